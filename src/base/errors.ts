@@ -1,0 +1,66 @@
+/**
+ * Operational errors: what can go wrong without a bug, each with a code, an exit code and one line of meaning.
+ * The table is the only place where codes are made; docs/errors.md is printed from it. A bug is an InvariantError.
+ */
+
+interface ErrorEntry {
+  readonly exitCode: 1 | 2 | 69 | 78;
+  readonly meaning: string;
+}
+
+/** Every operational error code. Exit codes: 1 failed, 2 usage, 69 no controller there, 78 configuration. */
+export const ERROR_CODES = {
+  CONFIG_INVALID: { exitCode: 78, meaning: "The configuration has problems; each is listed with line and column." },
+  CONFIG_UNREADABLE: { exitCode: 78, meaning: "The configuration file cannot be read." },
+  NOT_YET_SUPPORTED: { exitCode: 78, meaning: "A valid key whose machinery this version does not have yet." },
+  EXEC_NOT_FOUND: { exitCode: 78, meaning: "The executable of a pool does not exist or is not on PATH." },
+  EXEC_NOT_EXECUTABLE: { exitCode: 78, meaning: "The executable of a pool exists but may not be executed." },
+  CWD_NOT_FOUND: { exitCode: 78, meaning: "The working directory of a pool does not exist." },
+  ENV_FILE_INVALID: { exitCode: 78, meaning: "An env_file cannot be read or has a line that is not KEY=value." },
+  USER_NOT_FOUND: { exitCode: 78, meaning: "A user or group of a pool is not known to this system." },
+  PERMISSION_REQUIRED: { exitCode: 78, meaning: "A pool asks for something that only root may do." },
+  PORT_IN_USE: { exitCode: 1, meaning: "The admin port is taken; the holder is named where /proc tells." },
+  ADDRESS_UNAVAILABLE: { exitCode: 1, meaning: "The admin address cannot be bound on this machine." },
+  CONTROL_SOCKET_IN_USE: { exitCode: 1, meaning: "Another controller answers on the control socket." },
+  CONTROL_SOCKET_UNSAFE: { exitCode: 1, meaning: "The path of the control socket holds something that is no socket." },
+  SPAWN_FAILED: { exitCode: 1, meaning: "The kernel refused to start a process." },
+  POOL_EXHAUSTED: { exitCode: 1, meaning: "A worker used up its restarts and the policy is to shut down." },
+  SHUTDOWN_TIMED_OUT: { exitCode: 1, meaning: "The shutdown took longer than supervisor.shutdown_timeout." },
+  USAGE: { exitCode: 2, meaning: "The command line is not understood." },
+  NO_CONTROLLER: { exitCode: 69, meaning: "No controller answers on the control socket." },
+  WORKER_UNKNOWN: { exitCode: 1, meaning: "No worker has this id." },
+  REQUEST_INVALID: { exitCode: 1, meaning: "The API request is not understood." },
+  REQUEST_REFUSED: { exitCode: 1, meaning: "The API request is understood but not allowed or not possible now." },
+} as const satisfies Record<string, ErrorEntry>;
+
+/** A stable name of an operational error, safe to match on. */
+export type ErrorCode = keyof typeof ERROR_CODES;
+
+/** An expected failure. Message form: `Cannot <verb> <object> "<name>": <what is>, <what should be>`. */
+export class ControllerError extends Error {
+  override readonly name = "ControllerError";
+  readonly code: ErrorCode;
+  /** What the operator can do, one sentence, where there is something. */
+  readonly hint: string | undefined;
+
+  constructor(code: ErrorCode, message: string, options: { cause?: unknown; hint?: string } = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.code = code;
+    this.hint = options.hint;
+  }
+
+  /** The process exit code that belongs to this error. */
+  get exitCode(): number {
+    return ERROR_CODES[this.code].exitCode;
+  }
+}
+
+/** A bug: a state that cannot be. The controller logs it, stops its children in order and exits with 70. */
+export class InvariantError extends Error {
+  override readonly name = "InvariantError";
+}
+
+/** Throws InvariantError with `message` unless `condition` holds. */
+export function invariant(condition: boolean, message: string): asserts condition {
+  if (!condition) throw new InvariantError(message);
+}

@@ -1,0 +1,19 @@
+/**
+ * Points and lengths of time. An Instant is monotonic, so it never jumps with the wall clock; a length is a plain
+ * number of milliseconds whose name ends in Ms.
+ */
+
+declare const instantBrand: unique symbol;
+
+/** Monotonic milliseconds since an arbitrary start (fractions allowed). Comparable only within one process. */
+export type Instant = number & { readonly [instantBrand]: true };
+
+/** Marks a number of monotonic milliseconds as an Instant; for clocks and tests. */
+export function instant(ms: number): Instant {
+  return ms as Instant;
+}
+
+/** The instant `ms` milliseconds after `at` (before it where `ms` is negative). */
+export function after(at: Instant, ms: number): Instant {
+  return (at + ms) as Instant;
+}

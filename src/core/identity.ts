@@ -1,0 +1,15 @@
+/** Names of things. A slot is a place in a pool, an incarnation is the nth process that lived in it. */
+
+/** Index of a place in a pool: 0 … replicas + standby + surge - 1. */
+export type Slot = number;
+
+/** The nth process of a slot, from 1. 0 means that no process has lived there yet. */
+export type Incarnation = number;
+
+/** Stable id of the worker in a slot: `<pool>-<slot>`. */
+export type WorkerId = string;
+
+/** The id of the worker in `slot` of `pool`. */
+export function workerId(pool: string, slot: Slot): WorkerId {
+  return `${pool}-${slot}`;
+}

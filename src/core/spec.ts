@@ -1,0 +1,59 @@
+/** What is desired: the policies the machines decide by. Produced from the configuration, never changed in place. */
+
+export interface BackoffPolicy {
+  /** Wait before the second restart in a row; the first happens at once. */
+  readonly initialMs: number;
+  readonly maxMs: number;
+  readonly factor: number;
+  /** Share of the wait that is random: 0.2 gives 0.8 … 1.2 times the wait. */
+  readonly jitter: number;
+  /** An uptime of this length makes the next crash count as a first one. */
+  readonly resetAfterMs: number;
+}
+
+export interface RestartPolicy {
+  /** Unplanned exits allowed inside `windowMs`; undefined is unlimited. */
+  readonly maxRestarts: number | undefined;
+  readonly windowMs: number;
+  readonly backoff: BackoffPolicy;
+  readonly onExhausted: "shutdown" | "give-up-worker";
+}
+
+export interface LimitsPolicy {
+  /** Age at which a worker is recycled, jittered; undefined is for ever. */
+  readonly lifespanMs: number | undefined;
+  /** 0.1 spreads lifespan and requests over 0.9 … 1.1 of their value. */
+  readonly jitterRatio: number;
+  readonly memoryBytes: number | undefined;
+  readonly memoryHardBytes: number | undefined;
+  readonly requests: number | undefined;
+}
+
+/** How far a rolling replacement may leave the number of replicas: above it (surge) and below it (unavailable). */
+export interface RolloutPolicy {
+  readonly maxSurge: number;
+  readonly maxUnavailable: number;
+}
+
+export interface PoolSpec {
+  readonly name: string;
+  readonly replicas: number;
+  /** Pause between the starts of two workers of the pool, at boot and when scaling up. */
+  readonly startupWaitMs: number;
+  readonly stopSignal: string;
+  /** Stop signal → SIGKILL of the whole process group. */
+  readonly signalTimeoutMs: number;
+  /** 0 … 100 */
+  readonly desiredHealthyPercentage: number;
+  readonly restart: RestartPolicy;
+  readonly limits: LimitsPolicy;
+  readonly rollout: RolloutPolicy;
+}
+
+export interface ControllerSpec {
+  /** Upper bound of the whole shutdown, pre-stop delay included. */
+  readonly shutdownTimeoutMs: number;
+  /** Time between the request to shut down and the first stop signal, during which workers go on serving. */
+  readonly preStopDelayMs: number;
+  readonly pools: readonly PoolSpec[];
+}

@@ -1,0 +1,63 @@
+/**
+ * The immutable read model: what metrics, API, CLI, dashboard and traffic configuration know about the controller.
+ * Produced by core/controller.ts after each event; nobody else builds one.
+ */
+import type { Instant } from "../base/time.ts";
+import type { ExitStatus } from "./exit.ts";
+import type { Incarnation, Slot, WorkerId } from "./identity.ts";
+import type { PoolTally } from "./tally.ts";
+
+/** Phases of a worker as an operator sees them. */
+export const PHASES = ["down", "starting", "ready", "unready", "draining", "stopping", "backoff"] as const;
+export type Phase = (typeof PHASES)[number];
+
+/** Phases of the controller. */
+export type ControllerPhase = "booting" | "running" | "leaving" | "stopping" | "stopped";
+
+export interface WorkerView {
+  readonly id: WorkerId;
+  readonly pool: string;
+  readonly slot: Slot;
+  readonly phase: Phase;
+  readonly incarnation: Incarnation;
+  /** Process id of the live process; undefined where there is none. */
+  readonly pid: number | undefined;
+  /** When the present phase began. */
+  readonly since: Instant;
+  /** When the live process was spawned; undefined where there is none. */
+  readonly spawnedAt: Instant | undefined;
+  /** What happens next and when (restart, kill, recycle); undefined where nothing is planned. */
+  readonly deadline: Instant | undefined;
+  /** Unplanned restarts of this slot since the controller started. */
+  readonly restarts: number;
+  /** How the previous process ended; undefined where none has. */
+  readonly lastExit: ExitStatus | undefined;
+  /** Why the worker is in this phase, one sentence part. */
+  readonly reason: string;
+}
+
+export interface PoolView {
+  readonly name: string;
+  readonly replicas: number;
+  /** Workers in phase ready. */
+  readonly readyCount: number;
+  /** Percentage of replicas that must be ready for the pool to be healthy: 0 … 100. */
+  readonly desiredHealthyPercentage: number;
+  readonly healthy: boolean;
+  /** Every slot that is in use or has been; ordered by slot. */
+  readonly workers: readonly WorkerView[];
+  /** Totals since the controller started, folded from lifecycle events. */
+  readonly tally: PoolTally;
+}
+
+export interface ControllerView {
+  readonly phase: ControllerPhase;
+  readonly startedAt: Instant;
+  /** Whether every pool is healthy. */
+  readonly healthy: boolean;
+  /** Whether traffic may come: running and healthy. */
+  readonly ready: boolean;
+  /** TERM, INT and API shutdowns received. */
+  readonly shutdownRequests: number;
+  readonly pools: readonly PoolView[];
+}
