@@ -1,0 +1,725 @@
+/**
+ * The worker machine: one slot's process from spawn to the emptiness of its process group. A total table phase × event;
+ * a missing cell does not compile. It decides, it touches nothing: effects are returned, time and chance come in with
+ * the event.
+ *
+ * Invariants: at most one live incarnation a slot; one deadline a state, and handling it moves or clears it; an event
+ * of an older incarnation never gets here (see isStale); a stop is over only when the whole group is gone.
+ */
+import { InvariantError } from "../base/errors.ts";
+import { after, type Instant } from "../base/time.ts";
+import { formatDuration } from "../base/units.ts";
+import type { LimitKind, StopReason, WorkerLifecycleEvent } from "./event.ts";
+import { type ExitStatus, formatExit } from "./exit.ts";
+import type { Incarnation, Slot } from "./identity.ts";
+import { decideLifespanMs } from "./limits.ts";
+import { type CrashHistory, decideRestart, NO_CRASHES } from "./restart.ts";
+import type { PoolSpec } from "./spec.ts";
+
+/** What is to happen when the slot is empty again. */
+type Next =
+  | "down" /* stay down */
+  | "respawn" /* planned: run again, not counted */
+  | "restart"; /* unplanned: run again if the policy allows */
+
+interface Common {
+  readonly slot: Slot;
+  /** Of the live process; where there is none, of the last one. */
+  readonly incarnation: Incarnation;
+  /** When this phase began. */
+  readonly since: Instant;
+  readonly crashes: CrashHistory;
+  /** Unplanned restarts so far. */
+  readonly restarts: number;
+  readonly lastExit: ExitStatus | undefined;
+  readonly reason: string;
+}
+
+/** A stop that is asked for. */
+export interface StopOrder {
+  readonly cause: StopReason;
+  readonly reason: string;
+  readonly next: Next;
+}
+
+/** No process; only `start` brings one. */
+export interface DownState extends Common {
+  readonly phase: "down";
+  readonly deadline: undefined;
+  /** free: may be used; held: an operator stopped it; gave-up: its restarts are used up. */
+  readonly kind: "free" | "held" | "gave-up";
+}
+/** Waits for its turn (deadline), is being spawned, or runs and is not ready yet (pid). */
+export interface StartingState extends Common {
+  readonly phase: "starting";
+  readonly deadline: Instant | undefined;
+  readonly pid: number | undefined;
+  readonly spawnedAt: Instant | undefined;
+  /** A stop that came while the spawn was under way. */
+  readonly pendingStop: StopOrder | undefined;
+}
+export interface ReadyState extends Common {
+  readonly phase: "ready";
+  /** End of its life span. */
+  readonly deadline: Instant | undefined;
+  readonly pid: number;
+  readonly spawnedAt: Instant;
+  /** The limit that asks for a replacement, since when; the pool decides when it is done. */
+  readonly due: { readonly limit: LimitKind; readonly at: Instant } | undefined;
+}
+/** Runs, but its readiness probe says no. */
+export interface UnreadyState extends Common {
+  readonly phase: "unready";
+  readonly deadline: Instant | undefined;
+  readonly pid: number;
+  readonly spawnedAt: Instant;
+  readonly due: ReadyState["due"];
+}
+/** Gets no new requests; leaves when the running ones are done or the deadline passes. */
+export interface DrainingState extends Common {
+  readonly phase: "draining";
+  readonly deadline: Instant;
+  readonly pid: number;
+  readonly spawnedAt: Instant;
+  readonly order: StopOrder;
+}
+/** Was told to stop, or left survivors in its group; ends when the group is empty. */
+export interface StoppingState extends Common {
+  readonly phase: "stopping";
+  /** When the whole group is killed; undefined once it was. */
+  readonly deadline: Instant | undefined;
+  readonly pid: number;
+  readonly spawnedAt: Instant;
+  readonly order: StopOrder;
+}
+/** Waits before an unplanned restart. */
+export interface BackoffState extends Common {
+  readonly phase: "backoff";
+  readonly deadline: Instant;
+}
+
+export type WorkerState =
+  | DownState
+  | StartingState
+  | ReadyState
+  | UnreadyState
+  | DrainingState
+  | StoppingState
+  | BackoffState;
+
+/** Events carry the time; `random` is 0 … 1 where a decision needs chance. */
+export type WorkerEvent =
+  | { readonly kind: "start"; readonly at: Instant; readonly delayMs: number; readonly reason: string }
+  | {
+      readonly kind: "spawned";
+      readonly at: Instant;
+      readonly incarnation: Incarnation;
+      readonly pid: number;
+      readonly random: number;
+    }
+  | {
+      readonly kind: "spawnFailed";
+      readonly at: Instant;
+      readonly incarnation: Incarnation;
+      readonly reason: string;
+      readonly random: number;
+    }
+  | { readonly kind: "becameReady"; readonly at: Instant; readonly incarnation: Incarnation; readonly random: number }
+  | { readonly kind: "becameUnready"; readonly at: Instant; readonly incarnation: Incarnation; readonly reason: string }
+  | {
+      readonly kind: "limitReached";
+      readonly at: Instant;
+      readonly incarnation: Incarnation;
+      readonly limit: LimitKind;
+      readonly reason: string;
+    }
+  | { readonly kind: "drained"; readonly at: Instant; readonly incarnation: Incarnation }
+  /** The leader was reaped; `survivors` tells whether its group or session still has processes. */
+  | {
+      readonly kind: "exited";
+      readonly at: Instant;
+      readonly incarnation: Incarnation;
+      readonly status: ExitStatus;
+      readonly survivors: boolean;
+      readonly random: number;
+    }
+  /** The last survivor is gone. */
+  | { readonly kind: "vacated"; readonly at: Instant; readonly incarnation: Incarnation; readonly random: number }
+  | { readonly kind: "deadline"; readonly at: Instant; readonly random: number }
+  | { readonly kind: "stop"; readonly at: Instant; readonly order: StopOrder }
+  | { readonly kind: "kill"; readonly at: Instant; readonly reason: string };
+
+export type WorkerEventKind = WorkerEvent["kind"];
+
+/** What the driver has to do. `signal` goes to the whole group, `kill` is SIGKILL to the group and all that escaped it. */
+export type WorkerEffect =
+  | { readonly kind: "spawn"; readonly slot: Slot; readonly incarnation: Incarnation }
+  | {
+      readonly kind: "signal";
+      readonly slot: Slot;
+      readonly incarnation: Incarnation;
+      readonly pid: number;
+      readonly signal: string;
+    }
+  | { readonly kind: "kill"; readonly slot: Slot; readonly incarnation: Incarnation; readonly pid: number }
+  | { readonly kind: "tell"; readonly event: WorkerLifecycleEvent };
+
+export interface Transition {
+  readonly state: WorkerState;
+  readonly effects: readonly WorkerEffect[];
+}
+
+type Cell<P extends WorkerState["phase"], K extends WorkerEventKind> = (
+  state: Extract<WorkerState, { phase: P }>,
+  event: Extract<WorkerEvent, { kind: K }>,
+  spec: PoolSpec,
+) => Transition;
+
+type Table = { readonly [P in WorkerState["phase"]]: { readonly [K in WorkerEventKind]: Cell<P, K> } };
+
+type Running = StartingState | ReadyState | UnreadyState | DrainingState | StoppingState;
+
+/** An empty slot at its birth. */
+export function newWorker(slot: Slot, at: Instant): WorkerState {
+  const common = { slot, incarnation: 0, since: at, crashes: NO_CRASHES, restarts: 0, lastExit: undefined };
+  return { ...common, phase: "down", deadline: undefined, kind: "free", reason: "not started yet" };
+}
+
+/** Whether `event` is about a process that no longer lives in the slot. */
+export function isStale(state: WorkerState, event: WorkerEvent): boolean {
+  return "incarnation" in event && event.incarnation !== state.incarnation;
+}
+
+/** Decides what `event` means for the worker. A stale event changes nothing. */
+export function stepWorker(state: WorkerState, event: WorkerEvent, spec: PoolSpec): Transition {
+  if (isStale(state, event)) return { state, effects: [] };
+  const row: { readonly [K in WorkerEventKind]: unknown } = table[state.phase];
+  return (row[event.kind] as (s: WorkerState, e: WorkerEvent, p: PoolSpec) => Transition)(state, event, spec);
+}
+
+function common(state: WorkerState, at: Instant, reason: string): Common {
+  const { slot, incarnation, crashes, restarts, lastExit } = state;
+  return { slot, incarnation, since: at, crashes, restarts, lastExit, reason };
+}
+
+function tell(state: WorkerState, spec: PoolSpec, event: TellBody): WorkerEffect {
+  const base = { pool: spec.name, slot: state.slot, incarnation: state.incarnation };
+  return { kind: "tell", event: { ...base, ...event } };
+}
+
+type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never;
+type TellBody = DistributiveOmit<WorkerLifecycleEvent, "pool" | "slot" | "incarnation">;
+
+function ignore(state: WorkerState): Transition {
+  return { state, effects: [] };
+}
+
+function impossible(state: WorkerState, event: WorkerEvent): Transition {
+  throw new InvariantError(`impossible event ${JSON.stringify(event)} in worker state ${JSON.stringify(state)}`);
+}
+
+function spawnNext(state: WorkerState, at: Instant, reason: string): Transition {
+  const next: StartingState = {
+    ...common(state, at, reason),
+    incarnation: state.incarnation + 1,
+    phase: "starting",
+    deadline: undefined,
+    pid: undefined,
+    spawnedAt: undefined,
+    pendingStop: undefined,
+  };
+  return { state: next, effects: [{ kind: "spawn", slot: next.slot, incarnation: next.incarnation }] };
+}
+
+function start(
+  state: WorkerState,
+  event: { at: Instant; delayMs: number; reason: string },
+  spec: PoolSpec,
+): Transition {
+  const fresh: WorkerState = { ...state, crashes: NO_CRASHES };
+  const told = tell({ ...state, incarnation: state.incarnation + 1 }, spec, {
+    kind: "starting",
+    delayMs: event.delayMs,
+    reason: event.reason,
+  });
+  if (event.delayMs <= 0) {
+    const { state: next, effects } = spawnNext(fresh, event.at, event.reason);
+    return { state: next, effects: [told, ...effects] };
+  }
+  const waiting: StartingState = {
+    ...common(fresh, event.at, event.reason),
+    phase: "starting",
+    deadline: after(event.at, event.delayMs),
+    pid: undefined,
+    spawnedAt: undefined,
+    pendingStop: undefined,
+  };
+  return { state: waiting, effects: [told] };
+}
+
+function becomeReady(
+  state: StartingState | UnreadyState,
+  at: Instant,
+  random: number,
+  spec: PoolSpec,
+  pid: number,
+  spawnedAt: Instant,
+): Transition {
+  const lifespanMs = decideLifespanMs(spec.limits, random);
+  const ready: ReadyState = {
+    ...common(state, at, "running"),
+    phase: "ready",
+    deadline: lifespanMs === undefined ? undefined : after(at, lifespanMs),
+    pid,
+    spawnedAt,
+    due: undefined,
+  };
+  return { state: ready, effects: [tell(state, spec, { kind: "ready", afterMs: at - spawnedAt })] };
+}
+
+function spawned(state: StartingState, event: Extract<WorkerEvent, { kind: "spawned" }>, spec: PoolSpec): Transition {
+  const told = tell(state, spec, { kind: "spawned", pid: event.pid });
+  const alive: StartingState = { ...state, pid: event.pid, spawnedAt: event.at };
+  const next =
+    state.pendingStop === undefined
+      ? becomeReady(alive, event.at, event.random, spec, event.pid, event.at)
+      : beginStop(alive, event.pid, event.at, event.at, state.pendingStop, spec);
+  return { state: next.state, effects: [told, ...next.effects] };
+}
+
+function spawnFailed(
+  state: StartingState,
+  event: Extract<WorkerEvent, { kind: "spawnFailed" }>,
+  spec: PoolSpec,
+): Transition {
+  const told = tell(state, spec, { kind: "spawn_failed", reason: event.reason });
+  if (state.pendingStop !== undefined && state.pendingStop.next === "down") {
+    return { state: settle(state, event.at, state.pendingStop), effects: [told] };
+  }
+  const next = decideAfterCrash(state, event.at, 0, event.random, event.reason, spec);
+  return { state: next.state, effects: [told, ...next.effects] };
+}
+
+/** Down after a stop: held where an operator asked, free otherwise. */
+function settle(state: WorkerState, at: Instant, order: StopOrder): DownState {
+  const kind = order.cause === "operator" ? "held" : "free";
+  return { ...common(state, at, order.reason), phase: "down", deadline: undefined, kind };
+}
+
+function decideAfterCrash(
+  state: WorkerState,
+  at: Instant,
+  uptimeMs: number,
+  random: number,
+  what: string,
+  spec: PoolSpec,
+): Transition {
+  const decision = decideRestart(state.crashes, at, uptimeMs, random, spec.restart);
+  const reason = `${what}; ${decision.reason}`;
+  const remembering: WorkerState = { ...state, crashes: decision.history };
+  if (decision.kind === "give-up") {
+    const down: DownState = { ...common(remembering, at, reason), phase: "down", deadline: undefined, kind: "gave-up" };
+    return { state: down, effects: [tell(state, spec, { kind: "gave_up", reason })] };
+  }
+  const counted: WorkerState = { ...remembering, restarts: state.restarts + 1 };
+  const told = tell(state, spec, { kind: "backing_off", delayMs: decision.delayMs, reason });
+  if (decision.delayMs > 0) {
+    const backoff: BackoffState = {
+      ...common(counted, at, reason),
+      phase: "backoff",
+      deadline: after(at, decision.delayMs),
+    };
+    return { state: backoff, effects: [told] };
+  }
+  const next = spawnNext(counted, at, reason);
+  return { state: next.state, effects: [told, ...next.effects] };
+}
+
+function beginStop(
+  state: Exclude<Running, StoppingState>,
+  pid: number,
+  spawnedAt: Instant,
+  at: Instant,
+  order: StopOrder,
+  spec: PoolSpec,
+): Transition {
+  const graceMs = order.cause === "memory_hard" ? 0 : spec.signalTimeoutMs;
+  const hard = graceMs <= 0;
+  const stopping: StoppingState = {
+    ...common(state, at, order.reason),
+    phase: "stopping",
+    deadline: hard ? undefined : after(at, graceMs),
+    pid,
+    spawnedAt,
+    order,
+  };
+  const signal = hard ? "SIGKILL" : spec.stopSignal;
+  const told = tell(state, spec, { kind: "stopping", pid, signal, graceMs, cause: order.cause, reason: order.reason });
+  const { slot, incarnation } = state;
+  const act: WorkerEffect = hard
+    ? { kind: "kill", slot, incarnation, pid }
+    : { kind: "signal", slot, incarnation, pid, signal };
+  return { state: stopping, effects: [told, act] };
+}
+
+function exitedTold(
+  state: Running,
+  pid: number,
+  spawnedAt: Instant,
+  event: Extract<WorkerEvent, { kind: "exited" }>,
+  spec: PoolSpec,
+  planned: boolean,
+): WorkerEffect {
+  return tell(state, spec, { kind: "exited", pid, status: event.status, planned, uptimeMs: event.at - spawnedAt });
+}
+
+/** The leader ended by itself. Survivors of its group must go before the slot may be used again. */
+function crashed(
+  state: StartingState | ReadyState | UnreadyState,
+  event: Extract<WorkerEvent, { kind: "exited" }>,
+  spec: PoolSpec,
+): Transition {
+  if (state.pid === undefined || state.spawnedAt === undefined) return impossible(state, event);
+  const { pid, spawnedAt } = state;
+  const what = formatExit(event.status);
+  const gone: WorkerState = { ...state, lastExit: event.status };
+  const told = exitedTold(state, pid, spawnedAt, event, spec, false);
+  if (event.survivors) {
+    const order: StopOrder = {
+      cause: "survivors",
+      reason: `${what}, processes of its group are left`,
+      next: "restart",
+    };
+    const next = beginStop({ ...state, lastExit: event.status }, pid, spawnedAt, event.at, order, spec);
+    return { state: next.state, effects: [told, ...next.effects] };
+  }
+  const next = decideAfterCrash(gone, event.at, event.at - spawnedAt, event.random, what, spec);
+  return { state: next.state, effects: [told, ...next.effects] };
+}
+
+/** The leader ended while it drained: what it was told to do is done, if nothing of its group is left. */
+function exitedDraining(
+  state: DrainingState,
+  event: Extract<WorkerEvent, { kind: "exited" }>,
+  spec: PoolSpec,
+): Transition {
+  const told = exitedTold(state, state.pid, state.spawnedAt, event, spec, true);
+  const gone: DrainingState = { ...state, lastExit: event.status };
+  const stopping = beginStop(gone, state.pid, state.spawnedAt, event.at, state.order, spec);
+  if (event.survivors) return { state: stopping.state, effects: [told, ...stopping.effects] };
+  const next = emptied(stopping.state as StoppingState, event.at, event.random, spec);
+  return { state: next.state, effects: [told, ...next.effects] };
+}
+
+function exitedStopping(
+  state: StoppingState,
+  event: Extract<WorkerEvent, { kind: "exited" }>,
+  spec: PoolSpec,
+): Transition {
+  const told = exitedTold(state, state.pid, state.spawnedAt, event, spec, true);
+  const gone: StoppingState = { ...state, lastExit: event.status };
+  if (event.survivors) return { state: gone, effects: [told] };
+  const next = emptied(gone, event.at, event.random, spec);
+  return { state: next.state, effects: [told, ...next.effects] };
+}
+
+/** The slot is empty: do what was to be done next. */
+function emptied(state: StoppingState, at: Instant, random: number, spec: PoolSpec): Transition {
+  const { order } = state;
+  const stays = order.next === "down";
+  const told = tell(state, spec, {
+    kind: "stopped",
+    durationMs: at - state.since,
+    next: stays ? "stay down" : "respawn",
+  });
+  if (order.next === "down") return { state: settle(state, at, order), effects: [told] };
+  const next =
+    order.next === "respawn"
+      ? spawnNext({ ...state, crashes: NO_CRASHES }, at, `replaced: ${order.reason}`)
+      : decideAfterCrash(state, at, state.since - state.spawnedAt, random, order.reason, spec);
+  return { state: next.state, effects: [told, ...next.effects] };
+}
+
+function vacated(state: StoppingState, event: Extract<WorkerEvent, { kind: "vacated" }>, spec: PoolSpec): Transition {
+  return emptied(state, event.at, event.random, spec);
+}
+
+function stopWaiting(state: StartingState, event: Extract<WorkerEvent, { kind: "stop" }>, spec: PoolSpec): Transition {
+  if (state.pid !== undefined && state.spawnedAt !== undefined) {
+    return beginStop(state, state.pid, state.spawnedAt, event.at, event.order, spec);
+  }
+  if (state.deadline === undefined) return { state: { ...state, pendingStop: event.order }, effects: [] };
+  return { state: settle(state, event.at, event.order), effects: [] };
+}
+
+function stop(
+  state: ReadyState | UnreadyState,
+  event: Extract<WorkerEvent, { kind: "stop" }>,
+  spec: PoolSpec,
+): Transition {
+  return beginStop(state, state.pid, state.spawnedAt, event.at, event.order, spec);
+}
+
+function stopDown(state: DownState, event: Extract<WorkerEvent, { kind: "stop" }>): Transition {
+  return event.order.cause === "operator"
+    ? { state: { ...state, kind: "held", reason: event.order.reason }, effects: [] }
+    : ignore(state);
+}
+
+function stopBackoff(state: BackoffState, event: Extract<WorkerEvent, { kind: "stop" }>): Transition {
+  return { state: settle(state, event.at, event.order), effects: [] };
+}
+
+/** A stop during a stop can only make it final: shutdown overrules a planned respawn. */
+function stopAgain(state: StoppingState | DrainingState, event: Extract<WorkerEvent, { kind: "stop" }>): Transition {
+  if (event.order.next !== "down") return ignore(state);
+  return { state: { ...state, order: event.order, reason: event.order.reason }, effects: [] };
+}
+
+function killNow(
+  state: StoppingState | DrainingState | ReadyState | UnreadyState,
+  at: Instant,
+  reason: string,
+  order: StopOrder,
+  spec: PoolSpec,
+): Transition {
+  const { slot, incarnation, pid, spawnedAt } = state;
+  const since = state.phase === "stopping" ? state.since : at;
+  const next: StoppingState = {
+    ...common(state, since, order.reason),
+    phase: "stopping",
+    deadline: undefined,
+    pid,
+    spawnedAt,
+    order,
+  };
+  return {
+    state: next,
+    effects: [tell(state, spec, { kind: "killed", pid, reason }), { kind: "kill", slot, incarnation, pid }],
+  };
+}
+
+function graceIsOver(
+  state: StoppingState,
+  event: Extract<WorkerEvent, { kind: "deadline" }>,
+  spec: PoolSpec,
+): Transition {
+  const reason = `still there ${formatDuration(event.at - state.since)} after ${spec.stopSignal}`;
+  return killNow(state, event.at, reason, state.order, spec);
+}
+
+function killLeaving(
+  state: StoppingState | DrainingState,
+  event: Extract<WorkerEvent, { kind: "kill" }>,
+  spec: PoolSpec,
+): Transition {
+  return killNow(state, event.at, event.reason, { ...state.order, next: "down" }, spec);
+}
+
+function killRunning(
+  state: ReadyState | UnreadyState,
+  event: Extract<WorkerEvent, { kind: "kill" }>,
+  spec: PoolSpec,
+): Transition {
+  return killNow(state, event.at, event.reason, { cause: "shutdown", reason: event.reason, next: "down" }, spec);
+}
+
+function killStarting(state: StartingState, event: Extract<WorkerEvent, { kind: "kill" }>, spec: PoolSpec): Transition {
+  const order: StopOrder = { cause: "shutdown", reason: event.reason, next: "down" };
+  const { pid, spawnedAt } = state;
+  if (pid === undefined || spawnedAt === undefined)
+    return stopWaiting(state, { kind: "stop", at: event.at, order }, spec);
+  const alive: UnreadyState = {
+    ...common(state, state.since, state.reason),
+    phase: "unready",
+    deadline: undefined,
+    pid,
+    spawnedAt,
+    due: undefined,
+  };
+  return killNow(alive, event.at, event.reason, order, spec);
+}
+
+function killBackoff(state: BackoffState, event: Extract<WorkerEvent, { kind: "kill" }>): Transition {
+  return { state: settle(state, event.at, { cause: "shutdown", reason: event.reason, next: "down" }), effects: [] };
+}
+
+function turnCame(state: StartingState, event: Extract<WorkerEvent, { kind: "deadline" }>): Transition {
+  return state.pid === undefined ? spawnNext(state, event.at, state.reason) : ignore({ ...state, deadline: undefined });
+}
+
+function backoffIsOver(state: BackoffState, event: Extract<WorkerEvent, { kind: "deadline" }>): Transition {
+  return spawnNext(state, event.at, state.reason);
+}
+
+function lifespanIsOver(
+  state: ReadyState | UnreadyState,
+  event: Extract<WorkerEvent, { kind: "deadline" }>,
+  spec: PoolSpec,
+): Transition {
+  const reason = `lived ${formatDuration(event.at - state.spawnedAt)}`;
+  return markDue(state, event.at, "lifespan", reason, spec);
+}
+
+function limitReached(
+  state: ReadyState | UnreadyState,
+  event: Extract<WorkerEvent, { kind: "limitReached" }>,
+  spec: PoolSpec,
+): Transition {
+  if (event.limit === "memory_hard") {
+    const told = tell(state, spec, { kind: "limit_reached", limit: event.limit, reason: event.reason });
+    const next = beginStop(
+      state,
+      state.pid,
+      state.spawnedAt,
+      event.at,
+      { cause: "memory_hard", reason: event.reason, next: "respawn" },
+      spec,
+    );
+    return { state: next.state, effects: [told, ...next.effects] };
+  }
+  return state.due === undefined ? markDue(state, event.at, event.limit, event.reason, spec) : ignore(state);
+}
+
+function markDue(
+  state: ReadyState | UnreadyState,
+  at: Instant,
+  limit: LimitKind,
+  reason: string,
+  spec: PoolSpec,
+): Transition {
+  return {
+    state: { ...state, deadline: undefined, due: { limit, at } },
+    effects: [tell(state, spec, { kind: "limit_reached", limit, reason })],
+  };
+}
+
+function readyAfterStart(
+  state: StartingState,
+  event: Extract<WorkerEvent, { kind: "becameReady" }>,
+  spec: PoolSpec,
+): Transition {
+  if (state.pid === undefined || state.spawnedAt === undefined) return impossible(state, event);
+  return becomeReady(state, event.at, event.random, spec, state.pid, state.spawnedAt);
+}
+
+function readyAgain(state: UnreadyState, event: Extract<WorkerEvent, { kind: "becameReady" }>): Transition {
+  return { state: { ...state, phase: "ready", since: event.at, reason: "running" }, effects: [] };
+}
+
+function becameUnready(
+  state: ReadyState,
+  event: Extract<WorkerEvent, { kind: "becameUnready" }>,
+  spec: PoolSpec,
+): Transition {
+  return {
+    state: { ...state, phase: "unready", since: event.at, reason: event.reason },
+    effects: [tell(state, spec, { kind: "unready", reason: event.reason })],
+  };
+}
+
+function leave(state: DrainingState, event: { at: Instant }, spec: PoolSpec): Transition {
+  return beginStop(state, state.pid, state.spawnedAt, event.at, state.order, spec);
+}
+
+/** Every phase and every event; docs/states.md is printed from it. */
+export const table: Table = {
+  down: {
+    start,
+    spawned: ignore,
+    spawnFailed: ignore,
+    becameReady: ignore,
+    becameUnready: ignore,
+    limitReached: ignore,
+    drained: ignore,
+    exited: ignore,
+    vacated: ignore,
+    deadline: impossible,
+    stop: stopDown,
+    kill: ignore,
+  },
+  starting: {
+    start: ignore,
+    spawned,
+    spawnFailed,
+    becameReady: readyAfterStart,
+    becameUnready: ignore,
+    limitReached: ignore,
+    drained: ignore,
+    exited: crashed,
+    vacated: ignore,
+    deadline: turnCame,
+    stop: stopWaiting,
+    kill: killStarting,
+  },
+  ready: {
+    start: ignore,
+    spawned: impossible,
+    spawnFailed: impossible,
+    becameReady: ignore,
+    becameUnready,
+    limitReached,
+    drained: ignore,
+    exited: crashed,
+    vacated: ignore,
+    deadline: lifespanIsOver,
+    stop,
+    kill: killRunning,
+  },
+  unready: {
+    start: ignore,
+    spawned: impossible,
+    spawnFailed: impossible,
+    becameReady: readyAgain,
+    becameUnready: ignore,
+    limitReached,
+    drained: ignore,
+    exited: crashed,
+    vacated: ignore,
+    deadline: lifespanIsOver,
+    stop,
+    kill: killRunning,
+  },
+  draining: {
+    start: ignore,
+    spawned: impossible,
+    spawnFailed: impossible,
+    becameReady: ignore,
+    becameUnready: ignore,
+    limitReached: ignore,
+    drained: leave,
+    exited: exitedDraining,
+    vacated: ignore,
+    deadline: leave,
+    stop: stopAgain,
+    kill: killLeaving,
+  },
+  stopping: {
+    start: ignore,
+    spawned: impossible,
+    spawnFailed: impossible,
+    becameReady: ignore,
+    becameUnready: ignore,
+    limitReached: ignore,
+    drained: ignore,
+    exited: exitedStopping,
+    vacated,
+    deadline: graceIsOver,
+    stop: stopAgain,
+    kill: killLeaving,
+  },
+  backoff: {
+    start: ignore,
+    spawned: ignore,
+    spawnFailed: ignore,
+    becameReady: ignore,
+    becameUnready: ignore,
+    limitReached: ignore,
+    drained: ignore,
+    exited: ignore,
+    vacated: ignore,
+    deadline: backoffIsOver,
+    stop: stopBackoff,
+    kill: killBackoff,
+  },
+};

@@ -1,0 +1,347 @@
+/**
+ * A fake machine for the controller: a clock, processes that crash, ignore signals, leave survivors and refuse to
+ * start, and an operator who interferes. Everything follows from the seed. After each event the invariants are checked.
+ */
+import assert from "node:assert/strict";
+import { after, type Instant, instant } from "../../src/base/time.ts";
+import {
+  type ControllerEffect,
+  type ControllerEvent,
+  type ControllerState,
+  newController,
+  stepController,
+  viewOf,
+} from "../../src/core/controller.ts";
+import type { ExitStatus } from "../../src/core/exit.ts";
+import type { ControllerSpec, PoolSpec } from "../../src/core/spec.ts";
+import type { WorkerEvent, WorkerState } from "../../src/core/worker.ts";
+import { poolSpec } from "../support/poolSpec.ts";
+import { SeededRandom } from "../support/random.ts";
+
+interface FakeProcess {
+  readonly pool: number;
+  readonly slot: number;
+  readonly incarnation: number;
+  readonly pid: number;
+  leaderAlive: boolean;
+  /** Processes of the group beside the leader. */
+  survivors: number;
+  /** When it will end because of a signal; undefined where it ignores it. */
+  endsAt: Instant | undefined;
+}
+
+/** One simulated controller with its pools. */
+export class World {
+  readonly spec: ControllerSpec;
+  state: ControllerState;
+  now: Instant = instant(1000);
+  finished: number | undefined;
+  readonly #random: SeededRandom;
+  readonly #mailbox: ControllerEvent[] = [];
+  readonly #processes = new Map<string, FakeProcess>();
+  readonly #totals: number[];
+  #nextPid = 100;
+
+  constructor(seed: number) {
+    this.#random = new SeededRandom(seed);
+    this.spec = randomSpec(this.#random);
+    this.state = newController(this.spec, this.now);
+    this.#totals = this.spec.pools.map(() => 0);
+    this.#post({ kind: "boot", at: this.now, random: this.#random.next() });
+  }
+
+  /** Lets one random thing happen and handles all that follows from it. */
+  step(mayShutDown: boolean): void {
+    const dice = this.#random.next();
+    if (dice < 0.35) this.#passTime(this.#random.between(1, 400));
+    else if (dice < 0.5) this.#passTime(this.#untilNextDeadline());
+    else if (dice < 0.75) this.#crashOne();
+    else if (dice < 0.85) this.#endSurvivor();
+    else if (dice < 0.9) this.#operate();
+    else if (dice < 0.94) this.#reachLimit();
+    else if (dice < 0.96) this.#deliverStale();
+    else if (mayShutDown && dice < 0.965)
+      this.#post({ kind: "shutdown", at: this.now, reason: "simulated", exitCode: 0 });
+    else this.#passTime(this.#random.between(1000, 90_000));
+  }
+
+  /** Asks for a shutdown and lets time pass until it is over; fails where it does not end. */
+  shutDown(): void {
+    if (this.finished === undefined)
+      this.#post({ kind: "shutdown", at: this.now, reason: "end of simulation", exitCode: 0 });
+    for (let turn = 0; this.finished === undefined; turn++) {
+      assert.ok(turn < 10_000, "the shutdown does not end");
+      this.#passTime(Math.max(1, this.#untilNextDeadline()));
+    }
+    const overdue = [...this.#processes.values()].filter((process) => process.leaderAlive);
+    assert.equal(overdue.length, 0, "a process outlives the controller");
+  }
+
+  #post(event: ControllerEvent): void {
+    this.#mailbox.push(event);
+    for (let next = this.#mailbox.shift(); next !== undefined; next = this.#mailbox.shift()) {
+      const before = this.state;
+      const { state, effects } = stepController(this.state, next, this.spec);
+      this.state = state;
+      for (const effect of effects) this.#perform(effect);
+      this.#check(before, next);
+    }
+  }
+
+  #postWorker(pool: number, slot: number, event: WorkerEvent): void {
+    this.#post({ kind: "worker", pool, slot, event, random: this.#random.next() });
+  }
+
+  #perform(effect: ControllerEffect): void {
+    switch (effect.kind) {
+      case "spawn":
+        this.#spawn(effect.pool, effect.slot, effect.incarnation);
+        return;
+      case "signal":
+      case "kill": {
+        const process = this.#processes.get(`${effect.pool}/${effect.slot}`);
+        assert.ok(
+          process !== undefined && process.incarnation === effect.incarnation && process.pid === effect.pid,
+          "a signal to an exited incarnation",
+        );
+        assert.ok(process.leaderAlive || process.survivors > 0, "a signal to an empty group");
+        const obeys = effect.kind === "kill" || this.#random.chance(0.7);
+        if (obeys) process.endsAt = after(this.now, effect.kind === "kill" ? 1 : this.#random.between(0, 3000));
+        return;
+      }
+      case "finish":
+        this.finished = effect.exitCode;
+        return;
+      case "tell":
+      case "notifyReady":
+      case "notifyStopping":
+        return;
+    }
+  }
+
+  #spawn(pool: number, slot: number, incarnation: number): void {
+    const key = `${pool}/${slot}`;
+    assert.ok(!this.#processes.has(key), `two live incarnations in slot ${key}`);
+    const at = this.now;
+    const random = this.#random.next();
+    if (this.#random.chance(0.05)) {
+      const event: WorkerEvent = { kind: "spawnFailed", at, incarnation, reason: "EAGAIN", random };
+      this.#mailbox.push({ kind: "worker", pool, slot, event, random });
+      return;
+    }
+    const pid = this.#nextPid++;
+    const survivors = this.#random.chance(0.2) ? this.#random.between(1, 3) : 0;
+    this.#processes.set(key, { pool, slot, incarnation, pid, leaderAlive: true, survivors, endsAt: undefined });
+    const event: WorkerEvent = { kind: "spawned", at, incarnation, pid, random };
+    this.#mailbox.push({ kind: "worker", pool, slot, event, random });
+  }
+
+  #passTime(ms: number): void {
+    const target = after(this.now, ms);
+    for (;;) {
+      const next = Math.min(this.#nextDeadline(), this.#nextEnd());
+      if (next > target) break;
+      this.now = instant(Math.max(this.now, next));
+      this.#fireDeadlines();
+      this.#endDue();
+    }
+    this.now = target;
+  }
+
+  #nextEnd(): number {
+    let earliest = Number.POSITIVE_INFINITY;
+    for (const process of this.#processes.values()) earliest = Math.min(earliest, process.endsAt ?? earliest);
+    return earliest;
+  }
+
+  #nextDeadline(): number {
+    let earliest: number = this.state.deadline ?? Number.POSITIVE_INFINITY;
+    for (const pool of this.state.pools)
+      for (const worker of pool.workers) earliest = Math.min(earliest, worker.deadline ?? earliest);
+    return earliest;
+  }
+
+  #untilNextDeadline(): number {
+    const next = Math.min(this.#nextDeadline(), this.#nextEnd());
+    return Number.isFinite(next) ? Math.max(0, next - this.now) : 100;
+  }
+
+  #fireDeadlines(): void {
+    if (this.state.deadline !== undefined && this.state.deadline <= this.now)
+      this.#post({ kind: "deadline", at: this.now });
+    for (const [pool, { workers }] of this.state.pools.entries()) {
+      for (const { slot } of workers) {
+        const worker = this.state.pools[pool]?.workers[slot];
+        if (worker?.deadline === undefined || worker.deadline > this.now) continue;
+        this.#postWorker(pool, slot, { kind: "deadline", at: this.now, random: this.#random.next() });
+      }
+    }
+  }
+
+  #endDue(): void {
+    for (const process of [...this.#processes.values()]) {
+      if (process.endsAt === undefined || process.endsAt > this.now) continue;
+      process.survivors = 0;
+      if (process.leaderAlive) this.#exit(process, { kind: "signal", signal: "SIGTERM" });
+      else this.#vacate(process);
+    }
+  }
+
+  #exit(process: FakeProcess, status: ExitStatus): void {
+    const { pool, slot, incarnation } = process;
+    process.leaderAlive = false;
+    const survivors = process.survivors > 0;
+    if (!survivors) this.#processes.delete(`${pool}/${slot}`);
+    this.#postWorker(pool, slot, {
+      kind: "exited",
+      at: this.now,
+      incarnation,
+      status,
+      survivors,
+      random: this.#random.next(),
+    });
+  }
+
+  #vacate(process: FakeProcess): void {
+    const { pool, slot, incarnation } = process;
+    this.#processes.delete(`${pool}/${slot}`);
+    this.#postWorker(pool, slot, { kind: "vacated", at: this.now, incarnation, random: this.#random.next() });
+  }
+
+  #crashOne(): void {
+    const alive = [...this.#processes.values()].filter((process) => process.leaderAlive);
+    if (alive.length === 0) return;
+    this.#exit(this.#random.pick(alive), { kind: "code", code: this.#random.between(0, 255) });
+  }
+
+  #endSurvivor(): void {
+    const left = [...this.#processes.values()].filter((process) => process.survivors > 0);
+    if (left.length === 0) return;
+    const process = this.#random.pick(left);
+    process.survivors--;
+    if (process.survivors === 0 && !process.leaderAlive) this.#vacate(process);
+  }
+
+  #operate(): void {
+    const { pool, slot } = this.#anySlot();
+    if (this.#random.chance(0.5)) {
+      this.#postWorker(pool, slot, { kind: "start", at: this.now, delayMs: 0, reason: "operator" });
+    } else {
+      this.#postWorker(pool, slot, {
+        kind: "stop",
+        at: this.now,
+        order: { cause: "operator", reason: "operator", next: "down" },
+      });
+    }
+  }
+
+  #reachLimit(): void {
+    const { pool, slot } = this.#anySlot();
+    const incarnation = this.state.pools[pool]?.workers[slot]?.incarnation ?? 0;
+    const limit = this.#random.pick(["memory", "memory_hard", "requests"] as const);
+    this.#postWorker(pool, slot, { kind: "limitReached", at: this.now, incarnation, limit, reason: "simulated" });
+  }
+
+  /** News of a process that is long gone must change nothing. */
+  #deliverStale(): void {
+    const { pool, slot } = this.#anySlot();
+    const worker = this.state.pools[pool]?.workers[slot];
+    if (worker === undefined) return;
+    const event: WorkerEvent = {
+      kind: "exited",
+      at: this.now,
+      incarnation: worker.incarnation - 1,
+      status: { kind: "code", code: 1 },
+      survivors: false,
+      random: 0,
+    };
+    this.#postWorker(pool, slot, event);
+    assert.deepEqual(this.state.pools[pool]?.workers[slot]?.phase, worker.phase, "a stale exit changed a worker");
+  }
+
+  #anySlot(): { pool: number; slot: number } {
+    const pool = this.#random.between(0, this.spec.pools.length - 1);
+    return { pool, slot: this.#random.between(0, (this.state.pools[pool]?.workers.length ?? 1) - 1) };
+  }
+
+  #check(before: ControllerState, event: ControllerEvent): void {
+    const { state, spec } = this;
+    assert.ok(
+      state.deadline === undefined ||
+        state.deadline >= this.now ||
+        state.deadline !== before.deadline ||
+        event.kind !== "deadline",
+      "a controller deadline in the past was kept",
+    );
+    for (const [index, poolSpec] of spec.pools.entries()) {
+      const pool = state.pools[index];
+      assert.ok(pool !== undefined);
+      let live = 0;
+      let leavingForGood = 0;
+      for (const worker of pool.workers) {
+        const process = this.#processes.get(`${index}/${worker.slot}`);
+        if (hasPid(worker)) {
+          live++;
+          if (worker.phase === "stopping" && worker.order.cause === "operator") leavingForGood++;
+          assert.ok(
+            process !== undefined && process.incarnation === worker.incarnation && process.pid === worker.pid,
+            `worker ${worker.slot} believes in a process that is gone`,
+          );
+        }
+        if (worker.phase === "down" || worker.phase === "backoff")
+          assert.equal(process, undefined, `a process lives in an empty slot ${worker.slot}`);
+        if (
+          event.kind === "worker" &&
+          event.event.kind === "deadline" &&
+          event.pool === index &&
+          event.slot === worker.slot
+        ) {
+          assert.ok(worker.deadline === undefined || worker.deadline > this.now, "a handled deadline did not move");
+        }
+        if (state.phase === "stopping" || state.phase === "stopped")
+          assert.notEqual(worker.phase, "backoff", "a worker waits for a restart during shutdown");
+      }
+      assert.ok(
+        live - leavingForGood <= poolSpec.replicas + poolSpec.rollout.maxSurge,
+        `${live} live workers, allowed are ${poolSpec.replicas} + ${poolSpec.rollout.maxSurge}`,
+      );
+      assert.ok(pool.replacements.length <= poolSpec.rollout.maxSurge, "more replacements than surge allows");
+      this.#checkTotals(index, pool.tally.spawns + pool.tally.restarts + pool.tally.sigkills);
+    }
+    if (this.#nextPid % 8 === 0) viewOf(state, spec);
+  }
+
+  #checkTotals(pool: number, total: number): void {
+    assert.ok(total >= (this.#totals[pool] ?? 0), "a counter went down");
+    this.#totals[pool] = total;
+  }
+}
+
+function hasPid(worker: WorkerState): worker is Extract<WorkerState, { pid: number }> {
+  return "pid" in worker && worker.pid !== undefined;
+}
+
+function randomSpec(random: SeededRandom): ControllerSpec {
+  const pools: PoolSpec[] = [];
+  for (let index = random.between(1, 2); index > 0; index--) {
+    const base = poolSpec();
+    const maxSurge = random.between(0, 2);
+    pools.push({
+      ...base,
+      name: `pool${index}`,
+      replicas: random.between(1, 4),
+      startupWaitMs: random.pick([0, 0, 300]),
+      signalTimeoutMs: random.pick([0, 1000, 10_000]),
+      desiredHealthyPercentage: random.pick([0, 50, 75, 100]),
+      restart: {
+        ...base.restart,
+        maxRestarts: random.pick([undefined, undefined, undefined, 0, 3, 30]),
+        onExhausted: random.pick(["shutdown", "give-up-worker", "give-up-worker"] as const),
+        backoff: { ...base.restart.backoff, jitter: 0.2 },
+      },
+      limits: { ...base.limits, lifespanMs: random.pick([undefined, 5000, 60_000]), jitterRatio: 0.1 },
+      rollout: { maxSurge, maxUnavailable: maxSurge === 0 ? 1 : random.between(0, 1) },
+    });
+  }
+  return { shutdownTimeoutMs: random.pick([500, 5000, 60_000]), preStopDelayMs: random.pick([0, 0, 1000]), pools };
+}

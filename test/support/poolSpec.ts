@@ -1,0 +1,29 @@
+/** Pool specifications for tests: sensible values, changed where a test cares. */
+import type { PoolSpec } from "../../src/core/spec.ts";
+
+/** A pool "web" of two workers with an unlimited budget and a first restart at once. */
+export function poolSpec(changes: Partial<PoolSpec> = {}): PoolSpec {
+  return {
+    name: "web",
+    replicas: 2,
+    startupWaitMs: 0,
+    stopSignal: "SIGTERM",
+    signalTimeoutMs: 10_000,
+    desiredHealthyPercentage: 75,
+    restart: {
+      maxRestarts: undefined,
+      windowMs: 600_000,
+      backoff: { initialMs: 100, maxMs: 30_000, factor: 2, jitter: 0, resetAfterMs: 60_000 },
+      onExhausted: "shutdown",
+    },
+    limits: {
+      lifespanMs: undefined,
+      jitterRatio: 0,
+      memoryBytes: undefined,
+      memoryHardBytes: undefined,
+      requests: undefined,
+    },
+    rollout: { maxSurge: 1, maxUnavailable: 0 },
+    ...changes,
+  };
+}
