@@ -66,8 +66,7 @@ export function stepPool(state: PoolState, event: PoolEvent, spec: PoolSpec): Po
       draft.reconcile(event.at, event.random);
       break;
     case "worker":
-      // A pool that leaves takes no more orders to start.
-      if (state.leaving && event.event.kind === "start") break;
+      if (event.event.kind === "start" && !mayStart(state, event.slot)) break;
       draft.send(event.slot, event.event);
       draft.reconcile(event.event.at, event.random);
       break;
@@ -83,6 +82,12 @@ export function stepPool(state: PoolState, event: PoolEvent, spec: PoolSpec): Po
   }
   draft.judgeHealth();
   return draft.transition();
+}
+
+/** Whether an order to start makes sense: only for what an operator stopped or what gave up; free slots are the pool's. */
+function mayStart(state: PoolState, slot: Slot): boolean {
+  const worker = state.workers[slot];
+  return !state.leaving && worker?.phase === "down" && worker.kind !== "free";
 }
 
 /** Workers in phase ready. */
@@ -279,11 +284,8 @@ class PoolDraft {
   }
 
   #isLeavingForSuccessor(worker: WorkerState): boolean {
-    return (
-      (worker.phase === "stopping" || worker.phase === "draining") &&
-      worker.order.next === "down" &&
-      worker.order.cause !== "operator"
-    );
+    const order = "order" in worker ? worker.order : worker.phase === "starting" ? worker.pendingStop : undefined;
+    return order !== undefined && order.next === "down" && order.cause !== "operator";
   }
 
   #freeSlot(): Slot | undefined {

@@ -460,12 +460,6 @@ function stop(
   return beginStop(state, state.pid, state.spawnedAt, event.at, event.order, spec);
 }
 
-function stopDown(state: DownState, event: Extract<WorkerEvent, { kind: "stop" }>): Transition {
-  return event.order.cause === "operator"
-    ? { state: { ...state, kind: "held", reason: event.order.reason }, effects: [] }
-    : ignore(state);
-}
-
 function stopBackoff(state: BackoffState, event: Extract<WorkerEvent, { kind: "stop" }>): Transition {
   return { state: settle(state, event.at, event.order), effects: [] };
 }
@@ -635,7 +629,7 @@ export const table: Table = {
     exited: ignore,
     vacated: ignore,
     deadline: impossible,
-    stop: stopDown,
+    stop: ignore,
     kill: ignore,
   },
   starting: {

@@ -305,6 +305,14 @@ export class World {
         live - leavingForGood <= poolSpec.replicas + poolSpec.rollout.maxSurge,
         `${live} live workers, allowed are ${poolSpec.replicas} + ${poolSpec.rollout.maxSurge}`,
       );
+      const wanted = pool.workers.filter((worker) => {
+        if (worker.phase === "starting") return worker.pendingStop === undefined;
+        return worker.phase !== "down" && worker.phase !== "stopping";
+      }).length;
+      assert.ok(
+        wanted <= poolSpec.replicas + pool.replacements.length,
+        `${wanted} workers are kept, wanted are ${poolSpec.replicas} and ${pool.replacements.length} successors`,
+      );
       assert.ok(pool.replacements.length <= poolSpec.rollout.maxSurge, "more replacements than surge allows");
       this.#checkTotals(index, pool.tally.spawns + pool.tally.restarts + pool.tally.sigkills);
     }
