@@ -464,9 +464,9 @@ function stopBackoff(state: BackoffState, event: Extract<WorkerEvent, { kind: "s
   return { state: settle(state, event.at, event.order), effects: [] };
 }
 
-/** A stop during a stop can only make it final: shutdown overrules a planned respawn. */
+/** A stop during a stop can only make it final: shutdown overrules a planned respawn. What is final stays. */
 function stopAgain(state: StoppingState | DrainingState, event: Extract<WorkerEvent, { kind: "stop" }>): Transition {
-  if (event.order.next !== "down") return ignore(state);
+  if (event.order.next !== "down" || state.order.next === "down") return ignore(state);
   return { state: { ...state, order: event.order, reason: event.order.reason }, effects: [] };
 }
 
