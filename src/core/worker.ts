@@ -151,7 +151,10 @@ export type WorkerEvent =
 
 export type WorkerEventKind = WorkerEvent["kind"];
 
-/** What the driver has to do. `signal` goes to the whole group, `kill` is SIGKILL to the group and all that escaped it. */
+/**
+ * What the driver has to do. `signal` goes to the whole group, and to processes that left it once the leader is gone;
+ * scope "escaped" spares the group. `kill` is SIGKILL to the group and to all that left it.
+ */
 export type WorkerEffect =
   | { readonly kind: "spawn"; readonly slot: Slot; readonly incarnation: Incarnation }
   | {
@@ -160,6 +163,7 @@ export type WorkerEffect =
       readonly incarnation: Incarnation;
       readonly pid: number;
       readonly signal: string;
+      readonly scope: "group" | "escaped";
     }
   | { readonly kind: "kill"; readonly slot: Slot; readonly incarnation: Incarnation; readonly pid: number }
   | { readonly kind: "tell"; readonly event: WorkerLifecycleEvent };
@@ -358,7 +362,7 @@ function beginStop(
   const { slot, incarnation } = state;
   const act: WorkerEffect = hard
     ? { kind: "kill", slot, incarnation, pid }
-    : { kind: "signal", slot, incarnation, pid, signal };
+    : { kind: "signal", slot, incarnation, pid, signal, scope: "group" };
   return { state: stopping, effects: [told, act] };
 }
 
@@ -418,7 +422,13 @@ function exitedStopping(
 ): Transition {
   const told = exitedTold(state, state.pid, state.spawnedAt, event, spec, true);
   const gone: StoppingState = { ...state, lastExit: event.status };
-  if (event.survivors) return { state: gone, effects: [told] };
+  if (event.survivors) {
+    // The group has its signal already; what left the group is only known to be left now.
+    const { slot, incarnation, pid } = state;
+    const signal: WorkerEffect = { kind: "signal", slot, incarnation, pid, signal: spec.stopSignal, scope: "escaped" };
+    const kill: WorkerEffect = { kind: "kill", slot, incarnation, pid };
+    return { state: gone, effects: [told, state.deadline === undefined ? kill : signal] };
+  }
   const next = emptied(gone, event.at, event.random, spec);
   return { state: next.state, effects: [told, ...next.effects] };
 }

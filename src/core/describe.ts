@@ -1,0 +1,85 @@
+/** Lifecycle events in words: the same for the log of `-d`, for the structured log and for `events`. */
+import type { LogLevel } from "../base/log.ts";
+import { formatDuration } from "../base/units.ts";
+import { isWorkerEvent, type LifecycleEvent, type WideLifecycleEvent, type WorkerLifecycleEvent } from "./event.ts";
+import { formatExit } from "./exit.ts";
+import { workerId } from "./identity.ts";
+
+export interface EventDescription {
+  /** debug: the expected course of things; info: worth a line in production; warn, error: worth a look. */
+  readonly level: LogLevel;
+  /** One sentence that starts with what it is about. */
+  readonly text: string;
+}
+
+/** What `event` means to a person. */
+export function describeEvent(event: LifecycleEvent): EventDescription {
+  if (!isWorkerEvent(event)) return describeWide(event);
+  const { level, text } = describeWorker(event);
+  return { level, text: `worker "${workerId(event.pool, event.slot)}" ${text}` };
+}
+
+function describeWorker(event: WorkerLifecycleEvent): EventDescription {
+  switch (event.kind) {
+    case "starting":
+      return { level: "debug", text: `starts: ${event.reason}` };
+    case "spawned":
+      return { level: "debug", text: `runs as pid ${event.pid}, incarnation ${event.incarnation}` };
+    case "ready":
+      return { level: "debug", text: `is ready after ${formatDuration(event.afterMs)}` };
+    case "unready":
+      return { level: "warn", text: `is not ready: ${event.reason}` };
+    case "exited": {
+      const how = `${formatExit(event.status)} after ${formatDuration(event.uptimeMs)} (pid ${event.pid})`;
+      return event.planned ? { level: "debug", text: how } : { level: "warn", text: `${how}, unplanned` };
+    }
+    case "spawn_failed":
+      return { level: "error", text: `cannot be started: ${event.reason}` };
+    case "backing_off":
+      return {
+        level: "info",
+        text: `restarts ${event.delayMs > 0 ? `in ${formatDuration(event.delayMs)}` : "now"}: ${event.reason}`,
+      };
+    case "draining":
+      return { level: "debug", text: `drains: ${event.reason}` };
+    case "stopping":
+      return {
+        level: "debug",
+        text: `gets ${event.signal} and ${formatDuration(event.graceMs)} to end: ${event.reason}`,
+      };
+    case "killed":
+      return { level: "warn", text: `is killed with its whole group: ${event.reason}` };
+    case "stopped":
+      return { level: "debug", text: `is gone after ${formatDuration(event.durationMs)}, next: ${event.next}` };
+    case "limit_reached":
+      return { level: "info", text: `reached its ${event.limit} limit: ${event.reason}` };
+    case "gave_up":
+      return { level: "error", text: `is given up: ${event.reason}` };
+  }
+}
+
+function describeWide(event: WideLifecycleEvent): EventDescription {
+  switch (event.kind) {
+    case "pool_degraded":
+      return { level: "warn", text: `pool "${event.pool}" is degraded: ${event.reason}` };
+    case "pool_recovered":
+      return { level: "info", text: `pool "${event.pool}" is healthy again: ${event.reason}` };
+    case "rollout_started":
+      return { level: "info", text: `pool "${event.pool}" replaces a worker: ${event.reason}` };
+    case "rollout_finished":
+      return { level: "info", text: `pool "${event.pool}" replaced a worker: ${event.reason}` };
+    case "rollout_aborted":
+      return { level: "error", text: `pool "${event.pool}" gave a replacement up: ${event.reason}` };
+    case "controller_started":
+      return { level: "info", text: `controller starts: ${event.reason}` };
+    case "controller_ready":
+      return { level: "info", text: `controller is ready after ${formatDuration(event.afterMs)}` };
+    case "controller_stopping":
+      return { level: "info", text: `controller shuts down: ${event.reason}` };
+    case "controller_stopped":
+      return {
+        level: event.exitCode === 0 ? "info" : "error",
+        text: `controller is done with exit code ${event.exitCode}: ${event.reason}`,
+      };
+  }
+}

@@ -1,0 +1,239 @@
+/**
+ * The mailbox and the driver: one event at a time goes through the controller machine; its effects are carried out
+ * here, and what they bring comes back as events. Keeps one timer a worker equal to the deadline in its state.
+ * Decides nothing.
+ */
+import { InvariantError } from "../base/errors.ts";
+import type { Instant } from "../base/time.ts";
+import {
+  type ControllerEffect,
+  type ControllerEvent,
+  type ControllerState,
+  newController,
+  stepController,
+  viewOf,
+} from "../core/controller.ts";
+import type { LifecycleEvent } from "../core/event.ts";
+import type { ExitStatus } from "../core/exit.ts";
+import type { Slot } from "../core/identity.ts";
+import type { ControllerSpec } from "../core/spec.ts";
+import type { ControllerView } from "../core/view.ts";
+import type { WorkerEvent } from "../core/worker.ts";
+import type { Clock } from "./clock.ts";
+
+/** What the daemon needs of the processes. */
+export interface ProcessControl {
+  spawn(pool: number, slot: Slot, incarnation: number): number;
+  signal(leader: number, signal: string, scope: "group" | "escaped"): void;
+  kill(leader: number): void;
+}
+
+/** Whoever wants to know what happens. */
+export interface DaemonListener {
+  /** Something an operator may want to see. */
+  told(event: LifecycleEvent): void;
+  /** All pools run for the first time. */
+  ready(): void;
+  /** The shutdown begins. */
+  stopping(): void;
+  /** Nothing is left; the process may end. */
+  finished(exitCode: number): void;
+  /** A bug; the daemon has begun to kill everything. */
+  broken(error: unknown): void;
+}
+
+interface ArmedTimer {
+  readonly deadline: Instant;
+  readonly timer: Disposable;
+}
+
+export class Daemon {
+  readonly #spec: ControllerSpec;
+  readonly #clock: Clock;
+  readonly #random: () => number;
+  readonly #listener: DaemonListener;
+  readonly #mailbox: ControllerEvent[] = [];
+  readonly #workerTimers = new Map<string, ArmedTimer>();
+  #controllerTimer: ArmedTimer | undefined;
+  #processes: ProcessControl | undefined;
+  #state: ControllerState;
+  #view: ControllerView | undefined;
+  #busy = false;
+  #broken = false;
+
+  constructor(options: { spec: ControllerSpec; clock: Clock; random: () => number; listener: DaemonListener }) {
+    this.#spec = options.spec;
+    this.#clock = options.clock;
+    this.#random = options.random;
+    this.#listener = options.listener;
+    this.#state = newController(options.spec, options.clock.now());
+  }
+
+  /** Starts the workers. */
+  boot(processes: ProcessControl): void {
+    this.#processes = processes;
+    this.#dispatch({ kind: "boot", at: this.#clock.now(), random: this.#random() });
+  }
+
+  /** What is known at this moment. */
+  view(): ControllerView {
+    this.#view ??= viewOf(this.#state, this.#spec);
+    return this.#view;
+  }
+
+  /** Asks for an orderly shutdown; a second request kills. */
+  shutdown(reason: string): void {
+    this.#dispatch({ kind: "shutdown", at: this.#clock.now(), reason, exitCode: 0 });
+  }
+
+  /** Stops one worker until it is started again. */
+  stopWorker(pool: number, slot: Slot, reason: string): void {
+    this.#worker(pool, slot, {
+      kind: "stop",
+      at: this.#clock.now(),
+      order: { cause: "operator", reason, next: "down" },
+    });
+  }
+
+  /** Starts one worker that was stopped or given up. */
+  startWorker(pool: number, slot: Slot, reason: string): void {
+    this.#worker(pool, slot, { kind: "start", at: this.#clock.now(), delayMs: 0, reason });
+  }
+
+  /** The leader of an incarnation was reaped. */
+  exited(pool: number, slot: Slot, incarnation: number, status: ExitStatus, survivors: boolean): void {
+    this.#worker(pool, slot, {
+      kind: "exited",
+      at: this.#clock.now(),
+      incarnation,
+      status,
+      survivors,
+      random: this.#random(),
+    });
+  }
+
+  /** Nothing of an incarnation is left. */
+  vacated(pool: number, slot: Slot, incarnation: number): void {
+    this.#worker(pool, slot, { kind: "vacated", at: this.#clock.now(), incarnation, random: this.#random() });
+  }
+
+  #worker(pool: number, slot: Slot, event: WorkerEvent): void {
+    this.#dispatch({ kind: "worker", pool, slot, event, random: this.#random() });
+  }
+
+  /** FIFO, never re-entered: an event that an effect causes waits until the present one is done. */
+  #dispatch(event: ControllerEvent): void {
+    this.#mailbox.push(event);
+    if (this.#busy) return;
+    this.#busy = true;
+    try {
+      for (let next = this.#mailbox.shift(); next !== undefined; next = this.#mailbox.shift()) this.#handle(next);
+    } catch (error) {
+      this.#fail(error);
+    } finally {
+      this.#busy = false;
+    }
+  }
+
+  #handle(event: ControllerEvent): void {
+    const before = this.#state;
+    const { state, effects } = stepController(before, event, this.#spec);
+    this.#state = state;
+    this.#view = undefined;
+    this.#armTimers(before, state);
+    for (const effect of effects) this.#perform(effect);
+  }
+
+  #perform(effect: ControllerEffect): void {
+    switch (effect.kind) {
+      case "spawn":
+        this.#spawn(effect.pool, effect.slot, effect.incarnation);
+        return;
+      case "signal":
+        this.#processes?.signal(effect.pid, effect.signal, effect.scope);
+        return;
+      case "kill":
+        this.#processes?.kill(effect.pid);
+        return;
+      case "tell":
+        this.#listener.told(effect.event);
+        return;
+      case "notifyReady":
+        this.#listener.ready();
+        return;
+      case "notifyStopping":
+        this.#listener.stopping();
+        return;
+      case "finish":
+        this.#listener.finished(effect.exitCode);
+        return;
+    }
+  }
+
+  #spawn(pool: number, slot: Slot, incarnation: number): void {
+    const random = this.#random();
+    let event: WorkerEvent;
+    try {
+      const pid = this.#processes?.spawn(pool, slot, incarnation);
+      if (pid === undefined) throw new InvariantError("a spawn before the boot");
+      event = { kind: "spawned", at: this.#clock.now(), incarnation, pid, random };
+    } catch (error) {
+      if (error instanceof InvariantError) throw error;
+      const reason = error instanceof Error ? error.message : String(error);
+      event = { kind: "spawnFailed", at: this.#clock.now(), incarnation, reason, random };
+    }
+    this.#mailbox.push({ kind: "worker", pool, slot, event, random });
+  }
+
+  #armTimers(before: ControllerState, state: ControllerState): void {
+    this.#controllerTimer = this.#arm(this.#controllerTimer, state.deadline, (at) => ({ kind: "deadline", at }));
+    for (const [pool, { workers }] of state.pools.entries()) {
+      if (workers === before.pools[pool]?.workers) continue;
+      for (const worker of workers) {
+        if (worker === before.pools[pool]?.workers[worker.slot]) continue;
+        const key = `${pool}/${worker.slot}`;
+        const armed = this.#workerTimers.get(key);
+        if (armed?.deadline === worker.deadline) continue;
+        const next = this.#arm(armed, worker.deadline, (at) => ({
+          kind: "worker",
+          pool,
+          slot: worker.slot,
+          event: { kind: "deadline", at, random: this.#random() },
+          random: this.#random(),
+        }));
+        if (next === undefined) this.#workerTimers.delete(key);
+        else this.#workerTimers.set(key, next);
+      }
+    }
+  }
+
+  #arm(
+    armed: ArmedTimer | undefined,
+    deadline: Instant | undefined,
+    eventAt: (at: Instant) => ControllerEvent,
+  ): ArmedTimer | undefined {
+    if (armed?.deadline === deadline) return armed;
+    armed?.timer[Symbol.dispose]();
+    if (deadline === undefined) return undefined;
+    const slot: { timer: Disposable } = { timer: this.#clock.wakeAt(deadline, wake.bind(this)) };
+    function wake(this: Daemon): void {
+      const at = this.#clock.now();
+      // A timer may fire a little early; the machine only knows deadlines that have come.
+      if (at < (deadline ?? 0)) slot.timer = this.#clock.wakeAt(deadline as Instant, wake.bind(this));
+      else this.#dispatch(eventAt(at));
+    }
+    return { deadline, timer: { [Symbol.dispose]: () => slot.timer[Symbol.dispose]() } };
+  }
+
+  /** A bug: stop believing in the state, end every process that is known, and say so. */
+  #fail(error: unknown): void {
+    if (this.#broken) return;
+    this.#broken = true;
+    this.#mailbox.length = 0;
+    for (const pool of this.#state.pools) {
+      for (const worker of pool.workers)
+        if ("pid" in worker && worker.pid !== undefined) this.#processes?.kill(worker.pid);
+    }
+    this.#listener.broken(error);
+  }
+}

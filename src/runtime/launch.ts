@@ -1,0 +1,232 @@
+/**
+ * From what a pool asks for to what the kernel is told: finds the executable, reads env_file, resolves users. All of it
+ * is checked before anything starts. Knows nothing of states.
+ */
+import { accessSync, constants, readFileSync, statSync } from "node:fs";
+import { isAbsolute, join, resolve } from "node:path";
+import { ControllerError } from "../base/errors.ts";
+import type { Credentials, ResourceLimit } from "./linux.ts";
+
+/** What a pool asks for, as configured. */
+export interface LaunchRequest {
+  readonly pool: string;
+  readonly exec: string;
+  readonly env: Readonly<Record<string, string>>;
+  readonly envFile: string | undefined;
+  readonly cwd: string | undefined;
+  readonly user: string | undefined;
+  readonly group: string | undefined;
+  readonly umask: number | undefined;
+  readonly nice: number | undefined;
+  readonly oomScoreAdj: number | undefined;
+  readonly rlimits: Readonly<Record<string, { soft: number | "unlimited"; hard: number | "unlimited" | undefined }>>;
+}
+
+/** What is the same for each worker of a pool. */
+export interface LaunchPlan {
+  readonly file: string;
+  /** The environment without the variables of the slot. */
+  readonly env: Readonly<Record<string, string>>;
+  readonly cwd: string | undefined;
+  readonly credentials: Credentials | undefined;
+  readonly umask: number | undefined;
+  readonly nice: number | undefined;
+  readonly oomScoreAdj: number | undefined;
+  readonly rlimits: ReadonlyMap<string, { soft: number | "unlimited"; hard: number | "unlimited" | undefined }>;
+}
+
+/** A hard limit never below the soft one; undefined keeps the present hard limit. */
+export function completeLimit(
+  wanted: { soft: number | "unlimited"; hard: number | "unlimited" | undefined },
+  present: ResourceLimit,
+): ResourceLimit {
+  if (wanted.hard !== undefined) return { soft: wanted.soft, hard: wanted.hard };
+  const soft = wanted.soft === "unlimited" ? Number.POSITIVE_INFINITY : wanted.soft;
+  const hard = present.hard === "unlimited" ? Number.POSITIVE_INFINITY : present.hard;
+  return { soft: wanted.soft, hard: soft > hard ? wanted.soft : present.hard };
+}
+
+/**
+ * Checks and resolves what a pool asks for. `environment` is the controller's own; variables that are meant for the
+ * controller alone do not pass. @throws ControllerError EXEC_NOT_FOUND, EXEC_NOT_EXECUTABLE, CWD_NOT_FOUND,
+ * ENV_FILE_INVALID, USER_NOT_FOUND, PERMISSION_REQUIRED
+ */
+export function planLaunch(request: LaunchRequest, environment: NodeJS.ProcessEnv): LaunchPlan {
+  const { pool, cwd } = request;
+  if (cwd !== undefined && !isDirectory(cwd)) {
+    throw new ControllerError("CWD_NOT_FOUND", `Cannot start pool "${pool}": cwd "${cwd}" is no directory`);
+  }
+  const account = findAccount(request);
+  const env: Record<string, string> = {};
+  for (const [key, value] of Object.entries(environment))
+    if (value !== undefined && !CONTROLLER_ONLY.has(key)) env[key] = value;
+  Object.assign(env, account?.env, readEnvFile(request), request.env);
+  return {
+    file: findExecutable(request, env["PATH"]),
+    env,
+    cwd: cwd === undefined ? undefined : resolve(cwd),
+    credentials: account?.credentials,
+    umask: request.umask,
+    nice: request.nice,
+    oomScoreAdj: request.oomScoreAdj,
+    rlimits: new Map(Object.entries(request.rlimits)),
+  };
+}
+
+/** sd_notify belongs to the controller (a worker that used it would speak for it); the descriptors are not inherited. */
+const CONTROLLER_ONLY: ReadonlySet<string> = new Set([
+  "NOTIFY_SOCKET",
+  "WATCHDOG_USEC",
+  "WATCHDOG_PID",
+  "LISTEN_FDS",
+  "LISTEN_PID",
+  "LISTEN_FDNAMES",
+]);
+
+function isDirectory(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
+}
+
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    return statSync(path).isFile();
+  } catch {
+    return false;
+  }
+}
+
+function findExecutable(
+  request: LaunchRequest,
+  path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+): string {
+  const { pool, exec, cwd } = request;
+  if (exec.includes("/")) {
+    // As a shell in the pool's directory would find it.
+    const file = isAbsolute(exec) ? exec : resolve(cwd ?? ".", exec);
+    if (isExecutable(file)) return file;
+    const there = statSync(file, { throwIfNoEntry: false });
+    if (there === undefined) {
+      throw new ControllerError(
+        "EXEC_NOT_FOUND",
+        `Cannot start pool "${pool}": executable "${exec}" does not exist (looked for ${file})`,
+      );
+    }
+    const what = there.isFile() ? "may not be executed" : "is no file";
+    const hint = there.isFile() ? `chmod +x ${file}` : undefined;
+    throw new ControllerError(
+      "EXEC_NOT_EXECUTABLE",
+      `Cannot start pool "${pool}": "${exec}" ${what}`,
+      hint === undefined ? {} : { hint },
+    );
+  }
+  let refused: string | undefined;
+  for (const directory of path.split(":")) {
+    const file = join(directory === "" ? "." : directory, exec);
+    if (isExecutable(file)) return resolve(file);
+    if (statSync(file, { throwIfNoEntry: false })?.isFile() === true) refused ??= file;
+  }
+  if (refused !== undefined) {
+    throw new ControllerError("EXEC_NOT_EXECUTABLE", `Cannot start pool "${pool}": "${refused}" may not be executed`, {
+      hint: `chmod +x ${refused}`,
+    });
+  }
+  throw new ControllerError(
+    "EXEC_NOT_FOUND",
+    `Cannot start pool "${pool}": executable "${exec}" is not on PATH (${path})`,
+    {
+      hint: "Install it, or give its path in exec.",
+    },
+  );
+}
+
+/** KEY=value lines; `#` comments, blank lines, an `export ` before the key and quotes around the value are understood. */
+export function parseEnvFile(text: string): { env: Record<string, string>; badLine: number | undefined } {
+  const env: Record<string, string> = {};
+  for (const [index, raw] of text.split("\n").entries()) {
+    const line = raw.trim();
+    if (line === "" || line.startsWith("#")) continue;
+    const match = /^(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)$/u.exec(line);
+    if (match?.[1] === undefined) return { env, badLine: index + 1 };
+    const value = match[2] ?? "";
+    const quoted = /^(["'])(.*)\1$/u.exec(value);
+    env[match[1]] = quoted?.[2] ?? value;
+  }
+  return { env, badLine: undefined };
+}
+
+function readEnvFile({ pool, envFile }: LaunchRequest): Record<string, string> {
+  if (envFile === undefined) return {};
+  let text: string;
+  try {
+    text = readFileSync(envFile, "utf8");
+  } catch (cause) {
+    throw new ControllerError("ENV_FILE_INVALID", `Cannot start pool "${pool}": env_file "${envFile}" cannot be read`, {
+      cause,
+    });
+  }
+  const { env, badLine } = parseEnvFile(text);
+  if (badLine !== undefined) {
+    throw new ControllerError(
+      "ENV_FILE_INVALID",
+      `Cannot start pool "${pool}": ${envFile}:${badLine}: expected KEY=value`,
+    );
+  }
+  return env;
+}
+
+interface Account {
+  readonly credentials: Credentials;
+  readonly env: Record<string, string>;
+}
+
+function findAccount({ pool, user, group }: LaunchRequest): Account | undefined {
+  if (user === undefined && group === undefined) return undefined;
+  const own = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
+  const entry = user === undefined ? undefined : findUser(pool, user);
+  const uid = entry?.uid ?? own.uid;
+  const gid = group === undefined ? (entry?.gid ?? own.gid) : findGroup(pool, group);
+  if (own.uid !== 0) {
+    if (uid === own.uid && gid === own.gid) return undefined;
+    const wanted = [user, group].filter((name) => name !== undefined).join(":");
+    throw new ControllerError(
+      "PERMISSION_REQUIRED",
+      `Cannot start pool "${pool}" as "${wanted}": the controller runs as uid ${own.uid}, only root may change identity`,
+    );
+  }
+  const groups = entry?.name === undefined ? [gid] : [...new Set([gid, ...groupsOf(entry.name)])];
+  const env: Record<string, string> = {};
+  if (entry?.name !== undefined) Object.assign(env, { USER: entry.name, LOGNAME: entry.name, HOME: entry.home ?? "/" });
+  return { credentials: { uid, gid, groups }, env };
+}
+
+function readTable(path: string): string[][] {
+  try {
+    return readFileSync(path, "utf8")
+      .split("\n")
+      .map((line) => line.split(":"));
+  } catch {
+    return [];
+  }
+}
+
+function findUser(pool: string, user: string): { uid: number; gid: number; name?: string; home?: string } {
+  const line = readTable("/etc/passwd").find(([name, , uid]) => name === user || uid === user);
+  if (line !== undefined)
+    return { name: line[0] ?? user, uid: Number(line[2]), gid: Number(line[3]), home: line[5] ?? "/" };
+  if (/^\d+$/u.test(user)) return { uid: Number(user), gid: Number(user) };
+  throw new ControllerError("USER_NOT_FOUND", `Cannot start pool "${pool}": user "${user}" is not in /etc/passwd`);
+}
+
+function findGroup(pool: string, group: string): number {
+  const line = readTable("/etc/group").find(([name]) => name === group);
+  if (line !== undefined) return Number(line[2]);
+  if (/^\d+$/u.test(group)) return Number(group);
+  throw new ControllerError("USER_NOT_FOUND", `Cannot start pool "${pool}": group "${group}" is not in /etc/group`);
+}
+
+function groupsOf(user: string): number[] {
+  return readTable("/etc/group")
+    .filter((line) => line[3]?.split(",").includes(user) === true)
+    .map((line) => Number(line[2]));
+}

@@ -1,0 +1,31 @@
+/** Finds workers of an earlier controller that was killed: they still serve, hold ports and know nobody. */
+import { CONTROLLER_MARK } from "./lifeline.ts";
+import { listPids, readCommandLine, readEnvironmentVariable, readStat } from "./procfs.ts";
+
+/** A worker whose controller is gone. */
+export interface Leftover {
+  readonly pid: number;
+  readonly command: string;
+  /** `<pool>-<slot>` it was. */
+  readonly worker: string;
+  readonly controllerPid: number;
+}
+
+/** The mark of this process: its pid and its start, so that a reused pid is not taken for it. */
+export function controllerMark(): string {
+  return `${process.pid}.${readStat(process.pid)?.startTicks ?? 0}`;
+}
+
+/** All leftovers that this process may see. */
+export function findLeftovers(): Leftover[] {
+  const found: Leftover[] = [];
+  for (const pid of listPids()) {
+    const mark = readEnvironmentVariable(pid, CONTROLLER_MARK);
+    if (mark === undefined || pid === process.pid) continue;
+    const [controller, start] = mark.split(".").map(Number);
+    if (controller === undefined || readStat(controller)?.startTicks === start) continue;
+    const worker = `${readEnvironmentVariable(pid, "MONOCEROS_POOL")}-${readEnvironmentVariable(pid, "MONOCEROS_SLOT")}`;
+    found.push({ pid, command: readCommandLine(pid) ?? "?", worker, controllerPid: controller });
+  }
+  return found;
+}

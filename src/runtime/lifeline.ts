@@ -1,0 +1,144 @@
+/**
+ * The guardian: a small shell that outlives the controller by moments. It reads the pids of worker sessions from a pipe
+ * that only the controller holds; when the pipe ends without a farewell, the controller was killed, and the guardian
+ * ends every session it knows and every process that carries the controller's mark in its environment. Works on every
+ * image that has a shell, without setpriv; where the controller is PID 1 the kernel does the same for it.
+ */
+import { closeSync, existsSync, openSync, writeSync } from "node:fs";
+import { openPipe, spawnProcess } from "./linux.ts";
+
+/** Marks each process that descends from this controller: `<pid>.<start>`. */
+export const CONTROLLER_MARK = "MONOCEROS_CONTROLLER";
+
+/**
+ * Reads `+pid`, `-pid` and `bye`. TERM first, so that requests under way may end; KILL after a second for what is left.
+ * grep finds processes that left their session; without grep only the sessions are ended.
+ */
+const SCRIPT = `
+trap '' TERM INT HUP QUIT USR1 USR2 PIPE
+mark=$1
+pids=' '
+while read -r line; do
+  case $line in
+    +*) pids="$pids\${line#+} " ;;
+    -*) gone=\${line#-}; case $pids in *" $gone "*) pids="\${pids%% $gone *} \${pids#* $gone }" ;; esac ;;
+    bye) exit 0 ;;
+  esac
+done
+marked() {
+  for file in $(grep -slF "$mark" /proc/[0-9]*/environ 2>/dev/null); do
+    pid=\${file#/proc/}; pid=\${pid%/environ}
+    [ "$pid" = $$ ] || echo "$pid"
+  done
+}
+end() {
+  for pid in $pids; do kill -s "$1" -- "-$pid" 2>/dev/null; done
+  for pid in $(marked); do kill -s "$1" "$pid" 2>/dev/null; done
+}
+left() {
+  for pid in $pids; do kill -0 -- "-$pid" 2>/dev/null && return 0; done
+  [ -n "$(marked)" ]
+}
+end TERM
+for turn in 1 2 3 4 5 6 7 8 9 10; do
+  left || exit 0
+  sleep 0.1 2>/dev/null || { sleep 1; break; }
+done
+for turn in 1 2 3; do
+  end KILL
+  left || exit 0
+  sleep 0.1 2>/dev/null || sleep 1
+done
+`;
+
+const SHELLS = ["/bin/sh", "/usr/bin/sh", "/busybox/sh", "/bin/busybox"];
+
+/** The controller's line to its guardian. */
+export class Lifeline {
+  readonly #mark: string;
+  readonly #shell: string | undefined;
+  readonly #sessions = new Set<number>();
+  #writeFd: number | undefined;
+  #pid: number | undefined;
+
+  /** `mark` is the value of CONTROLLER_MARK in the environment of every worker. */
+  constructor(mark: string) {
+    this.#mark = mark;
+    this.#shell = SHELLS.find((path) => existsSync(path));
+  }
+
+  /** Process id of the guardian; undefined before `start` and where there is no shell. */
+  get pid(): number | undefined {
+    return this.#pid;
+  }
+
+  /** Starts the guardian; false where the image has no shell. @throws SystemCallError */
+  start(): boolean {
+    if (this.#shell === undefined) return false;
+    const nullFd = openSync("/dev/null", "r+");
+    const { readFd, writeFd } = openPipe(65_536, "blocking");
+    try {
+      const name = this.#shell.endsWith("busybox") ? ["busybox", "sh"] : ["sh"];
+      this.#pid = spawnProcess({
+        file: this.#shell,
+        argv: [...name, "-c", SCRIPT, "monoceros-guardian", `${CONTROLLER_MARK}=${this.#mark}`],
+        env: ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/busybox"],
+        cwd: "/",
+        stdinFd: readFd,
+        // Its own descriptors lead nowhere, so that it never keeps the controller's output open.
+        stdoutFd: nullFd,
+        stderrFd: nullFd,
+        credentials: undefined,
+        umask: undefined,
+        nofileSoft: undefined,
+      });
+    } finally {
+      closeSync(readFd);
+      closeSync(nullFd);
+    }
+    this.#writeFd = writeFd;
+    this.#write([...this.#sessions].map((pid) => `+${pid}\n`).join(""));
+    return true;
+  }
+
+  /** The session led by `pid` shall not outlive the controller. */
+  add(pid: number): void {
+    this.#sessions.add(pid);
+    this.#write(`+${pid}\n`);
+  }
+
+  /** The session led by `pid` is empty. */
+  remove(pid: number): void {
+    this.#sessions.delete(pid);
+    this.#write(`-${pid}\n`);
+  }
+
+  /** Call when `pid` was reaped: a guardian that someone killed is replaced. Whether it was the guardian. */
+  handleExit(pid: number): boolean {
+    if (pid !== this.#pid) return false;
+    this.#close();
+    this.start();
+    return true;
+  }
+
+  /** Tells the guardian that the controller leaves in order. */
+  release(): void {
+    this.#write("bye\n");
+    this.#close();
+  }
+
+  #write(text: string): void {
+    if (this.#writeFd === undefined || text === "") return;
+    try {
+      writeSync(this.#writeFd, text);
+    } catch {
+      // The guardian is gone; its exit is on the way and brings a new one that is told everything.
+    }
+  }
+
+  #close(): void {
+    if (this.#writeFd !== undefined) closeSync(this.#writeFd);
+    this.#writeFd = undefined;
+    this.#pid = undefined;
+  }
+}

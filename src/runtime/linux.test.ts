@@ -1,0 +1,125 @@
+import assert from "node:assert/strict";
+import { closeSync, readFileSync, readSync } from "node:fs";
+import { test } from "node:test";
+import { setImmediate as turn } from "node:timers/promises";
+import {
+  closeInheritedOnExec,
+  getLimit,
+  openPipe,
+  type Reaped,
+  RLIMITS,
+  reapOne,
+  type SpawnRequest,
+  SystemCallError,
+  spawnProcess,
+} from "./linux.ts";
+
+const isRoot = process.getuid?.() === 0;
+
+function request(changes: Partial<SpawnRequest>): SpawnRequest {
+  const nothing = {
+    cwd: undefined,
+    stdinFd: undefined,
+    stdoutFd: undefined,
+    stderrFd: undefined,
+    credentials: undefined,
+    umask: undefined,
+    nofileSoft: undefined,
+  };
+  return { file: "/bin/sh", argv: ["sh"], env: ["PATH=/usr/bin:/bin"], ...nothing, ...changes };
+}
+
+async function reap(pid: number): Promise<Reaped["status"]> {
+  for (;;) {
+    const reaped = reapOne();
+    if (reaped?.pid === pid) return reaped.status;
+    await turn();
+  }
+}
+
+/** Runs a shell script and returns what it wrote. */
+async function outputOf(script: string, changes: Partial<SpawnRequest> = {}): Promise<string> {
+  const { readFd, writeFd } = openPipe(65_536, "blocking");
+  const pid = spawnProcess(request({ argv: ["sh", "-c", script], stdoutFd: writeFd, ...changes }));
+  closeSync(writeFd);
+  await reap(pid);
+  const buffer = Buffer.alloc(65_536);
+  const text = buffer.toString("utf8", 0, readSync(readFd, buffer));
+  closeSync(readFd);
+  return text.trim();
+}
+
+test("a spawned process leads its own session and group, with no signal blocked or ignored and stdin at its end", async () => {
+  const status = await outputOf(
+    "cat; cat /proc/self/status; ps -o sid=,pgid=,pid= -p $$ 2>/dev/null || true; echo leader $(cut -d' ' -f5,6 /proc/$$/stat) $$",
+  );
+  const [pgrp, session, pid] = /leader (\d+) (\d+) (\d+)/u.exec(status)?.slice(1) ?? [];
+  assert.equal(pgrp, pid);
+  assert.equal(session, pid);
+  assert.match(status, /SigBlk:\t0+\n/u);
+  assert.match(status, /SigIgn:\t0+\n/u);
+});
+
+test("stdout of a process is a real pipe that it can open again as /dev/stdout", async () => {
+  assert.equal(await outputOf("echo again > /dev/stdout"), "again");
+});
+
+test("a process inherits no descriptor but 0, 1 and 2", async () => {
+  const { readFd, writeFd } = openPipe(65_536, "blocking");
+  closeInheritedOnExec();
+  assert.equal(
+    await outputOf("for f in /proc/$$/fd/*; do n=${f##*/}; [ $n -lt 3 ] || [ ! -e $f ] || echo $n; done"),
+    "",
+  );
+  closeSync(readFd);
+  closeSync(writeFd);
+});
+
+test("arguments and environment arrive byte for byte", async () => {
+  const { readFd, writeFd } = openPipe(65_536, "blocking");
+  const pid = spawnProcess(
+    request({ argv: ["sh", "-c", 'printf %s "$1$KEY"', "sh", "é \"'\n"], env: ["KEY=vålue="], stdoutFd: writeFd }),
+  );
+  closeSync(writeFd);
+  await reap(pid);
+  const buffer = Buffer.alloc(100);
+  assert.equal(buffer.toString("utf8", 0, readSync(readFd, buffer)), "é \"'\nvålue=");
+  closeSync(readFd);
+});
+
+test("cwd and umask are the child's only", async () => {
+  const before = process.umask();
+  assert.equal(await outputOf("pwd; umask", { cwd: "/proc", umask: 0o027 }), "/proc\n0027");
+  assert.equal(process.umask(), before);
+});
+
+test("the soft limit of open files is the child's only", async () => {
+  const before = getLimit(0, RLIMITS["nofile"] ?? 7);
+  assert.equal(await outputOf("ulimit -n", { nofileSoft: 123 }), "123");
+  assert.deepEqual(getLimit(0, RLIMITS["nofile"] ?? 7), before);
+});
+
+test("another identity is the child's only and leaves it no way back", { skip: !isRoot }, async () => {
+  const status = await outputOf("cat /proc/$$/status", { credentials: { uid: 65534, gid: 65534, groups: [65534] } });
+  assert.match(status, /Uid:\t65534\t65534\t65534\t65534/u);
+  assert.match(status, /Gid:\t65534\t65534\t65534\t65534/u);
+  assert.match(status, /Groups:\t65534 ?\n/u);
+  assert.match(status, /CapPrm:\t0+\n/u);
+  assert.match(readFileSync("/proc/thread-self/status", "utf8"), /Uid:\t0\t0\t0\t0/u);
+});
+
+test("exit codes and signals are told apart", async () => {
+  assert.deepEqual(await reap(spawnProcess(request({ argv: ["sh", "-c", "exit 7"] }))), { kind: "code", code: 7 });
+  assert.deepEqual(await reap(spawnProcess(request({ argv: ["sh", "-c", "kill -SEGV $$"] }))), {
+    kind: "signal",
+    signal: "SIGSEGV",
+  });
+});
+
+test("a failed exec is an error with the name of errno, and no process", () => {
+  assert.throws(
+    () => spawnProcess(request({ file: "/nonexistent" })),
+    (error: unknown) => error instanceof SystemCallError && error.code === "ENOENT",
+  );
+  assert.equal(reapOne(), undefined);
+});

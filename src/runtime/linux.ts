@@ -1,0 +1,382 @@
+/**
+ * System calls that Node.js has no API for, through node:ffi. The only file that touches node:ffi: it is experimental,
+ * but the pinned runtime is shipped inside the executable, so it cannot change under us. Linux with glibc, x64 and
+ * arm64. Each function is a thin adapter; policy lives with the callers. Must be used on the main thread only.
+ */
+import ffi from "node:ffi";
+import { constants as os } from "node:os";
+
+const { functions: libc } = ffi.dlopen(null, {
+  __errno_location: { arguments: [], return: "pointer" },
+  strerror: { arguments: ["i32"], return: "pointer" },
+  prctl: { arguments: ["i32", "u64", "u64", "u64", "u64"], return: "i32" },
+  waitpid: { arguments: ["i32", "pointer", "i32"], return: "i32" },
+  pipe2: { arguments: ["pointer", "i32"], return: "i32" },
+  fcntl: { arguments: ["i32", "i32", "i64"], return: "i32" },
+  prlimit: { arguments: ["i32", "i32", "pointer", "pointer"], return: "i32" },
+  setpriority: { arguments: ["i32", "u32", "i32"], return: "i32" },
+  syscall: { arguments: ["i64", "i64", "i64", "i64"], return: "i64" },
+  socket: { arguments: ["i32", "i32", "i32"], return: "i32" },
+  sendto: { arguments: ["i32", "pointer", "u64", "i32", "pointer", "u32"], return: "i64" },
+  close: { arguments: ["i32"], return: "i32" },
+  posix_spawn: {
+    arguments: ["pointer", "pointer", "pointer", "pointer", "pointer", "pointer"],
+    return: "i32",
+  },
+  posix_spawnattr_init: { arguments: ["pointer"], return: "i32" },
+  posix_spawnattr_setflags: { arguments: ["pointer", "i16"], return: "i32" },
+  posix_spawnattr_setsigmask: { arguments: ["pointer", "pointer"], return: "i32" },
+  posix_spawnattr_setsigdefault: { arguments: ["pointer", "pointer"], return: "i32" },
+  posix_spawn_file_actions_init: { arguments: ["pointer"], return: "i32" },
+  posix_spawn_file_actions_destroy: { arguments: ["pointer"], return: "i32" },
+  posix_spawn_file_actions_adddup2: { arguments: ["pointer", "i32", "i32"], return: "i32" },
+  posix_spawn_file_actions_addopen: { arguments: ["pointer", "i32", "pointer", "i32", "u32"], return: "i32" },
+  posix_spawn_file_actions_addchdir_np: { arguments: ["pointer", "pointer"], return: "i32" },
+  _exit: { arguments: ["i32"], return: "void" },
+});
+
+const PR_SET_PDEATHSIG = 1;
+const PR_SET_CHILD_SUBREAPER = 36;
+const WNOHANG = 1;
+const O_CLOEXEC = 0o2000000;
+const F_SETFL = 4;
+const F_SETPIPE_SZ = 1031;
+const O_NONBLOCK = 0o4000;
+const RLIMIT_NOFILE = 7;
+const SYS_CLOSE_RANGE = 436;
+const CLOSE_RANGE_CLOEXEC = 4;
+const POSIX_SPAWN_SETSIGDEF = 0x04;
+const POSIX_SPAWN_SETSIGMASK = 0x08;
+const POSIX_SPAWN_SETSID = 0x80;
+const AF_UNIX = 1;
+const SOCK_DGRAM_CLOEXEC = 2 | O_CLOEXEC;
+const MSG_NOSIGNAL = 0x4000;
+
+/** Numbers of the system calls that set the calling thread's own credentials. */
+const CREDENTIAL_CALLS =
+  process.arch === "arm64"
+    ? { setresuid: 147, setresgid: 149, setgroups: 159 }
+    : { setresuid: 117, setresgid: 119, setgroups: 116 };
+
+/** RLIMIT_ numbers by the lower-case name that the configuration uses (asm-generic/resource.h). */
+export const RLIMITS: Readonly<Record<string, number>> = {
+  cpu: 0,
+  fsize: 1,
+  data: 2,
+  stack: 3,
+  core: 4,
+  rss: 5,
+  nproc: 6,
+  nofile: 7,
+  memlock: 8,
+  as: 9,
+  locks: 10,
+  sigpending: 11,
+  msgqueue: 12,
+  nice: 13,
+  rtprio: 14,
+  rttime: 15,
+};
+
+const RLIM_INFINITY = 2n ** 64n - 1n;
+
+/** Memory at a fixed address, as C needs it: never moved by the garbage collector, alive as long as it is referenced. */
+class Memory {
+  readonly bytes: Buffer;
+  readonly address: bigint;
+
+  constructor(bytes: Buffer) {
+    this.bytes = bytes;
+    this.address = ffi.getRawPointer(bytes);
+  }
+
+  static ofSize(size: number): Memory {
+    const bytes = Buffer.allocUnsafeSlow(Math.max(size, 128));
+    bytes.fill(0);
+    return new Memory(bytes);
+  }
+
+  static ofText(text: string): Memory {
+    const memory = Memory.ofSize(Buffer.byteLength(text) + 1);
+    memory.bytes.write(text);
+    return memory;
+  }
+}
+
+const errnoAddress = libc.__errno_location();
+const DEV_NULL = Memory.ofText("/dev/null");
+const scratch = Memory.ofSize(256);
+
+/** errno of the last failed call. */
+function errno(): number {
+  return ffi.getInt32(errnoAddress);
+}
+
+const NAMES_BY_ERRNO = new Map<number, string>(Object.entries(os.errno).map(([name, number]) => [number, name]));
+const NAMES_BY_SIGNAL = new Map<number, string>(Object.entries(os.signals).map(([name, number]) => [number, name]));
+
+/** A failed system call. */
+export class SystemCallError extends Error {
+  override readonly name = "SystemCallError";
+  readonly code: string;
+
+  constructor(call: string, number: number) {
+    const code = NAMES_BY_ERRNO.get(number) ?? `errno ${number}`;
+    super(`${call}: ${code}, ${ffi.toString(libc.strerror(number)) ?? "unknown error"}`);
+    this.code = code;
+  }
+}
+
+/** Makes this process adopt descendants whose parents end (prctl(2), PR_SET_CHILD_SUBREAPER). */
+export function becomeSubreaper(): void {
+  if (libc.prctl(PR_SET_CHILD_SUBREAPER, 1n, 0n, 0n, 0n) !== 0) throw new SystemCallError("prctl", errno());
+}
+
+/** Has the kernel send `signal` to this process when its parent ends; 0 takes that back. */
+export function setParentDeathSignal(signal: number): void {
+  if (libc.prctl(PR_SET_PDEATHSIG, BigInt(signal), 0n, 0n, 0n) !== 0) throw new SystemCallError("prctl", errno());
+}
+
+/** Marks all descriptors from 3 up close-on-exec, so that nothing the controller was born with reaches a worker. */
+export function closeInheritedOnExec(): boolean {
+  return libc.syscall(BigInt(SYS_CLOSE_RANGE), 3n, 0x7fffffffn, BigInt(CLOSE_RANGE_CLOEXEC)) === 0n;
+}
+
+/** One ended child. */
+export interface Reaped {
+  readonly pid: number;
+  readonly status:
+    | { readonly kind: "code"; readonly code: number }
+    | { readonly kind: "signal"; readonly signal: string };
+}
+
+/** Reaps one ended child of any kind without waiting; undefined where none has ended. */
+export function reapOne(): Reaped | undefined {
+  const pid = libc.waitpid(-1, scratch.address, WNOHANG);
+  if (pid <= 0) return undefined;
+  const raw = scratch.bytes.readInt32LE(0);
+  const number = raw & 0x7f;
+  if (number === 0) return { pid, status: { kind: "code", code: (raw >> 8) & 0xff } };
+  return { pid, status: { kind: "signal", signal: NAMES_BY_SIGNAL.get(number) ?? `signal ${number}` } };
+}
+
+/** The two ends of a pipe; both close-on-exec. The caller closes them. */
+export interface Pipe {
+  readonly readFd: number;
+  readonly writeFd: number;
+}
+
+/**
+ * A real pipe (a worker can open /dev/stdout on it, which it cannot on a socket) of about `capacityBytes`; the kernel may
+ * refuse to enlarge it, which is no failure. `reader` tells whether reading an empty pipe waits or fails with EAGAIN.
+ * @throws SystemCallError (EMFILE, ENFILE)
+ */
+export function openPipe(capacityBytes: number, reader: "blocking" | "non-blocking"): Pipe {
+  if (libc.pipe2(scratch.address, O_CLOEXEC) !== 0) throw new SystemCallError("pipe2", errno());
+  const readFd = scratch.bytes.readInt32LE(0);
+  const writeFd = scratch.bytes.readInt32LE(4);
+  if (reader === "non-blocking") libc.fcntl(readFd, F_SETFL, BigInt(O_NONBLOCK));
+  libc.fcntl(readFd, F_SETPIPE_SZ, BigInt(capacityBytes));
+  return { readFd, writeFd };
+}
+
+/** A soft and a hard resource limit; "unlimited" is RLIM_INFINITY. */
+export interface ResourceLimit {
+  readonly soft: number | "unlimited";
+  readonly hard: number | "unlimited";
+}
+
+const limitIn = Memory.ofSize(128);
+
+/** Reads a limit of a process (0: this one). @throws SystemCallError */
+export function getLimit(pid: number, resource: number): ResourceLimit {
+  if (libc.prlimit(pid, resource, 0n, scratch.address) !== 0) throw new SystemCallError("prlimit", errno());
+  const read = (offset: number): number | "unlimited" => {
+    const value = scratch.bytes.readBigUInt64LE(offset);
+    return value === RLIM_INFINITY ? "unlimited" : Number(value);
+  };
+  return { soft: read(0), hard: read(8) };
+}
+
+/** Sets a limit of a process (0: this one). @throws SystemCallError (EPERM, EINVAL, ESRCH) */
+export function setLimit(pid: number, resource: number, limit: ResourceLimit): void {
+  const write = (value: number | "unlimited", offset: number) =>
+    limitIn.bytes.writeBigUInt64LE(value === "unlimited" ? RLIM_INFINITY : BigInt(value), offset);
+  write(limit.soft, 0);
+  write(limit.hard, 8);
+  if (libc.prlimit(pid, resource, limitIn.address, 0n) !== 0) throw new SystemCallError("prlimit", errno());
+}
+
+/** Sets the nice value of a process. @throws SystemCallError (EACCES, ESRCH) */
+export function setNice(pid: number, nice: number): void {
+  if (libc.setpriority(0, pid, nice) !== 0) throw new SystemCallError("setpriority", errno());
+}
+
+/** Numeric identity a process is to have. */
+export interface Credentials {
+  readonly uid: number;
+  readonly gid: number;
+  readonly groups: readonly number[];
+}
+
+/** Everything posix_spawn needs. Descriptors given here stay the caller's to close. */
+export interface SpawnRequest {
+  /** Absolute path. */
+  readonly file: string;
+  readonly argv: readonly string[];
+  /** `KEY=value` entries. */
+  readonly env: readonly string[];
+  readonly cwd: string | undefined;
+  /** Descriptor to read from; undefined is /dev/null. */
+  readonly stdinFd: number | undefined;
+  /** Descriptors that become 1 and 2; undefined inherits the controller's. */
+  readonly stdoutFd: number | undefined;
+  readonly stderrFd: number | undefined;
+  readonly credentials: Credentials | undefined;
+  readonly umask: number | undefined;
+  /** Soft limit of open files the process starts with; undefined inherits the raised one of the runtime. */
+  readonly nofileSoft: number | "unlimited" | undefined;
+}
+
+const spawnAttributes = Memory.ofSize(1024);
+const fileActions = Memory.ofSize(1024);
+const pidOut = Memory.ofSize(128);
+prepareSpawnAttributes();
+
+/** All signals at their defaults, none blocked, a session and so a process group of its own. */
+function prepareSpawnAttributes(): void {
+  const allSignals = Memory.ofSize(128);
+  allSignals.bytes.fill(0xff);
+  const noSignals = Memory.ofSize(128);
+  libc.posix_spawnattr_init(spawnAttributes.address);
+  libc.posix_spawnattr_setsigdefault(spawnAttributes.address, allSignals.address);
+  libc.posix_spawnattr_setsigmask(spawnAttributes.address, noSignals.address);
+  libc.posix_spawnattr_setflags(
+    spawnAttributes.address,
+    POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK,
+  );
+}
+
+/** A NULL-terminated array of C strings in one block. */
+function stringArray(texts: readonly string[]): Memory {
+  let size = (texts.length + 1) * 8;
+  for (const text of texts) size += Buffer.byteLength(text) + 1;
+  const memory = Memory.ofSize(size);
+  let offset = (texts.length + 1) * 8;
+  for (const [index, text] of texts.entries()) {
+    memory.bytes.writeBigUInt64LE(memory.address + BigInt(offset), index * 8);
+    offset += memory.bytes.write(text, offset) + 1;
+  }
+  return memory;
+}
+
+/**
+ * Starts a process in a session of its own and returns its pid. Blocks until the exec happened (vfork), so a failing
+ * exec is known at once. @throws SystemCallError
+ */
+export function spawnProcess(request: SpawnRequest): number {
+  const kept: Memory[] = [];
+  const keep = (memory: Memory): bigint => {
+    kept.push(memory);
+    return memory.address;
+  };
+  libc.posix_spawn_file_actions_init(fileActions.address);
+  try {
+    const actions = fileActions.address;
+    if (request.stdinFd === undefined) libc.posix_spawn_file_actions_addopen(actions, 0, DEV_NULL.address, 0, 0);
+    else libc.posix_spawn_file_actions_adddup2(actions, request.stdinFd, 0);
+    if (request.stdoutFd !== undefined) libc.posix_spawn_file_actions_adddup2(actions, request.stdoutFd, 1);
+    if (request.stderrFd !== undefined) libc.posix_spawn_file_actions_adddup2(actions, request.stderrFd, 2);
+    if (request.cwd !== undefined) libc.posix_spawn_file_actions_addchdir_np(actions, keep(Memory.ofText(request.cwd)));
+    const file = keep(Memory.ofText(request.file));
+    const argv = keep(stringArray(request.argv));
+    const envp = keep(stringArray(request.env));
+    const failed = withProcessState(request, () =>
+      libc.posix_spawn(pidOut.address, file, actions, spawnAttributes.address, argv, envp),
+    );
+    if (failed !== 0) throw new SystemCallError(`posix_spawn of ${request.file}`, failed);
+    return pidOut.bytes.readInt32LE(0);
+  } finally {
+    libc.posix_spawn_file_actions_destroy(fileActions.address);
+    kept.length = 0;
+  }
+}
+
+/**
+ * Runs `act` while this thread has the umask, the open-files limit and the identity that the child shall inherit.
+ * Linux keeps credentials per thread and the raw calls change only this one; the saved ids stay root's until the exec
+ * of the child drops them, which is what lets this thread go back.
+ */
+function withProcessState(request: SpawnRequest, act: () => number): number {
+  const { umask, nofileSoft, credentials } = request;
+  const previousUmask = umask === undefined ? undefined : process.umask(umask);
+  const previousLimit = nofileSoft === undefined ? undefined : getLimit(0, RLIMIT_NOFILE);
+  try {
+    if (previousLimit !== undefined && nofileSoft !== undefined) {
+      setLimit(0, RLIMIT_NOFILE, { soft: nofileSoft, hard: previousLimit.hard });
+    }
+    return credentials === undefined ? act() : asIdentity(credentials, act);
+  } finally {
+    if (previousLimit !== undefined) setLimit(0, RLIMIT_NOFILE, previousLimit);
+    if (previousUmask !== undefined) process.umask(previousUmask);
+  }
+}
+
+function asIdentity(credentials: Credentials, act: () => number): number {
+  const own: Credentials = {
+    uid: process.getuid?.() ?? 0,
+    gid: process.getgid?.() ?? 0,
+    groups: process.getgroups?.() ?? [],
+  };
+  try {
+    setThreadGroups(credentials.groups);
+    setThreadIds(CREDENTIAL_CALLS.setresgid, credentials.gid, own.gid);
+    setThreadIds(CREDENTIAL_CALLS.setresuid, credentials.uid, own.uid);
+    return act();
+  } finally {
+    setThreadIds(CREDENTIAL_CALLS.setresuid, own.uid, own.uid);
+    setThreadIds(CREDENTIAL_CALLS.setresgid, own.gid, own.gid);
+    setThreadGroups(own.groups);
+  }
+}
+
+function setThreadIds(call: number, id: number, saved: number): void {
+  if (libc.syscall(BigInt(call), BigInt(id), BigInt(id), BigInt(saved)) !== 0n) {
+    throw new SystemCallError(call === CREDENTIAL_CALLS.setresuid ? "setresuid" : "setresgid", errno());
+  }
+}
+
+function setThreadGroups(groups: readonly number[]): void {
+  const list = Memory.ofSize(Math.max(groups.length, 1) * 4);
+  for (const [index, group] of groups.entries()) list.bytes.writeUInt32LE(group, index * 4);
+  if (libc.syscall(BigInt(CREDENTIAL_CALLS.setgroups), BigInt(groups.length), list.address, 0n) !== 0n) {
+    throw new SystemCallError("setgroups", errno());
+  }
+}
+
+/**
+ * Sends one datagram to a Unix socket; a leading "@" means Linux's abstract namespace. For sd_notify(3).
+ * @throws SystemCallError
+ */
+export function sendDatagram(path: string, text: string): void {
+  const fd = libc.socket(AF_UNIX, SOCK_DGRAM_CLOEXEC, 0);
+  if (fd < 0) throw new SystemCallError("socket", errno());
+  try {
+    const name = Buffer.from(path.startsWith("@") ? `\0${path.slice(1)}` : path);
+    const address = Memory.ofSize(2 + name.length + 1);
+    address.bytes.writeUInt16LE(AF_UNIX, 0);
+    name.copy(address.bytes, 2);
+    const length = 2 + name.length + (path.startsWith("@") ? 0 : 1);
+    const body = Memory.ofText(text);
+    const sent = libc.sendto(fd, body.address, BigInt(Buffer.byteLength(text)), MSG_NOSIGNAL, address.address, length);
+    if (sent < 0n) throw new SystemCallError("sendto", errno());
+  } finally {
+    libc.close(fd);
+  }
+}
+
+/** Ends this process at once, even while a thread is stuck in a write to a reader that stopped. */
+export function exitNow(code: number): never {
+  libc._exit(code);
+  throw new Error("_exit returned");
+}

@@ -1,0 +1,288 @@
+/**
+ * The processes of the workers: who leads which session, who of it is left, who left it. Starts them, signals them,
+ * reaps them and everything that was adopted, and tells the daemon. A process of a worker is recognised by its session
+ * and by the marks in its environment, so it is found even after it left group and session.
+ *
+ * The controller never uses node:child_process: libuv would compete for exits. So waitpid(-1) is safe here.
+ */
+import { closeSync, writeFileSync } from "node:fs";
+import type { Logger } from "../base/log.ts";
+import type { ExitStatus } from "../core/exit.ts";
+import { type Incarnation, type Slot, workerId } from "../core/identity.ts";
+import { completeLimit, type LaunchPlan } from "./launch.ts";
+import { CONTROLLER_MARK, type Lifeline } from "./lifeline.ts";
+import {
+  getLimit,
+  openPipe,
+  type Pipe,
+  RLIMITS,
+  reapOne,
+  SystemCallError,
+  setLimit,
+  setNice,
+  spawnProcess,
+} from "./linux.ts";
+import { listChildren, listPids, readEnvironmentVariable, readStat } from "./procfs.ts";
+
+/** Capacity asked for the pipes of a worker's output; a full pipe slows the worker down. */
+const PIPE_BYTES = 1 << 20;
+
+/** How often the emptiness of a group is looked at besides at every exit. */
+const VACANCY_POLL_MS = 20;
+
+/** One pool as the processes need it. `argsOf` gives the arguments of a slot, templates expanded. */
+export interface PoolLaunch {
+  readonly name: string;
+  readonly plan: LaunchPlan;
+  readonly argsOf: (slot: Slot) => readonly string[];
+  readonly envOf: (slot: Slot) => Readonly<Record<string, string>>;
+  /** Whether output passes through the controller. */
+  readonly captured: boolean;
+}
+
+/** Reads the output of one incarnation; both descriptors become its property. */
+export interface OutputReader {
+  /** The whole group is gone: read what is left and end. */
+  finish(): void;
+}
+
+export type AttachOutput = (worker: { pool: number; slot: Slot; stdoutFd: number; stderrFd: number }) => OutputReader;
+
+/** What happens to processes; `pool` is the index of the pool. */
+export interface ProcessListener {
+  exited(pool: number, slot: Slot, incarnation: Incarnation, status: ExitStatus, survivors: boolean): void;
+  vacated(pool: number, slot: Slot, incarnation: Incarnation): void;
+}
+
+interface Resident {
+  readonly pool: number;
+  readonly slot: Slot;
+  readonly incarnation: Incarnation;
+  readonly pid: number;
+  readonly output: OutputReader | undefined;
+  leaderAlive: boolean;
+}
+
+/** All processes the controller is responsible for. */
+export class Processes {
+  readonly #pools: readonly PoolLaunch[];
+  readonly #attach: AttachOutput;
+  readonly #listener: ProcessListener;
+  readonly #lifeline: Lifeline | undefined;
+  readonly #log: Logger;
+  readonly #mark: string;
+  readonly #nofileSoft: number | "unlimited";
+  readonly #byLeader = new Map<number, Resident>();
+  /** Leaders that are gone while something of them is left. */
+  readonly #leftBehind = new Set<Resident>();
+  readonly #onChildSignal = () => this.reap();
+  #poll: NodeJS.Timeout | undefined;
+  /** Adopted orphans reaped so far. */
+  orphansReaped = 0;
+
+  constructor(options: {
+    pools: readonly PoolLaunch[];
+    attach: AttachOutput;
+    listener: ProcessListener;
+    lifeline: Lifeline | undefined;
+    log: Logger;
+    mark: string;
+    /** Soft limit of open files the workers start with. */
+    nofileSoft: number | "unlimited";
+  }) {
+    this.#pools = options.pools;
+    this.#attach = options.attach;
+    this.#listener = options.listener;
+    this.#lifeline = options.lifeline;
+    this.#log = options.log;
+    this.#mark = options.mark;
+    this.#nofileSoft = options.nofileSoft;
+    process.on("SIGCHLD", this.#onChildSignal);
+  }
+
+  /** Starts the process of a slot and returns its pid. @throws SystemCallError */
+  spawn(poolIndex: number, slot: Slot, incarnation: Incarnation): number {
+    const pool = this.#pools[poolIndex];
+    if (pool === undefined) throw new RangeError(`there is no pool ${poolIndex}`);
+    const { plan } = pool;
+    const pipes: Pipe[] = [];
+    let pid: number;
+    try {
+      if (pool.captured) for (let stream = 0; stream < 2; stream++) pipes.push(openPipe(PIPE_BYTES, "non-blocking"));
+      const nofile = plan.rlimits.get("nofile");
+      pid = spawnProcess({
+        file: plan.file,
+        argv: [plan.file, ...pool.argsOf(slot)],
+        env: this.#environmentOf(pool, slot, incarnation),
+        cwd: plan.cwd,
+        stdinFd: undefined,
+        stdoutFd: pipes[0]?.writeFd,
+        stderrFd: pipes[1]?.writeFd,
+        credentials: plan.credentials,
+        umask: plan.umask,
+        nofileSoft: nofile === undefined ? this.#nofileSoft : undefined,
+      });
+    } catch (error) {
+      for (const { readFd } of pipes) closeSync(readFd);
+      throw error;
+    } finally {
+      for (const { writeFd } of pipes) closeSync(writeFd);
+    }
+    this.#lifeline?.add(pid);
+    this.#applyLimits(pool, slot, pid);
+    const [stdout, stderr] = pipes;
+    const output =
+      stdout === undefined || stderr === undefined
+        ? undefined
+        : this.#attach({ pool: poolIndex, slot, stdoutFd: stdout.readFd, stderrFd: stderr.readFd });
+    this.#byLeader.set(pid, { pool: poolIndex, slot, incarnation, pid, output, leaderAlive: true });
+    return pid;
+  }
+
+  /** Sends a signal to the group of `leader` (scope "group") and to what is known to have left it. */
+  signal(leader: number, signal: string, scope: "group" | "escaped"): void {
+    const resident = this.#byLeader.get(leader);
+    if (scope === "group") sendSignal(-leader, signal);
+    if (resident !== undefined && !resident.leaderAlive)
+      for (const pid of this.#escapedOf(resident)) sendSignal(pid, signal);
+  }
+
+  /** SIGKILL to the group of `leader` and to each process that carries its marks, wherever it went. */
+  kill(leader: number): void {
+    const resident = this.#byLeader.get(leader);
+    sendSignal(-leader, "SIGKILL");
+    if (resident === undefined) return;
+    for (const pid of listPids()) if (this.#belongsTo(pid, resident)) sendSignal(pid, "SIGKILL");
+  }
+
+  /** Whether the process with this id leads a worker. */
+  isLeader(pid: number): boolean {
+    return this.#byLeader.get(pid)?.leaderAlive === true;
+  }
+
+  /** Reaps all that has ended, of any kind. */
+  reap(): void {
+    for (let reaped = reapOne(); reaped !== undefined; reaped = reapOne()) {
+      const resident = this.#byLeader.get(reaped.pid);
+      if (resident?.leaderAlive === true) {
+        resident.leaderAlive = false;
+        const survivors = this.#hasSurvivors(resident);
+        if (survivors) this.#leftBehind.add(resident);
+        else this.#forget(resident);
+        this.#listener.exited(resident.pool, resident.slot, resident.incarnation, reaped.status, survivors);
+      } else if (this.#lifeline?.handleExit(reaped.pid) === true) {
+        this.#log.warn("the guardian ended and was replaced", { pid: reaped.pid });
+      } else {
+        this.orphansReaped++;
+        this.#log.debug("an adopted process ended", { pid: reaped.pid });
+      }
+    }
+    this.#lookForVacancies();
+  }
+
+  /** Kills what was adopted and belongs to no worker any more. Not as PID 1: there the container ends with us. */
+  killStrays(): void {
+    if (process.pid === 1) return;
+    for (const pid of listChildren())
+      if (pid !== this.#lifeline?.pid && !this.#byLeader.has(pid)) sendSignal(pid, "SIGKILL");
+  }
+
+  /** Stops listening to exits. */
+  close(): void {
+    process.off("SIGCHLD", this.#onChildSignal);
+    clearInterval(this.#poll);
+  }
+
+  #lookForVacancies(): void {
+    for (const resident of this.#leftBehind) {
+      if (this.#hasSurvivors(resident)) continue;
+      this.#leftBehind.delete(resident);
+      this.#forget(resident);
+      this.#listener.vacated(resident.pool, resident.slot, resident.incarnation);
+    }
+    // Members whose parents live are not our children: no signal tells of their end.
+    if (this.#leftBehind.size > 0) this.#poll ??= setInterval(() => this.reap(), VACANCY_POLL_MS);
+    else {
+      clearInterval(this.#poll);
+      this.#poll = undefined;
+    }
+  }
+
+  #forget(resident: Resident): void {
+    this.#byLeader.delete(resident.pid);
+    this.#lifeline?.remove(resident.pid);
+    resident.output?.finish();
+  }
+
+  #hasSurvivors(resident: Resident): boolean {
+    return sendSignal(-resident.pid, 0) || this.#escapedOf(resident).length > 0;
+  }
+
+  /** Adopted children of ours that came from this worker: all that left the group ends up here once its parent ended. */
+  #escapedOf(resident: Resident): number[] {
+    return listChildren().filter((pid) => {
+      if (pid === this.#lifeline?.pid || this.#byLeader.get(pid)?.leaderAlive === true) return false;
+      return this.#belongsTo(pid, resident) && readStat(pid)?.state !== "Z";
+    });
+  }
+
+  #belongsTo(pid: number, resident: Resident): boolean {
+    const stat = readStat(pid);
+    if (stat === undefined || pid === process.pid) return false;
+    if (stat.session === resident.pid) return true;
+    if (readEnvironmentVariable(pid, CONTROLLER_MARK) !== this.#mark) return false;
+    const pool = this.#pools[resident.pool]?.name;
+    return (
+      readEnvironmentVariable(pid, "MONOCEROS_POOL") === pool &&
+      readEnvironmentVariable(pid, "MONOCEROS_SLOT") === String(resident.slot) &&
+      readEnvironmentVariable(pid, "MONOCEROS_INCARNATION") === String(resident.incarnation)
+    );
+  }
+
+  #environmentOf(pool: PoolLaunch, slot: Slot, incarnation: Incarnation): string[] {
+    const own: Readonly<Record<string, string>> = {
+      MULTIPROCESS_WORKER_ID: `${pool.name}_${workerId(pool.name, slot)}`,
+      MONOCEROS_POOL: pool.name,
+      MONOCEROS_SLOT: String(slot),
+      MONOCEROS_INCARNATION: String(incarnation),
+      [CONTROLLER_MARK]: this.#mark,
+    };
+    const all = { ...pool.plan.env, ...pool.envOf(slot), ...own };
+    return Object.entries(all).map(([key, value]) => `${key}=${value}`);
+  }
+
+  /**
+   * Applied from outside right after the exec, while the dynamic linker still runs: set before it, these would bind the
+   * controller itself, and lowering them could not be undone.
+   */
+  #applyLimits(pool: PoolLaunch, slot: Slot, pid: number): void {
+    const { plan } = pool;
+    const attempt = (what: string, act: () => void) => {
+      try {
+        act();
+      } catch (error) {
+        if (error instanceof SystemCallError && error.code === "ESRCH") return;
+        this.#log.warn(`Cannot set ${what} of worker "${workerId(pool.name, slot)}"`, { error: String(error) });
+      }
+    };
+    for (const [name, wanted] of plan.rlimits) {
+      const resource = RLIMITS[name];
+      if (resource !== undefined)
+        attempt(`rlimit ${name}`, () => setLimit(pid, resource, completeLimit(wanted, getLimit(pid, resource))));
+    }
+    const { nice, oomScoreAdj } = plan;
+    if (nice !== undefined) attempt("nice", () => setNice(pid, nice));
+    if (oomScoreAdj !== undefined)
+      attempt("oom_score_adj", () => writeFileSync(`/proc/${pid}/oom_score_adj`, String(oomScoreAdj)));
+  }
+}
+
+/** kill(2); whether there was someone to send to. EPERM means that there is. */
+function sendSignal(pid: number, signal: string | 0): boolean {
+  try {
+    process.kill(pid, signal as NodeJS.Signals);
+    return true;
+  } catch (error) {
+    return error instanceof Error && "code" in error && error.code === "EPERM";
+  }
+}

@@ -1,0 +1,168 @@
+/** What /proc tells about processes (proc(5)). A process may end between two reads: then the answer is undefined. */
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+
+/** The fields of /proc/<pid>/stat that are used here. */
+export interface ProcessStat {
+  readonly pid: number;
+  readonly command: string;
+  /** R, S, D, Z, T … */
+  readonly state: string;
+  readonly ppid: number;
+  readonly processGroup: number;
+  readonly session: number;
+  /** User and system time in clock ticks. */
+  readonly cpuTicks: number;
+  /** Start after boot in clock ticks; with the pid it names a process for ever. */
+  readonly startTicks: number;
+  readonly virtualBytes: number;
+  readonly rssPages: number;
+}
+
+function readProc(path: string): string | undefined {
+  try {
+    return readFileSync(path, "latin1");
+  } catch {
+    return undefined;
+  }
+}
+
+/** Parses the text of /proc/<pid>/stat; the command may contain spaces and parentheses. */
+export function parseStat(text: string): ProcessStat | undefined {
+  const open = text.indexOf("(");
+  const close = text.lastIndexOf(")");
+  if (open < 0 || close < open) return undefined;
+  const fields = text.slice(close + 2).split(" ");
+  const number = (index: number) => Number(fields[index - 3] ?? Number.NaN);
+  return {
+    pid: Number(text.slice(0, open - 1)),
+    command: text.slice(open + 1, close),
+    state: fields[0] ?? "?",
+    ppid: number(4),
+    processGroup: number(5),
+    session: number(6),
+    cpuTicks: number(14) + number(15),
+    startTicks: number(22),
+    virtualBytes: number(23),
+    rssPages: number(24),
+  };
+}
+
+/** /proc/<pid>/stat. */
+export function readStat(pid: number): ProcessStat | undefined {
+  const text = readProc(`/proc/${pid}/stat`);
+  return text === undefined ? undefined : parseStat(text);
+}
+
+/** All process ids that are visible, in no order. */
+export function listPids(): number[] {
+  return readdirSync("/proc")
+    .filter((name) => name.charCodeAt(0) <= 57)
+    .map(Number);
+}
+
+/** Process ids of the direct children of this process's main thread, dead ones included. */
+export function listChildren(): number[] {
+  const text = readProc(`/proc/self/task/${process.pid}/children`);
+  if (text !== undefined)
+    return text
+      .split(" ")
+      .filter((pid) => pid !== "")
+      .map(Number);
+  return listPids().filter((pid) => readStat(pid)?.ppid === process.pid);
+}
+
+/** The value of a variable in the environment a process was started with; undefined where it cannot be read. */
+export function readEnvironmentVariable(pid: number, name: string): string | undefined {
+  const text = readProc(`/proc/${pid}/environ`);
+  if (text === undefined) return undefined;
+  const prefix = `${name}=`;
+  for (const entry of text.split("\0")) if (entry.startsWith(prefix)) return entry.slice(prefix.length);
+  return undefined;
+}
+
+/** The command line of a process, arguments separated by spaces, at most 200 characters; its name where it has none. */
+export function readCommandLine(pid: number): string | undefined {
+  const text = readProc(`/proc/${pid}/cmdline`);
+  if (text === undefined) return undefined;
+  const line = text.split("\0").join(" ").trim();
+  return (line === "" ? `[${readStat(pid)?.command ?? "?"}]` : line).slice(0, 200);
+}
+
+/** The soft limit of open files of a process as /proc/<pid>/limits has it. */
+export function readSoftNofile(pid: number): number | "unlimited" | undefined {
+  const soft = /^Max open files\s+(\S+)/mu.exec(readProc(`/proc/${pid}/limits`) ?? "")?.[1];
+  if (soft === undefined) return undefined;
+  return soft === "unlimited" ? "unlimited" : Number(soft);
+}
+
+/** Number of open descriptors of a process. */
+export function countOpenFds(pid: number): number | undefined {
+  try {
+    return readdirSync(`/proc/${pid}/fd`).length;
+  } catch {
+    return undefined;
+  }
+}
+
+/** All descendants of `root` at this moment, nearest first. */
+export function listDescendants(root: number): number[] {
+  const children = new Map<number, number[]>();
+  for (const pid of listPids()) {
+    const stat = readStat(pid);
+    if (stat === undefined) continue;
+    const siblings = children.get(stat.ppid);
+    if (siblings === undefined) children.set(stat.ppid, [pid]);
+    else siblings.push(pid);
+  }
+  const found: number[] = [];
+  for (let queue = children.get(root) ?? []; queue.length > 0; ) {
+    found.push(...queue);
+    queue = queue.flatMap((pid) => children.get(pid) ?? []);
+  }
+  return found;
+}
+
+/** A process that listens on a TCP port. */
+export interface Listener {
+  readonly pid: number;
+  readonly command: string;
+}
+
+/** Who listens on a TCP port, as far as this process may see it. */
+export function findListener(port: number): Listener | undefined {
+  const inodes = new Set<string>();
+  const wanted = port.toString(16).toUpperCase().padStart(4, "0");
+  for (const table of ["/proc/net/tcp", "/proc/net/tcp6"]) {
+    for (const line of (readProc(table) ?? "").split("\n").slice(1)) {
+      const fields = line.trim().split(/\s+/u);
+      // Field 3 is the state, 0A is LISTEN; field 9 is the inode of the socket.
+      if (fields[3] === "0A" && fields[1]?.endsWith(`:${wanted}`) && fields[9] !== undefined)
+        inodes.add(`socket:[${fields[9]}]`);
+    }
+  }
+  return inodes.size === 0 ? undefined : findHolder((target) => inodes.has(target));
+}
+
+function findHolder(matches: (target: string) => boolean): Listener | undefined {
+  for (const pid of listPids()) {
+    if (pid === process.pid) continue;
+    try {
+      for (const fd of readdirSync(`/proc/${pid}/fd`)) {
+        if (matches(readlinkSync(`/proc/${pid}/fd/${fd}`))) return { pid, command: readCommandLine(pid) ?? "?" };
+      }
+    } catch {
+      // Ended meanwhile, or belongs to another user.
+    }
+  }
+  return undefined;
+}
+
+/** Who listens on a Unix socket path. */
+export function findUnixListener(path: string): Listener | undefined {
+  const inodes = new Set<string>();
+  for (const line of (readProc("/proc/net/unix") ?? "").split("\n").slice(1)) {
+    const fields = line.trim().split(/\s+/u);
+    if (fields.slice(7).join(" ") === path && fields[6] !== undefined) inodes.add(`socket:[${fields[6]}]`);
+  }
+  return inodes.size === 0 ? undefined : findHolder((target) => inodes.has(target));
+}

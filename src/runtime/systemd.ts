@@ -1,0 +1,42 @@
+/** sd_notify(3): tells a service manager that the controller is ready, alive and stopping. */
+import { sendDatagram } from "./linux.ts";
+
+/** Speaks to the manager named by NOTIFY_SOCKET; without one it says nothing. */
+export class ServiceManager {
+  readonly #socket: string | undefined;
+  readonly #watchdogMs: number | undefined;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(environment: NodeJS.ProcessEnv, pid: number) {
+    const { NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID } = environment as Readonly<Record<string, string | undefined>>;
+    this.#socket = NOTIFY_SOCKET === "" ? undefined : NOTIFY_SOCKET;
+    const forUs = WATCHDOG_PID === undefined || WATCHDOG_PID === String(pid);
+    const periodMs = Number(WATCHDOG_USEC) / 1000;
+    this.#watchdogMs = forUs && periodMs > 0 ? periodMs : undefined;
+  }
+
+  /** READY=1, and from now on WATCHDOG=1 twice a period where the manager asked for it. */
+  ready(status: string): void {
+    this.#send(`READY=1\nSTATUS=${status}`);
+    if (this.#watchdogMs === undefined || this.#socket === undefined) return;
+    this.#timer = setInterval(() => this.#send("WATCHDOG=1"), this.#watchdogMs / 2);
+  }
+
+  /** STOPPING=1; the watchdog goes on until `close`, so that a long shutdown is not taken for a hang. */
+  stopping(): void {
+    this.#send("STOPPING=1\nSTATUS=shutting down");
+  }
+
+  close(): void {
+    clearInterval(this.#timer);
+  }
+
+  #send(text: string): void {
+    if (this.#socket === undefined) return;
+    try {
+      sendDatagram(this.#socket, text);
+    } catch {
+      // The manager went away; nothing the controller could do about it.
+    }
+  }
+}
