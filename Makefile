@@ -1,0 +1,44 @@
+# Every target installs what it needs by itself: a Debian with Node.js >= 20, npm, make and python3 is enough.
+SHELL := /bin/sh
+NODE := node_modules/.bin/node
+.PHONY: build processbin run test test-unit check format bench clean setup
+
+setup: node_modules/.setup
+
+# The pinned runtime comes with the packages; the stamp follows the lock file.
+node_modules/.setup: package.json package-lock.json scripts/setup.sh
+	sh scripts/setup.sh
+	@touch $@
+
+build: setup
+	node scripts/build.mjs monoceros
+
+processbin: setup
+	node scripts/build.mjs processbin
+
+# The main job on real workers: four copies of a server on one port, until Ctrl-C.
+run: build processbin
+	./dist/monoceros -c ./examples/config.yaml -d
+
+# The gate: format, lint, types, unit, simulation, architecture, docs.
+check: setup
+	$(NODE) node_modules/.bin/biome ci .
+	$(NODE) node_modules/.bin/tsc --noEmit
+	$(NODE) scripts/test.ts unit
+
+# In-memory workers only; no executable is built.
+test-unit: setup
+	$(NODE) scripts/test.ts unit
+
+# Everything: the gate, then integration, fault and end-to-end tests with the real executable.
+test: build processbin check
+	$(NODE) scripts/test.ts system
+
+format: setup
+	$(NODE) node_modules/.bin/biome check --write .
+
+bench: build processbin
+	$(NODE) bench/run.ts
+
+clean:
+	rm -rf dist node_modules bench/peers

@@ -1,0 +1,20 @@
+#!/bin/sh
+# Installs what the build and the tests need. Safe to run again; needs network only for what is missing.
+set -eu
+
+if [ ! -x node_modules/.bin/node ] || ! npm ls --silent >/dev/null 2>&1; then
+  npm ci --no-fund --no-audit
+fi
+# npm may be told not to run install scripts; the runtime and the bundler need theirs.
+if ! node_modules/.bin/node --version >/dev/null 2>&1; then
+  npm rebuild node esbuild
+fi
+
+# examples/basic.yaml runs ping; the tests use setsid, setpriv and promtool where they are found.
+if ! command -v ping >/dev/null 2>&1; then
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+    apt-get update -qq && apt-get install -y -qq --no-install-recommends iputils-ping >/dev/null
+  else
+    echo "setup: ping is missing, examples/basic.yaml needs it: install iputils-ping" >&2
+  fi
+fi

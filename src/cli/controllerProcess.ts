@@ -1,0 +1,201 @@
+/**
+ * The composition root: puts the rooms together into one running controller and takes them apart again. The only place
+ * that knows all of them. Decides nothing about workers; it ends this process when everything is done.
+ */
+import { rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import type { LogLine } from "../admin/api.ts";
+import { EventLog } from "../admin/events.ts";
+import { listenOnPort, listenOnSocket } from "../admin/listen.ts";
+import { type ControllerHandle, createControlServer, createOpenServer } from "../admin/server.ts";
+import { defaultSocketCandidates } from "../admin/socketPath.ts";
+import type { Logger } from "../base/log.ts";
+import { expandTemplate } from "../config/template.ts";
+import { isWorkerEvent, type LifecycleEvent } from "../core/event.ts";
+import { workerId } from "../core/identity.ts";
+import { SinkLogger } from "../logs/logger.ts";
+import { type LogSink, openSinks } from "../logs/sink.ts";
+import { WorkerOutput } from "../logs/workerOutput.ts";
+import { systemClock } from "../runtime/clock.ts";
+import { Daemon } from "../runtime/daemon.ts";
+import { controllerMark, findLeftovers } from "../runtime/leftovers.ts";
+import { Lifeline } from "../runtime/lifeline.ts";
+import { becomeSubreaper, closeInheritedOnExec, exitNow, getLimit, RLIMITS } from "../runtime/linux.ts";
+import { type PoolLaunch, Processes } from "../runtime/processes.ts";
+import { findListener, findUnixListener, readSoftNofile } from "../runtime/procfs.ts";
+import { ServiceManager } from "../runtime/systemd.ts";
+import { createMetrics } from "./metricsSource.ts";
+import type { Preflight } from "./preflight.ts";
+import { VERSION } from "./version.ts";
+
+/** How long the last log lines may take after everything has ended, where the shutdown's own bound is already used up. */
+const MIN_FLUSH_MS = 1000;
+
+/** Signals that later versions act on; until then they must not end the controller. */
+const RESERVED_SIGNALS = ["SIGHUP", "SIGUSR1", "SIGUSR2", "SIGTTIN", "SIGTTOU"] as const;
+
+/**
+ * Runs the controller until its end and ends the process with the right code. Resolves never.
+ * @throws ControllerError PORT_IN_USE, ADDRESS_UNAVAILABLE, CONTROL_SOCKET_IN_USE, CONTROL_SOCKET_UNSAFE before any worker starts
+ */
+export async function runController(preflight: Preflight, options: { readonly isDebug: boolean }): Promise<never> {
+  const { config, spec, launches } = preflight;
+  const sinks = openSinks({ fd: 1, onError: reportTo("stdout") }, { fd: 2 });
+  const log = new SinkLogger({ sink: sinks.stderr, isDebug: options.isDebug });
+  function reportTo(stream: string) {
+    return (error: NodeJS.ErrnoException) =>
+      log.error(`${stream} cannot be written to`, { error: error.code ?? error.message });
+  }
+
+  closeInheritedOnExec();
+  becomeSubreaper();
+  const mark = controllerMark();
+  const events = new EventLog(() => new Date());
+  const manager = new ServiceManager(process.env, process.pid);
+  const output = new WorkerOutput(
+    config.supervisor.pools.map(({ name, logs }) => ({ name, maxLineBytes: logs.maxLineBytes })),
+    sinks,
+  );
+  // As PID 1 the kernel ends everything in the container together with us.
+  const lifeline = process.pid === 1 ? undefined : new Lifeline(mark);
+  const { promise: finished, resolve: finish } = Promise.withResolvers<number>();
+
+  const daemon = new Daemon({
+    spec,
+    clock: systemClock,
+    random: Math.random,
+    listener: {
+      told: (event) => record(event, events, log),
+      ready: () => manager.ready(`${spec.pools.reduce((sum, pool) => sum + pool.replicas, 0)} workers run`),
+      stopping: () => manager.stopping(),
+      finished: finish,
+      broken: (error) => {
+        log.error("a bug in the controller: all workers are killed", {
+          error: error instanceof Error ? (error.stack ?? error.message) : String(error),
+        });
+        finish(70);
+      },
+    },
+  });
+  process.on("uncaughtException", (error) => daemon.fail(error));
+
+  const pools = config.supervisor.pools.map((pool, index): PoolLaunch => {
+    const plan = launches[index];
+    if (plan === undefined) throw new RangeError(`pool ${index} has no launch plan`);
+    const valuesOf = (slot: number) => ({ WorkerID: workerId(pool.name, slot), Pool: pool.name, Slot: slot });
+    return {
+      name: pool.name,
+      plan,
+      argsOf: (slot) => pool.args.map((arg) => expandTemplate(arg, valuesOf(slot))),
+      envOf: (slot) =>
+        Object.fromEntries(
+          Object.entries(pool.env).map(([key, value]) => [key, expandTemplate(value, valuesOf(slot))]),
+        ),
+      captured: pool.logs.mode === "annotate",
+    };
+  });
+  const processes = new Processes({
+    pools,
+    attach: (worker) => output.attach(worker),
+    listener: daemon,
+    lifeline,
+    log,
+    mark,
+    nofileSoft: inheritedNofile(),
+  });
+
+  const handle: ControllerHandle = {
+    version: VERSION,
+    events,
+    view: () => daemon.view(),
+    now: () => systemClock.now(),
+    metrics: createMetrics({ view: () => daemon.view(), output, sinks, orphansReaped: () => processes.orphansReaped }),
+    shutdown: (reason) => daemon.shutdown(reason),
+    stopWorker: (pool, slot, reason) => daemon.stopWorker(pool, slot, reason),
+    startWorker: (pool, slot, reason) => daemon.startWorker(pool, slot, reason),
+    tapLogs: (listener) => tapSinks(sinks, listener),
+  };
+  const find = { onPort: findListener, onSocket: findUnixListener };
+  const openServer = createOpenServer(handle);
+  const controlServer = createControlServer(handle);
+  const candidates =
+    config.admin.socket === undefined
+      ? defaultSocketCandidates(process.env, process.getuid?.() ?? 0, tmpdir())
+      : [config.admin.socket];
+  const port = await listenOnPort(openServer, config.admin.port, config.admin.address, find);
+  const socket = await listenOnSocket(controlServer, candidates, find);
+  if (socket.path === undefined)
+    log.warn("runs without a control socket: no place for it is writable", { tried: socket.reasons.join("; ") });
+  log.debug("admin listens", { address: `${config.admin.address}:${port}`, socket: socket.path });
+
+  if (lifeline?.start() === false)
+    log.warn("there is no shell: workers will outlive a controller that is killed with SIGKILL");
+  listenToSignals(daemon, log);
+  daemon.boot(processes);
+  warnOfLeftovers(log);
+
+  const exitCode = await finished;
+  const bound = Math.max(MIN_FLUSH_MS, spec.shutdownTimeoutMs - (daemon.msSinceShutdownRequest() ?? 0));
+  processes.killStrays();
+  openServer.close();
+  controlServer.close();
+  if (socket.path !== undefined) rmSync(socket.path, { force: true });
+  await Promise.race([output.drained(), new Promise((resolve) => setTimeout(resolve, bound))]);
+  manager.close();
+  lifeline?.release();
+  return exitNow(exitCode);
+}
+
+function record(event: LifecycleEvent, events: EventLog, log: Logger): void {
+  const { level, message } = events.add(event);
+  if (!isWorkerEvent(event)) {
+    log[level](message);
+    return;
+  }
+  const pid = "pid" in event ? event.pid : undefined;
+  log[level](message, {
+    event: event.kind,
+    pool: event.pool,
+    worker_id: workerId(event.pool, event.slot),
+    incarnation: event.incarnation,
+    pid,
+  });
+}
+
+/** The soft limit the controller was started with: Node.js has raised its own, but not that of its parent. */
+function inheritedNofile(): number | "unlimited" {
+  const own = getLimit(0, RLIMITS["nofile"] ?? 7);
+  const parents = process.ppid === 0 ? undefined : readSoftNofile(process.ppid);
+  if (parents === undefined || parents === "unlimited" || own.soft === "unlimited") return own.soft;
+  return Math.min(parents, own.soft);
+}
+
+function listenToSignals(daemon: Daemon, log: Logger): void {
+  for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => daemon.shutdown(`received ${signal}`));
+  for (const signal of RESERVED_SIGNALS)
+    process.on(signal, () => log.warn(`${signal} is not supported yet and ignored`));
+}
+
+function tapSinks(
+  sinks: { stdout: LogSink; stderr: LogSink },
+  listener: (stream: LogLine["stream"], chunk: Buffer) => void,
+): Disposable {
+  const stops = [sinks.stdout.tap((chunk) => listener("stdout", chunk))];
+  if (sinks.stderr !== sinks.stdout) stops.push(sinks.stderr.tap((chunk) => listener("stderr", chunk)));
+  return {
+    [Symbol.dispose]: () => {
+      for (const stop of stops) stop();
+    },
+  };
+}
+
+function warnOfLeftovers(log: Logger): void {
+  setImmediate(() => {
+    for (const { pid, command, worker, controllerPid } of findLeftovers()) {
+      log.warn(
+        `pid ${pid} (${command}) is left over: worker "${worker}" of controller ${controllerPid}, which is gone`,
+        { hint: `kill ${pid}` },
+      );
+    }
+  });
+}

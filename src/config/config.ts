@@ -1,0 +1,197 @@
+/**
+ * The configuration as the program uses it: camelCase, units in the names, every default filled in. Produced only by
+ * load.ts from the declaration in schema.ts; readonly throughout. It knows nothing of YAML.
+ */
+
+export interface Config {
+  readonly admin: AdminConfig;
+  readonly supervisor: SupervisorConfig;
+}
+
+export interface AdminConfig {
+  /** 0 lets the kernel choose. */
+  readonly port: number;
+  readonly address: string;
+  readonly socket: string | undefined;
+  readonly tokenFile: string | undefined;
+}
+
+export interface SupervisorConfig {
+  readonly shutdownTimeoutMs: number;
+  readonly preStopDelayMs: number;
+  readonly runtimeDir: string | undefined;
+  /** At least one, with different names. */
+  readonly pools: readonly PoolConfig[];
+}
+
+export interface PoolConfig {
+  readonly name: string;
+  readonly replicas: number | "auto";
+  readonly exec: string;
+  /** As written in the file; templates are not expanded yet. */
+  readonly args: readonly string[];
+  /** As written in the file; templates are not expanded yet. */
+  readonly env: Readonly<Record<string, string>>;
+  readonly envFile: string | undefined;
+  readonly cwd: string | undefined;
+  /** Name or number. */
+  readonly user: string | undefined;
+  /** Name or number. */
+  readonly group: string | undefined;
+  readonly umask: number | undefined;
+  readonly nice: number | undefined;
+  readonly oomScoreAdj: number | undefined;
+  readonly rlimits: Readonly<Record<string, RlimitConfig>>;
+  readonly startupWaitMs: number;
+  /** Full name, such as "SIGTERM". */
+  readonly stopSignal: string;
+  readonly signalTimeoutMs: number;
+  /** undefined is unlimited. */
+  readonly maxRestarts: number | undefined;
+  readonly restartWindowMs: number;
+  readonly restart: RestartConfig;
+  /** 0 … 100 */
+  readonly desiredHealthyPercentage: number;
+  readonly limits: LimitsConfig;
+  readonly probes: ProbesConfig | undefined;
+  readonly rolling: RollingConfig;
+  readonly standby: number;
+  readonly sockets: readonly SocketConfig[];
+  readonly logs: LogsConfig;
+  readonly metrics: MetricsConfig | undefined;
+  readonly server: ServerConfig | undefined;
+}
+
+/** A value of one resource limit. */
+export type RlimitValue = number | "unlimited";
+
+export interface RlimitConfig {
+  readonly soft: RlimitValue;
+  /** undefined leaves the hard limit as it is. */
+  readonly hard: RlimitValue | undefined;
+}
+
+export interface BackoffConfig {
+  readonly initialMs: number;
+  readonly maxMs: number;
+  readonly factor: number;
+  /** 0 … 1 */
+  readonly jitter: number;
+  readonly resetAfterMs: number;
+}
+
+export interface RestartConfig {
+  readonly backoff: BackoffConfig;
+  readonly onExhausted: "shutdown" | "give-up-worker";
+}
+
+export interface LimitsConfig {
+  readonly lifespanMs: number | undefined;
+  /** 0 … 1 */
+  readonly jitterRatio: number;
+  readonly memoryBytes: number | undefined;
+  readonly memoryHardBytes: number | undefined;
+  readonly memoryKind: "rss" | "pss";
+  readonly requests: number | undefined;
+}
+
+export interface HttpProbeConfig {
+  readonly path: string;
+  /** undefined is the worker's own port. */
+  readonly port: number | undefined;
+}
+
+export interface TcpProbeConfig {
+  readonly port: number | undefined;
+}
+
+export interface GrpcProbeConfig {
+  readonly port: number | undefined;
+  readonly service: string | undefined;
+}
+
+/** Exactly one of http, tcp, grpc, exec and notify is set. */
+export interface ProbeConfig {
+  readonly http: HttpProbeConfig | undefined;
+  readonly tcp: TcpProbeConfig | undefined;
+  readonly grpc: GrpcProbeConfig | undefined;
+  readonly exec: readonly string[] | undefined;
+  readonly notify: boolean | undefined;
+  readonly initialDelayMs: number;
+  readonly periodMs: number;
+  readonly timeoutMs: number;
+  readonly failureThreshold: number;
+  readonly successThreshold: number;
+}
+
+export interface ProbesConfig {
+  readonly startup: ProbeConfig | undefined;
+  readonly readiness: ProbeConfig | undefined;
+  readonly liveness: ProbeConfig | undefined;
+}
+
+/** A number of workers, or a percentage of the pool's replicas. */
+export type Share = number | { readonly percent: number };
+
+export interface RollingConfig {
+  readonly maxSurge: Share;
+  readonly maxUnavailable: Share;
+}
+
+export interface SocketConfig {
+  readonly name: string;
+  /** `address:port`, or an absolute path for a Unix socket. */
+  readonly listen: string;
+  readonly backlog: number;
+}
+
+export interface LogsConfig {
+  readonly mode: "annotate" | "inherit";
+  readonly maxLineBytes: number;
+}
+
+export interface MetricsConfig {
+  readonly path: string;
+  /** undefined is the worker's own port. */
+  readonly port: number | undefined;
+}
+
+export interface PortArgConfig {
+  readonly name: string;
+  readonly startPort: number;
+  readonly valueTemplate: string;
+}
+
+export interface SocketArgConfig {
+  readonly name: string;
+  readonly valueTemplate: string;
+}
+
+export interface TlsConfig {
+  readonly cert: string;
+  readonly key: string;
+}
+
+/** Exactly one of portArg and socketArg is set. */
+export interface ServerConfig {
+  readonly portArg: PortArgConfig | undefined;
+  readonly socketArg: SocketArgConfig | undefined;
+  readonly signalTimeoutMs: number;
+  readonly healthCheckPath: string | undefined;
+  readonly loadBalancerAlgorithm: "ROUND_ROBIN" | "LEAST_REQUEST" | "RANDOM" | "RING_HASH" | "MAGLEV";
+  readonly hashOn: string | undefined;
+  readonly listenerPort: number;
+  readonly listenerAddress: string;
+  /** undefined is a Unix socket in the runtime directory. */
+  readonly adminPort: number | undefined;
+  readonly proxyConfigPath: string | undefined;
+  readonly protocol: "http" | "grpc" | "tcp";
+  /** 0 is no limit. */
+  readonly requestTimeoutMs: number;
+  readonly maxConcurrentPerWorker: number | "unlimited";
+  readonly maxQueue: number;
+  readonly workerKeepaliveMs: number;
+  readonly concurrency: number;
+  readonly accessLog: boolean;
+  readonly tls: TlsConfig | undefined;
+}

@@ -1,0 +1,19 @@
+/** The JSON Schema of the file, for editors and other tools. */
+import type { JsonSchema } from "./field.ts";
+import { configKind } from "./schema.ts";
+
+/** JSON Schema, draft 2020-12. Rules between keys are not in it. */
+export function configJsonSchema(): JsonSchema {
+  return {
+    $schema: "https://json-schema.org/draft/2020-12/schema",
+    title: "Monoceros configuration",
+    ...configKind.jsonSchema(),
+    $defs: {
+      variable: {
+        description: `A value with a variable in it: \${NAME} or \${NAME:-default}.`,
+        type: "string",
+        pattern: "\\$\\{[A-Za-z_][A-Za-z0-9_]*(:-[^}]*)?\\}",
+      },
+    },
+  };
+}

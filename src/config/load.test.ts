@@ -1,0 +1,411 @@
+// biome-ignore-all lint/suspicious/noTemplateCurlyInString: the syntax of variables is what is tested
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+import type { Config, PoolConfig } from "./config.ts";
+import { formatProblem, type ParsedConfig, type Problem, parseConfig } from "./load.ts";
+
+const POOL = "name: web, exec: ./server";
+
+function load(text: string, env: Record<string, string> = {}): ParsedConfig {
+  return parseConfig(text, "config.yaml", env);
+}
+
+function accepted(text: string, env: Record<string, string> = {}): Config {
+  const parsed = load(text, env);
+  assert.ok(parsed.ok, parsed.ok ? "" : parsed.problems.map((problem) => formatProblem("c", problem)).join("\n"));
+  return parsed.config;
+}
+
+/** The only pool of a file whose pool has these keys too. */
+function poolWith(keys: string, env: Record<string, string> = {}): PoolConfig {
+  const [pool] = accepted(`supervisor: {workers: [{${POOL}, ${keys}}]}`, env).supervisor.pools;
+  assert.ok(pool);
+  return pool;
+}
+
+function problemsOf(text: string, env: Record<string, string> = {}): readonly Problem[] {
+  const parsed = load(text, env);
+  assert.ok(!parsed.ok, `accepted: ${text}`);
+  assert.ok(parsed.problems.length > 0);
+  return parsed.problems;
+}
+
+/** The problems of a pool with these keys, as "path below the pool: message". */
+function poolProblems(keys: string, env: Record<string, string> = {}): readonly string[] {
+  return problemsOf(`supervisor: {workers: [{${POOL}, ${keys}}]}`, env).map(
+    ({ path, message }) => `${path.replace(/^supervisor\.workers\[0\]\.?/u, "")}: ${message}`,
+  );
+}
+
+for (const name of ["basic", "config", "httpbin"]) {
+  test(`examples/${name}.yaml loads without warnings`, () => {
+    const parsed = load(readFileSync(new URL(`../../examples/${name}.yaml`, import.meta.url), "utf8"));
+    assert.deepEqual(parsed.ok ? parsed.warnings : parsed.problems, []);
+  });
+}
+
+test("a file with only a name and an executable gets every default", () => {
+  assert.deepEqual(accepted(`supervisor: {workers: [{${POOL}}]}`), {
+    admin: { port: 9000, address: "0.0.0.0", socket: undefined, tokenFile: undefined },
+    supervisor: {
+      shutdownTimeoutMs: 60_000,
+      preStopDelayMs: 0,
+      runtimeDir: undefined,
+      pools: [
+        {
+          name: "web",
+          replicas: 1,
+          exec: "./server",
+          args: [],
+          env: {},
+          envFile: undefined,
+          cwd: undefined,
+          user: undefined,
+          group: undefined,
+          umask: undefined,
+          nice: undefined,
+          oomScoreAdj: undefined,
+          rlimits: {},
+          startupWaitMs: 0,
+          stopSignal: "SIGTERM",
+          signalTimeoutMs: 10_000,
+          maxRestarts: undefined,
+          restartWindowMs: 600_000,
+          restart: {
+            backoff: { initialMs: 100, maxMs: 30_000, factor: 2, jitter: 0.2, resetAfterMs: 60_000 },
+            onExhausted: "shutdown",
+          },
+          desiredHealthyPercentage: 75,
+          limits: {
+            lifespanMs: undefined,
+            jitterRatio: 0,
+            memoryBytes: undefined,
+            memoryHardBytes: undefined,
+            memoryKind: "rss",
+            requests: undefined,
+          },
+          probes: undefined,
+          rolling: { maxSurge: 1, maxUnavailable: 0 },
+          standby: 0,
+          sockets: [],
+          logs: { mode: "annotate", maxLineBytes: 1_048_576 },
+          metrics: undefined,
+          server: undefined,
+        },
+      ],
+    },
+  });
+});
+
+test("a key without a value is the same as an absent key", () => {
+  assert.deepEqual(
+    accepted(`admin:\nsupervisor: {runtime_dir: ~, workers: [{${POOL}, args: , limits: null, server: }]}`),
+    accepted(`supervisor: {workers: [{${POOL}}]}`),
+  );
+});
+
+test("arguments keep their source text", () => {
+  const { args } = poolWith('args: [0x10, 1.50, true, 1e3, -5, "null", 007, "", 2001-01-01]');
+  assert.deepEqual(args, ["0x10", "1.50", "true", "1e3", "-5", "null", "007", "", "2001-01-01"]);
+});
+
+test("values of every kind are converted once, to the units of their names", () => {
+  const pool = poolWith(
+    "replicas: auto, umask: 0027, rlimits: {nofile: 65536, core: unlimited, stack: {soft: 1, hard: unlimited}}, " +
+      "startup_wait_time: 500ms, stop_signal: usr1, signal_timeout: 1m30s, max_restarts: 0x10, user: 1000, nice: -5, " +
+      "limits: {lifespan: 4h, memory: 512MiB, memory_hard: 1073741824}, rolling: {max_surge: 25%, max_unavailable: 1}",
+  );
+  assert.equal(pool.replicas, "auto");
+  assert.equal(pool.umask, 0o27);
+  assert.deepEqual(pool.rlimits, {
+    nofile: { soft: 65_536, hard: undefined },
+    core: { soft: "unlimited", hard: undefined },
+    stack: { soft: 1, hard: "unlimited" },
+  });
+  assert.equal(pool.startupWaitMs, 500);
+  assert.equal(pool.stopSignal, "SIGUSR1");
+  assert.equal(pool.signalTimeoutMs, 90_000);
+  assert.equal(pool.maxRestarts, 16);
+  assert.equal(pool.user, "1000");
+  assert.equal(pool.nice, -5);
+  assert.equal(pool.limits.lifespanMs, 14_400_000);
+  assert.equal(pool.limits.memoryBytes, 536_870_912);
+  assert.equal(pool.limits.memoryHardBytes, 1_073_741_824);
+  assert.deepEqual(pool.rolling, { maxSurge: { percent: 25 }, maxUnavailable: 1 });
+});
+
+test("values that the predecessor took for unset still are", () => {
+  const pool = poolWith(
+    "max_restarts: -1, signal_timeout: 0, limits: {lifespan: 0s, memory: 0}, " +
+      "server: {port_arg: {name: -port, start_port: 9090}, listener_port: 0, admin_port: 0, load_balancer_algorithm: least_request}",
+  );
+  assert.equal(pool.maxRestarts, undefined);
+  assert.equal(pool.signalTimeoutMs, 10_000);
+  assert.equal(pool.limits.lifespanMs, undefined);
+  assert.equal(pool.limits.memoryBytes, undefined);
+  assert.equal(pool.server?.listenerPort, 10_000);
+  assert.equal(pool.server?.adminPort, undefined);
+  assert.equal(pool.server?.loadBalancerAlgorithm, "LEAST_REQUEST");
+  assert.equal(poolWith("max_restarts: 0").maxRestarts, 0);
+});
+
+test("every problem is told at once, in the order of the file, with line, column and path", () => {
+  const text = `admin:
+  prot: 9000
+supervisor:
+  shutdown_timeout: 30
+  workers:
+    - name: web
+      replica: 4
+      replicas: -1
+      exec: ./server
+    - replicas: 2
+`;
+  assert.deepEqual(
+    problemsOf(text).map((problem) => formatProblem("config.yaml", problem)),
+    [
+      'config.yaml:2:3: admin: unknown key "prot", did you mean "port"?',
+      'config.yaml:4:3: supervisor.shutdown_timeout: expected a duration such as "15s", at least 1ms, got 30',
+      'config.yaml:7:7: supervisor.workers[0]: unknown key "replica", did you mean "replicas"?',
+      'config.yaml:8:7: supervisor.workers[0].replicas: expected a number greater than 0 or "auto", got -1',
+      "config.yaml:10:7: supervisor.workers[1].name: required, but missing",
+      "config.yaml:10:7: supervisor.workers[1].exec: required, but missing",
+    ],
+  );
+});
+
+const REFUSED: readonly (readonly [keys: string, problem: string])[] = [
+  ["replicas: 0", 'replicas: expected a number greater than 0 or "auto", got 0'],
+  ["replicas: 1.5", 'replicas: expected a number greater than 0 or "auto", got 1.5'],
+  ['replicas: "4"', 'replicas: expected a number greater than 0 or "auto", got "4"'],
+  ["replicas: [1]", 'replicas: expected a number greater than 0 or "auto", got a list'],
+  ["signal_timeout: 30", 'signal_timeout: expected a duration such as "15s", got 30'],
+  ["signal_timeout: -5s", 'signal_timeout: expected a duration such as "15s", got "-5s"'],
+  ["startup_wait_time: soon", 'startup_wait_time: expected a duration such as "15s", got "soon"'],
+  ["limits: {memory: 5 apples}", 'limits.memory: expected a size such as "512MiB", got "5 apples"'],
+  ["limits: {jitter_ratio: 2}", "limits.jitter_ratio: expected a number from 0 to 1, got 2"],
+  ["limits: {memory: 2GiB, memory_hard: 1GiB}", "limits.memory_hard: expected at least as much as memory"],
+  ["limits: 5", "limits: expected a block with lifespan, jitter_ratio, memory, …, got 5"],
+  ["limits: {memory_kind: uss}", 'limits.memory_kind: expected one of rss, pss, got "uss"'],
+  ["desired_healthy_percentage: 101", "desired_healthy_percentage: expected a whole number from 0 to 100, got 101"],
+  ["max_restarts: many", 'max_restarts: expected a whole number, got "many"'],
+  ["stop_signal: SIGSTOP", 'stop_signal: expected a signal that can end a process, such as "SIGTERM", got "SIGSTOP"'],
+  ["umask: 99", 'umask: expected octal digits such as "022", got 99'],
+  ["nice: 20", "nice: expected a whole number from -20 to 19, got 20"],
+  ["rlimits: {nofil: 1}", 'rlimits.nofil: unknown limit "nofil", did you mean "nofile"?'],
+  ["rlimits: {nofile: many}", 'rlimits.nofile: expected a whole number or "unlimited", got "many"'],
+  ["rlimits: {core: {soft: 5, hard: 3}}", "rlimits.core.soft: expected at most the hard limit 3, got 5"],
+  [
+    "rlimits: {core: {soft: unlimited, hard: 3}}",
+    "rlimits.core.soft: expected at most the hard limit 3, got unlimited",
+  ],
+  ["rlimits: {core: {hard: 3}}", "rlimits.core.soft: required, but missing"],
+  ["args: ls", 'args: expected a list of strings, got "ls"'],
+  ["args: [[a]]", "args[0]: expected a string, got a list"],
+  ["args: [~]", 'args[0]: expected a string, got nothing (write "" for an empty string)'],
+  ['args: ["a\\0b"]', "args[0]: a zero byte cannot be part of it"],
+  ['args: ["{{.Prot}}"]', 'args[0]: unknown template "{{.Prot}}", did you mean "Port"?'],
+  ['args: [a, "{{.Port}}"]', "args[1]: {{.Port}} has no value without server.port_arg"],
+  ['env: {A: "{{.Fd}}"}', "env.A: {{.Fd}} has no value without sockets"],
+  ["env: [A=b]", "env: expected a map of name to string, got a list"],
+  ['env: {"A=B": c}', 'env.A=B: expected a name without "=" and zero bytes'],
+  ["env: {A: {}}", "env.A: expected a string, got a map"],
+  ["cwd: ''", 'cwd: expected a string that is not empty, got ""'],
+  ["restart: {backoff: {initial: 10s, max: 1s}}", "restart.backoff.max: expected at least as long as initial"],
+  ["restart: {on_exhausted: die}", 'restart.on_exhausted: expected one of shutdown, give-up-worker, got "die"'],
+  [
+    "rolling: {max_surge: 0}",
+    "rolling.max_surge: max_surge and max_unavailable are both 0, so no worker could ever be replaced",
+  ],
+  [
+    "rolling: {max_surge: 101%}",
+    'rolling.max_surge: expected a whole number of workers or a percentage such as "25%", got "101%"',
+  ],
+  ["server: {listener_port: 1}", "server: expected either port_arg or socket_arg, got none"],
+  [
+    "server: {port_arg: {name: -p, start_port: 9}, socket_arg: {name: -u}}",
+    "server.socket_arg: expected either port_arg or socket_arg, got both",
+  ],
+  ["server: {port_arg: {name: -p}}", "server.port_arg.start_port: required, but missing"],
+  [
+    "server: {socket_arg: {name: -u}, load_balancer_algorithm: MAGLEV}",
+    "server.load_balancer_algorithm: MAGLEV needs hash_on",
+  ],
+  ["server: {socket_arg: {name: -u}, access_log: yes}", 'server.access_log: expected true or false, got "yes"'],
+  ["probes: {liveness: {}}", "probes.liveness: expected exactly one of http, tcp, grpc, exec, notify, got none"],
+  ["probes: {liveness: {notify: true}}", "probes.liveness.notify: a worker can notify readiness only"],
+  ["probes: {startup: {tcp: {}, success_threshold: 2}}", "probes.startup.success_threshold: expected 1 here"],
+  [
+    "probes: {readiness: {http: {path: x}}}",
+    'probes.readiness.http.path: expected a path that begins with "/", got "x"',
+  ],
+  ["sockets: [{name: http}]", "sockets[0].listen: required, but missing"],
+  [
+    "logs: {max_line: 10}",
+    'logs.max_line: expected a size of at least 1KiB and at most 64MiB such as "512MiB", got 10',
+  ],
+  ["colour: red", ': unknown key "colour"'],
+];
+
+for (const [keys, problem] of REFUSED) {
+  test(`refused: ${keys}`, () => {
+    assert.deepEqual(poolProblems(keys), [problem]);
+  });
+}
+
+test("a name of a pool is made of letters, digits, _ . and -, at most 63", () => {
+  for (const name of ["a b", "", "..", "-a", "a/b", "ü", "a".repeat(64)]) {
+    assert.equal(problemsOf(`supervisor: {workers: [{name: ${JSON.stringify(name)}, exec: a}]}`).length, 1, name);
+  }
+  accepted(`supervisor: {workers: [{name: ${"a".repeat(63)}, exec: a}, {name: A_1.b-c, exec: a}, {name: 7, exec: a}]}`);
+});
+
+test("two pools of the same name are refused where the second one stands", () => {
+  const [problem] = problemsOf("supervisor:\n  workers:\n    - {name: a, exec: x}\n    - {name: a, exec: y}\n");
+  assert.deepEqual(problem, {
+    line: 4,
+    column: 8,
+    path: "supervisor.workers[1].name",
+    message: 'workers[0] has the name "a" already',
+  });
+});
+
+test("at least one pool must be there", () => {
+  assert.match(problemsOf("supervisor: {workers: []}")[0]?.message ?? "", /at least 1/u);
+  assert.equal(problemsOf("supervisor: {}")[0]?.path, "supervisor.workers");
+  assert.equal(problemsOf("admin: {}")[0]?.path, "supervisor");
+});
+
+test("the delay before a stop must fit into the shutdown; a grace that does not is a warning", () => {
+  const delay = `supervisor: {shutdown_timeout: 5s, pre_stop_delay: 5s, workers: [{${POOL}}]}`;
+  assert.equal(problemsOf(delay)[0]?.path, "supervisor.pre_stop_delay");
+  const grace = load(`supervisor: {shutdown_timeout: 5s, workers: [{${POOL}, signal_timeout: 6s}]}`);
+  assert.ok(grace.ok);
+  assert.deepEqual(
+    grace.warnings.map((warning) => warning.path),
+    ["supervisor.workers[0].signal_timeout"],
+  );
+});
+
+test("variables work in values of every kind", () => {
+  const env = { N: "4", WAIT: "2s", OFF: "false", SIZE: "1GiB", NAME: "x" };
+  const pool = poolWith(
+    'replicas: "${N}", signal_timeout: "${WAIT}", args: ["a-${NAME}", "$${NAME}", "${NONE:-d}"], ' +
+      'limits: {memory: "${SIZE}"}, server: {socket_arg: {name: u}, access_log: "${OFF}"}',
+    env,
+  );
+  assert.equal(pool.replicas, 4);
+  assert.equal(pool.signalTimeoutMs, 2000);
+  assert.deepEqual(pool.args, ["a-x", "${NAME}", "d"]);
+  assert.equal(pool.limits.memoryBytes, 2 ** 30);
+  assert.equal(pool.server?.accessLog, false);
+  const text = "supervisor:\n  workers:\n    - name: a\n      exec: b\n      replicas: ${N}\n";
+  assert.equal(accepted(text, env).supervisor.pools[0]?.replicas, 4);
+});
+
+test("a variable is never read as structure, and keys are not replaced", () => {
+  assert.deepEqual(poolWith('args: ["${X}"]', { X: "a, b]\n- c: {d}" }).args, ["a, b]\n- c: {d}"]);
+  assert.deepEqual(poolWith('env: {"${X}": a}', { X: "KEY" }).env, { "${X}": "a" });
+});
+
+test("an unset variable is told where it stands, an empty one is not a number", () => {
+  assert.deepEqual(poolProblems('replicas: "${N}"'), [
+    "replicas: environment variable N is not set (${N:-default} gives it a default)",
+  ]);
+  assert.deepEqual(poolProblems('replicas: "${N}"', { N: "" }), [
+    'replicas: expected a number greater than 0 or "auto", got ""',
+  ]);
+  assert.match(problemsOf("a: {b: ${N}}")[0]?.message ?? "", /needs quotes/u);
+});
+
+test("anchors, aliases and merge keys work; keys of the map itself win", () => {
+  const text = `
+supervisor:
+  workers:
+    - &web
+      name: web
+      exec: ./server
+      args: &args [a, b]
+      limits: &limits { lifespan: 1h }
+    - <<: *web
+      name: other
+      limits: { <<: [{ jitter_ratio: 0.5 }, *limits], lifespan: 2h }
+    - { name: third, exec: c, args: *args }
+`;
+  const [, other, third] = accepted(text).supervisor.pools;
+  assert.equal(other?.exec, "./server");
+  assert.equal(other?.limits.lifespanMs, 7_200_000);
+  assert.equal(other?.limits.jitterRatio, 0.5);
+  assert.deepEqual(third?.args, ["a", "b"]);
+});
+
+const SYNTAX: readonly (readonly [what: string, text: string, line: number, column: number, message: RegExp])[] = [
+  ["an empty file", "", 1, 1, /the file is empty/u],
+  ["a file of comments", "# nothing\n\n", 1, 1, /the file is empty/u],
+  ["a list at the top", "- a\n", 1, 1, /expected a block with admin, supervisor, got a list/u],
+  ["a word at the top", "hello", 1, 1, /expected a block with admin, supervisor, got "hello"/u],
+  ["a duplicate key", "admin: {}\nadmin: {}\n", 2, 1, /duplicate key "admin"/u],
+  ["two documents", "admin: {}\n---\nadmin: {}\n", 2, 1, /multiple documents/u],
+  ["an open bracket", "admin: [1\n", 2, 1, /YAML: /u],
+  ["a tab as indentation", "admin:\n\tport: 1\n", 2, 1, /YAML: .*[Tt]ab/u],
+  ["an unknown anchor", "admin: *nobody\n", 1, 8, /nobody/u],
+  ["an alias inside its anchor", "admin: &a [*a]\n", 1, 12, /stands inside its own anchor/u],
+  ["a merge of a word", "<<: x\n", 1, 1, /expected a map or a list of maps after <</u],
+  ["a map as key", "{a: 1}: 2\n", 1, 1, /expected a word as key|YAML/u],
+  ["nesting that is only deep", `a: ${"[".repeat(70)}${"]".repeat(70)}`, 1, 68, /deeper than 64 levels/u],
+  ["an unknown tag", "admin: !thing x\n", 1, 8, /tag/u],
+];
+
+for (const [what, text, line, column, message] of SYNTAX) {
+  test(`refused with its place: ${what}`, () => {
+    const problem = problemsOf(text).find((candidate) => message.test(candidate.message));
+    assert.ok(problem, JSON.stringify(problemsOf(text)));
+    assert.deepEqual([problem?.line, problem?.column], [line, column]);
+  });
+}
+
+test("endless nesting is refused with one problem", () => {
+  for (const text of ["[".repeat(20_000), "- ".repeat(20_000)]) {
+    const problems = problemsOf(text);
+    assert.equal(problems.length, 1);
+    assert.match(problems[0]?.message ?? "", /nested too deeply/u);
+  }
+});
+
+test("a file of more than 1 MiB is refused unread", () => {
+  assert.deepEqual(problemsOf("#".repeat(1024 * 1024 + 1)), [
+    { line: 1, column: 1, path: "", message: "the file is longer than 1 MiB (1048577 characters)" },
+  ]);
+});
+
+test("aliases and merges cannot multiply a small file into endless work", () => {
+  const items = Array.from({ length: 1000 }, () => "*a").join(",");
+  const long = `supervisor: {workers: [{name: x, exec: &a ${"b".repeat(100_000)}, args: [${items}]}]}`;
+  assert.match(problemsOf(long)[0]?.message ?? "", /aliases expand/u);
+  const big = Array.from({ length: 5000 }, (_, index) => `k${index}: 1`).join(", ");
+  const merges = `a: &a {${big}}\nb: [${Array.from({ length: 100 }, () => "{<<: *a}").join(", ")}]\n`;
+  assert.ok(problemsOf(merges).some(({ message }) => /merge keys expand/u.test(message)));
+});
+
+test("a hundred problems are listed, the rest is counted", () => {
+  const keys = Array.from({ length: 150 }, (_, index) => `key${index}: 1`).join("\n");
+  const problems = problemsOf(keys);
+  assert.equal(problems.length, 101);
+  assert.match(problems.at(-1)?.message ?? "", /^51 more problems$/u);
+});
+
+test("control characters of the file do not reach the terminal", () => {
+  const [problem] = problemsOf('"\\e[31mred\\n": 1\nsupervisor: {workers: [{name: a, exec: b}]}\n');
+  assert.ok(problem);
+  const line = formatProblem("c.yaml", problem);
+  assert.doesNotMatch(line, /[\u0000-\u001f]/u);
+  assert.match(line, /red/u);
+});
+
+test("the places of all set keys are known by path", () => {
+  const parsed = load(`supervisor:\n  workers:\n    - name: a\n      exec: b\n      limits:\n        memory: 1GiB\n`);
+  assert.ok(parsed.ok);
+  assert.deepEqual(parsed.positions.get("supervisor.workers[0].limits.memory"), { line: 6, column: 9 });
+  assert.equal(parsed.positions.has("supervisor.workers[0].args"), false);
+});

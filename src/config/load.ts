@@ -1,0 +1,51 @@
+/**
+ * The text of a configuration file → a Config, or every problem of it at once with line and column. It never throws,
+ * whatever the text. It does not touch the system: files are read and executables looked up elsewhere.
+ */
+import type { Config } from "./config.ts";
+import { type Position, type Problem, Reader } from "./reader.ts";
+import { configKind } from "./schema.ts";
+import { parseTree } from "./tree.ts";
+import type { Environment } from "./variables.ts";
+
+export type { Position, Problem } from "./reader.ts";
+
+/** What came out of a file. */
+export type ParsedConfig =
+  | {
+      readonly ok: true;
+      readonly file: string;
+      readonly config: Config;
+      readonly warnings: readonly Problem[];
+      /** Where each key that is set stands, by path such as `supervisor.workers[0].replicas`. */
+      readonly positions: ReadonlyMap<string, Position>;
+    }
+  | {
+      readonly ok: false;
+      readonly file: string;
+      /** At least one, in the order of the file. */
+      readonly problems: readonly Problem[];
+    };
+
+/** Reads `text`, the content of the file called `file`; variables come from `env`. */
+export function parseConfig(text: string, file: string, env: Environment): ParsedConfig {
+  const reader = new Reader(text, env);
+  const root = parseTree(text, (offset, message) => reader.problem({ path: "", offset }, message));
+  const whole = { path: "", offset: 0 };
+  let config: Config | undefined;
+  if (root.kind === "map") {
+    config = configKind.read(root, { path: "", offset: root.offset }, reader);
+  } else if (!reader.hasProblems) {
+    if (root.kind === "null") reader.problem(whole, "the file is empty, expected a block with supervisor");
+    else configKind.read(root, whole, reader);
+  }
+  if (config === undefined || reader.hasProblems) return { ok: false, file, problems: reader.problems() };
+  const positions = new Map<string, Position>();
+  for (const [path, offset] of reader.offsets) positions.set(path, reader.positionAt(offset));
+  return { ok: true, file, config, warnings: reader.warnings(), positions };
+}
+
+/** A problem as one line: `config.yaml:14:7: supervisor.workers[0].replicas: expected …`. */
+export function formatProblem(file: string, { line, column, path, message }: Problem): string {
+  return `${file}:${line}:${column}: ${path === "" ? "" : `${path}: `}${message}`;
+}

@@ -1,0 +1,58 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { parseConfig } from "./load.ts";
+import { findPortProblems } from "./ports.ts";
+
+function problemsOf(text: string): readonly string[] {
+  const parsed = parseConfig(text, "c.yaml", {});
+  return parsed.ok ? [] : parsed.problems.map(({ path, message }) => `${path}: ${message}`);
+}
+
+function server(name: string, startPort: number, listenerPort: number, more = ""): string {
+  return `{name: ${name}, exec: x, ${more} server: {listener_port: ${listenerPort}, port_arg: {name: -p, start_port: ${startPort}}}}`;
+}
+
+test("worker ports reach to the last slot, standby and surge included", () => {
+  const pools = (start: number): string =>
+    `supervisor: {workers: [${server("a", 9090, 1000, "replicas: 4, standby: 1,")}, ${server("b", start, 1001)}]}`;
+  assert.deepEqual(problemsOf(pools(9096)), []);
+  assert.deepEqual(problemsOf(pools(9095)), [
+    "supervisor.workers[1].server.port_arg.start_port: ports 9095 to 9096 overlap what is claimed by " +
+      "supervisor.workers[0].server.port_arg.start_port (ports 9090 to 9095)",
+  ]);
+});
+
+test("listener, admin, worker and inherited ports are compared with each other", () => {
+  assert.deepEqual(problemsOf(`supervisor: {workers: [${server("a", 8000, 9000)}]}`), [
+    "supervisor.workers[0].server.listener_port: port 9000 is claimed by admin.port (port 9000)",
+  ]);
+  assert.deepEqual(
+    problemsOf('supervisor: {workers: [{name: a, exec: x, sockets: [{name: s, listen: "[::]:9000"}]}]}'),
+    ["supervisor.workers[0].sockets[0].listen: port 9000 is claimed by admin.port (port 9000)"],
+  );
+  assert.deepEqual(problemsOf(`supervisor: {workers: [${server("a", 8000, 7)}, ${server("b", 8100, 7)}]}`), [
+    "supervisor.workers[1].server.listener_port: port 7 is claimed by supervisor.workers[0].server.listener_port (port 7)",
+  ]);
+});
+
+test("port 0 and paths of sockets claim nothing", () => {
+  const sockets = "sockets: [{name: s, listen: /run/a:1}, {name: t, listen: /run/b:1}]";
+  assert.deepEqual(problemsOf(`{admin: {port: 0}, supervisor: {workers: [{name: a, exec: x, ${sockets}}]}}`), []);
+});
+
+test("worker ports end at 65535", () => {
+  assert.deepEqual(problemsOf(`supervisor: {workers: [${server("a", 65_535, 7)}]}`), [
+    "supervisor.workers[0].server.port_arg.start_port: ports 65535 to 65536 end above 65535",
+  ]);
+});
+
+test("the real number of replicas can be given later", () => {
+  const parsed = parseConfig(
+    `supervisor: {workers: [${server("a", 9090, 7, "replicas: auto,")}, ${server("b", 9094, 8)}]}`,
+    "c.yaml",
+    {},
+  );
+  assert.ok(parsed.ok);
+  assert.equal(findPortProblems(parsed.config, () => 1).length, 0);
+  assert.equal(findPortProblems(parsed.config, () => 8).length, 1);
+});

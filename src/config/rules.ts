@@ -1,0 +1,106 @@
+/**
+ * Rules between keys, one function for each block of schema.ts. Wrong or missing parts are undefined here, because they
+ * have been reported already: a rule speaks only about what it knows.
+ */
+import type {
+  BackoffConfig,
+  Config,
+  LimitsConfig,
+  PoolConfig,
+  ProbeConfig,
+  ProbesConfig,
+  RollingConfig,
+  ServerConfig,
+  SupervisorConfig,
+} from "./config.ts";
+import type { CheckContext, Known } from "./field.ts";
+import { findPortProblems } from "./ports.ts";
+import { templateNames } from "./template.ts";
+
+export function checkBackoff({ initialMs, maxMs }: Known<BackoffConfig>, context: CheckContext): void {
+  if (initialMs !== undefined && maxMs !== undefined && maxMs < initialMs) {
+    context.problem("max", "expected at least as long as initial");
+  }
+}
+
+export function checkLimits({ memoryBytes, memoryHardBytes }: Known<LimitsConfig>, context: CheckContext): void {
+  if (memoryBytes !== undefined && memoryHardBytes !== undefined && memoryHardBytes < memoryBytes) {
+    context.problem("memory_hard", "expected at least as much as memory");
+  }
+}
+
+export function checkRolling({ maxSurge, maxUnavailable }: Known<RollingConfig>, context: CheckContext): void {
+  const isNone = (share: typeof maxSurge): boolean => share === 0 || (typeof share === "object" && share.percent === 0);
+  if (isNone(maxSurge) && isNone(maxUnavailable)) {
+    context.problem("max_surge", "max_surge and max_unavailable are both 0, so no worker could ever be replaced");
+  }
+}
+
+export function checkProbe(_probe: Known<ProbeConfig>, context: CheckContext): void {
+  const kinds = ["http", "tcp", "grpc", "exec", "notify"];
+  const given = kinds.filter((kind) => context.has(kind));
+  if (given.length !== 1) {
+    context.problem("", `expected exactly one of ${kinds.join(", ")}, got ${given.join(", ") || "none"}`);
+  }
+}
+
+export function checkProbes(probes: Known<ProbesConfig>, context: CheckContext): void {
+  for (const name of ["startup", "liveness"] as const) {
+    const probe = probes[name];
+    if (probe?.notify === true) context.problem(`${name}.notify`, "a worker can notify readiness only");
+    if ((probe?.successThreshold ?? 1) !== 1) context.problem(`${name}.success_threshold`, "expected 1 here");
+  }
+}
+
+export function checkServer(server: Known<ServerConfig>, context: CheckContext): void {
+  if (context.has("port_arg") === context.has("socket_arg")) {
+    const got = context.has("port_arg") ? "both" : "none";
+    context.problem(got === "both" ? "socket_arg" : "", `expected either port_arg or socket_arg, got ${got}`);
+  }
+  const algorithm = server.loadBalancerAlgorithm;
+  if ((algorithm === "RING_HASH" || algorithm === "MAGLEV") && !context.has("hash_on")) {
+    context.problem("load_balancer_algorithm", `${algorithm} needs hash_on`);
+  }
+}
+
+export function checkPool(pool: Known<PoolConfig>, context: CheckContext): void {
+  const texts: readonly (readonly [string, string | undefined])[] = [
+    ...(pool.args ?? []).map((arg, index) => [`args[${index}]`, arg] as const),
+    ...Object.entries(pool.env ?? {}).map(([key, value]) => [`env.${key}`, value] as const),
+  ];
+  for (const [path, text] of texts) {
+    for (const name of templateNames(text ?? "")) {
+      if (name === "Port" && !context.has("server")) {
+        context.problem(path, "{{.Port}} has no value without server.port_arg");
+      }
+      if (name === "Fd" && !context.has("sockets")) context.problem(path, "{{.Fd}} has no value without sockets");
+    }
+  }
+}
+
+export function checkSupervisor(supervisor: Known<SupervisorConfig>, context: CheckContext): void {
+  const { shutdownTimeoutMs, preStopDelayMs, pools = [] } = supervisor;
+  if (shutdownTimeoutMs !== undefined && preStopDelayMs !== undefined && preStopDelayMs >= shutdownTimeoutMs) {
+    context.problem("pre_stop_delay", "expected shorter than shutdown_timeout, which includes it");
+  }
+  const indexByName = new Map<string, number>();
+  for (const [index, pool] of pools.entries()) {
+    if (pool?.name === undefined) continue;
+    const first = indexByName.get(pool.name);
+    if (first === undefined) indexByName.set(pool.name, index);
+    else context.problem(`workers[${index}].name`, `workers[${first}] has the name "${pool.name}" already`);
+    const stopMs = (preStopDelayMs ?? 0) + (pool.signalTimeoutMs ?? 0);
+    if (shutdownTimeoutMs !== undefined && stopMs > shutdownTimeoutMs) {
+      context.warning(
+        `workers[${index}].signal_timeout`,
+        "signal_timeout and pre_stop_delay together are longer than shutdown_timeout, so the shutdown may kill early",
+      );
+    }
+  }
+}
+
+export function checkConfig(config: Known<Config>, context: CheckContext): void {
+  // How many replicas `auto` is depends on the machine; the check is repeated with the real number when it runs.
+  const replicasOf = (pool: Known<PoolConfig>): number => (typeof pool.replicas === "number" ? pool.replicas : 1);
+  for (const { path, message } of findPortProblems(config, replicasOf)) context.problem(path, message);
+}

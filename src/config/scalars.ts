@@ -1,0 +1,303 @@
+/** Kinds of single values: text, numbers, durations, sizes and the few that are special to one key. */
+import { formatDuration, formatSize, parseDuration, parseSize } from "../base/units.ts";
+import type { RlimitConfig, RlimitValue, Share } from "./config.ts";
+import { describe, type JsonSchema, type Kind, object, type Plain } from "./field.ts";
+import { templateProblem } from "./template.ts";
+
+/** Anything but text is short; longer input is refused before a regular expression meets it. */
+const MAX_SCALAR_LENGTH = 64;
+
+interface ScalarOptions<T> {
+  readonly label: string;
+  readonly expected: string;
+  readonly schema: JsonSchema;
+  /** The value of a text; `plain` is false for quoted text. */
+  parse(text: string, plain: boolean): T | undefined;
+  show(value: T): Plain;
+}
+
+function scalar<T>({ label, expected, schema, parse, show }: ScalarOptions<T>): Kind<T> {
+  return {
+    label,
+    expected,
+    read(node, place, reader) {
+      const read = node.kind === "scalar" ? reader.scalarText(node, place) : undefined;
+      if (node.kind === "scalar" && read === undefined) return undefined;
+      const value =
+        read === undefined || read.text.length > MAX_SCALAR_LENGTH ? undefined : parse(read.text, read.plain);
+      if (value === undefined) reader.problem(place, `expected ${expected}, got ${describe(node, read)}`);
+      return value;
+    },
+    show,
+    jsonSchema: () => ({ anyOf: [schema, { $ref: "#/$defs/variable" }] }),
+  };
+}
+
+interface TextOptions {
+  readonly label?: string;
+  /** Completes "expected …". */
+  readonly expected?: string;
+  readonly pattern?: RegExp;
+  /** What is wrong with a text, where the pattern cannot say it. */
+  readonly problem?: (text: string) => string | undefined;
+  /** Whether "" is a value. */
+  readonly empty?: boolean;
+}
+
+/** Text exactly as written: numbers and booleans keep their source (`0x10`, `1.50`, `true`). */
+export function text(options: TextOptions = {}): Kind<string> {
+  const { label = "string", pattern, problem, empty = false } = options;
+  const expected = options.expected ?? (empty ? "a string" : "a string that is not empty");
+  return {
+    label,
+    expected,
+    read(node, place, reader) {
+      if (node.kind !== "scalar") {
+        const hint = node.kind === "null" ? ' (write "" for an empty string)' : "";
+        reader.problem(place, `expected ${expected}, got ${describe(node)}${hint}`);
+        return undefined;
+      }
+      const read = reader.scalarText(node, place);
+      if (read === undefined) return undefined;
+      let wrong: string | undefined;
+      if (read.text.includes("\0")) wrong = "a zero byte cannot be part of it";
+      else if ((read.text === "" && !empty) || pattern?.test(read.text) === false)
+        wrong = `expected ${expected}, got ${describe(node, { ...read, plain: false })}`;
+      else wrong = problem?.(read.text);
+      if (wrong !== undefined) reader.problem(place, wrong);
+      return wrong === undefined ? read.text : undefined;
+    },
+    // A dollar that came out of "$$" must go back in as one.
+    show: (value) => value.replaceAll("$", () => "$$"),
+    jsonSchema: () => ({
+      type: ["string", "number", "boolean"],
+      // Patterns are for the text after substitution, so an editor must not apply them to "${NAME}".
+      ...(pattern === undefined ? {} : { pattern: `(?:${pattern.source})|\\$` }),
+    }),
+  };
+}
+
+/** Text in which `{{.Name}}` templates may stand. */
+export const templated: Kind<string> = text({ label: "string", empty: true, problem: templateProblem });
+
+/** An absolute path on the worker's port, such as "/healthz". */
+export const urlPath: Kind<string> = text({
+  label: "path",
+  expected: 'a path that begins with "/"',
+  pattern: /^\/[^\s\u0000-\u001f]*$/u,
+});
+
+/** Exactly `values`; with `ignoreCase` in any case. */
+export function oneOf<const T extends string>(values: readonly T[], options: { ignoreCase?: boolean } = {}): Kind<T> {
+  return scalar<T>({
+    label: values.join(" | "),
+    expected: `one of ${values.join(", ")}`,
+    schema: { enum: values },
+    parse: (value) =>
+      values.find((known) => known === value || (options.ignoreCase === true && known === value.toUpperCase())),
+    show: (value) => value,
+  });
+}
+
+export const boolean: Kind<boolean> = scalar<boolean>({
+  label: "boolean",
+  expected: "true or false",
+  schema: { type: "boolean" },
+  parse: (value, plain) => {
+    if (!plain) return undefined;
+    if (/^(?:true|True|TRUE)$/u.test(value)) return true;
+    return /^(?:false|False|FALSE)$/u.test(value) ? false : undefined;
+  },
+  show: (value) => value,
+});
+
+/** A whole number, decimal, `0x…` or `0o…`. */
+export function integer(min: number, max: number = Number.MAX_SAFE_INTEGER): Kind<number> {
+  return scalar<number>({
+    label: rangeLabel("integer", min, max),
+    expected: rangeText("a whole number", min, max),
+    schema: { type: "integer", ...rangeSchema(min, max) },
+    parse: (value, plain) => (plain ? parseInteger(value, min, max) : undefined),
+    show: (value) => value,
+  });
+}
+
+/** A number with or without a fraction. */
+export function number(min: number, max: number = Number.MAX_VALUE): Kind<number> {
+  return scalar<number>({
+    label: rangeLabel("number", min, max),
+    expected: rangeText("a number", min, max),
+    schema: { type: "number", ...rangeSchema(min, max) },
+    parse: (value, plain) => {
+      if (!plain || !/^[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?$/u.test(value)) return undefined;
+      const parsed = Number(value);
+      return parsed >= min && parsed <= max ? parsed + 0 : undefined;
+    },
+    show: (value) => value,
+  });
+}
+
+/** A port; with `min` 0 the kernel may choose. */
+export function port(min: 0 | 1): Kind<number> {
+  return integer(min, 65_535);
+}
+
+/** A number from `min`, or `word`. */
+export function integerOr<const W extends string>(word: W, min: number, expected: string): Kind<number | W> {
+  return scalar<number | W>({
+    label: `integer | ${word}`,
+    expected,
+    schema: { anyOf: [{ type: "integer", minimum: min }, { const: word }] },
+    parse: (value, plain) => (value === word ? word : plain ? parseInteger(value, min) : undefined),
+    show: (value) => value,
+  });
+}
+
+/** Milliseconds, at least `minMs`. */
+export function duration(minMs = 0): Kind<number> {
+  return scalar<number>({
+    label: "duration",
+    expected: `a duration such as "15s"${minMs > 0 ? `, at least ${formatDuration(minMs)}` : ""}`,
+    schema: { anyOf: [{ type: "string", pattern: "^\\+?([0-9.]+(ns|us|µs|ms|s|m|h))+$|^0$" }, { const: 0 }] },
+    parse: (value) => {
+      const ms = parseDuration(value);
+      return ms !== undefined && ms >= minMs && Number.isFinite(ms) ? ms + 0 : undefined;
+    },
+    show: (ms) => formatDuration(ms),
+  });
+}
+
+/** Bytes, at least `min`, at most `max`. */
+export function size(min = 0, max: number = Number.MAX_SAFE_INTEGER): Kind<number> {
+  const range = `${min > 0 ? ` of at least ${formatSize(min)}` : ""}${max < Number.MAX_SAFE_INTEGER ? ` and at most ${formatSize(max)}` : ""}`;
+  return scalar<number>({
+    label: "size",
+    expected: `a size${range} such as "512MiB"`,
+    schema: {
+      anyOf: [
+        { type: "integer", minimum: 0 },
+        { type: "string", pattern: "^[0-9.]+ *([KMGT]i?B|B)?$" },
+      ],
+    },
+    parse: (value) => {
+      const bytes = parseSize(value);
+      return bytes !== undefined && bytes >= min && bytes <= max ? bytes : undefined;
+    },
+    show: (bytes) => formatSize(bytes),
+  });
+}
+
+/** A number of workers or a percentage of the replicas. */
+export const share: Kind<Share> = scalar<Share>({
+  label: "integer | percentage",
+  expected: 'a whole number of workers or a percentage such as "25%"',
+  schema: {
+    anyOf: [
+      { type: "integer", minimum: 0 },
+      { type: "string", pattern: "^[0-9]+(\\.[0-9]+)?%$" },
+    ],
+  },
+  parse: (value, plain) => {
+    const percent = /^(\d+(?:\.\d+)?)%$/u.exec(value)?.[1];
+    if (percent === undefined) return plain ? parseInteger(value, 0, 10_000) : undefined;
+    return Number(percent) <= 100 ? { percent: Number(percent) } : undefined;
+  },
+  show: (value) => (typeof value === "number" ? value : `${value.percent}%`),
+});
+
+/** File mode bits; digits are octal, with or without a leading 0. */
+export const umask: Kind<number> = scalar<number>({
+  label: "octal",
+  expected: 'octal digits such as "022"',
+  schema: { anyOf: [{ type: "integer" }, { type: "string", pattern: "^(0o|0)?[0-7]{1,3}$" }] },
+  parse: (value) => {
+    const digits = /^(?:0o|0)?([0-7]{1,3})$/u.exec(value)?.[1];
+    return digits === undefined ? undefined : Number.parseInt(digits, 8);
+  },
+  show: (value) => value.toString(8).padStart(3, "0"),
+});
+
+// Those of signal(7) on Linux. SIGSTOP is left out: a stopped process never ends.
+const SIGNALS: readonly string[] = [
+  ..."HUP INT QUIT ILL TRAP ABRT IOT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT TSTP TTIN".split(" "),
+  ..."TTOU URG XCPU XFSZ VTALRM PROF WINCH IO POLL PWR SYS".split(" "),
+];
+
+/** The name of a signal, `SIGTERM` or `TERM` in any case. */
+export const signalName: Kind<string> = scalar<string>({
+  label: "signal",
+  expected: 'a signal that can end a process, such as "SIGTERM"',
+  schema: { type: "string" },
+  parse: (value) => {
+    const short = value.toUpperCase().replace(/^SIG/u, "");
+    return SIGNALS.includes(short) ? `SIG${short}` : undefined;
+  },
+  show: (value) => value,
+});
+
+/** Limits that setrlimit(2) knows, as keys of `rlimits`. */
+export const RLIMIT_NAMES: readonly string[] =
+  "as core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack".split(" ");
+
+const RLIMIT_EXPECTED = 'a whole number or "unlimited"';
+const rlimitValue: Kind<RlimitValue> = integerOr("unlimited", 0, RLIMIT_EXPECTED);
+
+/** Compares limits: unlimited is above every number. */
+function above(a: RlimitValue, b: RlimitValue): boolean {
+  return b !== "unlimited" && (a === "unlimited" || a > b);
+}
+
+const rlimitBlock: Kind<RlimitConfig> = object<RlimitConfig>(
+  {
+    soft: { yaml: "soft", kind: rlimitValue, required: true, since: "new", doc: "The limit that holds." },
+    hard: {
+      yaml: "hard",
+      kind: rlimitValue,
+      default: undefined,
+      unset: "unchanged",
+      since: "new",
+      doc: "How far the process may raise it.",
+    },
+  },
+  ({ soft, hard }, context) => {
+    if (soft !== undefined && hard !== undefined && above(soft, hard)) {
+      context.problem("soft", `expected at most the hard limit ${hard}, got ${soft}`);
+    }
+  },
+);
+
+/** A soft limit, or a block of soft and hard. */
+export const rlimit: Kind<RlimitConfig> = {
+  label: "integer | unlimited | {soft, hard}",
+  expected: `${RLIMIT_EXPECTED}, or {soft, hard}`,
+  read(node, place, reader) {
+    if (node.kind === "map") return rlimitBlock.read(node, place, reader);
+    const soft = rlimitValue.read(node, place, reader);
+    return soft === undefined ? undefined : { soft, hard: undefined };
+  },
+  show: (value) => (value.hard === undefined ? rlimitValue.show(value.soft) : rlimitBlock.show(value)),
+  jsonSchema: () => ({ anyOf: [rlimitValue.jsonSchema(), rlimitBlock.jsonSchema()] }),
+};
+
+function parseInteger(text: string, min: number, max: number = Number.MAX_SAFE_INTEGER): number | undefined {
+  if (!/^(?:[-+]?\d+|0x[\da-fA-F]+|0o[0-7]+)$/u.test(text)) return undefined;
+  const value = Number(text);
+  return Number.isSafeInteger(value) && value >= min && value <= max ? value + 0 : undefined;
+}
+
+function rangeText(what: string, min: number, max: number): string {
+  if (max < Number.MAX_SAFE_INTEGER) return `${what} from ${min} to ${max}`;
+  return min <= -Number.MAX_SAFE_INTEGER ? what : `${what} of at least ${min}`;
+}
+
+function rangeLabel(what: string, min: number, max: number): string {
+  if (max < Number.MAX_SAFE_INTEGER) return `${what} ${min} … ${max}`;
+  return min <= -Number.MAX_SAFE_INTEGER ? what : `${what} ≥ ${min}`;
+}
+
+function rangeSchema(min: number, max: number): JsonSchema {
+  return {
+    ...(min > -Number.MAX_SAFE_INTEGER ? { minimum: min } : {}),
+    ...(max < Number.MAX_SAFE_INTEGER ? { maximum: max } : {}),
+  };
+}

@@ -1,0 +1,846 @@
+/**
+ * Every key of the configuration, once. From this declaration come reading and its problems, the Config value, the JSON
+ * Schema, docs/configuration.md and `config show`. Rules between keys of different pools are in rules.ts.
+ */
+import type {
+  AdminConfig,
+  BackoffConfig,
+  Config,
+  GrpcProbeConfig,
+  HttpProbeConfig,
+  LimitsConfig,
+  LogsConfig,
+  MetricsConfig,
+  PoolConfig,
+  PortArgConfig,
+  ProbeConfig,
+  ProbesConfig,
+  RestartConfig,
+  RollingConfig,
+  ServerConfig,
+  SocketArgConfig,
+  SocketConfig,
+  SupervisorConfig,
+  TcpProbeConfig,
+  TlsConfig,
+} from "./config.ts";
+import { type Kind, list, map, object } from "./field.ts";
+import { didYouMean } from "./nearest.ts";
+import {
+  checkBackoff,
+  checkConfig,
+  checkLimits,
+  checkPool,
+  checkProbe,
+  checkProbes,
+  checkRolling,
+  checkServer,
+  checkSupervisor,
+} from "./rules.ts";
+import {
+  boolean,
+  duration,
+  integer,
+  integerOr,
+  number,
+  oneOf,
+  port,
+  RLIMIT_NAMES,
+  rlimit,
+  share,
+  signalName,
+  size,
+  templated,
+  text,
+  umask,
+  urlPath,
+} from "./scalars.ts";
+
+const isZero = (value: number): boolean => value === 0;
+const isNegative = (value: number): boolean => value < 0;
+
+const PROXY = "traffic through Envoy is not part of this version";
+const PROBES = "probes are not part of this version";
+const MEMORY = "memory is not watched by this version";
+
+const variableName = {
+  label: "name",
+  check: (key: string) => (/^[^=\u0000]+$/u.test(key) ? undefined : 'expected a name without "=" and zero bytes'),
+};
+
+const rlimitName = {
+  label: "limit",
+  check: (key: string) =>
+    RLIMIT_NAMES.includes(key)
+      ? undefined
+      : `unknown limit ${JSON.stringify(key.slice(0, 40))}${didYouMean(key, RLIMIT_NAMES) || `, expected one of ${RLIMIT_NAMES.join(", ")}`}`,
+};
+
+const backoff: Kind<BackoffConfig> = object<BackoffConfig>(
+  {
+    initialMs: {
+      yaml: "initial",
+      kind: duration(),
+      default: 100,
+      since: "new",
+      doc: "Wait before the second restart in a row; the first happens at once.",
+    },
+    maxMs: { yaml: "max", kind: duration(), default: 30_000, since: "new", doc: "Longest wait, before jitter." },
+    factor: {
+      yaml: "factor",
+      kind: number(1, 100),
+      default: 2,
+      since: "new",
+      doc: "By how much each wait is longer than the one before.",
+    },
+    jitter: {
+      yaml: "jitter",
+      kind: number(0, 1),
+      default: 0.2,
+      since: "new",
+      doc: "Share of the wait that is random: 0.2 gives 0.8 to 1.2 times the wait.",
+    },
+    resetAfterMs: {
+      yaml: "reset_after",
+      kind: duration(),
+      default: 60_000,
+      since: "new",
+      doc: "A worker that ran this long starts again at the first wait when it crashes.",
+    },
+  },
+  checkBackoff,
+);
+
+const restart: Kind<RestartConfig> = object<RestartConfig>({
+  backoff: { yaml: "backoff", kind: backoff, filled: true, since: "new", doc: "Waits between restarts in a row." },
+  onExhausted: {
+    yaml: "on_exhausted",
+    kind: oneOf(["shutdown", "give-up-worker"]),
+    default: "shutdown",
+    since: "new",
+    doc: "What happens when `max_restarts` is used up: the controller shuts down in order and exits with 1, or only this worker stays down.",
+  },
+});
+
+const limits: Kind<LimitsConfig> = object<LimitsConfig>(
+  {
+    lifespanMs: {
+      yaml: "lifespan",
+      kind: duration(),
+      default: undefined,
+      unset: "for ever",
+      isUnset: isZero,
+      since: "original",
+      doc: "Age at which a worker is replaced, whether it is well or not. 0 is the same as unset.",
+    },
+    jitterRatio: {
+      yaml: "jitter_ratio",
+      kind: number(0, 1),
+      default: 0,
+      since: "original",
+      doc: "Spreads `lifespan` and `requests`, so that workers are not all replaced at once: 0.1 gives 0.9 to 1.1 of the value.",
+    },
+    memoryBytes: {
+      yaml: "memory",
+      kind: size(),
+      default: undefined,
+      unset: "unlimited",
+      isUnset: isZero,
+      since: "original",
+      notYet: MEMORY,
+      doc: "Memory above which a worker is replaced gracefully. 0 is the same as unset.",
+    },
+    memoryHardBytes: {
+      yaml: "memory_hard",
+      kind: size(1),
+      default: undefined,
+      unset: "unlimited",
+      since: "new",
+      notYet: MEMORY,
+      doc: "Memory above which a worker is killed at once; at least `memory`.",
+    },
+    memoryKind: {
+      yaml: "memory_kind",
+      kind: oneOf(["rss", "pss"]),
+      default: "rss",
+      since: "new",
+      notYet: MEMORY,
+      doc: "How memory is counted, over the worker's whole process tree: resident, or resident with shared pages divided among those who share them.",
+    },
+    requests: {
+      yaml: "requests",
+      kind: integer(1),
+      default: undefined,
+      unset: "unlimited",
+      since: "new",
+      notYet: PROXY,
+      doc: "Requests after which a worker is replaced, in proxy mode.",
+    },
+  },
+  checkLimits,
+);
+
+const ownPort = "the worker's";
+
+const httpProbe: Kind<HttpProbeConfig> = object<HttpProbeConfig>({
+  path: { yaml: "path", kind: urlPath, default: "/", since: "new", doc: "Path to GET; 200 to 399 is success." },
+  port: {
+    yaml: "port",
+    kind: port(1),
+    default: undefined,
+    unset: ownPort,
+    since: "new",
+    doc: "Port to ask, where it is not the worker's.",
+  },
+});
+
+const tcpProbe: Kind<TcpProbeConfig> = object<TcpProbeConfig>({
+  port: {
+    yaml: "port",
+    kind: port(1),
+    default: undefined,
+    unset: ownPort,
+    since: "new",
+    doc: "Port to connect to, where it is not the worker's.",
+  },
+});
+
+const grpcProbe: Kind<GrpcProbeConfig> = object<GrpcProbeConfig>({
+  port: {
+    yaml: "port",
+    kind: port(1),
+    default: undefined,
+    unset: ownPort,
+    since: "new",
+    doc: "Port to ask, where it is not the worker's.",
+  },
+  service: {
+    yaml: "service",
+    kind: text(),
+    default: undefined,
+    since: "new",
+    doc: "Name of the service to ask about, in the gRPC health protocol.",
+  },
+});
+
+const probe: Kind<ProbeConfig> = object<ProbeConfig>(
+  {
+    http: {
+      yaml: "http",
+      kind: httpProbe,
+      default: undefined,
+      since: "new",
+      doc: "Asks by HTTP. Exactly one of `http`, `tcp`, `grpc`, `exec` and `notify` must be there.",
+    },
+    tcp: { yaml: "tcp", kind: tcpProbe, default: undefined, since: "new", doc: "Opens a connection." },
+    grpc: { yaml: "grpc", kind: grpcProbe, default: undefined, since: "new", doc: "Asks by the gRPC health protocol." },
+    exec: {
+      yaml: "exec",
+      kind: list(templated, { min: 1 }),
+      default: undefined,
+      since: "new",
+      doc: "Runs a command; exit code 0 is success.",
+    },
+    notify: {
+      yaml: "notify",
+      kind: boolean,
+      default: undefined,
+      since: "new",
+      doc: "The worker itself says when it is ready (sd_notify); readiness only.",
+    },
+    initialDelayMs: {
+      yaml: "initial_delay",
+      kind: duration(),
+      default: 0,
+      since: "new",
+      doc: "Wait after the start before the first attempt.",
+    },
+    periodMs: { yaml: "period", kind: duration(10), default: 10_000, since: "new", doc: "Time between attempts." },
+    timeoutMs: {
+      yaml: "timeout",
+      kind: duration(1),
+      default: 1000,
+      since: "new",
+      doc: "Time after which an attempt without an answer has failed.",
+    },
+    failureThreshold: {
+      yaml: "failure_threshold",
+      kind: integer(1, 1_000_000),
+      default: 3,
+      since: "new",
+      doc: "Failures in a row that make the verdict bad.",
+    },
+    successThreshold: {
+      yaml: "success_threshold",
+      kind: integer(1, 1_000_000),
+      default: 1,
+      since: "new",
+      doc: "Successes in a row that make the verdict good again; 1 for startup and liveness.",
+    },
+  },
+  checkProbe,
+);
+
+const probes: Kind<ProbesConfig> = object<ProbesConfig>(
+  {
+    startup: {
+      yaml: "startup",
+      kind: probe,
+      default: undefined,
+      since: "new",
+      doc: "Until it succeeds the worker is starting and the other probes wait; when it fails the worker is restarted.",
+    },
+    readiness: {
+      yaml: "readiness",
+      kind: probe,
+      default: undefined,
+      since: "new",
+      doc: "While it fails the worker gets no traffic.",
+    },
+    liveness: {
+      yaml: "liveness",
+      kind: probe,
+      default: undefined,
+      since: "new",
+      doc: "When it fails the worker is restarted.",
+    },
+  },
+  checkProbes,
+);
+
+const rolling: Kind<RollingConfig> = object<RollingConfig>(
+  {
+    maxSurge: {
+      yaml: "max_surge",
+      kind: share,
+      default: 1,
+      since: "new",
+      doc: "Workers above `replicas` while a pool is replaced; a percentage is of `replicas`, rounded up. 0 replaces in place.",
+    },
+    maxUnavailable: {
+      yaml: "max_unavailable",
+      kind: share,
+      default: 0,
+      since: "new",
+      doc: "Workers below `replicas` that may be missing meanwhile; a percentage is rounded down.",
+    },
+  },
+  checkRolling,
+);
+
+const socket: Kind<SocketConfig> = object<SocketConfig>({
+  name: {
+    yaml: "name",
+    kind: text({ expected: "letters, digits, _ . or -", pattern: /^[A-Za-z0-9_.-]{1,63}$/u }),
+    required: true,
+    since: "new",
+    doc: "Name in `LISTEN_FDNAMES`.",
+  },
+  listen: {
+    yaml: "listen",
+    kind: text({
+      label: "address",
+      expected: 'an address with a port such as "0.0.0.0:8080" or "[::]:8080", or an absolute path',
+      pattern: /^(?:(?:[A-Za-z0-9.-]*|\[[\da-fA-F:.]+\]):\d{1,5}|\/.+)$/u,
+    }),
+    required: true,
+    since: "new",
+    doc: "Address and port, or the absolute path of a Unix socket.",
+  },
+  backlog: {
+    yaml: "backlog",
+    kind: integer(1, 1_000_000),
+    default: 1024,
+    since: "new",
+    doc: "Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.",
+  },
+});
+
+const logs: Kind<LogsConfig> = object<LogsConfig>({
+  mode: {
+    yaml: "mode",
+    kind: oneOf(["annotate", "inherit"]),
+    default: "annotate",
+    since: "new",
+    doc: "`annotate` adds the worker's id to each line; `inherit` gives workers the controller's own stdout and stderr, at no cost.",
+  },
+  maxLineBytes: {
+    yaml: "max_line",
+    kind: size(1024, 64 * 1024 * 1024),
+    default: 1024 * 1024,
+    since: "new",
+    doc: "Longer lines are split into records that are marked as parts.",
+  },
+});
+
+const metrics: Kind<MetricsConfig> = object<MetricsConfig>({
+  path: { yaml: "path", kind: urlPath, default: "/metrics", since: "new", doc: "Where a worker shows its metrics." },
+  port: {
+    yaml: "port",
+    kind: port(1),
+    default: undefined,
+    unset: ownPort,
+    since: "new",
+    doc: "Port to ask, where it is not the worker's.",
+  },
+});
+
+const portArg: Kind<PortArgConfig> = object<PortArgConfig>({
+  name: { yaml: "name", kind: text(), required: true, since: "original", doc: "The argument before the port." },
+  startPort: {
+    yaml: "start_port",
+    kind: port(1),
+    required: true,
+    since: "original",
+    doc: "Port of slot 0; slot n gets the nth port after it.",
+  },
+  valueTemplate: {
+    yaml: "value_template",
+    kind: templated,
+    default: "{{.Port}}",
+    since: "original",
+    doc: "The argument that holds the port.",
+  },
+});
+
+const socketArg: Kind<SocketArgConfig> = object<SocketArgConfig>({
+  name: { yaml: "name", kind: text(), required: true, since: "new", doc: "The argument before the socket." },
+  valueTemplate: {
+    yaml: "value_template",
+    kind: templated,
+    default: "{{.Socket}}",
+    since: "new",
+    doc: "The argument that holds the path of the socket.",
+  },
+});
+
+const tls: Kind<TlsConfig> = object<TlsConfig>({
+  cert: {
+    yaml: "cert",
+    kind: text({ label: "path" }),
+    required: true,
+    since: "new",
+    doc: "File of the certificate chain (PEM).",
+  },
+  key: {
+    yaml: "key",
+    kind: text({ label: "path" }),
+    required: true,
+    since: "new",
+    doc: "File of the private key (PEM).",
+  },
+});
+
+const server: Kind<ServerConfig> = object<ServerConfig>(
+  {
+    portArg: {
+      yaml: "port_arg",
+      kind: portArg,
+      default: undefined,
+      since: "original",
+      doc: "Two arguments, put before `args`, that tell a worker its port. Either this or `socket_arg` must be there.",
+    },
+    socketArg: {
+      yaml: "socket_arg",
+      kind: socketArg,
+      default: undefined,
+      since: "new",
+      doc: "Two arguments, put before `args`, that tell a worker its Unix socket.",
+    },
+    signalTimeoutMs: {
+      yaml: "signal_timeout",
+      kind: duration(),
+      default: 10_000,
+      isUnset: isZero,
+      since: "original",
+      doc: "Time between Envoy's stop signal and its SIGKILL. 0 is the same as unset.",
+    },
+    healthCheckPath: {
+      yaml: "health_check_path",
+      kind: urlPath,
+      default: undefined,
+      unset: "no check",
+      since: "original",
+      doc: "Path by which Envoy checks each worker.",
+    },
+    loadBalancerAlgorithm: {
+      yaml: "load_balancer_algorithm",
+      kind: oneOf(["ROUND_ROBIN", "LEAST_REQUEST", "RANDOM", "RING_HASH", "MAGLEV"], { ignoreCase: true }),
+      default: "ROUND_ROBIN",
+      since: "original",
+      doc: "How a worker is chosen for a request; LEAST_REQUEST looks at all workers.",
+    },
+    hashOn: {
+      yaml: "hash_on",
+      kind: text({
+        expected: "header:<name>, cookie:<name>, query:<name> or source_ip",
+        pattern: /^(?:source_ip|(?:header|cookie|query):[^\s:]+)$/u,
+      }),
+      default: undefined,
+      since: "new",
+      doc: "What RING_HASH and MAGLEV hash: `header:<name>`, `cookie:<name>`, `query:<name>` or `source_ip`.",
+    },
+    listenerPort: {
+      yaml: "listener_port",
+      kind: port(0),
+      default: 10_000,
+      isUnset: isZero,
+      since: "original",
+      doc: "Port on which Envoy takes traffic. 0 is the same as unset.",
+    },
+    listenerAddress: {
+      yaml: "listener_address",
+      kind: text({ label: "address" }),
+      default: "0.0.0.0",
+      since: "new",
+      doc: "Address on which Envoy takes traffic.",
+    },
+    adminPort: {
+      yaml: "admin_port",
+      kind: port(0),
+      default: undefined,
+      unset: "a Unix socket",
+      isUnset: isZero,
+      since: "original",
+      doc: "Port of Envoy's own admin interface, on loopback. Unset or 0: a Unix socket in the runtime directory.",
+    },
+    proxyConfigPath: {
+      yaml: "proxy_config_path",
+      kind: text({ label: "path" }),
+      default: undefined,
+      unset: "`runtime_dir`",
+      since: "original",
+      doc: "Directory for Envoy's files.",
+    },
+    protocol: {
+      yaml: "protocol",
+      kind: oneOf(["http", "grpc", "tcp"]),
+      default: "http",
+      since: "new",
+      doc: "What clients speak; `http` is HTTP/1.1, HTTP/2 and WebSocket.",
+    },
+    requestTimeoutMs: {
+      yaml: "request_timeout",
+      kind: duration(),
+      default: 0,
+      since: "new",
+      doc: "Time after which a request is given up; 0 is never.",
+    },
+    maxConcurrentPerWorker: {
+      yaml: "max_concurrent_per_worker",
+      kind: integerOr("unlimited", 1, 'a whole number greater than 0 or "unlimited"'),
+      default: "unlimited",
+      since: "new",
+      doc: "Requests that one worker gets at the same time.",
+    },
+    maxQueue: {
+      yaml: "max_queue",
+      kind: integer(0, 10_000_000),
+      default: 1024,
+      since: "new",
+      doc: "Requests that may wait for a worker; more are refused with 503.",
+    },
+    workerKeepaliveMs: {
+      yaml: "worker_keepalive",
+      kind: duration(),
+      default: 1000,
+      since: "new",
+      doc: "How long Envoy keeps an idle connection to a worker; must be shorter than the worker's own keep-alive.",
+    },
+    concurrency: { yaml: "concurrency", kind: integer(1, 1024), default: 1, since: "new", doc: "Envoy's threads." },
+    accessLog: {
+      yaml: "access_log",
+      kind: boolean,
+      default: false,
+      since: "new",
+      doc: "Whether Envoy writes a line for each request.",
+    },
+    tls: { yaml: "tls", kind: tls, default: undefined, unset: "off", since: "new", doc: "TLS towards clients." },
+  },
+  checkServer,
+);
+
+const pool: Kind<PoolConfig> = object<PoolConfig>(
+  {
+    name: {
+      yaml: "name",
+      kind: text({
+        expected: "1 to 63 letters, digits, _ . or -, the first a letter, digit or _",
+        pattern: /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}$/u,
+      }),
+      required: true,
+      since: "original",
+      doc: "Name of the pool, different from all others; workers are `<name>-0`, `<name>-1` and so on.",
+    },
+    replicas: {
+      yaml: "replicas",
+      kind: integerOr("auto", 1, 'a number greater than 0 or "auto"'),
+      default: 1,
+      since: "original",
+      doc: "How many workers run; `auto` is one for each CPU that the cgroup and the affinity mask really give.",
+    },
+    exec: {
+      yaml: "exec",
+      kind: text(),
+      required: true,
+      since: "original",
+      doc: "The executable: a path, or a name that is looked up on PATH.",
+    },
+    args: {
+      yaml: "args",
+      kind: list(templated, { max: 100_000 }),
+      default: [],
+      since: "original",
+      doc: "Its arguments, exactly as written; numbers need no quotes. `{{.Port}}`, `{{.Socket}}`, `{{.WorkerID}}`, `{{.Pool}}`, `{{.Slot}}` and `{{.Fd}}` are replaced.",
+    },
+    env: {
+      yaml: "env",
+      kind: map(templated, variableName),
+      default: {},
+      secret: true,
+      since: "new",
+      doc: "Environment variables beside those of the controller, with the same templates as `args`. Values are never shown.",
+    },
+    envFile: {
+      yaml: "env_file",
+      kind: text({ label: "path" }),
+      default: undefined,
+      since: "new",
+      doc: "File with `NAME=value` lines; `env` wins over it.",
+    },
+    cwd: {
+      yaml: "cwd",
+      kind: text({ label: "path" }),
+      default: undefined,
+      unset: "the controller's",
+      since: "new",
+      doc: "Working directory.",
+    },
+    user: {
+      yaml: "user",
+      kind: text(),
+      default: undefined,
+      unset: "the controller's",
+      since: "new",
+      doc: "Name or number of the user that workers run as.",
+    },
+    group: {
+      yaml: "group",
+      kind: text(),
+      default: undefined,
+      unset: "the user's",
+      since: "new",
+      doc: "Name or number of the group that workers run as.",
+    },
+    umask: {
+      yaml: "umask",
+      kind: umask,
+      default: undefined,
+      unset: "the controller's",
+      since: "new",
+      doc: "Permissions that new files do not get, in octal digits.",
+    },
+    nice: {
+      yaml: "nice",
+      kind: integer(-20, 19),
+      default: undefined,
+      unset: "the controller's",
+      since: "new",
+      doc: "Scheduling priority; a higher number yields more.",
+    },
+    oomScoreAdj: {
+      yaml: "oom_score_adj",
+      kind: integer(-1000, 1000),
+      default: undefined,
+      unset: "the controller's",
+      since: "new",
+      doc: "How early the kernel kills a worker when memory runs out; a higher number is earlier.",
+    },
+    rlimits: {
+      yaml: "rlimits",
+      kind: map(rlimit, rlimitName),
+      default: {},
+      since: "new",
+      doc: "Resource limits by their name in setrlimit(2) without RLIMIT_, such as `nofile`. A single value is the soft limit; the hard one stays as it is.",
+    },
+    startupWaitMs: {
+      yaml: "startup_wait_time",
+      kind: duration(),
+      default: 0,
+      since: "original",
+      doc: "Pause before each worker's start, so that they do not all boot at once.",
+    },
+    stopSignal: {
+      yaml: "stop_signal",
+      kind: signalName,
+      default: "SIGTERM",
+      since: "new",
+      doc: "Signal that asks a worker to stop.",
+    },
+    signalTimeoutMs: {
+      yaml: "signal_timeout",
+      kind: duration(),
+      default: 10_000,
+      isUnset: isZero,
+      since: "original",
+      doc: "Time between the stop signal and SIGKILL for the whole process group. 0 is the same as unset.",
+    },
+    maxRestarts: {
+      yaml: "max_restarts",
+      kind: integer(Number.MIN_SAFE_INTEGER),
+      default: undefined,
+      unset: "unlimited",
+      isUnset: isNegative,
+      since: "original",
+      doc: "Unplanned exits that are allowed within `restart_window`; negative is unlimited.",
+    },
+    restartWindowMs: {
+      yaml: "restart_window",
+      kind: duration(1),
+      default: 600_000,
+      since: "new",
+      doc: "Time within which `max_restarts` counts.",
+    },
+    restart: { yaml: "restart", kind: restart, filled: true, since: "new", doc: "How crashed workers come back." },
+    desiredHealthyPercentage: {
+      yaml: "desired_healthy_percentage",
+      kind: integer(0, 100),
+      default: 75,
+      since: "original",
+      doc: "Percentage of `replicas` that must be ready for the pool to be healthy.",
+    },
+    limits: {
+      yaml: "limits",
+      kind: limits,
+      filled: true,
+      since: "original",
+      doc: "When workers are replaced as planned.",
+    },
+    probes: {
+      yaml: "probes",
+      kind: probes,
+      default: undefined,
+      since: "new",
+      notYet: PROBES,
+      doc: "How the health of workers is found out, in the words of Kubernetes.",
+    },
+    rolling: {
+      yaml: "rolling",
+      kind: rolling,
+      filled: true,
+      since: "new",
+      doc: "How far a replacement of the pool may leave the number of replicas.",
+    },
+    standby: {
+      yaml: "standby",
+      kind: integer(0, 10_000),
+      default: 0,
+      since: "new",
+      notYet: PROXY,
+      doc: "Ready workers kept out of the balance, enlisted when another one crashes; proxy mode.",
+    },
+    sockets: {
+      yaml: "sockets",
+      kind: list(socket, { max: 64 }),
+      default: [],
+      since: "new",
+      notYet: "sockets bound by the controller are not part of this version",
+      doc: "Sockets that the controller binds and all workers of the pool inherit: the shared-socket mode.",
+    },
+    logs: { yaml: "logs", kind: logs, filled: true, since: "new", doc: "What happens to the output of workers." },
+    metrics: {
+      yaml: "metrics",
+      kind: metrics,
+      default: undefined,
+      since: "new",
+      notYet: "metrics of workers are not merged by this version",
+      doc: "Where workers show metrics of their own, to be merged.",
+    },
+    server: {
+      yaml: "server",
+      kind: server,
+      default: undefined,
+      since: "original",
+      notYet: PROXY,
+      doc: "Puts Envoy in front of the pool: the proxy mode.",
+    },
+  },
+  checkPool,
+);
+
+const supervisor: Kind<SupervisorConfig> = object<SupervisorConfig>(
+  {
+    shutdownTimeoutMs: {
+      yaml: "shutdown_timeout",
+      kind: duration(1),
+      default: 60_000,
+      since: "new",
+      doc: "Upper bound of the whole shutdown, `pre_stop_delay` included; what is left then is killed.",
+    },
+    preStopDelayMs: {
+      yaml: "pre_stop_delay",
+      kind: duration(),
+      default: 0,
+      since: "new",
+      doc: "Time between the request to shut down and the first stop signal; workers go on serving while `/health/ready` is already 503.",
+    },
+    runtimeDir: {
+      yaml: "runtime_dir",
+      kind: text({ label: "path" }),
+      default: undefined,
+      unset: "a private temporary directory",
+      since: "new",
+      doc: "Directory for sockets and Envoy's files.",
+    },
+    pools: {
+      yaml: "workers",
+      kind: list(pool, { min: 1 }),
+      required: true,
+      since: "original",
+      doc: "The pools, at least one.",
+    },
+  },
+  checkSupervisor,
+);
+
+const admin: Kind<AdminConfig> = object<AdminConfig>({
+  port: {
+    yaml: "port",
+    kind: port(0),
+    default: 9000,
+    since: "original",
+    doc: "TCP port of metrics and health; 0 lets the kernel choose.",
+  },
+  address: {
+    yaml: "address",
+    kind: text({ label: "address" }),
+    default: "0.0.0.0",
+    since: "new",
+    doc: "Address of that port.",
+  },
+  socket: {
+    yaml: "socket",
+    kind: text({ label: "path" }),
+    default: undefined,
+    unset: "the first writable of the usual places",
+    since: "new",
+    doc: "Path of the control socket, mode 0600.",
+  },
+  tokenFile: {
+    yaml: "token_file",
+    kind: text({ label: "path" }),
+    default: undefined,
+    since: "new",
+    notYet: "tokens are not part of this version; use the control socket",
+    doc: "File with the token that opens the whole API over TCP to whoever presents it.",
+  },
+});
+
+/** The whole file. */
+export const configKind: Kind<Config> = object<Config>(
+  {
+    admin: { yaml: "admin", kind: admin, filled: true, since: "original", doc: "The controller's own endpoints." },
+    supervisor: { yaml: "supervisor", kind: supervisor, required: true, since: "original", doc: "What is run." },
+  },
+  checkConfig,
+);

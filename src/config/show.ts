@@ -1,0 +1,16 @@
+/** The effective configuration, written as a file would be: defaults filled in, values under `env` masked. */
+import { stringify } from "yaml";
+import type { Config } from "./config.ts";
+import type { Plain } from "./field.ts";
+import { configKind } from "./schema.ts";
+
+/** The configuration as plain values under the keys of the file. */
+export function showConfig(config: Config): Plain {
+  return configKind.show(config);
+}
+
+/** The same as text, with a newline at the end. */
+export function formatConfig(config: Config, format: "yaml" | "json"): string {
+  const shown = showConfig(config);
+  return format === "json" ? `${JSON.stringify(shown, undefined, 2)}\n` : stringify(shown, { lineWidth: 0 });
+}

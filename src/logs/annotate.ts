@@ -1,0 +1,372 @@
+/**
+ * Turns the bytes of one stream of one worker into records that say where they come from.
+ *
+ * A line that is a JSON object gets `worker_id` behind its opening brace and keeps every other byte; a worker_id of
+ * the application is renamed, so that a reader finds exactly one. Any other line becomes a JSON record with the line
+ * as text. No byte is lost: what is not UTF-8 also comes out in base64, what is longer than the limit in parts.
+ * The output does not depend on how the stream was cut into chunks. Pure: no input/output, no clock.
+ */
+import { isUtf8 } from "node:buffer";
+import { findStringStop, JsonLineScanner, SLACK_BYTES } from "./jsonLine.ts";
+import type { OutputBuffer } from "./outputBuffer.ts";
+
+const NEWLINE = 0x0a;
+const SPACE = 0x20;
+const OPEN_BRACE = 0x7b;
+const TS_WIDTH = 14; // 1700000000.123; stays so until the year 2286
+const CARRY_MIN_BYTES = 512;
+const EMPTY = Buffer.alloc(0);
+
+const RENAMED_KEY = "app_worker_id";
+const INVALID_TAIL = '","worker_bytes_base64":"';
+
+interface Escape {
+  readonly low: number;
+  readonly high: number;
+  readonly count: number;
+}
+
+/** The JSON escape of each byte that cannot stand in a string (control, quote, backslash), as OutputBuffer.words. */
+const ESCAPES = Array.from({ length: 256 }, (_, code): Escape | undefined => {
+  const text = JSON.stringify(String.fromCharCode(code)).slice(1, -1);
+  if (text.length === 1) return undefined;
+  const bytes = Buffer.alloc(8);
+  bytes.write(text);
+  return { low: bytes.readInt32LE(0), high: bytes.readInt32LE(4), count: text.length };
+});
+const CLOSE = 0x0a7d22; // quote, brace, newline
+
+/** Whose stream it is and how long a line may get. */
+export interface LineOrigin {
+  readonly pool: string;
+  readonly workerId: string;
+  readonly stream: "stdout" | "stderr";
+  /** Longer lines (without their newline) come out in parts of at most so many bytes; at least 4. */
+  readonly maxLineBytes: number;
+}
+
+/** Annotates one stream. Chunks go in through `push`; `end` brings out a last line without newline. */
+export class LineAnnotator {
+  /** Lines that were JSON objects. */
+  linesJson = 0;
+  /** All other lines; a line in parts counts once. */
+  linesText = 0;
+  /** Bytes taken in. */
+  bytesIn = 0;
+  /** Bytes of the records made of them. */
+  bytesOut = 0;
+  /** Records that are parts of an overlong line. */
+  partsSplit = 0;
+
+  readonly #maxLineBytes: number;
+  readonly #scanner: JsonLineScanner;
+  /**
+   * What is put before the worker's bytes, with slack behind: a text record up to its text in [0, #headBytes), of
+   * which only the digits of ts change, and `"worker_id":"…",` for a JSON object in [#headBytes, #insertionEnd).
+   */
+  readonly #fixed: Buffer;
+  readonly #fixedView: DataView;
+  readonly #headBytes: number;
+  readonly #insertionEnd: number;
+  readonly #tsAt: number;
+  #tsMs = Number.NaN;
+  #epochMs = 0;
+
+  /** The bytes of a line that has not ended yet: [0, #carryBytes) of #carry. No memory where there are none. */
+  #carry: Buffer = EMPTY;
+  #carryBytes = 0;
+  /** Parts of the current line that are out already. */
+  #parts = 0;
+
+  /** The whole memory of the last chunk; chunks of one read buffer share it. */
+  #memory: ArrayBufferLike = EMPTY.buffer;
+  #bytes: Buffer = EMPTY;
+  #view: DataView = new DataView(EMPTY.buffer, 0, 0);
+  /** Whether the bytes in work are UTF-8; undefined while nobody has asked. */
+  #isUtf8: boolean | undefined;
+  #from = 0;
+  #to = 0;
+
+  /** `scanner` holds nothing between two calls; sharing one saves memory where there are many streams. */
+  constructor(origin: LineOrigin, scanner: JsonLineScanner = new JsonLineScanner()) {
+    if (!(origin.maxLineBytes >= 4)) throw new RangeError("maxLineBytes must be at least 4, the longest character");
+    this.#maxLineBytes = origin.maxLineBytes;
+    this.#scanner = scanner;
+    const isError = origin.stream === "stderr";
+    const start = `{"level":"${isError ? "error" : "info"}","ts":`;
+    const workerId = `"worker_id":${JSON.stringify(origin.workerId)},`;
+    const head =
+      `${start}${"0".repeat(TS_WIDTH)},"pool":${JSON.stringify(origin.pool)},${workerId}` +
+      `"${isError ? "worker_error_msg" : "worker_info_msg"}":"`;
+    this.#tsAt = start.length;
+    this.#headBytes = Buffer.byteLength(head);
+    this.#fixed = padded(head + workerId);
+    this.#fixedView = viewOf(this.#fixed);
+    this.#insertionEnd = this.#fixed.length - SLACK_BYTES;
+  }
+
+  /** Bytes of an unfinished line that are held back. */
+  get pendingBytes(): number {
+    return this.#carryBytes;
+  }
+
+  /**
+   * Appends the records of all lines that `chunk` completes to `out`; text records say they were written at
+   * `epochMs` (milliseconds since 1970). The chunk may be reused afterwards. It is fastest where SLACK_BYTES of
+   * memory lie behind the chunk.
+   */
+  push(chunk: Uint8Array, epochMs: number, out: OutputBuffer): void {
+    const lengthBefore = out.length;
+    this.bytesIn += chunk.length;
+    this.#epochMs = epochMs;
+    let at = this.#look(chunk);
+    const end = at + chunk.length;
+    const last = at + chunk.lastIndexOf(NEWLINE);
+    if (this.#carryBytes > 0) at = this.#finishCarry(at, last < at ? end : at + chunk.indexOf(NEWLINE), end, out);
+    if (last >= at) {
+      this.#expect(at, last);
+      at = this.#lines(at, last, out);
+    }
+    if (at < end) this.#keep(this.#bytes, at, end, out);
+    this.bytesOut += out.length - lengthBefore;
+  }
+
+  /** Appends the record of a last line that has no newline, if there is one. */
+  end(epochMs: number, out: OutputBuffer): void {
+    if (this.#carryBytes === 0) return;
+    const lengthBefore = out.length;
+    this.#epochMs = epochMs;
+    this.#flushCarry(out);
+    this.bytesOut += out.length - lengthBefore;
+  }
+
+  /** Makes #bytes and #view cover the memory of `chunk`; gives back where in it the chunk begins. */
+  #look(chunk: Uint8Array): number {
+    if (chunk.byteOffset + chunk.length + SLACK_BYTES > chunk.buffer.byteLength) {
+      chunk = padded(chunk);
+    }
+    if (chunk.buffer !== this.#memory) {
+      this.#memory = chunk.buffer;
+      this.#bytes = Buffer.from(chunk.buffer);
+      this.#view = new DataView(chunk.buffer);
+    }
+    return chunk.byteOffset;
+  }
+
+  /** Says that whole lines in [from, to) are in work, so that one look tells whether they are UTF-8. */
+  #expect(from: number, to: number): void {
+    this.#isUtf8 = undefined;
+    this.#from = from;
+    this.#to = to;
+  }
+
+  /** All lines from `at` to the newline at `last`; gives back the offset behind it. */
+  #lines(at: number, last: number, out: OutputBuffer): number {
+    const view = this.#view;
+    const bytes = this.#bytes;
+    const scanner = this.#scanner;
+    const maxLineBytes = this.#maxLineBytes;
+    while (at <= last) {
+      // The scanner skips leading space itself; a line that begins with anything else is text without a scan.
+      const first = view.getUint8(at);
+      if (
+        (first === OPEN_BRACE || first <= SPACE) &&
+        scanner.scan(view, at) &&
+        scanner.end - at <= maxLineBytes &&
+        (!scanner.hasHighBytes || this.#hasUtf8(bytes, at, scanner.end))
+      ) {
+        this.linesJson++;
+        this.#object(view, at, out);
+        at = scanner.end + 1;
+        continue;
+      }
+      const end = bytes.indexOf(NEWLINE, at);
+      if (end - at > maxLineBytes) {
+        this.#tail(bytes, view, this.#cut(bytes, view, at, end, out), end, out);
+      } else {
+        this.linesText++;
+        this.#text(bytes, view, at, end, 0, false, out);
+      }
+      at = end + 1;
+    }
+    return at;
+  }
+
+  /** Whether [start, end), a part of what is in work, is UTF-8. */
+  #hasUtf8(bytes: Buffer, start: number, end: number): boolean {
+    this.#isUtf8 ??= isUtf8(bytes.subarray(this.#from, this.#to));
+    return this.#isUtf8 || isUtf8(bytes.subarray(start, end));
+  }
+
+  /** The record of the JSON object that the scanner has just found in the line at `start`. */
+  #object(view: DataView, start: number, out: OutputBuffer): void {
+    const { open, end, isEmpty, workerIdCount, keyStarts, keyEnds } = this.#scanner;
+    out.reserve(end + 1 - start + this.#insertionEnd - this.#headBytes + workerIdCount * RENAMED_KEY.length);
+    out.copy(view, start, open + 1);
+    out.copy(this.#fixedView, this.#headBytes, isEmpty ? this.#insertionEnd - 1 : this.#insertionEnd);
+    let at = open + 1;
+    for (let index = 0; index < workerIdCount; index++) {
+      out.copy(view, at, keyStarts[index] ?? at);
+      out.text(RENAMED_KEY);
+      at = keyEnds[index] ?? at;
+    }
+    out.copy(view, at, end + 1);
+  }
+
+  /** The record of the text in [start, end): a line (part 0) or the given part of one. */
+  #text(
+    bytes: Buffer,
+    view: DataView,
+    start: number,
+    end: number,
+    part: number,
+    isLast: boolean,
+    out: OutputBuffer,
+  ): void {
+    if (this.#tsMs !== this.#epochMs) this.#stamp();
+    out.reserve(this.#headBytes + end - start);
+    const lengthBefore = out.length;
+    out.copy(this.#fixedView, 0, this.#headBytes);
+    let at = start;
+    let isKnown = false;
+    for (;;) {
+      const stop = findStringStop(view, at, end);
+      out.copy(view, at, stop);
+      at = stop;
+      if (at === end) break;
+      if (view.getUint8(at) < 0x80) {
+        at = this.#escape(view, at, end, out);
+        continue;
+      }
+      if (!isKnown && !this.#hasUtf8(bytes, start, end)) {
+        out.length = lengthBefore + this.#headBytes;
+        const raw = bytes.subarray(start, end);
+        out.text(JSON.stringify(raw.toString()).slice(1, -1));
+        out.text(INVALID_TAIL);
+        out.text(raw.toString("base64"));
+        break;
+      }
+      isKnown = true;
+      const highStart = at;
+      do at++;
+      while (at < end && view.getUint8(at) >= 0x80);
+      out.copy(view, highStart, at);
+    }
+    if (part > 0) {
+      this.partsSplit++;
+      out.text(isLast ? `","part":${part},"last_part":true}\n` : `","part":${part}}\n`);
+    } else {
+      out.reserve(3);
+      out.words(CLOSE, 0, 3);
+    }
+  }
+
+  /** Escapes the run of bytes at `at` that need it; gives back where it ends, at most at `end`. */
+  #escape(view: DataView, at: number, end: number, out: OutputBuffer): number {
+    for (; at < end; at++) {
+      const escaped = ESCAPES[view.getUint8(at)];
+      if (escaped === undefined) break;
+      out.reserve(escaped.count + end - at);
+      out.words(escaped.low, escaped.high, escaped.count);
+    }
+    return at;
+  }
+
+  /** Puts the time of the chunk into the head of text records. */
+  #stamp(): void {
+    this.#tsMs = this.#epochMs;
+    this.#fixed.write((this.#epochMs / 1000).toFixed(3).padStart(TS_WIDTH), this.#tsAt, TS_WIDTH);
+  }
+
+  /** Writes full parts of [start, end) while it is too long for one record; gives back where the rest begins. */
+  #cut(bytes: Buffer, view: DataView, start: number, end: number, out: OutputBuffer): number {
+    while (end - start > this.#maxLineBytes) {
+      let stop = start + this.#maxLineBytes;
+      // Not inside a character; where no character begins within three bytes it is not UTF-8 anyway.
+      for (let back = 0; back < 4; back++) {
+        if ((view.getUint8(stop - back) & 0xc0) === 0x80) continue;
+        stop -= back;
+        break;
+      }
+      this.#text(bytes, view, start, stop, ++this.#parts, false, out);
+      start = stop;
+    }
+    return start;
+  }
+
+  /** The last part of an overlong line. */
+  #tail(bytes: Buffer, view: DataView, start: number, end: number, out: OutputBuffer): void {
+    this.linesText++;
+    this.#text(bytes, view, start, end, this.#parts + 1, true, out);
+    this.#parts = 0;
+  }
+
+  /**
+   * Continues the unfinished line with [at, newline), where newline is `end` if the chunk has none; gives back where
+   * the next line begins.
+   */
+  #finishCarry(at: number, newline: number, end: number, out: OutputBuffer): number {
+    this.#keep(this.#bytes, at, newline, out);
+    if (newline === end) return end;
+    this.#flushCarry(out);
+    return newline + 1;
+  }
+
+  /** Adds [start, end), which holds no newline, to the unfinished line; what is too long for a record leaves as parts. */
+  #keep(bytes: Buffer, start: number, end: number, out: OutputBuffer): void {
+    const neededBytes = this.#carryBytes + end - start + 1 + SLACK_BYTES;
+    if (neededBytes > this.#carry.length) {
+      const grown = Buffer.allocUnsafeSlow(Math.max(CARRY_MIN_BYTES, neededBytes, this.#carry.length * 2));
+      this.#carry.copy(grown, 0, 0, this.#carryBytes);
+      this.#carry = grown;
+    }
+    bytes.copy(this.#carry, this.#carryBytes, start, end);
+    this.#carryBytes += end - start;
+    if (this.#carryBytes <= this.#maxLineBytes) return;
+    this.#expect(0, this.#carryBytes);
+    this.#isUtf8 = false; // It may end inside a character, so each part is looked at by itself.
+    const rest = this.#cut(this.#carry, this.#closedCarry(), 0, this.#carryBytes, out);
+    this.#carry.copyWithin(0, rest, this.#carryBytes);
+    this.#carryBytes -= rest;
+  }
+
+  /** The unfinished line is finished: its record, and its memory goes. */
+  #flushCarry(out: OutputBuffer): void {
+    const view = this.#closedCarry();
+    const carry = this.#carry;
+    const end = this.#carryBytes;
+    this.#carry = EMPTY;
+    this.#carryBytes = 0;
+    this.#expect(0, end);
+    if (this.#parts > 0) {
+      this.#tail(carry, view, 0, end, out);
+      return;
+    }
+    const scanner = this.#scanner;
+    if (scanner.scan(view, 0) && (!scanner.hasHighBytes || this.#hasUtf8(carry, 0, end))) {
+      this.linesJson++;
+      this.#object(view, 0, out);
+    } else {
+      this.linesText++;
+      this.#text(carry, view, 0, end, 0, false, out);
+    }
+  }
+
+  /** The carry with a newline behind it, as the scanner wants it. */
+  #closedCarry(): DataView {
+    this.#carry[this.#carryBytes] = NEWLINE;
+    return viewOf(this.#carry);
+  }
+}
+
+function viewOf(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+}
+
+/** A copy with SLACK_BYTES behind it, in memory of its own. */
+function padded(content: string | Uint8Array): Buffer {
+  const bytes = typeof content === "string" ? Buffer.from(content) : content;
+  const copy = Buffer.allocUnsafeSlow(bytes.length + SLACK_BYTES).fill(0);
+  copy.set(bytes);
+  return copy;
+}

@@ -1,0 +1,45 @@
+/** The controller's own records: formats them and hands them to the sink of standard error. */
+import { formatJsonRecord, formatReadableRecord, type LogFields, type Logger, type LogLevel } from "../base/log.ts";
+import type { LogSink } from "./sink.ts";
+
+export interface SinkLoggerOptions {
+  readonly sink: LogSink;
+  /** Readable lines instead of JSON, and the debug level too. */
+  readonly isDebug: boolean;
+  /** Milliseconds since 1970. */
+  readonly epochMs?: () => number;
+}
+
+/** A Logger whose records share a sink with the workers' and never land inside one of their lines. */
+export class SinkLogger implements Logger {
+  readonly #sink: LogSink;
+  readonly #isDebug: boolean;
+  readonly #epochMs: () => number;
+
+  constructor(options: SinkLoggerOptions) {
+    this.#sink = options.sink;
+    this.#isDebug = options.isDebug;
+    this.#epochMs = options.epochMs ?? Date.now;
+  }
+
+  debug(message: string, fields?: LogFields): void {
+    if (this.#isDebug) this.#record("debug", message, fields);
+  }
+
+  info(message: string, fields?: LogFields): void {
+    this.#record("info", message, fields);
+  }
+
+  warn(message: string, fields?: LogFields): void {
+    this.#record("warn", message, fields);
+  }
+
+  error(message: string, fields?: LogFields): void {
+    this.#record("error", message, fields);
+  }
+
+  #record(level: LogLevel, message: string, fields: LogFields | undefined): void {
+    const format = this.#isDebug ? formatReadableRecord : formatJsonRecord;
+    this.#sink.write(format(level, this.#epochMs(), message, fields));
+  }
+}

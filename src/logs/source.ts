@@ -1,0 +1,186 @@
+/**
+ * Reads one stream of one worker from the read end of a pipe and hands the annotated records to a sink.
+ *
+ * A quiet pipe is watched by the event loop, which brings a few bytes with the wake-up. A busy one is read chunk by
+ * chunk in turns shared with all other sources, and not at all while the sink is full: then the pipe fills and the
+ * worker waits. A source ends once: at the end of file, or when `finish` has read what was left. It closes its
+ * descriptor then.
+ */
+import { readSync } from "node:fs";
+import { Socket } from "node:net";
+import type { LineAnnotator } from "./annotate.ts";
+import type { ReadTurns } from "./readTurns.ts";
+import type { LogSink } from "./sink.ts";
+
+/** The most that a pipe holds unless root has raised the limit; what a dead worker left behind is not more. */
+const PIPE_BYTES = 1024 * 1024;
+
+/** The first turn of a busy pipe reads so much; it grows from there. */
+const FIRST_READ_BYTES = 16 * 1024;
+const MIN_READ_BYTES = 4 * 1024;
+/** A turn that makes more of what it read (a flood of empty lines does) is followed by a shorter one. */
+const LONG_TURN_BYTES = 512 * 1024;
+
+export interface LogSourceOptions {
+  /** Read end of a pipe; the source makes it non-blocking and closes it at the end. */
+  readonly fd: number;
+  readonly annotator: LineAnnotator;
+  readonly sink: LogSink;
+  /** Shared by all sources. */
+  readonly turns: ReadTurns;
+  /** Called once, when all records of the stream are accepted by the sink. */
+  readonly onEnd: () => void;
+  /** Milliseconds since 1970. */
+  readonly epochMs?: () => number;
+}
+
+export class LogSource {
+  readonly annotator: LineAnnotator;
+  readonly #fd: number;
+  readonly #sink: LogSink;
+  readonly #turns: ReadTurns;
+  readonly #onEnd: () => void;
+  readonly #epochMs: () => number;
+  /** Watches the descriptor and owns it; undefined before the start. */
+  #socket: Socket | undefined;
+  /** queued: waits for its turn, or for the sink. */
+  #phase: "new" | "watching" | "queued" | "ended" = "new";
+  #isFinishing = false;
+  #bytesToFinish = PIPE_BYTES;
+  #readBytes = FIRST_READ_BYTES;
+  #next: LogSource | undefined;
+  #waitingSince = 0;
+  #blockedMs = 0;
+
+  constructor(options: LogSourceOptions) {
+    this.#fd = options.fd;
+    this.annotator = options.annotator;
+    this.#sink = options.sink;
+    this.#turns = options.turns;
+    this.#onEnd = options.onEnd;
+    this.#epochMs = options.epochMs ?? Date.now;
+  }
+
+  /** Whether the last record has been accepted by the sink. */
+  get isEnded(): boolean {
+    return this.#phase === "ended";
+  }
+
+  /** Milliseconds in which this source did not read because the sink was full. */
+  get blockedMs(): number {
+    return this.#blockedMs + (this.#waitingSince > 0 ? performance.now() - this.#waitingSince : 0);
+  }
+
+  /** Begins to read. */
+  start(): void {
+    if (this.#phase !== "new") return;
+    this.#phase = "watching";
+    const socket = new Socket({
+      fd: this.#fd,
+      readable: true,
+      writable: false,
+      onread: { buffer: this.#turns.wakeChunk, callback: this.#onWake },
+    });
+    // An error of a read end is an end like any other; close follows it.
+    socket.on("error", () => {});
+    socket.on("close", () => this.#end());
+    this.#socket = socket;
+    if (this.#isFinishing) this.#queue();
+  }
+
+  /** Begins to read when `previous`, the source of the same stream of the slot's previous process, has ended. */
+  startAfter(previous: LogSource | undefined): void {
+    if (previous === undefined || previous.isEnded) this.start();
+    else if (previous.#next === undefined) previous.#next = this;
+    else this.startAfter(previous.#next);
+  }
+
+  /** Reads what the pipe holds now and ends, though somebody foreign may still hold its other end. */
+  finish(): void {
+    if (this.#isFinishing || this.#phase === "ended") return;
+    this.#isFinishing = true;
+    if (this.#phase === "watching") this.#queue();
+  }
+
+  /** Reads one chunk; called by the turns. */
+  takeTurn(): void {
+    if (this.#phase !== "queued") return;
+    if (this.#sink.isFull) {
+      this.#waitingSince = performance.now();
+      this.#sink.whenDrained(this.#onDrained);
+      return;
+    }
+    const { chunk } = this.#turns;
+    const wantedBytes = this.#readBytes;
+    const count = this.#read(chunk, wantedBytes);
+    if (count > 0) {
+      const outBytes = this.#accept(chunk, count);
+      if (outBytes > LONG_TURN_BYTES) this.#readBytes = Math.max(MIN_READ_BYTES, wantedBytes / 2);
+      else this.#readBytes = Math.min(chunk.length, wantedBytes * 2);
+    }
+    if (this.#isFinishing) {
+      this.#bytesToFinish -= count;
+      if (count <= 0 || this.#bytesToFinish <= 0) this.#end();
+      else this.#turns.add(this);
+    } else if (count === 0) {
+      this.#end();
+    } else if (count === wantedBytes) {
+      this.#turns.add(this);
+    } else {
+      this.#phase = "watching";
+      this.#socket?.resume();
+    }
+  }
+
+  /** Bytes read; 0 at the end of file or where the pipe cannot be read any more, -1 where nothing is there yet. */
+  #read(chunk: Buffer, wantedBytes: number): number {
+    // The number of a closed descriptor may already mean another file.
+    if (this.#socket?.destroyed !== false) return 0;
+    try {
+      return readSync(this.#fd, chunk, 0, wantedBytes, null);
+    } catch (error) {
+      return (error as NodeJS.ErrnoException).code === "EAGAIN" ? -1 : 0;
+    }
+  }
+
+  /** Takes in the first `count` bytes of `chunk`; gives back how many bytes the records of it have. */
+  #accept(chunk: Uint8Array, count: number): number {
+    const { annotator } = this;
+    const bytesBefore = annotator.bytesOut;
+    annotator.push(count === chunk.length ? chunk : chunk.subarray(0, count), this.#epochMs(), this.#sink.buffer);
+    this.#sink.commit();
+    return annotator.bytesOut - bytesBefore;
+  }
+
+  /** The event loop has read `count` bytes into the wake chunk; returns whether it may go on watching. */
+  readonly #onWake = (count: number, chunk: Uint8Array): boolean => {
+    if (this.#phase === "ended") return false;
+    this.#accept(chunk, count);
+    if (count < chunk.length && !this.#sink.isFull) return true;
+    this.#queue();
+    return false;
+  };
+
+  readonly #onDrained = (): void => {
+    this.#blockedMs += performance.now() - this.#waitingSince;
+    this.#waitingSince = 0;
+    this.#turns.add(this);
+  };
+
+  #queue(): void {
+    this.#phase = "queued";
+    this.#socket?.pause();
+    this.#turns.add(this);
+  }
+
+  #end(): void {
+    if (this.#phase === "ended") return;
+    this.#phase = "ended";
+    this.annotator.end(this.#epochMs(), this.#sink.buffer);
+    this.#sink.commit();
+    this.#socket?.destroy();
+    this.#onEnd();
+    this.#next?.start();
+    this.#next = undefined;
+  }
+}

@@ -1,0 +1,127 @@
+/**
+ * The output of all workers: one annotator a slot and stream, one source an incarnation and stream, one sink a stream.
+ * A new incarnation of a slot is read when the previous one has been read to its end, so its stream is never reordered.
+ */
+import { LineAnnotator } from "./annotate.ts";
+import { ReadTurns } from "./readTurns.ts";
+import type { LogSink } from "./sink.ts";
+import { LogSource } from "./source.ts";
+
+/** Whose output it is; pools are named by index. */
+export interface OutputOfWorker {
+  readonly pool: number;
+  readonly slot: number;
+  readonly stdoutFd: number;
+  readonly stderrFd: number;
+}
+
+/** Totals of one pool's stream since the controller started. */
+export interface StreamTotals {
+  readonly pool: string;
+  readonly stream: "stdout" | "stderr";
+  readonly bytes: number;
+  readonly jsonLines: number;
+  readonly textLines: number;
+  readonly parts: number;
+}
+
+interface Channel {
+  readonly annotator: LineAnnotator;
+  readonly poolName: string;
+  readonly stream: "stdout" | "stderr";
+  last: LogSource | undefined;
+}
+
+export class WorkerOutput {
+  readonly #pools: readonly { readonly name: string; readonly maxLineBytes: number }[];
+  readonly #sinks: { readonly stdout: LogSink; readonly stderr: LogSink };
+  readonly #turns = new ReadTurns();
+  readonly #channels = new Map<string, Channel>();
+  readonly #openSources = new Set<LogSource>();
+  #onAllEnded: (() => void) | undefined;
+
+  constructor(
+    pools: readonly { readonly name: string; readonly maxLineBytes: number }[],
+    sinks: { readonly stdout: LogSink; readonly stderr: LogSink },
+  ) {
+    this.#pools = pools;
+    this.#sinks = sinks;
+  }
+
+  /** Reads the output of a new incarnation; the descriptors become its property. */
+  attach(worker: OutputOfWorker): { finish(): void } {
+    const stdout = this.#open(worker, "stdout", worker.stdoutFd);
+    const stderr = this.#open(worker, "stderr", worker.stderrFd);
+    return {
+      finish: () => {
+        stdout.finish();
+        stderr.finish();
+      },
+    };
+  }
+
+  /** Totals by pool and stream; only of those that had a worker. */
+  totals(): StreamTotals[] {
+    const totals = new Map<
+      string,
+      { pool: string; stream: "stdout" | "stderr"; bytes: number; jsonLines: number; textLines: number; parts: number }
+    >();
+    for (const { annotator, poolName, stream } of this.#channels.values()) {
+      const key = `${poolName}/${stream}`;
+      const sum = totals.get(key) ?? { pool: poolName, stream, bytes: 0, jsonLines: 0, textLines: 0, parts: 0 };
+      sum.bytes += annotator.bytesIn;
+      sum.jsonLines += annotator.linesJson;
+      sum.textLines += annotator.linesText;
+      sum.parts += annotator.partsSplit;
+      totals.set(key, sum);
+    }
+    return [...totals.values()];
+  }
+
+  /** Resolves when every source has ended and all of it is written. */
+  async drained(): Promise<void> {
+    if (this.#openSources.size > 0) {
+      await new Promise<void>((resolve) => {
+        this.#onAllEnded = resolve;
+      });
+    }
+    await Promise.all([this.#sinks.stdout.flush(), this.#sinks.stderr.flush()]);
+  }
+
+  #open(worker: OutputOfWorker, stream: "stdout" | "stderr", fd: number): LogSource {
+    const channel = this.#channelOf(worker.pool, worker.slot, stream);
+    const source: LogSource = new LogSource({
+      fd,
+      annotator: channel.annotator,
+      sink: this.#sinks[stream],
+      turns: this.#turns,
+      onEnd: () => this.#ended(source),
+    });
+    this.#openSources.add(source);
+    source.startAfter(channel.last);
+    channel.last = source;
+    return source;
+  }
+
+  #ended(source: LogSource): void {
+    this.#openSources.delete(source);
+    if (this.#openSources.size === 0) this.#onAllEnded?.();
+  }
+
+  #channelOf(poolIndex: number, slot: number, stream: "stdout" | "stderr"): Channel {
+    const key = `${poolIndex}/${slot}/${stream}`;
+    const known = this.#channels.get(key);
+    if (known !== undefined) return known;
+    const pool = this.#pools[poolIndex];
+    if (pool === undefined) throw new RangeError(`there is no pool ${poolIndex}`);
+    const annotator = new LineAnnotator({
+      pool: pool.name,
+      workerId: `${pool.name}-${slot}`,
+      stream,
+      maxLineBytes: pool.maxLineBytes,
+    });
+    const channel: Channel = { annotator, poolName: pool.name, stream, last: undefined };
+    this.#channels.set(key, channel);
+    return channel;
+  }
+}

@@ -1,0 +1,284 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { instant } from "../base/time.ts";
+import type { WorkerLifecycleEvent } from "../core/event.ts";
+import { EMPTY_TALLY, type PoolTally, tallyEvent } from "../core/tally.ts";
+import { PHASES, type Phase, type PoolView, type WorkerView } from "../core/view.ts";
+import { CATALOG, type CatalogMetric, type ProcessReading, type Scrape } from "./catalog.ts";
+import { formatMetrics } from "./exposition.ts";
+
+const READING: ProcessReading = {
+  cpuSeconds: 1.5,
+  openFds: 7,
+  maxFds: 1024,
+  residentBytes: 4096,
+  virtualBytes: 8192,
+  virtualMaxBytes: Number.POSITIVE_INFINITY,
+  startTimeSeconds: 1_700_000_000.25,
+};
+
+function worker(slot: number, phase: Phase, changes: Partial<WorkerView> = {}): WorkerView {
+  const alive = phase !== "down" && phase !== "backoff";
+  return {
+    id: `web-${slot}`,
+    pool: "web",
+    slot,
+    phase,
+    incarnation: 1,
+    pid: alive ? 100 + slot : undefined,
+    since: instant(0),
+    spawnedAt: alive ? instant(0) : undefined,
+    deadline: undefined,
+    restarts: 0,
+    lastExit: undefined,
+    reason: "",
+    ...changes,
+  };
+}
+
+function scrapeOf(pool: Partial<PoolView> = {}, changes: Partial<Scrape> = {}): Scrape {
+  const web: PoolView = {
+    name: "web",
+    replicas: 2,
+    readyCount: 1,
+    desiredHealthyPercentage: 75,
+    healthy: false,
+    workers: [],
+    tally: EMPTY_TALLY,
+    ...pool,
+  };
+  return {
+    view: { phase: "running", startedAt: instant(0), healthy: true, ready: true, shutdownRequests: 0, pools: [web] },
+    readings: new Map(),
+    logs: [{ pool: "web", stream: "stdout", bytes: 90, jsonLines: 2, textLines: 3, parts: 1 }],
+    sinks: [{ stream: "stdout", bytesWritten: 80, blockedSeconds: 0.5, discardedBytes: 4 }],
+    orphansReaped: 5,
+    build: { version: "1.2.3", revision: "abc", runtime: "v26" },
+    proxyMode: false,
+    ...changes,
+  };
+}
+
+function linesOf(scrape: Scrape): string[] {
+  const text = formatMetrics(CATALOG, scrape, "prometheus");
+  return text.split("\n").filter((line) => line !== "" && !line.startsWith("#"));
+}
+
+function has(scrape: Scrape, ...expected: readonly string[]): void {
+  const lines = new Set(linesOf(scrape));
+  for (const line of expected) assert.ok(lines.has(line), `"${line}" is not among\n${[...lines].join("\n")}`);
+}
+
+const of = { pool: "web", slot: 0, incarnation: 1 } as const;
+const LIFE: readonly WorkerLifecycleEvent[] = [
+  { ...of, kind: "spawned", pid: 7 },
+  { ...of, kind: "spawn_failed", reason: "" },
+  { ...of, kind: "ready", afterMs: 300 },
+  { ...of, kind: "exited", pid: 7, status: { kind: "signal", signal: "SIGSEGV" }, planned: false, uptimeMs: 1 },
+  { ...of, kind: "backing_off", delayMs: 0, reason: "" },
+  { ...of, kind: "limit_reached", limit: "lifespan", reason: "" },
+  { ...of, kind: "killed", pid: 7, reason: "" },
+  { ...of, kind: "exited", pid: 7, status: { kind: "code", code: 0 }, planned: true, uptimeMs: 1 },
+  { ...of, kind: "stopped", durationMs: 10_500, next: "respawn" },
+  { ...of, kind: "gave_up", reason: "" },
+];
+
+test("lifecycle totals come out under the names of the predecessor and the new ones", () => {
+  const tally: PoolTally = { ...LIFE.reduce(tallyEvent, EMPTY_TALLY), rollouts: { finished: 2, aborted: 1 } };
+  has(
+    scrapeOf({ tally }),
+    'monoceros_workerpool_restarts_total{pool="web",worker_type="worker"} 1',
+    'monoceros_workerpool_sigkill_total{pool="web"} 1',
+    'monoceros_workerpool_limits_events_total{pool="web",limit_event="time"} 1',
+    'monoceros_workerpool_limits_events_total{pool="web",limit_event="memory"} 0',
+    'monoceros_pool_spawns_total{pool="web"} 1',
+    'monoceros_pool_spawn_failures_total{pool="web"} 1',
+    'monoceros_pool_given_up_total{pool="web"} 1',
+    'monoceros_pool_exits_total{pool="web",reason="unplanned",status="SIGSEGV"} 1',
+    'monoceros_pool_exits_total{pool="web",reason="planned",status="0"} 1',
+    'monoceros_pool_rollouts_total{pool="web",result="finished"} 2',
+    'monoceros_pool_rollouts_total{pool="web",result="aborted"} 1',
+    'monoceros_pool_time_to_ready_seconds_bucket{pool="web",le="0.1"} 0',
+    'monoceros_pool_time_to_ready_seconds_bucket{pool="web",le="0.5"} 1',
+    'monoceros_pool_time_to_ready_seconds_sum{pool="web"} 0.3',
+    'monoceros_pool_stop_duration_seconds_bucket{pool="web",le="10"} 0',
+    'monoceros_pool_stop_duration_seconds_bucket{pool="web",le="+Inf"} 1',
+    'monoceros_pool_stop_duration_seconds_count{pool="web"} 1',
+  );
+});
+
+test("no counter and no bucket ever goes back while events come in", () => {
+  const isCounter = (line: string) => /^[a-z_]+(?:_total|_bucket|_count|_sum)(?:\{| )/u.test(line);
+  let tally = EMPTY_TALLY;
+  let before = new Map<string, number>();
+  for (const event of [...LIFE, ...LIFE, ...LIFE]) {
+    tally = tallyEvent(tally, event);
+    const now = new Map<string, number>();
+    for (const line of linesOf(scrapeOf({ tally })).filter(isCounter)) {
+      const space = line.lastIndexOf(" ");
+      now.set(line.slice(0, space), Number(line.slice(space + 1)));
+    }
+    for (const [series, value] of before) {
+      assert.ok((now.get(series) ?? Number.NaN) >= value, `${series} after ${event.kind}`);
+    }
+    before = now;
+  }
+});
+
+test("workers are counted in each phase and in the predecessor's states, empty ones as 0", () => {
+  const workers = (["ready", "ready", "backoff", "starting", "stopping"] as const).map((phase, slot) =>
+    worker(slot, phase),
+  );
+  has(
+    scrapeOf({ workers }),
+    'monoceros_pool_workers{pool="web",phase="ready"} 2',
+    'monoceros_pool_workers{pool="web",phase="down"} 0',
+    'monoceros_workerpool_worker_state{pool="web",state="prepared"} 2',
+    'monoceros_workerpool_worker_state{pool="web",state="running"} 3',
+    'monoceros_workerpool_worker_state{pool="web",state="terminated"} 0',
+    'monoceros_pool_replicas{pool="web"} 2',
+    'monoceros_pool_ready_workers{pool="web"} 1',
+    'monoceros_pool_healthy{pool="web"} 0',
+  );
+});
+
+test("the controller tells its build, phase, mode and whether it was asked to stop", () => {
+  const scrape = scrapeOf({}, { proxyMode: true });
+  const leaving = { ...scrape, view: { ...scrape.view, phase: "leaving", shutdownRequests: 2 } } as const;
+  has(
+    leaving,
+    'monoceros_build_info{version="1.2.3",revision="abc",runtime="v26"} 1',
+    'monoceros_controller_phase{phase="leaving"} 1',
+    'monoceros_controller_phase{phase="running"} 0',
+    "monoceros_controller_shutdown_requests_total 2",
+    "monoceros_controller_orphans_reaped_total 5",
+    "monoceros_supervisor_sigterm_received 1",
+    "monoceros_supervisor_proxy_mode 1",
+  );
+  has(scrapeOf(), "monoceros_supervisor_sigterm_received 0", "monoceros_supervisor_proxy_mode 0");
+});
+
+test("log totals come out per pool and stream, outputs per stream", () => {
+  has(
+    scrapeOf(),
+    'monoceros_log_bytes_total{pool="web",stream="stdout"} 90',
+    'monoceros_log_lines_total{pool="web",stream="stdout",format="json"} 2',
+    'monoceros_log_lines_total{pool="web",stream="stdout",format="text"} 3',
+    'monoceros_log_parts_total{pool="web",stream="stdout"} 1',
+    'monoceros_log_written_bytes_total{stream="stdout"} 80',
+    'monoceros_log_blocked_seconds_total{stream="stdout"} 0.5',
+    'monoceros_log_discarded_bytes_total{stream="stdout"} 4',
+    "monoceros_workerpool_failed_to_parse_log_json_total 0",
+  );
+});
+
+test("process metrics are there for live workers that could be read, and for nobody else", () => {
+  const workers = [worker(0, "ready"), worker(1, "ready"), worker(2, "down"), worker(3, "ready")];
+  const hidden = { ...READING, openFds: undefined };
+  const scrape = scrapeOf(
+    { workers },
+    {
+      readings: new Map([
+        [100, READING],
+        [103, hidden],
+      ]),
+    },
+  );
+  const labels = '{pool="web",worker="web-0"}';
+  has(
+    scrape,
+    `monoceros_workerpool_process_cpu_seconds_total${labels} 1.5`,
+    `monoceros_workerpool_process_open_fds${labels} 7`,
+    `monoceros_workerpool_process_max_fds${labels} 1024`,
+    `monoceros_workerpool_process_resident_memory_bytes${labels} 4096`,
+    `monoceros_workerpool_process_virtual_memory_bytes${labels} 8192`,
+    `monoceros_workerpool_process_virtual_memory_max_bytes${labels} 18446744073709552000`,
+    `monoceros_workerpool_process_start_time_seconds${labels} 1700000000.25`,
+    'monoceros_workerpool_process_cpu_seconds_total{pool="web",worker="web-3"} 1.5',
+  );
+  const text = linesOf(scrape).join("\n");
+  assert.doesNotMatch(text, /web-1|web-2|open_fds\{pool="web",worker="web-3"\}/u);
+});
+
+test("a restart of a worker adds no series", () => {
+  const first = scrapeOf({ workers: [worker(0, "ready")] }, { readings: new Map([[100, READING]]) });
+  const restarted = worker(0, "ready", { pid: 999, incarnation: 1000, restarts: 999 });
+  const last = scrapeOf({ workers: [restarted] }, { readings: new Map([[999, READING]]) });
+  const series = (scrape: Scrape) => linesOf(scrape).map((line) => line.slice(0, line.lastIndexOf(" ")));
+  assert.deepEqual(series(last), series(first));
+});
+
+test("no series is printed twice", () => {
+  const tally = LIFE.reduce(tallyEvent, EMPTY_TALLY);
+  const readings = new Map(PHASES.map((_, slot) => [100 + slot, READING]));
+  const workers = PHASES.map((phase, slot) => worker(slot, phase));
+  const series = linesOf(scrapeOf({ workers, tally }, { readings })).map((line) =>
+    line.slice(0, line.lastIndexOf(" ")),
+  );
+  assert.equal(new Set(series).size, series.length);
+});
+
+/** The rules of `promtool check metrics` and of OpenMetrics' reserved suffixes, as far as they concern this catalog. */
+function problemsOf({ name, type, help, labels }: CatalogMetric): string[] {
+  const words = name.split("_");
+  const rules: readonly (readonly [boolean, string])[] = [
+    [help.trim() === "" || help.includes("\n"), "help is one line of text"],
+    [!/^monoceros_[a-z][a-z0-9]*(?:_[a-z0-9]+)+$/u.test(name), "name is snake_case and begins with monoceros_"],
+    [type === "counter" && !name.endsWith("_total"), "a counter ends in _total"],
+    [type !== "counter" && name.endsWith("_total"), "only a counter ends in _total"],
+    [/_(?:bucket|count|sum|created|gcount|gsum)(?:_total)?$/u.test(name), "suffix is reserved"],
+    [/_info_total$/u.test(name), "suffix is reserved"],
+    [words.some((word) => /^(?:counter|gauge|histogram|summary|untyped)$/u.test(word)), "type is part of the name"],
+    [words.some((word) => /^(?:s|ms|us|ns|sec|b|kb|mb|gb|tb|pb|m|h|d)$/u.test(word)), "unit is abbreviated"],
+    [
+      words.some((word) =>
+        /^(?:milli|micro|nano|kilo|mega|giga|kibi|mebi|gibi)?(?:minutes|hours|days|bits)$/u.test(word),
+      ),
+      "unit is not a base unit",
+    ],
+    [words.some((word) => /^(?:milli|micro|nano|kilo|mega|giga).*(?:seconds|bytes)$/u.test(word)), "unit has a prefix"],
+    [type === "histogram" && !/_(?:seconds|bytes)$/u.test(name), "a histogram ends in its unit"],
+    [labels.some((label) => !/^[a-z][a-z_]*$/u.test(label)), "labels are snake_case"],
+    [
+      labels.some((label) => ["le", "quantile", "pid", "incarnation", "job", "instance"].includes(label)),
+      "label is taken",
+    ],
+    [new Set(labels).size !== labels.length, "a label stands twice"],
+  ];
+  return rules.filter(([isBroken]) => isBroken).map(([, rule]) => `${name}: ${rule}`);
+}
+
+test("every metric follows the naming rules of Prometheus", () => {
+  assert.deepEqual(CATALOG.flatMap(problemsOf), []);
+});
+
+test("no two metrics share a name, not even after OpenMetrics has cut _total off", () => {
+  const families = CATALOG.map(({ name }) => name.replace(/_total$/u, ""));
+  assert.deepEqual(
+    families.filter((name, index) => families.indexOf(name) !== index),
+    [],
+  );
+});
+
+test("every metric of the predecessor is there under its name with its labels", () => {
+  const process = ["pool", "worker"];
+  const expected: Readonly<Record<string, readonly string[]>> = {
+    monoceros_workerpool_restarts_total: ["pool", "worker_type"],
+    monoceros_workerpool_sigkill_total: ["pool"],
+    monoceros_workerpool_limits_events_total: ["pool", "limit_event"],
+    monoceros_workerpool_failed_to_parse_log_json_total: [],
+    monoceros_workerpool_worker_state: ["pool", "state"],
+    monoceros_supervisor_sigterm_received: [],
+    monoceros_supervisor_proxy_mode: [],
+    monoceros_workerpool_process_cpu_seconds_total: process,
+    monoceros_workerpool_process_open_fds: process,
+    monoceros_workerpool_process_max_fds: process,
+    monoceros_workerpool_process_resident_memory_bytes: process,
+    monoceros_workerpool_process_virtual_memory_bytes: process,
+    monoceros_workerpool_process_virtual_memory_max_bytes: process,
+    monoceros_workerpool_process_start_time_seconds: process,
+    monoceros_build_info: ["version", "revision", "runtime"],
+  };
+  const originals = CATALOG.filter(({ origin }) => origin === "original");
+  assert.deepEqual(Object.fromEntries(originals.map(({ name, labels }) => [name, labels])), expected);
+});

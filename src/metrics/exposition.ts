@@ -1,0 +1,142 @@
+/**
+ * Prints metrics in the two text formats that Prometheus reads: its own 0.0.4 and OpenMetrics 1.0.
+ *
+ * A metric is printed as one block; one without samples is left out. Names, types and label names are trusted (the
+ * catalog's lint test sees to them), label values and help are escaped. Nothing is remembered between two scrapes.
+ * Formats: https://prometheus.io/docs/instrumenting/exposition_formats/ and
+ * https://prometheus.io/docs/specs/om/open_metrics_spec/
+ */
+
+export type ExpositionFormat = "prometheus" | "openmetrics";
+
+/** The Content-Type of each format. */
+export const CONTENT_TYPES: Readonly<Record<ExpositionFormat, string>> = {
+  prometheus: "text/plain; version=0.0.4; charset=utf-8",
+  openmetrics: "application/openmetrics-text; version=1.0.0; charset=utf-8",
+};
+
+/** One value; `labels` are the values of the metric's labels in their order. */
+export interface Sample {
+  readonly labels: readonly string[];
+  readonly value: number;
+}
+
+/** One distribution; `counts` has one entry more than the metric has bounds, and is not cumulative. */
+export interface HistogramSample {
+  readonly labels: readonly string[];
+  readonly counts: readonly number[];
+  readonly sum: number;
+}
+
+interface Described {
+  readonly name: string;
+  /** One sentence, for the reader of a dashboard. */
+  readonly help: string;
+  /** Names of the labels; every sample has a value for each. */
+  readonly labels: readonly string[];
+}
+
+/** A metric whose samples are computed from a `Source` when they are asked for. */
+export type Metric<Source> = Described &
+  (
+    | { readonly type: "counter" | "gauge"; readonly samples: (source: Source) => Iterable<Sample> }
+    | {
+        readonly type: "histogram";
+        /** Upper bounds of the buckets, ascending, without +Inf. */
+        readonly bounds: readonly number[];
+        readonly samples: (source: Source) => Iterable<HistogramSample>;
+      }
+  );
+
+/** The whole exposition of `metrics`, in their order. */
+export function formatMetrics<Source>(
+  metrics: readonly Metric<Source>[],
+  source: Source,
+  format: ExpositionFormat,
+): string {
+  let text = "";
+  for (const metric of metrics) {
+    const lines = metric.type === "histogram" ? histogramLines(metric, source, format) : valueLines(metric, source);
+    if (lines !== "") text += head(metric, format) + lines;
+  }
+  return format === "openmetrics" ? `${text}# EOF\n` : text;
+}
+
+/** The format that an `Accept` header prefers; Prometheus' own where it does not say. */
+export function chooseFormat(accept: string | undefined): ExpositionFormat {
+  let openmetrics = 0;
+  let prometheus = 0;
+  for (const range of (accept ?? "").toLowerCase().split(",")) {
+    const [type = "", ...parameters] = range.split(";").map((part) => part.trim());
+    const quality = Number(parameters.find((each) => each.startsWith("q="))?.slice(2) ?? 1);
+    if (type === "application/openmetrics-text") {
+      const version = parameters.find((each) => each.startsWith("version="))?.slice(8);
+      if (version === undefined || version === "1.0.0") openmetrics = Math.max(openmetrics, quality);
+    } else if (type === "text/plain") {
+      prometheus = Math.max(prometheus, quality);
+    }
+  }
+  return openmetrics > prometheus ? "openmetrics" : "prometheus";
+}
+
+function head<Source>(metric: Metric<Source>, format: ExpositionFormat): string {
+  const help = metric.help.replaceAll("\\", "\\\\").replaceAll("\n", "\\n");
+  if (format === "prometheus") return `# HELP ${metric.name} ${help}\n# TYPE ${metric.name} ${metric.type}\n`;
+  const family = metric.type === "counter" ? metric.name.replace(/_total$/u, "") : metric.name;
+  return `# HELP ${family} ${help.replaceAll('"', '\\"')}\n# TYPE ${family} ${metric.type}\n`;
+}
+
+function valueLines<Source>(metric: Exclude<Metric<Source>, { type: "histogram" }>, source: Source): string {
+  let lines = "";
+  for (const { labels, value } of metric.samples(source)) {
+    const pairs = formatLabels(metric.labels, labels);
+    lines += `${metric.name}${pairs === "" ? "" : `{${pairs}}`} ${formatNumber(value)}\n`;
+  }
+  return lines;
+}
+
+function histogramLines<Source>(
+  metric: Extract<Metric<Source>, { type: "histogram" }>,
+  source: Source,
+  format: ExpositionFormat,
+): string {
+  const bounds = metric.bounds.map((bound) => formatBound(bound, format));
+  let lines = "";
+  for (const { labels, counts, sum } of metric.samples(source)) {
+    const pairs = formatLabels(metric.labels, labels);
+    const start = `${metric.name}_bucket{${pairs}${pairs === "" ? "" : ","}le="`;
+    const end = pairs === "" ? "" : `{${pairs}}`;
+    let count = 0;
+    for (let index = 0; index <= bounds.length; index++) {
+      count += counts[index] ?? 0;
+      lines += `${start}${bounds[index] ?? "+Inf"}"} ${count}\n`;
+    }
+    lines += `${metric.name}_sum${end} ${formatNumber(sum)}\n${metric.name}_count${end} ${count}\n`;
+  }
+  return lines;
+}
+
+/** `a="1",b="2"`; empty where there are no labels. */
+function formatLabels(names: readonly string[], values: readonly string[]): string {
+  let pairs = "";
+  for (let index = 0; index < names.length; index++) {
+    pairs += `${index === 0 ? "" : ","}${names[index]}="${escapeLabel(values[index] ?? "")}"`;
+  }
+  return pairs;
+}
+
+function escapeLabel(value: string): string {
+  if (!/[\\"\n]/u.test(value)) return value;
+  return value.replaceAll("\\", "\\\\").replaceAll('"', '\\"').replaceAll("\n", "\\n");
+}
+
+function formatNumber(value: number): string {
+  if (value === Number.POSITIVE_INFINITY) return "+Inf";
+  if (value === Number.NEGATIVE_INFINITY) return "-Inf";
+  return String(value);
+}
+
+/** OpenMetrics wants bounds written as floating point numbers, so that `le` never has two spellings. */
+function formatBound(bound: number, format: ExpositionFormat): string {
+  return format === "openmetrics" && Number.isInteger(bound) ? `${bound}.0` : String(bound);
+}

@@ -1,0 +1,289 @@
+/**
+ * A real controller (dist/monoceros) under test: started with a configuration in a private directory, watched through
+ * its event stream, always ended with everything it started. Waits for events, never for time.
+ */
+import assert from "node:assert/strict";
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { type IncomingMessage, request } from "node:http";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { createInterface } from "node:readline";
+import type { EventRecord, Status, WorkerStatus } from "../../src/admin/api.ts";
+
+export const MONOCEROS = resolve("dist/monoceros");
+export const PROCESSBIN = resolve("dist/processbin");
+
+/** How the process ended. */
+export interface Ending {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+}
+
+export interface StartOptions {
+  /** Pools as YAML list items under supervisor.workers, indented as they are. */
+  readonly workers: string;
+  /** More keys of `supervisor:` and `admin:`, each line with its indentation of two spaces. */
+  readonly supervisor?: string;
+  readonly admin?: string;
+  readonly args?: readonly string[];
+  readonly env?: NodeJS.ProcessEnv;
+  /** A program and its arguments in front of the controller's command line, such as `setpriv …`. */
+  readonly wrapper?: readonly string[];
+  /** Where stdout goes: "lines" keeps them, "ignore" drops them, "stalled" is a pipe nobody reads until told, or a descriptor. */
+  readonly stdout?: "lines" | "ignore" | "stalled" | number;
+}
+
+export class ControllerUnderTest implements AsyncDisposable {
+  readonly directory: string;
+  readonly socket: string;
+  readonly child: ChildProcess;
+  /** Lines of stdout so far. */
+  readonly stdout: string[] = [];
+  /** Lines of stderr so far. */
+  readonly stderr: string[] = [];
+  /** All events so far. */
+  readonly events: EventRecord[] = [];
+  readonly ended: Promise<Ending>;
+  #stream: IncomingMessage | undefined;
+  readonly #waiting = new Set<() => void>();
+
+  private constructor(options: StartOptions) {
+    this.directory = mkdtempSync(join(tmpdir(), "monoceros-test-"));
+    this.socket = join(this.directory, "control.sock");
+    const yaml = `admin:
+  port: 0
+  address: 127.0.0.1
+  socket: ${this.socket}
+${options.admin ?? ""}
+supervisor:
+${options.supervisor ?? ""}
+  workers:
+${options.workers}
+`;
+    writeFileSync(join(this.directory, "config.yaml"), yaml);
+    const command = [
+      ...(options.wrapper ?? []),
+      MONOCEROS,
+      "-c",
+      join(this.directory, "config.yaml"),
+      ...(options.args ?? []),
+    ];
+    const [file, ...args] = command;
+    const stdout =
+      typeof options.stdout === "number" ? options.stdout : options.stdout === "ignore" ? "ignore" : "pipe";
+    this.child = spawn(file ?? MONOCEROS, args, {
+      stdio: ["ignore", stdout, "pipe"],
+      env: { ...process.env, ...options.env },
+    });
+    this.ended = once(this.child, "close").then(([code, signal]) => ({ code, signal }));
+    if (this.child.stdout !== null && options.stdout !== "stalled") this.#keepLines(this.child.stdout, this.stdout);
+    if (this.child.stderr !== null) this.#keepLines(this.child.stderr, this.stderr);
+  }
+
+  /** Starts a controller and returns when its first event was seen. */
+  static async start(options: StartOptions): Promise<ControllerUnderTest> {
+    const controller = new ControllerUnderTest(options);
+    const ended = controller.ended.then(() => "ended" as const);
+    const up = controller.until(
+      () => controller.stderr.some((line) => line.includes("controller starts")),
+      "the controller starts",
+    );
+    const first = await Promise.race([up, ended]);
+    if (first === "ended") {
+      const said = controller.stderr.join("\n");
+      await controller[Symbol.asyncDispose]();
+      throw new Error(`the controller ended at once: ${said}`);
+    }
+    await controller.#follow();
+    return controller;
+  }
+
+  /** Runs a controller that is expected to end by itself (bad configuration, taken port). */
+  static async run(options: StartOptions): Promise<{ ending: Ending; stdout: string[]; stderr: string[] }> {
+    await using controller = new ControllerUnderTest(options);
+    const ending = await controller.ended;
+    return { ending, stdout: controller.stdout, stderr: controller.stderr };
+  }
+
+  /** Process id of the controller itself, even behind a wrapper. */
+  get pid(): number {
+    assert.ok(this.child.pid !== undefined);
+    return this.child.pid;
+  }
+
+  /** Waits until `condition` holds; it is looked at after each line and each event. */
+  async until(condition: () => boolean, what: string): Promise<void> {
+    while (!condition()) {
+      if (this.child.exitCode !== null || this.child.signalCode !== null) {
+        await this.ended;
+        if (condition()) return;
+        throw new Error(`the controller ended before ${what}: ${this.stderr.join("\n")}`);
+      }
+      await new Promise<void>((wake) => {
+        this.#waiting.add(wake);
+        this.child.once("exit", wake);
+      });
+    }
+  }
+
+  /** The first event, of all so far and to come, that matches; from sequence number `after` on where it is given. */
+  async event(matches: (event: EventRecord) => boolean, after = 0): Promise<EventRecord> {
+    let found: EventRecord | undefined;
+    await this.until(() => {
+      found = this.events.find((event) => event.seq > after && matches(event));
+      return found !== undefined;
+    }, `an event ${matches.toString()}`);
+    assert.ok(found !== undefined);
+    return found;
+  }
+
+  /** Waits until all pools run. */
+  async ready(): Promise<void> {
+    await this.event((event) => event.kind === "controller_ready");
+  }
+
+  /** The status document. */
+  async status(): Promise<Status> {
+    return JSON.parse((await this.call("GET", "/v1/status")).body) as Status;
+  }
+
+  /** One worker of the status document. */
+  async worker(id: string): Promise<WorkerStatus> {
+    const found = (await this.status()).pools.flatMap((pool) => pool.workers).find((worker) => worker.id === id);
+    assert.ok(found !== undefined, `there is no worker ${id}`);
+    return found;
+  }
+
+  /** The pid of a worker that runs. */
+  async pidOf(id: string): Promise<number> {
+    const { pid } = await this.worker(id);
+    assert.ok(pid !== null, `worker ${id} does not run`);
+    return pid;
+  }
+
+  /** One request to the control socket. */
+  call(method: string, path: string, headers: Record<string, string> = {}): Promise<{ status: number; body: string }> {
+    return new Promise((done, fail) => {
+      const call = request({ socketPath: this.socket, method, path, headers, agent: false }, (response) => {
+        let body = "";
+        response.setEncoding("utf8");
+        response.on("data", (chunk: string) => {
+          body += chunk;
+        });
+        response.on("end", () => done({ status: response.statusCode ?? 0, body }));
+        response.on("error", fail);
+      });
+      call.on("error", fail);
+      call.end();
+    });
+  }
+
+  /** The text of /metrics. */
+  async metrics(): Promise<string> {
+    return (await this.call("GET", "/metrics")).body;
+  }
+
+  /** The value of a metric line that starts with `series` (name with labels). */
+  async metric(series: string): Promise<number> {
+    const line = (await this.metrics()).split("\n").find((each) => each.startsWith(`${series} `));
+    assert.ok(line !== undefined, `there is no series ${series}`);
+    return Number(line.slice(series.length + 1));
+  }
+
+  /** Ends the controller with SIGTERM and returns how it ended. */
+  async stop(): Promise<Ending> {
+    this.child.kill("SIGTERM");
+    return this.ended;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const descendants = listDescendants(this.pid);
+    this.#stream?.destroy();
+    if (this.child.exitCode === null && this.child.signalCode === null) {
+      this.child.kill("SIGTERM");
+      this.child.kill("SIGCONT");
+      const second = setTimeout(() => this.child.kill("SIGTERM"), 2000);
+      const last = setTimeout(() => this.child.kill("SIGKILL"), 6000);
+      this.child.stdout?.resume();
+      await this.ended;
+      clearTimeout(second);
+      clearTimeout(last);
+    }
+    rmSync(this.directory, { recursive: true, force: true });
+    const left = descendants.filter(isAlive);
+    for (const pid of left) process.kill(pid, "SIGKILL");
+    assert.deepEqual(left, [], "processes outlive their controller");
+  }
+
+  #keepLines(stream: NodeJS.ReadableStream, lines: string[]): void {
+    createInterface({ input: stream }).on("line", (line) => {
+      lines.push(line);
+      this.#wake();
+    });
+  }
+
+  async #follow(): Promise<void> {
+    const [response] = (await once(
+      request({ socketPath: this.socket, path: "/v1/events", agent: false }).end(),
+      "response",
+    )) as [IncomingMessage];
+    this.#stream = response;
+    response.on("error", () => {});
+    createInterface({ input: response }).on("line", (line) => {
+      if (!line.startsWith("data: ")) return;
+      this.events.push(JSON.parse(line.slice(6)) as EventRecord);
+      this.#wake();
+    });
+  }
+
+  #wake(): void {
+    for (const wake of this.#waiting) wake();
+    this.#waiting.clear();
+  }
+}
+
+/** Whether a process exists and is no zombie. */
+export function isAlive(pid: number): boolean {
+  try {
+    return !/^State:\s+[ZX]/mu.test(readFileSync(`/proc/${pid}/status`, "utf8"));
+  } catch {
+    return false;
+  }
+}
+
+/** All live descendants of a process, however deep. */
+export function listDescendants(root: number): number[] {
+  const parents = new Map<number, number>();
+  for (const name of readdirSync("/proc")) {
+    if (!/^\d+$/u.test(name) || !existsSync(`/proc/${name}/stat`)) continue;
+    try {
+      const stat = readFileSync(`/proc/${name}/stat`, "utf8");
+      parents.set(Number(name), Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1]));
+    } catch {
+      // Ended meanwhile.
+    }
+  }
+  const found = new Set([root]);
+  for (let grew = true; grew; ) {
+    grew = false;
+    for (const [pid, parent] of parents) {
+      if (found.has(parent) && !found.has(pid)) {
+        found.add(pid);
+        grew = true;
+      }
+    }
+  }
+  found.delete(root);
+  return [...found];
+}
+
+/** Waits until a process is gone (it need not be a child); polls, because nobody tells. */
+export async function untilGone(pid: number, withinMs = 5000): Promise<void> {
+  const deadline = performance.now() + withinMs;
+  while (isAlive(pid)) {
+    assert.ok(performance.now() < deadline, `process ${pid} is still there after ${withinMs} ms`);
+    await new Promise((wake) => setTimeout(wake, 5));
+  }
+}
