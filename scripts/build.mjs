@@ -221,8 +221,11 @@ function ended(child) {
     });
     const timer = setTimeout(() => child.kill("SIGKILL"), TRAINING_TIMEOUT_MS);
     child.on("error", (error) => resolve(error.message));
-    child.on("close", (code, signal) => {
+    child.on("exit", async (code, signal) => {
       clearTimeout(timer);
+      // Not "close": a process that was left behind may hold the pipe.
+      await pause(100);
+      child.stderr.destroy();
       resolve(code === 0 ? undefined : `exit ${code ?? signal}: ${stderr.trim().slice(-2000)}`);
     });
   });

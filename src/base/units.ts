@@ -43,8 +43,9 @@ export function parseDuration(text: string): number | undefined {
 export function formatDuration(ms: number): string {
   if (ms < 0) return `-${formatDuration(-ms)}`;
   if (ms === 0) return "0s";
-  if (ms < 1) return `${Number((ms * 1000).toFixed(0))}µs`;
-  if (ms < 1000) return `${Number(ms.toFixed(ms < 10 ? 1 : 0))}ms`;
+  // What would be rounded up to a full unit is written in the next one.
+  if (ms < 0.9995) return `${Number((ms * 1000).toFixed(0))}µs`;
+  if (ms < 999.5) return `${Number(ms.toFixed(ms < 10 ? 1 : 0))}ms`;
   const totalSeconds = Math.round(ms) / 1000;
   const hours = Math.floor(totalSeconds / 3600);
   const minutes = Math.floor((totalSeconds % 3600) / 60);

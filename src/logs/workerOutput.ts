@@ -3,6 +3,7 @@
  * A new incarnation of a slot is read when the previous one has been read to its end, so its stream is never reordered.
  */
 import { LineAnnotator } from "./annotate.ts";
+import { JsonLineScanner } from "./jsonLine.ts";
 import { ReadTurns } from "./readTurns.ts";
 import type { LogSink } from "./sink.ts";
 import { LogSource } from "./source.ts";
@@ -36,6 +37,7 @@ export class WorkerOutput {
   readonly #pools: readonly { readonly name: string; readonly maxLineBytes: number }[];
   readonly #sinks: { readonly stdout: LogSink; readonly stderr: LogSink };
   readonly #turns = new ReadTurns();
+  readonly #scanner = new JsonLineScanner();
   readonly #channels = new Map<string, Channel>();
   readonly #openSources = new Set<LogSource>();
   #onAllEnded: (() => void) | undefined;
@@ -114,12 +116,15 @@ export class WorkerOutput {
     if (known !== undefined) return known;
     const pool = this.#pools[poolIndex];
     if (pool === undefined) throw new RangeError(`there is no pool ${poolIndex}`);
-    const annotator = new LineAnnotator({
-      pool: pool.name,
-      workerId: `${pool.name}-${slot}`,
-      stream,
-      maxLineBytes: pool.maxLineBytes,
-    });
+    const annotator = new LineAnnotator(
+      {
+        pool: pool.name,
+        workerId: `${pool.name}-${slot}`,
+        stream,
+        maxLineBytes: pool.maxLineBytes,
+      },
+      this.#scanner,
+    );
     const channel: Channel = { annotator, poolName: pool.name, stream, last: undefined };
     this.#channels.set(key, channel);
     return channel;

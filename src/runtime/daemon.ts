@@ -86,6 +86,13 @@ export class Daemon {
     this.#dispatch({ kind: "shutdown", at: this.#clock.now(), reason, exitCode: 0 });
   }
 
+  /** Time since the first request to shut down; undefined while there was none. */
+  msSinceShutdownRequest(): number | undefined {
+    const { shutdownBound } = this.#state;
+    if (shutdownBound === undefined) return undefined;
+    return this.#clock.now() - (shutdownBound - this.#spec.shutdownTimeoutMs);
+  }
+
   /** Stops one worker until it is started again. */
   stopWorker(pool: number, slot: Slot, reason: string): void {
     this.#worker(pool, slot, {
@@ -129,7 +136,7 @@ export class Daemon {
     try {
       for (let next = this.#mailbox.shift(); next !== undefined; next = this.#mailbox.shift()) this.#handle(next);
     } catch (error) {
-      this.#fail(error);
+      this.fail(error);
     } finally {
       this.#busy = false;
     }
@@ -226,7 +233,7 @@ export class Daemon {
   }
 
   /** A bug: stop believing in the state, end every process that is known, and say so. */
-  #fail(error: unknown): void {
+  fail(error: unknown): void {
     if (this.#broken) return;
     this.#broken = true;
     this.#mailbox.length = 0;

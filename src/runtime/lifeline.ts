@@ -4,8 +4,8 @@
  * ends every session it knows and every process that carries the controller's mark in its environment. Works on every
  * image that has a shell, without setpriv; where the controller is PID 1 the kernel does the same for it.
  */
-import { closeSync, existsSync, openSync, writeSync } from "node:fs";
-import { openPipe, spawnProcess } from "./linux.ts";
+import { closeSync, constants, existsSync, openSync, writeSync } from "node:fs";
+import { openPipe, PreparedStrings, spawnProcess } from "./linux.ts";
 
 /** Marks each process that descends from this controller: `<pid>.<start>`. */
 export const CONTROLLER_MARK = "MONOCEROS_CONTROLLER";
@@ -40,7 +40,7 @@ left() {
   [ -n "$(marked)" ]
 }
 end TERM
-for turn in 1 2 3 4 5 6 7 8 9 10; do
+for turn in 1 2 3 4 5 6 7 8; do
   left || exit 0
   sleep 0.1 2>/dev/null || { sleep 1; break; }
 done
@@ -60,6 +60,7 @@ export class Lifeline {
   readonly #sessions = new Set<number>();
   #writeFd: number | undefined;
   #pid: number | undefined;
+  #pending = "";
 
   /** `mark` is the value of CONTROLLER_MARK in the environment of every worker. */
   constructor(mark: string) {
@@ -76,12 +77,13 @@ export class Lifeline {
   start(): boolean {
     if (this.#shell === undefined) return false;
     const nullFd = openSync("/dev/null", "r+");
-    const { readFd, writeFd } = openPipe(65_536, "blocking");
+    const { readFd, writeFd } = openPipe();
     try {
       const name = this.#shell.endsWith("busybox") ? ["busybox", "sh"] : ["sh"];
       this.#pid = spawnProcess({
         file: this.#shell,
         argv: [...name, "-c", SCRIPT, "monoceros-guardian", `${CONTROLLER_MARK}=${this.#mark}`],
+        sharedEnv: new PreparedStrings([]),
         env: ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/busybox"],
         cwd: "/",
         stdinFd: readFd,
@@ -96,21 +98,24 @@ export class Lifeline {
       closeSync(readFd);
       closeSync(nullFd);
     }
-    this.#writeFd = writeFd;
-    this.#write([...this.#sessions].map((pid) => `+${pid}\n`).join(""));
+    // Opened anew to be non-blocking at this end only: a guardian that is stopped must not stop the controller.
+    this.#writeFd = openSync(`/proc/self/fd/${writeFd}`, constants.O_WRONLY | constants.O_NONBLOCK);
+    closeSync(writeFd);
+    this.#pending = [...this.#sessions].map((pid) => `+${pid}\n`).join("");
+    this.#flush();
     return true;
   }
 
   /** The session led by `pid` shall not outlive the controller. */
   add(pid: number): void {
     this.#sessions.add(pid);
-    this.#write(`+${pid}\n`);
+    this.#queue(`+${pid}\n`);
   }
 
   /** The session led by `pid` is empty. */
   remove(pid: number): void {
     this.#sessions.delete(pid);
-    this.#write(`-${pid}\n`);
+    this.#queue(`-${pid}\n`);
   }
 
   /** Call when `pid` was reaped: a guardian that someone killed is replaced. Whether it was the guardian. */
@@ -123,16 +128,26 @@ export class Lifeline {
 
   /** Tells the guardian that the controller leaves in order. */
   release(): void {
-    this.#write("bye\n");
+    this.#pending += "bye\n";
+    this.#flush();
     this.#close();
   }
 
-  #write(text: string): void {
+  /** One write for all that happens in one turn: 500 workers start without 500 wake-ups of the guardian. */
+  #queue(line: string): void {
+    if (this.#pending === "") queueMicrotask(() => this.#flush());
+    this.#pending += line;
+  }
+
+  #flush(): void {
+    const text = this.#pending;
+    this.#pending = "";
     if (this.#writeFd === undefined || text === "") return;
     try {
       writeSync(this.#writeFd, text);
     } catch {
-      // The guardian is gone; its exit is on the way and brings a new one that is told everything.
+      // It is gone (its exit is on the way and brings a new one that is told everything) or does not read: then it
+      // still finds the processes by their mark.
     }
   }
 

@@ -6,6 +6,7 @@ import {
   closeInheritedOnExec,
   getLimit,
   openPipe,
+  PreparedStrings,
   type Reaped,
   RLIMITS,
   reapOne,
@@ -14,6 +15,7 @@ import {
   spawnProcess,
 } from "./linux.ts";
 
+const PATH = new PreparedStrings(["PATH=/usr/bin:/bin"]);
 const isRoot = process.getuid?.() === 0;
 
 function request(changes: Partial<SpawnRequest>): SpawnRequest {
@@ -26,7 +28,7 @@ function request(changes: Partial<SpawnRequest>): SpawnRequest {
     umask: undefined,
     nofileSoft: undefined,
   };
-  return { file: "/bin/sh", argv: ["sh"], env: ["PATH=/usr/bin:/bin"], ...nothing, ...changes };
+  return { sharedEnv: PATH, file: "/bin/sh", argv: ["sh"], env: [], ...nothing, ...changes };
 }
 
 async function reap(pid: number): Promise<Reaped["status"]> {
@@ -39,7 +41,7 @@ async function reap(pid: number): Promise<Reaped["status"]> {
 
 /** Runs a shell script and returns what it wrote. */
 async function outputOf(script: string, changes: Partial<SpawnRequest> = {}): Promise<string> {
-  const { readFd, writeFd } = openPipe(65_536, "blocking");
+  const { readFd, writeFd } = openPipe();
   const pid = spawnProcess(request({ argv: ["sh", "-c", script], stdoutFd: writeFd, ...changes }));
   closeSync(writeFd);
   await reap(pid);
@@ -65,7 +67,7 @@ test("stdout of a process is a real pipe that it can open again as /dev/stdout",
 });
 
 test("a process inherits no descriptor but 0, 1 and 2", async () => {
-  const { readFd, writeFd } = openPipe(65_536, "blocking");
+  const { readFd, writeFd } = openPipe();
   closeInheritedOnExec();
   assert.equal(
     await outputOf("for f in /proc/$$/fd/*; do n=${f##*/}; [ $n -lt 3 ] || [ ! -e $f ] || echo $n; done"),
@@ -76,7 +78,7 @@ test("a process inherits no descriptor but 0, 1 and 2", async () => {
 });
 
 test("arguments and environment arrive byte for byte", async () => {
-  const { readFd, writeFd } = openPipe(65_536, "blocking");
+  const { readFd, writeFd } = openPipe();
   const pid = spawnProcess(
     request({ argv: ["sh", "-c", 'printf %s "$1$KEY"', "sh", "é \"'\n"], env: ["KEY=vålue="], stdoutFd: writeFd }),
   );

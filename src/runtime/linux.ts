@@ -12,13 +12,13 @@ const { functions: libc } = ffi.dlopen(null, {
   prctl: { arguments: ["i32", "u64", "u64", "u64", "u64"], return: "i32" },
   waitpid: { arguments: ["i32", "pointer", "i32"], return: "i32" },
   pipe2: { arguments: ["pointer", "i32"], return: "i32" },
-  fcntl: { arguments: ["i32", "i32", "i64"], return: "i32" },
   prlimit: { arguments: ["i32", "i32", "pointer", "pointer"], return: "i32" },
   setpriority: { arguments: ["i32", "u32", "i32"], return: "i32" },
   syscall: { arguments: ["i64", "i64", "i64", "i64"], return: "i64" },
   socket: { arguments: ["i32", "i32", "i32"], return: "i32" },
   sendto: { arguments: ["i32", "pointer", "u64", "i32", "pointer", "u32"], return: "i64" },
   close: { arguments: ["i32"], return: "i32" },
+  sysconf: { arguments: ["i32"], return: "i64" },
   posix_spawn: {
     arguments: ["pointer", "pointer", "pointer", "pointer", "pointer", "pointer"],
     return: "i32",
@@ -39,15 +39,14 @@ const PR_SET_PDEATHSIG = 1;
 const PR_SET_CHILD_SUBREAPER = 36;
 const WNOHANG = 1;
 const O_CLOEXEC = 0o2000000;
-const F_SETFL = 4;
-const F_SETPIPE_SZ = 1031;
-const O_NONBLOCK = 0o4000;
 const RLIMIT_NOFILE = 7;
 const SYS_CLOSE_RANGE = 436;
 const CLOSE_RANGE_CLOEXEC = 4;
 const POSIX_SPAWN_SETSIGDEF = 0x04;
 const POSIX_SPAWN_SETSIGMASK = 0x08;
 const POSIX_SPAWN_SETSID = 0x80;
+const SC_CLK_TCK = 2;
+const SC_PAGESIZE = 30;
 const AF_UNIX = 1;
 const SOCK_DGRAM_CLOEXEC = 2 | O_CLOEXEC;
 const MSG_NOSIGNAL = 0x4000;
@@ -142,6 +141,11 @@ export function closeInheritedOnExec(): boolean {
   return libc.syscall(BigInt(SYS_CLOSE_RANGE), 3n, 0x7fffffffn, BigInt(CLOSE_RANGE_CLOEXEC)) === 0n;
 }
 
+/** Clock ticks a second and bytes a page, the units of /proc (sysconf(3)). */
+export function readSystemUnits(): { readonly ticksPerSecond: number; readonly pageBytes: number } {
+  return { ticksPerSecond: Number(libc.sysconf(SC_CLK_TCK)), pageBytes: Number(libc.sysconf(SC_PAGESIZE)) };
+}
+
 /** One ended child. */
 export interface Reaped {
   readonly pid: number;
@@ -167,17 +171,12 @@ export interface Pipe {
 }
 
 /**
- * A real pipe (a worker can open /dev/stdout on it, which it cannot on a socket) of about `capacityBytes`; the kernel may
- * refuse to enlarge it, which is no failure. `reader` tells whether reading an empty pipe waits or fails with EAGAIN.
- * @throws SystemCallError (EMFILE, ENFILE)
+ * A real pipe: a worker can open /dev/stdout on it, which it cannot on a socket. Its capacity is the kernel's default;
+ * a larger one was measured and brings nothing. @throws SystemCallError (EMFILE, ENFILE)
  */
-export function openPipe(capacityBytes: number, reader: "blocking" | "non-blocking"): Pipe {
+export function openPipe(): Pipe {
   if (libc.pipe2(scratch.address, O_CLOEXEC) !== 0) throw new SystemCallError("pipe2", errno());
-  const readFd = scratch.bytes.readInt32LE(0);
-  const writeFd = scratch.bytes.readInt32LE(4);
-  if (reader === "non-blocking") libc.fcntl(readFd, F_SETFL, BigInt(O_NONBLOCK));
-  libc.fcntl(readFd, F_SETPIPE_SZ, BigInt(capacityBytes));
-  return { readFd, writeFd };
+  return { readFd: scratch.bytes.readInt32LE(0), writeFd: scratch.bytes.readInt32LE(4) };
 }
 
 /** A soft and a hard resource limit; "unlimited" is RLIM_INFINITY. */
@@ -224,7 +223,9 @@ export interface SpawnRequest {
   /** Absolute path. */
   readonly file: string;
   readonly argv: readonly string[];
-  /** `KEY=value` entries. */
+  /** `KEY=value` entries that many spawns share, prepared once. */
+  readonly sharedEnv: PreparedStrings;
+  /** `KEY=value` entries of this process. */
   readonly env: readonly string[];
   readonly cwd: string | undefined;
   /** Descriptor to read from; undefined is /dev/null. */
@@ -257,16 +258,39 @@ function prepareSpawnAttributes(): void {
   );
 }
 
-/** A NULL-terminated array of C strings in one block. */
-function stringArray(texts: readonly string[]): Memory {
-  let size = (texts.length + 1) * 8;
+/** C strings that stay in memory for many spawns. */
+export class PreparedStrings {
+  readonly addresses: readonly bigint[];
+  /** Keeps the memory alive. */
+  readonly memory: Memory;
+
+  constructor(texts: readonly string[]) {
+    const addresses: bigint[] = [];
+    this.memory = Memory.ofSize(texts.reduce((size, text) => size + Buffer.byteLength(text) + 1, 0));
+    let offset = 0;
+    for (const text of texts) {
+      addresses.push(this.memory.address + BigInt(offset));
+      offset += this.memory.bytes.write(text, offset) + 1;
+    }
+    this.addresses = addresses;
+  }
+}
+
+const NO_STRINGS = new PreparedStrings([]);
+
+/** A NULL-terminated array of C strings: `texts` in one block with it, then the prepared ones. */
+function stringArray(texts: readonly string[], prepared: PreparedStrings = NO_STRINGS): Memory {
+  const pointers = texts.length + prepared.addresses.length + 1;
+  let size = pointers * 8;
   for (const text of texts) size += Buffer.byteLength(text) + 1;
   const memory = Memory.ofSize(size);
-  let offset = (texts.length + 1) * 8;
-  for (const [index, text] of texts.entries()) {
-    memory.bytes.writeBigUInt64LE(memory.address + BigInt(offset), index * 8);
+  let offset = pointers * 8;
+  let at = 0;
+  for (const text of texts) {
+    at = memory.bytes.writeBigUInt64LE(memory.address + BigInt(offset), at);
     offset += memory.bytes.write(text, offset) + 1;
   }
+  for (const address of prepared.addresses) at = memory.bytes.writeBigUInt64LE(address, at);
   return memory;
 }
 
@@ -290,7 +314,7 @@ export function spawnProcess(request: SpawnRequest): number {
     if (request.cwd !== undefined) libc.posix_spawn_file_actions_addchdir_np(actions, keep(Memory.ofText(request.cwd)));
     const file = keep(Memory.ofText(request.file));
     const argv = keep(stringArray(request.argv));
-    const envp = keep(stringArray(request.env));
+    const envp = keep(stringArray(request.env, request.sharedEnv));
     const failed = withProcessState(request, () =>
       libc.posix_spawn(pidOut.address, file, actions, spawnAttributes.address, argv, envp),
     );

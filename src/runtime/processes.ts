@@ -15,6 +15,7 @@ import {
   getLimit,
   openPipe,
   type Pipe,
+  PreparedStrings,
   RLIMITS,
   reapOne,
   SystemCallError,
@@ -23,9 +24,6 @@ import {
   spawnProcess,
 } from "./linux.ts";
 import { listChildren, listPids, readEnvironmentVariable, readStat } from "./procfs.ts";
-
-/** Capacity asked for the pipes of a worker's output; a full pipe slows the worker down. */
-const PIPE_BYTES = 1 << 20;
 
 /** How often the emptiness of a group is looked at besides at every exit. */
 const VACANCY_POLL_MS = 20;
@@ -76,6 +74,7 @@ export class Processes {
   /** Leaders that are gone while something of them is left. */
   readonly #leftBehind = new Set<Resident>();
   readonly #onChildSignal = () => this.reap();
+  readonly #sharedEnvs: PreparedStrings[] = [];
   #poll: NodeJS.Timeout | undefined;
   /** Adopted orphans reaped so far. */
   orphansReaped = 0;
@@ -108,12 +107,13 @@ export class Processes {
     const pipes: Pipe[] = [];
     let pid: number;
     try {
-      if (pool.captured) for (let stream = 0; stream < 2; stream++) pipes.push(openPipe(PIPE_BYTES, "non-blocking"));
+      if (pool.captured) for (let stream = 0; stream < 2; stream++) pipes.push(openPipe());
       const nofile = plan.rlimits.get("nofile");
       pid = spawnProcess({
         file: plan.file,
         argv: [plan.file, ...pool.argsOf(slot)],
-        env: this.#environmentOf(pool, slot, incarnation),
+        sharedEnv: this.#sharedEnv(poolIndex, pool),
+        env: this.#ownEnv(pool, slot, incarnation),
         cwd: plan.cwd,
         stdinFd: undefined,
         stdoutFd: pipes[0]?.writeFd,
@@ -162,14 +162,12 @@ export class Processes {
 
   /** Reaps all that has ended, of any kind. */
   reap(): void {
+    const leaders: { resident: Resident; status: ExitStatus }[] = [];
     for (let reaped = reapOne(); reaped !== undefined; reaped = reapOne()) {
       const resident = this.#byLeader.get(reaped.pid);
       if (resident?.leaderAlive === true) {
         resident.leaderAlive = false;
-        const survivors = this.#hasSurvivors(resident);
-        if (survivors) this.#leftBehind.add(resident);
-        else this.#forget(resident);
-        this.#listener.exited(resident.pool, resident.slot, resident.incarnation, reaped.status, survivors);
+        leaders.push({ resident, status: reaped.status });
       } else if (this.#lifeline?.handleExit(reaped.pid) === true) {
         this.#log.warn("the guardian ended and was replaced", { pid: reaped.pid });
       } else {
@@ -177,6 +175,8 @@ export class Processes {
         this.#log.debug("an adopted process ended", { pid: reaped.pid });
       }
     }
+    // Only now: what ended together with its leader is reaped and no survivor.
+    for (const { resident, status } of leaders) this.#leaderExited(resident, status);
     this.#lookForVacancies();
   }
 
@@ -191,6 +191,13 @@ export class Processes {
   close(): void {
     process.off("SIGCHLD", this.#onChildSignal);
     clearInterval(this.#poll);
+  }
+
+  #leaderExited(resident: Resident, status: ExitStatus): void {
+    const survivors = this.#hasSurvivors(resident);
+    if (survivors) this.#leftBehind.add(resident);
+    else this.#forget(resident);
+    this.#listener.exited(resident.pool, resident.slot, resident.incarnation, status, survivors);
   }
 
   #lookForVacancies(): void {
@@ -239,16 +246,28 @@ export class Processes {
     );
   }
 
-  #environmentOf(pool: PoolLaunch, slot: Slot, incarnation: Incarnation): string[] {
+  /** What is different in each worker. */
+  #ownEnv(pool: PoolLaunch, slot: Slot, incarnation: Incarnation): string[] {
     const own: Readonly<Record<string, string>> = {
+      ...pool.envOf(slot),
       MULTIPROCESS_WORKER_ID: `${pool.name}_${workerId(pool.name, slot)}`,
       MONOCEROS_POOL: pool.name,
       MONOCEROS_SLOT: String(slot),
       MONOCEROS_INCARNATION: String(incarnation),
       [CONTROLLER_MARK]: this.#mark,
     };
-    const all = { ...pool.plan.env, ...pool.envOf(slot), ...own };
-    return Object.entries(all).map(([key, value]) => `${key}=${value}`);
+    return Object.entries(own).map(([key, value]) => `${key}=${value}`);
+  }
+
+  /** What all workers of a pool share, without the variables that `#ownEnv` sets. */
+  #sharedEnv(poolIndex: number, pool: PoolLaunch): PreparedStrings {
+    const known = this.#sharedEnvs[poolIndex];
+    if (known !== undefined) return known;
+    const own = new Set(this.#ownEnv(pool, 0, 0).map((entry) => entry.slice(0, entry.indexOf("="))));
+    const shared = Object.entries(pool.plan.env).filter(([key]) => !own.has(key));
+    const prepared = new PreparedStrings(shared.map(([key, value]) => `${key}=${value}`));
+    this.#sharedEnvs[poolIndex] = prepared;
+    return prepared;
   }
 
   /**

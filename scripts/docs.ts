@@ -1,0 +1,31 @@
+/** Writes the generated pages of docs/ from the code; with `--check` it only tells whether they are stale. */
+import { readFileSync, writeFileSync } from "node:fs";
+import { errorsPage } from "../src/base/errorsPage.ts";
+import { cliPage } from "../src/cli/docs.ts";
+import { configurationPage } from "../src/config/docs.ts";
+import { statesPage } from "../src/core/statesDoc.ts";
+import { metricsPage } from "../src/metrics/docs.ts";
+
+/** Each generated page and what prints it. */
+export const PAGES: Readonly<Record<string, () => string>> = {
+  "docs/cli.md": cliPage,
+  "docs/configuration.md": configurationPage,
+  "docs/errors.md": errorsPage,
+  "docs/metrics.md": metricsPage,
+  "docs/states.md": statesPage,
+};
+
+/** Pages whose file is not what the code prints. */
+export function stalePages(): string[] {
+  return Object.entries(PAGES)
+    .filter(([file, print]) => readFileSync(file, { encoding: "utf8", flag: "a+" }) !== print())
+    .map(([file]) => file);
+}
+
+if (import.meta.main) {
+  const stale = stalePages();
+  for (const file of stale) {
+    writeFileSync(file, PAGES[file]?.() ?? "");
+    process.stdout.write(`${file} written\n`);
+  }
+}

@@ -1,0 +1,32 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { ControllerError, ERROR_CODES, InvariantError, invariant } from "./errors.ts";
+
+test("an error carries its code, its exit code, its hint and its cause", () => {
+  const cause = new Error("EADDRINUSE");
+  const error = new ControllerError("PORT_IN_USE", 'Cannot listen on "9000"', { cause, hint: "Set admin.port." });
+  assert.equal(error.name, "ControllerError");
+  assert.equal(error.code, "PORT_IN_USE");
+  assert.equal(error.exitCode, 1);
+  assert.equal(error.hint, "Set admin.port.");
+  assert.equal(error.cause, cause);
+});
+
+test("an error without hint and cause has neither", () => {
+  const error = new ControllerError("CONFIG_INVALID", "Cannot read the configuration");
+  assert.equal(error.hint, undefined);
+  assert.equal("cause" in error, false);
+  assert.equal(error.exitCode, 78);
+});
+
+test("every code has a meaning that is a sentence and one of the documented exit codes", () => {
+  for (const [code, { exitCode, meaning }] of Object.entries(ERROR_CODES)) {
+    assert.match(meaning, /^[A-Z].*\.$/u, code);
+    assert.ok([1, 2, 69, 78].includes(exitCode), code);
+  }
+});
+
+test("an invariant that holds says nothing, one that does not is a bug", () => {
+  invariant(true, "never seen");
+  assert.throws(() => invariant(false, "two live incarnations"), new InvariantError("two live incarnations"));
+});

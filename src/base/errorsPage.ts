@@ -1,0 +1,18 @@
+/** docs/errors.md, printed from the table of codes. */
+import { ERROR_CODES } from "./errors.ts";
+
+/** The page in Markdown. */
+export function errorsPage(): string {
+  const rows = Object.entries(ERROR_CODES).map(
+    ([code, { exitCode, meaning }]) => `| \`${code}\` | ${exitCode} | ${meaning} |`,
+  );
+  return `# Errors
+
+Generated from \`src/base/errors.ts\`. Every operational error has a stable code: in JSON errors of the API and of
+\`--json\`, and in brackets in messages. A bug exits with 70.
+
+| code | exit code | meaning |
+|---|---|---|
+${rows.join("\n")}
+`;
+}

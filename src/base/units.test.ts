@@ -1,0 +1,98 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { formatDuration, formatSize, parseDuration, parseSize } from "./units.ts";
+
+test("durations are read as Go reads them", () => {
+  const wanted: Readonly<Record<string, number | undefined>> = {
+    "0": 0,
+    "+0": 0,
+    "500ms": 500,
+    "15s": 15_000,
+    "1h30m": 5_400_000,
+    "1.5h": 5_400_000,
+    ".5s": 500,
+    "1.s": 1000,
+    "-2m": -120_000,
+    "+2m": 120_000,
+    "100us": 0.1,
+    "100µs": 0.1,
+    "100μs": 0.1,
+    "250000ns": 0.25,
+    "1m1m": 120_000,
+    "": undefined,
+    "5": undefined,
+    s: undefined,
+    ".s": undefined,
+    "1d": undefined,
+    "1 s": undefined,
+    "1e3s": undefined,
+    "--1s": undefined,
+    "1S": undefined,
+    "1s ": undefined,
+  };
+  for (const [text, ms] of Object.entries(wanted)) assert.equal(parseDuration(text), ms, JSON.stringify(text));
+});
+
+test("durations are written short, and never with a unit that is full", () => {
+  const wanted: readonly (readonly [number, string])[] = [
+    [0, "0s"],
+    [0.25, "250µs"],
+    [0.9999, "1ms"],
+    [1, "1ms"],
+    [1.25, "1.3ms"],
+    [9.96, "10ms"],
+    [12.34, "12ms"],
+    [999.4, "999ms"],
+    [999.6, "1s"],
+    [1500, "1.5s"],
+    [1234.4, "1.234s"],
+    [59_999.6, "1m"],
+    [90_000, "1m30s"],
+    [3_600_000, "1h"],
+    [3_661_500, "1h1m1.5s"],
+    [-1500, "-1.5s"],
+  ];
+  for (const [ms, text] of wanted) assert.equal(formatDuration(ms), text, String(ms));
+});
+
+test("a duration that is written can be read again", () => {
+  for (const ms of [0, 1, 250, 1500, 60_000, 90_000, 3_600_000, 86_400_000])
+    assert.equal(parseDuration(formatDuration(ms)), ms);
+});
+
+test("sizes are read in decimal and binary units", () => {
+  const wanted: Readonly<Record<string, number | undefined>> = {
+    "0": 0,
+    "1024": 1024,
+    "7B": 7,
+    "1KB": 1000,
+    "1KiB": 1024,
+    "512MiB": 536_870_912,
+    "1GB": 1_000_000_000,
+    "1.5GiB": 1_610_612_736,
+    "2TB": 2e12,
+    "1TiB": 2 ** 40,
+    "1 MiB": 1_048_576,
+    "": undefined,
+    "-1": undefined,
+    "1k": undefined,
+    "1Mi": undefined,
+    MiB: undefined,
+    "1e3": undefined,
+    "99999999TiB": undefined,
+  };
+  for (const [text, bytes] of Object.entries(wanted)) assert.equal(parseSize(text), bytes, JSON.stringify(text));
+});
+
+test("sizes are written in the largest binary unit that is exact", () => {
+  const wanted: readonly (readonly [number, string])[] = [
+    [0, "0B"],
+    [1500, "1500B"],
+    [1024, "1KiB"],
+    [1_048_576, "1MiB"],
+    [1_572_864, "1536KiB"],
+    [2 ** 30, "1GiB"],
+    [2 ** 40, "1TiB"],
+  ];
+  for (const [bytes, text] of wanted) assert.equal(formatSize(bytes), text);
+});

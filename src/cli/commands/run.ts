@@ -1,0 +1,29 @@
+/** `monoceros run`, and the bare flags of the original: checks everything, then becomes the controller. */
+import type { Command } from "../command.ts";
+
+export const run: Command = {
+  name: "run",
+  summary: "Run the controller in the foreground",
+  details: "Checks the configuration and everything it names first; nothing starts where something is wrong.",
+  flags: {
+    config: { type: "string", short: "c", value: "FILE", isRequired: true, doc: "Configuration to run" },
+    debug: { type: "boolean", short: "d", doc: "Readable log on stderr with every decision and its reason" },
+    check: { type: "boolean", short: "k", doc: "Only check the configuration, like validate" },
+  },
+  arguments: [],
+  examples: [
+    { command: "monoceros run -c config.yaml", doc: "Run the pools of a file" },
+    { command: "monoceros -c config.yaml -d", doc: "The same in the original's form, with a readable log" },
+  ],
+  async run(context) {
+    if (context.isSet("check")) {
+      const { validate } = await import("./validate.ts");
+      return validate.run(context);
+    }
+    const [{ preflight }, { runController }] = await Promise.all([
+      import("../preflight.ts"),
+      import("../controllerProcess.ts"),
+    ]);
+    return runController(preflight(context.text("config") ?? "", context.env), { isDebug: context.isSet("debug") });
+  },
+};

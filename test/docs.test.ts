@@ -1,0 +1,52 @@
+import assert from "node:assert/strict";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { test } from "node:test";
+import { stalePages } from "../scripts/docs.ts";
+import { ERROR_CODES } from "../src/base/errors.ts";
+
+test("generated pages are what the code prints (scripts/docs.ts writes them)", () => {
+  assert.deepEqual(stalePages(), []);
+});
+
+test("every error code is used and provoked by a test", () => {
+  const files = readdirSync(".", { recursive: true, encoding: "utf8" }).filter(
+    (file) => /^(?:src|test|cmd)\/.*\.ts$/u.test(file) && !file.endsWith("base/errors.ts"),
+  );
+  const code = files
+    .filter((file) => !file.endsWith(".test.ts"))
+    .map((file) => readFileSync(file, "utf8"))
+    .join("\n");
+  const tests = files
+    .filter((file) => file.endsWith(".test.ts"))
+    .map((file) => readFileSync(file, "utf8"))
+    .join("\n");
+  const names = Object.keys(ERROR_CODES);
+  assert.deepEqual(
+    names.filter((name) => !code.includes(`"${name}"`)),
+    [],
+    "codes that nothing uses",
+  );
+  assert.deepEqual(
+    names.filter((name) => !tests.includes(name)),
+    [],
+    "codes without a test",
+  );
+});
+
+test("links between the pages lead somewhere", () => {
+  const pages = [
+    "README.md",
+    "CONTRIBUTING.md",
+    ...readdirSync("docs", { recursive: true, encoding: "utf8" })
+      .filter((file) => file.endsWith(".md"))
+      .map((file) => join("docs", file)),
+  ];
+  const dead = pages.flatMap((page) =>
+    [...readFileSync(page, "utf8").matchAll(/\]\(([^)#\s]+)[^)]*\)/gu)]
+      .map((match) => match[1] ?? "")
+      .filter((target) => !/^[a-z]+:/u.test(target) && !existsSync(join(dirname(page), target)))
+      .map((target) => `${page} → ${target}`),
+  );
+  assert.deepEqual(dead, []);
+});
