@@ -51,13 +51,18 @@ if (process.env.SEA_BUILD_CHECK === "1") process.stderr.write(script.cachedDataR
 else script.runInThisContext()(require, module, exports, process.execPath, "");
 `;
 
-/** Runs the bundle like the loader does and writes the cache at exit. Arguments: bundle, cache, then the program's. */
+/**
+ * Runs the bundle like the loader does and writes the cache at exit, and over and over from SIGTERM on, because the
+ * controller leaves by _exit(2) without an "exit" event. Arguments: bundle, cache, then the program's.
+ */
 const TRAINER = `"use strict";
 const { readFileSync, writeFileSync } = require("node:fs");
 const { Script } = require("node:vm");
 const [bundle, cache] = process.argv.splice(2, 2);
 const script = new Script(readFileSync(bundle, "latin1"), { filename: "NAME.cjs" });
-process.on("exit", () => writeFileSync(cache, script.createCachedData()));
+const save = () => writeFileSync(cache, script.createCachedData());
+process.on("exit", save);
+process.on("SIGTERM", () => setInterval(save, 50).unref());
 if (process.argv[2] !== "--compile-only") script.runInThisContext()(require, module, exports, process.execPath, "");
 `;
 
@@ -167,7 +172,7 @@ async function makeCodeCache(target, work) {
   if (compiled !== undefined) throw new BuildFailure(`Cannot make the code cache: ${compiled}`);
 }
 
-/** One short life of the controller: boot, two workers, a crash, every read-only page, shutdown. */
+/** One short life of the controller: boot, crashes, every read-only page, a shutdown that a worker resists. */
 async function trainMonoceros(start) {
   const scratch = mkdtempSync(join(tmpdir(), "monoceros-train-"));
   try {
@@ -187,6 +192,11 @@ async function trainMonoceros(start) {
         `      exec: sh`,
         `      args: ["-c", "echo plain; echo '{\\"msg\\":\\"x\\"}'; sleep 0.3; exit 1"]`,
         `      max_restarts: -1`,
+        `    - name: stubborn`,
+        `      replicas: 1`,
+        `      exec: sh`,
+        `      args: ["-c", "trap '' TERM; sleep 1000"]`,
+        `      signal_timeout: 300ms`,
         ``,
       ].join("\n"),
     );

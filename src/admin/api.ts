@@ -54,6 +54,8 @@ export type EventRecord = LifecycleEvent & {
   readonly time: string;
   readonly level: "debug" | "info" | "warn" | "error";
   readonly message: string;
+  /** Of an operational error. */
+  readonly code?: string;
 };
 
 /** Body of every answer that is not 2xx. */

@@ -18,7 +18,7 @@ export class EventLog {
 
   /** Adds an event and returns it as followers see it. */
   add(event: LifecycleEvent): EventRecord {
-    const { level, text } = describeEvent(event);
+    const { level, text, code } = describeEvent(event);
     this.#seq++;
     const record: EventRecord = {
       ...event,
@@ -26,6 +26,7 @@ export class EventLog {
       time: this.#wallClock().toISOString(),
       level,
       message: text,
+      ...(code === undefined ? {} : { code }),
     };
     if (this.#ring.length < KEPT_EVENTS) this.#ring.push(record);
     else this.#ring[(this.#seq - 1) % KEPT_EVENTS] = record;

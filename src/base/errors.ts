@@ -24,8 +24,11 @@ export const ERROR_CODES = {
   CONTROL_SOCKET_IN_USE: { exitCode: 1, meaning: "Another controller answers on the control socket." },
   CONTROL_SOCKET_UNSAFE: { exitCode: 1, meaning: "The path of the control socket holds something that is no socket." },
   SPAWN_FAILED: { exitCode: 1, meaning: "The kernel refused to start a process." },
-  POOL_EXHAUSTED: { exitCode: 1, meaning: "A worker used up its restarts and the policy is to shut down." },
-  SHUTDOWN_TIMED_OUT: { exitCode: 1, meaning: "The shutdown took longer than supervisor.shutdown_timeout." },
+  RESTARTS_EXHAUSTED: { exitCode: 1, meaning: "A worker had more unplanned exits than its budget allows." },
+  SHUTDOWN_FORCED: {
+    exitCode: 1,
+    meaning: "Workers were killed: a second signal came, or supervisor.shutdown_timeout was over.",
+  },
   USAGE: { exitCode: 2, meaning: "The command line is not understood." },
   NO_CONTROLLER: { exitCode: 69, meaning: "No controller answers on the control socket." },
   WORKER_UNKNOWN: { exitCode: 1, meaning: "No worker has this id." },

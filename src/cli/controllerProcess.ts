@@ -35,17 +35,20 @@ const MIN_FLUSH_MS = 1000;
 const RESERVED_SIGNALS = ["SIGHUP", "SIGUSR1", "SIGUSR2", "SIGTTIN", "SIGTTOU"] as const;
 
 /**
- * Runs the controller until its end and ends the process with the right code. Resolves never.
+ * Runs the controller until its end and resolves with the exit code; it ends the process itself only where a reader that
+ * stopped would hold it for ever.
  * @throws ControllerError PORT_IN_USE, ADDRESS_UNAVAILABLE, CONTROL_SOCKET_IN_USE, CONTROL_SOCKET_UNSAFE before any worker starts
  */
-export async function runController(preflight: Preflight, options: { readonly isDebug: boolean }): Promise<never> {
-  const { config, spec, launches } = preflight;
+export async function runController(preflight: Preflight, options: { readonly isDebug: boolean }): Promise<number> {
+  const { config, spec, launches, warnings } = preflight;
   const sinks = openSinks({ fd: 1, onError: reportTo("stdout") }, { fd: 2 });
   const log = new SinkLogger({ sink: sinks.stderr, isDebug: options.isDebug });
   function reportTo(stream: string) {
     return (error: NodeJS.ErrnoException) =>
       log.error(`${stream} cannot be written to`, { error: error.code ?? error.message });
   }
+
+  for (const warning of warnings) log.warn(warning);
 
   closeInheritedOnExec();
   becomeSubreaper();
@@ -65,7 +68,7 @@ export async function runController(preflight: Preflight, options: { readonly is
     clock: systemClock,
     random: Math.random,
     listener: {
-      told: (event) => record(event, events, log),
+      told: (event) => record(event, events, log, options.isDebug),
       ready: () => manager.ready(`${spec.pools.reduce((sum, pool) => sum + pool.replicas, 0)} workers run`),
       stopping: () => manager.stopping(),
       finished: finish,
@@ -135,31 +138,41 @@ export async function runController(preflight: Preflight, options: { readonly is
   warnOfLeftovers(log);
 
   const exitCode = await finished;
-  const bound = Math.max(MIN_FLUSH_MS, spec.shutdownTimeoutMs - (daemon.msSinceShutdownRequest() ?? 0));
   processes.killStrays();
-  openServer.close();
-  controlServer.close();
+  processes.close();
+  for (const server of [openServer, controlServer]) {
+    server.close();
+    server.closeAllConnections();
+  }
   if (socket.path !== undefined) rmSync(socket.path, { force: true });
-  await Promise.race([output.drained(), new Promise((resolve) => setTimeout(resolve, bound))]);
+  const boundMs = Math.max(MIN_FLUSH_MS, spec.shutdownTimeoutMs - (daemon.msSinceShutdownRequest() ?? 0));
+  await withinBound(output.drained(), boundMs);
   manager.close();
   lifeline?.release();
-  return exitNow(exitCode);
+  // A write that no reader takes holds a thread of libuv's pool, for which an ordinary exit would wait for ever.
+  if (sinks.stdout.pendingBytes + sinks.stderr.pendingBytes > 0) exitNow(exitCode);
+  return exitCode;
 }
 
-function record(event: LifecycleEvent, events: EventLog, log: Logger): void {
-  const { level, message } = events.add(event);
-  if (!isWorkerEvent(event)) {
+/** Resolves when `work` is done, or after `boundMs`. */
+async function withinBound(work: Promise<void>, boundMs: number): Promise<void> {
+  const { promise: bound, resolve } = Promise.withResolvers<void>();
+  const timer = setTimeout(resolve, boundMs);
+  await Promise.race([work, bound]);
+  clearTimeout(timer);
+}
+
+/** A lifecycle event goes to the ring and to the log; for a person the sentence says it all. */
+function record(event: LifecycleEvent, events: EventLog, log: Logger, isDebug: boolean): void {
+  const { level, message, code } = events.add(event);
+  if (isDebug) {
     log[level](message);
     return;
   }
-  const pid = "pid" in event ? event.pid : undefined;
-  log[level](message, {
-    event: event.kind,
-    pool: event.pool,
-    worker_id: workerId(event.pool, event.slot),
-    incarnation: event.incarnation,
-    pid,
-  });
+  const worker = isWorkerEvent(event)
+    ? { pool: event.pool, worker_id: workerId(event.pool, event.slot), incarnation: event.incarnation }
+    : {};
+  log[level](message, { event: event.kind, code, ...worker, pid: "pid" in event ? event.pid : undefined });
 }
 
 /** The soft limit the controller was started with: Node.js has raised its own, but not that of its parent. */

@@ -173,6 +173,7 @@ function killAll(
   spec: ControllerSpec,
   effects: ControllerEffect[],
 ): ControllerState {
+  effects.push({ kind: "tell", event: { kind: "controller_killing", reason } });
   const killed = stepAll(state, { kind: "kill", at, reason }, spec, effects);
   return {
     ...killed,
@@ -252,8 +253,11 @@ function isGivenUp(pool: PoolState | undefined, spec: PoolSpec): boolean {
   return pool !== undefined && hasGivenUp(pool, spec);
 }
 
+/** What gave up or was stopped by an operator is not waited for; health judges whether the rest is enough. */
 function isBooted(pool: PoolState | undefined, spec: PoolSpec): boolean {
-  return pool !== undefined && countReady(pool) >= spec.replicas;
+  if (pool === undefined) return false;
+  const settled = pool.workers.filter((worker) => worker.phase === "down" && worker.kind !== "free").length;
+  return countReady(pool) + settled >= spec.replicas;
 }
 
 function stepAll(

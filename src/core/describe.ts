@@ -1,4 +1,5 @@
 /** Lifecycle events in words: the same for the log of `-d`, for the structured log and for `events`. */
+import type { ErrorCode } from "../base/errors.ts";
 import type { LogLevel } from "../base/log.ts";
 import { formatDuration } from "../base/units.ts";
 import { isWorkerEvent, type LifecycleEvent, type WideLifecycleEvent, type WorkerLifecycleEvent } from "./event.ts";
@@ -10,13 +11,15 @@ export interface EventDescription {
   readonly level: LogLevel;
   /** One sentence that starts with what it is about. */
   readonly text: string;
+  /** The code of an operational error, for alerts. */
+  readonly code?: ErrorCode;
 }
 
 /** What `event` means to a person. */
 export function describeEvent(event: LifecycleEvent): EventDescription {
   if (!isWorkerEvent(event)) return describeWide(event);
-  const { level, text } = describeWorker(event);
-  return { level, text: `worker "${workerId(event.pool, event.slot)}" ${text}` };
+  const description = describeWorker(event);
+  return { ...description, text: `worker "${workerId(event.pool, event.slot)}" ${description.text}` };
 }
 
 function describeWorker(event: WorkerLifecycleEvent): EventDescription {
@@ -34,7 +37,7 @@ function describeWorker(event: WorkerLifecycleEvent): EventDescription {
       return event.planned ? { level: "debug", text: how } : { level: "warn", text: `${how}, unplanned` };
     }
     case "spawn_failed":
-      return { level: "error", text: `cannot be started: ${event.reason}` };
+      return { level: "error", text: `cannot be started: ${event.reason}`, code: "SPAWN_FAILED" };
     case "backing_off":
       return {
         level: "info",
@@ -54,7 +57,7 @@ function describeWorker(event: WorkerLifecycleEvent): EventDescription {
     case "limit_reached":
       return { level: "info", text: `reached its ${event.limit} limit: ${event.reason}` };
     case "gave_up":
-      return { level: "error", text: `is given up: ${event.reason}` };
+      return { level: "error", text: `is given up: ${event.reason}`, code: "RESTARTS_EXHAUSTED" };
   }
 }
 
@@ -76,6 +79,8 @@ function describeWide(event: WideLifecycleEvent): EventDescription {
       return { level: "info", text: `controller is ready after ${formatDuration(event.afterMs)}` };
     case "controller_stopping":
       return { level: "info", text: `controller shuts down: ${event.reason}` };
+    case "controller_killing":
+      return { level: "error", text: `controller kills what is left: ${event.reason}`, code: "SHUTDOWN_FORCED" };
     case "controller_stopped":
       return {
         level: event.exitCode === 0 ? "info" : "error",

@@ -68,6 +68,7 @@ export type WideLifecycleEvent =
   | { readonly kind: "controller_started"; readonly reason: string }
   | { readonly kind: "controller_ready"; readonly afterMs: number }
   | { readonly kind: "controller_stopping"; readonly reason: string }
+  | { readonly kind: "controller_killing"; readonly reason: string }
   | { readonly kind: "controller_stopped"; readonly exitCode: number; readonly reason: string };
 
 export type LifecycleEvent = WorkerLifecycleEvent | WideLifecycleEvent;

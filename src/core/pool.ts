@@ -12,8 +12,10 @@ import type { PoolSpec } from "./spec.ts";
 import { EMPTY_TALLY, type PoolTally, tallyEvent } from "./tally.ts";
 import {
   newWorker,
+  type ReadyState,
   type StopOrder,
   stepWorker,
+  type UnreadyState,
   type WorkerEffect,
   type WorkerEvent,
   type WorkerState,
@@ -92,9 +94,14 @@ function mayStart(state: PoolState, slot: Slot): boolean {
 
 /** Workers in phase ready. */
 export function countReady(state: PoolState): number {
-  let ready = 0;
-  for (const worker of state.workers) if (worker.phase === "ready") ready++;
-  return ready;
+  return count(state.workers, (worker) => worker.phase === "ready");
+}
+
+/** How many items match; pools have hundreds of slots and this runs at every event, so nothing is allocated. */
+function count<T>(items: readonly T[], matches: (item: T) => boolean): number {
+  let found = 0;
+  for (const item of items) if (matches(item)) found++;
+  return found;
 }
 
 /** Whether enough replicas are ready. */
@@ -107,11 +114,11 @@ export function isEmpty(state: PoolState): boolean {
   return state.workers.every((worker) => worker.phase === "down");
 }
 
-/** Whether each slot that should run has used up its restarts. */
+/** Whether as many slots as there are replicas have used up their restarts and nothing runs beside them. */
 export function hasGivenUp(state: PoolState, spec: PoolSpec): boolean {
-  let gaveUp = 0;
-  for (const worker of state.workers) if (worker.phase === "down" && worker.kind === "gave-up") gaveUp++;
-  return gaveUp >= spec.replicas;
+  // A successor that gave up does not count against the predecessor that still runs.
+  if (!isEmpty(state)) return false;
+  return count(state.workers, (worker) => worker.phase === "down" && worker.kind === "gave-up") >= spec.replicas;
 }
 
 /** One step under way: a mutable copy that ends as a transition. */
@@ -168,7 +175,7 @@ class PoolDraft {
 
   judgeHealth(): void {
     if (this.leaving) return;
-    const ready = this.#workers.filter((worker) => worker.phase === "ready").length;
+    const ready = count(this.#workers, (worker) => worker.phase === "ready");
     const healthy = ready * 100 >= this.#spec.desiredHealthyPercentage * this.#spec.replicas;
     const reason = `${ready} of ${this.#spec.replicas} replicas are ready, ${this.#spec.desiredHealthyPercentage} % are wanted`;
     if (this.#wasHealthy === true && !healthy) this.#tellWide({ kind: "pool_degraded", pool: this.#spec.name, reason });
@@ -228,15 +235,18 @@ class PoolDraft {
   }
 
   #replaceDue(at: Instant): void {
-    const due = this.#workers
-      .filter((worker) => worker.phase === "ready" || worker.phase === "unready")
-      .filter((worker) => worker.due !== undefined && !this.replacements.some(({ old }) => old === worker.slot))
-      .sort((a, b) => (a.due?.at ?? 0) - (b.due?.at ?? 0));
-    for (const worker of due) {
-      const leaving = this.#workers.filter((each) => this.#isLeavingForSuccessor(each)).length;
-      const missing = this.#spec.replicas - this.#workers.filter((each) => each.phase === "ready").length;
+    const waiting: { worker: ReadyState | UnreadyState; due: NonNullable<ReadyState["due"]> }[] = [];
+    for (const worker of this.#workers) {
+      if (worker.phase !== "ready" && worker.phase !== "unready") continue;
+      if (worker.due === undefined || this.replacements.some(({ old }) => old === worker.slot)) continue;
+      waiting.push({ worker, due: worker.due });
+    }
+    waiting.sort((a, b) => a.due.at - b.due.at);
+    for (const { worker, due } of waiting) {
+      const leaving = count(this.#workers, (each) => this.#isLeavingForSuccessor(each));
+      const missing = this.#spec.replicas - count(this.#workers, (each) => each.phase === "ready");
       const room = decideRoom(this.#spec.rollout, this.replacements.length + leaving, Math.max(0, missing));
-      const reason = `${worker.due?.limit} limit: lived ${formatDuration(at - worker.spawnedAt)}`;
+      const reason = `${due.limit} limit: lived ${formatDuration(at - worker.spawnedAt)}`;
       const free = room.surge > 0 ? this.#freeSlot() : undefined;
       if (free !== undefined) {
         this.#startSuccessor(worker.slot, free, worker.incarnation, at, reason);
@@ -263,7 +273,7 @@ class PoolDraft {
   }
 
   #startMissing(at: Instant): void {
-    const inUse = this.#workers.filter((worker) => this.#isInUse(worker)).length;
+    const inUse = count(this.#workers, (worker) => this.#isInUse(worker));
     let missing = this.#spec.replicas + this.replacements.length - inUse;
     while (missing > 0) {
       const slot = this.#freeSlot();

@@ -43,7 +43,9 @@ export function decideRestart(
     };
   }
   if (streak === 1) return { kind: "restart", delayMs: 0, history: next, reason: "first crash: restart at once" };
-  const waitMs = Math.min(backoff.initialMs * backoff.factor ** (streak - 2), backoff.maxMs);
+  // Bounded, because 0 times infinity after a very long streak would be no number.
+  const growth = Math.min(backoff.factor ** (streak - 2), Number.MAX_VALUE);
+  const waitMs = Math.min(backoff.initialMs * growth, backoff.maxMs);
   const delayMs = Math.max(0, waitMs * (1 + backoff.jitter * (2 * random - 1)));
   return {
     kind: "restart",

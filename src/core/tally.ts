@@ -79,10 +79,12 @@ export function tallyEvent(tally: PoolTally, event: WorkerLifecycleEvent): PoolT
       };
     case "gave_up":
       return { ...tally, gaveUp: tally.gaveUp + 1 };
+    case "stopping":
+      // Without grace the first signal is SIGKILL; no "killed" follows.
+      return event.graceMs <= 0 ? { ...tally, sigkills: tally.sigkills + 1 } : tally;
     case "starting":
     case "unready":
     case "draining":
-    case "stopping":
       return tally;
   }
 }

@@ -100,8 +100,10 @@ export class WorkerOutput {
       onEnd: () => this.#ended(source),
     });
     this.#openSources.add(source);
-    source.startAfter(channel.last);
+    const previous = channel.last;
     channel.last = source;
+    // Not now: when hundreds of workers start, the last one shall not wait for the readers of the first.
+    setImmediate(() => source.startAfter(previous));
     return source;
   }
 

@@ -1,0 +1,133 @@
+/**
+ * Binds the admin port and the control socket, or says who holds them. Never removes what another controller answers
+ * on, nor anything that is no socket.
+ */
+import { chmodSync, lstatSync, mkdirSync, rmSync, statSync } from "node:fs";
+import type { Server } from "node:http";
+import { connect } from "node:net";
+import { dirname } from "node:path";
+import { ControllerError } from "../base/errors.ts";
+
+/** Finds the process that listens on a port or a socket path; undefined where it cannot be known. */
+export interface ListenerFinder {
+  onPort(port: number): { pid: number; command: string } | undefined;
+  onSocket(path: string): { pid: number; command: string } | undefined;
+}
+
+/** Listens on TCP and returns the port (of use where 0 was asked for). @throws ControllerError PORT_IN_USE, ADDRESS_UNAVAILABLE */
+export function listenOnPort(server: Server, port: number, address: string, find: ListenerFinder): Promise<number> {
+  return new Promise((resolve, reject) => {
+    server.once("error", (error: NodeJS.ErrnoException) => {
+      const where = `"${address}:${port}"`;
+      if (error.code === "EADDRINUSE") {
+        const holder = find.onPort(port);
+        const who = holder === undefined ? "another process" : `pid ${holder.pid} (${holder.command})`;
+        reject(
+          new ControllerError("PORT_IN_USE", `Cannot listen on admin address ${where}: ${who} holds the port`, {
+            cause: error,
+            hint: "End it, or set admin.port.",
+          }),
+        );
+      } else {
+        reject(
+          new ControllerError(
+            "ADDRESS_UNAVAILABLE",
+            `Cannot listen on admin address ${where}: ${error.code ?? error.message}`,
+            { cause: error },
+          ),
+        );
+      }
+    });
+    server.listen({ port, host: address }, () => {
+      const bound = server.address();
+      resolve(typeof bound === "object" && bound !== null ? bound.port : port);
+    });
+  });
+}
+
+/**
+ * Listens on the first of the paths that can be used; undefined (with the reasons) where none can. An explicit path
+ * must work. @throws ControllerError CONTROL_SOCKET_IN_USE, CONTROL_SOCKET_UNSAFE
+ */
+export async function listenOnSocket(
+  server: Server,
+  candidates: readonly string[],
+  find: ListenerFinder,
+): Promise<{ path: string | undefined; reasons: readonly string[] }> {
+  const reasons: string[] = [];
+  for (const path of candidates) {
+    try {
+      await bindSocket(server, path, find);
+      return { path, reasons };
+    } catch (error) {
+      // With a path of one's own choice there is nothing to fall back to; otherwise the next place is as good.
+      if (error instanceof ControllerError && candidates.length === 1) throw error;
+      reasons.push(`${path}: ${error instanceof Error ? error.message : String(error)}`);
+    }
+  }
+  return { path: undefined, reasons };
+}
+
+async function bindSocket(server: Server, path: string, find: ListenerFinder): Promise<void> {
+  makePrivateDirectory(dirname(path));
+  await removeStaleSocket(path, find);
+  const umask = process.umask(0o177);
+  try {
+    await new Promise<void>((resolve, reject) => {
+      server.once("error", reject);
+      server.listen(path, () => {
+        server.off("error", reject);
+        resolve();
+      });
+    });
+  } finally {
+    process.umask(umask);
+  }
+  chmodSync(path, 0o600);
+}
+
+/** Creates the directory for the owner only; one that exists must not be writable by strangers. */
+function makePrivateDirectory(directory: string): void {
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  const { mode, uid } = statSync(directory);
+  const trusted = uid === 0 || uid === process.getuid?.();
+  const open = (mode & 0o022) !== 0 && (mode & 0o1000) === 0;
+  if (!trusted || open)
+    throw new ControllerError(
+      "CONTROL_SOCKET_UNSAFE",
+      `Cannot use directory "${directory}" for the control socket: others may write to it`,
+    );
+}
+
+async function removeStaleSocket(path: string, find: ListenerFinder): Promise<void> {
+  const found = lstatSync(path, { throwIfNoEntry: false });
+  if (found === undefined) return;
+  if (!found.isSocket())
+    throw new ControllerError(
+      "CONTROL_SOCKET_UNSAFE",
+      `Cannot listen on control socket "${path}": there is something that is no socket`,
+    );
+  if (await answers(path)) {
+    const holder = find.onSocket(path);
+    const who = holder === undefined ? "another process" : `pid ${holder.pid} (${holder.command})`;
+    throw new ControllerError(
+      "CONTROL_SOCKET_IN_USE",
+      `Cannot listen on control socket "${path}": ${who} answers there`,
+      {
+        hint: "Stop it, or set admin.socket to another path.",
+      },
+    );
+  }
+  rmSync(path, { force: true });
+}
+
+function answers(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(path);
+    socket.once("connect", () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once("error", (error: NodeJS.ErrnoException) => resolve(error.code === "EAGAIN" || error.code === "EACCES"));
+  });
+}

@@ -1,0 +1,117 @@
+import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { eventRecord, FakeController, statusOf, workerStatus } from "../../test/support/fakeController.ts";
+import type { ErrorCode } from "../base/errors.ts";
+import { ControllerError } from "../base/errors.ts";
+import { ControlClient, findController } from "./client.ts";
+
+function isError(code: ErrorCode, message: RegExp): (error: unknown) => boolean {
+  return (error) => {
+    assert.ok(error instanceof ControllerError, String(error));
+    assert.equal(error.code, code);
+    assert.match(error.message, message);
+    return true;
+  };
+}
+
+async function collect<Entry>(stream: AsyncIterable<Entry>): Promise<Entry[]> {
+  const entries: Entry[] = [];
+  for await (const entry of stream) entries.push(entry);
+  return entries;
+}
+
+test("the first socket that answers is taken", async () => {
+  await using fake = await FakeController.start();
+  fake.answerStatus(statusOf(workerStatus()));
+  const client = await findController([join(fake.directory, "none.sock"), fake.socketPath, "/never/tried"]);
+  assert.equal(client.socketPath, fake.socketPath);
+  assert.deepEqual(await client.status(), statusOf(workerStatus()));
+});
+
+test("where no socket answers, each path is named with what is wrong", async () => {
+  await using fake = await FakeController.start();
+  const file = join(fake.directory, "file");
+  writeFileSync(file, "");
+  await assert.rejects(
+    findController(["/nowhere/a.sock", file, `/${"x".repeat(200)}`]),
+    isError(
+      "NO_CONTROLLER",
+      /looked at\n {2}\/nowhere\/a\.sock: does not exist\n.*\/file: nobody listens\n.*: is too long/u,
+    ),
+  );
+  await assert.rejects(
+    findController(["/nowhere/a.sock"]),
+    isError("NO_CONTROLLER", /^Cannot find a controller at \/nowhere\/a\.sock: does not exist$/u),
+  );
+});
+
+test("errors of the API keep their code and words", async () => {
+  await using fake = await FakeController.start();
+  const client = new ControlClient(fake.socketPath);
+  fake.answer("POST /v1/workers/a%2Fb/stop", 404, { error: { code: "WORKER_UNKNOWN", message: "no such worker" } });
+  await assert.rejects(client.orderWorker("a/b", "stop"), isError("WORKER_UNKNOWN", /^no such worker$/u));
+  fake.answer("POST /v1/shutdown", 409, { error: { code: "FROM_THE_FUTURE", message: "not now" } });
+  await assert.rejects(client.shutdown(), isError("REQUEST_REFUSED", /^FROM_THE_FUTURE: not now$/u));
+  fake.answers.set("GET /v1/status", (response) => response.writeHead(502).end("<html>"));
+  await assert.rejects(client.status(), isError("REQUEST_REFUSED", /HTTP status 502/u));
+});
+
+test("a controller that listens but does not answer is none", async () => {
+  await using fake = await FakeController.start();
+  fake.answers.set("GET /v1/status", () => {});
+  await assert.rejects(new ControlClient(fake.socketPath, 20).status(), isError("NO_CONTROLLER", /within 0\.02 s/u));
+});
+
+test("a controller that breaks off in an answer is gone", async () => {
+  await using fake = await FakeController.start();
+  fake.answers.set("GET /v1/status", (response) => {
+    response.writeHead(200, { "content-length": 100 });
+    response.write("{", () => response.destroy());
+  });
+  await assert.rejects(new ControlClient(fake.socketPath).status(), isError("NO_CONTROLLER", /is gone/u));
+});
+
+test("events come from the number on and end; followed ones end with the controller", async () => {
+  await using fake = await FakeController.start();
+  const lines = `id: 4\ndata: ${JSON.stringify(eventRecord(4, "a"))}\n\nevent: lost\ndata: {"lost":7}\n\n`;
+  fake.answers.set("GET /v1/events", (response, path) => {
+    response.writeHead(200, { "content-type": "text/event-stream" });
+    if (path.includes("follow=0")) response.end(lines);
+    else response.write(lines, () => response.destroy());
+  });
+  const client = new ControlClient(fake.socketPath);
+  const lost: number[] = [];
+  const onLost = async (count: number) => {
+    lost.push(count);
+  };
+  assert.deepEqual(await collect(client.events({ since: 3, isFollowing: false, onLost })), [eventRecord(4, "a")]);
+  assert.deepEqual(await collect(client.events({ since: 0, isFollowing: true, onLost })), [eventRecord(4, "a")]);
+  assert.deepEqual(lost, [7, 7]);
+  assert.deepEqual(fake.requests, ["GET /v1/events?since=3&follow=0", "GET /v1/events?since=0"]);
+});
+
+test("events that break off before their end are an error unless followed", async () => {
+  await using fake = await FakeController.start();
+  fake.answers.set("GET /v1/events", (response) => {
+    response.writeHead(200);
+    response.write("data", () => response.destroy());
+  });
+  const client = new ControlClient(fake.socketPath);
+  await assert.rejects(collect(client.events({ since: 0, isFollowing: false })), isError("NO_CONTROLLER", /is gone/u));
+});
+
+test("a follower that leaves closes its stream", async () => {
+  await using fake = await FakeController.start();
+  const closed = Promise.withResolvers<void>();
+  fake.answers.set("GET /v1/logs", (response) => {
+    response.once("close", closed.resolve);
+    response.write('data: {"stream":"stdout","line":"über"}\n\n');
+  });
+  for await (const { line } of new ControlClient(fake.socketPath).logs()) {
+    assert.equal(line, "über");
+    break;
+  }
+  await closed.promise;
+});

@@ -1,0 +1,195 @@
+/**
+ * Talks to a controller over its control socket: JSON requests and the two event streams. Answers that are errors
+ * become ControllerErrors with the code and words of the controller. Prints nothing.
+ */
+import { type IncomingMessage, request } from "node:http";
+import { connect } from "node:net";
+import { type ApiError, type EventRecord, type LogLine, ROUTES, type Status } from "../admin/api.ts";
+import { ControllerError, ERROR_CODES, type ErrorCode } from "../base/errors.ts";
+import { SseParser } from "./sse.ts";
+
+/** How long a controller that listens may take to answer. */
+const ANSWER_TIMEOUT_MS = 10_000;
+
+const HINT = "Start one with `monoceros run -c FILE`, or say where it is: --socket PATH, -c FILE or $MONOCEROS_SOCKET.";
+
+/** What went wrong with a socket, in words. */
+const REASONS: Readonly<Record<string, string>> = {
+  ENOENT: "does not exist",
+  ENOTDIR: "does not exist",
+  ECONNREFUSED: "nobody listens",
+  ENOTSOCK: "is no socket",
+  EACCES: "this user may not use it",
+  EPERM: "this user may not use it",
+  EINVAL: "is too long for the path of a socket",
+};
+
+/**
+ * The controller at the first of the paths where one answers.
+ * @throws ControllerError NO_CONTROLLER, naming every path and what is wrong with it
+ */
+export async function findController(candidates: readonly string[]): Promise<ControlClient> {
+  const looked: string[] = [];
+  for (const path of candidates) {
+    const error = await tryConnect(path);
+    if (error === undefined) return new ControlClient(path);
+    looked.push(`${path}: ${reasonOf(error)}`);
+  }
+  const where = looked.length === 1 ? ` at ${looked[0]}` : `; looked at${looked.map((each) => `\n  ${each}`).join("")}`;
+  throw new ControllerError("NO_CONTROLLER", `Cannot find a controller${where}`, { hint: HINT });
+}
+
+function reasonOf(error: NodeJS.ErrnoException): string {
+  return REASONS[error.code ?? ""] ?? error.code ?? error.message;
+}
+
+function tryConnect(path: string): Promise<NodeJS.ErrnoException | undefined> {
+  return new Promise((resolve) => {
+    const socket = connect(path);
+    socket.once("connect", () => {
+      socket.destroy();
+      resolve(undefined);
+    });
+    socket.once("error", resolve);
+  });
+}
+
+/** What a follower is told besides the entries. */
+export interface FollowOptions {
+  /** Told how many entries the controller left out because they were not read quickly enough. */
+  readonly onLost?: (count: number) => Promise<void>;
+}
+
+export class ControlClient {
+  /** Path of the control socket. */
+  readonly socketPath: string;
+  readonly #timeoutMs: number;
+
+  constructor(socketPath: string, timeoutMs: number = ANSWER_TIMEOUT_MS) {
+    this.socketPath = socketPath;
+    this.#timeoutMs = timeoutMs;
+  }
+
+  /** @throws ControllerError NO_CONTROLLER */
+  async status(): Promise<Status> {
+    return (await this.#json("GET", ROUTES.status)) as Status;
+  }
+
+  /** @throws ControllerError NO_CONTROLLER, REQUEST_REFUSED */
+  async shutdown(): Promise<void> {
+    await this.#json("POST", ROUTES.shutdown);
+  }
+
+  /** @throws ControllerError NO_CONTROLLER, WORKER_UNKNOWN, REQUEST_REFUSED */
+  async orderWorker(id: string, action: "stop" | "start"): Promise<void> {
+    await this.#json("POST", ROUTES.worker(id, action));
+  }
+
+  /** Lifecycle events after number `since`; with `isFollowing` also those to come, until the controller is gone. */
+  events(options: { since: number; isFollowing: boolean } & FollowOptions): AsyncIterable<EventRecord> {
+    const query = new URLSearchParams({ since: String(options.since) });
+    if (!options.isFollowing) query.set("follow", "0");
+    return this.#stream<EventRecord>(`${ROUTES.events}?${query}`, options.isFollowing, options);
+  }
+
+  /** Lines as the controller writes them, until it is gone. */
+  logs(options: FollowOptions = {}): AsyncIterable<LogLine> {
+    return this.#stream<LogLine>(ROUTES.logs, true, options);
+  }
+
+  async *#stream<Entry>(path: string, isFollowing: boolean, { onLost }: FollowOptions): AsyncGenerator<Entry> {
+    const response = await this.#send("GET", path);
+    const parser = new SseParser();
+    try {
+      for await (const chunk of response as AsyncIterable<string>) {
+        for (const { event, data } of parser.push(chunk)) {
+          if (event === "message") yield JSON.parse(data) as Entry;
+          else if (event === "lost") await onLost?.((JSON.parse(data) as { lost: number }).lost);
+        }
+      }
+    } catch (error) {
+      // A controller that ends cuts its streams off; whoever follows it has seen the end.
+      if (!isGone(error)) throw error;
+      if (!isFollowing) throw this.#gone(error);
+    } finally {
+      response.destroy();
+    }
+  }
+
+  async #json(method: "GET" | "POST", path: string): Promise<unknown> {
+    const response = await this.#send(method, path);
+    return parseBody(await this.#text(response));
+  }
+
+  async #text(response: IncomingMessage): Promise<string> {
+    let text = "";
+    try {
+      for await (const chunk of response as AsyncIterable<string>) text += chunk;
+    } catch (error) {
+      throw isGone(error) ? this.#gone(error) : error;
+    }
+    return text;
+  }
+
+  /** Sends a request and resolves with an answer that is 2xx, its body to be read as text. */
+  async #send(method: "GET" | "POST", path: string): Promise<IncomingMessage> {
+    const response = await new Promise<IncomingMessage>((resolve, reject) => {
+      const call = request({ socketPath: this.socketPath, method, path, agent: false });
+      const timer = setTimeout(() => {
+        reject(this.#error(`the controller does not answer within ${this.#timeoutMs / 1000} s`));
+        call.destroy();
+      }, this.#timeoutMs);
+      call.once("response", (answer) => {
+        clearTimeout(timer);
+        resolve(answer);
+      });
+      // More than one may come; only the first counts, but each needs a listener.
+      call.on("error", (error) => {
+        clearTimeout(timer);
+        reject(this.#gone(error));
+      });
+      call.end();
+    });
+    response.setEncoding("utf8");
+    const status = response.statusCode ?? 0;
+    if (status >= 200 && status < 300) return response;
+    throw errorOf(status, parseBody(await this.#text(response)));
+  }
+
+  #gone(cause: unknown): ControllerError {
+    const code = cause instanceof Error && "code" in cause ? String(cause.code) : "";
+    return this.#error(REASONS[code] ?? "the controller is gone", cause);
+  }
+
+  #error(what: string, cause?: unknown): ControllerError {
+    return new ControllerError("NO_CONTROLLER", `Cannot ask the controller at ${this.socketPath}: ${what}`, {
+      cause,
+      hint: HINT,
+    });
+  }
+}
+
+function isGone(error: unknown): boolean {
+  return error instanceof Error && "code" in error && (error.code === "ECONNRESET" || error.code === "EPIPE");
+}
+
+function parseBody(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/** The error that an answer tells. A controller of another version may have codes that are not known here. */
+function errorOf(status: number, body: unknown): ControllerError {
+  const { code, message } = (body as Partial<ApiError> | undefined)?.error ?? {};
+  if (code === undefined || message === undefined) {
+    return new ControllerError("REQUEST_REFUSED", `The controller answered with HTTP status ${status} and no reason`);
+  }
+  const isKnown = Object.hasOwn(ERROR_CODES, code);
+  return new ControllerError(
+    isKnown ? (code as ErrorCode) : "REQUEST_REFUSED",
+    isKnown ? message : `${code}: ${message}`,
+  );
+}

@@ -1,0 +1,88 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { ControllerError } from "../base/errors.ts";
+import { parseCommandLine } from "./commandLine.ts";
+import { COMMANDS } from "./commands.ts";
+
+function parse(line: string) {
+  return parseCommandLine(
+    line.split(" ").filter((word) => word !== ""),
+    COMMANDS,
+  );
+}
+
+/** Name, flags and arguments of what would run. */
+function parsed(line: string): unknown {
+  const request = parse(line);
+  if (request.kind === "nothing") return "nothing";
+  if (request.kind === "help") return request.commands.map(({ name }) => name);
+  return [request.command.name, Object.fromEntries(request.given.flags), ...request.given.arguments];
+}
+
+function refusal(line: string): string {
+  let message = "";
+  assert.throws(
+    () => parse(line),
+    (error: unknown) => {
+      assert.ok(error instanceof ControllerError);
+      assert.equal(error.code, "USAGE");
+      assert.match(error.hint ?? "", /^monoceros.* --help$/u);
+      message = error.message;
+      return true;
+    },
+    line,
+  );
+  return message;
+}
+
+test("a command has its flags and arguments in any order", () => {
+  assert.deepEqual(parsed("stop --json web-0 --socket /s"), ["stop", { json: true, socket: "/s" }, "web-0"]);
+  assert.deepEqual(parsed("events -f --since=5"), ["events", { follow: true, since: "5" }]);
+  assert.deepEqual(parsed("run -dc f.yaml"), ["run", { debug: true, config: "f.yaml" }]);
+  assert.deepEqual(parsed("config show -cf.yaml"), ["config show", { config: "f.yaml" }]);
+  assert.deepEqual(parsed("start -- -x"), ["start", {}, "-x"]);
+});
+
+test("the predecessor's command line works", () => {
+  assert.deepEqual(parsed("-c f.yaml -d"), ["run", { config: "f.yaml", debug: true }]);
+  assert.deepEqual(parsed("-k -c f.yaml"), ["run", { config: "f.yaml", check: true }]);
+  assert.deepEqual(parsed("--version"), ["version", { version: true }]);
+});
+
+test("help is there for all, for a group and for each command", () => {
+  const names = COMMANDS.map(({ name }) => name);
+  assert.deepEqual(parsed("--help"), names);
+  assert.deepEqual(parsed("-h"), names);
+  assert.deepEqual(parsed("help"), names);
+  assert.deepEqual(parsed("config --help"), ["config show", "config schema"]);
+  for (const name of names) {
+    assert.deepEqual(parsed(`${name} --help`), [name]);
+    assert.deepEqual(parsed(`help ${name}`), [name]);
+  }
+  assert.equal(parsed(""), "nothing");
+});
+
+test("what is not understood names the nearest that is", () => {
+  assert.equal(refusal("statsu"), 'unknown command "statsu", did you mean "status"?');
+  assert.equal(refusal("xyz"), 'unknown command "xyz"');
+  assert.equal(refusal("status --scoket /s"), 'unknown flag --scoket, did you mean "--socket"?');
+  assert.equal(refusal("status -x"), "unknown flag -x");
+  assert.equal(refusal("--verison"), 'unknown flag --verison, did you mean "--version"?');
+  assert.equal(refusal("config"), "config needs one of show, schema");
+  assert.equal(refusal("config shwo"), 'config needs one of show, schema, got "shwo", did you mean "show"?');
+  assert.equal(refusal("__proto__"), 'unknown command "__proto__"');
+  assert.equal(refusal("status --__proto__"), "unknown flag --__proto__");
+});
+
+test("missing and superfluous values and arguments are refused", () => {
+  assert.equal(refusal("-d"), "run needs -c FILE");
+  assert.equal(refusal("validate"), "validate needs -c FILE");
+  assert.equal(refusal("-c"), "-c needs a value: FILE");
+  assert.equal(refusal("-c -d"), "-c needs a value: FILE");
+  assert.equal(refusal("run --config="), "--config needs a value: FILE");
+  assert.equal(refusal("status --json=yes"), '--json takes no value, got "yes"');
+  assert.equal(refusal("start"), "start needs WORKER");
+  assert.equal(refusal("start a b"), 'unexpected argument "b" of start');
+  assert.equal(refusal("-c f.yaml more"), 'unexpected argument "more" of run');
+  assert.equal(refusal("-c f.yaml status"), "the command comes before its flags: monoceros status …");
+});

@@ -1,0 +1,128 @@
+/**
+ * A command line → the command it names with its flags and arguments, or a USAGE error that says what was probably
+ * meant. Pure: it prints nothing and runs nothing.
+ */
+import { parseArgs } from "node:util";
+import { ControllerError } from "../base/errors.ts";
+import { didYouMean } from "../config/nearest.ts";
+import { COMMON_FLAGS, type Command, type Flag } from "./command.ts";
+
+/** What a command line asks for. */
+export type Request =
+  | { readonly kind: "run"; readonly command: Command; readonly given: Given }
+  | { readonly kind: "help"; readonly commands: readonly Command[] }
+  | { readonly kind: "nothing" };
+
+/** Flags and arguments as given, checked against the command. */
+export interface Given {
+  readonly flags: ReadonlyMap<string, string | true>;
+  readonly arguments: readonly string[];
+}
+
+/** Flags without a command: those of the predecessor, which had no commands. */
+const BARE_FLAGS: Readonly<Record<string, Flag>> = {
+  version: { type: "boolean", doc: "Print the version" },
+};
+
+/**
+ * Reads `argv` (without the program's name). Without a command word it is `run`, or `version` where
+ * --version is given. @throws ControllerError USAGE
+ */
+export function parseCommandLine(argv: readonly string[], commands: readonly Command[]): Request {
+  const [first, second] = argv;
+  if (first === undefined) return { kind: "nothing" };
+  if (first === "help") return parseCommandLine([...argv.slice(1), "--help"], commands);
+  if (first.startsWith("-")) return parseBare(argv, commands);
+
+  const command =
+    commands.find(({ name }) => name === `${first} ${second}`) ?? commands.find(({ name }) => name === first);
+  if (command !== undefined) {
+    const flags = { ...command.flags, ...COMMON_FLAGS };
+    const given = readArguments(argv.slice(command.name.split(" ").length), flags, `monoceros ${command.name}`);
+    if (given.flags.has("help")) return { kind: "help", commands: [command] };
+    return { kind: "run", command, given: checked(command, given) };
+  }
+
+  const group = commands.filter(({ name }) => name.startsWith(`${first} `));
+  const members = group.map(({ name }) => name.slice(first.length + 1));
+  if (group.length === 0) {
+    const words = [...new Set(commands.map(({ name }) => name.split(" ")[0] ?? name))];
+    throw usage(`unknown command "${first}"${didYouMean(first, words)}`, "monoceros");
+  }
+  if (second === "--help" || second === "-h") return { kind: "help", commands: group };
+  const what = second === undefined || second.startsWith("-") ? "" : `, got "${second}"${didYouMean(second, members)}`;
+  throw usage(`${first} needs one of ${members.join(", ")}${what}`, `monoceros ${first}`);
+}
+
+function parseBare(argv: readonly string[], commands: readonly Command[]): Request {
+  const run = commands.find(({ name }) => name === "run");
+  const given = readArguments(argv, { ...run?.flags, ...BARE_FLAGS, ...COMMON_FLAGS }, "monoceros");
+  if (given.flags.has("help")) return { kind: "help", commands };
+  const name = given.flags.has("version") ? "version" : "run";
+  const command = commands.find((each) => each.name === name);
+  if (command === undefined) throw usage("expected a command", "monoceros");
+  const [word] = given.arguments;
+  if (word !== undefined && commands.some((each) => each.name.split(" ")[0] === word)) {
+    throw usage(`the command comes before its flags: monoceros ${word} …`, "monoceros");
+  }
+  return { kind: "run", command, given: checked(command, given) };
+}
+
+function checked(command: Command, given: Given): Given {
+  const called = `monoceros ${command.name}`;
+  for (const [name, flag] of Object.entries(command.flags)) {
+    if (flag.isRequired === true && !given.flags.has(name)) {
+      throw usage(`${command.name} needs ${spell(name, flag)} ${flag.value ?? ""}`.trimEnd(), called);
+    }
+  }
+  const missing = command.arguments.filter(({ isRequired }) => isRequired)[given.arguments.length];
+  if (missing !== undefined) throw usage(`${command.name} needs ${missing.name}`, called);
+  const extra = given.arguments[command.arguments.length];
+  if (extra !== undefined) throw usage(`unexpected argument "${extra}" of ${command.name}`, called);
+  return given;
+}
+
+function readArguments(argv: readonly string[], flags: Readonly<Record<string, Flag>>, called: string): Given {
+  const options = Object.fromEntries(
+    Object.entries(flags).map(([name, { type, short }]) => [name, { type, ...(short === undefined ? {} : { short }) }]),
+  );
+  // Not strict, because our own messages name the nearest flag.
+  const { tokens } = parseArgs({ args: [...argv], options, strict: false, allowPositionals: true, tokens: true });
+  const given = new Map<string, string | true>();
+  const words: string[] = [];
+  for (const token of tokens) {
+    if (token.kind === "positional") words.push(token.value);
+    if (token.kind !== "option") continue;
+    const flag = Object.hasOwn(flags, token.name) ? flags[token.name] : undefined;
+    if (flag === undefined) {
+      const names = Object.keys(flags);
+      throw usage(
+        `unknown flag ${token.rawName}${didYouMean(
+          token.rawName,
+          names.map((name) => `--${name}`),
+        )}`,
+        called,
+      );
+    }
+    if (flag.type === "boolean") {
+      if (token.value !== undefined) throw usage(`${token.rawName} takes no value, got "${token.value}"`, called);
+      given.set(token.name, true);
+      continue;
+    }
+    const isMissing = token.value === undefined || (!token.inlineValue && token.value.startsWith("-"));
+    if (isMissing || token.value === "")
+      throw usage(`${token.rawName} needs a value: ${flag.value ?? "VALUE"}`, called);
+    given.set(token.name, token.value);
+  }
+  return { flags: given, arguments: words };
+}
+
+/** A flag as people write it: -c where it has a letter, else --config. */
+function spell(name: string, flag: Flag): string {
+  return flag.short === undefined ? `--${name}` : `-${flag.short}`;
+}
+
+/** The error of a command line that is not understood; `called` is what to ask for help. */
+export function usage(message: string, called: string): ControllerError {
+  return new ControllerError("USAGE", message, { hint: `${called} --help` });
+}

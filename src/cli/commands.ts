@@ -1,0 +1,24 @@
+/** All commands, in the order of the help. */
+import type { Command } from "./command.ts";
+import { configSchema, configShow } from "./commands/config.ts";
+import { events } from "./commands/events.ts";
+import { logs } from "./commands/logs.ts";
+import { run } from "./commands/run.ts";
+import { start } from "./commands/start.ts";
+import { status } from "./commands/status.ts";
+import { stop } from "./commands/stop.ts";
+import { validate } from "./commands/validate.ts";
+import { version } from "./commands/version.ts";
+
+export const COMMANDS: readonly Command[] = [
+  run,
+  validate,
+  status,
+  events,
+  logs,
+  stop,
+  start,
+  configShow,
+  configSchema,
+  version,
+];

@@ -1,0 +1,34 @@
+/** `monoceros config show` and `config schema`: what a file comes to, and what a file may say. */
+import type { Command } from "../command.ts";
+
+export const configShow: Command = {
+  name: "config show",
+  summary: "Print the effective configuration, defaults and variables filled in",
+  details: "Values under env are masked. Nothing of the system is looked at; validate does that.",
+  flags: { config: { type: "string", short: "c", value: "FILE", isRequired: true, doc: "The configuration" } },
+  arguments: [],
+  examples: [
+    { command: "monoceros config show -c config.yaml", doc: "As YAML" },
+    { command: "monoceros config show -c config.yaml --json", doc: "As JSON" },
+  ],
+  async run({ terminal, env, text, isSet }) {
+    const { readConfig } = await import("../configFile.ts");
+    const { formatConfig } = await import("../../config/show.ts");
+    const { config } = readConfig(text("config") ?? "", env);
+    await terminal.write("stdout", formatConfig(config, isSet("json") ? "json" : "yaml"));
+    return 0;
+  },
+};
+
+export const configSchema: Command = {
+  name: "config schema",
+  summary: "Print the JSON Schema of the configuration, for editors",
+  flags: {},
+  arguments: [],
+  examples: [{ command: "monoceros config schema > monoceros.schema.json", doc: "Keep it beside the file" }],
+  async run({ terminal }) {
+    const { configJsonSchema } = await import("../../config/jsonSchema.ts");
+    await terminal.write("stdout", `${JSON.stringify(configJsonSchema(), undefined, 2)}\n`);
+    return 0;
+  },
+};

@@ -1,0 +1,47 @@
+/** `monoceros validate`: everything that can be known to be wrong before anything starts. */
+import type { Command } from "../command.ts";
+import type { ConfigurationError } from "../configFile.ts";
+import type { Preflight } from "../preflight.ts";
+
+export const validate: Command = {
+  name: "validate",
+  summary: "Check a configuration, and that what it names exists on this system",
+  details: "Every problem is reported at once, with line and column. Exit code 78 where there is one.",
+  flags: { config: { type: "string", short: "c", value: "FILE", isRequired: true, doc: "The configuration" } },
+  arguments: [],
+  examples: [
+    { command: "monoceros validate -c config.yaml", doc: "All problems, or one line that says it is valid" },
+    { command: "monoceros -c config.yaml -k", doc: "The same" },
+  ],
+  async run({ terminal, env, text, isSet }) {
+    const { preflight } = await import("../preflight.ts");
+    const { ConfigurationError } = await import("../configFile.ts");
+    const file = text("config") ?? "";
+    let result: Preflight;
+    try {
+      result = preflight(file, env);
+    } catch (error) {
+      if (!isSet("json") || !(error instanceof ConfigurationError)) throw error;
+      await terminal.write("stdout", `${JSON.stringify(failureBody(error), undefined, 2)}\n`);
+      return error.exitCode;
+    }
+    const pools = result.spec.pools.length;
+    const workers = result.spec.pools.reduce((sum, { replicas }) => sum + replicas, 0);
+    if (isSet("json")) {
+      const body = { file, valid: true, pools, workers, warnings: result.warnings, problems: [] };
+      await terminal.write("stdout", `${JSON.stringify(body, undefined, 2)}\n`);
+      return 0;
+    }
+    for (const warning of result.warnings) await terminal.write("stderr", `warning: ${warning}\n`);
+    await terminal.write("stdout", `${file} is valid: ${count(pools, "pool")}, ${count(workers, "worker")}\n`);
+    return 0;
+  },
+};
+
+function failureBody({ file, problems }: ConfigurationError): object {
+  return { file, valid: false, problems };
+}
+
+function count(number: number, noun: string): string {
+  return `${number} ${noun}${number === 1 ? "" : "s"}`;
+}

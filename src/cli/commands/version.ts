@@ -1,0 +1,19 @@
+/** `monoceros version`: which build this is. */
+import type { Command } from "../command.ts";
+import { REVISION, VERSION } from "../version.ts";
+
+export const version: Command = {
+  name: "version",
+  summary: "Print the version of this program and of the runtime inside it",
+  flags: {},
+  arguments: [],
+  examples: [{ command: "monoceros version --json", doc: "As JSON, for scripts" }],
+  async run({ terminal, isSet }) {
+    const node = process.versions.node;
+    const text = isSet("json")
+      ? JSON.stringify({ version: VERSION, revision: REVISION, node })
+      : `monoceros ${VERSION} (revision ${REVISION}, Node.js ${node})`;
+    await terminal.write("stdout", `${text}\n`);
+    return 0;
+  },
+};

@@ -1,0 +1,151 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { ControllerError, type ErrorCode } from "../base/errors.ts";
+import { type LaunchPlan, type LaunchRequest, planLaunch } from "../runtime/launch.ts";
+import { ConfigurationError } from "./configFile.ts";
+import { type Preflight, preflight } from "./preflight.ts";
+
+const ENV = { PATH: "/usr/bin:/bin" };
+
+const PLAN: LaunchPlan = {
+  file: "/bin/x",
+  env: {},
+  cwd: undefined,
+  credentials: undefined,
+  umask: undefined,
+  nice: undefined,
+  oomScoreAdj: undefined,
+  rlimits: new Map(),
+};
+
+interface Outcome {
+  readonly passed: Preflight | undefined;
+  readonly error: ConfigurationError | undefined;
+}
+
+function check(yaml: string, checkLaunch: (request: LaunchRequest) => LaunchPlan = () => PLAN): Outcome {
+  const directory = mkdtempSync(join(tmpdir(), "monoceros-preflight-"));
+  const file = join(directory, "c.yaml");
+  writeFileSync(file, yaml);
+  try {
+    return { passed: preflight(file, ENV, { availableCpus: () => 6, checkLaunch }), error: undefined };
+  } catch (error) {
+    assert.ok(error instanceof ConfigurationError, String(error));
+    return { passed: undefined, error };
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+function problems(outcome: Outcome): readonly (readonly [ErrorCode, string, number])[] {
+  return (outcome.error?.problems ?? []).map(({ code, path, line }) => [code, path, line] as const);
+}
+
+test("what may be run comes with its spec and a launch plan for each pool", () => {
+  const { passed } = check(`supervisor:
+  workers:
+    - {name: a, exec: x, replicas: auto, rolling: {max_surge: 50%}}
+    - {name: b, exec: y, replicas: 2}
+`);
+  assert.deepEqual(
+    passed?.spec.pools.map(({ name, replicas, rollout }) => [name, replicas, rollout.maxSurge]),
+    [
+      ["a", 6, 3],
+      ["b", 2, 1],
+    ],
+  );
+  assert.equal(passed?.launches.length, 2);
+});
+
+test("launch problems of all pools and keys without machinery are reported together, in the order of the file", () => {
+  const codes: Readonly<Record<string, ErrorCode>> = { a: "EXEC_NOT_FOUND", b: "CWD_NOT_FOUND", d: "USER_NOT_FOUND" };
+  const outcome = check(
+    `supervisor:
+  workers:
+    - name: a
+      exec: x
+      replicas: 1
+    - name: b
+      exec: y
+      replicas: 1
+      probes: {readiness: {notify: true}}
+      cwd: /no
+    - name: c
+      exec: z
+      replicas: 1
+    - name: d
+      exec: z
+      replicas: 1
+      group: g
+`,
+    ({ pool }) => {
+      const code = codes[pool];
+      if (code === undefined) return PLAN;
+      throw new ControllerError(code, `Cannot start pool "${pool}"`, { hint: "do it" });
+    },
+  );
+  assert.deepEqual(problems(outcome), [
+    ["EXEC_NOT_FOUND", "supervisor.workers[0].exec", 4],
+    ["NOT_YET_SUPPORTED", "supervisor.workers[1].probes", 9],
+    ["CWD_NOT_FOUND", "supervisor.workers[1].cwd", 10],
+    ["USER_NOT_FOUND", "supervisor.workers[3].group", 17],
+  ]);
+  assert.equal(outcome.error?.code, "CONFIG_INVALID");
+  assert.match(
+    outcome.error?.message ?? "",
+    /c\.yaml has 4 problems:\n.*c\.yaml:4:7: supervisor\.workers\[0\]\.exec: Cannot start pool "a"\n {2}hint: do it\n/u,
+  );
+});
+
+test("problems of one kind give the error its code, always with exit code 78", () => {
+  const { error } = check("supervisor: {workers: [{name: a, exec: x, replicas: 1, metrics: {}}]}");
+  assert.equal(error?.code, "NOT_YET_SUPPORTED");
+  assert.equal(error?.exitCode, 78);
+  assert.match(error?.message ?? "", /has 1 problem:\n/u);
+});
+
+test("ports are compared with the real number of replicas", () => {
+  const ports = (replicas: string) => `admin: {port: 9005}
+supervisor:
+  workers:
+    - name: a
+      exec: x
+      replicas: ${replicas}
+      server: {listener_port: 80, port_arg: {name: -p, start_port: 9000}}
+`;
+  const found = (replicas: string) => problems(check(ports(replicas))).map(([, path]) => path);
+  assert.deepEqual(found("1"), ["supervisor.workers[0].server"]);
+  assert.ok(found("auto").includes("supervisor.workers[0].server.port_arg.start_port"));
+});
+
+test("a bug in a check is not taken for a problem of the file", () => {
+  assert.throws(
+    () =>
+      check("supervisor: {workers: [{name: a, exec: x, replicas: 1}]}", () => {
+        throw new TypeError("bug");
+      }),
+    /bug/u,
+  );
+});
+
+test("an unreadable file is named with the reason", () => {
+  const refused = (file: string, reason: RegExp) =>
+    assert.throws(
+      () => preflight(file, ENV),
+      (error: unknown) =>
+        error instanceof ControllerError && error.code === "CONFIG_UNREADABLE" && reason.test(error.message),
+    );
+  refused("/no/such.yaml", /^Cannot read configuration "\/no\/such\.yaml": there is no such file$/u);
+  refused("/", /it is a directory/u);
+});
+
+test("the system itself is asked where nobody plays it", () => {
+  const outcome = check(
+    "supervisor: {workers: [{name: a, exec: no-such-program, replicas: 1}, {name: b, exec: sh, replicas: 1}]}",
+    (request) => planLaunch(request, ENV),
+  );
+  assert.deepEqual(problems(outcome), [["EXEC_NOT_FOUND", "supervisor.workers[0].exec", 1]]);
+});

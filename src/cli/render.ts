@@ -1,0 +1,98 @@
+/** API answers for a person: the status table and the lines of events. Pure; a string in, a string out. */
+import type { EventRecord, PoolStatus, Status, WorkerStatus } from "../admin/api.ts";
+import { formatReadableRecord } from "../base/log.ts";
+import { formatDuration } from "../base/units.ts";
+
+export interface RenderOptions {
+  readonly hasColours: boolean;
+}
+
+type Colour = "green" | "yellow" | "red" | "dim" | "none";
+
+const SGR: Readonly<Record<Exclude<Colour, "none">, number>> = { green: 32, yellow: 33, red: 31, dim: 2 };
+
+const PHASE_COLOURS: Readonly<Record<WorkerStatus["phase"], Colour>> = {
+  ready: "green",
+  starting: "yellow",
+  unready: "red",
+  backoff: "red",
+  draining: "yellow",
+  stopping: "yellow",
+  down: "dim",
+};
+
+const HEADINGS = ["WORKER", "PHASE", "PID", "UPTIME", "RESTARTS", "LAST EXIT", "NEXT", "REASON"] as const;
+
+interface Cell {
+  readonly text: string;
+  readonly colour: Colour;
+}
+
+/** The status as a table for each pool, with a line for the controller above. */
+export function renderStatus(status: Status, options: RenderOptions): string {
+  const health = status.healthy ? paint("healthy", "green", options) : paint("not healthy", "red", options);
+  const up = formatAge(status.uptime_s);
+  const header = `monoceros ${status.version} (pid ${status.pid}) ${status.phase}, ${health}, up ${up}\n`;
+  const tables = status.pools.map((pool) => ({ pool, rows: pool.workers.map(cellsOf) }));
+  // One width for all pools, so that the eye can run down the columns.
+  const widths = HEADINGS.map((heading, column) =>
+    Math.max(heading.length, ...tables.flatMap(({ rows }) => rows.map((row) => row[column]?.text.length ?? 0))),
+  );
+  const parts = tables.map(({ pool, rows }) => {
+    const lines = [HEADINGS.map((text): Cell => ({ text, colour: "dim" })), ...rows].map((row) =>
+      formatRow(row, widths, options),
+    );
+    return `\n${poolLine(pool, options)}\n${rows.length === 0 ? "" : lines.join("")}`;
+  });
+  return header + parts.join("");
+}
+
+function poolLine(pool: PoolStatus, options: RenderOptions): string {
+  const ready = `${pool.name} ${pool.ready}/${pool.replicas} ready`;
+  if (pool.healthy) return ready;
+  return `${ready}, ${paint("not healthy", "red", options)} (${pool.desired_healthy_percentage} % must be ready)`;
+}
+
+function cellsOf(worker: WorkerStatus): readonly Cell[] {
+  const plain = (text: string): Cell => ({ text: clean(text), colour: "none" });
+  return [
+    plain(worker.id),
+    { text: clean(worker.phase), colour: PHASE_COLOURS[worker.phase] ?? "none" },
+    plain(worker.pid === null ? "-" : String(worker.pid)),
+    plain(worker.uptime_s === null ? "-" : formatAge(worker.uptime_s)),
+    plain(String(worker.restarts)),
+    plain(worker.last_exit ?? "-"),
+    plain(worker.next_s === null ? "-" : `in ${formatAge(worker.next_s)}`),
+    plain(worker.reason),
+  ];
+}
+
+function formatRow(row: readonly Cell[], widths: readonly number[], options: RenderOptions): string {
+  const cells = row.map(({ text, colour }, column) => {
+    const isLast = column === row.length - 1;
+    return paint(text, colour, options) + (isLast ? "" : " ".repeat((widths[column] ?? 0) - text.length));
+  });
+  return `${`  ${cells.join("  ")}`.trimEnd()}\n`;
+}
+
+/** `12:34:56.789 INFO  worker "web-0" …`, time in UTC, with its newline. */
+export function renderEvent(record: EventRecord, options: RenderOptions): string {
+  const line = formatReadableRecord(record.level, Date.parse(record.time), clean(record.message));
+  const colour = ({ debug: "dim", info: "none", warn: "yellow", error: "red" } as const)[record.level];
+  return `${paint(line.slice(0, -1), colour, options)}\n`;
+}
+
+/** Seconds in one or two units: tenths below ten seconds, seconds below an hour, then minutes. */
+export function formatAge(seconds: number): string {
+  const step = seconds < 9.95 ? 0.1 : seconds < 3600 ? 1 : 60;
+  return formatDuration(Math.floor(seconds / step + 1e-9) * step * 1000);
+}
+
+function paint(text: string, colour: Colour, { hasColours }: RenderOptions): string {
+  return hasColours && colour !== "none" ? `\u001b[${SGR[colour]}m${text}\u001b[0m` : text;
+}
+
+/** What workers and files put into a text must not reach the terminal as control sequences. */
+function clean(text: string): string {
+  return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/gu, " ");
+}

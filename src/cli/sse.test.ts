@@ -1,0 +1,34 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { SseParser } from "./sse.ts";
+
+const STREAM =
+  'id: 1\ndata: {"a":1}\n\nevent: lost\r\ndata:two\r\ndata:  lines\r\n\r\n: comment\n\ndata\n\nid: 9\ndata: cut off';
+
+const EVENTS = [
+  { event: "message", data: '{"a":1}', id: "1" },
+  { event: "lost", data: "two\n lines", id: "1" },
+  { event: "message", data: "", id: "1" },
+];
+
+test("events come out the same wherever the chunks are cut", () => {
+  for (let size = 1; size <= STREAM.length; size++) {
+    const parser = new SseParser();
+    const found = [];
+    for (let at = 0; at < STREAM.length; at += size) found.push(...parser.push(STREAM.slice(at, at + size)));
+    assert.deepEqual(found, EVENTS, `chunks of ${size}`);
+  }
+});
+
+test("an event ends with its blank line, not before", () => {
+  const parser = new SseParser();
+  assert.deepEqual(parser.push("data: x\n"), []);
+  assert.deepEqual(parser.push("\n"), [{ event: "message", data: "x", id: undefined }]);
+});
+
+test("a line feed at the start of a chunk belongs to the carriage return before it", () => {
+  const parser = new SseParser();
+  assert.deepEqual(parser.push("data: x\r"), []);
+  assert.deepEqual(parser.push("\n\r"), []);
+  assert.deepEqual(parser.push("\n"), [{ event: "message", data: "x", id: undefined }]);
+});

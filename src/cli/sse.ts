@@ -1,0 +1,60 @@
+/**
+ * Server-sent events, read a chunk at a time (HTML Living Standard, "Server-sent events": interpreting an event stream).
+ * Only what the admin API uses: `event`, `data`, `id`. Pure.
+ */
+
+/** One event of a stream. */
+export interface SseMessage {
+  /** "message" where the stream does not say. */
+  readonly event: string;
+  /** Lines of `data`, joined by newlines. */
+  readonly data: string;
+  readonly id: string | undefined;
+}
+
+/** Takes text as it arrives, whatever its borders, and gives whole events. An event without its blank line is none. */
+export class SseParser {
+  #rest = "";
+  #event = "";
+  #data: string[] = [];
+  #id: string | undefined;
+
+  /** The events that `chunk` completes. */
+  push(chunk: string): SseMessage[] {
+    const messages: SseMessage[] = [];
+    // The rest holds no newline, so only the chunk is searched.
+    let searchFrom = this.#rest.length;
+    const text = this.#rest + chunk;
+    let start = 0;
+    for (;;) {
+      const end = text.indexOf("\n", searchFrom);
+      if (end < 0) break;
+      const line = text.slice(start, text[end - 1] === "\r" && end > start ? end - 1 : end);
+      start = end + 1;
+      searchFrom = start;
+      const message = this.#take(line);
+      if (message !== undefined) messages.push(message);
+    }
+    this.#rest = text.slice(start);
+    return messages;
+  }
+
+  #take(line: string): SseMessage | undefined {
+    if (line === "") return this.#dispatch();
+    const colon = line.indexOf(":");
+    const field = colon < 0 ? line : line.slice(0, colon);
+    const value = colon < 0 ? "" : line.slice(line[colon + 1] === " " ? colon + 2 : colon + 1);
+    if (field === "event") this.#event = value;
+    else if (field === "data") this.#data.push(value);
+    else if (field === "id") this.#id = value;
+    return undefined;
+  }
+
+  #dispatch(): SseMessage | undefined {
+    const data = this.#data;
+    const message = { event: this.#event === "" ? "message" : this.#event, data: data.join("\n"), id: this.#id };
+    this.#event = "";
+    this.#data = [];
+    return data.length === 0 ? undefined : message;
+  }
+}

@@ -1,0 +1,38 @@
+/**
+ * The standard streams as commands see them. They are opened at the first write: `run` writes by its own means and shall
+ * not pay for them. Writing waits while the reader is slow; a reader that is gone is the caller's decision.
+ */
+import { once } from "node:events";
+import { isatty } from "node:tty";
+
+export type StreamName = "stdout" | "stderr";
+
+/** Where a command prints. */
+export interface Terminal {
+  /** Writes `text` as it is; resolves when more may be written. */
+  write(stream: StreamName, text: string): Promise<void>;
+  /** Whether stdout shows colours. */
+  readonly hasColours: boolean;
+}
+
+/** The terminal of this process. `onBroken` is told when stdout cannot be written to (EPIPE: its reader is gone). */
+export function processTerminal(
+  env: Readonly<Record<string, string | undefined>>,
+  onBroken: (error: NodeJS.ErrnoException) => void,
+): Terminal {
+  const opened = new Set<StreamName>();
+  return {
+    async write(name, text) {
+      const stream = process[name];
+      if (!opened.has(name)) {
+        opened.add(name);
+        // Where stderr is gone there is nobody left to tell.
+        stream.on("error", name === "stdout" ? onBroken : () => {});
+      }
+      if (!stream.write(text)) await once(stream, "drain");
+    },
+    get hasColours() {
+      return isatty(1) && (env["NO_COLOR"] ?? "") === "" && env["TERM"] !== "dumb";
+    },
+  };
+}

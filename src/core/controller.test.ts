@@ -1,0 +1,409 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { poolSpec } from "../../test/support/poolSpec.ts";
+import { after, type Instant, instant } from "../base/time.ts";
+import {
+  type ControllerEffect,
+  type ControllerEvent,
+  type ControllerState,
+  newController,
+  stepController,
+  viewOf,
+} from "./controller.ts";
+import type { ControllerSpec, PoolSpec } from "./spec.ts";
+import type { ControllerView } from "./view.ts";
+import type { WorkerEvent } from "./worker.ts";
+
+interface Process {
+  readonly pool: number;
+  readonly slot: number;
+  readonly incarnation: number;
+}
+
+/** A controller whose spawns succeed at once; its processes end only when they are told to end by hand. */
+class ControllerRig {
+  readonly spec: ControllerSpec;
+  state: ControllerState;
+  now: Instant = instant(1000);
+  effects: ControllerEffect[] = [];
+  readonly processes = new Map<number, Process>();
+  #nextPid = 100;
+
+  constructor(spec: Partial<ControllerSpec> = {}) {
+    this.spec = { shutdownTimeoutMs: 60_000, preStopDelayMs: 0, pools: [poolSpec()], ...spec };
+    this.state = newController(this.spec, this.now);
+  }
+
+  step(event: ControllerEvent): void {
+    const { state, effects } = stepController(this.state, event, this.spec);
+    this.state = state;
+    this.effects.push(...effects);
+    for (const effect of effects) {
+      if (effect.kind !== "spawn") continue;
+      const { pool, slot, incarnation } = effect;
+      const pid = this.#nextPid++;
+      this.processes.set(pid, { pool, slot, incarnation });
+      this.send(pool, slot, { kind: "spawned", at: this.now, incarnation, pid, random: 0.5 });
+    }
+  }
+
+  send(pool: number, slot: number, event: WorkerEvent): void {
+    this.step({ kind: "worker", pool, slot, event, random: 0.5 });
+  }
+
+  boot(): this {
+    this.step({ kind: "boot", at: this.now, random: 0.5 });
+    return this;
+  }
+
+  shutdown(reason = "received SIGTERM", exitCode = 0): void {
+    this.step({ kind: "shutdown", at: this.now, reason, exitCode });
+  }
+
+  exit(pool: number, slot: number): void {
+    for (const [pid, process] of this.processes) {
+      if (process.pool !== pool || process.slot !== slot) continue;
+      this.processes.delete(pid);
+      const status = { kind: "code", code: 1 } as const;
+      const { incarnation } = process;
+      this.send(pool, slot, { kind: "exited", at: this.now, incarnation, status, survivors: false, random: 0.5 });
+      return;
+    }
+    assert.fail(`no process in slot ${slot} of pool ${pool}`);
+  }
+
+  exitAll(): void {
+    for (const { pool, slot } of [...this.processes.values()]) this.exit(pool, slot);
+  }
+
+  stop(pool: number, slot: number): void {
+    const order = { cause: "operator", reason: "asked", next: "down" } as const;
+    this.send(pool, slot, { kind: "stop", at: this.now, order });
+  }
+
+  /** Lets time pass; deadlines of workers and controller fire. */
+  pass(ms: number): void {
+    const until = after(this.now, ms);
+    for (;;) {
+      const own = this.state.deadline;
+      const workers = this.state.pools.flatMap(({ workers }, pool) => workers.map((worker) => ({ pool, worker })));
+      const next = workers
+        .filter(({ worker }) => worker.deadline !== undefined && worker.deadline <= until)
+        .sort((a, b) => (a.worker.deadline ?? 0) - (b.worker.deadline ?? 0))[0];
+      if (next?.worker.deadline !== undefined && (own === undefined || next.worker.deadline <= own)) {
+        this.now = next.worker.deadline;
+        this.send(next.pool, next.worker.slot, { kind: "deadline", at: this.now, random: 0.5 });
+      } else if (own !== undefined && own <= until) {
+        this.now = own;
+        this.step({ kind: "deadline", at: this.now });
+      } else break;
+    }
+    this.now = until;
+  }
+
+  get view(): ControllerView {
+    return viewOf(this.state, this.spec);
+  }
+
+  /** Effects since the last call: what is told without its words, signals with their slot. */
+  take(): string[] {
+    const kinds = this.effects.map((effect) => {
+      if (effect.kind === "tell")
+        return "slot" in effect.event ? `${effect.event.kind} ${effect.event.slot}` : effect.event.kind;
+      if (effect.kind === "finish") return `!finish ${effect.exitCode}`;
+      return "slot" in effect ? `!${effect.kind} ${effect.pool}/${effect.slot}` : `!${effect.kind}`;
+    });
+    this.effects = [];
+    return kinds;
+  }
+
+  /** Reasons of the controller's own events since the last `take`. */
+  get reasons(): string[] {
+    return this.effects.flatMap((effect) =>
+      effect.kind === "tell" && effect.event.kind.startsWith("controller_") && "reason" in effect.event
+        ? [`${effect.event.kind}: ${effect.event.reason}`]
+        : [],
+    );
+  }
+}
+
+function restart(onExhausted: "shutdown" | "give-up-worker"): Partial<PoolSpec> {
+  return { restart: { ...poolSpec().restart, maxRestarts: 0, onExhausted } };
+}
+
+test("the boot starts all pools and is ready when every replica is", () => {
+  const rig = new ControllerRig({ pools: [poolSpec(), poolSpec({ name: "jobs", replicas: 1 })] }).boot();
+  assert.equal(rig.state.phase, "running");
+  assert.deepEqual(rig.reasons, ["controller_started: 2 pools, 3 workers"]);
+  const seen = rig.take();
+  assert.equal(seen[0], "controller_started");
+  assert.deepEqual(
+    seen.filter((kind) => kind.startsWith("!")),
+    ["!spawn 0/0", "!spawn 0/1", "!spawn 1/0", "!notifyReady"],
+  );
+});
+
+test("one pool of one worker is counted in the singular", () => {
+  const rig = new ControllerRig({ pools: [poolSpec({ replicas: 1 })] }).boot();
+  assert.deepEqual(rig.reasons, ["controller_started: 1 pool, 1 worker"]);
+});
+
+test("a boot that takes its time is booting until the last replica is ready", () => {
+  const rig = new ControllerRig({ pools: [poolSpec({ replicas: 3, startupWaitMs: 500 })] }).boot();
+  rig.pass(999);
+  assert.equal(rig.state.phase, "booting");
+  assert.equal(rig.view.ready, false);
+  rig.pass(1);
+  assert.equal(rig.state.phase, "running");
+  assert.deepEqual(
+    rig.effects.filter((effect) => effect.kind === "tell" && effect.event.kind === "controller_ready"),
+    [{ kind: "tell", event: { kind: "controller_ready", afterMs: 1000 } }],
+  );
+});
+
+test("a worker that gave up or was stopped by an operator does not hold the boot up", () => {
+  const slow = { replicas: 4, startupWaitMs: 500 };
+  const gaveUp = new ControllerRig({ pools: [poolSpec({ ...slow, ...restart("give-up-worker") })] }).boot();
+  gaveUp.exit(0, 0);
+  gaveUp.pass(1500);
+  assert.equal(gaveUp.state.phase, "running");
+  assert.equal(gaveUp.view.ready, true);
+  const held = new ControllerRig({ pools: [poolSpec(slow)] }).boot();
+  held.stop(0, 0);
+  held.exit(0, 0);
+  held.pass(1500);
+  assert.equal(held.state.phase, "running");
+});
+
+test("a shutdown stops every worker at once and ends with the last of them", () => {
+  const rig = new ControllerRig().boot();
+  rig.take();
+  rig.shutdown();
+  assert.deepEqual(rig.reasons, ["controller_stopping: received SIGTERM"]);
+  assert.deepEqual(rig.take(), [
+    "controller_stopping",
+    "!notifyStopping",
+    "stopping 0",
+    "!signal 0/0",
+    "stopping 1",
+    "!signal 0/1",
+  ]);
+  rig.exit(0, 1);
+  assert.equal(rig.state.phase, "stopping");
+  rig.exit(0, 0);
+  assert.deepEqual(rig.take().slice(-2), ["controller_stopped", "!finish 0"]);
+  assert.equal(rig.state.deadline, undefined);
+});
+
+test("the pre-stop delay keeps serving, restarts crashes and is not ready any more", () => {
+  const rig = new ControllerRig({ preStopDelayMs: 5000 }).boot();
+  rig.shutdown();
+  assert.equal(rig.state.phase, "leaving");
+  assert.deepEqual([rig.view.healthy, rig.view.ready], [true, false]);
+  rig.exit(0, 0);
+  assert.equal(rig.view.pools[0]?.readyCount, 2);
+  rig.pass(4999);
+  assert.equal(rig.state.phase, "leaving");
+  rig.pass(1);
+  assert.equal(rig.state.phase, "stopping");
+  assert.equal(rig.view.pools[0]?.readyCount, 0);
+  assert.equal(rig.state.deadline, 61_000);
+});
+
+test("a pre-stop delay longer than the whole shutdown is cut", () => {
+  const rig = new ControllerRig({ preStopDelayMs: 90_000, shutdownTimeoutMs: 1000 }).boot();
+  rig.shutdown();
+  assert.equal(rig.state.deadline, 2000);
+  rig.pass(1000);
+  assert.equal(rig.state.phase, "stopping");
+});
+
+test("what is left at the overall deadline is killed, and the exit code says so", () => {
+  const rig = new ControllerRig({ shutdownTimeoutMs: 3000 }).boot();
+  rig.shutdown();
+  rig.exit(0, 0);
+  rig.take();
+  rig.pass(3000);
+  assert.deepEqual(
+    rig.take().filter((kind) => kind.startsWith("!")),
+    ["!kill 0/1"],
+  );
+  rig.exit(0, 1);
+  assert.deepEqual(rig.take().slice(-1), ["!finish 1"]);
+});
+
+test("a shutdown ends even when the kernel does not end a process", () => {
+  const rig = new ControllerRig({ shutdownTimeoutMs: 3000 }).boot();
+  rig.shutdown();
+  rig.pass(4999);
+  assert.equal(rig.state.phase, "stopping");
+  rig.pass(1);
+  assert.equal(rig.state.phase, "stopped");
+  assert.match(rig.reasons.at(-1) ?? "", /^controller_stopped: the kernel did not end every process in time$/u);
+  assert.deepEqual(rig.take().slice(-1), ["!finish 1"]);
+});
+
+test("a second request kills at once, while it stops and while it leaves", () => {
+  for (const preStopDelayMs of [0, 5000]) {
+    const rig = new ControllerRig({ preStopDelayMs }).boot();
+    rig.shutdown();
+    rig.take();
+    rig.shutdown("received SIGINT");
+    assert.deepEqual(
+      rig.take().filter((kind) => kind.startsWith("!")),
+      ["!kill 0/0", "!kill 0/1"],
+    );
+    assert.equal(rig.state.shutdownRequests, 2);
+    rig.exitAll();
+    assert.deepEqual(rig.take().slice(-1), ["!finish 1"]);
+  }
+});
+
+test("a worker that ignores its stop signal is killed after its own grace, before the overall deadline", () => {
+  const rig = new ControllerRig().boot();
+  rig.shutdown();
+  rig.take();
+  rig.pass(10_000);
+  assert.deepEqual(rig.take(), ["killed 0", "!kill 0/0", "killed 1", "!kill 0/1"]);
+  rig.exitAll();
+  assert.deepEqual(rig.take().slice(-1), ["!finish 0"]);
+});
+
+test("a used up budget shuts the whole controller down in order and exits 1", () => {
+  const rig = new ControllerRig({
+    pools: [poolSpec(restart("shutdown")), poolSpec({ name: "jobs", replicas: 1 })],
+  }).boot();
+  rig.take();
+  rig.exit(0, 0);
+  assert.ok(rig.reasons.includes('controller_stopping: pool "web" used up its restarts'));
+  assert.deepEqual(
+    rig.take().filter((kind) => kind.startsWith("!")),
+    ["!notifyStopping", "!signal 0/1", "!signal 1/0"],
+  );
+  rig.exitAll();
+  assert.deepEqual(rig.take().slice(-1), ["!finish 1"]);
+});
+
+test("a used up budget with nothing else to stop ends at once", () => {
+  const rig = new ControllerRig({ pools: [poolSpec({ replicas: 1, ...restart("shutdown") })] }).boot();
+  rig.exit(0, 0);
+  assert.equal(rig.state.phase, "stopped");
+  assert.deepEqual(rig.take().slice(-1), ["!finish 1"]);
+});
+
+test("give-up-worker keeps the others running, until each of them has given up: exit 1", () => {
+  const rig = new ControllerRig({ pools: [poolSpec(restart("give-up-worker"))] }).boot();
+  rig.exit(0, 0);
+  assert.equal(rig.state.phase, "running");
+  assert.equal(rig.view.healthy, false);
+  rig.exit(0, 1);
+  assert.ok(rig.reasons.includes("controller_stopping: every worker used up its restarts"));
+  assert.deepEqual(rig.take().slice(-1), ["!finish 1"]);
+});
+
+test("one pool that gave up entirely does not end a controller whose other pool runs", () => {
+  const rig = new ControllerRig({
+    pools: [poolSpec({ replicas: 1, ...restart("give-up-worker") }), poolSpec({ name: "jobs", replicas: 1 })],
+  }).boot();
+  rig.exit(0, 0);
+  assert.equal(rig.state.phase, "running");
+});
+
+test("a shutdown before the boot ends at once", () => {
+  const rig = new ControllerRig();
+  rig.shutdown();
+  assert.deepEqual(rig.take().slice(-1), ["!finish 0"]);
+});
+
+test("a stopped controller reacts to nothing", () => {
+  const rig = new ControllerRig().boot();
+  rig.shutdown();
+  rig.exitAll();
+  const before = rig.state;
+  rig.take();
+  rig.shutdown();
+  rig.step({ kind: "deadline", at: rig.now });
+  rig.boot();
+  assert.equal(rig.state, before);
+  assert.deepEqual(rig.effects, []);
+});
+
+test("a deadline without a shutdown is cleared and harmless", () => {
+  const rig = new ControllerRig().boot();
+  rig.take();
+  rig.step({ kind: "deadline", at: rig.now });
+  assert.equal(rig.state.phase, "running");
+  assert.deepEqual(rig.effects, []);
+});
+
+test("an event for a pool that does not exist is a bug", () => {
+  const rig = new ControllerRig().boot();
+  assert.throws(() => rig.stop(7, 0), new RangeError("there is no pool 7"));
+});
+
+test("a state that lacks a pool of the spec is a bug, not an exhausted or a healthy pool", () => {
+  const rig = new ControllerRig().boot();
+  const state: ControllerState = { ...rig.state, phase: "booting", pools: [] };
+  assert.equal(stepController(state, { kind: "deadline", at: rig.now }, rig.spec).state.phase, "booting");
+  assert.throws(() => viewOf(state, rig.spec), new RangeError("there is no pool 0"));
+});
+
+test("the view shows replicas and used slots, with pid and times of live processes only", () => {
+  const rig = new ControllerRig().boot();
+  rig.now = after(rig.now, 500);
+  rig.stop(0, 1);
+  const { pools, phase, startedAt, shutdownRequests } = rig.view;
+  assert.deepEqual([phase, startedAt, shutdownRequests], ["running", 1000, 0]);
+  const [pool] = pools;
+  assert.deepEqual(
+    [pool?.name, pool?.replicas, pool?.readyCount, pool?.desiredHealthyPercentage, pool?.healthy],
+    ["web", 2, 1, 75, false],
+  );
+  assert.deepEqual(pool?.workers[0], {
+    id: "web-0",
+    pool: "web",
+    slot: 0,
+    phase: "ready",
+    incarnation: 1,
+    pid: 100,
+    since: 1000,
+    spawnedAt: 1000,
+    deadline: undefined,
+    restarts: 0,
+    lastExit: undefined,
+    reason: "running",
+  });
+  assert.deepEqual(
+    [pool?.workers[1]?.phase, pool?.workers[1]?.pid, pool?.workers[1]?.deadline],
+    ["stopping", 101, 11_500],
+  );
+  assert.equal(pool?.workers.length, 2);
+  rig.exit(0, 1);
+  const gone = rig.view.pools[0]?.workers[1];
+  assert.deepEqual(
+    [gone?.phase, gone?.pid, gone?.spawnedAt, gone?.lastExit],
+    ["down", undefined, undefined, { kind: "code", code: 1 }],
+  );
+});
+
+test("a surge slot is seen once something has lived in it", () => {
+  const rig = new ControllerRig().boot();
+  const limit = { kind: "limitReached", at: rig.now, incarnation: 1, limit: "memory", reason: "too big" } as const;
+  rig.send(0, 0, limit);
+  assert.deepEqual(
+    rig.view.pools[0]?.workers.map(({ id }) => id),
+    ["web-0", "web-1", "web-2"],
+  );
+  rig.exit(0, 0);
+  assert.equal(rig.view.pools[0]?.workers.length, 3);
+  assert.equal(rig.view.pools[0]?.tally.rollouts.finished, 1);
+});
+
+test("a controller is healthy when every pool is", () => {
+  const rig = new ControllerRig({ pools: [poolSpec(), poolSpec({ name: "jobs", replicas: 1 })] });
+  assert.equal(rig.view.healthy, false);
+  rig.boot();
+  assert.deepEqual([rig.view.healthy, rig.view.ready], [true, true]);
+  rig.stop(1, 0);
+  assert.deepEqual([rig.view.healthy, rig.view.ready], [false, false]);
+});

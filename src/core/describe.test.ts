@@ -1,0 +1,193 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { describeEvent, type EventDescription } from "./describe.ts";
+import { isWorkerEvent, type LifecycleEvent } from "./event.ts";
+
+const mine = { pool: "web", slot: 1, incarnation: 3 } as const;
+const pool = { pool: "web", reason: "because" } as const;
+
+/** Each kind at least once; a kind that is missing does not compile. */
+const WORDS: { readonly [K in LifecycleEvent["kind"]]: readonly (readonly [Event<K>, EventDescription])[] } = {
+  starting: [
+    [
+      { kind: "starting", ...mine, delayMs: 0, reason: "wanted by replicas" },
+      { level: "debug", text: 'worker "web-1" starts: wanted by replicas' },
+    ],
+  ],
+  spawned: [
+    [
+      { kind: "spawned", ...mine, pid: 7 },
+      { level: "debug", text: 'worker "web-1" runs as pid 7, incarnation 3' },
+    ],
+  ],
+  ready: [
+    [
+      { kind: "ready", ...mine, afterMs: 1500 },
+      { level: "debug", text: 'worker "web-1" is ready after 1.5s' },
+    ],
+  ],
+  unready: [
+    [
+      { kind: "unready", ...mine, reason: "HTTP 500" },
+      { level: "warn", text: 'worker "web-1" is not ready: HTTP 500' },
+    ],
+  ],
+  exited: [
+    [
+      { kind: "exited", ...mine, pid: 7, status: { kind: "code", code: 0 }, planned: true, uptimeMs: 60_000 },
+      { level: "debug", text: 'worker "web-1" exited with code 0 after 1m (pid 7)' },
+    ],
+    [
+      {
+        kind: "exited",
+        ...mine,
+        pid: 7,
+        status: { kind: "signal", signal: "SIGSEGV" },
+        planned: false,
+        uptimeMs: 1000,
+      },
+      { level: "warn", text: 'worker "web-1" killed by SIGSEGV after 1s (pid 7), unplanned' },
+    ],
+  ],
+  spawn_failed: [
+    [
+      { kind: "spawn_failed", ...mine, reason: "EAGAIN" },
+      { level: "error", text: 'worker "web-1" cannot be started: EAGAIN', code: "SPAWN_FAILED" },
+    ],
+  ],
+  backing_off: [
+    [
+      { kind: "backing_off", ...mine, delayMs: 0, reason: "first crash" },
+      { level: "info", text: 'worker "web-1" restarts now: first crash' },
+    ],
+    [
+      { kind: "backing_off", ...mine, delayMs: 200, reason: "crash 2 in a row" },
+      { level: "info", text: 'worker "web-1" restarts in 200ms: crash 2 in a row' },
+    ],
+  ],
+  draining: [
+    [
+      { kind: "draining", ...mine, reason: "rollout" },
+      { level: "debug", text: 'worker "web-1" drains: rollout' },
+    ],
+  ],
+  stopping: [
+    [
+      {
+        kind: "stopping",
+        ...mine,
+        pid: 7,
+        signal: "SIGTERM",
+        graceMs: 10_000,
+        cause: "shutdown",
+        reason: "received SIGTERM",
+      },
+      { level: "debug", text: 'worker "web-1" gets SIGTERM and 10s to end: received SIGTERM' },
+    ],
+  ],
+  killed: [
+    [
+      { kind: "killed", ...mine, pid: 7, reason: "still there" },
+      { level: "warn", text: 'worker "web-1" is killed with its whole group: still there' },
+    ],
+  ],
+  stopped: [
+    [
+      { kind: "stopped", ...mine, durationMs: 40, next: "stay down" },
+      { level: "debug", text: 'worker "web-1" is gone after 40ms, next: stay down' },
+    ],
+  ],
+  limit_reached: [
+    [
+      { kind: "limit_reached", ...mine, limit: "lifespan", reason: "lived 4h" },
+      { level: "info", text: 'worker "web-1" reached its lifespan limit: lived 4h' },
+    ],
+  ],
+  gave_up: [
+    [
+      { kind: "gave_up", ...mine, reason: "4 unplanned exits" },
+      { level: "error", text: 'worker "web-1" is given up: 4 unplanned exits', code: "RESTARTS_EXHAUSTED" },
+    ],
+  ],
+  pool_degraded: [
+    [
+      { kind: "pool_degraded", ...pool },
+      { level: "warn", text: 'pool "web" is degraded: because' },
+    ],
+  ],
+  pool_recovered: [
+    [
+      { kind: "pool_recovered", ...pool },
+      { level: "info", text: 'pool "web" is healthy again: because' },
+    ],
+  ],
+  rollout_started: [
+    [
+      { kind: "rollout_started", ...pool },
+      { level: "info", text: 'pool "web" replaces a worker: because' },
+    ],
+  ],
+  rollout_finished: [
+    [
+      { kind: "rollout_finished", ...pool },
+      { level: "info", text: 'pool "web" replaced a worker: because' },
+    ],
+  ],
+  rollout_aborted: [
+    [
+      { kind: "rollout_aborted", ...pool },
+      { level: "error", text: 'pool "web" gave a replacement up: because' },
+    ],
+  ],
+  controller_started: [
+    [
+      { kind: "controller_started", reason: "1 pool, 2 workers" },
+      { level: "info", text: "controller starts: 1 pool, 2 workers" },
+    ],
+  ],
+  controller_ready: [
+    [
+      { kind: "controller_ready", afterMs: 90_000 },
+      { level: "info", text: "controller is ready after 1m30s" },
+    ],
+  ],
+  controller_stopping: [
+    [
+      { kind: "controller_stopping", reason: "received SIGTERM" },
+      { level: "info", text: "controller shuts down: received SIGTERM" },
+    ],
+  ],
+  controller_killing: [
+    [
+      { kind: "controller_killing", reason: "second request" },
+      { level: "error", text: "controller kills what is left: second request", code: "SHUTDOWN_FORCED" },
+    ],
+  ],
+  controller_stopped: [
+    [
+      { kind: "controller_stopped", exitCode: 0, reason: "received SIGTERM" },
+      { level: "info", text: "controller is done with exit code 0: received SIGTERM" },
+    ],
+    [
+      { kind: "controller_stopped", exitCode: 1, reason: "too long" },
+      { level: "error", text: "controller is done with exit code 1: too long" },
+    ],
+  ],
+};
+
+type Event<K extends LifecycleEvent["kind"]> = LifecycleEvent & { readonly kind: K };
+
+test("every lifecycle event has words and a level", () => {
+  for (const [kind, cases] of Object.entries(WORDS)) {
+    assert.ok(cases.length > 0, kind);
+    for (const [event, words] of cases) {
+      assert.equal(event.kind, kind);
+      assert.deepEqual(describeEvent(event), words);
+    }
+  }
+});
+
+test("events of one worker are told apart from those of a pool or the controller", () => {
+  for (const cases of Object.values(WORDS))
+    for (const [event, { text }] of cases) assert.equal(isWorkerEvent(event), text.startsWith("worker"), event.kind);
+});

@@ -1,0 +1,66 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { poolSpec } from "../../test/support/poolSpec.ts";
+import { SeededRandom } from "../../test/support/random.ts";
+import { decideLifespanMs, decideMemory, decideRequestBudget, jittered, MEMORY_SAMPLES } from "./limits.ts";
+import type { LimitsPolicy } from "./spec.ts";
+
+function limits(changes: Partial<LimitsPolicy>): LimitsPolicy {
+  return { ...poolSpec().limits, ...changes };
+}
+
+test("jitter moves a value by at most its ratio, evenly", () => {
+  assert.equal(jittered(1000, 0.1, 0), 900);
+  assert.equal(jittered(1000, 0.1, 0.5), 1000);
+  assert.equal(jittered(1000, 0.1, 1), 1100);
+  assert.equal(jittered(1000, 0, 0.3), 1000);
+});
+
+test("without a lifespan a worker may live for ever", () => {
+  assert.equal(decideLifespanMs(limits({}), 0.5), undefined);
+});
+
+test("lifespan jitter spreads the recycles of workers born together", () => {
+  const policy = limits({ lifespanMs: 4 * 3_600_000, jitterRatio: 0.1 });
+  const random = new SeededRandom(1);
+  const ages = Array.from({ length: 64 }, () => decideLifespanMs(policy, random.next()) ?? 0).sort((a, b) => a - b);
+  assert.ok((ages[0] ?? 0) >= 3.6 * 3_600_000);
+  assert.ok((ages.at(-1) ?? 0) <= 4.4 * 3_600_000);
+  // Spread over the whole width: every quarter of it has its share of the 64.
+  for (let quarter = 0; quarter < 4; quarter++) {
+    const low = (3.6 + quarter * 0.2) * 3_600_000;
+    const inside = ages.filter((age) => age >= low && age < low + 0.2 * 3_600_000).length;
+    assert.ok(inside >= 8 && inside <= 24, `${inside} of 64 recycles in quarter ${quarter}`);
+  }
+  assert.equal(new Set(ages).size, 64);
+});
+
+test("a request budget is jittered, whole and never below one", () => {
+  assert.equal(decideRequestBudget(limits({}), 0.5), undefined);
+  assert.equal(decideRequestBudget(limits({ requests: 1000, jitterRatio: 0.1 }), 0), 900);
+  assert.equal(decideRequestBudget(limits({ requests: 1000, jitterRatio: 0.1 }), 1), 1100);
+  assert.equal(decideRequestBudget(limits({ requests: 7, jitterRatio: 0.1 }), 0.9), 8);
+  assert.equal(decideRequestBudget(limits({ requests: 1, jitterRatio: 1 }), 0), 1);
+});
+
+test("one sample above the soft limit does nothing, the second in a row recycles", () => {
+  const policy = limits({ memoryBytes: 100 });
+  assert.equal(MEMORY_SAMPLES, 2);
+  const first = decideMemory(policy, 0, 101);
+  assert.deepEqual(first, { samplesAbove: 1, limit: undefined });
+  assert.deepEqual(decideMemory(policy, first.samplesAbove, 101), { samplesAbove: 2, limit: "memory" });
+});
+
+test("a spike that is freed again starts the count anew; the limit itself is allowed", () => {
+  const policy = limits({ memoryBytes: 100 });
+  assert.deepEqual(decideMemory(policy, 1, 100), { samplesAbove: 0, limit: undefined });
+  assert.deepEqual(decideMemory(limits({}), 5, 1e12), { samplesAbove: 0, limit: undefined });
+});
+
+test("one sample above the hard limit is enough, with or without a soft one", () => {
+  assert.deepEqual(decideMemory(limits({ memoryHardBytes: 200 }), 0, 201), { samplesAbove: 1, limit: "memory_hard" });
+  assert.deepEqual(decideMemory(limits({ memoryHardBytes: 200 }), 0, 200), { samplesAbove: 0, limit: undefined });
+  const both = limits({ memoryBytes: 100, memoryHardBytes: 200 });
+  assert.deepEqual(decideMemory(both, 0, 201), { samplesAbove: 1, limit: "memory_hard" });
+  assert.deepEqual(decideMemory(both, 0, 200), { samplesAbove: 1, limit: undefined });
+});

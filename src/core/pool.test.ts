@@ -1,0 +1,510 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { poolSpec } from "../../test/support/poolSpec.ts";
+import { after, type Instant, instant } from "../base/time.ts";
+import type { LimitKind } from "./event.ts";
+import {
+  countReady,
+  hasGivenUp,
+  isEmpty,
+  isHealthy,
+  newPool,
+  type PoolEffect,
+  type PoolEvent,
+  type PoolState,
+  stepPool,
+} from "./pool.ts";
+import type { PoolSpec } from "./spec.ts";
+import type { StopOrder, WorkerEvent } from "./worker.ts";
+
+const SHUTDOWN: StopOrder = { cause: "shutdown", reason: "leaving", next: "down" };
+const OPERATOR: StopOrder = { cause: "operator", reason: "asked", next: "down" };
+
+/** One pool whose spawns succeed at once and whose time is moved by hand. */
+class PoolRig {
+  readonly spec: PoolSpec;
+  state: PoolState;
+  now: Instant = instant(1000);
+  /** Everything the pool asked for since the last `take`. */
+  effects: PoolEffect[] = [];
+  /** Slots whose next spawn fails. */
+  readonly refusing = new Set<number>();
+  /** While set, spawns stay under way until `answerSpawns`. */
+  isSlow = false;
+  readonly #underWay: { readonly slot: number; readonly incarnation: number }[] = [];
+  #nextPid = 100;
+
+  constructor(changes: Partial<PoolSpec> = {}) {
+    this.spec = poolSpec(changes);
+    this.state = newPool(this.spec, this.now);
+  }
+
+  step(event: PoolEvent): void {
+    const { state, effects } = stepPool(this.state, event, this.spec);
+    this.state = state;
+    this.effects.push(...effects);
+    for (const effect of effects) if (effect.kind === "spawn") this.#underWay.push(effect);
+    if (!this.isSlow) this.answerSpawns();
+  }
+
+  answerSpawns(): void {
+    for (let spawn = this.#underWay.shift(); spawn !== undefined; spawn = this.#underWay.shift())
+      this.#answer(spawn.slot, spawn.incarnation);
+  }
+
+  send(slot: number, event: WorkerEvent): void {
+    this.step({ kind: "worker", slot, event, random: 0.5 });
+  }
+
+  #answer(slot: number, incarnation: number): void {
+    const mine = { at: this.now, incarnation, random: 0.5 };
+    if (this.refusing.delete(slot)) this.send(slot, { kind: "spawnFailed", ...mine, reason: "EAGAIN" });
+    else this.send(slot, { kind: "spawned", ...mine, pid: this.#nextPid++ });
+  }
+
+  boot(): void {
+    this.step({ kind: "boot", at: this.now, random: 0.5 });
+  }
+
+  exit(slot: number): void {
+    const incarnation = this.worker(slot).incarnation;
+    const status = { kind: "code", code: 3 } as const;
+    this.send(slot, { kind: "exited", at: this.now, incarnation, status, survivors: false, random: 0.5 });
+  }
+
+  stop(slot: number): void {
+    this.send(slot, { kind: "stop", at: this.now, order: OPERATOR });
+  }
+
+  start(slot: number): void {
+    this.send(slot, { kind: "start", at: this.now, delayMs: 0, reason: "operator" });
+  }
+
+  limit(slot: number, limit: LimitKind = "memory"): void {
+    const incarnation = this.worker(slot).incarnation;
+    this.send(slot, { kind: "limitReached", at: this.now, incarnation, limit, reason: "too big" });
+  }
+
+  /** Lets time pass; deadlines fire in their order. */
+  pass(ms: number): void {
+    const until = after(this.now, ms);
+    for (;;) {
+      const due = this.state.workers
+        .filter(({ deadline }) => deadline !== undefined && deadline <= until)
+        .sort((a, b) => (a.deadline ?? 0) - (b.deadline ?? 0))[0];
+      if (due?.deadline === undefined) break;
+      this.now = due.deadline;
+      this.send(due.slot, { kind: "deadline", at: this.now, random: 0.5 });
+    }
+    this.now = until;
+  }
+
+  worker(slot: number): PoolState["workers"][number] {
+    const worker = this.state.workers[slot];
+    assert.ok(worker !== undefined);
+    return worker;
+  }
+
+  get phases(): string[] {
+    return this.state.workers.map((worker) => (worker.phase === "down" ? worker.kind : worker.phase));
+  }
+
+  /** The kinds of what was asked for or told since the last call; signals and spawns with their slot. */
+  take(): string[] {
+    const kinds = this.effects.map((effect) => {
+      if (effect.kind === "tell") return `${effect.event.kind} ${effect.event.slot}`;
+      return effect.kind === "tellWide" ? effect.event.kind : `!${effect.kind} ${effect.slot}`;
+    });
+    this.effects = [];
+    return kinds;
+  }
+
+  /** Reasons of the wide events since the last `take`. */
+  get wide(): string[] {
+    return this.effects.flatMap((effect) =>
+      effect.kind === "tellWide" && "pool" in effect.event ? [`${effect.event.kind}: ${effect.event.reason}`] : [],
+    );
+  }
+}
+
+function booted(changes: Partial<PoolSpec> = {}): PoolRig {
+  const rig = new PoolRig(changes);
+  rig.boot();
+  rig.take();
+  return rig;
+}
+
+const GIVE_UP_AT_ONCE: Partial<PoolSpec> = {
+  restart: { ...poolSpec().restart, maxRestarts: 0, onExhausted: "give-up-worker" },
+};
+const LIFESPAN: Partial<PoolSpec> = { limits: { ...poolSpec().limits, lifespanMs: 60_000 } };
+const IN_PLACE: Partial<PoolSpec> = { rollout: { maxSurge: 0, maxUnavailable: 1 } };
+
+test("an empty pool has a slot for each replica and each surge", () => {
+  const { state } = new PoolRig({ replicas: 3, rollout: { maxSurge: 2, maxUnavailable: 0 } });
+  assert.deepEqual(
+    state.workers.map(({ slot, phase }) => [slot, phase]),
+    [0, 1, 2, 3, 4].map((slot) => [slot, "down"]),
+  );
+  assert.equal(isEmpty(state), true);
+});
+
+test("the boot starts the replicas and leaves the surge slot free", () => {
+  const rig = new PoolRig();
+  rig.boot();
+  assert.deepEqual(rig.phases, ["ready", "ready", "free"]);
+  assert.equal(countReady(rig.state), 2);
+  assert.equal(isEmpty(rig.state), false);
+  assert.equal(rig.state.tally.spawns, 2);
+});
+
+test("startup_wait_time lies between two starts of the boot, the first is at once", () => {
+  const rig = new PoolRig({ replicas: 3, startupWaitMs: 500 });
+  rig.boot();
+  assert.deepEqual(rig.phases, ["ready", "starting", "starting", "free"]);
+  assert.deepEqual(
+    rig.state.workers.map(({ deadline }) => deadline),
+    [undefined, 1500, 2000, undefined],
+  );
+  assert.equal(rig.worker(2).reason, "waits 1s for its turn");
+  rig.pass(499);
+  assert.equal(countReady(rig.state), 1);
+  rig.pass(1);
+  assert.equal(countReady(rig.state), 2);
+  rig.pass(500);
+  assert.equal(countReady(rig.state), 3);
+});
+
+test("a crash restarts its own slot at once and no other", () => {
+  const rig = booted();
+  rig.exit(1);
+  assert.deepEqual(rig.take(), [
+    "exited 1",
+    "backing_off 1",
+    "!spawn 1",
+    "pool_degraded",
+    "spawned 1",
+    "ready 1",
+    "pool_recovered",
+  ]);
+  assert.equal(rig.worker(1).incarnation, 2);
+  assert.equal(rig.worker(0).incarnation, 1);
+  assert.equal(rig.state.tally.restarts, 1);
+});
+
+test("a worker that is due is replaced: the successor first, then the stop of the old one", () => {
+  const rig = booted();
+  rig.limit(0);
+  assert.deepEqual(rig.wide, [
+    "rollout_started: web-0 is due (memory limit: lived 0s), web-2 starts",
+    "rollout_finished: web-2 took over from web-0",
+  ]);
+  const seen = rig.take();
+  assert.deepEqual(seen, [
+    "limit_reached 0",
+    "rollout_started",
+    "starting 2",
+    "!spawn 2",
+    "spawned 2",
+    "ready 2",
+    "stopping 0",
+    "!signal 0",
+    "rollout_finished",
+  ]);
+  assert.deepEqual(rig.phases, ["stopping", "ready", "ready"]);
+  rig.exit(0);
+  assert.deepEqual(rig.take(), ["exited 0", "stopped 0"]);
+  assert.deepEqual(rig.phases, ["free", "ready", "ready"]);
+  assert.deepEqual(rig.state.tally.rollouts, { finished: 1, aborted: 0 });
+  assert.equal(rig.state.tally.restarts, 0);
+});
+
+test("the stop of a replaced worker names the limit and its successor", () => {
+  const rig = booted();
+  rig.limit(0, "requests");
+  const { order } = rig.worker(0) as { order?: StopOrder };
+  assert.deepEqual(order, {
+    cause: "requests",
+    reason: "requests limit: lived 0s, replaced by web-2",
+    next: "down",
+  });
+});
+
+test("workers that are due together take turns within the surge, the longest due first", () => {
+  const rig = booted({ replicas: 3 });
+  rig.limit(1);
+  rig.now = after(rig.now, 5);
+  rig.limit(2);
+  rig.now = after(rig.now, 5);
+  rig.limit(0);
+  assert.deepEqual(rig.phases, ["ready", "stopping", "ready", "ready"]);
+  rig.exit(1);
+  assert.deepEqual(rig.phases, ["ready", "ready", "stopping", "ready"]);
+  rig.exit(2);
+  assert.deepEqual(rig.phases, ["stopping", "ready", "ready", "ready"]);
+  rig.exit(0);
+  assert.deepEqual(rig.phases, ["free", "ready", "ready", "ready"]);
+  assert.equal(rig.state.tally.rollouts.finished, 3);
+});
+
+test("a lifespan that is over replaces every worker in turn, for ever", () => {
+  const rig = booted(LIFESPAN);
+  for (let round = 1; round <= 3; round++) {
+    rig.pass(60_000);
+    for (const worker of rig.state.workers) if (worker.phase === "stopping") rig.exit(worker.slot);
+    for (const worker of rig.state.workers) if (worker.phase === "stopping") rig.exit(worker.slot);
+    assert.equal(countReady(rig.state), 2);
+    assert.equal(rig.state.tally.rollouts.finished, 2 * round);
+  }
+  assert.equal(rig.state.tally.limitEvents.lifespan, 6);
+  assert.equal(rig.state.tally.restarts, 0);
+});
+
+test("a successor that cannot start ends the replacement: the old worker stays for another lifespan", () => {
+  const rig = booted(LIFESPAN);
+  rig.refusing.add(2);
+  rig.pass(60_000);
+  assert.deepEqual(rig.worker(0).phase, "ready");
+  assert.match(rig.wide.join("\n"), /rollout_aborted: web-0 stays: successor EAGAIN; first crash: restart at once/u);
+  assert.ok((rig.state.tally.rollouts.aborted ?? 0) >= 1);
+  const worker = rig.worker(0);
+  assert.equal(worker.phase === "ready" && worker.due, undefined);
+  assert.equal(worker.deadline, after(rig.now, 60_000));
+});
+
+test("an aborted replacement of a worker without lifespan waits for its limit to speak again", () => {
+  const rig = booted();
+  rig.refusing.add(2);
+  rig.limit(0);
+  assert.ok(rig.take().includes("rollout_aborted"));
+  assert.equal(rig.worker(0).deadline, undefined);
+  if (rig.worker(2).phase === "stopping") rig.exit(2);
+  assert.deepEqual(rig.phases, ["ready", "ready", "free"]);
+  rig.limit(0);
+  assert.ok(rig.take().includes("rollout_finished"));
+});
+
+test("a successor that gives up leaves the pool alive", () => {
+  const rig = booted({ ...GIVE_UP_AT_ONCE, replicas: 1 });
+  rig.refusing.add(1);
+  rig.limit(0);
+  assert.deepEqual(rig.phases, ["ready", "gave-up"]);
+  assert.equal(hasGivenUp(rig.state, rig.spec), false);
+});
+
+test("a worker stays and keeps serving until its successor is ready", () => {
+  const rig = booted({ replicas: 3 });
+  rig.isSlow = true;
+  rig.limit(0);
+  assert.deepEqual(rig.phases, ["ready", "ready", "ready", "starting"]);
+  rig.limit(1);
+  assert.deepEqual(rig.phases, ["ready", "ready", "ready", "starting"]);
+  assert.equal(rig.state.replacements.length, 1);
+  rig.answerSpawns();
+  assert.deepEqual(rig.phases, ["stopping", "ready", "ready", "ready"]);
+});
+
+test("a due worker that crashes before its successor is ready keeps its slot; the successor leaves", () => {
+  const rig = booted();
+  rig.isSlow = true;
+  rig.limit(0);
+  rig.exit(0);
+  assert.deepEqual(rig.state.replacements, []);
+  rig.isSlow = false;
+  rig.answerSpawns();
+  assert.deepEqual(rig.phases, ["ready", "ready", "stopping"]);
+  rig.exit(2);
+  assert.deepEqual(rig.phases, ["ready", "ready", "free"]);
+});
+
+test("an operator who stops a due worker stops its successor with it", () => {
+  const rig = booted();
+  rig.isSlow = true;
+  rig.limit(0);
+  rig.stop(0);
+  rig.exit(0);
+  rig.answerSpawns();
+  assert.deepEqual(rig.phases, ["held", "ready", "stopping"]);
+});
+
+test("a predecessor that left by itself gives its place to the successor", () => {
+  const spec = poolSpec();
+  const rig = booted();
+  const state: PoolState = {
+    ...rig.state,
+    workers: [...newPool(spec, rig.now).workers.slice(0, 1), rig.worker(1), { ...rig.worker(0), slot: 2 }],
+    replacements: [{ old: 0, oldIncarnation: 1, successor: 2, successorIncarnation: 1, reason: "lifespan" }],
+  };
+  const { state: next, effects } = stepPool(state, { kind: "boot", at: rig.now, random: 0.5 }, spec);
+  assert.deepEqual(next.replacements, []);
+  assert.deepEqual(
+    next.workers.map(({ phase }) => phase),
+    ["down", "ready", "ready"],
+  );
+  assert.deepEqual(effects, []);
+});
+
+test("an abort of a predecessor that is no longer running postpones nothing", () => {
+  const rig = booted();
+  const state: PoolState = {
+    ...rig.state,
+    replacements: [{ old: 2, oldIncarnation: 9, successor: 0, successorIncarnation: 0, reason: "lifespan" }],
+  };
+  const { state: next, effects } = stepPool(state, { kind: "boot", at: rig.now, random: 0.5 }, rig.spec);
+  assert.equal(next.workers[2]?.deadline, undefined);
+  assert.ok(effects.some((effect) => effect.kind === "tellWide" && effect.event.kind === "rollout_aborted"));
+});
+
+test("a take-over of a worker that is not due any more is called a rollout", () => {
+  const rig = booted({ replicas: 1 });
+  const state: PoolState = {
+    ...rig.state,
+    workers: [rig.worker(0), { ...rig.worker(0), slot: 1 }],
+    replacements: [{ old: 0, oldIncarnation: 1, successor: 1, successorIncarnation: 1, reason: "asked" }],
+  };
+  const { state: next } = stepPool(state, { kind: "boot", at: rig.now, random: 0.5 }, rig.spec);
+  const [old] = next.workers;
+  assert.equal(old?.phase === "stopping" && old.order.cause, "rollout");
+});
+
+test("without surge a worker is replaced in place, and only while no other is missing", () => {
+  const rig = booted(IN_PLACE);
+  assert.equal(rig.state.workers.length, 2);
+  rig.limit(0);
+  rig.limit(1);
+  assert.deepEqual(rig.phases, ["stopping", "ready"]);
+  rig.exit(0);
+  assert.deepEqual(rig.phases, ["ready", "stopping"]);
+  rig.exit(1);
+  assert.deepEqual(rig.phases, ["ready", "ready"]);
+  assert.equal(rig.state.tally.restarts, 0);
+});
+
+test("a crash uses up the unavailability that a planned replacement would have had", () => {
+  const rig = booted(IN_PLACE);
+  rig.exit(1);
+  rig.exit(1);
+  assert.equal(rig.worker(1).phase, "backoff");
+  rig.limit(0);
+  assert.equal(rig.worker(0).phase, "ready");
+  rig.pass(100);
+  assert.deepEqual(rig.phases, ["stopping", "ready"]);
+});
+
+test("without surge and unavailability a due worker waits", () => {
+  const rig = booted({ rollout: { maxSurge: 0, maxUnavailable: 0 } });
+  rig.limit(0);
+  assert.deepEqual(rig.phases, ["ready", "ready"]);
+});
+
+test("an operator's stop holds the slot until a start, and nothing takes its place", () => {
+  const rig = booted();
+  rig.stop(0);
+  assert.equal(rig.worker(0).phase, "stopping");
+  rig.exit(0);
+  assert.deepEqual(rig.phases, ["held", "ready", "free"]);
+  rig.pass(100_000);
+  assert.deepEqual(rig.phases, ["held", "ready", "free"]);
+  rig.start(0);
+  assert.deepEqual(rig.phases, ["ready", "ready", "free"]);
+  assert.equal(rig.state.tally.restarts, 0);
+});
+
+test("a start of what runs, of a free slot or of no slot changes nothing", () => {
+  const rig = booted();
+  const before = rig.state;
+  for (const slot of [0, 2, 99]) rig.start(slot);
+  assert.deepEqual(rig.state, before);
+  assert.deepEqual(rig.effects, []);
+});
+
+test("a start brings back what gave up", () => {
+  const rig = booted(GIVE_UP_AT_ONCE);
+  rig.exit(0);
+  assert.deepEqual(rig.phases, ["gave-up", "ready", "free"]);
+  rig.start(0);
+  assert.deepEqual(rig.phases, ["ready", "ready", "free"]);
+});
+
+test("a worker that gave up keeps its slot: nothing takes its place", () => {
+  const rig = booted(GIVE_UP_AT_ONCE);
+  rig.exit(0);
+  assert.equal(hasGivenUp(rig.state, rig.spec), false);
+  rig.exit(1);
+  assert.deepEqual(rig.phases, ["gave-up", "gave-up", "free"]);
+  assert.equal(hasGivenUp(rig.state, rig.spec), true);
+  assert.equal(rig.state.tally.gaveUp, 2);
+});
+
+test("health follows desired_healthy_percentage and is told at each change after the first boot", () => {
+  const rig = new PoolRig({ replicas: 4, desiredHealthyPercentage: 75 });
+  assert.equal(isHealthy(rig.state, rig.spec), false);
+  rig.boot();
+  assert.deepEqual(rig.wide, []);
+  assert.equal(isHealthy(rig.state, rig.spec), true);
+  rig.stop(0);
+  assert.equal(isHealthy(rig.state, rig.spec), true);
+  assert.deepEqual(rig.wide, []);
+  rig.stop(1);
+  assert.equal(isHealthy(rig.state, rig.spec), false);
+  assert.deepEqual(rig.wide, ["pool_degraded: 2 of 4 replicas are ready, 75 % are wanted"]);
+  rig.stop(2);
+  assert.equal(rig.wide.length, 1);
+  rig.exit(0);
+  rig.exit(1);
+  rig.start(0);
+  assert.equal(rig.wide.length, 1);
+  rig.start(1);
+  assert.deepEqual(rig.wide.slice(1), ["pool_recovered: 3 of 4 replicas are ready, 75 % are wanted"]);
+});
+
+test("a pool that leaves stops every worker, replaces nothing and starts nothing again", () => {
+  const rig = booted({ replicas: 3, startupWaitMs: 500 });
+  rig.limit(0);
+  rig.take();
+  rig.step({ kind: "leave", at: rig.now, order: SHUTDOWN });
+  assert.deepEqual(rig.state.replacements, []);
+  assert.ok(rig.phases.every((phase) => phase === "free" || phase === "stopping"));
+  for (const { slot, phase } of rig.state.workers) if (phase === "stopping") rig.exit(slot);
+  rig.start(0);
+  rig.pass(100_000);
+  assert.equal(isEmpty(rig.state), true);
+  assert.deepEqual(
+    rig.take().filter((kind) => kind.startsWith("pool_")),
+    [],
+  );
+});
+
+test("a kill kills every worker and starts nothing again", () => {
+  const rig = booted();
+  rig.step({ kind: "kill", at: rig.now, reason: "at once" });
+  assert.deepEqual(rig.take(), ["killed 0", "!kill 0", "killed 1", "!kill 1"]);
+  rig.exit(0);
+  rig.exit(1);
+  assert.deepEqual(rig.phases, ["free", "free", "free"]);
+  assert.equal(rig.state.tally.sigkills, 2);
+});
+
+test("a stop during a planned replacement counts for the surge until the old worker is gone", () => {
+  const rig = booted({ replicas: 1, rollout: { maxSurge: 1, maxUnavailable: 0 } });
+  rig.limit(0);
+  assert.deepEqual(rig.phases, ["stopping", "ready"]);
+  rig.limit(1);
+  assert.deepEqual(rig.phases, ["stopping", "ready"]);
+  rig.exit(0);
+  assert.deepEqual(rig.phases, ["ready", "stopping"]);
+});
+
+test("a slot that does not exist is a bug of the caller", () => {
+  assert.throws(() => booted().stop(99), /pool "web" has no slot 99/u);
+});
+
+test("a pool whose slots are all taken starts no more than it has", () => {
+  const rig = new PoolRig({ replicas: 2, rollout: { maxSurge: 0, maxUnavailable: 1 } });
+  const state: PoolState = { ...rig.state, workers: rig.state.workers.slice(0, 1) };
+  const { state: next } = stepPool(state, { kind: "boot", at: rig.now, random: 0.5 }, rig.spec);
+  assert.deepEqual(
+    next.workers.map(({ phase }) => phase),
+    ["starting"],
+  );
+});

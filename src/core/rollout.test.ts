@@ -1,0 +1,67 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { instant } from "../base/time.ts";
+import { decideReplacement, decideRoom, type Replacement } from "./rollout.ts";
+import { newWorker, type WorkerState } from "./worker.ts";
+
+const AT = instant(1000);
+const replacement: Replacement = {
+  old: 0,
+  oldIncarnation: 3,
+  successor: 2,
+  successorIncarnation: 1,
+  reason: "lifespan",
+};
+
+function worker(phase: "ready" | "unready", incarnation: number): WorkerState {
+  const base = newWorker(0, AT);
+  return { ...base, phase, incarnation, deadline: undefined, pid: 7, spawnedAt: AT, due: undefined };
+}
+
+function starting(incarnation: number): WorkerState {
+  const unborn = { pid: undefined, spawnedAt: undefined, pendingStop: undefined };
+  return { ...newWorker(2, AT), ...unborn, phase: "starting", incarnation, deadline: undefined };
+}
+
+function stopping(incarnation: number): WorkerState {
+  const order = { cause: "operator", reason: "asked", next: "down" } as const;
+  const alive = { pid: 7, spawnedAt: AT };
+  return { ...newWorker(2, AT), ...alive, phase: "stopping", incarnation, deadline: undefined, order, reason: "asked" };
+}
+
+function backoff(incarnation: number): WorkerState {
+  return { ...newWorker(2, AT), phase: "backoff", incarnation, deadline: AT, reason: "exited with code 3" };
+}
+
+test("a predecessor stays until its successor is ready", () => {
+  assert.deepEqual(decideReplacement(replacement, worker("ready", 3), starting(1)), { kind: "wait" });
+  assert.deepEqual(decideReplacement(replacement, worker("ready", 3), worker("unready", 1)), { kind: "wait" });
+  assert.deepEqual(decideReplacement(replacement, worker("ready", 3), worker("ready", 1)), { kind: "take-over" });
+  assert.deepEqual(decideReplacement(replacement, worker("unready", 3), worker("ready", 1)), { kind: "take-over" });
+});
+
+test("a successor that crashed, waits, stops or is down ends the replacement, with its reason", () => {
+  const verdicts = [backoff(1), stopping(1), { ...newWorker(2, AT), incarnation: 1, reason: "gave up" }].map((state) =>
+    decideReplacement(replacement, worker("ready", 3), state),
+  );
+  assert.deepEqual(verdicts, [
+    { kind: "abort", reason: "successor exited with code 3" },
+    { kind: "abort", reason: "successor asked" },
+    { kind: "abort", reason: "successor gave up" },
+  ]);
+  assert.equal(decideReplacement(replacement, worker("ready", 3), starting(2)).kind, "abort");
+  assert.equal(decideReplacement(replacement, worker("ready", 3), worker("ready", 2)).kind, "abort");
+});
+
+test("a predecessor that went by itself makes the replacement obsolete", () => {
+  assert.deepEqual(decideReplacement(replacement, worker("ready", 4), worker("ready", 1)), { kind: "obsolete" });
+  assert.deepEqual(decideReplacement(replacement, stopping(3), starting(1)), { kind: "obsolete" });
+  assert.deepEqual(decideReplacement(replacement, backoff(3), starting(1)), { kind: "obsolete" });
+});
+
+test("room is what surge and unavailability leave; a missing replica uses up unavailability", () => {
+  const policy = { maxSurge: 2, maxUnavailable: 1 };
+  assert.deepEqual(decideRoom(policy, 0, 0), { surge: 2, inPlace: 1 });
+  assert.deepEqual(decideRoom(policy, 1, 1), { surge: 1, inPlace: 0 });
+  assert.deepEqual(decideRoom(policy, 3, 5), { surge: 0, inPlace: 0 });
+});

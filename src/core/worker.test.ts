@@ -1,0 +1,750 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { poolSpec } from "../../test/support/poolSpec.ts";
+import { InvariantError } from "../base/errors.ts";
+import { instant } from "../base/time.ts";
+import type { WorkerLifecycleEvent } from "./event.ts";
+import type { ExitStatus } from "./exit.ts";
+import type { PoolSpec } from "./spec.ts";
+import {
+  isStale,
+  newWorker,
+  type StopOrder,
+  stepWorker,
+  table,
+  type WorkerEffect,
+  type WorkerEvent,
+  type WorkerEventKind,
+  type WorkerState,
+} from "./worker.ts";
+
+type Phase = WorkerState["phase"];
+type OfPhase<P extends Phase> = Extract<WorkerState, { phase: P }>;
+
+const BEFORE = instant(1000);
+const NOW = instant(5000);
+const PID = 77;
+const CODE_3: ExitStatus = { kind: "code", code: 3 };
+const NONE = { recent: [], streak: 0 };
+const CRASHED_ONCE = { recent: [NOW], streak: 1 };
+
+const SPEC = withLifespan(10_000);
+
+function withLifespan(lifespanMs: number | undefined, changes: Partial<PoolSpec> = {}): PoolSpec {
+  const base = poolSpec();
+  return poolSpec({ limits: { ...base.limits, lifespanMs, jitterRatio: 0.1 }, ...changes });
+}
+
+function budgetOfNone(): PoolSpec {
+  const base = poolSpec();
+  return poolSpec({ restart: { ...base.restart, maxRestarts: 0, windowMs: 1000 } });
+}
+
+const common = {
+  slot: 1,
+  incarnation: 3,
+  since: BEFORE,
+  crashes: NONE,
+  restarts: 2,
+  lastExit: undefined,
+  reason: "before",
+};
+const alive = { pid: PID, spawnedAt: BEFORE };
+const unborn = { pid: undefined, spawnedAt: undefined, pendingStop: undefined };
+
+const down: OfPhase<"down"> = { ...common, phase: "down", deadline: undefined, kind: "free" };
+const spawning: OfPhase<"starting"> = { ...common, ...unborn, phase: "starting", deadline: undefined };
+const waiting: OfPhase<"starting"> = { ...spawning, deadline: NOW };
+const unproven: OfPhase<"starting"> = { ...spawning, ...alive };
+const ready: OfPhase<"ready"> = { ...common, ...alive, phase: "ready", deadline: NOW, due: undefined };
+const unready: OfPhase<"unready"> = { ...common, ...alive, phase: "unready", deadline: NOW, due: undefined };
+const rolling: StopOrder = { cause: "rollout", reason: "rolled", next: "respawn" };
+const draining: OfPhase<"draining"> = { ...common, ...alive, phase: "draining", deadline: NOW, order: rolling };
+const stopping: OfPhase<"stopping"> = { ...common, ...alive, phase: "stopping", deadline: NOW, order: rolling };
+const backoff: OfPhase<"backoff"> = { ...common, phase: "backoff", deadline: NOW };
+
+const operator: StopOrder = { cause: "operator", reason: "asked", next: "down" };
+const shutdown: StopOrder = { cause: "shutdown", reason: "leaving", next: "down" };
+const mine = { at: NOW, incarnation: 3 } as const;
+
+const start: WorkerEvent = { kind: "start", at: NOW, delayMs: 0, reason: "wanted" };
+const spawned: WorkerEvent = { kind: "spawned", ...mine, pid: 88, random: 0.5 };
+const spawnFailed: WorkerEvent = { kind: "spawnFailed", ...mine, reason: "EAGAIN", random: 0.5 };
+const becameReady: WorkerEvent = { kind: "becameReady", ...mine, random: 0.5 };
+const becameUnready: WorkerEvent = { kind: "becameUnready", ...mine, reason: "probe failed" };
+const limitReached: WorkerEvent = { kind: "limitReached", ...mine, limit: "memory", reason: "too big" };
+const hardReached: WorkerEvent = { kind: "limitReached", ...mine, limit: "memory_hard", reason: "far too big" };
+const drained: WorkerEvent = { kind: "drained", ...mine };
+const exited: WorkerEvent = { kind: "exited", ...mine, status: CODE_3, survivors: false, random: 0.5 };
+const exitedAlone: WorkerEvent = { ...exited, survivors: true };
+const vacated: WorkerEvent = { kind: "vacated", ...mine, random: 0.5 };
+const deadline: WorkerEvent = { kind: "deadline", at: NOW, random: 0.5 };
+const stop: WorkerEvent = { kind: "stop", at: NOW, order: operator };
+const stopForShutdown: WorkerEvent = { kind: "stop", at: NOW, order: shutdown };
+const kill: WorkerEvent = { kind: "kill", at: NOW, reason: "at once" };
+
+type Body<T> = T extends unknown ? Omit<T, "pool" | "slot" | "incarnation"> : never;
+
+function told(event: Body<WorkerLifecycleEvent>, incarnation = 3): WorkerEffect {
+  return { kind: "tell", event: { pool: "web", slot: 1, incarnation, ...event } };
+}
+
+const spawn4: WorkerEffect = { kind: "spawn", slot: 1, incarnation: 4 };
+
+function killed(pid: number): WorkerEffect {
+  return { kind: "kill", slot: 1, incarnation: 3, pid };
+}
+
+function signalled(pid: number, scope: "group" | "escaped"): WorkerEffect {
+  return { kind: "signal", slot: 1, incarnation: 3, pid, signal: "SIGTERM", scope };
+}
+
+/** What the machine says when it asks a live process to stop. */
+function asked(pid: number, order: { cause: StopOrder["cause"]; reason: string }): readonly WorkerEffect[] {
+  const { cause, reason } = order;
+  return [told({ kind: "stopping", pid, signal: "SIGTERM", graceMs: 10_000, cause, reason }), signalled(pid, "group")];
+}
+
+function stoppingBy(order: StopOrder, changes: Partial<OfPhase<"stopping">> = {}): OfPhase<"stopping"> {
+  const { reason } = order;
+  return { ...stopping, since: NOW, reason, deadline: instant(15_000), order, ...changes };
+}
+
+const exitTold = { kind: "exited", pid: PID, status: CODE_3, uptimeMs: 4000 } as const;
+const next4 = { since: NOW, incarnation: 4 } as const;
+const FIRST = "first crash: restart at once";
+const TOO_MANY = "1 unplanned exit within 1s, allowed are 0";
+
+interface Case {
+  readonly when: string;
+  readonly state: WorkerState;
+  readonly event: WorkerEvent;
+  readonly spec?: PoolSpec;
+  /** undefined where the event is impossible. */
+  readonly next: WorkerState | undefined;
+  readonly effects: readonly WorkerEffect[];
+}
+
+function into(
+  when: string,
+  state: WorkerState,
+  event: WorkerEvent,
+  next: WorkerState,
+  effects: readonly WorkerEffect[] = [],
+  spec: PoolSpec = SPEC,
+): Case {
+  return { when, state, event, next, effects, spec };
+}
+
+function ignored(state: WorkerState, event: WorkerEvent): Case {
+  return { when: "it is ignored", state, event, next: state, effects: [] };
+}
+
+function impossible(state: WorkerState, event: WorkerEvent): Case {
+  return { when: "it is impossible", state, event, next: undefined, effects: [] };
+}
+
+/** The worker tells of its crash and runs again at once. */
+function restarted(state: OfPhase<"starting" | "ready" | "unready">): Case {
+  const reason = `exited with code 3; ${FIRST}`;
+  const next: WorkerState = {
+    ...spawning,
+    ...next4,
+    crashes: CRASHED_ONCE,
+    restarts: 3,
+    lastExit: CODE_3,
+    reason,
+  };
+  return into("a first crash respawns at once and is counted", state, exited, next, [
+    told({ ...exitTold, planned: false }),
+    told({ kind: "backing_off", delayMs: 0, reason }),
+    spawn4,
+  ]);
+}
+
+function restartedLater(state: OfPhase<"ready" | "unready">): Case {
+  const again = { ...state, crashes: { recent: [BEFORE], streak: 1 } };
+  const reason = "exited with code 3; crash 2 in a row: wait 100ms";
+  const crashes = { recent: [NOW], streak: 2 };
+  const next: WorkerState = {
+    ...backoff,
+    since: NOW,
+    deadline: instant(5100),
+    crashes,
+    restarts: 3,
+    lastExit: CODE_3,
+    reason,
+  };
+  return into("a second crash in a row backs off", again, exited, next, [
+    told({ ...exitTold, planned: false }),
+    told({ kind: "backing_off", delayMs: 100, reason }),
+  ]);
+}
+
+function givenUp(state: OfPhase<"ready" | "unready">): Case {
+  const reason = `exited with code 3; ${TOO_MANY}`;
+  const next: WorkerState = {
+    ...down,
+    since: NOW,
+    kind: "gave-up",
+    crashes: CRASHED_ONCE,
+    lastExit: CODE_3,
+    reason,
+  };
+  const effects = [told({ ...exitTold, planned: false }), told({ kind: "gave_up", reason })];
+  return into("a crash beyond the budget gives up", state, exited, next, effects, budgetOfNone());
+}
+
+function survivorsStopped(state: OfPhase<"ready" | "unready">): Case {
+  const reason = "exited with code 3, processes of its group are left";
+  const order: StopOrder = { cause: "survivors", reason, next: "restart" };
+  return into(
+    "a crash that leaves processes stops them before the slot is used again",
+    state,
+    exitedAlone,
+    stoppingBy(order, { lastExit: CODE_3 }),
+    [told({ ...exitTold, planned: false }), ...asked(PID, order)],
+  );
+}
+
+function due(state: OfPhase<"ready" | "unready">): readonly Case[] {
+  const limit = { ...state, deadline: undefined, due: { limit: "memory", at: NOW } } as const;
+  const already = { ...state, due: { limit: "lifespan", at: BEFORE } } as const;
+  const hard: StopOrder = { cause: "memory_hard", reason: "far too big", next: "respawn" };
+  return [
+    into("it becomes due, once", state, limitReached, limit, [
+      told({ kind: "limit_reached", limit: "memory", reason: "too big" }),
+    ]),
+    into("what is due already stays due since then", already, limitReached, already),
+    into("the hard limit kills at once, planned", state, hardReached, stoppingBy(hard, { deadline: undefined }), [
+      told({ kind: "limit_reached", limit: "memory_hard", reason: "far too big" }),
+      told({
+        kind: "stopping",
+        pid: PID,
+        signal: "SIGKILL",
+        graceMs: 0,
+        cause: "memory_hard",
+        reason: "far too big",
+      }),
+      killed(PID),
+    ]),
+  ];
+}
+
+function aged(state: OfPhase<"ready" | "unready">): Case {
+  const next = { ...state, deadline: undefined, due: { limit: "lifespan", at: NOW } } as const;
+  return into("its lifespan is over: due", state, deadline, next, [
+    told({ kind: "limit_reached", limit: "lifespan", reason: "lived 4s" }),
+  ]);
+}
+
+function stopped(state: OfPhase<"ready" | "unready">): readonly Case[] {
+  const hasty = withLifespan(10_000, { signalTimeoutMs: 0 });
+  return [
+    into("it is asked to stop and gets its grace", state, stop, stoppingBy(operator), asked(PID, operator)),
+    into(
+      "without grace it is killed at once",
+      state,
+      stop,
+      stoppingBy(operator, { deadline: undefined }),
+      [
+        told({ kind: "stopping", pid: PID, signal: "SIGKILL", graceMs: 0, cause: "operator", reason: "asked" }),
+        killed(PID),
+      ],
+      hasty,
+    ),
+  ];
+}
+
+function killedRunning(state: WorkerState): Case {
+  const order: StopOrder = { cause: "shutdown", reason: "at once", next: "down" };
+  return into("it is killed", state, kill, stoppingBy(order, { deadline: undefined }), [
+    told({ kind: "killed", pid: PID, reason: "at once" }),
+    killed(PID),
+  ]);
+}
+
+/** What follows when the last process of a stop is gone; `durationMs` and the told exit depend on the way there. */
+function emptied(state: OfPhase<"stopping" | "draining">, event: WorkerEvent, durationMs: number): readonly Case[] {
+  const left = event.kind === "exited" ? CODE_3 : undefined;
+  const exit = event.kind === "exited" ? [told({ ...exitTold, planned: true })] : [];
+  const over = (next: "respawn" | "stay down") => [...exit, told({ kind: "stopped", durationMs, next })];
+  // While it drains the stop begins only now, so the process has lived until now.
+  const scarred = { ...state, crashes: { recent: [BEFORE], streak: 4 } };
+  const rested = { ...scarred, spawnedAt: instant(-100_000) };
+  const restart: StopOrder = { cause: "survivors", reason: "left", next: "restart" };
+  const reason = `left; ${FIRST}`;
+  return [
+    into(
+      "a planned stop respawns uncounted and forgets old crashes",
+      scarred,
+      event,
+      {
+        ...spawning,
+        ...next4,
+        lastExit: left,
+        reason: "replaced: rolled",
+      },
+      [...over("respawn"), spawn4],
+    ),
+    into(
+      "a final stop leaves the slot free",
+      { ...state, order: shutdown },
+      event,
+      {
+        ...down,
+        since: NOW,
+        lastExit: left,
+        reason: "leaving",
+      },
+      over("stay down"),
+    ),
+    into(
+      "an operator's stop holds the slot",
+      { ...state, order: operator },
+      event,
+      {
+        ...down,
+        since: NOW,
+        lastExit: left,
+        kind: "held",
+        reason: "asked",
+      },
+      over("stay down"),
+    ),
+    into(
+      "the survivors of a crash are gone: the restart is decided by the uptime of the leader",
+      {
+        ...rested,
+        order: restart,
+      },
+      event,
+      {
+        ...spawning,
+        ...next4,
+        crashes: CRASHED_ONCE,
+        restarts: 3,
+        lastExit: left,
+        reason,
+      },
+      [
+        ...(event.kind === "exited" ? [told({ ...exitTold, planned: true, uptimeMs: 105_000 })] : []),
+        told({ kind: "stopped", durationMs, next: "respawn" }),
+        told({ kind: "backing_off", delayMs: 0, reason }),
+        spawn4,
+      ],
+    ),
+  ];
+}
+
+const spawnReady: OfPhase<"ready"> = {
+  ...ready,
+  since: NOW,
+  deadline: instant(15_000),
+  pid: 88,
+  spawnedAt: NOW,
+  reason: "running",
+};
+
+/** Every cell of the table; a missing one does not compile. */
+const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonly Case[] } } = {
+  down: {
+    start: [
+      into(
+        "it spawns at once",
+        { ...down, crashes: CRASHED_ONCE },
+        start,
+        { ...spawning, ...next4, reason: "wanted" },
+        [told({ kind: "starting", delayMs: 0, reason: "wanted" }, 4), spawn4],
+      ),
+      into(
+        "it waits for its turn, and the incarnation with it",
+        { ...down, kind: "held" },
+        { ...start, delayMs: 500 },
+        { ...waiting, since: NOW, deadline: instant(5500), reason: "wanted" },
+        [told({ kind: "starting", delayMs: 500, reason: "wanted" }, 4)],
+      ),
+      into(
+        "what gave up starts with a clean history",
+        { ...down, kind: "gave-up", crashes: CRASHED_ONCE },
+        start,
+        {
+          ...spawning,
+          ...next4,
+          reason: "wanted",
+        },
+        [told({ kind: "starting", delayMs: 0, reason: "wanted" }, 4), spawn4],
+      ),
+    ],
+    spawned: [ignored(down, spawned)],
+    spawnFailed: [ignored(down, spawnFailed)],
+    becameReady: [ignored(down, becameReady)],
+    becameUnready: [ignored(down, becameUnready)],
+    limitReached: [ignored(down, limitReached)],
+    drained: [ignored(down, drained)],
+    exited: [ignored(down, exited)],
+    vacated: [ignored(down, vacated)],
+    deadline: [impossible(down, deadline)],
+    stop: [ignored(down, stop)],
+    kill: [ignored(down, kill)],
+  },
+  starting: {
+    start: [ignored(spawning, start), ignored(waiting, start)],
+    spawned: [
+      into("it is ready at once, its lifespan begins", spawning, spawned, spawnReady, [
+        told({ kind: "spawned", pid: 88 }),
+        told({ kind: "ready", afterMs: 0 }),
+      ]),
+      into(
+        "without a limit it has no deadline",
+        spawning,
+        spawned,
+        { ...spawnReady, deadline: undefined },
+        [told({ kind: "spawned", pid: 88 }), told({ kind: "ready", afterMs: 0 })],
+        withLifespan(undefined),
+      ),
+      into(
+        "chance moves the end of its life",
+        spawning,
+        { ...spawned, random: 1 },
+        {
+          ...spawnReady,
+          deadline: instant(16_000),
+        },
+        [told({ kind: "spawned", pid: 88 }), told({ kind: "ready", afterMs: 0 })],
+      ),
+      into(
+        "a stop that came meanwhile is carried out",
+        { ...spawning, pendingStop: operator },
+        spawned,
+        stoppingBy(operator, { pid: 88, spawnedAt: NOW }),
+        [told({ kind: "spawned", pid: 88 }), ...asked(88, operator)],
+      ),
+    ],
+    spawnFailed: [
+      into(
+        "it counts as a crash",
+        spawning,
+        spawnFailed,
+        {
+          ...spawning,
+          ...next4,
+          crashes: CRASHED_ONCE,
+          restarts: 3,
+          reason: `EAGAIN; ${FIRST}`,
+        },
+        [
+          told({ kind: "spawn_failed", reason: "EAGAIN" }),
+          told({ kind: "backing_off", delayMs: 0, reason: `EAGAIN; ${FIRST}` }),
+          spawn4,
+        ],
+      ),
+      into(
+        "beyond the budget it gives up",
+        spawning,
+        spawnFailed,
+        { ...down, since: NOW, kind: "gave-up", crashes: CRASHED_ONCE, reason: `EAGAIN; ${TOO_MANY}` },
+        [told({ kind: "spawn_failed", reason: "EAGAIN" }), told({ kind: "gave_up", reason: `EAGAIN; ${TOO_MANY}` })],
+        budgetOfNone(),
+      ),
+      into(
+        "a pending final stop is done",
+        { ...spawning, pendingStop: operator },
+        spawnFailed,
+        {
+          ...down,
+          since: NOW,
+          kind: "held",
+          reason: "asked",
+        },
+        [told({ kind: "spawn_failed", reason: "EAGAIN" })],
+      ),
+      into(
+        "a pending planned respawn is decided as a crash",
+        { ...spawning, pendingStop: rolling },
+        spawnFailed,
+        {
+          ...spawning,
+          ...next4,
+          crashes: CRASHED_ONCE,
+          restarts: 3,
+          reason: `EAGAIN; ${FIRST}`,
+        },
+        [
+          told({ kind: "spawn_failed", reason: "EAGAIN" }),
+          told({ kind: "backing_off", delayMs: 0, reason: `EAGAIN; ${FIRST}` }),
+          spawn4,
+        ],
+      ),
+    ],
+    becameReady: [
+      into("it is ready, its lifespan begins", unproven, becameReady, { ...spawnReady, ...alive }, [
+        told({ kind: "ready", afterMs: 4000 }),
+      ]),
+      impossible(spawning, becameReady),
+    ],
+    becameUnready: [ignored(spawning, becameUnready)],
+    limitReached: [ignored(spawning, limitReached)],
+    drained: [ignored(spawning, drained)],
+    exited: [restarted(unproven), impossible(spawning, exited)],
+    vacated: [ignored(spawning, vacated)],
+    deadline: [
+      into("its turn came", waiting, deadline, { ...spawning, ...next4 }, [spawn4]),
+      into("a deadline of a live process is cleared", { ...unproven, deadline: NOW }, deadline, unproven),
+    ],
+    stop: [
+      into("a stop during the spawn is kept for later", spawning, stop, { ...spawning, pendingStop: operator }),
+      into("while it waits nothing has to be stopped", waiting, stop, {
+        ...down,
+        since: NOW,
+        kind: "held",
+        reason: "asked",
+      }),
+      into("a live process is asked", unproven, stop, stoppingBy(operator), asked(PID, operator)),
+    ],
+    kill: [
+      into("a kill during the spawn is kept for later", spawning, kill, {
+        ...spawning,
+        pendingStop: { cause: "shutdown", reason: "at once", next: "down" },
+      }),
+      into("while it waits nothing has to be killed", waiting, kill, { ...down, since: NOW, reason: "at once" }),
+      killedRunning(unproven),
+    ],
+  },
+  ready: {
+    start: [ignored(ready, start)],
+    spawned: [impossible(ready, spawned)],
+    spawnFailed: [impossible(ready, spawnFailed)],
+    becameReady: [ignored(ready, becameReady)],
+    becameUnready: [
+      into("it serves no more and lives on", ready, becameUnready, { ...unready, since: NOW, reason: "probe failed" }, [
+        told({ kind: "unready", reason: "probe failed" }),
+      ]),
+    ],
+    limitReached: due(ready),
+    drained: [ignored(ready, drained)],
+    exited: [restarted(ready), restartedLater(ready), givenUp(ready), survivorsStopped(ready)],
+    vacated: [ignored(ready, vacated)],
+    deadline: [aged(ready)],
+    stop: stopped(ready),
+    kill: [killedRunning(ready)],
+  },
+  unready: {
+    start: [ignored(unready, start)],
+    spawned: [impossible(unready, spawned)],
+    spawnFailed: [impossible(unready, spawnFailed)],
+    becameReady: [
+      into("it serves again and keeps the end of its life", unready, becameReady, {
+        ...ready,
+        since: NOW,
+        reason: "running",
+      }),
+    ],
+    becameUnready: [ignored(unready, becameUnready)],
+    limitReached: due(unready),
+    drained: [ignored(unready, drained)],
+    exited: [restarted(unready), restartedLater(unready), givenUp(unready), survivorsStopped(unready)],
+    vacated: [ignored(unready, vacated)],
+    deadline: [aged(unready)],
+    stop: stopped(unready),
+    kill: [killedRunning(unready)],
+  },
+  draining: {
+    start: [ignored(draining, start)],
+    spawned: [impossible(draining, spawned)],
+    spawnFailed: [impossible(draining, spawnFailed)],
+    becameReady: [ignored(draining, becameReady)],
+    becameUnready: [ignored(draining, becameUnready)],
+    limitReached: [ignored(draining, limitReached)],
+    drained: [
+      into("the last request is done: it is asked", draining, drained, stoppingBy(rolling), asked(PID, rolling)),
+    ],
+    exited: [
+      ...emptied(draining, exited, 0),
+      into("what it leaves is stopped", draining, exitedAlone, stoppingBy(rolling, { lastExit: CODE_3 }), [
+        told({ ...exitTold, planned: true }),
+        ...asked(PID, rolling),
+      ]),
+    ],
+    vacated: [ignored(draining, vacated)],
+    deadline: [into("the drain is over: it is asked", draining, deadline, stoppingBy(rolling), asked(PID, rolling))],
+    stop: [
+      into("a final stop overrules the respawn", draining, stopForShutdown, {
+        ...draining,
+        order: shutdown,
+        reason: "leaving",
+      }),
+      ignored({ ...draining, order: operator }, stopForShutdown),
+      ignored(draining, { ...stop, order: { ...operator, next: "respawn" } }),
+    ],
+    kill: [
+      into(
+        "it is killed and stays down",
+        draining,
+        kill,
+        stoppingBy(rolling, { deadline: undefined, order: { ...rolling, next: "down" } }),
+        [told({ kind: "killed", pid: PID, reason: "at once" }), killed(PID)],
+      ),
+    ],
+  },
+  stopping: {
+    start: [ignored(stopping, start)],
+    spawned: [impossible(stopping, spawned)],
+    spawnFailed: [impossible(stopping, spawnFailed)],
+    becameReady: [ignored(stopping, becameReady)],
+    becameUnready: [ignored(stopping, becameUnready)],
+    limitReached: [ignored(stopping, limitReached)],
+    drained: [ignored(stopping, drained)],
+    exited: [
+      ...emptied(stopping, exited, 4000),
+      into(
+        "what left the group gets the signal too, the grace runs on",
+        stopping,
+        exitedAlone,
+        {
+          ...stopping,
+          lastExit: CODE_3,
+        },
+        [told({ ...exitTold, planned: true }), signalled(PID, "escaped")],
+      ),
+      into(
+        "after the kill what left the group is killed too",
+        { ...stopping, deadline: undefined },
+        exitedAlone,
+        {
+          ...stopping,
+          deadline: undefined,
+          lastExit: CODE_3,
+        },
+        [told({ ...exitTold, planned: true }), killed(PID)],
+      ),
+    ],
+    vacated: emptied(stopping, vacated, 4000),
+    deadline: [
+      into(
+        "the grace is over: the whole group is killed, the order stays",
+        stopping,
+        deadline,
+        {
+          ...stopping,
+          deadline: undefined,
+          reason: "rolled",
+        },
+        [told({ kind: "killed", pid: PID, reason: "still there 4s after SIGTERM" }), killed(PID)],
+      ),
+    ],
+    stop: [
+      into("a final stop overrules the respawn", stopping, stopForShutdown, {
+        ...stopping,
+        order: shutdown,
+        reason: "leaving",
+      }),
+      ignored({ ...stopping, order: operator }, stopForShutdown),
+      ignored(stopping, { ...stop, order: { ...operator, next: "respawn" } }),
+    ],
+    kill: [
+      into(
+        "it is killed and stays down; the stop goes on since its begin",
+        stopping,
+        kill,
+        {
+          ...stopping,
+          deadline: undefined,
+          reason: "rolled",
+          order: { ...rolling, next: "down" },
+        },
+        [told({ kind: "killed", pid: PID, reason: "at once" }), killed(PID)],
+      ),
+    ],
+  },
+  backoff: {
+    start: [ignored(backoff, start)],
+    spawned: [ignored(backoff, spawned)],
+    spawnFailed: [ignored(backoff, spawnFailed)],
+    becameReady: [ignored(backoff, becameReady)],
+    becameUnready: [ignored(backoff, becameUnready)],
+    limitReached: [ignored(backoff, limitReached)],
+    drained: [ignored(backoff, drained)],
+    exited: [ignored(backoff, exited)],
+    vacated: [ignored(backoff, vacated)],
+    deadline: [into("the wait is over", backoff, deadline, { ...spawning, ...next4 }, [spawn4])],
+    stop: [
+      into("an operator's stop holds the slot", backoff, stop, { ...down, since: NOW, kind: "held", reason: "asked" }),
+      into("a shutdown leaves it free", backoff, stopForShutdown, { ...down, since: NOW, reason: "leaving" }),
+    ],
+    kill: [into("nothing has to be killed", backoff, kill, { ...down, since: NOW, reason: "at once" })],
+  },
+};
+
+for (const [phase, row] of Object.entries(CASES)) {
+  test(`a worker that is ${phase} answers every event as the table says`, () => {
+    for (const [kind, cases] of Object.entries(row)) {
+      assert.ok(cases.length > 0, `${phase} × ${kind} has no case`);
+      for (const { when, state, event, next, effects, spec = SPEC } of cases) {
+        const name = `${phase} × ${kind}: ${when}`;
+        assert.deepEqual([state.phase, event.kind], [phase, kind], `${name} stands in the wrong cell`);
+        if (next === undefined) {
+          assert.throws(() => stepWorker(state, event, spec), InvariantError, name);
+          continue;
+        }
+        const before = structuredClone(state);
+        const transition = stepWorker(state, event, spec);
+        assert.deepEqual(transition.state, next, name);
+        assert.deepEqual(transition.effects, effects, name);
+        assert.deepEqual(state, before, `${name}: the old state was changed`);
+      }
+    }
+  });
+}
+
+test("the cells that are called ignore or impossible are the ones whose cases say so", () => {
+  for (const phase of Object.keys(CASES) as Phase[]) {
+    for (const kind of Object.keys(CASES[phase]) as WorkerEventKind[]) {
+      const cases = CASES[phase][kind];
+      const { name } = table[phase][kind];
+      const says = (kinds: readonly string[]) => cases.every(({ when }) => kinds.includes(when));
+      assert.equal(name === "ignore", says(["it is ignored"]), `${phase} × ${kind}: ${name}`);
+      assert.equal(name === "impossible", says(["it is impossible"]), `${phase} × ${kind}: ${name}`);
+    }
+  }
+});
+
+test("an impossible event names state and event", () => {
+  assert.throws(() => stepWorker(down, deadline, SPEC), /impossible event \{"kind":"deadline".*"phase":"down"/u);
+});
+
+test("news of another incarnation changes nothing, in any phase", () => {
+  const states = [down, spawning, waiting, unproven, ready, unready, draining, stopping, backoff];
+  const news = [spawned, spawnFailed, becameReady, becameUnready, limitReached, drained, exited, exitedAlone, vacated];
+  for (const state of states) {
+    for (const event of news) {
+      for (const incarnation of [2, 4]) {
+        const stale = { ...event, incarnation } as WorkerEvent;
+        assert.equal(isStale(state, stale), true);
+        const transition = stepWorker(state, stale, SPEC);
+        assert.equal(transition.state, state, `${state.phase} × ${event.kind}`);
+        assert.deepEqual(transition.effects, []);
+      }
+    }
+  }
+});
+
+test("an event without incarnation is never stale", () => {
+  for (const event of [start, deadline, stop, kill]) assert.equal(isStale(ready, event), false);
+});
+
+test("handling a deadline moves or clears it", () => {
+  for (const state of [waiting, { ...unproven, deadline: NOW }, ready, unready, draining, stopping, backoff]) {
+    const { deadline: next }: WorkerState = stepWorker(state, deadline, SPEC).state;
+    assert.ok(next === undefined || next > NOW, state.phase);
+  }
+});
+
+test("a new worker is an empty slot that nothing has lived in", () => {
+  assert.deepEqual(newWorker(1, BEFORE), {
+    ...down,
+    incarnation: 0,
+    restarts: 0,
+    reason: "not started yet",
+  });
+});

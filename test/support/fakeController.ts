@@ -1,0 +1,126 @@
+/**
+ * Plays the admin API on a Unix socket in a temporary directory, for tests of the CLI: answers what it is told to and
+ * keeps what it was asked. Knows nothing of workers.
+ */
+import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import { createServer, type Server, type ServerResponse } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { EventRecord, Status, WorkerStatus } from "../../src/admin/api.ts";
+
+export type Answer = (response: ServerResponse, path: string) => void;
+
+export class FakeController implements AsyncDisposable {
+  readonly directory: string;
+  readonly socketPath: string;
+  /** Requests so far: `GET /v1/status`. */
+  readonly requests: string[] = [];
+  /** Answers by request without its query; anything else is 404. */
+  readonly answers = new Map<string, Answer>();
+  readonly #server: Server;
+
+  private constructor() {
+    this.directory = mkdtempSync(join(tmpdir(), "monoceros-cli-"));
+    this.socketPath = join(this.directory, "control.sock");
+    this.#server = createServer((request, response) => {
+      const asked = `${request.method} ${request.url}`;
+      this.requests.push(asked);
+      const answer = this.answers.get(asked.split("?")[0] ?? "");
+      if (answer === undefined) sendJson(response, 404, { error: { code: "REQUEST_INVALID", message: `no ${asked}` } });
+      else answer(response, request.url ?? "");
+    });
+  }
+
+  static async start(): Promise<FakeController> {
+    const fake = new FakeController();
+    fake.#server.listen(fake.socketPath);
+    await once(fake.#server, "listening");
+    return fake;
+  }
+
+  /** Answers one request with JSON. */
+  answer(request: string, status: number, body: object): void {
+    this.answers.set(request, (response) => sendJson(response, status, body));
+  }
+
+  /** Answers GET /v1/status with the documents in turn, the last one for ever. */
+  answerStatus(...documents: readonly [Status, ...Status[]]): void {
+    let next = 0;
+    this.answers.set("GET /v1/status", (response) => {
+      sendJson(response, 200, documents[Math.min(next++, documents.length - 1)] ?? documents[0]);
+    });
+  }
+
+  /** Stops answering and removes the socket, as a controller that ends. */
+  close(): void {
+    this.#server.close();
+    this.#server.closeAllConnections();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#server.listening) {
+      this.close();
+      await once(this.#server, "close");
+    }
+    rmSync(this.directory, { recursive: true, force: true });
+  }
+}
+
+export function sendJson(response: ServerResponse, status: number, body: object): void {
+  response.writeHead(status, { "content-type": "application/json" }).end(`${JSON.stringify(body)}\n`);
+}
+
+/** A worker that is ready, but for `changes`. */
+export function workerStatus(changes: Partial<WorkerStatus> = {}): WorkerStatus {
+  return {
+    id: "web-0",
+    pool: "web",
+    slot: 0,
+    phase: "ready",
+    incarnation: 1,
+    pid: 100,
+    uptime_s: 180,
+    phase_s: 180,
+    next_s: null,
+    restarts: 0,
+    last_exit: null,
+    reason: "started",
+    ...changes,
+  };
+}
+
+/** A status with one pool of these workers. */
+export function statusOf(...workers: readonly WorkerStatus[]): Status {
+  const ready = workers.filter(({ phase }) => phase === "ready").length;
+  return {
+    version: "0.1.0",
+    pid: 12,
+    phase: "running",
+    healthy: ready === workers.length,
+    ready: ready === workers.length,
+    uptime_s: 180,
+    pools: [
+      {
+        name: "web",
+        replicas: workers.length,
+        ready,
+        healthy: ready === workers.length,
+        desired_healthy_percentage: 75,
+        workers,
+      },
+    ],
+  };
+}
+
+/** An event of the stream. */
+export function eventRecord(seq: number, message: string, level: EventRecord["level"] = "info"): EventRecord {
+  return {
+    kind: "controller_started",
+    reason: message,
+    seq,
+    time: "2026-01-02T12:34:56.789Z",
+    level,
+    message,
+  };
+}
