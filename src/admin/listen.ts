@@ -14,6 +14,9 @@ export interface ListenerFinder {
   onSocket(path: string): { pid: number; command: string } | undefined;
 }
 
+/** Ordinary reasons why a default place cannot be used, not worth a word when another one can. */
+const EXPECTED_REFUSALS: ReadonlySet<string> = new Set(["EACCES", "EPERM", "EROFS"]);
+
 /** Listens on TCP and returns the port (of use where 0 was asked for). @throws ControllerError PORT_IN_USE, ADDRESS_UNAVAILABLE */
 export function listenOnPort(server: Server, port: number, address: string, find: ListenerFinder): Promise<number> {
   return new Promise((resolve, reject) => {
@@ -46,7 +49,7 @@ export function listenOnPort(server: Server, port: number, address: string, find
 }
 
 /**
- * Listens on the first of the paths that can be used; undefined (with the reasons) where none can. An explicit path
+ * Listens on the first of the paths that can be used; undefined where none can. `reasons` are surprises on the way. An explicit path
  * must work. @throws ControllerError CONTROL_SOCKET_IN_USE, CONTROL_SOCKET_UNSAFE
  */
 export async function listenOnSocket(
@@ -62,7 +65,8 @@ export async function listenOnSocket(
     } catch (error) {
       // With a path of one's own choice there is nothing to fall back to; otherwise the next place is as good.
       if (error instanceof ControllerError && candidates.length === 1) throw error;
-      reasons.push(`${path}: ${error instanceof Error ? error.message : String(error)}`);
+      const isExpected = error instanceof Error && "code" in error && EXPECTED_REFUSALS.has(String(error.code));
+      if (!isExpected) reasons.push(`${path}: ${error instanceof Error ? error.message : String(error)}`);
     }
   }
   return { path: undefined, reasons };

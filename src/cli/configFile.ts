@@ -30,7 +30,8 @@ export class ConfigurationError extends ControllerError {
     const count = problems.length === 1 ? "1 problem" : `${problems.length} problems`;
     const lines = problems.map((problem) => {
       const hint = problem.hint === undefined ? "" : `\n  hint: ${problem.hint}`;
-      return `\n${formatProblem(file, problem)}${hint}`;
+      const code = problem.code === "CONFIG_INVALID" ? "" : ` [${problem.code}]`;
+      return `\n${formatProblem(file, problem)}${code}${hint}`;
     });
     super(codes.size === 1 && only !== undefined ? only : "CONFIG_INVALID", `${file} has ${count}:${lines.join("")}`);
     this.file = file;

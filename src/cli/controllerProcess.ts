@@ -127,8 +127,8 @@ export async function runController(preflight: Preflight, options: { readonly is
       : [config.admin.socket];
   const port = await listenOnPort(openServer, config.admin.port, config.admin.address, find);
   const socket = await listenOnSocket(controlServer, candidates, find);
-  if (socket.path === undefined)
-    log.warn("runs without a control socket: no place for it is writable", { tried: socket.reasons.join("; ") });
+  if (socket.path === undefined) log.warn("runs without a control socket: no place for it can be used");
+  for (const reason of socket.reasons) log.warn(`the control socket cannot be there: ${reason}`);
   log.debug("admin listens", { address: `${config.admin.address}:${port}`, socket: socket.path });
 
   if (lifeline?.start() === false)

@@ -130,6 +130,7 @@ export class Daemon {
 
   /** FIFO, never re-entered: an event that an effect causes waits until the present one is done. */
   #dispatch(event: ControllerEvent): void {
+    if (this.#broken) return;
     this.#mailbox.push(event);
     if (this.#busy) return;
     this.#busy = true;

@@ -61,6 +61,8 @@ export class Lifeline {
   #writeFd: number | undefined;
   #pid: number | undefined;
   #pending = "";
+  /** Whether there shall be a guardian: from the start to the farewell. */
+  #isWanted = false;
 
   /** `mark` is the value of CONTROLLER_MARK in the environment of every worker. */
   constructor(mark: string) {
@@ -76,6 +78,7 @@ export class Lifeline {
   /** Starts the guardian; false where the image has no shell. @throws SystemCallError */
   start(): boolean {
     if (this.#shell === undefined) return false;
+    this.#isWanted = true;
     const nullFd = openSync("/dev/null", "r+");
     const { readFd, writeFd } = openPipe();
     try {
@@ -122,12 +125,13 @@ export class Lifeline {
   handleExit(pid: number): boolean {
     if (pid !== this.#pid) return false;
     this.#close();
-    this.start();
+    this.#replace();
     return true;
   }
 
   /** Tells the guardian that the controller leaves in order. */
   release(): void {
+    this.#isWanted = false;
     this.#pending += "bye\n";
     this.#flush();
     this.#close();
@@ -139,7 +143,17 @@ export class Lifeline {
     this.#pending += line;
   }
 
+  /** A start that fails (no descriptor, no process left) is tried again when the next worker starts. */
+  #replace(): void {
+    try {
+      this.start();
+    } catch {
+      this.#close();
+    }
+  }
+
   #flush(): void {
+    if (this.#pid === undefined && this.#isWanted) this.#replace();
     const text = this.#pending;
     this.#pending = "";
     if (this.#writeFd === undefined || text === "") return;

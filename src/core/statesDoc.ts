@@ -1,0 +1,96 @@
+/** The page docs/states.md, printed from the worker's table: what each phase makes of each event. Decides nothing. */
+import { table, type WorkerEventKind, type WorkerState } from "./worker.ts";
+
+type Phase = WorkerState["phase"];
+
+const INTRODUCTION = `# States of a worker
+
+This page is generated from the table in \`src/core/worker.ts\`; do not edit it.
+
+A worker is the process of one slot. Its phase is what \`monoceros status\`, the API and the metrics show. Each phase has
+at most one deadline, and each event that concerns a process carries its incarnation: news of a process that is gone
+changes nothing.
+`;
+
+const PHASE_MEANINGS: Readonly<Record<Phase, string>> = {
+  down: "No process. Free for use, held by an operator's stop, or given up because its restarts are used up.",
+  starting: "Waits for its turn, is being spawned, or runs and is not ready yet.",
+  ready: "Serves. The deadline is the end of its lifespan.",
+  unready: "Runs, but its readiness probe says no.",
+  draining: "Gets no new requests and finishes the running ones.",
+  stopping: "Was told to stop; ends when its whole process group is empty. At the deadline the group is killed.",
+  backoff: "Waits before an unplanned restart.",
+};
+
+const EVENT_MEANINGS: Readonly<Record<WorkerEventKind, string>> = {
+  start: "The pool or an operator wants a process here.",
+  spawned: "The process exists.",
+  spawnFailed: "The kernel refused the process.",
+  becameReady: "The readiness probe says yes.",
+  becameUnready: "The readiness probe says no.",
+  limitReached: "A limit of memory or requests is reached.",
+  drained: "The last running request is done.",
+  exited: "The process ended and was reaped; others of its group may be left.",
+  vacated: "The last process of its group is gone.",
+  deadline: "The instant that the phase waits for has come.",
+  stop: "The pool, an operator or the shutdown asks it to leave.",
+  kill: "The shutdown is out of time or was asked for twice.",
+};
+
+const DIAGRAM = `\`\`\`mermaid
+stateDiagram-v2
+  [*] --> down
+  down --> starting: start
+  starting --> ready: spawned
+  starting --> backoff: spawnFailed
+  starting --> stopping: stop
+  ready --> unready: becameUnready
+  unready --> ready: becameReady
+  ready --> starting: exited, first crash
+  ready --> backoff: exited, further crash
+  ready --> down: exited, restarts used up
+  ready --> stopping: stop, memory_hard, survivors of a crash
+  unready --> stopping: stop
+  draining --> stopping: drained, deadline
+  stopping --> stopping: deadline, SIGKILL to the group
+  stopping --> starting: group empty, planned replacement in place
+  stopping --> down: group empty, final
+  backoff --> starting: deadline
+  backoff --> down: stop
+\`\`\`
+`;
+
+/** The whole page, with a newline at the end. */
+export function statesPage(): string {
+  return [
+    INTRODUCTION,
+    "## Main paths\n",
+    DIAGRAM,
+    "## Phases\n",
+    meanings("Phase", PHASE_MEANINGS),
+    "## Events\n",
+    meanings("Event", EVENT_MEANINGS),
+    "## Every phase and every event\n",
+    "A cell names the function in `src/core/worker.ts` that decides. – means that nothing changes; ✗ means that it cannot",
+    "happen: the controller takes it for a bug of its own, kills all workers and exits with 70.\n",
+    transitions(),
+  ].join("\n");
+}
+
+function meanings(title: string, rows: Readonly<Record<string, string>>): string {
+  const lines = Object.entries(rows).map(([name, meaning]) => `| \`${name}\` | ${meaning} |`);
+  return [`| ${title} | Meaning |`, "|---|---|", ...lines, ""].join("\n");
+}
+
+function transitions(): string {
+  const phases = Object.keys(PHASE_MEANINGS) as Phase[];
+  const kinds = Object.keys(EVENT_MEANINGS) as WorkerEventKind[];
+  const rows = kinds.map((kind) => `| \`${kind}\` | ${phases.map((phase) => cell(phase, kind)).join(" | ")} |`);
+  return [`| | ${phases.join(" | ")} |`, `|---${"|---".repeat(phases.length)}|`, ...rows, ""].join("\n");
+}
+
+function cell(phase: Phase, kind: WorkerEventKind): string {
+  const { name } = table[phase][kind];
+  if (name === "ignore") return "–";
+  return name === "impossible" ? "✗" : `\`${name}\``;
+}
