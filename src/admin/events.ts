@@ -4,7 +4,7 @@ import type { LifecycleEvent } from "../core/event.ts";
 import type { EventRecord } from "./api.ts";
 
 /** Events that are kept; older ones are forgotten. */
-const KEPT_EVENTS = 2000;
+const KEPT_EVENTS = 500;
 
 export class EventLog {
   readonly #ring: EventRecord[] = [];
@@ -14,6 +14,11 @@ export class EventLog {
 
   constructor(wallClock: () => Date) {
     this.#wallClock = wallClock;
+  }
+
+  /** Number of the newest event; 0 before the first. */
+  get lastSeq(): number {
+    return this.#seq;
   }
 
   /** Adds an event and returns it as followers see it. */

@@ -76,8 +76,8 @@ const CONTROL_ROUTES: readonly Route[] = [
     method: "POST",
     pattern: /^\/v1\/shutdown$/u,
     handle: (controller, _, response) => {
-      // The answer first: the shutdown may be over before it would leave.
-      response.once("finish", () => controller.shutdown("asked through the control socket"));
+      // The answer first: the shutdown may be over before it would leave. "close" also comes where the client is gone.
+      response.once("close", () => controller.shutdown("asked through the control socket"));
       sendAccepted(response);
     },
   },
@@ -107,6 +107,8 @@ function createBoundedServer(controller: ControllerHandle, routes: readonly Rout
   server.maxConnections = MAX_CONNECTIONS;
   // A client that breaks off is its own business.
   server.on("clientError", (_, socket) => socket.destroy());
+  // So is an accept that fails (accept(2): ENOBUFS, ENOMEM); errors of listen are heard by those who listen.
+  server.on("error", () => {});
   return server;
 }
 

@@ -3,7 +3,7 @@
  * that knows all of them. Decides nothing about workers; it ends this process when everything is done.
  */
 import { rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { constants, tmpdir } from "node:os";
 import type { LogLine } from "../admin/api.ts";
 import { EventLog } from "../admin/events.ts";
 import { listenOnPort, listenOnSocket } from "../admin/listen.ts";
@@ -18,9 +18,10 @@ import { type LogSink, openSinks } from "../logs/sink.ts";
 import { WorkerOutput } from "../logs/workerOutput.ts";
 import { systemClock } from "../runtime/clock.ts";
 import { Daemon } from "../runtime/daemon.ts";
+import { HeapCare } from "../runtime/heapCare.ts";
 import { controllerMark, findLeftovers } from "../runtime/leftovers.ts";
 import { Lifeline } from "../runtime/lifeline.ts";
-import { becomeSubreaper, closeInheritedOnExec, exitNow, getLimit, RLIMITS } from "../runtime/linux.ts";
+import { becomeSubreaper, closeInheritedOnExec, exitNow, getLimit, RLIMITS, unblockSignal } from "../runtime/linux.ts";
 import { type PoolLaunch, Processes } from "../runtime/processes.ts";
 import { findListener, findUnixListener, readSoftNofile } from "../runtime/procfs.ts";
 import { ServiceManager } from "../runtime/systemd.ts";
@@ -30,6 +31,12 @@ import { VERSION } from "./version.ts";
 
 /** How long the last log lines may take after everything has ended, where the shutdown's own bound is already used up. */
 const MIN_FLUSH_MS = 1000;
+
+/**
+ * A second stop signal this soon is the first one delivered twice: timeout(1), npm and others pass on to us what the whole
+ * process group has got from them or from the terminal. No person means "at once" so quickly.
+ */
+const SAME_SIGNAL_MS = 300;
 
 /** Signals that later versions act on; until then they must not end the controller. */
 const RESERVED_SIGNALS = ["SIGHUP", "SIGUSR1", "SIGUSR2", "SIGTTIN", "SIGTTOU"] as const;
@@ -126,7 +133,11 @@ export async function runController(preflight: Preflight, options: { readonly is
       ? defaultSocketCandidates(process.env, process.getuid?.() ?? 0, tmpdir())
       : [config.admin.socket];
   const port = await listenOnPort(openServer, config.admin.port, config.admin.address, find);
-  const socket = await listenOnSocket(controlServer, candidates, find);
+  const socket = await listenOnSocket(controlServer, candidates, find).catch((error: unknown) => {
+    // A port that goes on listening would keep this process from ending.
+    openServer.close();
+    throw error;
+  });
   if (socket.path === undefined) log.warn("runs without a control socket: no place for it can be used");
   for (const reason of socket.reasons) log.warn(`the control socket cannot be there: ${reason}`);
   log.debug("admin listens", { address: `${config.admin.address}:${port}`, socket: socket.path });
@@ -137,7 +148,10 @@ export async function runController(preflight: Preflight, options: { readonly is
   daemon.boot(processes);
   warnOfLeftovers(log);
 
+  const heapCare = new HeapCare(() => events.lastSeq + sinks.stdout.bytesWritten + sinks.stderr.bytesWritten);
+
   const exitCode = await finished;
+  heapCare.close();
   processes.killStrays();
   processes.close();
   for (const server of [openServer, controlServer]) {
@@ -184,9 +198,18 @@ function inheritedNofile(): number | "unlimited" {
 }
 
 function listenToSignals(daemon: Daemon, log: Logger): void {
-  for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => daemon.shutdown(`received ${signal}`));
+  for (const signal of ["SIGTERM", "SIGINT"] as const) {
+    process.on(signal, () => {
+      const sinceMs = daemon.msSinceShutdownRequest();
+      if (sinceMs !== undefined && sinceMs < SAME_SIGNAL_MS)
+        log.debug(`${signal} once more, taken for the same request`);
+      else daemon.shutdown(`received ${signal}`);
+    });
+  }
   for (const signal of RESERVED_SIGNALS)
     process.on(signal, () => log.warn(`${signal} is not supported yet and ignored`));
+  // Node.js blocks it for good where its debugger may not be started by it (--disable-sigusr1).
+  unblockSignal(constants.signals.SIGUSR1);
 }
 
 function tapSinks(

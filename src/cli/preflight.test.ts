@@ -96,7 +96,7 @@ test("launch problems of all pools and keys without machinery are reported toget
   assert.equal(outcome.error?.code, "CONFIG_INVALID");
   assert.match(
     outcome.error?.message ?? "",
-    /c\.yaml has 4 problems:\n.*c\.yaml:4:7: supervisor\.workers\[0\]\.exec: Cannot start pool "a"\n {2}hint: do it\n/u,
+    /c\.yaml has 4 problems:\n.*c\.yaml:4:7: supervisor\.workers\[0\]\.exec: Cannot start pool "a" \[EXEC_NOT_FOUND\]\n {2}hint: do it\n/u,
   );
 });
 

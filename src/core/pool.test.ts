@@ -284,12 +284,14 @@ test("an aborted replacement of a worker without lifespan waits for its limit to
   assert.ok(rig.take().includes("rollout_finished"));
 });
 
-test("a successor that gives up leaves the pool alive", () => {
+test("a successor that may not be restarted leaves the pool alive and its slot free for the next try", () => {
   const rig = booted({ ...GIVE_UP_AT_ONCE, replicas: 1 });
   rig.refusing.add(1);
   rig.limit(0);
-  assert.deepEqual(rig.phases, ["ready", "gave-up"]);
+  assert.deepEqual(rig.phases, ["ready", "free"]);
   assert.equal(hasGivenUp(rig.state, rig.spec), false);
+  rig.limit(0);
+  assert.deepEqual(rig.phases, ["stopping", "ready"]);
 });
 
 test("a worker stays and keeps serving until its successor is ready", () => {

@@ -212,6 +212,9 @@ class PoolDraft {
       this.#tellWide({ kind: "rollout_aborted", pool, reason: `${pool}-${old} stays: ${verdict.reason}` });
       this.#postpone(old, at, random);
     }
+    // A successor spends nobody's budget: its failure ends the replacement, not its slot and not the pool.
+    const failed = this.#worker(successor);
+    if (failed.phase === "down" && failed.kind === "gave-up") this.#workers[successor] = { ...failed, kind: "free" };
     // Either the successor failed, or it is one too many because the predecessor was restarted after a crash.
     if (verdict.kind === "abort" || this.#isInUse(this.#worker(old))) {
       this.send(successor, {
@@ -219,7 +222,14 @@ class PoolDraft {
         at,
         order: { cause: "rollout", reason: "its replacement is off", next: "down" },
       });
+      this.#release(successor);
     }
+  }
+
+  /** A successor that used up its restarts is no replica that is missing: its slot is free for the next one. */
+  #release(slot: Slot): void {
+    const worker = this.#worker(slot);
+    if (worker.phase === "down" && worker.kind === "gave-up") this.#workers[slot] = { ...worker, kind: "free" };
   }
 
   /** Gives a worker whose replacement failed another life span, so that the next try does not follow at once. */

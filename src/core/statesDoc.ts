@@ -10,6 +10,9 @@ This page is generated from the table in \`src/core/worker.ts\`; do not edit it.
 A worker is the process of one slot. Its phase is what \`monoceros status\`, the API and the metrics show. Each phase has
 at most one deadline, and each event that concerns a process carries its incarnation: news of a process that is gone
 changes nothing.
+
+This version has no probes and no proxy yet: a worker is ready as soon as it is spawned, and \`unready\` and \`draining\`
+are never entered.
 `;
 
 const PHASE_MEANINGS: Readonly<Record<Phase, string>> = {

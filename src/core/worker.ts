@@ -497,10 +497,10 @@ function killNow(
     spawnedAt,
     order,
   };
-  return {
-    state: next,
-    effects: [tell(state, spec, { kind: "killed", pid, reason }), { kind: "kill", slot, incarnation, pid }],
-  };
+  const kill: WorkerEffect = { kind: "kill", slot, incarnation, pid };
+  // Killing again may help (something may have been born meanwhile), but it is no second event.
+  const isKilled = state.phase === "stopping" && state.deadline === undefined;
+  return { state: next, effects: isKilled ? [kill] : [tell(state, spec, { kind: "killed", pid, reason }), kill] };
 }
 
 function graceIsOver(

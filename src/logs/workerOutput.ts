@@ -102,8 +102,9 @@ export class WorkerOutput {
     this.#openSources.add(source);
     const previous = channel.last;
     channel.last = source;
-    // Not now: when hundreds of workers start, the last one shall not wait for the readers of the first.
-    setImmediate(() => source.startAfter(previous));
+    // Not now: when hundreds of workers start, the last one shall not wait for the readers of the first. As arguments,
+    // because a closure would share its context with onEnd and keep every predecessor alive.
+    setImmediate(begin, source, previous);
     return source;
   }
 
@@ -131,4 +132,8 @@ export class WorkerOutput {
     this.#channels.set(key, channel);
     return channel;
   }
+}
+
+function begin(source: LogSource, previous: LogSource | undefined): void {
+  source.startAfter(previous);
 }

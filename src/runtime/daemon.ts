@@ -131,11 +131,16 @@ export class Daemon {
   /** FIFO, never re-entered: an event that an effect causes waits until the present one is done. */
   #dispatch(event: ControllerEvent): void {
     if (this.#broken) return;
+    // After a bug nothing may be decided any more: the machine would restart what `fail` has just killed.
+    if (this.#broken) return;
     this.#mailbox.push(event);
     if (this.#busy) return;
     this.#busy = true;
     try {
-      for (let next = this.#mailbox.shift(); next !== undefined; next = this.#mailbox.shift()) this.#handle(next);
+      for (let next = this.#mailbox[0]; next !== undefined; next = this.#mailbox[0]) {
+        this.#handle(next);
+        this.#mailbox.shift();
+      }
     } catch (error) {
       this.fail(error);
     } finally {
@@ -237,11 +242,18 @@ export class Daemon {
   fail(error: unknown): void {
     if (this.#broken) return;
     this.#broken = true;
-    this.#mailbox.length = 0;
+    const leaders = new Set<number>();
     for (const pool of this.#state.pools) {
-      for (const worker of pool.workers)
-        if ("pid" in worker && worker.pid !== undefined) this.#processes?.kill(worker.pid);
+      for (const worker of pool.workers) if ("pid" in worker && worker.pid !== undefined) leaders.add(worker.pid);
     }
+    // Also those that the state does not know yet.
+    for (const event of this.#mailbox)
+      if (event.kind === "worker" && event.event.kind === "spawned") leaders.add(event.event.pid);
+    this.#mailbox.length = 0;
+    for (const { timer } of this.#workerTimers.values()) timer[Symbol.dispose]();
+    this.#workerTimers.clear();
+    this.#controllerTimer?.timer[Symbol.dispose]();
+    for (const leader of leaders) this.#processes?.kill(leader);
     this.#listener.broken(error);
   }
 }

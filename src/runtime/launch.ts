@@ -2,7 +2,7 @@
  * From what a pool asks for to what the kernel is told: finds the executable, reads env_file, resolves users. All of it
  * is checked before anything starts. Knows nothing of states.
  */
-import { accessSync, constants, readFileSync, statSync } from "node:fs";
+import { accessSync, constants, readFileSync, type Stats, statSync } from "node:fs";
 import { isAbsolute, join, resolve } from "node:path";
 import { ControllerError } from "../base/errors.ts";
 import type { Credentials, ResourceLimit } from "./linux.ts";
@@ -83,8 +83,22 @@ const CONTROLLER_ONLY: ReadonlySet<string> = new Set([
   "LISTEN_FDNAMES",
 ]);
 
+/** undefined: nothing is there. hidden: this user may not look (a PATH often names such directories). */
+function lookAt(path: string): Stats | "hidden" | undefined {
+  try {
+    return statSync(path, { throwIfNoEntry: false });
+  } catch {
+    return "hidden";
+  }
+}
+
+function isFile(found: Stats | "hidden" | undefined): boolean {
+  return typeof found === "object" && found.isFile();
+}
+
 function isDirectory(path: string): boolean {
-  return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
+  const found = lookAt(path);
+  return typeof found === "object" && found.isDirectory();
 }
 
 function isExecutable(path: string): boolean {
@@ -105,15 +119,16 @@ function findExecutable(
     // As a shell in the pool's directory would find it.
     const file = isAbsolute(exec) ? exec : resolve(cwd ?? ".", exec);
     if (isExecutable(file)) return file;
-    const there = statSync(file, { throwIfNoEntry: false });
+    const there = lookAt(file);
     if (there === undefined) {
       throw new ControllerError(
         "EXEC_NOT_FOUND",
         `Cannot start pool "${pool}": executable "${exec}" does not exist (looked for ${file})`,
       );
     }
-    const what = there.isFile() ? "may not be executed" : "is no file";
-    const hint = there.isFile() ? `chmod +x ${file}` : undefined;
+    const what =
+      there === "hidden" ? "cannot be reached by this user" : isFile(there) ? "may not be executed" : "is no file";
+    const hint = isFile(there) ? `chmod +x ${file}` : undefined;
     throw new ControllerError(
       "EXEC_NOT_EXECUTABLE",
       `Cannot start pool "${pool}": "${exec}" ${what}`,
@@ -124,7 +139,7 @@ function findExecutable(
   for (const directory of path.split(":")) {
     const file = join(directory === "" ? "." : directory, exec);
     if (isExecutable(file)) return resolve(file);
-    if (statSync(file, { throwIfNoEntry: false })?.isFile() === true) refused ??= file;
+    if (isFile(lookAt(file))) refused ??= file;
   }
   if (refused !== undefined) {
     throw new ControllerError("EXEC_NOT_EXECUTABLE", `Cannot start pool "${pool}": "${refused}" may not be executed`, {

@@ -70,6 +70,7 @@ test("a process inherits no descriptor but 0, 1 and 2", async () => {
   const { readFd, writeFd } = openPipe();
   closeInheritedOnExec();
   assert.equal(
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: shell, not JavaScript.
     await outputOf("for f in /proc/$$/fd/*; do n=${f##*/}; [ $n -lt 3 ] || [ ! -e $f ] || echo $n; done"),
     "",
   );

@@ -13,11 +13,13 @@ const { functions: libc } = ffi.dlopen(null, {
   waitpid: { arguments: ["i32", "pointer", "i32"], return: "i32" },
   pipe2: { arguments: ["pointer", "i32"], return: "i32" },
   prlimit: { arguments: ["i32", "i32", "pointer", "pointer"], return: "i32" },
+  pthread_sigmask: { arguments: ["i32", "pointer", "pointer"], return: "i32" },
   setpriority: { arguments: ["i32", "u32", "i32"], return: "i32" },
   syscall: { arguments: ["i64", "i64", "i64", "i64"], return: "i64" },
   socket: { arguments: ["i32", "i32", "i32"], return: "i32" },
   sendto: { arguments: ["i32", "pointer", "u64", "i32", "pointer", "u32"], return: "i64" },
   close: { arguments: ["i32"], return: "i32" },
+  malloc_trim: { arguments: ["u64"], return: "i32" },
   sysconf: { arguments: ["i32"], return: "i64" },
   posix_spawn: {
     arguments: ["pointer", "pointer", "pointer", "pointer", "pointer", "pointer"],
@@ -36,6 +38,7 @@ const { functions: libc } = ffi.dlopen(null, {
 });
 
 const PR_SET_PDEATHSIG = 1;
+const SIG_UNBLOCK = 1;
 const PR_SET_CHILD_SUBREAPER = 36;
 const WNOHANG = 1;
 const O_CLOEXEC = 0o2000000;
@@ -136,9 +139,22 @@ export function setParentDeathSignal(signal: number): void {
   if (libc.prctl(PR_SET_PDEATHSIG, BigInt(signal), 0n, 0n, 0n) !== 0) throw new SystemCallError("prctl", errno());
 }
 
+/** Lets this thread receive `signal`, a number up to 64; one that waits is delivered at once (pthread_sigmask(3)). */
+export function unblockSignal(signal: number): void {
+  scratch.bytes.fill(0);
+  scratch.bytes.writeBigUInt64LE(1n << BigInt(signal - 1));
+  const error = libc.pthread_sigmask(SIG_UNBLOCK, scratch.address, 0n);
+  if (error !== 0) throw new SystemCallError("pthread_sigmask", error);
+}
+
 /** Marks all descriptors from 3 up close-on-exec, so that nothing the controller was born with reaches a worker. */
 export function closeInheritedOnExec(): boolean {
   return libc.syscall(BigInt(SYS_CLOSE_RANGE), 3n, 0x7fffffffn, BigInt(CLOSE_RANGE_CLOEXEC)) === 0n;
+}
+
+/** Gives memory that malloc keeps for later back to the system (malloc_trim(3)). */
+export function returnFreeMemory(): void {
+  libc.malloc_trim(0n);
 }
 
 /** Clock ticks a second and bytes a page, the units of /proc (sysconf(3)). */
@@ -309,8 +325,9 @@ export function spawnProcess(request: SpawnRequest): number {
     const actions = fileActions.address;
     if (request.stdinFd === undefined) libc.posix_spawn_file_actions_addopen(actions, 0, DEV_NULL.address, 0, 0);
     else libc.posix_spawn_file_actions_adddup2(actions, request.stdinFd, 0);
-    if (request.stdoutFd !== undefined) libc.posix_spawn_file_actions_adddup2(actions, request.stdoutFd, 1);
-    if (request.stderrFd !== undefined) libc.posix_spawn_file_actions_adddup2(actions, request.stderrFd, 2);
+    // Node.js marks its own 0, 1 and 2 close-on-exec at its start; a dup2 onto itself takes that back in the child.
+    libc.posix_spawn_file_actions_adddup2(actions, request.stdoutFd ?? 1, 1);
+    libc.posix_spawn_file_actions_adddup2(actions, request.stderrFd ?? 2, 2);
     if (request.cwd !== undefined) libc.posix_spawn_file_actions_addchdir_np(actions, keep(Memory.ofText(request.cwd)));
     const file = keep(Memory.ofText(request.file));
     const argv = keep(stringArray(request.argv));

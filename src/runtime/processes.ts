@@ -16,6 +16,7 @@ import {
   openPipe,
   type Pipe,
   PreparedStrings,
+  type ResourceLimit,
   RLIMITS,
   reapOne,
   SystemCallError,
@@ -27,6 +28,9 @@ import { listChildren, listPids, readEnvironmentVariable, readStat } from "./pro
 
 /** How often the emptiness of a group is looked at besides at every exit. */
 const VACANCY_POLL_MS = 20;
+
+/** When after a spawn the stack limit is looked at again. */
+const STACK_LIMIT_CHECKS_MS = [1, 10, 100];
 
 /** One pool as the processes need it. `argsOf` gives the arguments of a slot, templates expanded. */
 export interface PoolLaunch {
@@ -286,14 +290,40 @@ export class Processes {
     };
     for (const [name, wanted] of plan.rlimits) {
       const resource = RLIMITS[name];
-      if (resource !== undefined)
-        attempt(`rlimit ${name}`, () => setLimit(pid, resource, completeLimit(wanted, getLimit(pid, resource))));
+      if (resource === undefined) continue;
+      attempt(`rlimit ${name}`, () => {
+        const present = getLimit(pid, resource);
+        const limit = completeLimit(wanted, present);
+        setLimit(pid, resource, limit);
+        if (name === "stack") this.#keepStackLimit(pid, resource, present, limit);
+      });
     }
     const { nice, oomScoreAdj } = plan;
     if (nice !== undefined) attempt("nice", () => setNice(pid, nice));
     if (oomScoreAdj !== undefined)
       attempt("oom_score_adj", () => writeFileSync(`/proc/${pid}/oom_score_adj`, String(oomScoreAdj)));
   }
+
+  /**
+   * The kernel ends an execve(2) by putting back the stack limit that it began with (finalize_exec in fs/exec.c), and the
+   * spawner is woken before that. So it is looked at again while the process is young.
+   */
+  #keepStackLimit(pid: number, resource: number, overwritten: ResourceLimit, wanted: ResourceLimit): void {
+    for (const delayMs of STACK_LIMIT_CHECKS_MS) {
+      setTimeout(() => {
+        if (!this.isLeader(pid)) return;
+        try {
+          if (equals(getLimit(pid, resource), overwritten)) setLimit(pid, resource, wanted);
+        } catch {
+          // It has ended and is about to be reaped.
+        }
+      }, delayMs).unref();
+    }
+  }
+}
+
+function equals(a: ResourceLimit, b: ResourceLimit): boolean {
+  return a.soft === b.soft && a.hard === b.hard;
 }
 
 /** kill(2); whether there was someone to send to. EPERM means that there is. */

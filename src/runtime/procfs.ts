@@ -20,7 +20,7 @@ export interface ProcessStat {
 
 function readProc(path: string): string | undefined {
   try {
-    return readFileSync(path, "latin1");
+    return readFileSync(path, "utf8");
   } catch {
     return undefined;
   }
@@ -146,15 +146,28 @@ export function findListener(port: number): Listener | undefined {
 function findHolder(matches: (target: string) => boolean): Listener | undefined {
   for (const pid of listPids()) {
     if (pid === process.pid) continue;
-    try {
-      for (const fd of readdirSync(`/proc/${pid}/fd`)) {
-        if (matches(readlinkSync(`/proc/${pid}/fd/${fd}`))) return { pid, command: readCommandLine(pid) ?? "?" };
-      }
-    } catch {
-      // Ended meanwhile, or belongs to another user.
+    for (const target of listFdTargets(pid)) {
+      if (matches(target)) return { pid, command: readCommandLine(pid) ?? "?" };
     }
   }
   return undefined;
+}
+
+/** What the descriptors of a process lead to; nothing where it ended or belongs to another user. */
+function* listFdTargets(pid: number): Generator<string> {
+  let fds: string[] = [];
+  try {
+    fds = readdirSync(`/proc/${pid}/fd`);
+  } catch {
+    return;
+  }
+  for (const fd of fds) {
+    try {
+      yield readlinkSync(`/proc/${pid}/fd/${fd}`);
+    } catch {
+      // Closed meanwhile; the others still count.
+    }
+  }
 }
 
 /** Who listens on a Unix socket path. */

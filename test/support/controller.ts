@@ -27,6 +27,10 @@ export interface StartOptions {
   /** More keys of `supervisor:` and `admin:`, each line with its indentation of two spaces. */
   readonly supervisor?: string;
   readonly admin?: string;
+  /** Admin port; 0, any free one, where it does not matter. */
+  readonly port?: number;
+  /** Path of the control socket where it shall outlive this controller's directory. */
+  readonly socket?: string;
   readonly args?: readonly string[];
   readonly env?: NodeJS.ProcessEnv;
   /** A program and its arguments in front of the controller's command line, such as `setpriv …`. */
@@ -47,13 +51,14 @@ export class ControllerUnderTest implements AsyncDisposable {
   readonly events: EventRecord[] = [];
   readonly ended: Promise<Ending>;
   #stream: IncomingMessage | undefined;
+  #streamEnded: Promise<unknown> | undefined;
   readonly #waiting = new Set<() => void>();
 
   private constructor(options: StartOptions) {
     this.directory = mkdtempSync(join(tmpdir(), "monoceros-test-"));
-    this.socket = join(this.directory, "control.sock");
+    this.socket = options.socket ?? join(this.directory, "control.sock");
     const yaml = `admin:
-  port: 0
+  port: ${options.port ?? 0}
   address: 127.0.0.1
   socket: ${this.socket}
 ${options.admin ?? ""}
@@ -78,6 +83,7 @@ ${options.workers}
       env: { ...process.env, ...options.env },
     });
     this.ended = once(this.child, "close").then(([code, signal]) => ({ code, signal }));
+    this.child.once("exit", () => this.#wake());
     if (this.child.stdout !== null && options.stdout !== "stalled") this.#keepLines(this.child.stdout, this.stdout);
     if (this.child.stderr !== null) this.#keepLines(this.child.stderr, this.stderr);
   }
@@ -87,7 +93,10 @@ ${options.workers}
     const controller = new ControllerUnderTest(options);
     const ended = controller.ended.then(() => "ended" as const);
     const up = controller.until(
-      () => controller.stderr.some((line) => line.includes("controller starts")),
+      () =>
+        [controller.stderr, controller.stdout].some((lines) =>
+          lines.some((line) => line.includes("controller starts")),
+        ),
       "the controller starts",
     );
     const first = await Promise.race([up, ended]);
@@ -117,13 +126,12 @@ ${options.workers}
   async until(condition: () => boolean, what: string): Promise<void> {
     while (!condition()) {
       if (this.child.exitCode !== null || this.child.signalCode !== null) {
-        await this.ended;
+        await Promise.all([this.ended, this.#streamEnded]);
         if (condition()) return;
         throw new Error(`the controller ended before ${what}: ${this.stderr.join("\n")}`);
       }
       await new Promise<void>((wake) => {
         this.#waiting.add(wake);
-        this.child.once("exit", wake);
       });
     }
   }
@@ -230,17 +238,41 @@ ${options.workers}
       "response",
     )) as [IncomingMessage];
     this.#stream = response;
+    this.#streamEnded = new Promise((done) => response.once("close", done));
     response.on("error", () => {});
-    createInterface({ input: response }).on("line", (line) => {
+    const lines = createInterface({ input: response });
+    lines.on("line", (line) => {
       if (!line.startsWith("data: ")) return;
       this.events.push(JSON.parse(line.slice(6)) as EventRecord);
       this.#wake();
     });
+    // The reader passes the stream's error on; the controller's end breaks the stream off.
+    lines.on("error", () => {});
   }
 
   #wake(): void {
     for (const wake of this.#waiting) wake();
     this.#waiting.clear();
+  }
+}
+
+/** A pool as one YAML list item; dollars and everything else reach the worker as they are. */
+export function poolOf(pool: { readonly name: string } & Readonly<Record<string, unknown>>): string {
+  return `    - ${JSON.stringify(pool).replaceAll("$", "$$$$")}`;
+}
+
+/** Waits until `look` gives something else than undefined; polls, for what nobody tells. */
+export async function eventually<Found>(
+  look: () => Found | undefined | Promise<Found | undefined>,
+  what: string,
+  withinMs = 30_000,
+): Promise<Found> {
+  const deadline = performance.now() + withinMs;
+  for (;;) {
+    const found = await look();
+    if (found !== undefined) return found;
+    assert.ok(performance.now() < deadline, `not within ${withinMs} ms: ${what}`);
+    await new Promise((wake) => setTimeout(wake, 10));
   }
 }
 

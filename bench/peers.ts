@@ -1,0 +1,271 @@
+/**
+ * The programs that are compared: how each is installed, told what to run, started and ended. All get the same
+ * workload and their own defaults; a setting that differs from a default says why.
+ */
+
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { join } from "node:path";
+import { descendantsOf, nameOf, pollUntil } from "./measure.ts";
+
+const ROOT = join(import.meta.dirname, "..");
+const PEERS_DIR = join(import.meta.dirname, "peers");
+const PYTHON_BIN = join(PEERS_DIR, "python", "bin");
+const PM2_RUNTIME = join(PEERS_DIR, "pm2", "node_modules", ".bin", "pm2-runtime");
+
+/** Another executable than dist/monoceros can be measured, for example the one of the commit before. */
+const MONOCEROS = process.env["MONOCEROS"] ?? join(ROOT, "dist", "monoceros");
+
+/** Equal processes to run. */
+export interface Group {
+  readonly name: string;
+  readonly count: number;
+  readonly command: readonly [string, ...string[]];
+}
+
+/** What a controller is to do in one measurement. */
+export interface Workload {
+  /** An empty private directory for files of the controller. */
+  readonly dir: string;
+  readonly groups: readonly Group[];
+  /** File that receives what workers write; /dev/null where it is of no interest. */
+  readonly output: string;
+  /** Restart at once, however often a worker ends; else the peer's default policy. */
+  readonly eagerRestart?: boolean;
+}
+
+/** A command line that runs a workload, in the foreground. */
+interface Launch {
+  readonly command: readonly [string, ...string[]];
+  readonly env?: Readonly<Record<string, string>>;
+  /** Whether the controller's own stdout is where the workers' lines go. */
+  readonly printsWorkers?: boolean;
+  readonly metricsPort?: number;
+}
+
+/** One of the programs compared. */
+export interface Peer {
+  readonly name: string;
+  /** The version that is there, undefined where it is missing. */
+  readonly version: () => string | undefined;
+  readonly prepare: (workload: Workload) => Promise<Launch>;
+}
+
+/** A running controller. `stop` ends it and everything it started, by pid. */
+export interface Controller {
+  readonly pid: number;
+  readonly metricsUrl: string | undefined;
+  readonly startedAtMs: number;
+  /** SIGTERM; the milliseconds until the controller is gone, undefined when it had to be killed. */
+  readonly stop: () => number | undefined;
+}
+
+const STOP_DEADLINE_MS = 20_000;
+
+/** Starts `peer` on `workload`; returns as soon as the process exists. */
+export async function start(peer: Peer, workload: Workload): Promise<Controller> {
+  mkdirSync(workload.dir, { recursive: true });
+  const launch = await peer.prepare(workload);
+  const stdout = openSync(launch.printsWorkers === true ? workload.output : join(workload.dir, "stdout"), "a");
+  const stderr = openSync(join(workload.dir, "stderr"), "a");
+  const [program, ...args] = launch.command;
+  const startedAtMs = performance.now();
+  const child = spawn(program, args, {
+    cwd: workload.dir,
+    stdio: ["ignore", stdout, stderr],
+    env: { ...process.env, ...launch.env },
+    detached: true,
+  });
+  const pid = child.pid;
+  if (pid === undefined) throw new Error(`cannot start ${peer.name}: ${program}`);
+  return {
+    pid,
+    metricsUrl: launch.metricsPort === undefined ? undefined : `http://127.0.0.1:${launch.metricsPort}/metrics`,
+    startedAtMs,
+    stop: () => stop(child, pid),
+  };
+}
+
+function stop(child: ChildProcess, pid: number): number | undefined {
+  const family = new Map(descendantsOf(pid).map((member) => [member, nameOf(member)]));
+  child.kill("SIGTERM");
+  const stoppedMs = pollUntil(() => nameOf(pid) === undefined, STOP_DEADLINE_MS);
+  if (stoppedMs === undefined) child.kill("SIGKILL");
+  for (const [member, name] of family) {
+    // A pid that names another program now belongs to somebody else.
+    if (name !== undefined && nameOf(member) === name) process.kill(member, "SIGKILL");
+  }
+  return stoppedMs;
+}
+
+/** Monoceros as a black box: the executable, a configuration file, signals and /metrics. */
+const monoceros: Peer = {
+  name: "monoceros",
+  version: () => versionOf(MONOCEROS, ["--version"])?.replace(/^monoceros /u, ""),
+  prepare: async ({ dir, groups, eagerRestart }) => {
+    const port = await freePort();
+    const config = join(dir, "monoceros.yaml");
+    const restart = { backoff: { initial: "1ms", max: "1ms", factor: 1, jitter: 0 } };
+    writeFileSync(
+      config,
+      // JSON is YAML.
+      JSON.stringify({
+        admin: { port, address: "127.0.0.1", socket: join(dir, "control.sock") },
+        supervisor: {
+          runtime_dir: join(dir, "run"),
+          workers: groups.map(({ name, count, command: [exec, ...args] }) => ({
+            name,
+            replicas: count,
+            exec,
+            args,
+            ...(eagerRestart === true ? { restart } : {}),
+          })),
+        },
+      }),
+    );
+    return { command: [MONOCEROS, "-c", config], printsWorkers: true, metricsPort: port };
+  },
+};
+
+const supervisord: Peer = {
+  name: "supervisord",
+  version: () => versionOf(join(PYTHON_BIN, "supervisord"), ["--version"]),
+  prepare: async ({ dir, groups, output }) => {
+    const config = join(dir, "supervisord.conf");
+    const text = [
+      "[supervisord]",
+      "nodaemon=true",
+      // More than the default 1024, or 500 workers do not fit.
+      "minfds=4096",
+      `logfile=${dir}/supervisord.log`,
+      `pidfile=${dir}/supervisord.pid`,
+      `childlogdir=${dir}`,
+    ];
+    for (const { name, count, command } of groups) {
+      text.push(
+        `[program:${name}]`,
+        `command=${command.join(" ")}`,
+        `numprocs=${count}`,
+        "process_name=%(program_name)s_%(process_num)d",
+        "autorestart=true",
+        // A worker counts as started at once; with the default of 1 s an early crash is delayed on purpose.
+        "startsecs=0",
+        `stdout_logfile=${output}`,
+        // No rotation: the output is read as one file.
+        "stdout_logfile_maxbytes=0",
+        "stderr_logfile=/dev/null",
+        "stderr_logfile_maxbytes=0",
+      );
+    }
+    writeFileSync(config, `${text.join("\n")}\n`);
+    return { command: [join(PYTHON_BIN, "supervisord"), "-c", config] };
+  },
+};
+
+const circus: Peer = {
+  name: "circus",
+  version: () => versionOf(join(PYTHON_BIN, "circusd"), ["--version"]),
+  prepare: async ({ dir, groups, output }) => {
+    const config = join(dir, "circus.ini");
+    const text = [
+      "[circus]",
+      `endpoint = ipc://${dir}/endpoint`,
+      `pubsub_endpoint = ipc://${dir}/pubsub`,
+      "statsd = False",
+    ];
+    for (const { name, count, command } of groups) {
+      text.push(
+        `[watcher:${name}]`,
+        `cmd = ${command.join(" ")}`,
+        `numprocesses = ${count}`,
+        "copy_env = True",
+        "stdout_stream.class = FileStream",
+        `stdout_stream.filename = ${output}`,
+        "stderr_stream.class = FileStream",
+        "stderr_stream.filename = /dev/null",
+      );
+    }
+    writeFileSync(config, `${text.join("\n")}\n`);
+    return { command: [join(PYTHON_BIN, "circusd"), config] };
+  },
+};
+
+const pm2: Peer = {
+  name: "PM2",
+  version: () => {
+    const manifest = join(PEERS_DIR, "pm2", "node_modules", "pm2", "package.json");
+    if (!existsSync(manifest)) return undefined;
+    return (JSON.parse(readFileSync(manifest, "utf8")) as { version: string }).version;
+  },
+  prepare: async ({ dir, groups, output, eagerRestart }) => {
+    const config = join(dir, "ecosystem.json");
+    const apps = groups.map(({ name, count, command: [script, ...args] }) => ({
+      name,
+      script: resolveProgram(script),
+      args,
+      interpreter: "none",
+      exec_mode: "fork",
+      instances: count,
+      out_file: output,
+      error_file: "/dev/null",
+      merge_logs: true,
+      // The default gives up after 16 early ends.
+      ...(eagerRestart === true ? { max_restarts: 1_000_000, min_uptime: 0 } : {}),
+    }));
+    writeFileSync(config, JSON.stringify({ apps }));
+    // --raw: the daemon does not print its copy of the lines as well.
+    return {
+      command: [process.execPath, PM2_RUNTIME, "start", config, "--raw"],
+      env: { PM2_HOME: join(dir, "pm2"), PM2_DISCRETE_MODE: "true" },
+    };
+  },
+};
+
+/** All programs compared, ours first. */
+export const PEERS: readonly Peer[] = [monoceros, supervisord, circus, pm2];
+
+/** Installs the peers that are missing, with the versions of peers.json; tells what cannot be had. */
+export function installPeers(): void {
+  const pins = JSON.parse(readFileSync(join(import.meta.dirname, "peers.json"), "utf8")) as {
+    python: Record<string, string>;
+    npm: Record<string, string>;
+  };
+  const install = (what: string, command: string, args: readonly string[]): void => {
+    const result = spawnSync(command, args, { stdio: ["ignore", "ignore", "pipe"], encoding: "utf8" });
+    if (result.status !== 0) console.error(`cannot install ${what}: ${result.error ?? result.stderr.trim()}`);
+  };
+  mkdirSync(PEERS_DIR, { recursive: true });
+  if (supervisord.version() !== pins.python["supervisor"] || circus.version() !== pins.python["circus"]) {
+    install("a Python environment", "python3", ["-m", "venv", join(PEERS_DIR, "python")]);
+    const wanted = Object.entries(pins.python).map(([name, version]) => `${name}==${version}`);
+    install("supervisord and circus", join(PYTHON_BIN, "python"), ["-m", "pip", "install", "--quiet", ...wanted]);
+  }
+  if (pm2.version() !== pins.npm["pm2"]) {
+    const wanted = Object.entries(pins.npm).map(([name, version]) => `${name}@${version}`);
+    install("PM2", "npm", ["install", "--no-audit", "--no-fund", "--prefix", join(PEERS_DIR, "pm2"), ...wanted]);
+  }
+}
+
+function versionOf(program: string, args: readonly string[]): string | undefined {
+  if (!existsSync(program)) return undefined;
+  const result = spawnSync(program, args, { encoding: "utf8" });
+  return result.status === 0 ? result.stdout.trim().split("\n")[0] : undefined;
+}
+
+/** The absolute path of a program: PM2 looks for a script in its working directory, not on PATH. */
+function resolveProgram(program: string): string {
+  const dirs = (process.env["PATH"] ?? "").split(":");
+  return dirs.map((dir) => join(dir, program)).find((path) => existsSync(path)) ?? program;
+}
+
+function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer();
+    server.on("error", reject);
+    server.listen(0, "127.0.0.1", () => {
+      const address = server.address();
+      server.close(() => resolve(typeof address === "object" && address !== null ? address.port : 0));
+    });
+  });
+}

@@ -1,0 +1,122 @@
+/** Turns readings into medians, bench/results/latest.json and docs/benchmarks.md. */
+
+import { spawnSync } from "node:child_process";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { cpus, release, totalmem } from "node:os";
+import { join } from "node:path";
+import type { Row } from "./figures.ts";
+import { median } from "./measure.ts";
+
+const ROOT = join(import.meta.dirname, "..");
+
+/** Everything one run of the benchmarks found. */
+export interface Results {
+  readonly date: string;
+  readonly quick: boolean;
+  readonly commit: string;
+  readonly machine: {
+    readonly cpu: string;
+    readonly cores: number;
+    readonly memoryGb: number;
+    readonly kernel: string;
+  };
+  /** Version by peer, null where it was missing. */
+  readonly peers: Readonly<Record<string, string | null>>;
+  /** All readings by row key and peer, in the order they were taken. */
+  readonly readings: Readonly<Record<string, Readonly<Record<string, readonly number[]>>>>;
+  /** What went wrong, in words. */
+  readonly problems: readonly string[];
+}
+
+/** The machine and checkout of this run. */
+export function describeRun(): Pick<Results, "date" | "commit" | "machine"> {
+  const processors = cpus();
+  const git = spawnSync("git", ["rev-parse", "--short", "HEAD"], { cwd: ROOT, encoding: "utf8" });
+  return {
+    date: new Date().toISOString().slice(0, 16).replace("T", " "),
+    commit: git.status === 0 ? git.stdout.trim() : "unknown",
+    machine: {
+      cpu: processors[0]?.model ?? "unknown",
+      cores: processors.length,
+      memoryGb: Math.round(totalmem() / 1e9),
+      kernel: release(),
+    },
+  };
+}
+
+/** Writes both files. */
+export function writeResults(results: Results, rows: readonly Row[]): void {
+  mkdirSync(join(import.meta.dirname, "results"), { recursive: true });
+  mkdirSync(join(ROOT, "docs"), { recursive: true });
+  writeFileSync(join(import.meta.dirname, "results", "latest.json"), `${JSON.stringify(results, undefined, 2)}\n`);
+  writeFileSync(join(ROOT, "docs", "benchmarks.md"), formatMarkdown(results, rows));
+}
+
+/** The page of results. */
+export function formatMarkdown(results: Results, rows: readonly Row[]): string {
+  const { machine } = results;
+  const names = Object.keys(results.peers);
+  const lines = [
+    "# Benchmarks",
+    "",
+    "Written by `node bench/run.ts`: the same work for each program, on the same machine, in the same run, the rounds",
+    "interleaved. Values are medians; in brackets how many times Monoceros is better than that program.",
+    "",
+    `- Date: ${results.date} UTC, commit ${results.commit}${results.quick ? " (quick run: fewer rounds, smaller input)" : ""}`,
+    `- Machine: ${machine.cpu}, ${machine.cores} cores, ${machine.memoryGb} GB, Linux ${machine.kernel}`,
+    `- Programs: ${names.map((name) => `${name} ${results.peers[name] ?? "(missing)"}`).join(", ")}`,
+    "",
+    `| figure | goal | ${names.join(" | ")} |`,
+    `|---|---|${names.map(() => "---:|").join("")}`,
+    ...rows.map((row) => formatRow(results, row, names)),
+    "",
+    "What is measured:",
+    "",
+    "- *Logs*: one worker runs `cat` on a prepared file; the clock runs until the last line is in the output file. For",
+    "  Monoceros every line of the first round is parsed and compared with its origin. Peers copy lines as they are,",
+    "  without annotation.",
+    "- *Runs*: the new process is a child of the controller and has exec'd its command, seen in /proc. Each worker is",
+    "  killed once, so that no back-off takes part.",
+    "- *CPU* is the scheduler's own count, *memory* the private dirty pages, over the controller and every process of",
+    "  its own that is not a worker, after `sync`.",
+    "- A dash: the program has no such thing, or did not get there before the deadline.",
+    "",
+  ];
+  if (results.problems.length > 0) lines.push("Problems:", "", ...results.problems.map((text) => `- ${text}`), "");
+  return lines.join("\n");
+}
+
+function formatRow(results: Results, row: Row, names: readonly string[]): string {
+  const middleOf = (name: string): number | undefined => median(results.readings[row.key]?.[name] ?? []);
+  const ours = middleOf("monoceros");
+  const cells = names.map((name) => {
+    const value = middleOf(name);
+    if (value === undefined) return "–";
+    const text = `${formatNumber(value)} ${row.unit}`.trim();
+    if (name === "monoceros") return `**${text}**${verdict(results, row, value)}`;
+    if (ours === undefined || ours === 0 || value === 0 || row.unit === "") return text;
+    return `${text} (${formatNumber(row.better === "lower" ? value / ours : ours / value)}×)`;
+  });
+  return `| ${row.title} | ${formatGoal(row)} | ${cells.join(" | ")} |`;
+}
+
+function formatGoal(row: Row): string {
+  if (row.sameAs !== undefined) return "same";
+  if (row.goal === undefined) return "";
+  return `${row.better === "lower" ? "≤" : "≥"} ${row.goal} ${row.unit}`.trim();
+}
+
+/** A mark where a goal is not reached. */
+function verdict(results: Results, row: Row, value: number): string {
+  // "Same" allows for what a measurement of memory wobbles by; descriptors are compared exactly.
+  const reference = row.sameAs === undefined ? undefined : median(results.readings[row.sameAs]?.["monoceros"] ?? []);
+  const goal = reference === undefined ? row.goal : row.unit === "MB" ? reference + 1 : reference;
+  if (goal === undefined) return "";
+  return (row.better === "lower" ? value <= goal : value >= goal) ? "" : " ✗";
+}
+
+/** Three significant digits at most, thousands with a comma. */
+export function formatNumber(value: number): string {
+  if (Math.abs(value) >= 100) return Math.round(value).toLocaleString("en-US");
+  return String(Number(value.toPrecision(3)));
+}

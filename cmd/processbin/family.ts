@@ -1,0 +1,24 @@
+/** Grandchildren of the controller: processes that a careless worker leaves behind. */
+
+import { spawn } from "node:child_process";
+import type { Flags } from "./flags.ts";
+
+const LIFETIME_SECONDS = "100000";
+
+/** Starts the grandchildren the flags ask for, with our stdout and stderr; returns their pids. */
+export function startGrandchildren(flags: Flags): number[] {
+  const pids: number[] = [];
+  for (let index = 0; index < flags.grandchildren; index++) {
+    // An ignored signal stays ignored through exec, so the sleep needs no handler of its own.
+    const [command, args] = flags.grandchildIgnoresTerm
+      ? (["sh", ["-c", `trap "" TERM INT; exec sleep ${LIFETIME_SECONDS}`]] as const)
+      : (["sleep", [LIFETIME_SECONDS]] as const);
+    const child = spawn(command, args, {
+      stdio: ["ignore", "inherit", "inherit"],
+      detached: flags.grandchildSetsid,
+    });
+    child.unref();
+    if (child.pid !== undefined) pids.push(child.pid);
+  }
+  return pids;
+}

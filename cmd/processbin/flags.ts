@@ -1,0 +1,162 @@
+/** The command line of processbin. It only parses; what a flag does is the business of the file that reads it. */
+
+import { parseArgs } from "node:util";
+import { parseDuration } from "../../src/base/units.ts";
+
+/** Everything the command line can ask for; undefined and 0 mean "do not". */
+export interface Flags {
+  readonly exitAfterMs: number | undefined;
+  /** Exit code of --exit-after. */
+  readonly exitCode: number;
+  readonly ignoreSignals: boolean;
+  /** Wait between a stop signal and the exit. */
+  readonly signalDelayMs: number;
+  /** Lines to write at once; undefined: none, or no end where logIntervalMs is given. */
+  readonly logLines: number | undefined;
+  readonly logLineBytes: number;
+  readonly logIntervalMs: number | undefined;
+  readonly logToStderr: boolean;
+  readonly logStructured: boolean;
+  readonly flood: boolean;
+  readonly halfLine: boolean;
+  readonly host: string | undefined;
+  readonly port: number | undefined;
+  readonly reusePort: boolean;
+  readonly socketPath: string | undefined;
+  /** An inherited listening socket. */
+  readonly fd: number | undefined;
+  readonly slowBootMs: number;
+  /** Health answers alternate: so many good ones, so many bad ones. 0: always good. */
+  readonly flapEvery: number;
+  readonly hang: boolean;
+  readonly spin: boolean;
+  readonly leakBytesPerSecond: number;
+  readonly grandchildren: number;
+  readonly grandchildIgnoresTerm: boolean;
+  readonly grandchildSetsid: boolean;
+  readonly printEnv: boolean;
+}
+
+/** The text of --help. */
+export const USAGE = `processbin: a program to be managed, well or badly behaved
+
+  -t, --exit-after S          exit after S seconds
+      --exit-code N           with this code (default 0)
+  -i, --ignore-signals        ignore SIGTERM and SIGINT
+  -o, --signal-timeout S      wait between a stop signal and the exit
+  -f, --log-fixed N           write N lines
+  -l, --log-size BYTES        length of a line (default 150)
+  -k, --log-interval D        a line every D (with -f: until N are written)
+  -e, --log-error             lines go to stderr
+  -j, --log-structured        lines are JSON objects
+      --flood                 lines without end, as fast as they are read
+      --half-line             write an unfinished line, then nothing
+  -p, --port N                HTTP "hello from processbin"; 0 takes a free port
+      --host ADDRESS          where --port listens (default: every address)
+      --reuseport             with SO_REUSEPORT
+      --socket PATH           HTTP on a Unix socket
+      --fd N                  HTTP on an inherited listening socket (LISTEN_FDS is obeyed as well)
+      --slow-boot D           listen only after D
+      --flap-health K         /healthz and /readyz: K times 200, K times 503, and so on
+      --hang                  stop answering anything (no CPU)
+      --spin                  stop answering anything (all CPU)
+      --leak RATE             keep RATE more megabytes every second
+      --grandchildren N       start N children that sleep
+      --grandchild-ignores-term  which ignore SIGTERM
+      --grandchild-setsid     which leave the process group and session
+      --print-env             write environment, limits, descriptors as one JSON line
+
+S and D are seconds or durations such as 500ms. HTTP: / /healthz /readyz /pid /env /sleep?ms= /hang /spin /exit?code=
+`;
+
+/** The flags of `argv` (without program name), or what is wrong with them, or "help". */
+export function parseFlags(argv: readonly string[]): Flags | "help" | Error {
+  try {
+    return readFlags(argv);
+  } catch (error) {
+    if (error instanceof Error) return error;
+    throw error;
+  }
+}
+
+function readFlags(argv: readonly string[]): Flags | "help" {
+  const { values } = parseArgs({
+    args: [...argv],
+    strict: true,
+    options: {
+      help: { type: "boolean", short: "h" },
+      "exit-after": { type: "string", short: "t" },
+      "exit-code": { type: "string" },
+      "ignore-signals": { type: "boolean", short: "i" },
+      "signal-timeout": { type: "string", short: "o" },
+      "log-fixed": { type: "string", short: "f" },
+      "log-size": { type: "string", short: "l" },
+      "log-interval": { type: "string", short: "k" },
+      "log-error": { type: "boolean", short: "e" },
+      "log-structured": { type: "boolean", short: "j" },
+      flood: { type: "boolean" },
+      "half-line": { type: "boolean" },
+      port: { type: "string", short: "p" },
+      host: { type: "string" },
+      reuseport: { type: "boolean" },
+      socket: { type: "string" },
+      fd: { type: "string" },
+      "slow-boot": { type: "string" },
+      "flap-health": { type: "string" },
+      hang: { type: "boolean" },
+      spin: { type: "boolean" },
+      leak: { type: "string" },
+      grandchildren: { type: "string" },
+      "grandchild-ignores-term": { type: "boolean" },
+      "grandchild-setsid": { type: "boolean" },
+      "print-env": { type: "boolean" },
+    },
+  });
+  if (values.help === true) return "help";
+  return {
+    exitAfterMs: toMs("exit-after", values["exit-after"]),
+    exitCode: toNumber("exit-code", values["exit-code"]) ?? 0,
+    ignoreSignals: values["ignore-signals"] ?? false,
+    signalDelayMs: toMs("signal-timeout", values["signal-timeout"]) ?? 0,
+    logLines: toNumber("log-fixed", values["log-fixed"]),
+    logLineBytes: toNumber("log-size", values["log-size"]) ?? 150,
+    logIntervalMs: toMs("log-interval", values["log-interval"]),
+    logToStderr: values["log-error"] ?? false,
+    logStructured: values["log-structured"] ?? false,
+    flood: values.flood ?? false,
+    halfLine: values["half-line"] ?? false,
+    host: values.host,
+    port: toNumber("port", values.port),
+    reusePort: values.reuseport ?? false,
+    socketPath: values.socket,
+    fd: toNumber("fd", values.fd),
+    slowBootMs: toMs("slow-boot", values["slow-boot"]) ?? 0,
+    flapEvery: toNumber("flap-health", values["flap-health"]) ?? 0,
+    hang: values.hang ?? false,
+    spin: values.spin ?? false,
+    leakBytesPerSecond: (toNumber("leak", values.leak) ?? 0) * 1e6,
+    grandchildren: toNumber("grandchildren", values.grandchildren) ?? 0,
+    grandchildIgnoresTerm: values["grandchild-ignores-term"] ?? false,
+    grandchildSetsid: values["grandchild-setsid"] ?? false,
+    printEnv: values["print-env"] ?? false,
+  };
+}
+
+function toNumber(flag: string, text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const value = Number(text);
+  if (text.trim() === "" || !Number.isFinite(value) || value < 0) {
+    throw new Error(`--${flag}: "${text}" is not a number from 0 on`);
+  }
+  return value;
+}
+
+/** Milliseconds of a plain number of seconds or of a duration such as "500ms". */
+function toMs(flag: string, text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const ms = parseDuration(text) ?? Number(text) * 1000;
+  if (text.trim() === "" || !Number.isFinite(ms) || ms < 0) {
+    throw new Error(`--${flag}: "${text}" is neither seconds nor a duration`);
+  }
+  return ms;
+}

@@ -1,0 +1,18 @@
+/** Ways to be a bad process: deadlock, endless loop, growing memory. */
+
+/** Blocks the main thread for good without using CPU, as a deadlock does. Signals are not handled any more. */
+export function hang(): never {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+  throw new Error("woken although nobody can");
+}
+
+/** Blocks the main thread for good with an endless loop. */
+export function spin(): never {
+  for (;;);
+}
+
+/** Keeps `bytesPerSecond` more memory (touched, so resident) every second. */
+export function startLeak(bytesPerSecond: number): void {
+  const kept: Buffer[] = [];
+  setInterval(() => kept.push(Buffer.alloc(Math.ceil(bytesPerSecond / 10), 1)), 100);
+}

@@ -1,0 +1,486 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import { Agent, type IncomingMessage, type RequestOptions, request, type Server, type ServerResponse } from "node:http";
+import { type AddressInfo, connect } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, test } from "node:test";
+import { poolSpec } from "../../test/support/poolSpec.ts";
+import { ControllerError } from "../base/errors.ts";
+import { instant } from "../base/time.ts";
+import { newController, viewOf } from "../core/controller.ts";
+import type { ControllerView } from "../core/view.ts";
+import type { EventRecord, LogLine, Status } from "./api.ts";
+import { EventLog } from "./events.ts";
+import { type ControllerHandle, createControlServer, createOpenServer } from "./server.ts";
+
+const directory = mkdtempSync(join(tmpdir(), "monoceros-server-"));
+after(() => rmSync(directory, { recursive: true }));
+
+type LogListener = Parameters<ControllerHandle["tapLogs"]>[0];
+
+/** A controller on paper whose view a test may change. */
+class FakeHandle implements ControllerHandle {
+  readonly version = "1.2.3";
+  readonly events = new EventLog(() => new Date(0));
+  readonly orders: string[] = [];
+  readonly taps = new Set<LogListener>();
+  current: ControllerView;
+  onOrder: () => void = () => {};
+
+  constructor() {
+    const spec = { shutdownTimeoutMs: 60_000, preStopDelayMs: 0, pools: [poolSpec(), poolSpec({ name: "my jobs" })] };
+    this.current = { ...viewOf(newController(spec, instant(1000)), spec), phase: "running" };
+  }
+
+  view(): ControllerView {
+    return this.current;
+  }
+  now(): ReturnType<ControllerHandle["now"]> {
+    return instant(4500);
+  }
+  metrics(accept: string): { text: string; contentType: string } {
+    return { text: `# größe ${accept}\n`, contentType: "text/plain; version=0.0.4" };
+  }
+  shutdown(reason: string): void {
+    this.#order(`shutdown: ${reason}`);
+  }
+  stopWorker(pool: number, slot: number, reason: string): void {
+    this.#order(`stop ${pool}/${slot}: ${reason}`);
+  }
+  startWorker(pool: number, slot: number, reason: string): void {
+    this.#order(`start ${pool}/${slot}: ${reason}`);
+  }
+  tapLogs(listener: LogListener): Disposable {
+    this.taps.add(listener);
+    return { [Symbol.dispose]: () => this.taps.delete(listener) };
+  }
+  log(stream: LogLine["stream"], text: string | Buffer): void {
+    for (const tap of this.taps) tap(stream, Buffer.from(text));
+  }
+  #order(order: string): void {
+    this.orders.push(order);
+    this.onOrder();
+  }
+}
+
+interface Front {
+  readonly handle: FakeHandle;
+  readonly server: Server;
+  readonly to: RequestOptions;
+}
+
+let fronts = 0;
+/** Runs `body` with a front on a socket in a temporary directory, or on a free TCP port. */
+async function withFront(kind: "control" | "open", body: (front: Front) => Promise<void>): Promise<void> {
+  const handle = new FakeHandle();
+  const server = kind === "control" ? createControlServer(handle) : createOpenServer(handle);
+  const socketPath = join(directory, `${fronts++}.sock`);
+  server.listen(kind === "control" ? socketPath : { port: 0, host: "127.0.0.1" });
+  await once(server, "listening");
+  const to = kind === "control" ? { socketPath } : { host: "127.0.0.1", port: (server.address() as AddressInfo).port };
+  try {
+    await body({ handle, server, to });
+  } finally {
+    server.close();
+    server.closeAllConnections();
+    await once(server, "close");
+  }
+}
+
+interface Answer {
+  readonly status: number | undefined;
+  readonly headers: IncomingMessage["headers"];
+  readonly text: string;
+}
+
+async function ask(to: RequestOptions, method: string, path: string, body?: Buffer, agent?: Agent): Promise<Answer> {
+  const asked = request({ ...to, method, path, ...(agent === undefined ? {} : { agent }) });
+  asked.end(body);
+  const [response] = (await once(asked, "response")) as [IncomingMessage];
+  const chunks: Buffer[] = [];
+  for await (const chunk of response) chunks.push(chunk as Buffer);
+  return { status: response.statusCode, headers: response.headers, text: Buffer.concat(chunks).toString() };
+}
+
+function errorCode({ text }: Answer): string {
+  return (JSON.parse(text) as { error: { code: string } }).error.code;
+}
+
+/** Server-sent events of a stream: `[name, data]` each. */
+async function* sse(response: IncomingMessage): AsyncGenerator<{ name: string; id: string; data: unknown }> {
+  let text = "";
+  for await (const chunk of response) {
+    text += String(chunk);
+    for (let end = text.indexOf("\n\n"); end >= 0; end = text.indexOf("\n\n")) {
+      const lines = new Map(
+        text
+          .slice(0, end)
+          .split("\n")
+          .map((line) => line.split(/: (.*)/su, 2) as [string, string]),
+      );
+      text = text.slice(end + 2);
+      yield {
+        name: lines.get("event") ?? "message",
+        id: lines.get("id") ?? "",
+        data: JSON.parse(lines.get("data") ?? "null"),
+      };
+    }
+  }
+}
+
+async function open(to: RequestOptions, path: string): Promise<IncomingMessage> {
+  const asked = request({ ...to, path });
+  asked.end();
+  const [response] = (await once(asked, "response")) as [IncomingMessage];
+  assert.equal(response.headers["content-type"], "text/event-stream");
+  return response;
+}
+
+async function take<T>(stream: AsyncGenerator<T>, count: number): Promise<T[]> {
+  const taken: T[] = [];
+  while (taken.length < count) {
+    const next = await stream.next();
+    assert.equal(next.done, false, "the stream ended early");
+    taken.push(next.value as T);
+  }
+  return taken;
+}
+
+test("both fronts serve metrics with type and length, in the form that was asked for", async () => {
+  for (const kind of ["open", "control"] as const) {
+    await withFront(kind, async ({ to }) => {
+      const { status, headers, text } = await ask({ ...to, headers: { accept: "openmetrics" } }, "GET", "/metrics?x=1");
+      assert.deepEqual([status, text], [200, "# größe openmetrics\n"]);
+      assert.equal(headers["content-type"], "text/plain; version=0.0.4");
+      assert.equal(headers["content-length"], String(Buffer.byteLength(text)));
+    });
+  }
+});
+
+test("health is 200 or 503 by the view, and live is 200 as long as there is an answer", async () => {
+  await withFront("open", async ({ handle, to }) => {
+    const codes = async () =>
+      Promise.all(
+        ["/health", "/health/ready", "/health/live"].map(async (path) => (await ask(to, "GET", path)).status),
+      );
+    assert.deepEqual(await codes(), [503, 503, 200]);
+    handle.current = { ...handle.current, healthy: true };
+    assert.deepEqual(await codes(), [200, 503, 200]);
+    handle.current = { ...handle.current, ready: true };
+    assert.deepEqual(await codes(), [200, 200, 200]);
+    const { text } = await ask(to, "GET", "/health");
+    assert.equal(text, "ok, running\nweb: 0 of 2 ready\nmy jobs: 0 of 2 ready\n");
+  });
+});
+
+test("what is for the control socket alone is not there on TCP", async () => {
+  await withFront("open", async ({ handle, to }) => {
+    for (const [method, path] of [
+      ["GET", "/"],
+      ["GET", "/v1/status"],
+      ["GET", "/v1/events"],
+      ["GET", "/v1/logs"],
+      ["POST", "/v1/shutdown"],
+      ["POST", "/v1/workers/web-0/stop"],
+    ] as const) {
+      const answer = await ask(to, method, path);
+      assert.deepEqual([answer.status, errorCode(answer)], [404, "REQUEST_INVALID"], path);
+    }
+    assert.deepEqual(handle.orders, []);
+  });
+});
+
+test("an unknown path is 404, a wrong method 405 with what is allowed", async () => {
+  await withFront("control", async ({ handle, to }) => {
+    for (const path of ["/v2/status", "/metrics/", "/health/none", "/v1/workers/web-0/kill", "/v1/workers/a/b/stop"]) {
+      const answer = await ask(to, "GET", path);
+      assert.deepEqual([answer.status, errorCode(answer)], [404, "REQUEST_INVALID"], path);
+    }
+    const wrong = await ask(to, "POST", "/metrics");
+    assert.deepEqual([wrong.status, wrong.headers.allow, errorCode(wrong)], [405, "GET", "REQUEST_INVALID"]);
+    for (const method of ["GET", "HEAD", "PUT", "DELETE"])
+      assert.deepEqual((await ask(to, method, "/v1/shutdown")).headers.allow, "POST", method);
+    assert.deepEqual(handle.orders, []);
+  });
+});
+
+test("a request target that is no path is 400", async () => {
+  await withFront("open", async ({ to }) => {
+    for (const path of ["*", "http://elsewhere/metrics", "//["])
+      assert.equal((await ask(to, "GET", path)).status, 400, path);
+  });
+});
+
+test("HEAD is GET without the body", async () => {
+  await withFront("control", async ({ to }) => {
+    for (const path of ["/metrics", "/v1/status", "/health/live"]) {
+      const got = await ask(to, "GET", path);
+      const head = await ask(to, "HEAD", path);
+      assert.deepEqual([head.status, head.text, head.headers["content-type"]], [200, "", got.headers["content-type"]]);
+    }
+  });
+});
+
+test("HEAD of a stream ends, and the client can ask for more", async () => {
+  await withFront("control", async ({ to }) => {
+    const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+    for (const path of ["/v1/events", "/v1/logs"]) {
+      const head = await ask(to, "HEAD", path, undefined, agent);
+      assert.deepEqual([head.status, head.headers["content-type"]], [200, "text/event-stream"]);
+      assert.equal((await ask(to, "GET", "/health/live", undefined, agent)).status, 200);
+    }
+    agent.destroy();
+  });
+});
+
+test("a body that is too large is 413 and the order is not carried out", async () => {
+  await withFront("control", async ({ handle, to }) => {
+    const answer = await ask(to, "POST", "/v1/shutdown", Buffer.alloc(65_537));
+    assert.deepEqual([answer.status, errorCode(answer), answer.headers.connection], [413, "REQUEST_INVALID", "close"]);
+    assert.deepEqual(handle.orders, []);
+  });
+});
+
+test("a body within the bound is read and dropped", async () => {
+  await withFront("control", async ({ handle, to }) => {
+    assert.equal((await ask(to, "POST", "/v1/shutdown", Buffer.alloc(65_536))).status, 202);
+    assert.equal(handle.orders.length, 1);
+  });
+});
+
+test("the status document is the view at this moment", async () => {
+  await withFront("control", async ({ to }) => {
+    const { status, headers, text } = await ask(to, "GET", "/v1/status");
+    assert.deepEqual([status, headers["content-type"]], [200, "application/json"]);
+    const document = JSON.parse(text) as Status;
+    assert.deepEqual(
+      [document.version, document.pid, document.phase, document.uptime_s, document.pools.length],
+      ["1.2.3", process.pid, "running", 3.5, 2],
+    );
+    assert.deepEqual(document.pools[0]?.workers[0], {
+      id: "web-0",
+      pool: "web",
+      slot: 0,
+      phase: "down",
+      incarnation: 0,
+      pid: null,
+      uptime_s: null,
+      phase_s: 3.5,
+      next_s: null,
+      restarts: 0,
+      last_exit: null,
+      reason: "not started yet",
+    });
+  });
+});
+
+test("a shutdown is accepted first and asked for after the answer has left", async () => {
+  await withFront("control", async ({ handle, server, to }) => {
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    const { promise: answered, resolve: answering } = Promise.withResolvers<ServerResponse>();
+    server.once("request", (_, response) => answering(response));
+    handle.onOrder = () => void answered.then((response) => resolve(response.writableFinished));
+    const { status, text } = await ask(to, "POST", "/v1/shutdown");
+    assert.deepEqual([status, text], [202, '{"accepted":true}\n']);
+    assert.equal(await promise, true);
+    assert.deepEqual(handle.orders, ["shutdown: asked through the control socket"]);
+  });
+});
+
+test("a shutdown whose client is gone before the answer is carried out all the same", async () => {
+  await withFront("control", async ({ handle, to }) => {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    handle.onOrder = resolve;
+    const socket = connect(String(to.socketPath));
+    socket.write("POST /v1/shutdown HTTP/1.1\r\nhost: c\r\ncontent-length: 0\r\n\r\n", () => socket.destroy());
+    await promise;
+    assert.equal(handle.orders.length, 1);
+  });
+});
+
+test("orders for a worker reach the right slot of the right pool", async () => {
+  await withFront("control", async ({ handle, to }) => {
+    assert.equal((await ask(to, "POST", "/v1/workers/web-1/stop")).status, 202);
+    assert.equal((await ask(to, "POST", "/v1/workers/my%20jobs-0/start")).status, 202);
+    assert.deepEqual(handle.orders, ["stop 0/1: stopped by an operator", "start 1/0: started by an operator"]);
+  });
+});
+
+test("an order for a worker that does not exist is 404, however it is written", async () => {
+  await withFront("control", async ({ handle, to }) => {
+    for (const id of ["web-99", "nobody-0", "%E0%A4%A", "web-0%00"]) {
+      const answer = await ask(to, "POST", `/v1/workers/${id}/stop`);
+      assert.deepEqual([answer.status, errorCode(answer)], [404, "WORKER_UNKNOWN"], id);
+    }
+    assert.deepEqual(handle.orders, []);
+  });
+});
+
+test("an order during the shutdown is refused with 409; during the boot it is not", async () => {
+  await withFront("control", async ({ handle, to }) => {
+    for (const phase of ["leaving", "stopping", "stopped"] as const) {
+      handle.current = { ...handle.current, phase };
+      const answer = await ask(to, "POST", "/v1/workers/web-0/start");
+      assert.deepEqual([answer.status, errorCode(answer)], [409, "REQUEST_REFUSED"], phase);
+    }
+    handle.current = { ...handle.current, phase: "booting" };
+    assert.equal((await ask(to, "POST", "/v1/workers/web-0/start")).status, 202);
+    assert.equal(handle.orders.length, 1);
+  });
+});
+
+test("an error of the controller is answered with its code", async () => {
+  await withFront("control", async ({ handle, to }) => {
+    handle.onOrder = () => {
+      throw new ControllerError("REQUEST_REFUSED", 'Cannot stop worker "web-0": not now');
+    };
+    const answer = await ask(to, "POST", "/v1/workers/web-0/stop");
+    assert.equal(answer.status, 409);
+    assert.match(answer.text, /not now/u);
+  });
+});
+
+test("events are what is known first and then what happens", async () => {
+  await withFront("control", async ({ handle, to }) => {
+    handle.events.add({ kind: "controller_started", reason: "1 pool" });
+    handle.events.add({ kind: "controller_ready", afterMs: 5 });
+    const response = await open(to, "/v1/events");
+    const stream = sse(response);
+    const known = await take(stream, 2);
+    handle.events.add({ kind: "controller_stopping", reason: "line\nbreak" });
+    const [next] = await take(stream, 1);
+    assert.deepEqual(
+      [...known, next].map((event) => [event?.name, event?.id, (event?.data as EventRecord | undefined)?.kind]),
+      [
+        ["message", "1", "controller_started"],
+        ["message", "2", "controller_ready"],
+        ["message", "3", "controller_stopping"],
+      ],
+    );
+    assert.equal((next?.data as { reason: string } | undefined)?.reason, "line\nbreak");
+    response.destroy();
+  });
+});
+
+test("events with follow=0 end after what is known, and since leaves out the older ones", async () => {
+  await withFront("control", async ({ handle, to }) => {
+    for (let afterMs = 1; afterMs <= 5; afterMs++) handle.events.add({ kind: "controller_ready", afterMs });
+    const ids = async (query: string) => {
+      const found: string[] = [];
+      for await (const { id } of sse(await open(to, `/v1/events?follow=0${query}`))) found.push(id);
+      return found;
+    };
+    assert.deepEqual(await ids(""), ["1", "2", "3", "4", "5"]);
+    assert.deepEqual(await ids("&since=3"), ["4", "5"]);
+    assert.deepEqual(await ids("&since=5"), []);
+    assert.deepEqual(await ids("&since=nonsense"), ["1", "2", "3", "4", "5"]);
+  });
+});
+
+test("a client that leaves is followed no longer", async () => {
+  await withFront("control", async ({ handle, server, to }) => {
+    const { promise: closed, resolve } = Promise.withResolvers<void>();
+    server.once("request", (_, response) => response.once("close", resolve));
+    const response = await open(to, "/v1/logs");
+    assert.equal(handle.taps.size, 1);
+    response.destroy();
+    await closed;
+    assert.equal(handle.taps.size, 0);
+    handle.log("stdout", "nobody reads this\n");
+  });
+});
+
+test("a client that does not read loses events, is told how many, and never holds more than its bound", async () => {
+  await withFront("control", async ({ handle, server, to }) => {
+    const { promise: serving, resolve } = Promise.withResolvers<ServerResponse>();
+    server.once("request", (_, response) => resolve(response));
+    const response = await open(to, "/v1/events");
+    const onServer = await serving;
+    const reason = "x".repeat(100_000);
+    const total = 200;
+    for (let event = 0; event < total; event++) handle.events.add({ kind: "controller_started", reason });
+    assert.ok(
+      onServer.writableLength <= (4 << 20) + 2 * reason.length + 4096,
+      `${onServer.writableLength} bytes unread`,
+    );
+    assert.ok(onServer.writableLength > 4 << 20);
+    const drained = once(onServer, "drain");
+    const stream = sse(response);
+    const [first] = await take(stream, 1);
+    assert.equal(first?.id, "1");
+    let received = 1;
+    let lost = 0;
+    const reading = (async () => {
+      for await (const { name, data } of stream) {
+        if (name === "lost") lost += (data as { lost: number }).lost;
+        else received++;
+        if ((data as EventRecord).kind === "controller_stopping") return;
+      }
+    })();
+    await drained;
+    handle.events.add({ kind: "controller_stopping", reason: "the end" });
+    await reading;
+    assert.ok(lost > 0);
+    assert.equal(received + lost, total + 1);
+    response.destroy();
+  });
+});
+
+test("log lines come whole, by stream, however they were cut", async () => {
+  await withFront("control", async ({ handle, to }) => {
+    const response = await open(to, "/v1/logs");
+    const stream = sse(response);
+    const umlaut = Buffer.from("größe\n");
+    handle.log("stdout", "one\ntwo\nthr");
+    handle.log("stderr", "error\n");
+    handle.log("stdout", "ee\n\n");
+    handle.log("stdout", umlaut.subarray(0, 3));
+    handle.log("stdout", umlaut.subarray(3));
+    handle.log("stdout", "not yet whole");
+    assert.deepEqual(
+      (await take(stream, 6)).map(({ data }) => data),
+      [
+        { stream: "stdout", line: "one" },
+        { stream: "stdout", line: "two" },
+        { stream: "stderr", line: "error" },
+        { stream: "stdout", line: "three" },
+        { stream: "stdout", line: "" },
+        { stream: "stdout", line: "größe" },
+      ],
+    );
+    response.destroy();
+  });
+});
+
+test("a client that speaks no HTTP is cut off and disturbs nobody", async () => {
+  await withFront("open", async ({ to }) => {
+    const socket = connect({ host: "127.0.0.1", port: Number(to.port) });
+    socket.on("error", () => {});
+    socket.end("\u0016\u0003\u0001 no HTTP\r\n\r\n");
+    socket.resume();
+    await once(socket, "close");
+    assert.equal((await ask(to, "GET", "/health/live")).status, 200);
+  });
+});
+
+test("an accept that fails disturbs nobody", async () => {
+  await withFront("control", async ({ server, to }) => {
+    for (let failure = 0; failure < 3; failure++) server.emit("error", new Error("accept ENOBUFS"));
+    assert.equal((await ask(to, "GET", "/health/live")).status, 200);
+  });
+});
+
+test("a client that breaks off in the middle of a body disturbs nobody", async () => {
+  await withFront("control", async ({ handle, server, to }) => {
+    const { promise: closed, resolve } = Promise.withResolvers<void>();
+    server.once("request", (_, response) => response.once("close", resolve));
+    const socket = connect(String(to.socketPath));
+    socket.on("error", () => {});
+    socket.write("POST /v1/shutdown HTTP/1.1\r\nhost: c\r\ncontent-length: 10\r\n\r\nhalf", () => socket.destroy());
+    await closed;
+    assert.equal((await ask(to, "GET", "/health/live")).status, 200);
+    assert.deepEqual(handle.orders, []);
+  });
+});

@@ -1,0 +1,353 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { FakeClock } from "../../test/support/fakeClock.ts";
+import { poolSpec } from "../../test/support/poolSpec.ts";
+import { InvariantError } from "../base/errors.ts";
+import type { LifecycleEvent } from "../core/event.ts";
+import type { ControllerSpec, PoolSpec } from "../core/spec.ts";
+import { Daemon, type DaemonListener, type ProcessControl } from "./daemon.ts";
+
+/** Processes that exist on paper: every spawn gets the next pid, from 100. */
+class FakeProcesses implements ProcessControl {
+  readonly asked: string[] = [];
+  /** Called before each spawn; may throw. */
+  beforeSpawn: (pool: number, slot: number) => void = () => {};
+  #nextPid = 100;
+
+  spawn(pool: number, slot: number, incarnation: number): number {
+    this.beforeSpawn(pool, slot);
+    this.asked.push(`spawn ${pool}/${slot} ${incarnation}`);
+    return this.#nextPid++;
+  }
+
+  signal(leader: number, signal: string, scope: "group" | "escaped"): void {
+    this.asked.push(`${signal} ${leader} ${scope}`);
+  }
+
+  kill(leader: number): void {
+    this.asked.push(`kill ${leader}`);
+  }
+
+  take(): string[] {
+    return this.asked.splice(0);
+  }
+}
+
+/** Keeps all it hears as words; `onTold` may interfere. */
+class RecordingListener implements DaemonListener {
+  readonly heard: string[] = [];
+  readonly errors: unknown[] = [];
+  onTold: (event: LifecycleEvent) => void = () => {};
+
+  told(event: LifecycleEvent): void {
+    this.heard.push("slot" in event ? `${event.kind} ${event.slot}` : event.kind);
+    this.onTold(event);
+  }
+  ready(): void {
+    this.heard.push("!ready");
+  }
+  stopping(): void {
+    this.heard.push("!stopping");
+  }
+  finished(exitCode: number): void {
+    this.heard.push(`!finished ${exitCode}`);
+  }
+  broken(error: unknown): void {
+    this.heard.push("!broken");
+    this.errors.push(error);
+  }
+  take(): string[] {
+    return this.heard.splice(0);
+  }
+}
+
+class Setting {
+  readonly clock = new FakeClock();
+  readonly processes = new FakeProcesses();
+  readonly listener = new RecordingListener();
+  readonly daemon: Daemon;
+
+  constructor(pool: Partial<PoolSpec> = {}, controller: Partial<ControllerSpec> = {}) {
+    const spec = { shutdownTimeoutMs: 60_000, preStopDelayMs: 0, pools: [poolSpec(pool)], ...controller };
+    const { clock, listener } = this;
+    this.daemon = new Daemon({ spec, clock, random: () => 0.5, listener });
+  }
+
+  boot(): this {
+    this.daemon.boot(this.processes);
+    return this;
+  }
+
+  exit(slot: number, incarnation = 1): void {
+    this.daemon.exited(0, slot, incarnation, { kind: "code", code: 3 }, false);
+  }
+
+  phases(): string[] {
+    return this.daemon.view().pools.flatMap(({ workers }) => workers.map(({ phase }) => phase));
+  }
+}
+
+test("a boot spawns every replica and tells of it in order", () => {
+  const { processes, listener, daemon } = new Setting().boot();
+  assert.deepEqual(processes.take(), ["spawn 0/0 1", "spawn 0/1 1"]);
+  assert.deepEqual(listener.take(), [
+    "controller_started",
+    "starting 0",
+    "starting 1",
+    "spawned 0",
+    "ready 0",
+    "spawned 1",
+    "ready 1",
+    "controller_ready",
+    "!ready",
+  ]);
+  assert.equal(daemon.view().ready, true);
+});
+
+test("an event that a listener causes waits until the present one is done", () => {
+  const { daemon, listener, processes } = new Setting().boot();
+  listener.take();
+  processes.take();
+  let depth = 0;
+  listener.onTold = (event) => {
+    depth++;
+    assert.equal(depth, 1, "the daemon was entered again");
+    if (event.kind === "exited" && event.slot === 0) daemon.stopWorker(0, 1, "asked");
+    depth--;
+  };
+  daemon.exited(0, 0, 1, { kind: "code", code: 3 }, false);
+  assert.deepEqual(listener.take(), [
+    "exited 0",
+    "backing_off 0",
+    "pool_degraded",
+    "stopping 1",
+    "spawned 0",
+    "ready 0",
+  ]);
+  assert.deepEqual(processes.take(), ["spawn 0/0 2", "SIGTERM 101 group"]);
+});
+
+test("events are handled in the order in which they came", () => {
+  const { daemon, listener } = new Setting({ replicas: 3 }).boot();
+  listener.take();
+  listener.onTold = (event) => {
+    if (event.kind !== "stopping" || event.slot !== 0) return;
+    daemon.stopWorker(0, 2, "second");
+    daemon.stopWorker(0, 1, "third");
+  };
+  daemon.stopWorker(0, 0, "first");
+  assert.deepEqual(
+    listener.take().filter((heard) => heard.startsWith("stopping")),
+    ["stopping 0", "stopping 2", "stopping 1"],
+  );
+});
+
+test("there is one timer a worker, and it is the deadline of its state", () => {
+  const limits = { ...poolSpec().limits, lifespanMs: 60_000 };
+  const { clock, daemon } = new Setting({ limits }).boot();
+  assert.deepEqual(clock.armed, [61_000, 61_000]);
+  daemon.stopWorker(0, 0, "asked");
+  assert.deepEqual(clock.armed, [11_000, 61_000]);
+  daemon.exited(0, 0, 1, { kind: "code", code: 0 }, false);
+  assert.deepEqual(clock.armed, [61_000]);
+  const deadlines = daemon.view().pools.flatMap(({ workers }) => workers.map(({ deadline }) => deadline));
+  assert.deepEqual(deadlines, [undefined, 61_000]);
+});
+
+test("a deadline that comes is handled and leaves no timer behind", () => {
+  const { clock, daemon, processes } = new Setting().boot();
+  daemon.stopWorker(0, 0, "asked");
+  processes.take();
+  clock.pass(9999);
+  assert.deepEqual(processes.take(), []);
+  clock.pass(1);
+  assert.deepEqual(processes.take(), ["kill 100"]);
+  assert.deepEqual(clock.armed, []);
+});
+
+test("a timer that fires early is armed again for the same instant", () => {
+  const setting = new Setting().boot();
+  const { clock, daemon, processes } = setting;
+  daemon.stopWorker(0, 0, "asked");
+  processes.take();
+  clock.fireEarly();
+  clock.fireEarly();
+  assert.deepEqual(clock.armed, [11_000]);
+  assert.deepEqual(processes.take(), []);
+  clock.pass(10_000);
+  assert.deepEqual(processes.take(), ["kill 100"]);
+  assert.deepEqual(setting.phases(), ["stopping", "ready"]);
+});
+
+test("a timer that was armed again is disposed with the deadline", () => {
+  const setting = new Setting().boot();
+  setting.daemon.stopWorker(0, 0, "asked");
+  setting.clock.fireEarly();
+  setting.exit(0);
+  assert.deepEqual(setting.clock.armed, []);
+});
+
+test("a backoff waits its time and then spawns the next incarnation", () => {
+  const setting = new Setting({ replicas: 1 }).boot();
+  setting.exit(0);
+  setting.exit(0, 2);
+  assert.deepEqual(setting.phases(), ["backoff"]);
+  assert.deepEqual(setting.clock.armed, [1100]);
+  setting.clock.pass(100);
+  assert.deepEqual(setting.processes.take(), ["spawn 0/0 1", "spawn 0/0 2", "spawn 0/0 3"]);
+});
+
+test("the exit of an incarnation that is long gone changes nothing", () => {
+  const setting = new Setting().boot();
+  setting.exit(0);
+  const view = setting.daemon.view();
+  setting.listener.take();
+  setting.exit(0, 1);
+  setting.daemon.vacated(0, 0, 1);
+  assert.deepEqual(setting.daemon.view(), view);
+  assert.deepEqual(setting.listener.take(), []);
+});
+
+test("a spawn that fails comes back as an event and is tried again with backoff", () => {
+  const setting = new Setting({ replicas: 1 });
+  const { processes, listener, clock } = setting;
+  let failures = 2;
+  processes.beforeSpawn = () => {
+    if (failures-- > 0) throw new Error("posix_spawn: EAGAIN");
+  };
+  setting.boot();
+  assert.deepEqual(listener.take(), [
+    "controller_started",
+    "starting 0",
+    "spawn_failed 0",
+    "backing_off 0",
+    "spawn_failed 0",
+    "backing_off 0",
+  ]);
+  assert.match(setting.daemon.view().pools[0]?.workers[0]?.reason ?? "", /^posix_spawn: EAGAIN; crash 2 in a row/u);
+  clock.pass(100);
+  assert.deepEqual(setting.phases(), ["ready"]);
+});
+
+test("whatever a spawn throws is a reason", () => {
+  const setting = new Setting({ replicas: 1 });
+  setting.processes.beforeSpawn = () => {
+    setting.processes.beforeSpawn = () => {};
+    throw "no error object";
+  };
+  setting.listener.onTold = (event) => {
+    if (event.kind === "spawn_failed") assert.equal(event.reason, "no error object");
+  };
+  setting.boot();
+  assert.deepEqual(setting.phases(), ["ready"]);
+  assert.deepEqual(setting.listener.errors, []);
+});
+
+test("survivors of a crash are signalled, and the slot is used again when the last is gone", () => {
+  const { daemon, processes } = new Setting({ replicas: 1 }).boot();
+  processes.take();
+  daemon.exited(0, 0, 1, { kind: "code", code: 1 }, true);
+  assert.deepEqual(processes.take(), ["SIGTERM 100 group"]);
+  daemon.vacated(0, 0, 1);
+  assert.deepEqual(processes.take(), ["spawn 0/0 2"]);
+});
+
+test("what left the group of a stopped worker is signalled too", () => {
+  const { daemon, processes } = new Setting({ replicas: 1 }).boot();
+  daemon.stopWorker(0, 0, "asked");
+  processes.take();
+  daemon.exited(0, 0, 1, { kind: "code", code: 0 }, true);
+  assert.deepEqual(processes.take(), ["SIGTERM 100 escaped"]);
+});
+
+test("a stopped worker is started again by an order", () => {
+  const setting = new Setting({ replicas: 1 }).boot();
+  setting.daemon.stopWorker(0, 0, "asked");
+  setting.exit(0);
+  assert.deepEqual(setting.phases(), ["down"]);
+  setting.daemon.startWorker(0, 0, "asked");
+  assert.deepEqual(setting.phases(), ["ready"]);
+});
+
+test("a shutdown is told, bounded, and finishes when nothing is left", () => {
+  const setting = new Setting({}, { preStopDelayMs: 5000 }).boot();
+  const { daemon, listener, clock } = setting;
+  listener.take();
+  assert.equal(daemon.msSinceShutdownRequest(), undefined);
+  daemon.shutdown("received SIGTERM");
+  assert.deepEqual(listener.take(), ["controller_stopping", "!stopping"]);
+  assert.deepEqual(clock.armed, [6000]);
+  clock.pass(5000);
+  assert.equal(daemon.msSinceShutdownRequest(), 5000);
+  assert.deepEqual(clock.armed, [16_000, 16_000, 61_000]);
+  setting.exit(0);
+  setting.exit(1);
+  assert.deepEqual(listener.take().slice(-2), ["controller_stopped", "!finished 0"]);
+  assert.deepEqual(clock.armed, []);
+});
+
+test("the view is made once a state", () => {
+  const setting = new Setting().boot();
+  const view = setting.daemon.view();
+  assert.equal(setting.daemon.view(), view);
+  setting.exit(0);
+  assert.notEqual(setting.daemon.view(), view);
+});
+
+test("a listener that throws is a bug: every worker is killed, told once", () => {
+  const setting = new Setting().boot();
+  const { listener, processes, daemon } = setting;
+  listener.take();
+  processes.take();
+  const bug = new TypeError("undefined is not a function");
+  listener.onTold = () => {
+    throw bug;
+  };
+  daemon.stopWorker(0, 0, "asked");
+  assert.deepEqual(processes.take(), ["kill 100", "kill 101"]);
+  assert.deepEqual(listener.errors, [bug]);
+  daemon.fail(new Error("another"));
+  assert.equal(listener.errors.length, 1);
+});
+
+test("a bug during the boot kills also those whose start the state does not know yet", () => {
+  const setting = new Setting({ replicas: 3 });
+  setting.listener.onTold = (event) => {
+    if (event.kind === "spawned") throw new Error("bug");
+  };
+  setting.boot();
+  assert.deepEqual(setting.processes.take().slice(-3), ["kill 100", "kill 101", "kill 102"]);
+  assert.equal(setting.listener.errors.length, 1);
+});
+
+test("after a bug nothing is started again and no timer is left", () => {
+  const setting = new Setting({}, { shutdownTimeoutMs: 60_000 }).boot();
+  const { daemon, processes, listener, clock } = setting;
+  daemon.shutdown("asked");
+  daemon.fail(new InvariantError("impossible event"));
+  processes.take();
+  listener.take();
+  assert.deepEqual(clock.armed, []);
+  setting.exit(0);
+  setting.exit(1);
+  daemon.startWorker(0, 0, "asked");
+  daemon.shutdown("again");
+  assert.deepEqual(processes.take(), []);
+  assert.deepEqual(listener.take(), []);
+});
+
+test("a bug in the processes is not taken for a spawn that failed", () => {
+  const setting = new Setting();
+  setting.processes.beforeSpawn = () => {
+    throw new InvariantError("two live incarnations");
+  };
+  setting.boot();
+  assert.deepEqual(setting.listener.errors, [new InvariantError("two live incarnations")]);
+});
+
+test("an order before the boot that needs a process is a bug", () => {
+  const { daemon, listener } = new Setting({ replicas: 1 });
+  daemon.stopWorker(0, 0, "asked");
+  assert.equal(listener.errors.length, 1);
+  assert.match(String(listener.errors[0]), /a spawn before the boot/u);
+});

@@ -1,0 +1,46 @@
+/**
+ * Gives memory back when nothing is going on. V8 collects when it allocates, so after a restart storm or a flood of logs
+ * its garbage would stay until the next one; a controller is idle nearly always, and then a collection disturbs nobody.
+ */
+import { getHeapStatistics } from "node:v8";
+import { returnFreeMemory } from "./linux.ts";
+
+const LOOK_EVERY_MS = 5000;
+/** Garbage below this is not worth a pause of 20 ms. */
+const WORTH_BYTES = 4 << 20;
+
+/** What the executable's flag --expose-gc provides; absent when run from source. */
+type Collector = (options: { type: "major"; execution: "sync"; flavor: "last-resort" }) => void;
+
+export class HeapCare {
+  readonly #activity: () => number;
+  readonly #timer: NodeJS.Timeout;
+  #seenActivity = 0;
+  #keptBytes = Number.POSITIVE_INFINITY;
+
+  /** `activity` counts what happens (events, bytes of logs): where it stands still the controller is idle. */
+  constructor(activity: () => number) {
+    this.#activity = activity;
+    this.#timer = setInterval(() => this.#look(), LOOK_EVERY_MS);
+    this.#timer.unref();
+  }
+
+  /** Ends it. */
+  close(): void {
+    clearInterval(this.#timer);
+  }
+
+  #look(): void {
+    const activity = this.#activity();
+    const isIdle = activity === this.#seenActivity;
+    this.#seenActivity = activity;
+    const collect = (globalThis as { gc?: Collector }).gc;
+    if (!isIdle || collect === undefined) return;
+    const { total_heap_size: heapBytes } = getHeapStatistics();
+    if (this.#keptBytes === Number.POSITIVE_INFINITY) this.#keptBytes = heapBytes;
+    if (heapBytes < this.#keptBytes + WORTH_BYTES) return;
+    collect({ type: "major", execution: "sync", flavor: "last-resort" });
+    returnFreeMemory();
+    this.#keptBytes = getHeapStatistics().total_heap_size;
+  }
+}

@@ -1,0 +1,264 @@
+import assert from "node:assert/strict";
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, relative } from "node:path";
+import { after, test } from "node:test";
+import type { ErrorCode } from "../base/errors.ts";
+import { ControllerError } from "../base/errors.ts";
+import { completeLimit, type LaunchRequest, parseEnvFile, planLaunch } from "./launch.ts";
+
+const isRoot = process.getuid?.() === 0;
+const directory = mkdtempSync(join(tmpdir(), "monoceros-launch-"));
+after(() => rmSync(directory, { recursive: true }));
+
+const program = file("bin/server", "#!/bin/sh\n", 0o755);
+const unmarked = file("bin/unmarked", "#!/bin/sh\n", 0o644);
+const bin = join(directory, "bin");
+
+function file(name: string, text: string, mode = 0o644): string {
+  const path = join(directory, name);
+  mkdirSync(join(path, ".."), { recursive: true });
+  writeFileSync(path, text);
+  chmodSync(path, mode);
+  return path;
+}
+
+function request(changes: Partial<LaunchRequest> = {}): LaunchRequest {
+  return {
+    pool: "web",
+    exec: program,
+    env: {},
+    envFile: undefined,
+    cwd: undefined,
+    user: undefined,
+    group: undefined,
+    umask: undefined,
+    nice: undefined,
+    oomScoreAdj: undefined,
+    rlimits: {},
+    ...changes,
+  };
+}
+
+function refusal(code: ErrorCode, message: RegExp, hint?: RegExp): (error: unknown) => true {
+  return (error) => {
+    assert.ok(error instanceof ControllerError);
+    assert.equal(error.code, code);
+    assert.match(error.message, message);
+    if (hint !== undefined) assert.match(error.hint ?? "", hint);
+    return true;
+  };
+}
+
+test("an executable is found by its path, relative to the pool's directory", () => {
+  assert.equal(planLaunch(request(), {}).file, program);
+  assert.equal(planLaunch(request({ exec: "./bin/server", cwd: directory }), {}).file, program);
+  assert.equal(planLaunch(request({ exec: relative(process.cwd(), program) }), {}).file, program);
+});
+
+test("an executable without a slash is looked for on PATH, the pool's before the controller's", () => {
+  assert.equal(planLaunch(request({ exec: "server" }), { PATH: `/nowhere:${bin}` }).file, program);
+  assert.equal(planLaunch(request({ exec: "server", env: { PATH: bin } }), { PATH: "/nowhere" }).file, program);
+  assert.match(planLaunch(request({ exec: "sh" }), {}).file, /\/bin\/sh$/u);
+});
+
+test("an empty part of PATH is the present directory", () => {
+  const before = process.cwd();
+  process.chdir(bin);
+  try {
+    assert.match(planLaunch(request({ exec: "server" }), { PATH: "/nowhere:" }).file, /\/bin\/server$/u);
+  } finally {
+    process.chdir(before);
+  }
+});
+
+test("an executable that does not exist is named, with the place that was looked at", () => {
+  assert.throws(
+    () => planLaunch(request({ exec: "./none", cwd: directory }), {}),
+    refusal(
+      "EXEC_NOT_FOUND",
+      new RegExp(
+        `^Cannot start pool "web": executable "./none" does not exist \\(looked for ${directory}/none\\)$`,
+        "u",
+      ),
+    ),
+  );
+  assert.throws(
+    () => planLaunch(request({ exec: "no-such-server" }), { PATH: "/nowhere" }),
+    refusal("EXEC_NOT_FOUND", /executable "no-such-server" is not on PATH \(\/nowhere\)$/u, /Install it/u),
+  );
+});
+
+test("a file that may not be executed says how to change that", () => {
+  assert.throws(
+    () => planLaunch(request({ exec: unmarked }), {}),
+    refusal("EXEC_NOT_EXECUTABLE", /unmarked" may not be executed$/u, /^chmod \+x .*unmarked$/u),
+  );
+  assert.throws(
+    () => planLaunch(request({ exec: "unmarked" }), { PATH: bin }),
+    refusal("EXEC_NOT_EXECUTABLE", /unmarked" may not be executed$/u, /^chmod \+x .*unmarked$/u),
+  );
+});
+
+test("a directory is no executable", () => {
+  assert.throws(() => planLaunch(request({ exec: bin }), {}), refusal("EXEC_NOT_EXECUTABLE", /is no file$/u));
+  assert.throws(
+    () => planLaunch(request({ exec: "bin" }), { PATH: directory }),
+    refusal("EXEC_NOT_FOUND", /"bin" is not on PATH/u),
+  );
+});
+
+test("a file on PATH that may not be executed does not hide a later one that may", () => {
+  file("late/unmarked", "#!/bin/sh\n", 0o755);
+  const path = `${bin}:${join(directory, "late")}`;
+  assert.equal(planLaunch(request({ exec: "unmarked" }), { PATH: path }).file, join(directory, "late/unmarked"));
+});
+
+test("a working directory must be one, and is made absolute", () => {
+  assert.equal(planLaunch(request({ cwd: relative(process.cwd(), directory) }), {}).cwd, directory);
+  for (const cwd of [join(directory, "none"), program])
+    assert.throws(() => planLaunch(request({ cwd }), {}), refusal("CWD_NOT_FOUND", /is no directory$/u));
+});
+
+test("the environment is the controller's, then env_file, then env; what belongs to the controller stays with it", () => {
+  const envFile = file("env", "A=file\nB=file\n");
+  const own = {
+    A: "own",
+    B: "own",
+    C: "own",
+    D: "own",
+    NOTIFY_SOCKET: "/n",
+    LISTEN_FDS: "1",
+    WATCHDOG_USEC: "1",
+    X: undefined,
+  };
+  assert.deepEqual(planLaunch(request({ envFile, env: { A: "env" } }), own).env, {
+    A: "env",
+    B: "file",
+    C: "own",
+    D: "own",
+  });
+});
+
+test("an env_file is KEY=value lines with comments, exports and quotes", () => {
+  const text = [
+    "# comment",
+    "",
+    "PLAIN=a b",
+    "  SPACED = padded  ",
+    "export EXPORTED=yes",
+    'DOUBLE="with # and = "',
+    "SINGLE='it is'",
+    "EMPTY=",
+    'UNBALANCED="half',
+    "URL=postgres://u:p@h/db?a=b",
+    "CRLF=windows\r",
+    "PLAIN=last wins",
+  ].join("\n");
+  assert.deepEqual(parseEnvFile(text), {
+    env: {
+      PLAIN: "last wins",
+      SPACED: "padded",
+      EXPORTED: "yes",
+      DOUBLE: "with # and = ",
+      SINGLE: "it is",
+      EMPTY: "",
+      UNBALANCED: '"half',
+      URL: "postgres://u:p@h/db?a=b",
+      CRLF: "windows",
+    },
+    badLine: undefined,
+  });
+});
+
+test("a line of an env_file that is none is named by its number", () => {
+  for (const bad of ["no equals", "1ST=digit", "A-B=dash", "=nothing"])
+    assert.equal(parseEnvFile(`A=1\n${bad}\n`).badLine, 2, bad);
+  const envFile = file("bad.env", "A=1\nwhat\n");
+  assert.throws(
+    () => planLaunch(request({ envFile }), {}),
+    refusal("ENV_FILE_INVALID", /bad\.env:2: expected KEY=value$/u),
+  );
+});
+
+test("an env_file that cannot be read is an error with its cause", () => {
+  assert.throws(
+    () => planLaunch(request({ envFile: join(directory, "none.env") }), {}),
+    (error) =>
+      refusal("ENV_FILE_INVALID", /none\.env" cannot be read$/u)(error) &&
+      error instanceof Error &&
+      error.cause instanceof Error,
+  );
+});
+
+test("a user or group that is unknown is an error", () => {
+  assert.throws(() => planLaunch(request({ user: "no-such-user" }), {}), refusal("USER_NOT_FOUND", /\/etc\/passwd$/u));
+  assert.throws(() => planLaunch(request({ group: "no-such-group" }), {}), refusal("USER_NOT_FOUND", /\/etc\/group$/u));
+});
+
+test("a user brings its group, its groups and its home", { skip: !isRoot }, () => {
+  const line = readFileSync("/etc/passwd", "utf8")
+    .split("\n")
+    .find((each) => each.startsWith("nobody:"));
+  assert.ok(line !== undefined);
+  const [, , uid, gid, , home] = line.split(":");
+  const plan = planLaunch(request({ user: "nobody", env: { HOME: "/mine" } }), { USER: "root", HOME: "/root" });
+  assert.deepEqual([plan.credentials?.uid, plan.credentials?.gid], [Number(uid), Number(gid)]);
+  assert.ok(plan.credentials?.groups.includes(Number(gid)));
+  assert.deepEqual(plan.env, { USER: "nobody", LOGNAME: "nobody", HOME: "/mine" });
+  assert.equal(planLaunch(request({ user: "nobody" }), { HOME: "/root" }).env["HOME"], home);
+});
+
+test("numeric ids need no entry; a group alone keeps the user", { skip: !isRoot }, () => {
+  assert.deepEqual(planLaunch(request({ user: "54321" }), {}).credentials, {
+    uid: 54_321,
+    gid: 54_321,
+    groups: [54_321],
+  });
+  assert.deepEqual(planLaunch(request({ user: "54321", group: "54322" }), {}).credentials, {
+    uid: 54_321,
+    gid: 54_322,
+    groups: [54_322],
+  });
+  assert.deepEqual(planLaunch(request({ group: "54322" }), {}).credentials, { uid: 0, gid: 54_322, groups: [54_322] });
+});
+
+test("only root may change identity; to be what one is already needs no right", { skip: isRoot }, () => {
+  const own = String(process.getuid?.());
+  const group = String(process.getgid?.());
+  assert.equal(planLaunch(request({ user: own, group }), {}).credentials, undefined);
+  assert.throws(
+    () => planLaunch(request({ user: "0", group: "0" }), {}),
+    refusal(
+      "PERMISSION_REQUIRED",
+      new RegExp(`as "0:0": the controller runs as uid ${own}, only root may change identity$`, "u"),
+    ),
+  );
+});
+
+test("limits, umask, nice and oom_score_adj pass as they are", () => {
+  const rlimits = { nofile: { soft: 1024, hard: undefined } } as const;
+  const plan = planLaunch(request({ umask: 0o027, nice: 5, oomScoreAdj: 500, rlimits }), {});
+  assert.deepEqual([plan.umask, plan.nice, plan.oomScoreAdj], [0o027, 5, 500]);
+  assert.deepEqual(plan.rlimits, new Map([["nofile", { soft: 1024, hard: undefined }]]));
+  assert.equal(plan.credentials, undefined);
+});
+
+test("a soft limit alone keeps the hard one unless it is above it", () => {
+  const present = { soft: 100, hard: 200 } as const;
+  assert.deepEqual(completeLimit({ soft: 150, hard: undefined }, present), { soft: 150, hard: 200 });
+  assert.deepEqual(completeLimit({ soft: 300, hard: undefined }, present), { soft: 300, hard: 300 });
+  assert.deepEqual(completeLimit({ soft: "unlimited", hard: undefined }, present), {
+    soft: "unlimited",
+    hard: "unlimited",
+  });
+  assert.deepEqual(completeLimit({ soft: 300, hard: undefined }, { soft: 1, hard: "unlimited" }), {
+    soft: 300,
+    hard: "unlimited",
+  });
+  assert.deepEqual(completeLimit({ soft: "unlimited", hard: undefined }, { soft: 1, hard: "unlimited" }), {
+    soft: "unlimited",
+    hard: "unlimited",
+  });
+  assert.deepEqual(completeLimit({ soft: 50, hard: 60 }, present), { soft: 50, hard: 60 });
+});

@@ -1,0 +1,56 @@
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { test } from "node:test";
+import { controllerMark, findLeftovers } from "./leftovers.ts";
+import { CONTROLLER_MARK } from "./lifeline.ts";
+
+/** Runs `body` while a process with this mark lives. */
+async function withMarked(mark: string, body: (pid: number) => void): Promise<void> {
+  const env = { [CONTROLLER_MARK]: mark, MONOCEROS_POOL: "web", MONOCEROS_SLOT: "3", PATH: process.env["PATH"] };
+  const child = spawn("sh", ["-c", "echo up; read -r line"], { stdio: ["pipe", "pipe", "inherit"], env });
+  try {
+    await once(child.stdout, "data");
+    assert.ok(child.pid !== undefined);
+    body(child.pid);
+  } finally {
+    child.kill("SIGKILL");
+    await once(child, "exit");
+  }
+}
+
+function found(pid: number): ReturnType<typeof findLeftovers>[number] | undefined {
+  return findLeftovers().find((leftover) => leftover.pid === pid);
+}
+
+test("the mark is the pid and the start of this process", () => {
+  assert.match(controllerMark(), new RegExp(`^${process.pid}\\.[1-9]\\d*$`, "u"));
+  assert.equal(controllerMark(), controllerMark());
+});
+
+test("a worker whose controller is gone is found with its id and its command", async () => {
+  await withMarked(`${2 ** 22 + 1}.77`, (pid) => {
+    assert.deepEqual(found(pid), {
+      pid,
+      command: "sh -c echo up; read -r line",
+      worker: "web-3",
+      controllerPid: 2 ** 22 + 1,
+    });
+  });
+});
+
+test("a worker of a living controller is none, even of this one", async () => {
+  await withMarked(controllerMark(), (pid) => assert.equal(found(pid), undefined));
+});
+
+test("a pid that was used again is not taken for the controller", async () => {
+  await withMarked(`${process.pid}.1`, (pid) => assert.equal(found(pid)?.controllerPid, process.pid));
+});
+
+test("after its end nothing is found", async () => {
+  let marked = 0;
+  await withMarked(`${2 ** 22 + 1}.77`, (pid) => {
+    marked = pid;
+  });
+  assert.equal(found(marked), undefined);
+});

@@ -1,0 +1,414 @@
+/** The command line of the real executable, against a controller that really runs. */
+import assert from "node:assert/strict";
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { chmodSync, existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { after, before, describe, test } from "node:test";
+import type { EventRecord, Status, WorkerStatus } from "../../src/admin/api.ts";
+import { ControllerUnderTest, isAlive, MONOCEROS, poolOf } from "../support/controller.ts";
+
+const SLEEPERS = poolOf({ name: "web", replicas: 2, exec: "sleep", args: ["100000"], startup_wait_time: "0s" });
+
+interface Outcome {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** The environment without anything that names a controller. */
+function bareEnv(more: NodeJS.ProcessEnv = {}): NodeJS.ProcessEnv {
+  const { MONOCEROS_SOCKET: _, XDG_RUNTIME_DIR: __, ...env } = process.env;
+  return { ...env, ...more };
+}
+
+function begin(args: readonly string[], env: NodeJS.ProcessEnv = {}): ChildProcess {
+  return spawn(MONOCEROS, args, { stdio: ["ignore", "pipe", "pipe"], env: bareEnv(env) });
+}
+
+/** Runs the command line to its end. */
+async function monoceros(args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<Outcome> {
+  const child = begin(args, env);
+  const text = { stdout: "", stderr: "" };
+  for (const name of ["stdout", "stderr"] as const) {
+    child[name]?.setEncoding("utf8").on("data", (chunk: string) => {
+      text[name] += chunk;
+    });
+  }
+  const [code] = await once(child, "close");
+  return { code, ...text };
+}
+
+/** Runs a shell line in which $M is the executable. */
+async function shellLine(line: string, env: NodeJS.ProcessEnv = {}): Promise<Outcome> {
+  const child = spawn("/bin/sh", ["-c", line], {
+    stdio: ["ignore", "pipe", "pipe"],
+    env: bareEnv({ ...env, M: MONOCEROS }),
+  });
+  const text = { stdout: "", stderr: "" };
+  for (const name of ["stdout", "stderr"] as const) {
+    child[name].setEncoding("utf8").on("data", (chunk: string) => {
+      text[name] += chunk;
+    });
+  }
+  const [code] = await once(child, "close");
+  return { code, ...text };
+}
+
+/** A command that goes on until it is ended; its lines are awaited one by one. */
+class Following implements AsyncDisposable {
+  readonly lines: string[] = [];
+  readonly closed: Promise<unknown>;
+  readonly child: ChildProcess;
+  #wake: () => void = () => {};
+
+  constructor(args: readonly string[]) {
+    this.child = begin(args);
+    this.closed = once(this.child, "close");
+    assert.ok(this.child.stdout !== null);
+    createInterface({ input: this.child.stdout }).on("line", (line) => {
+      this.lines.push(line);
+      this.#wake();
+    });
+  }
+
+  async until(matches: (line: string) => boolean): Promise<void> {
+    while (!this.lines.some(matches)) {
+      await new Promise<void>((wake) => {
+        this.#wake = wake;
+      });
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.child.kill("SIGKILL");
+    await this.closed;
+  }
+}
+
+describe("command line without a controller", () => {
+  let directory: string;
+  before(() => {
+    directory = mkdtempSync(join(tmpdir(), "monoceros-cli-"));
+  });
+  after(() => rmSync(directory, { recursive: true }));
+
+  function file(name: string, text: string): string {
+    const path = join(directory, name);
+    writeFileSync(path, text);
+    return path;
+  }
+
+  const good = (more = "") =>
+    file("good.yaml", `admin: {port: 0, address: 127.0.0.1}\nsupervisor:\n  workers:\n${SLEEPERS}\n${more}`);
+
+  test("version and --version print the same line", async () => {
+    const [command, flag] = await Promise.all([monoceros(["version"]), monoceros(["--version"])]);
+    assert.deepEqual(command, flag);
+    assert.equal(command.code, 0);
+    assert.match(command.stdout, /^monoceros \d+\.\d+\.\d+ .*\n$/u);
+    const json = JSON.parse((await monoceros(["version", "--json"])).stdout);
+    assert.match(json.version, /^\d+\.\d+\.\d+/u);
+  });
+
+  test("a good configuration is valid, by validate and by -k, and nothing is started", async () => {
+    const marker = join(directory, "started");
+    const config = file(
+      "marker.yaml",
+      `supervisor:\n  workers:\n${poolOf({ name: "web", replicas: 3, exec: "touch", args: [marker] })}\n`,
+    );
+    for (const args of [
+      ["validate", "-c", config],
+      ["-c", config, "-k"],
+      ["run", "-k", "-c", config],
+    ]) {
+      const { code, stdout, stderr } = await monoceros(args);
+      assert.deepEqual([code, stdout, stderr], [0, `${config} is valid: 1 pool, 3 workers\n`, ""]);
+    }
+    const json = JSON.parse((await monoceros(["validate", "-c", config, "--json"])).stdout);
+    assert.deepEqual([json.valid, json.pools, json.workers, json.problems], [true, 1, 3, []]);
+    assert.ok(!existsSync(marker));
+  });
+
+  test("a bad configuration has all its problems listed with line and column, exit code 78", async () => {
+    const config = file(
+      "bad.yaml",
+      `admin:
+  port: 99999
+supervisor:
+  workers:
+    - name: web
+      replicas: -1
+      exec: no-such-program-anywhere
+      replicaz: 3
+    - name: web
+      exec: sleep
+      signal_timeout: soon
+`,
+    );
+    const { code, stdout, stderr } = await monoceros(["validate", "-c", config]);
+    assert.deepEqual([code, stdout], [78, ""]);
+    for (const place of ["2:", "6:", "8:", "9:", "11:"])
+      assert.ok(stderr.includes(`${config}:${place}`), `${place}\n${stderr}`);
+    assert.match(stderr, /replicas.*got -1/u);
+    assert.match(stderr, /replicaz.*replicas/u);
+    const json = await monoceros(["validate", "-c", config, "--json"]);
+    assert.equal(json.code, 78);
+    const body = JSON.parse(json.stdout);
+    assert.equal(body.valid, false);
+    assert.ok(body.problems.length >= 5);
+    for (const problem of body.problems) assert.ok(problem.line > 0 && problem.column > 0 && problem.path !== "");
+    // The same file is not run either.
+    assert.equal((await monoceros(["-c", config])).code, 78);
+  });
+
+  test("a key this version cannot honour is refused by name and code, exit code 78", async () => {
+    const config = file(
+      "later.yaml",
+      `supervisor:\n  workers:\n    - name: web\n      replicas: 1\n      exec: sleep\n      metrics: {path: /metrics}\n`,
+    );
+    for (const args of [
+      ["validate", "-c", config],
+      ["-c", config],
+    ]) {
+      const { code, stderr } = await monoceros(args);
+      assert.equal(code, 78);
+      assert.match(
+        stderr,
+        new RegExp(`${config}:6:7: supervisor.workers\\[0\\].metrics: .*\\[NOT_YET_SUPPORTED\\]`, "u"),
+      );
+    }
+  });
+
+  test("a missing file, a directory and an unreadable file are told apart, exit code 78", async () => {
+    const none = await monoceros(["-c", join(directory, "none.yaml")]);
+    assert.deepEqual([none.code, none.stdout], [78, ""]);
+    assert.match(none.stderr, /there is no such file/u);
+    const dir = await monoceros(["validate", "-c", directory]);
+    assert.equal(dir.code, 78);
+    assert.match(dir.stderr, /is a directory/u);
+    if (process.getuid?.() !== 0) {
+      const secret = file("secret.yaml", "a: 1");
+      chmodSync(secret, 0);
+      assert.match((await monoceros(["validate", "-c", secret])).stderr, /may not read it/u);
+    }
+  });
+
+  test("a command line that is not understood is exit code 2 with the nearest word", async () => {
+    const cases: readonly (readonly [args: readonly string[], words: RegExp])[] = [
+      [[], /usage/u],
+      [["statsu"], /unknown command "statsu".*"?status"?/u],
+      [["status", "--jsn"], /--json/u],
+      [["run"], /needs -c/u],
+      [["-d"], /needs -c/u],
+      [["-c"], /needs a value/u],
+      [["stop"], /--all/u],
+      [["stop", "web-0", "--all"], /not both/u],
+      [["start"], /needs WORKER/u],
+      [["config"], /show/u],
+      [["status", "extra"], /unexpected argument/u],
+      [["events", "--since", "x"], /number of an event/u],
+    ];
+    for (const [args, words] of cases) {
+      const { code, stdout, stderr } = await monoceros(args);
+      assert.deepEqual([code, stdout], [2, ""], args.join(" "));
+      assert.match(stderr, words);
+    }
+  });
+
+  test("--help comes on stdout with exit code 0", async () => {
+    for (const args of [["--help"], ["-h"], ["help"], ["run", "--help"], ["help", "stop"], ["config", "--help"]]) {
+      const { code, stdout, stderr } = await monoceros(args);
+      assert.deepEqual([code, stderr], [0, ""], args.join(" "));
+      assert.match(stdout, /usage: monoceros/u);
+    }
+  });
+
+  test("where no controller is, every command that needs one exits 69 and says where it looked", async () => {
+    const socket = join(directory, "none.sock");
+    for (const args of [
+      ["status"],
+      ["events"],
+      ["logs", "-f"],
+      ["stop", "web-0"],
+      ["stop", "--all"],
+      ["start", "web-0"],
+    ]) {
+      const { code, stdout, stderr } = await monoceros([...args, "--socket", socket]);
+      assert.deepEqual([code, stdout], [69, ""], args.join(" "));
+      assert.ok(stderr.includes(socket), stderr);
+    }
+    const json = await monoceros(["status", "--json", "--socket", socket]);
+    assert.equal(JSON.parse(json.stderr).error.code, "NO_CONTROLLER");
+  });
+
+  test("config schema is a JSON Schema", async () => {
+    const { code, stdout } = await monoceros(["config", "schema"]);
+    assert.equal(code, 0);
+    const schema = JSON.parse(stdout);
+    assert.match(schema.$schema, /json-schema\.org/u);
+    assert.ok("supervisor" in schema.properties);
+  });
+
+  test("config show prints what a file comes to, with values of env masked", async () => {
+    const pool = poolOf({ name: "web", exec: "sleep", env: { PASSWORD: "hunter2", TOKEN: "s3cret" } });
+    const config = file("show.yaml", `admin:\n  port: ${"$"}{SHOWN_PORT:-9123}\nsupervisor:\n  workers:\n${pool}\n`);
+    for (const format of [[], ["--json"]]) {
+      const { code, stdout } = await monoceros(["config", "show", "-c", config, ...format]);
+      assert.equal(code, 0);
+      assert.ok(!/hunter2|s3cret/u.test(stdout));
+      assert.match(stdout, /PASSWORD/u);
+      assert.match(stdout, /9123/u);
+      assert.match(stdout, /signal_timeout/u);
+    }
+  });
+
+  test("bare -c runs the controller: JSON on stderr, readable with -d", async () => {
+    const config = good();
+    for (const args of [
+      ["-c", config],
+      ["-c", config, "-d"],
+      ["run", "-c", config, "-d"],
+    ]) {
+      const child = begin(args, { MONOCEROS_SOCKET: join(directory, "bare.sock") });
+      assert.ok(child.stderr !== null);
+      const lines: string[] = [];
+      const closed = once(child, "close");
+      const stderr = createInterface({ input: child.stderr });
+      await new Promise<void>((ready, fail) => {
+        child.once("exit", () => fail(new Error(lines.join("\n"))));
+        stderr.on("line", (line) => {
+          lines.push(line);
+          if (line.includes("controller is ready")) ready();
+        });
+      });
+      child.kill("SIGTERM");
+      const [code] = await closed;
+      assert.equal(code, 0);
+      if (args.includes("-d")) assert.ok(lines.every((line) => /^\d\d:\d\d:\d\d\.\d{3} [A-Z]+ /u.test(line)));
+      else for (const line of lines) assert.ok("msg" in JSON.parse(line));
+    }
+  });
+});
+
+describe("command line with a controller", () => {
+  test("status: a table, JSON, and a reader that has seen enough", async () => {
+    await using controller = await ControllerUnderTest.start({ workers: SLEEPERS });
+    await controller.ready();
+    const { socket } = controller;
+    const table = await monoceros(["status", "--socket", socket]);
+    assert.deepEqual([table.code, table.stderr], [0, ""]);
+    assert.match(table.stdout, new RegExp(`^monoceros \\S+ \\(pid ${controller.pid}\\) running, healthy`, "u"));
+    assert.match(table.stdout, /web 2\/2 ready/u);
+    assert.match(table.stdout, /^ {2}web-1 +ready +\d+ /mu);
+    assert.ok(!table.stdout.includes("\u001b"), "no colours into a pipe");
+    const status = JSON.parse((await monoceros(["status", "--json", "--socket", socket])).stdout) as Status;
+    assert.deepEqual([status.pid, status.pools[0]?.workers.length], [controller.pid, 2]);
+
+    const head = await shellLine('"$M" status | head -n 1', { MONOCEROS_SOCKET: socket });
+    assert.deepEqual([head.code, head.stderr], [0, ""]);
+    assert.match(head.stdout, /^monoceros .*\n$/u);
+    const none = await shellLine('"$M" events | true; "$M" status --json | head -c 1', { MONOCEROS_SOCKET: socket });
+    assert.deepEqual([none.code, none.stdout, none.stderr], [0, "{", ""]);
+  });
+
+  test("a controller is found by --socket, -c, MONOCEROS_SOCKET and XDG_RUNTIME_DIR", async () => {
+    const runtime = mkdtempSync(join(tmpdir(), "monoceros-xdg-"));
+    try {
+      const socket = join(runtime, "monoceros", "monoceros.sock");
+      await using controller = await ControllerUnderTest.start({ workers: SLEEPERS, socket });
+      const ways: readonly (readonly [args: readonly string[], env: NodeJS.ProcessEnv])[] = [
+        [["--socket", socket], {}],
+        [["-c", join(controller.directory, "config.yaml")], {}],
+        [[], { MONOCEROS_SOCKET: socket }],
+        [[], { XDG_RUNTIME_DIR: runtime }],
+      ];
+      for (const [args, env] of ways) {
+        const { code, stdout, stderr } = await monoceros(["status", "--json", ...args], env);
+        assert.deepEqual([code, stderr], [0, ""]);
+        assert.equal((JSON.parse(stdout) as Status).pid, controller.pid);
+      }
+    } finally {
+      rmSync(runtime, { recursive: true });
+    }
+  });
+
+  test("stop and start of one worker wait until it is done and say so", async () => {
+    await using controller = await ControllerUnderTest.start({ workers: SLEEPERS });
+    await controller.ready();
+    const at = ["--socket", controller.socket];
+    const pid = await controller.pidOf("web-0");
+    const stopped = await monoceros(["stop", "web-0", ...at]);
+    assert.equal(stopped.code, 0);
+    assert.match(stopped.stdout, /worker "web-0" is stopped \(last exit: SIGTERM\)/u);
+    assert.ok(!isAlive(pid));
+    const again = await monoceros(["stop", "web-0", ...at]);
+    assert.deepEqual([again.code, /was down already/u.test(again.stdout)], [0, true]);
+    const started = await monoceros(["start", "web-0", ...at]);
+    assert.deepEqual([started.code, started.stdout], [0, 'worker "web-0" starts\n']);
+    await controller.event((event) => event.kind === "ready" && event.slot === 0 && event.incarnation === 2);
+    const json = JSON.parse((await monoceros(["start", "web-0", "--json", ...at])).stdout) as WorkerStatus;
+    assert.deepEqual([json.id, json.phase, json.incarnation], ["web-0", "ready", 2]);
+
+    const unknown = await monoceros(["stop", "wbe-0", ...at]);
+    assert.deepEqual([unknown.code, unknown.stdout], [1, ""]);
+    assert.match(unknown.stderr, /no such worker.*web-0/u);
+  });
+
+  test("stop --all ends the controller and returns when it is gone", async () => {
+    await using controller = await ControllerUnderTest.start({ workers: SLEEPERS });
+    await controller.ready();
+    const pid = await controller.pidOf("web-0");
+    const { code, stdout } = await monoceros(["stop", "--all", "--socket", controller.socket]);
+    assert.deepEqual([code, stdout], [0, `the controller (pid ${controller.pid}) is stopped\n`]);
+    assert.ok(!isAlive(pid));
+    assert.equal((await controller.ended).code, 0);
+    assert.equal((await monoceros(["status", "--socket", controller.socket])).code, 69);
+  });
+
+  test("events print what was, and with -f what comes, until the controller ends", async () => {
+    await using controller = await ControllerUnderTest.start({ workers: SLEEPERS });
+    await controller.ready();
+    const at = ["--socket", controller.socket];
+    const past = await monoceros(["events", ...at]);
+    assert.equal(past.code, 0);
+    assert.match(past.stdout, /controller starts: 1 pool, 2 workers/u);
+    const json = (await monoceros(["events", "--json", ...at])).stdout.trimEnd().split("\n");
+    const records = json.map((line) => JSON.parse(line) as EventRecord);
+    const last = records.at(-1)?.seq ?? 0;
+    assert.equal((await monoceros(["events", "--since", String(last), ...at])).stdout, "");
+
+    await using following = new Following(["events", "-f", "--json", "--since", String(last), ...at]);
+    await controller.call("POST", "/v1/workers/web-0/stop");
+    await following.until((line) => (JSON.parse(line) as EventRecord).kind === "stopped");
+    assert.equal((JSON.parse(following.lines[0] ?? "") as EventRecord).seq, last + 1);
+    assert.equal((await controller.stop()).code, 0);
+    const [code] = (await following.closed) as [number];
+    assert.equal(code, 0);
+    assert.ok(following.lines.some((line) => (JSON.parse(line) as EventRecord).kind === "controller_stopping"));
+  });
+
+  test("logs -f prints new lines of workers on the stream they came from", async () => {
+    const script = "while :; do echo out; echo err >&2; sleep 0.02; done";
+    await using controller = await ControllerUnderTest.start({
+      workers: poolOf({ name: "web", replicas: 1, exec: "sh", args: ["-c", script] }),
+    });
+    await using json = new Following(["logs", "-f", "--json", "--socket", controller.socket]);
+    for (const [stream, text] of [
+      ["stdout", '"worker_info_msg":"out"'],
+      ["stderr", '"worker_error_msg":"err"'],
+    ] as const) {
+      await json.until((line) => {
+        const entry = JSON.parse(line) as { stream: string; line: string };
+        return entry.stream === stream && entry.line.includes(text);
+      });
+    }
+    await using plain = new Following(["logs", "-f", "--socket", controller.socket]);
+    await plain.until((line) => JSON.parse(line).worker_info_msg === "out");
+    assert.ok(plain.lines.every((line) => !line.includes("worker_error_msg")));
+    const head = await shellLine('"$M" logs -f 2>/dev/null | head -n 3', { MONOCEROS_SOCKET: controller.socket });
+    assert.equal(head.stdout.split("\n").length, 4);
+  });
+});

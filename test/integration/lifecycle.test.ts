@@ -1,0 +1,140 @@
+/** Workers from start to restart: their identity, what a crash touches, when the whole counts as healthy. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { ControllerUnderTest, eventually, PROCESSBIN, poolOf } from "../support/controller.ts";
+import { adminPort, eventsOf, happened, msBetween, said, saidBy, shellPool, statusCode } from "../support/watch.ts";
+
+const STAY = "echo up; exec sleep 1000";
+
+test("all replicas of all pools run, each with an id of its own that its environment tells it [L1]", async () => {
+  await using controller = await ControllerUnderTest.start({
+    workers: [
+      poolOf({ name: "web", replicas: 4, exec: PROCESSBIN, args: ["--print-env"] }),
+      shellPool("job", STAY, { replicas: 2 }),
+    ].join("\n"),
+  });
+  await controller.ready();
+  const workers = (await controller.status()).pools.flatMap((pool) => pool.workers);
+  assert.deepEqual(
+    workers.map(({ id, phase, incarnation }) => `${id} ${phase} ${incarnation}`),
+    ["web-0", "web-1", "web-2", "web-3", "job-0", "job-1"].map((id) => `${id} ready 1`),
+  );
+  assert.equal(new Set(workers.map(({ pid }) => pid)).size, 6);
+  for (const worker of workers.slice(0, 4)) {
+    const { surroundings } = (await said(controller, worker.id, "surroundings")) as {
+      surroundings: { env: Record<string, string>; pid: number; session: number; processGroup: number };
+    };
+    const { env, pid, session, processGroup } = surroundings;
+    assert.equal(env["MULTIPROCESS_WORKER_ID"], `web_${worker.id}`);
+    assert.equal(env["MONOCEROS_POOL"], "web");
+    assert.equal(env["MONOCEROS_SLOT"], String(worker.slot));
+    assert.equal(env["MONOCEROS_INCARNATION"], "1");
+    assert.deepEqual([pid, session, processGroup], [worker.pid, worker.pid, worker.pid]);
+  }
+});
+
+test("a worker killed after it was ready is back under its id within a second, and no other is touched [L1 L4]", async () => {
+  await using controller = await ControllerUnderTest.start({
+    workers: shellPool("web", `echo "$MONOCEROS_SLOT:$MONOCEROS_INCARNATION"; exec sleep 1000`, { replicas: 3 }),
+  });
+  await controller.ready();
+  const before = (await controller.status()).pools[0]?.workers ?? [];
+  process.kill(await controller.pidOf("web-1"), "SIGKILL");
+  const exited = await happened(controller, "exited");
+  assert.deepEqual([exited.slot, exited.planned], [1, false]);
+  const again = await happened(controller, "ready", (event) => event.slot === 1 && event.incarnation === 2);
+  assert.ok(msBetween(exited, again) < 1000);
+  await said(controller, "web-1", "1:2");
+
+  const after = (await controller.status()).pools[0]?.workers ?? [];
+  assert.deepEqual(
+    after.map(({ id, incarnation, restarts, last_exit }) => [id, incarnation, restarts, last_exit]),
+    [
+      ["web-0", 1, 0, null],
+      ["web-1", 2, 1, "SIGKILL"],
+      ["web-2", 1, 0, null],
+    ],
+  );
+  for (const slot of [0, 2]) assert.equal(after[slot]?.pid, before[slot]?.pid);
+  assert.equal(await controller.metric('monoceros_workerpool_restarts_total{pool="web",worker_type="worker"}'), 1);
+});
+
+test("workers of a pool start startup_wait_time apart, pools do not wait for each other", async () => {
+  await using controller = await ControllerUnderTest.start({
+    workers: [
+      shellPool("web", STAY, { replicas: 3, startup_wait_time: "300ms" }),
+      shellPool("job", STAY, { replicas: 2 }),
+    ].join("\n"),
+  });
+  await controller.ready();
+  const spawned = eventsOf(controller, "spawned");
+  const [first, second, third] = spawned.filter(({ pool }) => pool === "web");
+  assert.ok(first !== undefined && second !== undefined && third !== undefined);
+  // The pause is between the decisions; the spawn that follows one may take a while.
+  assert.ok(msBetween(first, second) >= 200, `${msBetween(first, second)} ms`);
+  assert.ok(msBetween(second, third) >= 200, `${msBetween(second, third)} ms`);
+  for (const job of spawned.filter(({ pool }) => pool === "job")) assert.ok(job.seq < second.seq);
+});
+
+test("/health is 503 below desired_healthy_percentage and 200 from it on, /health/live is always 200", async () => {
+  await using controller = await ControllerUnderTest.start({
+    workers: shellPool("web", STAY, { replicas: 4, startup_wait_time: "500ms", desired_healthy_percentage: 75 }),
+    args: ["-d"],
+  });
+  const port = await adminPort(controller);
+  await happened(controller, "ready");
+  assert.equal(await statusCode(port, "/health"), 503, "while it boots");
+  assert.equal(await statusCode(port, "/health/ready"), 503, "while it boots");
+  assert.equal(await statusCode(port, "/health/live"), 200);
+  await controller.ready();
+  assert.equal(await statusCode(port, "/health"), 200, "4 of 4");
+  assert.equal(await statusCode(port, "/health/ready"), 200);
+
+  const stop = async (id: string, slot: number) => {
+    assert.equal((await controller.call("POST", `/v1/workers/${id}/stop`)).status, 202);
+    await happened(controller, "stopped", (event) => event.slot === slot);
+  };
+  await stop("web-3", 3);
+  assert.equal(await statusCode(port, "/health"), 200, "3 of 4 are 75 %");
+  await stop("web-1", 1);
+  await happened(controller, "pool_degraded");
+  assert.equal(await statusCode(port, "/health"), 503, "2 of 4");
+  assert.equal(await statusCode(port, "/health/ready"), 503);
+  assert.equal(await statusCode(port, "/health/live"), 200);
+
+  assert.equal((await controller.call("POST", "/v1/workers/web-1/start")).status, 202);
+  await happened(controller, "pool_recovered");
+  assert.equal(await statusCode(port, "/health"), 200, "3 of 4 again");
+});
+
+test("one pool below its percentage makes the whole unhealthy", async () => {
+  await using controller = await ControllerUnderTest.start({
+    workers: [
+      shellPool("good", STAY, { replicas: 3 }),
+      shellPool("bad", "exit 1", { restart: { backoff: { initial: "1h", max: "1h" } } }),
+    ].join("\n"),
+    args: ["-d"],
+  });
+  await happened(controller, "backing_off", (event) => event.delayMs > 0);
+  assert.equal(await statusCode(await adminPort(controller), "/health"), 503);
+  const status = await controller.status();
+  assert.deepEqual(
+    status.pools.map(({ name, healthy }) => [name, healthy]),
+    [
+      ["good", true],
+      ["bad", false],
+    ],
+  );
+});
+
+test("a worker that an operator stopped stays down until it is started again, under the same id", async () => {
+  await using controller = await ControllerUnderTest.start({ workers: shellPool("web", STAY, { replicas: 2 }) });
+  await controller.ready();
+  await controller.call("POST", "/v1/workers/web-0/stop");
+  await happened(controller, "stopped");
+  assert.deepEqual([(await controller.worker("web-0")).phase, (await controller.worker("web-0")).pid], ["down", null]);
+  await controller.call("POST", "/v1/workers/web-0/start");
+  await happened(controller, "ready", (event) => event.slot === 0 && event.incarnation === 2);
+  await eventually(() => (saidBy(controller, "web-0", "up").length === 2 ? true : undefined), "web-0 speaks again");
+  assert.equal((await controller.worker("web-0")).restarts, 0, "what an operator does is no restart");
+});

@@ -1,0 +1,194 @@
+/** /metrics of the real executable: what a Prometheus that scrapes it for weeks relies on. */
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { existsSync } from "node:fs";
+import { resolve } from "node:path";
+import { describe, type TestContext, test } from "node:test";
+import { ControllerUnderTest, eventually, poolOf } from "../support/controller.ts";
+
+const QUICK = { startup_wait_time: "0s", restart: { backoff: { initial: "1ms", max: "1ms", jitter: 0 } } };
+
+function shell(name: string, script: string, more: Readonly<Record<string, unknown>> = {}): string {
+  return poolOf({ name, replicas: 1, exec: "/bin/sh", args: ["-c", script], ...QUICK, ...more });
+}
+
+/** Series (name with labels) and their values. */
+function parse(text: string): Map<string, number> {
+  const series = new Map<string, number>();
+  for (const line of text.split("\n")) {
+    if (line === "" || line.startsWith("#")) continue;
+    const blank = line.lastIndexOf(" ");
+    series.set(line.slice(0, blank), Number(line.slice(blank + 1)));
+  }
+  return series;
+}
+
+/** Series of counters and histograms: what must never go down. Process metrics are those of the live process. */
+function counters(text: string): Map<string, number> {
+  const types = new Map(
+    [...text.matchAll(/^# TYPE (\S+) (\S+)$/gmu)].map(([, name, type]) => [name ?? "", type ?? ""]),
+  );
+  const isCounter = (series: string) => {
+    const name = series.split("{")[0] ?? "";
+    if (name.startsWith("monoceros_workerpool_process_")) return false;
+    return types.get(name) === "counter" || types.get(name.replace(/_(bucket|sum|count)$/u, "")) === "histogram";
+  };
+  return new Map([...parse(text)].filter(([series]) => isCounter(series)));
+}
+
+function promtool(): string | undefined {
+  const own = resolve("node_modules/.tools/promtool");
+  if (existsSync(own)) return own;
+  return spawnSync("promtool", ["--version"]).error === undefined ? "promtool" : undefined;
+}
+
+/** Rules that promtool checks as well, for a machine where it cannot be had. */
+function lint(text: string): void {
+  const seen = new Set<string>();
+  let current = "";
+  for (const line of text.split("\n")) {
+    if (line === "") continue;
+    const help = /^# HELP (monoceros_[a-z0-9_]+) (\S.*)$/u.exec(line);
+    if (help !== null) {
+      current = help[1] ?? "";
+      assert.ok(!seen.has(current), `${current} is there twice`);
+      seen.add(current);
+      continue;
+    }
+    if (line.startsWith("#")) {
+      const [, name, type] = /^# TYPE (\S+) (counter|gauge|histogram)$/u.exec(line) ?? [];
+      assert.equal(name, current, line);
+      assert.ok(type !== "counter" || current.endsWith("_total"), line);
+      continue;
+    }
+    assert.match(
+      line,
+      /^[a-z0-9_]+(\{[a-z_]+="([^"\\\n]|\\.)*"(,[a-z_]+="([^"\\\n]|\\.)*")*\})? (\+Inf|-?[0-9.e+-]+)$/u,
+    );
+    assert.ok(line.startsWith(current), line);
+  }
+}
+
+describe("metrics", () => {
+  test("counters never go down across restarts [M1]", async () => {
+    const script =
+      'echo "line"; echo "{}"; echo oops >&2; sleep 0.01; [ $MONOCEROS_INCARNATION -lt 40 ] || exec sleep 100000';
+    await using controller = await ControllerUnderTest.start({ workers: shell("web", script, { replicas: 2 }) });
+    let before = counters(await controller.metrics());
+    let looks = 0;
+    await eventually(async () => {
+      const now = counters(await controller.metrics());
+      looks++;
+      for (const [series, value] of before) {
+        const next = now.get(series);
+        assert.ok(next !== undefined, `${series} vanished`);
+        assert.ok(next >= value, `${series} went from ${value} to ${next}`);
+      }
+      before = now;
+      return (now.get('monoceros_workerpool_restarts_total{pool="web",worker_type="worker"}') ?? 0) >= 78
+        ? now
+        : undefined;
+    }, "all restarts");
+    assert.ok(looks > 3);
+    const lines = 'monoceros_log_lines_total{pool="web",stream="stdout",format="text"}';
+    await eventually(async () => ((await controller.metric(lines)) === 80 ? true : undefined), "80 lines are counted");
+    assert.equal(await controller.metric('monoceros_pool_spawns_total{pool="web"}'), 80);
+    assert.equal(await controller.metric('monoceros_pool_exits_total{pool="web",reason="unplanned",status="0"}'), 78);
+  });
+
+  test("a worker that is dead, stopped or hangs neither breaks nor delays a scrape [M2]", async () => {
+    await using controller = await ControllerUnderTest.start({
+      workers: shell("web", "exec sleep 100000", { replicas: 4, restart: { backoff: { initial: "10s", max: "10s" } } }),
+    });
+    await controller.ready();
+    const cpu = (id: string) => `monoceros_workerpool_process_cpu_seconds_total{pool="web",worker="${id}"}`;
+    assert.ok(parse(await controller.metrics()).has(cpu("web-0")));
+
+    process.kill(await controller.pidOf("web-0"), "SIGSTOP");
+    const crashed = controller.event((event) => event.kind === "backing_off" && event.delayMs > 0);
+    process.kill(await controller.pidOf("web-1"), "SIGKILL");
+    const second = await controller.event(
+      (event) => event.kind === "spawned" && event.slot === 1 && event.incarnation === 2,
+    );
+    assert.ok(second.kind === "spawned");
+    process.kill(second.pid, "SIGKILL");
+    await crashed;
+    assert.equal((await controller.call("POST", "/v1/workers/web-2/stop")).status, 202);
+    await controller.event((event) => event.kind === "stopped" && event.slot === 2);
+
+    // The scrape asks no worker anything, so its length does not depend on them; all are still one answer.
+    const scrapes = await Promise.all(Array.from({ length: 20 }, () => controller.call("GET", "/metrics")));
+    for (const scrape of scrapes) {
+      assert.equal(scrape.status, 200);
+      const series = parse(scrape.body);
+      assert.deepEqual(
+        ["web-0", "web-1", "web-2", "web-3"].filter((id) => series.has(cpu(id))),
+        ["web-0", "web-3"],
+      );
+      assert.equal(series.get('monoceros_pool_workers{pool="web",phase="backoff"}'), 1);
+      assert.equal(series.get('monoceros_pool_workers{pool="web",phase="down"}'), 1);
+    }
+    process.kill(await controller.pidOf("web-0"), "SIGCONT");
+  });
+
+  test("300 restarts add no series [M3]", async () => {
+    const script = "[ $MONOCEROS_INCARNATION -gt 151 ] && exec sleep 100000; exit 7";
+    await using controller = await ControllerUnderTest.start({ workers: shell("web", script, { replicas: 2 }) });
+    await controller.event((event) => event.kind === "spawned" && event.incarnation === 3);
+    const early = parse(await controller.metrics());
+    for (const slot of [0, 1]) {
+      await controller.event((event) => event.kind === "ready" && event.slot === slot && event.incarnation === 152);
+    }
+    const late = parse(await controller.metrics());
+    assert.ok((late.get('monoceros_workerpool_restarts_total{pool="web",worker_type="worker"}') ?? 0) >= 300);
+    const isOfProcess = (series: string) => series.startsWith("monoceros_workerpool_process_");
+    const names = (series: ReadonlyMap<string, number>) =>
+      [...series.keys()].filter((each) => !isOfProcess(each)).sort();
+    assert.deepEqual(names(late), names(early));
+    // Those of processes are there while a process is: at most one set for each slot.
+    const ofProcesses = [...late.keys()].filter(isOfProcess);
+    assert.deepEqual(
+      new Set(ofProcesses.map((each) => /worker="([^"]+)"/u.exec(each)?.[1])),
+      new Set(["web-0", "web-1"]),
+    );
+    assert.equal(ofProcesses.length, 2 * 7);
+  });
+
+  test("promtool check metrics has nothing to say, after starts, crashes, kills and stops [M4]", async (t: TestContext) => {
+    await using controller = await ControllerUnderTest.start({
+      workers: [
+        shell("web", "echo hello; exec sleep 100000", { replicas: 2 }),
+        shell("crash-1", "[ $MONOCEROS_INCARNATION -gt 3 ] && exec sleep 100000; exit 9"),
+        shell("stubborn", "trap '' TERM; while :; do sleep 0.05; done", { signal_timeout: "50ms" }),
+      ].join("\n"),
+    });
+    await controller.event((event) => event.kind === "ready" && event.pool === "crash-1" && event.incarnation === 4);
+    assert.equal((await controller.call("POST", "/v1/workers/stubborn-0/stop")).status, 202);
+    await controller.event((event) => event.kind === "killed");
+    await controller.event((event) => event.kind === "stopped" && event.pool === "stubborn");
+    const text = await controller.metrics();
+    lint(text);
+    const tool = promtool();
+    if (tool === undefined) {
+      t.diagnostic("promtool is not here (scripts/testTools.sh fetches it): only the test's own rules were checked");
+      return;
+    }
+    const { status, stdout, stderr } = spawnSync(tool, ["check", "metrics"], { input: text, encoding: "utf8" });
+    assert.deepEqual([status, stdout, stderr], [0, "", ""]);
+  });
+
+  test("OpenMetrics comes to who asks for it by Accept, Prometheus text to all others", async () => {
+    await using controller = await ControllerUnderTest.start({ workers: shell("web", "exec sleep 100000") });
+    const scraper =
+      "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
+    const open = await controller.call("GET", "/metrics", { accept: scraper });
+    assert.ok(open.body.endsWith("\n# EOF\n"));
+    assert.match(open.body, /^# TYPE monoceros_pool_spawns counter$/mu);
+    assert.match(open.body, /^monoceros_pool_spawns_total\{pool="web"\} 1$/mu);
+    for (const accept of ["", "text/plain", "*/*"]) {
+      const plain = await controller.call("GET", "/metrics", accept === "" ? {} : { accept });
+      assert.ok(!plain.body.includes("# EOF"));
+      assert.match(plain.body, /^# TYPE monoceros_pool_spawns_total counter$/mu);
+    }
+  });
+});

@@ -1,0 +1,194 @@
+/** What the runtime inside the executable would do to workers and operators if nobody prevented it (the real executable). */
+import assert from "node:assert/strict";
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { describe, test } from "node:test";
+import { ControllerUnderTest, eventually, listDescendants, PROCESSBIN, poolOf } from "../support/controller.ts";
+
+/** A shell that stays as the controller's parent, with limits of its own, and hands SIGTERM on. */
+const STAYING_SHELL = (setup: string) => [
+  "/bin/sh",
+  "-c",
+  `${setup}; "$@" & trap "kill -TERM $!" TERM; wait $!; wait $!`,
+  "sh",
+];
+
+/** Changes signals and descriptors, then becomes the controller. */
+const PYTHON = (setup: string) => [
+  "python3",
+  "-c",
+  `import os, signal, sys\n${setup}\nos.execv(sys.argv[1], sys.argv[1:])`,
+];
+
+function shell(script: string, more: Readonly<Record<string, unknown>> = {}): string {
+  return poolOf({ name: "web", replicas: 1, exec: "/bin/sh", args: ["-c", `${script}; exec sleep 100000`], ...more });
+}
+
+/** Surroundings as processbin --print-env tells them. */
+interface Told {
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly fds: Readonly<Record<string, string>>;
+  readonly signals: Readonly<Record<"blocked" | "ignored", string>>;
+}
+
+const TELLING = poolOf({ name: "web", replicas: 1, exec: "sh", args: ["-c", 'exec "$0" --print-env', PROCESSBIN] });
+
+async function told(controller: ControllerUnderTest): Promise<Told> {
+  const find = () => controller.stdout.find((line) => line.includes('"surroundings"'));
+  await controller.until(() => find() !== undefined, "the worker tells its surroundings");
+  return JSON.parse(find() ?? "").surroundings as Told;
+}
+
+/** Texts of the plain lines of worker stdout so far. */
+function texts(controller: ControllerUnderTest): string[] {
+  return controller.stdout.flatMap((line) => JSON.parse(line).worker_info_msg ?? []);
+}
+
+async function firstText(controller: ControllerUnderTest): Promise<string | undefined> {
+  await controller.until(() => texts(controller).length > 0, "a line of the worker");
+  return texts(controller)[0];
+}
+
+/** Listening TCP sockets of a process, as lines of /proc/<pid>/net/tcp. */
+function tcpListeners(pid: number): string[] {
+  const inodes = new Set<string>();
+  for (const fd of readdirSync(`/proc/${pid}/fd`)) {
+    try {
+      const inode = /^socket:\[(\d+)\]$/u.exec(readlinkSync(`/proc/${pid}/fd/${fd}`))?.[1];
+      if (inode !== undefined) inodes.add(inode);
+    } catch {
+      // Closed meanwhile.
+    }
+  }
+  const lines = ["tcp", "tcp6"].flatMap((table) => readFileSync(`/proc/${pid}/net/${table}`, "utf8").split("\n"));
+  return lines.filter((line) => {
+    const fields = line.trim().split(/\s+/u);
+    return fields[3] === "0A" && inodes.has(fields[9] ?? "");
+  });
+}
+
+describe("runtime traps", () => {
+  test("a worker can open /dev/stdout and /dev/stderr, because they are pipes and no sockets", async () => {
+    await using controller = await ControllerUnderTest.start({
+      workers: shell("echo out > /dev/stdout && echo err > /dev/stderr && echo both"),
+    });
+    await controller.until(() => texts(controller).includes("both"), "both could be opened");
+    assert.deepEqual(texts(controller), ["out", "both"]);
+    await controller.until(
+      () => controller.stderr.some((line) => JSON.parse(line).worker_error_msg === "err"),
+      "the line on stderr",
+    );
+  });
+
+  for (const options of ["--max-old-space-size=77 --inspect=0", "--no-such-option-at-all --inspect-brk=127.0.0.1:0"]) {
+    test(`NODE_OPTIONS="${options}" reaches the workers unchanged and does nothing to the controller`, async () => {
+      await using controller = await ControllerUnderTest.start({
+        workers: shell('echo "$NODE_OPTIONS"'),
+        env: { NODE_OPTIONS: options },
+      });
+      assert.equal(await firstText(controller), options);
+      assert.equal(tcpListeners(controller.pid).length, 1, "only the admin port listens");
+      assert.ok(!controller.stderr.join("\n").includes("Debugger"));
+      assert.equal((await controller.stop()).code, 0);
+    });
+  }
+
+  test("workers get the soft limit of open files the controller was started with, not the raised one", async () => {
+    await using controller = await ControllerUnderTest.start({
+      workers: shell("echo $(ulimit -Sn) $(ulimit -Hn)"),
+      wrapper: STAYING_SHELL("ulimit -Sn 512"),
+    });
+    const [soft, hard] = (await firstText(controller))?.split(" ") ?? [];
+    assert.equal(soft, "512");
+    const [own] = listDescendants(controller.pid);
+    const limits = readFileSync(`/proc/${own}/limits`, "utf8");
+    assert.equal(hard, /^Max open files\s+\S+\s+(\S+)/mu.exec(limits)?.[1], "the hard limit stays");
+  });
+
+  test("rlimits.nofile decides where it is given", async () => {
+    await using controller = await ControllerUnderTest.start({
+      workers: shell(
+        // It is set from outside, right after the exec.
+        'i=0; while [ "$(ulimit -Sn)" != 300 ] && [ $i -lt 2000 ]; do i=$((i+1)); sleep 0.005; done; echo $(ulimit -Sn)',
+        { rlimits: { nofile: 300 } },
+      ),
+      wrapper: STAYING_SHELL("ulimit -Sn 512"),
+    });
+    assert.equal(await firstText(controller), "300");
+  });
+
+  test("SIGUSR1 opens no debugger and ends nothing", async () => {
+    await using controller = await ControllerUnderTest.start({ workers: shell("echo up") });
+    await firstText(controller);
+    const pid = await controller.pidOf("web-0");
+    process.kill(controller.pid, "SIGUSR1");
+    await controller.until(() => controller.stderr.some((line) => line.includes("SIGUSR1")), "the signal was seen");
+    assert.equal(tcpListeners(controller.pid).length, 1, "only the admin port listens");
+    assert.ok(!controller.stderr.join("\n").includes("Debugger"));
+    assert.equal(await controller.pidOf("web-0"), pid);
+  });
+
+  test("descriptors the controller was born with do not reach a worker", async () => {
+    await using controller = await ControllerUnderTest.start({
+      workers: TELLING,
+      wrapper: PYTHON("fd = os.open('/etc/hostname', os.O_RDONLY)\nos.dup2(fd, 7)\nos.dup2(fd, 200)"),
+    });
+    const { fds } = await told(controller);
+    assert.ok(!Object.values(fds).includes("/etc/hostname"), JSON.stringify(fds));
+    for (const fd of ["7", "200"]) assert.equal(readlinkSync(`/proc/${controller.pid}/fd/${fd}`), "/etc/hostname");
+    const pid = await controller.pidOf("web-0");
+    for (const fd of ["1", "2"]) assert.match(readlinkSync(`/proc/${pid}/fd/${fd}`), /^pipe:/u);
+    assert.equal(readlinkSync(`/proc/${pid}/fd/0`), "/dev/null");
+  });
+
+  test("signals that are ignored or blocked where the controller starts are neither in a worker, and the controller hears them", async () => {
+    const setup = `for s in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGPIPE): signal.signal(s, signal.SIG_IGN)
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD})`;
+    await using controller = await ControllerUnderTest.start({
+      // A shell tells what it inherited: the runtime of processbin would tidy up first.
+      workers: shell("grep -E '^Sig(Blk|Ign)' /proc/self/status"),
+      wrapper: PYTHON(setup),
+    });
+    await controller.until(() => texts(controller).length === 2, "two lines");
+    assert.deepEqual(texts(controller), ["SigBlk:\t0000000000000000", "SigIgn:\t0000000000000000"]);
+    process.kill(await controller.pidOf("web-0"), "SIGKILL");
+    await controller.event((event) => event.kind === "spawned" && event.incarnation === 2);
+    assert.equal((await controller.stop()).code, 0);
+  });
+
+  test("the controller prints no warning of the runtime", async () => {
+    await using controller = await ControllerUnderTest.start({ workers: shell("echo up") });
+    await firstText(controller);
+    assert.equal((await controller.stop()).code, 0);
+    // All of stderr is the controller's own records.
+    for (const line of controller.stderr) assert.ok("msg" in JSON.parse(line), line);
+    assert.ok(!/warning|experimental/iu.test(controller.stderr.join("\n")));
+  });
+
+  test("NOTIFY_SOCKET, the watchdog and passed sockets of the controller do not reach workers", async () => {
+    const env = {
+      NOTIFY_SOCKET: "/nowhere/notify",
+      WATCHDOG_USEC: "1000000",
+      WATCHDOG_PID: "1",
+      LISTEN_FDS: "2",
+      LISTEN_PID: "1",
+      LISTEN_FDNAMES: "a:b",
+      OF_THE_WORKER: "yes",
+    };
+    await using controller = await ControllerUnderTest.start({ workers: TELLING, env });
+    const { env: theirs } = await told(controller);
+    assert.equal(theirs["OF_THE_WORKER"], "yes");
+    for (const key of Object.keys(env)) if (key !== "OF_THE_WORKER") assert.equal(theirs[key], undefined, key);
+    assert.equal(theirs["MULTIPROCESS_WORKER_ID"], "web_web-0");
+  });
+
+  test("the controller survives every signal it has no use for yet", async () => {
+    await using controller = await ControllerUnderTest.start({ workers: shell("echo up") });
+    await firstText(controller);
+    const pid = await controller.pidOf("web-0");
+    const signals = ["SIGHUP", "SIGUSR1", "SIGUSR2", "SIGTTIN", "SIGTTOU", "SIGPIPE"] as const;
+    for (const signal of signals) process.kill(controller.pid, signal);
+    const heard = () => signals.slice(0, 5).every((signal) => controller.stderr.join("\n").includes(signal));
+    await eventually(() => (heard() ? true : undefined), "all signals were seen");
+    assert.equal(await controller.pidOf("web-0"), pid);
+  });
+});

@@ -1,0 +1,142 @@
+/** How one worker is stopped: its signal, its whole group, the deadline, and what left the group. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { ControllerUnderTest, isAlive, listDescendants, PROCESSBIN, poolOf } from "../support/controller.ts";
+import {
+  eventsOf,
+  grandchildrenOf,
+  guardianOf,
+  happened,
+  msBetween,
+  readProc,
+  said,
+  shellPool,
+} from "../support/watch.ts";
+
+/** All processes of the workers, however they are related. */
+function workerProcesses(controller: ControllerUnderTest): number[] {
+  const guardian = guardianOf(controller.pid);
+  return listDescendants(controller.pid).filter((pid) => pid !== guardian && isAlive(pid));
+}
+
+test("a worker that ignores the stop signal is killed with its whole group at the deadline, and that is counted [S2]", async () => {
+  await using controller = await ControllerUnderTest.start({
+    workers: shellPool("web", `trap "" TERM; sleep 1000 & sleep 1000 & echo up; wait; exec sleep 1000`, {
+      signal_timeout: "1s",
+    }),
+  });
+  await said(controller, "web-0", "up");
+  const family = workerProcesses(controller);
+  assert.equal(family.length, 3);
+  await controller.call("POST", "/v1/workers/web-0/stop");
+  const stopping = await happened(controller, "stopping");
+  assert.deepEqual([stopping.signal, stopping.graceMs], ["SIGTERM", 1000]);
+  const killed = await happened(controller, "killed");
+  const stopped = await happened(controller, "stopped");
+  const graceMs = msBetween(stopping, killed);
+  assert.ok(graceMs >= 995 && graceMs < 3000, `${graceMs} ms`);
+  assert.ok(msBetween(killed, stopped) < 2000);
+  assert.deepEqual(family.filter(isAlive), []);
+  assert.equal(await controller.metric('monoceros_workerpool_sigkill_total{pool="web"}'), 1);
+  assert.deepEqual(await controller.stop(), { code: 0, signal: null });
+});
+
+test("a worker that is suspended by SIGSTOP is gone within signal_timeout [S8]", async () => {
+  await using controller = await ControllerUnderTest.start({
+    workers: shellPool("web", "echo up; exec sleep 1000", { signal_timeout: "1s" }),
+  });
+  await said(controller, "web-0", "up");
+  const pid = await controller.pidOf("web-0");
+  process.kill(pid, "SIGSTOP");
+  assert.deepEqual(await controller.stop(), { code: 0, signal: null });
+  const stopping = await happened(controller, "stopping");
+  const stopped = await happened(controller, "stopped");
+  assert.ok(msBetween(stopping, stopped) < 3000);
+  assert.equal(isAlive(pid), false);
+});
+
+test("stop_signal is what is sent, to every process of the group [S2]", async () => {
+  await using controller = await ControllerUnderTest.start({
+    workers: shellPool(
+      "web",
+      `trap 'echo leader got it; wait; exit 0' USR2
+       sh -c 'trap "echo child got it; exit 0" USR2; echo up; while :; do sleep 0.02; done' &
+       while :; do sleep 0.02; done`,
+      { stop_signal: "SIGUSR2" },
+    ),
+  });
+  await said(controller, "web-0", "up");
+  assert.equal((await controller.stop()).code, 0);
+  await said(controller, "web-0", "leader got it");
+  await said(controller, "web-0", "child got it");
+  assert.equal((await happened(controller, "stopping")).signal, "SIGUSR2");
+  assert.deepEqual(eventsOf(controller, "killed"), []);
+});
+
+for (const { where, flags } of [
+  { where: "in the group", flags: [] },
+  { where: "that left group and session", flags: ["--grandchild-setsid"] },
+]) {
+  test(`a grandchild ${where} and ignores SIGTERM is waited for and killed at the deadline, after its leader exited [S3]`, async () => {
+    await using controller = await ControllerUnderTest.start({
+      workers: poolOf({
+        name: "web",
+        exec: PROCESSBIN,
+        args: ["--grandchildren", 2, "--grandchild-ignores-term", ...flags],
+        signal_timeout: "1s",
+      }),
+    });
+    const grandchildren = await grandchildrenOf(controller, "web-0");
+    // A shell sets the signal up and becomes a sleep.
+    for (const pid of grandchildren)
+      while (!readProc(pid, "cmdline").startsWith("sleep")) await new Promise(setImmediate);
+    const leader = await controller.pidOf("web-0");
+    assert.deepEqual(await controller.stop(), { code: 0, signal: null });
+    const exited = await happened(controller, "exited");
+    const killed = await happened(controller, "killed");
+    const stopped = await happened(controller, "stopped");
+    assert.deepEqual(exited.status, { kind: "code", code: 143 });
+    assert.ok(exited.seq < killed.seq && killed.seq < stopped.seq, "leader, deadline, empty");
+    const graceMs = msBetween(await happened(controller, "stopping"), killed);
+    assert.ok(graceMs >= 995 && graceMs < 3000, `${graceMs} ms`);
+    assert.deepEqual([leader, ...grandchildren].filter(isAlive), []);
+  });
+}
+
+test("a grandchild that left the session and obeys SIGTERM gets it when its leader is gone, and no deadline is waited for [S3]", async () => {
+  await using controller = await ControllerUnderTest.start({
+    workers: poolOf({
+      name: "web",
+      exec: PROCESSBIN,
+      args: ["--grandchildren", 2, "--grandchild-setsid"],
+      signal_timeout: "50s",
+    }),
+  });
+  const grandchildren = await grandchildrenOf(controller, "web-0");
+  assert.deepEqual(await controller.stop(), { code: 0, signal: null });
+  assert.ok(msBetween(await happened(controller, "stopping"), await happened(controller, "stopped")) < 10_000);
+  assert.deepEqual(eventsOf(controller, "killed"), []);
+  assert.deepEqual(grandchildren.filter(isAlive), []);
+});
+
+for (const { where, flags } of [
+  { where: "in its group", flags: [] },
+  { where: "outside of it", flags: ["--grandchild-setsid"] },
+]) {
+  test(`what a crashed worker left ${where} is gone before its successor starts [S3]`, async () => {
+    await using controller = await ControllerUnderTest.start({
+      workers: poolOf({
+        name: "web",
+        exec: PROCESSBIN,
+        args: ["--grandchildren", 1, "--grandchild-ignores-term", ...flags],
+        signal_timeout: "300ms",
+      }),
+    });
+    const grandchildren = await grandchildrenOf(controller, "web-0");
+    process.kill(await controller.pidOf("web-0"), "SIGKILL");
+    const again = await happened(controller, "spawned", ({ incarnation }) => incarnation === 2);
+    assert.deepEqual(grandchildren.filter(isAlive), []);
+    assert.ok((await happened(controller, "stopped")).seq < again.seq);
+    assert.equal((await controller.worker("web-0")).restarts, 1);
+  });
+}
