@@ -33,6 +33,7 @@ test-unit: setup
 # Everything: the gate, then integration, fault and end-to-end tests with the real executable.
 test: build processbin check
 	sh scripts/testTools.sh
+	$(NODE) scripts/test.ts process
 	$(NODE) scripts/test.ts system
 
 format: setup

@@ -30,7 +30,14 @@ const TRAINING_TIMEOUT_MS = 15_000;
  * leaves its garbage longer. One V8 helper thread instead of four saves 0.3 MB. --optimize-for-size, --lite-mode and
  * --single-threaded cost 15 ms of start, --single-threaded-gc saves nothing, --no-opt makes logs ten times slower.
  */
-const EXEC_ARGV = ["--no-warnings", "--disable-sigusr1", "--no-maglev", "--max-semi-space-size=2", "--v8-pool-size=1", "--expose-gc"];
+const EXEC_ARGV = [
+  "--no-warnings",
+  "--disable-sigusr1",
+  "--no-maglev",
+  "--max-semi-space-size=2",
+  "--v8-pool-size=1",
+  "--expose-gc",
+];
 
 const TARGETS = {
   monoceros: { entry: "src/main.ts", train: trainMonoceros },

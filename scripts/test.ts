@@ -1,22 +1,66 @@
 /**
- * Runs the tests: `unit` (beside their files, simulation, architecture, docs) or `system` (integration, fault and e2e:
- * real processes and the real executable). Prints what the test runner prints and leaves with its code.
+ * Runs tests: `unit` (in memory: beside their files, simulation, architecture, docs), `process` (single files with real
+ * processes) or `system` (integration, fault and e2e on the real executable). Prints what the test runner prints and
+ * leaves with its code.
  */
-import { spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { globSync } from "node:fs";
 
-const PATTERNS: Readonly<Record<string, readonly string[]>> = {
-  unit: ["src/**/*.test.ts", "cmd/**/*.test.ts", "bench/**/*.test.ts", "test/simulation/*.test.ts", "test/*.test.ts"],
-  system: ["test/integration/*.test.ts", "test/fault/*.test.ts", "test/e2e/*.test.ts"],
+/** Files beside the code that start processes, and so are no unit tests. */
+const WITH_PROCESSES = [
+  "src/runtime/*.test.ts",
+  "src/envoy/*.test.ts",
+  "src/logs/logs.test.ts",
+  "src/main.test.ts",
+  "cmd/**/*.test.ts",
+];
+
+interface Group {
+  readonly files: readonly string[];
+  readonly flags: readonly string[];
+}
+
+const GROUPS: Readonly<Record<string, () => Group[]>> = {
+  // One process for all small ones: a process a file would cost more than the tests. The simulation goes beside it.
+  unit: () => [
+    {
+      files: find(["src/**/*.test.ts", "bench/*.test.ts", "test/*.test.ts"], WITH_PROCESSES),
+      flags: ["--test-isolation=none"],
+    },
+    { files: find(["test/simulation/*.test.ts"]), flags: ["--test-isolation=none"] },
+  ],
+  process: () => [{ files: find(WITH_PROCESSES), flags: ["--test-concurrency=2"] }],
+  system: () => [
+    {
+      files: find(["test/integration/*.test.ts", "test/fault/*.test.ts", "test/e2e/*.test.ts"]),
+      flags: ["--test-concurrency=2"],
+    },
+  ],
 };
 
-const kind = process.argv[2] ?? "";
-const files = (PATTERNS[kind] ?? []).flatMap((pattern) => globSync(pattern)).sort();
-if (files.length === 0) {
-  process.stderr.write("usage: scripts/test.ts unit|system\n");
-  process.exit(2);
+function find(patterns: readonly string[], except: readonly string[] = []): string[] {
+  const left = new Set(patterns.flatMap((pattern) => globSync(pattern)));
+  for (const file of except.flatMap((pattern) => globSync(pattern))) left.delete(file);
+  return [...left].sort();
 }
-const concurrency = kind === "system" ? ["--test-concurrency=2"] : [];
-const flags = ["--no-warnings", "--test", "--test-timeout=180000", "--test-reporter=spec", ...concurrency];
-const { status } = spawnSync(process.execPath, [...flags, ...files], { stdio: "inherit" });
-process.exit(status ?? 1);
+
+/** Runs a group and resolves with its exit code; its output comes in one piece where groups run side by side. */
+async function runGroup({ files, flags }: Group, isAlone: boolean): Promise<number> {
+  const args = ["--no-warnings", "--test", "--test-timeout=120000", "--test-reporter=spec", ...flags, ...files];
+  const child = spawn(process.execPath, args, { stdio: ["ignore", isAlone ? "inherit" : "pipe", "inherit"] });
+  const chunks: Buffer[] = [];
+  child.stdout?.on("data", (chunk: Buffer) => chunks.push(chunk));
+  const [code] = (await once(child, "close")) as [number | null];
+  process.stdout.write(Buffer.concat(chunks));
+  return code ?? 1;
+}
+
+const groups = GROUPS[process.argv[2] ?? ""]?.();
+if (groups === undefined) {
+  process.stderr.write(`usage: scripts/test.ts ${Object.keys(GROUPS).join("|")}\n`);
+  process.exitCode = 2;
+} else {
+  const codes = await Promise.all(groups.map((group) => runGroup(group, groups.length === 1)));
+  process.exitCode = Math.max(...codes);
+}

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync, existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -101,8 +101,7 @@ describe("command line without a controller", () => {
     return path;
   }
 
-  const good = (more = "") =>
-    file("good.yaml", `admin: {port: 0, address: 127.0.0.1}\nsupervisor:\n  workers:\n${SLEEPERS}\n${more}`);
+  const good = () => file("good.yaml", `admin: {port: 0, address: 127.0.0.1}\nsupervisor:\n  workers:\n${SLEEPERS}\n`);
 
   test("version and --version print the same line", async () => {
     const [command, flag] = await Promise.all([monoceros(["version"]), monoceros(["--version"])]);
@@ -194,6 +193,21 @@ supervisor:
       chmodSync(secret, 0);
       assert.match((await monoceros(["validate", "-c", secret])).stderr, /may not read it/u);
     }
+  });
+
+  test("a directory of PATH that this user may not look into is passed over", async () => {
+    const config = good();
+    const hidden = join(directory, "hidden");
+    mkdirSync(hidden);
+    chmodSync(hidden, 0);
+    chmodSync(directory, 0o755);
+    const asNobody = process.getuid?.() === 0 ? "setpriv --reuid 65534 --regid 65534 --clear-groups" : "";
+    const { code, stdout, stderr } = await shellLine(`${asNobody} "$M" validate -c '${config}'`, {
+      PATH: `${hidden}:${process.env["PATH"]}`,
+    });
+    chmodSync(hidden, 0o700);
+    assert.deepEqual([code, stderr], [0, ""]);
+    assert.match(stdout, /is valid/u);
   });
 
   test("a command line that is not understood is exit code 2 with the nearest word", async () => {

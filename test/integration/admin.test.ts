@@ -383,9 +383,9 @@ describe("admin", () => {
 
   test("without a writable place for the control socket the controller warns and runs", async () => {
     const directory = mkdtempSync(join(tmpdir(), "monoceros-nowhere-"));
-    chmodSync(directory, 0o755);
     const config = join(directory, "config.yaml");
     writeFileSync(config, `admin: {port: 0, address: 127.0.0.1}\nsupervisor:\n  workers:\n${SLEEPERS}\n`);
+    chmodSync(directory, 0o555);
     // Nobody may make a directory below the temporary one, /run or $XDG_RUNTIME_DIR: not even this user.
     const who = IS_ROOT
       ? ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", MONOCEROS]
@@ -417,6 +417,7 @@ describe("admin", () => {
     } finally {
       child.kill("SIGTERM");
       await closed;
+      chmodSync(directory, 0o755);
       rmSync(directory, { recursive: true });
     }
   });

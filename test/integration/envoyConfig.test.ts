@@ -15,15 +15,9 @@ import { join, resolve } from "node:path";
 import { before, describe, test } from "node:test";
 import { connect as connectTls } from "node:tls";
 import { AdminClient, adminAddressOf } from "../../src/envoy/adminClient.ts";
-import {
-  type EnvoySearch,
-  locateEnvoy,
-  parseValidationOutput,
-  type Run,
-  serveArguments,
-  validateArguments,
-} from "../../src/envoy/binary.ts";
+import { type EnvoySearch, locateEnvoy, type Run } from "../../src/envoy/binary.ts";
 import { bootstrapOf, validationBootstrapOf } from "../../src/envoy/bootstrap.ts";
+import { parseValidationOutput, serveArguments, validateArguments } from "../../src/envoy/commandLine.ts";
 import { type Endpoint, type EndpointHealth, type ProxySpec, proxyPaths } from "../../src/envoy/proxySpec.ts";
 import { Publisher, type Refusal } from "../../src/envoy/publisher.ts";
 import { SeededRandom } from "../support/random.ts";
