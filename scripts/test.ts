@@ -10,7 +10,6 @@ import { globSync } from "node:fs";
 /** Files beside the code that start processes, and so are no unit tests. */
 const WITH_PROCESSES = [
   "src/runtime/*.test.ts",
-  "src/envoy/*.test.ts",
   "src/logs/logs.test.ts",
   "src/main.test.ts",
   "cmd/**/*.test.ts",

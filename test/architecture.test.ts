@@ -21,10 +21,9 @@ const RULES: Readonly<Record<string, Rule>> = {
   config: { folders: ["base", "core", "config"], packages: /^yaml$/u },
   runtime: { folders: ["base", "core", "runtime"], packages: NODE },
   logs: { folders: ["base", "core", "logs"], packages: NODE },
-  envoy: { folders: ["base", "core", "envoy"], packages: NODE },
   metrics: { folders: ["base", "core", "metrics"], packages: NOTHING },
   admin: { folders: ["base", "core", "admin"], packages: NODE },
-  cli: { folders: ["base", "core", "config", "runtime", "logs", "envoy", "metrics", "admin", "cli"], packages: NODE },
+  cli: { folders: ["base", "core", "config", "runtime", "logs", "metrics", "admin", "cli"], packages: NODE },
 };
 
 /** The only files outside runtime/ that may know it: the composition root and what reads the machine for it. */
@@ -42,8 +41,6 @@ const CONFINED: Readonly<Record<string, readonly string[]>> = {
 const PURE: Readonly<Record<string, RegExp>> = {
   "logs/jsonLine.ts": NOTHING,
   "logs/annotate.ts": /^node:buffer$/u,
-  "envoy/bootstrap.ts": NOTHING,
-  "envoy/resources.ts": NOTHING,
 };
 
 /** What decisions must not know: time, chance, the process, waiting. */

@@ -9,7 +9,7 @@ export function errorsPage(): string {
   return `# Errors
 
 Generated from \`src/base/errors.ts\`. Every operational error has a stable code: in JSON errors of the API and of
-\`--json\`, and in brackets in messages. A bug exits with 70.
+\`--json\`, in brackets behind the problems of a configuration, and as \`code\` in records of the log. A bug exits with 70.
 
 | code | exit code | meaning |
 |---|---|---|

@@ -1,6 +1,6 @@
 /** Finds workers of an earlier controller that was killed: they still serve, hold ports and know nobody. */
 import { CONTROLLER_MARK } from "./lifeline.ts";
-import { listPids, readCommandLine, readEnvironmentVariable, readStat } from "./procfs.ts";
+import { listPids, readCommandLine, readEnvironmentVariable, readStat, sharesPidNamespace } from "./procfs.ts";
 
 /** A worker whose controller is gone. */
 export interface Leftover {
@@ -24,6 +24,8 @@ export function findLeftovers(): Leftover[] {
     if (mark === undefined || pid === process.pid) continue;
     const [controller, start] = mark.split(".").map(Number);
     if (controller === undefined || readStat(controller)?.startTicks === start) continue;
+    // The pid in the mark of a worker inside a container means another process than it does out here.
+    if (!sharesPidNamespace(pid)) continue;
     const worker = `${readEnvironmentVariable(pid, "MONOCEROS_POOL")}-${readEnvironmentVariable(pid, "MONOCEROS_SLOT")}`;
     found.push({ pid, command: readCommandLine(pid) ?? "?", worker, controllerPid: controller });
   }

@@ -24,10 +24,16 @@ import {
   setNice,
   spawnProcess,
 } from "./linux.ts";
-import { listChildren, listPids, readEnvironmentVariable, readStat } from "./procfs.ts";
+import { listChildren, listPids, readEnvironment, readStat } from "./procfs.ts";
 
 /** How often the emptiness of a group is looked at besides at every exit. */
 const VACANCY_POLL_MS = 20;
+
+/** How long after the end of its leader a process without an environment counts as one in the midst of an execve(2). */
+const EXEC_BOUND_MS = 250;
+
+/** How often children are listed anew when they come and go while they are looked at. */
+const MAX_LISTINGS = 5;
 
 /** When after a spawn the stack limit is looked at again. */
 const STACK_LIMIT_CHECKS_MS = [1, 10, 100];
@@ -63,6 +69,12 @@ interface Resident {
   readonly pid: number;
   readonly output: OutputReader | undefined;
   leaderAlive: boolean;
+  /** By performance.now(); 0 while it lives. */
+  leaderEndedAtMs: number;
+  /** What each process that left the group has to get once it is found; undefined until a stop began. */
+  stopSignal: string | undefined;
+  /** Those that have got it. */
+  readonly signalled: Set<number>;
 }
 
 /** All processes the controller is responsible for. */
@@ -139,7 +151,17 @@ export class Processes {
       stdout === undefined || stderr === undefined
         ? undefined
         : this.#attach({ pool: poolIndex, slot, stdoutFd: stdout.readFd, stderrFd: stderr.readFd });
-    this.#byLeader.set(pid, { pool: poolIndex, slot, incarnation, pid, output, leaderAlive: true });
+    this.#byLeader.set(pid, {
+      pool: poolIndex,
+      slot,
+      incarnation,
+      pid,
+      output,
+      leaderAlive: true,
+      leaderEndedAtMs: 0,
+      stopSignal: undefined,
+      signalled: new Set(),
+    });
     return pid;
   }
 
@@ -147,8 +169,9 @@ export class Processes {
   signal(leader: number, signal: string, scope: "group" | "escaped"): void {
     const resident = this.#byLeader.get(leader);
     if (scope === "group") sendSignal(-leader, signal);
-    if (resident !== undefined && !resident.leaderAlive)
-      for (const pid of this.#escapedOf(resident)) sendSignal(pid, signal);
+    if (resident === undefined) return;
+    resident.stopSignal = signal;
+    if (!resident.leaderAlive) this.#signalEscaped(resident);
   }
 
   /** SIGKILL to the group of `leader` and to each process that carries its marks, wherever it went. */
@@ -156,7 +179,9 @@ export class Processes {
     const resident = this.#byLeader.get(leader);
     sendSignal(-leader, "SIGKILL");
     if (resident === undefined) return;
-    for (const pid of listPids()) if (this.#belongsTo(pid, resident)) sendSignal(pid, "SIGKILL");
+    resident.stopSignal = "SIGKILL";
+    resident.signalled.clear();
+    for (const pid of listPids()) if (this.#belongsTo(pid, resident) === true) sendSignal(pid, "SIGKILL");
   }
 
   /** Whether the process with this id leads a worker. */
@@ -171,6 +196,7 @@ export class Processes {
       const resident = this.#byLeader.get(reaped.pid);
       if (resident?.leaderAlive === true) {
         resident.leaderAlive = false;
+        resident.leaderEndedAtMs = performance.now();
         leaders.push({ resident, status: reaped.status });
       } else if (this.#lifeline?.handleExit(reaped.pid) === true) {
         this.#log.warn("the guardian ended and was replaced", { pid: reaped.pid });
@@ -206,7 +232,11 @@ export class Processes {
 
   #lookForVacancies(): void {
     for (const resident of this.#leftBehind) {
-      if (this.#hasSurvivors(resident)) continue;
+      if (this.#hasSurvivors(resident)) {
+        // What a member of the group had started elsewhere becomes ours, and is known, only when that member ends.
+        this.#signalEscaped(resident);
+        continue;
+      }
       this.#leftBehind.delete(resident);
       this.#forget(resident);
       this.#listener.vacated(resident.pool, resident.slot, resident.incarnation);
@@ -225,28 +255,57 @@ export class Processes {
     resident.output?.finish();
   }
 
+  /** Whether something is left. A process that ends while it is looked at may have left us a child, so that is asked again. */
   #hasSurvivors(resident: Resident): boolean {
-    return sendSignal(-resident.pid, 0) || this.#escapedOf(resident).length > 0;
+    for (let listing = 0; listing < MAX_LISTINGS; listing++) {
+      const children = listChildren();
+      if (sendSignal(-resident.pid, 0)) return true;
+      if (children.some((pid) => this.#isEscaped(pid, resident) ?? this.#mayBeInExec(resident))) return true;
+      if (children.join() === listChildren().join()) return false;
+    }
+    return true;
+  }
+
+  /** During an execve(2), a matter of moments, nobody can tell whose a process is: it is looked at again. */
+  #mayBeInExec(resident: Resident): boolean {
+    return performance.now() - resident.leaderEndedAtMs < EXEC_BOUND_MS;
+  }
+
+  /** The stop signal, once, to each process that left the group; the group got it as a whole. */
+  #signalEscaped(resident: Resident): void {
+    const { pid: leader, stopSignal, signalled } = resident;
+    if (stopSignal === undefined) return;
+    for (const pid of this.#escapedOf(resident)) {
+      if (signalled.has(pid) || readStat(pid)?.processGroup === leader) continue;
+      signalled.add(pid);
+      sendSignal(pid, stopSignal);
+    }
   }
 
   /** Adopted children of ours that came from this worker: all that left the group ends up here once its parent ended. */
   #escapedOf(resident: Resident): number[] {
-    return listChildren().filter((pid) => {
-      if (pid === this.#lifeline?.pid || this.#byLeader.get(pid)?.leaderAlive === true) return false;
-      return this.#belongsTo(pid, resident) && readStat(pid)?.state !== "Z";
-    });
+    return listChildren().filter((pid) => this.#isEscaped(pid, resident) === true);
   }
 
-  #belongsTo(pid: number, resident: Resident): boolean {
+  /** Whether a child of ours is a living process of this worker; undefined where that cannot be told at the moment. */
+  #isEscaped(pid: number, resident: Resident): boolean | undefined {
+    if (pid === this.#lifeline?.pid || this.#byLeader.get(pid)?.leaderAlive === true) return false;
+    return readStat(pid)?.state === "Z" ? false : this.#belongsTo(pid, resident);
+  }
+
+  /** Whether a process is one of this worker; undefined where that cannot be told at the moment. */
+  #belongsTo(pid: number, resident: Resident): boolean | undefined {
     const stat = readStat(pid);
     if (stat === undefined || pid === process.pid) return false;
     if (stat.session === resident.pid) return true;
-    if (readEnvironmentVariable(pid, CONTROLLER_MARK) !== this.#mark) return false;
-    const pool = this.#pools[resident.pool]?.name;
+    const env = readEnvironment(pid);
+    if (env === undefined) return false;
+    if (env.size === 0) return undefined;
     return (
-      readEnvironmentVariable(pid, "MONOCEROS_POOL") === pool &&
-      readEnvironmentVariable(pid, "MONOCEROS_SLOT") === String(resident.slot) &&
-      readEnvironmentVariable(pid, "MONOCEROS_INCARNATION") === String(resident.incarnation)
+      env.get(CONTROLLER_MARK) === this.#mark &&
+      env.get("MONOCEROS_POOL") === this.#pools[resident.pool]?.name &&
+      env.get("MONOCEROS_SLOT") === String(resident.slot) &&
+      env.get("MONOCEROS_INCARNATION") === String(resident.incarnation)
     );
   }
 

@@ -71,13 +71,33 @@ export function listChildren(): number[] {
   return listPids().filter((pid) => readStat(pid)?.ppid === process.pid);
 }
 
+/**
+ * The environment a process was started with, read at one moment; undefined where it cannot be read. It is empty in the
+ * midst of an execve(2), when the old memory is gone and the new one is not filled.
+ */
+export function readEnvironment(pid: number): ReadonlyMap<string, string> | undefined {
+  const entries = readProc(`/proc/${pid}/environ`)?.split("\0");
+  return entries === undefined
+    ? undefined
+    : new Map(
+        entries
+          .filter((entry) => entry.includes("="))
+          .map((entry) => [entry.slice(0, entry.indexOf("=")), entry.slice(entry.indexOf("=") + 1)]),
+      );
+}
+
 /** The value of a variable in the environment a process was started with; undefined where it cannot be read. */
 export function readEnvironmentVariable(pid: number, name: string): string | undefined {
-  const text = readProc(`/proc/${pid}/environ`);
-  if (text === undefined) return undefined;
-  const prefix = `${name}=`;
-  for (const entry of text.split("\0")) if (entry.startsWith(prefix)) return entry.slice(prefix.length);
-  return undefined;
+  return readEnvironment(pid)?.get(name);
+}
+
+/** Whether a process counts pids as this one does; false where it may not be looked at. */
+export function sharesPidNamespace(pid: number): boolean {
+  try {
+    return readlinkSync(`/proc/${pid}/ns/pid`) === readlinkSync("/proc/self/ns/pid");
+  } catch {
+    return false;
+  }
 }
 
 /** The command line of a process, arguments separated by spaces, at most 200 characters; its name where it has none. */

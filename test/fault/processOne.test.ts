@@ -124,3 +124,23 @@ test("when PID 1 is killed the kernel ends everything in its namespace [P2]", {
   await controller.ended;
   for (const pid of family) await untilGone(pid);
 });
+
+test("workers of a controller in a container are no leftovers for one outside [P3]", {
+  skip: NAMESPACE === undefined,
+}, async () => {
+  const workers = shellPool("web", "echo up; exec sleep 1000");
+  await using inside = await ControllerUnderTest.start({ wrapper: NAMESPACE ?? [], workers });
+  await said(inside, "web-0", "up");
+  await using outside = await ControllerUnderTest.start({ workers });
+  await said(outside, "web-0", "up");
+  // The look for leftovers is over before the first answer.
+  assert.equal((await outside.status()).healthy, true);
+  assert.deepEqual(await outside.stop(), { code: 0, signal: null });
+  const family = listDescendants(inside.pid);
+  assert.deepEqual(
+    outside.stderr.filter((line) => line.includes("left over") && family.some((pid) => line.includes(`pid ${pid} `))),
+    [],
+  );
+  assert.equal((await inside.call("POST", "/v1/shutdown")).status, 202);
+  await inside.ended;
+});

@@ -10,6 +10,7 @@ import {
   msBetween,
   readProc,
   said,
+  saidBy,
   shellPool,
 } from "../support/watch.ts";
 
@@ -140,3 +141,37 @@ for (const { where, flags } of [
     assert.equal((await controller.worker("web-0")).restarts, 1);
   });
 }
+
+const WAIT = "while :; do sleep 0.02; done";
+
+test("a grandchild that outlives its leader gets the stop signal once [S3 S9]", async () => {
+  await using controller = await ControllerUnderTest.start({
+    workers: shellPool("web", `trap 'exit 0' TERM; sh -c "$GRANDCHILD" & ${WAIT}`, {
+      // It counts what comes for a while after the first one.
+      env: {
+        GRANDCHILD: `trap 'echo term; left=10' TERM; echo up
+          while [ "$left" != 0 ]; do sleep 0.05; [ -n "$left" ] && left=$((left - 1)); done`,
+      },
+    }),
+  });
+  await said(controller, "web-0", "up");
+  assert.deepEqual(await controller.stop(), { code: 0, signal: null });
+  assert.equal(saidBy(controller, "web-0", "term").length, 1);
+  assert.deepEqual(eventsOf(controller, "killed"), []);
+});
+
+test("a process that left the session gets the stop signal also when its parent ends later than the leader [S3]", async () => {
+  await using controller = await ControllerUnderTest.start({
+    workers: shellPool("web", `trap 'exit 0' TERM; sh -c "$CHILD" & ${WAIT}`, {
+      env: {
+        CHILD: `trap 'sleep 0.3; exit 0' TERM; setsid sh -c "$ESCAPED" & ${WAIT}`,
+        ESCAPED: `trap 'echo done; exit 0' TERM; echo up; ${WAIT}`,
+      },
+      signal_timeout: "50s",
+    }),
+  });
+  await said(controller, "web-0", "up");
+  assert.deepEqual(await controller.stop(), { code: 0, signal: null });
+  await said(controller, "web-0", "done");
+  assert.deepEqual(eventsOf(controller, "killed"), []);
+});
