@@ -2,8 +2,10 @@
 # Installs what the build and the tests need. Safe to run again; needs network only for what is missing.
 set -eu
 
+# Not `npm ci`: it wants every optional package of every platform in the lock, also those a registry mirror lacks.
+# Versions are exact in package.json and their contents are pinned by the lock, which is not rewritten.
 if [ ! -x node_modules/.bin/node ] || ! npm ls --silent >/dev/null 2>&1; then
-  npm ci --no-fund --no-audit
+  npm install --no-save --no-fund --no-audit
 fi
 # npm may be told not to run install scripts; the runtime and the bundler need theirs.
 if ! node_modules/.bin/node --version >/dev/null 2>&1; then
