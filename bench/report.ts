@@ -1,7 +1,7 @@
 /** Turns readings into medians, bench/results/latest.json and docs/benchmarks.md. */
 
 import { spawnSync } from "node:child_process";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { cpus, release, totalmem } from "node:os";
 import { join } from "node:path";
 import type { Row } from "./figures.ts";
@@ -42,6 +42,11 @@ export function describeRun(): Pick<Results, "date" | "commit" | "machine"> {
       kernel: release(),
     },
   };
+}
+
+/** Writes both files. */
+export function readResults(): Results {
+  return JSON.parse(readFileSync(join(import.meta.dirname, "results", "latest.json"), "utf8")) as Results;
 }
 
 /** Writes both files. */

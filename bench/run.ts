@@ -1,7 +1,7 @@
 /**
  * Side-by-side benchmarks: `node bench/run.ts [--quick] [--figure NAME]…`. Installs the peers into bench/peers/ when
  * they are missing, measures, prints every median and, for a run of all figures, writes bench/results/latest.json and
- * docs/benchmarks.md. Peers that cannot be had are reported as missing.
+ * docs/benchmarks.md. With `--update` the figures that are named replace those of the last full run. Peers that cannot be had are reported as missing.
  */
 
 import { mkdtempSync, rmSync } from "node:fs";
@@ -11,7 +11,7 @@ import { parseArgs } from "node:util";
 import { FIGURES, type Figure } from "./figures.ts";
 import { median } from "./measure.ts";
 import { installPeers, PEERS, type Peer } from "./peers.ts";
-import { describeRun, formatNumber, writeResults } from "./report.ts";
+import { describeRun, formatNumber, readResults, writeResults } from "./report.ts";
 
 type Readings = Record<string, Record<string, number[]>>;
 
@@ -21,6 +21,7 @@ async function main(): Promise<void> {
       quick: { type: "boolean", default: false },
       figure: { type: "string", multiple: true },
       peer: { type: "string", multiple: true },
+      update: { type: "boolean", default: false },
     },
   });
   const figures = FIGURES.filter((figure) => values.figure?.includes(figure.name) ?? true);
@@ -38,8 +39,10 @@ async function main(): Promise<void> {
   const problems: string[] = [];
   for (const figure of figures) await measureFigure(figure, present, values.quick, readings, problems);
 
-  if (values.figure === undefined && values.peer === undefined) {
-    const results = { ...describeRun(), quick: values.quick, peers: versions, readings, problems };
+  const isWhole = values.figure === undefined && values.peer === undefined;
+  if (isWhole || values.update) {
+    const all = isWhole ? readings : { ...readResults().readings, ...readings };
+    const results = { ...describeRun(), quick: values.quick, peers: versions, readings: all, problems };
     writeResults(
       results,
       FIGURES.flatMap((figure) => figure.rows),

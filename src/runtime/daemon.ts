@@ -154,7 +154,9 @@ export class Daemon {
     this.#state = state;
     this.#view = undefined;
     this.#armTimers(before, state);
-    for (const effect of effects) this.#perform(effect);
+    // What is told can wait for what is done: a successor should not start later because a log line was written first.
+    for (const effect of effects) if (effect.kind !== "tell") this.#perform(effect);
+    for (const effect of effects) if (effect.kind === "tell") this.#perform(effect);
   }
 
   #perform(effect: ControllerEffect): void {
