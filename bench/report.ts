@@ -44,7 +44,7 @@ export function describeRun(): Pick<Results, "date" | "commit" | "machine"> {
   };
 }
 
-/** Writes both files. */
+/** The results of the last full run. @throws where there was none */
 export function readResults(): Results {
   return JSON.parse(readFileSync(join(import.meta.dirname, "results", "latest.json"), "utf8")) as Results;
 }

@@ -3,8 +3,7 @@
  * on, nor anything that is no socket.
  */
 import { chmodSync, lstatSync, mkdirSync, rmSync, statSync } from "node:fs";
-import type { Server } from "node:http";
-import { connect } from "node:net";
+import { connect, type Server } from "node:net";
 import { dirname } from "node:path";
 import { ControllerError } from "../base/errors.ts";
 

@@ -6,8 +6,9 @@ import { rmSync } from "node:fs";
 import { constants, tmpdir } from "node:os";
 import type { LogLine } from "../admin/api.ts";
 import { EventLog } from "../admin/events.ts";
+import { LazyServer } from "../admin/lazyServer.ts";
 import { listenOnPort, listenOnSocket } from "../admin/listen.ts";
-import { type ControllerHandle, createControlServer, createOpenServer } from "../admin/server.ts";
+import type { ControllerHandle } from "../admin/server.ts";
 import { defaultSocketCandidates } from "../admin/socketPath.ts";
 import type { Logger } from "../base/log.ts";
 import { expandTemplate } from "../config/template.ts";
@@ -21,11 +22,18 @@ import { Daemon } from "../runtime/daemon.ts";
 import { HeapCare } from "../runtime/heapCare.ts";
 import { controllerMark, findLeftovers } from "../runtime/leftovers.ts";
 import { Lifeline } from "../runtime/lifeline.ts";
-import { becomeSubreaper, closeInheritedOnExec, exitNow, getLimit, RLIMITS, unblockSignal } from "../runtime/linux.ts";
+import {
+  becomeSubreaper,
+  closeInheritedOnExec,
+  exitNow,
+  getLimit,
+  RLIMITS,
+  reserveDescriptors,
+  unblockSignal,
+} from "../runtime/linux.ts";
 import { type PoolLaunch, Processes } from "../runtime/processes.ts";
 import { findListener, findUnixListener, readSoftNofile } from "../runtime/procfs.ts";
 import { ServiceManager } from "../runtime/systemd.ts";
-import { createMetrics } from "./metricsSource.ts";
 import type { Preflight } from "./preflight.ts";
 import { VERSION } from "./version.ts";
 
@@ -37,6 +45,10 @@ const MIN_FLUSH_MS = 1000;
  * process group has got from them or from the terminal. No person means "at once" so quickly.
  */
 const SAME_SIGNAL_MS = 300;
+
+/** From so many workers on, the table of descriptors would grow more than once while they start. */
+const MANY_WORKERS = 50;
+const OWN_DESCRIPTORS = 128;
 
 /** Signals that later versions act on; until then they must not end the controller. */
 const RESERVED_SIGNALS = ["SIGHUP", "SIGUSR1", "SIGUSR2", "SIGTTIN", "SIGTTOU"] as const;
@@ -114,26 +126,38 @@ export async function runController(preflight: Preflight, options: { readonly is
     nofileSoft: inheritedNofile(),
   });
 
-  const handle: ControllerHandle = {
-    version: VERSION,
-    events,
-    view: () => daemon.view(),
-    now: () => systemClock.now(),
-    metrics: createMetrics({ view: () => daemon.view(), output, sinks, orphansReaped: () => processes.orphansReaped }),
-    shutdown: (reason) => daemon.shutdown(reason),
-    stopWorker: (pool, slot, reason) => daemon.stopWorker(pool, slot, reason),
-    startWorker: (pool, slot, reason) => daemon.startWorker(pool, slot, reason),
-    tapLogs: (listener) => tapSinks(sinks, listener),
+  const openHandle = async (): Promise<ControllerHandle> => {
+    const { createMetrics } = await import("./metricsSource.ts");
+    return {
+      version: VERSION,
+      events,
+      view: () => daemon.view(),
+      now: () => systemClock.now(),
+      metrics: createMetrics({
+        view: () => daemon.view(),
+        output,
+        sinks,
+        orphansReaped: () => processes.orphansReaped,
+      }),
+      shutdown: (reason) => daemon.shutdown(reason),
+      stopWorker: (pool, slot, reason) => daemon.stopWorker(pool, slot, reason),
+      startWorker: (pool, slot, reason) => daemon.startWorker(pool, slot, reason),
+      tapLogs: (listener) => tapSinks(sinks, listener),
+    };
   };
   const find = { onPort: findListener, onSocket: findUnixListener };
-  const openServer = createOpenServer(handle);
-  const controlServer = createControlServer(handle);
+  const openServer = new LazyServer(async () =>
+    (await import("../admin/server.ts")).createOpenServer(await openHandle()),
+  );
+  const controlServer = new LazyServer(async () =>
+    (await import("../admin/server.ts")).createControlServer(await openHandle()),
+  );
   const candidates =
     config.admin.socket === undefined
       ? defaultSocketCandidates(process.env, process.getuid?.() ?? 0, tmpdir())
       : [config.admin.socket];
-  const port = await listenOnPort(openServer, config.admin.port, config.admin.address, find);
-  const socket = await listenOnSocket(controlServer, candidates, find).catch((error: unknown) => {
+  const port = await listenOnPort(openServer.listener, config.admin.port, config.admin.address, find);
+  const socket = await listenOnSocket(controlServer.listener, candidates, find).catch((error: unknown) => {
     // A port that goes on listening would keep this process from ending.
     openServer.close();
     throw error;
@@ -144,6 +168,8 @@ export async function runController(preflight: Preflight, options: { readonly is
 
   if (lifeline?.start() === false)
     log.warn("there is no shell: workers will outlive a controller that is killed with SIGKILL");
+  const workers = spec.pools.reduce((sum, pool) => sum + pool.replicas, 0);
+  if (workers > MANY_WORKERS) reserveDescriptors(2 * workers + OWN_DESCRIPTORS);
   listenToSignals(daemon, log);
   daemon.boot(processes);
   warnOfLeftovers(log);
@@ -154,10 +180,7 @@ export async function runController(preflight: Preflight, options: { readonly is
   heapCare.close();
   processes.killStrays();
   processes.close();
-  for (const server of [openServer, controlServer]) {
-    server.close();
-    server.closeAllConnections();
-  }
+  for (const server of [openServer, controlServer]) server.close();
   if (socket.path !== undefined) rmSync(socket.path, { force: true });
   const boundMs = Math.max(MIN_FLUSH_MS, spec.shutdownTimeoutMs - (daemon.msSinceShutdownRequest() ?? 0));
   await withinBound(output.drained(), boundMs);

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { closeSync, readFileSync, readSync } from "node:fs";
+import { closeSync, readdirSync, readFileSync, readSync } from "node:fs";
 import { test } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
 import {
@@ -10,6 +10,7 @@ import {
   type Reaped,
   RLIMITS,
   reapOne,
+  reserveDescriptors,
   type SpawnRequest,
   SystemCallError,
   spawnProcess,
@@ -125,4 +126,11 @@ test("a failed exec is an error with the name of errno, and no process", () => {
     (error: unknown) => error instanceof SystemCallError && error.code === "ENOENT",
   );
   assert.equal(reapOne(), undefined);
+});
+
+test("room for descriptors is made without keeping one", () => {
+  const before = readdirSync("/proc/self/fd").length;
+  reserveDescriptors(1500);
+  assert.equal(readdirSync("/proc/self/fd").length, before);
+  assert.ok(Number(/^FDSize:\t(\d+)/mu.exec(readFileSync("/proc/self/status", "utf8"))?.[1]) > 1500);
 });

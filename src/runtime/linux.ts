@@ -10,7 +10,9 @@ const { functions: libc } = ffi.dlopen(null, {
   __errno_location: { arguments: [], return: "pointer" },
   strerror: { arguments: ["i32"], return: "pointer" },
   prctl: { arguments: ["i32", "u64", "u64", "u64", "u64"], return: "i32" },
+  kill: { arguments: ["i32", "i32"], return: "i32" },
   waitpid: { arguments: ["i32", "pointer", "i32"], return: "i32" },
+  fcntl: { arguments: ["i32", "i32", "i64"], return: "i32" },
   pipe2: { arguments: ["pointer", "i32"], return: "i32" },
   prlimit: { arguments: ["i32", "i32", "pointer", "pointer"], return: "i32" },
   pthread_sigmask: { arguments: ["i32", "pointer", "pointer"], return: "i32" },
@@ -40,6 +42,7 @@ const { functions: libc } = ffi.dlopen(null, {
 const PR_SET_PDEATHSIG = 1;
 const SIG_UNBLOCK = 1;
 const PR_SET_CHILD_SUBREAPER = 36;
+const F_DUPFD_CLOEXEC = 1030;
 const WNOHANG = 1;
 const O_CLOEXEC = 0o2000000;
 const RLIMIT_NOFILE = 7;
@@ -160,6 +163,24 @@ export function returnFreeMemory(): void {
 /** Clock ticks a second and bytes a page, the units of /proc (sysconf(3)). */
 export function readSystemUnits(): { readonly ticksPerSecond: number; readonly pageBytes: number } {
   return { ticksPerSecond: Number(libc.sysconf(SC_CLK_TCK)), pageBytes: Number(libc.sysconf(SC_PAGESIZE)) };
+}
+
+/**
+ * Makes room for descriptors up to `count` at once. The kernel doubles the table of descriptors as it fills, and each
+ * time waits for a grace period of RCU (7 to 20 ms), because the threads of the runtime share the table.
+ */
+export function reserveDescriptors(count: number): void {
+  const fd = libc.fcntl(0, F_DUPFD_CLOEXEC, BigInt(count));
+  if (fd >= 0) libc.close(fd);
+}
+
+/**
+ * kill(2): whether there is someone to send to (EPERM means that there is). Asked at every exit, where the exception of
+ * process.kill would cost more than the call. `signal` is a name, or 0 to only ask.
+ */
+export function sendSignal(pid: number, signal: string | 0): boolean {
+  const number = signal === 0 ? 0 : os.signals[signal as NodeJS.Signals];
+  return libc.kill(pid, number) === 0 || errno() === os.errno.EPERM;
 }
 
 /** One ended child. */

@@ -20,6 +20,7 @@ import {
   RLIMITS,
   reapOne,
   SystemCallError,
+  sendSignal,
   setLimit,
   setNice,
   spawnProcess,
@@ -383,14 +384,4 @@ export class Processes {
 
 function equals(a: ResourceLimit, b: ResourceLimit): boolean {
   return a.soft === b.soft && a.hard === b.hard;
-}
-
-/** kill(2); whether there was someone to send to. EPERM means that there is. */
-function sendSignal(pid: number, signal: string | 0): boolean {
-  try {
-    process.kill(pid, signal as NodeJS.Signals);
-    return true;
-  } catch (error) {
-    return error instanceof Error && "code" in error && error.code === "EPERM";
-  }
 }
