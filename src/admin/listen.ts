@@ -3,7 +3,8 @@
  * on, nor anything that is no socket.
  */
 import { chmodSync, lstatSync, mkdirSync, rmSync, statSync } from "node:fs";
-import { connect, type Server } from "node:net";
+import type { Server } from "node:http";
+import { connect } from "node:net";
 import { dirname } from "node:path";
 import { ControllerError } from "../base/errors.ts";
 

@@ -6,9 +6,8 @@ import { rmSync } from "node:fs";
 import { constants, tmpdir } from "node:os";
 import type { LogLine } from "../admin/api.ts";
 import { EventLog } from "../admin/events.ts";
-import { LazyServer } from "../admin/lazyServer.ts";
 import { listenOnPort, listenOnSocket } from "../admin/listen.ts";
-import type { ControllerHandle } from "../admin/server.ts";
+import { type ControllerHandle, createControlServer, createOpenServer } from "../admin/server.ts";
 import { defaultSocketCandidates } from "../admin/socketPath.ts";
 import type { Logger } from "../base/log.ts";
 import { expandTemplate } from "../config/template.ts";
@@ -34,6 +33,7 @@ import {
 import { type PoolLaunch, Processes } from "../runtime/processes.ts";
 import { findListener, findUnixListener, readSoftNofile } from "../runtime/procfs.ts";
 import { ServiceManager } from "../runtime/systemd.ts";
+import { createMetrics } from "./metricsSource.ts";
 import type { Preflight } from "./preflight.ts";
 import { VERSION } from "./version.ts";
 
@@ -126,38 +126,26 @@ export async function runController(preflight: Preflight, options: { readonly is
     nofileSoft: inheritedNofile(),
   });
 
-  const openHandle = async (): Promise<ControllerHandle> => {
-    const { createMetrics } = await import("./metricsSource.ts");
-    return {
-      version: VERSION,
-      events,
-      view: () => daemon.view(),
-      now: () => systemClock.now(),
-      metrics: createMetrics({
-        view: () => daemon.view(),
-        output,
-        sinks,
-        orphansReaped: () => processes.orphansReaped,
-      }),
-      shutdown: (reason) => daemon.shutdown(reason),
-      stopWorker: (pool, slot, reason) => daemon.stopWorker(pool, slot, reason),
-      startWorker: (pool, slot, reason) => daemon.startWorker(pool, slot, reason),
-      tapLogs: (listener) => tapSinks(sinks, listener),
-    };
+  const handle: ControllerHandle = {
+    version: VERSION,
+    events,
+    view: () => daemon.view(),
+    now: () => systemClock.now(),
+    metrics: createMetrics({ view: () => daemon.view(), output, sinks, orphansReaped: () => processes.orphansReaped }),
+    shutdown: (reason) => daemon.shutdown(reason),
+    stopWorker: (pool, slot, reason) => daemon.stopWorker(pool, slot, reason),
+    startWorker: (pool, slot, reason) => daemon.startWorker(pool, slot, reason),
+    tapLogs: (listener) => tapSinks(sinks, listener),
   };
   const find = { onPort: findListener, onSocket: findUnixListener };
-  const openServer = new LazyServer(async () =>
-    (await import("../admin/server.ts")).createOpenServer(await openHandle()),
-  );
-  const controlServer = new LazyServer(async () =>
-    (await import("../admin/server.ts")).createControlServer(await openHandle()),
-  );
+  const openServer = createOpenServer(handle);
+  const controlServer = createControlServer(handle);
   const candidates =
     config.admin.socket === undefined
       ? defaultSocketCandidates(process.env, process.getuid?.() ?? 0, tmpdir())
       : [config.admin.socket];
-  const port = await listenOnPort(openServer.listener, config.admin.port, config.admin.address, find);
-  const socket = await listenOnSocket(controlServer.listener, candidates, find).catch((error: unknown) => {
+  const port = await listenOnPort(openServer, config.admin.port, config.admin.address, find);
+  const socket = await listenOnSocket(controlServer, candidates, find).catch((error: unknown) => {
     // A port that goes on listening would keep this process from ending.
     openServer.close();
     throw error;
@@ -180,7 +168,10 @@ export async function runController(preflight: Preflight, options: { readonly is
   heapCare.close();
   processes.killStrays();
   processes.close();
-  for (const server of [openServer, controlServer]) server.close();
+  for (const server of [openServer, controlServer]) {
+    server.close();
+    server.closeAllConnections();
+  }
   if (socket.path !== undefined) rmSync(socket.path, { force: true });
   const boundMs = Math.max(MIN_FLUSH_MS, spec.shutdownTimeoutMs - (daemon.msSinceShutdownRequest() ?? 0));
   await withinBound(output.drained(), boundMs);
