@@ -4,6 +4,7 @@
  * arm64. Each function is a thin adapter; policy lives with the callers. Must be used on the main thread only.
  */
 import ffi from "node:ffi";
+import { openSync } from "node:fs";
 import { constants as os } from "node:os";
 
 const { functions: libc } = ffi.dlopen(null, {
@@ -34,7 +35,6 @@ const { functions: libc } = ffi.dlopen(null, {
   posix_spawn_file_actions_init: { arguments: ["pointer"], return: "i32" },
   posix_spawn_file_actions_destroy: { arguments: ["pointer"], return: "i32" },
   posix_spawn_file_actions_adddup2: { arguments: ["pointer", "i32", "i32"], return: "i32" },
-  posix_spawn_file_actions_addopen: { arguments: ["pointer", "i32", "pointer", "i32", "u32"], return: "i32" },
   posix_spawn_file_actions_addchdir_np: { arguments: ["pointer", "pointer"], return: "i32" },
   _exit: { arguments: ["i32"], return: "void" },
 });
@@ -109,7 +109,8 @@ class Memory {
 }
 
 const errnoAddress = libc.__errno_location();
-const DEV_NULL = Memory.ofText("/dev/null");
+/** Open for good once it was needed: sharing it is cheaper than an open in each child. */
+let nullFd: number | undefined;
 const scratch = Memory.ofSize(256);
 
 /** errno of the last failed call. */
@@ -297,19 +298,22 @@ function prepareSpawnAttributes(): void {
 
 /** C strings that stay in memory for many spawns. */
 export class PreparedStrings {
-  readonly addresses: readonly bigint[];
+  /** How many there are. */
+  readonly count: number;
+  /** Their addresses as C has them, to be copied at once. */
+  readonly pointers: Buffer;
   /** Keeps the memory alive. */
   readonly memory: Memory;
 
   constructor(texts: readonly string[]) {
-    const addresses: bigint[] = [];
+    this.count = texts.length;
+    this.pointers = Buffer.alloc(texts.length * 8);
     this.memory = Memory.ofSize(texts.reduce((size, text) => size + Buffer.byteLength(text) + 1, 0));
     let offset = 0;
-    for (const text of texts) {
-      addresses.push(this.memory.address + BigInt(offset));
+    for (const [index, text] of texts.entries()) {
+      this.pointers.writeBigUInt64LE(this.memory.address + BigInt(offset), index * 8);
       offset += this.memory.bytes.write(text, offset) + 1;
     }
-    this.addresses = addresses;
   }
 }
 
@@ -317,7 +321,7 @@ const NO_STRINGS = new PreparedStrings([]);
 
 /** A NULL-terminated array of C strings: `texts` in one block with it, then the prepared ones. */
 function stringArray(texts: readonly string[], prepared: PreparedStrings = NO_STRINGS): Memory {
-  const pointers = texts.length + prepared.addresses.length + 1;
+  const pointers = texts.length + prepared.count + 1;
   let size = pointers * 8;
   for (const text of texts) size += Buffer.byteLength(text) + 1;
   const memory = Memory.ofSize(size);
@@ -327,7 +331,7 @@ function stringArray(texts: readonly string[], prepared: PreparedStrings = NO_ST
     at = memory.bytes.writeBigUInt64LE(memory.address + BigInt(offset), at);
     offset += memory.bytes.write(text, offset) + 1;
   }
-  for (const address of prepared.addresses) at = memory.bytes.writeBigUInt64LE(address, at);
+  prepared.pointers.copy(memory.bytes, at);
   return memory;
 }
 
@@ -344,8 +348,8 @@ export function spawnProcess(request: SpawnRequest): number {
   libc.posix_spawn_file_actions_init(fileActions.address);
   try {
     const actions = fileActions.address;
-    if (request.stdinFd === undefined) libc.posix_spawn_file_actions_addopen(actions, 0, DEV_NULL.address, 0, 0);
-    else libc.posix_spawn_file_actions_adddup2(actions, request.stdinFd, 0);
+    nullFd ??= openSync("/dev/null", "r");
+    libc.posix_spawn_file_actions_adddup2(actions, request.stdinFd ?? nullFd, 0);
     // Node.js marks its own 0, 1 and 2 close-on-exec at its start; a dup2 onto itself takes that back in the child.
     libc.posix_spawn_file_actions_adddup2(actions, request.stdoutFd ?? 1, 1);
     libc.posix_spawn_file_actions_adddup2(actions, request.stderrFd ?? 2, 2);
