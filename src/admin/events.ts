@@ -6,8 +6,15 @@ import type { EventRecord } from "./api.ts";
 /** Events that are kept; older ones are forgotten. */
 const KEPT_EVENTS = 500;
 
+/** An event as it came; words are made when they are needed, because hundreds may come at once. */
+interface KeptEvent {
+  readonly event: LifecycleEvent;
+  readonly seq: number;
+  readonly time: Date;
+}
+
 export class EventLog {
-  readonly #ring: EventRecord[] = [];
+  readonly #ring: KeptEvent[] = [];
   readonly #followers = new Set<(record: EventRecord) => void>();
   readonly #wallClock: () => Date;
   #seq = 0;
@@ -23,20 +30,12 @@ export class EventLog {
 
   /** Adds an event and returns it as followers see it. */
   add(event: LifecycleEvent): EventRecord {
-    const { level, text, code } = describeEvent(event);
-    this.#seq++;
-    const record: EventRecord = {
-      ...event,
-      seq: this.#seq,
-      time: this.#wallClock().toISOString(),
-      level,
-      message: text,
-      ...(code === undefined ? {} : { code }),
-    };
-    if (this.#ring.length < KEPT_EVENTS) this.#ring.push(record);
-    else this.#ring[(this.#seq - 1) % KEPT_EVENTS] = record;
-    for (const follower of this.#followers) follower(record);
-    return record;
+    return toRecord(this.#keep(event));
+  }
+
+  /** Adds an event that nobody needs to hear of now; it is put into words when somebody asks. */
+  addQuietly(event: LifecycleEvent): void {
+    this.#keep(event);
   }
 
   /** The kept events after number `seq`, oldest first. */
@@ -44,8 +43,8 @@ export class EventLog {
     const oldest = this.#seq - this.#ring.length + 1;
     const records: EventRecord[] = [];
     for (let next = Math.max(seq + 1, oldest); next <= this.#seq; next++) {
-      const record = this.#ring[(next - 1) % KEPT_EVENTS];
-      if (record !== undefined) records.push(record);
+      const kept = this.#ring[(next - 1) % KEPT_EVENTS];
+      if (kept !== undefined) records.push(toRecord(kept));
     }
     return records;
   }
@@ -55,4 +54,21 @@ export class EventLog {
     this.#followers.add(follower);
     return { [Symbol.dispose]: () => this.#followers.delete(follower) };
   }
+
+  #keep(event: LifecycleEvent): KeptEvent {
+    this.#seq++;
+    const kept = { event, seq: this.#seq, time: this.#wallClock() };
+    if (this.#ring.length < KEPT_EVENTS) this.#ring.push(kept);
+    else this.#ring[(this.#seq - 1) % KEPT_EVENTS] = kept;
+    if (this.#followers.size > 0) {
+      const record = toRecord(kept);
+      for (const follower of this.#followers) follower(record);
+    }
+    return kept;
+  }
+}
+
+function toRecord({ event, seq, time }: KeptEvent): EventRecord {
+  const { level, text, code } = describeEvent(event);
+  return { ...event, seq, time: time.toISOString(), level, message: text, ...(code === undefined ? {} : { code }) };
 }

@@ -190,8 +190,22 @@ async function withinBound(work: Promise<void>, boundMs: number): Promise<void> 
   clearTimeout(timer);
 }
 
+/** Events that are always of level debug. */
+const QUIET_EVENTS: ReadonlySet<LifecycleEvent["kind"]> = new Set([
+  "starting",
+  "spawned",
+  "ready",
+  "draining",
+  "stopping",
+  "stopped",
+]);
+
 /** A lifecycle event goes to the ring and to the log; for a person the sentence says it all. */
 function record(event: LifecycleEvent, events: EventLog, log: Logger, isDebug: boolean): void {
+  if (!isDebug && QUIET_EVENTS.has(event.kind)) {
+    events.addQuietly(event);
+    return;
+  }
   const { level, message, code } = events.add(event);
   if (isDebug) {
     log[level](message);

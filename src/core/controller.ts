@@ -256,8 +256,11 @@ function isGivenUp(pool: PoolState | undefined, spec: PoolSpec): boolean {
 /** What gave up or was stopped by an operator is not waited for; health judges whether the rest is enough. */
 function isBooted(pool: PoolState | undefined, spec: PoolSpec): boolean {
   if (pool === undefined) return false;
-  const settled = pool.workers.filter((worker) => worker.phase === "down" && worker.kind !== "free").length;
-  return countReady(pool) + settled >= spec.replicas;
+  const ready = countReady(pool);
+  if (ready >= spec.replicas) return true;
+  let settled = 0;
+  for (const worker of pool.workers) if (worker.phase === "down" && worker.kind !== "free") settled++;
+  return ready + settled >= spec.replicas;
 }
 
 function stepAll(
