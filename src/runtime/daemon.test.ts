@@ -120,9 +120,11 @@ test("an event that a listener causes waits until the present one is done", () =
     "exited 0",
     "backing_off 0",
     "pool_degraded",
-    "stopping 1",
     "spawned 0",
     "ready 0",
+    "pool_recovered",
+    "stopping 1",
+    "pool_degraded",
   ]);
   assert.deepEqual(processes.take(), ["spawn 0/0 2", "SIGTERM 101 group"]);
 });
@@ -304,7 +306,7 @@ test("a listener that throws is a bug: every worker is killed, told once", () =>
     throw bug;
   };
   daemon.stopWorker(0, 0, "asked");
-  assert.deepEqual(processes.take(), ["kill 100", "kill 101"]);
+  assert.deepEqual(processes.take(), ["SIGTERM 100 group", "kill 100", "kill 101"]);
   assert.deepEqual(listener.errors, [bug]);
   daemon.fail(new Error("another"));
   assert.equal(listener.errors.length, 1);

@@ -47,6 +47,11 @@ interface ArmedTimer {
   readonly timer: Disposable;
 }
 
+/** Whether the effect touches a process. */
+function isDeed(effect: ControllerEffect): boolean {
+  return effect.kind === "spawn" || effect.kind === "signal" || effect.kind === "kill";
+}
+
 export class Daemon {
   readonly #spec: ControllerSpec;
   readonly #clock: Clock;
@@ -130,7 +135,6 @@ export class Daemon {
 
   /** FIFO, never re-entered: an event that an effect causes waits until the present one is done. */
   #dispatch(event: ControllerEvent): void {
-    if (this.#broken) return;
     // After a bug nothing may be decided any more: the machine would restart what `fail` has just killed.
     if (this.#broken) return;
     this.#mailbox.push(event);
@@ -154,9 +158,9 @@ export class Daemon {
     this.#state = state;
     this.#view = undefined;
     this.#armTimers(before, state);
-    // What is told can wait for what is done: a successor should not start later because a log line was written first.
-    for (const effect of effects) if (effect.kind !== "tell") this.#perform(effect);
-    for (const effect of effects) if (effect.kind === "tell") this.#perform(effect);
+    // Words can wait for deeds: a successor should not start later because a log line was written first.
+    for (const effect of effects) if (isDeed(effect)) this.#perform(effect);
+    for (const effect of effects) if (!isDeed(effect)) this.#perform(effect);
   }
 
   #perform(effect: ControllerEffect): void {
