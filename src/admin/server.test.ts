@@ -31,7 +31,7 @@ class FakeHandle implements ControllerHandle {
 
   constructor() {
     const spec = { shutdownTimeoutMs: 60_000, preStopDelayMs: 0, pools: [poolSpec(), poolSpec({ name: "my jobs" })] };
-    this.current = { ...viewOf(newController(spec, instant(1000)), spec), phase: "running" };
+    this.current = { ...viewOf(newController(spec, instant(1000))), phase: "running" };
   }
 
   view(): ControllerView {

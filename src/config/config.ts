@@ -136,6 +136,8 @@ export type Share = number | { readonly percent: number };
 export interface RollingConfig {
   readonly maxSurge: Share;
   readonly maxUnavailable: Share;
+  /** Only where nothing asks a worker whether it is ready. */
+  readonly minReadyMs: number;
 }
 
 export interface SocketConfig {
@@ -177,6 +179,7 @@ export interface ServerConfig {
   readonly portArg: PortArgConfig | undefined;
   readonly socketArg: SocketArgConfig | undefined;
   readonly signalTimeoutMs: number;
+  readonly drainTimeoutMs: number;
   readonly healthCheckPath: string | undefined;
   readonly loadBalancerAlgorithm: "ROUND_ROBIN" | "LEAST_REQUEST" | "RANDOM" | "RING_HASH" | "MAGLEV";
   readonly hashOn: string | undefined;

@@ -68,7 +68,7 @@ function portClaims(config: Known<Config>, replicasOf: (pool: Known<PoolConfig>)
 function slotCount(pool: Known<PoolConfig>, replicas: number): number {
   const surge = pool.rolling?.maxSurge ?? 0;
   const maxSurge: Share = typeof surge === "object" ? { percent: surge.percent ?? 0 } : surge;
-  return replicas + (pool.standby ?? 0) + rolloutOf({ maxSurge, maxUnavailable: 1 }, replicas).maxSurge;
+  return replicas + (pool.standby ?? 0) + rolloutOf({ maxSurge, maxUnavailable: 1, minReadyMs: 0 }, replicas).maxSurge;
 }
 
 function formatClaim({ from, to }: PortClaim): string {

@@ -324,6 +324,13 @@ const rolling: Kind<RollingConfig> = object<RollingConfig>(
       since: "new",
       doc: "Workers below `replicas` that may be missing meanwhile; a percentage is rounded down.",
     },
+    minReadyMs: {
+      yaml: "min_ready",
+      kind: duration(),
+      default: 1000,
+      since: "new",
+      doc: "How long a successor must have lived before its predecessor stops, in pools without `server` and `probes`, where nothing asks whether it is ready.",
+    },
   },
   checkRolling,
 );
@@ -454,6 +461,13 @@ const server: Kind<ServerConfig> = object<ServerConfig>(
       isUnset: isZero,
       since: "original",
       doc: "Time between Envoy's stop signal and its SIGKILL. 0 is the same as unset.",
+    },
+    drainTimeoutMs: {
+      yaml: "drain_timeout",
+      kind: duration(),
+      default: 30_000,
+      since: "new",
+      doc: "Longest wait until a worker that is to stop, or at a shutdown the whole pool, has finished the requests that run; they get no new ones meanwhile. What still runs then is cut off, counted and told.",
     },
     healthCheckPath: {
       yaml: "health_check_path",

@@ -34,7 +34,7 @@ test("the specification carries the policies of the configuration", () => {
           memoryHardBytes: undefined,
           requests: undefined,
         },
-        rollout: { maxSurge: 1, maxUnavailable: 0 },
+        rollout: { maxSurge: 1, maxUnavailable: 0, settleMs: 0 },
       },
     ],
   });
@@ -43,7 +43,7 @@ test("the specification carries the policies of the configuration", () => {
 test("surge is rounded up, unavailable down, and one of them is never 0", () => {
   const percent = (maxSurge: number, maxUnavailable: number, replicas: number): readonly number[] => {
     const rollout = rolloutOf(
-      { maxSurge: { percent: maxSurge }, maxUnavailable: { percent: maxUnavailable } },
+      { maxSurge: { percent: maxSurge }, maxUnavailable: { percent: maxUnavailable }, minReadyMs: 0 },
       replicas,
     );
     return [rollout.maxSurge, rollout.maxUnavailable];
@@ -52,5 +52,9 @@ test("surge is rounded up, unavailable down, and one of them is never 0", () => 
   assert.deepEqual(percent(100, 100, 3), [3, 3]);
   assert.deepEqual(percent(0, 25, 4), [0, 1]);
   assert.deepEqual(percent(0, 25, 3), [1, 0]);
-  assert.deepEqual(rolloutOf({ maxSurge: 0, maxUnavailable: 2 }, 1), { maxSurge: 0, maxUnavailable: 2 });
+  assert.deepEqual(rolloutOf({ maxSurge: 0, maxUnavailable: 2, minReadyMs: 300 }, 1), {
+    maxSurge: 0,
+    maxUnavailable: 2,
+    settleMs: 300,
+  });
 });

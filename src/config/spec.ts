@@ -1,6 +1,6 @@
 /** The configuration → what the core decides by. Percentages and `auto` end here. */
-import type { ControllerSpec, PoolSpec, RolloutPolicy } from "../core/spec.ts";
-import type { Config, PoolConfig, RollingConfig, Share } from "./config.ts";
+import type { ControllerSpec, PoolSpec, ReadinessPolicy, RolloutPolicy } from "../core/spec.ts";
+import type { Config, PoolConfig, RollingConfig, ServerConfig, Share } from "./config.ts";
 
 /** What a configuration cannot know by itself. */
 export interface SpecInputs {
@@ -10,10 +10,59 @@ export interface SpecInputs {
 
 /** The desired state that `config` describes. */
 export function configToControllerSpec(config: Config, inputs: SpecInputs): ControllerSpec {
+  const { shutdownTimeoutMs, preStopDelayMs, pools } = config.supervisor;
+  const workers = pools.map((pool) => poolToSpec(pool, inputs.replicasOf(pool)));
+  const proxies = pools.flatMap((pool) => (pool.server === undefined ? [] : [proxyToSpec(pool, pool.server)]));
+  return { shutdownTimeoutMs, preStopDelayMs, pools: [...workers, ...proxies] };
+}
+
+/** Name of the pool that is the proxy in front of the pool `name`. */
+export function proxyName(name: string): string {
+  return `${name}-proxy`;
+}
+
+/** Time for a worker behind a proxy to take its first connection where no startup probe says otherwise. */
+const BOOT_TIMEOUT_MS = 60_000;
+
+function readinessOf({ probes, server }: PoolConfig): ReadinessPolicy {
+  const startup = probes?.startup;
+  if (startup !== undefined) {
+    // The prober gives up by itself; this is the bound where even its last attempt hangs.
+    const { initialDelayMs, periodMs, timeoutMs, failureThreshold } = startup;
+    return { kind: "probed", timeoutMs: initialDelayMs + (periodMs + timeoutMs) * (failureThreshold + 1) };
+  }
+  if (probes?.readiness !== undefined) return { kind: "probed", timeoutMs: undefined };
+  return server === undefined ? { kind: "spawned" } : { kind: "probed", timeoutMs: BOOT_TIMEOUT_MS };
+}
+
+/** Envoy is a worker like any other: it starts again at once when it ends, and waits little between further tries. */
+function proxyToSpec(pool: PoolConfig, server: ServerConfig): PoolSpec {
   return {
-    shutdownTimeoutMs: config.supervisor.shutdownTimeoutMs,
-    preStopDelayMs: config.supervisor.preStopDelayMs,
-    pools: config.supervisor.pools.map((pool) => poolToSpec(pool, inputs.replicasOf(pool))),
+    name: proxyName(pool.name),
+    role: "proxy",
+    fronts: pool.name,
+    revision: 1,
+    replicas: 1,
+    readiness: { kind: "probed", timeoutMs: BOOT_TIMEOUT_MS },
+    drainMs: undefined,
+    startupWaitMs: 0,
+    stopSignal: "SIGTERM",
+    signalTimeoutMs: server.signalTimeoutMs,
+    desiredHealthyPercentage: 100,
+    restart: {
+      maxRestarts: undefined,
+      windowMs: pool.restartWindowMs,
+      backoff: { initialMs: 50, maxMs: 2000, factor: 2, jitter: 0.2, resetAfterMs: 10_000 },
+      onExhausted: "shutdown",
+    },
+    limits: {
+      lifespanMs: undefined,
+      jitterRatio: 0,
+      memoryBytes: undefined,
+      memoryHardBytes: undefined,
+      requests: undefined,
+    },
+    rollout: { maxSurge: 0, maxUnavailable: 1, settleMs: 0 },
   };
 }
 
@@ -21,7 +70,12 @@ function poolToSpec(pool: PoolConfig, replicas: number): PoolSpec {
   const { lifespanMs, jitterRatio, memoryBytes, memoryHardBytes, requests } = pool.limits;
   return {
     name: pool.name,
+    role: "workers",
+    fronts: undefined,
+    revision: 1,
     replicas,
+    readiness: readinessOf(pool),
+    drainMs: pool.server?.drainTimeoutMs,
     startupWaitMs: pool.startupWaitMs,
     stopSignal: pool.stopSignal,
     signalTimeoutMs: pool.signalTimeoutMs,
@@ -41,7 +95,11 @@ function poolToSpec(pool: PoolConfig, replicas: number): PoolSpec {
 export function rolloutOf(rolling: RollingConfig, replicas: number): RolloutPolicy {
   const maxSurge = countOf(rolling.maxSurge, replicas, Math.ceil);
   const maxUnavailable = countOf(rolling.maxUnavailable, replicas, Math.floor);
-  return { maxSurge: maxSurge === 0 && maxUnavailable === 0 ? 1 : maxSurge, maxUnavailable };
+  return {
+    maxSurge: maxSurge === 0 && maxUnavailable === 0 ? 1 : maxSurge,
+    maxUnavailable,
+    settleMs: rolling.minReadyMs,
+  };
 }
 
 function countOf(share: Share, replicas: number, round: (value: number) => number): number {

@@ -35,7 +35,7 @@ class ControllerRig {
   }
 
   step(event: ControllerEvent): void {
-    const { state, effects } = stepController(this.state, event, this.spec);
+    const { state, effects } = stepController(this.state, event);
     this.state = state;
     this.effects.push(...effects);
     for (const effect of effects) {
@@ -102,7 +102,7 @@ class ControllerRig {
   }
 
   get view(): ControllerView {
-    return viewOf(this.state, this.spec);
+    return viewOf(this.state);
   }
 
   /** Effects since the last call: what is told without its words, signals with their slot. */
@@ -341,13 +341,6 @@ test("an event for a pool that does not exist is a bug", () => {
   assert.throws(() => rig.stop(7, 0), new RangeError("there is no pool 7"));
 });
 
-test("a state that lacks a pool of the spec is a bug, not an exhausted or a healthy pool", () => {
-  const rig = new ControllerRig().boot();
-  const state: ControllerState = { ...rig.state, phase: "booting", pools: [] };
-  assert.equal(stepController(state, { kind: "deadline", at: rig.now }, rig.spec).state.phase, "booting");
-  assert.throws(() => viewOf(state, rig.spec), new RangeError("there is no pool 0"));
-});
-
 test("the view shows replicas and used slots, with pid and times of live processes only", () => {
   const rig = new ControllerRig().boot();
   rig.now = after(rig.now, 500);
@@ -369,6 +362,7 @@ test("the view shows replicas and used slots, with pid and times of live process
     since: 1000,
     spawnedAt: 1000,
     deadline: undefined,
+    inFlight: undefined,
     restarts: 0,
     lastExit: undefined,
     reason: "running",
@@ -406,4 +400,102 @@ test("a controller is healthy when every pool is", () => {
   assert.deepEqual([rig.view.healthy, rig.view.ready], [true, true]);
   rig.stop(1, 0);
   assert.deepEqual([rig.view.healthy, rig.view.ready], [false, false]);
+});
+
+/** A pool "web" behind its proxy; both are ready. */
+function proxied(changes: Partial<ControllerSpec> = {}): ControllerRig {
+  const web = poolSpec({ replicas: 1, drainMs: 4000 });
+  const proxy = poolSpec({
+    name: "web-proxy",
+    role: "proxy",
+    fronts: "web",
+    replicas: 1,
+    readiness: { kind: "probed", timeoutMs: 5000 },
+    rollout: { maxSurge: 0, maxUnavailable: 1, settleMs: 0 },
+  });
+  const rig = new ControllerRig({ pools: [web, proxy], ...changes }).boot();
+  rig.send(1, 0, { kind: "becameReady", at: rig.now, incarnation: 1, random: 0.5 });
+  rig.take();
+  return rig;
+}
+
+test("a proxy starts before the workers behind it, and the controller is ready when both are", () => {
+  const rig = proxied();
+  assert.deepEqual(
+    [...rig.processes.values()].map(({ pool }) => pool),
+    [1, 0],
+  );
+  assert.equal(rig.state.phase, "running");
+  assert.deepEqual(
+    rig.view.pools.map(({ name, role, fronts }) => [name, role, fronts]),
+    [
+      ["web", "workers", undefined],
+      ["web-proxy", "proxy", "web"],
+    ],
+  );
+});
+
+test("at a shutdown traffic ends first, then the workers, then the proxy", () => {
+  const rig = proxied();
+  rig.shutdown();
+  assert.equal(rig.state.phase, "draining");
+  assert.equal(rig.state.deadline, rig.now + 4000);
+  assert.deepEqual(
+    rig.effects.filter(({ kind }) => kind !== "tell"),
+    [{ kind: "notifyStopping" }, { kind: "drainProxy", pool: 1 }],
+  );
+  assert.equal(rig.view.ready, false);
+  rig.take();
+  rig.step({ kind: "proxyDrained", at: rig.now, pool: 1 });
+  assert.equal(rig.state.phase, "stopping");
+  assert.deepEqual(
+    rig.state.pools.map(({ workers }) => workers[0]?.phase),
+    ["stopping", "ready"],
+  );
+  rig.exit(0, 0);
+  assert.equal(rig.state.pools[1]?.workers[0]?.phase, "stopping");
+  rig.exit(1, 0);
+  assert.equal(rig.state.phase, "stopped");
+});
+
+test("a drain that takes too long is cut off, and the overall bound includes it", () => {
+  const rig = proxied();
+  rig.shutdown();
+  rig.pass(4000);
+  assert.equal(rig.state.phase, "stopping");
+  assert.equal(rig.state.deadline, rig.now + 56_000);
+  const hasty = proxied({ shutdownTimeoutMs: 1000 });
+  hasty.shutdown();
+  assert.equal(hasty.state.deadline, hasty.now + 1000);
+});
+
+test("a proxy that does not run has nothing to finish", () => {
+  const rig = proxied();
+  rig.exit(1, 0);
+  rig.shutdown();
+  assert.equal(rig.state.phase, "stopping");
+});
+
+test("a second request during the drain kills at once", () => {
+  const rig = proxied();
+  rig.shutdown();
+  rig.shutdown();
+  assert.equal(rig.state.killing, true);
+  assert.deepEqual([...rig.state.draining], []);
+});
+
+test("an order reaches its pool, and the view shows it while it runs", () => {
+  const rig = new ControllerRig({ pools: [poolSpec({ drainMs: 100 })] }).boot();
+  const order = { kind: "restart", slots: undefined } as const;
+  rig.step({ kind: "order", at: rig.now, pool: 0, id: "op-1", order, reason: "asked", random: 0.5 });
+  assert.deepEqual(rig.view.pools[0]?.operations, [
+    {
+      id: "op-1",
+      what: "restart",
+      done: 0,
+      total: 2,
+      startedAt: rig.now,
+    },
+  ]);
+  assert.equal(rig.view.pools[0]?.workers[0]?.inFlight, 0);
 });

@@ -1,13 +1,15 @@
 /**
  * The controller machine: boot, run, leave and stop all pools, inside one overall deadline. Produces the view.
  *
- * Order of a shutdown: not ready at once → pre-stop delay (workers go on serving) → all workers are asked to stop →
- * what is left at the overall deadline is killed → finished. A second request kills at once.
+ * Order of a shutdown: not ready at once → pre-stop delay (workers go on serving) → proxies stop taking connections and
+ * finish their requests → all workers are asked to stop → proxies are → finished. What is left at the overall deadline is
+ * killed; a second request kills at once.
  */
 import { after, type Instant } from "../base/time.ts";
 import { formatDuration } from "../base/units.ts";
 import type { WideLifecycleEvent, WorkerLifecycleEvent } from "./event.ts";
 import { type Slot, workerId } from "./identity.ts";
+import type { Order, RunningOperation } from "./operation.ts";
 import {
   countReady,
   hasGivenUp,
@@ -18,21 +20,24 @@ import {
   type PoolState,
   stepPool,
 } from "./pool.ts";
-import type { ControllerSpec, PoolSpec } from "./spec.ts";
-import type { ControllerPhase, ControllerView, PoolView, WorkerView } from "./view.ts";
+import type { ControllerPolicy, ControllerSpec } from "./spec.ts";
+import type { ControllerPhase, ControllerView, OperationView, PoolView, WorkerView } from "./view.ts";
 import type { WorkerEffect, WorkerEvent, WorkerState } from "./worker.ts";
 
 /** After SIGKILL to everything, how long the kernel gets before the controller leaves without an answer. */
 const KILL_GRACE_MS = 2000;
 
 export interface ControllerState {
+  readonly policy: ControllerPolicy;
   readonly phase: ControllerPhase;
   readonly startedAt: Instant;
-  /** End of the pre-stop delay, then the overall bound, then the bound of the kill; undefined while nothing ends. */
+  /** End of the pre-stop delay, of the drain, then the overall bound, then that of the kill; undefined while nothing ends. */
   readonly deadline: Instant | undefined;
   /** The overall bound, known from the first request on. */
   readonly shutdownBound: Instant | undefined;
   readonly killing: boolean;
+  /** Proxies (by index of their pool) that still have connections, in phase draining. */
+  readonly draining: ReadonlySet<number>;
   readonly exitCode: number;
   readonly shutdownRequests: number;
   readonly reason: string;
@@ -44,6 +49,18 @@ export type ControllerEvent =
   | { readonly kind: "boot"; readonly at: Instant; readonly random: number }
   | { readonly kind: "shutdown"; readonly at: Instant; readonly reason: string; readonly exitCode: number }
   | { readonly kind: "deadline"; readonly at: Instant }
+  /** The proxy that is pool `pool` has finished all requests and takes no new ones. */
+  | { readonly kind: "proxyDrained"; readonly at: Instant; readonly pool: number }
+  | {
+      readonly kind: "order";
+      readonly at: Instant;
+      readonly pool: number;
+      /** Unique; events about the operation carry it. */
+      readonly id: string;
+      readonly order: Order;
+      readonly reason: string;
+      readonly random: number;
+    }
   | {
       readonly kind: "worker";
       readonly pool: number;
@@ -56,6 +73,8 @@ export type ControllerEvent =
 export type ControllerEffect =
   | (Exclude<WorkerEffect, { kind: "tell" }> & { readonly pool: number })
   | { readonly kind: "tell"; readonly event: WorkerLifecycleEvent | WideLifecycleEvent }
+  /** The proxy that is pool `pool` shall take no more connections and finish its requests (`proxyDrained`). */
+  | { readonly kind: "drainProxy"; readonly pool: number }
   | { readonly kind: "notifyReady" }
   | { readonly kind: "notifyStopping" }
   | { readonly kind: "finish"; readonly exitCode: number };
@@ -67,12 +86,15 @@ export interface ControllerTransition {
 
 /** A controller that has not booted. */
 export function newController(spec: ControllerSpec, at: Instant): ControllerState {
+  const { shutdownTimeoutMs, preStopDelayMs } = spec;
   return {
+    policy: { shutdownTimeoutMs, preStopDelayMs },
     phase: "booting",
     startedAt: at,
     deadline: undefined,
     shutdownBound: undefined,
     killing: false,
+    draining: new Set(),
     exitCode: 0,
     shutdownRequests: 0,
     reason: "starting",
@@ -81,88 +103,106 @@ export function newController(spec: ControllerSpec, at: Instant): ControllerStat
 }
 
 /** Decides what `event` means for the whole. */
-export function stepController(
-  state: ControllerState,
-  event: ControllerEvent,
-  spec: ControllerSpec,
-): ControllerTransition {
+export function stepController(state: ControllerState, event: ControllerEvent): ControllerTransition {
   if (state.phase === "stopped") return { state, effects: [] };
   const effects: ControllerEffect[] = [];
-  const next = react(state, event, spec, effects);
-  return { state: settlePhase(next, event.kind === "worker" ? event.event.at : event.at, spec, effects), effects };
+  const next = react(state, event, effects);
+  return { state: settlePhase(next, event.kind === "worker" ? event.event.at : event.at, effects), effects };
 }
 
-function react(
+function react(state: ControllerState, event: ControllerEvent, effects: ControllerEffect[]): ControllerState {
+  switch (event.kind) {
+    case "boot":
+      return boot(state, event, effects);
+    case "worker": {
+      const { slot, event: of, random } = event;
+      return stepOne(state, event.pool, { kind: "worker", slot, event: of, random }, effects);
+    }
+    case "order": {
+      const { pool, ...order } = event;
+      return stepOne(state, pool, order, effects);
+    }
+    case "shutdown":
+      return requestShutdown(state, event, effects);
+    case "proxyDrained":
+      return { ...state, draining: new Set([...state.draining].filter((pool) => pool !== event.pool)) };
+    case "deadline":
+      return passDeadline(state, event.at, effects);
+  }
+}
+
+/** Proxies first: their start takes longest of all that we know, and who waits for them waits for everything. */
+function boot(
   state: ControllerState,
-  event: ControllerEvent,
-  spec: ControllerSpec,
+  event: Extract<ControllerEvent, { kind: "boot" }>,
   effects: ControllerEffect[],
 ): ControllerState {
-  switch (event.kind) {
-    case "boot": {
-      const count = spec.pools.reduce((sum, pool) => sum + pool.replicas, 0);
-      const reason = `${spec.pools.length} pool${spec.pools.length === 1 ? "" : "s"}, ${count} worker${count === 1 ? "" : "s"}`;
-      effects.push({ kind: "tell", event: { kind: "controller_started", reason } });
-      return stepAll(state, { kind: "boot", at: event.at, random: event.random }, spec, effects);
-    }
-    case "worker":
-      return stepOne(
-        state,
-        event.pool,
-        { kind: "worker", slot: event.slot, event: event.event, random: event.random },
-        spec,
-        effects,
-      );
-    case "shutdown":
-      return requestShutdown(state, event, spec, effects);
-    case "deadline":
-      return passDeadline(state, event.at, spec, effects);
-  }
+  const pools = state.pools.filter(({ spec }) => spec.role === "workers");
+  const count = pools.reduce((sum, { spec }) => sum + spec.replicas, 0);
+  const proxies = state.pools.length - pools.length;
+  const parts = [plural(pools.length, "pool", "pools"), plural(count, "worker", "workers")];
+  if (proxies > 0) parts.push(plural(proxies, "proxy", "proxies"));
+  effects.push({ kind: "tell", event: { kind: "controller_started", reason: parts.join(", ") } });
+  const start: PoolEvent = { kind: "boot", at: event.at, random: event.random };
+  return stepRole(stepRole(state, "proxy", start, effects), "workers", start, effects);
+}
+
+function plural(count: number, one: string, many: string): string {
+  return `${count} ${count === 1 ? one : many}`;
 }
 
 function requestShutdown(
   state: ControllerState,
   event: Extract<ControllerEvent, { kind: "shutdown" }>,
-  spec: ControllerSpec,
   effects: ControllerEffect[],
 ): ControllerState {
   const requests = state.shutdownRequests + 1;
-  if (state.phase === "leaving" || state.phase === "stopping") {
-    return killAll(
-      { ...state, shutdownRequests: requests },
-      event.at,
-      `second request: ${event.reason}`,
-      1,
-      spec,
-      effects,
-    );
+  if (state.phase !== "booting" && state.phase !== "running") {
+    const counted = { ...state, shutdownRequests: requests };
+    return killAll(counted, event.at, `second request: ${event.reason}`, 1, effects);
   }
   effects.push(
     { kind: "tell", event: { kind: "controller_stopping", reason: event.reason } },
     { kind: "notifyStopping" },
   );
-  const shutdownBound = after(event.at, spec.shutdownTimeoutMs);
+  const { preStopDelayMs, shutdownTimeoutMs } = state.policy;
   const leaving: ControllerState = {
     ...state,
     phase: "leaving",
     shutdownRequests: requests,
     exitCode: event.exitCode,
     reason: event.reason,
-    shutdownBound,
-    deadline: after(event.at, Math.min(spec.preStopDelayMs, spec.shutdownTimeoutMs)),
+    shutdownBound: after(event.at, shutdownTimeoutMs),
+    deadline: after(event.at, Math.min(preStopDelayMs, shutdownTimeoutMs)),
   };
-  return spec.preStopDelayMs <= 0 ? stopAll(leaving, event.at, spec, effects) : leaving;
+  return preStopDelayMs <= 0 ? drainAll(leaving, event.at, effects) : leaving;
 }
 
-function stopAll(
-  state: ControllerState,
-  at: Instant,
-  spec: ControllerSpec,
-  effects: ControllerEffect[],
-): ControllerState {
-  const order = { cause: "shutdown", reason: `shutdown: ${state.reason}`, next: "down" } as const;
-  const stopped = stepAll(state, { kind: "leave", at, order }, spec, effects);
-  return { ...stopped, phase: "stopping", deadline: state.shutdownBound };
+/** Traffic ends first: until the last request is answered, workers and proxies go on as they are. */
+function drainAll(state: ControllerState, at: Instant, effects: ControllerEffect[]): ControllerState {
+  const draining = new Set<number>();
+  let boundMs = 0;
+  for (const [index, pool] of state.pools.entries()) {
+    if (pool.spec.role !== "proxy" || countReady(pool) === 0) continue;
+    draining.add(index);
+    effects.push({ kind: "drainProxy", pool: index });
+    const fronted = state.pools.find(({ spec }) => spec.name === pool.spec.fronts);
+    boundMs = Math.max(boundMs, fronted?.spec.drainMs ?? 0);
+  }
+  if (draining.size === 0) return stopAll(state, at, effects);
+  const reason = `${plural(draining.size, "proxy finishes", "proxies finish")} what is under way`;
+  effects.push({ kind: "tell", event: { kind: "controller_draining", reason } });
+  const bound = Math.min(after(at, boundMs), state.shutdownBound ?? Number.POSITIVE_INFINITY);
+  return { ...state, phase: "draining", draining, deadline: bound as Instant };
+}
+
+function stopAll(state: ControllerState, at: Instant, effects: ControllerEffect[]): ControllerState {
+  const stopped = stepRole(state, "workers", leaveEvent(state, at), effects);
+  return { ...stopped, phase: "stopping", draining: new Set(), deadline: state.shutdownBound };
+}
+
+function leaveEvent(state: ControllerState, at: Instant): PoolEvent {
+  return { kind: "leave", at, order: { cause: "shutdown", reason: `shutdown: ${state.reason}`, next: "down" } };
 }
 
 function killAll(
@@ -170,31 +210,36 @@ function killAll(
   at: Instant,
   reason: string,
   exitCode: number,
-  spec: ControllerSpec,
   effects: ControllerEffect[],
 ): ControllerState {
   effects.push({ kind: "tell", event: { kind: "controller_killing", reason } });
-  const killed = stepAll(state, { kind: "kill", at, reason }, spec, effects);
+  const killed = stepAll(state, { kind: "kill", at, reason }, effects);
   return {
     ...killed,
     phase: "stopping",
     killing: true,
+    draining: new Set(),
     exitCode: Math.max(state.exitCode, exitCode),
     deadline: after(at, KILL_GRACE_MS),
   };
 }
 
-function passDeadline(
-  state: ControllerState,
-  at: Instant,
-  spec: ControllerSpec,
-  effects: ControllerEffect[],
-): ControllerState {
-  if (state.phase === "leaving") return stopAll(state, at, spec, effects);
-  if (state.phase !== "stopping") return { ...state, deadline: undefined };
-  if (state.killing) return finish(state, "the kernel did not end every process in time", effects);
-  const reason = `shutdown took longer than ${formatDuration(spec.shutdownTimeoutMs)}`;
-  return killAll(state, at, reason, 1, spec, effects);
+function passDeadline(state: ControllerState, at: Instant, effects: ControllerEffect[]): ControllerState {
+  switch (state.phase) {
+    case "leaving":
+      return drainAll(state, at, effects);
+    case "draining":
+      return stopAll(state, at, effects);
+    case "stopping": {
+      if (state.killing) return finish(state, "the kernel did not end every process in time", effects);
+      const reason = `shutdown took longer than ${formatDuration(state.policy.shutdownTimeoutMs)}`;
+      return killAll(state, at, reason, 1, effects);
+    }
+    case "booting":
+    case "running":
+    case "stopped":
+      return { ...state, deadline: undefined };
+  }
 }
 
 function finish(state: ControllerState, reason: string, effects: ControllerEffect[]): ControllerState {
@@ -205,86 +250,83 @@ function finish(state: ControllerState, reason: string, effects: ControllerEffec
   return { ...state, phase: "stopped", deadline: undefined };
 }
 
-/** Phase changes that follow from the pools: booting → running, running → stopping, stopping → stopped. */
-function settlePhase(
-  state: ControllerState,
-  at: Instant,
-  spec: ControllerSpec,
-  effects: ControllerEffect[],
-): ControllerState {
-  if (state.phase === "stopping" && state.pools.every(isEmpty)) return finish(state, state.reason, effects);
-  if (state.phase !== "booting" && state.phase !== "running") return state;
-  const fatal = spec.pools.findIndex((pool, index) => isExhausted(state.pools[index], pool));
-  const exhausted = spec.pools[fatal];
-  if (exhausted !== undefined) {
-    const reason = `pool "${exhausted.name}" used up its restarts`;
-    return settlePhase(
-      requestShutdown(state, { kind: "shutdown", at, reason, exitCode: 1 }, spec, effects),
-      at,
-      spec,
-      effects,
-    );
+/** Phase changes that follow from the pools. */
+function settlePhase(state: ControllerState, at: Instant, effects: ControllerEffect[]): ControllerState {
+  switch (state.phase) {
+    case "draining":
+      return state.draining.size > 0 ? state : settlePhase(stopAll(state, at, effects), at, effects);
+    case "stopping":
+      return settleStop(state, at, effects);
+    case "booting":
+    case "running":
+      return settleRun(state, at, effects);
+    case "leaving":
+    case "stopped":
+      return state;
   }
-  if (spec.pools.every((pool, index) => isGivenUp(state.pools[index], pool))) {
-    const reason = "every worker used up its restarts";
-    return settlePhase(
-      requestShutdown(state, { kind: "shutdown", at, reason, exitCode: 1 }, spec, effects),
-      at,
-      spec,
-      effects,
-    );
-  }
-  if (state.phase === "booting" && spec.pools.every((pool, index) => isBooted(state.pools[index], pool))) {
-    effects.push(
-      { kind: "tell", event: { kind: "controller_ready", afterMs: at - state.startedAt } },
-      { kind: "notifyReady" },
-    );
-    return { ...state, phase: "running", reason: "running" };
-  }
-  return state;
 }
 
-function isExhausted(pool: PoolState | undefined, spec: PoolSpec): boolean {
-  if (pool === undefined || spec.restart.onExhausted !== "shutdown") return false;
-  return pool.workers.some((worker) => worker.phase === "down" && worker.kind === "gave-up");
+/** Proxies leave when no worker is left behind them; then nothing is. */
+function settleStop(state: ControllerState, at: Instant, effects: ControllerEffect[]): ControllerState {
+  if (state.pools.every(isEmpty)) return finish(state, state.reason, effects);
+  if (state.pools.some((pool) => pool.spec.role === "workers" && !isEmpty(pool))) return state;
+  if (state.pools.every((pool) => pool.leaving)) return state;
+  return settleStop(stepRole(state, "proxy", leaveEvent(state, at), effects), at, effects);
 }
 
-function isGivenUp(pool: PoolState | undefined, spec: PoolSpec): boolean {
-  return pool !== undefined && hasGivenUp(pool, spec);
+function settleRun(state: ControllerState, at: Instant, effects: ControllerEffect[]): ControllerState {
+  const exhausted = state.pools.find(isExhausted);
+  let reason: string | undefined;
+  if (exhausted !== undefined) reason = `pool "${exhausted.spec.name}" used up its restarts`;
+  else if (state.pools.every((pool) => pool.spec.role === "proxy" || hasGivenUp(pool)))
+    reason = "every worker used up its restarts";
+  if (reason !== undefined) {
+    const next = requestShutdown(state, { kind: "shutdown", at, reason, exitCode: 1 }, effects);
+    return settlePhase(next, at, effects);
+  }
+  if (state.phase === "running" || !state.pools.every(isBooted)) return state;
+  effects.push(
+    { kind: "tell", event: { kind: "controller_ready", afterMs: at - state.startedAt } },
+    { kind: "notifyReady" },
+  );
+  return { ...state, phase: "running", reason: "running" };
+}
+
+function isExhausted({ spec, workers }: PoolState): boolean {
+  if (spec.restart.onExhausted !== "shutdown") return false;
+  return workers.some((worker) => worker.phase === "down" && worker.kind === "gave-up");
 }
 
 /** What gave up or was stopped by an operator is not waited for; health judges whether the rest is enough. */
-function isBooted(pool: PoolState | undefined, spec: PoolSpec): boolean {
-  if (pool === undefined) return false;
+function isBooted(pool: PoolState): boolean {
+  const { replicas } = pool.spec;
   const ready = countReady(pool);
-  if (ready >= spec.replicas) return true;
+  if (ready >= replicas) return true;
   let settled = 0;
   for (const worker of pool.workers) if (worker.phase === "down" && worker.kind !== "free") settled++;
-  return ready + settled >= spec.replicas;
+  return ready + settled >= replicas;
 }
 
-function stepAll(
+function stepAll(state: ControllerState, event: PoolEvent, effects: ControllerEffect[]): ControllerState {
+  return stepRole(stepRole(state, "workers", event, effects), "proxy", event, effects);
+}
+
+function stepRole(
   state: ControllerState,
+  role: "workers" | "proxy",
   event: PoolEvent,
-  spec: ControllerSpec,
   effects: ControllerEffect[],
 ): ControllerState {
   let next = state;
-  for (let pool = 0; pool < spec.pools.length; pool++) next = stepOne(next, pool, event, spec, effects);
+  for (const [index, pool] of state.pools.entries())
+    if (pool.spec.role === role) next = stepOne(next, index, event, effects);
   return next;
 }
 
-function stepOne(
-  state: ControllerState,
-  pool: number,
-  event: PoolEvent,
-  spec: ControllerSpec,
-  effects: ControllerEffect[],
-): ControllerState {
+function stepOne(state: ControllerState, pool: number, event: PoolEvent, effects: ControllerEffect[]): ControllerState {
   const poolState = state.pools[pool];
-  const poolSpec = spec.pools[pool];
-  if (poolState === undefined || poolSpec === undefined) throw new RangeError(`there is no pool ${pool}`);
-  const transition = stepPool(poolState, event, poolSpec);
+  if (poolState === undefined) throw new RangeError(`there is no pool ${pool}`);
+  const transition = stepPool(poolState, event);
   for (const effect of transition.effects) {
     if (effect.kind === "tell" || effect.kind === "tellWide") effects.push({ kind: "tell", event: effect.event });
     else effects.push({ ...effect, pool });
@@ -293,20 +335,22 @@ function stepOne(
 }
 
 /** The read model of `state`. */
-export function viewOf(state: ControllerState, spec: ControllerSpec): ControllerView {
-  const pools = spec.pools.map((pool, index): PoolView => {
-    const poolState = state.pools[index];
-    if (poolState === undefined) throw new RangeError(`there is no pool ${index}`);
+export function viewOf(state: ControllerState): ControllerView {
+  const pools = state.pools.map((pool): PoolView => {
+    const { spec } = pool;
     return {
-      name: pool.name,
-      replicas: pool.replicas,
-      readyCount: countReady(poolState),
-      desiredHealthyPercentage: pool.desiredHealthyPercentage,
-      healthy: isHealthy(poolState, pool),
-      workers: poolState.workers
-        .filter((worker) => worker.slot < pool.replicas || worker.incarnation > 0)
-        .map((worker) => viewOfWorker(worker, pool.name)),
-      tally: poolState.tally,
+      name: spec.name,
+      role: spec.role,
+      fronts: spec.fronts,
+      replicas: spec.replicas,
+      readyCount: countReady(pool),
+      desiredHealthyPercentage: spec.desiredHealthyPercentage,
+      healthy: isHealthy(pool),
+      workers: pool.workers
+        .filter((worker) => worker.slot < spec.replicas || worker.incarnation > 0)
+        .map((worker) => viewOfWorker(worker, spec.name)),
+      operations: pool.running.map(viewOfOperation),
+      tally: pool.tally,
     };
   });
   const healthy = pools.every((pool) => pool.healthy);
@@ -318,6 +362,10 @@ export function viewOf(state: ControllerState, spec: ControllerSpec): Controller
     shutdownRequests: state.shutdownRequests,
     pools,
   };
+}
+
+function viewOfOperation({ id, order, left, total, startedAt }: RunningOperation): OperationView {
+  return { id, what: order.kind, done: total - left.length, total, startedAt };
 }
 
 function viewOfWorker(worker: WorkerState, pool: string): WorkerView {
@@ -332,6 +380,7 @@ function viewOfWorker(worker: WorkerState, pool: string): WorkerView {
     since: worker.since,
     spawnedAt: alive ? worker.spawnedAt : undefined,
     deadline: worker.deadline,
+    inFlight: worker.phase === "draining" ? worker.inFlight : undefined,
     restarts: worker.restarts,
     lastExit: worker.lastExit,
     reason: worker.reason,

@@ -3,6 +3,7 @@ import { test } from "node:test";
 import { describeEvent, type EventDescription } from "./describe.ts";
 import { isWorkerEvent, type LifecycleEvent } from "./event.ts";
 
+const operation = { pool: "web", operation: "op-1", what: "restart", done: 1, total: 4, reason: "asked" } as const;
 const mine = { pool: "web", slot: 1, incarnation: 3 } as const;
 const pool = { pool: "web", reason: "because" } as const;
 
@@ -67,8 +68,18 @@ const WORDS: { readonly [K in LifecycleEvent["kind"]]: readonly (readonly [Event
   ],
   draining: [
     [
-      { kind: "draining", ...mine, reason: "rollout" },
-      { level: "debug", text: 'worker "web-1" drains: rollout' },
+      { kind: "draining", pid: 7, boundMs: 30_000, ...mine, reason: "rollout" },
+      { level: "debug", text: 'worker "web-1" gets no new requests and 30s to finish: rollout' },
+    ],
+  ],
+  drained: [
+    [
+      { kind: "drained", ...mine, afterMs: 20, cut: 0 },
+      { level: "debug", text: 'worker "web-1" finished its requests in 20ms' },
+    ],
+    [
+      { kind: "drained", ...mine, afterMs: 30_000, cut: 1 },
+      { level: "warn", text: 'worker "web-1" still has 1 request after 30s, which the stop cuts off' },
     ],
   ],
   stopping: [
@@ -155,6 +166,42 @@ const WORDS: { readonly [K in LifecycleEvent["kind"]]: readonly (readonly [Event
     [
       { kind: "controller_stopping", reason: "received SIGTERM" },
       { level: "info", text: "controller shuts down: received SIGTERM" },
+    ],
+  ],
+  controller_draining: [
+    [
+      { kind: "controller_draining", reason: "1 proxy finishes what is under way" },
+      { level: "info", text: "controller drains: 1 proxy finishes what is under way" },
+    ],
+  ],
+  operation_queued: [
+    [
+      { kind: "operation_queued", ...operation },
+      { level: "info", text: 'restart of pool "web" (op-1) waits for the operation before it: asked' },
+    ],
+  ],
+  operation_started: [
+    [
+      { kind: "operation_started", ...operation },
+      { level: "info", text: 'restart of pool "web" (op-1) begins: asked' },
+    ],
+  ],
+  operation_progressed: [
+    [
+      { kind: "operation_progressed", ...operation },
+      { level: "info", text: 'restart of pool "web" (op-1) goes on, 1 of 4 done' },
+    ],
+  ],
+  operation_finished: [
+    [
+      { kind: "operation_finished", ...operation },
+      { level: "info", text: 'restart of pool "web" (op-1) is done, 1 of 4 done' },
+    ],
+  ],
+  operation_failed: [
+    [
+      { kind: "operation_failed", ...operation },
+      { level: "error", text: 'restart of pool "web" (op-1) failed, 1 of 4 done: asked', code: "OPERATION_FAILED" },
     ],
   ],
   controller_killing: [

@@ -44,7 +44,17 @@ function describeWorker(event: WorkerLifecycleEvent): EventDescription {
         text: `restarts ${event.delayMs > 0 ? `in ${formatDuration(event.delayMs)}` : "now"}: ${event.reason}`,
       };
     case "draining":
-      return { level: "debug", text: `drains: ${event.reason}` };
+      return {
+        level: "debug",
+        text: `gets no new requests and ${formatDuration(event.boundMs)} to finish: ${event.reason}`,
+      };
+    case "drained":
+      return event.cut === 0
+        ? { level: "debug", text: `finished its requests in ${formatDuration(event.afterMs)}` }
+        : {
+            level: "warn",
+            text: `still has ${event.cut} request${event.cut === 1 ? "" : "s"} after ${formatDuration(event.afterMs)}, which the stop cuts off`,
+          };
     case "stopping":
       return {
         level: "debug",
@@ -73,12 +83,20 @@ function describeWide(event: WideLifecycleEvent): EventDescription {
       return { level: "info", text: `pool "${event.pool}" replaced a worker: ${event.reason}` };
     case "rollout_aborted":
       return { level: "error", text: `pool "${event.pool}" gave a replacement up: ${event.reason}` };
+    case "operation_queued":
+    case "operation_started":
+    case "operation_progressed":
+    case "operation_finished":
+    case "operation_failed":
+      return describeOperation(event);
     case "controller_started":
       return { level: "info", text: `controller starts: ${event.reason}` };
     case "controller_ready":
       return { level: "info", text: `controller is ready after ${formatDuration(event.afterMs)}` };
     case "controller_stopping":
       return { level: "info", text: `controller shuts down: ${event.reason}` };
+    case "controller_draining":
+      return { level: "info", text: `controller drains: ${event.reason}` };
     case "controller_killing":
       return { level: "error", text: `controller kills what is left: ${event.reason}`, code: "SHUTDOWN_FORCED" };
     case "controller_stopped":
@@ -86,5 +104,22 @@ function describeWide(event: WideLifecycleEvent): EventDescription {
         level: event.exitCode === 0 ? "info" : "error",
         text: `controller is done with exit code ${event.exitCode}: ${event.reason}`,
       };
+  }
+}
+
+function describeOperation(event: Extract<WideLifecycleEvent, { operation: string }>): EventDescription {
+  const what = `${event.what} of pool "${event.pool}" (${event.operation})`;
+  const progress = event.total > 0 ? `, ${event.done} of ${event.total} done` : "";
+  switch (event.kind) {
+    case "operation_queued":
+      return { level: "info", text: `${what} waits for the operation before it: ${event.reason}` };
+    case "operation_started":
+      return { level: "info", text: `${what} begins: ${event.reason}` };
+    case "operation_progressed":
+      return { level: "info", text: `${what} goes on${progress}` };
+    case "operation_finished":
+      return { level: "info", text: `${what} is done${progress}` };
+    case "operation_failed":
+      return { level: "error", text: `${what} failed${progress}: ${event.reason}`, code: "OPERATION_FAILED" };
   }
 }

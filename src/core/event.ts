@@ -7,16 +7,10 @@ import type { ExitStatus } from "./exit.ts";
 import type { Incarnation, Slot } from "./identity.ts";
 
 /** Why a worker was asked to leave. */
-export type StopReason =
-  | "shutdown"
-  | "operator"
-  | "lifespan"
-  | "memory"
-  | "memory_hard"
-  | "requests"
-  | "scale"
-  | "rollout"
-  | "survivors";
+export type StopReason = ReplaceReason | "shutdown" | "operator" | "scale" | "survivors" | "startup";
+
+/** Why a worker that runs is to be replaced. */
+export type ReplaceReason = LimitKind | "rollout" | "liveness";
 
 /** Which limit asked for a recycle. */
 export type LimitKind = "lifespan" | "memory" | "memory_hard" | "requests";
@@ -43,7 +37,9 @@ export type WorkerLifecycleEvent = OfWorker &
       }
     | { readonly kind: "spawn_failed"; readonly reason: string }
     | { readonly kind: "backing_off"; readonly delayMs: number; readonly reason: string }
-    | { readonly kind: "draining"; readonly reason: string }
+    | { readonly kind: "draining"; readonly pid: number; readonly boundMs: number; readonly reason: string }
+    /** It gets no new requests any more and has finished all, or `cut` of them will be cut off by the stop. */
+    | { readonly kind: "drained"; readonly afterMs: number; readonly cut: number }
     | {
         readonly kind: "stopping";
         readonly pid: number;
@@ -58,8 +54,27 @@ export type WorkerLifecycleEvent = OfWorker &
     | { readonly kind: "gave_up"; readonly reason: string }
   );
 
+/** What an operator may ask of a pool. */
+export type OperationKind = "restart" | "scale" | "stop" | "start" | "reload";
+
+interface OfOperation {
+  readonly pool: string;
+  /** Given by whoever asked. */
+  readonly operation: string;
+  readonly what: OperationKind;
+  /** Workers that are replaced, started or stopped so far. */
+  readonly done: number;
+  readonly total: number;
+  readonly reason: string;
+}
+
 /** Something that happened to a pool or to the controller. */
 export type WideLifecycleEvent =
+  | ({ readonly kind: "operation_queued" } & OfOperation)
+  | ({ readonly kind: "operation_started" } & OfOperation)
+  | ({ readonly kind: "operation_progressed" } & OfOperation)
+  | ({ readonly kind: "operation_finished" } & OfOperation)
+  | ({ readonly kind: "operation_failed" } & OfOperation)
   | { readonly kind: "pool_degraded"; readonly pool: string; readonly reason: string }
   | { readonly kind: "pool_recovered"; readonly pool: string; readonly reason: string }
   | { readonly kind: "rollout_started"; readonly pool: string; readonly reason: string }
@@ -68,6 +83,7 @@ export type WideLifecycleEvent =
   | { readonly kind: "controller_started"; readonly reason: string }
   | { readonly kind: "controller_ready"; readonly afterMs: number }
   | { readonly kind: "controller_stopping"; readonly reason: string }
+  | { readonly kind: "controller_draining"; readonly reason: string }
   | { readonly kind: "controller_killing"; readonly reason: string }
   | { readonly kind: "controller_stopped"; readonly exitCode: number; readonly reason: string };
 

@@ -3,6 +3,7 @@ import { test } from "node:test";
 import { poolSpec } from "../../test/support/poolSpec.ts";
 import { after, type Instant, instant } from "../base/time.ts";
 import type { LimitKind } from "./event.ts";
+import type { Order } from "./operation.ts";
 import {
   countReady,
   hasGivenUp,
@@ -33,6 +34,7 @@ class PoolRig {
   isSlow = false;
   readonly #underWay: { readonly slot: number; readonly incarnation: number }[] = [];
   #nextPid = 100;
+  #orders = 0;
 
   constructor(changes: Partial<PoolSpec> = {}) {
     this.spec = poolSpec(changes);
@@ -40,7 +42,7 @@ class PoolRig {
   }
 
   step(event: PoolEvent): void {
-    const { state, effects } = stepPool(this.state, event, this.spec);
+    const { state, effects } = stepPool(this.state, event);
     this.state = state;
     this.effects.push(...effects);
     for (const effect of effects) if (effect.kind === "spawn") this.#underWay.push(effect);
@@ -77,7 +79,22 @@ class PoolRig {
   }
 
   start(slot: number): void {
-    this.send(slot, { kind: "start", at: this.now, delayMs: 0, reason: "operator" });
+    this.order({ kind: "start", slots: [slot] });
+  }
+
+  becomeReady(slot: number): void {
+    const { incarnation } = this.worker(slot);
+    this.send(slot, { kind: "becameReady", at: this.now, incarnation, random: 0.5 });
+  }
+
+  drained(slot: number): void {
+    this.send(slot, { kind: "drained", at: this.now, incarnation: this.worker(slot).incarnation });
+  }
+
+  /** An operation; its id is the number of operations so far. */
+  order(order: Order): void {
+    const id = `op-${++this.#orders}`;
+    this.step({ kind: "order", at: this.now, id, order, reason: "asked", random: 0.5 });
   }
 
   limit(slot: number, limit: LimitKind = "memory"): void {
@@ -119,10 +136,12 @@ class PoolRig {
     return kinds;
   }
 
-  /** Reasons of the wide events since the last `take`. */
+  /** Reasons of the wide events since the last `take`, without those of operations. */
   get wide(): string[] {
     return this.effects.flatMap((effect) =>
-      effect.kind === "tellWide" && "pool" in effect.event ? [`${effect.event.kind}: ${effect.event.reason}`] : [],
+      effect.kind === "tellWide" && "pool" in effect.event && !("operation" in effect.event)
+        ? [`${effect.event.kind}: ${effect.event.reason}`]
+        : [],
     );
   }
 }
@@ -138,10 +157,10 @@ const GIVE_UP_AT_ONCE: Partial<PoolSpec> = {
   restart: { ...poolSpec().restart, maxRestarts: 0, onExhausted: "give-up-worker" },
 };
 const LIFESPAN: Partial<PoolSpec> = { limits: { ...poolSpec().limits, lifespanMs: 60_000 } };
-const IN_PLACE: Partial<PoolSpec> = { rollout: { maxSurge: 0, maxUnavailable: 1 } };
+const IN_PLACE: Partial<PoolSpec> = { rollout: { maxSurge: 0, maxUnavailable: 1, settleMs: 0 } };
 
 test("an empty pool has a slot for each replica and each surge", () => {
-  const { state } = new PoolRig({ replicas: 3, rollout: { maxSurge: 2, maxUnavailable: 0 } });
+  const { state } = new PoolRig({ replicas: 3, rollout: { maxSurge: 2, maxUnavailable: 0, settleMs: 0 } });
   assert.deepEqual(
     state.workers.map(({ slot, phase }) => [slot, phase]),
     [0, 1, 2, 3, 4].map((slot) => [slot, "down"]),
@@ -196,7 +215,7 @@ test("a worker that is due is replaced: the successor first, then the stop of th
   const rig = booted();
   rig.limit(0);
   assert.deepEqual(rig.wide, [
-    "rollout_started: web-0 is due (memory limit: lived 0s), web-2 starts",
+    "rollout_started: web-0 is due (memory limit: too big), web-2 starts",
     "rollout_finished: web-2 took over from web-0",
   ]);
   const seen = rig.take();
@@ -225,7 +244,7 @@ test("the stop of a replaced worker names the limit and its successor", () => {
   const { order } = rig.worker(0) as { order?: StopOrder };
   assert.deepEqual(order, {
     cause: "requests",
-    reason: "requests limit: lived 0s, replaced by web-2",
+    reason: "requests limit: too big, replaced by web-2",
     next: "down",
   });
 });
@@ -289,7 +308,7 @@ test("a successor that may not be restarted leaves the pool alive and its slot f
   rig.refusing.add(1);
   rig.limit(0);
   assert.deepEqual(rig.phases, ["ready", "free"]);
-  assert.equal(hasGivenUp(rig.state, rig.spec), false);
+  assert.equal(hasGivenUp(rig.state), false);
   rig.limit(0);
   assert.deepEqual(rig.phases, ["stopping", "ready"]);
 });
@@ -335,9 +354,11 @@ test("a predecessor that left by itself gives its place to the successor", () =>
   const state: PoolState = {
     ...rig.state,
     workers: [...newPool(spec, rig.now).workers.slice(0, 1), rig.worker(1), { ...rig.worker(0), slot: 2 }],
-    replacements: [{ old: 0, oldIncarnation: 1, successor: 2, successorIncarnation: 1, reason: "lifespan" }],
+    replacements: [
+      { old: 0, oldIncarnation: 1, successor: 2, successorIncarnation: 1, cause: "lifespan", reason: "lifespan" },
+    ],
   };
-  const { state: next, effects } = stepPool(state, { kind: "boot", at: rig.now, random: 0.5 }, spec);
+  const { state: next, effects } = stepPool(state, { kind: "boot", at: rig.now, random: 0.5 });
   assert.deepEqual(next.replacements, []);
   assert.deepEqual(
     next.workers.map(({ phase }) => phase),
@@ -350,9 +371,11 @@ test("an abort of a predecessor that is no longer running postpones nothing", ()
   const rig = booted();
   const state: PoolState = {
     ...rig.state,
-    replacements: [{ old: 2, oldIncarnation: 9, successor: 0, successorIncarnation: 0, reason: "lifespan" }],
+    replacements: [
+      { old: 2, oldIncarnation: 9, successor: 0, successorIncarnation: 0, cause: "lifespan", reason: "lifespan" },
+    ],
   };
-  const { state: next, effects } = stepPool(state, { kind: "boot", at: rig.now, random: 0.5 }, rig.spec);
+  const { state: next, effects } = stepPool(state, { kind: "boot", at: rig.now, random: 0.5 });
   assert.equal(next.workers[2]?.deadline, undefined);
   assert.ok(effects.some((effect) => effect.kind === "tellWide" && effect.event.kind === "rollout_aborted"));
 });
@@ -362,9 +385,11 @@ test("a take-over of a worker that is not due any more is called a rollout", () 
   const state: PoolState = {
     ...rig.state,
     workers: [rig.worker(0), { ...rig.worker(0), slot: 1 }],
-    replacements: [{ old: 0, oldIncarnation: 1, successor: 1, successorIncarnation: 1, reason: "asked" }],
+    replacements: [
+      { old: 0, oldIncarnation: 1, successor: 1, successorIncarnation: 1, cause: "rollout", reason: "asked" },
+    ],
   };
-  const { state: next } = stepPool(state, { kind: "boot", at: rig.now, random: 0.5 }, rig.spec);
+  const { state: next } = stepPool(state, { kind: "boot", at: rig.now, random: 0.5 });
   const [old] = next.workers;
   assert.equal(old?.phase === "stopping" && old.order.cause, "rollout");
 });
@@ -394,7 +419,7 @@ test("a crash uses up the unavailability that a planned replacement would have h
 });
 
 test("without surge and unavailability a due worker waits", () => {
-  const rig = booted({ rollout: { maxSurge: 0, maxUnavailable: 0 } });
+  const rig = booted({ rollout: { maxSurge: 0, maxUnavailable: 0, settleMs: 0 } });
   rig.limit(0);
   assert.deepEqual(rig.phases, ["ready", "ready"]);
 });
@@ -417,7 +442,7 @@ test("a start of what runs, of a free slot or of no slot changes nothing", () =>
   const before = rig.state;
   for (const slot of [0, 2, 99]) rig.start(slot);
   assert.deepEqual(rig.state, before);
-  assert.deepEqual(rig.effects, []);
+  assert.ok(rig.effects.every((effect) => effect.kind === "tellWide"));
 });
 
 test("a start brings back what gave up", () => {
@@ -431,24 +456,24 @@ test("a start brings back what gave up", () => {
 test("a worker that gave up keeps its slot: nothing takes its place", () => {
   const rig = booted(GIVE_UP_AT_ONCE);
   rig.exit(0);
-  assert.equal(hasGivenUp(rig.state, rig.spec), false);
+  assert.equal(hasGivenUp(rig.state), false);
   rig.exit(1);
   assert.deepEqual(rig.phases, ["gave-up", "gave-up", "free"]);
-  assert.equal(hasGivenUp(rig.state, rig.spec), true);
+  assert.equal(hasGivenUp(rig.state), true);
   assert.equal(rig.state.tally.gaveUp, 2);
 });
 
 test("health follows desired_healthy_percentage and is told at each change after the first boot", () => {
   const rig = new PoolRig({ replicas: 4, desiredHealthyPercentage: 75 });
-  assert.equal(isHealthy(rig.state, rig.spec), false);
+  assert.equal(isHealthy(rig.state), false);
   rig.boot();
   assert.deepEqual(rig.wide, []);
-  assert.equal(isHealthy(rig.state, rig.spec), true);
+  assert.equal(isHealthy(rig.state), true);
   rig.stop(0);
-  assert.equal(isHealthy(rig.state, rig.spec), true);
+  assert.equal(isHealthy(rig.state), true);
   assert.deepEqual(rig.wide, []);
   rig.stop(1);
-  assert.equal(isHealthy(rig.state, rig.spec), false);
+  assert.equal(isHealthy(rig.state), false);
   assert.deepEqual(rig.wide, ["pool_degraded: 2 of 4 replicas are ready, 75 % are wanted"]);
   rig.stop(2);
   assert.equal(rig.wide.length, 1);
@@ -468,7 +493,6 @@ test("a pool that leaves stops every worker, replaces nothing and starts nothing
   assert.deepEqual(rig.state.replacements, []);
   assert.ok(rig.phases.every((phase) => phase === "free" || phase === "stopping"));
   for (const { slot, phase } of rig.state.workers) if (phase === "stopping") rig.exit(slot);
-  rig.start(0);
   rig.pass(100_000);
   assert.equal(isEmpty(rig.state), true);
   assert.deepEqual(
@@ -488,7 +512,7 @@ test("a kill kills every worker and starts nothing again", () => {
 });
 
 test("a stop during a planned replacement counts for the surge until the old worker is gone", () => {
-  const rig = booted({ replicas: 1, rollout: { maxSurge: 1, maxUnavailable: 0 } });
+  const rig = booted({ replicas: 1, rollout: { maxSurge: 1, maxUnavailable: 0, settleMs: 0 } });
   rig.limit(0);
   assert.deepEqual(rig.phases, ["stopping", "ready"]);
   rig.limit(1);
@@ -502,11 +526,202 @@ test("a slot that does not exist is a bug of the caller", () => {
 });
 
 test("a pool whose slots are all taken starts no more than it has", () => {
-  const rig = new PoolRig({ replicas: 2, rollout: { maxSurge: 0, maxUnavailable: 1 } });
+  const rig = new PoolRig({ replicas: 2, rollout: { maxSurge: 0, maxUnavailable: 1, settleMs: 0 } });
   const state: PoolState = { ...rig.state, workers: rig.state.workers.slice(0, 1) };
-  const { state: next } = stepPool(state, { kind: "boot", at: rig.now, random: 0.5 }, rig.spec);
+  const { state: next } = stepPool(state, { kind: "boot", at: rig.now, random: 0.5 });
   assert.deepEqual(
     next.workers.map(({ phase }) => phase),
     ["starting"],
   );
+});
+
+/** What an operation says about itself, without its words. */
+function operations(rig: PoolRig): string[] {
+  return rig.take().filter((kind) => kind.startsWith("operation_"));
+}
+
+const PROBED: Partial<PoolSpec> = { readiness: { kind: "probed", timeoutMs: 3000 }, drainMs: 5000 };
+
+test("a restart replaces every worker, one after another, and is done when the last predecessor is gone", () => {
+  const rig = booted();
+  rig.order({ kind: "restart", slots: undefined });
+  assert.deepEqual(rig.phases, ["stopping", "ready", "ready"]);
+  rig.exit(0);
+  assert.deepEqual(rig.phases, ["ready", "stopping", "ready"]);
+  rig.exit(1);
+  assert.deepEqual(operations(rig), [
+    "operation_started",
+    "operation_progressed",
+    "operation_progressed",
+    "operation_finished",
+  ]);
+  assert.deepEqual(
+    rig.state.workers.map(({ incarnation }) => incarnation),
+    [2, 1, 1],
+  );
+});
+
+test("a restart in place waits for each worker to be ready again", () => {
+  const rig = booted({ ...PROBED, ...IN_PLACE, drainMs: undefined });
+  for (const slot of [0, 1]) rig.becomeReady(slot);
+  rig.take();
+  rig.order({ kind: "restart", slots: undefined });
+  rig.exit(0);
+  assert.deepEqual(rig.phases, ["starting", "ready"]);
+  rig.becomeReady(0);
+  assert.deepEqual(rig.phases, ["ready", "stopping"]);
+  rig.exit(1);
+  rig.becomeReady(1);
+  assert.equal(operations(rig).at(-1), "operation_finished");
+});
+
+test("a successor that does not become ready ends the restart; predecessors stay and are due no more", () => {
+  const rig = booted({ ...PROBED, limits: { ...poolSpec().limits, lifespanMs: 60_000 } });
+  for (const slot of [0, 1]) rig.becomeReady(slot);
+  rig.take();
+  rig.order({ kind: "restart", slots: undefined });
+  assert.deepEqual(rig.phases, ["ready", "ready", "starting"]);
+  rig.pass(3000);
+  assert.deepEqual(rig.phases, ["ready", "ready", "stopping"]);
+  const failed = rig.effects.find((effect) => effect.kind === "tellWide" && effect.event.kind === "operation_failed");
+  assert.match(failed?.kind === "tellWide" && "reason" in failed.event ? failed.event.reason : "", /not ready 3s/u);
+  for (const slot of [0, 1]) {
+    const worker = rig.worker(slot);
+    assert.equal(worker.phase === "ready" && worker.due, undefined);
+    assert.equal(worker.deadline, rig.now + 60_000);
+  }
+  assert.deepEqual(rig.state.running, []);
+});
+
+test("what was born during a restart and crashes ends it", () => {
+  const rig = booted({ replicas: 3 });
+  rig.order({ kind: "restart", slots: undefined });
+  rig.exit(3);
+  assert.deepEqual(operations(rig), ["operation_started", "operation_failed"]);
+  assert.deepEqual(rig.state.running, []);
+});
+
+test("a crash of an old worker is no failure of a restart: it is replaced that way", () => {
+  const rig = booted(PROBED);
+  for (const slot of [0, 1]) rig.becomeReady(slot);
+  rig.now = after(rig.now, 10);
+  rig.order({ kind: "restart", slots: undefined });
+  rig.exit(1);
+  rig.becomeReady(1);
+  rig.becomeReady(2);
+  rig.drained(0);
+  rig.exit(0);
+  assert.equal(operations(rig).at(-1), "operation_finished");
+});
+
+test("a restart of one worker leaves the others alone", () => {
+  const rig = booted();
+  rig.order({ kind: "restart", slots: [1] });
+  rig.exit(1);
+  assert.deepEqual(rig.phases, ["ready", "free", "ready"]);
+  assert.equal(operations(rig).at(-1), "operation_finished");
+});
+
+test("scaling up starts what is missing and is done when all are ready", () => {
+  const rig = booted({ ...PROBED, replicas: 1 });
+  rig.becomeReady(0);
+  rig.order({ kind: "scale", replicas: 4, rollout: rig.spec.rollout });
+  assert.deepEqual(rig.phases, ["ready", "starting", "starting", "starting", "free"]);
+  for (const slot of [1, 2, 3]) rig.becomeReady(slot);
+  assert.deepEqual(operations(rig), ["operation_started", "operation_finished"]);
+});
+
+test("scaling down lets the highest slots drain, and those first that serve nobody", () => {
+  const rig = booted({ replicas: 4, drainMs: 5000 });
+  rig.send(1, { kind: "becameUnready", at: rig.now, incarnation: 1, reason: "probe" });
+  rig.order({ kind: "scale", replicas: 2, rollout: rig.spec.rollout });
+  assert.deepEqual(rig.phases, ["ready", "draining", "ready", "draining", "free"]);
+  for (const slot of [1, 3]) {
+    rig.drained(slot);
+    rig.exit(slot);
+  }
+  assert.deepEqual(rig.phases, ["ready", "free", "ready", "free", "free"]);
+  assert.equal(operations(rig).at(-1), "operation_finished");
+});
+
+test("scaling down frees what an operator holds before it stops what serves", () => {
+  const rig = booted({ replicas: 3 });
+  rig.order({ kind: "stop", slots: [0, 1] });
+  rig.exit(0);
+  rig.order({ kind: "scale", replicas: 1, rollout: rig.spec.rollout });
+  rig.exit(1);
+  assert.deepEqual(rig.phases, ["free", "free", "ready", "free"]);
+});
+
+test("a reload replaces what has an older revision, and goes back to it where that fails", () => {
+  const rig = booted();
+  rig.order({ kind: "reload", spec: { ...rig.spec, revision: 2 } });
+  rig.exit(0);
+  rig.exit(1);
+  assert.deepEqual(
+    rig.state.workers.filter(({ phase }) => phase === "ready").map(({ revision }) => revision),
+    [2, 2],
+  );
+  rig.take();
+  rig.order({ kind: "reload", spec: { ...rig.state.spec, revision: 3 } });
+  rig.exit(1);
+  assert.equal(operations(rig).at(-1), "operation_failed");
+  assert.equal(rig.state.spec.revision, 2);
+});
+
+test("a reload that changes no process is done at once", () => {
+  const rig = booted();
+  rig.order({ kind: "reload", spec: { ...rig.spec, signalTimeoutMs: 1 } });
+  assert.deepEqual(rig.take(), ["operation_started", "operation_finished"]);
+  assert.equal(rig.state.spec.signalTimeoutMs, 1);
+});
+
+test("operations of a pool wait for one another, and a shutdown ends them all", () => {
+  const rig = booted();
+  rig.order({ kind: "restart", slots: undefined });
+  rig.order({ kind: "scale", replicas: 5, rollout: rig.spec.rollout });
+  assert.deepEqual(operations(rig), ["operation_started", "operation_queued"]);
+  rig.step({ kind: "leave", at: rig.now, order: SHUTDOWN });
+  assert.deepEqual(operations(rig), ["operation_failed", "operation_failed"]);
+  rig.order({ kind: "restart", slots: undefined });
+  assert.deepEqual(operations(rig), ["operation_queued", "operation_failed"]);
+});
+
+test("a worker is stopped and started at once, whatever the pool is busy with", () => {
+  const rig = booted({ replicas: 3 });
+  rig.order({ kind: "restart", slots: undefined });
+  rig.order({ kind: "stop", slots: [2] });
+  assert.deepEqual(rig.phases, ["stopping", "ready", "stopping", "ready"]);
+  rig.exit(2);
+  rig.order({ kind: "start", slots: [2] });
+  assert.deepEqual(operations(rig), [
+    "operation_started",
+    "operation_started",
+    "operation_progressed",
+    "operation_progressed",
+    "operation_finished",
+    "operation_started",
+    "operation_progressed",
+    "operation_finished",
+  ]);
+});
+
+test("a start fails when its worker does, not when another one does", () => {
+  const rig = booted({ ...PROBED, replicas: 2 });
+  for (const slot of [0, 1]) rig.becomeReady(slot);
+  rig.order({ kind: "stop", slots: [0] });
+  rig.drained(0);
+  rig.exit(0);
+  rig.take();
+  rig.order({ kind: "start", slots: [0] });
+  rig.exit(1);
+  assert.deepEqual(operations(rig), ["operation_started"]);
+  rig.exit(0);
+  assert.deepEqual(operations(rig), ["operation_failed"]);
+});
+
+test("a worker that hangs is replaced, successor first, without waiting for its requests", () => {
+  const rig = booted({ drainMs: 5000 });
+  rig.send(0, { kind: "livenessFailed", at: rig.now, incarnation: 1, reason: "hangs" });
+  assert.deepEqual(rig.phases, ["stopping", "ready", "ready"]);
 });

@@ -1,12 +1,23 @@
 /**
- * The pool machine: slots, replicas and planned replacements of one command. It passes events to the worker machines
- * and then reconciles: starts what is missing, replaces what is due, within surge and unavailable bounds.
+ * The pool machine: slots, replicas, planned replacements and what operators ask of one command. It passes events to the
+ * worker machines and then reconciles what is with what is desired: starts what is missing, stops what is too much,
+ * replaces what is due, within surge and unavailable bounds.
  */
-import type { Instant } from "../base/time.ts";
+import { after, type Instant } from "../base/time.ts";
 import { formatDuration } from "../base/units.ts";
 import type { WideLifecycleEvent } from "./event.ts";
 import type { Slot } from "./identity.ts";
 import { decideLifespanMs } from "./limits.ts";
+import {
+  isExclusive,
+  isTargetDone,
+  kindOf,
+  type Order,
+  type QueuedOperation,
+  type RunningOperation,
+  type Target,
+  targetsOf,
+} from "./operation.ts";
 import { decideReplacement, decideRoom, type Replacement } from "./rollout.ts";
 import type { PoolSpec } from "./spec.ts";
 import { EMPTY_TALLY, type PoolTally, tallyEvent } from "./tally.ts";
@@ -22,9 +33,15 @@ import {
 } from "./worker.ts";
 
 export interface PoolState {
-  /** One state a slot: replicas + surge of them. */
+  /** What is desired. */
+  readonly spec: PoolSpec;
+  /** One state a slot: replicas + surge of them, more while a pool that was larger shrinks. */
   readonly workers: readonly WorkerState[];
   readonly replacements: readonly Replacement[];
+  /** In the order in which they began; at most one of them is exclusive. */
+  readonly running: readonly RunningOperation[];
+  /** Operations that wait for an exclusive one. */
+  readonly queue: readonly QueuedOperation[];
   /** Before this instant no further worker starts at boot or on scaling up. */
   readonly nextStartAt: Instant;
   /** Set once the pool has to leave: nothing is started any more. */
@@ -37,6 +54,14 @@ export interface PoolState {
 export type PoolEvent =
   | { readonly kind: "boot"; readonly at: Instant; readonly random: number }
   | { readonly kind: "worker"; readonly slot: Slot; readonly event: WorkerEvent; readonly random: number }
+  | {
+      readonly kind: "order";
+      readonly at: Instant;
+      readonly id: string;
+      readonly order: Order;
+      readonly reason: string;
+      readonly random: number;
+    }
   | { readonly kind: "leave"; readonly at: Instant; readonly order: StopOrder }
   | { readonly kind: "kill"; readonly at: Instant; readonly reason: string };
 
@@ -49,10 +74,12 @@ export interface PoolTransition {
 
 /** An empty pool. */
 export function newPool(spec: PoolSpec, at: Instant): PoolState {
-  const slots = spec.replicas + spec.rollout.maxSurge;
   return {
-    workers: Array.from({ length: slots }, (_, slot) => newWorker(slot, at)),
+    spec,
+    workers: Array.from({ length: slotCount(spec) }, (_, slot) => newWorker(slot, at)),
     replacements: [],
+    running: [],
+    queue: [],
     nextStartAt: at,
     leaving: false,
     wasHealthy: undefined,
@@ -60,36 +87,36 @@ export function newPool(spec: PoolSpec, at: Instant): PoolState {
   };
 }
 
+function slotCount(spec: PoolSpec): number {
+  return spec.replicas + spec.rollout.maxSurge;
+}
+
 /** Decides what `event` means for the pool. */
-export function stepPool(state: PoolState, event: PoolEvent, spec: PoolSpec): PoolTransition {
-  const draft = new PoolDraft(state, spec);
+export function stepPool(state: PoolState, event: PoolEvent): PoolTransition {
+  const draft = new PoolDraft(state);
   switch (event.kind) {
     case "boot":
       draft.reconcile(event.at, event.random);
       break;
     case "worker":
-      if (event.event.kind === "start" && !mayStart(state, event.slot)) break;
       draft.send(event.slot, event.event);
       draft.reconcile(event.event.at, event.random);
       break;
+    case "order":
+      draft.enqueue({ id: event.id, order: event.order, reason: event.reason });
+      draft.reconcile(event.at, event.random);
+      break;
     case "leave":
-      draft.leaving = true;
-      draft.replacements = [];
+      draft.leave();
       for (const { slot } of state.workers) draft.send(slot, { kind: "stop", at: event.at, order: event.order });
       break;
     case "kill":
-      draft.leaving = true;
+      draft.leave();
       for (const { slot } of state.workers) draft.send(slot, { kind: "kill", at: event.at, reason: event.reason });
       break;
   }
   draft.judgeHealth();
   return draft.transition();
-}
-
-/** Whether an order to start makes sense: only for what an operator stopped or what gave up; free slots are the pool's. */
-function mayStart(state: PoolState, slot: Slot): boolean {
-  const worker = state.workers[slot];
-  return !state.leaving && worker?.phase === "down" && worker.kind !== "free";
 }
 
 /** Workers in phase ready. */
@@ -105,8 +132,8 @@ function count<T>(items: readonly T[], matches: (item: T) => boolean): number {
 }
 
 /** Whether enough replicas are ready. */
-export function isHealthy(state: PoolState, spec: PoolSpec): boolean {
-  return countReady(state) * 100 >= spec.desiredHealthyPercentage * spec.replicas;
+export function isHealthy(state: PoolState): boolean {
+  return countReady(state) * 100 >= state.spec.desiredHealthyPercentage * state.spec.replicas;
 }
 
 /** Whether no process of the pool is left and none is about to start. */
@@ -115,29 +142,35 @@ export function isEmpty(state: PoolState): boolean {
 }
 
 /** Whether as many slots as there are replicas have used up their restarts and nothing runs beside them. */
-export function hasGivenUp(state: PoolState, spec: PoolSpec): boolean {
+export function hasGivenUp(state: PoolState): boolean {
   // A successor that gave up does not count against the predecessor that still runs.
   if (!isEmpty(state)) return false;
-  return count(state.workers, (worker) => worker.phase === "down" && worker.kind === "gave-up") >= spec.replicas;
+  return count(state.workers, (worker) => worker.phase === "down" && worker.kind === "gave-up") >= state.spec.replicas;
 }
 
 /** One step under way: a mutable copy that ends as a transition. */
 class PoolDraft {
-  leaving: boolean;
-  replacements: readonly Replacement[];
-  readonly #spec: PoolSpec;
+  #spec: PoolSpec;
   readonly #workers: WorkerState[];
   readonly #effects: PoolEffect[] = [];
+  #replacements: readonly Replacement[];
+  #running: readonly RunningOperation[];
+  #queue: readonly QueuedOperation[];
   #nextStartAt: Instant;
+  #leaving: boolean;
   #wasHealthy: boolean | undefined;
   #tally: PoolTally;
+  /** Why a running operation has failed, by its id. */
+  readonly #failures = new Map<string, string>();
 
-  constructor(state: PoolState, spec: PoolSpec) {
-    this.#spec = spec;
+  constructor(state: PoolState) {
+    this.#spec = state.spec;
     this.#workers = [...state.workers];
-    this.leaving = state.leaving;
-    this.replacements = state.replacements;
+    this.#replacements = state.replacements;
+    this.#running = state.running;
+    this.#queue = state.queue;
     this.#nextStartAt = state.nextStartAt;
+    this.#leaving = state.leaving;
     this.#wasHealthy = state.wasHealthy;
     this.#tally = state.tally;
   }
@@ -145,10 +178,13 @@ class PoolDraft {
   transition(): PoolTransition {
     return {
       state: {
+        spec: this.#spec,
         workers: this.#workers,
-        replacements: this.replacements,
+        replacements: this.#replacements,
+        running: this.#running,
+        queue: this.#queue,
         nextStartAt: this.#nextStartAt,
-        leaving: this.leaving,
+        leaving: this.#leaving,
         wasHealthy: this.#wasHealthy,
         tally: this.#tally,
       },
@@ -157,73 +193,204 @@ class PoolDraft {
   }
 
   send(slot: Slot, event: WorkerEvent): void {
-    const worker = this.#worker(slot);
-    const { state, effects } = stepWorker(worker, event, this.#spec);
+    const before = this.#worker(slot);
+    const { state, effects } = stepWorker(before, event, this.#spec);
     this.#workers[slot] = state;
     for (const effect of effects) {
-      if (effect.kind === "tell") this.#tally = tallyEvent(this.#tally, effect.event);
+      if (effect.kind === "tell") {
+        this.#tally = tallyEvent(this.#tally, effect.event);
+        const { kind } = effect.event;
+        if (kind === "backing_off" || kind === "gave_up") this.#noteFailure(before, effect.event.reason);
+      }
       this.#effects.push(effect);
     }
   }
 
+  enqueue(operation: QueuedOperation): void {
+    this.#queue = [...this.#queue, operation];
+    if (this.#leaving || !this.#mayBegin(operation)) this.#tellOperation("operation_queued", operation);
+  }
+
+  /** From now on nothing is started or replaced. */
+  leave(): void {
+    this.#leaving = true;
+    this.#replacements = [];
+    for (const operation of [...this.#running, ...this.#queue])
+      this.#tellOperation("operation_failed", operation, "the controller shuts down");
+    this.#running = [];
+    this.#queue = [];
+  }
+
   reconcile(at: Instant, random: number): void {
-    if (this.leaving) return;
-    for (const replacement of this.replacements) this.#follow(replacement, at, random);
-    this.#replaceDue(at);
-    this.#startMissing(at);
+    if (this.#leaving) {
+      this.leave();
+      return;
+    }
+    // An operation that begins may concern a replacement, and one that only moves free slots is done at once: nothing but
+    // this loop would tell them so. It ends because each further turn needs an operation that began or ended.
+    let hasMoved: boolean;
+    do {
+      for (const replacement of this.#replacements) this.#follow(replacement, at, random);
+      hasMoved = this.#operate(at, random);
+      this.#replaceDue(at);
+      const surplus = this.#surplus();
+      if (surplus > 0) this.#stopSurplus(at);
+      else this.#startMissing(-surplus, at);
+      hasMoved = this.#operate(at, random) || hasMoved;
+    } while (hasMoved);
   }
 
   judgeHealth(): void {
-    if (this.leaving) return;
-    const ready = count(this.#workers, (worker) => worker.phase === "ready");
-    const healthy = ready * 100 >= this.#spec.desiredHealthyPercentage * this.#spec.replicas;
-    const reason = `${ready} of ${this.#spec.replicas} replicas are ready, ${this.#spec.desiredHealthyPercentage} % are wanted`;
-    if (this.#wasHealthy === true && !healthy) this.#tellWide({ kind: "pool_degraded", pool: this.#spec.name, reason });
-    if (this.#wasHealthy === false && healthy)
-      this.#tellWide({ kind: "pool_recovered", pool: this.#spec.name, reason });
+    if (this.#leaving) return;
+    const { name, replicas, desiredHealthyPercentage } = this.#spec;
+    const ready = this.#countReady();
+    const healthy = ready * 100 >= desiredHealthyPercentage * replicas;
+    const reason = `${ready} of ${replicas} replicas are ready, ${desiredHealthyPercentage} % are wanted`;
+    if (this.#wasHealthy === true && !healthy) this.#tellWide({ kind: "pool_degraded", pool: name, reason });
+    if (this.#wasHealthy === false && healthy) this.#tellWide({ kind: "pool_recovered", pool: name, reason });
     if (healthy || this.#wasHealthy !== undefined) this.#wasHealthy = healthy;
   }
 
+  // Operations
+
+  /** Begins what may begin, follows what runs, ends what is done. Whether an operation began or ended. */
+  #operate(at: Instant, random: number): boolean {
+    let hasMoved = false;
+    for (let next = this.#nextToBegin(); next !== undefined; next = this.#nextToBegin()) {
+      const begun = next;
+      this.#queue = this.#queue.filter((each) => each !== begun);
+      this.#begin(begun, at);
+      hasMoved = true;
+    }
+    for (const running of this.#running) {
+      const left = running.left.filter((target) => !isTargetDone(running.order, target, this.#worker(target.slot)));
+      const followed = { ...running, left };
+      this.#running = this.#running.map((each) => (each === running ? followed : each));
+      const failure = this.#failures.get(running.id);
+      if (failure === undefined && left.length < running.left.length)
+        this.#tellOperation("operation_progressed", followed);
+      if (failure !== undefined) this.#fail(followed, failure, at, random);
+      else if (left.length === 0 && this.#isSettled(followed.order)) this.#end(followed, "operation_finished");
+      else {
+        this.#pursue(followed, at);
+        continue;
+      }
+      hasMoved = true;
+    }
+    return hasMoved;
+  }
+
+  #nextToBegin(): QueuedOperation | undefined {
+    return this.#queue.find((operation) => this.#mayBegin(operation));
+  }
+
+  #mayBegin(operation: QueuedOperation): boolean {
+    return !isExclusive(operation) || !this.#running.some(isExclusive);
+  }
+
+  #end(operation: RunningOperation, kind: "operation_finished" | "operation_failed", reason?: string): void {
+    this.#running = this.#running.filter(({ id }) => id !== operation.id);
+    this.#tellOperation(kind, operation, reason);
+  }
+
+  #begin(operation: QueuedOperation, at: Instant): void {
+    const { order } = operation;
+    const previous = this.#spec;
+    if (order.kind === "scale") {
+      this.#respec({ ...this.#spec, replicas: order.replicas, rollout: order.rollout }, at);
+    } else if (order.kind === "reload") this.#respec(order.spec, at);
+    const left = targetsOf(order, this.#workers, this.#spec.revision);
+    const running = { ...operation, startedAt: at, left, total: left.length, previous };
+    this.#running = [...this.#running, running];
+    this.#tellOperation("operation_started", running);
+    const reason = operation.reason;
+    for (const { slot } of left) {
+      if (order.kind === "stop")
+        this.send(slot, { kind: "stop", at, order: { cause: "operator", reason, next: "down" } });
+      if (order.kind === "start") this.send(slot, { kind: "start", at, delayMs: 0, reason });
+    }
+  }
+
+  /** Makes room for what is desired now. */
+  #respec(spec: PoolSpec, at: Instant): void {
+    this.#spec = spec;
+    for (let slot = this.#workers.length; slot < slotCount(spec); slot++) this.#workers.push(newWorker(slot, at));
+  }
+
+  /** A target that is ready only now is to be replaced like the others. */
+  #pursue({ order, left, reason }: RunningOperation, at: Instant): void {
+    if (order.kind !== "restart" && order.kind !== "reload") return;
+    for (const { slot, incarnation } of left) this.send(slot, { kind: "replace", at, incarnation, reason });
+  }
+
+  /** Whether the pool is as it is desired to be; what an operator stopped or what gave up is not waited for. */
+  #isSettled(order: Order): boolean {
+    if (order.kind === "stop" || order.kind === "start") return true;
+    const absent = count(this.#workers, (worker) => worker.phase === "down" && worker.kind !== "free");
+    const leaving = count(this.#workers, (worker) => this.#isLeaving(worker));
+    return this.#countReady() + absent === this.#spec.replicas && leaving === 0;
+  }
+
+  #fail(operation: RunningOperation, reason: string, at: Instant, random: number): void {
+    const { kind } = operation.order;
+    if (kind === "restart" || kind === "reload") {
+      for (const worker of this.#workers)
+        if ("due" in worker && worker.due?.cause === "rollout") this.#postpone(worker.slot, at, random);
+    }
+    if (kind === "reload") this.#spec = operation.previous;
+    this.#end(operation, "operation_failed", reason);
+  }
+
+  /** Only what was started since an operation began speaks against it. */
+  #noteFailure(worker: WorkerState, reason: string): void {
+    const bornAt = "spawnedAt" in worker && worker.spawnedAt !== undefined ? worker.spawnedAt : worker.since;
+    for (const operation of this.#running) {
+      const concerns = isExclusive(operation) || operation.left.some(({ slot }) => slot === worker.slot);
+      if (operation.order.kind === "stop" || !concerns || bornAt < operation.startedAt) continue;
+      this.#failures.set(operation.id, `${this.#spec.name}-${worker.slot} ${reason}`);
+    }
+  }
+
+  // Replacements
+
   #follow(replacement: Replacement, at: Instant, random: number): void {
-    const { old, successor, reason } = replacement;
+    const { old, successor, cause, reason } = replacement;
     const verdict = decideReplacement(replacement, this.#worker(old), this.#worker(successor));
     if (verdict.kind === "wait") return;
-    this.replacements = this.replacements.filter((each) => each !== replacement);
+    this.#replacements = this.#replacements.filter((each) => each !== replacement);
     const pool = this.#spec.name;
     if (verdict.kind === "take-over") {
-      const cause = this.#cause(old);
       this.send(old, {
         kind: "stop",
         at,
         order: { cause, reason: `${reason}, replaced by ${pool}-${successor}`, next: "down" },
       });
-      this.#tally = {
-        ...this.#tally,
-        rollouts: { ...this.#tally.rollouts, finished: this.#tally.rollouts.finished + 1 },
-      };
+      this.#countRollout("finished");
       this.#tellWide({ kind: "rollout_finished", pool, reason: `${pool}-${successor} took over from ${pool}-${old}` });
       return;
     }
     if (verdict.kind === "abort") {
-      this.#tally = {
-        ...this.#tally,
-        rollouts: { ...this.#tally.rollouts, aborted: this.#tally.rollouts.aborted + 1 },
-      };
+      this.#countRollout("aborted");
       this.#tellWide({ kind: "rollout_aborted", pool, reason: `${pool}-${old} stays: ${verdict.reason}` });
       this.#postpone(old, at, random);
+      const rollout = cause === "rollout" ? this.#running.find(isExclusive) : undefined;
+      if (rollout !== undefined) this.#failures.set(rollout.id, verdict.reason);
     }
     // A successor spends nobody's budget: its failure ends the replacement, not its slot and not the pool.
-    const failed = this.#worker(successor);
-    if (failed.phase === "down" && failed.kind === "gave-up") this.#workers[successor] = { ...failed, kind: "free" };
+    this.#release(successor);
     // Either the successor failed, or it is one too many because the predecessor was restarted after a crash.
-    if (verdict.kind === "abort" || this.#isInUse(this.#worker(old))) {
-      this.send(successor, {
-        kind: "stop",
-        at,
-        order: { cause: "rollout", reason: "its replacement is off", next: "down" },
-      });
-      this.#release(successor);
-    }
+    if (verdict.kind === "abort" || this.#isInUse(this.#worker(old))) this.#stopSuccessor(successor, at);
+  }
+
+  #countRollout(end: "finished" | "aborted"): void {
+    const { rollouts } = this.#tally;
+    this.#tally = { ...this.#tally, rollouts: { ...rollouts, [end]: rollouts[end] + 1 } };
+  }
+
+  #stopSuccessor(successor: Slot, at: Instant): void {
+    const order: StopOrder = { cause: "rollout", reason: "its replacement is off", next: "down" };
+    this.send(successor, { kind: "stop", at, order });
+    this.#release(successor);
   }
 
   /** A successor that used up its restarts is no replica that is missing: its slot is free for the next one. */
@@ -232,7 +399,7 @@ class PoolDraft {
     if (worker.phase === "down" && worker.kind === "gave-up") this.#workers[slot] = { ...worker, kind: "free" };
   }
 
-  /** Gives a worker whose replacement failed another life span, so that the next try does not follow at once. */
+  /** Gives a worker that is not replaced after all another life span, so that the next try does not follow at once. */
   #postpone(slot: Slot, at: Instant, random: number): void {
     const worker = this.#worker(slot);
     if (worker.phase !== "ready" && worker.phase !== "unready") return;
@@ -240,7 +407,7 @@ class PoolDraft {
     this.#workers[slot] = {
       ...worker,
       due: undefined,
-      deadline: lifespanMs === undefined ? undefined : ((at + lifespanMs) as Instant),
+      deadline: lifespanMs === undefined ? undefined : after(at, lifespanMs),
     };
   }
 
@@ -248,73 +415,103 @@ class PoolDraft {
     const waiting: { worker: ReadyState | UnreadyState; due: NonNullable<ReadyState["due"]> }[] = [];
     for (const worker of this.#workers) {
       if (worker.phase !== "ready" && worker.phase !== "unready") continue;
-      if (worker.due === undefined || this.replacements.some(({ old }) => old === worker.slot)) continue;
+      if (worker.due === undefined || this.#replacements.some(({ old }) => old === worker.slot)) continue;
       waiting.push({ worker, due: worker.due });
     }
     waiting.sort((a, b) => a.due.at - b.due.at);
     for (const { worker, due } of waiting) {
-      const leaving = count(this.#workers, (each) => this.#isLeavingForSuccessor(each));
-      const missing = this.#spec.replicas - count(this.#workers, (each) => each.phase === "ready");
-      const room = decideRoom(this.#spec.rollout, this.replacements.length + leaving, Math.max(0, missing));
-      const reason = `${due.limit} limit: lived ${formatDuration(at - worker.spawnedAt)}`;
+      const leaving = count(this.#workers, (each) => this.#isLeaving(each));
+      const missing = this.#spec.replicas - this.#countReady() - (worker.phase === "ready" ? 0 : 1);
+      const room = decideRoom(this.#spec.rollout, this.#replacements.length + leaving, Math.max(0, missing));
       const free = room.surge > 0 ? this.#freeSlot() : undefined;
-      if (free !== undefined) {
-        this.#startSuccessor(worker.slot, free, worker.incarnation, at, reason);
-      } else if (room.inPlace > 0) {
-        this.send(worker.slot, {
-          kind: "stop",
-          at,
-          order: { cause: this.#cause(worker.slot), reason, next: "respawn" },
-        });
+      if (free !== undefined) this.#startSuccessor(worker, free, due, at);
+      else if (room.inPlace > 0) {
+        const order: StopOrder = { cause: due.cause, reason: due.reason, next: "respawn" };
+        this.send(worker.slot, { kind: "stop", at, order });
       } else return;
     }
   }
 
-  #startSuccessor(old: Slot, successor: Slot, oldIncarnation: number, at: Instant, reason: string): void {
+  #startSuccessor(old: ReadyState | UnreadyState, slot: Slot, due: NonNullable<ReadyState["due"]>, at: Instant): void {
     const pool = this.#spec.name;
-    const successorIncarnation = this.#worker(successor).incarnation + 1;
-    this.replacements = [...this.replacements, { old, oldIncarnation, successor, successorIncarnation, reason }];
+    const { cause, reason } = due;
+    const replacement: Replacement = {
+      old: old.slot,
+      oldIncarnation: old.incarnation,
+      successor: slot,
+      successorIncarnation: this.#worker(slot).incarnation + 1,
+      cause,
+      reason,
+    };
+    this.#replacements = [...this.#replacements, replacement];
     this.#tellWide({
       kind: "rollout_started",
       pool,
-      reason: `${pool}-${old} is due (${reason}), ${pool}-${successor} starts`,
+      reason: `${pool}-${old.slot} is due (${reason}), ${pool}-${slot} starts`,
     });
-    this.send(successor, { kind: "start", at, delayMs: 0, reason: `successor of ${pool}-${old}` });
+    const { settleMs } = this.#spec.rollout;
+    this.send(slot, { kind: "start", at, delayMs: 0, settleMs, reason: `successor of ${pool}-${old.slot}` });
   }
 
-  #startMissing(at: Instant): void {
-    const inUse = count(this.#workers, (worker) => this.#isInUse(worker));
-    let missing = this.#spec.replicas + this.replacements.length - inUse;
-    while (missing > 0) {
+  // Numbers
+
+  #startMissing(missing: number, at: Instant): void {
+    for (let left = missing; left > 0; left--) {
       const slot = this.#freeSlot();
       if (slot === undefined) return;
       const startAt = Math.max(at, this.#nextStartAt) as Instant;
       const delayMs = startAt - at;
       const reason = delayMs > 0 ? `waits ${formatDuration(delayMs)} for its turn` : "wanted by replicas";
       this.send(slot, { kind: "start", at, delayMs, reason });
-      this.#nextStartAt = (startAt + this.#spec.startupWaitMs) as Instant;
-      missing--;
+      this.#nextStartAt = after(startAt, this.#spec.startupWaitMs);
     }
+  }
+
+  /** Workers above the desired number leave: those that serve nobody first, then the highest slots. */
+  #stopSurplus(at: Instant): void {
+    while (this.#surplus() > 0) {
+      const spare = this.#workers.filter((worker) => this.#isInUse(worker) && !this.#isReplacing(worker.slot));
+      const [worker] = spare.sort((a, b) => rank(a) - rank(b) || b.slot - a.slot);
+      if (worker === undefined) {
+        const last = this.#replacements.at(-1);
+        if (last === undefined) return;
+        this.#replacements = this.#replacements.slice(0, -1);
+        this.#stopSuccessor(last.successor, at);
+      } else if (worker.phase === "down") this.#workers[worker.slot] = { ...worker, kind: "free" };
+      else {
+        const reason = `${this.#spec.replicas} replicas are wanted`;
+        this.send(worker.slot, { kind: "stop", at, order: { cause: "scale", reason, next: "down" } });
+      }
+    }
+  }
+
+  /** How many workers there are above what is desired; successors of replacements are no surplus. */
+  #surplus(): number {
+    return count(this.#workers, (worker) => this.#isInUse(worker)) - this.#spec.replicas - this.#replacements.length;
+  }
+
+  #isReplacing(slot: Slot): boolean {
+    return this.#replacements.some(({ old, successor }) => old === slot || successor === slot);
   }
 
   /** Counts as one of the replicas: anything but free and leaving slots. */
   #isInUse(worker: WorkerState): boolean {
     if (worker.phase === "down") return worker.kind !== "free";
-    return !this.#isLeavingForSuccessor(worker);
+    return !this.#isLeaving(worker);
   }
 
-  #isLeavingForSuccessor(worker: WorkerState): boolean {
+  /** Whether it goes for good, and not by an operator who may want it back. */
+  #isLeaving(worker: WorkerState): boolean {
     const order = "order" in worker ? worker.order : worker.phase === "starting" ? worker.pendingStop : undefined;
     return order !== undefined && order.next === "down" && order.cause !== "operator";
   }
 
-  #freeSlot(): Slot | undefined {
-    return this.#workers.find((worker) => worker.phase === "down" && worker.kind === "free")?.slot;
+  #countReady(): number {
+    return count(this.#workers, (worker) => worker.phase === "ready");
   }
 
-  #cause(slot: Slot): StopOrder["cause"] {
-    const worker = this.#worker(slot);
-    return "due" in worker && worker.due !== undefined ? worker.due.limit : "rollout";
+  #freeSlot(): Slot | undefined {
+    return this.#workers.find((worker) => worker.phase === "down" && worker.kind === "free")?.slot;
   }
 
   #worker(slot: Slot): WorkerState {
@@ -326,4 +523,22 @@ class PoolDraft {
   #tellWide(event: WideLifecycleEvent): void {
     this.#effects.push({ kind: "tellWide", event });
   }
+
+  #tellOperation(
+    kind: Extract<WideLifecycleEvent, { operation: string }>["kind"],
+    operation: QueuedOperation | RunningOperation,
+    reason: string = operation.reason,
+  ): void {
+    const total = "total" in operation ? operation.total : 0;
+    const left: readonly Target[] = "left" in operation ? operation.left : [];
+    const done = total - left.length;
+    const what = kindOf(operation);
+    this.#tellWide({ kind, pool: this.#spec.name, operation: operation.id, what, done, total, reason });
+  }
+}
+
+/** What is stopped first when there are too many: 0 before 1 before 2. */
+function rank(worker: WorkerState): number {
+  if (worker.phase === "down" || worker.phase === "backoff") return 0;
+  return worker.phase === "ready" ? 2 : 1;
 }

@@ -10,6 +10,7 @@ const replacement: Replacement = {
   oldIncarnation: 3,
   successor: 2,
   successorIncarnation: 1,
+  cause: "lifespan",
   reason: "lifespan",
 };
 
@@ -19,7 +20,7 @@ function worker(phase: "ready" | "unready", incarnation: number): WorkerState {
 }
 
 function starting(incarnation: number): WorkerState {
-  const unborn = { pid: undefined, spawnedAt: undefined, pendingStop: undefined };
+  const unborn = { settleMs: 0, pid: undefined, spawnedAt: undefined, pendingStop: undefined };
   return { ...newWorker(2, AT), ...unborn, phase: "starting", incarnation, deadline: undefined };
 }
 
@@ -60,7 +61,7 @@ test("a predecessor that went by itself makes the replacement obsolete", () => {
 });
 
 test("room is what surge and unavailability leave; a missing replica uses up unavailability", () => {
-  const policy = { maxSurge: 2, maxUnavailable: 1 };
+  const policy = { maxSurge: 2, maxUnavailable: 1, settleMs: 0 };
   assert.deepEqual(decideRoom(policy, 0, 0), { surge: 2, inPlace: 1 });
   assert.deepEqual(decideRoom(policy, 1, 1), { surge: 1, inPlace: 0 });
   assert.deepEqual(decideRoom(policy, 3, 5), { surge: 0, inPlace: 0 });

@@ -33,11 +33,36 @@ export interface LimitsPolicy {
 export interface RolloutPolicy {
   readonly maxSurge: number;
   readonly maxUnavailable: number;
+  /**
+   * How long a successor must have lived before its predecessor stops, where `readiness` is `spawned`: a program that
+   * fails at its start would otherwise replace all that run well.
+   */
+  readonly settleMs: number;
 }
+
+/**
+ * When a worker counts as ready: as soon as it is spawned, or when it is found to answer (`becameReady`). One that does
+ * not within `timeoutMs` of its spawn is stopped, which counts as a crash; undefined waits for ever.
+ */
+export type ReadinessPolicy =
+  | { readonly kind: "spawned" }
+  | { readonly kind: "probed"; readonly timeoutMs: number | undefined };
 
 export interface PoolSpec {
   readonly name: string;
+  /** `proxy`: the pool is the Envoy in front of the pool `fronts`; it starts first and leaves last. */
+  readonly role: "workers" | "proxy";
+  /** Name of the pool whose traffic this proxy takes; undefined for workers. */
+  readonly fronts: string | undefined;
+  /** Grows with each change of what a worker is launched with; older workers have to be replaced. */
+  readonly revision: number;
   readonly replicas: number;
+  readonly readiness: ReadinessPolicy;
+  /**
+   * Bound of the wait until a worker that is about to stop has finished its requests while it gets no new ones;
+   * undefined where nobody in front of it could send them elsewhere.
+   */
+  readonly drainMs: number | undefined;
   /** Pause between the starts of two workers of the pool, at boot and when scaling up. */
   readonly startupWaitMs: number;
   readonly stopSignal: string;
@@ -50,10 +75,15 @@ export interface PoolSpec {
   readonly rollout: RolloutPolicy;
 }
 
-export interface ControllerSpec {
+/** What concerns no single pool. */
+export interface ControllerPolicy {
   /** Upper bound of the whole shutdown, pre-stop delay included. */
   readonly shutdownTimeoutMs: number;
   /** Time between the request to shut down and the first stop signal, during which workers go on serving. */
   readonly preStopDelayMs: number;
+}
+
+export interface ControllerSpec extends ControllerPolicy {
+  /** A proxy comes after the pool it fronts. */
   readonly pools: readonly PoolSpec[];
 }

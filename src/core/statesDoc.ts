@@ -11,8 +11,8 @@ A worker is the process of one slot. Its phase is what \`monoceros status\`, the
 at most one deadline, and each event that concerns a process carries its incarnation: news of a process that is gone
 changes nothing.
 
-This version has no probes and no proxy yet: a worker is ready as soon as it is spawned, and \`unready\` and \`draining\`
-are never entered.
+Where nothing asks a worker whether it is ready (no probes, no proxy) it is ready as soon as it is spawned; only a
+successor must first have lived for \`rolling.min_ready\`. Only workers behind a proxy drain.
 `;
 
 const PHASE_MEANINGS: Readonly<Record<Phase, string>> = {
@@ -31,6 +31,10 @@ const EVENT_MEANINGS: Readonly<Record<WorkerEventKind, string>> = {
   spawnFailed: "The kernel refused the process.",
   becameReady: "The readiness probe says yes.",
   becameUnready: "The readiness probe says no.",
+  startupFailed: "It runs, but it will not become ready.",
+  livenessFailed: "It runs, but the liveness probe says that it works no more.",
+  replace: "A rollout wants another process in its place.",
+  inFlight: "The proxy tells how many requests a worker that drains still works on.",
   limitReached: "A limit of memory or requests is reached.",
   drained: "The last running request is done.",
   exited: "The process ended and was reaped; others of its group may be left.",
@@ -44,16 +48,18 @@ const DIAGRAM = `\`\`\`mermaid
 stateDiagram-v2
   [*] --> down
   down --> starting: start
-  starting --> ready: spawned
+  starting --> ready: spawned, becameReady, deadline
   starting --> backoff: spawnFailed
-  starting --> stopping: stop
-  ready --> unready: becameUnready
+  starting --> stopping: stop, startupFailed, not ready by the deadline
+  ready --> unready: becameUnready, livenessFailed
   unready --> ready: becameReady
   ready --> starting: exited, first crash
   ready --> backoff: exited, further crash
   ready --> down: exited, restarts used up
   ready --> stopping: stop, memory_hard, survivors of a crash
   unready --> stopping: stop
+  ready --> draining: stop, behind a proxy
+  unready --> draining: stop, behind a proxy
   draining --> stopping: drained, deadline
   stopping --> stopping: deadline, SIGKILL to the group
   stopping --> starting: group empty, planned replacement in place

@@ -28,7 +28,7 @@ test("what changes no total leaves the tally as it is", () => {
   for (const event of [
     { kind: "starting", delayMs: 0, reason: "r" },
     { kind: "unready", reason: "r" },
-    { kind: "draining", reason: "r" },
+    { kind: "draining", pid: 7, boundMs: 1000, reason: "r" },
     { ...STOPPING, signal: "SIGTERM", graceMs: 1000 },
   ] as const)
     assert.equal(tallyEvent(EMPTY_TALLY, { pool: "web", slot: 0, incarnation: 1, ...event }), EMPTY_TALLY, event.kind);
@@ -101,3 +101,9 @@ function numbersOf(value: object, path = ""): Map<string, number> {
   }
   return numbers;
 }
+
+test("a drain counts how long it took and what it cut off", () => {
+  const tally = fold({ kind: "drained", afterMs: 30, cut: 2 });
+  assert.equal(tally.requestsCut, 2);
+  assert.equal(tally.drainDuration.sumSeconds, 0.03);
+});

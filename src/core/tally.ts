@@ -26,6 +26,10 @@ export interface PoolTally {
   readonly timeToReady: Histogram;
   readonly stopDuration: Histogram;
   readonly rollouts: Readonly<Record<"finished" | "aborted", number>>;
+  /** How long workers took to finish their requests before a planned stop. */
+  readonly drainDuration: Histogram;
+  /** Requests that were still running when the bound of a drain was over. */
+  readonly requestsCut: number;
 }
 
 const NO_VALUES: Histogram = { counts: new Array(DURATION_BUCKETS_SECONDS.length + 1).fill(0), sumSeconds: 0 };
@@ -41,6 +45,8 @@ export const EMPTY_TALLY: PoolTally = {
   timeToReady: NO_VALUES,
   stopDuration: NO_VALUES,
   rollouts: { finished: 0, aborted: 0 },
+  drainDuration: NO_VALUES,
+  requestsCut: 0,
 };
 
 function observe(histogram: Histogram, ms: number): Histogram {
@@ -72,6 +78,12 @@ export function tallyEvent(tally: PoolTally, event: WorkerLifecycleEvent): PoolT
       return { ...tally, sigkills: tally.sigkills + 1 };
     case "stopped":
       return { ...tally, stopDuration: observe(tally.stopDuration, event.durationMs) };
+    case "drained":
+      return {
+        ...tally,
+        drainDuration: observe(tally.drainDuration, event.afterMs),
+        requestsCut: tally.requestsCut + event.cut,
+      };
     case "limit_reached":
       return {
         ...tally,

@@ -3,6 +3,7 @@
  * Produced by core/controller.ts after each event; nobody else builds one.
  */
 import type { Instant } from "../base/time.ts";
+import type { OperationKind } from "./event.ts";
 import type { ExitStatus } from "./exit.ts";
 import type { Incarnation, Slot, WorkerId } from "./identity.ts";
 import type { PoolTally } from "./tally.ts";
@@ -12,7 +13,7 @@ export const PHASES = ["down", "starting", "ready", "unready", "draining", "stop
 export type Phase = (typeof PHASES)[number];
 
 /** Phases of the controller. */
-export type ControllerPhase = "booting" | "running" | "leaving" | "stopping" | "stopped";
+export type ControllerPhase = "booting" | "running" | "leaving" | "draining" | "stopping" | "stopped";
 
 export interface WorkerView {
   readonly id: WorkerId;
@@ -28,6 +29,8 @@ export interface WorkerView {
   readonly spawnedAt: Instant | undefined;
   /** What happens next and when (restart, kill, recycle); undefined where nothing is planned. */
   readonly deadline: Instant | undefined;
+  /** Requests it still works on while it drains; undefined in any other phase. */
+  readonly inFlight: number | undefined;
   /** Unplanned restarts of this slot since the controller started. */
   readonly restarts: number;
   /** How the previous process ended; undefined where none has. */
@@ -36,8 +39,20 @@ export interface WorkerView {
   readonly reason: string;
 }
 
+/** What an operator asked for and is being done. */
+export interface OperationView {
+  readonly id: string;
+  readonly what: OperationKind;
+  readonly done: number;
+  readonly total: number;
+  readonly startedAt: Instant;
+}
+
 export interface PoolView {
   readonly name: string;
+  readonly role: "workers" | "proxy";
+  /** The pool this proxy stands in front of; undefined for workers. */
+  readonly fronts: string | undefined;
   readonly replicas: number;
   /** Workers in phase ready. */
   readonly readyCount: number;
@@ -46,6 +61,8 @@ export interface PoolView {
   readonly healthy: boolean;
   /** Every slot that is in use or has been; ordered by slot. */
   readonly workers: readonly WorkerView[];
+  /** What operators asked for and is being done. */
+  readonly operations: readonly OperationView[];
   /** Totals since the controller started, folded from lifecycle events. */
   readonly tally: PoolTally;
 }

@@ -43,6 +43,7 @@ function budgetOfNone(): PoolSpec {
 const common = {
   slot: 1,
   incarnation: 3,
+  revision: 1,
   since: BEFORE,
   crashes: NONE,
   restarts: 2,
@@ -50,7 +51,7 @@ const common = {
   reason: "before",
 };
 const alive = { pid: PID, spawnedAt: BEFORE };
-const unborn = { pid: undefined, spawnedAt: undefined, pendingStop: undefined };
+const unborn = { settleMs: 0, pid: undefined, spawnedAt: undefined, pendingStop: undefined };
 
 const down: OfPhase<"down"> = { ...common, phase: "down", deadline: undefined, kind: "free" };
 const spawning: OfPhase<"starting"> = { ...common, ...unborn, phase: "starting", deadline: undefined };
@@ -59,7 +60,14 @@ const unproven: OfPhase<"starting"> = { ...spawning, ...alive };
 const ready: OfPhase<"ready"> = { ...common, ...alive, phase: "ready", deadline: NOW, due: undefined };
 const unready: OfPhase<"unready"> = { ...common, ...alive, phase: "unready", deadline: NOW, due: undefined };
 const rolling: StopOrder = { cause: "rollout", reason: "rolled", next: "respawn" };
-const draining: OfPhase<"draining"> = { ...common, ...alive, phase: "draining", deadline: NOW, order: rolling };
+const draining: OfPhase<"draining"> = {
+  ...common,
+  ...alive,
+  phase: "draining",
+  deadline: NOW,
+  order: rolling,
+  inFlight: 2,
+};
 const stopping: OfPhase<"stopping"> = { ...common, ...alive, phase: "stopping", deadline: NOW, order: rolling };
 const backoff: OfPhase<"backoff"> = { ...common, phase: "backoff", deadline: NOW };
 
@@ -74,6 +82,10 @@ const becameReady: WorkerEvent = { kind: "becameReady", ...mine, random: 0.5 };
 const becameUnready: WorkerEvent = { kind: "becameUnready", ...mine, reason: "probe failed" };
 const limitReached: WorkerEvent = { kind: "limitReached", ...mine, limit: "memory", reason: "too big" };
 const hardReached: WorkerEvent = { kind: "limitReached", ...mine, limit: "memory_hard", reason: "far too big" };
+const startupFailed: WorkerEvent = { kind: "startupFailed", ...mine, reason: "refused" };
+const livenessFailed: WorkerEvent = { kind: "livenessFailed", ...mine, reason: "hangs" };
+const replace: WorkerEvent = { kind: "replace", ...mine, reason: "asked" };
+const inFlight: WorkerEvent = { kind: "inFlight", ...mine, count: 5 };
 const drained: WorkerEvent = { kind: "drained", ...mine };
 const exited: WorkerEvent = { kind: "exited", ...mine, status: CODE_3, survivors: false, random: 0.5 };
 const exitedAlone: WorkerEvent = { ...exited, survivors: true };
@@ -89,7 +101,7 @@ function told(event: Body<WorkerLifecycleEvent>, incarnation = 3): WorkerEffect 
   return { kind: "tell", event: { pool: "web", slot: 1, incarnation, ...event } };
 }
 
-const spawn4: WorkerEffect = { kind: "spawn", slot: 1, incarnation: 4 };
+const spawn4: WorkerEffect = { kind: "spawn", slot: 1, incarnation: 4, revision: 1 };
 
 function killed(pid: number): WorkerEffect {
   return { kind: "kill", slot: 1, incarnation: 3, pid };
@@ -208,8 +220,12 @@ function survivorsStopped(state: OfPhase<"ready" | "unready">): Case {
 }
 
 function due(state: OfPhase<"ready" | "unready">): readonly Case[] {
-  const limit = { ...state, deadline: undefined, due: { limit: "memory", at: NOW } } as const;
-  const already = { ...state, due: { limit: "lifespan", at: BEFORE } } as const;
+  const limit = {
+    ...state,
+    deadline: undefined,
+    due: { cause: "memory", reason: "memory limit: too big", at: NOW },
+  } as const;
+  const already = { ...state, due: { cause: "lifespan", reason: "old", at: BEFORE } } as const;
   const hard: StopOrder = { cause: "memory_hard", reason: "far too big", next: "respawn" };
   return [
     into("it becomes due, once", state, limitReached, limit, [
@@ -231,8 +247,23 @@ function due(state: OfPhase<"ready" | "unready">): readonly Case[] {
   ];
 }
 
+function hung(state: OfPhase<"ready" | "unready">): readonly Case[] {
+  const due = { cause: "liveness", reason: "hangs", at: NOW } as const;
+  const out: OfPhase<"unready"> = { ...unready, since: NOW, reason: "hangs", deadline: undefined, due };
+  return [
+    into("it is out of the balance at once and due", state, livenessFailed, out, [
+      told({ kind: "unready", reason: "hangs" }),
+    ]),
+    ignored({ ...state, due }, livenessFailed),
+  ];
+}
+
 function aged(state: OfPhase<"ready" | "unready">): Case {
-  const next = { ...state, deadline: undefined, due: { limit: "lifespan", at: NOW } } as const;
+  const next = {
+    ...state,
+    deadline: undefined,
+    due: { cause: "lifespan", reason: "lifespan limit: lived 4s", at: NOW },
+  } as const;
   return into("its lifespan is over: due", state, deadline, next, [
     told({ kind: "limit_reached", limit: "lifespan", reason: "lived 4s" }),
   ]);
@@ -381,6 +412,10 @@ const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonl
     becameReady: [ignored(down, becameReady)],
     becameUnready: [ignored(down, becameUnready)],
     limitReached: [ignored(down, limitReached)],
+    startupFailed: [ignored(down, startupFailed)],
+    livenessFailed: [ignored(down, livenessFailed)],
+    replace: [ignored(down, replace)],
+    inFlight: [ignored(down, inFlight)],
     drained: [ignored(down, drained)],
     exited: [ignored(down, exited)],
     vacated: [ignored(down, vacated)],
@@ -481,16 +516,35 @@ const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonl
       into("it is ready, its lifespan begins", unproven, becameReady, { ...spawnReady, ...alive }, [
         told({ kind: "ready", afterMs: 4000 }),
       ]),
-      impossible(spawning, becameReady),
+      ignored(spawning, becameReady),
     ],
     becameUnready: [ignored(spawning, becameUnready)],
     limitReached: [ignored(spawning, limitReached)],
+    startupFailed: [
+      ignored(spawning, startupFailed),
+      into(
+        "it will never be ready: it is asked to stop, which counts as a crash",
+        unproven,
+        startupFailed,
+        stoppingBy({ cause: "startup", reason: "refused", next: "restart" }),
+        [told({ kind: "unready", reason: "refused" }), ...asked(PID, { cause: "startup", reason: "refused" })],
+      ),
+    ],
+    livenessFailed: [ignored(unproven, livenessFailed)],
+    replace: [ignored(unproven, replace)],
+    inFlight: [ignored(unproven, inFlight)],
     drained: [ignored(spawning, drained)],
     exited: [restarted(unproven), impossible(spawning, exited)],
     vacated: [ignored(spawning, vacated)],
     deadline: [
       into("its turn came", waiting, deadline, { ...spawning, ...next4 }, [spawn4]),
-      into("a deadline of a live process is cleared", { ...unproven, deadline: NOW }, deadline, unproven),
+      into(
+        "it has lived long enough to count as ready",
+        { ...unproven, deadline: NOW },
+        deadline,
+        { ...ready, since: NOW, reason: "running", deadline: instant(15_000) },
+        [told({ kind: "ready", afterMs: 4000 })],
+      ),
     ],
     stop: [
       into("a stop during the spawn is kept for later", spawning, stop, { ...spawning, pendingStop: operator }),
@@ -522,6 +576,17 @@ const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonl
       ]),
     ],
     limitReached: due(ready),
+    startupFailed: [ignored(ready, startupFailed)],
+    livenessFailed: hung(ready),
+    replace: [
+      into("a rollout wants another one in its place", ready, replace, {
+        ...ready,
+        deadline: undefined,
+        due: { cause: "rollout", reason: "asked", at: NOW },
+      }),
+      ignored({ ...ready, due: { cause: "memory", reason: "too big", at: BEFORE } }, replace),
+    ],
+    inFlight: [ignored(ready, inFlight)],
     drained: [ignored(ready, drained)],
     exited: [restarted(ready), restartedLater(ready), givenUp(ready), survivorsStopped(ready)],
     vacated: [ignored(ready, vacated)],
@@ -542,6 +607,17 @@ const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonl
     ],
     becameUnready: [ignored(unready, becameUnready)],
     limitReached: due(unready),
+    startupFailed: [ignored(unready, startupFailed)],
+    livenessFailed: hung(unready),
+    replace: [
+      into("a rollout wants another one in its place", unready, replace, {
+        ...unready,
+        deadline: undefined,
+        due: { cause: "rollout", reason: "asked", at: NOW },
+      }),
+      ignored({ ...unready, due: { cause: "memory", reason: "too big", at: BEFORE } }, replace),
+    ],
+    inFlight: [ignored(unready, inFlight)],
     drained: [ignored(unready, drained)],
     exited: [restarted(unready), restartedLater(unready), givenUp(unready), survivorsStopped(unready)],
     vacated: [ignored(unready, vacated)],
@@ -556,8 +632,15 @@ const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonl
     becameReady: [ignored(draining, becameReady)],
     becameUnready: [ignored(draining, becameUnready)],
     limitReached: [ignored(draining, limitReached)],
+    startupFailed: [ignored(draining, startupFailed)],
+    livenessFailed: [ignored(draining, livenessFailed)],
+    replace: [ignored(draining, replace)],
+    inFlight: [into("what it still works on is known", draining, inFlight, { ...draining, inFlight: 5 })],
     drained: [
-      into("the last request is done: it is asked", draining, drained, stoppingBy(rolling), asked(PID, rolling)),
+      into("the last request is done: it is asked", draining, drained, stoppingBy(rolling), [
+        told({ kind: "drained", afterMs: 4000, cut: 0 }),
+        ...asked(PID, rolling),
+      ]),
     ],
     exited: [
       ...emptied(draining, exited, 0),
@@ -567,14 +650,18 @@ const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonl
       ]),
     ],
     vacated: [ignored(draining, vacated)],
-    deadline: [into("the drain is over: it is asked", draining, deadline, stoppingBy(rolling), asked(PID, rolling))],
+    deadline: [
+      into("the drain is over: it is asked, and what is cut off is told", draining, deadline, stoppingBy(rolling), [
+        told({ kind: "drained", afterMs: 4000, cut: 2 }),
+        ...asked(PID, rolling),
+      ]),
+    ],
     stop: [
-      into("a final stop overrules the respawn", draining, stopForShutdown, {
-        ...draining,
-        order: shutdown,
-        reason: "leaving",
-      }),
-      ignored({ ...draining, order: operator }, stopForShutdown),
+      into("a final stop overrules the respawn", draining, stop, { ...draining, order: operator, reason: "asked" }),
+      into("at a shutdown traffic has ended: it is asked", draining, stopForShutdown, stoppingBy(shutdown), [
+        told({ kind: "drained", afterMs: 4000, cut: 2 }),
+        ...asked(PID, shutdown),
+      ]),
       ignored(draining, { ...stop, order: { ...operator, next: "respawn" } }),
     ],
     kill: [
@@ -594,6 +681,10 @@ const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonl
     becameReady: [ignored(stopping, becameReady)],
     becameUnready: [ignored(stopping, becameUnready)],
     limitReached: [ignored(stopping, limitReached)],
+    startupFailed: [ignored(stopping, startupFailed)],
+    livenessFailed: [ignored(stopping, livenessFailed)],
+    replace: [ignored(stopping, replace)],
+    inFlight: [ignored(stopping, inFlight)],
     drained: [ignored(stopping, drained)],
     exited: [
       ...emptied(stopping, exited, 4000),
@@ -664,6 +755,10 @@ const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonl
     becameReady: [ignored(backoff, becameReady)],
     becameUnready: [ignored(backoff, becameUnready)],
     limitReached: [ignored(backoff, limitReached)],
+    startupFailed: [ignored(backoff, startupFailed)],
+    livenessFailed: [ignored(backoff, livenessFailed)],
+    replace: [ignored(backoff, replace)],
+    inFlight: [ignored(backoff, inFlight)],
     drained: [ignored(backoff, drained)],
     exited: [ignored(backoff, exited)],
     vacated: [ignored(backoff, vacated)],
@@ -744,7 +839,60 @@ test("a new worker is an empty slot that nothing has lived in", () => {
   assert.deepEqual(newWorker(1, BEFORE), {
     ...down,
     incarnation: 0,
+    revision: 0,
     restarts: 0,
     reason: "not started yet",
   });
+});
+
+const PROBED = withLifespan(10_000, { readiness: { kind: "probed", timeoutMs: 3000 } });
+
+test("a worker that is asked whether it is ready has until its deadline", () => {
+  const { state, effects } = stepWorker(spawning, spawned, PROBED);
+  assert.deepEqual(state, { ...spawning, pid: 88, spawnedAt: NOW, deadline: instant(8000) });
+  assert.deepEqual(effects, [told({ kind: "spawned", pid: 88 })]);
+  const answered = stepWorker(state, becameReady, PROBED);
+  assert.equal(answered.state.phase, "ready");
+  const late = stepWorker(state, { ...deadline, at: instant(8000) } as WorkerEvent, PROBED);
+  assert.equal(late.state.phase === "stopping" && late.state.order.cause, "startup");
+  assert.equal(late.state.reason, "not ready 3s after its start");
+});
+
+test("a worker that may take for ever to become ready has no deadline", () => {
+  const spec = withLifespan(undefined, { readiness: { kind: "probed", timeoutMs: undefined } });
+  assert.equal(stepWorker(spawning, spawned, spec).state.deadline, undefined);
+});
+
+test("a successor that nobody asks is ready after it has lived for a while", () => {
+  const { state } = stepWorker({ ...spawning, settleMs: 700 }, spawned, SPEC);
+  assert.equal(state.phase, "starting");
+  assert.equal(state.deadline, instant(5700));
+  const later = stepWorker(state, { ...deadline, at: instant(5700) } as WorkerEvent, SPEC);
+  assert.equal(later.state.phase, "ready");
+});
+
+test("behind a proxy a planned stop drains first, a broken worker does not", () => {
+  const spec = withLifespan(10_000, { drainMs: 2000 });
+  const { state, effects } = stepWorker(ready, stop, spec);
+  const { due: _, ...rest } = ready;
+  assert.deepEqual(state, {
+    ...rest,
+    phase: "draining",
+    since: NOW,
+    reason: "asked",
+    deadline: instant(7000),
+    order: operator,
+    inFlight: 0,
+  });
+  assert.deepEqual(effects, [told({ kind: "draining", pid: PID, boundMs: 2000, reason: "asked" })]);
+  for (const cause of ["shutdown", "liveness", "startup", "memory_hard"] as const) {
+    const order: StopOrder = { cause, reason: "r", next: "down" };
+    assert.equal(stepWorker(ready, { kind: "stop", at: NOW, order }, spec).state.phase, "stopping", cause);
+  }
+});
+
+test("what is spawned has the revision that is desired then", () => {
+  const { state, effects } = stepWorker(backoff, deadline, { ...SPEC, revision: 7 });
+  assert.equal(state.revision, 7);
+  assert.deepEqual(effects, [{ kind: "spawn", slot: 1, incarnation: 4, revision: 7 }]);
 });

@@ -9,7 +9,7 @@
 import { InvariantError } from "../base/errors.ts";
 import { after, type Instant } from "../base/time.ts";
 import { formatDuration } from "../base/units.ts";
-import type { LimitKind, StopReason, WorkerLifecycleEvent } from "./event.ts";
+import type { LimitKind, ReplaceReason, StopReason, WorkerLifecycleEvent } from "./event.ts";
 import { type ExitStatus, formatExit } from "./exit.ts";
 import type { Incarnation, Slot } from "./identity.ts";
 import { decideLifespanMs } from "./limits.ts";
@@ -26,6 +26,8 @@ interface Common {
   readonly slot: Slot;
   /** Of the live process; where there is none, of the last one. */
   readonly incarnation: Incarnation;
+  /** What that process was launched with (PoolSpec.revision); 0 before the first. */
+  readonly revision: number;
   /** When this phase began. */
   readonly since: Instant;
   readonly crashes: CrashHistory;
@@ -49,10 +51,13 @@ export interface DownState extends Common {
   /** free: may be used; held: an operator stopped it; gave-up: its restarts are used up. */
   readonly kind: "free" | "held" | "gave-up";
 }
-/** Waits for its turn (deadline), is being spawned, or runs and is not ready yet (pid). */
+/** Waits for its turn, is being spawned, or runs and is not ready yet (pid). */
 export interface StartingState extends Common {
   readonly phase: "starting";
+  /** Its turn; once it runs, when it counts as ready (spec.readiness "spawned") or as failed ("probed"). */
   readonly deadline: Instant | undefined;
+  /** How long it must have lived to count as ready, where nothing is asked whether it is. */
+  readonly settleMs: number;
   readonly pid: number | undefined;
   readonly spawnedAt: Instant | undefined;
   /** A stop that came while the spawn was under way. */
@@ -64,8 +69,8 @@ export interface ReadyState extends Common {
   readonly deadline: Instant | undefined;
   readonly pid: number;
   readonly spawnedAt: Instant;
-  /** The limit that asks for a replacement, since when; the pool decides when it is done. */
-  readonly due: { readonly limit: LimitKind; readonly at: Instant } | undefined;
+  /** Why it is to be replaced, since when; the pool decides when it is done. */
+  readonly due: { readonly cause: ReplaceReason; readonly reason: string; readonly at: Instant } | undefined;
 }
 /** Runs, but its readiness probe says no. */
 export interface UnreadyState extends Common {
@@ -82,6 +87,8 @@ export interface DrainingState extends Common {
   readonly pid: number;
   readonly spawnedAt: Instant;
   readonly order: StopOrder;
+  /** Requests it still works on, as far as is known. */
+  readonly inFlight: number;
 }
 /** Was told to stop, or left survivors in its group; ends when the group is empty. */
 export interface StoppingState extends Common {
@@ -109,7 +116,14 @@ export type WorkerState =
 
 /** Events carry the time; `random` is 0 … 1 where a decision needs chance. */
 export type WorkerEvent =
-  | { readonly kind: "start"; readonly at: Instant; readonly delayMs: number; readonly reason: string }
+  | {
+      readonly kind: "start";
+      readonly at: Instant;
+      readonly delayMs: number;
+      /** How long it must live to count as ready where nothing is asked; 0 unless given. */
+      readonly settleMs?: number;
+      readonly reason: string;
+    }
   | {
       readonly kind: "spawned";
       readonly at: Instant;
@@ -133,6 +147,19 @@ export type WorkerEvent =
       readonly limit: LimitKind;
       readonly reason: string;
     }
+  /** It runs, but it will not become ready. */
+  | { readonly kind: "startupFailed"; readonly at: Instant; readonly incarnation: Incarnation; readonly reason: string }
+  /** It runs, but it works no more. */
+  | {
+      readonly kind: "livenessFailed";
+      readonly at: Instant;
+      readonly incarnation: Incarnation;
+      readonly reason: string;
+    }
+  /** It is to be replaced although it is well. */
+  | { readonly kind: "replace"; readonly at: Instant; readonly incarnation: Incarnation; readonly reason: string }
+  /** How many requests a worker that drains still works on. */
+  | { readonly kind: "inFlight"; readonly at: Instant; readonly incarnation: Incarnation; readonly count: number }
   | { readonly kind: "drained"; readonly at: Instant; readonly incarnation: Incarnation }
   /** The leader was reaped; `survivors` tells whether its group or session still has processes. */
   | {
@@ -156,7 +183,7 @@ export type WorkerEventKind = WorkerEvent["kind"];
  * scope "escaped" spares the group. `kill` is SIGKILL to the group and to all that left it.
  */
 export type WorkerEffect =
-  | { readonly kind: "spawn"; readonly slot: Slot; readonly incarnation: Incarnation }
+  | { readonly kind: "spawn"; readonly slot: Slot; readonly incarnation: Incarnation; readonly revision: number }
   | {
       readonly kind: "signal";
       readonly slot: Slot;
@@ -185,7 +212,15 @@ type Running = StartingState | ReadyState | UnreadyState | DrainingState | Stopp
 
 /** An empty slot at its birth. */
 export function newWorker(slot: Slot, at: Instant): WorkerState {
-  const common = { slot, incarnation: 0, since: at, crashes: NO_CRASHES, restarts: 0, lastExit: undefined };
+  const common = {
+    slot,
+    incarnation: 0,
+    revision: 0,
+    since: at,
+    crashes: NO_CRASHES,
+    restarts: 0,
+    lastExit: undefined,
+  };
   return { ...common, phase: "down", deadline: undefined, kind: "free", reason: "not started yet" };
 }
 
@@ -202,8 +237,8 @@ export function stepWorker(state: WorkerState, event: WorkerEvent, spec: PoolSpe
 }
 
 function common(state: WorkerState, at: Instant, reason: string): Common {
-  const { slot, incarnation, crashes, restarts, lastExit } = state;
-  return { slot, incarnation, since: at, crashes, restarts, lastExit, reason };
+  const { slot, incarnation, revision, crashes, restarts, lastExit } = state;
+  return { slot, incarnation, revision, since: at, crashes, restarts, lastExit, reason };
 }
 
 function tell(state: WorkerState, spec: PoolSpec, event: TellBody): WorkerEffect {
@@ -222,43 +257,41 @@ function impossible(state: WorkerState, event: WorkerEvent): Transition {
   throw new InvariantError(`impossible event ${JSON.stringify(event)} in worker state ${JSON.stringify(state)}`);
 }
 
-function spawnNext(state: WorkerState, at: Instant, reason: string): Transition {
+function spawnNext(state: WorkerState, at: Instant, reason: string, spec: PoolSpec): Transition {
   const next: StartingState = {
     ...common(state, at, reason),
     incarnation: state.incarnation + 1,
+    revision: spec.revision,
     phase: "starting",
     deadline: undefined,
+    settleMs: state.phase === "starting" ? state.settleMs : 0,
     pid: undefined,
     spawnedAt: undefined,
     pendingStop: undefined,
   };
-  return { state: next, effects: [{ kind: "spawn", slot: next.slot, incarnation: next.incarnation }] };
+  const { slot, incarnation, revision } = next;
+  return { state: next, effects: [{ kind: "spawn", slot, incarnation, revision }] };
 }
 
-function start(
-  state: WorkerState,
-  event: { at: Instant; delayMs: number; reason: string },
-  spec: PoolSpec,
-): Transition {
-  const fresh: WorkerState = { ...state, crashes: NO_CRASHES };
+function start(state: WorkerState, event: Extract<WorkerEvent, { kind: "start" }>, spec: PoolSpec): Transition {
   const told = tell({ ...state, incarnation: state.incarnation + 1 }, spec, {
     kind: "starting",
     delayMs: event.delayMs,
     reason: event.reason,
   });
-  if (event.delayMs <= 0) {
-    const { state: next, effects } = spawnNext(fresh, event.at, event.reason);
-    return { state: next, effects: [told, ...effects] };
-  }
   const waiting: StartingState = {
-    ...common(fresh, event.at, event.reason),
+    ...common(state, event.at, event.reason),
+    crashes: NO_CRASHES,
     phase: "starting",
     deadline: after(event.at, event.delayMs),
+    settleMs: event.settleMs ?? 0,
     pid: undefined,
     spawnedAt: undefined,
     pendingStop: undefined,
   };
-  return { state: waiting, effects: [told] };
+  if (event.delayMs > 0) return { state: waiting, effects: [told] };
+  const { state: next, effects } = spawnNext(waiting, event.at, event.reason, spec);
+  return { state: next, effects: [told, ...effects] };
 }
 
 function becomeReady(
@@ -286,9 +319,16 @@ function spawned(state: StartingState, event: Extract<WorkerEvent, { kind: "spaw
   const alive: StartingState = { ...state, pid: event.pid, spawnedAt: event.at };
   const next =
     state.pendingStop === undefined
-      ? becomeReady(alive, event.at, event.random, spec, event.pid, event.at)
+      ? awaitReadiness(alive, event.at, event.random, spec, event.pid)
       : beginStop(alive, event.pid, event.at, event.at, state.pendingStop, spec);
   return { state: next.state, effects: [told, ...next.effects] };
+}
+
+/** It runs: ready at once, after it has lived a while, or when it is found to answer. */
+function awaitReadiness(state: StartingState, at: Instant, random: number, spec: PoolSpec, pid: number): Transition {
+  const waitMs = spec.readiness.kind === "probed" ? spec.readiness.timeoutMs : state.settleMs;
+  if (spec.readiness.kind === "spawned" && state.settleMs <= 0) return becomeReady(state, at, random, spec, pid, at);
+  return { state: { ...state, deadline: waitMs === undefined ? undefined : after(at, waitMs) }, effects: [] };
 }
 
 function spawnFailed(
@@ -335,8 +375,36 @@ function decideAfterCrash(
     };
     return { state: backoff, effects: [told] };
   }
-  const next = spawnNext(counted, at, reason);
+  const next = spawnNext(counted, at, reason, spec);
   return { state: next.state, effects: [told, ...next.effects] };
+}
+
+/** Stops that nothing in front of the worker can soften: it is broken, or all traffic has ended already. */
+const WITHOUT_DRAIN: ReadonlySet<StopReason> = new Set([
+  "shutdown",
+  "memory_hard",
+  "liveness",
+  "startup",
+  "survivors",
+] satisfies StopReason[]);
+
+/** It is to leave: first no new requests where somebody can send them elsewhere, then the stop signal. */
+function beginLeave(state: ReadyState | UnreadyState, at: Instant, order: StopOrder, spec: PoolSpec): Transition {
+  if (spec.drainMs === undefined || spec.drainMs <= 0 || WITHOUT_DRAIN.has(order.cause)) {
+    return beginStop(state, state.pid, state.spawnedAt, at, order, spec);
+  }
+  const { pid, spawnedAt } = state;
+  const draining: DrainingState = {
+    ...common(state, at, order.reason),
+    phase: "draining",
+    deadline: after(at, spec.drainMs),
+    pid,
+    spawnedAt,
+    order,
+    inFlight: 0,
+  };
+  const told = tell(state, spec, { kind: "draining", pid, boundMs: spec.drainMs, reason: order.reason });
+  return { state: draining, effects: [told] };
 }
 
 function beginStop(
@@ -445,7 +513,7 @@ function emptied(state: StoppingState, at: Instant, random: number, spec: PoolSp
   if (order.next === "down") return { state: settle(state, at, order), effects: [told] };
   const next =
     order.next === "respawn"
-      ? spawnNext({ ...state, crashes: NO_CRASHES }, at, `replaced: ${order.reason}`)
+      ? spawnNext({ ...state, crashes: NO_CRASHES }, at, `replaced: ${order.reason}`, spec)
       : decideAfterCrash(state, at, state.since - state.spawnedAt, random, order.reason, spec);
   return { state: next.state, effects: [told, ...next.effects] };
 }
@@ -467,17 +535,27 @@ function stop(
   event: Extract<WorkerEvent, { kind: "stop" }>,
   spec: PoolSpec,
 ): Transition {
-  return beginStop(state, state.pid, state.spawnedAt, event.at, event.order, spec);
+  return beginLeave(state, event.at, event.order, spec);
 }
 
 function stopBackoff(state: BackoffState, event: Extract<WorkerEvent, { kind: "stop" }>): Transition {
   return { state: settle(state, event.at, event.order), effects: [] };
 }
 
-/** A stop during a stop can only make it final: shutdown overrules a planned respawn. What is final stays. */
+/**
+ * A stop during a stop can only make it final: shutdown overrules a planned respawn. What is final stays, but a slot that
+ * an operator holds is not held any more when there are too many.
+ */
 function stopAgain(state: StoppingState | DrainingState, event: Extract<WorkerEvent, { kind: "stop" }>): Transition {
-  if (event.order.next !== "down" || state.order.next === "down") return ignore(state);
+  const isSurplus = state.order.cause === "operator" && event.order.cause === "scale";
+  if (event.order.next !== "down" || (state.order.next === "down" && !isSurplus)) return ignore(state);
   return { state: { ...state, order: event.order, reason: event.order.reason }, effects: [] };
+}
+
+/** At a shutdown all traffic has ended before workers are stopped, so there is nothing left to wait for. */
+function stopDraining(state: DrainingState, event: Extract<WorkerEvent, { kind: "stop" }>, spec: PoolSpec): Transition {
+  const next = stopAgain(state, event).state as DrainingState;
+  return WITHOUT_DRAIN.has(event.order.cause) ? leave(next, event, spec) : { state: next, effects: [] };
 }
 
 function killNow(
@@ -548,12 +626,41 @@ function killBackoff(state: BackoffState, event: Extract<WorkerEvent, { kind: "k
   return { state: settle(state, event.at, { cause: "shutdown", reason: event.reason, next: "down" }), effects: [] };
 }
 
-function turnCame(state: StartingState, event: Extract<WorkerEvent, { kind: "deadline" }>): Transition {
-  return state.pid === undefined ? spawnNext(state, event.at, state.reason) : ignore({ ...state, deadline: undefined });
+/** Its turn came, it has lived long enough to count as ready, or it took too long to become ready. */
+function startingDeadline(
+  state: StartingState,
+  event: Extract<WorkerEvent, { kind: "deadline" }>,
+  spec: PoolSpec,
+): Transition {
+  const { pid, spawnedAt } = state;
+  if (pid === undefined || spawnedAt === undefined) return spawnNext(state, event.at, state.reason, spec);
+  if (spec.readiness.kind === "spawned") return becomeReady(state, event.at, event.random, spec, pid, spawnedAt);
+  return failStart(state, event.at, `not ready ${formatDuration(event.at - spawnedAt)} after its start`, spec);
 }
 
-function backoffIsOver(state: BackoffState, event: Extract<WorkerEvent, { kind: "deadline" }>): Transition {
-  return spawnNext(state, event.at, state.reason);
+function startupFailed(
+  state: StartingState,
+  event: Extract<WorkerEvent, { kind: "startupFailed" }>,
+  spec: PoolSpec,
+): Transition {
+  return failStart(state, event.at, event.reason, spec);
+}
+
+/** It will not become ready: stopped, and counted like a crash. */
+function failStart(state: StartingState, at: Instant, reason: string, spec: PoolSpec): Transition {
+  const { pid, spawnedAt } = state;
+  if (pid === undefined || spawnedAt === undefined) return ignore(state);
+  const told = tell(state, spec, { kind: "unready", reason });
+  const next = beginStop(state, pid, spawnedAt, at, { cause: "startup", reason, next: "restart" }, spec);
+  return { state: next.state, effects: [told, ...next.effects] };
+}
+
+function backoffIsOver(
+  state: BackoffState,
+  event: Extract<WorkerEvent, { kind: "deadline" }>,
+  spec: PoolSpec,
+): Transition {
+  return spawnNext(state, event.at, state.reason, spec);
 }
 
 function lifespanIsOver(
@@ -561,8 +668,7 @@ function lifespanIsOver(
   event: Extract<WorkerEvent, { kind: "deadline" }>,
   spec: PoolSpec,
 ): Transition {
-  const reason = `lived ${formatDuration(event.at - state.spawnedAt)}`;
-  return markDue(state, event.at, "lifespan", reason, spec);
+  return overLimit(state, event.at, "lifespan", `lived ${formatDuration(event.at - state.spawnedAt)}`, spec);
 }
 
 function limitReached(
@@ -570,32 +676,53 @@ function limitReached(
   event: Extract<WorkerEvent, { kind: "limitReached" }>,
   spec: PoolSpec,
 ): Transition {
-  if (event.limit === "memory_hard") {
-    const told = tell(state, spec, { kind: "limit_reached", limit: event.limit, reason: event.reason });
-    const next = beginStop(
-      state,
-      state.pid,
-      state.spawnedAt,
-      event.at,
-      { cause: "memory_hard", reason: event.reason, next: "respawn" },
-      spec,
-    );
-    return { state: next.state, effects: [told, ...next.effects] };
-  }
-  return state.due === undefined ? markDue(state, event.at, event.limit, event.reason, spec) : ignore(state);
+  const { limit, reason } = event;
+  if (limit !== "memory_hard")
+    return state.due === undefined ? overLimit(state, event.at, limit, reason, spec) : ignore(state);
+  const told = tell(state, spec, { kind: "limit_reached", limit, reason });
+  const order: StopOrder = { cause: limit, reason, next: "respawn" };
+  const next = beginStop(state, state.pid, state.spawnedAt, event.at, order, spec);
+  return { state: next.state, effects: [told, ...next.effects] };
 }
 
-function markDue(
+function overLimit(
   state: ReadyState | UnreadyState,
   at: Instant,
   limit: LimitKind,
   reason: string,
   spec: PoolSpec,
 ): Transition {
+  const due = { cause: limit, reason: `${limit} limit: ${reason}`, at };
   return {
-    state: { ...state, deadline: undefined, due: { limit, at } },
+    state: { ...state, deadline: undefined, due },
     effects: [tell(state, spec, { kind: "limit_reached", limit, reason })],
   };
+}
+
+/** A rollout wants another one in its place; that overrules no limit that wants it too. */
+function replace(state: ReadyState | UnreadyState, event: Extract<WorkerEvent, { kind: "replace" }>): Transition {
+  if (state.due !== undefined) return ignore(state);
+  const due = { cause: "rollout" as const, reason: event.reason, at: event.at };
+  return { state: { ...state, deadline: undefined, due }, effects: [] };
+}
+
+/** Out of the balance at once; the pool decides when it is replaced. */
+function livenessFailed(
+  state: ReadyState | UnreadyState,
+  event: Extract<WorkerEvent, { kind: "livenessFailed" }>,
+  spec: PoolSpec,
+): Transition {
+  if (state.due?.cause === "liveness") return ignore(state);
+  const { at, reason } = event;
+  const unready: UnreadyState = {
+    ...state,
+    phase: "unready",
+    since: at,
+    reason,
+    deadline: undefined,
+    due: { cause: "liveness", reason, at },
+  };
+  return { state: unready, effects: [tell(state, spec, { kind: "unready", reason })] };
 }
 
 function readyAfterStart(
@@ -603,7 +730,8 @@ function readyAfterStart(
   event: Extract<WorkerEvent, { kind: "becameReady" }>,
   spec: PoolSpec,
 ): Transition {
-  if (state.pid === undefined || state.spawnedAt === undefined) return impossible(state, event);
+  // A slot that waits for its turn has the number of the process before, whose last answer may be late.
+  if (state.pid === undefined || state.spawnedAt === undefined) return ignore(state);
   return becomeReady(state, event.at, event.random, spec, state.pid, state.spawnedAt);
 }
 
@@ -622,8 +750,19 @@ function becameUnready(
   };
 }
 
+function countInFlight(state: DrainingState, event: Extract<WorkerEvent, { kind: "inFlight" }>): Transition {
+  return { state: { ...state, inFlight: event.count }, effects: [] };
+}
+
+function drained(state: DrainingState, event: Extract<WorkerEvent, { kind: "drained" }>, spec: PoolSpec): Transition {
+  return leave({ ...state, inFlight: 0 }, event, spec);
+}
+
+/** Drained, or the time for it is over: what is still in flight is cut off by the stop. */
 function leave(state: DrainingState, event: { at: Instant }, spec: PoolSpec): Transition {
-  return beginStop(state, state.pid, state.spawnedAt, event.at, state.order, spec);
+  const told = tell(state, spec, { kind: "drained", afterMs: event.at - state.since, cut: state.inFlight });
+  const next = beginStop(state, state.pid, state.spawnedAt, event.at, state.order, spec);
+  return { state: next.state, effects: [told, ...next.effects] };
 }
 
 /** Every phase and every event; docs/states.md is printed from it. */
@@ -635,6 +774,10 @@ export const table: Table = {
     becameReady: ignore,
     becameUnready: ignore,
     limitReached: ignore,
+    startupFailed: ignore,
+    livenessFailed: ignore,
+    replace: ignore,
+    inFlight: ignore,
     drained: ignore,
     exited: ignore,
     vacated: ignore,
@@ -649,10 +792,14 @@ export const table: Table = {
     becameReady: readyAfterStart,
     becameUnready: ignore,
     limitReached: ignore,
+    startupFailed,
+    livenessFailed: ignore,
+    replace: ignore,
+    inFlight: ignore,
     drained: ignore,
     exited: crashed,
     vacated: ignore,
-    deadline: turnCame,
+    deadline: startingDeadline,
     stop: stopWaiting,
     kill: killStarting,
   },
@@ -663,6 +810,10 @@ export const table: Table = {
     becameReady: ignore,
     becameUnready,
     limitReached,
+    startupFailed: ignore,
+    livenessFailed,
+    replace,
+    inFlight: ignore,
     drained: ignore,
     exited: crashed,
     vacated: ignore,
@@ -677,6 +828,10 @@ export const table: Table = {
     becameReady: readyAgain,
     becameUnready: ignore,
     limitReached,
+    startupFailed: ignore,
+    livenessFailed,
+    replace,
+    inFlight: ignore,
     drained: ignore,
     exited: crashed,
     vacated: ignore,
@@ -691,11 +846,15 @@ export const table: Table = {
     becameReady: ignore,
     becameUnready: ignore,
     limitReached: ignore,
-    drained: leave,
+    startupFailed: ignore,
+    livenessFailed: ignore,
+    replace: ignore,
+    inFlight: countInFlight,
+    drained,
     exited: exitedDraining,
     vacated: ignore,
     deadline: leave,
-    stop: stopAgain,
+    stop: stopDraining,
     kill: killLeaving,
   },
   stopping: {
@@ -705,6 +864,10 @@ export const table: Table = {
     becameReady: ignore,
     becameUnready: ignore,
     limitReached: ignore,
+    startupFailed: ignore,
+    livenessFailed: ignore,
+    replace: ignore,
+    inFlight: ignore,
     drained: ignore,
     exited: exitedStopping,
     vacated,
@@ -719,6 +882,10 @@ export const table: Table = {
     becameReady: ignore,
     becameUnready: ignore,
     limitReached: ignore,
+    startupFailed: ignore,
+    livenessFailed: ignore,
+    replace: ignore,
+    inFlight: ignore,
     drained: ignore,
     exited: ignore,
     vacated: ignore,

@@ -29,6 +29,7 @@ function worker(slot: number, phase: Phase, changes: Partial<WorkerView> = {}): 
     since: instant(0),
     spawnedAt: alive ? instant(0) : undefined,
     deadline: undefined,
+    inFlight: undefined,
     restarts: 0,
     lastExit: undefined,
     reason: "",
@@ -39,11 +40,14 @@ function worker(slot: number, phase: Phase, changes: Partial<WorkerView> = {}): 
 function scrapeOf(pool: Partial<PoolView> = {}, changes: Partial<Scrape> = {}): Scrape {
   const web: PoolView = {
     name: "web",
+    role: "workers",
+    fronts: undefined,
     replicas: 2,
     readyCount: 1,
     desiredHealthyPercentage: 75,
     healthy: false,
     workers: [],
+    operations: [],
     tally: EMPTY_TALLY,
     ...pool,
   };

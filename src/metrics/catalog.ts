@@ -83,6 +83,7 @@ const CONTROLLER_PHASES: Readonly<Record<ControllerPhase, true>> = {
   booting: true,
   running: true,
   leaving: true,
+  draining: true,
   stopping: true,
   stopped: true,
 };
@@ -117,7 +118,7 @@ export const CATALOG: readonly CatalogMetric[] = [
     origin: "new",
     name: "monoceros_controller_phase",
     type: "gauge",
-    help: "1 for the phase that the controller is in (booting, running, leaving, stopping, stopped), 0 for the others.",
+    help: "1 for the phase that the controller is in (booting, running, leaving, draining, stopping, stopped), 0 for the others.",
     labels: ["phase"],
     samples: ({ view }) =>
       Object.keys(CONTROLLER_PHASES).map((phase) => ({ labels: [phase], value: flag(phase === view.phase) })),

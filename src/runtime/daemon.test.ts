@@ -14,7 +14,7 @@ class FakeProcesses implements ProcessControl {
   beforeSpawn: (pool: number, slot: number) => void = () => {};
   #nextPid = 100;
 
-  spawn(pool: number, slot: number, incarnation: number): number {
+  spawn(pool: number, slot: number, incarnation: number, _revision: number): number {
     this.beforeSpawn(pool, slot);
     this.asked.push(`spawn ${pool}/${slot} ${incarnation}`);
     return this.#nextPid++;
@@ -37,11 +37,19 @@ class FakeProcesses implements ProcessControl {
 class RecordingListener implements DaemonListener {
   readonly heard: string[] = [];
   readonly errors: unknown[] = [];
+  changes = 0;
   onTold: (event: LifecycleEvent) => void = () => {};
 
   told(event: LifecycleEvent): void {
     this.heard.push("slot" in event ? `${event.kind} ${event.slot}` : event.kind);
     this.onTold(event);
+  }
+  /** Told after each event; counted, because every test would have to name it. */
+  changed(): void {
+    this.changes++;
+  }
+  drainProxy(pool: number): void {
+    this.heard.push(`!drain ${pool}`);
   }
   ready(): void {
     this.heard.push("!ready");
@@ -112,7 +120,7 @@ test("an event that a listener causes waits until the present one is done", () =
   listener.onTold = (event) => {
     depth++;
     assert.equal(depth, 1, "the daemon was entered again");
-    if (event.kind === "exited" && event.slot === 0) daemon.stopWorker(0, 1, "asked");
+    if (event.kind === "exited" && event.slot === 0) daemon.order(0, "op-1", { kind: "stop", slots: [1] }, "asked");
     depth--;
   };
   daemon.exited(0, 0, 1, { kind: "code", code: 3 }, false);
@@ -123,6 +131,7 @@ test("an event that a listener causes waits until the present one is done", () =
     "spawned 0",
     "ready 0",
     "pool_recovered",
+    "operation_started",
     "stopping 1",
     "pool_degraded",
   ]);
@@ -134,10 +143,10 @@ test("events are handled in the order in which they came", () => {
   listener.take();
   listener.onTold = (event) => {
     if (event.kind !== "stopping" || event.slot !== 0) return;
-    daemon.stopWorker(0, 2, "second");
-    daemon.stopWorker(0, 1, "third");
+    daemon.order(0, "op-2", { kind: "stop", slots: [2] }, "second");
+    daemon.order(0, "op-1", { kind: "stop", slots: [1] }, "third");
   };
-  daemon.stopWorker(0, 0, "first");
+  daemon.order(0, "op-0", { kind: "stop", slots: [0] }, "first");
   assert.deepEqual(
     listener.take().filter((heard) => heard.startsWith("stopping")),
     ["stopping 0", "stopping 2", "stopping 1"],
@@ -148,7 +157,7 @@ test("there is one timer a worker, and it is the deadline of its state", () => {
   const limits = { ...poolSpec().limits, lifespanMs: 60_000 };
   const { clock, daemon } = new Setting({ limits }).boot();
   assert.deepEqual(clock.armed, [61_000, 61_000]);
-  daemon.stopWorker(0, 0, "asked");
+  daemon.order(0, "op-0", { kind: "stop", slots: [0] }, "asked");
   assert.deepEqual(clock.armed, [11_000, 61_000]);
   daemon.exited(0, 0, 1, { kind: "code", code: 0 }, false);
   assert.deepEqual(clock.armed, [61_000]);
@@ -158,7 +167,7 @@ test("there is one timer a worker, and it is the deadline of its state", () => {
 
 test("a deadline that comes is handled and leaves no timer behind", () => {
   const { clock, daemon, processes } = new Setting().boot();
-  daemon.stopWorker(0, 0, "asked");
+  daemon.order(0, "op-0", { kind: "stop", slots: [0] }, "asked");
   processes.take();
   clock.pass(9999);
   assert.deepEqual(processes.take(), []);
@@ -170,7 +179,7 @@ test("a deadline that comes is handled and leaves no timer behind", () => {
 test("a timer that fires early is armed again for the same instant", () => {
   const setting = new Setting().boot();
   const { clock, daemon, processes } = setting;
-  daemon.stopWorker(0, 0, "asked");
+  daemon.order(0, "op-0", { kind: "stop", slots: [0] }, "asked");
   processes.take();
   clock.fireEarly();
   clock.fireEarly();
@@ -183,7 +192,7 @@ test("a timer that fires early is armed again for the same instant", () => {
 
 test("a timer that was armed again is disposed with the deadline", () => {
   const setting = new Setting().boot();
-  setting.daemon.stopWorker(0, 0, "asked");
+  setting.daemon.order(0, "op-0", { kind: "stop", slots: [0] }, "asked");
   setting.clock.fireEarly();
   setting.exit(0);
   assert.deepEqual(setting.clock.armed, []);
@@ -256,7 +265,7 @@ test("survivors of a crash are signalled, and the slot is used again when the la
 
 test("what left the group of a stopped worker is signalled too", () => {
   const { daemon, processes } = new Setting({ replicas: 1 }).boot();
-  daemon.stopWorker(0, 0, "asked");
+  daemon.order(0, "op-0", { kind: "stop", slots: [0] }, "asked");
   processes.take();
   daemon.exited(0, 0, 1, { kind: "code", code: 0 }, true);
   assert.deepEqual(processes.take(), ["SIGTERM 100 escaped"]);
@@ -264,10 +273,10 @@ test("what left the group of a stopped worker is signalled too", () => {
 
 test("a stopped worker is started again by an order", () => {
   const setting = new Setting({ replicas: 1 }).boot();
-  setting.daemon.stopWorker(0, 0, "asked");
+  setting.daemon.order(0, "op-0", { kind: "stop", slots: [0] }, "asked");
   setting.exit(0);
   assert.deepEqual(setting.phases(), ["down"]);
-  setting.daemon.startWorker(0, 0, "asked");
+  setting.daemon.order(0, "op-0", { kind: "start", slots: [0] }, "asked");
   assert.deepEqual(setting.phases(), ["ready"]);
 });
 
@@ -305,7 +314,7 @@ test("a listener that throws is a bug: every worker is killed, told once", () =>
   listener.onTold = () => {
     throw bug;
   };
-  daemon.stopWorker(0, 0, "asked");
+  daemon.order(0, "op-0", { kind: "stop", slots: [0] }, "asked");
   assert.deepEqual(processes.take(), ["SIGTERM 100 group", "kill 100", "kill 101"]);
   assert.deepEqual(listener.errors, [bug]);
   daemon.fail(new Error("another"));
@@ -332,7 +341,7 @@ test("after a bug nothing is started again and no timer is left", () => {
   assert.deepEqual(clock.armed, []);
   setting.exit(0);
   setting.exit(1);
-  daemon.startWorker(0, 0, "asked");
+  daemon.order(0, "op-0", { kind: "start", slots: [0] }, "asked");
   daemon.shutdown("again");
   assert.deepEqual(processes.take(), []);
   assert.deepEqual(listener.take(), []);
@@ -349,7 +358,7 @@ test("a bug in the processes is not taken for a spawn that failed", () => {
 
 test("an order before the boot that needs a process is a bug", () => {
   const { daemon, listener } = new Setting({ replicas: 1 });
-  daemon.stopWorker(0, 0, "asked");
+  daemon.order(0, "op-0", { kind: "stop", slots: [0] }, "asked");
   assert.equal(listener.errors.length, 1);
   assert.match(String(listener.errors[0]), /a spawn before the boot/u);
 });

@@ -13,9 +13,10 @@ import {
   stepController,
   viewOf,
 } from "../core/controller.ts";
-import type { LifecycleEvent } from "../core/event.ts";
+import type { LifecycleEvent, LimitKind } from "../core/event.ts";
 import type { ExitStatus } from "../core/exit.ts";
 import type { Slot } from "../core/identity.ts";
+import type { Order } from "../core/operation.ts";
 import type { ControllerSpec } from "../core/spec.ts";
 import type { ControllerView } from "../core/view.ts";
 import type { WorkerEvent } from "../core/worker.ts";
@@ -23,7 +24,7 @@ import type { Clock } from "./clock.ts";
 
 /** What the daemon needs of the processes. */
 export interface ProcessControl {
-  spawn(pool: number, slot: Slot, incarnation: number): number;
+  spawn(pool: number, slot: Slot, incarnation: number, revision: number): number;
   signal(leader: number, signal: string, scope: "group" | "escaped"): void;
   kill(leader: number): void;
 }
@@ -32,6 +33,10 @@ export interface ProcessControl {
 export interface DaemonListener {
   /** Something an operator may want to see. */
   told(event: LifecycleEvent): void;
+  /** Something changed; `view()` shows it. After all else that one event brings. */
+  changed(): void;
+  /** The proxy that is pool `pool` shall finish its requests and take no new ones; `proxyDrained` answers. */
+  drainProxy(pool: number): void;
   /** All pools run for the first time. */
   ready(): void;
   /** The shutdown begins. */
@@ -53,7 +58,6 @@ function isDeed(effect: ControllerEffect): boolean {
 }
 
 export class Daemon {
-  readonly #spec: ControllerSpec;
   readonly #clock: Clock;
   readonly #random: () => number;
   readonly #listener: DaemonListener;
@@ -67,7 +71,6 @@ export class Daemon {
   #broken = false;
 
   constructor(options: { spec: ControllerSpec; clock: Clock; random: () => number; listener: DaemonListener }) {
-    this.#spec = options.spec;
     this.#clock = options.clock;
     this.#random = options.random;
     this.#listener = options.listener;
@@ -82,7 +85,7 @@ export class Daemon {
 
   /** What is known at this moment. */
   view(): ControllerView {
-    this.#view ??= viewOf(this.#state, this.#spec);
+    this.#view ??= viewOf(this.#state);
     return this.#view;
   }
 
@@ -95,21 +98,53 @@ export class Daemon {
   msSinceShutdownRequest(): number | undefined {
     const { shutdownBound } = this.#state;
     if (shutdownBound === undefined) return undefined;
-    return this.#clock.now() - (shutdownBound - this.#spec.shutdownTimeoutMs);
+    return this.#clock.now() - (shutdownBound - this.#state.policy.shutdownTimeoutMs);
   }
 
-  /** Stops one worker until it is started again. */
-  stopWorker(pool: number, slot: Slot, reason: string): void {
-    this.#worker(pool, slot, {
-      kind: "stop",
-      at: this.#clock.now(),
-      order: { cause: "operator", reason, next: "down" },
-    });
+  /** Asks for something to be done with a pool; events that carry `id` tell how it goes. */
+  order(pool: number, id: string, order: Order, reason: string): void {
+    this.#dispatch({ kind: "order", at: this.#clock.now(), pool, id, order, reason, random: this.#random() });
   }
 
-  /** Starts one worker that was stopped or given up. */
-  startWorker(pool: number, slot: Slot, reason: string): void {
-    this.#worker(pool, slot, { kind: "start", at: this.#clock.now(), delayMs: 0, reason });
+  /** The proxy that is pool `pool` has finished its requests. */
+  proxyDrained(pool: number): void {
+    this.#dispatch({ kind: "proxyDrained", at: this.#clock.now(), pool });
+  }
+
+  /** It answers. */
+  becameReady(pool: number, slot: Slot, incarnation: number): void {
+    const random = this.#random();
+    this.#worker(pool, slot, { kind: "becameReady", at: this.#clock.now(), incarnation, random });
+  }
+
+  /** It runs but does not want traffic. */
+  becameUnready(pool: number, slot: Slot, incarnation: number, reason: string): void {
+    this.#worker(pool, slot, { kind: "becameUnready", at: this.#clock.now(), incarnation, reason });
+  }
+
+  /** It runs but will not become ready. */
+  startupFailed(pool: number, slot: Slot, incarnation: number, reason: string): void {
+    this.#worker(pool, slot, { kind: "startupFailed", at: this.#clock.now(), incarnation, reason });
+  }
+
+  /** It runs but works no more. */
+  livenessFailed(pool: number, slot: Slot, incarnation: number, reason: string): void {
+    this.#worker(pool, slot, { kind: "livenessFailed", at: this.#clock.now(), incarnation, reason });
+  }
+
+  /** It has used up what it may use. */
+  limitReached(pool: number, slot: Slot, incarnation: number, limit: LimitKind, reason: string): void {
+    this.#worker(pool, slot, { kind: "limitReached", at: this.#clock.now(), incarnation, limit, reason });
+  }
+
+  /** How many requests it still works on, while it drains. */
+  inFlight(pool: number, slot: Slot, incarnation: number, count: number): void {
+    this.#worker(pool, slot, { kind: "inFlight", at: this.#clock.now(), incarnation, count });
+  }
+
+  /** It gets no new requests and has finished all. */
+  drained(pool: number, slot: Slot, incarnation: number): void {
+    this.#worker(pool, slot, { kind: "drained", at: this.#clock.now(), incarnation });
   }
 
   /** The leader of an incarnation was reaped. */
@@ -154,19 +189,20 @@ export class Daemon {
 
   #handle(event: ControllerEvent): void {
     const before = this.#state;
-    const { state, effects } = stepController(before, event, this.#spec);
+    const { state, effects } = stepController(before, event);
     this.#state = state;
     this.#view = undefined;
     this.#armTimers(before, state);
     // Words can wait for deeds: a successor should not start later because a log line was written first.
     for (const effect of effects) if (isDeed(effect)) this.#perform(effect);
     for (const effect of effects) if (!isDeed(effect)) this.#perform(effect);
+    this.#listener.changed();
   }
 
   #perform(effect: ControllerEffect): void {
     switch (effect.kind) {
       case "spawn":
-        this.#spawn(effect.pool, effect.slot, effect.incarnation);
+        this.#spawn(effect);
         return;
       case "signal":
         this.#processes?.signal(effect.pid, effect.signal, effect.scope);
@@ -176,6 +212,9 @@ export class Daemon {
         return;
       case "tell":
         this.#listener.told(effect.event);
+        return;
+      case "drainProxy":
+        this.#listener.drainProxy(effect.pool);
         return;
       case "notifyReady":
         this.#listener.ready();
@@ -189,11 +228,11 @@ export class Daemon {
     }
   }
 
-  #spawn(pool: number, slot: Slot, incarnation: number): void {
+  #spawn({ pool, slot, incarnation, revision }: Extract<ControllerEffect, { kind: "spawn" }>): void {
     const random = this.#random();
     let event: WorkerEvent;
     try {
-      const pid = this.#processes?.spawn(pool, slot, incarnation);
+      const pid = this.#processes?.spawn(pool, slot, incarnation, revision);
       if (pid === undefined) throw new InvariantError("a spawn before the boot");
       event = { kind: "spawned", at: this.#clock.now(), incarnation, pid, random };
     } catch (error) {

@@ -12,12 +12,16 @@ import {
   stepController,
   viewOf,
 } from "../../src/core/controller.ts";
+import type { LifecycleEvent } from "../../src/core/event.ts";
 import type { ExitStatus } from "../../src/core/exit.ts";
+import type { Order } from "../../src/core/operation.ts";
+import { stepPool } from "../../src/core/pool.ts";
 import type { ControllerSpec, PoolSpec } from "../../src/core/spec.ts";
 import type { WorkerEvent, WorkerState } from "../../src/core/worker.ts";
 import { poolSpec } from "../support/poolSpec.ts";
 import { SeededRandom } from "../support/random.ts";
 
+/** One process, and what stands behind it: its group, its requests, its health. */
 interface FakeProcess {
   readonly pool: number;
   readonly slot: number;
@@ -28,6 +32,8 @@ interface FakeProcess {
   survivors: number;
   /** When it will end because of a signal; undefined where it ignores it. */
   endsAt: Instant | undefined;
+  /** When it answers its first probe; undefined where it never will. */
+  readyAt: Instant | undefined;
 }
 
 /** One simulated controller with its pools. */
@@ -40,6 +46,12 @@ export class World {
   readonly #mailbox: ControllerEvent[] = [];
   readonly #processes = new Map<string, FakeProcess>();
   readonly #totals: number[];
+  readonly #drainingProxies = new Set<number>();
+  /** Operations that began and have not ended, by id. */
+  readonly #underWay = new Set<string>();
+  readonly #ended = new Set<string>();
+  #asked = 0;
+  #lastRevision = 1;
   #nextPid = 100;
 
   constructor(seed: number) {
@@ -57,8 +69,9 @@ export class World {
     else if (dice < 0.5) this.#passTime(this.#untilNextDeadline());
     else if (dice < 0.75) this.#crashOne();
     else if (dice < 0.85) this.#endSurvivor();
-    else if (dice < 0.9) this.#operate();
-    else if (dice < 0.94) this.#reachLimit();
+    else if (dice < 0.89) this.#operate();
+    else if (dice < 0.91) this.#reachLimit();
+    else if (dice < 0.94) this.#probe();
     else if (dice < 0.96) this.#deliverStale();
     else if (mayShutDown && dice < 0.965)
       this.#post({ kind: "shutdown", at: this.now, reason: "simulated", exitCode: 0 });
@@ -75,13 +88,15 @@ export class World {
     }
     const overdue = [...this.#processes.values()].filter((process) => process.leaderAlive);
     assert.equal(overdue.length, 0, "a process outlives the controller");
+    assert.equal(this.#underWay.size, 0, "an operation never ended");
+    assert.equal(this.#ended.size, this.#asked, "an operation that was asked for has no end");
   }
 
   #post(event: ControllerEvent): void {
     this.#mailbox.push(event);
     for (let next = this.#mailbox.shift(); next !== undefined; next = this.#mailbox.shift()) {
       const before = this.state;
-      const { state, effects } = stepController(this.state, next, this.spec);
+      const { state, effects } = stepController(this.state, next);
       this.state = state;
       for (const effect of effects) this.#perform(effect);
       this.#check(before, next);
@@ -109,10 +124,15 @@ export class World {
         if (obeys) process.endsAt = after(this.now, effect.kind === "kill" ? 1 : this.#random.between(0, 3000));
         return;
       }
+      case "drainProxy":
+        this.#drainingProxies.add(effect.pool);
+        return;
       case "finish":
         this.finished = effect.exitCode;
         return;
       case "tell":
+        this.#followOperation(effect.event);
+        return;
       case "notifyReady":
       case "notifyStopping":
         return;
@@ -131,9 +151,33 @@ export class World {
     }
     const pid = this.#nextPid++;
     const survivors = this.#random.chance(0.2) ? this.#random.between(1, 3) : 0;
-    this.#processes.set(key, { pool, slot, incarnation, pid, leaderAlive: true, survivors, endsAt: undefined });
+    const readyAt = this.#random.chance(0.9) ? after(at, this.#random.between(0, 500)) : undefined;
+    this.#processes.set(key, {
+      pool,
+      slot,
+      incarnation,
+      pid,
+      leaderAlive: true,
+      survivors,
+      endsAt: undefined,
+      readyAt,
+    });
     const event: WorkerEvent = { kind: "spawned", at, incarnation, pid, random };
     this.#mailbox.push({ kind: "worker", pool, slot, event, random });
+  }
+
+  /** Each operation that is asked for ends exactly once, and none runs beside another one of its pool. */
+  #followOperation(event: LifecycleEvent): void {
+    if (!("operation" in event)) return;
+    const { kind, operation } = event;
+    if (kind === "operation_started") {
+      assert.ok(!this.#underWay.has(operation), "an operation began twice");
+      this.#underWay.add(operation);
+    }
+    if (kind !== "operation_finished" && kind !== "operation_failed") return;
+    this.#underWay.delete(operation);
+    assert.ok(!this.#ended.has(operation), "an operation ended twice");
+    this.#ended.add(operation);
   }
 
   #passTime(ms: number): void {
@@ -144,13 +188,17 @@ export class World {
       this.now = instant(Math.max(this.now, next));
       this.#fireDeadlines();
       this.#endDue();
+      this.#answerProbes();
     }
     this.now = target;
   }
 
   #nextEnd(): number {
     let earliest = Number.POSITIVE_INFINITY;
-    for (const process of this.#processes.values()) earliest = Math.min(earliest, process.endsAt ?? earliest);
+    for (const process of this.#processes.values()) {
+      earliest = Math.min(earliest, process.endsAt ?? earliest);
+      if (this.#worker(process)?.phase === "starting") earliest = Math.min(earliest, process.readyAt ?? earliest);
+    }
     return earliest;
   }
 
@@ -222,17 +270,58 @@ export class World {
     if (process.survivors === 0 && !process.leaderAlive) this.#vacate(process);
   }
 
+  #worker({ pool, slot }: { pool: number; slot: number }): WorkerState | undefined {
+    return this.state.pools[pool]?.workers[slot];
+  }
+
+  /** Whoever starts answers when its time has come. */
+  #answerProbes(): void {
+    for (const process of [...this.#processes.values()]) {
+      const { pool, slot, incarnation, readyAt } = process;
+      if (this.#worker(process)?.phase !== "starting" || readyAt === undefined || readyAt > this.now) continue;
+      process.readyAt = undefined;
+      this.#postWorker(pool, slot, { kind: "becameReady", at: this.now, incarnation, random: this.#random.next() });
+    }
+  }
+
+  /** News of probes and of the proxy about any worker, fitting or not. */
+  #probe(): void {
+    const { pool, slot } = this.#anySlot();
+    const incarnation = this.state.pools[pool]?.workers[slot]?.incarnation ?? 0;
+    const mine = { at: this.now, incarnation };
+    const reason = "simulated";
+    const event = this.#random.pick([
+      { kind: "becameReady", ...mine, random: this.#random.next() },
+      { kind: "becameUnready", ...mine, reason },
+      { kind: "startupFailed", ...mine, reason },
+      { kind: "livenessFailed", ...mine, reason },
+      { kind: "inFlight", ...mine, count: 3 },
+      { kind: "drained", ...mine },
+      { kind: "drained", ...mine },
+    ] as const satisfies readonly WorkerEvent[]);
+    this.#postWorker(pool, slot, event);
+    const [proxy] = this.#drainingProxies;
+    if (proxy === undefined || this.#random.chance(0.5)) return;
+    this.#drainingProxies.delete(proxy);
+    this.#post({ kind: "proxyDrained", at: this.now, pool: proxy });
+  }
+
   #operate(): void {
     const { pool, slot } = this.#anySlot();
-    if (this.#random.chance(0.5)) {
-      this.#postWorker(pool, slot, { kind: "start", at: this.now, delayMs: 0, reason: "operator" });
-    } else {
-      this.#postWorker(pool, slot, {
-        kind: "stop",
-        at: this.now,
-        order: { cause: "operator", reason: "operator", next: "down" },
-      });
-    }
+    const spec = this.state.pools[pool]?.spec;
+    if (spec === undefined || this.finished !== undefined) return;
+    const slots = this.#random.chance(0.7) ? [slot] : undefined;
+    const order = this.#random.pick([
+      { kind: "stop", slots },
+      { kind: "start", slots },
+      { kind: "start", slots: undefined },
+      { kind: "restart", slots },
+      { kind: "restart", slots: undefined },
+      { kind: "scale", replicas: this.#random.between(1, 6), rollout: spec.rollout },
+      { kind: "reload", spec: { ...spec, revision: ++this.#lastRevision } },
+    ] as const satisfies readonly Order[]);
+    const id = `op-${++this.#asked}`;
+    this.#post({ kind: "order", at: this.now, pool, id, order, reason: "simulated", random: this.#random.next() });
   }
 
   #reachLimit(): void {
@@ -265,7 +354,7 @@ export class World {
   }
 
   #check(before: ControllerState, event: ControllerEvent): void {
-    const { state, spec } = this;
+    const { state } = this;
     assert.ok(
       state.deadline === undefined ||
         state.deadline >= this.now ||
@@ -273,16 +362,16 @@ export class World {
         event.kind !== "deadline",
       "a controller deadline in the past was kept",
     );
-    for (const [index, poolSpec] of spec.pools.entries()) {
-      const pool = state.pools[index];
-      assert.ok(pool !== undefined);
+    for (const [index, pool] of state.pools.entries()) {
+      const poolSpec = pool.spec;
       let live = 0;
       let leavingForGood = 0;
       for (const worker of pool.workers) {
         const process = this.#processes.get(`${index}/${worker.slot}`);
         if (hasPid(worker)) {
           live++;
-          if (worker.phase === "stopping" && worker.order.cause === "operator") leavingForGood++;
+          if ("order" in worker && (worker.order.cause === "operator" || worker.order.cause === "scale"))
+            leavingForGood++;
           assert.ok(
             process !== undefined && process.incarnation === worker.incarnation && process.pid === worker.pid,
             `worker ${worker.slot} believes in a process that is gone`,
@@ -298,8 +387,7 @@ export class World {
         ) {
           assert.ok(worker.deadline === undefined || worker.deadline > this.now, "a handled deadline did not move");
         }
-        if (state.phase === "stopping" || state.phase === "stopped")
-          assert.notEqual(worker.phase, "backoff", "a worker waits for a restart during shutdown");
+        if (pool.leaving) assert.notEqual(worker.phase, "backoff", "a worker waits for a restart during shutdown");
       }
       assert.ok(
         live - leavingForGood <= poolSpec.replicas + poolSpec.rollout.maxSurge,
@@ -307,7 +395,7 @@ export class World {
       );
       const wanted = pool.workers.filter((worker) => {
         if (worker.phase === "starting") return worker.pendingStop === undefined;
-        return worker.phase !== "down" && worker.phase !== "stopping";
+        return worker.phase !== "down" && worker.phase !== "stopping" && worker.phase !== "draining";
       }).length;
       assert.ok(
         wanted <= poolSpec.replicas + pool.replacements.length,
@@ -316,7 +404,18 @@ export class World {
       assert.ok(pool.replacements.length <= poolSpec.rollout.maxSurge, "more replacements than surge allows");
       this.#checkTotals(index, pool.tally.spawns + pool.tally.restarts + pool.tally.sigkills);
     }
-    if (this.#nextPid % 8 === 0) viewOf(state, spec);
+    if (this.#nextPid % 8 === 0) {
+      viewOf(state);
+      this.#checkAtRest();
+    }
+  }
+
+  /** Between events nothing is left to be done: it would wait for news that may never come. */
+  #checkAtRest(): void {
+    for (const pool of this.state.pools) {
+      const { effects } = stepPool(pool, { kind: "boot", at: this.now, random: 0.5 });
+      assert.deepEqual(effects, [], "a pool waits although it could act");
+    }
   }
 
   #checkTotals(pool: number, total: number): void {
@@ -348,8 +447,32 @@ function randomSpec(random: SeededRandom): ControllerSpec {
         backoff: { ...base.restart.backoff, jitter: 0.2 },
       },
       limits: { ...base.limits, lifespanMs: random.pick([undefined, 5000, 60_000]), jitterRatio: 0.1 },
-      rollout: { maxSurge, maxUnavailable: maxSurge === 0 ? 1 : random.between(0, 1) },
+      rollout: {
+        maxSurge,
+        maxUnavailable: maxSurge === 0 ? 1 : random.between(0, 1),
+        settleMs: random.pick([0, 0, 800]),
+      },
+      readiness: random.pick([
+        { kind: "spawned" },
+        { kind: "spawned" },
+        { kind: "probed", timeoutMs: 400 },
+        { kind: "probed", timeoutMs: undefined },
+      ] as const),
+      drainMs: random.pick([undefined, 0, 3000]),
     });
   }
+  const [fronted] = pools;
+  if (fronted?.drainMs !== undefined) pools.push(proxyOf(fronted));
   return { shutdownTimeoutMs: random.pick([500, 5000, 60_000]), preStopDelayMs: random.pick([0, 0, 1000]), pools };
+}
+
+function proxyOf({ name }: PoolSpec): PoolSpec {
+  return poolSpec({
+    name: `${name}-proxy`,
+    role: "proxy",
+    fronts: name,
+    replicas: 1,
+    readiness: { kind: "probed", timeoutMs: 5000 },
+    rollout: { maxSurge: 0, maxUnavailable: 1, settleMs: 0 },
+  });
 }

@@ -5,7 +5,12 @@ import type { PoolSpec } from "../../src/core/spec.ts";
 export function poolSpec(changes: Partial<PoolSpec> = {}): PoolSpec {
   return {
     name: "web",
+    role: "workers",
+    fronts: undefined,
+    revision: 1,
     replicas: 2,
+    readiness: { kind: "spawned" },
+    drainMs: undefined,
     startupWaitMs: 0,
     stopSignal: "SIGTERM",
     signalTimeoutMs: 10_000,
@@ -23,7 +28,7 @@ export function poolSpec(changes: Partial<PoolSpec> = {}): PoolSpec {
       memoryHardBytes: undefined,
       requests: undefined,
     },
-    rollout: { maxSurge: 1, maxUnavailable: 0 },
+    rollout: { maxSurge: 1, maxUnavailable: 0, settleMs: 0 },
     ...changes,
   };
 }

@@ -1,0 +1,92 @@
+/**
+ * What an operator asked of a pool, as it goes on: queued, running, done. Orders that change the pool as a whole wait for
+ * one another, in the order in which they came; single workers are stopped and started at once. core/pool.ts carries
+ * them out.
+ */
+import type { Instant } from "../base/time.ts";
+import type { OperationKind } from "./event.ts";
+import type { Incarnation, Slot } from "./identity.ts";
+import type { PoolSpec, RolloutPolicy } from "./spec.ts";
+import type { WorkerState } from "./worker.ts";
+
+/** What is asked. `slots` undefined means every worker of the pool. */
+export type Order =
+  | { readonly kind: "restart"; readonly slots: readonly Slot[] | undefined }
+  | { readonly kind: "stop"; readonly slots: readonly Slot[] | undefined }
+  | { readonly kind: "start"; readonly slots: readonly Slot[] | undefined }
+  | { readonly kind: "scale"; readonly replicas: number; readonly rollout: RolloutPolicy }
+  /** A new desired state; workers of an older revision are replaced. Where that fails the old one is desired again. */
+  | { readonly kind: "reload"; readonly spec: PoolSpec };
+
+/** The process that an operation is about. */
+export interface Target {
+  readonly slot: Slot;
+  readonly incarnation: Incarnation;
+}
+
+export interface QueuedOperation {
+  /** Unique; given by whoever asked. */
+  readonly id: string;
+  readonly order: Order;
+  readonly reason: string;
+}
+
+export interface RunningOperation extends QueuedOperation {
+  readonly startedAt: Instant;
+  /** What is still to be done. */
+  readonly left: readonly Target[];
+  readonly total: number;
+  /** The desired state before it. */
+  readonly previous: PoolSpec;
+}
+
+/** Whether it changes the pool as a whole, so that no other one like it may run at the same time. */
+export function isExclusive({ order }: QueuedOperation): boolean {
+  return order.kind === "restart" || order.kind === "scale" || order.kind === "reload";
+}
+
+/** The kind for events. */
+export function kindOf(operation: QueuedOperation): OperationKind {
+  return operation.order.kind;
+}
+
+/** The processes that `order` is about, as things are when it begins. */
+export function targetsOf(order: Order, workers: readonly WorkerState[], revision: number): readonly Target[] {
+  return workers
+    .filter((worker) => isTarget(order, worker, revision))
+    .map(({ slot, incarnation }) => ({ slot, incarnation }));
+}
+
+function isTarget(order: Order, worker: WorkerState, revision: number): boolean {
+  const isFree = worker.phase === "down" && worker.kind === "free";
+  switch (order.kind) {
+    case "restart":
+      return names(order.slots, worker.slot) && worker.phase !== "down" && worker.phase !== "backoff";
+    case "stop":
+      return names(order.slots, worker.slot) && !isFree;
+    case "start":
+      return names(order.slots, worker.slot) && worker.phase === "down" && !isFree;
+    case "scale":
+      return false;
+    case "reload":
+      return worker.phase !== "down" && worker.phase !== "backoff" && worker.revision !== revision;
+  }
+}
+
+function names(slots: readonly Slot[] | undefined, slot: Slot): boolean {
+  return slots === undefined || slots.includes(slot);
+}
+
+/** Whether nothing is left to do about a target, given the slot as it is now. */
+export function isTargetDone(order: Order, target: Target, worker: WorkerState): boolean {
+  switch (order.kind) {
+    case "stop":
+      return worker.phase === "down";
+    case "start":
+      return worker.phase === "ready";
+    case "restart":
+    case "scale":
+    case "reload":
+      return worker.incarnation !== target.incarnation || worker.phase === "down" || worker.phase === "backoff";
+  }
+}
