@@ -228,6 +228,19 @@ test("the first place that can be used is taken; the others say why they could n
   other.close();
 });
 
+test("where no place can be used the reason of each is told, an ordinary one too, which is silent otherwise", async () => {
+  // Nobody, not even root, makes a directory there: EPERM, EACCES or, in a container, EROFS.
+  const forbidden = "/sys/monoceros-test/control.sock";
+  await withServer(async (server) => {
+    const { path, reasons } = await listenOnSocket(server, [forbidden], BLIND);
+    assert.equal(path, undefined);
+    assert.equal(reasons.length, 1);
+    assert.match(reasons[0] ?? "", /^\/sys\/monoceros-test\/control\.sock: (?:EPERM|EACCES|EROFS)/u);
+    const good = join(fresh(), "good.sock");
+    assert.deepEqual(await listenOnSocket(server, [forbidden, good], BLIND), { path: good, reasons: [] });
+  });
+});
+
 test("where no place can be used there is no path, only reasons", async () => {
   const file = join(fresh(), "file");
   writeFileSync(file, "");

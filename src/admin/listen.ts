@@ -49,8 +49,9 @@ export function listenOnPort(server: Server, port: number, address: string, find
 }
 
 /**
- * Listens on the first of the paths that can be used; undefined where none can. `reasons` are surprises on the way. An explicit path
- * must work. @throws ControllerError CONTROL_SOCKET_IN_USE, CONTROL_SOCKET_UNSAFE
+ * Listens on the first of the paths that can be used; undefined where none can. `reasons` are surprises on the way, or
+ * where no path is left the reason of each. A path that is the only one is refused aloud where somebody else has it.
+ * @throws ControllerError CONTROL_SOCKET_IN_USE, CONTROL_SOCKET_UNSAFE
  */
 export async function listenOnSocket(
   server: Server,
@@ -58,15 +59,18 @@ export async function listenOnSocket(
   find: ListenerFinder,
 ): Promise<{ path: string | undefined; reasons: readonly string[] }> {
   const reasons: string[] = [];
+  const surprises: string[] = [];
   for (const path of candidates) {
     try {
       await bindSocket(server, path, find);
-      return { path, reasons };
+      return { path, reasons: surprises };
     } catch (error) {
       // With a path of one's own choice there is nothing to fall back to; otherwise the next place is as good.
       if (error instanceof ControllerError && candidates.length === 1) throw error;
+      const reason = `${path}: ${error instanceof Error ? error.message : String(error)}`;
+      reasons.push(reason);
       const isExpected = error instanceof Error && "code" in error && EXPECTED_REFUSALS.has(String(error.code));
-      if (!isExpected) reasons.push(`${path}: ${error instanceof Error ? error.message : String(error)}`);
+      if (!isExpected) surprises.push(reason);
     }
   }
   return { path: undefined, reasons };
