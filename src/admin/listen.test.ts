@@ -4,6 +4,7 @@ import { once } from "node:events";
 import {
   chmodSync,
   existsSync,
+  lchownSync,
   lstatSync,
   mkdirSync,
   mkdtempSync,
@@ -202,6 +203,23 @@ test("a directory in which strangers may write is refused, one with the sticky b
     assert.equal(existsSync(join(open, "control.sock")), false);
     const path = join(sticky, "control.sock");
     assert.equal((await listenOnSocket(server, [path], BLIND)).path, path);
+  });
+});
+
+test("a directory that is another user's link is refused, wherever it leads", {
+  skip: process.getuid?.() !== 0,
+}, async () => {
+  const place = fresh();
+  const link = join(place, "link");
+  symlinkSync(fresh(), link);
+  await withServer(async (server) => {
+    lchownSync(link, 65_534, 65_534);
+    await assert.rejects(
+      listenOnSocket(server, [join(link, "control.sock")], BLIND),
+      refusal("CONTROL_SOCKET_UNSAFE", /others may write to it$/u),
+    );
+    lchownSync(link, 0, 0);
+    assert.equal((await listenOnSocket(server, [join(link, "control.sock")], BLIND)).path, join(link, "control.sock"));
   });
 });
 

@@ -21,7 +21,7 @@ const EXPECTED_REFUSALS: ReadonlySet<string> = new Set(["EACCES", "EPERM", "EROF
 export function listenOnPort(server: Server, port: number, address: string, find: ListenerFinder): Promise<number> {
   return new Promise((resolve, reject) => {
     server.once("error", (error: NodeJS.ErrnoException) => {
-      const where = `"${address}:${port}"`;
+      const where = `"${address.includes(":") ? `[${address}]` : address}:${port}"`;
       if (error.code === "EADDRINUSE") {
         const holder = find.onPort(port);
         const who = holder === undefined ? "another process" : `pid ${holder.pid} (${holder.command})`;
@@ -94,11 +94,11 @@ async function bindSocket(server: Server, path: string, find: ListenerFinder): P
   chmodSync(path, 0o600);
 }
 
-/** Creates the directory for the owner only; one that exists must not be writable by strangers. */
+/** Creates the directory for the owner only; one that exists must not be writable by strangers, nor a link of theirs. */
 function makePrivateDirectory(directory: string): void {
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   const { mode, uid } = statSync(directory);
-  const trusted = uid === 0 || uid === process.getuid?.();
+  const trusted = [uid, lstatSync(directory).uid].every((owner) => owner === 0 || owner === process.getuid?.());
   const open = (mode & 0o022) !== 0 && (mode & 0o1000) === 0;
   if (!trusted || open)
     throw new ControllerError(
