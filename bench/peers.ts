@@ -113,7 +113,6 @@ const monoceros: Peer = {
       JSON.stringify({
         admin: { port, address: "127.0.0.1", socket: join(dir, "control.sock") },
         supervisor: {
-          runtime_dir: join(dir, "run"),
           workers: groups.map(({ name, count, command: [exec, ...args] }) => ({
             name,
             replicas: count,

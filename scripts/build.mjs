@@ -173,6 +173,8 @@ async function makeCodeCache(target, work) {
     });
   const problem = await target.train(start);
   if (problem === undefined && existsSync(cache)) return;
+  // 78 is a configuration that is refused: that is a mistake here, not a trouble of this machine.
+  if (problem?.startsWith("exit 78:")) throw new BuildFailure(`Cannot train: ${problem}`);
   console.warn(
     `warning: the training run failed (${problem ?? "no code cache"}); the executable will start a little slower`,
   );
@@ -192,7 +194,6 @@ async function trainMonoceros(start) {
       [
         `admin: {port: ${port}, address: 127.0.0.1, socket: ${socket}}`,
         `supervisor:`,
-        `  runtime_dir: ${scratch}`,
         `  workers:`,
         `    - {name: steady, replicas: 2, exec: sleep, args: [1000]}`,
         `    - name: talk`,

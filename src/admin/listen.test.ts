@@ -4,6 +4,7 @@ import { once } from "node:events";
 import {
   chmodSync,
   existsSync,
+  lchownSync,
   lstatSync,
   mkdirSync,
   mkdtempSync,
@@ -205,6 +206,23 @@ test("a directory in which strangers may write is refused, one with the sticky b
   });
 });
 
+test("a directory that is another user's link is refused, wherever it leads", {
+  skip: process.getuid?.() !== 0,
+}, async () => {
+  const place = fresh();
+  const link = join(place, "link");
+  symlinkSync(fresh(), link);
+  await withServer(async (server) => {
+    lchownSync(link, 65_534, 65_534);
+    await assert.rejects(
+      listenOnSocket(server, [join(link, "control.sock")], BLIND),
+      refusal("CONTROL_SOCKET_UNSAFE", /others may write to it$/u),
+    );
+    lchownSync(link, 0, 0);
+    assert.equal((await listenOnSocket(server, [join(link, "control.sock")], BLIND)).path, join(link, "control.sock"));
+  });
+});
+
 test("the first place that can be used is taken; the others say why they could not", async () => {
   const place = fresh();
   const file = join(place, "file");
@@ -226,6 +244,19 @@ test("the first place that can be used is taken; the others say why they could n
     assert.equal(existsSync(join(place, "unused.sock")), false);
   });
   other.close();
+});
+
+test("where no place can be used the reason of each is told, an ordinary one too, which is silent otherwise", async () => {
+  // Nobody, not even root, makes a directory there: EPERM, EACCES or, in a container, EROFS.
+  const forbidden = "/sys/monoceros-test/control.sock";
+  await withServer(async (server) => {
+    const { path, reasons } = await listenOnSocket(server, [forbidden], BLIND);
+    assert.equal(path, undefined);
+    assert.equal(reasons.length, 1);
+    assert.match(reasons[0] ?? "", /^\/sys\/monoceros-test\/control\.sock: (?:EPERM|EACCES|EROFS)/u);
+    const good = join(fresh(), "good.sock");
+    assert.deepEqual(await listenOnSocket(server, [forbidden, good], BLIND), { path: good, reasons: [] });
+  });
 });
 
 test("where no place can be used there is no path, only reasons", async () => {

@@ -21,7 +21,7 @@ const EXPECTED_REFUSALS: ReadonlySet<string> = new Set(["EACCES", "EPERM", "EROF
 export function listenOnPort(server: Server, port: number, address: string, find: ListenerFinder): Promise<number> {
   return new Promise((resolve, reject) => {
     server.once("error", (error: NodeJS.ErrnoException) => {
-      const where = `"${address}:${port}"`;
+      const where = `"${address.includes(":") ? `[${address}]` : address}:${port}"`;
       if (error.code === "EADDRINUSE") {
         const holder = find.onPort(port);
         const who = holder === undefined ? "another process" : `pid ${holder.pid} (${holder.command})`;
@@ -49,8 +49,9 @@ export function listenOnPort(server: Server, port: number, address: string, find
 }
 
 /**
- * Listens on the first of the paths that can be used; undefined where none can. `reasons` are surprises on the way. An explicit path
- * must work. @throws ControllerError CONTROL_SOCKET_IN_USE, CONTROL_SOCKET_UNSAFE
+ * Listens on the first of the paths that can be used; undefined where none can. `reasons` are surprises on the way, or
+ * where no path is left the reason of each. A path that is the only one is refused aloud where somebody else has it.
+ * @throws ControllerError CONTROL_SOCKET_IN_USE, CONTROL_SOCKET_UNSAFE
  */
 export async function listenOnSocket(
   server: Server,
@@ -58,15 +59,18 @@ export async function listenOnSocket(
   find: ListenerFinder,
 ): Promise<{ path: string | undefined; reasons: readonly string[] }> {
   const reasons: string[] = [];
+  const surprises: string[] = [];
   for (const path of candidates) {
     try {
       await bindSocket(server, path, find);
-      return { path, reasons };
+      return { path, reasons: surprises };
     } catch (error) {
       // With a path of one's own choice there is nothing to fall back to; otherwise the next place is as good.
       if (error instanceof ControllerError && candidates.length === 1) throw error;
+      const reason = `${path}: ${error instanceof Error ? error.message : String(error)}`;
+      reasons.push(reason);
       const isExpected = error instanceof Error && "code" in error && EXPECTED_REFUSALS.has(String(error.code));
-      if (!isExpected) reasons.push(`${path}: ${error instanceof Error ? error.message : String(error)}`);
+      if (!isExpected) surprises.push(reason);
     }
   }
   return { path: undefined, reasons };
@@ -90,11 +94,11 @@ async function bindSocket(server: Server, path: string, find: ListenerFinder): P
   chmodSync(path, 0o600);
 }
 
-/** Creates the directory for the owner only; one that exists must not be writable by strangers. */
+/** Creates the directory for the owner only; one that exists must not be writable by strangers, nor a link of theirs. */
 function makePrivateDirectory(directory: string): void {
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   const { mode, uid } = statSync(directory);
-  const trusted = uid === 0 || uid === process.getuid?.();
+  const trusted = [uid, lstatSync(directory).uid].every((owner) => owner === 0 || owner === process.getuid?.());
   const open = (mode & 0o022) !== 0 && (mode & 0o1000) === 0;
   if (!trusted || open)
     throw new ControllerError(

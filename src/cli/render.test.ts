@@ -16,9 +16,9 @@ test("the status of healthy workers is one aligned table", () => {
     `monoceros 0.1.0 (pid 12) running, healthy, up 3m
 
 web 2/2 ready
-  WORKER  PHASE  PID      UPTIME  RESTARTS  LAST EXIT  NEXT      REASON
-  web-0   ready  100      4.2s    0         -          in 3h25m  started
-  web-10  ready  1234567  3m      3         SIGSEGV    -         restarted after a crash
+  WORKER  PHASE  PID      UPTIME  RESTARTS  LAST EXIT  NEXT              REASON
+  web-0   ready  100      4.2s    0         -          recycle in 3h25m  started
+  web-10  ready  1234567  3m      3         SIGSEGV    -                 restarted after a crash
 `,
   );
 });
@@ -39,8 +39,8 @@ test("an unhealthy pool says how many must be ready, and an empty one has no tab
     `monoceros 0.1.0 (pid 12) running, not healthy, up 3m
 
 web 0/1 ready, not healthy (75 % must be ready)
-  WORKER  PHASE    PID  UPTIME  RESTARTS  LAST EXIT  NEXT      REASON
-  web-0   backoff  -    -       0         3          in 400ms  it crashed
+  WORKER  PHASE    PID  UPTIME  RESTARTS  LAST EXIT  NEXT              REASON
+  web-0   backoff  -    -       0         3          restart in 400ms  it crashed
 
 empty 0/0 ready
 `,

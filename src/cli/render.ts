@@ -21,6 +21,17 @@ const PHASE_COLOURS: Readonly<Record<WorkerStatus["phase"], Colour>> = {
   down: "dim",
 };
 
+/** What the deadline of a worker in each phase brings. */
+const NEXT_BY_PHASE: Readonly<Record<WorkerStatus["phase"], string>> = {
+  down: "change",
+  starting: "start",
+  ready: "recycle",
+  unready: "recycle",
+  draining: "stop",
+  stopping: "kill",
+  backoff: "restart",
+};
+
 const HEADINGS = ["WORKER", "PHASE", "PID", "UPTIME", "RESTARTS", "LAST EXIT", "NEXT", "REASON"] as const;
 
 interface Cell {
@@ -62,7 +73,7 @@ function cellsOf(worker: WorkerStatus): readonly Cell[] {
     plain(worker.uptime_s === null ? "-" : formatAge(worker.uptime_s)),
     plain(String(worker.restarts)),
     plain(worker.last_exit ?? "-"),
-    plain(worker.next_s === null ? "-" : `in ${formatAge(worker.next_s)}`),
+    plain(worker.next_s === null ? "-" : `${NEXT_BY_PHASE[worker.phase] ?? ""} in ${formatAge(worker.next_s)}`.trim()),
     plain(worker.reason),
   ];
 }

@@ -207,6 +207,7 @@ const REFUSED: readonly (readonly [keys: string, problem: string])[] = [
   ['args: ["a\\0b"]', "args[0]: a zero byte cannot be part of it"],
   ['args: ["{{.Prot}}"]', 'args[0]: unknown template "{{.Prot}}", did you mean "Port"?'],
   ['args: [a, "{{.Port}}"]', "args[1]: {{.Port}} has no value without server.port_arg"],
+  ['args: ["{{.Socket}}"]', "args[0]: {{.Socket}} has no value without server.socket_arg"],
   ['env: {A: "{{.Fd}}"}', "env.A: {{.Fd}} has no value without sockets"],
   ["env: [A=b]", "env: expected a map of name to string, got a list"],
   ['env: {"A=B": c}', 'env.A=B: expected a name without "=" and zero bytes'],

@@ -73,6 +73,9 @@ export function checkPool(pool: Known<PoolConfig>, context: CheckContext): void 
       if (name === "Port" && !context.has("server")) {
         context.problem(path, "{{.Port}} has no value without server.port_arg");
       }
+      if (name === "Socket" && !context.has("server")) {
+        context.problem(path, "{{.Socket}} has no value without server.socket_arg");
+      }
       if (name === "Fd" && !context.has("sockets")) context.problem(path, "{{.Fd}} has no value without sockets");
     }
   }

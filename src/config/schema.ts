@@ -804,6 +804,7 @@ const supervisor: Kind<SupervisorConfig> = object<SupervisorConfig>(
       default: undefined,
       unset: "a private temporary directory",
       since: "new",
+      notYet: "nothing is kept there by this version",
       doc: "Directory for sockets and Envoy's files.",
     },
     pools: {

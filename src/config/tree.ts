@@ -142,7 +142,8 @@ class TreeBuilder {
       const keyOffset = key?.range[0] ?? offset;
       const value = this.build(pair.value as ParsedNode | null, keyOffset, depth + 1);
       if (!isScalar(key)) {
-        this.#report(keyOffset, "expected a word as key");
+        // `{{.Port}}` without quotes is read as a map in a map.
+        this.#report(keyOffset, 'expected a word as key (text that begins with "{" needs quotes)');
         continue;
       }
       const text = key.source;

@@ -3,8 +3,9 @@ import { test } from "node:test";
 import { parseConfig } from "./load.ts";
 import { findUnsupported } from "./unsupported.ts";
 
-function unsupportedPaths(keys: string, admin = "{}"): readonly string[] {
-  const parsed = parseConfig(`admin: ${admin}\nsupervisor: {workers: [{name: a, exec: b, ${keys}}]}`, "c.yaml", {});
+function unsupportedPaths(keys: string, admin = "{}", supervisor = "shutdown_timeout: 60s"): readonly string[] {
+  const pools = `[{name: a, exec: b, ${keys}}]`;
+  const parsed = parseConfig(`admin: ${admin}\nsupervisor: {${supervisor}, workers: ${pools}}`, "c.yaml", {});
   assert.ok(parsed.ok, JSON.stringify(parsed));
   const found = findUnsupported(parsed.config, parsed.positions);
   for (const { reason, position } of found) assert.ok(reason !== "" && position !== undefined);
@@ -26,6 +27,7 @@ test("each key without machinery is named", () => {
     assert.deepEqual(unsupportedPaths(keys), [path]);
   }
   assert.deepEqual(unsupportedPaths("", "{token_file: /t}"), ["admin.token_file"]);
+  assert.deepEqual(unsupportedPaths("", "{}", "runtime_dir: /r"), ["supervisor.runtime_dir"]);
 });
 
 test("values that change nothing are not refused", () => {

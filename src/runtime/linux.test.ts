@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { closeSync, readdirSync, readFileSync, readSync } from "node:fs";
+import { constants } from "node:os";
 import { test } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
 import {
@@ -126,6 +127,12 @@ test("a failed exec is an error with the name of errno, and no process", () => {
     (error: unknown) => error instanceof SystemCallError && error.code === "ENOENT",
   );
   assert.equal(reapOne(), undefined);
+});
+
+test("errors and signals with two names have the one that people know", async () => {
+  assert.equal(new SystemCallError("fork", constants.errno.EAGAIN).code, "EAGAIN");
+  const pid = spawnProcess(request({ file: "/bin/sh", argv: ["sh", "-c", "ulimit -c 0; kill -ABRT $$"] }));
+  assert.deepEqual(await reap(pid), { kind: "signal", signal: "SIGABRT" });
 });
 
 test("room for descriptors is made without keeping one", () => {

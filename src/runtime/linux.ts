@@ -118,8 +118,15 @@ function errno(): number {
   return ffi.getInt32(errnoAddress);
 }
 
-const NAMES_BY_ERRNO = new Map<number, string>(Object.entries(os.errno).map(([name, number]) => [number, name]));
-const NAMES_BY_SIGNAL = new Map<number, string>(Object.entries(os.signals).map(([name, number]) => [number, name]));
+const NAMES_BY_ERRNO = namesByNumber(os.errno);
+const NAMES_BY_SIGNAL = namesByNumber(os.signals);
+
+/** Where a number has two names the first is what everybody knows: EAGAIN, not EWOULDBLOCK; SIGABRT, not SIGIOT. */
+function namesByNumber(numbers: Readonly<Record<string, number>>): ReadonlyMap<number, string> {
+  const names = new Map<number, string>();
+  for (const [name, number] of Object.entries(numbers)) if (!names.has(number)) names.set(number, name);
+  return names;
+}
 
 /** A failed system call. */
 export class SystemCallError extends Error {

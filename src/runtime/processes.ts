@@ -5,7 +5,7 @@
  *
  * The controller never uses node:child_process: libuv would compete for exits. So waitpid(-1) is safe here.
  */
-import { closeSync, writeFileSync } from "node:fs";
+import { closeSync, fchownSync, writeFileSync } from "node:fs";
 import type { Logger } from "../base/log.ts";
 import type { ExitStatus } from "../core/exit.ts";
 import { type Incarnation, type Slot, workerId } from "../core/identity.ts";
@@ -125,6 +125,7 @@ export class Processes {
     let pid: number;
     try {
       if (pool.captured) for (let stream = 0; stream < 2; stream++) pipes.push(openPipe());
+      for (const pipe of pipes) this.#giveTo(plan, pipe);
       const nofile = plan.rlimits.get("nofile");
       pid = spawnProcess({
         file: plan.file,
@@ -164,6 +165,19 @@ export class Processes {
       signalled: new Set(),
     });
     return pid;
+  }
+
+  /**
+   * A pipe belongs to who made it, mode 0600: opened anew by its name, as servers that log to /dev/stdout do, it would be
+   * refused to a worker of another user. Where the pipe cannot be given away, writing to the descriptor still works.
+   */
+  #giveTo({ credentials }: LaunchPlan, { writeFd }: Pipe): void {
+    if (credentials === undefined) return;
+    try {
+      fchownSync(writeFd, credentials.uid, credentials.gid);
+    } catch (error) {
+      this.#log.debug("the pipes of workers stay the controller's", { error: String(error) });
+    }
   }
 
   /** Sends a signal to the group of `leader` (scope "group") and to what is known to have left it. */

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { ControllerUnderTest, PROCESSBIN, poolOf } from "../support/controller.ts";
-import { readProc, said, shellPool } from "../support/watch.ts";
+import { logged, readProc, said, saidBy, shellPool } from "../support/watch.ts";
 
 const isRoot = process.getuid?.() === 0;
 
@@ -179,6 +179,17 @@ test("user and group arrive with their supplementary groups and home [L7]", { sk
   assert.deepEqual(uidAndGid(pid), [Array(4).fill("12345"), Array(4).fill("54321")]);
   assert.equal(statusField(pid, "Groups").trim(), "54321", "root's groups are not inherited");
   assert.match(statusField(controller.pid, "Uid"), /^0\t/u);
+});
+
+test("a worker of another user can open /dev/stdout and /dev/stderr [L7]", { skip: !isRoot }, async () => {
+  await using controller = await ControllerUnderTest.start({
+    workers: shellPool("web", "echo out > /dev/stdout; echo err > /dev/stderr; echo done; exec sleep 1000", {
+      user: "nobody",
+    }),
+  });
+  await said(controller, "web-0", "done");
+  assert.equal(saidBy(controller, "web-0", "out").length, 1, controller.stderr.join("\n"));
+  await logged(controller, '"worker_error_msg":"err"');
 });
 
 test("a user that does not exist is told before anything starts [L2]", { skip: !isRoot }, async () => {

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
-import { type RequestOptions, request } from "node:http";
+import { Agent, type RequestOptions, request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -65,6 +65,62 @@ test("requests under way on SO_REUSEPORT and Unix sockets are all answered after
   );
   assert.deepEqual(await controller.ended, { code: 0, signal: null });
   assert.deepEqual(eventsOf(controller, "killed"), []);
+});
+
+/** One GET over the agent's connections, also over one that is kept alive. @throws where it fails */
+async function fetchStatus(target: RequestOptions, path: string, agent: Agent): Promise<number> {
+  const [response] = await once(request({ ...target, path, agent }).end(), "response");
+  response.resume();
+  await once(response, "end");
+  return Number(response.statusCode);
+}
+
+test("of 10,000 requests on kept connections none fails where clients leave during pre_stop_delay, slow ones outlast it [S1]", async (context) => {
+  const directory = mkdtempSync(join(tmpdir(), "monoceros-sockets-"));
+  context.after(() => rmSync(directory, { recursive: true }));
+  const port = await freePort();
+  await using controller = await ControllerUnderTest.start({
+    supervisor: "  pre_stop_delay: 2s",
+    workers: poolOf({
+      name: "web",
+      replicas: 2,
+      exec: PROCESSBIN,
+      args: ["--port", port, "--host", "127.0.0.1", "--reuseport", "--socket", `${directory}/{{.Slot}}.sock`],
+    }),
+  });
+  for (const slot of [0, 1]) await said(controller, `web-${slot}`, "ready", 2);
+  const wanted = 10_000;
+  let answered = 0;
+  let isLeaving = false;
+  const { promise: enough, resolve } = Promise.withResolvers<void>();
+  /** Asks one request after the other over one connection, some of them slow; the last one is under way at the stop signal. */
+  const runClient = async (index: number): Promise<void> => {
+    const target =
+      index % 2 === 0 ? { host: "127.0.0.1", port } : { socketPath: join(directory, `${(index >> 1) % 2}.sock`) };
+    const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+    try {
+      for (let turn = 1; !isLeaving; turn++) {
+        assert.equal(await fetchStatus(target, turn % 300 === 0 ? "/sleep?ms=500" : "/", agent), 200);
+        if (++answered === wanted) resolve();
+      }
+      assert.equal(await fetchStatus(target, "/sleep?ms=4000", agent), 200);
+    } finally {
+      agent.destroy();
+    }
+  };
+  const clients = Promise.all(Array.from({ length: 10 }, (_, index) => runClient(index)));
+  await Promise.race([enough, clients]);
+  controller.child.kill("SIGTERM");
+  // What takes an endpoint out of a service has seen the readiness fail.
+  const asked = await happened(controller, "controller_stopping");
+  assert.equal((await controller.call("GET", "/health/ready")).status, 503);
+  isLeaving = true;
+  await clients;
+  assert.deepEqual(await controller.ended, { code: 0, signal: null });
+  assert.ok(answered >= wanted);
+  assert.deepEqual(eventsOf(controller, "killed"), []);
+  const lastMs = Math.max(...eventsOf(controller, "stopped").map((event) => msBetween(asked, event)));
+  assert.ok(lastMs >= 3900, `the slow requests were under way when the workers were asked to stop: ${lastMs} ms`);
 });
 
 test("a second signal ends everything at once with exit 1 [S4]", async () => {
