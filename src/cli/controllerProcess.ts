@@ -31,6 +31,7 @@ import {
   reserveDescriptors,
   unblockSignal,
 } from "../runtime/linux.ts";
+import { ListenerWatch } from "../runtime/listeners.ts";
 import { type PoolLaunch, Processes } from "../runtime/processes.ts";
 import { findListener, findUnixListener, readSoftNofile } from "../runtime/procfs.ts";
 import { SharedSockets } from "../runtime/sockets.ts";
@@ -95,6 +96,7 @@ export async function runController(preflight: Preflight, options: { readonly is
     listener: {
       told: (event) => {
         record(event, events, log, options.isDebug);
+        watch.handle(event);
         if (event.kind === "stopping" && event.cause === "shutdown") sockets.release(event.pool);
       },
       ready: () => manager.ready(`${spec.pools.reduce((sum, pool) => sum + pool.replicas, 0)} workers run`),
@@ -107,6 +109,16 @@ export async function runController(preflight: Preflight, options: { readonly is
         finish(70);
       },
     },
+  });
+  const watch = new ListenerWatch({
+    workers: () =>
+      daemon
+        .view()
+        .pools.flatMap((pool) =>
+          pool.workers.flatMap(({ pid }) => (pid === undefined ? [] : { pool: pool.name, leader: pid })),
+        ),
+    mark,
+    log,
   });
   process.on("uncaughtException", (error) => daemon.fail(error));
 
