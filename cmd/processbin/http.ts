@@ -1,7 +1,7 @@
 /** The HTTP side of processbin: greeting, health that can flap, routes that misbehave on demand. */
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import type { ListenOptions } from "node:net";
+import { type ListenOptions, Server as NetServer, type Socket } from "node:net";
 import type { Flags } from "./flags.ts";
 import { report } from "./lines.ts";
 import { hang, spin } from "./strain.ts";
@@ -9,6 +9,9 @@ import { readSurroundings } from "./surroundings.ts";
 
 /** systemd's number of the first passed descriptor (sd_listen_fds(3)). */
 const LISTEN_FDS_START = 3;
+
+/** How long the first request of a connection may take when the server drains. */
+const FIRST_REQUEST_MS = 500;
 
 /** Everywhere the flags and the environment want HTTP; empty where nowhere. */
 export function listenTargets(flags: Flags, env: Readonly<Record<string, string | undefined>>): ListenOptions[] {
@@ -33,9 +36,12 @@ export function listenTargets(flags: Flags, env: Readonly<Record<string, string 
 /** Listens on every target and reports "ready" for each; returns a drain that ends when no request runs any more. */
 export function serve(flags: Flags, targets: readonly ListenOptions[]): () => Promise<void> {
   const routes = makeRoutes(flags);
-  const servers = targets.map((target) => listen(target, routes));
+  const servers = targets.map((target) => {
+    const server = listen(target, routes);
+    return { server, connections: new Connections(server) };
+  });
   return async () => {
-    await Promise.all(servers.map(drain));
+    await Promise.all(servers.map(({ server, connections }) => drain(server, connections)));
   };
 }
 
@@ -100,13 +106,48 @@ function listen(target: ListenOptions, routes: ReadonlyMap<string, Route>): Serv
   return server;
 }
 
-/** Accepts nothing more and resolves when the running requests are answered; idle connections are closed. */
-function drain(server: Server): Promise<void> {
+/** What a connection is doing: its first request has not come, one is being answered, or it waits for the next one. */
+type Occupation = { readonly kind: "fresh"; readonly sinceMs: number } | { readonly kind: "busy" | "idle" };
+
+/** The connections of a server. */
+class Connections {
+  readonly #all = new Map<Socket, Occupation>();
+
+  constructor(server: Server) {
+    server.on("connection", (socket: Socket) => {
+      this.#all.set(socket, { kind: "fresh", sinceMs: performance.now() });
+      socket.once("close", () => this.#all.delete(socket));
+    });
+    server.on("request", ({ socket }: IncomingMessage, response: ServerResponse) => {
+      this.#all.set(socket, { kind: "busy" });
+      response.once("close", () => {
+        if (this.#all.has(socket)) this.#all.set(socket, { kind: "idle" });
+      });
+    });
+  }
+
+  /** Ends those from which nothing is expected. */
+  closeIdle(): void {
+    for (const [socket, occupation] of this.#all) {
+      const isExpected =
+        occupation.kind === "busy" ||
+        (occupation.kind === "fresh" && performance.now() - occupation.sinceMs < FIRST_REQUEST_MS);
+      if (!isExpected) socket.destroy();
+    }
+  }
+}
+
+/**
+ * Accepts nothing more and resolves when the running requests are answered; idle connections are closed. Not by the
+ * close() of http, which also destroys connections that were accepted a moment ago and whose request is on the way.
+ */
+function drain(server: Server, connections: Connections): Promise<void> {
   return new Promise((resolve) => {
-    const timer = setInterval(() => server.closeIdleConnections(), 20);
-    server.close(() => {
+    const timer = setInterval(() => connections.closeIdle(), 20);
+    NetServer.prototype.close.call(server, () => {
       clearInterval(timer);
       resolve();
     });
+    connections.closeIdle();
   });
 }
