@@ -1,7 +1,7 @@
 /** The HTTP side of processbin: where it listens, what every answer carries, how it ends. */
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import { type ListenOptions, Server as NetServer } from "node:net";
+import { type ListenOptions, Server as NetServer, type Socket } from "node:net";
 import type { Flags } from "./flags.ts";
 import { report } from "./lines.ts";
 import { makeRoutes, makeTraffic, type Route, type Traffic } from "./routes.ts";
@@ -9,6 +9,9 @@ import { echoWebSocket } from "./websocket.ts";
 
 /** systemd's number of the first passed descriptor (sd_listen_fds(3)). */
 const LISTEN_FDS_START = 3;
+
+/** How long the first request of a connection may take when the server drains. */
+const FIRST_REQUEST_MS = 500;
 
 /** Every answer tells who gave it. */
 const WORKER_HEADERS: Readonly<Record<string, string>> = {
@@ -55,6 +58,7 @@ class Front {
   /** Answers that have not ended. */
   readonly #running = new Set<ServerResponse>();
   readonly #webSockets = new Set<() => void>();
+  readonly #connections: Connections;
   #isDraining = false;
 
   constructor(target: ListenOptions, flags: Flags, routes: ReadonlyMap<string, Route>, traffic: Traffic) {
@@ -65,6 +69,7 @@ class Front {
       { shouldUpgradeCallback: (request) => pathOf(request).pathname === "/ws" },
       (request, response) => this.#answer(request, response),
     );
+    this.#connections = new Connections(this.#server);
     if (flags.keepaliveMs !== undefined) {
       this.#server.keepAliveTimeout = flags.keepaliveMs;
       // Node.js waits a second longer than it tells; here the flag is the truth.
@@ -91,20 +96,20 @@ class Front {
 
   /**
    * Accepts nothing more and resolves when the running requests are answered. Idle connections may ask once more, and
-   * are told to end by the answer, for as long as --drain says; then they are closed.
+   * are told to end by the answer, for as long as --drain says; then they are closed. Not by the close() of http, which
+   * also destroys connections that were accepted a moment ago and whose request is on the way.
    */
   drain(): Promise<void> {
     this.#isDraining = true;
     for (const response of this.#running) if (!response.headersSent) response.setHeader("connection", "close");
     for (const end of this.#webSockets) end();
-    const closeIdle = (): void => this.#server.closeIdleConnections();
     return new Promise((resolve) => {
       let timer: NodeJS.Timeout | undefined;
-      const patience = setTimeout(() => {
-        closeIdle();
-        timer = setInterval(closeIdle, 20);
-      }, this.#flags.drainMs);
-      // The close of an HTTP server would end idle connections at once.
+      const closeIdle = (): void => {
+        this.#connections.closeIdle();
+        timer ??= setInterval(closeIdle, 20);
+      };
+      const patience = setTimeout(closeIdle, this.#flags.drainMs);
       NetServer.prototype.close.call(this.#server, () => {
         clearTimeout(patience);
         clearInterval(timer);
@@ -135,4 +140,37 @@ class Front {
 
 function pathOf(request: IncomingMessage): URL {
   return new URL(request.url ?? "/", "http://processbin");
+}
+
+/** What a connection is doing: its first request has not come, one is being answered, or it waits for the next one. */
+type Occupation = { readonly kind: "fresh"; readonly sinceMs: number } | { readonly kind: "busy" | "idle" };
+
+/** The connections of a server. */
+class Connections {
+  readonly #all = new Map<Socket, Occupation>();
+
+  constructor(server: Server) {
+    server.on("connection", (socket: Socket) => {
+      this.#all.set(socket, { kind: "fresh", sinceMs: performance.now() });
+      socket.once("close", () => this.#all.delete(socket));
+    });
+    server.on("request", ({ socket }: IncomingMessage, response: ServerResponse) => {
+      this.#all.set(socket, { kind: "busy" });
+      response.once("close", () => {
+        if (this.#all.has(socket)) this.#all.set(socket, { kind: "idle" });
+      });
+    });
+    // A WebSocket ends by its own rules.
+    server.on("upgrade", ({ socket }: IncomingMessage) => this.#all.delete(socket));
+  }
+
+  /** Ends those from which nothing is expected. */
+  closeIdle(): void {
+    for (const [socket, occupation] of this.#all) {
+      const isExpected =
+        occupation.kind === "busy" ||
+        (occupation.kind === "fresh" && performance.now() - occupation.sinceMs < FIRST_REQUEST_MS);
+      if (!isExpected) socket.destroy();
+    }
+  }
 }
