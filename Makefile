@@ -1,7 +1,7 @@
 # Every target installs what it needs by itself: a Debian with Node.js >= 20, npm, make and python3 is enough.
 SHELL := /bin/sh
 NODE := node_modules/.bin/node
-.PHONY: build processbin run test test-unit check format bench clean setup
+.PHONY: build processbin run test test-unit check format bench bench-traffic clean setup
 
 setup: node_modules/.setup
 
@@ -33,6 +33,7 @@ test-unit: setup
 # Everything: the gate, then integration, fault and end-to-end tests with the real executable.
 test: build processbin check
 	sh scripts/testTools.sh
+	sh scripts/exampleServers.sh
 	$(NODE) scripts/test.ts process
 	$(NODE) scripts/test.ts system
 
@@ -41,6 +42,10 @@ format: setup
 
 bench: build processbin
 	$(NODE) bench/run.ts
+
+# The three traffic modes compared, with pictures for docs/traffic.md.
+bench-traffic: build processbin
+	$(NODE) bench/traffic.ts
 
 clean:
 	rm -rf dist node_modules bench/peers

@@ -8,7 +8,13 @@ import { once } from "node:events";
 import { globSync } from "node:fs";
 
 /** Files beside the code that start processes, and so are no unit tests. */
-const WITH_PROCESSES = ["src/runtime/*.test.ts", "src/logs/logs.test.ts", "src/main.test.ts", "cmd/**/*.test.ts"];
+const WITH_PROCESSES = [
+  "src/runtime/*.test.ts",
+  "src/logs/logs.test.ts",
+  "src/main.test.ts",
+  "cmd/**/*.test.ts",
+  "test/support/*.test.ts",
+];
 
 interface Group {
   readonly files: readonly string[];

@@ -28,6 +28,19 @@ export interface Flags {
   readonly slowBootMs: number;
   /** Health answers alternate: so many good ones, so many bad ones. 0: always good. */
   readonly flapEvery: number;
+  /** Health answers 503 for ever, or for so long after the begin of listening. */
+  readonly neverReady: boolean;
+  readonly readyAfterMs: number;
+  /** Each request to / blocks the process so long. */
+  readonly blockMs: number;
+  /** Each request to / blocks the process, few for long and most shortly. */
+  readonly mixed: boolean;
+  /** Time after which an idle connection is closed; undefined: as Node.js does. */
+  readonly keepaliveMs: number | undefined;
+  /** A reset instead of each nth answer; 0: never. */
+  readonly resetEvery: number;
+  /** After a stop signal idle connections are kept so long. */
+  readonly drainMs: number;
   readonly hang: boolean;
   readonly spin: boolean;
   readonly leakBytesPerSecond: number;
@@ -58,6 +71,13 @@ export const USAGE = `processbin: a program to be managed, well or badly behaved
       --fd N                  HTTP on an inherited listening socket (LISTEN_FDS is obeyed as well)
       --slow-boot D           listen only after D
       --flap-health K         /healthz and /readyz: K times 200, K times 503, and so on
+      --never-ready           /healthz and /readyz: 503 for ever
+      --ready-after D         /healthz and /readyz: 503 for D after it listens
+      --block D               each request to / blocks the process for D
+      --mixed                 each request to / blocks it, 5 % of them for 200 ms, the others for 5 ms
+      --keepalive D           close connections that are idle for D (default 5s; 0: never)
+      --reset-every N         reset the connection instead of each Nth answer
+      --drain D               after a stop signal idle connections may ask once more for D (default 0)
       --hang                  stop answering anything (no CPU)
       --spin                  stop answering anything (all CPU)
       --leak RATE             keep RATE more megabytes every second
@@ -66,7 +86,19 @@ export const USAGE = `processbin: a program to be managed, well or badly behaved
       --grandchild-setsid     which leave the process group and session
       --print-env             write environment, limits, descriptors as one JSON line
 
-S and D are seconds or durations such as 500ms. HTTP: / /healthz /readyz /pid /env /sleep?ms= /hang /spin /exit?code=
+S and D are seconds or durations such as 500ms. After a stop signal running requests are finished.
+
+HTTP: every answer has x-worker-id and x-worker-pid
+  /                           a greeting
+  /healthz /readyz            health
+  /sleep?ms= /block?ms=       an answer after some time, spent waiting or blocking the process
+  /upload                     the number of bytes of the request's body
+  /sse?n=&ms=                 n server-sent events, one each ms milliseconds
+  /trailers                   a chunked answer with a trailer
+  /ws                         a WebSocket that echoes
+  /count                      requests and POSTs so far, without those for health
+  /headers /pid /env          the request's headers, who answers, its surroundings
+  /hang /spin /exit?code=     misbehave
 `;
 
 /** The flags of `argv` (without program name), or what is wrong with them, or "help". */
@@ -103,6 +135,13 @@ function readFlags(argv: readonly string[]): Flags | "help" {
       fd: { type: "string" },
       "slow-boot": { type: "string" },
       "flap-health": { type: "string" },
+      "never-ready": { type: "boolean" },
+      "ready-after": { type: "string" },
+      block: { type: "string" },
+      mixed: { type: "boolean" },
+      keepalive: { type: "string" },
+      "reset-every": { type: "string" },
+      drain: { type: "string" },
       hang: { type: "boolean" },
       spin: { type: "boolean" },
       leak: { type: "string" },
@@ -132,6 +171,13 @@ function readFlags(argv: readonly string[]): Flags | "help" {
     fd: toNumber("fd", values.fd),
     slowBootMs: toMs("slow-boot", values["slow-boot"]) ?? 0,
     flapEvery: toNumber("flap-health", values["flap-health"]) ?? 0,
+    neverReady: values["never-ready"] ?? false,
+    readyAfterMs: toMs("ready-after", values["ready-after"]) ?? 0,
+    blockMs: toMs("block", values.block) ?? 0,
+    mixed: values.mixed ?? false,
+    keepaliveMs: toMs("keepalive", values.keepalive),
+    resetEvery: toNumber("reset-every", values["reset-every"]) ?? 0,
+    drainMs: toMs("drain", values.drain) ?? 0,
     hang: values.hang ?? false,
     spin: values.spin ?? false,
     leakBytesPerSecond: (toNumber("leak", values.leak) ?? 0) * 1e6,

@@ -1,14 +1,23 @@
-/** The HTTP side of processbin: greeting, health that can flap, routes that misbehave on demand. */
+/** The HTTP side of processbin: where it listens, what every answer carries, how it ends. */
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import type { ListenOptions } from "node:net";
+import { type ListenOptions, Server as NetServer, type Socket } from "node:net";
 import type { Flags } from "./flags.ts";
 import { report } from "./lines.ts";
-import { hang, spin } from "./strain.ts";
-import { readSurroundings } from "./surroundings.ts";
+import { makeRoutes, makeTraffic, type Route, type Traffic } from "./routes.ts";
+import { echoWebSocket } from "./websocket.ts";
 
 /** systemd's number of the first passed descriptor (sd_listen_fds(3)). */
 const LISTEN_FDS_START = 3;
+
+/** How long the first request of a connection may take when the server drains. */
+const FIRST_REQUEST_MS = 500;
+
+/** Every answer tells who gave it. */
+const WORKER_HEADERS: Readonly<Record<string, string>> = {
+  "x-worker-id": process.env["MULTIPROCESS_WORKER_ID"] ?? `pid-${process.pid}`,
+  "x-worker-pid": String(process.pid),
+};
 
 /** Everywhere the flags and the environment want HTTP; empty where nowhere. */
 export function listenTargets(flags: Flags, env: Readonly<Record<string, string | undefined>>): ListenOptions[] {
@@ -32,81 +41,136 @@ export function listenTargets(flags: Flags, env: Readonly<Record<string, string 
 
 /** Listens on every target and reports "ready" for each; returns a drain that ends when no request runs any more. */
 export function serve(flags: Flags, targets: readonly ListenOptions[]): () => Promise<void> {
-  const routes = makeRoutes(flags);
-  const servers = targets.map((target) => listen(target, routes));
+  const traffic = makeTraffic();
+  const routes = makeRoutes(flags, traffic);
+  const fronts = targets.map((target) => new Front(target, flags, routes, traffic));
   return async () => {
-    await Promise.all(servers.map(drain));
+    await Promise.all(fronts.map((front) => front.drain()));
   };
 }
 
-type Route = (request: IncomingMessage, response: ServerResponse, query: URLSearchParams) => void;
+/** One listening socket and what runs on it. */
+class Front {
+  readonly #server: Server;
+  readonly #flags: Flags;
+  readonly #routes: ReadonlyMap<string, Route>;
+  readonly #traffic: Traffic;
+  /** Answers that have not ended. */
+  readonly #running = new Set<ServerResponse>();
+  readonly #webSockets = new Set<() => void>();
+  readonly #connections: Connections;
+  #isDraining = false;
 
-function makeRoutes(flags: Flags): ReadonlyMap<string, Route> {
-  let healthAsked = 0;
-  const health: Route = (_request, response) => {
-    const bad = flags.flapEvery > 0 && Math.floor(healthAsked++ / flags.flapEvery) % 2 === 1;
-    response.writeHead(bad ? 503 : 200).end(bad ? "flapping\n" : "ok\n");
-  };
-  return new Map<string, Route>([
-    ["/", (_request, response) => void response.end("hello from processbin\n")],
-    ["/healthz", health],
-    ["/readyz", health],
-    [
-      "/pid",
-      (_request, response) =>
-        sendJson(response, { pid: process.pid, worker_id: process.env["MULTIPROCESS_WORKER_ID"] }),
-    ],
-    ["/env", (_request, response) => sendJson(response, readSurroundings())],
-    [
-      "/sleep",
-      (_request, response, query) => {
-        const ms = Number(query.get("ms") ?? 0);
-        setTimeout(() => response.end(`slept ${ms} ms\n`), ms);
-      },
-    ],
-    ["/hang", () => hang()],
-    ["/spin", () => spin()],
-    ["/exit", (_request, _response, query) => process.exit(Number(query.get("code") ?? 1))],
-  ]);
-}
+  constructor(target: ListenOptions, flags: Flags, routes: ReadonlyMap<string, Route>, traffic: Traffic) {
+    this.#flags = flags;
+    this.#routes = routes;
+    this.#traffic = traffic;
+    this.#server = createServer(
+      { shouldUpgradeCallback: (request) => pathOf(request).pathname === "/ws" },
+      (request, response) => this.#answer(request, response),
+    );
+    this.#connections = new Connections(this.#server);
+    if (flags.keepaliveMs !== undefined) {
+      this.#server.keepAliveTimeout = flags.keepaliveMs;
+      // Node.js waits a second longer than it tells; here the flag is the truth.
+      this.#server.keepAliveTimeoutBuffer = 0;
+    }
+    this.#server.on("upgrade", (request, socket, head) => {
+      const end = echoWebSocket(request, socket, head, WORKER_HEADERS);
+      this.#webSockets.add(end);
+      socket.on("close", () => this.#webSockets.delete(end));
+    });
+    this.#server.on("error", (error) => {
+      process.stderr.write(`processbin: cannot listen: ${error.message}\n`);
+      process.exit(1);
+    });
+    this.#server.listen(target, () => {
+      const address = this.#server.address();
+      report("ready", {
+        state: "ready",
+        ...(typeof address === "string" ? { socket: address } : { port: address?.port }),
+        worker_id: process.env["MULTIPROCESS_WORKER_ID"],
+      });
+    });
+  }
 
-function sendJson(response: ServerResponse, value: unknown): void {
-  response.setHeader("content-type", "application/json").end(`${JSON.stringify(value)}\n`);
-}
+  /**
+   * Accepts nothing more and resolves when the running requests are answered. Idle connections may ask once more, and
+   * are told to end by the answer, for as long as --drain says; then they are closed. Not by the close() of http, which
+   * also destroys connections that were accepted a moment ago and whose request is on the way.
+   */
+  drain(): Promise<void> {
+    this.#isDraining = true;
+    for (const response of this.#running) if (!response.headersSent) response.setHeader("connection", "close");
+    for (const end of this.#webSockets) end();
+    return new Promise((resolve) => {
+      let timer: NodeJS.Timeout | undefined;
+      const closeIdle = (): void => {
+        this.#connections.closeIdle();
+        timer ??= setInterval(closeIdle, 20);
+      };
+      const patience = setTimeout(closeIdle, this.#flags.drainMs);
+      NetServer.prototype.close.call(this.#server, () => {
+        clearTimeout(patience);
+        clearInterval(timer);
+        resolve();
+      });
+    });
+  }
 
-function listen(target: ListenOptions, routes: ReadonlyMap<string, Route>): Server {
-  const server = createServer((request, response) => {
-    // A connection that was busy when the drain began is told to end with this answer.
-    if (!server.listening) response.setHeader("connection", "close");
+  #answer(request: IncomingMessage, response: ServerResponse): void {
+    this.#running.add(response);
+    response.on("close", () => this.#running.delete(response));
+    for (const [name, value] of Object.entries(WORKER_HEADERS)) response.setHeader(name, value);
+    if (this.#isDraining) response.setHeader("connection", "close");
     response.setHeader("content-type", "text/plain");
-    const url = new URL(request.url ?? "/", "http://processbin");
-    const route = routes.get(url.pathname);
+    const url = pathOf(request);
+    const isTraffic = this.#traffic.count(request.method, url.pathname);
+    const { resetEvery } = this.#flags;
+    if (isTraffic && resetEvery > 0 && this.#traffic.requests % resetEvery === 0) {
+      request.socket.resetAndDestroy();
+      return;
+    }
+    const route = this.#routes.get(url.pathname);
     if (route === undefined) response.writeHead(404).end("not found\n");
     else route(request, response, url.searchParams);
     request.resume();
-  });
-  server.on("error", (error) => {
-    process.stderr.write(`processbin: cannot listen: ${error.message}\n`);
-    process.exit(1);
-  });
-  server.listen(target, () => {
-    const address = server.address();
-    report("ready", {
-      state: "ready",
-      ...(typeof address === "string" ? { socket: address } : { port: address?.port }),
-      worker_id: process.env["MULTIPROCESS_WORKER_ID"],
-    });
-  });
-  return server;
+  }
 }
 
-/** Accepts nothing more and resolves when the running requests are answered; idle connections are closed. */
-function drain(server: Server): Promise<void> {
-  return new Promise((resolve) => {
-    const timer = setInterval(() => server.closeIdleConnections(), 20);
-    server.close(() => {
-      clearInterval(timer);
-      resolve();
+function pathOf(request: IncomingMessage): URL {
+  return new URL(request.url ?? "/", "http://processbin");
+}
+
+/** What a connection is doing: its first request has not come, one is being answered, or it waits for the next one. */
+type Occupation = { readonly kind: "fresh"; readonly sinceMs: number } | { readonly kind: "busy" | "idle" };
+
+/** The connections of a server. */
+class Connections {
+  readonly #all = new Map<Socket, Occupation>();
+
+  constructor(server: Server) {
+    server.on("connection", (socket: Socket) => {
+      this.#all.set(socket, { kind: "fresh", sinceMs: performance.now() });
+      socket.once("close", () => this.#all.delete(socket));
     });
-  });
+    server.on("request", ({ socket }: IncomingMessage, response: ServerResponse) => {
+      this.#all.set(socket, { kind: "busy" });
+      response.once("close", () => {
+        if (this.#all.has(socket)) this.#all.set(socket, { kind: "idle" });
+      });
+    });
+    // A WebSocket ends by its own rules.
+    server.on("upgrade", ({ socket }: IncomingMessage) => this.#all.delete(socket));
+  }
+
+  /** Ends those from which nothing is expected. */
+  closeIdle(): void {
+    for (const [socket, occupation] of this.#all) {
+      const isExpected =
+        occupation.kind === "busy" ||
+        (occupation.kind === "fresh" && performance.now() - occupation.sinceMs < FIRST_REQUEST_MS);
+      if (!isExpected) socket.destroy();
+    }
+  }
 }

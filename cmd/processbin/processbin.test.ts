@@ -2,13 +2,13 @@ import assert from "node:assert/strict";
 import { type ChildProcessByStdio, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { get } from "node:http";
-import { createServer } from "node:net";
+import { Agent, get, type IncomingHttpHeaders, request } from "node:http";
+import { connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Readable } from "node:stream";
 import { type TestContext, test } from "node:test";
-import { setImmediate } from "node:timers/promises";
+import { setTimeout as pause, setImmediate } from "node:timers/promises";
 import { parseFlags } from "./flags.ts";
 
 const MAIN = join(import.meta.dirname, "main.ts");
@@ -74,6 +74,38 @@ function fetchText(target: { port: number } | { socketPath: string }, path: stri
       response.on("end", () => resolve([response.statusCode ?? 0, text]));
     }).on("error", reject);
   });
+}
+
+interface Answer {
+  readonly text: string;
+  readonly headers: IncomingHttpHeaders;
+  readonly trailers: NodeJS.Dict<string>;
+}
+
+function ask(
+  target: { port: number },
+  path: string,
+  { body, ...options }: { method?: string; agent?: Agent; body?: Buffer } = {},
+): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    const sent = request({ host: "127.0.0.1", agent: false, ...target, path, ...options }, (response) => {
+      let text = "";
+      response.setEncoding("utf8").on("data", (chunk: string) => {
+        text += chunk;
+      });
+      response.on("end", () => resolve({ text, headers: response.headers, trailers: response.trailers }));
+    }).on("error", reject);
+    sent.end(body);
+  });
+}
+
+/** A raw connection that has had one answer. */
+async function openKeptAlive(context: TestContext, port: number): Promise<Socket> {
+  const socket = connect(port, "127.0.0.1");
+  context.after(() => socket.destroy());
+  socket.write("GET / HTTP/1.1\r\nhost: x\r\n\r\n");
+  await once(socket, "data");
+  return socket;
 }
 
 async function portOf(program: Program): Promise<{ port: number }> {
@@ -271,6 +303,138 @@ test("--reuseport lets two programs share a port", async (context) => {
   const { port } = await portOf(first);
   const second = new Program(context, ["--port", String(port), "--host", "127.0.0.1", "--reuseport"]);
   assert.equal((await portOf(second)).port, port);
+});
+
+test("every answer tells its worker and pid, also a 404", async (context) => {
+  const program = new Program(context, LOOPBACK, { env: { MULTIPROCESS_WORKER_ID: "web_web-3" } });
+  const target = await portOf(program);
+  for (const path of ["/", "/healthz", "/nothing"]) {
+    const { headers } = await ask(target, path);
+    assert.equal(headers["x-worker-id"], "web_web-3");
+    assert.equal(headers["x-worker-pid"], String(program.child.pid));
+  }
+});
+
+test("--never-ready and --ready-after answer 503 to probes and serve all the same", async (context) => {
+  const never = await portOf(new Program(context, [...LOOPBACK, "--never-ready"]));
+  assert.deepEqual(await fetchText(never, "/readyz"), [503, "not ready\n"]);
+  assert.equal((await fetchText(never, "/healthz"))[0], 503);
+  assert.equal((await fetchText(never, "/"))[0], 200);
+  const later = await portOf(new Program(context, [...LOOPBACK, "--ready-after", "300ms"]));
+  assert.equal((await fetchText(later, "/readyz"))[0], 503);
+  while ((await fetchText(later, "/readyz"))[0] === 503) await pause(20);
+  assert.equal((await fetchText(later, "/healthz"))[0], 200);
+});
+
+test("--block, --mixed and /block hold up what comes next, /sleep does not", async (context) => {
+  const block = await portOf(new Program(context, [...LOOPBACK, "--block", "100ms"]));
+  const before = performance.now();
+  await Promise.all([fetchText(block, "/"), fetchText(block, "/"), fetchText(block, "/block?ms=100")]);
+  assert.ok(performance.now() - before >= 299);
+  const slept = performance.now();
+  await Promise.all([1, 2, 3, 4, 5, 6].map(() => fetchText(block, "/sleep?ms=200")));
+  assert.ok(performance.now() - slept < 1100);
+  const mixed = await portOf(new Program(context, [...LOOPBACK, "--mixed"]));
+  const times: number[] = [];
+  for (let index = 0; index < 40; index++) {
+    const askedAt = performance.now();
+    await fetchText(mixed, "/");
+    times.push(performance.now() - askedAt);
+  }
+  assert.ok(times.every((ms) => ms >= 5));
+  assert.ok(times.filter((ms) => ms >= 200).length >= 2);
+});
+
+test("/upload counts bytes, /count the requests, /trailers and /sse come in pieces", async (context) => {
+  const target = await portOf(new Program(context, LOOPBACK));
+  assert.equal(
+    (await ask(target, "/upload", { method: "POST", body: Buffer.alloc(3_000_000) })).text,
+    '{"bytes":3000000}\n',
+  );
+  const trailers = await ask(target, "/trailers");
+  assert.deepEqual([trailers.text, trailers.trailers["x-bytes"]], ["hello with trailers\n", "20"]);
+  const events = await ask(target, "/sse?n=3&ms=5");
+  assert.equal(events.headers["content-type"], "text/event-stream");
+  assert.deepEqual(events.text.match(/^data: .*$/gmu), ["data: event 0", "data: event 1", "data: event 2"]);
+  await fetchText(target, "/healthz");
+  assert.deepEqual(await fetchText(target, "/count"), [200, '{"requests":3,"posts":1}\n']);
+});
+
+test("/ws echoes frames of every length, answers pings and closes", async (context) => {
+  const { port } = await portOf(new Program(context, LOOPBACK));
+  const socket = new WebSocket(`ws://127.0.0.1:${port}/ws`);
+  await once(socket, "open");
+  for (const length of [0, 5, 125, 126, 65_535, 65_536, 1_000_000]) {
+    socket.send("x".repeat(length));
+    const [event] = (await once(socket, "message")) as [{ readonly data: string }];
+    assert.equal(event.data.length, length);
+  }
+  socket.close(1000);
+  const [closed] = (await once(socket, "close")) as [CloseEvent];
+  assert.deepEqual([closed.code, closed.wasClean], [1000, true]);
+});
+
+test("a WebSocket is told to go away at a stop signal", async (context) => {
+  const program = new Program(context, LOOPBACK);
+  const { port } = await portOf(program);
+  const socket = new WebSocket(`ws://127.0.0.1:${port}/ws`);
+  await once(socket, "open");
+  program.child.kill("SIGTERM");
+  assert.equal(((await once(socket, "close")) as [CloseEvent])[0].code, 1001);
+  assert.equal(await program.exitCode(), 143);
+});
+
+test("--reset-every resets the connection instead of each nth answer, and leaves probes alone", async (context) => {
+  const target = await portOf(new Program(context, [...LOOPBACK, "--reset-every", "3"]));
+  const outcomes: string[] = [];
+  for (let index = 0; index < 6; index++) {
+    await fetchText(target, "/readyz");
+    outcomes.push(
+      await fetchText(target, "/").then(
+        () => "ok",
+        (error: NodeJS.ErrnoException) => error.code ?? "",
+      ),
+    );
+  }
+  assert.deepEqual(outcomes, ["ok", "ok", "ECONNRESET", "ok", "ok", "ECONNRESET"]);
+});
+
+test("--keepalive closes idle connections when it says", async (context) => {
+  const { port } = await portOf(new Program(context, [...LOOPBACK, "--keepalive", "200ms"]));
+  const connection = await openKeptAlive(context, port);
+  const answeredAt = performance.now();
+  await once(connection, "end");
+  const idleMs = performance.now() - answeredAt;
+  assert.ok(idleMs > 150 && idleMs < 1900, String(idleMs));
+});
+
+test("--drain lets an idle connection ask once more after the stop signal, then it is told to end", async (context) => {
+  const program = new Program(context, [...LOOPBACK, "--drain", "100s"]);
+  const { port } = await portOf(program);
+  const connection = await openKeptAlive(context, port);
+  // The connection that is seen refused proves that the drain has begun.
+  program.child.kill("SIGTERM");
+  while (
+    await fetchText({ port }, "/").then(
+      () => true,
+      () => false,
+    )
+  );
+  connection.write("GET / HTTP/1.1\r\nhost: x\r\n\r\n");
+  const [chunk] = (await once(connection, "data")) as [Buffer];
+  assert.match(chunk.toString(), /^HTTP\/1\.1 200 .*\r\nconnection: close\r\n/isu);
+  assert.equal(await program.exitCode(), 143);
+});
+
+test("a request that runs at the stop signal is answered with the end of its connection", async (context) => {
+  const program = new Program(context, LOOPBACK);
+  const target = await portOf(program);
+  const running = ask(target, "/sleep?ms=300", { agent: new Agent({ keepAlive: true }) });
+  while (!/"requests":1/u.test((await fetchText(target, "/count"))[1]));
+  program.child.kill("SIGTERM");
+  const { headers, text } = await running;
+  assert.deepEqual([headers.connection, text], ["close", "slept 300 ms\n"]);
+  assert.equal(await program.exitCode(), 143);
 });
 
 test("--print-env tells what it was given", async (context) => {

@@ -1,4 +1,4 @@
-/** Ways to be a bad process: deadlock, endless loop, growing memory. */
+/** Ways to be a bad process: deadlock, endless loop, work that blocks, growing memory. */
 
 /** Blocks the main thread for good without using CPU, as a deadlock does. Signals are not handled any more. */
 export function hang(): never {
@@ -9,6 +9,14 @@ export function hang(): never {
 /** Blocks the main thread for good with an endless loop. */
 export function spin(): never {
   for (;;);
+}
+
+/**
+ * Blocks the main thread for `ms` milliseconds, as a server does that waits for its database before it takes the next
+ * request. It uses no CPU, so that many such workers can be told apart from too few processors.
+ */
+export function block(ms: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
 }
 
 /** Keeps `bytesPerSecond` more memory (touched, so resident) every second. */

@@ -25,13 +25,16 @@ import {
   becomeSubreaper,
   closeInheritedOnExec,
   exitNow,
+  FIRST_INHERITED_FD,
   getLimit,
   RLIMITS,
   reserveDescriptors,
   unblockSignal,
 } from "../runtime/linux.ts";
+import { ListenerWatch } from "../runtime/listeners.ts";
 import { type PoolLaunch, Processes } from "../runtime/processes.ts";
 import { findListener, findUnixListener, readSoftNofile } from "../runtime/procfs.ts";
+import { SharedSockets } from "../runtime/sockets.ts";
 import { ServiceManager } from "../runtime/systemd.ts";
 import { createMetrics } from "./metricsSource.ts";
 import type { Preflight } from "./preflight.ts";
@@ -56,7 +59,7 @@ const RESERVED_SIGNALS = ["SIGHUP", "SIGUSR1", "SIGUSR2", "SIGTTIN", "SIGTTOU"] 
 /**
  * Runs the controller until its end and resolves with the exit code; it ends the process itself only where a reader that
  * stopped would hold it for ever.
- * @throws ControllerError PORT_IN_USE, ADDRESS_UNAVAILABLE, CONTROL_SOCKET_IN_USE, CONTROL_SOCKET_UNSAFE before any worker starts
+ * @throws ControllerError PORT_IN_USE, SOCKET_IN_USE, ADDRESS_UNAVAILABLE, CONTROL_SOCKET_IN_USE, CONTROL_SOCKET_UNSAFE before any worker starts
  */
 export async function runController(preflight: Preflight, options: { readonly isDebug: boolean }): Promise<number> {
   const { config, spec, launches, warnings } = preflight;
@@ -71,6 +74,10 @@ export async function runController(preflight: Preflight, options: { readonly is
 
   closeInheritedOnExec();
   becomeSubreaper();
+  using sockets = await SharedSockets.bind(
+    config.supervisor.pools.flatMap((pool) => pool.sockets.map((socket) => ({ pool: pool.name, ...socket }))),
+    log,
+  );
   const mark = controllerMark();
   const events = new EventLog(() => new Date());
   const manager = new ServiceManager(process.env, process.pid);
@@ -87,7 +94,11 @@ export async function runController(preflight: Preflight, options: { readonly is
     clock: systemClock,
     random: Math.random,
     listener: {
-      told: (event) => record(event, events, log, options.isDebug),
+      told: (event) => {
+        record(event, events, log, options.isDebug);
+        watch.handle(event);
+        if (event.kind === "stopping" && event.cause === "shutdown") sockets.release(event.pool);
+      },
       ready: () => manager.ready(`${spec.pools.reduce((sum, pool) => sum + pool.replicas, 0)} workers run`),
       stopping: () => manager.stopping(),
       finished: finish,
@@ -99,12 +110,23 @@ export async function runController(preflight: Preflight, options: { readonly is
       },
     },
   });
+  const watch = new ListenerWatch({
+    workers: () =>
+      daemon
+        .view()
+        .pools.flatMap((pool) =>
+          pool.workers.flatMap(({ pid }) => (pid === undefined ? [] : { pool: pool.name, leader: pid })),
+        ),
+    mark,
+    log,
+  });
   process.on("uncaughtException", (error) => daemon.fail(error));
 
   const pools = config.supervisor.pools.map((pool, index): PoolLaunch => {
     const plan = launches[index];
     if (plan === undefined) throw new RangeError(`pool ${index} has no launch plan`);
-    const valuesOf = (slot: number) => ({ WorkerID: workerId(pool.name, slot), Pool: pool.name, Slot: slot });
+    const Fd = pool.sockets.length > 0 ? FIRST_INHERITED_FD : undefined;
+    const valuesOf = (slot: number) => ({ WorkerID: workerId(pool.name, slot), Pool: pool.name, Slot: slot, Fd });
     return {
       name: pool.name,
       plan,
@@ -114,6 +136,7 @@ export async function runController(preflight: Preflight, options: { readonly is
           Object.entries(pool.env).map(([key, value]) => [key, expandTemplate(value, valuesOf(slot))]),
         ),
       captured: pool.logs.mode === "annotate",
+      sockets: sockets.inheritedBy(pool.name, Object.keys(plan.env)),
     };
   });
   const processes = new Processes({
@@ -168,6 +191,7 @@ export async function runController(preflight: Preflight, options: { readonly is
   heapCare.close();
   processes.killStrays();
   processes.close();
+  sockets[Symbol.dispose]();
   for (const server of [openServer, controlServer]) {
     server.close();
     server.closeAllConnections();

@@ -64,6 +64,13 @@ export function checkServer(server: Known<ServerConfig>, context: CheckContext):
 }
 
 export function checkPool(pool: Known<PoolConfig>, context: CheckContext): void {
+  const socketNames = new Set<string>();
+  for (const [index, socket] of (pool.sockets ?? []).entries()) {
+    if (socket?.name === undefined) continue;
+    if (socketNames.has(socket.name))
+      context.problem(`sockets[${index}].name`, `another socket has the name "${socket.name}" already`);
+    socketNames.add(socket.name);
+  }
   const texts: readonly (readonly [string, string | undefined])[] = [
     ...(pool.args ?? []).map((arg, index) => [`args[${index}]`, arg] as const),
     ...Object.entries(pool.env ?? {}).map(([key, value]) => [`env.${key}`, value] as const),
@@ -76,7 +83,7 @@ export function checkPool(pool: Known<PoolConfig>, context: CheckContext): void 
       if (name === "Socket" && !context.has("server")) {
         context.problem(path, "{{.Socket}} has no value without server.socket_arg");
       }
-      if (name === "Fd" && !context.has("sockets")) context.problem(path, "{{.Fd}} has no value without sockets");
+      if (name === "Fd" && pool.sockets?.length === 0) context.problem(path, "{{.Fd}} has no value without sockets");
     }
   }
 }
@@ -87,7 +94,15 @@ export function checkSupervisor(supervisor: Known<SupervisorConfig>, context: Ch
     context.problem("pre_stop_delay", "expected shorter than shutdown_timeout, which includes it");
   }
   const indexByName = new Map<string, number>();
+  const placeByPath = new Map<string, string>();
   for (const [index, pool] of pools.entries()) {
+    for (const [at, socket] of (pool?.sockets ?? []).entries()) {
+      if (!socket?.listen?.startsWith("/")) continue;
+      const first = placeByPath.get(socket.listen);
+      const place = `workers[${index}].sockets[${at}]`;
+      if (first === undefined) placeByPath.set(socket.listen, place);
+      else context.problem(`${place}.listen`, `${first} listens there already`);
+    }
     if (pool?.name === undefined) continue;
     const first = indexByName.get(pool.name);
     if (first === undefined) indexByName.set(pool.name, index);

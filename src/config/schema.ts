@@ -758,7 +758,6 @@ const pool: Kind<PoolConfig> = object<PoolConfig>(
       kind: list(socket, { max: 64 }),
       default: [],
       since: "new",
-      notYet: "sockets bound by the controller are not part of this version",
       doc: "Sockets that the controller binds and all workers of the pool inherit: the shared-socket mode.",
     },
     logs: { yaml: "logs", kind: logs, filled: true, since: "new", doc: "What happens to the output of workers." },

@@ -18,16 +18,17 @@ export function controllerMark(): string {
 
 /** All leftovers that this process may see. */
 export function findLeftovers(): Leftover[] {
-  const found: Leftover[] = [];
-  for (const pid of listPids()) {
-    const mark = readEnvironmentVariable(pid, CONTROLLER_MARK);
-    if (mark === undefined || pid === process.pid) continue;
-    const [controller, start] = mark.split(".").map(Number);
-    if (controller === undefined || readStat(controller)?.startTicks === start) continue;
-    // The pid in the mark of a worker inside a container means another process than it does out here.
-    if (!sharesPidNamespace(pid)) continue;
-    const worker = `${readEnvironmentVariable(pid, "MONOCEROS_POOL")}-${readEnvironmentVariable(pid, "MONOCEROS_SLOT")}`;
-    found.push({ pid, command: readCommandLine(pid) ?? "?", worker, controllerPid: controller });
-  }
-  return found;
+  return listPids().flatMap((pid) => leftoverOf(pid) ?? []);
+}
+
+/** What a process is left over from; undefined where its controller lives, or it never had one. */
+export function leftoverOf(pid: number): Leftover | undefined {
+  const mark = readEnvironmentVariable(pid, CONTROLLER_MARK);
+  if (mark === undefined || pid === process.pid) return undefined;
+  const [controllerPid, start] = mark.split(".").map(Number);
+  if (controllerPid === undefined || readStat(controllerPid)?.startTicks === start) return undefined;
+  // The pid in the mark of a worker inside a container means another process than it does out here.
+  if (!sharesPidNamespace(pid)) return undefined;
+  const worker = `${readEnvironmentVariable(pid, "MONOCEROS_POOL")}-${readEnvironmentVariable(pid, "MONOCEROS_SLOT")}`;
+  return { pid, command: readCommandLine(pid) ?? "?", worker, controllerPid };
 }

@@ -53,10 +53,25 @@ done
 
 const SHELLS = ["/bin/sh", "/usr/bin/sh", "/busybox/sh", "/bin/busybox"];
 
+/** A shell of this image. */
+export interface Shell {
+  /** Absolute path. */
+  readonly file: string;
+  /** The arguments before those of the shell, its own name first. */
+  readonly argv: readonly string[];
+}
+
+/** The shell of this image; undefined where it has none. */
+export function findShell(): Shell | undefined {
+  const file = SHELLS.find((path) => existsSync(path));
+  if (file === undefined) return undefined;
+  return { file, argv: file.endsWith("busybox") ? ["busybox", "sh"] : ["sh"] };
+}
+
 /** The controller's line to its guardian. */
 export class Lifeline {
   readonly #mark: string;
-  readonly #shell: string | undefined;
+  readonly #shell: Shell | undefined;
   readonly #sessions = new Set<number>();
   #writeFd: number | undefined;
   #pid: number | undefined;
@@ -67,7 +82,7 @@ export class Lifeline {
   /** `mark` is the value of CONTROLLER_MARK in the environment of every worker. */
   constructor(mark: string) {
     this.#mark = mark;
-    this.#shell = SHELLS.find((path) => existsSync(path));
+    this.#shell = findShell();
   }
 
   /** Process id of the guardian; undefined before `start` and where there is no shell. */
@@ -82,10 +97,9 @@ export class Lifeline {
     const nullFd = openSync("/dev/null", "r+");
     const { readFd, writeFd } = openPipe();
     try {
-      const name = this.#shell.endsWith("busybox") ? ["busybox", "sh"] : ["sh"];
       this.#pid = spawnProcess({
-        file: this.#shell,
-        argv: [...name, "-c", SCRIPT, "monoceros-guardian", `${CONTROLLER_MARK}=${this.#mark}`],
+        file: this.#shell.file,
+        argv: [...this.#shell.argv, "-c", SCRIPT, "monoceros-guardian", `${CONTROLLER_MARK}=${this.#mark}`],
         sharedEnv: new PreparedStrings([]),
         env: ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/busybox"],
         cwd: "/",

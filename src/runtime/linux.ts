@@ -20,6 +20,11 @@ const { functions: libc } = ffi.dlopen(null, {
   setpriority: { arguments: ["i32", "u32", "i32"], return: "i32" },
   syscall: { arguments: ["i64", "i64", "i64", "i64"], return: "i64" },
   socket: { arguments: ["i32", "i32", "i32"], return: "i32" },
+  setsockopt: { arguments: ["i32", "i32", "i32", "pointer", "u32"], return: "i32" },
+  bind: { arguments: ["i32", "pointer", "u32"], return: "i32" },
+  listen: { arguments: ["i32", "i32"], return: "i32" },
+  getsockname: { arguments: ["i32", "pointer", "pointer"], return: "i32" },
+  inet_pton: { arguments: ["i32", "pointer", "pointer"], return: "i32" },
   sendto: { arguments: ["i32", "pointer", "u64", "i32", "pointer", "u32"], return: "i64" },
   close: { arguments: ["i32"], return: "i32" },
   malloc_trim: { arguments: ["u64"], return: "i32" },
@@ -54,8 +59,15 @@ const POSIX_SPAWN_SETSID = 0x80;
 const SC_CLK_TCK = 2;
 const SC_PAGESIZE = 30;
 const AF_UNIX = 1;
+const AF_INET = 2;
+const AF_INET6 = 10;
+const SOCK_STREAM_CLOEXEC = 1 | O_CLOEXEC;
 const SOCK_DGRAM_CLOEXEC = 2 | O_CLOEXEC;
+const SOL_SOCKET = 1;
+const SO_REUSEADDR = 2;
 const MSG_NOSIGNAL = 0x4000;
+/** sun_path of sockaddr_un without its final zero byte (unix(7)). */
+const MAX_UNIX_PATH_BYTES = 107;
 
 /** Numbers of the system calls that set the calling thread's own credentials. */
 const CREDENTIAL_CALLS =
@@ -263,6 +275,9 @@ export interface Credentials {
   readonly groups: readonly number[];
 }
 
+/** The first descriptor that a process may inherit besides 0, 1 and 2 (sd_listen_fds(3) counts from it too). */
+export const FIRST_INHERITED_FD = 3;
+
 /** Everything posix_spawn needs. Descriptors given here stay the caller's to close. */
 export interface SpawnRequest {
   /** Absolute path. */
@@ -278,6 +293,11 @@ export interface SpawnRequest {
   /** Descriptors that become 1 and 2; undefined inherits the controller's. */
   readonly stdoutFd: number | undefined;
   readonly stderrFd: number | undefined;
+  /**
+   * Descriptors that become 3, 4 and so on. Each must itself be above the highest of these, or it would be overwritten
+   * before it is copied.
+   */
+  readonly inheritedFds?: readonly number[];
   readonly credentials: Credentials | undefined;
   readonly umask: number | undefined;
   /** Soft limit of open files the process starts with; undefined inherits the raised one of the runtime. */
@@ -360,6 +380,9 @@ export function spawnProcess(request: SpawnRequest): number {
     // Node.js marks its own 0, 1 and 2 close-on-exec at its start; a dup2 onto itself takes that back in the child.
     libc.posix_spawn_file_actions_adddup2(actions, request.stdoutFd ?? 1, 1);
     libc.posix_spawn_file_actions_adddup2(actions, request.stderrFd ?? 2, 2);
+    // Last: what was given above may lie where these go. The copies lose close-on-exec.
+    for (const [index, fd] of (request.inheritedFds ?? []).entries())
+      libc.posix_spawn_file_actions_adddup2(actions, fd, FIRST_INHERITED_FD + index);
     if (request.cwd !== undefined) libc.posix_spawn_file_actions_addchdir_np(actions, keep(Memory.ofText(request.cwd)));
     const file = keep(Memory.ofText(request.file));
     const argv = keep(stringArray(request.argv));
@@ -446,6 +469,72 @@ export function sendDatagram(path: string, text: string): void {
   } finally {
     libc.close(fd);
   }
+}
+
+/** Where a stream socket listens; port 0 lets the kernel choose. */
+export type ListenAddress =
+  | { readonly family: "IPv4" | "IPv6"; readonly host: string; readonly port: number }
+  | { readonly family: "Unix"; readonly path: string };
+
+/**
+ * Binds a stream socket and listens; the descriptor is close-on-exec and not below `lowestFd`. It blocks, as
+ * sd_listen_fds(3) has it: the flag is shared by all who inherit the socket, a program that polls sets O_NONBLOCK
+ * itself, and a plain accept loop would spin without it. SO_REUSEADDR lets a restart have a port whose old connections
+ * still linger; SO_REUSEPORT is not set, so nobody else can share the port. An IPv6 wildcard takes IPv4 as well where
+ * net.ipv6.bindv6only is 0. @throws SystemCallError (EADDRINUSE, EADDRNOTAVAIL, EACCES, EAFNOSUPPORT, ENOENT …)
+ */
+export function openListener(address: ListenAddress, backlog: number, lowestFd: number): number {
+  const family = address.family === "Unix" ? AF_UNIX : address.family === "IPv4" ? AF_INET : AF_INET6;
+  const opened = libc.socket(family, SOCK_STREAM_CLOEXEC, 0);
+  if (opened < 0) throw new SystemCallError("socket", errno());
+  let fd = opened;
+  try {
+    if (fd < lowestFd) {
+      fd = libc.fcntl(opened, F_DUPFD_CLOEXEC, BigInt(lowestFd));
+      if (fd < 0) throw new SystemCallError("fcntl", errno());
+      libc.close(opened);
+    }
+    scratch.bytes.writeInt32LE(1);
+    if (family !== AF_UNIX && libc.setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, scratch.address, 4) !== 0)
+      throw new SystemCallError("setsockopt", errno());
+    const { memory, length } = socketAddress(address);
+    if (libc.bind(fd, memory.address, length) !== 0) throw new SystemCallError("bind", errno());
+    if (libc.listen(fd, backlog) !== 0) throw new SystemCallError("listen", errno());
+    return fd;
+  } catch (error) {
+    libc.close(fd < 0 ? opened : fd);
+    throw error;
+  }
+}
+
+/** A struct sockaddr_in, sockaddr_in6 or sockaddr_un. */
+function socketAddress(address: ListenAddress): { readonly memory: Memory; readonly length: number } {
+  const memory = Memory.ofSize(128);
+  const { bytes } = memory;
+  if (address.family === "Unix") {
+    const path = Buffer.from(address.path);
+    if (path.length > MAX_UNIX_PATH_BYTES) throw new SystemCallError("bind", os.errno.ENAMETOOLONG);
+    bytes.writeUInt16LE(AF_UNIX, 0);
+    path.copy(bytes, 2);
+    return { memory, length: 2 + path.length + 1 };
+  }
+  const isIpv4 = address.family === "IPv4";
+  bytes.writeUInt16LE(isIpv4 ? AF_INET : AF_INET6, 0);
+  bytes.writeUInt16BE(address.port, 2);
+  const host = Memory.ofText(address.host);
+  // sin_addr follows the port, sin6_addr the flow label.
+  const at = memory.address + (isIpv4 ? 4n : 8n);
+  if (libc.inet_pton(isIpv4 ? AF_INET : AF_INET6, host.address, at) !== 1)
+    throw new SystemCallError("inet_pton", os.errno.EINVAL);
+  return { memory, length: isIpv4 ? 16 : 28 };
+}
+
+/** The port that an IPv4 or IPv6 socket is bound to (getsockname(2)). @throws SystemCallError */
+export function boundPort(fd: number): number {
+  const address = Memory.ofSize(128);
+  scratch.bytes.writeUInt32LE(128);
+  if (libc.getsockname(fd, address.address, scratch.address) !== 0) throw new SystemCallError("getsockname", errno());
+  return address.bytes.readUInt16BE(2);
 }
 
 /** Ends this process at once, even while a thread is stuck in a write to a reader that stopped. */

@@ -26,6 +26,7 @@ import {
   spawnProcess,
 } from "./linux.ts";
 import { listChildren, listPids, readEnvironment, readStat } from "./procfs.ts";
+import { type InheritedSockets, withListenPid } from "./sockets.ts";
 
 /** How often the emptiness of a group is looked at besides at every exit. */
 const VACANCY_POLL_MS = 20;
@@ -47,6 +48,8 @@ export interface PoolLaunch {
   readonly envOf: (slot: Slot) => Readonly<Record<string, string>>;
   /** Whether output passes through the controller. */
   readonly captured: boolean;
+  /** undefined for a pool without sockets. */
+  readonly sockets?: InheritedSockets | undefined;
 }
 
 /** Reads the output of one incarnation; both descriptors become its property. */
@@ -127,15 +130,17 @@ export class Processes {
       if (pool.captured) for (let stream = 0; stream < 2; stream++) pipes.push(openPipe());
       for (const pipe of pipes) this.#giveTo(plan, pipe);
       const nofile = plan.rlimits.get("nofile");
+      const argv = [plan.file, ...pool.argsOf(slot)];
+      const shell = pool.sockets?.shell;
       pid = spawnProcess({
-        file: plan.file,
-        argv: [plan.file, ...pool.argsOf(slot)],
+        ...(shell === undefined ? { file: plan.file, argv } : withListenPid(shell, argv)),
         sharedEnv: this.#sharedEnv(poolIndex, pool),
         env: this.#ownEnv(pool, slot, incarnation),
         cwd: plan.cwd,
         stdinFd: undefined,
         stdoutFd: pipes[0]?.writeFd,
         stderrFd: pipes[1]?.writeFd,
+        inheritedFds: pool.sockets?.fds ?? [],
         credentials: plan.credentials,
         umask: plan.umask,
         nofileSoft: nofile === undefined ? this.#nofileSoft : undefined,
@@ -328,6 +333,9 @@ export class Processes {
   #ownEnv(pool: PoolLaunch, slot: Slot, incarnation: Incarnation): string[] {
     const own: Readonly<Record<string, string>> = {
       ...pool.envOf(slot),
+      ...(pool.sockets === undefined
+        ? {}
+        : { LISTEN_FDS: String(pool.sockets.fds.length), LISTEN_FDNAMES: pool.sockets.names.join(":") }),
       MULTIPROCESS_WORKER_ID: `${pool.name}_${workerId(pool.name, slot)}`,
       MONOCEROS_POOL: pool.name,
       MONOCEROS_SLOT: String(slot),

@@ -174,7 +174,7 @@ function findHolder(matches: (target: string) => boolean): Listener | undefined 
 }
 
 /** What the descriptors of a process lead to; nothing where it ended or belongs to another user. */
-function* listFdTargets(pid: number): Generator<string> {
+export function* listFdTargets(pid: number): Generator<string> {
   let fds: string[] = [];
   try {
     fds = readdirSync(`/proc/${pid}/fd`);

@@ -1,0 +1,141 @@
+/** The routes of processbin: greeting, health that can flap, answers that take long or misbehave on demand. */
+
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Flags } from "./flags.ts";
+import { block, hang, spin } from "./strain.ts";
+import { readSurroundings } from "./surroundings.ts";
+
+export type Route = (request: IncomingMessage, response: ServerResponse, query: URLSearchParams) => void;
+
+/** Of --mixed: one of so many requests is slow. */
+const MIXED_SLOW_EVERY = 20;
+const MIXED_SLOW_MS = 200;
+const MIXED_FAST_MS = 5;
+/** Paths that are asked by probes, and so are no traffic. */
+const NO_TRAFFIC: ReadonlySet<string> = new Set(["/healthz", "/readyz", "/count"]);
+
+/** How much traffic this process has seen. */
+export interface Traffic {
+  /** Counts a request unless it is a probe's; returns whether it was counted. */
+  count(method: string | undefined, path: string): boolean;
+  readonly requests: number;
+  readonly posts: number;
+}
+
+/** A count that begins with nothing. */
+export function makeTraffic(): Traffic {
+  let requests = 0;
+  let posts = 0;
+  return {
+    count: (method, path) => {
+      if (NO_TRAFFIC.has(path)) return false;
+      requests++;
+      if (method === "POST") posts++;
+      return true;
+    },
+    get requests() {
+      return requests;
+    },
+    get posts() {
+      return posts;
+    },
+  };
+}
+
+/** What the flags make of each path. Time counts from here, so it is called when the process begins to listen. */
+export function makeRoutes(flags: Flags, traffic: Traffic): ReadonlyMap<string, Route> {
+  const health = makeHealth(flags);
+  // The workers of a pool must not have their slow requests at the same time.
+  let mixed = process.pid;
+  return new Map<string, Route>([
+    [
+      "/",
+      (_request, response) => {
+        if (flags.mixed) block(mixed++ % MIXED_SLOW_EVERY === 0 ? MIXED_SLOW_MS : MIXED_FAST_MS);
+        else if (flags.blockMs > 0) block(flags.blockMs);
+        response.end("hello from processbin\n");
+      },
+    ],
+    ["/healthz", health],
+    ["/readyz", health],
+    ["/count", (_request, response) => sendJson(response, { requests: traffic.requests, posts: traffic.posts })],
+    [
+      "/pid",
+      (_request, response) =>
+        sendJson(response, { pid: process.pid, worker_id: process.env["MULTIPROCESS_WORKER_ID"] }),
+    ],
+    ["/env", (_request, response) => sendJson(response, readSurroundings())],
+    ["/headers", (request, response) => sendJson(response, { http: request.httpVersion, headers: request.rawHeaders })],
+    [
+      "/sleep",
+      (_request, response, query) => {
+        const ms = Number(query.get("ms") ?? 0);
+        setTimeout(() => response.end(`slept ${ms} ms\n`), ms);
+      },
+    ],
+    [
+      "/block",
+      (_request, response, query) => {
+        const ms = Number(query.get("ms") ?? 0);
+        block(ms);
+        response.end(`blocked ${ms} ms\n`);
+      },
+    ],
+    ["/upload", upload],
+    ["/sse", sendEvents],
+    ["/trailers", sendTrailers],
+    ["/hang", () => hang()],
+    ["/spin", () => spin()],
+    ["/exit", (_request, _response, query) => process.exit(Number(query.get("code") ?? 1))],
+  ]);
+}
+
+function makeHealth(flags: Flags): Route {
+  const bornAt = performance.now();
+  let asked = 0;
+  return (_request, response) => {
+    const isEarly = flags.neverReady || performance.now() - bornAt < flags.readyAfterMs;
+    const isFlapping = flags.flapEvery > 0 && Math.floor(asked++ / flags.flapEvery) % 2 === 1;
+    if (isEarly) response.writeHead(503).end("not ready\n");
+    else if (isFlapping) response.writeHead(503).end("flapping\n");
+    else response.end("ok\n");
+  };
+}
+
+/** Counts the bytes of the body. */
+function upload(request: IncomingMessage, response: ServerResponse): void {
+  let bytes = 0;
+  request.on("data", (chunk: Buffer) => {
+    bytes += chunk.length;
+  });
+  request.on("end", () => sendJson(response, { bytes }));
+}
+
+/** Server-sent events: `n` of them, one each `ms`. */
+function sendEvents(_request: IncomingMessage, response: ServerResponse, query: URLSearchParams): void {
+  const count = Number(query.get("n") ?? 10);
+  const everyMs = Number(query.get("ms") ?? 100);
+  response.setHeader("content-type", "text/event-stream");
+  response.flushHeaders();
+  let next = 0;
+  const timer = setInterval(() => {
+    if (next < count) response.write(`id: ${next}\ndata: event ${next}\n\n`);
+    if (++next < count) return;
+    clearInterval(timer);
+    response.end();
+  }, everyMs);
+  response.on("close", () => clearInterval(timer));
+}
+
+/** A chunked body whose length follows it as a trailer. */
+function sendTrailers(_request: IncomingMessage, response: ServerResponse): void {
+  const text = "hello with trailers\n";
+  response.setHeader("trailer", "x-bytes");
+  response.write(text);
+  response.addTrailers({ "x-bytes": String(text.length) });
+  response.end();
+}
+
+function sendJson(response: ServerResponse, value: unknown): void {
+  response.setHeader("content-type", "application/json").end(`${JSON.stringify(value)}\n`);
+}

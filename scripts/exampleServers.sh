@@ -1,0 +1,25 @@
+#!/bin/sh
+# Makes a Python environment with the servers that the examples run, in node_modules/.tools/venv, for the tests. The
+# versions are pinned; with the right ones there it does nothing. Without python3 or a registry it only says so: the tests
+# of those examples are then skipped.
+set -eu
+cd "$(dirname "$0")/.."
+
+venv=$PWD/node_modules/.tools/venv
+wanted="gunicorn==27.0.1 uvicorn==0.54.0 httpbin==0.10.4"
+if [ "$(cat "$venv/.wanted" 2>/dev/null || true)" = "$wanted" ]; then
+  exit 0
+fi
+if ! command -v python3 >/dev/null 2>&1; then
+  echo "exampleServers: there is no python3, so no Python servers" >&2
+  exit 0
+fi
+rm -rf "$venv"
+mkdir -p "$(dirname "$venv")"
+# shellcheck disable=SC2086
+if python3 -m venv "$venv" && "$venv/bin/python" -m pip install --quiet --disable-pip-version-check $wanted; then
+  echo "$wanted" >"$venv/.wanted"
+else
+  echo "exampleServers: the Python servers cannot be installed" >&2
+  rm -rf "$venv"
+fi

@@ -1,0 +1,131 @@
+/** The examples with real servers serve, with all their workers, and end in order. Ports are this run's own. */
+import assert from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { existsSync } from "node:fs";
+import { mkdtempDisposable } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { delimiter, join, resolve } from "node:path";
+import { createInterface } from "node:readline";
+import { type TestContext, test } from "node:test";
+import { eventually, isAlive, listDescendants, MONOCEROS } from "../support/controller.ts";
+import { startLoad } from "../support/load.ts";
+import { describeLoad } from "../support/loadReport.ts";
+import { freePorts } from "../support/traffic.ts";
+import { killAll, statusCode } from "../support/watch.ts";
+
+/** Made by scripts/exampleServers.sh. */
+const PYTHON_BIN = resolve("node_modules/.tools/venv/bin");
+const PATH = [PYTHON_BIN, resolve("node_modules/.bin"), process.env["PATH"] ?? ""].join(delimiter);
+
+interface Example {
+  readonly file: string;
+  /** Who serves; undefined where the answers do not tell, so only their success is looked at. */
+  readonly pool: string | undefined;
+  readonly path: string;
+  readonly needs?: "python" | "go";
+}
+
+const EXAMPLES: readonly Example[] = [
+  { file: "httpbin.yaml", pool: undefined, path: "/get?show=this", needs: "python" },
+  { file: "proxy-gunicorn.yaml", pool: "wsgi", path: "/?ms=2", needs: "python" },
+  { file: "proxy-uvicorn.yaml", pool: "asgi", path: "/?ms=2", needs: "python" },
+  { file: "proxy-node.yaml", pool: "node", path: "/?ms=2" },
+  { file: "sockets-gunicorn.yaml", pool: "wsgi", path: "/?ms=20", needs: "python" },
+  { file: "sockets-uvicorn.yaml", pool: "asgi", path: "/?ms=20", needs: "python" },
+  { file: "sockets-go.yaml", pool: "go", path: "/?ms=20", needs: "go" },
+  { file: "reuseport-node.yaml", pool: "node", path: "/?ms=2" },
+];
+
+const REPLICAS = 4;
+
+function whyNot(needs: Example["needs"]): string | undefined {
+  if (needs === "python" && !existsSync(join(PYTHON_BIN, "gunicorn")))
+    return "the Python servers could not be installed";
+  if (needs === "go" && spawnSync("go", ["version"]).error !== undefined) return "there is no go";
+  return undefined;
+}
+
+/** Answers until every worker has given one: which one takes a new connection is up to the kernel or Envoy. */
+async function drive(example: Example, port: number): Promise<void> {
+  for (const isConnectionPerRequest of [false, true]) {
+    const load = startLoad({
+      target: { port },
+      connections: 12,
+      isConnectionPerRequest,
+      requests: [{ path: example.path }],
+    });
+    const isEnough = (): boolean => {
+      const { workers, requests } = load.report;
+      const needed = example.pool === undefined || !isConnectionPerRequest ? 0 : REPLICAS;
+      return requests >= 200 && Object.keys(workers).length >= needed;
+    };
+    try {
+      await eventually(() => (isEnough() || load.report.failed > 0 ? true : undefined), "every worker has answered");
+    } finally {
+      await load.stop();
+    }
+    const { report } = load;
+    assert.equal(report.failed, 0, describeLoad(report));
+    for (const worker of Object.keys(report.workers)) assert.match(worker, new RegExp(`^${example.pool}_`, "u"));
+  }
+}
+
+for (const example of EXAMPLES) {
+  test(`${example.file} serves with all its workers and ends in order`, async (context: TestContext) => {
+    const reason = whyNot(example.needs);
+    if (reason !== undefined) {
+      context.skip(reason);
+      return;
+    }
+    await using directory = await mkdtempDisposable(join(tmpdir(), "m-"));
+    const goServer = join(directory.path, "server-go");
+    if (example.needs === "go") {
+      const built = spawnSync("go", ["build", "-o", goServer, "examples/servers/server.go"], { encoding: "utf8" });
+      assert.equal(built.status, 0, built.stderr);
+    }
+    const ports = await freePorts(10);
+    const child = spawn(MONOCEROS, ["-c", join("examples", example.file), "-d"], {
+      stdio: ["ignore", "ignore", "pipe"],
+      env: {
+        ...process.env,
+        PATH,
+        ADMIN_PORT: "0",
+        ADMIN_ADDRESS: "127.0.0.1",
+        MONOCEROS_SOCKET: join(directory.path, "control.sock"),
+        LISTENER_ADDRESS: "127.0.0.1",
+        LISTENER_PORT: String(ports),
+        ENVOY_ADMIN_PORT: String(ports + 1),
+        START_PORT: String(ports + 2),
+        GO_SERVER: goServer,
+        HOME: directory.path,
+      },
+    });
+    const closed = once(child, "close");
+    const stderr: string[] = [];
+    createInterface({ input: child.stderr }).on("line", (line) => stderr.push(line));
+    let descendants: number[] = [];
+    try {
+      await eventually(() => {
+        assert.equal(child.exitCode, null, stderr.join("\n"));
+        return stderr.some((line) => line.includes("controller is ready")) ? true : undefined;
+      }, "the controller is ready");
+      // Workers that open the port themselves are ready when they run; the servers need a moment more.
+      await eventually(
+        async () => ((await statusCode(ports, example.path).catch(() => 0)) === 200 ? true : undefined),
+        "an answer",
+      );
+      await drive(example, ports);
+      descendants = listDescendants(child.pid ?? 0);
+      assert.ok(descendants.length >= REPLICAS);
+      child.kill("SIGTERM");
+      const [code] = await closed;
+      assert.equal(code, 0, stderr.join("\n"));
+      await eventually(() => (descendants.some(isAlive) ? undefined : true), "nothing is left", 5000);
+    } finally {
+      child.kill("SIGKILL");
+      await closed;
+      killAll(descendants.filter(isAlive));
+    }
+  });
+}

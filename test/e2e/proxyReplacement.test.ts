@@ -1,0 +1,147 @@
+/** Behind Envoy every planned change of workers is invisible to clients, on connections new and kept alive. */
+import assert from "node:assert/strict";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { ControllerUnderTest, eventually } from "../support/controller.ts";
+import {
+  assertNoneFailed,
+  commandOk,
+  envoyPid,
+  proxyPool,
+  readyRange,
+  readyWorkers,
+  replaced,
+  underTraffic,
+} from "../support/traffic.ts";
+import { eventsOf, happened } from "../support/watch.ts";
+
+test("recycling by lifespan behind Envoy fails no request, and replicas stay ready all the time [R1]", async () => {
+  const { workers, target } = await proxyPool({
+    replicas: 4,
+    more: { limits: { lifespan: "2s", jitter_ratio: 0.5 } },
+  });
+  await using controller = await ControllerUnderTest.start({ workers });
+  await controller.ready();
+  assertNoneFailed(await underTraffic(target, () => replaced(controller, 8)), 1000);
+  const { least, most } = readyRange(controller);
+  assert.ok(least >= 4, `${least} were ready`);
+  assert.ok(most <= 5, `${most} were ready`);
+  assert.deepEqual(eventsOf(controller, "pool_degraded"), []);
+});
+
+test("recycling by number of requests behind Envoy fails no request", async () => {
+  const { workers, target } = await proxyPool({
+    replicas: 3,
+    more: { limits: { requests: 300, jitter_ratio: 0.3 } },
+  });
+  await using controller = await ControllerUnderTest.start({ workers });
+  await controller.ready();
+  assertNoneFailed(await underTraffic(target, () => replaced(controller, 4)), 300);
+  const due = eventsOf(controller, "limit_reached");
+  assert.ok(due.length >= 4 && due.every(({ limit }) => limit === "requests"));
+});
+
+test("three rolling restarts in a row fail no request [R1]", async () => {
+  const { workers, target } = await proxyPool({ replicas: 4 });
+  await using controller = await ControllerUnderTest.start({ workers });
+  await controller.ready();
+  const before = await Promise.all((await readyWorkers(controller)).map((id) => controller.pidOf(id)));
+  const envoy = envoyPid(controller);
+  const reports = await underTraffic(target, async () => {
+    for (let turn = 0; turn < 3; turn++) await commandOk(controller, "restart", "web");
+  });
+  assertNoneFailed(reports, 500);
+  assert.equal(eventsOf(controller, "rollout_finished").length, 3);
+  assert.ok(readyRange(controller).least >= 4);
+  const after = await Promise.all((await readyWorkers(controller)).map((id) => controller.pidOf(id)));
+  assert.equal(after.length, 4);
+  assert.ok(!after.some((pid) => before.includes(pid)));
+  assert.equal(envoyPid(controller), envoy, "Envoy is not restarted with its workers");
+});
+
+test("a rolling restart of workers on Unix sockets fails no request", async () => {
+  const { workers, target } = await proxyPool({ replicas: 3, onUnixSockets: true });
+  await using controller = await ControllerUnderTest.start({ workers });
+  await controller.ready();
+  assertNoneFailed(await underTraffic(target, async () => void (await commandOk(controller, "restart", "web"))));
+});
+
+test("max_surge 0 replaces in place and fails no request either", async () => {
+  const { workers, target } = await proxyPool({
+    replicas: 3,
+    more: { rolling: { max_surge: 0, max_unavailable: 1 } },
+  });
+  await using controller = await ControllerUnderTest.start({ workers });
+  await controller.ready();
+  assertNoneFailed(await underTraffic(target, async () => void (await commandOk(controller, "restart", "web"))));
+  const { least, most } = readyRange(controller);
+  assert.deepEqual([least, most], [2, 3]);
+});
+
+test("twenty replacements, four at a time, fail no request", async () => {
+  const { workers, target } = await proxyPool({ replicas: 4, more: { rolling: { max_surge: 4 } } });
+  await using controller = await ControllerUnderTest.start({ workers });
+  await controller.ready();
+  const reports = await underTraffic(target, async () => {
+    for (let turn = 0; turn < 5; turn++) await commandOk(controller, "restart", "web");
+  });
+  assertNoneFailed(reports, 500);
+  assert.ok(eventsOf(controller, "stopped").length >= 20);
+});
+
+test("scaling 4 → 8 → 2 fails no request, and new workers take their share", async () => {
+  const { workers, target } = await proxyPool({ replicas: 4 });
+  await using controller = await ControllerUnderTest.start({ workers });
+  await controller.ready();
+  let atEight: readonly string[] = [];
+  const reports = await underTraffic(target, async () => {
+    await commandOk(controller, "scale", "web", "8");
+    atEight = await eventually(async () => {
+      const ids = await readyWorkers(controller);
+      return ids.length === 8 ? ids : undefined;
+    }, "eight workers are ready");
+    await new Promise((wake) => setTimeout(wake, 300));
+    await commandOk(controller, "scale", "web", "2");
+    await eventually(
+      async () => ((await readyWorkers(controller)).length === 2 ? true : undefined),
+      "two workers are left",
+    );
+  });
+  assertNoneFailed(reports, 300);
+  assert.equal(atEight.length, 8);
+  assert.equal(Object.keys(reports.keptAlive.workers).length, 8, "all eight have answered");
+});
+
+test("stopping one worker and starting it again fails no request", async () => {
+  const { workers, target } = await proxyPool({ replicas: 4, more: { desired_healthy_percentage: 50 } });
+  await using controller = await ControllerUnderTest.start({ workers });
+  await controller.ready();
+  const reports = await underTraffic(target, async () => {
+    await commandOk(controller, "stop", "web-1");
+    assert.deepEqual(await readyWorkers(controller), ["web-0", "web-2", "web-3"]);
+    const stopped = await underTraffic(target, async () => {}, { keptAlive: 4, fresh: 4 });
+    assert.equal(stopped.keptAlive.workers["web_web-1"], undefined, "a stopped worker is asked nothing");
+    await commandOk(controller, "start", "web-1");
+    await happened(controller, "ready", ({ slot, incarnation }) => slot === 1 && incarnation === 2);
+  });
+  assertNoneFailed(reports);
+});
+
+test("a reload of settings that leave the listener alone fails no request", async () => {
+  const { workers, target } = await proxyPool({ replicas: 3, server: { load_balancer_algorithm: "ROUND_ROBIN" } });
+  await using controller = await ControllerUnderTest.start({ workers });
+  await controller.ready();
+  const envoy = envoyPid(controller);
+  const file = join(controller.directory, "config.yaml");
+  const text = readFileSync(file, "utf8");
+  assert.ok(text.includes("ROUND_ROBIN"));
+  const reports = await underTraffic(target, async () => {
+    writeFileSync(file, text.replace("ROUND_ROBIN", "RANDOM"));
+    await commandOk(controller, "reload");
+    writeFileSync(file, text.replace("ROUND_ROBIN", "LEAST_REQUEST"));
+    await commandOk(controller, "reload");
+  });
+  assertNoneFailed(reports);
+  assert.equal(envoyPid(controller), envoy, "Envoy is the same process");
+});

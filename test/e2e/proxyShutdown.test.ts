@@ -1,0 +1,83 @@
+/** SIGTERM to the controller: nothing that runs is broken off, whatever the mode; and it ends in every phase. */
+import assert from "node:assert/strict";
+import { mkdtempDisposable } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { ControllerUnderTest, eventually } from "../support/controller.ts";
+import { type LoadTarget, startLoad } from "../support/load.ts";
+import { describeLoad } from "../support/loadReport.ts";
+import { envoyPid, proxyPool, sharedPool, type TrafficPool } from "../support/traffic.ts";
+import { happened } from "../support/watch.ts";
+
+const CLIENTS = 10;
+
+/** Ten clients on connections kept alive, one request in twenty runs for half a second. */
+function startClients(target: LoadTarget) {
+  return startLoad({
+    target,
+    connections: CLIENTS,
+    requests: [
+      { path: "/sleep?ms=5", weight: 19 },
+      { path: "/sleep?ms=500", weight: 1, label: "slow" },
+    ],
+  });
+}
+
+const UNIX_DIRECTORY = join(tmpdir(), "m-");
+
+for (const [mode, makePool] of [
+  ["Envoy, workers on ports", () => proxyPool({ replicas: 4 })],
+  ["Envoy, workers on Unix sockets", () => proxyPool({ replicas: 4, onUnixSockets: true })],
+  ["a shared port", () => sharedPool({ replicas: 4, args: ["--drain", "1s"] })],
+  ["a shared Unix socket", (path: string) => sharedPool({ replicas: 4, args: ["--drain", "1s"], path })],
+] as const satisfies readonly (readonly [string, (path: string) => Promise<TrafficPool>])[]) {
+  test(`SIGTERM answers every request in flight and on kept-alive connections: ${mode} [S1]`, async () => {
+    await using directory = await mkdtempDisposable(UNIX_DIRECTORY);
+    const { workers, target } = await makePool(join(directory.path, "http.sock"));
+    await using controller = await ControllerUnderTest.start({ workers });
+    await controller.ready();
+    const load = startClients(target);
+    await load.reached(1000);
+    assert.deepEqual(await controller.stop(), { code: 0, signal: null });
+    const report = await load.stop();
+    // Once nobody listens any more clients are refused, as it must be; everything before is answered.
+    assert.equal(report.failed, report.counts.refused, describeLoad(report));
+    assert.ok(report.counts.ok >= 1000);
+    assert.ok((report.latencyByLabel["slow"]?.count ?? 0) > 20);
+  });
+}
+
+test("SIGTERM ends the controller in order at its start, while Envoy boots, and within a rolling restart [S6]", async () => {
+  const moments: readonly (readonly [string, (controller: ControllerUnderTest) => Promise<unknown>])[] = [
+    ["the controller starts", () => Promise.resolve()],
+    ["the first worker runs", (controller) => happened(controller, "spawned")],
+    ["Envoy runs and may not listen yet", (controller) => eventually(() => envoyPid(controller), "Envoy runs")],
+    [
+      "a successor is started",
+      async (controller) => {
+        await controller.ready();
+        void controller.call("POST", "/v1/pools/web/restart").catch(() => {});
+        await happened(controller, "spawned", () => true, 5);
+      },
+    ],
+    [
+      "a predecessor is drained",
+      async (controller) => {
+        await controller.ready();
+        void controller.call("POST", "/v1/pools/web/restart").catch(() => {});
+        await happened(controller, "draining");
+      },
+    ],
+  ];
+  for (const [moment, reach] of moments) {
+    const { workers } = await proxyPool({ replicas: 4 });
+    await using controller = await ControllerUnderTest.start({ workers });
+    await reach(controller);
+    const askedAt = performance.now();
+    assert.deepEqual(await controller.stop(), { code: 0, signal: null }, moment);
+    // Nothing runs, so no deadline need be waited for; signal_timeout is 10 s.
+    assert.ok(performance.now() - askedAt < 9000, moment);
+    // Leaving the block checks that no process outlives the controller.
+  }
+});

@@ -1,0 +1,53 @@
+/** On a shared socket no connection is refused or reset while workers are replaced one by one. */
+import assert from "node:assert/strict";
+import { mkdtempDisposable } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { ControllerUnderTest } from "../support/controller.ts";
+import { assertNoneFailed, commandOk, sharedPool, underTraffic } from "../support/traffic.ts";
+import { eventsOf } from "../support/watch.ts";
+
+for (const kind of ["TCP port", "Unix socket"] as const) {
+  test(`rolling restarts on a shared ${kind} refuse and reset nothing`, async () => {
+    await using directory = await mkdtempDisposable(join(tmpdir(), "m-"));
+    const { workers, target } = await sharedPool({
+      replicas: 3,
+      // Clients that keep a connection alive are told to end it; they need a moment to ask once more.
+      args: ["--drain", "500ms"],
+      ...(kind === "Unix socket" ? { path: join(directory.path, "http.sock") } : {}),
+    });
+    await using controller = await ControllerUnderTest.start({ workers });
+    await controller.ready();
+    const reports = await underTraffic(
+      target,
+      async () => {
+        for (let turn = 0; turn < 2; turn++) await commandOk(controller, "restart", "web");
+      },
+      { requests: [{ path: "/sleep?ms=5" }], keptAlive: 6, fresh: 12 },
+    );
+    assertNoneFailed(reports, 200);
+    assert.equal(eventsOf(controller, "rollout_finished").length, 2);
+  });
+}
+
+test("scaling and stopping workers of a shared socket refuse and reset nothing", async () => {
+  const { workers, target } = await sharedPool({
+    replicas: 3,
+    args: ["--drain", "500ms"],
+    more: { desired_healthy_percentage: 25 },
+  });
+  await using controller = await ControllerUnderTest.start({ workers });
+  await controller.ready();
+  const reports = await underTraffic(
+    target,
+    async () => {
+      await commandOk(controller, "scale", "web", "5");
+      await commandOk(controller, "stop", "web-1");
+      await commandOk(controller, "start", "web-1");
+      await commandOk(controller, "scale", "web", "2");
+    },
+    { requests: [{ path: "/sleep?ms=5" }], keptAlive: 6, fresh: 12 },
+  );
+  assertNoneFailed(reports);
+});

@@ -1,0 +1,235 @@
+/**
+ * Pools that take traffic, and the load on them: processbin behind Envoy or on a shared socket, commands of the real
+ * command line, and what must hold while workers come and go.
+ */
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { readFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { type ControllerUnderTest, listDescendants, MONOCEROS, PROCESSBIN, poolOf } from "./controller.ts";
+import { type LoadTarget, type RequestKind, startLoad } from "./load.ts";
+import { describeLoad, type LoadReport } from "./loadReport.ts";
+import { eventsOf } from "./watch.ts";
+
+type Keys = Readonly<Record<string, unknown>>;
+
+/** A pool named `web` and where its clients go. */
+export interface TrafficPool {
+  /** The list item for `supervisor.workers`. */
+  readonly workers: string;
+  readonly target: LoadTarget;
+}
+
+/** Ports are taken from here, so that no outgoing connection of a load client has one of them by chance. */
+const FIRST_PORT = 12_000;
+/** The kernel gives outgoing connections ports from 32768 on. */
+const LAST_PORT = 32_000;
+
+async function isFree(port: number): Promise<boolean> {
+  const server = createServer();
+  const answer = await new Promise<boolean>((done) => {
+    server.once("error", () => done(false));
+    server.listen(port, "0.0.0.0", () => done(true));
+  });
+  if (answer) {
+    server.close();
+    await once(server, "close");
+  }
+  return answer;
+}
+
+/** The first of `count` consecutive TCP ports that were free a moment ago. */
+export async function freePorts(count: number): Promise<number> {
+  for (;;) {
+    const first = FIRST_PORT + Math.floor(Math.random() * (LAST_PORT - FIRST_PORT - count));
+    let found = true;
+    for (let port = first; found && port < first + count; port++) found = await isFree(port);
+    if (found) return first;
+  }
+}
+
+export interface ProxyPoolOptions {
+  readonly replicas: number;
+  /** Arguments of processbin. */
+  readonly args?: readonly string[];
+  /** More keys of `server:` and of the pool. */
+  readonly server?: Keys;
+  readonly more?: Keys;
+  /** Whether workers listen on Unix sockets instead of ports. */
+  readonly onUnixSockets?: boolean;
+}
+
+/** processbin behind Envoy, least request first. */
+export async function proxyPool(options: ProxyPoolOptions): Promise<TrafficPool> {
+  // Room for as many successors as the tests ever have at once, and for scaling up.
+  const ports = await freePorts(1 + options.replicas * 2 + 8);
+  const address =
+    options.onUnixSockets === true
+      ? { socket_arg: { name: "--socket", value_template: "{{.Socket}}" } }
+      : { port_arg: { name: "--port", value_template: "{{.Port}}", start_port: ports + 1 } };
+  const workers = poolOf({
+    name: "web",
+    replicas: options.replicas,
+    exec: PROCESSBIN,
+    args: [...(options.onUnixSockets === true ? [] : ["--host", "127.0.0.1"]), ...(options.args ?? [])],
+    startup_wait_time: "0s",
+    server: {
+      ...address,
+      listener_address: "127.0.0.1",
+      listener_port: ports,
+      health_check_path: "/healthz",
+      load_balancer_algorithm: "LEAST_REQUEST",
+      ...options.server,
+    },
+    ...options.more,
+  });
+  return { workers, target: { port: ports } };
+}
+
+/** processbin on a socket that the controller binds: a Unix socket at `path` where it is given, else a port. */
+export async function sharedPool(options: {
+  readonly replicas: number;
+  readonly args?: readonly string[];
+  readonly more?: Keys;
+  readonly path?: string;
+}): Promise<TrafficPool> {
+  const port = options.path === undefined ? await freePorts(1) : 0;
+  const workers = poolOf({
+    name: "web",
+    replicas: options.replicas,
+    exec: PROCESSBIN,
+    args: options.args ?? [],
+    startup_wait_time: "0s",
+    sockets: [{ name: "http", listen: options.path ?? `127.0.0.1:${port}` }],
+    ...options.more,
+  });
+  return { workers, target: options.path === undefined ? { port } : { socketPath: options.path } };
+}
+
+export interface CommandOutcome {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Runs the command line against this controller to its end. */
+export async function command(controller: ControllerUnderTest, ...args: readonly string[]): Promise<CommandOutcome> {
+  const child = spawn(MONOCEROS, [...args, "--socket", controller.socket], { stdio: ["ignore", "pipe", "pipe"] });
+  const text = { stdout: "", stderr: "" };
+  for (const name of ["stdout", "stderr"] as const) {
+    child[name].setEncoding("utf8").on("data", (chunk: string) => {
+      text[name] += chunk;
+    });
+  }
+  const [code] = (await once(child, "close")) as [number | null];
+  return { code, ...text };
+}
+
+/** The same, and it must have gone well. */
+export async function commandOk(controller: ControllerUnderTest, ...args: readonly string[]): Promise<CommandOutcome> {
+  const outcome = await command(controller, ...args);
+  assert.equal(outcome.code, 0, `monoceros ${args.join(" ")}: ${outcome.stdout}${outcome.stderr}`);
+  return outcome;
+}
+
+/** Mostly short answers of 20 ms, and a few that are still running when their worker has been drained for a while. */
+export const USUAL_REQUESTS: readonly RequestKind[] = [
+  { path: "/sleep?ms=20", weight: 49 },
+  { path: "/sleep?ms=500", weight: 1 },
+];
+
+export interface TrafficOptions {
+  readonly requests?: readonly RequestKind[];
+  /** Connections that are kept alive, and those that ask once. */
+  readonly keptAlive?: number;
+  readonly fresh?: number;
+  readonly workerHeader?: string;
+}
+
+/** What both kinds of connections have seen. */
+export interface TrafficReports {
+  readonly keptAlive: LoadReport;
+  readonly fresh: LoadReport;
+}
+
+const SETTLED_REQUESTS = 50;
+
+/** Asks all the time while `act` runs, and for some requests before and after it. */
+export async function underTraffic(
+  target: LoadTarget,
+  act: () => Promise<void>,
+  options: TrafficOptions = {},
+): Promise<TrafficReports> {
+  const { requests = USUAL_REQUESTS, keptAlive = 12, fresh = 4 } = options;
+  const common = {
+    target,
+    requests,
+    ...(options.workerHeader === undefined ? {} : { workerHeader: options.workerHeader }),
+  };
+  const loads = [
+    startLoad({ ...common, connections: keptAlive }),
+    startLoad({ ...common, connections: fresh, isConnectionPerRequest: true, seed: 2 }),
+  ] as const;
+  try {
+    await Promise.all(loads.map((load) => load.reached(SETTLED_REQUESTS)));
+    await act();
+    await Promise.all(loads.map((load) => load.reached(load.report.requests + SETTLED_REQUESTS)));
+  } finally {
+    await Promise.all(loads.map((load) => load.stop()));
+  }
+  return { keptAlive: loads[0].report, fresh: loads[1].report };
+}
+
+/** Every request was answered, and there were at least so many on either kind of connection. */
+export function assertNoneFailed(reports: TrafficReports, least = 200): void {
+  for (const [name, report] of Object.entries(reports)) {
+    assert.equal(report.failed, 0, `${name}: ${describeLoad(report)}`);
+    assert.ok(report.counts.ok >= least, `${name}: only ${describeLoad(report)}`);
+  }
+}
+
+/** The process of Envoy below this controller, undefined while there is none. */
+export function envoyPid(controller: ControllerUnderTest): number | undefined {
+  return listDescendants(controller.pid).find((pid) => {
+    try {
+      return readFileSync(`/proc/${pid}/comm`, "utf8") === "envoy\n";
+    } catch {
+      return false;
+    }
+  });
+}
+
+/**
+ * Fewest and most workers of pool `web` that were ready at a time, after each event between the first moment all ran
+ * and the begin of the shutdown. A worker that drains is not ready any more.
+ */
+export function readyRange(controller: ControllerUnderTest): { readonly least: number; readonly most: number } {
+  const ready = new Set<number>();
+  const counts: number[] = [];
+  let isBooted = false;
+  for (const event of controller.events) {
+    if (event.kind === "controller_ready") isBooted = true;
+    if (event.kind === "controller_stopping") break;
+    if ("slot" in event && event.pool === "web") {
+      if (event.kind === "ready") ready.add(event.slot);
+      if (["unready", "draining", "stopping", "exited"].includes(event.kind)) ready.delete(event.slot);
+    }
+    if (isBooted) counts.push(ready.size);
+  }
+  return { least: Math.min(...counts), most: Math.max(...counts) };
+}
+
+/** Waits until so many planned replacements have ended. */
+export async function replaced(controller: ControllerUnderTest, count: number): Promise<void> {
+  await controller.until(
+    () => eventsOf(controller, "stopped").filter(({ pool }) => pool === "web").length >= count,
+    `${count} workers of web have stopped`,
+  );
+}
+
+/** Workers of pool `web` that are ready, by id. */
+export async function readyWorkers(controller: ControllerUnderTest): Promise<string[]> {
+  const pool = (await controller.status()).pools.find(({ name }) => name === "web");
+  return (pool?.workers ?? []).filter(({ phase }) => phase === "ready").map(({ id }) => id);
+}
