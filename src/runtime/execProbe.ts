@@ -25,7 +25,7 @@ export function attemptExec(
     helper = helpers.spawnHelper(request, (status) => {
       hasEnded = true;
       if (status.kind === "code" && status.code === 0) attempt.succeed();
-      else attempt.fail(`the command ${formatExit(status)}`);
+      else attempt.fail(`command ${formatExit(status)}`);
       reaped();
     });
   } catch (error) {

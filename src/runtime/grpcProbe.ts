@@ -53,17 +53,24 @@ export function attemptGrpc(
   settle: (outcome: AttemptOutcome) => void,
 ): Disposable {
   const attempt = new Attempt(timeoutMs, settle);
-  const session = connect("http://localhost", { createConnection: () => connectSocket(connectOptions(address)) });
-  attempt.releaseBy(() => session.destroy());
-  session.on("error", (error) => attempt.end(outcomeOfError(error)));
-  session.on("close", () => attempt.fail("connection closed"));
-  ask(session, service, attempt);
+  const socket = connectSocket(connectOptions(address));
+  attempt.releaseBy(() => socket.destroy());
+  socket.on("error", (error) => attempt.end(outcomeOfError(error)));
+  // Only then: a session tells of a connection that fails in words that hide whose fault it is.
+  socket.once("connect", () => {
+    const session = connect("http://localhost", { createConnection: () => socket });
+    attempt.releaseBy(() => session.destroy());
+    session.on("error", (error) => attempt.end(outcomeOfError(error)));
+    session.on("close", () => attempt.fail("connection closed"));
+    ask(session, service, attempt);
+  });
   return attempt;
 }
 
 function ask(session: ClientHttp2Session, service: string | undefined, attempt: Attempt): void {
   const stream = session.request({
     [constants.HTTP2_HEADER_METHOD]: "POST",
+    [constants.HTTP2_HEADER_AUTHORITY]: "localhost",
     [constants.HTTP2_HEADER_PATH]: "/grpc.health.v1.Health/Check",
     [constants.HTTP2_HEADER_CONTENT_TYPE]: "application/grpc",
     [constants.HTTP2_HEADER_TE]: "trailers",
