@@ -236,6 +236,16 @@ export function openPipe(): Pipe {
   return { readFd: scratch.bytes.readInt32LE(0), writeFd: scratch.bytes.readInt32LE(4) };
 }
 
+/** The same descriptor at a number not below `lowest`, close-on-exec; `fd` is closed where it was another. @throws SystemCallError */
+export function raiseDescriptor(fd: number, lowest: number): number {
+  if (fd >= lowest) return fd;
+  const raised = libc.fcntl(fd, F_DUPFD_CLOEXEC, BigInt(lowest));
+  const failure = raised < 0 ? new SystemCallError("fcntl", errno()) : undefined;
+  libc.close(fd);
+  if (failure !== undefined) throw failure;
+  return raised;
+}
+
 /** A soft and a hard resource limit; "unlimited" is RLIM_INFINITY. */
 export interface ResourceLimit {
   readonly soft: number | "unlimited";

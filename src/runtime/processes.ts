@@ -3,21 +3,26 @@
  * reaps them and everything that was adopted, and tells the daemon. A process of a worker is recognised by its session
  * and by the marks in its environment, so it is found even after it left group and session.
  *
+ * A helper is a short command that runs beside a worker, with its user, directory and environment: never a process of
+ * the worker, whatever it does, and never longer than the controller.
+ *
  * The controller never uses node:child_process: libuv would compete for exits. So waitpid(-1) is safe here.
  */
-import { closeSync, fchownSync, writeFileSync } from "node:fs";
+import { closeSync, fchownSync, openSync, writeFileSync } from "node:fs";
 import type { Logger } from "../base/log.ts";
 import type { ExitStatus } from "../core/exit.ts";
 import { type Incarnation, type Slot, workerId } from "../core/identity.ts";
 import { completeLimit, type LaunchPlan } from "./launch.ts";
 import { CONTROLLER_MARK, type Lifeline } from "./lifeline.ts";
 import {
+  FIRST_INHERITED_FD,
   getLimit,
   openPipe,
   type Pipe,
   PreparedStrings,
   type ResourceLimit,
   RLIMITS,
+  raiseDescriptor,
   reapOne,
   SystemCallError,
   sendSignal,
@@ -25,6 +30,7 @@ import {
   setNice,
   spawnProcess,
 } from "./linux.ts";
+import { NOTIFY_VARIABLE, NotifyChannel } from "./notifyChannel.ts";
 import { listChildren, listPids, readEnvironment, readStat } from "./procfs.ts";
 import { type InheritedSockets, withListenPid } from "./sockets.ts";
 
@@ -40,6 +46,9 @@ const MAX_LISTINGS = 5;
 /** When after a spawn the stack limit is looked at again. */
 const STACK_LIMIT_CHECKS_MS = [1, 10, 100];
 
+/** Names the worker to a helper, and tells helpers from processes of the worker. */
+export const HELPER_VARIABLE = "MONOCEROS_WORKER_PID";
+
 /** One pool as the processes need it. `argsOf` gives the arguments of a slot, templates expanded. */
 export interface PoolLaunch {
   readonly name: string;
@@ -50,6 +59,34 @@ export interface PoolLaunch {
   readonly captured: boolean;
   /** undefined for a pool without sockets. */
   readonly sockets?: InheritedSockets | undefined;
+  /** Whether workers inherit a descriptor on which they tell that they are ready. */
+  readonly notifies?: boolean;
+}
+
+/** A command that is to run beside a worker. */
+export interface HelperRequest {
+  /** Index of the pool. */
+  readonly pool: number;
+  readonly slot: Slot;
+  readonly incarnation: Incarnation;
+  readonly workerPid: number;
+  /** Absolute path. */
+  readonly file: string;
+  /** The program's name first. */
+  readonly argv: readonly string[];
+}
+
+/** A helper that runs. */
+export interface Helper {
+  readonly pid: number;
+  /** SIGKILL to its whole group; its exit is told all the same. */
+  kill(): void;
+}
+
+/** What probes need of the processes. */
+export interface HelperControl {
+  /** Starts a helper without output; `exited` is called once. @throws SystemCallError */
+  spawnHelper(request: HelperRequest, exited: (status: ExitStatus) => void): Helper;
 }
 
 /** Reads the output of one incarnation; both descriptors become its property. */
@@ -72,6 +109,7 @@ interface Resident {
   readonly incarnation: Incarnation;
   readonly pid: number;
   readonly output: OutputReader | undefined;
+  readonly notifyChannel: NotifyChannel | undefined;
   leaderAlive: boolean;
   /** By performance.now(); 0 while it lives. */
   leaderEndedAtMs: number;
@@ -82,7 +120,7 @@ interface Resident {
 }
 
 /** All processes the controller is responsible for. */
-export class Processes {
+export class Processes implements HelperControl {
   readonly #pools: readonly PoolLaunch[];
   readonly #attach: AttachOutput;
   readonly #listener: ProcessListener;
@@ -93,9 +131,13 @@ export class Processes {
   readonly #byLeader = new Map<number, Resident>();
   /** Leaders that are gone while something of them is left. */
   readonly #leftBehind = new Set<Resident>();
+  /** What to call when a helper has ended, by its pid. */
+  readonly #helpers = new Map<number, (status: ExitStatus) => void>();
   readonly #onChildSignal = () => this.reap();
   readonly #sharedEnvs: PreparedStrings[] = [];
   #poll: NodeJS.Timeout | undefined;
+  /** Where the output of helpers goes; open for good once it was needed. */
+  #sinkFd: number | undefined;
   /** Adopted orphans reaped so far. */
   orphansReaped = 0;
 
@@ -125,8 +167,10 @@ export class Processes {
     if (pool === undefined) throw new RangeError(`there is no pool ${poolIndex}`);
     const { plan } = pool;
     const pipes: Pipe[] = [];
+    let notice: Pipe | undefined;
     let pid: number;
     try {
+      if (pool.notifies === true) notice = openNoticePipe(pool);
       if (pool.captured) for (let stream = 0; stream < 2; stream++) pipes.push(openPipe());
       for (const pipe of pipes) this.#giveTo(plan, pipe);
       const nofile = plan.rlimits.get("nofile");
@@ -140,16 +184,18 @@ export class Processes {
         stdinFd: undefined,
         stdoutFd: pipes[0]?.writeFd,
         stderrFd: pipes[1]?.writeFd,
-        inheritedFds: pool.sockets?.fds ?? [],
+        inheritedFds: [...(pool.sockets?.fds ?? []), ...(notice === undefined ? [] : [notice.writeFd])],
         credentials: plan.credentials,
         umask: plan.umask,
         nofileSoft: nofile === undefined ? this.#nofileSoft : undefined,
       });
     } catch (error) {
       for (const { readFd } of pipes) closeSync(readFd);
+      if (notice !== undefined) closeSync(notice.readFd);
       throw error;
     } finally {
       for (const { writeFd } of pipes) closeSync(writeFd);
+      if (notice !== undefined) closeSync(notice.writeFd);
     }
     this.#lifeline?.add(pid);
     this.#applyLimits(pool, slot, pid);
@@ -164,6 +210,7 @@ export class Processes {
       incarnation,
       pid,
       output,
+      notifyChannel: notice === undefined ? undefined : new NotifyChannel(notice.readFd),
       leaderAlive: true,
       leaderEndedAtMs: 0,
       stopSignal: undefined,
@@ -183,6 +230,39 @@ export class Processes {
     } catch (error) {
       this.#log.debug("the pipes of workers stay the controller's", { error: String(error) });
     }
+  }
+
+  spawnHelper(request: HelperRequest, exited: (status: ExitStatus) => void): Helper {
+    const { slot, incarnation, workerPid, file, argv } = request;
+    const pool = this.#pools[request.pool];
+    if (pool === undefined) throw new RangeError(`there is no pool ${request.pool}`);
+    this.#sinkFd ??= openSync("/dev/null", "r+");
+    const pid = spawnProcess({
+      file,
+      argv,
+      sharedEnv: this.#sharedEnv(request.pool, pool),
+      env: this.#ownEnv(pool, slot, incarnation, { [HELPER_VARIABLE]: String(workerPid) }),
+      cwd: pool.plan.cwd,
+      stdinFd: undefined,
+      stdoutFd: this.#sinkFd,
+      stderrFd: this.#sinkFd,
+      credentials: pool.plan.credentials,
+      umask: pool.plan.umask,
+      nofileSoft: this.#nofileSoft,
+    });
+    this.#helpers.set(pid, exited);
+    this.#lifeline?.add(pid);
+    return {
+      pid,
+      kill: () => {
+        if (this.#helpers.has(pid)) sendSignal(-pid, "SIGKILL");
+      },
+    };
+  }
+
+  /** Where the worker led by `leader` tells that it is ready; undefined where its pool does not, or it is gone. */
+  notifyChannelOf(leader: number): NotifyChannel | undefined {
+    return this.#byLeader.get(leader)?.notifyChannel;
   }
 
   /** Sends a signal to the group of `leader` (scope "group") and to what is known to have left it. */
@@ -212,27 +292,36 @@ export class Processes {
   /** Reaps all that has ended, of any kind. */
   reap(): void {
     const leaders: { resident: Resident; status: ExitStatus }[] = [];
+    const helpers: (() => void)[] = [];
     for (let reaped = reapOne(); reaped !== undefined; reaped = reapOne()) {
-      const resident = this.#byLeader.get(reaped.pid);
+      const { pid, status } = reaped;
+      const resident = this.#byLeader.get(pid);
+      const helperExited = this.#helpers.get(pid);
       if (resident?.leaderAlive === true) {
         resident.leaderAlive = false;
         resident.leaderEndedAtMs = performance.now();
-        leaders.push({ resident, status: reaped.status });
-      } else if (this.#lifeline?.handleExit(reaped.pid) === true) {
-        this.#log.warn("the guardian ended and was replaced", { pid: reaped.pid });
+        leaders.push({ resident, status });
+      } else if (helperExited !== undefined) {
+        this.#helperEnded(pid);
+        helpers.push(() => helperExited(status));
+      } else if (this.#lifeline?.handleExit(pid) === true) {
+        this.#log.warn("the guardian ended and was replaced", { pid });
       } else {
         this.orphansReaped++;
-        this.#log.debug("an adopted process ended", { pid: reaped.pid });
+        this.#log.debug("an adopted process ended", { pid });
       }
     }
     // Only now: what ended together with its leader is reaped and no survivor.
     for (const { resident, status } of leaders) this.#leaderExited(resident, status);
     this.#lookForVacancies();
+    // After the workers, so that what a helper brings about a worker that has just ended is known to be late.
+    for (const tellExit of helpers) tellExit();
   }
 
-  /** Kills what was adopted and belongs to no worker any more. Not as PID 1: there the container ends with us. */
+  /** Kills helpers, and what was adopted and belongs to no worker any more. Not as PID 1: there the container ends with us. */
   killStrays(): void {
     if (process.pid === 1) return;
+    for (const pid of this.#helpers.keys()) sendSignal(-pid, "SIGKILL");
     for (const pid of listChildren())
       if (pid !== this.#lifeline?.pid && !this.#byLeader.has(pid)) sendSignal(pid, "SIGKILL");
   }
@@ -241,6 +330,13 @@ export class Processes {
   close(): void {
     process.off("SIGCHLD", this.#onChildSignal);
     clearInterval(this.#poll);
+  }
+
+  /** What a helper has left in its group ends with it. */
+  #helperEnded(pid: number): void {
+    this.#helpers.delete(pid);
+    sendSignal(-pid, "SIGKILL");
+    this.#lifeline?.remove(pid);
   }
 
   #leaderExited(resident: Resident, status: ExitStatus): void {
@@ -273,6 +369,7 @@ export class Processes {
     this.#byLeader.delete(resident.pid);
     this.#lifeline?.remove(resident.pid);
     resident.output?.finish();
+    resident.notifyChannel?.[Symbol.dispose]();
   }
 
   /** Whether something is left. A process that ends while it is looked at may have left us a child, so that is asked again. */
@@ -309,7 +406,8 @@ export class Processes {
 
   /** Whether a child of ours is a living process of this worker; undefined where that cannot be told at the moment. */
   #isEscaped(pid: number, resident: Resident): boolean | undefined {
-    if (pid === this.#lifeline?.pid || this.#byLeader.get(pid)?.leaderAlive === true) return false;
+    if (pid === this.#lifeline?.pid || this.#helpers.has(pid) || this.#byLeader.get(pid)?.leaderAlive === true)
+      return false;
     return readStat(pid)?.state === "Z" ? false : this.#belongsTo(pid, resident);
   }
 
@@ -323,19 +421,23 @@ export class Processes {
     if (env.size === 0) return undefined;
     return (
       env.get(CONTROLLER_MARK) === this.#mark &&
+      !env.has(HELPER_VARIABLE) &&
       env.get("MONOCEROS_POOL") === this.#pools[resident.pool]?.name &&
       env.get("MONOCEROS_SLOT") === String(resident.slot) &&
       env.get("MONOCEROS_INCARNATION") === String(resident.incarnation)
     );
   }
 
-  /** What is different in each worker. */
-  #ownEnv(pool: PoolLaunch, slot: Slot, incarnation: Incarnation): string[] {
+  /** What is different in each worker; `variables` go with what this process inherits or is. */
+  #ownEnv(
+    pool: PoolLaunch,
+    slot: Slot,
+    incarnation: Incarnation,
+    variables: Readonly<Record<string, string>> = inheritedVariables(pool),
+  ): string[] {
     const own: Readonly<Record<string, string>> = {
       ...pool.envOf(slot),
-      ...(pool.sockets === undefined
-        ? {}
-        : { LISTEN_FDS: String(pool.sockets.fds.length), LISTEN_FDNAMES: pool.sockets.names.join(":") }),
+      ...variables,
       MULTIPROCESS_WORKER_ID: `${pool.name}_${workerId(pool.name, slot)}`,
       MONOCEROS_POOL: pool.name,
       MONOCEROS_SLOT: String(slot),
@@ -350,6 +452,8 @@ export class Processes {
     const known = this.#sharedEnvs[poolIndex];
     if (known !== undefined) return known;
     const own = new Set(this.#ownEnv(pool, 0, 0).map((entry) => entry.slice(0, entry.indexOf("="))));
+    // A controller that is itself run by a probe must not give this on: its workers would be taken for helpers.
+    own.add(HELPER_VARIABLE);
     const shared = Object.entries(pool.plan.env).filter(([key]) => !own.has(key));
     const prepared = new PreparedStrings(shared.map(([key, value]) => `${key}=${value}`));
     this.#sharedEnvs[poolIndex] = prepared;
@@ -401,6 +505,33 @@ export class Processes {
         }
       }, delayMs).unref();
     }
+  }
+}
+
+/** Variables about the descriptors that a worker of this pool inherits. */
+function inheritedVariables({ sockets, notifies }: PoolLaunch): Readonly<Record<string, string>> {
+  return {
+    ...(sockets === undefined
+      ? {}
+      : { LISTEN_FDS: String(sockets.fds.length), LISTEN_FDNAMES: sockets.names.join(":") }),
+    ...(notifies === true ? { [NOTIFY_VARIABLE]: String(noticeFdOf(sockets)) } : {}),
+  };
+}
+
+/** The descriptor of the notice in the worker: the next after the sockets. */
+function noticeFdOf(sockets: InheritedSockets | undefined): number {
+  return FIRST_INHERITED_FD + (sockets?.fds.length ?? 0);
+}
+
+/** @throws SystemCallError */
+function openNoticePipe({ sockets }: PoolLaunch): Pipe {
+  const { readFd, writeFd } = openPipe();
+  try {
+    // Not among the descriptors it becomes one of: those before it would overwrite it.
+    return { readFd, writeFd: raiseDescriptor(writeFd, noticeFdOf(sockets)) };
+  } catch (error) {
+    closeSync(readFd);
+    throw error;
   }
 }
 

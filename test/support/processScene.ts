@@ -1,0 +1,93 @@
+/**
+ * Real processes without a controller around them: one pool of shell scripts and whatever happens to it. The test's own
+ * process reaps with waitpid(-1), so it must not start children in any other way.
+ */
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { TestContext } from "node:test";
+import { setTimeout as wait } from "node:timers/promises";
+import type { Logger } from "../../src/base/log.ts";
+import type { ExitStatus } from "../../src/core/exit.ts";
+import { type PoolLaunch, Processes } from "../../src/runtime/processes.ts";
+import { readStat } from "../../src/runtime/procfs.ts";
+
+/** The exit of a worker's leader. */
+export interface ToldExit {
+  readonly slot: number;
+  readonly incarnation: number;
+  readonly status: ExitStatus;
+  readonly survivors: boolean;
+}
+
+export class ProcessScene {
+  readonly processes: Processes;
+  readonly exits: ToldExit[] = [];
+  readonly vacated: number[] = [];
+  /** A private directory, in which everything runs. */
+  readonly directory: string;
+  readonly mark = `${process.pid}.scene`;
+
+  /** All workers run `script`; `changes` are of the pool. */
+  constructor(context: TestContext, script: string, changes: Partial<PoolLaunch> = {}) {
+    this.directory = mkdtempSync(join(tmpdir(), "processes-"));
+    const ignore = () => {};
+    const log: Logger = { debug: ignore, info: ignore, warn: ignore, error: ignore };
+    const pool: PoolLaunch = {
+      name: "web",
+      plan: {
+        file: "/bin/sh",
+        env: { PATH: "/usr/bin:/bin", SHARED: "by all" },
+        cwd: this.directory,
+        credentials: undefined,
+        umask: undefined,
+        nice: undefined,
+        oomScoreAdj: undefined,
+        rlimits: new Map(),
+      },
+      argsOf: () => ["-c", script],
+      envOf: (slot) => ({ OWN: `of ${slot}` }),
+      captured: false,
+      ...changes,
+    };
+    this.processes = new Processes({
+      pools: [pool],
+      attach: () => ({ finish: ignore }),
+      listener: {
+        exited: (_pool, slot, incarnation, status, survivors) =>
+          this.exits.push({ slot, incarnation, status, survivors }),
+        vacated: (_pool, slot) => this.vacated.push(slot),
+      },
+      lifeline: undefined,
+      log,
+      mark: this.mark,
+      nofileSoft: 1024,
+    });
+    context.after(() => {
+      this.processes.killStrays();
+      this.processes.close();
+      rmSync(this.directory, { recursive: true, force: true });
+    });
+  }
+
+  /** A path in the private directory. */
+  path(name: string): string {
+    return join(this.directory, name);
+  }
+}
+
+/** Waits until `condition` holds. */
+export async function until(condition: () => boolean, what: string): Promise<void> {
+  const deadline = performance.now() + 10_000;
+  while (!condition()) {
+    assert.ok(performance.now() < deadline, `waited in vain until ${what}`);
+    await wait(2);
+  }
+}
+
+/** Whether the process exists and is no zombie. */
+export function lives(pid: number): boolean {
+  const stat = readStat(pid);
+  return stat !== undefined && stat.state !== "Z";
+}
