@@ -44,6 +44,7 @@ export function bootstrap(settings: ProxySettings, places: ProxyPlaces): JsonObj
     node: { id: settings.pool, cluster: settings.pool },
     admin: { address: adminAddress(places.admin), ignore_global_conn_limit: true },
     dynamic_resources: { lds_config: fileSource(files.listeners), cds_config: fileSource(files.clusters) },
+    layered_runtime: { layers: [{ name: "static", static_layer: RUNTIME_FLAGS }] },
     // Without a limit of any size Envoy warns at each start; descriptors end first.
     overload_manager: {
       resource_monitors: [
@@ -58,6 +59,13 @@ export function bootstrap(settings: ProxySettings, places: ProxyPlaces): JsonObj
     },
   };
 }
+
+/**
+ * LEAST_REQUEST counts requests that wait for a worker's connection too. Without it those beyond the limit of a worker
+ * pile up at one worker while others have none (tried on 1.40, which has the flag, off by default; older ones log that
+ * they do not know it).
+ */
+const RUNTIME_FLAGS: JsonObject = { "envoy.reloadable_features.least_request_lb_count_pending_requests": true };
 
 /** Reachable for the owner alone: the admin interface can stop Envoy. */
 function adminAddress(admin: AdminPlace): JsonObject {

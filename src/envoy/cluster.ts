@@ -44,7 +44,8 @@ export function cluster(settings: ProxySettings, endpointsPath: string): JsonObj
     // Otherwise a worker that is gone keeps getting traffic for as long as Envoy's own check has not failed.
     ignore_health_on_host_removal: true,
     circuit_breakers: circuitBreakers(settings),
-    health_checks: settings.healthCheckPath === undefined ? undefined : [healthCheck(settings, settings.healthCheckPath)],
+    health_checks:
+      settings.healthCheckPath === undefined ? undefined : [healthCheck(settings, settings.healthCheckPath)],
     typed_extension_protocol_options: settings.protocol === "tcp" ? undefined : httpOptions(settings),
   };
 }

@@ -90,6 +90,8 @@ function routes(settings: ProxySettings): JsonObject {
   return {
     name: LISTENER_NAME,
     validate_clusters: false,
+    // Envoy adds it for an address it trusts nobody to have set.
+    request_headers_to_remove: ["x-envoy-external-address"],
     virtual_hosts: [
       {
         name: CLUSTER_NAME,
