@@ -87,10 +87,13 @@ export class Publisher implements Disposable {
     this.#listener = listener;
   }
 
-  /** Wants these endpoints from now on. The file is written before this returns, unless Envoy must see a slot gone first. */
+  /**
+   * Wants these endpoints from now on. The file is written before this returns, unless prepare() was never called or
+   * Envoy must see a slot gone first.
+   */
   publish(upstreams: readonly Upstream[]): void {
     this.#wanted = upstreams.toSorted((a, b) => a.slot - b.slot);
-    this.#writeNext();
+    if (this.#update !== undefined) this.#writeNext();
   }
 
   /** Writes what is wanted for an Envoy that is going to start. @throws Error of the system */
