@@ -48,6 +48,7 @@ const PURE: Readonly<Record<string, RegExp>> = {
   "envoy/cluster.ts": NOTHING,
   "envoy/endpoints.ts": NOTHING,
   "envoy/json.ts": NOTHING,
+  "envoy/files.ts": NOTHING,
   "envoy/commandLine.ts": NOTHING,
   "envoy/adminAnswers.ts": NOTHING,
   "envoy/requestCounts.ts": NOTHING,

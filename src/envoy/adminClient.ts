@@ -50,7 +50,7 @@ export class AdminClient implements Disposable {
     return parseStats(await this.#get(`/stats?filter=${encodeURIComponent(filter)}`));
   }
 
-  /** Histograms of the cluster whose Prometheus names match `filter`, by name; brought up to date every 5 s by Envoy. */
+  /** Histograms of the cluster whose Prometheus names match `filter`, by name; Envoy brings them up to date once a second. */
   async histograms(filter: string): Promise<ReadonlyMap<string, Histogram>> {
     return parseHistograms(await this.#get(`/stats/prometheus?filter=${encodeURIComponent(filter)}`));
   }
@@ -74,9 +74,14 @@ export class AdminClient implements Disposable {
     return { active, failures, reason };
   }
 
-  /** Tells clients to go elsewhere for the drain time, then stops listening; Envoy goes on. */
+  /** Has clients told to go elsewhere from now on; new connections are still taken, and Envoy does not end by itself. */
   async drainListeners(): Promise<void> {
     await this.#post("/drain_listeners?graceful&skip_exit");
+  }
+
+  /** Takes no new connection any more; those that are there go on. */
+  async stopListeners(): Promise<void> {
+    await this.#post("/drain_listeners");
   }
 
   /** Ends Envoy at once. */

@@ -1,49 +1,52 @@
 /**
  * The configuration Envoy starts with: who it is, where its admin interface is, and that listeners, clusters and
- * endpoints come from files. Each kind of file has a directory of its own, because a rename inside a watched directory
- * makes Envoy read again whatever it watches there. Pure.
+ * endpoints come from files; and the same in one piece, for Envoy to check. Pure.
  */
-import { type Json, type JsonObject, typed } from "./json.ts";
+import { cluster } from "./cluster.ts";
+import { endpoints } from "./endpoints.ts";
+import { fileSource, proxyFiles } from "./files.ts";
+import type { JsonObject } from "./json.ts";
+import { typed } from "./json.ts";
+import { listener } from "./listener.ts";
 import type { AdminPlace, ProxyPlaces, ProxySettings } from "./settings.ts";
-
-/** Paths of everything Envoy reads. */
-export interface ProxyFiles {
-  readonly bootstrap: string;
-  readonly listeners: string;
-  readonly clusters: string;
-  readonly endpoints: string;
-}
-
-/** Where the files of a proxy are. */
-export function proxyFiles({ directory }: ProxyPlaces): ProxyFiles {
-  return {
-    bootstrap: `${directory}/bootstrap.json`,
-    listeners: `${directory}/listeners/lds.json`,
-    clusters: `${directory}/clusters/cds.json`,
-    endpoints: `${directory}/endpoints/eds.json`,
-  };
-}
-
-/** A file as a source of resources; it must exist when Envoy starts. */
-export function fileSource(path: string): JsonObject {
-  return {
-    resource_api_version: "V3",
-    path_config_source: { path, watched_directory: { path: path.slice(0, path.lastIndexOf("/")) } },
-  };
-}
-
-/** A file that holds resources (envoy.service.discovery.v3.DiscoveryResponse). */
-export function discoveryResponse(version: string, resources: readonly Json[]): JsonObject {
-  return { version_info: version, resources };
-}
 
 /** Envoy's bootstrap configuration. */
 export function bootstrap(settings: ProxySettings, places: ProxyPlaces): JsonObject {
   const files = proxyFiles(places);
   return {
+    ...commonPart(settings, places),
+    dynamic_resources: { lds_config: fileSource(files.listeners), cds_config: fileSource(files.clusters) },
+  };
+}
+
+/**
+ * All that Envoy would read in one file that needs no other, for `--mode validate`, which looks at no file that a
+ * bootstrap only points to.
+ */
+export function bootstrapToCheck(settings: ProxySettings, places: ProxyPlaces): JsonObject {
+  const sample = { slot: 0, incarnation: 1, state: "serving", address: { port: 1 } } as const;
+  return {
+    ...commonPart(settings, places),
+    static_resources: {
+      listeners: [listener(settings)],
+      clusters: [
+        {
+          ...cluster(settings, proxyFiles(places).endpoints),
+          type: "STATIC",
+          eds_cluster_config: undefined,
+          load_assignment: endpoints([sample]),
+        },
+      ],
+    },
+  };
+}
+
+function commonPart(settings: ProxySettings, places: ProxyPlaces): JsonObject {
+  return {
     node: { id: settings.pool, cluster: settings.pool },
     admin: { address: adminAddress(places.admin), ignore_global_conn_limit: true },
-    dynamic_resources: { lds_config: fileSource(files.listeners), cds_config: fileSource(files.clusters) },
+    // Histograms are only brought up to date by a flush; as often as they are read.
+    stats_flush_interval: "1s",
     layered_runtime: { layers: [{ name: "static", static_layer: RUNTIME_FLAGS }] },
     // Without a limit of any size Envoy warns at each start; descriptors end first.
     overload_manager: {

@@ -2,7 +2,7 @@
  * The one cluster of a proxy: how Envoy balances over the workers and connects to them. Whether a worker may get traffic
  * is told by the controller in the endpoints; Envoy's own health check is a second line for workers that hang. Pure.
  */
-import { fileSource } from "./bootstrap.ts";
+import { fileSource } from "./files.ts";
 import { type Json, type JsonObject, seconds, typed } from "./json.ts";
 import { PRESERVE_HEADER_CASE } from "./listener.ts";
 import { CLUSTER_NAME, type ProxySettings } from "./settings.ts";
@@ -26,10 +26,12 @@ const HEALTH_CHECK = {
   unhealthyIntervalMs: 1000,
 } as const;
 
-/** The cluster resource (envoy.config.cluster.v3.Cluster); endpoints come from the file `endpointsPath`. */
+/** Type of the cluster resource. */
+export const CLUSTER_TYPE = "envoy.config.cluster.v3.Cluster";
+
+/** The cluster resource; endpoints come from the file `endpointsPath`. */
 export function cluster(settings: ProxySettings, endpointsPath: string): JsonObject {
   return {
-    ...typed("envoy.config.cluster.v3.Cluster"),
     name: CLUSTER_NAME,
     type: "EDS",
     eds_cluster_config: { eds_config: fileSource(endpointsPath) },

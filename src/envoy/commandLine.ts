@@ -1,5 +1,5 @@
 /** The command line of Envoy. Pure. */
-import { proxyFiles } from "./bootstrap.ts";
+import { proxyFiles } from "./files.ts";
 import type { ProxyPlaces, ProxySettings } from "./settings.ts";
 
 /** Plain lines: level, logger, message; time and process are added by whoever takes them. */

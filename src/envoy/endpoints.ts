@@ -1,12 +1,14 @@
 /** The endpoints of a proxy: which workers there are and which of them may get something new. Pure. */
-import { type JsonObject, typed } from "./json.ts";
+import type { JsonObject } from "./json.ts";
 import { CLUSTER_NAME, type Upstream, type UpstreamAddress } from "./settings.ts";
 
-/** The resource that lists them (envoy.config.endpoint.v3.ClusterLoadAssignment), in the order of their slots. */
+/** Type of the resource that lists endpoints. */
+export const ENDPOINTS_TYPE = "envoy.config.endpoint.v3.ClusterLoadAssignment";
+
+/** The resource that lists them, in the order of their slots. */
 export function endpoints(upstreams: readonly Upstream[]): JsonObject {
   const sorted = upstreams.toSorted((a, b) => a.slot - b.slot);
   return {
-    ...typed("envoy.config.endpoint.v3.ClusterLoadAssignment"),
     cluster_name: CLUSTER_NAME,
     endpoints: sorted.length === 0 ? [] : [{ lb_endpoints: sorted.map(endpoint) }],
   };

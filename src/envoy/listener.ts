@@ -20,10 +20,12 @@ export const PRESERVE_HEADER_CASE: JsonObject = {
   },
 };
 
-/** The listener resource (envoy.config.listener.v3.Listener). */
+/** Type of the listener resource. */
+export const LISTENER_TYPE = "envoy.config.listener.v3.Listener";
+
+/** The listener resource. */
 export function listener(settings: ProxySettings): JsonObject {
   return {
-    ...typed("envoy.config.listener.v3.Listener"),
     name: LISTENER_NAME,
     stat_prefix: LISTENER_NAME,
     address: { socket_address: listenerAddress(settings) },

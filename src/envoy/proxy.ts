@@ -9,12 +9,13 @@ import { lstatSync, mkdirSync, rmSync } from "node:fs";
 import { dirname } from "node:path";
 import { after, type Instant } from "../base/time.ts";
 import type { HostStatus } from "./adminAnswers.ts";
-import { bootstrap, discoveryResponse, type ProxyFiles, proxyFiles } from "./bootstrap.ts";
+import { bootstrap } from "./bootstrap.ts";
 import type { Clock } from "./clock.ts";
-import { cluster } from "./cluster.ts";
+import { CLUSTER_TYPE, cluster } from "./cluster.ts";
 import { serveArgs } from "./commandLine.ts";
 import { type Drained, Drains, QUIET_MS } from "./drains.ts";
-import { listener as listenerResource } from "./listener.ts";
+import { type ProxyFiles, proxyFiles, resourceFile } from "./files.ts";
+import { LISTENER_TYPE, listener as listenerResource } from "./listener.ts";
 import { Publisher, writeWhole } from "./publisher.ts";
 import {
   appliedState,
@@ -52,7 +53,7 @@ export interface ProxyListener {
   failed(incarnation: number, reason: string): void;
   /** A draining worker has nothing left to do for the proxy. */
   drained(slot: number, incarnation: number): void;
-  /** No client is left, or the drain time is over and no request is. */
+  /** Envoy takes no connection any more, and no request of a client is left (tcp: no connection). */
   listenersDrained(): void;
   /** Requests that Envoy gave to this incarnation of a worker so far. */
   requestsCounted(slot: number, incarnation: number, total: number): void;
@@ -69,6 +70,17 @@ export interface ProxyOptions {
   readonly places: ProxyPlaces;
   readonly clock: Clock;
   readonly listener: ProxyListener;
+}
+
+/**
+ * How clients are sent away: Envoy is asked to tell them, and goes on taking connections; when none is left or the drain
+ * time is over it is told to take no more; then the requests that are still there end.
+ */
+interface ListenerDrain {
+  readonly since: Instant;
+  phase: "wanted" | "discouraging" | "stopped";
+  /** Since when there was nothing more to wait for in this phase. */
+  quietSince: Instant | undefined;
 }
 
 export class PoolProxy implements Disposable {
@@ -90,8 +102,7 @@ export class PoolProxy implements Disposable {
   #areReadingsWanted = false;
   #drainWaitMs = FIRST_DRAIN_LOOK_MS;
   #lookCostMs = 0;
-  /** Set while clients are sent away: when it began, and since when no request was seen after its time was over. */
-  #listenerDrain: { readonly since: Instant; quietSince: Instant | undefined; isAsked: boolean } | undefined;
+  #listenerDrain: ListenerDrain | undefined;
   #isClosed = false;
 
   constructor({ settings, places, clock, listener }: ProxyOptions) {
@@ -131,8 +142,8 @@ export class PoolProxy implements Disposable {
       if (lstatSync(admin.socketPath, { throwIfNoEntry: false })?.isSocket()) rmSync(admin.socketPath, { force: true });
     }
     writeWhole(file, bootstrap(this.#settings, this.#places));
-    writeWhole(listeners, discoveryResponse("1", [listenerResource(this.#settings)]));
-    writeWhole(clusters, discoveryResponse("1", [cluster(this.#settings, endpoints)]));
+    writeWhole(listeners, resourceFile("1", LISTENER_TYPE, [listenerResource(this.#settings)]));
+    writeWhole(clusters, resourceFile("1", CLUSTER_TYPE, [cluster(this.#settings, endpoints)]));
     this.#publisher.prepare();
   }
 
@@ -171,10 +182,13 @@ export class PoolProxy implements Disposable {
     return host === undefined ? 0 : this.#busyness(host);
   }
 
-  /** Tells clients to go elsewhere, then stops listening; `listenersDrained` tells the end. */
+  /**
+   * Tells clients to go elsewhere; stops listening when none is left or the drain time is over; `listenersDrained` tells
+   * the end.
+   */
   drainListeners(): void {
     if (this.#listenerDrain !== undefined || this.#isClosed) return;
-    this.#listenerDrain = { since: this.#clock.now(), quietSince: undefined, isAsked: false };
+    this.#listenerDrain = { since: this.#clock.now(), phase: "wanted", quietSince: undefined };
     const run = this.#run;
     if (run === undefined) this.#soon(() => this.#run === undefined && this.#tellListenersDrained());
     else if (run.isServing) void this.#askToDrain(run);
@@ -258,7 +272,7 @@ export class PoolProxy implements Disposable {
       );
       if (run.isOver || this.#listenerDrain === undefined) return;
       if (isAsked) {
-        this.#listenerDrain.isAsked = true;
+        this.#listenerDrain.phase = "discouraging";
         this.#drainWaitMs = FIRST_DRAIN_LOOK_MS;
         run.wake();
         return;
@@ -282,7 +296,7 @@ export class PoolProxy implements Disposable {
       const now = this.#clock.now();
       const isReadingDue = this.#areReadingsWanted && now >= readAt;
       if (this.#drains.isWatching || isReadingDue) await this.#lookAtWorkers(run);
-      if (!run.isOver && this.#listenerDrain?.isAsked === true) await this.#lookAtListener(run);
+      if (!run.isOver && this.#isListenerWatched) await this.#lookAtListener(run);
       if (!run.isOver && isReadingDue) {
         readAt = after(now, READINGS_MS);
         await this.#read(run);
@@ -290,11 +304,15 @@ export class PoolProxy implements Disposable {
       if (run.isOver) return;
       const waits = [Number.POSITIVE_INFINITY];
       if (this.#areReadingsWanted) waits.push(readAt - this.#clock.now());
-      if (this.#drains.isWatching || this.#listenerDrain?.isAsked === true) waits.push(this.#nextDrainWait());
+      if (this.#drains.isWatching || this.#isListenerWatched) waits.push(this.#nextDrainWait());
       const waitMs = Math.max(1, Math.min(...waits));
       // Without a need it sleeps until it is woken.
       await run.pause(Number.isFinite(waitMs) ? waitMs : 2 ** 31 - 1);
     }
+  }
+
+  get #isListenerWatched(): boolean {
+    return this.#listenerDrain !== undefined && this.#listenerDrain.phase !== "wanted";
   }
 
   #nextDrainWait(): number {
@@ -336,13 +354,29 @@ export class PoolProxy implements Disposable {
     const stats = await run.admin.stats(DOWNSTREAM_FILTER).catch(() => undefined);
     const drain = this.#listenerDrain;
     if (run.isOver || stats === undefined || drain === undefined) return;
-    const active = downstreamActive(stats);
-    const isOver = at >= after(drain.since, this.#settings.drainTimeSeconds * 1000);
-    // Before the time is over a client may connect again, so connections count; afterwards nobody can.
-    const isQuiet = isOver && this.#settings.protocol !== "tcp" ? active.requests === 0 : active.connections === 0;
-    if (!isQuiet) drain.quietSince = undefined;
-    else if (drain.quietSince === undefined) drain.quietSince = at;
-    else if (at >= after(drain.quietSince, QUIET_MS)) this.#tellListenersDrained();
+    const { connections, requests } = downstreamActive(stats);
+    const isStopped = drain.phase === "stopped";
+    // A connection without a request may stay for an hour; when its time is over nobody waits for it.
+    const left = isStopped && this.#settings.protocol !== "tcp" ? requests : connections;
+    if (left > 0) drain.quietSince = undefined;
+    else drain.quietSince ??= at;
+    const isQuiet = drain.quietSince !== undefined && at >= after(drain.quietSince, QUIET_MS);
+    if (isStopped) {
+      if (isQuiet) this.#tellListenersDrained();
+    } else if (isQuiet || at >= after(drain.since, this.#settings.drainTimeSeconds * 1000))
+      await this.#stopListening(run);
+  }
+
+  async #stopListening(run: EnvoyRun): Promise<void> {
+    const isStopped = await run.admin.stopListeners().then(
+      () => true,
+      () => false,
+    );
+    const drain = this.#listenerDrain;
+    if (run.isOver || !isStopped || drain === undefined) return;
+    drain.phase = "stopped";
+    drain.quietSince = undefined;
+    this.#drainWaitMs = FIRST_DRAIN_LOOK_MS;
   }
 
   async #read(run: EnvoyRun): Promise<void> {

@@ -7,9 +7,9 @@
  */
 import { renameSync, writeFileSync } from "node:fs";
 import { after, type Instant } from "../base/time.ts";
-import { discoveryResponse } from "./bootstrap.ts";
 import type { Clock } from "./clock.ts";
-import { endpoints } from "./endpoints.ts";
+import { ENDPOINTS_TYPE, endpoints } from "./endpoints.ts";
+import { resourceFile } from "./files.ts";
 import type { JsonObject } from "./json.ts";
 import { formatAddress, type Upstream } from "./settings.ts";
 
@@ -152,7 +152,7 @@ export class Publisher implements Disposable {
   }
 
   #write({ version, upstreams }: Update): void {
-    writeWhole(this.#file, discoveryResponse(version, [endpoints(upstreams)]));
+    writeWhole(this.#file, resourceFile(version, ENDPOINTS_TYPE, [endpoints(upstreams)]));
   }
 
   #tryWrite(update: Update): void {
