@@ -22,8 +22,9 @@ const RULES: Readonly<Record<string, Rule>> = {
   runtime: { folders: ["base", "core", "runtime"], packages: NODE },
   logs: { folders: ["base", "core", "logs"], packages: NODE },
   metrics: { folders: ["base", "core", "metrics"], packages: NOTHING },
+  envoy: { folders: ["base", "envoy"], packages: NODE },
   admin: { folders: ["base", "core", "admin"], packages: NODE },
-  cli: { folders: ["base", "core", "config", "runtime", "logs", "metrics", "admin", "cli"], packages: NODE },
+  cli: { folders: ["base", "core", "config", "runtime", "logs", "metrics", "envoy", "admin", "cli"], packages: NODE },
 };
 
 /** The only files outside runtime/ that may know it: the composition root and what reads the machine for it. */
@@ -41,6 +42,18 @@ const CONFINED: Readonly<Record<string, readonly string[]>> = {
 const PURE: Readonly<Record<string, RegExp>> = {
   "logs/jsonLine.ts": NOTHING,
   "logs/annotate.ts": /^node:buffer$/u,
+  "envoy/settings.ts": NOTHING,
+  "envoy/bootstrap.ts": NOTHING,
+  "envoy/listener.ts": NOTHING,
+  "envoy/cluster.ts": NOTHING,
+  "envoy/endpoints.ts": NOTHING,
+  "envoy/json.ts": NOTHING,
+  "envoy/files.ts": NOTHING,
+  "envoy/commandLine.ts": NOTHING,
+  "envoy/adminAnswers.ts": NOTHING,
+  "envoy/requestCounts.ts": NOTHING,
+  "envoy/readings.ts": NOTHING,
+  "envoy/drains.ts": NOTHING,
 };
 
 /** What decisions must not know: time, chance, the process, waiting. */
@@ -252,6 +265,8 @@ test("the check can fail: each rule has a file that breaks it", () => {
     ["logs/jsonLine.ts", 'import { x } from "node:buffer";', "may not import node:buffer"],
     ["logs/a.ts", 'import { x } from "../admin/x.ts";', "may not import admin/x.ts"],
     ["metrics/a.ts", 'import { x } from "../runtime/x.ts";', "may not import runtime/x.ts"],
+    ["envoy/a.ts", 'import { x } from "../config/x.ts";', "may not import config/x.ts"],
+    ["envoy/cluster.ts", 'import { x } from "node:fs";', "may not import node:fs"],
     ["admin/a.ts", 'import { x } from "../metrics/x.ts";', "may not import metrics/x.ts"],
     ["cli/a.ts", 'import { x } from "lodash";', "may not import lodash"],
     ["cli/a.ts", 'import { x } from "./x.test.ts";', "imports the test cli/x.test.ts"],

@@ -1,0 +1,135 @@
+/**
+ * The one cluster of a proxy: how Envoy balances over the workers and connects to them. Whether a worker may get traffic
+ * is told by the controller in the endpoints; Envoy's own health check is a second line for workers that hang. Pure.
+ */
+import { fileSource } from "./files.ts";
+import { type Json, type JsonObject, seconds, typed } from "./json.ts";
+import { PRESERVE_HEADER_CASE } from "./listener.ts";
+import { CLUSTER_NAME, type ProxySettings } from "./settings.ts";
+
+/** On one machine a connection is made at once or the backlog is full; then another worker is the better choice. */
+const CONNECT_TIMEOUT_MS = 1000;
+
+/** For limits that shall never be met; Envoy's own default is 1024. */
+const UNLIMITED = 1_000_000_000;
+
+/**
+ * A single-threaded worker does not answer while it works on a request, and with panic mode off a pool whose workers
+ * are all taken out refuses everything. So a worker must have been silent for about (2 s + 5 s) × 12 = 84 s. The timeout
+ * itself is short because a starting Envoy waits for the first check of each worker before it listens.
+ */
+const HEALTH_CHECK = {
+  intervalMs: 5000,
+  jitterMs: 500,
+  timeoutMs: 2000,
+  unhealthyThreshold: 12,
+  unhealthyIntervalMs: 1000,
+} as const;
+
+/** Type of the cluster resource. */
+export const CLUSTER_TYPE = "envoy.config.cluster.v3.Cluster";
+
+/** The cluster resource; endpoints come from the file `endpointsPath`. */
+export function cluster(settings: ProxySettings, endpointsPath: string): JsonObject {
+  return {
+    name: CLUSTER_NAME,
+    type: "EDS",
+    eds_cluster_config: { eds_config: fileSource(endpointsPath) },
+    connect_timeout: seconds(CONNECT_TIMEOUT_MS),
+    load_balancing_policy: { policies: [{ typed_extension_config: balancing(settings) }] },
+    common_lb_config: {
+      // Below its threshold Envoy would balance over all workers, those that drain included.
+      healthy_panic_threshold: { value: 0 },
+      // Envoy collects changes of health for a second by default.
+      update_merge_window: "0s",
+    },
+    // Otherwise a worker that is gone keeps getting traffic for as long as Envoy's own check has not failed.
+    ignore_health_on_host_removal: true,
+    circuit_breakers: circuitBreakers(settings),
+    health_checks:
+      settings.healthCheckPath === undefined ? undefined : [healthCheck(settings, settings.healthCheckPath)],
+    typed_extension_protocol_options: settings.protocol === "tcp" ? undefined : httpOptions(settings),
+  };
+}
+
+function balancing({ algorithm }: ProxySettings): JsonObject {
+  const policy = (name: string, type: string, fields: JsonObject = {}): JsonObject => ({
+    name: `envoy.load_balancing_policies.${name}`,
+    typed_config: typed(`envoy.extensions.load_balancing_policies.${name}.v3.${type}`, fields),
+  });
+  switch (algorithm) {
+    case "ROUND_ROBIN":
+      return policy("round_robin", "RoundRobin");
+    case "LEAST_REQUEST":
+      // Of two random choices even the better one is often busy; a look at all workers of one machine costs nothing.
+      return policy("least_request", "LeastRequest", { selection_method: "FULL_SCAN" });
+    case "RANDOM":
+      return policy("random", "Random");
+    case "RING_HASH":
+      return policy("ring_hash", "RingHash");
+    case "MAGLEV":
+      return policy("maglev", "Maglev");
+  }
+}
+
+/**
+ * Requests beyond `maxConcurrentPerWorker` wait in the queue. A request also counts as waiting while its connection is
+ * made, so the queue has at least one place.
+ */
+function circuitBreakers({ maxQueue, maxConcurrentPerWorker, protocol, concurrency }: ProxySettings): JsonObject {
+  // A connection of HTTP/2 carries many requests; each thread of Envoy has one of its own.
+  const connections = protocol === "grpc" ? concurrency : maxConcurrentPerWorker;
+  return {
+    thresholds: [
+      {
+        max_connections: UNLIMITED,
+        max_pending_requests: Math.max(1, maxQueue),
+        max_requests: UNLIMITED,
+        max_retries: UNLIMITED,
+      },
+    ],
+    per_host_thresholds: maxConcurrentPerWorker === undefined ? undefined : [{ max_connections: connections }],
+  };
+}
+
+function httpOptions(settings: ProxySettings): JsonObject {
+  const type = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+  return {
+    [type]: typed(type, {
+      common_http_protocol_options: { idle_timeout: seconds(settings.workerKeepaliveMs) },
+      explicit_http_config:
+        settings.protocol === "grpc"
+          ? { http2_protocol_options: { max_concurrent_streams: streamsPerConnection(settings) } }
+          : { http_protocol_options: { enable_trailers: true, header_key_format: PRESERVE_HEADER_CASE } },
+    }),
+  };
+}
+
+function streamsPerConnection({ maxConcurrentPerWorker, concurrency }: ProxySettings): number | undefined {
+  if (maxConcurrentPerWorker === undefined) return undefined;
+  return Math.max(1, Math.floor(maxConcurrentPerWorker / concurrency));
+}
+
+function healthCheck({ protocol }: ProxySettings, path: string): Json {
+  return {
+    interval: seconds(HEALTH_CHECK.intervalMs),
+    interval_jitter: seconds(HEALTH_CHECK.jitterMs),
+    // Sixty seconds by default.
+    no_traffic_interval: seconds(HEALTH_CHECK.intervalMs),
+    timeout: seconds(HEALTH_CHECK.timeoutMs),
+    unhealthy_threshold: HEALTH_CHECK.unhealthyThreshold,
+    unhealthy_interval: seconds(HEALTH_CHECK.unhealthyIntervalMs),
+    healthy_threshold: 1,
+    // A kept connection would occupy a worker that serves one at a time.
+    reuse_connection: false,
+    http_health_check: {
+      path,
+      // The name of the cluster by default, which frameworks that know their hosts refuse.
+      host: "localhost",
+      codec_client_type: protocol === "grpc" ? "HTTP2" : "HTTP1",
+      expected_statuses: [{ start: 200, end: 400 }],
+      // Anything else would take the worker out at once, whatever the threshold.
+      retriable_statuses: [{ start: 400, end: 600 }],
+    },
+  };
+}

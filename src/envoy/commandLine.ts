@@ -1,0 +1,33 @@
+/** The command line of Envoy. Pure. */
+import { proxyFiles } from "./files.ts";
+import type { ProxyPlaces, ProxySettings } from "./settings.ts";
+
+/** Plain lines: level, logger, message; time and process are added by whoever takes them. */
+const LOG_FORMAT = ["-l", "warning", "--log-format", "%l %n: %v", "--log-format-escaped"];
+
+/** Arguments to serve. */
+export function serveArgs(settings: ProxySettings, places: ProxyPlaces): string[] {
+  return [
+    "-c",
+    proxyFiles(places).bootstrap,
+    // Envoy's default is one thread for each of the machine's CPUs, whatever the container may use.
+    "--concurrency",
+    String(settings.concurrency),
+    // Several Envoys on one machine would otherwise fight for one region of shared memory.
+    "--disable-hot-restart",
+    "--drain-time-s",
+    // 0 would have Envoy exit at once.
+    String(Math.max(1, Math.ceil(settings.drainTimeSeconds))),
+    "--drain-strategy",
+    "immediate",
+    // Lines of the access log wait ten seconds by default.
+    "--file-flush-interval-msec",
+    "1000",
+    ...LOG_FORMAT,
+  ];
+}
+
+/** Arguments to check the bootstrap file `file` and end: exit code 0, or 1 and the reason on stderr. */
+export function validateArgs(file: string): string[] {
+  return ["--mode", "validate", "-c", file, ...LOG_FORMAT];
+}

@@ -1,0 +1,214 @@
+/**
+ * The one listener of a proxy: what it does to traffic. The rule is transparency: a worker sees what the client sent and
+ * the client what the worker sent, but for `x-forwarded-for`, `x-forwarded-proto` and the headers of one hop. Pure.
+ */
+import { type Json, type JsonObject, seconds, typed } from "./json.ts";
+import { CLUSTER_NAME, LISTENER_NAME, type ProxySettings } from "./settings.ts";
+
+const CONNECTION_MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+
+/** Time from the first byte of a request to the end of its headers; who is slower wants to hold the connection. */
+const HEADERS_TIMEOUT_MS = 60_000;
+
+/** Names of headers as they were written. */
+export const PRESERVE_HEADER_CASE: JsonObject = {
+  stateful_formatter: {
+    name: "preserve_case",
+    typed_config: typed("envoy.extensions.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig", {
+      forward_reason_phrase: true,
+    }),
+  },
+};
+
+/** Type of the listener resource. */
+export const LISTENER_TYPE = "envoy.config.listener.v3.Listener";
+
+/** The listener resource. */
+export function listener(settings: ProxySettings): JsonObject {
+  return {
+    name: LISTENER_NAME,
+    stat_prefix: LISTENER_NAME,
+    address: { socket_address: listenerAddress(settings) },
+    // With SO_REUSEPORT a second program of the same user could bind the port too and silently take half of the
+    // traffic. Several threads need it: they would otherwise all be woken for each connection.
+    enable_reuse_port: settings.concurrency > 1,
+    filter_chains: [
+      {
+        filters: [settings.protocol === "tcp" ? tcpProxy(settings) : connectionManager(settings)],
+        transport_socket: settings.tls === undefined ? undefined : transportSocket(settings, settings.tls),
+      },
+    ],
+  };
+}
+
+function listenerAddress({ listenerAddress: address, listenerPort }: ProxySettings): JsonObject {
+  return {
+    address: address === "localhost" ? "127.0.0.1" : address,
+    port_value: listenerPort,
+    // Only the unspecified address of IPv6 can stand for both.
+    ipv4_compat: address === "::" ? true : undefined,
+  };
+}
+
+function connectionManager(settings: ProxySettings): JsonObject {
+  return {
+    name: "envoy.filters.network.http_connection_manager",
+    typed_config: typed(CONNECTION_MANAGER, {
+      stat_prefix: LISTENER_NAME,
+      // HTTP/1.1, HTTP/2 with prior knowledge, or what ALPN agreed upon.
+      codec_type: "AUTO",
+      route_config: routes(settings),
+      http_filters: [
+        {
+          name: "envoy.filters.http.router",
+          typed_config: typed("envoy.extensions.filters.http.router.v3.Router", { suppress_envoy_headers: true }),
+        },
+      ],
+      http_protocol_options: {
+        accept_http_10: true,
+        default_host_for_http_10: "localhost",
+        enable_trailers: true,
+        header_key_format: PRESERVE_HEADER_CASE,
+      },
+      // WebSocket over HTTP/2 (RFC 8441).
+      http2_protocol_options: { allow_connect: true },
+      upgrade_configs: [{ upgrade_type: "websocket" }],
+      server_header_transformation: "PASS_THROUGH",
+      use_remote_address: true,
+      // A random UUID costs a few per cent of a small request, and a worker that wants an id makes its own; one the
+      // client sent passes.
+      generate_request_id: false,
+      proxy_100_continue: true,
+      normalize_path: false,
+      // Server-sent events and long polls may be silent for as long as they like.
+      stream_idle_timeout: "0s",
+      request_headers_timeout: seconds(HEADERS_TIMEOUT_MS),
+      access_log: settings.accessLog ? [accessLog(HTTP_ACCESS_LOG)] : undefined,
+    }),
+  };
+}
+
+function routes(settings: ProxySettings): JsonObject {
+  return {
+    name: LISTENER_NAME,
+    validate_clusters: false,
+    // Envoy adds it for an address it trusts nobody to have set.
+    request_headers_to_remove: ["x-envoy-external-address"],
+    virtual_hosts: [
+      {
+        name: CLUSTER_NAME,
+        domains: ["*"],
+        routes: [
+          {
+            match: { prefix: "/" },
+            route: {
+              cluster: CLUSTER_NAME,
+              timeout: seconds(settings.requestTimeoutMs),
+              hash_policy: httpHashPolicy(settings),
+              retry_policy: RETRY_POLICY,
+            },
+          },
+        ],
+      },
+    ],
+  };
+}
+
+/**
+ * Only where no worker can have seen the request, so that nothing is done twice: no connection, a stream refused by
+ * HTTP/2, or a connection that broke before the headers were written (needs Envoy 1.31). Always at another worker.
+ */
+const RETRY_POLICY: JsonObject = {
+  retry_on: "connect-failure,refused-stream,reset-before-request",
+  num_retries: 3,
+  retry_back_off: { base_interval: seconds(5), max_interval: seconds(50) },
+  retry_host_predicate: [
+    {
+      name: "envoy.retry_host_predicates.previous_hosts",
+      typed_config: typed("envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"),
+    },
+  ],
+  host_selection_retry_max_attempts: 5,
+};
+
+function isHashed({ algorithm }: ProxySettings): boolean {
+  return algorithm === "RING_HASH" || algorithm === "MAGLEV";
+}
+
+function httpHashPolicy(settings: ProxySettings): readonly Json[] | undefined {
+  const { hashOn } = settings;
+  if (!isHashed(settings) || hashOn === undefined) return undefined;
+  const separator = hashOn.indexOf(":");
+  const name = hashOn.slice(separator + 1);
+  switch (hashOn.slice(0, Math.max(separator, 0))) {
+    case "header":
+      return [{ header: { header_name: name } }];
+    case "cookie":
+      return [{ cookie: { name } }];
+    case "query":
+      return [{ query_parameter: { name } }];
+    default:
+      return [{ connection_properties: { source_ip: true } }];
+  }
+}
+
+function tcpProxy(settings: ProxySettings): JsonObject {
+  return {
+    name: "envoy.filters.network.tcp_proxy",
+    typed_config: typed("envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy", {
+      stat_prefix: LISTENER_NAME,
+      cluster: CLUSTER_NAME,
+      // A connection may be silent for as long as it likes.
+      idle_timeout: "0s",
+      max_connect_attempts: 4,
+      hash_policy: isHashed(settings) ? [{ source_ip: {} }] : undefined,
+      access_log: settings.accessLog ? [accessLog(TCP_ACCESS_LOG)] : undefined,
+    }),
+  };
+}
+
+const TCP_ACCESS_LOG: JsonObject = {
+  start_time: "%START_TIME%",
+  duration_ms: "%DURATION%",
+  flags: "%RESPONSE_FLAGS%",
+  bytes_received: "%BYTES_RECEIVED%",
+  bytes_sent: "%BYTES_SENT%",
+  upstream: "%UPSTREAM_HOST%",
+  client: "%DOWNSTREAM_REMOTE_ADDRESS%",
+};
+
+const HTTP_ACCESS_LOG: JsonObject = {
+  ...TCP_ACCESS_LOG,
+  method: "%REQ(:METHOD)%",
+  path: "%REQ(:PATH)%",
+  protocol: "%PROTOCOL%",
+  host: "%REQ(:AUTHORITY)%",
+  status: "%RESPONSE_CODE%",
+  status_details: "%RESPONSE_CODE_DETAILS%",
+  upstream_duration_ms: "%RESPONSE_DURATION%",
+  attempts: "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+  user_agent: "%REQ(USER-AGENT)%",
+  request_id: "%REQ(X-REQUEST-ID)%",
+};
+
+/** One JSON line on stdout for each request or connection. */
+function accessLog(fields: JsonObject): JsonObject {
+  return {
+    name: "envoy.access_loggers.stdout",
+    typed_config: typed("envoy.extensions.access_loggers.stream.v3.StdoutAccessLog", {
+      log_format: { json_format: fields },
+    }),
+  };
+}
+
+function transportSocket({ protocol }: ProxySettings, tls: { cert: string; key: string }): JsonObject {
+  return {
+    name: "envoy.transport_sockets.tls",
+    typed_config: typed("envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext", {
+      common_tls_context: {
+        alpn_protocols: protocol === "tcp" ? undefined : ["h2", "http/1.1"],
+        tls_certificates: [{ certificate_chain: { filename: tls.cert }, private_key: { filename: tls.key } }],
+      },
+    }),
+  };
+}

@@ -1,0 +1,389 @@
+/**
+ * The control of one pool's Envoy: writes what it reads, asks how it is, and tells the listener. It neither starts nor
+ * stops the process nor decides anything; whoever does calls prepare(), spawned() and ended().
+ *
+ * Invariants: all news carry the incarnation they are about; news of an Envoy that is gone are never told; nothing is
+ * told from inside a call of the listener's own. Envoy may vanish at any moment: every question then just fails.
+ */
+import { lstatSync, mkdirSync, rmSync } from "node:fs";
+import { dirname } from "node:path";
+import { after, type Instant } from "../base/time.ts";
+import type { HostStatus } from "./adminAnswers.ts";
+import { bootstrap } from "./bootstrap.ts";
+import type { Clock } from "./clock.ts";
+import { CLUSTER_TYPE, cluster } from "./cluster.ts";
+import { serveArgs } from "./commandLine.ts";
+import { type Drained, Drains, QUIET_MS } from "./drains.ts";
+import { type ProxyFiles, proxyFiles, resourceFile } from "./files.ts";
+import { LISTENER_TYPE, listener as listenerResource } from "./listener.ts";
+import { Publisher, writeWhole } from "./publisher.ts";
+import {
+  appliedState,
+  countersOf,
+  DOWNSTREAM_FILTER,
+  downstreamActive,
+  HISTOGRAM_FILTER,
+  type ProxyReadings,
+  READINGS_FILTER,
+  readingsOf,
+  UPDATE_FILTER,
+} from "./readings.ts";
+import { addNamed, addObservations, forgetAbsent, NO_COUNTS, NO_NAMED_COUNTS } from "./requestCounts.ts";
+import { EnvoyRun } from "./run.ts";
+import { formatAddress, type ProxyPlaces, type ProxySettings, type Upstream } from "./settings.ts";
+
+/** Waits between questions whether a starting Envoy serves; it takes 50 to 150 ms. */
+const FIRST_START_LOOK_MS = 5;
+const LAST_START_LOOK_MS = 50;
+
+/** Waits between looks while somebody drains: they grow while nothing happens. */
+const FIRST_DRAIN_LOOK_MS = 10;
+const LAST_DRAIN_LOOK_MS = 100;
+
+/** A look at many workers takes long; the waits are so many times as long at least. */
+const LOOK_COST_FACTOR = 10;
+
+const READINGS_MS = 1000;
+
+/** Who wants to know. Called from the event loop, never from inside a call of a method of PoolProxy. */
+export interface ProxyListener {
+  /** The listener takes connections. */
+  ready(incarnation: number): void;
+  /** Envoy runs but cannot listen; it will not by itself. */
+  failed(incarnation: number, reason: string): void;
+  /** A draining worker has nothing left to do for the proxy. */
+  drained(slot: number, incarnation: number): void;
+  /** Envoy takes no connection any more, and no request of a client is left (tcp: no connection). */
+  listenersDrained(): void;
+  /** Requests that Envoy gave to this incarnation of a worker so far. */
+  requestsCounted(slot: number, incarnation: number, total: number): void;
+  /** An update of the endpoints is not applied after `waitedMs`; it is written again and again. */
+  updateLate(waitedMs: number): void;
+  /** Envoy refused an update of the endpoints and keeps the ones before. */
+  updateRefused(reason: string): void;
+  /** The endpoints could not be written; it is tried again. */
+  writeFailed(error: Error): void;
+}
+
+export interface ProxyOptions {
+  readonly settings: ProxySettings;
+  readonly places: ProxyPlaces;
+  readonly clock: Clock;
+  readonly listener: ProxyListener;
+}
+
+/**
+ * How clients are sent away: Envoy is asked to tell them, and goes on taking connections; when none is left or the drain
+ * time is over it is told to take no more; then the requests that are still there end.
+ */
+interface ListenerDrain {
+  readonly since: Instant;
+  phase: "wanted" | "discouraging" | "stopped";
+  /** Since when there was nothing more to wait for in this phase. */
+  quietSince: Instant | undefined;
+}
+
+export class PoolProxy implements Disposable {
+  readonly #settings: ProxySettings;
+  readonly #places: ProxyPlaces;
+  readonly #files: ProxyFiles;
+  readonly #clock: Clock;
+  readonly #listener: ProxyListener;
+  readonly #publisher: Publisher;
+  readonly #drains = new Drains();
+  #run: EnvoyRun | undefined;
+  /** What Envoy balances over, by address as Envoy prints it. */
+  #applied: ReadonlyMap<string, Upstream> = new Map();
+  /** Latest look at the workers of the Envoy that runs, by slot. */
+  #hosts: ReadonlyMap<number, HostStatus> = new Map();
+  #stats: ReadonlyMap<string, number | string> = new Map();
+  #workerCounts = NO_COUNTS;
+  #counts = NO_NAMED_COUNTS;
+  #areReadingsWanted = false;
+  #drainWaitMs = FIRST_DRAIN_LOOK_MS;
+  #lookCostMs = 0;
+  #listenerDrain: ListenerDrain | undefined;
+  #isClosed = false;
+
+  constructor({ settings, places, clock, listener }: ProxyOptions) {
+    this.#settings = settings;
+    this.#places = places;
+    this.#files = proxyFiles(places);
+    this.#clock = clock;
+    this.#listener = listener;
+    this.#publisher = new Publisher({
+      file: this.#files.endpoints,
+      clock,
+      listener: {
+        applied: (upstreams) => this.#endpointsApplied(upstreams),
+        updateLate: (_, waitedMs) => listener.updateLate(waitedMs),
+        updateRefused: (version) =>
+          listener.updateRefused(`Envoy refused version ${version} of the endpoints; its log says why`),
+        // publish() writes at once, inside a call of the listener's own.
+        writeFailed: (error) => this.#soon(() => listener.writeFailed(error)),
+      },
+    });
+  }
+
+  /** Incarnation of the Envoy that runs; undefined while none does. */
+  get incarnation(): number | undefined {
+    return this.#run?.incarnation;
+  }
+
+  /** Writes everything Envoy reads; to be called before each spawn. @throws Error of the system */
+  prepare(): void {
+    const { bootstrap: file, listeners, clusters, endpoints } = this.#files;
+    for (const path of [file, listeners, clusters, endpoints])
+      mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    const { admin } = this.#places;
+    if ("socketPath" in admin) {
+      mkdirSync(dirname(admin.socketPath), { recursive: true, mode: 0o700 });
+      // Envoy cannot bind where its killed predecessor did. Whatever else is there is not ours to remove.
+      if (lstatSync(admin.socketPath, { throwIfNoEntry: false })?.isSocket()) rmSync(admin.socketPath, { force: true });
+    }
+    writeWhole(file, bootstrap(this.#settings, this.#places));
+    writeWhole(listeners, resourceFile("1", LISTENER_TYPE, [listenerResource(this.#settings)]));
+    writeWhole(clusters, resourceFile("1", CLUSTER_TYPE, [cluster(this.#settings, endpoints)]));
+    this.#publisher.prepare();
+  }
+
+  /** Envoy's arguments. */
+  args(): string[] {
+    return serveArgs(this.#settings, this.#places);
+  }
+
+  /** Envoy was started after prepare(); it is asked until it listens. */
+  spawned(incarnation: number): void {
+    this.#endRun();
+    if (this.#isClosed) return;
+    const run = new EnvoyRun(incarnation, this.#places.admin, this.#clock);
+    this.#run = run;
+    void this.#awaitListener(run);
+  }
+
+  /** The process of Envoy is gone, and with it every request it carried. */
+  ended(): void {
+    this.#endRun();
+    this.#tellDrained(this.#drains.endAll());
+    this.#tellListenersDrained();
+  }
+
+  /** Wants these upstreams from now on; cheap where nothing changed. */
+  update(upstreams: readonly Upstream[]): void {
+    if (this.#isClosed) return;
+    const hasNew = this.#drains.want(upstreams);
+    this.#publisher.publish(upstreams);
+    if (hasNew && this.#run === undefined) this.#soon(() => this.#endDrainsWithoutEnvoy());
+  }
+
+  /** Requests in flight on the worker of a slot at the latest look. */
+  inFlight(slot: number): number {
+    const host = this.#hosts.get(slot);
+    return host === undefined ? 0 : this.#busyness(host);
+  }
+
+  /**
+   * Tells clients to go elsewhere; stops listening when none is left or the drain time is over; `listenersDrained` tells
+   * the end.
+   */
+  drainListeners(): void {
+    if (this.#listenerDrain !== undefined || this.#isClosed) return;
+    this.#listenerDrain = { since: this.#clock.now(), phase: "wanted", quietSince: undefined };
+    const run = this.#run;
+    if (run === undefined) this.#soon(() => this.#run === undefined && this.#tellListenersDrained());
+    else if (run.isServing) void this.#askToDrain(run);
+  }
+
+  /** The latest numbers. The first call has them read once a second from then on, which also feeds `requestsCounted`. */
+  readings(): ProxyReadings {
+    if (!this.#areReadingsWanted) {
+      this.#areReadingsWanted = true;
+      if (this.#run?.isServing === true) this.#run.wake();
+    }
+    return readingsOf(this.#workerCounts, this.#hosts, this.#counts, this.#stats);
+  }
+
+  /** Asks, writes and tells nothing more. The files stay. */
+  [Symbol.dispose](): void {
+    this.#isClosed = true;
+    this.#listenerDrain = undefined;
+    this.#endRun();
+  }
+
+  #endRun(): void {
+    this.#run?.[Symbol.dispose]();
+    this.#run = undefined;
+    this.#publisher.detach();
+    this.#applied = new Map();
+    this.#hosts = new Map();
+    this.#stats = new Map();
+  }
+
+  /** Later in this turn of the event loop, unless closed by then. */
+  #soon(tell: () => void): void {
+    queueMicrotask(() => {
+      if (!this.#isClosed) tell();
+    });
+  }
+
+  #endDrainsWithoutEnvoy(): void {
+    if (this.#run === undefined) this.#tellDrained(this.#drains.endAll());
+  }
+
+  #tellDrained(drained: readonly Drained[]): void {
+    for (const { slot, incarnation } of drained) this.#soon(() => this.#listener.drained(slot, incarnation));
+  }
+
+  #tellListenersDrained(): void {
+    if (this.#listenerDrain === undefined) return;
+    this.#listenerDrain = undefined;
+    this.#soon(() => this.#listener.listenersDrained());
+  }
+
+  async #awaitListener(run: EnvoyRun): Promise<void> {
+    for (let waitMs = FIRST_START_LOOK_MS; !run.isOver; waitMs = Math.min(waitMs * 1.5, LAST_START_LOOK_MS)) {
+      const state = (await run.admin.isReady()) ? await run.admin.listeners().catch(() => undefined) : undefined;
+      if (run.isOver) return;
+      if (state !== undefined && state.active > 0) {
+        this.#serves(run);
+        return;
+      }
+      if (state !== undefined && state.failures > 0) {
+        this.#listener.failed(run.incarnation, state.reason ?? "Envoy refused its listener; its log says why");
+        return;
+      }
+      await run.pause(waitMs);
+    }
+  }
+
+  #serves(run: EnvoyRun): void {
+    run.isServing = true;
+    this.#publisher.attach(async () => appliedState(await run.admin.stats(UPDATE_FILTER)));
+    void this.#watch(run);
+    if (this.#listenerDrain !== undefined) void this.#askToDrain(run);
+    this.#listener.ready(run.incarnation);
+  }
+
+  async #askToDrain(run: EnvoyRun): Promise<void> {
+    for (let waitMs = FIRST_DRAIN_LOOK_MS; !run.isOver; waitMs = Math.min(waitMs * 2, LAST_DRAIN_LOOK_MS)) {
+      const isAsked = await run.admin.drainListeners().then(
+        () => true,
+        () => false,
+      );
+      if (run.isOver || this.#listenerDrain === undefined) return;
+      if (isAsked) {
+        this.#listenerDrain.phase = "discouraging";
+        this.#drainWaitMs = FIRST_DRAIN_LOOK_MS;
+        run.wake();
+        return;
+      }
+      await run.pause(waitMs);
+    }
+  }
+
+  #endpointsApplied(upstreams: readonly Upstream[]): void {
+    this.#applied = new Map(upstreams.map((upstream) => [formatAddress(upstream.address), upstream]));
+    this.#workerCounts = forgetAbsent(this.#workerCounts, new Set(upstreams.map(({ slot }) => slot)));
+    if (!this.#drains.applied(upstreams)) return;
+    this.#drainWaitMs = FIRST_DRAIN_LOOK_MS;
+    this.#run?.wake();
+  }
+
+  /** Looks at the workers and the listener as often as somebody needs it, for as long as this Envoy runs. */
+  async #watch(run: EnvoyRun): Promise<void> {
+    let readAt = this.#clock.now();
+    while (!run.isOver) {
+      const now = this.#clock.now();
+      const isReadingDue = this.#areReadingsWanted && now >= readAt;
+      if (this.#drains.isWatching || isReadingDue) await this.#lookAtWorkers(run);
+      if (!run.isOver && this.#isListenerWatched) await this.#lookAtListener(run);
+      if (!run.isOver && isReadingDue) {
+        readAt = after(now, READINGS_MS);
+        await this.#read(run);
+      }
+      if (run.isOver) return;
+      const waits = [Number.POSITIVE_INFINITY];
+      if (this.#areReadingsWanted) waits.push(readAt - this.#clock.now());
+      if (this.#drains.isWatching || this.#isListenerWatched) waits.push(this.#nextDrainWait());
+      const waitMs = Math.max(1, Math.min(...waits));
+      // Without a need it sleeps until it is woken.
+      await run.pause(Number.isFinite(waitMs) ? waitMs : 2 ** 31 - 1);
+    }
+  }
+
+  get #isListenerWatched(): boolean {
+    return this.#listenerDrain !== undefined && this.#listenerDrain.phase !== "wanted";
+  }
+
+  #nextDrainWait(): number {
+    const waitMs = Math.max(this.#drainWaitMs, this.#lookCostMs * LOOK_COST_FACTOR);
+    this.#drainWaitMs = Math.min(this.#drainWaitMs * 1.25, LAST_DRAIN_LOOK_MS);
+    return waitMs;
+  }
+
+  async #lookAtWorkers(run: EnvoyRun): Promise<void> {
+    const at = this.#clock.now();
+    const statuses = await run.admin.clusters().catch(() => undefined);
+    if (run.isOver || statuses === undefined) return;
+    this.#lookCostMs = this.#clock.now() - at;
+    const hosts = new Map<number, HostStatus>();
+    const observations = [];
+    for (const status of statuses) {
+      const upstream = this.#applied.get(status.address);
+      if (upstream === undefined) continue;
+      hosts.set(upstream.slot, status);
+      const { slot, incarnation } = upstream;
+      observations.push({ slot, incarnation, requests: status.requestsTotal, failed: status.requestsFailed });
+    }
+    this.#hosts = hosts;
+    this.#workerCounts = addObservations(this.#workerCounts, run.incarnation, observations);
+    for (const { slot, incarnation } of observations)
+      this.#listener.requestsCounted(slot, incarnation, this.#workerCounts.slots.get(slot)?.ofIncarnation ?? 0);
+    const drained = this.#drains.look(at, (slot) => this.inFlight(slot) > 0);
+    if (drained.length > 0) this.#drainWaitMs = FIRST_DRAIN_LOOK_MS;
+    this.#tellDrained(drained);
+  }
+
+  /** What keeps a worker busy: requests it has, and those that wait for a connection to it. */
+  #busyness({ requestsActive, requestsPending, connectionsActive }: HostStatus): number {
+    return this.#settings.protocol === "tcp" ? connectionsActive : requestsActive + requestsPending;
+  }
+
+  async #lookAtListener(run: EnvoyRun): Promise<void> {
+    const at = this.#clock.now();
+    const stats = await run.admin.stats(DOWNSTREAM_FILTER).catch(() => undefined);
+    const drain = this.#listenerDrain;
+    if (run.isOver || stats === undefined || drain === undefined) return;
+    const { connections, requests } = downstreamActive(stats);
+    const isStopped = drain.phase === "stopped";
+    // A connection without a request may stay for an hour; when its time is over nobody waits for it.
+    const left = isStopped && this.#settings.protocol !== "tcp" ? requests : connections;
+    if (left > 0) drain.quietSince = undefined;
+    else drain.quietSince ??= at;
+    const isQuiet = drain.quietSince !== undefined && at >= after(drain.quietSince, QUIET_MS);
+    if (isStopped) {
+      if (isQuiet) this.#tellListenersDrained();
+    } else if (isQuiet || at >= after(drain.since, this.#settings.drainTimeSeconds * 1000))
+      await this.#stopListening(run);
+  }
+
+  async #stopListening(run: EnvoyRun): Promise<void> {
+    const isStopped = await run.admin.stopListeners().then(
+      () => true,
+      () => false,
+    );
+    const drain = this.#listenerDrain;
+    if (run.isOver || !isStopped || drain === undefined) return;
+    drain.phase = "stopped";
+    drain.quietSince = undefined;
+    this.#drainWaitMs = FIRST_DRAIN_LOOK_MS;
+  }
+
+  async #read(run: EnvoyRun): Promise<void> {
+    const stats = await run.admin.stats(READINGS_FILTER).catch(() => undefined);
+    const histograms = await run.admin.histograms(HISTOGRAM_FILTER).catch(() => undefined);
+    if (run.isOver || stats === undefined || histograms === undefined) return;
+    this.#stats = stats;
+    this.#counts = addNamed(this.#counts, run.incarnation, countersOf(stats, histograms));
+  }
+}

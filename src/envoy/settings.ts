@@ -1,0 +1,66 @@
+/**
+ * What the control of one pool's Envoy is told: settings, places and the upstreams it shall balance over. Pure types and
+ * the names that are the same for every pool; nothing here knows the configuration file.
+ */
+
+/** How a worker is chosen for a request. */
+export type BalancingAlgorithm = "ROUND_ROBIN" | "LEAST_REQUEST" | "RANDOM" | "RING_HASH" | "MAGLEV";
+
+/** Everything about one pool's proxy that does not change while it runs. */
+export interface ProxySettings {
+  readonly pool: string;
+  /** An IP address, or "localhost". */
+  readonly listenerAddress: string;
+  readonly listenerPort: number;
+  readonly protocol: "http" | "grpc" | "tcp";
+  readonly algorithm: BalancingAlgorithm;
+  /** `header:<name>`, `cookie:<name>`, `query:<name>` or `source_ip`; tcp can only hash the last. */
+  readonly hashOn: string | undefined;
+  readonly healthCheckPath: string | undefined;
+  /** 0 is no limit. */
+  readonly requestTimeoutMs: number;
+  /** undefined is no limit. */
+  readonly maxConcurrentPerWorker: number | undefined;
+  readonly maxQueue: number;
+  readonly workerKeepaliveMs: number;
+  /** Envoy's worker threads. */
+  readonly concurrency: number;
+  readonly accessLog: boolean;
+  /** Paths of PEM files. */
+  readonly tls: { readonly cert: string; readonly key: string } | undefined;
+  /** How long Envoy discourages its clients before it stops listening; at least 1. */
+  readonly drainTimeSeconds: number;
+}
+
+/** Where Envoy's admin interface listens. */
+export type AdminPlace = { readonly port: number } | { readonly socketPath: string };
+
+/** Where Envoy's files and its admin interface are. */
+export interface ProxyPlaces {
+  /** Absolute path of a directory that is this proxy's alone; it is made where it is missing. */
+  readonly directory: string;
+  readonly admin: AdminPlace;
+}
+
+/** Where a worker listens: a port of loopback, or the absolute path of a Unix socket. */
+export type UpstreamAddress = { readonly port: number } | { readonly path: string };
+
+/** One worker as the proxy shall see it. */
+export interface Upstream {
+  readonly slot: number;
+  readonly incarnation: number;
+  readonly address: UpstreamAddress;
+  /** draining: nothing new, what is in flight goes on. */
+  readonly state: "serving" | "draining";
+}
+
+/** Name of the listener, of its statistics and of those of the HTTP connection manager and of the TCP proxy. */
+export const LISTENER_NAME = "ingress";
+
+/** Name of the only cluster and of its statistics. */
+export const CLUSTER_NAME = "workers";
+
+/** The address of an upstream as Envoy's admin interface prints it. */
+export function formatAddress(address: UpstreamAddress): string {
+  return "port" in address ? `127.0.0.1:${address.port}` : address.path;
+}

@@ -1,0 +1,140 @@
+/** Every configuration we generate is one that Envoy takes: a matrix over all options goes through `--mode validate`. */
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, test } from "node:test";
+import { bootstrap, bootstrapToCheck } from "../../src/envoy/bootstrap.ts";
+import { cluster } from "../../src/envoy/cluster.ts";
+import { validateArgs } from "../../src/envoy/commandLine.ts";
+import { endpoints } from "../../src/envoy/endpoints.ts";
+import type { JsonObject } from "../../src/envoy/json.ts";
+import { listener } from "../../src/envoy/listener.ts";
+import { PoolProxy, type ProxyListener } from "../../src/envoy/proxy.ts";
+import type { ProxyPlaces, ProxySettings, Upstream } from "../../src/envoy/settings.ts";
+import { systemClock } from "../../src/runtime/clock.ts";
+import { TEST_CERTIFICATE, TEST_KEY } from "../support/certificate.ts";
+import { ENVOY, proxySettings } from "../support/envoy.ts";
+import { SeededRandom } from "../support/random.ts";
+
+const directory = mkdtempSync(join(tmpdir(), "monoceros-envoy-config-"));
+after(() => rmSync(directory, { recursive: true }));
+const tls = { cert: join(directory, "cert.pem"), key: join(directory, "key.pem") };
+writeFileSync(tls.cert, TEST_CERTIFICATE);
+writeFileSync(tls.key, TEST_KEY);
+
+const places: ProxyPlaces = { directory, admin: { socketPath: join(directory, "admin.sock") } };
+
+/** Listens to a proxy that never runs. */
+const NOBODY: ProxyListener = {
+  ready() {},
+  failed() {},
+  drained() {},
+  listenersDrained() {},
+  requestsCounted() {},
+  updateLate() {},
+  updateRefused() {},
+  writeFailed() {},
+};
+
+/** Every option with its values. */
+const OPTIONS: { readonly [Key in keyof ProxySettings]?: readonly ProxySettings[Key][] } = {
+  protocol: ["http", "grpc", "tcp"],
+  algorithm: ["ROUND_ROBIN", "LEAST_REQUEST", "RANDOM", "RING_HASH", "MAGLEV"],
+  hashOn: [undefined, "source_ip", "header:x-user", "cookie:id", "query:user"],
+  pool: ["web", "with.dots-and_underscores"],
+  listenerAddress: ["0.0.0.0", "127.0.0.1", "::", "localhost"],
+  healthCheckPath: [undefined, "/", "/health?deep=1&x=%20"],
+  requestTimeoutMs: [0, 1, 1500, 86_400_000],
+  maxConcurrentPerWorker: [undefined, 1, 3, 1_000_000],
+  maxQueue: [0, 1, 1024, 10_000_000],
+  workerKeepaliveMs: [1, 999, 1000, 3_600_000],
+  concurrency: [1, 2, 1024],
+  accessLog: [false, true],
+  tls: [undefined, tls],
+};
+
+/** Upstreams of every kind. */
+const UPSTREAMS: readonly Upstream[] = [
+  { slot: 1, incarnation: 1, state: "draining", address: { path: "/run/web-1.sock" } },
+  { slot: 0, incarnation: 2, state: "serving", address: { port: 9090 } },
+  { slot: 2, incarnation: 1, state: "serving", address: { port: 65_535 } },
+];
+
+/** All combinations of the first three options, which depend on each other, with the others by chance. */
+function combinations(perCombination: number): ProxySettings[] {
+  const random = new SeededRandom(1);
+  const all: ProxySettings[] = [];
+  for (const protocol of OPTIONS.protocol ?? [])
+    for (const algorithm of OPTIONS.algorithm ?? [])
+      for (const hashOn of OPTIONS.hashOn ?? [])
+        for (let index = 0; index < perCombination; index++) {
+          const chosen = Object.entries(OPTIONS).map(([key, values]) => [key, random.pick<unknown>(values)]);
+          all.push({ ...proxySettings(), ...Object.fromEntries(chosen), protocol, algorithm, hashOn });
+        }
+  return all;
+}
+
+function validate(name: string, content: JsonObject): void {
+  const file = join(directory, `${name}.json`);
+  writeFileSync(file, JSON.stringify(content));
+  const { status, stderr } = spawnSync(ENVOY, validateArgs(file), { encoding: "utf8" });
+  assert.equal(status, 0, `${name}: ${stderr}`);
+  assert.doesNotMatch(stderr, /deprecat|unknown/iu, name);
+}
+
+test("every pair of values of two options occurs in the matrix", () => {
+  const all = combinations(6);
+  const keys = Object.keys(OPTIONS) as (keyof ProxySettings)[];
+  for (const a of keys)
+    for (const b of keys)
+      for (const valueA of OPTIONS[a] ?? [])
+        for (const valueB of OPTIONS[b] ?? [])
+          if (a !== b)
+            assert.ok(
+              all.some((settings) => settings[a] === valueA && settings[b] === valueB),
+              `${a}=${String(valueA)} with ${b}=${String(valueB)}`,
+            );
+});
+
+test("Envoy takes every configuration of the matrix over all options", () => {
+  const all = combinations(6);
+  // One process looks at all of them: what is named alike gets a number.
+  const listeners = all.map((settings, index) => ({
+    ...listener({ ...settings, listenerPort: 10_000 + index }),
+    name: `ingress-${index}`,
+  }));
+  const clusters = all.map((settings, index) => ({
+    ...cluster(settings, "/x/y"),
+    name: index === 0 ? "workers" : `workers-${index}`,
+    type: "STATIC",
+    eds_cluster_config: undefined,
+    load_assignment: { ...endpoints(UPSTREAMS), cluster_name: `workers-${index}` },
+  }));
+  validate("matrix", { ...bootstrapToCheck(proxySettings(), places), static_resources: { listeners, clusters } });
+});
+
+test("Envoy takes what validate shows it and what it is started with, one by one", () => {
+  for (const [index, settings] of combinations(1).entries()) {
+    if (index % 5 !== 0) continue;
+    validate(`check-${index}`, bootstrapToCheck(settings, places));
+    const chosen = index % 2 === 0 ? places : { ...places, admin: { port: 9901 } };
+    const proxy = new PoolProxy({ settings, places: chosen, clock: systemClock, listener: NOBODY });
+    proxy.prepare();
+    validate(`start-${index}`, bootstrap(settings, chosen));
+    proxy[Symbol.dispose]();
+  }
+});
+
+test("the check can fail: Envoy refuses a certificate that is not there and an address that is none", () => {
+  const refused = (changes: Partial<ProxySettings>, reason: RegExp) =>
+    assert.throws(() => validate("refused", bootstrapToCheck(proxySettings(changes), places)), reason);
+  refused({ tls: { cert: "/no/such.pem", key: tls.key } }, /no\/such\.pem/u);
+  refused({ listenerAddress: "somewhere" }, /malformed IP address: somewhere/u);
+});
+
+test("endpoints are listed in the order of their slots, whatever the order they come in", () => {
+  assert.deepEqual(endpoints(UPSTREAMS), endpoints(UPSTREAMS.toReversed()));
+  assert.match(JSON.stringify(endpoints(UPSTREAMS)), /9090.*web-1\.sock.*65535/u);
+});

@@ -1,0 +1,95 @@
+/** How a real Envoy sends its clients away, and that it has patience with long requests. */
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { Agent, get, type IncomingMessage } from "node:http";
+import { test } from "node:test";
+import { ProxyUnderTest, StubWorker } from "../support/envoy.ts";
+
+test("a listener without clients is drained at once", async () => {
+  await using under = await ProxyUnderTest.start([]);
+  under.proxy.drainListeners();
+  assert.deepEqual(
+    under.news.map(({ name }) => name),
+    ["ready"],
+  );
+  await under.told("listenersDrained");
+});
+
+test("without Envoy there is no client to wait for", async () => {
+  await using under = await ProxyUnderTest.create();
+  under.proxy.drainListeners();
+  assert.deepEqual(under.news, []);
+  await under.told("listenersDrained");
+});
+
+test("a listener that is drained while Envoy starts is drained when it is there", async () => {
+  await using under = await ProxyUnderTest.create();
+  under.spawn(1);
+  under.proxy.drainListeners();
+  await under.told("listenersDrained");
+  assert.deepEqual(
+    under.news.map(({ name }) => name),
+    ["ready", "listenersDrained"],
+  );
+});
+
+test("clients with kept connections are told to close them, and are served until then", async () => {
+  await using a = await StubWorker.start("a");
+  await using under = await ProxyUnderTest.start([a.upstream(0)]);
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  const ask = async (): Promise<IncomingMessage> => {
+    const call = get({ host: "127.0.0.1", port: under.settings.listenerPort, agent });
+    const [response] = (await once(call, "response")) as [IncomingMessage];
+    response.resume();
+    await once(response, "end");
+    return response;
+  };
+  assert.notEqual((await ask()).headers.connection, "close");
+  under.proxy.drainListeners();
+  let response = await ask();
+  // The order to drain and this client are on different connections.
+  while (response.headers.connection !== "close") response = await ask();
+  assert.equal(response.statusCode, 200);
+  await under.told("listenersDrained");
+  agent.destroy();
+});
+
+test("Envoy lives on after the drain time, refuses new connections, and ends the request in flight", async () => {
+  await using a = await StubWorker.start("a");
+  await using under = await ProxyUnderTest.start([a.upstream(0)], { drainTimeSeconds: 1 });
+  const answer = under.get("/hold");
+  await a.holds(1);
+  under.proxy.drainListeners();
+  let isRefused = false;
+  while (!isRefused)
+    await under.get().catch((error: NodeJS.ErrnoException) => {
+      // One that the kernel had taken for Envoy when it stopped is reset.
+      assert.match(error.code ?? "", /^ECONN(?:REFUSED|RESET)$/u);
+      isRefused = error.code === "ECONNREFUSED";
+    });
+  assert.equal(under.isEnvoyAlive, true);
+  assert.deepEqual(
+    under.news.map(({ name }) => name),
+    ["ready"],
+  );
+  a.release();
+  assert.equal((await answer).body, "a");
+  await under.told("listenersDrained");
+  assert.match(await under.admin("/ready"), /LIVE/u);
+});
+
+test("an idle connection does not hold up the drain beyond its time", async () => {
+  await using under = await ProxyUnderTest.start([], { drainTimeSeconds: 1 });
+  const socket = await under.connect();
+  socket.on("error", () => {});
+  await under.until(() => true, "connected");
+  under.proxy.drainListeners();
+  await under.told("listenersDrained");
+  socket.destroy();
+});
+
+test("a request may take longer than the 15 s that Envoy allows by default", async () => {
+  await using a = await StubWorker.start("a", (_, response) => setTimeout(() => response.end("late"), 15_500));
+  await using under = await ProxyUnderTest.start([a.upstream(0)]);
+  assert.equal((await under.get()).body, "late");
+});
