@@ -99,6 +99,8 @@ export async function runController(preflight: Preflight, options: { readonly is
         watch.handle(event);
         if (event.kind === "stopping" && event.cause === "shutdown") sockets.release(event.pool);
       },
+      changed: () => {},
+      drainProxy: (pool) => daemon.proxyDrained(pool),
       ready: () => manager.ready(`${spec.pools.reduce((sum, pool) => sum + pool.replicas, 0)} workers run`),
       stopping: () => manager.stopping(),
       finished: finish,
@@ -149,6 +151,7 @@ export async function runController(preflight: Preflight, options: { readonly is
     nofileSoft: inheritedNofile(),
   });
 
+  let orders = 0;
   const handle: ControllerHandle = {
     version: VERSION,
     events,
@@ -156,8 +159,8 @@ export async function runController(preflight: Preflight, options: { readonly is
     now: () => systemClock.now(),
     metrics: createMetrics({ view: () => daemon.view(), output, sinks, orphansReaped: () => processes.orphansReaped }),
     shutdown: (reason) => daemon.shutdown(reason),
-    stopWorker: (pool, slot, reason) => daemon.stopWorker(pool, slot, reason),
-    startWorker: (pool, slot, reason) => daemon.startWorker(pool, slot, reason),
+    stopWorker: (pool, slot, reason) => daemon.order(pool, `op-${++orders}`, { kind: "stop", slots: [slot] }, reason),
+    startWorker: (pool, slot, reason) => daemon.order(pool, `op-${++orders}`, { kind: "start", slots: [slot] }, reason),
     tapLogs: (listener) => tapSinks(sinks, listener),
   };
   const find = { onPort: findListener, onSocket: findUnixListener };
