@@ -1,0 +1,140 @@
+/**
+ * Who is probed and how: from the configuration of a pool and the birth of a worker to a target of the prober, and from
+ * what the prober finds to events of the daemon.
+ */
+import { resolve } from "node:path";
+import type { Logger } from "../base/log.ts";
+import type { PoolConfig, ProbeConfig } from "../config/config.ts";
+import { expandTemplate } from "../config/template.ts";
+import type { LifecycleEvent } from "../core/event.ts";
+import type { Slot } from "../core/identity.ts";
+import type { ProbePolicy } from "../core/probe.ts";
+import type { Clock } from "../runtime/clock.ts";
+import type { Daemon } from "../runtime/daemon.ts";
+import { probeStarter } from "../runtime/probeMethods.ts";
+import { type Probe, type ProbeMethod, Prober } from "../runtime/prober.ts";
+import type { Processes } from "../runtime/processes.ts";
+import type { ProbeTally } from "./probeTally.ts";
+import type { WorkerPlaces } from "./workerPlaces.ts";
+
+/**
+ * Behind a proxy each worker is asked whether it serves, also where nobody has said how: often at first, because most
+ * are quick, and without a verdict that it failed: the time it has is the pool's.
+ */
+const FIRST_CONNECTION: ProbePolicy = {
+  initialDelayMs: 0,
+  firstPeriodMs: 20,
+  periodMs: 250,
+  timeoutMs: 5000,
+  failureThreshold: Number.POSITIVE_INFINITY,
+  successThreshold: 1,
+};
+
+/** One pool to be probed; `index` is that of the daemon's pools. */
+export interface ProbedPool {
+  readonly index: number;
+  readonly config: PoolConfig;
+  readonly places: WorkerPlaces;
+}
+
+export class Health implements Disposable {
+  readonly #pools: ReadonlyMap<string, ProbedPool>;
+  readonly #processes: Processes;
+  readonly #prober: Prober;
+
+  constructor(options: {
+    pools: readonly ProbedPool[];
+    processes: Processes;
+    daemon: Daemon;
+    clock: Clock;
+    log: Logger;
+    tally: ProbeTally;
+  }) {
+    const { daemon, processes, tally } = options;
+    this.#pools = new Map(options.pools.filter(isProbed).map((pool) => [pool.config.name, pool]));
+    this.#processes = processes;
+    this.#prober = new Prober({
+      clock: options.clock,
+      random: Math.random,
+      log: options.log,
+      start: probeStarter(processes),
+      listener: {
+        becameReady: (...worker) => daemon.becameReady(...worker),
+        becameUnready: (...worker) => daemon.becameUnready(...worker),
+        startupFailed: (...worker) => daemon.startupFailed(...worker),
+        livenessFailed: (...worker) => daemon.livenessFailed(...worker),
+        becameAlive: () => {},
+        attempted: (pool, purpose, result) => tally.count(pool, purpose, result),
+      },
+    });
+  }
+
+  /** To be told of every lifecycle event: probing begins and ends by them. */
+  handle(event: LifecycleEvent): void {
+    if (!("slot" in event)) return;
+    const pool = this.#pools.get(event.pool);
+    if (pool === undefined) return;
+    const { slot, incarnation } = event;
+    switch (event.kind) {
+      case "spawned": {
+        const { config, index, places } = pool;
+        const { startup, readiness, liveness } = config.probes ?? {};
+        const isNotified = readiness?.notify === true;
+        this.#prober.watch({
+          pool: index,
+          slot,
+          incarnation,
+          pid: event.pid,
+          address: places.addressOf(slot),
+          startup: startup === undefined ? firstConnection(config) : probeOf(startup, pool, slot),
+          readiness: readiness === undefined ? undefined : isNotified ? "notify" : probeOf(readiness, pool, slot),
+          liveness: liveness === undefined ? undefined : probeOf(liveness, pool, slot),
+          notifyChannel: isNotified ? this.#processes.notifyChannelOf(event.pid) : undefined,
+        });
+        return;
+      }
+      case "draining":
+      case "stopping":
+      case "exited":
+        this.#prober.forget(pool.index, slot, incarnation);
+        return;
+      default:
+        return;
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#prober.close();
+  }
+}
+
+function isProbed({ config }: ProbedPool): boolean {
+  return config.server !== undefined || config.probes !== undefined;
+}
+
+/** A readiness probe asks the same and more. */
+function firstConnection({ server, probes }: PoolConfig): Probe | undefined {
+  if (server === undefined || probes?.readiness !== undefined) return undefined;
+  const path = server.protocol === "http" ? server.healthCheckPath : undefined;
+  const method: ProbeMethod =
+    path === undefined ? { kind: "tcp", port: undefined } : { kind: "http", path, port: undefined };
+  return { method, policy: FIRST_CONNECTION };
+}
+
+function probeOf(probe: ProbeConfig, pool: ProbedPool, slot: Slot): Probe {
+  const { initialDelayMs, periodMs, timeoutMs, failureThreshold, successThreshold } = probe;
+  return {
+    method: methodOf(probe, pool, slot),
+    policy: { initialDelayMs, periodMs, firstPeriodMs: undefined, timeoutMs, failureThreshold, successThreshold },
+  };
+}
+
+function methodOf({ http, tcp, grpc, exec }: ProbeConfig, { config, places }: ProbedPool, slot: Slot): ProbeMethod {
+  if (http !== undefined) return { kind: "http", path: http.path, port: http.port };
+  if (grpc !== undefined) return { kind: "grpc", service: grpc.service, port: grpc.port };
+  if (exec !== undefined) {
+    const argv = exec.map((text) => expandTemplate(text, places.valuesOf(slot)));
+    return { kind: "exec", file: resolve(config.cwd ?? ".", argv[0] ?? ""), argv };
+  }
+  return { kind: "tcp", port: tcp?.port };
+}

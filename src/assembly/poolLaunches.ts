@@ -1,0 +1,55 @@
+/** What the processes are told of each pool: how its workers, or its Envoy, are launched. */
+import type { PoolConfig } from "../config/config.ts";
+import type { PoolProxy } from "../envoy/proxy.ts";
+import type { LaunchPlan } from "../runtime/launch.ts";
+import type { PoolLaunch } from "../runtime/processes.ts";
+import type { InheritedSockets } from "../runtime/sockets.ts";
+import type { WorkerPlaces } from "./workerPlaces.ts";
+
+/** The launch of a pool's workers. */
+export function workerLaunch(
+  pool: PoolConfig,
+  plan: LaunchPlan,
+  places: WorkerPlaces,
+  sockets: InheritedSockets | undefined,
+): PoolLaunch {
+  return {
+    name: pool.name,
+    plan,
+    prepare: (slot) => places.clear(slot),
+    argsOf: (slot) => places.argsOf(slot),
+    envOf: (slot) => places.envOf(slot),
+    captured: pool.logs.mode === "annotate",
+    sockets,
+    notifies: pool.probes?.readiness?.notify === true,
+  };
+}
+
+/** The launch of an Envoy. It gets nothing of the workers' and little of ours. */
+export function proxyLaunch(name: string, file: string, proxy: () => PoolProxy): PoolLaunch {
+  return {
+    name,
+    plan: {
+      file,
+      env: { PATH: process.env["PATH"] ?? "", ...timeZone() },
+      cwd: undefined,
+      credentials: undefined,
+      umask: undefined,
+      nice: undefined,
+      oomScoreAdj: undefined,
+      // Each connection of a client is a descriptor: what the controller may have, and not the soft limit it began with.
+      rlimits: new Map([["nofile", { soft: process.getuid?.() === 0 ? 1_048_576 : 65_536, hard: undefined }]]),
+    },
+    prepare: () => proxy().prepare(),
+    argsOf: () => proxy().args(),
+    envOf: () => ({}),
+    captured: true,
+    sockets: undefined,
+    notifies: false,
+  };
+}
+
+function timeZone(): Readonly<Record<string, string>> {
+  const zone = process.env["TZ"];
+  return zone === undefined ? {} : { TZ: zone };
+}

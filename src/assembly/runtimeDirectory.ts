@@ -1,0 +1,68 @@
+/**
+ * A private directory for what the controller's processes share at run time: Envoy's files, sockets of workers. One for
+ * each controller, so that two never meet; those of controllers that were killed are removed by the next one.
+ */
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Logger } from "../base/log.ts";
+import { readStat } from "../runtime/procfs.ts";
+
+/** Where it is where the configuration says nothing. */
+const DEFAULT_PARENT = "/run/monoceros";
+
+/** Others may pass through it to a socket that is theirs, and see nothing else. */
+const MODE = 0o711;
+
+export class RuntimeDirectory implements Disposable {
+  /** Absolute, and short: the path of a socket has room for 107 bytes. */
+  readonly path: string;
+
+  private constructor(path: string) {
+    this.path = path;
+  }
+
+  /** Makes it below `configured`, else below the default place, else below the directory for temporary files. */
+  static create(configured: string | undefined, log: Logger): RuntimeDirectory {
+    const parent = configured ?? DEFAULT_PARENT;
+    try {
+      mkdirSync(parent, { recursive: true, mode: 0o755 });
+      removeAbandoned(parent, log);
+      return new RuntimeDirectory(makeIn(parent));
+    } catch (error) {
+      const reason = error instanceof Error && "code" in error ? String(error.code) : String(error);
+      if (configured !== undefined) log.warn("runtime_dir cannot be used, a temporary directory is", { error: reason });
+    }
+    return new RuntimeDirectory(makeIn(tmpdir()));
+  }
+
+  /** A directory in it, made where it is missing. */
+  directory(...names: readonly string[]): string {
+    const path = join(this.path, ...names);
+    mkdirSync(path, { recursive: true, mode: MODE });
+    return path;
+  }
+
+  [Symbol.dispose](): void {
+    rmSync(this.path, { recursive: true, force: true });
+  }
+}
+
+const NAME = /^mc-(\d+)\.(\d+)-/u;
+
+function makeIn(parent: string): string {
+  const path = mkdtempSync(join(parent, `mc-${process.pid}.${readStat(process.pid)?.startTicks ?? 0}-`));
+  // mkdtemp makes it 0700 whatever the umask says; workers of other users pass through.
+  chmodSync(path, MODE);
+  return path;
+}
+
+/** A pid that is used again is told apart by its start. */
+function removeAbandoned(parent: string, log: Logger): void {
+  for (const name of readdirSync(parent)) {
+    const [, pid, start] = NAME.exec(name) ?? [];
+    if (pid === undefined || readStat(Number(pid))?.startTicks === Number(start)) continue;
+    log.debug("a directory of a controller that is gone is removed", { path: join(parent, name) });
+    rmSync(join(parent, name), { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,182 @@
+/**
+ * Proxies and what they are told: from the view of a pool to the endpoints of its Envoy, and from what Envoy says back to
+ * events of the daemon. Knows which pool is whose proxy; decides nothing.
+ */
+import type { Instant } from "../base/time.ts";
+import type { LifecycleEvent, WideLifecycleEvent } from "../core/event.ts";
+import type { Incarnation, Slot } from "../core/identity.ts";
+import { decideRequestBudget } from "../core/limits.ts";
+import type { LimitsPolicy } from "../core/spec.ts";
+import type { ControllerView, PoolView, WorkerView } from "../core/view.ts";
+import { PoolProxy, type ProxyOptions } from "../envoy/proxy.ts";
+import type { ProxyReadings } from "../envoy/readings.ts";
+import type { Upstream, UpstreamAddress } from "../envoy/settings.ts";
+import type { Clock } from "../runtime/clock.ts";
+import type { Daemon } from "../runtime/daemon.ts";
+
+/** How often the daemon hears what draining workers still work on. */
+const IN_FLIGHT_MS = 100;
+
+/** One pool behind a proxy; indices are those of the daemon's pools. */
+export interface ProxiedPool {
+  readonly name: string;
+  readonly pool: number;
+  readonly proxyPool: number;
+  readonly options: Pick<ProxyOptions, "settings" | "places">;
+  readonly addressOf: (slot: Slot) => UpstreamAddress | undefined;
+  /** Those of the pool at present. */
+  readonly limits: () => LimitsPolicy;
+}
+
+/** How many requests one incarnation may serve. */
+interface Budget {
+  readonly incarnation: Incarnation;
+  readonly requests: number | undefined;
+}
+
+class Ingress implements Disposable {
+  readonly pool: ProxiedPool;
+  readonly proxy: PoolProxy;
+  readonly #budgets = new Map<Slot, Budget>();
+
+  constructor(pool: ProxiedPool, clock: Clock, daemon: Daemon, report: (event: WideLifecycleEvent) => void) {
+    this.pool = pool;
+    const { name } = pool;
+    this.proxy = new PoolProxy({
+      ...pool.options,
+      clock,
+      listener: {
+        ready: (incarnation) => daemon.becameReady(pool.proxyPool, 0, incarnation),
+        failed: (incarnation, reason) => daemon.startupFailed(pool.proxyPool, 0, incarnation, reason),
+        drained: (slot, incarnation) => daemon.drained(pool.pool, slot, incarnation),
+        listenersDrained: () => daemon.proxyDrained(pool.proxyPool),
+        requestsCounted: (slot, incarnation, total) => this.#count(daemon, slot, incarnation, total),
+        updateLate: (waitedMs) =>
+          report({ kind: "proxy_update_late", pool: name, reason: `not applied after ${Math.round(waitedMs)} ms` }),
+        updateRefused: (reason) => report({ kind: "proxy_update_refused", pool: name, reason }),
+        writeFailed: (error) => report({ kind: "proxy_update_refused", pool: name, reason: error.message }),
+      },
+    });
+    // Metrics and limits of requests need the numbers from the start.
+    this.proxy.readings();
+  }
+
+  update(view: PoolView): void {
+    this.proxy.update(view.workers.flatMap((worker) => this.#upstreamOf(worker) ?? []));
+  }
+
+  #upstreamOf({ slot, incarnation, phase }: WorkerView): Upstream | undefined {
+    const address = this.pool.addressOf(slot);
+    if (address === undefined) return undefined;
+    if (phase === "ready") return { slot, incarnation, address, state: "serving" };
+    // Unready: nothing new, but what it works on goes on.
+    if (phase === "draining" || phase === "unready") return { slot, incarnation, address, state: "draining" };
+    return undefined;
+  }
+
+  #count(daemon: Daemon, slot: Slot, incarnation: Incarnation, total: number): void {
+    let budget = this.#budgets.get(slot);
+    if (budget?.incarnation !== incarnation) {
+      budget = { incarnation, requests: decideRequestBudget(this.pool.limits(), Math.random()) };
+      this.#budgets.set(slot, budget);
+    }
+    if (budget.requests === undefined || total < budget.requests) return;
+    this.#budgets.set(slot, { incarnation, requests: undefined });
+    daemon.limitReached(this.pool.pool, slot, incarnation, "requests", `served ${total} requests`);
+  }
+
+  [Symbol.dispose](): void {
+    this.proxy[Symbol.dispose]();
+  }
+}
+
+export class Traffic implements Disposable {
+  readonly #daemon: Daemon;
+  readonly #clock: Clock;
+  readonly #ingresses: readonly Ingress[];
+  #isUpdateQueued = false;
+  #inFlightTimer: Disposable | undefined;
+
+  /** `report` gets what an operator has to know about updates of proxies. */
+  constructor(options: {
+    pools: readonly ProxiedPool[];
+    daemon: Daemon;
+    clock: Clock;
+    report: (event: WideLifecycleEvent) => void;
+  }) {
+    this.#daemon = options.daemon;
+    this.#clock = options.clock;
+    this.#ingresses = options.pools.map(
+      (pool) => new Ingress(pool, options.clock, options.daemon, options.report),
+    );
+  }
+
+  /** The proxy that is the pool with this index. */
+  proxyOf(proxyPool: number): PoolProxy {
+    const ingress = this.#ingresses.find(({ pool }) => pool.proxyPool === proxyPool);
+    if (ingress === undefined) throw new RangeError(`pool ${proxyPool} is no proxy`);
+    return ingress.proxy;
+  }
+
+  /** The latest numbers by name of the pool. */
+  readings(): ReadonlyMap<string, ProxyReadings> {
+    return new Map(this.#ingresses.map(({ pool, proxy }) => [pool.name, proxy.readings()]));
+  }
+
+  /** To be told of every lifecycle event: the processes of proxies come and go by them. */
+  handle(event: LifecycleEvent): void {
+    if (event.kind !== "spawned" && event.kind !== "exited") return;
+    const ingress = this.#ingresses.find(({ pool }) => `${pool.name}-proxy` === event.pool);
+    if (ingress === undefined) return;
+    if (event.kind === "spawned") ingress.proxy.spawned(event.incarnation);
+    else ingress.proxy.ended();
+  }
+
+  /** The view has changed. One update for all that happens in one turn. */
+  changed(): void {
+    if (this.#isUpdateQueued || this.#ingresses.length === 0) return;
+    this.#isUpdateQueued = true;
+    queueMicrotask(() => {
+      this.#isUpdateQueued = false;
+      this.#update();
+    });
+  }
+
+  [Symbol.dispose](): void {
+    this.#inFlightTimer?.[Symbol.dispose]();
+    for (const ingress of this.#ingresses) ingress[Symbol.dispose]();
+  }
+
+  #update(): void {
+    const view = this.#daemon.view();
+    for (const ingress of this.#ingresses) {
+      const pool = view.pools[ingress.pool.pool];
+      if (pool !== undefined) ingress.update(pool);
+    }
+    if (this.#inFlightTimer === undefined && isAnyDraining(view)) this.#armInFlight();
+  }
+
+  #armInFlight(): void {
+    const at = (this.#clock.now() + IN_FLIGHT_MS) as Instant;
+    this.#inFlightTimer = this.#clock.wakeAt(at, () => {
+      this.#inFlightTimer = undefined;
+      this.#tellInFlight();
+      if (isAnyDraining(this.#daemon.view())) this.#armInFlight();
+    });
+  }
+
+  #tellInFlight(): void {
+    const { pools } = this.#daemon.view();
+    for (const { pool, proxy } of this.#ingresses) {
+      for (const { phase, slot, incarnation, inFlight } of pools[pool.pool]?.workers ?? []) {
+        if (phase !== "draining") continue;
+        const count = proxy.inFlight(slot);
+        if (count !== inFlight) this.#daemon.inFlight(pool.pool, slot, incarnation, count);
+      }
+    }
+  }
+}
+
+function isAnyDraining(view: ControllerView): boolean {
+  return view.pools.some((pool) => pool.workers.some(({ phase }) => phase === "draining"));
+}

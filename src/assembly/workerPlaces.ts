@@ -1,0 +1,83 @@
+/** What each slot of a pool owns: its id, its port or socket, and the values that templates have there. */
+import { chownSync, rmSync } from "node:fs";
+import { ControllerError } from "../base/errors.ts";
+import type { PoolConfig } from "../config/config.ts";
+import { expandTemplate, type TemplateValues } from "../config/template.ts";
+import { type Slot, workerId } from "../core/identity.ts";
+import type { UpstreamAddress } from "../envoy/settings.ts";
+import type { LaunchPlan } from "../runtime/launch.ts";
+import { FIRST_INHERITED_FD } from "../runtime/linux.ts";
+import type { RuntimeDirectory } from "./runtimeDirectory.ts";
+
+/** Bytes that the path of a Unix socket may have (sockaddr_un in unix(7), less its end). */
+const MAX_SOCKET_PATH_BYTES = 107;
+
+export class WorkerPlaces {
+  readonly #pool: PoolConfig;
+  /** Where the sockets of the pool are; undefined where workers have ports or nothing. */
+  readonly #socketDirectory: string | undefined;
+
+  /** @throws ControllerError CONFIG_INVALID where the paths of sockets would be too long */
+  constructor(pool: PoolConfig, plan: LaunchPlan, runtime: () => RuntimeDirectory) {
+    this.#pool = pool;
+    if (pool.server?.socketArg === undefined) return;
+    this.#socketDirectory = runtime().directory(pool.name, "w");
+    if (plan.credentials !== undefined) chownSync(this.#socketDirectory, plan.credentials.uid, plan.credentials.gid);
+    const longest = this.#socketPath(this.#socketDirectory, 99_999);
+    if (Buffer.byteLength(longest) > MAX_SOCKET_PATH_BYTES) {
+      throw new ControllerError(
+        "CONFIG_INVALID",
+        `Cannot place the sockets of pool "${pool.name}": ${longest} is longer than ${MAX_SOCKET_PATH_BYTES} bytes, set a shorter supervisor.runtime_dir`,
+      );
+    }
+  }
+
+  /** Where the worker of a slot listens; undefined where the controller does not say. */
+  addressOf(slot: Slot): UpstreamAddress | undefined {
+    const { server } = this.#pool;
+    if (server?.portArg !== undefined) return { port: server.portArg.startPort + slot };
+    return this.#socketDirectory === undefined ? undefined : { path: this.#socketPath(this.#socketDirectory, slot) };
+  }
+
+  /** What templates stand for in the worker of a slot. */
+  valuesOf(slot: Slot): TemplateValues {
+    const { name, sockets } = this.#pool;
+    const address = this.addressOf(slot);
+    return {
+      WorkerID: workerId(name, slot),
+      Pool: name,
+      Slot: slot,
+      Port: address !== undefined && "port" in address ? address.port : undefined,
+      Socket: address !== undefined && "path" in address ? address.path : undefined,
+      Fd: sockets.length > 0 ? FIRST_INHERITED_FD : undefined,
+    };
+  }
+
+  /** Arguments of the worker of a slot: where to listen, then its own. */
+  argsOf(slot: Slot): string[] {
+    const { server, args } = this.#pool;
+    const values = this.valuesOf(slot);
+    const place = server?.portArg ?? server?.socketArg;
+    const first = place === undefined ? [] : [place.name, place.valueTemplate];
+    return [...first, ...args].map((text) => expandTemplate(text, values));
+  }
+
+  /** Variables that differ from slot to slot. */
+  envOf(slot: Slot): Record<string, string> {
+    const values = this.valuesOf(slot);
+    const env: Record<string, string> = {};
+    if (values.Port !== undefined) env["PORT"] = String(values.Port);
+    for (const [key, value] of Object.entries(this.#pool.env)) env[key] = expandTemplate(value, values);
+    return env;
+  }
+
+  /** A killed worker leaves its socket behind, where its successor could not bind. */
+  clear(slot: Slot): void {
+    const address = this.addressOf(slot);
+    if (address !== undefined && "path" in address) rmSync(address.path, { force: true });
+  }
+
+  #socketPath(directory: string, slot: Slot): string {
+    return `${directory}/${slot}.sock`;
+  }
+}
