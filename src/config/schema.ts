@@ -433,6 +433,14 @@ const tls: Kind<TlsConfig> = object<TlsConfig>({
 
 const server: Kind<ServerConfig> = object<ServerConfig>(
   {
+    exec: {
+      yaml: "exec",
+      kind: text(),
+      default: undefined,
+      unset: "`envoy` on PATH, or beside the executable of monoceros",
+      since: "new",
+      doc: "Envoy binary; a path, or a name looked up on PATH. 1.31 or later.",
+    },
     portArg: {
       yaml: "port_arg",
       kind: portArg,
