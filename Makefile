@@ -1,7 +1,7 @@
 # Every target installs what it needs by itself: a Debian with Node.js >= 20, npm, make and python3 is enough.
 SHELL := /bin/sh
 NODE := node_modules/.bin/node
-.PHONY: build processbin run test test-unit check format bench bench-traffic clean setup
+.PHONY: build processbin envoy run test test-unit check format bench bench-traffic clean setup
 
 setup: node_modules/.setup
 
@@ -16,8 +16,12 @@ build: setup
 processbin: setup
 	node scripts/build.mjs processbin
 
+# The proxy of pools with `server:`; a user may have one on PATH instead.
+envoy:
+	sh scripts/envoy.sh
+
 # The main job on real workers: four copies of a server on one port, until Ctrl-C.
-run: build processbin
+run: build processbin envoy
 	./dist/monoceros -c ./examples/config.yaml -d
 
 # The gate: format, lint, types, unit, simulation, architecture, docs.
@@ -31,7 +35,7 @@ test-unit: setup
 	$(NODE) scripts/test.ts unit
 
 # Everything: the gate, then integration, fault and end-to-end tests with the real executable.
-test: build processbin check
+test: build processbin envoy check
 	sh scripts/testTools.sh
 	sh scripts/exampleServers.sh
 	$(NODE) scripts/test.ts process

@@ -24,11 +24,18 @@ const RULES: Readonly<Record<string, Rule>> = {
   metrics: { folders: ["base", "core", "metrics"], packages: NOTHING },
   envoy: { folders: ["base", "envoy"], packages: NODE },
   admin: { folders: ["base", "core", "admin"], packages: NODE },
-  cli: { folders: ["base", "core", "config", "runtime", "logs", "metrics", "envoy", "admin", "cli"], packages: NODE },
+  assembly: {
+    folders: ["base", "core", "config", "runtime", "logs", "metrics", "envoy", "admin", "cli", "assembly"],
+    packages: NODE,
+  },
+  cli: {
+    folders: ["base", "core", "config", "runtime", "logs", "metrics", "envoy", "admin", "cli", "assembly"],
+    packages: NODE,
+  },
 };
 
-/** The only files outside runtime/ that may know it: the composition root and what reads the machine for it. */
-const KNOW_RUNTIME = ["cli/controllerProcess.ts", "cli/preflight.ts", "cli/metricsSource.ts"];
+/** The only files outside runtime/ and assembly/ that may know runtime/: what checks the machine for a configuration. */
+const KNOW_RUNTIME = ["cli/preflight.ts"];
 
 /** Modules that one file alone may import, or none. */
 const CONFINED: Readonly<Record<string, readonly string[]>> = {
@@ -169,7 +176,7 @@ function importViolations(path: string, rule: Rule, specifier: string | undefine
   if (target.endsWith(".test.ts")) return [`imports the test ${target}`];
   const folder = target.includes("/") ? (target.split("/")[0] ?? "") : "";
   if (!rule.folders.includes(folder)) return [`may not import ${target}`];
-  if (folder === "runtime" && !path.startsWith("runtime/") && !KNOW_RUNTIME.includes(path))
+  if (folder === "runtime" && !/^(?:runtime|assembly)\//u.test(path) && !KNOW_RUNTIME.includes(path))
     return [`may not import ${target}, only ${KNOW_RUNTIME.join(", ")} may`];
   return [];
 }
@@ -279,10 +286,7 @@ test("the check can fail: each rule has a file that breaks it", () => {
     ["main.ts", 'import { x } from "./runtime/x.ts";', "may not import runtime/x.ts"],
   ];
   for (const [path, text, violation] of broken) assert.deepEqual(violationsOf(path, text), [`${path}: ${violation}`]);
-  assert.match(
-    violationsOf("cli/a.ts", 'import { x } from "../runtime/x.ts";')[0] ?? "",
-    /only cli\/controllerProcess/u,
-  );
+  assert.match(violationsOf("cli/a.ts", 'import { x } from "../runtime/x.ts";')[0] ?? "", /only cli\/preflight/u);
   assert.deepEqual(violationsOf("utils/a.ts", ""), ['utils/a.ts: folder "utils" has no rule']);
   assert.deepEqual(violationsOf("core/a.ts", 'export { x } from "./x.ts";\nexport const y = 1;'), []);
 });

@@ -4,28 +4,35 @@
  */
 import { rmSync } from "node:fs";
 import { constants, tmpdir } from "node:os";
+import { resolve } from "node:path";
 import type { LogLine } from "../admin/api.ts";
 import { EventLog } from "../admin/events.ts";
 import { listenOnPort, listenOnSocket } from "../admin/listen.ts";
 import { type ControllerHandle, createControlServer, createOpenServer } from "../admin/server.ts";
 import { defaultSocketCandidates } from "../admin/socketPath.ts";
 import type { Logger } from "../base/log.ts";
-import { expandTemplate } from "../config/template.ts";
+import type { Preflight } from "../cli/preflight.ts";
+import { proxyPlaces, proxySettings } from "../cli/proxySettings.ts";
+import { VERSION } from "../cli/version.ts";
+import type { Config } from "../config/config.ts";
 import { isWorkerEvent, type LifecycleEvent } from "../core/event.ts";
 import { workerId } from "../core/identity.ts";
+import type { ControllerSpec, LimitsPolicy } from "../core/spec.ts";
+import type { ControllerView } from "../core/view.ts";
+import { checkListenerPort } from "../envoy/listenerPort.ts";
 import { SinkLogger } from "../logs/logger.ts";
 import { type LogSink, openSinks } from "../logs/sink.ts";
 import { WorkerOutput } from "../logs/workerOutput.ts";
 import { systemClock } from "../runtime/clock.ts";
 import { Daemon } from "../runtime/daemon.ts";
 import { HeapCare } from "../runtime/heapCare.ts";
+import type { LaunchPlan } from "../runtime/launch.ts";
 import { controllerMark, findLeftovers } from "../runtime/leftovers.ts";
 import { Lifeline } from "../runtime/lifeline.ts";
 import {
   becomeSubreaper,
   closeInheritedOnExec,
   exitNow,
-  FIRST_INHERITED_FD,
   getLimit,
   RLIMITS,
   reserveDescriptors,
@@ -36,9 +43,13 @@ import { type PoolLaunch, Processes } from "../runtime/processes.ts";
 import { findListener, findUnixListener, readSoftNofile } from "../runtime/procfs.ts";
 import { SharedSockets } from "../runtime/sockets.ts";
 import { ServiceManager } from "../runtime/systemd.ts";
+import { Health } from "./health.ts";
 import { createMetrics } from "./metricsSource.ts";
-import type { Preflight } from "./preflight.ts";
-import { VERSION } from "./version.ts";
+import { proxyLaunch, workerLaunch } from "./poolLaunches.ts";
+import { ProbeTally } from "./probeTally.ts";
+import { RuntimeDirectory } from "./runtimeDirectory.ts";
+import { type ProxiedPool, Traffic } from "./traffic.ts";
+import { WorkerPlaces } from "./workerPlaces.ts";
 
 /** How long the last log lines may take after everything has ended, where the shutdown's own bound is already used up. */
 const MIN_FLUSH_MS = 1000;
@@ -62,7 +73,7 @@ const RESERVED_SIGNALS = ["SIGHUP", "SIGUSR1", "SIGUSR2", "SIGTTIN", "SIGTTOU"] 
  * @throws ControllerError PORT_IN_USE, SOCKET_IN_USE, ADDRESS_UNAVAILABLE, CONTROL_SOCKET_IN_USE, CONTROL_SOCKET_UNSAFE before any worker starts
  */
 export async function runController(preflight: Preflight, options: { readonly isDebug: boolean }): Promise<number> {
-  const { config, spec, launches, warnings } = preflight;
+  const { config, spec, warnings } = preflight;
   const sinks = openSinks({ fd: 1, onError: reportTo("stdout") }, { fd: 2 });
   const log = new SinkLogger({ sink: sinks.stderr, isDebug: options.isDebug });
   function reportTo(stream: string) {
@@ -74,20 +85,30 @@ export async function runController(preflight: Preflight, options: { readonly is
 
   closeInheritedOnExec();
   becomeSubreaper();
+  const pools = config.supervisor.pools;
   using sockets = await SharedSockets.bind(
-    config.supervisor.pools.flatMap((pool) => pool.sockets.map((socket) => ({ pool: pool.name, ...socket }))),
+    pools.flatMap((pool) => pool.sockets.map((socket) => ({ pool: pool.name, ...socket }))),
     log,
   );
+  for (const { name, server } of pools) {
+    if (server === undefined) continue;
+    const place = { pool: name, address: server.listenerAddress, port: server.listenerPort };
+    await checkListenerPort(place, findListener);
+  }
+  using resources = new DisposableStack();
+  let runtimeDirectory: RuntimeDirectory | undefined;
+  const runtime = () => {
+    runtimeDirectory ??= resources.use(RuntimeDirectory.create(config.supervisor.runtimeDir, log));
+    return runtimeDirectory;
+  };
   const mark = controllerMark();
   const events = new EventLog(() => new Date());
   const manager = new ServiceManager(process.env, process.pid);
-  const output = new WorkerOutput(
-    config.supervisor.pools.map(({ name, logs }) => ({ name, maxLineBytes: logs.maxLineBytes })),
-    sinks,
-  );
+  const output = new WorkerOutput(outputsOf(config, spec), sinks);
   // As PID 1 the kernel ends everything in the container together with us.
   const lifeline = process.pid === 1 ? undefined : new Lifeline(mark);
   const { promise: finished, resolve: finish } = Promise.withResolvers<number>();
+  const report = (event: LifecycleEvent) => record(event, events, log, options.isDebug);
 
   const daemon = new Daemon({
     spec,
@@ -95,13 +116,15 @@ export async function runController(preflight: Preflight, options: { readonly is
     random: Math.random,
     listener: {
       told: (event) => {
-        record(event, events, log, options.isDebug);
+        report(event);
+        traffic.handle(event);
+        health.handle(event);
         watch.handle(event);
         if (event.kind === "stopping" && event.cause === "shutdown") sockets.release(event.pool);
       },
-      changed: () => {},
-      drainProxy: (pool) => daemon.proxyDrained(pool),
-      ready: () => manager.ready(`${spec.pools.reduce((sum, pool) => sum + pool.replicas, 0)} workers run`),
+      changed: () => traffic.changed(),
+      drainProxy: (pool) => traffic.proxyOf(pool).drainListeners(),
+      ready: () => manager.ready(`${countWorkers(spec)} workers run`),
       stopping: () => manager.stopping(),
       finished: finish,
       broken: (error) => {
@@ -112,37 +135,28 @@ export async function runController(preflight: Preflight, options: { readonly is
       },
     },
   });
-  const watch = new ListenerWatch({
-    workers: () =>
-      daemon
-        .view()
-        .pools.flatMap((pool) =>
-          pool.workers.flatMap(({ pid }) => (pid === undefined ? [] : { pool: pool.name, leader: pid })),
-        ),
-    mark,
-    log,
-  });
   process.on("uncaughtException", (error) => daemon.fail(error));
 
-  const pools = config.supervisor.pools.map((pool, index): PoolLaunch => {
-    const plan = launches[index];
-    if (plan === undefined) throw new RangeError(`pool ${index} has no launch plan`);
-    const Fd = pool.sockets.length > 0 ? FIRST_INHERITED_FD : undefined;
-    const valuesOf = (slot: number) => ({ WorkerID: workerId(pool.name, slot), Pool: pool.name, Slot: slot, Fd });
-    return {
-      name: pool.name,
-      plan,
-      argsOf: (slot) => pool.args.map((arg) => expandTemplate(arg, valuesOf(slot))),
-      envOf: (slot) =>
-        Object.fromEntries(
-          Object.entries(pool.env).map(([key, value]) => [key, expandTemplate(value, valuesOf(slot))]),
-        ),
-      captured: pool.logs.mode === "annotate",
-      sockets: sockets.inheritedBy(pool.name, Object.keys(plan.env)),
-    };
-  });
+  const places = pools.map((pool, index) => new WorkerPlaces(pool, planOf(preflight, index), runtime));
+  const traffic = resources.use(
+    new Traffic({
+      pools: proxiedPools(preflight, places, runtime, (pool) => daemon.specOf(pool).limits),
+      daemon,
+      clock: systemClock,
+      report,
+    }),
+  );
   const processes = new Processes({
-    pools,
+    pools: spec.pools.map((pool, index): PoolLaunch => {
+      const config = pools[index];
+      const ownPlaces = places[index];
+      if (config !== undefined && ownPlaces !== undefined) {
+        const plan = planOf(preflight, index);
+        return workerLaunch(config, plan, ownPlaces, sockets.inheritedBy(pool.name, Object.keys(plan.env)));
+      }
+      const fronted = pools.findIndex(({ name }) => name === pool.fronts);
+      return proxyLaunch(pool.name, preflight.envoys[fronted]?.file ?? "envoy", () => traffic.proxyOf(index));
+    }),
     attach: (worker) => output.attach(worker),
     listener: daemon,
     lifeline,
@@ -150,6 +164,21 @@ export async function runController(preflight: Preflight, options: { readonly is
     mark,
     nofileSoft: inheritedNofile(),
   });
+  const probeTally = new ProbeTally(pools.map(({ name }) => name));
+  const health = resources.use(
+    new Health({
+      pools: pools.flatMap((config, index) => {
+        const ownPlaces = places[index];
+        return ownPlaces === undefined ? [] : { index, config, plan: planOf(preflight, index), places: ownPlaces };
+      }),
+      processes,
+      daemon,
+      clock: systemClock,
+      log,
+      tally: probeTally,
+    }),
+  );
+  const watch = new ListenerWatch({ workers: () => leadersOf(daemon.view()), mark, log });
 
   let orders = 0;
   const handle: ControllerHandle = {
@@ -182,7 +211,7 @@ export async function runController(preflight: Preflight, options: { readonly is
 
   if (lifeline?.start() === false)
     log.warn("there is no shell: workers will outlive a controller that is killed with SIGKILL");
-  const workers = spec.pools.reduce((sum, pool) => sum + pool.replicas, 0);
+  const workers = countWorkers(spec);
   if (workers > MANY_WORKERS) reserveDescriptors(2 * workers + OWN_DESCRIPTORS);
   listenToSignals(daemon, log);
   daemon.boot(processes);
@@ -194,6 +223,7 @@ export async function runController(preflight: Preflight, options: { readonly is
   heapCare.close();
   processes.killStrays();
   processes.close();
+  resources.dispose();
   sockets[Symbol.dispose]();
   for (const server of [openServer, controlServer]) {
     server.close();
@@ -207,6 +237,53 @@ export async function runController(preflight: Preflight, options: { readonly is
   // A write that no reader takes holds a thread of libuv's pool, for which an ordinary exit would wait for ever.
   if (sinks.stdout.pendingBytes + sinks.stderr.pendingBytes > 0) exitNow(exitCode);
   return exitCode;
+}
+
+function countWorkers({ pools }: ControllerSpec): number {
+  return pools.reduce((sum, pool) => sum + (pool.role === "workers" ? pool.replicas : 0), 0);
+}
+
+function planOf({ launches }: Preflight, index: number): LaunchPlan {
+  const plan = launches[index];
+  if (plan === undefined) throw new RangeError(`pool ${index} has no launch plan`);
+  return plan;
+}
+
+/** Whose output comes, by index of the pool: the workers', then the proxies'. */
+function outputsOf(config: Config, spec: ControllerSpec): { name: string; maxLineBytes: number }[] {
+  return spec.pools.map(({ name, fronts }) => {
+    const logs = config.supervisor.pools.find((pool) => pool.name === (fronts ?? name))?.logs;
+    return { name, maxLineBytes: logs?.maxLineBytes ?? 1 << 20 };
+  });
+}
+
+function proxiedPools(
+  { config, spec }: Preflight,
+  places: readonly WorkerPlaces[],
+  runtime: () => RuntimeDirectory,
+  policies: (pool: number) => LimitsPolicy,
+): ProxiedPool[] {
+  return config.supervisor.pools.flatMap((pool, index) => {
+    const { server, name } = pool;
+    const ownPlaces = places[index];
+    if (server === undefined || ownPlaces === undefined) return [];
+    const directory =
+      server.proxyConfigPath === undefined ? runtime().directory(name, "envoy") : resolve(server.proxyConfigPath, name);
+    return {
+      name,
+      pool: index,
+      proxyPool: spec.pools.findIndex(({ fronts }) => fronts === name),
+      options: { settings: proxySettings(pool, server), places: proxyPlaces(server, directory) },
+      addressOf: (slot) => ownPlaces.addressOf(slot),
+      limits: () => policies(index),
+    };
+  });
+}
+
+function leadersOf(view: ControllerView): { pool: string; leader: number }[] {
+  return view.pools.flatMap(({ name, workers }) =>
+    workers.flatMap(({ pid }) => (pid === undefined ? [] : { pool: name, leader: pid })),
+  );
 }
 
 /** Resolves when `work` is done, or after `boundMs`. */

@@ -2,7 +2,6 @@
  * Who is probed and how: from the configuration of a pool and the birth of a worker to a target of the prober, and from
  * what the prober finds to events of the daemon.
  */
-import { resolve } from "node:path";
 import type { Logger } from "../base/log.ts";
 import type { PoolConfig, ProbeConfig } from "../config/config.ts";
 import { expandTemplate } from "../config/template.ts";
@@ -11,6 +10,7 @@ import type { Slot } from "../core/identity.ts";
 import type { ProbePolicy } from "../core/probe.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Daemon } from "../runtime/daemon.ts";
+import type { LaunchPlan } from "../runtime/launch.ts";
 import { probeStarter } from "../runtime/probeMethods.ts";
 import { type Probe, type ProbeMethod, Prober } from "../runtime/prober.ts";
 import type { Processes } from "../runtime/processes.ts";
@@ -34,6 +34,7 @@ const FIRST_CONNECTION: ProbePolicy = {
 export interface ProbedPool {
   readonly index: number;
   readonly config: PoolConfig;
+  readonly plan: LaunchPlan;
   readonly places: WorkerPlaces;
 }
 
@@ -129,12 +130,18 @@ function probeOf(probe: ProbeConfig, pool: ProbedPool, slot: Slot): Probe {
   };
 }
 
-function methodOf({ http, tcp, grpc, exec }: ProbeConfig, { config, places }: ProbedPool, slot: Slot): ProbeMethod {
+function methodOf(
+  { http, tcp, grpc, exec }: ProbeConfig,
+  { config, plan, places }: ProbedPool,
+  slot: Slot,
+): ProbeMethod {
   if (http !== undefined) return { kind: "http", path: http.path, port: http.port };
   if (grpc !== undefined) return { kind: "grpc", service: grpc.service, port: grpc.port };
   if (exec !== undefined) {
     const argv = exec.map((text) => expandTemplate(text, places.valuesOf(slot)));
-    return { kind: "exec", file: resolve(config.cwd ?? ".", argv[0] ?? ""), argv };
+    const file = plan.commands.get(exec[0] ?? "");
+    if (file === undefined) throw new RangeError(`probe command of pool "${config.name}" was not looked for`);
+    return { kind: "exec", file, argv };
   }
   return { kind: "tcp", port: tcp?.port };
 }

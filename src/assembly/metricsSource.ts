@@ -1,4 +1,6 @@
 /** Gathers what one scrape of /metrics needs from the rooms that know it. Part of the composition root. */
+
+import { REVISION, VERSION } from "../cli/version.ts";
 import type { ControllerView } from "../core/view.ts";
 import type { LogSink } from "../logs/sink.ts";
 import type { WorkerOutput } from "../logs/workerOutput.ts";
@@ -6,7 +8,6 @@ import { CATALOG, type SinkTotals } from "../metrics/catalog.ts";
 import { CONTENT_TYPES, chooseFormat, formatMetrics } from "../metrics/exposition.ts";
 import { readSystemUnits } from "../runtime/linux.ts";
 import { ProcessReadings } from "../runtime/readings.ts";
-import { REVISION, VERSION } from "./version.ts";
 
 /** Where a scrape finds its numbers. */
 export interface MetricsSources {

@@ -2,6 +2,7 @@
 import type { PoolConfig } from "../config/config.ts";
 import type { PoolProxy } from "../envoy/proxy.ts";
 import type { LaunchPlan } from "../runtime/launch.ts";
+import { getLimit, RLIMITS } from "../runtime/linux.ts";
 import type { PoolLaunch } from "../runtime/processes.ts";
 import type { InheritedSockets } from "../runtime/sockets.ts";
 import type { WorkerPlaces } from "./workerPlaces.ts";
@@ -31,14 +32,15 @@ export function proxyLaunch(name: string, file: string, proxy: () => PoolProxy):
     name,
     plan: {
       file,
+      commands: new Map(),
       env: { PATH: process.env["PATH"] ?? "", ...timeZone() },
       cwd: undefined,
       credentials: undefined,
       umask: undefined,
       nice: undefined,
       oomScoreAdj: undefined,
-      // Each connection of a client is a descriptor: what the controller may have, and not the soft limit it began with.
-      rlimits: new Map([["nofile", { soft: process.getuid?.() === 0 ? 1_048_576 : 65_536, hard: undefined }]]),
+      // Each connection of a client is a descriptor: as many as the controller may have, not as it began with.
+      rlimits: new Map([["nofile", { soft: getLimit(0, RLIMITS["nofile"] ?? 7).hard, hard: undefined }]]),
     },
     prepare: () => proxy().prepare(),
     argsOf: () => proxy().args(),

@@ -106,9 +106,7 @@ export class Traffic implements Disposable {
   }) {
     this.#daemon = options.daemon;
     this.#clock = options.clock;
-    this.#ingresses = options.pools.map(
-      (pool) => new Ingress(pool, options.clock, options.daemon, options.report),
-    );
+    this.#ingresses = options.pools.map((pool) => new Ingress(pool, options.clock, options.daemon, options.report));
   }
 
   /** The proxy that is the pool with this index. */

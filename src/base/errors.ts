@@ -24,6 +24,17 @@ export const ERROR_CODES = {
   SOCKET_IN_USE: { exitCode: 1, meaning: "Another process listens on the Unix socket of a pool." },
   CONTROL_SOCKET_IN_USE: { exitCode: 1, meaning: "Another controller answers on the control socket." },
   CONTROL_SOCKET_UNSAFE: { exitCode: 1, meaning: "The path of the control socket holds something that is no socket." },
+  ENVOY_NOT_FOUND: { exitCode: 78, meaning: "A pool has a server, but there is no Envoy." },
+  ENVOY_NOT_EXECUTABLE: { exitCode: 78, meaning: "What should be Envoy cannot be run, or is something else." },
+  ENVOY_TOO_OLD: {
+    exitCode: 78,
+    meaning: "Envoy lacks what the proxy of a pool needs; 1.31 is the oldest that has it.",
+  },
+  ENVOY_CONFIG_REFUSED: { exitCode: 78, meaning: "Envoy does not take what a pool's server asks for." },
+  LISTENER_PORT_IN_USE: {
+    exitCode: 1,
+    meaning: "The listener port of a pool is taken; the holder is named where /proc tells.",
+  },
   SPAWN_FAILED: { exitCode: 1, meaning: "The kernel refused to start a process." },
   RESTARTS_EXHAUSTED: { exitCode: 1, meaning: "A worker had more unplanned exits than its budget allows." },
   SHUTDOWN_FORCED: {

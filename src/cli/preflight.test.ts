@@ -6,12 +6,13 @@ import { test } from "node:test";
 import { ControllerError, type ErrorCode } from "../base/errors.ts";
 import { type LaunchPlan, type LaunchRequest, planLaunch } from "../runtime/launch.ts";
 import { ConfigurationError } from "./configFile.ts";
-import { type Preflight, preflight } from "./preflight.ts";
+import { type Preflight, preflight, type SystemChecks } from "./preflight.ts";
 
 const ENV = { PATH: "/usr/bin:/bin" };
 
 const PLAN: LaunchPlan = {
   file: "/bin/x",
+  commands: new Map(),
   env: {},
   cwd: undefined,
   credentials: undefined,
@@ -26,12 +27,23 @@ interface Outcome {
   readonly error: ConfigurationError | undefined;
 }
 
-function check(yaml: string, checkLaunch: (request: LaunchRequest) => LaunchPlan = () => PLAN): Outcome {
+const CHECKS: SystemChecks = {
+  availableCpus: () => 6,
+  checkLaunch: () => PLAN,
+  findEnvoy: () => ({ file: "/bin/envoy", version: "1.40.0" }),
+  checkProxy() {},
+};
+
+function check(
+  yaml: string,
+  checkLaunch: (request: LaunchRequest) => LaunchPlan = () => PLAN,
+  changes: Partial<SystemChecks> = {},
+): Outcome {
   const directory = mkdtempSync(join(tmpdir(), "monoceros-preflight-"));
   const file = join(directory, "c.yaml");
   writeFileSync(file, yaml);
   try {
-    return { passed: preflight(file, ENV, { availableCpus: () => 6, checkLaunch }), error: undefined };
+    return { passed: preflight(file, ENV, { ...CHECKS, checkLaunch, ...changes }), error: undefined };
   } catch (error) {
     assert.ok(error instanceof ConfigurationError, String(error));
     return { passed: undefined, error };
@@ -119,6 +131,43 @@ supervisor:
   const found = (replicas: string) => problems(check(ports(replicas))).map(([, path]) => path);
   assert.deepEqual(found("1"), ["supervisor.workers[0].server"]);
   assert.ok(found("auto").includes("supervisor.workers[0].server.port_arg.start_port"));
+});
+
+test("what is wrong with Envoy is a problem of the pool's server, beside all others", () => {
+  const yaml = `supervisor:
+  workers:
+    - name: a
+      exec: x
+      server:
+        socket_arg: {name: -u}
+    - name: b
+      exec: x
+      server:
+        socket_arg: {name: -u}
+        exec: ./nenvoy
+        listener_port: 10001
+    - {name: c, exec: x}
+`;
+  const asked: (string | undefined)[] = [];
+  const outcome = check(yaml, () => PLAN, {
+    findEnvoy({ exec }) {
+      asked.push(exec);
+      if (exec !== undefined) throw new ControllerError("ENVOY_TOO_OLD", "too old", { hint: "newer" });
+      return { file: "/bin/envoy", version: "1.40.0" };
+    },
+    checkProxy(_, { pool, drainTimeSeconds }) {
+      throw new ControllerError("ENVOY_CONFIG_REFUSED", `${pool} drains ${drainTimeSeconds} s`);
+    },
+  });
+  assert.deepEqual(asked, [undefined, "./nenvoy"]);
+  assert.deepEqual(
+    problems(outcome).filter(([code]) => code.startsWith("ENVOY")),
+    [
+      ["ENVOY_CONFIG_REFUSED", "supervisor.workers[0].server", 5],
+      ["ENVOY_TOO_OLD", "supervisor.workers[1].server.exec", 11],
+    ],
+  );
+  assert.match(outcome.error?.message ?? "", /a drains 10 s/u);
 });
 
 test("a bug in a check is not taken for a problem of the file", () => {

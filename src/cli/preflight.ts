@@ -1,19 +1,31 @@
 /**
  * Everything about a configuration that can be wrong, found before anything starts and reported at once: the file, keys
  * this version cannot honour, ports with the real number of replicas, executables, directories and users. `validate` and
- * `run` share it, so they never disagree. Unlike the rest of cli it may import runtime (launch plans, number of CPUs).
+ * `run` share it, so they never disagree. Unlike the rest of cli it may import runtime (launch plans, number of CPUs,
+ * running Envoy to its end).
  */
+import { dirname } from "node:path";
 import { ControllerError, type ErrorCode } from "../base/errors.ts";
-import type { Config, PoolConfig } from "../config/config.ts";
+import type { Config, PoolConfig, ServerConfig } from "../config/config.ts";
 import { formatProblem, type Position } from "../config/load.ts";
 import { findPortProblems } from "../config/ports.ts";
 import { configToControllerSpec } from "../config/spec.ts";
 import { findUnsupported } from "../config/unsupported.ts";
 import type { Environment } from "../config/variables.ts";
 import type { ControllerSpec } from "../core/spec.ts";
+import {
+  checkConfiguration,
+  type EnvoyBinary,
+  type EnvoyRequest,
+  findEnvoy,
+  type RunProgram,
+} from "../envoy/binary.ts";
+import type { ProxyPlaces, ProxySettings } from "../envoy/settings.ts";
+import { runCommand } from "../runtime/command.ts";
 import { availableCpus } from "../runtime/cpus.ts";
 import { type LaunchPlan, type LaunchRequest, planLaunch } from "../runtime/launch.ts";
 import { ConfigurationError, type ConfigurationProblem, readConfig } from "./configFile.ts";
+import { proxyPlaces, proxySettings } from "./proxySettings.ts";
 
 /** A configuration that may be run. */
 export interface Preflight {
@@ -23,6 +35,8 @@ export interface Preflight {
   readonly spec: ControllerSpec;
   /** One for each pool, in their order. */
   readonly launches: readonly LaunchPlan[];
+  /** One for each pool, in their order; undefined where it has no server. */
+  readonly envoys: readonly (EnvoyBinary | undefined)[];
   /** What is doubtful but no obstacle, one line each. */
   readonly warnings: readonly string[];
 }
@@ -32,9 +46,26 @@ export interface SystemChecks {
   availableCpus(): number;
   /** @throws ControllerError where the pool cannot be started. */
   checkLaunch(request: LaunchRequest, env: NodeJS.ProcessEnv): LaunchPlan;
+  /** @throws ControllerError where there is none that will do. */
+  findEnvoy(request: EnvoyRequest): EnvoyBinary;
+  /** @throws ControllerError where Envoy refuses what it would be started with. */
+  checkProxy(binary: EnvoyBinary, settings: ProxySettings, places: ProxyPlaces): void;
 }
 
-const REAL_CHECKS: SystemChecks = { availableCpus: () => availableCpus(), checkLaunch: planLaunch };
+/** Envoy takes 0.1 s to say its version or to check a configuration. */
+const ENVOY_TIMEOUT_MS = 20_000;
+
+const runEnvoy: RunProgram = (file, args) => {
+  const { status, output } = runCommand({ file, args, env: process.env, timeoutMs: ENVOY_TIMEOUT_MS });
+  return { code: status.kind === "code" ? status.code : undefined, output };
+};
+
+const REAL_CHECKS: SystemChecks = {
+  availableCpus: () => availableCpus(),
+  checkLaunch: planLaunch,
+  findEnvoy: (request) => findEnvoy(request, runEnvoy),
+  checkProxy: (binary, settings, places) => checkConfiguration(binary, settings, places, runEnvoy),
+};
 
 /**
  * Reads and checks the configuration `file`; `env` is the controller's environment.
@@ -55,14 +86,19 @@ export function preflight(file: string, env: Environment, checks: SystemChecks =
   }
   for (const { path, message } of findPortProblems(config, replicasOf)) report("CONFIG_INVALID", path, message);
   const launches: LaunchPlan[] = [];
-  for (const [index, pool] of config.supervisor.pools.entries()) {
+  const envoys: (EnvoyBinary | undefined)[] = [];
+  const check = (index: number, pool: PoolConfig, act: () => void) => {
     try {
-      launches.push(checks.checkLaunch(launchRequest(pool), env));
+      act();
     } catch (error) {
       if (!(error instanceof ControllerError)) throw error;
-      const path = `supervisor.workers[${index}]`;
-      report(error.code, `${path}.${keyOf(error.code, pool)}`, error.message, error.hint);
+      report(error.code, `supervisor.workers[${index}].${keyOf(error.code, pool)}`, error.message, error.hint);
     }
+  };
+  for (const [index, pool] of config.supervisor.pools.entries()) {
+    check(index, pool, () => launches.push(checks.checkLaunch(launchRequest(pool), env)));
+    const { server } = pool;
+    check(index, pool, () => envoys.push(server === undefined ? undefined : checkServer(pool, server, env, checks)));
   }
   if (problems.length > 0) {
     throw new ConfigurationError(
@@ -71,17 +107,41 @@ export function preflight(file: string, env: Environment, checks: SystemChecks =
     );
   }
   const spec = configToControllerSpec(config, { replicasOf });
-  return { file, config, spec, launches, warnings: parsed.warnings.map((warning) => formatProblem(file, warning)) };
+  return {
+    file,
+    config,
+    spec,
+    launches,
+    envoys,
+    warnings: parsed.warnings.map((warning) => formatProblem(file, warning)),
+  };
+}
+
+function checkServer(pool: PoolConfig, server: ServerConfig, env: Environment, checks: SystemChecks): EnvoyBinary {
+  const { exec } = server;
+  const request = { pool: pool.name, exec, path: env["PATH"], ownDirectory: dirname(process.execPath) };
+  const binary = checks.findEnvoy(request);
+  // Envoy looks at the paths only when it serves.
+  checks.checkProxy(binary, proxySettings(pool, server), proxyPlaces(server, "/"));
+  return binary;
 }
 
 function launchRequest(pool: PoolConfig): LaunchRequest {
   const { exec, env, envFile, cwd, user, group, umask, nice, oomScoreAdj, rlimits } = pool;
-  return { pool: pool.name, exec, env, envFile, cwd, user, group, umask, nice, oomScoreAdj, rlimits };
+  const { startup, readiness, liveness } = pool.probes ?? {};
+  const commands = [startup, readiness, liveness].flatMap((probe) => probe?.exec?.[0] ?? []);
+  return { pool: pool.name, exec, commands, env, envFile, cwd, user, group, umask, nice, oomScoreAdj, rlimits };
 }
 
 /** The key an error of a launch plan is about. */
 function keyOf(code: ErrorCode, pool: PoolConfig): string {
   switch (code) {
+    case "ENVOY_NOT_FOUND":
+    case "ENVOY_NOT_EXECUTABLE":
+    case "ENVOY_TOO_OLD":
+      return pool.server?.exec === undefined ? "server" : "server.exec";
+    case "ENVOY_CONFIG_REFUSED":
+      return "server";
     case "CWD_NOT_FOUND":
       return "cwd";
     case "ENV_FILE_INVALID":

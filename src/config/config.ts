@@ -176,6 +176,8 @@ export interface TlsConfig {
 
 /** Exactly one of portArg and socketArg is set. */
 export interface ServerConfig {
+  /** The Envoy binary: a path, or a name that is looked up on PATH; undefined looks in the usual places. */
+  readonly exec: string | undefined;
   readonly portArg: PortArgConfig | undefined;
   readonly socketArg: SocketArgConfig | undefined;
   readonly signalTimeoutMs: number;

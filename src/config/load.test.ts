@@ -233,6 +233,10 @@ const REFUSED: readonly (readonly [keys: string, problem: string])[] = [
     "server: {socket_arg: {name: -u}, load_balancer_algorithm: MAGLEV}",
     "server.load_balancer_algorithm: MAGLEV needs hash_on",
   ],
+  [
+    "server: {socket_arg: {name: -u}, protocol: tcp, hash_on: 'header:x'}",
+    "server.hash_on: protocol tcp can hash source_ip only",
+  ],
   ["server: {socket_arg: {name: -u}, access_log: yes}", 'server.access_log: expected true or false, got "yes"'],
   ["probes: {liveness: {}}", "probes.liveness: expected exactly one of http, tcp, grpc, exec, notify, got none"],
   ["probes: {liveness: {notify: true}}", "probes.liveness.notify: a worker can notify readiness only"],

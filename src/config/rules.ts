@@ -61,6 +61,9 @@ export function checkServer(server: Known<ServerConfig>, context: CheckContext):
   if ((algorithm === "RING_HASH" || algorithm === "MAGLEV") && !context.has("hash_on")) {
     context.problem("load_balancer_algorithm", `${algorithm} needs hash_on`);
   }
+  if (server.protocol === "tcp" && context.has("hash_on") && server.hashOn !== "source_ip") {
+    context.problem("hash_on", "protocol tcp can hash source_ip only");
+  }
 }
 
 export function checkPool(pool: Known<PoolConfig>, context: CheckContext): void {

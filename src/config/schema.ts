@@ -59,8 +59,7 @@ import {
 const isZero = (value: number): boolean => value === 0;
 const isNegative = (value: number): boolean => value < 0;
 
-const PROXY = "traffic through Envoy is not part of this version";
-const PROBES = "probes are not part of this version";
+const STANDBY = "spare workers are not part of this version";
 const MEMORY = "memory is not watched by this version";
 
 const variableName = {
@@ -173,7 +172,6 @@ const limits: Kind<LimitsConfig> = object<LimitsConfig>(
       default: undefined,
       unset: "unlimited",
       since: "new",
-      notYet: PROXY,
       doc: "Requests after which a worker is replaced, in proxy mode.",
     },
   },
@@ -440,6 +438,14 @@ const tls: Kind<TlsConfig> = object<TlsConfig>({
 
 const server: Kind<ServerConfig> = object<ServerConfig>(
   {
+    exec: {
+      yaml: "exec",
+      kind: text(),
+      default: undefined,
+      unset: "`envoy` on PATH, or beside the executable of monoceros",
+      since: "new",
+      doc: "Envoy binary; a path, or a name looked up on PATH. 1.31 or later.",
+    },
     portArg: {
       yaml: "port_arg",
       kind: portArg,
@@ -735,7 +741,6 @@ const pool: Kind<PoolConfig> = object<PoolConfig>(
       kind: probes,
       default: undefined,
       since: "new",
-      notYet: PROBES,
       doc: "How the health of workers is found out, in the words of Kubernetes.",
     },
     rolling: {
@@ -750,7 +755,7 @@ const pool: Kind<PoolConfig> = object<PoolConfig>(
       kind: integer(0, 10_000),
       default: 0,
       since: "new",
-      notYet: PROXY,
+      notYet: STANDBY,
       doc: "Ready workers kept out of the balance, enlisted when another one crashes; proxy mode.",
     },
     sockets: {
@@ -774,7 +779,6 @@ const pool: Kind<PoolConfig> = object<PoolConfig>(
       kind: server,
       default: undefined,
       since: "original",
-      notYet: PROXY,
       doc: "Puts Envoy in front of the pool: the proxy mode.",
     },
   },
@@ -803,7 +807,6 @@ const supervisor: Kind<SupervisorConfig> = object<SupervisorConfig>(
       default: undefined,
       unset: "a private temporary directory",
       since: "new",
-      notYet: "nothing is kept there by this version",
       doc: "Directory for sockets and Envoy's files.",
     },
     pools: {

@@ -168,6 +168,18 @@ const WORDS: { readonly [K in LifecycleEvent["kind"]]: readonly (readonly [Event
       { level: "info", text: "controller shuts down: received SIGTERM" },
     ],
   ],
+  proxy_update_late: [
+    [
+      { kind: "proxy_update_late", pool: "web", reason: "not applied after 500 ms" },
+      { level: "warn", text: 'the proxy of pool "web" has old endpoints: not applied after 500 ms' },
+    ],
+  ],
+  proxy_update_refused: [
+    [
+      { kind: "proxy_update_refused", pool: "web", reason: "no room" },
+      { level: "error", text: 'the proxy of pool "web" keeps old endpoints: no room' },
+    ],
+  ],
   controller_draining: [
     [
       { kind: "controller_draining", reason: "1 proxy finishes what is under way" },

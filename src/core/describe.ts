@@ -83,6 +83,10 @@ function describeWide(event: WideLifecycleEvent): EventDescription {
       return { level: "info", text: `pool "${event.pool}" replaced a worker: ${event.reason}` };
     case "rollout_aborted":
       return { level: "error", text: `pool "${event.pool}" gave a replacement up: ${event.reason}` };
+    case "proxy_update_late":
+      return { level: "warn", text: `the proxy of pool "${event.pool}" has old endpoints: ${event.reason}` };
+    case "proxy_update_refused":
+      return { level: "error", text: `the proxy of pool "${event.pool}" keeps old endpoints: ${event.reason}` };
     case "operation_queued":
     case "operation_started":
     case "operation_progressed":

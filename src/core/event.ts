@@ -80,6 +80,9 @@ export type WideLifecycleEvent =
   | { readonly kind: "rollout_started"; readonly pool: string; readonly reason: string }
   | { readonly kind: "rollout_finished"; readonly pool: string; readonly reason: string }
   | { readonly kind: "rollout_aborted"; readonly pool: string; readonly reason: string }
+  /** The proxy of the pool goes on with the endpoints that it had before. */
+  | { readonly kind: "proxy_update_late"; readonly pool: string; readonly reason: string }
+  | { readonly kind: "proxy_update_refused"; readonly pool: string; readonly reason: string }
   | { readonly kind: "controller_started"; readonly reason: string }
   | { readonly kind: "controller_ready"; readonly afterMs: number }
   | { readonly kind: "controller_stopping"; readonly reason: string }

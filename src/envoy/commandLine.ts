@@ -31,3 +31,8 @@ export function serveArgs(settings: ProxySettings, places: ProxyPlaces): string[
 export function validateArgs(file: string): string[] {
   return ["--mode", "validate", "-c", file, ...LOG_FORMAT];
 }
+
+/** Arguments to check a bootstrap that is given as it is, which needs no place to write. */
+export function validateInlineArgs(bootstrap: string): string[] {
+  return ["--mode", "validate", "--config-yaml", bootstrap, ...LOG_FORMAT];
+}

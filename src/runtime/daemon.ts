@@ -17,7 +17,7 @@ import type { LifecycleEvent, LimitKind } from "../core/event.ts";
 import type { ExitStatus } from "../core/exit.ts";
 import type { Slot } from "../core/identity.ts";
 import type { Order } from "../core/operation.ts";
-import type { ControllerSpec } from "../core/spec.ts";
+import type { ControllerSpec, PoolSpec } from "../core/spec.ts";
 import type { ControllerView } from "../core/view.ts";
 import type { WorkerEvent } from "../core/worker.ts";
 import type { Clock } from "./clock.ts";
@@ -87,6 +87,13 @@ export class Daemon {
   view(): ControllerView {
     this.#view ??= viewOf(this.#state);
     return this.#view;
+  }
+
+  /** What is desired of a pool at this moment. */
+  specOf(pool: number): PoolSpec {
+    const spec = this.#state.pools[pool]?.spec;
+    if (spec === undefined) throw new RangeError(`there is no pool ${pool}`);
+    return spec;
   }
 
   /** Asks for an orderly shutdown; a second request kills. */

@@ -27,6 +27,7 @@ function request(changes: Partial<LaunchRequest> = {}): LaunchRequest {
   return {
     pool: "web",
     exec: program,
+    commands: [],
     env: {},
     envFile: undefined,
     cwd: undefined,

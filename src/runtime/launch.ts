@@ -11,6 +11,8 @@ import type { Credentials, ResourceLimit } from "./linux.ts";
 export interface LaunchRequest {
   readonly pool: string;
   readonly exec: string;
+  /** Further programs that are run beside workers, named like `exec`. */
+  readonly commands: readonly string[];
   readonly env: Readonly<Record<string, string>>;
   readonly envFile: string | undefined;
   readonly cwd: string | undefined;
@@ -25,6 +27,8 @@ export interface LaunchRequest {
 /** What is the same for each worker of a pool. */
 export interface LaunchPlan {
   readonly file: string;
+  /** Absolute paths of the further programs, by how they are named. */
+  readonly commands: ReadonlyMap<string, string>;
   /** The environment without the variables of the slot. */
   readonly env: Readonly<Record<string, string>>;
   readonly cwd: string | undefined;
@@ -62,7 +66,8 @@ export function planLaunch(request: LaunchRequest, environment: NodeJS.ProcessEn
     if (value !== undefined && !CONTROLLER_ONLY.has(key)) env[key] = value;
   Object.assign(env, account?.env, readEnvFile(request), request.env);
   return {
-    file: findExecutable(request, env["PATH"]),
+    file: findExecutable(request, request.exec, env["PATH"]),
+    commands: new Map(request.commands.map((name) => [name, findExecutable(request, name, env["PATH"])])),
     env,
     cwd: cwd === undefined ? undefined : resolve(cwd),
     credentials: account?.credentials,
@@ -111,10 +116,10 @@ function isExecutable(path: string): boolean {
 }
 
 function findExecutable(
-  request: LaunchRequest,
+  { pool, cwd }: LaunchRequest,
+  exec: string,
   path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 ): string {
-  const { pool, exec, cwd } = request;
   if (exec.includes("/")) {
     // As a shell in the pool's directory would find it.
     const file = isAbsolute(exec) ? exec : resolve(cwd ?? ".", exec);

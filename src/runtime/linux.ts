@@ -47,9 +47,11 @@ const { functions: libc } = ffi.dlopen(null, {
 const PR_SET_PDEATHSIG = 1;
 const SIG_UNBLOCK = 1;
 const PR_SET_CHILD_SUBREAPER = 36;
+const F_SETFL = 4;
 const F_DUPFD_CLOEXEC = 1030;
 const WNOHANG = 1;
 const O_CLOEXEC = 0o2000000;
+const O_NONBLOCK = 0o4000;
 const RLIMIT_NOFILE = 7;
 const SYS_CLOSE_RANGE = 436;
 const CLOSE_RANGE_CLOEXEC = 4;
@@ -214,11 +216,26 @@ export interface Reaped {
 /** Reaps one ended child of any kind without waiting; undefined where none has ended. */
 export function reapOne(): Reaped | undefined {
   const pid = libc.waitpid(-1, scratch.address, WNOHANG);
-  if (pid <= 0) return undefined;
-  const raw = scratch.bytes.readInt32LE(0);
+  return pid <= 0 ? undefined : { pid, status: decodeStatus(scratch.bytes.readInt32LE(0)) };
+}
+
+/** Reaps one child by its pid without waiting; undefined while it runs. @throws SystemCallError (ECHILD) */
+export function reapPid(pid: number): Reaped["status"] | undefined {
+  const reaped = libc.waitpid(pid, scratch.address, WNOHANG);
+  if (reaped < 0) throw new SystemCallError("waitpid", errno());
+  return reaped === 0 ? undefined : decodeStatus(scratch.bytes.readInt32LE(0));
+}
+
+/** The status of wait(2). */
+function decodeStatus(raw: number): Reaped["status"] {
   const number = raw & 0x7f;
-  if (number === 0) return { pid, status: { kind: "code", code: (raw >> 8) & 0xff } };
-  return { pid, status: { kind: "signal", signal: NAMES_BY_SIGNAL.get(number) ?? `signal ${number}` } };
+  if (number === 0) return { kind: "code", code: (raw >> 8) & 0xff };
+  return { kind: "signal", signal: NAMES_BY_SIGNAL.get(number) ?? `signal ${number}` };
+}
+
+/** Lets reads of a descriptor that have to wait fail with EAGAIN instead. @throws SystemCallError */
+export function setNonBlocking(fd: number): void {
+  if (libc.fcntl(fd, F_SETFL, BigInt(O_NONBLOCK)) !== 0) throw new SystemCallError("fcntl", errno());
 }
 
 /** The two ends of a pipe; both close-on-exec. The caller closes them. */

@@ -53,6 +53,8 @@ export const HELPER_VARIABLE = "MONOCEROS_WORKER_PID";
 export interface PoolLaunch {
   readonly name: string;
   readonly plan: LaunchPlan;
+  /** Called before each spawn; may throw, which is a spawn that failed. */
+  readonly prepare?: (slot: Slot) => void;
   readonly argsOf: (slot: Slot) => readonly string[];
   readonly envOf: (slot: Slot) => Readonly<Record<string, string>>;
   /** Whether output passes through the controller. */
@@ -170,6 +172,7 @@ export class Processes implements HelperControl {
     let notice: Pipe | undefined;
     let pid: number;
     try {
+      pool.prepare?.(slot);
       if (pool.notifies === true) notice = openNoticePipe(pool);
       if (pool.captured) for (let stream = 0; stream < 2; stream++) pipes.push(openPipe());
       for (const pipe of pipes) this.#giveTo(plan, pipe);

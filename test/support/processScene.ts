@@ -38,6 +38,7 @@ export class ProcessScene {
       name: "web",
       plan: {
         file: "/bin/sh",
+        commands: new Map(),
         env: { PATH: "/usr/bin:/bin", SHARED: "by all" },
         cwd: this.directory,
         credentials: undefined,

