@@ -240,9 +240,9 @@ const REFUSED: readonly (readonly [keys: string, problem: string])[] = [
   ["server: {socket_arg: {name: -u}, access_log: yes}", 'server.access_log: expected true or false, got "yes"'],
   ["probes: {liveness: {}}", "probes.liveness: expected exactly one of http, tcp, grpc, exec, notify, got none"],
   ["probes: {liveness: {notify: true}}", "probes.liveness.notify: a worker can notify readiness only"],
-  ["probes: {startup: {tcp: {}, success_threshold: 2}}", "probes.startup.success_threshold: expected 1 here"],
+  ["probes: {startup: {tcp: {port: 1}, success_threshold: 2}}", "probes.startup.success_threshold: expected 1 here"],
   [
-    "probes: {readiness: {http: {path: x}}}",
+    "probes: {readiness: {http: {path: x, port: 1}}}",
     'probes.readiness.http.path: expected a path that begins with "/", got "x"',
   ],
   ["sockets: [{name: http}]", "sockets[0].listen: required, but missing"],
@@ -413,4 +413,32 @@ test("the places of all set keys are known by path", () => {
   assert.ok(parsed.ok);
   assert.deepEqual(parsed.positions.get("supervisor.workers[0].limits.memory"), { line: 6, column: 9 });
   assert.equal(parsed.positions.has("supervisor.workers[0].args"), false);
+});
+
+test("what needs a proxy or a port of the worker is refused without server", () => {
+  const messages = (pool: string): readonly string[] => {
+    const parsed = parseConfig(`supervisor: {workers: [{name: web, exec: b, ${pool}}]}`, "c.yaml", {});
+    return parsed.ok ? [] : parsed.problems.map(({ path, message }) => `${path}: ${message}`);
+  };
+  assert.deepEqual(messages("limits: {requests: 5}"), [
+    "supervisor.workers[0].limits.requests: requests are counted by the proxy, so this needs server",
+  ]);
+  assert.deepEqual(messages("probes: {readiness: {http: {path: /r}}, liveness: {tcp: {port: 80}}}"), [
+    "supervisor.workers[0].probes.readiness.http.port: expected a port: without server the worker has none of its own",
+  ]);
+  const server = "server: {socket_arg: {name: -u}}";
+  assert.deepEqual(messages(`${server}, limits: {requests: 5}, probes: {readiness: {http: {}}}`), []);
+});
+
+test("no pool may have the name of a proxy", () => {
+  const parsed = parseConfig(
+    "supervisor: {workers: [{name: web, exec: b, server: {socket_arg: {name: -u}}}, {name: web-proxy, exec: b}]}",
+    "c.yaml",
+    {},
+  );
+  assert.ok(!parsed.ok);
+  assert.deepEqual(
+    parsed.problems.map(({ path, message }) => `${path}: ${message}`),
+    ["supervisor.workers[1].name: the proxy of workers[0] has this name"],
+  );
 });

@@ -67,6 +67,12 @@ export function checkServer(server: Known<ServerConfig>, context: CheckContext):
 }
 
 export function checkPool(pool: Known<PoolConfig>, context: CheckContext): void {
+  checkSocketNames(pool, context);
+  checkTemplates(pool, context);
+  if (!context.has("server")) checkWithoutServer(pool, context);
+}
+
+function checkSocketNames(pool: Known<PoolConfig>, context: CheckContext): void {
   const socketNames = new Set<string>();
   for (const [index, socket] of (pool.sockets ?? []).entries()) {
     if (socket?.name === undefined) continue;
@@ -74,6 +80,9 @@ export function checkPool(pool: Known<PoolConfig>, context: CheckContext): void 
       context.problem(`sockets[${index}].name`, `another socket has the name "${socket.name}" already`);
     socketNames.add(socket.name);
   }
+}
+
+function checkTemplates(pool: Known<PoolConfig>, context: CheckContext): void {
   const texts: readonly (readonly [string, string | undefined])[] = [
     ...(pool.args ?? []).map((arg, index) => [`args[${index}]`, arg] as const),
     ...Object.entries(pool.env ?? {}).map(([key, value]) => [`env.${key}`, value] as const),
@@ -87,6 +96,24 @@ export function checkPool(pool: Known<PoolConfig>, context: CheckContext): void 
         context.problem(path, "{{.Socket}} has no value without server.socket_arg");
       }
       if (name === "Fd" && pool.sockets?.length === 0) context.problem(path, "{{.Fd}} has no value without sockets");
+    }
+  }
+}
+
+/** What only a proxy can count, and what only a worker with a port or socket of its own can be asked. */
+function checkWithoutServer({ limits, probes }: Known<PoolConfig>, context: CheckContext): void {
+  if (limits?.requests !== undefined) {
+    context.problem("limits.requests", "requests are counted by the proxy, so this needs server");
+  }
+  for (const name of ["startup", "readiness", "liveness"] as const) {
+    for (const kind of ["http", "tcp", "grpc"] as const) {
+      const method = probes?.[name]?.[kind];
+      if (method !== undefined && method.port === undefined) {
+        context.problem(
+          `probes.${name}.${kind}.port`,
+          "expected a port: without server the worker has none of its own",
+        );
+      }
     }
   }
 }
@@ -110,6 +137,8 @@ export function checkSupervisor(supervisor: Known<SupervisorConfig>, context: Ch
     const first = indexByName.get(pool.name);
     if (first === undefined) indexByName.set(pool.name, index);
     else context.problem(`workers[${index}].name`, `workers[${first}] has the name "${pool.name}" already`);
+    const fronted = pools.findIndex((each) => each?.server !== undefined && `${each.name}-proxy` === pool.name);
+    if (fronted !== -1) context.problem(`workers[${index}].name`, `the proxy of workers[${fronted}] has this name`);
     const stopMs = (preStopDelayMs ?? 0) + (pool.signalTimeoutMs ?? 0);
     if (shutdownTimeoutMs !== undefined && stopMs > shutdownTimeoutMs) {
       context.warning(

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import type { ControllerSpec } from "../core/spec.ts";
 import { parseConfig } from "./load.ts";
 import { configToControllerSpec, rolloutOf } from "./spec.ts";
 
@@ -16,7 +17,12 @@ test("the specification carries the policies of the configuration", () => {
     pools: [
       {
         name: "a",
+        role: "workers",
+        fronts: undefined,
+        revision: 1,
         replicas: 8,
+        readiness: { kind: "spawned" },
+        drainMs: undefined,
         startupWaitMs: 0,
         stopSignal: "SIGTERM",
         signalTimeoutMs: 10_000,
@@ -34,7 +40,7 @@ test("the specification carries the policies of the configuration", () => {
           memoryHardBytes: undefined,
           requests: undefined,
         },
-        rollout: { maxSurge: 1, maxUnavailable: 0, settleMs: 0 },
+        rollout: { maxSurge: 1, maxUnavailable: 0, settleMs: 1000 },
       },
     ],
   });
@@ -57,4 +63,31 @@ test("surge is rounded up, unavailable down, and one of them is never 0", () => 
     maxUnavailable: 2,
     settleMs: 300,
   });
+});
+
+function specsOf(pool: string): ControllerSpec["pools"] {
+  const parsed = parseConfig(`supervisor: {workers: [{name: web, exec: b, replicas: 2, ${pool}}]}`, "c.yaml", {});
+  assert.ok(parsed.ok, JSON.stringify(parsed));
+  return configToControllerSpec(parsed.config, { replicasOf: () => 2 }).pools;
+}
+
+test("a pool with a server drains, is asked whether it serves, and has a proxy of its own after all pools", () => {
+  const [web, proxy] = specsOf(
+    "server: {port_arg: {name: -p, start_port: 9100}, drain_timeout: 5s, signal_timeout: 3s}",
+  );
+  assert.deepEqual([web?.drainMs, web?.readiness], [5000, { kind: "probed", timeoutMs: 60_000 }]);
+  assert.deepEqual(
+    [proxy?.name, proxy?.role, proxy?.fronts, proxy?.replicas, proxy?.signalTimeoutMs, proxy?.restart.maxRestarts],
+    ["web-proxy", "proxy", "web", 1, 3000, undefined],
+  );
+});
+
+test("a startup probe bounds the time to become ready, a readiness probe alone leaves ten minutes", () => {
+  const startup = "startup: {tcp: {port: 1}, period: 1s, timeout: 1s, failure_threshold: 4, initial_delay: 500ms}";
+  assert.deepEqual(specsOf(`probes: {${startup}}`)[0]?.readiness, { kind: "probed", timeoutMs: 10_500 });
+  assert.deepEqual(specsOf("probes: {readiness: {notify: true}}")[0]?.readiness, {
+    kind: "probed",
+    timeoutMs: 600_000,
+  });
+  assert.deepEqual(specsOf("probes: {liveness: {tcp: {port: 1}}}")[0]?.readiness, { kind: "spawned" });
 });

@@ -24,6 +24,9 @@ export function proxyName(name: string): string {
 /** Time for a worker behind a proxy to take its first connection where no startup probe says otherwise. */
 const BOOT_TIMEOUT_MS = 60_000;
 
+/** The same where only a readiness probe says: Kubernetes gives a rollout as long. */
+const READINESS_TIMEOUT_MS = 600_000;
+
 function readinessOf({ probes, server }: PoolConfig): ReadinessPolicy {
   const startup = probes?.startup;
   if (startup !== undefined) {
@@ -31,7 +34,7 @@ function readinessOf({ probes, server }: PoolConfig): ReadinessPolicy {
     const { initialDelayMs, periodMs, timeoutMs, failureThreshold } = startup;
     return { kind: "probed", timeoutMs: initialDelayMs + (periodMs + timeoutMs) * (failureThreshold + 1) };
   }
-  if (probes?.readiness !== undefined) return { kind: "probed", timeoutMs: undefined };
+  if (probes?.readiness !== undefined) return { kind: "probed", timeoutMs: READINESS_TIMEOUT_MS };
   return server === undefined ? { kind: "spawned" } : { kind: "probed", timeoutMs: BOOT_TIMEOUT_MS };
 }
 
