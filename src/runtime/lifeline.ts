@@ -10,14 +10,21 @@ import { openPipe, PreparedStrings, spawnProcess } from "./linux.ts";
 /** Marks each process that descends from this controller: `<pid>.<start>`. */
 export const CONTROLLER_MARK = "MONOCEROS_CONTROLLER";
 
+/** A variable that is not the first of the guardian's environment, by which it tries out its grep. */
+const TRIAL = "MONOCEROS_GUARDIAN";
+
 /**
  * Reads `+pid`, `-pid` and `bye`. TERM first, so that requests under way may end; KILL after a second for what is left.
- * grep finds processes that left their session; without grep only the sessions are ended.
+ * grep finds processes that left their session; without grep only the sessions are ended. The grep of BusyBox looks at
+ * the first variable of an environment only, so there head names the files and tr makes lines of the variables; who is
+ * found is asked again alone, because a variable may hold anything. `kill -TERM -pid` is the one form that dash, bash and
+ * BusyBox understand alike. Environments are searched no more often than needed: that may be slow.
  */
 const SCRIPT = `
 trap '' TERM INT HUP QUIT USR1 USR2 PIPE
 mark=$1
 pids=' '
+found=
 while read -r line; do
   case $line in
     +*) pids="$pids\${line#+} " ;;
@@ -25,19 +32,35 @@ while read -r line; do
     bye) exit 0 ;;
   esac
 done
+if grep -sqF "${TRIAL}=" /proc/$$/environ 2>/dev/null; then
+  files() { grep -slF "$mark" /proc/[0-9]*/environ 2>/dev/null; }
+else
+  lines() { tr '\\000' '\\n'; }
+  files() {
+    head -c 131072 /proc/[0-9]*/environ | lines | grep -F -e '==> /proc/' -e "$mark" | while read -r line; do
+      case $line in
+        '==> /proc/'*) environ=\${line#'==> '}; environ=\${environ%' <=='} ;;
+        *) lines <"$environ" | grep -qxF "$mark" && echo "$environ" ;;
+      esac
+    done
+  }
+fi
 marked() {
-  for file in $(grep -slF "$mark" /proc/[0-9]*/environ 2>/dev/null); do
+  for file in $(files); do
     pid=\${file#/proc/}; pid=\${pid%/environ}
     [ "$pid" = $$ ] || echo "$pid"
   done
 }
 end() {
-  for pid in $pids; do kill -s "$1" -- "-$pid" 2>/dev/null; done
-  for pid in $(marked); do kill -s "$1" "$pid" 2>/dev/null; done
+  for pid in $pids; do kill "-$1" "-$pid" 2>/dev/null; done
+  found=$(marked)
+  for pid in $found; do kill "-$1" "$pid" 2>/dev/null; done
 }
 left() {
-  for pid in $pids; do kill -0 -- "-$pid" 2>/dev/null && return 0; done
-  [ -n "$(marked)" ]
+  for pid in $pids; do kill -0 "-$pid" 2>/dev/null && return 0; done
+  for pid in $found; do kill -0 "$pid" 2>/dev/null && return 0; done
+  found=$(marked)
+  [ -n "$found" ]
 }
 end TERM
 for turn in 1 2 3 4 5 6 7 8; do
@@ -101,7 +124,7 @@ export class Lifeline {
         file: this.#shell.file,
         argv: [...this.#shell.argv, "-c", SCRIPT, "monoceros-guardian", `${CONTROLLER_MARK}=${this.#mark}`],
         sharedEnv: new PreparedStrings([]),
-        env: ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/busybox"],
+        env: ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/busybox", `${TRIAL}=1`],
         cwd: "/",
         stdinFd: readFd,
         // Its own descriptors lead nowhere, so that it never keeps the controller's output open.
