@@ -245,6 +245,10 @@ const REFUSED: readonly (readonly [keys: string, problem: string])[] = [
     "probes: {readiness: {http: {path: x, port: 1}}}",
     'probes.readiness.http.path: expected a path that begins with "/", got "x"',
   ],
+  [
+    "sockets: [{name: a, listen: /a}, {name: a, listen: /b}]",
+    'sockets[1].name: another socket has the name "a" already',
+  ],
   ["sockets: [{name: http}]", "sockets[0].listen: required, but missing"],
   [
     "logs: {max_line: 10}",
@@ -274,6 +278,16 @@ test("two pools of the same name are refused where the second one stands", () =>
     path: "supervisor.workers[1].name",
     message: 'workers[0] has the name "a" already',
   });
+});
+
+test("two sockets at one path are refused where the second one stands, in whichever pools", () => {
+  const pool = (name: string) => `{name: ${name}, exec: x, sockets: [{name: http, listen: /run/web.sock}]}`;
+  const parsed = parseConfig(`supervisor: {workers: [${pool("a")}, ${pool("b")}]}`, "c.yaml", {});
+  assert.ok(!parsed.ok);
+  assert.deepEqual(
+    parsed.problems.map(({ path, message }) => `${path}: ${message}`),
+    ["supervisor.workers[1].sockets[0].listen: workers[0].sockets[0] listens there already"],
+  );
 });
 
 test("at least one pool must be there", () => {

@@ -1,11 +1,13 @@
 import assert from "node:assert/strict";
-import { closeSync, readdirSync, readFileSync, readSync } from "node:fs";
+import { closeSync, readdirSync, readFileSync, readlinkSync, readSync } from "node:fs";
 import { constants } from "node:os";
 import { test } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
 import {
+  boundPort,
   closeInheritedOnExec,
   getLimit,
+  openListener,
   openPipe,
   PreparedStrings,
   type Reaped,
@@ -133,6 +135,36 @@ test("errors and signals with two names have the one that people know", async ()
   assert.equal(new SystemCallError("fork", constants.errno.EAGAIN).code, "EAGAIN");
   const pid = spawnProcess(request({ file: "/bin/sh", argv: ["sh", "-c", "ulimit -c 0; kill -ABRT $$"] }));
   assert.deepEqual(await reap(pid), { kind: "signal", signal: "SIGABRT" });
+});
+
+test("inherited descriptors become 3, 4 and so on, even from where others go", async () => {
+  const sockets = [0, 1, 2].map(() => openListener({ family: "IPv4", host: "127.0.0.1", port: 0 }, 1, 6));
+  const inodes = sockets.map((fd) => readlinkSync(`/proc/self/fd/${fd}`));
+  assert.equal(
+    await outputOf("readlink /proc/$$/fd/3 /proc/$$/fd/4 /proc/$$/fd/5; test -e /proc/$$/fd/6 || echo end", {
+      inheritedFds: sockets,
+    }),
+    [...inodes, "end"].join("\n"),
+  );
+  for (const fd of sockets) closeSync(fd);
+});
+
+test("a listener is refused by name of errno and leaves no descriptor", () => {
+  const before = readdirSync("/proc/self/fd").length;
+  const first = openListener({ family: "IPv4", host: "127.0.0.1", port: 0 }, 1, 100);
+  assert.ok(first >= 100);
+  const port = boundPort(first);
+  for (const [host, at, code] of [
+    ["127.0.0.1", port, "EADDRINUSE"],
+    ["192.0.2.1", 0, "EADDRNOTAVAIL"],
+    ["no address", 0, "EINVAL"],
+  ] as const)
+    assert.throws(
+      () => openListener({ family: "IPv4", host, port: at }, 1, 3),
+      (error: unknown) => error instanceof SystemCallError && error.code === code,
+    );
+  closeSync(first);
+  assert.equal(readdirSync("/proc/self/fd").length, before);
 });
 
 test("room for descriptors is made without keeping one", () => {

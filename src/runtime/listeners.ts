@@ -237,6 +237,7 @@ export class ListenerWatch {
     for (const [pool, rivals] of findForeign(held, [...listeners.values()], ours)) {
       if (!this.#warnedOfRivals.has(pool)) await this.#warnOfRivals(pool, rivals, others);
     }
+    this.#log.debug("the sockets of workers were looked at", { listening: held.length });
   }
 
   async #warnOfRivals(pool: string, rivals: readonly ListeningSocket[], others: readonly number[]): Promise<void> {

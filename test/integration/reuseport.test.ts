@@ -1,0 +1,131 @@
+/** What SO_REUSEPORT, the kernel's own balance, gives and what it costs; and that the controller says so. */
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { type TestContext, test } from "node:test";
+import { ControllerUnderTest, eventually, PROCESSBIN, poolOf } from "../support/controller.ts";
+import { requestMany } from "../support/newConnections.ts";
+import type { QueueLoss } from "../support/queueLoss.ts";
+import { freePort, logged, said } from "../support/watch.ts";
+
+const REPLICAS = 4;
+
+/** A pool whose workers open the port themselves. */
+function reuseportPool(port: number, replicas = REPLICAS): string {
+  return poolOf({
+    name: "web",
+    replicas,
+    exec: PROCESSBIN,
+    args: ["--host", "127.0.0.1", "--port", port, "--reuseport"],
+  });
+}
+
+async function allServe(controller: ControllerUnderTest, replicas = REPLICAS): Promise<void> {
+  for (let slot = 0; slot < replicas; slot++) await said(controller, `web-${slot}`, "ready");
+}
+
+test("10,000 connections are spread evenly over the workers by the kernel (chi-square) [B1]", async (context) => {
+  const port = await freePort();
+  await using controller = await ControllerUnderTest.start({ workers: reuseportPool(port) });
+  await allServe(controller);
+  const total = 10_000;
+  const { answered, byWorker } = await requestMany({ host: "127.0.0.1", port }, total, 8);
+  assert.equal(answered, total);
+  assert.equal(byWorker.size, REPLICAS);
+  const expected = total / REPLICAS;
+  const chiSquare = [...byWorker.values()].reduce((sum, count) => sum + (count - expected) ** 2 / expected, 0);
+  context.diagnostic(`${[...byWorker.values()].join(" ")}: chi-square ${chiSquare.toFixed(2)}`);
+  // Three degrees of freedom: an even spread is above this once in a million runs.
+  assert.ok(chiSquare < 30.66, `${chiSquare}`);
+});
+
+/** Runs the measurement in a network namespace of its own; undefined where none can be had. */
+function measureLoss(mode: "reuseport" | "shared", migrate: 0 | 1, context: TestContext): QueueLoss | undefined {
+  const script = `ip link set lo up && echo ${migrate} > /proc/sys/net/ipv4/tcp_migrate_req || exit 99
+    exec "$@"`;
+  const args = [
+    "--net",
+    "sh",
+    "-c",
+    script,
+    "sh",
+    process.execPath,
+    "--no-warnings",
+    "test/support/queueLoss.ts",
+    mode,
+  ];
+  const { status, stdout, stderr, error } = spawnSync("unshare", args, { encoding: "utf8", timeout: 60_000 });
+  if (error !== undefined || status === 99 || /unshare/u.test(stderr)) {
+    context.skip(`a network namespace with net.ipv4.tcp_migrate_req cannot be had here: ${stderr}`);
+    return undefined;
+  }
+  assert.equal(status, 0, stderr);
+  const loss = JSON.parse(stdout) as QueueLoss;
+  const { waiting, answered, refused, cut } = loss;
+  context.diagnostic(`${mode}, tcp_migrate_req ${migrate}: ${waiting} waited, ${cut} cut, ${refused} refused`);
+  assert.equal(answered + refused + cut, 200);
+  assert.equal(refused, 0);
+  return loss;
+}
+
+const SPLIT = /workers of pool "web" listen on 127\.0\.0\.1:8000 with a socket each \(SO_REUSEPORT\)/u;
+
+test("with tcp_migrate_req 0 what waits for a worker that ends is lost at most, and a planned stop warns of that once [B3]", (context) => {
+  const loss = measureLoss("reuseport", 0, context);
+  if (loss === undefined) return;
+  assert.ok(loss.waiting > 0);
+  assert.ok(loss.cut <= loss.waiting, `${loss.cut} of ${loss.waiting}`);
+  const warnings = loss.warnings.filter((line) => SPLIT.test(line));
+  assert.equal(warnings.length, 1, loss.warnings.join("\n"));
+  for (const text of ["tcp_migrate_req=1", "sockets:", "server:"])
+    assert.ok(warnings[0]?.includes(text) === true, text);
+});
+
+test("with tcp_migrate_req 1 nothing that waits for a worker that ends is lost, and nothing is warned of [B3]", (context) => {
+  const loss = measureLoss("reuseport", 1, context);
+  if (loss === undefined) return;
+  assert.ok(loss.waiting > 0);
+  assert.equal(loss.cut, 0);
+  assert.deepEqual(
+    loss.warnings.filter((line) => line.includes("SO_REUSEPORT")),
+    [],
+  );
+});
+
+test("with a shared socket nothing that waits is lost whatever tcp_migrate_req is, and nothing is warned of [B3]", (context) => {
+  const loss = measureLoss("shared", 0, context);
+  if (loss === undefined) return;
+  assert.equal(loss.cut, 0);
+  assert.deepEqual(
+    loss.warnings.filter((line) => line.includes("SO_REUSEPORT")),
+    [],
+  );
+});
+
+test("a second controller on the same port is told once, with pid, command and worker of the first [B4]", async () => {
+  const port = await freePort();
+  await using first = await ControllerUnderTest.start({ workers: reuseportPool(port, 1) });
+  await allServe(first, 1);
+  await using second = await ControllerUnderTest.start({ workers: reuseportPool(port, 2) });
+  await allServe(second, 2);
+  const line = await logged(second, 'pool \\"web\\" shares', `127.0.0.1:${port}`);
+  assert.ok(line.includes(`pid ${await first.pidOf("web-0")} (${PROCESSBIN} `), line);
+  assert.ok(line.includes(`worker \\"web-0\\" of controller ${first.pid}`), line);
+  assert.equal(second.stderr.filter((each) => each.includes(" shares ")).length, 1);
+});
+
+test("the workers of one controller that share a port among themselves are no strangers", async () => {
+  const port = await freePort();
+  await using controller = await ControllerUnderTest.start({
+    workers: [reuseportPool(port), poolOf({ name: "late", exec: "sleep", args: [1000] })].join("\n"),
+    args: ["-d"],
+  });
+  await allServe(controller);
+  await eventually(
+    () => (controller.stderr.some((line) => line.includes("sockets of workers were looked at")) ? true : undefined),
+    "the look",
+  );
+  assert.deepEqual(
+    controller.stderr.filter((line) => line.includes("shares")),
+    [],
+  );
+});
