@@ -103,7 +103,7 @@ function formatFigure(rounds: Rounds, figure: Figure, systems: readonly System[]
 }
 
 /** The pictures that the rounds allow, by path. */
-function drawPictures(rounds: Rounds, systems: readonly System[]): Record<string, string> {
+export function drawPictures(rounds: Rounds, systems: readonly System[]): Record<string, string> {
   const files: Record<string, string> = {};
   const titleOf = (title: string): string => title.replace("Monoceros, ", "");
   const found = (figure: string, name: string): Found | undefined => middleRound(rounds[figure]?.[name] ?? []);
@@ -121,7 +121,7 @@ function drawPictures(rounds: Rounds, systems: readonly System[]): Record<string
     files["docs/images/traffic-load.svg"] = drawBars(
       "Load of each of 8 workers in % of the mean: 5 ms a request, 16 connections",
       panels,
-      { value: 100, label: "the mean, 100 %: what each worker would get in a fair world" },
+      { value: 100, label: "the mean: what each worker gets where all get the same" },
     );
   }
   for (const [figure, file, title] of [

@@ -21,11 +21,18 @@ function text(
   x: number,
   y: number,
   content: string,
-  options: { readonly size?: number; readonly anchor?: string; readonly colour?: string; readonly bold?: boolean } = {},
+  options: {
+    readonly size?: number;
+    readonly anchor?: string;
+    readonly colour?: string;
+    readonly bold?: boolean;
+    readonly hasEdge?: boolean;
+  } = {},
 ): string {
-  const { size = 13, anchor = "start", colour = INK, bold = false } = options;
+  const { size = 13, anchor = "start", colour = INK, bold = false, hasEdge = false } = options;
   const weight = bold ? ' font-weight="bold"' : "";
-  return `<text x="${round(x)}" y="${round(y)}" ${FONT} font-size="${size}" text-anchor="${anchor}" fill="${colour}"${weight}>${escaped(content)}</text>`;
+  const edge = hasEdge ? ' paint-order="stroke" stroke="#ffffff" stroke-width="3"' : "";
+  return `<text x="${round(x)}" y="${round(y)}" ${FONT} font-size="${size}" text-anchor="${anchor}" fill="${colour}"${weight}${edge}>${escaped(content)}</text>`;
 }
 
 function line(x1: number, y1: number, x2: number, y2: number, colour = GRID, dash = ""): string {
@@ -78,10 +85,17 @@ export function drawBars(
         `<rect x="${round(x + nth * step + 2)}" y="${round(top + height - barHeight)}" width="${round(step - 4)}" height="${round(barHeight)}" fill="${colourOf(index)}"/>`,
         text(x + (nth + 0.5) * step, top + height + 16, String(nth), { size: 11, anchor: "middle", colour: FAINT }),
       );
-      // Where the bar is too short for its number, the number tells that nothing is missing.
-      parts.push(text(x + (nth + 0.5) * step, y - 4, String(Math.round(value)), { size: 10, anchor: "middle" }));
     }
     parts.push(line(x, yOf(reference.value), x + width, yOf(reference.value), FAINT, "5 4"));
+    // After the line, with a white edge, so that it never strikes a number through.
+    for (const [nth, value] of values.entries())
+      parts.push(
+        text(x + (nth + 0.5) * step, yOf(value) - 4, String(Math.round(value)), {
+          size: 10,
+          anchor: "middle",
+          hasEdge: true,
+        }),
+      );
     parts.push(line(x, top + height, x + width, top + height, INK));
   }
   const y = top + height + 42;
