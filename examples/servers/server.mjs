@@ -36,4 +36,4 @@ else if (values.uds !== undefined) server.listen({ path: values.uds });
 else server.listen({ port: Number(values.port ?? 8000), host: values.host, reusePort: values.reuseport });
 
 // Running requests are answered, then the process ends by itself.
-process.on("SIGTERM", () => server.close());
+for (const signal of ["SIGTERM", "SIGINT"]) process.on(signal, () => server.close());

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { ControllerUnderTest } from "../support/controller.ts";
-import { assertNoneFailed, commandOk, sharedPool, underTraffic } from "../support/traffic.ts";
+import { assertNoneFailed, commandOk, readyRange, replaced, sharedPool, underTraffic } from "../support/traffic.ts";
 import { eventsOf } from "../support/watch.ts";
 
 for (const kind of ["TCP port", "Unix socket"] as const) {
@@ -30,6 +30,23 @@ for (const kind of ["TCP port", "Unix socket"] as const) {
     assert.equal(eventsOf(controller, "rollout_finished").length, 2);
   });
 }
+
+test("recycling by lifespan on a shared port fails no request, on connections new and kept alive", async () => {
+  const { workers, target } = await sharedPool({
+    replicas: 3,
+    args: ["--drain", "500ms"],
+    more: { limits: { lifespan: "1500ms", jitter_ratio: 0.5 } },
+  });
+  await using controller = await ControllerUnderTest.start({ workers });
+  await controller.ready();
+  const reports = await underTraffic(target, () => replaced(controller, 6), {
+    requests: [{ path: "/sleep?ms=5" }],
+    keptAlive: 6,
+    fresh: 12,
+  });
+  assertNoneFailed(reports);
+  assert.ok(readyRange(controller).least >= 3);
+});
 
 test("scaling and stopping workers of a shared socket refuse and reset nothing", async () => {
   const { workers, target } = await sharedPool({

@@ -82,7 +82,7 @@ export interface LoadReport {
   readonly idleCloses: number;
 }
 
-const KEPT_FAILURES = 50;
+const KEPT_FAILURES = 500;
 
 /** A growing list of numbers without a number object each. */
 class Samples {

@@ -5,8 +5,9 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { readFileSync } from "node:fs";
+import { readlinkSync } from "node:fs";
 import { createServer } from "node:net";
+import { basename } from "node:path";
 import { type ControllerUnderTest, listDescendants, MONOCEROS, PROCESSBIN, poolOf } from "./controller.ts";
 import { type LoadTarget, type RequestKind, startLoad } from "./load.ts";
 import { describeLoad, type LoadReport } from "./loadReport.ts";
@@ -193,7 +194,7 @@ export function assertNoneFailed(reports: TrafficReports, least = 200): void {
 export function envoyPid(controller: ControllerUnderTest): number | undefined {
   return listDescendants(controller.pid).find((pid) => {
     try {
-      return readFileSync(`/proc/${pid}/comm`, "utf8") === "envoy\n";
+      return basename(readlinkSync(`/proc/${pid}/exe`)) === "envoy";
     } catch {
       return false;
     }
