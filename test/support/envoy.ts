@@ -253,6 +253,8 @@ export interface Held {
 export class StubWorker implements AsyncDisposable {
   readonly name: string;
   readonly server: Server;
+  /** 0 where it listens on a Unix socket. */
+  port = 0;
   /** Requests so far, those of health checks left out. */
   readonly requests: IncomingMessage[] = [];
   readonly held: Held[] = [];
@@ -284,13 +286,10 @@ export class StubWorker implements AsyncDisposable {
     const worker = new StubWorker(name, handle);
     worker.server.listen(0, "127.0.0.1");
     await once(worker.server, "listening");
-    return worker;
-  }
-
-  get port(): number {
-    const address = this.server.address();
+    const address = worker.server.address();
     assert.ok(typeof address === "object" && address !== null);
-    return address.port;
+    worker.port = address.port;
+    return worker;
   }
 
   /** This worker as an upstream. */

@@ -1,0 +1,76 @@
+/** What is wrong with Envoy, or with what it is asked for, is known before anything starts: on the real binary. */
+import assert from "node:assert/strict";
+import { chmodSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, test } from "node:test";
+import type { ErrorCode } from "../../src/base/errors.ts";
+import { ConfigurationError, type ConfigurationProblem } from "../../src/cli/configFile.ts";
+import { type Preflight, preflight } from "../../src/cli/preflight.ts";
+import { ENVOY } from "../support/envoy.ts";
+
+const directory = mkdtempSync(join(tmpdir(), "monoceros-envoy-binary-"));
+after(() => rmSync(directory, { recursive: true }));
+
+function script(name: string, text: string, mode = 0o755): string {
+  const path = join(directory, name);
+  writeFileSync(path, text);
+  chmodSync(path, mode);
+  return path;
+}
+
+/** The problems that preflight finds with the server of a pool. */
+function problemsOf(server: string, path = "/usr/bin:/bin"): readonly ConfigurationProblem[] {
+  return check(server, path).problems.filter(({ code }) => code.startsWith("ENVOY"));
+}
+
+function check(server: string, path: string): { passed?: Preflight; problems: readonly ConfigurationProblem[] } {
+  const file = script(
+    "config.yaml",
+    `supervisor: {workers: [{name: web, exec: sh, server: {socket_arg: {name: -u}, ${server}}}]}`,
+  );
+  try {
+    return { passed: preflight(file, { PATH: path }), problems: [] };
+  } catch (error) {
+    assert.ok(error instanceof ConfigurationError, String(error));
+    return { problems: error.problems };
+  }
+}
+
+function only(code: ErrorCode, message: RegExp, problems: readonly ConfigurationProblem[]): void {
+  assert.deepEqual(
+    problems.map((problem) => problem.code),
+    [code],
+  );
+  assert.match(problems[0]?.message ?? "", message);
+}
+
+test("the Envoy of the project will do, named by path or found on PATH", () => {
+  assert.deepEqual(problemsOf(`exec: ${ENVOY}`), []);
+  symlinkSync(ENVOY, join(directory, "envoy"));
+  assert.deepEqual(problemsOf("listener_port: 10001", `${directory}:/usr/bin:/bin`), []);
+});
+
+test("an Envoy that is missing, may not be executed, is something else or is too old is named", () => {
+  only("ENVOY_NOT_FOUND", /there is no Envoy at "\/no\/envoy"/u, problemsOf("exec: /no/envoy"));
+  only("ENVOY_NOT_EXECUTABLE", /may not be executed/u, problemsOf(`exec: ${script("plain", "", 0o644)}`));
+  only(
+    "ENVOY_NOT_EXECUTABLE",
+    /did not say its version \(hello\)/u,
+    problemsOf(`exec: ${script("else", "#!/bin/sh\necho hello")}`),
+  );
+  only("ENVOY_NOT_EXECUTABLE", /did not say its version/u, problemsOf(`exec: ${script("noise", "\u007fELF rubbish")}`));
+  const old = script("old", "#!/bin/sh\necho 'envoy  version: 0123/1.30.1/Clean/RELEASE/BoringSSL'");
+  only("ENVOY_TOO_OLD", /is Envoy 1\.30\.1, expected 1\.31 or later/u, problemsOf(`exec: ${old}`));
+});
+
+test("Envoy's reason against a pool's server is told with the place in the file", () => {
+  const refused = problemsOf(`exec: ${ENVOY}, tls: {cert: /no/cert.pem, key: /no/key.pem}`);
+  only("ENVOY_CONFIG_REFUSED", /pool "web": Envoy refuses its configuration: .*\/no\/key\.pem/u, refused);
+  assert.equal(refused[0]?.path, "supervisor.workers[0].server");
+  only(
+    "ENVOY_CONFIG_REFUSED",
+    /malformed IP address: somewhere/u,
+    problemsOf(`exec: ${ENVOY}, listener_address: somewhere`),
+  );
+});
