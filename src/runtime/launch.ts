@@ -110,8 +110,12 @@ function isExecutable(path: string): boolean {
   }
 }
 
-function findExecutable(
-  request: LaunchRequest,
+/**
+ * The absolute path of a command that a pool uses, as a shell in the pool's directory would find it; `path` is PATH.
+ * @throws ControllerError EXEC_NOT_FOUND, EXEC_NOT_EXECUTABLE
+ */
+export function findExecutable(
+  request: Pick<LaunchRequest, "pool" | "exec" | "cwd">,
   path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 ): string {
   const { pool, exec, cwd } = request;
