@@ -240,14 +240,30 @@ const REFUSED: readonly (readonly [keys: string, problem: string])[] = [
   ["server: {socket_arg: {name: -u}, access_log: yes}", 'server.access_log: expected true or false, got "yes"'],
   ["probes: {liveness: {}}", "probes.liveness: expected exactly one of http, tcp, grpc, exec, notify, got none"],
   ["probes: {liveness: {notify: true}}", "probes.liveness.notify: a worker can notify readiness only"],
-  ["probes: {startup: {tcp: {port: 1}, success_threshold: 2}}", "probes.startup.success_threshold: expected 1 here"],
-  [
-    "probes: {readiness: {http: {path: x, port: 1}}}",
-    'probes.readiness.http.path: expected a path that begins with "/", got "x"',
-  ],
   [
     "sockets: [{name: a, listen: /a}, {name: a, listen: /b}]",
     'sockets[1].name: another socket has the name "a" already',
+  ],
+  ["probes: {startup: {exec: [a], success_threshold: 2}}", "probes.startup.success_threshold: expected 1 here"],
+  [
+    "probes: {readiness: {http: {path: x, port: 80}}}",
+    'probes.readiness.http.path: expected a path that begins with "/", got "x"',
+  ],
+  [
+    "probes: {readiness: {notify: false}}",
+    "probes.readiness: expected exactly one of http, tcp, grpc, exec, notify, got none",
+  ],
+  [
+    "probes: {readiness: {tcp: {}}}",
+    "probes.readiness.tcp: expected a port: without server a worker has none of its own",
+  ],
+  [
+    "probes: {liveness: {grpc: {service: a}}}",
+    "probes.liveness.grpc: expected a port: without server a worker has none of its own",
+  ],
+  [
+    'probes: {startup: {exec: [a, "{{.Port}}"]}}',
+    "probes.startup.exec[1]: {{.Port}} has no value without server.port_arg",
   ],
   ["sockets: [{name: http}]", "sockets[0].listen: required, but missing"],
   [
@@ -305,6 +321,19 @@ test("the delay before a stop must fit into the shutdown; a grace that does not 
     grace.warnings.map((warning) => warning.path),
     ["supervisor.workers[0].signal_timeout"],
   );
+});
+
+test("a probe of a port that all workers share is a warning, of the worker's own port none", () => {
+  const warnedPaths = (keys: string) => {
+    const loaded = load(`supervisor: {workers: [{${POOL}, ${keys}}]}`);
+    assert.ok(loaded.ok);
+    return loaded.warnings.map((warning) => warning.path);
+  };
+  const probes = "probes: {readiness: {http: {port: 80}}}";
+  assert.deepEqual(warnedPaths(`replicas: 2, ${probes}`), ["supervisor.workers[0].probes.readiness.http.port"]);
+  assert.deepEqual(warnedPaths(`replicas: 1, ${probes}`), []);
+  assert.deepEqual(warnedPaths("replicas: 2, probes: {liveness: {tcp: {}}}, server: {socket_arg: {name: u}}"), []);
+  assert.deepEqual(warnedPaths("replicas: 2, probes: {readiness: {notify: true}, liveness: {exec: [./check]}}"), []);
 });
 
 test("variables work in values of every kind", () => {
@@ -438,7 +467,7 @@ test("what needs a proxy or a port of the worker is refused without server", () 
     "supervisor.workers[0].limits.requests: requests are counted by the proxy, so this needs server",
   ]);
   assert.deepEqual(messages("probes: {readiness: {http: {path: /r}}, liveness: {tcp: {port: 80}}}"), [
-    "supervisor.workers[0].probes.readiness.http.port: expected a port: without server the worker has none of its own",
+    "supervisor.workers[0].probes.readiness.http: expected a port: without server a worker has none of its own",
   ]);
   const server = "server: {socket_arg: {name: -u}}";
   assert.deepEqual(messages(`${server}, limits: {requests: 5}, probes: {readiness: {http: {}}}`), []);

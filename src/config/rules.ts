@@ -36,9 +36,9 @@ export function checkRolling({ maxSurge, maxUnavailable }: Known<RollingConfig>,
   }
 }
 
-export function checkProbe(_probe: Known<ProbeConfig>, context: CheckContext): void {
+export function checkProbe(probe: Known<ProbeConfig>, context: CheckContext): void {
   const kinds = ["http", "tcp", "grpc", "exec", "notify"];
-  const given = kinds.filter((kind) => context.has(kind));
+  const given = kinds.filter((kind) => context.has(kind) && !(kind === "notify" && probe.notify === false));
   if (given.length !== 1) {
     context.problem("", `expected exactly one of ${kinds.join(", ")}, got ${given.join(", ") || "none"}`);
   }
@@ -83,10 +83,15 @@ function checkSocketNames(pool: Known<PoolConfig>, context: CheckContext): void 
 }
 
 function checkTemplates(pool: Known<PoolConfig>, context: CheckContext): void {
-  const texts: readonly (readonly [string, string | undefined])[] = [
+  const texts: (readonly [string, string | undefined])[] = [
     ...(pool.args ?? []).map((arg, index) => [`args[${index}]`, arg] as const),
     ...Object.entries(pool.env ?? {}).map(([key, value]) => [`env.${key}`, value] as const),
   ];
+  for (const purpose of ["startup", "readiness", "liveness"] as const) {
+    const probe = pool.probes?.[purpose];
+    texts.push(...(probe?.exec ?? []).map((arg, index) => [`probes.${purpose}.exec[${index}]`, arg] as const));
+    checkProbePort(purpose, probe, pool, context);
+  }
   for (const [path, text] of texts) {
     for (const name of templateNames(text ?? "")) {
       if (name === "Port" && !context.has("server")) {
@@ -100,21 +105,28 @@ function checkTemplates(pool: Known<PoolConfig>, context: CheckContext): void {
   }
 }
 
-/** What only a proxy can count, and what only a worker with a port or socket of its own can be asked. */
-function checkWithoutServer({ limits, probes }: Known<PoolConfig>, context: CheckContext): void {
+/** What only a proxy can count. */
+function checkWithoutServer({ limits }: Known<PoolConfig>, context: CheckContext): void {
   if (limits?.requests !== undefined) {
     context.problem("limits.requests", "requests are counted by the proxy, so this needs server");
   }
-  for (const name of ["startup", "readiness", "liveness"] as const) {
-    for (const kind of ["http", "tcp", "grpc"] as const) {
-      const method = probes?.[name]?.[kind];
-      if (method !== undefined && method.port === undefined) {
-        context.problem(
-          `probes.${name}.${kind}.port`,
-          "expected a port: without server the worker has none of its own",
-        );
-      }
-    }
+}
+
+/** Only behind a proxy a worker has a port of its own; any other one is shared by all workers of the pool. */
+function checkProbePort(
+  purpose: string,
+  probe: Known<ProbeConfig> | undefined,
+  pool: Known<PoolConfig>,
+  context: CheckContext,
+): void {
+  if (context.has("server")) return;
+  for (const kind of ["http", "tcp", "grpc"] as const) {
+    if (probe?.[kind] === undefined) continue;
+    const path = `probes.${purpose}.${kind}`;
+    if (probe[kind].port === undefined)
+      context.problem(path, "expected a port: without server a worker has none of its own");
+    else if (pool.replicas !== 1)
+      context.warning(`${path}.port`, "all workers of the pool are asked at this port, so any of them may answer");
   }
 }
 

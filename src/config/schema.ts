@@ -181,7 +181,13 @@ const limits: Kind<LimitsConfig> = object<LimitsConfig>(
 const ownPort = "the worker's";
 
 const httpProbe: Kind<HttpProbeConfig> = object<HttpProbeConfig>({
-  path: { yaml: "path", kind: urlPath, default: "/", since: "new", doc: "Path to GET; 200 to 399 is success." },
+  path: {
+    yaml: "path",
+    kind: urlPath,
+    default: "/",
+    since: "new",
+    doc: "Path to GET; 200 to 399 is success, a redirect is not followed.",
+  },
   port: {
     yaml: "port",
     kind: port(1),
@@ -217,7 +223,7 @@ const grpcProbe: Kind<GrpcProbeConfig> = object<GrpcProbeConfig>({
     kind: text(),
     default: undefined,
     since: "new",
-    doc: "Name of the service to ask about, in the gRPC health protocol.",
+    doc: "Name of the service to ask about; unset is the server as a whole.",
   },
 });
 
@@ -230,30 +236,48 @@ const probe: Kind<ProbeConfig> = object<ProbeConfig>(
       since: "new",
       doc: "Asks by HTTP. Exactly one of `http`, `tcp`, `grpc`, `exec` and `notify` must be there.",
     },
-    tcp: { yaml: "tcp", kind: tcpProbe, default: undefined, since: "new", doc: "Opens a connection." },
-    grpc: { yaml: "grpc", kind: grpcProbe, default: undefined, since: "new", doc: "Asks by the gRPC health protocol." },
+    tcp: {
+      yaml: "tcp",
+      kind: tcpProbe,
+      default: undefined,
+      since: "new",
+      doc: "Opens a connection, which is success.",
+    },
+    grpc: {
+      yaml: "grpc",
+      kind: grpcProbe,
+      default: undefined,
+      since: "new",
+      doc: "Asks by the gRPC health protocol, without TLS; SERVING is success.",
+    },
     exec: {
       yaml: "exec",
       kind: list(templated, { min: 1 }),
       default: undefined,
       since: "new",
-      doc: "Runs a command; exit code 0 is success.",
+      doc: "Runs a command with the worker's user, directory and environment, its process id in `MONOCEROS_WORKER_PID`; exit code 0 is success. Templates as in `args`.",
     },
     notify: {
       yaml: "notify",
       kind: boolean,
       default: undefined,
       since: "new",
-      doc: "The worker itself says when it is ready (sd_notify); readiness only.",
+      doc: "The worker itself says when it is ready, by a newline on the descriptor whose number is in `MONOCEROS_NOTIFY_FD`; readiness only.",
     },
     initialDelayMs: {
       yaml: "initial_delay",
       kind: duration(),
       default: 0,
       since: "new",
-      doc: "Wait after the start before the first attempt.",
+      doc: "Time after the worker's start before which nothing is attempted.",
     },
-    periodMs: { yaml: "period", kind: duration(10), default: 10_000, since: "new", doc: "Time between attempts." },
+    periodMs: {
+      yaml: "period",
+      kind: duration(10),
+      default: 10_000,
+      since: "new",
+      doc: "Time between attempts; up to a tenth longer for startup and shorter for the others, so that workers are not all asked at once.",
+    },
     timeoutMs: {
       yaml: "timeout",
       kind: duration(1),
@@ -300,7 +324,7 @@ const probes: Kind<ProbesConfig> = object<ProbesConfig>(
       kind: probe,
       default: undefined,
       since: "new",
-      doc: "When it fails the worker is restarted.",
+      doc: "When it fails the worker is replaced; when many fail together, only some of them at once.",
     },
   },
   checkProbes,

@@ -115,6 +115,10 @@ function isExecutable(path: string): boolean {
   }
 }
 
+/**
+ * The absolute path of a command that a pool uses, as a shell in the pool's directory would find it; `path` is PATH.
+ * @throws ControllerError EXEC_NOT_FOUND, EXEC_NOT_EXECUTABLE
+ */
 function findExecutable(
   { pool, cwd }: LaunchRequest,
   exec: string,

@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { ControllerUnderTest, eventually, PROCESSBIN, poolOf } from "./controller.ts";
-import { newOutcome, requestOnce } from "./load.ts";
+import { newOutcome, requestOnce } from "./newConnections.ts";
 import { happened, logged, readProc, said } from "./watch.ts";
 
 /** What is printed. */
