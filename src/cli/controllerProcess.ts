@@ -6,13 +6,16 @@ import { rmSync } from "node:fs";
 import { constants, tmpdir } from "node:os";
 import type { LogLine } from "../admin/api.ts";
 import { EventLog } from "../admin/events.ts";
+import type { ControllerHandle } from "../admin/handle.ts";
 import { listenOnPort, listenOnSocket } from "../admin/listen.ts";
-import { type ControllerHandle, createControlServer, createOpenServer } from "../admin/server.ts";
+import { OperationLog } from "../admin/operations.ts";
+import { createControlServer, createTcpServer } from "../admin/server.ts";
 import { defaultSocketCandidates } from "../admin/socketPath.ts";
 import type { Logger } from "../base/log.ts";
 import { expandTemplate } from "../config/template.ts";
 import { isWorkerEvent, type LifecycleEvent } from "../core/event.ts";
 import { workerId } from "../core/identity.ts";
+import type { Order } from "../core/operation.ts";
 import { SinkLogger } from "../logs/logger.ts";
 import { type LogSink, openSinks } from "../logs/sink.ts";
 import { WorkerOutput } from "../logs/workerOutput.ts";
@@ -38,6 +41,7 @@ import { SharedSockets } from "../runtime/sockets.ts";
 import { ServiceManager } from "../runtime/systemd.ts";
 import { createMetrics } from "./metricsSource.ts";
 import type { Preflight } from "./preflight.ts";
+import { scaleOrder } from "./scaleOrder.ts";
 import { VERSION } from "./version.ts";
 
 /** How long the last log lines may take after everything has ended, where the shutdown's own bound is already used up. */
@@ -80,6 +84,7 @@ export async function runController(preflight: Preflight, options: { readonly is
   );
   const mark = controllerMark();
   const events = new EventLog(() => new Date());
+  const operations = new OperationLog(() => new Date());
   const manager = new ServiceManager(process.env, process.pid);
   const output = new WorkerOutput(
     config.supervisor.pools.map(({ name, logs }) => ({ name, maxLineBytes: logs.maxLineBytes })),
@@ -95,6 +100,7 @@ export async function runController(preflight: Preflight, options: { readonly is
     random: Math.random,
     listener: {
       told: (event) => {
+        operations.observe(event);
         record(event, events, log, options.isDebug);
         watch.handle(event);
         if (event.kind === "stopping" && event.cause === "shutdown") sockets.release(event.pool);
@@ -152,19 +158,28 @@ export async function runController(preflight: Preflight, options: { readonly is
   });
 
   let orders = 0;
+  const order = (pool: number, what: Order, reason: string): string => {
+    const id = `op-${++orders}`;
+    daemon.order(pool, id, what, reason);
+    return id;
+  };
   const handle: ControllerHandle = {
     version: VERSION,
     events,
+    operations,
     view: () => daemon.view(),
     now: () => systemClock.now(),
     metrics: createMetrics({ view: () => daemon.view(), output, sinks, orphansReaped: () => processes.orphansReaped }),
+    audit: (who, what) => record({ kind: "audited", who, what }, events, log, options.isDebug),
     shutdown: (reason) => daemon.shutdown(reason),
-    stopWorker: (pool, slot, reason) => daemon.order(pool, `op-${++orders}`, { kind: "stop", slots: [slot] }, reason),
-    startWorker: (pool, slot, reason) => daemon.order(pool, `op-${++orders}`, { kind: "start", slots: [slot] }, reason),
+    restart: (pool, slots, reason) => order(pool, { kind: "restart", slots }, reason),
+    stop: (pool, slots, reason) => order(pool, { kind: "stop", slots }, reason),
+    start: (pool, slots, reason) => order(pool, { kind: "start", slots }, reason),
+    scale: (pool, replicas, reason) => order(pool, scaleOrder(config, daemon.view(), pool, replicas), reason),
     tapLogs: (listener) => tapSinks(sinks, listener),
   };
   const find = { onPort: findListener, onSocket: findUnixListener };
-  const openServer = createOpenServer(handle);
+  const openServer = createTcpServer(handle);
   const controlServer = createControlServer(handle);
   const candidates =
     config.admin.socket === undefined

@@ -80,6 +80,8 @@ export type WideLifecycleEvent =
   | { readonly kind: "rollout_started"; readonly pool: string; readonly reason: string }
   | { readonly kind: "rollout_finished"; readonly pool: string; readonly reason: string }
   | { readonly kind: "rollout_aborted"; readonly pool: string; readonly reason: string }
+  /** Somebody asked for a change: `who` by the socket's peer or by how he was let in, `what` in words. */
+  | { readonly kind: "audited"; readonly who: string; readonly what: string }
   | { readonly kind: "controller_started"; readonly reason: string }
   | { readonly kind: "controller_ready"; readonly afterMs: number }
   | { readonly kind: "controller_stopping"; readonly reason: string }
