@@ -71,10 +71,11 @@ test("headers keep their case, order and values, and nothing is added but x-forw
   assert.doesNotMatch(answer, /x-envoy/iu);
 });
 
-test("an x-forwarded-for of the client is kept and added to", async () => {
+test("what a load balancer in front says is kept: x-forwarded-for is added to, x-forwarded-proto passes", async () => {
   await using a = await StubWorker.start("a");
   await using under = await ProxyUnderTest.start([a.upstream(0)]);
-  await under.get("/", { "x-forwarded-for": "198.51.100.7" });
+  await under.get("/", { "x-forwarded-for": "198.51.100.7", "x-forwarded-proto": "https" });
+  assert.equal(a.requests[0]?.headers["x-forwarded-proto"], "https");
   assert.match(String(a.requests[0]?.headers["x-forwarded-for"]), /^198\.51\.100\.7,[\d.]+$/u);
 });
 
