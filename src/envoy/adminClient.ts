@@ -120,7 +120,6 @@ export class AdminClient implements Disposable {
           path,
           agent: this.#agent,
           headers: { host: "localhost" },
-          signal: AbortSignal.timeout(this.#timeoutMs),
         },
         (response) => {
           const chunks: Buffer[] = [];
@@ -139,6 +138,12 @@ export class AdminClient implements Disposable {
         },
       );
       call.on("error", reject);
+      // Not the idle time of the socket: an answer that trickles ends too.
+      const timer = setTimeout(
+        () => call.destroy(new Error(`Envoy did not answer ${path} within ${this.#timeoutMs} ms`)),
+        this.#timeoutMs,
+      );
+      call.on("close", () => clearTimeout(timer));
       call.end();
     });
   }

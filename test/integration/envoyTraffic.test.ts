@@ -260,6 +260,34 @@ test("plain TCP passes, and a worker is drained when its last connection is clos
   server.close();
 });
 
+test("a TCP worker has never more connections than its limit; the next one waits for its turn", async () => {
+  const open = new Set<Socket>();
+  let most = 0;
+  const server = createTcpServer((socket) => {
+    open.add(socket);
+    most = Math.max(most, open.size);
+    socket.on("error", () => {});
+    socket.on("close", () => open.delete(socket));
+    socket.on("data", (data) => socket.write(`<${data}>`));
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const address = server.address();
+  assert.ok(typeof address === "object" && address !== null);
+  const upstream = { slot: 0, incarnation: 1, state: "serving", address: { port: address.port } } as const;
+  await using under = await ProxyUnderTest.start([upstream], { protocol: "tcp", maxConcurrentPerWorker: 1 });
+  const sockets = await Promise.all([under.connect(), under.connect(), under.connect()]);
+  const answers = sockets.map(async (socket, index) => {
+    socket.write(`hello ${index}`);
+    const answer = await readUntil(socket, `<hello ${index}>`);
+    socket.destroy();
+    return answer;
+  });
+  await Promise.all(answers);
+  assert.equal(most, 1);
+  server.close();
+});
+
 test("a request that reached a worker is not sent to another one", async () => {
   const broken = (incoming: { socket: Socket; on(name: "data", then: () => void): unknown }) =>
     incoming.on("data", () => incoming.socket.destroy());
