@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { ControllerError, type ErrorCode } from "../base/errors.ts";
 import { type LaunchPlan, type LaunchRequest, planLaunch } from "../runtime/launch.ts";
 import { ConfigurationError } from "./configFile.ts";
-import { type Preflight, preflight, type SystemChecks } from "./preflight.ts";
+import { type MissingEnvoy, type Preflight, preflight, type SystemChecks } from "./preflight.ts";
 
 const ENV = { PATH: "/usr/bin:/bin" };
 
@@ -38,12 +38,13 @@ function check(
   yaml: string,
   checkLaunch: (request: LaunchRequest) => LaunchPlan = () => PLAN,
   changes: Partial<SystemChecks> = {},
+  missingEnvoy: MissingEnvoy = "problem",
 ): Outcome {
   const directory = mkdtempSync(join(tmpdir(), "monoceros-preflight-"));
   const file = join(directory, "c.yaml");
   writeFileSync(file, yaml);
   try {
-    return { passed: preflight(file, ENV, { ...CHECKS, checkLaunch, ...changes }), error: undefined };
+    return { passed: preflight(file, ENV, { ...CHECKS, checkLaunch, ...changes }, missingEnvoy), error: undefined };
   } catch (error) {
     assert.ok(error instanceof ConfigurationError, String(error));
     return { passed: undefined, error };
@@ -168,6 +169,20 @@ test("what is wrong with Envoy is a problem of the pool's server, beside all oth
     ],
   );
   assert.match(outcome.error?.message ?? "", /a drains 10 s/u);
+});
+
+test("a missing Envoy is a warning where the configuration is only looked at, unless it is named", () => {
+  const yaml = (more: string) => `supervisor: {workers: [{name: a, exec: x, server: {socket_arg: {name: -u}${more}}}]}`;
+  const missing = () => {
+    throw new ControllerError("ENVOY_NOT_FOUND", "no Envoy");
+  };
+  const codes = (more: string, missingEnvoy: MissingEnvoy) =>
+    problems(check(yaml(more), () => PLAN, { findEnvoy: missing }, missingEnvoy))
+      .map(([code]) => code)
+      .filter((code) => code.startsWith("ENVOY"));
+  assert.deepEqual(codes("", "problem"), ["ENVOY_NOT_FOUND"]);
+  assert.deepEqual(codes("", "warning"), []);
+  assert.deepEqual(codes(", exec: ./e", "warning"), ["ENVOY_NOT_FOUND"]);
 });
 
 test("a bug in a check is not taken for a problem of the file", () => {

@@ -52,6 +52,12 @@ export interface SystemChecks {
   checkProxy(binary: EnvoyBinary, settings: ProxySettings, places: ProxyPlaces): void;
 }
 
+/**
+ * What a missing Envoy is: who only looks at a configuration may be on a machine without one. One that server.exec names
+ * is a problem everywhere, like a missing executable of a pool.
+ */
+export type MissingEnvoy = "problem" | "warning";
+
 /** Envoy takes 0.1 s to say its version or to check a configuration. */
 const ENVOY_TIMEOUT_MS = 20_000;
 
@@ -71,7 +77,12 @@ const REAL_CHECKS: SystemChecks = {
  * Reads and checks the configuration `file`; `env` is the controller's environment.
  * @throws ControllerError CONFIG_UNREADABLE; ConfigurationError with every problem at once
  */
-export function preflight(file: string, env: Environment, checks: SystemChecks = REAL_CHECKS): Preflight {
+export function preflight(
+  file: string,
+  env: Environment,
+  checks: SystemChecks = REAL_CHECKS,
+  missingEnvoy: MissingEnvoy = "problem",
+): Preflight {
   const parsed = readConfig(file, env);
   const { config, positions } = parsed;
   const cpus = config.supervisor.pools.some((pool) => pool.replicas === "auto") ? checks.availableCpus() : 1;
@@ -86,6 +97,7 @@ export function preflight(file: string, env: Environment, checks: SystemChecks =
   }
   for (const { path, message } of findPortProblems(config, replicasOf)) report("CONFIG_INVALID", path, message);
   const launches: LaunchPlan[] = [];
+  const warnings = [...parsed.warnings];
   const envoys: (EnvoyBinary | undefined)[] = [];
   const check = (index: number, pool: PoolConfig, act: () => void) => {
     try {
@@ -98,7 +110,17 @@ export function preflight(file: string, env: Environment, checks: SystemChecks =
   for (const [index, pool] of config.supervisor.pools.entries()) {
     check(index, pool, () => launches.push(checks.checkLaunch(launchRequest(pool), env)));
     const { server } = pool;
-    check(index, pool, () => envoys.push(server === undefined ? undefined : checkServer(pool, server, env, checks)));
+    check(index, pool, () => {
+      try {
+        envoys.push(server === undefined ? undefined : checkServer(pool, server, env, checks));
+      } catch (error) {
+        const isOptional = missingEnvoy === "warning" && server?.exec === undefined;
+        if (!(isOptional && error instanceof ControllerError && error.code === "ENVOY_NOT_FOUND")) throw error;
+        const path = `supervisor.workers[${index}].server`;
+        warnings.push({ ...positionOf(path, positions), path, message: `not checked by Envoy: ${error.message}` });
+        envoys.push(undefined);
+      }
+    });
   }
   if (problems.length > 0) {
     throw new ConfigurationError(
@@ -113,7 +135,7 @@ export function preflight(file: string, env: Environment, checks: SystemChecks =
     spec,
     launches,
     envoys,
-    warnings: parsed.warnings.map((warning) => formatProblem(file, warning)),
+    warnings: warnings.map((warning) => formatProblem(file, warning)),
   };
 }
 

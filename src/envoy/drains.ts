@@ -29,6 +29,11 @@ export class Drains {
     return [...this.#drains.values()].some(({ phase }) => phase === "watched");
   }
 
+  /** Whether the next look may be the last one at somebody. */
+  get isNearlyOver(): boolean {
+    return [...this.#drains.values()].some(({ phase, quietSince }) => phase === "watched" && quietSince !== undefined);
+  }
+
   /** The upstreams that are wanted; who drains already goes on. Returns whether someone new drains. */
   want(upstreams: readonly Upstream[]): boolean {
     const draining = new Map(

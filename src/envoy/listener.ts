@@ -75,6 +75,8 @@ function connectionManager(settings: ProxySettings): JsonObject {
       upgrade_configs: [{ upgrade_type: "websocket" }],
       server_header_transformation: "PASS_THROUGH",
       use_remote_address: true,
+      // With none Envoy would replace the x-forwarded-proto of a load balancer that ends TLS.
+      xff_num_trusted_hops: 1,
       // A random UUID costs a few per cent of a small request, and a worker that wants an id makes its own; one the
       // client sent passes.
       generate_request_id: false,

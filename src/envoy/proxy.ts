@@ -316,6 +316,7 @@ export class PoolProxy implements Disposable {
   }
 
   #nextDrainWait(): number {
+    if (this.#drains.isNearlyOver || this.#listenerDrain?.quietSince !== undefined) return QUIET_MS;
     const waitMs = Math.max(this.#drainWaitMs, this.#lookCostMs * LOOK_COST_FACTOR);
     this.#drainWaitMs = Math.min(this.#drainWaitMs * 1.25, LAST_DRAIN_LOOK_MS);
     return waitMs;

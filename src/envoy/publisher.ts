@@ -226,13 +226,14 @@ export class Publisher implements Disposable {
 }
 
 function isSame(a: readonly Upstream[], b: readonly Upstream[]): boolean {
-  return a.length === b.length && a.every((upstream, index) => isSameUpstream(upstream, b[index]));
+  return (
+    a.length === b.length && a.every((upstream, index) => upstream === b[index] || isSameUpstream(upstream, b[index]))
+  );
 }
 
 function isSameUpstream(a: Upstream, b: Upstream | undefined): boolean {
   return (
-    b !== undefined &&
-    a.slot === b.slot &&
+    a.slot === b?.slot &&
     a.incarnation === b.incarnation &&
     a.state === b.state &&
     formatAddress(a.address) === formatAddress(b.address)
