@@ -23,7 +23,7 @@ test("recycling by lifespan behind Envoy fails no request, and replicas stay rea
   });
   await using controller = await ControllerUnderTest.start({ workers });
   await controller.ready();
-  assertNoneFailed(await underTraffic(target, () => replaced(controller, 8)), 1000);
+  assertNoneFailed(await underTraffic(target, () => replaced(controller, 8)), 300);
   const { least, most } = readyRange(controller);
   assert.ok(least >= 4, `${least} were ready`);
   assert.ok(most <= 5, `${most} were ready`);

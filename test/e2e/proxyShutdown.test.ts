@@ -37,7 +37,7 @@ for (const [mode, makePool] of [
     const { workers, target } = await makePool(join(directory.path, "http.sock"));
     await using controller = await ControllerUnderTest.start({ workers });
     await controller.ready();
-    const load = startClients(target);
+    using load = startClients(target);
     await load.reached(1000);
     assert.deepEqual(await controller.stop(), { code: 0, signal: null });
     const report = await load.stop();
