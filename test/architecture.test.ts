@@ -61,6 +61,7 @@ const PURE: Readonly<Record<string, RegExp>> = {
   "envoy/requestCounts.ts": NOTHING,
   "envoy/readings.ts": NOTHING,
   "envoy/drains.ts": NOTHING,
+  "envoy/enlistments.ts": NOTHING,
 };
 
 /** What decisions must not know: time, chance, the process, waiting. */

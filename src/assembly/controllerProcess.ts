@@ -179,6 +179,7 @@ export async function runController(preflight: Preflight, options: { readonly is
       }),
       processes,
       daemon,
+      traffic,
       clock: systemClock,
       log,
       tally: probeTally,

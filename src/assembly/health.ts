@@ -15,6 +15,7 @@ import { probeStarter } from "../runtime/probeMethods.ts";
 import { type Probe, type ProbeMethod, Prober } from "../runtime/prober.ts";
 import type { Processes } from "../runtime/processes.ts";
 import type { ProbeTally } from "./probeTally.ts";
+import type { Traffic } from "./traffic.ts";
 import type { WorkerPlaces } from "./workerPlaces.ts";
 
 /**
@@ -47,11 +48,12 @@ export class Health implements Disposable {
     pools: readonly ProbedPool[];
     processes: Processes;
     daemon: Daemon;
+    traffic: Traffic;
     clock: Clock;
     log: Logger;
     tally: ProbeTally;
   }) {
-    const { daemon, processes, tally } = options;
+    const { daemon, traffic, processes, tally } = options;
     this.#pools = new Map(options.pools.filter(isProbed).map((pool) => [pool.config.name, pool]));
     this.#processes = processes;
     this.#prober = new Prober({
@@ -60,8 +62,8 @@ export class Health implements Disposable {
       log: options.log,
       start: probeStarter(processes),
       listener: {
-        becameReady: (...worker) => daemon.becameReady(...worker),
-        becameUnready: (...worker) => daemon.becameUnready(...worker),
+        becameReady: (...worker) => traffic.becameReady(...worker),
+        becameUnready: (...worker) => traffic.becameUnready(...worker),
         startupFailed: (...worker) => daemon.startupFailed(...worker),
         livenessFailed: (...worker) => daemon.livenessFailed(...worker),
         becameAlive: () => {},

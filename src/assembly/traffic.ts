@@ -38,6 +38,8 @@ class Ingress implements Disposable {
   readonly pool: ProxiedPool;
   readonly proxy: PoolProxy;
   readonly #budgets = new Map<Slot, Budget>();
+  /** Who answers its probe and is to serve, though the daemon does not know it as ready yet. */
+  readonly #answering = new Map<Slot, Incarnation>();
 
   constructor(pool: ProxiedPool, clock: Clock, daemon: Daemon, report: (event: WideLifecycleEvent) => void) {
     this.pool = pool;
@@ -48,6 +50,10 @@ class Ingress implements Disposable {
       listener: {
         ready: (incarnation) => daemon.becameReady(pool.proxyPool, 0, incarnation),
         failed: (incarnation, reason) => daemon.startupFailed(pool.proxyPool, 0, incarnation, reason),
+        enlisted: (slot, incarnation) => {
+          this.#answering.delete(slot);
+          daemon.becameReady(pool.pool, slot, incarnation);
+        },
         drained: (slot, incarnation) => daemon.drained(pool.pool, slot, incarnation),
         listenersDrained: () => daemon.proxyDrained(pool.proxyPool),
         requestsCounted: (slot, incarnation, total) => this.#count(daemon, slot, incarnation, total),
@@ -61,6 +67,12 @@ class Ingress implements Disposable {
     this.proxy.readings();
   }
 
+  /** The probe of a worker succeeds (`isAnswering`), or fails. */
+  answers(slot: Slot, incarnation: Incarnation, isAnswering: boolean): void {
+    if (isAnswering) this.#answering.set(slot, incarnation);
+    else if (this.#answering.get(slot) === incarnation) this.#answering.delete(slot);
+  }
+
   update(view: PoolView): void {
     this.proxy.update(view.workers.flatMap((worker) => this.#upstreamOf(worker) ?? []));
   }
@@ -68,7 +80,8 @@ class Ingress implements Disposable {
   #upstreamOf({ slot, incarnation, phase }: WorkerView): Upstream | undefined {
     const address = this.pool.addressOf(slot);
     if (address === undefined) return undefined;
-    if (phase === "ready") return { slot, incarnation, address, state: "serving" };
+    const isAnswering = this.#answering.get(slot) === incarnation && (phase === "starting" || phase === "unready");
+    if (phase === "ready" || isAnswering) return { slot, incarnation, address, state: "serving" };
     // Unready: nothing new, but what it works on goes on.
     if (phase === "draining" || phase === "unready") return { slot, incarnation, address, state: "draining" };
     return undefined;
@@ -128,6 +141,27 @@ export class Traffic implements Disposable {
     if (ingress === undefined) return;
     if (event.kind === "spawned") ingress.proxy.spawned(event.incarnation);
     else ingress.proxy.ended();
+  }
+
+  /** A worker answers its probe: it is ready, behind a proxy only when the proxy balances over it. */
+  becameReady(pool: number, slot: Slot, incarnation: Incarnation): void {
+    const ingress = this.#ingressOf(pool);
+    if (ingress === undefined) {
+      this.#daemon.becameReady(pool, slot, incarnation);
+      return;
+    }
+    ingress.answers(slot, incarnation, true);
+    this.changed();
+  }
+
+  /** A worker does not answer its probe any more. */
+  becameUnready(pool: number, slot: Slot, incarnation: Incarnation, reason: string): void {
+    this.#ingressOf(pool)?.answers(slot, incarnation, false);
+    this.#daemon.becameUnready(pool, slot, incarnation, reason);
+  }
+
+  #ingressOf(pool: number): Ingress | undefined {
+    return this.#ingresses.find((each) => each.pool.pool === pool);
   }
 
   /** The view has changed. One update for all that happens in one turn. */

@@ -168,7 +168,7 @@ test("what is wrong with Envoy is a problem of the pool's server, beside all oth
       ["ENVOY_TOO_OLD", "supervisor.workers[1].server.exec", 11],
     ],
   );
-  assert.match(outcome.error?.message ?? "", /a drains 10 s/u);
+  assert.match(outcome.error?.message ?? "", /a drains 3 s/u);
 });
 
 test("a missing Envoy is a warning where the configuration is only looked at, unless it is named", () => {

@@ -14,6 +14,7 @@ import type { Clock } from "./clock.ts";
 import { CLUSTER_TYPE, cluster } from "./cluster.ts";
 import { serveArgs } from "./commandLine.ts";
 import { type Drained, Drains, QUIET_MS } from "./drains.ts";
+import { type Enlisted, Enlistments } from "./enlistments.ts";
 import { type ProxyFiles, proxyFiles, resourceFile } from "./files.ts";
 import { LISTENER_TYPE, listener as listenerResource } from "./listener.ts";
 import { Publisher, writeWhole } from "./publisher.ts";
@@ -51,6 +52,8 @@ export interface ProxyListener {
   ready(incarnation: number): void;
   /** Envoy runs but cannot listen; it will not by itself. */
   failed(incarnation: number, reason: string): void;
+  /** A serving worker gets requests from now on. */
+  enlisted(slot: number, incarnation: number): void;
   /** A draining worker has nothing left to do for the proxy. */
   drained(slot: number, incarnation: number): void;
   /** Envoy takes no connection any more, and no request of a client is left (tcp: no connection). */
@@ -91,6 +94,7 @@ export class PoolProxy implements Disposable {
   readonly #listener: ProxyListener;
   readonly #publisher: Publisher;
   readonly #drains = new Drains();
+  readonly #enlistments = new Enlistments();
   #run: EnvoyRun | undefined;
   /** What Envoy balances over, by address as Envoy prints it. */
   #applied: ReadonlyMap<string, Upstream> = new Map();
@@ -165,15 +169,17 @@ export class PoolProxy implements Disposable {
   ended(): void {
     this.#endRun();
     this.#tellDrained(this.#drains.endAll());
+    this.#tellEnlisted(this.#enlistments.all());
     this.#tellListenersDrained();
   }
 
   /** Wants these upstreams from now on; cheap where nothing changed. */
   update(upstreams: readonly Upstream[]): void {
     if (this.#isClosed) return;
-    const hasNew = this.#drains.want(upstreams);
+    const isDrainNew = this.#drains.want(upstreams);
+    const isServingNew = this.#enlistments.want(upstreams);
     this.#publisher.publish(upstreams);
-    if (hasNew && this.#run === undefined) this.#soon(() => this.#endDrainsWithoutEnvoy());
+    if ((isDrainNew || isServingNew) && this.#run === undefined) this.#soon(() => this.#answerWithoutEnvoy());
   }
 
   /** Requests in flight on the worker of a slot at the latest look. */
@@ -226,8 +232,14 @@ export class PoolProxy implements Disposable {
     });
   }
 
-  #endDrainsWithoutEnvoy(): void {
-    if (this.#run === undefined) this.#tellDrained(this.#drains.endAll());
+  #answerWithoutEnvoy(): void {
+    if (this.#run !== undefined) return;
+    this.#tellDrained(this.#drains.endAll());
+    this.#tellEnlisted(this.#enlistments.all());
+  }
+
+  #tellEnlisted(enlisted: readonly Enlisted[]): void {
+    for (const { slot, incarnation } of enlisted) this.#soon(() => this.#listener.enlisted(slot, incarnation));
   }
 
   #tellDrained(drained: readonly Drained[]): void {
@@ -284,6 +296,7 @@ export class PoolProxy implements Disposable {
   #endpointsApplied(upstreams: readonly Upstream[]): void {
     this.#applied = new Map(upstreams.map((upstream) => [formatAddress(upstream.address), upstream]));
     this.#workerCounts = forgetAbsent(this.#workerCounts, new Set(upstreams.map(({ slot }) => slot)));
+    this.#tellEnlisted(this.#enlistments.applied(upstreams));
     if (!this.#drains.applied(upstreams)) return;
     this.#drainWaitMs = FIRST_DRAIN_LOOK_MS;
     this.#run?.wake();

@@ -52,7 +52,7 @@ test("three rolling restarts in a row fail no request [R1]", async () => {
     for (let turn = 0; turn < 3; turn++) await commandOk(controller, "restart", "web");
   });
   assertNoneFailed(reports, 500);
-  assert.equal(eventsOf(controller, "rollout_finished").length, 3);
+  assert.equal(eventsOf(controller, "operation_finished").length, 3);
   assert.ok(readyRange(controller).least >= 4);
   const after = await Promise.all((await readyWorkers(controller)).map((id) => controller.pidOf(id)));
   assert.equal(after.length, 4);

@@ -59,8 +59,10 @@ export class ProxyUnderTest implements AsyncDisposable {
   };
   readonly settings: ProxySettings;
   readonly proxy: PoolProxy;
-  /** Everything the proxy told so far, without the counts of requests. */
+  /** Everything the proxy told so far, without enlistments and the counts of requests. */
   readonly news: News[] = [];
+  /** Who was enlisted, `slot/incarnation`, in order. */
+  readonly enlisted: string[] = [];
   /** The latest requestsCounted by `slot/incarnation`. */
   readonly counted = new Map<string, number>();
   /** Everything all Envoys said. */
@@ -83,6 +85,10 @@ export class ProxyUnderTest implements AsyncDisposable {
       listener: {
         ready: tell("ready"),
         failed: tell("failed"),
+        enlisted: (slot, incarnation) => {
+          this.enlisted.push(`${slot}/${incarnation}`);
+          this.#wake();
+        },
         drained: tell("drained"),
         listenersDrained: tell("listenersDrained"),
         updateLate: tell("updateLate"),
