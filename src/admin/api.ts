@@ -122,6 +122,16 @@ export interface ScaleRequest {
   readonly replicas: number;
 }
 
+/** What a reload does, or would do. */
+export interface ReloadPlan {
+  /** One sentence each; empty where nothing has changed. */
+  readonly changes: readonly string[];
+  /** What cannot change while the controller runs, and stays as it was. */
+  readonly refused: readonly { readonly path: string; readonly reason: string }[];
+  /** What goes on because of it. */
+  readonly operations: readonly { readonly id: string; readonly pool: string }[];
+}
+
 /** One line of `GET /v1/logs`. */
 export interface LogLine {
   readonly stream: "stdout" | "stderr";

@@ -23,7 +23,8 @@ export interface ProxiedPool {
   readonly pool: number;
   readonly proxyPool: number;
   readonly options: Pick<ProxyOptions, "settings" | "places">;
-  readonly addressOf: (slot: Slot) => UpstreamAddress | undefined;
+  /** Where a worker of a revision listens. */
+  readonly addressOf: (slot: Slot, revision: number) => UpstreamAddress | undefined;
   /** Those of the pool at present. */
   readonly limits: () => LimitsPolicy;
 }
@@ -77,8 +78,9 @@ class Ingress implements Disposable {
     this.proxy.update(view.workers.flatMap((worker) => this.#upstreamOf(worker) ?? []));
   }
 
-  #upstreamOf({ slot, incarnation, phase }: WorkerView): Upstream | undefined {
-    const address = this.pool.addressOf(slot);
+  #upstreamOf({ slot, incarnation, revision, phase }: WorkerView): Upstream | undefined {
+    if (phase === "down" || phase === "backoff" || phase === "stopping") return undefined;
+    const address = this.pool.addressOf(slot, revision);
     if (address === undefined) return undefined;
     const isAnswering = this.#answering.get(slot) === incarnation && (phase === "starting" || phase === "unready");
     if (phase === "ready" || isAnswering) return { slot, incarnation, address, state: "serving" };
@@ -106,20 +108,30 @@ class Ingress implements Disposable {
 export class Traffic implements Disposable {
   readonly #daemon: Daemon;
   readonly #clock: Clock;
-  readonly #ingresses: readonly Ingress[];
+  readonly #report: (event: WideLifecycleEvent) => void;
+  readonly #ingresses: Ingress[] = [];
   #isUpdateQueued = false;
   #inFlightTimer: Disposable | undefined;
 
   /** `report` gets what an operator has to know about updates of proxies. */
   constructor(options: {
-    pools: readonly ProxiedPool[];
     daemon: Daemon;
     clock: Clock;
     report: (event: WideLifecycleEvent) => void;
   }) {
     this.#daemon = options.daemon;
     this.#clock = options.clock;
-    this.#ingresses = options.pools.map((pool) => new Ingress(pool, options.clock, options.daemon, options.report));
+    this.#report = options.report;
+  }
+
+  /** One more pool behind a proxy. */
+  add(pool: ProxiedPool): void {
+    this.#ingresses.push(new Ingress(pool, this.#clock, this.#daemon, this.#report));
+  }
+
+  /** Whether the pool with this index is a proxy that was added. */
+  hasProxy(proxyPool: number): boolean {
+    return this.#ingresses.some(({ pool }) => pool.proxyPool === proxyPool);
   }
 
   /** The proxy that is the pool with this index. */
@@ -182,7 +194,7 @@ export class Traffic implements Disposable {
   #update(): void {
     const view = this.#daemon.view();
     for (const ingress of this.#ingresses) {
-      const pool = view.pools[ingress.pool.pool];
+      const pool = view.pools.find(({ index }) => index === ingress.pool.pool);
       if (pool !== undefined) ingress.update(pool);
     }
     if (this.#inFlightTimer === undefined && isAnyDraining(view)) this.#armInFlight();
@@ -200,7 +212,8 @@ export class Traffic implements Disposable {
   #tellInFlight(): void {
     const { pools } = this.#daemon.view();
     for (const { pool, proxy } of this.#ingresses) {
-      for (const { phase, slot, incarnation, inFlight } of pools[pool.pool]?.workers ?? []) {
+      const workers = pools.find(({ index }) => index === pool.pool)?.workers ?? [];
+      for (const { phase, slot, incarnation, inFlight } of workers) {
         if (phase !== "draining") continue;
         const count = proxy.inFlight(slot);
         if (count !== inFlight) this.#daemon.inFlight(pool.pool, slot, incarnation, count);

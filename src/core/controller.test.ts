@@ -358,6 +358,7 @@ test("the view shows replicas and used slots, with pid and times of live process
     slot: 0,
     phase: "ready",
     incarnation: 1,
+    revision: 1,
     pid: 100,
     since: 1000,
     spawnedAt: 1000,

@@ -20,7 +20,7 @@ import {
   type PoolState,
   stepPool,
 } from "./pool.ts";
-import type { ControllerPolicy, ControllerSpec } from "./spec.ts";
+import type { ControllerPolicy, ControllerSpec, PoolSpec } from "./spec.ts";
 import type { ControllerPhase, ControllerView, OperationView, PoolView, WorkerView } from "./view.ts";
 import type { WorkerEffect, WorkerEvent, WorkerState } from "./worker.ts";
 
@@ -49,6 +49,9 @@ export type ControllerEvent =
   | { readonly kind: "boot"; readonly at: Instant; readonly random: number }
   | { readonly kind: "shutdown"; readonly at: Instant; readonly reason: string; readonly exitCode: number }
   | { readonly kind: "deadline"; readonly at: Instant }
+  /** Pools that are desired from now on; they are empty until an order fills them. */
+  | { readonly kind: "addPools"; readonly at: Instant; readonly specs: readonly PoolSpec[] }
+  | { readonly kind: "setPolicy"; readonly at: Instant; readonly policy: ControllerPolicy }
   /** The proxy that is pool `pool` has finished all requests and takes no new ones. */
   | { readonly kind: "proxyDrained"; readonly at: Instant; readonly pool: number }
   | {
@@ -122,6 +125,10 @@ function react(state: ControllerState, event: ControllerEvent, effects: Controll
       const { pool, ...order } = event;
       return stepOne(state, pool, order, effects);
     }
+    case "addPools":
+      return { ...state, pools: [...state.pools, ...event.specs.map((spec) => newPool(emptied(spec), event.at))] };
+    case "setPolicy":
+      return { ...state, policy: event.policy };
     case "shutdown":
       return requestShutdown(state, event, effects);
     case "proxyDrained":
@@ -145,6 +152,16 @@ function boot(
   effects.push({ kind: "tell", event: { kind: "controller_started", reason: parts.join(", ") } });
   const start: PoolEvent = { kind: "boot", at: event.at, random: event.random };
   return stepRole(stepRole(state, "proxy", start, effects), "workers", start, effects);
+}
+
+/** The pool that nobody wants any worker of. */
+function emptied(spec: PoolSpec): PoolSpec {
+  return { ...spec, replicas: 0 };
+}
+
+/** Whether it is no longer desired and nothing of it is left. */
+function isRemoved(pool: PoolState): boolean {
+  return pool.spec.replicas === 0 && isEmpty(pool);
 }
 
 function plural(count: number, one: string, many: string): string {
@@ -278,7 +295,7 @@ function settleRun(state: ControllerState, at: Instant, effects: ControllerEffec
   const exhausted = state.pools.find(isExhausted);
   let reason: string | undefined;
   if (exhausted !== undefined) reason = `pool "${exhausted.spec.name}" used up its restarts`;
-  else if (state.pools.every((pool) => pool.spec.role === "proxy" || hasGivenUp(pool)))
+  else if (state.pools.every((pool) => pool.spec.role === "proxy" || hasGivenUp(pool) || isRemoved(pool)))
     reason = "every worker used up its restarts";
   if (reason !== undefined) {
     const next = requestShutdown(state, { kind: "shutdown", at, reason, exitCode: 1 }, effects);
@@ -336,9 +353,11 @@ function stepOne(state: ControllerState, pool: number, event: PoolEvent, effects
 
 /** The read model of `state`. */
 export function viewOf(state: ControllerState): ControllerView {
-  const pools = state.pools.map((pool): PoolView => {
+  const pools = state.pools.flatMap((pool, index): PoolView[] => {
     const { spec } = pool;
-    return {
+    if (isRemoved(pool)) return [];
+    const view: PoolView = {
+      index,
       name: spec.name,
       role: spec.role,
       fronts: spec.fronts,
@@ -352,6 +371,7 @@ export function viewOf(state: ControllerState): ControllerView {
       operations: pool.running.map(viewOfOperation),
       tally: pool.tally,
     };
+    return [view];
   });
   const healthy = pools.every((pool) => pool.healthy);
   return {
@@ -376,6 +396,7 @@ function viewOfWorker(worker: WorkerState, pool: string): WorkerView {
     slot: worker.slot,
     phase: worker.phase,
     incarnation: worker.incarnation,
+    revision: worker.revision,
     pid: alive ? worker.pid : undefined,
     since: worker.since,
     spawnedAt: alive ? worker.spawnedAt : undefined,

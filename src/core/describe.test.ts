@@ -17,7 +17,7 @@ const WORDS: { readonly [K in LifecycleEvent["kind"]]: readonly (readonly [Event
   ],
   spawned: [
     [
-      { kind: "spawned", ...mine, pid: 7 },
+      { kind: "spawned", ...mine, pid: 7, revision: 1 },
       { level: "debug", text: 'worker "web-1" runs as pid 7, incarnation 3' },
     ],
   ],

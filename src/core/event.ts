@@ -25,7 +25,7 @@ interface OfWorker {
 export type WorkerLifecycleEvent = OfWorker &
   (
     | { readonly kind: "starting"; readonly delayMs: number; readonly reason: string }
-    | { readonly kind: "spawned"; readonly pid: number }
+    | { readonly kind: "spawned"; readonly pid: number; readonly revision: number }
     | { readonly kind: "ready"; readonly afterMs: number }
     | { readonly kind: "unready"; readonly reason: string }
     | {

@@ -144,7 +144,7 @@ export function isEmpty(state: PoolState): boolean {
 /** Whether as many slots as there are replicas have used up their restarts and nothing runs beside them. */
 export function hasGivenUp(state: PoolState): boolean {
   // A successor that gave up does not count against the predecessor that still runs.
-  if (!isEmpty(state)) return false;
+  if (!isEmpty(state) || state.spec.replicas === 0) return false;
   return count(state.workers, (worker) => worker.phase === "down" && worker.kind === "gave-up") >= state.spec.replicas;
 }
 

@@ -21,6 +21,8 @@ export interface WorkerView {
   readonly slot: Slot;
   readonly phase: Phase;
   readonly incarnation: Incarnation;
+  /** What the process was launched with (PoolSpec.revision). */
+  readonly revision: number;
   /** Process id of the live process; undefined where there is none. */
   readonly pid: number | undefined;
   /** When the present phase began. */
@@ -49,6 +51,8 @@ export interface OperationView {
 }
 
 export interface PoolView {
+  /** By which the daemon knows the pool; never used again for another one. */
+  readonly index: number;
   readonly name: string;
   readonly role: "workers" | "proxy";
   /** The pool this proxy stands in front of; undefined for workers. */

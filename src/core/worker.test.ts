@@ -427,7 +427,7 @@ const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonl
     start: [ignored(spawning, start), ignored(waiting, start)],
     spawned: [
       into("it is ready at once, its lifespan begins", spawning, spawned, spawnReady, [
-        told({ kind: "spawned", pid: 88 }),
+        told({ kind: "spawned", pid: 88, revision: 1 }),
         told({ kind: "ready", afterMs: 0 }),
       ]),
       into(
@@ -435,7 +435,7 @@ const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonl
         spawning,
         spawned,
         { ...spawnReady, deadline: undefined },
-        [told({ kind: "spawned", pid: 88 }), told({ kind: "ready", afterMs: 0 })],
+        [told({ kind: "spawned", pid: 88, revision: 1 }), told({ kind: "ready", afterMs: 0 })],
         withLifespan(undefined),
       ),
       into(
@@ -446,14 +446,14 @@ const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonl
           ...spawnReady,
           deadline: instant(16_000),
         },
-        [told({ kind: "spawned", pid: 88 }), told({ kind: "ready", afterMs: 0 })],
+        [told({ kind: "spawned", pid: 88, revision: 1 }), told({ kind: "ready", afterMs: 0 })],
       ),
       into(
         "a stop that came meanwhile is carried out",
         { ...spawning, pendingStop: operator },
         spawned,
         stoppingBy(operator, { pid: 88, spawnedAt: NOW }),
-        [told({ kind: "spawned", pid: 88 }), ...asked(88, operator)],
+        [told({ kind: "spawned", pid: 88, revision: 1 }), ...asked(88, operator)],
       ),
     ],
     spawnFailed: [
@@ -850,7 +850,7 @@ const PROBED = withLifespan(10_000, { readiness: { kind: "probed", timeoutMs: 30
 test("a worker that is asked whether it is ready has until its deadline", () => {
   const { state, effects } = stepWorker(spawning, spawned, PROBED);
   assert.deepEqual(state, { ...spawning, pid: 88, spawnedAt: NOW, deadline: instant(8000) });
-  assert.deepEqual(effects, [told({ kind: "spawned", pid: 88 })]);
+  assert.deepEqual(effects, [told({ kind: "spawned", pid: 88, revision: 1 })]);
   const answered = stepWorker(state, becameReady, PROBED);
   assert.equal(answered.state.phase, "ready");
   const late = stepWorker(state, { ...deadline, at: instant(8000) } as WorkerEvent, PROBED);

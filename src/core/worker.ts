@@ -315,7 +315,7 @@ function becomeReady(
 }
 
 function spawned(state: StartingState, event: Extract<WorkerEvent, { kind: "spawned" }>, spec: PoolSpec): Transition {
-  const told = tell(state, spec, { kind: "spawned", pid: event.pid });
+  const told = tell(state, spec, { kind: "spawned", pid: event.pid, revision: state.revision });
   const alive: StartingState = { ...state, pid: event.pid, spawnedAt: event.at };
   const next =
     state.pendingStop === undefined

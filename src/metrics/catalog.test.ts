@@ -25,6 +25,7 @@ function worker(slot: number, phase: Phase, changes: Partial<WorkerView> = {}): 
     slot,
     phase,
     incarnation: 1,
+    revision: 1,
     pid: alive ? 100 + slot : undefined,
     since: instant(0),
     spawnedAt: alive ? instant(0) : undefined,
@@ -39,6 +40,7 @@ function worker(slot: number, phase: Phase, changes: Partial<WorkerView> = {}): 
 
 function scrapeOf(pool: Partial<PoolView> = {}, changes: Partial<Scrape> = {}): Scrape {
   const web: PoolView = {
+    index: 0,
     name: "web",
     role: "workers",
     fronts: undefined,
@@ -75,7 +77,7 @@ function has(scrape: Scrape, ...expected: readonly string[]): void {
 
 const of = { pool: "web", slot: 0, incarnation: 1 } as const;
 const LIFE: readonly WorkerLifecycleEvent[] = [
-  { ...of, kind: "spawned", pid: 7 },
+  { ...of, kind: "spawned", pid: 7, revision: 1 },
   { ...of, kind: "spawn_failed", reason: "" },
   { ...of, kind: "ready", afterMs: 300 },
   { ...of, kind: "exited", pid: 7, status: { kind: "signal", signal: "SIGSEGV" }, planned: false, uptimeMs: 1 },

@@ -17,7 +17,7 @@ import type { LifecycleEvent, LimitKind } from "../core/event.ts";
 import type { ExitStatus } from "../core/exit.ts";
 import type { Slot } from "../core/identity.ts";
 import type { Order } from "../core/operation.ts";
-import type { ControllerSpec, PoolSpec } from "../core/spec.ts";
+import type { ControllerPolicy, ControllerSpec, PoolSpec } from "../core/spec.ts";
 import type { ControllerView } from "../core/view.ts";
 import type { WorkerEvent } from "../core/worker.ts";
 import type { Clock } from "./clock.ts";
@@ -111,6 +111,18 @@ export class Daemon {
   /** Asks for something to be done with a pool; events that carry `id` tell how it goes. */
   order(pool: number, id: string, order: Order, reason: string): void {
     this.#dispatch({ kind: "order", at: this.#clock.now(), pool, id, order, reason, random: this.#random() });
+  }
+
+  /** Adds pools, empty until an order fills them; returns the index of the first. */
+  addPools(specs: readonly PoolSpec[]): number {
+    const first = this.#state.pools.length;
+    this.#dispatch({ kind: "addPools", at: this.#clock.now(), specs });
+    return first;
+  }
+
+  /** From now on this holds for the controller as a whole. */
+  setPolicy(policy: ControllerPolicy): void {
+    this.#dispatch({ kind: "setPolicy", at: this.#clock.now(), policy });
   }
 
   /** The proxy that is pool `pool` has finished its requests. */

@@ -53,7 +53,7 @@ export class ProcessScene {
       ...changes,
     };
     this.processes = new Processes({
-      pools: [pool],
+      launchOf: () => pool,
       attach: () => ({ finish: ignore }),
       listener: {
         exited: (_pool, slot, incarnation, status, survivors) =>
