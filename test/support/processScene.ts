@@ -11,7 +11,8 @@ import { setTimeout as wait } from "node:timers/promises";
 import type { Logger } from "../../src/base/log.ts";
 import type { ExitStatus } from "../../src/core/exit.ts";
 import { type PoolLaunch, Processes } from "../../src/runtime/processes.ts";
-import { readStat } from "../../src/runtime/procfs.ts";
+import { listChildren, readStat } from "../../src/runtime/procfs.ts";
+import { killAll } from "./watch.ts";
 
 /** The exit of a worker's leader. */
 export interface ToldExit {
@@ -66,6 +67,8 @@ export class ProcessScene {
       nofileSoft: 1024,
     });
     context.after(() => {
+      // Every process here leads a group of its own, so nothing of the test's own group is hit.
+      killAll(listChildren().map((pid) => -pid));
       this.processes.killStrays();
       this.processes.close();
       rmSync(this.directory, { recursive: true, force: true });
