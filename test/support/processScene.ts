@@ -66,10 +66,14 @@ export class ProcessScene {
       mark: this.mark,
       nofileSoft: 1024,
     });
-    context.after(() => {
-      // Every process here leads a group of its own, so nothing of the test's own group is hit.
-      killAll(listChildren().map((pid) => -pid));
-      this.processes.killStrays();
+    context.after(async () => {
+      // Again and again: the kernel's list of children is not complete while some of them end. Each leads a group of its
+      // own, so nothing of the test's own group is hit.
+      await until(() => {
+        killAll(listChildren().map((pid) => -pid));
+        this.processes.reap();
+        return listChildren().length === 0;
+      }, "all children have ended");
       this.processes.close();
       rmSync(this.directory, { recursive: true, force: true });
     });
