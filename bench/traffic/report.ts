@@ -133,7 +133,7 @@ export function drawPictures(rounds: Rounds, systems: readonly System[]): Record
     [
       "mixed",
       "traffic-mixed.svg",
-      "Fast requests (5 ms) while 5 % of all requests take 200 ms: 8 workers, 16 connections",
+      "Fast requests (5 ms) while 5 % of all requests take 200 ms: 8 workers, 8 connections",
     ],
   ] as const) {
     const curves = systems.flatMap(({ name, title: systemTitle }) => {

@@ -221,12 +221,17 @@ function launch(
   mkdirSync(dir, { recursive: true });
   const stdout = openSync(join(dir, "stdout"), "a");
   const stderr = openSync(join(dir, "stderr"), "a");
-  return spawn(program, args, {
+  const child = spawn(program, args, {
     cwd: dir,
     stdio: ["ignore", stdout, stderr],
     env: { ...process.env, ...env },
     detached: true,
   });
+  // A run that is interrupted leaves nothing behind.
+  const onExit = (): void => end(child);
+  process.once("exit", onExit);
+  child.once("exit", () => process.off("exit", onExit));
+  return child;
 }
 
 /** The name of the executable; the kernel's name of a Node.js process is that of its thread. */
