@@ -44,6 +44,7 @@ import { findListener, findUnixListener, readSoftNofile } from "../runtime/procf
 import { SharedSockets } from "../runtime/sockets.ts";
 import { ServiceManager } from "../runtime/systemd.ts";
 import { Health } from "./health.ts";
+import { MemoryWatch } from "./memoryWatch.ts";
 import { createMetrics } from "./metricsSource.ts";
 import { proxyLaunch, workerLaunch } from "./poolLaunches.ts";
 import { ProbeTally } from "./probeTally.ts";
@@ -119,6 +120,7 @@ export async function runController(preflight: Preflight, options: { readonly is
         report(event);
         traffic.handle(event);
         health.handle(event);
+        memory.handle(event);
         watch.handle(event);
         if (event.kind === "stopping" && event.cause === "shutdown") sockets.release(event.pool);
       },
@@ -177,6 +179,9 @@ export async function runController(preflight: Preflight, options: { readonly is
       log,
       tally: probeTally,
     }),
+  );
+  const memory = resources.use(
+    new MemoryWatch({ pools: pools.map(({ name }) => name), mark, daemon, clock: systemClock, log }),
   );
   const watch = new ListenerWatch({ workers: () => leadersOf(daemon.view()), mark, log });
 
