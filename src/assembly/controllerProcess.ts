@@ -41,6 +41,7 @@ import { findListener, findUnixListener, readSoftNofile } from "../runtime/procf
 import { SharedSockets } from "../runtime/sockets.ts";
 import { ServiceManager } from "../runtime/systemd.ts";
 import { Health } from "./health.ts";
+import { MemoryWatch } from "./memoryWatch.ts";
 import { createMetrics } from "./metricsSource.ts";
 import { PoolRegistry } from "./poolRegistry.ts";
 import { checkedPools, Pools } from "./pools.ts";
@@ -107,6 +108,7 @@ export async function runController(
         report(event);
         traffic.handle(event);
         health.handle(event);
+        memory.handle(event);
         watch.handle(event);
         reload.handle(event);
         if (event.kind === "stopping" && event.cause === "shutdown") sockets.release(event.pool);
@@ -153,6 +155,9 @@ export async function runController(
       log,
       tally: probeTally,
     }),
+  );
+  const memory = resources.use(
+    new MemoryWatch({ pools: pools.map(({ name }) => name), mark, daemon, clock: systemClock, log }),
   );
   const watch = new ListenerWatch({ workers: () => leadersOf(daemon.view()), mark, log });
 

@@ -60,7 +60,6 @@ const isZero = (value: number): boolean => value === 0;
 const isNegative = (value: number): boolean => value < 0;
 
 const STANDBY = "spare workers are not part of this version";
-const MEMORY = "memory is not watched by this version";
 
 const variableName = {
   label: "name",
@@ -146,8 +145,7 @@ const limits: Kind<LimitsConfig> = object<LimitsConfig>(
       unset: "unlimited",
       isUnset: isZero,
       since: "original",
-      notYet: MEMORY,
-      doc: "Memory above which a worker is replaced gracefully. 0 is the same as unset.",
+      doc: "Memory of a worker, all its processes together, above which it is replaced gracefully: where it is above in two samples in a row, a second apart or more. 0 is the same as unset.",
     },
     memoryHardBytes: {
       yaml: "memory_hard",
@@ -155,16 +153,14 @@ const limits: Kind<LimitsConfig> = object<LimitsConfig>(
       default: undefined,
       unset: "unlimited",
       since: "new",
-      notYet: MEMORY,
-      doc: "Memory above which a worker is killed at once; at least `memory`.",
+      doc: "Memory of a worker above which it is killed at once with all its processes; at least `memory`. A worker that is killed before it was ready counts as crashed.",
     },
     memoryKind: {
       yaml: "memory_kind",
       kind: oneOf(["rss", "pss"]),
       default: "rss",
       since: "new",
-      notYet: MEMORY,
-      doc: "How memory is counted, over the worker's whole process tree: resident, or resident with shared pages divided among those who share them.",
+      doc: "How memory is counted, over the worker's whole process tree: resident, or resident with shared pages divided among those who share them, which costs more to find out. `pss` of workers of another user needs CAP_SYS_PTRACE.",
     },
     requests: {
       yaml: "requests",

@@ -38,6 +38,7 @@ test("the specification carries the policies of the configuration", () => {
           jitterRatio: 0,
           memoryBytes: undefined,
           memoryHardBytes: undefined,
+          memoryKind: "rss",
           requests: undefined,
         },
         rollout: { maxSurge: 1, maxUnavailable: 0, settleMs: 1000 },

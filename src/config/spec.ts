@@ -63,6 +63,7 @@ function proxyToSpec(pool: PoolConfig, server: ServerConfig): PoolSpec {
       jitterRatio: 0,
       memoryBytes: undefined,
       memoryHardBytes: undefined,
+      memoryKind: "rss",
       requests: undefined,
     },
     rollout: { maxSurge: 0, maxUnavailable: 1, settleMs: 0 },
@@ -70,7 +71,6 @@ function proxyToSpec(pool: PoolConfig, server: ServerConfig): PoolSpec {
 }
 
 function poolToSpec(pool: PoolConfig, replicas: number): PoolSpec {
-  const { lifespanMs, jitterRatio, memoryBytes, memoryHardBytes, requests } = pool.limits;
   return {
     name: pool.name,
     role: "workers",
@@ -89,7 +89,7 @@ function poolToSpec(pool: PoolConfig, replicas: number): PoolSpec {
       backoff: pool.restart.backoff,
       onExhausted: pool.restart.onExhausted,
     },
-    limits: { lifespanMs, jitterRatio, memoryBytes, memoryHardBytes, requests },
+    limits: pool.limits,
     rollout: rolloutOf(pool.rolling, replicas),
   };
 }

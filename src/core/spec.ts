@@ -24,8 +24,12 @@ export interface LimitsPolicy {
   readonly lifespanMs: number | undefined;
   /** 0.1 spreads lifespan and requests over 0.9 … 1.1 of their value. */
   readonly jitterRatio: number;
+  /** Above it in two samples in a row a worker is replaced gracefully; undefined is unlimited. */
   readonly memoryBytes: number | undefined;
+  /** Above it a worker is killed at once; undefined is unlimited. */
   readonly memoryHardBytes: number | undefined;
+  /** Resident, or resident with shared pages divided among those who share them. */
+  readonly memoryKind: "rss" | "pss";
   readonly requests: number | undefined;
 }
 

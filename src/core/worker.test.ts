@@ -219,6 +219,18 @@ function survivorsStopped(state: OfPhase<"ready" | "unready">): Case {
   );
 }
 
+const hardTold: readonly WorkerEffect[] = [
+  told({ kind: "limit_reached", limit: "memory_hard", reason: "far too big" }),
+  told({
+    kind: "stopping",
+    pid: PID,
+    signal: "SIGKILL",
+    graceMs: 0,
+    cause: "memory_hard",
+    reason: "far too big",
+  }),
+];
+
 function due(state: OfPhase<"ready" | "unready">): readonly Case[] {
   const limit = {
     ...state,
@@ -233,15 +245,7 @@ function due(state: OfPhase<"ready" | "unready">): readonly Case[] {
     ]),
     into("what is due already stays due since then", already, limitReached, already),
     into("the hard limit kills at once, planned", state, hardReached, stoppingBy(hard, { deadline: undefined }), [
-      told({ kind: "limit_reached", limit: "memory_hard", reason: "far too big" }),
-      told({
-        kind: "stopping",
-        pid: PID,
-        signal: "SIGKILL",
-        graceMs: 0,
-        cause: "memory_hard",
-        reason: "far too big",
-      }),
+      ...hardTold,
       killed(PID),
     ]),
   ];
@@ -519,7 +523,18 @@ const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonl
       ignored(spawning, becameReady),
     ],
     becameUnready: [ignored(spawning, becameUnready)],
-    limitReached: [ignored(spawning, limitReached)],
+    limitReached: [
+      ignored(spawning, limitReached),
+      ignored(spawning, hardReached),
+      ignored(unproven, limitReached),
+      into(
+        "above the hard limit before it was ready it is killed, which counts as a crash",
+        unproven,
+        hardReached,
+        stoppingBy({ cause: "memory_hard", reason: "far too big", next: "restart" }, { deadline: undefined }),
+        [...hardTold, killed(PID)],
+      ),
+    ],
     startupFailed: [
       ignored(spawning, startupFailed),
       into(
@@ -631,7 +646,21 @@ const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonl
     spawnFailed: [impossible(draining, spawnFailed)],
     becameReady: [ignored(draining, becameReady)],
     becameUnready: [ignored(draining, becameUnready)],
-    limitReached: [ignored(draining, limitReached)],
+    limitReached: [
+      ignored(draining, limitReached),
+      into(
+        "the hard limit does not wait for requests: killed, and what is cut off is told",
+        draining,
+        hardReached,
+        stoppingBy(rolling, { deadline: undefined }),
+        [
+          told({ kind: "limit_reached", limit: "memory_hard", reason: "far too big" }),
+          told({ kind: "drained", afterMs: 4000, cut: 2 }),
+          told({ kind: "killed", pid: PID, reason: "far too big" }),
+          killed(PID),
+        ],
+      ),
+    ],
     startupFailed: [ignored(draining, startupFailed)],
     livenessFailed: [ignored(draining, livenessFailed)],
     replace: [ignored(draining, replace)],
@@ -680,7 +709,21 @@ const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonl
     spawnFailed: [impossible(stopping, spawnFailed)],
     becameReady: [ignored(stopping, becameReady)],
     becameUnready: [ignored(stopping, becameUnready)],
-    limitReached: [ignored(stopping, limitReached)],
+    limitReached: [
+      ignored(stopping, limitReached),
+      into(
+        "the hard limit ends its grace",
+        stopping,
+        hardReached,
+        { ...stopping, deadline: undefined, reason: "rolled" },
+        [
+          told({ kind: "limit_reached", limit: "memory_hard", reason: "far too big" }),
+          told({ kind: "killed", pid: PID, reason: "far too big" }),
+          killed(PID),
+        ],
+      ),
+      ignored({ ...stopping, deadline: undefined }, hardReached),
+    ],
     startupFailed: [ignored(stopping, startupFailed)],
     livenessFailed: [ignored(stopping, livenessFailed)],
     replace: [ignored(stopping, replace)],

@@ -685,6 +685,36 @@ function limitReached(
   return { state: next.state, effects: [told, ...next.effects] };
 }
 
+/** Above its hard limit before it was ready: killed, and counted like a crash, for the next one may do the same. */
+function hardLimitInStart(
+  state: StartingState,
+  event: Extract<WorkerEvent, { kind: "limitReached" }>,
+  spec: PoolSpec,
+): Transition {
+  const { pid, spawnedAt } = state;
+  const { at, limit, reason } = event;
+  if (limit !== "memory_hard" || pid === undefined || spawnedAt === undefined) return ignore(state);
+  const told = tell(state, spec, { kind: "limit_reached", limit, reason });
+  const next = beginStop(state, pid, spawnedAt, at, { cause: limit, reason, next: "restart" }, spec);
+  return { state: next.state, effects: [told, ...next.effects] };
+}
+
+/** It leaves already, but not soon enough for a hard limit. What is in flight is cut off. */
+function hardLimitInLeave(
+  state: StoppingState | DrainingState,
+  event: Extract<WorkerEvent, { kind: "limitReached" }>,
+  spec: PoolSpec,
+): Transition {
+  const { at, limit, reason } = event;
+  const isKilled = state.phase === "stopping" && state.deadline === undefined;
+  if (limit !== "memory_hard" || isKilled) return ignore(state);
+  const told = [tell(state, spec, { kind: "limit_reached", limit, reason })];
+  if (state.phase === "draining")
+    told.push(tell(state, spec, { kind: "drained", afterMs: at - state.since, cut: state.inFlight }));
+  const next = killNow(state, at, reason, state.order, spec);
+  return { state: next.state, effects: [...told, ...next.effects] };
+}
+
 function overLimit(
   state: ReadyState | UnreadyState,
   at: Instant,
@@ -791,7 +821,7 @@ export const table: Table = {
     spawnFailed,
     becameReady: readyAfterStart,
     becameUnready: ignore,
-    limitReached: ignore,
+    limitReached: hardLimitInStart,
     startupFailed,
     livenessFailed: ignore,
     replace: ignore,
@@ -845,7 +875,7 @@ export const table: Table = {
     spawnFailed: impossible,
     becameReady: ignore,
     becameUnready: ignore,
-    limitReached: ignore,
+    limitReached: hardLimitInLeave,
     startupFailed: ignore,
     livenessFailed: ignore,
     replace: ignore,
@@ -863,7 +893,7 @@ export const table: Table = {
     spawnFailed: impossible,
     becameReady: ignore,
     becameUnready: ignore,
-    limitReached: ignore,
+    limitReached: hardLimitInLeave,
     startupFailed: ignore,
     livenessFailed: ignore,
     replace: ignore,

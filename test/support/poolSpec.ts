@@ -26,6 +26,7 @@ export function poolSpec(changes: Partial<PoolSpec> = {}): PoolSpec {
       jitterRatio: 0,
       memoryBytes: undefined,
       memoryHardBytes: undefined,
+      memoryKind: "rss",
       requests: undefined,
     },
     rollout: { maxSurge: 1, maxUnavailable: 0, settleMs: 0 },
