@@ -4,9 +4,37 @@
  */
 
 import type { Instant } from "../base/time.ts";
-import type { LifecycleEvent } from "../core/event.ts";
+import type { LifecycleEvent, OperationKind } from "../core/event.ts";
 import { exitLabel } from "../core/exit.ts";
-import type { ControllerPhase, ControllerView, Phase, WorkerView } from "../core/view.ts";
+import type { ControllerPhase, ControllerView, Phase, PoolView, WorkerView } from "../core/view.ts";
+
+/** Replicas that `scale` may ask for at most; a typing error must not fork the machine to death. */
+export const MAX_REPLICAS = 10_000;
+
+/** Bytes that the body of a request may have. */
+export const MAX_BODY_BYTES = 65_536;
+
+/** What an operator asked of a pool, and what became of it. */
+export interface Operation {
+  /** Such as "op-7"; unique as long as the controller runs. */
+  readonly id: string;
+  readonly pool: string;
+  readonly what: OperationKind;
+  /** Queued behind another operation on the pool, running, or ended. */
+  readonly state: "queued" | "running" | "succeeded" | "failed";
+  /** Workers that are replaced, started or stopped so far. */
+  readonly done: number;
+  /** Workers it is about; 0 while it is queued, and for scale. */
+  readonly total: number;
+  /** Why it was asked for. */
+  readonly reason: string;
+  /** Why it failed; only where it did. */
+  readonly error?: string;
+  /** null while it is queued. */
+  readonly started_at: string | null;
+  /** null until it has ended. */
+  readonly ended_at: string | null;
+}
 
 /** One worker as `GET /v1/status` shows it. */
 export interface WorkerStatus {
@@ -22,6 +50,8 @@ export interface WorkerStatus {
   readonly phase_s: number;
   /** Seconds until what is planned next (restart, recycle, kill); null where nothing is. */
   readonly next_s: number | null;
+  /** Requests it still works on; null unless it drains. */
+  readonly in_flight: number | null;
   readonly restarts: number;
   /** Exit code or signal name of the previous process; null where none has ended. */
   readonly last_exit: string | null;
@@ -30,10 +60,15 @@ export interface WorkerStatus {
 
 export interface PoolStatus {
   readonly name: string;
+  readonly role: PoolView["role"];
+  /** Name of the pool that this proxy stands in front of; null for workers. */
+  readonly fronts: string | null;
   readonly replicas: number;
   readonly ready: number;
   readonly healthy: boolean;
   readonly desired_healthy_percentage: number;
+  /** What operators asked for and has not ended, oldest first. */
+  readonly operations: readonly Operation[];
   readonly workers: readonly WorkerStatus[];
 }
 
@@ -63,9 +98,28 @@ export interface ApiError {
   readonly error: { readonly code: string; readonly message: string };
 }
 
-/** Answer to a POST that was accepted. */
+/** Answer to `POST /v1/shutdown`. */
 export interface Accepted {
   readonly accepted: true;
+}
+
+/** Answer to a POST that began an operation. */
+export interface OperationAccepted extends Accepted {
+  /** Id of the operation. */
+  readonly operation: string;
+  /** Number of the last event before it: `GET /v1/events?since=` tells all about it. */
+  readonly since: number;
+}
+
+/** Body of `GET /v1/operations`: those that are kept, oldest first. */
+export interface Operations {
+  readonly operations: readonly Operation[];
+}
+
+/** Body of `POST /v1/pools/{pool}/scale`. */
+export interface ScaleRequest {
+  /** 1 … MAX_REPLICAS */
+  readonly replicas: number;
 }
 
 /** One line of `GET /v1/logs`. */
@@ -74,16 +128,19 @@ export interface LogLine {
   readonly line: string;
 }
 
-/**
- * Routes of the control socket. `events` and `logs` are server-sent events (`data:` is an EventRecord or LogLine); events
- * takes `?follow=0` to end after what is known and `?since=<seq>`.
- */
-export const ROUTES = {
+/** What may be asked of a pool or of one worker. */
+export type Action = "restart" | "stop" | "start";
+
+/** Where a client finds things; admin/controlRoutes.ts serves them. */
+export const PATHS = {
   status: "/v1/status",
   events: "/v1/events",
   logs: "/v1/logs",
+  operations: "/v1/operations",
+  operation: (id: string) => `/v1/operations/${encodeURIComponent(id)}`,
   shutdown: "/v1/shutdown",
-  worker: (id: string, action: "stop" | "start") => `/v1/workers/${encodeURIComponent(id)}/${action}`,
+  pool: (name: string, action: Action | "scale") => `/v1/pools/${encodeURIComponent(name)}/${action}`,
+  worker: (id: string, action: Action) => `/v1/workers/${encodeURIComponent(id)}/${action}`,
 } as const;
 
 function seconds(ms: number): number {
@@ -101,14 +158,24 @@ function workerStatus(worker: WorkerView, now: Instant): WorkerStatus {
     uptime_s: worker.spawnedAt === undefined ? null : seconds(now - worker.spawnedAt),
     phase_s: seconds(now - worker.since),
     next_s: worker.deadline === undefined ? null : seconds(Math.max(0, worker.deadline - now)),
+    in_flight: worker.inFlight ?? null,
     restarts: worker.restarts,
     last_exit: worker.lastExit === undefined ? null : exitLabel(worker.lastExit),
     reason: worker.reason,
   };
 }
 
-/** The status document of `view` at `now`. */
-export function statusOf(view: ControllerView, now: Instant, version: string, pid: number): Status {
+/** What a status document is made from besides the view. */
+export interface StatusSources {
+  readonly now: Instant;
+  readonly version: string;
+  readonly pid: number;
+  /** Operations that have not ended. */
+  readonly operations: readonly Operation[];
+}
+
+/** The status document of `view`. */
+export function statusOf(view: ControllerView, { now, version, pid, operations }: StatusSources): Status {
   return {
     version,
     pid,
@@ -118,10 +185,13 @@ export function statusOf(view: ControllerView, now: Instant, version: string, pi
     uptime_s: seconds(now - view.startedAt),
     pools: view.pools.map((pool) => ({
       name: pool.name,
+      role: pool.role,
+      fronts: pool.fronts ?? null,
       replicas: pool.replicas,
       ready: pool.readyCount,
       healthy: pool.healthy,
       desired_healthy_percentage: pool.desiredHealthyPercentage,
+      operations: operations.filter((operation) => operation.pool === pool.name),
       workers: pool.workers.map((worker) => workerStatus(worker, now)),
     })),
   };

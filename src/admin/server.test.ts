@@ -6,64 +6,13 @@ import { type AddressInfo, connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
-import { poolSpec } from "../../test/support/poolSpec.ts";
+import { FakeHandle } from "../../test/support/fakeHandle.ts";
 import { ControllerError } from "../base/errors.ts";
-import { instant } from "../base/time.ts";
-import { newController, viewOf } from "../core/controller.ts";
-import type { ControllerView } from "../core/view.ts";
-import type { EventRecord, LogLine, Status } from "./api.ts";
-import { EventLog } from "./events.ts";
-import { type ControllerHandle, createControlServer, createOpenServer } from "./server.ts";
+import type { EventRecord, Operation, OperationAccepted, Status } from "./api.ts";
+import { createControlServer, createTcpServer } from "./server.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "monoceros-server-"));
 after(() => rmSync(directory, { recursive: true }));
-
-type LogListener = Parameters<ControllerHandle["tapLogs"]>[0];
-
-/** A controller on paper whose view a test may change. */
-class FakeHandle implements ControllerHandle {
-  readonly version = "1.2.3";
-  readonly events = new EventLog(() => new Date(0));
-  readonly orders: string[] = [];
-  readonly taps = new Set<LogListener>();
-  current: ControllerView;
-  onOrder: () => void = () => {};
-
-  constructor() {
-    const spec = { shutdownTimeoutMs: 60_000, preStopDelayMs: 0, pools: [poolSpec(), poolSpec({ name: "my jobs" })] };
-    this.current = { ...viewOf(newController(spec, instant(1000))), phase: "running" };
-  }
-
-  view(): ControllerView {
-    return this.current;
-  }
-  now(): ReturnType<ControllerHandle["now"]> {
-    return instant(4500);
-  }
-  metrics(accept: string): { text: string; contentType: string } {
-    return { text: `# größe ${accept}\n`, contentType: "text/plain; version=0.0.4" };
-  }
-  shutdown(reason: string): void {
-    this.#order(`shutdown: ${reason}`);
-  }
-  stopWorker(pool: number, slot: number, reason: string): void {
-    this.#order(`stop ${pool}/${slot}: ${reason}`);
-  }
-  startWorker(pool: number, slot: number, reason: string): void {
-    this.#order(`start ${pool}/${slot}: ${reason}`);
-  }
-  tapLogs(listener: LogListener): Disposable {
-    this.taps.add(listener);
-    return { [Symbol.dispose]: () => this.taps.delete(listener) };
-  }
-  log(stream: LogLine["stream"], text: string | Buffer): void {
-    for (const tap of this.taps) tap(stream, Buffer.from(text));
-  }
-  #order(order: string): void {
-    this.orders.push(order);
-    this.onOrder();
-  }
-}
 
 interface Front {
   readonly handle: FakeHandle;
@@ -75,7 +24,7 @@ let fronts = 0;
 /** Runs `body` with a front on a socket in a temporary directory, or on a free TCP port. */
 async function withFront(kind: "control" | "open", body: (front: Front) => Promise<void>): Promise<void> {
   const handle = new FakeHandle();
-  const server = kind === "control" ? createControlServer(handle) : createOpenServer(handle);
+  const server = kind === "control" ? createControlServer(handle) : createTcpServer(handle);
   const socketPath = join(directory, `${fronts++}.sock`);
   server.listen(kind === "control" ? socketPath : { port: 0, host: "127.0.0.1" });
   await once(server, "listening");
@@ -171,7 +120,7 @@ test("health is 200 or 503 by the view, and live is 200 as long as there is an a
     handle.current = { ...handle.current, ready: true };
     assert.deepEqual(await codes(), [200, 200, 200]);
     const { text } = await ask(to, "GET", "/health");
-    assert.equal(text, "ok, running\nweb: 0 of 2 ready\nmy jobs: 0 of 2 ready\n");
+    assert.equal(text, "ok, running\nweb: 0 of 2 ready\nmy jobs: 0 of 2 ready\nweb-proxy: 0 of 1 ready\n");
   });
 });
 
@@ -257,7 +206,7 @@ test("the status document is the view at this moment", async () => {
     const document = JSON.parse(text) as Status;
     assert.deepEqual(
       [document.version, document.pid, document.phase, document.uptime_s, document.pools.length],
-      ["1.2.3", process.pid, "running", 3.5, 2],
+      ["1.2.3", process.pid, "running", 3.5, 3],
     );
     assert.deepEqual(document.pools[0]?.workers[0], {
       id: "web-0",
@@ -269,6 +218,7 @@ test("the status document is the view at this moment", async () => {
       uptime_s: null,
       phase_s: 3.5,
       next_s: null,
+      in_flight: null,
       restarts: 0,
       last_exit: null,
       reason: "not started yet",
@@ -285,7 +235,7 @@ test("a shutdown is accepted first and asked for after the answer has left", asy
     const { status, text } = await ask(to, "POST", "/v1/shutdown");
     assert.deepEqual([status, text], [202, '{"accepted":true}\n']);
     assert.equal(await promise, true);
-    assert.deepEqual(handle.orders, ["shutdown: asked through the control socket"]);
+    assert.deepEqual(handle.orders, ["shutdown: asked through the API"]);
   });
 });
 
@@ -300,11 +250,119 @@ test("a shutdown whose client is gone before the answer is carried out all the s
   });
 });
 
-test("orders for a worker reach the right slot of the right pool", async () => {
+test("orders reach the right slots of the right pool, and are answered with their operation", async () => {
   await withFront("control", async ({ handle, to }) => {
-    assert.equal((await ask(to, "POST", "/v1/workers/web-1/stop")).status, 202);
-    assert.equal((await ask(to, "POST", "/v1/workers/my%20jobs-0/start")).status, 202);
-    assert.deepEqual(handle.orders, ["stop 0/1: stopped by an operator", "start 1/0: started by an operator"]);
+    handle.events.add({ kind: "controller_ready", afterMs: 5 });
+    const first = await ask(to, "POST", "/v1/workers/web-1/stop");
+    assert.equal(first.status, 202);
+    assert.deepEqual(JSON.parse(first.text) as OperationAccepted, { accepted: true, operation: "op-1", since: 1 });
+    for (const path of [
+      "/v1/workers/my%20jobs-0/start",
+      "/v1/workers/web-0/restart",
+      "/v1/pools/my%20jobs/restart",
+      "/v1/pools/web/stop",
+      "/v1/pools/web/start",
+      "/v1/pools/web-proxy/restart",
+      "/v1/workers/web-proxy-0/restart",
+    ])
+      assert.equal((await ask(to, "POST", path)).status, 202, path);
+    assert.equal((await ask(to, "POST", "/v1/pools/web/scale", Buffer.from('{"replicas": 8}'))).status, 202);
+    assert.deepEqual(handle.orders, [
+      "stop 0/1: stopped by an operator",
+      "start 1/0: started by an operator",
+      "restart 0/0: restarted by an operator",
+      "restart 1/*: restarted by an operator",
+      "stop 0/*: stopped by an operator",
+      "start 0/*: started by an operator",
+      "restart 2/*: restarted by an operator",
+      "restart 2/0: restarted by an operator",
+      "scale 0/to 8: scaled by an operator",
+    ]);
+  });
+});
+
+test("a proxy is neither stopped nor scaled", async () => {
+  await withFront("control", async ({ handle, to }) => {
+    for (const path of ["/v1/pools/web-proxy/stop", "/v1/workers/web-proxy-0/stop", "/v1/pools/web-proxy/scale"]) {
+      const answer = await ask(to, "POST", path, Buffer.from('{"replicas": 2}'));
+      assert.deepEqual([answer.status, errorCode(answer)], [409, "REQUEST_REFUSED"], path);
+    }
+    assert.deepEqual(handle.orders, []);
+  });
+});
+
+test("a body to scale that is not right is 400 and says what it should be", async () => {
+  await withFront("control", async ({ handle, to }) => {
+    const cases: readonly (readonly [body: string, words: RegExp])[] = [
+      ["", /body is empty, expected .*replicas/u],
+      ["{", /body is no JSON/u],
+      ["[4]", /body is no object/u],
+      ["null", /body is no object/u],
+      ["4", /body is no object/u],
+      ["{}", /whole number ≥ 1.*got nothing/u],
+      ['{"replicas": 0}', /got 0/u],
+      ['{"replicas": -1}', /got -1/u],
+      ['{"replicas": 1.5}', /got 1\.5/u],
+      ['{"replicas": 1e9}', /≤ 10000, got 1000000000/u],
+      ['{"replicas": "4"}', /got \\"4\\"/u],
+      ['{"replicas": null}', /got null/u],
+      [`{"replicas": "${"x".repeat(1000)}"}`, /got \\"x{59}…/u],
+      ['{"replica": 4}', /unknown key \\"replica\\"/u],
+      ['{"replicas": 4, "__proto__": 1}', /unknown key/u],
+    ];
+    for (const [body, words] of cases) {
+      const answer = await ask(to, "POST", "/v1/pools/web/scale", Buffer.from(body));
+      assert.deepEqual([answer.status, errorCode(answer)], [400, "REQUEST_INVALID"], body);
+      assert.match(answer.text, words);
+    }
+    const unknown = await ask(to, "POST", "/v1/pools/nobody/scale", Buffer.from('{"replicas": 4}'));
+    assert.deepEqual([unknown.status, errorCode(unknown)], [404, "POOL_UNKNOWN"]);
+    assert.deepEqual(handle.orders, []);
+  });
+});
+
+test("operations are listed and shown, in the status as long as they have not ended", async () => {
+  await withFront("control", async ({ handle, to }) => {
+    await ask(to, "POST", "/v1/pools/web/restart");
+    const running: Operation = {
+      id: "op-1",
+      pool: "web",
+      what: "restart",
+      state: "running",
+      done: 0,
+      total: 1,
+      reason: "restarted by an operator",
+      started_at: "1970-01-01T00:00:00.000Z",
+      ended_at: null,
+    };
+    const shown = async (path: string) => JSON.parse((await ask(to, "GET", path)).text);
+    assert.deepEqual(await shown("/v1/operations/op-1"), running);
+    assert.deepEqual(await shown("/v1/operations"), { operations: [running] });
+    assert.deepEqual(((await shown("/v1/status")) as Status).pools[0]?.operations, [running]);
+    const reason = "done";
+    handle.operations.observe({
+      kind: "operation_finished",
+      pool: "web",
+      operation: "op-1",
+      what: "restart",
+      done: 1,
+      total: 1,
+      reason,
+    });
+    assert.equal(((await shown("/v1/operations/op-1")) as Operation).state, "succeeded");
+    assert.deepEqual(((await shown("/v1/status")) as Status).pools[0]?.operations, []);
+    const unknown = await ask(to, "GET", "/v1/operations/op-2");
+    assert.deepEqual([unknown.status, errorCode(unknown)], [404, "OPERATION_UNKNOWN"]);
+  });
+});
+
+test("operations do not pile up: the 51st that waits is refused", async () => {
+  await withFront("control", async ({ handle, to }) => {
+    for (let count = 0; count < 50; count++)
+      assert.equal((await ask(to, "POST", "/v1/pools/web/restart")).status, 202);
+    const refused = await ask(to, "POST", "/v1/pools/web/restart");
+    assert.deepEqual([refused.status, errorCode(refused)], [409, "REQUEST_REFUSED"]);
+    assert.equal(handle.orders.length, 50);
   });
 });
 
@@ -375,7 +433,11 @@ test("events with follow=0 end after what is known, and since leaves out the old
     assert.deepEqual(await ids(""), ["1", "2", "3", "4", "5"]);
     assert.deepEqual(await ids("&since=3"), ["4", "5"]);
     assert.deepEqual(await ids("&since=5"), []);
-    assert.deepEqual(await ids("&since=nonsense"), ["1", "2", "3", "4", "5"]);
+    assert.deepEqual(await ids("&since="), ["1", "2", "3", "4", "5"]);
+    for (const wrong of ["nonsense", "-1", "1.5", "1e400"]) {
+      const answer = await ask(to, "GET", `/v1/events?since=${wrong}`);
+      assert.deepEqual([answer.status, errorCode(answer)], [400, "REQUEST_INVALID"], wrong);
+    }
   });
 });
 

@@ -7,16 +7,20 @@ import { constants, tmpdir } from "node:os";
 import { resolve } from "node:path";
 import type { LogLine } from "../admin/api.ts";
 import { EventLog } from "../admin/events.ts";
+import type { ControllerHandle } from "../admin/handle.ts";
 import { listenOnPort, listenOnSocket } from "../admin/listen.ts";
-import { type ControllerHandle, createControlServer, createOpenServer } from "../admin/server.ts";
+import { OperationLog } from "../admin/operations.ts";
+import { createControlServer, createTcpServer } from "../admin/server.ts";
 import { defaultSocketCandidates } from "../admin/socketPath.ts";
 import type { Logger } from "../base/log.ts";
 import type { Preflight } from "../cli/preflight.ts";
 import { proxyPlaces, proxySettings } from "../cli/proxySettings.ts";
+import { scaleOrder } from "../cli/scaleOrder.ts";
 import { VERSION } from "../cli/version.ts";
 import type { Config } from "../config/config.ts";
 import { isWorkerEvent, type LifecycleEvent } from "../core/event.ts";
 import { workerId } from "../core/identity.ts";
+import type { Order } from "../core/operation.ts";
 import type { ControllerSpec, LimitsPolicy } from "../core/spec.ts";
 import type { ControllerView } from "../core/view.ts";
 import { checkListenerPort } from "../envoy/listenerPort.ts";
@@ -103,6 +107,7 @@ export async function runController(preflight: Preflight, options: { readonly is
   };
   const mark = controllerMark();
   const events = new EventLog(() => new Date());
+  const operations = new OperationLog(() => new Date());
   const manager = new ServiceManager(process.env, process.pid);
   const output = new WorkerOutput(outputsOf(config, spec), sinks);
   // As PID 1 the kernel ends everything in the container together with us.
@@ -116,6 +121,7 @@ export async function runController(preflight: Preflight, options: { readonly is
     random: Math.random,
     listener: {
       told: (event) => {
+        operations.observe(event);
         report(event);
         traffic.handle(event);
         health.handle(event);
@@ -181,19 +187,28 @@ export async function runController(preflight: Preflight, options: { readonly is
   const watch = new ListenerWatch({ workers: () => leadersOf(daemon.view()), mark, log });
 
   let orders = 0;
+  const order = (pool: number, what: Order, reason: string): string => {
+    const id = `op-${++orders}`;
+    daemon.order(pool, id, what, reason);
+    return id;
+  };
   const handle: ControllerHandle = {
     version: VERSION,
     events,
+    operations,
     view: () => daemon.view(),
     now: () => systemClock.now(),
     metrics: createMetrics({ view: () => daemon.view(), output, sinks, orphansReaped: () => processes.orphansReaped }),
+    audit: (who, what) => record({ kind: "audited", who, what }, events, log, options.isDebug),
     shutdown: (reason) => daemon.shutdown(reason),
-    stopWorker: (pool, slot, reason) => daemon.order(pool, `op-${++orders}`, { kind: "stop", slots: [slot] }, reason),
-    startWorker: (pool, slot, reason) => daemon.order(pool, `op-${++orders}`, { kind: "start", slots: [slot] }, reason),
+    restart: (pool, slots, reason) => order(pool, { kind: "restart", slots }, reason),
+    stop: (pool, slots, reason) => order(pool, { kind: "stop", slots }, reason),
+    start: (pool, slots, reason) => order(pool, { kind: "start", slots }, reason),
+    scale: (pool, replicas, reason) => order(pool, scaleOrder(config, daemon.view(), pool, replicas), reason),
     tapLogs: (listener) => tapSinks(sinks, listener),
   };
   const find = { onPort: findListener, onSocket: findUnixListener };
-  const openServer = createOpenServer(handle);
+  const openServer = createTcpServer(handle);
   const controlServer = createControlServer(handle);
   const candidates =
     config.admin.socket === undefined

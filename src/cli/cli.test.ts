@@ -2,7 +2,14 @@ import assert from "node:assert/strict";
 import { mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { eventRecord, FakeController, sendJson, statusOf, workerStatus } from "../../test/support/fakeController.ts";
+import {
+  eventRecord,
+  FakeController,
+  operationEvent,
+  sendJson,
+  statusOf,
+  workerStatus,
+} from "../../test/support/fakeController.ts";
 import { MemoryTerminal } from "../../test/support/memoryTerminal.ts";
 import { cli } from "./cli.ts";
 import type { Command } from "./command.ts";
@@ -53,22 +60,24 @@ test("help names every command and every flag", async () => {
 test("the help of a command reads like this", async () => {
   assert.equal(
     (await runCli("start --help")).stdout,
-    `Start a worker that was stopped or given up.
+    `Start the workers of a pool, or one, that were stopped or given up.
 
-usage: monoceros start WORKER [FLAG …]
+usage: monoceros start POOL|WORKER [FLAG …]
 
-It returns when the worker starts; \`status\` and \`events\` tell when it is ready.
+It shows each step and returns when they are ready.
 
 Arguments:
-  WORKER  Id of a worker, such as web-0
+  POOL|WORKER  Name of a pool, or id of a worker such as web-0
 
 Flags:
+  --no-wait          Return at once with the id of the operation
   --socket PATH      Control socket of the controller
   -c, --config FILE  Configuration of the controller, for its admin.socket
   --json             Print JSON, errors too
   -h, --help         Print this help
 
 Examples:
+  monoceros start web    Start every worker of the pool that is down
   monoceros start web-0  Start one worker
 `,
   );
@@ -115,7 +124,16 @@ test("version tells the product's and the runtime's", async () => {
 test("no controller: exit code 69 and where it was looked for", async () => {
   await using fake = await FakeController.start();
   const none = join(fake.directory, "none.sock");
-  for (const command of ["status", "events", "logs -f", "stop web-0", "stop --all", "start web-0"]) {
+  for (const command of [
+    "status",
+    "events",
+    "logs -f",
+    "stop web-0",
+    "stop --all",
+    "start web-0",
+    "restart web",
+    "scale web 2",
+  ]) {
     const { code, stderr } = await runCli(`${command} --socket ${none}`);
     assert.equal(code, 69, command);
     assert.ok(stderr.includes(`at ${none}: does not exist`), stderr);
@@ -202,36 +220,171 @@ test("logs mirrors stdout and stderr, with -f or without", async () => {
   assert.equal(stdout, '{"stream":"stdout","line":"out"}\n{"stream":"stderr","line":"err"}\n');
 });
 
-test("stop waits until the worker is down", async () => {
-  await using fake = await FakeController.start();
-  const stopping = workerStatus({ phase: "stopping" });
-  fake.answerStatus(statusOf(workerStatus()), statusOf(workerStatus()), statusOf(stopping), statusOf(DOWN));
-  fake.answer("POST /v1/workers/web-0/stop", 202, ACCEPTED);
-  assert.deepEqual(await runCli(`stop web-0 --socket ${fake.socketPath}`), {
-    code: 0,
-    stdout: 'worker "web-0" is stopped (last exit: 143) until "monoceros start web-0"\n',
-    stderr: "",
-  });
-  assert.equal(fake.requests.filter((request) => request === "GET /v1/status").length, 4);
-});
-
-test("stop of a worker that is down changes nothing", async () => {
-  await using fake = await FakeController.start();
-  fake.answerStatus(statusOf(DOWN));
-  const { code, stdout } = await runCli(`stop web-0 --socket ${fake.socketPath}`);
-  assert.deepEqual([code, stdout], [0, 'worker "web-0" was down already (stopped by an operator)\n']);
-  assert.deepEqual(fake.requests, ["GET /v1/status"]);
-  const json = await runCli(`stop web-0 --json --socket ${fake.socketPath}`);
-  assert.deepEqual(JSON.parse(json.stdout), DOWN);
-});
-
-test("stop and start of an unknown worker name the nearest one", async () => {
+test("restart shows each step of its pool and ends with a summary", async () => {
   await using fake = await FakeController.start();
   fake.answerStatus(statusOf(workerStatus()));
-  for (const verb of ["stop", "start"]) {
-    const { code, stderr } = await runCli(`${verb} web0 --socket ${fake.socketPath}`);
+  const worker = { pool: "web", slot: 1, incarnation: 1 };
+  fake.operate("POST /v1/pools/web/restart", [
+    { kind: "audited", who: "uid 0", what: "restart" },
+    operationEvent("started", "restart", 0, 1),
+    { kind: "starting", ...worker, delayMs: 0, reason: "successor of web-0" },
+    { kind: "spawned", ...worker, pid: 7 },
+    { kind: "ready", ...worker, pool: "other", afterMs: 5 },
+    { kind: "ready", ...worker, afterMs: 5 },
+    operationEvent("progressed", "restart", 1, 1),
+    operationEvent("finished", "restart", 1, 1),
+    { kind: "ready", ...worker, afterMs: 6 },
+  ]);
+  assert.deepEqual(await runCli(`restart web --socket ${fake.socketPath}`), {
+    code: 0,
+    stdout: `12:34:56.789 INFO  restart of pool "web" (op-1) begins: asked for
+12:34:56.789 INFO  worker "web-1" is ready after 5ms
+12:34:56.789 INFO  restart of pool "web" (op-1) goes on, 1 of 1 done
+12:34:56.789 INFO  restart of pool "web" (op-1) is done, 1 of 1 done
+restart of pool "web" is done in 0s, 1 of 1 worker
+`,
+    stderr: "",
+  });
+  const json = await runCli(`restart web --json --socket ${fake.socketPath}`);
+  assert.deepEqual(JSON.parse(json.stdout), {
+    id: "op-1",
+    pool: "web",
+    what: "restart",
+    state: "succeeded",
+    done: 1,
+    total: 1,
+    reason: "asked for",
+    started_at: "2026-01-02T12:34:56.789Z",
+    ended_at: "2026-01-02T12:34:56.789Z",
+  });
+});
+
+test("an operation that fails exits with 1 and the reason", async () => {
+  await using fake = await FakeController.start();
+  fake.answerStatus(statusOf(workerStatus()));
+  fake.operate("POST /v1/workers/web-0/restart", [
+    operationEvent("started", "restart", 0, 2),
+    operationEvent("failed", "restart", 1, 2, "successor exited with code 3"),
+  ]);
+  const { code, stderr } = await runCli(`restart web-0 --socket ${fake.socketPath}`);
+  assert.equal(code, 1);
+  assert.match(
+    stderr,
+    /^monoceros: Cannot finish restart of worker "web-0" \(op-1, 1 of 2 workers done\): successor exited with code 3\n/u,
+  );
+  const json = await runCli(`restart web-0 --json --socket ${fake.socketPath}`);
+  assert.deepEqual([json.code, JSON.parse(json.stderr).error.code], [1, "OPERATION_FAILED"]);
+  assert.deepEqual(
+    [JSON.parse(json.stdout).state, JSON.parse(json.stdout).error],
+    ["failed", "successor exited with code 3"],
+  );
+});
+
+test("scale asks for the number and waits until it is there", async () => {
+  await using fake = await FakeController.start();
+  fake.answerStatus(statusOf(workerStatus()));
+  fake.operate("POST /v1/pools/web/scale", [
+    operationEvent("queued", "scale"),
+    operationEvent("started", "scale"),
+    operationEvent("finished", "scale"),
+  ]);
+  const { code, stdout } = await runCli(`scale web 8 --socket ${fake.socketPath}`);
+  assert.equal(code, 0);
+  assert.match(stdout, /waits for the operation before it[\s\S]*\nscale of pool "web" to 8 is done in 0s\n$/u);
+  assert.ok(fake.bodies.includes('{"replicas":8}'));
+  for (const wrong of ["0", "x", "1.5", "10001", "1e3"]) {
+    const bad = await runCli(`scale web ${wrong} --socket ${fake.socketPath}`);
+    assert.deepEqual([bad.code, bad.stderr.includes(`from 1 to 10000, got "${wrong}"`)], [2, true]);
+  }
+  const unknown = await runCli(`scale wbe 8 --socket ${fake.socketPath}`);
+  assert.deepEqual(
+    [unknown.code, unknown.stderr],
+    [1, 'monoceros: Cannot scale pool "wbe": there is no such pool, did you mean "web"?\n'],
+  );
+});
+
+test("--no-wait gives the id at once, with --json the operation as it is", async () => {
+  await using fake = await FakeController.start();
+  fake.answerStatus(statusOf(workerStatus()));
+  fake.operate("POST /v1/pools/web/stop", []);
+  const operation = { id: "op-1", state: "running" };
+  fake.answer("GET /v1/operations/op-1", 200, operation);
+  const plain = await runCli(`stop web --no-wait --socket ${fake.socketPath}`);
+  assert.deepEqual(plain, { code: 0, stdout: "op-1\n", stderr: "" });
+  const json = await runCli(`stop web --no-wait --json --socket ${fake.socketPath}`);
+  assert.deepEqual(JSON.parse(json.stdout), operation);
+});
+
+test("events that the controller no longer has do not hide the end of the operation", async () => {
+  await using fake = await FakeController.start();
+  fake.answerStatus(statusOf(workerStatus()));
+  fake.operate("POST /v1/pools/web/restart", []);
+  fake.answers.set("GET /v1/events", (response) => {
+    response.write(`data: ${JSON.stringify(eventRecord(900, "much later"))}\n\n`);
+  });
+  fake.answer("GET /v1/operations/op-1", 200, { id: "op-1", what: "restart", state: "failed", error: "it broke" });
+  const { code, stderr } = await runCli(`restart web --socket ${fake.socketPath}`);
+  assert.equal(code, 1);
+  assert.match(stderr, /it broke/u);
+});
+
+test("a controller that shuts down, or is gone, while somebody waits is told apart", async () => {
+  await using fake = await FakeController.start();
+  fake.answerStatus(statusOf(workerStatus()));
+  const started = operationEvent("started", "restart", 0, 1);
+  fake.operate(
+    "POST /v1/pools/web/restart",
+    [started, { kind: "controller_stopping", reason: "received SIGTERM" }],
+    true,
+  );
+  const stopped = await runCli(`restart web --socket ${fake.socketPath}`);
+  assert.equal(stopped.code, 1);
+  assert.match(stopped.stderr, /Cannot finish restart of pool "web": the controller shut down \(received SIGTERM\)/u);
+  fake.operate("POST /v1/pools/web/restart", [started], true);
+  const gone = await runCli(`restart web --socket ${fake.socketPath}`);
+  assert.equal(gone.code, 69);
+  assert.match(gone.stderr, /Cannot follow restart of pool "web" \(op-1\) to its end: the controller is gone/u);
+});
+
+test("Ctrl-C ends the wait, not the operation, and says so", async () => {
+  await using fake = await FakeController.start();
+  fake.answerStatus(statusOf(workerStatus()));
+  fake.operate("POST /v1/pools/web/restart", [operationEvent("started", "restart", 0, 1)]);
+  const terminal: MemoryTerminal = new MemoryTerminal((stream) => {
+    if (stream === "stdout") terminal.interrupt();
+  });
+  const argv = ["restart", "web", "--socket", fake.socketPath];
+  assert.equal(await cli(argv, { commands: COMMANDS, env: {}, terminal }), 130);
+  assert.equal(terminal.stderr, 'monoceros: no longer waits, restart of pool "web" (op-1) goes on in the controller\n');
+  assert.equal(terminal.interrupt(), false, "nobody listens any more");
+});
+
+test("what finds nothing to do says so; a worker that cannot be started is an error", async () => {
+  await using fake = await FakeController.start();
+  const nothing = [operationEvent("started", "start"), operationEvent("finished", "start")];
+  fake.answerStatus(statusOf(workerStatus()));
+  fake.operate("POST /v1/workers/web-0/start", nothing);
+  const runs = await runCli(`start web-0 --socket ${fake.socketPath}`);
+  assert.deepEqual(
+    [runs.code, runs.stdout.split("\n").at(-2)],
+    [0, 'nothing to do: worker "web-0" runs already (ready)'],
+  );
+  fake.answerStatus(statusOf({ ...DOWN, reason: "not started yet" }));
+  const free = await runCli(`start web-0 --socket ${fake.socketPath}`);
+  assert.equal(free.code, 1);
+  assert.match(free.stderr, /^monoceros: Cannot start worker "web-0": it is down \(not started yet\)\n {2}hint: /u);
+  fake.operate("POST /v1/pools/web/start", nothing);
+  const pool = await runCli(`start web --socket ${fake.socketPath}`);
+  assert.match(pool.stdout, /\nnothing to do: no worker of pool "web" is there to start\n$/u);
+});
+
+test("an unknown pool or worker names the nearest one", async () => {
+  await using fake = await FakeController.start();
+  fake.answerStatus(statusOf(workerStatus()));
+  for (const verb of ["restart", "stop", "start"]) {
+    const { code, stderr } = await runCli(`${verb} web_0 --socket ${fake.socketPath}`);
     assert.equal(code, 1);
-    assert.equal(stderr, `monoceros: Cannot ${verb} worker "web0": there is no such worker, did you mean "web-0"?\n`);
+    assert.equal(stderr, `monoceros: Cannot ${verb} "web_0": there is no such pool or worker, did you mean "web-0"?\n`);
   }
 });
 
@@ -249,7 +402,7 @@ test("an order that the controller refuses exits with 1 and its words", async ()
 });
 
 test("bare stop asks which of both is meant", async () => {
-  const expected = "monoceros: stop needs a worker (monoceros stop web-0) or --all (monoceros stop --all)";
+  const expected = "monoceros: stop needs a pool or worker (monoceros stop web-0) or --all (monoceros stop --all)";
   for (const [line, more] of [
     ["stop", ""],
     ["stop --all web-0", ", not both"],
@@ -281,25 +434,6 @@ test("stop --all does not wait for another controller that took the socket", asy
   fake.answer("POST /v1/shutdown", 202, ACCEPTED);
   const { code, stdout } = await runCli(`stop --all --json --socket ${fake.socketPath}`);
   assert.deepEqual([code, JSON.parse(stdout)], [0, { pid: 12, stopped: true }]);
-});
-
-test("start starts a worker that is down, and only that", async () => {
-  await using fake = await FakeController.start();
-  fake.answerStatus(statusOf(DOWN), statusOf(workerStatus({ phase: "starting" })));
-  fake.answer("POST /v1/workers/web-0/start", 202, ACCEPTED);
-  assert.equal((await runCli(`start web-0 --socket ${fake.socketPath}`)).stdout, 'worker "web-0" starts\n');
-  const again = await runCli(`start web-0 --socket ${fake.socketPath}`);
-  assert.deepEqual([again.code, again.stdout], [0, 'worker "web-0" runs already (starting)\n']);
-  assert.equal(fake.requests.filter((request) => request.startsWith("POST")).length, 1);
-});
-
-test("start of a worker that stays down exits with 1", async () => {
-  await using fake = await FakeController.start();
-  fake.answerStatus(statusOf({ ...DOWN, reason: "not in use" }));
-  fake.answer("POST /v1/workers/web-0/start", 202, ACCEPTED);
-  const { code, stderr } = await runCli(`start web-0 --socket ${fake.socketPath}`);
-  assert.equal(code, 1);
-  assert.match(stderr, /^monoceros: Cannot start worker "web-0": it stays down \(not in use\)\n {2}hint: /u);
 });
 
 test("validate says what is there, or every problem, with exit code 78", async () => {

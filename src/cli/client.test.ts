@@ -51,7 +51,8 @@ test("errors of the API keep their code and words", async () => {
   await using fake = await FakeController.start();
   const client = new ControlClient(fake.socketPath);
   fake.answer("POST /v1/workers/a%2Fb/stop", 404, { error: { code: "WORKER_UNKNOWN", message: "no such worker" } });
-  await assert.rejects(client.orderWorker("a/b", "stop"), isError("WORKER_UNKNOWN", /^no such worker$/u));
+  const target = { kind: "worker", name: "a/b" } as const;
+  await assert.rejects(client.order(target, "stop"), isError("WORKER_UNKNOWN", /^no such worker$/u));
   fake.answer("POST /v1/shutdown", 409, { error: { code: "FROM_THE_FUTURE", message: "not now" } });
   await assert.rejects(client.shutdown(), isError("REQUEST_REFUSED", /^FROM_THE_FUTURE: not now$/u));
   fake.answers.set("GET /v1/status", (response) => response.writeHead(502).end("<html>"));
@@ -114,4 +115,33 @@ test("a follower that leaves closes its stream", async () => {
     break;
   }
   await closed.promise;
+});
+
+test("orders go to their paths with their bodies", async () => {
+  await using fake = await FakeController.start();
+  const accepted = { accepted: true, operation: "op-1", since: 7 };
+  for (const request of ["POST /v1/pools/my%20web/restart", "POST /v1/pools/web/scale", "POST /v1/workers/web-0/start"])
+    fake.answer(request, 202, accepted);
+  const client = new ControlClient(fake.socketPath);
+  assert.deepEqual(await client.order({ kind: "pool", name: "my web" }, "restart"), accepted);
+  assert.deepEqual(await client.order({ kind: "worker", name: "web-0" }, "start"), accepted);
+  assert.deepEqual(await client.scale("web", 8), accepted);
+  assert.deepEqual(fake.bodies.slice(-3), ["", "", '{"replicas":8}']);
+});
+
+test("a stream ends when its reader is told to leave, before and after its first entry", async () => {
+  await using fake = await FakeController.start();
+  const { promise: left, resolve } = Promise.withResolvers<void>();
+  fake.answers.set("GET /v1/events", (response) => {
+    response.once("close", resolve);
+    response.write(`data: ${JSON.stringify(eventRecord(4, "a"))}\n\n`);
+  });
+  const client = new ControlClient(fake.socketPath);
+  const leaving = new AbortController();
+  for await (const { seq } of client.events({ since: 3, isFollowing: true, signal: leaving.signal })) {
+    assert.equal(seq, 4);
+    leaving.abort();
+  }
+  await left;
+  assert.deepEqual(await collect(client.events({ since: 3, isFollowing: true, signal: leaving.signal })), []);
 });

@@ -4,7 +4,17 @@
  */
 import { type IncomingMessage, request } from "node:http";
 import { connect } from "node:net";
-import { type ApiError, type EventRecord, type LogLine, ROUTES, type Status } from "../admin/api.ts";
+import {
+  type Action,
+  type ApiError,
+  type EventRecord,
+  type LogLine,
+  type Operation,
+  type OperationAccepted,
+  PATHS,
+  type ScaleRequest,
+  type Status,
+} from "../admin/api.ts";
 import { ControllerError, ERROR_CODES, type ErrorCode } from "../base/errors.ts";
 import { SseParser } from "./sse.ts";
 
@@ -58,6 +68,8 @@ function tryConnect(path: string): Promise<NodeJS.ErrnoException | undefined> {
 export interface FollowOptions {
   /** Told how many entries the controller left out because they were not read quickly enough. */
   readonly onLost?: (count: number) => Promise<void>;
+  /** Ends the stream, which then ends like one whose controller is gone. */
+  readonly signal?: AbortSignal;
 }
 
 export class ControlClient {
@@ -72,33 +84,48 @@ export class ControlClient {
 
   /** @throws ControllerError NO_CONTROLLER */
   async status(): Promise<Status> {
-    return (await this.#json("GET", ROUTES.status)) as Status;
+    return (await this.#json("GET", PATHS.status)) as Status;
   }
 
   /** @throws ControllerError NO_CONTROLLER, REQUEST_REFUSED */
   async shutdown(): Promise<void> {
-    await this.#json("POST", ROUTES.shutdown);
+    await this.#json("POST", PATHS.shutdown);
   }
 
-  /** @throws ControllerError NO_CONTROLLER, WORKER_UNKNOWN, REQUEST_REFUSED */
-  async orderWorker(id: string, action: "stop" | "start"): Promise<void> {
-    await this.#json("POST", ROUTES.worker(id, action));
+  /** Asks for something to be done with a pool or a worker. @throws ControllerError NO_CONTROLLER, POOL_UNKNOWN, WORKER_UNKNOWN, REQUEST_REFUSED */
+  async order(target: { kind: "pool" | "worker"; name: string }, action: Action): Promise<OperationAccepted> {
+    return (await this.#json("POST", PATHS[target.kind](target.name, action))) as OperationAccepted;
+  }
+
+  /** @throws ControllerError NO_CONTROLLER, POOL_UNKNOWN, REQUEST_REFUSED */
+  async scale(pool: string, replicas: number): Promise<OperationAccepted> {
+    const body = { replicas } satisfies ScaleRequest;
+    return (await this.#json("POST", PATHS.pool(pool, "scale"), body)) as OperationAccepted;
+  }
+
+  /** @throws ControllerError NO_CONTROLLER, OPERATION_UNKNOWN */
+  async operation(id: string): Promise<Operation> {
+    return (await this.#json("GET", PATHS.operation(id))) as Operation;
   }
 
   /** Lifecycle events after number `since`; with `isFollowing` also those to come, until the controller is gone. */
   events(options: { since: number; isFollowing: boolean } & FollowOptions): AsyncIterable<EventRecord> {
     const query = new URLSearchParams({ since: String(options.since) });
     if (!options.isFollowing) query.set("follow", "0");
-    return this.#stream<EventRecord>(`${ROUTES.events}?${query}`, options.isFollowing, options);
+    return this.#stream<EventRecord>(`${PATHS.events}?${query}`, options.isFollowing, options);
   }
 
   /** Lines as the controller writes them, until it is gone. */
   logs(options: FollowOptions = {}): AsyncIterable<LogLine> {
-    return this.#stream<LogLine>(ROUTES.logs, true, options);
+    return this.#stream<LogLine>(PATHS.logs, true, options);
   }
 
-  async *#stream<Entry>(path: string, isFollowing: boolean, { onLost }: FollowOptions): AsyncGenerator<Entry> {
+  async *#stream<Entry>(path: string, isFollowing: boolean, options: FollowOptions): AsyncGenerator<Entry> {
+    const { onLost, signal } = options;
     const response = await this.#send("GET", path);
+    const leave = () => response.destroy();
+    signal?.addEventListener("abort", leave);
+    if (signal?.aborted === true) leave();
     const parser = new SseParser();
     try {
       for await (const chunk of response as AsyncIterable<string>) {
@@ -109,15 +136,16 @@ export class ControlClient {
       }
     } catch (error) {
       // A controller that ends cuts its streams off; whoever follows it has seen the end.
-      if (!isGone(error)) throw error;
+      if (!isGone(error) && signal?.aborted !== true) throw error;
       if (!isFollowing) throw this.#gone(error);
     } finally {
+      signal?.removeEventListener("abort", leave);
       response.destroy();
     }
   }
 
-  async #json(method: "GET" | "POST", path: string): Promise<unknown> {
-    const response = await this.#send(method, path);
+  async #json(method: "GET" | "POST", path: string, body?: object): Promise<unknown> {
+    const response = await this.#send(method, path, body);
     return parseBody(await this.#text(response));
   }
 
@@ -132,9 +160,11 @@ export class ControlClient {
   }
 
   /** Sends a request and resolves with an answer that is 2xx, its body to be read as text. */
-  async #send(method: "GET" | "POST", path: string): Promise<IncomingMessage> {
+  async #send(method: "GET" | "POST", path: string, body?: object): Promise<IncomingMessage> {
+    const text = body === undefined ? undefined : JSON.stringify(body);
     const response = await new Promise<IncomingMessage>((resolve, reject) => {
-      const call = request({ socketPath: this.socketPath, method, path, agent: false });
+      const headers = text === undefined ? {} : { "content-type": "application/json" };
+      const call = request({ socketPath: this.socketPath, method, path, headers, agent: false });
       const timer = setTimeout(() => {
         reject(this.#error(`the controller does not answer within ${this.#timeoutMs / 1000} s`));
         call.destroy();
@@ -148,7 +178,7 @@ export class ControlClient {
         clearTimeout(timer);
         reject(this.#gone(error));
       });
-      call.end();
+      call.end(text);
     });
     response.setEncoding("utf8");
     const status = response.statusCode ?? 0;

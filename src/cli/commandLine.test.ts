@@ -81,7 +81,7 @@ test("missing and superfluous values and arguments are refused", () => {
   assert.equal(refusal("-c -d"), "-c needs a value: FILE");
   assert.equal(refusal("run --config="), "--config needs a value: FILE");
   assert.equal(refusal("status --json=yes"), '--json takes no value, got "yes"');
-  assert.equal(refusal("start"), "start needs WORKER");
+  assert.equal(refusal("start"), "start needs POOL|WORKER");
   assert.equal(refusal("start a b"), 'unexpected argument "b" of start');
   assert.equal(refusal("-c f.yaml more"), 'unexpected argument "more" of run');
   assert.equal(refusal("-c f.yaml status"), "the command comes before its flags: monoceros status …");

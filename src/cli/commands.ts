@@ -3,7 +3,9 @@ import type { Command } from "./command.ts";
 import { configSchema, configShow } from "./commands/config.ts";
 import { events } from "./commands/events.ts";
 import { logs } from "./commands/logs.ts";
+import { restart } from "./commands/restart.ts";
 import { run } from "./commands/run.ts";
+import { scale } from "./commands/scale.ts";
 import { start } from "./commands/start.ts";
 import { status } from "./commands/status.ts";
 import { stop } from "./commands/stop.ts";
@@ -16,6 +18,8 @@ export const COMMANDS: readonly Command[] = [
   status,
   events,
   logs,
+  restart,
+  scale,
   stop,
   start,
   configShow,

@@ -30,6 +30,7 @@ const EXIT_MEANINGS: Readonly<Record<number, string>> = {
   69: "No controller answers",
   70: "A bug",
   78: "The configuration is wrong, or names what does not exist",
+  130: "Interrupted by Ctrl-C; an operation that it waited for goes on",
 };
 
 /** The whole page, with a newline at the end. */
@@ -61,7 +62,7 @@ function section(command: Command): string {
   if (command.details !== undefined) lines.push(command.details, "");
   const rows = [...command.arguments.map(({ name, doc }): [string, string] => [name, doc]), ...flagRows(command)];
   lines.push("| Argument or flag | Meaning |", "|---|---|");
-  lines.push(...rows.map(([left, doc]) => `| \`${left}\` | ${doc.replaceAll("|", "\\|")} |`));
+  lines.push(...rows.map(([left, doc]) => `| \`${left.replaceAll("|", "\\|")}\` | ${doc.replaceAll("|", "\\|")} |`));
   lines.push("", ...command.examples.map((example) => `- \`${example.command}\`: ${example.doc}`), "");
   return lines.join("\n");
 }

@@ -1,25 +1,165 @@
-/** What `stop` and `start` share: finding the worker that is meant, and waiting between two looks. */
-import type { Status, WorkerStatus } from "../admin/api.ts";
+/**
+ * What `restart`, `scale`, `stop` and `start` share: finding what is meant, following the operation that the controller
+ * makes of it, and telling how it ended. Interrupting the wait leaves the operation running.
+ */
+import type { Action, EventRecord, Operation, OperationAccepted, Status } from "../admin/api.ts";
+import { foldOperation, hasEnded, isOperationEvent } from "../admin/operations.ts";
 import { ControllerError } from "../base/errors.ts";
+import { formatDuration } from "../base/units.ts";
 import { didYouMean } from "../config/nearest.ts";
+import type { ControlClient } from "./client.ts";
+import type { Context, Flag } from "./command.ts";
 
-const FIRST_PAUSE_MS = 10;
-const LONGEST_PAUSE_MS = 250;
+/** What a shell makes of a command that SIGINT ended (128 + 2). */
+const EXIT_INTERRUPTED = 130;
 
-/** The worker with this id. @throws ControllerError WORKER_UNKNOWN with the nearest id */
-export function findWorker(status: Status, id: string, verb: "stop" | "start"): WorkerStatus {
-  const workers = status.pools.flatMap((pool) => pool.workers);
-  const found = workers.find((worker) => worker.id === id);
-  if (found !== undefined) return found;
-  const guess = didYouMean(
-    id,
-    workers.map((worker) => worker.id),
-  );
-  throw new ControllerError("WORKER_UNKNOWN", `Cannot ${verb} worker "${id}": there is no such worker${guess}`);
+/** Flags of each command that begins an operation. */
+export const OPERATION_FLAGS: Readonly<Record<string, Flag>> = {
+  "no-wait": { type: "boolean", doc: "Return at once with the id of the operation" },
+};
+
+/** What an order is about. */
+export interface Target {
+  readonly kind: "pool" | "worker";
+  /** Name of the pool or id of the worker. */
+  readonly name: string;
+  /** The pool, of a worker too. */
+  readonly pool: string;
 }
 
-/** Waits before look number `attempt`: short at first, for workers that end at once, then a quarter of a second. */
-export async function pause(attempt: number): Promise<void> {
-  const ms = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 1.5 ** attempt);
-  await new Promise((resolve) => setTimeout(resolve, ms));
+/** The pool or worker of this name. @throws ControllerError WORKER_UNKNOWN with the nearest name */
+export function findTarget(status: Status, name: string, verb: Action): Target {
+  const { pools } = status;
+  if (pools.some((pool) => pool.name === name)) return { kind: "pool", name, pool: name };
+  const workers = pools.flatMap((pool) => pool.workers);
+  const worker = workers.find(({ id }) => id === name);
+  if (worker !== undefined) return { kind: "worker", name, pool: worker.pool };
+  const guess = didYouMean(name, [...pools.map((pool) => pool.name), ...workers.map(({ id }) => id)]);
+  throw new ControllerError("WORKER_UNKNOWN", `Cannot ${verb} "${name}": there is no such pool or worker${guess}`);
+}
+
+/** The pool of this name. @throws ControllerError POOL_UNKNOWN with the nearest name */
+export function findPool(status: Status, name: string, verb: "scale"): Target {
+  const names = status.pools.map((pool) => pool.name);
+  if (names.includes(name)) return { kind: "pool", name, pool: name };
+  throw new ControllerError(
+    "POOL_UNKNOWN",
+    `Cannot ${verb} pool "${name}": there is no such pool${didYouMean(name, names)}`,
+  );
+}
+
+/** An order that the controller has accepted. */
+export interface Order {
+  readonly target: Target;
+  /** Such as `restart of pool "web"`. */
+  readonly what: string;
+  readonly accepted: OperationAccepted;
+}
+
+/** Asks for `action` and waits for its end, unless told not to. Resolves with the exit code. @throws ControllerError */
+export async function orderAction(
+  context: Context,
+  client: ControlClient,
+  action: Action,
+  name: string,
+): Promise<number> {
+  const target = findTarget(await client.status(), name, action);
+  const accepted = await client.order(target, action);
+  return carryOut(context, client, { target, what: `${action} of ${target.kind} "${name}"`, accepted });
+}
+
+/**
+ * Shows each step of an operation until it has ended, and then how. Resolves with the exit code.
+ * @throws ControllerError OPERATION_FAILED, NO_CONTROLLER where the controller is gone before
+ */
+export async function carryOut(context: Context, client: ControlClient, order: Order): Promise<number> {
+  const { terminal } = context;
+  const id = order.accepted.operation;
+  const isJson = context.isSet("json");
+  if (context.isSet("no-wait")) {
+    const text = isJson ? JSON.stringify(await client.operation(id)) : id;
+    await terminal.write("stdout", `${text}\n`);
+    return 0;
+  }
+  const operation = await follow(context, client, order);
+  if (operation === undefined) {
+    await terminal.write("stderr", `monoceros: no longer waits, ${order.what} (${id}) goes on in the controller\n`);
+    return EXIT_INTERRUPTED;
+  }
+  if (isJson) await terminal.write("stdout", `${JSON.stringify(operation)}\n`);
+  if (operation.state === "failed") throw failure(order, operation);
+  if (!isJson) await terminal.write("stdout", `${await summary(client, order, operation)}\n`);
+  return 0;
+}
+
+/** The operation at its end; undefined where the user no longer waits. */
+async function follow(context: Context, client: ControlClient, order: Order): Promise<Operation | undefined> {
+  const { terminal } = context;
+  const { accepted, target, what } = order;
+  const { renderEvent } = await import("./render.ts");
+  const interruption = new AbortController();
+  using _ = terminal.onInterrupt(() => interruption.abort());
+  let operation: Operation | undefined;
+  let shutdownReason: string | undefined;
+  let lastSeq = accepted.since;
+  const stream = client.events({ since: lastSeq, isFollowing: true, signal: interruption.signal });
+  for await (const record of stream) {
+    const hasGap = record.seq !== lastSeq + 1;
+    lastSeq = record.seq;
+    // More may have happened than the controller keeps, the end of the operation too.
+    if (hasGap) operation = await client.operation(accepted.operation);
+    if (isOperationEvent(record) && record.operation === accepted.operation)
+      operation = foldOperation(operation, record, record.time);
+    if (record.kind === "controller_stopping") shutdownReason = record.reason;
+    if (!context.isSet("json") && isStep(record, target)) await terminal.write("stdout", renderEvent(record, terminal));
+    if (operation !== undefined && hasEnded(operation)) return operation;
+  }
+  if (interruption.signal.aborted) return undefined;
+  if (shutdownReason !== undefined)
+    throw new ControllerError(
+      "OPERATION_FAILED",
+      `Cannot finish ${what}: the controller shut down (${shutdownReason})`,
+    );
+  throw new ControllerError(
+    "NO_CONTROLLER",
+    `Cannot follow ${what} (${accepted.operation}) to its end: the controller is gone`,
+    { hint: "Its log tells why it ended." },
+  );
+}
+
+/** Whether a person who waits wants to see it: all about the pool, but what another line says anyway. */
+function isStep(record: EventRecord, target: Target): boolean {
+  if (record.kind === "controller_stopping" || record.kind === "controller_killing") return true;
+  if (!("pool" in record) || record.pool !== target.pool) return false;
+  if (record.kind === "starting") return record.delayMs > 0;
+  return record.kind !== "spawned" && !(record.kind === "exited" && record.planned);
+}
+
+function failure({ what }: Order, { id, done, total, error = "no reason is known" }: Operation): ControllerError {
+  const progress = total > 0 ? `, ${done} of ${total} workers done` : "";
+  return new ControllerError("OPERATION_FAILED", `Cannot finish ${what} (${id}${progress}): ${error}`, {
+    hint: "monoceros status shows what runs now, monoceros events what happened.",
+  });
+}
+
+/** How an operation that succeeded ended. @throws ControllerError where it found nothing that it could do */
+async function summary(client: ControlClient, { target, what }: Order, operation: Operation): Promise<string> {
+  const { total, done, started_at: startedAt, ended_at: endedAt } = operation;
+  if (total === 0 && operation.what !== "scale") return nothingToDo(await client.status(), target, operation);
+  const tookMs = startedAt === null || endedAt === null ? 0 : Date.parse(endedAt) - Date.parse(startedAt);
+  const count = total === 0 ? "" : `, ${done} of ${total} worker${total === 1 ? "" : "s"}`;
+  return `${what} is done in ${formatDuration(tookMs)}${count}`;
+}
+
+function nothingToDo(status: Status, target: Target, operation: Operation): string {
+  if (target.kind === "pool") return `nothing to do: no worker of pool "${target.name}" is there to ${operation.what}`;
+  const worker = status.pools.flatMap((pool) => pool.workers).find(({ id }) => id === target.name);
+  const isUp = worker !== undefined && worker.phase !== "down";
+  if (operation.what === "start" && isUp)
+    return `nothing to do: worker "${target.name}" runs already (${worker.phase})`;
+  throw new ControllerError(
+    "REQUEST_REFUSED",
+    `Cannot ${operation.what} worker "${target.name}": it is ${worker?.phase ?? "gone"} (${worker?.reason ?? "not in use"})`,
+    { hint: "Only a worker that was stopped or given up can be started; scale gives a pool more workers." },
+  );
 }

@@ -69,3 +69,43 @@ test("an age has the precision that helps", () => {
   const ages = [0, 0.04, 0.4, 9.94, 9.96, 59.9, 61.5, 3599.9, 3600, 90_061];
   assert.deepEqual(ages.map(formatAge), ["0s", "0s", "400ms", "9.9s", "9s", "59s", "1m1s", "59m59s", "1h", "25h1m"]);
 });
+
+test("free slots are not shown, a proxy stands below its pool, and operations are told", () => {
+  const workers = [
+    workerStatus({ phase: "down", pid: null, uptime_s: null, reason: "replaced by web-2" }),
+    workerStatus({ id: "web-1", slot: 1 }),
+    workerStatus({ id: "web-2", slot: 2, phase: "draining", next_s: 4, in_flight: 3 }),
+  ];
+  const [web] = statusOf(...workers).pools;
+  const [proxy] = statusOf(workerStatus({ id: "web-proxy-0", pool: "web-proxy" })).pools;
+  assert.ok(web !== undefined && proxy !== undefined);
+  const operation = { id: "op-7", pool: "web", what: "restart", reason: "", started_at: null, ended_at: null } as const;
+  const operations = [
+    { ...operation, state: "running", done: 1, total: 2 },
+    { ...operation, id: "op-8", what: "scale", state: "queued", done: 0, total: 0 },
+  ] as const;
+  const pools = [
+    { ...web, replicas: 2, ready: 1, healthy: true, operations },
+    { ...web, name: "jobs", workers: [] },
+    { ...proxy, name: "web-proxy", role: "proxy", fronts: "web" } as const,
+  ];
+  assert.equal(
+    renderStatus({ ...statusOf(), pools }, PLAIN),
+    `monoceros 0.1.0 (pid 12) running, healthy, up 3m
+
+web 1/2 ready, proxy ready, restart op-7 runs (1 of 2 done), scale op-8 waits
+  WORKER       PHASE     PID  UPTIME  RESTARTS  LAST EXIT  NEXT                         REASON
+  web-1        ready     100  3m      0         -          -                            started
+  web-2        draining  100  3m      0         -          stop in 4s, 3 requests left  started
+  web-proxy-0  ready     100  3m      0         -          -                            started
+
+jobs 1/3 ready, not healthy (75 % must be ready)
+`,
+  );
+});
+
+test("a worker that is down is shown where workers are missing", () => {
+  const held = workerStatus({ id: "web-2", slot: 2, phase: "down", pid: null, reason: "stopped by an operator" });
+  const status = statusOf(workerStatus(), held);
+  assert.match(renderStatus(status, PLAIN), /web-2 +down .*stopped by an operator/u);
+});

@@ -1,5 +1,5 @@
 /** API answers for a person: the status table and the lines of events. Pure; a string in, a string out. */
-import type { EventRecord, PoolStatus, Status, WorkerStatus } from "../admin/api.ts";
+import type { EventRecord, Operation, PoolStatus, Status, WorkerStatus } from "../admin/api.ts";
 import { formatReadableRecord } from "../base/log.ts";
 import { formatDuration } from "../base/units.ts";
 
@@ -39,29 +39,54 @@ interface Cell {
   readonly colour: Colour;
 }
 
-/** The status as a table for each pool, with a line for the controller above. */
+/** The status as a table for each pool with its proxy, with a line for the controller above. */
 export function renderStatus(status: Status, options: RenderOptions): string {
   const health = status.healthy ? paint("healthy", "green", options) : paint("not healthy", "red", options);
   const up = formatAge(status.uptime_s);
   const header = `monoceros ${status.version} (pid ${status.pid}) ${status.phase}, ${health}, up ${up}\n`;
-  const tables = status.pools.map((pool) => ({ pool, rows: pool.workers.map(cellsOf) }));
+  const tables = status.pools
+    .filter((pool) => frontedBy(pool, status) === undefined)
+    .map((pool) => {
+      const proxies = status.pools.filter((each) => frontedBy(each, status) === pool);
+      return { pool, proxies, rows: [pool, ...proxies].flatMap(shownWorkers).map(cellsOf) };
+    });
   // One width for all pools, so that the eye can run down the columns.
-  const widths = HEADINGS.map((heading, column) =>
-    Math.max(heading.length, ...tables.flatMap(({ rows }) => rows.map((row) => row[column]?.text.length ?? 0))),
-  );
-  const parts = tables.map(({ pool, rows }) => {
-    const lines = [HEADINGS.map((text): Cell => ({ text, colour: "dim" })), ...rows].map((row) =>
-      formatRow(row, widths, options),
-    );
-    return `\n${poolLine(pool, options)}\n${rows.length === 0 ? "" : lines.join("")}`;
+  const widths = HEADINGS.map((heading) => heading.length);
+  for (const { rows } of tables)
+    for (const row of rows)
+      for (const [column, { text }] of row.entries()) widths[column] = Math.max(widths[column] ?? 0, text.length);
+  const headings = HEADINGS.map((text): Cell => ({ text, colour: "dim" }));
+  const parts = tables.map(({ pool, proxies, rows }) => {
+    const lines = [headings, ...rows].map((row) => formatRow(row, widths, options));
+    return `\n${poolLine(pool, proxies, options)}\n${rows.length === 0 ? "" : lines.join("")}`;
   });
   return header + parts.join("");
 }
 
-function poolLine(pool: PoolStatus, options: RenderOptions): string {
-  const ready = `${pool.name} ${pool.ready}/${pool.replicas} ready`;
-  if (pool.healthy) return ready;
-  return `${ready}, ${paint("not healthy", "red", options)} (${pool.desired_healthy_percentage} % must be ready)`;
+/** The pool that a proxy stands in front of; undefined for anything else. */
+function frontedBy({ fronts }: PoolStatus, { pools }: Status): PoolStatus | undefined {
+  return fronts === null ? undefined : pools.find(({ name, role }) => role === "workers" && name === fronts);
+}
+
+/** Slots that are down while there are as many workers as there should be are free: they say nothing. */
+function shownWorkers({ workers, replicas }: PoolStatus): readonly WorkerStatus[] {
+  const up = workers.filter(({ phase }) => phase !== "down");
+  return up.length >= replicas ? up : workers;
+}
+
+function poolLine(pool: PoolStatus, proxies: readonly PoolStatus[], options: RenderOptions): string {
+  const parts = [`${clean(pool.name)} ${pool.ready}/${pool.replicas} ready`];
+  if (!pool.healthy)
+    parts.push(`${paint("not healthy", "red", options)} (${pool.desired_healthy_percentage} % must be ready)`);
+  for (const { healthy } of proxies) parts.push(healthy ? "proxy ready" : paint("proxy not ready", "red", options));
+  for (const operation of [pool, ...proxies].flatMap(({ operations }) => operations))
+    parts.push(paint(operationWords(operation), "yellow", options));
+  return parts.join(", ");
+}
+
+function operationWords({ id, what, state, done, total }: Operation): string {
+  if (state === "queued") return `${what} ${id} waits`;
+  return `${what} ${id} runs${total > 0 ? ` (${done} of ${total} done)` : ""}`;
 }
 
 function cellsOf(worker: WorkerStatus): readonly Cell[] {
@@ -73,9 +98,14 @@ function cellsOf(worker: WorkerStatus): readonly Cell[] {
     plain(worker.uptime_s === null ? "-" : formatAge(worker.uptime_s)),
     plain(String(worker.restarts)),
     plain(worker.last_exit ?? "-"),
-    plain(worker.next_s === null ? "-" : `${NEXT_BY_PHASE[worker.phase] ?? ""} in ${formatAge(worker.next_s)}`.trim()),
+    plain(nextOf(worker)),
     plain(worker.reason),
   ];
+}
+
+function nextOf({ phase, next_s: seconds, in_flight: inFlight }: WorkerStatus): string {
+  const next = seconds === null ? "-" : `${NEXT_BY_PHASE[phase] ?? ""} in ${formatAge(seconds)}`.trim();
+  return inFlight === null ? next : `${next}, ${inFlight} request${inFlight === 1 ? "" : "s"} left`;
 }
 
 function formatRow(row: readonly Cell[], widths: readonly number[], options: RenderOptions): string {

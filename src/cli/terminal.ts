@@ -13,6 +13,8 @@ export interface Terminal {
   write(stream: StreamName, text: string): Promise<void>;
   /** Whether stdout shows colours. */
   readonly hasColours: boolean;
+  /** Calls `listener` at Ctrl-C, which then does not end the process, until disposed. */
+  onInterrupt(listener: () => void): Disposable;
 }
 
 /** The terminal of this process. `onBroken` is told when stdout cannot be written to (EPIPE: its reader is gone). */
@@ -30,6 +32,10 @@ export function processTerminal(
         stream.on("error", name === "stdout" ? onBroken : () => {});
       }
       if (!stream.write(text)) await once(stream, "drain");
+    },
+    onInterrupt(listener) {
+      process.on("SIGINT", listener);
+      return { [Symbol.dispose]: () => process.off("SIGINT", listener) };
     },
     get hasColours() {
       return isatty(1) && (env["NO_COLOR"] ?? "") === "" && env["TERM"] !== "dumb";

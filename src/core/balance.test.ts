@@ -15,7 +15,7 @@ import {
 } from "./balance.ts";
 
 /** CPU seconds and requests of slots 0, 1, …, all of the first incarnation. */
-function sample(atMs: number, ...work: readonly (readonly [number?, number?])[]): WorkSample {
+function sample(atMs: number, ...work: readonly (readonly [(number | undefined)?, number?])[]): WorkSample {
   const workers = work.map(
     ([cpuSeconds, requests], slot): WorkReading => ({ slot, incarnation: 1, cpuSeconds, requests }),
   );

@@ -150,6 +150,12 @@ const WORDS: { readonly [K in LifecycleEvent["kind"]]: readonly (readonly [Event
       { level: "error", text: 'pool "web" gave a replacement up: because' },
     ],
   ],
+  audited: [
+    [
+      { kind: "audited", who: "uid 0, pid 12", what: 'restart of pool "web"' },
+      { level: "info", text: 'restart of pool "web" is asked for by uid 0, pid 12' },
+    ],
+  ],
   controller_started: [
     [
       { kind: "controller_started", reason: "1 pool, 2 workers" },

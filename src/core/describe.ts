@@ -93,6 +93,8 @@ function describeWide(event: WideLifecycleEvent): EventDescription {
     case "operation_finished":
     case "operation_failed":
       return describeOperation(event);
+    case "audited":
+      return { level: "info", text: `${event.what} is asked for by ${event.who}` };
     case "controller_started":
       return { level: "info", text: `controller starts: ${event.reason}` };
     case "controller_ready":

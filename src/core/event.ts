@@ -83,6 +83,8 @@ export type WideLifecycleEvent =
   /** The proxy of the pool goes on with the endpoints that it had before. */
   | { readonly kind: "proxy_update_late"; readonly pool: string; readonly reason: string }
   | { readonly kind: "proxy_update_refused"; readonly pool: string; readonly reason: string }
+  /** Somebody asked for a change: `who` by the socket's peer or by how he was let in, `what` in words. */
+  | { readonly kind: "audited"; readonly who: string; readonly what: string }
   | { readonly kind: "controller_started"; readonly reason: string }
   | { readonly kind: "controller_ready"; readonly afterMs: number }
   | { readonly kind: "controller_stopping"; readonly reason: string }

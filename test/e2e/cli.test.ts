@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { after, before, describe, test } from "node:test";
-import type { EventRecord, Status, WorkerStatus } from "../../src/admin/api.ts";
+import type { EventRecord, Operation, Status } from "../../src/admin/api.ts";
 import { ControllerUnderTest, isAlive, MONOCEROS, poolOf } from "../support/controller.ts";
 
 const SLEEPERS = poolOf({ name: "web", replicas: 2, exec: "sleep", args: ["100000"], startup_wait_time: "0s" });
@@ -86,6 +86,12 @@ class Following implements AsyncDisposable {
     this.child.kill("SIGKILL");
     await this.closed;
   }
+}
+
+/** Process ids of all workers that run. */
+async function pidsOf(controller: ControllerUnderTest): Promise<number[]> {
+  const { pools } = await controller.status();
+  return pools.flatMap(({ workers }) => workers.flatMap(({ pid }) => (pid === null ? [] : [pid])));
 }
 
 describe("command line without a controller", () => {
@@ -220,7 +226,7 @@ supervisor:
       [["-c"], /needs a value/u],
       [["stop"], /--all/u],
       [["stop", "web-0", "--all"], /not both/u],
-      [["start"], /needs WORKER/u],
+      [["start"], /needs POOL\|WORKER/u],
       [["config"], /show/u],
       [["status", "extra"], /unexpected argument/u],
       [["events", "--since", "x"], /number of an event/u],
@@ -249,6 +255,8 @@ supervisor:
       ["stop", "web-0"],
       ["stop", "--all"],
       ["start", "web-0"],
+      ["restart", "web"],
+      ["scale", "web", "2"],
     ]) {
       const { code, stdout, stderr } = await monoceros([...args, "--socket", socket]);
       assert.deepEqual([code, stdout], [69, ""], args.join(" "));
@@ -356,19 +364,149 @@ describe("command line with a controller", () => {
     const pid = await controller.pidOf("web-0");
     const stopped = await monoceros(["stop", "web-0", ...at]);
     assert.equal(stopped.code, 0);
-    assert.match(stopped.stdout, /worker "web-0" is stopped \(last exit: SIGTERM\)/u);
+    assert.match(
+      stopped.stdout,
+      /worker "web-0" gets SIGTERM[\s\S]*\nstop of worker "web-0" is done in \S+, 1 of 1 worker\n$/u,
+    );
     assert.ok(!isAlive(pid));
-    const again = await monoceros(["stop", "web-0", ...at]);
-    assert.deepEqual([again.code, /was down already/u.test(again.stdout)], [0, true]);
     const started = await monoceros(["start", "web-0", ...at]);
-    assert.deepEqual([started.code, started.stdout], [0, 'worker "web-0" starts\n']);
-    await controller.event((event) => event.kind === "ready" && event.slot === 0 && event.incarnation === 2);
-    const json = JSON.parse((await monoceros(["start", "web-0", "--json", ...at])).stdout) as WorkerStatus;
-    assert.deepEqual([json.id, json.phase, json.incarnation], ["web-0", "ready", 2]);
+    assert.equal(started.code, 0);
+    assert.match(
+      started.stdout,
+      /worker "web-0" is ready[\s\S]*\nstart of worker "web-0" is done in \S+, 1 of 1 worker\n$/u,
+    );
+    assert.deepEqual((await controller.worker("web-0")).incarnation, 2);
+    const again = await monoceros(["start", "web-0", ...at]);
+    assert.deepEqual([again.code, /\nnothing to do: .*runs already \(ready\)\n$/u.test(again.stdout)], [0, true]);
+    const json = JSON.parse((await monoceros(["start", "web-0", "--json", ...at])).stdout) as Operation;
+    assert.deepEqual([json.what, json.state, json.total], ["start", "succeeded", 0]);
 
     const unknown = await monoceros(["stop", "wbe-0", ...at]);
     assert.deepEqual([unknown.code, unknown.stdout], [1, ""]);
-    assert.match(unknown.stderr, /no such worker.*web-0/u);
+    assert.match(unknown.stderr, /no such pool or worker.*web-0/u);
+  });
+
+  test("restart replaces every worker of a pool, shows each step and sums up", async () => {
+    await using controller = await ControllerUnderTest.start({ workers: SLEEPERS });
+    await controller.ready();
+    const before = await pidsOf(controller);
+    const { code, stdout, stderr } = await monoceros(["restart", "web", "--socket", controller.socket]);
+    assert.deepEqual([code, stderr], [0, ""]);
+    const lines = stdout.trimEnd().split("\n");
+    assert.match(lines[0] ?? "", /restart of pool "web" \(op-1\) begins: restarted by an operator/u);
+    assert.equal(lines.filter((line) => /replaced a worker/u.test(line)).length, 2);
+    assert.match(lines.at(-1) ?? "", /^restart of pool "web" is done in \S+, 2 of 2 workers$/u);
+    const after = await pidsOf(controller);
+    assert.equal(after.length, 2);
+    assert.deepEqual(
+      after.filter((pid) => before.includes(pid)),
+      [],
+    );
+    assert.deepEqual(before.filter(isAlive), []);
+    const table = (await monoceros(["status", "--socket", controller.socket])).stdout;
+    assert.equal(table.split("\n").filter((line) => line.startsWith("  web-")).length, 2, table);
+  });
+
+  test("a restart whose successor fails is given up with exit code 1, and the old workers stay", async () => {
+    const directory = mkdtempSync(join(tmpdir(), "monoceros-broken-"));
+    try {
+      const marker = join(directory, "broken");
+      const script = `test ! -e ${marker} || exit 3; exec sleep 100000`;
+      await using controller = await ControllerUnderTest.start({
+        workers: poolOf({ name: "web", replicas: 2, exec: "sh", args: ["-c", script], startup_wait_time: "0s" }),
+      });
+      await controller.ready();
+      const before = await pidsOf(controller);
+      writeFileSync(marker, "");
+      const at = ["--socket", controller.socket];
+      const { code, stdout, stderr } = await monoceros(["restart", "web", ...at]);
+      assert.equal(code, 1);
+      assert.match(stdout, /gave a replacement up/u);
+      assert.match(
+        stderr,
+        /^monoceros: Cannot finish restart of pool "web" \(op-1, 0 of 2 workers done\): .*successor/u,
+      );
+      assert.deepEqual(await pidsOf(controller), before);
+      const json = await monoceros(["restart", "web", "--json", ...at]);
+      assert.equal(json.code, 1);
+      assert.equal((JSON.parse(json.stdout) as Operation).state, "failed");
+      assert.equal(JSON.parse(json.stderr).error.code, "OPERATION_FAILED");
+      rmSync(marker);
+      assert.equal((await monoceros(["restart", "web", ...at])).code, 0);
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
+  });
+
+  test("scale gives a pool more workers and fewer", async () => {
+    await using controller = await ControllerUnderTest.start({ workers: SLEEPERS });
+    await controller.ready();
+    const at = ["--socket", controller.socket];
+    for (const replicas of [5, 1, 3]) {
+      const { code, stdout } = await monoceros(["scale", "web", String(replicas), ...at]);
+      assert.equal(code, 0);
+      assert.match(stdout, new RegExp(`\nscale of pool "web" to ${replicas} is done in \\S+\n$`, "u"));
+      const [pool] = (await controller.status()).pools;
+      assert.deepEqual(
+        [pool?.replicas, pool?.ready, (await pidsOf(controller)).length],
+        [replicas, replicas, replicas],
+      );
+    }
+    assert.equal((await monoceros(["scale", "web", "0", ...at])).code, 2);
+    assert.equal((await monoceros(["scale", "web", ...at])).code, 2);
+    assert.equal((await monoceros(["scale", "job", "2", ...at])).code, 1);
+  });
+
+  test("a pool is stopped and started as a whole", async () => {
+    await using controller = await ControllerUnderTest.start({ workers: SLEEPERS });
+    await controller.ready();
+    const at = ["--socket", controller.socket];
+    const stopped = await monoceros(["stop", "web", ...at]);
+    assert.equal(stopped.code, 0);
+    assert.match(stopped.stdout, /\nstop of pool "web" is done in \S+, 2 of 2 workers\n$/u);
+    assert.deepEqual(await pidsOf(controller), []);
+    const started = await monoceros(["start", "web", ...at]);
+    assert.match(started.stdout, /\nstart of pool "web" is done in \S+, 2 of 2 workers\n$/u);
+    assert.equal((await pidsOf(controller)).length, 2);
+  });
+
+  test("operations on a pool wait for one another, and a shutdown fails those that wait", async () => {
+    const slow = "trap '' TERM; sleep 100000 & wait";
+    await using controller = await ControllerUnderTest.start({
+      workers: poolOf({ name: "web", replicas: 2, exec: "sh", args: ["-c", slow], signal_timeout: "300s" }),
+      supervisor: "  shutdown_timeout: 1s",
+    });
+    await controller.ready();
+    const at = ["--socket", controller.socket];
+    const first = await monoceros(["restart", "web", "--no-wait", ...at]);
+    assert.deepEqual([first.code, first.stdout], [0, "op-1\n"]);
+    const second = monoceros(["scale", "web", "4", ...at]);
+    await controller.event((event) => event.kind === "operation_queued");
+    assert.match((await monoceros(["status", ...at])).stdout, /web .*restart op-1 runs .*, scale op-2 waits\n/u);
+    await using third = new Following(["restart", "web", ...at]);
+    await third.until((line) => /op-3.*waits for the operation before it/u.test(line));
+    third.child.kill("SIGINT");
+    assert.deepEqual(await third.closed, [130, null]);
+    await controller.stop();
+    const { code, stderr } = await second;
+    assert.equal(code, 1);
+    assert.match(stderr, /Cannot finish scale of pool "web" to 4 \(op-2\): the controller shuts down/u);
+  });
+
+  test("a controller that is killed while somebody waits is exit code 69", async () => {
+    await using controller = await ControllerUnderTest.start({
+      workers: poolOf({ name: "web", replicas: 1, exec: "sh", args: ["-c", "trap '' TERM; sleep 100000 & wait"] }),
+    });
+    await controller.ready();
+    await using waiting = new Following(["stop", "web", "--socket", controller.socket]);
+    let stderr = "";
+    waiting.child.stderr?.on("data", (chunk) => {
+      stderr += chunk;
+    });
+    await waiting.until((line) => /gets SIGTERM/u.test(line));
+    controller.child.kill("SIGKILL");
+    assert.deepEqual(await waiting.closed, [69, null]);
+    assert.match(stderr, /Cannot follow stop of pool "web" \(op-1\) to its end: the controller is gone/u);
   });
 
   test("stop --all ends the controller and returns when it is gone", async () => {

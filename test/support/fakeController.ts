@@ -7,7 +7,9 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { createServer, type Server, type ServerResponse } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { EventRecord, Status, WorkerStatus } from "../../src/admin/api.ts";
+import type { EventRecord, OperationAccepted, Status, WorkerStatus } from "../../src/admin/api.ts";
+import { describeEvent } from "../../src/core/describe.ts";
+import type { LifecycleEvent, OperationKind, WideLifecycleEvent } from "../../src/core/event.ts";
 
 export type Answer = (response: ServerResponse, path: string) => void;
 
@@ -16,6 +18,8 @@ export class FakeController implements AsyncDisposable {
   readonly socketPath: string;
   /** Requests so far: `GET /v1/status`. */
   readonly requests: string[] = [];
+  /** Their bodies. */
+  readonly bodies: string[] = [];
   /** Answers by request without its query; anything else is 404. */
   readonly answers = new Map<string, Answer>();
   readonly #server: Server;
@@ -27,8 +31,16 @@ export class FakeController implements AsyncDisposable {
       const asked = `${request.method} ${request.url}`;
       this.requests.push(asked);
       const answer = this.answers.get(asked.split("?")[0] ?? "");
-      if (answer === undefined) sendJson(response, 404, { error: { code: "REQUEST_INVALID", message: `no ${asked}` } });
-      else answer(response, request.url ?? "");
+      let body = "";
+      request.on("data", (chunk) => {
+        body += chunk;
+      });
+      request.on("end", () => {
+        this.bodies.push(body);
+        if (answer === undefined)
+          sendJson(response, 404, { error: { code: "REQUEST_INVALID", message: `no ${asked}` } });
+        else answer(response, request.url ?? "");
+      });
     });
   }
 
@@ -49,6 +61,24 @@ export class FakeController implements AsyncDisposable {
     let next = 0;
     this.answers.set("GET /v1/status", (response) => {
       sendJson(response, 200, documents[Math.min(next++, documents.length - 1)] ?? documents[0]);
+    });
+  }
+
+  /**
+   * Accepts `request` as operation op-1 and tells `events` about it, numbered from 1; then the stream stays open, or
+   * breaks off where `isEnding`.
+   */
+  operate(request: string, events: readonly LifecycleEvent[], isEnding = false): void {
+    this.answer(request, 202, { accepted: true, operation: "op-1", since: 0 } satisfies OperationAccepted);
+    this.answers.set("GET /v1/events", (response) => {
+      const records = events.map((event, index) => ({
+        ...eventRecord(index + 1, describeEvent(event).text),
+        ...event,
+      }));
+      const text = records.map((record) => `data: ${JSON.stringify(record)}\n\n`).join("");
+      response.write(text, () => {
+        if (isEnding) response.destroy();
+      });
     });
   }
 
@@ -83,6 +113,7 @@ export function workerStatus(changes: Partial<WorkerStatus> = {}): WorkerStatus 
     uptime_s: 180,
     phase_s: 180,
     next_s: null,
+    in_flight: null,
     restarts: 0,
     last_exit: null,
     reason: "started",
@@ -103,10 +134,13 @@ export function statusOf(...workers: readonly WorkerStatus[]): Status {
     pools: [
       {
         name: "web",
+        role: "workers",
+        fronts: null,
         replicas: workers.length,
         ready,
         healthy: ready === workers.length,
         desired_healthy_percentage: 75,
+        operations: [],
         workers,
       },
     ],
@@ -123,4 +157,15 @@ export function eventRecord(seq: number, message: string, level: EventRecord["le
     level,
     message,
   };
+}
+
+/** News of operation op-1 on the pool web. */
+export function operationEvent(
+  news: "queued" | "started" | "progressed" | "finished" | "failed",
+  what: OperationKind,
+  done = 0,
+  total = 0,
+  reason = "asked for",
+): WideLifecycleEvent {
+  return { kind: `operation_${news}`, pool: "web", operation: "op-1", what, done, total, reason };
 }

@@ -5,6 +5,7 @@ export class MemoryTerminal implements Terminal {
   readonly hasColours = false;
   stdout = "";
   stderr = "";
+  readonly #interrupted = new Set<() => void>();
   readonly #onWrite: (stream: StreamName, text: string) => void;
 
   /** `onWrite` is called after each write. */
@@ -15,5 +16,16 @@ export class MemoryTerminal implements Terminal {
   async write(stream: StreamName, text: string): Promise<void> {
     this[stream] += text;
     this.#onWrite(stream, text);
+  }
+
+  onInterrupt(listener: () => void): Disposable {
+    this.#interrupted.add(listener);
+    return { [Symbol.dispose]: () => this.#interrupted.delete(listener) };
+  }
+
+  /** What Ctrl-C does; whether anybody listens. */
+  interrupt(): boolean {
+    for (const listener of this.#interrupted) listener();
+    return this.#interrupted.size > 0;
   }
 }

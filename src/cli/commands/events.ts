@@ -6,7 +6,7 @@ import { connectController } from "../connectController.ts";
 export const events: Command = {
   name: "events",
   summary: "Print what happened to workers, pools and the controller",
-  details: "The controller keeps the last 2000 events. Times are UTC.",
+  details: "The controller keeps the last 500 events. Times are UTC.",
   flags: {
     follow: { type: "boolean", short: "f", doc: "Go on with what happens, until the controller ends" },
     since: { type: "string", value: "N", doc: "Only events after number N (seq in the JSON form)" },

@@ -1,66 +1,59 @@
-/** `monoceros stop`: ends one worker, or the controller with all of them, and waits until it is down. */
+/** `monoceros stop`: ends the workers of a pool, one worker, or the controller with all of them. */
 import { ControllerError } from "../../base/errors.ts";
 import { CLIENT_FLAGS, type Command, type Context } from "../command.ts";
 import { usage } from "../commandLine.ts";
 import { connectController } from "../connectController.ts";
-import { findWorker, pause } from "../orders.ts";
+import { OPERATION_FLAGS, orderAction } from "../orders.ts";
+
+const FIRST_PAUSE_MS = 10;
+const LONGEST_PAUSE_MS = 250;
 
 export const stop: Command = {
   name: "stop",
-  summary: "Stop one worker, or with --all the controller and all workers",
+  summary: "Stop the workers of a pool, or one worker, or with --all the controller too",
   details:
-    "It waits until the worker is down, or until the controller is gone. A stopped worker stays down until `start`.",
+    "It shows each step and returns when they are down, or the controller is gone. Stopped workers stay down until `start`.",
   flags: {
     all: { type: "boolean", doc: "Shut down in order: workers end, then the controller" },
+    ...OPERATION_FLAGS,
     ...CLIENT_FLAGS,
   },
-  arguments: [{ name: "WORKER", isRequired: false, doc: "Id of a worker, such as web-0" }],
+  arguments: [{ name: "POOL|WORKER", isRequired: false, doc: "Name of a pool, or id of a worker such as web-0" }],
   examples: [
+    { command: "monoceros stop web", doc: "Stop every worker of the pool web" },
     { command: "monoceros stop web-0", doc: "Stop one worker" },
     { command: "monoceros stop --all", doc: "Shut the controller down" },
   ],
   async run(context) {
-    const [id] = context.arguments;
-    if ((id === undefined) === !context.isSet("all")) {
-      const what = id === undefined ? "" : ", not both";
+    const [name] = context.arguments;
+    if ((name === undefined) === !context.isSet("all")) {
+      const what = name === undefined ? "" : ", not both";
       throw usage(
-        `stop needs a worker (monoceros stop web-0) or --all (monoceros stop --all)${what}`,
+        `stop needs a pool or worker (monoceros stop web-0) or --all (monoceros stop --all)${what}`,
         "monoceros stop",
       );
     }
-    return id === undefined ? stopAll(context) : stopWorker(context, id);
+    return name === undefined ? stopAll(context) : orderAction(context, await connectController(context), "stop", name);
   },
 };
-
-async function stopWorker(context: Context, id: string): Promise<number> {
-  const client = await connectController(context);
-  let worker = findWorker(await client.status(), id, "stop");
-  const wasDown = worker.phase === "down";
-  if (!wasDown) {
-    await client.orderWorker(id, "stop");
-    for (let attempt = 0; ; attempt++) {
-      worker = findWorker(await client.status(), id, "stop");
-      if (worker.phase === "down") break;
-      await pause(attempt);
-    }
-  }
-  const text = wasDown
-    ? `worker "${id}" was down already (${worker.reason})`
-    : `worker "${id}" is stopped (last exit: ${worker.last_exit ?? "none"}) until "monoceros start ${id}"`;
-  await context.terminal.write("stdout", `${context.isSet("json") ? JSON.stringify(worker) : text}\n`);
-  return 0;
-}
 
 async function stopAll(context: Context): Promise<number> {
   const client = await connectController(context);
   const { pid } = await client.status();
   await client.shutdown();
-  for (let attempt = 0; await isThere(() => client.status(), pid); attempt++) await pause(attempt);
+  const isWaiting = !context.isSet("no-wait");
+  for (let attempt = 0; isWaiting && (await isThere(() => client.status(), pid)); attempt++) await pause(attempt);
   const text = context.isSet("json")
-    ? JSON.stringify({ pid, stopped: true })
-    : `the controller (pid ${pid}) is stopped`;
+    ? JSON.stringify({ pid, stopped: isWaiting })
+    : `the controller (pid ${pid}) ${isWaiting ? "is stopped" : "shuts down"}`;
   await context.terminal.write("stdout", `${text}\n`);
   return 0;
+}
+
+/** Waits before look number `attempt`: short at first, for controllers that end at once, then a quarter of a second. */
+async function pause(attempt: number): Promise<void> {
+  const ms = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 1.5 ** attempt);
+  await new Promise((resolve) => setTimeout(resolve, ms));
 }
 
 /** Whether the same controller still answers; another one may have taken the socket. */

@@ -1,0 +1,302 @@
+/** Routes that show and change everything; who may use them is decided before they are reached. */
+import { ControllerError } from "../base/errors.ts";
+import type { Slot } from "../core/identity.ts";
+import type { PoolView } from "../core/view.ts";
+import { sendJson } from "./answers.ts";
+import {
+  type Accepted,
+  type Action,
+  type LogLine,
+  MAX_REPLICAS,
+  type OperationAccepted,
+  type Operations,
+  type ScaleRequest,
+  statusOf,
+} from "./api.ts";
+import { EventStream } from "./eventStream.ts";
+import type { Call, Route, RouteAnswer } from "./route.ts";
+
+/** Operations that may wait or run at a time; whoever asks for more is refused. */
+const MAX_PENDING_OPERATIONS = 50;
+
+/** Why, in the words that events and the reasons of workers carry. */
+const REASONS: Readonly<Record<Action | "scale", string>> = {
+  restart: "restarted by an operator",
+  stop: "stopped by an operator",
+  start: "started by an operator",
+  scale: "scaled by an operator",
+};
+
+const BEGUN: readonly RouteAnswer[] = [
+  {
+    status: 202,
+    doc: "It waits or runs; its id and where its events begin",
+    contentType: "application/json",
+    schema: "OperationAccepted",
+  },
+];
+
+function answersOf(schema: string, doc: string): readonly RouteAnswer[] {
+  return [{ status: 200, doc, contentType: "application/json", schema }];
+}
+
+function actionRoute(action: Action, scope: "pool" | "worker", summary: string): Route {
+  return {
+    method: "POST",
+    path: scope === "pool" ? `/v1/pools/{pool}/${action}` : `/v1/workers/{worker}/${action}`,
+    operationId: `${action}${scope === "pool" ? "Pool" : "Worker"}`,
+    summary,
+    answers: BEGUN,
+    errors: [404, 409],
+    handle: (call) => (scope === "pool" ? orderPool(call, action) : orderWorker(call, action)),
+  };
+}
+
+/** Every route that needs permission. */
+export const CONTROL_ROUTES: readonly Route[] = [
+  {
+    method: "GET",
+    path: "/v1/status",
+    operationId: "getStatus",
+    summary: "Show pools and workers as they are at this moment",
+    answers: answersOf("Status", "All pools with their workers and what is being done with them"),
+    handle: ({ controller, response }) =>
+      sendJson(
+        response,
+        200,
+        statusOf(controller.view(), {
+          now: controller.now(),
+          version: controller.version,
+          pid: process.pid,
+          operations: controller.operations.pending(),
+        }),
+      ),
+  },
+  {
+    method: "GET",
+    path: "/v1/events",
+    operationId: "getEvents",
+    summary: "Tell what happened, then what happens, as server-sent events",
+    query: [
+      {
+        name: "since",
+        doc: "Only events after this number",
+        schema: { type: "integer", minimum: 0, default: 0 },
+      },
+      {
+        name: "follow",
+        doc: "0 ends the stream after what is known",
+        schema: { type: "string", enum: ["0", "1"], default: "1" },
+      },
+    ],
+    answers: [{ status: 200, doc: "One event each", contentType: "text/event-stream", schema: "Event" }],
+    errors: [400, 429],
+    isStream: true,
+    handle: serveEvents,
+  },
+  {
+    method: "GET",
+    path: "/v1/logs",
+    operationId: "getLogs",
+    summary: "Tell every log line from now on, as server-sent events",
+    answers: [{ status: 200, doc: "One line each", contentType: "text/event-stream", schema: "LogLine" }],
+    errors: [429],
+    isStream: true,
+    handle: serveLogs,
+  },
+  {
+    method: "GET",
+    path: "/v1/operations",
+    operationId: "getOperations",
+    summary: "List the last operations",
+    answers: answersOf("Operations", "The last 200, oldest first"),
+    handle: ({ controller, response }) =>
+      sendJson(response, 200, { operations: controller.operations.list() } satisfies Operations),
+  },
+  {
+    method: "GET",
+    path: "/v1/operations/{operation}",
+    operationId: "getOperation",
+    summary: "Show one operation",
+    answers: answersOf("Operation", "As it is at this moment"),
+    errors: [404],
+    handle: serveOperation,
+  },
+  actionRoute("restart", "pool", "Replace every worker of a pool, a few at a time"),
+  actionRoute("stop", "pool", "Stop every worker of a pool until it is started"),
+  actionRoute("start", "pool", "Start every worker of a pool that was stopped or given up"),
+  {
+    method: "POST",
+    path: "/v1/pools/{pool}/scale",
+    operationId: "scalePool",
+    summary: "Change the number of replicas of a pool",
+    body: "ScaleRequest",
+    answers: BEGUN,
+    errors: [400, 404, 409],
+    handle: scalePool,
+  },
+  actionRoute("restart", "worker", "Replace one worker"),
+  actionRoute("stop", "worker", "Stop one worker until it is started"),
+  actionRoute("start", "worker", "Start one worker that was stopped or given up"),
+  {
+    method: "POST",
+    path: "/v1/shutdown",
+    operationId: "shutdown",
+    summary: "Shut down in order: workers end, then the controller",
+    answers: [{ status: 202, doc: "It begins", contentType: "application/json", schema: "Accepted" }],
+    handle: (call) => {
+      const { controller, response } = call;
+      controller.audit(call.caller(), "a shutdown");
+      // The answer first: the shutdown may be over before it would leave. "close" also comes where the client is gone.
+      response.once("close", () => controller.shutdown("asked through the API"));
+      sendJson(response, 202, { accepted: true } satisfies Accepted);
+    },
+  },
+];
+
+// Operations
+
+function orderPool(call: Call, action: Action): void {
+  const { pool, index } = findPool(call, action);
+  if (pool.role === "proxy" && action === "stop") {
+    throw new ControllerError(
+      "REQUEST_REFUSED",
+      `Cannot stop pool "${pool.name}": without its proxy the pool "${pool.fronts}" gets no requests`,
+    );
+  }
+  begin(call, `${action} of pool "${pool.name}"`, () => call.controller[action](index, undefined, REASONS[action]));
+}
+
+function orderWorker(call: Call, action: Action): void {
+  const { controller } = call;
+  const id = call.segment("worker");
+  const { index, slot, role, fronts } = findWorker(call, id, action);
+  if (role === "proxy" && action === "stop") {
+    throw new ControllerError(
+      "REQUEST_REFUSED",
+      `Cannot stop worker "${id}": without its proxy the pool "${fronts}" gets no requests`,
+    );
+  }
+  begin(call, `${action} of worker "${id}"`, () => controller[action](index, [slot], REASONS[action]));
+}
+
+function scalePool(call: Call): void {
+  const { pool, index } = findPool(call, "scale");
+  const { replicas } = parseScaleRequest(call.body);
+  if (pool.role === "proxy")
+    throw new ControllerError(
+      "REQUEST_REFUSED",
+      `Cannot scale pool "${pool.name}": there is one proxy in front of a pool`,
+    );
+  begin(call, `scale of pool "${pool.name}" to ${replicas}`, () =>
+    call.controller.scale(index, replicas, REASONS.scale),
+  );
+}
+
+/** Gives the order and answers with the operation's id. */
+function begin(call: Call, what: string, order: () => string): void {
+  const { controller, response } = call;
+  const { phase } = controller.view();
+  if (phase !== "running" && phase !== "booting")
+    throw new ControllerError("REQUEST_REFUSED", `Cannot begin ${what}: the controller is ${phase}`);
+  const pending = controller.operations.pending().length;
+  if (pending >= MAX_PENDING_OPERATIONS)
+    throw new ControllerError("REQUEST_REFUSED", `Cannot begin ${what}: ${pending} operations have not ended yet`);
+  const since = controller.events.lastSeq;
+  controller.audit(call.caller(), what);
+  const operation = order();
+  sendJson(response, 202, { accepted: true, operation, since } satisfies OperationAccepted);
+}
+
+function findPool(call: Call, action: Action | "scale"): { readonly pool: PoolView; readonly index: number } {
+  const name = call.segment("pool");
+  const { pools } = call.controller.view();
+  const index = pools.findIndex((pool) => pool.name === name);
+  const pool = pools[index];
+  if (pool === undefined)
+    throw new ControllerError("POOL_UNKNOWN", `Cannot ${action} pool "${name}": there is no such pool`);
+  return { pool, index };
+}
+
+function findWorker(
+  call: Call,
+  id: string,
+  action: Action,
+): Pick<PoolView, "role" | "fronts"> & { readonly index: number; readonly slot: Slot } {
+  for (const [index, pool] of call.controller.view().pools.entries()) {
+    const worker = pool.workers.find((each) => each.id === id);
+    if (worker !== undefined) return { index, slot: worker.slot, role: pool.role, fronts: pool.fronts };
+  }
+  throw new ControllerError("WORKER_UNKNOWN", `Cannot ${action} worker "${id}": there is no such worker`);
+}
+
+/** The body of a request to scale. @throws ControllerError REQUEST_INVALID that says what it should be */
+export function parseScaleRequest(text: string): ScaleRequest {
+  const expected = 'expected a JSON object such as {"replicas": 4}';
+  let body: unknown;
+  try {
+    body = JSON.parse(text);
+  } catch {
+    throw new ControllerError("REQUEST_INVALID", `The body is ${text === "" ? "empty" : "no JSON"}, ${expected}`);
+  }
+  if (typeof body !== "object" || body === null || Array.isArray(body))
+    throw new ControllerError("REQUEST_INVALID", `The body is no object, ${expected}`);
+  const unknown = Object.keys(body).find((key) => key !== "replicas");
+  if (unknown !== undefined)
+    throw new ControllerError("REQUEST_INVALID", `The body has an unknown key ${shorten(unknown)}, ${expected}`);
+  const { replicas } = body as { readonly replicas?: unknown };
+  if (typeof replicas === "number" && Number.isInteger(replicas) && replicas >= 1 && replicas <= MAX_REPLICAS)
+    return { replicas };
+  const got = replicas === undefined ? "nothing" : shorten(replicas);
+  throw new ControllerError(
+    "REQUEST_INVALID",
+    `replicas: expected a whole number ≥ 1 and ≤ ${MAX_REPLICAS}, got ${got}`,
+  );
+}
+
+function shorten(value: unknown): string {
+  const text = JSON.stringify(value);
+  return text.length > 60 ? `${text.slice(0, 60)}…` : text;
+}
+
+function serveOperation({ controller, response, segment }: Call): void {
+  const id = segment("operation");
+  const operation = controller.operations.get(id);
+  if (operation === undefined)
+    throw new ControllerError("OPERATION_UNKNOWN", `Cannot show operation "${id}": there is none, or it is forgotten`);
+  sendJson(response, 200, operation);
+}
+
+// Streams
+
+function serveEvents({ controller, response, query }: Call): void {
+  const since = parseSince(query.get("since"));
+  const stream = new EventStream(response);
+  for (const record of controller.events.since(since)) stream.send(record, record.seq);
+  if (query.get("follow") === "0") {
+    response.end();
+    return;
+  }
+  const following = controller.events.follow((record) => stream.send(record, record.seq));
+  response.once("close", () => following[Symbol.dispose]());
+}
+
+function parseSince(text: string | null): number {
+  const since = Number(text ?? 0);
+  if (/^\d*$/u.test(text ?? "") && Number.isSafeInteger(since)) return since;
+  throw new ControllerError("REQUEST_INVALID", `since: expected the number of an event, got ${shorten(text)}`);
+}
+
+function serveLogs({ controller, response }: Call): void {
+  const stream = new EventStream(response);
+  // A chunk may end inside a line or a character; the rest is kept for the next one.
+  const rests: Record<LogLine["stream"], Buffer> = { stdout: Buffer.alloc(0), stderr: Buffer.alloc(0) };
+  const tap = controller.tapLogs((name, chunk) => {
+    const bytes = rests[name].length === 0 ? chunk : Buffer.concat([rests[name], chunk]);
+    const end = bytes.lastIndexOf(10) + 1;
+    rests[name] = Buffer.from(bytes.subarray(end));
+    for (const line of bytes.toString("utf8", 0, Math.max(0, end - 1)).split("\n"))
+      if (end > 0) stream.send({ stream: name, line } satisfies LogLine);
+  });
+  response.once("close", () => tap[Symbol.dispose]());
+}

@@ -1,0 +1,32 @@
+/** What the HTTP fronts may ask of the controller. Declared here, by its user; the composition root makes one. */
+import type { Instant } from "../base/time.ts";
+import type { Slot } from "../core/identity.ts";
+import type { ControllerView } from "../core/view.ts";
+import type { LogLine } from "./api.ts";
+import type { EventLog } from "./events.ts";
+import type { OperationLog } from "./operations.ts";
+
+/**
+ * Pools are named by their index in the view. What is asked of a pool is an operation: each method returns its id, which
+ * `operations` and the events know from then on. `slots` undefined means the whole pool.
+ * @throws ControllerError REQUEST_REFUSED where it is not possible
+ */
+export interface ControllerHandle {
+  readonly version: string;
+  readonly events: EventLog;
+  readonly operations: OperationLog;
+  view(): ControllerView;
+  now(): Instant;
+  /** The exposition and its content type. */
+  metrics(accept: string): { readonly text: string; readonly contentType: string };
+  /** Keeps who asked for what. */
+  audit(who: string, what: string): void;
+  shutdown(reason: string): void;
+  restart(pool: number, slots: readonly Slot[] | undefined, reason: string): string;
+  stop(pool: number, slots: readonly Slot[] | undefined, reason: string): string;
+  start(pool: number, slots: readonly Slot[] | undefined, reason: string): string;
+  /** `replicas` is a whole number from 1 on. */
+  scale(pool: number, replicas: number, reason: string): string;
+  /** Whole chunks of lines as they are written to stdout and stderr. */
+  tapLogs(listener: (stream: LogLine["stream"], chunk: Buffer) => void): Disposable;
+}

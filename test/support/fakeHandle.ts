@@ -1,0 +1,86 @@
+/** A controller on paper for tests of the HTTP fronts: keeps what it was asked, and has a view that a test may change. */
+import type { LogLine } from "../../src/admin/api.ts";
+import { EventLog } from "../../src/admin/events.ts";
+import type { ControllerHandle } from "../../src/admin/handle.ts";
+import { OperationLog } from "../../src/admin/operations.ts";
+import { instant } from "../../src/base/time.ts";
+import { newController, viewOf } from "../../src/core/controller.ts";
+import type { OperationKind } from "../../src/core/event.ts";
+import type { ControllerView } from "../../src/core/view.ts";
+import { poolSpec } from "./poolSpec.ts";
+
+type LogListener = Parameters<ControllerHandle["tapLogs"]>[0];
+
+/** Pools `web`, `my jobs` (two replicas each) and the proxy `web-proxy`; running, nothing ready. */
+export class FakeHandle implements ControllerHandle {
+  readonly version = "1.2.3";
+  readonly events = new EventLog(() => new Date(0));
+  readonly operations = new OperationLog(() => new Date(0));
+  /** Orders so far: `stop 0/1: because`. */
+  readonly orders: string[] = [];
+  /** Who asked for what. */
+  readonly audits: string[] = [];
+  readonly taps = new Set<LogListener>();
+  current: ControllerView;
+  onOrder: () => void = () => {};
+
+  constructor() {
+    const pools = [
+      poolSpec(),
+      poolSpec({ name: "my jobs" }),
+      poolSpec({ name: "web-proxy", role: "proxy", fronts: "web", replicas: 1 }),
+    ];
+    const spec = { shutdownTimeoutMs: 60_000, preStopDelayMs: 0, pools };
+    this.current = { ...viewOf(newController(spec, instant(1000))), phase: "running" };
+  }
+
+  view(): ControllerView {
+    return this.current;
+  }
+  now(): ReturnType<ControllerHandle["now"]> {
+    return instant(4500);
+  }
+  metrics(accept: string): { text: string; contentType: string } {
+    return { text: `# größe ${accept}\n`, contentType: "text/plain; version=0.0.4" };
+  }
+  audit(who: string, what: string): void {
+    this.audits.push(`${who}: ${what}`);
+    this.events.add({ kind: "audited", who, what });
+  }
+  shutdown(reason: string): void {
+    this.#note(`shutdown: ${reason}`);
+  }
+  restart(pool: number, slots: readonly number[] | undefined, reason: string): string {
+    return this.#order("restart", pool, slots ?? "*", reason);
+  }
+  stop(pool: number, slots: readonly number[] | undefined, reason: string): string {
+    return this.#order("stop", pool, slots ?? "*", reason);
+  }
+  start(pool: number, slots: readonly number[] | undefined, reason: string): string {
+    return this.#order("start", pool, slots ?? "*", reason);
+  }
+  scale(pool: number, replicas: number, reason: string): string {
+    return this.#order("scale", pool, `to ${replicas}`, reason);
+  }
+  tapLogs(listener: LogListener): Disposable {
+    this.taps.add(listener);
+    return { [Symbol.dispose]: () => this.taps.delete(listener) };
+  }
+  log(stream: LogLine["stream"], text: string | Buffer): void {
+    for (const tap of this.taps) tap(stream, Buffer.from(text));
+  }
+
+  #order(what: OperationKind, pool: number, slots: readonly number[] | string, reason: string): string {
+    this.#note(`${what} ${pool}/${slots}: ${reason}`);
+    const operation = `op-${this.orders.length}`;
+    const name = this.current.pools[pool]?.name ?? "";
+    const event = { kind: "operation_started", pool: name, operation, what, done: 0, total: 1, reason } as const;
+    this.operations.observe(event);
+    this.events.add(event);
+    return operation;
+  }
+  #note(order: string): void {
+    this.orders.push(order);
+    this.onOrder();
+  }
+}
