@@ -358,8 +358,7 @@ test("operations are listed and shown, in the status as long as they have not en
 
 test("operations do not pile up: the 51st that waits is refused", async () => {
   await withFront("control", async ({ handle, to }) => {
-    for (let count = 0; count < 50; count++)
-      assert.equal((await ask(to, "POST", "/v1/pools/web/restart")).status, 202);
+    for (let count = 0; count < 50; count++) assert.equal((await ask(to, "POST", "/v1/pools/web/restart")).status, 202);
     const refused = await ask(to, "POST", "/v1/pools/web/restart");
     assert.deepEqual([refused.status, errorCode(refused)], [409, "REQUEST_REFUSED"]);
     assert.equal(handle.orders.length, 50);

@@ -39,16 +39,20 @@ import {
   exitNow,
   getLimit,
   RLIMITS,
+  readSystemUnits,
   reserveDescriptors,
   unblockSignal,
 } from "../runtime/linux.ts";
 import { ListenerWatch } from "../runtime/listeners.ts";
 import { type PoolLaunch, Processes } from "../runtime/processes.ts";
 import { findListener, findUnixListener, readSoftNofile } from "../runtime/procfs.ts";
+import { ProcessReadings } from "../runtime/readings.ts";
 import { SharedSockets } from "../runtime/sockets.ts";
 import { ServiceManager } from "../runtime/systemd.ts";
+import { BalanceWatch } from "./balanceWatch.ts";
 import { Health } from "./health.ts";
 import { createMetrics } from "./metricsSource.ts";
+import { OperationTally } from "./operationTally.ts";
 import { proxyLaunch, workerLaunch } from "./poolLaunches.ts";
 import { ProbeTally } from "./probeTally.ts";
 import { RuntimeDirectory } from "./runtimeDirectory.ts";
@@ -108,6 +112,7 @@ export async function runController(preflight: Preflight, options: { readonly is
   const mark = controllerMark();
   const events = new EventLog(() => new Date());
   const operations = new OperationLog(() => new Date());
+  const operationTally = new OperationTally();
   const manager = new ServiceManager(process.env, process.pid);
   const output = new WorkerOutput(outputsOf(config, spec), sinks);
   // As PID 1 the kernel ends everything in the container together with us.
@@ -122,6 +127,7 @@ export async function runController(preflight: Preflight, options: { readonly is
     listener: {
       told: (event) => {
         operations.observe(event);
+        operationTally.observe(event);
         report(event);
         traffic.handle(event);
         health.handle(event);
@@ -186,6 +192,11 @@ export async function runController(preflight: Preflight, options: { readonly is
   );
   const watch = new ListenerWatch({ workers: () => leadersOf(daemon.view()), mark, log });
 
+  const { ticksPerSecond, pageBytes } = readSystemUnits();
+  const balance = resources.use(
+    new BalanceWatch({ view: () => daemon.view(), proxies: () => traffic.readings(), ticksPerSecond }, systemClock),
+  );
+
   let orders = 0;
   const order = (pool: number, what: Order, reason: string): string => {
     const id = `op-${++orders}`;
@@ -198,7 +209,17 @@ export async function runController(preflight: Preflight, options: { readonly is
     operations,
     view: () => daemon.view(),
     now: () => systemClock.now(),
-    metrics: createMetrics({ view: () => daemon.view(), output, sinks, orphansReaped: () => processes.orphansReaped }),
+    metrics: createMetrics({
+      view: () => daemon.view(),
+      output,
+      sinks,
+      orphansReaped: () => processes.orphansReaped,
+      processes: new ProcessReadings({ ticksPerSecond, pageBytes }),
+      proxies: () => traffic.readings(),
+      balance,
+      probes: probeTally,
+      operations: operationTally,
+    }),
     audit: (who, what) => record({ kind: "audited", who, what }, events, log, options.isDebug),
     shutdown: (reason) => daemon.shutdown(reason),
     restart: (pool, slots, reason) => order(pool, { kind: "restart", slots }, reason),

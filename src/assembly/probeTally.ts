@@ -1,16 +1,9 @@
 /** Attempts of probes by pool, purpose and result, for the metric. */
 import { PROBE_PURPOSES, type ProbePurpose } from "../core/probe.ts";
+import type { ProbeCount } from "../metrics/scrape.ts";
 
 const RESULTS = ["success", "failure", "error"] as const;
 type Result = (typeof RESULTS)[number];
-
-/** One series. */
-export interface ProbeCount {
-  readonly pool: string;
-  readonly purpose: ProbePurpose;
-  readonly result: Result;
-  readonly count: number;
-}
 
 export class ProbeTally {
   readonly #pools: readonly string[];

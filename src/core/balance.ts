@@ -128,7 +128,8 @@ function spreadOf(
 
 /** Who gives work to the workers of a pool; `algorithm` is the proxy's. */
 export type Distribution =
-  | { readonly mode: "supervisor" | "socket" }
+  | { readonly mode: "supervisor" }
+  | { readonly mode: "socket" }
   | { readonly mode: "proxy"; readonly algorithm: string };
 
 export interface Advice {
