@@ -132,6 +132,17 @@ export interface ReloadPlan {
   readonly operations: readonly { readonly id: string; readonly pool: string }[];
 }
 
+/** Answer to a POST of a reload: the plan, and the number of the last event before it. */
+export interface ReloadAccepted extends ReloadPlan {
+  readonly since: number;
+}
+
+/** Body of a POST of a reload. */
+export interface ReloadRequest {
+  /** Only say what would change. */
+  readonly dry_run?: boolean;
+}
+
 /** One line of `GET /v1/logs`. */
 export interface LogLine {
   readonly stream: "stdout" | "stderr";
@@ -148,6 +159,7 @@ export const PATHS = {
   logs: "/v1/logs",
   operations: "/v1/operations",
   operation: (id: string) => `/v1/operations/${encodeURIComponent(id)}`,
+  reload: "/v1/reload",
   shutdown: "/v1/shutdown",
   pool: (name: string, action: Action | "scale") => `/v1/pools/${encodeURIComponent(name)}/${action}`,
   worker: (id: string, action: Action) => `/v1/workers/${encodeURIComponent(id)}/${action}`,

@@ -33,16 +33,20 @@ import {
   exitNow,
   getLimit,
   RLIMITS,
+  readSystemUnits,
   reserveDescriptors,
 } from "../runtime/linux.ts";
 import { ListenerWatch } from "../runtime/listeners.ts";
 import { Processes } from "../runtime/processes.ts";
 import { findListener, findUnixListener, readSoftNofile } from "../runtime/procfs.ts";
+import { ProcessReadings } from "../runtime/readings.ts";
 import { SharedSockets } from "../runtime/sockets.ts";
 import { ServiceManager } from "../runtime/systemd.ts";
+import { BalanceWatch } from "./balanceWatch.ts";
 import { Health } from "./health.ts";
 import { MemoryWatch } from "./memoryWatch.ts";
 import { createMetrics } from "./metricsSource.ts";
+import { OperationTally } from "./operationTally.ts";
 import { PoolRegistry } from "./poolRegistry.ts";
 import { checkedPools, Pools } from "./pools.ts";
 import { ProbeTally } from "./probeTally.ts";
@@ -91,6 +95,7 @@ export async function runController(
   const mark = controllerMark();
   const events = new EventLog(() => new Date());
   const operations = new OperationLog(() => new Date());
+  const operationTally = new OperationTally();
   const manager = new ServiceManager(process.env, process.pid);
   const output = new WorkerOutput([], sinks);
   // As PID 1 the kernel ends everything in the container together with us.
@@ -105,6 +110,7 @@ export async function runController(
     listener: {
       told: (event) => {
         operations.observe(event);
+        operationTally.observe(event);
         report(event);
         traffic.handle(event);
         health.handle(event);
@@ -157,9 +163,14 @@ export async function runController(
     }),
   );
   const memory = resources.use(
-    new MemoryWatch({ pools: pools.map(({ name }) => name), mark, daemon, clock: systemClock, log }),
+    new MemoryWatch({ indexOf: (name) => pools.workersIndexOf(name), mark, daemon, clock: systemClock, log }),
   );
   const watch = new ListenerWatch({ workers: () => leadersOf(daemon.view()), mark, log });
+
+  const { ticksPerSecond, pageBytes } = readSystemUnits();
+  const balance = resources.use(
+    new BalanceWatch({ view: () => daemon.view(), proxies: () => traffic.readings(), ticksPerSecond }, systemClock),
+  );
 
   let orders = 0;
   const order = (pool: number, what: Order, reason: string): string => {
@@ -183,7 +194,17 @@ export async function runController(
     operations,
     view: () => daemon.view(),
     now: () => systemClock.now(),
-    metrics: createMetrics({ view: () => daemon.view(), output, sinks, orphansReaped: () => processes.orphansReaped }),
+    metrics: createMetrics({
+      view: () => daemon.view(),
+      output,
+      sinks,
+      orphansReaped: () => processes.orphansReaped,
+      processes: new ProcessReadings({ ticksPerSecond, pageBytes }),
+      proxies: () => traffic.readings(),
+      balance,
+      probes: probeTally,
+      operations: operationTally,
+    }),
     audit: (who, what) => record({ kind: "audited", who, what }, events, log, options.isDebug),
     shutdown: (reason) => daemon.shutdown(reason),
     restart: (pool, slots, reason) => order(pool, { kind: "restart", slots }, reason),

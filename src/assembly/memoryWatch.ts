@@ -9,15 +9,21 @@ import { MemorySampler } from "../runtime/memorySampler.ts";
 import { ProcessTrees } from "../runtime/processTrees.ts";
 
 export class MemoryWatch implements Disposable {
-  readonly #indexOf: ReadonlyMap<string, number>;
+  readonly #indexOf: (pool: string) => number | undefined;
   readonly #trees: ProcessTrees;
   readonly #sampler: MemorySampler;
 
-  /** `pools` are the names of the pools of workers by index; `mark` is the value of CONTROLLER_MARK in their environment. */
-  constructor(options: { pools: readonly string[]; mark: string; daemon: Daemon; clock: Clock; log: Logger }) {
+  /** `indexOf` knows the pools of workers by name; `mark` is the value of CONTROLLER_MARK in their environment. */
+  constructor(options: {
+    indexOf: (pool: string) => number | undefined;
+    mark: string;
+    daemon: Daemon;
+    clock: Clock;
+    log: Logger;
+  }) {
     const { daemon, clock, log } = options;
     const { pageBytes } = readSystemUnits();
-    this.#indexOf = new Map(options.pools.map((name, index) => [name, index]));
+    this.#indexOf = options.indexOf;
     this.#trees = new ProcessTrees(options.mark);
     this.#sampler = new MemorySampler({
       clock,
@@ -37,8 +43,10 @@ export class MemoryWatch implements Disposable {
 
   /** To be told of every lifecycle event. */
   handle(event: LifecycleEvent): void {
+    // A reload may bring other limits.
+    if (event.kind === "operation_started" && event.what === "reload") this.#sampler.reconsider();
     if (!("slot" in event)) return;
-    const pool = this.#indexOf.get(event.pool);
+    const pool = this.#indexOf(event.pool);
     if (pool === undefined) return;
     const { slot, incarnation } = event;
     switch (event.kind) {
@@ -56,11 +64,6 @@ export class MemoryWatch implements Disposable {
       default:
         return;
     }
-  }
-
-  /** To be told when the limits of pools may have changed. */
-  reconsider(): void {
-    this.#sampler.reconsider();
   }
 
   [Symbol.dispose](): void {

@@ -4,10 +4,13 @@ import { REVISION, VERSION } from "../cli/version.ts";
 import type { ControllerView } from "../core/view.ts";
 import type { LogSink } from "../logs/sink.ts";
 import type { WorkerOutput } from "../logs/workerOutput.ts";
-import { CATALOG, type SinkTotals } from "../metrics/catalog.ts";
+import { CATALOG } from "../metrics/catalog.ts";
 import { CONTENT_TYPES, chooseFormat, formatMetrics } from "../metrics/exposition.ts";
-import { readSystemUnits } from "../runtime/linux.ts";
-import { ProcessReadings } from "../runtime/readings.ts";
+import type { ProxyTotals, Scrape, SinkTotals } from "../metrics/scrape.ts";
+import type { ProcessReadings } from "../runtime/readings.ts";
+import type { BalanceWatch } from "./balanceWatch.ts";
+import type { OperationTally } from "./operationTally.ts";
+import type { ProbeTally } from "./probeTally.ts";
 
 /** Where a scrape finds its numbers. */
 export interface MetricsSources {
@@ -15,27 +18,39 @@ export interface MetricsSources {
   readonly output: WorkerOutput;
   readonly sinks: { readonly stdout: LogSink; readonly stderr: LogSink };
   readonly orphansReaped: () => number;
+  readonly processes: ProcessReadings;
+  /** What the proxies counted, by name of the pool. */
+  readonly proxies: () => ReadonlyMap<string, ProxyTotals>;
+  readonly balance: BalanceWatch;
+  readonly probes: ProbeTally;
+  readonly operations: OperationTally;
 }
 
 /** A function that answers a scrape in the format its Accept header asks for. */
 export function createMetrics(sources: MetricsSources): (accept: string) => { text: string; contentType: string } {
-  const { ticksPerSecond, pageBytes } = readSystemUnits();
-  const readings = new ProcessReadings({ ticksPerSecond, pageBytes });
   return (accept) => {
     const view = sources.view();
-    const pids = view.pools.flatMap((pool) => pool.workers.flatMap(({ pid }) => (pid === undefined ? [] : [pid])));
-    const scrape = {
+    const readings = sources.processes.read(pidsOf(view));
+    const scrape: Scrape = {
       view,
-      readings: readings.read(pids),
+      readings,
       logs: sources.output.totals(),
       sinks: sinkTotals(sources.sinks),
       orphansReaped: sources.orphansReaped(),
       build: { version: VERSION, revision: REVISION, runtime: process.version },
-      proxyMode: false,
+      proxies: sources.proxies(),
+      balances: sources.balance.look((pid) => readings.get(pid)?.cpuSeconds),
+      probes: sources.probes.totals(),
+      operations: sources.operations.totals(),
     };
     const format = chooseFormat(accept);
     return { text: formatMetrics(CATALOG, scrape, format), contentType: CONTENT_TYPES[format] };
   };
+}
+
+/** Every process of a worker or a proxy. */
+export function pidsOf(view: ControllerView): number[] {
+  return view.pools.flatMap((pool) => pool.workers.flatMap(({ pid }) => (pid === undefined ? [] : [pid])));
 }
 
 function sinkTotals({ stdout, stderr }: MetricsSources["sinks"]): SinkTotals[] {

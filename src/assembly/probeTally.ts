@@ -1,13 +1,6 @@
 /** Attempts of probes by pool, purpose and result, for the metric. */
 import type { ProbePurpose } from "../core/probe.ts";
-
-/** One series. */
-export interface ProbeCount {
-  readonly pool: string;
-  readonly purpose: ProbePurpose;
-  readonly result: "success" | "failure" | "error";
-  readonly count: number;
-}
+import type { ProbeCount } from "../metrics/scrape.ts";
 
 export class ProbeTally {
   readonly #counts = new Map<string, ProbeCount>();

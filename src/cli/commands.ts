@@ -3,6 +3,7 @@ import type { Command } from "./command.ts";
 import { configSchema, configShow } from "./commands/config.ts";
 import { events } from "./commands/events.ts";
 import { logs } from "./commands/logs.ts";
+import { reload } from "./commands/reload.ts";
 import { restart } from "./commands/restart.ts";
 import { run } from "./commands/run.ts";
 import { scale } from "./commands/scale.ts";
@@ -18,6 +19,7 @@ export const COMMANDS: readonly Command[] = [
   status,
   events,
   logs,
+  reload,
   restart,
   scale,
   stop,

@@ -4,8 +4,9 @@ import { instant } from "../base/time.ts";
 import type { WorkerLifecycleEvent } from "../core/event.ts";
 import { EMPTY_TALLY, type PoolTally, tallyEvent } from "../core/tally.ts";
 import { PHASES, type Phase, type PoolView, type WorkerView } from "../core/view.ts";
-import { CATALOG, type CatalogMetric, type ProcessReading, type Scrape } from "./catalog.ts";
+import { CATALOG, type CatalogMetric } from "./catalog.ts";
 import { formatMetrics } from "./exposition.ts";
+import type { ProcessReading, ProxyTotals, Scrape } from "./scrape.ts";
 
 const READING: ProcessReading = {
   cpuSeconds: 1.5,
@@ -60,10 +61,47 @@ function scrapeOf(pool: Partial<PoolView> = {}, changes: Partial<Scrape> = {}): 
     sinks: [{ stream: "stdout", bytesWritten: 80, blockedSeconds: 0.5, discardedBytes: 4 }],
     orphansReaped: 5,
     build: { version: "1.2.3", revision: "abc", runtime: "v26" },
-    proxyMode: false,
+    proxies: new Map(),
+    balances: new Map(),
+    probes: [],
+    operations: [],
     ...changes,
   };
 }
+
+/** The same with the proxy of `web` as a pool of its own. */
+function withProxy(scrape: Scrape, proxy: Partial<PoolView> = {}): Scrape {
+  const [web] = scrape.view.pools;
+  assert.ok(web !== undefined);
+  const envoy: PoolView = { ...web, name: "web-proxy", role: "proxy", fronts: "web", replicas: 1, ...proxy };
+  return { ...scrape, view: { ...scrape.view, pools: [web, envoy] } };
+}
+
+const PROXY_TOTALS: ProxyTotals = {
+  workers: new Map([
+    [0, { requestsTotal: 90, failedTotal: 2, inFlight: 3, failedActiveCheck: false }],
+    [7, { requestsTotal: 10, failedTotal: 0, inFlight: 0, failedActiveCheck: true }],
+  ]),
+  downstreamRequestsTotal: 101,
+  downstreamRequestsActive: 4,
+  downstreamConnectionsActive: 5,
+  downstream5xxTotal: 6,
+  queueOverflowTotal: 7,
+  queued: 8,
+  retriesTotal: 9,
+  updatesAppliedTotal: 10,
+  updatesRefusedTotal: 11,
+  requestTimeMs: {
+    buckets: [
+      { upperBound: 0.5, count: 1 },
+      { upperBound: 25, count: 40 },
+      { upperBound: 100, count: 90 },
+      { upperBound: 3_600_000, count: 99 },
+    ],
+    sum: 12_500,
+    count: 100,
+  },
+};
 
 function linesOf(scrape: Scrape): string[] {
   const text = formatMetrics(CATALOG, scrape, "prometheus");
@@ -149,7 +187,7 @@ test("workers are counted in each phase and in the predecessor's states, empty o
 });
 
 test("the controller tells its build, phase, mode and whether it was asked to stop", () => {
-  const scrape = scrapeOf({}, { proxyMode: true });
+  const scrape = withProxy(scrapeOf());
   const leaving = { ...scrape, view: { ...scrape.view, phase: "leaving", shutdownRequests: 2 } } as const;
   has(
     leaving,
@@ -162,6 +200,91 @@ test("the controller tells its build, phase, mode and whether it was asked to st
     "monoceros_supervisor_proxy_mode 1",
   );
   has(scrapeOf(), "monoceros_supervisor_sigterm_received 0", "monoceros_supervisor_proxy_mode 0");
+});
+
+test("what the proxy of a pool counted comes out for the pool and for each worker", () => {
+  has(
+    scrapeOf({}, { proxies: new Map([["web", PROXY_TOTALS]]) }),
+    'monoceros_proxy_worker_requests_total{pool="web",worker="web-0"} 90',
+    'monoceros_proxy_worker_failed_requests_total{pool="web",worker="web-0"} 2',
+    'monoceros_proxy_worker_requests_in_flight{pool="web",worker="web-0"} 3',
+    'monoceros_proxy_worker_check_failed{pool="web",worker="web-0"} 0',
+    'monoceros_proxy_worker_check_failed{pool="web",worker="web-7"} 1',
+    'monoceros_proxy_requests_total{pool="web"} 101',
+    'monoceros_proxy_requests_in_flight{pool="web"} 4',
+    'monoceros_proxy_connections{pool="web"} 5',
+    'monoceros_proxy_server_errors_total{pool="web"} 6',
+    'monoceros_proxy_queue_overflows_total{pool="web"} 7',
+    'monoceros_proxy_queued_requests{pool="web"} 8',
+    'monoceros_proxy_retries_total{pool="web"} 9',
+    'monoceros_proxy_updates_total{pool="web",result="applied"} 10',
+    'monoceros_proxy_updates_total{pool="web",result="refused"} 11',
+  );
+});
+
+test("Envoy's cumulative buckets in ms become seconds, also where it lacks some of our bounds", () => {
+  const bucket = (le: string) => `monoceros_proxy_request_duration_seconds_bucket{pool="web",le="${le}"}`;
+  const scrape = scrapeOf({}, { proxies: new Map([["web", PROXY_TOTALS]]) });
+  has(
+    scrape,
+    `${bucket("0.0005")} 1`,
+    `${bucket("0.01")} 1`,
+    `${bucket("0.025")} 40`,
+    `${bucket("0.05")} 40`,
+    `${bucket("0.1")} 90`,
+    `${bucket("3600")} 99`,
+    `${bucket("+Inf")} 100`,
+    'monoceros_proxy_request_duration_seconds_sum{pool="web"} 12.5',
+    'monoceros_proxy_request_duration_seconds_count{pool="web"} 100',
+  );
+  const unused = { ...PROXY_TOTALS, requestTimeMs: undefined };
+  const text = linesOf(scrapeOf({}, { proxies: new Map([["web", unused]]) })).join("\n");
+  assert.doesNotMatch(text, /request_duration/u);
+});
+
+test("the Envoy of a pool restarts under the pool's name, and is a pool of its own elsewhere", () => {
+  const tally = LIFE.reduce(tallyEvent, EMPTY_TALLY);
+  const scrape = withProxy(scrapeOf(), { tally, workers: [{ ...worker(0, "ready"), id: "web-proxy-0" }] });
+  const readings = new Map([[100, READING]]);
+  has(
+    { ...scrape, readings },
+    'monoceros_workerpool_restarts_total{pool="web",worker_type="worker"} 0',
+    'monoceros_workerpool_restarts_total{pool="web",worker_type="proxy"} 1',
+    'monoceros_workerpool_process_resident_memory_bytes{pool="web-proxy",worker="web-proxy-0"} 4096',
+    'monoceros_pool_spawns_total{pool="web-proxy"} 1',
+  );
+  const text = linesOf(scrape).join("\n");
+  assert.doesNotMatch(text, /(?:rollouts_total|limits_events_total|requests_cut_total)\{pool="web-proxy"/u);
+});
+
+test("drains, operations, probes and the spread of a pool come out", () => {
+  const drained = { ...of, kind: "drained", afterMs: 700, cut: 3 } as const;
+  const operation = {
+    id: "op-1",
+    what: "restart",
+    done: 0,
+    total: 2,
+    startedAt: instant(0),
+  } as const;
+  has(
+    scrapeOf(
+      { tally: tallyEvent(EMPTY_TALLY, drained), operations: [operation] },
+      {
+        balances: new Map([["web", { workers: [], cpuSpread: 1.5, requestsSpread: undefined }]]),
+        probes: [{ pool: "web", purpose: "liveness", result: "failure", count: 4 }],
+        operations: [{ pool: "web", what: "scale", result: "failed", count: 2 }],
+      },
+    ),
+    'monoceros_pool_requests_cut_total{pool="web"} 3',
+    'monoceros_pool_drain_duration_seconds_bucket{pool="web",le="0.5"} 0',
+    'monoceros_pool_drain_duration_seconds_bucket{pool="web",le="1"} 1',
+    'monoceros_pool_operations_total{pool="web",operation="scale",result="failed"} 2',
+    'monoceros_pool_operations_running{pool="web"} 1',
+    'monoceros_probe_attempts_total{pool="web",probe="liveness",result="failure"} 4',
+    'monoceros_pool_cpu_spread_ratio{pool="web"} 1.5',
+  );
+  const text = linesOf(scrapeOf()).join("\n");
+  assert.doesNotMatch(text, /spread_ratio/u);
 });
 
 test("log totals come out per pool and stream, outputs per stream", () => {
@@ -218,9 +341,8 @@ test("no series is printed twice", () => {
   const tally = LIFE.reduce(tallyEvent, EMPTY_TALLY);
   const readings = new Map(PHASES.map((_, slot) => [100 + slot, READING]));
   const workers = PHASES.map((phase, slot) => worker(slot, phase));
-  const series = linesOf(scrapeOf({ workers, tally }, { readings })).map((line) =>
-    line.slice(0, line.lastIndexOf(" ")),
-  );
+  const scrape = withProxy(scrapeOf({ workers, tally }, { readings, proxies: new Map([["web", PROXY_TOTALS]]) }));
+  const series = linesOf(scrape).map((line) => line.slice(0, line.lastIndexOf(" ")));
   assert.equal(new Set(series).size, series.length);
 });
 

@@ -2,68 +2,18 @@
  * Every metric of the controller, once, as data: name, type, meaning, labels and how its values follow from a scrape.
  *
  * Nothing is counted here: counters are totals that others keep, so a restart of a worker never takes one back. Series
- * are bounded: labels are pools, slots, phases, exit codes and the like, never a process id or an incarnation. The
+ * are bounded: labels are pools, slots, phases, exit codes and the like, never a process id or an incarnation. The proxy
+ * of a pool is a pool of its own (`web-proxy`, worker `web-proxy-0`), but where it is told apart by another label. The
  * workers' own application metrics are not here.
  */
+import type { Balance } from "../core/balance.ts";
 import type { LimitKind } from "../core/event.ts";
+import { PROBE_PURPOSES } from "../core/probe.ts";
 import { DURATION_BUCKETS_SECONDS, type Histogram } from "../core/tally.ts";
-import { type ControllerPhase, type ControllerView, PHASES, type Phase, type PoolView } from "../core/view.ts";
+import { type ControllerPhase, PHASES, type Phase, type PoolView } from "../core/view.ts";
 import type { HistogramSample, Metric, Sample } from "./exposition.ts";
-
-/** What the kernel tells about one process. */
-export interface ProcessReading {
-  /** User and system time. */
-  readonly cpuSeconds: number;
-  /** Undefined where it is hidden from the controller, like the two limits. */
-  readonly openFds: number | undefined;
-  /** Soft limit; Infinity where there is none. */
-  readonly maxFds: number | undefined;
-  readonly residentBytes: number;
-  readonly virtualBytes: number;
-  /** Soft limit; Infinity where there is none. */
-  readonly virtualMaxBytes: number | undefined;
-  /** Seconds since 1970. */
-  readonly startTimeSeconds: number;
-}
-
-/** What the workers of a pool wrote to one stream since the controller started, dead incarnations included. */
-export interface LogTotals {
-  readonly pool: string;
-  readonly stream: "stdout" | "stderr";
-  /** Bytes read from the workers. */
-  readonly bytes: number;
-  /** Lines that are JSON objects. */
-  readonly jsonLines: number;
-  /** All other lines. */
-  readonly textLines: number;
-  /** Records that are parts of an overlong line. */
-  readonly parts: number;
-}
-
-/** One output of the controller. Where stdout and stderr are one file there is one of them. */
-export interface SinkTotals {
-  readonly stream: "stdout" | "stderr";
-  readonly bytesWritten: number;
-  /** Time in which workers had to wait because the reader was slow. */
-  readonly blockedSeconds: number;
-  /** Thrown away because the reader is gone for good. */
-  readonly discardedBytes: number;
-}
-
-/** All that one scrape is computed from. */
-export interface Scrape {
-  readonly view: ControllerView;
-  /** By process id; a process that is not there has no process metrics. */
-  readonly readings: ReadonlyMap<number, ProcessReading>;
-  /** One entry for each pool and stream. */
-  readonly logs: readonly LogTotals[];
-  /** One entry for each output. */
-  readonly sinks: readonly SinkTotals[];
-  readonly orphansReaped: number;
-  readonly build: { readonly version: string; readonly revision: string; readonly runtime: string };
-  /** Whether any pool has a proxy. */
-  readonly proxyMode: boolean;
-}
+import { PROXY_METRICS } from "./proxyMetrics.ts";
+import type { LogTotals, ProcessReading, Scrape, SinkTotals } from "./scrape.ts";
 
 /** A metric of the catalog. */
 export type CatalogMetric = Metric<Scrape> & {
@@ -153,7 +103,7 @@ export const CATALOG: readonly CatalogMetric[] = [
     type: "gauge",
     help: "1 where a pool has a proxy in front of its workers.",
     labels: [],
-    samples: ({ proxyMode }) => single(flag(proxyMode)),
+    samples: ({ view }) => single(flag(view.pools.some(({ role }) => role === "proxy"))),
   },
   poolGauge("replicas", "Workers that the pool shall have.", (pool) => pool.replicas),
   poolGauge(
@@ -190,9 +140,11 @@ export const CATALOG: readonly CatalogMetric[] = [
     origin: "original",
     name: "monoceros_workerpool_restarts_total",
     type: "counter",
-    help: "Restarts after an unplanned exit; planned recycles are not counted. worker_type is worker.",
+    help: "Restarts after an unplanned exit; planned recycles are not counted. worker_type is worker, or proxy for the Envoy in front of the pool.",
     labels: ["pool", "worker_type"],
-    samples: perPool((pool) => [{ labels: [pool.name, "worker"], value: pool.tally.restarts }]),
+    samples: perPool(({ name, fronts, tally }) => [
+      { labels: fronts === undefined ? [name, "worker"] : [fronts, "proxy"], value: tally.restarts },
+    ]),
   },
   {
     origin: "original",
@@ -208,7 +160,7 @@ export const CATALOG: readonly CatalogMetric[] = [
     type: "counter",
     help: "Limits reached by workers; limit_event is time (lifespan), memory, memory_hard or requests.",
     labels: ["pool", "limit_event"],
-    samples: perPool((pool) =>
+    samples: perWorkerPool((pool) =>
       (Object.keys(LIMIT_EVENTS) as LimitKind[]).map((limit) => ({
         labels: [pool.name, LIMIT_EVENTS[limit]],
         value: pool.tally.limitEvents[limit],
@@ -235,7 +187,7 @@ export const CATALOG: readonly CatalogMetric[] = [
     type: "counter",
     help: "Replacements of a worker by a successor; result is finished, or aborted where the successor failed.",
     labels: ["pool", "result"],
-    samples: perPool(({ name, tally }) => [
+    samples: perWorkerPool(({ name, tally }) => [
       { labels: [name, "finished"], value: tally.rollouts.finished },
       { labels: [name, "aborted"], value: tally.rollouts.aborted },
     ]),
@@ -246,6 +198,45 @@ export const CATALOG: readonly CatalogMetric[] = [
     "Time from the stop signal until the last process of the worker was gone.",
     (pool) => pool.tally.stopDuration,
   ),
+  {
+    origin: "new",
+    name: "monoceros_pool_drain_duration_seconds",
+    type: "histogram",
+    help: "Time that workers took to finish their requests before a planned stop.",
+    labels: ["pool"],
+    bounds: DURATION_BUCKETS_SECONDS,
+    samples: perWorkerPool(({ name, tally }) => [distribution(name, tally.drainDuration)]),
+  },
+  {
+    origin: "new",
+    name: "monoceros_pool_requests_cut_total",
+    type: "counter",
+    help: "Requests that were still running when drain_timeout was over, and were cut off by the stop.",
+    labels: ["pool"],
+    samples: perWorkerPool(({ name, tally }) => [{ labels: [name], value: tally.requestsCut }]),
+  },
+  {
+    origin: "new",
+    name: "monoceros_pool_operations_total",
+    type: "counter",
+    help: "What operators asked for and has ended; operation is restart, scale, stop, start or reload, result finished or failed.",
+    labels: ["pool", "operation", "result"],
+    samples: ({ operations }) =>
+      operations.map(({ pool, what, result, count }) => ({ labels: [pool, what, result], value: count })),
+  },
+  poolGauge("operations_running", "Operations that run or wait.", (pool) => pool.operations.length),
+  {
+    origin: "new",
+    name: "monoceros_probe_attempts_total",
+    type: "counter",
+    help: `Attempts of probes; probe is ${PROBE_PURPOSES.join(", ")}, result success, failure, or error where the prober itself failed.`,
+    labels: ["pool", "probe", "result"],
+    samples: ({ probes }) =>
+      probes.map(({ pool, purpose, result, count }) => ({ labels: [pool, purpose, result], value: count })),
+  },
+  spreadMetric("cpu", "CPU time", ({ cpuSpread }) => cpuSpread),
+  spreadMetric("requests", "requests", ({ requestsSpread }) => requestsSpread),
+  ...PROXY_METRICS,
   processMetric("cpu_seconds_total", "counter", "User and system CPU time of the process.", (it) => it.cpuSeconds),
   processMetric("open_fds", "gauge", "Open file descriptors of the process.", (it) => it.openFds),
   processMetric("max_fds", "gauge", "Soft limit of open file descriptors.", (it) => limit(it.maxFds)),
@@ -313,10 +304,25 @@ function poolDurations(what: string, help: string, histogram: (pool: PoolView) =
     help,
     labels: ["pool"],
     bounds: DURATION_BUCKETS_SECONDS,
-    samples: perPool((pool): HistogramSample[] => {
-      const { counts, sumSeconds } = histogram(pool);
-      return [{ labels: [pool.name], counts, sum: sumSeconds }];
-    }),
+    samples: perPool((pool) => [distribution(pool.name, histogram(pool))]),
+  };
+}
+
+function distribution(pool: string, { counts, sumSeconds }: Histogram): HistogramSample {
+  return { labels: [pool], counts, sum: sumSeconds };
+}
+
+function spreadMetric(what: string, of: string, value: (balance: Balance) => number | undefined): CatalogMetric {
+  return {
+    origin: "new",
+    name: `monoceros_pool_${what}_spread_ratio`,
+    type: "gauge",
+    help: `How unevenly ${of} of the last minute or so are spread over the workers: most over mean, 1 is even. Missing where too little was done to compare.`,
+    labels: ["pool"],
+    samples: ({ balances }) =>
+      Array.from(balances, ([pool, balance]) => ({ pool, ratio: value(balance) })).flatMap(({ pool, ratio }) =>
+        ratio === undefined ? [] : [{ labels: [pool], value: ratio }],
+      ),
   };
 }
 
@@ -370,6 +376,11 @@ function sinkCounter(what: string, help: string, value: (totals: SinkTotals) => 
 
 function perPool<Each>(samples: (pool: PoolView) => readonly Each[]): (scrape: Scrape) => readonly Each[] {
   return ({ view }) => view.pools.flatMap(samples);
+}
+
+/** Of what a proxy never has. */
+function perWorkerPool<Each>(samples: (pool: PoolView) => readonly Each[]): (scrape: Scrape) => readonly Each[] {
+  return perPool((pool) => (pool.role === "workers" ? samples(pool) : []));
 }
 
 /** How many workers of `pool` are in each group; groups without workers count 0. */

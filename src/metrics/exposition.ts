@@ -57,7 +57,7 @@ export function formatMetrics<Source>(
   let text = "";
   for (const metric of metrics) {
     const lines = metric.type === "histogram" ? histogramLines(metric, source, format) : valueLines(metric, source);
-    if (lines !== "") text += head(metric, format) + lines;
+    if (lines !== "") text += formatHead(metric, format) + lines;
   }
   return format === "openmetrics" ? `${text}# EOF\n` : text;
 }
@@ -79,7 +79,11 @@ export function chooseFormat(accept: string | undefined): ExpositionFormat {
   return openmetrics > prometheus ? "openmetrics" : "prometheus";
 }
 
-function head<Source>(metric: Metric<Source>, format: ExpositionFormat): string {
+/** The lines that tell meaning and type of a metric, which go before its samples. */
+export function formatHead(
+  metric: { readonly name: string; readonly help: string; readonly type: string },
+  format: ExpositionFormat,
+): string {
   const help = metric.help.replaceAll("\\", "\\\\").replaceAll("\n", "\\n");
   if (format === "prometheus") return `# HELP ${metric.name} ${help}\n# TYPE ${metric.name} ${metric.type}\n`;
   const family = metric.type === "counter" ? metric.name.replace(/_total$/u, "") : metric.name;
@@ -125,18 +129,20 @@ function formatLabels(names: readonly string[], values: readonly string[]): stri
   return pairs;
 }
 
-function escapeLabel(value: string): string {
+/** The value of a label as it stands between its quotes. */
+export function escapeLabel(value: string): string {
   if (!/[\\"\n]/u.test(value)) return value;
   return value.replaceAll("\\", "\\\\").replaceAll('"', '\\"').replaceAll("\n", "\\n");
 }
 
-function formatNumber(value: number): string {
+/** A value as both formats have it. */
+export function formatNumber(value: number): string {
   if (value === Number.POSITIVE_INFINITY) return "+Inf";
   if (value === Number.NEGATIVE_INFINITY) return "-Inf";
   return String(value);
 }
 
-/** OpenMetrics wants bounds written as floating point numbers, so that `le` never has two spellings. */
-function formatBound(bound: number, format: ExpositionFormat): string {
+/** The bound of a bucket. OpenMetrics wants bounds written as floating point numbers, so that `le` never has two spellings. */
+export function formatBound(bound: number, format: ExpositionFormat): string {
   return format === "openmetrics" && Number.isInteger(bound) ? `${bound}.0` : String(bound);
 }

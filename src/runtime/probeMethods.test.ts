@@ -90,7 +90,7 @@ test("a worker that is stopped is found by its liveness probe, and found alive w
   const server = `require("node:http").createServer((q, r) => r.end()).listen(0, "127.0.0.1", function () {
     require("node:fs").writeFileSync("port", this.address().port + "\\n"); })`;
   const it = new Observed(context, `exec ${process.execPath} -e '${server}'`);
-  const pid = it.scene.processes.spawn(0, 0, 1);
+  const pid = it.scene.processes.spawn(0, 0, 1, 1);
   const file = it.scene.path("port");
   await until(() => existsSync(file) && readFileSync(file, "utf8").endsWith("\n"), "the worker listens");
   const method: ProbeMethod = { kind: "http", path: "/healthz", port: Number(readFileSync(file, "utf8")) };
@@ -179,7 +179,7 @@ test("a probe without an address is a fault of ours", async (context) => {
 
 test("a worker tells by itself that it is ready", async (context) => {
   const it = new Observed(context, "echo >&$MONOCEROS_NOTIFY_FD; exec sleep 1000", true);
-  const pid = it.scene.processes.spawn(0, 0, 1);
+  const pid = it.scene.processes.spawn(0, 0, 1, 1);
   it.prober.watch(target({ pid, readiness: "notify", notifyChannel: it.scene.processes.notifyChannelOf(pid) }));
   await it.hears("ready");
 });

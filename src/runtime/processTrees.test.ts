@@ -40,7 +40,7 @@ test("a worker's processes are its leader, its session, what it started, and wha
   );
   const trees = new ProcessTrees(scene.mark);
   const leaders = [0, 1].map((slot) => {
-    const leader = scene.processes.spawn(0, slot, 1);
+    const leader = scene.processes.spawn(0, slot, 1, 1);
     trees.add({ leader, pool: "web", slot, incarnation: 1 });
     return leader;
   });
@@ -74,7 +74,7 @@ test("a process that keeps running after its parent ended stays the worker's, al
     leaving("(env -i setsid /bin/sh -c 'echo $$ > bare; exec sleep 1000' & while [ ! -e go ]; do sleep 0.01; done) &"),
   );
   const trees = new ProcessTrees(scene.mark);
-  const leader = scene.processes.spawn(0, 0, 1);
+  const leader = scene.processes.spawn(0, 0, 1, 1);
   trees.add({ leader, pool: "web", slot: 0, incarnation: 1 });
   await until(() => lives(writtenPid(scene.path("bare"))), "it runs");
   const bare = writtenPid(scene.path("bare"));
@@ -91,7 +91,7 @@ test("a process that keeps running after its parent ended stays the worker's, al
 test("a helper and what it starts are none of the worker's processes", async (context) => {
   const scene = new ProcessScene(context, leaving());
   const trees = new ProcessTrees(scene.mark);
-  const leader = scene.processes.spawn(0, 0, 1);
+  const leader = scene.processes.spawn(0, 0, 1, 1);
   trees.add({ leader, pool: "web", slot: 0, incarnation: 1 });
   const argv = ["sh", "-c", `${NOTE} below & wait`];
   const helper = scene.processes.spawnHelper(

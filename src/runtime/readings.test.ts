@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { readdirSync } from "node:fs";
 import { type TestContext, test } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
-import type { ProcessReading as CatalogReading } from "../metrics/catalog.ts";
+import type { ProcessReading as CatalogReading } from "../metrics/scrape.ts";
 import { countOpenFds, readStat } from "./procfs.ts";
 import { ProcessReadings } from "./readings.ts";
 

@@ -1,45 +1,13 @@
 /** /metrics of the real executable: what a Prometheus that scrapes it for weeks relies on. */
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
-import { existsSync } from "node:fs";
-import { resolve } from "node:path";
 import { describe, type TestContext, test } from "node:test";
 import { ControllerUnderTest, eventually, poolOf } from "../support/controller.ts";
+import { assertNeverDown, assertPromtool, monotonicSeries, parseSeries } from "../support/exposition.ts";
 
 const QUICK = { startup_wait_time: "0s", restart: { backoff: { initial: "1ms", max: "1ms", jitter: 0 } } };
 
 function shell(name: string, script: string, more: Readonly<Record<string, unknown>> = {}): string {
   return poolOf({ name, replicas: 1, exec: "/bin/sh", args: ["-c", script], ...QUICK, ...more });
-}
-
-/** Series (name with labels) and their values. */
-function parse(text: string): Map<string, number> {
-  const series = new Map<string, number>();
-  for (const line of text.split("\n")) {
-    if (line === "" || line.startsWith("#")) continue;
-    const blank = line.lastIndexOf(" ");
-    series.set(line.slice(0, blank), Number(line.slice(blank + 1)));
-  }
-  return series;
-}
-
-/** Series of counters and histograms: what must never go down. Process metrics are those of the live process. */
-function counters(text: string): Map<string, number> {
-  const types = new Map(
-    [...text.matchAll(/^# TYPE (\S+) (\S+)$/gmu)].map(([, name, type]) => [name ?? "", type ?? ""]),
-  );
-  const isCounter = (series: string) => {
-    const name = series.split("{")[0] ?? "";
-    if (name.startsWith("monoceros_workerpool_process_")) return false;
-    return types.get(name) === "counter" || types.get(name.replace(/_(bucket|sum|count)$/u, "")) === "histogram";
-  };
-  return new Map([...parse(text)].filter(([series]) => isCounter(series)));
-}
-
-function promtool(): string | undefined {
-  const own = resolve("node_modules/.tools/promtool");
-  if (existsSync(own)) return own;
-  return spawnSync("promtool", ["--version"]).error === undefined ? "promtool" : undefined;
 }
 
 /** Rules that promtool checks as well, for a machine where it cannot be had. */
@@ -74,16 +42,12 @@ describe("metrics", () => {
     const script =
       'echo "line"; echo "{}"; echo oops >&2; sleep 0.01; [ $MONOCEROS_INCARNATION -lt 40 ] || exec sleep 100000';
     await using controller = await ControllerUnderTest.start({ workers: shell("web", script, { replicas: 2 }) });
-    let before = counters(await controller.metrics());
+    let before = monotonicSeries(await controller.metrics());
     let looks = 0;
     await eventually(async () => {
-      const now = counters(await controller.metrics());
+      const now = monotonicSeries(await controller.metrics());
       looks++;
-      for (const [series, value] of before) {
-        const next = now.get(series);
-        assert.ok(next !== undefined, `${series} vanished`);
-        assert.ok(next >= value, `${series} went from ${value} to ${next}`);
-      }
+      assertNeverDown(before, now);
       before = now;
       return (now.get('monoceros_workerpool_restarts_total{pool="web",worker_type="worker"}') ?? 0) >= 78
         ? now
@@ -102,7 +66,7 @@ describe("metrics", () => {
     });
     await controller.ready();
     const cpu = (id: string) => `monoceros_workerpool_process_cpu_seconds_total{pool="web",worker="${id}"}`;
-    assert.ok(parse(await controller.metrics()).has(cpu("web-0")));
+    assert.ok(parseSeries(await controller.metrics()).has(cpu("web-0")));
 
     process.kill(await controller.pidOf("web-0"), "SIGSTOP");
     const crashed = controller.event((event) => event.kind === "backing_off" && event.delayMs > 0);
@@ -120,7 +84,7 @@ describe("metrics", () => {
     const scrapes = await Promise.all(Array.from({ length: 20 }, () => controller.call("GET", "/metrics")));
     for (const scrape of scrapes) {
       assert.equal(scrape.status, 200);
-      const series = parse(scrape.body);
+      const series = parseSeries(scrape.body);
       assert.deepEqual(
         ["web-0", "web-1", "web-2", "web-3"].filter((id) => series.has(cpu(id))),
         ["web-0", "web-3"],
@@ -135,11 +99,11 @@ describe("metrics", () => {
     const script = "[ $MONOCEROS_INCARNATION -gt 501 ] && exec sleep 100000; exit 7";
     await using controller = await ControllerUnderTest.start({ workers: shell("web", script, { replicas: 2 }) });
     await controller.event((event) => event.kind === "spawned" && event.incarnation === 3);
-    const early = parse(await controller.metrics());
+    const early = parseSeries(await controller.metrics());
     for (const slot of [0, 1]) {
       await controller.event((event) => event.kind === "ready" && event.slot === slot && event.incarnation === 502);
     }
-    const late = parse(await controller.metrics());
+    const late = parseSeries(await controller.metrics());
     assert.ok((late.get('monoceros_workerpool_restarts_total{pool="web",worker_type="worker"}') ?? 0) >= 1000);
     const isOfProcess = (series: string) => series.startsWith("monoceros_workerpool_process_");
     const names = (series: ReadonlyMap<string, number>) =>
@@ -168,13 +132,7 @@ describe("metrics", () => {
     await controller.event((event) => event.kind === "stopped" && event.pool === "stubborn");
     const text = await controller.metrics();
     lint(text);
-    const tool = promtool();
-    if (tool === undefined) {
-      t.diagnostic("promtool is not here (scripts/testTools.sh fetches it): only the test's own rules were checked");
-      return;
-    }
-    const { status, stdout, stderr } = spawnSync(tool, ["check", "metrics"], { input: text, encoding: "utf8" });
-    assert.deepEqual([status, stdout, stderr], [0, "", ""]);
+    assertPromtool(t, text);
   });
 
   test("OpenMetrics comes to who asks for it by Accept, Prometheus text to all others", async () => {

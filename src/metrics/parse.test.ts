@@ -1,0 +1,272 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import fc from "fast-check";
+import { type ParsedExposition, type ParsedFamily, parseExposition } from "./parse.ts";
+
+/** What a Python program with prometheus_client shows. */
+export const PYTHON = `# HELP python_gc_objects_collected_total Objects collected during gc
+# TYPE python_gc_objects_collected_total counter
+python_gc_objects_collected_total{generation="0"} 1234.0
+python_gc_objects_collected_total{generation="1"} 56.0
+# HELP process_resident_memory_bytes Resident memory size in bytes.
+# TYPE process_resident_memory_bytes gauge
+process_resident_memory_bytes 2.3339008e+07
+# HELP http_requests_total Requests by path
+# TYPE http_requests_total counter
+http_requests_total{method="GET",path="/a \\"b\\""} 7.0
+# HELP http_requests_created Requests by path
+# TYPE http_requests_created gauge
+http_requests_created{method="GET",path="/a \\"b\\""} 1.7e+09
+# HELP http_request_seconds How long requests take
+# TYPE http_request_seconds histogram
+http_request_seconds_bucket{le="0.005",path="/"} 1.0
+http_request_seconds_bucket{le="0.1",path="/"} 3.0
+http_request_seconds_bucket{le="+Inf",path="/"} 4.0
+http_request_seconds_count{path="/"} 4.0
+http_request_seconds_sum{path="/"} 1.75
+# HELP http_request_seconds_created How long requests take
+# TYPE http_request_seconds_created gauge
+http_request_seconds_created{path="/"} 1.7e+09
+# HELP job_seconds A summary
+# TYPE job_seconds summary
+job_seconds_count 3.0
+job_seconds_sum 0.5
+`;
+
+/** What a Node.js program with prom-client shows. */
+export const NODE = `# HELP process_cpu_user_seconds_total Total user CPU time spent in seconds.
+# TYPE process_cpu_user_seconds_total counter
+process_cpu_user_seconds_total 0.042353
+
+# HELP nodejs_eventloop_lag_seconds Lag of event loop in seconds.
+# TYPE nodejs_eventloop_lag_seconds gauge
+nodejs_eventloop_lag_seconds 0.0021
+
+# HELP nodejs_version_info Node.js version info.
+# TYPE nodejs_version_info gauge
+nodejs_version_info{version="v26.1.0",major="26",minor="1",patch="0"} 1
+
+# HELP nodejs_gc_duration_seconds Garbage collection duration by kind.
+# TYPE nodejs_gc_duration_seconds histogram
+nodejs_gc_duration_seconds_bucket{le="0.001",kind="minor"} 10
+nodejs_gc_duration_seconds_bucket{le="0.01",kind="minor"} 12
+nodejs_gc_duration_seconds_bucket{le="+Inf",kind="minor"} 12
+nodejs_gc_duration_seconds_sum{kind="minor"} 0.0077
+nodejs_gc_duration_seconds_count{kind="minor"} 12
+nodejs_gc_duration_seconds_bucket{le="0.001",kind="major"} 0
+nodejs_gc_duration_seconds_bucket{le="0.01",kind="major"} 1
+nodejs_gc_duration_seconds_bucket{le="+Inf",kind="major"} 2
+nodejs_gc_duration_seconds_sum{kind="major"} 0.03
+nodejs_gc_duration_seconds_count{kind="major"} 2
+
+# HELP lat Latencies.
+# TYPE lat summary
+lat{quantile="0.5"} 0.1
+lat{quantile="0.99"} NaN
+lat_sum 12
+lat_count 40
+`;
+
+const OPENMETRICS = `# HELP foo Things
+# TYPE foo counter
+# UNIT foo things
+foo_total{a="x"} 17.0 1520879607.789 # {trace_id="KOO5S4vxi0o"} 0.67
+foo_created{a="x"} 1.5e9
+# TYPE build info
+build_info{version="1"} 1
+# TYPE state stateset
+state{state="on"} 1
+state{state="off"} 0
+# TYPE sizes gaugehistogram
+sizes_bucket{le="1.0"} 3
+sizes_gcount 4
+sizes_gsum 9
+# TYPE took histogram
+took_bucket{le="1.0"} 2 # {trace_id="abc"} 0.5 1520879607.7
+took_bucket{le="+Inf"} 3
+took_count 3
+took_sum 4.5
+took_created 1.5e9
+# EOF
+ignored_total 5
+`;
+
+function families(parsed: ParsedExposition): Record<string, ParsedFamily> {
+  return Object.fromEntries(parsed.families.map((family) => [family.name, family]));
+}
+
+/** Values of a family that has some, by labels. */
+function valuesOf(text: string, name: string): Record<string, number> {
+  const family = families(parseExposition(text))[name];
+  assert.ok(family !== undefined && "values" in family, name);
+  return Object.fromEntries(family.values);
+}
+
+const NONE = { malformed: 0, limit: 0, unsupported: 0 };
+
+test("what Python shows is read whole, times of creation are left out", () => {
+  const parsed = parseExposition(PYTHON);
+  assert.deepEqual(parsed.dropped, NONE);
+  assert.deepEqual(
+    parsed.families.map(({ name, type }) => [name, type]),
+    [
+      ["python_gc_objects_collected_total", "counter"],
+      ["process_resident_memory_bytes", "gauge"],
+      ["http_requests_total", "counter"],
+      ["http_request_seconds", "histogram"],
+      ["job_seconds", "summary"],
+    ],
+  );
+  assert.deepEqual(valuesOf(PYTHON, "http_requests_total"), { 'method="GET",path="/a \\"b\\""': 7 });
+  assert.deepEqual(valuesOf(PYTHON, "process_resident_memory_bytes"), { "": 23_339_008 });
+  assert.equal(families(parsed)["http_requests_total"]?.help, "Requests by path");
+  const histogram = families(parsed)["http_request_seconds"];
+  assert.ok(histogram !== undefined && "distributions" in histogram);
+  assert.deepEqual(
+    [...histogram.distributions],
+    [['path="/"', { bounds: [0.005, 0.1], counts: [1, 3], sum: 1.75, count: 4 }]],
+  );
+});
+
+test("what Node.js shows is read whole, quantiles are left out", () => {
+  const parsed = parseExposition(NODE);
+  assert.deepEqual(parsed.dropped, NONE);
+  assert.deepEqual(valuesOf(NODE, "nodejs_version_info"), {
+    'major="26",minor="1",patch="0",version="v26.1.0"': 1,
+  });
+  const { nodejs_gc_duration_seconds: gc, lat } = families(parsed);
+  assert.ok(gc !== undefined && "distributions" in gc && lat !== undefined && "distributions" in lat);
+  assert.deepEqual([...gc.distributions.keys()], ['kind="minor"', 'kind="major"']);
+  assert.deepEqual([...lat.distributions], [["", { bounds: [], counts: [], sum: 12, count: 40 }]]);
+});
+
+test("OpenMetrics is read as far as it can be summed, up to its end", () => {
+  const parsed = parseExposition(OPENMETRICS);
+  assert.deepEqual(
+    parsed.families.map(({ name, type }) => [name, type]),
+    [
+      ["foo_total", "counter"],
+      ["build_info", "gauge"],
+      ["state", "gauge"],
+      ["took", "histogram"],
+    ],
+  );
+  assert.deepEqual(parsed.dropped, { ...NONE, unsupported: 3 });
+  assert.deepEqual(valuesOf(OPENMETRICS, "foo_total"), { 'a="x"': 17 });
+  assert.equal(families(parsed)["foo_total"]?.help, "Things");
+});
+
+test("labels are the same whatever their order and spacing, and those of the merge are kept apart", () => {
+  for (const line of ['a_total{b="1",a="2"} 3', 'a_total{a="2",b="1",} 3', 'a_total{ a = "2" , b="1" } 3'])
+    assert.deepEqual(valuesOf(line, "a_total"), { 'a="2",b="1"': 3 });
+  assert.deepEqual(valuesOf('a{worker="x",pool="y"} 3', "a"), { 'exported_pool="y",exported_worker="x"': 3 });
+  assert.deepEqual(valuesOf('a{b="\\\\ \\" \\n }"} 1', "a"), { 'b="\\\\ \\" \\n }"': 1 });
+});
+
+test("without a declaration a name in _total is a counter, any other one unknown", () => {
+  assert.deepEqual(
+    parseExposition("a_total 1\nb 2\nc_count 3").families.map(({ type }) => type),
+    ["counter", "unknown", "unknown"],
+  );
+});
+
+test("numbers are read as Prometheus reads them", () => {
+  for (const [text, value] of [
+    ["1", 1],
+    ["-.5e3", -500],
+    ["+1.", 1],
+    ["+Inf", Number.POSITIVE_INFINITY],
+    ["-inf", Number.NEGATIVE_INFINITY],
+    ["NaN", Number.NaN],
+    ["1 1700000000000", 1],
+    ["1\r", 1],
+  ] as const)
+    assert.deepEqual(valuesOf(`a ${text}`, "a"), { "": value }, text);
+});
+
+describe("what is not understood is counted and costs nothing else", () => {
+  for (const line of [
+    "a",
+    "a one",
+    "a 0x10",
+    "a{ 1",
+    'a{b="1} 1',
+    'a{b="1"',
+    'a{b="1",b="2"} 1',
+    "a{b=1} 1",
+    '{"a"} 1',
+    "1a 1",
+    "a 1 2 3",
+    `${"a".repeat(300)} 1`,
+    `a{b="${"x".repeat(5000)}"} 1`,
+    "ok_total 2",
+    '# TYPE h histogram\nh_bucket{le="1"} 5\nh_count 3',
+    "# TYPE h histogram\nh_bucket 5",
+    "# TYPE h histogram\nh_sum NaN",
+    "# TYPE c counter\nc -1",
+    "# TYPE c counter\nc NaN",
+  ]) {
+    test(JSON.stringify(line).slice(0, 60), () => {
+      const parsed = parseExposition(`ok_total 1\n${line}\nlast 3\n`);
+      assert.ok(parsed.dropped.malformed > 0);
+      assert.deepEqual(valuesOf(`ok_total 1\n${line}\nlast 3\n`, "ok_total"), { "": 1 });
+      assert.ok(parsed.families.some(({ name }) => name === "last"));
+    });
+  }
+});
+
+test("more samples than a program may have are dropped and counted", () => {
+  const text = Array.from({ length: 20_100 }, (_, index) => `a_total{n="${index}"} 1`).join("\n");
+  const parsed = parseExposition(text);
+  assert.deepEqual(parsed.dropped, { ...NONE, limit: 100 });
+  const [family] = parsed.families;
+  assert.ok(family !== undefined && "values" in family);
+  assert.equal(family.values.size, 20_000);
+});
+
+test("long lines of nearly right text take no longer than their length", () => {
+  const long = 200_000;
+  for (const text of [
+    `a{${'b="1",'.repeat(long / 6)} 1`,
+    `a{b="${"\\".repeat(long)}`,
+    `# HELP a${" ".repeat(long)}\u2028x`,
+    `a ${"1".repeat(long)}x`,
+    `a${"\t ".repeat(long)}`,
+    `# TYPE ${"a".repeat(long)} counter`,
+  ]) {
+    const start = performance.now();
+    parseExposition(text);
+    assert.ok(performance.now() - start < 1000, text.slice(0, 20));
+  }
+});
+
+test("any text at all is read without an error, and nothing comes out that cannot be printed", () => {
+  const token = fc.constantFrom(
+    ...'a b_total {} , = " \\ \n # TYPE HELP counter histogram summary gauge le quantile + 1 2.5 Inf NaN _sum _count _bucket'.split(
+      " ",
+    ),
+    " ",
+    "\n",
+    'a="1"',
+    'le="+Inf"',
+    "# TYPE a histogram\n",
+    "# EOF",
+  );
+  const text = fc.oneof(
+    fc.string({ unit: "binary" }),
+    fc.array(token, { maxLength: 60 }).map((all) => all.join("")),
+  );
+  fc.assert(
+    fc.property(text, (input) => {
+      const names = new Set<string>();
+      for (const family of parseExposition(input).families) {
+        assert.match(family.name, /^[a-zA-Z_:][a-zA-Z0-9_:]*$/u);
+        assert.ok(!names.has(family.name));
+        names.add(family.name);
+        const labels = "values" in family ? family.values.keys() : family.distributions.keys();
+        for (const each of labels) assert.match(each, /^(?:[a-zA-Z_]\w*="(?:[^"\\\n]|\\[\\"n])*"(?:,(?!$)|$))*$/u);
+      }
+    }),
+    { numRuns: 3000 },
+  );
+});

@@ -1,0 +1,347 @@
+/**
+ * Reads what a program shows at its /metrics: Prometheus' text format and as much of OpenMetrics as matters for merging.
+ * Pure. The text is anybody's, so nothing in it is trusted: lines that are not understood are left out and counted, what
+ * is too much too, and it never throws.
+ *
+ * Timestamps, exemplars, `_created` and the quantiles of summaries are left out, because they mean nothing for a sum of
+ * workers. Formats: see exposition.ts.
+ */
+import { escapeLabel } from "./exposition.ts";
+
+/** Labels that the merged exposition sets itself; those of a program come out as `exported_pool` and `exported_worker`. */
+const OWN_LABELS: ReadonlySet<string> = new Set(["pool", "worker"]);
+
+const MAX_SAMPLES = 20_000;
+const MAX_NAME_LENGTH = 200;
+const MAX_LABELS = 32;
+/** Of all labels of one sample together, as they are printed. */
+const MAX_LABELS_LENGTH = 4096;
+const MAX_HELP_LENGTH = 1000;
+const MAX_BOUNDS = 200;
+
+/** What is left out, in samples or lines. */
+export interface Dropped {
+  /** Not understood, or with a value that cannot be. */
+  malformed: number;
+  /** Above a limit. */
+  limit: number;
+  /** Of a type that has no sum. */
+  unsupported: number;
+}
+
+/** Values by labels; the labels are sorted by name and written as they are printed: `a="1",b="2"`. */
+export type ValuesByLabels = Map<string, number>;
+
+/** One histogram or summary; `counts` has one entry for each bound, and includes those below. */
+export interface Distribution {
+  /** Upper bounds, ascending, without +Inf; a summary has none. */
+  readonly bounds: readonly number[];
+  readonly counts: readonly number[];
+  readonly sum: number;
+  readonly count: number;
+}
+
+interface Named {
+  /** As its samples are called: a counter's with `_total` where they have it. */
+  readonly name: string;
+  readonly help: string;
+}
+
+export type ValueFamily = Named & { readonly type: "counter" | "gauge" | "unknown"; readonly values: ValuesByLabels };
+
+export type DistributionFamily = Named & {
+  readonly type: "histogram" | "summary";
+  readonly distributions: ReadonlyMap<string, Distribution>;
+};
+
+export type ParsedFamily = ValueFamily | DistributionFamily;
+
+export interface ParsedExposition {
+  /** In their order, each name once. */
+  readonly families: readonly ParsedFamily[];
+  readonly dropped: Readonly<Dropped>;
+}
+
+/** A type that a `# TYPE` line may name. */
+const TYPES = [
+  "counter",
+  "gauge",
+  "histogram",
+  "summary",
+  "untyped",
+  "unknown",
+  "info",
+  "stateset",
+  "gaugehistogram",
+] as const;
+type DeclaredType = (typeof TYPES)[number];
+
+/** Reads `text`. */
+export function parseExposition(text: string): ParsedExposition {
+  return new Parser().parse(text);
+}
+
+/** A distribution while its lines are read. */
+interface Draft {
+  readonly buckets: Map<number, number>;
+  sum: number | undefined;
+  count: number | undefined;
+}
+
+interface DraftFamily {
+  readonly type: "histogram" | "summary";
+  readonly name: string;
+  readonly drafts: Map<string, Draft>;
+}
+
+/** Whose sample a name is, and which part of it. */
+type Place =
+  | { readonly kind: "value"; readonly type: ValueFamily["type"] }
+  | { readonly kind: "part"; readonly type: "histogram" | "summary"; readonly base: string; readonly part: Part }
+  | { readonly kind: "skip" }
+  | { readonly kind: "unsupported" };
+
+type Part = "bucket" | "sum" | "count";
+
+const PARTS: readonly Part[] = ["bucket", "sum", "count"];
+
+class Parser {
+  readonly #types = new Map<string, DeclaredType>();
+  readonly #helps = new Map<string, string>();
+  readonly #families = new Map<string, ValueFamily | DraftFamily>();
+  readonly #places = new Map<string, Place>();
+  readonly #dropped: Dropped = { malformed: 0, limit: 0, unsupported: 0 };
+  #samples = 0;
+
+  parse(text: string): ParsedExposition {
+    let start = 0;
+    while (start < text.length) {
+      const found = text.indexOf("\n", start);
+      const end = found === -1 ? text.length : found;
+      const line = text.slice(start, text[end - 1] === "\r" ? end - 1 : end);
+      start = end + 1;
+      if (line === "# EOF") break;
+      if (line.startsWith("#")) this.#readComment(line);
+      else if (line.trim() !== "") this.#readSample(line);
+    }
+    const families = [...this.#families.values()].map((family) => ("drafts" in family ? this.#finish(family) : family));
+    return { families, dropped: this.#dropped };
+  }
+
+  #readComment(line: string): void {
+    const [, keyword, name = "", rest = ""] = /^#\s+(HELP|TYPE)\s+(\S+)(?:\s+(.*))?$/su.exec(line) ?? [];
+    if (keyword === undefined || this.#types.size > MAX_SAMPLES || name.length > MAX_NAME_LENGTH) return;
+    if (keyword === "HELP") {
+      if (!this.#helps.has(name) && this.#helps.size <= MAX_SAMPLES)
+        this.#helps.set(name, unescapeText(rest.slice(0, MAX_HELP_LENGTH)));
+      return;
+    }
+    const type = TYPES.find((each) => each === rest.trim());
+    // What was read before it was said what it is stays what it is.
+    if (type !== undefined && !this.#types.has(name)) this.#types.set(name, type);
+  }
+
+  #readSample(line: string): void {
+    if (this.#samples >= MAX_SAMPLES) {
+      this.#dropped.limit++;
+      return;
+    }
+    const sample = splitSample(line);
+    if (sample === undefined) {
+      this.#dropped.malformed++;
+      return;
+    }
+    this.#samples++;
+    const { name, labels, value } = sample;
+    let place = this.#places.get(name);
+    if (place === undefined) {
+      place = this.#placeOf(name);
+      this.#places.set(name, place);
+    }
+    if (place.kind === "skip") return;
+    if (place.kind === "unsupported") this.#dropped.unsupported++;
+    else if (place.kind === "value") this.#addValue(name, place.type, labels, value);
+    else this.#addPart(place, labels, value);
+  }
+
+  /** The type of a name by what was declared; a `_total` without a declaration is a counter. */
+  #placeOf(name: string): Place {
+    const declared = this.#types.get(name);
+    switch (declared) {
+      case "histogram":
+        return { kind: "unsupported" };
+      case "summary":
+        return { kind: "skip" };
+      case "gaugehistogram":
+        return { kind: "unsupported" };
+      case "gauge":
+        // Some libraries declare the time of creation as a gauge of its own.
+        return name.endsWith("_created") && this.#isSummed(name.slice(0, -8))
+          ? { kind: "skip" }
+          : { kind: "value", type: "gauge" };
+      case "counter":
+        return { kind: "value", type: "counter" };
+      case "info":
+      case "stateset":
+        return { kind: "value", type: "gauge" };
+      case "untyped":
+      case "unknown":
+        return { kind: "value", type: "unknown" };
+      case undefined:
+        return this.#placeBySuffix(name);
+    }
+  }
+
+  #placeBySuffix(name: string): Place {
+    for (const part of PARTS) {
+      if (!name.endsWith(`_${part}`)) continue;
+      const base = name.slice(0, -part.length - 1);
+      const type = this.#types.get(base);
+      if (type === "histogram" || (type === "summary" && part !== "bucket")) return { kind: "part", type, base, part };
+      if (type === "gaugehistogram") return { kind: "unsupported" };
+    }
+    if (name.endsWith("_created") && this.#isSummed(name.slice(0, -8))) return { kind: "skip" };
+    if (/_g(?:count|sum)$/u.test(name) && this.#types.get(name.replace(/_g(?:count|sum)$/u, "")) === "gaugehistogram")
+      return { kind: "unsupported" };
+    if (name.endsWith("_info") && this.#types.get(name.slice(0, -5)) === "info")
+      return { kind: "value", type: "gauge" };
+    return { kind: "value", type: name.endsWith("_total") ? "counter" : "unknown" };
+  }
+
+  #isSummed(base: string): boolean {
+    const types = [this.#types.get(base), this.#types.get(`${base}_total`)];
+    return types.some((type) => type === "counter" || type === "histogram" || type === "summary");
+  }
+
+  #addValue(name: string, type: ValueFamily["type"], labels: string, value: number): void {
+    if (type === "counter" && !(Number.isFinite(value) && value >= 0)) {
+      this.#dropped.malformed++;
+      return;
+    }
+    let family = this.#families.get(name);
+    if (family === undefined) {
+      family = { name, type, help: this.#helpOf(name), values: new Map() };
+      this.#families.set(name, family);
+    }
+    // The same series again, or a name that is a distribution's already.
+    if (!("values" in family) || family.values.has(labels)) this.#dropped.malformed++;
+    else family.values.set(labels, value);
+  }
+
+  #addPart({ type, base, part }: Extract<Place, { kind: "part" }>, labels: string, value: number): void {
+    let family = this.#families.get(base);
+    if (family === undefined) {
+      family = { type, name: base, drafts: new Map() };
+      this.#families.set(base, family);
+    }
+    const split = part === "bucket" ? splitBound(labels) : { labels, bound: 0 };
+    if (!("drafts" in family) || split === undefined || !Number.isFinite(value)) {
+      this.#dropped.malformed++;
+      return;
+    }
+    let draft = family.drafts.get(split.labels);
+    if (draft === undefined) {
+      draft = { buckets: new Map(), sum: undefined, count: undefined };
+      family.drafts.set(split.labels, draft);
+    }
+    if (part !== "bucket") draft[part] ??= value;
+    else if (draft.buckets.size > MAX_BOUNDS) this.#dropped.limit++;
+    else draft.buckets.set(split.bound, value);
+  }
+
+  #finish({ type, name, drafts }: DraftFamily): DistributionFamily {
+    const distributions = new Map<string, Distribution>();
+    for (const [labels, draft] of drafts) {
+      const distribution = distributionOf(draft);
+      if (distribution === undefined) this.#dropped.malformed++;
+      else distributions.set(labels, distribution);
+    }
+    return { type, name, help: this.#helpOf(name), distributions };
+  }
+
+  #helpOf(name: string): string {
+    return this.#helps.get(name) ?? this.#helps.get(name.replace(/_(?:total|info)$/u, "")) ?? "";
+  }
+}
+
+/** undefined where the numbers contradict one another. */
+function distributionOf({ buckets, sum = 0, count }: Draft): Distribution | undefined {
+  const total = count ?? buckets.get(Number.POSITIVE_INFINITY);
+  if (total === undefined) return undefined;
+  buckets.delete(Number.POSITIVE_INFINITY);
+  const sorted = [...buckets].toSorted(([a], [b]) => a - b);
+  let below = 0;
+  for (const [, each] of [...sorted, [0, total] as const]) {
+    if (each < below) return undefined;
+    below = each;
+  }
+  return { bounds: sorted.map(([bound]) => bound), counts: sorted.map(([, each]) => each), sum, count: total };
+}
+
+const NAME = /[a-zA-Z_:][a-zA-Z0-9_:]*/uy;
+const LABEL = /[ \t]*([a-zA-Z_][a-zA-Z0-9_]*)[ \t]*=[ \t]*"((?:[^"\\]|\\.)*)"[ \t]*(,|(?=\}))/uy;
+/** The value, and a timestamp or an exemplar, which are not looked at. */
+const VALUE = /[ \t]*(\S+)[ \t]*(?:$|[ \t]-?[0-9.eE+-]+[ \t]*(?:$|#)|#)/uy;
+
+interface SplitSample {
+  readonly name: string;
+  readonly labels: string;
+  readonly value: number;
+}
+
+function splitSample(line: string): SplitSample | undefined {
+  NAME.lastIndex = 0;
+  const name = NAME.exec(line)?.[0];
+  if (name === undefined || name.length > MAX_NAME_LENGTH) return undefined;
+  let at = name.length;
+  let labels = "";
+  if (line[at] === "{") {
+    const read = readLabels(line, at + 1);
+    if (read === undefined) return undefined;
+    ({ labels, at } = read);
+  }
+  VALUE.lastIndex = at;
+  const text = VALUE.exec(line)?.[1];
+  const value = text === undefined ? undefined : parseValue(text);
+  return value === undefined ? undefined : { name, labels, value };
+}
+
+/** The labels from `at` on, behind the opening brace, as they are printed, and where they end. */
+function readLabels(line: string, start: number): { labels: string; at: number } | undefined {
+  const pairs: (readonly [string, string])[] = [];
+  let at = start;
+  for (;;) {
+    while (line[at] === " " || line[at] === "\t") at++;
+    if (line[at] === "}") break;
+    LABEL.lastIndex = at;
+    const match = LABEL.exec(line);
+    if (match === null || pairs.length >= MAX_LABELS) return undefined;
+    const name = match[1] ?? "";
+    pairs.push([OWN_LABELS.has(name) ? `exported_${name}` : name, escapeLabel(unescapeText(match[2] ?? ""))]);
+    at = LABEL.lastIndex;
+  }
+  pairs.sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
+  if (pairs.some(([name], index) => name === pairs[index - 1]?.[0])) return undefined;
+  const labels = pairs.map(([name, value]) => `${name}="${value}"`).join(",");
+  return labels.length > MAX_LABELS_LENGTH ? undefined : { labels, at: at + 1 };
+}
+
+/** A number as Go's ParseFloat takes it, as far as programs write it. */
+function parseValue(text: string): number | undefined {
+  if (/^[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?$/u.test(text)) return Number(text);
+  if (/^[+-]?Inf(?:inity)?$/iu.test(text)) return text.startsWith("-") ? -Infinity : Infinity;
+  return /^NaN$/iu.test(text) ? Number.NaN : undefined;
+}
+
+/** Takes the bound out of the labels of a bucket. */
+function splitBound(labels: string): { labels: string; bound: number } | undefined {
+  const match = /(?:^|,)le="([^"]*)"/u.exec(labels);
+  const bound = match === null ? undefined : parseValue(match[1] ?? "");
+  if (match === null || bound === undefined || Number.isNaN(bound)) return undefined;
+  const rest = labels.slice(0, match.index) + labels.slice(match.index + match[0].length);
+  return { labels: rest.startsWith(",") ? rest.slice(1) : rest, bound };
+}
+
+function unescapeText(text: string): string {
+  return text.includes("\\") ? text.replace(/\\([\\"n])/gu, (_, char: string) => (char === "n" ? "\n" : char)) : text;
+}

@@ -1,0 +1,116 @@
+/**
+ * What one scrape of /metrics is computed from: plain numbers that the rooms which know them hand over. Declared here, by
+ * their reader; whatever counts them is elsewhere.
+ */
+import type { Balance } from "../core/balance.ts";
+import type { OperationKind } from "../core/event.ts";
+import type { ProbePurpose } from "../core/probe.ts";
+import type { ControllerView } from "../core/view.ts";
+
+/** What the kernel tells about one process. */
+export interface ProcessReading {
+  /** User and system time. */
+  readonly cpuSeconds: number;
+  /** Undefined where it is hidden from the controller, like the two limits. */
+  readonly openFds: number | undefined;
+  /** Soft limit; Infinity where there is none. */
+  readonly maxFds: number | undefined;
+  readonly residentBytes: number;
+  readonly virtualBytes: number;
+  /** Soft limit; Infinity where there is none. */
+  readonly virtualMaxBytes: number | undefined;
+  /** Seconds since 1970. */
+  readonly startTimeSeconds: number;
+}
+
+/** What the workers of a pool wrote to one stream since the controller started, dead incarnations included. */
+export interface LogTotals {
+  readonly pool: string;
+  readonly stream: "stdout" | "stderr";
+  /** Bytes read from the workers. */
+  readonly bytes: number;
+  /** Lines that are JSON objects. */
+  readonly jsonLines: number;
+  /** All other lines. */
+  readonly textLines: number;
+  /** Records that are parts of an overlong line. */
+  readonly parts: number;
+}
+
+/** One output of the controller. Where stdout and stderr are one file there is one of them. */
+export interface SinkTotals {
+  readonly stream: "stdout" | "stderr";
+  readonly bytesWritten: number;
+  /** Time in which workers had to wait because the reader was slow. */
+  readonly blockedSeconds: number;
+  /** Thrown away because the reader is gone for good. */
+  readonly discardedBytes: number;
+}
+
+/** A distribution as Envoy tells it: `count` of each bucket includes those below. */
+export interface CumulativeHistogram {
+  readonly buckets: readonly { readonly upperBound: number; readonly count: number }[];
+  readonly sum: number;
+  readonly count: number;
+}
+
+/** One worker as its proxy sees it; totals are those of its slot and never go back. */
+export interface ProxiedWorkerTotals {
+  readonly requestsTotal: number;
+  readonly failedTotal: number;
+  readonly inFlight: number;
+  /** Whether the proxy's own health check takes it out. */
+  readonly failedActiveCheck: boolean;
+}
+
+/** What the proxy of one pool counted; totals never go back, also when the proxy is restarted. */
+export interface ProxyTotals {
+  /** By slot. */
+  readonly workers: ReadonlyMap<number, ProxiedWorkerTotals>;
+  readonly downstreamRequestsTotal: number;
+  readonly downstreamRequestsActive: number;
+  readonly downstreamConnectionsActive: number;
+  readonly downstream5xxTotal: number;
+  readonly queueOverflowTotal: number;
+  readonly queued: number;
+  readonly retriesTotal: number;
+  readonly updatesAppliedTotal: number;
+  readonly updatesRefusedTotal: number;
+  /** Undefined before the first request. */
+  readonly requestTimeMs: CumulativeHistogram | undefined;
+}
+
+/** Attempts of probes of one pool with one result. */
+export interface ProbeCount {
+  readonly pool: string;
+  readonly purpose: ProbePurpose;
+  readonly result: "success" | "failure" | "error";
+  readonly count: number;
+}
+
+/** Operations on one pool that ended one way. */
+export interface OperationCount {
+  readonly pool: string;
+  readonly what: OperationKind;
+  readonly result: "finished" | "failed";
+  readonly count: number;
+}
+
+/** All that one scrape is computed from. */
+export interface Scrape {
+  readonly view: ControllerView;
+  /** By process id; a process that is not there has no process metrics. */
+  readonly readings: ReadonlyMap<number, ProcessReading>;
+  /** One entry for each pool and stream. */
+  readonly logs: readonly LogTotals[];
+  /** One entry for each output. */
+  readonly sinks: readonly SinkTotals[];
+  readonly orphansReaped: number;
+  readonly build: { readonly version: string; readonly revision: string; readonly runtime: string };
+  /** By name of the pool; those of the pools that have a proxy. */
+  readonly proxies: ReadonlyMap<string, ProxyTotals>;
+  /** By name of the pool; pools of workers only. */
+  readonly balances: ReadonlyMap<string, Balance>;
+  readonly probes: readonly ProbeCount[];
+  readonly operations: readonly OperationCount[];
+}
