@@ -4,6 +4,7 @@
  */
 import type { Logger } from "../base/log.ts";
 import type { PoolConfig, ProbeConfig } from "../config/config.ts";
+import { policyOf } from "../config/spec.ts";
 import { expandTemplate } from "../config/template.ts";
 import type { LifecycleEvent } from "../core/event.ts";
 import type { Slot } from "../core/identity.ts";
@@ -61,7 +62,7 @@ export class Health implements Disposable {
         becameUnready: (...worker) => traffic.becameUnready(...worker),
         startupFailed: (...worker) => daemon.startupFailed(...worker),
         livenessFailed: (...worker) => daemon.livenessFailed(...worker),
-        becameAlive: () => {},
+        becameAlive: (...worker) => daemon.becameAlive(...worker),
         attempted: (pool, purpose, result) => tally.count(daemon.specOf(pool).name, purpose, result),
       },
     });
@@ -124,11 +125,7 @@ function firstConnection({ server, probes }: PoolConfig): Probe | undefined {
 }
 
 function probeOf(probe: ProbeConfig, pool: PoolRevision, slot: Slot): Probe {
-  const { initialDelayMs, periodMs, timeoutMs, failureThreshold, successThreshold } = probe;
-  return {
-    method: methodOf(probe, pool, slot),
-    policy: { initialDelayMs, periodMs, firstPeriodMs: undefined, timeoutMs, failureThreshold, successThreshold },
-  };
+  return { method: methodOf(probe, pool, slot), policy: policyOf(probe) };
 }
 
 function methodOf(

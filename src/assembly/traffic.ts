@@ -78,12 +78,12 @@ class Ingress implements Disposable {
     this.proxy.update(view.workers.flatMap((worker) => this.#upstreamOf(worker) ?? []));
   }
 
-  #upstreamOf({ slot, incarnation, revision, phase }: WorkerView): Upstream | undefined {
+  #upstreamOf({ slot, incarnation, revision, phase, isSpare }: WorkerView): Upstream | undefined {
     if (phase === "down" || phase === "backoff" || phase === "stopping") return undefined;
     const address = this.pool.addressOf(slot, revision);
     if (address === undefined) return undefined;
     const isAnswering = this.#answering.get(slot) === incarnation && (phase === "starting" || phase === "unready");
-    if (phase === "ready" || isAnswering) return { slot, incarnation, address, state: "serving" };
+    if ((phase === "ready" && !isSpare) || isAnswering) return { slot, incarnation, address, state: "serving" };
     // Unready: nothing new, but what it works on goes on.
     if (phase === "draining" || phase === "unready") return { slot, incarnation, address, state: "draining" };
     return undefined;
@@ -159,6 +159,16 @@ export class Traffic implements Disposable {
   becameReady(pool: number, slot: Slot, incarnation: Incarnation): void {
     const ingress = this.#ingressOf(pool);
     if (ingress === undefined) {
+      this.#daemon.becameReady(pool, slot, incarnation);
+      return;
+    }
+    // Who is not needed is kept in reserve, and Envoy need not know it before it is.
+    const {
+      replicas = 0,
+      standby = 0,
+      readyCount = 0,
+    } = this.#daemon.view().pools.find(({ index }) => index === pool) ?? {};
+    if (standby > 0 && readyCount >= replicas) {
       this.#daemon.becameReady(pool, slot, incarnation);
       return;
     }

@@ -105,8 +105,11 @@ function checkTemplates(pool: Known<PoolConfig>, context: CheckContext): void {
   }
 }
 
-/** What only a proxy can count. */
-function checkWithoutServer({ limits }: Known<PoolConfig>, context: CheckContext): void {
+/** What only a proxy can count or do. */
+function checkWithoutServer({ limits, standby }: Known<PoolConfig>, context: CheckContext): void {
+  if (standby !== undefined && standby > 0) {
+    context.problem("standby", "only a proxy can keep workers out of the balance, so this needs server");
+  }
   if (limits?.requests !== undefined) {
     context.problem("limits.requests", "requests are counted by the proxy, so this needs server");
   }

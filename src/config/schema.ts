@@ -59,8 +59,6 @@ import {
 const isZero = (value: number): boolean => value === 0;
 const isNegative = (value: number): boolean => value < 0;
 
-const STANDBY = "spare workers are not part of this version";
-
 const variableName = {
   label: "name",
   check: (key: string) => (/^[^=\u0000]+$/u.test(key) ? undefined : 'expected a name without "=" and zero bytes'),
@@ -775,7 +773,6 @@ const pool: Kind<PoolConfig> = object<PoolConfig>(
       kind: integer(0, 10_000),
       default: 0,
       since: "new",
-      notYet: STANDBY,
       doc: "Ready workers kept out of the balance, enlisted when another one crashes; proxy mode.",
     },
     sockets: {

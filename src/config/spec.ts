@@ -1,6 +1,9 @@
 /** The configuration → what the core decides by. Percentages and `auto` end here. */
+
+import { livenessCoolDownMs } from "../core/massFailure.ts";
+import type { ProbePolicy } from "../core/probe.ts";
 import type { ControllerSpec, PoolSpec, ReadinessPolicy, RolloutPolicy } from "../core/spec.ts";
-import type { Config, PoolConfig, RollingConfig, ServerConfig, Share } from "./config.ts";
+import type { Config, PoolConfig, ProbeConfig, RollingConfig, ServerConfig, Share } from "./config.ts";
 
 /** What a configuration cannot know by itself. */
 export interface SpecInputs {
@@ -38,6 +41,18 @@ function readinessOf({ probes, server }: PoolConfig): ReadinessPolicy {
   return server === undefined ? { kind: "spawned" } : { kind: "probed", timeoutMs: BOOT_TIMEOUT_MS };
 }
 
+function coolDownOf({ probes }: PoolConfig): number {
+  const { startup, liveness } = probes ?? {};
+  if (liveness === undefined) return 0;
+  return livenessCoolDownMs(policyOf(liveness), startup === undefined ? undefined : policyOf(startup));
+}
+
+/** When a probe is attempted and how it is judged. */
+export function policyOf(probe: ProbeConfig): ProbePolicy {
+  const { initialDelayMs, periodMs, timeoutMs, failureThreshold, successThreshold } = probe;
+  return { initialDelayMs, periodMs, firstPeriodMs: undefined, timeoutMs, failureThreshold, successThreshold };
+}
+
 /** Envoy is a worker like any other: it starts again at once when it ends, and waits little between further tries. */
 function proxyToSpec(pool: PoolConfig, server: ServerConfig): PoolSpec {
   return {
@@ -46,6 +61,7 @@ function proxyToSpec(pool: PoolConfig, server: ServerConfig): PoolSpec {
     fronts: pool.name,
     revision: 1,
     replicas: 1,
+    standby: 0,
     readiness: { kind: "probed", timeoutMs: BOOT_TIMEOUT_MS },
     drainMs: undefined,
     startupWaitMs: 0,
@@ -67,6 +83,7 @@ function proxyToSpec(pool: PoolConfig, server: ServerConfig): PoolSpec {
       requests: undefined,
     },
     rollout: { maxSurge: 0, maxUnavailable: 1, settleMs: 0 },
+    livenessCoolDownMs: 0,
   };
 }
 
@@ -77,6 +94,7 @@ function poolToSpec(pool: PoolConfig, replicas: number): PoolSpec {
     fronts: undefined,
     revision: 1,
     replicas,
+    standby: pool.standby,
     readiness: readinessOf(pool),
     drainMs: pool.server?.drainTimeoutMs,
     startupWaitMs: pool.startupWaitMs,
@@ -91,6 +109,7 @@ function poolToSpec(pool: PoolConfig, replicas: number): PoolSpec {
     },
     limits: pool.limits,
     rollout: rolloutOf(pool.rolling, replicas),
+    livenessCoolDownMs: coolDownOf(pool),
   };
 }
 

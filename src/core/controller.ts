@@ -15,6 +15,7 @@ import {
   hasGivenUp,
   isEmpty,
   isHealthy,
+  isSpare,
   newPool,
   type PoolEvent,
   type PoolState,
@@ -49,6 +50,8 @@ export type ControllerEvent =
   | { readonly kind: "boot"; readonly at: Instant; readonly random: number }
   | { readonly kind: "shutdown"; readonly at: Instant; readonly reason: string; readonly exitCode: number }
   | { readonly kind: "deadline"; readonly at: Instant }
+  /** The deadline of a pool has come. */
+  | { readonly kind: "poolDeadline"; readonly at: Instant; readonly pool: number; readonly random: number }
   /** Pools that are desired from now on; they are empty until an order fills them. */
   | { readonly kind: "addPools"; readonly at: Instant; readonly specs: readonly PoolSpec[] }
   | { readonly kind: "setPolicy"; readonly at: Instant; readonly policy: ControllerPolicy }
@@ -121,6 +124,8 @@ function react(state: ControllerState, event: ControllerEvent, effects: Controll
       const { slot, event: of, random } = event;
       return stepOne(state, event.pool, { kind: "worker", slot, event: of, random }, effects);
     }
+    case "poolDeadline":
+      return stepOne(state, event.pool, { kind: "deadline", at: event.at, random: event.random }, effects);
     case "order": {
       const { pool, ...order } = event;
       return stepOne(state, pool, order, effects);
@@ -362,11 +367,12 @@ export function viewOf(state: ControllerState): ControllerView {
       role: spec.role,
       fronts: spec.fronts,
       replicas: spec.replicas,
+      standby: spec.standby,
       readyCount: countReady(pool),
       desiredHealthyPercentage: spec.desiredHealthyPercentage,
       healthy: isHealthy(pool),
       workers: pool.workers
-        .filter((worker) => worker.slot < spec.replicas || worker.incarnation > 0)
+        .filter((worker) => worker.slot < spec.replicas + spec.standby || worker.incarnation > 0)
         .map((worker) => viewOfWorker(worker, spec.name)),
       operations: pool.running.map(viewOfOperation),
       tally: pool.tally,
@@ -401,6 +407,7 @@ function viewOfWorker(worker: WorkerState, pool: string): WorkerView {
     since: worker.since,
     spawnedAt: alive ? worker.spawnedAt : undefined,
     deadline: worker.deadline,
+    isSpare: isSpare(worker),
     inFlight: worker.phase === "draining" ? worker.inFlight : undefined,
     restarts: worker.restarts,
     lastExit: worker.lastExit,

@@ -66,6 +66,12 @@ const WORDS: { readonly [K in LifecycleEvent["kind"]]: readonly (readonly [Event
       { level: "info", text: 'worker "web-1" restarts in 200ms: crash 2 in a row' },
     ],
   ],
+  enlisted: [
+    [
+      { kind: "enlisted", ...mine, reason: "web-0 is missing" },
+      { level: "info", text: 'worker "web-1" takes requests, it was in reserve: web-0 is missing' },
+    ],
+  ],
   draining: [
     [
       { kind: "draining", pid: 7, boundMs: 30_000, ...mine, reason: "rollout" },

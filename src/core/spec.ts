@@ -61,6 +61,8 @@ export interface PoolSpec {
   /** Grows with each change of what a worker is launched with; older workers have to be replaced. */
   readonly revision: number;
   readonly replicas: number;
+  /** Ready workers that are kept out of the balance until another one fails. */
+  readonly standby: number;
   readonly readiness: ReadinessPolicy;
   /**
    * Bound of the wait until a worker that is about to stop has finished its requests while it gets no new ones;
@@ -77,6 +79,8 @@ export interface PoolSpec {
   readonly restart: RestartPolicy;
   readonly limits: LimitsPolicy;
   readonly rollout: RolloutPolicy;
+  /** After a replacement for liveness, how long others wait for a proof that replacing helps. */
+  readonly livenessCoolDownMs: number;
 }
 
 /** What concerns no single pool. */

@@ -107,3 +107,7 @@ test("a drain counts how long it took and what it cut off", () => {
   assert.equal(tally.requestsCut, 2);
   assert.equal(tally.drainDuration.sumSeconds, 0.03);
 });
+
+test("spares that are put to work are counted", () => {
+  assert.equal(fold({ kind: "enlisted", reason: "web-0 is missing" }).enlistments, 1);
+});

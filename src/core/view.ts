@@ -31,6 +31,8 @@ export interface WorkerView {
   readonly spawnedAt: Instant | undefined;
   /** What happens next and when (restart, kill, recycle); undefined where nothing is planned. */
   readonly deadline: Instant | undefined;
+  /** Whether it is kept in reserve: ready, but out of the balance. */
+  readonly isSpare: boolean;
   /** Requests it still works on while it drains; undefined in any other phase. */
   readonly inFlight: number | undefined;
   /** Unplanned restarts of this slot since the controller started. */
@@ -58,7 +60,9 @@ export interface PoolView {
   /** The pool this proxy stands in front of; undefined for workers. */
   readonly fronts: string | undefined;
   readonly replicas: number;
-  /** Workers in phase ready. */
+  /** Workers to be kept in reserve beside them. */
+  readonly standby: number;
+  /** Workers in phase ready that are not in reserve. */
   readonly readyCount: number;
   /** Percentage of replicas that must be ready for the pool to be healthy: 0 … 100. */
   readonly desiredHealthyPercentage: number;

@@ -57,8 +57,15 @@ const down: OfPhase<"down"> = { ...common, phase: "down", deadline: undefined, k
 const spawning: OfPhase<"starting"> = { ...common, ...unborn, phase: "starting", deadline: undefined };
 const waiting: OfPhase<"starting"> = { ...spawning, deadline: NOW };
 const unproven: OfPhase<"starting"> = { ...spawning, ...alive };
-const ready: OfPhase<"ready"> = { ...common, ...alive, phase: "ready", deadline: NOW, due: undefined };
-const unready: OfPhase<"unready"> = { ...common, ...alive, phase: "unready", deadline: NOW, due: undefined };
+const ready: OfPhase<"ready"> = { ...common, ...alive, phase: "ready", deadline: NOW, due: undefined, isSpare: false };
+const unready: OfPhase<"unready"> = {
+  ...common,
+  ...alive,
+  phase: "unready",
+  deadline: NOW,
+  due: undefined,
+  isHung: false,
+};
 const rolling: StopOrder = { cause: "rollout", reason: "rolled", next: "respawn" };
 const draining: OfPhase<"draining"> = {
   ...common,
@@ -84,6 +91,7 @@ const limitReached: WorkerEvent = { kind: "limitReached", ...mine, limit: "memor
 const hardReached: WorkerEvent = { kind: "limitReached", ...mine, limit: "memory_hard", reason: "far too big" };
 const startupFailed: WorkerEvent = { kind: "startupFailed", ...mine, reason: "refused" };
 const livenessFailed: WorkerEvent = { kind: "livenessFailed", ...mine, reason: "hangs" };
+const becameAlive: WorkerEvent = { kind: "becameAlive", ...mine, random: 0.5 };
 const replace: WorkerEvent = { kind: "replace", ...mine, reason: "asked" };
 const inFlight: WorkerEvent = { kind: "inFlight", ...mine, count: 5 };
 const drained: WorkerEvent = { kind: "drained", ...mine };
@@ -253,7 +261,8 @@ function due(state: OfPhase<"ready" | "unready">): readonly Case[] {
 
 function hung(state: OfPhase<"ready" | "unready">): readonly Case[] {
   const due = { cause: "liveness", reason: "hangs", at: NOW } as const;
-  const out: OfPhase<"unready"> = { ...unready, since: NOW, reason: "hangs", deadline: undefined, due };
+  const isHung = state.phase === "ready";
+  const out: OfPhase<"unready"> = { ...unready, since: NOW, reason: "hangs", deadline: undefined, due, isHung };
   return [
     into("it is out of the balance at once and due", state, livenessFailed, out, [
       told({ kind: "unready", reason: "hangs" }),
@@ -418,6 +427,7 @@ const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonl
     limitReached: [ignored(down, limitReached)],
     startupFailed: [ignored(down, startupFailed)],
     livenessFailed: [ignored(down, livenessFailed)],
+    becameAlive: [ignored(down, becameAlive)],
     replace: [ignored(down, replace)],
     inFlight: [ignored(down, inFlight)],
     drained: [ignored(down, drained)],
@@ -546,6 +556,7 @@ const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonl
       ),
     ],
     livenessFailed: [ignored(unproven, livenessFailed)],
+    becameAlive: [ignored(unproven, becameAlive)],
     replace: [ignored(unproven, replace)],
     inFlight: [ignored(unproven, inFlight)],
     drained: [ignored(spawning, drained)],
@@ -593,6 +604,7 @@ const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonl
     limitReached: due(ready),
     startupFailed: [ignored(ready, startupFailed)],
     livenessFailed: hung(ready),
+    becameAlive: [ignored(ready, becameAlive)],
     replace: [
       into("a rollout wants another one in its place", ready, replace, {
         ...ready,
@@ -614,16 +626,40 @@ const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonl
     spawned: [impossible(unready, spawned)],
     spawnFailed: [impossible(unready, spawnFailed)],
     becameReady: [
+      into(
+        "readiness alone does not bring back what hangs",
+        { ...unready, due: { cause: "liveness", reason: "hangs", at: BEFORE } },
+        becameReady,
+        { ...unready, due: { cause: "liveness", reason: "hangs", at: BEFORE }, isHung: true },
+      ),
       into("it serves again and keeps the end of its life", unready, becameReady, {
         ...ready,
         since: NOW,
         reason: "running",
       }),
     ],
-    becameUnready: [ignored(unready, becameUnready)],
+    becameUnready: [
+      into("it would not serve if it were alive either", { ...unready, isHung: true }, becameUnready, unready),
+      ignored(unready, becameUnready),
+    ],
     limitReached: due(unready),
     startupFailed: [ignored(unready, startupFailed)],
     livenessFailed: hung(unready),
+    becameAlive: [
+      into(
+        "it recovered before its turn came, and serves again",
+        { ...unready, deadline: undefined, due: { cause: "liveness", reason: "hangs", at: BEFORE }, isHung: true },
+        becameAlive,
+        { ...ready, since: NOW, reason: "running", deadline: instant(15_000) },
+      ),
+      into(
+        "alive again, it waits for its readiness",
+        { ...unready, deadline: undefined, due: { cause: "liveness", reason: "hangs", at: BEFORE } },
+        becameAlive,
+        { ...unready, deadline: instant(15_000) },
+      ),
+      ignored(unready, becameAlive),
+    ],
     replace: [
       into("a rollout wants another one in its place", unready, replace, {
         ...unready,
@@ -663,6 +699,7 @@ const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonl
     ],
     startupFailed: [ignored(draining, startupFailed)],
     livenessFailed: [ignored(draining, livenessFailed)],
+    becameAlive: [ignored(draining, becameAlive)],
     replace: [ignored(draining, replace)],
     inFlight: [into("what it still works on is known", draining, inFlight, { ...draining, inFlight: 5 })],
     drained: [
@@ -726,6 +763,7 @@ const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonl
     ],
     startupFailed: [ignored(stopping, startupFailed)],
     livenessFailed: [ignored(stopping, livenessFailed)],
+    becameAlive: [ignored(stopping, becameAlive)],
     replace: [ignored(stopping, replace)],
     inFlight: [ignored(stopping, inFlight)],
     drained: [ignored(stopping, drained)],
@@ -800,6 +838,7 @@ const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonl
     limitReached: [ignored(backoff, limitReached)],
     startupFailed: [ignored(backoff, startupFailed)],
     livenessFailed: [ignored(backoff, livenessFailed)],
+    becameAlive: [ignored(backoff, becameAlive)],
     replace: [ignored(backoff, replace)],
     inFlight: [ignored(backoff, inFlight)],
     drained: [ignored(backoff, drained)],
@@ -917,7 +956,7 @@ test("a successor that nobody asks is ready after it has lived for a while", () 
 test("behind a proxy a planned stop drains first, a broken worker does not", () => {
   const spec = withLifespan(10_000, { drainMs: 2000 });
   const { state, effects } = stepWorker(ready, stop, spec);
-  const { due: _, ...rest } = ready;
+  const { due: _, isSpare: __, ...rest } = ready;
   assert.deepEqual(state, {
     ...rest,
     phase: "draining",

@@ -71,14 +71,18 @@ export interface ReadyState extends Common {
   readonly spawnedAt: Instant;
   /** Why it is to be replaced, since when; the pool decides when it is done. */
   readonly due: { readonly cause: ReplaceReason; readonly reason: string; readonly at: Instant } | undefined;
+  /** Kept out of the balance until another one fails; the pool decides. */
+  readonly isSpare: boolean;
 }
-/** Runs, but its readiness probe says no. */
+/** Runs, but a probe says no. */
 export interface UnreadyState extends Common {
   readonly phase: "unready";
   readonly deadline: Instant | undefined;
   readonly pid: number;
   readonly spawnedAt: Instant;
   readonly due: ReadyState["due"];
+  /** Whether only its liveness is doubted: it is ready again as soon as it proves to be alive. */
+  readonly isHung: boolean;
 }
 /** Gets no new requests; leaves when the running ones are done or the deadline passes. */
 export interface DrainingState extends Common {
@@ -156,6 +160,8 @@ export type WorkerEvent =
       readonly incarnation: Incarnation;
       readonly reason: string;
     }
+  /** It works, or works again. */
+  | { readonly kind: "becameAlive"; readonly at: Instant; readonly incarnation: Incarnation; readonly random: number }
   /** It is to be replaced although it is well. */
   | { readonly kind: "replace"; readonly at: Instant; readonly incarnation: Incarnation; readonly reason: string }
   /** How many requests a worker that drains still works on. */
@@ -310,6 +316,7 @@ function becomeReady(
     pid,
     spawnedAt,
     due: undefined,
+    isSpare: false,
   };
   return { state: ready, effects: [tell(state, spec, { kind: "ready", afterMs: at - spawnedAt })] };
 }
@@ -618,6 +625,7 @@ function killStarting(state: StartingState, event: Extract<WorkerEvent, { kind: 
     pid,
     spawnedAt,
     due: undefined,
+    isHung: false,
   };
   return killNow(alive, event.at, event.reason, order, spec);
 }
@@ -745,14 +753,21 @@ function livenessFailed(
   if (state.due?.cause === "liveness") return ignore(state);
   const { at, reason } = event;
   const unready: UnreadyState = {
-    ...state,
+    ...withoutSpare(state),
     phase: "unready",
     since: at,
     reason,
     deadline: undefined,
     due: { cause: "liveness", reason, at },
+    isHung: state.phase === "ready",
   };
   return { state: unready, effects: [tell(state, spec, { kind: "unready", reason })] };
+}
+
+function withoutSpare(state: ReadyState | UnreadyState): Omit<ReadyState | UnreadyState, "isSpare"> {
+  if (state.phase === "unready") return state;
+  const { isSpare: _, ...rest } = state;
+  return rest;
 }
 
 function readyAfterStart(
@@ -765,8 +780,27 @@ function readyAfterStart(
   return becomeReady(state, event.at, event.random, spec, state.pid, state.spawnedAt);
 }
 
+/** Its readiness is good again; where its liveness is doubted that is not enough. */
 function readyAgain(state: UnreadyState, event: Extract<WorkerEvent, { kind: "becameReady" }>): Transition {
-  return { state: { ...state, phase: "ready", since: event.at, reason: "running" }, effects: [] };
+  if (state.due?.cause === "liveness") return { state: { ...state, isHung: true }, effects: [] };
+  return serveAgain(state, event.at);
+}
+
+function serveAgain({ isHung: _, ...state }: UnreadyState, at: Instant): Transition {
+  return { state: { ...state, phase: "ready", since: at, reason: "running", isSpare: false }, effects: [] };
+}
+
+/** It recovered before its turn to be replaced came. */
+function becameAlive(
+  state: UnreadyState,
+  event: Extract<WorkerEvent, { kind: "becameAlive" }>,
+  spec: PoolSpec,
+): Transition {
+  if (state.due?.cause !== "liveness") return ignore(state);
+  const lifespanMs = decideLifespanMs(spec.limits, event.random);
+  const deadline = lifespanMs === undefined ? undefined : after(event.at, lifespanMs);
+  const alive: UnreadyState = { ...state, due: undefined, deadline };
+  return state.isHung ? serveAgain(alive, event.at) : { state: alive, effects: [] };
 }
 
 function becameUnready(
@@ -774,10 +808,16 @@ function becameUnready(
   event: Extract<WorkerEvent, { kind: "becameUnready" }>,
   spec: PoolSpec,
 ): Transition {
+  const { isSpare: _, ...rest } = state;
   return {
-    state: { ...state, phase: "unready", since: event.at, reason: event.reason },
+    state: { ...rest, phase: "unready", since: event.at, reason: event.reason, isHung: false },
     effects: [tell(state, spec, { kind: "unready", reason: event.reason })],
   };
+}
+
+/** It would not serve either if it were alive. */
+function becameUnreadyToo(state: UnreadyState): Transition {
+  return { state: { ...state, isHung: false }, effects: [] };
 }
 
 function countInFlight(state: DrainingState, event: Extract<WorkerEvent, { kind: "inFlight" }>): Transition {
@@ -806,6 +846,7 @@ export const table: Table = {
     limitReached: ignore,
     startupFailed: ignore,
     livenessFailed: ignore,
+    becameAlive: ignore,
     replace: ignore,
     inFlight: ignore,
     drained: ignore,
@@ -824,6 +865,7 @@ export const table: Table = {
     limitReached: hardLimitInStart,
     startupFailed,
     livenessFailed: ignore,
+    becameAlive: ignore,
     replace: ignore,
     inFlight: ignore,
     drained: ignore,
@@ -842,6 +884,7 @@ export const table: Table = {
     limitReached,
     startupFailed: ignore,
     livenessFailed,
+    becameAlive: ignore,
     replace,
     inFlight: ignore,
     drained: ignore,
@@ -856,10 +899,11 @@ export const table: Table = {
     spawned: impossible,
     spawnFailed: impossible,
     becameReady: readyAgain,
-    becameUnready: ignore,
+    becameUnready: becameUnreadyToo,
     limitReached,
     startupFailed: ignore,
     livenessFailed,
+    becameAlive,
     replace,
     inFlight: ignore,
     drained: ignore,
@@ -878,6 +922,7 @@ export const table: Table = {
     limitReached: hardLimitInLeave,
     startupFailed: ignore,
     livenessFailed: ignore,
+    becameAlive: ignore,
     replace: ignore,
     inFlight: countInFlight,
     drained,
@@ -896,6 +941,7 @@ export const table: Table = {
     limitReached: hardLimitInLeave,
     startupFailed: ignore,
     livenessFailed: ignore,
+    becameAlive: ignore,
     replace: ignore,
     inFlight: ignore,
     drained: ignore,
@@ -914,6 +960,7 @@ export const table: Table = {
     limitReached: ignore,
     startupFailed: ignore,
     livenessFailed: ignore,
+    becameAlive: ignore,
     replace: ignore,
     inFlight: ignore,
     drained: ignore,

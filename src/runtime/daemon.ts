@@ -63,6 +63,7 @@ export class Daemon {
   readonly #listener: DaemonListener;
   readonly #mailbox: ControllerEvent[] = [];
   readonly #workerTimers = new Map<string, ArmedTimer>();
+  readonly #poolTimers = new Map<number, ArmedTimer>();
   #controllerTimer: ArmedTimer | undefined;
   #processes: ProcessControl | undefined;
   #state: ControllerState;
@@ -149,6 +150,12 @@ export class Daemon {
   /** It runs but works no more. */
   livenessFailed(pool: number, slot: Slot, incarnation: number, reason: string): void {
     this.#worker(pool, slot, { kind: "livenessFailed", at: this.#clock.now(), incarnation, reason });
+  }
+
+  /** It works, or works again. */
+  becameAlive(pool: number, slot: Slot, incarnation: number): void {
+    const random = this.#random();
+    this.#worker(pool, slot, { kind: "becameAlive", at: this.#clock.now(), incarnation, random });
   }
 
   /** It has used up what it may use. */
@@ -264,7 +271,15 @@ export class Daemon {
 
   #armTimers(before: ControllerState, state: ControllerState): void {
     this.#controllerTimer = this.#arm(this.#controllerTimer, state.deadline, (at) => ({ kind: "deadline", at }));
-    for (const [pool, { workers }] of state.pools.entries()) {
+    for (const [pool, { workers, deadline }] of state.pools.entries()) {
+      const next = this.#arm(this.#poolTimers.get(pool), deadline, (at) => ({
+        kind: "poolDeadline",
+        at,
+        pool,
+        random: this.#random(),
+      }));
+      if (next === undefined) this.#poolTimers.delete(pool);
+      else this.#poolTimers.set(pool, next);
       if (workers === before.pools[pool]?.workers) continue;
       for (const worker of workers) {
         if (worker === before.pools[pool]?.workers[worker.slot]) continue;
@@ -314,8 +329,10 @@ export class Daemon {
     for (const event of this.#mailbox)
       if (event.kind === "worker" && event.event.kind === "spawned") leaders.add(event.event.pid);
     this.#mailbox.length = 0;
-    for (const { timer } of this.#workerTimers.values()) timer[Symbol.dispose]();
-    this.#workerTimers.clear();
+    for (const timers of [this.#workerTimers, this.#poolTimers]) {
+      for (const { timer } of timers.values()) timer[Symbol.dispose]();
+      timers.clear();
+    }
     this.#controllerTimer?.timer[Symbol.dispose]();
     for (const leader of leaders) this.#processes?.kill(leader);
     this.#listener.broken(error);

@@ -9,6 +9,7 @@ export function poolSpec(changes: Partial<PoolSpec> = {}): PoolSpec {
     fronts: undefined,
     revision: 1,
     replicas: 2,
+    standby: 0,
     readiness: { kind: "spawned" },
     drainMs: undefined,
     startupWaitMs: 0,
@@ -30,6 +31,7 @@ export function poolSpec(changes: Partial<PoolSpec> = {}): PoolSpec {
       requests: undefined,
     },
     rollout: { maxSurge: 1, maxUnavailable: 0, settleMs: 0 },
+    livenessCoolDownMs: 5000,
     ...changes,
   };
 }
