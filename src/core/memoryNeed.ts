@@ -24,7 +24,9 @@ export function memoryNeedOf({ pools }: ControllerSpec): MemoryNeed | undefined 
   const parts = pools.flatMap((pool): MemoryPart[] => {
     // The soft limit is where a worker is replaced, so it is what a worker is meant to have at most.
     const bytesEach = pool.role === "proxy" ? PROXY_BYTES : (pool.limits.memoryBytes ?? pool.limits.memoryHardBytes);
-    return bytesEach === undefined ? [] : [{ pool, workers: pool.replicas + pool.rollout.maxSurge, bytesEach }];
+    if (bytesEach === undefined) return [];
+    const replicas = pool.autoscale?.maxReplicas ?? pool.replicas;
+    return [{ pool, workers: replicas + pool.rollout.maxSurge, bytesEach }];
   });
   if (!parts.some(({ pool }) => pool.role === "workers")) return undefined;
   const size = ({ workers, bytesEach }: MemoryPart) => workers * bytesEach;

@@ -9,6 +9,7 @@ export function poolSpec(changes: Partial<PoolSpec> = {}): PoolSpec {
     fronts: undefined,
     revision: 1,
     replicas: 2,
+    autoscale: undefined,
     readiness: { kind: "spawned" },
     drainMs: undefined,
     startupWaitMs: 0,
