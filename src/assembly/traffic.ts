@@ -5,7 +5,6 @@
 import type { Instant } from "../base/time.ts";
 import type { LifecycleEvent, WideLifecycleEvent } from "../core/event.ts";
 import type { Incarnation, Slot } from "../core/identity.ts";
-import { decideRequestBudget } from "../core/limits.ts";
 import type { LimitsPolicy } from "../core/spec.ts";
 import type { ControllerView, PoolView, WorkerView } from "../core/view.ts";
 import { PoolProxy, type ProxyOptions } from "../envoy/proxy.ts";
@@ -13,6 +12,7 @@ import type { ProxyReadings } from "../envoy/readings.ts";
 import type { Upstream, UpstreamAddress } from "../envoy/settings.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Daemon } from "../runtime/daemon.ts";
+import { RequestBudgets } from "./requestBudgets.ts";
 
 /** How often the daemon hears what draining workers still work on. */
 const IN_FLIGHT_MS = 100;
@@ -29,22 +29,17 @@ export interface ProxiedPool {
   readonly limits: () => LimitsPolicy;
 }
 
-/** How many requests one incarnation may serve. */
-interface Budget {
-  readonly incarnation: Incarnation;
-  readonly requests: number | undefined;
-}
-
 class Ingress implements Disposable {
   readonly pool: ProxiedPool;
   readonly proxy: PoolProxy;
-  readonly #budgets = new Map<Slot, Budget>();
+  readonly #budgets: RequestBudgets;
   /** Who answers its probe and is to serve, though the daemon does not know it as ready yet. */
   readonly #answering = new Map<Slot, Incarnation>();
 
   constructor(pool: ProxiedPool, clock: Clock, daemon: Daemon, report: (event: WideLifecycleEvent) => void) {
     this.pool = pool;
     const { name } = pool;
+    this.#budgets = new RequestBudgets(pool.limits, Math.random);
     this.proxy = new PoolProxy({
       ...pool.options,
       clock,
@@ -90,13 +85,7 @@ class Ingress implements Disposable {
   }
 
   #count(daemon: Daemon, slot: Slot, incarnation: Incarnation, total: number): void {
-    let budget = this.#budgets.get(slot);
-    if (budget?.incarnation !== incarnation) {
-      budget = { incarnation, requests: decideRequestBudget(this.pool.limits(), Math.random()) };
-      this.#budgets.set(slot, budget);
-    }
-    if (budget.requests === undefined || total < budget.requests) return;
-    this.#budgets.set(slot, { incarnation, requests: undefined });
+    if (!this.#budgets.isUsedUp(slot, incarnation, total)) return;
     daemon.limitReached(this.pool.pool, slot, incarnation, "requests", `served ${total} requests`);
   }
 

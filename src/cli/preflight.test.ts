@@ -29,6 +29,7 @@ interface Outcome {
 
 const CHECKS: SystemChecks = {
   availableCpus: () => 6,
+  memoryBoundBytes: () => undefined,
   checkLaunch: () => PLAN,
   findEnvoy: () => ({ file: "/bin/envoy", version: "1.40.0" }),
   checkProxy() {},
@@ -183,6 +184,43 @@ test("a missing Envoy is a warning where the configuration is only looked at, un
   assert.deepEqual(codes("", "problem"), ["ENVOY_NOT_FOUND"]);
   assert.deepEqual(codes("", "warning"), []);
   assert.deepEqual(codes(", exec: ./e", "warning"), ["ENVOY_NOT_FOUND"]);
+});
+
+test("limits that the control group will not let workers reach are a warning with the sum [R5]", () => {
+  const yaml = `supervisor:
+  workers:
+    - name: a
+      exec: x
+      replicas: 4
+      limits:
+        memory: 512MiB
+        memory_hard: 768MiB
+      server:
+        socket_arg: {name: -u}
+    - {name: b, exec: x, replicas: 2, limits: {memory_hard: 100MiB}, rolling: {max_surge: 0, max_unavailable: 1}}
+    - {name: c, exec: x, replicas: 100}
+`;
+  const warningsWith = (boundMiB: number | undefined) =>
+    check(yaml, undefined, {
+      memoryBoundBytes: () => (boundMiB === undefined ? undefined : boundMiB * 2 ** 20),
+    }).passed?.warnings;
+  const needMiB = 5 * 512 + 2 * 100 + 70;
+  assert.deepEqual(warningsWith(undefined), []);
+  assert.deepEqual(warningsWith(needMiB), []);
+  const [warning = "", ...others] = warningsWith(needMiB - 1) ?? [];
+  assert.deepEqual(others, []);
+  assert.match(
+    warning,
+    /c\.yaml:7:9: supervisor\.workers\[0\]\.limits\.memory: .* need 2\.8 GiB \(5 × 512 MiB of pool "a", 2 × 100 MiB of pool "b", 1 × 70 MiB of pool "a-proxy"\), more than the 2\.8 GiB of this/u,
+  );
+});
+
+test("without a limit the control group's memory is not asked for", () => {
+  const memoryBoundBytes = () => assert.fail("asked");
+  const { passed } = check("supervisor: {workers: [{name: a, exec: x, server: {socket_arg: {name: -u}}}]}", undefined, {
+    memoryBoundBytes,
+  });
+  assert.deepEqual(passed?.warnings, []);
 });
 
 test("a bug in a check is not taken for a problem of the file", () => {

@@ -6,12 +6,14 @@
  */
 import { dirname } from "node:path";
 import { ControllerError, type ErrorCode } from "../base/errors.ts";
+import { formatRoundSize } from "../base/units.ts";
 import type { Config, PoolConfig, ServerConfig } from "../config/config.ts";
-import { formatProblem, type Position } from "../config/load.ts";
+import { formatProblem, type Position, type Problem } from "../config/load.ts";
 import { findPortProblems } from "../config/ports.ts";
 import { configToControllerSpec } from "../config/spec.ts";
 import { findUnsupported } from "../config/unsupported.ts";
 import type { Environment } from "../config/variables.ts";
+import { memoryNeedOf } from "../core/memoryNeed.ts";
 import type { ControllerSpec } from "../core/spec.ts";
 import {
   checkConfiguration,
@@ -21,6 +23,7 @@ import {
   type RunProgram,
 } from "../envoy/binary.ts";
 import type { ProxyPlaces, ProxySettings } from "../envoy/settings.ts";
+import { memoryBoundBytes } from "../runtime/cgroup.ts";
 import { runCommand } from "../runtime/command.ts";
 import { availableCpus } from "../runtime/cpus.ts";
 import { type LaunchPlan, type LaunchRequest, planLaunch } from "../runtime/launch.ts";
@@ -44,6 +47,8 @@ export interface Preflight {
 /** What the system says about a configuration; the real system unless a test plays it. */
 export interface SystemChecks {
   availableCpus(): number;
+  /** Bytes that all processes of the controller's control group may use together; undefined where there is no limit. */
+  memoryBoundBytes(): number | undefined;
   /** @throws ControllerError where the pool cannot be started. */
   checkLaunch(request: LaunchRequest, env: NodeJS.ProcessEnv): LaunchPlan;
   /** @throws ControllerError where there is none that will do. */
@@ -68,6 +73,7 @@ const runEnvoy: RunProgram = (file, args) => {
 
 const REAL_CHECKS: SystemChecks = {
   availableCpus: () => availableCpus(),
+  memoryBoundBytes: () => memoryBoundBytes(),
   checkLaunch: planLaunch,
   findEnvoy: (request) => findEnvoy(request, runEnvoy),
   checkProxy: (binary, settings, places) => checkConfiguration(binary, settings, places, runEnvoy),
@@ -135,8 +141,29 @@ export function preflight(
     spec,
     launches,
     envoys,
-    warnings: warnings.map((warning) => formatProblem(file, warning)),
+    warnings: [...warnings, ...memoryWarnings(spec, positions, checks)].map((warning) => formatProblem(file, warning)),
   };
+}
+
+/** Limits that the kernel will not let workers reach. */
+function memoryWarnings(
+  spec: ControllerSpec,
+  positions: ReadonlyMap<string, Position>,
+  checks: SystemChecks,
+): readonly Problem[] {
+  const need = memoryNeedOf(spec);
+  const boundBytes = need === undefined ? undefined : checks.memoryBoundBytes();
+  if (need === undefined || boundBytes === undefined || need.bytes <= boundBytes) return [];
+  const index = spec.pools.findIndex(({ name }) => name === need.parts[0]?.pool.name);
+  const key = spec.pools[index]?.limits.memoryBytes === undefined ? "memory_hard" : "memory";
+  const path = `supervisor.workers[${index}].limits.${key}`;
+  const parts = need.parts.map(
+    ({ pool, workers, bytesEach }) => `${workers} × ${formatRoundSize(bytesEach)} of pool "${pool.name}"`,
+  );
+  const message =
+    `workers at their limits, successors of a replacement included, need ${formatRoundSize(need.bytes)} (${parts.join(", ")}), ` +
+    `more than the ${formatRoundSize(boundBytes)} of this control group: the kernel may kill before a limit acts`;
+  return [{ ...positionOf(path, positions), path, message }];
 }
 
 function checkServer(pool: PoolConfig, server: ServerConfig, env: Environment, checks: SystemChecks): EnvoyBinary {

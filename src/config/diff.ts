@@ -85,6 +85,7 @@ const POOL: Classes<PoolConfig> = {
   // Pools are told apart by it, so it never changes.
   name: [],
   replicas: "policy",
+  autoscale: "policy",
   exec: "launch",
   args: "launch",
   env: "launch",

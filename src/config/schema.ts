@@ -4,6 +4,7 @@
  */
 import type {
   AdminConfig,
+  AutoscaleConfig,
   BackoffConfig,
   Config,
   GrpcProbeConfig,
@@ -27,6 +28,7 @@ import type {
 import { type Kind, list, map, object } from "./field.ts";
 import { didYouMean } from "./nearest.ts";
 import {
+  checkAutoscale,
   checkBackoff,
   checkConfig,
   checkLimits,
@@ -58,6 +60,8 @@ import {
 
 const isZero = (value: number): boolean => value === 0;
 const isNegative = (value: number): boolean => value < 0;
+
+const AUTOSCALE = "the number of workers is not adjusted by this version";
 
 const variableName = {
   label: "name",
@@ -117,6 +121,48 @@ const restart: Kind<RestartConfig> = object<RestartConfig>({
     doc: "What happens when `max_restarts` is used up: the controller shuts down in order and exits with 1, or only this worker stays down.",
   },
 });
+
+const autoscale: Kind<AutoscaleConfig> = object<AutoscaleConfig>(
+  {
+    min: { yaml: "min", kind: integer(1, 10_000), default: 1, since: "new", doc: "Fewest workers." },
+    max: {
+      yaml: "max",
+      kind: integer(1, 10_000),
+      required: true,
+      since: "new",
+      doc: "Most workers; ports of a pool with `port_arg` are kept for so many.",
+    },
+    cpu: {
+      yaml: "cpu",
+      kind: number(0.01, 1024),
+      default: undefined,
+      since: "new",
+      doc: "CPUs that a worker shall use on average: 0.7 is 70 % of one. Either this or `in_flight` must be there.",
+    },
+    inFlight: {
+      yaml: "in_flight",
+      kind: number(0.01, 1_000_000),
+      default: undefined,
+      since: "new",
+      doc: "Requests that a worker shall work on at a time on average; proxy mode.",
+    },
+    upAfterMs: {
+      yaml: "up_after",
+      kind: duration(),
+      default: 15_000,
+      since: "new",
+      doc: "How long workers must have had more to do than the target before there are more of them.",
+    },
+    downAfterMs: {
+      yaml: "down_after",
+      kind: duration(),
+      default: 300_000,
+      since: "new",
+      doc: "How long fewer workers must have been enough before there are fewer of them.",
+    },
+  },
+  checkAutoscale,
+);
 
 const limits: Kind<LimitsConfig> = object<LimitsConfig>(
   {
@@ -616,6 +662,14 @@ const pool: Kind<PoolConfig> = object<PoolConfig>(
       default: 1,
       since: "original",
       doc: "How many workers run; `auto` is one for each CPU that the cgroup and the affinity mask really give.",
+    },
+    autoscale: {
+      yaml: "autoscale",
+      kind: autoscale,
+      default: undefined,
+      since: "new",
+      notYet: AUTOSCALE,
+      doc: "Keeps the number of workers between `min` and `max` so that each of them has as much to do as the target says; `replicas` is where it begins.",
     },
     exec: {
       yaml: "exec",

@@ -2,7 +2,7 @@
 
 import { livenessCoolDownMs } from "../core/massFailure.ts";
 import type { ProbePolicy } from "../core/probe.ts";
-import type { ControllerSpec, PoolSpec, ReadinessPolicy, RolloutPolicy } from "../core/spec.ts";
+import type { AutoscalePolicy, ControllerSpec, PoolSpec, ReadinessPolicy, RolloutPolicy } from "../core/spec.ts";
 import type { Config, PoolConfig, ProbeConfig, RollingConfig, ServerConfig, Share } from "./config.ts";
 
 /** What a configuration cannot know by itself. */
@@ -14,7 +14,7 @@ export interface SpecInputs {
 /** The desired state that `config` describes. */
 export function configToControllerSpec(config: Config, inputs: SpecInputs): ControllerSpec {
   const { shutdownTimeoutMs, preStopDelayMs, pools } = config.supervisor;
-  const workers = pools.map((pool) => poolToSpec(pool, inputs.replicasOf(pool)));
+  const workers = pools.map((pool) => poolToSpec(pool, replicasAtStart(pool, inputs.replicasOf(pool))));
   const proxies = pools.flatMap((pool) => (pool.server === undefined ? [] : [proxyToSpec(pool, pool.server)]));
   return { shutdownTimeoutMs, preStopDelayMs, pools: [...workers, ...proxies] };
 }
@@ -62,6 +62,7 @@ function proxyToSpec(pool: PoolConfig, server: ServerConfig): PoolSpec {
     revision: 1,
     replicas: 1,
     standby: 0,
+    autoscale: undefined,
     readiness: { kind: "probed", timeoutMs: BOOT_TIMEOUT_MS },
     drainMs: undefined,
     startupWaitMs: 0,
@@ -87,6 +88,24 @@ function proxyToSpec(pool: PoolConfig, server: ServerConfig): PoolSpec {
   };
 }
 
+/** What the file says, within the bounds of autoscale. */
+function replicasAtStart({ autoscale }: PoolConfig, replicas: number): number {
+  return autoscale === undefined ? replicas : Math.min(Math.max(replicas, autoscale.min), autoscale.max);
+}
+
+function autoscaleOf({ autoscale }: PoolConfig): AutoscalePolicy | undefined {
+  if (autoscale === undefined) return undefined;
+  const { min, max, cpu, inFlight, upAfterMs, downAfterMs } = autoscale;
+  return {
+    minReplicas: min,
+    maxReplicas: max,
+    targetCpu: cpu,
+    targetInFlight: inFlight,
+    upAfterMs,
+    downAfterMs,
+  };
+}
+
 function poolToSpec(pool: PoolConfig, replicas: number): PoolSpec {
   return {
     name: pool.name,
@@ -95,6 +114,7 @@ function poolToSpec(pool: PoolConfig, replicas: number): PoolSpec {
     revision: 1,
     replicas,
     standby: pool.standby,
+    autoscale: autoscaleOf(pool),
     readiness: readinessOf(pool),
     drainMs: pool.server?.drainTimeoutMs,
     startupWaitMs: pool.startupWaitMs,

@@ -77,11 +77,14 @@ test("one sample above the hard limit is enough, with or without a soft one", ()
 });
 
 test("a worker far from its limits is looked at seldom, near them more often, above the soft one to confirm", () => {
-  const policy = limits({ memoryBytes: 100, memoryHardBytes: 200 });
-  assert.equal(decideSampleDelayMs(policy, 10, 0), FAR_SAMPLE_MS);
-  assert.equal(decideSampleDelayMs(policy, 80, 0), NEAR_SAMPLE_MS);
-  assert.equal(decideSampleDelayMs(policy, 100, 0), CONFIRM_MS);
-  assert.equal(decideSampleDelayMs(policy, 150, 0), CONFIRM_MS);
+  const policy = limits({ memoryBytes: 100e6, memoryHardBytes: 400e6 });
+  assert.equal(decideSampleDelayMs(policy, 10e6, 0), FAR_SAMPLE_MS);
+  assert.equal(decideSampleDelayMs(policy, 80e6, 0), NEAR_SAMPLE_MS);
+  assert.equal(decideSampleDelayMs(policy, 100e6, 0), CONFIRM_MS);
+  assert.equal(decideSampleDelayMs(policy, 150e6, 0), CONFIRM_MS);
+  // A sudden leak of 40 MB a second would be above it within the longest wait.
+  assert.equal(decideSampleDelayMs(limits({ memoryHardBytes: 400e6 }), 201e6, 0), NEAR_SAMPLE_MS);
+  assert.equal(decideSampleDelayMs(limits({ memoryHardBytes: 400e6 }), 199e6, 0), FAR_SAMPLE_MS);
   assert.equal(decideSampleDelayMs(limits({ memoryHardBytes: 200 }), 200, 0), LEAST_SAMPLE_MS);
 });
 

@@ -52,6 +52,9 @@ const NEAR_RATIO = 0.75;
 /** Time between two samples that count as two in a row above the soft limit. */
 export const CONFIRM_MS = 1000;
 
+/** Growth that may begin at any time, in bytes a millisecond; who could pass the hard limit by it unseen is near it. */
+const SUDDEN_GROWTH = 40e3;
+
 /** Shortest time between two looks, however fast the memory grows. */
 export const LEAST_SAMPLE_MS = 50;
 
@@ -62,7 +65,9 @@ export const LEAST_SAMPLE_MS = 50;
  */
 export function decideSampleDelayMs(limits: LimitsPolicy, bytes: number, growthPerMs: number): number {
   const { memoryBytes = Number.POSITIVE_INFINITY, memoryHardBytes = Number.POSITIVE_INFINITY } = limits;
-  const isNear = bytes >= NEAR_RATIO * Math.min(memoryBytes, memoryHardBytes);
+  const isNear =
+    bytes >= NEAR_RATIO * Math.min(memoryBytes, memoryHardBytes) ||
+    memoryHardBytes - bytes < SUDDEN_GROWTH * FAR_SAMPLE_MS;
   const usualMs = isNear ? NEAR_SAMPLE_MS : FAR_SAMPLE_MS;
   const softMs = bytes > memoryBytes ? CONFIRM_MS : Math.max(CONFIRM_MS, (memoryBytes - bytes) / growthPerMs);
   const hardMs = Math.max(LEAST_SAMPLE_MS, (memoryHardBytes - bytes) / growthPerMs / 2);

@@ -44,6 +44,19 @@ export interface RolloutPolicy {
   readonly settleMs: number;
 }
 
+/** Between which numbers of workers a pool is kept at its target. Exactly one target is there. */
+export interface AutoscalePolicy {
+  readonly minReplicas: number;
+  readonly maxReplicas: number;
+  /** CPUs that a worker shall use on average: 0.7 is 70 % of one. */
+  readonly targetCpu: number | undefined;
+  /** Requests that a worker shall work on at a time on average. */
+  readonly targetInFlight: number | undefined;
+  /** How long more workers must have been wanted before there are more; fewer before there are fewer. */
+  readonly upAfterMs: number;
+  readonly downAfterMs: number;
+}
+
 /**
  * When a worker counts as ready: as soon as it is spawned, or when it is found to answer (`becameReady`). One that does
  * not within `timeoutMs` of its spawn is stopped, which counts as a crash; undefined waits for ever.
@@ -63,6 +76,8 @@ export interface PoolSpec {
   readonly replicas: number;
   /** Ready workers that are kept out of the balance until another one fails. */
   readonly standby: number;
+  /** undefined leaves the number of replicas as it is. */
+  readonly autoscale: AutoscalePolicy | undefined;
   readonly readiness: ReadinessPolicy;
   /**
    * Bound of the wait until a worker that is about to stop has finished its requests while it gets no new ones;

@@ -7,6 +7,7 @@
  */
 import type { Logger } from "../base/log.ts";
 import { after, type Instant, instant } from "../base/time.ts";
+import { formatRoundSize } from "../base/units.ts";
 import type { LimitKind } from "../core/event.ts";
 import type { Incarnation, Slot } from "../core/identity.ts";
 import { CONFIRM_MS, decideMemory, decideSampleDelayMs } from "../core/limits.ts";
@@ -73,7 +74,7 @@ interface Watch {
   /** Whether it has become ready: until then only the hard limit counts. */
   isServing: boolean;
   dueAt: Instant;
-  last: { readonly at: Instant; readonly bytes: number } | undefined;
+  last: { readonly at: Instant; readonly bytes: number };
   growthPerMs: number;
   samplesAbove: number;
   /** When samplesAbove last grew. */
@@ -118,7 +119,8 @@ export class MemorySampler {
       target,
       isServing: false,
       dueAt: onGrid(after(now, FIRST_SAMPLE_MS)),
-      last: undefined,
+      // So that the growth is known from the first look on.
+      last: { at: now, bytes: 0 },
       growthPerMs: 0,
       samplesAbove: 0,
       countedAt: now,
@@ -200,7 +202,7 @@ export class MemorySampler {
     const reading = this.#read(watch, limits, now);
     const { bytes } = reading;
     const { last } = watch;
-    const growth = last === undefined || now <= last.at ? 0 : (bytes - last.bytes) / (now - last.at);
+    const growth = now > last.at ? (bytes - last.bytes) / (now - last.at) : 0;
     watch.growthPerMs = Math.max(0, growth, watch.growthPerMs * GROWTH_MEMORY);
     watch.last = { at: now, bytes };
     const delayMs = decideSampleDelayMs(limits, bytes, watch.growthPerMs);
@@ -301,9 +303,5 @@ function onGrid(at: Instant): Instant {
 
 function describe({ bytes, kind, processes }: Reading, allowedBytes: number): string {
   const where = processes === 1 ? "" : ` in ${processes} processes`;
-  return `${formatMiB(bytes)} ${kind}${where}, allowed are ${formatMiB(allowedBytes)}`;
-}
-
-function formatMiB(bytes: number): string {
-  return `${Number((bytes / 2 ** 20).toFixed(1))} MiB`;
+  return `${formatRoundSize(bytes)} ${kind}${where}, allowed are ${formatRoundSize(allowedBytes)}`;
 }

@@ -10,6 +10,7 @@ export function poolSpec(changes: Partial<PoolSpec> = {}): PoolSpec {
     revision: 1,
     replicas: 2,
     standby: 0,
+    autoscale: undefined,
     readiness: { kind: "spawned" },
     drainMs: undefined,
     startupWaitMs: 0,
