@@ -19,6 +19,8 @@ export interface ControllerHandle {
   now(): Instant;
   /** The exposition and its content type. */
   metrics(accept: string): { readonly text: string; readonly contentType: string };
+  /** The workers' own metrics, merged, and their content type; bounded in time. */
+  workerMetrics(accept: string): Promise<{ readonly text: string; readonly contentType: string }>;
   /** Keeps who asked for what. */
   audit(who: string, what: string): void;
   shutdown(reason: string): void;

@@ -57,6 +57,7 @@ import { proxyLaunch, workerLaunch } from "./poolLaunches.ts";
 import { ProbeTally } from "./probeTally.ts";
 import { RuntimeDirectory } from "./runtimeDirectory.ts";
 import { type ProxiedPool, Traffic } from "./traffic.ts";
+import { type MeasuredPool, WorkerMetrics } from "./workerMetrics.ts";
 import { WorkerPlaces } from "./workerPlaces.ts";
 
 /** How long the last log lines may take after everything has ended, where the shutdown's own bound is already used up. */
@@ -131,6 +132,7 @@ export async function runController(preflight: Preflight, options: { readonly is
         report(event);
         traffic.handle(event);
         health.handle(event);
+        workerMetrics.handle(event);
         watch.handle(event);
         if (event.kind === "stopping" && event.cause === "shutdown") sockets.release(event.pool);
       },
@@ -197,6 +199,12 @@ export async function runController(preflight: Preflight, options: { readonly is
     new BalanceWatch({ view: () => daemon.view(), proxies: () => traffic.readings(), ticksPerSecond }, systemClock),
   );
 
+  const workerMetrics = new WorkerMetrics({
+    pools: measuredPools(config, places),
+    view: () => daemon.view(),
+    clock: systemClock,
+  });
+
   let orders = 0;
   const order = (pool: number, what: Order, reason: string): string => {
     const id = `op-${++orders}`;
@@ -219,7 +227,9 @@ export async function runController(preflight: Preflight, options: { readonly is
       balance,
       probes: probeTally,
       operations: operationTally,
+      workerMetrics,
     }),
+    workerMetrics: (accept) => workerMetrics.exposition(accept),
     audit: (who, what) => record({ kind: "audited", who, what }, events, log, options.isDebug),
     shutdown: (reason) => daemon.shutdown(reason),
     restart: (pool, slots, reason) => order(pool, { kind: "restart", slots }, reason),
@@ -313,6 +323,14 @@ function proxiedPools(
       addressOf: (slot) => ownPlaces.addressOf(slot),
       limits: () => policies(index),
     };
+  });
+}
+
+function measuredPools(config: Config, places: readonly WorkerPlaces[]): MeasuredPool[] {
+  return config.supervisor.pools.flatMap(({ name, metrics }, index) => {
+    const ownPlaces = places[index];
+    if (metrics === undefined || ownPlaces === undefined) return [];
+    return [{ name, path: metrics.path, addressOf: (slot) => ownPlaces.metricsAddressOf(slot) }];
   });
 }
 

@@ -105,8 +105,10 @@ function checkTemplates(pool: Known<PoolConfig>, context: CheckContext): void {
   }
 }
 
-/** What only a proxy can count. */
-function checkWithoutServer({ limits }: Known<PoolConfig>, context: CheckContext): void {
+/** What only a proxy can count, or gives. */
+function checkWithoutServer({ limits, metrics }: Known<PoolConfig>, context: CheckContext): void {
+  if (context.has("metrics") && metrics !== undefined && metrics.port === undefined)
+    context.problem("metrics", "expected a port: without server a worker has none of its own");
   if (limits?.requests !== undefined) {
     context.problem("limits.requests", "requests are counted by the proxy, so this needs server");
   }

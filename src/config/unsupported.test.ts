@@ -18,7 +18,6 @@ test("each key without machinery is named", () => {
     ["limits.memory_hard", "limits: {memory_hard: 1GiB}"],
     ["limits.memory_kind", "limits: {memory_kind: pss}"],
     ["standby", "standby: 1"],
-    ["metrics", "metrics: {}"],
   ] as const) {
     assert.deepEqual(unsupportedPaths(keys), [path]);
   }

@@ -40,6 +40,10 @@ export class FakeHandle implements ControllerHandle {
   now(): ReturnType<ControllerHandle["now"]> {
     return instant(4500);
   }
+  async workerMetrics(accept: string): Promise<{ text: string; contentType: string }> {
+    return { text: `of workers, for ${accept}`, contentType: "text/plain" };
+  }
+
   metrics(accept: string): { text: string; contentType: string } {
     return { text: `# größe ${accept}\n`, contentType: "text/plain; version=0.0.4" };
   }
