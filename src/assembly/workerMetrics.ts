@@ -52,6 +52,7 @@ interface Target extends Source {
 }
 
 export class WorkerMetrics {
+  /** Paths are encoded. */
   readonly #pools: ReadonlyMap<string, MeasuredPool>;
   readonly #view: () => ControllerView;
   readonly #clock: Clock;
@@ -62,7 +63,7 @@ export class WorkerMetrics {
   #texts = new Map<ExpositionFormat, string>();
 
   constructor(options: { pools: readonly MeasuredPool[]; view: () => ControllerView; clock: Clock }) {
-    this.#pools = new Map(options.pools.map((pool) => [pool.name, pool]));
+    this.#pools = new Map(options.pools.map((pool) => [pool.name, { ...pool, path: encodePath(pool.path) }]));
     this.#view = options.view;
     this.#clock = options.clock;
     for (const { name } of options.pools) this.#answers.set(name, { success: 0, failure: 0, timeout: 0 });
@@ -148,6 +149,11 @@ export class WorkerMetrics {
     if (answer.kind === "success") this.#merged.observe(target, parseExposition(answer.text));
     else this.#merged.unanswered(target);
   }
+}
+
+function encodePath(path: string): string {
+  const { pathname, search } = new URL(`http://localhost${path}`);
+  return pathname + search;
 }
 
 function sourceOf({ pool, slot, incarnation }: Source): Source {
