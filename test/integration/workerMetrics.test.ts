@@ -134,8 +134,10 @@ test("a planned replacement loses nothing: a worker is asked once more before it
   await load.reached(200);
   const { counts } = await load.stop();
   await commandOk(controller, "restart", "web");
-  const total = parseSeries(await scrape(controller)).get('processbin_requests_total{pool="web",method="other"}') ?? 0;
-  assert.ok(total >= counts.ok, `${total} of ${counts.ok}`);
+  await eventually(async () => {
+    const total = parseSeries(await scrape(controller)).get('processbin_requests_total{pool="web",method="other"}');
+    return (total ?? 0) >= counts.ok ? true : undefined;
+  }, `all ${counts.ok} requests are summed`);
 });
 
 test("many scrapes at once ask each worker once", async () => {
