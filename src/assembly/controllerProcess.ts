@@ -56,6 +56,7 @@ import { OperationTally } from "./operationTally.ts";
 import { proxyLaunch, workerLaunch } from "./poolLaunches.ts";
 import { ProbeTally } from "./probeTally.ts";
 import { RuntimeDirectory } from "./runtimeDirectory.ts";
+import { readDetails } from "./statusDetails.ts";
 import { type ProxiedPool, Traffic } from "./traffic.ts";
 import { type MeasuredPool, WorkerMetrics } from "./workerMetrics.ts";
 import { WorkerPlaces } from "./workerPlaces.ts";
@@ -195,9 +196,14 @@ export async function runController(preflight: Preflight, options: { readonly is
   const watch = new ListenerWatch({ workers: () => leadersOf(daemon.view()), mark, log });
 
   const { ticksPerSecond, pageBytes } = readSystemUnits();
-  const balance = resources.use(
-    new BalanceWatch({ view: () => daemon.view(), proxies: () => traffic.readings(), ticksPerSecond }, systemClock),
-  );
+  const view = () => daemon.view();
+  const proxies = () => traffic.readings();
+  const numbers = {
+    view,
+    proxies,
+    processes: new ProcessReadings({ ticksPerSecond, pageBytes }),
+    balance: resources.use(new BalanceWatch({ view, proxies, ticksPerSecond }, systemClock)),
+  };
 
   const workerMetrics = new WorkerMetrics({
     pools: measuredPools(config, places),
@@ -217,14 +223,12 @@ export async function runController(preflight: Preflight, options: { readonly is
     operations,
     view: () => daemon.view(),
     now: () => systemClock.now(),
+    details: () => readDetails({ pools, ...numbers }),
     metrics: createMetrics({
-      view: () => daemon.view(),
+      ...numbers,
       output,
       sinks,
       orphansReaped: () => processes.orphansReaped,
-      processes: new ProcessReadings({ ticksPerSecond, pageBytes }),
-      proxies: () => traffic.readings(),
-      balance,
       probes: probeTally,
       operations: operationTally,
       workerMetrics,
