@@ -12,7 +12,7 @@ const MIXED_SLOW_EVERY = 20;
 const MIXED_SLOW_MS = 200;
 const MIXED_FAST_MS = 5;
 /** Paths that are asked by probes, and so are no traffic. */
-const NO_TRAFFIC: ReadonlySet<string> = new Set(["/healthz", "/readyz", "/count"]);
+const NO_TRAFFIC: ReadonlySet<string> = new Set(["/healthz", "/readyz", "/count", "/metrics"]);
 
 /** How much traffic this process has seen. */
 export interface Traffic {
@@ -59,6 +59,7 @@ export function makeRoutes(flags: Flags, traffic: Traffic): ReadonlyMap<string, 
     ["/healthz", health],
     ["/readyz", health],
     ["/count", (_request, response) => sendJson(response, { requests: traffic.requests, posts: traffic.posts })],
+    ["/metrics", metrics(traffic)],
     [
       "/pid",
       (_request, response) =>
@@ -99,6 +100,25 @@ function makeHealth(flags: Flags): Route {
     if (isEarly) response.writeHead(503).end("not ready\n");
     else if (isFlapping) response.writeHead(503).end("flapping\n");
     else response.end("ok\n");
+  };
+}
+
+/** Metrics of its own, as a server of an application has them. */
+function metrics(traffic: Traffic): Route {
+  const bornAt = performance.now();
+  return (_request, response) => {
+    const { requests, posts } = traffic;
+    const uptime = ((performance.now() - bornAt) / 1000).toFixed(3);
+    response.setHeader("content-type", "text/plain; version=0.0.4").end(
+      `# HELP processbin_requests_total Requests.
+# TYPE processbin_requests_total counter
+processbin_requests_total{method="POST"} ${posts}
+processbin_requests_total{method="other"} ${requests - posts}
+# HELP processbin_uptime_seconds Time since it listens.
+# TYPE processbin_uptime_seconds gauge
+processbin_uptime_seconds ${uptime}
+`,
+    );
   };
 }
 

@@ -4,6 +4,7 @@
  */
 
 import type { Instant } from "../base/time.ts";
+import type { Advice, Distribution } from "../core/balance.ts";
 import type { LifecycleEvent, OperationKind } from "../core/event.ts";
 import { exitLabel } from "../core/exit.ts";
 import type { ControllerPhase, ControllerView, Phase, PoolView, WorkerView } from "../core/view.ts";
@@ -56,6 +57,40 @@ export interface WorkerStatus {
   /** Exit code or signal name of the previous process; null where none has ended. */
   readonly last_exit: string | null;
   readonly reason: string;
+  /** Only where it is asked for, and the worker has a process. */
+  readonly detail?: WorkerDetail;
+}
+
+/** What one worker uses and does: `GET /v1/status?detail=1`. null is not known. */
+export interface WorkerDetail {
+  /** User and system time of its process. */
+  readonly cpu_seconds: number | null;
+  readonly rss_bytes: number | null;
+  readonly open_fds: number | null;
+  /** Soft limit of open_fds; null also where there is none. */
+  readonly max_fds: number | null;
+  /** Requests that its slot was given by the proxy so far, and those that failed; null without a proxy. */
+  readonly requests_total: number | null;
+  readonly failed_requests_total: number | null;
+  readonly requests_in_flight: number | null;
+  /** Over the window of the balance: share of one CPU. */
+  readonly cpu_ratio: number | null;
+  readonly requests_per_second: number | null;
+}
+
+/** How evenly the work of a pool is spread over its workers, and what would help: `GET /v1/status?detail=1`. */
+export interface PoolBalance {
+  readonly mode: Distribution["mode"];
+  /** The proxy's load_balancer_algorithm; null without a proxy. */
+  readonly algorithm: string | null;
+  /** How long the workers were watched, the longest of them. */
+  readonly window_s: number;
+  /** Most over mean: 1 is even; null where too little was done to compare. */
+  readonly cpu_spread: number | null;
+  readonly requests_spread: number | null;
+  readonly verdict: Advice["verdict"];
+  /** One sentence. */
+  readonly advice: string;
 }
 
 export interface PoolStatus {
@@ -69,6 +104,8 @@ export interface PoolStatus {
   readonly desired_healthy_percentage: number;
   /** What operators asked for and has not ended, oldest first. */
   readonly operations: readonly Operation[];
+  /** Only where it is asked for; never for a proxy. */
+  readonly balance?: PoolBalance;
   readonly workers: readonly WorkerStatus[];
 }
 
@@ -169,7 +206,7 @@ function seconds(ms: number): number {
   return Math.round(ms) / 1000;
 }
 
-function workerStatus(worker: WorkerView, now: Instant): WorkerStatus {
+function workerStatus(worker: WorkerView, now: Instant, detail: WorkerDetail | undefined): WorkerStatus {
   return {
     id: worker.id,
     pool: worker.pool,
@@ -184,6 +221,7 @@ function workerStatus(worker: WorkerView, now: Instant): WorkerStatus {
     restarts: worker.restarts,
     last_exit: worker.lastExit === undefined ? null : exitLabel(worker.lastExit),
     reason: worker.reason,
+    ...(detail === undefined ? {} : { detail }),
   };
 }
 
@@ -194,10 +232,21 @@ export interface StatusSources {
   readonly pid: number;
   /** Operations that have not ended. */
   readonly operations: readonly Operation[];
+  /** Undefined where they are not asked for. */
+  readonly details?: StatusDetails | undefined;
+}
+
+/** What has to be read for a status document with details. */
+export interface StatusDetails {
+  /** By name of the pool. */
+  readonly balances: ReadonlyMap<string, PoolBalance>;
+  /** By id; workers without a process have none. */
+  readonly workers: ReadonlyMap<string, WorkerDetail>;
 }
 
 /** The status document of `view`. */
-export function statusOf(view: ControllerView, { now, version, pid, operations }: StatusSources): Status {
+export function statusOf(view: ControllerView, sources: StatusSources): Status {
+  const { now, version, pid, operations, details } = sources;
   return {
     version,
     pid,
@@ -214,7 +263,13 @@ export function statusOf(view: ControllerView, { now, version, pid, operations }
       healthy: pool.healthy,
       desired_healthy_percentage: pool.desiredHealthyPercentage,
       operations: operations.filter((operation) => operation.pool === pool.name),
-      workers: pool.workers.map((worker) => workerStatus(worker, now)),
+      ...balanceOf(pool, details),
+      workers: pool.workers.map((worker) => workerStatus(worker, now, details?.workers.get(worker.id))),
     })),
   };
+}
+
+function balanceOf({ name }: PoolView, details: StatusDetails | undefined): Pick<PoolStatus, "balance"> {
+  const balance = details?.balances.get(name);
+  return balance === undefined ? {} : { balance };
 }

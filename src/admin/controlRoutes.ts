@@ -61,8 +61,16 @@ export const CONTROL_ROUTES: readonly Route[] = [
     path: "/v1/status",
     operationId: "getStatus",
     summary: "Show pools and workers as they are at this moment",
+    query: [
+      {
+        name: "detail",
+        doc: "1 adds what each worker uses and does, and the balance of each pool; it costs a look at every process",
+        schema: { type: "string", enum: ["0", "1"], default: "0" },
+      },
+    ],
     answers: answersOf("Status", "All pools with their workers and what is being done with them"),
-    handle: ({ controller, response }) =>
+    errors: [400],
+    handle: ({ controller, response, query }) =>
       sendJson(
         response,
         200,
@@ -71,6 +79,7 @@ export const CONTROL_ROUTES: readonly Route[] = [
           version: controller.version,
           pid: process.pid,
           operations: controller.operations.pending(),
+          details: isDetailed(query.get("detail") ?? "0") ? controller.details() : undefined,
         }),
       ),
   },
@@ -172,6 +181,11 @@ export const CONTROL_ROUTES: readonly Route[] = [
     },
   },
 ];
+
+function isDetailed(text: string): boolean {
+  if (text === "0" || text === "1") return text === "1";
+  throw new ControllerError("REQUEST_INVALID", `detail: expected 0 or 1, got ${shorten(text)}`);
+}
 
 // Operations
 

@@ -2,7 +2,7 @@
 import type { Instant } from "../base/time.ts";
 import type { Slot } from "../core/identity.ts";
 import type { ControllerView } from "../core/view.ts";
-import type { LogLine, ReloadPlan } from "./api.ts";
+import type { LogLine, ReloadPlan, StatusDetails } from "./api.ts";
 import type { EventLog } from "./events.ts";
 import type { OperationLog } from "./operations.ts";
 
@@ -17,8 +17,12 @@ export interface ControllerHandle {
   readonly operations: OperationLog;
   view(): ControllerView;
   now(): Instant;
+  /** What workers use and do; it has to be read first. */
+  details(): StatusDetails;
   /** The exposition and its content type. */
   metrics(accept: string): { readonly text: string; readonly contentType: string };
+  /** The workers' own metrics, merged, and their content type; bounded in time. */
+  workerMetrics(accept: string): Promise<{ readonly text: string; readonly contentType: string }>;
   /** Keeps who asked for what. */
   audit(who: string, what: string): void;
   shutdown(reason: string): void;

@@ -22,6 +22,16 @@ export const OPEN_ROUTES: readonly Route[] = [
   },
   {
     method: "GET",
+    path: "/metrics/workers",
+    operationId: "getWorkerMetrics",
+    summary: "Show the workers' own metrics, summed",
+    answers: [
+      { status: 200, doc: "Prometheus text, or OpenMetrics on request", contentType: "text/plain", schema: undefined },
+    ],
+    handle: serveWorkerMetrics,
+  },
+  {
+    method: "GET",
     path: "/health",
     operationId: "getHealth",
     summary: "Tell whether enough workers of each pool are ready",
@@ -49,6 +59,15 @@ export const OPEN_ROUTES: readonly Route[] = [
 function serveMetrics({ controller, request, response }: Call): void {
   const { text, contentType } = controller.metrics(request.headers.accept ?? "");
   response.writeHead(200, { "content-type": contentType, "content-length": Buffer.byteLength(text) }).end(text);
+}
+
+function serveWorkerMetrics({ controller, request, response }: Call): void {
+  controller.workerMetrics(request.headers.accept ?? "").then(
+    ({ text, contentType }) =>
+      response.writeHead(200, { "content-type": contentType, "content-length": Buffer.byteLength(text) }).end(text),
+    // Nothing is known that could go wrong; a client must not wait for an answer that never comes.
+    (error: unknown) => response.destroy(error instanceof Error ? error : undefined),
+  );
 }
 
 function serveHealth(response: ServerResponse, good: boolean, view: ControllerView): void {

@@ -54,7 +54,9 @@ import { Reload } from "./reload.ts";
 import { RuntimeDirectory } from "./runtimeDirectory.ts";
 import { scaleOrder } from "./scaleOrder.ts";
 import { listenToSignals } from "./signals.ts";
+import { readDetails } from "./statusDetails.ts";
 import { Traffic } from "./traffic.ts";
+import { type MeasuredPool, WorkerMetrics } from "./workerMetrics.ts";
 
 /** How long the last log lines may take after everything has ended, where the shutdown's own bound is already used up. */
 const MIN_FLUSH_MS = 1000;
@@ -115,6 +117,7 @@ export async function runController(
         traffic.handle(event);
         health.handle(event);
         memory.handle(event);
+        workerMetrics.handle(event);
         watch.handle(event);
         reload.handle(event);
         if (event.kind === "stopping" && event.cause === "shutdown") sockets.release(event.pool);
@@ -168,9 +171,20 @@ export async function runController(
   const watch = new ListenerWatch({ workers: () => leadersOf(daemon.view()), mark, log });
 
   const { ticksPerSecond, pageBytes } = readSystemUnits();
-  const balance = resources.use(
-    new BalanceWatch({ view: () => daemon.view(), proxies: () => traffic.readings(), ticksPerSecond }, systemClock),
-  );
+  const view = () => daemon.view();
+  const proxies = () => traffic.readings();
+  const numbers = {
+    view,
+    proxies,
+    processes: new ProcessReadings({ ticksPerSecond, pageBytes }),
+    balance: resources.use(new BalanceWatch({ view, proxies, ticksPerSecond }, systemClock)),
+  };
+
+  const workerMetrics = new WorkerMetrics({
+    poolOf: (name) => measuredPool(name, pools, registry, daemon),
+    view: () => daemon.view(),
+    clock: systemClock,
+  });
 
   let orders = 0;
   const order = (pool: number, what: Order, reason: string): string => {
@@ -194,17 +208,17 @@ export async function runController(
     operations,
     view: () => daemon.view(),
     now: () => systemClock.now(),
+    details: () => readDetails({ pools: reload.config.supervisor.pools, ...numbers }),
     metrics: createMetrics({
-      view: () => daemon.view(),
+      ...numbers,
       output,
       sinks,
       orphansReaped: () => processes.orphansReaped,
-      processes: new ProcessReadings({ ticksPerSecond, pageBytes }),
-      proxies: () => traffic.readings(),
-      balance,
       probes: probeTally,
       operations: operationTally,
+      workerMetrics,
     }),
+    workerMetrics: (accept) => workerMetrics.exposition(accept),
     audit: (who, what) => record({ kind: "audited", who, what }, events, log, options.isDebug),
     shutdown: (reason) => daemon.shutdown(reason),
     restart: (pool, slots, reason) => order(pool, { kind: "restart", slots }, reason),
@@ -263,6 +277,15 @@ export async function runController(
 
 function countWorkers({ pools }: ControllerSpec): number {
   return pools.reduce((sum, pool) => sum + (pool.role === "workers" ? pool.replicas : 0), 0);
+}
+
+/** A pool whose workers show metrics, as it is now; undefined where they do not. */
+function measuredPool(name: string, pools: Pools, registry: PoolRegistry, daemon: Daemon): MeasuredPool | undefined {
+  const index = pools.workersIndexOf(name);
+  if (index === undefined) return undefined;
+  const { config, places } = registry.partsOf(index, daemon.specOf(index).revision);
+  if (config.metrics === undefined) return undefined;
+  return { name, path: config.metrics.path, addressOf: (slot) => places.metricsAddressOf(slot) };
 }
 
 function leadersOf(view: ControllerView): { pool: string; leader: number }[] {

@@ -11,6 +11,7 @@ import type { ProcessReadings } from "../runtime/readings.ts";
 import type { BalanceWatch } from "./balanceWatch.ts";
 import type { OperationTally } from "./operationTally.ts";
 import type { ProbeTally } from "./probeTally.ts";
+import type { WorkerMetrics } from "./workerMetrics.ts";
 
 /** Where a scrape finds its numbers. */
 export interface MetricsSources {
@@ -24,6 +25,7 @@ export interface MetricsSources {
   readonly balance: BalanceWatch;
   readonly probes: ProbeTally;
   readonly operations: OperationTally;
+  readonly workerMetrics: WorkerMetrics;
 }
 
 /** A function that answers a scrape in the format its Accept header asks for. */
@@ -42,6 +44,7 @@ export function createMetrics(sources: MetricsSources): (accept: string) => { te
       balances: sources.balance.look((pid) => readings.get(pid)?.cpuSeconds),
       probes: sources.probes.totals(),
       operations: sources.operations.totals(),
+      workerMetrics: sources.workerMetrics.totals(),
     };
     const format = chooseFormat(accept);
     return { text: formatMetrics(CATALOG, scrape, format), contentType: CONTENT_TYPES[format] };

@@ -39,6 +39,13 @@ export class WorkerPlaces {
     return this.#socketDirectory === undefined ? undefined : { path: this.#socketPath(this.#socketDirectory, slot) };
   }
 
+  /** Where the worker of a slot shows its metrics; undefined where it does not. */
+  metricsAddressOf(slot: Slot): UpstreamAddress | undefined {
+    const { metrics } = this.#pool;
+    if (metrics === undefined) return undefined;
+    return metrics.port === undefined ? this.addressOf(slot) : { port: metrics.port + slot };
+  }
+
   /** What templates stand for in the worker of a slot. */
   valuesOf(slot: Slot): TemplateValues {
     const { name, sockets } = this.#pool;
@@ -67,6 +74,8 @@ export class WorkerPlaces {
     const values = this.valuesOf(slot);
     const env: Record<string, string> = {};
     if (values.Port !== undefined) env["PORT"] = String(values.Port);
+    const metrics = this.metricsAddressOf(slot);
+    if (metrics !== undefined && "port" in metrics) env["MONOCEROS_METRICS_PORT"] = String(metrics.port);
     for (const [key, value] of Object.entries(this.#pool.env)) env[key] = expandTemplate(value, values);
     return env;
   }

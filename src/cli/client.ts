@@ -89,6 +89,11 @@ export class ControlClient {
     return (await this.#json("GET", PATHS.status)) as Status;
   }
 
+  /** The status with what each worker uses and does. @throws ControllerError NO_CONTROLLER */
+  async detailedStatus(): Promise<Status> {
+    return (await this.#json("GET", `${PATHS.status}?detail=1`)) as Status;
+  }
+
   /** @throws ControllerError NO_CONTROLLER, REQUEST_REFUSED */
   async shutdown(): Promise<void> {
     await this.#json("POST", PATHS.shutdown);

@@ -1,5 +1,6 @@
 /** All commands, in the order of the help. */
 import type { Command } from "./command.ts";
+import { balance } from "./commands/balance.ts";
 import { configSchema, configShow } from "./commands/config.ts";
 import { events } from "./commands/events.ts";
 import { logs } from "./commands/logs.ts";
@@ -10,6 +11,7 @@ import { scale } from "./commands/scale.ts";
 import { start } from "./commands/start.ts";
 import { status } from "./commands/status.ts";
 import { stop } from "./commands/stop.ts";
+import { top } from "./commands/top.ts";
 import { validate } from "./commands/validate.ts";
 import { version } from "./commands/version.ts";
 
@@ -17,6 +19,8 @@ export const COMMANDS: readonly Command[] = [
   run,
   validate,
   status,
+  top,
+  balance,
   events,
   logs,
   reload,

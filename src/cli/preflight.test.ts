@@ -85,7 +85,7 @@ test("launch problems of all pools and keys without machinery are reported toget
     - name: b
       exec: y
       replicas: 1
-      metrics: {}
+      standby: 1
       cwd: /no
     - name: c
       exec: z
@@ -103,7 +103,7 @@ test("launch problems of all pools and keys without machinery are reported toget
   );
   assert.deepEqual(problems(outcome), [
     ["EXEC_NOT_FOUND", "supervisor.workers[0].exec", 4],
-    ["NOT_YET_SUPPORTED", "supervisor.workers[1].metrics", 9],
+    ["NOT_YET_SUPPORTED", "supervisor.workers[1].standby", 9],
     ["CWD_NOT_FOUND", "supervisor.workers[1].cwd", 10],
     ["USER_NOT_FOUND", "supervisor.workers[3].group", 17],
   ]);
@@ -115,7 +115,7 @@ test("launch problems of all pools and keys without machinery are reported toget
 });
 
 test("problems of one kind give the error its code, always with exit code 78", () => {
-  const { error } = check("supervisor: {workers: [{name: a, exec: x, replicas: 1, metrics: {}}]}");
+  const { error } = check("supervisor: {workers: [{name: a, exec: x, replicas: 1, standby: 1}]}");
   assert.equal(error?.code, "NOT_YET_SUPPORTED");
   assert.equal(error?.exitCode, 78);
   assert.match(error?.message ?? "", /has 1 problem:\n/u);

@@ -7,11 +7,13 @@ export interface RenderOptions {
   readonly hasColours: boolean;
 }
 
-type Colour = "green" | "yellow" | "red" | "dim" | "none";
+/** What a cell is shown in, where there are colours. */
+export type Colour = "green" | "yellow" | "red" | "dim" | "none";
 
 const SGR: Readonly<Record<Exclude<Colour, "none">, number>> = { green: 32, yellow: 33, red: 31, dim: 2 };
 
-const PHASE_COLOURS: Readonly<Record<WorkerStatus["phase"], Colour>> = {
+/** The colour of each phase. */
+export const PHASE_COLOURS: Readonly<Record<WorkerStatus["phase"], Colour>> = {
   ready: "green",
   starting: "yellow",
   unready: "red",
@@ -34,7 +36,8 @@ const NEXT_BY_PHASE: Readonly<Record<WorkerStatus["phase"], string>> = {
 
 const HEADINGS = ["WORKER", "PHASE", "PID", "UPTIME", "RESTARTS", "LAST EXIT", "NEXT", "REASON"] as const;
 
-interface Cell {
+/** One cell of a table. */
+export interface Cell {
   readonly text: string;
   readonly colour: Colour;
 }
@@ -129,11 +132,12 @@ export function formatAge(seconds: number): string {
   return formatDuration(Math.floor(seconds / step + 1e-9) * step * 1000);
 }
 
-function paint(text: string, colour: Colour, { hasColours }: RenderOptions): string {
+/** `text` in a colour, where there are any. */
+export function paint(text: string, colour: Colour, { hasColours }: RenderOptions): string {
   return hasColours && colour !== "none" ? `\u001b[${SGR[colour]}m${text}\u001b[0m` : text;
 }
 
 /** What workers and files put into a text must not reach the terminal as control sequences. */
-function clean(text: string): string {
+export function clean(text: string): string {
   return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/gu, " ");
 }

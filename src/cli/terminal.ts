@@ -4,6 +4,7 @@
  */
 import { once } from "node:events";
 import { isatty } from "node:tty";
+import { openScreen, type Screen } from "./screen.ts";
 
 export type StreamName = "stdout" | "stderr";
 
@@ -15,6 +16,8 @@ export interface Terminal {
   readonly hasColours: boolean;
   /** Calls `listener` at Ctrl-C, which then does not end the process, until disposed. */
   onInterrupt(listener: () => void): Disposable;
+  /** Takes the whole terminal; undefined where there is none, as in a pipe. */
+  openScreen(): Screen | undefined;
 }
 
 /** The terminal of this process. `onBroken` is told when stdout cannot be written to (EPIPE: its reader is gone). */
@@ -37,6 +40,7 @@ export function processTerminal(
       process.on("SIGINT", listener);
       return { [Symbol.dispose]: () => process.off("SIGINT", listener) };
     },
+    openScreen: () => openScreen(env),
     get hasColours() {
       return isatty(1) && (env["NO_COLOR"] ?? "") === "" && env["TERM"] !== "dumb";
     },

@@ -168,7 +168,7 @@ export interface LogsConfig {
 
 export interface MetricsConfig {
   readonly path: string;
-  /** undefined is the worker's own port. */
+  /** That of slot 0, the other slots follow; undefined is the worker's own port or socket. */
   readonly port: number | undefined;
 }
 

@@ -277,6 +277,7 @@ const REFUSED: readonly (readonly [keys: string, problem: string])[] = [
     'probes: {startup: {exec: [a, "{{.Port}}"]}}',
     "probes.startup.exec[1]: {{.Port}} has no value without server.port_arg",
   ],
+  ["metrics: {}", "metrics: expected a port: without server a worker has none of its own"],
   ["sockets: [{name: http}]", "sockets[0].listen: required, but missing"],
   [
     "logs: {max_line: 10}",

@@ -45,6 +45,14 @@ test("listener, admin, worker and inherited ports are compared with each other",
   ]);
 });
 
+test("each slot has a port of its own for its metrics", () => {
+  const pool = (port: number) => `supervisor: {workers: [{name: a, exec: x, replicas: 3, metrics: {port: ${port}}}]}`;
+  assert.deepEqual(problemsOf(pool(9001)), []);
+  assert.deepEqual(problemsOf(pool(8998)), [
+    "supervisor.workers[0].metrics.port: ports 8998 to 9001 overlap what is claimed by admin.port (port 9000)",
+  ]);
+});
+
 test("port 0 and paths of sockets claim nothing", () => {
   const sockets = "sockets: [{name: s, listen: /run/a:1}, {name: t, listen: /run/b:1}]";
   assert.deepEqual(problemsOf(`{admin: {port: 0}, supervisor: {workers: [{name: a, exec: x, ${sockets}}]}}`), []);

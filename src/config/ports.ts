@@ -53,6 +53,7 @@ function portClaims(config: Known<Config>, replicasOf: (pool: Known<PoolConfig>)
     if (pool === undefined) continue;
     const path = `supervisor.workers[${index}]`;
     claim(`${path}.server.port_arg.start_port`, pool.server?.portArg?.startPort, slotCount(pool, replicasOf(pool)));
+    claim(`${path}.metrics.port`, pool.metrics?.port, slotCount(pool, replicasOf(pool)));
     claim(`${path}.server.listener_port`, pool.server?.listenerPort);
     claim(`${path}.server.admin_port`, pool.server?.adminPort);
     for (const [at, socket] of (pool.sockets ?? []).entries()) {

@@ -123,13 +123,15 @@ function checkReplicas({ replicas, autoscale }: Known<PoolConfig>, context: Chec
 }
 
 /** What only a proxy can count or do. */
-function checkWithoutServer({ limits, standby, autoscale }: Known<PoolConfig>, context: CheckContext): void {
+function checkWithoutServer({ limits, metrics, standby, autoscale }: Known<PoolConfig>, context: CheckContext): void {
   if (standby !== undefined && standby > 0) {
     context.problem("standby", "only a proxy can keep workers out of the balance, so this needs server");
   }
   if (autoscale?.inFlight !== undefined) {
     context.problem("autoscale.in_flight", "requests are counted by the proxy, so this needs server");
   }
+  if (context.has("metrics") && metrics !== undefined && metrics.port === undefined)
+    context.problem("metrics", "expected a port: without server a worker has none of its own");
   if (limits?.requests !== undefined) {
     context.problem("limits.requests", "requests are counted by the proxy, so this needs server");
   }

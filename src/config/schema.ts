@@ -234,7 +234,7 @@ const httpProbe: Kind<HttpProbeConfig> = object<HttpProbeConfig>({
     default: undefined,
     unset: ownPort,
     since: "new",
-    doc: "Port to ask, where it is not the worker's.",
+    doc: "First port to ask, where it is not the worker's own: that of slot 0; the one of slot n is n higher. A worker finds its own in MONOCEROS_METRICS_PORT.",
   },
 });
 
@@ -842,8 +842,7 @@ const pool: Kind<PoolConfig> = object<PoolConfig>(
       kind: metrics,
       default: undefined,
       since: "new",
-      notYet: "metrics of workers are not merged by this version",
-      doc: "Where workers show metrics of their own, to be merged.",
+      doc: "Where workers show metrics of their own, over HTTP. All of them come out as one at /metrics/workers.",
     },
     server: {
       yaml: "server",

@@ -13,11 +13,7 @@ function unsupportedPaths(keys: string, admin = "{}", supervisor = "shutdown_tim
 }
 
 test("each key without machinery is named", () => {
-  for (const [path, keys] of [
-    ["standby", "standby: 1"],
-    ["autoscale", "autoscale: {max: 3, cpu: 0.5}"],
-    ["metrics", "metrics: {}"],
-  ] as const) {
+  for (const [path, keys] of [["autoscale", "autoscale: {max: 3, cpu: 0.5}"]] as const) {
     assert.deepEqual(unsupportedPaths(keys), [path]);
   }
   assert.deepEqual(unsupportedPaths("", "{token_file: /t}"), ["admin.token_file"]);

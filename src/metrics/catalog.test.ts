@@ -67,6 +67,7 @@ function scrapeOf(pool: Partial<PoolView> = {}, changes: Partial<Scrape> = {}): 
     balances: new Map(),
     probes: [],
     operations: [],
+    workerMetrics: [],
     ...changes,
   };
 }
@@ -275,6 +276,14 @@ test("drains, operations, probes and the spread of a pool come out", () => {
         balances: new Map([["web", { workers: [], cpuSpread: 1.5, requestsSpread: undefined }]]),
         probes: [{ pool: "web", purpose: "liveness", result: "failure", count: 4 }],
         operations: [{ pool: "web", what: "scale", result: "failed", count: 2 }],
+        workerMetrics: [
+          {
+            pool: "web",
+            answers: { success: 5, failure: 6, timeout: 7 },
+            dropped: { malformed: 1, limit: 2, unsupported: 3, conflict: 4 },
+            lines: 99,
+          },
+        ],
       },
     ),
     'monoceros_pool_requests_cut_total{pool="web"} 3',
@@ -284,6 +293,9 @@ test("drains, operations, probes and the spread of a pool come out", () => {
     'monoceros_pool_operations_running{pool="web"} 1',
     'monoceros_probe_attempts_total{pool="web",probe="liveness",result="failure"} 4',
     'monoceros_pool_cpu_spread_ratio{pool="web"} 1.5',
+    'monoceros_worker_metrics_scrapes_total{pool="web",result="timeout"} 7',
+    'monoceros_worker_metrics_dropped_samples_total{pool="web",reason="conflict"} 4',
+    'monoceros_worker_metrics_series{pool="web"} 99',
   );
   const text = linesOf(scrapeOf()).join("\n");
   assert.doesNotMatch(text, /spread_ratio/u);

@@ -237,6 +237,36 @@ export const CATALOG: readonly CatalogMetric[] = [
   spreadMetric("cpu", "CPU time", ({ cpuSpread }) => cpuSpread),
   spreadMetric("requests", "requests", ({ requestsSpread }) => requestsSpread),
   ...PROXY_METRICS,
+  {
+    origin: "new",
+    name: "monoceros_worker_metrics_scrapes_total",
+    type: "counter",
+    help: "Workers that were asked for their own metrics; result is success, failure, or timeout (1 s).",
+    labels: ["pool", "result"],
+    samples: ({ workerMetrics }) =>
+      workerMetrics.flatMap(({ pool, answers }) =>
+        Object.entries(answers).map(([result, value]) => ({ labels: [pool, result], value })),
+      ),
+  },
+  {
+    origin: "new",
+    name: "monoceros_worker_metrics_dropped_samples_total",
+    type: "counter",
+    help: "Samples of workers that are not at /metrics/workers; reason is malformed, limit (too many), unsupported (a type without a sum) or conflict (another type than other workers have).",
+    labels: ["pool", "reason"],
+    samples: ({ workerMetrics }) =>
+      workerMetrics.flatMap(({ pool, dropped }) =>
+        Object.entries(dropped).map(([reason, value]) => ({ labels: [pool, reason], value })),
+      ),
+  },
+  {
+    origin: "new",
+    name: "monoceros_worker_metrics_series",
+    type: "gauge",
+    help: "Series that the workers of the pool have at /metrics/workers.",
+    labels: ["pool"],
+    samples: ({ workerMetrics }) => workerMetrics.map(({ pool, lines }) => ({ labels: [pool], value: lines })),
+  },
   processMetric("cpu_seconds_total", "counter", "User and system CPU time of the process.", (it) => it.cpuSeconds),
   processMetric("open_fds", "gauge", "Open file descriptors of the process.", (it) => it.openFds),
   processMetric("max_fds", "gauge", "Soft limit of open file descriptors.", (it) => limit(it.maxFds)),

@@ -79,15 +79,16 @@ export function chooseFormat(accept: string | undefined): ExpositionFormat {
   return openmetrics > prometheus ? "openmetrics" : "prometheus";
 }
 
-/** The lines that tell meaning and type of a metric, which go before its samples. */
+/** The lines that tell meaning (where it is known) and type of a metric, which go before its samples. */
 export function formatHead(
   metric: { readonly name: string; readonly help: string; readonly type: string },
   format: ExpositionFormat,
 ): string {
-  const help = metric.help.replaceAll("\\", "\\\\").replaceAll("\n", "\\n");
-  if (format === "prometheus") return `# HELP ${metric.name} ${help}\n# TYPE ${metric.name} ${metric.type}\n`;
-  const family = metric.type === "counter" ? metric.name.replace(/_total$/u, "") : metric.name;
-  return `# HELP ${family} ${help.replaceAll('"', '\\"')}\n# TYPE ${family} ${metric.type}\n`;
+  const isOpen = format === "openmetrics";
+  const family = isOpen && metric.type === "counter" ? metric.name.replace(/_total$/u, "") : metric.name;
+  const escaped = metric.help.replaceAll("\\", "\\\\").replaceAll("\n", "\\n");
+  const help = isOpen ? escaped.replaceAll('"', '\\"') : escaped;
+  return `${help === "" ? "" : `# HELP ${family} ${help}\n`}# TYPE ${family} ${metric.type}\n`;
 }
 
 function valueLines<Source>(metric: Exclude<Metric<Source>, { type: "histogram" }>, source: Source): string {

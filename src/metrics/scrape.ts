@@ -96,6 +96,17 @@ export interface OperationCount {
   readonly count: number;
 }
 
+/** How the scrapes of a pool's workers went, and what was left out of their metrics. */
+export interface WorkerMetricsTotals {
+  readonly pool: string;
+  /** Workers that were asked, by what they did. */
+  readonly answers: Readonly<Record<"success" | "failure" | "timeout", number>>;
+  /** Samples, each time anew that they are shown. */
+  readonly dropped: Readonly<Record<"malformed" | "limit" | "unsupported" | "conflict", number>>;
+  /** Lines of the pool at /metrics/workers. */
+  readonly lines: number;
+}
+
 /** All that one scrape is computed from. */
 export interface Scrape {
   readonly view: ControllerView;
@@ -113,4 +124,6 @@ export interface Scrape {
   readonly balances: ReadonlyMap<string, Balance>;
   readonly probes: readonly ProbeCount[];
   readonly operations: readonly OperationCount[];
+  /** Pools with `metrics`. */
+  readonly workerMetrics: readonly WorkerMetricsTotals[];
 }

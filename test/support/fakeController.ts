@@ -7,9 +7,25 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { createServer, type Server, type ServerResponse } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { EventRecord, OperationAccepted, Status, WorkerStatus } from "../../src/admin/api.ts";
+import type { EventRecord, OperationAccepted, Status, WorkerDetail, WorkerStatus } from "../../src/admin/api.ts";
 import { describeEvent } from "../../src/core/describe.ts";
 import type { LifecycleEvent, OperationKind, WideLifecycleEvent } from "../../src/core/event.ts";
+
+/** What a worker uses and does. */
+export function workerDetail(changes: Partial<WorkerDetail> = {}): WorkerDetail {
+  return {
+    cpu_seconds: 12.5,
+    rss_bytes: 64 << 20,
+    open_fds: 17,
+    max_fds: 1024,
+    requests_total: 1000,
+    failed_requests_total: 1,
+    requests_in_flight: 2,
+    cpu_ratio: 0.25,
+    requests_per_second: 10,
+    ...changes,
+  };
+}
 
 export type Answer = (response: ServerResponse, path: string) => void;
 

@@ -1,5 +1,5 @@
 /** A controller on paper for tests of the HTTP fronts: keeps what it was asked, and has a view that a test may change. */
-import type { LogLine } from "../../src/admin/api.ts";
+import type { LogLine, StatusDetails } from "../../src/admin/api.ts";
 import { EventLog } from "../../src/admin/events.ts";
 import type { ControllerHandle } from "../../src/admin/handle.ts";
 import { OperationLog } from "../../src/admin/operations.ts";
@@ -7,6 +7,7 @@ import { instant } from "../../src/base/time.ts";
 import { newController, viewOf } from "../../src/core/controller.ts";
 import type { OperationKind } from "../../src/core/event.ts";
 import type { ControllerView } from "../../src/core/view.ts";
+import { workerDetail } from "./fakeController.ts";
 import { poolSpec } from "./poolSpec.ts";
 
 type LogListener = Parameters<ControllerHandle["tapLogs"]>[0];
@@ -40,6 +41,30 @@ export class FakeHandle implements ControllerHandle {
   now(): ReturnType<ControllerHandle["now"]> {
     return instant(4500);
   }
+  details(): StatusDetails {
+    return {
+      balances: new Map([
+        [
+          "web",
+          {
+            mode: "supervisor",
+            algorithm: null,
+            window_s: 60,
+            cpu_spread: 1.5,
+            requests_spread: null,
+            verdict: "uneven",
+            advice: "do something",
+          },
+        ],
+      ]),
+      workers: new Map([["web-0", workerDetail()]]),
+    };
+  }
+
+  async workerMetrics(accept: string): Promise<{ text: string; contentType: string }> {
+    return { text: `of workers, for ${accept}`, contentType: "text/plain" };
+  }
+
   metrics(accept: string): { text: string; contentType: string } {
     return { text: `# größe ${accept}\n`, contentType: "text/plain; version=0.0.4" };
   }

@@ -1,4 +1,5 @@
 /** Keeps what a command prints. */
+import type { Screen } from "../../src/cli/screen.ts";
 import type { StreamName, Terminal } from "../../src/cli/terminal.ts";
 
 export class MemoryTerminal implements Terminal {
@@ -21,6 +22,11 @@ export class MemoryTerminal implements Terminal {
   onInterrupt(listener: () => void): Disposable {
     this.#interrupted.add(listener);
     return { [Symbol.dispose]: () => this.#interrupted.delete(listener) };
+  }
+
+  /** A test that wants a screen replaces it. */
+  openScreen(): Screen | undefined {
+    return undefined;
   }
 
   /** What Ctrl-C does; whether anybody listens. */

@@ -1,0 +1,103 @@
+/** What a status document with details needs, read and put together: processes, what the proxies counted, the balance. */
+import type { PoolBalance, StatusDetails, WorkerDetail } from "../admin/api.ts";
+import type { PoolConfig } from "../config/config.ts";
+import { type Balance, type Distribution, decideAdvice } from "../core/balance.ts";
+import type { ControllerView, PoolView, WorkerView } from "../core/view.ts";
+import type { ProcessReading, ProxyTotals } from "../metrics/scrape.ts";
+import type { ProcessReadings } from "../runtime/readings.ts";
+import type { BalanceWatch } from "./balanceWatch.ts";
+import { pidsOf } from "./metricsSource.ts";
+
+/** Where the numbers come from. */
+export interface DetailSources {
+  readonly pools: readonly PoolConfig[];
+  readonly view: () => ControllerView;
+  readonly processes: ProcessReadings;
+  /** What the proxies counted, by name of the pool. */
+  readonly proxies: () => ReadonlyMap<string, ProxyTotals>;
+  readonly balance: BalanceWatch;
+}
+
+/** Reads every process once. */
+export function readDetails(sources: DetailSources): StatusDetails {
+  const view = sources.view();
+  const readings = sources.processes.read(pidsOf(view));
+  const proxies = sources.proxies();
+  const balances = sources.balance.look((pid) => readings.get(pid)?.cpuSeconds);
+  const workers = new Map<string, WorkerDetail>();
+  for (const pool of view.pools) {
+    const loads = new Map(balances.get(pool.name)?.workers.map((load) => [load.slot, load]));
+    for (const worker of pool.workers) {
+      if (worker.pid === undefined) continue;
+      const { cpuRatio, requestsPerSecond } = loads.get(worker.slot) ?? {};
+      workers.set(worker.id, {
+        ...processDetail(readings.get(worker.pid)),
+        ...requestDetail(pool, worker, proxies),
+        cpu_ratio: rounded(cpuRatio),
+        requests_per_second: rounded(requestsPerSecond),
+      });
+    }
+  }
+  return { balances: new Map(sources.pools.flatMap((pool) => balanceEntry(pool, balances.get(pool.name)))), workers };
+}
+
+function processDetail(
+  reading: ProcessReading | undefined,
+): Pick<WorkerDetail, "cpu_seconds" | "rss_bytes" | "open_fds" | "max_fds"> {
+  const maxFds = reading?.maxFds;
+  return {
+    cpu_seconds: reading?.cpuSeconds ?? null,
+    rss_bytes: reading?.residentBytes ?? null,
+    open_fds: reading?.openFds ?? null,
+    max_fds: maxFds === undefined || !Number.isFinite(maxFds) ? null : maxFds,
+  };
+}
+
+/** A worker's are what the proxy gave it, the proxy's what it got from clients. */
+function requestDetail(
+  { name, fronts }: PoolView,
+  { slot }: WorkerView,
+  proxies: ReadonlyMap<string, ProxyTotals>,
+): Pick<WorkerDetail, "requests_total" | "failed_requests_total" | "requests_in_flight"> {
+  const totals = proxies.get(fronts ?? name);
+  if (totals === undefined) return { requests_total: null, failed_requests_total: null, requests_in_flight: null };
+  if (fronts !== undefined) {
+    return {
+      requests_total: totals.downstreamRequestsTotal,
+      failed_requests_total: totals.downstream5xxTotal,
+      requests_in_flight: totals.downstreamRequestsActive,
+    };
+  }
+  const own = totals.workers.get(slot);
+  return {
+    requests_total: own?.requestsTotal ?? 0,
+    failed_requests_total: own?.failedTotal ?? 0,
+    requests_in_flight: own?.inFlight ?? 0,
+  };
+}
+
+function balanceEntry(pool: PoolConfig, balance: Balance | undefined): [string, PoolBalance][] {
+  if (balance === undefined) return [];
+  const distribution = distributionOf(pool);
+  const { verdict, text } = decideAdvice(distribution, balance);
+  const windowMs = balance.workers.reduce((longest, { watchedMs }) => Math.max(longest, watchedMs), 0);
+  const entry: PoolBalance = {
+    mode: distribution.mode,
+    algorithm: distribution.mode === "proxy" ? distribution.algorithm : null,
+    window_s: rounded(windowMs / 1000) ?? 0,
+    cpu_spread: rounded(balance.cpuSpread),
+    requests_spread: rounded(balance.requestsSpread),
+    verdict,
+    advice: text,
+  };
+  return [[pool.name, entry]];
+}
+
+function distributionOf({ server, sockets }: PoolConfig): Distribution {
+  if (server !== undefined) return { mode: "proxy", algorithm: server.loadBalancerAlgorithm };
+  return { mode: sockets.length > 0 ? "socket" : "supervisor" };
+}
+
+function rounded(value: number | undefined): number | null {
+  return value === undefined ? null : Math.round(value * 1000) / 1000;
+}

@@ -1,0 +1,454 @@
+/**
+ * The workers' own metrics as those of one program that never ends: counters, histograms and summaries are summed over
+ * the workers of a pool, with what dead incarnations counted; gauges stay apart by worker. Pure bookkeeping: who is asked
+ * when, and which text came, is the business of the caller.
+ *
+ * Invariants: a sum never goes down while its series exists; news of an incarnation that has ended change nothing; every
+ * series of a pool is bounded, what is above the bound is counted and left out. A series that a live process does not
+ * show any more keeps its last value.
+ */
+import type { Incarnation, Slot } from "../core/identity.ts";
+import { workerId } from "../core/identity.ts";
+import { type ExpositionFormat, escapeLabel, formatBound, formatHead, formatNumber } from "./exposition.ts";
+import type {
+  Distribution,
+  DistributionFamily,
+  Dropped,
+  ParsedExposition,
+  ParsedFamily,
+  ValueFamily,
+} from "./parse.ts";
+
+/** Lines that the sums of one pool may have. */
+const MAX_LINES = 20_000;
+
+/** Bounds that a histogram may have where its workers do not agree. */
+const MAX_BOUNDS = 200;
+
+/** Relative size of what rounding may change when numbers are added in another order. */
+const ROUNDING = 1e-9;
+
+/** What is left out, in samples; `conflict`: of a type that others have not. */
+export interface MergeDropped extends Dropped {
+  conflict: number;
+}
+
+/** One process whose metrics are merged. */
+export interface Source {
+  readonly pool: string;
+  readonly slot: Slot;
+  readonly incarnation: Incarnation;
+}
+
+/** What is known of a slot. */
+interface Worker {
+  readonly pool: Pool;
+  readonly slot: Slot;
+  readonly id: string;
+  /** The incarnation that was heard of last, alive or not. */
+  incarnation: Incarnation;
+  hasEnded: boolean;
+  /** Families that it showed last. */
+  families: ReadonlySet<Family>;
+  /** What it showed last; empty where it did not answer since. */
+  gauges: ReadonlyMap<Family, ReadonlyMap<string, number>>;
+}
+
+interface Pool {
+  readonly name: string;
+  /** As a label. */
+  readonly label: string;
+  readonly workers: Map<Slot, Worker>;
+  lines: number;
+  readonly dropped: MergeDropped;
+}
+
+interface Family {
+  readonly name: string;
+  readonly type: ParsedFamily["type"];
+  help: string;
+  /** Workers that showed it last. */
+  readonly reporters: Set<Worker>;
+  /** Sums by pool and labels; none for gauges. */
+  readonly counters: Map<Pool, Map<string, Counter>>;
+  readonly distributions: Map<Pool, Map<string, Histogram>>;
+}
+
+/** A sum: what ended processes counted, and what each slot's process did. */
+class Counter {
+  #ended = 0;
+  readonly #seen: number[] = [];
+  #printed = 0;
+
+  observe(slot: Slot, value: number): void {
+    const seen = this.#seen[slot] ?? 0;
+    // A smaller one began again: the program was reset, or forked.
+    if (value < seen) this.#ended += seen;
+    this.#seen[slot] = value;
+  }
+
+  fold(slot: Slot): void {
+    this.#ended += this.#seen[slot] ?? 0;
+    this.#seen[slot] = 0;
+  }
+
+  total(): number {
+    let total = this.#ended;
+    for (const value of this.#seen) total += value ?? 0;
+    this.#printed = withoutRounding(this.#printed, total);
+    return this.#printed;
+  }
+}
+
+/** A sum of histograms or summaries. Counts are kept by the bounds of all workers together. */
+class Histogram {
+  bounds: readonly number[];
+  #ended: Distribution;
+  readonly #seen: (Distribution | undefined)[] = [];
+  #printedSum = 0;
+
+  constructor(bounds: readonly number[]) {
+    this.bounds = bounds;
+    this.#ended = emptyDistribution(bounds);
+  }
+
+  observe(slot: Slot, shown: Distribution): void {
+    if (!isSame(this.bounds, shown.bounds)) this.#widen(shown.bounds);
+    const value = withBounds(shown, this.bounds);
+    const seen = this.#seen[slot];
+    if (seen !== undefined && beganAgain(seen, value)) this.fold(slot);
+    this.#seen[slot] = value;
+  }
+
+  fold(slot: Slot): void {
+    const seen = this.#seen[slot];
+    if (seen !== undefined) this.#ended = sumOf(this.#ended, seen);
+    this.#seen[slot] = undefined;
+  }
+
+  total(): Distribution {
+    let total = this.#ended;
+    for (const seen of this.#seen) if (seen !== undefined) total = sumOf(total, seen);
+    this.#printedSum = withoutRounding(this.#printedSum, total.sum);
+    return { ...total, sum: this.#printedSum };
+  }
+
+  #widen(bounds: readonly number[]): void {
+    const all = [...new Set([...this.bounds, ...bounds])].toSorted((a, b) => a - b);
+    if (all.length > MAX_BOUNDS || all.length === this.bounds.length) return;
+    this.bounds = all;
+    this.#ended = withBounds(this.#ended, all);
+    for (const [slot, seen] of this.#seen.entries()) if (seen !== undefined) this.#seen[slot] = withBounds(seen, all);
+  }
+}
+
+export class MergedMetrics {
+  readonly #pools = new Map<string, Pool>();
+  readonly #families = new Map<string, Family>();
+  /** Families by every name that their lines have. */
+  readonly #names = new Map<string, Family>();
+
+  /** Takes what a process shows. */
+  observe(source: Source, { families, dropped }: ParsedExposition): void {
+    const worker = this.#workerOf(source);
+    if (source.incarnation < worker.incarnation || (source.incarnation === worker.incarnation && worker.hasEnded))
+      return;
+    if (source.incarnation > worker.incarnation) {
+      this.#fold(worker);
+      worker.incarnation = source.incarnation;
+      worker.hasEnded = false;
+    }
+    for (const reason of ["malformed", "limit", "unsupported"] as const) worker.pool.dropped[reason] += dropped[reason];
+    const shown = new Set<Family>();
+    const gauges = new Map<Family, ReadonlyMap<string, number>>();
+    for (const parsed of families) {
+      const family = this.#familyOf(parsed, worker);
+      if (family === undefined) {
+        worker.pool.dropped.conflict += sizeOf(parsed);
+        continue;
+      }
+      shown.add(family);
+      if (family.help === "" && parsed.help !== "") family.help = ownCopy(parsed.help);
+      if ("distributions" in parsed) addDistributions(family, worker, parsed);
+      else if (parsed.type === "counter") addCounters(family, worker, parsed);
+      else gauges.set(family, parsed.values);
+    }
+    this.#changeFamilies(worker, shown);
+    worker.gauges = gauges;
+  }
+
+  /** The process did not answer: its gauges are not known any more, its counts stay. */
+  unanswered({ pool, slot, incarnation }: Source): void {
+    const worker = this.#pools.get(pool)?.workers.get(slot);
+    if (worker?.incarnation === incarnation) worker.gauges = new Map();
+  }
+
+  /** The process is gone: what it counted is part of the sums for ever. */
+  ended(source: Source): void {
+    const worker = this.#pools.get(source.pool)?.workers.get(source.slot);
+    if (worker === undefined || source.incarnation < worker.incarnation || worker.hasEnded) return;
+    this.#fold(worker);
+    worker.incarnation = source.incarnation;
+    worker.hasEnded = true;
+  }
+
+  /** What was left out of the metrics of a pool so far. */
+  droppedOf(pool: string): MergeDropped {
+    return this.#pools.get(pool)?.dropped ?? nothingDropped();
+  }
+
+  /** Lines that the metrics of a pool have. */
+  linesOf(pool: string): number {
+    const known = this.#pools.get(pool);
+    if (known === undefined) return 0;
+    let gauges = 0;
+    for (const worker of known.workers.values()) for (const values of worker.gauges.values()) gauges += values.size;
+    return known.lines + gauges;
+  }
+
+  /** The whole exposition. */
+  format(format: ExpositionFormat): string {
+    let text = "";
+    for (const family of this.#families.values()) {
+      const lines = linesOfFamily(family, format);
+      if (lines !== "") text += formatHead(described(family, format), format) + lines;
+    }
+    return format === "openmetrics" ? `${text}# EOF\n` : text;
+  }
+
+  #workerOf({ pool: name, slot }: Source): Worker {
+    let pool = this.#pools.get(name);
+    if (pool === undefined) {
+      const label = `pool="${escapeLabel(name)}"`;
+      pool = { name, label, workers: new Map(), lines: 0, dropped: nothingDropped() };
+      this.#pools.set(name, pool);
+    }
+    let worker = pool.workers.get(slot);
+    if (worker === undefined) {
+      const id = workerId(name, slot);
+      worker = { pool, slot, id, incarnation: 0, hasEnded: true, families: new Set(), gauges: new Map() };
+      pool.workers.set(slot, worker);
+    }
+    return worker;
+  }
+
+  /** undefined where workers that live show something else under this name. A type that nobody shows any more gives way. */
+  #familyOf({ name, type, help }: ParsedFamily, worker: Worker): Family | undefined {
+    const known = this.#families.get(name);
+    if (known?.type === type) return known;
+    const names = namesOf(name, type);
+    const others = new Set([known, ...names.map((each) => this.#names.get(each))]);
+    for (const other of others) {
+      if (other === undefined) continue;
+      if ([...other.reporters].some((reporter) => reporter !== worker)) return undefined;
+    }
+    for (const other of others) if (other !== undefined) this.#forget(other);
+    const family: Family = {
+      name: ownCopy(name),
+      type,
+      help: ownCopy(help),
+      reporters: new Set(),
+      counters: new Map(),
+      distributions: new Map(),
+    };
+    this.#families.set(family.name, family);
+    for (const each of names) this.#names.set(ownCopy(each), family);
+    return family;
+  }
+
+  #forget(family: Family): void {
+    this.#families.delete(family.name);
+    for (const name of namesOf(family.name, family.type))
+      if (this.#names.get(name) === family) this.#names.delete(name);
+    for (const [pool, series] of family.counters) pool.lines -= series.size;
+    for (const [pool, series] of family.distributions)
+      for (const { bounds } of series.values()) pool.lines -= linesOfDistribution(bounds);
+  }
+
+  #changeFamilies(worker: Worker, shown: ReadonlySet<Family>): void {
+    for (const family of shown) family.reporters.add(worker);
+    for (const family of worker.families) {
+      if (shown.has(family)) continue;
+      family.reporters.delete(worker);
+      // Sums stay for ever; without its workers there is nothing left of a gauge.
+      const isEmpty = family.counters.size === 0 && family.distributions.size === 0;
+      if (isEmpty && family.reporters.size === 0 && this.#families.get(family.name) === family) this.#forget(family);
+    }
+    worker.families = shown;
+  }
+
+  #fold(worker: Worker): void {
+    for (const { counters, distributions } of this.#families.values()) {
+      for (const counter of counters.get(worker.pool)?.values() ?? []) counter.fold(worker.slot);
+      for (const histogram of distributions.get(worker.pool)?.values() ?? []) histogram.fold(worker.slot);
+    }
+    this.#changeFamilies(worker, new Set());
+    worker.gauges = new Map();
+  }
+}
+
+function addCounters({ counters }: Family, { pool, slot }: Worker, { values }: ValueFamily): void {
+  const series = seriesOf(counters, pool);
+  for (const [labels, value] of values) {
+    let counter = series.get(labels);
+    if (counter === undefined) {
+      if (!takeLines(pool, 1)) continue;
+      counter = new Counter();
+      series.set(labels, counter);
+    }
+    counter.observe(slot, value);
+  }
+}
+
+function addDistributions(
+  { distributions }: Family,
+  { pool, slot }: Worker,
+  { distributions: shown }: DistributionFamily,
+): void {
+  const series = seriesOf(distributions, pool);
+  for (const [labels, value] of shown) {
+    let histogram = series.get(labels);
+    if (histogram === undefined) {
+      if (!takeLines(pool, linesOfDistribution(value.bounds))) continue;
+      histogram = new Histogram(value.bounds);
+      series.set(labels, histogram);
+    }
+    const before = histogram.bounds.length;
+    histogram.observe(slot, value);
+    pool.lines += histogram.bounds.length - before;
+  }
+}
+
+function seriesOf<Each>(series: Map<Pool, Map<string, Each>>, pool: Pool): Map<string, Each> {
+  let ofPool = series.get(pool);
+  if (ofPool === undefined) {
+    ofPool = new Map();
+    series.set(pool, ofPool);
+  }
+  return ofPool;
+}
+
+/** Whether there is room for a new series of so many lines. */
+function takeLines(pool: Pool, lines: number): boolean {
+  if (pool.lines + lines > MAX_LINES) {
+    pool.dropped.limit += lines;
+    return false;
+  }
+  pool.lines += lines;
+  return true;
+}
+
+/** Buckets with that of +Inf, sum and count. */
+function linesOfDistribution(bounds: readonly number[]): number {
+  return bounds.length + 3;
+}
+
+function nothingDropped(): MergeDropped {
+  return { malformed: 0, limit: 0, unsupported: 0, conflict: 0 };
+}
+
+function sizeOf(family: ParsedFamily): number {
+  return "values" in family ? family.values.size : family.distributions.size;
+}
+
+/** A part of a long text keeps all of it in memory; a copy of its own does not. */
+function ownCopy(text: string): string {
+  return Array.from(text).join("");
+}
+
+/** Every name that lines of a family have. */
+function namesOf(name: string, type: ParsedFamily["type"]): readonly string[] {
+  if (type === "histogram") return [name, `${name}_bucket`, `${name}_sum`, `${name}_count`];
+  return type === "summary" ? [name, `${name}_sum`, `${name}_count`] : [name];
+}
+
+// Distributions
+
+function emptyDistribution(bounds: readonly number[]): Distribution {
+  return { bounds, counts: bounds.map(() => 0), sum: 0, count: 0 };
+}
+
+function isSame(a: readonly number[], b: readonly number[]): boolean {
+  return a === b || (a.length === b.length && a.every((bound, index) => bound === b[index]));
+}
+
+/** The same with other bounds: what is below a bound that it has not, is at least what is below the next lower one. */
+function withBounds(distribution: Distribution, bounds: readonly number[]): Distribution {
+  if (isSame(distribution.bounds, bounds)) return { ...distribution, bounds };
+  let at = 0;
+  let below = 0;
+  const counts = bounds.map((bound) => {
+    while ((distribution.bounds[at] ?? Number.POSITIVE_INFINITY) <= bound) below = distribution.counts[at++] ?? below;
+    return below;
+  });
+  return { ...distribution, bounds, counts };
+}
+
+function beganAgain(seen: Distribution, now: Distribution): boolean {
+  return now.count < seen.count || now.counts.some((count, index) => count < (seen.counts[index] ?? 0));
+}
+
+function sumOf(a: Distribution, b: Distribution): Distribution {
+  return {
+    bounds: a.bounds,
+    counts: a.counts.map((count, index) => count + (b.counts[index] ?? 0)),
+    sum: a.sum + b.sum,
+    count: a.count + b.count,
+  };
+}
+
+/** A sum that is a hair smaller than before, because it was added up in another order, would pass for a restart. */
+function withoutRounding(before: number, now: number): number {
+  return now < before && before - now <= Math.abs(before) * ROUNDING ? before : now;
+}
+
+// Text
+
+function described(
+  { name, type, help }: Family,
+  format: ExpositionFormat,
+): { name: string; type: string; help: string } {
+  if (type === "unknown") return { name, help, type: format === "openmetrics" ? "unknown" : "untyped" };
+  // OpenMetrics knows counters by their _total only.
+  const isNamed = type !== "counter" || name.endsWith("_total");
+  return { name, help, type: isNamed || format === "prometheus" ? type : "unknown" };
+}
+
+function linesOfFamily(family: Family, format: ExpositionFormat): string {
+  let lines = "";
+  for (const [pool, series] of family.counters) {
+    for (const [labels, counter] of series)
+      lines += `${family.name}{${joined(pool.label, labels)}} ${formatNumber(counter.total())}\n`;
+  }
+  for (const [pool, series] of family.distributions) {
+    for (const [labels, histogram] of series)
+      lines += linesOfHistogram(family, joined(pool.label, labels), histogram.total(), format);
+  }
+  if (family.type === "gauge" || family.type === "unknown") {
+    for (const worker of family.reporters) {
+      const label = `${worker.pool.label},worker="${escapeLabel(worker.id)}"`;
+      for (const [labels, value] of worker.gauges.get(family) ?? [])
+        lines += `${family.name}{${joined(label, labels)}} ${formatNumber(value)}\n`;
+    }
+  }
+  return lines;
+}
+
+function linesOfHistogram(
+  { name, type }: Family,
+  labels: string,
+  { bounds, counts, sum, count }: Distribution,
+  format: ExpositionFormat,
+): string {
+  let lines = "";
+  if (type === "histogram") {
+    for (const [index, bound] of bounds.entries())
+      lines += `${name}_bucket{${labels},le="${formatBound(bound, format)}"} ${formatNumber(counts[index] ?? 0)}\n`;
+    lines += `${name}_bucket{${labels},le="+Inf"} ${formatNumber(count)}\n`;
+  }
+  return `${lines}${name}_sum{${labels}} ${formatNumber(sum)}\n${name}_count{${labels}} ${formatNumber(count)}\n`;
+}
+
+function joined(first: string, rest: string): string {
+  return rest === "" ? first : `${first},${rest}`;
+}
