@@ -11,7 +11,10 @@ interface News {
   readonly reason?: string;
 }
 
-function news(kind: "queued" | "started" | "progressed" | "finished" | "failed", changes: News = {}): WideLifecycleEvent {
+function news(
+  kind: "queued" | "started" | "progressed" | "finished" | "failed",
+  changes: News = {},
+): WideLifecycleEvent {
   const { id = "op-1", what = "restart", done = 0, total = 0, reason = "asked for" } = changes;
   return { kind: `operation_${kind}`, pool: "web", operation: id, what, done, total, reason };
 }
@@ -30,7 +33,14 @@ test("an operation is followed from the queue to its success, with its times and
   const log = newLog();
   const common = { id: "op-1", pool: "web", what: "restart", reason: "asked for" };
   log.observe(news("queued"));
-  assert.deepEqual(log.get("op-1"), { ...common, state: "queued", done: 0, total: 0, started_at: null, ended_at: null });
+  assert.deepEqual(log.get("op-1"), {
+    ...common,
+    state: "queued",
+    done: 0,
+    total: 0,
+    started_at: null,
+    ended_at: null,
+  });
   log.observe(news("started", { total: 2 }));
   const running = { ...common, state: "running", total: 2, started_at: time(1), ended_at: null };
   assert.deepEqual(log.get("op-1"), { ...running, done: 0 });

@@ -2,7 +2,14 @@ import assert from "node:assert/strict";
 import { mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { eventRecord, FakeController, operationEvent, sendJson, statusOf, workerStatus } from "../../test/support/fakeController.ts";
+import {
+  eventRecord,
+  FakeController,
+  operationEvent,
+  sendJson,
+  statusOf,
+  workerStatus,
+} from "../../test/support/fakeController.ts";
 import { MemoryTerminal } from "../../test/support/memoryTerminal.ts";
 import { cli } from "./cli.ts";
 import type { Command } from "./command.ts";
@@ -117,7 +124,16 @@ test("version tells the product's and the runtime's", async () => {
 test("no controller: exit code 69 and where it was looked for", async () => {
   await using fake = await FakeController.start();
   const none = join(fake.directory, "none.sock");
-  for (const command of ["status", "events", "logs -f", "stop web-0", "stop --all", "start web-0", "restart web", "scale web 2"]) {
+  for (const command of [
+    "status",
+    "events",
+    "logs -f",
+    "stop web-0",
+    "stop --all",
+    "start web-0",
+    "restart web",
+    "scale web 2",
+  ]) {
     const { code, stderr } = await runCli(`${command} --socket ${none}`);
     assert.equal(code, 69, command);
     assert.ok(stderr.includes(`at ${none}: does not exist`), stderr);
@@ -258,7 +274,10 @@ test("an operation that fails exits with 1 and the reason", async () => {
   );
   const json = await runCli(`restart web-0 --json --socket ${fake.socketPath}`);
   assert.deepEqual([json.code, JSON.parse(json.stderr).error.code], [1, "OPERATION_FAILED"]);
-  assert.deepEqual([JSON.parse(json.stdout).state, JSON.parse(json.stdout).error], ["failed", "successor exited with code 3"]);
+  assert.deepEqual(
+    [JSON.parse(json.stdout).state, JSON.parse(json.stdout).error],
+    ["failed", "successor exited with code 3"],
+  );
 });
 
 test("scale asks for the number and waits until it is there", async () => {
@@ -313,7 +332,11 @@ test("a controller that shuts down, or is gone, while somebody waits is told apa
   await using fake = await FakeController.start();
   fake.answerStatus(statusOf(workerStatus()));
   const started = operationEvent("started", "restart", 0, 1);
-  fake.operate("POST /v1/pools/web/restart", [started, { kind: "controller_stopping", reason: "received SIGTERM" }], true);
+  fake.operate(
+    "POST /v1/pools/web/restart",
+    [started, { kind: "controller_stopping", reason: "received SIGTERM" }],
+    true,
+  );
   const stopped = await runCli(`restart web --socket ${fake.socketPath}`);
   assert.equal(stopped.code, 1);
   assert.match(stopped.stderr, /Cannot finish restart of pool "web": the controller shut down \(received SIGTERM\)/u);
@@ -342,7 +365,10 @@ test("what finds nothing to do says so; a worker that cannot be started is an er
   fake.answerStatus(statusOf(workerStatus()));
   fake.operate("POST /v1/workers/web-0/start", nothing);
   const runs = await runCli(`start web-0 --socket ${fake.socketPath}`);
-  assert.deepEqual([runs.code, runs.stdout.split("\n").at(-2)], [0, 'nothing to do: worker "web-0" runs already (ready)']);
+  assert.deepEqual(
+    [runs.code, runs.stdout.split("\n").at(-2)],
+    [0, 'nothing to do: worker "web-0" runs already (ready)'],
+  );
   fake.answerStatus(statusOf({ ...DOWN, reason: "not started yet" }));
   const free = await runCli(`start web-0 --socket ${fake.socketPath}`);
   assert.equal(free.code, 1);

@@ -3,6 +3,7 @@
  * this version cannot honour, ports with the real number of replicas, executables, directories and users. `validate` and
  * `run` share it, so they never disagree. Unlike the rest of cli it may import runtime (launch plans, number of CPUs).
  */
+import { readToken } from "../admin/tokenFile.ts";
 import { ControllerError, type ErrorCode } from "../base/errors.ts";
 import type { Config, PoolConfig } from "../config/config.ts";
 import { formatProblem, type Position } from "../config/load.ts";
@@ -54,6 +55,17 @@ export function preflight(file: string, env: Environment, checks: SystemChecks =
     report("NOT_YET_SUPPORTED", path, `not supported yet: ${reason}`);
   }
   for (const { path, message } of findPortProblems(config, replicasOf)) report("CONFIG_INVALID", path, message);
+  const { tokenFile } = config.admin;
+  const warnings = parsed.warnings.map((warning) => formatProblem(file, warning));
+  if (tokenFile !== undefined) {
+    try {
+      const { warning } = readToken(tokenFile);
+      if (warning !== undefined) warnings.push(warning);
+    } catch (error) {
+      if (!(error instanceof ControllerError)) throw error;
+      report(error.code, "admin.token_file", error.message, error.hint);
+    }
+  }
   const launches: LaunchPlan[] = [];
   for (const [index, pool] of config.supervisor.pools.entries()) {
     try {
@@ -71,7 +83,7 @@ export function preflight(file: string, env: Environment, checks: SystemChecks =
     );
   }
   const spec = configToControllerSpec(config, { replicasOf });
-  return { file, config, spec, launches, warnings: parsed.warnings.map((warning) => formatProblem(file, warning)) };
+  return { file, config, spec, launches, warnings };
 }
 
 function launchRequest(pool: PoolConfig): LaunchRequest {
