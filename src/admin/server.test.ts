@@ -497,8 +497,8 @@ test("events with follow=0 end after what is known, and since leaves out the old
     assert.deepEqual(await ids("&since=3"), ["4", "5"]);
     assert.deepEqual(await ids("&since=5"), []);
     assert.deepEqual(await ids("&since="), ["1", "2", "3", "4", "5"]);
-    for (const wrong of ["nonsense", "-1", "1.5", "1e400"]) {
-      const answer = await ask(to, "GET", `/v1/events?since=${wrong}`);
+    for (const wrong of ["since=nonsense", "since=-1", "since=1.5", "since=1e400", "follow=2", "follow=0x"]) {
+      const answer = await ask(to, "GET", `/v1/events?${wrong}`);
       assert.deepEqual([answer.status, errorCode(answer)], [400, "REQUEST_INVALID"], wrong);
     }
   });

@@ -174,7 +174,12 @@ ${options.workers}
   }
 
   /** One request to the control socket. */
-  call(method: string, path: string, headers: Record<string, string> = {}): Promise<{ status: number; body: string }> {
+  call(
+    method: string,
+    path: string,
+    headers: Record<string, string> = {},
+    sent = "",
+  ): Promise<{ status: number; body: string }> {
     return new Promise((done, fail) => {
       const call = request({ socketPath: this.socket, method, path, headers, agent: false }, (response) => {
         let body = "";
@@ -186,7 +191,7 @@ ${options.workers}
         response.on("error", fail);
       });
       call.on("error", fail);
-      call.end();
+      call.end(sent);
     });
   }
 
