@@ -1,5 +1,6 @@
 /** All commands, in the order of the help. */
 import type { Command } from "./command.ts";
+import { completion } from "./commands/completion.ts";
 import { configSchema, configShow } from "./commands/config.ts";
 import { events } from "./commands/events.ts";
 import { logs } from "./commands/logs.ts";
@@ -24,5 +25,6 @@ export const COMMANDS: readonly Command[] = [
   start,
   configShow,
   configSchema,
+  completion,
   version,
 ];
