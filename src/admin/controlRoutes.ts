@@ -16,6 +16,8 @@ import {
   statusOf,
 } from "./api.ts";
 import { EventStream } from "./eventStream.ts";
+import { openApiDocument } from "./openapi.ts";
+import { OPEN_ROUTES } from "./openRoutes.ts";
 import type { Call, Route, RouteAnswer } from "./route.ts";
 
 /** Operations that may wait or run at a time; whoever asks for more is refused. */
@@ -149,6 +151,15 @@ export const CONTROL_ROUTES: readonly Route[] = [
   actionRoute("restart", "worker", "Replace one worker"),
   actionRoute("stop", "worker", "Stop one worker until it is started"),
   actionRoute("start", "worker", "Start one worker that was stopped or given up"),
+  {
+    method: "GET",
+    path: "/v1/openapi.json",
+    operationId: "getOpenApi",
+    summary: "Describe this API as an OpenAPI document",
+    answers: [{ status: 200, doc: "OpenAPI 3.1", contentType: "application/json", schema: undefined }],
+    handle: ({ controller, response }) =>
+      sendJson(response, 200, openApiDocument([...OPEN_ROUTES, ...CONTROL_ROUTES], OPEN_ROUTES, controller.version)),
+  },
   {
     method: "POST",
     path: "/v1/reload",
@@ -333,9 +344,12 @@ function serveOperation({ controller, response, segment }: Call): void {
 
 function serveEvents({ controller, response, query }: Call): void {
   const since = parseSince(query.get("since"));
+  const follow = query.get("follow") ?? "1";
+  if (follow !== "0" && follow !== "1")
+    throw new ControllerError("REQUEST_INVALID", `follow: expected 0 or 1, got ${shorten(follow)}`);
   const stream = new EventStream(response);
   for (const record of controller.events.since(since)) stream.send(record, record.seq);
-  if (query.get("follow") === "0") {
+  if (follow === "0") {
     response.end();
     return;
   }

@@ -11,6 +11,7 @@ import { listenOnPort, listenOnSocket } from "../admin/listen.ts";
 import { OperationLog } from "../admin/operations.ts";
 import { createControlServer, createTcpServer } from "../admin/server.ts";
 import { defaultSocketCandidates } from "../admin/socketPath.ts";
+import { TokenFile } from "../admin/tokenFile.ts";
 import type { Logger } from "../base/log.ts";
 import type { Preflight } from "../cli/preflight.ts";
 import { VERSION } from "../cli/version.ts";
@@ -33,6 +34,7 @@ import {
   exitNow,
   getLimit,
   RLIMITS,
+  readPeer,
   readSystemUnits,
   reserveDescriptors,
 } from "../runtime/linux.ts";
@@ -229,8 +231,10 @@ export async function runController(
     tapLogs: (listener) => tapSinks(sinks, listener),
   };
   const find = { onPort: findListener, onSocket: findUnixListener };
-  const openServer = createTcpServer(handle);
-  const controlServer = createControlServer(handle);
+  const { tokenFile } = config.admin;
+  const token = tokenFile === undefined ? undefined : await TokenFile.open(tokenFile, (message) => log.warn(message));
+  const openServer = createTcpServer(handle, token === undefined ? undefined : (text) => token.matches(text));
+  const controlServer = createControlServer(handle, readPeer);
   const candidates =
     config.admin.socket === undefined
       ? defaultSocketCandidates(process.env, process.getuid?.() ?? 0, tmpdir())

@@ -1,6 +1,7 @@
 /** All commands, in the order of the help. */
 import type { Command } from "./command.ts";
 import { balance } from "./commands/balance.ts";
+import { completion } from "./commands/completion.ts";
 import { configSchema, configShow } from "./commands/config.ts";
 import { events } from "./commands/events.ts";
 import { logs } from "./commands/logs.ts";
@@ -30,5 +31,6 @@ export const COMMANDS: readonly Command[] = [
   start,
   configShow,
   configSchema,
+  completion,
   version,
 ];

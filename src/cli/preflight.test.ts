@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -250,4 +250,33 @@ test("the system itself is asked where nobody plays it", () => {
     (request) => planLaunch(request, ENV),
   );
   assert.deepEqual(problems(outcome), [["EXEC_NOT_FOUND", "supervisor.workers[0].exec", 1]]);
+});
+
+test("a token file that is missing, a directory, empty or of several words is a problem with its place", () => {
+  const directory = mkdtempSync(join(tmpdir(), "monoceros-token-"));
+  const file = join(directory, "token");
+  const yaml = (path: string) => `admin:\n  token_file: ${path}\nsupervisor: {workers: [{name: a, exec: x}]}\n`;
+  try {
+    for (const [path, text] of [
+      [join(directory, "none"), undefined],
+      [directory, undefined],
+      [file, ""],
+      [file, " \n"],
+      [file, "two words"],
+    ] as const) {
+      if (text !== undefined) writeFileSync(file, text);
+      assert.deepEqual(problems(check(yaml(path))), [["TOKEN_FILE_INVALID", "admin.token_file", 2]]);
+    }
+    writeFileSync(file, "a-token-that-nobody-can-guess\n");
+    chmodSync(file, 0o600);
+    assert.deepEqual(check(yaml(file)).passed?.warnings, []);
+    chmodSync(file, 0o644);
+    assert.match(check(yaml(file)).passed?.warnings.join() ?? "", /every user of this machine may read it/u);
+    writeFileSync(file, "short");
+    const [warning = ""] = check(yaml(file)).passed?.warnings ?? [];
+    assert.match(warning, /the token is short/u);
+    assert.ok(!warning.includes('"short"'), "the token is not told");
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
 });

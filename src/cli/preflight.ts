@@ -5,6 +5,7 @@
  * running Envoy to its end).
  */
 import { dirname } from "node:path";
+import { readToken } from "../admin/tokenFile.ts";
 import { ControllerError, type ErrorCode } from "../base/errors.ts";
 import { formatRoundSize } from "../base/units.ts";
 import type { Config, PoolConfig, ServerConfig } from "../config/config.ts";
@@ -102,8 +103,19 @@ export function preflight(
     report("NOT_YET_SUPPORTED", path, `not supported yet: ${reason}`);
   }
   for (const { path, message } of findPortProblems(config, replicasOf)) report("CONFIG_INVALID", path, message);
-  const launches: LaunchPlan[] = [];
   const warnings = [...parsed.warnings];
+  const { tokenFile } = config.admin;
+  if (tokenFile !== undefined) {
+    const path = "admin.token_file";
+    try {
+      const { warning } = readToken(tokenFile);
+      if (warning !== undefined) warnings.push({ ...positionOf(path, positions), path, message: warning });
+    } catch (error) {
+      if (!(error instanceof ControllerError)) throw error;
+      report(error.code, path, error.message, error.hint);
+    }
+  }
+  const launches: LaunchPlan[] = [];
   const envoys: (EnvoyBinary | undefined)[] = [];
   const check = (index: number, pool: PoolConfig, act: () => void) => {
     try {

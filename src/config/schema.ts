@@ -918,8 +918,7 @@ const admin: Kind<AdminConfig> = object<AdminConfig>({
     kind: text({ label: "path" }),
     default: undefined,
     since: "new",
-    notYet: "tokens are not part of this version; use the control socket",
-    doc: "File with the token that opens the whole API over TCP to whoever presents it.",
+    doc: "File with the token that opens the whole API over TCP to whoever presents it; read again when it changes.",
   },
 });
 
