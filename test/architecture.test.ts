@@ -62,6 +62,8 @@ const PURE: Readonly<Record<string, RegExp>> = {
   "envoy/readings.ts": NOTHING,
   "envoy/drains.ts": NOTHING,
   "envoy/enlistments.ts": NOTHING,
+  "envoy/resourceStates.ts": NOTHING,
+  "envoy/stragglers.ts": NOTHING,
 };
 
 /** What decisions must not know: time, chance, the process, waiting. */

@@ -11,19 +11,19 @@ function pool(server: string) {
   return { found, server: found.server };
 }
 
-test("what is not limited in the file is undefined, and clients are told to leave for three seconds", () => {
+test("what is not limited in the file is undefined, and a listener that is replaced drains as long as a worker may", () => {
   const { found, server } = pool("socket_arg: {name: -u}");
   const settings = proxySettings(found, server);
   assert.equal(settings.pool, "web");
   assert.equal(settings.maxConcurrentPerWorker, undefined);
-  assert.equal(settings.drainTimeSeconds, 3);
+  assert.deepEqual([settings.drainTimeSeconds, settings.replacedDrainSeconds], [3, 30]);
   assert.equal(settings.listenerPort, 10_000);
 });
 
-test("the farewell takes a second at least: with 0 Envoy would end", () => {
+test("a drain takes a second at least: with 0 Envoy would end", () => {
   const { found, server } = pool("socket_arg: {name: -u}, drain_timeout: 100ms, max_concurrent_per_worker: 3");
   const settings = proxySettings(found, server);
-  assert.equal(settings.drainTimeSeconds, 1);
+  assert.deepEqual([settings.drainTimeSeconds, settings.replacedDrainSeconds], [1, 1]);
   assert.equal(settings.maxConcurrentPerWorker, 3);
 });
 

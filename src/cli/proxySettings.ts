@@ -27,6 +27,7 @@ export function proxySettings(pool: PoolConfig, server: ServerConfig): ProxySett
     accessLog: server.accessLog,
     tls,
     drainTimeSeconds: Math.max(1, Math.min(LONGEST_FAREWELL_S, Math.floor(server.drainTimeoutMs / 1000))),
+    replacedDrainSeconds: Math.max(1, Math.ceil(server.drainTimeoutMs / 1000)),
   };
 }
 

@@ -71,11 +71,13 @@ export class AdminClient implements Disposable {
     // A listener that is bound takes connections when the threads run.
     const hasThreads = numberOf(stats, "listener_manager.workers_started") > 0;
     const active = hasThreads ? numberOf(stats, "listener_manager.total_listeners_active") : 0;
-    const reason =
-      active === 0 && failures > 0
-        ? parseListenerError(await this.#get("/config_dump?resource=dynamic_listeners"))
-        : undefined;
+    const reason = active === 0 && failures > 0 ? await this.listenerError() : undefined;
     return { active, failures, reason };
+  }
+
+  /** Why Envoy refused the last change of its listener; undefined where it did not. */
+  async listenerError(): Promise<string | undefined> {
+    return parseListenerError(await this.#get("/config_dump?resource=dynamic_listeners"));
   }
 
   /** Has clients told to go elsewhere from now on; new connections are still taken, and Envoy does not end by itself. */

@@ -62,12 +62,12 @@ export class Drains {
     return hasNew;
   }
 
-  /** A look that was begun at `at`: `isBusy` tells whether a slot had something to do. Returns who is drained now. */
-  look(at: Instant, isBusy: (slot: number) => boolean): Drained[] {
+  /** A look that was begun at `at`: `isBusy` tells whether a worker had something to do. Returns who is drained now. */
+  look(at: Instant, isBusy: (slot: number, incarnation: number) => boolean): Drained[] {
     const drained: Drained[] = [];
     for (const [slot, drain] of this.#drains) {
       if (drain.phase !== "watched") continue;
-      if (isBusy(slot)) drain.quietSince = undefined;
+      if (isBusy(slot, drain.incarnation)) drain.quietSince = undefined;
       else if (drain.quietSince === undefined) drain.quietSince = at;
       else if (at >= after(drain.quietSince, QUIET_MS)) {
         drain.phase = "over";

@@ -42,6 +42,7 @@ export function proxySettings(changes: Partial<ProxySettings> = {}): ProxySettin
     accessLog: false,
     tls: undefined,
     drainTimeSeconds: 5,
+    replacedDrainSeconds: 5,
     ...changes,
   };
 }
