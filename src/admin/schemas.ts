@@ -88,6 +88,21 @@ export const SCHEMAS: Readonly<Record<string, Schema>> = {
     since: { ...COUNT, description: "Number of the last event before it" },
   }),
   ScaleRequest: object({ replicas: { type: "integer", minimum: 1, maximum: MAX_REPLICAS } }),
+  ReloadRequest: object({ dry_run: { type: "boolean", default: false } }, ["dry_run"]),
+  Reload: object({
+    changes: { type: "array", items: STRING, description: "What changes, a sentence each" },
+    refused: {
+      type: "array",
+      items: object({ path: STRING, reason: STRING }),
+      description: "What cannot change while the controller runs",
+    },
+    operations: {
+      type: "array",
+      items: object({ id: STRING, pool: STRING }),
+      description: "What goes on because of it",
+    },
+    since: { ...COUNT, description: "Number of the last event before it" },
+  }),
   Event: {
     type: "object",
     description: "Further keys depend on the kind",

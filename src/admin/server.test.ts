@@ -672,3 +672,29 @@ test("clients that do not read their answers are cut off before they hold much m
     assert.ok(whole <= 6, `${whole} of 20 answers of 8 MiB were kept for clients that did not read`);
   });
 });
+
+test("details of workers are told to who asks for them only", async () => {
+  await withFront("control", async ({ to }) => {
+    const plain = JSON.parse((await ask(to, "GET", "/v1/status")).text) as Status;
+    assert.ok(
+      plain.pools.every(({ balance, workers }) => balance === undefined && workers.every((each) => !each.detail)),
+    );
+    const detailed = JSON.parse((await ask(to, "GET", "/v1/status?detail=1")).text) as Status;
+    const [web, jobs] = detailed.pools;
+    assert.equal(web?.balance?.advice, "do something");
+    assert.equal(web?.workers[0]?.detail?.open_fds, 17);
+    assert.equal(web?.workers[1]?.detail, undefined);
+    assert.equal(jobs?.balance, undefined);
+    const wrong = await ask(to, "GET", "/v1/status?detail=yes");
+    assert.deepEqual([wrong.status, errorCode(wrong)], [400, "REQUEST_INVALID"]);
+  });
+});
+
+test("the workers' metrics are open to all, and a failure ends the connection instead of leaving it waiting", async () => {
+  await withFront("tcp", async ({ handle, to }) => {
+    const { status, text } = await ask(to, "GET", "/metrics/workers");
+    assert.deepEqual([status, text], [200, "of workers, for "]);
+    handle.workerMetrics = () => Promise.reject(new Error("broken"));
+    await assert.rejects(ask(to, "GET", "/metrics/workers"), { code: "ECONNRESET" });
+  });
+});

@@ -49,7 +49,9 @@ export function openScreen(env: Readonly<Record<string, string | undefined>>): S
   write(ENTER);
   return {
     get lines() {
-      return process.stdout.rows ?? USUAL_LINES;
+      // 0 is a terminal that was never told its size.
+      const { rows } = process.stdout;
+      return rows === undefined || rows === 0 ? USUAL_LINES : rows;
     },
     ended: end.signal,
     draw: (lines) => write(frameOf(lines)),

@@ -1,0 +1,145 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { FakeController, statusOf, workerDetail, workerStatus } from "../../test/support/fakeController.ts";
+import { MemoryTerminal } from "../../test/support/memoryTerminal.ts";
+import type { Status } from "../admin/api.ts";
+import { cli } from "./cli.ts";
+import { COMMANDS } from "./commands.ts";
+import type { Screen } from "./screen.ts";
+
+async function run(fake: FakeController, line: string, terminal = new MemoryTerminal()): Promise<MemoryTerminal> {
+  const argv = [...line.split(" "), "--socket", fake.socketPath];
+  const code = await cli(argv, { commands: COMMANDS, env: {}, terminal });
+  terminal.stderr += code;
+  return terminal;
+}
+
+function look(seconds: number): Status {
+  const status = statusOf(
+    workerStatus({ detail: workerDetail({ cpu_seconds: seconds / 2, requests_total: seconds }) }),
+  );
+  const [web] = status.pools;
+  assert.ok(web !== undefined);
+  const balance = {
+    mode: "supervisor",
+    algorithm: null,
+    window_s: 60,
+    cpu_spread: 1,
+    requests_spread: null,
+    verdict: "even",
+    advice: "leave it",
+  } as const;
+  return { ...status, uptime_s: 180 + seconds, pools: [{ ...web, balance }] };
+}
+
+/** Ends after so many frames. */
+class FakeScreen implements Screen {
+  readonly lines = 24;
+  readonly frames: string[] = [];
+  isOpen = true;
+  readonly #end = new AbortController();
+  readonly #most: number;
+
+  constructor(most: number) {
+    this.#most = most;
+  }
+  get ended(): AbortSignal {
+    return this.#end.signal;
+  }
+  draw(lines: readonly string[]): void {
+    this.frames.push(lines.join("\n"));
+    if (this.frames.length >= this.#most) this.#end.abort();
+  }
+  [Symbol.dispose](): void {
+    this.isOpen = false;
+  }
+}
+
+class ScreenTerminal extends MemoryTerminal {
+  readonly screen: FakeScreen;
+  constructor(screen: FakeScreen) {
+    super();
+    this.screen = screen;
+  }
+  override openScreen(): Screen {
+    return this.screen;
+  }
+}
+
+test("balance shows a table with advice, and only the pool that is named", async () => {
+  await using fake = await FakeController.start();
+  fake.answerStatus(look(0));
+  const { stdout, stderr } = await run(fake, "balance");
+  assert.equal(stderr, "0");
+  assert.match(stdout, /^web: the kernel balances.*\n {2}leave it\n$/su);
+  assert.deepEqual(fake.requests, ["GET /v1/status?detail=1"]);
+  const json = JSON.parse((await run(fake, "balance web --json")).stdout) as unknown;
+  assert.deepEqual(json, [
+    {
+      pool: "web",
+      mode: "supervisor",
+      algorithm: null,
+      window_s: 60,
+      cpu_spread: 1,
+      requests_spread: null,
+      verdict: "even",
+      advice: "leave it",
+      workers: [{ id: "web-0", cpu_ratio: 0.25, requests_per_second: 10, requests_in_flight: 2 }],
+    },
+  ]);
+  const unknown = await run(fake, "balance wep");
+  assert.match(unknown.stderr, /Cannot show the balance of pool "wep".*did you mean "web"\?.*1$/su);
+});
+
+test("top in a pipe prints one table with the rates between two looks", async () => {
+  await using fake = await FakeController.start();
+  fake.answerStatus(look(0), look(2));
+  const { stdout, stderr } = await run(fake, "top -n 100ms");
+  assert.equal(stderr, "0");
+  assert.match(stdout, /^monoceros running.*web-0 +ready +100 +50\.0 %.*\n$/su);
+  assert.equal(stdout.match(/WORKER/gu)?.length, 1);
+  assert.equal(fake.requests.length, 2);
+});
+
+test("top --json prints each worker with its details and rates", async () => {
+  await using fake = await FakeController.start();
+  fake.answerStatus(look(0), look(4));
+  const [first] = JSON.parse((await run(fake, "top web --once --json -n 100ms")).stdout) as Record<string, unknown>[];
+  assert.equal(first?.["id"], "web-0");
+  assert.equal(first["cpu_ratio"], 0.5);
+  assert.equal(first["requests_per_second"], 1);
+  assert.deepEqual((first["detail"] as { rss_bytes: number }).rss_bytes, 64 << 20);
+});
+
+test("top on a terminal draws until the user ends it, then gives the screen back", async () => {
+  await using fake = await FakeController.start();
+  fake.answerStatus(look(0), look(1), look(2));
+  const screen = new FakeScreen(3);
+  const { stdout, stderr } = await run(fake, "top -n 100ms", new ScreenTerminal(screen));
+  assert.deepEqual([stdout, stderr, screen.isOpen], ["", "0", false]);
+  assert.equal(screen.frames.length, 3);
+  assert.match(screen.frames[0] ?? "", /web-0 +ready +100 +- /u);
+  assert.match(screen.frames[2] ?? "", /web-0 +ready +100 +50\.0 %/u);
+});
+
+test("a controller that goes away ends top with its reason, on the screen that was before", async () => {
+  await using fake = await FakeController.start();
+  fake.answerStatus(look(0));
+  const screen = new FakeScreen(100);
+  const drawn = screen.draw.bind(screen);
+  screen.draw = (lines) => {
+    drawn(lines);
+    if (screen.frames.length === 2) fake.answers.set("GET /v1/status", (response) => response.destroy());
+  };
+  const { stderr } = await run(fake, "top -n 100ms", new ScreenTerminal(screen));
+  assert.match(stderr, /Cannot ask the controller.*69$/su);
+  assert.equal(screen.isOpen, false);
+});
+
+test("an unknown pool and a wrong interval are told before anything is shown", async () => {
+  await using fake = await FakeController.start();
+  fake.answerStatus(look(0));
+  assert.match((await run(fake, "top weq")).stderr, /Cannot watch pool "weq".*1$/su);
+  for (const interval of ["1ms", "x", "0s"])
+    assert.match((await run(fake, `top -n ${interval}`)).stderr, /--interval expects.*2$/su);
+});
