@@ -143,17 +143,6 @@ describe("examples", () => {
     }
   });
 
-  test("httpbin.yaml is refused, because this version has no proxy mode yet", async () => {
-    const child = run("-c", "examples/httpbin.yaml");
-    const stderr = linesOf(child.stderr);
-    const [code] = await once(child, "close");
-    assert.equal(code, 78);
-    assert.match(
-      stderr.join("\n"),
-      /examples\/httpbin\.yaml:\d+:\d+: supervisor\.workers\[0\]\.server: .*\[NOT_YET_SUPPORTED\]/u,
-    );
-  });
-
   test("every example is read without a problem of its own", () => {
     for (const name of readdirSync("examples").filter((each) => each.endsWith(".yaml"))) {
       const { status, stderr } = spawnSync(MONOCEROS, ["config", "show", "-c", join("examples", name)], {

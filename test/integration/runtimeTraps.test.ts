@@ -181,14 +181,13 @@ signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP, signal.
     assert.equal(theirs["MULTIPROCESS_WORKER_ID"], "web_web-0");
   });
 
-  test("the controller survives every signal it has no use for yet", async () => {
+  test("the controller survives signals that it has no use for", async () => {
     await using controller = await ControllerUnderTest.start({ workers: shell("echo up") });
     await firstText(controller);
     const pid = await controller.pidOf("web-0");
-    const signals = ["SIGHUP", "SIGUSR1", "SIGUSR2", "SIGTTIN", "SIGTTOU", "SIGPIPE"] as const;
-    for (const signal of signals) process.kill(controller.pid, signal);
-    const heard = () => signals.slice(0, 5).every((signal) => controller.stderr.join("\n").includes(signal));
-    await eventually(() => (heard() ? true : undefined), "all signals were seen");
+    for (const signal of ["SIGPIPE", "SIGUSR2"] as const) process.kill(controller.pid, signal);
+    const heard = () => controller.stderr.join("\n").includes("SIGUSR2");
+    await eventually(() => (heard() ? true : undefined), "the signal was seen");
     assert.equal(await controller.pidOf("web-0"), pid);
   });
 });
