@@ -169,24 +169,6 @@ supervisor:
     assert.equal((await monoceros(["-c", config])).code, 78);
   });
 
-  test("a key this version cannot honour is refused by name and code, exit code 78", async () => {
-    const config = file(
-      "later.yaml",
-      `supervisor:\n  workers:\n    - name: web\n      replicas: 1\n      exec: sleep\n      metrics: {path: /metrics}\n`,
-    );
-    for (const args of [
-      ["validate", "-c", config],
-      ["-c", config],
-    ]) {
-      const { code, stderr } = await monoceros(args);
-      assert.equal(code, 78);
-      assert.match(
-        stderr,
-        new RegExp(`${config}:6:7: supervisor.workers\\[0\\].metrics: .*\\[NOT_YET_SUPPORTED\\]`, "u"),
-      );
-    }
-  });
-
   test("a missing file, a directory and an unreadable file are told apart, exit code 78", async () => {
     const none = await monoceros(["-c", join(directory, "none.yaml")]);
     assert.deepEqual([none.code, none.stdout], [78, ""]);
