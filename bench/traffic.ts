@@ -106,4 +106,9 @@ function merge(last: Rounds, now: Collected): Rounds {
   return Object.fromEntries([...figures].map((name) => [name, { ...last[name], ...now[name] }]));
 }
 
+for (const [signal, code] of [
+  ["SIGINT", 130],
+  ["SIGTERM", 143],
+] as const)
+  process.once(signal, () => process.exit(code));
 await main();

@@ -61,6 +61,9 @@ const PURE: Readonly<Record<string, RegExp>> = {
   "envoy/requestCounts.ts": NOTHING,
   "envoy/readings.ts": NOTHING,
   "envoy/drains.ts": NOTHING,
+  "envoy/enlistments.ts": NOTHING,
+  "envoy/resourceStates.ts": NOTHING,
+  "envoy/stragglers.ts": NOTHING,
 };
 
 /** What decisions must not know: time, chance, the process, waiting. */

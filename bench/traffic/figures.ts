@@ -107,6 +107,35 @@ const BLOCKING_WORKERS = 8;
 const BLOCK_MS = 5;
 const BLOCKING_CONNECTIONS = 16;
 
+function mixedFigure(name: string, connections: number, goals: readonly Goal[]): Figure {
+  return {
+    name,
+    title: `${BLOCKING_WORKERS} blocking workers, 95 % of the requests 5 ms and 5 % 200 ms, ${connections} connections kept alive: the fast requests`,
+    systems: MODES,
+    rounds: 3,
+    columns: [RPS, P50, P90, P99, P999],
+    goals,
+    workload: () => ({ replicas: BLOCKING_WORKERS }),
+    measure: async ({ target }, { quick }) => {
+      const report = await spawnLoad({
+        target,
+        connections,
+        durationMs: quick ? 3000 : 8000,
+        withDistribution: true,
+        requests: [
+          { path: "/block?ms=5", weight: 95, label: "fast" },
+          { path: "/block?ms=200", weight: 5, label: "slow" },
+        ],
+      }).finished;
+      const fast = report.latencyByLabel["fast"];
+      return {
+        numbers: { rps: report.requestsPerSecond, p50: fast?.p50, p90: fast?.p90, p99: fast?.p99, p999: fast?.p999 },
+        ...(fast?.perMille === undefined ? {} : { perMille: fast.perMille }),
+      };
+    },
+  };
+}
+
 export const FIGURES: readonly Figure[] = [
   {
     name: "balance",
@@ -150,41 +179,18 @@ export const FIGURES: readonly Figure[] = [
       };
     },
   },
-  {
-    name: "mixed",
-    title: "8 blocking workers, 95 % of the requests 5 ms and 5 % 200 ms, 16 connections kept alive: the fast requests",
-    systems: MODES,
-    rounds: 3,
-    columns: [RPS, P50, P90, P99, P999],
-    goals: [
-      {
-        text: "Envoy LEAST_REQUEST: p99 of the fast requests ≤ half of SO_REUSEPORT's",
-        isReached: (median) => {
-          const ours = median("proxy-lr", "p99");
-          const theirs = median("reuseport", "p99");
-          return ours === undefined || theirs === undefined ? undefined : ours <= theirs / 2;
-        },
+  mixedFigure("mixed", 8, [
+    {
+      text: "Envoy LEAST_REQUEST: p99 of the fast requests ≤ half of SO_REUSEPORT's",
+      isReached: (median) => {
+        const ours = median("proxy-lr", "p99");
+        const theirs = median("reuseport", "p99");
+        return ours === undefined || theirs === undefined ? undefined : ours <= theirs / 2;
       },
-    ],
-    workload: () => ({ replicas: BLOCKING_WORKERS }),
-    measure: async ({ target }, { quick }) => {
-      const report = await spawnLoad({
-        target,
-        connections: BLOCKING_CONNECTIONS,
-        durationMs: quick ? 3000 : 8000,
-        withDistribution: true,
-        requests: [
-          { path: "/block?ms=5", weight: 95, label: "fast" },
-          { path: "/block?ms=200", weight: 5, label: "slow" },
-        ],
-      }).finished;
-      const fast = report.latencyByLabel["fast"];
-      return {
-        numbers: { rps: report.requestsPerSecond, p50: fast?.p50, p90: fast?.p90, p99: fast?.p99, p999: fast?.p999 },
-        ...(fast?.perMille === undefined ? {} : { perMille: fast.perMille }),
-      };
     },
-  },
+  ]),
+  // Twice as many requests as workers: some fast one stands behind a slow one whoever distributes them.
+  mixedFigure("mixed-crowded", 16, []),
   {
     name: "kill",
     title: "kill -9 of one of 4 workers, 32 connections, 20 ms handlers",

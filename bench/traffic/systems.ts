@@ -159,8 +159,14 @@ export const SYSTEMS: readonly System[] = [
     () => (existsSync(join(PM2_DIR, "pm2")) ? undefined : "PM2 is not installed (make bench installs it)"),
     ({ dir, replicas }, port) => {
       const config = join(dir, "ecosystem.json");
-      const script = join(ROOT, "examples", "servers", "server.mjs");
-      const app = { name: "web", script, args: ["--port", String(port)], exec_mode: "cluster", instances: replicas };
+      const script = join(import.meta.dirname, "pm2Server.mjs");
+      const app = {
+        name: "web",
+        script,
+        env: { SERVER_PORT: String(port) },
+        exec_mode: "cluster",
+        instances: replicas,
+      };
       writeFileSync(config, JSON.stringify({ apps: [app] }));
       const env = { PM2_HOME: join(dir, "pm2"), PM2_DISCRETE_MODE: "true" };
       const child = launch(
@@ -215,12 +221,17 @@ function launch(
   mkdirSync(dir, { recursive: true });
   const stdout = openSync(join(dir, "stdout"), "a");
   const stderr = openSync(join(dir, "stderr"), "a");
-  return spawn(program, args, {
+  const child = spawn(program, args, {
     cwd: dir,
     stdio: ["ignore", stdout, stderr],
     env: { ...process.env, ...env },
     detached: true,
   });
+  // A run that is interrupted leaves nothing behind.
+  const onExit = (): void => end(child);
+  process.once("exit", onExit);
+  child.once("exit", () => process.off("exit", onExit));
+  return child;
 }
 
 /** The name of the executable; the kernel's name of a Node.js process is that of its thread. */

@@ -159,6 +159,27 @@ export interface ScaleRequest {
   readonly replicas: number;
 }
 
+/** What a reload does, or would do. */
+export interface ReloadPlan {
+  /** One sentence each; empty where nothing has changed. */
+  readonly changes: readonly string[];
+  /** What cannot change while the controller runs, and stays as it was. */
+  readonly refused: readonly { readonly path: string; readonly reason: string }[];
+  /** What goes on because of it. */
+  readonly operations: readonly { readonly id: string; readonly pool: string }[];
+}
+
+/** Answer to a POST of a reload: the plan, and the number of the last event before it. */
+export interface ReloadAccepted extends ReloadPlan {
+  readonly since: number;
+}
+
+/** Body of a POST of a reload. */
+export interface ReloadRequest {
+  /** Only say what would change. */
+  readonly dry_run?: boolean;
+}
+
 /** One line of `GET /v1/logs`. */
 export interface LogLine {
   readonly stream: "stdout" | "stderr";
@@ -175,6 +196,7 @@ export const PATHS = {
   logs: "/v1/logs",
   operations: "/v1/operations",
   operation: (id: string) => `/v1/operations/${encodeURIComponent(id)}`,
+  reload: "/v1/reload",
   shutdown: "/v1/shutdown",
   pool: (name: string, action: Action | "scale") => `/v1/pools/${encodeURIComponent(name)}/${action}`,
   worker: (id: string, action: Action) => `/v1/workers/${encodeURIComponent(id)}/${action}`,

@@ -2,7 +2,7 @@
 import { ControllerError } from "../base/errors.ts";
 import type { Slot } from "../core/identity.ts";
 import type { PoolView } from "../core/view.ts";
-import { sendJson } from "./answers.ts";
+import { sendFailure, sendJson } from "./answers.ts";
 import {
   type Accepted,
   type Action,
@@ -10,10 +10,14 @@ import {
   MAX_REPLICAS,
   type OperationAccepted,
   type Operations,
+  type ReloadAccepted,
+  type ReloadRequest,
   type ScaleRequest,
   statusOf,
 } from "./api.ts";
 import { EventStream } from "./eventStream.ts";
+import { openApiDocument } from "./openapi.ts";
+import { OPEN_ROUTES } from "./openRoutes.ts";
 import type { Call, Route, RouteAnswer } from "./route.ts";
 
 /** Operations that may wait or run at a time; whoever asks for more is refused. */
@@ -148,6 +152,32 @@ export const CONTROL_ROUTES: readonly Route[] = [
   actionRoute("stop", "worker", "Stop one worker until it is started"),
   actionRoute("start", "worker", "Start one worker that was stopped or given up"),
   {
+    method: "GET",
+    path: "/v1/openapi.json",
+    operationId: "getOpenApi",
+    summary: "Describe this API as an OpenAPI document",
+    answers: [{ status: 200, doc: "OpenAPI 3.1", contentType: "application/json", schema: undefined }],
+    handle: ({ controller, response }) =>
+      sendJson(response, 200, openApiDocument([...OPEN_ROUTES, ...CONTROL_ROUTES], OPEN_ROUTES, controller.version)),
+  },
+  {
+    method: "POST",
+    path: "/v1/reload",
+    operationId: "reload",
+    summary: "Apply what has changed in the configuration file, or with dry_run only say what that would be",
+    body: "ReloadRequest",
+    answers: [
+      {
+        status: 202,
+        doc: "What changes, what cannot, and what goes on",
+        contentType: "application/json",
+        schema: "Reload",
+      },
+    ],
+    errors: [400, 409],
+    handle: reload,
+  },
+  {
     method: "POST",
     path: "/v1/shutdown",
     operationId: "shutdown",
@@ -207,6 +237,32 @@ function scalePool(call: Call): void {
   );
 }
 
+/** A file that is invalid changes nothing; its problems are the message. */
+function reload(call: Call): void {
+  const { controller, response } = call;
+  const isDryRun = parseReloadRequest(call.body).dry_run;
+  const { phase } = controller.view();
+  if (phase !== "running" && phase !== "booting")
+    throw new ControllerError("REQUEST_REFUSED", `Cannot reload: the controller is ${phase}`);
+  const since = controller.events.lastSeq;
+  if (!isDryRun) controller.audit(call.caller(), "a reload");
+  controller.reload(isDryRun).then(
+    (plan) => sendJson(response, 202, { ...plan, since } satisfies ReloadAccepted),
+    (error: unknown) => {
+      if (error instanceof ControllerError) sendFailure(response, error);
+      else throw error;
+    },
+  );
+}
+
+/** The body of a request to reload; none is the same as an empty object. @throws ControllerError REQUEST_INVALID */
+export function parseReloadRequest(text: string): Required<ReloadRequest> {
+  if (text === "") return { dry_run: false };
+  const { dry_run: isDryRun = false } = parseBody(text, "dry_run", '{"dry_run": true}') as { dry_run?: unknown };
+  if (typeof isDryRun === "boolean") return { dry_run: isDryRun };
+  throw new ControllerError("REQUEST_INVALID", `dry_run: expected true or false, got ${shorten(isDryRun)}`);
+}
+
 /** Gives the order and answers with the operation's id. */
 function begin(call: Call, what: string, order: () => string): void {
   const { controller, response } = call;
@@ -224,12 +280,10 @@ function begin(call: Call, what: string, order: () => string): void {
 
 function findPool(call: Call, action: Action | "scale"): { readonly pool: PoolView; readonly index: number } {
   const name = call.segment("pool");
-  const { pools } = call.controller.view();
-  const index = pools.findIndex((pool) => pool.name === name);
-  const pool = pools[index];
+  const pool = call.controller.view().pools.find((each) => each.name === name);
   if (pool === undefined)
     throw new ControllerError("POOL_UNKNOWN", `Cannot ${action} pool "${name}": there is no such pool`);
-  return { pool, index };
+  return { pool, index: pool.index };
 }
 
 function findWorker(
@@ -237,16 +291,28 @@ function findWorker(
   id: string,
   action: Action,
 ): Pick<PoolView, "role" | "fronts"> & { readonly index: number; readonly slot: Slot } {
-  for (const [index, pool] of call.controller.view().pools.entries()) {
+  for (const pool of call.controller.view().pools) {
     const worker = pool.workers.find((each) => each.id === id);
-    if (worker !== undefined) return { index, slot: worker.slot, role: pool.role, fronts: pool.fronts };
+    if (worker !== undefined) return { index: pool.index, slot: worker.slot, role: pool.role, fronts: pool.fronts };
   }
   throw new ControllerError("WORKER_UNKNOWN", `Cannot ${action} worker "${id}": there is no such worker`);
 }
 
 /** The body of a request to scale. @throws ControllerError REQUEST_INVALID that says what it should be */
 export function parseScaleRequest(text: string): ScaleRequest {
-  const expected = 'expected a JSON object such as {"replicas": 4}';
+  const { replicas } = parseBody(text, "replicas", '{"replicas": 4}') as { readonly replicas?: unknown };
+  if (typeof replicas === "number" && Number.isInteger(replicas) && replicas >= 1 && replicas <= MAX_REPLICAS)
+    return { replicas };
+  const got = replicas === undefined ? "nothing" : shorten(replicas);
+  throw new ControllerError(
+    "REQUEST_INVALID",
+    `replicas: expected a whole number ≥ 1 and ≤ ${MAX_REPLICAS}, got ${got}`,
+  );
+}
+
+/** A JSON object that has at most this key. */
+function parseBody(text: string, known: string, example: string): object {
+  const expected = `expected a JSON object such as ${example}`;
   let body: unknown;
   try {
     body = JSON.parse(text);
@@ -255,17 +321,10 @@ export function parseScaleRequest(text: string): ScaleRequest {
   }
   if (typeof body !== "object" || body === null || Array.isArray(body))
     throw new ControllerError("REQUEST_INVALID", `The body is no object, ${expected}`);
-  const unknown = Object.keys(body).find((key) => key !== "replicas");
+  const unknown = Object.keys(body).find((key) => key !== known);
   if (unknown !== undefined)
     throw new ControllerError("REQUEST_INVALID", `The body has an unknown key ${shorten(unknown)}, ${expected}`);
-  const { replicas } = body as { readonly replicas?: unknown };
-  if (typeof replicas === "number" && Number.isInteger(replicas) && replicas >= 1 && replicas <= MAX_REPLICAS)
-    return { replicas };
-  const got = replicas === undefined ? "nothing" : shorten(replicas);
-  throw new ControllerError(
-    "REQUEST_INVALID",
-    `replicas: expected a whole number ≥ 1 and ≤ ${MAX_REPLICAS}, got ${got}`,
-  );
+  return body;
 }
 
 function shorten(value: unknown): string {
@@ -285,9 +344,12 @@ function serveOperation({ controller, response, segment }: Call): void {
 
 function serveEvents({ controller, response, query }: Call): void {
   const since = parseSince(query.get("since"));
+  const follow = query.get("follow") ?? "1";
+  if (follow !== "0" && follow !== "1")
+    throw new ControllerError("REQUEST_INVALID", `follow: expected 0 or 1, got ${shorten(follow)}`);
   const stream = new EventStream(response);
   for (const record of controller.events.since(since)) stream.send(record, record.seq);
-  if (query.get("follow") === "0") {
+  if (follow === "0") {
     response.end();
     return;
   }

@@ -7,7 +7,7 @@ import { EventLog } from "./events.ts";
 const NOON = new Date(Date.UTC(2026, 0, 2, 12));
 
 function spawned(pid: number): LifecycleEvent {
-  return { kind: "spawned", pool: "web", slot: 0, incarnation: 1, pid };
+  return { kind: "spawned", pool: "web", slot: 0, incarnation: 1, pid, revision: 1 };
 }
 
 function filled(count: number): EventLog {

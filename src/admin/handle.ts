@@ -2,7 +2,7 @@
 import type { Instant } from "../base/time.ts";
 import type { Slot } from "../core/identity.ts";
 import type { ControllerView } from "../core/view.ts";
-import type { LogLine, StatusDetails } from "./api.ts";
+import type { LogLine, ReloadPlan, StatusDetails } from "./api.ts";
 import type { EventLog } from "./events.ts";
 import type { OperationLog } from "./operations.ts";
 
@@ -31,6 +31,8 @@ export interface ControllerHandle {
   start(pool: number, slots: readonly Slot[] | undefined, reason: string): string;
   /** `replicas` is a whole number from 1 on. */
   scale(pool: number, replicas: number, reason: string): string;
+  /** Applies what has changed in the configuration file, or only says what that would be. @throws ControllerError */
+  reload(isDryRun: boolean): Promise<ReloadPlan>;
   /** Whole chunks of lines as they are written to stdout and stderr. */
   tapLogs(listener: (stream: LogLine["stream"], chunk: Buffer) => void): Disposable;
 }

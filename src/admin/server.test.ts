@@ -2,13 +2,14 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { Agent, type IncomingMessage, type RequestOptions, request, type Server, type ServerResponse } from "node:http";
-import { type AddressInfo, connect } from "node:net";
+import { type AddressInfo, connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { FakeHandle } from "../../test/support/fakeHandle.ts";
 import { ControllerError } from "../base/errors.ts";
 import type { EventRecord, Operation, OperationAccepted, Status } from "./api.ts";
+import type { TokenCheck } from "./auth.ts";
 import { createControlServer, createTcpServer } from "./server.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "monoceros-server-"));
@@ -22,9 +23,14 @@ interface Front {
 
 let fronts = 0;
 /** Runs `body` with a front on a socket in a temporary directory, or on a free TCP port. */
-async function withFront(kind: "control" | "open", body: (front: Front) => Promise<void>): Promise<void> {
+async function withFront(
+  kind: "control" | "tcp",
+  body: (front: Front) => Promise<void>,
+  isToken?: TokenCheck,
+): Promise<void> {
   const handle = new FakeHandle();
-  const server = kind === "control" ? createControlServer(handle) : createTcpServer(handle);
+  const readPeer = () => ({ uid: 7, pid: 8, gid: 9 });
+  const server = kind === "control" ? createControlServer(handle, readPeer) : createTcpServer(handle, isToken);
   const socketPath = join(directory, `${fronts++}.sock`);
   server.listen(kind === "control" ? socketPath : { port: 0, host: "127.0.0.1" });
   await once(server, "listening");
@@ -98,7 +104,7 @@ async function take<T>(stream: AsyncGenerator<T>, count: number): Promise<T[]> {
 }
 
 test("both fronts serve metrics with type and length, in the form that was asked for", async () => {
-  for (const kind of ["open", "control"] as const) {
+  for (const kind of ["tcp", "control"] as const) {
     await withFront(kind, async ({ to }) => {
       const { status, headers, text } = await ask({ ...to, headers: { accept: "openmetrics" } }, "GET", "/metrics?x=1");
       assert.deepEqual([status, text], [200, "# größe openmetrics\n"]);
@@ -109,7 +115,7 @@ test("both fronts serve metrics with type and length, in the form that was asked
 });
 
 test("health is 200 or 503 by the view, and live is 200 as long as there is an answer", async () => {
-  await withFront("open", async ({ handle, to }) => {
+  await withFront("tcp", async ({ handle, to }) => {
     const codes = async () =>
       Promise.all(
         ["/health", "/health/ready", "/health/live"].map(async (path) => (await ask(to, "GET", path)).status),
@@ -124,20 +130,78 @@ test("health is 200 or 503 by the view, and live is 200 as long as there is an a
   });
 });
 
-test("what is for the control socket alone is not there on TCP", async () => {
-  await withFront("open", async ({ handle, to }) => {
-    for (const [method, path] of [
-      ["GET", "/"],
-      ["GET", "/v1/status"],
-      ["GET", "/v1/events"],
-      ["GET", "/v1/logs"],
-      ["POST", "/v1/shutdown"],
-      ["POST", "/v1/workers/web-0/stop"],
-    ] as const) {
-      const answer = await ask(to, method, path);
-      assert.deepEqual([answer.status, errorCode(answer)], [404, "REQUEST_INVALID"], path);
+test("over TCP what is not open to all needs the token or a name of this machine", async () => {
+  const closed = [
+    ["GET", "/"],
+    ["GET", "/v1/status"],
+    ["GET", "/v1/events"],
+    ["GET", "/v1/logs"],
+    ["GET", "/v1/nothing"],
+    ["POST", "/v1/shutdown"],
+    ["POST", "/v1/workers/web-0/stop"],
+    ["POST", "/metrics"],
+  ] as const;
+  const check = async (to: RequestOptions, headers: Record<string, string>, expected: number) => {
+    for (const [method, path] of closed) {
+      const answer = await ask({ ...to, headers }, method, path);
+      assert.deepEqual([answer.status, errorCode(answer)], [expected, "ACCESS_DENIED"], path);
+      assert.equal(answer.headers["www-authenticate"], expected === 401 ? 'Bearer realm="monoceros"' : undefined);
+    }
+    assert.equal((await ask({ ...to, headers }, "GET", "/metrics")).status, 200);
+  };
+  await withFront("tcp", async ({ handle, to }) => {
+    await check(to, { host: "evil.example" }, 403);
+    assert.equal((await ask(to, "GET", "/v1/status")).status, 200);
+    assert.equal((await ask(to, "GET", "/v1/nothing")).status, 404);
+    assert.deepEqual(handle.orders, []);
+  });
+  await withFront(
+    "tcp",
+    async ({ handle, to }) => {
+      await check(to, { host: "evil.example", authorization: "Bearer wrong" }, 401);
+      assert.deepEqual(handle.orders, []);
+      const headers = { host: "pod:9000", authorization: "Bearer right" };
+      assert.equal((await ask({ ...to, headers }, "POST", "/v1/workers/web-0/stop")).status, 202);
+      assert.deepEqual(handle.audits, ['the token: stop of worker "web-0"']);
+    },
+    (text) => text === "right",
+  );
+});
+
+test("a page of another origin orders nothing over TCP", async () => {
+  await withFront("tcp", async ({ handle, to }) => {
+    for (const headers of [{ origin: "http://evil.example" }, { origin: "null" }, { "sec-fetch-site": "cross-site" }]) {
+      const answer = await ask({ ...to, headers }, "POST", "/v1/pools/web/restart");
+      assert.deepEqual([answer.status, errorCode(answer)], [403, "ACCESS_DENIED"], JSON.stringify(headers));
     }
     assert.deepEqual(handle.orders, []);
+    const origin = `http://127.0.0.1:${to.port}`;
+    assert.equal((await ask({ ...to, headers: { origin } }, "POST", "/v1/pools/web/restart")).status, 202);
+  });
+});
+
+test("every change is kept with who asked for it, before it is done", async () => {
+  await withFront("control", async ({ handle, to }) => {
+    const audited: number[] = [];
+    handle.onOrder = () => audited.push(handle.audits.length);
+    await ask(to, "POST", "/v1/pools/web/restart");
+    await ask(to, "POST", "/v1/pools/web/scale", Buffer.from('{"replicas": 3}'));
+    await ask(to, "POST", "/v1/workers/web-0/start");
+    const shutdown = Promise.withResolvers<void>();
+    handle.onOrder = shutdown.resolve;
+    await ask(to, "POST", "/v1/shutdown");
+    await shutdown.promise;
+    assert.deepEqual(audited, [1, 2, 3]);
+    assert.deepEqual(
+      handle.audits,
+      ['restart of pool "web"', 'scale of pool "web" to 3', 'start of worker "web-0"', "a shutdown"].map(
+        (what) => `uid 7, pid 8: ${what}`,
+      ),
+    );
+    const count = handle.audits.length;
+    for (const path of ["/v1/status", "/v1/operations", "/metrics"]) await ask(to, "GET", path);
+    await ask(to, "POST", "/v1/pools/nobody/restart");
+    assert.equal(handle.audits.length, count);
   });
 });
 
@@ -156,7 +220,7 @@ test("an unknown path is 404, a wrong method 405 with what is allowed", async ()
 });
 
 test("a request target that is no path is 400", async () => {
-  await withFront("open", async ({ to }) => {
+  await withFront("tcp", async ({ to }) => {
     for (const path of ["*", "http://elsewhere/metrics", "//["])
       assert.equal((await ask(to, "GET", path)).status, 400, path);
   });
@@ -433,8 +497,8 @@ test("events with follow=0 end after what is known, and since leaves out the old
     assert.deepEqual(await ids("&since=3"), ["4", "5"]);
     assert.deepEqual(await ids("&since=5"), []);
     assert.deepEqual(await ids("&since="), ["1", "2", "3", "4", "5"]);
-    for (const wrong of ["nonsense", "-1", "1.5", "1e400"]) {
-      const answer = await ask(to, "GET", `/v1/events?since=${wrong}`);
+    for (const wrong of ["since=nonsense", "since=-1", "since=1.5", "since=1e400", "follow=2", "follow=0x"]) {
+      const answer = await ask(to, "GET", `/v1/events?${wrong}`);
       assert.deepEqual([answer.status, errorCode(answer)], [400, "REQUEST_INVALID"], wrong);
     }
   });
@@ -516,7 +580,7 @@ test("log lines come whole, by stream, however they were cut", async () => {
 });
 
 test("a client that speaks no HTTP is cut off and disturbs nobody", async () => {
-  await withFront("open", async ({ to }) => {
+  await withFront("tcp", async ({ to }) => {
     const socket = connect({ host: "127.0.0.1", port: Number(to.port) });
     socket.on("error", () => {});
     socket.end("\u0016\u0003\u0001 no HTTP\r\n\r\n");
@@ -546,6 +610,69 @@ test("a client that breaks off in the middle of a body disturbs nobody", async (
   });
 });
 
+test("idle clients, however many, keep nobody out: who has waited longest goes", async () => {
+  for (const kind of ["tcp", "control"] as const) {
+    await withFront(kind, async ({ to }) => {
+      const sockets: Socket[] = [];
+      const closed = new Set<Socket>();
+      const stream = await open(to, "/v1/events");
+      for (let count = 0; count < 400; count++) {
+        const socket = kind === "tcp" ? connect(Number(to.port), "127.0.0.1") : connect(String(to.socketPath));
+        sockets.push(socket);
+        socket.on("error", () => {});
+        socket.on("close", () => closed.add(socket));
+        await once(socket, "connect");
+        // Half of them are slow, not silent.
+        if (count % 2 === 0) socket.write("GET /health HTTP/1.1\r\nHost: x\r\nX-Slow: ");
+      }
+      assert.equal((await ask(to, "GET", "/health/live")).status, 200);
+      assert.equal((await ask(to, "GET", "/metrics")).status, 200);
+      const [first, last] = [sockets[0], sockets.at(-1)];
+      assert.ok(first !== undefined && last !== undefined && closed.has(first) && !closed.has(last));
+      assert.ok(!stream.destroyed, "who follows is not idle");
+      stream.destroy();
+      for (const socket of sockets) socket.destroy();
+    });
+  }
+});
+
+test("followers are bounded, and one that leaves makes room", async () => {
+  await withFront("control", async ({ handle, server, to }) => {
+    const streams: IncomingMessage[] = [];
+    for (let count = 0; count < 32; count++) streams.push(await open(to, count % 2 === 0 ? "/v1/logs" : "/v1/events"));
+    const refused = await ask(to, "GET", "/v1/logs");
+    assert.deepEqual([refused.status, errorCode(refused)], [429, "REQUEST_REFUSED"]);
+    assert.equal((await ask(to, "GET", "/v1/status")).status, 200);
+    const left = new Promise<void>((resolve) => server.once("left", resolve));
+    const watch = setInterval(() => handle.taps.size < 16 && server.emit("left"), 1);
+    streams[0]?.destroy();
+    await left;
+    clearInterval(watch);
+    (await open(to, "/v1/logs")).destroy();
+    for (const stream of streams) stream.destroy();
+  });
+});
+
+test("clients that do not read their answers are cut off before they hold much memory", async () => {
+  await withFront("tcp", async ({ handle, to }) => {
+    const text = "x".repeat(8 << 20);
+    handle.metrics = () => ({ text, contentType: "text/plain" });
+    const sockets: Socket[] = [];
+    for (let count = 0; count < 20; count++) {
+      const socket = connect(Number(to.port), "127.0.0.1");
+      sockets.push(socket.pause());
+      socket.on("error", () => {});
+      socket.write("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+      assert.equal((await ask(to, "GET", "/health/live")).status, 200);
+    }
+    assert.equal((await ask(to, "GET", "/metrics")).text.length, text.length);
+    for (const socket of sockets) socket.resume();
+    await Promise.all(sockets.map((socket) => socket.closed || once(socket, "close")));
+    const whole = sockets.filter((socket) => socket.bytesRead >= text.length).length;
+    assert.ok(whole <= 6, `${whole} of 20 answers of 8 MiB were kept for clients that did not read`);
+  });
+});
+
 test("details of workers are told to who asks for them only", async () => {
   await withFront("control", async ({ to }) => {
     const plain = JSON.parse((await ask(to, "GET", "/v1/status")).text) as Status;
@@ -564,7 +691,7 @@ test("details of workers are told to who asks for them only", async () => {
 });
 
 test("the workers' metrics are open to all, and a failure ends the connection instead of leaving it waiting", async () => {
-  await withFront("open", async ({ handle, to }) => {
+  await withFront("tcp", async ({ handle, to }) => {
     const { status, text } = await ask(to, "GET", "/metrics/workers");
     assert.deepEqual([status, text], [200, "of workers, for "]);
     handle.workerMetrics = () => Promise.reject(new Error("broken"));

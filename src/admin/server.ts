@@ -2,9 +2,11 @@
  * The two HTTP fronts: TCP for Prometheus and Kubernetes, and for whoever holds the token or is on this machine; the
  * control socket for whoever may open its file. They differ only in who may do what.
  */
-import type { Server } from "node:http";
+import type { IncomingMessage, Server } from "node:http";
+import type { Socket } from "node:net";
+import { decideAccess, type TokenCheck } from "./auth.ts";
 import { CONTROL_ROUTES } from "./controlRoutes.ts";
-import { createFront } from "./front.ts";
+import { type Admission, createFront } from "./front.ts";
 import type { ControllerHandle } from "./handle.ts";
 import { OPEN_ROUTES } from "./openRoutes.ts";
 import type { Route } from "./route.ts";
@@ -12,20 +14,48 @@ import type { Route } from "./route.ts";
 /** Every route of both fronts. */
 export const ALL_ROUTES: readonly Route[] = [...OPEN_ROUTES, ...CONTROL_ROUTES];
 
-/** The front for TCP. */
-export function createTcpServer(controller: ControllerHandle): Server {
-  return createFront({
-    controller,
-    routes: OPEN_ROUTES,
-    admit: () => ({ kind: "admitted", caller: () => "nobody" }),
-  });
+/** The front for TCP; without `isToken` only this machine may use what is not open to all. */
+export function createTcpServer(controller: ControllerHandle, isToken?: TokenCheck): Server {
+  return createFront({ controller, routes: ALL_ROUTES, admit: (request, route) => admit(request, route, isToken) });
 }
 
-/** The front for the control socket. */
-export function createControlServer(controller: ControllerHandle): Server {
+function admit(request: IncomingMessage, route: Route | undefined, isToken: TokenCheck): Admission {
+  const { headers, socket, method } = request;
+  const decision = decideAccess(
+    {
+      isOpen: route !== undefined && OPEN_ROUTES.includes(route),
+      // Where there is no route nothing can be changed, but whoever may not ask need not know that.
+      changesState: method !== "GET" && method !== "HEAD",
+      remoteAddress: socket.remoteAddress,
+      host: headers.host,
+      origin: headers.origin,
+      secFetchSite: headers["sec-fetch-site"]?.toString(),
+      authorization: headers.authorization,
+    },
+    isToken,
+  );
+  return decision.kind === "refused" ? decision : { kind: "admitted", caller: () => decision.who };
+}
+
+/** The process at the other end of a Unix socket (unix(7), SO_PEERCRED). */
+export interface Peer {
+  readonly uid: number;
+  readonly pid: number;
+}
+
+/** The front for the control socket. `readPeer` tells who is at the other end of the connection with this descriptor. */
+export function createControlServer(controller: ControllerHandle, readPeer: (fd: number) => Peer | undefined): Server {
   return createFront({
     controller,
     routes: ALL_ROUTES,
-    admit: () => ({ kind: "admitted", caller: () => "the control socket" }),
+    admit: ({ socket }) => ({ kind: "admitted", caller: () => nameOf(socket, readPeer) }),
   });
+}
+
+function nameOf(socket: Socket, readPeer: (fd: number) => Peer | undefined): string {
+  // Node.js has no public way to the descriptor of a connection.
+  const { _handle: handle } = socket as Socket & { readonly _handle?: { readonly fd?: number } | null };
+  const fd = handle?.fd ?? -1;
+  const peer = fd < 0 ? undefined : readPeer(fd);
+  return peer === undefined ? "a client that is gone" : `uid ${peer.uid}, pid ${peer.pid}`;
 }

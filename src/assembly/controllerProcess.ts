@@ -3,8 +3,7 @@
  * that knows all of them. Decides nothing about workers; it ends this process when everything is done.
  */
 import { rmSync } from "node:fs";
-import { constants, tmpdir } from "node:os";
-import { resolve } from "node:path";
+import { tmpdir } from "node:os";
 import type { LogLine } from "../admin/api.ts";
 import { EventLog } from "../admin/events.ts";
 import type { ControllerHandle } from "../admin/handle.ts";
@@ -12,25 +11,21 @@ import { listenOnPort, listenOnSocket } from "../admin/listen.ts";
 import { OperationLog } from "../admin/operations.ts";
 import { createControlServer, createTcpServer } from "../admin/server.ts";
 import { defaultSocketCandidates } from "../admin/socketPath.ts";
+import { TokenFile } from "../admin/tokenFile.ts";
 import type { Logger } from "../base/log.ts";
 import type { Preflight } from "../cli/preflight.ts";
-import { proxyPlaces, proxySettings } from "../cli/proxySettings.ts";
-import { scaleOrder } from "../cli/scaleOrder.ts";
 import { VERSION } from "../cli/version.ts";
-import type { Config } from "../config/config.ts";
 import { isWorkerEvent, type LifecycleEvent } from "../core/event.ts";
 import { workerId } from "../core/identity.ts";
 import type { Order } from "../core/operation.ts";
-import type { ControllerSpec, LimitsPolicy } from "../core/spec.ts";
+import type { ControllerSpec } from "../core/spec.ts";
 import type { ControllerView } from "../core/view.ts";
-import { checkListenerPort } from "../envoy/listenerPort.ts";
 import { SinkLogger } from "../logs/logger.ts";
 import { type LogSink, openSinks } from "../logs/sink.ts";
 import { WorkerOutput } from "../logs/workerOutput.ts";
 import { systemClock } from "../runtime/clock.ts";
 import { Daemon } from "../runtime/daemon.ts";
 import { HeapCare } from "../runtime/heapCare.ts";
-import type { LaunchPlan } from "../runtime/launch.ts";
 import { controllerMark, findLeftovers } from "../runtime/leftovers.ts";
 import { Lifeline } from "../runtime/lifeline.ts";
 import {
@@ -39,50 +34,49 @@ import {
   exitNow,
   getLimit,
   RLIMITS,
+  readPeer,
   readSystemUnits,
   reserveDescriptors,
-  unblockSignal,
 } from "../runtime/linux.ts";
 import { ListenerWatch } from "../runtime/listeners.ts";
-import { type PoolLaunch, Processes } from "../runtime/processes.ts";
+import { Processes } from "../runtime/processes.ts";
 import { findListener, findUnixListener, readSoftNofile } from "../runtime/procfs.ts";
 import { ProcessReadings } from "../runtime/readings.ts";
 import { SharedSockets } from "../runtime/sockets.ts";
 import { ServiceManager } from "../runtime/systemd.ts";
 import { BalanceWatch } from "./balanceWatch.ts";
 import { Health } from "./health.ts";
+import { MemoryWatch } from "./memoryWatch.ts";
 import { createMetrics } from "./metricsSource.ts";
 import { OperationTally } from "./operationTally.ts";
-import { proxyLaunch, workerLaunch } from "./poolLaunches.ts";
+import { PoolRegistry } from "./poolRegistry.ts";
+import { checkedPools, Pools } from "./pools.ts";
 import { ProbeTally } from "./probeTally.ts";
+import { Reload } from "./reload.ts";
 import { RuntimeDirectory } from "./runtimeDirectory.ts";
+import { scaleOrder } from "./scaleOrder.ts";
+import { listenToSignals } from "./signals.ts";
 import { readDetails } from "./statusDetails.ts";
-import { type ProxiedPool, Traffic } from "./traffic.ts";
+import { Traffic } from "./traffic.ts";
 import { type MeasuredPool, WorkerMetrics } from "./workerMetrics.ts";
-import { WorkerPlaces } from "./workerPlaces.ts";
 
 /** How long the last log lines may take after everything has ended, where the shutdown's own bound is already used up. */
 const MIN_FLUSH_MS = 1000;
-
-/**
- * A second stop signal this soon is the first one delivered twice: timeout(1), npm and others pass on to us what the whole
- * process group has got from them or from the terminal. No person means "at once" so quickly.
- */
-const SAME_SIGNAL_MS = 300;
 
 /** From so many workers on, the table of descriptors would grow more than once while they start. */
 const MANY_WORKERS = 50;
 const OWN_DESCRIPTORS = 128;
 
-/** Signals that later versions act on; until then they must not end the controller. */
-const RESERVED_SIGNALS = ["SIGHUP", "SIGUSR1", "SIGUSR2", "SIGTTIN", "SIGTTOU"] as const;
-
 /**
- * Runs the controller until its end and resolves with the exit code; it ends the process itself only where a reader that
+ * Runs the controller of a checked configuration, which `readAgain` reads and checks anew, until its end and resolves with the exit code; it ends the process itself only where a reader that
  * stopped would hold it for ever.
  * @throws ControllerError PORT_IN_USE, SOCKET_IN_USE, ADDRESS_UNAVAILABLE, CONTROL_SOCKET_IN_USE, CONTROL_SOCKET_UNSAFE before any worker starts
  */
-export async function runController(preflight: Preflight, options: { readonly isDebug: boolean }): Promise<number> {
+export async function runController(
+  preflight: Preflight,
+  readAgain: (file: string) => Preflight,
+  options: { readonly isDebug: boolean },
+): Promise<number> {
   const { config, spec, warnings } = preflight;
   const sinks = openSinks({ fd: 1, onError: reportTo("stdout") }, { fd: 2 });
   const log = new SinkLogger({ sink: sinks.stderr, isDebug: options.isDebug });
@@ -95,16 +89,7 @@ export async function runController(preflight: Preflight, options: { readonly is
 
   closeInheritedOnExec();
   becomeSubreaper();
-  const pools = config.supervisor.pools;
-  using sockets = await SharedSockets.bind(
-    pools.flatMap((pool) => pool.sockets.map((socket) => ({ pool: pool.name, ...socket }))),
-    log,
-  );
-  for (const { name, server } of pools) {
-    if (server === undefined) continue;
-    const place = { pool: name, address: server.listenerAddress, port: server.listenerPort };
-    await checkListenerPort(place, findListener);
-  }
+  using sockets = await SharedSockets.bind([], log);
   using resources = new DisposableStack();
   let runtimeDirectory: RuntimeDirectory | undefined;
   const runtime = () => {
@@ -116,7 +101,7 @@ export async function runController(preflight: Preflight, options: { readonly is
   const operations = new OperationLog(() => new Date());
   const operationTally = new OperationTally();
   const manager = new ServiceManager(process.env, process.pid);
-  const output = new WorkerOutput(outputsOf(config, spec), sinks);
+  const output = new WorkerOutput([], sinks);
   // As PID 1 the kernel ends everything in the container together with us.
   const lifeline = process.pid === 1 ? undefined : new Lifeline(mark);
   const { promise: finished, resolve: finish } = Promise.withResolvers<number>();
@@ -133,8 +118,10 @@ export async function runController(preflight: Preflight, options: { readonly is
         report(event);
         traffic.handle(event);
         health.handle(event);
+        memory.handle(event);
         workerMetrics.handle(event);
         watch.handle(event);
+        reload.handle(event);
         if (event.kind === "stopping" && event.cause === "shutdown") sockets.release(event.pool);
       },
       changed: () => traffic.changed(),
@@ -152,26 +139,14 @@ export async function runController(preflight: Preflight, options: { readonly is
   });
   process.on("uncaughtException", (error) => daemon.fail(error));
 
-  const places = pools.map((pool, index) => new WorkerPlaces(pool, planOf(preflight, index), runtime));
-  const traffic = resources.use(
-    new Traffic({
-      pools: proxiedPools(preflight, places, runtime, (pool) => daemon.specOf(pool).limits),
-      daemon,
-      clock: systemClock,
-      report,
-    }),
-  );
+  const registry = new PoolRegistry();
+  const traffic = resources.use(new Traffic({ daemon, clock: systemClock, report }));
+  const pools = new Pools({ daemon, registry, traffic, output, sockets, runtime });
+  const checked = checkedPools(preflight);
+  await pools.claim(checked);
+  pools.installAll(checked, spec);
   const processes = new Processes({
-    pools: spec.pools.map((pool, index): PoolLaunch => {
-      const config = pools[index];
-      const ownPlaces = places[index];
-      if (config !== undefined && ownPlaces !== undefined) {
-        const plan = planOf(preflight, index);
-        return workerLaunch(config, plan, ownPlaces, sockets.inheritedBy(pool.name, Object.keys(plan.env)));
-      }
-      const fronted = pools.findIndex(({ name }) => name === pool.fronts);
-      return proxyLaunch(pool.name, preflight.envoys[fronted]?.file ?? "envoy", () => traffic.proxyOf(index));
-    }),
+    launchOf: (pool, revision) => registry.launchOf(pool, revision),
     attach: (worker) => output.attach(worker),
     listener: daemon,
     lifeline,
@@ -179,19 +154,21 @@ export async function runController(preflight: Preflight, options: { readonly is
     mark,
     nofileSoft: inheritedNofile(),
   });
-  const probeTally = new ProbeTally(pools.map(({ name }) => name));
+  const probeTally = new ProbeTally();
   const health = resources.use(
     new Health({
-      pools: pools.flatMap((config, index) => {
-        const ownPlaces = places[index];
-        return ownPlaces === undefined ? [] : { index, config, plan: planOf(preflight, index), places: ownPlaces };
-      }),
+      registry,
+      indexOf: (name) => pools.workersIndexOf(name),
       processes,
       daemon,
+      traffic,
       clock: systemClock,
       log,
       tally: probeTally,
     }),
+  );
+  const memory = resources.use(
+    new MemoryWatch({ indexOf: (name) => pools.workersIndexOf(name), mark, daemon, clock: systemClock, log }),
   );
   const watch = new ListenerWatch({ workers: () => leadersOf(daemon.view()), mark, log });
 
@@ -206,7 +183,7 @@ export async function runController(preflight: Preflight, options: { readonly is
   };
 
   const workerMetrics = new WorkerMetrics({
-    pools: measuredPools(config, places),
+    poolOf: (name) => measuredPool(name, pools, registry, daemon),
     view: () => daemon.view(),
     clock: systemClock,
   });
@@ -217,13 +194,23 @@ export async function runController(preflight: Preflight, options: { readonly is
     daemon.order(pool, id, what, reason);
     return id;
   };
+  const reload = new Reload({
+    initial: preflight,
+    read: () => readAgain(preflight.file),
+    daemon,
+    pools,
+    registry,
+    traffic,
+    sockets,
+    order,
+  });
   const handle: ControllerHandle = {
     version: VERSION,
     events,
     operations,
     view: () => daemon.view(),
     now: () => systemClock.now(),
-    details: () => readDetails({ pools, ...numbers }),
+    details: () => readDetails({ pools: reload.config.supervisor.pools, ...numbers }),
     metrics: createMetrics({
       ...numbers,
       output,
@@ -239,12 +226,15 @@ export async function runController(preflight: Preflight, options: { readonly is
     restart: (pool, slots, reason) => order(pool, { kind: "restart", slots }, reason),
     stop: (pool, slots, reason) => order(pool, { kind: "stop", slots }, reason),
     start: (pool, slots, reason) => order(pool, { kind: "start", slots }, reason),
-    scale: (pool, replicas, reason) => order(pool, scaleOrder(config, daemon.view(), pool, replicas), reason),
+    scale: (pool, replicas, reason) => order(pool, scaleOrder(reload.config, daemon.view(), pool, replicas), reason),
+    reload: (isDryRun) => reload.run(isDryRun),
     tapLogs: (listener) => tapSinks(sinks, listener),
   };
   const find = { onPort: findListener, onSocket: findUnixListener };
-  const openServer = createTcpServer(handle);
-  const controlServer = createControlServer(handle);
+  const { tokenFile } = config.admin;
+  const token = tokenFile === undefined ? undefined : await TokenFile.open(tokenFile, (message) => log.warn(message));
+  const openServer = createTcpServer(handle, token === undefined ? undefined : (text) => token.matches(text));
+  const controlServer = createControlServer(handle, readPeer);
   const candidates =
     config.admin.socket === undefined
       ? defaultSocketCandidates(process.env, process.getuid?.() ?? 0, tmpdir())
@@ -263,7 +253,7 @@ export async function runController(preflight: Preflight, options: { readonly is
     log.warn("there is no shell: workers will outlive a controller that is killed with SIGKILL");
   const workers = countWorkers(spec);
   if (workers > MANY_WORKERS) reserveDescriptors(2 * workers + OWN_DESCRIPTORS);
-  listenToSignals(daemon, log);
+  listenToSignals(daemon, handle, log);
   daemon.boot(processes);
   warnOfLeftovers(log);
 
@@ -293,49 +283,13 @@ function countWorkers({ pools }: ControllerSpec): number {
   return pools.reduce((sum, pool) => sum + (pool.role === "workers" ? pool.replicas : 0), 0);
 }
 
-function planOf({ launches }: Preflight, index: number): LaunchPlan {
-  const plan = launches[index];
-  if (plan === undefined) throw new RangeError(`pool ${index} has no launch plan`);
-  return plan;
-}
-
-/** Whose output comes, by index of the pool: the workers', then the proxies'. */
-function outputsOf(config: Config, spec: ControllerSpec): { name: string; maxLineBytes: number }[] {
-  return spec.pools.map(({ name, fronts }) => {
-    const logs = config.supervisor.pools.find((pool) => pool.name === (fronts ?? name))?.logs;
-    return { name, maxLineBytes: logs?.maxLineBytes ?? 1 << 20 };
-  });
-}
-
-function proxiedPools(
-  { config, spec }: Preflight,
-  places: readonly WorkerPlaces[],
-  runtime: () => RuntimeDirectory,
-  policies: (pool: number) => LimitsPolicy,
-): ProxiedPool[] {
-  return config.supervisor.pools.flatMap((pool, index) => {
-    const { server, name } = pool;
-    const ownPlaces = places[index];
-    if (server === undefined || ownPlaces === undefined) return [];
-    const directory =
-      server.proxyConfigPath === undefined ? runtime().directory(name, "envoy") : resolve(server.proxyConfigPath, name);
-    return {
-      name,
-      pool: index,
-      proxyPool: spec.pools.findIndex(({ fronts }) => fronts === name),
-      options: { settings: proxySettings(pool, server), places: proxyPlaces(server, directory) },
-      addressOf: (slot) => ownPlaces.addressOf(slot),
-      limits: () => policies(index),
-    };
-  });
-}
-
-function measuredPools(config: Config, places: readonly WorkerPlaces[]): MeasuredPool[] {
-  return config.supervisor.pools.flatMap(({ name, metrics }, index) => {
-    const ownPlaces = places[index];
-    if (metrics === undefined || ownPlaces === undefined) return [];
-    return [{ name, path: metrics.path, addressOf: (slot) => ownPlaces.metricsAddressOf(slot) }];
-  });
+/** A pool whose workers show metrics, as it is now; undefined where they do not. */
+function measuredPool(name: string, pools: Pools, registry: PoolRegistry, daemon: Daemon): MeasuredPool | undefined {
+  const index = pools.workersIndexOf(name);
+  if (index === undefined) return undefined;
+  const { config, places } = registry.partsOf(index, daemon.specOf(index).revision);
+  if (config.metrics === undefined) return undefined;
+  return { name, path: config.metrics.path, addressOf: (slot) => places.metricsAddressOf(slot) };
 }
 
 function leadersOf(view: ControllerView): { pool: string; leader: number }[] {
@@ -385,21 +339,6 @@ function inheritedNofile(): number | "unlimited" {
   const parents = process.ppid === 0 ? undefined : readSoftNofile(process.ppid);
   if (parents === undefined || parents === "unlimited" || own.soft === "unlimited") return own.soft;
   return Math.min(parents, own.soft);
-}
-
-function listenToSignals(daemon: Daemon, log: Logger): void {
-  for (const signal of ["SIGTERM", "SIGINT"] as const) {
-    process.on(signal, () => {
-      const sinceMs = daemon.msSinceShutdownRequest();
-      if (sinceMs !== undefined && sinceMs < SAME_SIGNAL_MS)
-        log.debug(`${signal} once more, taken for the same request`);
-      else daemon.shutdown(`received ${signal}`);
-    });
-  }
-  for (const signal of RESERVED_SIGNALS)
-    process.on(signal, () => log.warn(`${signal} is not supported yet and ignored`));
-  // Node.js blocks it for good where its debugger may not be started by it (--disable-sigusr1).
-  unblockSignal(constants.signals.SIGUSR1);
 }
 
 function tapSinks(

@@ -4,18 +4,19 @@
  */
 import type { Logger } from "../base/log.ts";
 import type { PoolConfig, ProbeConfig } from "../config/config.ts";
+import { policyOf } from "../config/spec.ts";
 import { expandTemplate } from "../config/template.ts";
 import type { LifecycleEvent } from "../core/event.ts";
 import type { Slot } from "../core/identity.ts";
 import type { ProbePolicy } from "../core/probe.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Daemon } from "../runtime/daemon.ts";
-import type { LaunchPlan } from "../runtime/launch.ts";
 import { probeStarter } from "../runtime/probeMethods.ts";
 import { type Probe, type ProbeMethod, Prober } from "../runtime/prober.ts";
 import type { Processes } from "../runtime/processes.ts";
+import type { PoolRegistry, PoolRevision } from "./poolRegistry.ts";
 import type { ProbeTally } from "./probeTally.ts";
-import type { WorkerPlaces } from "./workerPlaces.ts";
+import type { Traffic } from "./traffic.ts";
 
 /**
  * Behind a proxy each worker is asked whether it serves, also where nobody has said how: often at first, because most
@@ -30,29 +31,26 @@ const FIRST_CONNECTION: ProbePolicy = {
   successThreshold: 1,
 };
 
-/** One pool to be probed; `index` is that of the daemon's pools. */
-export interface ProbedPool {
-  readonly index: number;
-  readonly config: PoolConfig;
-  readonly plan: LaunchPlan;
-  readonly places: WorkerPlaces;
-}
-
 export class Health implements Disposable {
-  readonly #pools: ReadonlyMap<string, ProbedPool>;
+  readonly #registry: PoolRegistry;
+  readonly #indexOf: (pool: string) => number | undefined;
   readonly #processes: Processes;
   readonly #prober: Prober;
 
   constructor(options: {
-    pools: readonly ProbedPool[];
+    registry: PoolRegistry;
+    /** Index of a pool of workers by its name; undefined for a proxy. */
+    indexOf: (pool: string) => number | undefined;
     processes: Processes;
     daemon: Daemon;
+    traffic: Traffic;
     clock: Clock;
     log: Logger;
     tally: ProbeTally;
   }) {
-    const { daemon, processes, tally } = options;
-    this.#pools = new Map(options.pools.filter(isProbed).map((pool) => [pool.config.name, pool]));
+    const { daemon, traffic, processes, tally } = options;
+    this.#registry = options.registry;
+    this.#indexOf = options.indexOf;
     this.#processes = processes;
     this.#prober = new Prober({
       clock: options.clock,
@@ -60,12 +58,12 @@ export class Health implements Disposable {
       log: options.log,
       start: probeStarter(processes),
       listener: {
-        becameReady: (...worker) => daemon.becameReady(...worker),
-        becameUnready: (...worker) => daemon.becameUnready(...worker),
+        becameReady: (...worker) => traffic.becameReady(...worker),
+        becameUnready: (...worker) => traffic.becameUnready(...worker),
         startupFailed: (...worker) => daemon.startupFailed(...worker),
         livenessFailed: (...worker) => daemon.livenessFailed(...worker),
-        becameAlive: () => {},
-        attempted: (pool, purpose, result) => tally.count(pool, purpose, result),
+        becameAlive: (...worker) => daemon.becameAlive(...worker),
+        attempted: (pool, purpose, result) => tally.count(daemon.specOf(pool).name, purpose, result),
       },
     });
   }
@@ -73,12 +71,14 @@ export class Health implements Disposable {
   /** To be told of every lifecycle event: probing begins and ends by them. */
   handle(event: LifecycleEvent): void {
     if (!("slot" in event)) return;
-    const pool = this.#pools.get(event.pool);
-    if (pool === undefined) return;
     const { slot, incarnation } = event;
     switch (event.kind) {
       case "spawned": {
-        const { config, index, places } = pool;
+        const index = this.#indexOf(event.pool);
+        if (index === undefined) return;
+        const pool = this.#registry.partsOf(index, event.revision);
+        if (!isProbed(pool)) return;
+        const { config, places } = pool;
         const { startup, readiness, liveness } = config.probes ?? {};
         const isNotified = readiness?.notify === true;
         this.#prober.watch({
@@ -96,9 +96,11 @@ export class Health implements Disposable {
       }
       case "draining":
       case "stopping":
-      case "exited":
-        this.#prober.forget(pool.index, slot, incarnation);
+      case "exited": {
+        const index = this.#indexOf(event.pool);
+        if (index !== undefined) this.#prober.forget(index, slot, incarnation);
         return;
+      }
       default:
         return;
     }
@@ -109,7 +111,7 @@ export class Health implements Disposable {
   }
 }
 
-function isProbed({ config }: ProbedPool): boolean {
+function isProbed({ config }: PoolRevision): boolean {
   return config.server !== undefined || config.probes !== undefined;
 }
 
@@ -122,17 +124,13 @@ function firstConnection({ server, probes }: PoolConfig): Probe | undefined {
   return { method, policy: FIRST_CONNECTION };
 }
 
-function probeOf(probe: ProbeConfig, pool: ProbedPool, slot: Slot): Probe {
-  const { initialDelayMs, periodMs, timeoutMs, failureThreshold, successThreshold } = probe;
-  return {
-    method: methodOf(probe, pool, slot),
-    policy: { initialDelayMs, periodMs, firstPeriodMs: undefined, timeoutMs, failureThreshold, successThreshold },
-  };
+function probeOf(probe: ProbeConfig, pool: PoolRevision, slot: Slot): Probe {
+  return { method: methodOf(probe, pool, slot), policy: policyOf(probe) };
 }
 
 function methodOf(
   { http, tcp, grpc, exec }: ProbeConfig,
-  { config, plan, places }: ProbedPool,
+  { config, plan, places }: PoolRevision,
   slot: Slot,
 ): ProbeMethod {
   if (http !== undefined) return { kind: "http", path: http.path, port: http.port };

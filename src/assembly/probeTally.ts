@@ -1,33 +1,18 @@
 /** Attempts of probes by pool, purpose and result, for the metric. */
-import { PROBE_PURPOSES, type ProbePurpose } from "../core/probe.ts";
+import type { ProbePurpose } from "../core/probe.ts";
 import type { ProbeCount } from "../metrics/scrape.ts";
 
-const RESULTS = ["success", "failure", "error"] as const;
-type Result = (typeof RESULTS)[number];
-
 export class ProbeTally {
-  readonly #pools: readonly string[];
-  readonly #counts = new Map<string, number>();
+  readonly #counts = new Map<string, ProbeCount>();
 
-  /** `pools` are those that are probed, by index; undefined for the others. */
-  constructor(pools: readonly string[]) {
-    this.#pools = pools;
-  }
-
-  count(pool: number, purpose: ProbePurpose, result: Result): void {
+  count(pool: string, purpose: ProbePurpose, result: ProbeCount["result"]): void {
     const key = `${pool}/${purpose}/${result}`;
-    this.#counts.set(key, (this.#counts.get(key) ?? 0) + 1);
+    const count = (this.#counts.get(key)?.count ?? 0) + 1;
+    this.#counts.set(key, { pool, purpose, result, count });
   }
 
   /** Every series that has begun. */
-  totals(): ProbeCount[] {
-    return this.#pools.flatMap((pool, index) =>
-      PROBE_PURPOSES.flatMap((purpose) =>
-        RESULTS.flatMap((result) => {
-          const count = this.#counts.get(`${index}/${purpose}/${result}`);
-          return count === undefined ? [] : [{ pool, purpose, result, count }];
-        }),
-      ),
-    );
+  totals(): readonly ProbeCount[] {
+    return [...this.#counts.values()];
   }
 }

@@ -5,7 +5,6 @@
 import type { Instant } from "../base/time.ts";
 import type { LifecycleEvent, WideLifecycleEvent } from "../core/event.ts";
 import type { Incarnation, Slot } from "../core/identity.ts";
-import { decideRequestBudget } from "../core/limits.ts";
 import type { LimitsPolicy } from "../core/spec.ts";
 import type { ControllerView, PoolView, WorkerView } from "../core/view.ts";
 import { PoolProxy, type ProxyOptions } from "../envoy/proxy.ts";
@@ -13,6 +12,7 @@ import type { ProxyReadings } from "../envoy/readings.ts";
 import type { Upstream, UpstreamAddress } from "../envoy/settings.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Daemon } from "../runtime/daemon.ts";
+import { RequestBudgets } from "./requestBudgets.ts";
 
 /** How often the daemon hears what draining workers still work on. */
 const IN_FLIGHT_MS = 100;
@@ -23,31 +23,33 @@ export interface ProxiedPool {
   readonly pool: number;
   readonly proxyPool: number;
   readonly options: Pick<ProxyOptions, "settings" | "places">;
-  readonly addressOf: (slot: Slot) => UpstreamAddress | undefined;
+  /** Where a worker of a revision listens. */
+  readonly addressOf: (slot: Slot, revision: number) => UpstreamAddress | undefined;
   /** Those of the pool at present. */
   readonly limits: () => LimitsPolicy;
-}
-
-/** How many requests one incarnation may serve. */
-interface Budget {
-  readonly incarnation: Incarnation;
-  readonly requests: number | undefined;
 }
 
 class Ingress implements Disposable {
   readonly pool: ProxiedPool;
   readonly proxy: PoolProxy;
-  readonly #budgets = new Map<Slot, Budget>();
+  readonly #budgets: RequestBudgets;
+  /** Who answers its probe and is to serve, though the daemon does not know it as ready yet. */
+  readonly #answering = new Map<Slot, Incarnation>();
 
   constructor(pool: ProxiedPool, clock: Clock, daemon: Daemon, report: (event: WideLifecycleEvent) => void) {
     this.pool = pool;
     const { name } = pool;
+    this.#budgets = new RequestBudgets(pool.limits, Math.random);
     this.proxy = new PoolProxy({
       ...pool.options,
       clock,
       listener: {
         ready: (incarnation) => daemon.becameReady(pool.proxyPool, 0, incarnation),
         failed: (incarnation, reason) => daemon.startupFailed(pool.proxyPool, 0, incarnation, reason),
+        enlisted: (slot, incarnation) => {
+          this.#answering.delete(slot);
+          daemon.becameReady(pool.pool, slot, incarnation);
+        },
         drained: (slot, incarnation) => daemon.drained(pool.pool, slot, incarnation),
         listenersDrained: () => daemon.proxyDrained(pool.proxyPool),
         requestsCounted: (slot, incarnation, total) => this.#count(daemon, slot, incarnation, total),
@@ -61,27 +63,29 @@ class Ingress implements Disposable {
     this.proxy.readings();
   }
 
+  /** The probe of a worker succeeds (`isAnswering`), or fails. */
+  answers(slot: Slot, incarnation: Incarnation, isAnswering: boolean): void {
+    if (isAnswering) this.#answering.set(slot, incarnation);
+    else if (this.#answering.get(slot) === incarnation) this.#answering.delete(slot);
+  }
+
   update(view: PoolView): void {
     this.proxy.update(view.workers.flatMap((worker) => this.#upstreamOf(worker) ?? []));
   }
 
-  #upstreamOf({ slot, incarnation, phase }: WorkerView): Upstream | undefined {
-    const address = this.pool.addressOf(slot);
+  #upstreamOf({ slot, incarnation, revision, phase, isSpare }: WorkerView): Upstream | undefined {
+    if (phase === "down" || phase === "backoff" || phase === "stopping") return undefined;
+    const address = this.pool.addressOf(slot, revision);
     if (address === undefined) return undefined;
-    if (phase === "ready") return { slot, incarnation, address, state: "serving" };
+    const isAnswering = this.#answering.get(slot) === incarnation && (phase === "starting" || phase === "unready");
+    if ((phase === "ready" && !isSpare) || isAnswering) return { slot, incarnation, address, state: "serving" };
     // Unready: nothing new, but what it works on goes on.
     if (phase === "draining" || phase === "unready") return { slot, incarnation, address, state: "draining" };
     return undefined;
   }
 
   #count(daemon: Daemon, slot: Slot, incarnation: Incarnation, total: number): void {
-    let budget = this.#budgets.get(slot);
-    if (budget?.incarnation !== incarnation) {
-      budget = { incarnation, requests: decideRequestBudget(this.pool.limits(), Math.random()) };
-      this.#budgets.set(slot, budget);
-    }
-    if (budget.requests === undefined || total < budget.requests) return;
-    this.#budgets.set(slot, { incarnation, requests: undefined });
+    if (!this.#budgets.isUsedUp(slot, incarnation, total)) return;
     daemon.limitReached(this.pool.pool, slot, incarnation, "requests", `served ${total} requests`);
   }
 
@@ -93,20 +97,30 @@ class Ingress implements Disposable {
 export class Traffic implements Disposable {
   readonly #daemon: Daemon;
   readonly #clock: Clock;
-  readonly #ingresses: readonly Ingress[];
+  readonly #report: (event: WideLifecycleEvent) => void;
+  readonly #ingresses: Ingress[] = [];
   #isUpdateQueued = false;
   #inFlightTimer: Disposable | undefined;
 
   /** `report` gets what an operator has to know about updates of proxies. */
   constructor(options: {
-    pools: readonly ProxiedPool[];
     daemon: Daemon;
     clock: Clock;
     report: (event: WideLifecycleEvent) => void;
   }) {
     this.#daemon = options.daemon;
     this.#clock = options.clock;
-    this.#ingresses = options.pools.map((pool) => new Ingress(pool, options.clock, options.daemon, options.report));
+    this.#report = options.report;
+  }
+
+  /** One more pool behind a proxy. */
+  add(pool: ProxiedPool): void {
+    this.#ingresses.push(new Ingress(pool, this.#clock, this.#daemon, this.#report));
+  }
+
+  /** Whether the pool with this index is a proxy that was added. */
+  hasProxy(proxyPool: number): boolean {
+    return this.#ingresses.some(({ pool }) => pool.proxyPool === proxyPool);
   }
 
   /** The proxy that is the pool with this index. */
@@ -130,6 +144,37 @@ export class Traffic implements Disposable {
     else ingress.proxy.ended();
   }
 
+  /** A worker answers its probe: it is ready, behind a proxy only when the proxy balances over it. */
+  becameReady(pool: number, slot: Slot, incarnation: Incarnation): void {
+    const ingress = this.#ingressOf(pool);
+    if (ingress === undefined) {
+      this.#daemon.becameReady(pool, slot, incarnation);
+      return;
+    }
+    // Who is not needed is kept in reserve, and Envoy need not know it before it is.
+    const {
+      replicas = 0,
+      standby = 0,
+      readyCount = 0,
+    } = this.#daemon.view().pools.find(({ index }) => index === pool) ?? {};
+    if (standby > 0 && readyCount >= replicas) {
+      this.#daemon.becameReady(pool, slot, incarnation);
+      return;
+    }
+    ingress.answers(slot, incarnation, true);
+    this.changed();
+  }
+
+  /** A worker does not answer its probe any more. */
+  becameUnready(pool: number, slot: Slot, incarnation: Incarnation, reason: string): void {
+    this.#ingressOf(pool)?.answers(slot, incarnation, false);
+    this.#daemon.becameUnready(pool, slot, incarnation, reason);
+  }
+
+  #ingressOf(pool: number): Ingress | undefined {
+    return this.#ingresses.find((each) => each.pool.pool === pool);
+  }
+
   /** The view has changed. One update for all that happens in one turn. */
   changed(): void {
     if (this.#isUpdateQueued || this.#ingresses.length === 0) return;
@@ -148,7 +193,7 @@ export class Traffic implements Disposable {
   #update(): void {
     const view = this.#daemon.view();
     for (const ingress of this.#ingresses) {
-      const pool = view.pools[ingress.pool.pool];
+      const pool = view.pools.find(({ index }) => index === ingress.pool.pool);
       if (pool !== undefined) ingress.update(pool);
     }
     if (this.#inFlightTimer === undefined && isAnyDraining(view)) this.#armInFlight();
@@ -166,7 +211,8 @@ export class Traffic implements Disposable {
   #tellInFlight(): void {
     const { pools } = this.#daemon.view();
     for (const { pool, proxy } of this.#ingresses) {
-      for (const { phase, slot, incarnation, inFlight } of pools[pool.pool]?.workers ?? []) {
+      const workers = pools.find(({ index }) => index === pool.pool)?.workers ?? [];
+      for (const { phase, slot, incarnation, inFlight } of workers) {
         if (phase !== "draining") continue;
         const count = proxy.inFlight(slot);
         if (count !== inFlight) this.#daemon.inFlight(pool.pool, slot, incarnation, count);

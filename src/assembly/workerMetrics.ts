@@ -52,8 +52,7 @@ interface Target extends Source {
 }
 
 export class WorkerMetrics {
-  /** Paths are encoded. */
-  readonly #pools: ReadonlyMap<string, MeasuredPool>;
+  readonly #poolOf: (name: string) => MeasuredPool | undefined;
   readonly #view: () => ControllerView;
   readonly #clock: Clock;
   readonly #merged = new MergedMetrics();
@@ -63,11 +62,15 @@ export class WorkerMetrics {
   #scrape: { readonly endedAt: Instant | undefined; readonly done: Promise<void> } | undefined;
   #texts = new Map<ExpositionFormat, string>();
 
-  constructor(options: { pools: readonly MeasuredPool[]; view: () => ControllerView; clock: Clock }) {
-    this.#pools = new Map(options.pools.map((pool) => [pool.name, { ...pool, path: encodePath(pool.path) }]));
+  /** `poolOf` knows a pool as it is now; undefined where its workers show no metrics. */
+  constructor(options: {
+    poolOf: (name: string) => MeasuredPool | undefined;
+    view: () => ControllerView;
+    clock: Clock;
+  }) {
+    this.#poolOf = options.poolOf;
     this.#view = options.view;
     this.#clock = options.clock;
-    for (const { name } of options.pools) this.#answers.set(name, { success: 0, failure: 0, timeout: 0 });
   }
 
   /** The exposition in the format that an Accept header asks for, never later than a worker may take to answer. */
@@ -86,7 +89,7 @@ export class WorkerMetrics {
   /** To be told of every lifecycle event. */
   handle(event: LifecycleEvent): void {
     if (event.kind !== "exited" && event.kind !== "draining") return;
-    const measured = this.#pools.get(event.pool);
+    const measured = this.#poolOf(event.pool);
     if (measured === undefined) return;
     if (event.kind === "exited") {
       this.#merged.ended(event);
@@ -131,7 +134,7 @@ export class WorkerMetrics {
 
   #targets(): Target[] {
     return this.#view().pools.flatMap((pool) => {
-      const measured = this.#pools.get(pool.name);
+      const measured = this.#poolOf(pool.name);
       if (measured === undefined) return [];
       return pool.workers.flatMap((worker) => {
         const address = measured.addressOf(worker.slot);
@@ -143,9 +146,9 @@ export class WorkerMetrics {
 
   async #ask(target: Target): Promise<void> {
     const { pool, measured, address } = target;
-    const answers = this.#answers.get(pool);
-    if (answers === undefined) return;
-    const answer = await fetchText(address, measured.path);
+    const answers = this.#answers.get(pool) ?? { success: 0, failure: 0, timeout: 0 };
+    this.#answers.set(pool, answers);
+    const answer = await fetchText(address, encodePath(measured.path));
     answers[answer.kind]++;
     if (answer.kind === "success") this.#merged.observe(target, parseExposition(answer.text, this.#memo));
     else this.#merged.unanswered(target);

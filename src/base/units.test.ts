@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { formatDuration, formatSize, parseDuration, parseSize } from "./units.ts";
+import { formatDuration, formatRoundSize, formatSize, parseDuration, parseSize } from "./units.ts";
 
 test("durations are read as Go reads them", () => {
   const wanted: Readonly<Record<string, number | undefined>> = {
@@ -95,4 +95,12 @@ test("sizes are written in the largest binary unit that is exact", () => {
     [2 ** 40, "1TiB"],
   ];
   for (const [bytes, text] of wanted) assert.equal(formatSize(bytes), text);
+});
+
+test("measured sizes are rounded to a tenth of the largest unit", () => {
+  assert.equal(formatRoundSize(642_000_000), "612.3 MiB");
+  assert.equal(formatRoundSize(2 ** 30), "1 GiB");
+  assert.equal(formatRoundSize(2.75 * 2 ** 30), "2.8 GiB");
+  assert.equal(formatRoundSize(1023), "1 KiB");
+  assert.equal(formatRoundSize(900), "900 B");
 });

@@ -69,3 +69,12 @@ export function formatSize(bytes: number): string {
   }
   return `${bytes}B`;
 }
+
+/** A measured size for people, to a tenth of the largest binary unit: 642000000 → "612.3 MiB". */
+export function formatRoundSize(bytes: number): string {
+  for (const unit of ["TiB", "GiB", "MiB", "KiB"] as const) {
+    const scaled = Number((bytes / (BYTES_PER_UNIT[unit] ?? 1)).toFixed(1));
+    if (scaled >= 1) return `${scaled} ${unit}`;
+  }
+  return `${bytes} B`;
+}

@@ -228,7 +228,7 @@ test("restart shows each step of its pool and ends with a summary", async () => 
     { kind: "audited", who: "uid 0", what: "restart" },
     operationEvent("started", "restart", 0, 1),
     { kind: "starting", ...worker, delayMs: 0, reason: "successor of web-0" },
-    { kind: "spawned", ...worker, pid: 7 },
+    { kind: "spawned", ...worker, pid: 7, revision: 1 },
     { kind: "ready", ...worker, pool: "other", afterMs: 5 },
     { kind: "ready", ...worker, afterMs: 5 },
     operationEvent("progressed", "restart", 1, 1),

@@ -12,6 +12,8 @@ import {
   type Operation,
   type OperationAccepted,
   PATHS,
+  type ReloadAccepted,
+  type ReloadRequest,
   type ScaleRequest,
   type Status,
 } from "../admin/api.ts";
@@ -106,6 +108,12 @@ export class ControlClient {
   async scale(pool: string, replicas: number): Promise<OperationAccepted> {
     const body = { replicas } satisfies ScaleRequest;
     return (await this.#json("POST", PATHS.pool(pool, "scale"), body)) as OperationAccepted;
+  }
+
+  /** @throws ControllerError NO_CONTROLLER, CONFIG_INVALID and others of the checks of a file, REQUEST_REFUSED */
+  async reload(isDryRun: boolean): Promise<ReloadAccepted> {
+    const body = { dry_run: isDryRun } satisfies ReloadRequest;
+    return (await this.#json("POST", PATHS.reload, body)) as ReloadAccepted;
   }
 
   /** @throws ControllerError NO_CONTROLLER, OPERATION_UNKNOWN */

@@ -22,6 +22,8 @@ export interface Argument {
   readonly name: string;
   readonly isRequired: boolean;
   readonly doc: string;
+  /** All that it may be, for completion; undefined where that is not known. */
+  readonly values?: readonly string[];
 }
 
 export interface Example {

@@ -1,9 +1,11 @@
 /** All commands, in the order of the help. */
 import type { Command } from "./command.ts";
 import { balance } from "./commands/balance.ts";
+import { completion } from "./commands/completion.ts";
 import { configSchema, configShow } from "./commands/config.ts";
 import { events } from "./commands/events.ts";
 import { logs } from "./commands/logs.ts";
+import { reload } from "./commands/reload.ts";
 import { restart } from "./commands/restart.ts";
 import { run } from "./commands/run.ts";
 import { scale } from "./commands/scale.ts";
@@ -22,11 +24,13 @@ export const COMMANDS: readonly Command[] = [
   balance,
   events,
   logs,
+  reload,
   restart,
   scale,
   stop,
   start,
   configShow,
   configSchema,
+  completion,
   version,
 ];

@@ -145,7 +145,8 @@ function failure({ what }: Order, { id, done, total, error = "no reason is known
 /** How an operation that succeeded ended. @throws ControllerError where it found nothing that it could do */
 async function summary(client: ControlClient, { target, what }: Order, operation: Operation): Promise<string> {
   const { total, done, started_at: startedAt, ended_at: endedAt } = operation;
-  if (total === 0 && operation.what !== "scale") return nothingToDo(await client.status(), target, operation);
+  if (total === 0 && operation.what !== "scale" && operation.what !== "reload")
+    return nothingToDo(await client.status(), target, operation);
   const tookMs = startedAt === null || endedAt === null ? 0 : Date.parse(endedAt) - Date.parse(startedAt);
   const count = total === 0 ? "" : `, ${done} of ${total} worker${total === 1 ? "" : "s"}`;
   return `${what} is done in ${formatDuration(tookMs)}${count}`;

@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { ControllerError, type ErrorCode } from "../base/errors.ts";
 import { type LaunchPlan, type LaunchRequest, planLaunch } from "../runtime/launch.ts";
 import { ConfigurationError } from "./configFile.ts";
-import { type Preflight, preflight, type SystemChecks } from "./preflight.ts";
+import { type MissingEnvoy, type Preflight, preflight, type SystemChecks } from "./preflight.ts";
 
 const ENV = { PATH: "/usr/bin:/bin" };
 
@@ -29,6 +29,7 @@ interface Outcome {
 
 const CHECKS: SystemChecks = {
   availableCpus: () => 6,
+  memoryBoundBytes: () => undefined,
   checkLaunch: () => PLAN,
   findEnvoy: () => ({ file: "/bin/envoy", version: "1.40.0" }),
   checkProxy() {},
@@ -38,12 +39,13 @@ function check(
   yaml: string,
   checkLaunch: (request: LaunchRequest) => LaunchPlan = () => PLAN,
   changes: Partial<SystemChecks> = {},
+  missingEnvoy: MissingEnvoy = "problem",
 ): Outcome {
   const directory = mkdtempSync(join(tmpdir(), "monoceros-preflight-"));
   const file = join(directory, "c.yaml");
   writeFileSync(file, yaml);
   try {
-    return { passed: preflight(file, ENV, { ...CHECKS, checkLaunch, ...changes }), error: undefined };
+    return { passed: preflight(file, ENV, { ...CHECKS, checkLaunch, ...changes }, missingEnvoy), error: undefined };
   } catch (error) {
     assert.ok(error instanceof ConfigurationError, String(error));
     return { passed: undefined, error };
@@ -167,7 +169,58 @@ test("what is wrong with Envoy is a problem of the pool's server, beside all oth
       ["ENVOY_TOO_OLD", "supervisor.workers[1].server.exec", 11],
     ],
   );
-  assert.match(outcome.error?.message ?? "", /a drains 10 s/u);
+  assert.match(outcome.error?.message ?? "", /a drains 3 s/u);
+});
+
+test("a missing Envoy is a warning where the configuration is only looked at, unless it is named", () => {
+  const yaml = (more: string) => `supervisor: {workers: [{name: a, exec: x, server: {socket_arg: {name: -u}${more}}}]}`;
+  const missing = () => {
+    throw new ControllerError("ENVOY_NOT_FOUND", "no Envoy");
+  };
+  const codes = (more: string, missingEnvoy: MissingEnvoy) =>
+    problems(check(yaml(more), () => PLAN, { findEnvoy: missing }, missingEnvoy))
+      .map(([code]) => code)
+      .filter((code) => code.startsWith("ENVOY"));
+  assert.deepEqual(codes("", "problem"), ["ENVOY_NOT_FOUND"]);
+  assert.deepEqual(codes("", "warning"), []);
+  assert.deepEqual(codes(", exec: ./e", "warning"), ["ENVOY_NOT_FOUND"]);
+});
+
+test("limits that the control group will not let workers reach are a warning with the sum [R5]", () => {
+  const yaml = `supervisor:
+  workers:
+    - name: a
+      exec: x
+      replicas: 4
+      limits:
+        memory: 512MiB
+        memory_hard: 768MiB
+      server:
+        socket_arg: {name: -u}
+    - {name: b, exec: x, replicas: 2, limits: {memory_hard: 100MiB}, rolling: {max_surge: 0, max_unavailable: 1}}
+    - {name: c, exec: x, replicas: 100}
+`;
+  const warningsWith = (boundMiB: number | undefined) =>
+    check(yaml, undefined, {
+      memoryBoundBytes: () => (boundMiB === undefined ? undefined : boundMiB * 2 ** 20),
+    }).passed?.warnings;
+  const needMiB = 5 * 512 + 2 * 100 + 70;
+  assert.deepEqual(warningsWith(undefined), []);
+  assert.deepEqual(warningsWith(needMiB), []);
+  const [warning = "", ...others] = warningsWith(needMiB - 1) ?? [];
+  assert.deepEqual(others, []);
+  assert.match(
+    warning,
+    /c\.yaml:7:9: supervisor\.workers\[0\]\.limits\.memory: .* need 2\.8 GiB \(5 × 512 MiB of pool "a", 2 × 100 MiB of pool "b", 1 × 70 MiB of pool "a-proxy"\), more than the 2\.8 GiB of this/u,
+  );
+});
+
+test("without a limit the control group's memory is not asked for", () => {
+  const memoryBoundBytes = () => assert.fail("asked");
+  const { passed } = check("supervisor: {workers: [{name: a, exec: x, server: {socket_arg: {name: -u}}}]}", undefined, {
+    memoryBoundBytes,
+  });
+  assert.deepEqual(passed?.warnings, []);
 });
 
 test("a bug in a check is not taken for a problem of the file", () => {
@@ -197,4 +250,33 @@ test("the system itself is asked where nobody plays it", () => {
     (request) => planLaunch(request, ENV),
   );
   assert.deepEqual(problems(outcome), [["EXEC_NOT_FOUND", "supervisor.workers[0].exec", 1]]);
+});
+
+test("a token file that is missing, a directory, empty or of several words is a problem with its place", () => {
+  const directory = mkdtempSync(join(tmpdir(), "monoceros-token-"));
+  const file = join(directory, "token");
+  const yaml = (path: string) => `admin:\n  token_file: ${path}\nsupervisor: {workers: [{name: a, exec: x}]}\n`;
+  try {
+    for (const [path, text] of [
+      [join(directory, "none"), undefined],
+      [directory, undefined],
+      [file, ""],
+      [file, " \n"],
+      [file, "two words"],
+    ] as const) {
+      if (text !== undefined) writeFileSync(file, text);
+      assert.deepEqual(problems(check(yaml(path))), [["TOKEN_FILE_INVALID", "admin.token_file", 2]]);
+    }
+    writeFileSync(file, "a-token-that-nobody-can-guess\n");
+    chmodSync(file, 0o600);
+    assert.deepEqual(check(yaml(file)).passed?.warnings, []);
+    chmodSync(file, 0o644);
+    assert.match(check(yaml(file)).passed?.warnings.join() ?? "", /every user of this machine may read it/u);
+    writeFileSync(file, "short");
+    const [warning = ""] = check(yaml(file)).passed?.warnings ?? [];
+    assert.match(warning, /the token is short/u);
+    assert.ok(!warning.includes('"short"'), "the token is not told");
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
 });

@@ -5,13 +5,16 @@
  * running Envoy to its end).
  */
 import { dirname } from "node:path";
+import { readToken } from "../admin/tokenFile.ts";
 import { ControllerError, type ErrorCode } from "../base/errors.ts";
+import { formatRoundSize } from "../base/units.ts";
 import type { Config, PoolConfig, ServerConfig } from "../config/config.ts";
-import { formatProblem, type Position } from "../config/load.ts";
+import { formatProblem, type Position, type Problem } from "../config/load.ts";
 import { findPortProblems } from "../config/ports.ts";
 import { configToControllerSpec } from "../config/spec.ts";
 import { findUnsupported } from "../config/unsupported.ts";
 import type { Environment } from "../config/variables.ts";
+import { memoryNeedOf } from "../core/memoryNeed.ts";
 import type { ControllerSpec } from "../core/spec.ts";
 import {
   checkConfiguration,
@@ -21,6 +24,7 @@ import {
   type RunProgram,
 } from "../envoy/binary.ts";
 import type { ProxyPlaces, ProxySettings } from "../envoy/settings.ts";
+import { memoryBoundBytes } from "../runtime/cgroup.ts";
 import { runCommand } from "../runtime/command.ts";
 import { availableCpus } from "../runtime/cpus.ts";
 import { type LaunchPlan, type LaunchRequest, planLaunch } from "../runtime/launch.ts";
@@ -44,6 +48,8 @@ export interface Preflight {
 /** What the system says about a configuration; the real system unless a test plays it. */
 export interface SystemChecks {
   availableCpus(): number;
+  /** Bytes that all processes of the controller's control group may use together; undefined where there is no limit. */
+  memoryBoundBytes(): number | undefined;
   /** @throws ControllerError where the pool cannot be started. */
   checkLaunch(request: LaunchRequest, env: NodeJS.ProcessEnv): LaunchPlan;
   /** @throws ControllerError where there is none that will do. */
@@ -51,6 +57,12 @@ export interface SystemChecks {
   /** @throws ControllerError where Envoy refuses what it would be started with. */
   checkProxy(binary: EnvoyBinary, settings: ProxySettings, places: ProxyPlaces): void;
 }
+
+/**
+ * What a missing Envoy is: who only looks at a configuration may be on a machine without one. One that server.exec names
+ * is a problem everywhere, like a missing executable of a pool.
+ */
+export type MissingEnvoy = "problem" | "warning";
 
 /** Envoy takes 0.1 s to say its version or to check a configuration. */
 const ENVOY_TIMEOUT_MS = 20_000;
@@ -62,6 +74,7 @@ const runEnvoy: RunProgram = (file, args) => {
 
 const REAL_CHECKS: SystemChecks = {
   availableCpus: () => availableCpus(),
+  memoryBoundBytes: () => memoryBoundBytes(),
   checkLaunch: planLaunch,
   findEnvoy: (request) => findEnvoy(request, runEnvoy),
   checkProxy: (binary, settings, places) => checkConfiguration(binary, settings, places, runEnvoy),
@@ -71,7 +84,12 @@ const REAL_CHECKS: SystemChecks = {
  * Reads and checks the configuration `file`; `env` is the controller's environment.
  * @throws ControllerError CONFIG_UNREADABLE; ConfigurationError with every problem at once
  */
-export function preflight(file: string, env: Environment, checks: SystemChecks = REAL_CHECKS): Preflight {
+export function preflight(
+  file: string,
+  env: Environment,
+  checks: SystemChecks = REAL_CHECKS,
+  missingEnvoy: MissingEnvoy = "problem",
+): Preflight {
   const parsed = readConfig(file, env);
   const { config, positions } = parsed;
   const cpus = config.supervisor.pools.some((pool) => pool.replicas === "auto") ? checks.availableCpus() : 1;
@@ -85,6 +103,18 @@ export function preflight(file: string, env: Environment, checks: SystemChecks =
     report("NOT_YET_SUPPORTED", path, `not supported yet: ${reason}`);
   }
   for (const { path, message } of findPortProblems(config, replicasOf)) report("CONFIG_INVALID", path, message);
+  const warnings = [...parsed.warnings];
+  const { tokenFile } = config.admin;
+  if (tokenFile !== undefined) {
+    const path = "admin.token_file";
+    try {
+      const { warning } = readToken(tokenFile);
+      if (warning !== undefined) warnings.push({ ...positionOf(path, positions), path, message: warning });
+    } catch (error) {
+      if (!(error instanceof ControllerError)) throw error;
+      report(error.code, path, error.message, error.hint);
+    }
+  }
   const launches: LaunchPlan[] = [];
   const envoys: (EnvoyBinary | undefined)[] = [];
   const check = (index: number, pool: PoolConfig, act: () => void) => {
@@ -98,7 +128,17 @@ export function preflight(file: string, env: Environment, checks: SystemChecks =
   for (const [index, pool] of config.supervisor.pools.entries()) {
     check(index, pool, () => launches.push(checks.checkLaunch(launchRequest(pool), env)));
     const { server } = pool;
-    check(index, pool, () => envoys.push(server === undefined ? undefined : checkServer(pool, server, env, checks)));
+    check(index, pool, () => {
+      try {
+        envoys.push(server === undefined ? undefined : checkServer(pool, server, env, checks));
+      } catch (error) {
+        const isOptional = missingEnvoy === "warning" && server?.exec === undefined;
+        if (!(isOptional && error instanceof ControllerError && error.code === "ENVOY_NOT_FOUND")) throw error;
+        const path = `supervisor.workers[${index}].server`;
+        warnings.push({ ...positionOf(path, positions), path, message: `not checked by Envoy: ${error.message}` });
+        envoys.push(undefined);
+      }
+    });
   }
   if (problems.length > 0) {
     throw new ConfigurationError(
@@ -113,8 +153,29 @@ export function preflight(file: string, env: Environment, checks: SystemChecks =
     spec,
     launches,
     envoys,
-    warnings: parsed.warnings.map((warning) => formatProblem(file, warning)),
+    warnings: [...warnings, ...memoryWarnings(spec, positions, checks)].map((warning) => formatProblem(file, warning)),
   };
+}
+
+/** Limits that the kernel will not let workers reach. */
+function memoryWarnings(
+  spec: ControllerSpec,
+  positions: ReadonlyMap<string, Position>,
+  checks: SystemChecks,
+): readonly Problem[] {
+  const need = memoryNeedOf(spec);
+  const boundBytes = need === undefined ? undefined : checks.memoryBoundBytes();
+  if (need === undefined || boundBytes === undefined || need.bytes <= boundBytes) return [];
+  const index = spec.pools.findIndex(({ name }) => name === need.parts[0]?.pool.name);
+  const key = spec.pools[index]?.limits.memoryBytes === undefined ? "memory_hard" : "memory";
+  const path = `supervisor.workers[${index}].limits.${key}`;
+  const parts = need.parts.map(
+    ({ pool, workers, bytesEach }) => `${workers} × ${formatRoundSize(bytesEach)} of pool "${pool.name}"`,
+  );
+  const message =
+    `workers at their limits, successors of a replacement included, need ${formatRoundSize(need.bytes)} (${parts.join(", ")}), ` +
+    `more than the ${formatRoundSize(boundBytes)} of this control group: the kernel may kill before a limit acts`;
+  return [{ ...positionOf(path, positions), path, message }];
 }
 
 function checkServer(pool: PoolConfig, server: ServerConfig, env: Environment, checks: SystemChecks): EnvoyBinary {

@@ -2,6 +2,12 @@
 import type { PoolConfig, ServerConfig } from "../config/config.ts";
 import type { ProxyPlaces, ProxySettings } from "../envoy/settings.ts";
 
+/**
+ * How long clients are told to go elsewhere before nobody listens any more: each answer of that time closes its
+ * connection. One that keeps its connection idle holds the shutdown up for so long.
+ */
+const LONGEST_FAREWELL_S = 3;
+
 /** The settings of the proxy of `pool`, whose `server` is there. */
 export function proxySettings(pool: PoolConfig, server: ServerConfig): ProxySettings {
   const { maxConcurrentPerWorker, tls } = server;
@@ -20,8 +26,8 @@ export function proxySettings(pool: PoolConfig, server: ServerConfig): ProxySett
     concurrency: server.concurrency,
     accessLog: server.accessLog,
     tls,
-    // What Envoy's own stop may take; a client that keeps its connection idle holds the drain up for so long.
-    drainTimeSeconds: Math.max(1, Math.ceil(server.signalTimeoutMs / 1000)),
+    drainTimeSeconds: Math.max(1, Math.min(LONGEST_FAREWELL_S, Math.floor(server.drainTimeoutMs / 1000))),
+    replacedDrainSeconds: Math.max(1, Math.ceil(server.drainTimeoutMs / 1000)),
   };
 }
 

@@ -26,7 +26,9 @@ export interface SupervisorConfig {
 
 export interface PoolConfig {
   readonly name: string;
+  /** Where `autoscale` is set, the number at the start, which it brings within its bounds. */
   readonly replicas: number | "auto";
+  readonly autoscale: AutoscaleConfig | undefined;
   readonly exec: string;
   /** As written in the file; templates are not expanded yet. */
   readonly args: readonly string[];
@@ -60,6 +62,18 @@ export interface PoolConfig {
   readonly logs: LogsConfig;
   readonly metrics: MetricsConfig | undefined;
   readonly server: ServerConfig | undefined;
+}
+
+/** Exactly one of cpu and inFlight is set. */
+export interface AutoscaleConfig {
+  readonly min: number;
+  readonly max: number;
+  /** CPUs that a worker uses on average. */
+  readonly cpu: number | undefined;
+  /** Requests that a worker works on on average. */
+  readonly inFlight: number | undefined;
+  readonly upAfterMs: number;
+  readonly downAfterMs: number;
 }
 
 /** A value of one resource limit. */

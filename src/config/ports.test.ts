@@ -22,6 +22,16 @@ test("worker ports reach to the last slot, standby and surge included", () => {
   ]);
 });
 
+test("worker ports reach to the most replicas that autoscale may make", () => {
+  const pools = (start: number): string =>
+    `supervisor: {workers: [${server("a", 9090, 1000, "replicas: 2, autoscale: {max: 6, cpu: 0.7},")}, ${server("b", start, 1001)}]}`;
+  assert.deepEqual(problemsOf(pools(9097)), []);
+  assert.deepEqual(problemsOf(pools(9096)), [
+    "supervisor.workers[1].server.port_arg.start_port: ports 9096 to 9097 overlap what is claimed by " +
+      "supervisor.workers[0].server.port_arg.start_port (ports 9090 to 9096)",
+  ]);
+});
+
 test("listener, admin, worker and inherited ports are compared with each other", () => {
   assert.deepEqual(problemsOf(`supervisor: {workers: [${server("a", 8000, 9000)}]}`), [
     "supervisor.workers[0].server.listener_port: port 9000 is claimed by admin.port (port 9000)",

@@ -65,8 +65,9 @@ function portClaims(config: Known<Config>, replicasOf: (pool: Known<PoolConfig>)
   return claims;
 }
 
-/** Slots that a pool may ever use at once: replicas, standby and surge. */
-function slotCount(pool: Known<PoolConfig>, replicas: number): number {
+/** Slots that a pool may ever use at once: replicas, as many as autoscale may make them, standby and surge. */
+function slotCount(pool: Known<PoolConfig>, atStart: number): number {
+  const replicas = Math.max(atStart, pool.autoscale?.max ?? 0);
   const surge = pool.rolling?.maxSurge ?? 0;
   const maxSurge: Share = typeof surge === "object" ? { percent: surge.percent ?? 0 } : surge;
   return replicas + (pool.standby ?? 0) + rolloutOf({ maxSurge, maxUnavailable: 1, minReadyMs: 0 }, replicas).maxSurge;

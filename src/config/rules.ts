@@ -3,6 +3,7 @@
  * have been reported already: a rule speaks only about what it knows.
  */
 import type {
+  AutoscaleConfig,
   BackoffConfig,
   Config,
   LimitsConfig,
@@ -21,6 +22,14 @@ export function checkBackoff({ initialMs, maxMs }: Known<BackoffConfig>, context
   if (initialMs !== undefined && maxMs !== undefined && maxMs < initialMs) {
     context.problem("max", "expected at least as long as initial");
   }
+}
+
+export function checkAutoscale({ min, max }: Known<AutoscaleConfig>, context: CheckContext): void {
+  if (context.has("cpu") === context.has("in_flight")) {
+    const got = context.has("cpu") ? "both" : "none";
+    context.problem(got === "both" ? "in_flight" : "", `expected either cpu or in_flight, got ${got}`);
+  }
+  if (min !== undefined && max !== undefined && max < min) context.problem("max", "expected at least min");
 }
 
 export function checkLimits({ memoryBytes, memoryHardBytes }: Known<LimitsConfig>, context: CheckContext): void {
@@ -69,6 +78,7 @@ export function checkServer(server: Known<ServerConfig>, context: CheckContext):
 export function checkPool(pool: Known<PoolConfig>, context: CheckContext): void {
   checkSocketNames(pool, context);
   checkTemplates(pool, context);
+  checkReplicas(pool, context);
   if (!context.has("server")) checkWithoutServer(pool, context);
 }
 
@@ -105,8 +115,21 @@ function checkTemplates(pool: Known<PoolConfig>, context: CheckContext): void {
   }
 }
 
-/** What only a proxy can count, or gives. */
-function checkWithoutServer({ limits, metrics }: Known<PoolConfig>, context: CheckContext): void {
+function checkReplicas({ replicas, autoscale }: Known<PoolConfig>, context: CheckContext): void {
+  const { min = 1, max = Number.POSITIVE_INFINITY } = autoscale ?? {};
+  if (!context.has("replicas") || typeof replicas !== "number" || min > max) return;
+  if (replicas < min) context.problem("replicas", `expected at least autoscale.min, which is ${min}`);
+  if (replicas > max) context.problem("replicas", `expected at most autoscale.max, which is ${max}`);
+}
+
+/** What only a proxy can count or do. */
+function checkWithoutServer({ limits, metrics, standby, autoscale }: Known<PoolConfig>, context: CheckContext): void {
+  if (standby !== undefined && standby > 0) {
+    context.problem("standby", "only a proxy can keep workers out of the balance, so this needs server");
+  }
+  if (autoscale?.inFlight !== undefined) {
+    context.problem("autoscale.in_flight", "requests are counted by the proxy, so this needs server");
+  }
   if (context.has("metrics") && metrics !== undefined && metrics.port === undefined)
     context.problem("metrics", "expected a port: without server a worker has none of its own");
   if (limits?.requests !== undefined) {

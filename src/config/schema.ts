@@ -4,6 +4,7 @@
  */
 import type {
   AdminConfig,
+  AutoscaleConfig,
   BackoffConfig,
   Config,
   GrpcProbeConfig,
@@ -27,6 +28,7 @@ import type {
 import { type Kind, list, map, object } from "./field.ts";
 import { didYouMean } from "./nearest.ts";
 import {
+  checkAutoscale,
   checkBackoff,
   checkConfig,
   checkLimits,
@@ -59,8 +61,7 @@ import {
 const isZero = (value: number): boolean => value === 0;
 const isNegative = (value: number): boolean => value < 0;
 
-const STANDBY = "spare workers are not part of this version";
-const MEMORY = "memory is not watched by this version";
+const AUTOSCALE = "the number of workers is not adjusted by this version";
 
 const variableName = {
   label: "name",
@@ -121,6 +122,48 @@ const restart: Kind<RestartConfig> = object<RestartConfig>({
   },
 });
 
+const autoscale: Kind<AutoscaleConfig> = object<AutoscaleConfig>(
+  {
+    min: { yaml: "min", kind: integer(1, 10_000), default: 1, since: "new", doc: "Fewest workers." },
+    max: {
+      yaml: "max",
+      kind: integer(1, 10_000),
+      required: true,
+      since: "new",
+      doc: "Most workers; ports of a pool with `port_arg` are kept for so many.",
+    },
+    cpu: {
+      yaml: "cpu",
+      kind: number(0.01, 1024),
+      default: undefined,
+      since: "new",
+      doc: "CPUs that a worker shall use on average: 0.7 is 70 % of one. Either this or `in_flight` must be there.",
+    },
+    inFlight: {
+      yaml: "in_flight",
+      kind: number(0.01, 1_000_000),
+      default: undefined,
+      since: "new",
+      doc: "Requests that a worker shall work on at a time on average; proxy mode.",
+    },
+    upAfterMs: {
+      yaml: "up_after",
+      kind: duration(),
+      default: 15_000,
+      since: "new",
+      doc: "How long workers must have had more to do than the target before there are more of them.",
+    },
+    downAfterMs: {
+      yaml: "down_after",
+      kind: duration(),
+      default: 300_000,
+      since: "new",
+      doc: "How long fewer workers must have been enough before there are fewer of them.",
+    },
+  },
+  checkAutoscale,
+);
+
 const limits: Kind<LimitsConfig> = object<LimitsConfig>(
   {
     lifespanMs: {
@@ -146,8 +189,7 @@ const limits: Kind<LimitsConfig> = object<LimitsConfig>(
       unset: "unlimited",
       isUnset: isZero,
       since: "original",
-      notYet: MEMORY,
-      doc: "Memory above which a worker is replaced gracefully. 0 is the same as unset.",
+      doc: "Memory of a worker, all its processes together, above which it is replaced gracefully: where it is above in two samples in a row, a second apart or more. 0 is the same as unset.",
     },
     memoryHardBytes: {
       yaml: "memory_hard",
@@ -155,16 +197,14 @@ const limits: Kind<LimitsConfig> = object<LimitsConfig>(
       default: undefined,
       unset: "unlimited",
       since: "new",
-      notYet: MEMORY,
-      doc: "Memory above which a worker is killed at once; at least `memory`.",
+      doc: "Memory of a worker above which it is killed at once with all its processes; at least `memory`. A worker that is killed before it was ready counts as crashed.",
     },
     memoryKind: {
       yaml: "memory_kind",
       kind: oneOf(["rss", "pss"]),
       default: "rss",
       since: "new",
-      notYet: MEMORY,
-      doc: "How memory is counted, over the worker's whole process tree: resident, or resident with shared pages divided among those who share them.",
+      doc: "How memory is counted, over the worker's whole process tree: resident, or resident with shared pages divided among those who share them, which costs more to find out. `pss` of workers of another user needs CAP_SYS_PTRACE.",
     },
     requests: {
       yaml: "requests",
@@ -623,6 +663,14 @@ const pool: Kind<PoolConfig> = object<PoolConfig>(
       since: "original",
       doc: "How many workers run; `auto` is one for each CPU that the cgroup and the affinity mask really give.",
     },
+    autoscale: {
+      yaml: "autoscale",
+      kind: autoscale,
+      default: undefined,
+      since: "new",
+      notYet: AUTOSCALE,
+      doc: "Keeps the number of workers between `min` and `max` so that each of them has as much to do as the target says; `replicas` is where it begins.",
+    },
     exec: {
       yaml: "exec",
       kind: text(),
@@ -779,7 +827,6 @@ const pool: Kind<PoolConfig> = object<PoolConfig>(
       kind: integer(0, 10_000),
       default: 0,
       since: "new",
-      notYet: STANDBY,
       doc: "Ready workers kept out of the balance, enlisted when another one crashes; proxy mode.",
     },
     sockets: {
@@ -871,8 +918,7 @@ const admin: Kind<AdminConfig> = object<AdminConfig>({
     kind: text({ label: "path" }),
     default: undefined,
     since: "new",
-    notYet: "tokens are not part of this version; use the control socket",
-    doc: "File with the token that opens the whole API over TCP to whoever presents it.",
+    doc: "File with the token that opens the whole API over TCP to whoever presents it; read again when it changes.",
   },
 });
 

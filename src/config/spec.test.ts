@@ -21,6 +21,7 @@ test("the specification carries the policies of the configuration", () => {
         fronts: undefined,
         revision: 1,
         replicas: 8,
+        autoscale: undefined,
         readiness: { kind: "spawned" },
         drainMs: undefined,
         startupWaitMs: 0,
@@ -38,6 +39,7 @@ test("the specification carries the policies of the configuration", () => {
           jitterRatio: 0,
           memoryBytes: undefined,
           memoryHardBytes: undefined,
+          memoryKind: "rss",
           requests: undefined,
         },
         rollout: { maxSurge: 1, maxUnavailable: 0, settleMs: 1000 },
@@ -90,4 +92,25 @@ test("a startup probe bounds the time to become ready, a readiness probe alone l
     timeoutMs: 600_000,
   });
   assert.deepEqual(specsOf("probes: {liveness: {tcp: {port: 1}}}")[0]?.readiness, { kind: "spawned" });
+});
+
+test("autoscale becomes a policy, and the pool starts within its bounds", () => {
+  const autoscaled = (keys: string, replicas: number) => {
+    const text = `supervisor: {workers: [{name: web, exec: b, ${keys}}]}`;
+    const parsed = parseConfig(text, "c.yaml", {});
+    assert.ok(parsed.ok, JSON.stringify(parsed));
+    return configToControllerSpec(parsed.config, { replicasOf: () => replicas }).pools[0];
+  };
+  const pool = autoscaled("autoscale: {min: 2, max: 8, cpu: 0.7}", 1);
+  assert.deepEqual(pool?.autoscale, {
+    minReplicas: 2,
+    maxReplicas: 8,
+    targetCpu: 0.7,
+    targetInFlight: undefined,
+    upAfterMs: 15_000,
+    downAfterMs: 300_000,
+  });
+  assert.equal(pool?.replicas, 2);
+  assert.equal(autoscaled("replicas: auto, autoscale: {max: 8, cpu: 0.7}", 64)?.replicas, 8);
+  assert.equal(autoscaled("replicas: 5, autoscale: {max: 8, cpu: 0.7}", 5)?.replicas, 5);
 });

@@ -1,6 +1,9 @@
 /** The configuration → what the core decides by. Percentages and `auto` end here. */
-import type { ControllerSpec, PoolSpec, ReadinessPolicy, RolloutPolicy } from "../core/spec.ts";
-import type { Config, PoolConfig, RollingConfig, ServerConfig, Share } from "./config.ts";
+
+import { livenessCoolDownMs } from "../core/massFailure.ts";
+import type { ProbePolicy } from "../core/probe.ts";
+import type { AutoscalePolicy, ControllerSpec, PoolSpec, ReadinessPolicy, RolloutPolicy } from "../core/spec.ts";
+import type { Config, PoolConfig, ProbeConfig, RollingConfig, ServerConfig, Share } from "./config.ts";
 
 /** What a configuration cannot know by itself. */
 export interface SpecInputs {
@@ -11,7 +14,7 @@ export interface SpecInputs {
 /** The desired state that `config` describes. */
 export function configToControllerSpec(config: Config, inputs: SpecInputs): ControllerSpec {
   const { shutdownTimeoutMs, preStopDelayMs, pools } = config.supervisor;
-  const workers = pools.map((pool) => poolToSpec(pool, inputs.replicasOf(pool)));
+  const workers = pools.map((pool) => poolToSpec(pool, replicasAtStart(pool, inputs.replicasOf(pool))));
   const proxies = pools.flatMap((pool) => (pool.server === undefined ? [] : [proxyToSpec(pool, pool.server)]));
   return { shutdownTimeoutMs, preStopDelayMs, pools: [...workers, ...proxies] };
 }
@@ -38,6 +41,18 @@ function readinessOf({ probes, server }: PoolConfig): ReadinessPolicy {
   return server === undefined ? { kind: "spawned" } : { kind: "probed", timeoutMs: BOOT_TIMEOUT_MS };
 }
 
+function coolDownOf({ probes }: PoolConfig): number {
+  const { startup, liveness } = probes ?? {};
+  if (liveness === undefined) return 0;
+  return livenessCoolDownMs(policyOf(liveness), startup === undefined ? undefined : policyOf(startup));
+}
+
+/** When a probe is attempted and how it is judged. */
+export function policyOf(probe: ProbeConfig): ProbePolicy {
+  const { initialDelayMs, periodMs, timeoutMs, failureThreshold, successThreshold } = probe;
+  return { initialDelayMs, periodMs, firstPeriodMs: undefined, timeoutMs, failureThreshold, successThreshold };
+}
+
 /** Envoy is a worker like any other: it starts again at once when it ends, and waits little between further tries. */
 function proxyToSpec(pool: PoolConfig, server: ServerConfig): PoolSpec {
   return {
@@ -46,6 +61,8 @@ function proxyToSpec(pool: PoolConfig, server: ServerConfig): PoolSpec {
     fronts: pool.name,
     revision: 1,
     replicas: 1,
+    standby: 0,
+    autoscale: undefined,
     readiness: { kind: "probed", timeoutMs: BOOT_TIMEOUT_MS },
     drainMs: undefined,
     startupWaitMs: 0,
@@ -63,20 +80,41 @@ function proxyToSpec(pool: PoolConfig, server: ServerConfig): PoolSpec {
       jitterRatio: 0,
       memoryBytes: undefined,
       memoryHardBytes: undefined,
+      memoryKind: "rss",
       requests: undefined,
     },
     rollout: { maxSurge: 0, maxUnavailable: 1, settleMs: 0 },
+    livenessCoolDownMs: 0,
+  };
+}
+
+/** What the file says, within the bounds of autoscale. */
+function replicasAtStart({ autoscale }: PoolConfig, replicas: number): number {
+  return autoscale === undefined ? replicas : Math.min(Math.max(replicas, autoscale.min), autoscale.max);
+}
+
+function autoscaleOf({ autoscale }: PoolConfig): AutoscalePolicy | undefined {
+  if (autoscale === undefined) return undefined;
+  const { min, max, cpu, inFlight, upAfterMs, downAfterMs } = autoscale;
+  return {
+    minReplicas: min,
+    maxReplicas: max,
+    targetCpu: cpu,
+    targetInFlight: inFlight,
+    upAfterMs,
+    downAfterMs,
   };
 }
 
 function poolToSpec(pool: PoolConfig, replicas: number): PoolSpec {
-  const { lifespanMs, jitterRatio, memoryBytes, memoryHardBytes, requests } = pool.limits;
   return {
     name: pool.name,
     role: "workers",
     fronts: undefined,
     revision: 1,
     replicas,
+    standby: pool.standby,
+    autoscale: autoscaleOf(pool),
     readiness: readinessOf(pool),
     drainMs: pool.server?.drainTimeoutMs,
     startupWaitMs: pool.startupWaitMs,
@@ -89,8 +127,9 @@ function poolToSpec(pool: PoolConfig, replicas: number): PoolSpec {
       backoff: pool.restart.backoff,
       onExhausted: pool.restart.onExhausted,
     },
-    limits: { lifespanMs, jitterRatio, memoryBytes, memoryHardBytes, requests },
+    limits: pool.limits,
     rollout: rolloutOf(pool.rolling, replicas),
+    livenessCoolDownMs: coolDownOf(pool),
   };
 }
 

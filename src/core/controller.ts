@@ -15,12 +15,13 @@ import {
   hasGivenUp,
   isEmpty,
   isHealthy,
+  isSpare,
   newPool,
   type PoolEvent,
   type PoolState,
   stepPool,
 } from "./pool.ts";
-import type { ControllerPolicy, ControllerSpec } from "./spec.ts";
+import type { ControllerPolicy, ControllerSpec, PoolSpec } from "./spec.ts";
 import type { ControllerPhase, ControllerView, OperationView, PoolView, WorkerView } from "./view.ts";
 import type { WorkerEffect, WorkerEvent, WorkerState } from "./worker.ts";
 
@@ -49,6 +50,11 @@ export type ControllerEvent =
   | { readonly kind: "boot"; readonly at: Instant; readonly random: number }
   | { readonly kind: "shutdown"; readonly at: Instant; readonly reason: string; readonly exitCode: number }
   | { readonly kind: "deadline"; readonly at: Instant }
+  /** The deadline of a pool has come. */
+  | { readonly kind: "poolDeadline"; readonly at: Instant; readonly pool: number; readonly random: number }
+  /** Pools that are desired from now on; they are empty until an order fills them. */
+  | { readonly kind: "addPools"; readonly at: Instant; readonly specs: readonly PoolSpec[] }
+  | { readonly kind: "setPolicy"; readonly at: Instant; readonly policy: ControllerPolicy }
   /** The proxy that is pool `pool` has finished all requests and takes no new ones. */
   | { readonly kind: "proxyDrained"; readonly at: Instant; readonly pool: number }
   | {
@@ -118,10 +124,16 @@ function react(state: ControllerState, event: ControllerEvent, effects: Controll
       const { slot, event: of, random } = event;
       return stepOne(state, event.pool, { kind: "worker", slot, event: of, random }, effects);
     }
+    case "poolDeadline":
+      return stepOne(state, event.pool, { kind: "deadline", at: event.at, random: event.random }, effects);
     case "order": {
       const { pool, ...order } = event;
       return stepOne(state, pool, order, effects);
     }
+    case "addPools":
+      return { ...state, pools: [...state.pools, ...event.specs.map((spec) => newPool(emptied(spec), event.at))] };
+    case "setPolicy":
+      return { ...state, policy: event.policy };
     case "shutdown":
       return requestShutdown(state, event, effects);
     case "proxyDrained":
@@ -145,6 +157,16 @@ function boot(
   effects.push({ kind: "tell", event: { kind: "controller_started", reason: parts.join(", ") } });
   const start: PoolEvent = { kind: "boot", at: event.at, random: event.random };
   return stepRole(stepRole(state, "proxy", start, effects), "workers", start, effects);
+}
+
+/** The pool that nobody wants any worker of. */
+function emptied(spec: PoolSpec): PoolSpec {
+  return { ...spec, replicas: 0 };
+}
+
+/** Whether it is no longer desired and nothing of it is left. */
+function isRemoved(pool: PoolState): boolean {
+  return pool.spec.replicas === 0 && isEmpty(pool);
 }
 
 function plural(count: number, one: string, many: string): string {
@@ -278,7 +300,7 @@ function settleRun(state: ControllerState, at: Instant, effects: ControllerEffec
   const exhausted = state.pools.find(isExhausted);
   let reason: string | undefined;
   if (exhausted !== undefined) reason = `pool "${exhausted.spec.name}" used up its restarts`;
-  else if (state.pools.every((pool) => pool.spec.role === "proxy" || hasGivenUp(pool)))
+  else if (state.pools.every((pool) => pool.spec.role === "proxy" || hasGivenUp(pool) || isRemoved(pool)))
     reason = "every worker used up its restarts";
   if (reason !== undefined) {
     const next = requestShutdown(state, { kind: "shutdown", at, reason, exitCode: 1 }, effects);
@@ -336,22 +358,26 @@ function stepOne(state: ControllerState, pool: number, event: PoolEvent, effects
 
 /** The read model of `state`. */
 export function viewOf(state: ControllerState): ControllerView {
-  const pools = state.pools.map((pool): PoolView => {
+  const pools = state.pools.flatMap((pool, index): PoolView[] => {
     const { spec } = pool;
-    return {
+    if (isRemoved(pool)) return [];
+    const view: PoolView = {
+      index,
       name: spec.name,
       role: spec.role,
       fronts: spec.fronts,
       replicas: spec.replicas,
+      standby: spec.standby,
       readyCount: countReady(pool),
       desiredHealthyPercentage: spec.desiredHealthyPercentage,
       healthy: isHealthy(pool),
       workers: pool.workers
-        .filter((worker) => worker.slot < spec.replicas || worker.incarnation > 0)
+        .filter((worker) => worker.slot < spec.replicas + spec.standby || worker.incarnation > 0)
         .map((worker) => viewOfWorker(worker, spec.name)),
       operations: pool.running.map(viewOfOperation),
       tally: pool.tally,
     };
+    return [view];
   });
   const healthy = pools.every((pool) => pool.healthy);
   return {
@@ -376,10 +402,12 @@ function viewOfWorker(worker: WorkerState, pool: string): WorkerView {
     slot: worker.slot,
     phase: worker.phase,
     incarnation: worker.incarnation,
+    revision: worker.revision,
     pid: alive ? worker.pid : undefined,
     since: worker.since,
     spawnedAt: alive ? worker.spawnedAt : undefined,
     deadline: worker.deadline,
+    isSpare: isSpare(worker),
     inFlight: worker.phase === "draining" ? worker.inFlight : undefined,
     restarts: worker.restarts,
     lastExit: worker.lastExit,

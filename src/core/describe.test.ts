@@ -17,7 +17,7 @@ const WORDS: { readonly [K in LifecycleEvent["kind"]]: readonly (readonly [Event
   ],
   spawned: [
     [
-      { kind: "spawned", ...mine, pid: 7 },
+      { kind: "spawned", ...mine, pid: 7, revision: 1 },
       { level: "debug", text: 'worker "web-1" runs as pid 7, incarnation 3' },
     ],
   ],
@@ -64,6 +64,12 @@ const WORDS: { readonly [K in LifecycleEvent["kind"]]: readonly (readonly [Event
     [
       { kind: "backing_off", ...mine, delayMs: 200, reason: "crash 2 in a row" },
       { level: "info", text: 'worker "web-1" restarts in 200ms: crash 2 in a row' },
+    ],
+  ],
+  enlisted: [
+    [
+      { kind: "enlisted", ...mine, reason: "web-0 is missing" },
+      { level: "info", text: 'worker "web-1" takes requests, it was in reserve: web-0 is missing' },
     ],
   ],
   draining: [

@@ -30,6 +30,8 @@ function describeWorker(event: WorkerLifecycleEvent): EventDescription {
       return { level: "debug", text: `runs as pid ${event.pid}, incarnation ${event.incarnation}` };
     case "ready":
       return { level: "debug", text: `is ready after ${formatDuration(event.afterMs)}` };
+    case "enlisted":
+      return { level: "info", text: `takes requests, it was in reserve: ${event.reason}` };
     case "unready":
       return { level: "warn", text: `is not ready: ${event.reason}` };
     case "exited": {

@@ -25,8 +25,10 @@ interface OfWorker {
 export type WorkerLifecycleEvent = OfWorker &
   (
     | { readonly kind: "starting"; readonly delayMs: number; readonly reason: string }
-    | { readonly kind: "spawned"; readonly pid: number }
+    | { readonly kind: "spawned"; readonly pid: number; readonly revision: number }
     | { readonly kind: "ready"; readonly afterMs: number }
+    /** A spare takes requests from now on. */
+    | { readonly kind: "enlisted"; readonly reason: string }
     | { readonly kind: "unready"; readonly reason: string }
     | {
         readonly kind: "exited";

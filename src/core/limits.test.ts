@@ -2,7 +2,18 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { poolSpec } from "../../test/support/poolSpec.ts";
 import { SeededRandom } from "../../test/support/random.ts";
-import { decideLifespanMs, decideMemory, decideRequestBudget, jittered, MEMORY_SAMPLES } from "./limits.ts";
+import {
+  CONFIRM_MS,
+  decideLifespanMs,
+  decideMemory,
+  decideRequestBudget,
+  decideSampleDelayMs,
+  FAR_SAMPLE_MS,
+  jittered,
+  LEAST_SAMPLE_MS,
+  MEMORY_SAMPLES,
+  NEAR_SAMPLE_MS,
+} from "./limits.ts";
 import type { LimitsPolicy } from "./spec.ts";
 
 function limits(changes: Partial<LimitsPolicy>): LimitsPolicy {
@@ -63,4 +74,40 @@ test("one sample above the hard limit is enough, with or without a soft one", ()
   const both = limits({ memoryBytes: 100, memoryHardBytes: 200 });
   assert.deepEqual(decideMemory(both, 0, 201), { samplesAbove: 1, limit: "memory_hard" });
   assert.deepEqual(decideMemory(both, 0, 200), { samplesAbove: 1, limit: undefined });
+});
+
+test("a worker far from its limits is looked at seldom, near them more often, above the soft one to confirm", () => {
+  const policy = limits({ memoryBytes: 100e6, memoryHardBytes: 400e6 });
+  assert.equal(decideSampleDelayMs(policy, 10e6, 0), FAR_SAMPLE_MS);
+  assert.equal(decideSampleDelayMs(policy, 80e6, 0), NEAR_SAMPLE_MS);
+  assert.equal(decideSampleDelayMs(policy, 100e6, 0), CONFIRM_MS);
+  assert.equal(decideSampleDelayMs(policy, 150e6, 0), CONFIRM_MS);
+  // A sudden leak of 40 MB a second would be above it within the longest wait.
+  assert.equal(decideSampleDelayMs(limits({ memoryHardBytes: 400e6 }), 201e6, 0), NEAR_SAMPLE_MS);
+  assert.equal(decideSampleDelayMs(limits({ memoryHardBytes: 400e6 }), 199e6, 0), FAR_SAMPLE_MS);
+  assert.equal(decideSampleDelayMs(limits({ memoryHardBytes: 200 }), 200, 0), LEAST_SAMPLE_MS);
+});
+
+test("growth towards the hard limit brings the next look to half the way, growth towards the soft one to its end", () => {
+  const hard = limits({ memoryHardBytes: 1000 });
+  assert.equal(decideSampleDelayMs(hard, 500, 0.25), 1000);
+  assert.equal(decideSampleDelayMs(hard, 900, 0.25), 200);
+  assert.equal(decideSampleDelayMs(hard, 990, 0.25), LEAST_SAMPLE_MS);
+  const soft = limits({ memoryBytes: 1000 });
+  assert.equal(decideSampleDelayMs(soft, 500, 0.25), 2000);
+  assert.equal(decideSampleDelayMs(soft, 990, 0.25), CONFIRM_MS);
+});
+
+test("at steady growth the first look above a hard limit comes within one shortest wait of it", () => {
+  const random = new SeededRandom(7);
+  for (let run = 0; run < 500; run++) {
+    const growthPerMs = random.between(1, 200) * 1e3;
+    const policy = limits({ memoryHardBytes: random.between(100, 2000) * 1e6 });
+    const hardBytes = policy.memoryHardBytes ?? 0;
+    // Growth is known from the second look on, which comes after the longest wait at most.
+    let bytes = growthPerMs * FAR_SAMPLE_MS;
+    if (bytes > hardBytes) continue;
+    while (bytes <= hardBytes) bytes += growthPerMs * decideSampleDelayMs(policy, bytes, growthPerMs);
+    assert.ok(bytes - hardBytes <= growthPerMs * LEAST_SAMPLE_MS, `${bytes} of ${hardBytes}`);
+  }
 });

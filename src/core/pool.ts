@@ -8,6 +8,7 @@ import { formatDuration } from "../base/units.ts";
 import type { WideLifecycleEvent } from "./event.ts";
 import type { Slot } from "./identity.ts";
 import { decideLifespanMs } from "./limits.ts";
+import { acceptProof, decideLivenessReplacements, type LivenessHistory, NO_REPLACEMENTS } from "./massFailure.ts";
 import {
   isExclusive,
   isTargetDone,
@@ -18,7 +19,7 @@ import {
   type Target,
   targetsOf,
 } from "./operation.ts";
-import { decideReplacement, decideRoom, type Replacement } from "./rollout.ts";
+import { decideReplacement, decideRoom, type Replacement, type RolloutRoom } from "./rollout.ts";
 import type { PoolSpec } from "./spec.ts";
 import { EMPTY_TALLY, type PoolTally, tallyEvent } from "./tally.ts";
 import {
@@ -35,7 +36,7 @@ import {
 export interface PoolState {
   /** What is desired. */
   readonly spec: PoolSpec;
-  /** One state a slot: replicas + surge of them, more while a pool that was larger shrinks. */
+  /** One state a slot: replicas + standby + surge of them, more while a pool that was larger shrinks. */
   readonly workers: readonly WorkerState[];
   readonly replacements: readonly Replacement[];
   /** In the order in which they began; at most one of them is exclusive. */
@@ -49,9 +50,15 @@ export interface PoolState {
   /** Whether it was healthy once, so that the first boot is not reported as a recovery. */
   readonly wasHealthy: boolean | undefined;
   readonly tally: PoolTally;
+  /** What replacements for liveness have brought so far. */
+  readonly liveness: LivenessHistory;
+  /** When to look again, because something waits for time to pass; undefined where nothing does. */
+  readonly deadline: Instant | undefined;
 }
 
 export type PoolEvent =
+  /** Its deadline has come. */
+  | { readonly kind: "deadline"; readonly at: Instant; readonly random: number }
   | { readonly kind: "boot"; readonly at: Instant; readonly random: number }
   | { readonly kind: "worker"; readonly slot: Slot; readonly event: WorkerEvent; readonly random: number }
   | {
@@ -84,11 +91,13 @@ export function newPool(spec: PoolSpec, at: Instant): PoolState {
     leaving: false,
     wasHealthy: undefined,
     tally: EMPTY_TALLY,
+    liveness: NO_REPLACEMENTS,
+    deadline: undefined,
   };
 }
 
 function slotCount(spec: PoolSpec): number {
-  return spec.replicas + spec.rollout.maxSurge;
+  return spec.replicas + spec.standby + spec.rollout.maxSurge;
 }
 
 /** Decides what `event` means for the pool. */
@@ -96,6 +105,7 @@ export function stepPool(state: PoolState, event: PoolEvent): PoolTransition {
   const draft = new PoolDraft(state);
   switch (event.kind) {
     case "boot":
+    case "deadline":
       draft.reconcile(event.at, event.random);
       break;
     case "worker":
@@ -119,9 +129,19 @@ export function stepPool(state: PoolState, event: PoolEvent): PoolTransition {
   return draft.transition();
 }
 
-/** Workers in phase ready. */
+/** Workers in phase ready, without those in reserve. */
 export function countReady(state: PoolState): number {
-  return count(state.workers, (worker) => worker.phase === "ready");
+  return count(state.workers, isServing);
+}
+
+/** Whether it is ready and gets requests. */
+function isServing(worker: WorkerState): boolean {
+  return worker.phase === "ready" && !worker.isSpare;
+}
+
+/** Whether it is ready and kept in reserve. */
+export function isSpare(worker: WorkerState): boolean {
+  return worker.phase === "ready" && worker.isSpare;
 }
 
 /** How many items match; pools have hundreds of slots and this runs at every event, so nothing is allocated. */
@@ -144,8 +164,14 @@ export function isEmpty(state: PoolState): boolean {
 /** Whether as many slots as there are replicas have used up their restarts and nothing runs beside them. */
 export function hasGivenUp(state: PoolState): boolean {
   // A successor that gave up does not count against the predecessor that still runs.
-  if (!isEmpty(state)) return false;
+  if (!isEmpty(state) || state.spec.replicas === 0) return false;
   return count(state.workers, (worker) => worker.phase === "down" && worker.kind === "gave-up") >= state.spec.replicas;
+}
+
+/** A worker that is to be replaced, and why. */
+interface Due {
+  readonly worker: ReadyState | UnreadyState;
+  readonly due: NonNullable<ReadyState["due"]>;
 }
 
 /** One step under way: a mutable copy that ends as a transition. */
@@ -160,6 +186,8 @@ class PoolDraft {
   #leaving: boolean;
   #wasHealthy: boolean | undefined;
   #tally: PoolTally;
+  #liveness: LivenessHistory;
+  #deadline: Instant | undefined;
   /** Why a running operation has failed, by its id. */
   readonly #failures = new Map<string, string>();
 
@@ -173,6 +201,8 @@ class PoolDraft {
     this.#leaving = state.leaving;
     this.#wasHealthy = state.wasHealthy;
     this.#tally = state.tally;
+    this.#liveness = state.liveness;
+    this.#deadline = state.deadline;
   }
 
   transition(): PoolTransition {
@@ -187,6 +217,8 @@ class PoolDraft {
         leaving: this.#leaving,
         wasHealthy: this.#wasHealthy,
         tally: this.#tally,
+        liveness: this.#liveness,
+        deadline: this.#deadline,
       },
       effects: this.#effects,
     };
@@ -194,6 +226,8 @@ class PoolDraft {
 
   send(slot: Slot, event: WorkerEvent): void {
     const before = this.#worker(slot);
+    if (event.kind === "becameAlive" && "spawnedAt" in before && before.spawnedAt !== undefined)
+      this.#liveness = acceptProof(this.#liveness, before.spawnedAt);
     const { state, effects } = stepWorker(before, event, this.#spec);
     this.#workers[slot] = state;
     for (const effect of effects) {
@@ -214,6 +248,7 @@ class PoolDraft {
   /** From now on nothing is started or replaced. */
   leave(): void {
     this.#leaving = true;
+    this.#deadline = undefined;
     this.#replacements = [];
     for (const operation of [...this.#running, ...this.#queue])
       this.#tellOperation("operation_failed", operation, "the controller shuts down");
@@ -232,7 +267,9 @@ class PoolDraft {
     do {
       for (const replacement of this.#replacements) this.#follow(replacement, at, random);
       hasMoved = this.#operate(at, random);
+      this.#enlist();
       this.#replaceDue(at);
+      this.#enlist();
       const surplus = this.#surplus();
       if (surplus > 0) this.#stopSurplus(at);
       else this.#startMissing(-surplus, at);
@@ -328,7 +365,8 @@ class PoolDraft {
     if (order.kind === "stop" || order.kind === "start") return true;
     const absent = count(this.#workers, (worker) => worker.phase === "down" && worker.kind !== "free");
     const leaving = count(this.#workers, (worker) => this.#isLeaving(worker));
-    return this.#countReady() + absent === this.#spec.replicas && leaving === 0;
+    const ready = count(this.#workers, (worker) => worker.phase === "ready");
+    return ready + absent === this.#spec.replicas + this.#spec.standby && leaving === 0;
   }
 
   #fail(operation: RunningOperation, reason: string, at: Instant, random: number): void {
@@ -411,28 +449,115 @@ class PoolDraft {
     };
   }
 
+  /** Who is due, longest first; spares before those who serve, because they cost nothing. */
   #replaceDue(at: Instant): void {
-    const waiting: { worker: ReadyState | UnreadyState; due: NonNullable<ReadyState["due"]> }[] = [];
+    const waiting: Due[] = [];
     for (const worker of this.#workers) {
       if (worker.phase !== "ready" && worker.phase !== "unready") continue;
       if (worker.due === undefined || this.#replacements.some(({ old }) => old === worker.slot)) continue;
       waiting.push({ worker, due: worker.due });
     }
-    waiting.sort((a, b) => a.due.at - b.due.at);
-    for (const { worker, due } of waiting) {
+    waiting.sort((a, b) => Number(isSpare(b.worker)) - Number(isSpare(a.worker)) || a.due.at - b.due.at);
+    const isHung = ({ due }: Due) => due.cause === "liveness";
+    this.#replaceHung(waiting.filter(isHung), at);
+    for (const each of waiting) if (!isHung(each) && !this.#replace(each, at)) return;
+  }
+
+  /** Replaces one as the policy allows; false where there is no room now. */
+  #replace({ worker, due }: Due, at: Instant): boolean {
+    const inPlace: StopOrder = { cause: due.cause, reason: due.reason, next: "respawn" };
+    if (isSpare(worker)) {
+      this.send(worker.slot, { kind: "stop", at, order: inPlace });
+      return true;
+    }
+    const leaving = count(this.#workers, (each) => this.#isLeaving(each));
+    const room = this.#room(worker, leaving);
+    const spare = leaving <= this.#spec.rollout.maxSurge ? this.#freshSpare(due) : undefined;
+    if (spare !== undefined) {
+      const { name } = this.#spec;
+      this.#putToWork(spare, `successor of ${name}-${worker.slot}`);
+      const reason = `${due.reason}, replaced by ${name}-${spare.slot}`;
+      this.send(worker.slot, { kind: "stop", at, order: { cause: due.cause, reason, next: "down" } });
+      return true;
+    }
+    const free = room.surge > 0 ? this.#freeSlot() : undefined;
+    if (free !== undefined) this.#startSuccessor(worker, free, due, at);
+    else if (room.inPlace > 0) this.send(worker.slot, { kind: "stop", at, order: inPlace });
+    else return false;
+    return true;
+  }
+
+  #room(worker: WorkerState, leaving: number): RolloutRoom {
+    const missing = this.#spec.replicas - this.#countReady() - (worker.phase === "ready" ? 0 : 1);
+    return decideRoom(this.#spec.rollout, this.#replacements.length + leaving, Math.max(0, missing));
+  }
+
+  /** Those whose liveness fails serve nobody: they are replaced without regard to who else is missing, but not all at once. */
+  #replaceHung(hung: readonly Due[], at: Instant): void {
+    this.#deadline = undefined;
+    if (hung.length === 0) return;
+    const { replicas, rollout, livenessCoolDownMs: coolDownMs } = this.#spec;
+    const cap = { replicas, maxUnavailable: rollout.maxUnavailable, coolDownMs };
+    const slots = hung.map(({ worker }) => worker.slot);
+    const decision = decideLivenessReplacements(this.#liveness, slots, at, cap);
+    this.#liveness = decision.history;
+    this.#deadline = decision.retryAt;
+    for (const { worker, due } of hung) {
+      if (!decision.replace.includes(worker.slot)) continue;
       const leaving = count(this.#workers, (each) => this.#isLeaving(each));
-      const missing = this.#spec.replicas - this.#countReady() - (worker.phase === "ready" ? 0 : 1);
-      const room = decideRoom(this.#spec.rollout, this.#replacements.length + leaving, Math.max(0, missing));
-      const free = room.surge > 0 ? this.#freeSlot() : undefined;
+      const free = this.#room(worker, leaving).surge > 0 ? this.#freeSlot() : undefined;
       if (free !== undefined) this.#startSuccessor(worker, free, due, at);
-      else if (room.inPlace > 0) {
+      else {
         const order: StopOrder = { cause: due.cause, reason: due.reason, next: "respawn" };
         this.send(worker.slot, { kind: "stop", at, order });
-      } else return;
+      }
     }
   }
 
-  #startSuccessor(old: ReadyState | UnreadyState, slot: Slot, due: NonNullable<ReadyState["due"]>, at: Instant): void {
+  // Reserve
+
+  /** Keeps as many at work as there are replicas, as far as the reserve goes; who is ready beyond that is the reserve. */
+  #enlist(): void {
+    const { replicas, standby, name } = this.#spec;
+    if (standby === 0 && !this.#workers.some(isSpare)) return;
+    for (let missing = replicas - this.#countReady(); missing > 0; missing--) {
+      const spare = this.#workers.find((worker): worker is ReadyState => isSpare(worker));
+      if (spare === undefined) return;
+      this.#putToWork(spare, `pool "${name}" has ${replicas - missing} of ${replicas}`);
+    }
+    // A successor of a replacement takes its predecessor's place and is no reserve.
+    const isSuccessor = (slot: Slot) => this.#replacements.some(({ successor }) => successor === slot);
+    const serving = this.#workers.filter(
+      (worker): worker is ReadyState => isServing(worker) && !isSuccessor(worker.slot),
+    );
+    serving.sort((a, b) => b.since - a.since);
+    for (const worker of serving.slice(0, Math.max(0, serving.length - replicas)))
+      this.#workers[worker.slot] = { ...worker, isSpare: true };
+  }
+
+  #putToWork(spare: ReadyState, reason: string): void {
+    this.#workers[spare.slot] = { ...spare, isSpare: false };
+    const { name: pool } = this.#spec;
+    const { slot, incarnation } = spare;
+    const event = { pool, slot, incarnation, kind: "enlisted", reason } as const;
+    this.#tally = tallyEvent(this.#tally, event);
+    this.#effects.push({ kind: "tell", event });
+  }
+
+  /** A spare that can be the successor of who is due: of the present revision, and younger than the rollout. */
+  #freshSpare(due: Due["due"]): ReadyState | undefined {
+    const begunAt = due.cause === "rollout" ? due.at : Number.NEGATIVE_INFINITY;
+    return this.#workers.find(
+      (worker): worker is ReadyState =>
+        isSpare(worker) &&
+        worker.phase === "ready" &&
+        worker.due === undefined &&
+        worker.revision === this.#spec.revision &&
+        worker.spawnedAt >= begunAt,
+    );
+  }
+
+  #startSuccessor(old: ReadyState | UnreadyState, slot: Slot, due: Due["due"], at: Instant): void {
     const pool = this.#spec.name;
     const { cause, reason } = due;
     const replacement: Replacement = {
@@ -456,7 +581,9 @@ class PoolDraft {
   // Numbers
 
   #startMissing(missing: number, at: Instant): void {
-    for (let left = missing; left > 0; left--) {
+    // Those who leave for a successor still live; a pool that was larger has slots enough, but no room for more.
+    let room = slotCount(this.#spec) - count(this.#workers, (worker) => worker.phase !== "down" && !isSurplus(worker));
+    for (let left = missing; left > 0 && room > 0; left--, room--) {
       const slot = this.#freeSlot();
       if (slot === undefined) return;
       const startAt = Math.max(at, this.#nextStartAt) as Instant;
@@ -479,7 +606,8 @@ class PoolDraft {
         this.#stopSuccessor(last.successor, at);
       } else if (worker.phase === "down") this.#workers[worker.slot] = { ...worker, kind: "free" };
       else {
-        const reason = `${this.#spec.replicas} replicas are wanted`;
+        const { replicas, standby } = this.#spec;
+        const reason = `${replicas} replicas${standby > 0 ? ` and ${standby} in reserve` : ""} are wanted`;
         this.send(worker.slot, { kind: "stop", at, order: { cause: "scale", reason, next: "down" } });
       }
     }
@@ -487,7 +615,8 @@ class PoolDraft {
 
   /** How many workers there are above what is desired; successors of replacements are no surplus. */
   #surplus(): number {
-    return count(this.#workers, (worker) => this.#isInUse(worker)) - this.#spec.replicas - this.#replacements.length;
+    const { replicas, standby } = this.#spec;
+    return count(this.#workers, (worker) => this.#isInUse(worker)) - replicas - standby - this.#replacements.length;
   }
 
   #isReplacing(slot: Slot): boolean {
@@ -507,7 +636,7 @@ class PoolDraft {
   }
 
   #countReady(): number {
-    return count(this.#workers, (worker) => worker.phase === "ready");
+    return count(this.#workers, isServing);
   }
 
   #freeSlot(): Slot | undefined {
@@ -537,8 +666,13 @@ class PoolDraft {
   }
 }
 
+/** Whether it leaves because there were too many. */
+function isSurplus(worker: WorkerState): boolean {
+  return "order" in worker && worker.order.cause === "scale";
+}
+
 /** What is stopped first when there are too many: 0 before 1 before 2. */
 function rank(worker: WorkerState): number {
   if (worker.phase === "down" || worker.phase === "backoff") return 0;
-  return worker.phase === "ready" ? 2 : 1;
+  return isServing(worker) ? 2 : 1;
 }

@@ -15,8 +15,8 @@ const replacement: Replacement = {
 };
 
 function worker(phase: "ready" | "unready", incarnation: number): WorkerState {
-  const base = newWorker(0, AT);
-  return { ...base, phase, incarnation, deadline: undefined, pid: 7, spawnedAt: AT, due: undefined };
+  const alive = { ...newWorker(0, AT), incarnation, deadline: undefined, pid: 7, spawnedAt: AT, due: undefined };
+  return phase === "ready" ? { ...alive, phase, isSpare: false } : { ...alive, phase, isHung: false };
 }
 
 function starting(incarnation: number): WorkerState {

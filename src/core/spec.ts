@@ -24,8 +24,12 @@ export interface LimitsPolicy {
   readonly lifespanMs: number | undefined;
   /** 0.1 spreads lifespan and requests over 0.9 … 1.1 of their value. */
   readonly jitterRatio: number;
+  /** Above it in two samples in a row a worker is replaced gracefully; undefined is unlimited. */
   readonly memoryBytes: number | undefined;
+  /** Above it a worker is killed at once; undefined is unlimited. */
   readonly memoryHardBytes: number | undefined;
+  /** Resident, or resident with shared pages divided among those who share them. */
+  readonly memoryKind: "rss" | "pss";
   readonly requests: number | undefined;
 }
 
@@ -38,6 +42,19 @@ export interface RolloutPolicy {
    * fails at its start would otherwise replace all that run well.
    */
   readonly settleMs: number;
+}
+
+/** Between which numbers of workers a pool is kept at its target. Exactly one target is there. */
+export interface AutoscalePolicy {
+  readonly minReplicas: number;
+  readonly maxReplicas: number;
+  /** CPUs that a worker shall use on average: 0.7 is 70 % of one. */
+  readonly targetCpu: number | undefined;
+  /** Requests that a worker shall work on at a time on average. */
+  readonly targetInFlight: number | undefined;
+  /** How long more workers must have been wanted before there are more; fewer before there are fewer. */
+  readonly upAfterMs: number;
+  readonly downAfterMs: number;
 }
 
 /**
@@ -57,6 +74,10 @@ export interface PoolSpec {
   /** Grows with each change of what a worker is launched with; older workers have to be replaced. */
   readonly revision: number;
   readonly replicas: number;
+  /** Ready workers that are kept out of the balance until another one fails. */
+  readonly standby: number;
+  /** undefined leaves the number of replicas as it is. */
+  readonly autoscale: AutoscalePolicy | undefined;
   readonly readiness: ReadinessPolicy;
   /**
    * Bound of the wait until a worker that is about to stop has finished its requests while it gets no new ones;
@@ -73,6 +94,8 @@ export interface PoolSpec {
   readonly restart: RestartPolicy;
   readonly limits: LimitsPolicy;
   readonly rollout: RolloutPolicy;
+  /** After a replacement for liveness, how long others wait for a proof that replacing helps. */
+  readonly livenessCoolDownMs: number;
 }
 
 /** What concerns no single pool. */

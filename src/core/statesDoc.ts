@@ -33,6 +33,7 @@ const EVENT_MEANINGS: Readonly<Record<WorkerEventKind, string>> = {
   becameUnready: "The readiness probe says no.",
   startupFailed: "It runs, but it will not become ready.",
   livenessFailed: "It runs, but the liveness probe says that it works no more.",
+  becameAlive: "The liveness probe succeeds for the first time, or again.",
   replace: "A rollout wants another process in its place.",
   inFlight: "The proxy tells how many requests a worker that drains still works on.",
   limitReached: "A limit of memory or requests is reached.",

@@ -17,7 +17,7 @@ const STOPPING = { kind: "stopping", pid: 7, cause: "rollout", reason: "r" } as 
 
 test("each event counts where it belongs and nowhere else", () => {
   const empty = EMPTY_TALLY;
-  assert.deepEqual(fold({ kind: "spawned", pid: 7 }), { ...empty, spawns: 1 });
+  assert.deepEqual(fold({ kind: "spawned", pid: 7, revision: 1 }), { ...empty, spawns: 1 });
   assert.deepEqual(fold({ kind: "spawn_failed", reason: "r" }), { ...empty, spawnFailures: 1 });
   assert.deepEqual(fold({ kind: "backing_off", delayMs: 0, reason: "r" }), { ...empty, restarts: 1 });
   assert.deepEqual(fold({ kind: "killed", pid: 7, reason: "r" }), { ...empty, sigkills: 1 });
@@ -73,7 +73,7 @@ test("a duration falls into the first bucket that holds it, the longest into the
 test("no event ever makes a total smaller", () => {
   const events: readonly Body<WorkerLifecycleEvent>[] = [
     { kind: "starting", delayMs: 0, reason: "r" },
-    { kind: "spawned", pid: 7 },
+    { kind: "spawned", pid: 7, revision: 1 },
     { kind: "ready", afterMs: 20 },
     { kind: "limit_reached", limit: "memory", reason: "r" },
     { ...STOPPING, signal: "SIGTERM", graceMs: 1000 },
@@ -106,4 +106,8 @@ test("a drain counts how long it took and what it cut off", () => {
   const tally = fold({ kind: "drained", afterMs: 30, cut: 2 });
   assert.equal(tally.requestsCut, 2);
   assert.equal(tally.drainDuration.sumSeconds, 0.03);
+});
+
+test("spares that are put to work are counted", () => {
+  assert.equal(fold({ kind: "enlisted", reason: "web-0 is missing" }).enlistments, 1);
 });

@@ -28,6 +28,8 @@ export interface PoolTally {
   readonly rollouts: Readonly<Record<"finished" | "aborted", number>>;
   /** How long workers took to finish their requests before a planned stop. */
   readonly drainDuration: Histogram;
+  /** Spares that were put to work. */
+  readonly enlistments: number;
   /** Requests that were still running when the bound of a drain was over. */
   readonly requestsCut: number;
 }
@@ -46,6 +48,7 @@ export const EMPTY_TALLY: PoolTally = {
   stopDuration: NO_VALUES,
   rollouts: { finished: 0, aborted: 0 },
   drainDuration: NO_VALUES,
+  enlistments: 0,
   requestsCut: 0,
 };
 
@@ -78,6 +81,8 @@ export function tallyEvent(tally: PoolTally, event: WorkerLifecycleEvent): PoolT
       return { ...tally, sigkills: tally.sigkills + 1 };
     case "stopped":
       return { ...tally, stopDuration: observe(tally.stopDuration, event.durationMs) };
+    case "enlisted":
+      return { ...tally, enlistments: tally.enlistments + 1 };
     case "drained":
       return {
         ...tally,

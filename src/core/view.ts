@@ -21,6 +21,8 @@ export interface WorkerView {
   readonly slot: Slot;
   readonly phase: Phase;
   readonly incarnation: Incarnation;
+  /** What the process was launched with (PoolSpec.revision). */
+  readonly revision: number;
   /** Process id of the live process; undefined where there is none. */
   readonly pid: number | undefined;
   /** When the present phase began. */
@@ -29,6 +31,8 @@ export interface WorkerView {
   readonly spawnedAt: Instant | undefined;
   /** What happens next and when (restart, kill, recycle); undefined where nothing is planned. */
   readonly deadline: Instant | undefined;
+  /** Whether it is kept in reserve: ready, but out of the balance. */
+  readonly isSpare: boolean;
   /** Requests it still works on while it drains; undefined in any other phase. */
   readonly inFlight: number | undefined;
   /** Unplanned restarts of this slot since the controller started. */
@@ -49,12 +53,16 @@ export interface OperationView {
 }
 
 export interface PoolView {
+  /** By which the daemon knows the pool; never used again for another one. */
+  readonly index: number;
   readonly name: string;
   readonly role: "workers" | "proxy";
   /** The pool this proxy stands in front of; undefined for workers. */
   readonly fronts: string | undefined;
   readonly replicas: number;
-  /** Workers in phase ready. */
+  /** Workers to be kept in reserve beside them. */
+  readonly standby: number;
+  /** Workers in phase ready that are not in reserve. */
   readonly readyCount: number;
   /** Percentage of replicas that must be ready for the pool to be healthy: 0 … 100. */
   readonly desiredHealthyPercentage: number;

@@ -57,8 +57,15 @@ const down: OfPhase<"down"> = { ...common, phase: "down", deadline: undefined, k
 const spawning: OfPhase<"starting"> = { ...common, ...unborn, phase: "starting", deadline: undefined };
 const waiting: OfPhase<"starting"> = { ...spawning, deadline: NOW };
 const unproven: OfPhase<"starting"> = { ...spawning, ...alive };
-const ready: OfPhase<"ready"> = { ...common, ...alive, phase: "ready", deadline: NOW, due: undefined };
-const unready: OfPhase<"unready"> = { ...common, ...alive, phase: "unready", deadline: NOW, due: undefined };
+const ready: OfPhase<"ready"> = { ...common, ...alive, phase: "ready", deadline: NOW, due: undefined, isSpare: false };
+const unready: OfPhase<"unready"> = {
+  ...common,
+  ...alive,
+  phase: "unready",
+  deadline: NOW,
+  due: undefined,
+  isHung: false,
+};
 const rolling: StopOrder = { cause: "rollout", reason: "rolled", next: "respawn" };
 const draining: OfPhase<"draining"> = {
   ...common,
@@ -84,6 +91,7 @@ const limitReached: WorkerEvent = { kind: "limitReached", ...mine, limit: "memor
 const hardReached: WorkerEvent = { kind: "limitReached", ...mine, limit: "memory_hard", reason: "far too big" };
 const startupFailed: WorkerEvent = { kind: "startupFailed", ...mine, reason: "refused" };
 const livenessFailed: WorkerEvent = { kind: "livenessFailed", ...mine, reason: "hangs" };
+const becameAlive: WorkerEvent = { kind: "becameAlive", ...mine, random: 0.5 };
 const replace: WorkerEvent = { kind: "replace", ...mine, reason: "asked" };
 const inFlight: WorkerEvent = { kind: "inFlight", ...mine, count: 5 };
 const drained: WorkerEvent = { kind: "drained", ...mine };
@@ -219,6 +227,18 @@ function survivorsStopped(state: OfPhase<"ready" | "unready">): Case {
   );
 }
 
+const hardTold: readonly WorkerEffect[] = [
+  told({ kind: "limit_reached", limit: "memory_hard", reason: "far too big" }),
+  told({
+    kind: "stopping",
+    pid: PID,
+    signal: "SIGKILL",
+    graceMs: 0,
+    cause: "memory_hard",
+    reason: "far too big",
+  }),
+];
+
 function due(state: OfPhase<"ready" | "unready">): readonly Case[] {
   const limit = {
     ...state,
@@ -233,15 +253,7 @@ function due(state: OfPhase<"ready" | "unready">): readonly Case[] {
     ]),
     into("what is due already stays due since then", already, limitReached, already),
     into("the hard limit kills at once, planned", state, hardReached, stoppingBy(hard, { deadline: undefined }), [
-      told({ kind: "limit_reached", limit: "memory_hard", reason: "far too big" }),
-      told({
-        kind: "stopping",
-        pid: PID,
-        signal: "SIGKILL",
-        graceMs: 0,
-        cause: "memory_hard",
-        reason: "far too big",
-      }),
+      ...hardTold,
       killed(PID),
     ]),
   ];
@@ -249,7 +261,8 @@ function due(state: OfPhase<"ready" | "unready">): readonly Case[] {
 
 function hung(state: OfPhase<"ready" | "unready">): readonly Case[] {
   const due = { cause: "liveness", reason: "hangs", at: NOW } as const;
-  const out: OfPhase<"unready"> = { ...unready, since: NOW, reason: "hangs", deadline: undefined, due };
+  const isHung = state.phase === "ready";
+  const out: OfPhase<"unready"> = { ...unready, since: NOW, reason: "hangs", deadline: undefined, due, isHung };
   return [
     into("it is out of the balance at once and due", state, livenessFailed, out, [
       told({ kind: "unready", reason: "hangs" }),
@@ -414,6 +427,7 @@ const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonl
     limitReached: [ignored(down, limitReached)],
     startupFailed: [ignored(down, startupFailed)],
     livenessFailed: [ignored(down, livenessFailed)],
+    becameAlive: [ignored(down, becameAlive)],
     replace: [ignored(down, replace)],
     inFlight: [ignored(down, inFlight)],
     drained: [ignored(down, drained)],
@@ -427,7 +441,7 @@ const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonl
     start: [ignored(spawning, start), ignored(waiting, start)],
     spawned: [
       into("it is ready at once, its lifespan begins", spawning, spawned, spawnReady, [
-        told({ kind: "spawned", pid: 88 }),
+        told({ kind: "spawned", pid: 88, revision: 1 }),
         told({ kind: "ready", afterMs: 0 }),
       ]),
       into(
@@ -435,7 +449,7 @@ const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonl
         spawning,
         spawned,
         { ...spawnReady, deadline: undefined },
-        [told({ kind: "spawned", pid: 88 }), told({ kind: "ready", afterMs: 0 })],
+        [told({ kind: "spawned", pid: 88, revision: 1 }), told({ kind: "ready", afterMs: 0 })],
         withLifespan(undefined),
       ),
       into(
@@ -446,14 +460,14 @@ const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonl
           ...spawnReady,
           deadline: instant(16_000),
         },
-        [told({ kind: "spawned", pid: 88 }), told({ kind: "ready", afterMs: 0 })],
+        [told({ kind: "spawned", pid: 88, revision: 1 }), told({ kind: "ready", afterMs: 0 })],
       ),
       into(
         "a stop that came meanwhile is carried out",
         { ...spawning, pendingStop: operator },
         spawned,
         stoppingBy(operator, { pid: 88, spawnedAt: NOW }),
-        [told({ kind: "spawned", pid: 88 }), ...asked(88, operator)],
+        [told({ kind: "spawned", pid: 88, revision: 1 }), ...asked(88, operator)],
       ),
     ],
     spawnFailed: [
@@ -519,7 +533,18 @@ const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonl
       ignored(spawning, becameReady),
     ],
     becameUnready: [ignored(spawning, becameUnready)],
-    limitReached: [ignored(spawning, limitReached)],
+    limitReached: [
+      ignored(spawning, limitReached),
+      ignored(spawning, hardReached),
+      ignored(unproven, limitReached),
+      into(
+        "above the hard limit before it was ready it is killed, which counts as a crash",
+        unproven,
+        hardReached,
+        stoppingBy({ cause: "memory_hard", reason: "far too big", next: "restart" }, { deadline: undefined }),
+        [...hardTold, killed(PID)],
+      ),
+    ],
     startupFailed: [
       ignored(spawning, startupFailed),
       into(
@@ -531,6 +556,7 @@ const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonl
       ),
     ],
     livenessFailed: [ignored(unproven, livenessFailed)],
+    becameAlive: [ignored(unproven, becameAlive)],
     replace: [ignored(unproven, replace)],
     inFlight: [ignored(unproven, inFlight)],
     drained: [ignored(spawning, drained)],
@@ -578,6 +604,7 @@ const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonl
     limitReached: due(ready),
     startupFailed: [ignored(ready, startupFailed)],
     livenessFailed: hung(ready),
+    becameAlive: [ignored(ready, becameAlive)],
     replace: [
       into("a rollout wants another one in its place", ready, replace, {
         ...ready,
@@ -599,16 +626,40 @@ const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonl
     spawned: [impossible(unready, spawned)],
     spawnFailed: [impossible(unready, spawnFailed)],
     becameReady: [
+      into(
+        "readiness alone does not bring back what hangs",
+        { ...unready, due: { cause: "liveness", reason: "hangs", at: BEFORE } },
+        becameReady,
+        { ...unready, due: { cause: "liveness", reason: "hangs", at: BEFORE }, isHung: true },
+      ),
       into("it serves again and keeps the end of its life", unready, becameReady, {
         ...ready,
         since: NOW,
         reason: "running",
       }),
     ],
-    becameUnready: [ignored(unready, becameUnready)],
+    becameUnready: [
+      into("it would not serve if it were alive either", { ...unready, isHung: true }, becameUnready, unready),
+      ignored(unready, becameUnready),
+    ],
     limitReached: due(unready),
     startupFailed: [ignored(unready, startupFailed)],
     livenessFailed: hung(unready),
+    becameAlive: [
+      into(
+        "it recovered before its turn came, and serves again",
+        { ...unready, deadline: undefined, due: { cause: "liveness", reason: "hangs", at: BEFORE }, isHung: true },
+        becameAlive,
+        { ...ready, since: NOW, reason: "running", deadline: instant(15_000) },
+      ),
+      into(
+        "alive again, it waits for its readiness",
+        { ...unready, deadline: undefined, due: { cause: "liveness", reason: "hangs", at: BEFORE } },
+        becameAlive,
+        { ...unready, deadline: instant(15_000) },
+      ),
+      ignored(unready, becameAlive),
+    ],
     replace: [
       into("a rollout wants another one in its place", unready, replace, {
         ...unready,
@@ -631,9 +682,24 @@ const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonl
     spawnFailed: [impossible(draining, spawnFailed)],
     becameReady: [ignored(draining, becameReady)],
     becameUnready: [ignored(draining, becameUnready)],
-    limitReached: [ignored(draining, limitReached)],
+    limitReached: [
+      ignored(draining, limitReached),
+      into(
+        "the hard limit does not wait for requests: killed, and what is cut off is told",
+        draining,
+        hardReached,
+        stoppingBy(rolling, { deadline: undefined }),
+        [
+          told({ kind: "limit_reached", limit: "memory_hard", reason: "far too big" }),
+          told({ kind: "drained", afterMs: 4000, cut: 2 }),
+          told({ kind: "killed", pid: PID, reason: "far too big" }),
+          killed(PID),
+        ],
+      ),
+    ],
     startupFailed: [ignored(draining, startupFailed)],
     livenessFailed: [ignored(draining, livenessFailed)],
+    becameAlive: [ignored(draining, becameAlive)],
     replace: [ignored(draining, replace)],
     inFlight: [into("what it still works on is known", draining, inFlight, { ...draining, inFlight: 5 })],
     drained: [
@@ -680,9 +746,24 @@ const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonl
     spawnFailed: [impossible(stopping, spawnFailed)],
     becameReady: [ignored(stopping, becameReady)],
     becameUnready: [ignored(stopping, becameUnready)],
-    limitReached: [ignored(stopping, limitReached)],
+    limitReached: [
+      ignored(stopping, limitReached),
+      into(
+        "the hard limit ends its grace",
+        stopping,
+        hardReached,
+        { ...stopping, deadline: undefined, reason: "rolled" },
+        [
+          told({ kind: "limit_reached", limit: "memory_hard", reason: "far too big" }),
+          told({ kind: "killed", pid: PID, reason: "far too big" }),
+          killed(PID),
+        ],
+      ),
+      ignored({ ...stopping, deadline: undefined }, hardReached),
+    ],
     startupFailed: [ignored(stopping, startupFailed)],
     livenessFailed: [ignored(stopping, livenessFailed)],
+    becameAlive: [ignored(stopping, becameAlive)],
     replace: [ignored(stopping, replace)],
     inFlight: [ignored(stopping, inFlight)],
     drained: [ignored(stopping, drained)],
@@ -757,6 +838,7 @@ const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonl
     limitReached: [ignored(backoff, limitReached)],
     startupFailed: [ignored(backoff, startupFailed)],
     livenessFailed: [ignored(backoff, livenessFailed)],
+    becameAlive: [ignored(backoff, becameAlive)],
     replace: [ignored(backoff, replace)],
     inFlight: [ignored(backoff, inFlight)],
     drained: [ignored(backoff, drained)],
@@ -850,7 +932,7 @@ const PROBED = withLifespan(10_000, { readiness: { kind: "probed", timeoutMs: 30
 test("a worker that is asked whether it is ready has until its deadline", () => {
   const { state, effects } = stepWorker(spawning, spawned, PROBED);
   assert.deepEqual(state, { ...spawning, pid: 88, spawnedAt: NOW, deadline: instant(8000) });
-  assert.deepEqual(effects, [told({ kind: "spawned", pid: 88 })]);
+  assert.deepEqual(effects, [told({ kind: "spawned", pid: 88, revision: 1 })]);
   const answered = stepWorker(state, becameReady, PROBED);
   assert.equal(answered.state.phase, "ready");
   const late = stepWorker(state, { ...deadline, at: instant(8000) } as WorkerEvent, PROBED);
@@ -874,7 +956,7 @@ test("a successor that nobody asks is ready after it has lived for a while", () 
 test("behind a proxy a planned stop drains first, a broken worker does not", () => {
   const spec = withLifespan(10_000, { drainMs: 2000 });
   const { state, effects } = stepWorker(ready, stop, spec);
-  const { due: _, ...rest } = ready;
+  const { due: _, isSpare: __, ...rest } = ready;
   assert.deepEqual(state, {
     ...rest,
     phase: "draining",

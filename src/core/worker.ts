@@ -71,14 +71,18 @@ export interface ReadyState extends Common {
   readonly spawnedAt: Instant;
   /** Why it is to be replaced, since when; the pool decides when it is done. */
   readonly due: { readonly cause: ReplaceReason; readonly reason: string; readonly at: Instant } | undefined;
+  /** Kept out of the balance until another one fails; the pool decides. */
+  readonly isSpare: boolean;
 }
-/** Runs, but its readiness probe says no. */
+/** Runs, but a probe says no. */
 export interface UnreadyState extends Common {
   readonly phase: "unready";
   readonly deadline: Instant | undefined;
   readonly pid: number;
   readonly spawnedAt: Instant;
   readonly due: ReadyState["due"];
+  /** Whether only its liveness is doubted: it is ready again as soon as it proves to be alive. */
+  readonly isHung: boolean;
 }
 /** Gets no new requests; leaves when the running ones are done or the deadline passes. */
 export interface DrainingState extends Common {
@@ -156,6 +160,8 @@ export type WorkerEvent =
       readonly incarnation: Incarnation;
       readonly reason: string;
     }
+  /** It works, or works again. */
+  | { readonly kind: "becameAlive"; readonly at: Instant; readonly incarnation: Incarnation; readonly random: number }
   /** It is to be replaced although it is well. */
   | { readonly kind: "replace"; readonly at: Instant; readonly incarnation: Incarnation; readonly reason: string }
   /** How many requests a worker that drains still works on. */
@@ -310,12 +316,13 @@ function becomeReady(
     pid,
     spawnedAt,
     due: undefined,
+    isSpare: false,
   };
   return { state: ready, effects: [tell(state, spec, { kind: "ready", afterMs: at - spawnedAt })] };
 }
 
 function spawned(state: StartingState, event: Extract<WorkerEvent, { kind: "spawned" }>, spec: PoolSpec): Transition {
-  const told = tell(state, spec, { kind: "spawned", pid: event.pid });
+  const told = tell(state, spec, { kind: "spawned", pid: event.pid, revision: state.revision });
   const alive: StartingState = { ...state, pid: event.pid, spawnedAt: event.at };
   const next =
     state.pendingStop === undefined
@@ -618,6 +625,7 @@ function killStarting(state: StartingState, event: Extract<WorkerEvent, { kind: 
     pid,
     spawnedAt,
     due: undefined,
+    isHung: false,
   };
   return killNow(alive, event.at, event.reason, order, spec);
 }
@@ -685,6 +693,36 @@ function limitReached(
   return { state: next.state, effects: [told, ...next.effects] };
 }
 
+/** Above its hard limit before it was ready: killed, and counted like a crash, for the next one may do the same. */
+function hardLimitInStart(
+  state: StartingState,
+  event: Extract<WorkerEvent, { kind: "limitReached" }>,
+  spec: PoolSpec,
+): Transition {
+  const { pid, spawnedAt } = state;
+  const { at, limit, reason } = event;
+  if (limit !== "memory_hard" || pid === undefined || spawnedAt === undefined) return ignore(state);
+  const told = tell(state, spec, { kind: "limit_reached", limit, reason });
+  const next = beginStop(state, pid, spawnedAt, at, { cause: limit, reason, next: "restart" }, spec);
+  return { state: next.state, effects: [told, ...next.effects] };
+}
+
+/** It leaves already, but not soon enough for a hard limit. What is in flight is cut off. */
+function hardLimitInLeave(
+  state: StoppingState | DrainingState,
+  event: Extract<WorkerEvent, { kind: "limitReached" }>,
+  spec: PoolSpec,
+): Transition {
+  const { at, limit, reason } = event;
+  const isKilled = state.phase === "stopping" && state.deadline === undefined;
+  if (limit !== "memory_hard" || isKilled) return ignore(state);
+  const told = [tell(state, spec, { kind: "limit_reached", limit, reason })];
+  if (state.phase === "draining")
+    told.push(tell(state, spec, { kind: "drained", afterMs: at - state.since, cut: state.inFlight }));
+  const next = killNow(state, at, reason, state.order, spec);
+  return { state: next.state, effects: [...told, ...next.effects] };
+}
+
 function overLimit(
   state: ReadyState | UnreadyState,
   at: Instant,
@@ -715,14 +753,21 @@ function livenessFailed(
   if (state.due?.cause === "liveness") return ignore(state);
   const { at, reason } = event;
   const unready: UnreadyState = {
-    ...state,
+    ...withoutSpare(state),
     phase: "unready",
     since: at,
     reason,
     deadline: undefined,
     due: { cause: "liveness", reason, at },
+    isHung: state.phase === "ready",
   };
   return { state: unready, effects: [tell(state, spec, { kind: "unready", reason })] };
+}
+
+function withoutSpare(state: ReadyState | UnreadyState): Omit<ReadyState | UnreadyState, "isSpare"> {
+  if (state.phase === "unready") return state;
+  const { isSpare: _, ...rest } = state;
+  return rest;
 }
 
 function readyAfterStart(
@@ -735,8 +780,27 @@ function readyAfterStart(
   return becomeReady(state, event.at, event.random, spec, state.pid, state.spawnedAt);
 }
 
+/** Its readiness is good again; where its liveness is doubted that is not enough. */
 function readyAgain(state: UnreadyState, event: Extract<WorkerEvent, { kind: "becameReady" }>): Transition {
-  return { state: { ...state, phase: "ready", since: event.at, reason: "running" }, effects: [] };
+  if (state.due?.cause === "liveness") return { state: { ...state, isHung: true }, effects: [] };
+  return serveAgain(state, event.at);
+}
+
+function serveAgain({ isHung: _, ...state }: UnreadyState, at: Instant): Transition {
+  return { state: { ...state, phase: "ready", since: at, reason: "running", isSpare: false }, effects: [] };
+}
+
+/** It recovered before its turn to be replaced came. */
+function becameAlive(
+  state: UnreadyState,
+  event: Extract<WorkerEvent, { kind: "becameAlive" }>,
+  spec: PoolSpec,
+): Transition {
+  if (state.due?.cause !== "liveness") return ignore(state);
+  const lifespanMs = decideLifespanMs(spec.limits, event.random);
+  const deadline = lifespanMs === undefined ? undefined : after(event.at, lifespanMs);
+  const alive: UnreadyState = { ...state, due: undefined, deadline };
+  return state.isHung ? serveAgain(alive, event.at) : { state: alive, effects: [] };
 }
 
 function becameUnready(
@@ -744,10 +808,16 @@ function becameUnready(
   event: Extract<WorkerEvent, { kind: "becameUnready" }>,
   spec: PoolSpec,
 ): Transition {
+  const { isSpare: _, ...rest } = state;
   return {
-    state: { ...state, phase: "unready", since: event.at, reason: event.reason },
+    state: { ...rest, phase: "unready", since: event.at, reason: event.reason, isHung: false },
     effects: [tell(state, spec, { kind: "unready", reason: event.reason })],
   };
+}
+
+/** It would not serve either if it were alive. */
+function becameUnreadyToo(state: UnreadyState): Transition {
+  return { state: { ...state, isHung: false }, effects: [] };
 }
 
 function countInFlight(state: DrainingState, event: Extract<WorkerEvent, { kind: "inFlight" }>): Transition {
@@ -776,6 +846,7 @@ export const table: Table = {
     limitReached: ignore,
     startupFailed: ignore,
     livenessFailed: ignore,
+    becameAlive: ignore,
     replace: ignore,
     inFlight: ignore,
     drained: ignore,
@@ -791,9 +862,10 @@ export const table: Table = {
     spawnFailed,
     becameReady: readyAfterStart,
     becameUnready: ignore,
-    limitReached: ignore,
+    limitReached: hardLimitInStart,
     startupFailed,
     livenessFailed: ignore,
+    becameAlive: ignore,
     replace: ignore,
     inFlight: ignore,
     drained: ignore,
@@ -812,6 +884,7 @@ export const table: Table = {
     limitReached,
     startupFailed: ignore,
     livenessFailed,
+    becameAlive: ignore,
     replace,
     inFlight: ignore,
     drained: ignore,
@@ -826,10 +899,11 @@ export const table: Table = {
     spawned: impossible,
     spawnFailed: impossible,
     becameReady: readyAgain,
-    becameUnready: ignore,
+    becameUnready: becameUnreadyToo,
     limitReached,
     startupFailed: ignore,
     livenessFailed,
+    becameAlive,
     replace,
     inFlight: ignore,
     drained: ignore,
@@ -845,9 +919,10 @@ export const table: Table = {
     spawnFailed: impossible,
     becameReady: ignore,
     becameUnready: ignore,
-    limitReached: ignore,
+    limitReached: hardLimitInLeave,
     startupFailed: ignore,
     livenessFailed: ignore,
+    becameAlive: ignore,
     replace: ignore,
     inFlight: countInFlight,
     drained,
@@ -863,9 +938,10 @@ export const table: Table = {
     spawnFailed: impossible,
     becameReady: ignore,
     becameUnready: ignore,
-    limitReached: ignore,
+    limitReached: hardLimitInLeave,
     startupFailed: ignore,
     livenessFailed: ignore,
+    becameAlive: ignore,
     replace: ignore,
     inFlight: ignore,
     drained: ignore,
@@ -884,6 +960,7 @@ export const table: Table = {
     limitReached: ignore,
     startupFailed: ignore,
     livenessFailed: ignore,
+    becameAlive: ignore,
     replace: ignore,
     inFlight: ignore,
     drained: ignore,

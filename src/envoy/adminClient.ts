@@ -17,7 +17,7 @@ import {
 import type { AdminPlace } from "./settings.ts";
 
 /** Enough for an answer about hundreds of workers on a busy machine. */
-const TIMEOUT_MS = 5000;
+const DEFAULT_TIMEOUT_MS = 5000;
 
 /** An answer larger than this is none of Envoy's about one cluster. */
 const MAX_BODY_BYTES = 64 * 1024 * 1024;
@@ -27,8 +27,12 @@ export class AdminClient implements Disposable {
   readonly #place: AdminPlace;
   readonly #agent = new Agent({ keepAlive: true, maxSockets: 1 });
 
-  constructor(place: AdminPlace) {
+  readonly #timeoutMs: number;
+
+  /** Each question has `timeoutMs` from its beginning to the end of the answer. */
+  constructor(place: AdminPlace, timeoutMs = DEFAULT_TIMEOUT_MS) {
     this.#place = place;
+    this.#timeoutMs = timeoutMs;
   }
 
   /** Whether Envoy has read its configuration and serves. False also where it does not answer at all. */
@@ -67,11 +71,13 @@ export class AdminClient implements Disposable {
     // A listener that is bound takes connections when the threads run.
     const hasThreads = numberOf(stats, "listener_manager.workers_started") > 0;
     const active = hasThreads ? numberOf(stats, "listener_manager.total_listeners_active") : 0;
-    const reason =
-      active === 0 && failures > 0
-        ? parseListenerError(await this.#get("/config_dump?resource=dynamic_listeners"))
-        : undefined;
+    const reason = active === 0 && failures > 0 ? await this.listenerError() : undefined;
     return { active, failures, reason };
+  }
+
+  /** Why Envoy refused the last change of its listener; undefined where it did not. */
+  async listenerError(): Promise<string | undefined> {
+    return parseListenerError(await this.#get("/config_dump?resource=dynamic_listeners"));
   }
 
   /** Has clients told to go elsewhere from now on; new connections are still taken, and Envoy does not end by itself. */
@@ -116,7 +122,6 @@ export class AdminClient implements Disposable {
           path,
           agent: this.#agent,
           headers: { host: "localhost" },
-          signal: AbortSignal.timeout(TIMEOUT_MS),
         },
         (response) => {
           const chunks: Buffer[] = [];
@@ -135,6 +140,12 @@ export class AdminClient implements Disposable {
         },
       );
       call.on("error", reject);
+      // Not the idle time of the socket: an answer that trickles ends too.
+      const timer = setTimeout(
+        () => call.destroy(new Error(`Envoy did not answer ${path} within ${this.#timeoutMs} ms`)),
+        this.#timeoutMs,
+      );
+      call.on("close", () => clearTimeout(timer));
       call.end();
     });
   }

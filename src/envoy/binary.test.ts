@@ -110,6 +110,7 @@ test("what Envoy says against a configuration is passed on", () => {
     accessLog: false,
     tls: undefined,
     drainTimeSeconds: 1,
+    replacedDrainSeconds: 1,
   };
   const places = { directory: "/d", admin: { socketPath: "/d/admin" } };
   const binary = { file: named, version: "1.40.0" };

@@ -15,9 +15,10 @@ export function serveArgs(settings: ProxySettings, places: ProxyPlaces): string[
     String(settings.concurrency),
     // Several Envoys on one machine would otherwise fight for one region of shared memory.
     "--disable-hot-restart",
+    // After it connections of a replaced listener are cut off; the drain at the end has its own bound, which we keep.
     "--drain-time-s",
     // 0 would have Envoy exit at once.
-    String(Math.max(1, Math.ceil(settings.drainTimeSeconds))),
+    String(Math.max(1, Math.ceil(settings.drainTimeSeconds), Math.ceil(settings.replacedDrainSeconds))),
     "--drain-strategy",
     "immediate",
     // Lines of the access log wait ten seconds by default.

@@ -19,7 +19,9 @@ test("a worker is drained after two quiet looks far enough apart, once its drain
   assert.deepEqual(drains.look(instant(100), idle), []);
   assert.equal(drains.applied(wanted), true);
   assert.equal(drains.isWatching, true);
+  assert.equal(drains.isNearlyOver, false);
   assert.deepEqual(drains.look(instant(200), idle), []);
+  assert.equal(drains.isNearlyOver, true);
   assert.deepEqual(drains.look(instant(200 + QUIET_MS - 1), idle), []);
   assert.deepEqual(drains.look(instant(200 + QUIET_MS), idle), [{ slot: 0, incarnation: 1 }]);
   assert.equal(drains.isWatching, false);

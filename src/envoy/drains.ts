@@ -29,6 +29,11 @@ export class Drains {
     return [...this.#drains.values()].some(({ phase }) => phase === "watched");
   }
 
+  /** Whether the next look may be the last one at somebody. */
+  get isNearlyOver(): boolean {
+    return [...this.#drains.values()].some(({ phase, quietSince }) => phase === "watched" && quietSince !== undefined);
+  }
+
   /** The upstreams that are wanted; who drains already goes on. Returns whether someone new drains. */
   want(upstreams: readonly Upstream[]): boolean {
     const draining = new Map(
@@ -57,12 +62,12 @@ export class Drains {
     return hasNew;
   }
 
-  /** A look that was begun at `at`: `isBusy` tells whether a slot had something to do. Returns who is drained now. */
-  look(at: Instant, isBusy: (slot: number) => boolean): Drained[] {
+  /** A look that was begun at `at`: `isBusy` tells whether a worker had something to do. Returns who is drained now. */
+  look(at: Instant, isBusy: (slot: number, incarnation: number) => boolean): Drained[] {
     const drained: Drained[] = [];
     for (const [slot, drain] of this.#drains) {
       if (drain.phase !== "watched") continue;
-      if (isBusy(slot)) drain.quietSince = undefined;
+      if (isBusy(slot, drain.incarnation)) drain.quietSince = undefined;
       else if (drain.quietSince === undefined) drain.quietSince = at;
       else if (at >= after(drain.quietSince, QUIET_MS)) {
         drain.phase = "over";

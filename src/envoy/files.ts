@@ -7,6 +7,7 @@ export interface ProxyFiles {
   readonly bootstrap: string;
   readonly listeners: string;
   readonly clusters: string;
+  readonly routes: string;
   readonly endpoints: string;
 }
 
@@ -16,6 +17,7 @@ export function proxyFiles({ directory }: ProxyPlaces): ProxyFiles {
     bootstrap: `${directory}/bootstrap.json`,
     listeners: `${directory}/listeners/lds.json`,
     clusters: `${directory}/clusters/cds.json`,
+    routes: `${directory}/routes/rds.json`,
     endpoints: `${directory}/endpoints/eds.json`,
   };
 }

@@ -2,6 +2,7 @@
  * The one listener of a proxy: what it does to traffic. The rule is transparency: a worker sees what the client sent and
  * the client what the worker sent, but for `x-forwarded-for`, `x-forwarded-proto` and the headers of one hop. Pure.
  */
+import { fileSource } from "./files.ts";
 import { type Json, type JsonObject, seconds, typed } from "./json.ts";
 import { CLUSTER_NAME, LISTENER_NAME, type ProxySettings } from "./settings.ts";
 
@@ -23,8 +24,14 @@ export const PRESERVE_HEADER_CASE: JsonObject = {
 /** Type of the listener resource. */
 export const LISTENER_TYPE = "envoy.config.listener.v3.Listener";
 
-/** The listener resource. */
-export function listener(settings: ProxySettings): JsonObject {
+/** Type of the resource that holds the routes. */
+export const ROUTES_TYPE = "envoy.config.route.v3.RouteConfiguration";
+
+/**
+ * The listener resource. Its routes come from the file `routesPath`, because connections are closed when a listener
+ * changes but not when its routes do; without a path they are part of it.
+ */
+export function listener(settings: ProxySettings, routesPath?: string): JsonObject {
   return {
     name: LISTENER_NAME,
     stat_prefix: LISTENER_NAME,
@@ -34,7 +41,7 @@ export function listener(settings: ProxySettings): JsonObject {
     enable_reuse_port: settings.concurrency > 1,
     filter_chains: [
       {
-        filters: [settings.protocol === "tcp" ? tcpProxy(settings) : connectionManager(settings)],
+        filters: [settings.protocol === "tcp" ? tcpProxy(settings) : connectionManager(settings, routesPath)],
         transport_socket: settings.tls === undefined ? undefined : transportSocket(settings, settings.tls),
       },
     ],
@@ -50,14 +57,18 @@ function listenerAddress({ listenerAddress: address, listenerPort }: ProxySettin
   };
 }
 
-function connectionManager(settings: ProxySettings): JsonObject {
+function connectionManager(settings: ProxySettings, routesPath: string | undefined): JsonObject {
   return {
     name: "envoy.filters.network.http_connection_manager",
     typed_config: typed(CONNECTION_MANAGER, {
       stat_prefix: LISTENER_NAME,
       // HTTP/1.1, HTTP/2 with prior knowledge, or what ALPN agreed upon.
       codec_type: "AUTO",
-      route_config: routes(settings),
+      route_config: routesPath === undefined ? routes(settings) : undefined,
+      rds:
+        routesPath === undefined
+          ? undefined
+          : { route_config_name: LISTENER_NAME, config_source: fileSource(routesPath) },
       http_filters: [
         {
           name: "envoy.filters.http.router",
@@ -75,6 +86,8 @@ function connectionManager(settings: ProxySettings): JsonObject {
       upgrade_configs: [{ upgrade_type: "websocket" }],
       server_header_transformation: "PASS_THROUGH",
       use_remote_address: true,
+      // With none Envoy would replace the x-forwarded-proto of a load balancer that ends TLS.
+      xff_num_trusted_hops: 1,
       // A random UUID costs a few per cent of a small request, and a worker that wants an id makes its own; one the
       // client sent passes.
       generate_request_id: false,
@@ -88,7 +101,8 @@ function connectionManager(settings: ProxySettings): JsonObject {
   };
 }
 
-function routes(settings: ProxySettings): JsonObject {
+/** The routes resource: there is one route. Without meaning where no HTTP is spoken. */
+export function routes(settings: ProxySettings): JsonObject {
   return {
     name: LISTENER_NAME,
     validate_clusters: false,

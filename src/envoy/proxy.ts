@@ -11,11 +11,10 @@ import { after, type Instant } from "../base/time.ts";
 import type { HostStatus } from "./adminAnswers.ts";
 import { bootstrap } from "./bootstrap.ts";
 import type { Clock } from "./clock.ts";
-import { CLUSTER_TYPE, cluster } from "./cluster.ts";
 import { serveArgs } from "./commandLine.ts";
 import { type Drained, Drains, QUIET_MS } from "./drains.ts";
-import { type ProxyFiles, proxyFiles, resourceFile } from "./files.ts";
-import { LISTENER_TYPE, listener as listenerResource } from "./listener.ts";
+import { type Enlisted, Enlistments } from "./enlistments.ts";
+import { type ProxyFiles, proxyFiles } from "./files.ts";
 import { Publisher, writeWhole } from "./publisher.ts";
 import {
   appliedState,
@@ -27,10 +26,15 @@ import {
   READINGS_FILTER,
   readingsOf,
   UPDATE_FILTER,
+  UPSTREAM_FILTER,
+  upstreamConnections,
 } from "./readings.ts";
+import { type Replacement, replaceResource } from "./replaceResource.ts";
 import { addNamed, addObservations, forgetAbsent, NO_COUNTS, NO_NAMED_COUNTS } from "./requestCounts.ts";
+import { Resources } from "./resources.ts";
 import { EnvoyRun } from "./run.ts";
 import { formatAddress, type ProxyPlaces, type ProxySettings, type Upstream } from "./settings.ts";
+import { Stragglers } from "./stragglers.ts";
 
 /** Waits between questions whether a starting Envoy serves; it takes 50 to 150 ms. */
 const FIRST_START_LOOK_MS = 5;
@@ -45,12 +49,20 @@ const LOOK_COST_FACTOR = 10;
 
 const READINGS_MS = 1000;
 
+/** Longest time until Envoy has taken over new settings. A new cluster first checks each worker, which takes up to 2 s. */
+const RECONFIGURE_MS = 5000;
+
+/** Waits between looks whether a new cluster has its endpoints, which takes 1 to 2 ms. */
+const ENDPOINTS_LOOK_MS = 2;
+
 /** Who wants to know. Called from the event loop, never from inside a call of a method of PoolProxy. */
 export interface ProxyListener {
   /** The listener takes connections. */
   ready(incarnation: number): void;
   /** Envoy runs but cannot listen; it will not by itself. */
   failed(incarnation: number, reason: string): void;
+  /** A serving worker gets requests from now on. */
+  enlisted(slot: number, incarnation: number): void;
   /** A draining worker has nothing left to do for the proxy. */
   drained(slot: number, incarnation: number): void;
   /** Envoy takes no connection any more, and no request of a client is left (tcp: no connection). */
@@ -84,13 +96,16 @@ interface ListenerDrain {
 }
 
 export class PoolProxy implements Disposable {
-  readonly #settings: ProxySettings;
+  #settings: ProxySettings;
   readonly #places: ProxyPlaces;
   readonly #files: ProxyFiles;
   readonly #clock: Clock;
   readonly #listener: ProxyListener;
   readonly #publisher: Publisher;
+  readonly #resources: Resources;
   readonly #drains = new Drains();
+  readonly #enlistments = new Enlistments();
+  readonly #stragglers = new Stragglers();
   #run: EnvoyRun | undefined;
   /** What Envoy balances over, by address as Envoy prints it. */
   #applied: ReadonlyMap<string, Upstream> = new Map();
@@ -103,6 +118,10 @@ export class PoolProxy implements Disposable {
   #drainWaitMs = FIRST_DRAIN_LOOK_MS;
   #lookCostMs = 0;
   #listenerDrain: ListenerDrain | undefined;
+  /** The last change of the settings; one begins when the one before is over. */
+  #reconfiguration: Promise<unknown> = Promise.resolve();
+  /** Envoy is about to begin counters of workers again; a look now would not know which ones it saw. */
+  #isClusterChanging = false;
   #isClosed = false;
 
   constructor({ settings, places, clock, listener }: ProxyOptions) {
@@ -111,6 +130,7 @@ export class PoolProxy implements Disposable {
     this.#files = proxyFiles(places);
     this.#clock = clock;
     this.#listener = listener;
+    this.#resources = new Resources(this.#files);
     this.#publisher = new Publisher({
       file: this.#files.endpoints,
       clock,
@@ -132,9 +152,8 @@ export class PoolProxy implements Disposable {
 
   /** Writes everything Envoy reads; to be called before each spawn. @throws Error of the system */
   prepare(): void {
-    const { bootstrap: file, listeners, clusters, endpoints } = this.#files;
-    for (const path of [file, listeners, clusters, endpoints])
-      mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    const { bootstrap: file, endpoints } = this.#files;
+    for (const path of [file, endpoints]) mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
     const { admin } = this.#places;
     if ("socketPath" in admin) {
       mkdirSync(dirname(admin.socketPath), { recursive: true, mode: 0o700 });
@@ -142,8 +161,7 @@ export class PoolProxy implements Disposable {
       if (lstatSync(admin.socketPath, { throwIfNoEntry: false })?.isSocket()) rmSync(admin.socketPath, { force: true });
     }
     writeWhole(file, bootstrap(this.#settings, this.#places));
-    writeWhole(listeners, resourceFile("1", LISTENER_TYPE, [listenerResource(this.#settings)]));
-    writeWhole(clusters, resourceFile("1", CLUSTER_TYPE, [cluster(this.#settings, endpoints)]));
+    this.#resources.writeAll(this.#settings);
     this.#publisher.prepare();
   }
 
@@ -165,18 +183,37 @@ export class PoolProxy implements Disposable {
   ended(): void {
     this.#endRun();
     this.#tellDrained(this.#drains.endAll());
+    this.#tellEnlisted(this.#enlistments.all());
     this.#tellListenersDrained();
   }
 
   /** Wants these upstreams from now on; cheap where nothing changed. */
   update(upstreams: readonly Upstream[]): void {
     if (this.#isClosed) return;
-    const hasNew = this.#drains.want(upstreams);
+    const isDrainNew = this.#drains.want(upstreams);
+    const isServingNew = this.#enlistments.want(upstreams);
     this.#publisher.publish(upstreams);
-    if (hasNew && this.#run === undefined) this.#soon(() => this.#endDrainsWithoutEnvoy());
+    if ((isDrainNew || isServingNew) && this.#run === undefined) this.#soon(() => this.#answerWithoutEnvoy());
   }
 
-  /** Requests in flight on the worker of a slot at the latest look. */
+  /**
+   * Has the Envoy that runs, or the next one, go by other settings. Resolves with undefined when it does, else with the
+   * reason why not; then everything is as it was before. Never rejects. An Envoy that vanishes meanwhile, or does not
+   * serve yet, begins with the new settings.
+   *
+   * Connections of clients are only closed where the listener itself changes (address, port, protocol, TLS, access log):
+   * each after its next answer, or at the end of the drain time.
+   */
+  reconfigure(settings: ProxySettings): Promise<string | undefined> {
+    const turn = this.#reconfiguration.then(() => this.#reconfigure(settings));
+    this.#reconfiguration = turn;
+    return turn;
+  }
+
+  /**
+   * Requests in flight on the worker of a slot at the latest look; without those that began before reconfigure()
+   * replaced the cluster, of which Envoy does not tell where they are.
+   */
   inFlight(slot: number): number {
     const host = this.#hosts.get(slot);
     return host === undefined ? 0 : this.#busyness(host);
@@ -214,6 +251,7 @@ export class PoolProxy implements Disposable {
     this.#run?.[Symbol.dispose]();
     this.#run = undefined;
     this.#publisher.detach();
+    this.#stragglers.clear();
     this.#applied = new Map();
     this.#hosts = new Map();
     this.#stats = new Map();
@@ -226,8 +264,14 @@ export class PoolProxy implements Disposable {
     });
   }
 
-  #endDrainsWithoutEnvoy(): void {
-    if (this.#run === undefined) this.#tellDrained(this.#drains.endAll());
+  #answerWithoutEnvoy(): void {
+    if (this.#run !== undefined) return;
+    this.#tellDrained(this.#drains.endAll());
+    this.#tellEnlisted(this.#enlistments.all());
+  }
+
+  #tellEnlisted(enlisted: readonly Enlisted[]): void {
+    for (const { slot, incarnation } of enlisted) this.#soon(() => this.#listener.enlisted(slot, incarnation));
   }
 
   #tellDrained(drained: readonly Drained[]): void {
@@ -284,6 +328,7 @@ export class PoolProxy implements Disposable {
   #endpointsApplied(upstreams: readonly Upstream[]): void {
     this.#applied = new Map(upstreams.map((upstream) => [formatAddress(upstream.address), upstream]));
     this.#workerCounts = forgetAbsent(this.#workerCounts, new Set(upstreams.map(({ slot }) => slot)));
+    this.#tellEnlisted(this.#enlistments.applied(upstreams));
     if (!this.#drains.applied(upstreams)) return;
     this.#drainWaitMs = FIRST_DRAIN_LOOK_MS;
     this.#run?.wake();
@@ -295,7 +340,8 @@ export class PoolProxy implements Disposable {
     while (!run.isOver) {
       const now = this.#clock.now();
       const isReadingDue = this.#areReadingsWanted && now >= readAt;
-      if (this.#drains.isWatching || isReadingDue) await this.#lookAtWorkers(run);
+      const isLookDue = this.#drains.isWatching || isReadingDue;
+      if (isLookDue && !this.#isClusterChanging) await this.#lookAtWorkers(run);
       if (!run.isOver && this.#isListenerWatched) await this.#lookAtListener(run);
       if (!run.isOver && isReadingDue) {
         readAt = after(now, READINGS_MS);
@@ -316,6 +362,7 @@ export class PoolProxy implements Disposable {
   }
 
   #nextDrainWait(): number {
+    if (this.#drains.isNearlyOver || this.#listenerDrain?.quietSince !== undefined) return QUIET_MS;
     const waitMs = Math.max(this.#drainWaitMs, this.#lookCostMs * LOOK_COST_FACTOR);
     this.#drainWaitMs = Math.min(this.#drainWaitMs * 1.25, LAST_DRAIN_LOOK_MS);
     return waitMs;
@@ -323,8 +370,14 @@ export class PoolProxy implements Disposable {
 
   async #lookAtWorkers(run: EnvoyRun): Promise<void> {
     const at = this.#clock.now();
+    const before = await this.#upstreamConnections(run);
     const statuses = await run.admin.clusters().catch(() => undefined);
+    const afterwards = await this.#upstreamConnections(run);
     if (run.isOver || statuses === undefined) return;
+    if (before !== undefined && afterwards !== undefined) {
+      const ofWorkers = statuses.reduce((sum, { connectionsActive }) => sum + connectionsActive, 0);
+      this.#stragglers.look(at, { before, ofWorkers, after: afterwards });
+    }
     this.#lookCostMs = this.#clock.now() - at;
     const hosts = new Map<number, HostStatus>();
     const observations = [];
@@ -339,9 +392,19 @@ export class PoolProxy implements Disposable {
     this.#workerCounts = addObservations(this.#workerCounts, run.incarnation, observations);
     for (const { slot, incarnation } of observations)
       this.#listener.requestsCounted(slot, incarnation, this.#workerCounts.slots.get(slot)?.ofIncarnation ?? 0);
-    const drained = this.#drains.look(at, (slot) => this.inFlight(slot) > 0);
+    const drained = this.#drains.look(
+      at,
+      (slot, incarnation) => this.inFlight(slot) > 0 || this.#stragglers.mayHave(slot, incarnation),
+    );
     if (drained.length > 0) this.#drainWaitMs = FIRST_DRAIN_LOOK_MS;
     this.#tellDrained(drained);
+  }
+
+  /** Connections to workers, where it matters whether some belong to a cluster that was replaced. */
+  async #upstreamConnections(run: EnvoyRun): Promise<ReturnType<typeof upstreamConnections> | undefined> {
+    if (!this.#stragglers.isWatching) return undefined;
+    const stats = await run.admin.stats(UPSTREAM_FILTER).catch(() => undefined);
+    return stats === undefined ? undefined : upstreamConnections(stats);
   }
 
   /** What keeps a worker busy: requests it has, and those that wait for a connection to it. */
@@ -386,4 +449,86 @@ export class PoolProxy implements Disposable {
     this.#stats = stats;
     this.#counts = addNamed(this.#counts, run.incarnation, countersOf(stats, histograms));
   }
+
+  async #reconfigure(settings: ProxySettings): Promise<string | undefined> {
+    const before = this.#settings;
+    if (settings.pool !== before.pool || settings.concurrency !== before.concurrency)
+      return "the name of the pool and concurrency are given to Envoy at its start";
+    const deadline = after(this.#clock.now(), RECONFIGURE_MS);
+    while (this.#run?.isServing === false && this.#clock.now() < deadline) await this.#run.pause(FIRST_START_LOOK_MS);
+    if (this.#isClosed) return "the proxy is closed";
+    if (this.#listenerDrain !== undefined) return "Envoy is about to stop listening";
+    const run = this.#run;
+    // From here on an Envoy that starts goes by the new ones.
+    this.#settings = settings;
+    this.#resources.begin();
+    let reason: string | undefined;
+    try {
+      if (run?.isServing === true) reason = await this.#takeOver(run, settings, before, deadline);
+      else this.#writeOnly(settings);
+    } catch (error) {
+      reason = reasonOf(error);
+    }
+    if (reason === undefined) return undefined;
+    this.#settings = before;
+    try {
+      this.#resources.restore();
+    } catch (error) {
+      return `${reason}; and what was before cannot be written: ${reasonOf(error)}`;
+    }
+    return reason;
+  }
+
+  /** Changes one resource after another in a running Envoy. */
+  async #takeOver(
+    run: EnvoyRun,
+    settings: ProxySettings,
+    { protocol }: ProxySettings,
+    deadline: Instant,
+  ): Promise<string | undefined> {
+    for (const kind of this.#resources.changed(settings)) {
+      const order = { run, resources: this.#resources, kind, settings, clock: this.#clock, deadline };
+      let reason: string | undefined;
+      if (kind === "cluster") reason = await this.#replaceCluster(order);
+      // A listener that speaks no HTTP has no routes, and one that comes reads them itself.
+      else if (kind === "routes" && protocol === "tcp") this.#resources.replace(kind, settings);
+      else reason = await replaceResource(order);
+      // The next Envoy finds everything as it shall be.
+      if (run.isOver) return this.#writeOnly(settings);
+      if (reason !== undefined) return reason;
+    }
+    return undefined;
+  }
+
+  /** No Envoy serves: it shall find the files as they are to be. */
+  #writeOnly(settings: ProxySettings): undefined {
+    if (!this.#resources.isWritten) return;
+    for (const kind of this.#resources.changed(settings)) this.#resources.replace(kind, settings);
+  }
+
+  /** Envoy replaces its cluster and with it every counter of a worker; requests that run go on but are not counted. */
+  async #replaceCluster(order: Replacement): Promise<string | undefined> {
+    const { run, deadline } = order;
+    this.#isClusterChanging = true;
+    // What was counted so far, before it is gone. A look that is under way is over before this one.
+    await this.#lookAtWorkers(run);
+    const suspects = [...this.#applied.values()];
+    const reason = await replaceResource(order).finally(() => {
+      this.#isClusterChanging = false;
+    });
+    if (run.isOver) return undefined;
+    // Where it failed the counters go on, or begin again with what is put back: the next look sees which.
+    if (reason === undefined) this.#workerCounts = forgetAbsent(this.#workerCounts, new Set());
+    this.#stragglers.replaced(this.#clock.now(), [...suspects, ...this.#applied.values()]);
+    this.#publisher.renew();
+    run.wake();
+    // Endpoints that are late are the publisher's to tell.
+    while (reason === undefined && !this.#publisher.isApplied && !run.isOver && this.#clock.now() < deadline)
+      await run.pause(ENDPOINTS_LOOK_MS);
+    return reason;
+  }
+}
+
+function reasonOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }

@@ -102,6 +102,22 @@ export class Publisher implements Disposable {
     this.#write(this.#begin(this.#wanted));
   }
 
+  /** Whether Envoy has said that it applied the newest version. */
+  get isApplied(): boolean {
+    return this.#update?.isApplied === true;
+  }
+
+  /**
+   * Writes the same endpoints as a new version and has Envoy say that it applied them: one that reads them anew, because
+   * its cluster was replaced, still shows the version of the cluster before.
+   */
+  renew(): void {
+    if (this.#update === undefined) return;
+    const update = this.#begin(this.#update.upstreams);
+    this.#tryWrite(update);
+    this.#lookLater(update.lookMs);
+  }
+
   /** An Envoy runs that read the file; `ask` asks it. */
   attach(ask: () => Promise<AppliedState>): void {
     this.#ask = ask;
@@ -226,13 +242,14 @@ export class Publisher implements Disposable {
 }
 
 function isSame(a: readonly Upstream[], b: readonly Upstream[]): boolean {
-  return a.length === b.length && a.every((upstream, index) => isSameUpstream(upstream, b[index]));
+  return (
+    a.length === b.length && a.every((upstream, index) => upstream === b[index] || isSameUpstream(upstream, b[index]))
+  );
 }
 
 function isSameUpstream(a: Upstream, b: Upstream | undefined): boolean {
   return (
-    b !== undefined &&
-    a.slot === b.slot &&
+    a.slot === b?.slot &&
     a.incarnation === b.incarnation &&
     a.state === b.state &&
     formatAddress(a.address) === formatAddress(b.address)

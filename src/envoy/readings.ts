@@ -59,6 +59,14 @@ export const HISTOGRAM_FILTER = filterOf([`${CLUSTER}.upstream_rq_time`]);
 /** Filter for what is still going on at the listener. */
 export const DOWNSTREAM_FILTER = filterOf([CONNECTIONS_ACTIVE, REQUESTS_ACTIVE]);
 
+const UPSTREAM_CONNECTIONS = {
+  active: `${CLUSTER}.upstream_cx_active`,
+  opened: `${CLUSTER}.upstream_cx_total`,
+} as const;
+
+/** Filter for the connections to workers, those of a cluster that was replaced too. */
+export const UPSTREAM_FILTER = filterOf(Object.values(UPSTREAM_CONNECTIONS));
+
 /** Filter for what became of updates of the endpoints. */
 export const UPDATE_FILTER = filterOf([`${CLUSTER}.version_text`, COUNTERS.refused, COUNTERS.unread]);
 
@@ -73,6 +81,14 @@ export function appliedState(stats: Stats): { readonly version: string; readonly
   return {
     version: String(stats.get(`${CLUSTER}.version_text`) ?? ""),
     refusals: numberOf(stats, COUNTERS.refused) + numberOf(stats, COUNTERS.unread),
+  };
+}
+
+/** Connections to workers: those there are, and all that were ever opened. */
+export function upstreamConnections(stats: Stats): { readonly active: number; readonly opened: number } {
+  return {
+    active: numberOf(stats, UPSTREAM_CONNECTIONS.active),
+    opened: numberOf(stats, UPSTREAM_CONNECTIONS.opened),
   };
 }
 

@@ -6,7 +6,7 @@
 /** How a worker is chosen for a request. */
 export type BalancingAlgorithm = "ROUND_ROBIN" | "LEAST_REQUEST" | "RANDOM" | "RING_HASH" | "MAGLEV";
 
-/** Everything about one pool's proxy that does not change while it runs. */
+/** Everything about one pool's proxy. `pool` and `concurrency` cannot change while it runs. */
 export interface ProxySettings {
   readonly pool: string;
   /** An IP address, or "localhost". */
@@ -30,6 +30,11 @@ export interface ProxySettings {
   readonly tls: { readonly cert: string; readonly key: string } | undefined;
   /** How long Envoy discourages its clients before it stops listening; at least 1. */
   readonly drainTimeSeconds: number;
+  /**
+   * How long connections may go on whose listener was replaced; at least 1. Another value holds for an Envoy that is
+   * started then.
+   */
+  readonly replacedDrainSeconds: number;
 }
 
 /** Where Envoy's admin interface listens. */

@@ -34,7 +34,7 @@ interface Channel {
 }
 
 export class WorkerOutput {
-  readonly #pools: readonly { readonly name: string; readonly maxLineBytes: number }[];
+  readonly #pools: { readonly name: string; readonly maxLineBytes: number }[];
   readonly #sinks: { readonly stdout: LogSink; readonly stderr: LogSink };
   readonly #turns = new ReadTurns();
   readonly #scanner = new JsonLineScanner();
@@ -46,8 +46,13 @@ export class WorkerOutput {
     pools: readonly { readonly name: string; readonly maxLineBytes: number }[],
     sinks: { readonly stdout: LogSink; readonly stderr: LogSink },
   ) {
-    this.#pools = pools;
+    this.#pools = [...pools];
     this.#sinks = sinks;
+  }
+
+  /** What holds for the pool `index` from now on, for slots that had no worker so far. */
+  setPool(index: number, pool: { readonly name: string; readonly maxLineBytes: number }): void {
+    this.#pools[index] = pool;
   }
 
   /** Reads the output of a new incarnation; the descriptors become its property. */

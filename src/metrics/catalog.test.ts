@@ -26,10 +26,12 @@ function worker(slot: number, phase: Phase, changes: Partial<WorkerView> = {}): 
     slot,
     phase,
     incarnation: 1,
+    revision: 1,
     pid: alive ? 100 + slot : undefined,
     since: instant(0),
     spawnedAt: alive ? instant(0) : undefined,
     deadline: undefined,
+    isSpare: false,
     inFlight: undefined,
     restarts: 0,
     lastExit: undefined,
@@ -40,10 +42,12 @@ function worker(slot: number, phase: Phase, changes: Partial<WorkerView> = {}): 
 
 function scrapeOf(pool: Partial<PoolView> = {}, changes: Partial<Scrape> = {}): Scrape {
   const web: PoolView = {
+    index: 0,
     name: "web",
     role: "workers",
     fronts: undefined,
     replicas: 2,
+    standby: 0,
     readyCount: 1,
     desiredHealthyPercentage: 75,
     healthy: false,
@@ -114,7 +118,7 @@ function has(scrape: Scrape, ...expected: readonly string[]): void {
 
 const of = { pool: "web", slot: 0, incarnation: 1 } as const;
 const LIFE: readonly WorkerLifecycleEvent[] = [
-  { ...of, kind: "spawned", pid: 7 },
+  { ...of, kind: "spawned", pid: 7, revision: 1 },
   { ...of, kind: "spawn_failed", reason: "" },
   { ...of, kind: "ready", afterMs: 300 },
   { ...of, kind: "exited", pid: 7, status: { kind: "signal", signal: "SIGSEGV" }, planned: false, uptimeMs: 1 },

@@ -17,7 +17,7 @@ import type { LifecycleEvent, LimitKind } from "../core/event.ts";
 import type { ExitStatus } from "../core/exit.ts";
 import type { Slot } from "../core/identity.ts";
 import type { Order } from "../core/operation.ts";
-import type { ControllerSpec, PoolSpec } from "../core/spec.ts";
+import type { ControllerPolicy, ControllerSpec, PoolSpec } from "../core/spec.ts";
 import type { ControllerView } from "../core/view.ts";
 import type { WorkerEvent } from "../core/worker.ts";
 import type { Clock } from "./clock.ts";
@@ -63,6 +63,7 @@ export class Daemon {
   readonly #listener: DaemonListener;
   readonly #mailbox: ControllerEvent[] = [];
   readonly #workerTimers = new Map<string, ArmedTimer>();
+  readonly #poolTimers = new Map<number, ArmedTimer>();
   #controllerTimer: ArmedTimer | undefined;
   #processes: ProcessControl | undefined;
   #state: ControllerState;
@@ -113,6 +114,18 @@ export class Daemon {
     this.#dispatch({ kind: "order", at: this.#clock.now(), pool, id, order, reason, random: this.#random() });
   }
 
+  /** Adds pools, empty until an order fills them; returns the index of the first. */
+  addPools(specs: readonly PoolSpec[]): number {
+    const first = this.#state.pools.length;
+    this.#dispatch({ kind: "addPools", at: this.#clock.now(), specs });
+    return first;
+  }
+
+  /** From now on this holds for the controller as a whole. */
+  setPolicy(policy: ControllerPolicy): void {
+    this.#dispatch({ kind: "setPolicy", at: this.#clock.now(), policy });
+  }
+
   /** The proxy that is pool `pool` has finished its requests. */
   proxyDrained(pool: number): void {
     this.#dispatch({ kind: "proxyDrained", at: this.#clock.now(), pool });
@@ -137,6 +150,12 @@ export class Daemon {
   /** It runs but works no more. */
   livenessFailed(pool: number, slot: Slot, incarnation: number, reason: string): void {
     this.#worker(pool, slot, { kind: "livenessFailed", at: this.#clock.now(), incarnation, reason });
+  }
+
+  /** It works, or works again. */
+  becameAlive(pool: number, slot: Slot, incarnation: number): void {
+    const random = this.#random();
+    this.#worker(pool, slot, { kind: "becameAlive", at: this.#clock.now(), incarnation, random });
   }
 
   /** It has used up what it may use. */
@@ -252,7 +271,15 @@ export class Daemon {
 
   #armTimers(before: ControllerState, state: ControllerState): void {
     this.#controllerTimer = this.#arm(this.#controllerTimer, state.deadline, (at) => ({ kind: "deadline", at }));
-    for (const [pool, { workers }] of state.pools.entries()) {
+    for (const [pool, { workers, deadline }] of state.pools.entries()) {
+      const next = this.#arm(this.#poolTimers.get(pool), deadline, (at) => ({
+        kind: "poolDeadline",
+        at,
+        pool,
+        random: this.#random(),
+      }));
+      if (next === undefined) this.#poolTimers.delete(pool);
+      else this.#poolTimers.set(pool, next);
       if (workers === before.pools[pool]?.workers) continue;
       for (const worker of workers) {
         if (worker === before.pools[pool]?.workers[worker.slot]) continue;
@@ -302,8 +329,10 @@ export class Daemon {
     for (const event of this.#mailbox)
       if (event.kind === "worker" && event.event.kind === "spawned") leaders.add(event.event.pid);
     this.#mailbox.length = 0;
-    for (const { timer } of this.#workerTimers.values()) timer[Symbol.dispose]();
-    this.#workerTimers.clear();
+    for (const timers of [this.#workerTimers, this.#poolTimers]) {
+      for (const { timer } of timers.values()) timer[Symbol.dispose]();
+      timers.clear();
+    }
     this.#controllerTimer?.timer[Symbol.dispose]();
     for (const leader of leaders) this.#processes?.kill(leader);
     this.#listener.broken(error);

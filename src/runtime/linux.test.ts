@@ -1,6 +1,9 @@
 import assert from "node:assert/strict";
-import { closeSync, readdirSync, readFileSync, readlinkSync, readSync } from "node:fs";
-import { constants } from "node:os";
+import { once } from "node:events";
+import { closeSync, mkdtempSync, openSync, readdirSync, readFileSync, readlinkSync, readSync, rmSync } from "node:fs";
+import { connect, createServer, type Socket } from "node:net";
+import { constants, tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
 import {
@@ -12,6 +15,7 @@ import {
   PreparedStrings,
   type Reaped,
   RLIMITS,
+  readPeer,
   reapOne,
   reserveDescriptors,
   type SpawnRequest,
@@ -172,4 +176,26 @@ test("room for descriptors is made without keeping one", () => {
   reserveDescriptors(1500);
   assert.equal(readdirSync("/proc/self/fd").length, before);
   assert.ok(Number(/^FDSize:\t(\d+)/mu.exec(readFileSync("/proc/self/status", "utf8"))?.[1]) > 1500);
+});
+
+test("the peer of a Unix socket is the process that connected; anything else has none", async () => {
+  const directory = mkdtempSync(join(tmpdir(), "monoceros-peer-"));
+  const server = createServer();
+  try {
+    server.listen(join(directory, "s.sock"));
+    await once(server, "listening");
+    const client = connect(join(directory, "s.sock"));
+    const [accepted] = (await once(server, "connection")) as [Socket & { readonly _handle: { readonly fd: number } }];
+    const { pid, uid, gid } = readPeer(accepted._handle.fd) ?? {};
+    assert.deepEqual([pid, uid, gid], [process.pid, process.getuid?.(), process.getgid?.()]);
+    client.destroy();
+    accepted.destroy();
+    assert.equal(readPeer(-1), undefined);
+    const file = openSync("/dev/null", "r");
+    assert.equal(readPeer(file), undefined);
+    closeSync(file);
+  } finally {
+    server.close();
+    rmSync(directory, { recursive: true });
+  }
 });

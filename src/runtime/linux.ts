@@ -20,6 +20,7 @@ const { functions: libc } = ffi.dlopen(null, {
   setpriority: { arguments: ["i32", "u32", "i32"], return: "i32" },
   syscall: { arguments: ["i64", "i64", "i64", "i64"], return: "i64" },
   socket: { arguments: ["i32", "i32", "i32"], return: "i32" },
+  getsockopt: { arguments: ["i32", "i32", "i32", "pointer", "pointer"], return: "i32" },
   setsockopt: { arguments: ["i32", "i32", "i32", "pointer", "u32"], return: "i32" },
   bind: { arguments: ["i32", "pointer", "u32"], return: "i32" },
   listen: { arguments: ["i32", "i32"], return: "i32" },
@@ -67,6 +68,7 @@ const SOCK_STREAM_CLOEXEC = 1 | O_CLOEXEC;
 const SOCK_DGRAM_CLOEXEC = 2 | O_CLOEXEC;
 const SOL_SOCKET = 1;
 const SO_REUSEADDR = 2;
+const SO_PEERCRED = 17;
 const MSG_NOSIGNAL = 0x4000;
 /** sun_path of sockaddr_un without its final zero byte (unix(7)). */
 const MAX_UNIX_PATH_BYTES = 107;
@@ -568,4 +570,20 @@ export function boundPort(fd: number): number {
 export function exitNow(code: number): never {
   libc._exit(code);
   throw new Error("_exit returned");
+}
+
+/**
+ * The process that connected to the Unix socket `fd`, as it was then (unix(7), SO_PEERCRED); undefined where the
+ * descriptor is no such connection. The pid is 0 where the process is of another pid namespace.
+ */
+export function readPeer(fd: number): { readonly pid: number; readonly uid: number; readonly gid: number } | undefined {
+  // struct ucred, then the length that goes in and out.
+  scratch.bytes.writeUInt32LE(12, 16);
+  const failed = libc.getsockopt(fd, SOL_SOCKET, SO_PEERCRED, scratch.address, scratch.address + 16n) !== 0;
+  if (failed || scratch.bytes.readUInt32LE(16) !== 12) return undefined;
+  return {
+    pid: scratch.bytes.readInt32LE(0),
+    uid: scratch.bytes.readUInt32LE(4),
+    gid: scratch.bytes.readUInt32LE(8),
+  };
 }

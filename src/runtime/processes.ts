@@ -99,6 +99,9 @@ export interface OutputReader {
 
 export type AttachOutput = (worker: { pool: number; slot: Slot; stdoutFd: number; stderrFd: number }) => OutputReader;
 
+/** How the workers of a pool (by index) are launched in one of its revisions. */
+export type LaunchOf = (pool: number, revision: number) => PoolLaunch;
+
 /** What happens to processes; `pool` is the index of the pool. */
 export interface ProcessListener {
   exited(pool: number, slot: Slot, incarnation: Incarnation, status: ExitStatus, survivors: boolean): void;
@@ -107,6 +110,7 @@ export interface ProcessListener {
 
 interface Resident {
   readonly pool: number;
+  readonly launch: PoolLaunch;
   readonly slot: Slot;
   readonly incarnation: Incarnation;
   readonly pid: number;
@@ -123,7 +127,7 @@ interface Resident {
 
 /** All processes the controller is responsible for. */
 export class Processes implements HelperControl {
-  readonly #pools: readonly PoolLaunch[];
+  readonly #launchOf: LaunchOf;
   readonly #attach: AttachOutput;
   readonly #listener: ProcessListener;
   readonly #lifeline: Lifeline | undefined;
@@ -136,7 +140,7 @@ export class Processes implements HelperControl {
   /** What to call when a helper has ended, by its pid. */
   readonly #helpers = new Map<number, (status: ExitStatus) => void>();
   readonly #onChildSignal = () => this.reap();
-  readonly #sharedEnvs: PreparedStrings[] = [];
+  readonly #sharedEnvs = new WeakMap<PoolLaunch, PreparedStrings>();
   #poll: NodeJS.Timeout | undefined;
   /** Where the output of helpers goes; open for good once it was needed. */
   #sinkFd: number | undefined;
@@ -144,7 +148,7 @@ export class Processes implements HelperControl {
   orphansReaped = 0;
 
   constructor(options: {
-    pools: readonly PoolLaunch[];
+    launchOf: LaunchOf;
     attach: AttachOutput;
     listener: ProcessListener;
     lifeline: Lifeline | undefined;
@@ -153,7 +157,7 @@ export class Processes implements HelperControl {
     /** Soft limit of open files the workers start with. */
     nofileSoft: number | "unlimited";
   }) {
-    this.#pools = options.pools;
+    this.#launchOf = options.launchOf;
     this.#attach = options.attach;
     this.#listener = options.listener;
     this.#lifeline = options.lifeline;
@@ -164,9 +168,8 @@ export class Processes implements HelperControl {
   }
 
   /** Starts the process of a slot and returns its pid. @throws SystemCallError */
-  spawn(poolIndex: number, slot: Slot, incarnation: Incarnation): number {
-    const pool = this.#pools[poolIndex];
-    if (pool === undefined) throw new RangeError(`there is no pool ${poolIndex}`);
+  spawn(poolIndex: number, slot: Slot, incarnation: Incarnation, revision: number): number {
+    const pool = this.#launchOf(poolIndex, revision);
     const { plan } = pool;
     const pipes: Pipe[] = [];
     let notice: Pipe | undefined;
@@ -181,7 +184,7 @@ export class Processes implements HelperControl {
       const shell = pool.sockets?.shell;
       pid = spawnProcess({
         ...(shell === undefined ? { file: plan.file, argv } : withListenPid(shell, argv)),
-        sharedEnv: this.#sharedEnv(poolIndex, pool),
+        sharedEnv: this.#sharedEnv(pool),
         env: this.#ownEnv(pool, slot, incarnation),
         cwd: plan.cwd,
         stdinFd: undefined,
@@ -209,6 +212,7 @@ export class Processes implements HelperControl {
         : this.#attach({ pool: poolIndex, slot, stdoutFd: stdout.readFd, stderrFd: stderr.readFd });
     this.#byLeader.set(pid, {
       pool: poolIndex,
+      launch: pool,
       slot,
       incarnation,
       pid,
@@ -237,13 +241,13 @@ export class Processes implements HelperControl {
 
   spawnHelper(request: HelperRequest, exited: (status: ExitStatus) => void): Helper {
     const { slot, incarnation, workerPid, file, argv } = request;
-    const pool = this.#pools[request.pool];
-    if (pool === undefined) throw new RangeError(`there is no pool ${request.pool}`);
+    const pool = this.#byLeader.get(workerPid)?.launch;
+    if (pool === undefined) throw new RangeError(`pid ${workerPid} is no worker`);
     this.#sinkFd ??= openSync("/dev/null", "r+");
     const pid = spawnProcess({
       file,
       argv,
-      sharedEnv: this.#sharedEnv(request.pool, pool),
+      sharedEnv: this.#sharedEnv(pool),
       env: this.#ownEnv(pool, slot, incarnation, { [HELPER_VARIABLE]: String(workerPid) }),
       cwd: pool.plan.cwd,
       stdinFd: undefined,
@@ -425,7 +429,7 @@ export class Processes implements HelperControl {
     return (
       env.get(CONTROLLER_MARK) === this.#mark &&
       !env.has(HELPER_VARIABLE) &&
-      env.get("MONOCEROS_POOL") === this.#pools[resident.pool]?.name &&
+      env.get("MONOCEROS_POOL") === resident.launch.name &&
       env.get("MONOCEROS_SLOT") === String(resident.slot) &&
       env.get("MONOCEROS_INCARNATION") === String(resident.incarnation)
     );
@@ -451,15 +455,15 @@ export class Processes implements HelperControl {
   }
 
   /** What all workers of a pool share, without the variables that `#ownEnv` sets. */
-  #sharedEnv(poolIndex: number, pool: PoolLaunch): PreparedStrings {
-    const known = this.#sharedEnvs[poolIndex];
+  #sharedEnv(launch: PoolLaunch): PreparedStrings {
+    const known = this.#sharedEnvs.get(launch);
     if (known !== undefined) return known;
-    const own = new Set(this.#ownEnv(pool, 0, 0).map((entry) => entry.slice(0, entry.indexOf("="))));
+    const own = new Set(this.#ownEnv(launch, 0, 0).map((entry) => entry.slice(0, entry.indexOf("="))));
     // A controller that is itself run by a probe must not give this on: its workers would be taken for helpers.
     own.add(HELPER_VARIABLE);
-    const shared = Object.entries(pool.plan.env).filter(([key]) => !own.has(key));
+    const shared = Object.entries(launch.plan.env).filter(([key]) => !own.has(key));
     const prepared = new PreparedStrings(shared.map(([key, value]) => `${key}=${value}`));
-    this.#sharedEnvs[poolIndex] = prepared;
+    this.#sharedEnvs.set(launch, prepared);
     return prepared;
   }
 

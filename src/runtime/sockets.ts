@@ -96,10 +96,21 @@ export class SharedSockets implements Disposable {
   static async bind(requests: readonly SocketRequest[], log: Logger): Promise<SharedSockets> {
     const sockets = new SharedSockets(log);
     try {
-      for (const request of requests) await sockets.#bind(request, lowestFd(requests));
+      await sockets.add(requests);
       return sockets;
     } catch (error) {
       sockets[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  /** Binds more of them, or none more. @throws ControllerError PORT_IN_USE, SOCKET_IN_USE, ADDRESS_UNAVAILABLE */
+  async add(requests: readonly SocketRequest[]): Promise<void> {
+    const before = new Set(this.#sockets);
+    try {
+      for (const request of requests) await this.#bind(request, lowestFd(requests));
+    } catch (error) {
+      for (const socket of this.#sockets) if (!before.has(socket)) this.#close(socket);
       throw error;
     }
   }

@@ -119,6 +119,30 @@ describe("examples", () => {
     }
   });
 
+  test("sockets.yaml serves HTTP from workers that inherit the port", async () => {
+    const port = await freePort();
+    const config = copyOf("sockets.yaml", [
+      ["port: 9000", "port: 0"],
+      ["0.0.0.0:8000", `127.0.0.1:${port}`],
+    ]);
+    const child = run("-c", config, "-d");
+    const stderr = linesOf(child.stderr);
+    linesOf(child.stdout);
+    const closed = once(child, "close");
+    try {
+      await eventually(
+        () => (stderr.some((line) => line.includes("controller is ready")) ? true : undefined),
+        "the controller is ready",
+      );
+      // The first connection may come before any worker listens: it waits in the queue.
+      assert.equal(await answerOf(port), "hello from processbin\n");
+    } finally {
+      child.kill("SIGTERM");
+      const [code] = await closed;
+      assert.equal(code, 0, stderr.join("\n"));
+    }
+  });
+
   test("httpbin.yaml is refused, because this version has no proxy mode yet", async () => {
     const child = run("-c", "examples/httpbin.yaml");
     const stderr = linesOf(child.stderr);

@@ -22,7 +22,7 @@ test("blocking workers behind least request get equal shares, none is idle", asy
   const { workers, target } = await proxyPool({ replicas, args: ["--block", "5ms"] });
   await using controller = await ControllerUnderTest.start({ workers });
   await controller.ready();
-  const load = startLoad({ target, connections: 16, requests: [{ path: "/" }] });
+  using load = startLoad({ target, connections: 16, requests: [{ path: "/" }] });
   await load.reached(3000);
   const report = await load.stop();
   assert.equal(report.failed, 0, describeLoad(report));
@@ -48,7 +48,7 @@ test("the metrics show whether requests are spread evenly [B2]", async () => {
     });
     await using controller = await ControllerUnderTest.start({ workers });
     await controller.ready();
-    const load = startLoad({
+    using load = startLoad({
       target,
       connections: 8,
       requests: [{ path: "/sleep?ms=5", headers: { "x-user": "somebody" } }],

@@ -122,7 +122,7 @@ test("a request that runs past the drain deadline is cut and reported, the other
   const { workers, target } = await proxyPool({ replicas: 2, more: { signal_timeout: "1s" } });
   await using controller = await ControllerUnderTest.start({ workers });
   await controller.ready();
-  const endless = startLoad({
+  using endless = startLoad({
     target,
     connections: 1,
     maxRequests: 1,
@@ -145,7 +145,7 @@ test("requests at the moment the worker's keep-alive ends are never failed [E5]"
   await using controller = await ControllerUnderTest.start({ workers });
   await controller.ready();
   // The pauses lie around the two seconds after which a worker closes; Envoy must have let the connection go by then.
-  const load = startLoad({ target, connections: 150, pauseMs: [1900, 2100], durationMs: 18_000 });
+  using load = startLoad({ target, connections: 150, pauseMs: [1900, 2100], durationMs: 18_000 });
   const report = await load.finished;
   assert.equal(report.failed, 0, describeLoad(report));
   assert.ok(report.counts.ok > 800, describeLoad(report));

@@ -23,7 +23,7 @@ test("recycling by lifespan behind Envoy fails no request, and replicas stay rea
   });
   await using controller = await ControllerUnderTest.start({ workers });
   await controller.ready();
-  assertNoneFailed(await underTraffic(target, () => replaced(controller, 8)), 1000);
+  assertNoneFailed(await underTraffic(target, () => replaced(controller, 8)), 300);
   const { least, most } = readyRange(controller);
   assert.ok(least >= 4, `${least} were ready`);
   assert.ok(most <= 5, `${most} were ready`);
@@ -37,9 +37,14 @@ test("recycling by number of requests behind Envoy fails no request", async () =
   });
   await using controller = await ControllerUnderTest.start({ workers });
   await controller.ready();
-  assertNoneFailed(await underTraffic(target, () => replaced(controller, 4)), 300);
+  assertNoneFailed(await underTraffic(target, () => replaced(controller, 8)), 300);
   const due = eventsOf(controller, "limit_reached");
-  assert.ok(due.length >= 4 && due.every(({ limit }) => limit === "requests"));
+  assert.ok(due.length >= 8 && due.every(({ limit }) => limit === "requests"));
+  assert.equal(new Set(due.map(({ slot, incarnation }) => `${slot}/${incarnation}`)).size, due.length);
+  const served = due.map(({ reason }) => Number(/^served (\d+) requests$/u.exec(reason)?.[1]));
+  // Eight even picks of a range of 180 lie within 20 once in a million runs; what is counted late only spreads them more.
+  assert.ok(Math.min(...served) >= 210, `${served}`);
+  assert.ok(Math.max(...served) - Math.min(...served) > 20, `${served}`);
 });
 
 test("three rolling restarts in a row fail no request [R1]", async () => {
@@ -52,7 +57,7 @@ test("three rolling restarts in a row fail no request [R1]", async () => {
     for (let turn = 0; turn < 3; turn++) await commandOk(controller, "restart", "web");
   });
   assertNoneFailed(reports, 500);
-  assert.equal(eventsOf(controller, "rollout_finished").length, 3);
+  assert.equal(eventsOf(controller, "operation_finished").length, 3);
   assert.ok(readyRange(controller).least >= 4);
   const after = await Promise.all((await readyWorkers(controller)).map((id) => controller.pidOf(id)));
   assert.equal(after.length, 4);

@@ -68,28 +68,17 @@ function errorOf(answer: Answer): { code: string; message: string } {
 }
 
 describe("admin", () => {
-  test("TCP serves metrics and health and nothing else, and says where the rest is", async () => {
+  test("TCP serves metrics, health and, to this machine, the API", async () => {
     const { controller, port } = await startWithPort();
     await using _ = controller;
     await controller.ready();
-    for (const path of ["/health", "/health/live", "/health/ready", "/metrics", "/health?verbose=1"]) {
+    for (const path of ["/health", "/health/live", "/health/ready", "/metrics", "/health?verbose=1", "/v1/status"]) {
       assert.equal((await ask(port, "GET", path)).status, 200, path);
       assert.equal((await ask(port, "HEAD", path)).status, 200, path);
     }
-    for (const [method, path] of [
-      ["GET", "/v1/status"],
-      ["GET", "/v1/events"],
-      ["GET", "/v1/logs"],
-      ["POST", "/v1/shutdown"],
-      ["POST", "/v1/workers/web-0/stop"],
-      ["GET", "/"],
-      ["GET", "/debug/pprof/heap"],
-      ["GET", "/%2e%2e/v1/status"],
-      ["GET", "//v1/status"],
-    ] as const) {
-      const answer = await ask(port, method, path);
-      assert.equal(answer.status, 404, path);
-      assert.match(errorOf(answer).message, /does not exist/u, path);
+    for (const path of ["/", "/debug/pprof/heap", "//v1/status"]) {
+      const answer = await ask(port, "GET", path);
+      assert.deepEqual([answer.status, errorOf(answer).code], [404, "REQUEST_INVALID"], path);
     }
     assert.equal((await ask(port, "POST", "/metrics")).status, 405);
     assert.equal((await controller.status()).pools[0]?.ready, 2);
@@ -194,7 +183,7 @@ describe("admin", () => {
     await seen;
     response.destroy();
     const kinds = followed.map((event) => event.kind).filter((kind) => kind !== "pool_degraded");
-    assert.deepEqual(kinds, ["audited", "operation_started", "stopping", "exited", "stopped"]);
+    assert.deepEqual(kinds.slice(0, 5), ["audited", "operation_started", "stopping", "exited", "stopped"]);
     assert.equal(followed[0]?.seq, all.length + 1);
   });
 

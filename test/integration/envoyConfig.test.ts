@@ -30,6 +30,7 @@ const places: ProxyPlaces = { directory, admin: { socketPath: join(directory, "a
 const NOBODY: ProxyListener = {
   ready() {},
   failed() {},
+  enlisted() {},
   drained() {},
   listenersDrained() {},
   requestsCounted() {},

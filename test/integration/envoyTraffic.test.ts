@@ -71,10 +71,11 @@ test("headers keep their case, order and values, and nothing is added but x-forw
   assert.doesNotMatch(answer, /x-envoy/iu);
 });
 
-test("an x-forwarded-for of the client is kept and added to", async () => {
+test("what a load balancer in front says is kept: x-forwarded-for is added to, x-forwarded-proto passes", async () => {
   await using a = await StubWorker.start("a");
   await using under = await ProxyUnderTest.start([a.upstream(0)]);
-  await under.get("/", { "x-forwarded-for": "198.51.100.7" });
+  await under.get("/", { "x-forwarded-for": "198.51.100.7", "x-forwarded-proto": "https" });
+  assert.equal(a.requests[0]?.headers["x-forwarded-proto"], "https");
   assert.match(String(a.requests[0]?.headers["x-forwarded-for"]), /^198\.51\.100\.7,[\d.]+$/u);
 });
 
@@ -256,6 +257,34 @@ test("plain TCP passes, and a worker is drained when its last connection is clos
   );
   socket.destroy();
   await under.told("drained");
+  server.close();
+});
+
+test("a TCP worker has never more connections than its limit; the next one waits for its turn", async () => {
+  const open = new Set<Socket>();
+  let most = 0;
+  const server = createTcpServer((socket) => {
+    open.add(socket);
+    most = Math.max(most, open.size);
+    socket.on("error", () => {});
+    socket.on("close", () => open.delete(socket));
+    socket.on("data", (data) => socket.write(`<${data}>`));
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const address = server.address();
+  assert.ok(typeof address === "object" && address !== null);
+  const upstream = { slot: 0, incarnation: 1, state: "serving", address: { port: address.port } } as const;
+  await using under = await ProxyUnderTest.start([upstream], { protocol: "tcp", maxConcurrentPerWorker: 1 });
+  const sockets = await Promise.all([under.connect(), under.connect(), under.connect()]);
+  const answers = sockets.map(async (socket, index) => {
+    socket.write(`hello ${index}`);
+    const answer = await readUntil(socket, `<hello ${index}>`);
+    socket.destroy();
+    return answer;
+  });
+  await Promise.all(answers);
+  assert.equal(most, 1);
   server.close();
 });
 

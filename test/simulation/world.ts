@@ -15,7 +15,7 @@ import {
 import type { LifecycleEvent } from "../../src/core/event.ts";
 import type { ExitStatus } from "../../src/core/exit.ts";
 import type { Order } from "../../src/core/operation.ts";
-import { stepPool } from "../../src/core/pool.ts";
+import { countReady, isSpare, stepPool } from "../../src/core/pool.ts";
 import type { ControllerSpec, PoolSpec } from "../../src/core/spec.ts";
 import type { WorkerEvent, WorkerState } from "../../src/core/worker.ts";
 import { poolSpec } from "../support/poolSpec.ts";
@@ -46,6 +46,8 @@ export class World {
   readonly #mailbox: ControllerEvent[] = [];
   readonly #processes = new Map<string, FakeProcess>();
   readonly #totals: number[];
+  /** Live workers that a pool may have. */
+  readonly #bounds: number[] = [];
   readonly #drainingProxies = new Set<number>();
   /** Operations that began and have not ended, by id. */
   readonly #underWay = new Set<string>();
@@ -204,8 +206,10 @@ export class World {
 
   #nextDeadline(): number {
     let earliest: number = this.state.deadline ?? Number.POSITIVE_INFINITY;
-    for (const pool of this.state.pools)
+    for (const pool of this.state.pools) {
+      earliest = Math.min(earliest, pool.deadline ?? earliest);
       for (const worker of pool.workers) earliest = Math.min(earliest, worker.deadline ?? earliest);
+    }
     return earliest;
   }
 
@@ -217,7 +221,9 @@ export class World {
   #fireDeadlines(): void {
     if (this.state.deadline !== undefined && this.state.deadline <= this.now)
       this.#post({ kind: "deadline", at: this.now });
-    for (const [pool, { workers }] of this.state.pools.entries()) {
+    for (const [pool, { workers, deadline }] of this.state.pools.entries()) {
+      if (deadline !== undefined && deadline <= this.now)
+        this.#post({ kind: "poolDeadline", at: this.now, pool, random: this.#random.next() });
       for (const { slot } of workers) {
         const worker = this.state.pools[pool]?.workers[slot];
         if (worker?.deadline === undefined || worker.deadline > this.now) continue;
@@ -295,6 +301,8 @@ export class World {
       { kind: "becameUnready", ...mine, reason },
       { kind: "startupFailed", ...mine, reason },
       { kind: "livenessFailed", ...mine, reason },
+      { kind: "livenessFailed", ...mine, reason },
+      { kind: "becameAlive", ...mine, random: this.#random.next() },
       { kind: "inFlight", ...mine, count: 3 },
       { kind: "drained", ...mine },
       { kind: "drained", ...mine },
@@ -389,17 +397,30 @@ export class World {
         }
         if (pool.leaving) assert.notEqual(worker.phase, "backoff", "a worker waits for a restart during shutdown");
       }
-      assert.ok(
-        live - leavingForGood <= poolSpec.replicas + poolSpec.rollout.maxSurge,
-        `${live} live workers, allowed are ${poolSpec.replicas} + ${poolSpec.rollout.maxSurge}`,
-      );
+      const bound = poolSpec.replicas + poolSpec.standby + poolSpec.rollout.maxSurge;
+      const counted = live - leavingForGood;
+      // A pool that shrinks has the room of before until those who leave are gone.
+      const isAnyLeaving = pool.workers.some((worker) => "order" in worker);
+      if ((counted <= bound && !isAnyLeaving) || bound > (this.#bounds[index] ?? 0)) this.#bounds[index] = bound;
+      assert.ok(counted <= (this.#bounds[index] ?? 0), `${counted} live workers, allowed are ${this.#bounds[index]}`);
       const wanted = pool.workers.filter((worker) => {
         if (worker.phase === "starting") return worker.pendingStop === undefined;
         return worker.phase !== "down" && worker.phase !== "stopping" && worker.phase !== "draining";
       }).length;
       assert.ok(
-        wanted <= poolSpec.replicas + pool.replacements.length,
-        `${wanted} workers are kept, wanted are ${poolSpec.replicas} and ${pool.replacements.length} successors`,
+        wanted <= poolSpec.replicas + poolSpec.standby + pool.replacements.length,
+        `${wanted} workers are kept, wanted are ${poolSpec.replicas} + ${poolSpec.standby} and ${pool.replacements.length} successors`,
+      );
+      assert.ok(
+        !pool.workers.some(isSpare) || pool.leaving || countReady(pool) >= poolSpec.replicas,
+        "a worker is kept in reserve while one is missing",
+      );
+      assert.ok(
+        pool.deadline === undefined ||
+          pool.deadline > this.now ||
+          event.kind !== "poolDeadline" ||
+          event.pool !== index,
+        "a deadline of a pool that was handled did not move",
       );
       assert.ok(pool.replacements.length <= poolSpec.rollout.maxSurge, "more replacements than surge allows");
       this.#checkTotals(index, pool.tally.spawns + pool.tally.restarts + pool.tally.sigkills);
@@ -459,6 +480,8 @@ function randomSpec(random: SeededRandom): ControllerSpec {
         { kind: "probed", timeoutMs: undefined },
       ] as const),
       drainMs: random.pick([undefined, 0, 3000]),
+      standby: random.pick([0, 0, 1, 2]),
+      livenessCoolDownMs: random.pick([0, 2000, 20_000]),
     });
   }
   const [fronted] = pools;

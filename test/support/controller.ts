@@ -29,6 +29,8 @@ export interface StartOptions {
   readonly admin?: string;
   /** Admin port; 0, any free one, where it does not matter. */
   readonly port?: number;
+  /** Admin address; loopback where it does not matter. */
+  readonly address?: string;
   /** Path of the control socket where it shall outlive this controller's directory. */
   readonly socket?: string;
   readonly args?: readonly string[];
@@ -59,7 +61,7 @@ export class ControllerUnderTest implements AsyncDisposable {
     this.socket = options.socket ?? join(this.directory, "control.sock");
     const yaml = `admin:
   port: ${options.port ?? 0}
-  address: 127.0.0.1
+  address: ${options.address ?? "127.0.0.1"}
   socket: ${this.socket}
 ${options.admin ?? ""}
 supervisor:
@@ -172,7 +174,12 @@ ${options.workers}
   }
 
   /** One request to the control socket. */
-  call(method: string, path: string, headers: Record<string, string> = {}): Promise<{ status: number; body: string }> {
+  call(
+    method: string,
+    path: string,
+    headers: Record<string, string> = {},
+    sent = "",
+  ): Promise<{ status: number; body: string }> {
     return new Promise((done, fail) => {
       const call = request({ socketPath: this.socket, method, path, headers, agent: false }, (response) => {
         let body = "";
@@ -184,7 +191,7 @@ ${options.workers}
         response.on("error", fail);
       });
       call.on("error", fail);
-      call.end();
+      call.end(sent);
     });
   }
 

@@ -42,6 +42,7 @@ export function proxySettings(changes: Partial<ProxySettings> = {}): ProxySettin
     accessLog: false,
     tls: undefined,
     drainTimeSeconds: 5,
+    replacedDrainSeconds: 5,
     ...changes,
   };
 }
@@ -59,8 +60,10 @@ export class ProxyUnderTest implements AsyncDisposable {
   };
   readonly settings: ProxySettings;
   readonly proxy: PoolProxy;
-  /** Everything the proxy told so far, without the counts of requests. */
+  /** Everything the proxy told so far, without enlistments and the counts of requests. */
   readonly news: News[] = [];
+  /** Who was enlisted, `slot/incarnation`, in order. */
+  readonly enlisted: string[] = [];
   /** The latest requestsCounted by `slot/incarnation`. */
   readonly counted = new Map<string, number>();
   /** Everything all Envoys said. */
@@ -83,6 +86,10 @@ export class ProxyUnderTest implements AsyncDisposable {
       listener: {
         ready: tell("ready"),
         failed: tell("failed"),
+        enlisted: (slot, incarnation) => {
+          this.enlisted.push(`${slot}/${incarnation}`);
+          this.#wake();
+        },
         drained: tell("drained"),
         listenersDrained: tell("listenersDrained"),
         updateLate: tell("updateLate"),

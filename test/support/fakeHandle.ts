@@ -87,6 +87,10 @@ export class FakeHandle implements ControllerHandle {
   scale(pool: number, replicas: number, reason: string): string {
     return this.#order("scale", pool, `to ${replicas}`, reason);
   }
+  reload(isDryRun: boolean): ReturnType<ControllerHandle["reload"]> {
+    this.#note(`reload${isDryRun ? " (dry run)" : ""}`);
+    return Promise.resolve({ changes: ['pool "web" changes'], refused: [], operations: [] });
+  }
   tapLogs(listener: LogListener): Disposable {
     this.taps.add(listener);
     return { [Symbol.dispose]: () => this.taps.delete(listener) };

@@ -242,6 +242,16 @@ test("stop begins nothing more, lets requests in flight end, and ends a pause", 
   assert.deepEqual(countsOf(await pausing.stop()), { ok: 2 });
 });
 
+test("a load that is disposed of breaks off what is in flight and ends", async (context) => {
+  const target = await misbehave(context, () => {});
+  let finished: Promise<LoadReport>;
+  {
+    using load = startLoad({ target, connections: 2 });
+    finished = load.finished;
+  }
+  assert.deepEqual(countsOf(await finished), {});
+});
+
 test("it is a program too, which prints the report at SIGTERM", async (context) => {
   let asked: () => void = () => {};
   const wasAsked = new Promise<void>((resolve) => {

@@ -49,7 +49,8 @@ export interface LoadOptions {
   readonly seed?: number;
 }
 
-export interface Load {
+/** Disposing of it breaks off what is in flight, so that a test that has failed leaves nothing behind. */
+export interface Load extends Disposable {
   /** What was found so far. */
   readonly report: LoadReport;
   /** Resolves when the load is over, by its own bounds or by `stop`. */
@@ -128,6 +129,11 @@ class LoadRun implements Load {
     this.#isStopping = true;
     for (const client of this.#clients) client.stopIfIdle();
     return this.finished;
+  }
+
+  [Symbol.dispose](): void {
+    this.#isStopping = true;
+    for (const client of this.#clients) client.abandon();
   }
 
   async reached(requests: number): Promise<void> {
@@ -244,6 +250,13 @@ class Client {
   stopIfIdle(): void {
     if (this.#asked !== undefined || this.#hasEnded) return;
     clearTimeout(this.#pause);
+    this.#leave();
+  }
+
+  /** Ends at once; a request in flight has no outcome. */
+  abandon(): void {
+    clearTimeout(this.#pause);
+    this.#asked = undefined;
     this.#leave();
   }
 

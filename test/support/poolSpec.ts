@@ -9,6 +9,8 @@ export function poolSpec(changes: Partial<PoolSpec> = {}): PoolSpec {
     fronts: undefined,
     revision: 1,
     replicas: 2,
+    standby: 0,
+    autoscale: undefined,
     readiness: { kind: "spawned" },
     drainMs: undefined,
     startupWaitMs: 0,
@@ -26,9 +28,11 @@ export function poolSpec(changes: Partial<PoolSpec> = {}): PoolSpec {
       jitterRatio: 0,
       memoryBytes: undefined,
       memoryHardBytes: undefined,
+      memoryKind: "rss",
       requests: undefined,
     },
     rollout: { maxSurge: 1, maxUnavailable: 0, settleMs: 0 },
+    livenessCoolDownMs: 5000,
     ...changes,
   };
 }

@@ -11,7 +11,8 @@ import { setTimeout as wait } from "node:timers/promises";
 import type { Logger } from "../../src/base/log.ts";
 import type { ExitStatus } from "../../src/core/exit.ts";
 import { type PoolLaunch, Processes } from "../../src/runtime/processes.ts";
-import { readStat } from "../../src/runtime/procfs.ts";
+import { listChildren, readStat } from "../../src/runtime/procfs.ts";
+import { killAll } from "./watch.ts";
 
 /** The exit of a worker's leader. */
 export interface ToldExit {
@@ -53,7 +54,7 @@ export class ProcessScene {
       ...changes,
     };
     this.processes = new Processes({
-      pools: [pool],
+      launchOf: () => pool,
       attach: () => ({ finish: ignore }),
       listener: {
         exited: (_pool, slot, incarnation, status, survivors) =>
@@ -65,8 +66,14 @@ export class ProcessScene {
       mark: this.mark,
       nofileSoft: 1024,
     });
-    context.after(() => {
-      this.processes.killStrays();
+    context.after(async () => {
+      // Again and again: the kernel's list of children is not complete while some of them end. Each leads a group of its
+      // own, so nothing of the test's own group is hit.
+      await until(() => {
+        killAll(listChildren().map((pid) => -pid));
+        this.processes.reap();
+        return listChildren().length === 0;
+      }, "all children have ended");
       this.processes.close();
       rmSync(this.directory, { recursive: true, force: true });
     });

@@ -24,6 +24,7 @@ export const run: Command = {
       import("../preflight.ts"),
       import("../../assembly/controllerProcess.ts"),
     ]);
-    return runController(preflight(context.text("config") ?? "", context.env), { isDebug: context.isSet("debug") });
+    const read = (file: string) => preflight(file, context.env);
+    return runController(read(context.text("config") ?? ""), read, { isDebug: context.isSet("debug") });
   },
 };

@@ -1,0 +1,86 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { FakeHandle } from "../../test/support/fakeHandle.ts";
+import { problemsOf } from "../../test/support/jsonSchema.ts";
+import { instant } from "../base/time.ts";
+import { PATHS, statusOf } from "./api.ts";
+import { openApiDocument } from "./openapi.ts";
+import { OPEN_ROUTES } from "./openRoutes.ts";
+import { compileRoutes, matchRoutes, type Route } from "./route.ts";
+import { SCHEMAS } from "./schemas.ts";
+import { ALL_ROUTES } from "./server.ts";
+
+interface Document {
+  readonly openapi: string;
+  readonly paths: Readonly<Record<string, Readonly<Record<string, { responses: object; security?: unknown[] }>>>>;
+  readonly components: { readonly schemas: object };
+}
+
+const DOCUMENT = openApiDocument(ALL_ROUTES, OPEN_ROUTES, "1.2.3") as Document;
+
+/** Every value under a key, anywhere in the document. */
+function valuesOf(value: unknown, key: string): unknown[] {
+  if (typeof value !== "object" || value === null) return [];
+  return Object.entries(value).flatMap(([name, inner]) => [...(name === key ? [inner] : []), ...valuesOf(inner, key)]);
+}
+
+test("the document has each route once and nothing else", () => {
+  const documented = Object.entries(DOCUMENT.paths).flatMap(([path, methods]) =>
+    Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`),
+  );
+  assert.deepEqual(documented.sort(), ALL_ROUTES.map(({ method, path }) => `${method} ${path}`).sort());
+  const ids = valuesOf(DOCUMENT, "operationId");
+  assert.equal(new Set(ids).size, ALL_ROUTES.length);
+  assert.equal(DOCUMENT.openapi, "3.1.0");
+});
+
+test("every reference leads to a schema, and every schema is used", () => {
+  const names = valuesOf(DOCUMENT, "$ref").map((reference) => String(reference).replace("#/components/schemas/", ""));
+  assert.deepEqual([...new Set(names)].sort(), Object.keys(SCHEMAS).sort());
+});
+
+test("exactly the open routes need no permission, and each says so", () => {
+  for (const { method, path } of ALL_ROUTES) {
+    const operation = DOCUMENT.paths[path]?.[method.toLowerCase()];
+    const isOpen = OPEN_ROUTES.some((route) => route.path === path);
+    assert.deepEqual(operation?.security, isOpen ? [] : undefined, path);
+    assert.equal("403" in (operation?.responses ?? {}), !isOpen, path);
+  }
+});
+
+test("every path of the client is one of the document's", () => {
+  const compiled = compileRoutes(ALL_ROUTES);
+  const paths = [
+    PATHS.status,
+    PATHS.events,
+    PATHS.logs,
+    PATHS.operations,
+    PATHS.shutdown,
+    PATHS.operation("op-1"),
+    ...(["restart", "stop", "start", "scale"] as const).map((action) => PATHS.pool("a b/c", action)),
+    ...(["restart", "stop", "start"] as const).map((action) => PATHS.worker("web-0", action)),
+  ];
+  for (const path of paths) assert.equal(matchRoutes(compiled, path).length, 1, path);
+  assert.equal(matchRoutes(compiled, PATHS.pool("a b/c", "scale"))[0]?.segments.get("pool"), "a b/c");
+});
+
+test("a dot in a path is a dot", () => {
+  const compiled = compileRoutes(ALL_ROUTES);
+  assert.equal(matchRoutes(compiled, "/v1/openapi.json").length, 1);
+  assert.equal(matchRoutes(compiled, "/v1/openapiXjson").length, 0);
+});
+
+test("a route that names a schema which does not exist is a bug that shows at once", () => {
+  const route = { ...(ALL_ROUTES[0] as Route), body: "Nothing" };
+  assert.throws(() => openApiDocument([route], [], "1"), /no schema "Nothing"/u);
+});
+
+test("a status is what its schema says, and the check sees what is not", () => {
+  const view = new FakeHandle().view();
+  const status = statusOf(view, { now: instant(4500), version: "1", pid: 2, operations: [] });
+  const schema = { $ref: "#/components/schemas/Status" };
+  assert.deepEqual(problemsOf(status, schema, DOCUMENT), []);
+  assert.deepEqual(problemsOf({ ...status, pid: -1, more: 1, phase: "x", ready: 1 }, schema, DOCUMENT).length, 4);
+  const { version: _, ...less } = status;
+  assert.deepEqual(problemsOf(less, schema, DOCUMENT), ["$.version is missing"]);
+});

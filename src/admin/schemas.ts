@@ -1,0 +1,150 @@
+/**
+ * JSON Schemas of the wire types in admin/api.ts, by the names that routes use. They say all that is in a document: a test
+ * against a real controller fails where one of its answers has more or less.
+ */
+import { PHASES } from "../core/view.ts";
+import { MAX_REPLICAS } from "./api.ts";
+
+/** A JSON Schema, draft 2020-12. */
+export type Schema = Readonly<Record<string, unknown>>;
+
+const STRING: Schema = { type: "string" };
+const COUNT: Schema = { type: "integer", minimum: 0 };
+const SECONDS: Schema = { type: "number", minimum: 0 };
+const RATIO: Schema = { type: "number", minimum: 0 };
+const BOOLEAN: Schema = { type: "boolean" };
+const TIME: Schema = { type: "string", format: "date-time" };
+
+function orNull(schema: Schema): Schema {
+  return { ...schema, type: [schema["type"], "null"] };
+}
+
+/** An object of exactly these keys, all of them there unless named in `optional`. */
+function object(properties: Readonly<Record<string, Schema>>, optional: readonly string[] = []): Schema {
+  const required = Object.keys(properties).filter((key) => !optional.includes(key));
+  return { type: "object", properties, required, additionalProperties: false };
+}
+
+function listOf(name: string): Schema {
+  return { type: "array", items: { $ref: `#/components/schemas/${name}` } };
+}
+
+/** Every schema by its name. */
+export const SCHEMAS: Readonly<Record<string, Schema>> = {
+  Status: object({
+    version: STRING,
+    pid: COUNT,
+    phase: { type: "string", enum: ["booting", "running", "leaving", "draining", "stopping", "stopped"] },
+    healthy: BOOLEAN,
+    ready: BOOLEAN,
+    uptime_s: SECONDS,
+    pools: listOf("Pool"),
+  }),
+  Pool: object(
+    {
+      name: STRING,
+      role: { type: "string", enum: ["workers", "proxy"] },
+      fronts: { ...orNull(STRING), description: "The pool this proxy stands in front of" },
+      replicas: COUNT,
+      ready: COUNT,
+      healthy: BOOLEAN,
+      desired_healthy_percentage: { type: "number", minimum: 0, maximum: 100 },
+      operations: listOf("Operation"),
+      balance: { $ref: "#/components/schemas/Balance" },
+      workers: listOf("Worker"),
+    },
+    ["balance"],
+  ),
+  Balance: object({
+    mode: { type: "string", enum: ["supervisor", "socket", "proxy"] },
+    algorithm: { ...orNull(STRING), description: "The proxy's; null without one" },
+    window_s: { ...SECONDS, description: "How long the workers were watched" },
+    cpu_spread: { ...orNull(RATIO), description: "Most over mean; null where too little was done to compare" },
+    requests_spread: orNull(RATIO),
+    verdict: { type: "string", enum: ["unknown", "even", "uneven", "full"] },
+    advice: STRING,
+  }),
+  Worker: object(
+    {
+      id: STRING,
+      pool: STRING,
+      slot: COUNT,
+      phase: { type: "string", enum: [...PHASES] },
+      incarnation: { ...COUNT, description: "How many processes have lived in this slot" },
+      pid: orNull(COUNT),
+      uptime_s: { ...orNull(SECONDS), description: "Since the process was spawned" },
+      phase_s: { ...SECONDS, description: "In the present phase" },
+      next_s: { ...orNull(SECONDS), description: "Until what is planned next" },
+      in_flight: { ...orNull(COUNT), description: "Requests it still works on; null unless it drains" },
+      restarts: { ...COUNT, description: "Unplanned ones" },
+      last_exit: { ...orNull(STRING), description: "Exit code or signal of the previous process" },
+      reason: STRING,
+      detail: { $ref: "#/components/schemas/WorkerDetail" },
+    },
+    ["detail"],
+  ),
+  WorkerDetail: object({
+    cpu_seconds: orNull(SECONDS),
+    rss_bytes: orNull(COUNT),
+    open_fds: orNull(COUNT),
+    max_fds: { ...orNull(COUNT), description: "null also where there is no limit" },
+    requests_total: { ...orNull(COUNT), description: "Of its slot; null without a proxy" },
+    failed_requests_total: orNull(COUNT),
+    requests_in_flight: orNull(COUNT),
+    cpu_ratio: { ...orNull(RATIO), description: "Share of one CPU over the window of the balance" },
+    requests_per_second: { ...orNull(RATIO), description: "Over the same window" },
+  }),
+  Operation: object(
+    {
+      id: STRING,
+      pool: STRING,
+      what: { type: "string", enum: ["restart", "scale", "stop", "start", "reload"] },
+      state: { type: "string", enum: ["queued", "running", "succeeded", "failed"] },
+      done: { ...COUNT, description: "Workers that are replaced, started or stopped so far" },
+      total: COUNT,
+      reason: { ...STRING, description: "Why it was asked for" },
+      error: { ...STRING, description: "Why it failed" },
+      started_at: orNull(TIME),
+      ended_at: orNull(TIME),
+    },
+    ["error"],
+  ),
+  Operations: object({ operations: listOf("Operation") }),
+  Accepted: object({ accepted: { type: "boolean", const: true } }),
+  OperationAccepted: object({
+    accepted: { type: "boolean", const: true },
+    operation: { ...STRING, description: "Id of the operation" },
+    since: { ...COUNT, description: "Number of the last event before it" },
+  }),
+  ScaleRequest: object({ replicas: { type: "integer", minimum: 1, maximum: MAX_REPLICAS } }),
+  ReloadRequest: object({ dry_run: { type: "boolean", default: false } }, ["dry_run"]),
+  Reload: object({
+    changes: { type: "array", items: STRING, description: "What changes, a sentence each" },
+    refused: {
+      type: "array",
+      items: object({ path: STRING, reason: STRING }),
+      description: "What cannot change while the controller runs",
+    },
+    operations: {
+      type: "array",
+      items: object({ id: STRING, pool: STRING }),
+      description: "What goes on because of it",
+    },
+    since: { ...COUNT, description: "Number of the last event before it" },
+  }),
+  Event: {
+    type: "object",
+    description: "Further keys depend on the kind",
+    properties: {
+      kind: STRING,
+      seq: { type: "integer", minimum: 1 },
+      time: TIME,
+      level: { type: "string", enum: ["debug", "info", "warn", "error"] },
+      message: STRING,
+      code: STRING,
+    },
+    required: ["kind", "seq", "time", "level", "message"],
+  },
+  LogLine: object({ stream: { type: "string", enum: ["stdout", "stderr"] }, line: STRING }),
+  Error: object({ error: object({ code: STRING, message: STRING }) }),
+};

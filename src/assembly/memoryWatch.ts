@@ -1,0 +1,72 @@
+/** Whose memory is watched: from the birth of a worker to a target of the sampler, and from there to the daemon. */
+import type { Logger } from "../base/log.ts";
+import type { LifecycleEvent } from "../core/event.ts";
+import type { Clock } from "../runtime/clock.ts";
+import type { Daemon } from "../runtime/daemon.ts";
+import { readSystemUnits } from "../runtime/linux.ts";
+import { readPssBytes, readRssPages } from "../runtime/memoryReadings.ts";
+import { MemorySampler } from "../runtime/memorySampler.ts";
+import { ProcessTrees } from "../runtime/processTrees.ts";
+
+export class MemoryWatch implements Disposable {
+  readonly #indexOf: (pool: string) => number | undefined;
+  readonly #trees: ProcessTrees;
+  readonly #sampler: MemorySampler;
+
+  /** `indexOf` knows the pools of workers by name; `mark` is the value of CONTROLLER_MARK in their environment. */
+  constructor(options: {
+    indexOf: (pool: string) => number | undefined;
+    mark: string;
+    daemon: Daemon;
+    clock: Clock;
+    log: Logger;
+  }) {
+    const { daemon, clock, log } = options;
+    const { pageBytes } = readSystemUnits();
+    this.#indexOf = options.indexOf;
+    this.#trees = new ProcessTrees(options.mark);
+    this.#sampler = new MemorySampler({
+      clock,
+      trees: this.#trees,
+      memory: {
+        rssBytes(pid) {
+          const pages = readRssPages(pid);
+          return pages === undefined ? undefined : pages * pageBytes;
+        },
+        pssBytes: readPssBytes,
+      },
+      limitsOf: (pool) => daemon.specOf(pool).limits,
+      listener: { limitReached: (...limit) => daemon.limitReached(...limit) },
+      log,
+    });
+  }
+
+  /** To be told of every lifecycle event. */
+  handle(event: LifecycleEvent): void {
+    // A reload may bring other limits.
+    if (event.kind === "operation_started" && event.what === "reload") this.#sampler.reconsider();
+    if (!("slot" in event)) return;
+    const pool = this.#indexOf(event.pool);
+    if (pool === undefined) return;
+    const { slot, incarnation } = event;
+    switch (event.kind) {
+      case "spawned":
+        this.#trees.add({ leader: event.pid, pool: event.pool, slot, incarnation });
+        this.#sampler.watch({ pool, slot, incarnation, pid: event.pid });
+        return;
+      case "ready":
+        this.#sampler.serves(pool, slot, incarnation);
+        return;
+      case "exited":
+        this.#trees.remove(event.pid);
+        this.#sampler.forget(pool, slot, incarnation);
+        return;
+      default:
+        return;
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#sampler.close();
+  }
+}

@@ -1,0 +1,155 @@
+/** Installs pools: makes their parts and tells every room that has to know them. Used at the start and by a reload. */
+import { resolve } from "node:path";
+import type { Preflight } from "../cli/preflight.ts";
+import { proxyPlaces, proxySettings } from "../cli/proxySettings.ts";
+import type { PoolConfig } from "../config/config.ts";
+import { proxyName } from "../config/spec.ts";
+import type { ControllerSpec, PoolSpec } from "../core/spec.ts";
+import { checkListenerPort } from "../envoy/listenerPort.ts";
+import type { WorkerOutput } from "../logs/workerOutput.ts";
+import type { Daemon } from "../runtime/daemon.ts";
+import type { LaunchPlan } from "../runtime/launch.ts";
+import { findListener } from "../runtime/procfs.ts";
+import type { SharedSockets } from "../runtime/sockets.ts";
+import { proxyLaunch, workerLaunch } from "./poolLaunches.ts";
+import type { PoolRegistry } from "./poolRegistry.ts";
+import type { RuntimeDirectory } from "./runtimeDirectory.ts";
+import type { Traffic } from "./traffic.ts";
+import { WorkerPlaces } from "./workerPlaces.ts";
+
+/** Everything about one pool of a checked configuration. */
+export interface CheckedPool {
+  readonly config: PoolConfig;
+  readonly plan: LaunchPlan;
+  /** Path of Envoy; undefined without a server. */
+  readonly envoy: string | undefined;
+  readonly spec: PoolSpec;
+  /** The specification of its proxy; undefined without a server. */
+  readonly proxySpec: PoolSpec | undefined;
+}
+
+/** The pools of a checked configuration, in their order. */
+export function checkedPools({ config, launches, envoys, spec }: Preflight): CheckedPool[] {
+  return config.supervisor.pools.map((pool, index) => {
+    const plan = launches[index];
+    const ownSpec = spec.pools[index];
+    if (plan === undefined || ownSpec === undefined) throw new RangeError(`pool ${index} has no launch plan`);
+    const proxySpec = spec.pools.find(({ fronts }) => fronts === pool.name);
+    return { config: pool, plan, envoy: envoys[index]?.file, spec: ownSpec, proxySpec };
+  });
+}
+
+export class Pools {
+  readonly #daemon: Daemon;
+  readonly #registry: PoolRegistry;
+  readonly #traffic: Traffic;
+  readonly #output: WorkerOutput;
+  readonly #sockets: SharedSockets;
+  readonly #runtime: () => RuntimeDirectory;
+  /** Index by name, of workers and of proxies. Names of removed pools keep theirs. */
+  readonly #indices = new Map<string, number>();
+
+  constructor(options: {
+    daemon: Daemon;
+    registry: PoolRegistry;
+    traffic: Traffic;
+    output: WorkerOutput;
+    sockets: SharedSockets;
+    runtime: () => RuntimeDirectory;
+  }) {
+    this.#daemon = options.daemon;
+    this.#registry = options.registry;
+    this.#traffic = options.traffic;
+    this.#output = options.output;
+    this.#sockets = options.sockets;
+    this.#runtime = options.runtime;
+  }
+
+  /** Index of a pool of workers or of a proxy; undefined where there never was one of this name. */
+  indexOf(name: string): number | undefined {
+    return this.#indices.get(name);
+  }
+
+  /** Index of a pool of workers; undefined for a proxy. */
+  workersIndexOf(name: string): number | undefined {
+    const index = this.#indices.get(name);
+    return index === undefined || this.#daemon.specOf(index).role === "proxy" ? undefined : index;
+  }
+
+  /** Takes the places in the system that only one process can have. @throws ControllerError PORT_IN_USE and others */
+  async claim(pools: readonly CheckedPool[]): Promise<void> {
+    for (const { config } of pools) {
+      const { name, server } = config;
+      if (server === undefined) continue;
+      const place = { pool: name, address: server.listenerAddress, port: server.listenerPort };
+      await checkListenerPort(place, findListener);
+    }
+    await this.#sockets.add(
+      pools.flatMap(({ config }) => config.sockets.map((socket) => ({ pool: config.name, ...socket }))),
+    );
+  }
+
+  /** Makes the pools of `spec` known under the indices that the daemon gives them. */
+  installAll(pools: readonly CheckedPool[], spec: Pick<ControllerSpec, "pools">): void {
+    for (const [index, { name }] of spec.pools.entries()) this.#indices.set(name, index);
+    for (const pool of pools) this.install(pool, 1);
+  }
+
+  /** Adds pools to a daemon that runs; they are empty. */
+  addAll(pools: readonly CheckedPool[]): void {
+    for (const pool of pools) {
+      for (const spec of [pool.spec, pool.proxySpec]) {
+        if (spec === undefined || this.#indices.has(spec.name)) continue;
+        this.#indices.set(spec.name, this.#daemon.addPools([spec]));
+      }
+      this.install(pool, this.#registry.lastRevision(this.#index(pool.config.name)) + 1);
+    }
+  }
+
+  /** A revision of a pool: from now on its workers can be launched that way. @throws ControllerError CONFIG_INVALID */
+  install(pool: CheckedPool, revision: number): void {
+    const { config, plan } = pool;
+    const { name } = config;
+    const index = this.#index(name);
+    const places = new WorkerPlaces(config, plan, this.#runtime);
+    const inherited = this.#sockets.inheritedBy(name, Object.keys(plan.env));
+    this.#registry.add(index, revision, {
+      config,
+      plan,
+      places,
+      launch: workerLaunch(config, plan, places, inherited),
+    });
+    this.#output.setPool(index, { name, maxLineBytes: config.logs.maxLineBytes });
+    this.#installProxy(pool);
+  }
+
+  #installProxy({ config, envoy }: CheckedPool): void {
+    const { name, server, logs } = config;
+    const proxy = this.#indices.get(proxyName(name));
+    if (server === undefined || proxy === undefined || envoy === undefined || this.#traffic.hasProxy(proxy)) return;
+    const index = this.#index(name);
+    const directory =
+      server.proxyConfigPath === undefined
+        ? this.#runtime().directory(name, "envoy")
+        : resolve(server.proxyConfigPath, name);
+    this.#traffic.add({
+      name,
+      pool: index,
+      proxyPool: proxy,
+      options: { settings: proxySettings(config, server), places: proxyPlaces(server, directory) },
+      addressOf: (slot, revision) => this.#registry.partsOf(index, revision).places.addressOf(slot),
+      limits: () => this.#daemon.specOf(index).limits,
+    });
+    this.#registry.addProxy(
+      proxy,
+      proxyLaunch(proxyName(name), envoy, () => this.#traffic.proxyOf(proxy)),
+    );
+    this.#output.setPool(proxy, { name: proxyName(name), maxLineBytes: logs.maxLineBytes });
+  }
+
+  #index(name: string): number {
+    const index = this.#indices.get(name);
+    if (index === undefined) throw new RangeError(`pool "${name}" is not known`);
+    return index;
+  }
+}

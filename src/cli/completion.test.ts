@@ -1,0 +1,79 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { COMMANDS } from "./commands.ts";
+import { completionScript, SHELLS, type Shell } from "./completion.ts";
+
+function isThere(shell: Shell): boolean {
+  return spawnSync(shell, ["-c", "true"]).status === 0;
+}
+
+/** What bash offers after these words, the last one unfinished; a stand-in for the program knows one pool. */
+function offers(line: string): string[] {
+  const words = line.split(" ");
+  const script = `${completionScript("bash", COMMANDS)}
+monoceros() { [ "$*" = "completion names" ] && printf 'web\\nweb-0\\njobs\\n'; }
+COMP_WORDS=(${words.map((word) => `"${word}"`).join(" ")}); COMP_CWORD=${words.length - 1}
+_monoceros
+printf '%s\\n' "\${COMPREPLY[@]}"`;
+  const { stdout, stderr, status } = spawnSync("bash", ["--norc", "-c", script], { encoding: "utf8" });
+  assert.deepEqual([status, stderr], [0, ""]);
+  return stdout.split("\n").filter((each) => each !== "");
+}
+
+test("bash completes commands, members of groups, flags and names of the controller", {
+  skip: !isThere("bash"),
+}, () => {
+  assert.deepEqual(offers("monoceros re"), ["restart"]);
+  assert.deepEqual(offers("monoceros st"), ["status", "stop", "start"]);
+  assert.deepEqual(offers("monoceros config "), ["show", "schema"]);
+  assert.deepEqual(offers("monoceros config sc"), ["schema"]);
+  assert.deepEqual(offers("monoceros config show --co"), ["--config"]);
+  assert.deepEqual(offers("monoceros restart we"), ["web", "web-0"]);
+  assert.deepEqual(offers("monoceros restart web --no"), ["--no-wait"]);
+  assert.deepEqual(offers("monoceros stop --a"), ["--all"]);
+  assert.deepEqual(offers("monoceros completion "), [
+    "bash",
+    "zsh",
+    "fish",
+    "names",
+    "--socket",
+    "--config",
+    "--json",
+    "--help",
+  ]);
+  assert.deepEqual(offers("monoceros run -c "), [], "files are bash's own business");
+  assert.deepEqual(offers("monoceros nonsense x"), []);
+  assert.deepEqual(
+    offers("monoceros "),
+    [...new Set(COMMANDS.map(({ name }) => name.split(" ")[0] ?? ""))].concat("--help", "--version"),
+  );
+});
+
+for (const shell of SHELLS) {
+  test(`the script for ${shell} is one that ${shell} understands`, { skip: !isThere(shell) }, () => {
+    const directory = mkdtempSync(join(tmpdir(), "monoceros-completion-"));
+    try {
+      const file = join(directory, "script");
+      writeFileSync(file, completionScript(shell, COMMANDS));
+      const { status, stderr } = spawnSync(shell, ["-n", file], { encoding: "utf8" });
+      assert.deepEqual([status, stderr], [0, ""]);
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
+  });
+
+  test(`the script for ${shell} knows every command and every flag`, () => {
+    const script = completionScript(shell, COMMANDS);
+    for (const { name, flags } of COMMANDS) {
+      for (const word of name.split(" ")) assert.ok(script.includes(word), word);
+      for (const flag of Object.keys(flags))
+        assert.ok(script.includes(shell === "fish" ? `-l ${flag}` : `--${flag}`), flag);
+    }
+    // Quotes of texts must not end the quotes of the script.
+    assert.equal(script.replaceAll("'\\''", "").split("'").length % 2, 1);
+  });
+}

@@ -1,0 +1,38 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { parseConfig } from "../config/load.ts";
+import { proxyPlaces, proxySettings } from "./proxySettings.ts";
+
+function pool(server: string) {
+  const parsed = parseConfig(`supervisor: {workers: [{name: web, exec: x, server: {${server}}}]}`, "c.yaml", {});
+  assert.ok(parsed.ok);
+  const [found] = parsed.config.supervisor.pools;
+  assert.ok(found?.server !== undefined);
+  return { found, server: found.server };
+}
+
+test("what is not limited in the file is undefined, and a listener that is replaced drains as long as a worker may", () => {
+  const { found, server } = pool("socket_arg: {name: -u}");
+  const settings = proxySettings(found, server);
+  assert.equal(settings.pool, "web");
+  assert.equal(settings.maxConcurrentPerWorker, undefined);
+  assert.deepEqual([settings.drainTimeSeconds, settings.replacedDrainSeconds], [3, 30]);
+  assert.equal(settings.listenerPort, 10_000);
+});
+
+test("a drain takes a second at least: with 0 Envoy would end", () => {
+  const { found, server } = pool("socket_arg: {name: -u}, drain_timeout: 100ms, max_concurrent_per_worker: 3");
+  const settings = proxySettings(found, server);
+  assert.deepEqual([settings.drainTimeSeconds, settings.replacedDrainSeconds], [1, 1]);
+  assert.equal(settings.maxConcurrentPerWorker, 3);
+});
+
+test("the admin interface is a socket among the files, or the port that is asked for", () => {
+  const socket = pool("socket_arg: {name: -u}").server;
+  assert.deepEqual(proxyPlaces(socket, "/run/m/web"), {
+    directory: "/run/m/web",
+    admin: { socketPath: "/run/m/web/admin.sock" },
+  });
+  const port = pool("socket_arg: {name: -u}, admin_port: 8080").server;
+  assert.deepEqual(proxyPlaces(port, "/run/m/web").admin, { port: 8080 });
+});

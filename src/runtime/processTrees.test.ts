@@ -1,0 +1,119 @@
+import assert from "node:assert/strict";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { test } from "node:test";
+import { lives, ProcessScene, until } from "../../test/support/processScene.ts";
+import { becomeSubreaper, readSystemUnits } from "./linux.ts";
+import { readPssBytes, readRssPages } from "./memoryReadings.ts";
+import { ProcessTrees } from "./processTrees.ts";
+import { readStat } from "./procfs.ts";
+
+function writtenPid(path: string): number {
+  return existsSync(path) ? Number(readFileSync(path, "utf8")) : 0;
+}
+
+/** A script that leaves the pid of each `command` in a file of its name and stays. */
+function leaving(...lines: readonly string[]): string {
+  return [...lines, "exec sleep 1000"].join("\n");
+}
+
+/** Kills workers with all that carries their marks, and waits until nothing is left. */
+async function endAll(scene: ProcessScene, leaders: readonly number[]): Promise<void> {
+  for (const leader of leaders) scene.processes.kill(leader);
+  await until(() => leaders.every((leader) => !lives(leader)), "the workers have ended");
+}
+
+const NOTE = "sh -c 'echo $$ > $0.tmp; mv $0.tmp $0; exec sleep 1000'";
+
+test("a worker's processes are its leader, its session, what it started, and what left it and was adopted", async (context) => {
+  becomeSubreaper();
+  const scene = new ProcessScene(
+    context,
+    leaving(
+      `${NOTE} child$OWN_SLOT &`,
+      // Of another session, its parent alive.
+      `setsid ${NOTE} elsewhere$OWN_SLOT &`,
+      // The parent of this one ends at once.
+      `(setsid ${NOTE} escaped$OWN_SLOT &)`,
+      "sh -c 'sh -c \"echo \\$\\$ > deep$OWN_SLOT; exec sleep 1000\" & wait' &",
+    ),
+    { envOf: (slot) => ({ OWN_SLOT: String(slot) }) },
+  );
+  const trees = new ProcessTrees(scene.mark);
+  const leaders = [0, 1].map((slot) => {
+    const leader = scene.processes.spawn(0, slot, 1, 1);
+    trees.add({ leader, pool: "web", slot, incarnation: 1 });
+    return leader;
+  });
+  const names = ["child", "elsewhere", "escaped", "deep"];
+  const pidsOf = (slot: number) => names.map((name) => writtenPid(scene.path(`${name}${slot}`)));
+  await until(() => [0, 1].every((slot) => pidsOf(slot).every((pid) => pid > 0 && lives(pid))), "all run");
+  await until(
+    () => [0, 1].every((slot) => readStat(writtenPid(scene.path(`escaped${slot}`)))?.ppid === process.pid),
+    "what left is adopted",
+  );
+  trees.refresh();
+  for (const [slot, leader] of leaders.entries()) {
+    const members = new Set(trees.membersOf(leader));
+    for (const [index, pid] of [leader, ...pidsOf(slot)].entries())
+      assert.ok(members.has(pid), `${["leader", ...names][index]} of ${slot}`);
+    assert.ok(![leaders[1 - slot], ...pidsOf(1 - slot)].some((pid) => members.has(pid ?? 0)), "none of the other's");
+    assert.ok(!members.has(process.pid));
+  }
+  const [first = 0, second = 0] = leaders;
+  trees.remove(first);
+  trees.refresh();
+  assert.deepEqual(trees.membersOf(first), []);
+  assert.equal(trees.membersOf(second).includes(second), true);
+  await endAll(scene, leaders);
+});
+
+test("a process that keeps running after its parent ended stays the worker's, also without its environment", async (context) => {
+  becomeSubreaper();
+  const scene = new ProcessScene(
+    context,
+    leaving("(env -i setsid /bin/sh -c 'echo $$ > bare; exec sleep 1000' & while [ ! -e go ]; do sleep 0.01; done) &"),
+  );
+  const trees = new ProcessTrees(scene.mark);
+  const leader = scene.processes.spawn(0, 0, 1, 1);
+  trees.add({ leader, pool: "web", slot: 0, incarnation: 1 });
+  await until(() => lives(writtenPid(scene.path("bare"))), "it runs");
+  const bare = writtenPid(scene.path("bare"));
+  trees.refresh();
+  assert.ok(trees.membersOf(leader).includes(bare));
+  writeFileSync(scene.path("go"), "");
+  await until(() => readStat(bare)?.ppid === process.pid, "it is adopted");
+  trees.refresh();
+  assert.ok(trees.membersOf(leader).includes(bare));
+  process.kill(bare, "SIGKILL");
+  await endAll(scene, [leader]);
+});
+
+test("a helper and what it starts are none of the worker's processes", async (context) => {
+  const scene = new ProcessScene(context, leaving());
+  const trees = new ProcessTrees(scene.mark);
+  const leader = scene.processes.spawn(0, 0, 1, 1);
+  trees.add({ leader, pool: "web", slot: 0, incarnation: 1 });
+  const argv = ["sh", "-c", `${NOTE} below & wait`];
+  const helper = scene.processes.spawnHelper(
+    { pool: 0, slot: 0, incarnation: 1, workerPid: leader, file: "/bin/sh", argv },
+    () => {},
+  );
+  await until(() => lives(writtenPid(scene.path("below"))), "its child runs");
+  trees.refresh();
+  trees.refresh();
+  assert.deepEqual(trees.membersOf(leader), [leader]);
+  helper.kill();
+  await endAll(scene, [leader]);
+});
+
+test("memory is read as the kernel tells it, PSS is at most RSS, and what is gone has none", () => {
+  const { pageBytes } = readSystemUnits();
+  const before = readRssPages(process.pid) ?? 0;
+  const block = Buffer.alloc(64 * 2 ** 20, 1);
+  const after = readRssPages(process.pid) ?? 0;
+  assert.ok((after - before) * pageBytes >= 0.9 * block.length, `${before} and ${after} pages`);
+  const pss = readPssBytes(process.pid) ?? 0;
+  assert.ok(pss >= block.length && pss <= (readRssPages(process.pid) ?? 0) * pageBytes * 1.05, String(pss));
+  assert.equal(readRssPages(2 ** 22 + 1), undefined);
+  assert.equal(readPssBytes(2 ** 22 + 1), undefined);
+});

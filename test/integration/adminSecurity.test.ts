@@ -1,0 +1,285 @@
+/** Who may do what to the real executable over its port and its control socket, and what attackers get. */
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { type IncomingMessage, request } from "node:http";
+import { connect, type Socket } from "node:net";
+import { networkInterfaces, tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import type { EventRecord } from "../../src/admin/api.ts";
+import { ControllerUnderTest, poolOf } from "../support/controller.ts";
+
+const SLEEPERS = poolOf({ name: "web", replicas: 2, exec: "sleep", args: ["100000"], startup_wait_time: "0s" });
+const TOKEN = "correct-horse-battery-staple";
+const ENV_SECRET = "an-environment-value-of-the-controller";
+
+/** An address of this machine that is not loopback; traffic to it leaves no interface. */
+const OWN_ADDRESS = Object.values(networkInterfaces())
+  .flat()
+  .find((each) => each?.family === "IPv4" && !each.internal)?.address;
+
+interface Answer {
+  readonly status: number;
+  readonly body: string;
+}
+
+interface Call {
+  readonly headers?: Record<string, string>;
+  readonly body?: string;
+  readonly host?: string;
+}
+
+/** One request over TCP or, where `where` is a path, the control socket. */
+async function ask(where: number | string, method: string, path: string, call: Call = {}): Promise<Answer> {
+  const to = typeof where === "number" ? { host: call.host ?? "127.0.0.1", port: where } : { socketPath: where };
+  const asked = request({ ...to, method, path, headers: call.headers ?? {}, agent: false });
+  asked.end(call.body);
+  const [response] = (await once(asked, "response")) as [IncomingMessage];
+  let body = "";
+  for await (const chunk of response.setEncoding("utf8")) body += chunk;
+  return { status: response.statusCode ?? 0, body };
+}
+
+interface Scene extends AsyncDisposable {
+  readonly controller: ControllerUnderTest;
+  readonly port: number;
+  readonly tokenFile: string;
+}
+
+async function startScene(): Promise<Scene> {
+  const directory = mkdtempSync(join(tmpdir(), "monoceros-security-"));
+  const tokenFile = join(directory, "token");
+  writeFileSync(tokenFile, `${TOKEN}\n`, { mode: 0o600 });
+  const controller = await ControllerUnderTest.start({
+    workers: SLEEPERS,
+    args: ["-d"],
+    admin: `  token_file: ${tokenFile}`,
+    address: "0.0.0.0",
+    env: { SECRET: ENV_SECRET },
+  });
+  await controller.ready();
+  const line = controller.stderr.find((each) => each.includes("admin listens"));
+  const port = Number(/address=\S+:(\d+)/u.exec(line ?? "")?.[1]);
+  return {
+    controller,
+    port,
+    tokenFile,
+    [Symbol.asyncDispose]: async () => {
+      await controller[Symbol.asyncDispose]();
+      rmSync(directory, { recursive: true });
+    },
+  };
+}
+
+/** Opens connections that send `bytes` and nothing more. */
+async function openMany(where: number | string, count: number, bytes: string): Promise<Socket[]> {
+  const sockets: Socket[] = [];
+  for (let index = 0; index < count; index++) {
+    const socket = typeof where === "number" ? connect(where, "127.0.0.1") : connect(where);
+    socket.on("error", () => {});
+    sockets.push(socket);
+    await once(socket, "connect");
+    if (bytes !== "") socket.write(bytes);
+  }
+  return sockets;
+}
+
+function codeOf({ body }: Answer): string {
+  return (JSON.parse(body) as { error: { code: string } }).error.code;
+}
+
+describe("security of the admin fronts", () => {
+  test("a foreign Host or Origin gets nothing on loopback, and changes nothing with a token either", async () => {
+    await using scene = await startScene();
+    const { controller, port } = scene;
+    for (const path of ["/v1/status", "/v1/logs", "/v1/openapi.json", "/"]) {
+      const answer = await ask(port, "GET", path, { headers: { host: `rebound.example:${port}` } });
+      assert.deepEqual([answer.status, codeOf(answer)], [403, "ACCESS_DENIED"], path);
+    }
+    const authorization = `Bearer ${TOKEN}`;
+    const attacks: Record<string, string>[] = [
+      { origin: "http://evil.example" },
+      { origin: "null" },
+      { "sec-fetch-site": "cross-site" },
+      { host: "rebound.example", origin: "http://rebound.example" },
+      { authorization, origin: "http://evil.example" },
+    ];
+    for (const headers of attacks) {
+      for (const path of ["/v1/shutdown", "/v1/pools/web/stop", "/v1/workers/web-0/restart"])
+        assert.equal((await ask(port, "POST", path, { headers })).status, 403, `${path} ${JSON.stringify(headers)}`);
+    }
+    for (const headers of [{ host: "rebound.example" }, { origin: "http://evil.example" }] as Record<string, string>[])
+      assert.equal((await ask(port, "GET", "/metrics", { headers })).status, 200, "metrics are open to all");
+    assert.ok(!controller.events.some((event) => event.kind === "audited"));
+    assert.equal((await ask(port, "POST", "/v1/workers/web-0/restart")).status, 202, "loopback may");
+  });
+
+  test("from elsewhere only the token opens the API, and a new one counts at once", {
+    skip: OWN_ADDRESS === undefined,
+  }, async () => {
+    await using scene = await startScene();
+    const { controller, port, tokenFile } = scene;
+    const host = OWN_ADDRESS ?? "";
+    const status = async (authorization?: string) =>
+      (await ask(port, "GET", "/v1/status", { host, headers: authorization === undefined ? {} : { authorization } }))
+        .status;
+    assert.equal(await status(), 401);
+    for (const wrong of [
+      "Bearer",
+      "Bearer wrong",
+      `Bearer ${TOKEN}x`,
+      `Basic ${TOKEN}`,
+      TOKEN,
+      `Bearer ${TOKEN.slice(1)}`,
+    ])
+      assert.equal(await status(wrong), 401, wrong);
+    const lie = await ask(port, "GET", "/v1/status", { host, headers: { host: `localhost:${port}` } });
+    assert.equal(lie.status, 401, "the name does not make it this machine");
+    assert.equal(await status(`Bearer ${TOKEN}`), 200);
+    assert.equal((await ask(port, "GET", "/health", { host })).status, 200);
+
+    writeFileSync(`${tokenFile}.new`, "another-token-of-enough-length", { mode: 0o600 });
+    renameSync(`${tokenFile}.new`, tokenFile);
+    assert.deepEqual(
+      [await status(`Bearer ${TOKEN}`), await status("Bearer another-token-of-enough-length")],
+      [401, 200],
+    );
+    const order = await ask(port, "POST", "/v1/pools/web/restart", {
+      host,
+      headers: { authorization: "Bearer another-token-of-enough-length" },
+    });
+    assert.equal(order.status, 202);
+    const { message } = await controller.event((event) => event.kind === "audited");
+    assert.equal(message, 'restart of pool "web" is asked for by the token');
+  });
+
+  test("every change is an event with the user and the process that asked", async () => {
+    await using scene = await startScene();
+    const { controller, port } = scene;
+    await ask(controller.socket, "POST", "/v1/pools/web/scale", { body: '{"replicas": 3}' });
+    const who = `uid ${process.getuid?.()}, pid ${process.pid}`;
+    const isAudit = (event: EventRecord) => event.kind === "audited" && event.who === who;
+    assert.equal((await controller.event(isAudit)).message, `scale of pool "web" to 3 is asked for by ${who}`);
+    await ask(port, "POST", "/v1/workers/web-0/stop");
+    const local = await controller.event((event) => event.kind === "audited" && event.who === "loopback");
+    assert.equal(local.message, 'stop of worker "web-0" is asked for by loopback');
+    assert.ok(
+      controller.stderr.some((line) => line.includes(`is asked for by ${who}`)),
+      "it is in the log too",
+    );
+  });
+
+  test("no token, no environment value and no path is in any answer", async () => {
+    await using scene = await startScene();
+    const { controller, port, tokenFile } = scene;
+    await ask(port, "POST", "/v1/workers/web-0/restart", { headers: { authorization: `Bearer ${TOKEN}` } });
+    const texts: string[] = [];
+    for (const path of ["/v1/status", "/v1/events?follow=0", "/v1/operations", "/metrics", "/health", "/nothing"])
+      texts.push((await ask(controller.socket, "GET", path)).body);
+    texts.push((await ask(port, "GET", "/v1/status", { headers: { host: "evil.example" } })).body);
+    texts.push((await ask(port, "GET", "/v1/status", { headers: { authorization: `Bearer ${TOKEN}x` } })).body);
+    texts.push(controller.stderr.join("\n"));
+    for (const text of texts) for (const secret of [TOKEN, ENV_SECRET]) assert.ok(!text.includes(secret), text);
+    for (const text of texts.slice(0, -1))
+      assert.ok(!text.includes(tokenFile) && !text.includes(controller.socket), text);
+  });
+
+  test("traversal and malformed JSON are refused and reach nothing", async () => {
+    await using scene = await startScene();
+    const { controller, port } = scene;
+    for (const where of [port, controller.socket]) {
+      for (const path of [
+        "/../../../../etc/passwd",
+        "/v1/../../etc/passwd",
+        "/v1/%2e%2e/%2e%2e/etc/passwd",
+        "/v1/operations/..%2f..%2fetc%2fpasswd",
+        "/v1/pools/..%2f..%2f/restart",
+        "/v1/workers/web-0%00/stop",
+        "/v1/workers/%c0%ae/stop",
+        "//v1/shutdown",
+        "/v1\\shutdown",
+        "/metrics/../v1/shutdown/",
+      ]) {
+        const answer = await ask(where, path.includes("pools") || path.includes("workers") ? "POST" : "GET", path);
+        assert.ok([400, 404, 405].includes(answer.status), `${path} ${answer.status}`);
+        assert.ok(!answer.body.includes("root:"));
+      }
+      for (const body of [
+        "{",
+        '{"replicas":',
+        "[".repeat(60_000),
+        '{"replicas": 1e999}',
+        "\u0000",
+        '{"replicas": {"a": 1}}',
+      ]) {
+        const answer = await ask(where, "POST", "/v1/pools/web/scale", { body });
+        assert.deepEqual([answer.status, codeOf(answer)], [400, "REQUEST_INVALID"], body.slice(0, 30));
+      }
+    }
+    const { pools, phase } = await controller.status();
+    assert.deepEqual([phase, pools[0]?.replicas, pools[0]?.ready], ["running", 2, 2]);
+  });
+
+  test("a thousand idle or slow clients keep neither Prometheus nor the CLI out", async () => {
+    await using scene = await startScene();
+    const { controller, port } = scene;
+    const { socket } = controller;
+    const held: Socket[] = [];
+    try {
+      for (const where of [port, socket]) {
+        for (const bytes of [
+          "",
+          "GET /health HTTP/1.1\r\nHost: x\r\nX-Slow: ",
+          "POST /v1/shutdown HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n1",
+        ])
+          held.push(...(await openMany(where, where === port && bytes === "" ? 1000 : 300, bytes)));
+        assert.equal((await ask(port, "GET", "/metrics")).status, 200);
+        assert.equal((await ask(socket, "GET", "/v1/status")).status, 200);
+      }
+      assert.equal((await controller.status()).phase, "running");
+    } finally {
+      for (const each of held) each.destroy();
+    }
+  });
+
+  test("a request that never ends is cut off", async () => {
+    await using scene = await startScene();
+    const [slow] = await openMany(scene.port, 1, "GET /health HTTP/1.1\r\nHost: x\r\nX-Slow: ");
+    assert.ok(slow !== undefined);
+    const drip = setInterval(() => slow.write("a"), 100);
+    const begun = performance.now();
+    await once(slow.resume(), "close");
+    clearInterval(drip);
+    assert.ok(performance.now() - begun < 20_000);
+  });
+
+  test("a link at the path of the control socket is neither followed nor removed", async () => {
+    await using scene = await startScene();
+    const directory = mkdtempSync(join(tmpdir(), "monoceros-link-"));
+    try {
+      const link = join(directory, "link.sock");
+      symlinkSync(scene.controller.socket, link);
+      const { ending, stderr } = await ControllerUnderTest.run({ workers: SLEEPERS, socket: link });
+      assert.equal(ending.code, 1);
+      assert.match(stderr.join("\n"), /no socket/u);
+      const second = await ControllerUnderTest.run({ workers: SLEEPERS, socket: scene.controller.socket });
+      assert.equal(second.ending.code, 1);
+      assert.match(second.stderr.join("\n"), new RegExp(`pid ${scene.controller.pid} .*answers there`, "u"));
+      assert.equal((await scene.controller.status()).phase, "running");
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
+  });
+
+  test("a token file that is empty or missing is a configuration error", async () => {
+    for (const tokenFile of ["/nonexistent/token", "/dev/null"]) {
+      const { ending, stderr } = await ControllerUnderTest.run({
+        workers: SLEEPERS,
+        admin: `  token_file: ${tokenFile}`,
+      });
+      assert.equal(ending.code, 78);
+      assert.match(stderr.join("\n"), /admin\.token_file: .*TOKEN_FILE_INVALID/u);
+    }
+  });
+});
