@@ -14,7 +14,15 @@ interface Ended {
 }
 
 function request(script: string): HelperRequest {
-  return { pool: 0, slot: 3, incarnation: 7, workerPid: 4242, file: "/bin/sh", argv: ["sh", "-c", script] };
+  return {
+    pool: 0,
+    slot: 3,
+    incarnation: 7,
+    revision: 1,
+    workerPid: 4242,
+    file: "/bin/sh",
+    argv: ["sh", "-c", script],
+  };
 }
 
 /** Runs a script as a probe, until it is reaped. */
