@@ -7,7 +7,7 @@ import { ControllerError } from "../base/errors.ts";
 import type { Preflight } from "../cli/preflight.ts";
 import { proxySettings } from "../cli/proxySettings.ts";
 import type { Config, PoolConfig } from "../config/config.ts";
-import { diffConfig, formatPlan, type PoolDiff } from "../config/diff.ts";
+import { diffConfig, formatPlan, isEmptyDiff, type PoolDiff } from "../config/diff.ts";
 import { proxyName, rolloutOf } from "../config/spec.ts";
 import type { LifecycleEvent } from "../core/event.ts";
 import type { Order } from "../core/operation.ts";
@@ -94,9 +94,9 @@ export class Reload {
     const isRefused = (name: string) =>
       diff.refused.some(({ path }) => path.startsWith(`${pathOf(next.config, name)}.`));
     const pools = changes.filter(({ name }) => !isRefused(name));
-    const changesOf = formatPlan({ ...diff, pools });
+    const words = { ...diff, refused: [], pools };
     const plan = {
-      changes: changesOf,
+      changes: isEmptyDiff(words) ? [] : formatPlan(words),
       refused: [...diff.refused],
       operations: [] as ReloadPlan["operations"][number][],
     };
