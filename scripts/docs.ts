@@ -1,5 +1,8 @@
 /** Writes the generated pages of docs/ from the code; with `--check` it only tells whether they are stale. */
 import { readFileSync, writeFileSync } from "node:fs";
+import { apiPage } from "../src/admin/docs.ts";
+import { OPEN_ROUTES } from "../src/admin/openRoutes.ts";
+import { ALL_ROUTES } from "../src/admin/server.ts";
 import { errorsPage } from "../src/base/errorsPage.ts";
 import { cliPage } from "../src/cli/docs.ts";
 import { configurationPage } from "../src/config/docs.ts";
@@ -8,6 +11,7 @@ import { metricsPage } from "../src/metrics/docs.ts";
 
 /** Each generated page and what prints it. */
 export const PAGES: Readonly<Record<string, () => string>> = {
+  "docs/api.md": () => apiPage(ALL_ROUTES, OPEN_ROUTES),
   "docs/cli.md": cliPage,
   "docs/configuration.md": configurationPage,
   "docs/errors.md": errorsPage,

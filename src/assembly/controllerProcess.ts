@@ -44,6 +44,7 @@ import { findListener, findUnixListener, readSoftNofile } from "../runtime/procf
 import { ProcessReadings } from "../runtime/readings.ts";
 import { SharedSockets } from "../runtime/sockets.ts";
 import { ServiceManager } from "../runtime/systemd.ts";
+import { Autoscaler } from "./autoscaler.ts";
 import { BalanceWatch } from "./balanceWatch.ts";
 import { Health } from "./health.ts";
 import { MemoryWatch } from "./memoryWatch.ts";
@@ -122,6 +123,7 @@ export async function runController(
         workerMetrics.handle(event);
         watch.handle(event);
         reload.handle(event);
+        autoscaler.handle(event);
         if (event.kind === "stopping" && event.cause === "shutdown") sockets.release(event.pool);
       },
       changed: () => traffic.changed(),
@@ -204,6 +206,17 @@ export async function runController(
     sockets,
     order,
   });
+  const autoscaler = resources.use(
+    new Autoscaler({
+      daemon,
+      clock: systemClock,
+      ticksPerSecond,
+      proxies: () => traffic.readings(),
+      scale: (pool, replicas, reason) => {
+        order(pool, scaleOrder(reload.config, daemon.view(), pool, replicas), reason);
+      },
+    }),
+  );
   const handle: ControllerHandle = {
     version: VERSION,
     events,

@@ -11,6 +11,7 @@ import type { Slot } from "../core/identity.ts";
 import type { ProbePolicy } from "../core/probe.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Daemon } from "../runtime/daemon.ts";
+import { diagnose, formatDiagnosis } from "../runtime/diagnosis.ts";
 import { probeStarter } from "../runtime/probeMethods.ts";
 import { type Probe, type ProbeMethod, Prober } from "../runtime/prober.ts";
 import type { Processes } from "../runtime/processes.ts";
@@ -35,6 +36,7 @@ export class Health implements Disposable {
   readonly #registry: PoolRegistry;
   readonly #indexOf: (pool: string) => number | undefined;
   readonly #processes: Processes;
+  readonly #pidOf: (pool: number, slot: Slot, incarnation: number) => number | undefined;
   readonly #prober: Prober;
 
   constructor(options: {
@@ -49,6 +51,11 @@ export class Health implements Disposable {
     tally: ProbeTally;
   }) {
     const { daemon, traffic, processes, tally } = options;
+    this.#pidOf = (pool, slot, incarnation) =>
+      daemon
+        .view()
+        .pools.find(({ index }) => index === pool)
+        ?.workers.find((worker) => worker.slot === slot && worker.incarnation === incarnation)?.pid;
     this.#registry = options.registry;
     this.#indexOf = options.indexOf;
     this.#processes = processes;
@@ -61,7 +68,11 @@ export class Health implements Disposable {
         becameReady: (...worker) => traffic.becameReady(...worker),
         becameUnready: (...worker) => traffic.becameUnready(...worker),
         startupFailed: (...worker) => daemon.startupFailed(...worker),
-        livenessFailed: (...worker) => daemon.livenessFailed(...worker),
+        livenessFailed: (pool, slot, incarnation, reason) => {
+          void this.#diagnose(pool, slot, incarnation).then((found) => {
+            daemon.livenessFailed(pool, slot, incarnation, found === undefined ? reason : `${reason}; ${found}`);
+          });
+        },
         becameAlive: (...worker) => daemon.becameAlive(...worker),
         attempted: (pool, purpose, result) => tally.count(daemon.specOf(pool).name, purpose, result),
       },
@@ -104,6 +115,13 @@ export class Health implements Disposable {
       default:
         return;
     }
+  }
+
+  /** What the worker is doing, before anything is done to it; undefined where it is gone. */
+  async #diagnose(pool: number, slot: Slot, incarnation: number): Promise<string | undefined> {
+    const pid = this.#pidOf(pool, slot, incarnation);
+    const diagnosis = pid === undefined ? undefined : await diagnose(pid);
+    return diagnosis === undefined ? undefined : formatDiagnosis(diagnosis);
   }
 
   [Symbol.dispose](): void {

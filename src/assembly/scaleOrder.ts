@@ -7,11 +7,11 @@ import type { Order } from "../core/operation.ts";
 import type { ControllerView } from "../core/view.ts";
 
 /**
- * The order to give the pool of index `pool` in `view` so many replicas.
+ * The order to give the pool of index `pool` so many replicas.
  * @throws ControllerError REQUEST_REFUSED where its workers would need ports that others have, or that do not exist
  */
 export function scaleOrder(config: Config, view: ControllerView, pool: number, replicas: number): Order {
-  const name = view.pools[pool]?.name;
+  const name = view.pools.find(({ index }) => index === pool)?.name;
   const configured = config.supervisor.pools.find((each) => each.name === name);
   if (configured === undefined)
     throw new ControllerError("REQUEST_REFUSED", `Cannot scale pool "${name}": it is in no configuration`);

@@ -12,7 +12,6 @@ interface ErrorEntry {
 export const ERROR_CODES = {
   CONFIG_INVALID: { exitCode: 78, meaning: "The configuration has problems; each is listed with line and column." },
   CONFIG_UNREADABLE: { exitCode: 78, meaning: "The configuration file cannot be read." },
-  NOT_YET_SUPPORTED: { exitCode: 78, meaning: "A valid key whose machinery this version does not have yet." },
   EXEC_NOT_FOUND: { exitCode: 78, meaning: "The executable of a pool does not exist or is not on PATH." },
   EXEC_NOT_EXECUTABLE: { exitCode: 78, meaning: "The executable of a pool exists but may not be executed." },
   CWD_NOT_FOUND: { exitCode: 78, meaning: "The working directory of a pool does not exist." },

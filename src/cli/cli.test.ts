@@ -178,6 +178,22 @@ test("status shows the table, or the document of the API", async () => {
   assert.deepEqual(JSON.parse(json.stdout), statusOf(workerStatus()));
 });
 
+test("status --watch shows it again until Ctrl-C, in place on a terminal", async () => {
+  await using fake = await FakeController.start();
+  fake.answerStatus(statusOf(workerStatus()), statusOf(workerStatus({ phase: "unready" })));
+  for (const isInteractive of [false, true]) {
+    const terminal: MemoryTerminal = new MemoryTerminal(() => {
+      if (terminal.stdout.includes("unready")) terminal.interrupt();
+    });
+    terminal.isInteractive = isInteractive;
+    fake.answerStatus(statusOf(workerStatus()), statusOf(workerStatus({ phase: "unready" })));
+    const argv = ["status", "-w", "--socket", fake.socketPath];
+    assert.equal(await cli(argv, { commands: COMMANDS, env: {}, terminal }), 0);
+    assert.equal(terminal.stdout.split("\u001b[H").length, isInteractive ? 3 : 1);
+    assert.match(terminal.stdout, / ready [\s\S]* unready /u);
+  }
+});
+
 test("events prints lines or JSON, and says what was left out", async () => {
   await using fake = await FakeController.start();
   const stream = [eventRecord(8, "one"), eventRecord(9, "two", "warn")].map(

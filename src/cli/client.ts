@@ -177,7 +177,9 @@ export class ControlClient {
     const text = body === undefined ? undefined : JSON.stringify(body);
     const response = await new Promise<IncomingMessage>((resolve, reject) => {
       const headers = text === undefined ? {} : { "content-type": "application/json" };
-      const call = request({ socketPath: this.socketPath, method, path, headers, agent: false });
+      // Without an agent, which would look for the name of a TLS server first and compile large patterns for that.
+      const createConnection = () => connect(this.socketPath);
+      const call = request({ createConnection, method, path, headers });
       const timer = setTimeout(() => {
         reject(this.#error(`the controller does not answer within ${this.#timeoutMs / 1000} s`));
         call.destroy();

@@ -74,7 +74,7 @@ test("what may be run comes with its spec and a launch plan for each pool", () =
   assert.equal(passed?.launches.length, 2);
 });
 
-test("launch problems of all pools and keys without machinery are reported together, in the order of the file", () => {
+test("launch problems of all pools are reported together, in the order of the file", () => {
   const codes: Readonly<Record<string, ErrorCode>> = { a: "EXEC_NOT_FOUND", b: "CWD_NOT_FOUND", d: "USER_NOT_FOUND" };
   const outcome = check(
     `supervisor:
@@ -85,7 +85,7 @@ test("launch problems of all pools and keys without machinery are reported toget
     - name: b
       exec: y
       replicas: 1
-      standby: 1
+      standby: 0
       cwd: /no
     - name: c
       exec: z
@@ -103,20 +103,21 @@ test("launch problems of all pools and keys without machinery are reported toget
   );
   assert.deepEqual(problems(outcome), [
     ["EXEC_NOT_FOUND", "supervisor.workers[0].exec", 4],
-    ["NOT_YET_SUPPORTED", "supervisor.workers[1].standby", 9],
     ["CWD_NOT_FOUND", "supervisor.workers[1].cwd", 10],
     ["USER_NOT_FOUND", "supervisor.workers[3].group", 17],
   ]);
   assert.equal(outcome.error?.code, "CONFIG_INVALID");
   assert.match(
     outcome.error?.message ?? "",
-    /c\.yaml has 4 problems:\n.*c\.yaml:4:7: supervisor\.workers\[0\]\.exec: Cannot start pool "a" \[EXEC_NOT_FOUND\]\n {2}hint: do it\n/u,
+    /c\.yaml has 3 problems:\n.*c\.yaml:4:7: supervisor\.workers\[0\]\.exec: Cannot start pool "a" \[EXEC_NOT_FOUND\]\n {2}hint: do it\n/u,
   );
 });
 
 test("problems of one kind give the error its code, always with exit code 78", () => {
-  const { error } = check("supervisor: {workers: [{name: a, exec: x, replicas: 1, standby: 1}]}");
-  assert.equal(error?.code, "NOT_YET_SUPPORTED");
+  const { error } = check("supervisor: {workers: [{name: a, exec: x, replicas: 1}]}", () => {
+    throw new ControllerError("EXEC_NOT_FOUND", 'Cannot start pool "a"');
+  });
+  assert.equal(error?.code, "EXEC_NOT_FOUND");
   assert.equal(error?.exitCode, 78);
   assert.match(error?.message ?? "", /has 1 problem:\n/u);
 });

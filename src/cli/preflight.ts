@@ -1,6 +1,5 @@
 /**
- * Everything about a configuration that can be wrong, found before anything starts and reported at once: the file, keys
- * this version cannot honour, ports with the real number of replicas, executables, directories and users. `validate` and
+ * Everything about a configuration that can be wrong, found before anything starts and reported at once: the file, ports with the real number of replicas, executables, directories and users. `validate` and
  * `run` share it, so they never disagree. Unlike the rest of cli it may import runtime (launch plans, number of CPUs,
  * running Envoy to its end).
  */
@@ -12,7 +11,6 @@ import type { Config, PoolConfig, ServerConfig } from "../config/config.ts";
 import { formatProblem, type Position, type Problem } from "../config/load.ts";
 import { findPortProblems } from "../config/ports.ts";
 import { configToControllerSpec } from "../config/spec.ts";
-import { findUnsupported } from "../config/unsupported.ts";
 import type { Environment } from "../config/variables.ts";
 import { memoryNeedOf } from "../core/memoryNeed.ts";
 import type { ControllerSpec } from "../core/spec.ts";
@@ -99,9 +97,6 @@ export function preflight(
   const report = (code: ErrorCode, path: string, message: string, hint?: string) =>
     problems.push({ code, ...positionOf(path, positions), path, message, hint });
 
-  for (const { path, reason } of findUnsupported(config, positions)) {
-    report("NOT_YET_SUPPORTED", path, `not supported yet: ${reason}`);
-  }
   for (const { path, message } of findPortProblems(config, replicasOf)) report("CONFIG_INVALID", path, message);
   const warnings = [...parsed.warnings];
   const { tokenFile } = config.admin;

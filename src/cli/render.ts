@@ -137,7 +137,9 @@ export function paint(text: string, colour: Colour, { hasColours }: RenderOption
   return hasColours && colour !== "none" ? `\u001b[${SGR[colour]}m${text}\u001b[0m` : text;
 }
 
+const CONTROLS = /[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/gu;
+
 /** What workers and files put into a text must not reach the terminal as control sequences. */
 export function clean(text: string): string {
-  return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/gu, " ");
+  return text.replace(CONTROLS, " ");
 }

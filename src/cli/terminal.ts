@@ -14,6 +14,8 @@ export interface Terminal {
   write(stream: StreamName, text: string): Promise<void>;
   /** Whether stdout shows colours. */
   readonly hasColours: boolean;
+  /** Whether stdout is a screen on which text can be replaced. */
+  readonly isInteractive: boolean;
   /** Calls `listener` at Ctrl-C, which then does not end the process, until disposed. */
   onInterrupt(listener: () => void): Disposable;
   /** Takes the whole terminal; undefined where there is none, as in a pipe. */
@@ -26,6 +28,8 @@ export function processTerminal(
   onBroken: (error: NodeJS.ErrnoException) => void,
 ): Terminal {
   const opened = new Set<StreamName>();
+  // Looked up once: a table asks for each of its cells.
+  let hasColours: boolean | undefined;
   return {
     async write(name, text) {
       const stream = process[name];
@@ -41,8 +45,12 @@ export function processTerminal(
       return { [Symbol.dispose]: () => process.off("SIGINT", listener) };
     },
     openScreen: () => openScreen(env),
+    get isInteractive() {
+      return isatty(1) && env["TERM"] !== "dumb";
+    },
     get hasColours() {
-      return isatty(1) && (env["NO_COLOR"] ?? "") === "" && env["TERM"] !== "dumb";
+      hasColours ??= (env["NO_COLOR"] ?? "") === "" && env["TERM"] !== "dumb" && isatty(1);
+      return hasColours;
     },
   };
 }

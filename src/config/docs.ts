@@ -56,13 +56,12 @@ function section(kind: Kind<unknown>, paths: readonly string[]): string {
 }
 
 function cells(field: ObjectField): readonly string[] {
-  const notYet = field.notYet === undefined ? "" : ` **Not yet:** ${field.notYet}.`;
   return [
     `\`${field.yaml}\``,
     escapePipes(field.kind.label),
     escapePipes(defaultOf(field)),
     field.since === "new" ? "new" : "",
-    escapePipes(`${field.doc}${notYet}`),
+    escapePipes(field.doc),
   ];
 }
 

@@ -42,8 +42,6 @@ export type Field<T> = {
   readonly doc: string;
   /** Whether files of the predecessor know the key. */
   readonly since: "original" | "new";
-  /** Why this version cannot do it yet, where it cannot. */
-  readonly notYet?: string;
   /** What an absent value means, in a word, where the default is undefined. */
   readonly unset?: string;
   /** Values that are the same as an absent key. */

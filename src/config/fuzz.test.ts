@@ -6,7 +6,6 @@ import fc from "fast-check";
 import { stringify } from "yaml";
 import { parseConfig } from "./load.ts";
 import { formatConfig } from "./show.ts";
-import { findUnsupported } from "./unsupported.ts";
 
 type Tree = null | boolean | number | string | Tree[] | { [key: string]: Tree };
 
@@ -111,7 +110,6 @@ function mutate(tree: Tree, { at, kind, key, value }: Mutation): Tree {
 function answers(text: string): void {
   const parsed = parseConfig(text, "fuzz.yaml", { X: "7", EMPTY: "" });
   if (parsed.ok) {
-    findUnsupported(parsed.config, parsed.positions);
     const again = parseConfig(formatConfig(parsed.config, "json"), "again", {});
     assert.ok(again.ok, "what is shown must load again");
     return;

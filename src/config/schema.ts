@@ -61,8 +61,6 @@ import {
 const isZero = (value: number): boolean => value === 0;
 const isNegative = (value: number): boolean => value < 0;
 
-const AUTOSCALE = "the number of workers is not adjusted by this version";
-
 const variableName = {
   label: "name",
   check: (key: string) => (/^[^=\u0000]+$/u.test(key) ? undefined : 'expected a name without "=" and zero bytes'),
@@ -668,7 +666,6 @@ const pool: Kind<PoolConfig> = object<PoolConfig>(
       kind: autoscale,
       default: undefined,
       since: "new",
-      notYet: AUTOSCALE,
       doc: "Keeps the number of workers between `min` and `max` so that each of them has as much to do as the target says; `replicas` is where it begins.",
     },
     exec: {

@@ -169,24 +169,6 @@ supervisor:
     assert.equal((await monoceros(["-c", config])).code, 78);
   });
 
-  test("a key this version cannot honour is refused by name and code, exit code 78", async () => {
-    const config = file(
-      "later.yaml",
-      `supervisor:\n  workers:\n    - name: web\n      replicas: 1\n      exec: sleep\n      metrics: {path: /metrics}\n`,
-    );
-    for (const args of [
-      ["validate", "-c", config],
-      ["-c", config],
-    ]) {
-      const { code, stderr } = await monoceros(args);
-      assert.equal(code, 78);
-      assert.match(
-        stderr,
-        new RegExp(`${config}:6:7: supervisor.workers\\[0\\].metrics: .*\\[NOT_YET_SUPPORTED\\]`, "u"),
-      );
-    }
-  });
-
   test("a missing file, a directory and an unreadable file are told apart, exit code 78", async () => {
     const none = await monoceros(["-c", join(directory, "none.yaml")]);
     assert.deepEqual([none.code, none.stdout], [78, ""]);
@@ -355,6 +337,54 @@ describe("command line with a controller", () => {
     } finally {
       rmSync(runtime, { recursive: true });
     }
+  });
+
+  test("colours appear on a terminal, not with NO_COLOR, TERM=dumb or in a pipe", async () => {
+    await using controller = await ControllerUnderTest.start({ workers: SLEEPERS });
+    await controller.ready();
+    const env = { MONOCEROS_SOCKET: controller.socket, TERM: "xterm", NO_COLOR: "" };
+    for (const command of ["status", "events"]) {
+      // script(1) gives the program a terminal.
+      const onTerminal = `script -qec '"$M" ${command}' /dev/null`;
+      const isColoured = async (line: string, more: NodeJS.ProcessEnv = {}) => {
+        const { code, stdout } = await shellLine(line, { ...env, ...more });
+        assert.equal(code, 0);
+        return stdout.includes("\u001b[");
+      };
+      assert.equal(await isColoured(onTerminal), true, command);
+      assert.equal(await isColoured(onTerminal, { NO_COLOR: "1" }), false);
+      assert.equal(await isColoured(onTerminal, { TERM: "dumb" }), false);
+      assert.equal(await isColoured(`"$M" ${command}`), false);
+    }
+  });
+
+  test("status --watch shows what changes, and Ctrl-C ends it", async () => {
+    await using controller = await ControllerUnderTest.start({ workers: SLEEPERS });
+    await controller.ready();
+    await using watching = new Following(["status", "--watch", "--socket", controller.socket]);
+    await watching.until((line) => line.includes("web 2/2 ready"));
+    await controller.call("POST", "/v1/workers/web-0/stop");
+    await watching.until((line) => line.includes("web 1/2 ready, not healthy"));
+    watching.child.kill("SIGINT");
+    assert.deepEqual(await watching.closed, [0, null]);
+  });
+
+  test("bash completes commands and the names of a running controller", async () => {
+    await using controller = await ControllerUnderTest.start({ workers: SLEEPERS });
+    await controller.ready();
+    const offers = async (line: string) => {
+      const words = line.split(" ");
+      const script = `monoceros() { "$M" "$@"; }
+        source <(monoceros completion bash)
+        COMP_WORDS=(${words.map((word) => `"${word}"`).join(" ")}) COMP_CWORD=${words.length - 1}; _monoceros
+        echo "\${COMPREPLY[@]}"`;
+      const { stdout, stderr } = await shellLine(`exec bash -c '${script}'`, { MONOCEROS_SOCKET: controller.socket });
+      assert.equal(stderr, "");
+      return stdout.trimEnd();
+    };
+    assert.equal(await offers("monoceros re"), "restart");
+    assert.equal(await offers("monoceros restart we"), "web web-0 web-1");
+    assert.equal(await offers("monoceros config s"), "show schema");
   });
 
   test("stop and start of one worker wait until it is done and say so", async () => {

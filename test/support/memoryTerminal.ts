@@ -4,6 +4,7 @@ import type { StreamName, Terminal } from "../../src/cli/terminal.ts";
 
 export class MemoryTerminal implements Terminal {
   readonly hasColours = false;
+  isInteractive = false;
   stdout = "";
   stderr = "";
   readonly #interrupted = new Set<() => void>();

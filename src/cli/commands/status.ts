@@ -1,24 +1,61 @@
-/** `monoceros status`: what the workers do at this moment. */
-import { CLIENT_FLAGS, type Command } from "../command.ts";
+/** `monoceros status`: what the workers do at this moment, once or again and again. */
+import { setTimeout as pause } from "node:timers/promises";
+import type { ControlClient } from "../client.ts";
+import { CLIENT_FLAGS, type Command, type Context } from "../command.ts";
 import { connectController } from "../connectController.ts";
+
+const WATCH_EVERY_MS = 1000;
+
+/** Control sequences (ECMA-48): to the first line; clear from here to the end. */
+const HOME = "\u001b[H";
+const CLEAR_REST = "\u001b[J";
+const CLEAR_LINE = "\u001b[K";
 
 export const status: Command = {
   name: "status",
   summary: "Show pools and workers of the running controller",
-  flags: CLIENT_FLAGS,
+  flags: {
+    watch: {
+      type: "boolean",
+      short: "w",
+      doc: "Show it again every second, until Ctrl-C or the end of the controller",
+    },
+    ...CLIENT_FLAGS,
+  },
   arguments: [],
   examples: [
     { command: "monoceros status", doc: "A table of all workers" },
+    { command: "monoceros status -w", doc: "Watch it" },
     { command: "monoceros status --json", doc: "The document of GET /v1/status" },
   ],
   async run(context) {
-    const { renderStatus } = await import("../render.ts");
-    const document = await (await connectController(context)).status();
+    const client = await connectController(context);
+    if (context.isSet("watch")) return watch(context, client);
     const { terminal } = context;
-    const text = context.isSet("json")
-      ? `${JSON.stringify(document, undefined, 2)}\n`
-      : renderStatus(document, terminal);
-    await terminal.write("stdout", text);
+    const document = await client.status();
+    if (context.isSet("json")) await terminal.write("stdout", `${JSON.stringify(document, undefined, 2)}\n`);
+    else await terminal.write("stdout", (await import("../render.ts")).renderStatus(document, terminal));
     return 0;
   },
 };
+
+/** The table in place of the one before on a terminal; elsewhere one after another, as JSON a line each. */
+async function watch(context: Context, client: ControlClient): Promise<number> {
+  const { terminal } = context;
+  const { renderStatus } = await import("../render.ts");
+  const interruption = new AbortController();
+  using _ = terminal.onInterrupt(() => interruption.abort());
+  for (let isFirst = true; !interruption.signal.aborted; isFirst = false) {
+    const document = await client.status();
+    let text = `${JSON.stringify(document)}\n`;
+    if (!context.isSet("json")) {
+      const table = renderStatus(document, terminal);
+      text = terminal.isInteractive
+        ? `${isFirst ? HOME + CLEAR_REST : HOME}${table.replaceAll("\n", `${CLEAR_LINE}\n`)}${CLEAR_REST}`
+        : `${isFirst ? "" : "\n"}${table}`;
+    }
+    await terminal.write("stdout", text);
+    await pause(WATCH_EVERY_MS, undefined, { signal: interruption.signal }).catch(() => {});
+  }
+  return 0;
+}

@@ -1,0 +1,49 @@
+/** The page docs/api.md, printed from the routes. */
+import type { Route } from "./route.ts";
+
+const INTRODUCTION = `# API
+
+This page is generated from the routes in \`src/admin\`; do not edit it. A running controller describes itself as OpenAPI 3.1
+at \`GET /v1/openapi.json\`; the command line uses nothing else than this API.
+
+## Who may do what
+
+- Over the **control socket** (mode 0600 in a directory of mode 0700) whoever may open it may do everything:
+  \`curl --unix-socket /run/monoceros/monoceros.sock http://controller/v1/status\`
+- Over **TCP** metrics and health are open to all. Everything else needs \`Authorization: Bearer TOKEN\` with the token of
+  \`admin.token_file\` (read again when the file changes), or comes from the same machine under one of its names
+  (\`localhost\`, \`127.0.0.1\`, \`[::1]\`) as \`Host\`.
+- Over TCP nothing is changed for a page of another origin (\`Origin\`, \`Sec-Fetch-Site\`), with or without the token.
+- Every change is an event (\`audited\`) and a line of the log that says who asked: user and process at the other end of the
+  control socket, the token, or loopback.
+
+A front has 256 connections; where more come, who has waited longest without asking for anything is cut off. 32 of them
+may follow events or logs. A request has 10 s, 16 KiB of headers and 64 KiB of body.
+
+## Operations
+
+What changes a pool is answered with status 202 at once and goes on as an *operation*:
+\`{"accepted":true,"operation":"op-7","since":120}\`. \`GET /v1/operations/op-7\` shows how it is, and
+\`GET /v1/events?since=120\` tells each step. Operations that change a pool as a whole wait for one another; 50 may be under
+way. The last 200 are kept.
+
+Errors are \`{"error":{"code","message"}}\` with a code of [errors.md](errors.md).
+
+## Routes
+
+`;
+
+/** The whole page, with a newline at the end. */
+export function apiPage(routes: readonly Route[], open: readonly Route[]): string {
+  const rows = routes.map((route) => {
+    const query = (route.query ?? []).map(({ name, doc }) => `\`?${name}=\` ${doc}`).join("; ");
+    const body = route.body === undefined ? "" : `; body \`${route.body}\``;
+    const answers = route.answers.map(
+      ({ status, schema }) => `${status}${schema === undefined ? "" : ` \`${schema}\``}`,
+    );
+    const access = open.includes(route) ? "all" : "control";
+    const what = `${route.summary}${query === "" ? "" : ` (${query})`}${body}`;
+    return `| ${route.method} | \`${route.path}\` | ${access} | ${what} | ${answers.join(", ")} |\n`;
+  });
+  return `${INTRODUCTION}| Method | Path | Open to | What it does | Answer |\n|---|---|---|---|---|\n${rows.join("")}`;
+}
