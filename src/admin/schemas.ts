@@ -11,6 +11,7 @@ export type Schema = Readonly<Record<string, unknown>>;
 const STRING: Schema = { type: "string" };
 const COUNT: Schema = { type: "integer", minimum: 0 };
 const SECONDS: Schema = { type: "number", minimum: 0 };
+const RATIO: Schema = { type: "number", minimum: 0 };
 const BOOLEAN: Schema = { type: "boolean" };
 const TIME: Schema = { type: "string", format: "date-time" };
 
@@ -39,31 +40,59 @@ export const SCHEMAS: Readonly<Record<string, Schema>> = {
     uptime_s: SECONDS,
     pools: listOf("Pool"),
   }),
-  Pool: object({
-    name: STRING,
-    role: { type: "string", enum: ["workers", "proxy"] },
-    fronts: { ...orNull(STRING), description: "The pool this proxy stands in front of" },
-    replicas: COUNT,
-    ready: COUNT,
-    healthy: BOOLEAN,
-    desired_healthy_percentage: { type: "number", minimum: 0, maximum: 100 },
-    operations: listOf("Operation"),
-    workers: listOf("Worker"),
+  Pool: object(
+    {
+      name: STRING,
+      role: { type: "string", enum: ["workers", "proxy"] },
+      fronts: { ...orNull(STRING), description: "The pool this proxy stands in front of" },
+      replicas: COUNT,
+      ready: COUNT,
+      healthy: BOOLEAN,
+      desired_healthy_percentage: { type: "number", minimum: 0, maximum: 100 },
+      operations: listOf("Operation"),
+      balance: { $ref: "#/components/schemas/Balance" },
+      workers: listOf("Worker"),
+    },
+    ["balance"],
+  ),
+  Balance: object({
+    mode: { type: "string", enum: ["supervisor", "socket", "proxy"] },
+    algorithm: { ...orNull(STRING), description: "The proxy's; null without one" },
+    window_s: { ...SECONDS, description: "How long the workers were watched" },
+    cpu_spread: { ...orNull(RATIO), description: "Most over mean; null where too little was done to compare" },
+    requests_spread: orNull(RATIO),
+    verdict: { type: "string", enum: ["unknown", "even", "uneven", "full"] },
+    advice: STRING,
   }),
-  Worker: object({
-    id: STRING,
-    pool: STRING,
-    slot: COUNT,
-    phase: { type: "string", enum: [...PHASES] },
-    incarnation: { ...COUNT, description: "How many processes have lived in this slot" },
-    pid: orNull(COUNT),
-    uptime_s: { ...orNull(SECONDS), description: "Since the process was spawned" },
-    phase_s: { ...SECONDS, description: "In the present phase" },
-    next_s: { ...orNull(SECONDS), description: "Until what is planned next" },
-    in_flight: { ...orNull(COUNT), description: "Requests it still works on; null unless it drains" },
-    restarts: { ...COUNT, description: "Unplanned ones" },
-    last_exit: { ...orNull(STRING), description: "Exit code or signal of the previous process" },
-    reason: STRING,
+  Worker: object(
+    {
+      id: STRING,
+      pool: STRING,
+      slot: COUNT,
+      phase: { type: "string", enum: [...PHASES] },
+      incarnation: { ...COUNT, description: "How many processes have lived in this slot" },
+      pid: orNull(COUNT),
+      uptime_s: { ...orNull(SECONDS), description: "Since the process was spawned" },
+      phase_s: { ...SECONDS, description: "In the present phase" },
+      next_s: { ...orNull(SECONDS), description: "Until what is planned next" },
+      in_flight: { ...orNull(COUNT), description: "Requests it still works on; null unless it drains" },
+      restarts: { ...COUNT, description: "Unplanned ones" },
+      last_exit: { ...orNull(STRING), description: "Exit code or signal of the previous process" },
+      reason: STRING,
+      detail: { $ref: "#/components/schemas/WorkerDetail" },
+    },
+    ["detail"],
+  ),
+  WorkerDetail: object({
+    cpu_seconds: orNull(SECONDS),
+    rss_bytes: orNull(COUNT),
+    open_fds: orNull(COUNT),
+    max_fds: { ...orNull(COUNT), description: "null also where there is no limit" },
+    requests_total: { ...orNull(COUNT), description: "Of its slot; null without a proxy" },
+    failed_requests_total: orNull(COUNT),
+    requests_in_flight: orNull(COUNT),
+    cpu_ratio: { ...orNull(RATIO), description: "Share of one CPU over the window of the balance" },
+    requests_per_second: { ...orNull(RATIO), description: "Over the same window" },
   }),
   Operation: object(
     {

@@ -14,7 +14,7 @@ import type { ControllerView } from "../core/view.ts";
 import type { UpstreamAddress } from "../envoy/settings.ts";
 import { CONTENT_TYPES, chooseFormat, type ExpositionFormat } from "../metrics/exposition.ts";
 import { MergedMetrics, type Source } from "../metrics/merge.ts";
-import { parseExposition } from "../metrics/parse.ts";
+import { parseExposition, SeriesMemo } from "../metrics/parse.ts";
 import type { WorkerMetricsTotals } from "../metrics/scrape.ts";
 import type { Clock } from "../runtime/clock.ts";
 
@@ -56,6 +56,7 @@ export class WorkerMetrics {
   readonly #view: () => ControllerView;
   readonly #clock: Clock;
   readonly #merged = new MergedMetrics();
+  readonly #memo = new SeriesMemo();
   readonly #answers = new Map<string, Answers>();
   #askedAt: Instant | undefined;
   #scrape: { readonly endedAt: Instant | undefined; readonly done: Promise<void> } | undefined;
@@ -149,7 +150,7 @@ export class WorkerMetrics {
     this.#answers.set(pool, answers);
     const answer = await fetchText(address, encodePath(measured.path));
     answers[answer.kind]++;
-    if (answer.kind === "success") this.#merged.observe(target, parseExposition(answer.text));
+    if (answer.kind === "success") this.#merged.observe(target, parseExposition(answer.text, this.#memo));
     else this.#merged.unanswered(target);
   }
 }

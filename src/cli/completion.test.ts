@@ -27,7 +27,7 @@ printf '%s\\n' "\${COMPREPLY[@]}"`;
 test("bash completes commands, members of groups, flags and names of the controller", {
   skip: !isThere("bash"),
 }, () => {
-  assert.deepEqual(offers("monoceros re"), ["restart"]);
+  assert.deepEqual(offers("monoceros re"), ["reload", "restart"]);
   assert.deepEqual(offers("monoceros st"), ["status", "stop", "start"]);
   assert.deepEqual(offers("monoceros config "), ["show", "schema"]);
   assert.deepEqual(offers("monoceros config sc"), ["schema"]);

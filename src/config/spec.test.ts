@@ -21,6 +21,7 @@ test("the specification carries the policies of the configuration", () => {
         fronts: undefined,
         revision: 1,
         replicas: 8,
+        standby: 0,
         autoscale: undefined,
         readiness: { kind: "spawned" },
         drainMs: undefined,
@@ -43,6 +44,7 @@ test("the specification carries the policies of the configuration", () => {
           requests: undefined,
         },
         rollout: { maxSurge: 1, maxUnavailable: 0, settleMs: 1000 },
+        livenessCoolDownMs: 0,
       },
     ],
   });

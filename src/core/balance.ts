@@ -67,7 +67,7 @@ export function addSample(window: WorkWindow, sample: WorkSample): WorkWindow {
 
 /** Compares the workers of `now` with what they were in the window. */
 export function decideBalance(window: WorkWindow, now: WorkSample): Balance {
-  const workers = now.workers.flatMap((worker) => loadOf(worker, window, now.at) ?? []);
+  const workers = now.workers.flatMap((worker, index) => loadOf(worker, index, window, now.at) ?? []);
   return {
     workers: workers.map(({ load }) => load),
     cpuSpread: spreadOf(
@@ -87,11 +87,12 @@ interface Watched {
   readonly requests: number | undefined;
 }
 
-function loadOf(worker: WorkReading, window: WorkWindow, at: Instant): Watched | undefined {
+/** `index` is the worker's among those of now, and mostly was among those of before. */
+function loadOf(worker: WorkReading, index: number, window: WorkWindow, at: Instant): Watched | undefined {
+  const isSame = (other: WorkReading) => other.slot === worker.slot && other.incarnation === worker.incarnation;
   for (const sample of window) {
-    const base = sample.workers.find(
-      ({ slot, incarnation }) => slot === worker.slot && incarnation === worker.incarnation,
-    );
+    const guess = sample.workers[index];
+    const base = guess !== undefined && isSame(guess) ? guess : sample.workers.find(isSame);
     if (base === undefined) continue;
     const watchedMs = at - sample.at;
     if (watchedMs < LEAST_WATCHED_MS) return undefined;

@@ -10,13 +10,14 @@
 import type { Incarnation, Slot } from "../core/identity.ts";
 import { workerId } from "../core/identity.ts";
 import { type ExpositionFormat, escapeLabel, formatBound, formatHead, formatNumber } from "./exposition.ts";
-import type {
-  Distribution,
-  DistributionFamily,
-  Dropped,
-  ParsedExposition,
-  ParsedFamily,
-  ValueFamily,
+import {
+  type Distribution,
+  type DistributionFamily,
+  type Dropped,
+  ownCopy,
+  type ParsedExposition,
+  type ParsedFamily,
+  type ValueFamily,
 } from "./parse.ts";
 
 /** Lines that the sums of one pool may have. */
@@ -349,11 +350,6 @@ function nothingDropped(): MergeDropped {
 
 function sizeOf(family: ParsedFamily): number {
   return "values" in family ? family.values.size : family.distributions.size;
-}
-
-/** A part of a long text keeps all of it in memory; a copy of its own does not. */
-function ownCopy(text: string): string {
-  return Array.from(text).join("");
 }
 
 /** Every name that lines of a family have. */

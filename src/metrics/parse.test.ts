@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
 import { NODE, PYTHON } from "../../test/support/workerExpositions.ts";
-import { type ParsedExposition, type ParsedFamily, parseExposition } from "./parse.ts";
+import { type ParsedExposition, type ParsedFamily, parseExposition, SeriesMemo } from "./parse.ts";
 
 const OPENMETRICS = `# HELP foo Things
 # TYPE foo counter
@@ -150,6 +150,13 @@ describe("what is not understood is counted and costs nothing else", () => {
       assert.ok(parsed.families.some(({ name }) => name === "last"));
     });
   }
+});
+
+test("a memo changes nothing but the time it takes", () => {
+  const memo = new SeriesMemo();
+  const odd = 'a{b="x y"} 1\na{b="x y"} z\na 1 5\na 2 5\nb{c="1" } 3\nb{c="1" } 4\n';
+  for (const text of [PYTHON, NODE, OPENMETRICS, odd, PYTHON, odd, `${NODE}x`])
+    assert.deepEqual(parseExposition(text, memo), parseExposition(text));
 });
 
 test("more samples than a program may have are dropped and counted", () => {

@@ -18,6 +18,7 @@ const MAX_LABELS = 32;
 const MAX_LABELS_LENGTH = 4096;
 const MAX_HELP_LENGTH = 1000;
 const MAX_BOUNDS = 200;
+const MAX_REMEMBERED = 20_000;
 
 /** What is left out, in samples or lines. */
 export interface Dropped {
@@ -76,9 +77,36 @@ const TYPES = [
 ] as const;
 type DeclaredType = (typeof TYPES)[number];
 
-/** Reads `text`. */
-export function parseExposition(text: string): ParsedExposition {
-  return new Parser().parse(text);
+/** Reads `text`; `memo` makes it quick where much of it was read before, as the workers of a pool show the same series. */
+export function parseExposition(text: string, memo: SeriesMemo = new SeriesMemo()): ParsedExposition {
+  return new Parser(memo).parse(text);
+}
+
+/** Name and labels of a sample. */
+interface Series {
+  readonly name: string;
+  readonly labels: string;
+  /** Those of a bucket without its bound; undefined where there is none. */
+  readonly bucket: { readonly labels: string; readonly bound: number } | undefined;
+}
+
+/** Remembers what names and labels come to, by how they are written. Bounded: when it is full it begins anew. */
+export class SeriesMemo {
+  readonly #known = new Map<string, Series>();
+
+  get(written: string): Series | undefined {
+    return this.#known.get(written);
+  }
+
+  set(written: string, series: Series): void {
+    if (this.#known.size >= MAX_REMEMBERED) this.#known.clear();
+    this.#known.set(ownCopy(written), series);
+  }
+}
+
+/** A part of a long text keeps all of it in memory; a copy of its own does not. */
+export function ownCopy(text: string): string {
+  return Array.from(text).join("");
 }
 
 /** A distribution while its lines are read. */
@@ -106,12 +134,17 @@ type Part = "bucket" | "sum" | "count";
 const PARTS: readonly Part[] = ["bucket", "sum", "count"];
 
 class Parser {
+  readonly #memo: SeriesMemo;
   readonly #types = new Map<string, DeclaredType>();
   readonly #helps = new Map<string, string>();
   readonly #families = new Map<string, ValueFamily | DraftFamily>();
   readonly #places = new Map<string, Place>();
   readonly #dropped: Dropped = { malformed: 0, limit: 0, unsupported: 0 };
   #samples = 0;
+
+  constructor(memo: SeriesMemo) {
+    this.#memo = memo;
+  }
 
   parse(text: string): ParsedExposition {
     let start = 0;
@@ -146,13 +179,14 @@ class Parser {
       this.#dropped.limit++;
       return;
     }
-    const sample = splitSample(line);
+    const sample = this.#split(line);
     if (sample === undefined) {
       this.#dropped.malformed++;
       return;
     }
     this.#samples++;
-    const { name, labels, value } = sample;
+    const { series, value } = sample;
+    const { name, labels } = series;
     let place = this.#places.get(name);
     if (place === undefined) {
       place = this.#placeOf(name);
@@ -161,7 +195,21 @@ class Parser {
     if (place.kind === "skip") return;
     if (place.kind === "unsupported") this.#dropped.unsupported++;
     else if (place.kind === "value") this.#addValue(name, place.type, labels, value);
-    else this.#addPart(place, labels, value);
+    else this.#addPart(place, series, value);
+  }
+
+  /** Most lines end in a value behind their only blank, or the only one outside of labels. */
+  #split(line: string): SplitSample | undefined {
+    const blank = line.lastIndexOf(" ");
+    const written = line.slice(0, Math.max(0, blank));
+    const known = this.#memo.get(written);
+    if (known === undefined) {
+      const sample = splitSample(line);
+      if (sample?.end === blank) this.#memo.set(written, sample.series);
+      return sample;
+    }
+    const value = parseValue(line.slice(blank + 1));
+    return value === undefined ? splitSample(line) : { series: known, value, end: blank };
   }
 
   /** The type of a name by what was declared; a `_total` without a declaration is a counter. */
@@ -228,13 +276,13 @@ class Parser {
     else family.values.set(labels, value);
   }
 
-  #addPart({ type, base, part }: Extract<Place, { kind: "part" }>, labels: string, value: number): void {
+  #addPart({ type, base, part }: Extract<Place, { kind: "part" }>, series: Series, value: number): void {
     let family = this.#families.get(base);
     if (family === undefined) {
       family = { type, name: base, drafts: new Map() };
       this.#families.set(base, family);
     }
-    const split = part === "bucket" ? splitBound(labels) : { labels, bound: 0 };
+    const split = part === "bucket" ? series.bucket : { labels: series.labels, bound: 0 };
     if (!("drafts" in family) || split === undefined || !Number.isFinite(value)) {
       this.#dropped.malformed++;
       return;
@@ -284,9 +332,10 @@ const LABEL = /[ \t]*([a-zA-Z_][a-zA-Z0-9_]*)[ \t]*=[ \t]*"((?:[^"\\]|\\.)*)"[ \
 const VALUE = /[ \t]*(\S+)[ \t]*(?:$|[ \t]-?[0-9.eE+-]+[ \t]*(?:$|#)|#)/uy;
 
 interface SplitSample {
-  readonly name: string;
-  readonly labels: string;
+  readonly series: Series;
   readonly value: number;
+  /** Where name and labels end. */
+  readonly end: number;
 }
 
 function splitSample(line: string): SplitSample | undefined {
@@ -303,7 +352,8 @@ function splitSample(line: string): SplitSample | undefined {
   VALUE.lastIndex = at;
   const text = VALUE.exec(line)?.[1];
   const value = text === undefined ? undefined : parseValue(text);
-  return value === undefined ? undefined : { name, labels, value };
+  if (value === undefined) return undefined;
+  return { series: { name: ownCopy(name), labels, bucket: splitBound(labels) }, value, end: at };
 }
 
 /** The labels from `at` on, behind the opening brace, as they are printed, and where they end. */

@@ -68,6 +68,8 @@ function valuesOf(schema: JsonSchema, root: ApiDocument): fc.Arbitrary<unknown> 
     }
     case "string":
       return fc.string();
+    case "boolean":
+      return fc.boolean();
     default:
       return assert.fail(`no values for ${JSON.stringify(schema)}`);
   }

@@ -401,7 +401,9 @@ export class World {
       const counted = live - leavingForGood;
       // A pool that shrinks has the room of before until those who leave are gone, and whoever asks for a worker that he
       // had stopped gets it although another one has not left yet.
-      const beingSpawned = pool.workers.filter((worker) => worker.phase === "starting" && worker.pid === undefined).length;
+      const beingSpawned = pool.workers.filter(
+        (worker) => worker.phase === "starting" && worker.pid === undefined,
+      ).length;
       if (event.kind === "order") this.#bounds[index] = Math.max(this.#bounds[index] ?? 0, counted + beingSpawned);
       const isAnyLeaving = pool.workers.some((worker) => "order" in worker);
       if ((counted <= bound && !isAnyLeaving) || bound > (this.#bounds[index] ?? 0)) this.#bounds[index] = bound;
