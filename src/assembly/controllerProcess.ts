@@ -108,24 +108,25 @@ export async function runController(
   const { promise: finished, resolve: finish } = Promise.withResolvers<number>();
   const report = (event: LifecycleEvent) => record(event, events, log, options.isDebug);
 
+  const told = (event: LifecycleEvent) => {
+    operations.observe(event);
+    operationTally.observe(event);
+    report(event);
+    traffic.handle(event);
+    health.handle(event);
+    memory.handle(event);
+    workerMetrics.handle(event);
+    watch.handle(event);
+    reload.handle(event);
+    autoscaler.handle(event);
+    if (event.kind === "stopping" && event.cause === "shutdown") sockets.release(event.pool);
+  };
   const daemon = new Daemon({
     spec,
     clock: systemClock,
     random: Math.random,
     listener: {
-      told: (event) => {
-        operations.observe(event);
-        operationTally.observe(event);
-        report(event);
-        traffic.handle(event);
-        health.handle(event);
-        memory.handle(event);
-        workerMetrics.handle(event);
-        watch.handle(event);
-        reload.handle(event);
-        autoscaler.handle(event);
-        if (event.kind === "stopping" && event.cause === "shutdown") sockets.release(event.pool);
-      },
+      told,
       changed: () => traffic.changed(),
       drainProxy: (pool) => traffic.proxyOf(pool).drainListeners(),
       ready: () => manager.ready(`${countWorkers(spec)} workers run`),
@@ -191,8 +192,8 @@ export async function runController(
   });
 
   let orders = 0;
-  const order = (pool: number, what: Order, reason: string): string => {
-    const id = `op-${++orders}`;
+  const nextId = () => `op-${++orders}`;
+  const order = (pool: number, what: Order, reason: string, id = nextId()): string => {
     daemon.order(pool, id, what, reason);
     return id;
   };
@@ -205,6 +206,9 @@ export async function runController(
     traffic,
     sockets,
     order,
+    nextId,
+    tell: told,
+    log,
   });
   const autoscaler = resources.use(
     new Autoscaler({

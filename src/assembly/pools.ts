@@ -95,9 +95,12 @@ export class Pools {
     for (const pool of pools) this.install(pool, 1);
   }
 
-  /** Adds pools to a daemon that runs; they are empty. */
+  /** Adds pools to a daemon that runs; they are empty. Of one that had such a name before nothing may be left. */
   addAll(pools: readonly CheckedPool[]): void {
     for (const pool of pools) {
+      // A proxy that was there before had other settings and places.
+      const formerProxy = this.#indices.get(proxyName(pool.config.name));
+      if (formerProxy !== undefined) this.#traffic.remove(formerProxy);
       for (const spec of [pool.spec, pool.proxySpec]) {
         if (spec === undefined || this.#indices.has(spec.name)) continue;
         this.#indices.set(spec.name, this.#daemon.addPools([spec]));

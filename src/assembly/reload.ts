@@ -1,25 +1,39 @@
 /**
  * From a configuration file that was changed to what is done about it while everything runs: reads and checks it again,
- * compares, and applies only what changed. An invalid file changes nothing. A pool whose rollout fails goes on as it was.
+ * compares, and applies only what changed. An invalid file changes nothing. A pool whose rollout fails goes on as it was,
+ * a new one that does not start is removed again. Where a new pool wants what a removed one still has (its port, its
+ * name) it begins when that one is gone.
  */
 import type { ReloadPlan } from "../admin/api.ts";
 import { ControllerError } from "../base/errors.ts";
+import type { Logger } from "../base/log.ts";
 import type { Preflight } from "../cli/preflight.ts";
 import { proxySettings } from "../cli/proxySettings.ts";
 import type { Config, PoolConfig } from "../config/config.ts";
-import { diffConfig, formatPlan, type PoolDiff } from "../config/diff.ts";
+import { diffConfig, formatPlan, isEmptyDiff, type PoolDiff } from "../config/diff.ts";
 import { proxyName, rolloutOf } from "../config/spec.ts";
-import type { LifecycleEvent } from "../core/event.ts";
+import type { LifecycleEvent, WideLifecycleEvent } from "../core/event.ts";
 import type { Order } from "../core/operation.ts";
-import type { PoolSpec } from "../core/spec.ts";
+import { emptied, type PoolSpec } from "../core/spec.ts";
 import type { Daemon } from "../runtime/daemon.ts";
 import type { SharedSockets } from "../runtime/sockets.ts";
+import { Departures } from "./departures.ts";
+import { areInConflict, type PlacedPool } from "./placeConflicts.ts";
 import type { PoolRegistry } from "./poolRegistry.ts";
 import { type CheckedPool, checkedPools, type Pools } from "./pools.ts";
 import type { Traffic } from "./traffic.ts";
 
-/** Gives an order to the pool of an index and returns the id of the operation. */
-export type GiveOrder = (pool: number, order: Order, reason: string) => string;
+/** Gives an order to the pool of an index and returns the id of the operation, a new one where none is given. */
+export type GiveOrder = (pool: number, order: Order, reason: string, id?: string) => string;
+
+/** What follows when an operation has ended. */
+interface Sequel {
+  readonly finished?: () => void;
+  readonly failed?: () => void;
+}
+
+/** An operation that goes on because of a reload. */
+type Begun = ReloadPlan["operations"][number];
 
 export class Reload {
   readonly #read: () => Preflight;
@@ -29,13 +43,19 @@ export class Reload {
   readonly #traffic: Traffic;
   readonly #sockets: SharedSockets;
   readonly #order: GiveOrder;
+  readonly #nextId: () => string;
+  readonly #tell: (event: WideLifecycleEvent) => void;
+  readonly #log: Logger;
   /** What is in force; the parts that a reload could not change are the old ones. */
   #config: Config;
   #plans: ReadonlyMap<string, CheckedPool>;
-  /** What a pool goes back to where its operation fails, by the operation's id. */
-  readonly #fallbacks = new Map<string, CheckedPool>();
-  /** What follows when the removal of a pool is done, by the operation's id. */
-  readonly #afterRemoval = new Map<string, () => void>();
+  /** What each pool is known to run well with, and goes back to; nothing for one that has not started yet. */
+  readonly #proved: Map<string, CheckedPool>;
+  /** The latest operation on each pool. */
+  readonly #latest = new Map<string, string>();
+  /** What follows when an operation ends, by its id. */
+  readonly #sequels = new Map<string, Sequel>();
+  readonly #departures = new Departures();
   #previous: Promise<unknown> = Promise.resolve();
 
   constructor(options: {
@@ -48,6 +68,10 @@ export class Reload {
     traffic: Traffic;
     sockets: SharedSockets;
     order: GiveOrder;
+    nextId: () => string;
+    /** Takes news of operations that wait, as the daemon's own are taken. */
+    tell: (event: WideLifecycleEvent) => void;
+    log: Logger;
   }) {
     this.#read = options.read;
     this.#daemon = options.daemon;
@@ -56,8 +80,12 @@ export class Reload {
     this.#traffic = options.traffic;
     this.#sockets = options.sockets;
     this.#order = options.order;
+    this.#nextId = options.nextId;
+    this.#tell = options.tell;
+    this.#log = options.log;
     this.#config = options.initial.config;
     this.#plans = byName(options.initial);
+    this.#proved = new Map(this.#plans);
   }
 
   /** The configuration that is in force. */
@@ -66,74 +94,116 @@ export class Reload {
   }
 
   /**
-   * What a reload does, or with `isDryRun` would do. Reloads wait for one another.
+   * What a reload does, or with `isDryRun` would do. Reloads wait for one another, and for the pools that the one before
+   * could not begin at once.
    * @throws ControllerError of the checks; then nothing has changed
    */
-  run(isDryRun: boolean): Promise<ReloadPlan> {
-    const run = this.#previous.then(() => this.#run(isDryRun));
-    this.#previous = run.catch(() => undefined);
-    return run;
+  async run(isDryRun: boolean): Promise<ReloadPlan> {
+    if (isDryRun) return this.#compare().plan;
+    const run = this.#previous.then(() => this.#apply());
+    this.#previous = run.then(
+      ({ arrivals }) => Promise.all(arrivals),
+      () => undefined,
+    );
+    return (await run).plan;
   }
 
   /** To be told of every lifecycle event. */
   handle(event: LifecycleEvent): void {
     if (event.kind !== "operation_finished" && event.kind !== "operation_failed") return;
-    const fallback = this.#fallbacks.get(event.operation);
-    this.#fallbacks.delete(event.operation);
-    if (event.kind === "operation_failed" && fallback !== undefined) this.#inForce(fallback);
-    const next = this.#afterRemoval.get(event.operation);
-    this.#afterRemoval.delete(event.operation);
-    next?.();
+    const sequel = this.#sequels.get(event.operation);
+    this.#sequels.delete(event.operation);
+    if (event.kind === "operation_finished") sequel?.finished?.();
+    else sequel?.failed?.();
   }
 
-  async #run(isDryRun: boolean): Promise<ReloadPlan> {
+  get #isLeaving(): boolean {
+    const { phase } = this.#daemon.view();
+    return phase !== "booting" && phase !== "running";
+  }
+
+  /** Reads the file again and compares. @throws ControllerError */
+  #compare() {
     const next = this.#read();
     const checked = byName(next);
     const diff = diffConfig(this.#config, next.config);
-    const changes = [...diff.pools, ...this.#changedSurroundings(diff.pools, checked)];
     const isRefused = (name: string) =>
       diff.refused.some(({ path }) => path.startsWith(`${pathOf(next.config, name)}.`));
-    const pools = changes.filter(({ name }) => !isRefused(name));
-    const changesOf = formatPlan({ ...diff, pools });
+    const pools = this.#withSurroundings(diff.pools, checked).filter(({ name }) => !isRefused(name));
+    const words = { ...diff, refused: [], pools };
     const plan = {
-      changes: changesOf,
+      changes: isEmptyDiff(words) ? [] : formatPlan(words),
       refused: [...diff.refused],
-      operations: [] as ReloadPlan["operations"][number][],
+      operations: [] as Begun[],
     };
-    if (isDryRun) return plan;
+    return { next, checked, diff, pools, isRefused, plan };
+  }
 
-    const added = pools.flatMap(({ name, kind }) => (kind === "added" ? [poolOf(checked, name)] : []));
+  async #apply(): Promise<{ readonly plan: ReloadPlan; readonly arrivals: readonly Promise<void>[] }> {
+    const { next, checked, diff, pools, isRefused, plan } = this.#compare();
+    const named = (kind: PoolDiff["kind"]) => pools.filter((pool) => pool.kind === kind).map(({ name }) => name);
+    const leaving = named("removed").map((name) => this.#placed(poolOf(this.#plans, name)));
+    const isBlocked = (pool: CheckedPool) => {
+      const placed = toPlaced(pool);
+      return this.#departures.wayFor(placed) !== undefined || leaving.some((each) => areInConflict(each, placed));
+    };
+    const added = named("added").map((name) => poolOf(checked, name));
+    const atOnce = added.filter((pool) => !isBlocked(pool));
     // What may fail comes first, so that a failure changes nothing.
-    await this.#pools.claim(added);
+    await this.#add(atOnce);
     if (diff.policy.length > 0) this.#daemon.setPolicy(next.spec);
     this.#config = merge(this.#config, next.config, (name) => !isRefused(name));
-    this.#pools.addAll(added);
-    for (const change of pools) {
-      if (change.kind === "removed") plan.operations.push(this.#remove(change.name));
-      else if (change.kind === "added") plan.operations.push(...this.#fill(poolOf(checked, change.name)));
-      else plan.operations.push(...this.#change(change, poolOf(checked, change.name)));
+    const arrivals: Promise<void>[] = [];
+    for (const name of named("removed")) plan.operations.push(this.#remove(name));
+    for (const pool of added) {
+      if (atOnce.includes(pool)) plan.operations.push(...this.#fill(pool));
+      else {
+        const { operations, arrival } = this.#fillLater(pool);
+        plan.operations.push(...operations);
+        arrivals.push(arrival);
+      }
     }
-    this.#plans = new Map([...this.#plans, ...[...checked].filter(([name]) => !isRefused(name))]);
+    for (const change of pools)
+      if (change.kind === "changed") plan.operations.push(...this.#change(change, poolOf(checked, change.name)));
+    const before = this.#plans;
+    const taken = [...checked].filter(([name]) => !isRefused(name));
+    const kept = [...before].filter(([name]) => checked.has(name));
+    this.#plans = new Map([...kept, ...taken]);
     for (const { name, proxy } of pools) {
       if (proxy.length === 0) continue;
-      const reason = await this.#reconfigure(poolOf(checked, name).config);
+      const reason = await this.#changeProxy(poolOf(checked, name), poolOf(before, name).config.server);
       if (reason !== undefined) plan.refused.push({ path: `${pathOf(next.config, name)}.server`, reason });
     }
-    return plan;
+    return { plan, arrivals };
+  }
+
+  /** Claims what the pools need and makes them known. @throws ControllerError; then nothing has changed */
+  async #add(pools: readonly CheckedPool[]): Promise<void> {
+    await this.#pools.claim(pools);
+    try {
+      this.#pools.addAll(pools);
+    } catch (error) {
+      for (const { config } of pools) this.#sockets.release(config.name);
+      throw error;
+    }
   }
 
   /** The same words in the file can mean something else: another env_file, another program of that name. */
-  #changedSurroundings(diffs: readonly PoolDiff[], checked: ReadonlyMap<string, CheckedPool>): PoolDiff[] {
-    return [...checked].flatMap(([name, { plan }]): PoolDiff[] => {
+  #withSurroundings(diffs: readonly PoolDiff[], checked: ReadonlyMap<string, CheckedPool>): readonly PoolDiff[] {
+    const others = new Map(diffs.map((diff) => [diff.name, diff]));
+    for (const [name, { plan }] of checked) {
       const before = this.#plans.get(name)?.plan;
-      if (before === undefined || diffs.some((diff) => diff.name === name)) return [];
+      const diff = others.get(name) ?? { name, kind: "changed", launch: [], proxy: [], policy: [] };
+      if (before === undefined || diff.kind !== "changed") continue;
       const what: string[] = [];
       if (before.file !== plan.file) what.push("the program that exec finds");
-      if (JSON.stringify(before.env) !== JSON.stringify(plan.env)) what.push("the environment (env_file)");
+      if (sorted(before.env) !== sorted(plan.env)) what.push("the environment (env_file)");
       if (JSON.stringify(before.credentials) !== JSON.stringify(plan.credentials))
         what.push("the ids of user and group");
-      return what.length === 0 ? [] : [{ name, kind: "changed", launch: what, proxy: [], policy: [] }];
-    });
+      // A path that has changed itself says enough.
+      if (what.length > 0 && diff.launch.length === 0) others.set(name, { ...diff, launch: what });
+    }
+    return [...others.values()];
   }
 
   #change({ name, launch, policy }: PoolDiff, pool: CheckedPool): { id: string; pool: string }[] {
@@ -147,9 +217,8 @@ export class Reload {
     const replicas = isScaled ? pool.spec.replicas : present.replicas;
     const rollout = rolloutOf(pool.config.rolling, replicas);
     const why = [...launch, ...policy].map((path) => path.slice(path.lastIndexOf(".") + 1)).join(", ");
-    const fallback = this.#plans.get(name);
     const id = this.#give(index, { ...pool.spec, replicas, rollout, revision }, `reload: ${why || "server"} changed`);
-    if (fallback !== undefined) this.#fallbacks.set(id, fallback);
+    this.#follow(id, pool);
     const operations = [{ id, pool: name }];
     const proxy = this.#pools.indexOf(proxyName(name));
     if (
@@ -161,38 +230,130 @@ export class Reload {
     return operations;
   }
 
-  #fill({ config, spec, proxySpec }: CheckedPool): { id: string; pool: string }[] {
-    const filled: { id: string; pool: string }[] = [];
+  #fill(pool: CheckedPool, ids: ReadonlyMap<string, string> = new Map()): Begun[] {
+    const { config, spec, proxySpec } = pool;
+    const filled: Begun[] = [];
     for (const each of [proxySpec, spec]) {
       if (each === undefined) continue;
       const index = this.#indexOf(each.name);
       const revision = each.role === "proxy" ? 1 : this.#registry.lastRevision(index);
-      filled.push({
-        id: this.#give(index, { ...each, revision }, `reload: pool "${config.name}" is new`),
-        pool: each.name,
-      });
+      const why = `reload: pool "${config.name}" is new`;
+      const id = this.#give(index, { ...each, revision }, why, ids.get(each.name));
+      if (each === spec) this.#follow(id, pool);
+      else this.#sequels.set(id, { failed: () => this.#giveUp(config.name) });
+      filled.push({ id, pool: each.name });
     }
     return filled;
   }
 
-  /** Workers finish what they work on and leave, then the proxy does. */
-  #remove(name: string): { id: string; pool: string } {
-    const id = this.#empty(name, `reload: pool "${name}" is not in the file any more`);
-    this.#afterRemoval.set(id, () => {
-      this.#sockets.release(name);
-      if (this.#pools.indexOf(proxyName(name)) !== undefined)
-        this.#empty(proxyName(name), "no worker is left behind it");
+  /** The operations wait until nobody is in the way of the pool. */
+  #fillLater(pool: CheckedPool): { readonly operations: readonly Begun[]; readonly arrival: Promise<void> } {
+    const { spec, proxySpec } = pool;
+    const names = [proxySpec, spec].flatMap((each) => each?.name ?? []);
+    const ids = new Map(names.map((name) => [name, this.#nextId()]));
+    const tell = (kind: "operation_queued" | "operation_failed", reason: string) => {
+      for (const [name, operation] of ids)
+        this.#tell({ kind, pool: name, operation, what: "reload", done: 0, total: 0, reason });
+    };
+    tell("operation_queued", `reload: pool "${spec.name}" is new, and waits for what a removed one still has`);
+    const arrive = async () => {
+      await this.#departures.wayFor(toPlaced(pool));
+      try {
+        if (this.#isLeaving) throw new ControllerError("REQUEST_REFUSED", "the controller shuts down");
+        await this.#add([pool]);
+        this.#fill(pool, ids);
+      } catch (error) {
+        this.#forget(spec.name);
+        tell("operation_failed", error instanceof Error ? error.message : String(error));
+      }
+    };
+    return { operations: Array.from(ids, ([name, id]) => ({ id, pool: name })), arrival: arrive() };
+  }
+
+  /** Where the operation that makes `pool` of what was there fails, and no later one is to come, all is as it was. */
+  #follow(id: string, pool: CheckedPool): void {
+    const { name } = pool.config;
+    this.#latest.set(name, id);
+    this.#sequels.set(id, {
+      finished: () => this.#proved.set(name, this.#latest.get(name) === id ? (this.#plans.get(name) ?? pool) : pool),
+      failed: () => {
+        if (this.#latest.get(name) !== id) return;
+        const proved = this.#proved.get(name);
+        if (proved === undefined) this.#giveUp(name);
+        else this.#goBack(proved);
+      },
     });
+  }
+
+  #goBack(pool: CheckedPool): void {
+    if (this.#isLeaving || !this.#plans.has(pool.config.name)) return;
+    this.#inForce(pool);
+    void this.#reconfigure(pool.config).then((reason) => {
+      if (reason !== undefined)
+        this.#log.warn(`the proxy of pool "${pool.config.name}" keeps the new settings: ${reason}`);
+    });
+  }
+
+  /** A pool that did not start leaves again; the next reload tries again. */
+  #giveUp(name: string): void {
+    // Its proxy may have failed as well.
+    if (this.#isLeaving || this.#proved.has(name) || !this.#plans.has(name)) return;
+    this.#remove(name);
+    this.#forget(name);
+  }
+
+  #forget(name: string): void {
+    this.#plans = new Map([...this.#plans].filter(([each]) => each !== name));
+    const { supervisor } = this.#config;
+    const pools = supervisor.pools.filter((pool) => pool.name !== name);
+    this.#config = { ...this.#config, supervisor: { ...supervisor, pools } };
+  }
+
+  /** Workers finish what they work on and leave, then the proxy does. */
+  #remove(name: string): Begun {
+    const end = this.#departures.begin(this.#placed(poolOf(this.#plans, name)));
+    this.#proved.delete(name);
+    const id = this.#empty(name, `reload: pool "${name}" is not in the file any more`);
+    this.#latest.set(name, id);
+    const proxyFollows = () => {
+      this.#sockets.release(name);
+      if (this.#isLeaving || this.#pools.indexOf(proxyName(name)) === undefined) end();
+      else {
+        const last = this.#empty(proxyName(name), "no worker is left behind it");
+        this.#sequels.set(last, { finished: end, failed: end });
+      }
+    };
+    this.#sequels.set(id, { finished: proxyFollows, failed: proxyFollows });
     return { id, pool: name };
+  }
+
+  /** A pool that runs, with the replicas that it has now. */
+  #placed(pool: CheckedPool): PlacedPool {
+    const { replicas } = this.#daemon.specOf(this.#indexOf(pool.config.name));
+    return { config: pool.config, replicas: Math.max(replicas, pool.spec.replicas) };
   }
 
   #empty(name: string, reason: string): string {
     const index = this.#indexOf(name);
-    return this.#give(index, { ...this.#daemon.specOf(index), replicas: 0 }, reason);
+    return this.#give(index, emptied(this.#daemon.specOf(index)), reason);
   }
 
-  #give(index: number, spec: PoolSpec, reason: string): string {
-    return this.#order(index, { kind: "reload", spec }, reason);
+  #give(index: number, spec: PoolSpec, reason: string, id?: string): string {
+    return this.#order(index, { kind: "reload", spec }, reason, id);
+  }
+
+  /** Tells the proxy of a pool what has changed; resolves with why it refused. */
+  async #changeProxy(pool: CheckedPool, before: PoolConfig["server"]): Promise<string | undefined> {
+    const { name } = pool.config;
+    // Its workers may have failed meanwhile, and then everything is as it was.
+    if (this.#plans.get(name) !== pool) return undefined;
+    const reason = await this.#reconfigure(pool.config);
+    if (reason === undefined) return undefined;
+    // So that the next reload finds the difference again.
+    const asItIs = { ...pool, config: { ...pool.config, server: before } };
+    if (this.#proved.get(name) === pool) this.#proved.set(name, asItIs);
+    if (this.#plans.get(name) === pool) this.#inForce(asItIs);
+    return reason;
   }
 
   #reconfigure(config: PoolConfig): Promise<string | undefined> {
@@ -229,6 +390,15 @@ function poolOf(pools: ReadonlyMap<string, CheckedPool>, name: string): CheckedP
 
 function pathOf({ supervisor }: Config, name: string): string {
   return `supervisor.workers[${supervisor.pools.findIndex((pool) => pool.name === name)}]`;
+}
+
+/** A map as text, whatever the order of its keys. */
+function sorted(map: Readonly<Record<string, string>>): string {
+  return JSON.stringify(Object.entries(map).sort(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+function toPlaced({ config, spec }: CheckedPool): PlacedPool {
+  return { config, replicas: spec.replicas };
 }
 
 /** The new configuration, with the old values of what cannot change while the controller runs. */

@@ -98,7 +98,7 @@ export class Traffic implements Disposable {
   readonly #daemon: Daemon;
   readonly #clock: Clock;
   readonly #report: (event: WideLifecycleEvent) => void;
-  readonly #ingresses: Ingress[] = [];
+  #ingresses: readonly Ingress[] = [];
   #isUpdateQueued = false;
   #inFlightTimer: Disposable | undefined;
 
@@ -115,7 +115,14 @@ export class Traffic implements Disposable {
 
   /** One more pool behind a proxy. */
   add(pool: ProxiedPool): void {
-    this.#ingresses.push(new Ingress(pool, this.#clock, this.#daemon, this.#report));
+    this.#ingresses = [...this.#ingresses, new Ingress(pool, this.#clock, this.#daemon, this.#report)];
+  }
+
+  /** The proxy that is the pool with this index, whose process is gone, will not come back. */
+  remove(proxyPool: number): void {
+    const removed = this.#ingresses.find(({ pool }) => pool.proxyPool === proxyPool);
+    removed?.[Symbol.dispose]();
+    this.#ingresses = this.#ingresses.filter((ingress) => ingress !== removed);
   }
 
   /** Whether the pool with this index is a proxy that was added. */

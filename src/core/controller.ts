@@ -21,7 +21,7 @@ import {
   type PoolState,
   stepPool,
 } from "./pool.ts";
-import type { ControllerPolicy, ControllerSpec, PoolSpec } from "./spec.ts";
+import { type ControllerPolicy, type ControllerSpec, emptied, type PoolSpec } from "./spec.ts";
 import type { ControllerPhase, ControllerView, OperationView, PoolView, WorkerView } from "./view.ts";
 import type { WorkerEffect, WorkerEvent, WorkerState } from "./worker.ts";
 
@@ -157,11 +157,6 @@ function boot(
   effects.push({ kind: "tell", event: { kind: "controller_started", reason: parts.join(", ") } });
   const start: PoolEvent = { kind: "boot", at: event.at, random: event.random };
   return stepRole(stepRole(state, "proxy", start, effects), "workers", start, effects);
-}
-
-/** The pool that nobody wants any worker of. */
-function emptied(spec: PoolSpec): PoolSpec {
-  return { ...spec, replicas: 0 };
 }
 
 /** Whether it is no longer desired and nothing of it is left. */
@@ -300,8 +295,7 @@ function settleRun(state: ControllerState, at: Instant, effects: ControllerEffec
   const exhausted = state.pools.find(isExhausted);
   let reason: string | undefined;
   if (exhausted !== undefined) reason = `pool "${exhausted.spec.name}" used up its restarts`;
-  else if (state.pools.every((pool) => pool.spec.role === "proxy" || hasGivenUp(pool) || isRemoved(pool)))
-    reason = "every worker used up its restarts";
+  else if (hasNothingLeft(state.pools)) reason = "every worker used up its restarts";
   if (reason !== undefined) {
     const next = requestShutdown(state, { kind: "shutdown", at, reason, exitCode: 1 }, effects);
     return settlePhase(next, at, effects);
@@ -312,6 +306,12 @@ function settleRun(state: ControllerState, at: Instant, effects: ControllerEffec
     { kind: "notifyReady" },
   );
   return { ...state, phase: "running", reason: "running" };
+}
+
+/** A reload may have removed every pool for a moment, to make room for others: that alone ends nothing. */
+function hasNothingLeft(all: readonly PoolState[]): boolean {
+  const pools = all.filter((pool) => pool.spec.role === "workers" && !isRemoved(pool));
+  return pools.length > 0 && pools.every(hasGivenUp);
 }
 
 function isExhausted({ spec, workers }: PoolState): boolean {
@@ -379,7 +379,8 @@ export function viewOf(state: ControllerState): ControllerView {
     };
     return [view];
   });
-  const healthy = pools.every((pool) => pool.healthy);
+  // Without any pool, as between two of them in a reload, nobody serves.
+  const healthy = pools.length > 0 && pools.every((pool) => pool.healthy);
   return {
     phase: state.phase,
     startedAt: state.startedAt,

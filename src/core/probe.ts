@@ -33,8 +33,18 @@ export interface ProbePolicy {
 /** What one attempt brought; `error` is a fault of the prober (no descriptor left), not of the worker. */
 export type AttemptOutcome =
   | { readonly kind: "success" }
-  | { readonly kind: "failure"; readonly reason: string }
+  /** `how` is known where nobody listens, and where no answer came in time. */
+  | { readonly kind: "failure"; readonly reason: string; readonly how?: "refused" | "timeout" }
   | { readonly kind: "error"; readonly reason: string };
+
+/** What is counted of an attempt: where it went wrong, not only that it did. */
+export const ATTEMPT_RESULTS = ["success", "failure", "refused", "timeout", "error"] as const;
+export type AttemptResult = (typeof ATTEMPT_RESULTS)[number];
+
+/** failure is an answer that is not good. */
+export function resultOf(outcome: AttemptOutcome): AttemptResult {
+  return outcome.kind === "failure" ? (outcome.how ?? "failure") : outcome.kind;
+}
 
 export type Verdict = "good" | "bad" | "unknown";
 

@@ -110,3 +110,8 @@ export interface ControllerSpec extends ControllerPolicy {
   /** A proxy comes after the pool it fronts. */
   readonly pools: readonly PoolSpec[];
 }
+
+/** The same pool when nobody wants any worker of it, neither at work nor in reserve. */
+export function emptied(spec: PoolSpec): PoolSpec {
+  return { ...spec, replicas: 0, standby: 0, autoscale: undefined };
+}

@@ -229,7 +229,7 @@ export const CATALOG: readonly CatalogMetric[] = [
     origin: "new",
     name: "monoceros_probe_attempts_total",
     type: "counter",
-    help: `Attempts of probes; probe is ${PROBE_PURPOSES.join(", ")}, result success, failure, or error where the prober itself failed.`,
+    help: `Attempts of probes; probe is ${PROBE_PURPOSES.join(", ")}, result success, refused where nobody listens, timeout, failure where the answer is not good, or error where the prober itself failed.`,
     labels: ["pool", "probe", "result"],
     samples: ({ probes }) =>
       probes.map(({ pool, purpose, result, count }) => ({ labels: [pool, purpose, result], value: count })),

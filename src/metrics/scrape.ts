@@ -4,7 +4,7 @@
  */
 import type { Balance } from "../core/balance.ts";
 import type { OperationKind } from "../core/event.ts";
-import type { ProbePurpose } from "../core/probe.ts";
+import type { AttemptResult, ProbePurpose } from "../core/probe.ts";
 import type { ControllerView } from "../core/view.ts";
 
 /** What the kernel tells about one process. */
@@ -84,7 +84,7 @@ export interface ProxyTotals {
 export interface ProbeCount {
   readonly pool: string;
   readonly purpose: ProbePurpose;
-  readonly result: "success" | "failure" | "error";
+  readonly result: AttemptResult;
   readonly count: number;
 }
 

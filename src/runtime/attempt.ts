@@ -24,12 +24,16 @@ const WORDS: Readonly<Record<string, string>> = {
   EAGAIN: "the accept queue is full",
 };
 
+/** Nobody listens there. */
+const REFUSALS: ReadonlySet<string> = new Set(["ECONNREFUSED", "ENOENT"]);
+
 /** What an error of a connection means. Only its code is told: its message may hold paths. */
 export function outcomeOfError(error: Error): AttemptOutcome {
   const code = "code" in error && typeof error.code === "string" ? error.code : error.name;
   const words = WORDS[code];
   const reason = words === undefined ? code : `${words} (${code})`;
-  return { kind: OWN_FAULTS.has(code) ? "error" : "failure", reason };
+  if (OWN_FAULTS.has(code)) return { kind: "error", reason };
+  return REFUSALS.has(code) ? { kind: "failure", reason, how: "refused" } : { kind: "failure", reason };
 }
 
 export class Attempt implements Disposable {
@@ -41,7 +45,8 @@ export class Attempt implements Disposable {
   /** `settle` is called once, unless the attempt is disposed before. */
   constructor(timeoutMs: number, settle: (outcome: AttemptOutcome) => void) {
     this.#settle = settle;
-    this.#timer = setTimeout(() => this.fail(`no answer within ${formatDuration(timeoutMs)}`), timeoutMs);
+    const reason = `no answer within ${formatDuration(timeoutMs)}`;
+    this.#timer = setTimeout(() => this.end({ kind: "failure", reason, how: "timeout" }), timeoutMs);
   }
 
   get isOver(): boolean {

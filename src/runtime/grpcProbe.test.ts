@@ -23,8 +23,12 @@ interface Asked {
   readonly body: Buffer;
 }
 
+/** The words tell the same as what is counted. */
 function failure(reason: string): AttemptOutcome {
-  return { kind: "failure", reason };
+  if (/refused|does not exist/u.test(reason)) return { kind: "failure", reason, how: "refused" };
+  return reason.startsWith("no answer within")
+    ? { kind: "failure", reason, how: "timeout" }
+    : { kind: "failure", reason };
 }
 
 function check(address: ProbeAddress, service?: string, timeoutMs = 10_000): Promise<AttemptOutcome> {

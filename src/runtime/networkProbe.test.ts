@@ -16,8 +16,12 @@ import { attemptHttp, attemptTcp, isConnectedToItself } from "./networkProbe.ts"
 const LONG_MS = 10_000;
 const SUCCESS: AttemptOutcome = { kind: "success" };
 
+/** The words tell the same as what is counted. */
 function failure(reason: string): AttemptOutcome {
-  return { kind: "failure", reason };
+  if (/refused|does not exist/u.test(reason)) return { kind: "failure", reason, how: "refused" };
+  return reason.startsWith("no answer within")
+    ? { kind: "failure", reason, how: "timeout" }
+    : { kind: "failure", reason };
 }
 
 function outcomeOf(start: (settle: (outcome: AttemptOutcome) => void) => Disposable): Promise<AttemptOutcome> {

@@ -45,6 +45,12 @@ export function attemptHttp(
   return attempt;
 }
 
+const SELF_CONNECTION: AttemptOutcome = {
+  kind: "failure",
+  reason: "connection refused (the kernel connected the probe to itself)",
+  how: "refused",
+};
+
 /** Opens a connection, which is success, and closes it. */
 export function attemptTcp(
   address: ProbeAddress,
@@ -56,7 +62,7 @@ export function attemptTcp(
   attempt.releaseBy(() => socket.destroy());
   socket.on("error", (error) => attempt.end(outcomeOfError(error)));
   socket.on("connect", () => {
-    if (isConnectedToItself(socket)) attempt.fail("connection refused (the kernel connected the probe to itself)");
+    if (isConnectedToItself(socket)) attempt.end(SELF_CONNECTION);
     else attempt.succeed();
   });
   return attempt;

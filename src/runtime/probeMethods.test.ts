@@ -83,7 +83,7 @@ test("a worker that listens only after a while is found by a short startup gate"
   context.after(() => server.close());
   await it.hears("ready");
   assert.equal(it.counted.at(-1), "startup success");
-  assert.ok(it.counted.slice(0, -1).every((counted) => counted === "startup failure"));
+  assert.ok(it.counted.slice(0, -1).every((counted) => counted === "startup refused"));
 });
 
 test("a worker that is stopped is found by its liveness probe, and found alive when it goes on", async (context) => {
@@ -115,6 +115,7 @@ test("gRPC, Unix sockets and commands can be combined in one worker", async (con
   await once(server.listen(path), "listening");
   it.prober.watch(
     target({
+      pid: it.scene.processes.spawn(0, 0, 1, 1),
       address: { path },
       startup: { method: { kind: "exec", file: "/bin/sh", argv: ["sh", "-c", "exit 0"] }, policy: policy() },
       readiness: { method: { kind: "grpc", port: undefined, service: "a" }, policy: policy() },
@@ -129,14 +130,14 @@ test("a command that hangs fails startup by its timeout", async (context) => {
   const it = new Observed(context);
   const method: ProbeMethod = { kind: "exec", file: "/bin/sh", argv: ["sh", "-c", "sleep 1000; :"] };
   const startup = { method, policy: policy({ timeoutMs: 100, failureThreshold: 2 }) };
-  it.prober.watch(target({ startup }));
+  it.prober.watch(target({ pid: it.scene.processes.spawn(0, 0, 1, 1), startup }));
   await it.hears("startup failed: startup failed 2 times in a row: no answer within 100ms");
 });
 
 test("the command of a worker that is forgotten is killed and no answer of it counts", async (context) => {
   const it = new Observed(context);
   const method: ProbeMethod = { kind: "exec", file: "/bin/sh", argv: ["sh", "-c", "echo $$ > leader; sleep 1000; :"] };
-  it.prober.watch(target({ readiness: { method, policy: policy() } }));
+  it.prober.watch(target({ pid: it.scene.processes.spawn(0, 0, 1, 1), readiness: { method, policy: policy() } }));
   const file = it.scene.path("leader");
   await until(() => existsSync(file) && readFileSync(file, "utf8").endsWith("\n"), "the command runs");
   it.prober.forget(0, 0, 1);

@@ -11,6 +11,7 @@ import { after, type Instant } from "../base/time.ts";
 import type { Incarnation, Slot } from "../core/identity.ts";
 import {
   type AttemptOutcome,
+  type AttemptResult,
   acceptNotice,
   beginProbes,
   endAttempt,
@@ -20,6 +21,7 @@ import {
   type ProbePurpose,
   type ProbeSchedule,
   type ProbeStep,
+  resultOf,
   startAttempt,
 } from "../core/probe.ts";
 import type { ProbeAddress } from "./attempt.ts";
@@ -71,7 +73,7 @@ export interface ProbeListener {
   /** Liveness succeeded for the first time, or again after it had failed. */
   becameAlive(pool: number, slot: Slot, incarnation: Incarnation): void;
   /** Each attempt, for counters. */
-  attempted(pool: number, purpose: ProbePurpose, result: AttemptOutcome["kind"]): void;
+  attempted(pool: number, purpose: ProbePurpose, result: AttemptResult): void;
 }
 
 /**
@@ -304,7 +306,7 @@ export class Prober {
   #settled(watch: Watch, purpose: ProbePurpose, outcome: AttemptOutcome): void {
     if (watch.isOver) return;
     const { pool } = watch.target;
-    this.#listener.attempted(pool, purpose, outcome.kind);
+    this.#listener.attempted(pool, purpose, resultOf(outcome));
     if (outcome.kind === "error") this.#logFault(pool, purpose, outcome.reason);
     this.#accept(watch, endAttempt(watch.schedule, purpose, outcome, this.#clock.now(), this.#random()));
     this.#arm();

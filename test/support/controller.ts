@@ -52,6 +52,7 @@ export class ControllerUnderTest implements AsyncDisposable {
   /** All events so far. */
   readonly events: EventRecord[] = [];
   readonly ended: Promise<Ending>;
+  #options: StartOptions;
   #stream: IncomingMessage | undefined;
   #streamEnded: Promise<unknown> | undefined;
   readonly #waiting = new Set<() => void>();
@@ -59,24 +60,9 @@ export class ControllerUnderTest implements AsyncDisposable {
   private constructor(options: StartOptions) {
     this.directory = mkdtempSync(join(tmpdir(), "monoceros-test-"));
     this.socket = options.socket ?? join(this.directory, "control.sock");
-    const yaml = `admin:
-  port: ${options.port ?? 0}
-  address: ${options.address ?? "127.0.0.1"}
-  socket: ${this.socket}
-${options.admin ?? ""}
-supervisor:
-${options.supervisor ?? ""}
-  workers:
-${options.workers}
-`;
-    writeFileSync(join(this.directory, "config.yaml"), yaml);
-    const command = [
-      ...(options.wrapper ?? []),
-      MONOCEROS,
-      "-c",
-      join(this.directory, "config.yaml"),
-      ...(options.args ?? []),
-    ];
+    this.#options = options;
+    this.configure({});
+    const command = [...(options.wrapper ?? []), MONOCEROS, "-c", this.configFile, ...(options.args ?? [])];
     const [file, ...args] = command;
     const stdout =
       typeof options.stdout === "number" ? options.stdout : options.stdout === "ignore" ? "ignore" : "pipe";
@@ -116,6 +102,27 @@ ${options.workers}
     await using controller = new ControllerUnderTest(options);
     const ending = await controller.ended;
     return { ending, stdout: controller.stdout, stderr: controller.stderr };
+  }
+
+  get configFile(): string {
+    return join(this.directory, "config.yaml");
+  }
+
+  /** Writes the configuration file anew, with what has changed since it was written last; nobody is told. */
+  configure(changes: Partial<Pick<StartOptions, "workers" | "supervisor" | "admin" | "port" | "address">>): void {
+    this.#options = { ...this.#options, ...changes };
+    const { workers, supervisor = "", admin = "", port = 0, address = "127.0.0.1" } = this.#options;
+    const yaml = `admin:
+  port: ${port}
+  address: ${address}
+  socket: ${this.socket}
+${admin}
+supervisor:
+${supervisor}
+  workers:
+${workers}
+`;
+    writeFileSync(this.configFile, yaml);
   }
 
   /** Process id of the controller itself, even behind a wrapper. */
@@ -171,6 +178,12 @@ ${options.workers}
     const { pid } = await this.worker(id);
     assert.ok(pid !== null, `worker ${id} does not run`);
     return pid;
+  }
+
+  /** Pids by id of all workers, and proxies, that have a process. */
+  async pids(): Promise<Readonly<Record<string, number>>> {
+    const workers = (await this.status()).pools.flatMap((pool) => pool.workers);
+    return Object.fromEntries(workers.flatMap(({ id, pid }) => (pid === null ? [] : [[id, pid]])));
   }
 
   /** One request to the control socket. */
