@@ -56,7 +56,7 @@ import { ProbeTally } from "./probeTally.ts";
 import { Reload } from "./reload.ts";
 import { RuntimeDirectory } from "./runtimeDirectory.ts";
 import { scaleOrder } from "./scaleOrder.ts";
-import { listenToSignals } from "./signals.ts";
+import { holdStopSignals, listenToSignals } from "./signals.ts";
 import { readDetails } from "./statusDetails.ts";
 import { Traffic } from "./traffic.ts";
 import { type MeasuredPool, WorkerMetrics } from "./workerMetrics.ts";
@@ -79,6 +79,7 @@ export async function runController(
   options: { readonly isDebug: boolean },
 ): Promise<number> {
   const { config, spec, warnings } = preflight;
+  const held = holdStopSignals();
   const sinks = openSinks({ fd: 1, onError: reportTo("stdout") }, { fd: 2 });
   const log = new SinkLogger({ sink: sinks.stderr, isDebug: options.isDebug });
   function reportTo(stream: string) {
@@ -271,7 +272,9 @@ export async function runController(
   const workers = countWorkers(spec);
   if (workers > MANY_WORKERS) reserveDescriptors(2 * workers + OWN_DESCRIPTORS);
   listenToSignals(daemon, handle, log);
+  const earlySignal = held.release();
   daemon.boot(processes);
+  if (earlySignal !== undefined) daemon.shutdown(`received ${earlySignal}`);
   warnOfLeftovers(log);
 
   const heapCare = new HeapCare(() => events.lastSeq + sinks.stdout.bytesWritten + sinks.stderr.bytesWritten);
@@ -292,8 +295,13 @@ export async function runController(
   manager.close();
   lifeline?.release();
   // A write that no reader takes holds a thread of libuv's pool, for which an ordinary exit would wait for ever.
-  if (sinks.stdout.pendingBytes + sinks.stderr.pendingBytes > 0) exitNow(exitCode);
-  return exitCode;
+  const lostBytes = sinks.stdout.pendingBytes + sinks.stderr.pendingBytes;
+  if (lostBytes === 0) return exitCode;
+  if (sinks.stderr.pendingBytes === 0) {
+    log.error(`the last ${lostBytes} bytes of the workers' output are lost: nobody reads stdout`);
+    await withinBound(sinks.stderr.flush(), MIN_FLUSH_MS);
+  }
+  exitNow(Math.max(exitCode, 1));
 }
 
 function countWorkers({ pools }: ControllerSpec): number {

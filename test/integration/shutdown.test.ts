@@ -6,7 +6,7 @@ import { Agent, type RequestOptions, request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { ControllerUnderTest, isAlive, PROCESSBIN, poolOf } from "../support/controller.ts";
+import { ControllerUnderTest, eventually, isAlive, PROCESSBIN, poolOf } from "../support/controller.ts";
 import {
   adminPort,
   eventsOf,
@@ -14,6 +14,7 @@ import {
   happened,
   logged,
   msBetween,
+  readProc,
   recordsOf,
   said,
   saidBy,
@@ -299,4 +300,23 @@ test("Ctrl-C on the terminal reaches each worker once, as its stop signal [S9]",
     assert.equal(saidBy(controller, worker, "int").length, 0, worker);
   }
   assert.deepEqual(eventsOf(controller, "killed"), []);
+});
+
+test("what cannot be written because nobody reads is told, and the exit code is 1", async () => {
+  const flood = "while :; do echo 0123456789012345678901234567890123456789; done";
+  await using controller = await ControllerUnderTest.start({
+    stdout: "stalled",
+    supervisor: "  shutdown_timeout: 1s",
+    workers: shellPool("web", flood, { signal_timeout: "300ms" }),
+  });
+  // The pipe and our buffers are full when the worker waits in write(2).
+  const pid = await controller.pidOf("web-0");
+  await eventually(() => (readProc(pid, "wchan").includes("pipe") ? true : undefined), "the worker is held up");
+  controller.child.kill("SIGTERM");
+  await once(controller.child, "exit");
+  assert.equal(controller.child.exitCode, 1);
+  assert.match(
+    controller.stderr.join("\n"),
+    /the last \d+ bytes of the workers' output are lost: nobody reads stdout/u,
+  );
 });
