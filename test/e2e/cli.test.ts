@@ -382,7 +382,7 @@ describe("command line with a controller", () => {
       assert.equal(stderr, "");
       return stdout.trimEnd();
     };
-    assert.equal(await offers("monoceros re"), "restart");
+    assert.equal(await offers("monoceros re"), "reload restart");
     assert.equal(await offers("monoceros restart we"), "web web-0 web-1");
     assert.equal(await offers("monoceros config s"), "show schema");
   });

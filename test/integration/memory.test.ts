@@ -115,7 +115,8 @@ test("the memory of all processes of a worker counts, also of those that left it
   const { pid: second } = await controller.worker("web-0");
   const ours = listDescendants(controller.pid).filter(isAlive);
   assert.ok(second !== null && ours.includes(second));
-  assert.ok(ours.length <= 12, `${ours.length} processes are left of one worker and the guardian`);
+  // One more worker would be eight or more.
+  assert.ok(ours.length <= 16, `${ours.length} processes are left of one worker and the guardian`);
 });
 
 test("memory_kind pss counts what processes share once, rss as often as it is mapped", async () => {
