@@ -258,20 +258,25 @@ test("readiness takes a worker out of Envoy and back in, without a failed reques
   await controller.ready();
   const before = await controller.pids();
   let without: Readonly<Record<string, number>> = {};
-  const reports = await underTraffic(target, async () => {
-    out.open("-1");
-    await happened(controller, "unready", ({ slot }) => slot === 1);
-    assert.equal((await controller.worker("web-1")).phase, "unready");
-    await new Promise((wake) => setTimeout(wake, PUBLISHED_MS));
-    without = (await underTraffic(target, async () => {}, { keptAlive: 4, fresh: 4 })).keptAlive.workers;
-    out.close("-1");
-    await eventually(
-      async () => ((await controller.worker("web-1")).phase === "ready" ? true : undefined),
-      "it is ready again",
-    );
-    const back = await underTraffic(target, async () => {}, { keptAlive: 6, fresh: 4 });
-    assert.ok((back.keptAlive.workers["web_web-1"] ?? 0) > 0, "it gets requests again");
-  });
+  const requests = [{ path: "/sleep?ms=10" }];
+  const reports = await underTraffic(
+    target,
+    async () => {
+      out.open("-1");
+      await happened(controller, "unready", ({ slot }) => slot === 1);
+      assert.equal((await controller.worker("web-1")).phase, "unready");
+      await new Promise((wake) => setTimeout(wake, PUBLISHED_MS));
+      without = (await underTraffic(target, async () => {}, { requests, keptAlive: 4, fresh: 4 })).keptAlive.workers;
+      out.close("-1");
+      await eventually(
+        async () => ((await controller.worker("web-1")).phase === "ready" ? true : undefined),
+        "it is ready again",
+      );
+      const back = await underTraffic(target, async () => {}, { requests, keptAlive: 6, fresh: 4 });
+      assert.ok((back.keptAlive.workers["web_web-1"] ?? 0) > 0, "it gets requests again");
+    },
+    { requests },
+  );
   assertNoneFailed(reports);
   assert.deepEqual(Object.keys(without).sort(), ["web_web-0", "web_web-2"]);
   assert.deepEqual(await controller.pids(), before);
