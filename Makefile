@@ -20,9 +20,9 @@ processbin: setup
 envoy:
 	sh scripts/envoy.sh
 
-# The main job on real workers: four copies of a server on one port, until Ctrl-C.
+# The main job on real workers behind a real Envoy: four copies of a server, until Ctrl-C.
 run: build processbin envoy
-	./dist/monoceros -c ./examples/config.yaml -d
+	./dist/monoceros -c ./examples/run.yaml -d
 
 # The gate: format, lint, types, unit, simulation, architecture, docs.
 check: setup
@@ -47,7 +47,7 @@ format: setup
 bench: build processbin
 	$(NODE) bench/run.ts
 
-# The three traffic modes compared, with pictures for docs/traffic.md.
+# The three traffic modes compared: docs/benchmarks-traffic.md and pictures for docs/traffic.md.
 bench-traffic: build processbin
 	$(NODE) bench/traffic.ts
 

@@ -96,6 +96,7 @@ export class Health implements Disposable {
           pool: index,
           slot,
           incarnation,
+          revision: event.revision,
           pid: event.pid,
           address: places.addressOf(slot),
           startup: startup === undefined ? firstConnection(config) : probeOf(startup, pool, slot),

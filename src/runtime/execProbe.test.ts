@@ -14,7 +14,7 @@ interface Ended {
 }
 
 function request(workerPid: number, script: string): HelperRequest {
-  return { pool: 0, slot: 3, incarnation: 7, workerPid, file: "/bin/sh", argv: ["sh", "-c", script] };
+  return { pool: 0, slot: 3, incarnation: 7, revision: 1, workerPid, file: "/bin/sh", argv: ["sh", "-c", script] };
 }
 
 /** A scene with the worker that is probed. */

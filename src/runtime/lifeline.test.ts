@@ -14,7 +14,7 @@ const CONTROLLER = `
   const nothing = () => {};
   const plan = { file: "/bin/sh", env: { PATH: "/usr/bin:/bin" }, rlimits: new Map() };
   const processes = new Processes({
-    pools: [{ name: "web", plan, argsOf: () => [], envOf: () => ({}), captured: false }],
+    launchOf: () => ({ name: "web", plan, argsOf: () => [], envOf: () => ({}), captured: false }),
     attach: nothing,
     listener: { exited: nothing, vacated: nothing },
     lifeline,
@@ -24,7 +24,7 @@ const CONTROLLER = `
   });
   const argv = ["sh", "-c", "trap '' TERM; sleep 1000 & wait"];
   const helper = processes.spawnHelper(
-    { pool: 0, slot: 0, incarnation: 1, workerPid: 1, file: "/bin/sh", argv },
+    { pool: 0, slot: 0, incarnation: 1, revision: 1, workerPid: 1, file: "/bin/sh", argv },
     nothing,
   );
   setImmediate(() => console.log(helper.pid, lifeline.pid));

@@ -69,7 +69,7 @@ function policy(changes: Partial<ProbePolicy> = {}): ProbePolicy {
 
 function target(changes: Partial<ProbeTarget>): ProbeTarget {
   const nothing = { startup: undefined, readiness: undefined, liveness: undefined, notifyChannel: undefined };
-  return { pool: 0, slot: 0, incarnation: 1, pid: 4242, address: undefined, ...nothing, ...changes };
+  return { pool: 0, slot: 0, incarnation: 1, revision: 1, pid: 4242, address: undefined, ...nothing, ...changes };
 }
 
 test("a worker that listens only after a while is found by a short startup gate", async (context) => {

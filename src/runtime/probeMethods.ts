@@ -14,9 +14,15 @@ const NOTHING: Disposable = { [Symbol.dispose]: () => {} };
 export function probeStarter(helpers: HelperControl): AttemptStarter {
   return ({ method, policy: { timeoutMs } }, target, settle, release) => {
     if (method.kind === "exec") {
-      const { pool, slot, incarnation, pid: workerPid } = target;
+      const { pool, slot, incarnation, revision, pid: workerPid } = target;
       const { file, argv } = method;
-      return attemptExec(helpers, { pool, slot, incarnation, workerPid, file, argv }, timeoutMs, settle, release);
+      return attemptExec(
+        helpers,
+        { pool, slot, incarnation, revision, workerPid, file, argv },
+        timeoutMs,
+        settle,
+        release,
+      );
     }
     const address = addressOf(method, target);
     if (address === undefined) {

@@ -115,6 +115,7 @@ function target(changes: Partial<ProbeTarget> = {}): ProbeTarget {
     pool: 0,
     slot: 0,
     incarnation: 1,
+    revision: 1,
     pid: 100,
     address: { port: 1 },
     startup: undefined,

@@ -48,6 +48,8 @@ export interface ProbeTarget {
   readonly pool: number;
   readonly slot: Slot;
   readonly incarnation: Incarnation;
+  /** What the worker was launched with. */
+  readonly revision: number;
   readonly pid: number;
   /** Where the worker listens; undefined where it has no port or socket of its own. */
   readonly address: ProbeAddress | undefined;

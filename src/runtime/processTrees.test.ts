@@ -95,7 +95,7 @@ test("a helper and what it starts are none of the worker's processes", async (co
   trees.add({ leader, pool: "web", slot: 0, incarnation: 1 });
   const argv = ["sh", "-c", `${NOTE} below & wait`];
   const helper = scene.processes.spawnHelper(
-    { pool: 0, slot: 0, incarnation: 1, workerPid: leader, file: "/bin/sh", argv },
+    { pool: 0, slot: 0, incarnation: 1, revision: 1, workerPid: leader, file: "/bin/sh", argv },
     () => {},
   );
   await until(() => lives(writtenPid(scene.path("below"))), "its child runs");

@@ -9,7 +9,7 @@ import { countOpenFds, readEnvironmentVariable } from "./procfs.ts";
 
 function help(scene: ProcessScene, script: string, exited: (status: ExitStatus) => void = () => {}): Helper {
   const argv = ["sh", "-c", script];
-  const worker = { pool: 0, slot: 0, incarnation: 1, workerPid: 1 };
+  const worker = { pool: 0, slot: 0, incarnation: 1, revision: 1, workerPid: 1 };
   return scene.processes.spawnHelper({ ...worker, file: "/bin/sh", argv }, exited);
 }
 

@@ -71,6 +71,8 @@ export interface HelperRequest {
   readonly pool: number;
   readonly slot: Slot;
   readonly incarnation: Incarnation;
+  /** Of the worker; the helper runs as it does. */
+  readonly revision: number;
   readonly workerPid: number;
   /** Absolute path. */
   readonly file: string;
@@ -241,8 +243,7 @@ export class Processes implements HelperControl {
 
   spawnHelper(request: HelperRequest, exited: (status: ExitStatus) => void): Helper {
     const { slot, incarnation, workerPid, file, argv } = request;
-    const pool = this.#byLeader.get(workerPid)?.launch;
-    if (pool === undefined) throw new RangeError(`pid ${workerPid} is no worker`);
+    const pool = this.#launchOf(request.pool, request.revision);
     this.#sinkFd ??= openSync("/dev/null", "r+");
     const pid = spawnProcess({
       file,
