@@ -43,6 +43,8 @@ export interface WorkerStatus {
   readonly pool: string;
   readonly slot: number;
   readonly phase: Phase;
+  /** Whether it is ready but kept in reserve, and so gets no requests. */
+  readonly standby: boolean;
   readonly incarnation: number;
   readonly pid: number | null;
   /** Seconds since the process was spawned; null where there is none. */
@@ -212,6 +214,7 @@ function workerStatus(worker: WorkerView, now: Instant, detail: WorkerDetail | u
     pool: worker.pool,
     slot: worker.slot,
     phase: worker.phase,
+    standby: worker.isSpare,
     incarnation: worker.incarnation,
     pid: worker.pid ?? null,
     uptime_s: worker.spawnedAt === undefined ? null : seconds(now - worker.spawnedAt),

@@ -70,6 +70,7 @@ export const SCHEMAS: Readonly<Record<string, Schema>> = {
       pool: STRING,
       slot: COUNT,
       phase: { type: "string", enum: [...PHASES] },
+      standby: { ...BOOLEAN, description: "Ready, but kept in reserve: it gets no requests" },
       incarnation: { ...COUNT, description: "How many processes have lived in this slot" },
       pid: orNull(COUNT),
       uptime_s: { ...orNull(SECONDS), description: "Since the process was spawned" },

@@ -109,3 +109,8 @@ test("a worker that is down is shown where workers are missing", () => {
   const status = statusOf(workerStatus(), held);
   assert.match(renderStatus(status, PLAIN), /web-2 +down .*stopped by an operator/u);
 });
+
+test("a worker in reserve is shown as standby", () => {
+  const text = renderStatus(statusOf(workerStatus(), workerStatus({ id: "web-1", slot: 1, standby: true })), COLOURED);
+  assert.match(text, /web-1 +\u001b\[2mstandby\u001b\[0m/u);
+});

@@ -13,7 +13,7 @@ export type Colour = "green" | "yellow" | "red" | "dim" | "none";
 const SGR: Readonly<Record<Exclude<Colour, "none">, number>> = { green: 32, yellow: 33, red: 31, dim: 2 };
 
 /** The colour of each phase. */
-export const PHASE_COLOURS: Readonly<Record<WorkerStatus["phase"], Colour>> = {
+const PHASE_COLOURS: Readonly<Record<WorkerStatus["phase"], Colour>> = {
   ready: "green",
   starting: "yellow",
   unready: "red",
@@ -96,7 +96,7 @@ function cellsOf(worker: WorkerStatus): readonly Cell[] {
   const plain = (text: string): Cell => ({ text: clean(text), colour: "none" });
   return [
     plain(worker.id),
-    { text: clean(worker.phase), colour: PHASE_COLOURS[worker.phase] ?? "none" },
+    phaseCell(worker),
     plain(worker.pid === null ? "-" : String(worker.pid)),
     plain(worker.uptime_s === null ? "-" : formatAge(worker.uptime_s)),
     plain(String(worker.restarts)),
@@ -104,6 +104,11 @@ function cellsOf(worker: WorkerStatus): readonly Cell[] {
     plain(nextOf(worker)),
     plain(worker.reason),
   ];
+}
+
+/** The phase in a cell; a worker in reserve is ready for everything but requests. */
+export function phaseCell({ phase, standby }: WorkerStatus): Cell {
+  return standby ? { text: "standby", colour: "dim" } : { text: clean(phase), colour: PHASE_COLOURS[phase] ?? "none" };
 }
 
 function nextOf({ phase, next_s: seconds, in_flight: inFlight }: WorkerStatus): string {

@@ -1,7 +1,7 @@
 /** What each worker uses at this moment, from two status documents a little apart. Pure. */
 import type { PoolStatus, Status, WorkerDetail, WorkerStatus } from "../admin/api.ts";
 import { formatSize } from "../base/units.ts";
-import { type Cell, formatAge, PHASE_COLOURS, paint, type RenderOptions } from "./render.ts";
+import { type Cell, formatAge, paint, phaseCell, type RenderOptions } from "./render.ts";
 import { type Column, plain, tableLines } from "./table.ts";
 
 /** One worker; null is not known. */
@@ -84,10 +84,10 @@ function summaryOf(status: Status, rows: readonly TopRow[], options: RenderOptio
 }
 
 function cellsOf({ worker, cpu_ratio, requests_per_second }: TopRow): readonly Cell[] {
-  const { id, phase, pid, detail, uptime_s, restarts } = worker;
+  const { id, pid, detail, uptime_s, restarts } = worker;
   return [
     plain(id),
-    { text: phase, colour: PHASE_COLOURS[phase] ?? "none" },
+    phaseCell(worker),
     plain(known(pid)),
     plain(cpu_ratio === null ? "-" : `${(cpu_ratio * 100).toFixed(1)} %`),
     plain(detail?.rss_bytes == null ? "-" : size(detail.rss_bytes)),

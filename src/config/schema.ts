@@ -232,7 +232,7 @@ const httpProbe: Kind<HttpProbeConfig> = object<HttpProbeConfig>({
     default: undefined,
     unset: ownPort,
     since: "new",
-    doc: "First port to ask, where it is not the worker's own: that of slot 0; the one of slot n is n higher. A worker finds its own in MONOCEROS_METRICS_PORT.",
+    doc: "Port to ask, where it is not the worker's.",
   },
 });
 
@@ -448,7 +448,7 @@ const metrics: Kind<MetricsConfig> = object<MetricsConfig>({
     default: undefined,
     unset: ownPort,
     since: "new",
-    doc: "Port to ask, where it is not the worker's.",
+    doc: "First port to ask, where it is not the worker's own: that of slot 0; the one of slot n is n higher. A worker finds its own in MONOCEROS_METRICS_PORT.",
   },
 });
 

@@ -129,6 +129,7 @@ export function workerStatus(changes: Partial<WorkerStatus> = {}): WorkerStatus 
     uptime_s: 180,
     phase_s: 180,
     next_s: null,
+    standby: false,
     in_flight: null,
     restarts: 0,
     last_exit: null,
