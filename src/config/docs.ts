@@ -16,8 +16,9 @@ for editors.
 - \`\${NAME}\` and \`\${NAME:-default}\` in values, not in keys, are replaced from the controller's environment; \`$$\` is a
   dollar. A variable that is not set and has no default is an error. The default also stands in for an empty value.
 - Anchors, aliases and merge keys (\`<<\`) work. A file has one document and at most 1 MiB.
-- **New** keys are those that the predecessor's files do not have. Keys marked **not yet** are checked, but a
-  configuration that uses one is refused when it shall run.
+- **New** keys are those that the predecessor's files do not have.
+- What a changed key takes while the controller runs is in [operation.md](operation.md#reload); files to start from are in
+  [examples.md](examples.md).
 `;
 
 /** The whole page, with a newline at the end. */

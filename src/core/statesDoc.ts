@@ -12,14 +12,19 @@ at most one deadline, and each event that concerns a process carries its incarna
 changes nothing.
 
 Where nothing asks a worker whether it is ready (no probes, no proxy) it is ready as soon as it is spawned; only a
-successor must first have lived for \`rolling.min_ready\`. Only workers behind a proxy drain.
+successor must first have lived for \`rolling.min_ready\`. With probes it is ready when they say so, and behind a proxy when
+the proxy balances over it too. Only workers behind a proxy drain, and only there some are ready and kept in reserve.
+
+The pool decides when a worker is to start or stop: \`replace\`, a limit (but \`memory_hard\`) and a failed liveness only make
+it *due*, and it runs on until its successor is ready or there is room to replace it in place. Envoy goes through the same
+phases.
 `;
 
 const PHASE_MEANINGS: Readonly<Record<Phase, string>> = {
   down: "No process. Free for use, held by an operator's stop, or given up because its restarts are used up.",
   starting: "Waits for its turn, is being spawned, or runs and is not ready yet.",
-  ready: "Serves. The deadline is the end of its lifespan.",
-  unready: "Runs, but its readiness probe says no.",
+  ready: "Serves, or is kept in reserve. The deadline is the end of its lifespan.",
+  unready: "Runs, but its readiness or its liveness probe says no: it gets no new requests.",
   draining: "Gets no new requests and finishes the running ones.",
   stopping: "Was told to stop; ends when its whole process group is empty. At the deadline the group is killed.",
   backoff: "Waits before an unplanned restart.",
@@ -29,9 +34,9 @@ const EVENT_MEANINGS: Readonly<Record<WorkerEventKind, string>> = {
   start: "The pool or an operator wants a process here.",
   spawned: "The process exists.",
   spawnFailed: "The kernel refused the process.",
-  becameReady: "The readiness probe says yes.",
+  becameReady: "The probes say yes, and behind a proxy it balances over the worker. Of Envoy: it listens.",
   becameUnready: "The readiness probe says no.",
-  startupFailed: "It runs, but it will not become ready.",
+  startupFailed: "It runs, but it will not become ready: its startup probe failed, or Envoy cannot listen.",
   livenessFailed: "It runs, but the liveness probe says that it works no more.",
   becameAlive: "The liveness probe succeeds for the first time, or again.",
   replace: "A rollout wants another process in its place.",
@@ -53,12 +58,12 @@ stateDiagram-v2
   starting --> backoff: spawnFailed
   starting --> stopping: stop, startupFailed, not ready by the deadline
   ready --> unready: becameUnready, livenessFailed
-  unready --> ready: becameReady
+  unready --> ready: becameReady, becameAlive
   ready --> starting: exited, first crash
   ready --> backoff: exited, further crash
   ready --> down: exited, restarts used up
   ready --> stopping: stop, memory_hard, survivors of a crash
-  unready --> stopping: stop
+  unready --> stopping: stop, memory_hard
   ready --> draining: stop, behind a proxy
   unready --> draining: stop, behind a proxy
   draining --> stopping: drained, deadline

@@ -347,7 +347,7 @@ function spreadMetric(what: string, of: string, value: (balance: Balance) => num
     origin: "new",
     name: `monoceros_pool_${what}_spread_ratio`,
     type: "gauge",
-    help: `How unevenly ${of} of the last minute or so are spread over the workers: most over mean, 1 is even. Missing where too little was done to compare.`,
+    help: `Spread of ${of} of the last minute or so over the workers: most over mean, 1 is even. Missing where too little was done to compare.`,
     labels: ["pool"],
     samples: ({ balances }) =>
       Array.from(balances, ([pool, balance]) => ({ pool, ratio: value(balance) })).flatMap(({ pool, ratio }) =>

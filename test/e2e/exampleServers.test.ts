@@ -27,6 +27,7 @@ interface Example {
 }
 
 const EXAMPLES: readonly Example[] = [
+  { file: "run.yaml", pool: "web", path: "/sleep?ms=2" },
   { file: "httpbin.yaml", pool: undefined, path: "/get?show=this", needs: "python" },
   { file: "proxy-gunicorn.yaml", pool: "wsgi", path: "/?ms=2", needs: "python" },
   { file: "proxy-uvicorn.yaml", pool: "asgi", path: "/?ms=2", needs: "python" },
