@@ -16,7 +16,8 @@ export class HeapCare {
   readonly #activity: () => number;
   readonly #timer: NodeJS.Timeout;
   #seenActivity = 0;
-  #keptBytes = Number.POSITIVE_INFINITY;
+  /** 0 until the garbage of the start is collected. */
+  #keptBytes = 0;
 
   /** `activity` counts what happens (events, bytes of logs): where it stands still the controller is idle. */
   constructor(activity: () => number) {
@@ -37,7 +38,6 @@ export class HeapCare {
     const collect = (globalThis as { gc?: Collector }).gc;
     if (!isIdle || collect === undefined) return;
     const { total_heap_size: heapBytes } = getHeapStatistics();
-    if (this.#keptBytes === Number.POSITIVE_INFINITY) this.#keptBytes = heapBytes;
     if (heapBytes < this.#keptBytes + WORTH_BYTES) return;
     collect({ type: "major", execution: "sync", flavor: "last-resort" });
     returnFreeMemory();
