@@ -12,7 +12,6 @@ import {
   eventsOf,
   freePort,
   happened,
-  logged,
   msBetween,
   readProc,
   recordsOf,
