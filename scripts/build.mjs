@@ -24,20 +24,13 @@ const RUNTIME = join(ROOT, "node_modules", ".bin", "node");
 const TRAINING_TIMEOUT_MS = 15_000;
 
 /**
- * Node.js and V8 flags of the executable. Maglev's compile zones stay in malloc's arenas for good (8 to 11 MB of
- * private dirty memory after some load, at no measurable gain in throughput). A semi-space of 2 MB: with 1 MB a scrape
- * of 500 workers takes 17 instead of 12 ms and leaves 17 MB more in the old generation; with the default of 16 a flood
- * leaves its garbage longer. One V8 helper thread instead of four saves 0.3 MB. --optimize-for-size, --lite-mode and
- * --single-threaded cost 15 ms of start, --single-threaded-gc saves nothing, --no-opt makes logs ten times slower.
+ * Node.js and V8 flags of the executable. A semi-space of 2 MB: with 1 MB a scrape of 500 workers takes 17 instead of
+ * 12 ms and leaves 17 MB more in the old generation; with the default of 16 a flood leaves its garbage longer. One V8
+ * helper thread instead of four saves 0.3 MB. --optimize-for-size, --lite-mode and --single-threaded cost 15 ms of
+ * start, --single-threaded-gc saves nothing, --no-opt makes logs ten times slower. Flags that are part of what V8 checks
+ * its code caches against (--no-maglev, --expose-gc) are set by src/runtime/engineFlags.ts, and why is told there.
  */
-const EXEC_ARGV = [
-  "--no-warnings",
-  "--disable-sigusr1",
-  "--no-maglev",
-  "--max-semi-space-size=2",
-  "--v8-pool-size=1",
-  "--expose-gc",
-];
+const EXEC_ARGV = ["--no-warnings", "--disable-sigusr1", "--max-semi-space-size=2", "--v8-pool-size=1"];
 
 const TARGETS = {
   monoceros: { entry: "src/main.ts", train: trainMonoceros },
@@ -61,11 +54,13 @@ else script.runInThisContext()(require, module, exports, process.execPath, "");
 
 /**
  * Runs the bundle like the loader does and writes the cache at exit, and over and over from SIGTERM on, because the
- * controller leaves by _exit(2) without an "exit" event. Arguments: bundle, cache, then the program's.
+ * controller leaves by _exit(2) without an "exit" event. A cache that is made after a flag was set would not fit a start.
+ * Arguments: bundle, cache, then the program's.
  */
 const TRAINER = `"use strict";
 const { readFileSync, writeFileSync } = require("node:fs");
 const { Script } = require("node:vm");
+require("node:v8").setFlagsFromString = () => {};
 const [bundle, cache] = process.argv.splice(2, 2);
 const script = new Script(readFileSync(bundle, "latin1"), { filename: "NAME.cjs" });
 const save = () => writeFileSync(cache, script.createCachedData());

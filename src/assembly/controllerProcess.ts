@@ -25,6 +25,7 @@ import { type LogSink, openSinks } from "../logs/sink.ts";
 import { WorkerOutput } from "../logs/workerOutput.ts";
 import { systemClock } from "../runtime/clock.ts";
 import { Daemon } from "../runtime/daemon.ts";
+import { tuneForLongLife } from "../runtime/engineFlags.ts";
 import { HeapCare } from "../runtime/heapCare.ts";
 import { controllerMark, findLeftovers } from "../runtime/leftovers.ts";
 import { Lifeline } from "../runtime/lifeline.ts";
@@ -78,6 +79,7 @@ export async function runController(
   readAgain: (file: string) => Preflight,
   options: { readonly isDebug: boolean },
 ): Promise<number> {
+  tuneForLongLife();
   const { config, spec, warnings } = preflight;
   const held = holdStopSignals();
   const sinks = openSinks({ fd: 1, onError: reportTo("stdout") }, { fd: 2 });

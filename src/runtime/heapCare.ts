@@ -3,14 +3,12 @@
  * its garbage would stay until the next one; a controller is idle nearly always, and then a collection disturbs nobody.
  */
 import { getHeapStatistics } from "node:v8";
+import { takeCollector } from "./engineFlags.ts";
 import { returnFreeMemory } from "./linux.ts";
 
 const LOOK_EVERY_MS = 5000;
 /** Garbage below this is not worth a pause of 20 ms. */
 const WORTH_BYTES = 4 << 20;
-
-/** What the executable's flag --expose-gc provides; absent when run from source. */
-type Collector = (options: { type: "major"; execution: "sync"; flavor: "last-resort" }) => void;
 
 export class HeapCare {
   readonly #activity: () => number;
@@ -35,11 +33,10 @@ export class HeapCare {
     const activity = this.#activity();
     const isIdle = activity === this.#seenActivity;
     this.#seenActivity = activity;
-    const collect = (globalThis as { gc?: Collector }).gc;
-    if (!isIdle || collect === undefined) return;
+    if (!isIdle) return;
     const { total_heap_size: heapBytes } = getHeapStatistics();
     if (heapBytes < this.#keptBytes + WORTH_BYTES) return;
-    collect({ type: "major", execution: "sync", flavor: "last-resort" });
+    takeCollector()({ type: "major", execution: "sync", flavor: "last-resort" });
     returnFreeMemory();
     this.#keptBytes = getHeapStatistics().total_heap_size;
   }

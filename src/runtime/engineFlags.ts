@@ -1,0 +1,24 @@
+/**
+ * Flags of V8 that are set while the program runs. On the command line of the executable they would change what V8 takes
+ * its code caches to be made for, and all of Node.js's own modules would be compiled from source at each start: 20 to
+ * 35 ms more, also for a command that only asks. Here they come when everything is loaded.
+ */
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
+
+/** A full collection that keeps nothing which can be made again. */
+export type Collector = (options: { type: "major"; execution: "sync"; flavor: "last-resort" }) => void;
+
+/**
+ * For a process that lives long: Maglev's compile zones stay in malloc's arenas for good (8 to 11 MB of private dirty
+ * memory after some load, at no measurable gain in throughput).
+ */
+export function tuneForLongLife(): void {
+  setFlagsFromString("--no-maglev");
+}
+
+/** V8's collector, which only a context that is made after the flag has; it is garbage itself when it is let go. */
+export function takeCollector(): Collector {
+  setFlagsFromString("--expose-gc");
+  return runInNewContext("gc") as Collector;
+}
