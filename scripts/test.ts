@@ -33,11 +33,11 @@ const GROUPS: Readonly<Record<string, () => Group[]>> = {
     },
     { files: find(["test/simulation/*.test.ts"], LONG), flags: ["--test-isolation=none"] },
   ],
-  process: () => [{ files: find([...LONG, ...WITH_PROCESSES]), flags: ["--test-concurrency=2"] }],
+  process: () => [{ files: find([...LONG, ...WITH_PROCESSES]), flags: ["--test-concurrency=2", "--test-force-exit"] }],
   system: () => [
     {
       files: find(["test/integration/*.test.ts", "test/fault/*.test.ts", "test/e2e/*.test.ts"]),
-      flags: ["--test-concurrency=2"],
+      flags: ["--test-concurrency=2", "--test-force-exit"],
     },
   ],
 };

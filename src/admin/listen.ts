@@ -76,6 +76,9 @@ export async function listenOnSocket(
   return { path: undefined, reasons };
 }
 
+/** Who connects to a Unix socket with a full queue is refused at once, unlike on a port. */
+const SOCKET_BACKLOG = 4096;
+
 async function bindSocket(server: Server, path: string, find: ListenerFinder): Promise<void> {
   makePrivateDirectory(dirname(path));
   await removeStaleSocket(path, find);
@@ -83,7 +86,7 @@ async function bindSocket(server: Server, path: string, find: ListenerFinder): P
   try {
     await new Promise<void>((resolve, reject) => {
       server.once("error", reject);
-      server.listen(path, () => {
+      server.listen({ path, backlog: SOCKET_BACKLOG }, () => {
         server.off("error", reject);
         resolve();
       });

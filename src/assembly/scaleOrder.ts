@@ -15,6 +15,12 @@ export function scaleOrder(config: Config, view: ControllerView, pool: number, r
   const configured = config.supervisor.pools.find((each) => each.name === name);
   if (configured === undefined)
     throw new ControllerError("REQUEST_REFUSED", `Cannot scale pool "${name}": it is in no configuration`);
+  const { min = 1, max = Number.POSITIVE_INFINITY } = configured.autoscale ?? {};
+  if (replicas < min || replicas > max)
+    throw new ControllerError(
+      "REQUEST_REFUSED",
+      `Cannot scale pool "${name}" to ${replicas}: autoscale keeps it from ${min} to ${max}`,
+    );
   const now = new Map(view.pools.map((each) => [each.name, each.replicas]));
   const replicasOf = (wanted: number) => (each: { readonly name?: string | undefined }) =>
     each.name === name ? wanted : (now.get(each.name ?? "") ?? 1);

@@ -31,6 +31,7 @@ const REASONS: Readonly<Record<string, string>> = {
   ENOTDIR: "does not exist",
   ECONNREFUSED: "nobody listens",
   ENOTSOCK: "is no socket",
+  EAGAIN: "too many clients wait there",
   EACCES: "this user may not use it",
   EPERM: "this user may not use it",
   EINVAL: "is too long for the path of a socket",

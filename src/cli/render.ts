@@ -111,8 +111,10 @@ export function phaseCell({ phase, standby }: WorkerStatus): Cell {
   return standby ? { text: "standby", colour: "dim" } : { text: clean(phase), colour: PHASE_COLOURS[phase] ?? "none" };
 }
 
-function nextOf({ phase, next_s: seconds, in_flight: inFlight }: WorkerStatus): string {
-  const next = seconds === null ? "-" : `${NEXT_BY_PHASE[phase] ?? ""} in ${formatAge(seconds)}`.trim();
+function nextOf({ phase, pid, next_s: seconds, in_flight: inFlight }: WorkerStatus): string {
+  // One that runs already and starts has so long to become ready.
+  const what = phase === "starting" && pid !== null ? "fail" : (NEXT_BY_PHASE[phase] ?? "");
+  const next = seconds === null ? "-" : `${what} in ${formatAge(seconds)}`.trim();
   return inFlight === null ? next : `${next}, ${inFlight} request${inFlight === 1 ? "" : "s"} left`;
 }
 

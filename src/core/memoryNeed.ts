@@ -11,7 +11,7 @@ export interface MemoryNeed {
   readonly parts: readonly MemoryPart[];
 }
 
-/** One pool's part, successors of a rolling replacement included. */
+/** One pool's part, spares and successors of a rolling replacement included. */
 export interface MemoryPart {
   readonly pool: PoolSpec;
   readonly workers: number;
@@ -26,7 +26,7 @@ export function memoryNeedOf({ pools }: ControllerSpec): MemoryNeed | undefined 
     const bytesEach = pool.role === "proxy" ? PROXY_BYTES : (pool.limits.memoryBytes ?? pool.limits.memoryHardBytes);
     if (bytesEach === undefined) return [];
     const replicas = pool.autoscale?.maxReplicas ?? pool.replicas;
-    return [{ pool, workers: replicas + pool.rollout.maxSurge, bytesEach }];
+    return [{ pool, workers: replicas + pool.standby + pool.rollout.maxSurge, bytesEach }];
   });
   if (!parts.some(({ pool }) => pool.role === "workers")) return undefined;
   const size = ({ workers, bytesEach }: MemoryPart) => workers * bytesEach;

@@ -10,6 +10,12 @@ export interface Enlisted {
 export class Enlistments {
   readonly #serving = new Map<number, { readonly incarnation: number; isEnlisted: boolean }>();
 
+  /** Whether Envoy balances over anyone. */
+  get isAnyEnlisted(): boolean {
+    for (const { isEnlisted } of this.#serving.values()) if (isEnlisted) return true;
+    return false;
+  }
+
   /** The upstreams that are wanted. Returns whether someone new is to serve. */
   want(upstreams: readonly Upstream[]): boolean {
     const serving = new Map(

@@ -55,6 +55,13 @@ const RECONFIGURE_MS = 5000;
 /** Waits between looks whether a new cluster has its endpoints, which takes 1 to 2 ms. */
 const ENDPOINTS_LOOK_MS = 2;
 
+/**
+ * Envoy's main thread says that it balances over a worker; each of its other threads does so when it has read the note.
+ * Where another worker serves nobody can tell, and notes are read in order; the first worker is told of so much later,
+ * else the first clients of a busy machine find nobody.
+ */
+const FIRST_WORKER_GRACE_MS = 50;
+
 /** Who wants to know. Called from the event loop, never from inside a call of a method of PoolProxy. */
 export interface ProxyListener {
   /** The listener takes connections. */
@@ -328,7 +335,10 @@ export class PoolProxy implements Disposable {
   #endpointsApplied(upstreams: readonly Upstream[]): void {
     this.#applied = new Map(upstreams.map((upstream) => [formatAddress(upstream.address), upstream]));
     this.#workerCounts = forgetAbsent(this.#workerCounts, new Set(upstreams.map(({ slot }) => slot)));
-    this.#tellEnlisted(this.#enlistments.applied(upstreams));
+    const wasAnyEnlisted = this.#enlistments.isAnyEnlisted;
+    const enlisted = this.#enlistments.applied(upstreams);
+    if (wasAnyEnlisted || enlisted.length === 0) this.#tellEnlisted(enlisted);
+    else this.#clock.wakeAt(after(this.#clock.now(), FIRST_WORKER_GRACE_MS), () => this.#tellEnlisted(enlisted));
     if (!this.#drains.applied(upstreams)) return;
     this.#drainWaitMs = FIRST_DRAIN_LOOK_MS;
     this.#run?.wake();

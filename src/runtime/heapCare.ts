@@ -14,7 +14,8 @@ export class HeapCare {
   readonly #activity: () => number;
   readonly #timer: NodeJS.Timeout;
   #seenActivity = 0;
-  #keptBytes = Number.POSITIVE_INFINITY;
+  /** 0 until the garbage of the start is collected. */
+  #keptBytes = 0;
 
   /** `activity` counts what happens (events, bytes of logs): where it stands still the controller is idle. */
   constructor(activity: () => number) {
@@ -34,7 +35,6 @@ export class HeapCare {
     this.#seenActivity = activity;
     if (!isIdle) return;
     const { total_heap_size: heapBytes } = getHeapStatistics();
-    if (this.#keptBytes === Number.POSITIVE_INFINITY) this.#keptBytes = heapBytes;
     if (heapBytes < this.#keptBytes + WORTH_BYTES) return;
     takeCollector()({ type: "major", execution: "sync", flavor: "last-resort" });
     returnFreeMemory();

@@ -113,7 +113,7 @@ test("scaling 4 → 8 → 2 fails no request, and new workers take their share",
       "two workers are left",
     );
   });
-  assertNoneFailed(reports, 300);
+  assertNoneFailed(reports, 150);
   assert.equal(atEight.length, 8);
   assert.equal(Object.keys(reports.keptAlive.workers).length, 8, "all eight have answered");
 });
@@ -147,6 +147,6 @@ test("a reload of settings that leave the listener alone fails no request", asyn
     writeFileSync(file, text.replace("ROUND_ROBIN", "LEAST_REQUEST"));
     await commandOk(controller, "reload");
   });
-  assertNoneFailed(reports);
+  assertNoneFailed(reports, 100);
   assert.equal(envoyPid(controller), envoy, "Envoy is the same process");
 });

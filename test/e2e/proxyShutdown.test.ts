@@ -45,7 +45,10 @@ for (const [mode, makePool] of [
     assert.deepEqual(await controller.stop(), { code: 0, signal: null });
     const report = await load.stop();
     // Once nobody listens any more clients are refused, as it must be; everything before is answered.
-    assert.equal(report.failed, report.counts.refused, describeLoad(report));
+    // On a shared socket the kernel also resets who was queued and not accepted yet when the last worker closed it.
+    const queued = report.failures.filter(({ outcome, isReused }) => outcome === "resetBeforeResponse" && !isReused);
+    const excused = report.counts.refused + (mode.startsWith("a shared") ? queued.length : 0);
+    assert.equal(report.failed, excused, describeLoad(report));
     assert.ok(report.counts.ok >= 1000);
     assert.ok((report.latencyByLabel["slow"]?.count ?? 0) > 20);
   });

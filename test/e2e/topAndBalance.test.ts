@@ -32,11 +32,10 @@ test("in supervisor mode one worker that does everything is seen, and the advice
   await controller.ready();
   const document = await eventually(async () => {
     const now = await balanceOf(controller, "web");
-    return now.cpu_spread === null ? undefined : now;
-  }, "the workers can be compared");
+    return now.cpu_spread === null || !/LEAST_REQUEST/u.test(now.advice) ? undefined : now;
+  }, "the workers can be compared, and the busy one has a CPU");
   assert.ok((document.cpu_spread ?? 0) > 2.9, JSON.stringify(document));
   assert.deepEqual([document.mode, document.algorithm, document.requests_spread], ["supervisor", null, null]);
-  assert.match(document.advice, /LEAST_REQUEST/u);
   const spread = await controller.metric('monoceros_pool_cpu_spread_ratio{pool="web"}');
   assert.ok(spread > 2.9 && spread <= 3);
   const { stdout } = await commandOk(controller, "balance");

@@ -51,7 +51,7 @@ test("the Envoy of the project will do, named by path or found on PATH", () => {
   assert.deepEqual(problemsOf("listener_port: 10001", `${directory}:/usr/bin:/bin`), []);
 });
 
-test("an Envoy that is missing, may not be executed, is something else or is too old is named", () => {
+test("an Envoy that is missing, may not be executed, is something else or is too old is named [E8]", () => {
   only("ENVOY_NOT_FOUND", /there is no Envoy at "\/no\/envoy"/u, problemsOf("exec: /no/envoy"));
   only("ENVOY_NOT_EXECUTABLE", /may not be executed/u, problemsOf(`exec: ${script("plain", "", 0o644)}`));
   only(

@@ -99,7 +99,7 @@ test("every pair of values of two options occurs in the matrix", () => {
             );
 });
 
-test("Envoy takes every configuration of the matrix over all options", () => {
+test("Envoy takes every configuration of the matrix over all options [E13]", () => {
   const all = combinations(6);
   // One process looks at all of them: what is named alike gets a number.
   const listeners = all.map((settings, index) => ({
@@ -116,7 +116,7 @@ test("Envoy takes every configuration of the matrix over all options", () => {
   validate("matrix", { ...bootstrapToCheck(proxySettings(), places), static_resources: { listeners, clusters } });
 });
 
-test("Envoy takes what validate shows it and what it is started with, one by one", () => {
+test("Envoy takes what validate shows it and what it is started with, one by one [E13]", () => {
   for (const [index, settings] of combinations(1).entries()) {
     if (index % 5 !== 0) continue;
     validate(`check-${index}`, bootstrapToCheck(settings, places));

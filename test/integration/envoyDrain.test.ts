@@ -54,7 +54,7 @@ test("clients with kept connections are told to close them, and are served until
   agent.destroy();
 });
 
-test("Envoy lives on after the drain time, refuses new connections, and ends the request in flight", async () => {
+test("Envoy lives on after the drain time, refuses new connections, and ends the request in flight [E14]", async () => {
   await using a = await StubWorker.start("a");
   await using under = await ProxyUnderTest.start([a.upstream(0)], { drainTimeSeconds: 1 });
   const answer = under.get("/hold");
@@ -88,7 +88,7 @@ test("an idle connection does not hold up the drain beyond its time", async () =
   socket.destroy();
 });
 
-test("a request may take longer than the 15 s that Envoy allows by default", async () => {
+test("a request may take longer than the 15 s that Envoy allows by default [E9]", async () => {
   await using a = await StubWorker.start("a", (_, response) => setTimeout(() => response.end("late"), 15_500));
   await using under = await ProxyUnderTest.start([a.upstream(0)]);
   assert.equal((await under.get()).body, "late");

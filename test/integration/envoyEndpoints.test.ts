@@ -35,7 +35,7 @@ const READER = `
   process.stdout.write(JSON.stringify({ versions: versions.size, broken }));
 `;
 
-test("a reader of the endpoints never sees half a file, and they change by rename only", async () => {
+test("a reader of the endpoints never sees half a file, and they change by rename only [E2]", async () => {
   await using under = await ProxyUnderTest.create();
   under.proxy.prepare();
   const { endpoints } = proxyFiles(under.places);
@@ -72,7 +72,7 @@ test("a reader of the endpoints never sees half a file, and they change by renam
   assert.ok(events.includes("rename eds.json"));
 });
 
-test("a refused update keeps the endpoints before it and is told", async () => {
+test("a refused update keeps the endpoints before it and is told [E3]", async () => {
   await using a = await StubWorker.start("a");
   await using under = await ProxyUnderTest.start([a.upstream(0)]);
   // No socket can have so long a path, so Envoy must refuse it.
@@ -87,7 +87,7 @@ test("a refused update keeps the endpoints before it and is told", async () => {
   assert.equal(under.news.filter(({ name }) => name === "updateRefused").length, 1);
 });
 
-test("an update that Envoy did not notice is told once and written again until it is applied", async () => {
+test("an update that Envoy did not notice is told once and written again until it is applied [E3]", async () => {
   await using a = await StubWorker.start("a");
   await using b = await StubWorker.start("b");
   await using under = await ProxyUnderTest.start([a.upstream(0)]);
@@ -105,7 +105,7 @@ test("an update that Envoy did not notice is told once and written again until i
   assert.equal(under.news.filter(({ name }) => name === "updateLate").length, 1);
 });
 
-test("draining workers get no new request even when one of four is left", async () => {
+test("draining workers get no new request even when one of four is left [E4]", async () => {
   await using a = await StubWorker.start("a");
   await using b = await StubWorker.start("b");
   await using c = await StubWorker.start("c");
@@ -256,7 +256,7 @@ test("an Envoy that was told to start but is gone at once tells nothing", async 
   assert.deepEqual(under.news, []);
 });
 
-test("a taken port is the reason why Envoy failed", async () => {
+test("a taken port is the reason why Envoy failed [E8]", async () => {
   await using taken = await StubWorker.start("other");
   await using under = await ProxyUnderTest.create({ listenerPort: taken.port });
   under.spawn(1);

@@ -223,15 +223,15 @@ test("a port that is taken is refused with the reason; the old listener, its cli
   using clients = new Clients(under.settings.listenerPort);
   const files = filesOf(under);
   // All or nothing: the route and the cluster are not changed either.
-  for (const change of [{}, { requestTimeoutMs: 5000, maxQueue: 3 }]) {
+  for (const change of [{}, { requestTimeoutMs: 5000, maxQueue: 300 }]) {
     const reason = await under.proxy.reconfigure({ ...under.settings, ...change, listenerPort });
     assert.match(reason ?? "", /cannot bind '127\.0\.0\.1:\d+': Address already in use/u);
     assert.deepEqual(filesOf(under), files);
     await clients.ask(20);
   }
-  assert.doesNotMatch(await configOf(under), /"max_pending_requests":3\b/u);
-  assert.equal(await under.proxy.reconfigure({ ...under.settings, maxQueue: 4 }), undefined);
-  assert.match(await configOf(under), /"max_pending_requests":4\b/u);
+  assert.doesNotMatch(await configOf(under), /"max_pending_requests":300\b/u);
+  assert.equal(await under.proxy.reconfigure({ ...under.settings, maxQueue: 400 }), undefined);
+  assert.match(await configOf(under), /"max_pending_requests":400\b/u);
   await clients.end();
   assert.equal(await under.proxy.reconfigure({ ...under.settings, listenerPort: await freePort() }), undefined);
 });

@@ -36,7 +36,7 @@ async function ask(session: ClientHttp2Session, path: string): Promise<{ status:
   return { status: Number(headers[":status"]), body };
 }
 
-test("headers keep their case, order and values, and nothing is added but x-forwarded-for and x-forwarded-proto", async () => {
+test("headers keep their case, order and values, and nothing is added but x-forwarded-for and x-forwarded-proto [E10]", async () => {
   await using a = await StubWorker.start("a", (_, response) => {
     response.sendDate = false;
     response.writeHead(200, "Fine By Me", [
@@ -79,7 +79,7 @@ test("what a load balancer in front says is kept: x-forwarded-for is added to, x
   assert.match(String(a.requests[0]?.headers["x-forwarded-for"]), /^198\.51\.100\.7,[\d.]+$/u);
 });
 
-test("a WebSocket passes both ways", async () => {
+test("a WebSocket passes both ways [E10]", async () => {
   await using a = await StubWorker.start("a");
   a.server.on("upgrade", (_, socket: Socket) => {
     socket.write("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
@@ -99,7 +99,7 @@ test("a WebSocket passes both ways", async () => {
   socket.destroy();
 });
 
-test("server-sent events arrive one by one, not at the end", async () => {
+test("server-sent events arrive one by one, not at the end [E10]", async () => {
   await using a = await StubWorker.start("a", (_, response) => {
     response.writeHead(200, { "content-type": "text/event-stream" });
     response.write("data: 1\n\n");
@@ -112,7 +112,7 @@ test("server-sent events arrive one by one, not at the end", async () => {
   socket.destroy();
 });
 
-test("HTTP/1.0 without a host is answered", async () => {
+test("HTTP/1.0 without a host is answered [E10]", async () => {
   await using a = await StubWorker.start("a");
   await using under = await ProxyUnderTest.start([a.upstream(0)]);
   const socket = await under.connect();
@@ -122,7 +122,7 @@ test("HTTP/1.0 without a host is answered", async () => {
   await ended;
 });
 
-test("trailers pass in both directions", async () => {
+test("trailers pass in both directions [E10]", async () => {
   await using a = await StubWorker.start("a", (incoming, response) => {
     incoming.resume().on("end", () => {
       response.writeHead(200, { trailer: "x-sum" });
@@ -140,7 +140,7 @@ test("trailers pass in both directions", async () => {
   socket.destroy();
 });
 
-test("the worker itself decides on Expect: 100-continue", async () => {
+test("the worker itself decides on Expect: 100-continue [E10]", async () => {
   await using a = await StubWorker.start("a");
   const asked: string[] = [];
   a.server.on("checkContinue", (incoming, response) => {
@@ -165,7 +165,7 @@ test("the worker itself decides on Expect: 100-continue", async () => {
   no.destroy();
 });
 
-test("a body of 64 MB arrives unchanged in both directions", async () => {
+test("a body of 64 MB arrives unchanged in both directions [E10]", async () => {
   await using a = await StubWorker.start("a", (incoming, response) => incoming.pipe(response));
   await using under = await ProxyUnderTest.start([a.upstream(0)]);
   const part = Buffer.alloc(1024 * 1024, "0123456789abcde");
@@ -288,7 +288,7 @@ test("a TCP worker has never more connections than its limit; the next one waits
   server.close();
 });
 
-test("a request that reached a worker is not sent to another one", async () => {
+test("a request that reached a worker is not sent to another one [E6]", async () => {
   const broken = (incoming: { socket: Socket; on(name: "data", then: () => void): unknown }) =>
     incoming.on("data", () => incoming.socket.destroy());
   await using a = await StubWorker.start("a", broken);
@@ -313,7 +313,7 @@ test("a worker that is not there costs no request: it goes to another one", asyn
   await under.until(() => under.proxy.readings().retriesTotal >= 10, "retries are counted");
 });
 
-test("with as many requests as workers each worker has one", async () => {
+test("with as many requests as workers each worker has one [E11]", async () => {
   const workers = await Promise.all(Array.from({ length: 8 }, (_, slot) => StubWorker.start(String(slot))));
   await using under = await ProxyUnderTest.start(workers.map((worker, slot) => worker.upstream(slot)));
   for (let round = 0; round < 5; round++) {
@@ -391,7 +391,7 @@ test("Envoy's own check asks the worker as localhost before it gets traffic", as
   assert.equal((await under.get()).body, "a");
 });
 
-test("Envoy has as many threads for traffic as it is told", async () => {
+test("Envoy has as many threads for traffic as it is told [E12]", async () => {
   for (const concurrency of [1, 3]) {
     await using under = await ProxyUnderTest.start([], { concurrency });
     const tasks = `/proc/${under.child?.pid}/task`;

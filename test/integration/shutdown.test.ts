@@ -12,7 +12,6 @@ import {
   eventsOf,
   freePort,
   happened,
-  logged,
   msBetween,
   readProc,
   recordsOf,
@@ -215,18 +214,6 @@ test("SIGTERM while a worker is replaced ends predecessor and successor alike [S
   assert.equal(eventsOf(controller, "stopped").length, spawned, "each process that was started is stopped");
   assert.ok(msBetween(await happened(controller, "controller_stopping"), last) < 10_000);
 });
-
-for (const signal of ["SIGHUP", "SIGUSR1", "SIGUSR2", "SIGTTIN", "SIGTTOU"] as const) {
-  test(`${signal} does not end the controller or a worker [S7]`, async () => {
-    await using controller = await ControllerUnderTest.start({ workers: shellPool("web", STAY) });
-    await controller.ready();
-    const pid = await controller.pidOf("web-0");
-    controller.child.kill(signal);
-    await logged(controller, signal);
-    assert.equal(await controller.pidOf("web-0"), pid);
-    assert.deepEqual(await controller.stop(), { code: 0, signal: null });
-  });
-}
 
 test("shutdown_timeout bounds the whole: what is left then is killed, exit 1", async () => {
   await using controller = await ControllerUnderTest.start({

@@ -25,8 +25,9 @@ export const validate: Command = {
       await terminal.write("stdout", `${JSON.stringify(failureBody(error), undefined, 2)}\n`);
       return error.exitCode;
     }
-    const pools = result.spec.pools.length;
-    const workers = result.spec.pools.reduce((sum, { replicas }) => sum + replicas, 0);
+    const ofWorkers = result.spec.pools.filter(({ role }) => role === "workers");
+    const pools = ofWorkers.length;
+    const workers = ofWorkers.reduce((sum, { replicas, standby }) => sum + replicas + standby, 0);
     if (isSet("json")) {
       const body = { file, valid: true, pools, workers, warnings: result.warnings, problems: [] };
       await terminal.write("stdout", `${JSON.stringify(body, undefined, 2)}\n`);
