@@ -16,6 +16,9 @@ const WITH_PROCESSES = [
   "test/support/*.test.ts",
 ];
 
+/** Tests of the simulation that take too long for every commit. */
+const LONG = ["test/simulation/long.test.ts"];
+
 interface Group {
   readonly files: readonly string[];
   readonly flags: readonly string[];
@@ -28,9 +31,9 @@ const GROUPS: Readonly<Record<string, () => Group[]>> = {
       files: find(["src/**/*.test.ts", "bench/*.test.ts", "test/*.test.ts"], WITH_PROCESSES),
       flags: ["--test-isolation=none"],
     },
-    { files: find(["test/simulation/*.test.ts"]), flags: ["--test-isolation=none"] },
+    { files: find(["test/simulation/*.test.ts"], LONG), flags: ["--test-isolation=none"] },
   ],
-  process: () => [{ files: find(WITH_PROCESSES), flags: ["--test-concurrency=2", "--test-force-exit"] }],
+  process: () => [{ files: find([...LONG, ...WITH_PROCESSES]), flags: ["--test-concurrency=2", "--test-force-exit"] }],
   system: () => [
     {
       files: find(["test/integration/*.test.ts", "test/fault/*.test.ts", "test/e2e/*.test.ts"]),

@@ -140,6 +140,7 @@ export class Reload {
   }
 
   async #apply(): Promise<{ readonly plan: ReloadPlan; readonly arrivals: readonly Promise<void>[] }> {
+    if (this.#isLeaving) throw new ControllerError("REQUEST_REFUSED", "Cannot reload: the controller shuts down");
     const { next, checked, diff, pools, isRefused, plan } = this.#compare();
     const named = (kind: PoolDiff["kind"]) => pools.filter((pool) => pool.kind === kind).map(({ name }) => name);
     const leaving = named("removed").map((name) => this.#placed(poolOf(this.#plans, name)));

@@ -10,7 +10,7 @@ import {
   stepController,
   viewOf,
 } from "./controller.ts";
-import type { ControllerSpec, PoolSpec } from "./spec.ts";
+import { type ControllerSpec, emptied, type PoolSpec } from "./spec.ts";
 import type { ControllerView } from "./view.ts";
 import type { WorkerEvent } from "./worker.ts";
 
@@ -500,4 +500,38 @@ test("an order reaches its pool, and the view shows it while it runs", () => {
     },
   ]);
   assert.equal(rig.view.pools[0]?.workers[0]?.inFlight, 0);
+});
+
+test("a pool that is added during a shutdown is not waited for", () => {
+  const rig = new ControllerRig().boot();
+  rig.shutdown();
+  rig.step({ kind: "addPools", at: rig.now, specs: [poolSpec({ name: "late" })] });
+  const order = { kind: "reload", spec: poolSpec({ name: "late" }) } as const;
+  rig.step({ kind: "order", at: rig.now, pool: 1, id: "op-1", order, reason: "asked", random: 0.5 });
+  rig.exitAll();
+  assert.equal(rig.state.phase, "stopped");
+  assert.equal(rig.state.exitCode, 0);
+});
+
+test("a controller whose pools were all removed is not healthy and goes on: others may come", () => {
+  const rig = new ControllerRig().boot();
+  const order = { kind: "reload", spec: emptied(poolSpec()) } as const;
+  rig.step({ kind: "order", at: rig.now, pool: 0, id: "op-1", order, reason: "asked", random: 0.5 });
+  rig.exitAll();
+  assert.deepEqual([rig.view.pools, rig.view.phase, rig.view.healthy, rig.view.ready], [[], "running", false, false]);
+  rig.step({ kind: "addPools", at: rig.now, specs: [poolSpec({ name: "other" })] });
+  const fill = { kind: "reload", spec: poolSpec({ name: "other" }) } as const;
+  rig.step({ kind: "order", at: rig.now, pool: 1, id: "op-2", order: fill, reason: "asked", random: 0.5 });
+  assert.deepEqual([rig.view.pools.map(({ name }) => name), rig.view.ready], [["other"], true]);
+});
+
+test("a pool that is removed keeps no worker in reserve", () => {
+  const rig = new ControllerRig({ pools: [poolSpec(), poolSpec({ name: "spared", standby: 1 })] }).boot();
+  const order = { kind: "reload", spec: emptied(poolSpec({ name: "spared", standby: 1 })) } as const;
+  rig.step({ kind: "order", at: rig.now, pool: 1, id: "op-1", order, reason: "asked", random: 0.5 });
+  for (const slot of [0, 1, 2]) rig.exit(1, slot);
+  assert.deepEqual(
+    rig.view.pools.map(({ name }) => name),
+    ["web"],
+  );
 });

@@ -130,8 +130,12 @@ function react(state: ControllerState, event: ControllerEvent, effects: Controll
       const { pool, ...order } = event;
       return stepOne(state, pool, order, effects);
     }
-    case "addPools":
-      return { ...state, pools: [...state.pools, ...event.specs.map((spec) => newPool(emptied(spec), event.at))] };
+    case "addPools": {
+      // Nothing is started any more once all are asked to stop, and nobody waits for these.
+      const leaving = state.phase === "stopping";
+      const added = event.specs.map((spec) => ({ ...newPool(emptied(spec), event.at), leaving }));
+      return { ...state, pools: [...state.pools, ...added] };
+    }
     case "setPolicy":
       return { ...state, policy: event.policy };
     case "shutdown":

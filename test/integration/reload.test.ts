@@ -435,3 +435,18 @@ test("a shutdown while a new pool waits for an old one ends in order", async () 
   );
   await happened(controller, "operation_failed", ({ pool }) => pool === "two");
 });
+
+test("a reload without changes touches none of 500 workers", async () => {
+  const many = poolOf({ name: "web", exec: "sleep", args: ["1000"], replicas: 500, startup_wait_time: "0s" });
+  await using controller = await ControllerUnderTest.start({ workers: many });
+  await controller.ready();
+  const before = await controller.pids();
+  assert.equal(Object.keys(before).length, 500);
+  const last = controller.events.length;
+  assert.match((await commandOk(controller, "reload")).stdout, /nothing has changed/u);
+  assert.deepEqual(await controller.pids(), before);
+  assert.deepEqual(
+    controller.events.slice(last).map(({ kind }) => kind),
+    ["audited"],
+  );
+});

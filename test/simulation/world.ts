@@ -15,8 +15,8 @@ import {
 import type { LifecycleEvent } from "../../src/core/event.ts";
 import type { ExitStatus } from "../../src/core/exit.ts";
 import type { Order } from "../../src/core/operation.ts";
-import { countReady, isSpare, stepPool } from "../../src/core/pool.ts";
-import type { ControllerSpec, PoolSpec } from "../../src/core/spec.ts";
+import { countReady, isSpare, type PoolState, stepPool } from "../../src/core/pool.ts";
+import { type ControllerPolicy, type ControllerSpec, emptied, type PoolSpec } from "../../src/core/spec.ts";
 import type { WorkerEvent, WorkerState } from "../../src/core/worker.ts";
 import { poolSpec } from "../support/poolSpec.ts";
 import { SeededRandom } from "../support/random.ts";
@@ -35,6 +35,9 @@ interface FakeProcess {
   /** When it answers its first probe; undefined where it never will. */
   readyAt: Instant | undefined;
 }
+
+/** No more are added than this many, proxies included. */
+const MAX_POOLS = 4;
 
 /** One simulated controller with its pools. */
 export class World {
@@ -75,7 +78,9 @@ export class World {
     else if (dice < 0.91) this.#reachLimit();
     else if (dice < 0.94) this.#probe();
     else if (dice < 0.96) this.#deliverStale();
-    else if (mayShutDown && dice < 0.965)
+    else if (dice < 0.9608) this.#addPools();
+    else if (dice < 0.962) this.#post({ kind: "setPolicy", at: this.now, policy: randomPolicy(this.#random) });
+    else if (mayShutDown && dice < 0.967)
       this.#post({ kind: "shutdown", at: this.now, reason: "simulated", exitCode: 0 });
     else this.#passTime(this.#random.between(1000, 90_000));
   }
@@ -327,9 +332,34 @@ export class World {
       { kind: "restart", slots: undefined },
       { kind: "scale", replicas: this.#random.between(1, 6), rollout: spec.rollout },
       { kind: "reload", spec: { ...spec, revision: ++this.#lastRevision } },
+      { kind: "reload", spec: this.#changed(spec) },
+      { kind: "reload", spec: this.#random.chance(0.2) ? emptied(spec) : spec },
     ] as const satisfies readonly Order[]);
     const id = `op-${++this.#asked}`;
     this.#post({ kind: "order", at: this.now, pool, id, order, reason: "simulated", random: this.#random.next() });
+  }
+
+  /** The pool as another file could describe it; its name, role and proxy stay. */
+  #changed(spec: PoolSpec): PoolSpec {
+    if (spec.role === "proxy") return { ...spec, replicas: 1, signalTimeoutMs: 3000 };
+    const { name, drainMs } = spec;
+    const revision = this.#random.chance(0.5) ? ++this.#lastRevision : spec.revision;
+    return { ...randomPool(this.#random, name), drainMs, revision };
+  }
+
+  /** As a reload does: they come empty, and most are filled at once. */
+  #addPools(): void {
+    const { length } = this.state.pools;
+    if (length >= MAX_POOLS || this.finished !== undefined) return;
+    const spec = randomPool(this.#random, `pool${length + 1}`);
+    const specs = spec.drainMs === undefined ? [spec] : [spec, proxyOf(spec)];
+    this.#post({ kind: "addPools", at: this.now, specs });
+    for (const [index, added] of specs.entries()) {
+      if (this.#random.chance(0.1)) continue;
+      const order = { kind: "reload", spec: added } as const;
+      const [pool, id] = [length + index, `op-${++this.#asked}`];
+      this.#post({ kind: "order", at: this.now, pool, id, order, reason: "simulated", random: this.#random.next() });
+    }
   }
 
   #reachLimit(): void {
@@ -357,7 +387,9 @@ export class World {
   }
 
   #anySlot(): { pool: number; slot: number } {
-    const pool = this.#random.between(0, this.spec.pools.length - 1);
+    // A pool that was just added may have no slot yet.
+    const pools = [...this.state.pools.entries()].filter(([, { workers }]) => workers.length > 0);
+    const [pool] = this.#random.pick(pools);
     return { pool, slot: this.#random.between(0, (this.state.pools[pool]?.workers.length ?? 1) - 1) };
   }
 
@@ -371,6 +403,8 @@ export class World {
       "a controller deadline in the past was kept",
     );
     for (const [index, pool] of state.pools.entries()) {
+      const pastPool = before.pools[index];
+      if (pool === pastPool) continue;
       const poolSpec = pool.spec;
       let live = 0;
       let leavingForGood = 0;
@@ -397,16 +431,22 @@ export class World {
         }
         if (pool.leaving) assert.notEqual(worker.phase, "backoff", "a worker waits for a restart during shutdown");
       }
-      const bound = poolSpec.replicas + poolSpec.standby + poolSpec.rollout.maxSurge;
+      const bound = Math.max(boundOf(poolSpec), poolSpec.replicas + poolSpec.standby + pool.replacements.length);
       const counted = live - leavingForGood;
-      // A pool that shrinks has the room of before until those who leave are gone, and whoever asks for a worker that he
-      // had stopped gets it although another one has not left yet.
       const beingSpawned = pool.workers.filter(
         (worker) => worker.phase === "starting" && worker.pid === undefined,
       ).length;
-      if (event.kind === "order") this.#bounds[index] = Math.max(this.#bounds[index] ?? 0, counted + beingSpawned);
+      // Orders that follow one another in one step may each have started what they wanted.
+      if (pastPool !== undefined && pastPool.spec !== poolSpec)
+        this.#bounds[index] = Math.max(this.#bounds[index] ?? 0, ...specsOf(pastPool).map(boundOf));
       const isAnyLeaving = pool.workers.some((worker) => "order" in worker);
-      if ((counted <= bound && !isAnyLeaving) || bound > (this.#bounds[index] ?? 0)) this.#bounds[index] = bound;
+      // A pool that shrinks has the room of before until those who leave are gone, and whoever asks for a worker that he
+      // had stopped gets it although another one has not left yet.
+      // A start whose news has not come yet cannot be taken back, and who waits for a restart comes without being asked.
+      const inBackoff = pool.workers.filter((worker) => worker.phase === "backoff").length;
+      const willLive = counted + beingSpawned + inBackoff;
+      if (event.kind === "order") this.#bounds[index] = Math.max(this.#bounds[index] ?? 0, willLive);
+      if ((willLive <= bound && !isAnyLeaving) || bound > (this.#bounds[index] ?? 0)) this.#bounds[index] = bound;
       assert.ok(counted <= (this.#bounds[index] ?? 0), `${counted} live workers, allowed are ${this.#bounds[index]}`);
       const wanted = pool.workers.filter((worker) => {
         if (worker.phase === "starting") return worker.pendingStop === undefined;
@@ -427,7 +467,12 @@ export class World {
           event.pool !== index,
         "a deadline of a pool that was handled did not move",
       );
-      assert.ok(pool.replacements.length <= poolSpec.rollout.maxSurge, "more replacements than surge allows");
+      // Those that are under way end as they began when the policy allows fewer, also where orders follow one another.
+      if (pool.replacements.length > poolSpec.rollout.maxSurge) {
+        const surges = pastPool === undefined ? [] : specsOf(pastPool).map((each) => each.rollout.maxSurge);
+        const allowed = Math.max(pastPool?.replacements.length ?? 0, ...surges);
+        assert.ok(pool.replacements.length <= allowed, "more replacements than surge allows");
+      }
       this.#checkTotals(index, pool.tally.spawns + pool.tally.restarts + pool.tally.sigkills);
     }
     if (this.#nextPid % 8 === 0) {
@@ -450,48 +495,68 @@ export class World {
   }
 }
 
+/** What the pool was desired to be, is again where an operation fails, or will be when one that waits begins. */
+function specsOf({ spec, running, queue }: PoolState): PoolSpec[] {
+  const ordered = queue.flatMap(({ order }) => {
+    if (order.kind === "reload") return [order.spec];
+    return order.kind === "scale" ? [{ ...spec, replicas: order.replicas }] : [];
+  });
+  return [spec, ...running.map(({ previous }) => previous), ...ordered];
+}
+
+/** Workers that may live at once. */
+function boundOf({ replicas, standby, rollout }: PoolSpec): number {
+  return replicas + standby + rollout.maxSurge;
+}
+
 function hasPid(worker: WorkerState): worker is Extract<WorkerState, { pid: number }> {
   return "pid" in worker && worker.pid !== undefined;
 }
 
 function randomSpec(random: SeededRandom): ControllerSpec {
   const pools: PoolSpec[] = [];
-  for (let index = random.between(1, 2); index > 0; index--) {
-    const base = poolSpec();
-    const maxSurge = random.between(0, 2);
-    pools.push({
-      ...base,
-      name: `pool${index}`,
-      replicas: random.between(1, 4),
-      startupWaitMs: random.pick([0, 0, 300]),
-      signalTimeoutMs: random.pick([0, 1000, 10_000]),
-      desiredHealthyPercentage: random.pick([0, 50, 75, 100]),
-      restart: {
-        ...base.restart,
-        maxRestarts: random.pick([undefined, undefined, undefined, 0, 3, 30]),
-        onExhausted: random.pick(["shutdown", "give-up-worker", "give-up-worker"] as const),
-        backoff: { ...base.restart.backoff, jitter: 0.2 },
-      },
-      limits: { ...base.limits, lifespanMs: random.pick([undefined, 5000, 60_000]), jitterRatio: 0.1 },
-      rollout: {
-        maxSurge,
-        maxUnavailable: maxSurge === 0 ? 1 : random.between(0, 1),
-        settleMs: random.pick([0, 0, 800]),
-      },
-      readiness: random.pick([
-        { kind: "spawned" },
-        { kind: "spawned" },
-        { kind: "probed", timeoutMs: 400 },
-        { kind: "probed", timeoutMs: undefined },
-      ] as const),
-      drainMs: random.pick([undefined, 0, 3000]),
-      standby: random.pick([0, 0, 1, 2]),
-      livenessCoolDownMs: random.pick([0, 2000, 20_000]),
-    });
-  }
+  for (let index = random.between(1, 2); index > 0; index--) pools.push(randomPool(random, `pool${index}`));
   const [fronted] = pools;
   if (fronted?.drainMs !== undefined) pools.push(proxyOf(fronted));
-  return { shutdownTimeoutMs: random.pick([500, 5000, 60_000]), preStopDelayMs: random.pick([0, 0, 1000]), pools };
+  return { ...randomPolicy(random), pools };
+}
+
+function randomPolicy(random: SeededRandom): ControllerPolicy {
+  return { shutdownTimeoutMs: random.pick([500, 5000, 60_000]), preStopDelayMs: random.pick([0, 0, 1000]) };
+}
+
+function randomPool(random: SeededRandom, name: string): PoolSpec {
+  const base = poolSpec();
+  const maxSurge = random.between(0, 2);
+  return {
+    ...base,
+    name,
+    replicas: random.between(1, 4),
+    startupWaitMs: random.pick([0, 0, 300]),
+    signalTimeoutMs: random.pick([0, 1000, 10_000]),
+    desiredHealthyPercentage: random.pick([0, 50, 75, 100]),
+    restart: {
+      ...base.restart,
+      maxRestarts: random.pick([undefined, undefined, undefined, 0, 3, 30]),
+      onExhausted: random.pick(["shutdown", "give-up-worker", "give-up-worker"] as const),
+      backoff: { ...base.restart.backoff, jitter: 0.2 },
+    },
+    limits: { ...base.limits, lifespanMs: random.pick([undefined, 5000, 60_000]), jitterRatio: 0.1 },
+    rollout: {
+      maxSurge,
+      maxUnavailable: maxSurge === 0 ? 1 : random.between(0, 1),
+      settleMs: random.pick([0, 0, 800]),
+    },
+    readiness: random.pick([
+      { kind: "spawned" },
+      { kind: "spawned" },
+      { kind: "probed", timeoutMs: 400 },
+      { kind: "probed", timeoutMs: undefined },
+    ] as const),
+    drainMs: random.pick([undefined, 0, 3000]),
+    standby: random.pick([0, 0, 1, 2]),
+    livenessCoolDownMs: random.pick([0, 2000, 20_000]),
+  };
 }
 
 function proxyOf({ name }: PoolSpec): PoolSpec {
