@@ -7,14 +7,14 @@ test("collapsed stacks are read with function, file and line", () => {
   assert.deepEqual(parseCollapsed(text), [
     {
       frames: [
-        { name: "<module>", file: "app.py", line: 3 },
+        { name: "(module)", file: "app.py", line: 3 },
         { name: "spin", file: "/srv/my app/x.py", line: 19 },
       ],
       count: 42,
     },
     {
       frames: [
-        { name: "<module>", file: "app.py", line: 3 },
+        { name: "(module)", file: "app.py", line: 3 },
         { name: "native", file: "libc.so", line: 0 },
       ],
       count: 1,

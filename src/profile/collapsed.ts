@@ -22,5 +22,10 @@ function parseFrame(text: string): Frame {
   const [, name, file, line] = /^(.*) \((.*?)(?::(\d+))?\)$/u.exec(text) ?? [];
   return name === undefined || file === undefined
     ? { name: text, file: "", line: 0 }
-    : { name, file, line: Number(line ?? 0) };
+    : { name: withoutAngles(name), file, line: Number(line ?? 0) };
+}
+
+/** pprof takes what stands in angle brackets for arguments of a template and leaves it out: `<module>` would be nothing. */
+function withoutAngles(name: string): string {
+  return name.replace(/^<(.*)>$/u, "($1)");
 }
