@@ -71,13 +71,13 @@ function numberOf(context: Context, flag: string, { least, most, default: usual 
   throw new ControllerError("USAGE", `--${flag}: expected a whole number from ${least} to ${most}, got "${text}"`);
 }
 
-/** @throws ControllerError USAGE */
+/** @throws ControllerError FILE_UNWRITABLE */
 function write(file: string, bytes: Buffer): void {
   try {
     writeFileSync(file, bytes);
   } catch (error) {
     const reason = error instanceof Error && "code" in error ? String(error.code) : String(error);
-    throw new ControllerError("USAGE", `Cannot write the profile "${file}": ${reason}`, {
+    throw new ControllerError("FILE_UNWRITABLE", `Cannot write the profile "${file}": ${reason}`, {
       cause: error,
       hint: "Name another file with -o FILE.",
     });
