@@ -113,4 +113,6 @@ test("what cannot be is a mistake of usage before the controller is asked", asyn
   );
   assert.equal(code, 1);
   assert.match(stderr, /Cannot write the profile "\/nonexistent\/x": ENOENT/u);
+  const json = await run("profile", "controller", "--socket", controller.socketPath, "-o", "/nonexistent/x", "--json");
+  assert.match(json.stderr, /"FILE_UNWRITABLE"/u);
 });
