@@ -131,7 +131,27 @@ export const SCHEMAS: Readonly<Record<string, Schema>> = {
     pid: orNull(COUNT),
     text: { ...STRING, description: "All of it in one line" },
     diagnosis: {
-      anyOf: [{ $ref: "#/components/schemas/Diagnosis" }, { type: "null" }],
+      ...orNull(
+        object({
+          command: STRING,
+          thread_count: COUNT,
+          threads: {
+            type: "array",
+            items: object({
+              tid: COUNT,
+              name: STRING,
+              state: { ...STRING, description: "As in proc(5)" },
+              waits_in: { ...orNull(STRING), description: "Function of the kernel" },
+              syscall: orNull(STRING),
+            }),
+            description: "The main thread first; of many only the first ones",
+          },
+          open_fds: orNull(COUNT),
+          rss_bytes: COUNT,
+          cpu_seconds: SECONDS,
+          cpu_ratio: { ...orNull(RATIO), description: "Share of one CPU during a tenth of a second" },
+        }),
+      ),
       description: "null where there is no process, or it ended meanwhile",
     },
     kernel_stack: {
@@ -140,29 +160,10 @@ export const SCHEMAS: Readonly<Record<string, Schema>> = {
       description: "Functions of the kernel, innermost first; null where they may not be read",
     },
     stack: {
-      anyOf: [object({ engine: { type: "string", enum: ["py-spy"] }, text: STRING }), { type: "null" }],
+      ...orNull(object({ engine: { type: "string", enum: ["py-spy"] }, text: STRING })),
       description: "Where its language can be asked",
     },
     hint: { ...orNull(STRING), description: "Why there is no stack where there should be one, and what helps" },
-  }),
-  Diagnosis: object({
-    command: STRING,
-    thread_count: COUNT,
-    threads: {
-      type: "array",
-      items: object({
-        tid: COUNT,
-        name: STRING,
-        state: { ...STRING, description: "As in proc(5)" },
-        waits_in: { ...orNull(STRING), description: "Function of the kernel" },
-        syscall: orNull(STRING),
-      }),
-      description: "The main thread first; of many only the first ones",
-    },
-    open_fds: orNull(COUNT),
-    rss_bytes: COUNT,
-    cpu_seconds: SECONDS,
-    cpu_ratio: { ...orNull(RATIO), description: "Share of one CPU during a tenth of a second" },
   }),
   ProfileRequest: object({ seconds: bounded(PROFILE_SECONDS), hz: bounded(PROFILE_HZ) }, ["seconds", "hz"]),
   ReloadRequest: object({ dry_run: { type: "boolean", default: false } }, ["dry_run"]),
