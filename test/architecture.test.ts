@@ -22,10 +22,11 @@ const RULES: Readonly<Record<string, Rule>> = {
   runtime: { folders: ["base", "core", "runtime"], packages: NODE },
   logs: { folders: ["base", "core", "logs"], packages: NODE },
   metrics: { folders: ["base", "core", "metrics"], packages: NOTHING },
+  profile: { folders: ["profile"], packages: NOTHING },
   envoy: { folders: ["base", "envoy"], packages: NODE },
   admin: { folders: ["base", "core", "admin"], packages: NODE },
   assembly: {
-    folders: ["base", "core", "config", "runtime", "logs", "metrics", "envoy", "admin", "cli", "assembly"],
+    folders: ["base", "core", "config", "runtime", "logs", "metrics", "profile", "envoy", "admin", "cli", "assembly"],
     packages: NODE,
   },
   cli: {

@@ -161,6 +161,72 @@ export interface ScaleRequest {
   readonly replicas: number;
 }
 
+/** What one worker is doing at this moment: answer to `POST /v1/workers/{worker}/dump`. null is not known. */
+export interface WorkerDump {
+  readonly id: string;
+  readonly pool: string;
+  readonly phase: Phase;
+  readonly incarnation: number;
+  readonly pid: number | null;
+  /** All of it in one line. */
+  readonly text: string;
+  /** From /proc; null where there is no process, or it ended meanwhile. */
+  readonly diagnosis: WorkerDiagnosis | null;
+  /** Functions of the kernel, innermost first; null where they may not be read. */
+  readonly kernel_stack: readonly string[] | null;
+  /** Where its language can be asked. */
+  readonly stack: { readonly engine: "py-spy"; readonly text: string } | null;
+  /** Why there is no stack where there should be one, and what helps. */
+  readonly hint: string | null;
+}
+
+export interface WorkerDiagnosis {
+  readonly command: string;
+  readonly thread_count: number;
+  /** The main thread first; of many only the first ones. */
+  readonly threads: readonly {
+    readonly tid: number;
+    readonly name: string;
+    /** R, S, D, T … as in proc(5). */
+    readonly state: string;
+    /** Function of the kernel. */
+    readonly waits_in: string | null;
+    readonly syscall: string | null;
+  }[];
+  readonly open_fds: number | null;
+  readonly rss_bytes: number;
+  readonly cpu_seconds: number;
+  /** Share of one CPU during a tenth of a second. */
+  readonly cpu_ratio: number | null;
+}
+
+/** Bounds and defaults of what a profile may be asked for. */
+export const PROFILE_SECONDS = { least: 1, most: 60, default: 10 } as const;
+export const PROFILE_HZ = { least: 1, most: 100, default: 50 } as const;
+
+/** What may be profiled of the controller itself. */
+export type ProfileSubject = "cpu" | "heap";
+
+/** Body of `POST /v1/workers/{worker}/profile`. */
+export interface ProfileRequest {
+  readonly seconds?: number;
+  /** Samples a second. */
+  readonly hz?: number;
+}
+
+/** A profile and how it came about. */
+export interface ProfileAnswer {
+  /** `x-monoceros-engine` */
+  readonly engine: "py-spy" | "proc" | "v8";
+  /** `x-monoceros-note`: why there is less than was asked for; undefined where there is not. */
+  readonly note: string | undefined;
+  /** pprof, compressed with gzip. */
+  readonly pprof: Uint8Array;
+}
+
+/** Headers of a profile. */
+export const PROFILE_HEADERS = { engine: "x-monoceros-engine", note: "x-monoceros-note" } as const;
+
 /** What a reload does, or would do. */
 export interface ReloadPlan {
   /** One sentence each; empty where nothing has changed. */
@@ -201,7 +267,8 @@ export const PATHS = {
   reload: "/v1/reload",
   shutdown: "/v1/shutdown",
   pool: (name: string, action: Action | "scale") => `/v1/pools/${encodeURIComponent(name)}/${action}`,
-  worker: (id: string, action: Action) => `/v1/workers/${encodeURIComponent(id)}/${action}`,
+  selfProfile: (subject: ProfileSubject) => `/debug/pprof/${subject === "cpu" ? "profile" : "heap"}`,
+  worker: (id: string, action: Action | "dump" | "profile") => `/v1/workers/${encodeURIComponent(id)}/${action}`,
 } as const;
 
 function seconds(ms: number): number {

@@ -1,6 +1,5 @@
 /** Routes that show and change everything; who may use them is decided before they are reached. */
 import { ControllerError } from "../base/errors.ts";
-import type { Slot } from "../core/identity.ts";
 import type { PoolView } from "../core/view.ts";
 import { sendFailure, sendJson } from "./answers.ts";
 import {
@@ -16,8 +15,10 @@ import {
   statusOf,
 } from "./api.ts";
 import { EventStream } from "./eventStream.ts";
+import { INSPECTION_ROUTES } from "./inspectionRoutes.ts";
 import { openApiDocument } from "./openapi.ts";
 import { OPEN_ROUTES } from "./openRoutes.ts";
+import { findWorker, parseBody, shorten } from "./requests.ts";
 import type { Call, Route, RouteAnswer } from "./route.ts";
 
 /** Operations that may wait or run at a time; whoever asks for more is refused. */
@@ -151,6 +152,7 @@ export const CONTROL_ROUTES: readonly Route[] = [
   actionRoute("restart", "worker", "Replace one worker"),
   actionRoute("stop", "worker", "Stop one worker until it is started"),
   actionRoute("start", "worker", "Start one worker that was stopped or given up"),
+  ...INSPECTION_ROUTES,
   {
     method: "GET",
     path: "/v1/openapi.json",
@@ -258,7 +260,7 @@ function reload(call: Call): void {
 /** The body of a request to reload; none is the same as an empty object. @throws ControllerError REQUEST_INVALID */
 export function parseReloadRequest(text: string): Required<ReloadRequest> {
   if (text === "") return { dry_run: false };
-  const { dry_run: isDryRun = false } = parseBody(text, "dry_run", '{"dry_run": true}') as { dry_run?: unknown };
+  const { dry_run: isDryRun = false } = parseBody(text, ["dry_run"], '{"dry_run": true}') as { dry_run?: unknown };
   if (typeof isDryRun === "boolean") return { dry_run: isDryRun };
   throw new ControllerError("REQUEST_INVALID", `dry_run: expected true or false, got ${shorten(isDryRun)}`);
 }
@@ -286,21 +288,9 @@ function findPool(call: Call, action: Action | "scale"): { readonly pool: PoolVi
   return { pool, index: pool.index };
 }
 
-function findWorker(
-  call: Call,
-  id: string,
-  action: Action,
-): Pick<PoolView, "role" | "fronts"> & { readonly index: number; readonly slot: Slot } {
-  for (const pool of call.controller.view().pools) {
-    const worker = pool.workers.find((each) => each.id === id);
-    if (worker !== undefined) return { index: pool.index, slot: worker.slot, role: pool.role, fronts: pool.fronts };
-  }
-  throw new ControllerError("WORKER_UNKNOWN", `Cannot ${action} worker "${id}": there is no such worker`);
-}
-
 /** The body of a request to scale. @throws ControllerError REQUEST_INVALID that says what it should be */
 export function parseScaleRequest(text: string): ScaleRequest {
-  const { replicas } = parseBody(text, "replicas", '{"replicas": 4}') as { readonly replicas?: unknown };
+  const { replicas } = parseBody(text, ["replicas"], '{"replicas": 4}') as { readonly replicas?: unknown };
   if (typeof replicas === "number" && Number.isInteger(replicas) && replicas >= 1 && replicas <= MAX_REPLICAS)
     return { replicas };
   const got = replicas === undefined ? "nothing" : shorten(replicas);
@@ -308,28 +298,6 @@ export function parseScaleRequest(text: string): ScaleRequest {
     "REQUEST_INVALID",
     `replicas: expected a whole number ≥ 1 and ≤ ${MAX_REPLICAS}, got ${got}`,
   );
-}
-
-/** A JSON object that has at most this key. */
-function parseBody(text: string, known: string, example: string): object {
-  const expected = `expected a JSON object such as ${example}`;
-  let body: unknown;
-  try {
-    body = JSON.parse(text);
-  } catch {
-    throw new ControllerError("REQUEST_INVALID", `The body is ${text === "" ? "empty" : "no JSON"}, ${expected}`);
-  }
-  if (typeof body !== "object" || body === null || Array.isArray(body))
-    throw new ControllerError("REQUEST_INVALID", `The body is no object, ${expected}`);
-  const unknown = Object.keys(body).find((key) => key !== known);
-  if (unknown !== undefined)
-    throw new ControllerError("REQUEST_INVALID", `The body has an unknown key ${shorten(unknown)}, ${expected}`);
-  return body;
-}
-
-function shorten(value: unknown): string {
-  const text = JSON.stringify(value);
-  return text.length > 60 ? `${text.slice(0, 60)}…` : text;
 }
 
 function serveOperation({ controller, response, segment }: Call): void {

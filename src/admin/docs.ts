@@ -15,7 +15,7 @@ at \`GET /v1/openapi.json\`; the command line uses nothing else than this API.
   (\`localhost\`, \`127.0.0.1\`, \`[::1]\`) as \`Host\`.
 - Over TCP nothing is changed for a page of another origin (\`Origin\`, \`Sec-Fetch-Site\`), with or without the token.
 - Every change is an event (\`audited\`) and a line of the log that says who asked: user and process at the other end of the
-  control socket, the token, or loopback.
+  control socket, the token, or loopback. So is every dump and every profile of a worker.
 
 A front has 256 connections; where more come, who has waited longest without asking for anything is cut off. 32 of them
 may follow events or logs. A request has 10 s, 16 KiB of headers and 64 KiB of body.

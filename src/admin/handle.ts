@@ -2,7 +2,7 @@
 import type { Instant } from "../base/time.ts";
 import type { Slot } from "../core/identity.ts";
 import type { ControllerView } from "../core/view.ts";
-import type { LogLine, ReloadPlan, StatusDetails } from "./api.ts";
+import type { LogLine, ProfileAnswer, ProfileSubject, ReloadPlan, StatusDetails, WorkerDump } from "./api.ts";
 import type { EventLog } from "./events.ts";
 import type { OperationLog } from "./operations.ts";
 
@@ -33,6 +33,16 @@ export interface ControllerHandle {
   scale(pool: number, replicas: number, reason: string): string;
   /** Applies what has changed in the configuration file, or only says what that would be. @throws ControllerError */
   reload(isDryRun: boolean): Promise<ReloadPlan>;
+  /** What a worker is doing; one without a process is an answer too. @throws ControllerError, as a rejection */
+  dump(pool: number, slot: Slot): Promise<WorkerDump>;
+  /** Until the time is over, the worker ends, or `signal` comes. @throws ControllerError REQUEST_REFUSED, as a rejection */
+  profileWorker(
+    pool: number,
+    slot: Slot,
+    request: { readonly seconds: number; readonly hz: number; readonly signal: AbortSignal },
+  ): Promise<ProfileAnswer>;
+  /** Of this process, until the time is over or `signal` comes. @throws ControllerError REQUEST_REFUSED, as a rejection */
+  profileSelf(subject: ProfileSubject, seconds: number, signal: AbortSignal): Promise<ProfileAnswer>;
   /** Whole chunks of lines as they are written to stdout and stderr. */
   tapLogs(listener: (stream: LogLine["stream"], chunk: Buffer) => void): Disposable;
 }

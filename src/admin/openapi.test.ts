@@ -58,7 +58,8 @@ test("every path of the client is one of the document's", () => {
     PATHS.shutdown,
     PATHS.operation("op-1"),
     ...(["restart", "stop", "start", "scale"] as const).map((action) => PATHS.pool("a b/c", action)),
-    ...(["restart", "stop", "start"] as const).map((action) => PATHS.worker("web-0", action)),
+    ...(["restart", "stop", "start", "dump", "profile"] as const).map((action) => PATHS.worker("web-0", action)),
+    ...(["cpu", "heap"] as const).map(PATHS.selfProfile),
   ];
   for (const path of paths) assert.equal(matchRoutes(compiled, path).length, 1, path);
   assert.equal(matchRoutes(compiled, PATHS.pool("a b/c", "scale"))[0]?.segments.get("pool"), "a b/c");

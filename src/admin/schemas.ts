@@ -3,7 +3,7 @@
  * against a real controller fails where one of its answers has more or less.
  */
 import { PHASES } from "../core/view.ts";
-import { MAX_REPLICAS } from "./api.ts";
+import { MAX_REPLICAS, PROFILE_HZ, PROFILE_SECONDS } from "./api.ts";
 
 /** A JSON Schema, draft 2020-12. */
 export type Schema = Readonly<Record<string, unknown>>;
@@ -23,6 +23,11 @@ function orNull(schema: Schema): Schema {
 function object(properties: Readonly<Record<string, Schema>>, optional: readonly string[] = []): Schema {
   const required = Object.keys(properties).filter((key) => !optional.includes(key));
   return { type: "object", properties, required, additionalProperties: false };
+}
+
+/** A whole number within bounds, with what it is where it is not given. */
+export function bounded(bounds: { readonly least: number; readonly most: number; readonly default: number }): Schema {
+  return { type: "integer", minimum: bounds.least, maximum: bounds.most, default: bounds.default };
 }
 
 function listOf(name: string): Schema {
@@ -118,6 +123,49 @@ export const SCHEMAS: Readonly<Record<string, Schema>> = {
     since: { ...COUNT, description: "Number of the last event before it" },
   }),
   ScaleRequest: object({ replicas: { type: "integer", minimum: 1, maximum: MAX_REPLICAS } }),
+  Dump: object({
+    id: STRING,
+    pool: STRING,
+    phase: { type: "string", enum: [...PHASES] },
+    incarnation: COUNT,
+    pid: orNull(COUNT),
+    text: { ...STRING, description: "All of it in one line" },
+    diagnosis: {
+      ...orNull(
+        object({
+          command: STRING,
+          thread_count: COUNT,
+          threads: {
+            type: "array",
+            items: object({
+              tid: COUNT,
+              name: STRING,
+              state: { ...STRING, description: "As in proc(5)" },
+              waits_in: { ...orNull(STRING), description: "Function of the kernel" },
+              syscall: orNull(STRING),
+            }),
+            description: "The main thread first; of many only the first ones",
+          },
+          open_fds: orNull(COUNT),
+          rss_bytes: COUNT,
+          cpu_seconds: SECONDS,
+          cpu_ratio: { ...orNull(RATIO), description: "Share of one CPU during a tenth of a second" },
+        }),
+      ),
+      description: "null where there is no process, or it ended meanwhile",
+    },
+    kernel_stack: {
+      type: ["array", "null"],
+      items: STRING,
+      description: "Functions of the kernel, innermost first; null where they may not be read",
+    },
+    stack: {
+      ...orNull(object({ engine: { type: "string", enum: ["py-spy"] }, text: STRING })),
+      description: "Where its language can be asked",
+    },
+    hint: { ...orNull(STRING), description: "Why there is no stack where there should be one, and what helps" },
+  }),
+  ProfileRequest: object({ seconds: bounded(PROFILE_SECONDS), hz: bounded(PROFILE_HZ) }, ["seconds", "hz"]),
   ReloadRequest: object({ dry_run: { type: "boolean", default: false } }, ["dry_run"]),
   Reload: object({
     changes: { type: "array", items: STRING, description: "What changes, a sentence each" },

@@ -48,6 +48,7 @@ import { ServiceManager } from "../runtime/systemd.ts";
 import { Autoscaler } from "./autoscaler.ts";
 import { BalanceWatch } from "./balanceWatch.ts";
 import { Health } from "./health.ts";
+import { Inspection } from "./inspection.ts";
 import { MemoryWatch } from "./memoryWatch.ts";
 import { createMetrics } from "./metricsSource.ts";
 import { OperationTally } from "./operationTally.ts";
@@ -160,6 +161,11 @@ export async function runController(
     mark,
     nofileSoft: inheritedNofile(),
   });
+  const inspection = new Inspection({
+    view: () => daemon.view(),
+    tools: processes,
+    searchPath: () => process.env["PATH"],
+  });
   const probeTally = new ProbeTally();
   const health = resources.use(
     new Health({
@@ -168,6 +174,7 @@ export async function runController(
       processes,
       daemon,
       traffic,
+      inspection,
       clock: systemClock,
       log,
       tally: probeTally,
@@ -248,6 +255,9 @@ export async function runController(
     start: (pool, slots, reason) => order(pool, { kind: "start", slots }, reason),
     scale: (pool, replicas, reason) => order(pool, scaleOrder(reload.config, daemon.view(), pool, replicas), reason),
     reload: (isDryRun) => reload.run(isDryRun),
+    dump: (pool, slot) => inspection.dump(pool, slot),
+    profileWorker: (pool, slot, request) => inspection.profileWorker(pool, slot, request),
+    profileSelf: (subject, seconds, signal) => inspection.profileSelf(subject, seconds, signal),
     tapLogs: (listener) => tapSinks(sinks, listener),
   };
   const find = { onPort: findListener, onSocket: findUnixListener };

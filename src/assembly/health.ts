@@ -11,10 +11,10 @@ import type { Slot } from "../core/identity.ts";
 import type { ProbePolicy } from "../core/probe.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Daemon } from "../runtime/daemon.ts";
-import { diagnose, formatDiagnosis } from "../runtime/diagnosis.ts";
 import { probeStarter } from "../runtime/probeMethods.ts";
 import { type Probe, type ProbeMethod, Prober } from "../runtime/prober.ts";
 import type { Processes } from "../runtime/processes.ts";
+import type { Inspection } from "./inspection.ts";
 import type { PoolRegistry, PoolRevision } from "./poolRegistry.ts";
 import type { ProbeTally } from "./probeTally.ts";
 import type { Traffic } from "./traffic.ts";
@@ -37,6 +37,7 @@ export class Health implements Disposable {
   readonly #indexOf: (pool: string) => number | undefined;
   readonly #processes: Processes;
   readonly #pidOf: (pool: number, slot: Slot, incarnation: number) => number | undefined;
+  readonly #inspection: Inspection;
   readonly #prober: Prober;
 
   constructor(options: {
@@ -46,6 +47,7 @@ export class Health implements Disposable {
     processes: Processes;
     daemon: Daemon;
     traffic: Traffic;
+    inspection: Inspection;
     clock: Clock;
     log: Logger;
     tally: ProbeTally;
@@ -59,6 +61,7 @@ export class Health implements Disposable {
     this.#registry = options.registry;
     this.#indexOf = options.indexOf;
     this.#processes = processes;
+    this.#inspection = options.inspection;
     this.#prober = new Prober({
       clock: options.clock,
       random: Math.random,
@@ -121,8 +124,7 @@ export class Health implements Disposable {
   /** What the worker is doing, before anything is done to it; undefined where it is gone. */
   async #diagnose(pool: number, slot: Slot, incarnation: number): Promise<string | undefined> {
     const pid = this.#pidOf(pool, slot, incarnation);
-    const diagnosis = pid === undefined ? undefined : await diagnose(pid);
-    return diagnosis === undefined ? undefined : formatDiagnosis(diagnosis);
+    return pid === undefined ? undefined : this.#inspection.describe(pid);
   }
 
   [Symbol.dispose](): void {

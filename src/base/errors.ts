@@ -42,6 +42,7 @@ export const ERROR_CODES = {
     meaning: "Workers were killed: a second signal came, or supervisor.shutdown_timeout was over.",
   },
   OPERATION_FAILED: { exitCode: 1, meaning: "A restart, scale, stop, start or reload could not be carried out." },
+  FILE_UNWRITABLE: { exitCode: 1, meaning: "A file that a command was to write cannot be written." },
   USAGE: { exitCode: 2, meaning: "The command line is not understood." },
   NO_CONTROLLER: { exitCode: 69, meaning: "No controller answers on the control socket." },
   WORKER_UNKNOWN: { exitCode: 1, meaning: "No worker has this id." },

@@ -12,16 +12,23 @@ import {
   type Operation,
   type OperationAccepted,
   PATHS,
+  PROFILE_HEADERS,
+  type ProfileRequest,
+  type ProfileSubject,
   type ReloadAccepted,
   type ReloadRequest,
   type ScaleRequest,
   type Status,
+  type WorkerDump,
 } from "../admin/api.ts";
 import { ControllerError, ERROR_CODES, type ErrorCode } from "../base/errors.ts";
 import { SseParser } from "./sse.ts";
 
 /** How long a controller that listens may take to answer. */
 const ANSWER_TIMEOUT_MS = 10_000;
+
+/** How much longer than it was asked for a profile may take. */
+const PROFILE_SLACK_MS = 15_000;
 
 const HINT = "Start one with `monoceros run -c FILE`, or say where it is: --socket PATH, -c FILE or $MONOCEROS_SOCKET.";
 
@@ -75,6 +82,15 @@ export interface FollowOptions {
   readonly signal?: AbortSignal;
 }
 
+/** A profile as it came. */
+export interface TakenProfile {
+  readonly engine: string;
+  /** Why there is less than was asked for; undefined where there is not. */
+  readonly note: string | undefined;
+  /** pprof, compressed with gzip. */
+  readonly pprof: Buffer;
+}
+
 export class ControlClient {
   /** Path of the control socket. */
   readonly socketPath: string;
@@ -120,6 +136,36 @@ export class ControlClient {
   /** @throws ControllerError NO_CONTROLLER, OPERATION_UNKNOWN */
   async operation(id: string): Promise<Operation> {
     return (await this.#json("GET", PATHS.operation(id))) as Operation;
+  }
+
+  /** What a worker is doing. @throws ControllerError NO_CONTROLLER, WORKER_UNKNOWN, REQUEST_REFUSED */
+  async dump(worker: string): Promise<WorkerDump> {
+    return (await this.#json("POST", PATHS.worker(worker, "dump"))) as WorkerDump;
+  }
+
+  /** Profiles a worker. @throws ControllerError NO_CONTROLLER, WORKER_UNKNOWN, REQUEST_INVALID, REQUEST_REFUSED */
+  profileWorker(worker: string, body: Required<ProfileRequest>): Promise<TakenProfile> {
+    return this.#profile("POST", PATHS.worker(worker, "profile"), body.seconds, body);
+  }
+
+  /** Profiles the controller. @throws ControllerError NO_CONTROLLER, REQUEST_INVALID, REQUEST_REFUSED */
+  profileSelf(subject: ProfileSubject, seconds: number): Promise<TakenProfile> {
+    return this.#profile("GET", `${PATHS.selfProfile(subject)}?seconds=${seconds}`, seconds);
+  }
+
+  async #profile(method: "GET" | "POST", path: string, seconds: number, body?: object): Promise<TakenProfile> {
+    const response = await this.#send(method, path, body, {
+      timeoutMs: seconds * 1000 + PROFILE_SLACK_MS,
+      // Each byte is a character of its own.
+      encoding: "latin1",
+    });
+    const text = await this.#text(response);
+    const note = response.headers[PROFILE_HEADERS.note]?.toString();
+    return {
+      engine: response.headers[PROFILE_HEADERS.engine]?.toString() ?? "",
+      note,
+      pprof: Buffer.from(text, "latin1"),
+    };
   }
 
   /** Lifecycle events after number `since`; with `isFollowing` also those to come, until the controller is gone. */
@@ -174,7 +220,13 @@ export class ControlClient {
   }
 
   /** Sends a request and resolves with an answer that is 2xx, its body to be read as text. */
-  async #send(method: "GET" | "POST", path: string, body?: object): Promise<IncomingMessage> {
+  async #send(
+    method: "GET" | "POST",
+    path: string,
+    body?: object,
+    options: { readonly timeoutMs?: number; readonly encoding?: "utf8" | "latin1" } = {},
+  ): Promise<IncomingMessage> {
+    const { timeoutMs = this.#timeoutMs, encoding = "utf8" } = options;
     const text = body === undefined ? undefined : JSON.stringify(body);
     const response = await new Promise<IncomingMessage>((resolve, reject) => {
       const headers = text === undefined ? {} : { "content-type": "application/json" };
@@ -182,9 +234,9 @@ export class ControlClient {
       const createConnection = () => connect(this.socketPath);
       const call = request({ createConnection, method, path, headers });
       const timer = setTimeout(() => {
-        reject(this.#error(`the controller does not answer within ${this.#timeoutMs / 1000} s`));
+        reject(this.#error(`the controller does not answer within ${timeoutMs / 1000} s`));
         call.destroy();
-      }, this.#timeoutMs);
+      }, timeoutMs);
       call.once("response", (answer) => {
         clearTimeout(timer);
         resolve(answer);
@@ -196,9 +248,10 @@ export class ControlClient {
       });
       call.end(text);
     });
-    response.setEncoding("utf8");
     const status = response.statusCode ?? 0;
-    if (status >= 200 && status < 300) return response;
+    const isGood = status >= 200 && status < 300;
+    response.setEncoding(isGood ? encoding : "utf8");
+    if (isGood) return response;
     throw errorOf(status, parseBody(await this.#text(response)));
   }
 

@@ -3,8 +3,10 @@ import type { Command } from "./command.ts";
 import { balance } from "./commands/balance.ts";
 import { completion } from "./commands/completion.ts";
 import { configSchema, configShow } from "./commands/config.ts";
+import { dump } from "./commands/dump.ts";
 import { events } from "./commands/events.ts";
 import { logs } from "./commands/logs.ts";
+import { profile } from "./commands/profile.ts";
 import { reload } from "./commands/reload.ts";
 import { restart } from "./commands/restart.ts";
 import { run } from "./commands/run.ts";
@@ -24,6 +26,8 @@ export const COMMANDS: readonly Command[] = [
   balance,
   events,
   logs,
+  dump,
+  profile,
   reload,
   restart,
   scale,

@@ -79,7 +79,8 @@ export async function diagnose(pid: number, sampleMs: number = SAMPLE_MS): Promi
   };
 }
 
-const STATES: Readonly<Record<string, string>> = {
+/** Words for the states of a thread. */
+export const STATES: Readonly<Record<string, string>> = {
   R: "running",
   S: "sleeping",
   D: "in uninterruptible sleep",
@@ -120,7 +121,8 @@ function formatThread({ state, syscall, waitsIn }: ThreadDiagnosis): string {
   return `${STATES[state] ?? `in state ${state}`}${call}${waitsIn === undefined ? "" : ` (${waitsIn})`}`;
 }
 
-function readThreads(pid: number, main: ProcessStat): ThreadDiagnosis[] {
+/** The main thread, whose stat is `main`, and the first of the others, at most MAX_THREADS in all. */
+export function readThreads(pid: number, main: ProcessStat): ThreadDiagnosis[] {
   const others = listThreads(pid).flatMap((tid) => {
     const stat = parseStat(readText(`/proc/${pid}/task/${tid}/stat`) ?? "");
     return tid === pid || stat === undefined ? [] : [readThread(pid, tid, stat)];

@@ -4,7 +4,8 @@
  * and by the marks in its environment, so it is found even after it left group and session.
  *
  * A helper is a short command that runs beside a worker, with its user, directory and environment: never a process of
- * the worker, whatever it does, and never longer than the controller.
+ * the worker, whatever it does, and never longer than the controller. A tool is a helper too, but runs as the controller
+ * does and may be heard: what looks into workers often needs rights that they do not have.
  *
  * The controller never uses node:child_process: libuv would compete for exits. So waitpid(-1) is safe here.
  */
@@ -49,6 +50,8 @@ const STACK_LIMIT_CHECKS_MS = [1, 10, 100];
 /** Names the worker to a helper, and tells helpers from processes of the worker. */
 export const HELPER_VARIABLE = "MONOCEROS_WORKER_PID";
 
+const NO_STRINGS = new PreparedStrings([]);
+
 /** One pool as the processes need it. `argsOf` gives the arguments of a slot, templates expanded. */
 export interface PoolLaunch {
   readonly name: string;
@@ -85,6 +88,24 @@ export interface Helper {
   readonly pid: number;
   /** SIGKILL to its whole group; its exit is told all the same. */
   kill(): void;
+}
+
+/** A program that looks at workers for the controller. */
+export interface ToolRequest {
+  /** Of the worker it is about. */
+  readonly workerPid: number;
+  /** Absolute path. */
+  readonly file: string;
+  /** The program's name first. */
+  readonly argv: readonly string[];
+  /** Where stdout and stderr go; stays the caller's. */
+  readonly outputFd: number;
+}
+
+/** What looking into workers needs of the processes. */
+export interface ToolControl {
+  /** Starts a tool with user, directory and environment of the controller; `exited` is called once. @throws SystemCallError */
+  spawnTool(request: ToolRequest, exited: (status: ExitStatus) => void): Helper;
 }
 
 /** What probes need of the processes. */
@@ -128,7 +149,7 @@ interface Resident {
 }
 
 /** All processes the controller is responsible for. */
-export class Processes implements HelperControl {
+export class Processes implements HelperControl, ToolControl {
   readonly #launchOf: LaunchOf;
   readonly #attach: AttachOutput;
   readonly #listener: ProcessListener;
@@ -258,6 +279,28 @@ export class Processes implements HelperControl {
       umask: pool.plan.umask,
       nofileSoft: this.#nofileSoft,
     });
+    return this.#watchHelper(pid, exited);
+  }
+
+  spawnTool({ workerPid, file, argv, outputFd }: ToolRequest, exited: (status: ExitStatus) => void): Helper {
+    const env = { ...process.env, [HELPER_VARIABLE]: String(workerPid), [CONTROLLER_MARK]: this.#mark };
+    const pid = spawnProcess({
+      file,
+      argv,
+      sharedEnv: NO_STRINGS,
+      env: Object.entries(env).flatMap(([key, value]) => (value === undefined ? [] : [`${key}=${value}`])),
+      cwd: undefined,
+      stdinFd: undefined,
+      stdoutFd: outputFd,
+      stderrFd: outputFd,
+      credentials: undefined,
+      umask: undefined,
+      nofileSoft: this.#nofileSoft,
+    });
+    return this.#watchHelper(pid, exited);
+  }
+
+  #watchHelper(pid: number, exited: (status: ExitStatus) => void): Helper {
     this.#helpers.set(pid, exited);
     this.#lifeline?.add(pid);
     return {

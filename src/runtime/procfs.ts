@@ -115,6 +115,14 @@ export function readSoftNofile(pid: number): number | "unlimited" | undefined {
   return soft === "unlimited" ? "unlimited" : Number(soft);
 }
 
+/** Functions of the kernel that a process waits in, innermost first; undefined where they may not be read. */
+export function readKernelStack(pid: number): readonly string[] | undefined {
+  const lines = readProc(`/proc/${pid}/stack`)
+    ?.split("\n")
+    .map((line) => line.replace(/^\[<[0-9a-f]*>\] /u, "").trim());
+  return lines?.filter((line) => line !== "");
+}
+
 /** Number of open descriptors of a process. */
 export function countOpenFds(pid: number): number | undefined {
   try {

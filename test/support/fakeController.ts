@@ -7,7 +7,14 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { createServer, type Server, type ServerResponse } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { EventRecord, OperationAccepted, Status, WorkerDetail, WorkerStatus } from "../../src/admin/api.ts";
+import type {
+  EventRecord,
+  OperationAccepted,
+  Status,
+  WorkerDetail,
+  WorkerDump,
+  WorkerStatus,
+} from "../../src/admin/api.ts";
 import { describeEvent } from "../../src/core/describe.ts";
 import type { LifecycleEvent, OperationKind, WideLifecycleEvent } from "../../src/core/event.ts";
 
@@ -23,6 +30,31 @@ export function workerDetail(changes: Partial<WorkerDetail> = {}): WorkerDetail 
     requests_in_flight: 2,
     cpu_ratio: 0.25,
     requests_per_second: 10,
+    ...changes,
+  };
+}
+
+/** What a worker is doing. */
+export function workerDump(changes: Partial<WorkerDump> = {}): WorkerDump {
+  return {
+    id: "web-0",
+    pool: "web",
+    phase: "ready",
+    incarnation: 1,
+    pid: 4711,
+    text: "sleeping in futex, 0 % of a core during 100ms: python3 app.py",
+    diagnosis: {
+      command: "python3 app.py",
+      thread_count: 1,
+      threads: [{ tid: 4711, name: "python3", state: "S", waits_in: "futex_wait", syscall: "futex" }],
+      open_fds: 7,
+      rss_bytes: 64 << 20,
+      cpu_seconds: 12.5,
+      cpu_ratio: 0,
+    },
+    kernel_stack: ["futex_wait+0x1/0x2"],
+    stack: { engine: "py-spy", text: 'Thread 4711 (idle): "MainThread"\n    wait (queue.py:7)' },
+    hint: null,
     ...changes,
   };
 }

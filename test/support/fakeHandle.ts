@@ -1,5 +1,5 @@
 /** A controller on paper for tests of the HTTP fronts: keeps what it was asked, and has a view that a test may change. */
-import type { LogLine, StatusDetails } from "../../src/admin/api.ts";
+import type { LogLine, ProfileAnswer, ProfileSubject, StatusDetails, WorkerDump } from "../../src/admin/api.ts";
 import { EventLog } from "../../src/admin/events.ts";
 import type { ControllerHandle } from "../../src/admin/handle.ts";
 import { OperationLog } from "../../src/admin/operations.ts";
@@ -7,7 +7,7 @@ import { instant } from "../../src/base/time.ts";
 import { newController, viewOf } from "../../src/core/controller.ts";
 import type { OperationKind } from "../../src/core/event.ts";
 import type { ControllerView } from "../../src/core/view.ts";
-import { workerDetail } from "./fakeController.ts";
+import { workerDetail, workerDump } from "./fakeController.ts";
 import { poolSpec } from "./poolSpec.ts";
 
 type LogListener = Parameters<ControllerHandle["tapLogs"]>[0];
@@ -90,6 +90,28 @@ export class FakeHandle implements ControllerHandle {
   reload(isDryRun: boolean): ReturnType<ControllerHandle["reload"]> {
     this.#note(`reload${isDryRun ? " (dry run)" : ""}`);
     return Promise.resolve({ changes: ['pool "web" changes'], refused: [], operations: [] });
+  }
+  async dump(pool: number, slot: number): Promise<WorkerDump> {
+    this.#note(`dump ${pool}/${slot}`);
+    return workerDump({ id: `web-${slot}` });
+  }
+  /** What profiles are until a test says otherwise; `signal` is that of the last one. */
+  takeProfile: (signal: AbortSignal) => Promise<ProfileAnswer> = async () => ({
+    engine: "proc",
+    note: "it is short",
+    pprof: Buffer.from([31, 139, 0, 255]),
+  });
+  profileWorker(
+    pool: number,
+    slot: number,
+    { seconds, hz, signal }: { seconds: number; hz: number; signal: AbortSignal },
+  ): Promise<ProfileAnswer> {
+    this.#note(`profile ${pool}/${slot}: ${seconds} s, ${hz} Hz`);
+    return this.takeProfile(signal);
+  }
+  profileSelf(subject: ProfileSubject, seconds: number, signal: AbortSignal): Promise<ProfileAnswer> {
+    this.#note(`profile ${subject}: ${seconds} s`);
+    return this.takeProfile(signal);
   }
   tapLogs(listener: LogListener): Disposable {
     this.taps.add(listener);

@@ -44,8 +44,9 @@ function check(
         ? [`${at} is no time`]
         : [];
     case "required":
+      // What is no object has no keys to miss; its type is checked by itself.
       return (rule as string[])
-        .filter((key) => !isObject || !Object.hasOwn(value, key))
+        .filter((key) => isObject && !Object.hasOwn(value, key))
         .map((key) => `${at}.${key} is missing`);
     case "properties":
       return entries.flatMap(([key, each]) => {

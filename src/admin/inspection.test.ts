@@ -1,0 +1,127 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { type IncomingMessage, request } from "node:http";
+import type { AddressInfo } from "node:net";
+import { type TestContext, test } from "node:test";
+import { FakeHandle } from "../../test/support/fakeHandle.ts";
+import { ControllerError } from "../base/errors.ts";
+import { createTcpServer } from "./server.ts";
+
+interface Answer {
+  readonly status: number | undefined;
+  readonly headers: IncomingMessage["headers"];
+  readonly bytes: Buffer;
+  readonly text: string;
+}
+
+interface Front {
+  readonly handle: FakeHandle;
+  readonly port: number;
+  ask(method: string, path: string, body?: string, host?: string): Promise<Answer>;
+}
+
+async function start(context: TestContext): Promise<Front> {
+  const handle = new FakeHandle();
+  const server = createTcpServer(handle);
+  server.listen({ port: 0, host: "127.0.0.1" });
+  await once(server, "listening");
+  context.after(async () => {
+    server.close();
+    server.closeAllConnections();
+    await once(server, "close");
+  });
+  const { port } = server.address() as AddressInfo;
+  return {
+    handle,
+    port,
+    async ask(method, path, body, host = "localhost") {
+      const asked = request({ host: "127.0.0.1", port, method, path, agent: false, headers: { host } });
+      asked.end(body);
+      const [response] = (await once(asked, "response")) as [IncomingMessage];
+      const chunks: Buffer[] = [];
+      for await (const chunk of response) chunks.push(chunk as Buffer);
+      const bytes = Buffer.concat(chunks);
+      return { status: response.statusCode, headers: response.headers, bytes, text: bytes.toString() };
+    },
+  };
+}
+
+test("a dump reaches the right worker and is audited", async (context) => {
+  const { handle, ask } = await start(context);
+  const { status, text } = await ask("POST", "/v1/workers/web-1/dump");
+  assert.equal(status, 200);
+  assert.equal((JSON.parse(text) as { id: string }).id, "web-1");
+  assert.deepEqual(handle.orders, ["dump 0/1"]);
+  assert.match(handle.audits.join(), /: a dump of worker "web-1"$/u);
+});
+
+test("a profile comes as bytes, with its engine and what is to be known about it", async (context) => {
+  const { handle, ask } = await start(context);
+  const { status, headers, bytes } = await ask("POST", "/v1/workers/web-1/profile", '{"seconds": 3, "hz": 7}');
+  assert.deepEqual([status, [...bytes]], [200, [31, 139, 0, 255]]);
+  assert.equal(headers["x-monoceros-engine"], "proc");
+  assert.equal(headers["x-monoceros-note"], "it is short");
+  assert.equal(headers["content-disposition"], 'attachment; filename="web-1.pb.gz"');
+  assert.match(handle.audits.join(), /: a profile of worker "web-1"$/u);
+  await ask("POST", "/v1/workers/my%20jobs-0/profile");
+  await ask("GET", "/debug/pprof/profile");
+  await ask("GET", "/debug/pprof/heap?seconds=60");
+  assert.deepEqual(handle.orders, [
+    "profile 0/1: 3 s, 7 Hz",
+    "profile 1/0: 10 s, 50 Hz",
+    "profile cpu: 10 s",
+    "profile heap: 60 s",
+  ]);
+});
+
+test("what is not a profile within bounds is 400, and nothing is profiled", async (context) => {
+  const { handle, ask } = await start(context);
+  const bodies = ["[]", "x", '{"seconds":0}', '{"seconds":61}', '{"hz":101}', '{"hz":"9"}', '{"hz":1.5}', '{"s":1}'];
+  for (const body of bodies) assert.equal((await ask("POST", "/v1/workers/web-0/profile", body)).status, 400, body);
+  for (const seconds of ["0", "61", "", "x", "1e1", "-1", "99999999999999999999"])
+    for (const subject of ["profile", "heap"])
+      assert.equal((await ask("GET", `/debug/pprof/${subject}?seconds=${seconds}`)).status, 400, seconds);
+  assert.equal((await ask("POST", "/v1/workers/web-9/profile")).status, 404);
+  assert.equal((await ask("POST", "/v1/workers/web-9/dump")).status, 404);
+  assert.deepEqual([handle.orders, handle.audits], [[], []]);
+});
+
+test("neither dumps nor profiles are for whoever comes by", async (context) => {
+  const { handle, ask } = await start(context);
+  for (const [method, path] of [
+    ["POST", "/v1/workers/web-0/dump"],
+    ["POST", "/v1/workers/web-0/profile"],
+    ["GET", "/debug/pprof/profile"],
+    ["GET", "/debug/pprof/heap"],
+  ] as const)
+    assert.equal((await ask(method, path, undefined, "rebound.example")).status, 403, path);
+  assert.deepEqual(handle.orders, []);
+});
+
+test("a client that leaves ends its profile", async (context) => {
+  const { handle, port } = await start(context);
+  const begun = Promise.withResolvers<AbortSignal>();
+  handle.takeProfile = (signal) => {
+    begun.resolve(signal);
+    return new Promise(() => {});
+  };
+  const asked = request({ host: "127.0.0.1", port, path: "/debug/pprof/profile", agent: false });
+  asked.on("error", () => {});
+  asked.end();
+  const signal = await begun.promise;
+  assert.equal(signal.aborted, false);
+  const aborted = once(signal, "abort");
+  asked.destroy();
+  await aborted;
+});
+
+test("a profile that is refused is told; one that fails ends the connection and nothing else", async (context) => {
+  const { handle, ask } = await start(context);
+  handle.takeProfile = () => Promise.reject(new ControllerError("REQUEST_REFUSED", "Cannot profile: busy"));
+  const { status, text } = await ask("GET", "/debug/pprof/heap");
+  assert.equal(status, 409);
+  assert.match(text, /Cannot profile: busy/u);
+  handle.takeProfile = () => Promise.reject(new TypeError("a bug"));
+  await assert.rejects(ask("GET", "/debug/pprof/heap"), /socket hang up|ECONNRESET/u);
+  assert.equal((await ask("GET", "/health/live")).status, 200);
+});

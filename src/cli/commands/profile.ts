@@ -1,0 +1,85 @@
+/** `monoceros profile`: where one worker, or the controller itself, spends its time. */
+import { writeFileSync } from "node:fs";
+import { PROFILE_HZ, PROFILE_SECONDS } from "../../admin/api.ts";
+import { ControllerError } from "../../base/errors.ts";
+import type { TakenProfile } from "../client.ts";
+import { CLIENT_FLAGS, type Command, type Context } from "../command.ts";
+import { connectController } from "../connectController.ts";
+
+/** What the controller is called. A worker's id always ends in its number. */
+const CONTROLLER = "controller";
+
+export const profile: Command = {
+  name: "profile",
+  summary: "Profile one worker or the controller for a time, for go tool pprof",
+  details:
+    "Python workers are profiled with py-spy where it is on the controller's PATH: functions that use a processor. Of any\nother worker the states of its threads are sampled: running, or waiting in which system call. What was used is\nprinted. A worker that ends meanwhile gives what there is until then.",
+  flags: {
+    seconds: { type: "string", short: "s", value: "N", doc: bounds("For how long", PROFILE_SECONDS) },
+    hz: { type: "string", value: "N", doc: bounds("Samples a second of a worker", PROFILE_HZ) },
+    heap: { type: "boolean", doc: "Of the controller: what it allocates in this time and keeps, instead of CPU time" },
+    output: { type: "string", short: "o", value: "FILE", doc: "Where to write it; WORKER.pb.gz where it is not given" },
+    ...CLIENT_FLAGS,
+  },
+  arguments: [{ name: "WORKER|controller", isRequired: true, doc: "Id of a worker such as web-0, or the controller" }],
+  examples: [
+    { command: "monoceros profile web-0", doc: "Write web-0.pb.gz, to be read with go tool pprof" },
+    { command: "monoceros profile controller --heap -o heap.pb.gz", doc: "What the controller itself keeps" },
+  ],
+  async run(context) {
+    const [target = ""] = context.arguments;
+    const taken = await take(context, target);
+    const file = context.text("output") ?? `${target.replaceAll(/[^\w.-]/gu, "_")}.pb.gz`;
+    write(file, taken.pprof);
+    const { engine, note = null } = taken;
+    const text = context.isSet("json")
+      ? `${JSON.stringify({ file, engine, note, bytes: taken.pprof.length })}\n`
+      : `${file} written, by ${engine}${note === null ? "" : `: ${note}`}\nRead it with: go tool pprof -top ${file}\n`;
+    await context.terminal.write("stdout", text);
+    return 0;
+  },
+};
+
+async function take(context: Context, target: string): Promise<TakenProfile> {
+  const seconds = numberOf(context, "seconds", PROFILE_SECONDS);
+  const hz = numberOf(context, "hz", PROFILE_HZ);
+  const isHeap = context.isSet("heap");
+  if (target !== CONTROLLER && isHeap)
+    throw new ControllerError("USAGE", "Cannot profile the heap of a worker: --heap is for the controller");
+  const client = await connectController(context);
+  return target === CONTROLLER
+    ? client.profileSelf(isHeap ? "heap" : "cpu", seconds)
+    : client.profileWorker(target, { seconds, hz });
+}
+
+interface Bounds {
+  readonly least: number;
+  readonly most: number;
+  readonly default: number;
+}
+
+function bounds(what: string, { least, most, default: usual }: Bounds): string {
+  return `${what}, ${least} to ${most}; ${usual} where it is not given`;
+}
+
+/** @throws ControllerError USAGE */
+function numberOf(context: Context, flag: string, { least, most, default: usual }: Bounds): number {
+  const text = context.text(flag);
+  if (text === undefined) return usual;
+  const value = /^\d+$/u.test(text) ? Number(text) : Number.NaN;
+  if (value >= least && value <= most) return value;
+  throw new ControllerError("USAGE", `--${flag}: expected a whole number from ${least} to ${most}, got "${text}"`);
+}
+
+/** @throws ControllerError FILE_UNWRITABLE */
+function write(file: string, bytes: Buffer): void {
+  try {
+    writeFileSync(file, bytes);
+  } catch (error) {
+    const reason = error instanceof Error && "code" in error ? String(error.code) : String(error);
+    throw new ControllerError("FILE_UNWRITABLE", `Cannot write the profile "${file}": ${reason}`, {
+      cause: error,
+      hint: "Name another file with -o FILE.",
+    });
+  }
+}

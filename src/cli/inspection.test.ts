@@ -1,0 +1,118 @@
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { FakeController, sendJson, workerDump } from "../../test/support/fakeController.ts";
+import { MemoryTerminal } from "../../test/support/memoryTerminal.ts";
+import type { WorkerDump } from "../admin/api.ts";
+import { cli } from "./cli.ts";
+import { COMMANDS } from "./commands.ts";
+
+const BYTES = Buffer.from(Array.from({ length: 256 }, (_, index) => index));
+
+async function run(...argv: readonly string[]): Promise<{ code: number; stdout: string; stderr: string }> {
+  const terminal = new MemoryTerminal();
+  const code = await cli([...argv], { commands: COMMANDS, env: { PATH: "/usr/bin:/bin" }, terminal });
+  return { code, stdout: terminal.stdout, stderr: terminal.stderr };
+}
+
+async function withDump(dump: WorkerDump, ...flags: readonly string[]): Promise<string> {
+  await using controller = await FakeController.start();
+  controller.answers.set("POST /v1/workers/web-0/dump", (response) => sendJson(response, 200, dump));
+  const { code, stdout, stderr } = await run("dump", "web-0", "--socket", controller.socketPath, ...flags);
+  assert.deepEqual([code, stderr], [0, ""]);
+  return stdout;
+}
+
+test("a dump reads like this", async () => {
+  assert.equal(
+    await withDump(workerDump()),
+    `web-0: ready, process 1 of its slot, pid 4711
+sleeping in futex, 0 % of a core during 100ms: python3 app.py
+
+Threads
+  4711 S python3: futex, futex_wait
+
+Stack in the kernel
+  futex_wait+0x1/0x2
+
+Stack by py-spy
+Thread 4711 (idle): "MainThread"
+    wait (queue.py:7)
+`,
+  );
+});
+
+test("a dump of a worker that is gone, or without its stack, says so", async () => {
+  const gone = workerDump({
+    phase: "backoff",
+    pid: null,
+    text: "there is no process",
+    diagnosis: null,
+    kernel_stack: null,
+    stack: null,
+  });
+  assert.equal(await withDump(gone), "web-0: backoff, process 1 of its slot\nthere is no process\n");
+  const denied = workerDump({ stack: null, hint: "give it CAP_SYS_PTRACE" });
+  assert.match(await withDump(denied), /\nNo stack: give it CAP_SYS_PTRACE\n$/u);
+  assert.deepEqual(JSON.parse(await withDump(denied, "--json")), denied);
+});
+
+test("a profile is written as it came, byte by byte, and the way to read it is told", async () => {
+  await using controller = await FakeController.start();
+  controller.answers.set("POST /v1/workers/web-0/profile", (response) =>
+    response
+      .writeHead(200, { "x-monoceros-engine": "proc", "x-monoceros-note": "the worker ended after 1s" })
+      .end(BYTES),
+  );
+  const file = join(controller.directory, "it.pb.gz");
+  const argv = ["profile", "web-0", "--socket", controller.socketPath, "-o", file];
+  const { code, stdout, stderr } = await run(...argv, "-s", "3", "--hz", "20");
+  assert.deepEqual([code, stderr], [0, ""]);
+  assert.equal(
+    stdout,
+    `${file} written, by proc: the worker ended after 1s\nRead it with: go tool pprof -top ${file}\n`,
+  );
+  assert.deepEqual(readFileSync(file), BYTES);
+  assert.equal(controller.bodies.at(-1), '{"seconds":3,"hz":20}');
+  const json = JSON.parse((await run(...argv, "--json")).stdout) as unknown;
+  assert.deepEqual(json, { file, engine: "proc", note: "the worker ended after 1s", bytes: 256 });
+});
+
+test("the controller is profiled by its name, its heap by a flag", async () => {
+  await using controller = await FakeController.start();
+  for (const subject of ["profile", "heap"])
+    controller.answers.set(`GET /debug/pprof/${subject}`, (response) =>
+      response.writeHead(200, { "x-monoceros-engine": "v8" }).end(BYTES),
+    );
+  const rest = ["--socket", controller.socketPath, "-o", join(controller.directory, "it.pb.gz")];
+  assert.equal((await run("profile", "controller", ...rest)).code, 0);
+  assert.equal((await run("profile", "controller", "--heap", "--seconds", "60", ...rest)).code, 0);
+  assert.deepEqual(controller.requests, ["GET /debug/pprof/profile?seconds=10", "GET /debug/pprof/heap?seconds=60"]);
+});
+
+test("what cannot be is a mistake of usage before the controller is asked", async () => {
+  for (const argv of [
+    ["web-0", "--seconds", "61"],
+    ["web-0", "--seconds", "ten"],
+    ["web-0", "--hz", "0"],
+    ["web-0", "--heap"],
+  ]) {
+    const { code, stderr } = await run("profile", ...argv, "--socket", "/nonexistent");
+    assert.equal(code, 2, stderr);
+  }
+  await using controller = await FakeController.start();
+  controller.answers.set("GET /debug/pprof/profile", (response) => response.writeHead(200).end(BYTES));
+  const { code, stderr } = await run(
+    "profile",
+    "controller",
+    "--socket",
+    controller.socketPath,
+    "-o",
+    "/nonexistent/x",
+  );
+  assert.equal(code, 1);
+  assert.match(stderr, /Cannot write the profile "\/nonexistent\/x": ENOENT/u);
+  const json = await run("profile", "controller", "--socket", controller.socketPath, "-o", "/nonexistent/x", "--json");
+  assert.match(json.stderr, /"FILE_UNWRITABLE"/u);
+});

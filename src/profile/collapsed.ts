@@ -1,0 +1,31 @@
+/** Collapsed stacks, a line each, outermost first, as `py-spy record --format raw` writes them. Pure. */
+import type { Frame } from "./pprof.ts";
+
+/** One line: a stack and how often it was seen. */
+export interface CollapsedStack {
+  /** Outermost first. */
+  readonly frames: readonly Frame[];
+  readonly count: number;
+}
+
+/** The stacks of a text such as `main (app.py:3);spin (app.py:9) 42`; a line that is none, as where it was cut off, is left out. */
+export function parseCollapsed(text: string): CollapsedStack[] {
+  return text.split("\n").flatMap((line) => {
+    const match = /^(.+) (\d+)$/u.exec(line.trim());
+    const [, stack, count] = match ?? [];
+    return stack === undefined ? [] : [{ frames: stack.split(";").map(parseFrame), count: Number(count) }];
+  });
+}
+
+/** `name (file:line)`, `name (file)` or only a name. */
+function parseFrame(text: string): Frame {
+  const [, name, file, line] = /^(.*) \((.*?)(?::(\d+))?\)$/u.exec(text) ?? [];
+  return name === undefined || file === undefined
+    ? { name: text, file: "", line: 0 }
+    : { name: withoutAngles(name), file, line: Number(line ?? 0) };
+}
+
+/** pprof takes what stands in angle brackets for arguments of a template and leaves it out: `<module>` would be nothing. */
+function withoutAngles(name: string): string {
+  return name.replace(/^<(.*)>$/u, "($1)");
+}

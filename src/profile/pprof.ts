@@ -1,0 +1,208 @@
+/**
+ * Profiles in the format of pprof (profile.proto of github.com/google/pprof), which `go tool pprof` and most viewers read.
+ * Pure; whoever sends a profile compresses it with gzip, as the format asks for. Functions and places are written once,
+ * however many stacks have them.
+ */
+
+/** One function in a stack. */
+export interface Frame {
+  readonly name: string;
+  /** Empty where it is not known. */
+  readonly file: string;
+  /** 0 where it is not known. */
+  readonly line: number;
+}
+
+/** What a number of each stack is, such as `cpu` in `nanoseconds`. */
+export interface ValueType {
+  readonly type: string;
+  readonly unit: string;
+}
+
+export interface Stack {
+  /** Outermost first. */
+  readonly frames: readonly Frame[];
+  /** One for each value type; whole numbers. */
+  readonly values: readonly number[];
+}
+
+export interface Profile {
+  /** What was profiled; stands for the name of the binary. */
+  readonly origin: string;
+  readonly valueTypes: readonly ValueType[];
+  /** The value that viewers show first. */
+  readonly shownType: string;
+  readonly stacks: readonly Stack[];
+  /** What there is between two samples, and how much of it. */
+  readonly periodType: ValueType;
+  readonly period: number;
+  /** When it began: milliseconds since 1970 in UTC. */
+  readonly startedAtMs: number;
+  readonly durationMs: number;
+  /** For a person; `go tool pprof -comments` prints them. */
+  readonly comments: readonly string[];
+}
+
+/** Numbers of the fields in profile.proto. */
+const PROFILE = {
+  sampleType: 1,
+  sample: 2,
+  mapping: 3,
+  location: 4,
+  function: 5,
+  string: 6,
+  timeNanos: 9,
+  durationNanos: 10,
+  periodType: 11,
+  period: 12,
+  comment: 13,
+  defaultSampleType: 14,
+} as const;
+const VALUE_TYPE = { type: 1, unit: 2 } as const;
+const SAMPLE = { locationId: 1, value: 2 } as const;
+const MAPPING = { id: 1, file: 5, hasFunctions: 7, hasFiles: 8, hasLines: 9 } as const;
+const LOCATION = { id: 1, mappingId: 2, line: 4 } as const;
+const LINE = { functionId: 1, line: 2 } as const;
+const FUNCTION = { id: 1, name: 2, systemName: 3, file: 4 } as const;
+
+/** The only mapping. Without one viewers look for a binary to find the names in. */
+const MAPPING_ID = 1;
+
+const NANOS_PER_MS = 1_000_000;
+
+/** The bytes of a profile, not compressed. */
+export function encodePprof(profile: Profile): Uint8Array {
+  const strings = new Numbering<string>(0);
+  strings.of("", "");
+  const text = (value: string) => strings.of(value, value);
+  const functions = new Numbering<Frame>(1);
+  const locations = new Numbering<Frame>(1);
+  const out = new Message();
+
+  const valueType = ({ type, unit }: ValueType) =>
+    new Message().number(VALUE_TYPE.type, text(type)).number(VALUE_TYPE.unit, text(unit));
+  for (const each of profile.valueTypes) out.message(PROFILE.sampleType, valueType(each));
+  for (const { frames, values } of profile.stacks) {
+    const ids = frames.map((frame) => locations.of(`${frame.line}\n${functionKey(frame)}`, frame)).reverse();
+    out.message(PROFILE.sample, new Message().packed(SAMPLE.locationId, ids).packed(SAMPLE.value, values));
+  }
+  out.message(
+    PROFILE.mapping,
+    new Message()
+      .number(MAPPING.id, MAPPING_ID)
+      .number(MAPPING.file, text(profile.origin))
+      .number(MAPPING.hasFunctions, 1)
+      .number(MAPPING.hasFiles, 1)
+      .number(MAPPING.hasLines, 1),
+  );
+  for (const [id, frame] of locations.entries()) {
+    const line = new Message()
+      .number(LINE.functionId, functions.of(functionKey(frame), frame))
+      .number(LINE.line, frame.line);
+    out.message(
+      PROFILE.location,
+      new Message().number(LOCATION.id, id).number(LOCATION.mappingId, MAPPING_ID).message(LOCATION.line, line),
+    );
+  }
+  for (const [id, { name, file }] of functions.entries()) {
+    out.message(
+      PROFILE.function,
+      new Message()
+        .number(FUNCTION.id, id)
+        .number(FUNCTION.name, text(name))
+        .number(FUNCTION.systemName, text(name))
+        .number(FUNCTION.file, text(file)),
+    );
+  }
+  out
+    // Beyond what a number holds exactly.
+    .big(PROFILE.timeNanos, BigInt(Math.round(profile.startedAtMs)) * BigInt(NANOS_PER_MS))
+    .number(PROFILE.durationNanos, Math.round(profile.durationMs * NANOS_PER_MS))
+    .message(PROFILE.periodType, valueType(profile.periodType))
+    .number(PROFILE.period, profile.period)
+    .packed(PROFILE.comment, profile.comments.map(text))
+    .number(PROFILE.defaultSampleType, text(profile.shownType));
+  // Last, because all that went before has added to them.
+  for (const [, value] of strings.entries()) out.bytes(PROFILE.string, new TextEncoder().encode(value));
+  return out.finish();
+}
+
+function functionKey({ name, file }: Frame): string {
+  return `${file}\n${name}`;
+}
+
+/** Gives each value a number by its key, in the order in which they come. */
+class Numbering<Value> {
+  readonly #first: number;
+  readonly #numbers = new Map<string, number>();
+  readonly #values: Value[] = [];
+
+  constructor(first: number) {
+    this.#first = first;
+  }
+
+  of(key: string, value: Value): number {
+    const known = this.#numbers.get(key);
+    if (known !== undefined) return known;
+    const number = this.#first + this.#values.push(value) - 1;
+    this.#numbers.set(key, number);
+    return number;
+  }
+
+  *entries(): Generator<[number, Value]> {
+    for (const [index, value] of this.#values.entries()) yield [this.#first + index, value];
+  }
+}
+
+const VARINT = 0;
+const LENGTH_DELIMITED = 2;
+
+/** A message in the wire format of Protocol Buffers (protobuf.dev, "Encoding"). */
+class Message {
+  readonly #bytes: number[] = [];
+
+  /** A whole number from 0 on; 0 is the default and is not written. */
+  number(field: number, value: number): this {
+    if (value === 0) return this;
+    this.#varint(field * 8 + VARINT);
+    this.#varint(value);
+    return this;
+  }
+
+  big(field: number, value: bigint): this {
+    this.#varint(field * 8 + VARINT);
+    let rest = value;
+    for (; rest >= 128n; rest >>= 7n) this.#bytes.push(Number(rest & 127n) | 128);
+    this.#bytes.push(Number(rest));
+    return this;
+  }
+
+  /** Repeated numbers. */
+  packed(field: number, values: readonly number[]): this {
+    const inner = new Message();
+    for (const value of values) inner.#varint(value);
+    return values.length === 0 ? this : this.message(field, inner);
+  }
+
+  message(field: number, value: Message): this {
+    return this.bytes(field, value.#bytes);
+  }
+
+  bytes(field: number, value: ArrayLike<number> & Iterable<number>): this {
+    this.#varint(field * 8 + LENGTH_DELIMITED);
+    this.#varint(value.length);
+    for (const byte of value) this.#bytes.push(byte);
+    return this;
+  }
+
+  finish(): Uint8Array {
+    return Uint8Array.from(this.#bytes);
+  }
+
+  /** By division: shifts would cut off above 32 bits. */
+  #varint(value: number): void {
+    let rest = value;
+    for (; rest >= 128; rest = Math.floor(rest / 128)) this.#bytes.push((rest % 128) | 128);
+    this.#bytes.push(rest);
+  }
+}
