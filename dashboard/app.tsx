@@ -20,6 +20,8 @@ interface Notice {
 }
 
 const MAX_NOTICES = 4;
+/** Ends of operations that are remembered. */
+const MAX_ENDS = 200;
 
 /** The dashboard. */
 export function App(): JSX.Element | null {
@@ -28,24 +30,38 @@ export function App(): JSX.Element | null {
   const [notices, setNotices] = useState<readonly Notice[]>([]);
   const session = useRef<Session | undefined>(undefined);
   const ours = useRef(new Set<string>());
+  /** Ends of operations; the news may be here before the answer that tells us that it is ours. */
+  const ends = useRef(new Map<string, EventRecord>());
   const serial = useRef(0);
 
   const say = (kind: Notice["kind"], text: string) => {
     const notice = { id: serial.current++, kind, text };
     setNotices((all) => [...all, notice].slice(-MAX_NOTICES));
   };
-  const tellResults = (news: readonly EventRecord[]) => {
+  const tellEnd = (operation: string) => {
+    const end = ends.current.get(operation);
+    if (end !== undefined && ours.current.delete(operation))
+      say(end.kind === "operation_finished" ? "good" : "bad", end.message);
+  };
+  const takeNews = (news: readonly EventRecord[]) => {
     for (const event of news) {
-      if (!("operation" in event) || !ours.current.has(event.operation)) continue;
-      if (event.kind === "operation_finished") say("good", event.message);
-      if (event.kind === "operation_failed") say("bad", event.message);
+      // A controller numbers its operations anew.
+      if (event.kind === "controller_started") ends.current.clear();
+      if (event.kind !== "operation_finished" && event.kind !== "operation_failed") continue;
+      ends.current.set(event.operation, event);
+      if (ends.current.size > MAX_ENDS) ends.current.delete([...ends.current.keys()][0] ?? "");
+      tellEnd(event.operation);
     }
+  };
+  const claim = (operation: string) => {
+    ours.current.add(operation);
+    tellEnd(operation);
   };
 
   useEffect(() => {
     const running = new Session((next, news) => {
       setSnapshot(next);
-      tellResults(news);
+      takeNews(news);
     });
     session.current = running;
     void running.run();
@@ -56,16 +72,16 @@ export function App(): JSX.Element | null {
     const body = given.what === "scale" ? { replicas } : undefined;
     if (given.what === "reload") {
       const { changes, operations } = await post<ReloadAccepted>(ROUTES.reload, {});
-      for (const { id } of operations) ours.current.add(id);
       say("info", `Reload: ${changes.length === 0 ? "nothing has changed" : changes.join("; ")}`);
+      for (const { id } of operations) claim(id);
     } else {
       const path =
         given.target.kind === "pool"
           ? ROUTES.pool(given.target.name, given.what)
           : ROUTES.worker(given.target.id, given.what === "scale" ? "restart" : given.what);
       const { operation } = await post<OperationAccepted>(path, body);
-      ours.current.add(operation);
       say("info", `${given.title} goes on (${operation})`);
+      claim(operation);
     }
     session.current?.refresh();
   };

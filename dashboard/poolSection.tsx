@@ -115,8 +115,8 @@ function Balance(props: Pick<Props, "pool" | "activities"> & { readonly hasReque
       )}
       <p>
         <span class={`mark ${balance.verdict === "uneven" ? "warn" : "plain"}`}>{balance.verdict}</span>{" "}
-        {spreads.length > 0 && <>Most over mean (1 is even): {spreads.join(", ")}. </>}
         {balance.advice}
+        {spreads.length > 0 && ` (most over mean, 1 is even: ${spreads.join(", ")})`}
       </p>
     </div>
   );

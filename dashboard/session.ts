@@ -11,6 +11,8 @@ import { follow, get, hasToken, keepToken, Refusal, ROUTES } from "./client.ts";
 const POLL_MS = 2000;
 /** News show up so soon after their event; a burst of events costs one look. */
 const NEWS_MS = 400;
+/** Seconds between two looks from which what workers did is computed. */
+const LEAST_MEASURED_S = 1.5;
 /** Events that are kept. */
 const MAX_EVENTS = 300;
 
@@ -50,8 +52,10 @@ export class Session {
   #goneSince = 0;
   #stream: AbortController | undefined;
   #lastSeq = 0;
+  /** What the activities were counted from last. */
+  #measured: Status | undefined;
 
-  /** `onChange` is told each snapshot, with the events that are new in it and happened while we watched. */
+  /** `onChange` is told each snapshot, with the events that are new in it. */
   constructor(onChange: (snapshot: Snapshot, news: readonly EventRecord[]) => void) {
     this.#onChange = onChange;
     // Timers of a hidden tab are slow; who comes back wants to see now.
@@ -95,19 +99,29 @@ export class Session {
   }
 
   #take(status: Status): void {
-    const { status: before, series } = this.#snapshot;
+    const { status: before } = this.#snapshot;
     this.#failures = 0;
     if (before !== undefined && (before.pid !== status.pid || before.uptime_s > status.uptime_s)) {
       // Another controller: its events are numbered anew.
       this.#lastSeq = 0;
       this.#stream?.abort();
       this.#stream = undefined;
-      this.#change({ events: [], series: new Map() });
+      this.#measured = undefined;
+      this.#change({ events: [], series: new Map(), activities: new Map() });
     }
-    const activities = activitiesOf(before, status);
+    this.#change({ link: { kind: "up" }, status });
+    this.#measure(status);
+    if (this.#stream === undefined) void this.#followEvents();
+  }
+
+  #measure(status: Status): void {
+    const { activities: known, series } = this.#snapshot;
+    const elapsed = status.uptime_s - (this.#measured?.uptime_s ?? 0);
+    // Processor time is counted in hundredths of a second: what is too close together says nothing.
+    if (known.size > 0 && elapsed >= 0 && elapsed < LEAST_MEASURED_S) return;
+    const activities = activitiesOf(this.#measured, status);
+    this.#measured = status;
     this.#change({
-      link: { kind: "up" },
-      status,
       activities,
       series: new Map(
         status.pools.map((pool) => {
@@ -116,7 +130,6 @@ export class Session {
         }),
       ),
     });
-    if (this.#stream === undefined) void this.#followEvents();
   }
 
   #fail(error: unknown): number {
@@ -136,8 +149,6 @@ export class Session {
   async #followEvents(): Promise<void> {
     const stream = new AbortController();
     this.#stream = stream;
-    const isFirst = this.#lastSeq === 0;
-    const began = Date.now();
     try {
       await follow(`${ROUTES.events}?since=${this.#lastSeq}`, stream.signal, (parts) => {
         if (stream.signal.aborted) return;
@@ -147,8 +158,7 @@ export class Session {
         const last = records.at(-1);
         if (last === undefined) return;
         this.#lastSeq = last.seq;
-        const news = isFirst ? records.filter(({ time }) => Date.parse(time) >= began) : records;
-        this.#change({ events: [...this.#snapshot.events, ...records].slice(-MAX_EVENTS) }, news);
+        this.#change({ events: [...this.#snapshot.events, ...records].slice(-MAX_EVENTS) }, records);
         this.#lookSoon();
       });
     } catch {
