@@ -38,6 +38,7 @@ export function WorkerTable({ pool, proxy, activities, hasRequests, isOrderable,
     ]),
   );
   const mostShare = Math.max(...[...shares.values()].map((share) => share ?? 0), Number.MIN_VALUE);
+  const hasShares = [...shares.values()].some((share) => share !== null);
   const columns: readonly Column[] = [
     { title: "Worker", key: "slot" },
     { title: "Phase", key: "phase" },
@@ -51,7 +52,7 @@ export function WorkerTable({ pool, proxy, activities, hasRequests, isOrderable,
           { title: "In flight", key: "inFlight", isNumber: true },
         ] as const)
       : []),
-    { title: "Share" },
+    ...(hasShares ? [{ title: "Share" }] : []),
     { title: "Restarts", key: "restarts", isNumber: true },
     { title: "Last exit" },
     { title: "Next" },
@@ -63,7 +64,13 @@ export function WorkerTable({ pool, proxy, activities, hasRequests, isOrderable,
       worker={worker}
       isProxy={isProxy}
       activity={activities.get(worker.id)}
-      share={isProxy ? undefined : { own: shares.get(worker.id) ?? null, most: mostShare }}
+      share={
+        !hasShares
+          ? undefined
+          : isProxy
+            ? { own: null, most: mostShare }
+            : { own: shares.get(worker.id) ?? null, most: mostShare }
+      }
       hasRequests={hasRequests}
       isOrderable={isOrderable}
       onOrder={onOrder}
@@ -143,6 +150,7 @@ interface RowProps {
   readonly worker: WorkerStatus;
   readonly isProxy: boolean;
   readonly activity: Activity | undefined;
+  /** undefined where the table has no such column. */
   readonly share: { readonly own: number | null; readonly most: number } | undefined;
   readonly hasRequests: boolean;
   readonly isOrderable: boolean;
@@ -177,16 +185,7 @@ function Row({ worker, isProxy, activity, share, hasRequests, isOrderable, onOrd
           <td class="number">{count(detail?.requests_in_flight ?? worker.in_flight)}</td>
         </>
       )}
-      <td>
-        {share !== undefined && share.own !== null && (
-          <span class="share">
-            <span class="track" aria-hidden="true">
-              <span style={{ width: `${(100 * share.own) / share.most}%` }} />
-            </span>
-            {percent(share.own)}
-          </span>
-        )}
-      </td>
+      {share !== undefined && <td>{share.own !== null && <Share own={share.own} most={share.most} />}</td>}
       <td class="number">{worker.restarts}</td>
       <td>{worker.last_exit ?? "–"}</td>
       <td>{worker.next_s === null ? "–" : `in ${duration(worker.next_s)}`}</td>
@@ -196,5 +195,16 @@ function Row({ worker, isProxy, activity, share, hasRequests, isOrderable, onOrd
         {!isProxy && pid !== null && action("stop", "Stop")}
       </td>
     </tr>
+  );
+}
+
+function Share({ own, most }: { own: number; most: number }): JSX.Element {
+  return (
+    <span class="share">
+      <span class="track" aria-hidden="true">
+        <span style={{ width: `${(100 * own) / most}%` }} />
+      </span>
+      {percent(own)}
+    </span>
   );
 }
