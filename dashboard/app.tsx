@@ -111,7 +111,7 @@ export function App(): JSX.Element | null {
             ))}
           {status !== undefined && (
             <div class="columns">
-              <EventList events={events} />
+              <EventList events={events} problem={snapshot.eventsProblem} />
               <LogTail />
             </div>
           )}

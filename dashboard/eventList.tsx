@@ -7,7 +7,8 @@ import { clockTime } from "./format.ts";
 const SHOWN = 100;
 const LEVELS = ["debug", "info", "warn", "error"] as const;
 
-export function EventList({ events }: { events: readonly EventRecord[] }): JSX.Element {
+export function EventList(props: { events: readonly EventRecord[]; problem: string }): JSX.Element {
+  const { events, problem } = props;
   const [least, setLeast] = useState<(typeof LEVELS)[number]>("debug");
   const shown = events
     .filter(({ level }) => LEVELS.indexOf(level) >= LEVELS.indexOf(least))
@@ -31,6 +32,9 @@ export function EventList({ events }: { events: readonly EventRecord[] }): JSX.E
           </select>
         </label>
       </div>
+      <p class="problem" role="status">
+        {problem}
+      </p>
       {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by keyboard */}
       <ol class="lines" tabIndex={0} aria-label="Events, newest first">
         {shown.map(({ seq, time, level, message }) => (

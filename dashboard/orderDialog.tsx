@@ -35,11 +35,13 @@ export function OrderDialog({ order, onConfirm, onClose }: Props): JSX.Element {
     if (order.what === "reload")
       void attempt(async () => setPlan(await post<ReloadPlan>(ROUTES.reload, { dry_run: true })));
   }, []);
+  // Closed by itself it gives the focus back to where it was.
+  const close = () => dialog.current?.close();
   const confirm = (event: Event) => {
     event.preventDefault();
     void attempt(async () => {
       await onConfirm(Number(replicas));
-      onClose();
+      close();
     });
   };
   const hasNothing = order.what === "reload" && (plan === undefined || plan.changes.length === 0);
@@ -66,7 +68,7 @@ export function OrderDialog({ order, onConfirm, onClose }: Props): JSX.Element {
           {problem}
         </p>
         <div class="buttons">
-          <button type="button" onClick={onClose}>
+          <button type="button" onClick={close}>
             Cancel
           </button>
           <button type="submit" class={order.what === "stop" ? "danger" : "primary"} disabled={isBusy || hasNothing}>

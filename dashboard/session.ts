@@ -33,6 +33,8 @@ export interface Snapshot {
   readonly series: ReadonlyMap<string, readonly Sample[]>;
   /** The newest last. */
   readonly events: readonly EventRecord[];
+  /** Why events are missing; empty where none are. */
+  readonly eventsProblem: string;
 }
 
 /** One controller as this page sees it. */
@@ -43,6 +45,7 @@ export class Session {
     activities: new Map(),
     series: new Map(),
     events: [],
+    eventsProblem: "",
   };
   readonly #onChange: (snapshot: Snapshot, news: readonly EventRecord[]) => void;
   readonly #stop = new AbortController();
@@ -155,14 +158,17 @@ export class Session {
         const records = parts
           .filter(({ name }) => name === "message")
           .map(({ data }) => JSON.parse(data) as EventRecord);
+        const isSomeLost = parts.some(({ name }) => name === "lost");
+        const eventsProblem = isSomeLost ? "Some events are lost: this page did not read them in time." : "";
         const last = records.at(-1);
         if (last === undefined) return;
         this.#lastSeq = last.seq;
-        this.#change({ events: [...this.#snapshot.events, ...records].slice(-MAX_EVENTS) }, records);
+        this.#change({ events: [...this.#snapshot.events, ...records].slice(-MAX_EVENTS), eventsProblem }, records);
         this.#lookSoon();
       });
-    } catch {
-      // The status says what is wrong: whoever has no events asks it again.
+    } catch (error) {
+      // What else is wrong the next look at the status will say.
+      if (error instanceof Refusal) this.#change({ eventsProblem: error.message });
     }
     if (this.#stream !== stream) return;
     await new Promise((wake) => setTimeout(wake, POLL_MS));

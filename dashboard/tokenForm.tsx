@@ -23,9 +23,9 @@ export function TokenForm({ link, onToken }: Props): JSX.Element {
         </p>
         <label>
           Token, the content of admin.token_file
-          <input ref={input} type="password" autocomplete="off" required pattern="\s*[!-~]+\s*" title="One word" />
+          <input ref={input} type="password" autocomplete="off" pattern="\s*[!-~]*\s*" title="One word" />
         </label>
-        <p class="hint">It is kept for this tab only, until the tab is closed.</p>
+        <p class="hint">It is kept for this tab only, until the tab is closed. Empty tries without one.</p>
         <button type="submit" class="primary">
           Connect
         </button>

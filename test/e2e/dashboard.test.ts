@@ -98,6 +98,7 @@ test("the dashboard shows workers, a SIGKILL, and orders to their end", { skip: 
     await page.getByRole("button", { name: "Reload…" }).click();
     await dialog.getByRole("alert").getByText("replicas").waitFor();
     await dialog.getByRole("button", { name: "Cancel" }).click();
+    await page.locator("button:focus").getByText("Reload…").waitFor();
   });
 });
 
