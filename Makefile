@@ -28,6 +28,7 @@ run: build processbin envoy
 check: setup
 	$(NODE) node_modules/.bin/biome ci .
 	$(NODE) node_modules/.bin/tsc --noEmit
+	$(NODE) node_modules/.bin/tsc --noEmit -p dashboard
 	$(NODE) scripts/test.ts unit
 
 # In-memory workers only; no executable is built.

@@ -33,7 +33,7 @@ const TRAINING_TIMEOUT_MS = 15_000;
 const EXEC_ARGV = ["--no-warnings", "--disable-sigusr1", "--max-semi-space-size=2", "--v8-pool-size=1"];
 
 const TARGETS = {
-  monoceros: { entry: "src/main.ts", train: trainMonoceros },
+  monoceros: { entry: "src/main.ts", train: trainMonoceros, hasDashboard: true },
   processbin: { entry: "cmd/processbin/main.ts", train: trainProcessbin },
 };
 
@@ -92,14 +92,18 @@ async function main(name) {
   if (target === undefined) throw new BuildFailure(`usage: node scripts/build.mjs ${Object.keys(TARGETS).join("|")}`);
   const startedAt = performance.now();
   const bundle = await makeBundle(join(ROOT, target.entry));
+  const page = target.hasDashboard ? await makeDashboard() : undefined;
   const loader = LOADER.replace("NAME", name);
   const runtimeVersion = run(RUNTIME, ["--version"]).trim();
   const self = readFileSync(fileURLToPath(import.meta.url), "utf8");
   const hash = createHash("sha256")
-    .update(JSON.stringify([bundle, runtimeVersion, process.platform, process.arch, self]))
+    .update(JSON.stringify([bundle, page, runtimeVersion, process.platform, process.arch, self]))
     .digest("hex");
 
   const dist = join(ROOT, "dist");
+  mkdirSync(dist, { recursive: true });
+  // Who runs from source reads it here.
+  if (page !== undefined) replaceFile(join(dist, "dashboard.html"), page);
   const output = join(dist, name);
   const hashFile = join(dist, `.${name}.hash`);
   if (existsSync(output) && existsSync(hashFile) && readFileSync(hashFile, "utf8") === hash) {
@@ -107,7 +111,6 @@ async function main(name) {
     return;
   }
 
-  mkdirSync(dist, { recursive: true });
   const work = mkdtempSync(join(dist, `.${name}-`));
   try {
     const file = (base) => join(work, base);
@@ -122,7 +125,11 @@ async function main(name) {
       useCodeCache: true,
       execArgv: EXEC_ARGV,
       execArgvExtension: "none",
-      assets: { bundle: file("bundle.cjs"), cache: file("code.cache") },
+      assets: {
+        bundle: file("bundle.cjs"),
+        cache: file("code.cache"),
+        ...(page === undefined ? {} : { dashboard: join(dist, "dashboard.html") }),
+      },
     };
     writeFileSync(file("sea.json"), JSON.stringify(config));
     // The flags matter here too: the loader's own cache is made by this process.
@@ -141,12 +148,62 @@ async function main(name) {
   );
 }
 
+/**
+ * The dashboard as one page: script and style stand in it, and its policy allows exactly these two, by their hashes, and
+ * nothing from elsewhere.
+ */
+async function makeDashboard() {
+  const { build } = await loadEsbuild();
+  const { outputFiles } = await build({
+    entryPoints: [join(ROOT, "dashboard/main.tsx"), join(ROOT, "dashboard/style.css")],
+    absWorkingDir: ROOT,
+    outdir: "dist",
+    bundle: true,
+    write: false,
+    format: "iife",
+    // From where on browsers know light-dark() and <dialog>.
+    target: ["chrome123", "firefox121", "safari17.5"],
+    charset: "ascii",
+    legalComments: "none",
+    minify: true,
+    logLevel: "warning",
+  });
+  const text = (end) => outputFiles.find(({ path }) => path.endsWith(end)).text.trim();
+  // What ends an element must not stand inside it.
+  const script = text(".js").replaceAll("</script", "<\\/script");
+  const style = text(".css");
+  const hash = (content) => `'sha256-${createHash("sha256").update(content).digest("base64")}'`;
+  const policy = [
+    "default-src 'none'",
+    `script-src ${hash(script)}`,
+    `style-src ${hash(style)}`,
+    "connect-src 'self'",
+    "img-src data:",
+    "base-uri 'none'",
+    "form-action 'none'",
+    "require-trusted-types-for 'script'",
+  ].join("; ");
+  return readFileSync(join(ROOT, "dashboard/page.html"), "utf8")
+    .replace("POLICY", () => policy)
+    .replace("STYLE", () => style)
+    .replace("SCRIPT", () => script);
+}
+
+function replaceFile(path, content) {
+  writeFileSync(`${path}.new`, content);
+  renameSync(`${path}.new`, path);
+}
+
+function loadEsbuild() {
+  return import("esbuild").catch(() => {
+    throw new BuildFailure("Cannot build: esbuild is not installed, run `npm ci` first");
+  });
+}
+
 /** The program as the text of one function expression, ASCII only so that V8 keeps a byte a character. */
 async function makeBundle(entry) {
   if (!existsSync(entry)) throw new BuildFailure(`Cannot build: ${entry} does not exist`);
-  const { build } = await import("esbuild").catch(() => {
-    throw new BuildFailure("Cannot build: esbuild is not installed, run `npm ci` first");
-  });
+  const { build } = await loadEsbuild();
   const version = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")).version;
   const result = await build({
     entryPoints: [entry],
@@ -162,7 +219,12 @@ async function makeBundle(entry) {
     minifySyntax: true,
     // A script without a module loader cannot import(); a lazy import of a bundled file becomes a lazy require.
     supported: { "dynamic-import": false },
-    define: { MONOCEROS_VERSION: JSON.stringify(version), MONOCEROS_COMMIT: JSON.stringify(gitCommit()) },
+    define: {
+      MONOCEROS_VERSION: JSON.stringify(version),
+      MONOCEROS_COMMIT: JSON.stringify(gitCommit()),
+      // Only what runs from source has files beside it.
+      "import.meta.dirname": '""',
+    },
     logLevel: "warning",
   });
   return `(function(require,module,exports,__filename,__dirname){${result.outputFiles[0].text}\n})`;

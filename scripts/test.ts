@@ -28,7 +28,7 @@ const GROUPS: Readonly<Record<string, () => Group[]>> = {
   // One process for all small ones: a process a file would cost more than the tests. The simulation goes beside it.
   unit: () => [
     {
-      files: find(["src/**/*.test.ts", "bench/*.test.ts", "test/*.test.ts"], WITH_PROCESSES),
+      files: find(["src/**/*.test.ts", "dashboard/*.test.ts", "bench/*.test.ts", "test/*.test.ts"], WITH_PROCESSES),
       flags: ["--test-isolation=none"],
     },
     { files: find(["test/simulation/*.test.ts"], LONG), flags: ["--test-isolation=none"] },

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Fetches what the system tests use where they find it into node_modules/.tools: promtool, and BusyBox to play the shell
-# of a small image. It installs nothing, starts no service, and without apt (or without network) it only says so: the
-# tests then check the metrics by their own rules, and do without the small image.
+# of a small image; Chromium is installed, by apt, where root runs this. It starts no service, and without apt (or without
+# network) it only says so: the tests then check the metrics by their own rules, and do without the small image and the
+# browser.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -43,6 +44,15 @@ fetch() {
   cp "$work/root/$file" "$tools/.$name.new"
   mv "$tools/.$name.new" "$tools/$name"
 }
+
+# The dashboard is tested in a real browser. It is a package of many files, so it is installed, where that is allowed.
+if ! command -v chromium >/dev/null 2>&1; then
+  if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
+    echo "testTools: chromium is missing and only root with apt-get can install it: the dashboard is not tested" >&2
+  elif ! (apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium) >/dev/null 2>&1; then
+    echo "testTools: apt-get cannot install chromium: the dashboard is not tested" >&2
+  fi
+fi
 
 fetch prometheus usr/bin/promtool
 fetch busybox-static bin/busybox

@@ -208,6 +208,37 @@ test("every file of src imports only what its folder may", () => {
   );
 });
 
+/** All that is wrong with the imports of a file of the dashboard. */
+function dashboardViolationsOf(path: string, text: string): string[] {
+  const { code, strings } = readSource(text);
+  // What a browser gets must not draw in the controller: types leave nothing behind.
+  const types = new Set(
+    [...code.matchAll(/(?<![.\w])import\s+type\b[^;"']*?from\s*(?=["'])/gu)].map(
+      (match) => match.index + match[0].length,
+    ),
+  );
+  return [...code.matchAll(/(?<![.\w])(?:from\s*|import\s*\(?\s*)(?=["'])/gu)].flatMap((match) => {
+    const at = match.index + match[0].length;
+    const specifier = strings.get(at) ?? "";
+    const isAllowed =
+      /^\.\/[\w-]+\.tsx?$|^preact(?:\/hooks)?$/u.test(specifier) ||
+      (specifier === "../src/admin/api.ts" && types.has(at));
+    return isAllowed ? [] : [`${path}: may not import ${specifier}`];
+  });
+}
+
+test("the dashboard knows the wire types and preact, and nothing else", () => {
+  const paths = readdirSync("dashboard").filter((path) => /(?<!\.test)\.tsx?$/u.test(path));
+  assert.ok(paths.length > 10);
+  assert.deepEqual(
+    paths.flatMap((path) => dashboardViolationsOf(path, readFileSync(posix.join("dashboard", path), "utf8"))),
+    [],
+  );
+  const broken = ["import { PATHS } from '../src/admin/api.ts';", 'import type { X } from "../src/core/view.ts";'];
+  for (const text of broken) assert.equal(dashboardViolationsOf("a.tsx", text).length, 1, text);
+  assert.deepEqual(dashboardViolationsOf("a.tsx", 'import type { Status } from "../src/admin/api.ts";'), []);
+});
+
 test("the rules are about folders and files that exist", () => {
   const paths = sources();
   for (const folder of Object.keys(RULES))

@@ -14,6 +14,7 @@ import {
   type ScaleRequest,
   statusOf,
 } from "./api.ts";
+import { DASHBOARD_ROUTE } from "./dashboardRoute.ts";
 import { EventStream } from "./eventStream.ts";
 import { INSPECTION_ROUTES } from "./inspectionRoutes.ts";
 import { openApiDocument } from "./openapi.ts";
@@ -160,7 +161,11 @@ export const CONTROL_ROUTES: readonly Route[] = [
     summary: "Describe this API as an OpenAPI document",
     answers: [{ status: 200, doc: "OpenAPI 3.1", contentType: "application/json", schema: undefined }],
     handle: ({ controller, response }) =>
-      sendJson(response, 200, openApiDocument([...OPEN_ROUTES, ...CONTROL_ROUTES], OPEN_ROUTES, controller.version)),
+      sendJson(
+        response,
+        200,
+        openApiDocument([...OPEN_ROUTES, DASHBOARD_ROUTE, ...CONTROL_ROUTES], OPEN_ROUTES, controller.version),
+      ),
   },
   {
     method: "POST",

@@ -13,6 +13,8 @@ at \`GET /v1/openapi.json\`; the command line uses nothing else than this API.
 - Over **TCP** metrics and health are open to all. Everything else needs \`Authorization: Bearer TOKEN\` with the token of
   \`admin.token_file\` (read again when the file changes), or comes from the same machine under one of its names
   (\`localhost\`, \`127.0.0.1\`, \`[::1]\`) as \`Host\`.
+- The **dashboard** at \`/\` follows the same rules, with one exception: a browser sends no token when it opens a page, so with
+  \`admin.token_file\` the page itself, which holds no data, is open to all and asks for the token.
 - Over TCP nothing is changed for a page of another origin (\`Origin\`, \`Sec-Fetch-Site\`), with or without the token.
 - Every change is an event (\`audited\`) and a line of the log that says who asked: user and process at the other end of the
   control socket, the token, or loopback. So is every dump and every profile of a worker.

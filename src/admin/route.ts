@@ -31,7 +31,12 @@ export interface QueryParameter {
 export interface RouteAnswer {
   readonly status: 200 | 202 | 503;
   readonly doc: string;
-  readonly contentType: "application/json" | "text/event-stream" | "text/plain" | "application/octet-stream";
+  readonly contentType:
+    | "application/json"
+    | "text/event-stream"
+    | "text/html"
+    | "text/plain"
+    | "application/octet-stream";
   /** Name of the schema of the document, or of one entry of the stream; undefined for plain text and documents of others. */
   readonly schema: string | undefined;
 }

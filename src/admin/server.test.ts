@@ -132,7 +132,7 @@ test("health is 200 or 503 by the view, and live is 200 as long as there is an a
 
 test("over TCP what is not open to all needs the token or a name of this machine", async () => {
   const closed = [
-    ["GET", "/"],
+    ["GET", "/dashboard"],
     ["GET", "/v1/status"],
     ["GET", "/v1/events"],
     ["GET", "/v1/logs"],
@@ -166,6 +166,28 @@ test("over TCP what is not open to all needs the token or a name of this machine
     },
     (text) => text === "right",
   );
+});
+
+test("the dashboard follows the rules of /v1, but with a token its page is open to all, and only to read", async () => {
+  const isRefused = async (to: RequestOptions, headers: Record<string, string>) =>
+    [401, 403].includes((await ask({ ...to, headers }, "GET", "/")).status ?? 0);
+  await withFront("tcp", async ({ to }) => {
+    assert.equal(await isRefused(to, { host: "evil.example" }), true);
+    assert.equal(await isRefused(to, {}), false);
+  });
+  await withFront(
+    "tcp",
+    async ({ to }) => {
+      assert.equal(await isRefused(to, { host: "pod:9000" }), false);
+      const stranger = { ...to, headers: { host: "pod:9000" } };
+      for (const [method, path] of [["POST", "/"] as const, ["GET", "/v1/status"] as const])
+        assert.equal(errorCode(await ask(stranger, method, path)), "ACCESS_DENIED", path);
+    },
+    (text) => text === "right",
+  );
+  await withFront("control", async ({ to }) => {
+    assert.deepEqual((await ask(to, "POST", "/")).headers.allow, "GET");
+  });
 });
 
 test("a page of another origin orders nothing over TCP", async () => {

@@ -6,13 +6,14 @@ import type { IncomingMessage, Server } from "node:http";
 import type { Socket } from "node:net";
 import { decideAccess, type TokenCheck } from "./auth.ts";
 import { CONTROL_ROUTES } from "./controlRoutes.ts";
+import { DASHBOARD_ROUTE } from "./dashboardRoute.ts";
 import { type Admission, createFront } from "./front.ts";
 import type { ControllerHandle } from "./handle.ts";
 import { OPEN_ROUTES } from "./openRoutes.ts";
 import type { Route } from "./route.ts";
 
 /** Every route of both fronts. */
-export const ALL_ROUTES: readonly Route[] = [...OPEN_ROUTES, ...CONTROL_ROUTES];
+export const ALL_ROUTES: readonly Route[] = [...OPEN_ROUTES, DASHBOARD_ROUTE, ...CONTROL_ROUTES];
 
 /** The front for TCP; without `isToken` only this machine may use what is not open to all. */
 export function createTcpServer(controller: ControllerHandle, isToken?: TokenCheck): Server {
@@ -23,7 +24,7 @@ function admit(request: IncomingMessage, route: Route | undefined, isToken: Toke
   const { headers, socket, method } = request;
   const decision = decideAccess(
     {
-      isOpen: route !== undefined && OPEN_ROUTES.includes(route),
+      isOpen: route !== undefined && isOpen(route, isToken),
       // Where there is no route nothing can be changed, but whoever may not ask need not know that.
       changesState: method !== "GET" && method !== "HEAD",
       remoteAddress: socket.remoteAddress,
@@ -35,6 +36,11 @@ function admit(request: IncomingMessage, route: Route | undefined, isToken: Toke
     isToken,
   );
   return decision.kind === "refused" ? decision : { kind: "admitted", caller: () => decision.who };
+}
+
+/** With a token the page has to be there before its reader can say it; it holds no data. */
+function isOpen(route: Route, isToken: TokenCheck): boolean {
+  return OPEN_ROUTES.includes(route) || (route === DASHBOARD_ROUTE && isToken !== undefined);
 }
 
 /** The process at the other end of a Unix socket (unix(7), SO_PEERCRED). */

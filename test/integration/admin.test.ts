@@ -72,11 +72,19 @@ describe("admin", () => {
     const { controller, port } = await startWithPort();
     await using _ = controller;
     await controller.ready();
-    for (const path of ["/health", "/health/live", "/health/ready", "/metrics", "/health?verbose=1", "/v1/status"]) {
+    for (const path of [
+      "/health",
+      "/health/live",
+      "/health/ready",
+      "/metrics",
+      "/health?verbose=1",
+      "/v1/status",
+      "/",
+    ]) {
       assert.equal((await ask(port, "GET", path)).status, 200, path);
       assert.equal((await ask(port, "HEAD", path)).status, 200, path);
     }
-    for (const path of ["/", "/debug/pprof/heap", "//v1/status"]) {
+    for (const path of ["/index.html", "/debug/pprof/heap", "//v1/status"]) {
       const answer = await ask(port, "GET", path);
       assert.deepEqual([answer.status, errorOf(answer).code], [404, "REQUEST_INVALID"], path);
     }

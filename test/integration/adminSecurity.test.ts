@@ -93,10 +93,13 @@ describe("security of the admin fronts", () => {
   test("a foreign Host or Origin gets nothing on loopback, and changes nothing with a token either", async () => {
     await using scene = await startScene();
     const { controller, port } = scene;
-    for (const path of ["/v1/status", "/v1/logs", "/v1/openapi.json", "/"]) {
+    for (const path of ["/v1/status", "/v1/logs", "/v1/openapi.json", "/index.html"]) {
       const answer = await ask(port, "GET", path, { headers: { host: `rebound.example:${port}` } });
       assert.deepEqual([answer.status, codeOf(answer)], [403, "ACCESS_DENIED"], path);
     }
+    const shell = await ask(port, "GET", "/", { headers: { host: `rebound.example:${port}` } });
+    assert.equal(shell.status, 200, "with a token the dashboard asks for it");
+    assert.ok(!/web-0|config\.yaml/u.test(shell.body), "the page holds no data");
     const authorization = `Bearer ${TOKEN}`;
     const attacks: Record<string, string>[] = [
       { origin: "http://evil.example" },
