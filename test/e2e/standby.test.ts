@@ -114,7 +114,7 @@ test("while all are well the reserve gets no request, and status shows it as sta
   assert.match(stdout, /web 2\/2 ready/u);
 });
 
-test("a rollout takes the reserve as its successor where it is new enough, and fails no request", async () => {
+test("a rollout with a reserve replaces everyone and fails no request", async () => {
   await using scene = await start("300ms");
   const { controller, target } = scene;
   const before = Object.values(await controller.pids());
@@ -123,11 +123,8 @@ test("a rollout takes the reserve as its successor where it is new enough, and f
   });
   assertNoneFailed(reports, 50);
   const enlisted = eventsOf(controller, "enlisted");
-  assert.ok(enlisted.length >= 1);
-  assert.ok(
-    enlisted.some(({ reason }) => /^successor of web-\d$/u.test(reason)),
-    "the reserve is a successor",
-  );
+  // Whether the renewed reserve or another successor is ready first is open; nobody else is put to work.
+  for (const { reason } of enlisted) assert.match(reason, /^successor of web-\d$/u);
   assert.deepEqual(eventsOf(controller, "pool_degraded"), []);
   assert.ok(readyRange(controller).least >= 2);
   const workers = (await controller.status()).pools.find(({ name }) => name === "web")?.workers ?? [];
