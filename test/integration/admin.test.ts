@@ -84,7 +84,7 @@ describe("admin", () => {
       assert.equal((await ask(port, "GET", path)).status, 200, path);
       assert.equal((await ask(port, "HEAD", path)).status, 200, path);
     }
-    for (const path of ["/index.html", "/debug/pprof/heap", "//v1/status"]) {
+    for (const path of ["/index.html", "/debug/vars", "//v1/status"]) {
       const answer = await ask(port, "GET", path);
       assert.deepEqual([answer.status, errorOf(answer).code], [404, "REQUEST_INVALID"], path);
     }
