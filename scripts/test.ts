@@ -7,11 +7,13 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { globSync } from "node:fs";
 
-/** Files beside the code that start processes, and so are no unit tests. */
+/** Files beside the code that start processes or wait for sockets, and so are no unit tests. */
 const WITH_PROCESSES = [
   "src/runtime/*.test.ts",
   "src/logs/logs.test.ts",
   "src/main.test.ts",
+  "src/admin/server.test.ts",
+  "src/cli/cli.test.ts",
   "cmd/**/*.test.ts",
   "test/support/*.test.ts",
 ];

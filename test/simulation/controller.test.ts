@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { simulate } from "./simulate.ts";
 
-const SEEDS = 500;
+const SEEDS = 200;
 const EVENTS = 500;
 
 test(`controller and pools keep their invariants over ${SEEDS} seeds of ${EVENTS} random events, and every shutdown ends`, () => {
