@@ -20,7 +20,7 @@ import { join, resolve } from "node:path";
 import { PoolProxy, type ProxyListener } from "../../src/envoy/proxy.ts";
 import type { ProxyPlaces, ProxySettings, Upstream } from "../../src/envoy/settings.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
-import { freePort } from "./watch.ts";
+import { freePort } from "./ports.ts";
 
 export const ENVOY = resolve("dist/envoy");
 
@@ -112,9 +112,15 @@ export class ProxyUnderTest implements AsyncDisposable {
   /** A proxy whose Envoy listens. */
   static async start(upstreams: readonly Upstream[], changes: Partial<ProxySettings> = {}): Promise<ProxyUnderTest> {
     const under = await ProxyUnderTest.create(changes);
-    under.proxy.update(upstreams);
-    under.spawn(1);
-    await under.told("ready");
+    try {
+      under.proxy.update(upstreams);
+      under.spawn(1);
+      await under.told("ready");
+    } catch (error) {
+      // Whoever asked has nothing yet to dispose of.
+      await under[Symbol.asyncDispose]();
+      throw error;
+    }
     return under;
   }
 
