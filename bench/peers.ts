@@ -5,8 +5,8 @@
 
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { join } from "node:path";
+import { freePort } from "../test/support/ports.ts";
 import { descendantsOf, nameOf, pollUntil } from "./measure.ts";
 
 const ROOT = join(import.meta.dirname, "..");
@@ -256,15 +256,4 @@ function versionOf(program: string, args: readonly string[]): string | undefined
 function resolveProgram(program: string): string {
   const dirs = (process.env["PATH"] ?? "").split(":");
   return dirs.map((dir) => join(dir, program)).find((path) => existsSync(path)) ?? program;
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.on("error", reject);
-    server.listen(0, "127.0.0.1", () => {
-      const address = server.address();
-      server.close(() => resolve(typeof address === "object" && address !== null ? address.port : 0));
-    });
-  });
 }

@@ -7,7 +7,8 @@
 import { parseArgs } from "node:util";
 import { ControllerUnderTest, eventually } from "../test/support/controller.ts";
 import { untilEndpoints } from "../test/support/envoyEndpoints.ts";
-import { freePorts, proxyPool } from "../test/support/traffic.ts";
+import { freePorts } from "../test/support/ports.ts";
+import { proxyPool } from "../test/support/traffic.ts";
 import { eventsOf } from "../test/support/watch.ts";
 
 interface Round {

@@ -5,7 +5,7 @@ import { existsSync, mkdirSync, openSync, readlinkSync, writeFileSync } from "no
 import { get } from "node:http";
 import { basename, join } from "node:path";
 import type { LoadTarget } from "../../test/support/load.ts";
-import { freePorts } from "../../test/support/traffic.ts";
+import { freePorts } from "../../test/support/ports.ts";
 import { descendantsOf, nameOf, pause, pollUntil, privateDirtyMb } from "../measure.ts";
 
 const ROOT = join(import.meta.dirname, "..", "..");

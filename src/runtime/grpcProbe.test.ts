@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { createServer, type IncomingHttpHeaders, type ServerHttp2Stream } from "node:http2";
 import { type AddressInfo, createServer as createTcpServer, type Server } from "node:net";
 import { type TestContext, test } from "node:test";
-import { freePort } from "../../test/support/watch.ts";
+import { freePort } from "../../test/support/ports.ts";
 import type { AttemptOutcome } from "../core/probe.ts";
 import type { ProbeAddress } from "./attempt.ts";
 import { attemptGrpc, decodeHealthStatus, encodeHealthRequest } from "./grpcProbe.ts";

@@ -6,7 +6,7 @@ import { type AddressInfo, connect, createServer, type Server, type Socket } fro
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import { freePort } from "../../test/support/watch.ts";
+import { freePort } from "../../test/support/ports.ts";
 import type { AttemptOutcome } from "../core/probe.ts";
 import { outcomeOfError, type ProbeAddress } from "./attempt.ts";
 import { attemptGrpc } from "./grpcProbe.ts";

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 import { type Browser, chromium, type Page } from "playwright-core";
 import { ControllerUnderTest, poolOf } from "../support/controller.ts";
-import { freePorts } from "../support/traffic.ts";
+import { freePorts } from "../support/ports.ts";
 
 const CHROMIUM = "/usr/bin/chromium";
 const FLAGS = [

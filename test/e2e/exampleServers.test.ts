@@ -11,7 +11,7 @@ import { type TestContext, test } from "node:test";
 import { eventually, isAlive, listDescendants, MONOCEROS } from "../support/controller.ts";
 import { startLoad } from "../support/load.ts";
 import { describeLoad } from "../support/loadReport.ts";
-import { freePorts } from "../support/traffic.ts";
+import { freePorts } from "../support/ports.ts";
 import { killAll, statusCode } from "../support/watch.ts";
 
 /** Made by scripts/exampleServers.sh. */

@@ -3,7 +3,8 @@ import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { ControllerUnderTest, eventually } from "../support/controller.ts";
 import { readEndpoints, untilEndpoints } from "../support/envoyEndpoints.ts";
-import { assertNoneFailed, commandOk, freePorts, proxyPool, readyRange, underTraffic } from "../support/traffic.ts";
+import { freePorts } from "../support/ports.ts";
+import { assertNoneFailed, commandOk, proxyPool, readyRange, underTraffic } from "../support/traffic.ts";
 import { eventsOf, happened, msBetween } from "../support/watch.ts";
 
 const REQUESTS = [{ path: "/sleep?ms=10" }];

@@ -16,9 +16,9 @@ import {
   type StartOptions,
   untilGone,
 } from "../support/controller.ts";
+import { freePort } from "../support/ports.ts";
 import {
   eventsOf,
-  freePort,
   grandchildrenOf,
   guardianOf,
   happened,

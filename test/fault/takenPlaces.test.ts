@@ -7,7 +7,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { ControllerUnderTest, MONOCEROS, type StartOptions } from "../support/controller.ts";
-import { freePort, shellPool } from "../support/watch.ts";
+import { freePort } from "../support/ports.ts";
+import { shellPool } from "../support/watch.ts";
 
 const WORKER = shellPool("web", "exec sleep 1000");
 

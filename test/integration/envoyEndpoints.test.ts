@@ -7,7 +7,7 @@ import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { proxyFiles } from "../../src/envoy/files.ts";
 import { ProxyUnderTest, StubWorker } from "../support/envoy.ts";
-import { freePort } from "../support/watch.ts";
+import { freePort } from "../support/ports.ts";
 
 test("Envoy balances over workers by port and by Unix socket, and is told of each change", async () => {
   await using a = await StubWorker.start("a");

@@ -9,7 +9,7 @@ import { proxyFiles } from "../../src/envoy/files.ts";
 import type { ProxySettings } from "../../src/envoy/settings.ts";
 import { ProxyUnderTest, StubWorker } from "../support/envoy.ts";
 import { type Load, startLoad } from "../support/load.ts";
-import { freePort } from "../support/watch.ts";
+import { freePort } from "../support/ports.ts";
 
 /** Clients that keep their connections, and some that do not. */
 class Clients implements Disposable {

@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { TEST_CERTIFICATE, TEST_KEY } from "../support/certificate.ts";
 import { ProxyUnderTest, StubWorker } from "../support/envoy.ts";
-import { freePort } from "../support/watch.ts";
+import { freePort } from "../support/ports.ts";
 
 /** Reads from a socket until the text is there. */
 async function readUntil(socket: Socket, text: string): Promise<string> {

@@ -7,7 +7,8 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { ControllerUnderTest, eventually, isAlive, PROCESSBIN, poolOf } from "../support/controller.ts";
 import { describeLoad, type Failure } from "../support/loadReport.ts";
-import { assertNoneFailed, freePorts, proxyPool, underTraffic } from "../support/traffic.ts";
+import { freePorts } from "../support/ports.ts";
+import { assertNoneFailed, proxyPool, underTraffic } from "../support/traffic.ts";
 import { eventsOf, happened, msBetween, shellPool } from "../support/watch.ts";
 
 type Keys = Readonly<Record<string, unknown>>;

@@ -9,8 +9,9 @@ import { join } from "node:path";
 import { test } from "node:test";
 import type { ReloadAccepted } from "../../src/admin/api.ts";
 import { ControllerUnderTest, eventually, PROCESSBIN, poolOf, untilGone } from "../support/controller.ts";
-import { command, commandOk, envoyPid, freePorts } from "../support/traffic.ts";
-import { eventsOf, freePort, happened, readProc, shellPool, statusCode } from "../support/watch.ts";
+import { freePort, freePorts } from "../support/ports.ts";
+import { command, commandOk, envoyPid } from "../support/traffic.ts";
+import { eventsOf, happened, readProc, shellPool, statusCode } from "../support/watch.ts";
 
 /** No startup probe of it ever succeeds. */
 const NEVER_UP = { probes: { startup: { exec: ["false"], period: "50ms" } } };

@@ -4,8 +4,9 @@ import { spawnSync } from "node:child_process";
 import { type TestContext, test } from "node:test";
 import { ControllerUnderTest, eventually, PROCESSBIN, poolOf } from "../support/controller.ts";
 import { requestMany } from "../support/newConnections.ts";
+import { freePort } from "../support/ports.ts";
 import type { QueueLoss } from "../support/queueLoss.ts";
-import { freePort, logged, said } from "../support/watch.ts";
+import { logged, said } from "../support/watch.ts";
 
 const REPLICAS = 4;
 

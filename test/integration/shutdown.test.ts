@@ -10,7 +10,6 @@ import { ControllerUnderTest, eventually, isAlive, PROCESSBIN, poolOf } from "..
 import {
   adminPort,
   eventsOf,
-  freePort,
   happened,
   msBetween,
   readProc,
@@ -267,6 +266,8 @@ while True:
 _, status = os.waitpid(pid, 0)
 sys.exit(os.waitstatus_to_exitcode(status) % 256)
 `;
+
+import { freePort } from "../support/ports.ts";
 
 test("Ctrl-C on the terminal reaches each worker once, as its stop signal [S9]", async () => {
   // After SIGTERM it counts what else comes for a while.

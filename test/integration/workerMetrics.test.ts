@@ -4,7 +4,8 @@ import { type TestContext, test } from "node:test";
 import { ControllerUnderTest, eventually, PROCESSBIN, poolOf } from "../support/controller.ts";
 import { assertNeverDown, assertPromtool, monotonicSeries, parseSeries } from "../support/exposition.ts";
 import { startLoad } from "../support/load.ts";
-import { commandOk, freePorts, proxyPool } from "../support/traffic.ts";
+import { freePorts } from "../support/ports.ts";
+import { commandOk, proxyPool } from "../support/traffic.ts";
 import { happened } from "../support/watch.ts";
 
 /** A worker's scrape may take a second; the rest is for a busy machine. */

@@ -6,11 +6,11 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { readlinkSync } from "node:fs";
-import { createServer } from "node:net";
 import { basename } from "node:path";
 import { type ControllerUnderTest, listDescendants, MONOCEROS, PROCESSBIN, poolOf } from "./controller.ts";
 import { type LoadTarget, type RequestKind, startLoad } from "./load.ts";
 import { describeLoad, type LoadReport } from "./loadReport.ts";
+import { freePorts } from "./ports.ts";
 import { eventsOf } from "./watch.ts";
 
 type Keys = Readonly<Record<string, unknown>>;
@@ -20,34 +20,6 @@ export interface TrafficPool {
   /** The list item for `supervisor.workers`. */
   readonly workers: string;
   readonly target: LoadTarget;
-}
-
-/** Ports are taken from here, so that no outgoing connection of a load client has one of them by chance. */
-const FIRST_PORT = 12_000;
-/** The kernel gives outgoing connections ports from 32768 on. */
-const LAST_PORT = 32_000;
-
-async function isFree(port: number): Promise<boolean> {
-  const server = createServer();
-  const answer = await new Promise<boolean>((done) => {
-    server.once("error", () => done(false));
-    server.listen(port, "0.0.0.0", () => done(true));
-  });
-  if (answer) {
-    server.close();
-    await once(server, "close");
-  }
-  return answer;
-}
-
-/** The first of `count` consecutive TCP ports that were free a moment ago. */
-export async function freePorts(count: number): Promise<number> {
-  for (;;) {
-    const first = FIRST_PORT + Math.floor(Math.random() * (LAST_PORT - FIRST_PORT - count));
-    let found = true;
-    for (let port = first; found && port < first + count; port++) found = await isFree(port);
-    if (found) return first;
-  }
 }
 
 export interface ProxyPoolOptions {

@@ -1,9 +1,7 @@
 /** Looks at a controller under test from outside: its events by kind, its workers' output, its TCP front, /proc. */
 import assert from "node:assert/strict";
-import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { get } from "node:http";
-import { createServer } from "node:net";
 import type { EventRecord } from "../../src/admin/api.ts";
 import { type ControllerUnderTest, listDescendants, poolOf } from "./controller.ts";
 
@@ -106,17 +104,6 @@ export function statusCode(port: number, path: string): Promise<number> {
       response.on("end", () => done(response.statusCode ?? 0));
     }).on("error", fail);
   });
-}
-
-/** A TCP port of loopback that was free a moment ago. */
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const address = server.address();
-  assert.ok(typeof address === "object" && address !== null);
-  server.close();
-  await once(server, "close");
-  return address.port;
 }
 
 /** The process ids in a record of processbin about its grandchildren. */

@@ -1,0 +1,39 @@
+/**
+ * TCP ports for those who must know their port before it is bound. Where 0 works, 0 is better: between the look and the
+ * bind somebody else may take the port.
+ */
+import { once } from "node:events";
+import { createServer } from "node:net";
+
+/** Ports are taken from here, so that no outgoing connection of a load client has one of them by chance. */
+const FIRST_PORT = 12_000;
+/** The kernel gives outgoing connections, and listeners on port 0, ports from 32768 on. */
+const LAST_PORT = 32_000;
+
+async function isFree(port: number): Promise<boolean> {
+  const server = createServer();
+  const answer = await new Promise<boolean>((done) => {
+    server.once("error", () => done(false));
+    server.listen(port, "0.0.0.0", () => done(true));
+  });
+  if (answer) {
+    server.close();
+    await once(server, "close");
+  }
+  return answer;
+}
+
+/** The first of `count` consecutive TCP ports that were free a moment ago. */
+export async function freePorts(count: number): Promise<number> {
+  for (;;) {
+    const first = FIRST_PORT + Math.floor(Math.random() * (LAST_PORT - FIRST_PORT - count));
+    let found = true;
+    for (let port = first; found && port < first + count; port++) found = await isFree(port);
+    if (found) return first;
+  }
+}
+
+/** A TCP port that was free a moment ago. */
+export function freePort(): Promise<number> {
+  return freePorts(1);
+}
