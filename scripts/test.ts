@@ -50,32 +50,15 @@ function find(patterns: readonly string[], except: readonly string[] = []): stri
   return [...left].sort();
 }
 
-/**
- * Runs a group and resolves with its exit code. A group of real processes depends on what else the machine does: files
- * that failed in it run once more, alone, and what fails there has failed. The first failure stays in the output.
- */
+/** Runs a group and resolves with its exit code; its output comes in one piece where groups run side by side. */
 async function runGroup({ files, flags }: Group, isAlone: boolean): Promise<number> {
-  const first = await runFiles({ files, flags }, isAlone);
-  const failed = files.filter((file) => first.output.includes(`\ntest at ${file}:`));
-  if (first.code === 0 || !isAlone || failed.length === 0) return first.code;
-  console.log(`\nfailed and run again alone: ${failed.join(", ")}`);
-  const again = await runFiles({ files: failed, flags: ["--test-concurrency=1", "--test-force-exit"] }, isAlone);
-  return again.code;
-}
-
-/** Runs files; the output comes in one piece where groups run side by side. */
-async function runFiles({ files, flags }: Group, isAlone: boolean): Promise<{ code: number; output: string }> {
   const args = ["--no-warnings", "--test", "--test-timeout=120000", "--test-reporter=spec", ...flags, ...files];
-  const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"] });
+  const child = spawn(process.execPath, args, { stdio: ["ignore", isAlone ? "inherit" : "pipe", "inherit"] });
   const chunks: Buffer[] = [];
-  child.stdout?.on("data", (chunk: Buffer) => {
-    chunks.push(chunk);
-    if (isAlone) process.stdout.write(chunk);
-  });
+  child.stdout?.on("data", (chunk: Buffer) => chunks.push(chunk));
   const [code] = (await once(child, "close")) as [number | null];
-  const output = Buffer.concat(chunks);
-  if (!isAlone) process.stdout.write(output);
-  return { code: code ?? 1, output: output.toString() };
+  process.stdout.write(Buffer.concat(chunks));
+  return code ?? 1;
 }
 
 const groups = GROUPS[process.argv[2] ?? ""]?.();
