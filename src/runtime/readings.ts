@@ -5,7 +5,8 @@
  * The numbers are read anew each time, the limits of a process about once a minute. A process that is gone, or dead
  * but not reaped, is simply absent from the answer. It reads /proc only (proc(5)); it neither signals nor waits.
  */
-import { closeSync, openSync, readdirSync, readFileSync, readSync, statSync } from "node:fs";
+import { readdirSync, readFileSync, statSync } from "node:fs";
+import { readProcText } from "./procFile.ts";
 import { parseStat } from "./procfs.ts";
 
 /** Limits can be changed from outside (prlimit(2)), which is rare. */
@@ -13,9 +14,6 @@ const LIMITS_MS = 60_000;
 
 /** So many limits at most are read again in one call, so that the minute does not come for all processes at once. */
 const LIMITS_PER_CALL = 50;
-
-/** Longer than /proc/<pid>/stat (52 numbers) and /proc/<pid>/limits (17 lines) can be. */
-const BUFFER_BYTES = 8192;
 
 /** What the kernel tells about one process. */
 export interface ProcessReading {
@@ -55,7 +53,6 @@ export class ProcessReadings {
   readonly #ticksPerSecond: number;
   readonly #pageBytes: number;
   readonly #nowMs: () => number;
-  readonly #buffer = Buffer.allocUnsafeSlow(BUFFER_BYTES);
   #known = new Map<number, Known>();
   /** Read when a process is new, once for all new ones of a call. */
   #bootSeconds: number | undefined;
@@ -86,7 +83,7 @@ export class ProcessReadings {
     // Asked first: it is the one question that answers "gone" without an exception.
     const fds = countFds(pid);
     if (fds === "gone") return undefined;
-    const text = this.#readText(`/proc/${pid}/stat`);
+    const text = readProcText(`/proc/${pid}/stat`);
     const stat = text === undefined ? undefined : parseStat(text);
     if (stat === undefined || stat.state === "Z" || stat.state === "X") return undefined;
     const entry = this.#recall(pid, stat.startTicks, nowMs);
@@ -114,25 +111,8 @@ export class ProcessReadings {
   }
 
   #readLimits(pid: number): Pick<Known, "maxFds" | "virtualMaxBytes"> {
-    const text = this.#readText(`/proc/${pid}/limits`) ?? "";
+    const text = readProcText(`/proc/${pid}/limits`) ?? "";
     return { maxFds: softLimit(text, "Max open files"), virtualMaxBytes: softLimit(text, "Max address space") };
-  }
-
-  /** The text of a small file under /proc, which the kernel hands out in one read; undefined where it cannot be read. */
-  #readText(path: string): string | undefined {
-    let fd: number;
-    try {
-      fd = openSync(path, "r");
-    } catch {
-      return undefined;
-    }
-    try {
-      return this.#buffer.toString("latin1", 0, readSync(fd, this.#buffer, 0, BUFFER_BYTES, null));
-    } catch {
-      return undefined; // ESRCH: it ended between open and read.
-    } finally {
-      closeSync(fd);
-    }
   }
 }
 
