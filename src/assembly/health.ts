@@ -136,13 +136,19 @@ function isProbed({ config }: PoolRevision): boolean {
   return config.server !== undefined || config.probes !== undefined;
 }
 
-/** A readiness probe asks the same and more. */
+/** Asked unless a readiness probe asks the same and more. */
 function firstConnection({ server, probes }: PoolConfig): Probe | undefined {
-  if (server === undefined || probes?.readiness !== undefined) return undefined;
+  if (server === undefined || (probes?.readiness !== undefined && asksServer(probes.readiness))) return undefined;
   const path = server.protocol === "http" ? server.healthCheckPath : undefined;
   const method: ProbeMethod =
     path === undefined ? { kind: "tcp", port: undefined } : { kind: "http", path, port: undefined };
   return { method, policy: FIRST_CONNECTION };
+}
+
+/** Whether success means that the server answers; a command, or what answers on another port, may succeed before. */
+function asksServer({ http, tcp, grpc, notify }: ProbeConfig): boolean {
+  const method = http ?? tcp ?? grpc;
+  return notify === true || (method !== undefined && method.port === undefined);
 }
 
 function probeOf(probe: ProbeConfig, pool: PoolRevision, slot: Slot): Probe {

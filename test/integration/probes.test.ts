@@ -283,6 +283,17 @@ test("readiness takes a worker out of Envoy and back in, without a failed reques
   assert.deepEqual(await controller.pids(), before);
 });
 
+test("a readiness command that succeeds before the worker listens sends it no request", async () => {
+  const { workers, target } = await proxyPool({
+    replicas: 1,
+    args: ["--slow-boot", "700ms"],
+    more: { probes: { readiness: { exec: ["/bin/true"], period: "50ms" } } },
+  });
+  await using controller = await ControllerUnderTest.start({ workers });
+  await controller.ready();
+  assertNoneFailed(await underTraffic(target, async () => {}), 50);
+});
+
 test("a worker says by itself that it is ready, and one that never does is replaced by nobody", async () => {
   const notifying = shellPool("web", "sleep 0.3; echo >&$MONOCEROS_NOTIFY_FD; exec sleep 1000", {
     probes: { readiness: { notify: true } },
