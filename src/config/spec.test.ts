@@ -44,7 +44,7 @@ test("the specification carries the policies of the configuration", () => {
           requests: undefined,
         },
         rollout: { maxSurge: 1, maxUnavailable: 0, settleMs: 1000 },
-        livenessCoolDownMs: 0,
+        livenessPacing: { coolDownMs: 0, recheckMs: 0 },
       },
     ],
   });

@@ -1,6 +1,6 @@
 /** The configuration → what the core decides by. Percentages and `auto` end here. */
 
-import { livenessCoolDownMs } from "../core/massFailure.ts";
+import { type LivenessPacing, livenessPacing } from "../core/massFailure.ts";
 import type { ProbePolicy } from "../core/probe.ts";
 import type { AutoscalePolicy, ControllerSpec, PoolSpec, ReadinessPolicy, RolloutPolicy } from "../core/spec.ts";
 import type { Config, PoolConfig, ProbeConfig, RollingConfig, ServerConfig, Share } from "./config.ts";
@@ -41,10 +41,13 @@ function readinessOf({ probes, server }: PoolConfig): ReadinessPolicy {
   return server === undefined ? { kind: "spawned" } : { kind: "probed", timeoutMs: BOOT_TIMEOUT_MS };
 }
 
-function coolDownOf({ probes }: PoolConfig): number {
+/** Nobody is replaced for liveness. */
+const UNPACED: LivenessPacing = { coolDownMs: 0, recheckMs: 0 };
+
+function pacingOf({ probes }: PoolConfig): LivenessPacing {
   const { startup, liveness } = probes ?? {};
-  if (liveness === undefined) return 0;
-  return livenessCoolDownMs(policyOf(liveness), startup === undefined ? undefined : policyOf(startup));
+  if (liveness === undefined) return UNPACED;
+  return livenessPacing(policyOf(liveness), startup === undefined ? undefined : policyOf(startup));
 }
 
 /** When a probe is attempted and how it is judged. */
@@ -84,7 +87,7 @@ function proxyToSpec(pool: PoolConfig, server: ServerConfig): PoolSpec {
       requests: undefined,
     },
     rollout: { maxSurge: 0, maxUnavailable: 1, settleMs: 0 },
-    livenessCoolDownMs: 0,
+    livenessPacing: UNPACED,
   };
 }
 
@@ -129,7 +132,7 @@ function poolToSpec(pool: PoolConfig, replicas: number): PoolSpec {
     },
     limits: pool.limits,
     rollout: rolloutOf(pool.rolling, replicas),
-    livenessCoolDownMs: coolDownOf(pool),
+    livenessPacing: pacingOf(pool),
   };
 }
 

@@ -3,8 +3,10 @@
  * seldom in the workers (a database is gone), and killing them all would only add an outage: so a few are replaced, and
  * the next ones when their successors have proved to be better, or after a cool-down. A replacement counts until then
  * also when nobody else fails at the moment: probes are jittered, so a common fault shows one worker after the other.
+ * A proof may also mean that the cause is gone; then those who wait are well too, and each is asked once more before the
+ * next ones go.
  */
-import { after, type Instant } from "../base/time.ts";
+import { after, type Instant, instant } from "../base/time.ts";
 import type { Slot } from "./identity.ts";
 import type { ProbePolicy } from "./probe.ts";
 
@@ -16,16 +18,31 @@ export interface LivenessCap {
   readonly replicas: number;
   /** Of the rollout policy; 0 means that a quarter of the replicas is the bound. */
   readonly maxUnavailable: number;
-  /** Time after which a replacement no longer holds back others though its successor has proved nothing. */
+  readonly pacing: LivenessPacing;
+}
+
+/** How long replacements hold back others. */
+export interface LivenessPacing {
+  /** After a replacement whose successor has proved nothing. */
   readonly coolDownMs: number;
+  /** After a proof: time in which everybody who fails has been asked once more. */
+  readonly recheckMs: number;
 }
 
-/** What a pool remembers: when workers were replaced without a proof so far that it was of use, oldest first. */
+/** A replacement that holds back others. */
+interface Holding {
+  readonly replacedAt: Instant;
+  /** The first moment at which it no longer does. */
+  readonly until: Instant;
+  readonly isProved: boolean;
+}
+
+/** What a pool remembers: replacements that hold back others, oldest first. */
 export interface LivenessHistory {
-  readonly unproved: readonly Instant[];
+  readonly holding: readonly Holding[];
 }
 
-export const NO_REPLACEMENTS: LivenessHistory = { unproved: [] };
+export const NO_REPLACEMENTS: LivenessHistory = { holding: [] };
 
 export interface LivenessDecision {
   /** Slots to replace now, in the order they were given. */
@@ -51,30 +68,43 @@ export function decideLivenessReplacements(
   at: Instant,
   cap: LivenessCap,
 ): LivenessDecision {
-  const unproved = history.unproved.filter((replacedAt) => at < after(replacedAt, cap.coolDownMs));
   const most = maxReplacedAtOnce(cap);
-  const replace = failing.slice(0, Math.max(0, most - unproved.length));
+  const held = history.holding.filter(({ until }) => at < until);
+  const replace = failing.slice(0, Math.max(0, most - held.length));
+  const until = after(at, cap.pacing.coolDownMs);
+  const holding = [...held, ...replace.map(() => ({ replacedAt: at, until, isProved: false }))];
   const waiting = failing.length - replace.length;
-  const retryAt = waiting === 0 ? undefined : after(unproved[0] ?? at, cap.coolDownMs);
+  const retryAt = waiting === 0 ? undefined : instant(Math.min(...holding.map((each) => each.until)));
   const reason =
     waiting === 0
       ? "liveness failed"
       : `liveness of ${failing.length} workers failed, at most ${most} at once are replaced: ${waiting} must wait`;
-  return { replace, history: { unproved: [...unproved, ...replace.map(() => at)] }, retryAt, reason };
+  return { replace, history: { holding }, retryAt, reason };
 }
 
 /**
- * A worker that was spawned at `spawnedAt` has passed its liveness probe for the first time. If that is after a
- * replacement then replacing helps, and the oldest such one no longer holds back others.
+ * A worker that was spawned at `spawnedAt` has passed its liveness probe for the first time, at `at`. If that is after a
+ * replacement then replacing helps, and the oldest such one soon no longer holds back others.
  */
-export function acceptProof(history: LivenessHistory, spawnedAt: Instant): LivenessHistory {
-  const [oldest, ...others] = history.unproved;
-  return oldest === undefined || spawnedAt < oldest ? history : { unproved: others };
+export function acceptProof(
+  history: LivenessHistory,
+  spawnedAt: Instant,
+  at: Instant,
+  { recheckMs }: LivenessPacing,
+): LivenessHistory {
+  const oldest = history.holding.find(({ isProved }) => !isProved);
+  if (oldest === undefined || spawnedAt < oldest.replacedAt) return history;
+  const until = instant(Math.min(after(at, recheckMs), oldest.until));
+  const proved = { ...oldest, until, isProved: true };
+  return { holding: history.holding.map((each) => (each === oldest ? proved : each)) };
 }
 
 /** A cool-down in which a successor can boot and its liveness fail as that of its predecessor did. */
-export function livenessCoolDownMs(liveness: ProbePolicy, startup: ProbePolicy | undefined): number {
+export function livenessPacing(liveness: ProbePolicy, startup: ProbePolicy | undefined): LivenessPacing {
   const bootMs = startup === undefined ? 0 : startup.initialDelayMs + startup.failureThreshold * startup.periodMs;
   const judgementMs = (liveness.failureThreshold + 1) * liveness.periodMs + liveness.timeoutMs;
-  return Math.max(liveness.initialDelayMs, Number.isFinite(bootMs) ? bootMs : 0) + judgementMs;
+  return {
+    coolDownMs: Math.max(liveness.initialDelayMs, Number.isFinite(bootMs) ? bootMs : 0) + judgementMs,
+    recheckMs: liveness.periodMs + liveness.timeoutMs,
+  };
 }

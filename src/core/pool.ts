@@ -227,7 +227,7 @@ class PoolDraft {
   send(slot: Slot, event: WorkerEvent): void {
     const before = this.#worker(slot);
     if (event.kind === "becameAlive" && "spawnedAt" in before && before.spawnedAt !== undefined)
-      this.#liveness = acceptProof(this.#liveness, before.spawnedAt);
+      this.#liveness = acceptProof(this.#liveness, before.spawnedAt, event.at, this.#spec.livenessPacing);
     const { state, effects } = stepWorker(before, event, this.#spec);
     this.#workers[slot] = state;
     for (const effect of effects) {
@@ -262,7 +262,8 @@ class PoolDraft {
       return;
     }
     // An operation that begins may concern a replacement, and one that only moves free slots is done at once: nothing but
-    // this loop would tell them so. It ends because each further turn needs an operation that began or ended.
+    // this loop would tell them so, nor a replacement that a slot is free now. It ends because each further turn needs an
+    // operation that began or ended, or a slot that was in use.
     let hasMoved: boolean;
     do {
       for (const replacement of this.#replacements) this.#follow(replacement, at, random);
@@ -271,7 +272,7 @@ class PoolDraft {
       this.#replaceDue(at);
       this.#enlist();
       const surplus = this.#surplus();
-      if (surplus > 0) this.#stopSurplus(at);
+      if (surplus > 0) hasMoved = this.#stopSurplus(at) || hasMoved;
       else this.#startMissing(-surplus, at);
       hasMoved = this.#operate(at, random) || hasMoved;
     } while (hasMoved);
@@ -496,8 +497,8 @@ class PoolDraft {
   #replaceHung(hung: readonly Due[], at: Instant): void {
     this.#deadline = undefined;
     if (hung.length === 0) return;
-    const { replicas, rollout, livenessCoolDownMs: coolDownMs } = this.#spec;
-    const cap = { replicas, maxUnavailable: rollout.maxUnavailable, coolDownMs };
+    const { replicas, rollout, livenessPacing: pacing } = this.#spec;
+    const cap = { replicas, maxUnavailable: rollout.maxUnavailable, pacing };
     const slots = hung.map(({ worker }) => worker.slot);
     const decision = decideLivenessReplacements(this.#liveness, slots, at, cap);
     this.#liveness = decision.history;
@@ -594,23 +595,27 @@ class PoolDraft {
     }
   }
 
-  /** Workers above the desired number leave: those that serve nobody first, then the highest slots. */
-  #stopSurplus(at: Instant): void {
+  /** Workers above the desired number leave: those that serve nobody first, then the highest slots. Whether a slot got free. */
+  #stopSurplus(at: Instant): boolean {
+    let hasFreed = false;
     while (this.#surplus() > 0) {
       const spare = this.#workers.filter((worker) => this.#isInUse(worker) && !this.#isReplacing(worker.slot));
       const [worker] = spare.sort((a, b) => rank(a) - rank(b) || b.slot - a.slot);
       if (worker === undefined) {
         const last = this.#replacements.at(-1);
-        if (last === undefined) return;
+        if (last === undefined) return hasFreed;
         this.#replacements = this.#replacements.slice(0, -1);
         this.#stopSuccessor(last.successor, at);
-      } else if (worker.phase === "down") this.#workers[worker.slot] = { ...worker, kind: "free" };
-      else {
+      } else if (worker.phase === "down") {
+        this.#workers[worker.slot] = { ...worker, kind: "free" };
+        hasFreed = true;
+      } else {
         const { replicas, standby } = this.#spec;
         const reason = `${replicas} replicas${standby > 0 ? ` and ${standby} in reserve` : ""} are wanted`;
         this.send(worker.slot, { kind: "stop", at, order: { cause: "scale", reason, next: "down" } });
       }
     }
+    return hasFreed;
   }
 
   /** How many workers there are above what is desired; successors of replacements are no surplus. */

@@ -1,4 +1,5 @@
 /** What is desired: the policies the machines decide by. Produced from the configuration, never changed in place. */
+import type { LivenessPacing } from "./massFailure.ts";
 
 export interface BackoffPolicy {
   /** Wait before the second restart in a row; the first happens at once. */
@@ -94,8 +95,8 @@ export interface PoolSpec {
   readonly restart: RestartPolicy;
   readonly limits: LimitsPolicy;
   readonly rollout: RolloutPolicy;
-  /** After a replacement for liveness, how long others wait for a proof that replacing helps. */
-  readonly livenessCoolDownMs: number;
+  /** After a replacement for liveness, how long others wait. */
+  readonly livenessPacing: LivenessPacing;
 }
 
 /** What concerns no single pool. */

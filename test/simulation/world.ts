@@ -555,7 +555,7 @@ function randomPool(random: SeededRandom, name: string): PoolSpec {
     ] as const),
     drainMs: random.pick([undefined, 0, 3000]),
     standby: random.pick([0, 0, 1, 2]),
-    livenessCoolDownMs: random.pick([0, 2000, 20_000]),
+    livenessPacing: { coolDownMs: random.pick([0, 2000, 20_000]), recheckMs: random.pick([0, 1000, 11_000]) },
   };
 }
 

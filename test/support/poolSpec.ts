@@ -32,7 +32,7 @@ export function poolSpec(changes: Partial<PoolSpec> = {}): PoolSpec {
       requests: undefined,
     },
     rollout: { maxSurge: 1, maxUnavailable: 0, settleMs: 0 },
-    livenessCoolDownMs: 5000,
+    livenessPacing: { coolDownMs: 5000, recheckMs: 1000 },
     ...changes,
   };
 }
