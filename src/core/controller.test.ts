@@ -486,6 +486,20 @@ test("a second request during the drain kills at once", () => {
   assert.deepEqual([...rig.state.draining], []);
 });
 
+test("a proxy that was stopped before leaves with the others: what is asked of it then ends", () => {
+  const rig = proxied();
+  const order = { kind: "stop", slots: [0] } as const;
+  rig.step({ kind: "order", at: rig.now, pool: 1, id: "op-1", order, reason: "asked", random: 0.5 });
+  rig.exit(1, 0);
+  rig.shutdown();
+  rig.exitAll();
+  assert.equal(rig.state.phase, "stopped");
+  assert.deepEqual(
+    rig.state.pools.map(({ leaving }) => leaving),
+    [true, true],
+  );
+});
+
 test("an order reaches its pool, and the view shows it while it runs", () => {
   const rig = new ControllerRig({ pools: [poolSpec({ drainMs: 100 })] }).boot();
   const order = { kind: "restart", slots: undefined } as const;

@@ -289,10 +289,11 @@ function settlePhase(state: ControllerState, at: Instant, effects: ControllerEff
 
 /** Proxies leave when no worker is left behind them; then nothing is. */
 function settleStop(state: ControllerState, at: Instant, effects: ControllerEffect[]): ControllerState {
-  if (state.pools.every(isEmpty)) return finish(state, state.reason, effects);
   if (state.pools.some((pool) => pool.spec.role === "workers" && !isEmpty(pool))) return state;
-  if (state.pools.every((pool) => pool.leaving)) return state;
-  return settleStop(stepRole(state, "proxy", leaveEvent(state, at), effects), at, effects);
+  // Those whose proxy does not run leave too: their operations end.
+  if (!state.pools.every((pool) => pool.leaving))
+    return settleStop(stepRole(state, "proxy", leaveEvent(state, at), effects), at, effects);
+  return state.pools.every(isEmpty) ? finish(state, state.reason, effects) : state;
 }
 
 function settleRun(state: ControllerState, at: Instant, effects: ControllerEffect[]): ControllerState {

@@ -720,6 +720,20 @@ test("a start fails when its worker does, not when another one does", () => {
   assert.deepEqual(operations(rig), ["operation_failed"]);
 });
 
+test("a start fails when its worker is stopped before it is ready", () => {
+  const rig = booted({ ...PROBED, replicas: 2 });
+  for (const slot of [0, 1]) rig.becomeReady(slot);
+  rig.order({ kind: "stop", slots: [0] });
+  rig.drained(0);
+  rig.exit(0);
+  rig.take();
+  rig.order({ kind: "start", slots: [0] });
+  rig.order({ kind: "stop", slots: [0] });
+  assert.deepEqual(operations(rig), ["operation_started", "operation_started"]);
+  rig.exit(0);
+  assert.deepEqual(operations(rig), ["operation_failed", "operation_progressed", "operation_finished"]);
+});
+
 test("a worker that hangs is replaced, successor first, without waiting for its requests", () => {
   const rig = booted({ drainMs: 5000 });
   rig.send(0, { kind: "livenessFailed", at: rig.now, incarnation: 1, reason: "hangs" });

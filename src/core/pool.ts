@@ -261,11 +261,12 @@ class PoolDraft {
       this.leave();
       return;
     }
-    // An operation that begins may concern a replacement, and one that only moves free slots is done at once: nothing but
-    // this loop would tell them so, nor a replacement that a slot is free now. It ends because each further turn needs an
-    // operation that began or ended, or a slot that was in use.
+    // What one does may make room for another: an operation that begins concerns a replacement, a slot that gets free is
+    // one for a successor. Nothing but this loop would tell them so. It ends because the machines do: without news from
+    // outside each of them does only so much.
     let hasMoved: boolean;
     do {
+      const effects = this.#effects.length;
       for (const replacement of this.#replacements) this.#follow(replacement, at, random);
       hasMoved = this.#operate(at, random);
       this.#enlist();
@@ -274,7 +275,7 @@ class PoolDraft {
       const surplus = this.#surplus();
       if (surplus > 0) hasMoved = this.#stopSurplus(at) || hasMoved;
       else this.#startMissing(-surplus, at);
-      hasMoved = this.#operate(at, random) || hasMoved;
+      hasMoved = this.#operate(at, random) || hasMoved || this.#effects.length > effects;
     } while (hasMoved);
   }
 
@@ -304,7 +305,7 @@ class PoolDraft {
       const left = running.left.filter((target) => !isTargetDone(running.order, target, this.#worker(target.slot)));
       const followed = { ...running, left };
       this.#running = this.#running.map((each) => (each === running ? followed : each));
-      const failure = this.#failures.get(running.id);
+      const failure = this.#failures.get(running.id) ?? this.#stoppedMeanwhile(followed);
       if (failure === undefined && left.length < running.left.length)
         this.#tellOperation("operation_progressed", followed);
       if (failure !== undefined) this.#fail(followed, failure, at, random);
@@ -316,6 +317,12 @@ class PoolDraft {
       hasMoved = true;
     }
     return hasMoved;
+  }
+
+  /** Why a start cannot succeed any more: somebody else wants a worker of it down. */
+  #stoppedMeanwhile({ order, left }: RunningOperation): string | undefined {
+    const stopped = order.kind === "start" ? left.find(({ slot }) => this.#worker(slot).phase === "down") : undefined;
+    return stopped === undefined ? undefined : `${this.#spec.name}-${stopped.slot} was stopped before it was ready`;
   }
 
   #nextToBegin(): QueuedOperation | undefined {
