@@ -9,6 +9,7 @@ import {
   hasGivenUp,
   isEmpty,
   isHealthy,
+  isSpare,
   newPool,
   type PoolEffect,
   type PoolEvent,
@@ -738,4 +739,88 @@ test("a worker that hangs is replaced, successor first, without waiting for its 
   const rig = booted({ drainMs: 5000 });
   rig.send(0, { kind: "livenessFailed", at: rig.now, incarnation: 1, reason: "hangs" });
   assert.deepEqual(rig.phases, ["stopping", "ready", "ready"]);
+});
+
+/** Probed workers, all ready; the youngest `standby` of them are the reserve. */
+function withReserve(changes: Partial<PoolSpec>): PoolRig {
+  const rig = booted({ ...PROBED, drainMs: undefined, standby: 1, ...changes });
+  for (let slot = 0; slot < rig.spec.replicas + rig.spec.standby; slot++) {
+    rig.pass(1);
+    rig.becomeReady(slot);
+  }
+  rig.take();
+  return rig;
+}
+
+function sparesOf(rig: PoolRig): number[] {
+  return rig.state.workers.filter(isSpare).map(({ slot }) => slot);
+}
+
+test("a restart renews the reserve first, and what is renewed is the successor of each worker in turn", () => {
+  const rig = withReserve({});
+  assert.deepEqual(sparesOf(rig), [2]);
+  rig.order({ kind: "restart", slots: undefined });
+  assert.deepEqual(rig.phases, ["ready", "ready", "stopping", "free"]);
+  rig.exit(2);
+  assert.deepEqual(rig.phases, ["ready", "ready", "starting", "free"]);
+  rig.becomeReady(2);
+  assert.deepEqual(rig.phases, ["stopping", "ready", "ready", "starting"]);
+  rig.exit(0);
+  rig.pass(1);
+  rig.becomeReady(3);
+  assert.deepEqual(rig.phases, ["starting", "stopping", "ready", "ready"]);
+  rig.exit(1);
+  rig.becomeReady(0);
+  assert.deepEqual(rig.phases, ["ready", "free", "ready", "ready"]);
+  assert.deepEqual(sparesOf(rig), [0]);
+  assert.deepEqual(
+    rig.take().filter((kind) => /^(enlisted|rollout_started|operation_finished)/u.test(kind)),
+    ["enlisted 2", "enlisted 3", "operation_finished"],
+  );
+});
+
+test("a reserve that is being renewed takes one place of the surge, the others are started beside it", () => {
+  const rig = withReserve({ replicas: 4, rollout: { maxSurge: 2, maxUnavailable: 0, settleMs: 0 } });
+  rig.order({ kind: "restart", slots: undefined });
+  assert.deepEqual(rig.phases, ["ready", "ready", "ready", "ready", "stopping", "starting", "free"]);
+  rig.exit(4);
+  assert.deepEqual(rig.phases, ["ready", "ready", "ready", "ready", "starting", "starting", "free"]);
+});
+
+test("a reserve that cannot be renewed ends the restart before anyone who serves was touched", () => {
+  const rig = withReserve({});
+  rig.order({ kind: "restart", slots: undefined });
+  rig.exit(2);
+  rig.exit(2);
+  assert.equal(operations(rig).at(-1), "operation_failed");
+  assert.deepEqual(rig.phases.slice(0, 2), ["ready", "ready"]);
+  assert.deepEqual([rig.worker(0).incarnation, rig.worker(1).incarnation], [1, 1]);
+});
+
+test("a limit waits for the reserve that comes back after a crash, not for one that an operator stopped", () => {
+  const stopped = withReserve({});
+  stopped.stop(2);
+  stopped.exit(2);
+  stopped.limit(0);
+  assert.deepEqual(stopped.phases, ["ready", "ready", "held", "starting"]);
+  const crashed = withReserve({});
+  crashed.exit(1);
+  crashed.limit(0);
+  assert.deepEqual(crashed.phases, ["ready", "starting", "ready", "free"]);
+  crashed.becomeReady(1);
+  assert.deepEqual(crashed.phases, ["stopping", "ready", "ready", "starting"]);
+});
+
+test("a reload to fewer replicas uses the slot of one that waited for its restart at once", () => {
+  const rig = booted({ ...PROBED, ...IN_PLACE, drainMs: undefined, replicas: 4 });
+  for (const slot of [0, 1, 2, 3]) rig.becomeReady(slot);
+  rig.exit(0);
+  rig.order({ kind: "restart", slots: undefined });
+  const rollout = { maxSurge: 1, maxUnavailable: 0, settleMs: 0 };
+  rig.order({ kind: "reload", spec: { ...rig.spec, replicas: 3, revision: rig.spec.revision + 1, rollout } });
+  assert.deepEqual(rig.phases, ["starting", "ready", "ready", "ready"]);
+  // It crashes a second time and would wait; the restart fails by that, the reload begins.
+  rig.exit(0);
+  assert.deepEqual(rig.phases, ["starting", "ready", "ready", "ready"]);
+  assert.equal(rig.state.replacements.length, 1);
 });

@@ -488,7 +488,8 @@ class PoolDraft {
       this.send(worker.slot, { kind: "stop", at, order: { cause: due.cause, reason, next: "down" } });
       return true;
     }
-    const free = room.surge > 0 ? this.#freeSlot() : undefined;
+    // A reserve that is being renewed is the next successor: it takes the place of one that would be started beside it.
+    const free = room.surge > this.#renewingSpares() ? this.#freeSlot() : undefined;
     if (free !== undefined) this.#startSuccessor(worker, free, due, at);
     else if (room.inPlace > 0) this.send(worker.slot, { kind: "stop", at, order: inPlace });
     else return false;
@@ -565,6 +566,13 @@ class PoolDraft {
     );
   }
 
+  /** How many are on their way, beyond those that are missing and those that take a predecessor's place. */
+  #renewingSpares(): number {
+    if (this.#spec.standby === 0) return 0;
+    const coming = count(this.#workers, (worker) => isComing(worker) && !this.#isReplacing(worker.slot));
+    return Math.max(0, coming - Math.max(0, this.#spec.replicas - this.#countReady()));
+  }
+
   #startSuccessor(old: ReadyState | UnreadyState, slot: Slot, due: Due["due"], at: Instant): void {
     const pool = this.#spec.name;
     const { cause, reason } = due;
@@ -620,6 +628,8 @@ class PoolDraft {
         const { replicas, standby } = this.#spec;
         const reason = `${replicas} replicas${standby > 0 ? ` and ${standby} in reserve` : ""} are wanted`;
         this.send(worker.slot, { kind: "stop", at, order: { cause: "scale", reason, next: "down" } });
+        // One that waited for its restart has nothing to stop.
+        if (this.#worker(worker.slot).phase === "down") hasFreed = true;
       }
     }
     return hasFreed;
@@ -681,6 +691,12 @@ class PoolDraft {
 /** Whether it leaves because there were too many. */
 function isSurplus(worker: WorkerState): boolean {
   return "order" in worker && worker.order.cause === "scale";
+}
+
+/** Whether it will be ready soon or fail: what waits for it does not wait for ever. */
+function isComing(worker: WorkerState): boolean {
+  if (worker.phase === "starting") return worker.pendingStop === undefined || worker.pendingStop.next !== "down";
+  return (worker.phase === "draining" || worker.phase === "stopping") && worker.order.next === "respawn";
 }
 
 /** What is stopped first when there are too many: 0 before 1 before 2. */
