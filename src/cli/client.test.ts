@@ -62,7 +62,10 @@ test("errors of the API keep their code and words", async () => {
 test("a controller that listens but does not answer is none", async () => {
   await using fake = await FakeController.start();
   fake.answers.set("GET /v1/status", () => {});
-  await assert.rejects(new ControlClient(fake.socketPath, 20).status(), isError("NO_CONTROLLER", /within 0\.02 s/u));
+  await assert.rejects(
+    new ControlClient(fake.socketPath, { timeoutMs: 20 }).status(),
+    isError("NO_CONTROLLER", /within 0\.02 s/u),
+  );
 });
 
 test("a controller that breaks off in an answer is gone", async () => {

@@ -3,7 +3,7 @@
  * become ControllerErrors with the code and words of the controller. Prints nothing.
  */
 import { type IncomingMessage, request } from "node:http";
-import { connect } from "node:net";
+import { connect, type Socket } from "node:net";
 import {
   type Action,
   type ApiError,
@@ -51,9 +51,9 @@ const REASONS: Readonly<Record<string, string>> = {
 export async function findController(candidates: readonly string[]): Promise<ControlClient> {
   const looked: string[] = [];
   for (const path of candidates) {
-    const error = await tryConnect(path);
-    if (error === undefined) return new ControlClient(path);
-    looked.push(`${path}: ${reasonOf(error)}`);
+    const found = await tryConnect(path);
+    if (!(found instanceof Error)) return new ControlClient(path, { connection: found });
+    looked.push(`${path}: ${reasonOf(found)}`);
   }
   const where = looked.length === 1 ? ` at ${looked[0]}` : `; looked at${looked.map((each) => `\n  ${each}`).join("")}`;
   throw new ControllerError("NO_CONTROLLER", `Cannot find a controller${where}`, { hint: HINT });
@@ -63,14 +63,13 @@ function reasonOf(error: NodeJS.ErrnoException): string {
   return REASONS[error.code ?? ""] ?? error.code ?? error.message;
 }
 
-function tryConnect(path: string): Promise<NodeJS.ErrnoException | undefined> {
+function tryConnect(path: string): Promise<Socket | NodeJS.ErrnoException> {
   return new Promise((resolve) => {
     const socket = connect(path);
-    socket.once("connect", () => {
-      socket.destroy();
-      resolve(undefined);
-    });
-    socket.once("error", resolve);
+    // A command that ends without asking anything does not wait for it.
+    socket.once("connect", () => resolve(socket.unref()));
+    // Also for what comes later: nobody listens until a request takes the connection.
+    socket.on("error", resolve);
   });
 }
 
@@ -95,10 +94,14 @@ export class ControlClient {
   /** Path of the control socket. */
   readonly socketPath: string;
   readonly #timeoutMs: number;
+  /** What the first request takes; each other one makes its own. */
+  #connection: Socket | undefined;
 
-  constructor(socketPath: string, timeoutMs: number = ANSWER_TIMEOUT_MS) {
+  /** `connection`: one that is made already. */
+  constructor(socketPath: string, options: { readonly timeoutMs?: number; readonly connection?: Socket } = {}) {
     this.socketPath = socketPath;
-    this.#timeoutMs = timeoutMs;
+    this.#timeoutMs = options.timeoutMs ?? ANSWER_TIMEOUT_MS;
+    this.#connection = options.connection;
   }
 
   /** @throws ControllerError NO_CONTROLLER */
@@ -231,7 +234,7 @@ export class ControlClient {
     const response = await new Promise<IncomingMessage>((resolve, reject) => {
       const headers = text === undefined ? {} : { "content-type": "application/json" };
       // Without an agent, which would look for the name of a TLS server first and compile large patterns for that.
-      const createConnection = () => connect(this.socketPath);
+      const createConnection = () => this.#takeConnection() ?? connect(this.socketPath);
       const call = request({ createConnection, method, path, headers });
       const timer = setTimeout(() => {
         reject(this.#error(`the controller does not answer within ${timeoutMs / 1000} s`));
@@ -253,6 +256,12 @@ export class ControlClient {
     response.setEncoding(isGood ? encoding : "utf8");
     if (isGood) return response;
     throw errorOf(status, parseBody(await this.#text(response)));
+  }
+
+  #takeConnection(): Socket | undefined {
+    const connection = this.#connection;
+    this.#connection = undefined;
+    return connection?.destroyed === false ? connection.ref() : undefined;
   }
 
   #gone(cause: unknown): ControllerError {

@@ -57,7 +57,8 @@ export function renderStatus(status: Status, options: RenderOptions): string {
   const widths = HEADINGS.map((heading) => heading.length);
   for (const { rows } of tables)
     for (const row of rows)
-      for (const [column, { text }] of row.entries()) widths[column] = Math.max(widths[column] ?? 0, text.length);
+      for (let column = 0; column < row.length; column++)
+        widths[column] = Math.max(widths[column] ?? 0, row[column]?.text.length ?? 0);
   const headings = HEADINGS.map((text): Cell => ({ text, colour: "dim" }));
   const parts = tables.map(({ pool, proxies, rows }) => {
     const lines = [headings, ...rows].map((row) => formatRow(row, widths, options));
@@ -93,16 +94,16 @@ function operationWords({ id, what, state, done, total }: Operation): string {
 }
 
 function cellsOf(worker: WorkerStatus): readonly Cell[] {
-  const plain = (text: string): Cell => ({ text: clean(text), colour: "none" });
+  const plain = (text: string): Cell => ({ text, colour: "none" });
   return [
-    plain(worker.id),
+    plain(clean(worker.id)),
     phaseCell(worker),
     plain(worker.pid === null ? "-" : String(worker.pid)),
     plain(worker.uptime_s === null ? "-" : formatAge(worker.uptime_s)),
     plain(String(worker.restarts)),
-    plain(worker.last_exit ?? "-"),
+    plain(clean(worker.last_exit ?? "-")),
     plain(nextOf(worker)),
-    plain(worker.reason),
+    plain(clean(worker.reason)),
   ];
 }
 
@@ -119,11 +120,13 @@ function nextOf({ phase, pid, next_s: seconds, in_flight: inFlight }: WorkerStat
 }
 
 function formatRow(row: readonly Cell[], widths: readonly number[], options: RenderOptions): string {
-  const cells = row.map(({ text, colour }, column) => {
-    const isLast = column === row.length - 1;
-    return paint(text, colour, options) + (isLast ? "" : " ".repeat((widths[column] ?? 0) - text.length));
+  let line = "";
+  let gap = "";
+  row.forEach(({ text, colour }, column) => {
+    line += `${gap}  ${paint(text, colour, options)}`;
+    gap = " ".repeat((widths[column] ?? 0) - text.length);
   });
-  return `${`  ${cells.join("  ")}`.trimEnd()}\n`;
+  return `${line.trimEnd()}\n`;
 }
 
 /** `12:34:56.789 INFO  worker "web-0" …`, time in UTC, with its newline. */
