@@ -60,7 +60,7 @@ const START_DEADLINE_MS = 60_000;
 const RESTART_DEADLINE_MS = 15_000;
 const KILL_BUDGET_MS = 15_000;
 const LOG_DEADLINE_MS = 90_000;
-/** What was used for a storm of restarts may be given back within this. */
+/** A program is at rest this long after it worked: what it used for a start or a storm may be given back within it. */
 const REST_MS = 12_000;
 
 /** A restarted worker that lived shorter than this may be held back by a peer as "did not start". */
@@ -344,7 +344,7 @@ export const FIGURES: readonly Figure[] = [
       withController(peer, setting, { groups: [sleepers(32)] }, (controller) => {
         if (awaitWorkers(new WorkerWatch(controller.pid, "sleep"), controller, 32) === undefined) return {};
         spawnSync("sync");
-        pause(setting.quick ? 1000 : 3000);
+        pause(setting.quick ? 1000 : REST_MS);
         const seconds = setting.quick ? 3 : 10;
         const own = ownProcesses(controller);
         const before = cpuMs(own);

@@ -83,7 +83,7 @@ export function formatMarkdown(results: Results, rows: readonly Row[]): string {
     "- *Runs*: the new process is a child of the controller and has exec'd its command, seen in /proc. Each worker is",
     "  killed once, so that no back-off takes part.",
     "- *CPU* is the scheduler's own count, *memory* the private dirty pages, over the controller and every process of",
-    "  its own that is not a worker, after `sync`.",
+    "  its own that is not a worker, after `sync`. *At rest* is 12 s after the last start, for ten seconds.",
     "- A dash: the program has no such thing, or did not get there before the deadline.",
     "",
   ];
