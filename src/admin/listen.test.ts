@@ -21,7 +21,8 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 import { ControllerError, type ErrorCode } from "../base/errors.ts";
 import { findListener, findUnixListener } from "../runtime/procfs.ts";
-import { type ListenerFinder, listenOnPort, listenOnSocket } from "./listen.ts";
+import { openTcpListener } from "../runtime/tcpListener.ts";
+import { type ListenerFinder, listenOnPort, listenOnSocket, type OpenPort } from "./listen.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "monoceros-listen-"));
 const children: ChildProcess[] = [];
@@ -31,6 +32,7 @@ after(() => {
 });
 
 const FIND: ListenerFinder = { onPort: findListener, onSocket: findUnixListener };
+const OPEN: OpenPort = async (host, port) => (await openTcpListener({ host, port }, 16)).fd;
 const BLIND: ListenerFinder = { onPort: () => undefined, onSocket: () => undefined };
 
 let directories = 0;
@@ -86,7 +88,7 @@ function leaveStaleSocket(path: string): void {
 
 test("port 0 is a free port, and its number is told", async () => {
   await withServer(async (server) => {
-    const port = await listenOnPort(server, 0, "127.0.0.1", BLIND);
+    const port = await listenOnPort(server, 0, "127.0.0.1", OPEN, BLIND);
     assert.ok(port > 0);
     const answer = await fetch(`http://127.0.0.1:${port}/`);
     assert.equal(await answer.text(), "here");
@@ -96,7 +98,7 @@ test("port 0 is a free port, and its number is told", async () => {
 test("a port that is taken names its holder by pid and command", async () => {
   const { pid, line } = await holder("port");
   await withServer(async (server) => {
-    await assert.rejects(listenOnPort(server, Number(line), "127.0.0.1", FIND), (error) => {
+    await assert.rejects(listenOnPort(server, Number(line), "127.0.0.1", OPEN, FIND), (error) => {
       assert.ok(error instanceof ControllerError && error.hint === "End it, or set admin.port.");
       return refusal(
         "PORT_IN_USE",
@@ -112,7 +114,7 @@ test("a port that is taken names its holder by pid and command", async () => {
 test("a port whose holder cannot be known is still said to be taken", async () => {
   const { line } = await holder("port");
   await withServer(async (server) => {
-    const attempt = listenOnPort(server, Number(line), "127.0.0.1", BLIND);
+    const attempt = listenOnPort(server, Number(line), "127.0.0.1", OPEN, BLIND);
     await assert.rejects(attempt, refusal("PORT_IN_USE", /another process holds the port$/u));
   });
 });
@@ -120,7 +122,7 @@ test("a port whose holder cannot be known is still said to be taken", async () =
 test("an address that is not this machine's is an error of its own", async () => {
   await withServer(async (server) => {
     // 192.0.2.0/24 is for documentation (RFC 5737), nobody has it.
-    const attempt = listenOnPort(server, 0, "192.0.2.1", BLIND);
+    const attempt = listenOnPort(server, 0, "192.0.2.1", OPEN, BLIND);
     await assert.rejects(attempt, refusal("ADDRESS_UNAVAILABLE", /"192\.0\.2\.1:0": EADDRNOTAVAIL$/u));
   });
 });

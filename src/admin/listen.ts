@@ -8,6 +8,9 @@ import { connect } from "node:net";
 import { dirname } from "node:path";
 import { ControllerError } from "../base/errors.ts";
 
+/** Binds an address and a port and listens. Resolves with a descriptor that is the caller's. */
+export type OpenPort = (address: string, port: number) => Promise<number>;
+
 /** Finds the process that listens on a port or a socket path; undefined where it cannot be known. */
 export interface ListenerFinder {
   onPort(port: number): { pid: number; command: string } | undefined;
@@ -18,33 +21,41 @@ export interface ListenerFinder {
 const EXPECTED_REFUSALS: ReadonlySet<string> = new Set(["EACCES", "EPERM", "EROFS"]);
 
 /** Listens on TCP and returns the port (of use where 0 was asked for). @throws ControllerError PORT_IN_USE, ADDRESS_UNAVAILABLE */
-export function listenOnPort(server: Server, port: number, address: string, find: ListenerFinder): Promise<number> {
-  return new Promise((resolve, reject) => {
-    server.once("error", (error: NodeJS.ErrnoException) => {
-      const where = `"${address.includes(":") ? `[${address}]` : address}:${port}"`;
-      if (error.code === "EADDRINUSE") {
-        const holder = find.onPort(port);
-        const who = holder === undefined ? "another process" : `pid ${holder.pid} (${holder.command})`;
-        reject(
-          new ControllerError("PORT_IN_USE", `Cannot listen on admin address ${where}: ${who} holds the port`, {
-            cause: error,
-            hint: "End it, or set admin.port.",
-          }),
-        );
-      } else {
-        reject(
-          new ControllerError(
-            "ADDRESS_UNAVAILABLE",
-            `Cannot listen on admin address ${where}: ${error.code ?? error.message}`,
-            { cause: error },
-          ),
-        );
-      }
+export async function listenOnPort(
+  server: Server,
+  port: number,
+  address: string,
+  open: OpenPort,
+  find: ListenerFinder,
+): Promise<number> {
+  const fd = await open(address, port).catch((error: NodeJS.ErrnoException) => {
+    throw cannotListen(`"${address.includes(":") ? `[${address}]` : address}:${port}"`, port, error, find);
+  });
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", reject);
+    server.listen({ fd }, () => {
+      server.off("error", reject);
+      resolve();
     });
-    server.listen({ port, host: address }, () => {
-      const bound = server.address();
-      resolve(typeof bound === "object" && bound !== null ? bound.port : port);
-    });
+  });
+  const bound = server.address();
+  return typeof bound === "object" && bound !== null ? bound.port : port;
+}
+
+function cannotListen(
+  where: string,
+  port: number,
+  error: NodeJS.ErrnoException,
+  find: ListenerFinder,
+): ControllerError {
+  const text = `Cannot listen on admin address ${where}`;
+  if (error.code !== "EADDRINUSE")
+    return new ControllerError("ADDRESS_UNAVAILABLE", `${text}: ${error.code ?? error.message}`, { cause: error });
+  const holder = find.onPort(port);
+  const who = holder === undefined ? "another process" : `pid ${holder.pid} (${holder.command})`;
+  return new ControllerError("PORT_IN_USE", `${text}: ${who} holds the port`, {
+    cause: error,
+    hint: "End it, or set admin.port.",
   });
 }
 

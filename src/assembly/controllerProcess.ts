@@ -45,6 +45,7 @@ import { findListener, findUnixListener, readSoftNofile } from "../runtime/procf
 import { ProcessReadings } from "../runtime/readings.ts";
 import { SharedSockets } from "../runtime/sockets.ts";
 import { ServiceManager } from "../runtime/systemd.ts";
+import { openTcpListener } from "../runtime/tcpListener.ts";
 import { Autoscaler } from "./autoscaler.ts";
 import { BalanceWatch } from "./balanceWatch.ts";
 import { Health } from "./health.ts";
@@ -69,6 +70,8 @@ const MIN_FLUSH_MS = 1000;
 /** From so many workers on, the table of descriptors would grow more than once while they start. */
 const MANY_WORKERS = 50;
 const OWN_DESCRIPTORS = 128;
+/** Connections to the admin port that may wait, as Node.js has it. */
+const ADMIN_BACKLOG = 511;
 
 /**
  * Runs the controller of a checked configuration, which `readAgain` reads and checks anew, until its end and resolves with the exit code; it ends the process itself only where a reader that
@@ -269,7 +272,8 @@ export async function runController(
     config.admin.socket === undefined
       ? defaultSocketCandidates(process.env, process.getuid?.() ?? 0, tmpdir())
       : [config.admin.socket];
-  const port = await listenOnPort(openServer, config.admin.port, config.admin.address, find);
+  const open = async (host: string, port: number) => (await openTcpListener({ host, port }, ADMIN_BACKLOG)).fd;
+  const port = await listenOnPort(openServer, config.admin.port, config.admin.address, open, find);
   const socket = await listenOnSocket(controlServer, candidates, find).catch((error: unknown) => {
     // A port that goes on listening would keep this process from ending.
     openServer.close();

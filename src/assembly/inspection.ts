@@ -3,7 +3,6 @@
  * into the form of the API, and sees to it that only a few look at the same time.
  */
 import { promisify } from "node:util";
-import { gzip } from "node:zlib";
 import type { ProfileAnswer, ProfileSubject, WorkerDump } from "../admin/api.ts";
 import { ControllerError } from "../base/errors.ts";
 import { formatDuration } from "../base/units.ts";
@@ -257,5 +256,7 @@ async function answerOf(
   note: string | undefined,
   profile: Profile,
 ): Promise<ProfileAnswer> {
+  // A controller that is never asked for a profile does not load it at its start.
+  const { gzip } = await import("node:zlib");
   return { engine, note, pprof: await promisify(gzip)(encodePprof(profile)) };
 }

@@ -6,8 +6,7 @@
  * Bounded in size and time: at most MAX_THREADS threads are looked at, and of a process in uninterruptible sleep nothing
  * is read that takes its memory's lock and could make us wait with it. Environment values are never read.
  */
-import { opendirSync, readFileSync, statSync } from "node:fs";
-import { open } from "node:fs/promises";
+import { promises as files, opendirSync, readFileSync, statSync } from "node:fs";
 import { setTimeout as wait } from "node:timers/promises";
 import { formatDuration, formatSize } from "../base/units.ts";
 import { readSystemUnits } from "./linux.ts";
@@ -184,7 +183,7 @@ async function readCommand({ pid, command, state }: ProcessStat, boundMs: number
 
 async function readCommandLine(pid: number): Promise<string> {
   try {
-    await using file = await open(`/proc/${pid}/cmdline`);
+    await using file = await files.open(`/proc/${pid}/cmdline`);
     const { bytesRead, buffer } = await file.read(Buffer.alloc(MAX_COMMAND_BYTES), 0, MAX_COMMAND_BYTES, 0);
     return buffer
       .toString("utf8", 0, bytesRead)

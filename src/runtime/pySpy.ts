@@ -3,8 +3,7 @@
  * (--nonblocking): a py-spy that is killed in the midst could otherwise leave it stopped. The price is that a stack which
  * changes while it is read may be missing.
  */
-import { accessSync, constants, mkdtempSync, readFileSync, readlinkSync, rmSync } from "node:fs";
-import { readFile } from "node:fs/promises";
+import { accessSync, constants, promises as files, mkdtempSync, readFileSync, readlinkSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
@@ -55,7 +54,7 @@ export async function isPython(pid: number): Promise<boolean> {
   // Of a process in uninterruptible sleep nothing is read that could make us wait with it.
   if (stat === undefined || stat.state === "D" || stat.state === "Z") return false;
   if (PYTHON.test(stat.command) || PYTHON.test(executableOf(pid))) return true;
-  const read = async (name: string) => readFile(`/proc/${pid}/${name}`, "latin1").catch(() => "");
+  const read = async (name: string) => files.readFile(`/proc/${pid}/${name}`, "latin1").catch(() => "");
   const texts = Promise.all([read("cmdline"), read("maps")]);
   const [command, maps] = await Promise.race([texts, wait(MAPS_MS, ["", ""] as const)]);
   return PYTHON.test(basename(command.split("\0")[0] ?? "")) || /\/libpython\d[^/]*\.so/u.test(maps);

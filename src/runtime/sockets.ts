@@ -7,7 +7,6 @@
  * end, a file that is not the one made here.
  */
 
-import { lookup } from "node:dns/promises";
 import { closeSync, lstatSync, readFileSync, rmSync, type Stats } from "node:fs";
 import { connect, isIP } from "node:net";
 import { setTimeout as wait } from "node:timers/promises";
@@ -17,6 +16,7 @@ import { leftoverOf } from "./leftovers.ts";
 import { findShell, type Shell } from "./lifeline.ts";
 import { boundPort, FIRST_INHERITED_FD, type ListenAddress, openListener, SystemCallError } from "./linux.ts";
 import { findListener, findUnixListener, type Listener } from "./procfs.ts";
+import { openTcpListener, type TcpTarget } from "./tcpListener.ts";
 
 /** How long workers of a controller that was killed may still hold an address: the guardian ends them within 2 s. */
 const LEFTOVER_BOUND_MS = 3000;
@@ -58,9 +58,7 @@ export interface InheritedSockets {
 }
 
 /** Where `listen` of a socket points to. */
-export type ListenTarget =
-  | { readonly kind: "tcp"; readonly host: string; readonly port: number }
-  | { readonly kind: "unix"; readonly path: string };
+export type ListenTarget = ({ readonly kind: "tcp" } & TcpTarget) | { readonly kind: "unix"; readonly path: string };
 
 /** Takes apart `address:port`, `[address]:port`, `:port` and absolute paths, which the configuration has checked. */
 export function parseListen(listen: string): ListenTarget {
@@ -186,17 +184,12 @@ function lowestFd(requests: readonly SocketRequest[]): number {
   return FIRST_INHERITED_FD + requests.length;
 }
 
-async function bindTcp(
-  request: SocketRequest,
-  target: { readonly host: string; readonly port: number },
-  lowest: number,
-  log: Logger,
-): Promise<BoundSocket> {
+async function bindTcp(request: SocketRequest, target: TcpTarget, lowest: number, log: Logger): Promise<BoundSocket> {
   const { pool, name, backlog } = request;
   const { port } = target;
   for (const leftovers = new LeftoverWait(name, log); ; ) {
     try {
-      const { fd, host } = await openTcp(target, backlog, lowest);
+      const { fd, host } = await openTcpListener(target, backlog, lowest);
       const bound = boundPort(fd);
       const address = isIP(host) === 6 ? `[${host}]:${bound}` : `${host}:${bound}`;
       return { pool, name, fd, address, port: bound, file: undefined };
@@ -210,25 +203,6 @@ async function bindTcp(
       });
     }
   }
-}
-
-async function openTcp(
-  { host, port }: { readonly host: string; readonly port: number },
-  backlog: number,
-  lowest: number,
-): Promise<{ fd: number; host: string }> {
-  if (host === "") {
-    try {
-      return { fd: openListener({ family: "IPv6", host: "::", port }, backlog, lowest), host: "::" };
-    } catch (error) {
-      // A machine without IPv6.
-      if (codeOf(error) !== "EAFNOSUPPORT" && codeOf(error) !== "EADDRNOTAVAIL") throw error;
-      return { fd: openListener({ family: "IPv4", host: "0.0.0.0", port }, backlog, lowest), host: "0.0.0.0" };
-    }
-  }
-  const address = isIP(host) === 0 ? (await lookup(host)).address : host;
-  const family = isIP(address) === 6 ? "IPv6" : "IPv4";
-  return { fd: openListener({ family, host: address, port }, backlog, lowest), host: address };
 }
 
 async function bindUnix(request: SocketRequest, path: string, lowest: number, log: Logger): Promise<BoundSocket> {
