@@ -15,6 +15,7 @@ import { probeStarter } from "../runtime/probeMethods.ts";
 import { type Probe, type ProbeMethod, Prober } from "../runtime/prober.ts";
 import type { Processes } from "../runtime/processes.ts";
 import type { Inspection } from "./inspection.ts";
+import { LivenessVerdicts } from "./livenessVerdicts.ts";
 import type { PoolRegistry, PoolRevision } from "./poolRegistry.ts";
 import type { ProbeTally } from "./probeTally.ts";
 import type { Traffic } from "./traffic.ts";
@@ -62,6 +63,10 @@ export class Health implements Disposable {
     this.#indexOf = options.indexOf;
     this.#processes = processes;
     this.#inspection = options.inspection;
+    const verdicts = new LivenessVerdicts(
+      (...worker) => this.#diagnose(...worker),
+      (...verdict) => daemon.livenessFailed(...verdict),
+    );
     this.#prober = new Prober({
       clock: options.clock,
       random: Math.random,
@@ -71,12 +76,11 @@ export class Health implements Disposable {
         becameReady: (...worker) => traffic.becameReady(...worker),
         becameUnready: (...worker) => traffic.becameUnready(...worker),
         startupFailed: (...worker) => daemon.startupFailed(...worker),
-        livenessFailed: (pool, slot, incarnation, reason) => {
-          void this.#diagnose(pool, slot, incarnation).then((found) => {
-            daemon.livenessFailed(pool, slot, incarnation, found === undefined ? reason : `${reason}; ${found}`);
-          });
+        livenessFailed: (...verdict) => void verdicts.failed(...verdict),
+        becameAlive: (...worker) => {
+          verdicts.answered(...worker);
+          daemon.becameAlive(...worker);
         },
-        becameAlive: (...worker) => daemon.becameAlive(...worker),
         attempted: (pool, purpose, result) => tally.count(daemon.specOf(pool).name, purpose, result),
       },
     });
