@@ -10,7 +10,7 @@ import type { Logger } from "../base/log.ts";
 import type { Preflight } from "../cli/preflight.ts";
 import { proxySettings } from "../cli/proxySettings.ts";
 import type { Config, PoolConfig } from "../config/config.ts";
-import { diffConfig, formatPlan, isEmptyDiff, type PoolDiff } from "../config/diff.ts";
+import { diffConfig, formatPlan, isEmptyDiff, type PoolDiff, type RefusedChange } from "../config/diff.ts";
 import { proxyName, rolloutOf } from "../config/spec.ts";
 import type { LifecycleEvent, WideLifecycleEvent } from "../core/event.ts";
 import type { Order } from "../core/operation.ts";
@@ -18,7 +18,7 @@ import { emptied, type PoolSpec } from "../core/spec.ts";
 import type { Daemon } from "../runtime/daemon.ts";
 import type { SharedSockets } from "../runtime/sockets.ts";
 import { Departures } from "./departures.ts";
-import { areInConflict, type PlacedPool } from "./placeConflicts.ts";
+import { areInConflict, type PlacedPool, whyPortsAreTaken } from "./placeConflicts.ts";
 import type { PoolRegistry } from "./poolRegistry.ts";
 import { type CheckedPool, checkedPools, type Pools } from "./pools.ts";
 import type { Traffic } from "./traffic.ts";
@@ -127,16 +127,25 @@ export class Reload {
     const next = this.#read();
     const checked = byName(next);
     const diff = diffConfig(this.#config, next.config);
-    const isRefused = (name: string) =>
-      diff.refused.some(({ path }) => path.startsWith(`${pathOf(next.config, name)}.`));
+    const refused = [...diff.refused, ...this.#takenPorts(diff.pools, checked, next.config)];
+    const isRefused = (name: string) => refused.some(({ path }) => path.startsWith(`${pathOf(next.config, name)}.`));
     const pools = this.#withSurroundings(diff.pools, checked).filter(({ name }) => !isRefused(name));
     const words = { ...diff, refused: [], pools };
     const plan = {
       changes: isEmptyDiff(words) ? [] : formatPlan(words),
-      refused: [...diff.refused],
+      refused,
       operations: [] as Begun[],
     };
     return { next, checked, diff, pools, isRefused, plan };
+  }
+
+  /** Successors cannot have ports on which predecessors, of the same pool or another one, still listen. */
+  #takenPorts(diffs: readonly PoolDiff[], checked: ReadonlyMap<string, CheckedPool>, config: Config): RefusedChange[] {
+    const running = [...this.#plans.values()].map((pool) => this.#placed(pool));
+    return diffs.flatMap(({ name, kind }) => {
+      const reason = kind === "changed" ? whyPortsAreTaken(toPlaced(poolOf(checked, name)), running) : undefined;
+      return reason === undefined ? [] : [{ path: `${pathOf(config, name)}.server.port_arg.start_port`, reason }];
+    });
   }
 
   async #apply(): Promise<{ readonly plan: ReloadPlan; readonly arrivals: readonly Promise<void>[] }> {

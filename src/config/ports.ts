@@ -65,6 +65,12 @@ function portClaims(config: Known<Config>, replicasOf: (pool: Known<PoolConfig>)
   return claims;
 }
 
+/** The first and the last port that workers of a pool may listen on; undefined where they are told none. */
+export function workerPorts(pool: PoolConfig, replicas: number): { from: number; to: number } | undefined {
+  const from = pool.server?.portArg?.startPort;
+  return from === undefined ? undefined : { from, to: from + slotCount(pool, replicas) - 1 };
+}
+
 /** Slots that a pool may ever use at once: replicas, as many as autoscale may make them, standby and surge. */
 function slotCount(pool: Known<PoolConfig>, atStart: number): number {
   const replicas = Math.max(atStart, pool.autoscale?.max ?? 0);

@@ -268,6 +268,32 @@ test("what cannot change live is refused and said, and everything else is applie
   assert.match(again.stdout, /nothing has changed\nadmin\.port stays as it is/u);
 });
 
+test("ports that running workers still have are refused for their successors; others are moved to", async () => {
+  const ports = await freePorts(10);
+  await using controller = await ControllerUnderTest.start({
+    workers: list(proxied("web", ports, ports + 1, { replicas: 2 }), pool("other")),
+  });
+  await controller.ready();
+  const before = await controller.pids();
+  const moved = proxied("web", ports, ports + 2, { replicas: 2 });
+  controller.configure({ workers: list(moved, pool("other", { replicas: 2 })) });
+  const { stdout } = await commandOk(controller, "reload");
+  assert.match(
+    stdout,
+    new RegExp(
+      `start_port stays as it is: ports ${ports + 2} to ${ports + 4} overlap ports ${ports + 1} to ${ports + 3} .*"web"`,
+      "u",
+    ),
+  );
+  const { "other-1": added, ...others } = await controller.pids();
+  assert.deepEqual(others, before);
+  assert.notEqual(added, undefined, "the other pool is changed");
+  controller.configure({ workers: list(proxied("web", ports, ports + 4, { replicas: 2 }), pool("other")) });
+  await commandOk(controller, "reload");
+  assert.equal(await statusCode(ports, "/"), 200);
+  for (const port of [ports + 1, ports + 2, ports + 3]) assert.equal(await isListening(port), false, `port ${port}`);
+});
+
 test("an invalid file changes nothing, and the command shows every problem with its place", async () => {
   await using controller = await ControllerUnderTest.start({ workers: pool("web") });
   await controller.ready();
