@@ -27,6 +27,13 @@ function tableRow(markdown: string, title: string): string | undefined {
   return markdown.split("\n").find((line) => line.startsWith(`| ${title} |`));
 }
 
+test("the machine is told, and how quick it was where that was measured", () => {
+  const results = makeResults({});
+  assert.match(formatMarkdown(results, rows), /^- Machine: some CPU, 2 cores, 8 GB, Linux 6\.1$/mu);
+  const slow = { ...results, machine: { ...results.machine, bareNodeMs: 47 } };
+  assert.match(formatMarkdown(slow, rows), /Linux 6\.1; a bare Node\.js starts and ends in 47 ms \(26 where/u);
+});
+
 test("a row tells goal, median and how many times better than a peer", () => {
   const markdown = formatMarkdown(
     makeResults({ speed: { monoceros: [100, 200, 300], other: [50] }, delay: { monoceros: [1], other: [9] } }),

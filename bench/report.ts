@@ -19,6 +19,8 @@ export interface Results {
     readonly cores: number;
     readonly memoryGb: number;
     readonly kernel: string;
+    /** How long a Node.js that does nothing took from start to end, after the run; what else the machine did shows here. */
+    readonly bareNodeMs?: number;
   };
   /** Version by peer, null where it was missing. */
   readonly peers: Readonly<Record<string, string | null>>;
@@ -40,8 +42,26 @@ export function describeRun(): Pick<Results, "date" | "commit" | "machine"> {
       cores: processors.length,
       memoryGb: Math.round(totalmem() / 1e9),
       kernel: release(),
+      bareNodeMs: Math.round(bareNodeMs()),
     },
   };
+}
+
+/** Median of eleven starts. */
+function bareNodeMs(): number {
+  const runs = Array.from({ length: 11 }, () => {
+    const startedAt = performance.now();
+    spawnSync(process.execPath, ["-e", "0"]);
+    return performance.now() - startedAt;
+  });
+  return median(runs) ?? Number.NaN;
+}
+
+/** The machine in a line, with how quick it was. The goals are from a run in which a bare Node.js took 26 ms. */
+export function formatMachine({ cpu, cores, memoryGb, kernel, bareNodeMs: bare }: Results["machine"]): string {
+  const speed =
+    bare === undefined ? "" : `; a bare Node.js starts and ends in ${bare} ms (26 where the goals were set)`;
+  return `${cpu}, ${cores} cores, ${memoryGb} GB, Linux ${kernel}${speed}`;
 }
 
 /** The results of the last full run. @throws where there was none */
@@ -59,7 +79,6 @@ export function writeResults(results: Results, rows: readonly Row[]): void {
 
 /** The page of results. */
 export function formatMarkdown(results: Results, rows: readonly Row[]): string {
-  const { machine } = results;
   const names = Object.keys(results.peers);
   const lines = [
     "# Benchmarks",
@@ -68,7 +87,7 @@ export function formatMarkdown(results: Results, rows: readonly Row[]): string {
     "interleaved. Values are medians; in brackets how many times Monoceros is better than that program.",
     "",
     `- Date: ${results.date} UTC, commit ${results.commit}${results.quick ? " (quick run: fewer rounds, smaller input)" : ""}`,
-    `- Machine: ${machine.cpu}, ${machine.cores} cores, ${machine.memoryGb} GB, Linux ${machine.kernel}`,
+    `- Machine: ${formatMachine(results.machine)}`,
     `- Programs: ${names.map((name) => `${name} ${results.peers[name] ?? "(missing)"}`).join(", ")}`,
     "",
     `| figure | goal | ${names.join(" | ")} |`,

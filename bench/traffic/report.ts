@@ -3,7 +3,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { median } from "../measure.ts";
-import { formatNumber, type Results } from "../report.ts";
+import { formatMachine, formatNumber, type Results } from "../report.ts";
 import type { Figure, Found } from "./figures.ts";
 import { drawBars, drawDistributions } from "./svg.ts";
 import type { System } from "./systems.ts";
@@ -53,7 +53,6 @@ export function writeTrafficResults(
 
 /** The page of results. */
 export function formatTraffic(results: TrafficResults, figures: readonly Figure[], systems: readonly System[]): string {
-  const { machine } = results;
   const lines = [
     "# Benchmarks of traffic",
     "",
@@ -61,7 +60,7 @@ export function formatTraffic(results: TrafficResults, figures: readonly Figure[
     "run on the same machine, which the load client shares with them. Values are medians of the rounds.",
     "",
     `- Date: ${results.date} UTC, commit ${results.commit}${results.quick ? " (quick run: fewer rounds, shorter)" : ""}`,
-    `- Machine: ${machine.cpu}, ${machine.cores} cores, ${machine.memoryGb} GB, Linux ${machine.kernel}`,
+    `- Machine: ${formatMachine(results.machine)}`,
     "",
     ...figures.flatMap((figure) => formatFigure(results.rounds, figure, systems)),
     "What is measured:",

@@ -115,7 +115,7 @@ describe("admin", () => {
     assert.equal((await ask(port, "GET", "/health")).status, 200);
   });
 
-  test("the control socket has mode 0600 in a directory of mode 0700, and is gone at the end", async () => {
+  test("the control socket has mode 0600 in a directory of mode 0700, and is gone at the end [D4]", async () => {
     const parent = mkdtempSync(join(tmpdir(), "monoceros-mode-"));
     try {
       const socket = join(parent, "private", "deep", "control.sock");

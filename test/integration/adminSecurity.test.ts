@@ -118,7 +118,7 @@ describe("security of the admin fronts", () => {
     assert.equal((await ask(port, "POST", "/v1/workers/web-0/restart")).status, 202, "loopback may");
   });
 
-  test("from elsewhere only the token opens the API, and a new one counts at once", {
+  test("from elsewhere only the token opens the API, and a new one counts at once [D4]", {
     skip: OWN_ADDRESS === undefined,
   }, async () => {
     await using scene = await startScene();
@@ -188,7 +188,7 @@ describe("security of the admin fronts", () => {
       assert.ok(!text.includes(tokenFile) && !text.includes(controller.socket), text);
   });
 
-  test("traversal and malformed JSON are refused and reach nothing", async () => {
+  test("traversal and malformed JSON are refused and reach nothing [D4]", async () => {
     await using scene = await startScene();
     const { controller, port } = scene;
     for (const where of [port, controller.socket]) {
