@@ -33,21 +33,29 @@ const TRAINING_TIMEOUT_MS = 15_000;
 const EXEC_ARGV = ["--no-warnings", "--disable-sigusr1", "--max-semi-space-size=2", "--v8-pool-size=1"];
 
 const TARGETS = {
-  monoceros: { entry: "src/main.ts", train: trainMonoceros, hasDashboard: true },
+  monoceros: {
+    entry: "src/main.ts",
+    train: trainMonoceros,
+    hasDashboard: true,
+    // What is named by a word and is neither of these.
+    isClient: '/^[a-z]/.test(process.argv[2] ?? "") && !["run", "validate"].includes(process.argv[2])',
+  },
   processbin: { entry: "cmd/processbin/main.ts", train: trainProcessbin },
 };
 
 /**
  * The main script inside the executable. V8's own cache of a SEA main holds only what is compiled eagerly; a script
  * with the cache of a real run starts 7 ms earlier than that, and runs 32 workers 20 ms earlier than with no cache.
- * getAsset() with an encoding asks a TextDecoder, which takes 5 ms more than the bytes themselves.
+ * getAsset() with an encoding asks a TextDecoder, which takes 5 ms more than the bytes themselves. A command that asks a
+ * controller has a cache of its own: it reads a quarter of what a controller compiles, and all of a cache is read.
  */
 const LOADER = `"use strict";
 const sea = require("node:sea");
 const { Script } = require("node:vm");
+const isClient = IS_CLIENT;
 const script = new Script(Buffer.from(sea.getRawAsset("bundle")).latin1Slice(), {
   filename: "NAME.cjs",
-  cachedData: Buffer.from(sea.getRawAsset("cache")),
+  cachedData: Buffer.from(sea.getRawAsset(isClient ? "clientCache" : "cache")),
 });
 if (process.env.SEA_BUILD_CHECK === "1") process.stderr.write(script.cachedDataRejected ? "rejected" : "accepted");
 else script.runInThisContext()(require, module, exports, process.execPath, "");
@@ -56,11 +64,10 @@ else script.runInThisContext()(require, module, exports, process.execPath, "");
 /**
  * Runs the bundle like the loader does and writes the cache at exit, and over and over from SIGTERM on, because the
  * controller leaves by _exit(2) without an "exit" event. A cache that is made after a flag was set would not fit a start.
- * The command lines in the file <cache>.also are run too, within the same process: the cache is for all of them.
  * Arguments: bundle, cache, then the program's.
  */
 const TRAINER = `"use strict";
-const { existsSync, readFileSync, rmSync, writeFileSync } = require("node:fs");
+const { readFileSync, writeFileSync } = require("node:fs");
 const { Script } = require("node:vm");
 require("node:v8").setFlagsFromString = () => {};
 const [bundle, cache] = process.argv.splice(2, 2);
@@ -68,21 +75,8 @@ const script = new Script(readFileSync(bundle, "latin1"), { filename: "NAME.cjs"
 const save = () => writeFileSync(cache, script.createCachedData());
 process.on("exit", save);
 process.on("SIGTERM", () => setInterval(save, 50).unref());
-const runProgram = () => script.runInThisContext()(require, module, exports, process.execPath, "");
-const also = cache + ".also";
-const runOthers = () => {
-  if (!existsSync(also)) return;
-  const others = JSON.parse(readFileSync(also, "utf8"));
-  rmSync(also);
-  for (const args of others) {
-    process.argv.splice(2, Infinity, ...args);
-    runProgram();
-  }
-};
-if (process.argv[2] !== "--compile-only") {
-  runProgram();
-  setInterval(runOthers, 20).unref();
-}
+if (process.argv[2] !== "--compile-only")
+  script.runInThisContext()(require, module, exports, process.execPath, "");
 `;
 
 class BuildFailure extends Error {}
@@ -93,7 +87,7 @@ async function main(name) {
   const startedAt = performance.now();
   const bundle = await makeBundle(join(ROOT, target.entry));
   const page = target.hasDashboard ? await makeDashboard() : undefined;
-  const loader = LOADER.replace("NAME", name);
+  const loader = LOADER.replace("NAME", name).replace("IS_CLIENT", () => target.isClient ?? "false");
   const runtimeVersion = run(RUNTIME, ["--version"]).trim();
   const self = readFileSync(fileURLToPath(import.meta.url), "utf8");
   const hash = createHash("sha256")
@@ -128,6 +122,7 @@ async function main(name) {
       assets: {
         bundle: file("bundle.cjs"),
         cache: file("code.cache"),
+        ...(target.isClient === undefined ? {} : { clientCache: file("client.cache") }),
         ...(page === undefined ? {} : { dashboard: join(dist, "dashboard.html") }),
       },
     };
@@ -239,30 +234,28 @@ function gitCommit() {
 /** Writes code.cache into `work` from a training run; from a mere compilation where training fails. */
 async function makeCodeCache(target, work) {
   const cache = join(work, "code.cache");
-  const start = (args, env = {}) =>
-    spawn(RUNTIME, [...EXEC_ARGV, join(work, "trainer.cjs"), join(work, "bundle.cjs"), cache, ...args], {
+  const clientCache = join(work, "client.cache");
+  const startInto = (output, args) =>
+    spawn(RUNTIME, [...EXEC_ARGV, join(work, "trainer.cjs"), join(work, "bundle.cjs"), output, ...args], {
       stdio: ["ignore", "ignore", "pipe"],
-      env: { ...process.env, NODE_OPTIONS: "", ...env },
+      env: { ...process.env, NODE_OPTIONS: "" },
     });
-  const alsoRun = async (...commandLines) => {
-    const file = `${cache}.also`;
-    writeFileSync(`${file}.new`, JSON.stringify(commandLines));
-    renameSync(`${file}.new`, file);
-    for (let attempt = 0; attempt < 100 && existsSync(file); attempt++) await pause(20);
-  };
-  const problem = await target.train(start, alsoRun);
-  if (problem === undefined && existsSync(cache)) return;
+  const start = (args) => startInto(cache, args);
+  const problem = await target.train(start, (args) => ended(startInto(clientCache, args)));
+  if (problem === undefined && existsSync(cache) && (target.isClient === undefined || existsSync(clientCache))) return;
   // 78 is a configuration that is refused: that is a mistake here, not a trouble of this machine.
   if (problem?.startsWith("exit 78:")) throw new BuildFailure(`Cannot train: ${problem}`);
   console.warn(
     `warning: the training run failed (${problem ?? "no code cache"}); the executable will start a little slower`,
   );
-  const compiled = await ended(start(["--compile-only"]));
-  if (compiled !== undefined) throw new BuildFailure(`Cannot make the code cache: ${compiled}`);
+  for (const output of [cache, clientCache]) {
+    const compiled = await ended(startInto(output, ["--compile-only"]));
+    if (compiled !== undefined) throw new BuildFailure(`Cannot make the code cache: ${compiled}`);
+  }
 }
 
 /** One short life of the controller: boot, crashes, what clients ask for, a shutdown that a worker resists. */
-async function trainMonoceros(start, alsoRun) {
+async function trainMonoceros(start, ask) {
   const scratch = mkdtempSync(join(tmpdir(), "monoceros-train-"));
   try {
     const port = await freePort();
@@ -295,13 +288,14 @@ async function trainMonoceros(start, alsoRun) {
       up = (await fetchStatus(port, "/metrics")) === 200;
       if (!up) await pause(50);
     }
+    let refusal;
     if (up) {
-      await alsoRun(["status", "--socket", socket], ["--version"]);
+      refusal = await ask(["status", "--socket", socket]);
       await pause(500);
       for (const path of ["/metrics", "/health", "/health/live", "/health/ready"]) await fetchStatus(port, path);
     }
     child.kill("SIGTERM");
-    return (await end) ?? (up ? undefined : "the admin port never answered");
+    return (await end) ?? refusal ?? (up ? undefined : "the admin port never answered");
   } finally {
     rmSync(scratch, { recursive: true, force: true });
   }
@@ -354,9 +348,10 @@ const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** Fails the build when V8 of the finished executable does not take the cache. */
 function checkCodeCache(executable) {
-  const check = spawnSync(executable, [], { encoding: "utf8", env: { ...process.env, SEA_BUILD_CHECK: "1" } });
-  if (check.status !== 0 || check.stderr !== "accepted") {
-    throw new BuildFailure(`Cannot use the code cache: ${check.stderr || check.error}, expected "accepted"`);
+  for (const args of [[], ["status"]]) {
+    const check = spawnSync(executable, args, { encoding: "utf8", env: { ...process.env, SEA_BUILD_CHECK: "1" } });
+    if (check.status !== 0 || check.stderr !== "accepted")
+      throw new BuildFailure(`Cannot use the code cache: ${check.stderr || check.error}, expected "accepted"`);
   }
 }
 
