@@ -319,12 +319,22 @@ export const FIGURES: readonly Figure[] = [
     rows: [
       { key: "start-500", title: "Start of the controller → 500 workers run", unit: "ms", better: "lower", goal: 400 },
       { key: "metrics-500", title: "GET /metrics with 500 workers", unit: "ms", better: "lower", goal: 20 },
+      {
+        key: "status-500",
+        title: "Status command with 500 workers, from start to end",
+        unit: "ms",
+        better: "lower",
+        goal: 50,
+      },
     ],
     measure: (peer, setting) =>
       withController(peer, setting, { groups: [sleepers(500)] }, async (controller) => {
         const startMs = awaitWorkers(new WorkerWatch(controller.pid, "sleep"), controller, 500);
         if (controller.metricsUrl !== undefined) pause(1000);
-        return { "start-500": startMs, "metrics-500": await medianGet(controller, 20) };
+        const metricsMs = await medianGet(controller, 20);
+        const statuses = Array.from({ length: setting.quick ? 3 : 10 }, controller.timeStatus);
+        const statusMs = median(statuses.filter((each) => each !== undefined));
+        return { "start-500": startMs, "metrics-500": metricsMs, "status-500": statusMs };
       }),
   },
   {

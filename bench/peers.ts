@@ -12,7 +12,8 @@ import { descendantsOf, nameOf, pollUntil } from "./measure.ts";
 const ROOT = join(import.meta.dirname, "..");
 const PEERS_DIR = join(import.meta.dirname, "peers");
 const PYTHON_BIN = join(PEERS_DIR, "python", "bin");
-const PM2_RUNTIME = join(PEERS_DIR, "pm2", "node_modules", ".bin", "pm2-runtime");
+const PM2 = join(PEERS_DIR, "pm2", "node_modules", ".bin", "pm2");
+const PM2_RUNTIME = `${PM2}-runtime`;
 
 /** Another executable than dist/monoceros can be measured, for example the one of the commit before. */
 const MONOCEROS = process.env["MONOCEROS"] ?? join(ROOT, "dist", "monoceros");
@@ -42,6 +43,8 @@ interface Launch {
   /** Whether the controller's own stdout is where the workers' lines go. */
   readonly printsWorkers?: boolean;
   readonly metricsPort?: number;
+  /** Asks the running controller for the state of all workers; undefined where its workload has no way for that. */
+  readonly status?: readonly [string, ...string[]];
 }
 
 /** One of the programs compared. */
@@ -56,6 +59,8 @@ export interface Peer {
 export interface Controller {
   readonly pid: number;
   readonly metricsUrl: string | undefined;
+  /** Milliseconds of its status command from start to end; undefined where it has none or it fails. */
+  readonly timeStatus: () => number | undefined;
   readonly startedAtMs: number;
   /** SIGTERM; the milliseconds until the controller is gone, undefined when it had to be killed. */
   readonly stop: () => number | undefined;
@@ -82,9 +87,21 @@ export async function start(peer: Peer, workload: Workload): Promise<Controller>
   return {
     pid,
     metricsUrl: launch.metricsPort === undefined ? undefined : `http://127.0.0.1:${launch.metricsPort}/metrics`,
+    timeStatus: () => timeStatus(launch),
     startedAtMs,
     stop: () => stop(child, pid),
   };
+}
+
+function timeStatus({ status, env }: Launch): number | undefined {
+  if (status === undefined) return undefined;
+  const [program, ...args] = status;
+  const startedAtMs = performance.now();
+  const { status: code } = spawnSync(program, args, {
+    stdio: ["ignore", "pipe", "ignore"],
+    env: { ...process.env, ...env },
+  });
+  return code === 0 ? performance.now() - startedAtMs : undefined;
 }
 
 function stop(child: ChildProcess, pid: number): number | undefined {
@@ -123,7 +140,8 @@ const monoceros: Peer = {
         },
       }),
     );
-    return { command: [MONOCEROS, "-c", config], printsWorkers: true, metricsPort: port };
+    const status = [MONOCEROS, "status", "--socket", join(dir, "control.sock")] as const;
+    return { command: [MONOCEROS, "-c", config], printsWorkers: true, metricsPort: port, status };
   },
 };
 
@@ -186,7 +204,8 @@ const circus: Peer = {
       );
     }
     writeFileSync(config, `${text.join("\n")}\n`);
-    return { command: [join(PYTHON_BIN, "circusd"), config] };
+    const status = [join(PYTHON_BIN, "circusctl"), "--endpoint", `ipc://${dir}/endpoint`, "list", "sleeper"] as const;
+    return { command: [join(PYTHON_BIN, "circusd"), config], status };
   },
 };
 
@@ -217,6 +236,7 @@ const pm2: Peer = {
     return {
       command: [process.execPath, PM2_RUNTIME, "start", config, "--raw"],
       env: { PM2_HOME: join(dir, "pm2"), PM2_DISCRETE_MODE: "true" },
+      status: [process.execPath, PM2, "list"],
     };
   },
 };
