@@ -707,7 +707,8 @@ test("a worker is stopped and started at once, whatever the pool is busy with", 
   ]);
 });
 
-test("a start fails when its worker does, not when another one does", () => {
+/** Two probed workers; the first was stopped by an operator and is being started again. */
+function startingAgain(): PoolRig {
   const rig = booted({ ...PROBED, replicas: 2 });
   for (const slot of [0, 1]) rig.becomeReady(slot);
   rig.order({ kind: "stop", slots: [0] });
@@ -715,6 +716,11 @@ test("a start fails when its worker does, not when another one does", () => {
   rig.exit(0);
   rig.take();
   rig.order({ kind: "start", slots: [0] });
+  return rig;
+}
+
+test("a start fails when its worker does, not when another one does", () => {
+  const rig = startingAgain();
   rig.exit(1);
   assert.deepEqual(operations(rig), ["operation_started"]);
   rig.exit(0);
@@ -722,13 +728,7 @@ test("a start fails when its worker does, not when another one does", () => {
 });
 
 test("a start fails when its worker is stopped before it is ready", () => {
-  const rig = booted({ ...PROBED, replicas: 2 });
-  for (const slot of [0, 1]) rig.becomeReady(slot);
-  rig.order({ kind: "stop", slots: [0] });
-  rig.drained(0);
-  rig.exit(0);
-  rig.take();
-  rig.order({ kind: "start", slots: [0] });
+  const rig = startingAgain();
   rig.order({ kind: "stop", slots: [0] });
   assert.deepEqual(operations(rig), ["operation_started", "operation_started"]);
   rig.exit(0);

@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { ControllerUnderTest, eventually, PROCESSBIN, poolOf } from "../support/controller.ts";
 import { Load, newOutcome, requestMany, requestOnce } from "../support/newConnections.ts";
+import { freePort } from "../support/ports.ts";
 import { happened, killAll, logged, readProc, said } from "../support/watch.ts";
 
 const REPLICAS = 4;
@@ -336,8 +337,6 @@ server.socket = socket.socket(fileno=3)
 print("serving", flush=True)
 server.serve_forever()
 `;
-
-import { freePort } from "../support/ports.ts";
 
 const NODE_SERVER = `
 const server = require("node:http").createServer((request, response) => {

@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { ControllerUnderTest, eventually, isAlive, PROCESSBIN, poolOf } from "../support/controller.ts";
+import { freePort } from "../support/ports.ts";
 import {
   adminPort,
   eventsOf,
@@ -266,8 +267,6 @@ while True:
 _, status = os.waitpid(pid, 0)
 sys.exit(os.waitstatus_to_exitcode(status) % 256)
 `;
-
-import { freePort } from "../support/ports.ts";
 
 test("Ctrl-C on the terminal reaches each worker once, as its stop signal [S9]", async () => {
   // After SIGTERM it counts what else comes for a while.
