@@ -16,7 +16,7 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, w
 import { get } from "node:http";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -25,20 +25,28 @@ const TRAINING_TIMEOUT_MS = 15_000;
 
 /**
  * Node.js and V8 flags of the executable. A semi-space of 2 MB: with 1 MB a scrape of 500 workers takes 17 instead of
- * 12 ms and leaves 17 MB more in the old generation; with the default of 16 a flood leaves its garbage longer. One V8
- * helper thread instead of four saves 0.3 MB. --optimize-for-size, --lite-mode and --single-threaded cost 15 ms of
- * start, --single-threaded-gc saves nothing, --no-opt makes logs ten times slower. Flags that are part of what V8 checks
- * its code caches against (--no-maglev, --expose-gc) are set by src/runtime/engineFlags.ts, and why is told there.
+ * 12 ms and leaves 17 MB more in the old generation; with the default of 16 a flood leaves its garbage longer. It has
+ * that size from the start, so that a command is done before its first collection (5 ms for the status of 500 workers);
+ * a controller at rest keeps the same memory. One V8 helper thread instead of four saves 0.3 MB. --optimize-for-size,
+ * --lite-mode and --single-threaded cost 15 ms of start, --single-threaded-gc saves nothing, --no-opt makes logs ten
+ * times slower. Flags that are part of what V8 checks its code caches against (--no-maglev, --expose-gc) are set by
+ * src/runtime/engineFlags.ts, and why is told there.
  */
-const EXEC_ARGV = ["--no-warnings", "--disable-sigusr1", "--max-semi-space-size=2", "--v8-pool-size=1"];
+const EXEC_ARGV = [
+  "--no-warnings",
+  "--disable-sigusr1",
+  "--min-semi-space-size=2",
+  "--max-semi-space-size=2",
+  "--v8-pool-size=1",
+];
 
 const TARGETS = {
   monoceros: {
     entry: "src/main.ts",
     train: trainMonoceros,
     hasDashboard: true,
-    // What is named by a word and is neither of these.
-    isClient: '/^[a-z]/.test(process.argv[2] ?? "") && !["run", "validate"].includes(process.argv[2])',
+    // Who names another command by its word is a client.
+    controllerCommands: ["run", "validate"],
   },
   processbin: { entry: "cmd/processbin/main.ts", train: trainProcessbin },
 };
@@ -47,13 +55,14 @@ const TARGETS = {
  * The main script inside the executable. V8's own cache of a SEA main holds only what is compiled eagerly; a script
  * with the cache of a real run starts 7 ms earlier than that, and runs 32 workers 20 ms earlier than with no cache.
  * getAsset() with an encoding asks a TextDecoder, which takes 5 ms more than the bytes themselves. A command that asks a
- * controller has a cache of its own: it reads a quarter of what a controller compiles, and all of a cache is read.
+ * controller has a bundle and a cache of its own, without the controller, because all of both is read: 4 ms.
  */
 const LOADER = `"use strict";
 const sea = require("node:sea");
 const { Script } = require("node:vm");
-const isClient = IS_CLIENT;
-const script = new Script(Buffer.from(sea.getRawAsset("bundle")).latin1Slice(), {
+const controllerCommands = CONTROLLER_COMMANDS;
+const isClient = controllerCommands && /^[a-z]/.test(process.argv[2] ?? "") && !controllerCommands.includes(process.argv[2]);
+const script = new Script(Buffer.from(sea.getRawAsset(isClient ? "clientBundle" : "bundle")).latin1Slice(), {
   filename: "NAME.cjs",
   cachedData: Buffer.from(sea.getRawAsset(isClient ? "clientCache" : "cache")),
 });
@@ -86,12 +95,16 @@ async function main(name) {
   if (target === undefined) throw new BuildFailure(`usage: node scripts/build.mjs ${Object.keys(TARGETS).join("|")}`);
   const startedAt = performance.now();
   const bundle = await makeBundle(join(ROOT, target.entry));
+  const clientBundle =
+    target.controllerCommands &&
+    (await makeBundle(join(ROOT, target.entry), [withoutLazyImportsOf(target.controllerCommands)]));
   const page = target.hasDashboard ? await makeDashboard() : undefined;
-  const loader = LOADER.replace("NAME", name).replace("IS_CLIENT", () => target.isClient ?? "false");
+  const controllerCommands = JSON.stringify(target.controllerCommands ?? null);
+  const loader = LOADER.replace("NAME", name).replace("CONTROLLER_COMMANDS", controllerCommands);
   const runtimeVersion = run(RUNTIME, ["--version"]).trim();
   const self = readFileSync(fileURLToPath(import.meta.url), "utf8");
   const hash = createHash("sha256")
-    .update(JSON.stringify([bundle, page, runtimeVersion, process.platform, process.arch, self]))
+    .update(JSON.stringify([bundle, clientBundle, page, runtimeVersion, process.platform, process.arch, self]))
     .digest("hex");
 
   const dist = join(ROOT, "dist");
@@ -109,6 +122,7 @@ async function main(name) {
   try {
     const file = (base) => join(work, base);
     writeFileSync(file("bundle.cjs"), bundle, "latin1");
+    if (clientBundle !== undefined) writeFileSync(file("client.cjs"), clientBundle, "latin1");
     writeFileSync(file("loader.cjs"), loader);
     writeFileSync(file("trainer.cjs"), TRAINER.replace("NAME", name));
     await makeCodeCache(target, work);
@@ -122,7 +136,7 @@ async function main(name) {
       assets: {
         bundle: file("bundle.cjs"),
         cache: file("code.cache"),
-        ...(target.isClient === undefined ? {} : { clientCache: file("client.cache") }),
+        ...(clientBundle === undefined ? {} : { clientBundle: file("client.cjs"), clientCache: file("client.cache") }),
         ...(page === undefined ? {} : { dashboard: join(dist, "dashboard.html") }),
       },
     };
@@ -195,8 +209,21 @@ function loadEsbuild() {
   });
 }
 
+/** What these commands load when they run is not bundled, unless another command needs it. */
+function withoutLazyImportsOf(commands) {
+  return {
+    name: "without-lazy-imports",
+    setup: ({ onResolve }) =>
+      onResolve({ filter: /^\./ }, ({ path, importer, kind }) =>
+        kind === "dynamic-import" && commands.includes(basename(importer, ".ts"))
+          ? { path, external: true }
+          : undefined,
+      ),
+  };
+}
+
 /** The program as the text of one function expression, ASCII only so that V8 keeps a byte a character. */
-async function makeBundle(entry) {
+async function makeBundle(entry, plugins = []) {
   if (!existsSync(entry)) throw new BuildFailure(`Cannot build: ${entry} does not exist`);
   const { build } = await loadEsbuild();
   const version = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")).version;
@@ -214,6 +241,7 @@ async function makeBundle(entry) {
     minifySyntax: true,
     // A script without a module loader cannot import(); a lazy import of a bundled file becomes a lazy require.
     supported: { "dynamic-import": false },
+    plugins,
     define: {
       MONOCEROS_VERSION: JSON.stringify(version),
       MONOCEROS_COMMIT: JSON.stringify(gitCommit()),
@@ -235,21 +263,27 @@ function gitCommit() {
 async function makeCodeCache(target, work) {
   const cache = join(work, "code.cache");
   const clientCache = join(work, "client.cache");
-  const startInto = (output, args) =>
-    spawn(RUNTIME, [...EXEC_ARGV, join(work, "trainer.cjs"), join(work, "bundle.cjs"), output, ...args], {
+  const startWith = (bundle, output, args) =>
+    spawn(RUNTIME, [...EXEC_ARGV, join(work, "trainer.cjs"), join(work, bundle), output, ...args], {
       stdio: ["ignore", "ignore", "pipe"],
       env: { ...process.env, NODE_OPTIONS: "" },
     });
-  const start = (args) => startInto(cache, args);
-  const problem = await target.train(start, (args) => ended(startInto(clientCache, args)));
-  if (problem === undefined && existsSync(cache) && (target.isClient === undefined || existsSync(clientCache))) return;
+  const start = (args) => startWith("bundle.cjs", cache, args);
+  const startClient = (args) => startWith("client.cjs", clientCache, args);
+  const problem = await target.train(start, (args) => ended(startClient(args)));
+  if (
+    problem === undefined &&
+    existsSync(cache) &&
+    (target.controllerCommands === undefined || existsSync(clientCache))
+  )
+    return;
   // 78 is a configuration that is refused: that is a mistake here, not a trouble of this machine.
   if (problem?.startsWith("exit 78:")) throw new BuildFailure(`Cannot train: ${problem}`);
   console.warn(
     `warning: the training run failed (${problem ?? "no code cache"}); the executable will start a little slower`,
   );
-  for (const output of [cache, clientCache]) {
-    const compiled = await ended(startInto(output, ["--compile-only"]));
+  for (const compile of target.controllerCommands === undefined ? [start] : [start, startClient]) {
+    const compiled = await ended(compile(["--compile-only"]));
     if (compiled !== undefined) throw new BuildFailure(`Cannot make the code cache: ${compiled}`);
   }
 }

@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { FakeController } from "../test/support/fakeController.ts";
+import { FakeController, statusOf, workerStatus } from "../test/support/fakeController.ts";
 
 function start(args: readonly string[]): ChildProcess {
   const main = fileURLToPath(new URL("main.ts", import.meta.url));
@@ -51,4 +51,19 @@ test("a reader of stdout that goes away ends the command quietly", async () => {
   (await following.promise)();
   const [code] = await once(child, "exit");
   assert.deepEqual([code, stderr], [0, ""]);
+});
+
+test("a reader that begins late gets all of a long answer", async () => {
+  await using fake = await FakeController.start();
+  const workers = Array.from({ length: 5000 }, (_, slot) => workerStatus({ id: `web-${slot}`, slot }));
+  const answered = Promise.withResolvers<void>();
+  fake.answers.set("GET /v1/status", (response) => {
+    response.once("close", answered.resolve);
+    response.end(JSON.stringify(statusOf(...workers)));
+  });
+  const child = start(["status", "--socket", fake.socketPath]);
+  await answered.promise;
+  const { code, stdout } = await ended(child);
+  assert.equal(code, 0);
+  assert.equal(stdout.split("\n").filter((line) => line.startsWith("  web-")).length, workers.length);
 });

@@ -12,9 +12,8 @@ const terminal = processTerminal(process.env, (error) => {
 
 // A chain, not top-level await: the executable is one CommonJS script.
 cli(process.argv.slice(2), { commands: COMMANDS, env: process.env, terminal }).then(
-  (exitCode) => {
-    process.exitCode = exitCode;
-  },
+  // At once: all is written, and taking everything down in good order is a tenth of what a short command takes.
+  (exitCode) => process.exit(exitCode),
   (error: unknown) => {
     throw error;
   },

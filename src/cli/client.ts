@@ -212,14 +212,16 @@ export class ControlClient {
     return parseBody(await this.#text(response));
   }
 
-  async #text(response: IncomingMessage): Promise<string> {
-    let text = "";
-    try {
-      for await (const chunk of response as AsyncIterable<string>) text += chunk;
-    } catch (error) {
-      throw isGone(error) ? this.#gone(error) : error;
-    }
-    return text;
+  /** By events: an asynchronous iteration waits for the connection to close, too. */
+  #text(response: IncomingMessage): Promise<string> {
+    return new Promise((resolve, reject) => {
+      let text = "";
+      response.on("data", (chunk: string) => {
+        text += chunk;
+      });
+      response.once("end", () => resolve(text));
+      response.once("error", (error) => reject(isGone(error) ? this.#gone(error) : error));
+    });
   }
 
   /** Sends a request and resolves with an answer that is 2xx, its body to be read as text. */

@@ -35,6 +35,14 @@ const NEXT_BY_PHASE: Readonly<Record<WorkerStatus["phase"], string>> = {
 };
 
 const HEADINGS = ["WORKER", "PHASE", "PID", "UPTIME", "RESTARTS", "LAST EXIT", "NEXT", "REASON"] as const;
+const PHASE_COLUMN = HEADINGS.indexOf("PHASE");
+
+/** A worker as a line of the table: a text for each heading. */
+interface Row {
+  readonly texts: readonly string[];
+  /** Nothing else in the line has a colour. */
+  readonly phaseColour: Colour;
+}
 
 /** One cell of a table. */
 export interface Cell {
@@ -51,20 +59,22 @@ export function renderStatus(status: Status, options: RenderOptions): string {
     .filter((pool) => frontedBy(pool, status) === undefined)
     .map((pool) => {
       const proxies = status.pools.filter((each) => frontedBy(each, status) === pool);
-      return { pool, proxies, rows: [pool, ...proxies].flatMap(shownWorkers).map(cellsOf) };
+      return { pool, proxies, rows: [pool, ...proxies].flatMap(shownWorkers).map(rowOf) };
     });
   // One width for all pools, so that the eye can run down the columns.
   const widths = HEADINGS.map((heading) => heading.length);
   for (const { rows } of tables)
-    for (const row of rows)
-      for (let column = 0; column < row.length; column++)
-        widths[column] = Math.max(widths[column] ?? 0, row[column]?.text.length ?? 0);
-  const headings = HEADINGS.map((text): Cell => ({ text, colour: "dim" }));
-  const parts = tables.map(({ pool, proxies, rows }) => {
-    const lines = [headings, ...rows].map((row) => formatRow(row, widths, options));
-    return `\n${poolLine(pool, proxies, options)}\n${rows.length === 0 ? "" : lines.join("")}`;
-  });
-  return header + parts.join("");
+    for (const { texts } of rows)
+      for (let column = 0; column < texts.length; column++)
+        widths[column] = Math.max(widths[column] ?? 0, texts[column]?.length ?? 0);
+  let text = header;
+  for (const { pool, proxies, rows } of tables) {
+    text += `\n${poolLine(pool, proxies, options)}\n`;
+    if (rows.length > 0)
+      text += `${paint(formatRow({ texts: HEADINGS, phaseColour: "none" }, widths, options), "dim", options)}\n`;
+    for (const row of rows) text += `${formatRow(row, widths, options)}\n`;
+  }
+  return text;
 }
 
 /** The pool that a proxy stands in front of; undefined for anything else. */
@@ -93,18 +103,21 @@ function operationWords({ id, what, state, done, total }: Operation): string {
   return `${what} ${id} runs${total > 0 ? ` (${done} of ${total} done)` : ""}`;
 }
 
-function cellsOf(worker: WorkerStatus): readonly Cell[] {
-  const plain = (text: string): Cell => ({ text, colour: "none" });
-  return [
-    plain(clean(worker.id)),
-    phaseCell(worker),
-    plain(worker.pid === null ? "-" : String(worker.pid)),
-    plain(worker.uptime_s === null ? "-" : formatAge(worker.uptime_s)),
-    plain(String(worker.restarts)),
-    plain(clean(worker.last_exit ?? "-")),
-    plain(nextOf(worker)),
-    plain(clean(worker.reason)),
-  ];
+function rowOf(worker: WorkerStatus): Row {
+  const phase = phaseCell(worker);
+  return {
+    texts: [
+      clean(worker.id),
+      phase.text,
+      worker.pid === null ? "-" : String(worker.pid),
+      worker.uptime_s === null ? "-" : formatAge(worker.uptime_s),
+      String(worker.restarts),
+      clean(worker.last_exit ?? "-"),
+      nextOf(worker),
+      clean(worker.reason),
+    ],
+    phaseColour: phase.colour,
+  };
 }
 
 /** The phase in a cell; a worker in reserve is ready for everything but requests. */
@@ -119,14 +132,14 @@ function nextOf({ phase, pid, next_s: seconds, in_flight: inFlight }: WorkerStat
   return inFlight === null ? next : `${next}, ${inFlight} request${inFlight === 1 ? "" : "s"} left`;
 }
 
-function formatRow(row: readonly Cell[], widths: readonly number[], options: RenderOptions): string {
+/** Without a newline. Few and small steps: a table of 500 workers is made by code that has just been started. */
+function formatRow({ texts, phaseColour }: Row, widths: readonly number[], options: RenderOptions): string {
   let line = "";
-  let gap = "";
-  row.forEach(({ text, colour }, column) => {
-    line += `${gap}  ${paint(text, colour, options)}`;
-    gap = " ".repeat((widths[column] ?? 0) - text.length);
-  });
-  return `${line.trimEnd()}\n`;
+  for (let column = 0; column < texts.length; column++) {
+    const cell = texts[column]?.padEnd(widths[column] ?? 0) ?? "";
+    line += `  ${column === PHASE_COLUMN ? paint(cell, phaseColour, options) : cell}`;
+  }
+  return line.trimEnd();
 }
 
 /** `12:34:56.789 INFO  worker "web-0" …`, time in UTC, with its newline. */

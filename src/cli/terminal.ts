@@ -1,8 +1,8 @@
 /**
  * The standard streams as commands see them. They are opened at the first write: `run` writes by its own means and shall
- * not pay for them. Writing waits while the reader is slow; a reader that is gone is the caller's decision.
+ * not pay for them. Writing waits until the system has the bytes, so that the process may end after it; a reader that is
+ * gone is the caller's decision.
  */
-import { once } from "node:events";
 import { isatty } from "node:tty";
 import { openScreen, type Screen } from "./screen.ts";
 
@@ -10,7 +10,7 @@ export type StreamName = "stdout" | "stderr";
 
 /** Where a command prints. */
 export interface Terminal {
-  /** Writes `text` as it is; resolves when more may be written. */
+  /** Writes `text` as it is; resolves when nothing of it is left in this process, also where it cannot be written. */
   write(stream: StreamName, text: string): Promise<void>;
   /** Whether stdout shows colours. */
   readonly hasColours: boolean;
@@ -31,14 +31,14 @@ export function processTerminal(
   // Looked up once: a table asks for each of its cells.
   let hasColours: boolean | undefined;
   return {
-    async write(name, text) {
+    write(name, text) {
       const stream = process[name];
       if (!opened.has(name)) {
         opened.add(name);
         // Where stderr is gone there is nobody left to tell.
         stream.on("error", name === "stdout" ? onBroken : () => {});
       }
-      if (!stream.write(text)) await once(stream, "drain");
+      return new Promise((resolve) => stream.write(text, () => resolve()));
     },
     onInterrupt(listener) {
       process.on("SIGINT", listener);
