@@ -204,8 +204,13 @@ const circus: Peer = {
       );
     }
     writeFileSync(config, `${text.join("\n")}\n`);
-    const status = [join(PYTHON_BIN, "circusctl"), "--endpoint", `ipc://${dir}/endpoint`, "list", "sleeper"] as const;
-    return { command: [join(PYTHON_BIN, "circusd"), config], status };
+    const [only, ...others] = groups;
+    const ask = [join(PYTHON_BIN, "circusctl"), "--endpoint", `ipc://${dir}/endpoint`, "list"] as const;
+    return {
+      command: [join(PYTHON_BIN, "circusd"), config],
+      // It lists the processes of one watcher only.
+      ...(only !== undefined && others.length === 0 ? { status: [...ask, only.name] as const } : {}),
+    };
   },
 };
 
