@@ -137,6 +137,13 @@ function ownProcesses(controller: Controller): number[] {
   return [controller.pid, ...descendantsOf(controller.pid).filter((pid) => nameOf(pid) !== "sleep")];
 }
 
+/** Descriptors and MB of the controller's own processes; undefined where it is gone, which would look like none at all. */
+function usage(controller: Controller): { fds: number; memory: number } | undefined {
+  if (nameOf(controller.pid) === undefined) return undefined;
+  const own = ownProcesses(controller);
+  return { fds: fdCount(own), memory: privateDirtyMb(own) };
+}
+
 /** Writes `count` lines made by `makeLine` to a file; returns its size in bytes. */
 async function writeLines(path: string, count: number, makeLine: (index: number) => string): Promise<number> {
   const stream = createWriteStream(path);
@@ -394,17 +401,14 @@ export const FIGURES: readonly Figure[] = [
         let restarts = churn(watch, 20, 20, 20_000);
         spawnSync("sync");
         pause(REST_MS);
-        const first = { fds: fdCount(ownProcesses(controller)), memory: privateDirtyMb(ownProcesses(controller)) };
+        const first = usage(controller);
         restarts += churn(watch, total - restarts, 20, 60_000);
         pause(REST_MS);
-        const own = ownProcesses(controller);
-        // One that did not live through it would show nothing open and no memory.
-        const isAlive = nameOf(controller.pid) !== undefined;
-        const last = isAlive ? { fds: fdCount(own), memory: privateDirtyMb(own) } : undefined;
+        const last = usage(controller);
         return {
-          "churn-fds-20": first.fds,
+          "churn-fds-20": first?.fds,
           "churn-fds": last?.fds,
-          "churn-memory-20": first.memory,
+          "churn-memory-20": first?.memory,
           "churn-memory": last?.memory,
           "churn-restarts": restarts,
         };

@@ -16,7 +16,7 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, w
 import { get } from "node:http";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
-import { basename, dirname, join } from "node:path";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -211,13 +211,12 @@ function loadEsbuild() {
 
 /** What these commands load when they run is not bundled, unless another command needs it. */
 function withoutLazyImportsOf(commands) {
+  const files = commands.map((command) => join(ROOT, "src/cli/commands", `${command}.ts`));
   return {
     name: "without-lazy-imports",
     setup: ({ onResolve }) =>
       onResolve({ filter: /^\./ }, ({ path, importer, kind }) =>
-        kind === "dynamic-import" && commands.includes(basename(importer, ".ts"))
-          ? { path, external: true }
-          : undefined,
+        kind === "dynamic-import" && files.includes(importer) ? { path, external: true } : undefined,
       ),
   };
 }

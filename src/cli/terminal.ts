@@ -28,7 +28,7 @@ export function processTerminal(
   onBroken: (error: NodeJS.ErrnoException) => void,
 ): Terminal {
   const opened = new Set<StreamName>();
-  // Looked up once: a table asks for each of its cells.
+  // Looked up once: a table asks for each of its rows.
   let hasColours: boolean | undefined;
   return {
     write(name, text) {
