@@ -12,8 +12,10 @@ const terminal = processTerminal(process.env, (error) => {
 
 // A chain, not top-level await: the executable is one CommonJS script.
 cli(process.argv.slice(2), { commands: COMMANDS, env: process.env, terminal }).then(
-  // At once: all is written, and taking everything down in good order is a tenth of what a short command takes.
-  (exitCode) => process.exit(exitCode),
+  // Not process.exit(): it waits for V8's threads, and one that waits for a collection by this thread waits for ever.
+  (exitCode) => {
+    process.exitCode = exitCode;
+  },
   (error: unknown) => {
     throw error;
   },

@@ -1,7 +1,6 @@
 /**
  * The standard streams as commands see them. They are opened at the first write: `run` writes by its own means and shall
- * not pay for them. Writing waits until the system has the bytes, so that the process may end after it; a reader that is
- * gone is the caller's decision.
+ * not pay for them. Writing waits until the system has the bytes; a reader that is gone is the caller's decision.
  */
 import { isatty } from "node:tty";
 import { openScreen, type Screen } from "./screen.ts";
