@@ -71,8 +71,8 @@ else script.runInThisContext()(require, module, exports, process.execPath, "");
 `;
 
 /**
- * Runs the bundle like the loader does and writes the cache at exit, and over and over from SIGTERM on, because the
- * controller leaves by _exit(2) without an "exit" event. A cache that is made after a flag was set would not fit a start.
+ * Runs the bundle like the loader does and writes the cache at exit. A cache that is made after a flag was set would not
+ * fit a start.
  * Arguments: bundle, cache, then the program's.
  */
 const TRAINER = `"use strict";
@@ -83,7 +83,6 @@ const [bundle, cache] = process.argv.splice(2, 2);
 const script = new Script(readFileSync(bundle, "latin1"), { filename: "NAME.cjs" });
 const save = () => writeFileSync(cache, script.createCachedData());
 process.on("exit", save);
-process.on("SIGTERM", () => setInterval(save, 50).unref());
 if (process.argv[2] !== "--compile-only")
   script.runInThisContext()(require, module, exports, process.execPath, "");
 `;

@@ -11,7 +11,7 @@ import { globSync } from "node:fs";
 const WITH_PROCESSES = [
   "src/runtime/*.test.ts",
   "src/logs/logs.test.ts",
-  "src/main.test.ts",
+  "src/*.test.ts",
   "src/admin/server.test.ts",
   "src/cli/cli.test.ts",
   "cmd/**/*.test.ts",

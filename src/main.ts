@@ -2,21 +2,15 @@
 import { cli } from "./cli/cli.ts";
 import { COMMANDS } from "./cli/commands.ts";
 import { processTerminal } from "./cli/terminal.ts";
+import { exitNow } from "./exitNow.ts";
 
 const terminal = processTerminal(process.env, (error) => {
   // Whoever read our output (`| head`) has seen enough.
-  if (error.code === "EPIPE") process.exit(0);
-  process.stderr.write(`monoceros: cannot write to stdout: ${error.message}\n`);
-  process.exit(1);
+  if (error.code === "EPIPE") exitNow(0);
+  process.stderr.write(`monoceros: cannot write to stdout: ${error.message}\n`, () => exitNow(1));
 });
 
 // A chain, not top-level await: the executable is one CommonJS script.
-cli(process.argv.slice(2), { commands: COMMANDS, env: process.env, terminal }).then(
-  // Not process.exit(): it waits for V8's threads, and one that waits for a collection by this thread waits for ever.
-  (exitCode) => {
-    process.exitCode = exitCode;
-  },
-  (error: unknown) => {
-    throw error;
-  },
-);
+cli(process.argv.slice(2), { commands: COMMANDS, env: process.env, terminal }).then(exitNow, (error: unknown) => {
+  throw error;
+});

@@ -1,6 +1,6 @@
 /**
  * The composition root: puts the rooms together into one running controller and takes them apart again. The only place
- * that knows all of them. Decides nothing about workers; it ends this process when everything is done.
+ * that knows all of them. Decides nothing about workers.
  */
 import { rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -32,7 +32,6 @@ import { Lifeline } from "../runtime/lifeline.ts";
 import {
   becomeSubreaper,
   closeInheritedOnExec,
-  exitNow,
   getLimit,
   RLIMITS,
   readPeer,
@@ -74,8 +73,8 @@ const OWN_DESCRIPTORS = 128;
 const ADMIN_BACKLOG = 511;
 
 /**
- * Runs the controller of a checked configuration, which `readAgain` reads and checks anew, until its end and resolves with the exit code; it ends the process itself only where a reader that
- * stopped would hold it for ever.
+ * Runs the controller of a checked configuration, which `readAgain` reads and checks anew, until its end and resolves with the
+ * exit code. A write that no reader takes may still hold a thread of libuv's pool then: leave by exitNow().
  * @throws ControllerError PORT_IN_USE, SOCKET_IN_USE, ADDRESS_UNAVAILABLE, CONTROL_SOCKET_IN_USE, CONTROL_SOCKET_UNSAFE before any worker starts
  */
 export async function runController(
@@ -310,14 +309,13 @@ export async function runController(
   await withinBound(output.drained(), boundMs);
   manager.close();
   lifeline?.release();
-  // A write that no reader takes holds a thread of libuv's pool, for which an ordinary exit would wait for ever.
   const lostBytes = sinks.stdout.pendingBytes + sinks.stderr.pendingBytes;
   if (lostBytes === 0) return exitCode;
   if (sinks.stderr.pendingBytes === 0) {
     log.error(`the last ${lostBytes} bytes of the workers' output are lost: nobody reads stdout`);
     await withinBound(sinks.stderr.flush(), MIN_FLUSH_MS);
   }
-  exitNow(Math.max(exitCode, 1));
+  return Math.max(exitCode, 1);
 }
 
 function countWorkers({ pools }: ControllerSpec): number {

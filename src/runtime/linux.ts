@@ -1,7 +1,7 @@
 /**
- * System calls that Node.js has no API for, through node:ffi. The only file that touches node:ffi: it is experimental,
- * but the pinned runtime is shipped inside the executable, so it cannot change under us. Linux with glibc, x64 and
- * arm64. Each function is a thin adapter; policy lives with the callers. Must be used on the main thread only.
+ * System calls that Node.js has no API for, through node:ffi. Only this file and exitNow.ts touch node:ffi: it is
+ * experimental, but the pinned runtime is shipped inside the executable, so it cannot change under us. Linux with glibc,
+ * x64 and arm64. Each function is a thin adapter; policy lives with the callers. Must be used on the main thread only.
  */
 import ffi from "node:ffi";
 import { openSync } from "node:fs";
@@ -42,7 +42,6 @@ const { functions: libc } = ffi.dlopen(null, {
   posix_spawn_file_actions_destroy: { arguments: ["pointer"], return: "i32" },
   posix_spawn_file_actions_adddup2: { arguments: ["pointer", "i32", "i32"], return: "i32" },
   posix_spawn_file_actions_addchdir_np: { arguments: ["pointer", "pointer"], return: "i32" },
-  _exit: { arguments: ["i32"], return: "void" },
 });
 
 const PR_SET_PDEATHSIG = 1;
@@ -564,12 +563,6 @@ export function boundPort(fd: number): number {
   scratch.bytes.writeUInt32LE(128);
   if (libc.getsockname(fd, address.address, scratch.address) !== 0) throw new SystemCallError("getsockname", errno());
   return address.bytes.readUInt16BE(2);
-}
-
-/** Ends this process at once, even while a thread is stuck in a write to a reader that stopped. */
-export function exitNow(code: number): never {
-  libc._exit(code);
-  throw new Error("_exit returned");
 }
 
 /**
