@@ -49,7 +49,8 @@ bench: build processbin
 	$(NODE) bench/run.ts
 
 # The three traffic modes compared: docs/benchmarks-traffic.md and pictures for docs/traffic.md.
-bench-traffic: build processbin
+bench-traffic: build processbin envoy
+	sh scripts/exampleServers.sh
 	$(NODE) bench/traffic.ts
 
 clean:
