@@ -33,8 +33,8 @@ class Ingress implements Disposable {
   readonly pool: ProxiedPool;
   readonly proxy: PoolProxy;
   readonly #budgets: RequestBudgets;
-  /** Who answers its probe and is to serve, though the daemon does not know it as ready yet. */
-  readonly #answering = new Map<Slot, Incarnation>();
+  /** Who answers its probe and is to serve, or to be in reserve, though the daemon does not know it as ready yet. */
+  readonly #answering = new Map<Slot, { readonly incarnation: Incarnation; readonly state: "serving" | "reserve" }>();
 
   constructor(pool: ProxiedPool, clock: Clock, daemon: Daemon, report: (event: WideLifecycleEvent) => void) {
     this.pool = pool;
@@ -63,10 +63,14 @@ class Ingress implements Disposable {
     this.proxy.readings();
   }
 
-  /** The probe of a worker succeeds (`isAnswering`), or fails. */
-  answers(slot: Slot, incarnation: Incarnation, isAnswering: boolean): void {
-    if (isAnswering) this.#answering.set(slot, incarnation);
-    else if (this.#answering.get(slot) === incarnation) this.#answering.delete(slot);
+  /** The probe of a worker succeeds. */
+  answers(slot: Slot, incarnation: Incarnation, state: "serving" | "reserve"): void {
+    this.#answering.set(slot, { incarnation, state });
+  }
+
+  /** The probe of a worker fails. */
+  isSilent(slot: Slot, incarnation: Incarnation): void {
+    if (this.#answering.get(slot)?.incarnation === incarnation) this.#answering.delete(slot);
   }
 
   update(view: PoolView): void {
@@ -77,8 +81,10 @@ class Ingress implements Disposable {
     if (phase === "down" || phase === "backoff" || phase === "stopping") return undefined;
     const address = this.pool.addressOf(slot, revision);
     if (address === undefined) return undefined;
-    const isAnswering = this.#answering.get(slot) === incarnation && (phase === "starting" || phase === "unready");
-    if ((phase === "ready" && !isSpare) || isAnswering) return { slot, incarnation, address, state: "serving" };
+    if (phase === "ready") return { slot, incarnation, address, state: isSpare ? "reserve" : "serving" };
+    const answering = this.#answering.get(slot);
+    if (answering?.incarnation === incarnation && (phase === "starting" || phase === "unready"))
+      return { slot, incarnation, address, state: answering.state };
     // Unready: nothing new, but what it works on goes on.
     if (phase === "draining" || phase === "unready") return { slot, incarnation, address, state: "draining" };
     return undefined;
@@ -158,23 +164,19 @@ export class Traffic implements Disposable {
       this.#daemon.becameReady(pool, slot, incarnation);
       return;
     }
-    // Who is not needed is kept in reserve, and Envoy need not know it before it is.
     const {
       replicas = 0,
       standby = 0,
       readyCount = 0,
     } = this.#daemon.view().pools.find(({ index }) => index === pool) ?? {};
-    if (standby > 0 && readyCount >= replicas) {
-      this.#daemon.becameReady(pool, slot, incarnation);
-      return;
-    }
-    ingress.answers(slot, incarnation, true);
+    // Who is not needed is kept in reserve; Envoy knows it already, so that it can take over at once.
+    ingress.answers(slot, incarnation, standby > 0 && readyCount >= replicas ? "reserve" : "serving");
     this.changed();
   }
 
   /** A worker does not answer its probe any more. */
   becameUnready(pool: number, slot: Slot, incarnation: Incarnation, reason: string): void {
-    this.#ingressOf(pool)?.answers(slot, incarnation, false);
+    this.#ingressOf(pool)?.isSilent(slot, incarnation);
     this.#daemon.becameUnready(pool, slot, incarnation, reason);
   }
 

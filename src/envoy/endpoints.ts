@@ -1,4 +1,4 @@
-/** The endpoints of a proxy: which workers there are and which of them may get something new. Pure. */
+/** The endpoints of a proxy: which workers there are and which of them may get something new; Envoy's own checks reach them all. Pure. */
 import type { JsonObject } from "./json.ts";
 import { CLUSTER_NAME, type Upstream, type UpstreamAddress } from "./settings.ts";
 

@@ -12,7 +12,9 @@ test("a worker is enlisted once, when Envoy has applied that it serves", () => {
   assert.equal(enlistments.want([upstream(0, 1), upstream(1, 1, "draining")]), true);
   assert.equal(enlistments.want([upstream(0, 1)]), false);
   assert.deepEqual(enlistments.applied([upstream(0, 1, "draining")]), []);
+  assert.deepEqual([enlistments.isAnyAwaited, enlistments.isAnyEnlisted], [true, false]);
   assert.deepEqual(enlistments.applied([upstream(0, 1)]), [{ slot: 0, incarnation: 1 }]);
+  assert.deepEqual([enlistments.isAnyAwaited, enlistments.isAnyEnlisted], [false, true]);
   assert.deepEqual(enlistments.applied([upstream(0, 1)]), []);
 });
 

@@ -1,40 +1,45 @@
-/** Which workers Envoy was told to balance over, and which of them it really does. Pure bookkeeping. */
+/** Which workers Envoy was told to balance over or to keep in reserve, and which of them it really does. Pure bookkeeping. */
 import type { Upstream } from "./settings.ts";
 
-/** A worker that gets requests from now on. */
+/** A worker that gets requests from now on, or as soon as it is taken from the reserve. */
 export interface Enlisted {
   readonly slot: number;
   readonly incarnation: number;
 }
 
 export class Enlistments {
-  readonly #serving = new Map<number, { readonly incarnation: number; isEnlisted: boolean }>();
+  readonly #wanted = new Map<number, { readonly incarnation: number; isEnlisted: boolean }>();
 
   /** Whether Envoy balances over anyone. */
   get isAnyEnlisted(): boolean {
-    for (const { isEnlisted } of this.#serving.values()) if (isEnlisted) return true;
+    for (const { isEnlisted } of this.#wanted.values()) if (isEnlisted) return true;
     return false;
   }
 
-  /** The upstreams that are wanted. Returns whether someone new is to serve. */
+  /** Whether someone is wanted who is not enlisted yet. */
+  get isAnyAwaited(): boolean {
+    for (const { isEnlisted } of this.#wanted.values()) if (!isEnlisted) return true;
+    return false;
+  }
+
+  /** The upstreams that are wanted. Returns whether someone new is to be enlisted. */
   want(upstreams: readonly Upstream[]): boolean {
-    const serving = new Map(
-      upstreams.filter(({ state }) => state === "serving").map(({ slot, incarnation }) => [slot, incarnation]),
+    const wanted = new Map(
+      upstreams.filter(({ state }) => state !== "draining").map(({ slot, incarnation }) => [slot, incarnation]),
     );
-    for (const [slot, { incarnation }] of this.#serving)
-      if (serving.get(slot) !== incarnation) this.#serving.delete(slot);
+    for (const [slot, { incarnation }] of this.#wanted) if (wanted.get(slot) !== incarnation) this.#wanted.delete(slot);
     let hasNew = false;
-    for (const [slot, incarnation] of serving) {
-      if (this.#serving.has(slot)) continue;
-      this.#serving.set(slot, { incarnation, isEnlisted: false });
+    for (const [slot, incarnation] of wanted) {
+      if (this.#wanted.has(slot)) continue;
+      this.#wanted.set(slot, { incarnation, isEnlisted: false });
       hasNew = true;
     }
     return hasNew;
   }
 
-  /** Envoy balances over these upstreams now. Returns who is new among them. */
+  /** Envoy goes by these upstreams now. Returns who is new among them. */
   applied(upstreams: readonly Upstream[]): Enlisted[] {
-    const present = new Map(upstreams.filter(({ state }) => state === "serving").map((each) => [each.slot, each]));
+    const present = new Map(upstreams.filter(({ state }) => state !== "draining").map((each) => [each.slot, each]));
     return this.#enlist((slot, incarnation) => present.get(slot)?.incarnation === incarnation);
   }
 
@@ -45,7 +50,7 @@ export class Enlistments {
 
   #enlist(isServed: (slot: number, incarnation: number) => boolean): Enlisted[] {
     const enlisted: Enlisted[] = [];
-    for (const [slot, each] of this.#serving) {
+    for (const [slot, each] of this.#wanted) {
       if (each.isEnlisted || !isServed(slot, each.incarnation)) continue;
       each.isEnlisted = true;
       enlisted.push({ slot, incarnation: each.incarnation });

@@ -55,8 +55,8 @@ export interface Upstream {
   readonly slot: number;
   readonly incarnation: number;
   readonly address: UpstreamAddress;
-  /** draining: nothing new, what is in flight goes on. */
-  readonly state: "serving" | "draining";
+  /** draining: nothing new, what is in flight goes on. reserve: nothing yet, but Envoy knows and checks it, so it can serve at once. */
+  readonly state: "serving" | "draining" | "reserve";
 }
 
 /** Name of the listener, of its statistics and of those of the HTTP connection manager and of the TCP proxy. */

@@ -30,6 +30,23 @@ test("recycling by lifespan behind Envoy fails no request, and replicas stay rea
   assert.deepEqual(eventsOf(controller, "pool_degraded"), []);
 });
 
+for (const standby of [0, 1])
+  test(`a successor counts only when Envoy's own check of it has succeeded, however long it takes; ${standby} in reserve`, async () => {
+    const { workers, target } = await proxyPool({
+      replicas: 1,
+      server: { health_check_path: "/sleep?ms=300" },
+      more: { standby },
+    });
+    await using controller = await ControllerUnderTest.start({ workers });
+    await controller.ready();
+    // From the first moment on: ready means that requests are answered.
+    const reports = await underTraffic(target, async () => {
+      for (let turn = 0; turn < 3; turn++) await commandOk(controller, "restart", "web");
+    });
+    assertNoneFailed(reports, 100);
+    assert.equal(eventsOf(controller, "operation_finished").length, 3);
+  });
+
 test("recycling by number of requests behind Envoy fails no request", async () => {
   const { workers, target } = await proxyPool({
     replicas: 3,
