@@ -48,6 +48,7 @@ import { openTcpListener } from "../runtime/tcpListener.ts";
 import { Autoscaler } from "./autoscaler.ts";
 import { BalanceWatch } from "./balanceWatch.ts";
 import { Health } from "./health.ts";
+import type { HeldSignals } from "./heldSignals.ts";
 import { Inspection } from "./inspection.ts";
 import { MemoryWatch } from "./memoryWatch.ts";
 import { createMetrics } from "./metricsSource.ts";
@@ -58,7 +59,7 @@ import { ProbeTally } from "./probeTally.ts";
 import { Reload } from "./reload.ts";
 import { RuntimeDirectory } from "./runtimeDirectory.ts";
 import { scaleOrder } from "./scaleOrder.ts";
-import { holdStopSignals, listenToSignals } from "./signals.ts";
+import { listenToSignals } from "./signals.ts";
 import { readDetails } from "./statusDetails.ts";
 import { Traffic } from "./traffic.ts";
 import { type MeasuredPool, WorkerMetrics } from "./workerMetrics.ts";
@@ -80,11 +81,10 @@ const ADMIN_BACKLOG = 511;
 export async function runController(
   preflight: Preflight,
   readAgain: (file: string) => Preflight,
-  options: { readonly isDebug: boolean },
+  options: { readonly isDebug: boolean; readonly held: HeldSignals },
 ): Promise<number> {
   tuneForLongLife();
   const { config, spec, warnings } = preflight;
-  const held = holdStopSignals();
   const sinks = openSinks({ fd: 1, onError: reportTo("stdout") }, { fd: 2 });
   const log = new SinkLogger({ sink: sinks.stderr, isDebug: options.isDebug });
   function reportTo(stream: string) {
@@ -287,7 +287,7 @@ export async function runController(
   const workers = countWorkers(spec);
   if (workers > MANY_WORKERS) reserveDescriptors(2 * workers + OWN_DESCRIPTORS);
   listenToSignals(daemon, handle, log);
-  const earlySignal = held.release();
+  const earlySignal = options.held.release();
   daemon.boot(processes);
   if (earlySignal !== undefined) daemon.shutdown(`received ${earlySignal}`);
   warnOfLeftovers(log);

@@ -12,25 +12,6 @@ import { unblockSignal } from "../runtime/linux.ts";
  */
 const SAME_SIGNAL_MS = 300;
 
-/**
- * Keeps a request to stop that comes before anything can be stopped: to PID 1 the kernel delivers only signals that it
- * listens to. `release` tells which one came, and leaves signals to others.
- */
-export function holdStopSignals(): { readonly release: () => string | undefined } {
-  let first: string | undefined;
-  const signals = ["SIGTERM", "SIGINT"] as const;
-  const note = (signal: string) => {
-    first ??= signal;
-  };
-  for (const signal of signals) process.on(signal, note);
-  return {
-    release: () => {
-      for (const signal of signals) process.off(signal, note);
-      return first;
-    },
-  };
-}
-
 /** TERM and INT shut down, HUP reloads, USR1 restarts, TTIN and TTOU scale; USR2 is kept for a live upgrade. */
 export function listenToSignals(daemon: Daemon, handle: ControllerHandle, log: Logger): void {
   for (const signal of ["SIGTERM", "SIGINT"] as const) {

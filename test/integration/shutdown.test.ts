@@ -1,13 +1,15 @@
 /** The end of the whole: order, deadlines, second signals, and shutdowns that come at a bad moment. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { Agent, type RequestOptions, request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { ControllerUnderTest, eventually, isAlive, PROCESSBIN, poolOf } from "../support/controller.ts";
+import { ENVOY } from "../support/envoy.ts";
 import { freePort } from "../support/ports.ts";
+import { proxyPool } from "../support/traffic.ts";
 import {
   adminPort,
   eventsOf,
@@ -306,4 +308,20 @@ test("what cannot be written because nobody reads is told, and the exit code is 
     controller.stderr.join("\n"),
     /the last \d+ bytes of the workers' output are lost: nobody reads stdout/u,
   );
+});
+
+test("SIGTERM while the start is still checked ends it in order", async () => {
+  const directory = mkdtempSync(join(tmpdir(), "monoceros-early-term-"));
+  try {
+    // The check asks for the version of Envoy; this one stops who asks.
+    const exec = join(directory, "envoy");
+    writeFileSync(exec, `#!/bin/sh\ncase "$*" in *version*) kill -TERM $PPID ;; esac\nexec ${ENVOY} "$@"\n`);
+    chmodSync(exec, 0o755);
+    const { workers } = await proxyPool({ replicas: 1, server: { exec } });
+    const { ending, stderr } = await ControllerUnderTest.run({ workers });
+    assert.deepEqual(ending, { code: 0, signal: null }, stderr.join("\n"));
+    assert.match(stderr.join("\n"), /is done with exit code 0: received SIGTERM/u);
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
 });

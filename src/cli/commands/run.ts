@@ -1,4 +1,5 @@
 /** `monoceros run`, and the bare flags of the original: checks everything, then becomes the controller. */
+import { holdStopSignals } from "../../assembly/heldSignals.ts";
 import type { Command } from "../command.ts";
 
 export const run: Command = {
@@ -20,11 +21,13 @@ export const run: Command = {
       const { validate } = await import("./validate.ts");
       return validate.run(context);
     }
+    // The checks take as long as each program they ask, Envoy above all; who stops us meanwhile shall be heard.
+    const held = holdStopSignals();
     const [{ preflight }, { runController }] = await Promise.all([
       import("../preflight.ts"),
       import("../../assembly/controllerProcess.ts"),
     ]);
     const read = (file: string) => preflight(file, context.env);
-    return runController(read(context.text("config") ?? ""), read, { isDebug: context.isSet("debug") });
+    return runController(read(context.text("config") ?? ""), read, { isDebug: context.isSet("debug"), held });
   },
 };
