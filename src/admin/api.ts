@@ -233,6 +233,8 @@ export interface ReloadPlan {
   readonly changes: readonly string[];
   /** What cannot change while the controller runs, and stays as it was. */
   readonly refused: readonly { readonly path: string; readonly reason: string }[];
+  /** What was tried, did not succeed and is as it was: the next reload tries again. Empty in a dry run. */
+  readonly failed: readonly { readonly path: string; readonly reason: string }[];
   /** What goes on because of it. */
   readonly operations: readonly { readonly id: string; readonly pool: string }[];
 }

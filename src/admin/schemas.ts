@@ -174,6 +174,11 @@ export const SCHEMAS: Readonly<Record<string, Schema>> = {
       items: object({ path: STRING, reason: STRING }),
       description: "What cannot change while the controller runs",
     },
+    failed: {
+      type: "array",
+      items: object({ path: STRING, reason: STRING }),
+      description: "What was tried, did not succeed and is as it was; the next reload tries again",
+    },
     operations: {
       type: "array",
       items: object({ id: STRING, pool: STRING }),

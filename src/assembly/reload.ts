@@ -134,6 +134,7 @@ export class Reload {
     const plan = {
       changes: isEmptyDiff(words) ? [] : formatPlan(words),
       refused,
+      failed: [] as RefusedChange[],
       operations: [] as Begun[],
     };
     return { next, checked, diff, pools, isRefused, plan };
@@ -182,7 +183,7 @@ export class Reload {
     for (const { name, proxy } of pools) {
       if (proxy.length === 0) continue;
       const reason = await this.#changeProxy(poolOf(checked, name), poolOf(before, name).config.server);
-      if (reason !== undefined) plan.refused.push({ path: `${pathOf(next.config, name)}.server`, reason });
+      if (reason !== undefined) plan.failed.push({ path: `${pathOf(next.config, name)}.server`, reason });
     }
     return { plan, arrivals };
   }

@@ -30,9 +30,10 @@ export function listenToSignals(daemon: Daemon, handle: ControllerHandle, log: L
     });
   };
   attempt("SIGHUP", async () => {
-    const { changes, refused } = await handle.reload(false);
+    const { changes, refused, failed } = await handle.reload(false);
     log.info(changes.length === 0 ? "reload: nothing has changed" : `reload: ${changes.join("; ")}`);
     for (const { path, reason } of refused) log.warn(`reload: ${path} stays as it was: ${reason}`);
+    for (const { path, reason } of failed) log.error(`reload: ${path} is as it was: ${reason}`);
   });
   attempt("SIGUSR1", () => {
     for (const { index } of workerPools(handle)) handle.restart(index, undefined, "received SIGUSR1");

@@ -3,8 +3,9 @@
  * and what happens where the new configuration does not work.
  */
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { existsSync, writeFileSync } from "node:fs";
-import { connect } from "node:net";
+import { connect, createServer } from "node:net";
 import { join } from "node:path";
 import { test } from "node:test";
 import type { ReloadAccepted } from "../../src/admin/api.ts";
@@ -266,6 +267,29 @@ test("what cannot change live is refused and said, and everything else is applie
   // It is said again as long as the file and what is in force differ.
   const again = await commandOk(controller, "reload");
   assert.match(again.stdout, /nothing has changed\nadmin\.port stays as it is/u);
+});
+
+test("what the proxy does not take over is a failure with its reason, leaves all as it was and is tried again", async () => {
+  const ports = await freePorts(10);
+  await using controller = await ControllerUnderTest.start({ workers: proxied("web", ports, ports + 1) });
+  await controller.ready();
+  const taken = createServer().listen(0, "127.0.0.1");
+  await once(taken, "listening");
+  const address = taken.address();
+  assert.ok(typeof address === "object" && address !== null);
+  try {
+    controller.configure({ workers: proxied("web", address.port, ports + 1) });
+    const { code, stdout, stderr } = await command(controller, "reload");
+    assert.equal(code, 1, stdout);
+    assert.match(stdout, /^supervisor\.workers\[0\]\.server is as it was: cannot bind .*: Address already in use$/mu);
+    assert.match(stderr, /Not all of it is in force: supervisor\.workers\[0\]\.server: cannot bind/u);
+    assert.equal(await statusCode(ports, "/"), 200);
+  } finally {
+    taken.close();
+  }
+  await once(taken, "close");
+  await commandOk(controller, "reload");
+  assert.equal(await statusCode(address.port, "/"), 200);
 });
 
 test("ports that running workers still have are refused for their successors; others are moved to", async () => {

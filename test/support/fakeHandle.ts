@@ -89,7 +89,7 @@ export class FakeHandle implements ControllerHandle {
   }
   reload(isDryRun: boolean): ReturnType<ControllerHandle["reload"]> {
     this.#note(`reload${isDryRun ? " (dry run)" : ""}`);
-    return Promise.resolve({ changes: ['pool "web" changes'], refused: [], operations: [] });
+    return Promise.resolve({ changes: ['pool "web" changes'], refused: [], failed: [], operations: [] });
   }
   async dump(pool: number, slot: number): Promise<WorkerDump> {
     this.#note(`dump ${pool}/${slot}`);

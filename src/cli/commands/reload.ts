@@ -31,16 +31,19 @@ export const reload: Command = {
   },
 };
 
-function planText({ changes, refused }: ReloadAccepted, isDryRun: boolean): string {
+function planText({ changes, refused, failed }: ReloadAccepted, isDryRun: boolean): string {
   const lines = changes.length === 0 ? ["nothing has changed"] : [...changes];
   for (const { path, reason } of refused) lines.push(`${path} stays as it is: ${reason}`);
+  for (const { path, reason } of failed) lines.push(`${path} is as it was: ${reason}`);
   if (isDryRun && changes.length > 0) lines.push("(dry run: nothing was done)");
   return `${lines.join("\n")}\n`;
 }
 
-/** One after the other, to the end of all; the first failure is thrown then. */
+/** One after the other, to the end of all; what failed first is thrown then. */
 async function followAll(context: Context, client: ControlClient, accepted: ReloadAccepted): Promise<number> {
-  let failed: ControllerError | undefined;
+  const [first] = accepted.failed;
+  let failed =
+    first && new ControllerError("OPERATION_FAILED", `Not all of it is in force: ${first.path}: ${first.reason}`);
   for (const { id, pool } of accepted.operations) {
     const target = { kind: "pool", name: pool, pool } as const;
     const order = { accepted: true, operation: id, since: accepted.since } as const;
