@@ -9,9 +9,6 @@ import type { LifecycleEvent, OperationKind } from "../core/event.ts";
 import { exitLabel } from "../core/exit.ts";
 import type { ControllerPhase, ControllerView, Phase, PoolView, WorkerView } from "../core/view.ts";
 
-/** Replicas that `scale` may ask for at most; a typing error must not fork the machine to death. */
-export const MAX_REPLICAS = 10_000;
-
 /** Bytes that the body of a request may have. */
 export const MAX_BODY_BYTES = 65_536;
 

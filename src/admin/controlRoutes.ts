@@ -1,12 +1,12 @@
 /** Routes that show and change everything; who may use them is decided before they are reached. */
 import { ControllerError } from "../base/errors.ts";
+import { MAX_REPLICAS } from "../core/spec.ts";
 import type { PoolView } from "../core/view.ts";
 import { sendFailure, sendJson } from "./answers.ts";
 import {
   type Accepted,
   type Action,
   type LogLine,
-  MAX_REPLICAS,
   type OperationAccepted,
   type Operations,
   type ReloadAccepted,

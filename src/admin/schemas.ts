@@ -2,8 +2,10 @@
  * JSON Schemas of the wire types in admin/api.ts, by the names that routes use. They say all that is in a document: a test
  * against a real controller fails where one of its answers has more or less.
  */
+
+import { MAX_REPLICAS } from "../core/spec.ts";
 import { PHASES } from "../core/view.ts";
-import { MAX_REPLICAS, PROFILE_HZ, PROFILE_SECONDS } from "./api.ts";
+import { PROFILE_HZ, PROFILE_SECONDS } from "./api.ts";
 
 /** A JSON Schema, draft 2020-12. */
 export type Schema = Readonly<Record<string, unknown>>;

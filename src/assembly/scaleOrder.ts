@@ -4,6 +4,7 @@ import type { Config } from "../config/config.ts";
 import { findPortProblems } from "../config/ports.ts";
 import { rolloutOf } from "../config/spec.ts";
 import type { Order } from "../core/operation.ts";
+import { MAX_REPLICAS } from "../core/spec.ts";
 import type { ControllerView } from "../core/view.ts";
 
 /**
@@ -15,12 +16,14 @@ export function scaleOrder(config: Config, view: ControllerView, pool: number, r
   const configured = config.supervisor.pools.find((each) => each.name === name);
   if (configured === undefined)
     throw new ControllerError("REQUEST_REFUSED", `Cannot scale pool "${name}": it is in no configuration`);
-  const { min = 1, max = Number.POSITIVE_INFINITY } = configured.autoscale ?? {};
-  if (replicas < min || replicas > max)
+  const { min = 1, max = MAX_REPLICAS } = configured.autoscale ?? {};
+  if (replicas < min || replicas > max) {
+    const bounds = configured.autoscale === undefined ? "it can have" : "autoscale keeps it";
     throw new ControllerError(
       "REQUEST_REFUSED",
-      `Cannot scale pool "${name}" to ${replicas}: autoscale keeps it from ${min} to ${max}`,
+      `Cannot scale pool "${name}" to ${replicas}: ${bounds} from ${min} to ${max}`,
     );
+  }
   const now = new Map(view.pools.map((each) => [each.name, each.replicas]));
   const replicasOf = (wanted: number) => (each: { readonly name?: string | undefined }) =>
     each.name === name ? wanted : (now.get(each.name ?? "") ?? 1);

@@ -192,6 +192,8 @@ const REFUSED: readonly (readonly [keys: string, problem: string])[] = [
   ["autoscale: {min: 4, max: 3, cpu: 0.5}", "autoscale.max: expected at least min"],
   ["replicas: 2, autoscale: {min: 3, max: 4, cpu: 0.5}", "replicas: expected at least autoscale.min, which is 3"],
   ["replicas: 5, autoscale: {max: 4, cpu: 0.5}", "replicas: expected at most autoscale.max, which is 4"],
+  ["replicas: 10001", "replicas: expected at most 10000, got 10001"],
+  ["replicas: 99999999999", "replicas: expected at most 10000, got 99999999999"],
   ["autoscale: {max: 4, cpu: 0}", "autoscale.cpu: expected a number from 0.01 to 1024, got 0"],
   ["autoscale: {max: 4, in_flight: 3}", "autoscale.in_flight: requests are counted by the proxy, so this needs server"],
   [

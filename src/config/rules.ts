@@ -2,6 +2,7 @@
  * Rules between keys, one function for each block of schema.ts. Wrong or missing parts are undefined here, because they
  * have been reported already: a rule speaks only about what it knows.
  */
+import { MAX_REPLICAS } from "../core/spec.ts";
 import type {
   AutoscaleConfig,
   BackoffConfig,
@@ -117,7 +118,9 @@ function checkTemplates(pool: Known<PoolConfig>, context: CheckContext): void {
 
 function checkReplicas({ replicas, autoscale }: Known<PoolConfig>, context: CheckContext): void {
   const { min = 1, max = Number.POSITIVE_INFINITY } = autoscale ?? {};
-  if (!context.has("replicas") || typeof replicas !== "number" || min > max) return;
+  if (!context.has("replicas") || typeof replicas !== "number") return;
+  if (replicas > MAX_REPLICAS) context.problem("replicas", `expected at most ${MAX_REPLICAS}, got ${replicas}`);
+  if (min > max) return;
   if (replicas < min) context.problem("replicas", `expected at least autoscale.min, which is ${min}`);
   if (replicas > max) context.problem("replicas", `expected at most autoscale.max, which is ${max}`);
 }

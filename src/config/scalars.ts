@@ -1,5 +1,6 @@
 /** Kinds of single values: text, numbers, durations, sizes and the few that are special to one key. */
 import { formatDuration, formatSize, parseDuration, parseSize } from "../base/units.ts";
+import { MAX_REPLICAS } from "../core/spec.ts";
 import type { RlimitConfig, RlimitValue, Share } from "./config.ts";
 import { describe, type JsonSchema, type Kind, object, type Plain } from "./field.ts";
 import { templateProblem } from "./template.ts";
@@ -142,12 +143,17 @@ export function port(min: 0 | 1): Kind<number> {
   return integer(min, 65_535);
 }
 
-/** A number from `min`, or `word`. */
-export function integerOr<const W extends string>(word: W, min: number, expected: string): Kind<number | W> {
+/** A number from `min`, or `word`. `max` is what editors are told: a rule refuses what is above it, in words of its own. */
+export function integerOr<const W extends string>(
+  word: W,
+  min: number,
+  expected: string,
+  max: number = Number.MAX_SAFE_INTEGER,
+): Kind<number | W> {
   return scalar<number | W>({
     label: `integer | ${word}`,
     expected,
-    schema: { anyOf: [{ type: "integer", minimum: min }, { const: word }] },
+    schema: { anyOf: [{ type: "integer", ...rangeSchema(min, max) }, { const: word }] },
     parse: (value, plain) => (value === word ? word : plain ? parseInteger(value, min) : undefined),
     show: (value) => value,
   });
@@ -199,7 +205,7 @@ export const share: Kind<Share> = scalar<Share>({
   },
   parse: (value, plain) => {
     const percent = /^(\d+(?:\.\d+)?)%$/u.exec(value)?.[1];
-    if (percent === undefined) return plain ? parseInteger(value, 0, 10_000) : undefined;
+    if (percent === undefined) return plain ? parseInteger(value, 0, MAX_REPLICAS) : undefined;
     return Number(percent) <= 100 ? { percent: Number(percent) } : undefined;
   },
   show: (value) => (typeof value === "number" ? value : `${value.percent}%`),

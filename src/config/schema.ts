@@ -2,6 +2,8 @@
  * Every key of the configuration, once. From this declaration come reading and its problems, the Config value, the JSON
  * Schema, docs/configuration.md and `config show`. Rules between keys of different pools are in rules.ts.
  */
+
+import { MAX_REPLICAS } from "../core/spec.ts";
 import type {
   AdminConfig,
   AutoscaleConfig,
@@ -122,10 +124,10 @@ const restart: Kind<RestartConfig> = object<RestartConfig>({
 
 const autoscale: Kind<AutoscaleConfig> = object<AutoscaleConfig>(
   {
-    min: { yaml: "min", kind: integer(1, 10_000), default: 1, since: "new", doc: "Fewest workers." },
+    min: { yaml: "min", kind: integer(1, MAX_REPLICAS), default: 1, since: "new", doc: "Fewest workers." },
     max: {
       yaml: "max",
-      kind: integer(1, 10_000),
+      kind: integer(1, MAX_REPLICAS),
       required: true,
       since: "new",
       doc: "Most workers; ports of a pool with `port_arg` are kept for so many.",
@@ -656,10 +658,10 @@ const pool: Kind<PoolConfig> = object<PoolConfig>(
     },
     replicas: {
       yaml: "replicas",
-      kind: integerOr("auto", 1, 'a number greater than 0 or "auto"'),
+      kind: integerOr("auto", 1, 'a number greater than 0 or "auto"', MAX_REPLICAS),
       default: 1,
       since: "original",
-      doc: "How many workers run; `auto` is one for each CPU that the cgroup and the affinity mask really give.",
+      doc: `How many workers run, at most ${MAX_REPLICAS}; \`auto\` is one for each CPU that the cgroup and the affinity mask really give.`,
     },
     autoscale: {
       yaml: "autoscale",
@@ -821,7 +823,7 @@ const pool: Kind<PoolConfig> = object<PoolConfig>(
     },
     standby: {
       yaml: "standby",
-      kind: integer(0, 10_000),
+      kind: integer(0, MAX_REPLICAS),
       default: 0,
       since: "new",
       doc: "Ready workers kept out of the balance, enlisted when another one crashes; proxy mode.",

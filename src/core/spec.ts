@@ -1,6 +1,9 @@
 /** What is desired: the policies the machines decide by. Produced from the configuration, never changed in place. */
 import type { LivenessPacing } from "./massFailure.ts";
 
+/** Replicas of a pool at most, wherever they are asked for; a typing error must not fork the machine to death. */
+export const MAX_REPLICAS = 10_000;
+
 export interface BackoffPolicy {
   /** Wait before the second restart in a row; the first happens at once. */
   readonly initialMs: number;

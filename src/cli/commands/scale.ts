@@ -1,5 +1,5 @@
 /** `monoceros scale`: changes the number of replicas of a pool. */
-import { MAX_REPLICAS } from "../../admin/api.ts";
+import { MAX_REPLICAS } from "../../core/spec.ts";
 import { CLIENT_FLAGS, type Command, type Context } from "../command.ts";
 import { usage } from "../commandLine.ts";
 import { connectController } from "../connectController.ts";
