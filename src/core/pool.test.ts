@@ -464,6 +464,36 @@ test("a worker that gave up keeps its slot: nothing takes its place", () => {
   assert.equal(rig.state.tally.gaveUp, 2);
 });
 
+test("a pool that scales up is as healthy as it was until the new number has been reached once", () => {
+  const rig = booted({
+    replicas: 2,
+    desiredHealthyPercentage: 75,
+    readiness: { kind: "probed", timeoutMs: undefined },
+  });
+  const scale = (replicas: number) => rig.order({ kind: "scale", replicas, rollout: rig.spec.rollout });
+  assert.equal(isHealthy(rig.state), false);
+  for (const slot of [0, 1]) rig.becomeReady(slot);
+  scale(8);
+  assert.equal(isHealthy(rig.state), true, "two serve as before");
+  rig.exit(1);
+  assert.equal(isHealthy(rig.state), false, "one of two is too few");
+  rig.pass(100);
+  for (const slot of [1, 2, 3, 4, 5]) rig.becomeReady(slot);
+  assert.equal(rig.state.measuredReplicas, 8, "six of eight are enough");
+  rig.exit(5);
+  assert.deepEqual(
+    [...rig.wide],
+    [
+      "pool_degraded: 1 of 2 replicas are ready, 75 % are wanted",
+      "pool_recovered: 2 of 2 replicas are ready, 75 % are wanted",
+      "pool_degraded: 5 of 8 replicas are ready, 75 % are wanted",
+    ],
+  );
+  scale(4);
+  assert.equal(isHealthy(rig.state), true);
+  assert.equal(rig.state.measuredReplicas, 4, "fewer count at once");
+});
+
 test("health follows desired_healthy_percentage and is told at each change after the first boot", () => {
   const rig = new PoolRig({ replicas: 4, desiredHealthyPercentage: 75 });
   assert.equal(isHealthy(rig.state), false);

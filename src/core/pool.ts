@@ -49,6 +49,11 @@ export interface PoolState {
   readonly leaving: boolean;
   /** Whether it was healthy once, so that the first boot is not reported as a recovery. */
   readonly wasHealthy: boolean | undefined;
+  /**
+   * Replicas that health is measured against: those desired or, after more were asked for, those desired before, until
+   * enough of the new number were ready once. Who serves as well as before is not unhealthy because more are to come.
+   */
+  readonly measuredReplicas: number;
   readonly tally: PoolTally;
   /** What replacements for liveness have brought so far. */
   readonly liveness: LivenessHistory;
@@ -90,6 +95,7 @@ export function newPool(spec: PoolSpec, at: Instant): PoolState {
     nextStartAt: at,
     leaving: false,
     wasHealthy: undefined,
+    measuredReplicas: spec.replicas,
     tally: EMPTY_TALLY,
     liveness: NO_REPLACEMENTS,
     deadline: undefined,
@@ -153,7 +159,11 @@ function count<T>(items: readonly T[], matches: (item: T) => boolean): number {
 
 /** Whether enough replicas are ready. */
 export function isHealthy(state: PoolState): boolean {
-  return countReady(state) * 100 >= state.spec.desiredHealthyPercentage * state.spec.replicas;
+  return isEnough(countReady(state), state.measuredReplicas, state.spec);
+}
+
+function isEnough(ready: number, replicas: number, { desiredHealthyPercentage }: PoolSpec): boolean {
+  return ready * 100 >= desiredHealthyPercentage * replicas;
 }
 
 /** Whether no process of the pool is left and none is about to start. */
@@ -185,6 +195,7 @@ class PoolDraft {
   #nextStartAt: Instant;
   #leaving: boolean;
   #wasHealthy: boolean | undefined;
+  #measuredReplicas: number;
   #tally: PoolTally;
   #liveness: LivenessHistory;
   #deadline: Instant | undefined;
@@ -200,6 +211,7 @@ class PoolDraft {
     this.#nextStartAt = state.nextStartAt;
     this.#leaving = state.leaving;
     this.#wasHealthy = state.wasHealthy;
+    this.#measuredReplicas = state.measuredReplicas;
     this.#tally = state.tally;
     this.#liveness = state.liveness;
     this.#deadline = state.deadline;
@@ -216,6 +228,7 @@ class PoolDraft {
         nextStartAt: this.#nextStartAt,
         leaving: this.#leaving,
         wasHealthy: this.#wasHealthy,
+        measuredReplicas: this.#measuredReplicas,
         tally: this.#tally,
         liveness: this.#liveness,
         deadline: this.#deadline,
@@ -283,8 +296,12 @@ class PoolDraft {
     if (this.#leaving) return;
     const { name, replicas, desiredHealthyPercentage } = this.#spec;
     const ready = this.#countReady();
-    const healthy = ready * 100 >= desiredHealthyPercentage * replicas;
-    const reason = `${ready} of ${replicas} replicas are ready, ${desiredHealthyPercentage} % are wanted`;
+    const measured = this.#measuredReplicas;
+    // A pool that comes back after it was removed boots anew.
+    if (measured === 0 || replicas < measured || isEnough(ready, replicas, this.#spec))
+      this.#measuredReplicas = replicas;
+    const healthy = isEnough(ready, this.#measuredReplicas, this.#spec);
+    const reason = `${ready} of ${this.#measuredReplicas} replicas are ready, ${desiredHealthyPercentage} % are wanted`;
     if (this.#wasHealthy === true && !healthy) this.#tellWide({ kind: "pool_degraded", pool: name, reason });
     if (this.#wasHealthy === false && healthy) this.#tellWide({ kind: "pool_recovered", pool: name, reason });
     if (healthy || this.#wasHealthy !== undefined) this.#wasHealthy = healthy;
