@@ -4,7 +4,7 @@
  */
 import type { Logger } from "../base/log.ts";
 import type { PoolConfig, ProbeConfig } from "../config/config.ts";
-import { policyOf } from "../config/spec.ts";
+import { PROXY_LIVENESS, policyOf } from "../config/spec.ts";
 import { expandTemplate } from "../config/template.ts";
 import type { LifecycleEvent } from "../core/event.ts";
 import type { Slot } from "../core/identity.ts";
@@ -38,6 +38,7 @@ export class Health implements Disposable {
   readonly #indexOf: (pool: string) => number | undefined;
   readonly #processes: Processes;
   readonly #pidOf: (pool: number, slot: Slot, incarnation: number) => number | undefined;
+  readonly #traffic: Traffic;
   readonly #inspection: Inspection;
   readonly #prober: Prober;
 
@@ -62,6 +63,7 @@ export class Health implements Disposable {
     this.#registry = options.registry;
     this.#indexOf = options.indexOf;
     this.#processes = processes;
+    this.#traffic = traffic;
     this.#inspection = options.inspection;
     const verdicts = new LivenessVerdicts(
       (...worker) => this.#diagnose(...worker),
@@ -91,6 +93,9 @@ export class Health implements Disposable {
     if (!("slot" in event)) return;
     const { slot, incarnation } = event;
     switch (event.kind) {
+      case "ready":
+        this.#watchProxy(event);
+        return;
       case "spawned": {
         const index = this.#indexOf(event.pool);
         if (index === undefined) return;
@@ -116,13 +121,33 @@ export class Health implements Disposable {
       case "draining":
       case "stopping":
       case "exited": {
-        const index = this.#indexOf(event.pool);
+        const index = this.#indexOf(event.pool) ?? this.#traffic.adminOf(event.pool)?.pool;
         if (index !== undefined) this.#prober.forget(index, slot, incarnation);
         return;
       }
       default:
         return;
     }
+  }
+
+  /** Envoy tells its control when it serves; from then on it is asked whether it still works. */
+  #watchProxy({ pool, slot, incarnation }: Extract<LifecycleEvent, { kind: "ready" }>): void {
+    const proxy = this.#traffic.adminOf(pool);
+    const pid = proxy && this.#pidOf(proxy.pool, slot, incarnation);
+    if (proxy === undefined || pid === undefined) return;
+    const { admin } = proxy;
+    this.#prober.watch({
+      pool: proxy.pool,
+      slot,
+      incarnation,
+      revision: 1,
+      pid,
+      address: "port" in admin ? admin : { path: admin.socketPath },
+      startup: undefined,
+      readiness: undefined,
+      liveness: { method: { kind: "http", path: "/listeners", port: undefined }, policy: PROXY_LIVENESS },
+      notifyChannel: undefined,
+    });
   }
 
   /** What the worker is doing, before anything is done to it; undefined where it is gone. */

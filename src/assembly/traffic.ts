@@ -3,13 +3,14 @@
  * events of the daemon. Knows which pool is whose proxy; decides nothing.
  */
 import type { Instant } from "../base/time.ts";
+import { proxyName } from "../config/spec.ts";
 import type { LifecycleEvent, WideLifecycleEvent } from "../core/event.ts";
 import type { Incarnation, Slot } from "../core/identity.ts";
 import type { LimitsPolicy } from "../core/spec.ts";
 import type { ControllerView, PoolView, WorkerView } from "../core/view.ts";
 import { PoolProxy, type ProxyOptions } from "../envoy/proxy.ts";
 import type { ProxyReadings } from "../envoy/readings.ts";
-import type { Upstream, UpstreamAddress } from "../envoy/settings.ts";
+import type { AdminPlace, Upstream, UpstreamAddress } from "../envoy/settings.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Daemon } from "../runtime/daemon.ts";
 import { RequestBudgets } from "./requestBudgets.ts";
@@ -136,6 +137,16 @@ export class Traffic implements Disposable {
     return this.#ingresses.some(({ pool }) => pool.proxyPool === proxyPool);
   }
 
+  /** The proxy with this name: the index of its pool and where its admin interface listens. */
+  adminOf(name: string): { readonly pool: number; readonly admin: AdminPlace } | undefined {
+    const ingress = this.#ingressNamed(name);
+    return ingress && { pool: ingress.pool.proxyPool, admin: ingress.pool.options.places.admin };
+  }
+
+  #ingressNamed(name: string): Ingress | undefined {
+    return this.#ingresses.find(({ pool }) => proxyName(pool.name) === name);
+  }
+
   /** The proxy that is the pool with this index. */
   proxyOf(proxyPool: number): PoolProxy {
     const ingress = this.#ingresses.find(({ pool }) => pool.proxyPool === proxyPool);
@@ -151,7 +162,7 @@ export class Traffic implements Disposable {
   /** To be told of every lifecycle event: the processes of proxies come and go by them. */
   handle(event: LifecycleEvent): void {
     if (event.kind !== "spawned" && event.kind !== "exited") return;
-    const ingress = this.#ingresses.find(({ pool }) => `${pool.name}-proxy` === event.pool);
+    const ingress = this.#ingressNamed(event.pool);
     if (ingress === undefined) return;
     if (event.kind === "spawned") ingress.proxy.spawned(event.incarnation);
     else ingress.proxy.ended();

@@ -56,6 +56,20 @@ export function policyOf(probe: ProbeConfig): ProbePolicy {
   return { initialDelayMs, periodMs, firstPeriodMs: undefined, timeoutMs, failureThreshold, successThreshold };
 }
 
+/**
+ * How Envoy's admin interface is asked whether it still works. Its main thread answers, which takes over endpoints and
+ * handles signals: without it nothing about the traffic can change any more. Generous, because a wrong verdict costs
+ * every request there is.
+ */
+export const PROXY_LIVENESS: ProbePolicy = {
+  initialDelayMs: 0,
+  periodMs: 3000,
+  firstPeriodMs: undefined,
+  timeoutMs: 3000,
+  failureThreshold: 3,
+  successThreshold: 1,
+};
+
 /** Envoy is a worker like any other: it starts again at once when it ends, and waits little between further tries. */
 function proxyToSpec(pool: PoolConfig, server: ServerConfig): PoolSpec {
   return {
@@ -87,7 +101,7 @@ function proxyToSpec(pool: PoolConfig, server: ServerConfig): PoolSpec {
       requests: undefined,
     },
     rollout: { maxSurge: 0, maxUnavailable: 1, settleMs: 0 },
-    livenessPacing: UNPACED,
+    livenessPacing: livenessPacing(PROXY_LIVENESS, undefined),
   };
 }
 

@@ -422,7 +422,9 @@ function beginStop(
   order: StopOrder,
   spec: PoolSpec,
 ): Transition {
-  const graceMs = order.cause === "memory_hard" ? 0 : spec.signalTimeoutMs;
+  // A proxy that does not answer does not handle signals either: the same thread would.
+  const isDeaf = order.cause === "liveness" && spec.role === "proxy";
+  const graceMs = order.cause === "memory_hard" || isDeaf ? 0 : spec.signalTimeoutMs;
   const hard = graceMs <= 0;
   const stopping: StoppingState = {
     ...common(state, at, order.reason),

@@ -5,7 +5,7 @@ import { mkdtempDisposable } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { ControllerUnderTest, eventually, PROCESSBIN } from "../support/controller.ts";
+import { ControllerUnderTest, eventually, isAlive, PROCESSBIN } from "../support/controller.ts";
 import { startLoad } from "../support/load.ts";
 import { describeLoad } from "../support/loadReport.ts";
 import {
@@ -75,6 +75,30 @@ test("Envoy killed with -9 is back within a second, workers untouched [E7]", asy
   }
   assert.deepEqual(await Promise.all(["web-0", "web-1", "web-2"].map((id) => controller.pidOf(id))), pids);
   assertNoneFailed(await underTraffic(target, async () => void (await commandOk(controller, "restart", "web"))));
+});
+
+test("an Envoy that hangs is noticed and replaced, and the controller is not ready meanwhile [E7]", async () => {
+  const { workers, target } = await proxyPool({ replicas: 2 });
+  assert.ok("port" in target);
+  await using controller = await ControllerUnderTest.start({ workers });
+  await controller.ready();
+  const envoy = envoyPid(controller);
+  assert.ok(envoy !== undefined);
+  process.kill(envoy, "SIGSTOP");
+  const unready = await happened(controller, "unready", ({ pool }) => pool === "web-proxy");
+  assert.match(unready.reason, /liveness failed 3 times in a row: no answer within 3s; .*stopped/u);
+  assert.ok((await controller.status()).pools.some(({ name, healthy }) => name === "web-proxy" && !healthy));
+  // It is deaf to a signal that it has to handle.
+  const stopping = await happened(controller, "stopping", ({ pool }) => pool === "web-proxy");
+  assert.deepEqual([stopping.signal, stopping.cause], ["SIGKILL", "liveness"]);
+  await happened(controller, "ready", ({ pool, incarnation }) => pool === "web-proxy" && incarnation === 2);
+  assert.equal(await statusCode(target.port, "/"), 200);
+  assert.equal(isAlive(envoy), false);
+  assert.deepEqual(
+    eventsOf(controller, "exited").map(({ pool }) => pool),
+    ["web-proxy"],
+    "no worker was touched",
+  );
 });
 
 /** A pool of processbin whose further processes misbehave once `break` was called; a start must be done within 2 s. */
