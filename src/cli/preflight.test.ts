@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { ControllerError, type ErrorCode } from "../base/errors.ts";
-import { type LaunchPlan, type LaunchRequest, planLaunch } from "../runtime/launch.ts";
+import { type LaunchKey, type LaunchPlan, planLaunch } from "../runtime/launch.ts";
 import { ConfigurationError } from "./configFile.ts";
 import { type MissingEnvoy, type Preflight, preflight, type SystemChecks } from "./preflight.ts";
 
@@ -37,7 +37,7 @@ const CHECKS: SystemChecks = {
 
 function check(
   yaml: string,
-  checkLaunch: (request: LaunchRequest) => LaunchPlan = () => PLAN,
+  checkLaunch: SystemChecks["checkLaunch"] = () => PLAN,
   changes: Partial<SystemChecks> = {},
   missingEnvoy: MissingEnvoy = "problem",
 ): Outcome {
@@ -75,7 +75,14 @@ test("what may be run comes with its spec and a launch plan for each pool", () =
 });
 
 test("launch problems of all pools are reported together, in the order of the file", () => {
-  const codes: Readonly<Record<string, ErrorCode>> = { a: "EXEC_NOT_FOUND", b: "CWD_NOT_FOUND", d: "USER_NOT_FOUND" };
+  const found: Readonly<Record<string, readonly (readonly [LaunchKey, ErrorCode])[]>> = {
+    a: [["exec", "EXEC_NOT_FOUND"]],
+    b: [["cwd", "CWD_NOT_FOUND"]],
+    d: [
+      ["group", "USER_NOT_FOUND"],
+      ["exec", "EXEC_NOT_FOUND"],
+    ],
+  };
   const outcome = check(
     `supervisor:
   workers:
@@ -95,27 +102,29 @@ test("launch problems of all pools are reported together, in the order of the fi
       replicas: 1
       group: g
 `,
-    ({ pool }) => {
-      const code = codes[pool];
-      if (code === undefined) return PLAN;
-      throw new ControllerError(code, `Cannot start pool "${pool}"`, { hint: "do it" });
+    ({ pool }, _, onProblem) => {
+      for (const [key, code] of found[pool] ?? [])
+        onProblem(key, new ControllerError(code, `Cannot start pool "${pool}"`, { hint: "do it" }));
+      return found[pool] === undefined ? PLAN : undefined;
     },
   );
   assert.deepEqual(problems(outcome), [
     ["EXEC_NOT_FOUND", "supervisor.workers[0].exec", 4],
     ["CWD_NOT_FOUND", "supervisor.workers[1].cwd", 10],
+    ["EXEC_NOT_FOUND", "supervisor.workers[3].exec", 15],
     ["USER_NOT_FOUND", "supervisor.workers[3].group", 17],
   ]);
   assert.equal(outcome.error?.code, "CONFIG_INVALID");
   assert.match(
     outcome.error?.message ?? "",
-    /c\.yaml has 3 problems:\n.*c\.yaml:4:7: supervisor\.workers\[0\]\.exec: Cannot start pool "a" \[EXEC_NOT_FOUND\]\n {2}hint: do it\n/u,
+    /c\.yaml has 4 problems:\n.*c\.yaml:4:7: supervisor\.workers\[0\]\.exec: Cannot start pool "a" \[EXEC_NOT_FOUND\]\n {2}hint: do it\n/u,
   );
 });
 
 test("problems of one kind give the error its code, always with exit code 78", () => {
-  const { error } = check("supervisor: {workers: [{name: a, exec: x, replicas: 1}]}", () => {
-    throw new ControllerError("EXEC_NOT_FOUND", 'Cannot start pool "a"');
+  const { error } = check("supervisor: {workers: [{name: a, exec: x, replicas: 1}]}", (_, __, onProblem) => {
+    onProblem("exec", new ControllerError("EXEC_NOT_FOUND", 'Cannot start pool "a"'));
+    return undefined;
   });
   assert.equal(error?.code, "EXEC_NOT_FOUND");
   assert.equal(error?.exitCode, 78);
@@ -247,10 +256,20 @@ test("an unreadable file is named with the reason", () => {
 
 test("the system itself is asked where nobody plays it", () => {
   const outcome = check(
-    "supervisor: {workers: [{name: a, exec: no-such-program, replicas: 1}, {name: b, exec: sh, replicas: 1}]}",
-    (request) => planLaunch(request, ENV),
+    `supervisor:
+  workers:
+    - {name: a, exec: no-such-program}
+    - name: b
+      exec: sh
+      probes:
+        liveness: {exec: [no-such-probe]}
+`,
+    planLaunch,
   );
-  assert.deepEqual(problems(outcome), [["EXEC_NOT_FOUND", "supervisor.workers[0].exec", 1]]);
+  assert.deepEqual(problems(outcome), [
+    ["EXEC_NOT_FOUND", "supervisor.workers[0].exec", 3],
+    ["EXEC_NOT_FOUND", "supervisor.workers[1].probes.liveness.exec", 7],
+  ]);
 });
 
 test("a token file that is missing, a directory, empty or of several words is a problem with its place", () => {

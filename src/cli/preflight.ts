@@ -13,6 +13,7 @@ import { findPortProblems } from "../config/ports.ts";
 import { configToControllerSpec } from "../config/spec.ts";
 import type { Environment } from "../config/variables.ts";
 import { memoryNeedOf } from "../core/memoryNeed.ts";
+import { PROBE_PURPOSES } from "../core/probe.ts";
 import type { ControllerSpec } from "../core/spec.ts";
 import {
   checkConfiguration,
@@ -25,7 +26,7 @@ import type { ProxyPlaces, ProxySettings } from "../envoy/settings.ts";
 import { memoryBoundBytes } from "../runtime/cgroup.ts";
 import { runCommand } from "../runtime/command.ts";
 import { availableCpus } from "../runtime/cpus.ts";
-import { type LaunchPlan, type LaunchRequest, planLaunch } from "../runtime/launch.ts";
+import { type LaunchPlan, type LaunchRequest, type OnLaunchProblem, planLaunch } from "../runtime/launch.ts";
 import { ConfigurationError, type ConfigurationProblem, readConfig } from "./configFile.ts";
 import { proxyPlaces, proxySettings } from "./proxySettings.ts";
 
@@ -48,8 +49,8 @@ export interface SystemChecks {
   availableCpus(): number;
   /** Bytes that all processes of the controller's control group may use together; undefined where there is no limit. */
   memoryBoundBytes(): number | undefined;
-  /** @throws ControllerError where the pool cannot be started. */
-  checkLaunch(request: LaunchRequest, env: NodeJS.ProcessEnv): LaunchPlan;
+  /** Tells `onProblem` everything that keeps the pool from being started, and returns undefined then. */
+  checkLaunch(request: LaunchRequest, env: NodeJS.ProcessEnv, onProblem: OnLaunchProblem): LaunchPlan | undefined;
   /** @throws ControllerError where there is none that will do. */
   findEnvoy(request: EnvoyRequest): EnvoyBinary;
   /** @throws ControllerError where Envoy refuses what it would be started with. */
@@ -112,28 +113,24 @@ export function preflight(
   }
   const launches: LaunchPlan[] = [];
   const envoys: (EnvoyBinary | undefined)[] = [];
-  const check = (index: number, pool: PoolConfig, act: () => void) => {
+  for (const [index, pool] of config.supervisor.pools.entries()) {
+    const place = `supervisor.workers[${index}]`;
+    const launch = checks.checkLaunch(launchRequest(pool), env, (key, { code, message, hint }) =>
+      report(code, `${place}.${key}`, message, hint),
+    );
+    if (launch !== undefined) launches.push(launch);
+    const { server } = pool;
     try {
-      act();
+      envoys.push(server === undefined ? undefined : checkServer(pool, server, env, checks));
     } catch (error) {
       if (!(error instanceof ControllerError)) throw error;
-      report(error.code, `supervisor.workers[${index}].${keyOf(error.code, pool)}`, error.message, error.hint);
+      const { code, message, hint } = error;
+      const isNamed = server?.exec !== undefined;
+      const path = code !== "ENVOY_CONFIG_REFUSED" && isNamed ? `${place}.server.exec` : `${place}.server`;
+      if (missingEnvoy === "problem" || isNamed || code !== "ENVOY_NOT_FOUND") report(code, path, message, hint);
+      else warnings.push({ ...positionOf(path, positions), path, message: `not checked by Envoy: ${message}` });
+      envoys.push(undefined);
     }
-  };
-  for (const [index, pool] of config.supervisor.pools.entries()) {
-    check(index, pool, () => launches.push(checks.checkLaunch(launchRequest(pool), env)));
-    const { server } = pool;
-    check(index, pool, () => {
-      try {
-        envoys.push(server === undefined ? undefined : checkServer(pool, server, env, checks));
-      } catch (error) {
-        const isOptional = missingEnvoy === "warning" && server?.exec === undefined;
-        if (!(isOptional && error instanceof ControllerError && error.code === "ENVOY_NOT_FOUND")) throw error;
-        const path = `supervisor.workers[${index}].server`;
-        warnings.push({ ...positionOf(path, positions), path, message: `not checked by Envoy: ${error.message}` });
-        envoys.push(undefined);
-      }
-    });
   }
   if (problems.length > 0) {
     throw new ConfigurationError(
@@ -184,30 +181,11 @@ function checkServer(pool: PoolConfig, server: ServerConfig, env: Environment, c
 
 function launchRequest(pool: PoolConfig): LaunchRequest {
   const { exec, env, envFile, cwd, user, group, umask, nice, oomScoreAdj, rlimits } = pool;
-  const { startup, readiness, liveness } = pool.probes ?? {};
-  const commands = [startup, readiness, liveness].flatMap((probe) => probe?.exec?.[0] ?? []);
+  const commands = PROBE_PURPOSES.flatMap((purpose) => {
+    const program = pool.probes?.[purpose]?.exec?.[0];
+    return program === undefined ? [] : [{ key: `probes.${purpose}.exec`, program } as const];
+  });
   return { pool: pool.name, exec, commands, env, envFile, cwd, user, group, umask, nice, oomScoreAdj, rlimits };
-}
-
-/** The key an error of a launch plan is about. */
-function keyOf(code: ErrorCode, pool: PoolConfig): string {
-  switch (code) {
-    case "ENVOY_NOT_FOUND":
-    case "ENVOY_NOT_EXECUTABLE":
-    case "ENVOY_TOO_OLD":
-      return pool.server?.exec === undefined ? "server" : "server.exec";
-    case "ENVOY_CONFIG_REFUSED":
-      return "server";
-    case "CWD_NOT_FOUND":
-      return "cwd";
-    case "ENV_FILE_INVALID":
-      return "env_file";
-    case "USER_NOT_FOUND":
-    case "PERMISSION_REQUIRED":
-      return pool.user === undefined ? "group" : "user";
-    default:
-      return "exec";
-  }
 }
 
 /** Where the key stands, or the nearest block around it that is in the file. */

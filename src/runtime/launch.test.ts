@@ -5,7 +5,14 @@ import { join, relative } from "node:path";
 import { after, test } from "node:test";
 import type { ErrorCode } from "../base/errors.ts";
 import { ControllerError } from "../base/errors.ts";
-import { completeLimit, type LaunchRequest, parseEnvFile, planLaunch } from "./launch.ts";
+import {
+  completeLimit,
+  type LaunchKey,
+  type LaunchPlan,
+  type LaunchRequest,
+  parseEnvFile,
+  planLaunch,
+} from "./launch.ts";
 
 const isRoot = process.getuid?.() === 0;
 const directory = mkdtempSync(join(tmpdir(), "monoceros-launch-"));
@@ -41,6 +48,15 @@ function request(changes: Partial<LaunchRequest> = {}): LaunchRequest {
   };
 }
 
+/** The plan; throws the first problem. */
+function plan(asked: LaunchRequest, environment: NodeJS.ProcessEnv): LaunchPlan {
+  const launch = planLaunch(asked, environment, (_, error) => {
+    throw error;
+  });
+  assert.ok(launch !== undefined);
+  return launch;
+}
+
 function refusal(code: ErrorCode, message: RegExp, hint?: RegExp): (error: unknown) => true {
   return (error) => {
     assert.ok(error instanceof ControllerError);
@@ -52,22 +68,22 @@ function refusal(code: ErrorCode, message: RegExp, hint?: RegExp): (error: unkno
 }
 
 test("an executable is found by its path, relative to the pool's directory", () => {
-  assert.equal(planLaunch(request(), {}).file, program);
-  assert.equal(planLaunch(request({ exec: "./bin/server", cwd: directory }), {}).file, program);
-  assert.equal(planLaunch(request({ exec: relative(process.cwd(), program) }), {}).file, program);
+  assert.equal(plan(request(), {}).file, program);
+  assert.equal(plan(request({ exec: "./bin/server", cwd: directory }), {}).file, program);
+  assert.equal(plan(request({ exec: relative(process.cwd(), program) }), {}).file, program);
 });
 
 test("an executable without a slash is looked for on PATH, the pool's before the controller's", () => {
-  assert.equal(planLaunch(request({ exec: "server" }), { PATH: `/nowhere:${bin}` }).file, program);
-  assert.equal(planLaunch(request({ exec: "server", env: { PATH: bin } }), { PATH: "/nowhere" }).file, program);
-  assert.match(planLaunch(request({ exec: "sh" }), {}).file, /\/bin\/sh$/u);
+  assert.equal(plan(request({ exec: "server" }), { PATH: `/nowhere:${bin}` }).file, program);
+  assert.equal(plan(request({ exec: "server", env: { PATH: bin } }), { PATH: "/nowhere" }).file, program);
+  assert.match(plan(request({ exec: "sh" }), {}).file, /\/bin\/sh$/u);
 });
 
 test("an empty part of PATH is the present directory", () => {
   const before = process.cwd();
   process.chdir(bin);
   try {
-    assert.match(planLaunch(request({ exec: "server" }), { PATH: "/nowhere:" }).file, /\/bin\/server$/u);
+    assert.match(plan(request({ exec: "server" }), { PATH: "/nowhere:" }).file, /\/bin\/server$/u);
   } finally {
     process.chdir(before);
   }
@@ -75,7 +91,7 @@ test("an empty part of PATH is the present directory", () => {
 
 test("an executable that does not exist is named, with the place that was looked at", () => {
   assert.throws(
-    () => planLaunch(request({ exec: "./none", cwd: directory }), {}),
+    () => plan(request({ exec: "./none", cwd: directory }), {}),
     refusal(
       "EXEC_NOT_FOUND",
       new RegExp(
@@ -85,26 +101,26 @@ test("an executable that does not exist is named, with the place that was looked
     ),
   );
   assert.throws(
-    () => planLaunch(request({ exec: "no-such-server" }), { PATH: "/nowhere" }),
+    () => plan(request({ exec: "no-such-server" }), { PATH: "/nowhere" }),
     refusal("EXEC_NOT_FOUND", /executable "no-such-server" is not on PATH \(\/nowhere\)$/u, /Install it/u),
   );
 });
 
 test("a file that may not be executed says how to change that", () => {
   assert.throws(
-    () => planLaunch(request({ exec: unmarked }), {}),
+    () => plan(request({ exec: unmarked }), {}),
     refusal("EXEC_NOT_EXECUTABLE", /unmarked" may not be executed$/u, /^chmod \+x .*unmarked$/u),
   );
   assert.throws(
-    () => planLaunch(request({ exec: "unmarked" }), { PATH: bin }),
+    () => plan(request({ exec: "unmarked" }), { PATH: bin }),
     refusal("EXEC_NOT_EXECUTABLE", /unmarked" may not be executed$/u, /^chmod \+x .*unmarked$/u),
   );
 });
 
 test("a directory is no executable", () => {
-  assert.throws(() => planLaunch(request({ exec: bin }), {}), refusal("EXEC_NOT_EXECUTABLE", /is no file$/u));
+  assert.throws(() => plan(request({ exec: bin }), {}), refusal("EXEC_NOT_EXECUTABLE", /is no file$/u));
   assert.throws(
-    () => planLaunch(request({ exec: "bin" }), { PATH: directory }),
+    () => plan(request({ exec: "bin" }), { PATH: directory }),
     refusal("EXEC_NOT_FOUND", /"bin" is not on PATH/u),
   );
 });
@@ -112,13 +128,13 @@ test("a directory is no executable", () => {
 test("a file on PATH that may not be executed does not hide a later one that may", () => {
   file("late/unmarked", "#!/bin/sh\n", 0o755);
   const path = `${bin}:${join(directory, "late")}`;
-  assert.equal(planLaunch(request({ exec: "unmarked" }), { PATH: path }).file, join(directory, "late/unmarked"));
+  assert.equal(plan(request({ exec: "unmarked" }), { PATH: path }).file, join(directory, "late/unmarked"));
 });
 
 test("a working directory must be one, and is made absolute", () => {
-  assert.equal(planLaunch(request({ cwd: relative(process.cwd(), directory) }), {}).cwd, directory);
+  assert.equal(plan(request({ cwd: relative(process.cwd(), directory) }), {}).cwd, directory);
   for (const cwd of [join(directory, "none"), program])
-    assert.throws(() => planLaunch(request({ cwd }), {}), refusal("CWD_NOT_FOUND", /is no directory$/u));
+    assert.throws(() => plan(request({ cwd }), {}), refusal("CWD_NOT_FOUND", /is no directory$/u));
 });
 
 test("the environment is the controller's, then env_file, then env; what belongs to the controller stays with it", () => {
@@ -133,7 +149,7 @@ test("the environment is the controller's, then env_file, then env; what belongs
     WATCHDOG_USEC: "1",
     X: undefined,
   };
-  assert.deepEqual(planLaunch(request({ envFile, env: { A: "env" } }), own).env, {
+  assert.deepEqual(plan(request({ envFile, env: { A: "env" } }), own).env, {
     A: "env",
     B: "file",
     C: "own",
@@ -176,15 +192,12 @@ test("a line of an env_file that is none is named by its number", () => {
   for (const bad of ["no equals", "1ST=digit", "A-B=dash", "=nothing"])
     assert.equal(parseEnvFile(`A=1\n${bad}\n`).badLine, 2, bad);
   const envFile = file("bad.env", "A=1\nwhat\n");
-  assert.throws(
-    () => planLaunch(request({ envFile }), {}),
-    refusal("ENV_FILE_INVALID", /bad\.env:2: expected KEY=value$/u),
-  );
+  assert.throws(() => plan(request({ envFile }), {}), refusal("ENV_FILE_INVALID", /bad\.env:2: expected KEY=value$/u));
 });
 
 test("an env_file that cannot be read is an error with its cause", () => {
   assert.throws(
-    () => planLaunch(request({ envFile: join(directory, "none.env") }), {}),
+    () => plan(request({ envFile: join(directory, "none.env") }), {}),
     (error) =>
       refusal("ENV_FILE_INVALID", /none\.env" cannot be read$/u)(error) &&
       error instanceof Error &&
@@ -193,8 +206,8 @@ test("an env_file that cannot be read is an error with its cause", () => {
 });
 
 test("a user or group that is unknown is an error", () => {
-  assert.throws(() => planLaunch(request({ user: "no-such-user" }), {}), refusal("USER_NOT_FOUND", /\/etc\/passwd$/u));
-  assert.throws(() => planLaunch(request({ group: "no-such-group" }), {}), refusal("USER_NOT_FOUND", /\/etc\/group$/u));
+  assert.throws(() => plan(request({ user: "no-such-user" }), {}), refusal("USER_NOT_FOUND", /\/etc\/passwd$/u));
+  assert.throws(() => plan(request({ group: "no-such-group" }), {}), refusal("USER_NOT_FOUND", /\/etc\/group$/u));
 });
 
 test("a user brings its group, its groups and its home", { skip: !isRoot }, () => {
@@ -203,33 +216,33 @@ test("a user brings its group, its groups and its home", { skip: !isRoot }, () =
     .find((each) => each.startsWith("nobody:"));
   assert.ok(line !== undefined);
   const [, , uid, gid, , home] = line.split(":");
-  const plan = planLaunch(request({ user: "nobody", env: { HOME: "/mine" } }), { USER: "root", HOME: "/root" });
-  assert.deepEqual([plan.credentials?.uid, plan.credentials?.gid], [Number(uid), Number(gid)]);
-  assert.ok(plan.credentials?.groups.includes(Number(gid)));
-  assert.deepEqual(plan.env, { USER: "nobody", LOGNAME: "nobody", HOME: "/mine" });
-  assert.equal(planLaunch(request({ user: "nobody" }), { HOME: "/root" }).env["HOME"], home);
+  const launch = plan(request({ user: "nobody", env: { HOME: "/mine" } }), { USER: "root", HOME: "/root" });
+  assert.deepEqual([launch.credentials?.uid, launch.credentials?.gid], [Number(uid), Number(gid)]);
+  assert.ok(launch.credentials?.groups.includes(Number(gid)));
+  assert.deepEqual(launch.env, { USER: "nobody", LOGNAME: "nobody", HOME: "/mine" });
+  assert.equal(plan(request({ user: "nobody" }), { HOME: "/root" }).env["HOME"], home);
 });
 
 test("numeric ids need no entry; a group alone keeps the user", { skip: !isRoot }, () => {
-  assert.deepEqual(planLaunch(request({ user: "54321" }), {}).credentials, {
+  assert.deepEqual(plan(request({ user: "54321" }), {}).credentials, {
     uid: 54_321,
     gid: 54_321,
     groups: [54_321],
   });
-  assert.deepEqual(planLaunch(request({ user: "54321", group: "54322" }), {}).credentials, {
+  assert.deepEqual(plan(request({ user: "54321", group: "54322" }), {}).credentials, {
     uid: 54_321,
     gid: 54_322,
     groups: [54_322],
   });
-  assert.deepEqual(planLaunch(request({ group: "54322" }), {}).credentials, { uid: 0, gid: 54_322, groups: [54_322] });
+  assert.deepEqual(plan(request({ group: "54322" }), {}).credentials, { uid: 0, gid: 54_322, groups: [54_322] });
 });
 
 test("only root may change identity; to be what one is already needs no right", { skip: isRoot }, () => {
   const own = String(process.getuid?.());
   const group = String(process.getgid?.());
-  assert.equal(planLaunch(request({ user: own, group }), {}).credentials, undefined);
+  assert.equal(plan(request({ user: own, group }), {}).credentials, undefined);
   assert.throws(
-    () => planLaunch(request({ user: "0", group: "0" }), {}),
+    () => plan(request({ user: "0", group: "0" }), {}),
     refusal(
       "PERMISSION_REQUIRED",
       new RegExp(`as "0:0": the controller runs as uid ${own}, only root may change identity$`, "u"),
@@ -237,12 +250,37 @@ test("only root may change identity; to be what one is already needs no right", 
   );
 });
 
+test("everything that is wrong with a pool is told, with the key that is wrong", () => {
+  const told: (readonly [LaunchKey, ErrorCode])[] = [];
+  const asked = request({
+    exec: "no-such-server",
+    commands: [
+      { key: "probes.startup.exec", program: "./relative-to-what" },
+      { key: "probes.liveness.exec", program: unmarked },
+    ],
+    cwd: join(directory, "none"),
+    user: "no-such-user",
+    group: "no-such-group",
+    envFile: join(directory, "none.env"),
+  });
+  const launch = planLaunch(asked, { PATH: bin }, (key, { code }) => told.push([key, code]));
+  assert.equal(launch, undefined);
+  assert.deepEqual(told, [
+    ["cwd", "CWD_NOT_FOUND"],
+    ["user", "USER_NOT_FOUND"],
+    ["group", "USER_NOT_FOUND"],
+    ["env_file", "ENV_FILE_INVALID"],
+    ["exec", "EXEC_NOT_FOUND"],
+    ["probes.liveness.exec", "EXEC_NOT_EXECUTABLE"],
+  ]);
+});
+
 test("limits, umask, nice and oom_score_adj pass as they are", () => {
   const rlimits = { nofile: { soft: 1024, hard: undefined } } as const;
-  const plan = planLaunch(request({ umask: 0o027, nice: 5, oomScoreAdj: 500, rlimits }), {});
-  assert.deepEqual([plan.umask, plan.nice, plan.oomScoreAdj], [0o027, 5, 500]);
-  assert.deepEqual(plan.rlimits, new Map([["nofile", { soft: 1024, hard: undefined }]]));
-  assert.equal(plan.credentials, undefined);
+  const launch = plan(request({ umask: 0o027, nice: 5, oomScoreAdj: 500, rlimits }), {});
+  assert.deepEqual([launch.umask, launch.nice, launch.oomScoreAdj], [0o027, 5, 500]);
+  assert.deepEqual(launch.rlimits, new Map([["nofile", { soft: 1024, hard: undefined }]]));
+  assert.equal(launch.credentials, undefined);
 });
 
 test("a soft limit alone keeps the hard one unless it is above it", () => {

@@ -7,12 +7,20 @@ import { isAbsolute, join, resolve } from "node:path";
 import { ControllerError } from "../base/errors.ts";
 import type { Credentials, ResourceLimit } from "./linux.ts";
 
+type CommandKey = `probes.${"startup" | "readiness" | "liveness"}.exec`;
+
+/** Keys of a pool that can ask for what this system does not have. */
+export type LaunchKey = "exec" | "cwd" | "env_file" | "user" | "group" | CommandKey;
+
+/** Gets each problem with the key that is wrong. */
+export type OnLaunchProblem = (key: LaunchKey, error: ControllerError) => void;
+
 /** What a pool asks for, as configured. */
 export interface LaunchRequest {
   readonly pool: string;
   readonly exec: string;
-  /** Further programs that are run beside workers, named like `exec`. */
-  readonly commands: readonly string[];
+  /** Further programs that are run beside workers, named like `exec`, and the keys that name them. */
+  readonly commands: readonly { readonly key: CommandKey; readonly program: string }[];
   readonly env: Readonly<Record<string, string>>;
   readonly envFile: string | undefined;
   readonly cwd: string | undefined;
@@ -51,23 +59,59 @@ export function completeLimit(
 }
 
 /**
- * Checks and resolves what a pool asks for. `environment` is the controller's own; variables that are meant for the
- * controller alone do not pass. @throws ControllerError EXEC_NOT_FOUND, EXEC_NOT_EXECUTABLE, CWD_NOT_FOUND,
- * ENV_FILE_INVALID, USER_NOT_FOUND, PERMISSION_REQUIRED
+ * Checks and resolves what a pool asks for; undefined where something of it is not there. `environment` is the
+ * controller's own; variables that are meant for the controller alone do not pass. Problems are EXEC_NOT_FOUND,
+ * EXEC_NOT_EXECUTABLE, CWD_NOT_FOUND, ENV_FILE_INVALID, USER_NOT_FOUND, PERMISSION_REQUIRED, and all of them are told.
  */
-export function planLaunch(request: LaunchRequest, environment: NodeJS.ProcessEnv): LaunchPlan {
-  const { pool, cwd } = request;
-  if (cwd !== undefined && !isDirectory(cwd)) {
-    throw new ControllerError("CWD_NOT_FOUND", `Cannot start pool "${pool}": cwd "${cwd}" is no directory`);
-  }
-  const account = findAccount(request);
+export function planLaunch(
+  request: LaunchRequest,
+  environment: NodeJS.ProcessEnv,
+  onProblem: OnLaunchProblem,
+): LaunchPlan | undefined {
+  let isRefused = false;
+  const refuse = (key: LaunchKey, error: ControllerError) => {
+    isRefused = true;
+    onProblem(key, error);
+  };
+  const attempt = <T>(key: LaunchKey, act: () => T): T | undefined => {
+    try {
+      return act();
+    } catch (error) {
+      if (!(error instanceof ControllerError)) throw error;
+      refuse(key, error);
+      return undefined;
+    }
+  };
+  const { pool, cwd, user, group } = request;
+  const isThere = cwd === undefined || isDirectory(cwd);
+  if (!isThere)
+    refuse("cwd", new ControllerError("CWD_NOT_FOUND", `Cannot start pool "${pool}": cwd "${cwd}" is no directory`));
+  const entry = user === undefined ? undefined : attempt("user", () => findUser(pool, user));
+  const gid = group === undefined ? undefined : attempt("group", () => findGroup(pool, group));
+  // With one of them unknown nothing can be said about the right to be both.
+  const isKnown = (user === undefined || entry !== undefined) && (group === undefined || gid !== undefined);
+  const changer = user === undefined ? "group" : "user";
+  const account = isKnown ? attempt(changer, () => findAccount(request, entry, gid)) : undefined;
+  const fromFile = attempt("env_file", () => readEnvFile(request));
   const env: Record<string, string> = {};
   for (const [key, value] of Object.entries(environment))
     if (value !== undefined && !CONTROLLER_ONLY.has(key)) env[key] = value;
-  Object.assign(env, account?.env, readEnvFile(request), request.env);
+  Object.assign(env, account?.env, fromFile, request.env);
+  // A relative path means nothing where the directory is not there.
+  const find = (key: LaunchKey, program: string) =>
+    isThere || isAbsolute(program) || !program.includes("/")
+      ? attempt(key, () => findExecutable(request, program, env["PATH"]))
+      : undefined;
+  const file = find("exec", request.exec);
+  const commands = new Map<string, string>();
+  for (const { key, program } of request.commands) {
+    const found = find(key, program);
+    if (found !== undefined) commands.set(program, found);
+  }
+  if (isRefused || file === undefined) return undefined;
   return {
-    file: findExecutable(request, request.exec, env["PATH"]),
-    commands: new Map(request.commands.map((name) => [name, findExecutable(request, name, env["PATH"])])),
+    file,
+    commands,
     env,
     cwd: cwd === undefined ? undefined : resolve(cwd),
     credentials: account?.credentials,
@@ -204,12 +248,16 @@ interface Account {
   readonly env: Record<string, string>;
 }
 
-function findAccount({ pool, user, group }: LaunchRequest): Account | undefined {
+/** `entry` is what `user` means, `ownGid` what `group` does; undefined where they are not asked for. */
+function findAccount(
+  { pool, user, group }: LaunchRequest,
+  entry: UserEntry | undefined,
+  ownGid: number | undefined,
+): Account | undefined {
   if (user === undefined && group === undefined) return undefined;
   const own = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
-  const entry = user === undefined ? undefined : findUser(pool, user);
   const uid = entry?.uid ?? own.uid;
-  const gid = group === undefined ? (entry?.gid ?? own.gid) : findGroup(pool, group);
+  const gid = ownGid ?? entry?.gid ?? own.gid;
   if (own.uid !== 0) {
     if (uid === own.uid && gid === own.gid) return undefined;
     const wanted = [user, group].filter((name) => name !== undefined).join(":");
@@ -234,7 +282,15 @@ function readTable(path: string): string[][] {
   }
 }
 
-function findUser(pool: string, user: string): { uid: number; gid: number; name?: string; home?: string } {
+interface UserEntry {
+  readonly uid: number;
+  readonly gid: number;
+  /** Of a user that /etc/passwd knows. */
+  readonly name?: string;
+  readonly home?: string;
+}
+
+function findUser(pool: string, user: string): UserEntry {
   const line = readTable("/etc/passwd").find(([name, , uid]) => name === user || uid === user);
   if (line !== undefined)
     return { name: line[0] ?? user, uid: Number(line[2]), gid: Number(line[3]), home: line[5] ?? "/" };
