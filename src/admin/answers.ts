@@ -1,5 +1,5 @@
 /** Answers of the fronts that are no stream: JSON documents and errors with a code. */
-import type { ServerResponse } from "node:http";
+import { type ServerResponse, STATUS_CODES } from "node:http";
 import { type ControllerError, ERROR_CODES, type ErrorCode } from "../base/errors.ts";
 import type { ApiError } from "./api.ts";
 
@@ -12,8 +12,29 @@ const STATUSES: Partial<Record<ErrorCode, number>> = {
 };
 
 /** A JSON document with a newline. */
+function toText(body: object): string {
+  return `${JSON.stringify(body)}\n`;
+}
+
+function errorBody(code: ErrorCode, message: string): ApiError {
+  return { error: { code, message: `${message} (${ERROR_CODES[code].meaning})` } };
+}
+
+/** A whole answer, for a connection on which no request could be read. */
+export function rawError(status: number, code: ErrorCode, message: string): string {
+  const text = toText(errorBody(code, message));
+  const head = [
+    `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ""}`,
+    "content-type: application/json",
+    `content-length: ${Buffer.byteLength(text)}`,
+    "connection: close",
+  ];
+  return `${head.join("\r\n")}\r\n\r\n${text}`;
+}
+
+/** A JSON document. */
 export function sendJson(response: ServerResponse, status: number, body: object): void {
-  const text = `${JSON.stringify(body)}\n`;
+  const text = toText(body);
   response
     .writeHead(status, { "content-type": "application/json", "content-length": Buffer.byteLength(text) })
     .end(text);
@@ -22,9 +43,7 @@ export function sendJson(response: ServerResponse, status: number, body: object)
 /** An error; nothing where the answer has begun already. */
 export function sendError(response: ServerResponse, status: number, code: ErrorCode, message: string): void {
   if (response.headersSent) return;
-  sendJson(response, status, {
-    error: { code, message: `${message} (${ERROR_CODES[code].meaning})` },
-  } satisfies ApiError);
+  sendJson(response, status, errorBody(code, message));
 }
 
 /** An error with the status of its code. */

@@ -95,7 +95,7 @@ export const CONTROL_ROUTES: readonly Route[] = [
     query: [
       {
         name: "since",
-        doc: "Only events after this number",
+        doc: "Only events after this number; a client that connects again says it by Last-Event-ID",
         schema: { type: "integer", minimum: 0, default: 0 },
       },
       {
@@ -315,8 +315,8 @@ function serveOperation({ controller, response, segment }: Call): void {
 
 // Streams
 
-function serveEvents({ controller, response, query }: Call): void {
-  const since = parseSince(query.get("since"));
+function serveEvents({ controller, request, response, query }: Call): void {
+  const since = lastSeen(request.headers["last-event-id"], controller.events.lastSeq) ?? parseSince(query.get("since"));
   const follow = query.get("follow") ?? "1";
   if (follow !== "0" && follow !== "1")
     throw new ControllerError("REQUEST_INVALID", `follow: expected 0 or 1, got ${shorten(follow)}`);
@@ -328,6 +328,12 @@ function serveEvents({ controller, response, query }: Call): void {
   }
   const following = controller.events.follow((record) => stream.send(record, record.seq));
   response.once("close", () => following[Symbol.dispose]());
+}
+
+/** What a client that connects again has seen; undefined where that was of an earlier controller, or it says nothing. */
+function lastSeen(header: string | string[] | undefined, lastSeq: number): number | undefined {
+  const seen = typeof header === "string" && /^\d+$/u.test(header) ? Number(header) : undefined;
+  return seen !== undefined && seen <= lastSeq ? seen : undefined;
 }
 
 function parseSince(text: string | null): number {

@@ -3,8 +3,10 @@
  * to their route. It knows no route and no rule of permission itself.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { Socket } from "node:net";
+import type { Duplex } from "node:stream";
 import { ControllerError } from "../base/errors.ts";
-import { sendError, sendFailure } from "./answers.ts";
+import { rawError, sendError, sendFailure } from "./answers.ts";
 import { MAX_BODY_BYTES } from "./api.ts";
 import { Connections } from "./connections.ts";
 import type { ControllerHandle } from "./handle.ts";
@@ -18,6 +20,8 @@ const REQUEST_TIMEOUT_MS = 10_000;
 /** How often that is looked at. */
 const LOOK_EVERY_MS = 5000;
 const KEEP_ALIVE_MS = 5000;
+/** A client whose request cannot be read has so long to read why. */
+const LINGER_MS = 500;
 /** A client that does not read its answer for so long is cut off. */
 const SILENCE_MS = 30_000;
 
@@ -47,11 +51,33 @@ export function createFront(options: FrontOptions): Server {
   );
   server.setTimeout(SILENCE_MS);
   const front = new Front(options, new Connections(server, { connections: MAX_CONNECTIONS, streams: MAX_STREAMS }));
-  // A client that breaks off is its own business.
-  server.on("clientError", (_, socket) => socket.destroy());
+  server.on("clientError", refuseUnread);
+  server.on("checkExpectation", (_, response) =>
+    sendError(response, 417, "REQUEST_INVALID", "expected 100-continue or nothing in Expect"),
+  );
   // So is an accept that fails (accept(2): ENOBUFS, ENOMEM); errors of listen are heard by those who listen.
   server.on("error", () => {});
   return server;
+}
+
+/** What cannot be read as a request, or did not come in time: HTTP status and words by the code of Node.js. */
+const UNREAD: Readonly<Record<string, readonly [status: number, message: string]>> = {
+  HPE_HEADER_OVERFLOW: [431, `headers may have ${MAX_HEADER_BYTES} bytes`],
+  ERR_HTTP_REQUEST_TIMEOUT: [408, `a request must have come after ${REQUEST_TIMEOUT_MS / 1000} s`],
+};
+
+/** Says so and closes the connection; a client that breaks off is its own business. */
+function refuseUnread(error: NodeJS.ErrnoException, socket: Duplex): void {
+  // On a connection with an answer these bytes could stand in the middle of another one.
+  if (!(socket instanceof Socket) || !socket.writable || error.code === "ECONNRESET" || socket.bytesWritten > 0) {
+    socket.destroy();
+    return;
+  }
+  const [status, message] = UNREAD[error.code ?? ""] ?? [400, "this is no HTTP request"];
+  socket.end(rawError(status, "REQUEST_INVALID", message));
+  // To close while bytes are unread takes the answer back (RST); what comes now is not read, and not for long.
+  socket.pause();
+  setTimeout(() => socket.destroy(), LINGER_MS);
 }
 
 /** Reads the body within bounds, then answers. */
@@ -137,7 +163,6 @@ class Front {
 }
 
 function parseUrl(target: string): URL | undefined {
-  return target.startsWith("/") && URL.canParse(target, "http://controller")
-    ? new URL(target, "http://controller")
-    : undefined;
+  // Not relative to a base: "//v1" would be the name of another host then.
+  return target.startsWith("/") ? (URL.parse(`http://controller${target}`) ?? undefined) : undefined;
 }
