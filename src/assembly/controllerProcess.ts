@@ -13,13 +13,14 @@ import { createControlServer, createTcpServer } from "../admin/server.ts";
 import { defaultSocketCandidates } from "../admin/socketPath.ts";
 import { TokenFile } from "../admin/tokenFile.ts";
 import type { Logger } from "../base/log.ts";
-import type { Preflight } from "../cli/preflight.ts";
+import { ENVOY_TIMEOUT_MS, type Preflight } from "../cli/preflight.ts";
 import { VERSION } from "../cli/version.ts";
 import { isWorkerEvent, type LifecycleEvent } from "../core/event.ts";
 import { workerId } from "../core/identity.ts";
 import type { Order } from "../core/operation.ts";
 import type { ControllerSpec } from "../core/spec.ts";
 import type { ControllerView } from "../core/view.ts";
+import type { RunProgram } from "../envoy/binary.ts";
 import { SinkLogger } from "../logs/logger.ts";
 import { type LogSink, openSinks } from "../logs/sink.ts";
 import { WorkerOutput } from "../logs/workerOutput.ts";
@@ -39,12 +40,13 @@ import {
   reserveDescriptors,
 } from "../runtime/linux.ts";
 import { ListenerWatch } from "../runtime/listeners.ts";
-import { Processes } from "../runtime/processes.ts";
+import { Processes, type ToolControl } from "../runtime/processes.ts";
 import { findListener, findUnixListener, readSoftNofile } from "../runtime/procfs.ts";
 import { ProcessReadings } from "../runtime/readings.ts";
 import { SharedSockets } from "../runtime/sockets.ts";
 import { ServiceManager } from "../runtime/systemd.ts";
 import { openTcpListener } from "../runtime/tcpListener.ts";
+import { runTool } from "../runtime/tool.ts";
 import { Autoscaler } from "./autoscaler.ts";
 import { BalanceWatch } from "./balanceWatch.ts";
 import { Health } from "./health.ts";
@@ -73,6 +75,9 @@ const OWN_DESCRIPTORS = 128;
 /** Connections to the admin port that may wait, as Node.js has it. */
 const ADMIN_BACKLOG = 511;
 
+/** Reads and checks the file anew; `run` is how Envoy is run to its end meanwhile. Rejects with a ControllerError. */
+export type ReadAgain = (run: RunProgram) => Promise<Preflight>;
+
 /**
  * Runs the controller of a checked configuration, which `readAgain` reads and checks anew, until its end and resolves with the
  * exit code. A write that no reader takes may still hold a thread of libuv's pool then: leave by exitNow().
@@ -80,7 +85,7 @@ const ADMIN_BACKLOG = 511;
  */
 export async function runController(
   preflight: Preflight,
-  readAgain: (file: string) => Preflight,
+  readAgain: ReadAgain,
   options: { readonly isDebug: boolean; readonly held: HeldSignals },
 ): Promise<number> {
   tuneForLongLife();
@@ -211,7 +216,7 @@ export async function runController(
   };
   const reload = new Reload({
     initial: preflight,
-    read: () => readAgain(preflight.file),
+    read: () => readAgain((file, args) => runBeside(processes, file, args)),
     daemon,
     pools,
     registry,
@@ -316,6 +321,16 @@ export async function runController(
     await withinBound(sinks.stderr.flush(), MIN_FLUSH_MS);
   }
   return Math.max(exitCode, 1);
+}
+
+/** Runs a program to its end while everything goes on. */
+async function runBeside(tools: ToolControl, file: string, args: readonly string[]): ReturnType<RunProgram> {
+  const { status, output } = await runTool(
+    tools,
+    { workerPid: undefined, file, argv: [file, ...args] },
+    ENVOY_TIMEOUT_MS,
+  );
+  return { code: status?.kind === "code" ? status.code : undefined, output };
 }
 
 function countWorkers({ pools }: ControllerSpec): number {

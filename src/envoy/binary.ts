@@ -25,11 +25,13 @@ export interface EnvoyBinary {
   readonly version: string;
 }
 
-/** Runs a program to its end; `code` is undefined where it had none. @throws Error where it cannot be started */
-export type RunProgram = (
-  file: string,
-  args: readonly string[],
-) => { readonly code: number | undefined; readonly output: string };
+/** Runs a program to its end; `code` is undefined where it had none. Rejects where it cannot be started. */
+export type RunProgram = (file: string, args: readonly string[]) => Promise<ProgramAnswer>;
+
+export interface ProgramAnswer {
+  readonly code: number | undefined;
+  readonly output: string;
+}
 
 export interface EnvoyRequest {
   readonly pool: string;
@@ -42,10 +44,10 @@ export interface EnvoyRequest {
 }
 
 /** @throws ControllerError ENVOY_NOT_FOUND, ENVOY_NOT_EXECUTABLE, ENVOY_TOO_OLD */
-export function findEnvoy(request: EnvoyRequest, run: RunProgram): EnvoyBinary {
+export async function findEnvoy(request: EnvoyRequest, run: RunProgram): Promise<EnvoyBinary> {
   const { pool } = request;
   const file = findFile(request);
-  const said = tryRun(run, file, ["--version"]);
+  const said = await tryRun(run, file, ["--version"]);
   // `version: <commit>/1.40.0/Clean/RELEASE/BoringSSL`
   const match = /version: [^/\s]+\/((\d+)\.(\d+)\.[^/\s]+)\//u.exec(said.output);
   if (match?.[1] === undefined) {
@@ -69,13 +71,14 @@ export function findEnvoy(request: EnvoyRequest, run: RunProgram): EnvoyBinary {
 }
 
 /** Has Envoy check what it would be started with. @throws ControllerError ENVOY_CONFIG_REFUSED */
-export function checkConfiguration(
+export async function checkConfiguration(
   { file }: EnvoyBinary,
   settings: ProxySettings,
   places: ProxyPlaces,
   run: RunProgram,
-): void {
-  const { code, output } = tryRun(run, file, validateInlineArgs(JSON.stringify(bootstrapToCheck(settings, places))));
+): Promise<void> {
+  const args = validateInlineArgs(JSON.stringify(bootstrapToCheck(settings, places)));
+  const { code, output } = await tryRun(run, file, args);
   if (code === 0) return;
   throw new ControllerError(
     "ENVOY_CONFIG_REFUSED",
@@ -91,9 +94,9 @@ function refusalOf(output: string): string {
   return reason.slice(0, 1000);
 }
 
-function tryRun(run: RunProgram, file: string, args: readonly string[]): ReturnType<RunProgram> {
+async function tryRun(run: RunProgram, file: string, args: readonly string[]): Promise<ProgramAnswer> {
   try {
-    return run(file, args);
+    return await run(file, args);
   } catch (error) {
     return { code: undefined, output: error instanceof Error ? error.message : String(error) };
   }

@@ -90,10 +90,10 @@ export interface Helper {
   kill(): void;
 }
 
-/** A program that looks at workers for the controller. */
+/** A program that finds something out for the controller. */
 export interface ToolRequest {
-  /** Of the worker it is about. */
-  readonly workerPid: number;
+  /** Of the worker it is about; undefined where it is about none. */
+  readonly workerPid: number | undefined;
   /** Absolute path. */
   readonly file: string;
   /** The program's name first. */
@@ -102,7 +102,7 @@ export interface ToolRequest {
   readonly outputFd: number;
 }
 
-/** What looking into workers needs of the processes. */
+/** What tools need of the processes. */
 export interface ToolControl {
   /** Starts a tool with user, directory and environment of the controller; `exited` is called once. @throws SystemCallError */
   spawnTool(request: ToolRequest, exited: (status: ExitStatus) => void): Helper;
@@ -283,7 +283,7 @@ export class Processes implements HelperControl, ToolControl {
   }
 
   spawnTool({ workerPid, file, argv, outputFd }: ToolRequest, exited: (status: ExitStatus) => void): Helper {
-    const env = { ...process.env, [HELPER_VARIABLE]: String(workerPid), [CONTROLLER_MARK]: this.#mark };
+    const env = { ...process.env, [HELPER_VARIABLE]: String(workerPid ?? ""), [CONTROLLER_MARK]: this.#mark };
     const pid = spawnProcess({
       file,
       argv,

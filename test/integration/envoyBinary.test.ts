@@ -20,17 +20,22 @@ function script(name: string, text: string, mode = 0o755): string {
 }
 
 /** The problems that preflight finds with the server of a pool. */
-function problemsOf(server: string, path = "/usr/bin:/bin"): readonly ConfigurationProblem[] {
-  return check(server, path).problems.filter(({ code }) => code.startsWith("ENVOY"));
+async function problemsOf(server: string, path = "/usr/bin:/bin"): Promise<readonly ConfigurationProblem[]> {
+  return (await check(server, path)).problems.filter(({ code }) => code.startsWith("ENVOY"));
 }
 
-function check(server: string, path: string): { passed?: Preflight; problems: readonly ConfigurationProblem[] } {
+interface Checked {
+  readonly passed?: Preflight;
+  readonly problems: readonly ConfigurationProblem[];
+}
+
+async function check(server: string, path: string): Promise<Checked> {
   const file = script(
     "config.yaml",
     `supervisor: {workers: [{name: web, exec: sh, server: {socket_arg: {name: -u}, ${server}}}]}`,
   );
   try {
-    return { passed: preflight(file, { PATH: path }), problems: [] };
+    return { passed: await preflight(file, { PATH: path }), problems: [] };
   } catch (error) {
     assert.ok(error instanceof ConfigurationError, String(error));
     return { problems: error.problems };
@@ -45,32 +50,36 @@ function only(code: ErrorCode, message: RegExp, problems: readonly Configuration
   assert.match(problems[0]?.message ?? "", message);
 }
 
-test("the Envoy of the project will do, named by path or found on PATH", () => {
-  assert.deepEqual(problemsOf(`exec: ${ENVOY}`), []);
+test("the Envoy of the project will do, named by path or found on PATH", async () => {
+  assert.deepEqual(await problemsOf(`exec: ${ENVOY}`), []);
   symlinkSync(ENVOY, join(directory, "envoy"));
-  assert.deepEqual(problemsOf("listener_port: 10001", `${directory}:/usr/bin:/bin`), []);
+  assert.deepEqual(await problemsOf("listener_port: 10001", `${directory}:/usr/bin:/bin`), []);
 });
 
-test("an Envoy that is missing, may not be executed, is something else or is too old is named [E8]", () => {
-  only("ENVOY_NOT_FOUND", /there is no Envoy at "\/no\/envoy"/u, problemsOf("exec: /no/envoy"));
-  only("ENVOY_NOT_EXECUTABLE", /may not be executed/u, problemsOf(`exec: ${script("plain", "", 0o644)}`));
+test("an Envoy that is missing, may not be executed, is something else or is too old is named [E8]", async () => {
+  only("ENVOY_NOT_FOUND", /there is no Envoy at "\/no\/envoy"/u, await problemsOf("exec: /no/envoy"));
+  only("ENVOY_NOT_EXECUTABLE", /may not be executed/u, await problemsOf(`exec: ${script("plain", "", 0o644)}`));
   only(
     "ENVOY_NOT_EXECUTABLE",
     /did not say its version \(hello\)/u,
-    problemsOf(`exec: ${script("else", "#!/bin/sh\necho hello")}`),
+    await problemsOf(`exec: ${script("else", "#!/bin/sh\necho hello")}`),
   );
-  only("ENVOY_NOT_EXECUTABLE", /did not say its version/u, problemsOf(`exec: ${script("noise", "\u007fELF rubbish")}`));
+  only(
+    "ENVOY_NOT_EXECUTABLE",
+    /did not say its version/u,
+    await problemsOf(`exec: ${script("noise", "\u007fELF rubbish")}`),
+  );
   const old = script("old", "#!/bin/sh\necho 'envoy  version: 0123/1.30.1/Clean/RELEASE/BoringSSL'");
-  only("ENVOY_TOO_OLD", /is Envoy 1\.30\.1, expected 1\.31 or later/u, problemsOf(`exec: ${old}`));
+  only("ENVOY_TOO_OLD", /is Envoy 1\.30\.1, expected 1\.31 or later/u, await problemsOf(`exec: ${old}`));
 });
 
-test("Envoy's reason against a pool's server is told with the place in the file", () => {
-  const refused = problemsOf(`exec: ${ENVOY}, tls: {cert: /no/cert.pem, key: /no/key.pem}`);
+test("Envoy's reason against a pool's server is told with the place in the file", async () => {
+  const refused = await problemsOf(`exec: ${ENVOY}, tls: {cert: /no/cert.pem, key: /no/key.pem}`);
   only("ENVOY_CONFIG_REFUSED", /pool "web": Envoy refuses its configuration: .*\/no\/key\.pem/u, refused);
   assert.equal(refused[0]?.path, "supervisor.workers[0].server");
   only(
     "ENVOY_CONFIG_REFUSED",
     /malformed IP address: somewhere/u,
-    problemsOf(`exec: ${ENVOY}, listener_address: somewhere`),
+    await problemsOf(`exec: ${ENVOY}, listener_address: somewhere`),
   );
 });

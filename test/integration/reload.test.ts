@@ -4,13 +4,16 @@
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { existsSync, writeFileSync } from "node:fs";
+import { existsSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempDisposable } from "node:fs/promises";
 import { connect, createServer } from "node:net";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { isDeepStrictEqual } from "node:util";
 import type { ReloadAccepted } from "../../src/admin/api.ts";
 import { ControllerUnderTest, eventually, PROCESSBIN, poolOf, untilGone } from "../support/controller.ts";
+import { ENVOY } from "../support/envoy.ts";
 import { freePort, freePorts } from "../support/ports.ts";
 import { command, commandOk, envoyPid } from "../support/traffic.ts";
 import { eventsOf, happened, readProc, shellPool, statusCode } from "../support/watch.ts";
@@ -424,6 +427,35 @@ test("two reloads at once wait for one another, and the pool ends as the last fi
     plans.map(({ operations }) => operations.length),
     [1, 0],
   );
+});
+
+test("while Envoy checks what is new, for however long, everything else goes on", async () => {
+  await using directory = await mkdtempDisposable(join(tmpdir(), "monoceros-slow-"));
+  const [exec, gate, asked] = ["envoy", "gate", "asked"].map((name) => join(directory.path, name)) as [
+    string,
+    string,
+    string,
+  ];
+  const wait = `case "$*" in *validate*) if [ -e ${gate} ]; then : > ${asked}; while [ -e ${gate} ]; do sleep 0.02; done; fi;; esac`;
+  writeFileSync(exec, `#!/bin/sh\n${wait}\nexec ${ENVOY} "$@"\n`, { mode: 0o755 });
+  const ports = await freePorts(6);
+  const web = (more: Keys) => proxied("web", ports, ports + 1, more, { exec });
+  await using controller = await ControllerUnderTest.start({ workers: web({}) });
+  await controller.ready();
+  const [pid] = Object.values(await pidsOf(controller, "web"));
+  writeFileSync(gate, "");
+  controller.configure({ workers: web({ env: { A: "1" } }) });
+  const reload = command(controller, "reload");
+  await eventually(() => (existsSync(asked) ? true : undefined), "Envoy is asked");
+  process.kill(pid as number, "SIGKILL");
+  await happened(controller, "ready", ({ slot, incarnation }) => slot === 0 && incarnation === 2);
+  assert.equal(await statusCode(ports, "/"), 200);
+  assert.deepEqual(eventsOf(controller, "operation_started"), []);
+  rmSync(gate);
+  const { code, stderr } = await reload;
+  assert.equal(code, 0, stderr);
+  const [id = ""] = Object.keys(await pidsOf(controller, "web"));
+  assert.equal(await variable(controller, id, "A"), "1");
 });
 
 test("a pool that is renamed and keeps all its ports begins when the old one is gone", async () => {

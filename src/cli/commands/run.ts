@@ -1,4 +1,5 @@
 /** `monoceros run`, and the bare flags of the original: checks everything, then becomes the controller. */
+import type { ReadAgain } from "../../assembly/controllerProcess.ts";
 import { holdStopSignals } from "../../assembly/heldSignals.ts";
 import type { Command } from "../command.ts";
 
@@ -23,11 +24,12 @@ export const run: Command = {
     }
     // The checks take as long as each program they ask, Envoy above all; who stops us meanwhile shall be heard.
     const held = holdStopSignals();
-    const [{ preflight }, { runController }] = await Promise.all([
+    const [{ preflight, systemChecks }, { runController }] = await Promise.all([
       import("../preflight.ts"),
       import("../../assembly/controllerProcess.ts"),
     ]);
-    const read = (file: string) => preflight(file, context.env);
-    return runController(read(context.text("config") ?? ""), read, { isDebug: context.isSet("debug"), held });
+    const checked = await preflight(context.text("config") ?? "", context.env);
+    const readAgain: ReadAgain = (run) => preflight(checked.file, context.env, systemChecks(run));
+    return runController(checked, readAgain, { isDebug: context.isSet("debug"), held });
   },
 };

@@ -19,7 +19,7 @@ export const validate: Command = {
     const file = text("config") ?? "";
     let result: Preflight;
     try {
-      result = preflight(file, env, undefined, "warning");
+      result = await preflight(file, env, undefined, "warning");
     } catch (error) {
       if (!isSet("json") || !(error instanceof ConfigurationError)) throw error;
       await terminal.write("stdout", `${JSON.stringify(failureBody(error), undefined, 2)}\n`);
