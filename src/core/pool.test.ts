@@ -700,6 +700,21 @@ test("a reload replaces what has an older revision, and goes back to it where th
   assert.equal(rig.state.spec.revision, 2);
 });
 
+test("a reload does not wait for workers that still boot with what it has replaced", () => {
+  const rig = booted({ readiness: { kind: "probed", timeoutMs: 60_000 } });
+  rig.becomeReady(0);
+  rig.take();
+  rig.order({ kind: "reload", spec: { ...rig.spec, revision: 2 } });
+  assert.deepEqual(rig.phases.slice(0, 3), ["ready", "stopping", "starting"], "one is replaced, one begins again");
+  rig.exit(1);
+  assert.equal(rig.worker(1).revision, 2);
+  rig.becomeReady(1);
+  rig.becomeReady(2);
+  rig.exit(0);
+  assert.equal(operations(rig).at(-1), "operation_finished");
+  assert.equal(rig.state.tally.restarts, 0, "none of it is a crash");
+});
+
 test("a reload that changes no process is done at once", () => {
   const rig = booted();
   rig.order({ kind: "reload", spec: { ...rig.spec, signalTimeoutMs: 1 } });

@@ -379,10 +379,19 @@ class PoolDraft {
     for (let slot = this.#workers.length; slot < slotCount(spec); slot++) this.#workers.push(newWorker(slot, at));
   }
 
-  /** A target that is ready only now is to be replaced like the others. */
+  /**
+   * A target that is ready only now is to be replaced like the others. One that still boots with what a reload has
+   * replaced serves nobody and may never be ready: it begins again at once.
+   */
   #pursue({ order, left, reason }: RunningOperation, at: Instant): void {
     if (order.kind !== "restart" && order.kind !== "reload") return;
-    for (const { slot, incarnation } of left) this.send(slot, { kind: "replace", at, incarnation, reason });
+    for (const { slot, incarnation } of left) {
+      this.send(slot, { kind: "replace", at, incarnation, reason });
+      const worker = this.#worker(slot);
+      if (order.kind !== "reload" || worker.phase !== "starting" || worker.pid === undefined) continue;
+      if (worker.incarnation !== incarnation || this.#isReplacing(slot)) continue;
+      this.send(slot, { kind: "stop", at, order: { cause: "rollout", reason, next: "respawn" } });
+    }
   }
 
   /** Whether the pool is as it is desired to be; what an operator stopped or what gave up is not waited for. */

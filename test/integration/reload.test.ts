@@ -359,6 +359,20 @@ test("a reload whose successor does not start is off with exit code 1, the old c
   assert.equal(eventsOf(controller, "operation_finished").length, 1);
 });
 
+test("a reload that repairs a pool whose workers never come up does not wait for them", async () => {
+  const hangs = { probes: { startup: { exec: ["false"], period: "50ms", failure_threshold: 1_000_000 } } };
+  await using controller = await ControllerUnderTest.start({ workers: pool("web", { ...hangs, replicas: 2 }) });
+  await happened(controller, "spawned", () => true, 2);
+  controller.configure({ workers: pool("web", { replicas: 2, env: { A: "1" } }) });
+  const { stdout } = await commandOk(controller, "reload");
+  assert.match(stdout, /web/u);
+  assert.deepEqual(
+    Object.keys(await pidsOf(controller, "web")).map((id) => id.slice(0, 4)),
+    ["web-", "web-"],
+  );
+  assert.deepEqual(eventsOf(controller, "backing_off"), []);
+});
+
 test("a new pool that does not start is removed again, and the next reload tries again", async () => {
   await using controller = await ControllerUnderTest.start({ workers: pool("web") });
   await controller.ready();
