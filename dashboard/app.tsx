@@ -71,8 +71,9 @@ export function App(): JSX.Element | null {
   const give = async (given: Order, replicas: number) => {
     const body = given.what === "scale" ? { replicas } : undefined;
     if (given.what === "reload") {
-      const { changes, operations } = await post<ReloadAccepted>(ROUTES.reload, {});
+      const { changes, failed, operations } = await post<ReloadAccepted>(ROUTES.reload, {});
       say("info", `Reload: ${changes.length === 0 ? "nothing has changed" : changes.join("; ")}`);
+      for (const { path, reason } of failed) say("bad", `Reload: ${path} is as it was: ${reason}`);
       for (const { id } of operations) claim(id);
     } else {
       const path =

@@ -372,6 +372,13 @@ test("a variable is never read as structure, and keys are not replaced", () => {
   assert.deepEqual(poolWith('env: {"${X}": a}', { X: "KEY" }).env, { "${X}": "a" });
 });
 
+test("what a variable puts in is no template that could be wrong, and so not shown", () => {
+  assert.deepEqual(poolWith('env: {KEY: "${SECRET}"}', { SECRET: "p{{.w}}" }).env, { KEY: "p{{.w}}" });
+  assert.deepEqual(poolProblems('env: {KEY: "{{.Prot}}${SECRET}"}', { SECRET: "p{{.w}}" }), [
+    'env.KEY: unknown template "{{.Prot}}", did you mean "Port"?',
+  ]);
+});
+
 test("an unset variable is told where it stands, an empty one is not a number", () => {
   assert.deepEqual(poolProblems('replicas: "${N}"'), [
     "replicas: environment variable N is not set (${N:-default} gives it a default)",
@@ -409,7 +416,7 @@ const SYNTAX: readonly (readonly [what: string, text: string, line: number, colu
   ["a list at the top", "- a\n", 1, 1, /expected a block with admin, supervisor, got a list/u],
   ["a word at the top", "hello", 1, 1, /expected a block with admin, supervisor, got "hello"/u],
   ["a duplicate key", "admin: {}\nadmin: {}\n", 2, 1, /duplicate key "admin"/u],
-  ["two documents", "admin: {}\n---\nadmin: {}\n", 2, 1, /multiple documents/u],
+  ["two documents", "admin: {}\n---\nadmin: {}\n", 2, 1, /^expected the end of the file, got another document/u],
   ["an open bracket", "admin: [1\n", 2, 1, /YAML: /u],
   ["a tab as indentation", "admin:\n\tport: 1\n", 2, 1, /YAML: .*[Tt]ab/u],
   ["an unknown anchor", "admin: *nobody\n", 1, 8, /nobody/u],

@@ -39,7 +39,7 @@ interface TextOptions {
   /** Completes "expected …". */
   readonly expected?: string;
   readonly pattern?: RegExp;
-  /** What is wrong with a text, where the pattern cannot say it. */
+  /** What is wrong with a text as it stands in the file: what a variable puts into it is not judged, nor shown. */
   readonly problem?: (text: string) => string | undefined;
   /** Whether "" is a value. */
   readonly empty?: boolean;
@@ -64,7 +64,7 @@ export function text(options: TextOptions = {}): Kind<string> {
       if (read.text.includes("\0")) wrong = "a zero byte cannot be part of it";
       else if ((read.text === "" && !empty) || pattern?.test(read.text) === false)
         wrong = `expected ${expected}, got ${describe(node, { ...read, plain: false })}`;
-      else wrong = problem?.(read.text);
+      else wrong = problem?.(node.text);
       if (wrong !== undefined) reader.problem(place, wrong);
       return wrong === undefined ? read.text : undefined;
     },
@@ -164,7 +164,7 @@ export function duration(minMs = 0): Kind<number> {
   return scalar<number>({
     label: "duration",
     expected: `a duration such as "15s"${minMs > 0 ? `, at least ${formatDuration(minMs)}` : ""}`,
-    schema: { anyOf: [{ type: "string", pattern: "^\\+?([0-9.]+(ns|us|µs|ms|s|m|h))+$|^0$" }, { const: 0 }] },
+    schema: { anyOf: [{ type: "string", pattern: "^\\+?([0-9.]+(ns|us|µs|μs|ms|s|m|h))+$|^0$" }, { const: 0 }] },
     parse: (value) => {
       const ms = parseDuration(value);
       return ms !== undefined && ms >= minMs && Number.isFinite(ms) ? ms + 0 : undefined;

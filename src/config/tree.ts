@@ -85,6 +85,7 @@ export function parseTree(text: string, report: ReportAt): TreeNode {
 function explain(code: string, message: string, atVariable: boolean): string {
   if (code === "RESOURCE_EXHAUSTION") return "nested too deeply";
   if (code === "UNEXPECTED_TOKEN" && atVariable) return "a variable inside { } or [ ] needs quotes around its value";
+  if (code === "MULTIPLE_DOCS") return "expected the end of the file, got another document (---)";
   return `YAML: ${message}`;
 }
 

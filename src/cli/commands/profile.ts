@@ -21,7 +21,14 @@ export const profile: Command = {
     output: { type: "string", short: "o", value: "FILE", doc: "Where to write it; WORKER.pb.gz where it is not given" },
     ...CLIENT_FLAGS,
   },
-  arguments: [{ name: "WORKER|controller", isRequired: true, doc: "Id of a worker such as web-0, or the controller" }],
+  arguments: [
+    {
+      name: "WORKER|controller",
+      isRequired: true,
+      doc: "Id of a worker such as web-0, or the controller",
+      values: ["controller"],
+    },
+  ],
   examples: [
     { command: "monoceros profile web-0", doc: "Write web-0.pb.gz, to be read with go tool pprof" },
     { command: "monoceros profile controller --heap -o heap.pb.gz", doc: "What the controller itself keeps" },
