@@ -1,12 +1,15 @@
 /** The dashboard in a real browser (Chromium, where there is one) on the real executable. */
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { type Browser, chromium, type Page } from "playwright-core";
 import { ControllerUnderTest, poolOf } from "../support/controller.ts";
 import { freePorts } from "../support/ports.ts";
+import { proxyPool } from "../support/traffic.ts";
 
 const CHROMIUM = "/usr/bin/chromium";
 const FLAGS = [
@@ -100,6 +103,30 @@ test("the dashboard shows workers, a SIGKILL, and orders to their end", { skip: 
     await dialog.getByRole("button", { name: "Cancel" }).click();
     await page.locator("button:focus").getByText("Reload…").waitFor();
   });
+});
+
+test("the dashboard shows what a reload could not do, with the reason", { skip: SKIP }, async () => {
+  const port = await freePorts(1);
+  const { workers, target } = await proxyPool({ replicas: 1 });
+  assert.ok("port" in target);
+  await using controller = await ControllerUnderTest.start({ workers, port });
+  await controller.ready();
+  const holder = createServer().listen(0, "127.0.0.1");
+  await once(holder, "listening");
+  const taken = (holder.address() as AddressInfo).port;
+  try {
+    controller.configure({ workers: workers.replace(`"listener_port":${target.port}`, `"listener_port":${taken}`) });
+    await withPage(`http://localhost:${port}/`, async (page) => {
+      await page.getByRole("button", { name: "Reload…" }).click();
+      const dialog = page.getByRole("dialog");
+      await dialog.getByText(/listener_port/u).waitFor();
+      await dialog.getByRole("button", { name: "Reload" }).click();
+      const results = page.getByRole("log", { name: "Results" });
+      await results.getByText(/Reload: supervisor\.workers\[0\]\.server is as it was: .*in use/u).waitFor();
+    });
+  } finally {
+    holder.close();
+  }
 });
 
 test("the dashboard asks for the token, and refuses a wrong one in words", { skip: SKIP }, async () => {
