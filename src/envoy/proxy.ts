@@ -15,6 +15,7 @@ import { serveArgs } from "./commandLine.ts";
 import { type Drained, Drains, QUIET_MS } from "./drains.ts";
 import { type Enlisted, Enlistments } from "./enlistments.ts";
 import { type ProxyFiles, proxyFiles } from "./files.ts";
+import { FirstChecks } from "./firstChecks.ts";
 import { Publisher, writeWhole } from "./publisher.ts";
 import {
   appliedState,
@@ -48,10 +49,6 @@ const LAST_DRAIN_LOOK_MS = 100;
 const LOOK_COST_FACTOR = 10;
 
 const READINGS_MS = 1000;
-
-/** Waits between looks whether Envoy's own check of a new worker has succeeded: as long as one answer of the worker. */
-const FIRST_CHECK_LOOK_MS = 1;
-const LAST_CHECK_LOOK_MS = 50;
 
 /** Longest time until Envoy has taken over new settings. A new cluster first checks each worker, which takes up to 2 s. */
 const RECONFIGURE_MS = 5000;
@@ -116,6 +113,7 @@ export class PoolProxy implements Disposable {
   readonly #resources: Resources;
   readonly #drains = new Drains();
   readonly #enlistments = new Enlistments();
+  readonly #firstChecks: FirstChecks;
   readonly #stragglers = new Stragglers();
   #run: EnvoyRun | undefined;
   /** What Envoy balances over, by address as Envoy prints it. */
@@ -128,9 +126,6 @@ export class PoolProxy implements Disposable {
   #areReadingsWanted = false;
   #drainWaitMs = FIRST_DRAIN_LOOK_MS;
   #lookCostMs = 0;
-  #checkWaitMs = FIRST_CHECK_LOOK_MS;
-  /** The Envoy whose checks of new workers are being awaited. */
-  #checkedRun: EnvoyRun | undefined;
   #listenerDrain: ListenerDrain | undefined;
   /** The last change of the settings; one begins when the one before is over. */
   #reconfiguration: Promise<unknown> = Promise.resolve();
@@ -145,6 +140,12 @@ export class PoolProxy implements Disposable {
     this.#clock = clock;
     this.#listener = listener;
     this.#resources = new Resources(this.#files);
+    this.#firstChecks = new FirstChecks({
+      clock,
+      applied: () => this.#applied,
+      isAnyAwaited: () => this.#enlistments.isAnyAwaited,
+      passed: (upstreams) => this.#enlist(upstreams),
+    });
     this.#publisher = new Publisher({
       file: this.#files.endpoints,
       clock,
@@ -344,11 +345,7 @@ export class PoolProxy implements Disposable {
     this.#workerCounts = forgetAbsent(this.#workerCounts, new Set(upstreams.map(({ slot }) => slot)));
     const run = this.#run;
     if (this.#settings.healthCheckPath === undefined || run === undefined) this.#enlist(upstreams);
-    else if (this.#enlistments.isAnyAwaited) {
-      this.#checkWaitMs = FIRST_CHECK_LOOK_MS;
-      if (this.#checkedRun === run) run.wake();
-      else void this.#enlistChecked(run);
-    }
+    else if (this.#enlistments.isAnyAwaited) this.#firstChecks.await(run);
     if (!this.#drains.applied(upstreams)) return;
     this.#drainWaitMs = FIRST_DRAIN_LOOK_MS;
     this.#run?.wake();
@@ -360,24 +357,6 @@ export class PoolProxy implements Disposable {
     const enlisted = this.#enlistments.applied(upstreams);
     if (wasAnyEnlisted || enlisted.length === 0) this.#tellEnlisted(enlisted);
     else this.#clock.wakeAt(after(this.#clock.now(), FIRST_WORKER_GRACE_MS), () => this.#tellEnlisted(enlisted));
-  }
-
-  /** Where Envoy checks workers itself it knows a new one at once, but gives it nothing before its first check succeeded. */
-  async #enlistChecked(run: EnvoyRun): Promise<void> {
-    this.#checkedRun = run;
-    while (!run.isOver && this.#enlistments.isAnyAwaited) {
-      // What the answer is about: a later worker may have the same address.
-      const applied = this.#applied;
-      const at = this.#clock.now();
-      const statuses = await run.admin.clusters().catch(() => []);
-      if (run.isOver) break;
-      const passed = statuses.filter(({ failedActiveCheck }) => !failedActiveCheck);
-      this.#enlist(passed.flatMap(({ address }) => applied.get(address) ?? []));
-      const costMs = this.#clock.now() - at;
-      if (this.#enlistments.isAnyAwaited) await run.pause(Math.max(this.#checkWaitMs, costMs));
-      this.#checkWaitMs = Math.min(this.#checkWaitMs * 1.5, LAST_CHECK_LOOK_MS);
-    }
-    if (this.#checkedRun === run) this.#checkedRun = undefined;
   }
 
   /** Looks at the workers and the listener as often as somebody needs it, for as long as this Envoy runs. */
