@@ -263,14 +263,20 @@ function impossible(state: WorkerState, event: WorkerEvent): Transition {
   throw new InvariantError(`impossible event ${JSON.stringify(event)} in worker state ${JSON.stringify(state)}`);
 }
 
-function spawnNext(state: WorkerState, at: Instant, reason: string, spec: PoolSpec): Transition {
+function spawnNext(
+  state: WorkerState,
+  at: Instant,
+  reason: string,
+  spec: PoolSpec,
+  settleMs = state.phase === "starting" ? state.settleMs : 0,
+): Transition {
   const next: StartingState = {
     ...common(state, at, reason),
     incarnation: state.incarnation + 1,
     revision: spec.revision,
     phase: "starting",
     deadline: undefined,
-    settleMs: state.phase === "starting" ? state.settleMs : 0,
+    settleMs,
     pid: undefined,
     spawnedAt: undefined,
     pendingStop: undefined,
@@ -522,7 +528,8 @@ function emptied(state: StoppingState, at: Instant, random: number, spec: PoolSp
   if (order.next === "down") return { state: settle(state, at, order), effects: [told] };
   const next =
     order.next === "respawn"
-      ? spawnNext({ ...state, crashes: NO_CRASHES }, at, `replaced: ${order.reason}`, spec)
+      ? // The next one may only go when this one is known to run: it would fail like all.
+        spawnNext({ ...state, crashes: NO_CRASHES }, at, `replaced: ${order.reason}`, spec, spec.rollout.settleMs)
       : decideAfterCrash(state, at, state.since - state.spawnedAt, random, order.reason, spec);
   return { state: next.state, effects: [told, ...next.effects] };
 }

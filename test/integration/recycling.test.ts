@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { ControllerUnderTest, poolOf } from "../support/controller.ts";
+import { commandOk } from "../support/traffic.ts";
 import { eventsOf, happened, msBetween, shellPool } from "../support/watch.ts";
 
 const STAY = "exec sleep 1000";
@@ -80,7 +81,7 @@ test("max_surge 0 replaces in place: same slots, at most max_unavailable missing
       replicas: 3,
       max_restarts: 0,
       limits: { lifespan: "300ms" },
-      rolling: { max_surge: 0, max_unavailable: 1 },
+      rolling: { max_surge: 0, max_unavailable: 1, min_ready: "50ms" },
     }),
   });
   await controller.ready();
@@ -91,6 +92,19 @@ test("max_surge 0 replaces in place: same slots, at most max_unavailable missing
   assert.deepEqual([...new Set(eventsOf(controller, "spawned").map(({ slot }) => slot))].sort(), [0, 1, 2]);
   assert.deepEqual(eventsOf(controller, "rollout_started"), []);
   assert.equal(await controller.metric('monoceros_workerpool_restarts_total{pool="web",worker_type="worker"}'), 0);
+});
+
+test("in place the next one goes only when the one before has lived for min_ready [R3]", async () => {
+  const rolling = { max_surge: 0, max_unavailable: 1, min_ready: "400ms" };
+  await using controller = await ControllerUnderTest.start({
+    workers: shellPool("web", STAY, { replicas: 3, rolling }),
+  });
+  await controller.ready();
+  await commandOk(controller, "restart", "web");
+  const again = eventsOf(controller, "ready").filter(({ incarnation }) => incarnation === 2);
+  assert.equal(again.length, 3);
+  for (const { afterMs } of again) assert.ok(afterMs >= 395, `${afterMs} ms`);
+  assert.ok(Math.min(...readyCounts(controller)) >= 2);
 });
 
 test("a crash is restarted and counted while its pool recycles [R3 R7]", async () => {
