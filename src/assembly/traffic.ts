@@ -86,8 +86,7 @@ class Ingress implements Disposable {
     const answering = this.#answering.get(slot);
     if (answering?.incarnation === incarnation && (phase === "starting" || phase === "unready"))
       return { slot, incarnation, address, state: answering.state };
-    // Unready: nothing new, but what it works on goes on.
-    if (phase === "draining" || phase === "unready") return { slot, incarnation, address, state: "draining" };
+    if (phase === "draining" || phase === "unready") return { slot, incarnation, address, state: phase };
     return undefined;
   }
 

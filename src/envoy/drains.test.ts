@@ -28,6 +28,19 @@ test("a worker is drained after two quiet looks far enough apart, once its drain
   assert.deepEqual(drains.look(instant(300), idle), []);
 });
 
+test("an unready worker is not waited for; when it leaves it is, from the beginning", () => {
+  const drains = new Drains();
+  const unready = [upstream(0, "unready")];
+  assert.equal(drains.want(unready), false);
+  assert.equal(drains.applied(unready), false);
+  assert.equal(drains.isWatching, false);
+  const leaving = [upstream(0, "draining")];
+  assert.equal(drains.want(leaving), true);
+  assert.equal(drains.applied(leaving), true);
+  assert.deepEqual(drains.look(instant(0), idle), []);
+  assert.deepEqual(drains.look(instant(QUIET_MS), idle), [{ slot: 0, incarnation: 1 }]);
+});
+
 test("a worker that has something to do again begins anew", () => {
   const drains = new Drains();
   const wanted = [upstream(0, "draining")];

@@ -24,9 +24,7 @@ export class Enlistments {
 
   /** The upstreams that are wanted. Returns whether someone new is to be enlisted. */
   want(upstreams: readonly Upstream[]): boolean {
-    const wanted = new Map(
-      upstreams.filter(({ state }) => state !== "draining").map(({ slot, incarnation }) => [slot, incarnation]),
-    );
+    const wanted = new Map(upstreams.filter(isWanted).map(({ slot, incarnation }) => [slot, incarnation]));
     for (const [slot, { incarnation }] of this.#wanted) if (wanted.get(slot) !== incarnation) this.#wanted.delete(slot);
     let hasNew = false;
     for (const [slot, incarnation] of wanted) {
@@ -39,7 +37,7 @@ export class Enlistments {
 
   /** Envoy goes by these upstreams now. Returns who is new among them. */
   applied(upstreams: readonly Upstream[]): Enlisted[] {
-    const present = new Map(upstreams.filter(({ state }) => state !== "draining").map((each) => [each.slot, each]));
+    const present = new Map(upstreams.filter(isWanted).map((each) => [each.slot, each]));
     return this.#enlist((slot, incarnation) => present.get(slot)?.incarnation === incarnation);
   }
 
@@ -57,4 +55,9 @@ export class Enlistments {
     }
     return enlisted;
   }
+}
+
+/** Whether it is to serve, now or at any moment. */
+function isWanted({ state }: Upstream): boolean {
+  return state === "serving" || state === "reserve";
 }

@@ -55,8 +55,11 @@ export interface Upstream {
   readonly slot: number;
   readonly incarnation: number;
   readonly address: UpstreamAddress;
-  /** draining: nothing new, what is in flight goes on. reserve: nothing yet, but Envoy knows and checks it, so it can serve at once. */
-  readonly state: "serving" | "draining" | "reserve";
+  /**
+   * draining: nothing new, what is in flight goes on, and its end is waited for. unready: the same, but nobody waits.
+   * reserve: nothing yet, but Envoy knows and checks it, so it can serve at once.
+   */
+  readonly state: "serving" | "draining" | "unready" | "reserve";
 }
 
 /** Name of the listener, of its statistics and of those of the HTTP connection manager and of the TCP proxy. */

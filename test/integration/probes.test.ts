@@ -8,7 +8,7 @@ import { type TestContext, test } from "node:test";
 import { ControllerUnderTest, eventually, isAlive, PROCESSBIN, poolOf } from "../support/controller.ts";
 import { describeLoad, type Failure } from "../support/loadReport.ts";
 import { freePorts } from "../support/ports.ts";
-import { assertNoneFailed, proxyPool, underTraffic } from "../support/traffic.ts";
+import { assertNoneFailed, commandOk, proxyPool, underTraffic } from "../support/traffic.ts";
 import { eventsOf, happened, msBetween, shellPool } from "../support/watch.ts";
 
 type Keys = Readonly<Record<string, unknown>>;
@@ -284,6 +284,13 @@ test("readiness takes a worker out of Envoy and back in, without a failed reques
   assertNoneFailed(reports);
   assert.deepEqual(Object.keys(without).sort(), ["web_web-0", "web_web-2"]);
   assert.deepEqual(await controller.pids(), before);
+  // Who is out of the balance for long has nothing to finish any more.
+  out.open("-1");
+  await happened(controller, "unready", ({ slot }) => slot === 1, 2);
+  await new Promise((wake) => setTimeout(wake, PUBLISHED_MS));
+  await commandOk(controller, "stop", "web-1");
+  const drained = await happened(controller, "drained");
+  assert.ok(drained.afterMs < 10_000, `${drained.afterMs} ms of the 30 s that it might take`);
 });
 
 test("a readiness command that succeeds before the worker listens sends it no request", async () => {
@@ -305,7 +312,7 @@ test("a worker says by itself that it is ready, and one that never does is repla
   await using controller = await ControllerUnderTest.start({ workers: [notifying, silent].join("\n") });
   const ready = await happened(controller, "ready");
   assert.equal(ready.pool, "web");
-  assert.ok(ready.afterMs >= 300, `${ready.afterMs} ms`);
+  assert.ok(ready.afterMs >= 290, `${ready.afterMs} ms`);
   assert.equal((await controller.worker("silent-0")).phase, "starting");
   assert.equal((await controller.status()).ready, false);
 });
