@@ -83,6 +83,16 @@ class PoolRig {
     this.order({ kind: "start", slots: [slot] });
   }
 
+  becomeUnready(slot: number): void {
+    const { incarnation } = this.worker(slot);
+    this.send(slot, { kind: "becameUnready", at: this.now, incarnation, reason: "the probe says no" });
+  }
+
+  hang(slot: number): void {
+    const { incarnation } = this.worker(slot);
+    this.send(slot, { kind: "livenessFailed", at: this.now, incarnation, reason: "no answer" });
+  }
+
   becomeReady(slot: number): void {
     const { incarnation } = this.worker(slot);
     this.send(slot, { kind: "becameReady", at: this.now, incarnation, random: 0.5 });
@@ -326,7 +336,7 @@ test("a worker stays and keeps serving until its successor is ready", () => {
   assert.deepEqual(rig.phases, ["stopping", "ready", "ready", "ready"]);
 });
 
-test("a due worker that crashes before its successor is ready keeps its slot; the successor leaves", () => {
+test("a due worker that crashes before its successor is ready gives its place to it: it is further than who begins anew", () => {
   const rig = booted();
   rig.isSlow = true;
   rig.limit(0);
@@ -334,8 +344,16 @@ test("a due worker that crashes before its successor is ready keeps its slot; th
   assert.deepEqual(rig.state.replacements, []);
   rig.isSlow = false;
   rig.answerSpawns();
-  assert.deepEqual(rig.phases, ["ready", "ready", "stopping"]);
+  assert.deepEqual(rig.phases, ["stopping", "ready", "ready"]);
+  rig.exit(0);
+  assert.deepEqual(rig.phases, ["free", "ready", "ready"]);
+  // The same where it waits for its restart.
+  rig.isSlow = true;
+  rig.limit(2);
+  rig.refusing.add(2);
   rig.exit(2);
+  rig.isSlow = false;
+  rig.answerSpawns();
   assert.deepEqual(rig.phases, ["ready", "ready", "free"]);
 });
 
@@ -713,6 +731,54 @@ test("a reload does not wait for workers that still boot with what it has replac
   rig.exit(0);
   assert.equal(operations(rig).at(-1), "operation_finished");
   assert.equal(rig.state.tally.restarts, 0, "none of it is a crash");
+});
+
+function probed(): PoolRig {
+  const rig = booted({ readiness: { kind: "probed", timeoutMs: 60_000 } });
+  for (const { slot } of rig.state.workers.filter(({ phase }) => phase === "starting")) rig.becomeReady(slot);
+  rig.take();
+  return rig;
+}
+
+test("a reload fails by a successor that was ready and then hangs, and who was replaced already goes back too", () => {
+  const rig = probed();
+  rig.order({ kind: "reload", spec: { ...rig.spec, revision: 2 } });
+  rig.becomeReady(2);
+  rig.exit(0);
+  assert.deepEqual(rig.phases, ["starting", "ready", "ready"], "the next one is under way");
+  rig.hang(2);
+  assert.equal(operations(rig).at(-1), "operation_failed");
+  for (let turn = 0; turn < 20; turn++) {
+    for (const { slot, phase } of rig.state.workers) {
+      if (phase === "starting") rig.becomeReady(slot);
+      if (phase === "stopping") rig.exit(slot);
+    }
+  }
+  const serving = rig.state.workers.filter(({ phase }) => phase === "ready");
+  assert.deepEqual(
+    serving.map(({ revision }) => revision),
+    [1, 1],
+  );
+});
+
+test("an operation does not wait for workers that were ready once and are not now", () => {
+  const rig = probed();
+  for (const slot of [0, 1]) rig.becomeUnready(slot);
+  rig.order({ kind: "scale", replicas: 3, rollout: rig.spec.rollout });
+  assert.deepEqual(operations(rig), ["operation_started"]);
+  rig.becomeReady(2);
+  assert.equal(operations(rig).at(-1), "operation_finished");
+});
+
+test("a reload of a pool that is not healthy gives up what goes on there; of a healthy one it waits", () => {
+  const rig = probed();
+  rig.order({ kind: "scale", replicas: 3, rollout: rig.spec.rollout });
+  rig.order({ kind: "reload", spec: { ...rig.state.spec, revision: 2 } });
+  assert.deepEqual(operations(rig), ["operation_started", "operation_queued"], "two of two serve as before");
+  rig.becomeUnready(0);
+  assert.deepEqual(operations(rig), ["operation_failed", "operation_started"]);
+  assert.equal(rig.state.spec.revision, 2);
+  assert.equal(rig.state.spec.replicas, 3, "what scaling has changed stays");
 });
 
 test("a reload that changes no process is done at once", () => {

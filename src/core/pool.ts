@@ -6,7 +6,7 @@
 import { after, type Instant } from "../base/time.ts";
 import { formatDuration } from "../base/units.ts";
 import type { WideLifecycleEvent } from "./event.ts";
-import type { Slot } from "./identity.ts";
+import type { Incarnation, Slot } from "./identity.ts";
 import { decideLifespanMs } from "./limits.ts";
 import { acceptProof, decideLivenessReplacements, type LivenessHistory, NO_REPLACEMENTS } from "./massFailure.ts";
 import {
@@ -247,7 +247,9 @@ class PoolDraft {
       if (effect.kind === "tell") {
         this.#tally = tallyEvent(this.#tally, effect.event);
         const { kind } = effect.event;
-        if (kind === "backing_off" || kind === "gave_up") this.#noteFailure(before, effect.event.reason);
+        // Who is ready only until its liveness is asked is no better than who never is.
+        const isHung = kind === "unready" && event.kind === "livenessFailed";
+        if (kind === "backing_off" || kind === "gave_up" || isHung) this.#noteFailure(before, effect.event.reason);
       }
       this.#effects.push(effect);
     }
@@ -294,24 +296,30 @@ class PoolDraft {
 
   judgeHealth(): void {
     if (this.#leaving) return;
-    const { name, replicas, desiredHealthyPercentage } = this.#spec;
+    const { name, desiredHealthyPercentage } = this.#spec;
     const ready = this.#countReady();
-    const measured = this.#measuredReplicas;
-    // A pool that comes back after it was removed boots anew.
-    if (measured === 0 || replicas < measured || isEnough(ready, replicas, this.#spec))
-      this.#measuredReplicas = replicas;
-    const healthy = isEnough(ready, this.#measuredReplicas, this.#spec);
+    const healthy = this.#isHealthy();
     const reason = `${ready} of ${this.#measuredReplicas} replicas are ready, ${desiredHealthyPercentage} % are wanted`;
     if (this.#wasHealthy === true && !healthy) this.#tellWide({ kind: "pool_degraded", pool: name, reason });
     if (this.#wasHealthy === false && healthy) this.#tellWide({ kind: "pool_recovered", pool: name, reason });
     if (healthy || this.#wasHealthy !== undefined) this.#wasHealthy = healthy;
   }
 
+  #isHealthy(): boolean {
+    const { replicas } = this.#spec;
+    const ready = this.#countReady();
+    const measured = this.#measuredReplicas;
+    // A pool that comes back after it was removed boots anew.
+    if (measured === 0 || replicas < measured || isEnough(ready, replicas, this.#spec))
+      this.#measuredReplicas = replicas;
+    return isEnough(ready, this.#measuredReplicas, this.#spec);
+  }
+
   // Operations
 
   /** Begins what may begin, follows what runs, ends what is done. Whether an operation began or ended. */
   #operate(at: Instant, random: number): boolean {
-    let hasMoved = false;
+    let hasMoved = this.#makeWay(at, random);
     for (let next = this.#nextToBegin(); next !== undefined; next = this.#nextToBegin()) {
       const begun = next;
       this.#queue = this.#queue.filter((each) => each !== begun);
@@ -340,6 +348,22 @@ class PoolDraft {
   #stoppedMeanwhile({ order, left }: RunningOperation): string | undefined {
     const stopped = order.kind === "start" ? left.find(({ slot }) => this.#worker(slot).phase === "down") : undefined;
     return stopped === undefined ? undefined : `${this.#spec.name}-${stopped.slot} was stopped before it was ready`;
+  }
+
+  /**
+   * A reload of a pool that is not healthy may be what repairs it, and a removal ends it: they do not wait for what will
+   * not succeed without them. Whether something was given up for one.
+   */
+  #makeWay(at: Instant, random: number): boolean {
+    if (this.#isHealthy()) return false;
+    const { revision } = this.#spec;
+    const next = this.#queue.find(
+      ({ order }) => order.kind === "reload" && (order.spec.revision !== revision || order.spec.replicas === 0),
+    );
+    const inTheWay = next === undefined ? [] : this.#running.filter(isExclusive);
+    for (const running of inTheWay)
+      this.#fail(running, `the pool is not healthy, reload ${next?.id} goes on`, at, random);
+    return inTheWay.length > 0;
   }
 
   #nextToBegin(): QueuedOperation | undefined {
@@ -379,28 +403,36 @@ class PoolDraft {
     for (let slot = this.#workers.length; slot < slotCount(spec); slot++) this.#workers.push(newWorker(slot, at));
   }
 
-  /**
-   * A target that is ready only now is to be replaced like the others. One that still boots with what a reload has
-   * replaced serves nobody and may never be ready: it begins again at once.
-   */
+  /** A target that is ready only now is to be replaced like the others. */
   #pursue({ order, left, reason }: RunningOperation, at: Instant): void {
-    if (order.kind !== "restart" && order.kind !== "reload") return;
     for (const { slot, incarnation } of left) {
-      this.send(slot, { kind: "replace", at, incarnation, reason });
-      const worker = this.#worker(slot);
-      if (order.kind !== "reload" || worker.phase !== "starting" || worker.pid === undefined) continue;
-      if (worker.incarnation !== incarnation || this.#isReplacing(slot)) continue;
-      this.send(slot, { kind: "stop", at, order: { cause: "rollout", reason, next: "respawn" } });
+      if (order.kind === "restart") this.send(slot, { kind: "replace", at, incarnation, reason });
+      if (order.kind === "reload") this.#renew(slot, incarnation, reason, at);
     }
   }
 
-  /** Whether the pool is as it is desired to be; what an operator stopped or what gave up is not waited for. */
+  /**
+   * Has a process replaced that was launched with what is not desired any more. One that still boots serves nobody and
+   * may never be ready: it begins again at once.
+   */
+  #renew(slot: Slot, incarnation: Incarnation, reason: string, at: Instant): void {
+    this.send(slot, { kind: "replace", at, incarnation, reason });
+    const worker = this.#worker(slot);
+    if (worker.phase !== "starting" || worker.pid === undefined || worker.incarnation !== incarnation) return;
+    if (this.#isReplacing(slot)) return;
+    this.send(slot, { kind: "stop", at, order: { cause: "rollout", reason, next: "respawn" } });
+  }
+
+  /**
+   * Whether the pool is as it is desired to be. What an operator stopped or what gave up is not waited for, and who was
+   * ready once has arrived: that a probe says no since then may last for ever and is the pool's health, not the order's.
+   */
   #isSettled(order: Order): boolean {
     if (order.kind === "stop" || order.kind === "start") return true;
     const absent = count(this.#workers, (worker) => worker.phase === "down" && worker.kind !== "free");
     const leaving = count(this.#workers, (worker) => this.#isLeaving(worker));
-    const ready = count(this.#workers, (worker) => worker.phase === "ready");
-    return ready + absent === this.#spec.replicas + this.#spec.standby && leaving === 0;
+    const arrived = count(this.#workers, ({ phase }) => phase === "ready" || phase === "unready");
+    return arrived + absent === this.#spec.replicas + this.#spec.standby && leaving === 0;
   }
 
   #fail(operation: RunningOperation, reason: string, at: Instant, random: number): void {
@@ -409,8 +441,21 @@ class PoolDraft {
       for (const worker of this.#workers)
         if ("due" in worker && worker.due?.cause === "rollout") this.#postpone(worker.slot, at, random);
     }
-    if (kind === "reload") this.#spec = operation.previous;
+    if (kind === "reload") this.#goBack(operation, at);
     this.#end(operation, "operation_failed", reason);
+  }
+
+  /** What was desired before is desired again, also of those that were replaced already. */
+  #goBack({ previous }: RunningOperation, at: Instant): void {
+    this.#spec = previous;
+    const isNew = ({ revision }: WorkerState) => revision > previous.revision;
+    for (const replacement of this.#replacements.filter(({ successor }) => isNew(this.#worker(successor)))) {
+      this.#replacements = this.#replacements.filter((each) => each !== replacement);
+      this.#tellAborted(replacement, "its reload failed");
+      this.#stopSuccessor(replacement.successor, at);
+    }
+    for (const worker of this.#workers)
+      if (isNew(worker)) this.#renew(worker.slot, worker.incarnation, "its reload failed", at);
   }
 
   /** Only what was started since an operation began speaks against it. */
@@ -442,16 +487,25 @@ class PoolDraft {
       return;
     }
     if (verdict.kind === "abort") {
-      this.#countRollout("aborted");
-      this.#tellWide({ kind: "rollout_aborted", pool, reason: `${pool}-${old} stays: ${verdict.reason}` });
+      this.#tellAborted(replacement, verdict.reason);
       this.#postpone(old, at, random);
       const rollout = cause === "rollout" ? this.#running.find(isExclusive) : undefined;
       if (rollout !== undefined) this.#failures.set(rollout.id, verdict.reason);
     }
     // A successor spends nobody's budget: its failure ends the replacement, not its slot and not the pool.
     this.#release(successor);
-    // Either the successor failed, or it is one too many because the predecessor was restarted after a crash.
-    if (verdict.kind === "abort" || this.#isInUse(this.#worker(old))) this.#stopSuccessor(successor, at);
+    const { phase } = this.#worker(old);
+    if (verdict.kind === "obsolete" && (phase === "starting" || phase === "backoff" || phase === "stopping")) {
+      // It is being started anew after a crash, and its successor is further: that one stays in its place.
+      const order: StopOrder = { cause, reason: `${reason}, ${pool}-${successor} takes its place`, next: "down" };
+      this.send(old, { kind: "stop", at, order });
+    } else if (verdict.kind === "abort" || this.#isInUse(this.#worker(old))) this.#stopSuccessor(successor, at);
+  }
+
+  #tellAborted({ old }: Replacement, reason: string): void {
+    const { name: pool } = this.#spec;
+    this.#countRollout("aborted");
+    this.#tellWide({ kind: "rollout_aborted", pool, reason: `${pool}-${old} stays: ${reason}` });
   }
 
   #countRollout(end: "finished" | "aborted"): void {

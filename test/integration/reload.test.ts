@@ -373,6 +373,43 @@ test("a reload that repairs a pool whose workers never come up does not wait for
   assert.deepEqual(eventsOf(controller, "backing_off"), []);
 });
 
+test("a reload whose workers start and then hang is off, who was replaced goes back too, and a repair waits for nothing", async () => {
+  const startup = { exec: ["sleep", "0.3"], period: "100ms", timeout: "5s" };
+  const liveness = { exec: ["false"], period: "50ms", failure_threshold: 2 };
+  const of = (a: string, probes: Keys) => pool("web", { replicas: 3, env: { A: a }, probes });
+  await using controller = await ControllerUnderTest.start({ workers: of("0", { startup }) });
+  await controller.ready();
+  controller.configure({ workers: of("1", { startup, liveness }) });
+  const { code, stdout, stderr } = await command(controller, "reload");
+  assert.equal(code, 1, stdout);
+  assert.match(stderr, /liveness failed 2 times in a row/u);
+  await eventually(async () => {
+    const ids = Object.entries(await controller.pids());
+    const values = await Promise.all(ids.map(([id]) => variable(controller, id, "A").catch(() => undefined)));
+    return values.length === 3 && values.every((value) => value === "0") ? true : undefined;
+  }, "all three are as before");
+});
+
+test("a reload of a pool that is not healthy gives up what waits there", async () => {
+  await using directory = await mkdtempDisposable(join(tmpdir(), "monoceros-ready-"));
+  const flag = join(directory.path, "flag");
+  writeFileSync(flag, "");
+  const of = (name: string) =>
+    pool("web", { replicas: 2, probes: { readiness: { exec: ["test", "-e", name], period: "50ms" } } });
+  await using controller = await ControllerUnderTest.start({ workers: of(flag) });
+  await controller.ready();
+  rmSync(flag);
+  await happened(controller, "unready", () => true, 2);
+  const scale = command(controller, "scale", "web", "3");
+  await happened(controller, "operation_started");
+  controller.configure({ workers: of(directory.path) });
+  await commandOk(controller, "reload");
+  const { code, stderr } = await scale;
+  assert.equal(code, 1);
+  assert.match(stderr, /the pool is not healthy, reload op-2 goes on/u);
+  assert.equal((await controller.status()).pools[0]?.ready, 3);
+});
+
 test("a new pool that does not start is removed again, and the next reload tries again", async () => {
   await using controller = await ControllerUnderTest.start({ workers: pool("web") });
   await controller.ready();
