@@ -93,6 +93,8 @@ export class WorkerMetrics {
     if (measured === undefined) return;
     if (event.kind === "exited") {
       this.#merged.ended(event);
+      // Without its gauges from now on, however fresh the rest is.
+      this.#texts = new Map();
       return;
     }
     const address = measured.addressOf(event.slot);
