@@ -30,6 +30,17 @@ test("it is told of once, and again after a tenth more, where its replacement wa
   assert.equal(budgets.isUsedUp(0, 1, 115), true);
 });
 
+test("a limit that a reload has changed holds for who serves already", () => {
+  let limits = { ...poolSpec().limits, requests: 1000, jitterRatio: 0 };
+  const budgets = new RequestBudgets(
+    () => limits,
+    () => 0.5,
+  );
+  assert.equal(budgets.isUsedUp(0, 1, 200), false);
+  limits = { ...limits, requests: 100 };
+  assert.equal(budgets.isUsedUp(0, 1, 201), true);
+});
+
 test("without a limit no number of requests is too many", () => {
   const budgets = budgetsOf(undefined, 0.1, () => 0.5);
   assert.equal(budgets.isUsedUp(0, 1, 1e12), false);

@@ -8,6 +8,8 @@ const TELL_AGAIN_RATIO = 0.1;
 
 interface Budget {
   readonly incarnation: Incarnation;
+  /** What it was decided by: a reload may have changed it since. */
+  readonly limits: LimitsPolicy;
   /** Undefined is without end. */
   readonly requests: number | undefined;
   /** The total at which it is told of next. */
@@ -36,9 +38,11 @@ export class RequestBudgets {
 
   #budgetOf(slot: Slot, incarnation: Incarnation): Budget {
     const known = this.#budgets.get(slot);
-    if (known?.incarnation === incarnation) return known;
-    const requests = decideRequestBudget(this.#limits(), this.#random());
-    const budget = { incarnation, requests, tellAt: requests ?? Number.POSITIVE_INFINITY };
+    const limits = this.#limits();
+    const isSame = known?.limits.requests === limits.requests && known?.limits.jitterRatio === limits.jitterRatio;
+    if (known?.incarnation === incarnation && isSame) return known;
+    const requests = decideRequestBudget(limits, this.#random());
+    const budget = { incarnation, limits, requests, tellAt: requests ?? Number.POSITIVE_INFINITY };
     this.#budgets.set(slot, budget);
     return budget;
   }

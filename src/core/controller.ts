@@ -15,6 +15,7 @@ import {
   hasGivenUp,
   isEmpty,
   isHealthy,
+  isHeldBack,
   isSpare,
   newPool,
   type PoolEvent,
@@ -378,7 +379,7 @@ export function viewOf(state: ControllerState): ControllerView {
       healthy: isHealthy(pool),
       workers: pool.workers
         .filter((worker) => worker.slot < spec.replicas + spec.standby || worker.incarnation > 0)
-        .map((worker) => viewOfWorker(worker, spec.name)),
+        .map((worker) => viewOfWorker(worker, pool)),
       operations: pool.running.map(viewOfOperation),
       tally: pool.tally,
     };
@@ -400,7 +401,8 @@ function viewOfOperation({ id, order, left, total, startedAt }: RunningOperation
   return { id, what: order.kind, done: total - left.length, total, startedAt };
 }
 
-function viewOfWorker(worker: WorkerState, pool: string): WorkerView {
+function viewOfWorker(worker: WorkerState, state: PoolState): WorkerView {
+  const pool = state.spec.name;
   const alive = "pid" in worker;
   return {
     id: workerId(pool, worker.slot),
@@ -414,6 +416,7 @@ function viewOfWorker(worker: WorkerState, pool: string): WorkerView {
     spawnedAt: alive ? worker.spawnedAt : undefined,
     deadline: worker.deadline,
     isSpare: isSpare(worker),
+    isHeldBack: isHeldBack(state, worker),
     inFlight: worker.phase === "draining" ? worker.inFlight : undefined,
     restarts: worker.restarts,
     lastExit: worker.lastExit,

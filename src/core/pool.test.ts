@@ -781,6 +781,27 @@ test("a reload of a pool that is not healthy gives up what goes on there; of a h
   assert.equal(rig.state.spec.replicas, 3, "what scaling has changed stays");
 });
 
+test("another life span holds for running workers at once, counted from their birth", () => {
+  const rig = booted({ limits: { ...poolSpec().limits, lifespanMs: 3_600_000, jitterRatio: 0.1 } });
+  const born = rig.now;
+  rig.pass(10_000);
+  const reload = (limits: Partial<PoolSpec["limits"]>) =>
+    rig.order({ kind: "reload", spec: { ...rig.state.spec, limits: { ...rig.state.spec.limits, ...limits } } });
+  const deadlines = () => [0, 1].map((slot) => rig.worker(slot).deadline);
+  reload({ lifespanMs: 100_000 });
+  const [first = 0, second = 0] = deadlines();
+  for (const deadline of [first, second]) assert.ok(deadline >= born + 90_000 && deadline <= born + 110_000);
+  assert.notEqual(first, second);
+  reload({ memoryBytes: 5 });
+  assert.deepEqual(deadlines(), [first, second], "nothing else spreads them anew");
+  reload({ lifespanMs: undefined });
+  assert.deepEqual(deadlines(), [undefined, undefined]);
+  reload({ lifespanMs: 5000 });
+  rig.take();
+  rig.pass(1);
+  assert.ok(rig.take().includes("limit_reached 0"), "it is over already");
+});
+
 test("a reload that changes no process is done at once", () => {
   const rig = booted();
   rig.order({ kind: "reload", spec: { ...rig.spec, signalTimeoutMs: 1 } });

@@ -33,6 +33,9 @@ import {
   type WorkerState,
 } from "./worker.ts";
 
+/** Multiples of it, modulo 1, lie evenly in 0 … 1 however many there are. */
+const GOLDEN_RATIO = (Math.sqrt(5) - 1) / 2;
+
 export interface PoolState {
   /** What is desired. */
   readonly spec: PoolSpec;
@@ -148,6 +151,12 @@ function isServing(worker: WorkerState): boolean {
 /** Whether it is ready and kept in reserve. */
 export function isSpare(worker: WorkerState): boolean {
   return worker.phase === "ready" && worker.isSpare;
+}
+
+/** Whether only its liveness is doubted, and it is not being replaced because too many are. */
+export function isHeldBack({ replacements }: PoolState, worker: WorkerState): boolean {
+  const isDoubted = worker.phase === "unready" && worker.due?.cause === "liveness" && worker.isHung;
+  return isDoubted && !replacements.some(({ old }) => old === worker.slot);
 }
 
 /** How many items match; pools have hundreds of slots and this runs at every event, so nothing is allocated. */
@@ -323,7 +332,7 @@ class PoolDraft {
     for (let next = this.#nextToBegin(); next !== undefined; next = this.#nextToBegin()) {
       const begun = next;
       this.#queue = this.#queue.filter((each) => each !== begun);
-      this.#begin(begun, at);
+      this.#begin(begun, at, random);
       hasMoved = true;
     }
     for (const running of this.#running) {
@@ -379,12 +388,12 @@ class PoolDraft {
     this.#tellOperation(kind, operation, reason);
   }
 
-  #begin(operation: QueuedOperation, at: Instant): void {
+  #begin(operation: QueuedOperation, at: Instant, random: number): void {
     const { order } = operation;
     const previous = this.#spec;
     if (order.kind === "scale") {
-      this.#respec({ ...this.#spec, replicas: order.replicas, rollout: order.rollout }, at);
-    } else if (order.kind === "reload") this.#respec(order.spec, at);
+      this.#respec({ ...this.#spec, replicas: order.replicas, rollout: order.rollout }, at, random);
+    } else if (order.kind === "reload") this.#respec(order.spec, at, random);
     const left = targetsOf(order, this.#workers, this.#spec.revision);
     const running = { ...operation, startedAt: at, left, total: left.length, previous };
     this.#running = [...this.#running, running];
@@ -397,9 +406,24 @@ class PoolDraft {
     }
   }
 
-  /** Makes room for what is desired now. */
-  #respec(spec: PoolSpec, at: Instant): void {
+  /** Another life span holds for who lives already, too. */
+  #adopt(spec: PoolSpec, random: number): void {
+    const { limits: before } = this.#spec;
     this.#spec = spec;
+    const { limits } = spec;
+    if (limits.lifespanMs === before.lifespanMs && limits.jitterRatio === before.jitterRatio) return;
+    for (const worker of this.#workers) {
+      if ((worker.phase !== "ready" && worker.phase !== "unready") || worker.due !== undefined) continue;
+      // One chance for all, spread evenly over them.
+      const lifespanMs = decideLifespanMs(limits, (random + worker.slot * GOLDEN_RATIO) % 1);
+      const deadline = lifespanMs === undefined ? undefined : after(worker.spawnedAt, lifespanMs);
+      this.#workers[worker.slot] = { ...worker, deadline };
+    }
+  }
+
+  /** Makes room for what is desired now. */
+  #respec(spec: PoolSpec, at: Instant, random: number): void {
+    this.#adopt(spec, random);
     for (let slot = this.#workers.length; slot < slotCount(spec); slot++) this.#workers.push(newWorker(slot, at));
   }
 
@@ -441,13 +465,13 @@ class PoolDraft {
       for (const worker of this.#workers)
         if ("due" in worker && worker.due?.cause === "rollout") this.#postpone(worker.slot, at, random);
     }
-    if (kind === "reload") this.#goBack(operation, at);
+    if (kind === "reload") this.#goBack(operation, at, random);
     this.#end(operation, "operation_failed", reason);
   }
 
   /** What was desired before is desired again, also of those that were replaced already. */
-  #goBack({ previous }: RunningOperation, at: Instant): void {
-    this.#spec = previous;
+  #goBack({ previous }: RunningOperation, at: Instant, random: number): void {
+    this.#adopt(previous, random);
     const isNew = ({ revision }: WorkerState) => revision > previous.revision;
     for (const replacement of this.#replacements.filter(({ successor }) => isNew(this.#worker(successor)))) {
       this.#replacements = this.#replacements.filter((each) => each !== replacement);

@@ -33,6 +33,8 @@ export interface WorkerView {
   readonly deadline: Instant | undefined;
   /** Whether it is kept in reserve: ready, but out of the balance. */
   readonly isSpare: boolean;
+  /** Whether only its liveness probe says no, and too many others fail with it for it to be replaced now. */
+  readonly isHeldBack: boolean;
   /** Requests it still works on while it drains; undefined in any other phase. */
   readonly inFlight: number | undefined;
   /** Unplanned restarts of this slot since the controller started. */

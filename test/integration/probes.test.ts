@@ -183,6 +183,27 @@ test("when all workers fail together only a few are replaced, and all recover wh
   assert.deepEqual(eventsOf(controller, "backing_off"), []);
 });
 
+test("behind a proxy workers that fail together and have to wait serve on [H4]", async (context) => {
+  const gate = new Gate(context);
+  gate.open();
+  const liveness = { exec: ["test", "-e", gate.path], period: "100ms", failure_threshold: 2 };
+  const { workers, target } = await proxyPool({ replicas: 6, more: { probes: { liveness } } });
+  await using controller = await ControllerUnderTest.start({ workers });
+  await controller.ready();
+  const reports = await underTraffic(
+    target,
+    async () => {
+      gate.close();
+      await happened(controller, "unready", () => true, 6);
+      await happened(controller, "stopped", ({ incarnation }) => incarnation === 1, 2);
+      gate.open();
+      await happened(controller, "pool_recovered");
+    },
+    { requests: [{ path: "/sleep?ms=10" }] },
+  );
+  assertNoneFailed(reports);
+});
+
 test("nobody listens, no answer comes, the answer is an error: told apart in the reasons and the metric [H5]", async () => {
   const port = await freePorts(3);
   const startup = (each: number, delay = "0s") => ({
