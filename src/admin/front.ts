@@ -119,6 +119,10 @@ class Front {
       sendError(response, 400, "REQUEST_INVALID", "the request target is no path");
       return;
     }
+    if ((request.headersDistinct["host"] ?? []).length > 1) {
+      sendError(response, 400, "REQUEST_INVALID", "a request has one Host");
+      return;
+    }
     const found = matchRoutes(this.#routes, url.pathname);
     const method = request.method === "HEAD" ? "GET" : request.method;
     const hit = found.find(({ route }) => route.method === method);
@@ -131,6 +135,8 @@ class Front {
     } else if (hit === undefined) {
       response.setHeader("allow", found.map(({ route }) => route.method).join(", "));
       sendError(response, 405, "REQUEST_INVALID", `${url.pathname} does not take ${request.method}`);
+    } else if (request.method === "HEAD" && hit.route.isStream === true) {
+      response.writeHead(200, { "content-type": "text/event-stream" }).end();
     } else if (!this.#connections.answer(request.socket, response, hit.route.isStream === true)) {
       sendError(response, 429, "REQUEST_REFUSED", `${MAX_STREAMS} clients follow events or logs already`);
     } else {

@@ -562,6 +562,7 @@ test("what is no request is answered with a JSON error and closed", async () => 
       [Buffer.from([0x16, 0x03, 0x01, 0x02, 0x00]), 400],
       [`${head}X-Long: ${"a".repeat(20_000)}\r\n\r\n`, 431],
       [`${head}Expect: the-unexpected\r\nConnection: close\r\n\r\n`, 417],
+      ["GET /health HTTP/1.1\r\nHost: localhost\r\nHost: evil\r\nConnection: close\r\n\r\n", 400],
       ["GET //v1/status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 404],
     ] as const) {
       const text = await exchange(bytes);
@@ -569,6 +570,16 @@ test("what is no request is answered with a JSON error and closed", async () => 
       const [, body = ""] = text.split("\r\n\r\n");
       assert.equal((JSON.parse(body) as { error: { code: string } }).error.code, "REQUEST_INVALID");
     }
+  });
+});
+
+test("HEAD of a stream ends", async () => {
+  await withFront("control", async ({ handle, to }) => {
+    for (const path of ["/v1/events", "/v1/logs"]) {
+      const answer = await ask(to, "HEAD", path);
+      assert.deepEqual([answer.status, answer.headers["content-type"]], [200, "text/event-stream"]);
+    }
+    assert.equal(handle.taps.size, 0);
   });
 });
 

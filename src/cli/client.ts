@@ -303,3 +303,15 @@ function errorOf(status: number, body: unknown): ControllerError {
     isKnown ? message : `${code}: ${message}`,
   );
 }
+
+/** An answer, or undefined where the controller has ended meanwhile: then whoever watches it is done. */
+export async function unlessGone<T>(answer: Promise<T>): Promise<T | undefined> {
+  try {
+    return await answer;
+  } catch (error) {
+    // One that only does not answer is no error of the system: that is told.
+    if (error instanceof ControllerError && error.code === "NO_CONTROLLER" && error.cause !== undefined)
+      return undefined;
+    throw error;
+  }
+}

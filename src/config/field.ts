@@ -4,7 +4,7 @@
  * Kinds of single values are in scalars.ts. Nothing here knows a particular key.
  */
 import { didYouMean } from "./nearest.ts";
-import type { Place, Reader } from "./reader.ts";
+import type { Place, Reader, ScalarText } from "./reader.ts";
 import type { TreeEntry, TreeMap, TreeNode } from "./tree.ts";
 
 /** What JSON can hold. */
@@ -259,11 +259,13 @@ export function map<T>(
 const BARE = /^(?:[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|0[xo][\da-fA-F]+|true|false)$/u;
 
 /** What stands there, in a few words, for "expected …, got …". */
-export function describe(node: TreeNode, read?: { readonly text: string; readonly plain: boolean }): string {
+export function describe(node: TreeNode, read?: ScalarText): string {
   if (node.kind === "null") return "nothing";
   if (node.kind !== "scalar") return `a ${node.kind}`;
-  const text = read?.text ?? node.text;
+  const isSecret = read?.isReplaced === true;
+  const text = isSecret ? node.text : (read?.text ?? node.text);
   const short = text.length > 40 ? `${text.slice(0, 40)}…` : text;
+  if (isSecret) return `${JSON.stringify(short)}, whose value is ${read.text === "" ? "empty" : "not shown"}`;
   const bare = (read?.plain ?? node.plain) && BARE.test(short);
   return bare ? short : JSON.stringify(short);
 }

@@ -372,6 +372,28 @@ test("a variable is never read as structure, and keys are not replaced", () => {
   assert.deepEqual(poolWith('env: {"${X}": a}', { X: "KEY" }).env, { "${X}": "a" });
 });
 
+test("a problem does not show what a variable put in: it may be a secret", () => {
+  assert.deepEqual(poolProblems('replicas: "${SECRET}"', { SECRET: "hunter2" }), [
+    'replicas: expected a number greater than 0 or "auto", got "${SECRET}", whose value is not shown',
+  ]);
+  assert.deepEqual(poolProblems('probes: {liveness: {http: {port: 1, path: "${SECRET}"}}}', { SECRET: "hunter2" }), [
+    'probes.liveness.http.path: expected a path that begins with "/", got "${SECRET}", whose value is not shown',
+  ]);
+});
+
+test("a pool that is named like a worker of another one is a warning", () => {
+  const warned = (...names: readonly string[]) => {
+    const yaml = names.map((name) => `    - {name: ${name}, exec: x}\n`).join("");
+    const loaded = parseConfig(`supervisor:\n  workers:\n${yaml}`, "c.yaml", {});
+    assert.ok(loaded.ok);
+    return loaded.warnings.map(({ path, message }) => `${path}: ${message}`);
+  };
+  assert.deepEqual(warned("job-0", "job"), [
+    'supervisor.workers[0].name: a worker of pool "job" has this name too: in commands it means this pool',
+  ]);
+  assert.deepEqual(warned("job-a", "job-01", "job"), []);
+});
+
 test("what a variable puts in is no template that could be wrong, and so not shown", () => {
   assert.deepEqual(poolWith('env: {KEY: "${SECRET}"}', { SECRET: "p{{.w}}" }).env, { KEY: "p{{.w}}" });
   assert.deepEqual(poolProblems('env: {KEY: "{{.Prot}}${SECRET}"}', { SECRET: "p{{.w}}" }), [
@@ -384,7 +406,7 @@ test("an unset variable is told where it stands, an empty one is not a number", 
     "replicas: environment variable N is not set (${N:-default} gives it a default)",
   ]);
   assert.deepEqual(poolProblems('replicas: "${N}"', { N: "" }), [
-    'replicas: expected a number greater than 0 or "auto", got ""',
+    'replicas: expected a number greater than 0 or "auto", got "${N}", whose value is empty',
   ]);
   assert.match(problemsOf("a: {b: ${N}}")[0]?.message ?? "", /needs quotes/u);
 });

@@ -29,6 +29,8 @@ export interface ScalarText {
   readonly text: string;
   /** May be read as a number, a boolean and so on: not quoted, or put in from a variable. */
   readonly plain: boolean;
+  /** Whether a variable was put in: then it may be a secret, and no message shows it. */
+  readonly isReplaced: boolean;
 }
 
 const MAX_PROBLEMS = 100;
@@ -72,7 +74,7 @@ export class Reader {
       this.problem(place, result.message);
       return undefined;
     }
-    return { text: result.text, plain: node.plain || result.replaced };
+    return { text: result.text, plain: node.plain || result.replaced, isReplaced: result.replaced };
   }
 
   /** Takes one value and `length` characters from the budget; false where it is spent. */

@@ -158,6 +158,11 @@ function checkProbePort(
   }
 }
 
+/** Whether a worker of the pool `pool` is named like `name`. */
+function isWorkerOf(name: string, pool: string): boolean {
+  return name.startsWith(`${pool}-`) && /^(?:0|[1-9]\d*)$/u.test(name.slice(pool.length + 1));
+}
+
 export function checkSupervisor(supervisor: Known<SupervisorConfig>, context: CheckContext): void {
   const { shutdownTimeoutMs, preStopDelayMs, pools = [] } = supervisor;
   if (shutdownTimeoutMs !== undefined && preStopDelayMs !== undefined && preStopDelayMs >= shutdownTimeoutMs) {
@@ -177,6 +182,12 @@ export function checkSupervisor(supervisor: Known<SupervisorConfig>, context: Ch
     const first = indexByName.get(pool.name);
     if (first === undefined) indexByName.set(pool.name, index);
     else context.problem(`workers[${index}].name`, `workers[${first}] has the name "${pool.name}" already`);
+    const named = pools.find((each) => each?.name !== undefined && isWorkerOf(pool.name ?? "", each.name));
+    if (named !== undefined)
+      context.warning(
+        `workers[${index}].name`,
+        `a worker of pool "${named.name}" has this name too: in commands it means this pool`,
+      );
     const fronted = pools.findIndex((each) => each?.server !== undefined && `${each.name}-proxy` === pool.name);
     if (fronted !== -1) context.problem(`workers[${index}].name`, `the proxy of workers[${fronted}] has this name`);
     const stopMs = (preStopDelayMs ?? 0) + (pool.signalTimeoutMs ?? 0);

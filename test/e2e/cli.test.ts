@@ -367,6 +367,10 @@ describe("command line with a controller", () => {
     await watching.until((line) => line.includes("web 1/2 ready, not healthy"));
     watching.child.kill("SIGINT");
     assert.deepEqual(await watching.closed, [0, null]);
+    await using toTheEnd = new Following(["status", "--watch", "--socket", controller.socket]);
+    await toTheEnd.until((line) => line.includes("web 1/2 ready"));
+    await controller.stop();
+    assert.deepEqual(await toTheEnd.closed, [0, null]);
   });
 
   test("bash completes commands and the names of a running controller", async () => {

@@ -1,6 +1,6 @@
 /** `monoceros status`: what the workers do at this moment, once or again and again. */
 import { setTimeout as pause } from "node:timers/promises";
-import type { ControlClient } from "../client.ts";
+import { type ControlClient, unlessGone } from "../client.ts";
 import { CLIENT_FLAGS, type Command, type Context } from "../command.ts";
 import { connectController } from "../connectController.ts";
 
@@ -46,7 +46,8 @@ async function watch(context: Context, client: ControlClient): Promise<number> {
   const interruption = new AbortController();
   using _ = terminal.onInterrupt(() => interruption.abort());
   for (let isFirst = true; !interruption.signal.aborted; isFirst = false) {
-    const document = await client.status();
+    const document = await (isFirst ? client.status() : unlessGone(client.status()));
+    if (document === undefined) return 0;
     let text = `${JSON.stringify(document)}\n`;
     if (!context.isSet("json")) {
       const table = renderStatus(document, terminal);
