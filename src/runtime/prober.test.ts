@@ -273,6 +273,21 @@ test("no more than 8 commands run at once, and they do not hold up other probes"
   assert.equal(scene.attempts.filter(({ purpose }) => purpose === "liveness").length, 20);
 });
 
+test("one command of each pool runs however many of others hang", () => {
+  const scene = new Scene();
+  for (let slot = 0; slot < 20; slot++) scene.prober.watch(target({ slot, readiness: probe({}, "exec") }));
+  scene.clock.pass(0);
+  for (let slot = 100; slot < 102; slot++) scene.prober.watch(target({ pool: 1, slot, startup: probe({}, "exec") }));
+  scene.clock.pass(0);
+  const others = () => scene.attempts.filter(({ slot }) => slot >= 100);
+  assert.equal(others().length, 1);
+  const [only] = others();
+  only?.settle(SUCCESS);
+  only?.release();
+  assert.equal(others().length, 2, "the next one of its pool follows");
+  assert.equal(scene.attempts.length, 10, "and no other one");
+});
+
 test("a command that timed out counts as running until it is reaped", () => {
   const scene = new Scene();
   for (let slot = 0; slot < 9; slot++) scene.prober.watch(target({ slot, readiness: probe({}, "exec") }));

@@ -90,7 +90,7 @@ export type AttemptStarter = (
 /** Attempts under way at once, of all workers together. */
 const MAX_ATTEMPTS = 64;
 
-/** Commands among them: each is a process. */
+/** Commands among them: each is a process. One of each pool may run beyond that, so that none waits for another's. */
 const MAX_COMMANDS = 8;
 
 /** A fault of our own is logged at most so often for each probe of a pool. */
@@ -128,6 +128,8 @@ export class Prober {
   #timer: { readonly at: Instant; readonly timer: Disposable } | undefined;
   #attempts = 0;
   #commands = 0;
+  /** Commands under way by index of the pool. */
+  readonly #commandsOf = new Map<number, number>();
   #isStarting = false;
 
   /** `start` comes from probeStarter of probeMethods.ts. */
@@ -276,22 +278,34 @@ export class Prober {
 
   #nextWaiting(): Waiting | undefined {
     if (this.#attempts >= MAX_ATTEMPTS) return undefined;
-    const { commands, connections } = this.#waiting;
-    return (this.#commands < MAX_COMMANDS ? commands.shift() : undefined) ?? connections.shift();
+    return this.#nextCommand() ?? this.#waiting.connections.shift();
+  }
+
+  #nextCommand(): Waiting | undefined {
+    const { commands } = this.#waiting;
+    if (this.#commands < MAX_COMMANDS) return commands.shift();
+    const index = commands.findIndex(({ watch }) => (this.#commandsOf.get(watch.target.pool) ?? 0) === 0);
+    return index === -1 ? undefined : commands.splice(index, 1)[0];
+  }
+
+  #countCommand(pool: number, change: 1 | -1): void {
+    this.#commands += change;
+    this.#commandsOf.set(pool, (this.#commandsOf.get(pool) ?? 0) + change);
   }
 
   #startOne({ watch, purpose, probe }: Waiting): void {
     if (watch.isOver) return;
     const isCommand = probe.method.kind === "exec";
     this.#attempts++;
-    if (isCommand) this.#commands++;
+    const { pool } = watch.target;
+    if (isCommand) this.#countCommand(pool, 1);
     let isReleased = false;
     let isSettled = false;
     const release = () => {
       if (isReleased) return;
       isReleased = true;
       this.#attempts--;
-      if (isCommand) this.#commands--;
+      if (isCommand) this.#countCommand(pool, -1);
       this.#startWaiting();
     };
     const settle = (outcome: AttemptOutcome) => {
