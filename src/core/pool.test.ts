@@ -702,22 +702,6 @@ test("scaling down frees what an operator holds before it stops what serves", ()
   assert.deepEqual(rig.phases, ["free", "free", "ready", "free"]);
 });
 
-test("a stop of an operator holds over scaling down and up again", () => {
-  const rig = booted({ replicas: 4 });
-  const scale = (replicas: number) => rig.order({ kind: "scale", replicas, rollout: rig.spec.rollout });
-  rig.order({ kind: "stop", slots: [0] });
-  rig.exit(0);
-  scale(3);
-  assert.deepEqual(rig.phases, ["free", "ready", "ready", "ready", "free"]);
-  rig.limit(1);
-  rig.exit(1);
-  assert.deepEqual(rig.phases, ["free", "free", "ready", "ready", "ready"], "a successor takes another slot");
-  scale(4);
-  assert.deepEqual(rig.phases, ["held", "free", "ready", "ready", "ready"]);
-  rig.start(0);
-  assert.deepEqual(rig.phases, ["ready", "free", "ready", "ready", "ready"]);
-});
-
 test("a reload replaces what has an older revision, and goes back to it where that fails", () => {
   const rig = booted();
   rig.order({ kind: "reload", spec: { ...rig.spec, revision: 2 } });

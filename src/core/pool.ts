@@ -704,11 +704,6 @@ class PoolDraft {
     // Those who leave for a successor still live; a pool that was larger has slots enough, but no room for more.
     let room = slotCount(this.#spec) - count(this.#workers, (worker) => worker.phase !== "down" && !isSurplus(worker));
     for (let left = missing; left > 0 && room > 0; left--, room--) {
-      const held = this.#workers.find((worker) => worker.phase === "down" && worker.wasHeld === true);
-      if (held?.phase === "down") {
-        this.#workers[held.slot] = { ...held, kind: "held", wasHeld: false };
-        continue;
-      }
       const slot = this.#freeSlot();
       if (slot === undefined) return;
       const startAt = Math.max(at, this.#nextStartAt) as Instant;
@@ -731,7 +726,7 @@ class PoolDraft {
         this.#replacements = this.#replacements.slice(0, -1);
         this.#stopSuccessor(last.successor, at);
       } else if (worker.phase === "down") {
-        this.#workers[worker.slot] = { ...worker, kind: "free", wasHeld: worker.kind === "held" };
+        this.#workers[worker.slot] = { ...worker, kind: "free" };
         hasFreed = true;
       } else {
         const { replicas, standby } = this.#spec;
@@ -771,9 +766,7 @@ class PoolDraft {
   }
 
   #freeSlot(): Slot | undefined {
-    const free = this.#workers.filter((worker) => worker.phase === "down" && worker.kind === "free");
-    const unclaimed = free.find((worker) => worker.phase === "down" && worker.wasHeld !== true);
-    return (unclaimed ?? free[0])?.slot;
+    return this.#workers.find((worker) => worker.phase === "down" && worker.kind === "free")?.slot;
   }
 
   #worker(slot: Slot): WorkerState {

@@ -50,8 +50,6 @@ export interface DownState extends Common {
   readonly deadline: undefined;
   /** free: may be used; held: an operator stopped it; gave-up: its restarts are used up. */
   readonly kind: "free" | "held" | "gave-up";
-  /** Free because there were too many, and an operator had stopped it: where it is wanted again it is held again. */
-  readonly wasHeld?: boolean;
 }
 /** Waits for its turn, is being spawned, or runs and is not ready yet (pid). */
 export interface StartingState extends Common {
