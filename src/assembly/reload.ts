@@ -111,10 +111,13 @@ export class Reload {
   /** To be told of every lifecycle event. */
   handle(event: LifecycleEvent): void {
     if (event.kind !== "operation_finished" && event.kind !== "operation_failed") return;
-    const sequel = this.#sequels.get(event.operation);
-    this.#sequels.delete(event.operation);
-    if (event.kind === "operation_finished") sequel?.finished?.();
-    else sequel?.failed?.();
+    // It may end while it is being given; what follows is known, and all is in its place, when that is done.
+    queueMicrotask(() => {
+      const sequel = this.#sequels.get(event.operation);
+      this.#sequels.delete(event.operation);
+      if (event.kind === "operation_finished") sequel?.finished?.();
+      else sequel?.failed?.();
+    });
   }
 
   get #isLeaving(): boolean {
@@ -229,7 +232,10 @@ export class Reload {
     const replicas = isScaled ? pool.spec.replicas : present.replicas;
     const rollout = rolloutOf(pool.config.rolling, replicas);
     const why = [...launch, ...policy].map((path) => path.slice(path.lastIndexOf(".") + 1)).join(", ");
-    const id = this.#give(index, { ...pool.spec, replicas, rollout, revision }, `reload: ${why || "server"} changed`);
+    // Other operations may be queued before it, and change what is to stay as it is.
+    const keeps = [...(isRolled ? [] : ["revision" as const]), ...(isScaled ? [] : ["replicas" as const])];
+    const spec = { ...pool.spec, replicas, rollout, revision };
+    const id = this.#order(index, { kind: "reload", spec, keeps }, `reload: ${why || "server"} changed`);
     this.#follow(id, pool);
     const operations = [{ id, pool: name }];
     const proxy = this.#pools.indexOf(proxyName(name));

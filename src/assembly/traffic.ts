@@ -77,9 +77,9 @@ class Ingress implements Disposable {
     if (this.#answering.get(slot)?.incarnation === incarnation) this.#answering.delete(slot);
   }
 
-  update({ workers, readyCount, replicas }: PoolView): void {
+  update({ workers, readyCount, measuredReplicas }: PoolView): void {
     // That most fail at once is seldom their fault: rather all of those than nobody, or a few with all the requests.
-    const isPanic = readyCount < replicas * PANIC_SHARE;
+    const isPanic = readyCount < measuredReplicas * PANIC_SHARE;
     this.proxy.update(workers.flatMap((worker) => this.#upstreamOf(worker, isPanic) ?? []));
   }
 

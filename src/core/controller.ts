@@ -376,6 +376,7 @@ export function viewOf(state: ControllerState): ControllerView {
       standby: spec.standby,
       readyCount: countReady(pool),
       desiredHealthyPercentage: spec.desiredHealthyPercentage,
+      measuredReplicas: pool.measuredReplicas,
       healthy: isHealthy(pool),
       workers: pool.workers
         .filter((worker) => worker.slot < spec.replicas + spec.standby || worker.incarnation > 0)

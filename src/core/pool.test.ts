@@ -374,7 +374,16 @@ test("a predecessor that left by itself gives its place to the successor", () =>
     ...rig.state,
     workers: [...newPool(spec, rig.now).workers.slice(0, 1), rig.worker(1), { ...rig.worker(0), slot: 2 }],
     replacements: [
-      { old: 0, oldIncarnation: 1, successor: 2, successorIncarnation: 1, cause: "lifespan", reason: "lifespan" },
+      {
+        old: 0,
+        oldIncarnation: 1,
+        successor: 2,
+        successorIncarnation: 1,
+        revision: 1,
+        startedAt: instant(0),
+        cause: "lifespan",
+        reason: "lifespan",
+      },
     ],
   };
   const { state: next, effects } = stepPool(state, { kind: "boot", at: rig.now, random: 0.5 });
@@ -391,7 +400,16 @@ test("an abort of a predecessor that is no longer running postpones nothing", ()
   const state: PoolState = {
     ...rig.state,
     replacements: [
-      { old: 2, oldIncarnation: 9, successor: 0, successorIncarnation: 0, cause: "lifespan", reason: "lifespan" },
+      {
+        old: 2,
+        oldIncarnation: 9,
+        successor: 0,
+        successorIncarnation: 0,
+        revision: 1,
+        startedAt: instant(0),
+        cause: "lifespan",
+        reason: "lifespan",
+      },
     ],
   };
   const { state: next, effects } = stepPool(state, { kind: "boot", at: rig.now, random: 0.5 });
@@ -405,7 +423,16 @@ test("a take-over of a worker that is not due any more is called a rollout", () 
     ...rig.state,
     workers: [rig.worker(0), { ...rig.worker(0), slot: 1 }],
     replacements: [
-      { old: 0, oldIncarnation: 1, successor: 1, successorIncarnation: 1, cause: "rollout", reason: "asked" },
+      {
+        old: 0,
+        oldIncarnation: 1,
+        successor: 1,
+        successorIncarnation: 1,
+        revision: 1,
+        startedAt: instant(0),
+        cause: "rollout",
+        reason: "asked",
+      },
     ],
   };
   const { state: next } = stepPool(state, { kind: "boot", at: rig.now, random: 0.5 });
@@ -779,6 +806,77 @@ test("a reload of a pool that is not healthy gives up what goes on there; of a h
   assert.deepEqual(operations(rig), ["operation_failed", "operation_started"]);
   assert.equal(rig.state.spec.revision, 2);
   assert.equal(rig.state.spec.replicas, 3, "what scaling has changed stays");
+});
+
+test("a repairing reload is not blamed for a successor of before, and takes its place", () => {
+  const rig = probed();
+  rig.order({ kind: "restart", slots: undefined });
+  assert.deepEqual(rig.phases, ["ready", "ready", "starting"]);
+  rig.becomeUnready(0);
+  rig.becomeUnready(1);
+  rig.order({ kind: "reload", spec: { ...rig.state.spec, revision: 2 } });
+  rig.exit(2);
+  assert.deepEqual(
+    operations(rig).filter((kind) => kind === "operation_failed"),
+    ["operation_failed"],
+    "only the restart",
+  );
+  assert.equal(rig.state.running[0]?.order.kind, "reload");
+  assert.equal(rig.worker(2).revision, 2);
+});
+
+test("without surge a reload replaces who is not ready first, and does not wait for what an operator holds", () => {
+  const rig = booted({ ...IN_PLACE, replicas: 4, readiness: { kind: "probed", timeoutMs: 60_000 } });
+  for (const slot of [0, 1, 2, 3]) rig.becomeReady(slot);
+  rig.order({ kind: "stop", slots: [3] });
+  rig.exit(3);
+  rig.becomeUnready(2);
+  rig.order({ kind: "reload", spec: { ...rig.state.spec, revision: 2 } });
+  assert.deepEqual(rig.phases, ["ready", "ready", "stopping", "held"]);
+  for (const slot of [2, 0, 1]) {
+    rig.exit(slot);
+    rig.becomeReady(slot);
+  }
+  assert.equal(operations(rig).at(-1), "operation_finished");
+});
+
+test("what an order keeps is what there is when it begins, not when it was given", () => {
+  const rig = booted();
+  rig.order({ kind: "restart", slots: undefined });
+  const { spec } = rig.state;
+  rig.order({ kind: "scale", replicas: 3, rollout: spec.rollout });
+  rig.order({ kind: "reload", spec: { ...spec, revision: 2 }, keeps: ["replicas"] });
+  rig.order({ kind: "reload", spec: { ...spec, signalTimeoutMs: 1 }, keeps: ["revision", "replicas"] });
+  for (let turn = 0; turn < 20; turn++)
+    for (const { slot, phase } of rig.state.workers) if (phase === "stopping") rig.exit(slot);
+  assert.deepEqual([rig.state.running, rig.state.queue], [[], []]);
+  const { revision, replicas, signalTimeoutMs } = rig.state.spec;
+  assert.deepEqual([revision, replicas, signalTimeoutMs], [2, 3, 1]);
+});
+
+test("while a pool grows no more of those who serve are replaced at once for a common fault", () => {
+  const rig = booted({ replicas: 4, readiness: { kind: "probed", timeoutMs: 60_000 }, desiredHealthyPercentage: 75 });
+  for (const slot of [0, 1, 2, 3]) rig.becomeReady(slot);
+  rig.order({ kind: "scale", replicas: 16, rollout: rig.spec.rollout });
+  for (const slot of [0, 1, 2, 3]) rig.hang(slot);
+  assert.deepEqual(
+    [0, 1, 2, 3].filter((slot) => rig.worker(slot).phase === "stopping"),
+    [],
+    "one has a successor, three wait",
+  );
+});
+
+test("a predecessor that an operator stops takes its successor with it also without a drain, one that gives up does not", () => {
+  const rig = booted({ readiness: { kind: "probed", timeoutMs: 60_000 }, ...GIVE_UP_AT_ONCE });
+  for (const slot of [0, 1]) rig.becomeReady(slot);
+  rig.limit(0);
+  rig.stop(0);
+  assert.deepEqual(rig.phases, ["stopping", "ready", "stopping"]);
+  for (const slot of [0, 2]) rig.exit(slot);
+  assert.deepEqual(rig.phases, ["held", "ready", "free"]);
+  rig.limit(1);
+  rig.exit(1);
+  assert.deepEqual(rig.phases, ["held", "free", "starting"]);
 });
 
 test("another life span holds for running workers at once, counted from their birth", () => {

@@ -366,9 +366,10 @@ class PoolDraft {
   #makeWay(at: Instant, random: number): boolean {
     if (this.#isHealthy()) return false;
     const { revision } = this.#spec;
-    const next = this.#queue.find(
-      ({ order }) => order.kind === "reload" && (order.spec.revision !== revision || order.spec.replicas === 0),
-    );
+    const next = this.#queue.find(({ order }) => {
+      const resolved = this.#resolve(order);
+      return resolved.kind === "reload" && (resolved.spec.revision !== revision || resolved.spec.replicas === 0);
+    });
     const inTheWay = next === undefined ? [] : this.#running.filter(isExclusive);
     for (const running of inTheWay)
       this.#fail(running, `the pool is not healthy, reload ${next?.id} goes on`, at, random);
@@ -388,7 +389,8 @@ class PoolDraft {
     this.#tellOperation(kind, operation, reason);
   }
 
-  #begin(operation: QueuedOperation, at: Instant, random: number): void {
+  #begin(queued: QueuedOperation, at: Instant, random: number): void {
+    const operation = { ...queued, order: this.#resolve(queued.order) };
     const { order } = operation;
     const previous = this.#spec;
     if (order.kind === "scale") {
@@ -404,6 +406,18 @@ class PoolDraft {
         this.send(slot, { kind: "stop", at, order: { cause: "operator", reason, next: "down" } });
       if (order.kind === "start") this.send(slot, { kind: "start", at, delayMs: 0, reason });
     }
+  }
+
+  /** What an order means as things are now. */
+  #resolve(order: Order): Order {
+    if (order.kind !== "reload") return order;
+    const { keeps = [], spec } = order;
+    const { revision, replicas } = this.#spec;
+    const kept = {
+      ...(keeps.includes("revision") ? { revision } : {}),
+      ...(keeps.includes("replicas") ? { replicas } : {}),
+    };
+    return { ...order, spec: { ...spec, ...kept } };
   }
 
   /** Another life span holds for who lives already, too. */
@@ -424,6 +438,7 @@ class PoolDraft {
   /** Makes room for what is desired now. */
   #respec(spec: PoolSpec, at: Instant, random: number): void {
     this.#adopt(spec, random);
+    this.#callOff("a reload wants another one", at);
     for (let slot = this.#workers.length; slot < slotCount(spec); slot++) this.#workers.push(newWorker(slot, at));
   }
 
@@ -442,8 +457,9 @@ class PoolDraft {
   #renew(slot: Slot, incarnation: Incarnation, reason: string, at: Instant): void {
     this.send(slot, { kind: "replace", at, incarnation, reason });
     const worker = this.#worker(slot);
-    if (worker.phase !== "starting" || worker.pid === undefined || worker.incarnation !== incarnation) return;
-    if (this.#isReplacing(slot)) return;
+    if (worker.phase !== "starting" || worker.incarnation !== incarnation || this.#isReplacing(slot)) return;
+    // One that only waits for its turn is launched with what is desired then.
+    if (worker.pid === undefined && worker.deadline !== undefined) return;
     this.send(slot, { kind: "stop", at, order: { cause: "rollout", reason, next: "respawn" } });
   }
 
@@ -472,23 +488,18 @@ class PoolDraft {
   /** What was desired before is desired again, also of those that were replaced already. */
   #goBack({ previous }: RunningOperation, at: Instant, random: number): void {
     this.#adopt(previous, random);
-    const isNew = ({ revision }: WorkerState) => revision > previous.revision;
-    for (const replacement of this.#replacements.filter(({ successor }) => isNew(this.#worker(successor)))) {
-      this.#replacements = this.#replacements.filter((each) => each !== replacement);
-      this.#tellAborted(replacement, "its reload failed");
-      this.#stopSuccessor(replacement.successor, at);
-    }
+    this.#callOff("its reload failed", at);
     for (const worker of this.#workers)
-      if (isNew(worker)) this.#renew(worker.slot, worker.incarnation, "its reload failed", at);
+      if (worker.revision > previous.revision) this.#renew(worker.slot, worker.incarnation, "its reload failed", at);
   }
 
-  /** Only what was started since an operation began speaks against it. */
+  /** Only what was started since an operation began, and with what it wants, speaks against it. */
   #noteFailure(worker: WorkerState, reason: string): void {
     const bornAt = "spawnedAt" in worker && worker.spawnedAt !== undefined ? worker.spawnedAt : worker.since;
     for (const operation of this.#running) {
-      const concerns = isExclusive(operation) || operation.left.some(({ slot }) => slot === worker.slot);
-      if (operation.order.kind === "stop" || !concerns || bornAt < operation.startedAt) continue;
-      this.#failures.set(operation.id, `${this.#spec.name}-${worker.slot} ${reason}`);
+      const isConcerned = isExclusive(operation) || operation.left.some(({ slot }) => slot === worker.slot);
+      if (isConcerned && speaksAgainst(operation, bornAt, worker.revision))
+        this.#failures.set(operation.id, `${this.#spec.name}-${worker.slot} ${reason}`);
     }
   }
 
@@ -514,16 +525,26 @@ class PoolDraft {
       this.#tellAborted(replacement, verdict.reason);
       this.#postpone(old, at, random);
       const rollout = cause === "rollout" ? this.#running.find(isExclusive) : undefined;
-      if (rollout !== undefined) this.#failures.set(rollout.id, verdict.reason);
+      if (rollout !== undefined && speaksAgainst(rollout, replacement.startedAt, replacement.revision))
+        this.#failures.set(rollout.id, verdict.reason);
     }
     // A successor spends nobody's budget: its failure ends the replacement, not its slot and not the pool.
     this.#release(successor);
-    const { phase } = this.#worker(old);
-    if (verdict.kind === "obsolete" && (phase === "starting" || phase === "backoff" || phase === "stopping")) {
-      // It is being started anew after a crash, and its successor is further: that one stays in its place.
+    if (verdict.kind === "obsolete" && isStartedAnew(this.#worker(old))) {
+      // After a crash, and its successor is further: that one stays in its place.
       const order: StopOrder = { cause, reason: `${reason}, ${pool}-${successor} takes its place`, next: "down" };
       this.send(old, { kind: "stop", at, order });
+      this.#release(old);
     } else if (verdict.kind === "abort" || this.#isInUse(this.#worker(old))) this.#stopSuccessor(successor, at);
+  }
+
+  /** Ends replacements by successors that were launched with what is not desired any more. */
+  #callOff(reason: string, at: Instant): void {
+    for (const replacement of this.#replacements.filter(({ revision }) => revision !== this.#spec.revision)) {
+      this.#replacements = this.#replacements.filter((each) => each !== replacement);
+      this.#tellAborted(replacement, reason);
+      this.#stopSuccessor(replacement.successor, at);
+    }
   }
 
   #tellAborted({ old }: Replacement, reason: string): void {
@@ -561,7 +582,7 @@ class PoolDraft {
     };
   }
 
-  /** Who is due, longest first; spares before those who serve, because they cost nothing. */
+  /** Who is due, longest first; spares and who is not ready before those who serve, because they cost nothing. */
   #replaceDue(at: Instant): void {
     const waiting: Due[] = [];
     for (const worker of this.#workers) {
@@ -569,7 +590,7 @@ class PoolDraft {
       if (worker.due === undefined || this.#replacements.some(({ old }) => old === worker.slot)) continue;
       waiting.push({ worker, due: worker.due });
     }
-    waiting.sort((a, b) => Number(isSpare(b.worker)) - Number(isSpare(a.worker)) || a.due.at - b.due.at);
+    waiting.sort((a, b) => servedRank(a.worker) - servedRank(b.worker) || a.due.at - b.due.at);
     const isHung = ({ due }: Due) => due.cause === "liveness";
     this.#replaceHung(waiting.filter(isHung), at);
     for (const each of waiting) if (!isHung(each) && !this.#replace(each, at)) return;
@@ -595,13 +616,17 @@ class PoolDraft {
     // A reserve that is being renewed is the next successor: it takes the place of one that would be started beside it.
     const free = room.surge > this.#renewingSpares() ? this.#freeSlot() : undefined;
     if (free !== undefined) this.#startSuccessor(worker, free, due, at);
-    else if (room.inPlace > 0) this.send(worker.slot, { kind: "stop", at, order: inPlace });
+    // In place one that serves nobody takes nothing away.
+    else if (room.inPlace > 0 || (worker.phase === "unready" && this.#spec.rollout.maxSurge === 0))
+      this.send(worker.slot, { kind: "stop", at, order: inPlace });
     else return false;
     return true;
   }
 
   #room(worker: WorkerState, leaving: number): RolloutRoom {
-    const missing = this.#spec.replicas - this.#countReady() - (worker.phase === "ready" ? 0 : 1);
+    // What an operator stopped or what gave up does not come back: who waits for it waits for ever.
+    const absent = count(this.#workers, (each) => each.phase === "down" && each.kind !== "free");
+    const missing = this.#spec.replicas - absent - this.#countReady() - (worker.phase === "ready" ? 0 : 1);
     return decideRoom(this.#spec.rollout, this.#replacements.length + leaving, Math.max(0, missing));
   }
 
@@ -609,8 +634,13 @@ class PoolDraft {
   #replaceHung(hung: readonly Due[], at: Instant): void {
     this.#deadline = undefined;
     if (hung.length === 0) return;
-    const { replicas, rollout, livenessPacing: pacing } = this.#spec;
-    const cap = { replicas, maxUnavailable: rollout.maxUnavailable, pacing };
+    const { rollout, livenessPacing: pacing } = this.#spec;
+    // Of those who serve: more that are only to come do not make more of them dispensable.
+    const cap = {
+      replicas: Math.min(this.#spec.replicas, this.#measuredReplicas),
+      maxUnavailable: rollout.maxUnavailable,
+      pacing,
+    };
     const slots = hung.map(({ worker }) => worker.slot);
     const decision = decideLivenessReplacements(this.#liveness, slots, at, cap);
     this.#liveness = decision.history;
@@ -685,6 +715,8 @@ class PoolDraft {
       oldIncarnation: old.incarnation,
       successor: slot,
       successorIncarnation: this.#worker(slot).incarnation + 1,
+      revision: this.#spec.revision,
+      startedAt: at,
       cause,
       reason,
     };
@@ -801,6 +833,26 @@ function isSurplus(worker: WorkerState): boolean {
 function isComing(worker: WorkerState): boolean {
   if (worker.phase === "starting") return worker.pendingStop === undefined || worker.pendingStop.next !== "down";
   return (worker.phase === "draining" || worker.phase === "stopping") && worker.order.next === "respawn";
+}
+
+/** Whether what was launched at `bornAt` and fails is a failure of the operation: its own, and with what it wants. */
+function speaksAgainst({ order, startedAt }: RunningOperation, bornAt: Instant, revision: number): boolean {
+  if (order.kind === "stop" || bornAt < startedAt) return false;
+  return order.kind !== "reload" || revision === order.spec.revision;
+}
+
+/** Whether a predecessor that left by itself has no process that serves: it begins anew, or has given up. */
+function isStartedAnew(worker: WorkerState): boolean {
+  if (worker.phase === "stopping") return worker.order.cause !== "operator";
+  return (
+    worker.phase === "starting" || worker.phase === "backoff" || (worker.phase === "down" && worker.kind === "gave-up")
+  );
+}
+
+/** Who is replaced first: 0 before 1 before 2. */
+function servedRank(worker: WorkerState): number {
+  if (isSpare(worker)) return 0;
+  return worker.phase === "ready" ? 2 : 1;
 }
 
 /** What is stopped first when there are too many: 0 before 1 before 2. */

@@ -10,6 +10,8 @@ const replacement: Replacement = {
   oldIncarnation: 3,
   successor: 2,
   successorIncarnation: 1,
+  revision: 1,
+  startedAt: instant(0),
   cause: "lifespan",
   reason: "lifespan",
 };

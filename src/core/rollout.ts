@@ -2,6 +2,7 @@
  * Rolling replacement of single workers: which successor takes over from whom, and when the roll is given up. Pure
  * verdicts about one pool; core/pool.ts carries them out.
  */
+import type { Instant } from "../base/time.ts";
 import type { ReplaceReason } from "./event.ts";
 import type { Incarnation, Slot } from "./identity.ts";
 import type { RolloutPolicy } from "./spec.ts";
@@ -14,6 +15,9 @@ export interface Replacement {
   readonly successor: Slot;
   /** The incarnation that has to become ready; a later one means that it crashed. */
   readonly successorIncarnation: Incarnation;
+  /** With what the successor was launched, and when. */
+  readonly revision: number;
+  readonly startedAt: Instant;
   readonly cause: ReplaceReason;
   readonly reason: string;
 }

@@ -68,6 +68,8 @@ export interface PoolView {
   readonly readyCount: number;
   /** Percentage of replicas that must be ready for the pool to be healthy: 0 … 100. */
   readonly desiredHealthyPercentage: number;
+  /** Replicas that health is measured against; fewer than `replicas` while the pool grows. */
+  readonly measuredReplicas: number;
   readonly healthy: boolean;
   /** Every slot that is in use or has been; ordered by slot. */
   readonly workers: readonly WorkerView[];

@@ -51,6 +51,7 @@ function scrapeOf(pool: Partial<PoolView> = {}, changes: Partial<Scrape> = {}): 
     standby: 0,
     readyCount: 1,
     desiredHealthyPercentage: 75,
+    measuredReplicas: 1,
     healthy: false,
     workers: [],
     operations: [],
