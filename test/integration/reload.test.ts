@@ -239,6 +239,39 @@ test("a pool with a proxy comes and goes: its Envoy ends after its workers, and 
   }
 });
 
+test("a pool whose workers are all stopped leaves with its Envoy, and comes back", async () => {
+  const ports = await freePorts(10);
+  const web = proxied("web", ports, ports + 1);
+  const other = pool("other");
+  await using controller = await ControllerUnderTest.start({ workers: list(web, other) });
+  await controller.ready();
+  await commandOk(controller, "stop", "web");
+  controller.configure({ workers: other });
+  await commandOk(controller, "reload");
+  await eventually(async () => ((await isListening(ports)) ? undefined : true), "its Envoy is gone");
+  controller.configure({ workers: list(web, other) });
+  await commandOk(controller, "reload");
+  assert.equal(await statusCode(ports, "/"), 200);
+});
+
+test("a program that the system does not take fails the reload each time, and all is as it was", async () => {
+  await using directory = await mkdtempDisposable(join(tmpdir(), "monoceros-exec-"));
+  const bad = join(directory.path, "bad");
+  writeFileSync(bad, "no program\n", { mode: 0o755 });
+  await using controller = await ControllerUnderTest.start({ workers: pool("web") });
+  await controller.ready();
+  const before = await controller.pids();
+  const added = poolOf({ name: "new", exec: bad, ...QUICK });
+  for (const workers of [poolOf({ name: "web", exec: bad, ...QUICK }), list(pool("web"), added)]) {
+    controller.configure({ workers });
+    for (let turn = 0; turn < 2; turn++) {
+      const { code, stdout } = await command(controller, "reload");
+      assert.equal(code, 1, stdout);
+    }
+    assert.deepEqual(await pidsOf(controller, "web"), before);
+  }
+});
+
 test("a socket that a removed pool shared is free again", async () => {
   const port = await freePort();
   await using controller = await ControllerUnderTest.start({ workers: pool("web") });
