@@ -69,8 +69,8 @@ test("jitter_ratio spreads the life spans over all of their range [R3]", async (
     assert.ok(starting !== undefined);
     return msBetween(starting, event);
   });
-  // From before it was ready, so at least its life span, but for what wall clock and monotonic clock are apart.
-  assert.ok(Math.min(...spans) >= 490, `${spans}`);
+  // At least half of the life span, but for how much later than it was decided a start is told on a busy machine.
+  assert.ok(Math.min(...spans) >= 400, `${spans}`);
   // Twelve even picks of a range of a second: that all of them lie within a tenth happens once in 10^10 runs.
   assert.ok(Math.max(...spans) - Math.min(...spans) > 100, `${spans}`);
 });
