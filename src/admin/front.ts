@@ -55,7 +55,7 @@ export function createFront(options: FrontOptions): Server {
   server.on("checkExpectation", (_, response) =>
     sendError(response, 417, "REQUEST_INVALID", "expected 100-continue or nothing in Expect"),
   );
-  // So is an accept that fails (accept(2): ENOBUFS, ENOMEM); errors of listen are heard by those who listen.
+  // An accept that fails is nobody's end (accept(2): ENOBUFS, ENOMEM); errors of listen are heard by those who listen.
   server.on("error", () => {});
   return server;
 }

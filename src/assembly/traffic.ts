@@ -15,9 +15,6 @@ import type { Clock } from "../runtime/clock.ts";
 import type { Daemon } from "../runtime/daemon.ts";
 import { RequestBudgets } from "./requestBudgets.ts";
 
-/** With a smaller share of the replicas ready, those whose liveness fails and who have to wait serve on. */
-const PANIC_SHARE = 0.5;
-
 /** How often the daemon hears what draining workers still work on. */
 const IN_FLIGHT_MS = 100;
 
@@ -77,18 +74,16 @@ class Ingress implements Disposable {
     if (this.#answering.get(slot)?.incarnation === incarnation) this.#answering.delete(slot);
   }
 
-  update({ workers, readyCount, measuredReplicas }: PoolView): void {
-    // That most fail at once is seldom their fault: rather all of those than nobody, or a few with all the requests.
-    const isPanic = readyCount < measuredReplicas * PANIC_SHARE;
-    this.proxy.update(workers.flatMap((worker) => this.#upstreamOf(worker, isPanic) ?? []));
+  update(view: PoolView): void {
+    this.proxy.update(view.workers.flatMap((worker) => this.#upstreamOf(worker) ?? []));
   }
 
-  #upstreamOf(worker: WorkerView, isPanic: boolean): Upstream | undefined {
-    const { slot, incarnation, revision, phase, isSpare, isHeldBack } = worker;
+  #upstreamOf(worker: WorkerView): Upstream | undefined {
+    const { slot, incarnation, revision, phase, isSpare, servesInPanic } = worker;
     if (phase === "down" || phase === "backoff" || phase === "stopping") return undefined;
     const address = this.pool.addressOf(slot, revision);
     if (address === undefined) return undefined;
-    if (isPanic && isHeldBack) return { slot, incarnation, address, state: "serving" };
+    if (servesInPanic) return { slot, incarnation, address, state: "serving" };
     if (phase === "ready") return { slot, incarnation, address, state: isSpare ? "reserve" : "serving" };
     const answering = this.#answering.get(slot);
     if (answering?.incarnation === incarnation && (phase === "starting" || phase === "unready"))

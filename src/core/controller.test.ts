@@ -364,7 +364,7 @@ test("the view shows replicas and used slots, with pid and times of live process
     spawnedAt: 1000,
     deadline: undefined,
     isSpare: false,
-    isHeldBack: false,
+    servesInPanic: false,
     inFlight: undefined,
     restarts: 0,
     lastExit: undefined,

@@ -15,11 +15,11 @@ import {
   hasGivenUp,
   isEmpty,
   isHealthy,
-  isHeldBack,
   isSpare,
   newPool,
   type PoolEvent,
   type PoolState,
+  servesInPanic,
   stepPool,
 } from "./pool.ts";
 import { type ControllerPolicy, type ControllerSpec, emptied, type PoolSpec } from "./spec.ts";
@@ -376,7 +376,6 @@ export function viewOf(state: ControllerState): ControllerView {
       standby: spec.standby,
       readyCount: countReady(pool),
       desiredHealthyPercentage: spec.desiredHealthyPercentage,
-      measuredReplicas: pool.measuredReplicas,
       healthy: isHealthy(pool),
       workers: pool.workers
         .filter((worker) => worker.slot < spec.replicas + spec.standby || worker.incarnation > 0)
@@ -417,7 +416,7 @@ function viewOfWorker(worker: WorkerState, state: PoolState): WorkerView {
     spawnedAt: alive ? worker.spawnedAt : undefined,
     deadline: worker.deadline,
     isSpare: isSpare(worker),
-    isHeldBack: isHeldBack(state, worker),
+    servesInPanic: servesInPanic(state, worker),
     inFlight: worker.phase === "draining" ? worker.inFlight : undefined,
     restarts: worker.restarts,
     lastExit: worker.lastExit,

@@ -13,6 +13,17 @@ import type { ProbePolicy } from "./probe.ts";
 /** Share of the replicas that may be replaced at once where the pool allows no unavailability. */
 const DEFAULT_SHARE = 0.25;
 
+/** With a smaller share of the replicas ready, those that have to wait for their replacement serve on. */
+const PANIC_SHARE = 0.5;
+
+/**
+ * Whether so few are ready that who fails its liveness and has to wait shall serve: that most fail at once is seldom
+ * their fault, and better all of them than nobody, or a few with all the requests.
+ */
+export function isPanic(ready: number, replicas: number): boolean {
+  return ready < replicas * PANIC_SHARE;
+}
+
 /** What bounds the replacements of one pool. */
 export interface LivenessCap {
   readonly replicas: number;

@@ -15,8 +15,10 @@ export type Order =
   | { readonly kind: "stop"; readonly slots: readonly Slot[] | undefined }
   | { readonly kind: "start"; readonly slots: readonly Slot[] | undefined }
   | { readonly kind: "scale"; readonly replicas: number; readonly rollout: RolloutPolicy }
-  /** A new desired state; workers of an older revision are replaced. Where that fails the old one is desired again. */
-  /** Replicas of 0 remove the pool. `keeps` is what shall stay as it is when the operation begins, whatever `spec` says. */
+  /**
+   * A new desired state; workers of an older revision are replaced. Where that fails the old one is desired again.
+   * Replicas of 0 remove the pool. `keeps` is what shall stay as it is when the operation begins, whatever `spec` says.
+   */
   | { readonly kind: "reload"; readonly spec: PoolSpec; readonly keeps?: readonly ("revision" | "replicas")[] };
 
 /** The process that an operation is about. */

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { poolSpec } from "../../test/support/poolSpec.ts";
+import { poolSpec, replacementOf } from "../../test/support/poolSpec.ts";
 import { after, type Instant, instant } from "../base/time.ts";
 import type { LimitKind } from "./event.ts";
 import type { Order } from "./operation.ts";
@@ -373,18 +373,7 @@ test("a predecessor that left by itself gives its place to the successor", () =>
   const state: PoolState = {
     ...rig.state,
     workers: [...newPool(spec, rig.now).workers.slice(0, 1), rig.worker(1), { ...rig.worker(0), slot: 2 }],
-    replacements: [
-      {
-        old: 0,
-        oldIncarnation: 1,
-        successor: 2,
-        successorIncarnation: 1,
-        revision: 1,
-        startedAt: instant(0),
-        cause: "lifespan",
-        reason: "lifespan",
-      },
-    ],
+    replacements: [replacementOf({ old: 0, oldIncarnation: 1, successor: 2, successorIncarnation: 1 })],
   };
   const { state: next, effects } = stepPool(state, { kind: "boot", at: rig.now, random: 0.5 });
   assert.deepEqual(next.replacements, []);
@@ -399,18 +388,7 @@ test("an abort of a predecessor that is no longer running postpones nothing", ()
   const rig = booted();
   const state: PoolState = {
     ...rig.state,
-    replacements: [
-      {
-        old: 2,
-        oldIncarnation: 9,
-        successor: 0,
-        successorIncarnation: 0,
-        revision: 1,
-        startedAt: instant(0),
-        cause: "lifespan",
-        reason: "lifespan",
-      },
-    ],
+    replacements: [replacementOf({ old: 2, oldIncarnation: 9, successor: 0, successorIncarnation: 0 })],
   };
   const { state: next, effects } = stepPool(state, { kind: "boot", at: rig.now, random: 0.5 });
   assert.equal(next.workers[2]?.deadline, undefined);
@@ -423,16 +401,14 @@ test("a take-over of a worker that is not due any more is called a rollout", () 
     ...rig.state,
     workers: [rig.worker(0), { ...rig.worker(0), slot: 1 }],
     replacements: [
-      {
+      replacementOf({
         old: 0,
         oldIncarnation: 1,
         successor: 1,
         successorIncarnation: 1,
-        revision: 1,
-        startedAt: instant(0),
         cause: "rollout",
         reason: "asked",
-      },
+      }),
     ],
   };
   const { state: next } = stepPool(state, { kind: "boot", at: rig.now, random: 0.5 });

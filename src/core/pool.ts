@@ -8,7 +8,13 @@ import { formatDuration } from "../base/units.ts";
 import type { WideLifecycleEvent } from "./event.ts";
 import type { Incarnation, Slot } from "./identity.ts";
 import { decideLifespanMs } from "./limits.ts";
-import { acceptProof, decideLivenessReplacements, type LivenessHistory, NO_REPLACEMENTS } from "./massFailure.ts";
+import {
+  acceptProof,
+  decideLivenessReplacements,
+  isPanic,
+  type LivenessHistory,
+  NO_REPLACEMENTS,
+} from "./massFailure.ts";
 import {
   isExclusive,
   isTargetDone,
@@ -153,10 +159,11 @@ export function isSpare(worker: WorkerState): boolean {
   return worker.phase === "ready" && worker.isSpare;
 }
 
-/** Whether only its liveness is doubted, and it is not being replaced because too many are. */
-export function isHeldBack({ replacements }: PoolState, worker: WorkerState): boolean {
+/** Whether it serves on although its liveness probe says no: most fail, and it is not being replaced yet. */
+export function servesInPanic(state: PoolState, worker: WorkerState): boolean {
   const isDoubted = worker.phase === "unready" && worker.due?.cause === "liveness" && worker.isHung;
-  return isDoubted && !replacements.some(({ old }) => old === worker.slot);
+  if (!isDoubted || state.replacements.some(({ old }) => old === worker.slot)) return false;
+  return isPanic(countReady(state), state.measuredReplicas);
 }
 
 /** How many items match; pools have hundreds of slots and this runs at every event, so nothing is allocated. */
@@ -307,21 +314,21 @@ class PoolDraft {
     if (this.#leaving) return;
     const { name, desiredHealthyPercentage } = this.#spec;
     const ready = this.#countReady();
-    const healthy = this.#isHealthy();
+    this.#measure();
+    const healthy = isEnough(ready, this.#measuredReplicas, this.#spec);
     const reason = `${ready} of ${this.#measuredReplicas} replicas are ready, ${desiredHealthyPercentage} % are wanted`;
     if (this.#wasHealthy === true && !healthy) this.#tellWide({ kind: "pool_degraded", pool: name, reason });
     if (this.#wasHealthy === false && healthy) this.#tellWide({ kind: "pool_recovered", pool: name, reason });
     if (healthy || this.#wasHealthy !== undefined) this.#wasHealthy = healthy;
   }
 
-  #isHealthy(): boolean {
+  /** Brings the number that health is measured against up to date. */
+  #measure(): void {
     const { replicas } = this.#spec;
-    const ready = this.#countReady();
     const measured = this.#measuredReplicas;
     // A pool that comes back after it was removed boots anew.
-    if (measured === 0 || replicas < measured || isEnough(ready, replicas, this.#spec))
+    if (measured === 0 || replicas < measured || isEnough(this.#countReady(), replicas, this.#spec))
       this.#measuredReplicas = replicas;
-    return isEnough(ready, this.#measuredReplicas, this.#spec);
   }
 
   // Operations
@@ -364,7 +371,9 @@ class PoolDraft {
    * not succeed without them. Whether something was given up for one.
    */
   #makeWay(at: Instant, random: number): boolean {
-    if (this.#isHealthy()) return false;
+    if (this.#queue.length === 0) return false;
+    this.#measure();
+    if (isEnough(this.#countReady(), this.#measuredReplicas, this.#spec)) return false;
     const { revision } = this.#spec;
     const next = this.#queue.find(({ order }) => {
       const resolved = this.#resolve(order);
@@ -469,7 +478,7 @@ class PoolDraft {
    */
   #isSettled(order: Order): boolean {
     if (order.kind === "stop" || order.kind === "start") return true;
-    const absent = count(this.#workers, (worker) => worker.phase === "down" && worker.kind !== "free");
+    const absent = this.#countAbsent();
     const leaving = count(this.#workers, (worker) => this.#isLeaving(worker));
     const arrived = count(this.#workers, ({ phase }) => phase === "ready" || phase === "unready");
     return arrived + absent === this.#spec.replicas + this.#spec.standby && leaving === 0;
@@ -624,9 +633,8 @@ class PoolDraft {
   }
 
   #room(worker: WorkerState, leaving: number): RolloutRoom {
-    // What an operator stopped or what gave up does not come back: who waits for it waits for ever.
-    const absent = count(this.#workers, (each) => each.phase === "down" && each.kind !== "free");
-    const missing = this.#spec.replicas - absent - this.#countReady() - (worker.phase === "ready" ? 0 : 1);
+    // Who waits for those that are absent waits for ever.
+    const missing = this.#spec.replicas - this.#countAbsent() - this.#countReady() - (worker.phase === "ready" ? 0 : 1);
     return decideRoom(this.#spec.rollout, this.#replacements.length + leaving, Math.max(0, missing));
   }
 
@@ -791,6 +799,11 @@ class PoolDraft {
   #isLeaving(worker: WorkerState): boolean {
     const order = "order" in worker ? worker.order : worker.phase === "starting" ? worker.pendingStop : undefined;
     return order !== undefined && order.next === "down" && order.cause !== "operator";
+  }
+
+  /** What an operator stopped or what gave up: it does not come back by itself. */
+  #countAbsent(): number {
+    return count(this.#workers, (worker) => worker.phase === "down" && worker.kind !== "free");
   }
 
   #countReady(): number {

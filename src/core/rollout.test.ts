@@ -1,20 +1,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { replacementOf } from "../../test/support/poolSpec.ts";
 import { instant } from "../base/time.ts";
-import { decideReplacement, decideRoom, type Replacement } from "./rollout.ts";
+import { decideReplacement, decideRoom } from "./rollout.ts";
 import { newWorker, type WorkerState } from "./worker.ts";
 
 const AT = instant(1000);
-const replacement: Replacement = {
-  old: 0,
-  oldIncarnation: 3,
-  successor: 2,
-  successorIncarnation: 1,
-  revision: 1,
-  startedAt: instant(0),
-  cause: "lifespan",
-  reason: "lifespan",
-};
+const replacement = replacementOf({ old: 0, oldIncarnation: 3, successor: 2, successorIncarnation: 1 });
 
 function worker(phase: "ready" | "unready", incarnation: number): WorkerState {
   const alive = { ...newWorker(0, AT), incarnation, deadline: undefined, pid: 7, spawnedAt: AT, due: undefined };

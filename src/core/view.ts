@@ -33,8 +33,8 @@ export interface WorkerView {
   readonly deadline: Instant | undefined;
   /** Whether it is kept in reserve: ready, but out of the balance. */
   readonly isSpare: boolean;
-  /** Whether only its liveness probe says no, and too many others fail with it for it to be replaced now. */
-  readonly isHeldBack: boolean;
+  /** Whether it shall serve although its liveness probe says no, because too many fail with it (massFailure.ts). */
+  readonly servesInPanic: boolean;
   /** Requests it still works on while it drains; undefined in any other phase. */
   readonly inFlight: number | undefined;
   /** Unplanned restarts of this slot since the controller started. */
@@ -68,8 +68,6 @@ export interface PoolView {
   readonly readyCount: number;
   /** Percentage of replicas that must be ready for the pool to be healthy: 0 … 100. */
   readonly desiredHealthyPercentage: number;
-  /** Replicas that health is measured against; fewer than `replicas` while the pool grows. */
-  readonly measuredReplicas: number;
   readonly healthy: boolean;
   /** Every slot that is in use or has been; ordered by slot. */
   readonly workers: readonly WorkerView[];

@@ -1,4 +1,6 @@
 /** Pool specifications for tests: sensible values, changed where a test cares. */
+import { instant } from "../../src/base/time.ts";
+import type { Replacement } from "../../src/core/rollout.ts";
 import type { PoolSpec } from "../../src/core/spec.ts";
 
 /** A pool "web" of two workers with an unlimited budget and a first restart at once. */
@@ -35,4 +37,11 @@ export function poolSpec(changes: Partial<PoolSpec> = {}): PoolSpec {
     livenessPacing: { coolDownMs: 5000, recheckMs: 1000 },
     ...changes,
   };
+}
+
+/** A replacement by life span; the slots and incarnations are what a test is about. */
+export function replacementOf(
+  changes: Pick<Replacement, "old" | "oldIncarnation" | "successor" | "successorIncarnation"> & Partial<Replacement>,
+): Replacement {
+  return { revision: 1, startedAt: instant(0), cause: "lifespan", reason: "lifespan", ...changes };
 }
