@@ -78,7 +78,9 @@ const mutation: fc.Arbitrary<Mutation> = fc.record({
 });
 
 /** Applies a mutation to the nth place of the tree, counted over all maps and lists. */
-function mutate(tree: Tree, { at, kind, key, value }: Mutation): Tree {
+function mutate(tree: Tree, { at, kind, key, value: drawn }: Mutation): Tree {
+  // A later mutation changes it, and what was drawn is used again while a failure is shrunk.
+  const value = structuredClone(drawn);
   const places: { readonly holder: Tree[] | { [key: string]: Tree }; readonly key: string }[] = [];
   const collect = (node: Tree): void => {
     if (typeof node !== "object" || node === null) return;
