@@ -245,11 +245,11 @@ test("restart shows each step of its pool and ends with a summary", async () => 
     operationEvent("started", "restart", 0, 1),
     { kind: "starting", ...worker, delayMs: 0, reason: "successor of web-0" },
     { kind: "spawned", ...worker, pid: 7, revision: 1 },
-    { kind: "ready", ...worker, pool: "other", afterMs: 5 },
-    { kind: "ready", ...worker, afterMs: 5 },
+    { kind: "ready", ...worker, pool: "other", afterMs: 5, evidence: "probe" },
+    { kind: "ready", ...worker, afterMs: 5, evidence: "probe" },
     operationEvent("progressed", "restart", 1, 1),
     operationEvent("finished", "restart", 1, 1),
-    { kind: "ready", ...worker, afterMs: 6 },
+    { kind: "ready", ...worker, afterMs: 6, evidence: "probe" },
   ]);
   assert.deepEqual(await runCli(`restart web --socket ${fake.socketPath}`), {
     code: 0,

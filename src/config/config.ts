@@ -150,8 +150,8 @@ export type Share = number | { readonly percent: number };
 export interface RollingConfig {
   readonly maxSurge: Share;
   readonly maxUnavailable: Share;
-  /** Only where nothing asks a worker whether it is ready. */
-  readonly minReadyMs: number;
+  /** Only where no probe tells whether a worker is ready; undefined is the default, which depends on what can be seen. */
+  readonly minReadyMs: number | undefined;
 }
 
 export interface SocketConfig {

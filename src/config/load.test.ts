@@ -87,7 +87,7 @@ test("a file with only a name and an executable gets every default", () => {
             requests: undefined,
           },
           probes: undefined,
-          rolling: { maxSurge: 1, maxUnavailable: 0, minReadyMs: 1000 },
+          rolling: { maxSurge: 1, maxUnavailable: 0, minReadyMs: undefined },
           standby: 0,
           sockets: [],
           logs: { mode: "annotate", maxLineBytes: 1_048_576 },
@@ -133,7 +133,7 @@ test("values of every kind are converted once, to the units of their names", () 
   assert.equal(pool.limits.lifespanMs, 14_400_000);
   assert.equal(pool.limits.memoryBytes, 536_870_912);
   assert.equal(pool.limits.memoryHardBytes, 1_073_741_824);
-  assert.deepEqual(pool.rolling, { maxSurge: { percent: 25 }, maxUnavailable: 1, minReadyMs: 1000 });
+  assert.deepEqual(pool.rolling, { maxSurge: { percent: 25 }, maxUnavailable: 1, minReadyMs: undefined });
 });
 
 test("values that the predecessor took for unset still are", () => {

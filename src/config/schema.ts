@@ -389,9 +389,10 @@ const rolling: Kind<RollingConfig> = object<RollingConfig>(
     minReadyMs: {
       yaml: "min_ready",
       kind: duration(),
-      default: 1000,
+      default: undefined,
+      unset: "1s while it is seen to serve, 5s where it never listens",
       since: "new",
-      doc: "How long a successor must have lived before its predecessor stops, in pools without `server` and `probes`, where nothing asks whether it is ready.",
+      doc: "In pools without `server` and without startup and readiness probes: how long a successor must be seen to serve before its predecessor stops, and how long a worker that never listens must live to count as ready.",
     },
   },
   checkRolling,

@@ -23,7 +23,7 @@ test("the specification carries the policies of the configuration", () => {
         replicas: 8,
         standby: 0,
         autoscale: undefined,
-        readiness: { kind: "spawned" },
+        readiness: { kind: "observed", surviveMs: 5000 },
         drainMs: undefined,
         startupWaitMs: 0,
         stopSignal: "SIGTERM",
@@ -93,7 +93,10 @@ test("a startup probe bounds the time to become ready, a readiness probe alone l
     kind: "probed",
     timeoutMs: 600_000,
   });
-  assert.deepEqual(specsOf("probes: {liveness: {tcp: {port: 1}}}")[0]?.readiness, { kind: "spawned" });
+  assert.deepEqual(specsOf("probes: {liveness: {tcp: {port: 1}}}")[0]?.readiness, {
+    kind: "observed",
+    surviveMs: 5000,
+  });
 });
 
 test("autoscale becomes a policy, and the pool starts within its bounds", () => {

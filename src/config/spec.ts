@@ -30,7 +30,16 @@ const BOOT_TIMEOUT_MS = 60_000;
 /** The same where only a readiness probe says: Kubernetes gives a rollout as long. */
 const READINESS_TIMEOUT_MS = 600_000;
 
-function readinessOf({ probes, server }: PoolConfig): ReadinessPolicy {
+/** How long a successor must be seen to serve, where the file says nothing. */
+const SETTLE_MS = 1000;
+
+/** How long a worker that is never seen to listen must live, where the file says nothing. */
+const SURVIVAL_MS = 5000;
+
+/** The same for one that should wait on a shared socket, and may do so in a way that cannot be seen (io_uring). */
+const UNSEEN_MS = 10_000;
+
+function readinessOf({ probes, server, sockets, rolling }: PoolConfig): ReadinessPolicy {
   const startup = probes?.startup;
   if (startup !== undefined) {
     // The prober gives up by itself; this is the bound where even its last attempt hangs.
@@ -38,7 +47,9 @@ function readinessOf({ probes, server }: PoolConfig): ReadinessPolicy {
     return { kind: "probed", timeoutMs: initialDelayMs + (periodMs + timeoutMs) * (failureThreshold + 1) };
   }
   if (probes?.readiness !== undefined) return { kind: "probed", timeoutMs: READINESS_TIMEOUT_MS };
-  return server === undefined ? { kind: "spawned" } : { kind: "probed", timeoutMs: BOOT_TIMEOUT_MS };
+  if (server !== undefined) return { kind: "probed", timeoutMs: BOOT_TIMEOUT_MS };
+  const { minReadyMs = SURVIVAL_MS } = rolling;
+  return { kind: "observed", surviveMs: sockets.length > 0 ? Math.max(minReadyMs, UNSEEN_MS) : minReadyMs };
 }
 
 /** Nobody is replaced for liveness. */
@@ -157,7 +168,7 @@ export function rolloutOf(rolling: RollingConfig, replicas: number): RolloutPoli
   return {
     maxSurge: maxSurge === 0 && maxUnavailable === 0 ? 1 : maxSurge,
     maxUnavailable,
-    settleMs: rolling.minReadyMs,
+    settleMs: rolling.minReadyMs ?? SETTLE_MS,
   };
 }
 

@@ -417,7 +417,7 @@ function proxied(changes: Partial<ControllerSpec> = {}): ControllerRig {
     rollout: { maxSurge: 0, maxUnavailable: 1, settleMs: 0 },
   });
   const rig = new ControllerRig({ pools: [web, proxy], ...changes }).boot();
-  rig.send(1, 0, { kind: "becameReady", at: rig.now, incarnation: 1, random: 0.5 });
+  rig.send(1, 0, { kind: "becameReady", at: rig.now, incarnation: 1 });
   rig.take();
   return rig;
 }

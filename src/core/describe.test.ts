@@ -23,8 +23,18 @@ const WORDS: { readonly [K in LifecycleEvent["kind"]]: readonly (readonly [Event
   ],
   ready: [
     [
-      { kind: "ready", ...mine, afterMs: 1500 },
+      { kind: "ready", ...mine, afterMs: 1500, evidence: "probe" },
       { level: "debug", text: 'worker "web-1" is ready after 1.5s' },
+    ],
+  ],
+  waiting: [
+    [
+      { kind: "waiting", ...mine, afterMs: 1000, reason: "GET http://127.0.0.1:80/ answered HTTP 400" },
+      { level: "debug", text: 'worker "web-1" is not ready after 1s: GET http://127.0.0.1:80/ answered HTTP 400' },
+    ],
+    [
+      { kind: "waiting", ...mine, afterMs: 10_000, reason: "GET http://127.0.0.1:80/ answered HTTP 400" },
+      { level: "warn", text: 'worker "web-1" is not ready after 10s: GET http://127.0.0.1:80/ answered HTTP 400' },
     ],
   ],
   unready: [

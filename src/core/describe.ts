@@ -15,6 +15,9 @@ export interface EventDescription {
   readonly code?: ErrorCode;
 }
 
+/** From then on a worker that is still not ready deserves a look. */
+const SLOW_TO_READY_MS = 10_000;
+
 /** What `event` means to a person. */
 export function describeEvent(event: LifecycleEvent): EventDescription {
   if (!isWorkerEvent(event)) return describeWide(event);
@@ -30,6 +33,11 @@ function describeWorker(event: WorkerLifecycleEvent): EventDescription {
       return { level: "debug", text: `runs as pid ${event.pid}, incarnation ${event.incarnation}` };
     case "ready":
       return { level: "debug", text: `is ready after ${formatDuration(event.afterMs)}` };
+    case "waiting":
+      return {
+        level: event.afterMs < SLOW_TO_READY_MS ? "debug" : "warn",
+        text: `is not ready after ${formatDuration(event.afterMs)}: ${event.reason}`,
+      };
     case "enlisted":
       return { level: "info", text: `takes requests, it was in reserve: ${event.reason}` };
     case "unready":

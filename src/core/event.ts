@@ -26,7 +26,10 @@ export type WorkerLifecycleEvent = OfWorker &
   (
     | { readonly kind: "starting"; readonly delayMs: number; readonly reason: string }
     | { readonly kind: "spawned"; readonly pid: number; readonly revision: number }
-    | { readonly kind: "ready"; readonly afterMs: number }
+    /** `evidence` is what shows that it serves: its probes, a process of it that listens, or nothing but its survival. */
+    | { readonly kind: "ready"; readonly afterMs: number; readonly evidence: "probe" | "listening" | "none" }
+    /** It is still not ready, and what is missing has become known or has changed. */
+    | { readonly kind: "waiting"; readonly afterMs: number; readonly reason: string }
     /** A spare takes requests from now on. */
     | { readonly kind: "enlisted"; readonly reason: string }
     | { readonly kind: "unready"; readonly reason: string }

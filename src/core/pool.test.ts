@@ -95,7 +95,7 @@ class PoolRig {
 
   becomeReady(slot: number): void {
     const { incarnation } = this.worker(slot);
-    this.send(slot, { kind: "becameReady", at: this.now, incarnation, random: 0.5 });
+    this.send(slot, { kind: "becameReady", at: this.now, incarnation });
   }
 
   drained(slot: number): void {

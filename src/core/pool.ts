@@ -29,6 +29,7 @@ import { decideReplacement, decideRoom, type Replacement, type RolloutRoom } fro
 import type { PoolSpec } from "./spec.ts";
 import { EMPTY_TALLY, type PoolTally, tallyEvent } from "./tally.ts";
 import {
+  type Due,
   newWorker,
   type ReadyState,
   type StopOrder,
@@ -161,7 +162,7 @@ export function isSpare(worker: WorkerState): boolean {
 
 /** Whether it serves on although its liveness probe says no: most fail, and it is not being replaced yet. */
 export function servesInPanic(state: PoolState, worker: WorkerState): boolean {
-  const isDoubted = worker.phase === "unready" && worker.due?.cause === "liveness" && worker.isHung;
+  const isDoubted = worker.phase === "unready" && worker.liveness !== undefined && worker.readiness === "passing";
   if (!isDoubted || state.replacements.some(({ old }) => old === worker.slot)) return false;
   return isPanic(countReady(state), state.measuredReplicas);
 }
@@ -195,9 +196,15 @@ export function hasGivenUp(state: PoolState): boolean {
 }
 
 /** A worker that is to be replaced, and why. */
-interface Due {
+interface DueWorker {
   readonly worker: ReadyState | UnreadyState;
-  readonly due: NonNullable<ReadyState["due"]>;
+  readonly due: Due;
+}
+
+/** Why a worker is to be replaced; that its liveness fails overrules everything else. */
+function dueOf(worker: ReadyState | UnreadyState): Due | undefined {
+  if (worker.phase === "unready" && worker.liveness !== undefined) return { cause: "liveness", ...worker.liveness };
+  return worker.due;
 }
 
 /** One step under way: a mutable copy that ends as a transition. */
@@ -436,11 +443,13 @@ class PoolDraft {
     const { limits } = spec;
     if (limits.lifespanMs === before.lifespanMs && limits.jitterRatio === before.jitterRatio) return;
     for (const worker of this.#workers) {
-      if ((worker.phase !== "ready" && worker.phase !== "unready") || worker.due !== undefined) continue;
+      if (!("spawnedAt" in worker) || worker.spawnedAt === undefined) continue;
       // One chance for all, spread evenly over them.
       const lifespanMs = decideLifespanMs(limits, (random + worker.slot * GOLDEN_RATIO) % 1);
-      const deadline = lifespanMs === undefined ? undefined : after(worker.spawnedAt, lifespanMs);
-      this.#workers[worker.slot] = { ...worker, deadline };
+      const agesAt = lifespanMs === undefined ? undefined : after(worker.spawnedAt, lifespanMs);
+      if (worker.phase === "starting") this.#workers[worker.slot] = { ...worker, agesAt };
+      else if ((worker.phase === "ready" || worker.phase === "unready") && worker.due === undefined)
+        this.#workers[worker.slot] = { ...worker, deadline: agesAt };
     }
   }
 
@@ -593,20 +602,21 @@ class PoolDraft {
 
   /** Who is due, longest first; spares and who is not ready before those who serve, because they cost nothing. */
   #replaceDue(at: Instant): void {
-    const waiting: Due[] = [];
+    const waiting: DueWorker[] = [];
     for (const worker of this.#workers) {
       if (worker.phase !== "ready" && worker.phase !== "unready") continue;
-      if (worker.due === undefined || this.#replacements.some(({ old }) => old === worker.slot)) continue;
-      waiting.push({ worker, due: worker.due });
+      const due = dueOf(worker);
+      if (due === undefined || this.#replacements.some(({ old }) => old === worker.slot)) continue;
+      waiting.push({ worker, due });
     }
     waiting.sort((a, b) => servedRank(a.worker) - servedRank(b.worker) || a.due.at - b.due.at);
-    const isHung = ({ due }: Due) => due.cause === "liveness";
+    const isHung = ({ due }: DueWorker) => due.cause === "liveness";
     this.#replaceHung(waiting.filter(isHung), at);
     for (const each of waiting) if (!isHung(each) && !this.#replace(each, at)) return;
   }
 
   /** Replaces one as the policy allows; false where there is no room now. */
-  #replace({ worker, due }: Due, at: Instant): boolean {
+  #replace({ worker, due }: DueWorker, at: Instant): boolean {
     const inPlace: StopOrder = { cause: due.cause, reason: due.reason, next: "respawn" };
     if (isSpare(worker)) {
       this.send(worker.slot, { kind: "stop", at, order: inPlace });
@@ -639,7 +649,7 @@ class PoolDraft {
   }
 
   /** Those whose liveness fails serve nobody: they are replaced without regard to who else is missing, but not all at once. */
-  #replaceHung(hung: readonly Due[], at: Instant): void {
+  #replaceHung(hung: readonly DueWorker[], at: Instant): void {
     this.#deadline = undefined;
     if (hung.length === 0) return;
     const { rollout, livenessPacing: pacing } = this.#spec;
@@ -696,7 +706,7 @@ class PoolDraft {
   }
 
   /** A spare that can be the successor of who is due: of the present revision, and younger than the rollout. */
-  #freshSpare(due: Due["due"]): ReadyState | undefined {
+  #freshSpare(due: Due): ReadyState | undefined {
     const begunAt = due.cause === "rollout" ? due.at : Number.NEGATIVE_INFINITY;
     return this.#workers.find(
       (worker): worker is ReadyState =>
@@ -715,7 +725,7 @@ class PoolDraft {
     return Math.max(0, coming - Math.max(0, this.#spec.replicas - this.#countReady()));
   }
 
-  #startSuccessor(old: ReadyState | UnreadyState, slot: Slot, due: Due["due"], at: Instant): void {
+  #startSuccessor(old: ReadyState | UnreadyState, slot: Slot, due: Due, at: Instant): void {
     const pool = this.#spec.name;
     const { cause, reason } = due;
     const replacement: Replacement = {

@@ -44,7 +44,7 @@ test("the reason of a decision says what counted", () => {
 });
 
 test("an uptime of reset_after makes the next crash a first one, a shorter one does not", () => {
-  const history: CrashHistory = { recent: [START], streak: 5 };
+  const history: CrashHistory = { recent: [START], streak: 5, lastUptimeMs: 1 };
   const long = decideRestart(history, after(START, 60_000), 60_000, 0.5, policy());
   assert.deepEqual([long.kind === "restart" && long.delayMs, long.history.streak], [0, 1]);
   const short = decideRestart(history, after(START, 59_999), 59_999, 0.5, policy());
@@ -75,7 +75,8 @@ test("a budget of zero gives up at the first exit", () => {
 
 test("the window slides: an exit counts for exactly window_ms", () => {
   const rules = policy({ maxRestarts: 1, windowMs: 1000 });
-  const second = (at: Instant) => decideRestart({ recent: [START], streak: 1 }, at, 1, 0.5, rules).kind;
+  const second = (at: Instant) =>
+    decideRestart({ recent: [START], streak: 1, lastUptimeMs: 1 }, at, 1, 0.5, rules).kind;
   assert.equal(second(after(START, 1000)), "give-up");
   assert.equal(second(after(START, 1001)), "restart");
   assert.ok(crashes(1000, 1001, rules).every(({ kind }) => kind === "restart"));
@@ -90,10 +91,16 @@ test("no budget is unlimited, and what is remembered stays bounded", () => {
 });
 
 test("the wait stays a number however long the streak", () => {
-  const decision = decideRestart({ recent: [], streak: 100_000 }, START, 1, 1, policy({ jitter: 0.2 }));
+  const decision = decideRestart(
+    { recent: [], streak: 100_000, lastUptimeMs: 1 },
+    START,
+    1,
+    1,
+    policy({ jitter: 0.2 }),
+  );
   assert.equal(decision.kind === "restart" && decision.delayMs, 36_000);
   const base = policy();
   const atOnce = { ...base, backoff: { ...base.backoff, initialMs: 0 } };
-  const none = decideRestart({ recent: [], streak: 100_000 }, START, 1, 1, atOnce);
+  const none = decideRestart({ recent: [], streak: 100_000, lastUptimeMs: 1 }, START, 1, 1, atOnce);
   assert.equal(none.kind === "restart" && none.delayMs, 0);
 });

@@ -10,9 +10,25 @@ export interface CrashHistory {
   readonly recent: readonly Instant[];
   /** Crashes in a row without an uptime of `resetAfterMs` between them. */
   readonly streak: number;
+  /** How long the process lived that crashed last; 0 before any crash. */
+  readonly lastUptimeMs: number;
 }
 
-export const NO_CRASHES: CrashHistory = { recent: [], streak: 0 };
+export const NO_CRASHES: CrashHistory = { recent: [], streak: 0, lastUptimeMs: 0 };
+
+/**
+ * How long a worker must live after its crashes before it may count as ready where no probe tells: `settleMs` after the
+ * first crash, and from the second crash in a row on twice its last life, so that a crash loop never looks ready.
+ */
+export function decideProvingMs(
+  { streak, lastUptimeMs }: CrashHistory,
+  policy: RestartPolicy,
+  settleMs: number,
+): number {
+  if (streak === 0) return 0;
+  if (streak === 1) return settleMs;
+  return Math.max(settleMs, Math.min(2 * lastUptimeMs, policy.backoff.resetAfterMs));
+}
 
 export type RestartDecision =
   | { readonly kind: "restart"; readonly delayMs: number; readonly history: CrashHistory; readonly reason: string }
@@ -33,7 +49,7 @@ export function decideRestart(
   const remembered = maxRestarts === undefined ? 1 : maxRestarts + 1;
   const recent = [at, ...history.recent].filter((exit) => at - exit <= windowMs).slice(0, remembered);
   const streak = uptimeMs >= backoff.resetAfterMs ? 1 : history.streak + 1;
-  const next: CrashHistory = { recent, streak };
+  const next: CrashHistory = { recent, streak, lastUptimeMs: uptimeMs };
   if (maxRestarts !== undefined && recent.length > maxRestarts) {
     const times = `${recent.length} unplanned exit${recent.length === 1 ? "" : "s"}`;
     return {

@@ -10,11 +10,21 @@ const replacement = replacementOf({ old: 0, oldIncarnation: 3, successor: 2, suc
 
 function worker(phase: "ready" | "unready", incarnation: number): WorkerState {
   const alive = { ...newWorker(0, AT), incarnation, deadline: undefined, pid: 7, spawnedAt: AT, due: undefined };
-  return phase === "ready" ? { ...alive, phase, isSpare: false } : { ...alive, phase, isHung: false };
+  return phase === "ready"
+    ? { ...alive, phase, isSpare: false }
+    : { ...alive, phase, readiness: "failing", liveness: undefined };
 }
 
 function starting(incarnation: number): WorkerState {
-  const unborn = { settleMs: 0, pid: undefined, spawnedAt: undefined, pendingStop: undefined };
+  const unborn = {
+    settleMs: 0,
+    pid: undefined,
+    spawnedAt: undefined,
+    agesAt: undefined,
+    observedAt: undefined,
+    waitsFor: undefined,
+    pendingStop: undefined,
+  };
   return { ...newWorker(2, AT), ...unborn, phase: "starting", incarnation, deadline: undefined };
 }
 

@@ -42,8 +42,8 @@ export interface RolloutPolicy {
   readonly maxSurge: number;
   readonly maxUnavailable: number;
   /**
-   * How long a successor must have lived before its predecessor stops, where `readiness` is `spawned`: a program that
-   * fails at its start would otherwise replace all that run well.
+   * How long a successor must have been seen to serve before its predecessor stops, where `readiness` is `observed`: a
+   * program that fails soon after its start would otherwise replace all that run well.
    */
   readonly settleMs: number;
 }
@@ -62,12 +62,13 @@ export interface AutoscalePolicy {
 }
 
 /**
- * When a worker counts as ready: as soon as it is spawned, or when it is found to answer (`becameReady`). One that does
- * not within `timeoutMs` of its spawn is stopped, which counts as a crash; undefined waits for ever.
+ * When a worker counts as ready. `probed`: when it is found to answer (`becameReady`); one that does not within `timeoutMs`
+ * of its spawn is stopped, which counts as a crash; undefined waits indefinitely. `observed`: when it is seen to serve
+ * (`becameReady`), or has lived for `surviveMs` where nothing shows that.
  */
 export type ReadinessPolicy =
-  | { readonly kind: "spawned" }
-  | { readonly kind: "probed"; readonly timeoutMs: number | undefined };
+  | { readonly kind: "probed"; readonly timeoutMs: number | undefined }
+  | { readonly kind: "observed"; readonly surviveMs: number };
 
 export interface PoolSpec {
   readonly name: string;

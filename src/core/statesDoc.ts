@@ -11,8 +11,10 @@ A worker is the process of one slot. Its phase is what \`monoceros status\`, the
 at most one deadline, and each event that concerns a process carries its incarnation: news of a process that is gone
 changes nothing.
 
-Where nothing asks a worker whether it is ready (no probes, no proxy) it is ready as soon as it is spawned; only a
-successor must first have lived for \`rolling.min_ready\`. With probes it is ready when they say so, and behind a proxy when
+Without probes and without a proxy, a worker is ready when one of its processes listens on a socket of its own or waits on
+a shared one, and otherwise when it has survived \`rolling.min_ready\` (10 seconds in a pool with \`sockets\`). A successor,
+and a worker that has crashed, must serve for \`rolling.min_ready\` first; after its second crash in a row a worker must live
+twice as long as the process that crashed. With probes it is ready when they say so, and behind a proxy when
 the proxy balances over it too. Only workers behind a proxy drain, and only there some are ready and kept in reserve.
 
 The pool decides when a worker is to start or stop: \`replace\`, a limit (but \`memory_hard\`) and a failed liveness only make
@@ -34,8 +36,10 @@ const EVENT_MEANINGS: Readonly<Record<WorkerEventKind, string>> = {
   start: "The pool or an operator wants a process here.",
   spawned: "The process exists.",
   spawnFailed: "The kernel refused the process.",
-  becameReady: "The probes say yes, and behind a proxy it balances over the worker. Of Envoy: it listens.",
-  becameUnready: "The readiness probe says no.",
+  becameReady:
+    "The probes say yes, and behind a proxy it balances over the worker. Without probes: it is seen to serve. Of Envoy: it listens.",
+  becameUnready: "The readiness probe says no, or the accept queue of a shared socket stays filled.",
+  waiting: "It is not ready; what it waits for and what the last attempt returned is known.",
   startupFailed: "It runs, but it will not become ready: its startup probe failed, or Envoy cannot listen.",
   livenessFailed: "It runs, but the liveness probe says that it works no more.",
   becameAlive: "The liveness probe succeeds for the first time, or again.",
@@ -54,7 +58,7 @@ const DIAGRAM = `\`\`\`mermaid
 stateDiagram-v2
   [*] --> down
   down --> starting: start
-  starting --> ready: spawned, becameReady, deadline
+  starting --> ready: becameReady, deadline
   starting --> backoff: spawnFailed
   starting --> stopping: stop, startupFailed, not ready by the deadline
   ready --> unready: becameUnready, livenessFailed

@@ -56,11 +56,11 @@ test("exits are counted by plan and by code or signal", () => {
 
 test("a duration falls into the first bucket that holds it, the longest into the last", () => {
   const { timeToReady, stopDuration } = fold(
-    { kind: "ready", afterMs: 0 },
-    { kind: "ready", afterMs: 1 },
-    { kind: "ready", afterMs: 1.1 },
-    { kind: "ready", afterMs: 300_000 },
-    { kind: "ready", afterMs: 300_001 },
+    { kind: "ready", afterMs: 0, evidence: "probe" },
+    { kind: "ready", afterMs: 1, evidence: "probe" },
+    { kind: "ready", afterMs: 1.1, evidence: "probe" },
+    { kind: "ready", afterMs: 300_000, evidence: "probe" },
+    { kind: "ready", afterMs: 300_001, evidence: "probe" },
     { kind: "stopped", durationMs: 2000, next: "respawn" },
   );
   assert.equal(timeToReady.counts.length, DURATION_BUCKETS_SECONDS.length + 1);
@@ -74,7 +74,7 @@ test("no event ever makes a total smaller", () => {
   const events: readonly Body<WorkerLifecycleEvent>[] = [
     { kind: "starting", delayMs: 0, reason: "r" },
     { kind: "spawned", pid: 7, revision: 1 },
-    { kind: "ready", afterMs: 20 },
+    { kind: "ready", afterMs: 20, evidence: "probe" },
     { kind: "limit_reached", limit: "memory", reason: "r" },
     { ...STOPPING, signal: "SIGTERM", graceMs: 1000 },
     { kind: "killed", pid: 7, reason: "r" },

@@ -100,6 +100,7 @@ export function tallyEvent(tally: PoolTally, event: WorkerLifecycleEvent): PoolT
       // Without grace the first signal is SIGKILL; no "killed" follows.
       return event.graceMs <= 0 ? { ...tally, sigkills: tally.sigkills + 1 } : tally;
     case "starting":
+    case "waiting":
     case "unready":
     case "draining":
       return tally;

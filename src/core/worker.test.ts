@@ -25,8 +25,13 @@ const BEFORE = instant(1000);
 const NOW = instant(5000);
 const PID = 77;
 const CODE_3: ExitStatus = { kind: "code", code: 3 };
-const NONE = { recent: [], streak: 0 };
-const CRASHED_ONCE = { recent: [NOW], streak: 1 };
+const NONE = { recent: [], streak: 0, lastUptimeMs: 0 };
+/** After a first crash of a process that lived for `lastUptimeMs`. */
+function crashedOnce(lastUptimeMs: number): WorkerState["crashes"] {
+  return { recent: [NOW], streak: 1, lastUptimeMs };
+}
+
+const CRASHED_ONCE = crashedOnce(4000);
 
 const SPEC = withLifespan(10_000);
 
@@ -51,12 +56,20 @@ const common = {
   reason: "before",
 };
 const alive = { pid: PID, spawnedAt: BEFORE };
-const unborn = { settleMs: 0, pid: undefined, spawnedAt: undefined, pendingStop: undefined };
+const unborn = {
+  settleMs: 0,
+  pid: undefined,
+  spawnedAt: undefined,
+  agesAt: undefined,
+  observedAt: undefined,
+  waitsFor: undefined,
+  pendingStop: undefined,
+};
 
 const down: OfPhase<"down"> = { ...common, phase: "down", deadline: undefined, kind: "free" };
 const spawning: OfPhase<"starting"> = { ...common, ...unborn, phase: "starting", deadline: undefined };
 const waiting: OfPhase<"starting"> = { ...spawning, deadline: NOW };
-const unproven: OfPhase<"starting"> = { ...spawning, ...alive };
+const unproven: OfPhase<"starting"> = { ...spawning, ...alive, agesAt: instant(11_000) };
 const ready: OfPhase<"ready"> = { ...common, ...alive, phase: "ready", deadline: NOW, due: undefined, isSpare: false };
 const unready: OfPhase<"unready"> = {
   ...common,
@@ -64,7 +77,8 @@ const unready: OfPhase<"unready"> = {
   phase: "unready",
   deadline: NOW,
   due: undefined,
-  isHung: false,
+  readiness: "failing",
+  liveness: undefined,
 };
 const rolling: StopOrder = { cause: "rollout", reason: "rolled", next: "respawn" };
 const draining: OfPhase<"draining"> = {
@@ -85,13 +99,14 @@ const mine = { at: NOW, incarnation: 3 } as const;
 const start: WorkerEvent = { kind: "start", at: NOW, delayMs: 0, reason: "wanted" };
 const spawned: WorkerEvent = { kind: "spawned", ...mine, pid: 88, random: 0.5 };
 const spawnFailed: WorkerEvent = { kind: "spawnFailed", ...mine, reason: "EAGAIN", random: 0.5 };
-const becameReady: WorkerEvent = { kind: "becameReady", ...mine, random: 0.5 };
+const becameReady: WorkerEvent = { kind: "becameReady", ...mine };
 const becameUnready: WorkerEvent = { kind: "becameUnready", ...mine, reason: "probe failed" };
 const limitReached: WorkerEvent = { kind: "limitReached", ...mine, limit: "memory", reason: "too big" };
 const hardReached: WorkerEvent = { kind: "limitReached", ...mine, limit: "memory_hard", reason: "far too big" };
 const startupFailed: WorkerEvent = { kind: "startupFailed", ...mine, reason: "refused" };
 const livenessFailed: WorkerEvent = { kind: "livenessFailed", ...mine, reason: "hangs" };
-const becameAlive: WorkerEvent = { kind: "becameAlive", ...mine, random: 0.5 };
+const becameAlive: WorkerEvent = { kind: "becameAlive", ...mine };
+const missing: WorkerEvent = { kind: "waiting", ...mine, reason: "GET :80/: HTTP 400" };
 const replace: WorkerEvent = { kind: "replace", ...mine, reason: "asked" };
 const inFlight: WorkerEvent = { kind: "inFlight", ...mine, count: 5 };
 const drained: WorkerEvent = { kind: "drained", ...mine };
@@ -183,9 +198,9 @@ function restarted(state: OfPhase<"starting" | "ready" | "unready">): Case {
 }
 
 function restartedLater(state: OfPhase<"ready" | "unready">): Case {
-  const again = { ...state, crashes: { recent: [BEFORE], streak: 1 } };
+  const again = { ...state, crashes: { recent: [BEFORE], streak: 1, lastUptimeMs: 5 } };
   const reason = "exited with code 3; crash 2 in a row: wait 100ms";
-  const crashes = { recent: [NOW], streak: 2 };
+  const crashes = { recent: [NOW], streak: 2, lastUptimeMs: 4000 };
   const next: WorkerState = {
     ...backoff,
     since: NOW,
@@ -259,15 +274,20 @@ function due(state: OfPhase<"ready" | "unready">): readonly Case[] {
   ];
 }
 
+const FAILING = { reason: "hangs", at: NOW } as const;
+
 function hung(state: OfPhase<"ready" | "unready">): readonly Case[] {
-  const due = { cause: "liveness", reason: "hangs", at: NOW } as const;
-  const isHung = state.phase === "ready";
-  const out: OfPhase<"unready"> = { ...unready, since: NOW, reason: "hangs", deadline: undefined, due, isHung };
+  const readiness = state.phase === "ready" ? "passing" : state.readiness;
+  const out: OfPhase<"unready"> = { ...unready, since: NOW, reason: "hangs", readiness, liveness: FAILING };
+  const due = { cause: "lifespan", reason: "old", at: BEFORE } as const;
   return [
-    into("it is out of the balance at once and due", state, livenessFailed, out, [
+    into("it is removed from load balancing at once, and its age goes on", state, livenessFailed, out, [
       told({ kind: "unready", reason: "hangs" }),
     ]),
-    ignored({ ...state, due }, livenessFailed),
+    into("what was due stays due", { ...state, due }, livenessFailed, { ...out, due }, [
+      told({ kind: "unready", reason: "hangs" }),
+    ]),
+    ...(state.phase === "unready" ? [ignored({ ...unready, liveness: FAILING }, livenessFailed)] : []),
   ];
 }
 
@@ -314,7 +334,7 @@ function emptied(state: OfPhase<"stopping" | "draining">, event: WorkerEvent, du
   const exit = event.kind === "exited" ? [told({ ...exitTold, planned: true })] : [];
   const over = (next: "respawn" | "stay down") => [...exit, told({ kind: "stopped", durationMs, next })];
   // While it drains the stop begins only now, so the process has lived until now.
-  const scarred = { ...state, crashes: { recent: [BEFORE], streak: 4 } };
+  const scarred = { ...state, crashes: { recent: [BEFORE], streak: 4, lastUptimeMs: 5 } };
   const rested = { ...scarred, spawnedAt: instant(-100_000) };
   const restart: StopOrder = { cause: "survivors", reason: "left", next: "restart" };
   const reason = `left; ${FIRST}`;
@@ -366,7 +386,7 @@ function emptied(state: OfPhase<"stopping" | "draining">, event: WorkerEvent, du
       {
         ...spawning,
         ...next4,
-        crashes: CRASHED_ONCE,
+        crashes: crashedOnce(state.phase === "draining" ? 105_000 : 101_000),
         restarts: 3,
         lastExit: left,
         reason,
@@ -389,6 +409,9 @@ const spawnReady: OfPhase<"ready"> = {
   spawnedAt: NOW,
   reason: "running",
 };
+
+/** `unproven` once it is ready. */
+const seenReady: OfPhase<"ready"> = { ...spawnReady, ...alive, deadline: instant(11_000) };
 
 /** Every cell of the table; a missing one does not compile. */
 const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonly Case[] } } = {
@@ -428,6 +451,7 @@ const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonl
     startupFailed: [ignored(down, startupFailed)],
     livenessFailed: [ignored(down, livenessFailed)],
     becameAlive: [ignored(down, becameAlive)],
+    waiting: [ignored(down, missing)],
     replace: [ignored(down, replace)],
     inFlight: [ignored(down, inFlight)],
     drained: [ignored(down, drained)],
@@ -442,14 +466,14 @@ const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonl
     spawned: [
       into("it is ready at once, its lifespan begins", spawning, spawned, spawnReady, [
         told({ kind: "spawned", pid: 88, revision: 1 }),
-        told({ kind: "ready", afterMs: 0 }),
+        told({ kind: "ready", afterMs: 0, evidence: "none" }),
       ]),
       into(
         "without a limit it has no deadline",
         spawning,
         spawned,
         { ...spawnReady, deadline: undefined },
-        [told({ kind: "spawned", pid: 88, revision: 1 }), told({ kind: "ready", afterMs: 0 })],
+        [told({ kind: "spawned", pid: 88, revision: 1 }), told({ kind: "ready", afterMs: 0, evidence: "none" })],
         withLifespan(undefined),
       ),
       into(
@@ -460,7 +484,7 @@ const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonl
           ...spawnReady,
           deadline: instant(16_000),
         },
-        [told({ kind: "spawned", pid: 88, revision: 1 }), told({ kind: "ready", afterMs: 0 })],
+        [told({ kind: "spawned", pid: 88, revision: 1 }), told({ kind: "ready", afterMs: 0, evidence: "none" })],
       ),
       into(
         "a stop that came meanwhile is carried out",
@@ -478,7 +502,7 @@ const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonl
         {
           ...spawning,
           ...next4,
-          crashes: CRASHED_ONCE,
+          crashes: crashedOnce(0),
           restarts: 3,
           reason: `EAGAIN; ${FIRST}`,
         },
@@ -492,7 +516,7 @@ const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonl
         "beyond the budget it gives up",
         spawning,
         spawnFailed,
-        { ...down, since: NOW, kind: "gave-up", crashes: CRASHED_ONCE, reason: `EAGAIN; ${TOO_MANY}` },
+        { ...down, since: NOW, kind: "gave-up", crashes: crashedOnce(0), reason: `EAGAIN; ${TOO_MANY}` },
         [told({ kind: "spawn_failed", reason: "EAGAIN" }), told({ kind: "gave_up", reason: `EAGAIN; ${TOO_MANY}` })],
         budgetOfNone(),
       ),
@@ -515,7 +539,7 @@ const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonl
         {
           ...spawning,
           ...next4,
-          crashes: CRASHED_ONCE,
+          crashes: crashedOnce(0),
           restarts: 3,
           reason: `EAGAIN; ${FIRST}`,
         },
@@ -527,8 +551,8 @@ const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonl
       ),
     ],
     becameReady: [
-      into("it is ready, its lifespan begins", unproven, becameReady, { ...spawnReady, ...alive }, [
-        told({ kind: "ready", afterMs: 4000 }),
+      into("it is seen to serve, and its lifespan has begun at its spawn", unproven, becameReady, seenReady, [
+        told({ kind: "ready", afterMs: 4000, evidence: "listening" }),
       ]),
       ignored(spawning, becameReady),
     ],
@@ -557,6 +581,12 @@ const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonl
     ],
     livenessFailed: [ignored(unproven, livenessFailed)],
     becameAlive: [ignored(unproven, becameAlive)],
+    waiting: [
+      into("what it waits for is known", unproven, missing, { ...unproven, waitsFor: "GET :80/: HTTP 400" }, [
+        told({ kind: "waiting", afterMs: 4000, reason: "GET :80/: HTTP 400" }),
+      ]),
+      ignored(spawning, missing),
+    ],
     replace: [ignored(unproven, replace)],
     inFlight: [ignored(unproven, inFlight)],
     drained: [ignored(spawning, drained)],
@@ -564,13 +594,9 @@ const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonl
     vacated: [ignored(spawning, vacated)],
     deadline: [
       into("its turn came", waiting, deadline, { ...spawning, ...next4 }, [spawn4]),
-      into(
-        "it has lived long enough to count as ready",
-        { ...unproven, deadline: NOW },
-        deadline,
-        { ...ready, since: NOW, reason: "running", deadline: instant(15_000) },
-        [told({ kind: "ready", afterMs: 4000 })],
-      ),
+      into("it has lived long enough to count as ready", { ...unproven, deadline: NOW }, deadline, seenReady, [
+        told({ kind: "ready", afterMs: 4000, evidence: "none" }),
+      ]),
     ],
     stop: [
       into("a stop during the spawn is kept for later", spawning, stop, { ...spawning, pendingStop: operator }),
@@ -605,6 +631,7 @@ const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonl
     startupFailed: [ignored(ready, startupFailed)],
     livenessFailed: hung(ready),
     becameAlive: [ignored(ready, becameAlive)],
+    waiting: [ignored(ready, missing)],
     replace: [
       into("a rollout wants another one in its place", ready, replace, {
         ...ready,
@@ -626,12 +653,11 @@ const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonl
     spawned: [impossible(unready, spawned)],
     spawnFailed: [impossible(unready, spawnFailed)],
     becameReady: [
-      into(
-        "readiness alone does not bring back what hangs",
-        { ...unready, due: { cause: "liveness", reason: "hangs", at: BEFORE } },
-        becameReady,
-        { ...unready, due: { cause: "liveness", reason: "hangs", at: BEFORE }, isHung: true },
-      ),
+      into("readiness alone does not bring back what hangs", { ...unready, liveness: FAILING }, becameReady, {
+        ...unready,
+        liveness: FAILING,
+        readiness: "passing",
+      }),
       into("it serves again and keeps the end of its life", unready, becameReady, {
         ...ready,
         since: NOW,
@@ -639,7 +665,12 @@ const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonl
       }),
     ],
     becameUnready: [
-      into("it would not serve if it were alive either", { ...unready, isHung: true }, becameUnready, unready),
+      into(
+        "it would not serve if it were alive either",
+        { ...unready, readiness: "passing", liveness: FAILING },
+        becameUnready,
+        { ...unready, liveness: FAILING },
+      ),
       ignored(unready, becameUnready),
     ],
     limitReached: due(unready),
@@ -647,18 +678,38 @@ const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonl
     livenessFailed: hung(unready),
     becameAlive: [
       into(
-        "it recovered before its turn came, and serves again",
-        { ...unready, deadline: undefined, due: { cause: "liveness", reason: "hangs", at: BEFORE }, isHung: true },
+        "it recovered before its turn came, serves again and is as old as before",
+        { ...unready, liveness: FAILING, readiness: "passing" },
         becameAlive,
-        { ...ready, since: NOW, reason: "running", deadline: instant(15_000) },
+        { ...ready, since: NOW, reason: "running" },
       ),
       into(
-        "alive again, it waits for its readiness",
-        { ...unready, deadline: undefined, due: { cause: "liveness", reason: "hangs", at: BEFORE } },
+        "it recovered, and is still due for another reason",
+        {
+          ...unready,
+          deadline: undefined,
+          due: { cause: "lifespan", reason: "old", at: BEFORE },
+          liveness: FAILING,
+          readiness: "passing",
+        },
         becameAlive,
-        { ...unready, deadline: instant(15_000) },
+        {
+          ...ready,
+          since: NOW,
+          reason: "running",
+          deadline: undefined,
+          due: { cause: "lifespan", reason: "old", at: BEFORE },
+        },
       ),
+      into("alive again, it waits for its readiness", { ...unready, liveness: FAILING }, becameAlive, unready),
       ignored(unready, becameAlive),
+    ],
+    waiting: [
+      into("what it waits for is known better", unready, missing, { ...unready, reason: "GET :80/: HTTP 400" }, [
+        told({ kind: "waiting", afterMs: 4000, reason: "GET :80/: HTTP 400" }),
+      ]),
+      ignored({ ...unready, liveness: FAILING }, missing),
+      ignored({ ...unready, reason: "GET :80/: HTTP 400" }, missing),
     ],
     replace: [
       into("a rollout wants another one in its place", unready, replace, {
@@ -700,6 +751,7 @@ const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonl
     startupFailed: [ignored(draining, startupFailed)],
     livenessFailed: [ignored(draining, livenessFailed)],
     becameAlive: [ignored(draining, becameAlive)],
+    waiting: [ignored(draining, missing)],
     replace: [ignored(draining, replace)],
     inFlight: [into("what it still works on is known", draining, inFlight, { ...draining, inFlight: 5 })],
     drained: [
@@ -764,6 +816,7 @@ const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonl
     startupFailed: [ignored(stopping, startupFailed)],
     livenessFailed: [ignored(stopping, livenessFailed)],
     becameAlive: [ignored(stopping, becameAlive)],
+    waiting: [ignored(stopping, missing)],
     replace: [ignored(stopping, replace)],
     inFlight: [ignored(stopping, inFlight)],
     drained: [ignored(stopping, drained)],
@@ -839,6 +892,7 @@ const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonl
     startupFailed: [ignored(backoff, startupFailed)],
     livenessFailed: [ignored(backoff, livenessFailed)],
     becameAlive: [ignored(backoff, becameAlive)],
+    waiting: [ignored(backoff, missing)],
     replace: [ignored(backoff, replace)],
     inFlight: [ignored(backoff, inFlight)],
     drained: [ignored(backoff, drained)],
@@ -931,13 +985,22 @@ const PROBED = withLifespan(10_000, { readiness: { kind: "probed", timeoutMs: 30
 
 test("a worker that is asked whether it is ready has until its deadline", () => {
   const { state, effects } = stepWorker(spawning, spawned, PROBED);
-  assert.deepEqual(state, { ...spawning, pid: 88, spawnedAt: NOW, deadline: instant(8000) });
+  assert.deepEqual(state, {
+    ...spawning,
+    pid: 88,
+    spawnedAt: NOW,
+    agesAt: instant(15_000),
+    deadline: instant(8000),
+  });
   assert.deepEqual(effects, [told({ kind: "spawned", pid: 88, revision: 1 })]);
   const answered = stepWorker(state, becameReady, PROBED);
   assert.equal(answered.state.phase, "ready");
   const late = stepWorker(state, { ...deadline, at: instant(8000) } as WorkerEvent, PROBED);
   assert.equal(late.state.phase === "stopping" && late.state.order.cause, "startup");
   assert.equal(late.state.reason, "not ready 3s after its start");
+  const known = stepWorker(state, missing, PROBED).state;
+  const reasoned = stepWorker(known, { ...deadline, at: instant(8000) } as WorkerEvent, PROBED);
+  assert.equal(reasoned.state.reason, "not ready 3s after its start: GET :80/: HTTP 400");
 });
 
 test("a worker that may take for ever to become ready has no deadline", () => {
@@ -945,12 +1008,57 @@ test("a worker that may take for ever to become ready has no deadline", () => {
   assert.equal(stepWorker(spawning, spawned, spec).state.deadline, undefined);
 });
 
-test("a successor that nobody asks is ready after it has lived for a while", () => {
-  const { state } = stepWorker({ ...spawning, settleMs: 700 }, spawned, SPEC);
-  assert.equal(state.phase, "starting");
-  assert.equal(state.deadline, instant(5700));
-  const later = stepWorker(state, { ...deadline, at: instant(5700) } as WorkerEvent, SPEC);
-  assert.equal(later.state.phase, "ready");
+/** Ready after 700 ms of serving where it is a successor, after 9 s where it is never seen to serve. */
+const OBSERVED = withLifespan(undefined, {
+  readiness: { kind: "observed", surviveMs: 9000 },
+  rollout: { maxSurge: 1, maxUnavailable: 0, settleMs: 700 },
+});
+
+/** The worker after `spawned` at NOW. */
+function booting(changes: Partial<OfPhase<"starting">> = {}): OfPhase<"starting"> {
+  return { ...spawning, pid: 88, spawnedAt: NOW, deadline: instant(14_000), ...changes };
+}
+
+test("without probes a worker that is seen to serve is ready at once, and one that never is after it has survived", () => {
+  const { state } = stepWorker(spawning, spawned, OBSERVED);
+  assert.deepEqual(state, booting());
+  assert.equal(stepWorker(state, becameReady, OBSERVED).state.phase, "ready");
+  const survived = stepWorker(state, { ...deadline, at: instant(14_000) } as WorkerEvent, OBSERVED);
+  assert.equal(survived.state.phase, "ready");
+  assert.deepEqual(survived.effects, [told({ kind: "ready", afterMs: 9000, evidence: "none" })]);
+});
+
+test("a successor without probes must serve for min_ready before it is ready", () => {
+  const state = booting({ settleMs: 700 });
+  const seen = stepWorker(state, { ...becameReady, at: instant(6000) } as WorkerEvent, OBSERVED).state;
+  assert.deepEqual(seen, { ...state, observedAt: instant(6000), deadline: instant(6700) });
+  const again = { ...becameReady, at: instant(6500) } as WorkerEvent;
+  assert.equal(stepWorker(seen, again, OBSERVED).state, seen, "seen again it does not start anew");
+  const settled = stepWorker(seen, { ...deadline, at: instant(6700) } as WorkerEvent, OBSERVED);
+  assert.equal(settled.state.phase, "ready");
+});
+
+test("after a crash a worker without probes is never ready at once, and in a crash loop not before it outlives its last life", () => {
+  const readyAt = (streak: number, lastUptimeMs: number) => {
+    const state = booting({ crashes: { recent: [], streak, lastUptimeMs } });
+    return stepWorker(state, { ...becameReady, at: instant(5100) } as WorkerEvent, OBSERVED).state.deadline;
+  };
+  assert.equal(readyAt(1, 4000), instant(5700));
+  assert.equal(readyAt(2, 4000), instant(13_000));
+  assert.equal(readyAt(2, 50), instant(5700));
+  assert.equal(readyAt(9, 50_000), instant(65_000), "at most reset_after");
+});
+
+test("no flap of liveness or readiness makes a worker younger", () => {
+  const spec = withLifespan(10_000);
+  let state: WorkerState = ready;
+  for (const event of [livenessFailed, becameAlive, becameUnready, becameReady, livenessFailed, becameUnready])
+    state = stepWorker(state, event, spec).state;
+  assert.equal(state.deadline, ready.deadline);
+  const aged = stepWorker(state, deadline, spec).state;
+  assert.equal("due" in aged && aged.due?.cause, "lifespan");
+  const well = [becameAlive, becameReady].reduce((each, event) => stepWorker(each, event, spec).state, aged);
+  assert.deepEqual([well.phase, "due" in well && well.due?.cause], ["ready", "lifespan"]);
 });
 
 test("behind a proxy a planned stop drains first, a broken worker does not", () => {

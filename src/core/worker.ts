@@ -13,7 +13,7 @@ import type { LimitKind, ReplaceReason, StopReason, WorkerLifecycleEvent } from 
 import { type ExitStatus, formatExit } from "./exit.ts";
 import type { Incarnation, Slot } from "./identity.ts";
 import { decideLifespanMs } from "./limits.ts";
-import { type CrashHistory, decideRestart, NO_CRASHES } from "./restart.ts";
+import { type CrashHistory, decideProvingMs, decideRestart, NO_CRASHES } from "./restart.ts";
 import type { PoolSpec } from "./spec.ts";
 
 /** What is to happen when the slot is empty again. */
@@ -44,6 +44,13 @@ export interface StopOrder {
   readonly next: Next;
 }
 
+/** Why a worker is to be replaced, since when. */
+export interface Due {
+  readonly cause: ReplaceReason;
+  readonly reason: string;
+  readonly at: Instant;
+}
+
 /** No process; only `start` brings one. */
 export interface DownState extends Common {
   readonly phase: "down";
@@ -54,35 +61,42 @@ export interface DownState extends Common {
 /** Waits for its turn, is being spawned, or runs and is not ready yet (pid). */
 export interface StartingState extends Common {
   readonly phase: "starting";
-  /** Its turn; once it runs, when it counts as ready (spec.readiness "spawned") or as failed ("probed"). */
+  /** Its turn; once it runs, when it counts as ready (spec.readiness "observed") or as failed ("probed"). */
   readonly deadline: Instant | undefined;
-  /** How long it must have lived to count as ready, where nothing is asked whether it is. */
+  /** How long it must have been seen to serve to count as ready, where no probe tells. */
   readonly settleMs: number;
   readonly pid: number | undefined;
   readonly spawnedAt: Instant | undefined;
+  /** The end of its lifespan, drawn at the spawn; undefined before, and where there is none. */
+  readonly agesAt: Instant | undefined;
+  /** Since when it is seen to serve (spec.readiness "observed"); undefined while it is not. */
+  readonly observedAt: Instant | undefined;
+  /** What it waits for and what the last attempt returned; undefined while nothing is known. */
+  readonly waitsFor: string | undefined;
   /** A stop that came while the spawn was under way. */
   readonly pendingStop: StopOrder | undefined;
 }
 export interface ReadyState extends Common {
   readonly phase: "ready";
-  /** End of its life span. */
+  /** The end of its lifespan; undefined once it is due, and where there is none. */
   readonly deadline: Instant | undefined;
   readonly pid: number;
   readonly spawnedAt: Instant;
-  /** Why it is to be replaced, since when; the pool decides when it is done. */
-  readonly due: { readonly cause: ReplaceReason; readonly reason: string; readonly at: Instant } | undefined;
+  /** Why a limit or a rollout wants it replaced, since when; the pool decides when it is done. */
+  readonly due: Due | undefined;
   /** Kept out of the balance until another one fails; the pool decides. */
   readonly isSpare: boolean;
 }
-/** Runs, but a probe says no. */
+/** Runs, but its readiness or its liveness fails. It is ready again when both pass. */
 export interface UnreadyState extends Common {
   readonly phase: "unready";
   readonly deadline: Instant | undefined;
   readonly pid: number;
   readonly spawnedAt: Instant;
-  readonly due: ReadyState["due"];
-  /** Whether only its liveness is doubted: it is ready again as soon as it proves to be alive. */
-  readonly isHung: boolean;
+  readonly due: Due | undefined;
+  readonly readiness: "passing" | "failing";
+  /** Why its liveness fails, since when; undefined while it passes. */
+  readonly liveness: { readonly reason: string; readonly at: Instant } | undefined;
 }
 /** Gets no new requests; leaves when the running ones are done or the deadline passes. */
 export interface DrainingState extends Common {
@@ -124,7 +138,7 @@ export type WorkerEvent =
       readonly kind: "start";
       readonly at: Instant;
       readonly delayMs: number;
-      /** How long it must live to count as ready where nothing is asked; 0 unless given. */
+      /** How long it must be seen to serve to count as ready where no probe tells; 0 unless given. */
       readonly settleMs?: number;
       readonly reason: string;
     }
@@ -142,7 +156,8 @@ export type WorkerEvent =
       readonly reason: string;
       readonly random: number;
     }
-  | { readonly kind: "becameReady"; readonly at: Instant; readonly incarnation: Incarnation; readonly random: number }
+  /** Its probes pass or, where it has none, it is seen to serve. */
+  | { readonly kind: "becameReady"; readonly at: Instant; readonly incarnation: Incarnation }
   | { readonly kind: "becameUnready"; readonly at: Instant; readonly incarnation: Incarnation; readonly reason: string }
   | {
       readonly kind: "limitReached";
@@ -161,7 +176,9 @@ export type WorkerEvent =
       readonly reason: string;
     }
   /** It works, or works again. */
-  | { readonly kind: "becameAlive"; readonly at: Instant; readonly incarnation: Incarnation; readonly random: number }
+  | { readonly kind: "becameAlive"; readonly at: Instant; readonly incarnation: Incarnation }
+  /** What it waits for to become ready, and what the last attempt returned. */
+  | { readonly kind: "waiting"; readonly at: Instant; readonly incarnation: Incarnation; readonly reason: string }
   /** It is to be replaced although it is well. */
   | { readonly kind: "replace"; readonly at: Instant; readonly incarnation: Incarnation; readonly reason: string }
   /** How many requests a worker that drains still works on. */
@@ -263,6 +280,16 @@ function impossible(state: WorkerState, event: WorkerEvent): Transition {
   throw new InvariantError(`impossible event ${JSON.stringify(event)} in worker state ${JSON.stringify(state)}`);
 }
 
+/** What is not known of a process before it is spawned. */
+const UNBORN = {
+  pid: undefined,
+  spawnedAt: undefined,
+  agesAt: undefined,
+  observedAt: undefined,
+  waitsFor: undefined,
+  pendingStop: undefined,
+} as const;
+
 function spawnNext(
   state: WorkerState,
   at: Instant,
@@ -277,9 +304,7 @@ function spawnNext(
     phase: "starting",
     deadline: undefined,
     settleMs,
-    pid: undefined,
-    spawnedAt: undefined,
-    pendingStop: undefined,
+    ...UNBORN,
   };
   const { slot, incarnation, revision } = next;
   return { state: next, effects: [{ kind: "spawn", slot, incarnation, revision }] };
@@ -297,51 +322,71 @@ function start(state: WorkerState, event: Extract<WorkerEvent, { kind: "start" }
     phase: "starting",
     deadline: after(event.at, event.delayMs),
     settleMs: event.settleMs ?? 0,
-    pid: undefined,
-    spawnedAt: undefined,
-    pendingStop: undefined,
+    ...UNBORN,
   };
   if (event.delayMs > 0) return { state: waiting, effects: [told] };
   const { state: next, effects } = spawnNext(waiting, event.at, event.reason, spec);
   return { state: next, effects: [told, ...effects] };
 }
 
-function becomeReady(
-  state: StartingState | UnreadyState,
-  at: Instant,
-  random: number,
-  spec: PoolSpec,
-  pid: number,
-  spawnedAt: Instant,
-): Transition {
-  const lifespanMs = decideLifespanMs(spec.limits, random);
+function becomeReady(state: StartingState, at: Instant, spec: PoolSpec, pid: number, spawnedAt: Instant): Transition {
   const ready: ReadyState = {
     ...common(state, at, "running"),
     phase: "ready",
-    deadline: lifespanMs === undefined ? undefined : after(at, lifespanMs),
+    deadline: state.agesAt,
     pid,
     spawnedAt,
     due: undefined,
     isSpare: false,
   };
-  return { state: ready, effects: [tell(state, spec, { kind: "ready", afterMs: at - spawnedAt })] };
+  const evidence = spec.readiness.kind === "probed" ? "probe" : state.observedAt === undefined ? "none" : "listening";
+  const told = tell(state, spec, { kind: "ready", afterMs: at - spawnedAt, evidence });
+  if (ready.deadline === undefined || ready.deadline > at) return { state: ready, effects: [told] };
+  // Its lifespan ended while it started.
+  const next = lifespanIsOver(ready, { at }, spec);
+  return { state: next.state, effects: [told, ...next.effects] };
 }
 
 function spawned(state: StartingState, event: Extract<WorkerEvent, { kind: "spawned" }>, spec: PoolSpec): Transition {
   const told = tell(state, spec, { kind: "spawned", pid: event.pid, revision: state.revision });
-  const alive: StartingState = { ...state, pid: event.pid, spawnedAt: event.at };
+  const { at, pid } = event;
+  const lifespanMs = decideLifespanMs(spec.limits, event.random);
+  const agesAt = lifespanMs === undefined ? undefined : after(at, lifespanMs);
+  const alive: StartingState = { ...state, pid, spawnedAt: at, agesAt };
   const next =
     state.pendingStop === undefined
-      ? awaitReadiness(alive, event.at, event.random, spec, event.pid)
-      : beginStop(alive, event.pid, event.at, event.at, state.pendingStop, spec);
+      ? awaitReadiness(alive, at, spec, pid, at)
+      : beginStop(alive, pid, at, at, state.pendingStop, spec);
   return { state: next.state, effects: [told, ...next.effects] };
 }
 
-/** It runs: ready at once, after it has lived a while, or when it is found to answer. */
-function awaitReadiness(state: StartingState, at: Instant, random: number, spec: PoolSpec, pid: number): Transition {
-  const waitMs = spec.readiness.kind === "probed" ? spec.readiness.timeoutMs : state.settleMs;
-  if (spec.readiness.kind === "spawned" && state.settleMs <= 0) return becomeReady(state, at, random, spec, pid, at);
-  return { state: { ...state, deadline: waitMs === undefined ? undefined : after(at, waitMs) }, effects: [] };
+/** It runs: ready when it answers its probes or is seen to serve, or has lived long enough where nothing tells. */
+function awaitReadiness(
+  state: StartingState,
+  at: Instant,
+  spec: PoolSpec,
+  pid: number,
+  spawnedAt: Instant,
+): Transition {
+  if (spec.readiness.kind === "probed") {
+    const { timeoutMs } = spec.readiness;
+    return {
+      state: { ...state, deadline: timeoutMs === undefined ? undefined : after(spawnedAt, timeoutMs) },
+      effects: [],
+    };
+  }
+  const readyAt = decideReadyAt(state, spawnedAt, spec.readiness.surviveMs, spec);
+  if (readyAt <= at) return becomeReady(state, at, spec, pid, spawnedAt);
+  return { state: { ...state, deadline: readyAt }, effects: [] };
+}
+
+/** When a worker without probes counts as ready, as far as is known now. */
+function decideReadyAt(state: StartingState, spawnedAt: Instant, surviveMs: number, spec: PoolSpec): Instant {
+  const { observedAt, settleMs, crashes } = state;
+  const proved = after(spawnedAt, decideProvingMs(crashes, spec.restart, spec.rollout.settleMs));
+  const survived = Math.max(after(spawnedAt, surviveMs), proved) as Instant;
+  if (observedAt === undefined) return survived;
+  return Math.min(survived, Math.max(after(observedAt, settleMs), proved)) as Instant;
 }
 
 function spawnFailed(
@@ -634,7 +679,8 @@ function killStarting(state: StartingState, event: Extract<WorkerEvent, { kind: 
     pid,
     spawnedAt,
     due: undefined,
-    isHung: false,
+    readiness: "failing",
+    liveness: undefined,
   };
   return killNow(alive, event.at, event.reason, order, spec);
 }
@@ -651,8 +697,14 @@ function startingDeadline(
 ): Transition {
   const { pid, spawnedAt } = state;
   if (pid === undefined || spawnedAt === undefined) return spawnNext(state, event.at, state.reason, spec);
-  if (spec.readiness.kind === "spawned") return becomeReady(state, event.at, event.random, spec, pid, spawnedAt);
-  return failStart(state, event.at, `not ready ${formatDuration(event.at - spawnedAt)} after its start`, spec);
+  if (spec.readiness.kind === "observed") return becomeReady(state, event.at, spec, pid, spawnedAt);
+  const missing = state.waitsFor === undefined ? "" : `: ${state.waitsFor}`;
+  return failStart(
+    state,
+    event.at,
+    `not ready ${formatDuration(event.at - spawnedAt)} after its start${missing}`,
+    spec,
+  );
 }
 
 function startupFailed(
@@ -680,11 +732,7 @@ function backoffIsOver(
   return spawnNext(state, event.at, state.reason, spec);
 }
 
-function lifespanIsOver(
-  state: ReadyState | UnreadyState,
-  event: Extract<WorkerEvent, { kind: "deadline" }>,
-  spec: PoolSpec,
-): Transition {
+function lifespanIsOver(state: ReadyState | UnreadyState, event: { at: Instant }, spec: PoolSpec): Transition {
   return overLimit(state, event.at, "lifespan", `lived ${formatDuration(event.at - state.spawnedAt)}`, spec);
 }
 
@@ -753,30 +801,33 @@ function replace(state: ReadyState | UnreadyState, event: Extract<WorkerEvent, {
   return { state: { ...state, deadline: undefined, due }, effects: [] };
 }
 
-/** Out of the balance at once; the pool decides when it is replaced. */
+/** Removed from load balancing at once; the pool decides when it is replaced. Its age goes on. */
 function livenessFailed(
   state: ReadyState | UnreadyState,
   event: Extract<WorkerEvent, { kind: "livenessFailed" }>,
   spec: PoolSpec,
 ): Transition {
-  if (state.due?.cause === "liveness") return ignore(state);
+  if (state.phase === "unready" && state.liveness !== undefined) return ignore(state);
   const { at, reason } = event;
-  const unready: UnreadyState = {
-    ...withoutSpare(state),
-    phase: "unready",
-    since: at,
-    reason,
-    deadline: undefined,
-    due: { cause: "liveness", reason, at },
-    isHung: state.phase === "ready",
+  const readiness = state.phase === "ready" ? "passing" : state.readiness;
+  return {
+    state: { ...toUnready(state, at, reason), readiness, liveness: { reason, at } },
+    effects: [tell(state, spec, { kind: "unready", reason })],
   };
-  return { state: unready, effects: [tell(state, spec, { kind: "unready", reason })] };
 }
 
-function withoutSpare(state: ReadyState | UnreadyState): Omit<ReadyState | UnreadyState, "isSpare"> {
-  if (state.phase === "unready") return state;
-  const { isSpare: _, ...rest } = state;
-  return rest;
+function toUnready(state: ReadyState | UnreadyState, at: Instant, reason: string): UnreadyState {
+  const { deadline, pid, spawnedAt, due } = state;
+  return {
+    ...common(state, at, reason),
+    phase: "unready",
+    deadline,
+    pid,
+    spawnedAt,
+    due,
+    readiness: "failing",
+    liveness: undefined,
+  };
 }
 
 function readyAfterStart(
@@ -784,32 +835,37 @@ function readyAfterStart(
   event: Extract<WorkerEvent, { kind: "becameReady" }>,
   spec: PoolSpec,
 ): Transition {
+  const { pid, spawnedAt } = state;
   // A slot that waits for its turn has the number of the process before, whose last answer may be late.
-  if (state.pid === undefined || state.spawnedAt === undefined) return ignore(state);
-  return becomeReady(state, event.at, event.random, spec, state.pid, state.spawnedAt);
+  if (pid === undefined || spawnedAt === undefined) return ignore(state);
+  if (spec.readiness.kind === "probed") return becomeReady(state, event.at, spec, pid, spawnedAt);
+  if (state.observedAt !== undefined) return ignore(state);
+  return awaitReadiness({ ...state, observedAt: event.at }, event.at, spec, pid, spawnedAt);
 }
 
-/** Its readiness is good again; where its liveness is doubted that is not enough. */
+/** Its readiness passes again. */
 function readyAgain(state: UnreadyState, event: Extract<WorkerEvent, { kind: "becameReady" }>): Transition {
-  if (state.due?.cause === "liveness") return { state: { ...state, isHung: true }, effects: [] };
-  return serveAgain(state, event.at);
+  return serveIfWell({ ...state, readiness: "passing" }, event.at);
 }
 
-function serveAgain({ isHung: _, ...state }: UnreadyState, at: Instant): Transition {
-  return { state: { ...state, phase: "ready", since: at, reason: "running", isSpare: false }, effects: [] };
+/** It recovered before it was replaced. */
+function becameAlive(state: UnreadyState, event: Extract<WorkerEvent, { kind: "becameAlive" }>): Transition {
+  return serveIfWell({ ...state, liveness: undefined }, event.at);
 }
 
-/** It recovered before its turn to be replaced came. */
-function becameAlive(
-  state: UnreadyState,
-  event: Extract<WorkerEvent, { kind: "becameAlive" }>,
-  spec: PoolSpec,
-): Transition {
-  if (state.due?.cause !== "liveness") return ignore(state);
-  const lifespanMs = decideLifespanMs(spec.limits, event.random);
-  const deadline = lifespanMs === undefined ? undefined : after(event.at, lifespanMs);
-  const alive: UnreadyState = { ...state, due: undefined, deadline };
-  return state.isHung ? serveAgain(alive, event.at) : { state: alive, effects: [] };
+function serveIfWell(state: UnreadyState, at: Instant): Transition {
+  if (state.readiness === "failing" || state.liveness !== undefined) return ignore(state);
+  const { deadline, pid, spawnedAt, due } = state;
+  const ready: ReadyState = {
+    ...common(state, at, "running"),
+    phase: "ready",
+    deadline,
+    pid,
+    spawnedAt,
+    due,
+    isSpare: false,
+  };
+  return { state: ready, effects: [] };
 }
 
 function becameUnready(
@@ -817,16 +873,39 @@ function becameUnready(
   event: Extract<WorkerEvent, { kind: "becameUnready" }>,
   spec: PoolSpec,
 ): Transition {
-  const { isSpare: _, ...rest } = state;
-  return {
-    state: { ...rest, phase: "unready", since: event.at, reason: event.reason, isHung: false },
-    effects: [tell(state, spec, { kind: "unready", reason: event.reason })],
-  };
+  const { at, reason } = event;
+  return { state: toUnready(state, at, reason), effects: [tell(state, spec, { kind: "unready", reason })] };
 }
 
-/** It would not serve either if it were alive. */
+/** Its readiness fails too, so that it would not serve if it were alive. */
 function becameUnreadyToo(state: UnreadyState): Transition {
-  return { state: { ...state, isHung: false }, effects: [] };
+  return { state: { ...state, readiness: "failing" }, effects: [] };
+}
+
+/** It is known better why it is not ready yet. */
+function waitsInStart(
+  state: StartingState,
+  event: Extract<WorkerEvent, { kind: "waiting" }>,
+  spec: PoolSpec,
+): Transition {
+  if (state.pid === undefined || state.spawnedAt === undefined) return ignore(state);
+  const { at, reason } = event;
+  const told = tell(state, spec, { kind: "waiting", afterMs: at - state.spawnedAt, reason });
+  return { state: { ...state, waitsFor: reason }, effects: [told] };
+}
+
+/** It is known better why it is not ready any more. What its liveness said stays the reason while that fails. */
+function waitsUnready(
+  state: UnreadyState,
+  event: Extract<WorkerEvent, { kind: "waiting" }>,
+  spec: PoolSpec,
+): Transition {
+  if (state.liveness !== undefined || state.reason === event.reason) return ignore(state);
+  const { at, reason } = event;
+  return {
+    state: { ...state, reason },
+    effects: [tell(state, spec, { kind: "waiting", afterMs: at - state.since, reason })],
+  };
 }
 
 function countInFlight(state: DrainingState, event: Extract<WorkerEvent, { kind: "inFlight" }>): Transition {
@@ -856,6 +935,7 @@ export const table: Table = {
     startupFailed: ignore,
     livenessFailed: ignore,
     becameAlive: ignore,
+    waiting: ignore,
     replace: ignore,
     inFlight: ignore,
     drained: ignore,
@@ -875,6 +955,7 @@ export const table: Table = {
     startupFailed,
     livenessFailed: ignore,
     becameAlive: ignore,
+    waiting: waitsInStart,
     replace: ignore,
     inFlight: ignore,
     drained: ignore,
@@ -894,6 +975,7 @@ export const table: Table = {
     startupFailed: ignore,
     livenessFailed,
     becameAlive: ignore,
+    waiting: ignore,
     replace,
     inFlight: ignore,
     drained: ignore,
@@ -913,6 +995,7 @@ export const table: Table = {
     startupFailed: ignore,
     livenessFailed,
     becameAlive,
+    waiting: waitsUnready,
     replace,
     inFlight: ignore,
     drained: ignore,
@@ -932,6 +1015,7 @@ export const table: Table = {
     startupFailed: ignore,
     livenessFailed: ignore,
     becameAlive: ignore,
+    waiting: ignore,
     replace: ignore,
     inFlight: countInFlight,
     drained,
@@ -951,6 +1035,7 @@ export const table: Table = {
     startupFailed: ignore,
     livenessFailed: ignore,
     becameAlive: ignore,
+    waiting: ignore,
     replace: ignore,
     inFlight: ignore,
     drained: ignore,
@@ -970,6 +1055,7 @@ export const table: Table = {
     startupFailed: ignore,
     livenessFailed: ignore,
     becameAlive: ignore,
+    waiting: ignore,
     replace: ignore,
     inFlight: ignore,
     drained: ignore,

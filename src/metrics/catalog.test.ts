@@ -121,7 +121,7 @@ const of = { pool: "web", slot: 0, incarnation: 1 } as const;
 const LIFE: readonly WorkerLifecycleEvent[] = [
   { ...of, kind: "spawned", pid: 7, revision: 1 },
   { ...of, kind: "spawn_failed", reason: "" },
-  { ...of, kind: "ready", afterMs: 300 },
+  { ...of, kind: "ready", afterMs: 300, evidence: "probe" },
   { ...of, kind: "exited", pid: 7, status: { kind: "signal", signal: "SIGSEGV" }, planned: false, uptimeMs: 1 },
   { ...of, kind: "backing_off", delayMs: 0, reason: "" },
   { ...of, kind: "limit_reached", limit: "lifespan", reason: "" },

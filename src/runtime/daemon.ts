@@ -133,8 +133,7 @@ export class Daemon {
 
   /** It answers. */
   becameReady(pool: number, slot: Slot, incarnation: number): void {
-    const random = this.#random();
-    this.#worker(pool, slot, { kind: "becameReady", at: this.#clock.now(), incarnation, random });
+    this.#worker(pool, slot, { kind: "becameReady", at: this.#clock.now(), incarnation });
   }
 
   /** It runs but does not want traffic. */
@@ -154,8 +153,12 @@ export class Daemon {
 
   /** It works, or works again. */
   becameAlive(pool: number, slot: Slot, incarnation: number): void {
-    const random = this.#random();
-    this.#worker(pool, slot, { kind: "becameAlive", at: this.#clock.now(), incarnation, random });
+    this.#worker(pool, slot, { kind: "becameAlive", at: this.#clock.now(), incarnation });
+  }
+
+  /** What it waits for to become ready, and what the last attempt returned. */
+  waiting(pool: number, slot: Slot, incarnation: number, reason: string): void {
+    this.#worker(pool, slot, { kind: "waiting", at: this.#clock.now(), incarnation, reason });
   }
 
   /** It has used up what it may use. */

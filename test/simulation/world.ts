@@ -55,6 +55,8 @@ export class World {
   /** Operations that began and have not ended, by id. */
   readonly #underWay = new Set<string>();
   readonly #ended = new Set<string>();
+  /** Incarnations that may have got another lifespan because their replacement failed, as pool/slot/incarnation. */
+  readonly #postponed = new Set<string>();
   #asked = 0;
   #lastRevision = 1;
   #nextPid = 100;
@@ -139,6 +141,7 @@ export class World {
         return;
       case "tell":
         this.#followOperation(effect.event);
+        this.#followReplacement(effect.event);
         return;
       case "notifyReady":
       case "notifyStopping":
@@ -185,6 +188,14 @@ export class World {
     this.#underWay.delete(operation);
     assert.ok(!this.#ended.has(operation), "an operation ended twice");
     this.#ended.add(operation);
+  }
+
+  /** Where a replacement or an operation fails, workers that were due stay and are given another lifespan. */
+  #followReplacement(event: LifecycleEvent): void {
+    if (event.kind !== "rollout_aborted" && event.kind !== "operation_failed") return;
+    for (const [pool, { spec, workers }] of this.state.pools.entries())
+      if (spec.name === event.pool)
+        for (const { slot, incarnation } of workers) this.#postponed.add(`${pool}/${slot}/${incarnation}`);
   }
 
   #passTime(ms: number): void {
@@ -291,7 +302,7 @@ export class World {
       const { pool, slot, incarnation, readyAt } = process;
       if (this.#worker(process)?.phase !== "starting" || readyAt === undefined || readyAt > this.now) continue;
       process.readyAt = undefined;
-      this.#postWorker(pool, slot, { kind: "becameReady", at: this.now, incarnation, random: this.#random.next() });
+      this.#postWorker(pool, slot, { kind: "becameReady", at: this.now, incarnation });
     }
   }
 
@@ -302,12 +313,13 @@ export class World {
     const mine = { at: this.now, incarnation };
     const reason = "simulated";
     const event = this.#random.pick([
-      { kind: "becameReady", ...mine, random: this.#random.next() },
+      { kind: "becameReady", ...mine },
       { kind: "becameUnready", ...mine, reason },
       { kind: "startupFailed", ...mine, reason },
       { kind: "livenessFailed", ...mine, reason },
       { kind: "livenessFailed", ...mine, reason },
-      { kind: "becameAlive", ...mine, random: this.#random.next() },
+      { kind: "becameAlive", ...mine },
+      { kind: "waiting", ...mine, reason },
       { kind: "inFlight", ...mine, count: 3 },
       { kind: "drained", ...mine },
       { kind: "drained", ...mine },
@@ -430,6 +442,7 @@ export class World {
           assert.ok(worker.deadline === undefined || worker.deadline > this.now, "a handled deadline did not move");
         }
         if (pool.leaving) assert.notEqual(worker.phase, "backoff", "a worker waits for a restart during shutdown");
+        this.#checkAge(index, worker, poolSpec);
       }
       const bound = Math.max(boundOf(poolSpec), poolSpec.replicas + poolSpec.standby + pool.replacements.length);
       const counted = live - leavingForGood;
@@ -479,6 +492,14 @@ export class World {
       viewOf(state);
       this.#checkAtRest();
     }
+  }
+
+  /** Whatever its probes say meanwhile, a worker is due for replacement at the end of its lifespan. */
+  #checkAge(pool: number, worker: WorkerState, { limits }: PoolSpec): void {
+    if ((worker.phase !== "ready" && worker.phase !== "unready") || worker.due !== undefined) return;
+    if (limits.lifespanMs === undefined || this.#postponed.has(`${pool}/${worker.slot}/${worker.incarnation}`)) return;
+    const oldest = after(worker.spawnedAt, limits.lifespanMs * (1 + limits.jitterRatio));
+    assert.ok(worker.deadline !== undefined && worker.deadline <= oldest, "a worker may outlive its lifespan");
   }
 
   /** Between events nothing is left to be done: it would wait for news that may never come. */
@@ -548,8 +569,8 @@ function randomPool(random: SeededRandom, name: string): PoolSpec {
       settleMs: random.pick([0, 0, 800]),
     },
     readiness: random.pick([
-      { kind: "spawned" },
-      { kind: "spawned" },
+      { kind: "observed", surviveMs: 0 },
+      { kind: "observed", surviveMs: random.pick([0, 700, 5000]) },
       { kind: "probed", timeoutMs: 400 },
       { kind: "probed", timeoutMs: undefined },
     ] as const),

@@ -13,7 +13,7 @@ export function poolSpec(changes: Partial<PoolSpec> = {}): PoolSpec {
     replicas: 2,
     standby: 0,
     autoscale: undefined,
-    readiness: { kind: "spawned" },
+    readiness: { kind: "observed", surviveMs: 0 },
     drainMs: undefined,
     startupWaitMs: 0,
     stopSignal: "SIGTERM",
