@@ -25,6 +25,7 @@ function worker(slot: number, detail: Partial<WorkerDetail> = {}, rest: Partial<
     restarts: 0,
     last_exit: null,
     reason: "running",
+    waits_for: null,
     detail: {
       cpu_seconds: 1,
       rss_bytes: 1000,

@@ -23,7 +23,8 @@ export function arrange(
   const sign = order.isDescending ? -1 : 1;
   return workers
     .filter((worker) => {
-      const text = `${worker.id} ${phaseName(worker)} ${worker.reason} ${worker.pid ?? ""}`.toLowerCase();
+      const text =
+        `${worker.id} ${phaseName(worker)} ${worker.waits_for ?? worker.reason} ${worker.pid ?? ""}`.toLowerCase();
       return words.every((word) => text.includes(word));
     })
     .map((worker) => ({ worker, value: sortValue(worker, order.key, activities.get(worker.id)) }))

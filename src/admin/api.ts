@@ -55,7 +55,10 @@ export interface WorkerStatus {
   readonly restarts: number;
   /** Exit code or signal name of the previous process; null where none has ended. */
   readonly last_exit: string | null;
+  /** Why it is in this phase. */
   readonly reason: string;
+  /** What it waits for to be ready, and what the last attempt returned; null where it is ready or has no process. */
+  readonly waits_for: string | null;
   /** Only where it is asked for, and the worker has a process. */
   readonly detail?: WorkerDetail;
 }
@@ -274,7 +277,12 @@ function seconds(ms: number): number {
   return Math.round(ms) / 1000;
 }
 
-function workerStatus(worker: WorkerView, now: Instant, detail: WorkerDetail | undefined): WorkerStatus {
+function workerStatus(
+  worker: WorkerView,
+  now: Instant,
+  waitsFor: string | undefined,
+  detail: WorkerDetail | undefined,
+): WorkerStatus {
   return {
     id: worker.id,
     pool: worker.pool,
@@ -290,6 +298,7 @@ function workerStatus(worker: WorkerView, now: Instant, detail: WorkerDetail | u
     restarts: worker.restarts,
     last_exit: worker.lastExit === undefined ? null : exitLabel(worker.lastExit),
     reason: worker.reason,
+    waits_for: waitsFor ?? null,
     ...(detail === undefined ? {} : { detail }),
   };
 }
@@ -301,6 +310,8 @@ export interface StatusSources {
   readonly pid: number;
   /** Operations that have not ended. */
   readonly operations: readonly Operation[];
+  /** What a worker that is not ready waits for; undefined where it waits for nothing. */
+  readonly waitOf: (worker: WorkerView, pool: PoolView) => string | undefined;
   /** Undefined where they are not asked for. */
   readonly details?: StatusDetails | undefined;
 }
@@ -315,7 +326,7 @@ export interface StatusDetails {
 
 /** The status document of `view`. */
 export function statusOf(view: ControllerView, sources: StatusSources): Status {
-  const { now, version, pid, operations, details } = sources;
+  const { now, version, pid, operations, waitOf, details } = sources;
   return {
     version,
     pid,
@@ -333,7 +344,9 @@ export function statusOf(view: ControllerView, sources: StatusSources): Status {
       desired_healthy_percentage: pool.desiredHealthyPercentage,
       operations: operations.filter((operation) => operation.pool === pool.name),
       ...balanceOf(pool, details),
-      workers: pool.workers.map((worker) => workerStatus(worker, now, details?.workers.get(worker.id))),
+      workers: pool.workers.map((worker) =>
+        workerStatus(worker, now, waitOf(worker, pool), details?.workers.get(worker.id)),
+      ),
     })),
   };
 }

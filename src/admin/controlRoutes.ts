@@ -83,6 +83,7 @@ export const CONTROL_ROUTES: readonly Route[] = [
           version: controller.version,
           pid: process.pid,
           operations: controller.operations.pending(),
+          waitOf: (worker, pool) => controller.waitOf(pool.index, worker),
           details: isDetailed(query.get("detail") ?? "0") ? controller.details() : undefined,
         }),
       ),

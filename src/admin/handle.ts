@@ -1,7 +1,7 @@
 /** What the HTTP fronts may ask of the controller. Declared here, by its user; the composition root makes one. */
 import type { Instant } from "../base/time.ts";
 import type { Slot } from "../core/identity.ts";
-import type { ControllerView } from "../core/view.ts";
+import type { ControllerView, WorkerView } from "../core/view.ts";
 import type { LogLine, ProfileAnswer, ProfileSubject, ReloadPlan, StatusDetails, WorkerDump } from "./api.ts";
 import type { EventLog } from "./events.ts";
 import type { OperationLog } from "./operations.ts";
@@ -17,6 +17,8 @@ export interface ControllerHandle {
   readonly operations: OperationLog;
   view(): ControllerView;
   now(): Instant;
+  /** What a worker of the pool waits for to be ready; undefined where it waits for nothing. */
+  waitOf(pool: number, worker: WorkerView): string | undefined;
   /** What workers use and do; it has to be read first. */
   details(): StatusDetails;
   /** The exposition and its content type. */

@@ -78,7 +78,13 @@ test("a route that names a schema which does not exist is a bug that shows at on
 
 test("a status is what its schema says, and the check sees what is not", () => {
   const view = new FakeHandle().view();
-  const status = statusOf(view, { now: instant(4500), version: "1", pid: 2, operations: [] });
+  const status = statusOf(view, {
+    now: instant(4500),
+    version: "1",
+    pid: 2,
+    operations: [],
+    waitOf: () => "GET http://127.0.0.1:80/: HTTP 400",
+  });
   const schema = { $ref: "#/components/schemas/Status" };
   assert.deepEqual(problemsOf(status, schema, DOCUMENT), []);
   assert.deepEqual(problemsOf({ ...status, pid: -1, more: 1, phase: "x", ready: 1 }, schema, DOCUMENT).length, 4);

@@ -87,6 +87,11 @@ export const SCHEMAS: Readonly<Record<string, Schema>> = {
       restarts: { ...COUNT, description: "Unplanned ones" },
       last_exit: { ...orNull(STRING), description: "Exit code or signal of the previous process" },
       reason: STRING,
+      waits_for: {
+        ...orNull(STRING),
+        description:
+          "What it waits for to be ready, and what the last attempt returned; null where it waits for nothing",
+      },
       detail: { $ref: "#/components/schemas/WorkerDetail" },
     },
     ["detail"],

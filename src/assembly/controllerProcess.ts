@@ -155,7 +155,7 @@ export async function runController(
 
   const registry = new PoolRegistry();
   const traffic = resources.use(new Traffic({ daemon, clock: systemClock, report }));
-  const pools = new Pools({ daemon, registry, traffic, output, sockets, runtime });
+  const pools = new Pools({ daemon, registry, traffic, output, sockets, runtime, log });
   const checked = checkedPools(preflight);
   await pools.claim(checked);
   pools.installAll(checked, spec);
@@ -182,6 +182,7 @@ export async function runController(
       daemon,
       traffic,
       inspection,
+      sockets,
       clock: systemClock,
       log,
       tally: probeTally,
@@ -244,6 +245,7 @@ export async function runController(
     operations,
     view: () => daemon.view(),
     now: () => systemClock.now(),
+    waitOf: (pool, { slot, incarnation }) => health.waitOf(pool, slot, incarnation),
     details: () => readDetails({ pools: reload.config.supervisor.pools, ...numbers }),
     metrics: createMetrics({
       ...numbers,

@@ -1,46 +1,58 @@
 /**
- * Who is probed and how: from the configuration of a pool and the birth of a worker to a target of the prober, and from
- * what the prober finds to events of the daemon.
+ * Who is ready and alive: from the birth of a worker to what is asked of it, and from what is found to events of the
+ * daemon. Each part knows one thing: the probers ask, the gate puts answers together, the watches look whether strangers
+ * or waiting connections speak against it, and the reports say what is missing.
  */
+import { fstatSync } from "node:fs";
 import type { Logger } from "../base/log.ts";
-import type { PoolConfig, ProbeConfig } from "../config/config.ts";
-import { PROXY_LIVENESS, policyOf } from "../config/spec.ts";
-import { expandTemplate } from "../config/template.ts";
+import { formatDuration } from "../base/units.ts";
+import { PROXY_LIVENESS } from "../config/spec.ts";
 import type { LifecycleEvent } from "../core/event.ts";
-import type { Slot } from "../core/identity.ts";
-import type { ProbePolicy } from "../core/probe.ts";
+import { type Slot, workerId } from "../core/identity.ts";
+import { resultOf } from "../core/probe.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Daemon } from "../runtime/daemon.ts";
-import { probeStarter } from "../runtime/probeMethods.ts";
-import { type Probe, type ProbeMethod, Prober } from "../runtime/prober.ts";
+import { describeMethod, probeStarter } from "../runtime/probeMethods.ts";
+import { type ProbeListener, Prober, type ProbeTarget } from "../runtime/prober.ts";
 import type { Processes } from "../runtime/processes.ts";
+import { type Asked, SocketOwners } from "../runtime/socketOwners.ts";
+import type { SharedSocket, SharedSockets } from "../runtime/sockets.ts";
+import { AcceptQueueWatch } from "./acceptQueueWatch.ts";
 import type { Inspection } from "./inspection.ts";
 import { LivenessVerdicts } from "./livenessVerdicts.ts";
-import type { PoolRegistry, PoolRevision } from "./poolRegistry.ts";
+import { OwnershipWatch } from "./ownershipWatch.ts";
+import type { PoolRegistry } from "./poolRegistry.ts";
 import type { ProbeTally } from "./probeTally.ts";
+import { ownAddresses, servingProbe, workerProbes } from "./probeTargets.ts";
+import { ReadinessGate, type WorkerKey } from "./readinessGate.ts";
+import { ReadinessReports } from "./readinessReports.ts";
 import type { Traffic } from "./traffic.ts";
 
-/**
- * Behind a proxy each worker is asked whether it serves, also where nobody has said how: often at first, because most
- * are quick, and without a verdict that it failed: the time it has is the pool's.
- */
-const FIRST_CONNECTION: ProbePolicy = {
-  initialDelayMs: 0,
-  firstPeriodMs: 20,
-  periodMs: 250,
-  timeoutMs: 5000,
-  failureThreshold: Number.POSITIVE_INFINITY,
-  successThreshold: 1,
-};
+type Spawned = Extract<LifecycleEvent, { kind: "spawned" }>;
 
 export class Health implements Disposable {
   readonly #registry: PoolRegistry;
   readonly #indexOf: (pool: string) => number | undefined;
   readonly #processes: Processes;
-  readonly #pidOf: (pool: number, slot: Slot, incarnation: number) => number | undefined;
+  readonly #daemon: Daemon;
   readonly #traffic: Traffic;
   readonly #inspection: Inspection;
+  readonly #sockets: SharedSockets;
+  readonly #log: Logger;
+  /** Asks by the probes of the configuration. */
   readonly #prober: Prober;
+  /** Looks whether workers serve that no probe asks. */
+  readonly #observer: Prober;
+  readonly #reports: ReadinessReports;
+  readonly #gate: ReadinessGate;
+  readonly #queues: AcceptQueueWatch;
+  readonly #ownership: OwnershipWatch;
+  /** What is known of each live worker, by pool and slot. */
+  readonly #workers = new Map<string, { readonly asked: Asked; readonly target: ProbeTarget }>();
+  /** Pools of which a worker was seen to wait on a shared socket. */
+  readonly #seenToWait = new Set<string>();
+  /** Warnings that were given. */
+  readonly #warned = new Set<string>();
 
   constructor(options: {
     registry: PoolRegistry;
@@ -50,84 +62,270 @@ export class Health implements Disposable {
     daemon: Daemon;
     traffic: Traffic;
     inspection: Inspection;
+    sockets: SharedSockets;
     clock: Clock;
     log: Logger;
     tally: ProbeTally;
   }) {
-    const { daemon, traffic, processes, tally } = options;
-    this.#pidOf = (pool, slot, incarnation) =>
-      daemon
-        .view()
-        .pools.find(({ index }) => index === pool)
-        ?.workers.find((worker) => worker.slot === slot && worker.incarnation === incarnation)?.pid;
+    const { daemon, traffic, processes, sockets, tally, clock, log } = options;
     this.#registry = options.registry;
     this.#indexOf = options.indexOf;
     this.#processes = processes;
+    this.#daemon = daemon;
     this.#traffic = traffic;
     this.#inspection = options.inspection;
+    this.#sockets = sockets;
+    this.#log = log;
+    const owners = new SocketOwners((leader) => processes.adoptedOf(leader));
+    const report = (...args: readonly [...WorkerKey, reason: string]) => daemon.waiting(...args);
+    this.#reports = new ReadinessReports({ clock, owners, report });
+    this.#gate = new ReadinessGate({
+      becameReady: (...worker) => this.#answered(worker),
+      becameUnready: (pool, slot, incarnation, reason) => {
+        this.#waits([pool, slot, incarnation], reason);
+        traffic.becameUnready(pool, slot, incarnation, reason);
+      },
+    });
     const verdicts = new LivenessVerdicts(
       (...worker) => this.#diagnose(...worker),
       (...verdict) => daemon.livenessFailed(...verdict),
     );
-    this.#prober = new Prober({
-      clock: options.clock,
+    const start = probeStarter(processes, owners, (target, reason) => this.#warnOfUnknownOwner(target, reason));
+    const listener: ProbeListener = {
+      becameReady: (...worker) => {
+        if (!this.#isObserved(worker[0])) this.#gate.withdraw(worker, "readiness");
+      },
+      becameUnready: (pool, slot, incarnation, reason) =>
+        this.#gate.object([pool, slot, incarnation], "readiness", reason),
+      startupFailed: (...verdict) => void this.#startupFailed(...verdict),
+      livenessFailed: (...verdict) => void verdicts.failed(...verdict),
+      becameAlive: (...worker) => {
+        verdicts.answered(...worker);
+        daemon.becameAlive(...worker);
+      },
+      attempted: ({ pool, slot, incarnation }, purpose, outcome) => {
+        tally.count(daemon.specOf(pool).name, purpose, resultOf(outcome));
+        if (purpose !== "liveness" && outcome.kind !== "success")
+          this.#reports.note([pool, slot, incarnation], outcome.reason);
+      },
+    };
+    this.#prober = new Prober({ clock, random: Math.random, log, start, listener });
+    this.#observer = new Prober({
+      clock,
       random: Math.random,
-      log: options.log,
-      start: probeStarter(processes),
+      log,
+      start,
       listener: {
-        becameReady: (...worker) => traffic.becameReady(...worker),
-        becameUnready: (...worker) => traffic.becameUnready(...worker),
-        startupFailed: (...worker) => daemon.startupFailed(...worker),
-        livenessFailed: (...verdict) => void verdicts.failed(...verdict),
-        becameAlive: (...worker) => {
-          verdicts.answered(...worker);
-          daemon.becameAlive(...worker);
+        ...listener,
+        becameReady: (...worker) => this.#gate.withdraw(worker, "readiness"),
+        attempted: ({ pool, slot, incarnation }, _, outcome) => {
+          if (outcome.kind !== "success")
+            this.#reports.note([pool, slot, incarnation], this.#unseen(pool, outcome.reason));
         },
-        attempted: (pool, purpose, result) => tally.count(daemon.specOf(pool).name, purpose, result),
+      },
+    });
+    this.#queues = new AcceptQueueWatch({
+      clock,
+      sockets: () => sockets.list(),
+      wasSeenToWait: (pool) => this.#seenToWait.has(pool),
+      listener: {
+        stalled: (pool, reason) => {
+          const index = this.#indexOf(pool);
+          if (index !== undefined) this.#gate.stall(index, reason);
+        },
+        resumed: (pool) => {
+          const index = this.#indexOf(pool);
+          if (index !== undefined) this.#gate.resume(index);
+        },
+      },
+    });
+    this.#ownership = new OwnershipWatch({
+      clock,
+      owners,
+      judged: (worker, whyNot) => {
+        if (whyNot === undefined) this.#gate.withdraw(worker, "owner");
+        else this.#gate.object(worker, "owner", whyNot);
       },
     });
   }
 
-  /** To be told of every lifecycle event: probing begins and ends by them. */
+  /** What a worker that is not ready waits for, and what the last attempt returned; undefined where it waits for nothing. */
+  waitOf(pool: number, slot: Slot, incarnation: number): string | undefined {
+    return this.#reports.textOf(pool, slot, incarnation);
+  }
+
+  /** To be told of every lifecycle event: everything about a worker begins and ends by them. */
   handle(event: LifecycleEvent): void {
     if (!("slot" in event)) return;
-    const { slot, incarnation } = event;
     switch (event.kind) {
+      case "spawned":
+        this.#begin(event);
+        return;
       case "ready":
-        this.#watchProxy(event);
+        this.#becameReady(event);
         return;
-      case "spawned": {
-        const index = this.#indexOf(event.pool);
-        if (index === undefined) return;
-        const pool = this.#registry.partsOf(index, event.revision);
-        if (!isProbed(pool)) return;
-        const { config, places } = pool;
-        const { startup, readiness, liveness } = config.probes ?? {};
-        const isNotified = readiness?.notify === true;
-        this.#prober.watch({
-          pool: index,
-          slot,
-          incarnation,
-          revision: event.revision,
-          pid: event.pid,
-          address: places.addressOf(slot),
-          startup: startup === undefined ? firstConnection(config) : probeOf(startup, pool, slot),
-          readiness: readiness === undefined ? undefined : isNotified ? "notify" : probeOf(readiness, pool, slot),
-          liveness: liveness === undefined ? undefined : probeOf(liveness, pool, slot),
-          notifyChannel: isNotified ? this.#processes.notifyChannelOf(event.pid) : undefined,
-        });
-        return;
-      }
       case "draining":
       case "stopping":
       case "exited": {
         const index = this.#indexOf(event.pool) ?? this.#traffic.adminOf(event.pool)?.pool;
-        if (index !== undefined) this.#prober.forget(index, slot, incarnation);
+        if (index !== undefined) this.#end([index, event.slot, event.incarnation]);
         return;
       }
       default:
         return;
     }
+  }
+
+  #begin({ pool: name, slot, incarnation, pid, revision }: Spawned): void {
+    const index = this.#indexOf(name);
+    if (index === undefined) return;
+    const worker: WorkerKey = [index, slot, incarnation];
+    const pool = this.#registry.partsOf(index, revision);
+    const { config, places } = pool;
+    const shared = this.#sockets.list().filter((socket) => socket.pool === name);
+    const asked = this.#askedOf(index, pid, config.server === undefined, shared);
+    const verify = () => (this.#gate.isReady(worker) ? [] : ownAddresses(pool, slot));
+    const probes = workerProbes(pool, slot, verify);
+    const { readiness } = probes;
+    const target: ProbeTarget = {
+      pool: index,
+      slot,
+      incarnation,
+      revision,
+      pid,
+      asked,
+      address: places.addressOf(slot),
+      ...probes,
+      notifyChannel: readiness === "notify" ? this.#processes.notifyChannelOf(pid) : undefined,
+    };
+    this.#workers.set(`${index}/${slot}`, { asked, target });
+    this.#gate.begin(worker);
+    this.#reports.begin(worker, asked, this.#firstWords(target, shared), !this.#isObserved(index));
+    if (shared.length > 0) this.#queues.start();
+    if (config.server !== undefined || config.probes !== undefined) this.#prober.watch(target);
+    if (!this.#isObserved(index)) return;
+    const startup = servingProbe(shared.map(({ name: socket, address }) => ({ name: socket, address })));
+    this.#observer.watch({ ...target, startup, readiness: undefined, liveness: undefined, notifyChannel: undefined });
+  }
+
+  #end(worker: WorkerKey): void {
+    const [pool, slot, incarnation] = worker;
+    this.#prober.forget(pool, slot, incarnation);
+    this.#observer.forget(pool, slot, incarnation);
+    this.#gate.forget(worker);
+    this.#reports.end(worker);
+    this.#ownership.forget(worker);
+    if (this.#find(worker) !== undefined) this.#workers.delete(`${pool}/${slot}`);
+  }
+
+  #askedOf(index: number, leader: number, sharesPorts: boolean, sockets: readonly SharedSocket[]): Asked {
+    const siblings = () => this.#daemon.view().pools.find((pool) => pool.index === index)?.workers ?? [];
+    return {
+      leader,
+      ...(sharesPorts ? { siblings: () => siblings().flatMap(({ pid }) => pid ?? []) } : {}),
+      ...(sockets.length > 0 ? { shared: new Set(sockets.map(({ fd }) => String(fstatSync(fd).ino))) } : {}),
+    };
+  }
+
+  #find([pool, slot, incarnation]: WorkerKey) {
+    const found = this.#workers.get(`${pool}/${slot}`);
+    return found?.target.incarnation === incarnation ? found : undefined;
+  }
+
+  /** Whether no probe tells who of the pool is ready. */
+  #isObserved(pool: number): boolean {
+    return this.#daemon.specOf(pool).readiness.kind === "observed";
+  }
+
+  /** All that the worker itself can do for its readiness is done; behind a proxy that has to follow. */
+  #answered(worker: WorkerKey): void {
+    const isObserved = this.#isObserved(worker[0]);
+    this.#reports.note(
+      worker,
+      isObserved
+        ? "it serves, and must do so for rolling.min_ready"
+        : "it answers, and the proxy does not route to it yet",
+    );
+    this.#traffic.becameReady(...worker);
+  }
+
+  #becameReady(event: Extract<LifecycleEvent, { kind: "ready" }>): void {
+    const { pool: name, slot, incarnation, evidence } = event;
+    const index = this.#indexOf(name);
+    if (index === undefined) {
+      this.#watchProxy(event);
+      return;
+    }
+    const worker: WorkerKey = [index, slot, incarnation];
+    const found = this.#find(worker);
+    this.#observer.forget(...worker);
+    this.#reports.end(worker);
+    if (found !== undefined) {
+      const pool = this.#registry.partsOf(index, found.target.revision);
+      this.#ownership.watch(worker, found.asked, ownAddresses(pool, slot));
+    }
+    const isShared = found?.asked.shared !== undefined;
+    if (evidence === "listening" && isShared) this.#seenToWait.add(name);
+    if (evidence !== "none") return;
+    if (isShared)
+      this.#warnOnce(
+        `unseen ${name}`,
+        `worker "${workerId(name, slot)}" counts as ready because it has run for ${formatDuration(event.afterMs)}: none of its processes is seen to wait on a socket of the pool`,
+        "A program that takes the socket by LISTEN_FDS does not find it behind a wrapper that does not exec; give it {{.Fd}}. One that uses io_uring cannot be seen: set a readiness probe.",
+      );
+    this.#gate.accept(worker);
+  }
+
+  /** A worker that was ready waits to be ready again. */
+  #waits(worker: WorkerKey, reason: string): void {
+    const found = this.#find(worker);
+    if (found === undefined) return;
+    if (this.#reports.isWaiting(worker)) this.#reports.note(worker, reason);
+    else this.#reports.begin(worker, found.asked, reason, !this.#isObserved(worker[0]));
+  }
+
+  async #startupFailed(...[pool, slot, incarnation, reason]: readonly [...WorkerKey, reason: string]): Promise<void> {
+    const found = this.#find([pool, slot, incarnation]);
+    const explained = found === undefined ? reason : await this.#reports.explain(found.asked, reason);
+    this.#daemon.startupFailed(pool, slot, incarnation, explained);
+  }
+
+  #firstWords(target: ProbeTarget, sockets: readonly SharedSocket[]): string {
+    const { pool, startup, readiness } = target;
+    if (this.#isObserved(pool)) {
+      const what = sockets.length > 0 ? "waits on a socket of the pool" : "listens";
+      return this.#unseen(pool, `none of its processes ${what} yet`);
+    }
+    const probe = startup ?? readiness;
+    if (probe === "notify") return "it has not told that it is ready";
+    const what = probe && describeMethod(probe.method, target);
+    return what === undefined ? "it has not answered yet" : `${what}: not answered yet`;
+  }
+
+  /** What a worker waits for that is not seen to serve. */
+  #unseen(pool: number, reason: string): string {
+    const { readiness } = this.#daemon.specOf(pool);
+    if (readiness.kind !== "observed") return reason;
+    return `${reason}, and it has not run for ${formatDuration(readiness.surviveMs)}`;
+  }
+
+  #warnOfUnknownOwner({ pool, slot }: ProbeTarget, reason: "refused" | "unlisted"): void {
+    const { name } = this.#daemon.specOf(pool);
+    const why =
+      reason === "refused"
+        ? "its processes may not be looked at (CAP_SYS_PTRACE)"
+        : "the socket is in no table of this network namespace";
+    this.#warnOnce(
+      `owner ${name}`,
+      `whether worker "${workerId(name, slot)}" itself listens at its address cannot be seen: ${why}`,
+      "Its address was free before its start, and from then on its probes are believed.",
+    );
+  }
+
+  #warnOnce(key: string, message: string, hint: string): void {
+    if (this.#warned.has(key)) return;
+    this.#warned.add(key);
+    this.#log.warn(message, { hint });
   }
 
   /** Envoy tells its control when it serves; from then on it is asked whether it still works. */
@@ -142,12 +340,20 @@ export class Health implements Disposable {
       incarnation,
       revision: 1,
       pid,
+      asked: { leader: pid },
       address: "port" in admin ? admin : { path: admin.socketPath },
       startup: undefined,
       readiness: undefined,
       liveness: { method: { kind: "http", path: "/listeners", port: undefined }, policy: PROXY_LIVENESS },
       notifyChannel: undefined,
     });
+  }
+
+  #pidOf(pool: number, slot: Slot, incarnation: number): number | undefined {
+    return this.#daemon
+      .view()
+      .pools.find(({ index }) => index === pool)
+      ?.workers.find((worker) => worker.slot === slot && worker.incarnation === incarnation)?.pid;
   }
 
   /** What the worker is doing, before anything is done to it; undefined where it is gone. */
@@ -158,44 +364,9 @@ export class Health implements Disposable {
 
   [Symbol.dispose](): void {
     this.#prober.close();
+    this.#observer.close();
+    this.#reports[Symbol.dispose]();
+    this.#queues[Symbol.dispose]();
+    this.#ownership[Symbol.dispose]();
   }
-}
-
-function isProbed({ config }: PoolRevision): boolean {
-  return config.server !== undefined || config.probes !== undefined;
-}
-
-/** Asked unless a readiness probe asks the same and more. */
-function firstConnection({ server, probes }: PoolConfig): Probe | undefined {
-  if (server === undefined || (probes?.readiness !== undefined && asksServer(probes.readiness))) return undefined;
-  const path = server.protocol === "http" ? server.healthCheckPath : undefined;
-  const method: ProbeMethod =
-    path === undefined ? { kind: "tcp", port: undefined } : { kind: "http", path, port: undefined };
-  return { method, policy: FIRST_CONNECTION };
-}
-
-/** Whether success means that the server answers; a command, or what answers on another port, may succeed before. */
-function asksServer({ http, tcp, grpc, notify }: ProbeConfig): boolean {
-  const method = http ?? tcp ?? grpc;
-  return notify === true || (method !== undefined && method.port === undefined);
-}
-
-function probeOf(probe: ProbeConfig, pool: PoolRevision, slot: Slot): Probe {
-  return { method: methodOf(probe, pool, slot), policy: policyOf(probe) };
-}
-
-function methodOf(
-  { http, tcp, grpc, exec }: ProbeConfig,
-  { config, plan, places }: PoolRevision,
-  slot: Slot,
-): ProbeMethod {
-  if (http !== undefined) return { kind: "http", path: http.path, port: http.port };
-  if (grpc !== undefined) return { kind: "grpc", service: grpc.service, port: grpc.port };
-  if (exec !== undefined) {
-    const argv = exec.map((text) => expandTemplate(text, places.valuesOf(slot)));
-    const file = plan.commands.get(exec[0] ?? "");
-    if (file === undefined) throw new RangeError(`probe command of pool "${config.name}" was not looked for`);
-    return { kind: "exec", file, argv };
-  }
-  return { kind: "tcp", port: tcp?.port };
 }

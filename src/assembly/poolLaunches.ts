@@ -17,7 +17,7 @@ export function workerLaunch(
   return {
     name: pool.name,
     plan,
-    prepare: (slot) => places.clear(slot),
+    prepare: (slot) => places.prepare(slot),
     argsOf: (slot) => places.argsOf(slot),
     envOf: (slot) => places.envOf(slot),
     captured: pool.logs.mode === "annotate",

@@ -1,8 +1,10 @@
 /** Installs pools: makes their parts and tells every room that has to know them. Used at the start and by a reload. */
 import { resolve } from "node:path";
+import type { Logger } from "../base/log.ts";
 import type { Preflight } from "../cli/preflight.ts";
 import { proxyPlaces, proxySettings } from "../cli/proxySettings.ts";
 import type { PoolConfig } from "../config/config.ts";
+import { metricsPorts, workerPorts } from "../config/ports.ts";
 import { proxyName } from "../config/spec.ts";
 import type { ControllerSpec, PoolSpec } from "../core/spec.ts";
 import { checkListenerPort } from "../envoy/listenerPort.ts";
@@ -11,6 +13,7 @@ import type { Daemon } from "../runtime/daemon.ts";
 import type { LaunchPlan } from "../runtime/launch.ts";
 import { findListener } from "../runtime/procfs.ts";
 import type { SharedSockets } from "../runtime/sockets.ts";
+import { checkPorts } from "../runtime/workerPorts.ts";
 import { proxyLaunch, workerLaunch } from "./poolLaunches.ts";
 import type { PoolRegistry } from "./poolRegistry.ts";
 import type { RuntimeDirectory } from "./runtimeDirectory.ts";
@@ -46,6 +49,7 @@ export class Pools {
   readonly #output: WorkerOutput;
   readonly #sockets: SharedSockets;
   readonly #runtime: () => RuntimeDirectory;
+  readonly #log: Logger;
   /** Index by name, of workers and of proxies. Names of removed pools keep theirs. */
   readonly #indices = new Map<string, number>();
 
@@ -56,6 +60,7 @@ export class Pools {
     output: WorkerOutput;
     sockets: SharedSockets;
     runtime: () => RuntimeDirectory;
+    log: Logger;
   }) {
     this.#daemon = options.daemon;
     this.#registry = options.registry;
@@ -63,6 +68,7 @@ export class Pools {
     this.#output = options.output;
     this.#sockets = options.sockets;
     this.#runtime = options.runtime;
+    this.#log = options.log;
   }
 
   /** Index of a pool of workers or of a proxy; undefined where there never was one of this name. */
@@ -78,8 +84,12 @@ export class Pools {
 
   /** Takes the places in the system that only one process can have. @throws ControllerError PORT_IN_USE and others */
   async claim(pools: readonly CheckedPool[]): Promise<void> {
-    for (const { config } of pools) {
+    for (const { config, spec } of pools) {
       const { name, server } = config;
+      const ports = workerPorts(config, spec.replicas);
+      const ofMetrics = metricsPorts(config, spec.replicas);
+      if (ports !== undefined) await checkPorts({ pool: name, ...ports }, "start_port", this.#log);
+      if (ofMetrics !== undefined) await checkPorts({ pool: name, ...ofMetrics }, "metrics.port", this.#log);
       if (server === undefined) continue;
       const place = { pool: name, address: server.listenerAddress, port: server.listenerPort };
       await checkListenerPort(place, findListener);

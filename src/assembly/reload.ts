@@ -11,12 +11,14 @@ import type { Preflight } from "../cli/preflight.ts";
 import { proxySettings } from "../cli/proxySettings.ts";
 import type { Config, PoolConfig } from "../config/config.ts";
 import { diffConfig, formatPlan, isEmptyDiff, type PoolDiff, type RefusedChange } from "../config/diff.ts";
+import { workerPorts } from "../config/ports.ts";
 import { proxyName, rolloutOf } from "../config/spec.ts";
 import type { LifecycleEvent, WideLifecycleEvent } from "../core/event.ts";
 import type { Order } from "../core/operation.ts";
 import { emptied, type PoolSpec } from "../core/spec.ts";
 import type { Daemon } from "../runtime/daemon.ts";
 import type { SharedSockets } from "../runtime/sockets.ts";
+import { findTakenPort } from "../runtime/workerPorts.ts";
 import { Departures } from "./departures.ts";
 import { areInConflict, type PlacedPool, whyPortsAreTaken } from "./placeConflicts.ts";
 import type { PoolRegistry } from "./poolRegistry.ts";
@@ -146,9 +148,19 @@ export class Reload {
   #takenPorts(diffs: readonly PoolDiff[], checked: ReadonlyMap<string, CheckedPool>, config: Config): RefusedChange[] {
     const running = [...this.#plans.values()].map((pool) => this.#placed(pool));
     return diffs.flatMap(({ name, kind }) => {
-      const reason = kind === "changed" ? whyPortsAreTaken(toPlaced(poolOf(checked, name)), running) : undefined;
+      if (kind !== "changed") return [];
+      const next = toPlaced(poolOf(checked, name));
+      const reason = whyPortsAreTaken(next, running) ?? this.#heldPort(next);
       return reason === undefined ? [] : [{ path: `${pathOf(config, name)}.server.port_arg.start_port`, reason }];
     });
+  }
+
+  /** Who has one of the ports that workers of a pool are to get and did not have before. */
+  #heldPort({ config, replicas }: PlacedPool): string | undefined {
+    const wanted = workerPorts(config, replicas);
+    const before = this.#plans.get(config.name);
+    const present = before === undefined ? undefined : workerPorts(before.config, before.spec.replicas);
+    return wanted === undefined || wanted.from === present?.from ? undefined : findTakenPort(wanted);
   }
 
   async #apply(): Promise<{ readonly plan: ReloadPlan; readonly arrivals: readonly Promise<void>[] }> {

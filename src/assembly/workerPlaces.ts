@@ -7,6 +7,7 @@ import { type Slot, workerId } from "../core/identity.ts";
 import type { UpstreamAddress } from "../envoy/settings.ts";
 import type { LaunchPlan } from "../runtime/launch.ts";
 import { FIRST_INHERITED_FD } from "../runtime/linux.ts";
+import { checkPort, checkSocketPath } from "../runtime/workerPorts.ts";
 import type { RuntimeDirectory } from "./runtimeDirectory.ts";
 
 /** Bytes that the path of a Unix socket may have (sockaddr_un in unix(7), less its end). */
@@ -80,10 +81,23 @@ export class WorkerPlaces {
     return env;
   }
 
-  /** A killed worker leaves its socket behind, where its successor could not bind. */
-  clear(slot: Slot): void {
-    const address = this.addressOf(slot);
-    if (address !== undefined && "path" in address) rmSync(address.path, { force: true });
+  /**
+   * Makes sure before a spawn that nobody else has the addresses of the slot; a socket that a killed worker left behind is
+   * removed, because its successor could not bind. @throws ControllerError PORT_IN_USE, SOCKET_IN_USE
+   */
+  prepare(slot: Slot): void {
+    for (const address of [this.addressOf(slot), this.#ownMetricsAddress(slot)]) {
+      if (address === undefined) continue;
+      if ("port" in address) checkPort(address.port);
+      else {
+        checkSocketPath(address.path);
+        rmSync(address.path, { force: true });
+      }
+    }
+  }
+
+  #ownMetricsAddress(slot: Slot): UpstreamAddress | undefined {
+    return this.#pool.metrics?.port === undefined ? undefined : this.metricsAddressOf(slot);
   }
 
   #socketPath(directory: string, slot: Slot): string {

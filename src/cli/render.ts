@@ -114,7 +114,7 @@ function rowOf(worker: WorkerStatus): Row {
       String(worker.restarts),
       clean(worker.last_exit ?? "-"),
       nextOf(worker),
-      clean(worker.reason),
+      clean(worker.waits_for ?? worker.reason),
     ],
     phaseColour: phase.colour,
   };

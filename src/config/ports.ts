@@ -71,6 +71,12 @@ export function workerPorts(pool: PoolConfig, replicas: number): { from: number;
   return from === undefined ? undefined : { from, to: from + slotCount(pool, replicas) - 1 };
 }
 
+/** The same for the ports of their metrics, where those are others. */
+export function metricsPorts(pool: PoolConfig, replicas: number): { from: number; to: number } | undefined {
+  const from = pool.metrics?.port;
+  return from === undefined ? undefined : { from, to: from + slotCount(pool, replicas) - 1 };
+}
+
 /** Slots that a pool may ever use at once: replicas, as many as autoscale may make them, standby and surge. */
 function slotCount(pool: Known<PoolConfig>, atStart: number): number {
   const replicas = Math.max(atStart, pool.autoscale?.max ?? 0);

@@ -5,6 +5,7 @@ import { formatDuration } from "../base/units.ts";
 import { isWorkerEvent, type LifecycleEvent, type WideLifecycleEvent, type WorkerLifecycleEvent } from "./event.ts";
 import { formatExit } from "./exit.ts";
 import { workerId } from "./identity.ts";
+import { SLOW_TO_READY_MS } from "./waiting.ts";
 
 export interface EventDescription {
   /** debug: the expected course of things; info: worth a line in production; warn, error: worth a look. */
@@ -14,9 +15,6 @@ export interface EventDescription {
   /** The code of an operational error, for alerts. */
   readonly code?: ErrorCode;
 }
-
-/** From then on a worker that is still not ready deserves a look. */
-const SLOW_TO_READY_MS = 10_000;
 
 /** What `event` means to a person. */
 export function describeEvent(event: LifecycleEvent): EventDescription {

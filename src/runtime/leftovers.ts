@@ -1,6 +1,19 @@
 /** Finds workers of an earlier controller that was killed: they still serve, hold ports and know nobody. */
+import { setTimeout as wait } from "node:timers/promises";
+import type { Logger } from "../base/log.ts";
 import { CONTROLLER_MARK } from "./lifeline.ts";
-import { listPids, readCommandLine, readEnvironmentVariable, readStat, sharesPidNamespace } from "./procfs.ts";
+import {
+  type Listener,
+  listPids,
+  readCommandLine,
+  readEnvironmentVariable,
+  readStat,
+  sharesPidNamespace,
+} from "./procfs.ts";
+
+/** How long workers of a controller that was killed may still hold an address: the guardian ends them within 2 s. */
+const LEFTOVER_BOUND_MS = 3000;
+const LEFTOVER_POLL_MS = 50;
 
 /** A worker whose controller is gone. */
 export interface Leftover {
@@ -31,4 +44,32 @@ export function leftoverOf(pid: number): Leftover | undefined {
   if (!sharesPidNamespace(pid)) return undefined;
   const worker = `${readEnvironmentVariable(pid, "MONOCEROS_POOL")}-${readEnvironmentVariable(pid, "MONOCEROS_SLOT")}`;
   return { pid, command: readCommandLine(pid) ?? "?", worker, controllerPid };
+}
+
+/** Waits for workers of a controller that was killed: its guardian is about to end them. */
+export class LeftoverWait {
+  readonly #what: string;
+  readonly #log: Logger;
+  readonly #deadlineMs = performance.now() + LEFTOVER_BOUND_MS;
+  #isTold = false;
+
+  /** `what` waits, such as `socket "http"`. */
+  constructor(what: string, log: Logger) {
+    this.#what = what;
+    this.#log = log;
+  }
+
+  /** Whether the holder is such a worker and it is worth to try again, a moment from now. */
+  async isWorthIt(holder: Listener | undefined): Promise<boolean> {
+    const leftover = holder === undefined ? undefined : leftoverOf(holder.pid);
+    if (leftover === undefined || performance.now() >= this.#deadlineMs) return false;
+    const { pid, worker, controllerPid } = leftover;
+    if (!this.#isTold)
+      this.#log.info(
+        `${this.#what} waits until pid ${pid} has left: worker "${worker}" of controller ${controllerPid}, which is gone`,
+      );
+    this.#isTold = true;
+    await wait(LEFTOVER_POLL_MS);
+    return true;
+  }
 }

@@ -26,6 +26,7 @@ const { functions: libc } = ffi.dlopen(null, {
   listen: { arguments: ["i32", "i32"], return: "i32" },
   getsockname: { arguments: ["i32", "pointer", "pointer"], return: "i32" },
   inet_pton: { arguments: ["i32", "pointer", "pointer"], return: "i32" },
+  recv: { arguments: ["i32", "pointer", "u64", "i32"], return: "i64" },
   sendto: { arguments: ["i32", "pointer", "u64", "i32", "pointer", "u32"], return: "i64" },
   close: { arguments: ["i32"], return: "i32" },
   malloc_trim: { arguments: ["u64"], return: "i32" },
@@ -68,6 +69,18 @@ const SOCK_DGRAM_CLOEXEC = 2 | O_CLOEXEC;
 const SOL_SOCKET = 1;
 const SO_REUSEADDR = 2;
 const SO_PEERCRED = 17;
+const IPPROTO_TCP = 6;
+const TCP_INFO = 11;
+const AF_NETLINK = 16;
+const SOCK_RAW_CLOEXEC = 3 | O_CLOEXEC;
+const NETLINK_SOCK_DIAG = 4;
+const SOCK_DIAG_BY_FAMILY = 20;
+const NLM_F_REQUEST = 1;
+const UDIAG_SHOW_ICONS = 8;
+const UDIAG_SHOW_RQLEN = 16;
+const UNIX_DIAG_ICONS = 3;
+const UNIX_DIAG_RQLEN = 4;
+const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
 /** sun_path of sockaddr_un without its final zero byte (unix(7)). */
 const MAX_UNIX_PATH_BYTES = 107;
@@ -533,6 +546,84 @@ export function openListener(address: ListenAddress, backlog: number, lowestFd: 
     libc.close(fd < 0 ? opened : fd);
     throw error;
   }
+}
+
+/**
+ * Why a TCP port cannot be bound at `host` by a program that sets SO_REUSEADDR, as an errno name; undefined where it can.
+ * SO_REUSEPORT is not set, so a socket that would share the port with others is in the way too. Binds for a moment and does
+ * not listen.
+ */
+export function whyNotBindable(address: Extract<ListenAddress, { family: "IPv4" | "IPv6" }>): string | undefined {
+  const fd = libc.socket(address.family === "IPv4" ? AF_INET : AF_INET6, SOCK_STREAM_CLOEXEC, 0);
+  if (fd < 0) return new SystemCallError("socket", errno()).code;
+  try {
+    scratch.bytes.writeInt32LE(1);
+    libc.setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, scratch.address, 4);
+    const { memory, length } = socketAddress(address);
+    return libc.bind(fd, memory.address, length) === 0 ? undefined : new SystemCallError("bind", errno()).code;
+  } finally {
+    libc.close(fd);
+  }
+}
+
+/** Connections that wait to be accepted by a TCP socket that listens (tcp(7), TCP_INFO); undefined where the kernel does not tell. */
+export function readTcpQueue(fd: number): number | undefined {
+  const info = Memory.ofSize(256);
+  scratch.bytes.writeUInt32LE(256);
+  if (libc.getsockopt(fd, IPPROTO_TCP, TCP_INFO, info.address, scratch.address) !== 0) return undefined;
+  // tcpi_unacked, which is sk_ack_backlog in this state (tcp_get_info in net/ipv4/tcp.c).
+  return info.bytes.readUInt32LE(24);
+}
+
+/** Connections that wait to be accepted by a Unix socket that listens. */
+export interface UnixQueue {
+  readonly length: number;
+  /** The inode of each waiting connection, of those at the head of the queue. */
+  readonly inodes: readonly number[];
+}
+
+/** Asks for the queue of the Unix socket with this inode (sock_diag(7)); undefined where the kernel does not tell. */
+export function readUnixQueue(inode: number): UnixQueue | undefined {
+  const fd = libc.socket(AF_NETLINK, SOCK_RAW_CLOEXEC, NETLINK_SOCK_DIAG);
+  if (fd < 0) return undefined;
+  try {
+    // struct nlmsghdr, then struct unix_diag_req.
+    const request = Memory.ofSize(40);
+    const { bytes } = request;
+    bytes.writeUInt32LE(40, 0);
+    bytes.writeUInt16LE(SOCK_DIAG_BY_FAMILY, 4);
+    bytes.writeUInt16LE(NLM_F_REQUEST, 6);
+    bytes.writeUInt8(AF_UNIX, 16);
+    bytes.writeUInt32LE(0xffffffff, 20);
+    bytes.writeUInt32LE(inode, 24);
+    bytes.writeUInt32LE(UDIAG_SHOW_ICONS | UDIAG_SHOW_RQLEN, 28);
+    bytes.fill(0xff, 32, 40);
+    const kernel = Memory.ofSize(12);
+    kernel.bytes.writeUInt16LE(AF_NETLINK, 0);
+    if (libc.sendto(fd, request.address, 40n, 0, kernel.address, 12) !== 40n) return undefined;
+    const answer = Memory.ofSize(32_768);
+    const length = Number(libc.recv(fd, answer.address, 32_768n, MSG_DONTWAIT));
+    if (length < 32 || answer.bytes.readUInt16LE(4) !== SOCK_DIAG_BY_FAMILY) return undefined;
+    return parseUnixQueue(answer.bytes.subarray(0, length));
+  } finally {
+    libc.close(fd);
+  }
+}
+
+/** The attributes after struct nlmsghdr and struct unix_diag_msg, each aligned to 4 bytes. */
+function parseUnixQueue(answer: Buffer): UnixQueue | undefined {
+  let length: number | undefined;
+  const inodes: number[] = [];
+  for (let at = 32; at + 4 <= answer.length; ) {
+    const size = answer.readUInt16LE(at);
+    if (size < 4) break;
+    const type = answer.readUInt16LE(at + 2);
+    if (type === UNIX_DIAG_RQLEN) length = answer.readUInt32LE(at + 4);
+    if (type === UNIX_DIAG_ICONS)
+      for (let each = at + 4; each + 4 <= at + size; each += 4) inodes.push(answer.readUInt32LE(each));
+    at += (size + 3) & ~3;
+  }
+  return length === undefined ? undefined : { length, inodes };
 }
 
 /** A struct sockaddr_in, sockaddr_in6 or sockaddr_un. */

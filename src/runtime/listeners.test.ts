@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer, type Server } from "node:net";
 import { test } from "node:test";
-import { findForeign, findSplitAddresses, formatListener, parseListeners, readListeners } from "./listeners.ts";
+import { findForeign, findSplitAddresses } from "./listeners.ts";
+import { formatListener, parseListeners, readListeners } from "./socketTable.ts";
 
 const TCP = `  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
    0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 41 1 0000000000000000 100 0 0 10 0

@@ -3,29 +3,20 @@
  * learn from lost requests: that a worker that stops takes its own accept queue with it, and that somebody else shares
  * the port. Reads /proc a few times in the life of the controller, in small portions between other work; changes nothing.
  */
-import { closeSync, openSync, readFileSync, readSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { setImmediate as turn } from "node:timers/promises";
 import type { Logger } from "../base/log.ts";
 import type { LifecycleEvent } from "../core/event.ts";
 import { leftoverOf } from "./leftovers.ts";
 import { CONTROLLER_MARK } from "./lifeline.ts";
 import { listFdTargets, listPids, readCommandLine, readEnvironment, readStat } from "./procfs.ts";
+import { formatListener, isWildcard, type ListeningSocket, readListeners } from "./socketTable.ts";
 
 /** When after all pools run their sockets are looked at: a server takes moments to listen, a slow one longer. */
 const LOOKS_MS = [3000, 30_000];
 
 /** After how many processes other work gets its turn. */
 const PROCESSES_PER_TURN = 16;
-
-const CHUNK_BYTES = 65_536;
-
-/** A TCP socket that listens. */
-export interface ListeningSocket {
-  /** `127.0.0.1`, `::1` and so on. */
-  readonly host: string;
-  readonly port: number;
-  readonly inode: string;
-}
 
 /** One that a worker holds, itself or a process of its session. */
 export interface HeldSocket extends ListeningSocket {
@@ -38,34 +29,6 @@ export interface HeldSocket extends ListeningSocket {
 export interface WatchedWorker {
   readonly pool: string;
   readonly leader: number;
-}
-
-/** The sockets that listen in a text of /proc/net/tcp or /proc/net/tcp6 (proc_net_tcp.txt of the kernel's documentation). */
-export function parseListeners(table: string): ListeningSocket[] {
-  const found: ListeningSocket[] = [];
-  for (const line of table.split("\n")) {
-    const [, local, , state, , , , , , inode] = line.trim().split(/\s+/u);
-    const colon = local?.lastIndexOf(":") ?? -1;
-    // 0A is LISTEN.
-    if (state !== "0A" || local === undefined || inode === undefined || colon < 0) continue;
-    found.push({ host: parseHost(local.slice(0, colon)), port: Number.parseInt(local.slice(colon + 1), 16), inode });
-  }
-  return found;
-}
-
-/** An address as the tables have it: words of 32 bits, each printed as the machine (little endian) holds it. */
-function parseHost(hex: string): string {
-  const bytes = Buffer.from(hex, "hex");
-  bytes.swap32();
-  if (bytes.length === 4) return bytes.join(".");
-  const groups = Array.from({ length: 8 }, (_, index) => bytes.readUInt16BE(index * 2).toString(16));
-  // The parser of URLs knows the short form.
-  return new URL(`http://[${groups.join(":")}]`).hostname.slice(1, -1);
-}
-
-/** `127.0.0.1:80`, `[::]:80`. */
-export function formatListener({ host, port }: ListeningSocket): string {
-  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
 /** For each pool the first address on which two of its workers listen with sockets of their own. */
@@ -101,38 +64,6 @@ export function findForeign(
 
 function overlap(a: ListeningSocket, b: ListeningSocket): boolean {
   return a.port === b.port && (a.host === b.host || isWildcard(a.host) || isWildcard(b.host));
-}
-
-function isWildcard(host: string): boolean {
-  return host === "0.0.0.0" || host === "::";
-}
-
-/** All TCP sockets that listen in this network namespace. */
-export function readListeners(): ListeningSocket[] {
-  return ["/proc/net/tcp", "/proc/net/tcp6"].flatMap((path) => parseListeners(readListenerRows(path)));
-}
-
-/** The head of a table: the kernel prints the sockets that listen first, and connections can be hundreds of thousands. */
-function readListenerRows(path: string): string {
-  let fd: number;
-  try {
-    fd = openSync(path, "r");
-  } catch {
-    return "";
-  }
-  try {
-    const chunk = Buffer.allocUnsafe(CHUNK_BYTES);
-    let text = "";
-    for (let length = readSync(fd, chunk); length > 0; length = readSync(fd, chunk)) {
-      text += chunk.toString("latin1", 0, length);
-      const end = text.lastIndexOf("\n");
-      const lastRow = text.slice(text.lastIndexOf("\n", end - 1) + 1, end);
-      if (!lastRow.includes(" 0A ")) break;
-    }
-    return text;
-  } finally {
-    closeSync(fd);
-  }
 }
 
 /** Whether the kernel gives waiting connections of a closed socket to others of the port (ip-sysctl, since Linux 5.14). */

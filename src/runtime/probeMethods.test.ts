@@ -7,10 +7,11 @@ import { type TestContext, test } from "node:test";
 import { freePort } from "../../test/support/ports.ts";
 import { lives, ProcessScene, until } from "../../test/support/processScene.ts";
 import type { Logger } from "../base/log.ts";
-import type { ProbePolicy, ProbePurpose } from "../core/probe.ts";
+import { type AttemptOutcome, type ProbePolicy, type ProbePurpose, resultOf } from "../core/probe.ts";
 import { systemClock } from "./clock.ts";
 import { probeStarter } from "./probeMethods.ts";
 import { type ProbeListener, type ProbeMethod, Prober, type ProbeTarget } from "./prober.ts";
+import { SocketOwners } from "./socketOwners.ts";
 
 const LONG_MS = 20_000;
 
@@ -25,7 +26,8 @@ class Observed implements ProbeListener {
     this.scene = new ProcessScene(context, script, { notifies });
     const ignore = () => {};
     const log: Logger = { debug: ignore, info: ignore, warn: ignore, error: ignore };
-    const start = probeStarter(this.scene.processes);
+    const owners = new SocketOwners(() => []);
+    const start = probeStarter(this.scene.processes, owners, () => {});
     this.prober = new Prober({ clock: systemClock, random: Math.random, listener: this, log, start });
     context.after(() => this.prober.close());
   }
@@ -45,8 +47,8 @@ class Observed implements ProbeListener {
   becameAlive(): void {
     this.told.push("alive");
   }
-  attempted(_pool: number, purpose: ProbePurpose, result: string): void {
-    this.counted.push(`${purpose} ${result}`);
+  attempted(_target: ProbeTarget, purpose: ProbePurpose, outcome: AttemptOutcome): void {
+    this.counted.push(`${purpose} ${resultOf(outcome)}`);
   }
 
   async hears(what: string | RegExp): Promise<void> {
@@ -69,7 +71,17 @@ function policy(changes: Partial<ProbePolicy> = {}): ProbePolicy {
 
 function target(changes: Partial<ProbeTarget>): ProbeTarget {
   const nothing = { startup: undefined, readiness: undefined, liveness: undefined, notifyChannel: undefined };
-  return { pool: 0, slot: 0, incarnation: 1, revision: 1, pid: 4242, address: undefined, ...nothing, ...changes };
+  return {
+    pool: 0,
+    slot: 0,
+    incarnation: 1,
+    revision: 1,
+    pid: 4242,
+    asked: { leader: 4242 },
+    address: undefined,
+    ...nothing,
+    ...changes,
+  };
 }
 
 test("a worker that listens only after a while is found by a short startup gate", async (context) => {

@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { FakeClock } from "../../test/support/fakeClock.ts";
 import { SeededRandom } from "../../test/support/random.ts";
 import type { Logger } from "../base/log.ts";
-import type { AttemptOutcome, ProbePolicy, ProbePurpose } from "../core/probe.ts";
+import { type AttemptOutcome, type ProbePolicy, type ProbePurpose, resultOf } from "../core/probe.ts";
 import { openPipe } from "./linux.ts";
 import { NotifyChannel } from "./notifyChannel.ts";
 import { type AttemptStarter, type Probe, type ProbeListener, Prober, type ProbeTarget } from "./prober.ts";
@@ -68,8 +68,8 @@ class Scene implements ProbeListener {
   becameAlive(_pool: number, slot: number, incarnation: number): void {
     this.tell(`alive ${slot}/${incarnation}`);
   }
-  attempted(_pool: number, purpose: ProbePurpose, result: string): void {
-    this.counted.push(`${purpose} ${result}`);
+  attempted(_target: ProbeTarget, purpose: ProbePurpose, outcome: AttemptOutcome): void {
+    this.counted.push(`${purpose} ${resultOf(outcome)}`);
   }
 
   take(): string[] {
@@ -117,6 +117,7 @@ function target(changes: Partial<ProbeTarget> = {}): ProbeTarget {
     incarnation: 1,
     revision: 1,
     pid: 100,
+    asked: { leader: 100 },
     address: { port: 1 },
     startup: undefined,
     readiness: undefined,

@@ -11,7 +11,6 @@ import { after, type Instant } from "../base/time.ts";
 import type { Incarnation, Slot } from "../core/identity.ts";
 import {
   type AttemptOutcome,
-  type AttemptResult,
   acceptNotice,
   beginProbes,
   endAttempt,
@@ -21,13 +20,13 @@ import {
   type ProbePurpose,
   type ProbeSchedule,
   type ProbeStep,
-  resultOf,
   startAttempt,
 } from "../core/probe.ts";
 import type { ProbeAddress } from "./attempt.ts";
 import type { Clock } from "./clock.ts";
 import { DueQueue } from "./dueQueue.ts";
 import type { NotifyChannel } from "./notifyChannel.ts";
+import type { Asked } from "./socketOwners.ts";
 
 /** How a worker is asked. A port stands for the worker's own address where that is another. */
 export type ProbeMethod =
@@ -35,12 +34,16 @@ export type ProbeMethod =
   | { readonly kind: "tcp"; readonly port: number | undefined }
   | { readonly kind: "grpc"; readonly service: string | undefined; readonly port: number | undefined }
   /** `file` is absolute, `argv` begins with the program's name. */
-  | { readonly kind: "exec"; readonly file: string; readonly argv: readonly string[] };
+  | { readonly kind: "exec"; readonly file: string; readonly argv: readonly string[] }
+  /** Not asked at all: whether it waits on one of these sockets or, where there are none, listens on one of its own. */
+  | { readonly kind: "serving"; readonly sockets: readonly { readonly name: string; readonly address: string }[] };
 
 /** A probe that is attempted. */
 export interface Probe {
   readonly method: ProbeMethod;
   readonly policy: ProbePolicy;
+  /** Where only processes of the worker may listen for an attempt to succeed, asked for at each success. */
+  readonly verify?: () => readonly ProbeAddress[];
 }
 
 /** One incarnation to watch, from its spawn on; `pool` is the index of the pool. */
@@ -51,6 +54,8 @@ export interface ProbeTarget {
   /** What the worker was launched with. */
   readonly revision: number;
   readonly pid: number;
+  /** Whose sockets are the worker's. */
+  readonly asked: Asked;
   /** Where the worker listens; undefined where it has no port or socket of its own. */
   readonly address: ProbeAddress | undefined;
   readonly startup: Probe | undefined;
@@ -72,8 +77,8 @@ export interface ProbeListener {
   livenessFailed(pool: number, slot: Slot, incarnation: Incarnation, reason: string): void;
   /** Liveness succeeded for the first time, or again after it had failed. */
   becameAlive(pool: number, slot: Slot, incarnation: Incarnation): void;
-  /** Each attempt, for counters. */
-  attempted(pool: number, purpose: ProbePurpose, result: AttemptResult): void;
+  /** Each attempt, for counters and for whoever wants to know what a worker waits for. */
+  attempted(target: ProbeTarget, purpose: ProbePurpose, outcome: AttemptOutcome): void;
 }
 
 /**
@@ -320,7 +325,7 @@ export class Prober {
   #settled(watch: Watch, purpose: ProbePurpose, outcome: AttemptOutcome): void {
     if (watch.isOver) return;
     const { pool } = watch.target;
-    this.#listener.attempted(pool, purpose, resultOf(outcome));
+    this.#listener.attempted(watch.target, purpose, outcome);
     if (outcome.kind === "error") this.#logFault(pool, purpose, outcome.reason);
     this.#accept(watch, endAttempt(watch.schedule, purpose, outcome, this.#clock.now(), this.#random()));
     this.#arm();

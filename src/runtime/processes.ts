@@ -335,6 +335,12 @@ export class Processes implements HelperControl, ToolControl {
     for (const pid of listPids()) if (this.#belongsTo(pid, resident) === true) sendSignal(pid, "SIGKILL");
   }
 
+  /** Processes of the worker led by `leader` that left its tree and were adopted by the controller. */
+  adoptedOf(leader: number): readonly number[] {
+    const resident = this.#byLeader.get(leader);
+    return resident === undefined ? [] : this.#escapedOf(resident);
+  }
+
   /** Whether the process with this id leads a worker. */
   isLeader(pid: number): boolean {
     return this.#byLeader.get(pid)?.leaderAlive === true;

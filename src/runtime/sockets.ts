@@ -9,18 +9,13 @@
 
 import { closeSync, lstatSync, readFileSync, rmSync, type Stats } from "node:fs";
 import { connect, isIP } from "node:net";
-import { setTimeout as wait } from "node:timers/promises";
 import { ControllerError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
-import { leftoverOf } from "./leftovers.ts";
+import { LeftoverWait } from "./leftovers.ts";
 import { findShell, type Shell } from "./lifeline.ts";
 import { boundPort, FIRST_INHERITED_FD, type ListenAddress, openListener, SystemCallError } from "./linux.ts";
 import { findListener, findUnixListener, type Listener } from "./procfs.ts";
 import { openTcpListener, type TcpTarget } from "./tcpListener.ts";
-
-/** How long workers of a controller that was killed may still hold an address: the guardian ends them within 2 s. */
-const LEFTOVER_BOUND_MS = 3000;
-const LEFTOVER_POLL_MS = 50;
 
 /** Sets LISTEN_PID to the pid that the program will have: the shell becomes it by exec. */
 const LISTEN_PID_SCRIPT = 'LISTEN_PID=$$ exec "$@"';
@@ -187,7 +182,7 @@ function lowestFd(requests: readonly SocketRequest[]): number {
 async function bindTcp(request: SocketRequest, target: TcpTarget, lowest: number, log: Logger): Promise<BoundSocket> {
   const { pool, name, backlog } = request;
   const { port } = target;
-  for (const leftovers = new LeftoverWait(name, log); ; ) {
+  for (const leftovers = new LeftoverWait(`socket "${name}"`, log); ; ) {
     try {
       const { fd, host } = await openTcpListener(target, backlog, lowest);
       const bound = boundPort(fd);
@@ -208,7 +203,7 @@ async function bindTcp(request: SocketRequest, target: TcpTarget, lowest: number
 async function bindUnix(request: SocketRequest, path: string, lowest: number, log: Logger): Promise<BoundSocket> {
   const { pool, name, backlog } = request;
   const address: ListenAddress = { family: "Unix", path };
-  for (const leftovers = new LeftoverWait(name, log); ; ) {
+  for (const leftovers = new LeftoverWait(`socket "${name}"`, log); ; ) {
     try {
       await removeStale(request, path);
       const fd = openListener(address, backlog, lowest);
@@ -255,33 +250,6 @@ function refuses(path: string): Promise<boolean> {
       resolve(error.code === "ECONNREFUSED" || error.code === "ENOENT"),
     );
   });
-}
-
-/** Waits for workers of a controller that was killed: its guardian is about to end them. */
-class LeftoverWait {
-  readonly #socket: string;
-  readonly #log: Logger;
-  readonly #deadlineMs = performance.now() + LEFTOVER_BOUND_MS;
-  #isTold = false;
-
-  constructor(socket: string, log: Logger) {
-    this.#socket = socket;
-    this.#log = log;
-  }
-
-  /** Whether the holder is such a worker and it is worth to try again, a moment from now. */
-  async isWorthIt(holder: Listener | undefined): Promise<boolean> {
-    const leftover = holder === undefined ? undefined : leftoverOf(holder.pid);
-    if (leftover === undefined || performance.now() >= this.#deadlineMs) return false;
-    const { pid, worker, controllerPid } = leftover;
-    if (!this.#isTold)
-      this.#log.info(
-        `socket "${this.#socket}" waits until pid ${pid} has left: worker "${worker}" of controller ${controllerPid}, which is gone`,
-      );
-    this.#isTold = true;
-    await wait(LEFTOVER_POLL_MS);
-    return true;
-  }
 }
 
 function cannotListen({ pool, name, listen }: SocketRequest): string {

@@ -24,6 +24,11 @@ export interface Ending {
 export interface StartOptions {
   /** Pools as YAML list items under supervisor.workers, indented as they are. */
   readonly workers: string;
+  /**
+   * Pools without `rolling` get `min_ready: 0s`, so that those without probes need not survive for seconds to be ready;
+   * true leaves the file as it is.
+   */
+  readonly hasDefaultMinReady?: boolean;
   /** More keys of `supervisor:` and `admin:`, each line with its indentation of two spaces. */
   readonly supervisor?: string;
   readonly admin?: string;
@@ -111,7 +116,8 @@ export class ControllerUnderTest implements AsyncDisposable {
   /** Writes the configuration file anew, with what has changed since it was written last; nobody is told. */
   configure(changes: Partial<Pick<StartOptions, "workers" | "supervisor" | "admin" | "port" | "address">>): void {
     this.#options = { ...this.#options, ...changes };
-    const { workers, supervisor = "", admin = "", port = 0, address = "127.0.0.1" } = this.#options;
+    const { supervisor = "", admin = "", port = 0, address = "127.0.0.1", hasDefaultMinReady = false } = this.#options;
+    const workers = hasDefaultMinReady ? this.#options.workers : withoutMinReady(this.#options.workers);
     const yaml = `admin:
   port: ${port}
   address: ${address}
@@ -277,6 +283,18 @@ ${workers}
     for (const wake of this.#waiting) wake();
     this.#waiting.clear();
   }
+}
+
+/** The same pools; each without `rolling` has one that lets it be ready at once. Lines keep their numbers. */
+function withoutMinReady(workers: string): string {
+  return workers
+    .split(/^(?= {4}- )/mu)
+    .map((pool) => {
+      if (/\brolling\b/u.test(pool) || !/^ {4}- /u.test(pool)) return pool;
+      if (/^ {4}- \{/u.test(pool)) return pool.replace(/\}(\s*)$/u, ', "rolling": { "min_ready": "0s" } }$1');
+      return `${pool.trimEnd()}\n      rolling: { min_ready: 0s }\n`;
+    })
+    .join("");
 }
 
 /** A pool as one YAML list item; dollars and everything else reach the worker as they are. */

@@ -166,6 +166,7 @@ export function workerStatus(changes: Partial<WorkerStatus> = {}): WorkerStatus 
     restarts: 0,
     last_exit: null,
     reason: "started",
+    waits_for: null,
     ...changes,
   };
 }

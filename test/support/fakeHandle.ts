@@ -72,6 +72,9 @@ export class FakeHandle implements ControllerHandle {
     this.audits.push(`${who}: ${what}`);
     this.events.add({ kind: "audited", who, what });
   }
+  waitOf(): string | undefined {
+    return undefined;
+  }
   shutdown(reason: string): void {
     this.#note(`shutdown: ${reason}`);
   }

@@ -1,0 +1,112 @@
+/**
+ * What each worker that is not ready waits for: at every moment for status, and as an event once the wait has lasted. The
+ * words come from the attempts of its probes; where its processes do listen is looked up when they are reported.
+ */
+import type { Instant } from "../base/time.ts";
+import type { Incarnation, Slot } from "../core/identity.ts";
+import { isReportDue, type Wait } from "../core/waiting.ts";
+import type { Clock } from "../runtime/clock.ts";
+import type { Asked, SocketOwners } from "../runtime/socketOwners.ts";
+
+const LOOK_MS = 1000;
+
+interface Waiting {
+  readonly worker: readonly [pool: number, slot: Slot, incarnation: Incarnation];
+  readonly asked: Asked;
+  wait: Wait;
+  /** What is waited for and what the last attempt returned. */
+  text: string;
+  /** Whether it helps to know where its processes do listen. */
+  readonly isAsked: boolean;
+  /** Where its processes listen, as a sentence part; empty while it is not known. */
+  listening: string;
+}
+
+export class ReadinessReports implements Disposable {
+  readonly #clock: Clock;
+  readonly #owners: SocketOwners;
+  readonly #report: (pool: number, slot: Slot, incarnation: Incarnation, reason: string) => void;
+  readonly #waiting = new Map<string, Waiting>();
+  #timer: Disposable | undefined;
+
+  constructor(options: {
+    clock: Clock;
+    owners: SocketOwners;
+    report: (pool: number, slot: Slot, incarnation: Incarnation, reason: string) => void;
+  }) {
+    this.#clock = options.clock;
+    this.#owners = options.owners;
+    this.#report = options.report;
+  }
+
+  /** A worker waits from now on to become ready, or to be ready again; `isAsked` by a probe. */
+  begin(worker: Waiting["worker"], asked: Asked, text: string, isAsked: boolean): void {
+    const wait: Wait = { since: this.#clock.now(), reported: undefined };
+    this.#waiting.set(keyOf(...worker), { worker, asked, wait, text, isAsked, listening: "" });
+    this.#arm();
+  }
+
+  /** What the last attempt returned. */
+  note(worker: Waiting["worker"], text: string): void {
+    const waiting = this.#waiting.get(keyOf(...worker));
+    if (waiting !== undefined) waiting.text = text;
+  }
+
+  /** It is ready, leaves or is gone. */
+  end(worker: Waiting["worker"]): void {
+    this.#waiting.delete(keyOf(...worker));
+  }
+
+  isWaiting(worker: Waiting["worker"]): boolean {
+    return this.#waiting.has(keyOf(...worker));
+  }
+
+  /** What a worker waits for at this moment; undefined where it waits for nothing. */
+  textOf(pool: number, slot: Slot, incarnation: Incarnation): string | undefined {
+    const waiting = this.#waiting.get(keyOf(pool, slot, incarnation));
+    return waiting && waiting.text + waiting.listening;
+  }
+
+  /** `reason` with where the processes of the worker listen. */
+  async explain(asked: Asked, reason: string): Promise<string> {
+    return reason + (await this.#lookUp(asked));
+  }
+
+  async #lookUp(asked: Asked): Promise<string> {
+    const listening = await this.#owners.listeningOf(asked);
+    if (listening === undefined) return "";
+    return listening.length === 0
+      ? "; its processes listen nowhere"
+      : `; its processes listen on ${listening.join(", ")}`;
+  }
+
+  #arm(): void {
+    if (this.#timer !== undefined || this.#waiting.size === 0) return;
+    this.#timer = this.#clock.wakeAt((this.#clock.now() + LOOK_MS) as Instant, () => {
+      this.#timer = undefined;
+      for (const waiting of this.#waiting.values()) void this.#look(waiting);
+      this.#arm();
+    });
+  }
+
+  async #look(waiting: Waiting): Promise<void> {
+    const { worker, asked, wait, text, listening } = waiting;
+    if (!isReportDue(wait, text + listening, this.#clock.now())) return;
+    if (waiting.isAsked) waiting.listening = await this.#lookUp(asked);
+    const reason = waiting.text + waiting.listening;
+    const at = this.#clock.now();
+    // It may have become ready, or have been reported, meanwhile.
+    if (this.#waiting.get(keyOf(...worker)) !== waiting || !isReportDue(waiting.wait, reason, at)) return;
+    waiting.wait = { ...waiting.wait, reported: { text: reason, at } };
+    this.#report(...worker, reason);
+  }
+
+  [Symbol.dispose](): void {
+    this.#timer?.[Symbol.dispose]();
+    this.#waiting.clear();
+  }
+}
+
+function keyOf(...worker: Waiting["worker"]): string {
+  return worker.join("/");
+}

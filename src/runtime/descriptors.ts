@@ -1,0 +1,70 @@
+/** What the descriptors of processes lead to, for many processes at a time: one of them may end, or not be looked at. */
+import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { listDescendants } from "./procfs.ts";
+
+/** What the descriptors of a process lead to, by their number; "refused" where this process may not look. */
+export type Descriptors = ReadonlyMap<number, string> | "refused";
+
+/** The descriptors of a process (proc(5), /proc/pid/fd); none where it has ended. */
+export function readDescriptors(pid: number): Descriptors {
+  const targets = new Map<number, string>();
+  let names: string[];
+  try {
+    names = readdirSync(`/proc/${pid}/fd`);
+  } catch (error) {
+    return isRefusal(error) ? "refused" : targets;
+  }
+  for (const name of names) {
+    try {
+      targets.set(Number(name), readlinkSync(`/proc/${pid}/fd/${name}`));
+    } catch (error) {
+      if (isRefusal(error)) return "refused";
+      // Closed meanwhile; the others still count.
+    }
+  }
+  return targets;
+}
+
+function isRefusal(error: unknown): boolean {
+  const code = error instanceof Error && "code" in error ? error.code : undefined;
+  return code === "EACCES" || code === "EPERM";
+}
+
+/** The inode that a descriptor's target names, `socket:[123]`; undefined where it is no socket. */
+export function socketInode(target: string): string | undefined {
+  return target.startsWith("socket:[") ? target.slice(8, -1) : undefined;
+}
+
+/** A process and all its descendants at this moment, parents before children. */
+export function* walkTree(root: number): Generator<number> {
+  yield root;
+  for (const child of readChildren(root) ?? listDescendants(root)) yield* walkTree(child);
+}
+
+/** The children of all threads of a process; undefined where the kernel does not list them (CONFIG_PROC_CHILDREN). */
+function readChildren(pid: number): readonly number[] | undefined {
+  if (!hasChildrenLists()) return undefined;
+  let threads: string[];
+  try {
+    threads = readdirSync(`/proc/${pid}/task`);
+  } catch {
+    return [];
+  }
+  const children: number[] = [];
+  for (const thread of threads) {
+    try {
+      for (const child of readFileSync(`/proc/${pid}/task/${thread}/children`, "latin1").split(" "))
+        if (child !== "") children.push(Number(child));
+    } catch {
+      // A thread that ended meanwhile has no children any more.
+    }
+  }
+  return children;
+}
+
+let knownLists: boolean | undefined;
+
+function hasChildrenLists(): boolean {
+  knownLists ??= existsSync(`/proc/self/task/${process.pid}/children`);
+  return knownLists;
+}

@@ -1,0 +1,247 @@
+/**
+ * Whose the sockets are that answer for a worker: those of its own processes, or a stranger's. One reading of the kernel's
+ * tables serves all who ask at the same moment, and only processes of the worker that is asked about are looked at, so the
+ * cost of a question does not grow with the machine. All of /proc is read only to name a stranger.
+ */
+import { setImmediate as turn } from "node:timers/promises";
+import type { ProbeAddress } from "./attempt.ts";
+import { type Descriptors, readDescriptors, socketInode, walkTree } from "./descriptors.ts";
+import { listPids, readCommandLine } from "./procfs.ts";
+import {
+  formatListener,
+  groupByPort,
+  reachableOnLoopback,
+  readListeners,
+  readUnixListeners,
+  type SocketTable,
+} from "./socketTable.ts";
+import { waitsOn } from "./socketWaiters.ts";
+
+/** How old the tables may be at least before they are read again, so that many questions share a reading. */
+const READING_INTERVAL_MS = 20;
+
+/** Questions and processes that are dealt with before other work gets its turn. */
+const PER_TURN = 16;
+
+/** How long the holder of a stranger's socket is remembered. */
+const HOLDER_MS = 5000;
+
+/** Whose the listener is that answers at an address. */
+export type Ownership =
+  | { readonly kind: "owned" }
+  /** Nobody listens there. */
+  | { readonly kind: "nobody" }
+  /** `who` is a process in words, "another process" where it cannot be found. */
+  | { readonly kind: "foreign"; readonly who: string }
+  /** The descriptors of the worker may not be read, or the listener is in no table of this network namespace. */
+  | { readonly kind: "unknown"; readonly reason: "refused" | "unlisted" };
+
+/** Whether a worker is seen to serve. */
+export type Serving = "serving" | "not seen" | "refused";
+
+/** A worker that is asked about; the same object each time for one incarnation. */
+export interface Asked {
+  /** The leader of the worker. */
+  readonly leader: number;
+  /** Leaders whose processes may answer as well: the other workers of a pool that shares a port. */
+  readonly siblings?: () => readonly number[];
+  /** Inodes of sockets that the controller itself has bound for the pool. */
+  readonly shared?: ReadonlySet<string>;
+}
+
+type Job = (table: SocketTable) => void;
+
+export class SocketOwners {
+  readonly #adoptedBy: (leader: number) => readonly number[];
+  readonly #jobs: { readonly job: Job; readonly needsUnix: boolean }[] = [];
+  /** The listeners that were found to be the worker's, by address: as long as they are the same nobody is looked at. */
+  readonly #proved = new WeakMap<Asked, Map<string, string>>();
+  readonly #holders = new Map<string, { readonly who: string; readonly untilMs: number }>();
+  #isScheduled = false;
+  #readAtMs = Number.NEGATIVE_INFINITY;
+  /** Grows whenever a socket begins to listen. */
+  #generation = 0;
+  #known: ReadonlySet<string> = new Set();
+
+  /** `adoptedBy` gives the processes of a worker that left its tree and were adopted by the controller. */
+  constructor(adoptedBy: (leader: number) => readonly number[]) {
+    this.#adoptedBy = adoptedBy;
+  }
+
+  /** Whose the listener at `address` is. */
+  async judge(asked: Asked, address: ProbeAddress): Promise<Ownership> {
+    const isUnix = "path" in address;
+    const listeners = await this.#ask(isUnix, (table) => listenersAt(address, table));
+    if (listeners.length === 0) return isUnix ? { kind: "unknown", reason: "unlisted" } : { kind: "nobody" };
+    const proved = this.#proved.get(asked) ?? new Map<string, string>();
+    this.#proved.set(asked, proved);
+    const [where, which] = [isUnix ? address.path : String(address.port), listeners.join()];
+    if (proved.get(where) === which) return { kind: "owned" };
+    const { missing, isRefused } = this.#missing(asked, listeners);
+    if (missing.length === 0) {
+      proved.set(where, which);
+      return { kind: "owned" };
+    }
+    if (isRefused) return { kind: "unknown", reason: "refused" };
+    return { kind: "foreign", who: await this.#nameHolder(missing[0] ?? "") };
+  }
+
+  /**
+   * Whether a process of the worker waits on one of the sockets with the inodes `shared` or, without them, has a socket of
+   * its own that listens. `since` is the generation at the last look, where nothing needs to be looked at again.
+   */
+  async isServing(asked: Asked, since: number): Promise<{ readonly serving: Serving; readonly generation: number }> {
+    const { shared } = asked;
+    if (shared !== undefined) {
+      await this.#ask(false, () => {});
+      return { serving: this.#find(asked, (pid, held) => waitsOn(pid, held, shared)), generation: since };
+    }
+    const listening = await this.#ask(true, inodesOf);
+    const generation = this.#generation;
+    if (generation === since || listening.size === 0) return { serving: "not seen", generation };
+    return { serving: this.#find(asked, (_, held) => holdsAny(held, listening)), generation };
+  }
+
+  /** Where the processes of a worker listen: `127.0.0.1:80`, or paths; undefined where they may not be looked at. */
+  async listeningOf(asked: Asked): Promise<readonly string[] | undefined> {
+    const names = await this.#ask(
+      true,
+      ({ tcp, unix }) =>
+        new Map([
+          ...[...tcp.values()].flat().map((socket): [string, string] => [socket.inode, formatListener(socket)]),
+          ...unix.map(({ inode, path }): [string, string] => [inode, path]),
+        ]),
+    );
+    const found = new Set<string>();
+    for (const pid of this.#processesOf(asked.leader)) {
+      const held = readDescriptors(pid);
+      if (held === "refused") return undefined;
+      for (const target of held.values()) {
+        const name = names.get(socketInode(target) ?? "");
+        if (name !== undefined) found.add(name);
+      }
+    }
+    return [...found];
+  }
+
+  /** Those of `listeners` that no process of the worker holds, as inodes. */
+  #missing(asked: Asked, listeners: readonly string[]): { missing: readonly string[]; isRefused: boolean } {
+    const missing = new Set(listeners.filter((inode) => !asked.shared?.has(inode)));
+    let isRefused = false;
+    const look = (leader: number) => {
+      for (const pid of this.#processesOf(leader)) {
+        if (missing.size === 0) return;
+        const held = readDescriptors(pid);
+        if (held === "refused") isRefused = true;
+        else for (const target of held.values()) missing.delete(socketInode(target) ?? "");
+      }
+    };
+    look(asked.leader);
+    if (missing.size > 0) for (const sibling of asked.siblings?.() ?? []) look(sibling);
+    return { missing: [...missing], isRefused };
+  }
+
+  #find(asked: Asked, matches: (pid: number, held: Exclude<Descriptors, "refused">) => boolean): Serving {
+    let isRefused = false;
+    for (const pid of this.#processesOf(asked.leader)) {
+      const held = readDescriptors(pid);
+      if (held === "refused") isRefused = true;
+      else if (matches(pid, held)) return "serving";
+    }
+    return isRefused ? "refused" : "not seen";
+  }
+
+  /** The leader first, which is most often the one. */
+  *#processesOf(leader: number): Generator<number> {
+    yield* walkTree(leader);
+    for (const adopted of this.#adoptedBy(leader)) yield* walkTree(adopted);
+  }
+
+  /** Runs `job` on tables that are read after this call. */
+  #ask<T>(needsUnix: boolean, job: (table: SocketTable) => T): Promise<T> {
+    return new Promise((resolve, reject) => {
+      this.#jobs.push({
+        needsUnix,
+        job: (table) => {
+          try {
+            resolve(job(table));
+          } catch (error) {
+            reject(error);
+          }
+        },
+      });
+      this.#schedule();
+    });
+  }
+
+  #schedule(): void {
+    if (this.#isScheduled) return;
+    this.#isScheduled = true;
+    const waitMs = this.#readAtMs + READING_INTERVAL_MS - performance.now();
+    const run = () => void this.#answer();
+    if (waitMs <= 0) setImmediate(run);
+    else setTimeout(run, waitMs).unref();
+  }
+
+  async #answer(): Promise<void> {
+    this.#readAtMs = performance.now();
+    const jobs = this.#jobs.splice(0);
+    const listeners = readListeners();
+    const tcp = groupByPort(listeners);
+    const unix = jobs.some(({ needsUnix }) => needsUnix) ? readUnixListeners() : undefined;
+    if (unix !== undefined) this.#count([...listeners, ...unix]);
+    for (const [index, { job }] of jobs.entries()) {
+      if (index > 0 && index % PER_TURN === 0) await turn();
+      job({ tcp, unix: unix ?? [] });
+    }
+    this.#isScheduled = false;
+    if (this.#jobs.length > 0) this.#schedule();
+  }
+
+  #count(sockets: readonly { readonly inode: string }[]): void {
+    const present = new Set(sockets.map(({ inode }) => inode));
+    for (const inode of present) {
+      if (this.#known.has(inode)) continue;
+      this.#generation++;
+      break;
+    }
+    this.#known = present;
+  }
+
+  /** The process that holds the socket with this inode, in words. */
+  async #nameHolder(inode: string): Promise<string> {
+    const known = this.#holders.get(inode);
+    if (known !== undefined && known.untilMs > performance.now()) return known.who;
+    const who = (await findHolder(inode)) ?? "another process";
+    for (const [other, { untilMs }] of this.#holders) if (untilMs <= performance.now()) this.#holders.delete(other);
+    this.#holders.set(inode, { who, untilMs: performance.now() + HOLDER_MS });
+    return who;
+  }
+}
+
+function holdsAny(held: Exclude<Descriptors, "refused">, inodes: ReadonlySet<string>): boolean {
+  for (const target of held.values()) {
+    const inode = socketInode(target);
+    if (inode !== undefined && inodes.has(inode)) return true;
+  }
+  return false;
+}
+
+function inodesOf({ tcp, unix }: SocketTable): ReadonlySet<string> {
+  return new Set([...[...tcp.values()].flat(), ...unix].map(({ inode }) => inode));
+}
+
+function listenersAt(address: ProbeAddress, { tcp, unix }: SocketTable): readonly string[] {
+  if ("path" in address) return unix.filter(({ path }) => path === address.path).map(({ inode }) => inode);
+  return reachableOnLoopback(address.port, tcp).map(({ inode }) => inode);
+}
+
+async function findHolder(inode: string): Promise<string | undefined> {
+  for (const [index, pid] of listPids().entries()) {
+    if (index % PER_TURN === 0) await turn();
+    const held = readDescriptors(pid);
+    if (held === "refused" || !holdsAny(held, new Set([inode]))) continue;
+    return `pid ${pid} (${readCommandLine(pid) ?? "?"})`;
+  }
+  return undefined;
+}

@@ -1,0 +1,152 @@
+/**
+ * Whether a process waits for connections on a socket that it holds, as far as /proc shows: an epoll set with the socket
+ * in it, a thread in accept(2), or one in poll(2) or select(2) with the socket among what it asks for. What waits by
+ * io_uring cannot be seen.
+ */
+import { closeSync, openSync, readdirSync, readFileSync, readSync } from "node:fs";
+import { type Descriptors, socketInode } from "./descriptors.ts";
+
+/** How deep epoll sets in epoll sets are followed; the kernel allows 5 (EP_MAX_NESTS). */
+const MAX_NESTING = 5;
+
+/** Descriptors of one poll(2) that are looked at. */
+const MAX_POLLED = 4096;
+
+const EPOLLIN = 1;
+const POLLIN = 1;
+
+/** Numbers of the system calls that wait (unistd.h). */
+const CALLS =
+  process.arch === "arm64"
+    ? { accept: [202, 242], poll: [73], select: [72] }
+    : { accept: [43, 288], poll: [7, 271], select: [23, 270] };
+
+/** One entry of an epoll set: the descriptor it was added by, and the inode of what that was. */
+export interface EpollEntry {
+  readonly fd: number;
+  readonly events: number;
+  /** undefined on kernels older than 5.4. */
+  readonly inode: string | undefined;
+}
+
+/** The entries of an epoll set in a text of /proc/pid/fdinfo/fd (proc(5)). */
+export function parseEpollEntries(text: string): EpollEntry[] {
+  const entries: EpollEntry[] = [];
+  for (const line of text.split("\n")) {
+    const match = /^tfd:\s*(\d+)\s+events:\s*([\da-f]+)/u.exec(line);
+    if (match?.[1] === undefined || match[2] === undefined) continue;
+    const inode = /\bino:([\da-f]+)/u.exec(line)?.[1];
+    entries.push({
+      fd: Number(match[1]),
+      events: Number.parseInt(match[2], 16),
+      inode: inode === undefined ? undefined : String(Number.parseInt(inode, 16)),
+    });
+  }
+  return entries;
+}
+
+/** What a thread is in: the number of a system call and its arguments; undefined where it runs, or may not be looked at. */
+export function parseSyscall(text: string): { readonly number: number; readonly args: readonly bigint[] } | undefined {
+  const [number, ...args] = text.trim().split(" ");
+  if (number === undefined || !/^\d+$/u.test(number)) return undefined;
+  return { number: Number(number), args: args.slice(0, 6).map((arg) => BigInt(arg)) };
+}
+
+/** Whether the process waits on one of the sockets with these inodes. */
+export function waitsOn(
+  pid: number,
+  descriptors: Exclude<Descriptors, "refused">,
+  inodes: ReadonlySet<string>,
+): boolean {
+  const held = new Set<number>();
+  const epolls = new Set<number>();
+  for (const [fd, target] of descriptors) {
+    const inode = socketInode(target);
+    if (inode !== undefined && inodes.has(inode)) held.add(fd);
+    else if (target === "anon_inode:[eventpoll]") epolls.add(fd);
+  }
+  if (held.size === 0) return false;
+  for (const epoll of epolls) if (hasInEpoll(pid, epoll, held, epolls, inodes, MAX_NESTING)) return true;
+  return isInCall(pid, held);
+}
+
+function hasInEpoll(
+  pid: number,
+  epoll: number,
+  held: ReadonlySet<number>,
+  epolls: ReadonlySet<number>,
+  inodes: ReadonlySet<string>,
+  depth: number,
+): boolean {
+  let text: string;
+  try {
+    text = readFileSync(`/proc/${pid}/fdinfo/${epoll}`, "latin1");
+  } catch {
+    return false;
+  }
+  return parseEpollEntries(text).some(({ fd, events, inode }) => {
+    if ((events & EPOLLIN) === 0) return false;
+    if (inode === undefined ? held.has(fd) : inodes.has(inode)) return true;
+    return depth > 0 && fd !== epoll && epolls.has(fd) && hasInEpoll(pid, fd, held, epolls, inodes, depth - 1);
+  });
+}
+
+function isInCall(pid: number, held: ReadonlySet<number>): boolean {
+  let threads: string[];
+  try {
+    threads = readdirSync(`/proc/${pid}/task`);
+  } catch {
+    return false;
+  }
+  return threads.some((thread) => {
+    try {
+      const call = parseSyscall(readFileSync(`/proc/${pid}/task/${thread}/syscall`, "latin1"));
+      return call !== undefined && isCallFor(pid, call, held);
+    } catch {
+      return false;
+    }
+  });
+}
+
+function isCallFor(
+  pid: number,
+  { number, args }: NonNullable<ReturnType<typeof parseSyscall>>,
+  held: ReadonlySet<number>,
+): boolean {
+  const [first = 0n, second = 0n] = args;
+  if (CALLS.accept.includes(number)) return held.has(Number(first));
+  if (CALLS.poll.includes(number)) {
+    // struct pollfd: descriptor, wanted events, returned events.
+    const polled = readMemory(pid, first, Math.min(Number(second), MAX_POLLED) * 8);
+    // Who may not read the memory of a process knows only that it polls and holds the socket.
+    if (polled === undefined) return true;
+    for (let at = 0; at + 8 <= polled.length; at += 8)
+      if (held.has(polled.readInt32LE(at)) && (polled.readInt16LE(at + 4) & POLLIN) !== 0) return true;
+    return false;
+  }
+  if (!CALLS.select.includes(number)) return false;
+  // A bit for each descriptor below the first argument, in the set that the second one points to.
+  if (second === 0n) return false;
+  const readable = readMemory(pid, second, Math.ceil(Number(first) / 8));
+  return [...held].some(
+    (fd) => BigInt(fd) < first && (readable === undefined || ((readable[fd >> 3] ?? 0) & (1 << (fd & 7))) !== 0),
+  );
+}
+
+/** Memory of a process; undefined where it may not be read. */
+function readMemory(pid: number, address: bigint, length: number): Buffer | undefined {
+  let file: number;
+  try {
+    file = openSync(`/proc/${pid}/mem`, "r");
+  } catch {
+    return undefined;
+  }
+  try {
+    const bytes = Buffer.alloc(length);
+    return bytes.subarray(0, readSync(file, bytes, 0, length, address));
+  } catch {
+    return undefined;
+  } finally {
+    closeSync(file);
+  }
+}

@@ -1,0 +1,175 @@
+/** Readiness means the pool's own processes: who else listens where a worker should is named, and gets no traffic. */
+import assert from "node:assert/strict";
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import { createServer, request } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type TestContext, test } from "node:test";
+import { ControllerUnderTest, eventually, PROCESSBIN, poolOf } from "../support/controller.ts";
+import { freePort, freePorts } from "../support/ports.ts";
+
+/** A pool of processbin behind Envoy. */
+function proxied(startPort: number, listenerPort: number, changes: Record<string, unknown> = {}): string {
+  return poolOf({
+    name: "web",
+    exec: PROCESSBIN,
+    server: { port_arg: { name: "--port", start_port: startPort }, listener_port: listenerPort },
+    ...changes,
+  });
+}
+
+/** A stranger that answers HTTP at a port, with further flags of processbin. */
+async function stranger(context: TestContext, port: number, ...flags: readonly string[]): Promise<ChildProcess> {
+  const child = spawn(PROCESSBIN, ["--port", String(port), ...flags], { stdio: ["ignore", "pipe", "inherit"] });
+  context.after(() => child.kill("SIGKILL"));
+  assert.ok(child.stdout !== null);
+  await once(child.stdout, "data");
+  return child;
+}
+
+async function end(child: ChildProcess): Promise<void> {
+  child.kill("SIGKILL");
+  await once(child, "exit");
+}
+
+/** What a client gets from a port: the id of the worker that answers, or the status. */
+function ask(port: number): Promise<string> {
+  return new Promise((done, fail) => {
+    const call = request({ host: "127.0.0.1", port, agent: false }, (response) => {
+      response.resume();
+      response.on("end", () => done(String(response.headers["x-worker-id"] ?? response.statusCode)));
+    });
+    call.on("error", fail);
+    call.end();
+  });
+}
+
+test("a controller does not start while a stranger has a port of its workers, and names it", async (context) => {
+  const ports = await freePorts(4);
+  // The last one is that of a successor.
+  const { pid } = await stranger(context, ports + 2);
+  const { ending, stderr } = await ControllerUnderTest.run({ workers: proxied(ports, ports + 3, { replicas: 2 }) });
+  assert.deepEqual(ending, { code: 1, signal: null });
+  assert.match(
+    stderr.join("\n"),
+    new RegExp(`port ${ports + 2}, one of ports ${ports} to ${ports + 2} .* pid ${pid} \\(`, "u"),
+  );
+});
+
+test("a worker is not spawned onto a port that a stranger has taken, and the failed start names the stranger", async (context) => {
+  const ports = await freePorts(4);
+  await using controller = await ControllerUnderTest.start({ workers: proxied(ports, ports + 3, { replicas: 2 }) });
+  await controller.ready();
+  await controller.call("POST", "/v1/workers/web-1/stop");
+  await controller.event((event) => event.kind === "stopped" && event.slot === 1);
+  const rival = await stranger(context, ports + 1);
+  await controller.call("POST", "/v1/workers/web-1/start");
+  const failed = await controller.event((event) => event.kind === "operation_failed");
+  assert.ok(
+    "reason" in failed && failed.reason.includes(`port ${ports + 1} is held by pid ${rival.pid} (`),
+    failed.message,
+  );
+  for (let request = 0; request < 20; request++) assert.match(await ask(ports + 3), /web-0$/u);
+  await end(rival);
+  await controller.event((event) => event.kind === "ready" && event.slot === 1 && event.incarnation > 1);
+});
+
+test("a stranger that shares the port of a ready worker takes it out of the balance until it leaves", async (context) => {
+  const ports = await freePorts(4);
+  await using controller = await ControllerUnderTest.start({
+    workers: proxied(ports, ports + 3, { replicas: 2, args: ["--reuseport"] }),
+  });
+  await controller.ready();
+  const rival = await stranger(context, ports, "--reuseport");
+  const unready = await controller.event((event) => event.kind === "unready" && event.slot === 0);
+  assert.ok(
+    unready.message.includes(`pid ${rival.pid} (`) && unready.message.includes(`127.0.0.1:${ports}`),
+    unready.message,
+  );
+  for (let request = 0; request < 20; request++) assert.match(await ask(ports + 3), /web-1$/u);
+  await end(rival);
+  await eventually(
+    async () => ((await controller.worker("web-0")).phase === "ready" ? true : undefined),
+    "web-0 is ready",
+  );
+});
+
+test("a stranger's answer to a probe makes no worker ready", async (context) => {
+  const server = createServer((_, response) => response.end("well"));
+  const port = await freePort();
+  server.listen(port, "127.0.0.1");
+  await once(server, "listening");
+  context.after(() => server.close());
+  await using controller = await ControllerUnderTest.start({
+    workers: poolOf({
+      name: "idle",
+      exec: "sleep",
+      args: [1000],
+      probes: { readiness: { http: { port }, period: "100ms" } },
+    }),
+  });
+  const waiting = await controller.event((event) => event.kind === "waiting");
+  assert.ok(
+    waiting.message.includes(`pid ${process.pid} (`) && waiting.message.includes("no process of this worker"),
+    waiting.message,
+  );
+  assert.equal((await controller.worker("idle-0")).phase, "starting");
+  assert.match((await controller.worker("idle-0")).waits_for ?? "", /its processes listen nowhere/u);
+});
+
+test("what a worker waits for is said with the address asked, the answer, and where its processes listen", async () => {
+  const ports = await freePorts(3);
+  await using controller = await ControllerUnderTest.start({
+    workers: proxied(ports, ports + 2, {
+      args: ["--host", "127.0.0.2"],
+      probes: { startup: { http: { path: "/healthz" }, period: "100ms", failure_threshold: 20 } },
+    }),
+  });
+  const waiting = await controller.event((event) => event.kind === "waiting");
+  const words = `GET http://127.0.0.1:${ports}/healthz: connection refused (ECONNREFUSED); its processes listen on 127.0.0.2:${ports}`;
+  assert.ok(waiting.message.includes(words), waiting.message);
+  assert.ok((await controller.worker("web-0")).waits_for?.includes(words));
+  const failed = await controller.event((event) => event.kind === "stopping" && event.cause === "startup");
+  assert.ok(failed.message.includes(words), failed.message);
+});
+
+test("the status that a probe is answered with is shown at once", async () => {
+  const ports = await freePorts(3);
+  await using controller = await ControllerUnderTest.start({
+    workers: proxied(ports, ports + 2, {
+      args: ["--never-ready"],
+      probes: { readiness: { http: { path: "/readyz" }, period: "100ms" } },
+    }),
+  });
+  const answer = await eventually(async () => {
+    const { waits_for } = await controller.worker("web-0");
+    return waits_for?.includes("HTTP 503") ? waits_for : undefined;
+  }, "the answer is shown");
+  assert.ok(answer.startsWith(`GET http://127.0.0.1:${ports}/readyz: HTTP 503`), answer);
+});
+
+test("where the owner of a socket cannot be seen the probes decide, with one warning", async (context) => {
+  if (process.getuid?.() !== 0) return context.skip("needs root");
+  const ports = await freePorts(4);
+  const directory = mkdtempSync(join(tmpdir(), "monoceros-owner-"));
+  context.after(() => rmSync(directory, { recursive: true, force: true }));
+  await using controller = await ControllerUnderTest.start({
+    wrapper: ["setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace"],
+    workers: proxied(ports, ports + 3, { replicas: 2, user: "nobody" }),
+  });
+  await controller.ready();
+  assert.match(await ask(ports + 3), /web-[01]$/u);
+  const warnings = controller.stderr.filter((line) => line.includes("CAP_SYS_PTRACE"));
+  assert.equal(warnings.length, 1, warnings.join("\n"));
+});
+
+test("two controllers with the same worker ports do not share traffic: the second one refuses to start", async () => {
+  const ports = await freePorts(5);
+  await using first = await ControllerUnderTest.start({ workers: proxied(ports, ports + 3, { replicas: 2 }) });
+  await first.ready();
+  const { ending, stderr } = await ControllerUnderTest.run({ workers: proxied(ports, ports + 4, { replicas: 2 }) });
+  assert.equal(ending.code, 1);
+  assert.ok(stderr.join("\n").includes(`pid ${await first.pidOf("web-0")} (`), stderr.join("\n"));
+});
