@@ -295,7 +295,10 @@ test("a successor that cannot start ends the replacement: the old worker stays f
   rig.refusing.add(2);
   rig.pass(60_000);
   assert.deepEqual(rig.worker(0).phase, "ready");
-  assert.match(rig.wide.join("\n"), /rollout_aborted: web-0 stays: successor EAGAIN; first crash: restart at once/u);
+  assert.match(
+    rig.wide.join("\n"),
+    /rollout_aborted: web-0 stays: successor web-2 EAGAIN; first crash: restart at once/u,
+  );
   assert.ok((rig.state.tally.rollouts.aborted ?? 0) >= 1);
   const worker = rig.worker(0);
   assert.equal(worker.phase === "ready" && worker.due, undefined);

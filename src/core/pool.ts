@@ -540,11 +540,12 @@ class PoolDraft {
       return;
     }
     if (verdict.kind === "abort") {
-      this.#tellAborted(replacement, verdict.reason);
+      const failure = `successor ${pool}-${successor} ${verdict.reason}`;
+      this.#tellAborted(replacement, failure);
       this.#postpone(old, at, random);
       const rollout = cause === "rollout" ? this.#running.find(isExclusive) : undefined;
       if (rollout !== undefined && speaksAgainst(rollout, replacement.startedAt, replacement.revision))
-        this.#failures.set(rollout.id, verdict.reason);
+        this.#failures.set(rollout.id, failure);
     }
     // A successor spends nobody's budget: its failure ends the replacement, not its slot and not the pool.
     this.#release(successor);

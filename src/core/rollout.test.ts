@@ -50,9 +50,9 @@ test("a successor that crashed, waits, stops or is down ends the replacement, wi
     decideReplacement(replacement, worker("ready", 3), state),
   );
   assert.deepEqual(verdicts, [
-    { kind: "abort", reason: "successor exited with code 3" },
-    { kind: "abort", reason: "successor asked" },
-    { kind: "abort", reason: "successor gave up" },
+    { kind: "abort", reason: "exited with code 3" },
+    { kind: "abort", reason: "asked" },
+    { kind: "abort", reason: "gave up" },
   ]);
   assert.equal(decideReplacement(replacement, worker("ready", 3), starting(2)).kind, "abort");
   assert.equal(decideReplacement(replacement, worker("ready", 3), worker("ready", 2)).kind, "abort");

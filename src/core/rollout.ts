@@ -36,10 +36,10 @@ export function decideReplacement(
   successor: WorkerState,
 ): ReplacementVerdict {
   if (successor.incarnation > replacement.successorIncarnation || successor.phase === "backoff") {
-    return { kind: "abort", reason: `successor ${successor.reason}` };
+    return { kind: "abort", reason: successor.reason };
   }
   if (successor.phase === "down" || successor.phase === "stopping") {
-    return { kind: "abort", reason: `successor ${successor.reason}` };
+    return { kind: "abort", reason: successor.reason };
   }
   const oldRuns = old.incarnation === replacement.oldIncarnation && (old.phase === "ready" || old.phase === "unready");
   if (!oldRuns) return { kind: "obsolete" };

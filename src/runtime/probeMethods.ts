@@ -134,7 +134,7 @@ function formatAddress(address: ProbeAddress): string {
 /** What an attempt asks, such as `GET http://127.0.0.1:80/healthz`; undefined for a look at what the worker serves. */
 export function describeMethod(method: ProbeMethod, target: Pick<ProbeTarget, "address">): string | undefined {
   if (method.kind === "serving") return undefined;
-  if (method.kind === "exec") return `command "${method.argv.join(" ")}"`;
+  if (method.kind === "exec") return `command "${method.argv[0]}"`;
   const address = addressOf(method, target);
   if (address === undefined) return undefined;
   const where = formatAddress(address);

@@ -86,7 +86,7 @@ test("an Envoy that hangs is noticed and replaced, and the controller is not rea
   assert.ok(envoy !== undefined);
   process.kill(envoy, "SIGSTOP");
   const unready = await happened(controller, "unready", ({ pool }) => pool === "web-proxy");
-  assert.match(unready.reason, /liveness failed 3 times in a row: no answer within 3s; .*stopped/u);
+  assert.match(unready.reason, /liveness failed 3 times in a row: GET \S+ on \S+: no answer within 3s; .*stopped/u);
   assert.ok((await controller.status()).pools.some(({ name, healthy }) => name === "web-proxy" && !healthy));
   // It is deaf to a signal that it has to handle.
   const stopping = await happened(controller, "stopping", ({ pool }) => pool === "web-proxy");

@@ -90,7 +90,10 @@ for (const [what, hang] of Object.entries(HANGS)) {
     assert.deepEqual([unready.slot, unready.incarnation], [1, 1]);
     const tookMs = Date.parse(unready.time) - hungAt;
     assert.ok(tookMs <= 2 * 300 + 1000, `found after ${tookMs} ms`);
-    assert.match(unready.reason, /liveness failed 2 times in a row: no answer within 300ms; .*\bpid\b|threads?|state/u);
+    assert.match(
+      unready.reason,
+      /liveness failed 2 times in a row: GET http:\S+: no answer within 300ms; .*\bpid\b|threads?|state/u,
+    );
     assert.equal(isAlive(pid), false);
     for (const report of Object.values(reports)) {
       const late = report.failures.filter(({ sentAt }: Failure) => sentAt > Date.parse(unready.time) + PUBLISHED_MS);
@@ -142,7 +145,7 @@ test("a flapping probe obeys its thresholds: below nothing changes, at them it d
     [],
   );
   const [first] = eventsOf(controller, "unready");
-  assert.match(first?.reason ?? "", /readiness failed 2 times in a row: HTTP 503/u);
+  assert.match(first?.reason ?? "", /readiness failed 2 times in a row: GET http:\S+: HTTP 503/u);
   assert.deepEqual(eventsOf(controller, "exited"), []);
 });
 
@@ -224,9 +227,9 @@ test("nobody listens, no answer comes, the answer is an error: told apart in the
     ].join("\n"),
   });
   const reasons: Record<string, RegExp> = {
-    refused: /startup failed 3 times in a row: connection refused \(ECONNREFUSED\)/u,
-    silent: /startup failed 3 times in a row: no answer within 100ms/u,
-    broken: /startup failed 3 times in a row: HTTP 503/u,
+    refused: /startup failed 3 times in a row: GET http:\S+: connection refused \(ECONNREFUSED\)/u,
+    silent: /startup failed 3 times in a row: GET http:\S+: no answer within 100ms/u,
+    broken: /startup failed 3 times in a row: GET http:\S+: HTTP 503/u,
   };
   for (const [name, reason] of Object.entries(reasons)) {
     const stopping = await happened(controller, "stopping", ({ pool }) => pool === name);

@@ -1,0 +1,77 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { ReadinessGate, type WorkerKey } from "./readinessGate.ts";
+
+class Scene {
+  readonly told: string[] = [];
+  readonly gate = new ReadinessGate({
+    becameReady: (pool, slot, incarnation) => this.told.push(`ready ${pool}/${slot}/${incarnation}`),
+    becameUnready: (pool, slot, incarnation, reason) =>
+      this.told.push(`unready ${pool}/${slot}/${incarnation}: ${reason}`),
+  });
+
+  take(): string[] {
+    return this.told.splice(0);
+  }
+}
+
+const WORKER: WorkerKey = [0, 1, 3];
+
+test("a worker is ready when nothing objects, and each change is told once", () => {
+  const scene = new Scene();
+  const { gate } = scene;
+  const take = () => scene.take();
+  gate.begin(WORKER);
+  gate.object(WORKER, "owner", "a stranger");
+  gate.withdraw(WORKER, "readiness");
+  assert.deepEqual(take(), []);
+  gate.withdraw(WORKER, "owner");
+  assert.deepEqual(take(), ["ready 0/1/3"]);
+  gate.object(WORKER, "readiness", "HTTP 500");
+  gate.object(WORKER, "owner", "a stranger");
+  assert.deepEqual(take(), ["unready 0/1/3: HTTP 500"]);
+  gate.withdraw(WORKER, "readiness");
+  assert.deepEqual(take(), [], "the stranger is still there");
+  gate.withdraw(WORKER, "owner");
+  gate.withdraw(WORKER, "owner");
+  assert.deepEqual(take(), ["ready 0/1/3"]);
+});
+
+test("a queue that nobody serves makes every worker of its pool unready, also those that come later", () => {
+  const scene = new Scene();
+  const { gate } = scene;
+  gate.begin(WORKER);
+  gate.withdraw(WORKER, "readiness");
+  gate.begin([9, 1, 1]);
+  gate.withdraw([9, 1, 1], "readiness");
+  scene.take();
+  gate.stall(0, "nobody accepts");
+  gate.begin([0, 2, 1]);
+  gate.withdraw([0, 2, 1], "readiness");
+  assert.deepEqual(scene.take(), ["unready 0/1/3: nobody accepts"]);
+  gate.resume(0);
+  assert.deepEqual(scene.take(), ["ready 0/1/3", "ready 0/2/1"]);
+});
+
+test("a worker that counts as ready by its age is unready at once while its pool is stalled", () => {
+  const scene = new Scene();
+  scene.gate.begin(WORKER);
+  scene.gate.accept(WORKER);
+  assert.deepEqual(scene.take(), [], "it is known to be ready");
+  scene.gate.stall(0, "nobody accepts");
+  scene.gate.begin([0, 1, 4]);
+  scene.take();
+  scene.gate.accept([0, 1, 4]);
+  assert.deepEqual(scene.take(), ["unready 0/1/4: nobody accepts"]);
+});
+
+test("news of an incarnation that is gone changes nothing", () => {
+  const scene = new Scene();
+  scene.gate.begin(WORKER);
+  scene.gate.begin([0, 1, 4]);
+  scene.gate.withdraw(WORKER, "readiness");
+  scene.gate.forget(WORKER);
+  assert.deepEqual(scene.take(), []);
+  scene.gate.withdraw([0, 1, 4], "readiness");
+  assert.deepEqual(scene.take(), ["ready 0/1/4"]);
+});
