@@ -143,7 +143,7 @@ test("a command that hangs fails startup by its timeout", async (context) => {
   const method: ProbeMethod = { kind: "exec", file: "/bin/sh", argv: ["sh", "-c", "sleep 1000; :"] };
   const startup = { method, policy: policy({ timeoutMs: 100, failureThreshold: 2 }) };
   it.prober.watch(target({ pid: it.scene.processes.spawn(0, 0, 1, 1), startup }));
-  await it.hears("startup failed: startup failed 2 times in a row: command "sh": no answer within 100ms");
+  await it.hears('startup failed: startup failed 2 times in a row: command "sh": no answer within 100ms');
 });
 
 test("the command of a worker that is forgotten is killed and no answer of it counts", async (context) => {
