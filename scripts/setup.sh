@@ -8,9 +8,11 @@ if [ ! -x node_modules/.bin/node ] || ! npm ls --silent >/dev/null 2>&1; then
   npm install --no-save --no-fund --no-audit
 fi
 # npm may be told not to run install scripts; the runtime and the bundler need theirs.
-if ! node_modules/.bin/node --version >/dev/null 2>&1; then
+if [ ! -x node_modules/node/bin/node ] || ! node_modules/.bin/esbuild --version >/dev/null 2>&1; then
   npm rebuild node esbuild
 fi
+# From here on node_modules/.bin/node is the pinned runtime in a form that starts without libatomic1 installed.
+node scripts/runtime.mjs
 
 # examples/basic.yaml runs ping; the tests use setsid, setpriv and promtool where they are found.
 if ! command -v ping >/dev/null 2>&1; then
