@@ -13,7 +13,16 @@
 
 import { spawn, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { get } from "node:http";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -126,6 +135,8 @@ async function main(name) {
   const work = mkdtempSync(join(dist, `.${name}-`));
   try {
     const file = (base) => join(work, base);
+    // The executable is tried here, before it is in its place.
+    symlinkSync(LIBATOMIC, file("libatomic.so.1"));
     writeFileSync(file("bundle.cjs"), bundle, "latin1");
     if (clientBundle !== undefined) writeFileSync(file("client.cjs"), clientBundle, "latin1");
     writeFileSync(file("loader.cjs"), loader);
