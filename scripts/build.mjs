@@ -223,6 +223,7 @@ async function makeDashboard() {
 }
 
 function replaceFile(path, content) {
+  if (existsSync(path) && readFileSync(path).equals(Buffer.from(content))) return;
   writeFileSync(`${path}.new`, content);
   renameSync(`${path}.new`, path);
 }
