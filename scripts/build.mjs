@@ -1,10 +1,11 @@
 /**
- * Makes one single executable: `node scripts/build.mjs monoceros|processbin` → dist/<name>.
+ * Makes one single executable: `node scripts/build.mjs monoceros|processbin` → dist/<name>, and beside it
+ * libatomic.so.1, which the runtime needs and slim images lack, with its licence.
  *
  * Steps: bundle with esbuild → run the bundle once on the pinned runtime ("training") and keep V8's code cache of what
  * that run compiled → put a small loader, the bundle and the cache into a copy of the runtime (`node --build-sea`).
  * Plain ESM for any Node.js ≥ 20, because it runs before anything is built; the runtime of the result is always the
- * one pinned in package.json.
+ * one pinned in package.json, stripped (runtime.mjs). Stripping must come first: it would remove what is injected.
  *
  * Invariants: the result appears by rename, never half written; equal inputs build nothing; training and result use
  * the same V8 flags, otherwise V8 rejects the cache (checked before the rename).
@@ -12,15 +13,24 @@
 
 import { spawn, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { get } from "node:http";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { LIBATOMIC, prepareRuntime, RUN_PATH, RUNTIME } from "./runtime.mjs";
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
-const RUNTIME = join(ROOT, "node_modules", ".bin", "node");
 const TRAINING_TIMEOUT_MS = 15_000;
 
 /**
@@ -93,6 +103,7 @@ async function main(name) {
   const target = TARGETS[name];
   if (target === undefined) throw new BuildFailure(`usage: node scripts/build.mjs ${Object.keys(TARGETS).join("|")}`);
   const startedAt = performance.now();
+  makeRuntime();
   const bundle = await makeBundle(join(ROOT, target.entry));
   const clientBundle =
     target.controllerCommands &&
@@ -103,13 +114,17 @@ async function main(name) {
   const runtimeVersion = run(RUNTIME, ["--version"]).trim();
   const self = readFileSync(fileURLToPath(import.meta.url), "utf8");
   const hash = createHash("sha256")
-    .update(JSON.stringify([bundle, clientBundle, page, runtimeVersion, process.platform, process.arch, self]))
+    .update(
+      JSON.stringify([bundle, clientBundle, page, runtimeVersion, RUN_PATH, process.platform, process.arch, self]),
+    )
     .digest("hex");
 
   const dist = join(ROOT, "dist");
   mkdirSync(dist, { recursive: true });
   // Who runs from source reads it here.
   if (page !== undefined) replaceFile(join(dist, "dashboard.html"), page);
+  replaceFile(join(dist, "libatomic.so.1"), readFileSync(LIBATOMIC));
+  replaceFile(join(dist, "libatomic.LICENSE"), readFileSync(join(ROOT, "licenses", "libatomic.txt")));
   const output = join(dist, name);
   const hashFile = join(dist, `.${name}.hash`);
   if (existsSync(output) && existsSync(hashFile) && readFileSync(hashFile, "utf8") === hash) {
@@ -120,6 +135,8 @@ async function main(name) {
   const work = mkdtempSync(join(dist, `.${name}-`));
   try {
     const file = (base) => join(work, base);
+    // The executable is tried here, before it is in its place.
+    symlinkSync(LIBATOMIC, file("libatomic.so.1"));
     writeFileSync(file("bundle.cjs"), bundle, "latin1");
     if (clientBundle !== undefined) writeFileSync(file("client.cjs"), clientBundle, "latin1");
     writeFileSync(file("loader.cjs"), loader);
@@ -154,6 +171,14 @@ async function main(name) {
   console.log(
     `dist/${name} built in ${seconds} s (runtime ${runtimeVersion}, bundle ${Math.round(bundle.length / 1024)} KiB)`,
   );
+}
+
+function makeRuntime() {
+  try {
+    prepareRuntime();
+  } catch (error) {
+    throw new BuildFailure(`Cannot prepare the runtime: ${error.message}`);
+  }
 }
 
 /**
@@ -198,6 +223,7 @@ async function makeDashboard() {
 }
 
 function replaceFile(path, content) {
+  if (existsSync(path) && readFileSync(path).equals(Buffer.from(content))) return;
   writeFileSync(`${path}.new`, content);
   renameSync(`${path}.new`, path);
 }

@@ -4,12 +4,17 @@ set -eu
 
 # Not `npm ci`: it wants every optional package of every platform in the lock, also those a registry mirror lacks.
 # Versions are exact in package.json and their contents are pinned by the lock, which is not rewritten.
+# Install scripts run below, one after the other: npm runs them with node_modules/.bin/node, which does not start on a
+# machine without libatomic1 until scripts/runtime.mjs has replaced it.
 if [ ! -x node_modules/.bin/node ] || ! npm ls --silent >/dev/null 2>&1; then
-  npm install --no-save --no-fund --no-audit
+  npm install --no-save --no-fund --no-audit --ignore-scripts
 fi
-# npm may be told not to run install scripts; the runtime and the bundler need theirs.
-if ! node_modules/.bin/node --version >/dev/null 2>&1; then
-  npm rebuild node esbuild
+if [ ! -x node_modules/node/bin/node ]; then
+  npm rebuild node
+fi
+node scripts/runtime.mjs
+if ! node_modules/.bin/esbuild --version >/dev/null 2>&1; then
+  npm rebuild esbuild
 fi
 
 # examples/basic.yaml runs ping; the tests use setsid, setpriv and promtool where they are found.

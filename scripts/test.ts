@@ -15,6 +15,7 @@ const WITH_PROCESSES = [
   "src/admin/server.test.ts",
   "src/cli/cli.test.ts",
   "cmd/**/*.test.ts",
+  "scripts/*.test.ts",
   "test/support/*.test.ts",
 ];
 

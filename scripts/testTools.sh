@@ -56,3 +56,5 @@ fi
 
 fetch prometheus usr/bin/promtool
 fetch busybox-static bin/busybox
+
+sh scripts/slimRoot.sh

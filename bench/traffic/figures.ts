@@ -317,4 +317,19 @@ export const FIGURES: readonly Figure[] = [
       };
     },
   },
+  {
+    name: "keepalive",
+    title: "one uvicorn worker that says hello at once, 1 connection kept alive",
+    systems: ["uvicorn-shared", "uvicorn-port"],
+    rounds: 3,
+    columns: [RPS, P50, P99],
+    goals: [goal("Shared socket, uvicorn --fd: p50 ≤ 1 ms", "uvicorn-shared", "p50", (value) => value <= 1)],
+    workload: () => ({ replicas: 1 }),
+    measure: async ({ target }, { quick }) => {
+      // Warm, so that the first imports and allocations are not measured.
+      await spawnLoad({ target, connections: 1, durationMs: 500 }).finished;
+      const report = await spawnLoad({ target, connections: 1, durationMs: quick ? 1000 : 3000 }).finished;
+      return { numbers: { rps: report.requestsPerSecond, p50: report.latency.p50, p99: report.latency.p99 } };
+    },
+  },
 ];

@@ -12,7 +12,9 @@ const ROOT = join(import.meta.dirname, "..", "..");
 const MONOCEROS = process.env["MONOCEROS"] ?? join(ROOT, "dist", "monoceros");
 const PROCESSBIN = join(ROOT, "dist", "processbin");
 const PM2_DIR = join(ROOT, "bench", "peers", "pm2", "node_modules");
-const GUNICORN = join(ROOT, "node_modules", ".tools", "venv", "bin", "gunicorn");
+const PYTHON_BIN = join(ROOT, "node_modules", ".tools", "venv", "bin");
+const GUNICORN = join(PYTHON_BIN, "gunicorn");
+const UVICORN = join(PYTHON_BIN, "uvicorn");
 const READY_DEADLINE_MS = 30_000;
 const STOP_DEADLINE_MS = 20_000;
 
@@ -94,6 +96,24 @@ function monoceros(name: string, title: string, pool: (port: number, args: reado
   };
 }
 
+/** Monoceros with uvicorn workers (examples/servers/asgi.py); `listen` is how they come to their socket. */
+function uvicorn(
+  name: string,
+  title: string,
+  listen: (port: number) => { readonly args: readonly unknown[]; readonly sockets?: readonly unknown[] },
+): System {
+  const system = monoceros(name, title, (port) => {
+    const { args, ...pool } = listen(port);
+    const app = ["--no-access-log", "--app-dir", join(ROOT, "examples", "servers"), "asgi:app"];
+    return { exec: UVICORN, args: [...args, ...app], ...pool };
+  });
+  return {
+    ...system,
+    missing: () => (existsSync(UVICORN) ? system.missing() : "uvicorn is not installed (scripts/exampleServers.sh)"),
+    start: async (workload) => ({ ...(await system.start(workload)), sleepPath: (ms) => `/?ms=${ms}` }),
+  };
+}
+
 function proxy(algorithm: string) {
   return (port: number, args: readonly string[]): PoolKeys => ({
     args: ["--host", "127.0.0.1", ...args],
@@ -153,6 +173,13 @@ export const SYSTEMS: readonly System[] = [
   })),
   monoceros("proxy-rr", "Monoceros, Envoy ROUND_ROBIN", proxy("ROUND_ROBIN")),
   monoceros("proxy-lr", "Monoceros, Envoy LEAST_REQUEST", proxy("LEAST_REQUEST")),
+  uvicorn("uvicorn-shared", "Monoceros, shared socket, uvicorn --fd", (port) => ({
+    args: ["--fd", "{{.Fd}}"],
+    sockets: [{ name: "http", listen: `127.0.0.1:${port}` }],
+  })),
+  uvicorn("uvicorn-port", "Monoceros, uvicorn --port", (port) => ({
+    args: ["--host", "127.0.0.1", "--port", port],
+  })),
   peer(
     "pm2",
     "PM2 7 cluster, reload",

@@ -70,6 +70,7 @@ const SOL_SOCKET = 1;
 const SO_REUSEADDR = 2;
 const SO_PEERCRED = 17;
 const IPPROTO_TCP = 6;
+const TCP_NODELAY = 1;
 const TCP_INFO = 11;
 const AF_NETLINK = 16;
 const SOCK_RAW_CLOEXEC = 3 | O_CLOEXEC;
@@ -521,8 +522,10 @@ export type ListenAddress =
  * Binds a stream socket and listens; the descriptor is close-on-exec and not below `lowestFd`. It blocks, as
  * sd_listen_fds(3) has it: the flag is shared by all who inherit the socket, a program that polls sets O_NONBLOCK
  * itself, and a plain accept loop would spin without it. SO_REUSEADDR lets a restart have a port whose old connections
- * still linger; SO_REUSEPORT is not set, so nobody else can share the port. An IPv6 wildcard takes IPv4 as well where
- * net.ipv6.bindv6only is 0. @throws SystemCallError (EADDRINUSE, EADDRNOTAVAIL, EACCES, EAFNOSUPPORT, ENOENT …)
+ * still linger; SO_REUSEPORT is not set, so nobody else can share the port. TCP_NODELAY is inherited by every accepted
+ * connection (tcp(7)): servers that do not set it themselves, such as uvicorn with --fd, would answer each request on a
+ * kept-alive connection 40 ms late, because Nagle's algorithm waits for the client's delayed acknowledgement. An IPv6
+ * wildcard takes IPv4 as well where net.ipv6.bindv6only is 0. @throws SystemCallError (EADDRINUSE, EADDRNOTAVAIL, EACCES, EAFNOSUPPORT, ENOENT …)
  */
 export function openListener(address: ListenAddress, backlog: number, lowestFd: number): number {
   const family = address.family === "Unix" ? AF_UNIX : address.family === "IPv4" ? AF_INET : AF_INET6;
@@ -535,9 +538,10 @@ export function openListener(address: ListenAddress, backlog: number, lowestFd: 
       if (fd < 0) throw new SystemCallError("fcntl", errno());
       libc.close(opened);
     }
-    scratch.bytes.writeInt32LE(1);
-    if (family !== AF_UNIX && libc.setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, scratch.address, 4) !== 0)
-      throw new SystemCallError("setsockopt", errno());
+    if (family !== AF_UNIX) {
+      enableOption(fd, SOL_SOCKET, SO_REUSEADDR);
+      enableOption(fd, IPPROTO_TCP, TCP_NODELAY);
+    }
     const { memory, length } = socketAddress(address);
     if (libc.bind(fd, memory.address, length) !== 0) throw new SystemCallError("bind", errno());
     if (libc.listen(fd, backlog) !== 0) throw new SystemCallError("listen", errno());
@@ -557,8 +561,7 @@ export function whyNotBindable(address: Extract<ListenAddress, { family: "IPv4" 
   const fd = libc.socket(address.family === "IPv4" ? AF_INET : AF_INET6, SOCK_STREAM_CLOEXEC, 0);
   if (fd < 0) return new SystemCallError("socket", errno()).code;
   try {
-    scratch.bytes.writeInt32LE(1);
-    libc.setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, scratch.address, 4);
+    enableOption(fd, SOL_SOCKET, SO_REUSEADDR);
     const { memory, length } = socketAddress(address);
     return libc.bind(fd, memory.address, length) === 0 ? undefined : new SystemCallError("bind", errno()).code;
   } finally {
@@ -624,6 +627,12 @@ function parseUnixQueue(answer: Buffer): UnixQueue | undefined {
     at += (size + 3) & ~3;
   }
   return length === undefined ? undefined : { length, inodes };
+}
+
+/** Sets a socket option to 1. @throws SystemCallError */
+function enableOption(fd: number, level: number, option: number): void {
+  scratch.bytes.writeInt32LE(1);
+  if (libc.setsockopt(fd, level, option, scratch.address, 4) !== 0) throw new SystemCallError("setsockopt", errno());
 }
 
 /** A struct sockaddr_in, sockaddr_in6 or sockaddr_un. */

@@ -69,20 +69,20 @@ test("SIGHUP with a file that is gone, or that names a program which is not ther
 
 test("SIGHUP with a valid file rolls only the pool that has changed [S7]", async () => {
   const kept = pool("kept", { replicas: 2 });
-  await using controller = await ControllerUnderTest.start({
-    workers: [pool("web", { replicas: 2, env: { COLOUR: "red" } }), kept].join("\n"),
-  });
+  const web = (colour: string) =>
+    pool("web", { replicas: 2, env: { COLOUR: colour }, rolling: { min_ready: "200ms" } });
+  await using controller = await ControllerUnderTest.start({ workers: [web("red"), kept].join("\n") });
   await controller.ready();
   const before = await controller.pids();
-  controller.configure({ workers: [pool("web", { replicas: 2, env: { COLOUR: "blue" } }), kept].join("\n") });
+  controller.configure({ workers: [web("blue"), kept].join("\n") });
   controller.child.kill("SIGHUP");
   await happened(controller, "operation_finished", ({ pool }) => pool === "web");
   await logged(controller, 'reload: pool \\"web\\"', "env");
   const after = await controller.pids();
   assert.deepEqual([after["kept-0"], after["kept-1"]], [before["kept-0"], before["kept-1"]]);
-  const web = Object.entries(after).flatMap(([id, pid]) => (id.startsWith("web-") ? [pid] : []));
-  assert.equal(web.length, 2);
-  for (const pid of web) {
+  const replaced = Object.entries(after).flatMap(([id, pid]) => (id.startsWith("web-") ? [pid] : []));
+  assert.equal(replaced.length, 2);
+  for (const pid of replaced) {
     assert.ok(!Object.values(before).includes(pid));
     assert.equal(variable(pid, "COLOUR"), "blue");
   }

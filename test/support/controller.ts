@@ -25,7 +25,7 @@ export interface StartOptions {
   /** Pools as YAML list items under supervisor.workers, indented as they are. */
   readonly workers: string;
   /**
-   * Pools without `rolling` get `min_ready: 0s`, so that those without probes need not survive for seconds to be ready;
+   * Pools without a min_ready get `min_ready: 0s`, so that those without probes need not survive for seconds to be ready;
    * true leaves the file as it is.
    */
   readonly hasDefaultMinReady?: boolean;
@@ -285,12 +285,15 @@ ${workers}
   }
 }
 
-/** The same pools; each without `rolling` has one that lets it be ready at once. Lines keep their numbers. */
+/** The same pools; each without a min_ready has one that lets it be ready at once. Lines keep their numbers. */
 function withoutMinReady(workers: string): string {
   return workers
     .split(/^(?= {4}- )/mu)
     .map((pool) => {
-      if (/\brolling\b/u.test(pool) || !/^ {4}- /u.test(pool)) return pool;
+      if (pool.includes("min_ready") || !/^ {4}- /u.test(pool)) return pool;
+      if (/"rolling":\{/u.test(pool)) return pool.replace(/"rolling":\{/u, '"rolling":{"min_ready":"0s",');
+      if (/\brolling: \{/u.test(pool)) return pool.replace(/\brolling: \{/u, "rolling: { min_ready: 0s,");
+      if (/\brolling\b/u.test(pool)) return pool;
       if (/^ {4}- \{/u.test(pool)) return pool.replace(/\}(\s*)$/u, ', "rolling": { "min_ready": "0s" } }$1');
       return `${pool.trimEnd()}\n      rolling: { min_ready: 0s }\n`;
     })
