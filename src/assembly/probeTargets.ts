@@ -44,7 +44,7 @@ export function workerProbes(pool: PoolRevision, slot: Slot, verify: () => reado
   };
 }
 
-/** How a worker is looked at that no probe asks whether it is ready. */
+/** How a worker with shared sockets is looked at that no probe asks whether it is ready. */
 export function servingProbe(sockets: readonly { readonly name: string; readonly address: string }[]): Probe {
   return { method: { kind: "serving", sockets }, policy: FIRST_SIGHT };
 }
