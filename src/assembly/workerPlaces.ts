@@ -2,7 +2,7 @@
 import { chownSync, rmSync } from "node:fs";
 import { ControllerError } from "../base/errors.ts";
 import type { PoolConfig } from "../config/config.ts";
-import { expandTemplate, type TemplateValues } from "../config/template.ts";
+import { renderTemplate, type TemplateValues } from "../config/template.ts";
 import { type Slot, workerId } from "../core/identity.ts";
 import type { UpstreamAddress } from "../envoy/settings.ts";
 import type { LaunchPlan } from "../runtime/launch.ts";
@@ -65,19 +65,20 @@ export class WorkerPlaces {
     const { server, args } = this.#pool;
     const values = this.valuesOf(slot);
     const place = server?.portArg ?? server?.socketArg;
-    const first = place === undefined ? [] : [place.name, place.valueTemplate];
-    return [...first, ...args].map((text) => expandTemplate(text, values));
+    const first = place === undefined ? [] : [place.name, renderTemplate(place.valueTemplate, values)];
+    return [...first, ...args.map((arg) => renderTemplate(arg, values))];
   }
 
   /** Variables that differ from slot to slot. */
   envOf(slot: Slot): Record<string, string> {
     const values = this.valuesOf(slot);
-    const env: Record<string, string> = {};
-    if (values.Port !== undefined) env["PORT"] = String(values.Port);
+    const env = new Map<string, string>();
+    if (values.Port !== undefined) env.set("PORT", String(values.Port));
     const metrics = this.metricsAddressOf(slot);
-    if (metrics !== undefined && "port" in metrics) env["MONOCEROS_METRICS_PORT"] = String(metrics.port);
-    for (const [key, value] of Object.entries(this.#pool.env)) env[key] = expandTemplate(value, values);
-    return env;
+    if (metrics !== undefined && "port" in metrics) env.set("MONOCEROS_METRICS_PORT", String(metrics.port));
+    for (const [key, value] of Object.entries(this.#pool.env)) env.set(key, renderTemplate(value, values));
+    // Defines properties, so a variable such as __proto__ is one like any other.
+    return Object.fromEntries(env);
   }
 
   /** A killed worker leaves its socket behind, where its successor could not bind. */

@@ -11,6 +11,7 @@ import type { Config, PoolConfig, ServerConfig } from "../config/config.ts";
 import { formatProblem, type Position, type Problem } from "../config/load.ts";
 import { findPortProblems } from "../config/ports.ts";
 import { configToControllerSpec } from "../config/spec.ts";
+import { templateText } from "../config/template.ts";
 import type { Environment } from "../config/variables.ts";
 import { memoryNeedOf } from "../core/memoryNeed.ts";
 import { PROBE_PURPOSES } from "../core/probe.ts";
@@ -192,9 +193,23 @@ function launchRequest(pool: PoolConfig): LaunchRequest {
   const { exec, env, envFile, cwd, user, group, umask, nice, oomScoreAdj, rlimits } = pool;
   const commands = PROBE_PURPOSES.flatMap((purpose) => {
     const program = pool.probes?.[purpose]?.exec?.[0];
-    return program === undefined ? [] : [{ key: `probes.${purpose}.exec`, program } as const];
+    return program === undefined ? [] : [{ key: `probes.${purpose}.exec`, program: templateText(program) } as const];
   });
-  return { pool: pool.name, exec, commands, env, envFile, cwd, user, group, umask, nice, oomScoreAdj, rlimits };
+  const variables = Object.fromEntries(Object.entries(env).map(([name, value]) => [name, templateText(value)]));
+  return {
+    pool: pool.name,
+    exec,
+    commands,
+    env: variables,
+    envFile,
+    cwd,
+    user,
+    group,
+    umask,
+    nice,
+    oomScoreAdj,
+    rlimits,
+  };
 }
 
 /** Where the key stands, or the nearest block around it that is in the file. */

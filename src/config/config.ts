@@ -2,6 +2,7 @@
  * The configuration as the program uses it: camelCase, units in the names, every default filled in. Produced only by
  * load.ts from the declaration in schema.ts; readonly throughout. It knows nothing of YAML.
  */
+import type { Template } from "./template.ts";
 
 export interface Config {
   readonly admin: AdminConfig;
@@ -30,10 +31,8 @@ export interface PoolConfig {
   readonly replicas: number | "auto";
   readonly autoscale: AutoscaleConfig | undefined;
   readonly exec: string;
-  /** As written in the file; templates are not expanded yet. */
-  readonly args: readonly string[];
-  /** As written in the file; templates are not expanded yet. */
-  readonly env: Readonly<Record<string, string>>;
+  readonly args: readonly Template[];
+  readonly env: Readonly<Record<string, Template>>;
   readonly envFile: string | undefined;
   readonly cwd: string | undefined;
   /** Name or number. */
@@ -129,7 +128,7 @@ export interface ProbeConfig {
   readonly http: HttpProbeConfig | undefined;
   readonly tcp: TcpProbeConfig | undefined;
   readonly grpc: GrpcProbeConfig | undefined;
-  readonly exec: readonly string[] | undefined;
+  readonly exec: readonly Template[] | undefined;
   readonly notify: boolean | undefined;
   readonly initialDelayMs: number;
   readonly periodMs: number;
@@ -175,12 +174,12 @@ export interface MetricsConfig {
 export interface PortArgConfig {
   readonly name: string;
   readonly startPort: number;
-  readonly valueTemplate: string;
+  readonly valueTemplate: Template;
 }
 
 export interface SocketArgConfig {
   readonly name: string;
-  readonly valueTemplate: string;
+  readonly valueTemplate: Template;
 }
 
 export interface TlsConfig {

@@ -15,6 +15,10 @@ for editors.
 - Sizes are \`512MiB\` or \`1GB\`; a number alone is bytes.
 - \`\${NAME}\` and \`\${NAME:-default}\` in values, not in keys, are replaced from the controller's environment; \`$$\` is a
   dollar. A variable that is not set and has no default is an error. The default also stands in for an empty value.
+- The value of a variable is never read again: not as YAML, not as a variable and not as a template. A secret that contains
+  \`{{.Slot}}\`, \`$\`, \`%\`, quotes or newlines reaches the worker unchanged, byte for byte.
+- \`{{.Name}}\` in \`args\`, \`env\`, \`value_template\` and the commands of probes stands for a value of the worker.
+  \`{{"{{"}}\` is a literal \`{{\`; other double braces are left alone.
 - Anchors, aliases and merge keys (\`<<\`) work. A file has one document and at most 1 MiB.
 - **New** keys are those that the predecessor's files do not have.
 - What a changed key takes while the controller runs is in [operation.md](operation.md#reload); files to start from are in

@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import type { Config, PoolConfig } from "./config.ts";
 import { formatProblem, type ParsedConfig, type Problem, parseConfig } from "./load.ts";
+import { renderTemplate, templateText } from "./template.ts";
 
 const POOL = "name: web, exec: ./server";
 
@@ -108,7 +109,7 @@ test("a key without a value is the same as an absent key", () => {
 
 test("arguments keep their source text", () => {
   const { args } = poolWith('args: [0x10, 1.50, true, 1e3, -5, "null", 007, "", 2001-01-01]');
-  assert.deepEqual(args, ["0x10", "1.50", "true", "1e3", "-5", "null", "007", "", "2001-01-01"]);
+  assert.deepEqual(args.map(templateText), ["0x10", "1.50", "true", "1e3", "-5", "null", "007", "", "2001-01-01"]);
 });
 
 test("values of every kind are converted once, to the units of their names", () => {
@@ -360,7 +361,7 @@ test("variables work in values of every kind", () => {
   );
   assert.equal(pool.replicas, 4);
   assert.equal(pool.signalTimeoutMs, 2000);
-  assert.deepEqual(pool.args, ["a-x", "${NAME}", "d"]);
+  assert.deepEqual(pool.args.map(templateText), ["a-x", "${NAME}", "d"]);
   assert.equal(pool.limits.memoryBytes, 2 ** 30);
   assert.equal(pool.server?.accessLog, false);
   const text = "supervisor:\n  workers:\n    - name: a\n      exec: b\n      replicas: ${N}\n";
@@ -368,8 +369,8 @@ test("variables work in values of every kind", () => {
 });
 
 test("a variable is never read as structure, and keys are not replaced", () => {
-  assert.deepEqual(poolWith('args: ["${X}"]', { X: "a, b]\n- c: {d}" }).args, ["a, b]\n- c: {d}"]);
-  assert.deepEqual(poolWith('env: {"${X}": a}', { X: "KEY" }).env, { "${X}": "a" });
+  assert.deepEqual(poolWith('args: ["${X}"]', { X: "a, b]\n- c: {d}" }).args, [["a, b]\n- c: {d}"]]);
+  assert.deepEqual(poolWith('env: {"${X}": a}', { X: "KEY" }).env, { "${X}": ["a"] });
 });
 
 test("a problem does not show what a variable put in: it may be a secret", () => {
@@ -394,8 +395,48 @@ test("a pool that is named like a worker of another one is a warning", () => {
   assert.deepEqual(warned("job-a", "job-01", "job"), []);
 });
 
+/** Text that YAML, the syntax of variables and that of templates would each read as something else. */
+const ODD_VALUES = [
+  ..."yes null ~ 1e3 0x10 007 2001-01-01 #x *a &a !!int - ? | > % @ ` << {} [] {a: [b]} a:b".split(" "),
+  ..."a: b|a #x|{{.Slot}}|{{ .Port }}|{{.Unknown}}|${NAME}|${NAME:-x}|$NAME|$$|$|%s%20%|'|\"|\\n|\\".split("|"),
+  '{{"{{"}}',
+  '{"a":{"b":"${c}"}}',
+  "two\nlines\n",
+  "\r\t ",
+  " spaces ",
+  "żółć 🎉",
+];
+
+test("the value of a variable reaches args, env and probe commands unchanged, whatever it looks like", () => {
+  for (const value of ODD_VALUES) {
+    const pool = poolWith(
+      'args: ["${SECRET}", "--a=${SECRET}{{.Slot}}"], env: {A: \'${SECRET}\', B: "x${SECRET}${SECRET}"}, ' +
+        'server: {port_arg: {name: --port, start_port: 1, value_template: "{{.Port}}${SECRET}"}}, ' +
+        'probes: {readiness: {exec: ["${SECRET}"]}}, cwd: "/${SECRET}"',
+      { SECRET: value, NAME: "wrong" },
+    );
+    const values = { Slot: 3, Port: 80 };
+    const rendered = [...pool.args, ...Object.values(pool.env), ...(pool.probes?.readiness?.exec ?? [])];
+    const place = pool.server?.portArg?.valueTemplate ?? [];
+    assert.deepEqual(
+      [...rendered, place].map((parts) => renderTemplate(parts, values)),
+      [value, `--a=${value}3`, value, `x${value}${value}`, value, `80${value}`],
+    );
+    assert.equal(pool.cwd, `/${value}`);
+  }
+});
+
+test("bytes that are not UTF-8 are kept in args and env and refused elsewhere; half a surrogate pair is refused", () => {
+  const env = { BYTES: "a\udcff" };
+  assert.deepEqual(poolWith('args: ["${BYTES}"]', env).args, [["a\udcff"]]);
+  assert.deepEqual(poolProblems('cwd: "/${BYTES}"', env), ["cwd: the value of a variable in it is not UTF-8"]);
+  assert.deepEqual(poolProblems('args: ["\\udcff"]'), [
+    "args[0]: half of a surrogate pair (\\ud800 to \\udfff) is no character",
+  ]);
+});
+
 test("what a variable puts in is no template that could be wrong, and so not shown", () => {
-  assert.deepEqual(poolWith('env: {KEY: "${SECRET}"}', { SECRET: "p{{.w}}" }).env, { KEY: "p{{.w}}" });
+  assert.deepEqual(poolWith('env: {KEY: "${SECRET}"}', { SECRET: "p{{.w}}" }).env, { KEY: ["p{{.w}}"] });
   assert.deepEqual(poolProblems('env: {KEY: "{{.Prot}}${SECRET}"}', { SECRET: "p{{.w}}" }), [
     'env.KEY: unknown template "{{.Prot}}", did you mean "Port"?',
   ]);
@@ -429,7 +470,7 @@ supervisor:
   assert.equal(other?.exec, "./server");
   assert.equal(other?.limits.lifespanMs, 7_200_000);
   assert.equal(other?.limits.jitterRatio, 0.5);
-  assert.deepEqual(third?.args, ["a", "b"]);
+  assert.deepEqual(third?.args, [["a"], ["b"]]);
 });
 
 const SYNTAX: readonly (readonly [what: string, text: string, line: number, column: number, message: RegExp])[] = [

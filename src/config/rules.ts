@@ -17,7 +17,7 @@ import type {
 } from "./config.ts";
 import type { CheckContext, Known } from "./field.ts";
 import { findPortProblems } from "./ports.ts";
-import { templateNames } from "./template.ts";
+import { type Template, templateNames } from "./template.ts";
 
 export function checkBackoff({ initialMs, maxMs }: Known<BackoffConfig>, context: CheckContext): void {
   if (initialMs !== undefined && maxMs !== undefined && maxMs < initialMs) {
@@ -94,7 +94,7 @@ function checkSocketNames(pool: Known<PoolConfig>, context: CheckContext): void 
 }
 
 function checkTemplates(pool: Known<PoolConfig>, context: CheckContext): void {
-  const texts: (readonly [string, string | undefined])[] = [
+  const texts: (readonly [string, Known<Template> | undefined])[] = [
     ...(pool.args ?? []).map((arg, index) => [`args[${index}]`, arg] as const),
     ...Object.entries(pool.env ?? {}).map(([key, value]) => [`env.${key}`, value] as const),
   ];
@@ -104,7 +104,7 @@ function checkTemplates(pool: Known<PoolConfig>, context: CheckContext): void {
     checkProbePort(purpose, probe, pool, context);
   }
   for (const [path, text] of texts) {
-    for (const name of templateNames(text ?? "")) {
+    for (const name of templateNames(text ?? [])) {
       if (name === "Port" && !context.has("server")) {
         context.problem(path, "{{.Port}} has no value without server.port_arg");
       }

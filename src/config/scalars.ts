@@ -3,7 +3,9 @@ import { formatDuration, formatSize, parseDuration, parseSize } from "../base/un
 import { MAX_REPLICAS } from "../core/spec.ts";
 import type { RlimitConfig, RlimitValue, Share } from "./config.ts";
 import { describe, type JsonSchema, type Kind, object, type Plain } from "./field.ts";
-import { templateProblem } from "./template.ts";
+import type { Place, Reader, ScalarText } from "./reader.ts";
+import { parseTemplate, type Template, templateSource } from "./template.ts";
+import type { TreeNode } from "./tree.ts";
 
 /** Anything but text is short; longer input is refused before a regular expression meets it. */
 const MAX_SCALAR_LENGTH = 64;
@@ -39,37 +41,28 @@ interface TextOptions {
   /** Completes "expected …". */
   readonly expected?: string;
   readonly pattern?: RegExp;
-  /** What is wrong with a text as it stands in the file: what a variable puts into it is not judged, nor shown. */
-  readonly problem?: (text: string) => string | undefined;
   /** Whether "" is a value. */
   readonly empty?: boolean;
 }
 
 /** Text exactly as written: numbers and booleans keep their source (`0x10`, `1.50`, `true`). */
 export function text(options: TextOptions = {}): Kind<string> {
-  const { label = "string", pattern, problem, empty = false } = options;
+  const { label = "string", pattern, empty = false } = options;
   const expected = options.expected ?? (empty ? "a string" : "a string that is not empty");
   return {
     label,
     expected,
     read(node, place, reader) {
-      if (node.kind !== "scalar") {
-        const hint = node.kind === "null" ? ' (write "" for an empty string)' : "";
-        reader.problem(place, `expected ${expected}, got ${describe(node)}${hint}`);
-        return undefined;
-      }
-      const read = reader.scalarText(node, place);
+      const read = readText(node, place, reader, expected);
       if (read === undefined) return undefined;
       let wrong: string | undefined;
-      if (read.text.includes("\0")) wrong = "a zero byte cannot be part of it";
-      else if ((read.text === "" && !empty) || pattern?.test(read.text) === false)
+      if ((read.text === "" && !empty) || pattern?.test(read.text) === false)
         wrong = `expected ${expected}, got ${describe(node, { ...read, plain: false })}`;
-      else wrong = problem?.(node.text);
+      else if (!read.text.isWellFormed()) wrong = "the value of a variable in it is not UTF-8";
       if (wrong !== undefined) reader.problem(place, wrong);
       return wrong === undefined ? read.text : undefined;
     },
-    // A dollar that came out of "$$" must go back in as one.
-    show: (value) => value.replaceAll("$", () => "$$"),
+    show: withDollars,
     jsonSchema: () => ({
       type: ["string", "number", "boolean"],
       // Patterns are for the text after substitution, so an editor must not apply them to "${NAME}".
@@ -78,8 +71,42 @@ export function text(options: TextOptions = {}): Kind<string> {
   };
 }
 
-/** Text in which `{{.Name}}` templates may stand. */
-export const templated: Kind<string> = text({ label: "string", empty: true, problem: templateProblem });
+/** The text of a scalar that a process can be given: without zero bytes and, as far as the file goes, UTF-8. */
+function readText(node: TreeNode, place: Place, reader: Reader, expected: string): ScalarText | undefined {
+  if (node.kind !== "scalar") {
+    const hint = node.kind === "null" ? ' (write "" for an empty string)' : "";
+    reader.problem(place, `expected ${expected}, got ${describe(node)}${hint}`);
+    return undefined;
+  }
+  const read = reader.scalarText(node, place);
+  if (read === undefined) return undefined;
+  let wrong: string | undefined;
+  if (read.text.includes("\0")) wrong = "a zero byte cannot be part of it";
+  else if (!node.text.isWellFormed()) wrong = "half of a surrogate pair (\\ud800 to \\udfff) is no character";
+  if (wrong === undefined) return read;
+  reader.problem(place, wrong);
+  return undefined;
+}
+
+/** A dollar that came out of "$$" must go back in as one. */
+function withDollars(text: string): string {
+  return text.replaceAll("$", () => "$$");
+}
+
+/** Text in which `{{.Name}}` templates may stand. The values of variables in it may be any bytes (osText.ts). */
+export const templated: Kind<Template> = {
+  label: "string",
+  expected: "a string",
+  read(node, place, reader) {
+    const read = readText(node, place, reader, this.expected);
+    if (read === undefined) return undefined;
+    const parsed = parseTemplate(read.pieces);
+    if (!parsed.ok) reader.problem(place, parsed.message);
+    return parsed.ok ? parsed.template : undefined;
+  },
+  show: (value) => withDollars(templateSource(value)),
+  jsonSchema: () => ({ type: ["string", "number", "boolean"] }),
+};
 
 /** An absolute path on the worker's port, such as "/healthz". */
 export const urlPath: Kind<string> = text({

@@ -59,6 +59,7 @@ import {
   umask,
   urlPath,
 } from "./scalars.ts";
+import { template } from "./template.ts";
 
 const isZero = (value: number): boolean => value === 0;
 const isNegative = (value: number): boolean => value < 0;
@@ -466,7 +467,7 @@ const portArg: Kind<PortArgConfig> = object<PortArgConfig>({
   valueTemplate: {
     yaml: "value_template",
     kind: templated,
-    default: "{{.Port}}",
+    default: template("{{.Port}}"),
     since: "original",
     doc: "The argument that holds the port.",
   },
@@ -477,7 +478,7 @@ const socketArg: Kind<SocketArgConfig> = object<SocketArgConfig>({
   valueTemplate: {
     yaml: "value_template",
     kind: templated,
-    default: "{{.Socket}}",
+    default: template("{{.Socket}}"),
     since: "new",
     doc: "The argument that holds the path of the socket.",
   },
