@@ -306,11 +306,11 @@ test("--reuseport lets two programs share a port", async (context) => {
 });
 
 test("every answer tells its worker and pid, also a 404", async (context) => {
-  const program = new Program(context, LOOPBACK, { env: { MULTIPROCESS_WORKER_ID: "web_web-3" } });
+  const program = new Program(context, LOOPBACK, { env: { MULTIPROCESS_WORKER_ID: "web-3" } });
   const target = await portOf(program);
   for (const path of ["/", "/healthz", "/nothing"]) {
     const { headers } = await ask(target, path);
-    assert.equal(headers["x-worker-id"], "web_web-3");
+    assert.equal(headers["x-worker-id"], "web-3");
     assert.equal(headers["x-worker-pid"], String(program.child.pid));
   }
 });

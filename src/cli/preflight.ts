@@ -7,7 +7,7 @@ import { dirname } from "node:path";
 import { readToken } from "../admin/tokenFile.ts";
 import { ControllerError, type ErrorCode } from "../base/errors.ts";
 import { formatRoundSize } from "../base/units.ts";
-import type { Config, PoolConfig, ServerConfig } from "../config/config.ts";
+import { type Config, metricsScope, type PoolConfig, type ServerConfig } from "../config/config.ts";
 import { formatProblem, type Position, type Problem } from "../config/load.ts";
 import { findPortProblems } from "../config/ports.ts";
 import { configToControllerSpec } from "../config/spec.ts";
@@ -124,6 +124,11 @@ export async function preflight(
       report(code, `${place}.${key}`, message, hint),
     );
     if (launch !== undefined) launches.push(launch);
+    const doubt = metricsDoubt(pool, launch);
+    if (doubt !== undefined) {
+      const path = `${place}.metrics`;
+      warnings.push({ ...positionOf(path, positions), path, message: doubt });
+    }
     const { server } = pool;
     try {
       envoys.push(server === undefined ? undefined : await checkServer(pool, server, env, checks));
@@ -152,6 +157,22 @@ export async function preflight(
     envoys,
     warnings: [...warnings, ...memoryWarnings(spec, positions, checks)].map((warning) => formatProblem(file, warning)),
   };
+}
+
+/** Why the metrics of a pool may come out wrong; undefined if nothing hints at that. */
+function metricsDoubt({ metrics }: PoolConfig, launch: LaunchPlan | undefined): string | undefined {
+  if (metrics === undefined || launch === undefined) return undefined;
+  const variable = ["PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"].find((name) => name in launch.env);
+  if (variable === undefined) return undefined;
+  if (metrics.multiproc) {
+    const isReplaced = variable === "PROMETHEUS_MULTIPROC_DIR" && launch.configured.has(variable);
+    return isReplaced ? `multiproc replaces the ${variable} of env_file` : undefined;
+  }
+  if (metricsScope(metrics) === "pool") return undefined;
+  return (
+    `${variable} is set, so each worker answers for all workers that share the directory, and summing their answers counts ` +
+    "everything several times; set metrics.scope to pool, or metrics.multiproc to true"
+  );
 }
 
 /** Limits that the kernel will not let workers reach. */

@@ -169,6 +169,18 @@ export interface MetricsConfig {
   readonly path: string;
   /** That of slot 0, the other slots follow; undefined is the worker's own port or socket. */
   readonly port: number | undefined;
+  /** undefined follows from `multiproc`: see metricsScope. */
+  readonly scope: MetricsScope | undefined;
+  /** Whether the controller keeps a directory for prometheus_client's multiprocess mode. */
+  readonly multiproc: boolean;
+}
+
+/** What the answer of one worker is about: itself, or all workers of its pool. */
+export type MetricsScope = "worker" | "pool";
+
+/** What a worker's answer is about, where the file does not say it too. */
+export function metricsScope({ scope, multiproc }: Pick<MetricsConfig, "scope" | "multiproc">): MetricsScope {
+  return scope ?? (multiproc ? "pool" : "worker");
 }
 
 export interface PortArgConfig {

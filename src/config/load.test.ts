@@ -283,6 +283,14 @@ const REFUSED: readonly (readonly [keys: string, problem: string])[] = [
   ["metrics: {}", "metrics: expected a port: without server a worker has none of its own"],
   ["sockets: [{name: http}]", "sockets[0].listen: required, but missing"],
   [
+    "metrics: {port: 9100, multiproc: true, scope: worker}",
+    "metrics.scope: expected pool: with multiproc every worker answers for the whole pool",
+  ],
+  [
+    "metrics: {port: 9100, multiproc: true}, env: {PROMETHEUS_MULTIPROC_DIR: /x}",
+    "env.PROMETHEUS_MULTIPROC_DIR: metrics.multiproc sets this variable; remove one of the two",
+  ],
+  [
     "logs: {max_line: 10}",
     'logs.max_line: expected a size of at least 1KiB and at most 64MiB such as "512MiB", got 10',
   ],
@@ -433,6 +441,17 @@ test("bytes that are not UTF-8 are kept in args and env and refused elsewhere; h
   assert.deepEqual(poolProblems('args: ["\\udcff"]'), [
     "args[0]: half of a surrogate pair (\\ud800 to \\udfff) is no character",
   ]);
+});
+
+test("a name with an underscore is a warning: libraries split MULTIPROCESS_WORKER_ID there", () => {
+  const warned = (keys: string) => {
+    const loaded = load(`supervisor: {workers: [{exec: a, ${keys}}]}`);
+    assert.ok(loaded.ok);
+    return loaded.warnings.map(({ path, message }) => `${path}: ${message}`);
+  };
+  assert.match(warned("name: my_web").join(), /^supervisor.workers\[0\].name: .*my_web-0 contains "_".*"my-web"/u);
+  assert.deepEqual(warned("name: my-web"), []);
+  assert.deepEqual(warned('name: my_web, env: {MULTIPROCESS_WORKER_ID: "{{.Slot}}"}'), []);
 });
 
 test("what a variable puts in is no template that could be wrong, and so not shown", () => {

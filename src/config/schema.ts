@@ -34,6 +34,7 @@ import {
   checkBackoff,
   checkConfig,
   checkLimits,
+  checkMetrics,
   checkPool,
   checkProbe,
   checkProbes,
@@ -443,17 +444,35 @@ const logs: Kind<LogsConfig> = object<LogsConfig>({
   },
 });
 
-const metrics: Kind<MetricsConfig> = object<MetricsConfig>({
-  path: { yaml: "path", kind: urlPath, default: "/metrics", since: "new", doc: "Where a worker shows its metrics." },
-  port: {
-    yaml: "port",
-    kind: port(1),
-    default: undefined,
-    unset: ownPort,
-    since: "new",
-    doc: "First port to ask, where it is not the worker's own: that of slot 0; the one of slot n is n higher. A worker finds its own in MONOCEROS_METRICS_PORT.",
+const metrics: Kind<MetricsConfig> = object<MetricsConfig>(
+  {
+    path: { yaml: "path", kind: urlPath, default: "/metrics", since: "new", doc: "Where a worker shows its metrics." },
+    port: {
+      yaml: "port",
+      kind: port(1),
+      default: undefined,
+      unset: ownPort,
+      since: "new",
+      doc: "First port to ask, where it is not the worker's own: that of slot 0; the one of slot n is n higher. A worker finds its own in MONOCEROS_METRICS_PORT. With scope `pool` it may be the port of one of the pool's `sockets`, which all workers share.",
+    },
+    scope: {
+      yaml: "scope",
+      kind: oneOf(["worker", "pool"]),
+      default: undefined,
+      unset: "`worker`, or `pool` with `multiproc`",
+      since: "new",
+      doc: "What the answer of one worker covers. `worker`: only itself, so every worker is asked and totals are summed. `pool`: all workers of the pool, so one of them is asked and its totals stand for the pool.",
+    },
+    multiproc: {
+      yaml: "multiproc",
+      kind: boolean,
+      default: false,
+      since: "new",
+      doc: "Gives the pool a fresh directory in `PROMETHEUS_MULTIPROC_DIR`, for prometheus_client's multiprocess mode, and removes the live gauges of dead processes from it.",
+    },
   },
-});
+  checkMetrics,
+);
 
 const portArg: Kind<PortArgConfig> = object<PortArgConfig>({
   name: { yaml: "name", kind: text(), required: true, since: "original", doc: "The argument before the port." },

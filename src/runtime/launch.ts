@@ -39,6 +39,8 @@ export interface LaunchPlan {
   readonly commands: ReadonlyMap<string, string>;
   /** The environment without the variables of the slot. */
   readonly env: Readonly<Record<string, string>>;
+  /** Names of the variables that `env` or `env_file` sets, as opposed to inherited ones. */
+  readonly configured: ReadonlySet<string>;
   readonly cwd: string | undefined;
   readonly credentials: Credentials | undefined;
   readonly umask: number | undefined;
@@ -93,10 +95,12 @@ export function planLaunch(
   const changer = user === undefined ? "group" : "user";
   const account = isKnown ? attempt(changer, () => findAccount(request, entry, gid)) : undefined;
   const fromFile = attempt("env_file", () => readEnvFile(request));
-  const env: Record<string, string> = {};
-  for (const [key, value] of Object.entries(environment))
-    if (value !== undefined && !CONTROLLER_ONLY.has(key)) env[key] = value;
-  Object.assign(env, account?.env, fromFile, request.env);
+  const inherited = Object.entries(environment).flatMap(([key, value]) =>
+    value === undefined || CONTROLLER_ONLY.has(key) ? [] : [[key, value] as const],
+  );
+  const configured = [...Object.entries(fromFile ?? {}), ...Object.entries(request.env)];
+  // Defines properties, so a variable such as __proto__ is one like any other.
+  const env = Object.fromEntries([...inherited, ...Object.entries(account?.env ?? {}), ...configured]);
   // A relative path means nothing where the directory is not there.
   const find = (key: LaunchKey, program: string) =>
     isThere || isAbsolute(program) || !program.includes("/")
@@ -113,6 +117,7 @@ export function planLaunch(
     file,
     commands,
     env,
+    configured: new Set(configured.map(([key]) => key)),
     cwd: cwd === undefined ? undefined : resolve(cwd),
     credentials: account?.credentials,
     umask: request.umask,
