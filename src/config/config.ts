@@ -163,6 +163,8 @@ export interface SocketConfig {
 export interface LogsConfig {
   readonly mode: "annotate" | "inherit";
   readonly maxLineBytes: number;
+  /** Of lines on stderr that do not tell theirs. */
+  readonly stderrLevel: "debug" | "info" | "warn" | "error" | "fatal";
 }
 
 export interface MetricsConfig {

@@ -91,7 +91,7 @@ test("a file with only a name and an executable gets every default", () => {
           rolling: { maxSurge: 1, maxUnavailable: 0, minReadyMs: 1000 },
           standby: 0,
           sockets: [],
-          logs: { mode: "annotate", maxLineBytes: 1_048_576 },
+          logs: { mode: "annotate", maxLineBytes: 1_048_576, stderrLevel: "info" },
           metrics: undefined,
           server: undefined,
         },

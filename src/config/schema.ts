@@ -442,6 +442,13 @@ const logs: Kind<LogsConfig> = object<LogsConfig>({
     since: "new",
     doc: "Longer lines are split into records that are marked as parts.",
   },
+  stderrLevel: {
+    yaml: "stderr_level",
+    kind: oneOf(["debug", "info", "warn", "error", "fatal"]),
+    default: "info",
+    since: "new",
+    doc: "Level of text lines on stderr that do not say theirs. Levels that logging libraries write are recognised.",
+  },
 });
 
 const metrics: Kind<MetricsConfig> = object<MetricsConfig>(
