@@ -28,6 +28,7 @@ import { memoryBoundBytes } from "../runtime/cgroup.ts";
 import { runCommand } from "../runtime/command.ts";
 import { availableCpus } from "../runtime/cpus.ts";
 import { type LaunchPlan, type LaunchRequest, type OnLaunchProblem, planLaunch } from "../runtime/launch.ts";
+import { exactEnvironment } from "../runtime/procfs.ts";
 import { ConfigurationError, type ConfigurationProblem, readConfig } from "./configFile.ts";
 import { proxyPlaces, proxySettings } from "./proxySettings.ts";
 
@@ -72,6 +73,11 @@ const runAndWait: RunProgram = async (file, args) => {
   const { status, output } = runCommand({ file, args, env: process.env, timeoutMs: ENVOY_TIMEOUT_MS });
   return { code: status.kind === "code" ? status.code : undefined, output };
 };
+
+/** The controller's environment as its workers inherit it, byte for byte. */
+export function ownEnvironment(env: NodeJS.ProcessEnv): Environment {
+  return exactEnvironment(env);
+}
 
 /** The real system; `run` is how Envoy is run to its end. */
 export function systemChecks(run: RunProgram = runAndWait): SystemChecks {

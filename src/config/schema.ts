@@ -724,7 +724,7 @@ const pool: Kind<PoolConfig> = object<PoolConfig>(
       kind: text({ label: "path" }),
       default: undefined,
       since: "new",
-      doc: "File with `NAME=value` lines; `env` wins over it.",
+      doc: "File with `NAME=value` lines in the dialect of docker compose ([operation.md](operation.md#env_file)); `env` wins over it.",
     },
     cwd: {
       yaml: "cwd",

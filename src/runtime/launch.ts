@@ -5,6 +5,8 @@
 import { accessSync, constants, readFileSync, type Stats, statSync } from "node:fs";
 import { isAbsolute, join, resolve } from "node:path";
 import { ControllerError } from "../base/errors.ts";
+import { decodeOsText } from "../base/osText.ts";
+import { parseEnvFile } from "./envFile.ts";
 import type { Credentials, ResourceLimit } from "./linux.ts";
 
 type CommandKey = `probes.${"startup" | "readiness" | "liveness"}.exec`;
@@ -94,11 +96,11 @@ export function planLaunch(
   const isKnown = (user === undefined || entry !== undefined) && (group === undefined || gid !== undefined);
   const changer = user === undefined ? "group" : "user";
   const account = isKnown ? attempt(changer, () => findAccount(request, entry, gid)) : undefined;
-  const fromFile = attempt("env_file", () => readEnvFile(request));
+  const fromFile = readEnvFile(request, environment, (error) => refuse("env_file", error));
   const inherited = Object.entries(environment).flatMap(([key, value]) =>
     value === undefined || CONTROLLER_ONLY.has(key) ? [] : [[key, value] as const],
   );
-  const configured = [...Object.entries(fromFile ?? {}), ...Object.entries(request.env)];
+  const configured = [...fromFile, ...Object.entries(request.env)];
   // Defines properties, so a variable such as __proto__ is one like any other.
   const env = Object.fromEntries([...inherited, ...Object.entries(account?.env ?? {}), ...configured]);
   // A relative path means nothing where the directory is not there.
@@ -213,39 +215,26 @@ function findExecutable(
   );
 }
 
-/** KEY=value lines; `#` comments, blank lines, an `export ` before the key and quotes around the value are understood. */
-export function parseEnvFile(text: string): { env: Record<string, string>; badLine: number | undefined } {
-  const env: Record<string, string> = {};
-  for (const [index, raw] of text.split("\n").entries()) {
-    const line = raw.trim();
-    if (line === "" || line.startsWith("#")) continue;
-    const match = /^(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)$/u.exec(line);
-    if (match?.[1] === undefined) return { env, badLine: index + 1 };
-    const value = match[2] ?? "";
-    const quoted = /^(["'])(.*)\1$/u.exec(value);
-    env[match[1]] = quoted?.[2] ?? value;
-  }
-  return { env, badLine: undefined };
-}
-
-function readEnvFile({ pool, envFile }: LaunchRequest): Record<string, string> {
-  if (envFile === undefined) return {};
-  let text: string;
+/** The variables of env_file; everything that is wrong with it goes to `onProblem`. */
+function readEnvFile(
+  { pool, envFile }: LaunchRequest,
+  environment: NodeJS.ProcessEnv,
+  onProblem: (error: ControllerError) => void,
+): ReadonlyMap<string, string> {
+  if (envFile === undefined) return new Map();
+  const refuse = (message: string, cause?: unknown) =>
+    onProblem(new ControllerError("ENV_FILE_INVALID", `Cannot start pool "${pool}": ${message}`, { cause }));
+  let content: string;
   try {
-    text = readFileSync(envFile, "utf8");
+    content = decodeOsText(readFileSync(envFile));
   } catch (cause) {
-    throw new ControllerError("ENV_FILE_INVALID", `Cannot start pool "${pool}": env_file "${envFile}" cannot be read`, {
-      cause,
-    });
+    refuse(`env_file "${envFile}" cannot be read`, cause);
+    return new Map();
   }
-  const { env, badLine } = parseEnvFile(text);
-  if (badLine !== undefined) {
-    throw new ControllerError(
-      "ENV_FILE_INVALID",
-      `Cannot start pool "${pool}": ${envFile}:${badLine}: expected KEY=value`,
-    );
-  }
-  return env;
+  const parsed = parseEnvFile(content, environment);
+  if (parsed.ok) return parsed.variables;
+  for (const { line, message } of parsed.problems) refuse(`${envFile}:${line}: ${message}`);
+  return new Map();
 }
 
 interface Account {
