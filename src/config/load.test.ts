@@ -168,7 +168,7 @@ supervisor:
     problemsOf(text).map((problem) => formatProblem("config.yaml", problem)),
     [
       'config.yaml:2:3: admin: unknown key "prot", did you mean "port"?',
-      'config.yaml:4:3: supervisor.shutdown_timeout: expected a duration such as "15s", at least 1ms, got 30',
+      'config.yaml:4:3: supervisor.shutdown_timeout: expected a duration such as "15s", at least 1ms, got 30 (write 30s)',
       'config.yaml:7:7: supervisor.workers[0]: unknown key "replica", did you mean "replicas"?',
       'config.yaml:8:7: supervisor.workers[0].replicas: expected a number greater than 0 or "auto", got -1',
       "config.yaml:10:7: supervisor.workers[1].name: required, but missing",
@@ -182,7 +182,7 @@ const REFUSED: readonly (readonly [keys: string, problem: string])[] = [
   ["replicas: 1.5", 'replicas: expected a number greater than 0 or "auto", got 1.5'],
   ['replicas: "4"', 'replicas: expected a number greater than 0 or "auto", got "4"'],
   ["replicas: [1]", 'replicas: expected a number greater than 0 or "auto", got a list'],
-  ["signal_timeout: 30", 'signal_timeout: expected a duration such as "15s", got 30'],
+  ["signal_timeout: 30", 'signal_timeout: expected a duration such as "15s", got 30 (write 30s)'],
   ["signal_timeout: -5s", 'signal_timeout: expected a duration such as "15s", got "-5s"'],
   ["startup_wait_time: soon", 'startup_wait_time: expected a duration such as "15s", got "soon"'],
   ["limits: {memory: 5 apples}", 'limits.memory: expected a size such as "512MiB", got "5 apples"'],
@@ -216,7 +216,7 @@ const REFUSED: readonly (readonly [keys: string, problem: string])[] = [
     "rlimits.core.soft: expected at most the hard limit 3, got unlimited",
   ],
   ["rlimits: {core: {hard: 3}}", "rlimits.core.soft: required, but missing"],
-  ["args: ls", 'args: expected a list of strings, got "ls"'],
+  ["args: ls", 'args: expected a list of strings, got "ls" (write ["ls"])'],
   ["args: [[a]]", "args[0]: expected a string, got a list"],
   ["args: [~]", 'args[0]: expected a string, got nothing (write "" for an empty string)'],
   ['args: ["a\\0b"]', "args[0]: a zero byte cannot be part of it"],
@@ -224,7 +224,7 @@ const REFUSED: readonly (readonly [keys: string, problem: string])[] = [
   ['args: [a, "{{.Port}}"]', "args[1]: {{.Port}} has no value without server.port_arg"],
   ['args: ["{{.Socket}}"]', "args[0]: {{.Socket}} has no value without server.socket_arg"],
   ['env: {A: "{{.Fd}}"}', "env.A: {{.Fd}} has no value without sockets"],
-  ["env: [A=b]", "env: expected a map of name to string, got a list"],
+  ["env: [A=b]", "env: expected a map of name to string, got a list (write NAME: value, without a dash)"],
   ['env: {"A=B": c}', 'env.A=B: expected a name without "=" and zero bytes'],
   ["env: {A: {}}", "env.A: expected a string, got a map"],
   ["cwd: ''", 'cwd: expected a string that is not empty, got ""'],
@@ -252,7 +252,10 @@ const REFUSED: readonly (readonly [keys: string, problem: string])[] = [
     "server: {socket_arg: {name: -u}, protocol: tcp, hash_on: 'header:x'}",
     "server.hash_on: protocol tcp can hash source_ip only",
   ],
-  ["server: {socket_arg: {name: -u}, access_log: yes}", 'server.access_log: expected true or false, got "yes"'],
+  [
+    "server: {socket_arg: {name: -u}, access_log: yes}",
+    'server.access_log: expected true or false, got "yes" (write true)',
+  ],
   ["probes: {liveness: {}}", "probes.liveness: expected exactly one of http, tcp, grpc, exec, notify, got none"],
   ["probes: {liveness: {notify: true}}", "probes.liveness.notify: a worker can notify readiness only"],
   [
@@ -490,6 +493,106 @@ supervisor:
   assert.equal(other?.limits.lifespanMs, 7_200_000);
   assert.equal(other?.limits.jitterRatio, 0.5);
   assert.deepEqual(third?.args, [["a"], ["b"]]);
+});
+
+/** The hint for a key or value of a pool, as it appears in the problem. */
+const HINTS: readonly (readonly [keys: string, hint: RegExp])[] = [
+  // supervisord
+  ["command: python app.py", /unknown key "command", write exec \(the program alone\) and args/u],
+  ["directory: /app", /write cwd/u],
+  ["numprocs: 4", /write replicas/u],
+  ["stopsignal: TERM", /write stop_signal/u],
+  ["stopwaitsecs: 10", /write signal_timeout, such as 10s/u],
+  ["autorestart: true", /write restart/u],
+  ["startretries: 3", /write max_restarts/u],
+  ["startsecs: 3", /write probes\.startup/u],
+  ["stdout_logfile: /dev/stdout", /output of workers goes to the controller's stdout/u],
+  ["stopasgroup: true", /whole process group/u],
+  // PM2
+  ["instances: max", /write replicas/u],
+  ["script: app.js", /write exec/u],
+  ["exec_mode: cluster", /write replicas/u],
+  ["kill_timeout: 3000", /write signal_timeout/u],
+  ["max_memory_restart: 300M", /write limits\.memory/u],
+  ["wait_ready: true", /write probes/u],
+  // docker compose, Kubernetes
+  ["environment: {A: b}", /write env, a map/u],
+  ["working_dir: /app", /write cwd/u],
+  ["stop_grace_period: 10s", /write signal_timeout/u],
+  ["healthcheck: {}", /write probes/u],
+  ["ports: ['80:80']", /write server\.listener_port/u],
+  ["image: x", /programs, not containers/u],
+  ["terminationGracePeriodSeconds: 30", /write signal_timeout/u],
+  ["readinessProbe: {}", /write probes/u],
+  // systemd, circus, gunicorn, uWSGI
+  ["WorkingDirectory: /app", /write cwd/u],
+  ["ExecStart: /bin/app", /write exec/u],
+  ["EnvironmentFile: /etc/x", /write env_file/u],
+  ["LimitNOFILE: 10", /write rlimits/u],
+  ["OOMScoreAdjust: 10", /write oom_score_adj/u],
+  ["numprocesses: 2", /write replicas/u],
+  ["warmup_delay: 1", /write startup_wait_time/u],
+  ["graceful_timeout: 30", /write signal_timeout/u],
+  ["max_requests: 1000", /write limits\.requests/u],
+  ["max-requests: 1000", /write limits\.requests/u],
+  ["workdir: /app", /write cwd/u],
+  ["cmd: app", /write exec/u],
+  // Blocks
+  ["server: {socket_arg: {name: u}, port: 80}", /server: unknown key "port", write listener_port/u],
+  ["server: {socket_arg: {name: u}, timeout: 3s}", /write request_timeout/u],
+  ["probes: {readiness: {tcp: {port: 1}, periodSeconds: 3}}", /write period, such as 10s/u],
+  ["probes: {readiness: {httpGet: {path: /}}}", /write http/u],
+  ["limits: {max_requests: 3}", /write requests/u],
+  // Values
+  ["limits: {memory: 512M}", /\(write 512MiB for powers of 1024, 512MB for powers of 1000\)/u],
+  ["limits: {memory: 512mb}", /\(write 512MiB for powers of 1024, 512MB/u],
+  ["limits: {memory: 512mib}", /\(write 512MiB\)/u],
+  ["limits: {memory: 1g}", /\(write 1GiB for powers of 1024/u],
+  ["signal_timeout: 10", /\(write 10s\)/u],
+  ["signal_timeout: 5 min", /\(write 5m\)/u],
+  ["signal_timeout: 1d", /\(write 24h\)/u],
+  ["signal_timeout: 10 seconds", /\(write 10s\)/u],
+  ["stop_signal: 15", /\(write SIGTERM\)/u],
+  ["replicas: max", /\(write "auto" for one worker per CPU\)/u],
+  ["args: --port 80", /\(write \["--port", "80"\]\)/u],
+  ["args: 'a && b'", /\(write a list with an item for each word; no shell reads it\)/u],
+  ["probes: {readiness: {exec: curl -f localhost}}", /\(write \["curl", "-f", "localhost"\]\)/u],
+  ["env: [A=b]", /\(write NAME: value, without a dash\)/u],
+  ["cwd: ~/app", /cwd: "~" is not replaced: write \$\{HOME\}\/app/u],
+  ["env_file: '~'", /write \$\{HOME\}$/u],
+  ["env_file: ~deploy/env", /write the path of the home directory/u],
+];
+
+for (const [keys, hint] of HINTS) {
+  test(`a hint says what to write instead of ${keys}`, () => {
+    assert.match(poolProblems(keys).join("\n"), hint);
+  });
+}
+
+test("a hint says what to write at the top, in supervisor and in admin", () => {
+  for (const [text, hint] of [
+    ["services: {web: {}}", /unknown key "services", write supervisor\.workers/u],
+    ["apps: []", /write supervisor\.workers/u],
+    ["supervisor: {pools: []}", /write workers, a list of pools/u],
+    ["supervisor: {workers: [{name: a, exec: ~/a}]}", /exec: "~" is not replaced/u],
+    ["admin: {host: 0.0.0.0}", /write address/u],
+    ["[program:web]\ncommand=python app.py\n", /a file of supervisord; expected YAML/u],
+    ["[Unit]\nDescription=x\n[Service]\nExecStart=/x\n", /a unit of systemd/u],
+    ["[watcher:web]\ncmd = x\n", /a file of circus/u],
+    ["module.exports = { apps: [] }\n", /PM2 in JavaScript/u],
+    ["import os\nbind = '0.0.0.0:80'\nworkers = 4\n", /a file of gunicorn/u],
+    ["# comment\nweb: gunicorn app:app --workers 2\nworker: celery -A app worker\n", /a Procfile; .*for each line/u],
+  ] as const)
+    assert.ok(
+      problemsOf(text).some(({ message, path }) => hint.test(`${path}: ${message}`)),
+      `${text}: ${JSON.stringify(problemsOf(text))}`,
+    );
+});
+
+test("a hint never shows what a variable put in", () => {
+  assert.deepEqual(poolProblems('limits: {memory: "${S}"}', { S: "5M" }), [
+    'limits.memory: expected a size such as "512MiB", got "${S}", whose value is not shown',
+  ]);
 });
 
 const SYNTAX: readonly (readonly [what: string, text: string, line: number, column: number, message: RegExp])[] = [

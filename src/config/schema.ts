@@ -28,6 +28,16 @@ import type {
   TlsConfig,
 } from "./config.ts";
 import { type Kind, list, map, object } from "./field.ts";
+import {
+  FOREIGN_ADMIN_KEYS,
+  FOREIGN_LIMITS_KEYS,
+  FOREIGN_POOL_KEYS,
+  FOREIGN_PROBE_KEYS,
+  FOREIGN_SERVER_KEYS,
+  FOREIGN_SUPERVISOR_KEYS,
+  FOREIGN_TOP_KEYS,
+  replicasHint,
+} from "./hints.ts";
 import { didYouMean } from "./nearest.ts";
 import {
   checkAutoscale,
@@ -218,6 +228,7 @@ const limits: Kind<LimitsConfig> = object<LimitsConfig>(
     },
   },
   checkLimits,
+  FOREIGN_LIMITS_KEYS,
 );
 
 const ownPort = "the worker's";
@@ -343,6 +354,7 @@ const probe: Kind<ProbeConfig> = object<ProbeConfig>(
     },
   },
   checkProbe,
+  FOREIGN_PROBE_KEYS,
 );
 
 const probes: Kind<ProbesConfig> = object<ProbesConfig>(
@@ -531,7 +543,7 @@ const server: Kind<ServerConfig> = object<ServerConfig>(
   {
     exec: {
       yaml: "exec",
-      kind: text(),
+      kind: text({ isPath: true }),
       default: undefined,
       unset: "`envoy` on PATH, or beside the executable of monoceros",
       since: "new",
@@ -669,6 +681,7 @@ const server: Kind<ServerConfig> = object<ServerConfig>(
     tls: { yaml: "tls", kind: tls, default: undefined, unset: "off", since: "new", doc: "TLS towards clients." },
   },
   checkServer,
+  FOREIGN_SERVER_KEYS,
 );
 
 const pool: Kind<PoolConfig> = object<PoolConfig>(
@@ -685,7 +698,7 @@ const pool: Kind<PoolConfig> = object<PoolConfig>(
     },
     replicas: {
       yaml: "replicas",
-      kind: integerOr("auto", 1, 'a number greater than 0 or "auto"', MAX_REPLICAS),
+      kind: integerOr("auto", 1, 'a number greater than 0 or "auto"', MAX_REPLICAS, replicasHint),
       default: 1,
       since: "original",
       doc: `How many workers run, at most ${MAX_REPLICAS}; \`auto\` is one for each CPU that the cgroup and the affinity mask really give.`,
@@ -699,7 +712,7 @@ const pool: Kind<PoolConfig> = object<PoolConfig>(
     },
     exec: {
       yaml: "exec",
-      kind: text(),
+      kind: text({ isPath: true }),
       required: true,
       since: "original",
       doc: "The executable: a path, or a name that is looked up on PATH.",
@@ -879,6 +892,7 @@ const pool: Kind<PoolConfig> = object<PoolConfig>(
     },
   },
   checkPool,
+  FOREIGN_POOL_KEYS,
 );
 
 const supervisor: Kind<SupervisorConfig> = object<SupervisorConfig>(
@@ -914,39 +928,44 @@ const supervisor: Kind<SupervisorConfig> = object<SupervisorConfig>(
     },
   },
   checkSupervisor,
+  FOREIGN_SUPERVISOR_KEYS,
 );
 
-const admin: Kind<AdminConfig> = object<AdminConfig>({
-  port: {
-    yaml: "port",
-    kind: port(0),
-    default: 9000,
-    since: "original",
-    doc: "TCP port of metrics and health; 0 lets the kernel choose.",
+const admin: Kind<AdminConfig> = object<AdminConfig>(
+  {
+    port: {
+      yaml: "port",
+      kind: port(0),
+      default: 9000,
+      since: "original",
+      doc: "TCP port of metrics and health; 0 lets the kernel choose.",
+    },
+    address: {
+      yaml: "address",
+      kind: text({ label: "address" }),
+      default: "0.0.0.0",
+      since: "new",
+      doc: "Address of that port.",
+    },
+    socket: {
+      yaml: "socket",
+      kind: text({ label: "path" }),
+      default: undefined,
+      unset: "the first writable of the usual places",
+      since: "new",
+      doc: "Path of the control socket, mode 0600.",
+    },
+    tokenFile: {
+      yaml: "token_file",
+      kind: text({ label: "path" }),
+      default: undefined,
+      since: "new",
+      doc: "File with the token that opens the whole API over TCP to whoever presents it; read again when it changes.",
+    },
   },
-  address: {
-    yaml: "address",
-    kind: text({ label: "address" }),
-    default: "0.0.0.0",
-    since: "new",
-    doc: "Address of that port.",
-  },
-  socket: {
-    yaml: "socket",
-    kind: text({ label: "path" }),
-    default: undefined,
-    unset: "the first writable of the usual places",
-    since: "new",
-    doc: "Path of the control socket, mode 0600.",
-  },
-  tokenFile: {
-    yaml: "token_file",
-    kind: text({ label: "path" }),
-    default: undefined,
-    since: "new",
-    doc: "File with the token that opens the whole API over TCP to whoever presents it; read again when it changes.",
-  },
-});
+  undefined,
+  FOREIGN_ADMIN_KEYS,
+);
 
 /** The whole file. */
 export const configKind: Kind<Config> = object<Config>(
@@ -955,4 +974,5 @@ export const configKind: Kind<Config> = object<Config>(
     supervisor: { yaml: "supervisor", kind: supervisor, required: true, since: "original", doc: "What is run." },
   },
   checkConfig,
+  FOREIGN_TOP_KEYS,
 );

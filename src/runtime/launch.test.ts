@@ -281,3 +281,20 @@ test("a soft limit alone keeps the hard one unless it is above it", () => {
   });
   assert.deepEqual(completeLimit({ soft: 50, hard: 60 }, present), { soft: 50, hard: 60 });
 });
+
+test("a whole command line in exec is answered with what to write", () => {
+  const hintOf = (exec: string) => {
+    let hint: string | undefined;
+    planLaunch(request({ exec }), { PATH: "/usr/bin:/bin" }, (_, error) => {
+      hint = error.hint;
+    });
+    return hint;
+  };
+  assert.equal(
+    hintOf("python app.py --x"),
+    'exec is the program alone: write exec: python and args: ["app.py", "--x"]',
+  );
+  assert.equal(hintOf("./bin/no-such -a"), 'exec is the program alone: write exec: ./bin/no-such and args: ["-a"]');
+  assert.equal(hintOf("cd /app && x"), 'exec is the program alone: write exec: /bin/sh and args: [-c, "cd /app && x"]');
+  assert.match(hintOf("no-such-program") ?? "", /^Install it/u);
+});

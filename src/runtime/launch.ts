@@ -181,9 +181,11 @@ function findExecutable(
     if (isExecutable(file)) return file;
     const there = lookAt(file);
     if (there === undefined) {
+      const words = commandLineHint(exec);
       throw new ControllerError(
         "EXEC_NOT_FOUND",
         `Cannot start pool "${pool}": executable "${exec}" does not exist (looked for ${file})`,
+        words === undefined ? {} : { hint: words },
       );
     }
     const what =
@@ -210,9 +212,18 @@ function findExecutable(
     "EXEC_NOT_FOUND",
     `Cannot start pool "${pool}": executable "${exec}" is not on PATH (${path})`,
     {
-      hint: "Install it, or give its path in exec.",
+      hint: commandLineHint(exec) ?? "Install it, or give its path in exec.",
     },
   );
+}
+
+/** What to write where a whole command line stands in the place of a program; undefined where it is one word. */
+function commandLineHint(exec: string): string | undefined {
+  const [program = "", ...args] = exec.trim().split(/\s+/u);
+  if (args.length === 0) return undefined;
+  const isShell = /["'\\$`|&;<>()*]/u.test(exec);
+  const written = isShell ? `[-c, ${JSON.stringify(exec)}]` : `[${args.map((arg) => JSON.stringify(arg)).join(", ")}]`;
+  return `exec is the program alone: write exec: ${isShell ? "/bin/sh" : program} and args: ${written}`;
 }
 
 /** The variables of env_file; everything that is wrong with it goes to `onProblem`. */
