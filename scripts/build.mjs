@@ -360,7 +360,7 @@ async function trainMonoceros(start, ask) {
 }
 
 function trainProcessbin(start) {
-  return ended(start(["--port", "0", "--host", "127.0.0.1", "--log-fixed", "3", "--print-env", "--exit-after", "0.3"]));
+  return ended(start(["--port", "0", "--host", "127.0.0.1", "--log-lines", "3", "--print-env", "--exit-after", "0.3"]));
 }
 
 /** Waits for the end of a child, at most 15 s; undefined when it ended well, else what was wrong. */

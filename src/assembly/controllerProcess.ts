@@ -15,6 +15,7 @@ import { TokenFile } from "../admin/tokenFile.ts";
 import type { Logger } from "../base/log.ts";
 import { ENVOY_TIMEOUT_MS, type Preflight } from "../cli/preflight.ts";
 import { VERSION } from "../cli/version.ts";
+import { metricsScope } from "../config/config.ts";
 import { isWorkerEvent, type LifecycleEvent } from "../core/event.ts";
 import { workerId } from "../core/identity.ts";
 import type { Order } from "../core/operation.ts";
@@ -345,7 +346,14 @@ function measuredPool(name: string, pools: Pools, registry: PoolRegistry, daemon
   if (index === undefined) return undefined;
   const { config, places } = registry.partsOf(index, daemon.specOf(index).revision);
   if (config.metrics === undefined) return undefined;
-  return { name, path: config.metrics.path, addressOf: (slot) => places.metricsAddressOf(slot) };
+  return {
+    name,
+    path: config.metrics.path,
+    addressOf: (slot) => places.metricsAddressOf(slot),
+    scope: metricsScope(config.metrics),
+    multiprocDirectory: places.multiprocDirectory,
+    identifierOf: (slot) => places.envOf(slot)["MULTIPROCESS_WORKER_ID"] ?? workerId(name, slot),
+  };
 }
 
 function leadersOf(view: ControllerView): { pool: string; leader: number }[] {

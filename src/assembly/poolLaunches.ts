@@ -34,6 +34,7 @@ export function proxyLaunch(name: string, file: string, proxy: () => PoolProxy):
       file,
       commands: new Map(),
       env: { PATH: process.env["PATH"] ?? "", ...timeZone() },
+      configured: new Set(),
       cwd: undefined,
       credentials: undefined,
       umask: undefined,

@@ -132,7 +132,8 @@ export class Pools {
       places,
       launch: workerLaunch(config, plan, places, inherited),
     });
-    this.#output.setPool(index, { name, maxLineBytes: config.logs.maxLineBytes });
+    const { maxLineBytes, stderrLevel } = config.logs;
+    this.#output.setPool(index, { name, maxLineBytes, stderrLevel });
     this.#installProxy(pool);
   }
 
@@ -157,7 +158,7 @@ export class Pools {
       proxy,
       proxyLaunch(proxyName(name), envoy, () => this.#traffic.proxyOf(proxy)),
     );
-    this.#output.setPool(proxy, { name: proxyName(name), maxLineBytes: logs.maxLineBytes });
+    this.#output.setPool(proxy, { name: proxyName(name), maxLineBytes: logs.maxLineBytes, stderrLevel: "info" });
   }
 
   #index(name: string): number {

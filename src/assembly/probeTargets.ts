@@ -1,7 +1,7 @@
 /** From the configuration of a pool to what is asked of one of its workers. Decides nothing at run time. */
 import type { PoolConfig, ProbeConfig } from "../config/config.ts";
 import { policyOf } from "../config/spec.ts";
-import { expandTemplate } from "../config/template.ts";
+import { renderTemplate, templateText } from "../config/template.ts";
 import type { Slot } from "../core/identity.ts";
 import type { ProbePolicy } from "../core/probe.ts";
 import type { ProbeAddress } from "../runtime/attempt.ts";
@@ -89,8 +89,8 @@ function methodOf(
   if (http !== undefined) return { kind: "http", path: http.path, port: http.port };
   if (grpc !== undefined) return { kind: "grpc", service: grpc.service, port: grpc.port };
   if (exec !== undefined) {
-    const argv = exec.map((text) => expandTemplate(text, places.valuesOf(slot)));
-    const file = plan.commands.get(exec[0] ?? "");
+    const argv = exec.map((argument) => renderTemplate(argument, places.valuesOf(slot)));
+    const file = plan.commands.get(templateText(exec[0] ?? []));
     if (file === undefined) throw new RangeError(`probe command of pool "${config.name}" was not looked for`);
     return { kind: "exec", file, argv };
   }

@@ -1,25 +1,33 @@
 /**
  * The workers' own metrics as one exposition: asks all workers at once, each for a bounded time, and merges what they show.
+ * Of a pool whose workers answer for all of them (metrics.scope: pool) one is asked, and another one if it does not answer.
  *
  * Workers are asked when somebody scrapes, not by a timer: showing metrics costs a single-threaded worker time in which it
  * serves nobody, and what a worker counts between the last scrape and its death is lost to any Prometheus that asks it
  * directly too. One that is about to be replaced is asked once more while it drains, if anybody wanted metrics lately. So
  * that scrapes cannot be used to load workers, an answer is kept for a second and shared by all who ask meanwhile.
  */
+import { existsSync, readdirSync, rmSync } from "node:fs";
 import { request } from "node:http";
+import { join } from "node:path";
 import type { Instant } from "../base/time.ts";
+import type { MetricsScope } from "../config/config.ts";
 import type { LifecycleEvent } from "../core/event.ts";
 import type { Slot } from "../core/identity.ts";
-import type { ControllerView } from "../core/view.ts";
+import type { ControllerView, WorkerView } from "../core/view.ts";
 import type { UpstreamAddress } from "../envoy/settings.ts";
 import { CONTENT_TYPES, chooseFormat, type ExpositionFormat } from "../metrics/exposition.ts";
 import { MergedMetrics, type Source } from "../metrics/merge.ts";
+import { deadGaugeFiles } from "../metrics/multiproc.ts";
 import { parseExposition, SeriesMemo } from "../metrics/parse.ts";
 import type { WorkerMetricsTotals } from "../metrics/scrape.ts";
 import type { Clock } from "../runtime/clock.ts";
 
 /** A worker that has not answered by then is left out of the scrape. */
 const ANSWER_MS = 1000;
+
+/** How many workers of a pool that have one answer are asked in one scrape, until one answers. */
+const MAX_ASKED_FOR_POOL = 2;
 
 /** So long an answer is good for everybody. */
 const FRESH_MS = 1000;
@@ -37,6 +45,11 @@ export interface MeasuredPool {
   readonly name: string;
   readonly path: string;
   readonly addressOf: (slot: Slot) => UpstreamAddress | undefined;
+  readonly scope: MetricsScope;
+  /** The directory of PROMETHEUS_MULTIPROC_DIR that the controller keeps; undefined where it does not. */
+  readonly multiprocDirectory?: string | undefined;
+  /** MULTIPROCESS_WORKER_ID of a slot, which files in that directory may be named by. */
+  readonly identifierOf: (slot: Slot) => string;
 }
 
 interface Answers {
@@ -58,6 +71,10 @@ export class WorkerMetrics {
   readonly #merged = new MergedMetrics();
   readonly #memo = new SeriesMemo();
   readonly #answers = new Map<string, Answers>();
+  /** What the answers of each pool were about when it was asked last. */
+  readonly #scopes = new Map<string, MetricsScope>();
+  /** The slot that answered last for its pool. */
+  readonly #spokesmen = new Map<string, Slot>();
   #askedAt: Instant | undefined;
   #scrape: { readonly endedAt: Instant | undefined; readonly done: Promise<void> } | undefined;
   #texts = new Map<ExpositionFormat, string>();
@@ -92,11 +109,14 @@ export class WorkerMetrics {
     const measured = this.#poolOf(event.pool);
     if (measured === undefined) return;
     if (event.kind === "exited") {
-      this.#merged.ended(event);
+      removeDeadGauges(measured, measured.identifierOf(event.slot));
+      if (measured.scope === "worker") this.#merged.ended(event);
       // Without its gauges from now on, however fresh the rest is.
       this.#texts = new Map();
       return;
     }
+    // Of a pool that has one answer nothing is lost with a worker.
+    if (measured.scope === "pool") return;
     const address = measured.addressOf(event.slot);
     const isWanted = this.#askedAt !== undefined && this.#clock.now() - this.#askedAt < WANTED_MS;
     if (address !== undefined && isWanted) void this.#ask({ ...sourceOf(event), measured, address });
@@ -125,28 +145,42 @@ export class WorkerMetrics {
   }
 
   async #askAll(): Promise<void> {
-    const targets = this.#targets();
-    const asked: Promise<void>[] = [];
-    for (const [index, target] of targets.entries()) {
-      asked.push(this.#ask(target));
-      if (index % BATCH === BATCH - 1) await new Promise(setImmediate);
+    const asked: Promise<unknown>[] = [];
+    for (const { name, workers } of this.#view().pools) {
+      const measured = this.#poolOf(name);
+      if (measured === undefined) continue;
+      if ((this.#scopes.get(name) ?? measured.scope) !== measured.scope) this.#merged.forget(name);
+      this.#scopes.set(name, measured.scope);
+      removeDeadGauges(measured);
+      const targets = targetsOf(workers, measured);
+      if (measured.scope === "pool") {
+        asked.push(this.#askForPool(name, targets));
+        continue;
+      }
+      for (const target of targets) {
+        asked.push(this.#ask(target));
+        if (asked.length % BATCH === 0) await new Promise(setImmediate);
+      }
     }
     await Promise.all(asked);
   }
 
-  #targets(): Target[] {
-    return this.#view().pools.flatMap((pool) => {
-      const measured = this.#poolOf(pool.name);
-      if (measured === undefined) return [];
-      return pool.workers.flatMap((worker) => {
-        const address = measured.addressOf(worker.slot);
-        const isUp = worker.phase === "ready" || worker.phase === "unready" || worker.phase === "draining";
-        return isUp && address !== undefined ? [{ ...sourceOf(worker), measured, address }] : [];
-      });
-    });
+  /** Asks the worker that answered last, so that what its answer is read from changes as seldom as possible. */
+  async #askForPool(name: string, targets: readonly Target[]): Promise<void> {
+    const last = this.#spokesmen.get(name);
+    const sorted = targets.toSorted((a, b) => Number(b.slot === last) - Number(a.slot === last));
+    for (const target of sorted.slice(0, MAX_ASKED_FOR_POOL)) {
+      if (await this.#ask({ ...target, slot: 0, incarnation: 1, isPool: true })) {
+        this.#spokesmen.set(name, target.slot);
+        return;
+      }
+      // Not asked first again, though it may be ready by all other means.
+      this.#spokesmen.delete(name);
+    }
   }
 
-  async #ask(target: Target): Promise<void> {
+  /** Whether it answered. */
+  async #ask(target: Target): Promise<boolean> {
     const { pool, measured, address } = target;
     const answers = this.#answers.get(pool) ?? { success: 0, failure: 0, timeout: 0 };
     this.#answers.set(pool, answers);
@@ -154,6 +188,31 @@ export class WorkerMetrics {
     answers[answer.kind]++;
     if (answer.kind === "success") this.#merged.observe(target, parseExposition(answer.text, this.#memo));
     else this.#merged.unanswered(target);
+    return answer.kind === "success";
+  }
+}
+
+/** The workers that may be asked, ready ones first. */
+function targetsOf(workers: readonly WorkerView[], measured: MeasuredPool): Target[] {
+  const targets = (["ready", "unready", "draining"] as const).flatMap((phase) =>
+    workers.filter((worker) => worker.phase === phase),
+  );
+  return targets.flatMap((worker) => {
+    const address = measured.addressOf(worker.slot);
+    return address === undefined ? [] : [{ ...sourceOf({ ...worker, pool: measured.name }), measured, address }];
+  });
+}
+
+/** Removes the live gauges of processes that are gone, and those named `ended`. */
+function removeDeadGauges({ multiprocDirectory }: MeasuredPool, ended?: string): void {
+  if (multiprocDirectory === undefined) return;
+  const isDead = (identifier: string) =>
+    identifier === ended || (/^\d+$/u.test(identifier) && !existsSync(`/proc/${identifier}`));
+  try {
+    for (const name of deadGaugeFiles(readdirSync(multiprocDirectory), isDead))
+      rmSync(join(multiprocDirectory, name), { force: true });
+  } catch {
+    // Without the directory there are no metrics either, which the workers' own errors tell.
   }
 }
 

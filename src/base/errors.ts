@@ -15,7 +15,10 @@ export const ERROR_CODES = {
   EXEC_NOT_FOUND: { exitCode: 78, meaning: "The executable of a pool does not exist or is not on PATH." },
   EXEC_NOT_EXECUTABLE: { exitCode: 78, meaning: "The executable of a pool exists but may not be executed." },
   CWD_NOT_FOUND: { exitCode: 78, meaning: "The working directory of a pool does not exist." },
-  ENV_FILE_INVALID: { exitCode: 78, meaning: "An env_file cannot be read or has a line that is not KEY=value." },
+  ENV_FILE_INVALID: {
+    exitCode: 78,
+    meaning: "An env_file cannot be read, or has lines that its dialect does not allow.",
+  },
   TOKEN_FILE_INVALID: { exitCode: 78, meaning: "The admin.token_file cannot be read or holds no token." },
   USER_NOT_FOUND: { exitCode: 78, meaning: "A user or group of a pool is not known to this system." },
   PERMISSION_REQUIRED: { exitCode: 78, meaning: "A pool asks for something that only root may do." },

@@ -14,6 +14,7 @@ const PLAN: LaunchPlan = {
   file: "/bin/x",
   commands: new Map(),
   env: {},
+  configured: new Set(),
   cwd: undefined,
   credentials: undefined,
   umask: undefined,
@@ -306,4 +307,24 @@ test("a token file that is missing, a directory, empty or of several words is a 
   } finally {
     rmSync(directory, { recursive: true });
   }
+});
+
+test("metrics of workers that would be summed several times are a warning", async () => {
+  const warnings = async (metrics: string, variables: Readonly<Record<string, string>>, configured = false) => {
+    const pool = `{name: a, exec: x, metrics: {port: 9100${metrics}}}`;
+    const plan = { ...PLAN, env: variables, configured: new Set(configured ? Object.keys(variables) : []) };
+    const { passed } = await check(`supervisor:\n  workers:\n    - ${pool}\n`, () => plan);
+    return passed?.warnings.map((warning) => warning.replace(/^.*?c\.yaml/u, "c.yaml"));
+  };
+  const directory = { PROMETHEUS_MULTIPROC_DIR: "/tmp/x" };
+  const [warning = ""] = (await warnings("", directory)) ?? [];
+  assert.match(
+    warning,
+    /^c\.yaml:3:26: supervisor\.workers\[0\]\.metrics: PROMETHEUS_MULTIPROC_DIR is set, .*scope to pool/u,
+  );
+  assert.match((await warnings(", scope: worker", { prometheus_multiproc_dir: "x" }))?.[0] ?? "", /^c\.yaml.* is set/u);
+  assert.deepEqual(await warnings("", {}), []);
+  assert.deepEqual(await warnings(", scope: pool", directory), []);
+  assert.deepEqual(await warnings(", multiproc: true", directory), []);
+  assert.match((await warnings(", multiproc: true", directory, true))?.[0] ?? "", /multiproc replaces the PROM/u);
 });

@@ -2,6 +2,7 @@
  * The configuration as the program uses it: camelCase, units in the names, every default filled in. Produced only by
  * load.ts from the declaration in schema.ts; readonly throughout. It knows nothing of YAML.
  */
+import type { Template } from "./template.ts";
 
 export interface Config {
   readonly admin: AdminConfig;
@@ -30,10 +31,8 @@ export interface PoolConfig {
   readonly replicas: number | "auto";
   readonly autoscale: AutoscaleConfig | undefined;
   readonly exec: string;
-  /** As written in the file; templates are not expanded yet. */
-  readonly args: readonly string[];
-  /** As written in the file; templates are not expanded yet. */
-  readonly env: Readonly<Record<string, string>>;
+  readonly args: readonly Template[];
+  readonly env: Readonly<Record<string, Template>>;
   readonly envFile: string | undefined;
   readonly cwd: string | undefined;
   /** Name or number. */
@@ -129,7 +128,7 @@ export interface ProbeConfig {
   readonly http: HttpProbeConfig | undefined;
   readonly tcp: TcpProbeConfig | undefined;
   readonly grpc: GrpcProbeConfig | undefined;
-  readonly exec: readonly string[] | undefined;
+  readonly exec: readonly Template[] | undefined;
   readonly notify: boolean | undefined;
   readonly initialDelayMs: number;
   readonly periodMs: number;
@@ -164,23 +163,37 @@ export interface SocketConfig {
 export interface LogsConfig {
   readonly mode: "annotate" | "inherit";
   readonly maxLineBytes: number;
+  /** Of lines on stderr that do not tell theirs. */
+  readonly stderrLevel: "debug" | "info" | "warn" | "error" | "fatal";
 }
 
 export interface MetricsConfig {
   readonly path: string;
   /** That of slot 0, the other slots follow; undefined is the worker's own port or socket. */
   readonly port: number | undefined;
+  /** undefined follows from `multiproc`: see metricsScope. */
+  readonly scope: MetricsScope | undefined;
+  /** Whether the controller keeps a directory for prometheus_client's multiprocess mode. */
+  readonly multiproc: boolean;
+}
+
+/** What the answer of one worker is about: itself, or all workers of its pool. */
+export type MetricsScope = "worker" | "pool";
+
+/** What a worker's answer is about, where the file does not say it too. */
+export function metricsScope({ scope, multiproc }: Pick<MetricsConfig, "scope" | "multiproc">): MetricsScope {
+  return scope ?? (multiproc ? "pool" : "worker");
 }
 
 export interface PortArgConfig {
   readonly name: string;
   readonly startPort: number;
-  readonly valueTemplate: string;
+  readonly valueTemplate: Template;
 }
 
 export interface SocketArgConfig {
   readonly name: string;
-  readonly valueTemplate: string;
+  readonly valueTemplate: Template;
 }
 
 export interface TlsConfig {

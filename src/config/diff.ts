@@ -110,7 +110,8 @@ const POOL: Classes<PoolConfig> = {
   standby: "policy",
   sockets: "refused",
   logs: "launch",
-  metrics: "policy",
+  // Workers find their port and their directory in the environment.
+  metrics: "launch",
   server: SERVER,
 };
 

@@ -1,5 +1,5 @@
 /** Which TCP ports a configuration claims, and which claims overlap. Addresses are not compared. */
-import type { Config, PoolConfig, Share } from "./config.ts";
+import { type Config, metricsScope, type PoolConfig, type Share } from "./config.ts";
 import type { Known } from "./field.ts";
 import { rolloutOf } from "./spec.ts";
 
@@ -53,7 +53,7 @@ function portClaims(config: Known<Config>, replicasOf: (pool: Known<PoolConfig>)
     if (pool === undefined) continue;
     const path = `supervisor.workers[${index}]`;
     claim(`${path}.server.port_arg.start_port`, pool.server?.portArg?.startPort, slotCount(pool, replicasOf(pool)));
-    claim(`${path}.metrics.port`, pool.metrics?.port, slotCount(pool, replicasOf(pool)));
+    if (!sharesMetricsPort(pool)) claim(`${path}.metrics.port`, pool.metrics?.port, slotCount(pool, replicasOf(pool)));
     claim(`${path}.server.listener_port`, pool.server?.listenerPort);
     claim(`${path}.server.admin_port`, pool.server?.adminPort);
     for (const [at, socket] of (pool.sockets ?? []).entries()) {
@@ -63,6 +63,13 @@ function portClaims(config: Known<Config>, replicasOf: (pool: Known<PoolConfig>)
     }
   }
   return claims;
+}
+
+/** Whether the port of a pool's metrics is that of one of its sockets, where any worker answers for all. */
+export function sharesMetricsPort({ metrics, sockets }: Known<Pick<PoolConfig, "metrics" | "sockets">>): boolean {
+  const { port, scope, multiproc = false } = metrics ?? {};
+  if (port === undefined || metricsScope({ scope, multiproc }) !== "pool") return false;
+  return (sockets ?? []).some((socket) => socket?.listen?.endsWith(`:${port}`) === true);
 }
 
 /** The first and the last port that workers of a pool may listen on; undefined where they are told none. */

@@ -8,6 +8,7 @@ import type {
   BackoffConfig,
   Config,
   LimitsConfig,
+  MetricsConfig,
   PoolConfig,
   ProbeConfig,
   ProbesConfig,
@@ -17,7 +18,7 @@ import type {
 } from "./config.ts";
 import type { CheckContext, Known } from "./field.ts";
 import { findPortProblems } from "./ports.ts";
-import { templateNames } from "./template.ts";
+import { type Template, templateNames } from "./template.ts";
 
 export function checkBackoff({ initialMs, maxMs }: Known<BackoffConfig>, context: CheckContext): void {
   if (initialMs !== undefined && maxMs !== undefined && maxMs < initialMs) {
@@ -37,6 +38,11 @@ export function checkLimits({ memoryBytes, memoryHardBytes }: Known<LimitsConfig
   if (memoryBytes !== undefined && memoryHardBytes !== undefined && memoryHardBytes < memoryBytes) {
     context.problem("memory_hard", "expected at least as much as memory");
   }
+}
+
+export function checkMetrics({ scope, multiproc }: Known<MetricsConfig>, context: CheckContext): void {
+  if (multiproc === true && scope === "worker")
+    context.problem("scope", "expected pool: with multiproc every worker answers for the whole pool");
 }
 
 export function checkRolling({ maxSurge, maxUnavailable }: Known<RollingConfig>, context: CheckContext): void {
@@ -77,10 +83,23 @@ export function checkServer(server: Known<ServerConfig>, context: CheckContext):
 }
 
 export function checkPool(pool: Known<PoolConfig>, context: CheckContext): void {
+  checkIdentifier(pool, context);
+  if (pool.metrics?.multiproc === true && pool.env?.["PROMETHEUS_MULTIPROC_DIR"] !== undefined)
+    context.problem("env.PROMETHEUS_MULTIPROC_DIR", "metrics.multiproc sets this variable; remove one of the two");
   checkSocketNames(pool, context);
   checkTemplates(pool, context);
   checkReplicas(pool, context);
   if (!context.has("server")) checkWithoutServer(pool, context);
+}
+
+/** Libraries that name files after MULTIPROCESS_WORKER_ID separate their parts by "_" (prometheus_client does). */
+function checkIdentifier({ name, env }: Known<PoolConfig>, context: CheckContext): void {
+  if (name?.includes("_") !== true || env?.["MULTIPROCESS_WORKER_ID"] !== undefined) return;
+  const better = name.replaceAll("_", "-");
+  context.warning(
+    "name",
+    `MULTIPROCESS_WORKER_ID=${name}-0 contains "_", at which prometheus_client splits the names of its files: gauges of all workers become one series; name the pool "${better}", or set MULTIPROCESS_WORKER_ID in env`,
+  );
 }
 
 function checkSocketNames(pool: Known<PoolConfig>, context: CheckContext): void {
@@ -94,7 +113,7 @@ function checkSocketNames(pool: Known<PoolConfig>, context: CheckContext): void 
 }
 
 function checkTemplates(pool: Known<PoolConfig>, context: CheckContext): void {
-  const texts: (readonly [string, string | undefined])[] = [
+  const texts: (readonly [string, Known<Template> | undefined])[] = [
     ...(pool.args ?? []).map((arg, index) => [`args[${index}]`, arg] as const),
     ...Object.entries(pool.env ?? {}).map(([key, value]) => [`env.${key}`, value] as const),
   ];
@@ -104,7 +123,7 @@ function checkTemplates(pool: Known<PoolConfig>, context: CheckContext): void {
     checkProbePort(purpose, probe, pool, context);
   }
   for (const [path, text] of texts) {
-    for (const name of templateNames(text ?? "")) {
+    for (const name of templateNames(text ?? [])) {
       if (name === "Port" && !context.has("server")) {
         context.problem(path, "{{.Port}} has no value without server.port_arg");
       }

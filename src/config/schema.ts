@@ -28,12 +28,23 @@ import type {
   TlsConfig,
 } from "./config.ts";
 import { type Kind, list, map, object } from "./field.ts";
+import {
+  FOREIGN_ADMIN_KEYS,
+  FOREIGN_LIMITS_KEYS,
+  FOREIGN_POOL_KEYS,
+  FOREIGN_PROBE_KEYS,
+  FOREIGN_SERVER_KEYS,
+  FOREIGN_SUPERVISOR_KEYS,
+  FOREIGN_TOP_KEYS,
+  replicasHint,
+} from "./hints.ts";
 import { didYouMean } from "./nearest.ts";
 import {
   checkAutoscale,
   checkBackoff,
   checkConfig,
   checkLimits,
+  checkMetrics,
   checkPool,
   checkProbe,
   checkProbes,
@@ -59,6 +70,7 @@ import {
   umask,
   urlPath,
 } from "./scalars.ts";
+import { template } from "./template.ts";
 
 const isZero = (value: number): boolean => value === 0;
 const isNegative = (value: number): boolean => value < 0;
@@ -216,6 +228,7 @@ const limits: Kind<LimitsConfig> = object<LimitsConfig>(
     },
   },
   checkLimits,
+  FOREIGN_LIMITS_KEYS,
 );
 
 const ownPort = "the worker's";
@@ -341,6 +354,7 @@ const probe: Kind<ProbeConfig> = object<ProbeConfig>(
     },
   },
   checkProbe,
+  FOREIGN_PROBE_KEYS,
 );
 
 const probes: Kind<ProbesConfig> = object<ProbesConfig>(
@@ -441,19 +455,44 @@ const logs: Kind<LogsConfig> = object<LogsConfig>({
     since: "new",
     doc: "Longer lines are split into records that are marked as parts.",
   },
-});
-
-const metrics: Kind<MetricsConfig> = object<MetricsConfig>({
-  path: { yaml: "path", kind: urlPath, default: "/metrics", since: "new", doc: "Where a worker shows its metrics." },
-  port: {
-    yaml: "port",
-    kind: port(1),
-    default: undefined,
-    unset: ownPort,
+  stderrLevel: {
+    yaml: "stderr_level",
+    kind: oneOf(["debug", "info", "warn", "error", "fatal"]),
+    default: "info",
     since: "new",
-    doc: "First port to ask, where it is not the worker's own: that of slot 0; the one of slot n is n higher. A worker finds its own in MONOCEROS_METRICS_PORT.",
+    doc: "Level of text lines on stderr that do not say theirs. Levels that logging libraries write are recognised.",
   },
 });
+
+const metrics: Kind<MetricsConfig> = object<MetricsConfig>(
+  {
+    path: { yaml: "path", kind: urlPath, default: "/metrics", since: "new", doc: "Where a worker shows its metrics." },
+    port: {
+      yaml: "port",
+      kind: port(1),
+      default: undefined,
+      unset: ownPort,
+      since: "new",
+      doc: "First port to ask, where it is not the worker's own: that of slot 0; the one of slot n is n higher. A worker finds its own in MONOCEROS_METRICS_PORT. With scope `pool` it may be the port of one of the pool's `sockets`, which all workers share.",
+    },
+    scope: {
+      yaml: "scope",
+      kind: oneOf(["worker", "pool"]),
+      default: undefined,
+      unset: "`worker`, or `pool` with `multiproc`",
+      since: "new",
+      doc: "What the answer of one worker covers. `worker`: only itself, so every worker is asked and totals are summed. `pool`: all workers of the pool, so one of them is asked and its totals stand for the pool.",
+    },
+    multiproc: {
+      yaml: "multiproc",
+      kind: boolean,
+      default: false,
+      since: "new",
+      doc: "Gives the pool a fresh directory in `PROMETHEUS_MULTIPROC_DIR`, for prometheus_client's multiprocess mode, and removes the live gauges of dead processes from it.",
+    },
+  },
+  checkMetrics,
+);
 
 const portArg: Kind<PortArgConfig> = object<PortArgConfig>({
   name: { yaml: "name", kind: text(), required: true, since: "original", doc: "The argument before the port." },
@@ -467,7 +506,7 @@ const portArg: Kind<PortArgConfig> = object<PortArgConfig>({
   valueTemplate: {
     yaml: "value_template",
     kind: templated,
-    default: "{{.Port}}",
+    default: template("{{.Port}}"),
     since: "original",
     doc: "The argument that holds the port.",
   },
@@ -478,7 +517,7 @@ const socketArg: Kind<SocketArgConfig> = object<SocketArgConfig>({
   valueTemplate: {
     yaml: "value_template",
     kind: templated,
-    default: "{{.Socket}}",
+    default: template("{{.Socket}}"),
     since: "new",
     doc: "The argument that holds the path of the socket.",
   },
@@ -505,7 +544,7 @@ const server: Kind<ServerConfig> = object<ServerConfig>(
   {
     exec: {
       yaml: "exec",
-      kind: text(),
+      kind: text({ isPath: true }),
       default: undefined,
       unset: "`envoy` on PATH, or beside the executable of monoceros",
       since: "new",
@@ -643,6 +682,7 @@ const server: Kind<ServerConfig> = object<ServerConfig>(
     tls: { yaml: "tls", kind: tls, default: undefined, unset: "off", since: "new", doc: "TLS towards clients." },
   },
   checkServer,
+  FOREIGN_SERVER_KEYS,
 );
 
 const pool: Kind<PoolConfig> = object<PoolConfig>(
@@ -659,7 +699,7 @@ const pool: Kind<PoolConfig> = object<PoolConfig>(
     },
     replicas: {
       yaml: "replicas",
-      kind: integerOr("auto", 1, 'a number greater than 0 or "auto"', MAX_REPLICAS),
+      kind: integerOr("auto", 1, 'a number greater than 0 or "auto"', MAX_REPLICAS, replicasHint),
       default: 1,
       since: "original",
       doc: `How many workers run, at most ${MAX_REPLICAS}; \`auto\` is one for each CPU that the cgroup and the affinity mask really give.`,
@@ -673,7 +713,7 @@ const pool: Kind<PoolConfig> = object<PoolConfig>(
     },
     exec: {
       yaml: "exec",
-      kind: text(),
+      kind: text({ isPath: true }),
       required: true,
       since: "original",
       doc: "The executable: a path, or a name that is looked up on PATH.",
@@ -698,7 +738,7 @@ const pool: Kind<PoolConfig> = object<PoolConfig>(
       kind: text({ label: "path" }),
       default: undefined,
       since: "new",
-      doc: "File with `NAME=value` lines; `env` wins over it.",
+      doc: "File with `NAME=value` lines in the dialect of docker compose ([operation.md](operation.md#env_file)); `env` wins over it.",
     },
     cwd: {
       yaml: "cwd",
@@ -853,6 +893,7 @@ const pool: Kind<PoolConfig> = object<PoolConfig>(
     },
   },
   checkPool,
+  FOREIGN_POOL_KEYS,
 );
 
 const supervisor: Kind<SupervisorConfig> = object<SupervisorConfig>(
@@ -888,39 +929,44 @@ const supervisor: Kind<SupervisorConfig> = object<SupervisorConfig>(
     },
   },
   checkSupervisor,
+  FOREIGN_SUPERVISOR_KEYS,
 );
 
-const admin: Kind<AdminConfig> = object<AdminConfig>({
-  port: {
-    yaml: "port",
-    kind: port(0),
-    default: 9000,
-    since: "original",
-    doc: "TCP port of metrics and health; 0 lets the kernel choose.",
+const admin: Kind<AdminConfig> = object<AdminConfig>(
+  {
+    port: {
+      yaml: "port",
+      kind: port(0),
+      default: 9000,
+      since: "original",
+      doc: "TCP port of metrics and health; 0 lets the kernel choose.",
+    },
+    address: {
+      yaml: "address",
+      kind: text({ label: "address" }),
+      default: "0.0.0.0",
+      since: "new",
+      doc: "Address of that port.",
+    },
+    socket: {
+      yaml: "socket",
+      kind: text({ label: "path" }),
+      default: undefined,
+      unset: "the first writable of the usual places",
+      since: "new",
+      doc: "Path of the control socket, mode 0600.",
+    },
+    tokenFile: {
+      yaml: "token_file",
+      kind: text({ label: "path" }),
+      default: undefined,
+      since: "new",
+      doc: "File with the token that opens the whole API over TCP to whoever presents it; read again when it changes.",
+    },
   },
-  address: {
-    yaml: "address",
-    kind: text({ label: "address" }),
-    default: "0.0.0.0",
-    since: "new",
-    doc: "Address of that port.",
-  },
-  socket: {
-    yaml: "socket",
-    kind: text({ label: "path" }),
-    default: undefined,
-    unset: "the first writable of the usual places",
-    since: "new",
-    doc: "Path of the control socket, mode 0600.",
-  },
-  tokenFile: {
-    yaml: "token_file",
-    kind: text({ label: "path" }),
-    default: undefined,
-    since: "new",
-    doc: "File with the token that opens the whole API over TCP to whoever presents it; read again when it changes.",
-  },
-});
+  undefined,
+  FOREIGN_ADMIN_KEYS,
+);
 
 /** The whole file. */
 export const configKind: Kind<Config> = object<Config>(
@@ -929,4 +975,5 @@ export const configKind: Kind<Config> = object<Config>(
     supervisor: { yaml: "supervisor", kind: supervisor, required: true, since: "original", doc: "What is run." },
   },
   checkConfig,
+  FOREIGN_TOP_KEYS,
 );

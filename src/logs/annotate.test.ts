@@ -6,7 +6,8 @@ import { LineAnnotator } from "./annotate.ts";
 import { OutputBuffer } from "./outputBuffer.ts";
 
 const EPOCH_MS = 1_700_000_000_123;
-const HEAD = '{"level":"info","ts":1700000000.123,"pool":"web","worker_id":"web-0","worker_info_msg":"';
+const HEAD =
+  '{"level":"info","ts":1700000000.123,"pool":"web","worker_id":"web-0","stream":"stdout","worker_info_msg":"';
 
 interface Options {
   stream?: "stdout" | "stderr";
@@ -93,10 +94,36 @@ describe("annotation of text lines", () => {
     });
   }
 
-  test("uses the names of standard error there", () => {
-    assert.equal(
-      annotate("oops\n", { stream: "stderr" }),
-      '{"level":"error","ts":1700000000.123,"pool":"web","worker_id":"web-0","worker_error_msg":"oops"}\n',
+  const onStderr = (level: string, text: string) =>
+    `{"level":"${level}","ts":1700000000.123,"pool":"web","worker_id":"web-0","stream":"stderr","worker_error_msg":"${text}"}\n`;
+
+  test("uses the names of standard error there, and the level that the line has", () => {
+    assert.equal(annotate("oops\n", { stream: "stderr" }), onStderr("info", "oops"));
+    for (const cuts of [[1e6], [1], [3, 5]])
+      assert.equal(
+        annotate("INFO: up\n[ERROR] down\nhm\nW0102 15:04:05.0 x\n", { stream: "stderr", cuts }),
+        onStderr("info", "INFO: up") +
+          onStderr("error", "[ERROR] down") +
+          onStderr("info", "hm") +
+          onStderr("warn", "W0102 15:04:05.0 x"),
+      );
+    assert.equal(annotate("ERROR x\n"), `${HEAD}ERROR x"}\n`, "stdout is info, as in the original");
+  });
+
+  test("gives lines that do not tell their level the one that is configured, from then on", () => {
+    const annotator = newAnnotator({ stream: "stderr" });
+    const out = new OutputBuffer();
+    annotator.configure({ maxLineBytes: 8, level: "warn" });
+    annotator.push(Buffer.from("oops\nERROR: abcdefghijkl\n"), EPOCH_MS, out);
+    const records = out.bytes.toString("utf8", 0, out.length).trimEnd().split("\n");
+    assert.deepEqual(
+      records.map((record) => [JSON.parse(record).level, JSON.parse(record).worker_error_msg]),
+      [
+        ["warn", "oops"],
+        ["error", "ERROR: a"],
+        ["error", "bcdefghi"],
+        ["error", "jkl"],
+      ],
     );
   });
 

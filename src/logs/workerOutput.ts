@@ -4,6 +4,7 @@
  */
 import { LineAnnotator } from "./annotate.ts";
 import { JsonLineScanner } from "./jsonLine.ts";
+import type { RecordLevel } from "./level.ts";
 import { ReadTurns } from "./readTurns.ts";
 import type { LogSink } from "./sink.ts";
 import { LogSource } from "./source.ts";
@@ -26,6 +27,14 @@ export interface StreamTotals {
   readonly parts: number;
 }
 
+/** How the output of a pool is annotated. */
+export interface PoolOutput {
+  readonly name: string;
+  readonly maxLineBytes: number;
+  /** Level of text lines on stderr that do not tell theirs. */
+  readonly stderrLevel: RecordLevel;
+}
+
 interface Channel {
   readonly annotator: LineAnnotator;
   readonly poolName: string;
@@ -34,7 +43,7 @@ interface Channel {
 }
 
 export class WorkerOutput {
-  readonly #pools: { readonly name: string; readonly maxLineBytes: number }[];
+  readonly #pools: PoolOutput[];
   readonly #sinks: { readonly stdout: LogSink; readonly stderr: LogSink };
   readonly #turns = new ReadTurns();
   readonly #scanner = new JsonLineScanner();
@@ -42,16 +51,13 @@ export class WorkerOutput {
   readonly #openSources = new Set<LogSource>();
   #onAllEnded: (() => void) | undefined;
 
-  constructor(
-    pools: readonly { readonly name: string; readonly maxLineBytes: number }[],
-    sinks: { readonly stdout: LogSink; readonly stderr: LogSink },
-  ) {
+  constructor(pools: readonly PoolOutput[], sinks: { readonly stdout: LogSink; readonly stderr: LogSink }) {
     this.#pools = [...pools];
     this.#sinks = sinks;
   }
 
-  /** What holds for the pool `index` from now on, for slots that had no worker so far. */
-  setPool(index: number, pool: { readonly name: string; readonly maxLineBytes: number }): void {
+  /** What holds for processes of the pool `index` that start from now on. */
+  setPool(index: number, pool: PoolOutput): void {
     this.#pools[index] = pool;
   }
 
@@ -120,16 +126,21 @@ export class WorkerOutput {
 
   #channelOf(poolIndex: number, slot: number, stream: "stdout" | "stderr"): Channel {
     const key = `${poolIndex}/${slot}/${stream}`;
-    const known = this.#channels.get(key);
-    if (known !== undefined) return known;
     const pool = this.#pools[poolIndex];
     if (pool === undefined) throw new RangeError(`there is no pool ${poolIndex}`);
+    const level = stream === "stderr" ? pool.stderrLevel : "info";
+    const known = this.#channels.get(key);
+    if (known !== undefined) {
+      known.annotator.configure({ maxLineBytes: pool.maxLineBytes, level });
+      return known;
+    }
     const annotator = new LineAnnotator(
       {
         pool: pool.name,
         workerId: `${pool.name}-${slot}`,
         stream,
         maxLineBytes: pool.maxLineBytes,
+        level,
       },
       this.#scanner,
     );

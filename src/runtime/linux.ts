@@ -6,6 +6,7 @@
 import ffi from "node:ffi";
 import { openSync } from "node:fs";
 import { constants as os } from "node:os";
+import { encodeOsText } from "../base/osText.ts";
 
 const { functions: libc } = ffi.dlopen(null, {
   __errno_location: { arguments: [], return: "pointer" },
@@ -132,9 +133,17 @@ class Memory {
 
   static ofText(text: string): Memory {
     const memory = Memory.ofSize(Buffer.byteLength(text) + 1);
-    memory.bytes.write(text);
+    writeText(memory.bytes, text, 0);
     return memory;
   }
+}
+
+/** Writes text as the bytes that it stands for and returns their number, at most Buffer.byteLength. */
+function writeText(bytes: Buffer, text: string, offset: number): number {
+  if (text.isWellFormed()) return bytes.write(text, offset);
+  const encoded = encodeOsText(text);
+  bytes.set(encoded, offset);
+  return encoded.length;
 }
 
 const errnoAddress = libc.__errno_location();
@@ -381,7 +390,7 @@ export class PreparedStrings {
     let offset = 0;
     for (const [index, text] of texts.entries()) {
       this.pointers.writeBigUInt64LE(this.memory.address + BigInt(offset), index * 8);
-      offset += this.memory.bytes.write(text, offset) + 1;
+      offset += writeText(this.memory.bytes, text, offset) + 1;
     }
   }
 }
@@ -398,7 +407,7 @@ function stringArray(texts: readonly string[], prepared: PreparedStrings = NO_ST
   let at = 0;
   for (const text of texts) {
     at = memory.bytes.writeBigUInt64LE(memory.address + BigInt(offset), at);
-    offset += memory.bytes.write(text, offset) + 1;
+    offset += writeText(memory.bytes, text, offset) + 1;
   }
   prepared.pointers.copy(memory.bytes, at);
   return memory;

@@ -47,6 +47,9 @@ const MAX_LISTINGS = 5;
 /** When after a spawn the stack limit is looked at again. */
 const STACK_LIMIT_CHECKS_MS = [1, 10, 100];
 
+/** Names the worker to libraries that keep a file for each process (docs/decisions/0012-worker-identifier.md). */
+const WORKER_ID_VARIABLE = "MULTIPROCESS_WORKER_ID";
+
 /** Names the worker to a helper, and tells helpers from processes of the worker. */
 export const HELPER_VARIABLE = "MONOCEROS_WORKER_PID";
 
@@ -485,7 +488,10 @@ export class Processes implements HelperControl, ToolControl {
     );
   }
 
-  /** What is different in each worker; `variables` go with what this process inherits or is. */
+  /**
+   * What is different in each worker; `variables` go with what this process inherits or is. A MULTIPROCESS_WORKER_ID that
+   * `env` or `env_file` sets wins; the rest must be right for the controller to recognise its processes.
+   */
   #ownEnv(
     pool: PoolLaunch,
     slot: Slot,
@@ -493,9 +499,9 @@ export class Processes implements HelperControl, ToolControl {
     variables: Readonly<Record<string, string>> = inheritedVariables(pool),
   ): string[] {
     const own: Readonly<Record<string, string>> = {
+      ...(pool.plan.configured.has(WORKER_ID_VARIABLE) ? {} : { [WORKER_ID_VARIABLE]: workerId(pool.name, slot) }),
       ...pool.envOf(slot),
       ...variables,
-      MULTIPROCESS_WORKER_ID: `${pool.name}_${workerId(pool.name, slot)}`,
       MONOCEROS_POOL: pool.name,
       MONOCEROS_SLOT: String(slot),
       MONOCEROS_INCARNATION: String(incarnation),

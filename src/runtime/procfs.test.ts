@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 import {
   countOpenFds,
+  exactEnvironment,
   findListener,
   findUnixListener,
   listChildren,
@@ -161,4 +162,23 @@ test("the holder of a Unix socket is found by its path", async () => {
     const { pid } = await run(process.execPath, ["-e", SERVER, path]);
     assert.equal(findUnixListener(path)?.pid, pid, name);
   }
+});
+
+test("the environment is exact where Node.js replaces bytes, and follows what was removed or changed since", () => {
+  const environ = Buffer.from(
+    "A=plain\0B=caf\xe9\0caf\xe9=name\0GONE=x\0CHANGED=old\0A=second\0no equals\0=odd\0__proto__=p\0E=a=b\0",
+    "latin1",
+  );
+  const seen = { A: "plain", B: "caf\ufffd", CHANGED: "new", ADDED: "1", E: "a=b" };
+  const environment = Object.fromEntries([...Object.entries(seen), ["__proto__", "p"]]);
+  assert.deepEqual(Object.entries(exactEnvironment(environment, environ)).toSorted(), [
+    ["A", "plain"],
+    ["ADDED", "1"],
+    ["B", "caf\udce9"],
+    ["CHANGED", "new"],
+    ["E", "a=b"],
+    ["__proto__", "p"],
+    ["caf\udce9", "name"],
+  ]);
+  assert.deepEqual({ ...exactEnvironment(process.env) }, { ...process.env });
 });

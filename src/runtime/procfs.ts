@@ -1,5 +1,6 @@
 /** What /proc tells about processes (proc(5)). A process may end between two reads: then the answer is undefined. */
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { decodeOsText } from "../base/osText.ts";
 
 /** The fields of /proc/<pid>/stat that are used here. */
 export interface ProcessStat {
@@ -84,6 +85,40 @@ export function readEnvironment(pid: number): ReadonlyMap<string, string> | unde
           .filter((entry) => entry.includes("="))
           .map((entry) => [entry.slice(0, entry.indexOf("=")), entry.slice(entry.indexOf("=") + 1)]),
       );
+}
+
+/**
+ * `environment`, which is process.env, with the exact bytes of each name and value (osText.ts): Node.js replaces what is
+ * not UTF-8. Variables that were removed or changed since the start stay so; of several with one name the first counts,
+ * as for getenv(3). `environ` is the content of /proc/self/environ.
+ */
+export function exactEnvironment(
+  environment: NodeJS.ProcessEnv,
+  environ: Buffer | undefined = readOwnEnviron(),
+): Readonly<Record<string, string | undefined>> {
+  const exact = new Map<string, string | undefined>();
+  for (let at = 0; environ !== undefined && at < environ.length; ) {
+    const zero = environ.indexOf(0, at);
+    const entry = environ.subarray(at, zero === -1 ? environ.length : zero);
+    at += entry.length + 1;
+    const equals = entry.indexOf("=");
+    if (equals <= 0) continue;
+    const name = decodeOsText(entry.subarray(0, equals));
+    // process.env does not know names that are not UTF-8, so nothing can have removed them.
+    const isPresent = !name.isWellFormed() || environment[name] === entry.toString("utf8", equals + 1);
+    if (!isPresent || exact.has(name)) continue;
+    exact.set(name, decodeOsText(entry.subarray(equals + 1)));
+  }
+  for (const [name, value] of Object.entries(environment)) if (!exact.has(name)) exact.set(name, value);
+  return Object.fromEntries(exact);
+}
+
+function readOwnEnviron(): Buffer | undefined {
+  try {
+    return readFileSync("/proc/self/environ");
+  } catch {
+    return undefined;
+  }
 }
 
 /** The value of a variable in the environment a process was started with; undefined where it cannot be read. */

@@ -178,7 +178,7 @@ signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP, signal.
     const { env: theirs } = await told(controller);
     assert.equal(theirs["OF_THE_WORKER"], "yes");
     for (const key of Object.keys(env)) if (key !== "OF_THE_WORKER") assert.equal(theirs[key], undefined, key);
-    assert.equal(theirs["MULTIPROCESS_WORKER_ID"], "web_web-0");
+    assert.equal(theirs["MULTIPROCESS_WORKER_ID"], "web-0");
   });
 
   test("the controller survives signals that it has no use for", async () => {

@@ -24,12 +24,13 @@ export const run: Command = {
     }
     // The checks take as long as each program they ask, Envoy above all; who stops us meanwhile shall be heard.
     const held = holdStopSignals();
-    const [{ preflight, systemChecks }, { runController }] = await Promise.all([
+    const [{ ownEnvironment, preflight, systemChecks }, { runController }] = await Promise.all([
       import("../preflight.ts"),
       import("../../assembly/controllerProcess.ts"),
     ]);
-    const checked = await preflight(context.text("config") ?? "", context.env);
-    const readAgain: ReadAgain = (run) => preflight(checked.file, context.env, systemChecks(run));
+    const env = ownEnvironment(context.env);
+    const checked = await preflight(context.text("config") ?? "", env);
+    const readAgain: ReadAgain = (run) => preflight(checked.file, env, systemChecks(run));
     return runController(checked, readAgain, { isDebug: context.isSet("debug"), held });
   },
 };
