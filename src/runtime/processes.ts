@@ -316,10 +316,16 @@ export class Processes implements HelperControl, ToolControl {
     return this.#byLeader.get(leader)?.notifyChannel;
   }
 
-  /** Sends a signal to the group of `leader` (scope "group") and to what is known to have left it. */
+  /**
+   * Sends a stop signal to the group of `leader` (scope "group") and to what is known to have left it. SIGCONT follows,
+   * as in systemd: a suspended process could not obey, and would be killed at the deadline.
+   */
   signal(leader: number, signal: string, scope: "group" | "escaped"): void {
     const resident = this.#byLeader.get(leader);
-    if (scope === "group") sendSignal(-leader, signal);
+    if (scope === "group") {
+      sendSignal(-leader, signal);
+      sendSignal(-leader, "SIGCONT");
+    }
     if (resident === undefined) return;
     resident.stopSignal = signal;
     if (!resident.leaderAlive) this.#signalEscaped(resident);
@@ -447,6 +453,7 @@ export class Processes implements HelperControl, ToolControl {
       if (signalled.has(pid) || readStat(pid)?.processGroup === leader) continue;
       signalled.add(pid);
       sendSignal(pid, stopSignal);
+      sendSignal(pid, "SIGCONT");
     }
   }
 
