@@ -32,10 +32,11 @@ export interface MetricsSources {
 export function createMetrics(sources: MetricsSources): (accept: string) => { text: string; contentType: string } {
   return (accept) => {
     const view = sources.view();
-    const readings = sources.processes.read(pidsOf(view));
+    const readings = sources.processes.read([process.pid, ...pidsOf(view)]);
     const scrape: Scrape = {
       view,
       readings,
+      ownReading: readings.get(process.pid),
       logs: sources.output.totals(),
       sinks: sinkTotals(sources.sinks),
       orphansReaped: sources.orphansReaped(),

@@ -112,6 +112,8 @@ export interface Scrape {
   readonly view: ControllerView;
   /** By process id; a process that is not there has no process metrics. */
   readonly readings: ReadonlyMap<number, ProcessReading>;
+  /** The controller's own process. */
+  readonly ownReading: ProcessReading | undefined;
   /** One entry for each pool and stream. */
   readonly logs: readonly LogTotals[];
   /** One entry for each output. */
