@@ -182,8 +182,9 @@ test("workers are counted in each phase and in the predecessor's states, empty o
     scrapeOf({ workers }),
     'monoceros_pool_workers{pool="web",phase="ready"} 2',
     'monoceros_pool_workers{pool="web",phase="down"} 0',
-    'monoceros_workerpool_worker_state{pool="web",state="prepared"} 2',
-    'monoceros_workerpool_worker_state{pool="web",state="running"} 3',
+    // A worker that boots has a process already.
+    'monoceros_workerpool_worker_state{pool="web",state="prepared"} 1',
+    'monoceros_workerpool_worker_state{pool="web",state="running"} 4',
     'monoceros_workerpool_worker_state{pool="web",state="terminated"} 0',
     'monoceros_pool_replicas{pool="web"} 2',
     'monoceros_pool_ready_workers{pool="web"} 1',
