@@ -25,6 +25,7 @@ import {
   listDescendants,
   poolOf,
   type StartOptions,
+  untilGone,
 } from "../support/controller.ts";
 import { NAMESPACE } from "../support/namespace.ts";
 import { eventsOf, happened, logged, readProc, said, saidBy, shellPool } from "../support/watch.ts";
@@ -285,6 +286,33 @@ os.execv(sys.argv[1], sys.argv[1:])`;
     assert.deepEqual(await controller.stop(), { code: 0, signal: null });
     assert.deepEqual(eventsOf(controller, "killed"), []);
     assert.equal(isAlive(escaped), false);
+  });
+
+  test("a process that left its worker's session and whose main thread has ended obeys the stop signal", async () => {
+    // To /proc its state is that of a zombie.
+    const script = `
+import ctypes, os, threading, time
+def live():
+    while True: time.sleep(1000)
+if os.fork() == 0:
+    os.setsid()
+    threading.Thread(target=live).start()
+    os.write(1, b"leaving %d\\n" % os.getpid())
+    ctypes.CDLL(None).pthread_exit(None)
+live()
+`;
+    await using controller = await ControllerUnderTest.start({
+      workers: poolOf({ name: "web", exec: "python3", args: ["-c", script], signal_timeout: "50s" }),
+    });
+    const leaving = () => /leaving (\d+)/u.exec(controller.stdout.join("\n"))?.[1];
+    await controller.until(() => leaving() !== undefined, "it tells its pid");
+    const pid = Number(leaving());
+    await eventually(() => readProc(pid, "stat").includes(") Z ") || undefined, "its main thread has ended");
+    assert.equal((await controller.call("POST", "/v1/workers/web-0/stop")).status, 202);
+    await happened(controller, "stopped");
+    assert.doesNotMatch(readProc(pid, "status"), /^Threads:\s+2$/mu, "it is dead when the stop is over");
+    await untilGone(pid);
+    assert.deepEqual(eventsOf(controller, "killed"), []);
   });
 
   test("a controller that was suspended restarts what died meanwhile as soon as it continues", async () => {
