@@ -18,7 +18,7 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { Agent, get, type IncomingHttpHeaders } from "node:http";
+import { Agent, get, type IncomingHttpHeaders, type IncomingMessage, request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
@@ -354,12 +354,12 @@ describe("logs", () => {
   });
 
   test("the controller's own records are JSON with level, ts and msg on stderr, and name worker and pool", async () => {
-    await using controller = await ControllerUnderTest.start({
+    const { ending, stderr } = await ControllerUnderTest.run({
       workers: shellPool("web", "exit 3", { max_restarts: 1 }),
     });
-    assert.equal((await controller.ended).code, 1);
-    const records = recordsOf(controller.stderr);
-    assert.equal(records.length, controller.stderr.length, "every line is a record");
+    assert.equal(ending.code, 1);
+    const records = recordsOf(stderr);
+    assert.equal(records.length, stderr.length, "every line is a record");
     for (const { level, ts, msg } of records) {
       assert.match(String(level), /^(?:debug|info|warn|error)$/u);
       assert.ok(typeof ts === "number" && typeof msg === "string" && msg !== "");
@@ -447,11 +447,24 @@ describe("proxy", () => {
       assert.equal(await controller.metric("monoceros_supervisor_proxy_mode"), 1);
       assert.equal(await controller.metric('monoceros_workerpool_restarts_total{pool="foo",worker_type="proxy"}'), 0);
 
+      // A request that is under way when Envoy begins to drain.
+      const upload = request({ host: "127.0.0.1", port: listener, path: "/upload", method: "POST", agent });
+      const answered = once(upload, "response") as Promise<[IncomingMessage]>;
+      upload.write("begin");
+      const inFlight = 'monoceros_proxy_requests_in_flight{pool="foo"}';
+      await eventually(async () => (await controller.metric(inFlight)) === 1 || undefined, "it is under way");
       controller.child.kill("SIGTERM");
       await eventually(async () => {
-        const answer = await ask(listener, "/", agent);
-        return answer?.headers.connection === "close" || undefined;
-      }, "a client on a kept connection is told to close it");
+        // First Envoy still takes connections and asks clients to close them, then it refuses them.
+        const other = new Agent({ keepAlive: true });
+        const answer = await ask(listener, "/", other);
+        other.destroy();
+        return answer === undefined || answer.headers.connection === "close" || undefined;
+      }, "Envoy drains");
+      upload.end("end");
+      const [response] = await answered;
+      response.resume();
+      assert.deepEqual([response.statusCode, response.headers.connection], [200, "close"]);
       assert.deepEqual(await controller.ended, { code: 0, signal: null });
       const exits = eventsOf(controller, "exited").map(({ pool }) => pool);
       assert.deepEqual(exits, ["foo", "foo", "foo", "foo-proxy"], "the proxy goes last");
