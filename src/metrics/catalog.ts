@@ -12,6 +12,7 @@ import { PROBE_PURPOSES } from "../core/probe.ts";
 import { DURATION_BUCKETS_SECONDS, type Histogram } from "../core/tally.ts";
 import { type ControllerPhase, PHASES, type PoolView, type WorkerView } from "../core/view.ts";
 import type { HistogramSample, Metric, Sample } from "./exposition.ts";
+import { OWN_METRICS } from "./ownMetrics.ts";
 import { PROXY_METRICS } from "./proxyMetrics.ts";
 import type { LogTotals, ProcessReading, Scrape, SinkTotals } from "./scrape.ts";
 
@@ -49,54 +50,6 @@ function stateOf({ phase, pid }: WorkerView): (typeof WORKER_STATES)[number] {
 /** What the kernel says where there is no limit (RLIM_INFINITY, getrlimit(2)); the predecessor shows it so. */
 const NO_LIMIT = 2 ** 64 - 1;
 
-/** What is told about a process, under the names that Prometheus clients agree on. */
-interface ProcessNumber {
-  readonly what: string;
-  readonly type: "counter" | "gauge";
-  readonly help: string;
-  readonly value: (reading: ProcessReading) => number | undefined;
-}
-
-const PROCESS_NUMBERS: readonly ProcessNumber[] = [
-  {
-    what: "cpu_seconds_total",
-    type: "counter",
-    help: "User and system CPU time of the process.",
-    value: ({ cpuSeconds }) => cpuSeconds,
-  },
-  { what: "open_fds", type: "gauge", help: "Open file descriptors of the process.", value: ({ openFds }) => openFds },
-  {
-    what: "max_fds",
-    type: "gauge",
-    help: "Soft limit of open file descriptors.",
-    value: ({ maxFds }) => limit(maxFds),
-  },
-  {
-    what: "resident_memory_bytes",
-    type: "gauge",
-    help: "Resident memory of the process.",
-    value: ({ residentBytes }) => residentBytes,
-  },
-  {
-    what: "virtual_memory_bytes",
-    type: "gauge",
-    help: "Virtual memory of the process.",
-    value: ({ virtualBytes }) => virtualBytes,
-  },
-  {
-    what: "virtual_memory_max_bytes",
-    type: "gauge",
-    help: "Soft limit of virtual memory; 2^64 - 1 is none.",
-    value: ({ virtualMaxBytes }) => limit(virtualMaxBytes),
-  },
-  {
-    what: "start_time_seconds",
-    type: "gauge",
-    help: "Start of the process in seconds since 1970.",
-    value: ({ startTimeSeconds }) => startTimeSeconds,
-  },
-];
-
 /** All metrics, in the order in which they are printed. */
 export const CATALOG: readonly CatalogMetric[] = [
   {
@@ -132,6 +85,7 @@ export const CATALOG: readonly CatalogMetric[] = [
     labels: [],
     samples: ({ orphansReaped }) => single(orphansReaped),
   },
+  ...OWN_METRICS,
   {
     origin: "original",
     name: "monoceros_supervisor_sigterm_received",
@@ -310,8 +264,20 @@ export const CATALOG: readonly CatalogMetric[] = [
     labels: ["pool"],
     samples: ({ workerMetrics }) => workerMetrics.map(({ pool, lines }) => ({ labels: [pool], value: lines })),
   },
-  ...PROCESS_NUMBERS.map(workerProcessMetric),
-  ...PROCESS_NUMBERS.map(ownProcessMetric),
+  processMetric("cpu_seconds_total", "counter", "User and system CPU time of the process.", (it) => it.cpuSeconds),
+  processMetric("open_fds", "gauge", "Open file descriptors of the process.", (it) => it.openFds),
+  processMetric("max_fds", "gauge", "Soft limit of open file descriptors.", (it) => limit(it.maxFds)),
+  processMetric("resident_memory_bytes", "gauge", "Resident memory of the process.", (it) => it.residentBytes),
+  processMetric("virtual_memory_bytes", "gauge", "Virtual memory of the process.", (it) => it.virtualBytes),
+  processMetric("virtual_memory_max_bytes", "gauge", "Soft limit of virtual memory; 2^64 - 1 is none.", (it) =>
+    limit(it.virtualMaxBytes),
+  ),
+  processMetric(
+    "start_time_seconds",
+    "gauge",
+    "Start of the process in seconds since 1970.",
+    (it) => it.startTimeSeconds,
+  ),
   {
     origin: "original",
     name: "monoceros_workerpool_failed_to_parse_log_json_total",
@@ -387,7 +353,12 @@ function spreadMetric(what: string, of: string, value: (balance: Balance) => num
   };
 }
 
-function workerProcessMetric({ what, type, help, value }: ProcessNumber): CatalogMetric {
+function processMetric(
+  what: string,
+  type: "counter" | "gauge",
+  help: string,
+  value: (reading: ProcessReading) => number | undefined,
+): CatalogMetric {
   return {
     origin: "original",
     name: `monoceros_workerpool_process_${what}`,
@@ -404,21 +375,6 @@ function workerProcessMetric({ what, type, help, value }: ProcessNumber): Catalo
         }
       }
       return samples;
-    },
-  };
-}
-
-/** The controller itself, under the names that every Prometheus client gives its own process. */
-function ownProcessMetric({ what, type, help, value }: ProcessNumber): CatalogMetric {
-  return {
-    origin: "original",
-    name: `process_${what}`,
-    type,
-    help: `The controller itself: ${help}`,
-    labels: [],
-    samples: ({ ownReading }) => {
-      const known = ownReading === undefined ? undefined : value(ownReading);
-      return known === undefined ? [] : single(known);
     },
   };
 }
