@@ -36,10 +36,10 @@ export function createMetrics(sources: MetricsSources): (accept: string) => { te
     const scrape: Scrape = {
       view,
       readings,
-      ownReading: readings.get(process.pid),
       logs: sources.output.totals(),
       sinks: sinkTotals(sources.sinks),
       orphansReaped: sources.orphansReaped(),
+      ownReading: readings.get(process.pid),
       build: { version: VERSION, revision: REVISION, runtime: process.version },
       proxies: sources.proxies(),
       balances: sources.balance.look((pid) => readings.get(pid)?.cpuSeconds),

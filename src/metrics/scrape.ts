@@ -112,13 +112,13 @@ export interface Scrape {
   readonly view: ControllerView;
   /** By process id; a process that is not there has no process metrics. */
   readonly readings: ReadonlyMap<number, ProcessReading>;
-  /** The controller's own process. */
-  readonly ownReading: ProcessReading | undefined;
   /** One entry for each pool and stream. */
   readonly logs: readonly LogTotals[];
   /** One entry for each output. */
   readonly sinks: readonly SinkTotals[];
   readonly orphansReaped: number;
+  /** The controller's own process. */
+  readonly ownReading: ProcessReading | undefined;
   readonly build: { readonly version: string; readonly revision: string; readonly runtime: string };
   /** By name of the pool; those of the pools that have a proxy. */
   readonly proxies: ReadonlyMap<string, ProxyTotals>;
