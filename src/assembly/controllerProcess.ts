@@ -41,6 +41,7 @@ import {
   reserveDescriptors,
 } from "../runtime/linux.ts";
 import { ListenerWatch } from "../runtime/listeners.ts";
+import { requireOwnProc } from "../runtime/ownProc.ts";
 import { Processes, type ToolControl } from "../runtime/processes.ts";
 import { findListener, findUnixListener, readSoftNofile } from "../runtime/procfs.ts";
 import { ProcessReadings } from "../runtime/readings.ts";
@@ -82,13 +83,14 @@ export type ReadAgain = (run: RunProgram) => Promise<Preflight>;
 /**
  * Runs the controller of a checked configuration, which `readAgain` reads and checks anew, until its end and resolves with the
  * exit code. A write that no reader takes may still hold a thread of libuv's pool then: leave by exitNow().
- * @throws ControllerError PORT_IN_USE, SOCKET_IN_USE, ADDRESS_UNAVAILABLE, CONTROL_SOCKET_IN_USE, CONTROL_SOCKET_UNSAFE before any worker starts
+ * @throws ControllerError PROC_UNUSABLE, PORT_IN_USE, SOCKET_IN_USE, ADDRESS_UNAVAILABLE, CONTROL_SOCKET_IN_USE, CONTROL_SOCKET_UNSAFE before any worker starts
  */
 export async function runController(
   preflight: Preflight,
   readAgain: ReadAgain,
   options: { readonly isDebug: boolean; readonly held: HeldSignals },
 ): Promise<number> {
+  requireOwnProc();
   tuneForLongLife();
   const { config, spec, warnings } = preflight;
   const sinks = openSinks({ fd: 1, onError: reportTo("stdout") }, { fd: 2 });

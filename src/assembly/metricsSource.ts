@@ -32,13 +32,14 @@ export interface MetricsSources {
 export function createMetrics(sources: MetricsSources): (accept: string) => { text: string; contentType: string } {
   return (accept) => {
     const view = sources.view();
-    const readings = sources.processes.read(pidsOf(view));
+    const readings = sources.processes.read([process.pid, ...pidsOf(view)]);
     const scrape: Scrape = {
       view,
       readings,
       logs: sources.output.totals(),
       sinks: sinkTotals(sources.sinks),
       orphansReaped: sources.orphansReaped(),
+      ownReading: readings.get(process.pid),
       build: { version: VERSION, revision: REVISION, runtime: process.version },
       proxies: sources.proxies(),
       balances: sources.balance.look((pid) => readings.get(pid)?.cpuSeconds),

@@ -38,6 +38,7 @@ export const ERROR_CODES = {
     exitCode: 1,
     meaning: "The listener port of a pool is taken; the holder is named where /proc tells.",
   },
+  PROC_UNUSABLE: { exitCode: 1, meaning: "The file system /proc is missing or belongs to another PID namespace." },
   SPAWN_FAILED: { exitCode: 1, meaning: "The kernel refused to start a process." },
   RESTARTS_EXHAUSTED: { exitCode: 1, meaning: "A worker had more unplanned exits than its budget allows." },
   SHUTDOWN_FORCED: {

@@ -10,8 +10,9 @@ import type { Balance } from "../core/balance.ts";
 import type { LimitKind } from "../core/event.ts";
 import { PROBE_PURPOSES } from "../core/probe.ts";
 import { DURATION_BUCKETS_SECONDS, type Histogram } from "../core/tally.ts";
-import { type ControllerPhase, PHASES, type Phase, type PoolView } from "../core/view.ts";
+import { type ControllerPhase, PHASES, type PoolView, type WorkerView } from "../core/view.ts";
 import type { HistogramSample, Metric, Sample } from "./exposition.ts";
+import { OWN_METRICS } from "./ownMetrics.ts";
 import { PROXY_METRICS } from "./proxyMetrics.ts";
 import type { LogTotals, ProcessReading, Scrape, SinkTotals } from "./scrape.ts";
 
@@ -40,16 +41,11 @@ const CONTROLLER_PHASES: Readonly<Record<ControllerPhase, true>> = {
 
 const WORKER_STATES = ["prepared", "running", "terminated"] as const;
 
-/** The predecessor's state of a worker in each phase. */
-const STATE_BY_PHASE: Readonly<Record<Phase, (typeof WORKER_STATES)[number]>> = {
-  starting: "prepared",
-  backoff: "prepared",
-  ready: "running",
-  unready: "running",
-  draining: "running",
-  stopping: "running",
-  down: "terminated",
-};
+/** The predecessor's state of a worker: it knew processes only, not whether they serve. */
+function stateOf({ phase, pid }: WorkerView): (typeof WORKER_STATES)[number] {
+  if (pid !== undefined) return "running";
+  return phase === "down" ? "terminated" : "prepared";
+}
 
 /** What the kernel says where there is no limit (RLIM_INFINITY, getrlimit(2)); the predecessor shows it so. */
 const NO_LIMIT = 2 ** 64 - 1;
@@ -89,6 +85,7 @@ export const CATALOG: readonly CatalogMetric[] = [
     labels: [],
     samples: ({ orphansReaped }) => single(orphansReaped),
   },
+  ...OWN_METRICS,
   {
     origin: "original",
     name: "monoceros_supervisor_sigterm_received",
@@ -120,15 +117,15 @@ export const CATALOG: readonly CatalogMetric[] = [
     type: "gauge",
     help: "Workers in each phase (down, starting, ready, unready, draining, stopping, backoff).",
     labels: ["pool", "phase"],
-    samples: perPool((pool) => countBy(pool, PHASES, (phase) => phase)),
+    samples: perPool((pool) => countBy(pool, PHASES, ({ phase }) => phase)),
   },
   {
     origin: "original",
     name: "monoceros_workerpool_worker_state",
     type: "gauge",
-    help: "Workers in a state: prepared (starting or waiting to restart), running (has a process), terminated (down).",
+    help: "Workers in a state: prepared (waits to start or restart), running (has a process, ready or not), terminated (down).",
     labels: ["pool", "state"],
-    samples: perPool((pool) => countBy(pool, WORKER_STATES, (phase) => STATE_BY_PHASE[phase])),
+    samples: perPool((pool) => countBy(pool, WORKER_STATES, stateOf)),
   },
   poolCounter("spawns", "Processes started, first starts and recycles included.", (pool) => pool.tally.spawns),
   poolCounter(
@@ -414,9 +411,9 @@ function perWorkerPool<Each>(samples: (pool: PoolView) => readonly Each[]): (scr
 }
 
 /** How many workers of `pool` are in each group; groups without workers count 0. */
-function countBy(pool: PoolView, groups: readonly string[], group: (phase: Phase) => string): Sample[] {
+function countBy(pool: PoolView, groups: readonly string[], group: (worker: WorkerView) => string): Sample[] {
   const counts = new Map<string, number>(groups.map((each) => [each, 0]));
-  for (const { phase } of pool.workers) counts.set(group(phase), (counts.get(group(phase)) ?? 0) + 1);
+  for (const worker of pool.workers) counts.set(group(worker), (counts.get(group(worker)) ?? 0) + 1);
   return Array.from(counts, ([name, value]) => ({ labels: [pool.name, name], value }));
 }
 

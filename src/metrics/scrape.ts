@@ -117,6 +117,8 @@ export interface Scrape {
   /** One entry for each output. */
   readonly sinks: readonly SinkTotals[];
   readonly orphansReaped: number;
+  /** The controller's own process. */
+  readonly ownReading: ProcessReading | undefined;
   readonly build: { readonly version: string; readonly revision: string; readonly runtime: string };
   /** By name of the pool; those of the pools that have a proxy. */
   readonly proxies: ReadonlyMap<string, ProxyTotals>;

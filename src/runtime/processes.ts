@@ -319,10 +319,10 @@ export class Processes implements HelperControl, ToolControl {
     return this.#byLeader.get(leader)?.notifyChannel;
   }
 
-  /** Sends a signal to the group of `leader` (scope "group") and to what is known to have left it. */
+  /** Sends a stop signal to the group of `leader` (scope "group") and to what is known to have left it. */
   signal(leader: number, signal: string, scope: "group" | "escaped"): void {
     const resident = this.#byLeader.get(leader);
-    if (scope === "group") sendSignal(-leader, signal);
+    if (scope === "group") sendStopSignal(-leader, signal);
     if (resident === undefined) return;
     resident.stopSignal = signal;
     if (!resident.leaderAlive) this.#signalEscaped(resident);
@@ -455,7 +455,7 @@ export class Processes implements HelperControl, ToolControl {
     for (const pid of this.#escapedOf(resident)) {
       if (signalled.has(pid) || readStat(pid)?.processGroup === leader) continue;
       signalled.add(pid);
-      sendSignal(pid, stopSignal);
+      sendStopSignal(pid, stopSignal);
     }
   }
 
@@ -569,6 +569,12 @@ export class Processes implements HelperControl, ToolControl {
       }, delayMs).unref();
     }
   }
+}
+
+/** SIGCONT follows, as in systemd: a suspended process could not obey and would be killed at the deadline. */
+function sendStopSignal(target: number, signal: string): void {
+  sendSignal(target, signal);
+  sendSignal(target, "SIGCONT");
 }
 
 /** Variables about the descriptors that a worker of this pool inherits. */

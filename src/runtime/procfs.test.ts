@@ -46,6 +46,13 @@ async function run(
   return { pid: child.pid, line: chunk.toString().trim() };
 }
 
+test("a process is a zombie only if it has no other threads", () => {
+  const stat = (threads: number) =>
+    parseStat(`77 (a) Z 10 77 78 0 -1 4194560 1 2 3 4 50 60 7 8 20 0 ${threads} 0 123456 1000000 250`);
+  assert.equal(stat(1)?.state, "Z");
+  assert.equal(stat(2)?.state, "S");
+});
+
 test("a command with spaces and parentheses does not shift the fields of stat", () => {
   const fields = ["S", 10, 77, 78, 0, -1, 4194560, 1, 2, 3, 4, 50, 60, 7, 8, 20, 0, 1, 0, 123_456, 1_000_000, 250];
   assert.deepEqual(parseStat(`77 (a) b (c d)) ${fields.join(" ")} 18446744073709551615 1 1\n`), {

@@ -37,7 +37,8 @@ export function parseStat(text: string): ProcessStat | undefined {
   return {
     pid: Number(text.slice(0, open - 1)),
     command: text.slice(open + 1, close),
-    state: fields[0] ?? "?",
+    // Z with more than one thread: only the main thread has ended, and the process lives.
+    state: fields[0] === "Z" && number(20) > 1 ? "S" : (fields[0] ?? "?"),
     ppid: number(4),
     processGroup: number(5),
     session: number(6),
@@ -77,7 +78,7 @@ export function listChildren(): number[] {
  * midst of an execve(2), when the old memory is gone and the new one is not filled.
  */
 export function readEnvironment(pid: number): ReadonlyMap<string, string> | undefined {
-  const entries = readProc(`/proc/${pid}/environ`)?.split("\0");
+  const entries = (readProc(`/proc/${pid}/environ`) ?? readThreadEnvironment(pid))?.split("\0");
   return entries === undefined
     ? undefined
     : new Map(
@@ -119,6 +120,19 @@ function readOwnEnviron(): Buffer | undefined {
   } catch {
     return undefined;
   }
+}
+
+/** The same text from another thread: a main thread that has ended has none (ESRCH), while its process lives. */
+function readThreadEnvironment(pid: number): string | undefined {
+  try {
+    for (const thread of readdirSync(`/proc/${pid}/task`)) {
+      const text = Number(thread) === pid ? undefined : readProc(`/proc/${pid}/task/${thread}/environ`);
+      if (text !== undefined) return text;
+    }
+  } catch {
+    // The process is gone.
+  }
+  return undefined;
 }
 
 /** The value of a variable in the environment a process was started with; undefined where it cannot be read. */

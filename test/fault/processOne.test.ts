@@ -1,6 +1,5 @@
 /** Adopted processes: as PID 1 of a container and as an ordinary subreaper, whatever they exit with nothing changes. */
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
 import { test } from "node:test";
 import {
   ControllerUnderTest,
@@ -10,15 +9,10 @@ import {
   type StartOptions,
   untilGone,
 } from "../support/controller.ts";
+import { NAMESPACE } from "../support/namespace.ts";
 import { eventsOf, guardianOf, happened, readProc, said, shellPool } from "../support/watch.ts";
 
 const ORPHANS = 250;
-
-/** A PID namespace of our own, by root or by a user who may make user namespaces; undefined where neither is allowed. */
-const NAMESPACE = [
-  ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child=KILL"],
-  ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child=KILL"],
-].find(([file = "", ...args]) => spawnSync(file, [...args, "true"]).status === 0);
 
 /** Leaves orphans behind that exit with 0, 3, 4 and by a signal, some before and some after their parents. */
 const ORPHANAGE = `

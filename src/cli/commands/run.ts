@@ -10,7 +10,7 @@ export const run: Command = {
   flags: {
     config: { type: "string", short: "c", value: "FILE", isRequired: true, doc: "Configuration to run" },
     debug: { type: "boolean", short: "d", doc: "Readable log on stderr with every decision and its reason" },
-    check: { type: "boolean", short: "k", doc: "Only check the configuration, like validate" },
+    validate: { type: "boolean", short: "k", doc: "Only check the configuration, like the command validate" },
   },
   arguments: [],
   examples: [
@@ -18,7 +18,7 @@ export const run: Command = {
     { command: "monoceros -c config.yaml -d", doc: "The same in the original's form, with a readable log" },
   ],
   async run(context) {
-    if (context.isSet("check")) {
+    if (context.isSet("validate")) {
       const { validate } = await import("./validate.ts");
       return validate.run(context);
     }
