@@ -2,6 +2,7 @@
 import { chownSync, rmSync } from "node:fs";
 import { ControllerError } from "../base/errors.ts";
 import type { PoolConfig } from "../config/config.ts";
+import { startPortOf } from "../config/ports.ts";
 import { expandTemplate, type TemplateValues } from "../config/template.ts";
 import { type Slot, workerId } from "../core/identity.ts";
 import type { UpstreamAddress } from "../envoy/settings.ts";
@@ -34,8 +35,8 @@ export class WorkerPlaces {
 
   /** Where the worker of a slot listens; undefined where the controller does not say. */
   addressOf(slot: Slot): UpstreamAddress | undefined {
-    const { server } = this.#pool;
-    if (server?.portArg !== undefined) return { port: server.portArg.startPort + slot };
+    const startPort = startPortOf(this.#pool);
+    if (startPort !== undefined) return { port: startPort + slot };
     return this.#socketDirectory === undefined ? undefined : { path: this.#socketPath(this.#socketDirectory, slot) };
   }
 
@@ -65,7 +66,8 @@ export class WorkerPlaces {
     const { server, args } = this.#pool;
     const values = this.valuesOf(slot);
     const place = server?.portArg ?? server?.socketArg;
-    const first = place === undefined ? [] : [place.name, place.valueTemplate];
+    const first = place === undefined ? [] : place.name === undefined ? [] : [place.name];
+    if (place !== undefined) first.push(place.valueTemplate);
     return [...first, ...args].map((text) => expandTemplate(text, values));
   }
 

@@ -220,7 +220,7 @@ const REFUSED: readonly (readonly [keys: string, problem: string])[] = [
   ["args: [~]", 'args[0]: expected a string, got nothing (write "" for an empty string)'],
   ['args: ["a\\0b"]', "args[0]: a zero byte cannot be part of it"],
   ['args: ["{{.Prot}}"]', 'args[0]: unknown template "{{.Prot}}", did you mean "Port"?'],
-  ['args: [a, "{{.Port}}"]', "args[1]: {{.Port}} has no value without server.port_arg"],
+  ['args: [a, "{{.Port}}"]', "args[1]: {{.Port}} has no value without server.start_port or server.port_arg"],
   ['args: ["{{.Socket}}"]', "args[0]: {{.Socket}} has no value without server.socket_arg"],
   ['env: {A: "{{.Fd}}"}', "env.A: {{.Fd}} has no value without sockets"],
   ["env: [A=b]", "env: expected a map of name to string, got a list"],
@@ -237,10 +237,10 @@ const REFUSED: readonly (readonly [keys: string, problem: string])[] = [
     "rolling: {max_surge: 101%}",
     'rolling.max_surge: expected a whole number of workers or a percentage such as "25%", got "101%"',
   ],
-  ["server: {listener_port: 1}", "server: expected either port_arg or socket_arg, got none"],
+  ["server: {listener_port: 1}", "server: expected exactly one of start_port, port_arg and socket_arg, got none"],
   [
     "server: {port_arg: {name: -p, start_port: 9}, socket_arg: {name: -u}}",
-    "server.socket_arg: expected either port_arg or socket_arg, got both",
+    "server.socket_arg: expected exactly one of start_port, port_arg and socket_arg, got port_arg and socket_arg",
   ],
   ["server: {port_arg: {name: -p}}", "server.port_arg.start_port: required, but missing"],
   [
@@ -277,7 +277,7 @@ const REFUSED: readonly (readonly [keys: string, problem: string])[] = [
   ],
   [
     'probes: {startup: {exec: [a, "{{.Port}}"]}}',
-    "probes.startup.exec[1]: {{.Port}} has no value without server.port_arg",
+    "probes.startup.exec[1]: {{.Port}} has no value without server.start_port or server.port_arg",
   ],
   ["metrics: {}", "metrics: expected a port: without server a worker has none of its own"],
   ["sockets: [{name: http}]", "sockets[0].listen: required, but missing"],

@@ -56,7 +56,7 @@ function connectingAttempt(
 ): Disposable {
   switch (method.kind) {
     case "http":
-      return attemptHttp(address, method.path, timeoutMs, settle);
+      return attemptHttp(address, method.path, timeoutMs, settle, method.headers);
     case "tcp":
       return attemptTcp(address, timeoutMs, settle);
     case "grpc":
