@@ -15,6 +15,7 @@ import type { SharedSockets } from "../runtime/sockets.ts";
 import { proxyLaunch, workerLaunch } from "./poolLaunches.ts";
 import type { PoolRegistry } from "./poolRegistry.ts";
 import type { RuntimeDirectory } from "./runtimeDirectory.ts";
+import type { StreamingPool } from "./streamEnds.ts";
 import type { Traffic } from "./traffic.ts";
 import { WorkerPlaces } from "./workerPlaces.ts";
 
@@ -149,6 +150,18 @@ export class Pools {
       proxyLaunch(proxyName(name), envoy.file, () => this.#traffic.proxyOf(proxy)),
     );
     this.#output.setPool(proxy, { name: proxyName(name), maxLineBytes: logs.maxLineBytes });
+  }
+
+  /** What ending streams needs to know about the pool `name`; undefined where it is not behind a proxy. */
+  streamingPool(name: string): StreamingPool | undefined {
+    const index = this.workersIndexOf(name);
+    const proxyPool = this.#indices.get(proxyName(name));
+    if (index === undefined || proxyPool === undefined || !this.#traffic.hasProxy(proxyPool)) return undefined;
+    return {
+      proxyPool,
+      drainMs: this.#daemon.specOf(index).drainMs,
+      addressOf: (slot, revision) => this.#registry.partsOf(index, revision).places.addressOf(slot),
+    };
   }
 
   #index(name: string): number {
