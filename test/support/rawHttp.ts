@@ -30,7 +30,10 @@ export interface RawRequest {
  * Sends a request over a connection of its own and returns the answer. Rejects where the connection breaks before it is
  * complete, or nothing complete arrives within 20 s.
  */
-export async function exchange(place: ServerPlace, { text, afterInterim, afterAnswer }: RawRequest): Promise<GotAnswer> {
+export async function exchange(
+  place: ServerPlace,
+  { text, afterInterim, afterAnswer }: RawRequest,
+): Promise<GotAnswer> {
   const socket: Socket = connect("port" in place ? { ...place, host: "127.0.0.1" } : place);
   let received = "";
   let isInterimAnswered = false;
@@ -38,7 +41,10 @@ export async function exchange(place: ServerPlace, { text, afterInterim, afterAn
   const isHead = text.startsWith("HEAD ");
   try {
     return await new Promise<GotAnswer>((done, fail) => {
-      const timer = setTimeout(() => fail(new Error(`no answer, only ${JSON.stringify(received.slice(0, 500))}`)), 20_000);
+      const timer = setTimeout(
+        () => fail(new Error(`no answer, only ${JSON.stringify(received.slice(0, 500))}`)),
+        20_000,
+      );
       const finish = (answer: GotAnswer) => {
         clearTimeout(timer);
         done(answer);
@@ -98,7 +104,8 @@ function parseAnswer(text: string, isHead: boolean, isEnded: boolean): { interim
     }
     const answer = { interim, status, version, headers };
     const length = headerOf(headers, "content-length");
-    if (isHead || /^(?:101|204|304)/u.test(status)) return { interim: interim.length, answer: { ...answer, body: "", trailers: [] } };
+    if (isHead || /^(?:101|204|304)/u.test(status))
+      return { interim: interim.length, answer: { ...answer, body: "", trailers: [] } };
     if (/chunked/iu.test(headerOf(headers, "transfer-encoding") ?? "")) {
       const parts = parseChunks(left);
       if (parts === undefined) return { interim: interim.length };
