@@ -242,6 +242,19 @@ const REFUSED: readonly (readonly [keys: string, problem: string])[] = [
     "server: {port_arg: {name: -p, start_port: 9}, socket_arg: {name: -u}}",
     "server.socket_arg: expected exactly one of start_port, port_arg and socket_arg, got port_arg and socket_arg",
   ],
+  [
+    "server: {start_port: 9, port_arg: {start_port: 9}, socket_arg: {name: -u}}",
+    "server.socket_arg: expected exactly one of start_port, port_arg and socket_arg, got start_port and port_arg and socket_arg",
+  ],
+  [
+    'args: ["{{.Port}}"], server: {socket_arg: {name: -u}}',
+    "args[0]: {{.Port}} has no value without server.start_port or server.port_arg",
+  ],
+  ['args: ["{{.Socket}}"], server: {start_port: 9}', "args[0]: {{.Socket}} has no value without server.socket_arg"],
+  [
+    "server: {start_port: 9, max_header_size: 9MiB}",
+    'server.max_header_size: expected a size of at least 1KiB and at most 8MiB such as "512MiB", got "9MiB"',
+  ],
   ["server: {port_arg: {name: -p}}", "server.port_arg.start_port: required, but missing"],
   [
     "server: {socket_arg: {name: -u}, load_balancer_algorithm: MAGLEV}",
@@ -259,6 +272,14 @@ const REFUSED: readonly (readonly [keys: string, problem: string])[] = [
     'sockets[1].name: another socket has the name "a" already',
   ],
   ["probes: {startup: {exec: [a], success_threshold: 2}}", "probes.startup.success_threshold: expected 1 here"],
+  [
+    "server: {start_port: 9}, probes: {liveness: {http: {headers: {a b: x}}}}",
+    "probes.liveness.http.headers.a b: expected the name of a header, such as Host",
+  ],
+  [
+    'server: {start_port: 9}, probes: {liveness: {http: {headers: {Host: "x\\ny"}}}}',
+    'probes.liveness.http.headers.Host: expected the value of a header: visible ASCII characters, spaces and tabs, got "x\\ny"',
+  ],
   [
     "probes: {readiness: {http: {path: x, port: 80}}}",
     'probes.readiness.http.path: expected a path that begins with "/", got "x"',
