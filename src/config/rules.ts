@@ -104,17 +104,24 @@ function checkTemplates(pool: Known<PoolConfig>, context: CheckContext): void {
     texts.push(...(probe?.exec ?? []).map((arg, index) => [`probes.${purpose}.exec[${index}]`, arg] as const));
     checkProbePort(purpose, probe, pool, context);
   }
+  const listensOn = listenerKind(pool);
   for (const [path, text] of texts) {
     for (const name of templateNames(text ?? "")) {
-      if (name === "Port" && !context.has("server.start_port") && !context.has("server.port_arg")) {
+      if (name === "Port" && (!context.has("server") || listensOn === "socket")) {
         context.problem(path, "{{.Port}} has no value without server.start_port or server.port_arg");
       }
-      if (name === "Socket" && !context.has("server.socket_arg")) {
+      if (name === "Socket" && (!context.has("server") || listensOn === "port")) {
         context.problem(path, "{{.Socket}} has no value without server.socket_arg");
       }
       if (name === "Fd" && pool.sockets?.length === 0) context.problem(path, "{{.Fd}} has no value without sockets");
     }
   }
+}
+
+/** What workers behind a proxy listen on; undefined where that is not known. */
+function listenerKind({ server }: Known<PoolConfig>): "port" | "socket" | undefined {
+  if (server?.startPort !== undefined || server?.portArg !== undefined) return "port";
+  return server?.socketArg === undefined ? undefined : "socket";
 }
 
 function checkReplicas({ replicas, autoscale }: Known<PoolConfig>, context: CheckContext): void {
