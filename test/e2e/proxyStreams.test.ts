@@ -106,8 +106,8 @@ for (const [address, mode] of MODES)
       const polite = await open(port, "/polite", UPGRADE);
       await leave(controller);
       await Promise.all([...streams, polite].map(({ closed }) => closed));
-      await said(controller, "web-0", "hook ran");
       assert.deepEqual(eventsOf(controller, "killed"), []);
+      await said(controller, "web-0", "hook ran");
       // A server that says goodbye itself is heard.
       assert.deepEqual([...polite.received().subarray(-4)], [0x88, 0x02, 0x03, 0xe9]);
     });
@@ -136,8 +136,8 @@ test("a gRPC stream is ended at the drain limit and the worker's shutdown hook r
   const closed = new Promise((done) => stream.resume().once("close", done));
   await commandOk(controller, "restart", "web");
   await closed;
-  await said(controller, "web-0", "hook ran");
   assert.deepEqual(eventsOf(controller, "killed"), []);
+  await said(controller, "web-0", "hook ran");
   session.destroy();
 });
 
@@ -158,6 +158,7 @@ test("a stream on a worker that stays is not touched when another worker leaves"
   const ended: number[] = [];
   for (const [index, { closed }] of streams.entries()) void closed.then(() => ended.push(index));
   await commandOk(controller, "stop", "web-0");
+  assert.deepEqual(eventsOf(controller, "killed"), []);
   await said(controller, "web-0", "hook ran");
   await Promise.race(streams.map(({ closed }) => closed));
   assert.equal(ended.length, 1);
