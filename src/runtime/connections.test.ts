@@ -81,6 +81,23 @@ test("connections that a process accepted end too, and it goes on listening", as
   await open();
 });
 
+test("a process that may not be traced is reported as refused", { skip: process.getuid?.() !== 0 }, async (context) => {
+  const stranger = spawn("sleep", ["60"], { uid: 65_534, gid: 65_534, stdio: "ignore" });
+  context.after(() => stranger.kill("SIGKILL"));
+  const program = `
+    const { endConnections } = await import(${JSON.stringify(join(import.meta.dirname, "connections.ts"))});
+    console.log(JSON.stringify(await endConnections(${stranger.pid}, { port: 1 })));`;
+  const drop = ["--bounding-set", "-sys_ptrace", "--inh-caps", "-sys_ptrace"];
+  const flags = ["--no-warnings", "--experimental-ffi", "--input-type=module", "-e", program];
+  const child = spawn("setpriv", [...drop, process.execPath, ...flags], { stdio: ["ignore", "pipe", "inherit"] });
+  let output = "";
+  child.stdout.on("data", (chunk) => {
+    output += String(chunk);
+  });
+  await once(child, "close");
+  assert.equal(output, '{"refused":"EPERM"}\n');
+});
+
 test("a process that has exited has no connections", async () => {
   const child = spawn("true");
   await once(child, "exit");

@@ -4,7 +4,7 @@
  * finds its connection closed, as if the other side had closed it. Linux 5.6 and the right to trace the process
  * (ptrace(2)) are needed; Docker's default seccomp profile refuses it without CAP_SYS_PTRACE.
  */
-import { readdirSync, readlinkSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import { setImmediate as turn } from "node:timers/promises";
 import {
   closeDescriptor,
@@ -31,12 +31,18 @@ export async function endConnections(
   address: LocalEnd,
   side: "peer" | "own" = "peer",
 ): Promise<EndedConnections> {
-  const sockets = listSockets(pid);
+  let descriptors: readonly number[];
+  try {
+    descriptors = readdirSync(`/proc/${pid}/fd`).map(Number);
+  } catch (error) {
+    const { code = String(error) } = error as NodeJS.ErrnoException;
+    return code === "ENOENT" || code === "ESRCH" ? { count: 0 } : { refused: code };
+  }
   let count = 0;
   let processFd: number | undefined;
   try {
     processFd = openProcess(pid);
-    for (const [index, fd] of sockets.entries()) {
+    for (const [index, fd] of descriptors.entries()) {
       if (index > 0 && index % DESCRIPTORS_PER_TURN === 0) await turn();
       if (endIfMatching(processFd, fd, address, side)) count += 1;
     }
@@ -64,21 +70,4 @@ function endIfMatching(processFd: number, fd: number, address: LocalEnd, side: "
 
 function isSame(a: LocalEnd, b: LocalEnd): boolean {
   return "port" in a ? "port" in b && a.port === b.port : "path" in b && a.path === b.path;
-}
-
-/** Numbers of a process's descriptors that are sockets; none where it has exited or may not be looked at. */
-function listSockets(pid: number): number[] {
-  let fds: string[];
-  try {
-    fds = readdirSync(`/proc/${pid}/fd`);
-  } catch {
-    return [];
-  }
-  return fds.map(Number).filter((fd) => {
-    try {
-      return readlinkSync(`/proc/${pid}/fd/${fd}`).startsWith("socket:");
-    } catch {
-      return false;
-    }
-  });
 }
