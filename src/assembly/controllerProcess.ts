@@ -65,6 +65,7 @@ import { RuntimeDirectory } from "./runtimeDirectory.ts";
 import { scaleOrder } from "./scaleOrder.ts";
 import { listenToSignals } from "./signals.ts";
 import { readDetails } from "./statusDetails.ts";
+import { StreamEnds } from "./streamEnds.ts";
 import { Traffic } from "./traffic.ts";
 import { type MeasuredPool, WorkerMetrics } from "./workerMetrics.ts";
 
@@ -130,6 +131,7 @@ export async function runController(
     health.handle(event);
     memory.handle(event);
     workerMetrics.handle(event);
+    streamEnds.handle(event);
     watch.handle(event);
     reload.handle(event);
     autoscaler.handle(event);
@@ -195,6 +197,15 @@ export async function runController(
     new MemoryWatch({ indexOf: (name) => pools.workersIndexOf(name), mark, daemon, clock: systemClock, log }),
   );
   const watch = new ListenerWatch({ workers: () => leadersOf(daemon.view()), mark, log });
+
+  const streamEnds = resources.use(
+    new StreamEnds({
+      view: () => daemon.view(),
+      poolOf: (name) => pools.streamingPool(name),
+      clock: systemClock,
+      log,
+    }),
+  );
 
   const { ticksPerSecond, pageBytes } = readSystemUnits();
   const view = () => daemon.view();

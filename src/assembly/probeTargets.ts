@@ -67,7 +67,9 @@ function firstConnection({ server, probes }: PoolConfig): Probe | undefined {
   if (server === undefined || (probes?.readiness !== undefined && asksServer(probes.readiness))) return undefined;
   const path = server.protocol === "http" ? server.healthCheckPath : undefined;
   const method: ProbeMethod =
-    path === undefined ? { kind: "tcp", port: undefined } : { kind: "http", path, port: undefined };
+    path === undefined
+      ? { kind: "tcp", port: undefined }
+      : { kind: "http", path, port: undefined, headers: { Host: server.healthCheckHost } };
   return { method, policy: FIRST_CONNECTION };
 }
 
@@ -86,7 +88,7 @@ function methodOf(
   { config, plan, places }: PoolRevision,
   slot: Slot,
 ): ProbeMethod {
-  if (http !== undefined) return { kind: "http", path: http.path, port: http.port };
+  if (http !== undefined) return { kind: "http", path: http.path, port: http.port, headers: http.headers };
   if (grpc !== undefined) return { kind: "grpc", service: grpc.service, port: grpc.port };
   if (exec !== undefined) {
     const argv = exec.map((argument) => renderTemplate(argument, places.valuesOf(slot)));

@@ -11,7 +11,7 @@ import type { Preflight } from "../cli/preflight.ts";
 import { proxySettings } from "../cli/proxySettings.ts";
 import type { Config, PoolConfig } from "../config/config.ts";
 import { diffConfig, formatPlan, isEmptyDiff, type PoolDiff, type RefusedChange } from "../config/diff.ts";
-import { workerPorts } from "../config/ports.ts";
+import { startPortPath, workerPorts } from "../config/ports.ts";
 import { proxyName, rolloutOf } from "../config/spec.ts";
 import type { LifecycleEvent, WideLifecycleEvent } from "../core/event.ts";
 import type { Order } from "../core/operation.ts";
@@ -151,7 +151,9 @@ export class Reload {
       if (kind !== "changed") return [];
       const next = toPlaced(poolOf(checked, name));
       const reason = whyPortsAreTaken(next, running) ?? this.#heldPort(next);
-      return reason === undefined ? [] : [{ path: `${pathOf(config, name)}.server.port_arg.start_port`, reason }];
+      return reason === undefined
+        ? []
+        : [{ path: `${pathOf(config, name)}.${startPortPath(poolOf(checked, name).config)}`, reason }];
     });
   }
 
@@ -318,7 +320,7 @@ export class Reload {
   #goBack(pool: CheckedPool): void {
     if (this.#isLeaving || !this.#plans.has(pool.config.name)) return;
     this.#inForce(pool);
-    void this.#reconfigure(pool.config).then((reason) => {
+    void this.#reconfigure(pool).then((reason) => {
       if (reason !== undefined)
         this.#log.warn(`the proxy of pool "${pool.config.name}" keeps the new settings: ${reason}`);
     });
@@ -377,7 +379,7 @@ export class Reload {
     const { name } = pool.config;
     // Its workers may have failed meanwhile, and then everything is as it was.
     if (this.#plans.get(name) !== pool) return undefined;
-    const reason = await this.#reconfigure(pool.config);
+    const reason = await this.#reconfigure(pool);
     if (reason === undefined) return undefined;
     // So that the next reload finds the difference again.
     const asItIs = { ...pool, config: { ...pool.config, server: before } };
@@ -386,10 +388,10 @@ export class Reload {
     return reason;
   }
 
-  #reconfigure(config: PoolConfig): Promise<string | undefined> {
+  #reconfigure({ config, envoy }: CheckedPool): Promise<string | undefined> {
     const proxy = this.#pools.indexOf(proxyName(config.name));
-    if (config.server === undefined || proxy === undefined) return Promise.resolve(undefined);
-    return this.#traffic.proxyOf(proxy).reconfigure(proxySettings(config, config.server));
+    if (config.server === undefined || proxy === undefined || envoy === undefined) return Promise.resolve(undefined);
+    return this.#traffic.proxyOf(proxy).reconfigure(proxySettings(config, config.server, envoy.version));
   }
 
   /** The pool is again what it was. */

@@ -2,7 +2,7 @@
 import { chmodSync, chownSync, rmSync } from "node:fs";
 import { ControllerError } from "../base/errors.ts";
 import type { PoolConfig } from "../config/config.ts";
-import { sharesMetricsPort } from "../config/ports.ts";
+import { sharesMetricsPort, startPortOf } from "../config/ports.ts";
 import { renderTemplate, type TemplateValues } from "../config/template.ts";
 import { type Slot, workerId } from "../core/identity.ts";
 import type { UpstreamAddress } from "../envoy/settings.ts";
@@ -45,8 +45,8 @@ export class WorkerPlaces {
 
   /** Where the worker of a slot listens; undefined where the controller does not say. */
   addressOf(slot: Slot): UpstreamAddress | undefined {
-    const { server } = this.#pool;
-    if (server?.portArg !== undefined) return { port: server.portArg.startPort + slot };
+    const startPort = startPortOf(this.#pool);
+    if (startPort !== undefined) return { port: startPort + slot };
     return this.#socketDirectory === undefined ? undefined : { path: this.#socketPath(this.#socketDirectory, slot) };
   }
 
@@ -77,7 +77,8 @@ export class WorkerPlaces {
     const { server, args } = this.#pool;
     const values = this.valuesOf(slot);
     const place = server?.portArg ?? server?.socketArg;
-    const first = place === undefined ? [] : [place.name, renderTemplate(place.valueTemplate, values)];
+    const first = place === undefined ? [] : place.name === undefined ? [] : [place.name];
+    if (place !== undefined) first.push(renderTemplate(place.valueTemplate, values));
     return [...first, ...args.map((arg) => renderTemplate(arg, values))];
   }
 
@@ -110,7 +111,8 @@ export class WorkerPlaces {
   }
 
   #ownMetricsAddress(slot: Slot): UpstreamAddress | undefined {
-    return this.#pool.metrics?.port === undefined ? undefined : this.metricsAddressOf(slot);
+    const isOwn = this.#pool.metrics?.port !== undefined && !sharesMetricsPort(this.#pool);
+    return isOwn ? this.metricsAddressOf(slot) : undefined;
   }
 
   #socketPath(directory: string, slot: Slot): string {

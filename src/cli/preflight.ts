@@ -212,7 +212,7 @@ async function checkServer(
   const request = { pool: pool.name, exec, path: env["PATH"], ownDirectory: dirname(process.execPath) };
   const binary = await checks.findEnvoy(request);
   // Envoy looks at the paths only when it serves.
-  await checks.checkProxy(binary, proxySettings(pool, server), proxyPlaces(server, "/"));
+  await checks.checkProxy(binary, proxySettings(pool, server, binary.version), proxyPlaces(server, "/"));
   return binary;
 }
 

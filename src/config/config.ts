@@ -112,6 +112,8 @@ export interface HttpProbeConfig {
   readonly path: string;
   /** undefined is the worker's own port. */
   readonly port: number | undefined;
+  /** In addition to the default headers, or in their place. */
+  readonly headers: Readonly<Record<string, string>>;
 }
 
 export interface TcpProbeConfig {
@@ -186,7 +188,8 @@ export function metricsScope({ scope, multiproc }: Pick<MetricsConfig, "scope" |
 }
 
 export interface PortArgConfig {
-  readonly name: string;
+  /** undefined adds the value alone. */
+  readonly name: string | undefined;
   readonly startPort: number;
   readonly valueTemplate: Template;
 }
@@ -201,15 +204,18 @@ export interface TlsConfig {
   readonly key: string;
 }
 
-/** Exactly one of portArg and socketArg is set. */
+/** Exactly one of startPort, portArg and socketArg is set. */
 export interface ServerConfig {
   /** The Envoy binary: a path, or a name that is looked up on PATH; undefined looks in the usual places. */
   readonly exec: string | undefined;
+  /** Port of slot 0, without an argument that tells a worker its own. */
+  readonly startPort: number | undefined;
   readonly portArg: PortArgConfig | undefined;
   readonly socketArg: SocketArgConfig | undefined;
   readonly signalTimeoutMs: number;
   readonly drainTimeoutMs: number;
   readonly healthCheckPath: string | undefined;
+  readonly healthCheckHost: string;
   readonly loadBalancerAlgorithm: "ROUND_ROBIN" | "LEAST_REQUEST" | "RANDOM" | "RING_HASH" | "MAGLEV";
   readonly hashOn: string | undefined;
   readonly listenerPort: number;
@@ -223,6 +229,9 @@ export interface ServerConfig {
   readonly maxConcurrentPerWorker: number | "unlimited";
   readonly maxQueue: number;
   readonly workerKeepaliveMs: number;
+  readonly maxHeaders: number;
+  readonly maxHeaderBytes: number;
+  readonly trustedHops: number;
   readonly concurrency: number;
   readonly accessLog: boolean;
   readonly tls: TlsConfig | undefined;

@@ -59,11 +59,13 @@ type Classes<T> = { readonly [Property in keyof T]-?: ClassOf<T[Property]> };
 
 const SERVER: Classes<ServerConfig> = {
   exec: "refused",
+  startPort: "launch",
   portArg: "launch",
   socketArg: "launch",
   signalTimeoutMs: "policy",
   drainTimeoutMs: "policy",
   healthCheckPath: "proxy",
+  healthCheckHost: "proxy",
   loadBalancerAlgorithm: "proxy",
   hashOn: "proxy",
   listenerPort: "proxy",
@@ -76,6 +78,9 @@ const SERVER: Classes<ServerConfig> = {
   maxConcurrentPerWorker: "proxy",
   maxQueue: "proxy",
   workerKeepaliveMs: "proxy",
+  maxHeaders: "proxy",
+  maxHeaderBytes: "proxy",
+  trustedHops: "proxy",
   concurrency: "refused",
   accessLog: "proxy",
   tls: "proxy",

@@ -221,7 +221,7 @@ const REFUSED: readonly (readonly [keys: string, problem: string])[] = [
   ["args: [~]", 'args[0]: expected a string, got nothing (write "" for an empty string)'],
   ['args: ["a\\0b"]', "args[0]: a zero byte cannot be part of it"],
   ['args: ["{{.Prot}}"]', 'args[0]: unknown template "{{.Prot}}", did you mean "Port"?'],
-  ['args: [a, "{{.Port}}"]', "args[1]: {{.Port}} has no value without server.port_arg"],
+  ['args: [a, "{{.Port}}"]', "args[1]: {{.Port}} has no value without server.start_port or server.port_arg"],
   ['args: ["{{.Socket}}"]', "args[0]: {{.Socket}} has no value without server.socket_arg"],
   ['env: {A: "{{.Fd}}"}', "env.A: {{.Fd}} has no value without sockets"],
   ["env: [A=b]", "env: expected a map of name to string, got a list (write NAME: value, without a dash)"],
@@ -238,10 +238,23 @@ const REFUSED: readonly (readonly [keys: string, problem: string])[] = [
     "rolling: {max_surge: 101%}",
     'rolling.max_surge: expected a whole number of workers or a percentage such as "25%", got "101%"',
   ],
-  ["server: {listener_port: 1}", "server: expected either port_arg or socket_arg, got none"],
+  ["server: {listener_port: 1}", "server: expected exactly one of start_port, port_arg and socket_arg, got none"],
   [
     "server: {port_arg: {name: -p, start_port: 9}, socket_arg: {name: -u}}",
-    "server.socket_arg: expected either port_arg or socket_arg, got both",
+    "server.socket_arg: expected exactly one of start_port, port_arg and socket_arg, got port_arg and socket_arg",
+  ],
+  [
+    "server: {start_port: 9, port_arg: {start_port: 9}, socket_arg: {name: -u}}",
+    "server.socket_arg: expected exactly one of start_port, port_arg and socket_arg, got start_port and port_arg and socket_arg",
+  ],
+  [
+    'args: ["{{.Port}}"], server: {socket_arg: {name: -u}}',
+    "args[0]: {{.Port}} has no value without server.start_port or server.port_arg",
+  ],
+  ['args: ["{{.Socket}}"], server: {start_port: 9}', "args[0]: {{.Socket}} has no value without server.socket_arg"],
+  [
+    "server: {start_port: 9, max_header_size: 9MiB}",
+    'server.max_header_size: expected a size of at least 1KiB and at most 8MiB such as "512MiB", got "9MiB"',
   ],
   ["server: {port_arg: {name: -p}}", "server.port_arg.start_port: required, but missing"],
   [
@@ -264,6 +277,14 @@ const REFUSED: readonly (readonly [keys: string, problem: string])[] = [
   ],
   ["probes: {startup: {exec: [a], success_threshold: 2}}", "probes.startup.success_threshold: expected 1 here"],
   [
+    "server: {start_port: 9}, probes: {liveness: {http: {headers: {a b: x}}}}",
+    "probes.liveness.http.headers.a b: expected the name of a header, such as Host",
+  ],
+  [
+    'server: {start_port: 9}, probes: {liveness: {http: {headers: {Host: "x\\ny"}}}}',
+    'probes.liveness.http.headers.Host: expected the value of a header: visible ASCII characters, spaces and tabs, got "x\\ny"',
+  ],
+  [
     "probes: {readiness: {http: {path: x, port: 80}}}",
     'probes.readiness.http.path: expected a path that begins with "/", got "x"',
   ],
@@ -281,7 +302,7 @@ const REFUSED: readonly (readonly [keys: string, problem: string])[] = [
   ],
   [
     'probes: {startup: {exec: [a, "{{.Port}}"]}}',
-    "probes.startup.exec[1]: {{.Port}} has no value without server.port_arg",
+    "probes.startup.exec[1]: {{.Port}} has no value without server.start_port or server.port_arg",
   ],
   ["metrics: {}", "metrics: expected a port: without server a worker has none of its own"],
   ["sockets: [{name: http}]", "sockets[0].listen: required, but missing"],

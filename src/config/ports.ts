@@ -52,7 +52,7 @@ function portClaims(config: Known<Config>, replicasOf: (pool: Known<PoolConfig>)
   for (const [index, pool] of (config.supervisor?.pools ?? []).entries()) {
     if (pool === undefined) continue;
     const path = `supervisor.workers[${index}]`;
-    claim(`${path}.server.port_arg.start_port`, pool.server?.portArg?.startPort, slotCount(pool, replicasOf(pool)));
+    claim(`${path}.${startPortPath(pool)}`, startPortOf(pool), slotCount(pool, replicasOf(pool)));
     if (!sharesMetricsPort(pool)) claim(`${path}.metrics.port`, pool.metrics?.port, slotCount(pool, replicasOf(pool)));
     claim(`${path}.server.listener_port`, pool.server?.listenerPort);
     claim(`${path}.server.admin_port`, pool.server?.adminPort);
@@ -74,14 +74,24 @@ export function sharesMetricsPort({ metrics, sockets }: Known<Pick<PoolConfig, "
 
 /** The first and the last port that workers of a pool may listen on; undefined where they are told none. */
 export function workerPorts(pool: PoolConfig, replicas: number): { from: number; to: number } | undefined {
-  const from = pool.server?.portArg?.startPort;
+  const from = startPortOf(pool);
   return from === undefined ? undefined : { from, to: from + slotCount(pool, replicas) - 1 };
 }
 
 /** The same for the ports of their metrics, where those are others. */
 export function metricsPorts(pool: PoolConfig, replicas: number): { from: number; to: number } | undefined {
-  const from = pool.metrics?.port;
+  const from = sharesMetricsPort(pool) ? undefined : pool.metrics?.port;
   return from === undefined ? undefined : { from, to: from + slotCount(pool, replicas) - 1 };
+}
+
+/** Port of slot 0; undefined where workers are told none. */
+export function startPortOf({ server }: Known<PoolConfig>): number | undefined {
+  return server?.startPort ?? server?.portArg?.startPort;
+}
+
+/** Where that port stands, relative to the pool. */
+export function startPortPath({ server }: Known<PoolConfig>): string {
+  return server?.startPort === undefined ? "server.port_arg.start_port" : "server.start_port";
 }
 
 /** Slots that a pool may ever use at once: replicas, as many as autoscale may make them, standby and surge. */

@@ -69,9 +69,10 @@ export function checkProbes(probes: Known<ProbesConfig>, context: CheckContext):
 }
 
 export function checkServer(server: Known<ServerConfig>, context: CheckContext): void {
-  if (context.has("port_arg") === context.has("socket_arg")) {
-    const got = context.has("port_arg") ? "both" : "none";
-    context.problem(got === "both" ? "socket_arg" : "", `expected either port_arg or socket_arg, got ${got}`);
+  const places = ["start_port", "port_arg", "socket_arg"].filter((key) => context.has(key));
+  if (places.length !== 1) {
+    const got = places.join(" and ") || "none";
+    context.problem(places.at(-1) ?? "", `expected exactly one of start_port, port_arg and socket_arg, got ${got}`);
   }
   const algorithm = server.loadBalancerAlgorithm;
   if ((algorithm === "RING_HASH" || algorithm === "MAGLEV") && !context.has("hash_on")) {
@@ -122,17 +123,24 @@ function checkTemplates(pool: Known<PoolConfig>, context: CheckContext): void {
     texts.push(...(probe?.exec ?? []).map((arg, index) => [`probes.${purpose}.exec[${index}]`, arg] as const));
     checkProbePort(purpose, probe, pool, context);
   }
+  const listensOn = listenerKind(pool);
   for (const [path, text] of texts) {
     for (const name of templateNames(text ?? [])) {
-      if (name === "Port" && !context.has("server")) {
-        context.problem(path, "{{.Port}} has no value without server.port_arg");
+      if (name === "Port" && (!context.has("server") || listensOn === "socket")) {
+        context.problem(path, "{{.Port}} has no value without server.start_port or server.port_arg");
       }
-      if (name === "Socket" && !context.has("server")) {
+      if (name === "Socket" && (!context.has("server") || listensOn === "port")) {
         context.problem(path, "{{.Socket}} has no value without server.socket_arg");
       }
       if (name === "Fd" && pool.sockets?.length === 0) context.problem(path, "{{.Fd}} has no value without sockets");
     }
   }
+}
+
+/** What workers behind a proxy listen on; undefined where that is not known. */
+function listenerKind({ server }: Known<PoolConfig>): "port" | "socket" | undefined {
+  if (server?.startPort !== undefined || server?.portArg !== undefined) return "port";
+  return server?.socketArg === undefined ? undefined : "socket";
 }
 
 function checkReplicas({ replicas, autoscale }: Known<PoolConfig>, context: CheckContext): void {

@@ -33,7 +33,9 @@ function scalar<T>({ label, expected, schema, parse, show, hint }: ScalarOptions
         read === undefined || read.text.length > MAX_SCALAR_LENGTH ? undefined : parse(read.text, read.plain);
       if (value === undefined) {
         const instead = read?.isReplaced === false ? hint?.(read.text) : undefined;
-        const got = `${describe(node, read)}${instead === undefined ? "" : ` (${instead})`}`;
+        // A value that is only out of range is written well.
+        const isHelp = instead !== undefined && instead !== `write ${read?.text}`;
+        const got = `${describe(node, read)}${isHelp ? ` (${instead})` : ""}`;
         reader.problem(place, `expected ${expected}, got ${got}`);
       }
       return value;

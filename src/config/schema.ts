@@ -80,6 +80,20 @@ const variableName = {
   check: (key: string) => (/^[^=\u0000]+$/u.test(key) ? undefined : 'expected a name without "=" and zero bytes'),
 };
 
+const headerName = {
+  label: "name",
+  check: (key: string) =>
+    /^[!#$%&'*+.^_`|~\dA-Za-z-]+$/u.test(key) ? undefined : "expected the name of a header, such as Host",
+};
+
+/** What may stand in a header of HTTP: no line breaks, no other control characters. */
+const headerValue = text({
+  label: "string",
+  empty: true,
+  expected: "the value of a header: visible ASCII characters, spaces and tabs",
+  pattern: /^[\t\u0020-\u007e]*$/u,
+});
+
 const rlimitName = {
   label: "limit",
   check: (key: string) =>
@@ -142,7 +156,7 @@ const autoscale: Kind<AutoscaleConfig> = object<AutoscaleConfig>(
       kind: integer(1, MAX_REPLICAS),
       required: true,
       since: "new",
-      doc: "Most workers; ports of a pool with `port_arg` are kept for so many.",
+      doc: "Most workers; ports of a pool with `start_port` are kept for so many.",
     },
     cpu: {
       yaml: "cpu",
@@ -248,6 +262,14 @@ const httpProbe: Kind<HttpProbeConfig> = object<HttpProbeConfig>({
     unset: ownPort,
     since: "new",
     doc: "Port to ask, where it is not the worker's.",
+  },
+  headers: {
+    yaml: "headers",
+    kind: map(headerValue, headerName),
+    default: {},
+    secret: true,
+    since: "new",
+    doc: "Request headers in addition to `Host: localhost`, `User-Agent` and `Accept`, or in their place. Values are never shown.",
   },
 });
 
@@ -495,7 +517,13 @@ const metrics: Kind<MetricsConfig> = object<MetricsConfig>(
 );
 
 const portArg: Kind<PortArgConfig> = object<PortArgConfig>({
-  name: { yaml: "name", kind: text(), required: true, since: "original", doc: "The argument before the port." },
+  name: {
+    yaml: "name",
+    kind: text(),
+    default: undefined,
+    since: "original",
+    doc: "The argument before the port. Without it only the value is added.",
+  },
   startPort: {
     yaml: "start_port",
     kind: port(1),
@@ -550,12 +578,19 @@ const server: Kind<ServerConfig> = object<ServerConfig>(
       since: "new",
       doc: "Envoy binary; a path, or a name looked up on PATH. 1.31 or later.",
     },
+    startPort: {
+      yaml: "start_port",
+      kind: port(1),
+      default: undefined,
+      since: "new",
+      doc: "Port of slot 0; slot n gets the nth port after it. The worker finds its own in `PORT`, or in its arguments as `{{.Port}}`; no argument is added. Exactly one of `start_port`, `port_arg` and `socket_arg` must be set.",
+    },
     portArg: {
       yaml: "port_arg",
       kind: portArg,
       default: undefined,
       since: "original",
-      doc: "Two arguments, put before `args`, that tell a worker its port. Either this or `socket_arg` must be there.",
+      doc: "Arguments, put before `args`, that tell a worker its port.",
     },
     socketArg: {
       yaml: "socket_arg",
@@ -586,6 +621,13 @@ const server: Kind<ServerConfig> = object<ServerConfig>(
       unset: "no check",
       since: "original",
       doc: "Path by which Envoy checks each worker.",
+    },
+    healthCheckHost: {
+      yaml: "health_check_host",
+      kind: text({ expected: "a host, with or without a port", pattern: /^[^\s\u0000-\u001f\u007f-\uffff]+$/u }),
+      default: "localhost",
+      since: "new",
+      doc: "`Host` header of the requests for `health_check_path`, for workers that refuse hosts they do not know.",
     },
     loadBalancerAlgorithm: {
       yaml: "load_balancer_algorithm",
@@ -670,6 +712,27 @@ const server: Kind<ServerConfig> = object<ServerConfig>(
       default: 1000,
       since: "new",
       doc: "How long Envoy keeps an idle connection to a worker; must be shorter than the worker's own keep-alive.",
+    },
+    maxHeaders: {
+      yaml: "max_headers",
+      kind: integer(1, 100_000),
+      default: 1000,
+      since: "new",
+      doc: "Header lines that a request or a response may have. A request with more is answered 431, a response with more is replaced by 502; over HTTP/2 the stream of such a request is reset.",
+    },
+    maxHeaderBytes: {
+      yaml: "max_header_size",
+      kind: size(1024, 8 * 1024 * 1024),
+      default: 256 * 1024,
+      since: "new",
+      doc: "Size that the headers of a request or a response may have together, rounded up to KiB; a request's target counts. Answers as for `max_headers`.",
+    },
+    trustedHops: {
+      yaml: "trusted_hops",
+      kind: integer(0, 100),
+      default: 1,
+      since: "new",
+      doc: "Number of proxies in front of this one whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed. `hash_on: source_ip` and the access log use the address that the outermost of them saw; a client without `X-Forwarded-For` counts by its own. 0 believes nobody and overwrites `X-Forwarded-Proto`.",
     },
     concurrency: { yaml: "concurrency", kind: integer(1, 1024), default: 1, since: "new", doc: "Envoy's threads." },
     accessLog: {

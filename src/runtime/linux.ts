@@ -26,6 +26,8 @@ const { functions: libc } = ffi.dlopen(null, {
   bind: { arguments: ["i32", "pointer", "u32"], return: "i32" },
   listen: { arguments: ["i32", "i32"], return: "i32" },
   getsockname: { arguments: ["i32", "pointer", "pointer"], return: "i32" },
+  getpeername: { arguments: ["i32", "pointer", "pointer"], return: "i32" },
+  shutdown: { arguments: ["i32", "i32"], return: "i32" },
   inet_pton: { arguments: ["i32", "pointer", "pointer"], return: "i32" },
   recv: { arguments: ["i32", "pointer", "u64", "i32"], return: "i64" },
   sendto: { arguments: ["i32", "pointer", "u64", "i32", "pointer", "u32"], return: "i64" },
@@ -55,7 +57,10 @@ const WNOHANG = 1;
 const O_CLOEXEC = 0o2000000;
 const O_NONBLOCK = 0o4000;
 const RLIMIT_NOFILE = 7;
+const SYS_PIDFD_OPEN = 434;
 const SYS_CLOSE_RANGE = 436;
+const SYS_PIDFD_GETFD = 438;
+const SHUT_RDWR = 2;
 const CLOSE_RANGE_CLOEXEC = 4;
 const POSIX_SPAWN_SETSIGDEF = 0x04;
 const POSIX_SPAWN_SETSIGMASK = 0x08;
@@ -688,4 +693,69 @@ export function readPeer(fd: number): { readonly pid: number; readonly uid: numb
     uid: scratch.bytes.readUInt32LE(4),
     gid: scratch.bytes.readUInt32LE(8),
   };
+}
+
+/** A descriptor that stands for a process (pidfd_open(2)); to be closed. @throws SystemCallError */
+export function openProcess(pid: number): number {
+  const fd = Number(libc.syscall(BigInt(SYS_PIDFD_OPEN), BigInt(pid), 0n, 0n));
+  if (fd < 0) throw new SystemCallError("pidfd_open", errno());
+  return fd;
+}
+
+/**
+ * A copy of a descriptor of another process (pidfd_getfd(2)), which needs the right to trace it (ptrace(2)); to be
+ * closed. Undefined where the process has closed it. @throws SystemCallError such as EPERM
+ */
+export function copyDescriptor(processFd: number, fd: number): number | undefined {
+  const copy = Number(libc.syscall(BigInt(SYS_PIDFD_GETFD), BigInt(processFd), BigInt(fd), 0n));
+  if (copy >= 0) return copy;
+  const number = errno();
+  if (number === os.errno.EBADF) return undefined;
+  throw new SystemCallError("pidfd_getfd", number);
+}
+
+/** Closes a descriptor of this process. */
+export function closeDescriptor(fd: number): void {
+  libc.close(fd);
+}
+
+/** The two ends of a connection over loopback or a Unix socket, each undefined where it is neither or has no address. */
+export interface ConnectionEnds {
+  readonly own: LocalEnd | undefined;
+  readonly peer: LocalEnd | undefined;
+}
+
+/** A port of 127.0.0.1, or the path of a Unix socket. */
+export type LocalEnd = { readonly port: number } | { readonly path: string };
+
+/** Undefined where the descriptor is no socket that is connected. */
+export function readConnection(fd: number): ConnectionEnds | undefined {
+  if (!readName(libc.getpeername, fd)) return undefined;
+  const peer = parseLocalEnd();
+  return { peer, own: readName(libc.getsockname, fd) ? parseLocalEnd() : undefined };
+}
+
+/** Ends both directions of a connection, for every process that has it (shutdown(2)). */
+export function endConnection(fd: number): void {
+  libc.shutdown(fd, SHUT_RDWR);
+}
+
+const socketName = Memory.ofSize(128);
+
+function readName(call: typeof libc.getsockname, fd: number): boolean {
+  scratch.bytes.writeUInt32LE(socketName.bytes.length);
+  socketName.bytes.fill(0);
+  return call(fd, socketName.address, scratch.address) === 0;
+}
+
+/** From the sockaddr_in or sockaddr_un in `socketName`, whose length is in `scratch`. */
+function parseLocalEnd(): LocalEnd | undefined {
+  const { bytes } = socketName;
+  const family = bytes.readUInt16LE(0);
+  if (family === AF_INET) return bytes.readUInt32BE(4) === 0x7f000001 ? { port: bytes.readUInt16BE(2) } : undefined;
+  // A path ends with a zero byte; an abstract name begins with one.
+  const length = Math.min(scratch.bytes.readUInt32LE(0), bytes.length);
+  if (family !== AF_UNIX || length <= 2 || bytes[2] === 0) return undefined;
+  const end = bytes.indexOf(0, 2);
+  return { path: bytes.toString("utf8", 2, end < 0 ? length : end) };
 }

@@ -170,7 +170,7 @@ function connect(
 function connectingAttempt(method: Connecting, address: ProbeAddress, timeoutMs: number, settle: Settle): Disposable {
   switch (method.kind) {
     case "http":
-      return attemptHttp(address, method.path, timeoutMs, settle);
+      return attemptHttp(address, method.path, timeoutMs, settle, method.headers);
     case "tcp":
       return attemptTcp(address, timeoutMs, settle);
     case "grpc":
