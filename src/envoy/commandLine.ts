@@ -2,7 +2,7 @@
 import { proxyFiles } from "./files.ts";
 import type { ProxyPlaces, ProxySettings } from "./settings.ts";
 
-/** Plain lines: level, logger, message; time and process are added by whoever takes them. */
+/** Level in brackets, so that the record gets it; logger and message. Time and process are added by whoever takes the line. */
 const LOG_FORMAT = [
   "-l",
   "warning",
@@ -10,7 +10,7 @@ const LOG_FORMAT = [
   "--component-log-level",
   "misc:error",
   "--log-format",
-  "%l %n: %v",
+  "[%l] %n: %v",
   "--log-format-escaped",
 ];
 
