@@ -7,7 +7,7 @@
  */
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { readProcText } from "./procFile.ts";
-import { parseStat } from "./procfs.ts";
+import { type ProcessStat, parseStat } from "./procfs.ts";
 
 /** Limits can be changed from outside (prlimit(2)), which is rare. */
 const LIMITS_MS = 60_000;
@@ -29,6 +29,8 @@ export interface ProcessReading {
   readonly virtualMaxBytes: number | undefined;
   /** Seconds since 1970; the same at every reading of a process, even when the wall clock is set meanwhile. */
   readonly startTimeSeconds: number;
+  /** What the numbers above come from, for readers that need more of it. */
+  readonly stat: ProcessStat;
 }
 
 /** What is remembered of a process; `startTicks` tells it from a later one with the same pid. */
@@ -96,6 +98,7 @@ export class ProcessReadings {
       virtualBytes: stat.virtualBytes,
       virtualMaxBytes: entry.virtualMaxBytes,
       startTimeSeconds: entry.startTimeSeconds,
+      stat,
     };
   }
 
