@@ -278,7 +278,11 @@ export interface ProfileAnswer {
 }
 
 /** Headers of a profile. */
-export const PROFILE_HEADERS = { engine: "x-monoceros-engine", note: "x-monoceros-note", pid: "x-monoceros-pid" } as const;
+export const PROFILE_HEADERS = {
+  engine: "x-monoceros-engine",
+  note: "x-monoceros-note",
+  pid: "x-monoceros-pid",
+} as const;
 
 /** What a reload does, or would do. */
 export interface ReloadPlan {

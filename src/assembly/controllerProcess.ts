@@ -25,6 +25,7 @@ import { SinkLogger } from "../logs/logger.ts";
 import { type LogSink, openSinks } from "../logs/sink.ts";
 import { WorkerOutput } from "../logs/workerOutput.ts";
 import { systemClock } from "../runtime/clock.ts";
+import { CommandLines } from "../runtime/commandLines.ts";
 import { Daemon } from "../runtime/daemon.ts";
 import { tuneForLongLife } from "../runtime/engineFlags.ts";
 import { HeapCare } from "../runtime/heapCare.ts";
@@ -39,7 +40,6 @@ import {
   readSystemUnits,
   reserveDescriptors,
 } from "../runtime/linux.ts";
-import { CommandLines } from "../runtime/commandLines.ts";
 import { ListenerWatch } from "../runtime/listeners.ts";
 import { Processes, type ToolControl } from "../runtime/processes.ts";
 import { findListener, findUnixListener, readSoftNofile } from "../runtime/procfs.ts";
@@ -260,8 +260,7 @@ export async function runController(
     view: () => daemon.view(),
     now: () => systemClock.now(),
     details: () => readDetails({ pools: reload.config.supervisor.pools, ...numbers }),
-    detailsWithProcesses: () =>
-      readProcessDetails({ pools: reload.config.supervisor.pools, ...numbers }, commands),
+    detailsWithProcesses: () => readProcessDetails({ pools: reload.config.supervisor.pools, ...numbers }, commands),
     metrics: createMetrics({
       ...numbers,
       output,

@@ -320,7 +320,12 @@ export class Inspection {
 }
 
 /** The process with this id. @throws ControllerError PROCESS_UNKNOWN */
-function chooseProcess(what: "dump" | "profile", { id }: WorkerView, subjects: readonly Subject[], pid: number): Subject {
+function chooseProcess(
+  what: "dump" | "profile",
+  { id }: WorkerView,
+  subjects: readonly Subject[],
+  pid: number,
+): Subject {
   const found = subjects.find(({ process }) => process.stat.pid === pid);
   if (found !== undefined) return found;
   const pids = subjects.map(({ process }) => process.stat.pid).sort((a, b) => a - b);
@@ -341,7 +346,9 @@ function relationOfSubject({ process, leader, members }: Subject): string {
 function textOf(subject: Subject, diagnosis: Diagnosis, isFirst: boolean): string {
   const { members, survey } = subject;
   if (members.size <= 1) return formatDiagnosis(diagnosis);
-  const why = survey.isBusy ? `busiest of ${members.size} processes` : `none of its ${members.size} processes uses a CPU`;
+  const why = survey.isBusy
+    ? `busiest of ${members.size} processes`
+    : `none of its ${members.size} processes uses a CPU`;
   const name = `pid ${diagnosis.pid} (${diagnosis.command}), ${relationOfSubject(subject)}`;
   return formatDiagnosis(diagnosis, isFirst ? `${name}, ${why}` : name);
 }

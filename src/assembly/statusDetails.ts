@@ -34,7 +34,9 @@ type Listing = ReadonlyMap<number, readonly WorkerProcess[]>;
 /** Reads every process once, and then what each runs. Bounded in time by `commands`. */
 export async function readProcessDetails(sources: DetailSources, commands: CommandLines): Promise<StatusDetails> {
   sources.trees.usagesOf(pidsOf(sources.view()), LISTING_AGE_MS);
-  const listed = new Map(pidsOf(sources.view()).map((leader) => [leader, boundedListing(sources.trees.processesOf(leader))]));
+  const listed = new Map(
+    pidsOf(sources.view()).map((leader) => [leader, boundedListing(sources.trees.processesOf(leader))]),
+  );
   const lines = await commands.read([...listed.values()].flat());
   const listing = new Map(
     Array.from(listed, ([leader, processes]) => [
@@ -89,9 +91,7 @@ export function readDetails(sources: DetailSources, listing?: Listing): StatusDe
   return { balances: new Map(sources.pools.flatMap((pool) => balanceEntry(pool, balances.get(pool.name)))), workers };
 }
 
-function treeDetail(
-  usage: TreeUsage | undefined,
-): Pick<WorkerDetail, "cpu_seconds" | "rss_bytes" | "process_count"> {
+function treeDetail(usage: TreeUsage | undefined): Pick<WorkerDetail, "cpu_seconds" | "rss_bytes" | "process_count"> {
   return {
     cpu_seconds: usage?.cpuSeconds ?? null,
     rss_bytes: usage?.residentBytes ?? null,

@@ -60,6 +60,7 @@ function scrapeOf(pool: Partial<PoolView> = {}, changes: Partial<Scrape> = {}): 
   return {
     view: { phase: "running", startedAt: instant(0), healthy: true, ready: true, shutdownRequests: 0, pools: [web] },
     readings: new Map(),
+    trees: new Map(),
     logs: [{ pool: "web", stream: "stdout", bytes: 90, jsonLines: 2, textLines: 3, parts: 1 }],
     sinks: [{ stream: "stdout", bytesWritten: 80, blockedSeconds: 0.5, discardedBytes: 4 }],
     orphansReaped: 5,
@@ -342,6 +343,24 @@ test("process metrics are there for live workers that could be read, and for nob
   );
   const text = linesOf(scrape).join("\n");
   assert.doesNotMatch(text, /web-1|web-2|open_fds\{pool="web",worker="web-3"\}/u);
+});
+
+test("the process tree of a worker has metrics of its own beside those of its leader", () => {
+  const trees = new Map([[100, { cpuSeconds: 7.5, residentBytes: 12_288, processCount: 3 }]]);
+  const scrape = scrapeOf(
+    { workers: [worker(0, "ready"), worker(1, "ready"), worker(2, "down")] },
+    { readings: new Map([[100, READING]]), trees },
+  );
+  const labels = '{pool="web",worker="web-0"}';
+  has(
+    scrape,
+    `monoceros_workerpool_process_cpu_seconds_total${labels} 1.5`,
+    `monoceros_workerpool_process_resident_memory_bytes${labels} 4096`,
+    `monoceros_worker_tree_cpu_seconds_total${labels} 7.5`,
+    `monoceros_worker_tree_resident_memory_bytes${labels} 12288`,
+    `monoceros_worker_tree_processes${labels} 3`,
+  );
+  assert.doesNotMatch(linesOf(scrape).join("\n"), /web-1|web-2/u);
 });
 
 test("a restart of a worker adds no series", () => {
