@@ -18,7 +18,7 @@ import type { ControllerView, WorkerView } from "../core/view.ts";
 import { parseCollapsed } from "../profile/collapsed.ts";
 import { encodePprof, type Profile, type Stack } from "../profile/pprof.ts";
 import { stacksOfCpuProfile, stacksOfHeapProfile } from "../profile/v8.ts";
-import { printable } from "../runtime/commandLines.ts";
+import { readCommand } from "../runtime/commandLines.ts";
 import { type Diagnosis, diagnose, formatDiagnosis, formatState } from "../runtime/diagnosis.ts";
 import type { ToolControl } from "../runtime/processes.ts";
 import { readKernelStack, readStat } from "../runtime/procfs.ts";
@@ -38,6 +38,9 @@ const MAX_DUMPS = 2;
 
 /** Processes of one dump that are asked for their stacks, the first ones. */
 const MAX_STACKS = 4;
+
+/** How long the command line of a process may take. */
+const COMMAND_MS = 100;
 
 /** Process ids that an error names. */
 const MAX_NAMED_PIDS = 10;
@@ -175,7 +178,8 @@ export class Inspection {
     const subjects = await this.#survey(leader);
     const subject = request.pid === undefined ? subjects[0] : chooseProcess("profile", worker, subjects, request.pid);
     if (subject === undefined) throw gone();
-    const { pid } = subject.process.stat;
+    const { pid, command: name, state } = subject.process.stat;
+    const commandLine = await readCommand({ pid, name, state }, COMMAND_MS);
     const startedAtMs = Date.now();
     const found = await this.#profilePid(pid, { seconds, hz, signal });
     const { engine, stacks, ended, durationMs } = found;
@@ -193,7 +197,7 @@ export class Inspection {
       durationMs,
       comments: [
         `engine: ${engine}`,
-        `process: pid ${pid} (${printable(subject.process.stat.command)}), ${relationOfSubject(subject)}`,
+        `process: pid ${pid} (${commandLine}), ${relationOfSubject(subject)}`,
         ...(note === undefined ? [] : [note]),
         ...found.comments,
       ],
