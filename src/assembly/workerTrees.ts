@@ -2,8 +2,7 @@
 import type { LifecycleEvent } from "../core/event.ts";
 import { readSystemUnits } from "../runtime/linux.ts";
 import { ProcessTrees } from "../runtime/processTrees.ts";
-import { readProcText } from "../runtime/procFile.ts";
-import { parseStat } from "../runtime/procfs.ts";
+import { readStatQuickly } from "../runtime/statFile.ts";
 import { type KnownStats, type ProcessUsage, type TreeUsage, TreeUsages } from "../runtime/treeUsage.ts";
 
 export class WorkerTrees {
@@ -16,7 +15,7 @@ export class WorkerTrees {
     this.processes = new ProcessTrees(mark);
     this.#usages = new TreeUsages({
       trees: this.processes,
-      statOf: (pid) => parseStat(readProcText(`/proc/${pid}/stat`) ?? ""),
+      statOf: readStatQuickly,
       ...readSystemUnits(),
     });
   }

@@ -41,8 +41,16 @@ export interface TreeMembers {
   disown(pid: number): void;
 }
 
+/** The last look at a process: plain numbers, changed in place, because there may be thousands that stay for long. */
 interface Known {
-  stat: ProcessStat;
+  readonly pid: number;
+  readonly startTicks: number;
+  parentPid: number;
+  name: string;
+  state: string;
+  cpuTicks: number;
+  reapedTicks: number;
+  rssPages: number;
   /** Number of the read that saw it last. */
   seenIn: number;
   /** Time of ended children that was counted while they lived and that cutime does not show yet. */
@@ -95,16 +103,18 @@ export class TreeUsages {
   processesOf(leader: number): readonly ProcessUsage[] {
     const processes: ProcessUsage[] = [];
     const { ticksPerSecond, pageBytes } = this.#options;
-    for (const { stat } of this.#accounts.get(leader)?.processes.values() ?? []) {
-      if (isDead(stat)) continue;
+    for (const known of this.#accounts.get(leader)?.processes.values() ?? []) {
+      if (isDead(known)) continue;
+      const { pid, parentPid, startTicks, name, state } = known;
+      const cpuSeconds = known.cpuTicks / ticksPerSecond;
       processes.push({
-        pid: stat.pid,
-        parentPid: stat.ppid,
-        startTicks: stat.startTicks,
-        name: stat.command,
-        state: stat.state,
-        cpuSeconds: stat.cpuTicks / ticksPerSecond,
-        residentBytes: stat.rssPages * pageBytes,
+        pid,
+        parentPid,
+        startTicks,
+        name,
+        state,
+        cpuSeconds,
+        residentBytes: known.rssPages * pageBytes,
       });
     }
     return processes;
@@ -130,7 +140,7 @@ export class TreeUsages {
       const stat = pid === leader && leaderStat !== undefined ? leaderStat : statOf(pid);
       if (stat === undefined) continue;
       const before = processes.get(pid);
-      if (before !== undefined && before.stat.startTicks !== stat.startTicks) {
+      if (before !== undefined && before.startTicks !== stat.startTicks) {
         trees.disown(pid);
         continue;
       }
@@ -140,13 +150,18 @@ export class TreeUsages {
         rssPages += stat.rssPages;
         processCount++;
       }
-      account.cpuTicks += Math.max(0, stat.cpuTicks - (before?.stat.cpuTicks ?? 0));
-      const ticks = stat.reapedTicks - (before?.stat.reapedTicks ?? 0);
-      const known = before ?? { stat, seenIn: this.#reads, owedTicks: 0 };
-      if (ticks > 0 || known.owedTicks > 0) reaped.push({ known, ticks });
-      known.stat = stat;
-      known.seenIn = this.#reads;
+      const known = before ?? newlyKnown(stat);
       if (before === undefined) processes.set(pid, known);
+      account.cpuTicks += Math.max(0, stat.cpuTicks - known.cpuTicks);
+      const ticks = stat.reapedTicks - known.reapedTicks;
+      if (ticks > 0 || known.owedTicks > 0) reaped.push({ known, ticks });
+      known.seenIn = this.#reads;
+      known.parentPid = stat.ppid;
+      known.cpuTicks = stat.cpuTicks;
+      known.reapedTicks = stat.reapedTicks;
+      known.rssPages = stat.rssPages;
+      if (known.state !== stat.state) known.state = stat.state;
+      if (known.name !== stat.command) known.name = stat.command;
     }
     if (!isLeaderThere) return undefined;
     this.#accounts.set(leader, account);
@@ -174,18 +189,24 @@ export class TreeUsages {
     const owed = new Map<Known, number>();
     const ended: Known[] = [];
     for (const known of processes.values()) if (known.seenIn !== this.#reads) ended.push(known);
-    for (const { stat, owedTicks } of ended) {
-      let heir = processes.get(stat.ppid);
+    for (const { parentPid, cpuTicks, reapedTicks, owedTicks } of ended) {
+      let heir = processes.get(parentPid);
       for (let steps = 0; heir !== undefined && heir.seenIn !== this.#reads && steps < ended.length; steps++)
-        heir = processes.get(heir.stat.ppid);
+        heir = processes.get(heir.parentPid);
       if (heir === undefined || heir.seenIn !== this.#reads) continue;
-      owed.set(heir, (owed.get(heir) ?? 0) + stat.cpuTicks + stat.reapedTicks + owedTicks);
+      owed.set(heir, (owed.get(heir) ?? 0) + cpuTicks + reapedTicks + owedTicks);
     }
-    for (const { stat } of ended) processes.delete(stat.pid);
+    for (const { pid } of ended) processes.delete(pid);
     return owed;
   }
 }
 
-function isDead({ state }: ProcessStat): boolean {
+/** Before anything of it is counted. */
+function newlyKnown({ pid, startTicks, ppid, command, state }: ProcessStat): Known {
+  const nothing = { cpuTicks: 0, reapedTicks: 0, rssPages: 0, seenIn: 0, owedTicks: 0 };
+  return { pid, startTicks, parentPid: ppid, name: command, state, ...nothing };
+}
+
+function isDead({ state }: { readonly state: string }): boolean {
   return state === "Z" || state === "X";
 }
