@@ -50,6 +50,7 @@ export interface Flags {
   readonly grandchildren: number;
   readonly grandchildIgnoresTerm: boolean;
   readonly grandchildSetsid: boolean;
+  readonly grandchildSpins: boolean;
   readonly printEnv: boolean;
 }
 
@@ -88,6 +89,7 @@ export const USAGE = `processbin: a program to be managed, well or badly behaved
       --grandchildren N       start N children that sleep
       --grandchild-ignores-term  which ignore SIGTERM
       --grandchild-setsid     which leave the process group and session
+      --grandchild-spin       which use all the CPU they get instead of sleeping
       --print-env             write environment, limits, descriptors as one JSON line
 
 S and D are seconds or durations such as 500ms. After a stop signal running requests are finished.
@@ -153,6 +155,7 @@ function readFlags(argv: readonly string[]): Flags | "help" {
       grandchildren: { type: "string" },
       "grandchild-ignores-term": { type: "boolean" },
       "grandchild-setsid": { type: "boolean" },
+      "grandchild-spin": { type: "boolean" },
       "print-env": { type: "boolean" },
     },
   });
@@ -190,6 +193,7 @@ function readFlags(argv: readonly string[]): Flags | "help" {
     grandchildren: toNumber("grandchildren", values.grandchildren) ?? 0,
     grandchildIgnoresTerm: values["grandchild-ignores-term"] ?? false,
     grandchildSetsid: values["grandchild-setsid"] ?? false,
+    grandchildSpins: values["grandchild-spin"] ?? false,
     printEnv: values["print-env"] ?? false,
   };
 }

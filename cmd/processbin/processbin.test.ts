@@ -272,6 +272,17 @@ test("grandchildren stay in the group unless told to leave it, and can ignore SI
   }
 });
 
+test("grandchildren that spin use CPU time while processbin itself does not", async (context) => {
+  const program = new Program(context, ["--grandchildren", "1", "--grandchild-spin"]);
+  const [pid = 0] = (await program.record("grandchildren"))["pids"] as number[];
+  context.after(() => kill(pid, "SIGKILL"));
+  const ticks = () => {
+    const fields = readFileSync(`/proc/${pid}/stat`, "latin1").split(") ")[1]?.split(" ") ?? [];
+    return Number(fields[11]);
+  };
+  while (ticks() < 10) await setImmediate();
+});
+
 /** Whether a process exists and is not a zombie that waits for its reaper. */
 function isRunning(pid: number): boolean {
   try {

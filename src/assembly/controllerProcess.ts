@@ -26,6 +26,7 @@ import { SinkLogger } from "../logs/logger.ts";
 import { type LogSink, openSinks } from "../logs/sink.ts";
 import { WorkerOutput } from "../logs/workerOutput.ts";
 import { systemClock } from "../runtime/clock.ts";
+import { CommandLines } from "../runtime/commandLines.ts";
 import { Daemon } from "../runtime/daemon.ts";
 import { tuneForLongLife } from "../runtime/engineFlags.ts";
 import { HeapCare } from "../runtime/heapCare.ts";
@@ -64,13 +65,17 @@ import { Reload } from "./reload.ts";
 import { RuntimeDirectory } from "./runtimeDirectory.ts";
 import { scaleOrder } from "./scaleOrder.ts";
 import { listenToSignals } from "./signals.ts";
-import { readDetails } from "./statusDetails.ts";
+import { readDetails, readProcessDetails } from "./statusDetails.ts";
 import { StreamEnds } from "./streamEnds.ts";
 import { Traffic } from "./traffic.ts";
 import { type MeasuredPool, WorkerMetrics } from "./workerMetrics.ts";
+import { WorkerTrees } from "./workerTrees.ts";
 
 /** How long the last log lines may take after everything has ended, where the shutdown's own bound is already used up. */
 const MIN_FLUSH_MS = 1000;
+
+/** How long the command lines of all processes may take in one answer. */
+const COMMAND_LINES_MS = 500;
 
 /** From so many workers on, the table of descriptors would grow more than once while they start. */
 const MANY_WORKERS = 50;
@@ -128,6 +133,7 @@ export async function runController(
     operationTally.observe(event);
     report(event);
     traffic.handle(event);
+    trees.handle(event);
     health.handle(event);
     memory.handle(event);
     workerMetrics.handle(event);
@@ -173,8 +179,10 @@ export async function runController(
     mark,
     nofileSoft: inheritedNofile(),
   });
+  const trees = new WorkerTrees(mark);
   const inspection = new Inspection({
     view: () => daemon.view(),
+    trees: trees.processes,
     tools: processes,
     searchPath: () => process.env["PATH"],
   });
@@ -194,7 +202,13 @@ export async function runController(
     }),
   );
   const memory = resources.use(
-    new MemoryWatch({ indexOf: (name) => pools.workersIndexOf(name), mark, daemon, clock: systemClock, log }),
+    new MemoryWatch({
+      indexOf: (name) => pools.workersIndexOf(name),
+      trees: trees.processes,
+      daemon,
+      clock: systemClock,
+      log,
+    }),
   );
   const watch = new ListenerWatch({ workers: () => leadersOf(daemon.view()), mark, log });
 
@@ -207,15 +221,16 @@ export async function runController(
     }),
   );
 
-  const { ticksPerSecond, pageBytes } = readSystemUnits();
   const view = () => daemon.view();
   const proxies = () => traffic.readings();
   const numbers = {
     view,
     proxies,
-    processes: new ProcessReadings({ ticksPerSecond, pageBytes }),
-    balance: resources.use(new BalanceWatch({ view, proxies, ticksPerSecond }, systemClock)),
+    trees,
+    processes: new ProcessReadings(readSystemUnits()),
+    balance: resources.use(new BalanceWatch({ view, proxies, trees }, systemClock)),
   };
+  const commands = new CommandLines(COMMAND_LINES_MS);
 
   const workerMetrics = new WorkerMetrics({
     poolOf: (name) => measuredPool(name, pools, registry, daemon),
@@ -246,7 +261,7 @@ export async function runController(
     new Autoscaler({
       daemon,
       clock: systemClock,
-      ticksPerSecond,
+      trees,
       proxies: () => traffic.readings(),
       scale: (pool, replicas, reason) => {
         order(pool, scaleOrder(reload.config, daemon.view(), pool, replicas), reason);
@@ -261,6 +276,7 @@ export async function runController(
     now: () => systemClock.now(),
     waitOf: (pool, { slot, incarnation }) => health.waitOf(pool, slot, incarnation),
     details: () => readDetails({ pools: reload.config.supervisor.pools, ...numbers }),
+    detailsWithProcesses: () => readProcessDetails({ pools: reload.config.supervisor.pools, ...numbers }, commands),
     metrics: createMetrics({
       ...numbers,
       output,
@@ -278,7 +294,7 @@ export async function runController(
     start: (pool, slots, reason) => order(pool, { kind: "start", slots }, reason),
     scale: (pool, replicas, reason) => order(pool, scaleOrder(reload.config, daemon.view(), pool, replicas), reason),
     reload: (isDryRun) => reload.run(isDryRun),
-    dump: (pool, slot) => inspection.dump(pool, slot),
+    dump: (pool, slot, pid) => inspection.dump(pool, slot, pid),
     profileWorker: (pool, slot, request) => inspection.profileWorker(pool, slot, request),
     profileSelf: (subject, seconds, signal) => inspection.profileSelf(subject, seconds, signal),
     tapLogs: (listener) => tapSinks(sinks, listener),

@@ -50,6 +50,7 @@ export const ERROR_CODES = {
   USAGE: { exitCode: 2, meaning: "The command line is not understood." },
   NO_CONTROLLER: { exitCode: 69, meaning: "No controller answers on the control socket." },
   WORKER_UNKNOWN: { exitCode: 1, meaning: "No worker has this id." },
+  PROCESS_UNKNOWN: { exitCode: 1, meaning: "No live process of the worker has this id." },
   POOL_UNKNOWN: { exitCode: 1, meaning: "No pool has this name." },
   OPERATION_UNKNOWN: { exitCode: 1, meaning: "No operation has this id, or it ended long ago and is forgotten." },
   ACCESS_DENIED: { exitCode: 1, meaning: "The API request needs the token, or may not be made from there." },

@@ -131,7 +131,10 @@ test("what Envoy says against a configuration is passed on", async () => {
     "ENVOY_CONFIG_REFUSED",
     /pool "web": Envoy refuses its configuration: malformed IP address: nowhere$/u,
     () =>
-      check(1, "[warning] x: y\n[critical] main: error initializing configuration \\'\\': malformed IP address: nowhere\n"),
+      check(
+        1,
+        "[warning] x: y\n[critical] main: error initializing configuration \\'\\': malformed IP address: nowhere\n",
+      ),
   );
   await refused("ENVOY_CONFIG_REFUSED", /configuration: it did not say why$/u, () => check(undefined, ""));
 });

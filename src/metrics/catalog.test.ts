@@ -61,6 +61,7 @@ function scrapeOf(pool: Partial<PoolView> = {}, changes: Partial<Scrape> = {}): 
     view: { phase: "running", startedAt: instant(0), healthy: true, ready: true, shutdownRequests: 0, pools: [web] },
     readings: new Map(),
     ownReading: undefined,
+    trees: new Map(),
     logs: [{ pool: "web", stream: "stdout", bytes: 90, jsonLines: 2, textLines: 3, parts: 1 }],
     sinks: [{ stream: "stdout", bytesWritten: 80, blockedSeconds: 0.5, discardedBytes: 4 }],
     orphansReaped: 5,
@@ -358,6 +359,24 @@ test("the controller's own process has the names that Prometheus clients agree o
     "process_start_time_seconds 1700000000.25",
   );
   assert.doesNotMatch(linesOf(scrapeOf()).join("\n"), /^process_/mu);
+});
+
+test("the process tree of a worker has metrics of its own beside those of its leader", () => {
+  const trees = new Map([[100, { cpuSeconds: 7.5, residentBytes: 12_288, processCount: 3 }]]);
+  const scrape = scrapeOf(
+    { workers: [worker(0, "ready"), worker(1, "ready"), worker(2, "down")] },
+    { readings: new Map([[100, READING]]), trees },
+  );
+  const labels = '{pool="web",worker="web-0"}';
+  has(
+    scrape,
+    `monoceros_workerpool_process_cpu_seconds_total${labels} 1.5`,
+    `monoceros_workerpool_process_resident_memory_bytes${labels} 4096`,
+    `monoceros_worker_tree_cpu_seconds_total${labels} 7.5`,
+    `monoceros_worker_tree_resident_memory_bytes${labels} 12288`,
+    `monoceros_worker_tree_processes${labels} 3`,
+  );
+  assert.doesNotMatch(linesOf(scrape).join("\n"), /web-1|web-2/u);
 });
 
 test("a restart of a worker adds no series", () => {

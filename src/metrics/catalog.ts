@@ -10,11 +10,11 @@ import type { Balance } from "../core/balance.ts";
 import type { LimitKind } from "../core/event.ts";
 import { PROBE_PURPOSES } from "../core/probe.ts";
 import { DURATION_BUCKETS_SECONDS, type Histogram } from "../core/tally.ts";
-import { type ControllerPhase, PHASES, type PoolView, type WorkerView } from "../core/view.ts";
+import { type ControllerPhase, type ControllerView, PHASES, type PoolView, type WorkerView } from "../core/view.ts";
 import type { HistogramSample, Metric, Sample } from "./exposition.ts";
 import { OWN_METRICS } from "./ownMetrics.ts";
 import { PROXY_METRICS } from "./proxyMetrics.ts";
-import type { LogTotals, ProcessReading, Scrape, SinkTotals } from "./scrape.ts";
+import type { LogTotals, ProcessReading, Scrape, SinkTotals, TreeReading } from "./scrape.ts";
 
 /** A metric of the catalog. */
 export type CatalogMetric = Metric<Scrape> & {
@@ -278,6 +278,24 @@ export const CATALOG: readonly CatalogMetric[] = [
     "Start of the process in seconds since 1970.",
     (it) => it.startTimeSeconds,
   ),
+  treeMetric(
+    "cpu_seconds_total",
+    "counter",
+    "User and system CPU time of all processes of the worker, those that have ended included. It starts from 0 with each new process of the slot.",
+    (it) => it.cpuSeconds,
+  ),
+  treeMetric(
+    "resident_memory_bytes",
+    "gauge",
+    "Resident memory of all processes of the worker; pages that they share count in each of them.",
+    (it) => it.residentBytes,
+  ),
+  treeMetric(
+    "processes",
+    "gauge",
+    "Live processes of the worker: its leader, and the processes that it and they have started.",
+    (it) => it.processCount,
+  ),
   {
     origin: "original",
     name: "monoceros_workerpool_failed_to_parse_log_json_total",
@@ -365,18 +383,41 @@ function processMetric(
     type,
     help,
     labels: ["pool", "worker"],
-    samples: ({ view, readings }) => {
-      const samples: Sample[] = [];
-      for (const pool of view.pools) {
-        for (const worker of pool.workers) {
-          const reading = worker.pid === undefined ? undefined : readings.get(worker.pid);
-          const known = reading === undefined ? undefined : value(reading);
-          if (known !== undefined) samples.push({ labels: [pool.name, worker.id], value: known });
-        }
-      }
-      return samples;
-    },
+    samples: ({ view, readings }) => perWorker(view, readings, value),
   };
+}
+
+function treeMetric(
+  what: string,
+  type: "counter" | "gauge",
+  help: string,
+  value: (reading: TreeReading) => number,
+): CatalogMetric {
+  return {
+    origin: "new",
+    name: `monoceros_worker_tree_${what}`,
+    type,
+    help,
+    labels: ["pool", "worker"],
+    samples: ({ view, trees }) => perWorker(view, trees, value),
+  };
+}
+
+/** One sample for each worker with a process that has been read, and of which `value` is known. */
+function perWorker<Reading>(
+  { pools }: ControllerView,
+  readings: ReadonlyMap<number, Reading>,
+  value: (reading: Reading) => number | undefined,
+): Sample[] {
+  const samples: Sample[] = [];
+  for (const pool of pools) {
+    for (const worker of pool.workers) {
+      const reading = worker.pid === undefined ? undefined : readings.get(worker.pid);
+      const known = reading === undefined ? undefined : value(reading);
+      if (known !== undefined) samples.push({ labels: [pool.name, worker.id], value: known });
+    }
+  }
+  return samples;
 }
 
 function logCounter(what: string, help: string, value: (totals: LogTotals) => number): CatalogMetric {

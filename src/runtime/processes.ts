@@ -163,6 +163,8 @@ export class Processes implements HelperControl, ToolControl {
   readonly #byLeader = new Map<number, Resident>();
   /** Leaders that are gone while something of them is left. */
   readonly #leftBehind = new Set<Resident>();
+  /** Killed in this turn; what has left their groups is still to be killed. */
+  readonly #killed = new Set<Resident>();
   /** What to call when a helper has ended, by its pid. */
   readonly #helpers = new Map<number, (status: ExitStatus) => void>();
   readonly #onChildSignal = () => this.reap();
@@ -328,14 +330,30 @@ export class Processes implements HelperControl, ToolControl {
     if (!resident.leaderAlive) this.#signalEscaped(resident);
   }
 
-  /** SIGKILL to the group of `leader` and to each process that carries its marks, wherever it went. */
+  /**
+   * SIGKILL to the group of `leader` now, and soon to each process that carries its marks, wherever it went. Many workers
+   * may be killed in one turn: all groups get the signal first, then /proc is read once for all of them.
+   */
   kill(leader: number): void {
     const resident = this.#byLeader.get(leader);
     sendSignal(-leader, "SIGKILL");
     if (resident === undefined) return;
     resident.stopSignal = "SIGKILL";
     resident.signalled.clear();
-    for (const pid of listPids()) if (this.#belongsTo(pid, resident) === true) sendSignal(pid, "SIGKILL");
+    if (this.#killed.size === 0) queueMicrotask(() => this.#killEscaped());
+    this.#killed.add(resident);
+  }
+
+  #killEscaped(): void {
+    const killed = [...this.#killed];
+    this.#killed.clear();
+    const byLeader = new Map(killed.map((resident) => [resident.pid, resident]));
+    const byMarks = new Map(killed.map((resident) => [marksOf(resident), resident]));
+    for (const pid of listPids()) {
+      const stat = readStat(pid);
+      if (stat === undefined || pid === process.pid) continue;
+      if (byLeader.has(stat.session) || byMarks.has(this.#readMarks(pid) ?? "")) sendSignal(pid, "SIGKILL");
+    }
   }
 
   /** Processes of the worker led by `leader` that left its tree and were adopted by the controller. */
@@ -476,16 +494,16 @@ export class Processes implements HelperControl, ToolControl {
     const stat = readStat(pid);
     if (stat === undefined || pid === process.pid) return false;
     if (stat.session === resident.pid) return true;
+    const marks = this.#readMarks(pid);
+    return marks === undefined ? undefined : marks === marksOf(resident);
+  }
+
+  /** The marks of the worker that a process came from; "" of any other, undefined where that cannot be told at the moment. */
+  #readMarks(pid: number): string | undefined {
     const env = readEnvironment(pid);
-    if (env === undefined) return false;
-    if (env.size === 0) return undefined;
-    return (
-      env.get(CONTROLLER_MARK) === this.#mark &&
-      !env.has(HELPER_VARIABLE) &&
-      env.get("MONOCEROS_POOL") === resident.launch.name &&
-      env.get("MONOCEROS_SLOT") === String(resident.slot) &&
-      env.get("MONOCEROS_INCARNATION") === String(resident.incarnation)
-    );
+    if (env?.size === 0) return undefined;
+    if (env === undefined || env.get(CONTROLLER_MARK) !== this.#mark || env.has(HELPER_VARIABLE)) return "";
+    return [env.get("MONOCEROS_POOL"), env.get("MONOCEROS_SLOT"), env.get("MONOCEROS_INCARNATION")].join("\0");
   }
 
   /**
@@ -575,6 +593,11 @@ export class Processes implements HelperControl, ToolControl {
 function sendStopSignal(target: number, signal: string): void {
   sendSignal(target, signal);
   sendSignal(target, "SIGCONT");
+}
+
+/** As the environment of each process of the worker has them; never "". */
+function marksOf({ launch, slot, incarnation }: Resident): string {
+  return [launch.name, slot, incarnation].join("\0");
 }
 
 /** Variables about the descriptors that a worker of this pool inherits. */

@@ -20,6 +20,7 @@ import {
   readSoftNofile,
   readStat,
 } from "./procfs.ts";
+import { readStatQuickly } from "./statFile.ts";
 
 const NOBODY = 2 ** 22 + 1;
 const directory = mkdtempSync(join(tmpdir(), "monoceros-procfs-"));
@@ -63,6 +64,7 @@ test("a command with spaces and parentheses does not shift the fields of stat", 
     processGroup: 77,
     session: 78,
     cpuTicks: 110,
+    reapedTicks: 15,
     startTicks: 123_456,
     virtualBytes: 1_000_000,
     rssPages: 250,
@@ -81,6 +83,17 @@ test("this process is found with its parent and its start", () => {
   assert.ok((stat?.rssPages ?? 0) > 1000);
   assert.ok(listPids().includes(process.pid));
   assert.ok(listPids().every(Number.isSafeInteger));
+});
+
+test("the quick way to read a stat finds the same, whatever the process calls itself", async () => {
+  for (const name of ["plain", "a) b (c d)", "größe"]) {
+    const { pid } = await run("sh", ["-c", 'printf %s "$0" > /proc/$$/comm; echo up; read -r line', name]);
+    const [stat, quick] = [readStat(pid), readStatQuickly(pid)];
+    assert.deepEqual({ ...quick, cpuTicks: 0 }, { ...stat, cpuTicks: 0 });
+    assert.equal(quick?.command, name);
+  }
+  assert.equal(readStatQuickly(process.pid)?.startTicks, readStat(process.pid)?.startTicks);
+  assert.equal(readStatQuickly(NOBODY), undefined);
 });
 
 test("a process that does not exist has nothing to tell", () => {

@@ -13,11 +13,16 @@ export interface ProcessStat {
   readonly session: number;
   /** User and system time in clock ticks. */
   readonly cpuTicks: number;
+  /** The same of all descendants that this process, or a child before its own end, has waited for. */
+  readonly reapedTicks: number;
   /** Start after boot in clock ticks; with the pid it names a process for ever. */
   readonly startTicks: number;
   readonly virtualBytes: number;
   readonly rssPages: number;
 }
+
+/** Fields of /proc/<pid>/stat from the state to the resident pages, the last one that is used. */
+const STAT_FIELDS = 22;
 
 function readProc(path: string): string | undefined {
   try {
@@ -32,7 +37,7 @@ export function parseStat(text: string): ProcessStat | undefined {
   const open = text.indexOf("(");
   const close = text.lastIndexOf(")");
   if (open < 0 || close < open) return undefined;
-  const fields = text.slice(close + 2).split(" ");
+  const fields = text.slice(close + 2).split(" ", STAT_FIELDS);
   const number = (index: number) => Number(fields[index - 3] ?? Number.NaN);
   return {
     pid: Number(text.slice(0, open - 1)),
@@ -43,6 +48,7 @@ export function parseStat(text: string): ProcessStat | undefined {
     processGroup: number(5),
     session: number(6),
     cpuTicks: number(14) + number(15),
+    reapedTicks: number(16) + number(17),
     startTicks: number(22),
     virtualBytes: number(23),
     rssPages: number(24),
