@@ -27,6 +27,7 @@ import { WorkerOutput } from "../logs/workerOutput.ts";
 import { systemClock } from "../runtime/clock.ts";
 import { Daemon } from "../runtime/daemon.ts";
 import { tuneForLongLife } from "../runtime/engineFlags.ts";
+import { GroupSignals } from "../runtime/groupSignals.ts";
 import { HeapCare } from "../runtime/heapCare.ts";
 import { controllerMark, findLeftovers } from "../runtime/leftovers.ts";
 import { Lifeline } from "../runtime/lifeline.ts";
@@ -49,8 +50,9 @@ import { openTcpListener } from "../runtime/tcpListener.ts";
 import { runTool } from "../runtime/tool.ts";
 import { Autoscaler } from "./autoscaler.ts";
 import { BalanceWatch } from "./balanceWatch.ts";
+import { ExitHold } from "./exitHold.ts";
 import { Health } from "./health.ts";
-import type { HeldSignals } from "./heldSignals.ts";
+import { type HeldSignals, STOP_SIGNALS } from "./heldSignals.ts";
 import { Inspection } from "./inspection.ts";
 import { MemoryWatch } from "./memoryWatch.ts";
 import { createMetrics } from "./metricsSource.ts";
@@ -159,10 +161,22 @@ export async function runController(
   const checked = checkedPools(preflight);
   await pools.claim(checked);
   pools.installAll(checked, spec);
+  const witnesses = () => {
+    const proxies = leadersOf(daemon.view()).filter(({ role }) => role === "proxy");
+    return [lifeline?.pid, ...proxies.map(({ leader }) => leader)].filter((pid) => pid !== undefined);
+  };
+  const groupSignals = resources.use(new GroupSignals(witnesses));
+  const exits = resources.use(
+    new ExitHold({
+      listener: daemon,
+      isDoubtful: () => daemon.view().shutdownRequests === 0 && groupSignals.has(...STOP_SIGNALS),
+      stopSignalOf: (pool) => daemon.specOf(pool).stopSignal,
+    }),
+  );
   const processes = new Processes({
     launchOf: (pool, revision) => registry.launchOf(pool, revision),
     attach: (worker) => output.attach(worker),
-    listener: daemon,
+    listener: exits,
     lifeline,
     log,
     mark,
@@ -291,10 +305,11 @@ export async function runController(
     log.warn("there is no shell: workers will outlive a controller that is killed with SIGKILL");
   const workers = countWorkers(spec);
   if (workers > MANY_WORKERS) reserveDescriptors(2 * workers + OWN_DESCRIPTORS);
-  listenToSignals(daemon, handle, log);
-  const earlySignal = options.held.release();
+  listenToSignals({ daemon, handle, log, groupSignals, isStopKnown: () => exits.release() });
+  const early = options.held.release();
   daemon.boot(processes);
-  if (earlySignal !== undefined) daemon.shutdown(`received ${earlySignal}`);
+  if (early.stop !== undefined) daemon.shutdown(`received ${early.stop}`);
+  else if (early.isReloadDue) process.emit("SIGHUP");
   warnOfLeftovers(log);
 
   const heapCare = new HeapCare(() => events.lastSeq + sinks.stdout.bytesWritten + sinks.stderr.bytesWritten);
@@ -346,9 +361,9 @@ function measuredPool(name: string, pools: Pools, registry: PoolRegistry, daemon
   return { name, path: config.metrics.path, addressOf: (slot) => places.metricsAddressOf(slot) };
 }
 
-function leadersOf(view: ControllerView): { pool: string; leader: number }[] {
-  return view.pools.flatMap(({ name, workers }) =>
-    workers.flatMap(({ pid }) => (pid === undefined ? [] : { pool: name, leader: pid })),
+function leadersOf(view: ControllerView): { pool: string; role: "workers" | "proxy"; leader: number }[] {
+  return view.pools.flatMap(({ name, role, workers }) =>
+    workers.flatMap(({ pid }) => (pid === undefined ? [] : { pool: name, role, leader: pid })),
   );
 }
 

@@ -297,7 +297,7 @@ test("give-up-worker keeps the others running, until each of them has given up: 
   assert.equal(rig.state.phase, "running");
   assert.equal(rig.view.healthy, false);
   rig.exit(0, 1);
-  assert.ok(rig.reasons.includes("controller_stopping: every worker used up its restarts"));
+  assert.ok(rig.reasons.includes("controller_stopping: every worker failed, used up its restarts or completed"));
   assert.deepEqual(rig.take().slice(-1), ["!finish 1"]);
 });
 

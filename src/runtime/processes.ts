@@ -66,6 +66,11 @@ export interface PoolLaunch {
   readonly sockets?: InheritedSockets | undefined;
   /** Whether workers inherit a descriptor on which they tell that they are ready. */
   readonly notifies?: boolean;
+  /**
+   * Asks the process to end, by another way than a signal; resolves with whether it was heard. Where it is given, the
+   * process is started with all signals blocked that could end it: what is sent to the whole service does not reach it.
+   */
+  readonly quit?: () => Promise<boolean>;
 }
 
 /** A command that is to run beside a worker. */
@@ -217,6 +222,7 @@ export class Processes implements HelperControl, ToolControl {
         credentials: plan.credentials,
         umask: plan.umask,
         nofileSoft: nofile === undefined ? this.#nofileSoft : undefined,
+        blocksSignals: pool.quit !== undefined,
       });
     } catch (error) {
       for (const { readFd } of pipes) closeSync(readFd);
@@ -316,13 +322,21 @@ export class Processes implements HelperControl, ToolControl {
     return this.#byLeader.get(leader)?.notifyChannel;
   }
 
-  /** Sends a signal to the group of `leader` (scope "group") and to what is known to have left it. */
-  signal(leader: number, signal: string, scope: "group" | "escaped"): void {
+  /** Sends a signal to the group of `leader`, or to it alone, and to what is known to have left the group. */
+  signal(leader: number, signal: string, scope: "group" | "leader" | "escaped"): void {
     const resident = this.#byLeader.get(leader);
-    if (scope === "group") sendSignal(-leader, signal);
+    const quit = resident?.launch.quit;
+    if (scope === "leader") sendSignal(leader, signal);
+    else if (scope === "group" && quit === undefined) sendSignal(-leader, signal);
+    else if (scope === "group" && quit !== undefined) void this.#quit(leader, quit);
     if (resident === undefined) return;
     resident.stopSignal = signal;
     if (!resident.leaderAlive) this.#signalEscaped(resident);
+  }
+
+  /** Ends a process that no signal but SIGKILL reaches. */
+  async #quit(leader: number, quit: () => Promise<boolean>): Promise<void> {
+    if (!(await quit()) && this.isLeader(leader)) sendSignal(-leader, "SIGKILL");
   }
 
   /** SIGKILL to the group of `leader` and to each process that carries its marks, wherever it went. */
