@@ -8,7 +8,7 @@ import type { Incarnation, Slot } from "../core/identity.ts";
 import type { ProcessListener } from "../runtime/processes.ts";
 
 /** How long the controller's own signal may be late. */
-const HOLD_MS = 100;
+const HOLD_MS = 1000;
 
 export class ExitHold implements ProcessListener, Disposable {
   readonly #listener: ProcessListener;

@@ -502,9 +502,10 @@ function beginStop(
 }
 
 /** Whether the processes of a worker that is to stop had the stop signal together with the controller. */
-function hasHadStopSignal({ order, spawnedAt }: StoppingState, { stopSignal }: PoolSpec): boolean {
+function hasHadStopSignal({ order, spawnedAt }: StoppingState, { stopSignal, role }: PoolSpec): boolean {
   const { hadSignal } = order;
-  return hadSignal !== undefined && hadSignal.signal === stopSignal && spawnedAt < hadSignal.at;
+  // A proxy blocks signals.
+  return role === "workers" && hadSignal !== undefined && hadSignal.signal === stopSignal && spawnedAt < hadSignal.at;
 }
 
 function exitedTold(

@@ -7,7 +7,7 @@ import { constants } from "node:os";
 import { readProcText } from "./procFile.ts";
 
 /** A pending signal that is seen in two looks this far apart is an old one: it says nothing about the next. */
-const LOOK_MS = 30_000;
+const LOOK_MS = 10_000;
 
 /** Signals that are pending for a process, one bit each: bit 0 is signal 1 (proc(5), SigPnd and ShdPnd). */
 export function readPendingSignals(pid: number): bigint {
