@@ -3,12 +3,11 @@
  * tools do that signal a whole process tree: nothing in flight is lost, nothing is restarted or signaled twice.
  */
 import assert from "node:assert/strict";
-import { get } from "node:http";
 import { test } from "node:test";
 import { ControllerUnderTest, type Ending, listDescendants, untilGone } from "../support/controller.ts";
-import type { LoadTarget } from "../support/load.ts";
 import { startLoad } from "../support/load.ts";
 import { describeLoad } from "../support/loadReport.ts";
+import { openStreams } from "../support/streams.ts";
 import { envoyPid, proxyPool, sharedPool } from "../support/traffic.ts";
 import { eventsOf, guardianOf, happened, saidBy, shellPool } from "../support/watch.ts";
 
@@ -22,41 +21,6 @@ function signalAll(controller: ControllerUnderTest, signal: NodeJS.Signals, orde
   const others = listDescendants(controller.pid);
   const all = order === "controller first" ? [controller.pid, ...others] : [...others, controller.pid];
   for (const pid of all) process.kill(pid, signal);
-}
-
-interface Stream {
-  /** The server has begun to answer. */
-  readonly begun: Promise<void>;
-  /** The whole answer, or the error that broke it off. */
-  readonly body: Promise<string>;
-}
-
-/** A request that is answered for a while. */
-function stream({ port, socketPath }: { port?: number; socketPath?: string }, events: number, ms: number): Stream {
-  const begun = Promise.withResolvers<void>();
-  const body = new Promise<string>((done) => {
-    const path = `/sse?n=${events}&ms=${ms}`;
-    get({ ...(port === undefined ? { socketPath } : { port, host: "127.0.0.1" }), path, agent: false }, (response) => {
-      let text = "";
-      response.setEncoding("utf8");
-      response.on("data", (chunk: string) => {
-        text += chunk;
-        begun.resolve();
-      });
-      response.on("end", () => done(text));
-      response.on("error", (error) => done(`broken off: ${error.message}`));
-    }).on("error", (error) => {
-      begun.reject(error);
-      done(`failed: ${error.message}`);
-    });
-  });
-  return { begun: begun.promise, body };
-}
-
-async function streams(target: LoadTarget, count: number): Promise<readonly Promise<string>[]> {
-  const all = Array.from({ length: count }, () => stream(target, 20, 50));
-  await Promise.all(all.map(({ begun }) => begun));
-  return all.map(({ body }) => body);
 }
 
 function assertPlanned(controller: ControllerUnderTest, ending: Ending): void {
@@ -88,7 +52,7 @@ for (const [place, makePool] of Object.entries(pools)) {
           wrapper: AS_SERVICE,
         });
         await controller.ready();
-        const bodies = await streams(target, 6);
+        const bodies = await openStreams(target, 6);
         signalAll(controller, "SIGTERM", order);
         for (const body of await Promise.all(bodies)) assert.equal(body.match(/^data:/gmu)?.length, 20, body);
         assertPlanned(controller, await controller.ended);
