@@ -20,7 +20,13 @@ type Order = "controller first" | "controller last";
 function signalAll(controller: ControllerUnderTest, signal: NodeJS.Signals, order: Order = "controller first"): void {
   const others = listDescendants(controller.pid);
   const all = order === "controller first" ? [controller.pid, ...others] : [...others, controller.pid];
-  for (const pid of all) process.kill(pid, signal);
+  for (const pid of all) {
+    try {
+      process.kill(pid, signal);
+    } catch {
+      // A short command of a shell that has ended meanwhile.
+    }
+  }
 }
 
 function assertPlanned(controller: ControllerUnderTest, ending: Ending): void {
