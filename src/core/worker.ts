@@ -668,10 +668,11 @@ function stopBackoff(state: BackoffState, event: Extract<WorkerEvent, { kind: "s
 
 /**
  * A stop during a stop can only make it final: shutdown overrules a planned respawn. What is final stays, but a slot that
- * an operator holds is not held any more when there are too many.
+ * an operator holds, or that has completed, is free when there are too many.
  */
 function stopAgain(state: StoppingState | DrainingState, event: Extract<WorkerEvent, { kind: "stop" }>): Transition {
-  const isSurplus = state.order.cause === "operator" && event.order.cause === "scale";
+  const staysInUse = state.order.cause === "operator" || state.order.ends !== undefined;
+  const isSurplus = staysInUse && event.order.cause === "scale";
   if (event.order.next !== "down" || (state.order.next === "down" && !isSurplus)) return ignore(state);
   return { state: { ...state, order: event.order, reason: event.order.reason }, effects: [] };
 }
