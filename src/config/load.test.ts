@@ -232,7 +232,10 @@ const REFUSED: readonly (readonly [keys: string, problem: string])[] = [
   ["cwd: ''", 'cwd: expected a string that is not empty, got ""'],
   ["restart: {backoff: {initial: 10s, max: 1s}}", "restart.backoff.max: expected at least as long as initial"],
   ["restart: {policy: sometimes}", 'restart.policy: expected one of always, on-failure, never, got "sometimes"'],
-  ["restart: {expected_exit_codes: [256]}", "restart.expected_exit_codes[0]: expected a whole number from 0 to 255, got 256"],
+  [
+    "restart: {expected_exit_codes: [256]}",
+    "restart.expected_exit_codes[0]: expected a whole number from 0 to 255, got 256",
+  ],
   ["stop_signal_target: tree", 'stop_signal_target: expected one of group, leader, got "tree"'],
   ["restart: {on_exhausted: die}", 'restart.on_exhausted: expected one of shutdown, give-up-worker, got "die"'],
   [

@@ -11,6 +11,7 @@ import type { WideLifecycleEvent, WorkerLifecycleEvent } from "./event.ts";
 import { type Slot, workerId } from "./identity.ts";
 import type { Order, RunningOperation } from "./operation.ts";
 import {
+  countCompleted,
   countReady,
   isEmpty,
   isHealthy,
@@ -398,6 +399,7 @@ export function viewOf(state: ControllerState): ControllerView {
       replicas: spec.replicas,
       standby: spec.standby,
       readyCount: countReady(pool),
+      completedCount: countCompleted(pool.workers),
       desiredHealthyPercentage: spec.desiredHealthyPercentage,
       healthy: isHealthy(pool),
       workers: pool.workers

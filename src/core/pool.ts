@@ -179,7 +179,7 @@ export function isHealthy(state: PoolState): boolean {
 }
 
 /** Slots whose work is done for good: health does not miss them. */
-function countCompleted(workers: readonly WorkerState[]): number {
+export function countCompleted(workers: readonly WorkerState[]): number {
   return count(workers, (worker) => worker.phase === "down" && worker.kind === "completed");
 }
 
