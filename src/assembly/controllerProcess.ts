@@ -2,9 +2,9 @@
  * The composition root: puts the rooms together into one running controller and takes them apart again. The only place
  * that knows all of them. Decides nothing about workers.
  */
-import { rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import type { LogLine } from "../admin/api.ts";
+import { ControlSocket } from "../admin/controlSocket.ts";
 import { EventLog } from "../admin/events.ts";
 import type { ControllerHandle } from "../admin/handle.ts";
 import { listenOnPort, listenOnSocket } from "../admin/listen.ts";
@@ -35,6 +35,7 @@ import {
   becomeSubreaper,
   closeInheritedOnExec,
   getLimit,
+  openListener,
   RLIMITS,
   readPeer,
   readSystemUnits,
@@ -292,14 +293,18 @@ export async function runController(
       : [config.admin.socket];
   const open = async (host: string, port: number) => (await openTcpListener({ host, port }, ADMIN_BACKLOG)).fd;
   const port = await listenOnPort(openServer, config.admin.port, config.admin.address, open, find);
-  const socket = await listenOnSocket(controlServer, candidates, find).catch((error: unknown) => {
+  const openSocket = (path: string, backlog: number) => openListener({ family: "Unix", path }, backlog, 0);
+  const socket = await listenOnSocket(controlServer, candidates, find, openSocket).catch((error: unknown) => {
     // A port that goes on listening would keep this process from ending.
     openServer.close();
     throw error;
   });
-  if (socket.path === undefined) log.warn("runs without a control socket: no place for it can be used");
+  const { file } = socket;
+  if (file !== undefined)
+    resources.use(new ControlSocket({ server: controlServer, file, find, open: openSocket, log }));
+  if (file === undefined) log.warn("runs without a control socket: no place for it can be used");
   for (const reason of socket.reasons) log.warn(`the control socket cannot be there: ${reason}`);
-  log.debug("admin listens", { address: `${config.admin.address}:${port}`, socket: socket.path });
+  log.debug("admin listens", { address: `${config.admin.address}:${port}`, socket: file?.path });
 
   if (lifeline?.start() === false)
     log.warn("there is no shell: workers will outlive a controller that is killed with SIGKILL");
@@ -324,7 +329,6 @@ export async function runController(
     server.close();
     server.closeAllConnections();
   }
-  if (socket.path !== undefined) rmSync(socket.path, { force: true });
   const boundMs = Math.max(MIN_FLUSH_MS, spec.shutdownTimeoutMs - (daemon.msSinceShutdownRequest() ?? 0));
   await withinBound(output.drained(), boundMs);
   manager.close();
