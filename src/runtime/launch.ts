@@ -130,6 +130,8 @@ const CONTROLLER_ONLY: ReadonlySet<string> = new Set([
   "LISTEN_FDS",
   "LISTEN_PID",
   "LISTEN_FDNAMES",
+  // A descriptor too, of a parent that is a Node.js program.
+  "NODE_CHANNEL_FD",
 ]);
 
 /** undefined: nothing is there. hidden: this user may not look (a PATH often names such directories). */
