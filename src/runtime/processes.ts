@@ -13,6 +13,7 @@ import { closeSync, fchownSync, openSync, writeFileSync } from "node:fs";
 import type { Logger } from "../base/log.ts";
 import type { ExitStatus } from "../core/exit.ts";
 import { type Incarnation, type Slot, workerId } from "../core/identity.ts";
+import { findProgramProblem } from "./interpreter.ts";
 import { completeLimit, type LaunchPlan } from "./launch.ts";
 import { CONTROLLER_MARK, type Lifeline } from "./lifeline.ts";
 import {
@@ -227,7 +228,7 @@ export class Processes implements HelperControl, ToolControl {
     } catch (error) {
       for (const { readFd } of pipes) closeSync(readFd);
       if (notice !== undefined) closeSync(notice.readFd);
-      throw error;
+      throw explained(error, plan);
     } finally {
       for (const { writeFd } of pipes) closeSync(writeFd);
       if (notice !== undefined) closeSync(notice.writeFd);
@@ -571,6 +572,16 @@ export class Processes implements HelperControl, ToolControl {
       }, delayMs).unref();
     }
   }
+}
+
+/** Errors of execve(2) that may be about something else than the file itself. */
+const EXEC_ERRORS: ReadonlySet<string> = new Set(["ENOENT", "ENOEXEC", "EACCES", "ELOOP"]);
+
+/** The error of a spawn, with what the program lacks where that can be told: its interpreter may be gone by now. */
+function explained(error: unknown, { file, cwd, env }: LaunchPlan): unknown {
+  if (!(error instanceof SystemCallError) || !EXEC_ERRORS.has(error.code)) return error;
+  const problem = findProgramProblem(file, { cwd: cwd ?? process.cwd(), path: env["PATH"] });
+  return problem === undefined ? error : new Error(`${error.message}: it ${problem.text}`, { cause: error });
 }
 
 /** Variables about the descriptors that a worker of this pool inherits. */

@@ -147,7 +147,8 @@ describe("runtime traps", () => {
   test("what is removed from the controller's environment can be used in its configuration", async () => {
     await using controller = await ControllerUnderTest.start({
       // The node's name in a cluster of databases, say.
-      workers: "    - {name: web, exec: /bin/sh, args: [-c, 'echo node $0; exec sleep 1000', \"\u0024{NODE_UNIQUE_ID}\"]}",
+      workers:
+        "    - {name: web, exec: /bin/sh, args: [-c, 'echo node $0; exec sleep 1000', \"\u0024{NODE_UNIQUE_ID}\"]}",
       env: { NODE_UNIQUE_ID: "db-7" },
     });
     assert.equal(await firstText(controller), "node db-7");
