@@ -17,6 +17,8 @@ import { PreparedStrings, reapPid, SystemCallError, spawnProcess } from "./linux
 const directory = mkdtempSync(join(tmpdir(), "monoceros-interpreter-"));
 after(() => rmSync(directory, { recursive: true }));
 
+// Listened to all the time, so that none is missed.
+process.on("SIGCHLD", () => {});
 const sink = openSync("/dev/null", "w");
 let files = 0;
 function program(content: string | Buffer, mode = 0o755): string {
@@ -34,7 +36,6 @@ function problemOf(file: string): string | undefined {
 
 /** What the kernel, and env(1), make of it: the errno, or the exit code. Not execvp(3), which helps itself with a shell. */
 async function verdict(file: string): Promise<string> {
-  const ended = once(process, "SIGCHLD");
   try {
     const pid = spawnProcess({
       file,
@@ -49,9 +50,11 @@ async function verdict(file: string): Promise<string> {
       umask: undefined,
       nofileSoft: undefined,
     });
-    await ended;
-    const status = reapPid(pid);
-    return status?.kind === "code" ? String(status.code) : JSON.stringify(status);
+    for (;;) {
+      const status = reapPid(pid);
+      if (status !== undefined) return status.kind === "code" ? String(status.code) : status.signal;
+      await once(process, "SIGCHLD");
+    }
   } catch (error) {
     assert.ok(error instanceof SystemCallError, String(error));
     return error.code;
