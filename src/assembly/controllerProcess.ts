@@ -2,9 +2,9 @@
  * The composition root: puts the rooms together into one running controller and takes them apart again. The only place
  * that knows all of them. Decides nothing about workers.
  */
-import { rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import type { LogLine } from "../admin/api.ts";
+import { ControlSocket } from "../admin/controlSocket.ts";
 import { EventLog } from "../admin/events.ts";
 import type { ControllerHandle } from "../admin/handle.ts";
 import { listenOnPort, listenOnSocket } from "../admin/listen.ts";
@@ -29,6 +29,7 @@ import { systemClock } from "../runtime/clock.ts";
 import { CommandLines } from "../runtime/commandLines.ts";
 import { Daemon } from "../runtime/daemon.ts";
 import { tuneForLongLife } from "../runtime/engineFlags.ts";
+import { GroupSignals } from "../runtime/groupSignals.ts";
 import { HeapCare } from "../runtime/heapCare.ts";
 import { controllerMark, findLeftovers } from "../runtime/leftovers.ts";
 import { Lifeline } from "../runtime/lifeline.ts";
@@ -36,6 +37,7 @@ import {
   becomeSubreaper,
   closeInheritedOnExec,
   getLimit,
+  openListener,
   RLIMITS,
   readPeer,
   readSystemUnits,
@@ -52,8 +54,9 @@ import { openTcpListener } from "../runtime/tcpListener.ts";
 import { runTool } from "../runtime/tool.ts";
 import { Autoscaler } from "./autoscaler.ts";
 import { BalanceWatch } from "./balanceWatch.ts";
+import { ExitHold } from "./exitHold.ts";
 import { Health } from "./health.ts";
-import type { HeldSignals } from "./heldSignals.ts";
+import { type HeldSignals, STOP_SIGNALS } from "./heldSignals.ts";
 import { Inspection } from "./inspection.ts";
 import { MemoryWatch } from "./memoryWatch.ts";
 import { createMetrics } from "./metricsSource.ts";
@@ -170,10 +173,22 @@ export async function runController(
   const checked = checkedPools(preflight);
   await pools.claim(checked);
   pools.installAll(checked, spec);
+  const witnesses = () => {
+    const proxies = leadersOf(daemon.view()).filter(({ role }) => role === "proxy");
+    return [lifeline?.pid, ...proxies.map(({ leader }) => leader)].filter((pid) => pid !== undefined);
+  };
+  const groupSignals = resources.use(new GroupSignals(witnesses));
+  const exits = resources.use(
+    new ExitHold({
+      listener: daemon,
+      isDoubtful: () => daemon.view().shutdownRequests === 0 && groupSignals.has(...STOP_SIGNALS),
+      stopSignalOf: (pool) => daemon.specOf(pool).stopSignal,
+    }),
+  );
   const processes = new Processes({
     launchOf: (pool, revision) => registry.launchOf(pool, revision),
     attach: (worker) => output.attach(worker),
-    listener: daemon,
+    listener: exits,
     lifeline,
     log,
     mark,
@@ -310,23 +325,28 @@ export async function runController(
       : [config.admin.socket];
   const open = async (host: string, port: number) => (await openTcpListener({ host, port }, ADMIN_BACKLOG)).fd;
   const port = await listenOnPort(openServer, config.admin.port, config.admin.address, open, find);
-  const socket = await listenOnSocket(controlServer, candidates, find).catch((error: unknown) => {
+  const openSocket = (path: string, backlog: number) => openListener({ family: "Unix", path }, backlog, 0);
+  const socket = await listenOnSocket(controlServer, candidates, find, openSocket).catch((error: unknown) => {
     // A port that goes on listening would keep this process from ending.
     openServer.close();
     throw error;
   });
-  if (socket.path === undefined) log.warn("runs without a control socket: no place for it can be used");
+  const { file } = socket;
+  if (file !== undefined)
+    resources.use(new ControlSocket({ server: controlServer, file, find, open: openSocket, log }));
+  if (file === undefined) log.warn("runs without a control socket: no place for it can be used");
   for (const reason of socket.reasons) log.warn(`the control socket cannot be there: ${reason}`);
-  log.debug("admin listens", { address: `${config.admin.address}:${port}`, socket: socket.path });
+  log.debug("admin listens", { address: `${config.admin.address}:${port}`, socket: file?.path });
 
   if (lifeline?.start() === false)
     log.warn("there is no shell: workers will outlive a controller that is killed with SIGKILL");
   const workers = countWorkers(spec);
   if (workers > MANY_WORKERS) reserveDescriptors(2 * workers + OWN_DESCRIPTORS);
-  listenToSignals(daemon, handle, log);
-  const earlySignal = options.held.release();
+  listenToSignals({ daemon, handle, log, groupSignals, isStopKnown: () => exits.release() });
+  const early = options.held.release();
   daemon.boot(processes);
-  if (earlySignal !== undefined) daemon.shutdown(`received ${earlySignal}`);
+  if (early.stop !== undefined) daemon.shutdown(`received ${early.stop}`);
+  else if (early.isReloadDue) process.emit("SIGHUP");
   warnOfLeftovers(log);
 
   const heapCare = new HeapCare(() => events.lastSeq + sinks.stdout.bytesWritten + sinks.stderr.bytesWritten);
@@ -341,7 +361,6 @@ export async function runController(
     server.close();
     server.closeAllConnections();
   }
-  if (socket.path !== undefined) rmSync(socket.path, { force: true });
   const boundMs = Math.max(MIN_FLUSH_MS, spec.shutdownTimeoutMs - (daemon.msSinceShutdownRequest() ?? 0));
   await withinBound(output.drained(), boundMs);
   manager.close();
@@ -385,9 +404,9 @@ function measuredPool(name: string, pools: Pools, registry: PoolRegistry, daemon
   };
 }
 
-function leadersOf(view: ControllerView): { pool: string; leader: number }[] {
-  return view.pools.flatMap(({ name, workers }) =>
-    workers.flatMap(({ pid }) => (pid === undefined ? [] : { pool: name, leader: pid })),
+function leadersOf(view: ControllerView): { pool: string; role: "workers" | "proxy"; leader: number }[] {
+  return view.pools.flatMap(({ name, role, workers }) =>
+    workers.flatMap(({ pid }) => (pid === undefined ? [] : { pool: name, role, leader: pid })),
   );
 }
 

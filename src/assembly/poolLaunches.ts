@@ -49,6 +49,9 @@ export function proxyLaunch(name: string, file: string, proxy: () => PoolProxy):
     captured: true,
     sockets: undefined,
     notifies: false,
+    // A signal to the whole service (systemd's KillMode=control-group) must not end it before its requests: Envoy exits
+    // at once on SIGTERM.
+    quit: () => proxy().quit(),
   };
 }
 

@@ -14,6 +14,11 @@ export const ERROR_CODES = {
   CONFIG_UNREADABLE: { exitCode: 78, meaning: "The configuration file cannot be read." },
   EXEC_NOT_FOUND: { exitCode: 78, meaning: "The executable of a pool does not exist or is not on PATH." },
   EXEC_NOT_EXECUTABLE: { exitCode: 78, meaning: "The executable of a pool exists but may not be executed." },
+  INTERPRETER_NOT_FOUND: {
+    exitCode: 78,
+    meaning:
+      "The executable of a pool exists, but not what it needs to start: the interpreter of its #! line, or its dynamic loader.",
+  },
   CWD_NOT_FOUND: { exitCode: 78, meaning: "The working directory of a pool does not exist." },
   ENV_FILE_INVALID: {
     exitCode: 78,

@@ -9,7 +9,7 @@ import { ControllerError, type ErrorCode } from "../base/errors.ts";
 import { formatRoundSize } from "../base/units.ts";
 import { type Config, metricsScope, type PoolConfig, type ServerConfig } from "../config/config.ts";
 import { formatProblem, type Position, type Problem } from "../config/load.ts";
-import { findPortProblems } from "../config/ports.ts";
+import { type EphemeralPorts, findEphemeralClaims, findPortProblems } from "../config/ports.ts";
 import { configToControllerSpec } from "../config/spec.ts";
 import { templateText } from "../config/template.ts";
 import type { Environment } from "../config/variables.ts";
@@ -27,6 +27,7 @@ import type { ProxyPlaces, ProxySettings } from "../envoy/settings.ts";
 import { memoryBoundBytes } from "../runtime/cgroup.ts";
 import { runCommand } from "../runtime/command.ts";
 import { availableCpus } from "../runtime/cpus.ts";
+import { readEphemeralPorts } from "../runtime/ephemeralPorts.ts";
 import { type LaunchPlan, type LaunchRequest, type OnLaunchProblem, planLaunch } from "../runtime/launch.ts";
 import { exactEnvironment } from "../runtime/procfs.ts";
 import { ConfigurationError, type ConfigurationProblem, readConfig } from "./configFile.ts";
@@ -51,6 +52,8 @@ export interface SystemChecks {
   availableCpus(): number;
   /** Bytes that all processes of the controller's control group may use together; undefined where there is no limit. */
   memoryBoundBytes(): number | undefined;
+  /** Ports that outgoing connections may have; undefined where that cannot be known. */
+  ephemeralPorts(): EphemeralPorts | undefined;
   /** Tells `onProblem` everything that keeps the pool from being started, and returns undefined then. */
   checkLaunch(request: LaunchRequest, env: NodeJS.ProcessEnv, onProblem: OnLaunchProblem): LaunchPlan | undefined;
   /** Rejects with a ControllerError where there is none that will do. */
@@ -84,6 +87,7 @@ export function systemChecks(run: RunProgram = runAndWait): SystemChecks {
   return {
     availableCpus: () => availableCpus(),
     memoryBoundBytes: () => memoryBoundBytes(),
+    ephemeralPorts: () => readEphemeralPorts(),
     checkLaunch: planLaunch,
     findEnvoy: (request) => findEnvoy(request, run),
     checkProxy: (binary, settings, places) => checkConfiguration(binary, settings, places, run),
@@ -111,6 +115,10 @@ export async function preflight(
 
   for (const { path, message } of findPortProblems(config, replicasOf)) report("CONFIG_INVALID", path, message);
   const warnings = [...parsed.warnings];
+  const ephemeral = checks.ephemeralPorts();
+  if (ephemeral !== undefined)
+    for (const { path, message } of findEphemeralClaims(config, replicasOf, ephemeral))
+      warnings.push({ ...positionOf(path, positions), path, message });
   const { tokenFile } = config.admin;
   if (tokenFile !== undefined) {
     const path = "admin.token_file";

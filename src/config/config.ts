@@ -46,6 +46,7 @@ export interface PoolConfig {
   readonly startupWaitMs: number;
   /** Full name, such as "SIGTERM". */
   readonly stopSignal: string;
+  readonly stopSignalTarget: "group" | "leader";
   readonly signalTimeoutMs: number;
   /** undefined is unlimited. */
   readonly maxRestarts: number | undefined;
@@ -94,6 +95,9 @@ export interface BackoffConfig {
 }
 
 export interface RestartConfig {
+  readonly policy: "always" | "on-failure" | "never";
+  /** 0 … 255 */
+  readonly expectedExitCodes: readonly number[];
   readonly backoff: BackoffConfig;
   readonly onExhausted: "shutdown" | "give-up-worker";
 }

@@ -104,6 +104,7 @@ const POOL: Classes<PoolConfig> = {
   rlimits: "launch",
   startupWaitMs: "policy",
   stopSignal: "policy",
+  stopSignalTarget: "policy",
   signalTimeoutMs: "policy",
   maxRestarts: "policy",
   restartWindowMs: "policy",

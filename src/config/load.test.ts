@@ -71,10 +71,13 @@ test("a file with only a name and an executable gets every default", () => {
           rlimits: {},
           startupWaitMs: 0,
           stopSignal: "SIGTERM",
+          stopSignalTarget: "group",
           signalTimeoutMs: 10_000,
           maxRestarts: undefined,
           restartWindowMs: 600_000,
           restart: {
+            policy: "always",
+            expectedExitCodes: [],
             backoff: { initialMs: 100, maxMs: 30_000, factor: 2, jitter: 0.2, resetAfterMs: 60_000 },
             onExhausted: "shutdown",
           },
@@ -229,6 +232,12 @@ const REFUSED: readonly (readonly [keys: string, problem: string])[] = [
   ["env: {A: {}}", "env.A: expected a string, got a map"],
   ["cwd: ''", 'cwd: expected a string that is not empty, got ""'],
   ["restart: {backoff: {initial: 10s, max: 1s}}", "restart.backoff.max: expected at least as long as initial"],
+  ["restart: {policy: sometimes}", 'restart.policy: expected one of always, on-failure, never, got "sometimes"'],
+  [
+    "restart: {expected_exit_codes: [256]}",
+    "restart.expected_exit_codes[0]: expected a whole number from 0 to 255, got 256",
+  ],
+  ["stop_signal_target: tree", 'stop_signal_target: expected one of group, leader, got "tree"'],
   ["restart: {on_exhausted: die}", 'restart.on_exhausted: expected one of shutdown, give-up-worker, got "die"'],
   [
     "rolling: {max_surge: 0}",

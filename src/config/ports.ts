@@ -42,6 +42,49 @@ export function findPortProblems(
   return problems;
 }
 
+/** Ports that the kernel gives to outgoing connections (ip-sysctl: ip_local_port_range, ip_local_reserved_ports). */
+export interface EphemeralPorts {
+  readonly from: number;
+  readonly to: number;
+  /** Ranges that it leaves out all the same. */
+  readonly reserved: readonly { readonly from: number; readonly to: number }[];
+}
+
+/** Claims of ports that are bound whenever a worker or Envoy starts: an outgoing connection may have one of them then. */
+const BOUND_AGAIN = /\.(?:start_port|listener_port|admin_port|metrics\.port)$/u;
+
+/** Every claim of such ports that reaches into the range of outgoing connections. */
+export function findEphemeralClaims(
+  config: Known<Config>,
+  replicasOf: (pool: Known<PoolConfig>) => number,
+  ephemeral: EphemeralPorts,
+): readonly PortProblem[] {
+  return portClaims(config, replicasOf).flatMap((claim) => {
+    if (!BOUND_AGAIN.test(claim.path)) return [];
+    const inside = { from: Math.max(claim.from, ephemeral.from), to: Math.min(claim.to, ephemeral.to) };
+    if (inside.from > inside.to || isCovered(inside, ephemeral.reserved)) return [];
+    const ports = inside.from === inside.to ? String(inside.from) : `${inside.from}-${inside.to}`;
+    const verb = claim.from === claim.to ? "is" : "are";
+    const message =
+      `${formatClaim(claim)} ${verb} in the range that the kernel uses for outgoing connections ` +
+      `(${ephemeral.from} to ${ephemeral.to}, net.ipv4.ip_local_port_range): a connection may hold a port when it is ` +
+      `to be bound. Use ports outside the range, or sysctl -w net.ipv4.ip_local_reserved_ports=${ports}`;
+    return [{ path: claim.path, message }];
+  });
+}
+
+function isCovered(
+  { from, to }: { readonly from: number; readonly to: number },
+  ranges: readonly { readonly from: number; readonly to: number }[],
+): boolean {
+  let next = from;
+  for (const range of ranges.toSorted((a, b) => a.from - b.from)) {
+    if (range.from > next) break;
+    next = Math.max(next, range.to + 1);
+  }
+  return next > to;
+}
+
 function portClaims(config: Known<Config>, replicasOf: (pool: Known<PoolConfig>) => number): readonly PortClaim[] {
   const claims: PortClaim[] = [];
   const claim = (path: string, from: number | undefined, count = 1): void => {

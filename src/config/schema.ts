@@ -138,6 +138,20 @@ const backoff: Kind<BackoffConfig> = object<BackoffConfig>(
 );
 
 const restart: Kind<RestartConfig> = object<RestartConfig>({
+  policy: {
+    yaml: "policy",
+    kind: oneOf(["always", "on-failure", "never"]),
+    default: "always",
+    since: "new",
+    doc: "Which exits the controller did not request start the worker again: all of them; all but code 0 and `expected_exit_codes`; none. A worker that is not started again is down until `monoceros start`.",
+  },
+  expectedExitCodes: {
+    yaml: "expected_exit_codes",
+    kind: list(integer(0, 255)),
+    default: [],
+    since: "new",
+    doc: "Exit codes that are no crash, such as `[0]` for servers that end after so many requests (`--limit-max-requests`, `max_requests`): the worker is replaced at once, without backoff and without counting against `max_restarts`.",
+  },
   backoff: { yaml: "backoff", kind: backoff, filled: true, since: "new", doc: "Waits between restarts in a row." },
   onExhausted: {
     yaml: "on_exhausted",
@@ -871,6 +885,13 @@ const pool: Kind<PoolConfig> = object<PoolConfig>(
       default: "SIGTERM",
       since: "new",
       doc: "Signal that asks a worker to stop.",
+    },
+    stopSignalTarget: {
+      yaml: "stop_signal_target",
+      kind: oneOf(["group", "leader"]),
+      default: "group",
+      since: "new",
+      doc: "Who gets the stop signal: the worker's whole process group, or only its first process, for servers that stop their own children (celery, gunicorn). SIGKILL always goes to the group.",
     },
     signalTimeoutMs: {
       yaml: "signal_timeout",

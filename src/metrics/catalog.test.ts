@@ -50,6 +50,7 @@ function scrapeOf(pool: Partial<PoolView> = {}, changes: Partial<Scrape> = {}): 
     replicas: 2,
     standby: 0,
     readyCount: 1,
+    completedCount: 0,
     desiredHealthyPercentage: 75,
     healthy: false,
     workers: [],

@@ -168,7 +168,7 @@ export const CATALOG: readonly CatalogMetric[] = [
     origin: "new",
     name: "monoceros_pool_exits_total",
     type: "counter",
-    help: "Exits of worker processes; reason is planned or unplanned, status the exit code or the name of the signal.",
+    help: "Exits of worker processes. reason: planned (the controller stopped it), expected (restart.expected_exit_codes, or signaled together with the controller), completed (restart.policy), unplanned. status: the exit code or the name of the signal.",
     labels: ["pool", "reason", "status"],
     samples: perPool((pool) =>
       Object.entries(pool.tally.exits).map(([key, value]) => {

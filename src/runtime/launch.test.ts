@@ -298,3 +298,20 @@ test("a whole command line in exec is answered with what to write", () => {
   assert.equal(hintOf("cd /app && x"), 'exec is the program alone: write exec: /bin/sh and args: [-c, "cd /app && x"]');
   assert.match(hintOf("no-such-program") ?? "", /^Install it/u);
 });
+
+test("an executable that needs what is not there is refused: its interpreter, or a format that the kernel runs", () => {
+  const missing = file("bin/missing", "#!/no/such/interpreter\n", 0o755);
+  assert.throws(
+    () => plan(request({ exec: missing }), {}),
+    refusal("INTERPRETER_NOT_FOUND", /needs the interpreter "\/no\/such\/interpreter"/u),
+  );
+  const bare = file("bin/bare", "echo hello\n", 0o755);
+  assert.throws(() => plan(request({ exec: bare }), {}), refusal("EXEC_NOT_EXECUTABLE", /script with a #! line/u));
+  // What env looks for is looked for on the worker's PATH.
+  const script = file("bin/script", "#!/usr/bin/env server\n", 0o755);
+  assert.equal(plan(request({ exec: script, env: { PATH: bin } }), {}).file, script);
+  assert.throws(
+    () => plan(request({ exec: script, env: { PATH: "/nonexistent" } }), { PATH: bin }),
+    refusal("INTERPRETER_NOT_FOUND", /not on the worker's PATH \(\/nonexistent\)/u),
+  );
+});

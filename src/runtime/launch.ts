@@ -7,6 +7,7 @@ import { isAbsolute, join, resolve } from "node:path";
 import { ControllerError } from "../base/errors.ts";
 import { decodeOsText } from "../base/osText.ts";
 import { parseEnvFile } from "./envFile.ts";
+import { findProgramProblem } from "./interpreter.ts";
 import type { Credentials, ResourceLimit } from "./linux.ts";
 
 type CommandKey = `probes.${"startup" | "readiness" | "liveness"}.exec`;
@@ -65,7 +66,7 @@ export function completeLimit(
 /**
  * Checks and resolves what a pool asks for; undefined where something of it is not there. `environment` is the
  * controller's own; variables that are meant for the controller alone do not pass. Problems are EXEC_NOT_FOUND,
- * EXEC_NOT_EXECUTABLE, CWD_NOT_FOUND, ENV_FILE_INVALID, USER_NOT_FOUND, PERMISSION_REQUIRED, and all of them are told.
+ * EXEC_NOT_EXECUTABLE, INTERPRETER_NOT_FOUND, CWD_NOT_FOUND, ENV_FILE_INVALID, USER_NOT_FOUND, PERMISSION_REQUIRED, and all of them are told.
  */
 export function planLaunch(
   request: LaunchRequest,
@@ -106,7 +107,11 @@ export function planLaunch(
   // A relative path means nothing where the directory is not there.
   const find = (key: LaunchKey, program: string) =>
     isThere || isAbsolute(program) || !program.includes("/")
-      ? attempt(key, () => findExecutable(request, program, env["PATH"]))
+      ? attempt(key, () => {
+          const file = findExecutable(request, program, env["PATH"]);
+          checkProgram(request, program, file, env["PATH"]);
+          return file;
+        })
       : undefined;
   const file = find("exec", request.exec);
   const commands = new Map<string, string>();
@@ -137,6 +142,8 @@ const CONTROLLER_ONLY: ReadonlySet<string> = new Set([
   "LISTEN_FDS",
   "LISTEN_PID",
   "LISTEN_FDNAMES",
+  // A descriptor too, of a parent that is a Node.js program.
+  "NODE_CHANNEL_FD",
 ]);
 
 /** undefined: nothing is there. hidden: this user may not look (a PATH often names such directories). */
@@ -224,6 +231,18 @@ function commandLineHint(exec: string): string | undefined {
   const isShell = /["'\\$`|&;<>()*]/u.test(exec);
   const written = isShell ? `[-c, ${JSON.stringify(exec)}]` : `[${args.map((arg) => JSON.stringify(arg)).join(", ")}]`;
   return `exec is the program alone: write exec: ${isShell ? "/bin/sh" : program} and args: ${written}`;
+}
+
+/** @throws ControllerError INTERPRETER_NOT_FOUND, EXEC_NOT_EXECUTABLE */
+function checkProgram({ pool, cwd }: LaunchRequest, program: string, file: string, path: string | undefined): void {
+  const problem = findProgramProblem(file, { cwd: resolve(cwd ?? "."), path });
+  if (problem === undefined) return;
+  const { kind, text, hint } = problem;
+  throw new ControllerError(
+    kind === "missing" ? "INTERPRETER_NOT_FOUND" : "EXEC_NOT_EXECUTABLE",
+    `Cannot start pool "${pool}": "${program}" ${text}`,
+    hint === undefined ? {} : { hint },
+  );
 }
 
 /** The variables of env_file; everything that is wrong with it goes to `onProblem`. */

@@ -17,6 +17,7 @@ const { functions: libc } = ffi.dlopen(null, {
   fcntl: { arguments: ["i32", "i32", "i64"], return: "i32" },
   pipe2: { arguments: ["pointer", "i32"], return: "i32" },
   prlimit: { arguments: ["i32", "i32", "pointer", "pointer"], return: "i32" },
+  signal: { arguments: ["i32", "u64"], return: "u64" },
   pthread_sigmask: { arguments: ["i32", "pointer", "pointer"], return: "i32" },
   setpriority: { arguments: ["i32", "u32", "i32"], return: "i32" },
   syscall: { arguments: ["i64", "i64", "i64", "i64"], return: "i64" },
@@ -50,6 +51,7 @@ const { functions: libc } = ffi.dlopen(null, {
 
 const PR_SET_PDEATHSIG = 1;
 const SIG_UNBLOCK = 1;
+const SIG_IGN = 1n;
 const PR_SET_CHILD_SUBREAPER = 36;
 const F_SETFL = 4;
 const F_DUPFD_CLOEXEC = 1030;
@@ -191,6 +193,11 @@ export function becomeSubreaper(): void {
 /** Has the kernel send `signal` to this process when its parent ends; 0 takes that back. */
 export function setParentDeathSignal(signal: number): void {
   if (libc.prctl(PR_SET_PDEATHSIG, BigInt(signal), 0n, 0n, 0n) !== 0) throw new SystemCallError("prctl", errno());
+}
+
+/** Ignores `signal`, a number up to 64; one that glibc keeps for itself stays as it is (signal(2), SIG_IGN). */
+export function ignoreSignal(signal: number): void {
+  libc.signal(signal, SIG_IGN);
 }
 
 /** Lets this thread receive `signal`, a number up to 64; one that waits is delivered at once (pthread_sigmask(3)). */
@@ -358,21 +365,30 @@ export interface SpawnRequest {
   readonly umask: number | undefined;
   /** Soft limit of open files the process starts with; undefined inherits the raised one of the runtime. */
   readonly nofileSoft: number | "unlimited" | undefined;
+  /** Whether it starts with every signal blocked that a program does not need for itself; false unless given. */
+  readonly blocksSignals?: boolean;
 }
 
 const spawnAttributes = Memory.ofSize(1024);
 const fileActions = Memory.ofSize(1024);
 const pidOut = Memory.ofSize(128);
+const noSignals = Memory.ofSize(128);
+const foreignSignals = Memory.ofSize(128);
 prepareSpawnAttributes();
 
-/** All signals at their defaults, none blocked, a session and so a process group of its own. */
+/** All signals at their defaults, a session and so a process group of its own; which are blocked is said at each spawn. */
 function prepareSpawnAttributes(): void {
   const allSignals = Memory.ofSize(128);
   allSignals.bytes.fill(0xff);
-  const noSignals = Memory.ofSize(128);
+  // Faults, those that programs send to themselves, and the news of children.
+  const own = ["SIGILL", "SIGTRAP", "SIGABRT", "SIGBUS", "SIGFPE", "SIGSEGV", "SIGSYS", "SIGCHLD", "SIGCONT"] as const;
+  const foreign = own.reduce(
+    (mask, name) => mask & ~(1n << BigInt(os.signals[name as NodeJS.Signals] - 1)),
+    2n ** 64n - 1n,
+  );
+  foreignSignals.bytes.writeBigUInt64LE(foreign);
   libc.posix_spawnattr_init(spawnAttributes.address);
   libc.posix_spawnattr_setsigdefault(spawnAttributes.address, allSignals.address);
-  libc.posix_spawnattr_setsigmask(spawnAttributes.address, noSignals.address);
   libc.posix_spawnattr_setflags(
     spawnAttributes.address,
     POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK,
@@ -443,6 +459,8 @@ export function spawnProcess(request: SpawnRequest): number {
     const file = keep(Memory.ofText(request.file));
     const argv = keep(stringArray(request.argv));
     const envp = keep(stringArray(request.env, request.sharedEnv));
+    const mask = request.blocksSignals === true ? foreignSignals : noSignals;
+    libc.posix_spawnattr_setsigmask(spawnAttributes.address, mask.address);
     const failed = withProcessState(request, () =>
       libc.posix_spawn(pidOut.address, file, actions, spawnAttributes.address, argv, envp),
     );

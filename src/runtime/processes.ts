@@ -13,6 +13,7 @@ import { closeSync, fchownSync, openSync, writeFileSync } from "node:fs";
 import type { Logger } from "../base/log.ts";
 import type { ExitStatus } from "../core/exit.ts";
 import { type Incarnation, type Slot, workerId } from "../core/identity.ts";
+import { findProgramProblem } from "./interpreter.ts";
 import { completeLimit, type LaunchPlan } from "./launch.ts";
 import { CONTROLLER_MARK, type Lifeline } from "./lifeline.ts";
 import {
@@ -69,6 +70,11 @@ export interface PoolLaunch {
   readonly sockets?: InheritedSockets | undefined;
   /** Whether workers inherit a descriptor on which they tell that they are ready. */
   readonly notifies?: boolean;
+  /**
+   * Asks the process to end, by another way than a signal; resolves with whether it was heard. Where it is given, the
+   * process is started with all signals blocked that could end it: what is sent to the whole service does not reach it.
+   */
+  readonly quit?: () => Promise<boolean>;
 }
 
 /** A command that is to run beside a worker. */
@@ -222,11 +228,12 @@ export class Processes implements HelperControl, ToolControl {
         credentials: plan.credentials,
         umask: plan.umask,
         nofileSoft: nofile === undefined ? this.#nofileSoft : undefined,
+        blocksSignals: pool.quit !== undefined,
       });
     } catch (error) {
       for (const { readFd } of pipes) closeSync(readFd);
       if (notice !== undefined) closeSync(notice.readFd);
-      throw error;
+      throw explained(error, plan);
     } finally {
       for (const { writeFd } of pipes) closeSync(writeFd);
       if (notice !== undefined) closeSync(notice.writeFd);
@@ -321,13 +328,21 @@ export class Processes implements HelperControl, ToolControl {
     return this.#byLeader.get(leader)?.notifyChannel;
   }
 
-  /** Sends a stop signal to the group of `leader` (scope "group") and to what is known to have left it. */
-  signal(leader: number, signal: string, scope: "group" | "escaped"): void {
+  /** Sends a signal to the group of `leader`, or to it alone, and to what is known to have left the group. */
+  signal(leader: number, signal: string, scope: "group" | "leader" | "escaped"): void {
     const resident = this.#byLeader.get(leader);
-    if (scope === "group") sendStopSignal(-leader, signal);
+    const quit = resident?.launch.quit;
+    if (scope === "leader") sendStopSignal(leader, signal);
+    else if (scope === "group" && quit === undefined) sendStopSignal(-leader, signal);
+    else if (scope === "group" && quit !== undefined) void this.#quit(leader, quit);
     if (resident === undefined) return;
     resident.stopSignal = signal;
     if (!resident.leaderAlive) this.#signalEscaped(resident);
+  }
+
+  /** Ends a process that no signal but SIGKILL reaches. */
+  async #quit(leader: number, quit: () => Promise<boolean>): Promise<void> {
+    if (!(await quit()) && this.isLeader(leader)) sendSignal(-leader, "SIGKILL");
   }
 
   /**
@@ -598,6 +613,16 @@ function sendStopSignal(target: number, signal: string): void {
 /** As the environment of each process of the worker has them; never "". */
 function marksOf({ launch, slot, incarnation }: Resident): string {
   return [launch.name, slot, incarnation].join("\0");
+}
+
+/** Errors of execve(2) that may be about something else than the file itself. */
+const EXEC_ERRORS: ReadonlySet<string> = new Set(["ENOENT", "ENOEXEC", "EACCES", "ELOOP"]);
+
+/** The error of a spawn, with what the program lacks where that can be told: its interpreter may be gone by now. */
+function explained(error: unknown, { file, cwd, env }: LaunchPlan): unknown {
+  if (!(error instanceof SystemCallError) || !EXEC_ERRORS.has(error.code)) return error;
+  const problem = findProgramProblem(file, { cwd: cwd ?? process.cwd(), path: env["PATH"] });
+  return problem === undefined ? error : new Error(`${error.message}: it ${problem.text}`, { cause: error });
 }
 
 /** Variables about the descriptors that a worker of this pool inherits. */

@@ -101,6 +101,23 @@ test("as PID 1 it stops and restarts workers as ever and obeys SIGTERM [P1 S2]",
   assert.deepEqual([...family, ...last].filter(isAlive), []);
 });
 
+for (const signal of ["SIGQUIT", "SIGINT", "SIGPWR"] as const) {
+  test(`as PID 1 it shuts down gracefully at ${signal}, such as by Docker's STOPSIGNAL`, {
+    skip: NAMESPACE === undefined,
+  }, async () => {
+    await using controller = await ControllerUnderTest.start({
+      wrapper: NAMESPACE ?? [],
+      workers: shellPool("web", "trap 'echo finished; exit 0' TERM; echo up; while :; do sleep 0.05; done"),
+    });
+    await said(controller, "web-0", "up");
+    const [own] = listDescendants(controller.pid);
+    assert.ok(own !== undefined);
+    process.kill(own, signal);
+    assert.equal((await controller.ended).code, 0);
+    await said(controller, "web-0", "finished");
+  });
+}
+
 test("when PID 1 is killed the kernel ends everything in its namespace [P2]", {
   skip: NAMESPACE === undefined,
 }, async () => {

@@ -1,6 +1,6 @@
 /** `monoceros run`, and the bare flags of the original: checks everything, then becomes the controller. */
 import type { ReadAgain } from "../../assembly/controllerProcess.ts";
-import { holdStopSignals } from "../../assembly/heldSignals.ts";
+import { holdSignals } from "../../assembly/heldSignals.ts";
 import type { Command } from "../command.ts";
 
 export const run: Command = {
@@ -23,7 +23,7 @@ export const run: Command = {
       return validate.run(context);
     }
     // The checks take as long as each program they ask, Envoy above all; who stops us meanwhile shall be heard.
-    const held = holdStopSignals();
+    const held = holdSignals();
     const [{ ownEnvironment, preflight, systemChecks }, { runController }] = await Promise.all([
       import("../preflight.ts"),
       import("../../assembly/controllerProcess.ts"),
