@@ -308,6 +308,7 @@ test("the status document is the view at this moment", async () => {
       restarts: 0,
       last_exit: null,
       reason: "not started yet",
+      waits_for: null,
     });
   });
 });
