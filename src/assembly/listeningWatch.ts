@@ -7,7 +7,10 @@ import type { Clock } from "../runtime/clock.ts";
 import type { Asked, SocketOwners } from "../runtime/socketOwners.ts";
 import type { WorkerKey } from "./readinessGate.ts";
 
-const LOOK_MS = 100;
+const FIRST_LOOK_MS = 100;
+
+/** Looks become rarer the longer the youngest worker waits: by this share of its age a worker may be found late. */
+const LATENESS = 0.25;
 
 /** The share of the time that looking at processes may take: the next look waits so much longer than the last one took. */
 const PAUSE_RATIO = 10;
@@ -28,6 +31,9 @@ export class ListeningWatch implements Disposable {
   #known: ReadonlySet<string> = new Set();
   #looksLeft = LOOKS_AFTER_NEWS;
   #timer: Disposable | undefined;
+  /** When a worker was added last. */
+  #addedAt = 0 as Instant;
+  #isLooking = false;
   #isClosed = false;
 
   /** `listens` is called once for each worker that is found to listen. */
@@ -39,7 +45,8 @@ export class ListeningWatch implements Disposable {
 
   watch(worker: WorkerKey, asked: Asked): void {
     this.#waiting.set(worker.join("/"), { worker, asked });
-    if (this.#timer === undefined) this.#arm(LOOK_MS);
+    this.#addedAt = this.#clock.now();
+    if (!this.#isLooking) this.#arm(FIRST_LOOK_MS);
   }
 
   forget(worker: WorkerKey): void {
@@ -47,10 +54,12 @@ export class ListeningWatch implements Disposable {
   }
 
   #arm(afterMs: number): void {
+    this.#timer?.[Symbol.dispose]();
     this.#timer = this.#clock.wakeAt((this.#clock.now() + afterMs) as Instant, () => void this.#look());
   }
 
   async #look(): Promise<void> {
+    this.#isLooking = true;
     const listening = await this.#owners.listListening();
     if ([...listening].some((inode) => !this.#known.has(inode))) this.#looksLeft = LOOKS_AFTER_NEWS;
     this.#known = listening;
@@ -59,8 +68,10 @@ export class ListeningWatch implements Disposable {
       this.#looksLeft--;
       for (const each of [...this.#waiting.values()]) spentMs += await this.#lookAt(each, listening);
     }
-    this.#timer = undefined;
-    if (!this.#isClosed && this.#waiting.size > 0) this.#arm(Math.max(LOOK_MS, PAUSE_RATIO * spentMs));
+    this.#isLooking = false;
+    if (this.#isClosed || this.#waiting.size === 0) return;
+    const ageMs = this.#clock.now() - this.#addedAt;
+    this.#arm(Math.max(FIRST_LOOK_MS, LATENESS * ageMs, PAUSE_RATIO * spentMs));
   }
 
   /** How long it took, in milliseconds. */

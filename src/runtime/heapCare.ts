@@ -7,12 +7,14 @@ import { takeCollector } from "./engineFlags.ts";
 import { returnFreeMemory } from "./linux.ts";
 
 const LOOK_EVERY_MS = 5000;
+/** After something has happened: so long nothing else may happen before the process counts as idle. */
+const IDLE_MS = 2500;
 /** Garbage below this is not worth a pause of 20 ms. */
 const WORTH_BYTES = 4 << 20;
 
 export class HeapCare {
   readonly #activity: () => number;
-  readonly #timer: NodeJS.Timeout;
+  #timer: NodeJS.Timeout;
   #seenActivity = 0;
   /** 0 until the garbage of the start is collected. */
   #keptBytes = 0;
@@ -20,19 +22,23 @@ export class HeapCare {
   /** `activity` counts what happens (events, bytes of logs): where it stands still the controller is idle. */
   constructor(activity: () => number) {
     this.#activity = activity;
-    this.#timer = setInterval(() => this.#look(), LOOK_EVERY_MS);
-    this.#timer.unref();
+    this.#timer = this.#lookIn(LOOK_EVERY_MS);
   }
 
   /** Ends it. */
   close(): void {
-    clearInterval(this.#timer);
+    clearTimeout(this.#timer);
+  }
+
+  #lookIn(ms: number): NodeJS.Timeout {
+    return setTimeout(() => this.#look(), ms).unref();
   }
 
   #look(): void {
     const activity = this.#activity();
     const isIdle = activity === this.#seenActivity;
     this.#seenActivity = activity;
+    this.#timer = this.#lookIn(isIdle ? LOOK_EVERY_MS : IDLE_MS);
     if (!isIdle) return;
     const { total_heap_size: heapBytes } = getHeapStatistics();
     if (heapBytes < this.#keptBytes + WORTH_BYTES) return;
