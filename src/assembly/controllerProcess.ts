@@ -52,6 +52,7 @@ import { BalanceWatch } from "./balanceWatch.ts";
 import { Health } from "./health.ts";
 import type { HeldSignals } from "./heldSignals.ts";
 import { Inspection } from "./inspection.ts";
+import { measuredPool } from "./measuredPool.ts";
 import { MemoryWatch } from "./memoryWatch.ts";
 import { createMetrics } from "./metricsSource.ts";
 import { OperationTally } from "./operationTally.ts";
@@ -64,7 +65,7 @@ import { scaleOrder } from "./scaleOrder.ts";
 import { listenToSignals } from "./signals.ts";
 import { readDetails } from "./statusDetails.ts";
 import { Traffic } from "./traffic.ts";
-import { type MeasuredPool, WorkerMetrics } from "./workerMetrics.ts";
+import { WorkerMetrics } from "./workerMetrics.ts";
 
 /** How long the last log lines may take after everything has ended, where the shutdown's own bound is already used up. */
 const MIN_FLUSH_MS = 1000;
@@ -204,7 +205,7 @@ export async function runController(
   };
 
   const workerMetrics = new WorkerMetrics({
-    poolOf: (name) => measuredPool(name, pools, registry, daemon),
+    poolOf: (name) => measuredPool(name, pools, registry),
     view: () => daemon.view(),
     clock: systemClock,
   });
@@ -312,7 +313,8 @@ export async function runController(
     server.closeAllConnections();
   }
   if (socket.path !== undefined) rmSync(socket.path, { force: true });
-  const boundMs = Math.max(MIN_FLUSH_MS, spec.shutdownTimeoutMs - (daemon.msSinceShutdownRequest() ?? 0));
+  const { shutdownTimeoutMs } = reload.config.supervisor;
+  const boundMs = Math.max(MIN_FLUSH_MS, shutdownTimeoutMs - (daemon.msSinceShutdownRequest() ?? 0));
   await withinBound(output.drained(), boundMs);
   manager.close();
   lifeline?.release();
@@ -337,15 +339,6 @@ async function runBeside(tools: ToolControl, file: string, args: readonly string
 
 function countWorkers({ pools }: ControllerSpec): number {
   return pools.reduce((sum, pool) => sum + (pool.role === "workers" ? pool.replicas : 0), 0);
-}
-
-/** A pool whose workers show metrics, as it is now; undefined where they do not. */
-function measuredPool(name: string, pools: Pools, registry: PoolRegistry, daemon: Daemon): MeasuredPool | undefined {
-  const index = pools.workersIndexOf(name);
-  if (index === undefined) return undefined;
-  const { config, places } = registry.partsOf(index, daemon.specOf(index).revision);
-  if (config.metrics === undefined) return undefined;
-  return { name, path: config.metrics.path, addressOf: (slot) => places.metricsAddressOf(slot) };
 }
 
 function leadersOf(view: ControllerView): { pool: string; leader: number }[] {

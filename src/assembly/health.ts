@@ -185,7 +185,8 @@ export class Health implements Disposable {
     const shared = this.#sockets.list().filter((socket) => socket.pool === name);
     const asked = this.#askedOf(index, pid, config.server === undefined, shared);
     const verify = () => (this.#gate.isReady(worker) ? [] : ownAddresses(pool, slot));
-    const probes = workerProbes(pool, slot, verify);
+    const healthCheckPath = () => this.#registry.inForceOf(index).server?.healthCheckPath;
+    const probes = workerProbes(pool, slot, verify, healthCheckPath);
     const { readiness } = probes;
     const target: ProbeTarget = {
       pool: index,

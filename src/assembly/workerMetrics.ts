@@ -10,7 +10,7 @@ import { request } from "node:http";
 import type { Instant } from "../base/time.ts";
 import type { LifecycleEvent } from "../core/event.ts";
 import type { Slot } from "../core/identity.ts";
-import type { ControllerView } from "../core/view.ts";
+import type { ControllerView, WorkerView } from "../core/view.ts";
 import type { UpstreamAddress } from "../envoy/settings.ts";
 import { CONTENT_TYPES, chooseFormat, type ExpositionFormat } from "../metrics/exposition.ts";
 import { MergedMetrics, type Source } from "../metrics/merge.ts";
@@ -36,7 +36,8 @@ const BATCH = 50;
 export interface MeasuredPool {
   readonly name: string;
   readonly path: string;
-  readonly addressOf: (slot: Slot) => UpstreamAddress | undefined;
+  /** Where a worker that was launched with a revision shows them. */
+  readonly addressOf: (slot: Slot, revision: number) => UpstreamAddress | undefined;
 }
 
 interface Answers {
@@ -58,6 +59,8 @@ export class WorkerMetrics {
   readonly #merged = new MergedMetrics();
   readonly #memo = new SeriesMemo();
   readonly #answers = new Map<string, Answers>();
+  /** The path that the merged metrics of a pool come from. */
+  readonly #paths = new Map<string, string>();
   #askedAt: Instant | undefined;
   #scrape: { readonly endedAt: Instant | undefined; readonly done: Promise<void> } | undefined;
   #texts = new Map<ExpositionFormat, string>();
@@ -88,18 +91,21 @@ export class WorkerMetrics {
 
   /** To be told of every lifecycle event. */
   handle(event: LifecycleEvent): void {
-    if (event.kind !== "exited" && event.kind !== "draining") return;
-    const measured = this.#poolOf(event.pool);
-    if (measured === undefined) return;
-    if (event.kind === "exited") {
-      this.#merged.ended(event);
-      // Without its gauges from now on, however fresh the rest is.
-      this.#texts = new Map();
-      return;
+    switch (event.kind) {
+      case "exited":
+        this.#merged.ended(event);
+        // Without its gauges from now on, however fresh the rest is.
+        this.#texts = new Map();
+        return;
+      case "draining":
+        if (this.#askedAt !== undefined && this.#clock.now() - this.#askedAt < WANTED_MS) this.#askOnceMore(event);
+        return;
+      case "operation_finished":
+        if (event.what === "reload") this.#forgetUnmeasured(event.pool);
+        return;
+      default:
+        return;
     }
-    const address = measured.addressOf(event.slot);
-    const isWanted = this.#askedAt !== undefined && this.#clock.now() - this.#askedAt < WANTED_MS;
-    if (address !== undefined && isWanted) void this.#ask({ ...sourceOf(event), measured, address });
   }
 
   /** What is told about the scrapes themselves. */
@@ -110,6 +116,32 @@ export class WorkerMetrics {
       dropped: { ...this.#merged.droppedOf(pool) },
       lines: this.#merged.linesOf(pool),
     }));
+  }
+
+  #askOnceMore({ pool, slot, incarnation }: Source): void {
+    const worker = this.#view()
+      .pools.find(({ name }) => name === pool)
+      ?.workers.find((each) => each.slot === slot && each.incarnation === incarnation);
+    const measured = this.#poolOf(pool);
+    const target = worker && measured && targetOf(worker, measured);
+    if (target !== undefined) void this.#ask(target);
+  }
+
+  /** A reload may have removed a pool, or its metrics. */
+  #forgetUnmeasured(pool: string): void {
+    const isThere = this.#view().pools.some(({ name }) => name === pool);
+    if (isThere && this.#poolOf(pool) !== undefined) return;
+    this.#merged.forget(pool);
+    this.#answers.delete(pool);
+    this.#paths.delete(pool);
+    this.#texts = new Map();
+  }
+
+  /** Another path may show other metrics: sums of the two would mean nothing. */
+  #askAt(pool: string, path: string): void {
+    const before = this.#paths.get(pool);
+    if (before !== undefined && before !== path) this.#merged.forget(pool);
+    this.#paths.set(pool, path);
   }
 
   #fresh(): Promise<void> {
@@ -138,23 +170,30 @@ export class WorkerMetrics {
     return this.#view().pools.flatMap((pool) => {
       const measured = this.#poolOf(pool.name);
       if (measured === undefined) return [];
-      return pool.workers.flatMap((worker) => {
-        const address = measured.addressOf(worker.slot);
-        const isUp = worker.phase === "ready" || worker.phase === "unready" || worker.phase === "draining";
-        return isUp && address !== undefined ? [{ ...sourceOf(worker), measured, address }] : [];
-      });
+      return pool.workers.flatMap((worker) => targetOf(worker, measured) ?? []);
     });
   }
 
   async #ask(target: Target): Promise<void> {
     const { pool, measured, address } = target;
+    this.#askAt(pool, measured.path);
     const answers = this.#answers.get(pool) ?? { success: 0, failure: 0, timeout: 0 };
     this.#answers.set(pool, answers);
     const answer = await fetchText(address, encodePath(measured.path));
+    // A reload may have come meanwhile.
+    if (this.#paths.get(pool) !== measured.path) return;
     answers[answer.kind]++;
     if (answer.kind === "success") this.#merged.observe(target, parseExposition(answer.text, this.#memo));
     else this.#merged.unanswered(target);
   }
+}
+
+/** undefined where the worker cannot be asked now. */
+function targetOf(worker: WorkerView, measured: MeasuredPool): Target | undefined {
+  const { slot, revision, phase } = worker;
+  const isUp = phase === "ready" || phase === "unready" || phase === "draining";
+  const address = isUp ? measured.addressOf(slot, revision) : undefined;
+  return address === undefined ? undefined : { ...sourceOf(worker), measured, address };
 }
 
 function encodePath(path: string): string {

@@ -1,7 +1,7 @@
 /** What each slot of a pool owns: its id, its port or socket, and the values that templates have there. */
 import { chownSync, rmSync } from "node:fs";
 import { ControllerError } from "../base/errors.ts";
-import type { PoolConfig } from "../config/config.ts";
+import type { LaunchedPool } from "../config/diff.ts";
 import { expandTemplate, type TemplateValues } from "../config/template.ts";
 import { type Slot, workerId } from "../core/identity.ts";
 import type { UpstreamAddress } from "../envoy/settings.ts";
@@ -14,12 +14,12 @@ import type { RuntimeDirectory } from "./runtimeDirectory.ts";
 const MAX_SOCKET_PATH_BYTES = 107;
 
 export class WorkerPlaces {
-  readonly #pool: PoolConfig;
+  readonly #pool: LaunchedPool;
   /** Where the sockets of the pool are; undefined where workers have ports or nothing. */
   readonly #socketDirectory: string | undefined;
 
   /** @throws ControllerError CONFIG_INVALID where the paths of sockets would be too long */
-  constructor(pool: PoolConfig, plan: LaunchPlan, runtime: () => RuntimeDirectory) {
+  constructor(pool: LaunchedPool, plan: LaunchPlan, runtime: () => RuntimeDirectory) {
     this.#pool = pool;
     if (pool.server?.socketArg === undefined) return;
     this.#socketDirectory = runtime().directory(pool.name, "w");

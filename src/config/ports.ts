@@ -65,16 +65,22 @@ function portClaims(config: Known<Config>, replicasOf: (pool: Known<PoolConfig>)
   return claims;
 }
 
-/** The first and the last port that workers of a pool may listen on; undefined where they are told none. */
-export function workerPorts(pool: PoolConfig, replicas: number): { from: number; to: number } | undefined {
-  const from = pool.server?.portArg?.startPort;
-  return from === undefined ? undefined : { from, to: from + slotCount(pool, replicas) - 1 };
+/** Ports that the workers of a pool have, and the key of the pool that says so. */
+export interface PortRange {
+  readonly key: "server.port_arg.start_port" | "metrics.port";
+  /** The first and the last one. */
+  readonly from: number;
+  readonly to: number;
 }
 
-/** The same for the ports of their metrics, where those are others. */
-export function metricsPorts(pool: PoolConfig, replicas: number): { from: number; to: number } | undefined {
-  const from = pool.metrics?.port;
-  return from === undefined ? undefined : { from, to: from + slotCount(pool, replicas) - 1 };
+/** All ports that workers of a pool may be told to listen on: those of their traffic, and of their metrics. */
+export function ownPorts(pool: PoolConfig, replicas: number): readonly PortRange[] {
+  const first = [
+    ["server.port_arg.start_port", pool.server?.portArg?.startPort],
+    ["metrics.port", pool.metrics?.port],
+  ] as const;
+  const count = slotCount(pool, replicas);
+  return first.flatMap(([key, from]) => (from === undefined ? [] : [{ key, from, to: from + count - 1 }]));
 }
 
 /** Slots that a pool may ever use at once: replicas, as many as autoscale may make them, standby and surge. */

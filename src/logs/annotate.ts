@@ -58,7 +58,7 @@ export class LineAnnotator {
   /** Records that are parts of an overlong line. */
   partsSplit = 0;
 
-  readonly #maxLineBytes: number;
+  #maxLineBytes = 4;
   readonly #scanner: JsonLineScanner;
   /**
    * What is put before the worker's bytes, with slack behind: a text record up to its text in [0, #headBytes), of
@@ -89,8 +89,7 @@ export class LineAnnotator {
 
   /** `scanner` holds nothing between two calls; sharing one saves memory where there are many streams. */
   constructor(origin: LineOrigin, scanner: JsonLineScanner = new JsonLineScanner()) {
-    if (!(origin.maxLineBytes >= 4)) throw new RangeError("maxLineBytes must be at least 4, the longest character");
-    this.#maxLineBytes = origin.maxLineBytes;
+    this.maxLineBytes = origin.maxLineBytes;
     this.#scanner = scanner;
     const isError = origin.stream === "stderr";
     const start = `{"level":"${isError ? "error" : "info"}","ts":`;
@@ -103,6 +102,15 @@ export class LineAnnotator {
     this.#fixed = padded(head + workerId);
     this.#fixedView = viewOf(this.#fixed);
     this.#insertionEnd = this.#fixed.length - SLACK_BYTES;
+  }
+
+  /**
+   * Holds for every line that ends from now on; what is held back of an unfinished one is cut when more of it comes.
+   * @throws RangeError below 4
+   */
+  set maxLineBytes(bytes: number) {
+    if (!(bytes >= 4)) throw new RangeError("maxLineBytes must be at least 4, the longest character");
+    this.#maxLineBytes = bytes;
   }
 
   /** Bytes of an unfinished line that are held back. */

@@ -27,14 +27,21 @@ export interface StreamTotals {
 }
 
 interface Channel {
+  readonly pool: number;
   readonly annotator: LineAnnotator;
   readonly poolName: string;
   readonly stream: "stdout" | "stderr";
   last: LogSource | undefined;
 }
 
+/** What holds for the output of a pool's workers. */
+export interface PoolOutput {
+  readonly name: string;
+  readonly maxLineBytes: number;
+}
+
 export class WorkerOutput {
-  readonly #pools: { readonly name: string; readonly maxLineBytes: number }[];
+  readonly #pools: PoolOutput[];
   readonly #sinks: { readonly stdout: LogSink; readonly stderr: LogSink };
   readonly #turns = new ReadTurns();
   readonly #scanner = new JsonLineScanner();
@@ -42,17 +49,16 @@ export class WorkerOutput {
   readonly #openSources = new Set<LogSource>();
   #onAllEnded: (() => void) | undefined;
 
-  constructor(
-    pools: readonly { readonly name: string; readonly maxLineBytes: number }[],
-    sinks: { readonly stdout: LogSink; readonly stderr: LogSink },
-  ) {
+  constructor(pools: readonly PoolOutput[], sinks: { readonly stdout: LogSink; readonly stderr: LogSink }) {
     this.#pools = [...pools];
     this.#sinks = sinks;
   }
 
-  /** What holds for the pool `index` from now on, for slots that had no worker so far. */
-  setPool(index: number, pool: { readonly name: string; readonly maxLineBytes: number }): void {
+  /** What holds for the pool `index` from now on, also for the lines of workers that run. */
+  setPool(index: number, pool: PoolOutput): void {
     this.#pools[index] = pool;
+    for (const channel of this.#channels.values())
+      if (channel.pool === index) channel.annotator.maxLineBytes = pool.maxLineBytes;
   }
 
   /** Reads the output of a new incarnation; the descriptors become its property. */
@@ -133,7 +139,7 @@ export class WorkerOutput {
       },
       this.#scanner,
     );
-    const channel: Channel = { annotator, poolName: pool.name, stream, last: undefined };
+    const channel: Channel = { pool: poolIndex, annotator, poolName: pool.name, stream, last: undefined };
     this.#channels.set(key, channel);
     return channel;
   }

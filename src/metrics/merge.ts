@@ -193,6 +193,19 @@ export class MergedMetrics {
     worker.hasEnded = true;
   }
 
+  /** The pool shows no metrics any more: nothing of it is printed. */
+  forget(name: string): void {
+    const pool = this.#pools.get(name);
+    if (pool === undefined) return;
+    this.#pools.delete(name);
+    for (const worker of pool.workers.values()) this.#changeFamilies(worker, new Set());
+    for (const family of this.#families.values()) {
+      family.counters.delete(pool);
+      family.distributions.delete(pool);
+      if (isUnused(family)) this.#forget(family);
+    }
+  }
+
   /** What was left out of the metrics of a pool so far. */
   droppedOf(pool: string): MergeDropped {
     return this.#pools.get(pool)?.dropped ?? nothingDropped();
@@ -272,8 +285,7 @@ export class MergedMetrics {
       if (shown.has(family)) continue;
       family.reporters.delete(worker);
       // Sums stay for ever; without its workers there is nothing left of a gauge.
-      const isEmpty = family.counters.size === 0 && family.distributions.size === 0;
-      if (isEmpty && family.reporters.size === 0 && this.#families.get(family.name) === family) this.#forget(family);
+      if (isUnused(family) && this.#families.get(family.name) === family) this.#forget(family);
     }
     worker.families = shown;
   }
@@ -286,6 +298,11 @@ export class MergedMetrics {
     this.#changeFamilies(worker, new Set());
     worker.gauges = new Map();
   }
+}
+
+/** Whether nothing of the family is left to print. */
+function isUnused({ counters, distributions, reporters }: Family): boolean {
+  return counters.size === 0 && distributions.size === 0 && reporters.size === 0;
 }
 
 function addCounters({ counters }: Family, { pool, slot }: Worker, { values }: ValueFamily): void {
