@@ -313,8 +313,7 @@ export async function runController(
     server.closeAllConnections();
   }
   if (socket.path !== undefined) rmSync(socket.path, { force: true });
-  const { shutdownTimeoutMs } = reload.config.supervisor;
-  const boundMs = Math.max(MIN_FLUSH_MS, shutdownTimeoutMs - (daemon.msSinceShutdownRequest() ?? 0));
+  const boundMs = Math.max(MIN_FLUSH_MS, daemon.policy.shutdownTimeoutMs - (daemon.msSinceShutdownRequest() ?? 0));
   await withinBound(output.drained(), boundMs);
   manager.close();
   lifeline?.release();

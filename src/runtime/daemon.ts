@@ -97,6 +97,11 @@ export class Daemon {
     return spec;
   }
 
+  /** What holds for the controller as a whole at this moment. */
+  get policy(): ControllerPolicy {
+    return this.#state.policy;
+  }
+
   /** Asks for an orderly shutdown; a second request kills. */
   shutdown(reason: string): void {
     this.#dispatch({ kind: "shutdown", at: this.#clock.now(), reason, exitCode: 0 });
