@@ -196,7 +196,7 @@ export function configurationWith(key: string, value: unknown, more: Block, dire
 }
 
 /** The block with a value at a path; `name[]` is the first item of a list. Blocks that would be empty are left out. */
-function put(block: unknown, [first = "", ...rest]: readonly string[], value: unknown): unknown {
+export function put(block: unknown, [first = "", ...rest]: readonly string[], value: unknown): unknown {
   if (first === "") return value;
   const name = first.replace("[]", "");
   const known = (block ?? {}) as Block;
