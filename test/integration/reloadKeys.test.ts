@@ -395,7 +395,8 @@ const TALKATIVE = `
 for signal in INT TERM; do trap "echo got $signal; kill \\$!; exit 0" $signal; done
 trap 'head -c 5000 /dev/zero | tr "\\0" x; echo' USR1
 echo up
-while :; do sleep 1000 & wait $!; done`;
+sleep 1000 &
+while :; do wait; done`;
 
 const long = (scene: KeyScene) => recordsOf(scene.controller.stdout).filter(({ part }) => typeof part === "number");
 
