@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
+import { FakeClock } from "../../test/support/fakeClock.ts";
 import {
   type Block,
   blockCases,
@@ -13,8 +14,10 @@ import {
   keyCases,
 } from "../../test/support/keyCases.ts";
 import { freePorts } from "../../test/support/ports.ts";
-import { type Picture, ReloadScene } from "../../test/support/reloadScene.ts";
+import { type Picture, ReloadScene, SILENT } from "../../test/support/reloadScene.ts";
 import { type ChangeClass, changeClasses } from "../config/diff.ts";
+import { Autoscaler } from "./autoscaler.ts";
+import { MemoryWatch } from "./memoryWatch.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "monoceros-keys-"));
 after(() => rmSync(directory, { recursive: true, force: true }));
@@ -118,11 +121,38 @@ test("a reload that fails leaves every part as it was", async () => {
   using scene = await ReloadScene.start(configuration("umask", "022", old));
   const first = scene.picture();
   const config = scene.config;
-  scene.areWorkersGood = false;
+  scene.newWorkers = "bad";
   await scene.reload(configuration("umask", "027", next));
   assert.ok(scene.events.some(({ kind }) => kind === "operation_failed"));
   assert.deepEqual(scene.picture(), first);
   assert.deepEqual(scene.config, config);
+});
+
+test("after a reload that fails, limits are watched and the pool is scaled as before", async () => {
+  const probes = { startup: { exec: ["true"] } };
+  const old = { probes, autoscale: { max: 3, cpu: 1 }, limits: { memory: "1TiB" } };
+  using scene = await ReloadScene.start(configuration("umask", "022", old));
+  const { daemon } = scene;
+  const clocks = { memory: new FakeClock(), autoscaler: new FakeClock() };
+  const options = { daemon, log: SILENT, mark: "none", indexOf: (name: string) => scene.indexOf(name) };
+  using memory = new MemoryWatch({ ...options, clock: clocks.memory });
+  const scaling = { daemon, ticksPerSecond: 100, proxies: () => new Map(), scale: () => {} };
+  using autoscaler = new Autoscaler({ ...scaling, clock: clocks.autoscaler });
+  scene.onEvent = (event) => {
+    memory.handle(event);
+    autoscaler.handle(event);
+  };
+  await scene.reload(configuration("umask", "027", old));
+  const areArmed = () => [clocks.memory.armed.length > 0, clocks.autoscaler.armed.length > 0];
+  assert.deepEqual(areArmed(), [true, true]);
+  scene.newWorkers = "silent";
+  await scene.reload(configuration("umask", "022", { probes }), true);
+  for (const clock of Object.values(clocks)) clock.pass(10_000);
+  assert.deepEqual(areArmed(), [false, false], "the new specification has neither");
+  scene.failSilent();
+  await scene.settle();
+  assert.ok(scene.events.some(({ kind }) => kind === "operation_failed"));
+  assert.deepEqual(areArmed(), [true, true]);
 });
 
 test("revisions of workers that still run stay, however many reloads come", async () => {

@@ -48,6 +48,9 @@ const NOT_SEEN: Readonly<Record<string, string>> = {
   "probes.liveness.success_threshold": "only 1 is valid",
 };
 
+/** An effect that does not come fails its step, not the whole file. */
+const STEP_TIMEOUT_MS = 60_000;
+
 const seenKeys = new Set<string>();
 
 /** One test with one controller; the steps are its subtests, in their order. */
@@ -63,7 +66,8 @@ function group(
     if (isReady) await scene.controller.ready();
     for (const step of steps) {
       const isSkipped = step.needsRoot === true && process.getuid?.() !== 0;
-      await t.test(step.keys.join(", ") || step.also, { skip: isSkipped }, () => take(scene, step));
+      const options = { skip: isSkipped, timeout: STEP_TIMEOUT_MS };
+      await t.test(step.keys.join(", ") || step.also, options, () => take(scene, step));
     }
   });
 }

@@ -28,7 +28,7 @@ import { FakeClock } from "./fakeClock.ts";
 
 type Block = Readonly<Record<string, unknown>>;
 
-const SILENT: Logger = { debug() {}, info() {}, warn() {}, error() {} };
+export const SILENT: Logger = { debug() {}, info() {}, warn() {}, error() {} };
 
 /** Looks at a clock that stands still until an operation is over; far more than any needs. */
 const MOST_STEPS = 200;
@@ -84,8 +84,11 @@ export class ReloadScene implements Disposable {
   readonly events: LifecycleEvent[] = [];
   readonly registry = new PoolRegistry();
   readonly processes: PaperProcesses;
-  /** Whether workers become ready; else their startup fails. */
-  areWorkersGood = true;
+  /** What new workers do: become ready, fail their startup, or nothing until failSilent(). */
+  newWorkers: "good" | "bad" | "silent" = "good";
+  readonly #silent: (readonly [pool: number, slot: number, incarnation: number])[] = [];
+  /** Also notified of each event. */
+  onEvent: (event: LifecycleEvent) => void = () => {};
   readonly #resources = new DisposableStack();
   readonly #output = new Map<number, PoolOutput>();
   readonly daemon: Daemon;
@@ -97,7 +100,10 @@ export class ReloadScene implements Disposable {
   static async start(configuration: Block): Promise<ReloadScene> {
     const directory = mkdtempSync(join(tmpdir(), "monoceros-reload-"));
     writeFileSync(join(directory, "config.yaml"), JSON.stringify(configuration));
-    const initial = await check(directory);
+    const initial = await check(directory).catch((error: unknown) => {
+      rmSync(directory, { recursive: true, force: true });
+      throw error;
+    });
     const sockets = await SharedSockets.bind([], SILENT);
     return new ReloadScene(directory, initial, sockets).#boot(initial);
   }
@@ -172,6 +178,7 @@ export class ReloadScene implements Disposable {
 
   #told(event: LifecycleEvent): void {
     this.events.push(event);
+    this.onEvent(event);
     this.#reload.handle(event);
     if (!("slot" in event)) return;
     const pool = this.#pools.indexOf(event.pool);
@@ -179,8 +186,14 @@ export class ReloadScene implements Disposable {
     const { slot, incarnation } = event;
     if (event.kind === "draining") this.daemon.drained(pool, slot, incarnation);
     if (event.kind !== "spawned") return;
-    if (this.areWorkersGood) this.daemon.becameReady(pool, slot, incarnation);
-    else this.daemon.startupFailed(pool, slot, incarnation, "it is not good");
+    if (this.newWorkers === "good") this.daemon.becameReady(pool, slot, incarnation);
+    else if (this.newWorkers === "bad") this.daemon.startupFailed(pool, slot, incarnation, "it is bad");
+    else this.#silent.push([pool, slot, incarnation]);
+  }
+
+  /** The startup of silent workers fails. */
+  failSilent(): void {
+    for (const worker of this.#silent.splice(0)) this.daemon.startupFailed(...worker, "it was silent");
   }
 
   /** What is in force. */
@@ -205,6 +218,11 @@ export class ReloadScene implements Disposable {
       this.clock.pass(1000);
     }
     assert.fail("an operation does not end");
+  }
+
+  /** The index of a pool of workers. */
+  indexOf(name: string): number | undefined {
+    return this.#pools.workersIndexOf(name);
   }
 
   /** The pools of workers, as they are. */
