@@ -15,7 +15,7 @@ import {
 } from "../../test/support/keyCases.ts";
 import { freePorts } from "../../test/support/ports.ts";
 import { type Picture, ReloadScene, SILENT } from "../../test/support/reloadScene.ts";
-import { type ChangeClass, changeClasses } from "../config/diff.ts";
+import { type ChangeClass, changeClasses, type LaunchedPool } from "../config/diff.ts";
 import { Autoscaler } from "./autoscaler.ts";
 import { MemoryWatch } from "./memoryWatch.ts";
 
@@ -126,6 +126,32 @@ test("a reload that fails leaves every part as it was", async () => {
   assert.ok(scene.events.some(({ kind }) => kind === "operation_failed"));
   assert.deepEqual(scene.picture(), first);
   assert.deepEqual(scene.config, config);
+});
+
+test("a metrics port that running workers still have is refused, and one they already have is not", async () => {
+  const measured = (port: number, more: Block = {}) => configuration("metrics.port", port, more);
+  using scene = await ReloadScene.start(measured(ports + 30));
+  const { refused } = await scene.reload(measured(ports + 31));
+  assert.deepEqual(
+    refused.map(({ path }) => path),
+    ["supervisor.workers[0].metrics.port"],
+  );
+  assert.deepEqual((await scene.reload(measured(ports + 30, { replicas: 2 }))).refused, []);
+});
+
+test("a revision knows only what workers are launched with", () => {
+  const look = (launched: LaunchedPool) => [
+    launched.env,
+    launched.metrics?.port,
+    launched.server?.protocol,
+    // @ts-expect-error a reload changes it at once
+    launched.limits,
+    // @ts-expect-error a reload changes it at once
+    launched.metrics?.path,
+    // @ts-expect-error a reload gives it to Envoy
+    launched.server?.healthCheckPath,
+  ];
+  assert.ok(look);
 });
 
 test("after a reload that fails, limits are watched and the pool is scaled as before", async () => {
