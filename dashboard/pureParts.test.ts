@@ -29,6 +29,7 @@ function worker(slot: number, detail: Partial<WorkerDetail> = {}, rest: Partial<
     detail: {
       cpu_seconds: 1,
       rss_bytes: 1000,
+      process_count: 1,
       open_fds: 4,
       max_fds: null,
       requests_total: null,

@@ -48,6 +48,8 @@ const EXEC_ARGV = [
   "--min-semi-space-size=2",
   "--max-semi-space-size=2",
   "--v8-pool-size=1",
+  // Instead of the file that OPENSSL_CONF names: a wrong one would keep us from starting.
+  "--openssl-config=/dev/null",
 ];
 
 const TARGETS = {
@@ -76,7 +78,7 @@ const script = new Script(Buffer.from(sea.getRawAsset(isClient ? "clientBundle" 
   filename: "NAME.cjs",
   cachedData: Buffer.from(sea.getRawAsset(isClient ? "clientCache" : "cache")),
 });
-if (process.env.SEA_BUILD_CHECK === "1") process.stderr.write(script.cachedDataRejected ? "rejected" : "accepted");
+if (process.env.SEA_BUILD_CHECK === CHECK_TOKEN) process.stderr.write(script.cachedDataRejected ? "rejected" : "accepted");
 else script.runInThisContext()(require, module, exports, process.execPath, "");
 `;
 
@@ -110,7 +112,6 @@ async function main(name) {
     (await makeBundle(join(ROOT, target.entry), [withoutLazyImportsOf(target.controllerCommands)]));
   const page = target.hasDashboard ? await makeDashboard() : undefined;
   const controllerCommands = JSON.stringify(target.controllerCommands ?? null);
-  const loader = LOADER.replace("NAME", name).replace("CONTROLLER_COMMANDS", controllerCommands);
   const runtimeVersion = run(RUNTIME, ["--version"]).trim();
   const self = readFileSync(fileURLToPath(import.meta.url), "utf8");
   const hash = createHash("sha256")
@@ -119,6 +120,10 @@ async function main(name) {
     )
     .digest("hex");
 
+  // The value that has the loader only report on its cache; no environment has it by accident.
+  const loader = LOADER.replace("NAME", name)
+    .replace("CONTROLLER_COMMANDS", controllerCommands)
+    .replace("CHECK_TOKEN", JSON.stringify(hash));
   const dist = join(ROOT, "dist");
   mkdirSync(dist, { recursive: true });
   // Who runs from source reads it here.
@@ -159,7 +164,7 @@ async function main(name) {
     writeFileSync(file("sea.json"), JSON.stringify(config));
     // The flags matter here too: the loader's own cache is made by this process.
     run(RUNTIME, [...EXEC_ARGV, `--build-sea=${file("sea.json")}`]);
-    checkCodeCache(file(name));
+    checkCodeCache(file(name), hash);
     rmSync(hashFile, { force: true });
     renameSync(file(name), output);
     writeFileSync(file("hash"), hash);
@@ -360,7 +365,7 @@ async function trainMonoceros(start, ask) {
 }
 
 function trainProcessbin(start) {
-  return ended(start(["--port", "0", "--host", "127.0.0.1", "--log-fixed", "3", "--print-env", "--exit-after", "0.3"]));
+  return ended(start(["--port", "0", "--host", "127.0.0.1", "--log-lines", "3", "--print-env", "--exit-after", "0.3"]));
 }
 
 /** Waits for the end of a child, at most 15 s; undefined when it ended well, else what was wrong. */
@@ -405,9 +410,9 @@ function freePort() {
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** Fails the build when V8 of the finished executable does not take the cache. */
-function checkCodeCache(executable) {
+function checkCodeCache(executable, token) {
   for (const args of [[], ["status"]]) {
-    const check = spawnSync(executable, args, { encoding: "utf8", env: { ...process.env, SEA_BUILD_CHECK: "1" } });
+    const check = spawnSync(executable, args, { encoding: "utf8", env: { ...process.env, SEA_BUILD_CHECK: token } });
     if (check.status !== 0 || check.stderr !== "accepted")
       throw new BuildFailure(`Cannot use the code cache: ${check.stderr || check.error}, expected "accepted"`);
   }

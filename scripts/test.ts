@@ -1,6 +1,6 @@
 /**
  * Runs tests: `unit` (in memory: beside their files, simulation, architecture, docs), `process` (single files with real
- * processes) or `system` (integration, fault and e2e on the real executable). Prints what the test runner prints and
+ * processes) or `system` (conformance, integration, fault and e2e on the real executable). Prints what the test runner prints and
  * leaves with its code.
  */
 import { spawn } from "node:child_process";
@@ -39,7 +39,7 @@ const GROUPS: Readonly<Record<string, () => Group[]>> = {
   process: () => [{ files: find([...LONG, ...WITH_PROCESSES]), flags: ["--test-concurrency=2", "--test-force-exit"] }],
   system: () => [
     {
-      files: find(["test/integration/*.test.ts", "test/fault/*.test.ts", "test/e2e/*.test.ts"]),
+      files: find(["conformance", "integration", "fault", "e2e"].map((folder) => `test/${folder}/*.test.ts`)),
       flags: ["--test-concurrency=2", "--test-force-exit"],
     },
   ],

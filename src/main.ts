@@ -1,16 +1,43 @@
 /** The program: runs the command line and leaves with its exit code. The only file that may end the process. */
+import { readFileSync } from "node:fs";
+import { isSea } from "node:sea";
 import { cli } from "./cli/cli.ts";
 import { COMMANDS } from "./cli/commands.ts";
 import { processTerminal } from "./cli/terminal.ts";
+import { decideEnvironment } from "./environment.ts";
 import { exitNow } from "./exitNow.ts";
 
-const terminal = processTerminal(process.env, (error) => {
+const env = prepareEnvironment();
+
+const terminal = processTerminal(env, (error) => {
   // Whoever read our output (`| head`) has seen enough.
   if (error.code === "EPIPE") exitNow(0);
   process.stderr.write(`monoceros: cannot write to stdout: ${error.message}\n`, () => exitNow(1));
 });
 
 // A chain, not top-level await: the executable is one CommonJS script.
-cli(process.argv.slice(2), { commands: COMMANDS, env: process.env, terminal }).then(exitNow, (error: unknown) => {
+cli(process.argv.slice(2), { commands: COMMANDS, env, terminal }).then(exitNow, (error: unknown) => {
   throw error;
 });
+
+/** Frees the runtime from variables that would change it; what the program, its configuration and its workers see. */
+function prepareEnvironment(): NodeJS.ProcessEnv {
+  const decision = decideEnvironment({ ...process.env, ...takenAtStart() }, process.channel !== undefined, isSea());
+  if (decision.kind === "restart") {
+    process.execve?.(process.execPath, [process.argv0, ...process.argv.slice(2)], { ...decision.env });
+    throw new Error("execve returned");
+  }
+  for (const name of decision.remove) delete process.env[name];
+  return decision.env;
+}
+
+/** NODE_UNIQUE_ID, which the runtime has acted on and removed by now; empty where the environment has none. */
+function takenAtStart(): NodeJS.ProcessEnv {
+  try {
+    const value = /(?:^|\0)NODE_UNIQUE_ID=([^\0]*)/u.exec(readFileSync("/proc/self/environ", "utf8"))?.[1];
+    return value === undefined ? {} : { NODE_UNIQUE_ID: value };
+  } catch {
+    // Without /proc nothing is known, and little works.
+    return {};
+  }
+}

@@ -49,6 +49,7 @@ const CONFINED: Readonly<Record<string, readonly string[]>> = {
 /** Pure files in folders that otherwise touch the system, and what they may import of Node.js. */
 const PURE: Readonly<Record<string, RegExp>> = {
   "logs/jsonLine.ts": NOTHING,
+  "logs/level.ts": NOTHING,
   "logs/annotate.ts": /^node:buffer$/u,
   "envoy/settings.ts": NOTHING,
   "envoy/bootstrap.ts": NOTHING,

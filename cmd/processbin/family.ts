@@ -9,10 +9,7 @@ const LIFETIME_SECONDS = "100000";
 export function startGrandchildren(flags: Flags): number[] {
   const pids: number[] = [];
   for (let index = 0; index < flags.grandchildren; index++) {
-    // An ignored signal stays ignored through exec, so the sleep needs no handler of its own.
-    const [command, args] = flags.grandchildIgnoresTerm
-      ? (["sh", ["-c", `trap "" TERM INT; exec sleep ${LIFETIME_SECONDS}`]] as const)
-      : (["sleep", [LIFETIME_SECONDS]] as const);
+    const [command, args] = commandOf(flags);
     const child = spawn(command, args, {
       stdio: ["ignore", "inherit", "inherit"],
       detached: flags.grandchildSetsid,
@@ -21,4 +18,11 @@ export function startGrandchildren(flags: Flags): number[] {
     if (child.pid !== undefined) pids.push(child.pid);
   }
   return pids;
+}
+
+/** An ignored signal stays ignored through exec, so the sleep needs no handler of its own. */
+function commandOf({ grandchildIgnoresTerm, grandchildSpins }: Flags): readonly [string, readonly string[]] {
+  if (!grandchildIgnoresTerm && !grandchildSpins) return ["sleep", [LIFETIME_SECONDS]];
+  const work = grandchildSpins ? "while :; do :; done" : `exec sleep ${LIFETIME_SECONDS}`;
+  return ["sh", ["-c", grandchildIgnoresTerm ? `trap "" TERM INT; ${work}` : work]];
 }

@@ -11,10 +11,13 @@ export interface Flags {
   readonly ignoreSignals: boolean;
   /** Wait between a stop signal and the exit. */
   readonly signalDelayMs: number;
-  /** Lines to write at once; undefined: none, or no end where logIntervalMs is given. */
+  /** The text of each line; undefined: the number of the line and padding up to logLineBytes. */
+  readonly logText: string | undefined;
+  /** Lines to write, at once unless logIntervalMs is given; undefined: none, or unlimited with an interval. */
   readonly logLines: number | undefined;
   readonly logLineBytes: number;
   readonly logIntervalMs: number | undefined;
+  /** Whether lines go to stderr too. */
   readonly logToStderr: boolean;
   readonly logStructured: boolean;
   readonly flood: boolean;
@@ -47,6 +50,7 @@ export interface Flags {
   readonly grandchildren: number;
   readonly grandchildIgnoresTerm: boolean;
   readonly grandchildSetsid: boolean;
+  readonly grandchildSpins: boolean;
   readonly printEnv: boolean;
 }
 
@@ -57,10 +61,11 @@ export const USAGE = `processbin: a program to be managed, well or badly behaved
       --exit-code N           with this code (default 0)
   -i, --ignore-signals        ignore SIGTERM and SIGINT
   -o, --signal-timeout S      wait between a stop signal and the exit
-  -f, --log-fixed N           write N lines
-  -l, --log-size BYTES        length of a line (default 150)
-  -k, --log-interval D        a line every D (with -f: until N are written)
-  -e, --log-error             lines go to stderr
+  -f, --log-fixed TEXT        write TEXT as a line at the start and in each interval (default 1 s)
+      --log-lines N           write N lines, then no more
+  -l, --log-size BYTES        length of a line without -f (default 150)
+  -k, --log-interval D        a line every D
+  -e, --log-error             lines go to stderr as well as to stdout
   -j, --log-structured        lines are JSON objects
       --flood                 lines without end, as fast as they are read
       --half-line             write an unfinished line, then nothing
@@ -84,6 +89,7 @@ export const USAGE = `processbin: a program to be managed, well or badly behaved
       --grandchildren N       start N children that sleep
       --grandchild-ignores-term  which ignore SIGTERM
       --grandchild-setsid     which leave the process group and session
+      --grandchild-spin       which use all the CPU they get instead of sleeping
       --print-env             write environment, limits, descriptors as one JSON line
 
 S and D are seconds or durations such as 500ms. After a stop signal running requests are finished.
@@ -122,6 +128,7 @@ function readFlags(argv: readonly string[]): Flags | "help" {
       "ignore-signals": { type: "boolean", short: "i" },
       "signal-timeout": { type: "string", short: "o" },
       "log-fixed": { type: "string", short: "f" },
+      "log-lines": { type: "string" },
       "log-size": { type: "string", short: "l" },
       "log-interval": { type: "string", short: "k" },
       "log-error": { type: "boolean", short: "e" },
@@ -148,6 +155,7 @@ function readFlags(argv: readonly string[]): Flags | "help" {
       grandchildren: { type: "string" },
       "grandchild-ignores-term": { type: "boolean" },
       "grandchild-setsid": { type: "boolean" },
+      "grandchild-spin": { type: "boolean" },
       "print-env": { type: "boolean" },
     },
   });
@@ -157,7 +165,8 @@ function readFlags(argv: readonly string[]): Flags | "help" {
     exitCode: toNumber("exit-code", values["exit-code"]) ?? 0,
     ignoreSignals: values["ignore-signals"] ?? false,
     signalDelayMs: toMs("signal-timeout", values["signal-timeout"]) ?? 0,
-    logLines: toNumber("log-fixed", values["log-fixed"]),
+    logText: values["log-fixed"] || undefined,
+    logLines: toNumber("log-lines", values["log-lines"]),
     logLineBytes: toNumber("log-size", values["log-size"]) ?? 150,
     logIntervalMs: toMs("log-interval", values["log-interval"]),
     logToStderr: values["log-error"] ?? false,
@@ -184,6 +193,7 @@ function readFlags(argv: readonly string[]): Flags | "help" {
     grandchildren: toNumber("grandchildren", values.grandchildren) ?? 0,
     grandchildIgnoresTerm: values["grandchild-ignores-term"] ?? false,
     grandchildSetsid: values["grandchild-setsid"] ?? false,
+    grandchildSpins: values["grandchild-spin"] ?? false,
     printEnv: values["print-env"] ?? false,
   };
 }

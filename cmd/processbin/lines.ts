@@ -10,17 +10,25 @@ export function report(message: string, fields: Readonly<Record<string, unknown>
   process.stdout.write(`${JSON.stringify(record)}\n`);
 }
 
+/** With a fixed text a line is written in each such interval, as the original does. */
+const FIXED_INTERVAL_MS = 1000;
+
 /** Starts the writing that the flags ask for. */
 export function startWriting(flags: Flags): void {
-  const output = flags.logToStderr ? process.stderr : process.stdout;
-  if (flags.halfLine) output.write("an unfinished line");
-  if (flags.flood) writeFlood(output, flags);
-  if (flags.logIntervalMs !== undefined) writePaced(output, flags, flags.logIntervalMs);
-  else if (flags.logLines !== undefined) writeCounted(output, flags, flags.logLines);
+  if (flags.halfLine) process.stdout.write("an unfinished line");
+  const intervalMs = flags.logIntervalMs ?? (flags.logText === undefined ? undefined : FIXED_INTERVAL_MS);
+  for (const output of flags.logToStderr ? [process.stdout, process.stderr] : [process.stdout]) {
+    if (flags.flood) writeFlood(output, flags);
+    if (flags.logText !== undefined && flags.logLines !== 0) output.write(`${makeLine(flags, 0)}\n`);
+    if (intervalMs !== undefined) writePaced(output, flags, intervalMs);
+    else if (flags.logLines !== undefined) writeCounted(output, flags, flags.logLines);
+  }
 }
 
-/** Line `index` (from 0), `logLineBytes` long without its newline unless its number and frame need more. */
-export function makeLine(flags: Pick<Flags, "logLineBytes" | "logStructured">, index: number): string {
+/** Line `index` (from 0): the fixed text, or `logLineBytes` without its newline unless its number and frame need more. */
+export function makeLine(flags: Pick<Flags, "logText" | "logLineBytes" | "logStructured">, index: number): string {
+  const { logText } = flags;
+  if (logText !== undefined) return flags.logStructured ? JSON.stringify({ key: logText }) : logText;
   const frame = (text: string): string =>
     flags.logStructured ? JSON.stringify({ level: "info", line: index, msg: text }) : `line ${index} ${text}`;
   const missing = flags.logLineBytes - frame("").length;
@@ -42,7 +50,7 @@ function writeCounted(output: NodeJS.WriteStream, flags: Flags, count: number): 
 }
 
 function writePaced(output: NodeJS.WriteStream, flags: Flags, intervalMs: number): void {
-  let next = 0;
+  let next = flags.logText === undefined ? 0 : 1;
   const timer = setInterval(() => {
     if (flags.logLines !== undefined && next >= flags.logLines) {
       clearInterval(timer);

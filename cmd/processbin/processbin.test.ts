@@ -161,18 +161,27 @@ test("a running request is answered before the exit", async (context) => {
   assert.equal(await program.exitCode(), 143);
 });
 
-test("--log-fixed writes that many lines of --log-size", async (context) => {
-  const program = new Program(context, ["-f", "2500", "-t", "1"]);
+test("--log-fixed writes its text at the start and in each interval", async (context) => {
+  const once = new Program(context, ["-f", "3 words here", "-t", "0.3"]);
+  await once.exitCode();
+  assert.equal(once.stdout, "3 words here\n");
+  const paced = new Program(context, ["-f", "x", "-j", "-k", "5ms", "--log-lines", "3", "-t", "1"]);
+  await paced.exitCode();
+  assert.equal(paced.stdout, '{"key":"x"}\n'.repeat(3));
+});
+
+test("--log-lines writes that many lines of --log-size", async (context) => {
+  const program = new Program(context, ["--log-lines", "2500", "-t", "1"]);
   await program.exitCode();
   const lines = program.stdout.split("\n").slice(0, -1);
   assert.equal(lines.length, 2500);
   assert.ok(lines.every((line, index) => line.length === 150 && line.startsWith(`line ${index} `)));
 });
 
-test("--log-error writes to stderr and --log-structured writes JSON objects", async (context) => {
-  const program = new Program(context, ["-f", "3", "-l", "80", "-e", "-j", "-t", "0.2"]);
+test("--log-error writes to stderr as well and --log-structured writes JSON objects", async (context) => {
+  const program = new Program(context, ["--log-lines", "3", "-l", "80", "-e", "-j", "-t", "0.2"]);
   await program.exitCode();
-  assert.equal(program.stdout, "");
+  assert.equal(program.stdout, program.stderr);
   const lines = program.stderr.split("\n").slice(0, -1);
   assert.deepEqual(
     lines.map((line) => (JSON.parse(line) as { line: number }).line),
@@ -182,7 +191,7 @@ test("--log-error writes to stderr and --log-structured writes JSON objects", as
 });
 
 test("--log-interval paces the lines", async (context) => {
-  const program = new Program(context, ["-k", "5ms", "-f", "3", "-t", "1"]);
+  const program = new Program(context, ["-k", "5ms", "--log-lines", "3", "-t", "1"]);
   await program.exitCode();
   assert.equal(program.stdout.split("\n").length, 4);
 });
@@ -263,6 +272,17 @@ test("grandchildren stay in the group unless told to leave it, and can ignore SI
   }
 });
 
+test("grandchildren that spin use CPU time while processbin itself does not", async (context) => {
+  const program = new Program(context, ["--grandchildren", "1", "--grandchild-spin"]);
+  const [pid = 0] = (await program.record("grandchildren"))["pids"] as number[];
+  context.after(() => kill(pid, "SIGKILL"));
+  const ticks = () => {
+    const fields = readFileSync(`/proc/${pid}/stat`, "latin1").split(") ")[1]?.split(" ") ?? [];
+    return Number(fields[11]);
+  };
+  while (ticks() < 10) await setImmediate();
+});
+
 /** Whether a process exists and is not a zombie that waits for its reaper. */
 function isRunning(pid: number): boolean {
   try {
@@ -306,11 +326,11 @@ test("--reuseport lets two programs share a port", async (context) => {
 });
 
 test("every answer tells its worker and pid, also a 404", async (context) => {
-  const program = new Program(context, LOOPBACK, { env: { MULTIPROCESS_WORKER_ID: "web_web-3" } });
+  const program = new Program(context, LOOPBACK, { env: { MULTIPROCESS_WORKER_ID: "web-3" } });
   const target = await portOf(program);
   for (const path of ["/", "/healthz", "/nothing"]) {
     const { headers } = await ask(target, path);
-    assert.equal(headers["x-worker-id"], "web_web-3");
+    assert.equal(headers["x-worker-id"], "web-3");
     assert.equal(headers["x-worker-pid"], String(program.child.pid));
   }
 });

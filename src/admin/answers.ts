@@ -7,6 +7,7 @@ import type { ApiError } from "./api.ts";
 const STATUSES: Partial<Record<ErrorCode, number>> = {
   REQUEST_INVALID: 400,
   WORKER_UNKNOWN: 404,
+  PROCESS_UNKNOWN: 404,
   POOL_UNKNOWN: 404,
   OPERATION_UNKNOWN: 404,
 };

@@ -63,11 +63,33 @@ export interface WorkerStatus {
   readonly detail?: WorkerDetail;
 }
 
+/** One process of a worker: `GET /v1/status?detail=1&processes=1`. */
+export interface WorkerProcess {
+  readonly pid: number;
+  readonly parent_pid: number;
+  /** R, S, D, T … as in proc(5). */
+  readonly state: string;
+  /** User and system time of this process alone. */
+  readonly cpu_seconds: number;
+  readonly rss_bytes: number;
+  /** At most 200 bytes; the name in brackets if there is no command line. */
+  readonly command: string;
+}
+
+/** Processes of one worker that a status document lists at most, those with the most CPU time. */
+export const MAX_LISTED_PROCESSES = 50;
+
 /** What one worker uses and does: `GET /v1/status?detail=1`. null is not known. */
 export interface WorkerDetail {
-  /** User and system time of its process. */
+  /** User and system time of all its processes, those that have ended included; it never falls. */
   readonly cpu_seconds: number | null;
+  /** Resident memory of all its processes. */
   readonly rss_bytes: number | null;
+  /** Live processes: the leader, and all that it and they have started. */
+  readonly process_count: number | null;
+  /** Only if requested; the leader first, parents before their children, at most MAX_LISTED_PROCESSES. */
+  readonly processes?: readonly WorkerProcess[];
+  /** Of its leader, as the limit is of one process. */
   readonly open_fds: number | null;
   /** Soft limit of open_fds; null also where there is none. */
   readonly max_fds: number | null;
@@ -161,17 +183,47 @@ export interface ScaleRequest {
   readonly replicas: number;
 }
 
+/** Process ids in a request. */
+export const PID_BOUNDS = { least: 1, most: 4_194_304 } as const;
+
+/** Body of `POST /v1/workers/{worker}/dump`. */
+export interface DumpRequest {
+  /** Only this process of the worker; all of them if absent. */
+  readonly pid?: number;
+}
+
+/** Processes that a dump shows at most. */
+export const MAX_DUMPED_PROCESSES = 16;
+
 /** What one worker is doing at this moment: answer to `POST /v1/workers/{worker}/dump`. null is not known. */
 export interface WorkerDump {
   readonly id: string;
   readonly pool: string;
   readonly phase: Phase;
   readonly incarnation: number;
+  /** The leader. */
   readonly pid: number | null;
+  /** What the first of `processes` does, in one line. */
+  readonly text: string;
+  /** Live processes of the worker. */
+  readonly process_count: number;
+  /**
+   * The busiest first; if none uses a CPU, the one that seems stuck. At most MAX_DUMPED_PROCESSES; empty if there is none,
+   * or all ended meanwhile.
+   */
+  readonly processes: readonly ProcessDump[];
+}
+
+/** What one process of a worker is doing. null is not known. */
+export interface ProcessDump {
+  readonly pid: number;
+  readonly parent_pid: number;
+  /** What it is to the leader of the worker: `the leader`, `child of the leader`, `child of pid 12`, `its parent has exited`. */
+  readonly relation: string;
   /** All of it in one line. */
   readonly text: string;
-  /** From /proc; null where there is no process, or it ended meanwhile. */
-  readonly diagnosis: WorkerDiagnosis | null;
+  /** From /proc. */
+  readonly diagnosis: ProcessDiagnosis;
   /** Functions of the kernel, innermost first; null where they may not be read. */
   readonly kernel_stack: readonly string[] | null;
   /** Where its language can be asked. */
@@ -180,7 +232,7 @@ export interface WorkerDump {
   readonly hint: string | null;
 }
 
-export interface WorkerDiagnosis {
+export interface ProcessDiagnosis {
   readonly command: string;
   readonly thread_count: number;
   /** The main thread first; of many only the first ones. */
@@ -212,6 +264,8 @@ export interface ProfileRequest {
   readonly seconds?: number;
   /** Samples a second. */
   readonly hz?: number;
+  /** A process of the worker; the busiest if absent. */
+  readonly pid?: number;
 }
 
 /** A profile and how it came about. */
@@ -220,12 +274,18 @@ export interface ProfileAnswer {
   readonly engine: "py-spy" | "proc" | "v8";
   /** `x-monoceros-note`: why there is less than was asked for; undefined where there is not. */
   readonly note: string | undefined;
+  /** `x-monoceros-pid`: the process that was profiled; undefined for the controller itself. */
+  readonly pid: number | undefined;
   /** pprof, compressed with gzip. */
   readonly pprof: Uint8Array;
 }
 
 /** Headers of a profile. */
-export const PROFILE_HEADERS = { engine: "x-monoceros-engine", note: "x-monoceros-note" } as const;
+export const PROFILE_HEADERS = {
+  engine: "x-monoceros-engine",
+  note: "x-monoceros-note",
+  pid: "x-monoceros-pid",
+} as const;
 
 /** What a reload does, or would do. */
 export interface ReloadPlan {

@@ -12,6 +12,7 @@ import {
   type ReloadAccepted,
   type ReloadRequest,
   type ScaleRequest,
+  type StatusDetails,
   statusOf,
 } from "./api.ts";
 import { DASHBOARD_ROUTE } from "./dashboardRoute.ts";
@@ -71,22 +72,15 @@ export const CONTROL_ROUTES: readonly Route[] = [
         doc: "1 adds what each worker uses and does, and the balance of each pool; it costs a look at every process",
         schema: { type: "string", enum: ["0", "1"], default: "0" },
       },
+      {
+        name: "processes",
+        doc: "1 adds the details and the processes of each worker with their command lines",
+        schema: { type: "string", enum: ["0", "1"], default: "0" },
+      },
     ],
     answers: answersOf("Status", "All pools with their workers and what is being done with them"),
     errors: [400],
-    handle: ({ controller, response, query }) =>
-      sendJson(
-        response,
-        200,
-        statusOf(controller.view(), {
-          now: controller.now(),
-          version: controller.version,
-          pid: process.pid,
-          operations: controller.operations.pending(),
-          waitOf: (worker, pool) => controller.waitOf(pool.index, worker),
-          details: isDetailed(query.get("detail") ?? "0") ? controller.details() : undefined,
-        }),
-      ),
+    handle: serveStatus,
   },
   {
     method: "GET",
@@ -201,9 +195,33 @@ export const CONTROL_ROUTES: readonly Route[] = [
   },
 ];
 
-function isDetailed(text: string): boolean {
+function serveStatus({ controller, response, query }: Call): void {
+  const answer = (details: StatusDetails | undefined) =>
+    sendJson(
+      response,
+      200,
+      statusOf(controller.view(), {
+        now: controller.now(),
+        version: controller.version,
+        pid: process.pid,
+        operations: controller.operations.pending(),
+        waitOf: (worker, pool) => controller.waitOf(pool.index, worker),
+        details,
+      }),
+    );
+  const isDetailed = isWanted(query, "detail");
+  if (!isWanted(query, "processes")) {
+    answer(isDetailed ? controller.details() : undefined);
+    return;
+  }
+  controller.detailsWithProcesses().then(answer, (error: unknown) => response.destroy(error as Error));
+}
+
+/** @throws ControllerError REQUEST_INVALID */
+function isWanted(query: URLSearchParams, name: string): boolean {
+  const text = query.get(name) ?? "0";
   if (text === "0" || text === "1") return text === "1";
-  throw new ControllerError("REQUEST_INVALID", `detail: expected 0 or 1, got ${shorten(text)}`);
+  throw new ControllerError("REQUEST_INVALID", `${name}: expected 0 or 1, got ${shorten(text)}`);
 }
 
 // Operations

@@ -21,6 +21,8 @@ export interface ControllerHandle {
   waitOf(pool: number, worker: WorkerView): string | undefined;
   /** What workers use and do; it has to be read first. */
   details(): StatusDetails;
+  /** The same with the processes of each worker; bounded in time. */
+  detailsWithProcesses(): Promise<StatusDetails>;
   /** The exposition and its content type. */
   metrics(accept: string): { readonly text: string; readonly contentType: string };
   /** The workers' own metrics, merged, and their content type; bounded in time. */
@@ -35,13 +37,24 @@ export interface ControllerHandle {
   scale(pool: number, replicas: number, reason: string): string;
   /** Applies what has changed in the configuration file, or only says what that would be. @throws ControllerError */
   reload(isDryRun: boolean): Promise<ReloadPlan>;
-  /** What a worker is doing; one without a process is an answer too. @throws ControllerError, as a rejection */
-  dump(pool: number, slot: Slot): Promise<WorkerDump>;
-  /** Until the time is over, the worker ends, or `signal` comes. @throws ControllerError REQUEST_REFUSED, as a rejection */
+  /**
+   * What a worker is doing, all its processes or only `pid`; one without a process is an answer too.
+   * @throws ControllerError REQUEST_REFUSED, PROCESS_UNKNOWN, as a rejection
+   */
+  dump(pool: number, slot: Slot, pid: number | undefined): Promise<WorkerDump>;
+  /**
+   * Profiles the process `pid` of a worker, or its busiest one, until the time is over, it ends, or `signal` comes.
+   * @throws ControllerError REQUEST_REFUSED, PROCESS_UNKNOWN, as a rejection
+   */
   profileWorker(
     pool: number,
     slot: Slot,
-    request: { readonly seconds: number; readonly hz: number; readonly signal: AbortSignal },
+    request: {
+      readonly seconds: number;
+      readonly hz: number;
+      readonly pid: number | undefined;
+      readonly signal: AbortSignal;
+    },
   ): Promise<ProfileAnswer>;
   /** Of this process, until the time is over or `signal` comes. @throws ControllerError REQUEST_REFUSED, as a rejection */
   profileSelf(subject: ProfileSubject, seconds: number, signal: AbortSignal): Promise<ProfileAnswer>;

@@ -53,6 +53,11 @@ test("a dump reaches the right worker and is audited", async (context) => {
   assert.equal((JSON.parse(text) as { id: string }).id, "web-1");
   assert.deepEqual(handle.orders, ["dump 0/1"]);
   assert.match(handle.audits.join(), /: a dump of worker "web-1"$/u);
+  assert.equal((await ask("POST", "/v1/workers/web-1/dump", '{"pid": 12}')).status, 200);
+  assert.equal(handle.orders.at(-1), "dump 0/1 pid 12");
+  assert.match(handle.audits.join(), /: a dump of pid 12 of worker "web-1"$/u);
+  for (const body of ['{"pid":0}', '{"pid":"12"}', '{"pid":1.5}', '{"pid":4194305}', '{"tid":1}'])
+    assert.equal((await ask("POST", "/v1/workers/web-1/dump", body)).status, 400, body);
 });
 
 test("a profile comes as bytes, with its engine and what is to be known about it", async (context) => {
@@ -63,12 +68,13 @@ test("a profile comes as bytes, with its engine and what is to be known about it
   assert.equal(headers["x-monoceros-note"], "it is short");
   assert.equal(headers["content-disposition"], 'attachment; filename="web-1.pb.gz"');
   assert.match(handle.audits.join(), /: a profile of worker "web-1"$/u);
-  await ask("POST", "/v1/workers/my%20jobs-0/profile");
+  assert.equal(headers["x-monoceros-pid"], "4711");
+  await ask("POST", "/v1/workers/my%20jobs-0/profile", '{"pid": 12}');
   await ask("GET", "/debug/pprof/profile");
   await ask("GET", "/debug/pprof/heap?seconds=60");
   assert.deepEqual(handle.orders, [
     "profile 0/1: 3 s, 7 Hz",
-    "profile 1/0: 10 s, 50 Hz",
+    "profile 1/0: 10 s, 50 Hz, pid 12",
     "profile cpu: 10 s",
     "profile heap: 60 s",
   ]);

@@ -2,6 +2,8 @@
 import { ControllerError } from "../base/errors.ts";
 import { sendFailure, sendJson } from "./answers.ts";
 import {
+  type DumpRequest,
+  PID_BOUNDS,
   PROFILE_HEADERS,
   PROFILE_HZ,
   PROFILE_SECONDS,
@@ -28,16 +30,17 @@ export const INSPECTION_ROUTES: readonly Route[] = [
     method: "POST",
     path: "/v1/workers/{worker}/dump",
     operationId: "dumpWorker",
-    summary: "Tell what one worker is doing now, with its stack where there is a way to it",
+    summary: "Show what the processes of one worker are doing now, with their stacks where there is a way to them",
+    body: "DumpRequest",
     answers: [{ status: 200, doc: "Also of a worker that has ended", contentType: "application/json", schema: "Dump" }],
-    errors: [404, 409],
+    errors: [400, 404, 409],
     handle: dump,
   },
   {
     method: "POST",
     path: "/v1/workers/{worker}/profile",
     operationId: "profileWorker",
-    summary: "Profile one worker for a time; less where it ends meanwhile",
+    summary: "Profile the busiest process of one worker, or a chosen one, for a time; less if it ends meanwhile",
     body: "ProfileRequest",
     answers: PROFILE,
     errors: [400, 404, 409],
@@ -69,9 +72,10 @@ function dump(call: Call): void {
   const { controller, response } = call;
   const id = call.segment("worker");
   const { index, slot } = findWorker(call, id, "dump");
-  controller.audit(call.caller(), `a dump of worker "${id}"`);
+  const { pid } = parseDumpRequest(call.body);
+  controller.audit(call.caller(), `a dump of ${subjectOf(id, pid)}`);
   controller
-    .dump(index, slot)
+    .dump(index, slot, pid)
     .then((answer) => sendJson(response, 200, answer))
     .catch((error: unknown) => fail(call, error));
 }
@@ -81,15 +85,37 @@ function profileWorker(call: Call): void {
   const id = call.segment("worker");
   const { index, slot } = findWorker(call, id, "profile");
   const request = parseProfileRequest(call.body);
-  controller.audit(call.caller(), `a profile of worker "${id}"`);
+  controller.audit(call.caller(), `a profile of ${subjectOf(id, request.pid)}`);
   sendProfile(call, id, (signal) => controller.profileWorker(index, slot, { ...request, signal }));
 }
 
+function subjectOf(id: string, pid: number | undefined): string {
+  return pid === undefined ? `worker "${id}"` : `pid ${pid} of worker "${id}"`;
+}
+
+/** The body of a request for a dump; none is the same as an empty object. @throws ControllerError REQUEST_INVALID */
+export function parseDumpRequest(text: string): { readonly pid: number | undefined } {
+  const body = text === "" ? {} : parseBody(text, ["pid"], '{"pid": 4711}');
+  return { pid: pidOf(body as { readonly [Key in keyof DumpRequest]: unknown }) };
+}
+
 /** The body of a request for a profile; none is the same as an empty object. @throws ControllerError REQUEST_INVALID */
-export function parseProfileRequest(text: string): Required<ProfileRequest> {
-  const body = text === "" ? {} : parseBody(text, ["seconds", "hz"], '{"seconds": 10, "hz": 50}');
-  const { seconds, hz } = body as { readonly seconds?: unknown; readonly hz?: unknown };
-  return { seconds: wholeNumber("seconds", seconds, PROFILE_SECONDS), hz: wholeNumber("hz", hz, PROFILE_HZ) };
+export function parseProfileRequest(text: string): {
+  readonly seconds: number;
+  readonly hz: number;
+  readonly pid: number | undefined;
+} {
+  const body = text === "" ? {} : parseBody(text, ["seconds", "hz", "pid"], '{"seconds": 10, "hz": 50}');
+  const asked = body as { readonly [Key in keyof ProfileRequest]: unknown };
+  return {
+    seconds: wholeNumber("seconds", asked.seconds, PROFILE_SECONDS),
+    hz: wholeNumber("hz", asked.hz, PROFILE_HZ),
+    pid: pidOf(asked),
+  };
+}
+
+function pidOf({ pid }: { readonly pid?: unknown }): number | undefined {
+  return pid === undefined ? undefined : wholeNumber("pid", pid, { ...PID_BOUNDS, default: PID_BOUNDS.least });
 }
 
 /** Answers with a profile named after `what`; a client that leaves ends it. */
@@ -100,7 +126,7 @@ function sendProfile(call: Call, what: string, take: (signal: AbortSignal) => Pr
   // It is silent for longer than another answer may be.
   request.socket.setTimeout(0);
   take(left.signal)
-    .then(({ engine, note, pprof }) =>
+    .then(({ engine, note, pid, pprof }) =>
       response
         .writeHead(200, {
           "content-type": "application/octet-stream",
@@ -108,6 +134,7 @@ function sendProfile(call: Call, what: string, take: (signal: AbortSignal) => Pr
           "content-disposition": `attachment; filename="${what.replaceAll(/[^\w.-]/gu, "_")}.pb.gz"`,
           [PROFILE_HEADERS.engine]: engine,
           ...(note === undefined ? {} : { [PROFILE_HEADERS.note]: note }),
+          ...(pid === undefined ? {} : { [PROFILE_HEADERS.pid]: String(pid) }),
         })
         .end(pprof),
     )

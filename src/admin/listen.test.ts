@@ -20,9 +20,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { ControllerError, type ErrorCode } from "../base/errors.ts";
+import { openListener } from "../runtime/linux.ts";
 import { findListener, findUnixListener } from "../runtime/procfs.ts";
 import { openTcpListener } from "../runtime/tcpListener.ts";
-import { type ListenerFinder, listenOnPort, listenOnSocket, type OpenPort } from "./listen.ts";
+import { type ListenerFinder, listenOnPort, listenOnSocket, type OpenPort, type OpenSocket } from "./listen.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "monoceros-listen-"));
 const children: ChildProcess[] = [];
@@ -33,6 +34,7 @@ after(() => {
 
 const FIND: ListenerFinder = { onPort: findListener, onSocket: findUnixListener };
 const OPEN: OpenPort = async (host, port) => (await openTcpListener({ host, port }, 16)).fd;
+const OPEN_SOCKET: OpenSocket = (path, backlog) => openListener({ family: "Unix", path }, backlog, 0);
 const BLIND: ListenerFinder = { onPort: () => undefined, onSocket: () => undefined };
 
 let directories = 0;
@@ -132,7 +134,8 @@ test("the control socket is its owner's alone, and so is a directory made for it
     const path = join(fresh(), "a", "b", "control.sock");
     const umask = process.umask(0);
     try {
-      assert.deepEqual(await listenOnSocket(server, [path], BLIND), { path, reasons: [] });
+      const { file, reasons } = await listenOnSocket(server, [path], BLIND, OPEN_SOCKET);
+      assert.deepEqual([file?.path, reasons], [path, []]);
       assert.equal(process.umask(), 0);
     } finally {
       process.umask(umask);
@@ -147,7 +150,7 @@ test("a stale socket is replaced", async () => {
   const path = join(fresh(), "control.sock");
   leaveStaleSocket(path);
   await withServer(async (server) => {
-    assert.equal((await listenOnSocket(server, [path], BLIND)).path, path);
+    assert.equal((await listenOnSocket(server, [path], BLIND, OPEN_SOCKET)).file?.path, path);
   });
 });
 
@@ -156,14 +159,14 @@ test("a socket on which another process answers is left alone, and its holder is
   const { pid } = await holder(path);
   await withServer(async (server) => {
     await assert.rejects(
-      listenOnSocket(server, [path], FIND),
+      listenOnSocket(server, [path], FIND, OPEN_SOCKET),
       refusal(
         "CONTROL_SOCKET_IN_USE",
         new RegExp(`control socket "${path}": pid ${pid} \\(.*\\) answers there$`, "su"),
       ),
     );
     await assert.rejects(
-      listenOnSocket(server, [path], BLIND),
+      listenOnSocket(server, [path], BLIND, OPEN_SOCKET),
       refusal("CONTROL_SOCKET_IN_USE", /another process answers there$/u),
     );
   });
@@ -183,7 +186,7 @@ test("what is no socket is never removed", async () => {
   await withServer(async (server) => {
     for (const path of [precious, link, dangling, folder]) {
       await assert.rejects(
-        listenOnSocket(server, [path], BLIND),
+        listenOnSocket(server, [path], BLIND, OPEN_SOCKET),
         refusal("CONTROL_SOCKET_UNSAFE", /there is something that is no socket$/u),
       );
       assert.ok(lstatSync(path, { throwIfNoEntry: false }) !== undefined, path);
@@ -199,12 +202,12 @@ test("a directory in which strangers may write is refused, one with the sticky b
   chmodSync(sticky, 0o1777);
   await withServer(async (server) => {
     await assert.rejects(
-      listenOnSocket(server, [join(open, "control.sock")], BLIND),
+      listenOnSocket(server, [join(open, "control.sock")], BLIND, OPEN_SOCKET),
       refusal("CONTROL_SOCKET_UNSAFE", /others may write to it$/u),
     );
     assert.equal(existsSync(join(open, "control.sock")), false);
     const path = join(sticky, "control.sock");
-    assert.equal((await listenOnSocket(server, [path], BLIND)).path, path);
+    assert.equal((await listenOnSocket(server, [path], BLIND, OPEN_SOCKET)).file?.path, path);
   });
 });
 
@@ -217,11 +220,14 @@ test("a directory that is another user's link is refused, wherever it leads", {
   await withServer(async (server) => {
     lchownSync(link, 65_534, 65_534);
     await assert.rejects(
-      listenOnSocket(server, [join(link, "control.sock")], BLIND),
+      listenOnSocket(server, [join(link, "control.sock")], BLIND, OPEN_SOCKET),
       refusal("CONTROL_SOCKET_UNSAFE", /others may write to it$/u),
     );
     lchownSync(link, 0, 0);
-    assert.equal((await listenOnSocket(server, [join(link, "control.sock")], BLIND)).path, join(link, "control.sock"));
+    assert.equal(
+      (await listenOnSocket(server, [join(link, "control.sock")], BLIND, OPEN_SOCKET)).file?.path,
+      join(link, "control.sock"),
+    );
   });
 });
 
@@ -236,8 +242,8 @@ test("the first place that can be used is taken; the others say why they could n
   const good = join(place, "good.sock");
   await withServer(async (server) => {
     const candidates = [join(file, "control.sock"), busy, tooLong, good, join(place, "unused.sock")];
-    const { path, reasons } = await listenOnSocket(server, candidates, BLIND);
-    assert.equal(path, good);
+    const { file: bound, reasons } = await listenOnSocket(server, candidates, BLIND, OPEN_SOCKET);
+    assert.equal(bound?.path, good);
     assert.equal(reasons.length, 3);
     assert.match(reasons[0] ?? "", /^.*\/file\/control\.sock: (?:ENOTDIR|EEXIST)/u);
     assert.match(reasons[1] ?? "", /busy\.sock: Cannot listen on control socket .* another process answers there$/u);
@@ -252,12 +258,13 @@ test("where no place can be used the reason of each is told, an ordinary one too
   // Nobody, not even root, makes a directory there: EPERM, EACCES or, in a container, EROFS.
   const forbidden = "/sys/monoceros-test/control.sock";
   await withServer(async (server) => {
-    const { path, reasons } = await listenOnSocket(server, [forbidden], BLIND);
-    assert.equal(path, undefined);
+    const { file: bound, reasons } = await listenOnSocket(server, [forbidden], BLIND, OPEN_SOCKET);
+    assert.equal(bound, undefined);
     assert.equal(reasons.length, 1);
     assert.match(reasons[0] ?? "", /^\/sys\/monoceros-test\/control\.sock: (?:EPERM|EACCES|EROFS)/u);
     const good = join(fresh(), "good.sock");
-    assert.deepEqual(await listenOnSocket(server, [forbidden, good], BLIND), { path: good, reasons: [] });
+    const second = await listenOnSocket(server, [forbidden, good], BLIND, OPEN_SOCKET);
+    assert.deepEqual([second.file?.path, second.reasons], [good, []]);
   });
 });
 
@@ -265,8 +272,8 @@ test("where no place can be used there is no path, only reasons", async () => {
   const file = join(fresh(), "file");
   writeFileSync(file, "");
   await withServer(async (server) => {
-    const { path, reasons } = await listenOnSocket(server, [join(file, "a.sock")], BLIND);
-    assert.equal(path, undefined);
+    const { file: bound, reasons } = await listenOnSocket(server, [join(file, "a.sock")], BLIND, OPEN_SOCKET);
+    assert.equal(bound, undefined);
     assert.equal(reasons.length, 1);
   });
 });

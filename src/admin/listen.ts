@@ -2,14 +2,24 @@
  * Binds the admin port and the control socket, or says who holds them. Never removes what another controller answers
  * on, nor anything that is no socket.
  */
-import { chmodSync, lstatSync, mkdirSync, rmSync, statSync } from "node:fs";
+import { lstatSync, mkdirSync, rmSync, statSync } from "node:fs";
 import type { Server } from "node:http";
-import { connect } from "node:net";
+import { connect, type Server as NetServer } from "node:net";
 import { dirname } from "node:path";
 import { ControllerError } from "../base/errors.ts";
 
 /** Binds an address and a port and listens. Resolves with a descriptor that is the caller's. */
 export type OpenPort = (address: string, port: number) => Promise<number>;
+
+/** Binds a Unix socket and listens. Returns a descriptor that is the caller's: whoever closes it removes no file. */
+export type OpenSocket = (path: string, backlog: number) => number;
+
+/** The file of a socket, and what tells it from another one at the same path. */
+export interface SocketFile {
+  readonly path: string;
+  /** undefined where it was removed at once. */
+  readonly identity: string | undefined;
+}
 
 /** Finds the process that listens on a port or a socket path; undefined where it cannot be known. */
 export interface ListenerFinder {
@@ -68,13 +78,13 @@ export async function listenOnSocket(
   server: Server,
   candidates: readonly string[],
   find: ListenerFinder,
-): Promise<{ path: string | undefined; reasons: readonly string[] }> {
+  open: OpenSocket,
+): Promise<{ file: SocketFile | undefined; reasons: readonly string[] }> {
   const reasons: string[] = [];
   const surprises: string[] = [];
   for (const path of candidates) {
     try {
-      await bindSocket(server, path, find);
-      return { path, reasons: surprises };
+      return { file: await bindSocket(server, path, find, open), reasons: surprises };
     } catch (error) {
       // With a path of one's own choice there is nothing to fall back to; otherwise the next place is as good.
       if (error instanceof ControllerError && candidates.length === 1) throw error;
@@ -84,28 +94,50 @@ export async function listenOnSocket(
       if (!isExpected) surprises.push(reason);
     }
   }
-  return { path: undefined, reasons };
+  return { file: undefined, reasons };
 }
 
 /** Who connects to a Unix socket with a full queue is refused at once, unlike on a port. */
 const SOCKET_BACKLOG = 4096;
 
-async function bindSocket(server: Server, path: string, find: ListenerFinder): Promise<void> {
+/**
+ * Binds the socket with mode 0600 and has `server` listen on it; a directory that is missing is made.
+ * @throws ControllerError CONTROL_SOCKET_IN_USE, CONTROL_SOCKET_UNSAFE, or the error of the system
+ */
+export async function bindSocket(
+  server: NetServer,
+  path: string,
+  find: ListenerFinder,
+  open: OpenSocket,
+): Promise<SocketFile> {
   makePrivateDirectory(dirname(path));
   await removeStaleSocket(path, find);
   const umask = process.umask(0o177);
+  let fd: number;
   try {
-    await new Promise<void>((resolve, reject) => {
-      server.once("error", reject);
-      server.listen({ path, backlog: SOCKET_BACKLOG }, () => {
-        server.off("error", reject);
-        resolve();
-      });
-    });
+    fd = open(path, SOCKET_BACKLOG);
   } finally {
     process.umask(umask);
   }
-  chmodSync(path, 0o600);
+  const identity = identityOf(path);
+  // By its descriptor: given a path, Node.js would remove the file at the end, whoever it belongs to by then.
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", reject);
+    server.listen({ fd }, () => {
+      server.off("error", reject);
+      resolve();
+    });
+  });
+  return { path, identity };
+}
+
+/**
+ * What tells the socket at a path from another one; undefined where nothing is there. Valid while the socket is open: the
+ * kernel does not use its inode again before.
+ */
+export function identityOf(path: string): string | undefined {
+  const found = lstatSync(path, { throwIfNoEntry: false });
+  return found === undefined ? undefined : `${found.dev}:${found.ino}`;
 }
 
 /** Creates the directory for the owner only; one that exists must not be writable by strangers, nor a link of theirs. */

@@ -71,8 +71,11 @@ function serveWorkerMetrics({ controller, request, response }: Call): void {
 }
 
 function serveHealth(response: ServerResponse, good: boolean, view: ControllerView): void {
-  const pools = view.pools.map((pool) => `${pool.name}: ${pool.readyCount} of ${pool.replicas} ready\n`).join("");
+  const pools = view.pools.map(({ name, readyCount, replicas, completedCount }) => {
+    const completed = completedCount === 0 ? "" : `, ${completedCount} completed`;
+    return `${name}: ${readyCount} of ${replicas} ready${completed}\n`;
+  });
   response
     .writeHead(good ? 200 : 503, { "content-type": "text/plain; charset=utf-8" })
-    .end(`${good ? "ok" : "not ok"}, ${view.phase}\n${pools}`);
+    .end(`${good ? "ok" : "not ok"}, ${view.phase}\n${pools.join("")}`);
 }

@@ -5,7 +5,7 @@
 
 import { MAX_REPLICAS } from "../core/spec.ts";
 import { PHASES } from "../core/view.ts";
-import { PROFILE_HZ, PROFILE_SECONDS } from "./api.ts";
+import { MAX_DUMPED_PROCESSES, MAX_LISTED_PROCESSES, PID_BOUNDS, PROFILE_HZ, PROFILE_SECONDS } from "./api.ts";
 
 /** A JSON Schema, draft 2020-12. */
 export type Schema = Readonly<Record<string, unknown>>;
@@ -15,6 +15,7 @@ const COUNT: Schema = { type: "integer", minimum: 0 };
 const SECONDS: Schema = { type: "number", minimum: 0 };
 const RATIO: Schema = { type: "number", minimum: 0 };
 const BOOLEAN: Schema = { type: "boolean" };
+const PID: Schema = { type: "integer", minimum: PID_BOUNDS.least, maximum: PID_BOUNDS.most };
 const TIME: Schema = { type: "string", format: "date-time" };
 
 function orNull(schema: Schema): Schema {
@@ -96,16 +97,29 @@ export const SCHEMAS: Readonly<Record<string, Schema>> = {
     },
     ["detail"],
   ),
-  WorkerDetail: object({
-    cpu_seconds: orNull(SECONDS),
-    rss_bytes: orNull(COUNT),
-    open_fds: orNull(COUNT),
-    max_fds: { ...orNull(COUNT), description: "null also where there is no limit" },
-    requests_total: { ...orNull(COUNT), description: "Of its slot; null without a proxy" },
-    failed_requests_total: orNull(COUNT),
-    requests_in_flight: orNull(COUNT),
-    cpu_ratio: { ...orNull(RATIO), description: "Share of one CPU over the window of the balance" },
-    requests_per_second: { ...orNull(RATIO), description: "Over the same window" },
+  WorkerDetail: object(
+    {
+      cpu_seconds: { ...orNull(SECONDS), description: "Of all its processes, ended ones included; never falls" },
+      rss_bytes: { ...orNull(COUNT), description: "Of all its processes" },
+      process_count: { ...orNull(COUNT), description: "Live processes: the leader and its descendants" },
+      processes: { ...listOf("WorkerProcess"), maxItems: MAX_LISTED_PROCESSES },
+      open_fds: { ...orNull(COUNT), description: "Of its leader, like the limit" },
+      max_fds: { ...orNull(COUNT), description: "null also where there is no limit" },
+      requests_total: { ...orNull(COUNT), description: "Of its slot; null without a proxy" },
+      failed_requests_total: orNull(COUNT),
+      requests_in_flight: orNull(COUNT),
+      cpu_ratio: { ...orNull(RATIO), description: "CPUs in use over the window of the balance" },
+      requests_per_second: { ...orNull(RATIO), description: "Over the same window" },
+    },
+    ["processes"],
+  ),
+  WorkerProcess: object({
+    pid: PID,
+    parent_pid: COUNT,
+    state: { ...STRING, description: "As in proc(5)" },
+    cpu_seconds: { ...SECONDS, description: "Of this process alone" },
+    rss_bytes: COUNT,
+    command: { ...STRING, description: "At most 200 bytes; the name in brackets if there is no command line" },
   }),
   Operation: object(
     {
@@ -135,32 +149,39 @@ export const SCHEMAS: Readonly<Record<string, Schema>> = {
     pool: STRING,
     phase: { type: "string", enum: [...PHASES] },
     incarnation: COUNT,
-    pid: orNull(COUNT),
-    text: { ...STRING, description: "All of it in one line" },
-    diagnosis: {
-      ...orNull(
-        object({
-          command: STRING,
-          thread_count: COUNT,
-          threads: {
-            type: "array",
-            items: object({
-              tid: COUNT,
-              name: STRING,
-              state: { ...STRING, description: "As in proc(5)" },
-              waits_in: { ...orNull(STRING), description: "Function of the kernel" },
-              syscall: orNull(STRING),
-            }),
-            description: "The main thread first; of many only the first ones",
-          },
-          open_fds: orNull(COUNT),
-          rss_bytes: COUNT,
-          cpu_seconds: SECONDS,
-          cpu_ratio: { ...orNull(RATIO), description: "Share of one CPU during a tenth of a second" },
-        }),
-      ),
-      description: "null where there is no process, or it ended meanwhile",
+    pid: { ...orNull(COUNT), description: "The leader" },
+    text: { ...STRING, description: "What the first of the processes does, in one line" },
+    process_count: { ...COUNT, description: "Live processes of the worker" },
+    processes: {
+      ...listOf("ProcessDump"),
+      maxItems: MAX_DUMPED_PROCESSES,
+      description: "The busiest first; if none uses a CPU, the one that seems stuck. Empty if there is none",
     },
+  }),
+  ProcessDump: object({
+    pid: PID,
+    parent_pid: COUNT,
+    relation: { ...STRING, description: "What it is to the leader of the worker" },
+    text: { ...STRING, description: "All of it in one line" },
+    diagnosis: object({
+      command: STRING,
+      thread_count: COUNT,
+      threads: {
+        type: "array",
+        items: object({
+          tid: COUNT,
+          name: STRING,
+          state: { ...STRING, description: "As in proc(5)" },
+          waits_in: { ...orNull(STRING), description: "Function of the kernel" },
+          syscall: orNull(STRING),
+        }),
+        description: "The main thread first; of many only the first ones",
+      },
+      open_fds: orNull(COUNT),
+      rss_bytes: COUNT,
+      cpu_seconds: SECONDS,
+      cpu_ratio: { ...orNull(RATIO), description: "Share of one CPU during a tenth of a second" },
+    }),
     kernel_stack: {
       type: ["array", "null"],
       items: STRING,
@@ -172,7 +193,15 @@ export const SCHEMAS: Readonly<Record<string, Schema>> = {
     },
     hint: { ...orNull(STRING), description: "Why there is no stack where there should be one, and what helps" },
   }),
-  ProfileRequest: object({ seconds: bounded(PROFILE_SECONDS), hz: bounded(PROFILE_HZ) }, ["seconds", "hz"]),
+  DumpRequest: object({ pid: { ...PID, description: "Only this process of the worker; all if absent" } }, ["pid"]),
+  ProfileRequest: object(
+    {
+      seconds: bounded(PROFILE_SECONDS),
+      hz: bounded(PROFILE_HZ),
+      pid: { ...PID, description: "A process of the worker; the busiest if absent" },
+    },
+    ["seconds", "hz", "pid"],
+  ),
   ReloadRequest: object({ dry_run: { type: "boolean", default: false } }, ["dry_run"]),
   Reload: object({
     changes: { type: "array", items: STRING, description: "What changes, a sentence each" },

@@ -308,6 +308,7 @@ test("the status document is the view at this moment", async () => {
       restarts: 0,
       last_exit: null,
       reason: "not started yet",
+      waits_for: null,
     });
   });
 });
@@ -764,6 +765,9 @@ test("details of workers are told to who asks for them only", async () => {
     assert.equal(web?.workers[0]?.detail?.open_fds, 17);
     assert.equal(web?.workers[1]?.detail, undefined);
     assert.equal(jobs?.balance, undefined);
+    assert.equal(web?.workers[0]?.detail?.processes, undefined);
+    const full = JSON.parse((await ask(to, "GET", "/v1/status?processes=1")).text) as Status;
+    assert.equal(full.pools[0]?.workers[0]?.detail?.processes?.[0]?.command, "sh -c wait");
     const wrong = await ask(to, "GET", "/v1/status?detail=yes");
     assert.deepEqual([wrong.status, errorCode(wrong)], [400, "REQUEST_INVALID"]);
   });

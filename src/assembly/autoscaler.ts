@@ -5,16 +5,20 @@
 import { after, type Instant } from "../base/time.ts";
 import { type AutoscaleState, decideReplicas, newAutoscale } from "../core/autoscale.ts";
 import { changesSpec, type LifecycleEvent } from "../core/event.ts";
-import type { PoolView } from "../core/view.ts";
+import type { PoolView, WorkerView } from "../core/view.ts";
 import type { ProxyReadings } from "../envoy/readings.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Daemon } from "../runtime/daemon.ts";
-import { readStat } from "../runtime/procfs.ts";
+import type { WorkerTrees } from "./workerTrees.ts";
 
 const SAMPLE_MS = 2000;
 
-/** What a process had used up when it was looked at last. */
+/** How old the listing of processes may be. */
+const LISTING_AGE_MS = 1000;
+
+/** What a worker had used up when it was looked at last. */
 interface CpuMark {
+  /** Its leader. */
   readonly pid: number;
   readonly at: Instant;
   readonly cpuSeconds: number;
@@ -23,7 +27,7 @@ interface CpuMark {
 export interface AutoscalerOptions {
   readonly daemon: Daemon;
   readonly clock: Clock;
-  readonly ticksPerSecond: number;
+  readonly trees: WorkerTrees;
   /** What the proxies counted, by name of the pool. */
   readonly proxies: () => ReadonlyMap<string, ProxyReadings>;
   /** Gives the order; may throw where the configuration does not allow it, which is told once. */
@@ -66,8 +70,7 @@ export class Autoscaler implements Disposable {
     const policy = daemon.specOf(pool.index).autoscale;
     if (policy === undefined) return;
     const ready = pool.workers.filter(({ phase, isSpare }) => phase === "ready" && !isSpare);
-    const cpuRatios = ready.map(({ id, pid }) => (pid === undefined ? undefined : this.#cpuRatio(id, pid)));
-    const known = cpuRatios.filter((ratio) => ratio !== undefined);
+    const known = policy.targetCpu === undefined ? [] : this.#cpuRatios(ready);
     const counted = proxies().get(pool.name);
     const inFlight = ready.reduce((sum, { slot }) => sum + (counted?.workers.get(slot)?.inFlight ?? 0), 0);
     const sample = {
@@ -84,15 +87,21 @@ export class Autoscaler implements Disposable {
     if (replicas !== pool.replicas) scale(pool.index, replicas, reason ?? "autoscale");
   }
 
-  /** CPUs that a process used since the last look; undefined at the first one. */
-  #cpuRatio(worker: string, pid: number): number | undefined {
-    const { clock, ticksPerSecond } = this.#options;
-    const ticks = readStat(pid)?.cpuTicks;
-    if (ticks === undefined) return undefined;
-    const mark: CpuMark = { pid, at: clock.now(), cpuSeconds: ticks / ticksPerSecond };
-    const last = this.#marks.get(worker);
-    this.#marks.set(worker, mark);
-    if (last?.pid !== pid || mark.at <= last.at) return undefined;
-    return ((mark.cpuSeconds - last.cpuSeconds) * 1000) / (mark.at - last.at);
+  /** CPUs that the process tree of each worker used since the last look; a worker that is looked at first has none. */
+  #cpuRatios(workers: readonly WorkerView[]): number[] {
+    const { clock, trees } = this.#options;
+    const usages = trees.usagesOf(
+      workers.flatMap(({ pid }) => pid ?? []),
+      LISTING_AGE_MS,
+    );
+    const at = clock.now();
+    return workers.flatMap(({ id, pid }) => {
+      const cpuSeconds = pid === undefined ? undefined : usages.get(pid)?.cpuSeconds;
+      if (pid === undefined || cpuSeconds === undefined) return [];
+      const last = this.#marks.get(id);
+      this.#marks.set(id, { pid, at, cpuSeconds });
+      if (last?.pid !== pid || at <= last.at) return [];
+      return [((cpuSeconds - last.cpuSeconds) * 1000) / (at - last.at)];
+    });
   }
 }

@@ -1,6 +1,6 @@
 /**
  * Samples of what the workers of each pool have done, for the balance over the last minute. A timer takes one four times a
- * minute (one small file under /proc for each worker), so that there is something to compare with whenever somebody asks;
+ * minute (one small file under /proc for each process of a worker), so that there is something to compare with whenever somebody asks;
  * the end of the window is what he has read at that moment anyway.
  */
 import { after } from "../base/time.ts";
@@ -15,17 +15,20 @@ import {
 import type { ControllerView, PoolView } from "../core/view.ts";
 import type { ProxyTotals } from "../metrics/scrape.ts";
 import type { Clock } from "../runtime/clock.ts";
-import { readStat } from "../runtime/procfs.ts";
+import type { WorkerTrees } from "./workerTrees.ts";
 
 /** The first sample is early, so that there is something to show soon after the start. */
 const FIRST_SAMPLE_MS = 2000;
+
+/** How old the listing of processes may be. */
+const LISTING_AGE_MS = 1000;
 
 /** Where the samples come from. */
 export interface BalanceSources {
   readonly view: () => ControllerView;
   /** What the proxies counted, by name of the pool. */
   readonly proxies: () => ReadonlyMap<string, ProxyTotals>;
-  readonly ticksPerSecond: number;
+  readonly trees: WorkerTrees;
 }
 
 export class BalanceWatch implements Disposable {
@@ -40,7 +43,7 @@ export class BalanceWatch implements Disposable {
     this.#timer = this.#arm(FIRST_SAMPLE_MS);
   }
 
-  /** The balance of each pool of workers by its name; `cpuSecondsOf` a process is what was read just now. */
+  /** The balance of each pool of workers by its name; `cpuSecondsOf` a worker, by its leader, is what was read just now. */
   look(cpuSecondsOf: (pid: number) => number | undefined): ReadonlyMap<string, Balance> {
     const proxies = this.#sources.proxies();
     const balances = new Map<string, Balance>();
@@ -65,14 +68,12 @@ export class BalanceWatch implements Disposable {
 
   #keep(): void {
     const proxies = this.#sources.proxies();
-    const cpuSecondsOf = (pid: number) => {
-      const ticks = readStat(pid)?.cpuTicks;
-      return ticks === undefined ? undefined : ticks / this.#sources.ticksPerSecond;
-    };
     for (const pool of this.#sources.view().pools) {
       // One worker alone is never compared.
       if (pool.role !== "workers" || pool.readyCount < 2) continue;
-      const sample = this.#sampleOf(pool, proxies.get(pool.name), cpuSecondsOf);
+      const leaders = pool.workers.flatMap(({ phase, pid }) => (phase === "ready" && pid !== undefined ? [pid] : []));
+      const usages = this.#sources.trees.usagesOf(leaders, LISTING_AGE_MS);
+      const sample = this.#sampleOf(pool, proxies.get(pool.name), (pid) => usages.get(pid)?.cpuSeconds);
       this.#windows.set(pool.name, addSample(this.#windows.get(pool.name) ?? [], sample));
     }
   }

@@ -2,9 +2,9 @@
  * The composition root: puts the rooms together into one running controller and takes them apart again. The only place
  * that knows all of them. Decides nothing about workers.
  */
-import { rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import type { LogLine } from "../admin/api.ts";
+import { ControlSocket } from "../admin/controlSocket.ts";
 import { EventLog } from "../admin/events.ts";
 import type { ControllerHandle } from "../admin/handle.ts";
 import { listenOnPort, listenOnSocket } from "../admin/listen.ts";
@@ -25,8 +25,10 @@ import { SinkLogger } from "../logs/logger.ts";
 import { type LogSink, openSinks } from "../logs/sink.ts";
 import { WorkerOutput } from "../logs/workerOutput.ts";
 import { systemClock } from "../runtime/clock.ts";
+import { CommandLines } from "../runtime/commandLines.ts";
 import { Daemon } from "../runtime/daemon.ts";
 import { tuneForLongLife } from "../runtime/engineFlags.ts";
+import { GroupSignals } from "../runtime/groupSignals.ts";
 import { HeapCare } from "../runtime/heapCare.ts";
 import { controllerMark, findLeftovers } from "../runtime/leftovers.ts";
 import { Lifeline } from "../runtime/lifeline.ts";
@@ -34,12 +36,14 @@ import {
   becomeSubreaper,
   closeInheritedOnExec,
   getLimit,
+  openListener,
   RLIMITS,
   readPeer,
   readSystemUnits,
   reserveDescriptors,
 } from "../runtime/linux.ts";
 import { ListenerWatch } from "../runtime/listeners.ts";
+import { requireOwnProc } from "../runtime/ownProc.ts";
 import { Processes, type ToolControl } from "../runtime/processes.ts";
 import { findListener, findUnixListener, readSoftNofile } from "../runtime/procfs.ts";
 import { ProcessReadings } from "../runtime/readings.ts";
@@ -49,8 +53,9 @@ import { openTcpListener } from "../runtime/tcpListener.ts";
 import { runTool } from "../runtime/tool.ts";
 import { Autoscaler } from "./autoscaler.ts";
 import { BalanceWatch } from "./balanceWatch.ts";
+import { ExitHold } from "./exitHold.ts";
 import { Health } from "./health.ts";
-import type { HeldSignals } from "./heldSignals.ts";
+import { type HeldSignals, STOP_SIGNALS } from "./heldSignals.ts";
 import { Inspection } from "./inspection.ts";
 import { measuredPool } from "./measuredPool.ts";
 import { MemoryWatch } from "./memoryWatch.ts";
@@ -63,12 +68,17 @@ import { Reload } from "./reload.ts";
 import { RuntimeDirectory } from "./runtimeDirectory.ts";
 import { scaleOrder } from "./scaleOrder.ts";
 import { listenToSignals } from "./signals.ts";
-import { readDetails } from "./statusDetails.ts";
+import { readDetails, readProcessDetails } from "./statusDetails.ts";
+import { StreamEnds } from "./streamEnds.ts";
 import { Traffic } from "./traffic.ts";
 import { WorkerMetrics } from "./workerMetrics.ts";
+import { WorkerTrees } from "./workerTrees.ts";
 
 /** How long the last log lines may take after everything has ended, where the shutdown's own bound is already used up. */
 const MIN_FLUSH_MS = 1000;
+
+/** How long the command lines of all processes may take in one answer. */
+const COMMAND_LINES_MS = 500;
 
 /** From so many workers on, the table of descriptors would grow more than once while they start. */
 const MANY_WORKERS = 50;
@@ -82,13 +92,14 @@ export type ReadAgain = (run: RunProgram) => Promise<Preflight>;
 /**
  * Runs the controller of a checked configuration, which `readAgain` reads and checks anew, until its end and resolves with the
  * exit code. A write that no reader takes may still hold a thread of libuv's pool then: leave by exitNow().
- * @throws ControllerError PORT_IN_USE, SOCKET_IN_USE, ADDRESS_UNAVAILABLE, CONTROL_SOCKET_IN_USE, CONTROL_SOCKET_UNSAFE before any worker starts
+ * @throws ControllerError PROC_UNUSABLE, PORT_IN_USE, SOCKET_IN_USE, ADDRESS_UNAVAILABLE, CONTROL_SOCKET_IN_USE, CONTROL_SOCKET_UNSAFE before any worker starts
  */
 export async function runController(
   preflight: Preflight,
   readAgain: ReadAgain,
   options: { readonly isDebug: boolean; readonly held: HeldSignals },
 ): Promise<number> {
+  requireOwnProc();
   tuneForLongLife();
   const { config, spec, warnings } = preflight;
   const sinks = openSinks({ fd: 1, onError: reportTo("stdout") }, { fd: 2 });
@@ -125,9 +136,11 @@ export async function runController(
     operationTally.observe(event);
     report(event);
     traffic.handle(event);
+    trees.handle(event);
     health.handle(event);
     memory.handle(event);
     workerMetrics.handle(event);
+    streamEnds.handle(event);
     watch.handle(event);
     reload.handle(event);
     autoscaler.handle(event);
@@ -160,17 +173,31 @@ export async function runController(
   const checked = checkedPools(preflight);
   await pools.claim(checked);
   pools.installAll(checked, spec);
+  const witnesses = () => {
+    const proxies = leadersOf(daemon.view()).filter(({ role }) => role === "proxy");
+    return [lifeline?.pid, ...proxies.map(({ leader }) => leader)].filter((pid) => pid !== undefined);
+  };
+  const groupSignals = resources.use(new GroupSignals(witnesses));
+  const exits = resources.use(
+    new ExitHold({
+      listener: daemon,
+      isDoubtful: () => daemon.view().shutdownRequests === 0 && groupSignals.has(...STOP_SIGNALS),
+      stopSignalOf: (pool) => daemon.specOf(pool).stopSignal,
+    }),
+  );
   const processes = new Processes({
     launchOf: (pool, revision) => registry.launchOf(pool, revision),
     attach: (worker) => output.attach(worker),
-    listener: daemon,
+    listener: exits,
     lifeline,
     log,
     mark,
     nofileSoft: inheritedNofile(),
   });
+  const trees = new WorkerTrees(mark);
   const inspection = new Inspection({
     view: () => daemon.view(),
+    trees: trees.processes,
     tools: processes,
     searchPath: () => process.env["PATH"],
   });
@@ -190,22 +217,38 @@ export async function runController(
     }),
   );
   const memory = resources.use(
-    new MemoryWatch({ indexOf: (name) => pools.workersIndexOf(name), mark, daemon, clock: systemClock, log }),
+    new MemoryWatch({
+      indexOf: (name) => pools.workersIndexOf(name),
+      trees: trees.processes,
+      daemon,
+      clock: systemClock,
+      log,
+    }),
   );
   const watch = new ListenerWatch({ workers: () => leadersOf(daemon.view()), mark, log });
 
-  const { ticksPerSecond, pageBytes } = readSystemUnits();
+  const streamEnds = resources.use(
+    new StreamEnds({
+      view: () => daemon.view(),
+      poolOf: (name) => pools.streamingPool(name),
+      clock: systemClock,
+      log,
+    }),
+  );
+
   const view = () => daemon.view();
   const proxies = () => traffic.readings();
   const numbers = {
     view,
     proxies,
-    processes: new ProcessReadings({ ticksPerSecond, pageBytes }),
-    balance: resources.use(new BalanceWatch({ view, proxies, ticksPerSecond }, systemClock)),
+    trees,
+    processes: new ProcessReadings(readSystemUnits()),
+    balance: resources.use(new BalanceWatch({ view, proxies, trees }, systemClock)),
   };
+  const commands = new CommandLines(COMMAND_LINES_MS);
 
   const workerMetrics = new WorkerMetrics({
-    poolOf: (name) => measuredPool(name, pools, registry),
+    poolOf: (name) => measuredPool(name, { pools, registry, daemon }),
     view: () => daemon.view(),
     clock: systemClock,
   });
@@ -233,7 +276,7 @@ export async function runController(
     new Autoscaler({
       daemon,
       clock: systemClock,
-      ticksPerSecond,
+      trees,
       proxies: () => traffic.readings(),
       scale: (pool, replicas, reason) => {
         order(pool, scaleOrder(reload.config, daemon.view(), pool, replicas), reason);
@@ -248,6 +291,7 @@ export async function runController(
     now: () => systemClock.now(),
     waitOf: (pool, { slot, incarnation }) => health.waitOf(pool, slot, incarnation),
     details: () => readDetails({ pools: reload.config.supervisor.pools, ...numbers }),
+    detailsWithProcesses: () => readProcessDetails({ pools: reload.config.supervisor.pools, ...numbers }, commands),
     metrics: createMetrics({
       ...numbers,
       output,
@@ -265,7 +309,7 @@ export async function runController(
     start: (pool, slots, reason) => order(pool, { kind: "start", slots }, reason),
     scale: (pool, replicas, reason) => order(pool, scaleOrder(reload.config, daemon.view(), pool, replicas), reason),
     reload: (isDryRun) => reload.run(isDryRun),
-    dump: (pool, slot) => inspection.dump(pool, slot),
+    dump: (pool, slot, pid) => inspection.dump(pool, slot, pid),
     profileWorker: (pool, slot, request) => inspection.profileWorker(pool, slot, request),
     profileSelf: (subject, seconds, signal) => inspection.profileSelf(subject, seconds, signal),
     tapLogs: (listener) => tapSinks(sinks, listener),
@@ -281,23 +325,28 @@ export async function runController(
       : [config.admin.socket];
   const open = async (host: string, port: number) => (await openTcpListener({ host, port }, ADMIN_BACKLOG)).fd;
   const port = await listenOnPort(openServer, config.admin.port, config.admin.address, open, find);
-  const socket = await listenOnSocket(controlServer, candidates, find).catch((error: unknown) => {
+  const openSocket = (path: string, backlog: number) => openListener({ family: "Unix", path }, backlog, 0);
+  const socket = await listenOnSocket(controlServer, candidates, find, openSocket).catch((error: unknown) => {
     // A port that goes on listening would keep this process from ending.
     openServer.close();
     throw error;
   });
-  if (socket.path === undefined) log.warn("runs without a control socket: no place for it can be used");
+  const { file } = socket;
+  if (file !== undefined)
+    resources.use(new ControlSocket({ server: controlServer, file, find, open: openSocket, log }));
+  if (file === undefined) log.warn("runs without a control socket: no place for it can be used");
   for (const reason of socket.reasons) log.warn(`the control socket cannot be there: ${reason}`);
-  log.debug("admin listens", { address: `${config.admin.address}:${port}`, socket: socket.path });
+  log.debug("admin listens", { address: `${config.admin.address}:${port}`, socket: file?.path });
 
   if (lifeline?.start() === false)
     log.warn("there is no shell: workers will outlive a controller that is killed with SIGKILL");
   const workers = countWorkers(spec);
   if (workers > MANY_WORKERS) reserveDescriptors(2 * workers + OWN_DESCRIPTORS);
-  listenToSignals(daemon, handle, log);
-  const earlySignal = options.held.release();
+  listenToSignals({ daemon, handle, log, groupSignals, isStopKnown: () => exits.release() });
+  const early = options.held.release();
   daemon.boot(processes);
-  if (earlySignal !== undefined) daemon.shutdown(`received ${earlySignal}`);
+  if (early.stop !== undefined) daemon.shutdown(`received ${early.stop}`);
+  else if (early.isReloadDue) process.emit("SIGHUP");
   warnOfLeftovers(log);
 
   const heapCare = new HeapCare(() => events.lastSeq + sinks.stdout.bytesWritten + sinks.stderr.bytesWritten);
@@ -312,7 +361,6 @@ export async function runController(
     server.close();
     server.closeAllConnections();
   }
-  if (socket.path !== undefined) rmSync(socket.path, { force: true });
   const boundMs = Math.max(MIN_FLUSH_MS, daemon.policy.shutdownTimeoutMs - (daemon.msSinceShutdownRequest() ?? 0));
   await withinBound(output.drained(), boundMs);
   manager.close();
@@ -340,9 +388,9 @@ function countWorkers({ pools }: ControllerSpec): number {
   return pools.reduce((sum, pool) => sum + (pool.role === "workers" ? pool.replicas : 0), 0);
 }
 
-function leadersOf(view: ControllerView): { pool: string; leader: number }[] {
-  return view.pools.flatMap(({ name, workers }) =>
-    workers.flatMap(({ pid }) => (pid === undefined ? [] : { pool: name, leader: pid })),
+function leadersOf(view: ControllerView): { pool: string; role: "workers" | "proxy"; leader: number }[] {
+  return view.pools.flatMap(({ name, role, workers }) =>
+    workers.flatMap(({ pid }) => (pid === undefined ? [] : { pool: name, role, leader: pid })),
   );
 }
 

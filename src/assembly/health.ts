@@ -19,11 +19,12 @@ import { type Asked, SocketOwners } from "../runtime/socketOwners.ts";
 import type { SharedSocket, SharedSockets } from "../runtime/sockets.ts";
 import { AcceptQueueWatch } from "./acceptQueueWatch.ts";
 import type { Inspection } from "./inspection.ts";
+import { ListeningWatch } from "./listeningWatch.ts";
 import { LivenessVerdicts } from "./livenessVerdicts.ts";
 import { OwnershipWatch } from "./ownershipWatch.ts";
 import type { PoolRegistry } from "./poolRegistry.ts";
 import type { ProbeTally } from "./probeTally.ts";
-import { ownAddresses, servingProbe, workerProbes } from "./probeTargets.ts";
+import { healthCheckOf, ownAddresses, servingProbe, workerProbes } from "./probeTargets.ts";
 import { ReadinessGate, type WorkerKey } from "./readinessGate.ts";
 import { ReadinessReports } from "./readinessReports.ts";
 import type { Traffic } from "./traffic.ts";
@@ -41,8 +42,10 @@ export class Health implements Disposable {
   readonly #log: Logger;
   /** Asks by the probes of the configuration. */
   readonly #prober: Prober;
-  /** Looks whether workers serve that no probe asks. */
+  /** Looks whether workers wait on their shared sockets that no probe asks. */
   readonly #observer: Prober;
+  /** The same for workers that may have sockets of their own. */
+  readonly #listening: ListeningWatch;
   readonly #reports: ReadinessReports;
   readonly #gate: ReadinessGate;
   readonly #queues: AcceptQueueWatch;
@@ -124,6 +127,11 @@ export class Health implements Disposable {
         },
       },
     });
+    this.#listening = new ListeningWatch({
+      clock,
+      owners,
+      listens: (worker) => this.#gate.withdraw(worker, "readiness"),
+    });
     this.#queues = new AcceptQueueWatch({
       clock,
       sockets: () => sockets.list(),
@@ -185,8 +193,7 @@ export class Health implements Disposable {
     const shared = this.#sockets.list().filter((socket) => socket.pool === name);
     const asked = this.#askedOf(index, pid, config.server === undefined, shared);
     const verify = () => (this.#gate.isReady(worker) ? [] : ownAddresses(pool, slot));
-    const healthCheckPath = () => this.#registry.inForceOf(index).server?.healthCheckPath;
-    const probes = workerProbes(pool, slot, verify, healthCheckPath);
+    const probes = workerProbes(pool, slot, verify, () => healthCheckOf(this.#registry.inForceOf(index)));
     const { readiness } = probes;
     const target: ProbeTarget = {
       pool: index,
@@ -201,10 +208,16 @@ export class Health implements Disposable {
     };
     this.#workers.set(`${index}/${slot}`, { asked, target });
     this.#gate.begin(worker);
-    this.#reports.begin(worker, asked, this.#firstWords(target, shared), !this.#isObserved(index));
+    const words = this.#firstWords(target, shared);
+    const way = this.#isObserved(index) ? (shared.length > 0 ? "observed" : "survival") : "probed";
+    this.#reports.begin(worker, asked, words, way);
     if (shared.length > 0) this.#queues.start();
     if (config.server !== undefined || config.probes !== undefined) this.#prober.watch(target);
     if (!this.#isObserved(index)) return;
+    if (shared.length === 0) {
+      this.#listening.watch(worker, asked);
+      return;
+    }
     const startup = servingProbe(shared.map(({ name: socket, address }) => ({ name: socket, address })));
     this.#observer.watch({ ...target, startup, readiness: undefined, liveness: undefined, notifyChannel: undefined });
   }
@@ -213,6 +226,7 @@ export class Health implements Disposable {
     const [pool, slot, incarnation] = worker;
     this.#prober.forget(pool, slot, incarnation);
     this.#observer.forget(pool, slot, incarnation);
+    this.#listening.forget(worker);
     this.#gate.forget(worker);
     this.#reports.end(worker);
     this.#ownership.forget(worker);
@@ -260,6 +274,7 @@ export class Health implements Disposable {
     const worker: WorkerKey = [index, slot, incarnation];
     const found = this.#find(worker);
     this.#observer.forget(...worker);
+    this.#listening.forget(worker);
     this.#reports.end(worker);
     if (found !== undefined) {
       const pool = this.#registry.partsOf(index, found.target.revision);
@@ -282,7 +297,7 @@ export class Health implements Disposable {
     const found = this.#find(worker);
     if (found === undefined) return;
     if (this.#reports.isWaiting(worker)) this.#reports.note(worker, reason);
-    else this.#reports.begin(worker, found.asked, reason, !this.#isObserved(worker[0]));
+    else this.#reports.begin(worker, found.asked, reason, this.#isObserved(worker[0]) ? "observed" : "probed");
   }
 
   async #startupFailed(...[pool, slot, incarnation, reason]: readonly [...WorkerKey, reason: string]): Promise<void> {
@@ -367,6 +382,7 @@ export class Health implements Disposable {
     this.#prober.close();
     this.#observer.close();
     this.#reports[Symbol.dispose]();
+    this.#listening[Symbol.dispose]();
     this.#queues[Symbol.dispose]();
     this.#ownership[Symbol.dispose]();
   }

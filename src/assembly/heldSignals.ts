@@ -1,25 +1,42 @@
 /** Signals that come while the controller starts. Apart, because it is needed before everything else is loaded. */
 
+/** Signals that request a graceful shutdown: SIGPWR is how LXC and some init systems stop a container. */
+export const STOP_SIGNALS = ["SIGTERM", "SIGINT", "SIGQUIT", "SIGPWR"] as const;
+
+/** Signals that have a meaning once the controller runs, and those that it ignores; unhandled they would end it. */
+const LATER_SIGNALS = ["SIGHUP", "SIGUSR1", "SIGUSR2", "SIGTTIN", "SIGTTOU"] as const;
+export const IGNORED_SIGNALS = ["SIGALRM", "SIGVTALRM", "SIGIO", "SIGSTKFLT", "SIGXCPU", "SIGXFSZ"] as const;
+
+/** What was received during the start. */
+export interface EarlySignals {
+  /** The first request to stop; undefined if none came. */
+  readonly stop: string | undefined;
+  /** Whether a reload was requested: the configuration may have been read before it. */
+  readonly isReloadDue: boolean;
+}
+
 export interface HeldSignals {
-  /** Which stop signal came first, undefined where none did; from then on they are left to others. */
-  readonly release: () => string | undefined;
+  /** What was received; from then on signals are left to others. */
+  readonly release: () => EarlySignals;
 }
 
 /**
  * Keeps a request to stop that comes before anything can be stopped: to PID 1 the kernel delivers only signals that it
- * listens to. `release` tells which one came, and leaves signals to others.
+ * listens to. The other signals do not end a controller that starts.
  */
-export function holdStopSignals(): HeldSignals {
-  let first: string | undefined;
-  const signals = ["SIGTERM", "SIGINT"] as const;
+export function holdSignals(): HeldSignals {
+  let stop: string | undefined;
+  let isReloadDue = false;
   const note = (signal: string) => {
-    first ??= signal;
+    if ((STOP_SIGNALS as readonly string[]).includes(signal)) stop ??= signal;
+    if (signal === "SIGHUP") isReloadDue = true;
   };
+  const signals = [...STOP_SIGNALS, ...LATER_SIGNALS, ...IGNORED_SIGNALS];
   for (const signal of signals) process.on(signal, note);
   return {
     release: () => {
       for (const signal of signals) process.off(signal, note);
-      return first;
+      return { stop, isReloadDue };
     },
   };
 }

@@ -1,9 +1,16 @@
 /**
- * Looks into workers and into the controller itself on demand: dumps and profiles. Chooses the engine, brings what it found
- * into the form of the API, and sees to it that only a few look at the same time.
+ * Looks into workers and into the controller itself on demand: dumps and profiles. Of the processes of a worker the one
+ * that explains the most comes first (runtime/treeSurvey.ts). Chooses the engine, brings what it found into the form of
+ * the API, and sees to it that only a few look at the same time.
  */
 import { promisify } from "node:util";
-import type { ProfileAnswer, ProfileSubject, WorkerDump } from "../admin/api.ts";
+import {
+  MAX_DUMPED_PROCESSES,
+  type ProcessDump,
+  type ProfileAnswer,
+  type ProfileSubject,
+  type WorkerDump,
+} from "../admin/api.ts";
 import { ControllerError } from "../base/errors.ts";
 import { formatDuration } from "../base/units.ts";
 import type { Slot } from "../core/identity.ts";
@@ -11,12 +18,14 @@ import type { ControllerView, WorkerView } from "../core/view.ts";
 import { parseCollapsed } from "../profile/collapsed.ts";
 import { encodePprof, type Profile, type Stack } from "../profile/pprof.ts";
 import { stacksOfCpuProfile, stacksOfHeapProfile } from "../profile/v8.ts";
-import { type Diagnosis, diagnose, formatDiagnosis } from "../runtime/diagnosis.ts";
+import { readCommand } from "../runtime/commandLines.ts";
+import { type Diagnosis, diagnose, formatDiagnosis, formatState } from "../runtime/diagnosis.ts";
 import type { ToolControl } from "../runtime/processes.ts";
 import { readKernelStack, readStat } from "../runtime/procfs.ts";
 import { dumpStacks, findPySpy, formatStack, isPython, type PySpyAnswer, recordStacks } from "../runtime/pySpy.ts";
 import { profileCpu, profileHeap, SELF_PROFILE_PERIODS } from "../runtime/selfProfile.ts";
 import { sampleThreads } from "../runtime/threadSampler.ts";
+import { relationOf, type Survey, type SurveyedProcess, surveyTree } from "../runtime/treeSurvey.ts";
 
 /** What a worker's stack may take when it is asked for. */
 const DUMP_MS = 5000;
@@ -26,6 +35,15 @@ const LAST_WORDS_MS = 2000;
 
 /** So many may look for stacks at a time; of hundreds of workers that hang, the first ones tell enough. */
 const MAX_DUMPS = 2;
+
+/** Processes of one dump that are asked for their stacks, the first ones. */
+const MAX_STACKS = 4;
+
+/** How long the command line of a process may take. */
+const COMMAND_MS = 100;
+
+/** Process ids that an error names. */
+const MAX_NAMED_PIDS = 10;
 
 /** So many may be profiled at a time. */
 const MAX_PROFILES = 2;
@@ -47,8 +65,24 @@ interface Found {
   readonly comments: readonly string[];
 }
 
+/** Which processes belong to a worker. */
+interface Trees {
+  refresh(): void;
+  membersOf(leader: number): readonly number[];
+}
+
+/** One process of a worker, and the worker. */
+interface Subject {
+  readonly leader: number;
+  readonly process: SurveyedProcess;
+  readonly survey: Survey;
+  /** Live processes of the worker. */
+  readonly members: ReadonlySet<number>;
+}
+
 export class Inspection {
   readonly #view: () => ControllerView;
+  readonly #trees: Trees;
   readonly #tools: ToolControl;
   readonly #searchPath: () => string | undefined;
   #dumps = 0;
@@ -57,56 +91,102 @@ export class Inspection {
 
   constructor(options: {
     view: () => ControllerView;
+    trees: Trees;
     tools: ToolControl;
     /** PATH, in which py-spy is looked for each time. */
     searchPath: () => string | undefined;
   }) {
     this.#view = options.view;
+    this.#trees = options.trees;
     this.#tools = options.tools;
     this.#searchPath = options.searchPath;
   }
 
-  /** One line on what a process is doing, with a stack where one can be had in time; undefined where it is gone. */
-  async describe(pid: number): Promise<string | undefined> {
-    const [diagnosis, stacks] = await Promise.all([diagnose(pid), this.#stacksOf(pid, LAST_WORDS_MS)]);
+  /**
+   * One line on what the worker with this leader is doing: about the process that explains the most, with a stack where one
+   * can be had in time, and about the leader. undefined where it is gone. Never rejects.
+   */
+  async describe(leader: number): Promise<string | undefined> {
+    const startedAtMs = performance.now();
+    const [subject] = await this.#survey(leader);
+    if (subject === undefined) return undefined;
+    const { pid } = subject.process.stat;
+    const boundMs = LAST_WORDS_MS - (performance.now() - startedAtMs);
+    const [diagnosis, ofLeader, stacks] = await Promise.all([
+      diagnose(pid),
+      pid === leader ? undefined : diagnose(leader),
+      this.#stacksOf(pid, boundMs),
+    ]);
     if (diagnosis === undefined) return undefined;
     const stack = stacks?.kind === "found" ? formatStack(stacks.text) : undefined;
-    return stack === undefined ? formatDiagnosis(diagnosis) : `${formatDiagnosis(diagnosis)}; Python is at ${stack}`;
+    return [
+      textOf(subject, diagnosis, true),
+      ...(stack === undefined ? [] : [`Python is at ${stack}`]),
+      ...(ofLeader === undefined ? [] : [`the leader (${ofLeader.command}) is ${formatState(ofLeader)}`]),
+    ].join("; ");
   }
 
-  /** What a worker is doing; one that is gone, or goes meanwhile, is an answer too. @throws ControllerError REQUEST_REFUSED */
-  async dump(pool: number, slot: Slot): Promise<WorkerDump> {
+  /**
+   * What the processes of a worker are doing, or only `pid` of them; one that is gone, or goes meanwhile, is an answer too.
+   * @throws ControllerError REQUEST_REFUSED, PROCESS_UNKNOWN
+   */
+  async dump(pool: number, slot: Slot, pid: number | undefined): Promise<WorkerDump> {
     const worker = this.#workerOf(pool, slot);
-    const { pid } = worker;
-    if (pid === undefined) return dumpOf(worker, undefined, undefined);
+    if (worker.pid === undefined && pid === undefined) return dumpOf(worker, 0, []);
     if (this.#dumps >= MAX_DUMPS)
       throw new ControllerError(
         "REQUEST_REFUSED",
         `Cannot dump worker "${worker.id}": ${this.#dumps} others are being dumped, try again`,
       );
-    const [diagnosis, stacks] = await Promise.all([diagnose(pid), this.#stacksOf(pid, DUMP_MS)]);
-    return dumpOf(worker, diagnosis, stacks);
+    const subjects = worker.pid === undefined ? [] : await this.#survey(worker.pid);
+    const chosen = pid === undefined ? subjects : [chooseProcess("dump", worker, subjects, pid)];
+    const isAlone = subjects.length <= 1;
+    const [diagnoses, stacks] = await Promise.all([
+      Promise.all(chosen.slice(0, MAX_DUMPED_PROCESSES).map(({ process }) => diagnose(process.stat.pid))),
+      this.#stacksOfAll(chosen.slice(0, MAX_STACKS)),
+    ]);
+    const processes = diagnoses.flatMap((diagnosis, index) => {
+      const subject = chosen[index];
+      if (diagnosis === undefined || subject === undefined) return [];
+      const text = isAlone ? formatDiagnosis(diagnosis) : textOf(subject, diagnosis, index === 0 && pid === undefined);
+      return [processDumpOf(subject, diagnosis, text, stacks[index])];
+    });
+    return dumpOf(worker, subjects.length, processes);
   }
 
   /**
-   * Profiles a worker until the time is over, it ends, or `signal` comes.
-   * @throws ControllerError REQUEST_REFUSED where it has no process, or is being profiled
+   * Profiles the process `pid` of a worker, or the one that explains the most, until the time is over, it ends, or `signal`
+   * comes.
+   * @throws ControllerError REQUEST_REFUSED where it has no process, or is being profiled; PROCESS_UNKNOWN
    */
   async profileWorker(
     pool: number,
     slot: Slot,
-    { seconds, hz, signal }: { readonly seconds: number; readonly hz: number; readonly signal: AbortSignal },
+    request: {
+      readonly seconds: number;
+      readonly hz: number;
+      readonly pid: number | undefined;
+      readonly signal: AbortSignal;
+    },
   ): Promise<ProfileAnswer> {
-    const { id, pid } = this.#workerOf(pool, slot);
-    if (pid === undefined)
-      throw new ControllerError("REQUEST_REFUSED", `Cannot profile worker "${id}": it has no process`);
+    const { seconds, hz, signal } = request;
+    const worker = this.#workerOf(pool, slot);
+    const { id, pid: leader } = worker;
+    const gone = () => new ControllerError("REQUEST_REFUSED", `Cannot profile worker "${id}": it has no process`);
+    if (leader === undefined) throw gone();
     using _ = this.#claim(id, `worker "${id}"`);
+    const subjects = await this.#survey(leader);
+    const subject = request.pid === undefined ? subjects[0] : chooseProcess("profile", worker, subjects, request.pid);
+    if (subject === undefined) throw gone();
+    const { pid, command: name, state } = subject.process.stat;
+    const commandLine = await readCommand({ pid, name, state }, COMMAND_MS);
     const startedAtMs = Date.now();
     const found = await this.#profilePid(pid, { seconds, hz, signal });
     const { engine, stacks, ended, durationMs } = found;
-    const note = ended ? `the worker ended after ${formatDuration(Math.round(durationMs))}` : undefined;
+    const which = pid === leader ? "the worker" : `pid ${pid}`;
+    const note = ended ? `${which} ended after ${formatDuration(Math.round(durationMs))}` : undefined;
     const valueType = engine === "py-spy" ? CPU : WALL;
-    return answerOf(engine, note, {
+    return answerOf(engine, note, pid, {
       origin: id,
       valueTypes: [SAMPLES, valueType],
       shownType: valueType.type,
@@ -115,7 +195,12 @@ export class Inspection {
       period: Math.round(NANOS_PER_SECOND / hz),
       startedAtMs,
       durationMs,
-      comments: [`engine: ${engine}`, ...(note === undefined ? [] : [note]), ...found.comments],
+      comments: [
+        `engine: ${engine}`,
+        `process: pid ${pid} (${commandLine}), ${relationOfSubject(subject)}`,
+        ...(note === undefined ? [] : [note]),
+        ...found.comments,
+      ],
     });
   }
 
@@ -127,7 +212,7 @@ export class Inspection {
     const common = { origin: "monoceros", startedAtMs };
     if (subject === "cpu") {
       const stacks = stacksOfCpuProfile(await profileCpu(seconds * 1000, signal));
-      return answerOf("v8", undefined, {
+      return answerOf("v8", undefined, undefined, {
         ...common,
         valueTypes: [SAMPLES, CPU],
         shownType: CPU.type,
@@ -139,7 +224,7 @@ export class Inspection {
       });
     }
     const stacks = stacksOfHeapProfile(await profileHeap(seconds * 1000, signal));
-    return answerOf("v8", undefined, {
+    return answerOf("v8", undefined, undefined, {
       ...common,
       valueTypes: [SPACE],
       shownType: SPACE.type,
@@ -182,6 +267,27 @@ export class Inspection {
     return { engine: "proc", stacks, ended: sampling.hasEnded, durationMs: sampling.durationMs, comments };
   }
 
+  /** The live processes of a worker, the one that explains the most first; a zombie only if there is nothing else. */
+  async #survey(leader: number): Promise<readonly Subject[]> {
+    this.#trees.refresh();
+    // A leader that has just been spawned, or that is no worker's any more, is its own tree.
+    const pids = this.#trees.membersOf(leader);
+    const survey = await surveyTree(pids.length === 0 ? [leader] : pids);
+    const members = new Set(survey.processes.map(({ stat }) => stat.pid));
+    return survey.processes.map((process) => ({ leader, process, survey, members }));
+  }
+
+  /** Stacks of the Python processes among these, one after the other, as far as there is time. */
+  async #stacksOfAll(subjects: readonly Subject[]): Promise<readonly (PySpyAnswer | undefined)[]> {
+    const startedAtMs = performance.now();
+    const answers: (PySpyAnswer | undefined)[] = [];
+    for (const { process } of subjects) {
+      const leftMs = DUMP_MS - (performance.now() - startedAtMs);
+      answers.push(leftMs > 0 ? await this.#stacksOf(process.stat.pid, leftMs) : undefined);
+    }
+    return answers;
+  }
+
   /** Stacks of a Python process; undefined where it is none, there is no py-spy, or too many are looking already. */
   async #stacksOf(pid: number, boundMs: number): Promise<PySpyAnswer | undefined> {
     const tool = findPySpy(this.#searchPath());
@@ -217,7 +323,41 @@ export class Inspection {
   }
 }
 
-function dumpOf(worker: WorkerView, diagnosis: Diagnosis | undefined, stacks: PySpyAnswer | undefined): WorkerDump {
+/** The process with this id. @throws ControllerError PROCESS_UNKNOWN */
+function chooseProcess(
+  what: "dump" | "profile",
+  { id }: WorkerView,
+  subjects: readonly Subject[],
+  pid: number,
+): Subject {
+  const found = subjects.find(({ process }) => process.stat.pid === pid);
+  if (found !== undefined) return found;
+  const pids = subjects.map(({ process }) => process.stat.pid).sort((a, b) => a - b);
+  const named = pids.slice(0, MAX_NAMED_PIDS).join(", ");
+  const more = pids.length > MAX_NAMED_PIDS ? ` and ${pids.length - MAX_NAMED_PIDS} more` : "";
+  const own = pids.length === 0 ? "it has no process" : `its processes are ${named}${more}`;
+  throw new ControllerError("PROCESS_UNKNOWN", `Cannot ${what} pid ${pid} of worker "${id}": ${own}`);
+}
+
+function relationOfSubject({ process, leader, members }: Subject): string {
+  return relationOf(process.stat, leader, members);
+}
+
+/**
+ * What a process of a tree does. Of the first process of several (`isFirst`) it also says why it is the first:
+ * `pid 12 (python app.py), child of the leader, busiest of 3 processes: running, …`.
+ */
+function textOf(subject: Subject, diagnosis: Diagnosis, isFirst: boolean): string {
+  const { members, survey } = subject;
+  if (members.size <= 1) return formatDiagnosis(diagnosis);
+  const why = survey.isBusy
+    ? `busiest of ${members.size} processes`
+    : `none of its ${members.size} processes uses a CPU`;
+  const name = `pid ${diagnosis.pid} (${diagnosis.command}), ${relationOfSubject(subject)}`;
+  return formatDiagnosis(diagnosis, isFirst ? `${name}, ${why}` : name);
+}
+
+function dumpOf(worker: WorkerView, processCount: number, processes: readonly ProcessDump[]): WorkerDump {
   const { id, pool, phase, incarnation, pid, reason } = worker;
   const gone = pid === undefined ? `there is no process: ${reason}` : "the process ended meanwhile";
   return {
@@ -226,37 +366,51 @@ function dumpOf(worker: WorkerView, diagnosis: Diagnosis | undefined, stacks: Py
     phase,
     incarnation,
     pid: pid ?? null,
-    text: diagnosis === undefined ? gone : formatDiagnosis(diagnosis),
-    diagnosis:
-      diagnosis === undefined
-        ? null
-        : {
-            command: diagnosis.command,
-            thread_count: diagnosis.threadCount,
-            threads: diagnosis.threads.map(({ tid, name, state, waitsIn, syscall }) => ({
-              tid,
-              name,
-              state,
-              waits_in: waitsIn ?? null,
-              syscall: syscall ?? null,
-            })),
-            open_fds: diagnosis.openFds ?? null,
-            rss_bytes: diagnosis.residentBytes,
-            cpu_seconds: diagnosis.cpuSeconds,
-            cpu_ratio: diagnosis.cpuShare ?? null,
-          },
-    kernel_stack: diagnosis === undefined ? null : (readKernelStack(diagnosis.pid) ?? null),
+    text: processes[0]?.text ?? gone,
+    process_count: processCount,
+    processes,
+  };
+}
+
+function processDumpOf(
+  subject: Subject,
+  diagnosis: Diagnosis,
+  text: string,
+  stacks: PySpyAnswer | undefined,
+): ProcessDump {
+  return {
+    pid: diagnosis.pid,
+    parent_pid: subject.process.stat.ppid,
+    relation: relationOfSubject(subject),
+    text,
+    diagnosis: {
+      command: diagnosis.command,
+      thread_count: diagnosis.threadCount,
+      threads: diagnosis.threads.map(({ tid, name, state, waitsIn, syscall }) => ({
+        tid,
+        name,
+        state,
+        waits_in: waitsIn ?? null,
+        syscall: syscall ?? null,
+      })),
+      open_fds: diagnosis.openFds ?? null,
+      rss_bytes: diagnosis.residentBytes,
+      cpu_seconds: diagnosis.cpuSeconds,
+      cpu_ratio: diagnosis.cpuShare ?? null,
+    },
+    kernel_stack: readKernelStack(diagnosis.pid) ?? null,
     stack: stacks?.kind === "found" ? { engine: "py-spy", text: stacks.text } : null,
-    hint: stacks?.kind === "failed" && diagnosis !== undefined ? stacks.reason : null,
+    hint: stacks?.kind === "failed" ? stacks.reason : null,
   };
 }
 
 async function answerOf(
   engine: ProfileAnswer["engine"],
   note: string | undefined,
+  pid: number | undefined,
   profile: Profile,
 ): Promise<ProfileAnswer> {
   // A controller that is never asked for a profile does not load it at its start.
   const { gzip } = await import("node:zlib");
-  return { engine, note, pprof: await promisify(gzip)(encodePprof(profile)) };
+  return { engine, note, pid, pprof: await promisify(gzip)(encodePprof(profile)) };
 }

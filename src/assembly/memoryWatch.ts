@@ -6,28 +6,32 @@ import type { Daemon } from "../runtime/daemon.ts";
 import { readSystemUnits } from "../runtime/linux.ts";
 import { readPssBytes, readRssPages } from "../runtime/memoryReadings.ts";
 import { MemorySampler } from "../runtime/memorySampler.ts";
-import { ProcessTrees } from "../runtime/processTrees.ts";
+import type { ProcessTrees } from "../runtime/processTrees.ts";
+
+/** How old the listing of processes may be. */
+const LISTING_AGE_MS = 250;
 
 export class MemoryWatch implements Disposable {
   readonly #indexOf: (pool: string) => number | undefined;
-  readonly #trees: ProcessTrees;
   readonly #sampler: MemorySampler;
 
-  /** `indexOf` knows the pools of workers by name; `mark` is the value of CONTROLLER_MARK in their environment. */
+  /** `indexOf` knows the pools of workers by name; `trees` knows of each event before this does. */
   constructor(options: {
     indexOf: (pool: string) => number | undefined;
-    mark: string;
+    trees: ProcessTrees;
     daemon: Daemon;
     clock: Clock;
     log: Logger;
   }) {
-    const { daemon, clock, log } = options;
+    const { daemon, clock, log, trees } = options;
     const { pageBytes } = readSystemUnits();
     this.#indexOf = options.indexOf;
-    this.#trees = new ProcessTrees(options.mark);
     this.#sampler = new MemorySampler({
       clock,
-      trees: this.#trees,
+      trees: {
+        refresh: () => trees.refresh(LISTING_AGE_MS),
+        membersOf: (leader) => trees.membersOf(leader),
+      },
       memory: {
         rssBytes(pid) {
           const pages = readRssPages(pid);
@@ -50,14 +54,12 @@ export class MemoryWatch implements Disposable {
     const { slot, incarnation } = event;
     switch (event.kind) {
       case "spawned":
-        this.#trees.add({ leader: event.pid, pool: event.pool, slot, incarnation });
         this.#sampler.watch({ pool, slot, incarnation, pid: event.pid });
         return;
       case "ready":
         this.#sampler.serves(pool, slot, incarnation);
         return;
       case "exited":
-        this.#trees.remove(event.pid);
         this.#sampler.forget(pool, slot, incarnation);
         return;
       default:

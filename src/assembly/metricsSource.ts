@@ -12,6 +12,10 @@ import type { BalanceWatch } from "./balanceWatch.ts";
 import type { OperationTally } from "./operationTally.ts";
 import type { ProbeTally } from "./probeTally.ts";
 import type { WorkerMetrics } from "./workerMetrics.ts";
+import type { WorkerTrees } from "./workerTrees.ts";
+
+/** How old the listing of processes may be when somebody asks what workers use. */
+export const LISTING_AGE_MS = 200;
 
 /** Where a scrape finds its numbers. */
 export interface MetricsSources {
@@ -20,6 +24,7 @@ export interface MetricsSources {
   readonly sinks: { readonly stdout: LogSink; readonly stderr: LogSink };
   readonly orphansReaped: () => number;
   readonly processes: ProcessReadings;
+  readonly trees: WorkerTrees;
   /** What the proxies counted, by name of the pool. */
   readonly proxies: () => ReadonlyMap<string, ProxyTotals>;
   readonly balance: BalanceWatch;
@@ -32,16 +37,19 @@ export interface MetricsSources {
 export function createMetrics(sources: MetricsSources): (accept: string) => { text: string; contentType: string } {
   return (accept) => {
     const view = sources.view();
-    const readings = sources.processes.read(pidsOf(view));
+    const readings = sources.processes.read([process.pid, ...pidsOf(view)]);
+    const trees = sources.trees.usagesOf(pidsOf(view), LISTING_AGE_MS, readings);
     const scrape: Scrape = {
       view,
       readings,
+      trees,
       logs: sources.output.totals(),
       sinks: sinkTotals(sources.sinks),
       orphansReaped: sources.orphansReaped(),
+      ownReading: readings.get(process.pid),
       build: { version: VERSION, revision: REVISION, runtime: process.version },
       proxies: sources.proxies(),
-      balances: sources.balance.look((pid) => readings.get(pid)?.cpuSeconds),
+      balances: sources.balance.look((pid) => trees.get(pid)?.cpuSeconds),
       probes: sources.probes.totals(),
       operations: sources.operations.totals(),
       workerMetrics: sources.workerMetrics.totals(),

@@ -34,6 +34,7 @@ export function proxyLaunch(name: string, file: string, proxy: () => PoolProxy):
       file,
       commands: new Map(),
       env: { PATH: process.env["PATH"] ?? "", ...timeZone() },
+      configured: new Set(),
       cwd: undefined,
       credentials: undefined,
       umask: undefined,
@@ -48,6 +49,9 @@ export function proxyLaunch(name: string, file: string, proxy: () => PoolProxy):
     captured: true,
     sockets: undefined,
     notifies: false,
+    // A signal to the whole service (systemd's KillMode=control-group) must not end it before its requests: Envoy exits
+    // at once on SIGTERM.
+    quit: () => proxy().quit(),
   };
 }
 

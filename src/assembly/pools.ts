@@ -7,6 +7,7 @@ import type { PoolConfig } from "../config/config.ts";
 import { ownPorts } from "../config/ports.ts";
 import { proxyName } from "../config/spec.ts";
 import type { ControllerSpec, PoolSpec } from "../core/spec.ts";
+import type { EnvoyBinary } from "../envoy/binary.ts";
 import { checkListenerPort } from "../envoy/listenerPort.ts";
 import type { WorkerOutput } from "../logs/workerOutput.ts";
 import type { Daemon } from "../runtime/daemon.ts";
@@ -17,6 +18,7 @@ import { checkPorts } from "../runtime/workerPorts.ts";
 import { proxyLaunch, workerLaunch } from "./poolLaunches.ts";
 import type { PoolRegistry } from "./poolRegistry.ts";
 import type { RuntimeDirectory } from "./runtimeDirectory.ts";
+import type { StreamingPool } from "./streamEnds.ts";
 import type { Traffic } from "./traffic.ts";
 import { WorkerPlaces } from "./workerPlaces.ts";
 
@@ -24,8 +26,8 @@ import { WorkerPlaces } from "./workerPlaces.ts";
 export interface CheckedPool {
   readonly config: PoolConfig;
   readonly plan: LaunchPlan;
-  /** Path of Envoy; undefined without a server. */
-  readonly envoy: string | undefined;
+  /** undefined without a server. */
+  readonly envoy: EnvoyBinary | undefined;
   readonly spec: PoolSpec;
   /** The specification of its proxy; undefined without a server. */
   readonly proxySpec: PoolSpec | undefined;
@@ -38,7 +40,7 @@ export function checkedPools({ config, launches, envoys, spec }: Preflight): Che
     const ownSpec = spec.pools[index];
     if (plan === undefined || ownSpec === undefined) throw new RangeError(`pool ${index} has no launch plan`);
     const proxySpec = spec.pools.find(({ fronts }) => fronts === pool.name);
-    return { config: pool, plan, envoy: envoys[index]?.file, spec: ownSpec, proxySpec };
+    return { config: pool, plan, envoy: envoys[index], spec: ownSpec, proxySpec };
   });
 }
 
@@ -138,11 +140,11 @@ export class Pools {
     const index = this.#indices.get(config.name);
     if (index === undefined) return;
     this.#registry.putInForce(index, config);
-    const { maxLineBytes } = config.logs;
-    for (const name of [config.name, proxyName(config.name)]) {
-      const each = this.#indices.get(name);
-      if (each !== undefined) this.#output.setPool(each, { name, maxLineBytes });
-    }
+    const { maxLineBytes, stderrLevel } = config.logs;
+    this.#output.setPool(index, { name: config.name, maxLineBytes, stderrLevel });
+    const name = proxyName(config.name);
+    const proxy = this.#indices.get(name);
+    if (proxy !== undefined) this.#output.setPool(proxy, { name, maxLineBytes, stderrLevel: "info" });
   }
 
   #oldestInUse(index: number): number {
@@ -164,14 +166,26 @@ export class Pools {
       name,
       pool: index,
       proxyPool: proxy,
-      options: { settings: proxySettings(config, server), places: proxyPlaces(server, directory) },
+      options: { settings: proxySettings(config, server, envoy.version), places: proxyPlaces(server, directory) },
       addressOf: (slot, revision) => this.#registry.partsOf(index, revision).places.addressOf(slot),
       limits: () => this.#daemon.specOf(index).limits,
     });
     this.#registry.addProxy(
       proxy,
-      proxyLaunch(proxyName(name), envoy, () => this.#traffic.proxyOf(proxy)),
+      proxyLaunch(proxyName(name), envoy.file, () => this.#traffic.proxyOf(proxy)),
     );
+  }
+
+  /** What ending streams needs to know about the pool `name`; undefined where it is not behind a proxy. */
+  streamingPool(name: string): StreamingPool | undefined {
+    const index = this.workersIndexOf(name);
+    const proxyPool = this.#indices.get(proxyName(name));
+    if (index === undefined || proxyPool === undefined || !this.#traffic.hasProxy(proxyPool)) return undefined;
+    return {
+      proxyPool,
+      drainMs: this.#daemon.specOf(index).drainMs,
+      addressOf: (slot, revision) => this.#registry.partsOf(index, revision).places.addressOf(slot),
+    };
   }
 
   #index(name: string): number {

@@ -1,8 +1,8 @@
 /** From the configuration of a pool to what is asked of one of its workers. Decides nothing at run time. */
-import type { ProbeConfig } from "../config/config.ts";
+import type { PoolConfig, ProbeConfig } from "../config/config.ts";
 import type { LaunchedPool } from "../config/diff.ts";
 import { policyOf } from "../config/spec.ts";
-import { expandTemplate } from "../config/template.ts";
+import { renderTemplate, templateText } from "../config/template.ts";
 import type { Slot } from "../core/identity.ts";
 import type { ProbePolicy } from "../core/probe.ts";
 import type { ProbeAddress } from "../runtime/attempt.ts";
@@ -25,6 +25,17 @@ const FIRST_CONNECTION: ProbePolicy = {
 /** Without probes a worker is looked at until it is seen to serve. */
 const FIRST_SIGHT: ProbePolicy = FIRST_CONNECTION;
 
+/** How the server of a worker is asked whether it serves; without a path by a connection. */
+export interface HealthCheck {
+  readonly path: string | undefined;
+  readonly host: string;
+}
+
+/** What a configuration says about it. */
+export function healthCheckOf({ server }: PoolConfig): HealthCheck {
+  return { path: server?.healthCheckPath, host: server?.healthCheckHost ?? "localhost" };
+}
+
 /** What is asked of a worker. */
 export interface WorkerProbes {
   readonly startup: Probe | undefined;
@@ -34,13 +45,13 @@ export interface WorkerProbes {
 
 /**
  * The probes of a slot's worker; `verify` gives the addresses at which only its own processes may answer now,
- * `healthCheckPath` that of the configuration in force.
+ * `healthCheck` what the configuration in force says about it.
  */
 export function workerProbes(
   pool: PoolRevision,
   slot: Slot,
   verify: () => readonly ProbeAddress[],
-  healthCheckPath: () => string | undefined,
+  healthCheck: () => HealthCheck,
 ): WorkerProbes {
   const { startup, readiness, liveness } = pool.config.probes ?? {};
   const ready =
@@ -48,14 +59,14 @@ export function workerProbes(
   return {
     startup:
       startup === undefined
-        ? firstConnection(pool.config, verify, healthCheckPath)
+        ? firstConnection(pool.config, verify, healthCheck)
         : { ...probeOf(startup, pool, slot), verify },
     readiness: typeof ready === "object" ? { ...ready, verify } : ready,
     liveness: liveness === undefined ? undefined : probeOf(liveness, pool, slot),
   };
 }
 
-/** How a worker is looked at that no probe asks whether it is ready. */
+/** How a worker with shared sockets is looked at that no probe asks whether it is ready. */
 export function servingProbe(sockets: readonly { readonly name: string; readonly address: string }[]): Probe {
   return { method: { kind: "serving", sockets }, policy: FIRST_SIGHT };
 }
@@ -73,17 +84,19 @@ function portOf(probe: ProbeConfig | undefined): number | undefined {
   return (probe?.http ?? probe?.tcp ?? probe?.grpc)?.port;
 }
 
-/** Asked unless a readiness probe asks the same and more. A reload may change the path while the worker starts. */
+/** Asked unless a readiness probe asks the same and more. A reload may change how while the worker starts. */
 function firstConnection(
   { server, probes }: LaunchedPool,
   verify: () => readonly ProbeAddress[],
-  healthCheckPath: () => string | undefined,
+  healthCheck: () => HealthCheck,
 ): Probe | undefined {
   if (server === undefined || (probes?.readiness !== undefined && asksServer(probes.readiness))) return undefined;
   return {
     get method(): ProbeMethod {
-      const path = server.protocol === "http" ? healthCheckPath() : undefined;
-      return path === undefined ? { kind: "tcp", port: undefined } : { kind: "http", path, port: undefined };
+      const { path, host } = healthCheck();
+      return server.protocol !== "http" || path === undefined
+        ? { kind: "tcp", port: undefined }
+        : { kind: "http", path, port: undefined, headers: { Host: host } };
     },
     policy: FIRST_CONNECTION,
     verify,
@@ -105,11 +118,11 @@ function methodOf(
   { config, plan, places }: PoolRevision,
   slot: Slot,
 ): ProbeMethod {
-  if (http !== undefined) return { kind: "http", path: http.path, port: http.port };
+  if (http !== undefined) return { kind: "http", path: http.path, port: http.port, headers: http.headers };
   if (grpc !== undefined) return { kind: "grpc", service: grpc.service, port: grpc.port };
   if (exec !== undefined) {
-    const argv = exec.map((text) => expandTemplate(text, places.valuesOf(slot)));
-    const file = plan.commands.get(exec[0] ?? "");
+    const argv = exec.map((argument) => renderTemplate(argument, places.valuesOf(slot)));
+    const file = plan.commands.get(templateText(exec[0] ?? []));
     if (file === undefined) throw new RangeError(`probe command of pool "${config.name}" was not looked for`);
     return { kind: "exec", file, argv };
   }

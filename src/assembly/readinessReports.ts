@@ -10,14 +10,19 @@ import type { Asked, SocketOwners } from "../runtime/socketOwners.ts";
 
 const LOOK_MS = 1000;
 
+/**
+ * How a worker becomes ready: by answering, where it helps to know where its processes do listen; by what is seen of it; or
+ * by its survival, which is no news until then.
+ */
+type Way = "probed" | "observed" | "survival";
+
 interface Waiting {
   readonly worker: readonly [pool: number, slot: Slot, incarnation: Incarnation];
   readonly asked: Asked;
   wait: Wait;
   /** What is waited for and what the last attempt returned. */
   text: string;
-  /** Whether it helps to know where its processes do listen. */
-  readonly isAsked: boolean;
+  readonly way: Way;
   /** Where its processes listen, as a sentence part; empty while it is not known. */
   listening: string;
 }
@@ -39,11 +44,11 @@ export class ReadinessReports implements Disposable {
     this.#report = options.report;
   }
 
-  /** A worker waits from now on to become ready, or to be ready again; `isAsked` by a probe. */
-  begin(worker: Waiting["worker"], asked: Asked, text: string, isAsked: boolean): void {
+  /** A worker waits from now on to become ready, or to be ready again. */
+  begin(worker: Waiting["worker"], asked: Asked, text: string, way: Way): void {
     const wait: Wait = { since: this.#clock.now(), reported: undefined };
-    this.#waiting.set(keyOf(...worker), { worker, asked, wait, text, isAsked, listening: "" });
-    this.#arm();
+    this.#waiting.set(keyOf(...worker), { worker, asked, wait, text, way, listening: "" });
+    if (way !== "survival") this.#arm();
   }
 
   /** What the last attempt returned. */
@@ -90,9 +95,9 @@ export class ReadinessReports implements Disposable {
   }
 
   async #look(waiting: Waiting): Promise<void> {
-    const { worker, asked, wait, text, listening } = waiting;
-    if (!isReportDue(wait, text + listening, this.#clock.now())) return;
-    if (waiting.isAsked) waiting.listening = await this.#lookUp(asked);
+    const { worker, asked, wait, way, text, listening } = waiting;
+    if (way === "survival" || !isReportDue(wait, text + listening, this.#clock.now())) return;
+    if (waiting.way === "probed") waiting.listening = await this.#lookUp(asked);
     const reason = waiting.text + waiting.listening;
     const at = this.#clock.now();
     // It may have become ready, or have been reported, meanwhile.

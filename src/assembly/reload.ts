@@ -320,7 +320,7 @@ export class Reload {
     if (this.#isLeaving || before === undefined) return;
     this.#inForce(pool);
     this.#changeProxySpec(before, pool);
-    void this.#reconfigure(pool.config).then((reason) => {
+    void this.#reconfigure(pool).then((reason) => {
       if (reason !== undefined)
         this.#log.warn(`the proxy of pool "${pool.config.name}" keeps the new settings: ${reason}`);
     });
@@ -379,7 +379,7 @@ export class Reload {
     const { name } = pool.config;
     // Its workers may have failed meanwhile, and then everything is as it was.
     if (this.#plans.get(name) !== pool) return undefined;
-    const reason = await this.#reconfigure(pool.config);
+    const reason = await this.#reconfigure(pool);
     if (reason === undefined) return undefined;
     // So that the next reload finds the difference again.
     const asItIs = { ...pool, config: { ...pool.config, server: before } };
@@ -388,10 +388,10 @@ export class Reload {
     return reason;
   }
 
-  #reconfigure(config: PoolConfig): Promise<string | undefined> {
+  #reconfigure({ config, envoy }: CheckedPool): Promise<string | undefined> {
     const proxy = this.#pools.indexOf(proxyName(config.name));
-    if (config.server === undefined || proxy === undefined) return Promise.resolve(undefined);
-    return this.#traffic.proxyOf(proxy).reconfigure(proxySettings(config, config.server));
+    if (config.server === undefined || proxy === undefined || envoy === undefined) return Promise.resolve(undefined);
+    return this.#traffic.proxyOf(proxy).reconfigure(proxySettings(config, config.server, envoy.version));
   }
 
   /** The pool is again what it was. */

@@ -18,6 +18,7 @@ import { type Picture, ReloadScene, SILENT } from "../../test/support/reloadScen
 import { type ChangeClass, changeClasses, type LaunchedPool } from "../config/diff.ts";
 import { Autoscaler } from "./autoscaler.ts";
 import { MemoryWatch } from "./memoryWatch.ts";
+import { WorkerTrees } from "./workerTrees.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "monoceros-keys-"));
 after(() => rmSync(directory, { recursive: true, force: true }));
@@ -43,7 +44,9 @@ const MAY_CHANGE: Readonly<Record<ChangeClass, readonly (keyof Picture)[]>> = {
 };
 
 test("every key of the schema has a case, and every case has its key", () => {
-  assert.deepEqual(Object.keys(CASES).sort(), [...KEYS.keys()].sort());
+  const cases = new Set(Object.keys(CASES));
+  assert.deepEqual({ without: [...KEYS.keys()].filter((key) => !cases.has(key)) }, { without: [] });
+  assert.deepEqual({ unknown: [...cases].filter((key) => !KEYS.has(key)) }, { unknown: [] });
 });
 
 for (const [key, each] of Object.entries(CASES)) {
@@ -81,7 +84,7 @@ async function assertReloaded(key: string, { classes, before, after, pool }: Cha
   if (isRefused) assert.deepEqual(scene.config, config, "the old value stays in force");
   const mayChange = new Set(classes.flatMap((each) => MAY_CHANGE[each]));
   for (const part of ["policy", "launch", "proxy"] as const) {
-    if (classes.includes(part)) assert.notEqual(second[part], first[part], `${part} has changed`);
+    if (classes.includes(part)) assert.ok(second[part] !== first[part], `${part} has changed`);
     else if (!mayChange.has(part)) assert.equal(second[part], first[part], `${part} has not changed`);
   }
   const isReplaced = classes.includes("launch");
@@ -105,7 +108,7 @@ test("a worker that starts is asked at the health check path of the reloaded con
   using scene = await ReloadScene.start(configuration(key, "/old", {}));
   await scene.reload(configuration(key, "/new", {}));
   const { firstQuestion } = scene.proxies()[0] ?? {};
-  assert.deepEqual(firstQuestion, { kind: "http", path: "/new", port: undefined });
+  assert.equal(firstQuestion?.kind === "http" && firstQuestion.path, "/new");
 });
 
 test("a reload that fails leaves every part as it was", async () => {
@@ -160,9 +163,10 @@ test("after a reload that fails, limits are watched and the pool is scaled as be
   using scene = await ReloadScene.start(configuration("umask", "022", old));
   const { daemon } = scene;
   const clocks = { memory: new FakeClock(), autoscaler: new FakeClock() };
-  const options = { daemon, log: SILENT, mark: "none", indexOf: (name: string) => scene.indexOf(name) };
+  const trees = new WorkerTrees("none");
+  const options = { daemon, log: SILENT, trees: trees.processes, indexOf: (name: string) => scene.indexOf(name) };
   using memory = new MemoryWatch({ ...options, clock: clocks.memory });
-  const scaling = { daemon, ticksPerSecond: 100, proxies: () => new Map(), scale: () => {} };
+  const scaling = { daemon, trees, proxies: () => new Map(), scale: () => {} };
   using autoscaler = new Autoscaler({ ...scaling, clock: clocks.autoscaler });
   scene.onEvent = (event) => {
     memory.handle(event);

@@ -1,25 +1,33 @@
 /**
  * The workers' own metrics as one exposition: asks all workers at once, each for a bounded time, and merges what they show.
+ * Of a pool whose workers answer for all of them (metrics.scope: pool) one is asked, and another one if it does not answer.
  *
  * Workers are asked when somebody scrapes, not by a timer: showing metrics costs a single-threaded worker time in which it
  * serves nobody, and what a worker counts between the last scrape and its death is lost to any Prometheus that asks it
  * directly too. One that is about to be replaced is asked once more while it drains, if anybody wanted metrics lately. So
  * that scrapes cannot be used to load workers, an answer is kept for a second and shared by all who ask meanwhile.
  */
+import { existsSync, readdirSync, rmSync } from "node:fs";
 import { request } from "node:http";
+import { join } from "node:path";
 import type { Instant } from "../base/time.ts";
+import type { MetricsScope } from "../config/config.ts";
 import type { LifecycleEvent } from "../core/event.ts";
 import type { Slot } from "../core/identity.ts";
 import type { ControllerView, WorkerView } from "../core/view.ts";
 import type { UpstreamAddress } from "../envoy/settings.ts";
 import { CONTENT_TYPES, chooseFormat, type ExpositionFormat } from "../metrics/exposition.ts";
 import { MergedMetrics, type Source } from "../metrics/merge.ts";
+import { deadGaugeFiles } from "../metrics/multiproc.ts";
 import { parseExposition, SeriesMemo } from "../metrics/parse.ts";
 import type { WorkerMetricsTotals } from "../metrics/scrape.ts";
 import type { Clock } from "../runtime/clock.ts";
 
 /** A worker that has not answered by then is left out of the scrape. */
 const ANSWER_MS = 1000;
+
+/** How many workers of a pool that have one answer are asked in one scrape, until one answers. */
+const MAX_ASKED_FOR_POOL = 2;
 
 /** So long an answer is good for everybody. */
 const FRESH_MS = 1000;
@@ -38,6 +46,11 @@ export interface MeasuredPool {
   readonly path: string;
   /** Where a worker that was launched with a revision shows them. */
   readonly addressOf: (slot: Slot, revision: number) => UpstreamAddress | undefined;
+  readonly scope: MetricsScope;
+  /** The directory of PROMETHEUS_MULTIPROC_DIR that the controller keeps; undefined where it does not. */
+  readonly multiprocDirectory?: string | undefined;
+  /** MULTIPROCESS_WORKER_ID of a slot, which files in that directory may be named by. */
+  readonly identifierOf: (slot: Slot) => string;
 }
 
 interface Answers {
@@ -59,8 +72,10 @@ export class WorkerMetrics {
   readonly #merged = new MergedMetrics();
   readonly #memo = new SeriesMemo();
   readonly #answers = new Map<string, Answers>();
-  /** The path that the merged metrics of a pool come from. */
-  readonly #paths = new Map<string, string>();
+  /** What the answers of each pool were about when it was asked last: its path and scope. */
+  readonly #subjects = new Map<string, string>();
+  /** The slot that answered last for its pool. */
+  readonly #spokesmen = new Map<string, Slot>();
   #askedAt: Instant | undefined;
   #scrape: { readonly endedAt: Instant | undefined; readonly done: Promise<void> } | undefined;
   #texts = new Map<ExpositionFormat, string>();
@@ -92,11 +107,14 @@ export class WorkerMetrics {
   /** To be told of every lifecycle event. */
   handle(event: LifecycleEvent): void {
     switch (event.kind) {
-      case "exited":
-        this.#merged.ended(event);
+      case "exited": {
+        const measured = this.#poolOf(event.pool);
+        if (measured !== undefined) removeDeadGauges(measured, measured.identifierOf(event.slot));
+        if (measured?.scope !== "pool") this.#merged.ended(event);
         // Without its gauges from now on, however fresh the rest is.
         this.#texts = new Map();
         return;
+      }
       case "draining":
         if (this.#askedAt !== undefined && this.#clock.now() - this.#askedAt < WANTED_MS) this.#askOnceMore(event);
         return;
@@ -119,12 +137,13 @@ export class WorkerMetrics {
   }
 
   #askOnceMore({ pool, slot, incarnation }: Source): void {
+    const measured = this.#poolOf(pool);
+    // Of a pool that has one answer nothing is lost with a worker.
+    if (measured === undefined || measured.scope === "pool") return;
     const worker = this.#view()
       .pools.find(({ name }) => name === pool)
       ?.workers.find((each) => each.slot === slot && each.incarnation === incarnation);
-    const measured = this.#poolOf(pool);
-    const target = worker && measured && targetOf(worker, measured);
-    if (target !== undefined) void this.#ask(target);
+    for (const target of worker === undefined ? [] : targetsOf([worker], measured)) void this.#ask(target);
   }
 
   /** A reload may have removed a pool, or its metrics. */
@@ -132,16 +151,16 @@ export class WorkerMetrics {
     const isThere = this.#view().pools.some(({ name }) => name === pool);
     if (isThere && this.#poolOf(pool) !== undefined) return;
     this.#merged.forget(pool);
-    this.#answers.delete(pool);
-    this.#paths.delete(pool);
+    for (const known of [this.#answers, this.#subjects, this.#spokesmen]) known.delete(pool);
     this.#texts = new Map();
   }
 
-  /** Another path may show other metrics: sums of the two would mean nothing. */
-  #askAt(pool: string, path: string): void {
-    const before = this.#paths.get(pool);
-    if (before !== undefined && before !== path) this.#merged.forget(pool);
-    this.#paths.set(pool, path);
+  /** Sums of answers about different things would mean nothing. */
+  #beginSubject({ name, path, scope }: MeasuredPool): void {
+    const subject = `${scope} ${path}`;
+    const before = this.#subjects.get(name);
+    if (before !== undefined && before !== subject) this.#merged.forget(name);
+    this.#subjects.set(name, subject);
   }
 
   #fresh(): Promise<void> {
@@ -157,43 +176,77 @@ export class WorkerMetrics {
   }
 
   async #askAll(): Promise<void> {
-    const targets = this.#targets();
-    const asked: Promise<void>[] = [];
-    for (const [index, target] of targets.entries()) {
-      asked.push(this.#ask(target));
-      if (index % BATCH === BATCH - 1) await new Promise(setImmediate);
+    const asked: Promise<unknown>[] = [];
+    for (const { name, workers } of this.#view().pools) {
+      const measured = this.#poolOf(name);
+      if (measured === undefined) continue;
+      this.#beginSubject(measured);
+      removeDeadGauges(measured);
+      const targets = targetsOf(workers, measured);
+      if (measured.scope === "pool") {
+        asked.push(this.#askForPool(name, targets));
+        continue;
+      }
+      for (const target of targets) {
+        asked.push(this.#ask(target));
+        if (asked.length % BATCH === 0) await new Promise(setImmediate);
+      }
     }
     await Promise.all(asked);
   }
 
-  #targets(): Target[] {
-    return this.#view().pools.flatMap((pool) => {
-      const measured = this.#poolOf(pool.name);
-      if (measured === undefined) return [];
-      return pool.workers.flatMap((worker) => targetOf(worker, measured) ?? []);
-    });
+  /** Asks the worker that answered last, so that what its answer is read from changes as seldom as possible. */
+  async #askForPool(name: string, targets: readonly Target[]): Promise<void> {
+    const last = this.#spokesmen.get(name);
+    const sorted = targets.toSorted((a, b) => Number(b.slot === last) - Number(a.slot === last));
+    for (const target of sorted.slice(0, MAX_ASKED_FOR_POOL)) {
+      if (await this.#ask({ ...target, slot: 0, incarnation: 1, isPool: true })) {
+        this.#spokesmen.set(name, target.slot);
+        return;
+      }
+      // Not asked first again, though it may be ready by all other means.
+      this.#spokesmen.delete(name);
+    }
   }
 
-  async #ask(target: Target): Promise<void> {
+  /** Whether it answered. */
+  async #ask(target: Target): Promise<boolean> {
     const { pool, measured, address } = target;
-    this.#askAt(pool, measured.path);
     const answers = this.#answers.get(pool) ?? { success: 0, failure: 0, timeout: 0 };
     this.#answers.set(pool, answers);
+    const subject = this.#subjects.get(pool);
     const answer = await fetchText(address, encodePath(measured.path));
-    // A reload may have come meanwhile.
-    if (this.#paths.get(pool) !== measured.path) return;
+    // A reload may have changed meanwhile what is asked.
+    if (this.#subjects.get(pool) !== subject) return false;
     answers[answer.kind]++;
     if (answer.kind === "success") this.#merged.observe(target, parseExposition(answer.text, this.#memo));
     else this.#merged.unanswered(target);
+    return answer.kind === "success";
   }
 }
 
-/** undefined where the worker cannot be asked now. */
-function targetOf(worker: WorkerView, measured: MeasuredPool): Target | undefined {
-  const { slot, revision, phase } = worker;
-  const isUp = phase === "ready" || phase === "unready" || phase === "draining";
-  const address = isUp ? measured.addressOf(slot, revision) : undefined;
-  return address === undefined ? undefined : { ...sourceOf(worker), measured, address };
+/** The workers that may be asked, ready ones first. */
+function targetsOf(workers: readonly WorkerView[], measured: MeasuredPool): Target[] {
+  const targets = (["ready", "unready", "draining"] as const).flatMap((phase) =>
+    workers.filter((worker) => worker.phase === phase),
+  );
+  return targets.flatMap((worker) => {
+    const address = measured.addressOf(worker.slot, worker.revision);
+    return address === undefined ? [] : [{ ...sourceOf({ ...worker, pool: measured.name }), measured, address }];
+  });
+}
+
+/** Removes the live gauges of processes that are gone, and those named `ended`. */
+function removeDeadGauges({ multiprocDirectory }: MeasuredPool, ended?: string): void {
+  if (multiprocDirectory === undefined) return;
+  const isDead = (identifier: string) =>
+    identifier === ended || (/^\d+$/u.test(identifier) && !existsSync(`/proc/${identifier}`));
+  try {
+    for (const name of deadGaugeFiles(readdirSync(multiprocDirectory), isDead))
+      rmSync(join(multiprocDirectory, name), { force: true });
+  } catch {
+    // Without the directory there are no metrics either, which the workers' own errors tell.
+  }
 }
 
 function encodePath(path: string): string {

@@ -1,8 +1,9 @@
 /** What each slot of a pool owns: its id, its port or socket, and the values that templates have there. */
-import { chownSync, rmSync } from "node:fs";
+import { chmodSync, chownSync, rmSync } from "node:fs";
 import { ControllerError } from "../base/errors.ts";
 import type { LaunchedPool } from "../config/diff.ts";
-import { expandTemplate, type TemplateValues } from "../config/template.ts";
+import { sharesMetricsPort, startPortOf } from "../config/ports.ts";
+import { renderTemplate, type TemplateValues } from "../config/template.ts";
 import { type Slot, workerId } from "../core/identity.ts";
 import type { UpstreamAddress } from "../envoy/settings.ts";
 import type { LaunchPlan } from "../runtime/launch.ts";
@@ -17,10 +18,19 @@ export class WorkerPlaces {
   readonly #pool: LaunchedPool;
   /** Where the sockets of the pool are; undefined where workers have ports or nothing. */
   readonly #socketDirectory: string | undefined;
+  /** Where prometheus_client keeps a file for each process and kind of metric; undefined unless the pool asks for it. */
+  readonly multiprocDirectory: string | undefined;
 
   /** @throws ControllerError CONFIG_INVALID where the paths of sockets would be too long */
   constructor(pool: LaunchedPool, plan: LaunchPlan, runtime: () => RuntimeDirectory) {
     this.#pool = pool;
+    if (pool.metrics?.multiproc === true) {
+      // It begins empty, because each controller has a runtime directory of its own.
+      this.multiprocDirectory = runtime().directory(pool.name, "metrics");
+      chmodSync(this.multiprocDirectory, 0o700);
+      if (plan.credentials !== undefined)
+        chownSync(this.multiprocDirectory, plan.credentials.uid, plan.credentials.gid);
+    }
     if (pool.server?.socketArg === undefined) return;
     this.#socketDirectory = runtime().directory(pool.name, "w");
     if (plan.credentials !== undefined) chownSync(this.#socketDirectory, plan.credentials.uid, plan.credentials.gid);
@@ -35,8 +45,8 @@ export class WorkerPlaces {
 
   /** Where the worker of a slot listens; undefined where the controller does not say. */
   addressOf(slot: Slot): UpstreamAddress | undefined {
-    const { server } = this.#pool;
-    if (server?.portArg !== undefined) return { port: server.portArg.startPort + slot };
+    const startPort = startPortOf(this.#pool);
+    if (startPort !== undefined) return { port: startPort + slot };
     return this.#socketDirectory === undefined ? undefined : { path: this.#socketPath(this.#socketDirectory, slot) };
   }
 
@@ -44,7 +54,8 @@ export class WorkerPlaces {
   metricsAddressOf(slot: Slot): UpstreamAddress | undefined {
     const { metrics } = this.#pool;
     if (metrics === undefined) return undefined;
-    return metrics.port === undefined ? this.addressOf(slot) : { port: metrics.port + slot };
+    if (metrics.port === undefined) return this.addressOf(slot);
+    return { port: sharesMetricsPort(this.#pool) ? metrics.port : metrics.port + slot };
   }
 
   /** What templates stand for in the worker of a slot. */
@@ -66,19 +77,22 @@ export class WorkerPlaces {
     const { server, args } = this.#pool;
     const values = this.valuesOf(slot);
     const place = server?.portArg ?? server?.socketArg;
-    const first = place === undefined ? [] : [place.name, place.valueTemplate];
-    return [...first, ...args].map((text) => expandTemplate(text, values));
+    const first = place === undefined ? [] : place.name === undefined ? [] : [place.name];
+    if (place !== undefined) first.push(renderTemplate(place.valueTemplate, values));
+    return [...first, ...args.map((arg) => renderTemplate(arg, values))];
   }
 
   /** Variables that differ from slot to slot. */
   envOf(slot: Slot): Record<string, string> {
     const values = this.valuesOf(slot);
-    const env: Record<string, string> = {};
-    if (values.Port !== undefined) env["PORT"] = String(values.Port);
+    const env = new Map<string, string>();
+    if (values.Port !== undefined) env.set("PORT", String(values.Port));
     const metrics = this.metricsAddressOf(slot);
-    if (metrics !== undefined && "port" in metrics) env["MONOCEROS_METRICS_PORT"] = String(metrics.port);
-    for (const [key, value] of Object.entries(this.#pool.env)) env[key] = expandTemplate(value, values);
-    return env;
+    if (metrics !== undefined && "port" in metrics) env.set("MONOCEROS_METRICS_PORT", String(metrics.port));
+    if (this.multiprocDirectory !== undefined) env.set("PROMETHEUS_MULTIPROC_DIR", this.multiprocDirectory);
+    for (const [key, value] of Object.entries(this.#pool.env)) env.set(key, renderTemplate(value, values));
+    // Defines properties, so a variable such as __proto__ is one like any other.
+    return Object.fromEntries(env);
   }
 
   /**
@@ -97,7 +111,8 @@ export class WorkerPlaces {
   }
 
   #ownMetricsAddress(slot: Slot): UpstreamAddress | undefined {
-    return this.#pool.metrics?.port === undefined ? undefined : this.metricsAddressOf(slot);
+    const isOwn = this.#pool.metrics?.port !== undefined && !sharesMetricsPort(this.#pool);
+    return isOwn ? this.metricsAddressOf(slot) : undefined;
   }
 
   #socketPath(directory: string, slot: Slot): string {

@@ -14,8 +14,16 @@ export const ERROR_CODES = {
   CONFIG_UNREADABLE: { exitCode: 78, meaning: "The configuration file cannot be read." },
   EXEC_NOT_FOUND: { exitCode: 78, meaning: "The executable of a pool does not exist or is not on PATH." },
   EXEC_NOT_EXECUTABLE: { exitCode: 78, meaning: "The executable of a pool exists but may not be executed." },
+  INTERPRETER_NOT_FOUND: {
+    exitCode: 78,
+    meaning:
+      "The executable of a pool exists, but not what it needs to start: the interpreter of its #! line, or its dynamic loader.",
+  },
   CWD_NOT_FOUND: { exitCode: 78, meaning: "The working directory of a pool does not exist." },
-  ENV_FILE_INVALID: { exitCode: 78, meaning: "An env_file cannot be read or has a line that is not KEY=value." },
+  ENV_FILE_INVALID: {
+    exitCode: 78,
+    meaning: "An env_file cannot be read, or has lines that its dialect does not allow.",
+  },
   TOKEN_FILE_INVALID: { exitCode: 78, meaning: "The admin.token_file cannot be read or holds no token." },
   USER_NOT_FOUND: { exitCode: 78, meaning: "A user or group of a pool is not known to this system." },
   PERMISSION_REQUIRED: { exitCode: 78, meaning: "A pool asks for something that only root may do." },
@@ -35,6 +43,7 @@ export const ERROR_CODES = {
     exitCode: 1,
     meaning: "The listener port of a pool is taken; the holder is named where /proc tells.",
   },
+  PROC_UNUSABLE: { exitCode: 1, meaning: "The file system /proc is missing or belongs to another PID namespace." },
   SPAWN_FAILED: { exitCode: 1, meaning: "The kernel refused to start a process." },
   RESTARTS_EXHAUSTED: { exitCode: 1, meaning: "A worker had more unplanned exits than its budget allows." },
   SHUTDOWN_FORCED: {
@@ -46,6 +55,7 @@ export const ERROR_CODES = {
   USAGE: { exitCode: 2, meaning: "The command line is not understood." },
   NO_CONTROLLER: { exitCode: 69, meaning: "No controller answers on the control socket." },
   WORKER_UNKNOWN: { exitCode: 1, meaning: "No worker has this id." },
+  PROCESS_UNKNOWN: { exitCode: 1, meaning: "No live process of the worker has this id." },
   POOL_UNKNOWN: { exitCode: 1, meaning: "No pool has this name." },
   OPERATION_UNKNOWN: { exitCode: 1, meaning: "No operation has this id, or it ended long ago and is forgotten." },
   ACCESS_DENIED: { exitCode: 1, meaning: "The API request needs the token, or may not be made from there." },

@@ -53,11 +53,15 @@ export function formatDuration(ms: number): string {
   return `${hours > 0 ? `${hours}h` : ""}${minutes > 0 ? `${minutes}m` : ""}${seconds > 0 ? `${seconds}s` : ""}`;
 }
 
-/** Bytes of a size such as "512MiB", "1GB" or "1024"; undefined where the text is none. */
+/**
+ * Bytes of a size such as "512MiB", "512Mi", "1GB" or "1024"; undefined where the text is none. "512M" is none: it is
+ * 1000² to Kubernetes and 1024² to systemd and docker.
+ */
 export function parseSize(text: string): number | undefined {
-  const match = /^(\d+(?:\.\d+)?)\s*([KMGT]i?B|B)?$/u.exec(text);
+  const match = /^(\d+(?:\.\d+)?)\s*([KMGT]i?B|[KMGT]i|B)?$/u.exec(text);
   if (match === null) return undefined;
-  const bytes = Number(match[1]) * (BYTES_PER_UNIT[match[2] ?? "B"] ?? Number.NaN);
+  const unit = match[2] ?? "B";
+  const bytes = Number(match[1]) * (BYTES_PER_UNIT[unit.endsWith("B") ? unit : `${unit}B`] ?? Number.NaN);
   return Number.isSafeInteger(Math.round(bytes)) ? Math.round(bytes) : undefined;
 }
 

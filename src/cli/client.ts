@@ -7,6 +7,7 @@ import { connect, type Socket } from "node:net";
 import {
   type Action,
   type ApiError,
+  type DumpRequest,
   type EventRecord,
   type LogLine,
   type Operation,
@@ -86,6 +87,8 @@ export interface TakenProfile {
   readonly engine: string;
   /** Why there is less than was asked for; undefined where there is not. */
   readonly note: string | undefined;
+  /** The process that was profiled; undefined for the controller. */
+  readonly pid: number | undefined;
   /** pprof, compressed with gzip. */
   readonly pprof: Buffer;
 }
@@ -112,6 +115,11 @@ export class ControlClient {
   /** The status with what each worker uses and does. @throws ControllerError NO_CONTROLLER */
   async detailedStatus(): Promise<Status> {
     return (await this.#json("GET", `${PATHS.status}?detail=1`)) as Status;
+  }
+
+  /** The same with the processes of each worker. @throws ControllerError NO_CONTROLLER */
+  async processStatus(): Promise<Status> {
+    return (await this.#json("GET", `${PATHS.status}?detail=1&processes=1`)) as Status;
   }
 
   /** @throws ControllerError NO_CONTROLLER, REQUEST_REFUSED */
@@ -141,13 +149,20 @@ export class ControlClient {
     return (await this.#json("GET", PATHS.operation(id))) as Operation;
   }
 
-  /** What a worker is doing. @throws ControllerError NO_CONTROLLER, WORKER_UNKNOWN, REQUEST_REFUSED */
-  async dump(worker: string): Promise<WorkerDump> {
-    return (await this.#json("POST", PATHS.worker(worker, "dump"))) as WorkerDump;
+  /**
+   * What the processes of a worker are doing, or only `pid` of them.
+   * @throws ControllerError NO_CONTROLLER, WORKER_UNKNOWN, PROCESS_UNKNOWN, REQUEST_REFUSED
+   */
+  async dump(worker: string, pid: number | undefined): Promise<WorkerDump> {
+    const body = pid === undefined ? undefined : ({ pid } satisfies DumpRequest);
+    return (await this.#json("POST", PATHS.worker(worker, "dump"), body)) as WorkerDump;
   }
 
-  /** Profiles a worker. @throws ControllerError NO_CONTROLLER, WORKER_UNKNOWN, REQUEST_INVALID, REQUEST_REFUSED */
-  profileWorker(worker: string, body: Required<ProfileRequest>): Promise<TakenProfile> {
+  /**
+   * Profiles the busiest process of a worker, or the one that is chosen.
+   * @throws ControllerError NO_CONTROLLER, WORKER_UNKNOWN, PROCESS_UNKNOWN, REQUEST_INVALID, REQUEST_REFUSED
+   */
+  profileWorker(worker: string, body: ProfileRequest & { readonly seconds: number }): Promise<TakenProfile> {
     return this.#profile("POST", PATHS.worker(worker, "profile"), body.seconds, body);
   }
 
@@ -164,9 +179,11 @@ export class ControlClient {
     });
     const text = await this.#text(response);
     const note = response.headers[PROFILE_HEADERS.note]?.toString();
+    const pid = response.headers[PROFILE_HEADERS.pid]?.toString();
     return {
       engine: response.headers[PROFILE_HEADERS.engine]?.toString() ?? "",
       note,
+      pid: pid === undefined ? undefined : Number(pid),
       pprof: Buffer.from(text, "latin1"),
     };
   }

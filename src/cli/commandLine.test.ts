@@ -45,8 +45,23 @@ test("a command has its flags and arguments in any order", () => {
 
 test("the predecessor's command line works", () => {
   assert.deepEqual(parsed("-c f.yaml -d"), ["run", { config: "f.yaml", debug: true }]);
-  assert.deepEqual(parsed("-k -c f.yaml"), ["run", { config: "f.yaml", check: true }]);
-  assert.deepEqual(parsed("--version"), ["version", { version: true }]);
+  assert.deepEqual(parsed("-k -c f.yaml"), ["run", { config: "f.yaml", validate: true }]);
+  assert.deepEqual(parsed("--config f.yaml --validate --debug"), [
+    "run",
+    { config: "f.yaml", validate: true, debug: true },
+  ]);
+  for (const spelling of ["--version", "-version", "-v", "--v"])
+    assert.deepEqual(parsed(spelling), ["version", { version: true }], spelling);
+});
+
+test("the predecessor's command line works in every spelling of Go's flag package", () => {
+  const expected = ["run", { config: "f.yaml", debug: true }];
+  for (const config of ["-config f.yaml", "-config=f.yaml", "--config=f.yaml", "-c=f.yaml", "--c f.yaml", "--c=f.yaml"])
+    for (const debug of ["-d", "--d", "-debug", "--debug"]) assert.deepEqual(parsed(`${config} ${debug}`), expected);
+  assert.deepEqual(parsed("-validate -c=f.yaml"), ["run", { validate: true, config: "f.yaml" }]);
+  // Letters may still be joined, and a command reads its flags in the usual way only.
+  assert.deepEqual(parsed("-dc f.yaml"), expected.with(1, { debug: true, config: "f.yaml" }));
+  assert.equal(refusal("run -config f.yaml"), 'unexpected argument "f.yaml" of run');
 });
 
 test("help is there for all, for a group and for each command", () => {

@@ -21,7 +21,7 @@ export interface Given {
 
 /** Flags without a command: those of the predecessor, which had no commands. */
 const BARE_FLAGS: Readonly<Record<string, Flag>> = {
-  version: { type: "boolean", doc: "Print the version" },
+  version: { type: "boolean", short: "v", doc: "Print the version" },
 };
 
 /**
@@ -56,7 +56,12 @@ export function parseCommandLine(argv: readonly string[], commands: readonly Com
 
 function parseBare(argv: readonly string[], commands: readonly Command[]): Request {
   const run = commands.find(({ name }) => name === "run");
-  const given = readArguments(argv, { ...run?.flags, ...BARE_FLAGS, ...COMMON_FLAGS }, "monoceros");
+  const flags = { ...run?.flags, ...BARE_FLAGS, ...COMMON_FLAGS };
+  const given = readArguments(
+    argv.map((word) => fromGoSpelling(word, flags)),
+    flags,
+    "monoceros",
+  );
   if (given.flags.has("help")) return { kind: "help", commands };
   const name = given.flags.has("version") ? "version" : "run";
   const command = commands.find((each) => each.name === name);
@@ -66,6 +71,18 @@ function parseBare(argv: readonly string[], commands: readonly Command[]): Reque
     throw usage(`the command comes before its flags: monoceros ${word} …`, "monoceros");
   }
   return { kind: "run", command, given: checked(command, given) };
+}
+
+/**
+ * The predecessor's command line follows Go's flag package, where one dash and two mean the same (`-config FILE`,
+ * `--c FILE`) and a letter takes its value after an equals sign (`-c=FILE`). Returns such a word as `--config…`.
+ */
+function fromGoSpelling(word: string, flags: Readonly<Record<string, Flag>>): string {
+  const [, dashes, name, value = ""] = /^(--?)([\w-]+)(=.*)?$/su.exec(word) ?? [];
+  if (name === undefined) return word;
+  if (Object.hasOwn(flags, name)) return `--${name}${value}`;
+  const long = Object.keys(flags).find((each) => flags[each]?.short === name);
+  return long === undefined || (dashes === "-" && value === "") ? word : `--${long}${value}`;
 }
 
 function checked(command: Command, given: Given): Given {

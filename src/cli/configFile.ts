@@ -1,6 +1,7 @@
 /** Reads a configuration file and says what is wrong with it, as one error with every problem. Asks nothing else of the system. */
 import { readFileSync } from "node:fs";
 import { ControllerError, type ErrorCode } from "../base/errors.ts";
+import { decodeOsText } from "../base/osText.ts";
 import { formatProblem, type ParsedConfig, parseConfig } from "../config/load.ts";
 import type { Environment } from "../config/variables.ts";
 
@@ -52,9 +53,29 @@ export function readConfig(file: string, env: Environment): ReadConfig {
   );
 }
 
+/** @throws ControllerError CONFIG_UNREADABLE; ConfigurationError where it is not UTF-8 */
 function readText(file: string): string {
+  const text = decodeOsText(readBytes(file));
+  if (text.isWellFormed()) return text;
+  throw new ConfigurationError(file, [{ ...notUtf8(text), code: "CONFIG_INVALID", path: "", hint: undefined }]);
+}
+
+/** Where the first byte is that is not UTF-8, and what to do about it. */
+function notUtf8(text: string): { readonly line: number; readonly column: number; readonly message: string } {
+  const before = text.slice(0, text.search(/\p{Surrogate}/u));
+  const line = before.split("\n").length;
+  const column = before.length - before.lastIndexOf("\n");
+  const byte = text.charCodeAt(before.length) - 0xdc00;
+  // Byte order marks of UTF-16.
+  if (before === "" && (byte === 0xfe || byte === 0xff))
+    return { line, column, message: "the file is UTF-16, expected UTF-8" };
+  const latin1 = byte >= 0xa0 ? ` (${JSON.stringify(String.fromCharCode(byte))} in Latin-1)` : "";
+  return { line, column, message: `byte 0x${byte.toString(16)}${latin1} is not UTF-8; save the file as UTF-8` };
+}
+
+function readBytes(file: string): Uint8Array {
   try {
-    return readFileSync(file, "utf8");
+    return readFileSync(file);
   } catch (cause) {
     const code = cause instanceof Error && "code" in cause ? String(cause.code) : "";
     throw new ControllerError(

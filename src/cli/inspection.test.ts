@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { FakeController, sendJson, workerDump } from "../../test/support/fakeController.ts";
+import { FakeController, processDump, sendJson, workerDump } from "../../test/support/fakeController.ts";
 import { MemoryTerminal } from "../../test/support/memoryTerminal.ts";
 import type { WorkerDump } from "../admin/api.ts";
 import { cli } from "./cli.ts";
@@ -48,14 +48,65 @@ test("a dump of a worker that is gone, or without its stack, says so", async () 
     phase: "backoff",
     pid: null,
     text: "there is no process",
-    diagnosis: null,
-    kernel_stack: null,
-    stack: null,
+    process_count: 0,
+    processes: [],
   });
   assert.equal(await withDump(gone), "web-0: backoff, process 1 of its slot\nthere is no process\n");
-  const denied = workerDump({ stack: null, hint: "give it CAP_SYS_PTRACE" });
+  const denied = workerDump({ processes: [processDump({ stack: null, hint: "give it CAP_SYS_PTRACE" })] });
   assert.match(await withDump(denied), /\nNo stack: give it CAP_SYS_PTRACE\n$/u);
   assert.deepEqual(JSON.parse(await withDump(denied, "--json")), denied);
+});
+
+test("a dump of several processes shows each of them, and how many it leaves out", async () => {
+  const bare = { kernel_stack: null, stack: null };
+  const text = await withDump(
+    workerDump({
+      process_count: 20,
+      processes: [
+        processDump({ ...bare, pid: 12, text: "pid 12 (python app.py), child of the leader: running" }),
+        processDump({ ...bare, text: "pid 4711 (sh -c app), the leader: sleeping in wait4" }),
+      ],
+    }),
+  );
+  assert.equal(
+    text,
+    `web-0: ready, process 1 of its slot, pid 4711
+pid 12 (python app.py), child of the leader: running
+
+Threads
+  4711 S python3: futex, futex_wait
+
+pid 4711 (sh -c app), the leader: sleeping in wait4
+
+Threads
+  4711 S python3: futex, futex_wait
+
+18 more processes are not shown
+`,
+  );
+});
+
+test("--pid chooses a process for a dump and a profile; anything but a process id is a mistake of usage", async () => {
+  await using controller = await FakeController.start();
+  controller.answers.set("POST /v1/workers/web-0/dump", (response) => sendJson(response, 200, workerDump()));
+  controller.answers.set("POST /v1/workers/web-0/profile", (response) =>
+    response.writeHead(200, { "x-monoceros-engine": "proc", "x-monoceros-pid": "12" }).end(BYTES),
+  );
+  const file = join(controller.directory, "it.pb.gz");
+  const rest = ["--pid", "12", "--socket", controller.socketPath];
+  assert.equal((await run("dump", "web-0", ...rest)).code, 0);
+  const { stdout } = await run("profile", "web-0", "-o", file, ...rest);
+  assert.match(stdout, /it\.pb\.gz written, by proc from pid 12\n/u);
+  assert.deepEqual(controller.bodies, ['{"pid":12}', '{"seconds":10,"hz":50,"pid":12}']);
+  for (const argv of [
+    ["dump", "web-0", "--pid", "x"],
+    ["dump", "web-0", "--pid", "0"],
+    ["profile", "web-0", "--pid", "1.5"],
+    ["profile", "controller", "--pid", "12"],
+  ]) {
+    const { code, stderr } = await run(...argv, "--socket", "/nonexistent");
+    assert.equal(code, 2, stderr);
+  }
 });
 
 test("a profile is written as it came, byte by byte, and the way to read it is told", async () => {
@@ -76,7 +127,7 @@ test("a profile is written as it came, byte by byte, and the way to read it is t
   assert.deepEqual(readFileSync(file), BYTES);
   assert.equal(controller.bodies.at(-1), '{"seconds":3,"hz":20}');
   const json = JSON.parse((await run(...argv, "--json")).stdout) as unknown;
-  assert.deepEqual(json, { file, engine: "proc", note: "the worker ended after 1s", bytes: 256 });
+  assert.deepEqual(json, { file, engine: "proc", pid: null, note: "the worker ended after 1s", bytes: 256 });
 });
 
 test("the controller is profiled by its name, its heap by a flag", async () => {

@@ -14,6 +14,7 @@ const PLAN: LaunchPlan = {
   file: "/bin/x",
   commands: new Map(),
   env: {},
+  configured: new Set(),
   cwd: undefined,
   credentials: undefined,
   umask: undefined,
@@ -30,6 +31,7 @@ interface Outcome {
 const CHECKS: SystemChecks = {
   availableCpus: () => 6,
   memoryBoundBytes: () => undefined,
+  ephemeralPorts: () => undefined,
   checkLaunch: () => PLAN,
   findEnvoy: async () => ({ file: "/bin/envoy", version: "1.40.0" }),
   async checkProxy() {},
@@ -306,4 +308,50 @@ test("a token file that is missing, a directory, empty or of several words is a 
   } finally {
     rmSync(directory, { recursive: true });
   }
+});
+
+test("metrics of workers that would be summed several times are a warning", async () => {
+  const warnings = async (metrics: string, variables: Readonly<Record<string, string>>, configured = false) => {
+    const pool = `{name: a, exec: x, metrics: {port: 9100${metrics}}}`;
+    const plan = { ...PLAN, env: variables, configured: new Set(configured ? Object.keys(variables) : []) };
+    const { passed } = await check(`supervisor:\n  workers:\n    - ${pool}\n`, () => plan);
+    return passed?.warnings.map((warning) => warning.replace(/^.*?c\.yaml/u, "c.yaml"));
+  };
+  const directory = { PROMETHEUS_MULTIPROC_DIR: "/tmp/x" };
+  const [warning = ""] = (await warnings("", directory)) ?? [];
+  assert.match(
+    warning,
+    /^c\.yaml:3:26: supervisor\.workers\[0\]\.metrics: PROMETHEUS_MULTIPROC_DIR is set, .*scope to pool/u,
+  );
+  assert.match((await warnings(", scope: worker", { prometheus_multiproc_dir: "x" }))?.[0] ?? "", /^c\.yaml.* is set/u);
+  assert.deepEqual(await warnings("", {}), []);
+  assert.deepEqual(await warnings(", scope: pool", directory), []);
+  assert.deepEqual(await warnings(", multiproc: true", directory), []);
+  assert.match((await warnings(", multiproc: true", directory, true))?.[0] ?? "", /multiproc replaces the PROM/u);
+});
+
+test("worker, metrics and Envoy ports inside the kernel's range for outgoing connections are a warning, unless reserved", async () => {
+  const yaml = (start: number) =>
+    `supervisor: {workers: [{name: web, exec: x, replicas: 3, server: {listener_port: 10000, port_arg: {name: -p, start_port: ${start}}}}]}`;
+  const warningsFor = async (start: number, reserved: readonly { from: number; to: number }[] = []) => {
+    const ephemeralPorts = () => ({ from: 32_768, to: 60_999, reserved });
+    return (await check(yaml(start), undefined, { ephemeralPorts })).passed?.warnings ?? [];
+  };
+  assert.deepEqual(await warningsFor(9090), []);
+  const [warning = "", ...others] = await warningsFor(40_000);
+  assert.deepEqual(others, []);
+  assert.match(
+    warning,
+    /supervisor\.workers\[0\]\.server\.port_arg\.start_port: ports 40000 to 40003 are in the range .*\(32768 to 60999, net\.ipv4\.ip_local_port_range\).*ip_local_reserved_ports=40000-40003$/u,
+  );
+  assert.match((await warningsFor(32_766))[0] ?? "", /reserved_ports=32768-32769$/u);
+  assert.deepEqual(await warningsFor(61_000), []);
+  assert.deepEqual(
+    await warningsFor(40_000, [
+      { from: 40_000, to: 40_001 },
+      { from: 40_002, to: 40_010 },
+    ]),
+    [],
+  );
+  assert.equal((await warningsFor(40_000, [{ from: 40_000, to: 40_002 }])).length, 1);
 });

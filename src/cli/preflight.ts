@@ -7,10 +7,11 @@ import { dirname } from "node:path";
 import { readToken } from "../admin/tokenFile.ts";
 import { ControllerError, type ErrorCode } from "../base/errors.ts";
 import { formatRoundSize } from "../base/units.ts";
-import type { Config, PoolConfig, ServerConfig } from "../config/config.ts";
+import { type Config, metricsScope, type PoolConfig, type ServerConfig } from "../config/config.ts";
 import { formatProblem, type Position, type Problem } from "../config/load.ts";
-import { findPortProblems } from "../config/ports.ts";
+import { type EphemeralPorts, findEphemeralClaims, findPortProblems } from "../config/ports.ts";
 import { configToControllerSpec } from "../config/spec.ts";
+import { templateText } from "../config/template.ts";
 import type { Environment } from "../config/variables.ts";
 import { memoryNeedOf } from "../core/memoryNeed.ts";
 import { PROBE_PURPOSES } from "../core/probe.ts";
@@ -26,7 +27,9 @@ import type { ProxyPlaces, ProxySettings } from "../envoy/settings.ts";
 import { memoryBoundBytes } from "../runtime/cgroup.ts";
 import { runCommand } from "../runtime/command.ts";
 import { availableCpus } from "../runtime/cpus.ts";
+import { readEphemeralPorts } from "../runtime/ephemeralPorts.ts";
 import { type LaunchPlan, type LaunchRequest, type OnLaunchProblem, planLaunch } from "../runtime/launch.ts";
+import { exactEnvironment } from "../runtime/procfs.ts";
 import { ConfigurationError, type ConfigurationProblem, readConfig } from "./configFile.ts";
 import { proxyPlaces, proxySettings } from "./proxySettings.ts";
 
@@ -49,6 +52,8 @@ export interface SystemChecks {
   availableCpus(): number;
   /** Bytes that all processes of the controller's control group may use together; undefined where there is no limit. */
   memoryBoundBytes(): number | undefined;
+  /** Ports that outgoing connections may have; undefined where that cannot be known. */
+  ephemeralPorts(): EphemeralPorts | undefined;
   /** Tells `onProblem` everything that keeps the pool from being started, and returns undefined then. */
   checkLaunch(request: LaunchRequest, env: NodeJS.ProcessEnv, onProblem: OnLaunchProblem): LaunchPlan | undefined;
   /** Rejects with a ControllerError where there is none that will do. */
@@ -72,11 +77,17 @@ const runAndWait: RunProgram = async (file, args) => {
   return { code: status.kind === "code" ? status.code : undefined, output };
 };
 
+/** The controller's environment as its workers inherit it, byte for byte. */
+export function ownEnvironment(env: NodeJS.ProcessEnv): Environment {
+  return exactEnvironment(env);
+}
+
 /** The real system; `run` is how Envoy is run to its end. */
 export function systemChecks(run: RunProgram = runAndWait): SystemChecks {
   return {
     availableCpus: () => availableCpus(),
     memoryBoundBytes: () => memoryBoundBytes(),
+    ephemeralPorts: () => readEphemeralPorts(),
     checkLaunch: planLaunch,
     findEnvoy: (request) => findEnvoy(request, run),
     checkProxy: (binary, settings, places) => checkConfiguration(binary, settings, places, run),
@@ -104,6 +115,10 @@ export async function preflight(
 
   for (const { path, message } of findPortProblems(config, replicasOf)) report("CONFIG_INVALID", path, message);
   const warnings = [...parsed.warnings];
+  const ephemeral = checks.ephemeralPorts();
+  if (ephemeral !== undefined)
+    for (const { path, message } of findEphemeralClaims(config, replicasOf, ephemeral))
+      warnings.push({ ...positionOf(path, positions), path, message });
   const { tokenFile } = config.admin;
   if (tokenFile !== undefined) {
     const path = "admin.token_file";
@@ -123,6 +138,11 @@ export async function preflight(
       report(code, `${place}.${key}`, message, hint),
     );
     if (launch !== undefined) launches.push(launch);
+    const doubt = metricsDoubt(pool, launch);
+    if (doubt !== undefined) {
+      const path = `${place}.metrics`;
+      warnings.push({ ...positionOf(path, positions), path, message: doubt });
+    }
     const { server } = pool;
     try {
       envoys.push(server === undefined ? undefined : await checkServer(pool, server, env, checks));
@@ -151,6 +171,22 @@ export async function preflight(
     envoys,
     warnings: [...warnings, ...memoryWarnings(spec, positions, checks)].map((warning) => formatProblem(file, warning)),
   };
+}
+
+/** Why the metrics of a pool may come out wrong; undefined if nothing hints at that. */
+function metricsDoubt({ metrics }: PoolConfig, launch: LaunchPlan | undefined): string | undefined {
+  if (metrics === undefined || launch === undefined) return undefined;
+  const variable = ["PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"].find((name) => name in launch.env);
+  if (variable === undefined) return undefined;
+  if (metrics.multiproc) {
+    const isReplaced = variable === "PROMETHEUS_MULTIPROC_DIR" && launch.configured.has(variable);
+    return isReplaced ? `multiproc replaces the ${variable} of env_file` : undefined;
+  }
+  if (metricsScope(metrics) === "pool") return undefined;
+  return (
+    `${variable} is set, so each worker answers for all workers that share the directory, and summing their answers counts ` +
+    "everything several times; set metrics.scope to pool, or metrics.multiproc to true"
+  );
 }
 
 /** Limits that the kernel will not let workers reach. */
@@ -184,7 +220,7 @@ async function checkServer(
   const request = { pool: pool.name, exec, path: env["PATH"], ownDirectory: dirname(process.execPath) };
   const binary = await checks.findEnvoy(request);
   // Envoy looks at the paths only when it serves.
-  await checks.checkProxy(binary, proxySettings(pool, server), proxyPlaces(server, "/"));
+  await checks.checkProxy(binary, proxySettings(pool, server, binary.version), proxyPlaces(server, "/"));
   return binary;
 }
 
@@ -192,9 +228,23 @@ function launchRequest(pool: PoolConfig): LaunchRequest {
   const { exec, env, envFile, cwd, user, group, umask, nice, oomScoreAdj, rlimits } = pool;
   const commands = PROBE_PURPOSES.flatMap((purpose) => {
     const program = pool.probes?.[purpose]?.exec?.[0];
-    return program === undefined ? [] : [{ key: `probes.${purpose}.exec`, program } as const];
+    return program === undefined ? [] : [{ key: `probes.${purpose}.exec`, program: templateText(program) } as const];
   });
-  return { pool: pool.name, exec, commands, env, envFile, cwd, user, group, umask, nice, oomScoreAdj, rlimits };
+  const variables = Object.fromEntries(Object.entries(env).map(([name, value]) => [name, templateText(value)]));
+  return {
+    pool: pool.name,
+    exec,
+    commands,
+    env: variables,
+    envFile,
+    cwd,
+    user,
+    group,
+    umask,
+    nice,
+    oomScoreAdj,
+    rlimits,
+  };
 }
 
 /** Where the key stands, or the nearest block around it that is in the file. */

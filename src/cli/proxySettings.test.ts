@@ -13,7 +13,7 @@ function pool(server: string) {
 
 test("what is not limited in the file is undefined, and a listener that is replaced drains as long as a worker may", () => {
   const { found, server } = pool("socket_arg: {name: -u}");
-  const settings = proxySettings(found, server);
+  const settings = proxySettings(found, server, "1.40.0");
   assert.equal(settings.pool, "web");
   assert.equal(settings.maxConcurrentPerWorker, undefined);
   assert.deepEqual([settings.drainTimeSeconds, settings.replacedDrainSeconds], [3, 30]);
@@ -22,7 +22,7 @@ test("what is not limited in the file is undefined, and a listener that is repla
 
 test("a drain takes a second at least: with 0 Envoy would end", () => {
   const { found, server } = pool("socket_arg: {name: -u}, drain_timeout: 100ms, max_concurrent_per_worker: 3");
-  const settings = proxySettings(found, server);
+  const settings = proxySettings(found, server, "1.40.0");
   assert.deepEqual([settings.drainTimeSeconds, settings.replacedDrainSeconds], [1, 1]);
   assert.equal(settings.maxConcurrentPerWorker, 3);
 });

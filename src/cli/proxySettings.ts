@@ -8,8 +8,8 @@ import type { ProxyPlaces, ProxySettings } from "../envoy/settings.ts";
  */
 const LONGEST_FAREWELL_S = 3;
 
-/** The settings of the proxy of `pool`, whose `server` is there. */
-export function proxySettings(pool: PoolConfig, server: ServerConfig): ProxySettings {
+/** The settings of the proxy of `pool`, whose `server` is there, for an Envoy of this version (such as 1.40.0). */
+export function proxySettings(pool: PoolConfig, server: ServerConfig, envoyVersion: string): ProxySettings {
   const { maxConcurrentPerWorker, tls } = server;
   return {
     pool: pool.name,
@@ -19,16 +19,27 @@ export function proxySettings(pool: PoolConfig, server: ServerConfig): ProxySett
     algorithm: server.loadBalancerAlgorithm,
     hashOn: server.hashOn,
     healthCheckPath: server.healthCheckPath,
+    healthCheckHost: server.healthCheckHost,
     requestTimeoutMs: server.requestTimeoutMs,
     maxConcurrentPerWorker: maxConcurrentPerWorker === "unlimited" ? undefined : maxConcurrentPerWorker,
     maxQueue: server.maxQueue,
     workerKeepaliveMs: server.workerKeepaliveMs,
+    maxHeaders: server.maxHeaders,
+    maxHeaderBytes: server.maxHeaderBytes,
+    trustedHops: server.trustedHops,
+    envoyMinor: minorOf(envoyVersion),
     concurrency: server.concurrency,
     accessLog: server.accessLog,
     tls,
     drainTimeSeconds: Math.max(1, Math.min(LONGEST_FAREWELL_S, Math.floor(server.drainTimeoutMs / 1000))),
     replacedDrainSeconds: Math.max(1, Math.ceil(server.drainTimeoutMs / 1000)),
   };
+}
+
+/** The minor version of Envoy 1.x; a later major version has all that any 1.x has. */
+function minorOf(version: string): number {
+  const [major, minor] = version.split(".").map(Number);
+  return major === 1 && minor !== undefined ? minor : Number.MAX_SAFE_INTEGER;
 }
 
 /** Where the files and the admin interface of the proxy are; `directory` is absolute and this proxy's alone. */

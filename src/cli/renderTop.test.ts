@@ -65,3 +65,36 @@ test("where not all workers fit the busiest are shown, and how many are not", ()
   assert.match(lines[2] ?? "", /web-33/u);
   assert.match(lines[9] ?? "", /^ {2}43 less busy ones are not shown$/u);
 });
+
+test("processes stand below their worker, the busiest first, and rows beyond the screen are counted", () => {
+  const processes = (busy: number) =>
+    Array.from({ length: 5 }, (_, index) => ({
+      pid: 200 + index,
+      parent_pid: 100,
+      state: "S",
+      cpu_seconds: index === 3 ? busy : 0,
+      rss_bytes: 1 << 20,
+      command: `worker ${index}`,
+    }));
+  const detail = (busy: number) => workerDetail({ cpu_seconds: busy, process_count: 5, processes: processes(busy) });
+  const before = later(0, workerStatus({ detail: detail(0) }));
+  const now = later(2, workerStatus({ detail: detail(1) }));
+  const rows = topRows(before, now, now.pools);
+  const all = renderTop(now, rows, PLAIN);
+  assert.match(all[1] ?? "", / RESTARTS {2}COMMAND$/u);
+  assert.match(all[2] ?? "", /^ {2}web-0 .* 5 processes$/u);
+  assert.match(all[3] ?? "", /^ +S +203 +50\.0 % +1\.0MiB +worker 3$/u);
+  assert.equal(all.length, 8);
+  const few = renderTop(now, rows, { ...PLAIN, maxLines: 6 });
+  assert.deepEqual([few.length, few.at(-1)], [6, "  3 less busy processes are not shown"]);
+});
+
+test("a process that is new, or has the id of one that ended, has no rate yet", () => {
+  const process = { pid: 7, parent_pid: 100, state: "S", cpu_seconds: 9, rss_bytes: 1, command: "x" };
+  const one = (cpu_seconds: number, pid = 7) => workerDetail({ processes: [{ ...process, cpu_seconds, pid }] });
+  const before = later(0, workerStatus({ detail: one(9) }));
+  for (const detail of [one(1), one(9, 8)]) {
+    const now = later(2, workerStatus({ detail }));
+    assert.equal(topRows(before, now, now.pools)[0]?.processes?.[0]?.cpu_ratio, null);
+  }
+});

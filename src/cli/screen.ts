@@ -21,6 +21,8 @@ const USUAL_LINES = 24;
 export interface Screen extends Disposable {
   /** Lines that fit. */
   readonly lines: number;
+  /** Calls back with each key that is pressed and does not end it; one listener at a time. */
+  onKey(listener: (key: string) => void): void;
   /** Aborted when the user wants no more: q, Escape, Ctrl-C, Ctrl-D, a signal, or a terminal that is gone. */
   readonly ended: AbortSignal;
   /** Shows these lines and nothing else; longer ones than fit are cut. */
@@ -38,9 +40,12 @@ export function openScreen(env: Readonly<Record<string, string | undefined>>): S
   const input = new ReadStream(0);
   const end = new AbortController();
   const close = () => end.abort();
+  let listener: (key: string) => void = () => {};
   const onKeys = (keys: Buffer) => {
     const text = keys.toString("latin1");
     if (ENDING_KEYS.has(text) || [...text].some((key) => key !== "\u001b" && ENDING_KEYS.has(key))) close();
+    // A sequence such as that of an arrow is no letter.
+    else if (!text.startsWith("\u001b")) for (const key of text) listener(key);
   };
   input.setRawMode(true);
   input.on("data", onKeys).on("end", close).on("error", close);
@@ -54,6 +59,9 @@ export function openScreen(env: Readonly<Record<string, string | undefined>>): S
       return rows === undefined || rows === 0 ? USUAL_LINES : rows;
     },
     ended: end.signal,
+    onKey: (added) => {
+      listener = added;
+    },
     draw: (lines) => write(frameOf(lines)),
     [Symbol.dispose]: () => {
       for (const signal of signals) process.off(signal, close);

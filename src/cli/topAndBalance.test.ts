@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { FakeController, statusOf, workerDetail, workerStatus } from "../../test/support/fakeController.ts";
+import { FakeController, sendJson, statusOf, workerDetail, workerStatus } from "../../test/support/fakeController.ts";
 import { MemoryTerminal } from "../../test/support/memoryTerminal.ts";
 import type { Status } from "../admin/api.ts";
 import { cli } from "./cli.ts";
@@ -43,6 +43,11 @@ class FakeScreen implements Screen {
   constructor(most: number) {
     this.#most = most;
   }
+  /** Presses a key as a user does; nothing happens before the command listens. */
+  press: (key: string) => void = () => {};
+  onKey(listener: (key: string) => void): void {
+    this.press = listener;
+  }
   get ended(): AbortSignal {
     return this.#end.signal;
   }
@@ -50,9 +55,23 @@ class FakeScreen implements Screen {
     this.frames.push(lines.join("\n"));
     if (this.frames.length >= this.#most) this.#end.abort();
   }
+  end(): void {
+    this.#end.abort();
+  }
   [Symbol.dispose](): void {
     this.isOpen = false;
   }
+}
+
+/** A worker that is a shell, which waits, and a server that uses half a CPU. */
+function withProcesses(seconds: number): Status {
+  const common = { rss_bytes: 1 << 20, state: "S" };
+  const processes = [
+    { ...common, pid: 100, parent_pid: 12, cpu_seconds: 1, command: "sh -c app" },
+    { ...common, pid: 102, parent_pid: 100, state: "R", cpu_seconds: seconds / 2, command: "python app.py" },
+  ];
+  const detail = workerDetail({ cpu_seconds: seconds / 2, process_count: 2, processes });
+  return { ...statusOf(workerStatus({ detail })), uptime_s: 180 + seconds };
 }
 
 class ScreenTerminal extends MemoryTerminal {
@@ -120,6 +139,45 @@ test("top on a terminal draws until the user ends it, then gives the screen back
   assert.equal(screen.frames.length, 3);
   assert.match(screen.frames[0] ?? "", /web-0 +ready +100 +- /u);
   assert.match(screen.frames[2] ?? "", /web-0 +ready +100 +50\.0 %/u);
+});
+
+test("top --processes shows each process of a worker with its share of a CPU", async () => {
+  await using fake = await FakeController.start();
+  fake.answerStatus(withProcesses(0), withProcesses(2));
+  const { stdout, stderr } = await run(fake, "top --processes -n 100ms");
+  assert.equal(stderr, "0");
+  assert.match(
+    stdout,
+    / COMMAND\n {2}web-0 .* 2 processes\n +R +102 +50\.0 % .*python app\.py\n +S +100 +0\.0 % .*sh -c app\n$/u,
+  );
+  assert.deepEqual(fake.requests, ["GET /v1/status?detail=1&processes=1", "GET /v1/status?detail=1&processes=1"]);
+  fake.answerStatus(withProcesses(0), withProcesses(2));
+  const json = JSON.parse((await run(fake, "top -p --json -n 100ms")).stdout) as { processes: { pid: number }[] }[];
+  assert.deepEqual(
+    json[0]?.processes.map(({ pid }) => pid),
+    [102, 100],
+  );
+});
+
+test("p in top shows the processes of each worker, and hides them again", async () => {
+  await using fake = await FakeController.start();
+  let seconds = 0;
+  fake.answers.set("GET /v1/status", (response, path) =>
+    sendJson(response, 200, path.includes("processes=1") ? withProcesses(seconds++) : look(seconds++)),
+  );
+  const screen = new FakeScreen(100);
+  const drawn = screen.draw.bind(screen);
+  const steps = [/REQ/u, /python app\.py/u, /^(?!.*python)/su];
+  screen.draw = (lines) => {
+    drawn(lines);
+    if (!steps[0]?.test(lines.join("\n"))) return;
+    steps.shift();
+    if (steps.length === 0) screen.end();
+    // Only after the frame has been drawn does the command wait for a key.
+    else setImmediate(() => screen.press("p"));
+  };
+  const { stderr } = await run(fake, "top -n 1h", new ScreenTerminal(screen));
+  assert.deepEqual([steps.length, stderr], [0, "0"]);
 });
 
 test("a controller that goes away ends top with its reason, on the screen that was before", async () => {

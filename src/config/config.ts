@@ -2,6 +2,7 @@
  * The configuration as the program uses it: camelCase, units in the names, every default filled in. Produced only by
  * load.ts from the declaration in schema.ts; readonly throughout. It knows nothing of YAML.
  */
+import type { Template } from "./template.ts";
 
 export interface Config {
   readonly admin: AdminConfig;
@@ -30,10 +31,8 @@ export interface PoolConfig {
   readonly replicas: number | "auto";
   readonly autoscale: AutoscaleConfig | undefined;
   readonly exec: string;
-  /** As written in the file; templates are not expanded yet. */
-  readonly args: readonly string[];
-  /** As written in the file; templates are not expanded yet. */
-  readonly env: Readonly<Record<string, string>>;
+  readonly args: readonly Template[];
+  readonly env: Readonly<Record<string, Template>>;
   readonly envFile: string | undefined;
   readonly cwd: string | undefined;
   /** Name or number. */
@@ -47,6 +46,7 @@ export interface PoolConfig {
   readonly startupWaitMs: number;
   /** Full name, such as "SIGTERM". */
   readonly stopSignal: string;
+  readonly stopSignalTarget: "group" | "leader";
   readonly signalTimeoutMs: number;
   /** undefined is unlimited. */
   readonly maxRestarts: number | undefined;
@@ -95,6 +95,9 @@ export interface BackoffConfig {
 }
 
 export interface RestartConfig {
+  readonly policy: "always" | "on-failure" | "never";
+  /** 0 … 255 */
+  readonly expectedExitCodes: readonly number[];
   readonly backoff: BackoffConfig;
   readonly onExhausted: "shutdown" | "give-up-worker";
 }
@@ -113,6 +116,8 @@ export interface HttpProbeConfig {
   readonly path: string;
   /** undefined is the worker's own port. */
   readonly port: number | undefined;
+  /** In addition to the default headers, or in their place. */
+  readonly headers: Readonly<Record<string, string>>;
 }
 
 export interface TcpProbeConfig {
@@ -129,7 +134,7 @@ export interface ProbeConfig {
   readonly http: HttpProbeConfig | undefined;
   readonly tcp: TcpProbeConfig | undefined;
   readonly grpc: GrpcProbeConfig | undefined;
-  readonly exec: readonly string[] | undefined;
+  readonly exec: readonly Template[] | undefined;
   readonly notify: boolean | undefined;
   readonly initialDelayMs: number;
   readonly periodMs: number;
@@ -164,23 +169,38 @@ export interface SocketConfig {
 export interface LogsConfig {
   readonly mode: "annotate" | "inherit";
   readonly maxLineBytes: number;
+  /** Of lines on stderr that do not tell theirs. */
+  readonly stderrLevel: "debug" | "info" | "warn" | "error" | "fatal";
 }
 
 export interface MetricsConfig {
   readonly path: string;
   /** That of slot 0, the other slots follow; undefined is the worker's own port or socket. */
   readonly port: number | undefined;
+  /** undefined follows from `multiproc`: see metricsScope. */
+  readonly scope: MetricsScope | undefined;
+  /** Whether the controller keeps a directory for prometheus_client's multiprocess mode. */
+  readonly multiproc: boolean;
+}
+
+/** What the answer of one worker is about: itself, or all workers of its pool. */
+export type MetricsScope = "worker" | "pool";
+
+/** What a worker's answer is about, where the file does not say it too. */
+export function metricsScope({ scope, multiproc }: Pick<MetricsConfig, "scope" | "multiproc">): MetricsScope {
+  return scope ?? (multiproc ? "pool" : "worker");
 }
 
 export interface PortArgConfig {
-  readonly name: string;
+  /** undefined adds the value alone. */
+  readonly name: string | undefined;
   readonly startPort: number;
-  readonly valueTemplate: string;
+  readonly valueTemplate: Template;
 }
 
 export interface SocketArgConfig {
   readonly name: string;
-  readonly valueTemplate: string;
+  readonly valueTemplate: Template;
 }
 
 export interface TlsConfig {
@@ -188,15 +208,18 @@ export interface TlsConfig {
   readonly key: string;
 }
 
-/** Exactly one of portArg and socketArg is set. */
+/** Exactly one of startPort, portArg and socketArg is set. */
 export interface ServerConfig {
   /** The Envoy binary: a path, or a name that is looked up on PATH; undefined looks in the usual places. */
   readonly exec: string | undefined;
+  /** Port of slot 0, without an argument that tells a worker its own. */
+  readonly startPort: number | undefined;
   readonly portArg: PortArgConfig | undefined;
   readonly socketArg: SocketArgConfig | undefined;
   readonly signalTimeoutMs: number;
   readonly drainTimeoutMs: number;
   readonly healthCheckPath: string | undefined;
+  readonly healthCheckHost: string;
   readonly loadBalancerAlgorithm: "ROUND_ROBIN" | "LEAST_REQUEST" | "RANDOM" | "RING_HASH" | "MAGLEV";
   readonly hashOn: string | undefined;
   readonly listenerPort: number;
@@ -210,6 +233,9 @@ export interface ServerConfig {
   readonly maxConcurrentPerWorker: number | "unlimited";
   readonly maxQueue: number;
   readonly workerKeepaliveMs: number;
+  readonly maxHeaders: number;
+  readonly maxHeaderBytes: number;
+  readonly trustedHops: number;
   readonly concurrency: number;
   readonly accessLog: boolean;
   readonly tls: TlsConfig | undefined;

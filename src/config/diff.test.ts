@@ -73,6 +73,17 @@ for (const [before, after, expected] of [
   [`${SERVER}, tls: {cert: c, key: k}}`, `${SERVER}, tls: {cert: d, key: k}}`, "proxy server.tls.cert"],
   [`${SERVER}}`, `${SERVER}, protocol: tcp}`, "launch server.protocol | proxy server.protocol"],
   [`${SERVER}}`, `server: {port_arg: {name: -p, start_port: 9}}`, "launch server.port_arg, server.socket_arg"],
+  [`${SERVER}}`, "server: {start_port: 9}", "launch server.start_port, server.socket_arg"],
+  [
+    `${SERVER}}`,
+    `${SERVER}, max_headers: 5, max_header_size: 1KiB, trusted_hops: 2, health_check_host: x}`,
+    "proxy server.health_check_host, server.max_headers, server.max_header_size, server.trusted_hops",
+  ],
+  [
+    "probes: {liveness: {http: {port: 1}}}",
+    "probes: {liveness: {http: {port: 1, headers: {Host: a}}}}",
+    "launch probes.liveness.http.headers",
+  ],
   [`${SERVER}}`, `${SERVER}, drain_timeout: 5s}`, "proxy server.drain_timeout | policy server.drain_timeout"],
   [`${SERVER}}`, `${SERVER}, concurrency: 2}`, "refused server.concurrency"],
   [`${SERVER}}`, "replicas: 1", "refused server"],

@@ -72,25 +72,30 @@ type Classes<T> = { readonly [Property in keyof T]-?: ClassOf<T[Property]> } & {
 
 const LOGS = {
   mode: "launch",
-  // The controller splits the lines, so no worker is concerned.
+  // The controller makes the records, so no worker is concerned.
   maxLineBytes: "policy",
+  stderrLevel: "policy",
 } as const satisfies Classes<LogsConfig>;
 
 const METRICS = {
-  // A worker finds its metrics port in its environment.
+  // A worker finds its metrics port, which the scope decides too, and its directory in its environment.
   [WHOLE_BLOCK]: "launch",
   path: "policy",
   port: "launch",
+  scope: "launch",
+  multiproc: "launch",
 } as const satisfies Classes<MetricsConfig>;
 
 const SERVER = {
   exec: "refused",
+  startPort: "launch",
   portArg: "launch",
   socketArg: "launch",
   signalTimeoutMs: "policy",
   // Envoy bounds by it how long it discourages clients.
   drainTimeoutMs: ["policy", "proxy"],
   healthCheckPath: "proxy",
+  healthCheckHost: "proxy",
   loadBalancerAlgorithm: "proxy",
   hashOn: "proxy",
   listenerPort: "proxy",
@@ -103,6 +108,9 @@ const SERVER = {
   maxConcurrentPerWorker: "proxy",
   maxQueue: "proxy",
   workerKeepaliveMs: "proxy",
+  maxHeaders: "proxy",
+  maxHeaderBytes: "proxy",
+  trustedHops: "proxy",
   concurrency: "refused",
   accessLog: "proxy",
   tls: "proxy",
@@ -126,6 +134,7 @@ const POOL = {
   rlimits: "launch",
   startupWaitMs: "policy",
   stopSignal: "policy",
+  stopSignalTarget: "policy",
   signalTimeoutMs: "policy",
   maxRestarts: "policy",
   restartWindowMs: "policy",

@@ -12,9 +12,16 @@ for editors.
 
 - Unknown and duplicate keys are errors. A key without a value is the same as an absent key.
 - Durations are written as in Go: \`500ms\`, \`15s\`, \`1h30m\`. A number alone has no unit and is refused, except 0.
-- Sizes are \`512MiB\` or \`1GB\`; a number alone is bytes.
+- Sizes are \`512MiB\`, \`512Mi\` or \`1GB\`; a number alone is bytes. \`512M\` is refused, because it is 1000² to Kubernetes and
+  1024² to systemd and docker.
+- A key or notation of another process manager (supervisord, PM2, docker compose, systemd, circus, gunicorn) is answered with what
+  to write here.
 - \`\${NAME}\` and \`\${NAME:-default}\` in values, not in keys, are replaced from the controller's environment; \`$$\` is a
   dollar. A variable that is not set and has no default is an error. The default also stands in for an empty value.
+- The value of a variable is never read again: not as YAML, not as a variable and not as a template. A secret that contains
+  \`{{.Slot}}\`, \`$\`, \`%\`, quotes or newlines reaches the worker unchanged, byte for byte.
+- \`{{.Name}}\` in \`args\`, \`env\`, \`value_template\` and the commands of probes stands for a value of the worker.
+  \`{{"{{"}}\` is a literal \`{{\`; other double braces are left alone.
 - Anchors, aliases and merge keys (\`<<\`) work. A file has one document and at most 1 MiB.
 - **New** keys are those that the predecessor's files do not have.
 - What a changed key takes while the controller runs is in [operation.md](operation.md#reload); files to start from are in

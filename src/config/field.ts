@@ -3,6 +3,7 @@
  * (with problems), shows (back to what a file would say) and describes (JSON Schema, documentation) its values.
  * Kinds of single values are in scalars.ts. Nothing here knows a particular key.
  */
+import { type ForeignKeys, foreignKeyHint, wordsHint } from "./hints.ts";
 import { didYouMean } from "./nearest.ts";
 import type { Place, Reader, ScalarText } from "./reader.ts";
 import type { TreeEntry, TreeMap, TreeNode } from "./tree.ts";
@@ -80,8 +81,8 @@ export interface CheckContext {
 /** Rules between the keys of one object. */
 export type Check<T> = (value: Known<T>, context: CheckContext) => void;
 
-/** A block with known keys. */
-export function object<T>(fields: Fields<T>, check?: Check<T>): Kind<T> {
+/** A block with known keys; `foreign` are those that other programs have in its place. */
+export function object<T>(fields: Fields<T>, check?: Check<T>, foreign: ForeignKeys = new Map()): Kind<T> {
   const all: readonly ObjectField[] = Object.entries<Field<unknown>>(fields).map(([property, field]) => ({
     ...field,
     property,
@@ -98,7 +99,7 @@ export function object<T>(fields: Fields<T>, check?: Check<T>): Kind<T> {
         reader.problem(place, `expected ${this.expected}, got ${describe(node)}`);
         return undefined;
       }
-      const value = readFields(all, node, place, reader);
+      const value = readFields(all, node, place, reader, foreign);
       check?.(value as Known<T>, checkContext(node, place, reader));
       return value as T;
     },
@@ -139,6 +140,7 @@ function readFields(
   node: TreeMap,
   place: Place,
   reader: Reader,
+  foreign: ForeignKeys,
 ): Readonly<Record<string, unknown>> {
   const value: Record<string, unknown> = {};
   const left = new Map<string, TreeEntry>();
@@ -164,7 +166,10 @@ function readFields(
   const names = fields.map((field) => field.yaml);
   for (const { key, keyOffset } of left.values()) {
     const shortened = JSON.stringify(key.slice(0, 80));
-    reader.problem({ path: place.path, offset: keyOffset }, `unknown key ${shortened}${didYouMean(key, names)}`);
+    reader.problem(
+      { path: place.path, offset: keyOffset },
+      `unknown key ${shortened}${foreignKeyHint(key, foreign) || didYouMean(key, names)}`,
+    );
   }
   return value;
 }
@@ -194,7 +199,8 @@ export function list<T>(item: Kind<T>, options: { min?: number; max?: number } =
     parts: { type: "list", item: item as Kind<unknown> },
     read(node, place, reader) {
       if (node.kind !== "list") {
-        reader.problem(place, `expected ${this.expected}, got ${describe(node)}`);
+        const hint = node.kind === "scalar" && item.label === "string" ? ` (${wordsHint(node.text)})` : "";
+        reader.problem(place, `expected ${this.expected}, got ${describe(node)}${hint}`);
         return undefined;
       }
       const { length } = node.items;
@@ -236,7 +242,8 @@ export function map<T>(
     parts: { type: "map", item: item as Kind<unknown> },
     read(node, place, reader) {
       if (node.kind !== "map") {
-        reader.problem(place, `expected ${this.expected}, got ${describe(node)}`);
+        const hint = node.kind === "list" ? " (write NAME: value, without a dash)" : "";
+        reader.problem(place, `expected ${this.expected}, got ${describe(node)}${hint}`);
         return undefined;
       }
       const values: [string, T][] = [];

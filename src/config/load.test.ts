@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import type { Config, PoolConfig } from "./config.ts";
 import { formatProblem, type ParsedConfig, type Problem, parseConfig } from "./load.ts";
+import { renderTemplate, templateText } from "./template.ts";
 
 const POOL = "name: web, exec: ./server";
 
@@ -70,10 +71,13 @@ test("a file with only a name and an executable gets every default", () => {
           rlimits: {},
           startupWaitMs: 0,
           stopSignal: "SIGTERM",
+          stopSignalTarget: "group",
           signalTimeoutMs: 10_000,
           maxRestarts: undefined,
           restartWindowMs: 600_000,
           restart: {
+            policy: "always",
+            expectedExitCodes: [],
             backoff: { initialMs: 100, maxMs: 30_000, factor: 2, jitter: 0.2, resetAfterMs: 60_000 },
             onExhausted: "shutdown",
           },
@@ -90,7 +94,7 @@ test("a file with only a name and an executable gets every default", () => {
           rolling: { maxSurge: 1, maxUnavailable: 0, minReadyMs: undefined },
           standby: 0,
           sockets: [],
-          logs: { mode: "annotate", maxLineBytes: 1_048_576 },
+          logs: { mode: "annotate", maxLineBytes: 1_048_576, stderrLevel: "info" },
           metrics: undefined,
           server: undefined,
         },
@@ -108,7 +112,7 @@ test("a key without a value is the same as an absent key", () => {
 
 test("arguments keep their source text", () => {
   const { args } = poolWith('args: [0x10, 1.50, true, 1e3, -5, "null", 007, "", 2001-01-01]');
-  assert.deepEqual(args, ["0x10", "1.50", "true", "1e3", "-5", "null", "007", "", "2001-01-01"]);
+  assert.deepEqual(args.map(templateText), ["0x10", "1.50", "true", "1e3", "-5", "null", "007", "", "2001-01-01"]);
 });
 
 test("values of every kind are converted once, to the units of their names", () => {
@@ -167,7 +171,7 @@ supervisor:
     problemsOf(text).map((problem) => formatProblem("config.yaml", problem)),
     [
       'config.yaml:2:3: admin: unknown key "prot", did you mean "port"?',
-      'config.yaml:4:3: supervisor.shutdown_timeout: expected a duration such as "15s", at least 1ms, got 30',
+      'config.yaml:4:3: supervisor.shutdown_timeout: expected a duration such as "15s", at least 1ms, got 30 (write 30s)',
       'config.yaml:7:7: supervisor.workers[0]: unknown key "replica", did you mean "replicas"?',
       'config.yaml:8:7: supervisor.workers[0].replicas: expected a number greater than 0 or "auto", got -1',
       "config.yaml:10:7: supervisor.workers[1].name: required, but missing",
@@ -181,7 +185,7 @@ const REFUSED: readonly (readonly [keys: string, problem: string])[] = [
   ["replicas: 1.5", 'replicas: expected a number greater than 0 or "auto", got 1.5'],
   ['replicas: "4"', 'replicas: expected a number greater than 0 or "auto", got "4"'],
   ["replicas: [1]", 'replicas: expected a number greater than 0 or "auto", got a list'],
-  ["signal_timeout: 30", 'signal_timeout: expected a duration such as "15s", got 30'],
+  ["signal_timeout: 30", 'signal_timeout: expected a duration such as "15s", got 30 (write 30s)'],
   ["signal_timeout: -5s", 'signal_timeout: expected a duration such as "15s", got "-5s"'],
   ["startup_wait_time: soon", 'startup_wait_time: expected a duration such as "15s", got "soon"'],
   ["limits: {memory: 5 apples}", 'limits.memory: expected a size such as "512MiB", got "5 apples"'],
@@ -215,19 +219,25 @@ const REFUSED: readonly (readonly [keys: string, problem: string])[] = [
     "rlimits.core.soft: expected at most the hard limit 3, got unlimited",
   ],
   ["rlimits: {core: {hard: 3}}", "rlimits.core.soft: required, but missing"],
-  ["args: ls", 'args: expected a list of strings, got "ls"'],
+  ["args: ls", 'args: expected a list of strings, got "ls" (write ["ls"])'],
   ["args: [[a]]", "args[0]: expected a string, got a list"],
   ["args: [~]", 'args[0]: expected a string, got nothing (write "" for an empty string)'],
   ['args: ["a\\0b"]', "args[0]: a zero byte cannot be part of it"],
   ['args: ["{{.Prot}}"]', 'args[0]: unknown template "{{.Prot}}", did you mean "Port"?'],
-  ['args: [a, "{{.Port}}"]', "args[1]: {{.Port}} has no value without server.port_arg"],
+  ['args: [a, "{{.Port}}"]', "args[1]: {{.Port}} has no value without server.start_port or server.port_arg"],
   ['args: ["{{.Socket}}"]', "args[0]: {{.Socket}} has no value without server.socket_arg"],
   ['env: {A: "{{.Fd}}"}', "env.A: {{.Fd}} has no value without sockets"],
-  ["env: [A=b]", "env: expected a map of name to string, got a list"],
+  ["env: [A=b]", "env: expected a map of name to string, got a list (write NAME: value, without a dash)"],
   ['env: {"A=B": c}', 'env.A=B: expected a name without "=" and zero bytes'],
   ["env: {A: {}}", "env.A: expected a string, got a map"],
   ["cwd: ''", 'cwd: expected a string that is not empty, got ""'],
   ["restart: {backoff: {initial: 10s, max: 1s}}", "restart.backoff.max: expected at least as long as initial"],
+  ["restart: {policy: sometimes}", 'restart.policy: expected one of always, on-failure, never, got "sometimes"'],
+  [
+    "restart: {expected_exit_codes: [256]}",
+    "restart.expected_exit_codes[0]: expected a whole number from 0 to 255, got 256",
+  ],
+  ["stop_signal_target: tree", 'stop_signal_target: expected one of group, leader, got "tree"'],
   ["restart: {on_exhausted: die}", 'restart.on_exhausted: expected one of shutdown, give-up-worker, got "die"'],
   [
     "rolling: {max_surge: 0}",
@@ -237,10 +247,23 @@ const REFUSED: readonly (readonly [keys: string, problem: string])[] = [
     "rolling: {max_surge: 101%}",
     'rolling.max_surge: expected a whole number of workers or a percentage such as "25%", got "101%"',
   ],
-  ["server: {listener_port: 1}", "server: expected either port_arg or socket_arg, got none"],
+  ["server: {listener_port: 1}", "server: expected exactly one of start_port, port_arg and socket_arg, got none"],
   [
     "server: {port_arg: {name: -p, start_port: 9}, socket_arg: {name: -u}}",
-    "server.socket_arg: expected either port_arg or socket_arg, got both",
+    "server.socket_arg: expected exactly one of start_port, port_arg and socket_arg, got port_arg and socket_arg",
+  ],
+  [
+    "server: {start_port: 9, port_arg: {start_port: 9}, socket_arg: {name: -u}}",
+    "server.socket_arg: expected exactly one of start_port, port_arg and socket_arg, got start_port and port_arg and socket_arg",
+  ],
+  [
+    'args: ["{{.Port}}"], server: {socket_arg: {name: -u}}',
+    "args[0]: {{.Port}} has no value without server.start_port or server.port_arg",
+  ],
+  ['args: ["{{.Socket}}"], server: {start_port: 9}', "args[0]: {{.Socket}} has no value without server.socket_arg"],
+  [
+    "server: {start_port: 9, max_header_size: 9MiB}",
+    'server.max_header_size: expected a size of at least 1KiB and at most 8MiB such as "512MiB", got "9MiB"',
   ],
   ["server: {port_arg: {name: -p}}", "server.port_arg.start_port: required, but missing"],
   [
@@ -251,7 +274,10 @@ const REFUSED: readonly (readonly [keys: string, problem: string])[] = [
     "server: {socket_arg: {name: -u}, protocol: tcp, hash_on: 'header:x'}",
     "server.hash_on: protocol tcp can hash source_ip only",
   ],
-  ["server: {socket_arg: {name: -u}, access_log: yes}", 'server.access_log: expected true or false, got "yes"'],
+  [
+    "server: {socket_arg: {name: -u}, access_log: yes}",
+    'server.access_log: expected true or false, got "yes" (write true)',
+  ],
   ["probes: {liveness: {}}", "probes.liveness: expected exactly one of http, tcp, grpc, exec, notify, got none"],
   ["probes: {liveness: {notify: true}}", "probes.liveness.notify: a worker can notify readiness only"],
   [
@@ -259,6 +285,14 @@ const REFUSED: readonly (readonly [keys: string, problem: string])[] = [
     'sockets[1].name: another socket has the name "a" already',
   ],
   ["probes: {startup: {exec: [a], success_threshold: 2}}", "probes.startup.success_threshold: expected 1 here"],
+  [
+    "server: {start_port: 9}, probes: {liveness: {http: {headers: {a b: x}}}}",
+    "probes.liveness.http.headers.a b: expected the name of a header, such as Host",
+  ],
+  [
+    'server: {start_port: 9}, probes: {liveness: {http: {headers: {Host: "x\\ny"}}}}',
+    'probes.liveness.http.headers.Host: expected the value of a header: visible ASCII characters, spaces and tabs, got "x\\ny"',
+  ],
   [
     "probes: {readiness: {http: {path: x, port: 80}}}",
     'probes.readiness.http.path: expected a path that begins with "/", got "x"',
@@ -277,10 +311,18 @@ const REFUSED: readonly (readonly [keys: string, problem: string])[] = [
   ],
   [
     'probes: {startup: {exec: [a, "{{.Port}}"]}}',
-    "probes.startup.exec[1]: {{.Port}} has no value without server.port_arg",
+    "probes.startup.exec[1]: {{.Port}} has no value without server.start_port or server.port_arg",
   ],
   ["metrics: {}", "metrics: expected a port: without server a worker has none of its own"],
   ["sockets: [{name: http}]", "sockets[0].listen: required, but missing"],
+  [
+    "metrics: {port: 9100, multiproc: true, scope: worker}",
+    "metrics.scope: expected pool: with multiproc every worker answers for the whole pool",
+  ],
+  [
+    "metrics: {port: 9100, multiproc: true}, env: {PROMETHEUS_MULTIPROC_DIR: /x}",
+    "env.PROMETHEUS_MULTIPROC_DIR: metrics.multiproc sets this variable; remove one of the two",
+  ],
   [
     "logs: {max_line: 10}",
     'logs.max_line: expected a size of at least 1KiB and at most 64MiB such as "512MiB", got 10',
@@ -360,7 +402,7 @@ test("variables work in values of every kind", () => {
   );
   assert.equal(pool.replicas, 4);
   assert.equal(pool.signalTimeoutMs, 2000);
-  assert.deepEqual(pool.args, ["a-x", "${NAME}", "d"]);
+  assert.deepEqual(pool.args.map(templateText), ["a-x", "${NAME}", "d"]);
   assert.equal(pool.limits.memoryBytes, 2 ** 30);
   assert.equal(pool.server?.accessLog, false);
   const text = "supervisor:\n  workers:\n    - name: a\n      exec: b\n      replicas: ${N}\n";
@@ -368,8 +410,8 @@ test("variables work in values of every kind", () => {
 });
 
 test("a variable is never read as structure, and keys are not replaced", () => {
-  assert.deepEqual(poolWith('args: ["${X}"]', { X: "a, b]\n- c: {d}" }).args, ["a, b]\n- c: {d}"]);
-  assert.deepEqual(poolWith('env: {"${X}": a}', { X: "KEY" }).env, { "${X}": "a" });
+  assert.deepEqual(poolWith('args: ["${X}"]', { X: "a, b]\n- c: {d}" }).args, [["a, b]\n- c: {d}"]]);
+  assert.deepEqual(poolWith('env: {"${X}": a}', { X: "KEY" }).env, { "${X}": ["a"] });
 });
 
 test("a problem does not show what a variable put in: it may be a secret", () => {
@@ -394,8 +436,59 @@ test("a pool that is named like a worker of another one is a warning", () => {
   assert.deepEqual(warned("job-a", "job-01", "job"), []);
 });
 
+/** Text that YAML, the syntax of variables and that of templates would each read as something else. */
+const ODD_VALUES = [
+  ..."yes null ~ 1e3 0x10 007 2001-01-01 #x *a &a !!int - ? | > % @ ` << {} [] {a: [b]} a:b".split(" "),
+  ..."a: b|a #x|{{.Slot}}|{{ .Port }}|{{.Unknown}}|${NAME}|${NAME:-x}|$NAME|$$|$|%s%20%|'|\"|\\n|\\".split("|"),
+  '{{"{{"}}',
+  '{"a":{"b":"${c}"}}',
+  "two\nlines\n",
+  "\r\t ",
+  " spaces ",
+  "żółć 🎉",
+];
+
+test("the value of a variable reaches args, env and probe commands unchanged, whatever it looks like", () => {
+  for (const value of ODD_VALUES) {
+    const pool = poolWith(
+      'args: ["${SECRET}", "--a=${SECRET}{{.Slot}}"], env: {A: \'${SECRET}\', B: "x${SECRET}${SECRET}"}, ' +
+        'server: {port_arg: {name: --port, start_port: 1, value_template: "{{.Port}}${SECRET}"}}, ' +
+        'probes: {readiness: {exec: ["${SECRET}"]}}, cwd: "/${SECRET}"',
+      { SECRET: value, NAME: "wrong" },
+    );
+    const values = { Slot: 3, Port: 80 };
+    const rendered = [...pool.args, ...Object.values(pool.env), ...(pool.probes?.readiness?.exec ?? [])];
+    const place = pool.server?.portArg?.valueTemplate ?? [];
+    assert.deepEqual(
+      [...rendered, place].map((parts) => renderTemplate(parts, values)),
+      [value, `--a=${value}3`, value, `x${value}${value}`, value, `80${value}`],
+    );
+    assert.equal(pool.cwd, `/${value}`);
+  }
+});
+
+test("bytes that are not UTF-8 are kept in args and env and refused elsewhere; half a surrogate pair is refused", () => {
+  const env = { BYTES: "a\udcff" };
+  assert.deepEqual(poolWith('args: ["${BYTES}"]', env).args, [["a\udcff"]]);
+  assert.deepEqual(poolProblems('cwd: "/${BYTES}"', env), ["cwd: the value of a variable in it is not UTF-8"]);
+  assert.deepEqual(poolProblems('args: ["\\udcff"]'), [
+    "args[0]: half of a surrogate pair (\\ud800 to \\udfff) is no character",
+  ]);
+});
+
+test("a name with an underscore is a warning: libraries split MULTIPROCESS_WORKER_ID there", () => {
+  const warned = (keys: string) => {
+    const loaded = load(`supervisor: {workers: [{exec: a, ${keys}}]}`);
+    assert.ok(loaded.ok);
+    return loaded.warnings.map(({ path, message }) => `${path}: ${message}`);
+  };
+  assert.match(warned("name: my_web").join(), /^supervisor.workers\[0\].name: .*my_web-0 contains "_".*"my-web"/u);
+  assert.deepEqual(warned("name: my-web"), []);
+  assert.deepEqual(warned('name: my_web, env: {MULTIPROCESS_WORKER_ID: "{{.Slot}}"}'), []);
+});
+
 test("what a variable puts in is no template that could be wrong, and so not shown", () => {
-  assert.deepEqual(poolWith('env: {KEY: "${SECRET}"}', { SECRET: "p{{.w}}" }).env, { KEY: "p{{.w}}" });
+  assert.deepEqual(poolWith('env: {KEY: "${SECRET}"}', { SECRET: "p{{.w}}" }).env, { KEY: ["p{{.w}}"] });
   assert.deepEqual(poolProblems('env: {KEY: "{{.Prot}}${SECRET}"}', { SECRET: "p{{.w}}" }), [
     'env.KEY: unknown template "{{.Prot}}", did you mean "Port"?',
   ]);
@@ -429,7 +522,107 @@ supervisor:
   assert.equal(other?.exec, "./server");
   assert.equal(other?.limits.lifespanMs, 7_200_000);
   assert.equal(other?.limits.jitterRatio, 0.5);
-  assert.deepEqual(third?.args, ["a", "b"]);
+  assert.deepEqual(third?.args, [["a"], ["b"]]);
+});
+
+/** The hint for a key or value of a pool, as it appears in the problem. */
+const HINTS: readonly (readonly [keys: string, hint: RegExp])[] = [
+  // supervisord
+  ["command: python app.py", /unknown key "command", write exec \(the program alone\) and args/u],
+  ["directory: /app", /write cwd/u],
+  ["numprocs: 4", /write replicas/u],
+  ["stopsignal: TERM", /write stop_signal/u],
+  ["stopwaitsecs: 10", /write signal_timeout, such as 10s/u],
+  ["autorestart: true", /write restart/u],
+  ["startretries: 3", /write max_restarts/u],
+  ["startsecs: 3", /write probes\.startup/u],
+  ["stdout_logfile: /dev/stdout", /output of workers goes to the controller's stdout/u],
+  ["stopasgroup: true", /whole process group/u],
+  // PM2
+  ["instances: max", /write replicas/u],
+  ["script: app.js", /write exec/u],
+  ["exec_mode: cluster", /write replicas/u],
+  ["kill_timeout: 3000", /write signal_timeout/u],
+  ["max_memory_restart: 300M", /write limits\.memory/u],
+  ["wait_ready: true", /write probes/u],
+  // docker compose, Kubernetes
+  ["environment: {A: b}", /write env, a map/u],
+  ["working_dir: /app", /write cwd/u],
+  ["stop_grace_period: 10s", /write signal_timeout/u],
+  ["healthcheck: {}", /write probes/u],
+  ["ports: ['80:80']", /write server\.listener_port/u],
+  ["image: x", /programs, not containers/u],
+  ["terminationGracePeriodSeconds: 30", /write signal_timeout/u],
+  ["readinessProbe: {}", /write probes/u],
+  // systemd, circus, gunicorn, uWSGI
+  ["WorkingDirectory: /app", /write cwd/u],
+  ["ExecStart: /bin/app", /write exec/u],
+  ["EnvironmentFile: /etc/x", /write env_file/u],
+  ["LimitNOFILE: 10", /write rlimits/u],
+  ["OOMScoreAdjust: 10", /write oom_score_adj/u],
+  ["numprocesses: 2", /write replicas/u],
+  ["warmup_delay: 1", /write startup_wait_time/u],
+  ["graceful_timeout: 30", /write signal_timeout/u],
+  ["max_requests: 1000", /write limits\.requests/u],
+  ["max-requests: 1000", /write limits\.requests/u],
+  ["workdir: /app", /write cwd/u],
+  ["cmd: app", /write exec/u],
+  // Blocks
+  ["server: {socket_arg: {name: u}, port: 80}", /server: unknown key "port", write listener_port/u],
+  ["server: {socket_arg: {name: u}, timeout: 3s}", /write request_timeout/u],
+  ["probes: {readiness: {tcp: {port: 1}, periodSeconds: 3}}", /write period, such as 10s/u],
+  ["probes: {readiness: {httpGet: {path: /}}}", /write http/u],
+  ["limits: {max_requests: 3}", /write requests/u],
+  // Values
+  ["limits: {memory: 512M}", /\(write 512MiB for powers of 1024, 512MB for powers of 1000\)/u],
+  ["limits: {memory: 512mb}", /\(write 512MiB for powers of 1024, 512MB/u],
+  ["limits: {memory: 512mib}", /\(write 512MiB\)/u],
+  ["limits: {memory: 1g}", /\(write 1GiB for powers of 1024/u],
+  ["signal_timeout: 10", /\(write 10s\)/u],
+  ["signal_timeout: 5 min", /\(write 5m\)/u],
+  ["signal_timeout: 1d", /\(write 24h\)/u],
+  ["signal_timeout: 10 seconds", /\(write 10s\)/u],
+  ["stop_signal: 15", /\(write SIGTERM\)/u],
+  ["replicas: max", /\(write "auto" for one worker per CPU\)/u],
+  ["args: --port 80", /\(write \["--port", "80"\]\)/u],
+  ["args: 'a && b'", /\(write a list with an item for each word; no shell reads it\)/u],
+  ["probes: {readiness: {exec: curl -f localhost}}", /\(write \["curl", "-f", "localhost"\]\)/u],
+  ["env: [A=b]", /\(write NAME: value, without a dash\)/u],
+  ["cwd: ~/app", /cwd: "~" is not replaced: write \$\{HOME\}\/app/u],
+  ["env_file: '~'", /write \$\{HOME\}$/u],
+  ["env_file: ~deploy/env", /write the path of the home directory/u],
+];
+
+for (const [keys, hint] of HINTS) {
+  test(`a hint says what to write instead of ${keys}`, () => {
+    assert.match(poolProblems(keys).join("\n"), hint);
+  });
+}
+
+test("a hint says what to write at the top, in supervisor and in admin", () => {
+  for (const [text, hint] of [
+    ["services: {web: {}}", /unknown key "services", write supervisor\.workers/u],
+    ["apps: []", /write supervisor\.workers/u],
+    ["supervisor: {pools: []}", /write workers, a list of pools/u],
+    ["supervisor: {workers: [{name: a, exec: ~/a}]}", /exec: "~" is not replaced/u],
+    ["admin: {host: 0.0.0.0}", /write address/u],
+    ["[program:web]\ncommand=python app.py\n", /a file of supervisord; expected YAML/u],
+    ["[Unit]\nDescription=x\n[Service]\nExecStart=/x\n", /a unit of systemd/u],
+    ["[watcher:web]\ncmd = x\n", /a file of circus/u],
+    ["module.exports = { apps: [] }\n", /PM2 in JavaScript/u],
+    ["import os\nbind = '0.0.0.0:80'\nworkers = 4\n", /a file of gunicorn/u],
+    ["# comment\nweb: gunicorn app:app --workers 2\nworker: celery -A app worker\n", /a Procfile; .*for each line/u],
+  ] as const)
+    assert.ok(
+      problemsOf(text).some(({ message, path }) => hint.test(`${path}: ${message}`)),
+      `${text}: ${JSON.stringify(problemsOf(text))}`,
+    );
+});
+
+test("a hint never shows what a variable put in", () => {
+  assert.deepEqual(poolProblems('limits: {memory: "${S}"}', { S: "5M" }), [
+    'limits.memory: expected a size such as "512MiB", got "${S}", whose value is not shown',
+  ]);
 });
 
 const SYNTAX: readonly (readonly [what: string, text: string, line: number, column: number, message: RegExp])[] = [

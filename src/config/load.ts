@@ -3,6 +3,7 @@
  * whatever the text. It does not touch the system: files are read and executables looked up elsewhere.
  */
 import type { Config } from "./config.ts";
+import { foreignFile } from "./hints.ts";
 import { type Position, type Problem, Reader } from "./reader.ts";
 import { configKind } from "./schema.ts";
 import { parseTree } from "./tree.ts";
@@ -30,6 +31,11 @@ export type ParsedConfig =
 /** Reads `text`, the content of the file called `file`; variables come from `env`. */
 export function parseConfig(text: string, file: string, env: Environment): ParsedConfig {
   const reader = new Reader(text, env);
+  const foreign = foreignFile(text);
+  if (foreign !== undefined) {
+    reader.problem({ path: "", offset: foreign.offset }, foreign.message);
+    return { ok: false, file, problems: reader.problems() };
+  }
   const root = parseTree(text, (offset, message) => reader.problem({ path: "", offset }, message));
   const whole = { path: "", offset: 0 };
   let config: Config | undefined;

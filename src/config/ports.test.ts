@@ -32,6 +32,16 @@ test("worker ports reach to the most replicas that autoscale may make", () => {
   ]);
 });
 
+test("worker ports that no argument tells are claimed like the others", () => {
+  const bare = (start: number) => `{name: b, exec: x, replicas: 2, server: {listener_port: 7, start_port: ${start}}}`;
+  const pools = (start: number) => `supervisor: {workers: [${server("a", 9090, 1000)}, ${bare(start)}]}`;
+  assert.deepEqual(problemsOf(pools(9092)), []);
+  assert.deepEqual(problemsOf(pools(9091)), [
+    "supervisor.workers[1].server.start_port: ports 9091 to 9093 overlap what is claimed by " +
+      "supervisor.workers[0].server.port_arg.start_port (ports 9090 to 9091)",
+  ]);
+});
+
 test("listener, admin, worker and inherited ports are compared with each other", () => {
   assert.deepEqual(problemsOf(`supervisor: {workers: [${server("a", 8000, 9000)}]}`), [
     "supervisor.workers[0].server.listener_port: port 9000 is claimed by admin.port (port 9000)",

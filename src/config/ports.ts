@@ -1,5 +1,12 @@
 /** Which TCP ports a configuration claims, and which claims overlap. Addresses are not compared. */
-import type { Config, PoolConfig, Share } from "./config.ts";
+import {
+  type Config,
+  type MetricsConfig,
+  metricsScope,
+  type PoolConfig,
+  type ServerConfig,
+  type Share,
+} from "./config.ts";
 import type { Known } from "./field.ts";
 import { rolloutOf } from "./spec.ts";
 
@@ -42,6 +49,49 @@ export function findPortProblems(
   return problems;
 }
 
+/** Ports that the kernel gives to outgoing connections (ip-sysctl: ip_local_port_range, ip_local_reserved_ports). */
+export interface EphemeralPorts {
+  readonly from: number;
+  readonly to: number;
+  /** Ranges that it leaves out all the same. */
+  readonly reserved: readonly { readonly from: number; readonly to: number }[];
+}
+
+/** Claims of ports that are bound whenever a worker or Envoy starts: an outgoing connection may have one of them then. */
+const BOUND_AGAIN = /\.(?:start_port|listener_port|admin_port|metrics\.port)$/u;
+
+/** Every claim of such ports that reaches into the range of outgoing connections. */
+export function findEphemeralClaims(
+  config: Known<Config>,
+  replicasOf: (pool: Known<PoolConfig>) => number,
+  ephemeral: EphemeralPorts,
+): readonly PortProblem[] {
+  return portClaims(config, replicasOf).flatMap((claim) => {
+    if (!BOUND_AGAIN.test(claim.path)) return [];
+    const inside = { from: Math.max(claim.from, ephemeral.from), to: Math.min(claim.to, ephemeral.to) };
+    if (inside.from > inside.to || isCovered(inside, ephemeral.reserved)) return [];
+    const ports = inside.from === inside.to ? String(inside.from) : `${inside.from}-${inside.to}`;
+    const verb = claim.from === claim.to ? "is" : "are";
+    const message =
+      `${formatClaim(claim)} ${verb} in the range that the kernel uses for outgoing connections ` +
+      `(${ephemeral.from} to ${ephemeral.to}, net.ipv4.ip_local_port_range): a connection may hold a port when it is ` +
+      `to be bound. Use ports outside the range, or sysctl -w net.ipv4.ip_local_reserved_ports=${ports}`;
+    return [{ path: claim.path, message }];
+  });
+}
+
+function isCovered(
+  { from, to }: { readonly from: number; readonly to: number },
+  ranges: readonly { readonly from: number; readonly to: number }[],
+): boolean {
+  let next = from;
+  for (const range of ranges.toSorted((a, b) => a.from - b.from)) {
+    if (range.from > next) break;
+    next = Math.max(next, range.to + 1);
+  }
+  return next > to;
+}
+
 function portClaims(config: Known<Config>, replicasOf: (pool: Known<PoolConfig>) => number): readonly PortClaim[] {
   const claims: PortClaim[] = [];
   const claim = (path: string, from: number | undefined, count = 1): void => {
@@ -52,8 +102,8 @@ function portClaims(config: Known<Config>, replicasOf: (pool: Known<PoolConfig>)
   for (const [index, pool] of (config.supervisor?.pools ?? []).entries()) {
     if (pool === undefined) continue;
     const path = `supervisor.workers[${index}]`;
-    claim(`${path}.server.port_arg.start_port`, pool.server?.portArg?.startPort, slotCount(pool, replicasOf(pool)));
-    claim(`${path}.metrics.port`, pool.metrics?.port, slotCount(pool, replicasOf(pool)));
+    claim(`${path}.${startPortPath(pool)}`, startPortOf(pool), slotCount(pool, replicasOf(pool)));
+    if (!sharesMetricsPort(pool)) claim(`${path}.metrics.port`, pool.metrics?.port, slotCount(pool, replicasOf(pool)));
     claim(`${path}.server.listener_port`, pool.server?.listenerPort);
     claim(`${path}.server.admin_port`, pool.server?.adminPort);
     for (const [at, socket] of (pool.sockets ?? []).entries()) {
@@ -67,7 +117,7 @@ function portClaims(config: Known<Config>, replicasOf: (pool: Known<PoolConfig>)
 
 /** Ports that the workers of a pool have, and the key of the pool that says so. */
 export interface PortRange {
-  readonly key: "server.port_arg.start_port" | "metrics.port";
+  readonly key: string;
   /** The first and the last one. */
   readonly from: number;
   readonly to: number;
@@ -75,12 +125,41 @@ export interface PortRange {
 
 /** All ports that workers of a pool may be told to listen on: those of their traffic, and of their metrics. */
 export function ownPorts(pool: PoolConfig, replicas: number): readonly PortRange[] {
-  const first = [
-    ["server.port_arg.start_port", pool.server?.portArg?.startPort],
-    ["metrics.port", pool.metrics?.port],
-  ] as const;
   const count = slotCount(pool, replicas);
-  return first.flatMap(([key, from]) => (from === undefined ? [] : [{ key, from, to: from + count - 1 }]));
+  const range = (key: string, from: number | undefined) =>
+    from === undefined ? [] : [{ key, from, to: from + count - 1 }];
+  return [
+    ...range(startPortPath(pool), startPortOf(pool)),
+    ...range("metrics.port", sharesMetricsPort(pool) ? undefined : pool.metrics?.port),
+  ];
+}
+
+/** Whether the port of a pool's metrics is that of one of its sockets, where any worker answers for all. */
+export function sharesMetricsPort({
+  metrics,
+  sockets,
+}: {
+  readonly metrics?: Known<Pick<MetricsConfig, "port" | "scope" | "multiproc">> | undefined;
+  readonly sockets?: Known<PoolConfig["sockets"]> | undefined;
+}): boolean {
+  const { port, scope, multiproc = false } = metrics ?? {};
+  if (port === undefined || metricsScope({ scope, multiproc }) !== "pool") return false;
+  return (sockets ?? []).some((socket) => socket?.listen?.endsWith(`:${port}`) === true);
+}
+
+/** What of a pool says which ports its workers have. */
+interface WithStartPort {
+  readonly server?: Known<Pick<ServerConfig, "startPort" | "portArg">> | undefined;
+}
+
+/** Port of slot 0; undefined where workers are told none. */
+export function startPortOf({ server }: WithStartPort): number | undefined {
+  return server?.startPort ?? server?.portArg?.startPort;
+}
+
+/** Where that port stands, relative to the pool. */
+export function startPortPath({ server }: WithStartPort): string {
+  return server?.startPort === undefined ? "server.port_arg.start_port" : "server.start_port";
 }
 
 /** Slots that a pool may ever use at once: replicas, as many as autoscale may make them, standby and surge. */

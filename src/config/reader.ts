@@ -3,7 +3,7 @@
  * that keeps aliases from multiplying a small file into endless work. Order and number of problems are settled here.
  */
 import { MAX_TEXT_LENGTH, type TreeScalar } from "./tree.ts";
-import { type Environment, substituteVariables } from "./variables.ts";
+import { type Environment, type Piece, substituteVariables } from "./variables.ts";
 
 /** A place in the file, both from 1; the column counts UTF-16 units. */
 export interface Position {
@@ -27,6 +27,8 @@ export interface Place {
 /** The text of a scalar after variables were replaced. */
 export interface ScalarText {
   readonly text: string;
+  /** The same, the values of variables apart from what stands in the file. */
+  readonly pieces: readonly Piece[];
   /** May be read as a number, a boolean and so on: not quoted, or put in from a variable. */
   readonly plain: boolean;
   /** Whether a variable was put in: then it may be a secret, and no message shows it. */
@@ -74,7 +76,9 @@ export class Reader {
       this.problem(place, result.message);
       return undefined;
     }
-    return { text: result.text, plain: node.plain || result.replaced, isReplaced: result.replaced };
+    const { pieces, replaced } = result;
+    const text = pieces.length === 1 ? (pieces[0]?.text ?? "") : pieces.map((piece) => piece.text).join("");
+    return { text, pieces, plain: node.plain || replaced, isReplaced: replaced };
   }
 
   /** Takes one value and `length` characters from the budget; false where it is spent. */

@@ -8,6 +8,7 @@ import type {
   BackoffConfig,
   Config,
   LimitsConfig,
+  MetricsConfig,
   PoolConfig,
   ProbeConfig,
   ProbesConfig,
@@ -17,7 +18,7 @@ import type {
 } from "./config.ts";
 import type { CheckContext, Known } from "./field.ts";
 import { findPortProblems } from "./ports.ts";
-import { templateNames } from "./template.ts";
+import { type Template, templateNames } from "./template.ts";
 
 export function checkBackoff({ initialMs, maxMs }: Known<BackoffConfig>, context: CheckContext): void {
   if (initialMs !== undefined && maxMs !== undefined && maxMs < initialMs) {
@@ -37,6 +38,11 @@ export function checkLimits({ memoryBytes, memoryHardBytes }: Known<LimitsConfig
   if (memoryBytes !== undefined && memoryHardBytes !== undefined && memoryHardBytes < memoryBytes) {
     context.problem("memory_hard", "expected at least as much as memory");
   }
+}
+
+export function checkMetrics({ scope, multiproc }: Known<MetricsConfig>, context: CheckContext): void {
+  if (multiproc === true && scope === "worker")
+    context.problem("scope", "expected pool: with multiproc every worker answers for the whole pool");
 }
 
 export function checkRolling({ maxSurge, maxUnavailable }: Known<RollingConfig>, context: CheckContext): void {
@@ -63,9 +69,10 @@ export function checkProbes(probes: Known<ProbesConfig>, context: CheckContext):
 }
 
 export function checkServer(server: Known<ServerConfig>, context: CheckContext): void {
-  if (context.has("port_arg") === context.has("socket_arg")) {
-    const got = context.has("port_arg") ? "both" : "none";
-    context.problem(got === "both" ? "socket_arg" : "", `expected either port_arg or socket_arg, got ${got}`);
+  const places = ["start_port", "port_arg", "socket_arg"].filter((key) => context.has(key));
+  if (places.length !== 1) {
+    const got = places.join(" and ") || "none";
+    context.problem(places.at(-1) ?? "", `expected exactly one of start_port, port_arg and socket_arg, got ${got}`);
   }
   const algorithm = server.loadBalancerAlgorithm;
   if ((algorithm === "RING_HASH" || algorithm === "MAGLEV") && !context.has("hash_on")) {
@@ -77,10 +84,23 @@ export function checkServer(server: Known<ServerConfig>, context: CheckContext):
 }
 
 export function checkPool(pool: Known<PoolConfig>, context: CheckContext): void {
+  checkIdentifier(pool, context);
+  if (pool.metrics?.multiproc === true && pool.env?.["PROMETHEUS_MULTIPROC_DIR"] !== undefined)
+    context.problem("env.PROMETHEUS_MULTIPROC_DIR", "metrics.multiproc sets this variable; remove one of the two");
   checkSocketNames(pool, context);
   checkTemplates(pool, context);
   checkReplicas(pool, context);
   if (!context.has("server")) checkWithoutServer(pool, context);
+}
+
+/** Libraries that name files after MULTIPROCESS_WORKER_ID separate their parts by "_" (prometheus_client does). */
+function checkIdentifier({ name, env }: Known<PoolConfig>, context: CheckContext): void {
+  if (name?.includes("_") !== true || env?.["MULTIPROCESS_WORKER_ID"] !== undefined) return;
+  const better = name.replaceAll("_", "-");
+  context.warning(
+    "name",
+    `MULTIPROCESS_WORKER_ID=${name}-0 contains "_", at which prometheus_client splits the names of its files: gauges of all workers become one series; name the pool "${better}", or set MULTIPROCESS_WORKER_ID in env`,
+  );
 }
 
 function checkSocketNames(pool: Known<PoolConfig>, context: CheckContext): void {
@@ -94,7 +114,7 @@ function checkSocketNames(pool: Known<PoolConfig>, context: CheckContext): void 
 }
 
 function checkTemplates(pool: Known<PoolConfig>, context: CheckContext): void {
-  const texts: (readonly [string, string | undefined])[] = [
+  const texts: (readonly [string, Known<Template> | undefined])[] = [
     ...(pool.args ?? []).map((arg, index) => [`args[${index}]`, arg] as const),
     ...Object.entries(pool.env ?? {}).map(([key, value]) => [`env.${key}`, value] as const),
   ];
@@ -103,17 +123,24 @@ function checkTemplates(pool: Known<PoolConfig>, context: CheckContext): void {
     texts.push(...(probe?.exec ?? []).map((arg, index) => [`probes.${purpose}.exec[${index}]`, arg] as const));
     checkProbePort(purpose, probe, pool, context);
   }
+  const listensOn = listenerKind(pool);
   for (const [path, text] of texts) {
-    for (const name of templateNames(text ?? "")) {
-      if (name === "Port" && !context.has("server")) {
-        context.problem(path, "{{.Port}} has no value without server.port_arg");
+    for (const name of templateNames(text ?? [])) {
+      if (name === "Port" && (!context.has("server") || listensOn === "socket")) {
+        context.problem(path, "{{.Port}} has no value without server.start_port or server.port_arg");
       }
-      if (name === "Socket" && !context.has("server")) {
+      if (name === "Socket" && (!context.has("server") || listensOn === "port")) {
         context.problem(path, "{{.Socket}} has no value without server.socket_arg");
       }
       if (name === "Fd" && pool.sockets?.length === 0) context.problem(path, "{{.Fd}} has no value without sockets");
     }
   }
+}
+
+/** What workers behind a proxy listen on; undefined where that is not known. */
+function listenerKind({ server }: Known<PoolConfig>): "port" | "socket" | undefined {
+  if (server?.startPort !== undefined || server?.portArg !== undefined) return "port";
+  return server?.socketArg === undefined ? undefined : "socket";
 }
 
 function checkReplicas({ replicas, autoscale }: Known<PoolConfig>, context: CheckContext): void {

@@ -3,7 +3,10 @@ import { formatDuration, formatSize, parseDuration, parseSize } from "../base/un
 import { MAX_REPLICAS } from "../core/spec.ts";
 import type { RlimitConfig, RlimitValue, Share } from "./config.ts";
 import { describe, type JsonSchema, type Kind, object, type Plain } from "./field.ts";
-import { templateProblem } from "./template.ts";
+import { booleanHint, durationHint, pathHint, signalHint, sizeHint } from "./hints.ts";
+import type { Place, Reader, ScalarText } from "./reader.ts";
+import { parseTemplate, type Template, templateSource } from "./template.ts";
+import type { TreeNode } from "./tree.ts";
 
 /** Anything but text is short; longer input is refused before a regular expression meets it. */
 const MAX_SCALAR_LENGTH = 64;
@@ -15,9 +18,11 @@ interface ScalarOptions<T> {
   /** The value of a text; `plain` is false for quoted text. */
   parse(text: string, plain: boolean): T | undefined;
   show(value: T): Plain;
+  /** What to write instead of a text that is not a value. */
+  readonly hint?: (text: string) => string | undefined;
 }
 
-function scalar<T>({ label, expected, schema, parse, show }: ScalarOptions<T>): Kind<T> {
+function scalar<T>({ label, expected, schema, parse, show, hint }: ScalarOptions<T>): Kind<T> {
   return {
     label,
     expected,
@@ -26,7 +31,13 @@ function scalar<T>({ label, expected, schema, parse, show }: ScalarOptions<T>): 
       if (node.kind === "scalar" && read === undefined) return undefined;
       const value =
         read === undefined || read.text.length > MAX_SCALAR_LENGTH ? undefined : parse(read.text, read.plain);
-      if (value === undefined) reader.problem(place, `expected ${expected}, got ${describe(node, read)}`);
+      if (value === undefined) {
+        const instead = read?.isReplaced === false ? hint?.(read.text) : undefined;
+        // A value that is only out of range is written well.
+        const isHelp = instead !== undefined && instead !== `write ${read?.text}`;
+        const got = `${describe(node, read)}${isHelp ? ` (${instead})` : ""}`;
+        reader.problem(place, `expected ${expected}, got ${got}`);
+      }
       return value;
     },
     show,
@@ -39,37 +50,31 @@ interface TextOptions {
   /** Completes "expected …". */
   readonly expected?: string;
   readonly pattern?: RegExp;
-  /** What is wrong with a text as it stands in the file: what a variable puts into it is not judged, nor shown. */
-  readonly problem?: (text: string) => string | undefined;
   /** Whether "" is a value. */
   readonly empty?: boolean;
+  /** Whether it names a file, or a program that may be one. */
+  readonly isPath?: boolean;
 }
 
 /** Text exactly as written: numbers and booleans keep their source (`0x10`, `1.50`, `true`). */
 export function text(options: TextOptions = {}): Kind<string> {
-  const { label = "string", pattern, problem, empty = false } = options;
+  const { label = "string", pattern, empty = false, isPath = options.label === "path" } = options;
   const expected = options.expected ?? (empty ? "a string" : "a string that is not empty");
   return {
     label,
     expected,
     read(node, place, reader) {
-      if (node.kind !== "scalar") {
-        const hint = node.kind === "null" ? ' (write "" for an empty string)' : "";
-        reader.problem(place, `expected ${expected}, got ${describe(node)}${hint}`);
-        return undefined;
-      }
-      const read = reader.scalarText(node, place);
+      const read = readText(node, place, reader, expected);
       if (read === undefined) return undefined;
       let wrong: string | undefined;
-      if (read.text.includes("\0")) wrong = "a zero byte cannot be part of it";
-      else if ((read.text === "" && !empty) || pattern?.test(read.text) === false)
+      if ((read.text === "" && !empty) || pattern?.test(read.text) === false)
         wrong = `expected ${expected}, got ${describe(node, { ...read, plain: false })}`;
-      else wrong = problem?.(node.text);
+      else if (!read.text.isWellFormed()) wrong = "the value of a variable in it is not UTF-8";
+      else if (isPath) wrong = pathHint(read.text);
       if (wrong !== undefined) reader.problem(place, wrong);
       return wrong === undefined ? read.text : undefined;
     },
-    // A dollar that came out of "$$" must go back in as one.
-    show: (value) => value.replaceAll("$", () => "$$"),
+    show: withDollars,
     jsonSchema: () => ({
       type: ["string", "number", "boolean"],
       // Patterns are for the text after substitution, so an editor must not apply them to "${NAME}".
@@ -78,12 +83,47 @@ export function text(options: TextOptions = {}): Kind<string> {
   };
 }
 
-/** Text in which `{{.Name}}` templates may stand. */
-export const templated: Kind<string> = text({ label: "string", empty: true, problem: templateProblem });
+/** The text of a scalar that a process can be given: without zero bytes and, as far as the file goes, UTF-8. */
+function readText(node: TreeNode, place: Place, reader: Reader, expected: string): ScalarText | undefined {
+  if (node.kind !== "scalar") {
+    const hint = node.kind === "null" ? ' (write "" for an empty string)' : "";
+    reader.problem(place, `expected ${expected}, got ${describe(node)}${hint}`);
+    return undefined;
+  }
+  const read = reader.scalarText(node, place);
+  if (read === undefined) return undefined;
+  let wrong: string | undefined;
+  if (read.text.includes("\0")) wrong = "a zero byte cannot be part of it";
+  else if (!node.text.isWellFormed()) wrong = "half of a surrogate pair (\\ud800 to \\udfff) is no character";
+  if (wrong === undefined) return read;
+  reader.problem(place, wrong);
+  return undefined;
+}
+
+/** A dollar that came out of "$$" must go back in as one. */
+function withDollars(text: string): string {
+  return text.replaceAll("$", () => "$$");
+}
+
+/** Text in which `{{.Name}}` templates may stand. The values of variables in it may be any bytes (osText.ts). */
+export const templated: Kind<Template> = {
+  label: "string",
+  expected: "a string",
+  read(node, place, reader) {
+    const read = readText(node, place, reader, this.expected);
+    if (read === undefined) return undefined;
+    const parsed = parseTemplate(read.pieces);
+    if (!parsed.ok) reader.problem(place, parsed.message);
+    return parsed.ok ? parsed.template : undefined;
+  },
+  show: (value) => withDollars(templateSource(value)),
+  jsonSchema: () => ({ type: ["string", "number", "boolean"] }),
+};
 
 /** An absolute path on the worker's port, such as "/healthz". */
 export const urlPath: Kind<string> = text({
   label: "path",
+  isPath: false,
   expected: 'a path that begins with "/"',
   pattern: /^\/[^\s\u0000-\u001f]*$/u,
 });
@@ -101,6 +141,7 @@ export function oneOf<const T extends string>(values: readonly T[], options: { i
 }
 
 export const boolean: Kind<boolean> = scalar<boolean>({
+  hint: booleanHint,
   label: "boolean",
   expected: "true or false",
   schema: { type: "boolean" },
@@ -149,8 +190,10 @@ export function integerOr<const W extends string>(
   min: number,
   expected: string,
   max: number = Number.MAX_SAFE_INTEGER,
+  hint?: (text: string) => string | undefined,
 ): Kind<number | W> {
   return scalar<number | W>({
+    ...(hint === undefined ? {} : { hint }),
     label: `integer | ${word}`,
     expected,
     schema: { anyOf: [{ type: "integer", ...rangeSchema(min, max) }, { const: word }] },
@@ -162,6 +205,7 @@ export function integerOr<const W extends string>(
 /** Milliseconds, at least `minMs`. */
 export function duration(minMs = 0): Kind<number> {
   return scalar<number>({
+    hint: durationHint,
     label: "duration",
     expected: `a duration such as "15s"${minMs > 0 ? `, at least ${formatDuration(minMs)}` : ""}`,
     schema: { anyOf: [{ type: "string", pattern: "^\\+?([0-9.]+(ns|us|µs|μs|ms|s|m|h))+$|^0$" }, { const: 0 }] },
@@ -177,12 +221,13 @@ export function duration(minMs = 0): Kind<number> {
 export function size(min = 0, max: number = Number.MAX_SAFE_INTEGER): Kind<number> {
   const range = `${min > 0 ? ` of at least ${formatSize(min)}` : ""}${max < Number.MAX_SAFE_INTEGER ? ` and at most ${formatSize(max)}` : ""}`;
   return scalar<number>({
+    hint: sizeHint,
     label: "size",
     expected: `a size${range} such as "512MiB"`,
     schema: {
       anyOf: [
         { type: "integer", minimum: 0 },
-        { type: "string", pattern: "^[0-9.]+ *([KMGT]i?B|B)?$" },
+        { type: "string", pattern: "^[0-9.]+ *([KMGT]i?B|[KMGT]i|B)?$" },
       ],
     },
     parse: (value) => {
@@ -231,6 +276,7 @@ const SIGNALS: readonly string[] = [
 
 /** The name of a signal, `SIGTERM` or `TERM` in any case. */
 export const signalName: Kind<string> = scalar<string>({
+  hint: signalHint,
   label: "signal",
   expected: 'a signal that can end a process, such as "SIGTERM"',
   schema: { type: "string" },

@@ -28,12 +28,23 @@ import type {
   TlsConfig,
 } from "./config.ts";
 import { type Kind, list, map, object } from "./field.ts";
+import {
+  FOREIGN_ADMIN_KEYS,
+  FOREIGN_LIMITS_KEYS,
+  FOREIGN_POOL_KEYS,
+  FOREIGN_PROBE_KEYS,
+  FOREIGN_SERVER_KEYS,
+  FOREIGN_SUPERVISOR_KEYS,
+  FOREIGN_TOP_KEYS,
+  replicasHint,
+} from "./hints.ts";
 import { didYouMean } from "./nearest.ts";
 import {
   checkAutoscale,
   checkBackoff,
   checkConfig,
   checkLimits,
+  checkMetrics,
   checkPool,
   checkProbe,
   checkProbes,
@@ -59,6 +70,7 @@ import {
   umask,
   urlPath,
 } from "./scalars.ts";
+import { template } from "./template.ts";
 
 const isZero = (value: number): boolean => value === 0;
 const isNegative = (value: number): boolean => value < 0;
@@ -67,6 +79,20 @@ const variableName = {
   label: "name",
   check: (key: string) => (/^[^=\u0000]+$/u.test(key) ? undefined : 'expected a name without "=" and zero bytes'),
 };
+
+const headerName = {
+  label: "name",
+  check: (key: string) =>
+    /^[!#$%&'*+.^_`|~\dA-Za-z-]+$/u.test(key) ? undefined : "expected the name of a header, such as Host",
+};
+
+/** What may stand in a header of HTTP: no line breaks, no other control characters. */
+const headerValue = text({
+  label: "string",
+  empty: true,
+  expected: "the value of a header: visible ASCII characters, spaces and tabs",
+  pattern: /^[\t\u0020-\u007e]*$/u,
+});
 
 const rlimitName = {
   label: "limit",
@@ -112,6 +138,20 @@ const backoff: Kind<BackoffConfig> = object<BackoffConfig>(
 );
 
 const restart: Kind<RestartConfig> = object<RestartConfig>({
+  policy: {
+    yaml: "policy",
+    kind: oneOf(["always", "on-failure", "never"]),
+    default: "always",
+    since: "new",
+    doc: "Which exits the controller did not request start the worker again: all of them; all but code 0 and `expected_exit_codes`; none. A worker that is not started again is down until `monoceros start`.",
+  },
+  expectedExitCodes: {
+    yaml: "expected_exit_codes",
+    kind: list(integer(0, 255)),
+    default: [],
+    since: "new",
+    doc: "Exit codes that are no crash, such as `[0]` for servers that end after so many requests (`--limit-max-requests`, `max_requests`): the worker is replaced at once, without backoff and without counting against `max_restarts`.",
+  },
   backoff: { yaml: "backoff", kind: backoff, filled: true, since: "new", doc: "Waits between restarts in a row." },
   onExhausted: {
     yaml: "on_exhausted",
@@ -130,7 +170,7 @@ const autoscale: Kind<AutoscaleConfig> = object<AutoscaleConfig>(
       kind: integer(1, MAX_REPLICAS),
       required: true,
       since: "new",
-      doc: "Most workers; ports of a pool with `port_arg` are kept for so many.",
+      doc: "Most workers; ports of a pool with `start_port` are kept for so many.",
     },
     cpu: {
       yaml: "cpu",
@@ -216,6 +256,7 @@ const limits: Kind<LimitsConfig> = object<LimitsConfig>(
     },
   },
   checkLimits,
+  FOREIGN_LIMITS_KEYS,
 );
 
 const ownPort = "the worker's";
@@ -235,6 +276,14 @@ const httpProbe: Kind<HttpProbeConfig> = object<HttpProbeConfig>({
     unset: ownPort,
     since: "new",
     doc: "Port to ask, where it is not the worker's.",
+  },
+  headers: {
+    yaml: "headers",
+    kind: map(headerValue, headerName),
+    default: {},
+    secret: true,
+    since: "new",
+    doc: "Request headers in addition to `Host: localhost`, `User-Agent` and `Accept`, or in their place. Values are never shown.",
   },
 });
 
@@ -341,6 +390,7 @@ const probe: Kind<ProbeConfig> = object<ProbeConfig>(
     },
   },
   checkProbe,
+  FOREIGN_PROBE_KEYS,
 );
 
 const probes: Kind<ProbesConfig> = object<ProbesConfig>(
@@ -441,22 +491,53 @@ const logs: Kind<LogsConfig> = object<LogsConfig>({
     since: "new",
     doc: "Longer lines are split into records that are marked as parts.",
   },
-});
-
-const metrics: Kind<MetricsConfig> = object<MetricsConfig>({
-  path: { yaml: "path", kind: urlPath, default: "/metrics", since: "new", doc: "Where a worker shows its metrics." },
-  port: {
-    yaml: "port",
-    kind: port(1),
-    default: undefined,
-    unset: ownPort,
+  stderrLevel: {
+    yaml: "stderr_level",
+    kind: oneOf(["debug", "info", "warn", "error", "fatal"]),
+    default: "info",
     since: "new",
-    doc: "First port to ask, where it is not the worker's own: that of slot 0; the one of slot n is n higher. A worker finds its own in MONOCEROS_METRICS_PORT.",
+    doc: "Level of text lines on stderr that do not say theirs. Levels that logging libraries write are recognised.",
   },
 });
 
+const metrics: Kind<MetricsConfig> = object<MetricsConfig>(
+  {
+    path: { yaml: "path", kind: urlPath, default: "/metrics", since: "new", doc: "Where a worker shows its metrics." },
+    port: {
+      yaml: "port",
+      kind: port(1),
+      default: undefined,
+      unset: ownPort,
+      since: "new",
+      doc: "First port to ask, where it is not the worker's own: that of slot 0; the one of slot n is n higher. A worker finds its own in MONOCEROS_METRICS_PORT. With scope `pool` it may be the port of one of the pool's `sockets`, which all workers share.",
+    },
+    scope: {
+      yaml: "scope",
+      kind: oneOf(["worker", "pool"]),
+      default: undefined,
+      unset: "`worker`, or `pool` with `multiproc`",
+      since: "new",
+      doc: "What the answer of one worker covers. `worker`: only itself, so every worker is asked and totals are summed. `pool`: all workers of the pool, so one of them is asked and its totals stand for the pool.",
+    },
+    multiproc: {
+      yaml: "multiproc",
+      kind: boolean,
+      default: false,
+      since: "new",
+      doc: "Gives the pool a fresh directory in `PROMETHEUS_MULTIPROC_DIR`, for prometheus_client's multiprocess mode, and removes the live gauges of dead processes from it.",
+    },
+  },
+  checkMetrics,
+);
+
 const portArg: Kind<PortArgConfig> = object<PortArgConfig>({
-  name: { yaml: "name", kind: text(), required: true, since: "original", doc: "The argument before the port." },
+  name: {
+    yaml: "name",
+    kind: text(),
+    default: undefined,
+    since: "original",
+    doc: "The argument before the port. Without it only the value is added.",
+  },
   startPort: {
     yaml: "start_port",
     kind: port(1),
@@ -467,7 +548,7 @@ const portArg: Kind<PortArgConfig> = object<PortArgConfig>({
   valueTemplate: {
     yaml: "value_template",
     kind: templated,
-    default: "{{.Port}}",
+    default: template("{{.Port}}"),
     since: "original",
     doc: "The argument that holds the port.",
   },
@@ -478,7 +559,7 @@ const socketArg: Kind<SocketArgConfig> = object<SocketArgConfig>({
   valueTemplate: {
     yaml: "value_template",
     kind: templated,
-    default: "{{.Socket}}",
+    default: template("{{.Socket}}"),
     since: "new",
     doc: "The argument that holds the path of the socket.",
   },
@@ -505,18 +586,25 @@ const server: Kind<ServerConfig> = object<ServerConfig>(
   {
     exec: {
       yaml: "exec",
-      kind: text(),
+      kind: text({ isPath: true }),
       default: undefined,
       unset: "`envoy` on PATH, or beside the executable of monoceros",
       since: "new",
       doc: "Envoy binary; a path, or a name looked up on PATH. 1.31 or later.",
+    },
+    startPort: {
+      yaml: "start_port",
+      kind: port(1),
+      default: undefined,
+      since: "new",
+      doc: "Port of slot 0; slot n gets the nth port after it. The worker finds its own in `PORT`, or in its arguments as `{{.Port}}`; no argument is added. Exactly one of `start_port`, `port_arg` and `socket_arg` must be set.",
     },
     portArg: {
       yaml: "port_arg",
       kind: portArg,
       default: undefined,
       since: "original",
-      doc: "Two arguments, put before `args`, that tell a worker its port. Either this or `socket_arg` must be there.",
+      doc: "Arguments, put before `args`, that tell a worker its port.",
     },
     socketArg: {
       yaml: "socket_arg",
@@ -547,6 +635,13 @@ const server: Kind<ServerConfig> = object<ServerConfig>(
       unset: "no check",
       since: "original",
       doc: "Path by which Envoy checks each worker.",
+    },
+    healthCheckHost: {
+      yaml: "health_check_host",
+      kind: text({ expected: "a host, with or without a port", pattern: /^[^\s\u0000-\u001f\u007f-\uffff]+$/u }),
+      default: "localhost",
+      since: "new",
+      doc: "`Host` header of the requests for `health_check_path`, for workers that refuse hosts they do not know.",
     },
     loadBalancerAlgorithm: {
       yaml: "load_balancer_algorithm",
@@ -632,6 +727,27 @@ const server: Kind<ServerConfig> = object<ServerConfig>(
       since: "new",
       doc: "How long Envoy keeps an idle connection to a worker; must be shorter than the worker's own keep-alive.",
     },
+    maxHeaders: {
+      yaml: "max_headers",
+      kind: integer(1, 100_000),
+      default: 1000,
+      since: "new",
+      doc: "Header lines that a request or a response may have. A request with more is answered 431, a response with more is replaced by 502; over HTTP/2 the stream of such a request is reset.",
+    },
+    maxHeaderBytes: {
+      yaml: "max_header_size",
+      kind: size(1024, 8 * 1024 * 1024),
+      default: 256 * 1024,
+      since: "new",
+      doc: "Size that the headers of a request or a response may have together, rounded up to KiB; a request's target counts. Answers as for `max_headers`.",
+    },
+    trustedHops: {
+      yaml: "trusted_hops",
+      kind: integer(0, 100),
+      default: 1,
+      since: "new",
+      doc: "Number of proxies in front of this one whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed. `hash_on: source_ip` and the access log use the address that the outermost of them saw; a client without `X-Forwarded-For` counts by its own. 0 believes nobody and overwrites `X-Forwarded-Proto`.",
+    },
     concurrency: { yaml: "concurrency", kind: integer(1, 1024), default: 1, since: "new", doc: "Envoy's threads." },
     accessLog: {
       yaml: "access_log",
@@ -643,6 +759,7 @@ const server: Kind<ServerConfig> = object<ServerConfig>(
     tls: { yaml: "tls", kind: tls, default: undefined, unset: "off", since: "new", doc: "TLS towards clients." },
   },
   checkServer,
+  FOREIGN_SERVER_KEYS,
 );
 
 const pool: Kind<PoolConfig> = object<PoolConfig>(
@@ -659,7 +776,7 @@ const pool: Kind<PoolConfig> = object<PoolConfig>(
     },
     replicas: {
       yaml: "replicas",
-      kind: integerOr("auto", 1, 'a number greater than 0 or "auto"', MAX_REPLICAS),
+      kind: integerOr("auto", 1, 'a number greater than 0 or "auto"', MAX_REPLICAS, replicasHint),
       default: 1,
       since: "original",
       doc: `How many workers run, at most ${MAX_REPLICAS}; \`auto\` is one for each CPU that the cgroup and the affinity mask really give.`,
@@ -673,7 +790,7 @@ const pool: Kind<PoolConfig> = object<PoolConfig>(
     },
     exec: {
       yaml: "exec",
-      kind: text(),
+      kind: text({ isPath: true }),
       required: true,
       since: "original",
       doc: "The executable: a path, or a name that is looked up on PATH.",
@@ -698,7 +815,7 @@ const pool: Kind<PoolConfig> = object<PoolConfig>(
       kind: text({ label: "path" }),
       default: undefined,
       since: "new",
-      doc: "File with `NAME=value` lines; `env` wins over it.",
+      doc: "File with `NAME=value` lines in the dialect of docker compose ([operation.md](operation.md#env_file)); `env` wins over it.",
     },
     cwd: {
       yaml: "cwd",
@@ -768,6 +885,13 @@ const pool: Kind<PoolConfig> = object<PoolConfig>(
       default: "SIGTERM",
       since: "new",
       doc: "Signal that asks a worker to stop.",
+    },
+    stopSignalTarget: {
+      yaml: "stop_signal_target",
+      kind: oneOf(["group", "leader"]),
+      default: "group",
+      since: "new",
+      doc: "Who gets the stop signal: the worker's whole process group, or only its first process, for servers that stop their own children (celery, gunicorn). SIGKILL always goes to the group.",
     },
     signalTimeoutMs: {
       yaml: "signal_timeout",
@@ -853,6 +977,7 @@ const pool: Kind<PoolConfig> = object<PoolConfig>(
     },
   },
   checkPool,
+  FOREIGN_POOL_KEYS,
 );
 
 const supervisor: Kind<SupervisorConfig> = object<SupervisorConfig>(
@@ -888,39 +1013,44 @@ const supervisor: Kind<SupervisorConfig> = object<SupervisorConfig>(
     },
   },
   checkSupervisor,
+  FOREIGN_SUPERVISOR_KEYS,
 );
 
-const admin: Kind<AdminConfig> = object<AdminConfig>({
-  port: {
-    yaml: "port",
-    kind: port(0),
-    default: 9000,
-    since: "original",
-    doc: "TCP port of metrics and health; 0 lets the kernel choose.",
+const admin: Kind<AdminConfig> = object<AdminConfig>(
+  {
+    port: {
+      yaml: "port",
+      kind: port(0),
+      default: 9000,
+      since: "original",
+      doc: "TCP port of metrics and health; 0 lets the kernel choose.",
+    },
+    address: {
+      yaml: "address",
+      kind: text({ label: "address" }),
+      default: "0.0.0.0",
+      since: "new",
+      doc: "Address of that port.",
+    },
+    socket: {
+      yaml: "socket",
+      kind: text({ label: "path" }),
+      default: undefined,
+      unset: "the first writable of the usual places",
+      since: "new",
+      doc: "Path of the control socket, mode 0600.",
+    },
+    tokenFile: {
+      yaml: "token_file",
+      kind: text({ label: "path" }),
+      default: undefined,
+      since: "new",
+      doc: "File with the token that opens the whole API over TCP to whoever presents it; read again when it changes.",
+    },
   },
-  address: {
-    yaml: "address",
-    kind: text({ label: "address" }),
-    default: "0.0.0.0",
-    since: "new",
-    doc: "Address of that port.",
-  },
-  socket: {
-    yaml: "socket",
-    kind: text({ label: "path" }),
-    default: undefined,
-    unset: "the first writable of the usual places",
-    since: "new",
-    doc: "Path of the control socket, mode 0600.",
-  },
-  tokenFile: {
-    yaml: "token_file",
-    kind: text({ label: "path" }),
-    default: undefined,
-    since: "new",
-    doc: "File with the token that opens the whole API over TCP to whoever presents it; read again when it changes.",
-  },
-});
+  undefined,
+  FOREIGN_ADMIN_KEYS,
+);
 
 /** The whole file. */
 export const configKind: Kind<Config> = object<Config>(
@@ -929,4 +1059,5 @@ export const configKind: Kind<Config> = object<Config>(
     supervisor: { yaml: "supervisor", kind: supervisor, required: true, since: "original", doc: "What is run." },
   },
   checkConfig,
+  FOREIGN_TOP_KEYS,
 );

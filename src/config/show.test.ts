@@ -9,7 +9,7 @@ supervisor:
   workers:
     - name: web
       exec: ./server
-      args: [0x10, "true", "$$HOME", "{{.Slot}}", "multi\\nline", "~"]
+      args: [0x10, "true", "$$HOME", "{{.Slot}}", '{{"{{"}}.Slot}}', "multi\\nline", "~"]
       env: { SECRET: hunter2, __proto__: x }
       umask: 0022
       rlimits: { nofile: 5, core: { soft: 1, hard: unlimited } }
@@ -31,8 +31,8 @@ for (const format of ["yaml", "json"] as const) {
     const [pool] = parsed.config.supervisor.pools;
     const [poolAgain] = again.config.supervisor.pools;
     assert.deepEqual(Object.entries(poolAgain?.env ?? {}), [
-      ["SECRET", "***"],
-      ["__proto__", "***"],
+      ["SECRET", ["***"]],
+      ["__proto__", ["***"]],
     ]);
     assert.deepEqual({ ...poolAgain, env: pool?.env }, pool);
     assert.deepEqual(again.config.admin, parsed.config.admin);

@@ -27,9 +27,12 @@ test("the specification carries the policies of the configuration", () => {
         drainMs: undefined,
         startupWaitMs: 0,
         stopSignal: "SIGTERM",
+        stopSignalTarget: "group",
         signalTimeoutMs: 10_000,
         desiredHealthyPercentage: 75,
         restart: {
+          condition: "always",
+          expectedExitCodes: [],
           maxRestarts: 3,
           windowMs: 600_000,
           backoff: { initialMs: 100, maxMs: 30_000, factor: 2, jitter: 0.2, resetAfterMs: 60_000 },

@@ -1,5 +1,10 @@
-/** Templates in arguments and environment values: `{{.Port}}`. Anything else in double braces is left alone. */
+/**
+ * Templates in arguments and environment values: `{{.Port}}`. A text is parsed once, into parts. What came out of a
+ * variable is a literal part whatever it contains, so a secret with braces in it reaches the worker unchanged.
+ * `{{"{{"}}` is a literal `{{`, as in Go's text/template; any other double braces are left alone.
+ */
 import { didYouMean } from "./nearest.ts";
+import type { Piece } from "./variables.ts";
 
 /** Every name that may stand in a template. */
 export const TEMPLATE_NAMES = ["Port", "Socket", "WorkerID", "Pool", "Slot", "Fd"] as const;
@@ -8,32 +13,79 @@ export type TemplateName = (typeof TEMPLATE_NAMES)[number];
 /** What each name stands for in one worker; undefined where the worker has no such thing. */
 export type TemplateValues = { readonly [Name in TemplateName]?: string | number | undefined };
 
+/** Literal text, or the name of a value. */
+export type TemplatePart = string | { readonly name: TemplateName };
+
+/** A parsed text: no empty literals, no two literals in a row, so equal texts have equal parts. */
+export type Template = readonly TemplatePart[];
+
 // No brace inside: an unclosed "{{." then costs only its own length, never the rest of the text.
-const TEMPLATE = /\{\{\s*\.([^{}]*)\}\}/gu;
+const TEMPLATE = /\{\{\s*(?:\.([^{}]*)|"\{\{"\s*)\}\}/gu;
 
-/** `text` with every known template replaced; one without a value stays as it is. */
-export function expandTemplate(text: string, values: TemplateValues): string {
-  if (!text.includes("{{")) return text;
-  return text.replace(TEMPLATE, (template, body: string) => {
-    const name = body.trim();
-    return isTemplateName(name) ? String(values[name] ?? template) : template;
-  });
-}
-
-/** The names used in `text`, in order, known or not. */
-export function templateNames(text: string): readonly string[] {
-  if (!text.includes("{{")) return [];
-  return [...text.matchAll(TEMPLATE)].map((match) => (match[1] ?? "").trim());
-}
-
-/** What is wrong with the templates of `text`; undefined where nothing is. */
-export function templateProblem(text: string): string | undefined {
-  for (const name of templateNames(text)) {
-    if (!isTemplateName(name)) {
-      return `unknown template "{{.${name}}}"${didYouMean(name, TEMPLATE_NAMES) || `, expected one of ${TEMPLATE_NAMES.map((known) => `{{.${known}}}`).join(", ")}`}`;
+/** Parses the pieces of a scalar; a template must lie within one piece that stands in the file. */
+export function parseTemplate(
+  pieces: readonly Piece[],
+): { readonly ok: true; readonly template: Template } | { readonly ok: false; readonly message: string } {
+  const parts: TemplatePart[] = [];
+  const add = (text: string) => {
+    const last = parts.at(-1);
+    if (text === "") return;
+    if (typeof last === "string") parts[parts.length - 1] = last + text;
+    else parts.push(text);
+  };
+  for (const { text, isValue } of pieces) {
+    let at = 0;
+    for (const match of isValue || !text.includes("{{") ? [] : text.matchAll(TEMPLATE)) {
+      add(text.slice(at, match.index));
+      at = match.index + match[0].length;
+      const name = match[1]?.trim();
+      if (name === undefined) add("{{");
+      else if (isTemplateName(name)) parts.push({ name });
+      else return { ok: false, message: unknownName(name) };
     }
+    add(text.slice(at));
   }
-  return undefined;
+  return { ok: true, template: parts };
+}
+
+/** A template that the program itself writes. @throws RangeError where it has an unknown name */
+export function template(text: string): Template {
+  const parsed = parseTemplate([{ text, isValue: false }]);
+  if (!parsed.ok) throw new RangeError(parsed.message);
+  return parsed.template;
+}
+
+/** The text for one worker. A name without a value stays as it was written. */
+export function renderTemplate(parts: Template, values: TemplateValues): string {
+  let text = "";
+  for (const part of parts) text += typeof part === "string" ? part : String(values[part.name] ?? `{{.${part.name}}}`);
+  return text;
+}
+
+/** The text with its names as they are written, for messages and look-ups that concern all workers. */
+export function templateText(parts: Template): string {
+  return renderTemplate(parts, {});
+}
+
+/** What a file would say: parsed again, it gives the same template. */
+export function templateSource(parts: Template): string {
+  let source = "";
+  for (const part of parts)
+    source += typeof part === "string" ? part.replace(/\{\{(?=\s*[."])/gu, '{{"{{"}}') : `{{.${part.name}}}`;
+  return source;
+}
+
+/** The names used, in order. */
+export function templateNames(
+  parts: readonly (string | { readonly name?: TemplateName | undefined } | undefined)[],
+): readonly TemplateName[] {
+  return parts.flatMap((part) => (typeof part === "object" && part.name !== undefined ? [part.name] : []));
+}
+
+function unknownName(name: string): string {
+  const hint = didYouMean(name, TEMPLATE_NAMES);
+  const known = TEMPLATE_NAMES.map((each) => `{{.${each}}}`).join(", ");
+  return `unknown template "{{.${name}}}"${hint || `, expected one of ${known} (write {{"{{"}} for literal double braces)`}`;
 }
 
 function isTemplateName(name: string): name is TemplateName {

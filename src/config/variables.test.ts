@@ -8,7 +8,7 @@ const ENV = { NAME: "web", EMPTY: "", NESTED: "${NAME} $$" };
 function replaced(text: string): string {
   const result = substituteVariables(text, ENV);
   assert.ok(result.ok, text);
-  return result.text;
+  return result.pieces.map((piece) => piece.text).join("");
 }
 
 test("variables are replaced, defaults stand in for unset and empty ones", () => {
@@ -20,8 +20,18 @@ test("two dollars are one, a lone dollar is itself", () => {
   assert.equal(replaced("$$ $$$$ $HOME a$ $1 $${NAME}"), "$ $$ $HOME a$ $1 ${NAME}");
 });
 
-test("what is put in is not read again", () => {
+test("the value of a variable is not read again and stays a piece of its own", () => {
   assert.equal(replaced("${NESTED}"), "${NAME} $$");
+  assert.deepEqual(substituteVariables("a$$${NESTED}-${NONE:-d}${EMPTY}", ENV), {
+    ok: true,
+    replaced: true,
+    pieces: [
+      { text: "a$", isValue: false },
+      { text: "${NAME} $$", isValue: true },
+      { text: "-d", isValue: false },
+      { text: "", isValue: true },
+    ],
+  });
 });
 
 test("an unset variable without a default and a malformed one are told", () => {

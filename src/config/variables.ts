@@ -1,14 +1,22 @@
 /**
  * `${VAR}` and `${VAR:-default}` in scalars of the configuration; `$$` is a dollar, any other dollar stands for itself.
- * Defaults are not nested. What is put in is never read again, neither as a variable nor as YAML.
+ * Defaults are not nested. A substituted value stays a piece of its own, so that nothing reads it again: neither as a
+ * variable, nor as YAML, nor as a template.
  */
 
 /** The environment the file is read with. */
 export type Environment = Readonly<Record<string, string | undefined>>;
 
-/** The outcome: the new text and whether a variable was replaced, or what is wrong. */
+/** A part of a scalar. */
+export interface Piece {
+  readonly text: string;
+  /** Whether it is the value of a variable. Defaults and `$$` belong to the file. */
+  readonly isValue: boolean;
+}
+
+/** The outcome: the pieces and whether a variable was replaced, or what is wrong. */
 export type Substitution =
-  | { readonly ok: true; readonly text: string; readonly replaced: boolean }
+  | { readonly ok: true; readonly pieces: readonly Piece[]; readonly replaced: boolean }
   | { readonly ok: false; readonly message: string };
 
 const VARIABLE = /\$(?:\$|\{([^${}]*)\})/gu;
@@ -16,24 +24,40 @@ const BODY = /^([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?$/su;
 
 /** Replaces the variables of `text`. As in a shell, a default also stands in for an empty value. */
 export function substituteVariables(text: string, env: Environment): Substitution {
-  if (!text.includes("$")) return { ok: true, text, replaced: false };
+  if (!text.includes("$")) return { ok: true, pieces: [{ text, isValue: false }], replaced: false };
+  const pieces: Piece[] = [];
   let replaced = false;
   let message: string | undefined;
-  const result = text.replace(VARIABLE, (whole, body: string | undefined) => {
-    if (body === undefined) return "$";
-    const match = BODY.exec(body);
-    const name = match?.[1];
+  let written = "";
+  let at = 0;
+  for (const match of text.matchAll(VARIABLE)) {
+    written += text.slice(at, match.index);
+    at = match.index + match[0].length;
+    const body = match[1];
+    if (body === undefined) {
+      written += "$";
+      continue;
+    }
+    const parsed = BODY.exec(body);
+    const name = parsed?.[1];
     if (name === undefined) {
-      message ??= `expected \${NAME} or \${NAME:-default}, got ${JSON.stringify(whole.slice(0, 40))} (write $$ for a dollar)`;
-      return "";
+      message ??= `expected \${NAME} or \${NAME:-default}, got ${JSON.stringify(match[0].slice(0, 40))} (write $$ for a dollar)`;
+      continue;
     }
     replaced = true;
     const value = Object.hasOwn(env, name) ? env[name] : undefined;
-    const fallback = match?.[2];
-    if (fallback !== undefined) return value === undefined || value === "" ? fallback : value;
+    const fallback = parsed?.[2];
+    if (fallback !== undefined && (value === undefined || value === "")) {
+      written += fallback;
+      continue;
+    }
     if (value === undefined)
       message ??= `environment variable ${name} is not set (\${${name}:-default} gives it a default)`;
-    return value ?? "";
-  });
-  return message === undefined ? { ok: true, text: result, replaced } : { ok: false, message };
+    if (written !== "") pieces.push({ text: written, isValue: false });
+    written = "";
+    pieces.push({ text: value ?? "", isValue: true });
+  }
+  written += text.slice(at);
+  if (written !== "" || pieces.length === 0) pieces.push({ text: written, isValue: false });
+  return message === undefined ? { ok: true, pieces, replaced } : { ok: false, message };
 }

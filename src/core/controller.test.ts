@@ -60,11 +60,11 @@ class ControllerRig {
     this.step({ kind: "shutdown", at: this.now, reason, exitCode });
   }
 
-  exit(pool: number, slot: number): void {
+  exit(pool: number, slot: number, code = 1): void {
     for (const [pid, process] of this.processes) {
       if (process.pool !== pool || process.slot !== slot) continue;
       this.processes.delete(pid);
-      const status = { kind: "code", code: 1 } as const;
+      const status = { kind: "code", code } as const;
       const { incarnation } = process;
       this.send(pool, slot, { kind: "exited", at: this.now, incarnation, status, survivors: false, random: 0.5 });
       return;
@@ -297,7 +297,7 @@ test("give-up-worker keeps the others running, until each of them has given up: 
   assert.equal(rig.state.phase, "running");
   assert.equal(rig.view.healthy, false);
   rig.exit(0, 1);
-  assert.ok(rig.reasons.includes("controller_stopping: every worker used up its restarts"));
+  assert.ok(rig.reasons.includes("controller_stopping: every worker failed, used up its restarts or completed"));
   assert.deepEqual(rig.take().slice(-1), ["!finish 1"]);
 });
 
@@ -549,4 +549,75 @@ test("a pool that is removed keeps no worker in reserve", () => {
     rig.view.pools.map(({ name }) => name),
     ["web"],
   );
+});
+
+/** Pools of one worker with a restart policy. */
+function jobs(...conditions: readonly PoolSpec["restart"]["condition"][]): PoolSpec[] {
+  return conditions.map((condition, index) =>
+    poolSpec({ name: `job${index}`, replicas: 1, restart: { ...poolSpec().restart, condition } }),
+  );
+}
+
+test("a completed worker does not make its pool unhealthy, and the controller runs on", () => {
+  const rig = new ControllerRig({ pools: [...jobs("on-failure"), poolSpec({ replicas: 1 })] }).boot();
+  rig.exit(0, 0, 0);
+  assert.equal(rig.state.phase, "running");
+  assert.deepEqual(
+    rig.view.pools.map(({ healthy, readyCount }) => [healthy, readyCount]),
+    [
+      [true, 0],
+      [true, 1],
+    ],
+  );
+});
+
+test("a worker that failed under restart.policy never makes its pool unhealthy, and the controller runs on", () => {
+  const rig = new ControllerRig({ pools: [...jobs("never"), poolSpec({ replicas: 1 })] }).boot();
+  rig.exit(0, 0, 1);
+  assert.deepEqual([rig.state.phase, rig.view.pools[0]?.healthy], ["running", false]);
+});
+
+test("when every worker of every pool completed the controller exits 0", () => {
+  const rig = new ControllerRig({ pools: jobs("on-failure", "never") }).boot();
+  rig.exit(0, 0, 0);
+  rig.exit(1, 0, 0);
+  assert.ok(rig.reasons.includes("controller_stopping: every worker completed"));
+  assert.deepEqual(rig.take().slice(-1), ["!finish 0"]);
+});
+
+test("when the last worker is gone and one has failed the controller exits 1", () => {
+  const rig = new ControllerRig({ pools: jobs("on-failure", "never") }).boot();
+  rig.exit(1, 0, 3);
+  rig.exit(0, 0, 0);
+  assert.deepEqual(rig.take().slice(-1), ["!finish 1"]);
+});
+
+test("workers that end by a signal during pre_stop_delay are replaced without using up restarts", () => {
+  const { restart } = poolSpec();
+  const pools = [poolSpec({ replicas: 1, restart: { ...restart, maxRestarts: 0 } })];
+  const rig = new ControllerRig({ preStopDelayMs: 5000, pools }).boot();
+  rig.shutdown();
+  rig.exit(0, 0, 143);
+  assert.deepEqual([rig.state.phase, rig.state.exitCode, rig.view.pools[0]?.readyCount], ["leaving", 0, 1]);
+  // From the stop on it stays down.
+  rig.pass(5000);
+  rig.exit(0, 0, 143);
+  assert.deepEqual(rig.take().slice(-1), ["!finish 0"]);
+});
+
+test("while a group signal may be on its way workers get no stop signal; those that had it get none later", () => {
+  const rig = new ControllerRig().boot();
+  rig.step({ kind: "shutdown", at: rig.now, reason: "received SIGTERM", exitCode: 0, settleMs: 50 });
+  assert.deepEqual([rig.state.phase, rig.effects.some(({ kind }) => kind === "signal")], ["leaving", false]);
+  rig.pass(10);
+  rig.step({ kind: "groupSignaled", at: rig.now, signal: "SIGTERM" });
+  rig.pass(50);
+  assert.deepEqual([rig.state.phase, rig.effects.some(({ kind }) => kind === "signal")], ["stopping", false]);
+});
+
+test("without a group signal workers get their stop signal after the moment", () => {
+  const rig = new ControllerRig().boot();
+  rig.step({ kind: "shutdown", at: rig.now, reason: "received SIGTERM", exitCode: 0, settleMs: 50 });
+  rig.pass(50);
+  assert.equal(rig.effects.filter(({ kind }) => kind === "signal").length, 2);
 });

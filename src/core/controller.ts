@@ -11,12 +11,13 @@ import type { WideLifecycleEvent, WorkerLifecycleEvent } from "./event.ts";
 import { type Slot, workerId } from "./identity.ts";
 import type { Order, RunningOperation } from "./operation.ts";
 import {
+  countCompleted,
   countReady,
-  hasGivenUp,
   isEmpty,
   isHealthy,
   isSpare,
   newPool,
+  outcomeOf,
   type PoolEvent,
   type PoolState,
   servesInPanic,
@@ -40,6 +41,8 @@ export interface ControllerState {
   readonly killing: boolean;
   /** Proxies (by index of their pool) that still have connections, in phase draining. */
   readonly draining: ReadonlySet<number>;
+  /** A signal that every process of the controller's group or service got together with it, and when it got it. */
+  readonly groupSignal: { readonly signal: string; readonly at: Instant } | undefined;
   readonly exitCode: number;
   readonly shutdownRequests: number;
   readonly reason: string;
@@ -49,7 +52,16 @@ export interface ControllerState {
 
 export type ControllerEvent =
   | { readonly kind: "boot"; readonly at: Instant; readonly random: number }
-  | { readonly kind: "shutdown"; readonly at: Instant; readonly reason: string; readonly exitCode: number }
+  | {
+      readonly kind: "shutdown";
+      readonly at: Instant;
+      readonly reason: string;
+      readonly exitCode: number;
+      /** How long to wait for a `groupSignaled` before workers get their stop signal; 0 unless given. */
+      readonly settleMs?: number;
+    }
+  /** Every process of the controller's group or service received `signal` when the controller did, at `at`. */
+  | { readonly kind: "groupSignaled"; readonly at: Instant; readonly signal: string }
   | { readonly kind: "deadline"; readonly at: Instant }
   /** The deadline of a pool has come. */
   | { readonly kind: "poolDeadline"; readonly at: Instant; readonly pool: number; readonly random: number }
@@ -102,6 +114,7 @@ export function newController(spec: ControllerSpec, at: Instant): ControllerStat
     shutdownBound: undefined,
     killing: false,
     draining: new Set(),
+    groupSignal: undefined,
     exitCode: 0,
     shutdownRequests: 0,
     reason: "starting",
@@ -122,7 +135,10 @@ function react(state: ControllerState, event: ControllerEvent, effects: Controll
     case "boot":
       return boot(state, event, effects);
     case "worker": {
-      const { slot, event: of, random } = event;
+      const { slot, random } = event;
+      // The workers are to serve until the drain is over, whoever else has signaled them.
+      const isDuringShutdown = state.phase === "leaving" || state.phase === "draining";
+      const of = event.event.kind === "exited" ? { ...event.event, isDuringShutdown } : event.event;
       return stepOne(state, event.pool, { kind: "worker", slot, event: of, random }, effects);
     }
     case "poolDeadline":
@@ -141,6 +157,8 @@ function react(state: ControllerState, event: ControllerEvent, effects: Controll
       return { ...state, policy: event.policy };
     case "shutdown":
       return requestShutdown(state, event, effects);
+    case "groupSignaled":
+      return { ...state, groupSignal: { signal: event.signal, at: event.at } };
     case "proxyDrained":
       return { ...state, draining: new Set([...state.draining].filter((pool) => pool !== event.pool)) };
     case "deadline":
@@ -187,7 +205,8 @@ function requestShutdown(
     { kind: "tell", event: { kind: "controller_stopping", reason: event.reason } },
     { kind: "notifyStopping" },
   );
-  const { preStopDelayMs, shutdownTimeoutMs } = state.policy;
+  const { shutdownTimeoutMs } = state.policy;
+  const preStopDelayMs = Math.max(state.policy.preStopDelayMs, event.settleMs ?? 0);
   const leaving: ControllerState = {
     ...state,
     phase: "leaving",
@@ -224,7 +243,8 @@ function stopAll(state: ControllerState, at: Instant, effects: ControllerEffect[
 }
 
 function leaveEvent(state: ControllerState, at: Instant): PoolEvent {
-  return { kind: "leave", at, order: { cause: "shutdown", reason: `shutdown: ${state.reason}`, next: "down" } };
+  const { groupSignal: hadSignal, reason } = state;
+  return { kind: "leave", at, order: { cause: "shutdown", reason: `shutdown: ${reason}`, next: "down", hadSignal } };
 }
 
 function killAll(
@@ -299,11 +319,14 @@ function settleStop(state: ControllerState, at: Instant, effects: ControllerEffe
 
 function settleRun(state: ControllerState, at: Instant, effects: ControllerEffect[]): ControllerState {
   const exhausted = state.pools.find(isExhausted);
+  const outcome = outcomeOfAll(state.pools);
   let reason: string | undefined;
   if (exhausted !== undefined) reason = `pool "${exhausted.spec.name}" used up its restarts`;
-  else if (hasNothingLeft(state.pools)) reason = "every worker used up its restarts";
+  else if (outcome === "failed") reason = "every worker failed, used up its restarts or completed";
+  else if (outcome === "completed") reason = "every worker completed";
   if (reason !== undefined) {
-    const next = requestShutdown(state, { kind: "shutdown", at, reason, exitCode: 1 }, effects);
+    const exitCode = exhausted === undefined && outcome === "completed" ? 0 : 1;
+    const next = requestShutdown(state, { kind: "shutdown", at, reason, exitCode }, effects);
     return settlePhase(next, at, effects);
   }
   if (state.phase === "running" || !state.pools.every(isBooted)) return state;
@@ -315,9 +338,10 @@ function settleRun(state: ControllerState, at: Instant, effects: ControllerEffec
 }
 
 /** A reload may have removed every pool for a moment, to make room for others: that alone ends nothing. */
-function hasNothingLeft(all: readonly PoolState[]): boolean {
-  const pools = all.filter((pool) => pool.spec.role === "workers" && !isRemoved(pool));
-  return pools.length > 0 && pools.every(hasGivenUp);
+function outcomeOfAll(all: readonly PoolState[]): "completed" | "failed" | undefined {
+  const outcomes = all.filter((pool) => pool.spec.role === "workers" && !isRemoved(pool)).map(outcomeOf);
+  if (outcomes.length === 0 || outcomes.includes(undefined)) return undefined;
+  return outcomes.includes("failed") ? "failed" : "completed";
 }
 
 function isExhausted({ spec, workers }: PoolState): boolean {
@@ -375,6 +399,7 @@ export function viewOf(state: ControllerState): ControllerView {
       replicas: spec.replicas,
       standby: spec.standby,
       readyCount: countReady(pool),
+      completedCount: countCompleted(pool.workers),
       desiredHealthyPercentage: spec.desiredHealthyPercentage,
       healthy: isHealthy(pool),
       workers: pool.workers

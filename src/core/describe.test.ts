@@ -76,6 +76,16 @@ const WORDS: { readonly [K in LifecycleEvent["kind"]]: readonly (readonly [Event
       { level: "info", text: 'worker "web-1" restarts in 200ms: crash 2 in a row' },
     ],
   ],
+  ended: [
+    [
+      { kind: "ended", ...mine, isFailure: false, reason: "exited with code 0" },
+      { level: "info", text: 'worker "web-1" completed: exited with code 0' },
+    ],
+    [
+      { kind: "ended", ...mine, isFailure: true, reason: "exited with code 3" },
+      { level: "error", text: 'worker "web-1" failed and stays down: exited with code 3' },
+    ],
+  ],
   enlisted: [
     [
       { kind: "enlisted", ...mine, reason: "web-0 is missing" },

@@ -42,6 +42,7 @@ function describeWorker(event: WorkerLifecycleEvent): EventDescription {
       return { level: "warn", text: `is not ready: ${event.reason}` };
     case "exited": {
       const how = `${formatExit(event.status)} after ${formatDuration(event.uptimeMs)} (pid ${event.pid})`;
+      if (event.cause === "expected") return { level: "info", text: `${how}, as expected` };
       return event.planned ? { level: "debug", text: how } : { level: "warn", text: `${how}, unplanned` };
     }
     case "spawn_failed":
@@ -76,6 +77,10 @@ function describeWorker(event: WorkerLifecycleEvent): EventDescription {
       return { level: "info", text: `reached its ${event.limit} limit: ${event.reason}` };
     case "gave_up":
       return { level: "error", text: `is given up: ${event.reason}`, code: "RESTARTS_EXHAUSTED" };
+    case "ended":
+      return event.isFailure
+        ? { level: "error", text: `failed and stays down: ${event.reason}` }
+        : { level: "info", text: `completed: ${event.reason}` };
   }
 }
 

@@ -39,6 +39,8 @@ export type WorkerLifecycleEvent = OfWorker &
         readonly status: ExitStatus;
         readonly planned: boolean;
         readonly uptimeMs: number;
+        /** Of an exit of its own accord that is no crash: `restart.expected_exit_codes`, or `restart.policy` ends it. */
+        readonly cause?: "expected" | "completed";
       }
     | { readonly kind: "spawn_failed"; readonly reason: string }
     | { readonly kind: "backing_off"; readonly delayMs: number; readonly reason: string }
@@ -57,6 +59,8 @@ export type WorkerLifecycleEvent = OfWorker &
     | { readonly kind: "stopped"; readonly durationMs: number; readonly next: "respawn" | "stay down" }
     | { readonly kind: "limit_reached"; readonly limit: LimitKind; readonly reason: string }
     | { readonly kind: "gave_up"; readonly reason: string }
+    /** It ended by itself, and `restart.policy` wants no other process. */
+    | { readonly kind: "ended"; readonly isFailure: boolean; readonly reason: string }
   );
 
 /** What an operator may ask of a pool. */

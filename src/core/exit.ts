@@ -5,6 +5,23 @@ export type ExitStatus =
   | { readonly kind: "code"; readonly code: number }
   | { readonly kind: "signal"; readonly signal: string };
 
+/** Signals that ask a process to end, and their numbers, which shells and frameworks turn into exit codes (128 + n). */
+const REQUESTS_TO_END: ReadonlyMap<string, number> = new Map([
+  ["SIGHUP", 1],
+  ["SIGINT", 2],
+  ["SIGQUIT", 3],
+  ["SIGTERM", 15],
+]);
+
+/**
+ * Whether a process that ended with `status` may have ended because it was asked to: by `stopSignal` or by a signal that
+ * usually means so. Exit code 0 counts too, because a graceful shutdown ends with it.
+ */
+export function mayHaveBeenAsked(status: ExitStatus, stopSignal: string): boolean {
+  if (status.kind === "signal") return status.signal === stopSignal || REQUESTS_TO_END.has(status.signal);
+  return status.code === 0 || [...REQUESTS_TO_END.values()].includes(status.code - 128);
+}
+
 /** An exit as a person reads it: "exited with code 3" or "killed by SIGSEGV". */
 export function formatExit(status: ExitStatus): string {
   return status.kind === "code" ? `exited with code ${status.code}` : `killed by ${status.signal}`;

@@ -86,7 +86,7 @@ export function isTargetDone(order: Order, target: Target, worker: WorkerState):
     case "stop":
       return worker.phase === "down";
     case "start":
-      return worker.phase === "ready";
+      return worker.phase === "ready" || (worker.phase === "down" && worker.kind === "completed");
     case "restart":
     case "scale":
     case "reload":

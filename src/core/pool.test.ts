@@ -6,11 +6,11 @@ import type { LimitKind } from "./event.ts";
 import type { Order } from "./operation.ts";
 import {
   countReady,
-  hasGivenUp,
   isEmpty,
   isHealthy,
   isSpare,
   newPool,
+  outcomeOf,
   type PoolEffect,
   type PoolEvent,
   type PoolState,
@@ -322,7 +322,7 @@ test("a successor that may not be restarted leaves the pool alive and its slot f
   rig.refusing.add(1);
   rig.limit(0);
   assert.deepEqual(rig.phases, ["ready", "free"]);
-  assert.equal(hasGivenUp(rig.state), false);
+  assert.equal(outcomeOf(rig.state), undefined);
   rig.limit(0);
   assert.deepEqual(rig.phases, ["stopping", "ready"]);
 });
@@ -481,10 +481,10 @@ test("a start brings back what gave up", () => {
 test("a worker that gave up keeps its slot: nothing takes its place", () => {
   const rig = booted(GIVE_UP_AT_ONCE);
   rig.exit(0);
-  assert.equal(hasGivenUp(rig.state), false);
+  assert.equal(outcomeOf(rig.state), undefined);
   rig.exit(1);
   assert.deepEqual(rig.phases, ["gave-up", "gave-up", "free"]);
-  assert.equal(hasGivenUp(rig.state), true);
+  assert.equal(outcomeOf(rig.state), "failed");
   assert.equal(rig.state.tally.gaveUp, 2);
 });
 

@@ -176,7 +176,12 @@ function count<T>(items: readonly T[], matches: (item: T) => boolean): number {
 
 /** Whether enough replicas are ready. */
 export function isHealthy(state: PoolState): boolean {
-  return isEnough(countReady(state), state.measuredReplicas, state.spec);
+  return isEnough(countReady(state), state.measuredReplicas - countCompleted(state.workers), state.spec);
+}
+
+/** Slots whose work is done for good: health does not miss them. */
+export function countCompleted(workers: readonly WorkerState[]): number {
+  return count(workers, (worker) => worker.phase === "down" && worker.kind === "completed");
 }
 
 function isEnough(ready: number, replicas: number, { desiredHealthyPercentage }: PoolSpec): boolean {
@@ -188,11 +193,19 @@ export function isEmpty(state: PoolState): boolean {
   return state.workers.every((worker) => worker.phase === "down");
 }
 
-/** Whether as many slots as there are replicas have used up their restarts and nothing runs beside them. */
-export function hasGivenUp(state: PoolState): boolean {
+/**
+ * Whether nothing runs and as many slots as there are replicas will not run again by themselves: `completed` where all of
+ * these did their work, `failed` where one used up its restarts or failed under `restart.policy: never`.
+ */
+export function outcomeOf(state: PoolState): "completed" | "failed" | undefined {
   // A successor that gave up does not count against the predecessor that still runs.
-  if (!isEmpty(state) || state.spec.replicas === 0) return false;
-  return count(state.workers, (worker) => worker.phase === "down" && worker.kind === "gave-up") >= state.spec.replicas;
+  if (!isEmpty(state) || state.spec.replicas === 0) return undefined;
+  const failed = count(
+    state.workers,
+    (worker) => worker.phase === "down" && (worker.kind === "gave-up" || worker.kind === "failed"),
+  );
+  if (failed + countCompleted(state.workers) < state.spec.replicas) return undefined;
+  return failed > 0 ? "failed" : "completed";
 }
 
 /** A worker that is to be replaced, and why. */
@@ -272,7 +285,9 @@ class PoolDraft {
         const { kind } = effect.event;
         // Who is ready only until its liveness is asked is no better than who never is.
         const isHung = kind === "unready" && event.kind === "livenessFailed";
-        if (kind === "backing_off" || kind === "gave_up" || isHung) this.#noteFailure(before, effect.event.reason);
+        const isFailed = kind === "ended" && effect.event.isFailure;
+        if (kind === "backing_off" || kind === "gave_up" || isHung || isFailed)
+          this.#noteFailure(before, effect.event.reason);
       }
       this.#effects.push(effect);
     }
@@ -322,7 +337,7 @@ class PoolDraft {
     const { name, desiredHealthyPercentage } = this.#spec;
     const ready = this.#countReady();
     this.#measure();
-    const healthy = isEnough(ready, this.#measuredReplicas, this.#spec);
+    const healthy = isEnough(ready, this.#measuredReplicas - countCompleted(this.#workers), this.#spec);
     const reason = `${ready} of ${this.#measuredReplicas} replicas are ready, ${desiredHealthyPercentage} % are wanted`;
     if (this.#wasHealthy === true && !healthy) this.#tellWide({ kind: "pool_degraded", pool: name, reason });
     if (this.#wasHealthy === false && healthy) this.#tellWide({ kind: "pool_recovered", pool: name, reason });
@@ -334,7 +349,8 @@ class PoolDraft {
     const { replicas } = this.#spec;
     const measured = this.#measuredReplicas;
     // A pool that comes back after it was removed boots anew.
-    if (measured === 0 || replicas < measured || isEnough(this.#countReady(), replicas, this.#spec))
+    const missable = countCompleted(this.#workers);
+    if (measured === 0 || replicas < measured || isEnough(this.#countReady(), replicas - missable, this.#spec))
       this.#measuredReplicas = replicas;
   }
 
@@ -380,7 +396,7 @@ class PoolDraft {
   #makeWay(at: Instant, random: number): boolean {
     if (this.#queue.length === 0) return false;
     this.#measure();
-    if (isEnough(this.#countReady(), this.#measuredReplicas, this.#spec)) return false;
+    if (isEnough(this.#countReady(), this.#measuredReplicas - countCompleted(this.#workers), this.#spec)) return false;
     const { revision } = this.#spec;
     const next = this.#queue.find(({ order }) => {
       const resolved = this.#resolve(order);
@@ -583,10 +599,10 @@ class PoolDraft {
     this.#release(successor);
   }
 
-  /** A successor that used up its restarts is no replica that is missing: its slot is free for the next one. */
+  /** A successor that does not run again by itself is no replica that is missing: its slot is free for the next one. */
   #release(slot: Slot): void {
     const worker = this.#worker(slot);
-    if (worker.phase === "down" && worker.kind === "gave-up") this.#workers[slot] = { ...worker, kind: "free" };
+    if (worker.phase === "down" && worker.kind !== "held") this.#workers[slot] = { ...worker, kind: "free" };
   }
 
   /** Gives a worker that is not replaced after all another life span, so that the next try does not follow at once. */
@@ -809,10 +825,10 @@ class PoolDraft {
   /** Whether it goes for good, and not by an operator who may want it back. */
   #isLeaving(worker: WorkerState): boolean {
     const order = "order" in worker ? worker.order : worker.phase === "starting" ? worker.pendingStop : undefined;
-    return order !== undefined && order.next === "down" && order.cause !== "operator";
+    return order !== undefined && order.next === "down" && order.cause !== "operator" && order.ends === undefined;
   }
 
-  /** What an operator stopped or what gave up: it does not come back by itself. */
+  /** What an operator stopped, what gave up or has ended for good: it does not come back by itself. */
   #countAbsent(): number {
     return count(this.#workers, (worker) => worker.phase === "down" && worker.kind !== "free");
   }
@@ -868,9 +884,8 @@ function speaksAgainst({ order, startedAt }: RunningOperation, bornAt: Instant, 
 /** Whether a predecessor that left by itself has no process that serves: it begins anew, or has given up. */
 function isStartedAnew(worker: WorkerState): boolean {
   if (worker.phase === "stopping") return worker.order.cause !== "operator";
-  return (
-    worker.phase === "starting" || worker.phase === "backoff" || (worker.phase === "down" && worker.kind === "gave-up")
-  );
+  const hasFailed = worker.phase === "down" && (worker.kind === "gave-up" || worker.kind === "failed");
+  return worker.phase === "starting" || worker.phase === "backoff" || hasFailed;
 }
 
 /** Who is replaced first: 0 before 1 before 2. */

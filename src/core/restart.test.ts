@@ -2,7 +2,15 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { poolSpec } from "../../test/support/poolSpec.ts";
 import { after, type Instant, instant } from "../base/time.ts";
-import { type CrashHistory, decideRestart, NO_CRASHES, type RestartDecision } from "./restart.ts";
+import type { ExitStatus } from "./exit.ts";
+import {
+  type CrashHistory,
+  decideExpectedRestart,
+  decideRestart,
+  judgeExit,
+  NO_CRASHES,
+  type RestartDecision,
+} from "./restart.ts";
 import type { RestartPolicy } from "./spec.ts";
 
 const START = instant(50_000);
@@ -103,4 +111,90 @@ test("the wait stays a number however long the streak", () => {
   const atOnce = { ...base, backoff: { ...base.backoff, initialMs: 0 } };
   const none = decideRestart({ recent: [], streak: 100_000, lastUptimeMs: 1 }, START, 1, 1, atOnce);
   assert.equal(none.kind === "restart" && none.delayMs, 0);
+});
+
+function code(value: number): ExitStatus {
+  return { kind: "code", code: value };
+}
+
+function killedBy(signal: string): ExitStatus {
+  return { kind: "signal", signal };
+}
+
+/** "crash", "expected", "completed" or "failed". */
+function verdict(status: ExitStatus, rules: Partial<RestartPolicy>, isDuringShutdown = false, stopSignal = "SIGTERM") {
+  const judged = judgeExit({ status, isDuringShutdown }, stopSignal, policy(rules));
+  return judged.kind === "final" ? (judged.isFailure ? "failed" : "completed") : judged.kind;
+}
+
+test("always: every exit is a crash but the expected codes", () => {
+  const rules = { condition: "always", expectedExitCodes: [0, 7] } as const;
+  assert.deepEqual(
+    [code(0), code(7), code(1), killedBy("SIGTERM")].map((status) => verdict(status, rules)),
+    ["expected", "expected", "crash", "crash"],
+  );
+  assert.equal(verdict(code(0), { condition: "always" }), "crash", "no code is expected unless configured");
+});
+
+test("on-failure: code 0 and the expected codes complete the worker, everything else is a crash", () => {
+  const rules = { condition: "on-failure", expectedExitCodes: [7] } as const;
+  assert.deepEqual(
+    [code(0), code(7), code(1), killedBy("SIGSEGV")].map((status) => verdict(status, rules)),
+    ["completed", "completed", "crash", "crash"],
+  );
+});
+
+test("never: no exit brings another process, and what is no success is a failure", () => {
+  const rules = { condition: "never", expectedExitCodes: [7] } as const;
+  assert.deepEqual(
+    [code(0), code(7), code(1), killedBy("SIGTERM")].map((status) => verdict(status, rules)),
+    ["completed", "completed", "failed", "failed"],
+  );
+});
+
+test("during a shutdown an exit that a signal may have requested is no crash", () => {
+  const statuses = [code(0), code(143), code(130), killedBy("SIGTERM"), killedBy("SIGHUP"), killedBy("SIGUSR1")];
+  const verdicts = (condition: RestartPolicy["condition"]) =>
+    statuses.map((status) => verdict(status, { condition }, true, "SIGUSR1"));
+  assert.deepEqual(
+    verdicts("always"),
+    statuses.map(() => "expected"),
+  );
+  assert.deepEqual(
+    verdicts("on-failure"),
+    statuses.map(() => "completed"),
+  );
+  assert.deepEqual(
+    verdicts("never"),
+    statuses.map(() => "completed"),
+  );
+  for (const status of [code(1), code(128), killedBy("SIGSEGV"), killedBy("SIGKILL"), killedBy("SIGUSR2")])
+    assert.equal(verdict(status, { condition: "always" }, true, "SIGUSR1"), "crash");
+});
+
+/** Expected exits in a row, each after this uptime. */
+function expectedDelays(count: number, uptimeMs: number, wasReady: boolean): number[] {
+  let history = NO_CRASHES;
+  return Array.from({ length: count }, () => {
+    const decision = decideExpectedRestart(history, uptimeMs, wasReady, 0.5, policy({ maxRestarts: 0 }));
+    history = decision.history;
+    return decision.delayMs;
+  });
+}
+
+test("after an expected exit of a worker that was ready the next process starts at once, however often", () => {
+  assert.deepEqual(expectedDelays(5, 1000, true), [0, 0, 0, 0, 0]);
+});
+
+test("a worker that exits as expected right after its start, or before it is ready, backs off", () => {
+  assert.deepEqual(expectedDelays(5, 999, true), [0, 100, 200, 400, 800]);
+  assert.deepEqual(expectedDelays(5, 60_000, false), [0, 100, 200, 400, 800]);
+});
+
+test("expected exits neither use up the restart limit nor forget crashes in the window", () => {
+  const rules = policy({ maxRestarts: 1, windowMs: 600_000 });
+  const first = decideRestart(NO_CRASHES, START, 1, 0.5, rules);
+  const expected = decideExpectedRestart(first.history, 5000, true, 0.5, rules);
+  assert.deepEqual(expected.history, { recent: [START], streak: 0, lastUptimeMs: 1 });
+  assert.equal(decideRestart(expected.history, after(START, 1), 1, 0.5, rules).kind, "give-up");
 });

@@ -2,6 +2,7 @@
 
 import type { Instant } from "../base/time.ts";
 import { formatDuration } from "../base/units.ts";
+import { type ExitStatus, mayHaveBeenAsked } from "./exit.ts";
 import type { RestartPolicy } from "./spec.ts";
 
 /** What a slot remembers of its unplanned exits. */
@@ -34,6 +35,49 @@ export type RestartDecision =
   | { readonly kind: "restart"; readonly delayMs: number; readonly history: CrashHistory; readonly reason: string }
   | { readonly kind: "give-up"; readonly history: CrashHistory; readonly reason: string };
 
+/** What an exit that the controller did not request means. */
+export type ExitVerdict =
+  /** A failure: counts against the restart limit, with backoff. */
+  | { readonly kind: "crash" }
+  /** Planned by the worker itself: replaced without counting. */
+  | { readonly kind: "expected"; readonly reason: string }
+  /** The slot stays down. `isFailure`: the worker did not do what it was there for. */
+  | { readonly kind: "final"; readonly isFailure: boolean; readonly reason: string };
+
+/** An exit that the controller did not request. */
+export interface OwnExit {
+  readonly status: ExitStatus;
+  /** Whether the controller was shutting down while its workers were still to serve. */
+  readonly isDuringShutdown: boolean;
+}
+
+/** An expected exit sooner than this after the spawn, or before the worker was ready, is suspect. */
+const SUSPECT_UPTIME_MS = 1000;
+
+/** Decides what an exit means; `stopSignal` is the worker's. */
+export function judgeExit(
+  { status, isDuringShutdown }: OwnExit,
+  stopSignal: string,
+  policy: RestartPolicy,
+): ExitVerdict {
+  // systemd with KillMode=control-group, for one, signals the workers together with the controller.
+  if (isDuringShutdown && mayHaveBeenAsked(status, stopSignal)) {
+    const reason = "the controller is shutting down";
+    return policy.condition === "always" ? { kind: "expected", reason } : { kind: "final", isFailure: false, reason };
+  }
+  const isExpected = status.kind === "code" && policy.expectedExitCodes.includes(status.code);
+  const isSuccess = isExpected || (status.kind === "code" && status.code === 0);
+  switch (policy.condition) {
+    case "always":
+      return isExpected ? { kind: "expected", reason: "an expected exit code" } : { kind: "crash" };
+    case "on-failure":
+      if (!isSuccess) return { kind: "crash" };
+      return { kind: "final", isFailure: false, reason: "completed, restart.policy is on-failure" };
+    case "never":
+      return { kind: "final", isFailure: !isSuccess, reason: "restart.policy is never" };
+  }
+}
+
 /**
  * Decides after an unplanned exit at `at` of a process that lived `uptimeMs`. `random` is 0 … 1 and only spreads the
  * wait. Without a budget only the newest exits are remembered, so the history stays bounded.
@@ -59,14 +103,42 @@ export function decideRestart(
     };
   }
   if (streak === 1) return { kind: "restart", delayMs: 0, history: next, reason: "first crash: restart at once" };
-  // Bounded, because 0 times infinity after a very long streak would be no number.
-  const growth = Math.min(backoff.factor ** (streak - 2), Number.MAX_VALUE);
-  const waitMs = Math.min(backoff.initialMs * growth, backoff.maxMs);
-  const delayMs = Math.max(0, waitMs * (1 + backoff.jitter * (2 * random - 1)));
+  const delayMs = backoffMs(streak, random, policy);
   return {
     kind: "restart",
     delayMs,
     history: next,
     reason: `crash ${streak} in a row: wait ${formatDuration(delayMs)}`,
   };
+}
+
+/**
+ * Decides after an expected exit: the replacement starts at once. A worker that exits so right after its start, again and
+ * again, must not spin: from the second such exit in a row on it waits as after crashes. The restart limit never counts.
+ */
+export function decideExpectedRestart(
+  history: CrashHistory,
+  uptimeMs: number,
+  wasReady: boolean,
+  random: number,
+  policy: RestartPolicy,
+): { readonly delayMs: number; readonly history: CrashHistory; readonly reason: string } {
+  if (wasReady && uptimeMs >= SUSPECT_UPTIME_MS)
+    return { delayMs: 0, history: { ...history, streak: 0 }, reason: "replaced at once" };
+  const streak = history.streak + 1;
+  const next: CrashHistory = { ...history, streak, lastUptimeMs: uptimeMs };
+  if (streak === 1) return { delayMs: 0, history: next, reason: "replaced at once" };
+  const delayMs = backoffMs(streak, random, policy);
+  return {
+    delayMs,
+    history: next,
+    reason: `exit ${streak} in a row right after the start: wait ${formatDuration(delayMs)}`,
+  };
+}
+
+function backoffMs(streak: number, random: number, { backoff }: RestartPolicy): number {
+  // Bounded, because 0 times infinity after a very long streak would be no number.
+  const growth = Math.min(backoff.factor ** (streak - 2), Number.MAX_VALUE);
+  const waitMs = Math.min(backoff.initialMs * growth, backoff.maxMs);
+  return Math.max(0, waitMs * (1 + backoff.jitter * (2 * random - 1)));
 }

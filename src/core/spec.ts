@@ -15,7 +15,17 @@ export interface BackoffPolicy {
   readonly resetAfterMs: number;
 }
 
+/** Which exits of its own accord bring a new process. */
+export type RestartCondition = "always" | "on-failure" | "never";
+
 export interface RestartPolicy {
+  /**
+   * `always`: every exit. `on-failure`: every exit but code 0 and the expected ones, which leave the slot down. `never`:
+   * no exit. Planned replacements (limits, rollouts, liveness) always bring a new process.
+   */
+  readonly condition: RestartCondition;
+  /** Exit codes that are no failure: the worker is replaced at once, and `maxRestarts` does not count them. */
+  readonly expectedExitCodes: readonly number[];
   /** Unplanned exits allowed inside `windowMs`; undefined is unlimited. */
   readonly maxRestarts: number | undefined;
   readonly windowMs: number;
@@ -92,6 +102,8 @@ export interface PoolSpec {
   /** Pause between the starts of two workers of the pool, at boot and when scaling up. */
   readonly startupWaitMs: number;
   readonly stopSignal: string;
+  /** Which processes of a worker get the stop signal; SIGKILL always goes to the whole group. */
+  readonly stopSignalTarget: "group" | "leader";
   /** Stop signal → SIGKILL of the whole process group. */
   readonly signalTimeoutMs: number;
   /** 0 … 100 */

@@ -23,7 +23,7 @@ phases.
 `;
 
 const PHASE_MEANINGS: Readonly<Record<Phase, string>> = {
-  down: "No process. Free for use, held by an operator's stop, or given up because its restarts are used up.",
+  down: "No process. Free for use, held by an operator's stop, given up because its restarts are used up, or ended for good (completed or failed, `restart.policy`).",
   starting: "Waits for its turn, is being spawned, or runs and is not ready yet.",
   ready: "Serves, or is kept in reserve. The deadline is the end of its lifespan.",
   unready: "Runs, but its readiness or its liveness probe says no: it gets no new requests.",
@@ -65,7 +65,7 @@ stateDiagram-v2
   unready --> ready: becameReady, becameAlive
   ready --> starting: exited, first crash
   ready --> backoff: exited, further crash
-  ready --> down: exited, restarts used up
+  ready --> down: exited, restarts used up or restart.policy ends it
   ready --> stopping: stop, memory_hard, survivors of a crash
   unready --> stopping: stop, memory_hard
   ready --> draining: stop, behind a proxy

@@ -21,7 +21,7 @@ export interface PoolTally {
   readonly sigkills: number;
   readonly gaveUp: number;
   readonly limitEvents: Readonly<Record<LimitKind, number>>;
-  /** Exits by `planned|unplanned` and code or signal name: key `unplanned/SIGSEGV`. */
+  /** Exits by `planned|expected|completed|unplanned` and code or signal name: key `unplanned/SIGSEGV`. */
   readonly exits: Readonly<Record<string, number>>;
   readonly timeToReady: Histogram;
   readonly stopDuration: Histogram;
@@ -72,7 +72,7 @@ export function tallyEvent(tally: PoolTally, event: WorkerLifecycleEvent): PoolT
     case "ready":
       return { ...tally, timeToReady: observe(tally.timeToReady, event.afterMs) };
     case "exited": {
-      const key = `${event.planned ? "planned" : "unplanned"}/${exitLabel(event.status)}`;
+      const key = `${event.cause ?? (event.planned ? "planned" : "unplanned")}/${exitLabel(event.status)}`;
       return { ...tally, exits: { ...tally.exits, [key]: (tally.exits[key] ?? 0) + 1 } };
     }
     case "backing_off":
@@ -103,6 +103,7 @@ export function tallyEvent(tally: PoolTally, event: WorkerLifecycleEvent): PoolT
     case "waiting":
     case "unready":
     case "draining":
+    case "ended":
       return tally;
   }
 }

@@ -66,6 +66,8 @@ export interface PoolView {
   readonly standby: number;
   /** Workers in phase ready that are not in reserve. */
   readonly readyCount: number;
+  /** Workers that completed (`restart.policy`): health does not miss them. */
+  readonly completedCount: number;
   /** Percentage of replicas that must be ready for the pool to be healthy: 0 … 100. */
   readonly desiredHealthyPercentage: number;
   readonly healthy: boolean;

@@ -1086,3 +1086,107 @@ test("what is spawned has the revision that is desired then", () => {
   assert.equal(state.revision, 7);
   assert.deepEqual(effects, [{ kind: "spawn", slot: 1, incarnation: 4, revision: 7 }]);
 });
+
+// Exits of their own accord, and signals that others have sent.
+
+function restarting(changes: Partial<PoolSpec["restart"]>, more: Partial<PoolSpec> = {}): PoolSpec {
+  const base = poolSpec();
+  return poolSpec({ ...more, restart: { ...base.restart, ...changes } });
+}
+
+const EXIT_0 = { ...exited, status: { kind: "code", code: 0 } } as const satisfies WorkerEvent;
+
+function kindsOf(effects: readonly WorkerEffect[]): string[] {
+  return effects.map((effect) => (effect.kind === "tell" ? effect.event.kind : effect.kind));
+}
+
+test("an expected exit is replaced at once and counts neither as a restart nor as a crash", () => {
+  const spec = restarting({ expectedExitCodes: [0], maxRestarts: 0 });
+  const { state, effects } = stepWorker({ ...ready, crashes: CRASHED_ONCE }, EXIT_0, spec);
+  assert.deepEqual(
+    [state.phase, state.incarnation, state.restarts, state.crashes],
+    ["starting", 4, 2, { ...CRASHED_ONCE, streak: 0 }],
+  );
+  assert.deepEqual(kindsOf(effects), ["exited", "starting", "spawn"]);
+  const [first] = effects;
+  assert.ok(first?.kind === "tell" && first.event.kind === "exited");
+  assert.deepEqual([first.event.planned, first.event.cause], [true, "expected"]);
+});
+
+test("an expected exit with survivors is replaced when they are gone", () => {
+  const spec = restarting({ expectedExitCodes: [0] });
+  const stopped = stepWorker(ready, { ...EXIT_0, survivors: true }, spec);
+  assert.equal(stopped.state.phase === "stopping" && stopped.state.order.next, "respawn");
+  const { state, effects } = stepWorker(stopped.state, vacated, spec);
+  assert.deepEqual([state.phase, state.incarnation, state.restarts], ["starting", 4, 2]);
+  assert.deepEqual(kindsOf(effects), ["stopped", "spawn"]);
+});
+
+test("on-failure: exit code 0 leaves the slot down as completed, also when survivors have to go first", () => {
+  const spec = restarting({ condition: "on-failure" });
+  const { state, effects } = stepWorker(ready, EXIT_0, spec);
+  assert.equal(state.phase === "down" && state.kind, "completed");
+  assert.deepEqual(kindsOf(effects), ["exited", "ended"]);
+  const stopped = stepWorker(ready, { ...EXIT_0, survivors: true }, spec);
+  const last = stepWorker(stopped.state, vacated, spec);
+  assert.equal(last.state.phase === "down" && last.state.kind, "completed");
+  assert.deepEqual(kindsOf(last.effects), ["stopped", "ended"]);
+});
+
+test("never: a failed exit, start or spawn leaves the slot down as failed", () => {
+  const spec = restarting({ condition: "never" });
+  const failed = stepWorker(ready, exited, spec);
+  assert.equal(failed.state.phase === "down" && failed.state.kind, "failed");
+  const unspawned = stepWorker(spawning, spawnFailed, spec);
+  assert.equal(unspawned.state.phase === "down" && unspawned.state.kind, "failed");
+  const stuck = stepWorker(unproven, startupFailed, spec);
+  const gone = stepWorker(stuck.state, { ...exited, survivors: false }, spec);
+  assert.equal(gone.state.phase === "down" && gone.state.kind, "failed");
+});
+
+test("a completed or failed slot starts again when asked to", () => {
+  for (const kind of ["completed", "failed"] as const)
+    assert.equal(stepWorker({ ...down, kind }, start, SPEC).state.phase, "starting");
+});
+
+test("during a shutdown a worker that ended by the stop signal is replaced without a mark, for as long as it is to serve", () => {
+  const status: ExitStatus = { kind: "signal", signal: "SIGTERM" };
+  const { state, effects } = stepWorker(ready, { ...exited, status, isDuringShutdown: true }, budgetOfNone());
+  assert.deepEqual([state.phase, state.incarnation, state.restarts], ["starting", 4, 2]);
+  assert.deepEqual(kindsOf(effects), ["exited", "starting", "spawn"]);
+});
+
+test("a worker that had the stop signal together with the controller gets no second one", () => {
+  const hadSignal = { signal: "SIGTERM", at: instant(4000) };
+  const order = { ...shutdown, hadSignal };
+  const stopped = stepWorker(ready, { kind: "stop", at: NOW, order }, SPEC);
+  assert.deepEqual(kindsOf(stopped.effects), ["stopping"]);
+  assert.equal(stopped.state.deadline, instant(15_000), "and its grace period all the same");
+  // What it leaves behind was signaled too.
+  assert.deepEqual(kindsOf(stepWorker(stopped.state, exitedAlone, SPEC).effects), ["exited"]);
+  // SIGKILL comes in any case.
+  assert.deepEqual(kindsOf(stepWorker(stopped.state, { ...deadline, at: instant(15_000) }, SPEC).effects), [
+    "killed",
+    "kill",
+  ]);
+});
+
+test("one that was started after the signal, or waits for another one, gets its stop signal", () => {
+  const stopWith = (signal: string, at: number) => {
+    const order = { ...shutdown, hadSignal: { signal, at: instant(at) } };
+    return kindsOf(stepWorker(ready, { kind: "stop", at: NOW, order }, SPEC).effects);
+  };
+  assert.deepEqual(stopWith("SIGTERM", BEFORE), ["stopping", "signal"]);
+  assert.deepEqual(stopWith("SIGINT", 4000), ["stopping", "signal"]);
+});
+
+test("stop_signal_target leader: the leader alone gets the stop signal, what it leaves behind gets it next", () => {
+  const spec = withLifespan(10_000, { stopSignalTarget: "leader" });
+  const scopes = (effects: readonly WorkerEffect[]) =>
+    effects.flatMap((effect) => (effect.kind === "signal" ? [effect.scope] : []));
+  const stopped = stepWorker(ready, stop, spec);
+  assert.deepEqual(scopes(stopped.effects), ["leader"]);
+  assert.deepEqual(scopes(stepWorker(stopped.state, exitedAlone, spec).effects), ["group"]);
+  // A leader that crashed cannot stop its children.
+  assert.deepEqual(scopes(stepWorker(ready, exitedAlone, spec).effects), ["group"]);
+});

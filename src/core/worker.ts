@@ -13,7 +13,15 @@ import type { LimitKind, ReplaceReason, StopReason, WorkerLifecycleEvent } from 
 import { type ExitStatus, formatExit } from "./exit.ts";
 import type { Incarnation, Slot } from "./identity.ts";
 import { decideLifespanMs } from "./limits.ts";
-import { type CrashHistory, decideProvingMs, decideRestart, NO_CRASHES } from "./restart.ts";
+import {
+  type CrashHistory,
+  decideExpectedRestart,
+  decideProvingMs,
+  decideRestart,
+  type ExitVerdict,
+  judgeExit,
+  NO_CRASHES,
+} from "./restart.ts";
 import type { PoolSpec } from "./spec.ts";
 
 /** What is to happen when the slot is empty again. */
@@ -42,6 +50,10 @@ export interface StopOrder {
   readonly cause: StopReason;
   readonly reason: string;
   readonly next: Next;
+  /** In what way the slot stays down after an exit that `restart.policy` does not follow by another process. */
+  readonly ends?: "completed" | "failed";
+  /** A signal that every process of the worker had before this stop, and when the controller had it. */
+  readonly hadSignal?: { readonly signal: string; readonly at: Instant } | undefined;
 }
 
 /** Why a worker is to be replaced, since when. */
@@ -55,8 +67,11 @@ export interface Due {
 export interface DownState extends Common {
   readonly phase: "down";
   readonly deadline: undefined;
-  /** free: may be used; held: an operator stopped it; gave-up: its restarts are used up. */
-  readonly kind: "free" | "held" | "gave-up";
+  /**
+   * free: may be used; held: an operator stopped it; gave-up: its restarts are used up; completed, failed: it ended, and
+   * `restart.policy` wants no other process.
+   */
+  readonly kind: "free" | "held" | "gave-up" | "completed" | "failed";
 }
 /** Waits for its turn, is being spawned, or runs and is not ready yet (pid). */
 export interface StartingState extends Common {
@@ -192,6 +207,8 @@ export type WorkerEvent =
       readonly status: ExitStatus;
       readonly survivors: boolean;
       readonly random: number;
+      /** Whether the controller was shutting down while its workers were still to serve; false unless given. */
+      readonly isDuringShutdown?: boolean;
     }
   /** The last survivor is gone. */
   | { readonly kind: "vacated"; readonly at: Instant; readonly incarnation: Incarnation; readonly random: number }
@@ -203,7 +220,7 @@ export type WorkerEventKind = WorkerEvent["kind"];
 
 /**
  * What the driver has to do. `signal` goes to the whole group, and to processes that left it once the leader is gone;
- * scope "escaped" spares the group. `kill` is SIGKILL to the group and to all that left it.
+ * scope "leader" goes to the leader alone, scope "escaped" spares the group. `kill` is SIGKILL to the group and to all that left it.
  */
 export type WorkerEffect =
   | { readonly kind: "spawn"; readonly slot: Slot; readonly incarnation: Incarnation; readonly revision: number }
@@ -213,7 +230,7 @@ export type WorkerEffect =
       readonly incarnation: Incarnation;
       readonly pid: number;
       readonly signal: string;
-      readonly scope: "group" | "escaped";
+      readonly scope: "group" | "leader" | "escaped";
     }
   | { readonly kind: "kill"; readonly slot: Slot; readonly incarnation: Incarnation; readonly pid: number }
   | { readonly kind: "tell"; readonly event: WorkerLifecycleEvent };
@@ -402,9 +419,9 @@ function spawnFailed(
   return { state: next.state, effects: [told, ...next.effects] };
 }
 
-/** Down after a stop: held where an operator asked, free otherwise. */
+/** Down after a stop: held where an operator asked, completed or failed where the restart policy ends it, else free. */
 function settle(state: WorkerState, at: Instant, order: StopOrder): DownState {
-  const kind = order.cause === "operator" ? "held" : "free";
+  const kind = order.cause === "operator" ? "held" : (order.ends ?? "free");
   return { ...common(state, at, order.reason), phase: "down", deadline: undefined, kind };
 }
 
@@ -416,6 +433,7 @@ function decideAfterCrash(
   what: string,
   spec: PoolSpec,
 ): Transition {
+  if (spec.restart.condition === "never") return endForGood(state, at, `${what}; restart.policy is never`, true, spec);
   const decision = decideRestart(state.crashes, at, uptimeMs, random, spec.restart);
   const reason = `${what}; ${decision.reason}`;
   const remembering: WorkerState = { ...state, crashes: decision.history };
@@ -423,17 +441,46 @@ function decideAfterCrash(
     const down: DownState = { ...common(remembering, at, reason), phase: "down", deadline: undefined, kind: "gave-up" };
     return { state: down, effects: [tell(state, spec, { kind: "gave_up", reason })] };
   }
-  const counted: WorkerState = { ...remembering, restarts: state.restarts + 1 };
-  const told = tell(state, spec, { kind: "backing_off", delayMs: decision.delayMs, reason });
-  if (decision.delayMs > 0) {
-    const backoff: BackoffState = {
-      ...common(counted, at, reason),
-      phase: "backoff",
-      deadline: after(at, decision.delayMs),
-    };
+  return restartAfter(remembering, at, decision.delayMs, reason, spec);
+}
+
+function restartAfter(state: WorkerState, at: Instant, delayMs: number, reason: string, spec: PoolSpec): Transition {
+  const counted: WorkerState = { ...state, restarts: state.restarts + 1 };
+  const told = tell(state, spec, { kind: "backing_off", delayMs, reason });
+  if (delayMs > 0) {
+    const backoff: BackoffState = { ...common(counted, at, reason), phase: "backoff", deadline: after(at, delayMs) };
     return { state: backoff, effects: [told] };
   }
   const next = spawnNext(counted, at, reason, spec);
+  return { state: next.state, effects: [told, ...next.effects] };
+}
+
+/** Ended by itself, and the restart policy wants no other process. */
+function endForGood(state: WorkerState, at: Instant, reason: string, isFailure: boolean, spec: PoolSpec): Transition {
+  const kind = isFailure ? "failed" : "completed";
+  const down: DownState = { ...common(state, at, reason), phase: "down", deadline: undefined, kind };
+  return { state: down, effects: [tell(state, spec, { kind: "ended", isFailure, reason })] };
+}
+
+/** Ended as it was expected to: the next process follows without a mark against the slot. */
+function respawnExpected(
+  state: StartingState | ReadyState | UnreadyState,
+  at: Instant,
+  uptimeMs: number,
+  random: number,
+  what: string,
+  spec: PoolSpec,
+): Transition {
+  const {
+    delayMs,
+    history,
+    reason: how,
+  } = decideExpectedRestart(state.crashes, uptimeMs, state.phase !== "starting", random, spec.restart);
+  const reason = `${what}, ${how}`;
+  const remembering: WorkerState = { ...state, crashes: history };
+  if (delayMs > 0) return restartAfter(remembering, at, delayMs, reason, spec);
+  const next = spawnNext(remembering, at, reason, spec, 0);
+  const told = tell(next.state, spec, { kind: "starting", delayMs: 0, reason });
   return { state: next.state, effects: [told, ...next.effects] };
 }
 
@@ -486,12 +533,25 @@ function beginStop(
     order,
   };
   const signal = hard ? "SIGKILL" : spec.stopSignal;
-  const told = tell(state, spec, { kind: "stopping", pid, signal, graceMs, cause: order.cause, reason: order.reason });
+  const isSignaled = !hard && hasHadStopSignal(stopping, spec);
+  const reason = isSignaled ? `${order.reason}; it has received ${signal} already` : order.reason;
+  const told = tell(state, spec, { kind: "stopping", pid, signal, graceMs, cause: order.cause, reason });
+  // Many servers take a second signal for "at once".
+  if (isSignaled) return { state: stopping, effects: [told] };
   const { slot, incarnation } = state;
+  // Without its leader a group is all that is left.
+  const scope = order.cause === "survivors" ? "group" : spec.stopSignalTarget;
   const act: WorkerEffect = hard
     ? { kind: "kill", slot, incarnation, pid }
-    : { kind: "signal", slot, incarnation, pid, signal, scope: "group" };
+    : { kind: "signal", slot, incarnation, pid, signal, scope };
   return { state: stopping, effects: [told, act] };
+}
+
+/** Whether the processes of a worker that is to stop had the stop signal together with the controller. */
+function hasHadStopSignal({ order, spawnedAt }: StoppingState, { stopSignal, role }: PoolSpec): boolean {
+  const { hadSignal } = order;
+  // A proxy blocks signals.
+  return role === "workers" && hadSignal !== undefined && hadSignal.signal === stopSignal && spawnedAt < hadSignal.at;
 }
 
 function exitedTold(
@@ -501,8 +561,35 @@ function exitedTold(
   event: Extract<WorkerEvent, { kind: "exited" }>,
   spec: PoolSpec,
   planned: boolean,
+  cause?: "expected" | "completed",
 ): WorkerEffect {
-  return tell(state, spec, { kind: "exited", pid, status: event.status, planned, uptimeMs: event.at - spawnedAt });
+  const uptimeMs = event.at - spawnedAt;
+  const body = { kind: "exited", pid, status: event.status, planned, uptimeMs } as const;
+  return tell(state, spec, cause === undefined ? body : { ...body, cause });
+}
+
+/** What the exit of a leader means that nobody requested. */
+function verdictOf(event: Extract<WorkerEvent, { kind: "exited" }>, spec: PoolSpec): ExitVerdict {
+  const { status, isDuringShutdown = false } = event;
+  return judgeExit({ status, isDuringShutdown }, spec.stopSignal, spec.restart);
+}
+
+function causeOf(verdict: ExitVerdict): "expected" | "completed" | undefined {
+  if (verdict.kind === "expected") return "expected";
+  return verdict.kind === "final" && !verdict.isFailure ? "completed" : undefined;
+}
+
+/** What is to happen when the survivors of an exit are gone. */
+function orderAfter(verdict: ExitVerdict, what: string): StopOrder {
+  const common = { cause: "survivors", reason: `${what}, processes of its group are left` } as const;
+  switch (verdict.kind) {
+    case "crash":
+      return { ...common, next: "restart" };
+    case "expected":
+      return { ...common, next: "respawn" };
+    case "final":
+      return { ...common, next: "down", ends: verdict.isFailure ? "failed" : "completed" };
+  }
 }
 
 /** The leader ended by itself. Survivors of its group must go before the slot may be used again. */
@@ -513,20 +600,34 @@ function crashed(
 ): Transition {
   if (state.pid === undefined || state.spawnedAt === undefined) return impossible(state, event);
   const { pid, spawnedAt } = state;
-  const what = formatExit(event.status);
-  const gone: WorkerState = { ...state, lastExit: event.status };
-  const told = exitedTold(state, pid, spawnedAt, event, spec, false);
-  if (event.survivors) {
-    const order: StopOrder = {
-      cause: "survivors",
-      reason: `${what}, processes of its group are left`,
-      next: "restart",
-    };
-    const next = beginStop({ ...state, lastExit: event.status }, pid, spawnedAt, event.at, order, spec);
-    return { state: next.state, effects: [told, ...next.effects] };
-  }
-  const next = decideAfterCrash(gone, event.at, event.at - spawnedAt, event.random, what, spec);
+  const verdict = verdictOf(event, spec);
+  const exit = formatExit(event.status);
+  const what = verdict.kind === "crash" ? exit : `${exit}: ${verdict.reason}`;
+  const gone = { ...state, lastExit: event.status };
+  const cause = causeOf(verdict);
+  const told = exitedTold(state, pid, spawnedAt, event, spec, cause !== undefined, cause);
+  const next = event.survivors
+    ? beginStop(gone, pid, spawnedAt, event.at, orderAfter(verdict, what), spec)
+    : afterExit(gone, verdict, event, event.at - spawnedAt, what, spec);
   return { state: next.state, effects: [told, ...next.effects] };
+}
+
+function afterExit(
+  gone: StartingState | ReadyState | UnreadyState,
+  verdict: ExitVerdict,
+  { at, random }: Extract<WorkerEvent, { kind: "exited" }>,
+  uptimeMs: number,
+  what: string,
+  spec: PoolSpec,
+): Transition {
+  switch (verdict.kind) {
+    case "crash":
+      return decideAfterCrash(gone, at, uptimeMs, random, what, spec);
+    case "expected":
+      return respawnExpected(gone, at, uptimeMs, random, what, spec);
+    case "final":
+      return endForGood(gone, at, what, verdict.isFailure, spec);
+  }
 }
 
 /** The leader ended while it drained: what it was told to do is done, if nothing of its group is left. */
@@ -551,11 +652,14 @@ function exitedStopping(
   const told = exitedTold(state, state.pid, state.spawnedAt, event, spec, true);
   const gone: StoppingState = { ...state, lastExit: event.status };
   if (event.survivors) {
-    // The group has its signal already; what left the group is only known to be left now.
+    // The group has its signal already, unless only the leader was to have it; what left the group is only known to be
+    // left now.
     const { slot, incarnation, pid } = state;
-    const signal: WorkerEffect = { kind: "signal", slot, incarnation, pid, signal: spec.stopSignal, scope: "escaped" };
+    const scope = spec.stopSignalTarget === "leader" ? "group" : "escaped";
+    const signal: WorkerEffect = { kind: "signal", slot, incarnation, pid, signal: spec.stopSignal, scope };
     const kill: WorkerEffect = { kind: "kill", slot, incarnation, pid };
-    return { state: gone, effects: [told, state.deadline === undefined ? kill : signal] };
+    const act = state.deadline === undefined ? [kill] : hasHadStopSignal(state, spec) ? [] : [signal];
+    return { state: gone, effects: [told, ...act] };
   }
   const next = emptied(gone, event.at, event.random, spec);
   return { state: next.state, effects: [told, ...next.effects] };
@@ -570,7 +674,12 @@ function emptied(state: StoppingState, at: Instant, random: number, spec: PoolSp
     durationMs: at - state.since,
     next: stays ? "stay down" : "respawn",
   });
-  if (order.next === "down") return { state: settle(state, at, order), effects: [told] };
+  if (order.next === "down") {
+    const { ends, reason } = order;
+    const ended =
+      ends === undefined ? [] : [tell(state, spec, { kind: "ended", isFailure: ends === "failed", reason })];
+    return { state: settle(state, at, order), effects: [told, ...ended] };
+  }
   const next =
     order.next === "respawn"
       ? // The next one may only go when this one is known to run: it would fail like all.
@@ -605,10 +714,11 @@ function stopBackoff(state: BackoffState, event: Extract<WorkerEvent, { kind: "s
 
 /**
  * A stop during a stop can only make it final: shutdown overrules a planned respawn. What is final stays, but a slot that
- * an operator holds is not held any more when there are too many.
+ * an operator holds, or that has completed, is free when there are too many.
  */
 function stopAgain(state: StoppingState | DrainingState, event: Extract<WorkerEvent, { kind: "stop" }>): Transition {
-  const isSurplus = state.order.cause === "operator" && event.order.cause === "scale";
+  const staysInUse = state.order.cause === "operator" || state.order.ends !== undefined;
+  const isSurplus = staysInUse && event.order.cause === "scale";
   if (event.order.next !== "down" || (state.order.next === "down" && !isSurplus)) return ignore(state);
   return { state: { ...state, order: event.order, reason: event.order.reason }, effects: [] };
 }

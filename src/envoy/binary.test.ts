@@ -108,6 +108,11 @@ test("what Envoy says against a configuration is passed on", async () => {
     maxConcurrentPerWorker: undefined,
     maxQueue: 1,
     workerKeepaliveMs: 1,
+    healthCheckHost: "localhost",
+    maxHeaders: 1000,
+    maxHeaderBytes: 1024,
+    trustedHops: 1,
+    envoyMinor: 40,
     concurrency: 1,
     accessLog: false,
     tls: undefined,
@@ -126,7 +131,10 @@ test("what Envoy says against a configuration is passed on", async () => {
     "ENVOY_CONFIG_REFUSED",
     /pool "web": Envoy refuses its configuration: malformed IP address: nowhere$/u,
     () =>
-      check(1, "warning x: y\ncritical main: error initializing configuration \\'\\': malformed IP address: nowhere\n"),
+      check(
+        1,
+        "[warning] x: y\n[critical] main: error initializing configuration \\'\\': malformed IP address: nowhere\n",
+      ),
   );
   await refused("ENVOY_CONFIG_REFUSED", /configuration: it did not say why$/u, () => check(undefined, ""));
 });

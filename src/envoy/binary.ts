@@ -89,8 +89,8 @@ export async function checkConfiguration(
 /** The reason among what Envoy says: its last line that is not the beginning of a stack. */
 function refusalOf(output: string): string {
   const lines = output.split("\n").filter((line) => line.trim() !== "");
-  const said = lines.findLast((line) => line.startsWith("critical")) ?? lines.at(-1) ?? "it did not say why";
-  const reason = said.replace(/^\w+ \w+: /u, "").replace(/^error initializing configuration \\?'[^']*': /u, "");
+  const said = lines.findLast((line) => line.startsWith("[critical]")) ?? lines.at(-1) ?? "it did not say why";
+  const reason = said.replace(/^\[\w+\] \w+: /u, "").replace(/^error initializing configuration \\?'[^']*': /u, "");
   return reason.slice(0, 1000);
 }
 

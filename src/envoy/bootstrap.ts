@@ -8,7 +8,7 @@ import { fileSource, proxyFiles } from "./files.ts";
 import type { JsonObject } from "./json.ts";
 import { typed } from "./json.ts";
 import { listener } from "./listener.ts";
-import type { AdminPlace, ProxyPlaces, ProxySettings } from "./settings.ts";
+import { type AdminPlace, type ProxyPlaces, type ProxySettings, SINCE } from "./settings.ts";
 
 /** Envoy's bootstrap configuration. */
 export function bootstrap(settings: ProxySettings, places: ProxyPlaces): JsonObject {
@@ -47,7 +47,7 @@ function commonPart(settings: ProxySettings, places: ProxyPlaces): JsonObject {
     admin: { address: adminAddress(places.admin), ignore_global_conn_limit: true },
     // Histograms are only brought up to date by a flush; as often as they are read.
     stats_flush_interval: "1s",
-    layered_runtime: { layers: [{ name: "static", static_layer: RUNTIME_FLAGS }] },
+    layered_runtime: { layers: [{ name: "static", static_layer: runtimeFlags(settings) }] },
     // Without a limit of any size Envoy warns at each start; descriptors end first.
     overload_manager: {
       resource_monitors: [
@@ -63,12 +63,17 @@ function commonPart(settings: ProxySettings, places: ProxyPlaces): JsonObject {
   };
 }
 
-/**
- * LEAST_REQUEST counts requests that wait for a worker's connection too. Without it those beyond the limit of a worker
- * pile up at one worker while others have none (tried on 1.40, which has the flag, off by default; older ones log that
- * they do not know it).
- */
-const RUNTIME_FLAGS: JsonObject = { "envoy.reloadable_features.least_request_lb_count_pending_requests": true };
+function runtimeFlags({ envoyMinor }: ProxySettings): JsonObject {
+  const flag = "envoy.reloadable_features";
+  return {
+    // LEAST_REQUEST counts requests that wait for a worker's connection too. Without it the requests beyond the limit of
+    // a worker pile up at one worker while others have none.
+    [`${flag}.least_request_lb_count_pending_requests`]:
+      envoyMinor < SINCE.least_request_lb_count_pending_requests ? undefined : true,
+    // A fragment in a request target is cut off instead of answered 400.
+    [`${flag}.http_reject_path_with_fragment`]: false,
+  };
+}
 
 /** Reachable for the owner alone: the admin interface can stop Envoy. */
 function adminAddress(admin: AdminPlace): JsonObject {

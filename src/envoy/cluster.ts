@@ -4,8 +4,8 @@
  */
 import { fileSource } from "./files.ts";
 import { type Json, type JsonObject, seconds, typed } from "./json.ts";
-import { PRESERVE_HEADER_CASE } from "./listener.ts";
-import { CLUSTER_NAME, type ProxySettings } from "./settings.ts";
+import { headerKilobytes, maxHeaderField, PRESERVE_HEADER_CASE } from "./listener.ts";
+import { CLUSTER_NAME, type ProxySettings, SINCE } from "./settings.ts";
 
 /** On one machine a connection is made at once or the backlog is full; then another worker is the better choice. */
 const CONNECT_TIMEOUT_MS = 1000;
@@ -96,10 +96,20 @@ function httpOptions(settings: ProxySettings): JsonObject {
   const type = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
   return {
     [type]: typed(type, {
-      common_http_protocol_options: { idle_timeout: seconds(settings.workerKeepaliveMs) },
+      common_http_protocol_options: {
+        idle_timeout: seconds(settings.workerKeepaliveMs),
+        max_headers_count: settings.maxHeaders,
+        max_response_headers_kb:
+          settings.envoyMinor < SINCE.max_response_headers_kb ? undefined : headerKilobytes(settings),
+      },
       explicit_http_config:
         settings.protocol === "grpc"
-          ? { http2_protocol_options: { max_concurrent_streams: streamsPerConnection(settings) } }
+          ? {
+              http2_protocol_options: {
+                max_concurrent_streams: streamsPerConnection(settings),
+                ...maxHeaderField(settings),
+              },
+            }
           : { http_protocol_options: { enable_trailers: true, header_key_format: PRESERVE_HEADER_CASE } },
     }),
   };
@@ -110,7 +120,7 @@ function streamsPerConnection({ maxConcurrentPerWorker, concurrency }: ProxySett
   return Math.max(1, Math.floor(maxConcurrentPerWorker / concurrency));
 }
 
-function healthCheck({ protocol }: ProxySettings, path: string): Json {
+function healthCheck({ protocol, healthCheckHost }: ProxySettings, path: string): Json {
   return {
     interval: seconds(HEALTH_CHECK.intervalMs),
     interval_jitter: seconds(HEALTH_CHECK.jitterMs),
@@ -124,8 +134,8 @@ function healthCheck({ protocol }: ProxySettings, path: string): Json {
     reuse_connection: false,
     http_health_check: {
       path,
-      // The name of the cluster by default, which frameworks that know their hosts refuse.
-      host: "localhost",
+      // The name of the cluster by default, which frameworks that check the Host header refuse.
+      host: healthCheckHost,
       codec_client_type: protocol === "grpc" ? "HTTP2" : "HTTP1",
       expected_statuses: [{ start: 200, end: 400 }],
       // Anything else would take the worker out at once, whatever the threshold.

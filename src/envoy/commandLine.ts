@@ -2,8 +2,17 @@
 import { proxyFiles } from "./files.ts";
 import type { ProxyPlaces, ProxySettings } from "./settings.ts";
 
-/** Plain lines: level, logger, message; time and process are added by whoever takes them. */
-const LOG_FORMAT = ["-l", "warning", "--log-format", "%l %n: %v", "--log-format-escaped"];
+/** Level in brackets, so that the record gets it; logger and message. Time and process are added by whoever takes the line. */
+const LOG_FORMAT = [
+  "-l",
+  "warning",
+  // It warns at each start that allow_custom_methods is marked as work in progress.
+  "--component-log-level",
+  "misc:error",
+  "--log-format",
+  "[%l] %n: %v",
+  "--log-format-escaped",
+];
 
 /** Arguments to serve. */
 export function serveArgs(settings: ProxySettings, places: ProxyPlaces): string[] {

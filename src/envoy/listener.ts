@@ -4,12 +4,25 @@
  */
 import { fileSource } from "./files.ts";
 import { type Json, type JsonObject, seconds, typed } from "./json.ts";
-import { CLUSTER_NAME, LISTENER_NAME, type ProxySettings } from "./settings.ts";
+import { CLUSTER_NAME, LISTENER_NAME, type ProxySettings, SINCE } from "./settings.ts";
 
 const CONNECTION_MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 
 /** Time from the first byte of a request to the end of its headers; who is slower wants to hold the connection. */
 const HEADERS_TIMEOUT_MS = 60_000;
+
+/** Bounds of max_header_field_size_kb. */
+const DEFAULT_HEADER_FIELD_KIB = 64;
+const MAX_HEADER_FIELD_KIB = 256;
+
+/**
+ * Together these match every upgrade token but `websocket`, the one that the listener knows. RE2 has no negative
+ * lookahead, and Envoy limits the size of one regular expression, so there is one for each place where a token can differ.
+ */
+const UNKNOWN_UPGRADES: readonly JsonObject[] = [
+  ...[..."websocket"].map((letter, index) => `${"websocket".slice(0, index)}([^${letter}].*)?`),
+  "websocket.+",
+].map((regex) => ({ safe_regex: { regex: `(?i)${regex}` } }));
 
 /** Names of headers as they were written. */
 export const PRESERVE_HEADER_CASE: JsonObject = {
@@ -79,15 +92,22 @@ function connectionManager(settings: ProxySettings, routesPath: string | undefin
         accept_http_10: true,
         default_host_for_http_10: "localhost",
         enable_trailers: true,
+        allow_custom_methods: true,
         header_key_format: PRESERVE_HEADER_CASE,
+        // Envoy answers 403 to an upgrade that it does not know, where HTTP lets a server ignore it.
+        ignore_http_11_upgrade: settings.envoyMinor < SINCE.ignore_http_11_upgrade ? undefined : UNKNOWN_UPGRADES,
       },
+      common_http_protocol_options: { max_headers_count: settings.maxHeaders },
+      max_request_headers_kb: headerKilobytes(settings),
       // WebSocket over HTTP/2 (RFC 8441).
-      http2_protocol_options: { allow_connect: true },
+      http2_protocol_options: { allow_connect: true, ...maxHeaderField(settings) },
       upgrade_configs: [{ upgrade_type: "websocket" }],
       server_header_transformation: "PASS_THROUGH",
-      use_remote_address: true,
-      // With none Envoy would replace the x-forwarded-proto of a load balancer that ends TLS.
-      xff_num_trusted_hops: 1,
+      ...clientAddress(settings),
+      // Headers that control Envoy, such as x-envoy-retry-on, are obeyed from no address (1.31 trusts private ones).
+      internal_address_config: {},
+      // A proxy in front that ended mutual TLS tells the worker about the client's certificate.
+      forward_client_cert_details: "ALWAYS_FORWARD_ONLY",
       // A random UUID costs a few per cent of a small request, and a worker that wants an id makes its own; one the
       // client sent passes.
       generate_request_id: false,
@@ -96,18 +116,64 @@ function connectionManager(settings: ProxySettings, routesPath: string | undefin
       // Server-sent events and long polls may be silent for as long as they like.
       stream_idle_timeout: "0s",
       request_headers_timeout: seconds(HEADERS_TIMEOUT_MS),
+      local_reply_config: { mappers: [OPTIONS_OF_SERVER] },
       access_log: settings.accessLog ? [accessLog(HTTP_ACCESS_LOG)] : undefined,
     }),
   };
 }
+
+/** How large the headers of one message may be, in whole KiB. */
+export function headerKilobytes({ maxHeaderBytes }: ProxySettings): number {
+  return Math.max(1, Math.ceil(maxHeaderBytes / 1024));
+}
+
+/** Options of HTTP/2 that let one header field be as large as all together; without them its limit is 64 KiB. */
+export function maxHeaderField(settings: ProxySettings): JsonObject {
+  const kilobytes = Math.min(headerKilobytes(settings), MAX_HEADER_FIELD_KIB);
+  const isDefault = kilobytes < DEFAULT_HEADER_FIELD_KIB || settings.envoyMinor < SINCE.max_header_field_size_kb;
+  return isDefault ? {} : { max_header_field_size_kb: kilobytes };
+}
+
+/**
+ * Whose address a client has. With trusted hops it is an element of x-forwarded-for, counted from the right, and what the
+ * nearest proxy said about the scheme stays; without any it is the peer's, and x-forwarded-proto says what Envoy saw.
+ * The peer is added to x-forwarded-for by the route, because Envoy writes an address of its own for a peer on loopback.
+ */
+function clientAddress({ trustedHops }: ProxySettings): JsonObject {
+  return trustedHops === 0
+    ? { use_remote_address: true, skip_xff_append: true }
+    : { use_remote_address: false, xff_num_trusted_hops: trustedHops - 1 };
+}
+
+/**
+ * `OPTIONS *` asks about the server as a whole. Envoy routes nothing without a path and would answer 404, which a client
+ * that uses it to see whether the server is there takes for a failure.
+ */
+const OPTIONS_OF_SERVER: JsonObject = {
+  filter: {
+    and_filter: {
+      filters: [
+        { header_filter: { header: { name: ":method", string_match: { exact: "OPTIONS" } } } },
+        { header_filter: { header: { name: ":path", string_match: { exact: "*" } } } },
+      ],
+    },
+  },
+  status_code: 200,
+};
 
 /** The routes resource: there is one route. Without meaning where no HTTP is spoken. */
 export function routes(settings: ProxySettings): JsonObject {
   return {
     name: LISTENER_NAME,
     validate_clusters: false,
-    // Envoy adds it for an address it trusts nobody to have set.
-    request_headers_to_remove: ["x-envoy-external-address"],
+    // Envoy sets it where no proxy in front is trusted.
+    request_headers_to_remove: settings.trustedHops === 0 ? ["x-envoy-external-address"] : undefined,
+    request_headers_to_add: [
+      {
+        header: { key: "x-forwarded-for", value: "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%" },
+        append_action: "APPEND_IF_EXISTS_OR_ADD",
+      },
+    ],
     virtual_hosts: [
       {
         name: CLUSTER_NAME,

@@ -194,6 +194,19 @@ export class PoolProxy implements Disposable {
     void this.#awaitListener(run);
   }
 
+  /** Ends the Envoy that runs, at once. Whether it was asked: one that does not listen yet, or hangs, is not. */
+  async quit(): Promise<boolean> {
+    const run = this.#run;
+    if (run === undefined) return false;
+    try {
+      await run.admin.quit();
+      return true;
+    } catch (error) {
+      // It may be gone before its answer is.
+      return run.isOver || (error instanceof Error && "code" in error && error.code === "ECONNRESET");
+    }
+  }
+
   /** The process of Envoy is gone, and with it every request it carried. */
   ended(): void {
     this.#endRun();

@@ -17,12 +17,22 @@ export interface ProxySettings {
   /** `header:<name>`, `cookie:<name>`, `query:<name>` or `source_ip`; tcp can only hash the last. */
   readonly hashOn: string | undefined;
   readonly healthCheckPath: string | undefined;
+  /** The Host header of Envoy's health check. */
+  readonly healthCheckHost: string;
   /** 0 is no limit. */
   readonly requestTimeoutMs: number;
   /** undefined is no limit. */
   readonly maxConcurrentPerWorker: number | undefined;
   readonly maxQueue: number;
   readonly workerKeepaliveMs: number;
+  /** Header lines that a request or a response may have. */
+  readonly maxHeaders: number;
+  /** Bytes that the headers of a request or a response may have together; Envoy counts in KiB. */
+  readonly maxHeaderBytes: number;
+  /** Proxies in front whose x-forwarded-for is believed. */
+  readonly trustedHops: number;
+  /** Minor version of Envoy 1.x, such as 40: some fields are only known to newer ones. */
+  readonly envoyMinor: number;
   /** Envoy's worker threads. */
   readonly concurrency: number;
   readonly accessLog: boolean;
@@ -36,6 +46,14 @@ export interface ProxySettings {
    */
   readonly replacedDrainSeconds: number;
 }
+
+/** The minor version of Envoy 1.x that brought a field or a runtime flag; older ones refuse it or log a warning. */
+export const SINCE = {
+  max_response_headers_kb: 32,
+  ignore_http_11_upgrade: 34,
+  max_header_field_size_kb: 38,
+  least_request_lb_count_pending_requests: 39,
+} as const;
 
 /** Where Envoy's admin interface listens. */
 export type AdminPlace = { readonly port: number } | { readonly socketPath: string };

@@ -6,7 +6,8 @@ import { LineAnnotator } from "./annotate.ts";
 import { OutputBuffer } from "./outputBuffer.ts";
 
 const EPOCH_MS = 1_700_000_000_123;
-const HEAD = '{"level":"info","ts":1700000000.123,"pool":"web","worker_id":"web-0","worker_info_msg":"';
+const HEAD =
+  '{"level":"info","ts":1700000000.123,"pool":"web","worker_id":"web-0","stream":"stdout","worker_info_msg":"';
 
 interface Options {
   stream?: "stdout" | "stderr";
@@ -93,10 +94,36 @@ describe("annotation of text lines", () => {
     });
   }
 
-  test("uses the names of standard error there", () => {
-    assert.equal(
-      annotate("oops\n", { stream: "stderr" }),
-      '{"level":"error","ts":1700000000.123,"pool":"web","worker_id":"web-0","worker_error_msg":"oops"}\n',
+  const onStderr = (level: string, text: string) =>
+    `{"level":"${level}","ts":1700000000.123,"pool":"web","worker_id":"web-0","stream":"stderr","worker_error_msg":"${text}"}\n`;
+
+  test("uses the names of standard error there, and the level that the line has", () => {
+    assert.equal(annotate("oops\n", { stream: "stderr" }), onStderr("info", "oops"));
+    for (const cuts of [[1e6], [1], [3, 5]])
+      assert.equal(
+        annotate("INFO: up\n[ERROR] down\nhm\nW0102 15:04:05.0 x\n", { stream: "stderr", cuts }),
+        onStderr("info", "INFO: up") +
+          onStderr("error", "[ERROR] down") +
+          onStderr("info", "hm") +
+          onStderr("warn", "W0102 15:04:05.0 x"),
+      );
+    assert.equal(annotate("ERROR x\n"), `${HEAD}ERROR x"}\n`, "stdout is info, as in the original");
+  });
+
+  test("gives lines that do not tell their level the one that is configured, from then on", () => {
+    const annotator = newAnnotator({ stream: "stderr" });
+    const out = new OutputBuffer();
+    annotator.configure({ maxLineBytes: 8, level: "warn" });
+    annotator.push(Buffer.from("oops\nERROR: abcdefghijkl\n"), EPOCH_MS, out);
+    const records = out.bytes.toString("utf8", 0, out.length).trimEnd().split("\n");
+    assert.deepEqual(
+      records.map((record) => [JSON.parse(record).level, JSON.parse(record).worker_error_msg]),
+      [
+        ["warn", "oops"],
+        ["error", "ERROR: a"],
+        ["error", "bcdefghi"],
+        ["error", "jkl"],
+      ],
     );
   });
 
@@ -260,9 +287,9 @@ test("another longest line holds from then on, also for what is held back of an 
   const annotator = newAnnotator({ maxLineBytes: 100 });
   const out = new OutputBuffer();
   annotator.push(Buffer.from("a".repeat(50)), EPOCH_MS, out);
-  annotator.maxLineBytes = 20;
+  annotator.configure({ maxLineBytes: 20 });
   annotator.push(Buffer.from(`\n${"b".repeat(20)}\n`), EPOCH_MS, out);
-  annotator.maxLineBytes = 100;
+  annotator.configure({ maxLineBytes: 100 });
   annotator.push(Buffer.from(`${"c".repeat(90)}\n`), EPOCH_MS, out);
   const texts = Buffer.from(out.bytes.subarray(0, out.length))
     .toString()
@@ -270,7 +297,5 @@ test("another longest line holds from then on, also for what is held back of an 
     .split("\n")
     .map((line) => (JSON.parse(line) as { worker_info_msg: string }).worker_info_msg);
   assert.deepEqual(texts, ["a".repeat(20), "a".repeat(20), "a".repeat(10), "b".repeat(20), "c".repeat(90)]);
-  assert.throws(() => {
-    annotator.maxLineBytes = 3;
-  }, RangeError);
+  assert.throws(() => annotator.configure({ maxLineBytes: 3 }), RangeError);
 });

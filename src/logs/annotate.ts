@@ -3,11 +3,12 @@
  *
  * A line that is a JSON object gets `worker_id` behind its opening brace and keeps every other byte; a worker_id of
  * the application is renamed, so that a reader finds exactly one. Any other line becomes a JSON record with the line
- * as text. No byte is lost: what is not UTF-8 also comes out in base64, what is longer than the limit in parts.
+ * as text, and the level that level.ts finds in it. No byte is lost: what is not UTF-8 also comes out in base64, what is longer than the limit in parts.
  * The output does not depend on how the stream was cut into chunks. Pure: no input/output, no clock.
  */
 import { isUtf8 } from "node:buffer";
 import { findStringStop, JsonLineScanner, SLACK_BYTES } from "./jsonLine.ts";
+import { findLevel, NO_LEVEL, RECORD_LEVELS, type RecordLevel } from "./level.ts";
 import type { OutputBuffer } from "./outputBuffer.ts";
 
 const NEWLINE = 0x0a;
@@ -43,6 +44,18 @@ export interface LineOrigin {
   readonly stream: "stdout" | "stderr";
   /** Longer lines (without their newline) come out in parts of at most so many bytes; at least 4. */
   readonly maxLineBytes: number;
+  /** Level of text lines that do not tell theirs; info unless given. */
+  readonly level?: RecordLevel;
+}
+
+/** A text record up to its text, with slack behind; only the digits of ts change. */
+interface Head {
+  readonly bytes: Buffer;
+  readonly view: DataView;
+  readonly length: number;
+  readonly tsAt: number;
+  /** The time that it says. */
+  tsMs: number;
 }
 
 /** Annotates one stream. Chunks go in through `push`; `end` brings out a last line without newline. */
@@ -58,25 +71,24 @@ export class LineAnnotator {
   /** Records that are parts of an overlong line. */
   partsSplit = 0;
 
-  #maxLineBytes = 4;
+  #maxLineBytes = 0;
   readonly #scanner: JsonLineScanner;
-  /**
-   * What is put before the worker's bytes, with slack behind: a text record up to its text in [0, #headBytes), of
-   * which only the digits of ts change, and `"worker_id":"…",` for a JSON object in [#headBytes, #insertionEnd).
-   */
-  readonly #fixed: Buffer;
-  readonly #fixedView: DataView;
-  readonly #headBytes: number;
-  readonly #insertionEnd: number;
-  readonly #tsAt: number;
-  #tsMs = Number.NaN;
+  /** By level, as findLevel counts them. */
+  readonly #heads: readonly Head[];
+  #defaultLevel = 0;
+  /** On stderr only: what goes to stdout is info, as in the original. */
+  readonly #findsLevels: boolean;
+  /** `"worker_id":"…",` for a JSON object, with slack behind. */
+  readonly #insertion: DataView;
+  readonly #insertionBytes: number;
   #epochMs = 0;
 
   /** The bytes of a line that has not ended yet: [0, #carryBytes) of #carry. No memory where there are none. */
   #carry: Buffer = EMPTY;
   #carryBytes = 0;
-  /** Parts of the current line that are out already. */
+  /** Parts of the current line that are out already, and its level. */
   #parts = 0;
+  #partLevel = 0;
 
   /** The whole memory of the last chunk; chunks of one read buffer share it. */
   #memory: ArrayBufferLike = EMPTY.buffer;
@@ -89,28 +101,32 @@ export class LineAnnotator {
 
   /** `scanner` holds nothing between two calls; sharing one saves memory where there are many streams. */
   constructor(origin: LineOrigin, scanner: JsonLineScanner = new JsonLineScanner()) {
-    this.maxLineBytes = origin.maxLineBytes;
+    this.configure(origin);
+    this.#findsLevels = origin.stream === "stderr";
     this.#scanner = scanner;
-    const isError = origin.stream === "stderr";
-    const start = `{"level":"${isError ? "error" : "info"}","ts":`;
     const workerId = `"worker_id":${JSON.stringify(origin.workerId)},`;
-    const head =
-      `${start}${"0".repeat(TS_WIDTH)},"pool":${JSON.stringify(origin.pool)},${workerId}` +
-      `"${isError ? "worker_error_msg" : "worker_info_msg"}":"`;
-    this.#tsAt = start.length;
-    this.#headBytes = Buffer.byteLength(head);
-    this.#fixed = padded(head + workerId);
-    this.#fixedView = viewOf(this.#fixed);
-    this.#insertionEnd = this.#fixed.length - SLACK_BYTES;
+    const rest =
+      `,"pool":${JSON.stringify(origin.pool)},${workerId}"stream":"${origin.stream}",` +
+      `"${origin.stream === "stderr" ? "worker_error_msg" : "worker_info_msg"}":"`;
+    this.#heads = RECORD_LEVELS.map((level) => {
+      const start = `{"level":"${level}","ts":`;
+      const bytes = padded(start + "0".repeat(TS_WIDTH) + rest);
+      const length = bytes.length - SLACK_BYTES;
+      return { bytes, view: viewOf(bytes), length, tsAt: start.length, tsMs: Number.NaN };
+    });
+    const insertion = padded(workerId);
+    this.#insertion = viewOf(insertion);
+    this.#insertionBytes = insertion.length - SLACK_BYTES;
   }
 
   /**
-   * Holds for every line that ends from now on; what is held back of an unfinished one is cut when more of it comes.
-   * @throws RangeError below 4
+   * What holds for every line that ends from now on; what is held back of an unfinished one is cut when more of it comes.
+   * @throws RangeError where maxLineBytes is below 4
    */
-  set maxLineBytes(bytes: number) {
-    if (!(bytes >= 4)) throw new RangeError("maxLineBytes must be at least 4, the longest character");
-    this.#maxLineBytes = bytes;
+  configure({ maxLineBytes, level = "info" }: Pick<LineOrigin, "maxLineBytes" | "level">): void {
+    if (!(maxLineBytes >= 4)) throw new RangeError("maxLineBytes must be at least 4, the longest character");
+    this.#maxLineBytes = maxLineBytes;
+    this.#defaultLevel = RECORD_LEVELS.indexOf(level);
   }
 
   /** Bytes of an unfinished line that are held back. */
@@ -188,12 +204,14 @@ export class LineAnnotator {
         at = scanner.end + 1;
         continue;
       }
-      const end = bytes.indexOf(NEWLINE, at);
+      // Most lines have no byte to escape before their newline, so the search for one finds the newline as well.
+      const stop = findStringStop(view, at, last);
+      const end = view.getUint8(stop) === NEWLINE ? stop : bytes.indexOf(NEWLINE, stop);
       if (end - at > maxLineBytes) {
         this.#tail(bytes, view, this.#cut(bytes, view, at, end, out), end, out);
       } else {
         this.linesText++;
-        this.#text(bytes, view, at, end, 0, false, out);
+        this.#text(bytes, view, at, end, stop, 0, false, out);
       }
       at = end + 1;
     }
@@ -209,9 +227,9 @@ export class LineAnnotator {
   /** The record of the JSON object that the scanner has just found in the line at `start`. */
   #object(view: DataView, start: number, out: OutputBuffer): void {
     const { open, end, isEmpty, workerIdCount, keyStarts, keyEnds } = this.#scanner;
-    out.reserve(end + 1 - start + this.#insertionEnd - this.#headBytes + workerIdCount * RENAMED_KEY.length);
+    out.reserve(end + 1 - start + this.#insertionBytes + workerIdCount * RENAMED_KEY.length);
     out.copy(view, start, open + 1);
-    out.copy(this.#fixedView, this.#headBytes, isEmpty ? this.#insertionEnd - 1 : this.#insertionEnd);
+    out.copy(this.#insertion, 0, isEmpty ? this.#insertionBytes - 1 : this.#insertionBytes);
     let at = open + 1;
     for (let index = 0; index < workerIdCount; index++) {
       out.copy(view, at, keyStarts[index] ?? at);
@@ -221,33 +239,37 @@ export class LineAnnotator {
     out.copy(view, at, end + 1);
   }
 
-  /** The record of the text in [start, end): a line (part 0) or the given part of one. */
+  /**
+   * The record of the text in [start, end): a line (part 0) or the given part of one. `stop` is the first byte in it that
+   * is not plain, or `end`.
+   */
   #text(
     bytes: Buffer,
     view: DataView,
     start: number,
     end: number,
+    stop: number,
     part: number,
     isLast: boolean,
     out: OutputBuffer,
   ): void {
-    if (this.#tsMs !== this.#epochMs) this.#stamp();
-    out.reserve(this.#headBytes + end - start);
+    const head = this.#headOf(view, start, end, part);
+    if (head.tsMs !== this.#epochMs) this.#stamp(head);
+    out.reserve(head.length + end - start);
     const lengthBefore = out.length;
-    out.copy(this.#fixedView, 0, this.#headBytes);
+    out.copy(head.view, 0, head.length);
     let at = start;
     let isKnown = false;
-    for (;;) {
-      const stop = findStringStop(view, at, end);
-      out.copy(view, at, stop);
-      at = stop;
+    for (let next = stop; ; next = findStringStop(view, at, end)) {
+      out.copy(view, at, next);
+      at = next;
       if (at === end) break;
       if (view.getUint8(at) < 0x80) {
         at = this.#escape(view, at, end, out);
         continue;
       }
       if (!isKnown && !this.#hasUtf8(bytes, start, end)) {
-        out.length = lengthBefore + this.#headBytes;
+        out.length = lengthBefore + head.length;
         const raw = bytes.subarray(start, end);
         out.text(JSON.stringify(raw.toString()).slice(1, -1));
         out.text(INVALID_TAIL);
@@ -280,10 +302,22 @@ export class LineAnnotator {
     return at;
   }
 
-  /** Puts the time of the chunk into the head of text records. */
-  #stamp(): void {
-    this.#tsMs = this.#epochMs;
-    this.#fixed.write((this.#epochMs / 1000).toFixed(3).padStart(TS_WIDTH), this.#tsAt, TS_WIDTH);
+  /** The head of the record of [start, end); all parts of a line have the level of the first. */
+  #headOf(view: DataView, start: number, end: number, part: number): Head {
+    if (!this.#findsLevels) return this.#heads[this.#defaultLevel] as Head;
+    let level = this.#partLevel;
+    if (part <= 1) {
+      level = findLevel(view, start, end);
+      if (level === NO_LEVEL) level = this.#defaultLevel;
+      if (part === 1) this.#partLevel = level;
+    }
+    return this.#heads[level] as Head;
+  }
+
+  /** Puts the time of the chunk into a head. */
+  #stamp(head: Head): void {
+    head.tsMs = this.#epochMs;
+    head.bytes.write((this.#epochMs / 1000).toFixed(3).padStart(TS_WIDTH), head.tsAt, TS_WIDTH);
   }
 
   /** Writes full parts of [start, end) while it is too long for one record; gives back where the rest begins. */
@@ -296,7 +330,7 @@ export class LineAnnotator {
         stop -= back;
         break;
       }
-      this.#text(bytes, view, start, stop, ++this.#parts, false, out);
+      this.#text(bytes, view, start, stop, findStringStop(view, start, stop), ++this.#parts, false, out);
       start = stop;
     }
     return start;
@@ -305,7 +339,7 @@ export class LineAnnotator {
   /** The last part of an overlong line. */
   #tail(bytes: Buffer, view: DataView, start: number, end: number, out: OutputBuffer): void {
     this.linesText++;
-    this.#text(bytes, view, start, end, this.#parts + 1, true, out);
+    this.#text(bytes, view, start, end, findStringStop(view, start, end), this.#parts + 1, true, out);
     this.#parts = 0;
   }
 
@@ -356,7 +390,7 @@ export class LineAnnotator {
       this.#object(view, 0, out);
     } else {
       this.linesText++;
-      this.#text(carry, view, 0, end, 0, false, out);
+      this.#text(carry, view, 0, end, findStringStop(view, 0, end), 0, false, out);
     }
   }
 

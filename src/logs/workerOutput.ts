@@ -2,8 +2,9 @@
  * The output of all workers: one annotator a slot and stream, one source an incarnation and stream, one sink a stream.
  * A new incarnation of a slot is read when the previous one has been read to its end, so its stream is never reordered.
  */
-import { LineAnnotator } from "./annotate.ts";
+import { LineAnnotator, type LineOrigin } from "./annotate.ts";
 import { JsonLineScanner } from "./jsonLine.ts";
+import type { RecordLevel } from "./level.ts";
 import { ReadTurns } from "./readTurns.ts";
 import type { LogSink } from "./sink.ts";
 import { LogSource } from "./source.ts";
@@ -26,18 +27,20 @@ export interface StreamTotals {
   readonly parts: number;
 }
 
+/** How the output of a pool is annotated. */
+export interface PoolOutput {
+  readonly name: string;
+  readonly maxLineBytes: number;
+  /** Level of text lines on stderr that do not tell theirs. */
+  readonly stderrLevel: RecordLevel;
+}
+
 interface Channel {
   readonly pool: number;
   readonly annotator: LineAnnotator;
   readonly poolName: string;
   readonly stream: "stdout" | "stderr";
   last: LogSource | undefined;
-}
-
-/** What holds for the output of a pool's workers. */
-export interface PoolOutput {
-  readonly name: string;
-  readonly maxLineBytes: number;
 }
 
 export class WorkerOutput {
@@ -58,7 +61,7 @@ export class WorkerOutput {
   setPool(index: number, pool: PoolOutput): void {
     this.#pools[index] = pool;
     for (const channel of this.#channels.values())
-      if (channel.pool === index) channel.annotator.maxLineBytes = pool.maxLineBytes;
+      if (channel.pool === index) channel.annotator.configure(settingsOf(pool, channel.stream));
   }
 
   /** Reads the output of a new incarnation; the descriptors become its property. */
@@ -126,16 +129,16 @@ export class WorkerOutput {
 
   #channelOf(poolIndex: number, slot: number, stream: "stdout" | "stderr"): Channel {
     const key = `${poolIndex}/${slot}/${stream}`;
-    const known = this.#channels.get(key);
-    if (known !== undefined) return known;
     const pool = this.#pools[poolIndex];
     if (pool === undefined) throw new RangeError(`there is no pool ${poolIndex}`);
+    const known = this.#channels.get(key);
+    if (known !== undefined) return known;
     const annotator = new LineAnnotator(
       {
         pool: pool.name,
         workerId: `${pool.name}-${slot}`,
         stream,
-        maxLineBytes: pool.maxLineBytes,
+        ...settingsOf(pool, stream),
       },
       this.#scanner,
     );
@@ -143,6 +146,14 @@ export class WorkerOutput {
     this.#channels.set(key, channel);
     return channel;
   }
+}
+
+/** What of a pool's output holds for the lines of a stream. */
+function settingsOf(
+  { maxLineBytes, stderrLevel }: PoolOutput,
+  stream: "stdout" | "stderr",
+): Pick<LineOrigin, "maxLineBytes" | "level"> {
+  return { maxLineBytes, level: stream === "stderr" ? stderrLevel : "info" };
 }
 
 function begin(source: LogSource, previous: LogSource | undefined): void {

@@ -50,6 +50,7 @@ function scrapeOf(pool: Partial<PoolView> = {}, changes: Partial<Scrape> = {}): 
     replicas: 2,
     standby: 0,
     readyCount: 1,
+    completedCount: 0,
     desiredHealthyPercentage: 75,
     healthy: false,
     workers: [],
@@ -60,6 +61,8 @@ function scrapeOf(pool: Partial<PoolView> = {}, changes: Partial<Scrape> = {}): 
   return {
     view: { phase: "running", startedAt: instant(0), healthy: true, ready: true, shutdownRequests: 0, pools: [web] },
     readings: new Map(),
+    ownReading: undefined,
+    trees: new Map(),
     logs: [{ pool: "web", stream: "stdout", bytes: 90, jsonLines: 2, textLines: 3, parts: 1 }],
     sinks: [{ stream: "stdout", bytesWritten: 80, blockedSeconds: 0.5, discardedBytes: 4 }],
     orphansReaped: 5,
@@ -181,8 +184,9 @@ test("workers are counted in each phase and in the predecessor's states, empty o
     scrapeOf({ workers }),
     'monoceros_pool_workers{pool="web",phase="ready"} 2',
     'monoceros_pool_workers{pool="web",phase="down"} 0',
-    'monoceros_workerpool_worker_state{pool="web",state="prepared"} 2',
-    'monoceros_workerpool_worker_state{pool="web",state="running"} 3',
+    // A worker that boots has a process already.
+    'monoceros_workerpool_worker_state{pool="web",state="prepared"} 1',
+    'monoceros_workerpool_worker_state{pool="web",state="running"} 4',
     'monoceros_workerpool_worker_state{pool="web",state="terminated"} 0',
     'monoceros_pool_replicas{pool="web"} 2',
     'monoceros_pool_ready_workers{pool="web"} 1',
@@ -344,6 +348,38 @@ test("process metrics are there for live workers that could be read, and for nob
   assert.doesNotMatch(text, /web-1|web-2|open_fds\{pool="web",worker="web-3"\}/u);
 });
 
+test("the controller's own process has the names that Prometheus clients agree on", () => {
+  has(
+    scrapeOf({}, { ownReading: READING }),
+    "process_cpu_seconds_total 1.5",
+    "process_open_fds 7",
+    "process_max_fds 1024",
+    "process_resident_memory_bytes 4096",
+    "process_virtual_memory_bytes 8192",
+    "process_virtual_memory_max_bytes 18446744073709552000",
+    "process_start_time_seconds 1700000000.25",
+  );
+  assert.doesNotMatch(linesOf(scrapeOf()).join("\n"), /^process_/mu);
+});
+
+test("the process tree of a worker has metrics of its own beside those of its leader", () => {
+  const trees = new Map([[100, { cpuSeconds: 7.5, residentBytes: 12_288, processCount: 3 }]]);
+  const scrape = scrapeOf(
+    { workers: [worker(0, "ready"), worker(1, "ready"), worker(2, "down")] },
+    { readings: new Map([[100, READING]]), trees },
+  );
+  const labels = '{pool="web",worker="web-0"}';
+  has(
+    scrape,
+    `monoceros_workerpool_process_cpu_seconds_total${labels} 1.5`,
+    `monoceros_workerpool_process_resident_memory_bytes${labels} 4096`,
+    `monoceros_worker_tree_cpu_seconds_total${labels} 7.5`,
+    `monoceros_worker_tree_resident_memory_bytes${labels} 12288`,
+    `monoceros_worker_tree_processes${labels} 3`,
+  );
+  assert.doesNotMatch(linesOf(scrape).join("\n"), /web-1|web-2/u);
+});
+
 test("a restart of a worker adds no series", () => {
   const first = scrapeOf({ workers: [worker(0, "ready")] }, { readings: new Map([[100, READING]]) });
   const restarted = worker(0, "ready", { pid: 999, incarnation: 1000, restarts: 999 });
@@ -366,7 +402,10 @@ function problemsOf({ name, type, help, labels }: CatalogMetric): string[] {
   const words = name.split("_");
   const rules: readonly (readonly [boolean, string])[] = [
     [help.trim() === "" || help.includes("\n"), "help is one line of text"],
-    [!/^monoceros_[a-z][a-z0-9]*(?:_[a-z0-9]+)+$/u.test(name), "name is snake_case and begins with monoceros_"],
+    [
+      !/^(?:monoceros|process)_[a-z][a-z0-9]*(?:_[a-z0-9]+)+$/u.test(name),
+      "name is snake_case and begins with monoceros_ or process_",
+    ],
     [type === "counter" && !name.endsWith("_total"), "a counter ends in _total"],
     [type !== "counter" && name.endsWith("_total"), "only a counter ends in _total"],
     [/_(?:bucket|count|sum|created|gcount|gsum)(?:_total)?$/u.test(name), "suffix is reserved"],
@@ -420,6 +459,13 @@ test("every metric of the predecessor is there under its name with its labels", 
     monoceros_workerpool_process_virtual_memory_bytes: process,
     monoceros_workerpool_process_virtual_memory_max_bytes: process,
     monoceros_workerpool_process_start_time_seconds: process,
+    process_cpu_seconds_total: [],
+    process_open_fds: [],
+    process_max_fds: [],
+    process_resident_memory_bytes: [],
+    process_virtual_memory_bytes: [],
+    process_virtual_memory_max_bytes: [],
+    process_start_time_seconds: [],
     monoceros_build_info: ["version", "revision", "runtime"],
   };
   const originals = CATALOG.filter(({ origin }) => origin === "original");

@@ -10,10 +10,11 @@ import type { Balance } from "../core/balance.ts";
 import type { LimitKind } from "../core/event.ts";
 import { PROBE_PURPOSES } from "../core/probe.ts";
 import { DURATION_BUCKETS_SECONDS, type Histogram } from "../core/tally.ts";
-import { type ControllerPhase, PHASES, type Phase, type PoolView } from "../core/view.ts";
+import { type ControllerPhase, type ControllerView, PHASES, type PoolView, type WorkerView } from "../core/view.ts";
 import type { HistogramSample, Metric, Sample } from "./exposition.ts";
+import { OWN_METRICS } from "./ownMetrics.ts";
 import { PROXY_METRICS } from "./proxyMetrics.ts";
-import type { LogTotals, ProcessReading, Scrape, SinkTotals } from "./scrape.ts";
+import type { LogTotals, ProcessReading, Scrape, SinkTotals, TreeReading } from "./scrape.ts";
 
 /** A metric of the catalog. */
 export type CatalogMetric = Metric<Scrape> & {
@@ -40,16 +41,11 @@ const CONTROLLER_PHASES: Readonly<Record<ControllerPhase, true>> = {
 
 const WORKER_STATES = ["prepared", "running", "terminated"] as const;
 
-/** The predecessor's state of a worker in each phase. */
-const STATE_BY_PHASE: Readonly<Record<Phase, (typeof WORKER_STATES)[number]>> = {
-  starting: "prepared",
-  backoff: "prepared",
-  ready: "running",
-  unready: "running",
-  draining: "running",
-  stopping: "running",
-  down: "terminated",
-};
+/** The predecessor's state of a worker: it knew processes only, not whether they serve. */
+function stateOf({ phase, pid }: WorkerView): (typeof WORKER_STATES)[number] {
+  if (pid !== undefined) return "running";
+  return phase === "down" ? "terminated" : "prepared";
+}
 
 /** What the kernel says where there is no limit (RLIM_INFINITY, getrlimit(2)); the predecessor shows it so. */
 const NO_LIMIT = 2 ** 64 - 1;
@@ -89,6 +85,7 @@ export const CATALOG: readonly CatalogMetric[] = [
     labels: [],
     samples: ({ orphansReaped }) => single(orphansReaped),
   },
+  ...OWN_METRICS,
   {
     origin: "original",
     name: "monoceros_supervisor_sigterm_received",
@@ -120,15 +117,15 @@ export const CATALOG: readonly CatalogMetric[] = [
     type: "gauge",
     help: "Workers in each phase (down, starting, ready, unready, draining, stopping, backoff).",
     labels: ["pool", "phase"],
-    samples: perPool((pool) => countBy(pool, PHASES, (phase) => phase)),
+    samples: perPool((pool) => countBy(pool, PHASES, ({ phase }) => phase)),
   },
   {
     origin: "original",
     name: "monoceros_workerpool_worker_state",
     type: "gauge",
-    help: "Workers in a state: prepared (starting or waiting to restart), running (has a process), terminated (down).",
+    help: "Workers in a state: prepared (waits to start or restart), running (has a process, ready or not), terminated (down).",
     labels: ["pool", "state"],
-    samples: perPool((pool) => countBy(pool, WORKER_STATES, (phase) => STATE_BY_PHASE[phase])),
+    samples: perPool((pool) => countBy(pool, WORKER_STATES, stateOf)),
   },
   poolCounter("spawns", "Processes started, first starts and recycles included.", (pool) => pool.tally.spawns),
   poolCounter(
@@ -171,7 +168,7 @@ export const CATALOG: readonly CatalogMetric[] = [
     origin: "new",
     name: "monoceros_pool_exits_total",
     type: "counter",
-    help: "Exits of worker processes; reason is planned or unplanned, status the exit code or the name of the signal.",
+    help: "Exits of worker processes. reason: planned (the controller stopped it), expected (restart.expected_exit_codes, or signaled together with the controller), completed (restart.policy), unplanned. status: the exit code or the name of the signal.",
     labels: ["pool", "reason", "status"],
     samples: perPool((pool) =>
       Object.entries(pool.tally.exits).map(([key, value]) => {
@@ -281,6 +278,24 @@ export const CATALOG: readonly CatalogMetric[] = [
     "Start of the process in seconds since 1970.",
     (it) => it.startTimeSeconds,
   ),
+  treeMetric(
+    "cpu_seconds_total",
+    "counter",
+    "User and system CPU time of all processes of the worker, those that have ended included. It starts from 0 with each new process of the slot.",
+    (it) => it.cpuSeconds,
+  ),
+  treeMetric(
+    "resident_memory_bytes",
+    "gauge",
+    "Resident memory of all processes of the worker; pages that they share count in each of them.",
+    (it) => it.residentBytes,
+  ),
+  treeMetric(
+    "processes",
+    "gauge",
+    "Live processes of the worker: its leader, and the processes that it and they have started.",
+    (it) => it.processCount,
+  ),
   {
     origin: "original",
     name: "monoceros_workerpool_failed_to_parse_log_json_total",
@@ -368,18 +383,41 @@ function processMetric(
     type,
     help,
     labels: ["pool", "worker"],
-    samples: ({ view, readings }) => {
-      const samples: Sample[] = [];
-      for (const pool of view.pools) {
-        for (const worker of pool.workers) {
-          const reading = worker.pid === undefined ? undefined : readings.get(worker.pid);
-          const known = reading === undefined ? undefined : value(reading);
-          if (known !== undefined) samples.push({ labels: [pool.name, worker.id], value: known });
-        }
-      }
-      return samples;
-    },
+    samples: ({ view, readings }) => perWorker(view, readings, value),
   };
+}
+
+function treeMetric(
+  what: string,
+  type: "counter" | "gauge",
+  help: string,
+  value: (reading: TreeReading) => number,
+): CatalogMetric {
+  return {
+    origin: "new",
+    name: `monoceros_worker_tree_${what}`,
+    type,
+    help,
+    labels: ["pool", "worker"],
+    samples: ({ view, trees }) => perWorker(view, trees, value),
+  };
+}
+
+/** One sample for each worker with a process that has been read, and of which `value` is known. */
+function perWorker<Reading>(
+  { pools }: ControllerView,
+  readings: ReadonlyMap<number, Reading>,
+  value: (reading: Reading) => number | undefined,
+): Sample[] {
+  const samples: Sample[] = [];
+  for (const pool of pools) {
+    for (const worker of pool.workers) {
+      const reading = worker.pid === undefined ? undefined : readings.get(worker.pid);
+      const known = reading === undefined ? undefined : value(reading);
+      if (known !== undefined) samples.push({ labels: [pool.name, worker.id], value: known });
+    }
+  }
+  return samples;
 }
 
 function logCounter(what: string, help: string, value: (totals: LogTotals) => number): CatalogMetric {
@@ -414,9 +452,9 @@ function perWorkerPool<Each>(samples: (pool: PoolView) => readonly Each[]): (scr
 }
 
 /** How many workers of `pool` are in each group; groups without workers count 0. */
-function countBy(pool: PoolView, groups: readonly string[], group: (phase: Phase) => string): Sample[] {
+function countBy(pool: PoolView, groups: readonly string[], group: (worker: WorkerView) => string): Sample[] {
   const counts = new Map<string, number>(groups.map((each) => [each, 0]));
-  for (const { phase } of pool.workers) counts.set(group(phase), (counts.get(group(phase)) ?? 0) + 1);
+  for (const worker of pool.workers) counts.set(group(worker), (counts.get(group(worker)) ?? 0) + 1);
   return Array.from(counts, ([name, value]) => ({ labels: [pool.name, name], value }));
 }
 

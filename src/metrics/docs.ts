@@ -8,9 +8,12 @@ This page is generated from \`src/metrics/catalog.ts\`; do not edit it.
 \`/metrics\` answers in the text format of Prometheus 0.0.4, or in OpenMetrics 1.0 where the \`Accept\` header prefers it.
 
 - Metrics marked **original** keep name and meaning of the predecessor, so its dashboards and alerts go on working.
-- Counters are totals since the controller started; a restart of a worker never takes one back.
+- Counters are totals since the controller started; a restart of a worker never takes one back. The exceptions are the metrics of
+  processes and process trees, which start again with each new process.
 - \`worker\` is the stable id of a slot (\`web-0\`), whichever process lives in it, so the number of series is bounded.
-- Process metrics are there for live workers only; a worker that is gone, or ends during the scrape, has none.
+- Metrics of processes and process trees are there for live workers only; a worker that is gone, or ends during the scrape, has none.
+- \`monoceros_workerpool_process_*\` are about one process, the leader of the worker. \`monoceros_worker_tree_*\` are about all
+  its processes: under \`npm start\`, a shell or gunicorn the leader only waits for the process that works.
 - A metric without any value is not printed at all.
 - The proxy of a pool \`web\` is a pool \`web-proxy\` with the worker \`web-proxy-0\` of its own; metrics whose name begins with
   \`monoceros_proxy_\`, and \`monoceros_workerpool_restarts_total\` with its \`worker_type\`, are told under the name of the pool

@@ -264,3 +264,21 @@ test("of a pool that is forgotten nothing is printed, and it begins again from n
   show(merged, worker(1, 2), "# TYPE h gauge\nh 5\n");
   assert.equal(totalOf(merged, 'h{pool="web",worker="web-1"}'), 5);
 });
+
+test("the answer for a whole pool is one source: gauges without a worker, and a new meaning forgets the old sums", () => {
+  const merged = new MergedMetrics();
+  const text = `${COUNTER} 30\n# TYPE g gauge\ng{pid="web-0"} 1\n`;
+  show(merged, worker(0), text);
+  show(merged, worker(1), text);
+  show(merged, worker(0, 1, "api"), text);
+  merged.forget("web");
+  merged.forget("unknown");
+  show(merged, { ...worker(0), isPool: true }, text);
+  show(merged, { ...worker(0), isPool: true }, text);
+  assert.equal(
+    merged.format("prometheus"),
+    '# TYPE a_total counter\na_total{pool="api"} 30\na_total{pool="web"} 30\n' +
+      '# TYPE g gauge\ng{pool="api",worker="api-0",pid="web-0"} 1\ng{pool="web",pid="web-0"} 1\n',
+  );
+  assert.equal(merged.linesOf("web"), 2);
+});

@@ -1,6 +1,7 @@
 /**
  * The workers' own metrics as those of one program that never ends: counters, histograms and summaries are summed over
- * the workers of a pool, with what dead incarnations counted; gauges stay apart by worker. Pure bookkeeping: who is asked
+ * the workers of a pool, with what dead incarnations counted; gauges stay apart by worker. Where the answer of any worker
+ * stands for the whole pool (metrics.scope: pool) the pool is one source that never ends. Pure bookkeeping: who is asked
  * when, and which text came, is the business of the caller.
  *
  * Invariants: a sum never goes down while its series exists; news of an incarnation that has ended change nothing; every
@@ -39,13 +40,16 @@ export interface Source {
   readonly pool: string;
   readonly slot: Slot;
   readonly incarnation: Incarnation;
+  /** Whether its answer stands for all workers of the pool: then its gauges belong to no worker. */
+  readonly isPool?: boolean;
 }
 
 /** What is known of a slot. */
 interface Worker {
   readonly pool: Pool;
   readonly slot: Slot;
-  readonly id: string;
+  /** Labels of its gauges. */
+  readonly label: string;
   /** The incarnation that was heard of last, alive or not. */
   incarnation: Incarnation;
   hasEnded: boolean;
@@ -193,7 +197,7 @@ export class MergedMetrics {
     worker.hasEnded = true;
   }
 
-  /** The pool shows no metrics any more: nothing of it is printed. */
+  /** Forgets everything about a pool that shows no metrics any more, or other ones: nothing of it is printed. */
   forget(name: string): void {
     const pool = this.#pools.get(name);
     if (pool === undefined) return;
@@ -230,7 +234,7 @@ export class MergedMetrics {
     return format === "openmetrics" ? `${text}# EOF\n` : text;
   }
 
-  #workerOf({ pool: name, slot }: Source): Worker {
+  #workerOf({ pool: name, slot, isPool = false }: Source): Worker {
     let pool = this.#pools.get(name);
     if (pool === undefined) {
       const label = `pool="${escapeLabel(name)}"`;
@@ -239,8 +243,8 @@ export class MergedMetrics {
     }
     let worker = pool.workers.get(slot);
     if (worker === undefined) {
-      const id = workerId(name, slot);
-      worker = { pool, slot, id, incarnation: 0, hasEnded: true, families: new Set(), gauges: new Map() };
+      const label = isPool ? pool.label : `${pool.label},worker="${escapeLabel(workerId(name, slot))}"`;
+      worker = { pool, slot, label, incarnation: 0, hasEnded: true, families: new Set(), gauges: new Map() };
       pool.workers.set(slot, worker);
     }
     return worker;
@@ -439,9 +443,8 @@ function linesOfFamily(family: Family, format: ExpositionFormat): string {
   }
   if (family.type === "gauge" || family.type === "unknown") {
     for (const worker of family.reporters) {
-      const label = `${worker.pool.label},worker="${escapeLabel(worker.id)}"`;
       for (const [labels, value] of worker.gauges.get(family) ?? [])
-        lines += `${family.name}{${joined(label, labels)}} ${formatNumber(value)}\n`;
+        lines += `${family.name}{${joined(worker.label, labels)}} ${formatNumber(value)}\n`;
     }
   }
   return lines;

@@ -23,6 +23,15 @@ export interface ProcessReading {
   readonly startTimeSeconds: number;
 }
 
+/** What the process tree of one worker uses. */
+export interface TreeReading {
+  /** User and system time since the worker was spawned, ended processes included. */
+  readonly cpuSeconds: number;
+  readonly residentBytes: number;
+  /** Live processes. */
+  readonly processCount: number;
+}
+
 /** What the workers of a pool wrote to one stream since the controller started, dead incarnations included. */
 export interface LogTotals {
   readonly pool: string;
@@ -112,11 +121,15 @@ export interface Scrape {
   readonly view: ControllerView;
   /** By process id; a process that is not there has no process metrics. */
   readonly readings: ReadonlyMap<number, ProcessReading>;
+  /** By process id of the leader. */
+  readonly trees: ReadonlyMap<number, TreeReading>;
   /** One entry for each pool and stream. */
   readonly logs: readonly LogTotals[];
   /** One entry for each output. */
   readonly sinks: readonly SinkTotals[];
   readonly orphansReaped: number;
+  /** The controller's own process. */
+  readonly ownReading: ProcessReading | undefined;
   readonly build: { readonly version: string; readonly revision: string; readonly runtime: string };
   /** By name of the pool; those of the pools that have a proxy. */
   readonly proxies: ReadonlyMap<string, ProxyTotals>;

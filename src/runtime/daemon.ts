@@ -25,7 +25,7 @@ import type { Clock } from "./clock.ts";
 /** What the daemon needs of the processes. */
 export interface ProcessControl {
   spawn(pool: number, slot: Slot, incarnation: number, revision: number): number;
-  signal(leader: number, signal: string, scope: "group" | "escaped"): void;
+  signal(leader: number, signal: string, scope: "group" | "leader" | "escaped"): void;
   kill(leader: number): void;
 }
 
@@ -102,9 +102,17 @@ export class Daemon {
     return this.#state.policy;
   }
 
-  /** Asks for an orderly shutdown; a second request kills. */
-  shutdown(reason: string): void {
-    this.#dispatch({ kind: "shutdown", at: this.#clock.now(), reason, exitCode: 0 });
+  /**
+   * Requests a graceful shutdown; a second request kills. `settleMs` is how long to wait for `groupSignaled` before
+   * workers get their stop signal.
+   */
+  shutdown(reason: string, settleMs = 0): void {
+    this.#dispatch({ kind: "shutdown", at: this.#clock.now(), reason, exitCode: 0, settleMs });
+  }
+
+  /** Every process of the controller's group or service received `signal` when the controller did, at `at`. */
+  groupSignaled(signal: string, at: Instant): void {
+    this.#dispatch({ kind: "groupSignaled", at, signal });
   }
 
   /** Time since the first request to shut down; undefined while there was none. */

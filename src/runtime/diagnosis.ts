@@ -6,9 +6,10 @@
  * Bounded in size and time: at most MAX_THREADS threads are looked at, and of a process in uninterruptible sleep nothing
  * is read that takes its memory's lock and could make us wait with it. Environment values are never read.
  */
-import { promises as files, opendirSync, readFileSync, statSync } from "node:fs";
+import { opendirSync, readFileSync, statSync } from "node:fs";
 import { setTimeout as wait } from "node:timers/promises";
 import { formatDuration, formatSize } from "../base/units.ts";
+import { printable, readCommand } from "./commandLines.ts";
 import { readSystemUnits } from "./linux.ts";
 import { countOpenFds, type ProcessStat, parseStat, readStat } from "./procfs.ts";
 import { syscallName } from "./syscallNames.ts";
@@ -20,8 +21,6 @@ const MAX_THREADS = 16;
 
 /** Threads beside the main one that the text names. */
 const MAX_NAMED_THREADS = 3;
-
-const MAX_COMMAND_BYTES = 200;
 
 /** One thread. */
 export interface ThreadDiagnosis {
@@ -60,7 +59,8 @@ export async function diagnose(pid: number, sampleMs: number = SAMPLE_MS): Promi
   const threads = readThreads(pid, before);
   const openFds = countFds(pid);
   const threadCount = readThreadCount(pid) ?? threads.length;
-  const [command] = await Promise.all([readCommand(before, sampleMs), wait(sampleMs)]);
+  const named = { pid, state: before.state, name: before.command };
+  const [command] = await Promise.all([readCommand(named, sampleMs), wait(sampleMs)]);
   const later = readStat(pid);
   const elapsedMs = performance.now() - startedAtMs;
   const isSame = later?.startTicks === before.startTicks;
@@ -90,13 +90,16 @@ export const STATES: Readonly<Record<string, string>> = {
   I: "idle",
 };
 
-/** One line for a person: `sleeping in futex (futex_wait_queue), 0 % of a core during 100ms, 4 threads, …`. */
-export function formatDiagnosis(diagnosis: Diagnosis): string {
+/**
+ * One line for a person: `sleeping in futex (futex_wait_queue), 0 % of a core during 100ms, 4 threads, …: COMMAND`. With
+ * `subject`, which names the process, that comes first and the command is left out.
+ */
+export function formatDiagnosis(diagnosis: Diagnosis, subject?: string): string {
   const { threads, threadCount, openFds, cpuShare } = diagnosis;
-  const [main, ...others] = threads;
+  const [, ...others] = threads;
   const busy = others.filter(({ state }) => state === "R" || state === "D").slice(0, MAX_NAMED_THREADS);
   const parts = [
-    main === undefined ? "state unknown" : formatThread(main),
+    formatState(diagnosis),
     cpuShare === undefined
       ? "ended meanwhile"
       : `${Math.round(cpuShare * 100)} % of a core during ${formatDuration(Math.round(diagnosis.sampleMs))}`,
@@ -106,7 +109,12 @@ export function formatDiagnosis(diagnosis: Diagnosis): string {
     ...(openFds === undefined ? [] : [`${openFds} open descriptors`]),
     `${formatSize(roundedSize(diagnosis.residentBytes))} resident`,
   ];
-  return `${parts.join(", ")}: ${diagnosis.command}`;
+  return subject === undefined ? `${parts.join(", ")}: ${diagnosis.command}` : `${subject}: ${parts.join(", ")}`;
+}
+
+/** What the main thread does: `sleeping in wait4 (do_wait)`. */
+export function formatState({ threads: [main] }: Diagnosis): string {
+  return main === undefined ? "state unknown" : formatThread(main);
 }
 
 /** Whole MiB, or KiB below one. */
@@ -171,32 +179,6 @@ function countFds(pid: number): number | undefined {
   } catch {
     return undefined;
   }
-}
-
-/** The command line lies in the memory of the process, whose lock may be held for long: so we do not wait for it. */
-async function readCommand({ pid, command, state }: ProcessStat, boundMs: number): Promise<string> {
-  const name = `[${printable(command)}]`;
-  if (state === "D") return name;
-  const line = await Promise.race([readCommandLine(pid), wait(boundMs, "")]);
-  return line === "" ? name : line;
-}
-
-async function readCommandLine(pid: number): Promise<string> {
-  try {
-    await using file = await files.open(`/proc/${pid}/cmdline`);
-    const { bytesRead, buffer } = await file.read(Buffer.alloc(MAX_COMMAND_BYTES), 0, MAX_COMMAND_BYTES, 0);
-    return buffer
-      .toString("utf8", 0, bytesRead)
-      .replaceAll(/[\u0000-\u001f]+/gu, " ")
-      .trim();
-  } catch {
-    return "";
-  }
-}
-
-/** What a process calls itself may hold anything; the zero bytes between arguments become spaces. */
-function printable(text: string): string {
-  return text.replaceAll(/[\u0000-\u001f\u007f]+/gu, " ").trim();
 }
 
 function readText(path: string): string | undefined {

@@ -5,14 +5,7 @@ import { join, relative } from "node:path";
 import { after, test } from "node:test";
 import type { ErrorCode } from "../base/errors.ts";
 import { ControllerError } from "../base/errors.ts";
-import {
-  completeLimit,
-  type LaunchKey,
-  type LaunchPlan,
-  type LaunchRequest,
-  parseEnvFile,
-  planLaunch,
-} from "./launch.ts";
+import { completeLimit, type LaunchKey, type LaunchPlan, type LaunchRequest, planLaunch } from "./launch.ts";
 
 const isRoot = process.getuid?.() === 0;
 const directory = mkdtempSync(join(tmpdir(), "monoceros-launch-"));
@@ -157,42 +150,29 @@ test("the environment is the controller's, then env_file, then env; what belongs
   });
 });
 
-test("an env_file is KEY=value lines with comments, exports and quotes", () => {
-  const text = [
-    "# comment",
-    "",
-    "PLAIN=a b",
-    "  SPACED = padded  ",
-    "export EXPORTED=yes",
-    'DOUBLE="with # and = "',
-    "SINGLE='it is'",
-    "EMPTY=",
-    'UNBALANCED="half',
-    "URL=postgres://u:p@h/db?a=b",
-    "CRLF=windows\r",
-    "PLAIN=last wins",
-  ].join("\n");
-  assert.deepEqual(parseEnvFile(text), {
-    env: {
-      PLAIN: "last wins",
-      SPACED: "padded",
-      EXPORTED: "yes",
-      DOUBLE: "with # and = ",
-      SINGLE: "it is",
-      EMPTY: "",
-      UNBALANCED: '"half',
-      URL: "postgres://u:p@h/db?a=b",
-      CRLF: "windows",
-    },
-    badLine: undefined,
-  });
+test("every problem of an env_file names its line, and the pool is not started", () => {
+  const envFile = file("bad.env", "A=1\nwhat\nB='x' y\n");
+  const problems: string[] = [];
+  const launch = planLaunch(request({ envFile }), {}, (key, error) =>
+    problems.push(`${key} ${error.code} ${error.message}`),
+  );
+  assert.equal(launch, undefined);
+  assert.equal(problems.length, 2);
+  assert.match(problems[0] ?? "", /^env_file ENV_FILE_INVALID .*bad\.env:2: expected NAME=value/u);
+  assert.match(problems[1] ?? "", /bad\.env:3: only a comment may follow/u);
 });
 
-test("a line of an env_file that is none is named by its number", () => {
-  for (const bad of ["no equals", "1ST=digit", "A-B=dash", "=nothing"])
-    assert.equal(parseEnvFile(`A=1\n${bad}\n`).badLine, 2, bad);
-  const envFile = file("bad.env", "A=1\nwhat\n");
-  assert.throws(() => plan(request({ envFile }), {}), refusal("ENV_FILE_INVALID", /bad\.env:2: expected KEY=value$/u));
+test("variables know whether they were configured, and bytes of an env_file are kept", () => {
+  const envFile = join(directory, "bytes.env");
+  writeFileSync(envFile, Buffer.from("A=caf\xe9\n__proto__=p\n", "latin1"));
+  const { env, configured } = plan(request({ envFile, env: { C: "x" } }), { B: "own", C: "own" });
+  assert.deepEqual(Object.entries(env).toSorted(), [
+    ["A", "caf\udce9"],
+    ["B", "own"],
+    ["C", "x"],
+    ["__proto__", "p"],
+  ]);
+  assert.deepEqual([...configured].toSorted(), ["A", "C", "__proto__"]);
 });
 
 test("an env_file that cannot be read is an error with its cause", () => {
@@ -300,4 +280,38 @@ test("a soft limit alone keeps the hard one unless it is above it", () => {
     hard: "unlimited",
   });
   assert.deepEqual(completeLimit({ soft: 50, hard: 60 }, present), { soft: 50, hard: 60 });
+});
+
+test("a whole command line in exec is answered with what to write", () => {
+  const hintOf = (exec: string) => {
+    let hint: string | undefined;
+    planLaunch(request({ exec }), { PATH: "/usr/bin:/bin" }, (_, error) => {
+      hint = error.hint;
+    });
+    return hint;
+  };
+  assert.equal(
+    hintOf("python app.py --x"),
+    'exec is the program alone: write exec: python and args: ["app.py", "--x"]',
+  );
+  assert.equal(hintOf("./bin/no-such -a"), 'exec is the program alone: write exec: ./bin/no-such and args: ["-a"]');
+  assert.equal(hintOf("cd /app && x"), 'exec is the program alone: write exec: /bin/sh and args: [-c, "cd /app && x"]');
+  assert.match(hintOf("no-such-program") ?? "", /^Install it/u);
+});
+
+test("an executable that needs what is not there is refused: its interpreter, or a format that the kernel runs", () => {
+  const missing = file("bin/missing", "#!/no/such/interpreter\n", 0o755);
+  assert.throws(
+    () => plan(request({ exec: missing }), {}),
+    refusal("INTERPRETER_NOT_FOUND", /needs the interpreter "\/no\/such\/interpreter"/u),
+  );
+  const bare = file("bin/bare", "echo hello\n", 0o755);
+  assert.throws(() => plan(request({ exec: bare }), {}), refusal("EXEC_NOT_EXECUTABLE", /script with a #! line/u));
+  // What env looks for is looked for on the worker's PATH.
+  const script = file("bin/script", "#!/usr/bin/env server\n", 0o755);
+  assert.equal(plan(request({ exec: script, env: { PATH: bin } }), {}).file, script);
+  assert.throws(
+    () => plan(request({ exec: script, env: { PATH: "/nonexistent" } }), { PATH: bin }),
+    refusal("INTERPRETER_NOT_FOUND", /not on the worker's PATH \(\/nonexistent\)/u),
+  );
 });

@@ -5,6 +5,9 @@
 import { accessSync, constants, readFileSync, type Stats, statSync } from "node:fs";
 import { isAbsolute, join, resolve } from "node:path";
 import { ControllerError } from "../base/errors.ts";
+import { decodeOsText } from "../base/osText.ts";
+import { parseEnvFile } from "./envFile.ts";
+import { findProgramProblem } from "./interpreter.ts";
 import type { Credentials, ResourceLimit } from "./linux.ts";
 
 type CommandKey = `probes.${"startup" | "readiness" | "liveness"}.exec`;
@@ -39,6 +42,8 @@ export interface LaunchPlan {
   readonly commands: ReadonlyMap<string, string>;
   /** The environment without the variables of the slot. */
   readonly env: Readonly<Record<string, string>>;
+  /** Names of the variables that `env` or `env_file` sets, as opposed to inherited ones. */
+  readonly configured: ReadonlySet<string>;
   readonly cwd: string | undefined;
   readonly credentials: Credentials | undefined;
   readonly umask: number | undefined;
@@ -61,7 +66,7 @@ export function completeLimit(
 /**
  * Checks and resolves what a pool asks for; undefined where something of it is not there. `environment` is the
  * controller's own; variables that are meant for the controller alone do not pass. Problems are EXEC_NOT_FOUND,
- * EXEC_NOT_EXECUTABLE, CWD_NOT_FOUND, ENV_FILE_INVALID, USER_NOT_FOUND, PERMISSION_REQUIRED, and all of them are told.
+ * EXEC_NOT_EXECUTABLE, INTERPRETER_NOT_FOUND, CWD_NOT_FOUND, ENV_FILE_INVALID, USER_NOT_FOUND, PERMISSION_REQUIRED, and all of them are told.
  */
 export function planLaunch(
   request: LaunchRequest,
@@ -92,15 +97,21 @@ export function planLaunch(
   const isKnown = (user === undefined || entry !== undefined) && (group === undefined || gid !== undefined);
   const changer = user === undefined ? "group" : "user";
   const account = isKnown ? attempt(changer, () => findAccount(request, entry, gid)) : undefined;
-  const fromFile = attempt("env_file", () => readEnvFile(request));
-  const env: Record<string, string> = {};
-  for (const [key, value] of Object.entries(environment))
-    if (value !== undefined && !CONTROLLER_ONLY.has(key)) env[key] = value;
-  Object.assign(env, account?.env, fromFile, request.env);
+  const fromFile = readEnvFile(request, environment, (error) => refuse("env_file", error));
+  const inherited = Object.entries(environment).flatMap(([key, value]) =>
+    value === undefined || CONTROLLER_ONLY.has(key) ? [] : [[key, value] as const],
+  );
+  const configured = [...fromFile, ...Object.entries(request.env)];
+  // Defines properties, so a variable such as __proto__ is one like any other.
+  const env = Object.fromEntries([...inherited, ...Object.entries(account?.env ?? {}), ...configured]);
   // A relative path means nothing where the directory is not there.
   const find = (key: LaunchKey, program: string) =>
     isThere || isAbsolute(program) || !program.includes("/")
-      ? attempt(key, () => findExecutable(request, program, env["PATH"]))
+      ? attempt(key, () => {
+          const file = findExecutable(request, program, env["PATH"]);
+          checkProgram(request, program, file, env["PATH"]);
+          return file;
+        })
       : undefined;
   const file = find("exec", request.exec);
   const commands = new Map<string, string>();
@@ -113,6 +124,7 @@ export function planLaunch(
     file,
     commands,
     env,
+    configured: new Set(configured.map(([key]) => key)),
     cwd: cwd === undefined ? undefined : resolve(cwd),
     credentials: account?.credentials,
     umask: request.umask,
@@ -130,6 +142,8 @@ const CONTROLLER_ONLY: ReadonlySet<string> = new Set([
   "LISTEN_FDS",
   "LISTEN_PID",
   "LISTEN_FDNAMES",
+  // A descriptor too, of a parent that is a Node.js program.
+  "NODE_CHANNEL_FD",
 ]);
 
 /** undefined: nothing is there. hidden: this user may not look (a PATH often names such directories). */
@@ -174,9 +188,11 @@ function findExecutable(
     if (isExecutable(file)) return file;
     const there = lookAt(file);
     if (there === undefined) {
+      const words = commandLineHint(exec);
       throw new ControllerError(
         "EXEC_NOT_FOUND",
         `Cannot start pool "${pool}": executable "${exec}" does not exist (looked for ${file})`,
+        words === undefined ? {} : { hint: words },
       );
     }
     const what =
@@ -203,44 +219,52 @@ function findExecutable(
     "EXEC_NOT_FOUND",
     `Cannot start pool "${pool}": executable "${exec}" is not on PATH (${path})`,
     {
-      hint: "Install it, or give its path in exec.",
+      hint: commandLineHint(exec) ?? "Install it, or give its path in exec.",
     },
   );
 }
 
-/** KEY=value lines; `#` comments, blank lines, an `export ` before the key and quotes around the value are understood. */
-export function parseEnvFile(text: string): { env: Record<string, string>; badLine: number | undefined } {
-  const env: Record<string, string> = {};
-  for (const [index, raw] of text.split("\n").entries()) {
-    const line = raw.trim();
-    if (line === "" || line.startsWith("#")) continue;
-    const match = /^(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)$/u.exec(line);
-    if (match?.[1] === undefined) return { env, badLine: index + 1 };
-    const value = match[2] ?? "";
-    const quoted = /^(["'])(.*)\1$/u.exec(value);
-    env[match[1]] = quoted?.[2] ?? value;
-  }
-  return { env, badLine: undefined };
+/** What to write where a whole command line stands in the place of a program; undefined where it is one word. */
+function commandLineHint(exec: string): string | undefined {
+  const [program = "", ...args] = exec.trim().split(/\s+/u);
+  if (args.length === 0) return undefined;
+  const isShell = /["'\\$`|&;<>()*]/u.test(exec);
+  const written = isShell ? `[-c, ${JSON.stringify(exec)}]` : `[${args.map((arg) => JSON.stringify(arg)).join(", ")}]`;
+  return `exec is the program alone: write exec: ${isShell ? "/bin/sh" : program} and args: ${written}`;
 }
 
-function readEnvFile({ pool, envFile }: LaunchRequest): Record<string, string> {
-  if (envFile === undefined) return {};
-  let text: string;
+/** @throws ControllerError INTERPRETER_NOT_FOUND, EXEC_NOT_EXECUTABLE */
+function checkProgram({ pool, cwd }: LaunchRequest, program: string, file: string, path: string | undefined): void {
+  const problem = findProgramProblem(file, { cwd: resolve(cwd ?? "."), path });
+  if (problem === undefined) return;
+  const { kind, text, hint } = problem;
+  throw new ControllerError(
+    kind === "missing" ? "INTERPRETER_NOT_FOUND" : "EXEC_NOT_EXECUTABLE",
+    `Cannot start pool "${pool}": "${program}" ${text}`,
+    hint === undefined ? {} : { hint },
+  );
+}
+
+/** The variables of env_file; everything that is wrong with it goes to `onProblem`. */
+function readEnvFile(
+  { pool, envFile }: LaunchRequest,
+  environment: NodeJS.ProcessEnv,
+  onProblem: (error: ControllerError) => void,
+): ReadonlyMap<string, string> {
+  if (envFile === undefined) return new Map();
+  const refuse = (message: string, cause?: unknown) =>
+    onProblem(new ControllerError("ENV_FILE_INVALID", `Cannot start pool "${pool}": ${message}`, { cause }));
+  let content: string;
   try {
-    text = readFileSync(envFile, "utf8");
+    content = decodeOsText(readFileSync(envFile));
   } catch (cause) {
-    throw new ControllerError("ENV_FILE_INVALID", `Cannot start pool "${pool}": env_file "${envFile}" cannot be read`, {
-      cause,
-    });
+    refuse(`env_file "${envFile}" cannot be read`, cause);
+    return new Map();
   }
-  const { env, badLine } = parseEnvFile(text);
-  if (badLine !== undefined) {
-    throw new ControllerError(
-      "ENV_FILE_INVALID",
-      `Cannot start pool "${pool}": ${envFile}:${badLine}: expected KEY=value`,
-    );
-  }
-  return env;
+  const parsed = parseEnvFile(content, environment);
+  if (parsed.ok) return parsed.variables;
+  for (const { line, message } of parsed.problems) refuse(`${envFile}:${line}: ${message}`);
+  return new Map();
 }
 
 interface Account {

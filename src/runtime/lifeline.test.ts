@@ -12,7 +12,7 @@ const CONTROLLER = `
   const lifeline = new Lifeline(mark);
   if (!lifeline.start()) throw new Error("there is no shell");
   const nothing = () => {};
-  const plan = { file: "/bin/sh", env: { PATH: "/usr/bin:/bin" }, rlimits: new Map() };
+  const plan = { file: "/bin/sh", configured: new Set(), env: { PATH: "/usr/bin:/bin" }, rlimits: new Map() };
   const processes = new Processes({
     launchOf: () => ({ name: "web", plan, argsOf: () => [], envOf: () => ({}), captured: false }),
     attach: nothing,

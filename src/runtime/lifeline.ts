@@ -133,6 +133,8 @@ export class Lifeline {
         credentials: undefined,
         umask: undefined,
         nofileSoft: undefined,
+        // From its first moment on: the trap of the script comes later.
+        blocksSignals: true,
       });
     } finally {
       closeSync(readFd);

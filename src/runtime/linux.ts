@@ -6,6 +6,7 @@
 import ffi from "node:ffi";
 import { openSync } from "node:fs";
 import { constants as os } from "node:os";
+import { encodeOsText } from "../base/osText.ts";
 
 const { functions: libc } = ffi.dlopen(null, {
   __errno_location: { arguments: [], return: "pointer" },
@@ -16,6 +17,7 @@ const { functions: libc } = ffi.dlopen(null, {
   fcntl: { arguments: ["i32", "i32", "i64"], return: "i32" },
   pipe2: { arguments: ["pointer", "i32"], return: "i32" },
   prlimit: { arguments: ["i32", "i32", "pointer", "pointer"], return: "i32" },
+  signal: { arguments: ["i32", "u64"], return: "u64" },
   pthread_sigmask: { arguments: ["i32", "pointer", "pointer"], return: "i32" },
   setpriority: { arguments: ["i32", "u32", "i32"], return: "i32" },
   syscall: { arguments: ["i64", "i64", "i64", "i64"], return: "i64" },
@@ -25,6 +27,8 @@ const { functions: libc } = ffi.dlopen(null, {
   bind: { arguments: ["i32", "pointer", "u32"], return: "i32" },
   listen: { arguments: ["i32", "i32"], return: "i32" },
   getsockname: { arguments: ["i32", "pointer", "pointer"], return: "i32" },
+  getpeername: { arguments: ["i32", "pointer", "pointer"], return: "i32" },
+  shutdown: { arguments: ["i32", "i32"], return: "i32" },
   inet_pton: { arguments: ["i32", "pointer", "pointer"], return: "i32" },
   recv: { arguments: ["i32", "pointer", "u64", "i32"], return: "i64" },
   sendto: { arguments: ["i32", "pointer", "u64", "i32", "pointer", "u32"], return: "i64" },
@@ -47,6 +51,7 @@ const { functions: libc } = ffi.dlopen(null, {
 
 const PR_SET_PDEATHSIG = 1;
 const SIG_UNBLOCK = 1;
+const SIG_IGN = 1n;
 const PR_SET_CHILD_SUBREAPER = 36;
 const F_SETFL = 4;
 const F_DUPFD_CLOEXEC = 1030;
@@ -54,7 +59,10 @@ const WNOHANG = 1;
 const O_CLOEXEC = 0o2000000;
 const O_NONBLOCK = 0o4000;
 const RLIMIT_NOFILE = 7;
+const SYS_PIDFD_OPEN = 434;
 const SYS_CLOSE_RANGE = 436;
+const SYS_PIDFD_GETFD = 438;
+const SHUT_RDWR = 2;
 const CLOSE_RANGE_CLOEXEC = 4;
 const POSIX_SPAWN_SETSIGDEF = 0x04;
 const POSIX_SPAWN_SETSIGMASK = 0x08;
@@ -132,9 +140,17 @@ class Memory {
 
   static ofText(text: string): Memory {
     const memory = Memory.ofSize(Buffer.byteLength(text) + 1);
-    memory.bytes.write(text);
+    writeText(memory.bytes, text, 0);
     return memory;
   }
+}
+
+/** Writes text as the bytes that it stands for and returns their number, at most Buffer.byteLength. */
+function writeText(bytes: Buffer, text: string, offset: number): number {
+  if (text.isWellFormed()) return bytes.write(text, offset);
+  const encoded = encodeOsText(text);
+  bytes.set(encoded, offset);
+  return encoded.length;
 }
 
 const errnoAddress = libc.__errno_location();
@@ -177,6 +193,11 @@ export function becomeSubreaper(): void {
 /** Has the kernel send `signal` to this process when its parent ends; 0 takes that back. */
 export function setParentDeathSignal(signal: number): void {
   if (libc.prctl(PR_SET_PDEATHSIG, BigInt(signal), 0n, 0n, 0n) !== 0) throw new SystemCallError("prctl", errno());
+}
+
+/** Ignores `signal`, a number up to 64; one that glibc keeps for itself stays as it is (signal(2), SIG_IGN). */
+export function ignoreSignal(signal: number): void {
+  libc.signal(signal, SIG_IGN);
 }
 
 /** Lets this thread receive `signal`, a number up to 64; one that waits is delivered at once (pthread_sigmask(3)). */
@@ -344,21 +365,30 @@ export interface SpawnRequest {
   readonly umask: number | undefined;
   /** Soft limit of open files the process starts with; undefined inherits the raised one of the runtime. */
   readonly nofileSoft: number | "unlimited" | undefined;
+  /** Whether it starts with every signal blocked that a program does not need for itself; false unless given. */
+  readonly blocksSignals?: boolean;
 }
 
 const spawnAttributes = Memory.ofSize(1024);
 const fileActions = Memory.ofSize(1024);
 const pidOut = Memory.ofSize(128);
+const noSignals = Memory.ofSize(128);
+const foreignSignals = Memory.ofSize(128);
 prepareSpawnAttributes();
 
-/** All signals at their defaults, none blocked, a session and so a process group of its own. */
+/** All signals at their defaults, a session and so a process group of its own; which are blocked is said at each spawn. */
 function prepareSpawnAttributes(): void {
   const allSignals = Memory.ofSize(128);
   allSignals.bytes.fill(0xff);
-  const noSignals = Memory.ofSize(128);
+  // Faults, those that programs send to themselves, and the news of children.
+  const own = ["SIGILL", "SIGTRAP", "SIGABRT", "SIGBUS", "SIGFPE", "SIGSEGV", "SIGSYS", "SIGCHLD", "SIGCONT"] as const;
+  const foreign = own.reduce(
+    (mask, name) => mask & ~(1n << BigInt(os.signals[name as NodeJS.Signals] - 1)),
+    2n ** 64n - 1n,
+  );
+  foreignSignals.bytes.writeBigUInt64LE(foreign);
   libc.posix_spawnattr_init(spawnAttributes.address);
   libc.posix_spawnattr_setsigdefault(spawnAttributes.address, allSignals.address);
-  libc.posix_spawnattr_setsigmask(spawnAttributes.address, noSignals.address);
   libc.posix_spawnattr_setflags(
     spawnAttributes.address,
     POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK,
@@ -381,7 +411,7 @@ export class PreparedStrings {
     let offset = 0;
     for (const [index, text] of texts.entries()) {
       this.pointers.writeBigUInt64LE(this.memory.address + BigInt(offset), index * 8);
-      offset += this.memory.bytes.write(text, offset) + 1;
+      offset += writeText(this.memory.bytes, text, offset) + 1;
     }
   }
 }
@@ -398,7 +428,7 @@ function stringArray(texts: readonly string[], prepared: PreparedStrings = NO_ST
   let at = 0;
   for (const text of texts) {
     at = memory.bytes.writeBigUInt64LE(memory.address + BigInt(offset), at);
-    offset += memory.bytes.write(text, offset) + 1;
+    offset += writeText(memory.bytes, text, offset) + 1;
   }
   prepared.pointers.copy(memory.bytes, at);
   return memory;
@@ -429,6 +459,8 @@ export function spawnProcess(request: SpawnRequest): number {
     const file = keep(Memory.ofText(request.file));
     const argv = keep(stringArray(request.argv));
     const envp = keep(stringArray(request.env, request.sharedEnv));
+    const mask = request.blocksSignals === true ? foreignSignals : noSignals;
+    libc.posix_spawnattr_setsigmask(spawnAttributes.address, mask.address);
     const failed = withProcessState(request, () =>
       libc.posix_spawn(pidOut.address, file, actions, spawnAttributes.address, argv, envp),
     );
@@ -679,4 +711,69 @@ export function readPeer(fd: number): { readonly pid: number; readonly uid: numb
     uid: scratch.bytes.readUInt32LE(4),
     gid: scratch.bytes.readUInt32LE(8),
   };
+}
+
+/** A descriptor that stands for a process (pidfd_open(2)); to be closed. @throws SystemCallError */
+export function openProcess(pid: number): number {
+  const fd = Number(libc.syscall(BigInt(SYS_PIDFD_OPEN), BigInt(pid), 0n, 0n));
+  if (fd < 0) throw new SystemCallError("pidfd_open", errno());
+  return fd;
+}
+
+/**
+ * A copy of a descriptor of another process (pidfd_getfd(2)), which needs the right to trace it (ptrace(2)); to be
+ * closed. Undefined where the process has closed it. @throws SystemCallError such as EPERM
+ */
+export function copyDescriptor(processFd: number, fd: number): number | undefined {
+  const copy = Number(libc.syscall(BigInt(SYS_PIDFD_GETFD), BigInt(processFd), BigInt(fd), 0n));
+  if (copy >= 0) return copy;
+  const number = errno();
+  if (number === os.errno.EBADF) return undefined;
+  throw new SystemCallError("pidfd_getfd", number);
+}
+
+/** Closes a descriptor of this process. */
+export function closeDescriptor(fd: number): void {
+  libc.close(fd);
+}
+
+/** The two ends of a connection over loopback or a Unix socket, each undefined where it is neither or has no address. */
+export interface ConnectionEnds {
+  readonly own: LocalEnd | undefined;
+  readonly peer: LocalEnd | undefined;
+}
+
+/** A port of 127.0.0.1, or the path of a Unix socket. */
+export type LocalEnd = { readonly port: number } | { readonly path: string };
+
+/** Undefined where the descriptor is no socket that is connected. */
+export function readConnection(fd: number): ConnectionEnds | undefined {
+  if (!readName(libc.getpeername, fd)) return undefined;
+  const peer = parseLocalEnd();
+  return { peer, own: readName(libc.getsockname, fd) ? parseLocalEnd() : undefined };
+}
+
+/** Ends both directions of a connection, for every process that has it (shutdown(2)). */
+export function endConnection(fd: number): void {
+  libc.shutdown(fd, SHUT_RDWR);
+}
+
+const socketName = Memory.ofSize(128);
+
+function readName(call: typeof libc.getsockname, fd: number): boolean {
+  scratch.bytes.writeUInt32LE(socketName.bytes.length);
+  socketName.bytes.fill(0);
+  return call(fd, socketName.address, scratch.address) === 0;
+}
+
+/** From the sockaddr_in or sockaddr_un in `socketName`, whose length is in `scratch`. */
+function parseLocalEnd(): LocalEnd | undefined {
+  const { bytes } = socketName;
+  const family = bytes.readUInt16LE(0);
+  if (family === AF_INET) return bytes.readUInt32BE(4) === 0x7f000001 ? { port: bytes.readUInt16BE(2) } : undefined;
+  // A path ends with a zero byte; an abstract name begins with one.
+  const length = Math.min(scratch.bytes.readUInt32LE(0), bytes.length);
+  if (family !== AF_UNIX || length <= 2 || bytes[2] === 0) return undefined;
+  const end = bytes.indexOf(0, 2);
+  return { path: bytes.toString("utf8", 2, end < 0 ? length : end) };
 }

@@ -94,6 +94,26 @@ test("a probe says who it is, asks for localhost and wants no connection to be k
   assert.deepEqual(await asked.promise, ["GET", "/healthz?full=%C3%BC", "localhost", "monoceros-probe", "close"]);
 });
 
+test("headers of a probe are added, or take the place of its own, whatever their case", async (context) => {
+  const asked = Promise.withResolvers<readonly string[]>();
+  const address = await web(context, ({ rawHeaders }, response) => {
+    asked.resolve(rawHeaders);
+    response.end();
+  });
+  const headers = { Host: "app.example:8443", "User-Agent": "kube-probe/1.0", "X-Token": "t" };
+  await outcomeOf((settle) => attemptHttp(address, "/", LONG_MS, settle, headers));
+  assert.deepEqual((await asked.promise).slice(0, 8), [
+    "accept",
+    "*/*",
+    "Host",
+    "app.example:8443",
+    "User-Agent",
+    "kube-probe/1.0",
+    "X-Token",
+    "t",
+  ]);
+});
+
 test("a redirect is not followed", async (context) => {
   const urls: (string | undefined)[] = [];
   const address = await web(context, ({ url }, response) => {

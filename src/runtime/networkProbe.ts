@@ -10,12 +10,18 @@ import { Attempt, connectOptions, outcomeOfError, type ProbeAddress } from "./at
 /** More of a body is not read: the answer counts by its status. */
 const MAX_BODY_BYTES = 10 * 1024;
 
-/** GETs `path`: 200 to 399 is success, a redirect is not followed. */
+const DEFAULT_HEADERS = { host: "localhost", "user-agent": "monoceros-probe", accept: "*/*" };
+
+/**
+ * GETs `path`: 200 to 399 is success, a redirect is not followed. `headers` are sent in addition to the default ones, or
+ * in their place.
+ */
 export function attemptHttp(
   address: ProbeAddress,
   path: string,
   timeoutMs: number,
   settle: (outcome: AttemptOutcome) => void,
+  headers: Readonly<Record<string, string>> = {},
 ): Disposable {
   const attempt = new Attempt(timeoutMs, settle);
   const target = "port" in address ? connectOptions(address) : { socketPath: address.path };
@@ -23,7 +29,7 @@ export function attemptHttp(
     ...target,
     path: path.toWellFormed().replaceAll(/[^\u0021-\u007e]/gu, encodeURIComponent),
     agent: false,
-    headers: { host: "localhost", "user-agent": "monoceros-probe", accept: "*/*" },
+    headers: withDefaults(headers),
   });
   attempt.releaseBy(() => get.destroy());
   get.on("error", (error) => attempt.end(outcomeOfError(error)));
@@ -43,6 +49,13 @@ export function attemptHttp(
   });
   get.end();
   return attempt;
+}
+
+/** Names of headers are the same in any case; those that were asked for are sent as they were written. */
+function withDefaults(headers: Readonly<Record<string, string>>): Record<string, string> {
+  const given = new Set(Object.keys(headers).map((name) => name.toLowerCase()));
+  const defaults = Object.entries(DEFAULT_HEADERS).filter(([name]) => !given.has(name));
+  return Object.fromEntries([...defaults, ...Object.entries(headers)]);
 }
 
 const SELF_CONNECTION: AttemptOutcome = {

@@ -24,9 +24,6 @@ export function probeStarter(
   owners: SocketOwners,
   onUnknownOwner: OnUnknownOwner,
 ): AttemptStarter {
-  /** The state of listening sockets at the last look at a worker. */
-  const generations = new WeakMap<ProbeTarget, number>();
-
   const start = (probe: Probe, target: ProbeTarget, settle: Settle, release: () => void): Disposable => {
     const { method, policy } = probe;
     switch (method.kind) {
@@ -47,16 +44,13 @@ export function probeStarter(
     { sockets }: Extract<ProbeMethod, { kind: "serving" }>,
     target: ProbeTarget,
   ): Promise<AttemptOutcome> => {
-    const { serving, generation } = await owners.isServing(target.asked, generations.get(target) ?? -1);
-    generations.set(target, generation);
+    const serving = await owners.isServing(target.asked);
     if (serving === "serving") return SUCCESS;
     const what = sockets.map(({ name, address }) => `socket "${name}" (${address})`).join(" or ");
     const reason =
       serving === "refused"
         ? "whether it serves cannot be seen: its processes may not be looked at (CAP_SYS_PTRACE)"
-        : sockets.length === 0
-          ? "none of its processes listens"
-          : `none of its processes waits on ${what}`;
+        : `none of its processes waits on ${what}`;
     return { kind: "failure", reason };
   };
 
@@ -176,7 +170,7 @@ function connect(
 function connectingAttempt(method: Connecting, address: ProbeAddress, timeoutMs: number, settle: Settle): Disposable {
   switch (method.kind) {
     case "http":
-      return attemptHttp(address, method.path, timeoutMs, settle);
+      return attemptHttp(address, method.path, timeoutMs, settle, method.headers);
     case "tcp":
       return attemptTcp(address, timeoutMs, settle);
     case "grpc":

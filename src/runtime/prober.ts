@@ -30,12 +30,18 @@ import type { Asked } from "./socketOwners.ts";
 
 /** How a worker is asked. A port stands for the worker's own address where that is another. */
 export type ProbeMethod =
-  | { readonly kind: "http"; readonly path: string; readonly port: number | undefined }
+  | {
+      readonly kind: "http";
+      readonly path: string;
+      readonly port: number | undefined;
+      /** Request headers in addition to the default ones, or in their place. */
+      readonly headers?: Readonly<Record<string, string>>;
+    }
   | { readonly kind: "tcp"; readonly port: number | undefined }
   | { readonly kind: "grpc"; readonly service: string | undefined; readonly port: number | undefined }
   /** `file` is absolute, `argv` begins with the program's name. */
   | { readonly kind: "exec"; readonly file: string; readonly argv: readonly string[] }
-  /** Not asked at all: whether it waits on one of these sockets or, where there are none, listens on one of its own. */
+  /** Not asked at all: whether one of its processes waits on one of these shared sockets. */
   | { readonly kind: "serving"; readonly sockets: readonly { readonly name: string; readonly address: string }[] };
 
 /** A probe that is attempted. */

@@ -106,6 +106,35 @@ test("a helper and what it starts are none of the worker's processes", async (co
   await endAll(scene, [leader]);
 });
 
+test("a listing is shared within the age that a reader accepts, has parents first, and holds after a long time without one", async (context) => {
+  becomeSubreaper();
+  const script = leaving("sh -c 'sh -c \"echo \\$\\$ > deep; exec sleep 1000\" & wait' &");
+  const scene = new ProcessScene(context, script);
+  let nowMs = 0;
+  const trees = new ProcessTrees(scene.mark, () => nowMs);
+  trees.refresh();
+  const leader = scene.processes.spawn(0, 0, 1, 1);
+  trees.add({ leader, pool: "web", slot: 0, incarnation: 1 });
+  await until(() => lives(writtenPid(scene.path("deep"))), "all run");
+  const deep = writtenPid(scene.path("deep"));
+  nowMs = 999;
+  trees.refresh(1000);
+  assert.deepEqual(trees.membersOf(leader), [leader]);
+  nowMs = 1000;
+  trees.refresh(1000);
+  const members = trees.membersOf(leader);
+  assert.deepEqual(members, [leader, readStat(deep)?.ppid, deep]);
+  nowMs = 100_000;
+  trees.refresh(1000);
+  assert.deepEqual(trees.membersOf(leader), members);
+  process.kill(deep, "SIGKILL");
+  await until(() => !lives(deep) && !lives(members[1] ?? 0), "the shell has reaped it and ended");
+  nowMs = 101_000;
+  trees.refresh(1000);
+  assert.ok(!trees.membersOf(leader).includes(deep));
+  await endAll(scene, [leader]);
+});
+
 test("memory is read as the kernel tells it, PSS is at most RSS, and what is gone has none", () => {
   const { pageBytes } = readSystemUnits();
   const before = readRssPages(process.pid) ?? 0;

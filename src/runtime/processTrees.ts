@@ -1,12 +1,13 @@
 /**
  * Which processes each worker consists of, kept up to date cheaply for a thousand workers: one listing of /proc, and two
- * files at most of each process that has come since the last one.
+ * files at most of each process that has come since the last one. All readers (memory limits, CPU, diagnosis) share it.
  *
  * A process belongs to a worker when it is its leader, is of the leader's session, was started by a process of the
  * worker, or, where it is seen first when its parent is gone and it has been adopted by the controller, carries the
  * worker's marks in its environment. That is decided when it is seen first and stays so, wherever it goes. Not found: a
- * process that left the session, lost its parent between two listings and wiped its environment. Between two listings a
- * process id is taken to name one process: the kernel hands them out in turn (pid_max in proc(5)).
+ * process that left the session, lost its parent between two listings and wiped its environment. Between two listings that
+ * are less than STALE_MS apart a process id is taken to name one process: the kernel hands them out in turn (pid_max in
+ * proc(5)). After a longer time each process is identified again by its start time.
  */
 import { readdirSync } from "node:fs";
 import type { Incarnation, Slot } from "../core/identity.ts";
@@ -25,7 +26,10 @@ export interface TreeRoot {
 
 interface Tree {
   readonly root: TreeRoot;
+  /** Parents before their children. */
   members: number[];
+  /** Start time of each member but the leader, in clock ticks after boot. */
+  readonly births: Map<number, number>;
 }
 
 /** Of a process that belongs to no worker. */
@@ -33,37 +37,58 @@ const FOREIGN = Symbol("foreign");
 
 type Owner = Tree | typeof FOREIGN;
 
+/** After so long without a listing a process id may name another process. */
+const STALE_MS = 20_000;
+
 export class ProcessTrees {
   /** Value of CONTROLLER_MARK in the environment of this controller's workers. */
   readonly #mark: string;
+  readonly #nowMs: () => number;
   readonly #trees = new Map<number, Tree>();
-  /** Whose each process is that the last listing has shown. */
+  /** Owner of each process in the last listing. */
   #owners = new Map<number, Owner>();
+  #listedAtMs = Number.NEGATIVE_INFINITY;
 
-  constructor(mark: string) {
+  /** `nowMs`: monotonic milliseconds. */
+  constructor(mark: string, nowMs: () => number = () => performance.now()) {
     this.#mark = mark;
+    this.#nowMs = nowMs;
   }
 
   /** A worker that has just been spawned. */
   add(root: TreeRoot): void {
-    const tree: Tree = { root, members: [root.leader] };
+    const tree: Tree = { root, members: [root.leader], births: new Map() };
     this.#trees.set(root.leader, tree);
     this.#owners.set(root.leader, tree);
   }
 
-  /** The leader is gone; what is left of its worker belongs to nobody from now on. */
+  /** The leader has exited; what is left of its worker belongs to no worker from now on. */
   remove(leader: number): void {
     this.#trees.delete(leader);
     this.#owners.delete(leader);
   }
 
-  /** Process ids of the worker at the last listing, leader included; zombies may be among them. */
+  /**
+   * Process ids of the worker at the last listing, leader included, parents before their children; zombies may be among
+   * them. Only the leader if there was no listing since `add`, none after `remove`.
+   */
   membersOf(leader: number): readonly number[] {
     return this.#trees.get(leader)?.members ?? [];
   }
 
-  /** Lists all processes anew. */
-  refresh(): void {
+  /** The process that a listing took for a member is another one, with the same id: the next listing examines it. */
+  disown(pid: number): void {
+    const owner = this.#owners.get(pid);
+    if (owner === undefined || (owner !== FOREIGN && owner.root.leader === pid)) return;
+    this.#owners.delete(pid);
+  }
+
+  /** Lists all processes again, unless the last listing is at most `maxAgeMs` old. */
+  refresh(maxAgeMs = 0): void {
+    const nowMs = this.#nowMs();
+    const ageMs = nowMs - this.#listedAtMs;
+    if (ageMs < maxAgeMs) return;
+    this.#listedAtMs = nowMs;
     const known = this.#owners;
     const owners = new Map<number, Owner>();
     const fresh = new Set<number>();
@@ -71,32 +96,39 @@ export class ProcessTrees {
       if (name.charCodeAt(0) > 57) continue;
       const pid = Number(name);
       const owner = known.get(pid);
-      if (owner === undefined) fresh.add(pid);
+      if (owner === undefined || (ageMs > STALE_MS && !isSameProcess(pid, owner))) fresh.add(pid);
       else owners.set(pid, owner);
     }
     this.#owners = owners;
+    // Those that stay keep their order, and a process that is new was started by one of them or by another new one.
+    for (const tree of this.#trees.values()) {
+      if (tree.members.every((pid) => owners.get(pid) === tree)) continue;
+      tree.members = tree.members.filter((pid) => owners.get(pid) === tree);
+      for (const pid of tree.births.keys()) if (owners.get(pid) !== tree) tree.births.delete(pid);
+    }
     for (const pid of fresh) this.#examine(pid, fresh);
-    for (const tree of this.#trees.values()) tree.members = [];
-    for (const [pid, owner] of owners) if (owner !== FOREIGN && this.#isLive(owner)) owner.members.push(pid);
   }
 
-  /** Finds out whose a process is that was not there before; parents first, for their children are theirs. */
+  /** Finds the owner of a process that was not there before; of its parent first, whose children are of the same worker. */
   #examine(pid: number, fresh: Set<number>): Owner | undefined {
     if (!fresh.delete(pid)) return this.#owners.get(pid);
     const stat = readStat(pid);
     if (stat === undefined) return undefined;
+    if (fresh.has(stat.ppid)) this.#examine(stat.ppid, fresh);
     let owner: Owner | undefined = this.#trees.get(pid) ?? this.#trees.get(stat.session);
     if (owner === undefined) {
       if (stat.ppid === process.pid) owner = this.#ownerByMarks(pid);
       // A parent that has ended meanwhile leaves the question for the next listing.
       else owner = stat.ppid === 0 ? FOREIGN : this.#examine(stat.ppid, fresh);
     }
-    if (owner !== undefined) this.#owners.set(pid, owner);
+    if (owner !== undefined && owner !== FOREIGN && this.#trees.get(owner.root.leader) !== owner) owner = FOREIGN;
+    if (owner === undefined) return undefined;
+    this.#owners.set(pid, owner);
+    if (owner !== FOREIGN) {
+      owner.births.set(pid, stat.startTicks);
+      owner.members.push(pid);
+    }
     return owner;
-  }
-
-  #isLive(tree: Tree): boolean {
-    return this.#trees.get(tree.root.leader) === tree;
   }
 
   /** Whose a child of the controller is; undefined in the midst of an execve(2), to be asked again. */
@@ -115,4 +147,11 @@ export class ProcessTrees {
     }
     return FOREIGN;
   }
+}
+
+/** Whether a process that a listing long ago has shown is still the one under this id; false for one of no worker. */
+function isSameProcess(pid: number, owner: Owner): boolean {
+  if (owner === FOREIGN) return false;
+  // The leader stays under its id until this controller reaps it.
+  return pid === owner.root.leader || readStat(pid)?.startTicks === owner.births.get(pid);
 }

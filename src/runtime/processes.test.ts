@@ -3,7 +3,7 @@ import { closeSync, existsSync, openSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 import { lives, ProcessScene, until } from "../../test/support/processScene.ts";
 import type { ExitStatus } from "../core/exit.ts";
-import { raiseDescriptor } from "./linux.ts";
+import { becomeSubreaper, raiseDescriptor } from "./linux.ts";
 import type { Helper } from "./processes.ts";
 import { countOpenFds, readEnvironmentVariable } from "./procfs.ts";
 
@@ -63,6 +63,22 @@ test("the kill of a worker spares its helper, which has its own bound", async (c
   helper.kill();
   await until(() => !lives(helper.pid), "the helper has ended");
   helper.kill();
+});
+
+test("workers that are killed in one turn take with them what left their groups, and spare the others", async (context) => {
+  const script =
+    "(setsid sh -c 'echo $$ > escaped$OWN.tmp; mv escaped$OWN.tmp escaped$OWN; exec sleep 1000' &); exec sleep 1000";
+  // So that the scene finds at its end what has left its worker.
+  becomeSubreaper();
+  const scene = new ProcessScene(context, script, { envOf: (slot) => ({ OWN: String(slot) }) });
+  const leaders = [0, 1, 2].map((slot) => scene.processes.spawn(0, slot, 1, 1));
+  const escaped = (slot: number) => writtenPid(scene.path(`escaped${slot}`));
+  await until(() => [0, 1, 2].every((slot) => lives(escaped(slot))), "all have started something elsewhere");
+  const pids = [0, 1, 2].map(escaped);
+  for (const leader of leaders.slice(0, 2)) scene.processes.kill(leader);
+  await until(() => scene.exits.length === 2, "two have ended");
+  await until(() => pids.slice(0, 2).every((pid) => !lives(pid)), "what they started elsewhere has ended");
+  assert.ok(lives(leaders[2] ?? 0) && lives(pids[2] ?? 0));
 });
 
 test("helpers that are left at the end are killed with their groups", async (context) => {

@@ -13,6 +13,7 @@ import { closeSync, fchownSync, openSync, writeFileSync } from "node:fs";
 import type { Logger } from "../base/log.ts";
 import type { ExitStatus } from "../core/exit.ts";
 import { type Incarnation, type Slot, workerId } from "../core/identity.ts";
+import { findProgramProblem } from "./interpreter.ts";
 import { completeLimit, type LaunchPlan } from "./launch.ts";
 import { CONTROLLER_MARK, type Lifeline } from "./lifeline.ts";
 import {
@@ -47,6 +48,9 @@ const MAX_LISTINGS = 5;
 /** When after a spawn the stack limit is looked at again. */
 const STACK_LIMIT_CHECKS_MS = [1, 10, 100];
 
+/** Names the worker to libraries that keep a file for each process (docs/decisions/0012-worker-identifier.md). */
+const WORKER_ID_VARIABLE = "MULTIPROCESS_WORKER_ID";
+
 /** Names the worker to a helper, and tells helpers from processes of the worker. */
 export const HELPER_VARIABLE = "MONOCEROS_WORKER_PID";
 
@@ -66,6 +70,11 @@ export interface PoolLaunch {
   readonly sockets?: InheritedSockets | undefined;
   /** Whether workers inherit a descriptor on which they tell that they are ready. */
   readonly notifies?: boolean;
+  /**
+   * Asks the process to end, by another way than a signal; resolves with whether it was heard. Where it is given, the
+   * process is started with all signals blocked that could end it: what is sent to the whole service does not reach it.
+   */
+  readonly quit?: () => Promise<boolean>;
 }
 
 /** A command that is to run beside a worker. */
@@ -160,6 +169,8 @@ export class Processes implements HelperControl, ToolControl {
   readonly #byLeader = new Map<number, Resident>();
   /** Leaders that are gone while something of them is left. */
   readonly #leftBehind = new Set<Resident>();
+  /** Killed in this turn; what has left their groups is still to be killed. */
+  readonly #killed = new Set<Resident>();
   /** What to call when a helper has ended, by its pid. */
   readonly #helpers = new Map<number, (status: ExitStatus) => void>();
   readonly #onChildSignal = () => this.reap();
@@ -217,11 +228,12 @@ export class Processes implements HelperControl, ToolControl {
         credentials: plan.credentials,
         umask: plan.umask,
         nofileSoft: nofile === undefined ? this.#nofileSoft : undefined,
+        blocksSignals: pool.quit !== undefined,
       });
     } catch (error) {
       for (const { readFd } of pipes) closeSync(readFd);
       if (notice !== undefined) closeSync(notice.readFd);
-      throw error;
+      throw explained(error, plan);
     } finally {
       for (const { writeFd } of pipes) closeSync(writeFd);
       if (notice !== undefined) closeSync(notice.writeFd);
@@ -316,23 +328,47 @@ export class Processes implements HelperControl, ToolControl {
     return this.#byLeader.get(leader)?.notifyChannel;
   }
 
-  /** Sends a signal to the group of `leader` (scope "group") and to what is known to have left it. */
-  signal(leader: number, signal: string, scope: "group" | "escaped"): void {
+  /** Sends a signal to the group of `leader`, or to it alone, and to what is known to have left the group. */
+  signal(leader: number, signal: string, scope: "group" | "leader" | "escaped"): void {
     const resident = this.#byLeader.get(leader);
-    if (scope === "group") sendSignal(-leader, signal);
+    const quit = resident?.launch.quit;
+    if (scope === "leader") sendStopSignal(leader, signal);
+    else if (scope === "group" && quit === undefined) sendStopSignal(-leader, signal);
+    else if (scope === "group" && quit !== undefined) void this.#quit(leader, quit);
     if (resident === undefined) return;
     resident.stopSignal = signal;
     if (!resident.leaderAlive) this.#signalEscaped(resident);
   }
 
-  /** SIGKILL to the group of `leader` and to each process that carries its marks, wherever it went. */
+  /** Ends a process that no signal but SIGKILL reaches. */
+  async #quit(leader: number, quit: () => Promise<boolean>): Promise<void> {
+    if (!(await quit()) && this.isLeader(leader)) sendSignal(-leader, "SIGKILL");
+  }
+
+  /**
+   * SIGKILL to the group of `leader` now, and soon to each process that carries its marks, wherever it went. Many workers
+   * may be killed in one turn: all groups get the signal first, then /proc is read once for all of them.
+   */
   kill(leader: number): void {
     const resident = this.#byLeader.get(leader);
     sendSignal(-leader, "SIGKILL");
     if (resident === undefined) return;
     resident.stopSignal = "SIGKILL";
     resident.signalled.clear();
-    for (const pid of listPids()) if (this.#belongsTo(pid, resident) === true) sendSignal(pid, "SIGKILL");
+    if (this.#killed.size === 0) queueMicrotask(() => this.#killEscaped());
+    this.#killed.add(resident);
+  }
+
+  #killEscaped(): void {
+    const killed = [...this.#killed];
+    this.#killed.clear();
+    const byLeader = new Map(killed.map((resident) => [resident.pid, resident]));
+    const byMarks = new Map(killed.map((resident) => [marksOf(resident), resident]));
+    for (const pid of listPids()) {
+      const stat = readStat(pid);
+      if (stat === undefined || pid === process.pid) continue;
+      if (byLeader.has(stat.session) || byMarks.has(this.#readMarks(pid) ?? "")) sendSignal(pid, "SIGKILL");
+    }
   }
 
   /** Processes of the worker led by `leader` that left its tree and were adopted by the controller. */
@@ -452,7 +488,7 @@ export class Processes implements HelperControl, ToolControl {
     for (const pid of this.#escapedOf(resident)) {
       if (signalled.has(pid) || readStat(pid)?.processGroup === leader) continue;
       signalled.add(pid);
-      sendSignal(pid, stopSignal);
+      sendStopSignal(pid, stopSignal);
     }
   }
 
@@ -473,19 +509,22 @@ export class Processes implements HelperControl, ToolControl {
     const stat = readStat(pid);
     if (stat === undefined || pid === process.pid) return false;
     if (stat.session === resident.pid) return true;
-    const env = readEnvironment(pid);
-    if (env === undefined) return false;
-    if (env.size === 0) return undefined;
-    return (
-      env.get(CONTROLLER_MARK) === this.#mark &&
-      !env.has(HELPER_VARIABLE) &&
-      env.get("MONOCEROS_POOL") === resident.launch.name &&
-      env.get("MONOCEROS_SLOT") === String(resident.slot) &&
-      env.get("MONOCEROS_INCARNATION") === String(resident.incarnation)
-    );
+    const marks = this.#readMarks(pid);
+    return marks === undefined ? undefined : marks === marksOf(resident);
   }
 
-  /** What is different in each worker; `variables` go with what this process inherits or is. */
+  /** The marks of the worker that a process came from; "" of any other, undefined where that cannot be told at the moment. */
+  #readMarks(pid: number): string | undefined {
+    const env = readEnvironment(pid);
+    if (env?.size === 0) return undefined;
+    if (env === undefined || env.get(CONTROLLER_MARK) !== this.#mark || env.has(HELPER_VARIABLE)) return "";
+    return [env.get("MONOCEROS_POOL"), env.get("MONOCEROS_SLOT"), env.get("MONOCEROS_INCARNATION")].join("\0");
+  }
+
+  /**
+   * What is different in each worker; `variables` go with what this process inherits or is. A MULTIPROCESS_WORKER_ID that
+   * `env` or `env_file` sets wins; the rest must be right for the controller to recognise its processes.
+   */
   #ownEnv(
     pool: PoolLaunch,
     slot: Slot,
@@ -493,9 +532,9 @@ export class Processes implements HelperControl, ToolControl {
     variables: Readonly<Record<string, string>> = inheritedVariables(pool),
   ): string[] {
     const own: Readonly<Record<string, string>> = {
+      ...(pool.plan.configured.has(WORKER_ID_VARIABLE) ? {} : { [WORKER_ID_VARIABLE]: workerId(pool.name, slot) }),
       ...pool.envOf(slot),
       ...variables,
-      MULTIPROCESS_WORKER_ID: `${pool.name}_${workerId(pool.name, slot)}`,
       MONOCEROS_POOL: pool.name,
       MONOCEROS_SLOT: String(slot),
       MONOCEROS_INCARNATION: String(incarnation),
@@ -563,6 +602,27 @@ export class Processes implements HelperControl, ToolControl {
       }, delayMs).unref();
     }
   }
+}
+
+/** SIGCONT follows, as in systemd: a suspended process could not obey and would be killed at the deadline. */
+function sendStopSignal(target: number, signal: string): void {
+  sendSignal(target, signal);
+  sendSignal(target, "SIGCONT");
+}
+
+/** As the environment of each process of the worker has them; never "". */
+function marksOf({ launch, slot, incarnation }: Resident): string {
+  return [launch.name, slot, incarnation].join("\0");
+}
+
+/** Errors of execve(2) that may be about something else than the file itself. */
+const EXEC_ERRORS: ReadonlySet<string> = new Set(["ENOENT", "ENOEXEC", "EACCES", "ELOOP"]);
+
+/** The error of a spawn, with what the program lacks where that can be told: its interpreter may be gone by now. */
+function explained(error: unknown, { file, cwd, env }: LaunchPlan): unknown {
+  if (!(error instanceof SystemCallError) || !EXEC_ERRORS.has(error.code)) return error;
+  const problem = findProgramProblem(file, { cwd: cwd ?? process.cwd(), path: env["PATH"] });
+  return problem === undefined ? error : new Error(`${error.message}: it ${problem.text}`, { cause: error });
 }
 
 /** Variables about the descriptors that a worker of this pool inherits. */

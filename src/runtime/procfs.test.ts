@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 import {
   countOpenFds,
+  exactEnvironment,
   findListener,
   findUnixListener,
   listChildren,
@@ -19,6 +20,7 @@ import {
   readSoftNofile,
   readStat,
 } from "./procfs.ts";
+import { readStatQuickly } from "./statFile.ts";
 
 const NOBODY = 2 ** 22 + 1;
 const directory = mkdtempSync(join(tmpdir(), "monoceros-procfs-"));
@@ -45,6 +47,13 @@ async function run(
   return { pid: child.pid, line: chunk.toString().trim() };
 }
 
+test("a process is a zombie only if it has no other threads", () => {
+  const stat = (threads: number) =>
+    parseStat(`77 (a) Z 10 77 78 0 -1 4194560 1 2 3 4 50 60 7 8 20 0 ${threads} 0 123456 1000000 250`);
+  assert.equal(stat(1)?.state, "Z");
+  assert.equal(stat(2)?.state, "S");
+});
+
 test("a command with spaces and parentheses does not shift the fields of stat", () => {
   const fields = ["S", 10, 77, 78, 0, -1, 4194560, 1, 2, 3, 4, 50, 60, 7, 8, 20, 0, 1, 0, 123_456, 1_000_000, 250];
   assert.deepEqual(parseStat(`77 (a) b (c d)) ${fields.join(" ")} 18446744073709551615 1 1\n`), {
@@ -55,6 +64,7 @@ test("a command with spaces and parentheses does not shift the fields of stat", 
     processGroup: 77,
     session: 78,
     cpuTicks: 110,
+    reapedTicks: 15,
     startTicks: 123_456,
     virtualBytes: 1_000_000,
     rssPages: 250,
@@ -73,6 +83,17 @@ test("this process is found with its parent and its start", () => {
   assert.ok((stat?.rssPages ?? 0) > 1000);
   assert.ok(listPids().includes(process.pid));
   assert.ok(listPids().every(Number.isSafeInteger));
+});
+
+test("the quick way to read a stat finds the same, whatever the process calls itself", async () => {
+  for (const name of ["plain", "a) b (c d)", "größe"]) {
+    const { pid } = await run("sh", ["-c", 'printf %s "$0" > /proc/$$/comm; echo up; read -r line', name]);
+    const [stat, quick] = [readStat(pid), readStatQuickly(pid)];
+    assert.deepEqual({ ...quick, cpuTicks: 0 }, { ...stat, cpuTicks: 0 });
+    assert.equal(quick?.command, name);
+  }
+  assert.equal(readStatQuickly(process.pid)?.startTicks, readStat(process.pid)?.startTicks);
+  assert.equal(readStatQuickly(NOBODY), undefined);
 });
 
 test("a process that does not exist has nothing to tell", () => {
@@ -161,4 +182,23 @@ test("the holder of a Unix socket is found by its path", async () => {
     const { pid } = await run(process.execPath, ["-e", SERVER, path]);
     assert.equal(findUnixListener(path)?.pid, pid, name);
   }
+});
+
+test("the environment is exact where Node.js replaces bytes, and follows what was removed or changed since", () => {
+  const environ = Buffer.from(
+    "A=plain\0B=caf\xe9\0caf\xe9=name\0GONE=x\0CHANGED=old\0A=second\0no equals\0=odd\0__proto__=p\0E=a=b\0",
+    "latin1",
+  );
+  const seen = { A: "plain", B: "caf\ufffd", CHANGED: "new", ADDED: "1", E: "a=b" };
+  const environment = Object.fromEntries([...Object.entries(seen), ["__proto__", "p"]]);
+  assert.deepEqual(Object.entries(exactEnvironment(environment, environ)).toSorted(), [
+    ["A", "plain"],
+    ["ADDED", "1"],
+    ["B", "caf\udce9"],
+    ["CHANGED", "new"],
+    ["E", "a=b"],
+    ["__proto__", "p"],
+    ["caf\udce9", "name"],
+  ]);
+  assert.deepEqual({ ...exactEnvironment(process.env) }, { ...process.env });
 });

@@ -1,5 +1,6 @@
 /** What /proc tells about processes (proc(5)). A process may end between two reads: then the answer is undefined. */
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { decodeOsText } from "../base/osText.ts";
 
 /** The fields of /proc/<pid>/stat that are used here. */
 export interface ProcessStat {
@@ -12,11 +13,16 @@ export interface ProcessStat {
   readonly session: number;
   /** User and system time in clock ticks. */
   readonly cpuTicks: number;
+  /** The same of all descendants that this process, or a child before its own end, has waited for. */
+  readonly reapedTicks: number;
   /** Start after boot in clock ticks; with the pid it names a process for ever. */
   readonly startTicks: number;
   readonly virtualBytes: number;
   readonly rssPages: number;
 }
+
+/** Fields of /proc/<pid>/stat from the state to the resident pages, the last one that is used. */
+const STAT_FIELDS = 22;
 
 function readProc(path: string): string | undefined {
   try {
@@ -31,16 +37,18 @@ export function parseStat(text: string): ProcessStat | undefined {
   const open = text.indexOf("(");
   const close = text.lastIndexOf(")");
   if (open < 0 || close < open) return undefined;
-  const fields = text.slice(close + 2).split(" ");
+  const fields = text.slice(close + 2).split(" ", STAT_FIELDS);
   const number = (index: number) => Number(fields[index - 3] ?? Number.NaN);
   return {
     pid: Number(text.slice(0, open - 1)),
     command: text.slice(open + 1, close),
-    state: fields[0] ?? "?",
+    // Z with more than one thread: only the main thread has ended, and the process lives.
+    state: fields[0] === "Z" && number(20) > 1 ? "S" : (fields[0] ?? "?"),
     ppid: number(4),
     processGroup: number(5),
     session: number(6),
     cpuTicks: number(14) + number(15),
+    reapedTicks: number(16) + number(17),
     startTicks: number(22),
     virtualBytes: number(23),
     rssPages: number(24),
@@ -76,7 +84,7 @@ export function listChildren(): number[] {
  * midst of an execve(2), when the old memory is gone and the new one is not filled.
  */
 export function readEnvironment(pid: number): ReadonlyMap<string, string> | undefined {
-  const entries = readProc(`/proc/${pid}/environ`)?.split("\0");
+  const entries = (readProc(`/proc/${pid}/environ`) ?? readThreadEnvironment(pid))?.split("\0");
   return entries === undefined
     ? undefined
     : new Map(
@@ -84,6 +92,53 @@ export function readEnvironment(pid: number): ReadonlyMap<string, string> | unde
           .filter((entry) => entry.includes("="))
           .map((entry) => [entry.slice(0, entry.indexOf("=")), entry.slice(entry.indexOf("=") + 1)]),
       );
+}
+
+/**
+ * `environment`, which is process.env, with the exact bytes of each name and value (osText.ts): Node.js replaces what is
+ * not UTF-8. Variables that were removed or changed since the start stay so; of several with one name the first counts,
+ * as for getenv(3). `environ` is the content of /proc/self/environ.
+ */
+export function exactEnvironment(
+  environment: NodeJS.ProcessEnv,
+  environ: Buffer | undefined = readOwnEnviron(),
+): Readonly<Record<string, string | undefined>> {
+  const exact = new Map<string, string | undefined>();
+  for (let at = 0; environ !== undefined && at < environ.length; ) {
+    const zero = environ.indexOf(0, at);
+    const entry = environ.subarray(at, zero === -1 ? environ.length : zero);
+    at += entry.length + 1;
+    const equals = entry.indexOf("=");
+    if (equals <= 0) continue;
+    const name = decodeOsText(entry.subarray(0, equals));
+    // process.env does not know names that are not UTF-8, so nothing can have removed them.
+    const isPresent = !name.isWellFormed() || environment[name] === entry.toString("utf8", equals + 1);
+    if (!isPresent || exact.has(name)) continue;
+    exact.set(name, decodeOsText(entry.subarray(equals + 1)));
+  }
+  for (const [name, value] of Object.entries(environment)) if (!exact.has(name)) exact.set(name, value);
+  return Object.fromEntries(exact);
+}
+
+function readOwnEnviron(): Buffer | undefined {
+  try {
+    return readFileSync("/proc/self/environ");
+  } catch {
+    return undefined;
+  }
+}
+
+/** The same text from another thread: a main thread that has ended has none (ESRCH), while its process lives. */
+function readThreadEnvironment(pid: number): string | undefined {
+  try {
+    for (const thread of readdirSync(`/proc/${pid}/task`)) {
+      const text = Number(thread) === pid ? undefined : readProc(`/proc/${pid}/task/${thread}/environ`);
+      if (text !== undefined) return text;
+    }
+  } catch {
+    // The process is gone.
+  }
+  return undefined;
 }
 
 /** The value of a variable in the environment a process was started with; undefined where it cannot be read. */

@@ -7,7 +7,8 @@
  */
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { readProcText } from "./procFile.ts";
-import { parseStat } from "./procfs.ts";
+import type { ProcessStat } from "./procfs.ts";
+import { readStatQuickly } from "./statFile.ts";
 
 /** Limits can be changed from outside (prlimit(2)), which is rare. */
 const LIMITS_MS = 60_000;
@@ -29,6 +30,8 @@ export interface ProcessReading {
   readonly virtualMaxBytes: number | undefined;
   /** Seconds since 1970; the same at every reading of a process, even when the wall clock is set meanwhile. */
   readonly startTimeSeconds: number;
+  /** What the numbers above come from, for readers that need more of it. */
+  readonly stat: ProcessStat;
 }
 
 /** What is remembered of a process; `startTicks` tells it from a later one with the same pid. */
@@ -83,8 +86,7 @@ export class ProcessReadings {
     // Asked first: it is the one question that answers "gone" without an exception.
     const fds = countFds(pid);
     if (fds === "gone") return undefined;
-    const text = readProcText(`/proc/${pid}/stat`);
-    const stat = text === undefined ? undefined : parseStat(text);
+    const stat = readStatQuickly(pid);
     if (stat === undefined || stat.state === "Z" || stat.state === "X") return undefined;
     const entry = this.#recall(pid, stat.startTicks, nowMs);
     known.set(pid, entry);
@@ -96,6 +98,7 @@ export class ProcessReadings {
       virtualBytes: stat.virtualBytes,
       virtualMaxBytes: entry.virtualMaxBytes,
       startTimeSeconds: entry.startTimeSeconds,
+      stat,
     };
   }
 

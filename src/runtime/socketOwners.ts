@@ -59,9 +59,7 @@ export class SocketOwners {
   readonly #holders = new Map<string, { readonly who: string; readonly untilMs: number }>();
   #isScheduled = false;
   #readAtMs = Number.NEGATIVE_INFINITY;
-  /** Grows whenever a socket begins to listen. */
-  #generation = 0;
-  #known: ReadonlySet<string> = new Set();
+  #looks = 0;
 
   /** `adoptedBy` gives the processes of a worker that left its tree and were adopted by the controller. */
   constructor(adoptedBy: (leader: number) => readonly number[]) {
@@ -86,20 +84,33 @@ export class SocketOwners {
     return { kind: "foreign", who: await this.#nameHolder(missing[0] ?? "") };
   }
 
-  /**
-   * Whether a process of the worker waits on one of the sockets with the inodes `shared` or, without them, has a socket of
-   * its own that listens. `since` is the generation at the last look, where nothing needs to be looked at again.
-   */
-  async isServing(asked: Asked, since: number): Promise<{ readonly serving: Serving; readonly generation: number }> {
-    const { shared } = asked;
-    if (shared !== undefined) {
-      await this.#ask(false, () => {});
-      return { serving: this.#find(asked, (pid, held) => waitsOn(pid, held, shared)), generation: since };
-    }
-    const listening = await this.#ask(true, inodesOf);
-    const generation = this.#generation;
-    if (generation === since || listening.size === 0) return { serving: "not seen", generation };
-    return { serving: this.#find(asked, (_, held) => holdsAny(held, listening)), generation };
+  /** Whether a process of the worker waits on one of the sockets that the controller has bound for its pool. */
+  async isServing(asked: Asked): Promise<Serving> {
+    await this.#breathe();
+    const { shared = new Set() } = asked;
+    return this.#find(asked, (pid, held) => waitsOn(pid, held, shared));
+  }
+
+  /** The inodes of all sockets that listen. */
+  listListening(): Promise<ReadonlySet<string>> {
+    return this.#ask(true, inodesOf);
+  }
+
+  /** Whether a process of the worker holds one of the sockets with these inodes, and how long the look took. */
+  async holds(
+    asked: Asked,
+    inodes: ReadonlySet<string>,
+  ): Promise<{ readonly isHolding: boolean; readonly tookMs: number }> {
+    await this.#breathe();
+    const startMs = performance.now();
+    const isHolding = this.#find(asked, (_, held) => holdsAny(held, inodes)) === "serving";
+    return { isHolding, tookMs: performance.now() - startMs };
+  }
+
+  /** Gives other work its turn after some looks in a row. */
+  async #breathe(): Promise<void> {
+    this.#looks++;
+    if (this.#looks % PER_TURN === 0) await turn();
   }
 
   /** Where the processes of a worker listen: `127.0.0.1:80`, or paths; undefined where they may not be looked at. */
@@ -186,26 +197,14 @@ export class SocketOwners {
   async #answer(): Promise<void> {
     this.#readAtMs = performance.now();
     const jobs = this.#jobs.splice(0);
-    const listeners = readListeners();
-    const tcp = groupByPort(listeners);
+    const tcp = groupByPort(readListeners());
     const unix = jobs.some(({ needsUnix }) => needsUnix) ? readUnixListeners() : undefined;
-    if (unix !== undefined) this.#count([...listeners, ...unix]);
     for (const [index, { job }] of jobs.entries()) {
       if (index > 0 && index % PER_TURN === 0) await turn();
       job({ tcp, unix: unix ?? [] });
     }
     this.#isScheduled = false;
     if (this.#jobs.length > 0) this.#schedule();
-  }
-
-  #count(sockets: readonly { readonly inode: string }[]): void {
-    const present = new Set(sockets.map(({ inode }) => inode));
-    for (const inode of present) {
-      if (this.#known.has(inode)) continue;
-      this.#generation++;
-      break;
-    }
-    this.#known = present;
   }
 
   /** The process that holds the socket with this inode, in words. */

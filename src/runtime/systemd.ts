@@ -1,6 +1,17 @@
 /** sd_notify(3): tells a service manager that the controller is ready, alive and stopping. */
 import { sendDatagram } from "./linux.ts";
 
+/**
+ * Whether systemd runs this process as the main process of a unit. The second way is for versions before 248, whose
+ * INVOCATION_ID all descendants of a unit inherit.
+ */
+export function isServiceMain(
+  { SYSTEMD_EXEC_PID, INVOCATION_ID }: Readonly<Record<string, string | undefined>>,
+  { pid, ppid }: { readonly pid: number; readonly ppid: number },
+): boolean {
+  return SYSTEMD_EXEC_PID === String(pid) || (INVOCATION_ID !== undefined && ppid === 1);
+}
+
 /** Speaks to the manager named by NOTIFY_SOCKET; without one it says nothing. */
 export class ServiceManager {
   readonly #socket: string | undefined;

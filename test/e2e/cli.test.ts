@@ -447,7 +447,13 @@ describe("command line with a controller", () => {
       const marker = join(directory, "broken");
       const script = `test ! -e ${marker} || exit 3; exec sleep 100000`;
       await using controller = await ControllerUnderTest.start({
-        workers: poolOf({ name: "web", replicas: 2, exec: "sh", args: ["-c", script], startup_wait_time: "0s" }),
+        workers: poolOf({
+          name: "web",
+          replicas: 2,
+          exec: "sh",
+          args: ["-c", script],
+          rolling: { min_ready: "500ms" },
+        }),
       });
       await controller.ready();
       const before = await pidsOf(controller);

@@ -68,7 +68,7 @@ async function drive(example: Example, port: number): Promise<void> {
     }
     const { report } = load;
     assert.equal(report.failed, 0, describeLoad(report));
-    for (const worker of Object.keys(report.workers)) assert.match(worker, new RegExp(`^${example.pool}_`, "u"));
+    for (const worker of Object.keys(report.workers)) assert.match(worker, new RegExp(`^${example.pool}-`, "u"));
   }
 }
 

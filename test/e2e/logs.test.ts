@@ -366,8 +366,14 @@ describe("logs", () => {
     await controller.until(() => ofWorker().length === 2, "two lines on stderr");
     const { ts: outTs, ...out } = records[0] ?? {};
     const { ts: errTs, ...err } = ofWorker()[0] ?? {};
-    assert.deepEqual(out, { level: "info", pool: "web", worker_id: "web-0", worker_info_msg: "out" });
-    assert.deepEqual(err, { level: "error", pool: "web", worker_id: "web-0", worker_error_msg: "oops" });
+    assert.deepEqual(out, { level: "info", pool: "web", worker_id: "web-0", stream: "stdout", worker_info_msg: "out" });
+    assert.deepEqual(err, {
+      level: "info",
+      pool: "web",
+      worker_id: "web-0",
+      stream: "stderr",
+      worker_error_msg: "oops",
+    });
     assert.deepEqual(ofWorker()[1], { worker_id: "web-0", a: 1 });
     for (const ts of [outTs, errTs]) assert.ok(typeof ts === "number" && Math.abs(ts * 1000 - Date.now()) < 60_000);
   });

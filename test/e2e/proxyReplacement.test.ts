@@ -143,7 +143,7 @@ test("stopping one worker and starting it again fails no request", async () => {
     await commandOk(controller, "stop", "web-1");
     assert.deepEqual(await readyWorkers(controller), ["web-0", "web-2", "web-3"]);
     const stopped = await underTraffic(target, async () => {}, { keptAlive: 4, fresh: 4 });
-    assert.equal(stopped.keptAlive.workers["web_web-1"], undefined, "a stopped worker is asked nothing");
+    assert.equal(stopped.keptAlive.workers["web-1"], undefined, "a stopped worker is asked nothing");
     await commandOk(controller, "start", "web-1");
     await happened(controller, "ready", ({ slot, incarnation }) => slot === 1 && incarnation === 2);
   });

@@ -185,7 +185,7 @@ slimTest("a proxied pool serves through Envoy in a slim root without network, an
     'exec 3<>/dev/tcp/127.0.0.1/10000; printf "GET / HTTP/1.1\\r\\nHost: m\\r\\nConnection: close\\r\\n\\r\\n" >&3; cat <&3',
   ]);
   assert.match(answer, /^HTTP\/1\.1 200 OK\r\n/u);
-  assert.match(answer, /^x-worker-id: web_web-\d\r$/mu);
+  assert.match(answer, /^x-worker-id: web-\d\r$/mu);
   assert.match(answer, /hello from processbin/u);
 
   const pids = listDescendants(controller.child.pid ?? 0);

@@ -108,7 +108,7 @@ test("while all are well the reserve gets no request, and status shows it as sta
   const reports = await underTraffic(target, async () => {}, { requests: REQUESTS });
   assertNoneFailed(reports, 50);
   const served = [...Object.keys(reports.keptAlive.workers), ...Object.keys(reports.fresh.workers)];
-  assert.ok(!served.includes(`web_web-${spare}`), served.join());
+  assert.ok(!served.includes(`web-${spare}`), served.join());
   const { stdout } = await commandOk(controller, "status");
   assert.match(stdout, new RegExp(`web-${spare} +standby `, "u"));
   assert.equal(stdout.match(/standby/gu)?.length, 1);

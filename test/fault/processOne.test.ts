@@ -1,6 +1,5 @@
 /** Adopted processes: as PID 1 of a container and as an ordinary subreaper, whatever they exit with nothing changes. */
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
 import { test } from "node:test";
 import {
   ControllerUnderTest,
@@ -10,15 +9,10 @@ import {
   type StartOptions,
   untilGone,
 } from "../support/controller.ts";
+import { NAMESPACE } from "../support/namespace.ts";
 import { eventsOf, guardianOf, happened, readProc, said, shellPool } from "../support/watch.ts";
 
 const ORPHANS = 250;
-
-/** A PID namespace of our own, by root or by a user who may make user namespaces; undefined where neither is allowed. */
-const NAMESPACE = [
-  ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child=KILL"],
-  ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child=KILL"],
-].find(([file = "", ...args]) => spawnSync(file, [...args, "true"]).status === 0);
 
 /** Leaves orphans behind that exit with 0, 3, 4 and by a signal, some before and some after their parents. */
 const ORPHANAGE = `
@@ -106,6 +100,23 @@ test("as PID 1 it stops and restarts workers as ever and obeys SIGTERM [P1 S2]",
   assert.equal((await controller.ended).code, 0);
   assert.deepEqual([...family, ...last].filter(isAlive), []);
 });
+
+for (const signal of ["SIGQUIT", "SIGINT", "SIGPWR"] as const) {
+  test(`as PID 1 it shuts down gracefully at ${signal}, such as by Docker's STOPSIGNAL`, {
+    skip: NAMESPACE === undefined,
+  }, async () => {
+    await using controller = await ControllerUnderTest.start({
+      wrapper: NAMESPACE ?? [],
+      workers: shellPool("web", "trap 'echo finished; exit 0' TERM; echo up; while :; do sleep 0.05; done"),
+    });
+    await said(controller, "web-0", "up");
+    const [own] = listDescendants(controller.pid);
+    assert.ok(own !== undefined);
+    process.kill(own, signal);
+    assert.equal((await controller.ended).code, 0);
+    await said(controller, "web-0", "finished");
+  });
+}
 
 test("when PID 1 is killed the kernel ends everything in its namespace [P2]", {
   skip: NAMESPACE === undefined,

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { ControllerUnderTest, MONOCEROS, type StartOptions } from "../support/controller.ts";
 import { freePort } from "../support/ports.ts";
-import { shellPool } from "../support/watch.ts";
+import { logged, shellPool } from "../support/watch.ts";
 
 const WORKER = shellPool("web", "exec sleep 1000");
 
@@ -93,4 +93,25 @@ test("where an admin port is refused the control socket that was there before is
   await refused({ port, socket }, scratch);
   assert.equal(existsSync(socket), true);
   assert.equal((await first.status()).healthy, true);
+});
+
+test("a control socket that a cleaner removed is back within seconds, and a second controller keeps a path that it took", async () => {
+  await using first = await ControllerUnderTest.start({ workers: shellPool("web", "exec sleep 1000") });
+  await first.ready();
+  rmSync(first.socket);
+  await logged(first, "the control socket", "was removed, and is bound again");
+  assert.equal((await first.status()).pid, first.pid);
+  // It takes the path before the first one has looked.
+  first.child.kill("SIGSTOP");
+  rmSync(first.socket);
+  await using second = await ControllerUnderTest.start({
+    workers: shellPool("web", "exec sleep 1000"),
+    socket: first.socket,
+  });
+  first.child.kill("SIGCONT");
+  await logged(first, "cannot be bound again", `pid ${second.pid}`);
+  assert.equal((await first.stop()).code, 0);
+  assert.equal((await second.status()).pid, second.pid);
+  assert.equal((await second.stop()).code, 0);
+  assert.equal(existsSync(first.socket), false);
 });

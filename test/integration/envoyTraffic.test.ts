@@ -63,7 +63,7 @@ test("headers keep their case, order and values, and nothing is added but x-forw
   const headers = (seen?.rawHeaders ?? []).join("\n");
   assert.match(
     headers,
-    /^Host\nSome\.Host\nX-FoO\nBaR\naccept\nx\nX-Request-ID\nmine\nx-forwarded-for\n[\d.]+\nx-forwarded-proto\nhttp$/u,
+    /^Host\nSome\.Host\nX-FoO\nBaR\naccept\nx\nX-Request-ID\nmine\nx-forwarded-proto\nhttp\nx-forwarded-for\n127\.0\.0\.1$/u,
   );
   assert.match(answer, /^HTTP\/1\.1 200 Fine By Me\r\n/u);
   for (const line of ["X-OwN: 1", "set-COOKIE: a=b", "set-COOKIE: c=d", "Server: mine/1.0"])
@@ -71,12 +71,85 @@ test("headers keep their case, order and values, and nothing is added but x-forw
   assert.doesNotMatch(answer, /x-envoy/iu);
 });
 
-test("what a load balancer in front says is kept: x-forwarded-for is added to, x-forwarded-proto passes", async () => {
-  await using a = await StubWorker.start("a");
-  await using under = await ProxyUnderTest.start([a.upstream(0)]);
-  await under.get("/", { "x-forwarded-for": "198.51.100.7", "x-forwarded-proto": "https" });
-  assert.equal(a.requests[0]?.headers["x-forwarded-proto"], "https");
-  assert.match(String(a.requests[0]?.headers["x-forwarded-for"]), /^198\.51\.100\.7,[\d.]+$/u);
+for (const [trustedHops, proto] of [
+  [0, "http"],
+  [1, "https"],
+  [2, "https"],
+] as const)
+  test(`x-forwarded-for is added to; x-forwarded-proto is ${proto} with ${trustedHops} trusted hops`, async () => {
+    await using a = await StubWorker.start("a");
+    await using under = await ProxyUnderTest.start([a.upstream(0)], { trustedHops });
+    await under.get("/", { "x-forwarded-for": "198.51.100.7", "x-forwarded-proto": "https" });
+    await under.get();
+    assert.equal(a.requests[0]?.headers["x-forwarded-proto"], proto);
+    assert.equal(a.requests[0]?.headers["x-forwarded-for"], "198.51.100.7,127.0.0.1");
+    assert.equal(a.requests[1]?.headers["x-forwarded-for"], "127.0.0.1");
+    assert.deepEqual(
+      Object.keys(a.requests[0]?.headers ?? {}).filter((name) => name.startsWith("x-envoy")),
+      [],
+    );
+  });
+
+for (const trustedHops of [0, 1, 2])
+  test(`hash_on: source_ip goes by the address that trusted hop ${trustedHops} saw`, async () => {
+    const workers = await Promise.all(["a", "b", "c"].map((name) => StubWorker.start(name)));
+    await using under = await ProxyUnderTest.start(
+      workers.map((worker, slot) => worker.upstream(slot)),
+      { algorithm: "MAGLEV", hashOn: "source_ip", trustedHops },
+    );
+    // How many workers serve clients that differ in one of the two addresses.
+    const spread = async (addresses: (client: number) => string) => {
+      const bodies = new Set<string>();
+      for (let client = 1; client <= 40; client++)
+        bodies.add((await under.get("/", { "x-forwarded-for": addresses(client) })).body);
+      return bodies.size;
+    };
+    assert.equal(await spread((client) => `198.51.100.9, 198.51.100.${client}`), trustedHops === 1 ? 3 : 1);
+    assert.equal(await spread((client) => `198.51.100.${client}, 203.0.113.1`), trustedHops === 2 ? 3 : 1);
+    for (const worker of workers) await worker[Symbol.asyncDispose]();
+  });
+
+test("too many or too large headers are answered 431, those of a worker 502", async () => {
+  const many = (count: number) => Object.fromEntries(Array.from({ length: count }, (_, index) => [`x-${index}`, "1"]));
+  await using a = await StubWorker.start("a", (incoming, response) => {
+    if (incoming.url === "/many") response.writeHead(200, many(60));
+    if (incoming.url === "/large") response.writeHead(200, { "x-large": "l".repeat(80_000) });
+    response.end("a");
+  });
+  await using under = await ProxyUnderTest.start([a.upstream(0)], { maxHeaders: 50, maxHeaderBytes: 70_000 });
+  assert.equal((await under.get("/", many(40))).status, 200);
+  assert.equal((await under.get("/", many(60))).status, 431);
+  assert.equal((await under.get("/", { "x-large": "l".repeat(80_000) })).status, 431);
+  assert.equal((await under.get(`/${"l".repeat(80_000)}`)).status, 431);
+  assert.equal((await under.get("/many")).status, 502);
+  assert.equal((await under.get("/large")).status, 502);
+  assert.equal(a.requests.length, 3);
+});
+
+test("an answer that comes before the body is read arrives, where the worker reads on before it closes", async () => {
+  const server = createTcpServer((socket) => {
+    socket.on("error", () => {});
+    // Only after the answer is out is the rest read, and thrown away.
+    socket.once("data", () => {
+      socket.end("HTTP/1.1 413 Too Large\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbig\n");
+      socket.resume();
+    });
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const address = server.address();
+  assert.ok(typeof address === "object" && address !== null);
+  const upstream = { slot: 0, incarnation: 1, state: "serving", address: { port: address.port } } as const;
+  await using under = await ProxyUnderTest.start([upstream]);
+  for (let round = 0; round < 20; round++) {
+    const socket = await under.connect();
+    socket.on("error", () => {});
+    socket.write("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 20000000\r\n\r\n");
+    socket.write(Buffer.alloc(20_000_000));
+    assert.match(await readUntil(socket, "big\n"), /^HTTP\/1\.1 413 Too Large/u);
+    socket.destroy();
+  }
+  server.close();
 });
 
 test("a WebSocket passes both ways [E10]", async () => {
@@ -380,7 +453,7 @@ test("a request that takes longer than request_timeout is answered 504", async (
   assert.equal((await under.get("/hold")).status, 504);
 });
 
-test("Envoy's own check asks the worker as localhost before it gets traffic", async () => {
+test("Envoy's own check asks the worker as localhost, or as the host it is told, before it gets traffic", async () => {
   const hosts: string[] = [];
   await using a = await StubWorker.start("a", (incoming, response) => {
     hosts.push(`${incoming.headers.host} ${incoming.url}`);
@@ -389,6 +462,10 @@ test("Envoy's own check asks the worker as localhost before it gets traffic", as
   await using under = await ProxyUnderTest.start([a.upstream(0)], { healthCheckPath: "/healthz" });
   assert.equal(hosts[0], "localhost /healthz");
   assert.equal((await under.get()).body, "a");
+  hosts.length = 0;
+  const changes = { healthCheckPath: "/healthz", healthCheckHost: "app.example" };
+  await using _ = await ProxyUnderTest.start([a.upstream(0)], changes);
+  assert.ok(hosts.includes("app.example /healthz"), hosts.join());
 });
 
 test("Envoy has as many threads for traffic as it is told [E12]", async () => {

@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { gunzipSync } from "node:zlib";
-import type { WorkerDump } from "../../src/admin/api.ts";
+import type { ProcessDump, WorkerDump } from "../../src/admin/api.ts";
 import { ControllerUnderTest, eventually, isAlive, poolOf } from "../support/controller.ts";
 
 const HAS_GO = spawnSync("go", ["version"]).status === 0;
@@ -42,6 +42,13 @@ async function dump(controller: ControllerUnderTest, id: string): Promise<Worker
   const { status, body } = await controller.call("POST", `/v1/workers/${id}/dump`);
   assert.equal(status, 200, body);
   return JSON.parse(body) as WorkerDump;
+}
+
+/** The first process of a dump. */
+function first({ processes }: WorkerDump): ProcessDump {
+  const [process] = processes;
+  assert.ok(process !== undefined);
+  return process;
 }
 
 /** The names and comments in a profile. */
@@ -84,7 +91,7 @@ test("a dump of a worker without ptrace or a tool tells what it does; of one tha
   await controller.ready();
   const busy = await eventually(async () => {
     const it = await dump(controller, "busy-0");
-    return it.diagnosis?.threads[0]?.state === "R" ? it : undefined;
+    return it.processes[0]?.diagnosis.threads[0]?.state === "R" ? it : undefined;
   }, "it is seen running");
   assert.match(busy.text, /^running.*while/u);
   const pid = await controller.pidOf("asleep-0");
@@ -92,7 +99,11 @@ test("a dump of a worker without ptrace or a tool tells what it does; of one tha
     const it = await dump(controller, "asleep-0");
     return /^sleeping.*sleep 1000$/u.test(it.text) ? it : undefined;
   }, "it sleeps");
-  assert.deepEqual([asleep.pid, asleep.diagnosis?.thread_count, asleep.stack, asleep.hint], [pid, 1, null, null]);
+  const { diagnosis, stack, hint, relation } = first(asleep);
+  assert.deepEqual(
+    [asleep.pid, asleep.process_count, relation, diagnosis.thread_count, stack, hint],
+    [pid, 1, "the leader", 1, null, null],
+  );
   process.kill(pid, "SIGSTOP");
   await eventually(
     async () => (await dump(controller, "asleep-0")).text.match(/^stopped by a signal/u) ?? undefined,
@@ -122,7 +133,7 @@ test("a dump of a worker that has no process is an answer, and so is one of a wo
     const it = await dump(controller, "asleep-0");
     return it.phase === "down" ? it : undefined;
   }, "it is down");
-  assert.deepEqual([down.pid, down.diagnosis, down.kernel_stack], [null, null, null]);
+  assert.deepEqual([down.pid, down.process_count, down.processes], [null, 0, []]);
   assert.match(down.text, /^there is no process: stopped by an operator/u);
   const refused = await take(controller, "POST", "/v1/workers/asleep-0/profile", { seconds: 1 });
   assert.equal(refused.status, 409);
@@ -133,10 +144,9 @@ test("a py-spy that may not look is told with what has to be changed, and the pr
   const pool = poolOf({ name: "py", exec: python, args: ["1000"], startup_wait_time: "0s" });
   await using controller = await ControllerUnderTest.start({ workers: pool, env: { PATH: path } });
   await controller.ready();
-  const { stack, hint, diagnosis } = await dump(controller, "py-0");
+  const { stack, hint } = first(await dump(controller, "py-0"));
   assert.equal(stack, null);
   assert.match(hint ?? "", /CAP_SYS_PTRACE.*ptrace_scope/u);
-  assert.ok(diagnosis !== null);
   const profiled = await take(controller, "POST", "/v1/workers/py-0/profile", { seconds: 1 });
   assert.equal(profiled.headers["x-monoceros-engine"], "proc");
   assert.match(textOf(profiled), /CAP_SYS_PTRACE/u);
@@ -248,7 +258,10 @@ test("a real py-spy finds the functions of a real Python worker", {
   const pool = poolOf({ name: "py", exec: "python3", args: ["-c", script], startup_wait_time: "0s" });
   await using controller = await ControllerUnderTest.start({ workers: pool });
   await controller.ready();
-  const dumped = await eventually(async () => (await dump(controller, "py-0")).stack ?? undefined, "there is a stack");
+  const dumped = await eventually(
+    async () => (await dump(controller, "py-0")).processes[0]?.stack ?? undefined,
+    "there is a stack",
+  );
   assert.match(dumped.text, /inner .*\n.*outer /u);
   const profiled = await take(controller, "POST", "/v1/workers/py-0/profile", { seconds: 1, hz: 100 });
   assert.equal(profiled.headers["x-monoceros-engine"], "py-spy");

@@ -1,11 +1,21 @@
 /** What a worker is started with, and what is said when it cannot be started at all. */
 import assert from "node:assert/strict";
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readlinkSync,
+  realpathSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { ControllerUnderTest, PROCESSBIN, poolOf } from "../support/controller.ts";
-import { logged, readProc, said, saidBy, shellPool } from "../support/watch.ts";
+import { happened, logged, readProc, said, saidBy, shellPool } from "../support/watch.ts";
 
 const isRoot = process.getuid?.() === 0;
 
@@ -198,4 +208,31 @@ test("a user that does not exist is told before anything starts [L2]", { skip: !
   });
   assert.equal(ending.code, 78);
   assert.match(stderr.join("\n"), /user "nobody-has-this-name" is not in \/etc\/passwd/u);
+});
+
+test("an executable whose interpreter is missing is refused before anything starts, with the interpreter's name", async () => {
+  using directory = scratchDirectory();
+  const script = join(directory.path, "server");
+  writeFileSync(script, "#!/opt/python3.0/bin/python\n");
+  chmodSync(script, 0o755);
+  const { ending, stderr } = await ControllerUnderTest.run({ workers: poolOf({ name: "web", exec: script }) });
+  assert.equal(ending.code, 78);
+  assert.match(
+    stderr.join("\n"),
+    /needs the interpreter "\/opt\/python3\.0\/bin\/python" \(its #! line\), which does not exist/u,
+  );
+});
+
+test("an interpreter that is gone when a worker starts again is named in the event", async () => {
+  using directory = scratchDirectory();
+  const [interpreter, script] = [join(directory.path, "sh"), join(directory.path, "server")];
+  copyFileSync(realpathSync("/bin/sh"), interpreter);
+  writeFileSync(script, `#!${interpreter}\nwhile :; do sleep 1; done\n`);
+  chmodSync(script, 0o755);
+  await using controller = await ControllerUnderTest.start({ workers: poolOf({ name: "web", exec: script }) });
+  await controller.ready();
+  rmSync(interpreter);
+  process.kill(await controller.pidOf("web-0"), "SIGKILL");
+  const { reason } = await happened(controller, "spawn_failed");
+  assert.ok(reason.includes(`needs the interpreter "${interpreter}" (its #! line), which does not exist`), reason);
 });

@@ -25,7 +25,7 @@ test("all replicas of all pools run, each with an id of its own that its environ
       surroundings: { env: Record<string, string>; pid: number; session: number; processGroup: number };
     };
     const { env, pid, session, processGroup } = surroundings;
-    assert.equal(env["MULTIPROCESS_WORKER_ID"], `web_${worker.id}`);
+    assert.equal(env["MULTIPROCESS_WORKER_ID"], worker.id);
     assert.equal(env["MONOCEROS_POOL"], "web");
     assert.equal(env["MONOCEROS_SLOT"], String(worker.slot));
     assert.equal(env["MONOCEROS_INCARNATION"], "1");

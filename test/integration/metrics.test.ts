@@ -16,7 +16,7 @@ function lint(text: string): void {
   let current = "";
   for (const line of text.split("\n")) {
     if (line === "") continue;
-    const help = /^# HELP (monoceros_[a-z0-9_]+) (\S.*)$/u.exec(line);
+    const help = /^# HELP ((?:monoceros|process)_[a-z0-9_]+) (\S.*)$/u.exec(line);
     if (help !== null) {
       current = help[1] ?? "";
       assert.ok(!seen.has(current), `${current} is there twice`);

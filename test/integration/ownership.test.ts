@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer, request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -172,4 +172,27 @@ test("two controllers with the same worker ports do not share traffic: the secon
   const { ending, stderr } = await ControllerUnderTest.run({ workers: proxied(ports, ports + 4, { replicas: 2 }) });
   assert.equal(ending.code, 1);
   assert.ok(stderr.join("\n").includes(`pid ${await first.pidOf("web-0")} (`), stderr.join("\n"));
+});
+
+test("a stranger that takes the place of a worker's Unix socket gets none of its traffic", async (context) => {
+  const port = await freePort();
+  await using controller = await ControllerUnderTest.start({
+    workers: poolOf({
+      name: "web",
+      replicas: 2,
+      exec: PROCESSBIN,
+      server: { socket_arg: { name: "--socket" }, listener_port: port },
+    }),
+  });
+  await controller.ready();
+  const path = readFileSync(`/proc/${await controller.pidOf("web-0")}/cmdline`, "utf8").split("\0")[2] ?? "";
+  assert.match(path, /0\.sock$/u);
+  rmSync(path);
+  const rival = createServer((_, response) => response.end("stranger"));
+  rival.listen(path);
+  await once(rival, "listening");
+  context.after(() => rival.close());
+  const unready = await controller.event((event) => event.kind === "unready" && event.slot === 0);
+  assert.ok(unready.message.includes(`pid ${process.pid} (`) && unready.message.includes(path), unready.message);
+  for (let request = 0; request < 20; request++) assert.match(await ask(port), /web-1$/u);
 });

@@ -301,12 +301,12 @@ test("readiness takes a worker out of Envoy and back in, without a failed reques
         "it is ready again",
       );
       const back = await underTraffic(target, async () => {}, { requests, keptAlive: 6, fresh: 4 });
-      assert.ok((back.keptAlive.workers["web_web-1"] ?? 0) > 0, "it gets requests again");
+      assert.ok((back.keptAlive.workers["web-1"] ?? 0) > 0, "it gets requests again");
     },
     { requests },
   );
   assertNoneFailed(reports);
-  assert.deepEqual(Object.keys(without).sort(), ["web_web-0", "web_web-2"]);
+  assert.deepEqual(Object.keys(without).sort(), ["web-0", "web-2"]);
   assert.deepEqual(await controller.pids(), before);
   // Who is out of the balance for long has nothing to finish any more.
   out.open("-1");

@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { existsSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { mkdtempDisposable } from "node:fs/promises";
 import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -257,7 +257,10 @@ test("a pool whose workers are all stopped leaves with its Envoy, and comes back
 test("a program that the system does not take fails the reload each time, and all is as it was", async () => {
   await using directory = await mkdtempDisposable(join(tmpdir(), "monoceros-exec-"));
   const bad = join(directory.path, "bad");
-  writeFileSync(bad, "no program\n", { mode: 0o755 });
+  // A program of no type: it passes the check of the configuration, and the kernel refuses it.
+  const bytes = readFileSync("/bin/true");
+  bytes.writeUInt16LE(0, 16);
+  writeFileSync(bad, bytes, { mode: 0o755 });
   await using controller = await ControllerUnderTest.start({ workers: pool("web") });
   await controller.ready();
   const before = await controller.pids();

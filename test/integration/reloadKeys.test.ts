@@ -17,7 +17,7 @@ import type { Block } from "../support/keyCases.ts";
 import { type Changes, KeyScene, Listener, writeServer } from "../support/keyScene.ts";
 import { freePorts } from "../support/ports.ts";
 import { commandOk, envoyPid } from "../support/traffic.ts";
-import { readProc, recordsOf, said, saidBy, statusCode } from "../support/watch.ts";
+import { type LogRecord, readProc, recordsOf, said, saidBy, statusCode } from "../support/watch.ts";
 
 interface Step {
   /** Keys of the schema whose effect is seen; those of pools are relative to the pool. */
@@ -255,6 +255,15 @@ group(
       shows: forEachPurpose((_, purpose) => first(purpose).hears("GET /two ")),
     },
     {
+      keys: probeKeys("http.headers"),
+      changes: probes((purpose) => ({
+        http: { port: first(purpose).port, path: "/two", headers: { "X-Asked": purpose } },
+      })),
+      workers: "changed",
+      isOnlyBegun: true,
+      shows: forEachPurpose((_, purpose) => first(purpose).hears(`X-Asked: ${purpose}`)),
+    },
+    {
       keys: probeKeys("http.port"),
       changes: probes((purpose) => ({ http: { port: second(purpose).port, path: "/two" } })),
       workers: "changed",
@@ -398,6 +407,7 @@ function readFile(path: string): string | undefined {
 const TALKATIVE = `
 for signal in INT TERM; do trap "echo got $signal; kill \\$!; exit 0" $signal; done
 trap 'head -c 5000 /dev/zero | tr "\\0" x; echo' USR1
+trap 'echo said >&2' USR2
 echo up
 sleep 1000 &
 while :; do wait; done`;
@@ -413,6 +423,16 @@ group("keys that hold at once", () => ({ web: { exec: "/bin/sh", args: ["-c", TA
       await said(scene.controller, "web-0", "up");
       process.kill(await scene.controller.pidOf("web-0"), "SIGUSR1");
       await scene.controller.until(() => long(scene).length === 5, "the line comes in five parts");
+    },
+  },
+  {
+    keys: ["logs.stderr_level"],
+    changes: { "web/logs.stderr_level": "warn" },
+    workers: "kept",
+    shows: async ({ controller }) => {
+      process.kill(await controller.pidOf("web-0"), "SIGUSR2");
+      const isSaid = (record: LogRecord) => record["worker_error_msg"] === "said" && record["level"] === "warn";
+      await controller.until(() => recordsOf(controller.stderr).some(isSaid), "the line is a warning");
     },
   },
   {
@@ -448,6 +468,17 @@ group("keys that hold at once", () => ({ web: { exec: "/bin/sh", args: ["-c", TA
       assert.deepEqual(saidBy(controller, "web-0", "got INT"), []);
       await commandOk(controller, "restart", "web-0");
       await said(controller, "web-0", "got INT");
+    },
+  },
+  {
+    keys: ["stop_signal_target"],
+    // The shell waits for its sleep, which only a signal to the group ends.
+    changes: { "web/stop_signal": "SIGUSR2", "web/stop_signal_target": "leader", "web/signal_timeout": "300ms" },
+    workers: "kept",
+    shows: async (scene) => {
+      await commandOk(scene.controller, "restart", "web");
+      await scene.sees("killed");
+      await scene.change({ "web/stop_signal": "SIGINT", "web/stop_signal_target": "group" });
     },
   },
   {
@@ -563,6 +594,9 @@ function order({ controller, seq }: KeyScene): string[] {
 
 // Crashes
 
+/** Ends with code 0 when it gets USR1. */
+const WILLING = 'trap "exit 0" USR1; echo up; sleep 1000 & wait';
+
 /** Kills each new process of a pool until there is an event of this kind for the nth time, which it gives. */
 async function crash(scene: KeyScene, pool: string, kind: "backing_off" | "gave_up", nth = 1) {
   for (let time = 1; ; time++) {
@@ -594,6 +628,8 @@ group("keys about crashes", () => {
     reset: backoff({}),
     budget: pool({ restart: { on_exhausted: "give-up-worker" } }),
     window: pool({ max_restarts: 0, restart: { on_exhausted: "give-up-worker" } }),
+    policy: { exec: "/bin/sh", args: ["-c", WILLING] },
+    expected: { exec: "/bin/sh", args: ["-c", WILLING] },
     exhausted: pool({ max_restarts: 0, restart: { on_exhausted: "give-up-worker" } }),
   };
 }, [
@@ -630,6 +666,19 @@ group("keys about crashes", () => {
     },
   },
   {
+    keys: ["restart.policy", "restart.expected_exit_codes"],
+    changes: { "policy/restart.policy": "on-failure", "expected/restart.expected_exit_codes": [0] },
+    workers: "kept",
+    shows: async (scene) => {
+      for (const pool of ["policy", "expected"]) {
+        await said(scene.controller, `${pool}-0`, "up");
+        process.kill(await scene.controller.pidOf(`${pool}-0`), "SIGUSR1");
+      }
+      await scene.sees("ended", (event) => event.pool === "policy" && !event.isFailure);
+      await scene.sees("exited", (event) => event.pool === "expected" && event.cause === "expected");
+    },
+  },
+  {
     keys: ["restart.on_exhausted"],
     changes: {
       ...Object.fromEntries(["budget", "window"].map((pool) => [`${pool}/max_restarts`, 5])),
@@ -661,7 +710,7 @@ async function shows(scene: KeyScene, ...names: readonly string[]): Promise<void
 
 group(
   "keys of the workers' metrics",
-  (directory) => ({ web: { exec: writeServer(directory), metrics: { port: metricsPort, path: "/one" } } }),
+  (directory) => ({ web: { exec: writeServer(directory), replicas: 2, metrics: { port: metricsPort, path: "/one" } } }),
   [
     {
       keys: ["metrics.path"],
@@ -680,6 +729,23 @@ group(
         );
         await shows(scene, "shown_two");
       },
+    },
+    {
+      keys: ["metrics.scope"],
+      changes: { "web/metrics.scope": "pool" },
+      workers: "replaced",
+      shows: async (scene) => {
+        await eventually(
+          async () => ((await shownMetrics(scene)).includes('shown_two{pool="web"} 1\n') ? true : undefined),
+          "the answer of one worker stands for both",
+        );
+      },
+    },
+    {
+      keys: ["metrics.multiproc"],
+      changes: { "web/metrics.multiproc": true },
+      workers: "replaced",
+      shows: (scene) => worker(scene, (pid) => variable(pid, "PROMETHEUS_MULTIPROC_DIR") !== undefined, true),
     },
     {
       keys: [],
@@ -753,9 +819,14 @@ async function dump(pattern: RegExp): Promise<void> {
   }, `Envoy's configuration has ${pattern}`);
 }
 
-function ask(port: number, path: string, host = "127.0.0.1"): Promise<{ status: number; body: string }> {
+function ask(
+  port: number,
+  path: string,
+  host = "127.0.0.1",
+  headers: Readonly<Record<string, string>> = {},
+): Promise<{ status: number; body: string }> {
   return new Promise((done, fail) => {
-    get({ host, port, path, agent: false }, (response) => {
+    get({ host, port, path, headers, agent: false }, (response) => {
       let body = "";
       response.setEncoding("utf8").on("data", (chunk: string) => {
         body += chunk;
@@ -861,6 +932,38 @@ group(
           "the request is logged",
         );
       },
+    },
+    {
+      keys: ["server.health_check_host"],
+      changes: { "web/server.health_check_host": "example.com" },
+      workers: "kept",
+      shows: async ({ controller }) => {
+        const [id = ""] = Object.keys(await controller.pids()).filter((each) => /^web-\d+$/u.test(each));
+        await said(controller, id, "host example.com");
+      },
+    },
+    {
+      keys: ["server.max_headers"],
+      changes: { "web/server.max_headers": 15 },
+      workers: "kept",
+      shows: async () => {
+        const headers = Object.fromEntries(Array.from({ length: 20 }, (_, index) => [`x-${index}`, "1"]));
+        assert.equal((await ask(proxyPorts, "/", "127.0.0.1", headers)).status, 431);
+      },
+    },
+    {
+      keys: ["server.max_header_size"],
+      changes: { "web/server.max_header_size": "2KiB" },
+      workers: "kept",
+      shows: async () => {
+        assert.equal((await ask(proxyPorts, "/", "127.0.0.1", { "x-long": "x".repeat(4000) })).status, 431);
+      },
+    },
+    {
+      keys: ["server.trusted_hops"],
+      changes: { "web/server.trusted_hops": 3 },
+      workers: "kept",
+      shows: () => dump(/"xff_num_trusted_hops":2/u),
     },
     {
       keys: ["server.listener_port"],
@@ -978,8 +1081,25 @@ group(
     },
     {
       keys: [],
+      also: "from an argument to PORT",
+      changes: { "web/server.port_arg": undefined, "web/server.start_port": proxyPorts + 50 },
+      workers: "replaced",
+      shows: async () => assert.equal(await statusCode(proxyPorts + 2, "/"), 200),
+    },
+    {
+      keys: ["server.start_port"],
+      changes: { "web/server.start_port": proxyPorts + 60 },
+      workers: "replaced",
+      shows: async (scene) => {
+        const { slot } = await scene.sees("spawned");
+        await worker(scene, (pid) => variable(pid, "PORT"), `${proxyPorts + 60 + slot}`);
+        assert.equal(await statusCode(proxyPorts + 2, "/"), 200);
+      },
+    },
+    {
+      keys: [],
       also: "from ports to sockets",
-      changes: { "web/server.port_arg": undefined, "web/server.socket_arg": { name: "--socket" } },
+      changes: { "web/server.start_port": undefined, "web/server.socket_arg": { name: "--socket" } },
       workers: "replaced",
       shows: async () => assert.equal(await statusCode(proxyPorts + 2, "/"), 200),
     },
@@ -1092,6 +1212,7 @@ test("keys that cannot change are refused one by one, and what runs stays as it 
 
 test("every key of the schema is seen to have its effect, or there is a reason why not", () => {
   const keys = [...changeClasses().keys()].map((path) => path.replace("supervisor.workers[].", ""));
-  const known = [...seenKeys, ...Object.keys(NOT_SEEN)];
-  assert.deepEqual(known.sort(), keys.filter((key) => key !== "name").sort());
+  const known = new Set([...seenKeys, ...Object.keys(NOT_SEEN)]);
+  assert.deepEqual({ without: keys.filter((key) => key !== "name" && !known.has(key)) }, { without: [] });
+  assert.deepEqual({ unknown: [...known].filter((key) => !keys.includes(key)) }, { unknown: [] });
 });

@@ -163,3 +163,75 @@ test("the controller exits with 0 after SIGTERM however its workers end then [L6
   await happened(controller, "controller_stopped");
   assert.ok(eventsOf(controller, "exited").every(({ planned }) => planned));
 });
+
+test("a worker that ends with an expected code is replaced at once, as often as it likes, whatever max_restarts is", async () => {
+  // Long enough a life, as of a server that ends after so many requests.
+  await using controller = await ControllerUnderTest.start({
+    workers: shellPool("web", "sleep 1.1; exit 7", {
+      max_restarts: 0,
+      restart: { ...FAST, expected_exit_codes: [0, 7] },
+    }),
+  });
+  await happened(controller, "exited", ({ cause }) => cause === "expected", 3);
+  assert.deepEqual(eventsOf(controller, "backing_off"), []);
+  assert.deepEqual(eventsOf(controller, "gave_up"), []);
+  assert.equal(await controller.metric('monoceros_workerpool_restarts_total{pool="web",worker_type="worker"}'), 0);
+  assert.ok((await controller.metric('monoceros_pool_exits_total{pool="web",reason="expected",status="7"}')) >= 3);
+});
+
+test("a worker that ends with an expected code right after its start backs off and is never given up", async () => {
+  await using controller = await ControllerUnderTest.start({
+    workers: shellPool("web", "exit 0", { max_restarts: 0, restart: { ...FAST, expected_exit_codes: [0] } }),
+  });
+  await happened(controller, "backing_off", ({ delayMs }) => delayMs > 0, 10);
+  assert.deepEqual(eventsOf(controller, "gave_up"), []);
+});
+
+test("on-failure: a worker that ends with 0 is completed, one that fails starts again; start runs it once more", async () => {
+  await using controller = await ControllerUnderTest.start({
+    workers: [
+      shellPool("job", '[ "$MONOCEROS_INCARNATION" = 1 ] && exit 3; exit 0', { restart: { policy: "on-failure" } }),
+      shellPool("web", STAY),
+    ].join("\n"),
+  });
+  await happened(controller, "ended", ({ isFailure }) => !isFailure);
+  assert.deepEqual(
+    eventsOf(controller, "exited").map(({ status, cause }) => [formatExit(status), cause]),
+    [
+      ["exited with code 3", undefined],
+      ["exited with code 0", "completed"],
+    ],
+  );
+  await controller.ready();
+  const { healthy, pools } = await controller.status();
+  assert.deepEqual([healthy, pools[0]?.workers[0]?.phase], [true, "down"]);
+  assert.match(pools[0]?.workers[0]?.reason ?? "", /completed/u);
+  assert.match((await controller.call("GET", "/health")).body, /job: 0 of 1 ready, 1 completed/u);
+  assert.equal((await controller.call("POST", "/v1/workers/job-0/start")).status, 202);
+  await happened(controller, "ended", () => true, 2);
+  await happened(controller, "operation_finished", ({ what }) => what === "start");
+  assert.equal((await controller.stop()).code, 0);
+});
+
+test("a controller whose workers have all completed ends with 0, and with 1 where one has failed", async () => {
+  const pool = (name: string, code: number) => shellPool(name, `exit ${code}`, { restart: { policy: "never" } });
+  const good = await ControllerUnderTest.run({ workers: [pool("a", 0), pool("b", 0)].join("\n") });
+  assert.deepEqual(good.ending, { code: 0, signal: null }, good.stderr.join("\n"));
+  const bad = await ControllerUnderTest.run({ workers: [pool("a", 0), pool("b", 4)].join("\n") });
+  assert.deepEqual(bad.ending, { code: 1, signal: null }, bad.stderr.join("\n"));
+  assert.ok(bad.stderr.some((line) => line.includes("failed and stays down: exited with code 4")));
+});
+
+test("another restart policy holds after a reload for workers that run", async () => {
+  const web = (policy: string) => shellPool("web", "exec sleep 1000", { restart: { policy } });
+  const stay = shellPool("stay", STAY);
+  await using controller = await ControllerUnderTest.start({ workers: [web("always"), stay].join("\n") });
+  await controller.ready();
+  const pid = await controller.pidOf("web-0");
+  controller.configure({ workers: [web("never"), stay].join("\n") });
+  controller.child.kill("SIGHUP");
+  await happened(controller, "operation_finished", ({ what }) => what === "reload");
+  assert.equal(await controller.pidOf("web-0"), pid, "the process is the same");
+  process.kill(pid, "SIGKILL");
+  await happened(controller, "ended", ({ isFailure }) => isFailure);
+});

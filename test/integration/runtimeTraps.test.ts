@@ -66,6 +66,11 @@ function tcpListeners(pid: number): string[] {
   });
 }
 
+function countThreads(pid: number, name: string): number {
+  const threads = readdirSync(`/proc/${pid}/task`);
+  return threads.filter((thread) => readFileSync(`/proc/${pid}/task/${thread}/comm`, "utf8").trim() === name).length;
+}
+
 describe("runtime traps", () => {
   test("a worker can open /dev/stdout and /dev/stderr, because they are pipes and no sockets", async () => {
     await using controller = await ControllerUnderTest.start({
@@ -91,6 +96,63 @@ describe("runtime traps", () => {
       assert.equal((await controller.stop()).code, 0);
     });
   }
+
+  for (const [name, value] of [
+    ["NODE_UNIQUE_ID", "1"],
+    ["NODE_V8_COVERAGE", "/nonexistent/coverage"],
+    ["NODE_DEBUG", "net,http"],
+    ["NODE_DEBUG_NATIVE", "HTTP2"],
+    ["NODE_COMPILE_CACHE", "/nonexistent/cache"],
+    ["NODE_PENDING_DEPRECATION", "1"],
+    ["NODE_EXTRA_CA_CERTS", "/nonexistent.pem"],
+    ["NODE_ICU_DATA", "/nonexistent"],
+    ["NODE_REDIRECT_WARNINGS", "/nonexistent/warnings"],
+    ["NODE_USE_ENV_PROXY", "1"],
+    ["HTTP_PROXY", "http://127.0.0.1:1"],
+    ["WATCH_REPORT_DEPENDENCIES", "1"],
+    ["UV_THREADPOOL_SIZE", "1"],
+    ["UV_USE_IO_URING", "1"],
+    // Not the configuration of OpenSSL.
+    ["OPENSSL_CONF", "/etc/passwd"],
+    ["SSL_CERT_FILE", "/nonexistent.pem"],
+    ["SEA_BUILD_CHECK", "1"],
+    ["MALLOC_PERTURB_", "165"],
+    ["TZ", "Nowhere/Bad"],
+    ["LC_ALL", "tr_TR.UTF-8"],
+  ] as const) {
+    test(`${name}=${value} reaches the workers unchanged and does nothing to the controller`, async () => {
+      await using controller = await ControllerUnderTest.start({
+        workers: shell(`echo "$${name}"`),
+        env: { [name]: value },
+      });
+      await controller.ready();
+      assert.equal(await firstText(controller), value);
+      assert.equal((await controller.status()).pid, controller.pid);
+      assert.equal(countThreads(controller.pid, "libuv-worker"), 4);
+      assert.equal((await controller.stop()).code, 0);
+      // The controller's own records and nothing else.
+      for (const line of controller.stderr) assert.match(line, /^\{"level":/u);
+    });
+  }
+
+  test("a channel that a Node.js program opened to the controller is left alone and does not reach the workers", async () => {
+    await using controller = await ControllerUnderTest.start({
+      workers: shell('echo "channel: $NODE_CHANNEL_FD"'),
+      env: { NODE_CHANNEL_FD: "0" },
+    });
+    assert.equal(await firstText(controller), "channel: ");
+    assert.equal((await controller.stop()).code, 0);
+  });
+
+  test("what is removed from the controller's environment can be used in its configuration", async () => {
+    await using controller = await ControllerUnderTest.start({
+      // The node's name in a cluster of databases, say.
+      workers:
+        "    - {name: web, exec: /bin/sh, args: [-c, 'echo node $0; exec sleep 1000', \"\u0024{NODE_UNIQUE_ID}\"]}",
+      env: { NODE_UNIQUE_ID: "db-7" },
+    });
+    assert.equal(await firstText(controller), "node db-7");
+  });
 
   test("workers get the soft limit of open files the controller was started with, not the raised one", async () => {
     await using controller = await ControllerUnderTest.start({
@@ -178,7 +240,7 @@ signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP, signal.
     const { env: theirs } = await told(controller);
     assert.equal(theirs["OF_THE_WORKER"], "yes");
     for (const key of Object.keys(env)) if (key !== "OF_THE_WORKER") assert.equal(theirs[key], undefined, key);
-    assert.equal(theirs["MULTIPROCESS_WORKER_ID"], "web_web-0");
+    assert.equal(theirs["MULTIPROCESS_WORKER_ID"], "web-0");
   });
 
   test("the controller survives signals that it has no use for", async () => {

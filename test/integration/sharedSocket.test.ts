@@ -363,7 +363,7 @@ for (const [language, command] of [
     const { answered, byWorker } = await requestMany(await addressOf(controller), 200, 8);
     assert.equal(answered, 200);
     assert.ok(
-      [...byWorker.keys()].every((id) => id.startsWith("web_web-")),
+      [...byWorker.keys()].every((id) => id.startsWith("web-")),
       [...byWorker.keys()].join(),
     );
   });

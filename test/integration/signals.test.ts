@@ -1,9 +1,14 @@
-/** Signals of operation on the real executable: HUP reloads, USR1 restarts, TTIN and TTOU scale the only pool. */
+/** Signals on the real executable: each one that would end a process by default has the effect that operation.md tells. */
 import assert from "node:assert/strict";
-import { writeFileSync } from "node:fs";
+import { chmodSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdtempDisposable } from "node:fs/promises";
+import { constants, tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
 import { ControllerUnderTest } from "../support/controller.ts";
-import { eventsOf, happened, logged, readProc, shellPool } from "../support/watch.ts";
+import { ENVOY } from "../support/envoy.ts";
+import { proxyPool } from "../support/traffic.ts";
+import { eventsOf, happened, logged, readProc, saidBy, shellPool } from "../support/watch.ts";
 
 const STAY = "exec sleep 1000";
 
@@ -149,4 +154,82 @@ test("with two pools SIGTTIN and SIGTTOU change nothing and say how to scale", a
   }
   assert.deepEqual(await controller.pids(), before);
   assert.deepEqual(eventsOf(controller, "operation_started"), []);
+});
+
+for (const signal of ["SIGTERM", "SIGINT", "SIGQUIT", "SIGPWR"] as const) {
+  test(`${signal} shuts down gracefully: workers finish, exit code 0`, async () => {
+    const script = "trap 'sleep 0.2; echo finished; exit 0' TERM; echo up; while :; do sleep 0.05; done";
+    await using controller = await ControllerUnderTest.start({ workers: shellPool("web", script, { replicas: 2 }) });
+    const ids = ["web-0", "web-1"];
+    await controller.until(() => ids.every((id) => saidBy(controller, id, "up").length === 1), "all run");
+    controller.child.kill(signal);
+    assert.deepEqual(await controller.ended, { code: 0, signal: null });
+    assert.deepEqual(
+      ids.map((id) => saidBy(controller, id, "finished").length),
+      [1, 1],
+    );
+    assert.equal(eventsOf(controller, "controller_stopping")[0]?.reason, `received ${signal}`);
+  });
+}
+
+/** Signals that end a process by default and have no meaning here; SIGABRT and the like are faults, which end it. */
+const MEANINGLESS: readonly number[] = [
+  ...["SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGIO", "SIGPIPE", "SIGSTKFLT", "SIGXCPU", "SIGXFSZ"].map(
+    (name) => constants.signals[name as NodeJS.Signals],
+  ),
+  // Real-time signals.
+  ...Array.from({ length: 31 }, (_, index) => 34 + index),
+];
+
+test("signals without a meaning end neither the controller nor a worker", async () => {
+  await using controller = await ControllerUnderTest.start({ workers: pool("web", { replicas: 2 }) });
+  await controller.ready();
+  const before = await controller.pids();
+  for (const signal of MEANINGLESS) {
+    process.kill(controller.pid, signal);
+    assert.deepEqual(await controller.pids(), before, `signal ${signal}`);
+  }
+  await logged(controller, "received SIGXCPU, which is ignored");
+  assert.deepEqual(await controller.stop(), { code: 0, signal: null });
+});
+
+test("workers are started with every signal at its default and none blocked, whatever the controller ignores", async () => {
+  await using controller = await ControllerUnderTest.start({ workers: pool("web") });
+  await controller.ready();
+  const status = readProc(await controller.pidOf("web-0"), "status");
+  assert.deepEqual(
+    ["SigBlk", "SigIgn"].map((name) => new RegExp(`^${name}:\\s+0*$`, "mu").test(status)),
+    [true, true],
+    status,
+  );
+});
+
+test("a signal without a meaning, or a reload, during the start ends nothing; the reload is carried out", async () => {
+  await using directory = await mkdtempDisposable(join(tmpdir(), "monoceros-early-signal-"));
+  // The check asks for the version of Envoy; this one signals who asks, and changes the file.
+  const exec = join(directory.path, "envoy");
+  const change = `sed -i 's/replicas":1/replicas":2/' "$(tr '\\0' '\\n' </proc/$PPID/cmdline | grep yaml)"`;
+  const signals = ["HUP", "USR2", "TTIN", "ALRM"].map((name) => `kill -${name} $PPID`).join("; ");
+  writeFileSync(
+    exec,
+    `#!/bin/sh\ncase "$*" in *version*) [ -e ${directory.path}/done ] || { >${directory.path}/done; ${change}; ${signals}; } ;; esac\nexec ${ENVOY} "$@"\n`,
+  );
+  chmodSync(exec, 0o755);
+  const { workers } = await proxyPool({ replicas: 1, server: { exec } });
+  await using controller = await ControllerUnderTest.start({ workers });
+  await happened(controller, "ready", ({ pool: name, slot }) => name === "web" && slot === 1);
+  assert.deepEqual(await controller.stop(), { code: 0, signal: null });
+});
+
+test("every signal of the kernel that ends a process by default is in the table of operation.md", () => {
+  const page = readFileSync("docs/operation.md", "utf8");
+  const table = page.slice(page.indexOf("## Signals"), page.indexOf("## Shutdown"));
+  // Stop a process, continue it or do nothing by default: nobody is ended by them.
+  const harmless = ["SIGCHLD", "SIGCONT", "SIGURG", "SIGWINCH"];
+  // Other names of signals that are in the list.
+  const aliases = ["SIGIOT", "SIGPOLL", "SIGUNUSED"];
+  for (const name of Object.keys(constants.signals)) {
+    if (harmless.includes(name) || aliases.includes(name)) continue;
+    assert.match(table, new RegExp(`\\b${name.slice(3)}\\b`, "u"), name);
+  }
 });

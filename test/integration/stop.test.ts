@@ -1,7 +1,7 @@
 /** How one worker is stopped: its signal, its whole group, the deadline, and what left the group. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { ControllerUnderTest, isAlive, listDescendants, PROCESSBIN, poolOf } from "../support/controller.ts";
+import { ControllerUnderTest, isAlive, listDescendants, PROCESSBIN, poolOf, untilGone } from "../support/controller.ts";
 import {
   eventsOf,
   grandchildrenOf,
@@ -174,4 +174,48 @@ test("a process that left the session gets the stop signal also when its parent 
   assert.deepEqual(await controller.stop(), { code: 0, signal: null });
   await said(controller, "web-0", "done");
   assert.deepEqual(eventsOf(controller, "killed"), []);
+});
+
+/** Tells of each SIGTERM; has a child that does too, and ends when its child has, as celery does. */
+const PARENT = `
+sh -c 'trap "echo child got" TERM; trap "end=1" USR1; echo child up; while [ -z "$end" ]; do sleep 0.02; done' & child=$!
+trap 'echo leader got; kill -USR1 $child; wait $child; exit 0' TERM
+echo leader up
+while :; do sleep 0.02; done`;
+
+for (const [target, expected] of [
+  ["group", 1],
+  ["leader", 0],
+] as const) {
+  test(`stop_signal_target ${target}: ${expected === 1 ? "each process" : "the leader alone"} gets the stop signal`, async () => {
+    await using controller = await ControllerUnderTest.start({
+      workers: shellPool("web", PARENT, { stop_signal_target: target, signal_timeout: "60s" }),
+    });
+    for (const text of ["leader up", "child up"]) await said(controller, "web-0", text);
+    assert.deepEqual(await controller.stop(), { code: 0, signal: null });
+    assert.equal(saidBy(controller, "web-0", "leader got").length, 1);
+    assert.equal(saidBy(controller, "web-0", "child got").length, expected);
+  });
+}
+
+test("stop_signal_target leader: what ignores the signal is killed as a group, and what the leader leaves behind is asked", async () => {
+  const stubborn = `trap "" TERM; sh -c 'echo child up; exec sleep 1000' & echo leader up; wait; sleep 1000`;
+  const careless = `sh -c 'trap "echo child got; exit 0" TERM; echo child up; while :; do sleep 0.02; done' & echo leader up; trap 'exit 0' TERM; while :; do sleep 0.02; done`;
+  const keys = { stop_signal_target: "leader" };
+  await using controller = await ControllerUnderTest.start({
+    workers: [
+      shellPool("stubborn", stubborn, { ...keys, signal_timeout: "300ms" }),
+      shellPool("careless", careless, { ...keys, signal_timeout: "60s" }),
+    ].join("\n"),
+  });
+  for (const worker of ["stubborn-0", "careless-0"])
+    for (const text of ["leader up", "child up"]) await said(controller, worker, text);
+  const family = listDescendants(controller.pid);
+  assert.deepEqual(await controller.stop(), { code: 0, signal: null });
+  assert.equal(saidBy(controller, "careless-0", "child got").length, 1);
+  assert.deepEqual(
+    eventsOf(controller, "killed").map(({ pool }) => pool),
+    ["stubborn"],
+  );
+  for (const pid of family) await untilGone(pid);
 });

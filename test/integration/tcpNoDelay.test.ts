@@ -108,7 +108,10 @@ test("Envoy's connections with clients and workers have TCP_NODELAY", async () =
         listener_port: ports,
         listener_address: "127.0.0.1",
         health_check_path: "/healthz",
+        // So that the connection with the worker is still there when it is looked at, however slow the machine is.
+        worker_keepalive: "60s",
       },
+      args: ["--keepalive", "60s"],
     }),
   });
   await controller.ready();

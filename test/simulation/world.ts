@@ -34,6 +34,8 @@ interface FakeProcess {
   endsAt: Instant | undefined;
   /** When it answers its first probe; undefined where it never will. */
   readyAt: Instant | undefined;
+  /** Whether it had SIGTERM together with the controller, and the controller knows. */
+  wasGroupSignaled: boolean;
 }
 
 /** No more are added than this many, proxies included. */
@@ -82,9 +84,28 @@ export class World {
     else if (dice < 0.96) this.#deliverStale();
     else if (dice < 0.9608) this.#addPools();
     else if (dice < 0.962) this.#post({ kind: "setPolicy", at: this.now, policy: randomPolicy(this.#random) });
-    else if (mayShutDown && dice < 0.967)
-      this.#post({ kind: "shutdown", at: this.now, reason: "simulated", exitCode: 0 });
+    else if (mayShutDown && dice < 0.967) this.#requestShutdown();
     else this.#passTime(this.#random.between(1000, 90_000));
+  }
+
+  /** By a signal, which may go to every process. */
+  #requestShutdown(): void {
+    const isGroups = this.#random.chance(0.3) && this.state.shutdownRequests === 0;
+    const settleMs = this.#random.pick([0, 50]);
+    this.#post({ kind: "shutdown", at: this.now, reason: "simulated", exitCode: 0, settleMs });
+    if (!isGroups || this.finished !== undefined || this.state.phase === "stopping") return;
+    for (const process of this.#processes.values()) {
+      const worker = this.#worker(process);
+      // What is on its way out, or starts at this very moment, may be signaled by the controller all the same.
+      process.wasGroupSignaled =
+        worker !== undefined &&
+        (worker.phase === "ready" || worker.phase === "unready" || worker.phase === "starting") &&
+        worker.spawnedAt !== undefined &&
+        worker.spawnedAt < this.now;
+      if (process.wasGroupSignaled && this.#random.chance(0.7))
+        process.endsAt = after(this.now, this.#random.between(0, 3000));
+    }
+    this.#post({ kind: "groupSignaled", at: this.now, signal: "SIGTERM" });
   }
 
   /** Asks for a shutdown and lets time pass until it is over; fails where it does not end. */
@@ -129,6 +150,15 @@ export class World {
           "a signal to an exited incarnation",
         );
         assert.ok(process.leaderAlive || process.survivors > 0, "a signal to an empty group");
+        const worker = this.#worker(process);
+        assert.ok(
+          effect.kind === "kill" ||
+            !process.wasGroupSignaled ||
+            this.state.pools[effect.pool]?.spec.role === "proxy" ||
+            worker?.phase !== "stopping" ||
+            worker.order.cause !== "shutdown",
+          "a second stop signal at a shutdown",
+        );
         const obeys = effect.kind === "kill" || this.#random.chance(0.7);
         if (obeys) process.endsAt = after(this.now, effect.kind === "kill" ? 1 : this.#random.between(0, 3000));
         return;
@@ -171,6 +201,7 @@ export class World {
       survivors,
       endsAt: undefined,
       readyAt,
+      wasGroupSignaled: false,
     });
     const event: WorkerEvent = { kind: "spawned", at, incarnation, pid, random };
     this.#mailbox.push({ kind: "worker", pool, slot, event, random });
@@ -281,7 +312,8 @@ export class World {
   #crashOne(): void {
     const alive = [...this.#processes.values()].filter((process) => process.leaderAlive);
     if (alive.length === 0) return;
-    this.#exit(this.#random.pick(alive), { kind: "code", code: this.#random.between(0, 255) });
+    const code = this.#random.chance(0.4) ? this.#random.pick([0, 3, 143]) : this.#random.between(0, 255);
+    this.#exit(this.#random.pick(alive), { kind: "code", code });
   }
 
   #endSurvivor(): void {
@@ -441,6 +473,18 @@ export class World {
         ) {
           assert.ok(worker.deadline === undefined || worker.deadline > this.now, "a handled deadline did not move");
         }
+        if (
+          event.kind === "worker" &&
+          (event.event.kind === "exited" || event.event.kind === "vacated" || event.event.kind === "spawnFailed") &&
+          event.pool === index &&
+          event.slot === worker.slot &&
+          worker !== pastPool?.workers[worker.slot] &&
+          pastPool?.spec.restart.condition === "never"
+        )
+          assert.ok(
+            worker.phase !== "backoff" || state.phase !== "running",
+            "a worker waits for a restart that its policy forbids",
+          );
         if (pool.leaving) assert.notEqual(worker.phase, "backoff", "a worker waits for a restart during shutdown");
         this.#checkAge(index, worker, poolSpec);
       }
@@ -553,11 +597,14 @@ function randomPool(random: SeededRandom, name: string): PoolSpec {
     ...base,
     name,
     replicas: random.between(1, 4),
+    stopSignalTarget: random.pick(["group", "group", "leader"] as const),
     startupWaitMs: random.pick([0, 0, 300]),
     signalTimeoutMs: random.pick([0, 1000, 10_000]),
     desiredHealthyPercentage: random.pick([0, 50, 75, 100]),
     restart: {
       ...base.restart,
+      condition: random.pick(["always", "always", "always", "on-failure", "never"] as const),
+      expectedExitCodes: random.pick([[], [], [0], [0, 3]]),
       maxRestarts: random.pick([undefined, undefined, undefined, 0, 3, 30]),
       onExhausted: random.pick(["shutdown", "give-up-worker", "give-up-worker"] as const),
       backoff: { ...base.restart.backoff, jitter: 0.2 },

@@ -14,6 +14,8 @@ import type { EventRecord, Status, WorkerStatus } from "../../src/admin/api.ts";
 
 export const MONOCEROS = resolve("dist/monoceros");
 export const PROCESSBIN = resolve("dist/processbin");
+/** Python with the packages of scripts/exampleServers.sh; missing if they could not be installed. */
+export const PYTHON = resolve("node_modules/.tools/venv/bin/python");
 
 /** How the process ended. */
 export interface Ending {

@@ -16,14 +16,14 @@ export function parseSeries(text: string): Map<string, number> {
   return series;
 }
 
-/** Series of counters, histograms and summaries: what must never go down. Process metrics are those of the live process. */
+/** Series of counters, histograms and summaries: what must never go down. Metrics of processes and process trees are those of live workers. */
 export function monotonicSeries(text: string): Map<string, number> {
   const types = new Map(
     [...text.matchAll(/^# TYPE (\S+) (\S+)$/gmu)].map(([, name, type]) => [name ?? "", type ?? ""]),
   );
   const isMonotonic = (series: string) => {
     const name = series.split("{")[0] ?? "";
-    if (name.startsWith("monoceros_workerpool_process_")) return false;
+    if (/^monoceros_(?:workerpool_process|worker_tree)_/u.test(name)) return false;
     const whole = types.get(name.replace(/_(?:bucket|sum|count)$/u, ""));
     return types.get(name) === "counter" || whole === "histogram" || whole === "summary";
   };

@@ -10,6 +10,7 @@ import { join } from "node:path";
 import type {
   EventRecord,
   OperationAccepted,
+  ProcessDump,
   Status,
   WorkerDetail,
   WorkerDump,
@@ -23,6 +24,7 @@ export function workerDetail(changes: Partial<WorkerDetail> = {}): WorkerDetail 
   return {
     cpu_seconds: 12.5,
     rss_bytes: 64 << 20,
+    process_count: 1,
     open_fds: 17,
     max_fds: 1024,
     requests_total: 1000,
@@ -42,6 +44,19 @@ export function workerDump(changes: Partial<WorkerDump> = {}): WorkerDump {
     phase: "ready",
     incarnation: 1,
     pid: 4711,
+    text: "sleeping in futex, 0 % of a core during 100ms: python3 app.py",
+    process_count: 1,
+    processes: [processDump()],
+    ...changes,
+  };
+}
+
+/** What the only process of a worker is doing. */
+export function processDump(changes: Partial<ProcessDump> = {}): ProcessDump {
+  return {
+    pid: 4711,
+    parent_pid: 12,
+    relation: "the leader",
     text: "sleeping in futex, 0 % of a core during 100ms: python3 app.py",
     diagnosis: {
       command: "python3 app.py",

@@ -61,6 +61,11 @@ export class FakeHandle implements ControllerHandle {
     };
   }
 
+  async detailsWithProcesses(): Promise<StatusDetails> {
+    const process = { pid: 100, parent_pid: 12, state: "S", cpu_seconds: 1, rss_bytes: 4096, command: "sh -c wait" };
+    return { ...this.details(), workers: new Map([["web-0", workerDetail({ processes: [process] })]]) };
+  }
+
   async workerMetrics(accept: string): Promise<{ text: string; contentType: string }> {
     return { text: `of workers, for ${accept}`, contentType: "text/plain" };
   }
@@ -94,22 +99,23 @@ export class FakeHandle implements ControllerHandle {
     this.#note(`reload${isDryRun ? " (dry run)" : ""}`);
     return Promise.resolve({ changes: ['pool "web" changes'], refused: [], failed: [], operations: [] });
   }
-  async dump(pool: number, slot: number): Promise<WorkerDump> {
-    this.#note(`dump ${pool}/${slot}`);
+  async dump(pool: number, slot: number, pid: number | undefined): Promise<WorkerDump> {
+    this.#note(`dump ${pool}/${slot}${pid === undefined ? "" : ` pid ${pid}`}`);
     return workerDump({ id: `web-${slot}` });
   }
   /** What profiles are until a test says otherwise; `signal` is that of the last one. */
   takeProfile: (signal: AbortSignal) => Promise<ProfileAnswer> = async () => ({
     engine: "proc",
     note: "it is short",
+    pid: 4711,
     pprof: Buffer.from([31, 139, 0, 255]),
   });
   profileWorker(
     pool: number,
     slot: number,
-    { seconds, hz, signal }: { seconds: number; hz: number; signal: AbortSignal },
+    { seconds, hz, pid, signal }: { seconds: number; hz: number; pid: number | undefined; signal: AbortSignal },
   ): Promise<ProfileAnswer> {
-    this.#note(`profile ${pool}/${slot}: ${seconds} s, ${hz} Hz`);
+    this.#note(`profile ${pool}/${slot}: ${seconds} s, ${hz} Hz${pid === undefined ? "" : `, pid ${pid}`}`);
     return this.takeProfile(signal);
   }
   profileSelf(subject: ProfileSubject, seconds: number, signal: AbortSignal): Promise<ProfileAnswer> {

@@ -60,6 +60,8 @@ function check(
       return Array.isArray(value)
         ? value.flatMap((each, index) => problemsOf(each, rule as JsonSchema, root, `${at}[${index}]`))
         : [];
+    case "maxItems":
+      return Array.isArray(value) && value.length > Number(rule) ? [`${at} has ${value.length} items`] : [];
     case "description":
     case "default":
       return [];

@@ -188,8 +188,8 @@ export class Listener implements AsyncDisposable {
 
 /**
  * Writes an executable server for the HTTP of these tests and returns its path. It listens on the last port, or absolute path
- * of a socket, among its arguments, and on the port in MONOCEROS_METRICS_PORT; it says `asked PATH` for every request, does not
- * answer `/hang`, and shows a counter whose name is the path.
+ * of a socket, among its arguments, else on that in PORT, and on the port in MONOCEROS_METRICS_PORT. For every request it says
+ * `asked PATH` and `host HOST`. It does not answer `/hang`, and shows a counter whose name is the path.
  */
 export function writeServer(directory: string): string {
   const file = join(directory, "server.js");
@@ -197,10 +197,11 @@ export function writeServer(directory: string): string {
 const { createServer } = require("node:http");
 const serve = (request, response) => {
   console.log("asked " + request.url);
+  console.log("host " + request.headers.host);
   if (request.url !== "/hang") response.end("# TYPE shown" + request.url.replace(/\\W/g, "_") + " counter\\nshown" + request.url.replace(/\\W/g, "_") + " 1\\n");
 };
 const places = process.argv.slice(2).flatMap((text) => /\\d+$/.exec(text) && !text.includes("/") ? [Number(/\\d+$/.exec(text)[0])] : /\\/.*/.exec(text) ?? []);
-const ports = [places.at(-1), process.env.MONOCEROS_METRICS_PORT && Number(process.env.MONOCEROS_METRICS_PORT)];
+const ports = [places.at(-1) ?? Number(process.env.PORT ?? 0), process.env.MONOCEROS_METRICS_PORT && Number(process.env.MONOCEROS_METRICS_PORT)];
 for (const place of new Set(ports)) if (place) createServer({ keepAliveTimeout: 60000 }, serve).listen(place, typeof place === "number" ? "127.0.0.1" : undefined);
 process.on("SIGTERM", () => process.exit(0));
 `;

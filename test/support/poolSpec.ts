@@ -17,9 +17,12 @@ export function poolSpec(changes: Partial<PoolSpec> = {}): PoolSpec {
     drainMs: undefined,
     startupWaitMs: 0,
     stopSignal: "SIGTERM",
+    stopSignalTarget: "group",
     signalTimeoutMs: 10_000,
     desiredHealthyPercentage: 75,
     restart: {
+      condition: "always",
+      expectedExitCodes: [],
       maxRestarts: undefined,
       windowMs: 600_000,
       backoff: { initialMs: 100, maxMs: 30_000, factor: 2, jitter: 0, resetAfterMs: 60_000 },

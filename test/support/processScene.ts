@@ -40,6 +40,7 @@ export class ProcessScene {
       plan: {
         file: "/bin/sh",
         commands: new Map(),
+        configured: new Set(),
         env: { PATH: "/usr/bin:/bin", SHARED: "by all" },
         cwd: this.directory,
         credentials: undefined,

@@ -10,7 +10,7 @@ import type { ReloadPlan } from "../../src/admin/api.ts";
 import { measuredPool } from "../../src/assembly/measuredPool.ts";
 import { PoolRegistry } from "../../src/assembly/poolRegistry.ts";
 import { checkedPools, Pools } from "../../src/assembly/pools.ts";
-import { workerProbes } from "../../src/assembly/probeTargets.ts";
+import { type HealthCheck, healthCheckOf, workerProbes } from "../../src/assembly/probeTargets.ts";
 import { Reload } from "../../src/assembly/reload.ts";
 import { RuntimeDirectory } from "../../src/assembly/runtimeDirectory.ts";
 import { Traffic } from "../../src/assembly/traffic.ts";
@@ -29,6 +29,9 @@ import { FakeClock } from "./fakeClock.ts";
 type Block = Readonly<Record<string, unknown>>;
 
 export const SILENT: Logger = { debug() {}, info() {}, warn() {}, error() {} };
+
+/** Keys of the proxy are no part of a launch. */
+const NO_HEALTH_CHECK: HealthCheck = { path: undefined, host: "" };
 
 /** Looks at a clock that stands still until an operation is over; far more than any needs. */
 const MOST_STEPS = 200;
@@ -239,7 +242,7 @@ export class ReloadScene implements Disposable {
       controller: daemon.policy,
       specs: all.map(({ index }) => ({ ...daemon.specOf(index), revision: 0 })),
       output: all.map(({ index }) => this.#output.get(index)),
-      metrics: workers.map(({ name }) => measuredPool(name, this.#pools, registry)?.path),
+      metrics: workers.map(({ name }) => measuredPool(name, { pools: this.#pools, registry, daemon })?.path),
     };
     const launch = workers.map(({ name, index }) => this.#launchOf(name, index));
     return { policy: json(policy), launch: json(launch), proxy: json(this.proxies()) };
@@ -259,11 +262,11 @@ export class ReloadScene implements Disposable {
       parts,
       0,
       () => [],
-      () => undefined,
+      () => NO_HEALTH_CHECK,
     );
-    const measured = measuredPool(name, this.#pools, this.registry);
+    const measured = measuredPool(name, { pools: this.#pools, registry: this.registry, daemon: this.daemon });
     const ofSlot = (slot: number) => [argsOf(slot), envOf(slot), measured?.addressOf(slot, revision)];
-    return { revision, plan, slots: [0, 1].map(ofSlot), captured, sockets, notifies, probes };
+    return { revision, plan, slots: [0, 1].map(ofSlot), captured, sockets, notifies, probes, scope: measured?.scope };
   }
 
   #proxyOf(index: number, fronts: string | undefined): ProxyPicture {
@@ -277,12 +280,11 @@ export class ReloadScene implements Disposable {
     });
     const workers = this.#pools.indexOf(fronts ?? "") ?? -1;
     const parts = this.registry.partsOf(workers, this.daemon.specOf(workers).revision);
-    const { server } = this.registry.inForceOf(workers);
     const { startup } = workerProbes(
       parts,
       0,
       () => [],
-      () => server?.healthCheckPath,
+      () => healthCheckOf(this.registry.inForceOf(workers)),
     );
     const resources = [listeners, routes, clusters].map((file) =>
       readFileSync(file, "utf8").replace(/"version_info":"\d+"/u, ""),

@@ -1,45 +1,47 @@
-/** `monoceros dump`: what one worker is doing at this moment. */
-import type { WorkerDump } from "../../admin/api.ts";
+/** `monoceros dump`: what the processes of one worker are doing at this moment. */
+import type { ProcessDump, WorkerDump } from "../../admin/api.ts";
 import { CLIENT_FLAGS, type Command } from "../command.ts";
 import { connectController } from "../connectController.ts";
+import { PID_FLAG, pidOf } from "../pidFlag.ts";
 
 export const dump: Command = {
   name: "dump",
-  summary: "Show what one worker is doing at this moment",
+  summary: "Show what the processes of one worker are doing at this moment",
   details:
-    "Tells from /proc what each thread does or waits for; the worker is not asked, so it works on one that hangs. The stack\nof a Python worker comes with it where py-spy is on the controller's PATH.",
-  flags: CLIENT_FLAGS,
+    "Tells from /proc what each thread does or waits for; the worker is not asked, so it works on one that hangs. The busiest\nprocess comes first; if none uses a CPU, the one that seems stuck. The stack of Python processes comes with it where\npy-spy is on the controller's PATH.",
+  flags: { pid: { ...PID_FLAG, doc: "Only this process of the worker" }, ...CLIENT_FLAGS },
   arguments: [{ name: "WORKER", isRequired: true, doc: "Id of a worker such as web-0" }],
   examples: [
     { command: "monoceros dump web-0", doc: "For a person" },
+    { command: "monoceros dump web-0 --pid 4711", doc: "One of its processes" },
     { command: "monoceros dump web-0 --json", doc: "For a program" },
   ],
   async run(context) {
-    const answer = await (await connectController(context)).dump(context.arguments[0] ?? "");
-    const text = context.isSet("json") ? `${JSON.stringify(answer, undefined, 2)}\n` : render(answer);
+    const pid = pidOf(context, "dump");
+    const answer = await (await connectController(context)).dump(context.arguments[0] ?? "", pid);
+    const text = context.isSet("json") ? `${JSON.stringify(answer, undefined, 2)}\n` : render(answer, pid);
     await context.terminal.write("stdout", text);
     return 0;
   },
 };
 
-function render({
-  id,
-  phase,
-  incarnation,
-  pid,
-  text,
-  diagnosis,
-  kernel_stack: kernel,
-  stack,
-  hint,
-}: WorkerDump): string {
-  const threads = (diagnosis?.threads ?? []).map(({ tid, name, state, syscall, waits_in: waitsIn }) => {
+function render(dump: WorkerDump, chosen: number | undefined): string {
+  const { id, phase, incarnation, pid, text, processes, process_count: count } = dump;
+  const head = `${id}: ${phase}, process ${incarnation} of its slot${pid === null ? "" : `, pid ${pid}`}\n`;
+  if (processes.length === 0) return `${head}${text}\n`;
+  const left = chosen === undefined ? count - processes.length : 0;
+  const more = left === 0 ? "" : `\n${left} more process${left === 1 ? " is" : "es are"} not shown\n`;
+  return head + processes.map(renderProcess).join("\n") + more;
+}
+
+function renderProcess({ text, diagnosis, kernel_stack: kernel, stack, hint }: ProcessDump): string {
+  const threads = diagnosis.threads.map(({ tid, name, state, syscall, waits_in: waitsIn }) => {
     const where = [syscall, waitsIn].filter((each) => each !== null).join(", ");
     return `  ${tid} ${state} ${name}${where === "" ? "" : `: ${where}`}\n`;
   });
-  const more = (diagnosis?.thread_count ?? 0) - threads.length;
+  const more = diagnosis.thread_count - threads.length;
   return [
-    `${id}: ${phase}, process ${incarnation} of its slot${pid === null ? "" : `, pid ${pid}`}\n${text}\n`,
+    `${text}\n`,
     ...(threads.length === 0 ? [] : ["\nThreads\n", ...threads]),
     ...(more > 0 ? [`  and ${more} more\n`] : []),
     ...(kernel === null || kernel.length === 0

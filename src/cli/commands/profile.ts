@@ -1,10 +1,11 @@
-/** `monoceros profile`: where one worker, or the controller itself, spends its time. */
+/** `monoceros profile`: where one process of a worker, or the controller itself, spends its time. */
 import { writeFileSync } from "node:fs";
 import { PROFILE_HZ, PROFILE_SECONDS } from "../../admin/api.ts";
 import { ControllerError } from "../../base/errors.ts";
 import type { TakenProfile } from "../client.ts";
 import { CLIENT_FLAGS, type Command, type Context } from "../command.ts";
 import { connectController } from "../connectController.ts";
+import { PID_FLAG, pidOf } from "../pidFlag.ts";
 
 /** What the controller is called. A worker's id always ends in its number. */
 const CONTROLLER = "controller";
@@ -13,11 +14,12 @@ export const profile: Command = {
   name: "profile",
   summary: "Profile one worker or the controller for a time, for go tool pprof",
   details:
-    "Python workers are profiled with py-spy where it is on the controller's PATH: functions that use a processor. Of any\nother worker the states of its threads are sampled: running, or waiting in which system call. What was used is\nprinted. A worker that ends meanwhile gives what there is until then.",
+    "Of a worker with several processes the busiest is profiled, or the one that --pid chooses. Python is profiled with\npy-spy where it is on the controller's PATH: functions that use a processor. Of any other process the states of its\nthreads are sampled: running, or waiting in which system call. What was used is printed. A process that ends meanwhile\ngives what there is until then.",
   flags: {
     seconds: { type: "string", short: "s", value: "N", doc: bounds("For how long", PROFILE_SECONDS) },
     hz: { type: "string", value: "N", doc: bounds("Samples a second of a worker", PROFILE_HZ) },
     heap: { type: "boolean", doc: "Of the controller: what it allocates in this time and keeps, instead of CPU time" },
+    pid: { ...PID_FLAG, doc: "This process of the worker instead of its busiest one" },
     output: { type: "string", short: "o", value: "FILE", doc: "Where to write it; WORKER.pb.gz where it is not given" },
     ...CLIENT_FLAGS,
   },
@@ -31,6 +33,7 @@ export const profile: Command = {
   ],
   examples: [
     { command: "monoceros profile web-0", doc: "Write web-0.pb.gz, to be read with go tool pprof" },
+    { command: "monoceros profile web-0 --pid 4711", doc: "One of its processes; dump and top show them" },
     { command: "monoceros profile controller --heap -o heap.pb.gz", doc: "What the controller itself keeps" },
   ],
   async run(context) {
@@ -38,10 +41,11 @@ export const profile: Command = {
     const taken = await take(context, target);
     const file = context.text("output") ?? `${target.replaceAll(/[^\w.-]/gu, "_")}.pb.gz`;
     write(file, taken.pprof);
-    const { engine, note = null } = taken;
+    const { engine, note = null, pid } = taken;
+    const source = pid === undefined ? "" : ` from pid ${pid}`;
     const text = context.isSet("json")
-      ? `${JSON.stringify({ file, engine, note, bytes: taken.pprof.length })}\n`
-      : `${file} written, by ${engine}${note === null ? "" : `: ${note}`}\nRead it with: go tool pprof -top ${file}\n`;
+      ? `${JSON.stringify({ file, engine, pid: pid ?? null, note, bytes: taken.pprof.length })}\n`
+      : `${file} written, by ${engine}${source}${note === null ? "" : `: ${note}`}\nRead it with: go tool pprof -top ${file}\n`;
     await context.terminal.write("stdout", text);
     return 0;
   },
@@ -51,12 +55,15 @@ async function take(context: Context, target: string): Promise<TakenProfile> {
   const seconds = numberOf(context, "seconds", PROFILE_SECONDS);
   const hz = numberOf(context, "hz", PROFILE_HZ);
   const isHeap = context.isSet("heap");
+  const pid = pidOf(context, "profile");
+  if (target === CONTROLLER && pid !== undefined)
+    throw new ControllerError("USAGE", "Cannot choose a process of the controller: --pid is for workers");
   if (target !== CONTROLLER && isHeap)
     throw new ControllerError("USAGE", "Cannot profile the heap of a worker: --heap is for the controller");
   const client = await connectController(context);
   return target === CONTROLLER
     ? client.profileSelf(isHeap ? "heap" : "cpu", seconds)
-    : client.profileWorker(target, { seconds, hz });
+    : client.profileWorker(target, { seconds, hz, ...(pid === undefined ? {} : { pid }) });
 }
 
 interface Bounds {

@@ -1,6 +1,6 @@
 /** `monoceros run`, and the bare flags of the original: checks everything, then becomes the controller. */
 import type { ReadAgain } from "../../assembly/controllerProcess.ts";
-import { holdStopSignals } from "../../assembly/heldSignals.ts";
+import { holdSignals } from "../../assembly/heldSignals.ts";
 import type { Command } from "../command.ts";
 
 export const run: Command = {
@@ -10,7 +10,7 @@ export const run: Command = {
   flags: {
     config: { type: "string", short: "c", value: "FILE", isRequired: true, doc: "Configuration to run" },
     debug: { type: "boolean", short: "d", doc: "Readable log on stderr with every decision and its reason" },
-    check: { type: "boolean", short: "k", doc: "Only check the configuration, like validate" },
+    validate: { type: "boolean", short: "k", doc: "Only check the configuration, like the command validate" },
   },
   arguments: [],
   examples: [
@@ -18,18 +18,19 @@ export const run: Command = {
     { command: "monoceros -c config.yaml -d", doc: "The same in the original's form, with a readable log" },
   ],
   async run(context) {
-    if (context.isSet("check")) {
+    if (context.isSet("validate")) {
       const { validate } = await import("./validate.ts");
       return validate.run(context);
     }
     // The checks take as long as each program they ask, Envoy above all; who stops us meanwhile shall be heard.
-    const held = holdStopSignals();
-    const [{ preflight, systemChecks }, { runController }] = await Promise.all([
+    const held = holdSignals();
+    const [{ ownEnvironment, preflight, systemChecks }, { runController }] = await Promise.all([
       import("../preflight.ts"),
       import("../../assembly/controllerProcess.ts"),
     ]);
-    const checked = await preflight(context.text("config") ?? "", context.env);
-    const readAgain: ReadAgain = (run) => preflight(checked.file, context.env, systemChecks(run));
+    const env = ownEnvironment(context.env);
+    const checked = await preflight(context.text("config") ?? "", env);
+    const readAgain: ReadAgain = (run) => preflight(checked.file, env, systemChecks(run));
     return runController(checked, readAgain, { isDebug: context.isSet("debug"), held });
   },
 };

@@ -1,4 +1,4 @@
-/** `monoceros top`: what each worker uses at this moment, over and over. */
+/** `monoceros top`: what each worker, and with p each of its processes, uses at this moment, over and over. */
 import { setTimeout as pause } from "node:timers/promises";
 import type { PoolStatus, Status } from "../../admin/api.ts";
 import { ControllerError } from "../../base/errors.ts";
@@ -15,12 +15,16 @@ const LEAST_INTERVAL_MS = 100;
 /** The first rates shall not wait for a long interval. */
 const FIRST_INTERVAL_MS = 1000;
 
+/** Shows or hides the processes of each worker. */
+const PROCESSES_KEY = "p";
+
 export const top: Command = {
   name: "top",
   summary: "Show what each worker uses, refreshed until q is pressed",
   details:
-    "CPU is the share of one CPU, and both CPU and requests are those since the last look. Requests are known behind a\nproxy only. In a pipe, with --once and with --json it looks twice, prints once and ends.",
+    "CPU is the share of one CPU; CPU and memory are those of all processes of the worker. CPU and requests are those since\nthe last look. Requests are known behind a proxy only. In a pipe, with --once and with --json it looks twice, prints once\nand ends. Keys: p shows or hides the processes of each worker, the busiest first; q, Escape and Ctrl-C end it.",
   flags: {
+    processes: { type: "boolean", short: "p", doc: "Show the processes of each worker" },
     once: { type: "boolean", doc: "Print one table and end" },
     interval: {
       type: "string",
@@ -34,12 +38,13 @@ export const top: Command = {
   examples: [
     { command: "monoceros top", doc: "Watch all workers" },
     { command: "monoceros top web -n 500ms", doc: "Watch one pool closely" },
+    { command: "monoceros top web --processes", doc: "Also what each process of its workers uses" },
     { command: "monoceros top --once --json", doc: "One look for a program" },
   ],
   async run(context) {
     const intervalMs = intervalOf(context);
     const client = await connectController(context);
-    const before = await client.detailedStatus();
+    const before = await look(client, context.isSet("processes"));
     poolsOf(before, context.arguments[0]);
     const isOnce = context.isSet("once") || context.isSet("json");
     using screen = isOnce ? undefined : context.terminal.openScreen();
@@ -49,15 +54,19 @@ export const top: Command = {
   },
 };
 
+function look(client: ControlClient, withProcesses: boolean): Promise<Status> {
+  return withProcesses ? client.processStatus() : client.detailedStatus();
+}
+
 async function printOnce(context: Context, client: ControlClient, before: Status, waitMs: number): Promise<void> {
   const { renderTop, topRows } = await import("../renderTop.ts");
   await pause(waitMs);
-  const now = await client.detailedStatus();
+  const now = await look(client, context.isSet("processes"));
   const rows = topRows(before, now, poolsOf(now, context.arguments[0]));
   const { terminal } = context;
   const text = context.isSet("json")
     ? JSON.stringify(
-        rows.map(({ worker, ...rates }) => ({ ...worker, ...rates })),
+        rows.map(({ worker, processes, ...rates }) => ({ ...worker, ...rates, ...(processes && { processes }) })),
         undefined,
         2,
       )
@@ -77,15 +86,27 @@ async function watch(
   let before = first;
   let now = first;
   let waitMs = Math.min(intervalMs, FIRST_INTERVAL_MS);
+  let withProcesses = context.isSet("processes");
+  let pressed = new AbortController();
+  screen.onKey((key) => {
+    if (key !== PROCESSES_KEY) return;
+    withProcesses = !withProcesses;
+    pressed.abort();
+  });
   while (!screen.ended.aborted) {
     const rows = topRows(before, now, poolsOf(now, context.arguments[0]));
     screen.draw(renderTop(now, rows, { hasColours, maxLines: screen.lines }));
-    // Rejected where the user ends it meanwhile.
-    await pause(waitMs, undefined, { signal: screen.ended }).catch(() => {});
+    // Rejected where the user presses a key meanwhile.
+    const signal = AbortSignal.any([screen.ended, pressed.signal]);
+    await pause(waitMs, undefined, { signal }).catch(() => {});
     if (screen.ended.aborted) return;
-    before = now;
-    now = await client.detailedStatus();
-    waitMs = intervalMs;
+    const isPressed = pressed.signal.aborted;
+    pressed = new AbortController();
+    const next = await look(client, withProcesses);
+    // Rates over the moment until a key was pressed would say little: the table keeps its base.
+    if (!isPressed) before = now;
+    now = next;
+    waitMs = isPressed ? Math.min(intervalMs, FIRST_INTERVAL_MS) : intervalMs;
   }
 }
 

@@ -14,12 +14,12 @@ export const validate: Command = {
     { command: "monoceros -c config.yaml -k", doc: "The same" },
   ],
   async run({ terminal, env, text, isSet }) {
-    const { preflight } = await import("../preflight.ts");
+    const { ownEnvironment, preflight } = await import("../preflight.ts");
     const { ConfigurationError } = await import("../configFile.ts");
     const file = text("config") ?? "";
     let result: Preflight;
     try {
-      result = await preflight(file, env, undefined, "warning");
+      result = await preflight(file, ownEnvironment(env), undefined, "warning");
     } catch (error) {
       if (!isSet("json") || !(error instanceof ConfigurationError)) throw error;
       await terminal.write("stdout", `${JSON.stringify(failureBody(error), undefined, 2)}\n`);

@@ -1,0 +1,60 @@
+/**
+ * Holds back exits that may belong to a shutdown of which the controller has not heard yet: where a signal goes to the
+ * whole service, workers may end before the controller receives its own. Without it they would count as crashes.
+ */
+import type { ExitStatus } from "../core/exit.ts";
+import { mayHaveBeenAsked } from "../core/exit.ts";
+import type { Incarnation, Slot } from "../core/identity.ts";
+import type { ProcessListener } from "../runtime/processes.ts";
+
+/** How long the controller's own signal may be late. */
+const HOLD_MS = 1000;
+
+export class ExitHold implements ProcessListener, Disposable {
+  readonly #listener: ProcessListener;
+  readonly #isDoubtful: () => boolean;
+  readonly #stopSignalOf: (pool: number) => string;
+  readonly #held: (() => void)[] = [];
+  #timer: NodeJS.Timeout | undefined;
+
+  /** `isDoubtful` tells whether the whole service was told to stop and the controller does not know it yet. */
+  constructor(options: {
+    listener: ProcessListener;
+    isDoubtful: () => boolean;
+    stopSignalOf: (pool: number) => string;
+  }) {
+    this.#listener = options.listener;
+    this.#isDoubtful = options.isDoubtful;
+    this.#stopSignalOf = options.stopSignalOf;
+  }
+
+  exited(pool: number, slot: Slot, incarnation: Incarnation, status: ExitStatus, survivors: boolean): void {
+    const tell = () => this.#listener.exited(pool, slot, incarnation, status, survivors);
+    const isHolding = this.#held.length > 0;
+    if (isHolding || (mayHaveBeenAsked(status, this.#stopSignalOf(pool)) && this.#isDoubtful())) this.#hold(tell);
+    else tell();
+  }
+
+  vacated(pool: number, slot: Slot, incarnation: Incarnation): void {
+    const tell = () => this.#listener.vacated(pool, slot, incarnation);
+    // After the exit that it follows.
+    if (this.#held.length > 0) this.#hold(tell);
+    else tell();
+  }
+
+  /** The controller knows now: passes on what was held back. */
+  release(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    for (const tell of this.#held.splice(0)) tell();
+  }
+
+  [Symbol.dispose](): void {
+    clearTimeout(this.#timer);
+  }
+
+  #hold(tell: () => void): void {
+    this.#held.push(tell);
+    this.#timer ??= setTimeout(() => this.release(), HOLD_MS);
+  }
+}

@@ -1,0 +1,39 @@
+import assert from "node:assert/strict";
+import { isUtf8 } from "node:buffer";
+import { test } from "node:test";
+import fc from "fast-check";
+import { decodeOsText, encodeOsText } from "./osText.ts";
+
+test("UTF-8 is decoded as such, any other byte stands for itself", () => {
+  assert.equal(decodeOsText(Buffer.from("\ufeffżółć 🎉\0")), "\ufeffżółć 🎉\0");
+  assert.equal(decodeOsText(Buffer.from([0x61, 0xe9, 0xc3, 0xa9])), "a\udce9é");
+  // Too long, a surrogate, beyond Unicode, cut off.
+  for (const bytes of [
+    [0xc0, 0x80],
+    [0xed, 0xa0, 0x80],
+    [0xf4, 0x90, 0x80, 0x80],
+    [0xf0, 0x9f, 0x8e],
+  ])
+    assert.equal(
+      decodeOsText(Uint8Array.from(bytes)),
+      bytes.map((byte) => String.fromCharCode(0xdc00 + byte)).join(""),
+    );
+});
+
+test("every byte comes back, also of parts that are joined", () => {
+  const bytes = fc.oneof(
+    fc.uint8Array({ maxLength: 40 }),
+    fc
+      .array(fc.constantFrom(0x61, 0xc3, 0xa9, 0xe2, 0x82, 0xac, 0xf0, 0x9f, 0x8e, 0x89, 0xed, 0xa0))
+      .map((list) => Uint8Array.from(list)),
+  );
+  fc.assert(
+    fc.property(bytes, bytes, (one, other) => {
+      const text = decodeOsText(one);
+      assert.deepEqual(Buffer.from(encodeOsText(text)), Buffer.from(one));
+      assert.equal(text.isWellFormed(), isUtf8(one));
+      assert.deepEqual(Buffer.from(encodeOsText(text + decodeOsText(other))), Buffer.concat([one, other]));
+    }),
+    { numRuns: 3000 },
+  );
+});

@@ -1,0 +1,355 @@
+/**
+ * The level of a text line, where the line itself says so. Servers write most of what they log to standard error, so the
+ * stream says nothing about it. Only the head of a line is read, and only forms that logging libraries write are believed:
+ * a level as the first word, in brackets, or behind a time stamp. The table of forms is in level.test.ts.
+ *
+ * It runs for each line: bytes are compared, nothing is allocated, and a line that begins with an ordinary word costs only
+ * that word.
+ */
+
+/** Levels of records, lowest first. */
+export const RECORD_LEVELS = ["debug", "info", "warn", "error", "fatal"] as const;
+export type RecordLevel = (typeof RECORD_LEVELS)[number];
+
+/** For a line that does not tell its level. */
+export const NO_LEVEL = -1;
+
+const DEBUG = 0;
+const INFO = 1;
+const WARN = 2;
+const ERROR = 3;
+const FATAL = 4;
+
+/** Severities of syslog(3), 0 to 7. */
+const BY_SEVERITY = [FATAL, FATAL, FATAL, ERROR, WARN, INFO, INFO, DEBUG];
+
+/** A level stands before this many bytes. */
+const MAX_HEAD_BYTES = 128;
+/** Names of loggers, hosts and time zones that may stand between a time stamp and a level. */
+const MAX_WORDS = 2;
+/** So many digits, perhaps with a dot, are a time in seconds or smaller units since 1970. */
+const EPOCH_BYTES = 10;
+
+/** Of `2026-01-02 15:04:05`. */
+const TIMESTAMP_BYTES = 19;
+
+const ESCAPE = 0x1b;
+const SPACE = 0x20;
+const QUOTE = 0x22;
+const OPEN_PAREN = 0x28;
+const COMMA = 0x2c;
+const MINUS = 0x2d;
+const DOT = 0x2e;
+const SLASH = 0x2f;
+const COLON = 0x3a;
+const LESS = 0x3c;
+const EQUALS = 0x3d;
+const GREATER = 0x3e;
+const OPEN_BRACKET = 0x5b;
+const CLOSE_BRACKET = 0x5d;
+const BAR = 0x7c;
+const LOWER = 0x20202020; // makes four letters lower case
+
+// What a byte may begin or continue.
+const OTHER = 0;
+const SEPARATOR = 1;
+const DIGIT = 2;
+const LETTER = 3;
+const BRACKET = 4;
+const COLOUR = 5;
+/** The bit of bytes that continue a word, and of those that continue a time stamp. */
+const IN_WORD = 8;
+const IN_TIME = 16;
+const KIND_MASK = 7;
+
+const KINDS = new Uint8Array(256);
+
+function kindOf(byte: number): number {
+  return KINDS[byte] as number;
+}
+
+for (const char of " \t-|:.,+()*#") KINDS[char.charCodeAt(0)] = SEPARATOR;
+for (const char of "0123456789") KINDS[char.charCodeAt(0)] = DIGIT | IN_WORD | IN_TIME;
+for (const char of "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_")
+  KINDS[char.charCodeAt(0)] = LETTER | IN_WORD | IN_TIME;
+for (const char of "-.@") KINDS[char.charCodeAt(0)] = SEPARATOR | IN_WORD;
+for (const char of "-.,:+/") KINDS[char.charCodeAt(0)] = (KINDS[char.charCodeAt(0)] ?? OTHER) | IN_TIME;
+for (const char of "[]") KINDS[char.charCodeAt(0)] = BRACKET;
+KINDS[ESCAPE] = COLOUR;
+
+/** Four letters as one little-endian word. */
+function word(letters: string): number {
+  let value = 0;
+  for (let index = letters.length - 1; index >= 0; index--) value = (value << 8) | letters.charCodeAt(index);
+  return value;
+}
+
+const LEVELS_BY_WORD = new Map<string, number>();
+for (const [level, words] of [
+  [DEBUG, "debug dbg dbug trace trce trc verbose"],
+  [INFO, "info inf notice note log success"],
+  [WARN, "warn warning wrn"],
+  [ERROR, "error err severe fail"],
+  [FATAL, "fatal ftl critical crit alert emerg panic pnc"],
+] as const)
+  for (const each of words.split(" ")) LEVELS_BY_WORD.set(each, level);
+
+/** Level words by their first three letters and their length; no two share both. */
+const SLOTS = 256;
+const FIRST = new Int32Array(SLOTS);
+const SECOND = new Int32Array(SLOTS);
+const LEVEL = new Int8Array(SLOTS).fill(NO_LEVEL);
+for (const [text, level] of LEVELS_BY_WORD) {
+  const slot = slotOf(word(text.slice(0, 4)), text.length);
+  if (LEVEL[slot] !== NO_LEVEL) throw new RangeError(`level words collide at "${text}"`);
+  FIRST[slot] = word(text.slice(0, 4));
+  SECOND[slot] = word(text.slice(4));
+  LEVEL[slot] = level;
+}
+
+function slotOf(first: number, length: number): number {
+  return (Math.imul(first & 0xffffff, 0x9e3779b1) ^ Math.imul(length, 0x85ebca6b)) >>> 24;
+}
+
+const RROR = word("rror");
+const TION = word("tion");
+const TRAC = word("trac");
+const LEVE = word("leve");
+const SEVE = word("seve");
+const LVL = word("lvl");
+
+/**
+ * The index in RECORD_LEVELS of the level that the line in [start, end) says it has, or NO_LEVEL. Up to three bytes behind
+ * `end` are read.
+ */
+export function findLevel(view: DataView, start: number, end: number): number {
+  if (start >= end) return NO_LEVEL;
+  const stop = Math.min(end, start + MAX_HEAD_BYTES);
+  const first = view.getUint8(start);
+  if (first === LESS) return levelOfPriority(view, start + 1, stop);
+  let at = start;
+  let isDated = false;
+  let isInBracket = false;
+  let words = 0;
+  while (at < stop) {
+    const byte = view.getUint8(at);
+    const kind = kindOf(byte) & KIND_MASK;
+    if (kind === SEPARATOR) {
+      at++;
+    } else if (kind === BRACKET) {
+      isInBracket = byte === OPEN_BRACKET;
+      isDated = true;
+      at++;
+    } else if (kind === DIGIT) {
+      if (isTimestamp(view, at, stop)) {
+        at += TIMESTAMP_BYTES;
+        isDated = true;
+        continue;
+      }
+      const from = at;
+      let hasMark = false;
+      let dots = 0;
+      let next = byte;
+      do {
+        if (next === DOT) dots++;
+        else if (next === COLON || next === SLASH || next === MINUS) hasMark = true;
+        next = ++at < stop ? view.getUint8(at) : 0;
+      } while ((kindOf(next) & IN_TIME) !== 0);
+      // An address or a count at the beginning is not the head of a log line.
+      const isTime = hasMark || (dots <= 1 && at - from >= EPOCH_BYTES);
+      if (from === start && !isTime) return NO_LEVEL;
+      isDated ||= isTime;
+    } else if (kind === COLOUR) {
+      // ESC [ … m
+      do at++;
+      while (at < stop && (kindOf(view.getUint8(at)) & KIND_MASK) !== LETTER);
+      at++;
+    } else if (kind === LETTER) {
+      const from = at;
+      do at++;
+      while (at < stop && (kindOf(view.getUint8(at)) & IN_WORD) !== 0);
+      const after = at < end ? view.getUint8(at) : SPACE;
+      const length = at - from;
+      if (after === EQUALS) {
+        const valueAt = at + 1;
+        if (isLevelKey(view, from, length)) return levelOfValue(view, valueAt, stop);
+        at = skipValue(view, valueAt, stop);
+        isDated = true;
+        continue;
+      }
+      const level = levelOfWord(view, from, length);
+      if (level !== NO_LEVEL && isLevelThere(view, start, from, at, stop, isInBracket, isDated)) return level;
+      if (from === start) {
+        const special = levelOfFirstWord(view, start, length, after, end);
+        if (special !== NO_LEVEL) return special;
+        if (!isDateOrProgram(view, start, length, after, stop)) return NO_LEVEL;
+        // Behind the name of a program the level must come at once, behind that of a month anything that a date has.
+        if (after === COLON) words = MAX_WORDS;
+        isDated = true;
+      } else if (!isInBracket && (!isDated || ++words > MAX_WORDS)) {
+        return NO_LEVEL;
+      }
+    } else if (!isInBracket && byte !== SLASH) {
+      return NO_LEVEL;
+    } else {
+      at++;
+    }
+  }
+  return NO_LEVEL;
+}
+
+/** Whether a date and a time begin at `at`, in one of the forms `2026-01-02T15:04:05` and `2026/01/02 15:04:05`. */
+function isTimestamp(view: DataView, at: number, stop: number): boolean {
+  if (at + TIMESTAMP_BYTES > stop) return false;
+  const date = view.getUint8(at + 4);
+  return (
+    (date === MINUS || date === SLASH) &&
+    view.getUint8(at + 7) === date &&
+    view.getUint8(at + 13) === COLON &&
+    view.getUint8(at + 16) === COLON
+  );
+}
+
+/** Whether a word that names a level is one here and not a part of a sentence. */
+function isLevelThere(
+  view: DataView,
+  start: number,
+  from: number,
+  to: number,
+  stop: number,
+  isInBracket: boolean,
+  isDated: boolean,
+): boolean {
+  const before = from === start ? SPACE : view.getUint8(from - 1);
+  const after = to < stop ? view.getUint8(to) : SPACE;
+  if (isInBracket && (before === OPEN_BRACKET || before === COLON)) {
+    // Alone in its brackets, but for spaces that pad it.
+    let at = to;
+    while (at < stop && view.getUint8(at) === SPACE) at++;
+    if (at < stop && view.getUint8(at) === CLOSE_BRACKET) return true;
+  }
+  if (!isUpper(view, from, to)) return after === COLON || after === BAR;
+  if (isInBracket) return true;
+  return (
+    (from === start || isDated || before === 0x6d) && // m: behind a colour
+    (after <= SPACE ||
+      after === COLON ||
+      after === BAR ||
+      after === OPEN_BRACKET ||
+      after === CLOSE_BRACKET ||
+      after === OPEN_PAREN ||
+      after === COMMA ||
+      after === SLASH ||
+      after === ESCAPE)
+  );
+}
+
+/** Forms that only the first word of a line can have. */
+function levelOfFirstWord(view: DataView, start: number, length: number, after: number, end: number): number {
+  if (length === 1 && after === COMMA && start + 4 <= end && view.getUint8(start + 3) === OPEN_BRACKET) {
+    // Ruby's Logger: "W, [2026-01-01T00:00:00 #1]  WARN -- : …"
+    return levelOfLetter(view.getUint8(start));
+  }
+  if (length === 5 && start + 9 <= end && view.getUint8(start + 8) === COLON) {
+    // klog and glog: "W0102 15:04:05.000000 …"
+    for (let digit = 1; digit < 5; digit++) if (!isDigit(view.getUint8(start + digit))) return NO_LEVEL;
+    return levelOfLetter(view.getUint8(start));
+  }
+  // "ValueError: …", "java.lang.IllegalStateException: …"
+  if (after === COLON && length > 5) {
+    const tail = view.getInt32(start + length - 4, true) | LOWER;
+    if (tail === RROR || (tail === TION && view.getUint8(start + length - 5) === 0x70)) return ERROR;
+  }
+  // "Traceback (most recent call last):"
+  if (length === 9 && after === SPACE && (view.getInt32(start, true) | LOWER) === TRAC) {
+    if (start + 11 <= end && view.getUint8(start + 10) === OPEN_PAREN) return ERROR;
+  }
+  return NO_LEVEL;
+}
+
+/** Whether a level may follow the first word: "Jan  2 15:04:05", "PHP Warning:", "nginx: [emerg]". */
+function isDateOrProgram(view: DataView, start: number, length: number, after: number, stop: number): boolean {
+  if (after === COLON) return true;
+  if (length !== 3 || after !== SPACE) return false;
+  if (view.getUint8(start) === 0x50 && view.getUint8(start + 1) === 0x48 && view.getUint8(start + 2) === 0x50)
+    return true;
+  let at = start + 3;
+  while (at < stop && view.getUint8(at) === SPACE) at++;
+  return at < stop && isDigit(view.getUint8(at));
+}
+
+/** D, I, W, E and F as klog and Ruby write them. */
+function levelOfLetter(letter: number): number {
+  switch (letter) {
+    case 0x44:
+      return DEBUG;
+    case 0x49:
+      return INFO;
+    case 0x57:
+      return WARN;
+    case 0x45:
+      return ERROR;
+    case 0x46:
+      return FATAL;
+    default:
+      return NO_LEVEL;
+  }
+}
+
+/** The level of `<N>` as in sd-daemon(3) and syslog: the facility does not matter. */
+function levelOfPriority(view: DataView, at: number, stop: number): number {
+  let priority = 0;
+  for (let digits = 0; at < stop && digits < 4; digits++, at++) {
+    const byte = view.getUint8(at);
+    if (byte === GREATER && digits > 0) return BY_SEVERITY[priority & 7] ?? NO_LEVEL;
+    if (!isDigit(byte)) return NO_LEVEL;
+    priority = priority * 10 + byte - 0x30;
+  }
+  return NO_LEVEL;
+}
+
+/** level, lvl, severity and levelname as keys of logfmt. */
+function isLevelKey(view: DataView, at: number, length: number): boolean {
+  const low = view.getInt32(at, true) | LOWER;
+  if (length === 3) return ((low ^ LVL) & 0xffffff) === 0;
+  return (low === LEVE && (length === 5 || length === 9)) || (low === SEVE && length === 8);
+}
+
+function levelOfValue(view: DataView, at: number, stop: number): number {
+  if (at < stop && view.getUint8(at) === QUOTE) at++;
+  const from = at;
+  while (at < stop && (kindOf(view.getUint8(at)) & KIND_MASK) === LETTER) at++;
+  return levelOfWord(view, from, at - from);
+}
+
+/** The offset behind a value of logfmt. */
+function skipValue(view: DataView, at: number, stop: number): number {
+  const closing = at < stop && view.getUint8(at) === QUOTE ? QUOTE : SPACE;
+  if (closing === QUOTE) at++;
+  while (at < stop && view.getUint8(at) !== closing) at++;
+  return at + 1;
+}
+
+function levelOfWord(view: DataView, at: number, length: number): number {
+  if (length < 3 || length > 8) return NO_LEVEL;
+  let low = view.getInt32(at, true) | LOWER;
+  if (length === 3) low &= 0xffffff;
+  const slot = slotOf(low, length);
+  if (FIRST[slot] !== low || (LEVEL[slot] ?? NO_LEVEL) === NO_LEVEL) return NO_LEVEL;
+  let high = 0;
+  if (length > 4) {
+    high = view.getInt32(at + 4, true) | LOWER;
+    if (length < 8) high &= (1 << ((length - 4) * 8)) - 1;
+  }
+  return SECOND[slot] === high ? (LEVEL[slot] ?? NO_LEVEL) : NO_LEVEL;
+}
+
+/** Whether all letters of a level word are capitals. */
+function isUpper(view: DataView, from: number, to: number): boolean {
+  for (let at = from; at < to; at++) if ((view.getUint8(at) & 0x20) !== 0) return false;
+  return true;
+}
+
+function isDigit(byte: number): boolean {
+  return byte >= 0x30 && byte <= 0x39;
+}

@@ -1,0 +1,18 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { parseEphemeralPorts, readEphemeralPorts } from "./ephemeralPorts.ts";
+
+test("the range and the reserved ports are read as the kernel prints them", () => {
+  assert.deepEqual(parseEphemeralPorts("32768\t60999\n", "\n"), { from: 32_768, to: 60_999, reserved: [] });
+  assert.deepEqual(parseEphemeralPorts("1024 65535", "8080,9000-9100\n")?.reserved, [
+    { from: 8080, to: 8080 },
+    { from: 9000, to: 9100 },
+  ]);
+  assert.equal(parseEphemeralPorts("", ""), undefined);
+});
+
+test("where /proc does not tell nothing is known", () => {
+  assert.equal(readEphemeralPorts("/nonexistent"), undefined);
+  const here = readEphemeralPorts();
+  assert.ok(here === undefined || here.from <= here.to);
+});

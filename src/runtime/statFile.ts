@@ -1,0 +1,56 @@
+/**
+ * /proc/<pid>/stat read for thousands of processes at a time: its numbers are taken from the bytes as they came, without a
+ * string for each field.
+ */
+import { procBytes, readProcFile } from "./procFile.ts";
+import type { ProcessStat } from "./procfs.ts";
+
+const SPACE = 32;
+const OPEN = 40;
+const CLOSE = 41;
+const MINUS = 45;
+const ZERO = 48;
+
+/** Fields from the state, which is field 3, to the resident pages, field 24 (proc_pid_stat(5)). */
+const FIRST_NUMBER = 4;
+const LAST_NUMBER = 24;
+
+/** The numbers of the last text; field n is at n. */
+const numbers = new Float64Array(LAST_NUMBER + 1);
+
+/** The same as readStat(); undefined where the process is gone. */
+export function readStatQuickly(pid: number): ProcessStat | undefined {
+  const length = readProcFile(`/proc/${pid}/stat`);
+  if (length === undefined) return undefined;
+  // The name may hold anything, parentheses too; no field after it does.
+  const open = procBytes.indexOf(OPEN);
+  const close = procBytes.lastIndexOf(CLOSE, length - 1);
+  if (open < 0 || close < open || close + 2 >= length) return undefined;
+  let at = close + 4;
+  for (let field = FIRST_NUMBER; field <= LAST_NUMBER; field++) {
+    let value = 0;
+    const isNegative = procBytes[at] === MINUS;
+    if (isNegative) at++;
+    for (; at < length; at++) {
+      const byte = procBytes[at] ?? SPACE;
+      if (byte === SPACE) break;
+      value = value * 10 + byte - ZERO;
+    }
+    numbers[field] = isNegative ? -value : value;
+    at++;
+  }
+  const number = (field: number) => numbers[field] ?? 0;
+  return {
+    pid,
+    command: procBytes.toString("utf8", open + 1, close),
+    state: String.fromCharCode(procBytes[close + 2] ?? 0),
+    ppid: number(4),
+    processGroup: number(5),
+    session: number(6),
+    cpuTicks: number(14) + number(15),
+    reapedTicks: number(16) + number(17),
+    startTicks: number(22),
+    virtualBytes: number(23),
+    rssPages: number(24),
+  };
+}

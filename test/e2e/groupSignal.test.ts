@@ -1,0 +1,161 @@
+/**
+ * A signal to every process of the service at once, as systemd sends it with KillMode=control-group (its default), or as
+ * tools do that signal a whole process tree: nothing in flight is lost, nothing is restarted or signaled twice.
+ */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { ControllerUnderTest, type Ending, listDescendants, untilGone } from "../support/controller.ts";
+import { startLoad } from "../support/load.ts";
+import { describeLoad } from "../support/loadReport.ts";
+import { openStreams } from "../support/streams.ts";
+import { envoyPid, proxyPool, sharedPool } from "../support/traffic.ts";
+import { eventsOf, guardianOf, happened, saidBy, shellPool } from "../support/watch.ts";
+
+/** As a unit of systemd starts it: then a moment is waited for the signal to reach the others. */
+const AS_SERVICE = ["/bin/sh", "-c", 'SYSTEMD_EXEC_PID=$$ exec "$@"', "sh"];
+
+/** Which of the processes is signaled first. */
+type Order = "controller first" | "controller last";
+
+function signalAll(controller: ControllerUnderTest, signal: NodeJS.Signals, order: Order = "controller first"): void {
+  const others = listDescendants(controller.pid);
+  const all = order === "controller first" ? [controller.pid, ...others] : [...others, controller.pid];
+  for (const pid of all) {
+    try {
+      process.kill(pid, signal);
+    } catch {
+      // A short command of a shell that has ended meanwhile.
+    }
+  }
+}
+
+function assertPlanned(controller: ControllerUnderTest, ending: Ending): void {
+  assert.deepEqual(ending, { code: 0, signal: null }, controller.stderr.join("\n"));
+  assert.deepEqual(
+    eventsOf(controller, "exited").filter(({ planned }) => !planned),
+    [],
+  );
+  for (const kind of ["backing_off", "gave_up", "killed", "unready"] as const)
+    assert.deepEqual(eventsOf(controller, kind), [], kind);
+}
+
+/** Time enough for what runs, however slow the machine. */
+const PATIENT = { signal_timeout: "60s" };
+
+const pools = {
+  "behind Envoy": () => proxyPool({ replicas: 3, more: PATIENT, server: { drain_timeout: "60s" } }),
+  "on a shared socket": () => sharedPool({ replicas: 3, more: PATIENT }),
+} as const;
+
+for (const [place, makePool] of Object.entries(pools)) {
+  for (const order of ["controller first", "controller last"] as const) {
+    for (const delay of ["0s", "400ms"]) {
+      test(`SIGTERM to every process, ${order}, pre_stop_delay ${delay}: requests in flight ${place} end normally`, async () => {
+        const { workers, target } = await makePool();
+        await using controller = await ControllerUnderTest.start({
+          workers,
+          supervisor: `  pre_stop_delay: ${delay}\n  shutdown_timeout: 3m`,
+          wrapper: AS_SERVICE,
+        });
+        await controller.ready();
+        const bodies = await openStreams(target, 6);
+        signalAll(controller, "SIGTERM", order);
+        for (const body of await Promise.all(bodies)) assert.equal(body.match(/^data:/gmu)?.length, 20, body);
+        assertPlanned(controller, await controller.ended);
+        assert.ok(eventsOf(controller, "spawned").filter(({ pool }) => pool === "web-proxy").length <= 1);
+      });
+    }
+  }
+}
+
+for (const signal of ["SIGTERM", "SIGINT", "SIGQUIT"] as const) {
+  test(`${signal} to every process: a worker with that stop signal gets it once`, async () => {
+    const name = signal.slice(3);
+    // Ends a moment after the signal, and tells of each.
+    const script = `trap 'echo got; end=1' ${name}; echo up; while [ -z "$end" ]; do sleep 0.05; done; sleep 0.3; echo ending`;
+    await using controller = await ControllerUnderTest.start({
+      workers: shellPool("web", script, { replicas: 2, stop_signal: signal, signal_timeout: "60s" }),
+      wrapper: AS_SERVICE,
+    });
+    await controller.until(
+      () => ["web-0", "web-1"].every((id) => saidBy(controller, id, "up").length === 1),
+      "all run",
+    );
+    signalAll(controller, signal);
+    assertPlanned(controller, await controller.ended);
+    for (const worker of ["web-0", "web-1"]) {
+      assert.equal(saidBy(controller, worker, "got").length, 1, worker);
+      assert.equal(saidBy(controller, worker, "ending").length, 1, worker);
+    }
+    for (const { reason } of eventsOf(controller, "stopping")) assert.match(reason, /received SIG[A-Z]+ already$/u);
+  });
+}
+
+test("workers that the controller alone is asked to stop get their stop signal", async () => {
+  await using controller = await ControllerUnderTest.start({
+    workers: shellPool("web", "trap 'echo got; exit 0' TERM; echo up; while :; do sleep 0.05; done", { replicas: 2 }),
+    wrapper: AS_SERVICE,
+  });
+  await controller.until(() => ["web-0", "web-1"].every((id) => saidBy(controller, id, "up").length === 1), "all run");
+  assertPlanned(controller, await controller.stop());
+  for (const worker of ["web-0", "web-1"]) assert.equal(saidBy(controller, worker, "got").length, 1, worker);
+});
+
+test("an old signal to the guardian alone does not keep the stop signal from workers", async () => {
+  await using controller = await ControllerUnderTest.start({
+    workers: shellPool("web", "trap 'echo got; exit 0' INT; echo up; while :; do sleep 0.05; done", {
+      stop_signal: "SIGINT",
+    }),
+  });
+  await controller.until(() => saidBy(controller, "web-0", "up").length === 1, "it runs");
+  const guardian = guardianOf(controller.pid);
+  assert.ok(guardian !== undefined);
+  process.kill(guardian, "SIGINT");
+  assertPlanned(controller, await controller.stop());
+  assert.equal(saidBy(controller, "web-0", "got").length, 1);
+});
+
+test("with max_restarts 0, workers that end before the controller receives its own signal are no crash", async () => {
+  await using controller = await ControllerUnderTest.start({
+    workers: shellPool("web", "echo up; exec sleep 1000", { replicas: 3, max_restarts: 0 }),
+    wrapper: AS_SERVICE,
+  });
+  await controller.ready();
+  const others = listDescendants(controller.pid);
+  for (const pid of others) process.kill(pid, "SIGTERM");
+  const guardian = guardianOf(controller.pid);
+  for (const pid of others) if (pid !== guardian) await untilGone(pid);
+  assertPlanned(controller, await controller.stop());
+});
+
+for (const signal of ["SIGHUP", "SIGQUIT", "SIGUSR2", "SIGALRM", "SIGPROF", "SIGIO", "SIGPWR"] as const) {
+  test(`${signal} to Envoy and the guardian ends neither`, async () => {
+    const { workers, target } = await proxyPool({ replicas: 2 });
+    await using controller = await ControllerUnderTest.start({ workers });
+    await controller.ready();
+    const [envoy, guardian] = [await envoyPid(controller), guardianOf(controller.pid)];
+    assert.ok(envoy !== undefined && guardian !== undefined);
+    using load = startLoad({ target, connections: 4 });
+    await load.reached(50);
+    for (const pid of [envoy, guardian]) process.kill(pid, signal);
+    await load.reached(400);
+    const report = await load.stop();
+    assert.equal(report.failed, 0, describeLoad(report));
+    assert.deepEqual([await envoyPid(controller), guardianOf(controller.pid)], [envoy, guardian]);
+  });
+}
+
+test("a worker that is killed while others serve on during pre_stop_delay is replaced, and no request is lost", async () => {
+  const { workers, target } = await sharedPool({ replicas: 2, more: PATIENT });
+  await using controller = await ControllerUnderTest.start({ workers, supervisor: "  pre_stop_delay: 1s" });
+  await controller.ready();
+  using load = startLoad({ target, connections: 4, requests: [{ path: "/sleep?ms=5" }] });
+  await load.reached(100);
+  signalAll(controller, "SIGTERM");
+  await happened(controller, "exited", ({ cause }) => cause === "expected", 2);
+  assertPlanned(controller, await controller.ended);
+  const report = await load.stop();
+  // What arrives when the last listener closes its socket is refused or reset, as at any stop.
+  assert.equal(report.counts.serverError, 0, describeLoad(report));
+  assert.ok(report.failed - report.counts.refused <= 4, describeLoad(report));
+});
