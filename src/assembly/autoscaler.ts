@@ -4,7 +4,7 @@
  */
 import { after, type Instant } from "../base/time.ts";
 import { type AutoscaleState, decideReplicas, newAutoscale } from "../core/autoscale.ts";
-import type { LifecycleEvent } from "../core/event.ts";
+import { changesSpec, type LifecycleEvent } from "../core/event.ts";
 import type { PoolView, WorkerView } from "../core/view.ts";
 import type { ProxyReadings } from "../envoy/readings.ts";
 import type { Clock } from "../runtime/clock.ts";
@@ -45,9 +45,9 @@ export class Autoscaler implements Disposable {
     this.#arm();
   }
 
-  /** To be told of every lifecycle event: a reload may bring the first pool that is autoscaled. */
+  /** To be told of every lifecycle event: a reload, or its rollback, may bring the first pool that is autoscaled. */
   handle(event: LifecycleEvent): void {
-    if (event.kind === "operation_started" && event.what === "reload" && this.#timer === undefined) this.#arm();
+    if (changesSpec(event) && this.#timer === undefined) this.#arm();
   }
 
   [Symbol.dispose](): void {

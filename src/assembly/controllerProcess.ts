@@ -15,7 +15,6 @@ import { TokenFile } from "../admin/tokenFile.ts";
 import type { Logger } from "../base/log.ts";
 import { ENVOY_TIMEOUT_MS, type Preflight } from "../cli/preflight.ts";
 import { VERSION } from "../cli/version.ts";
-import { metricsScope } from "../config/config.ts";
 import { isWorkerEvent, type LifecycleEvent } from "../core/event.ts";
 import { workerId } from "../core/identity.ts";
 import type { Order } from "../core/operation.ts";
@@ -58,6 +57,7 @@ import { ExitHold } from "./exitHold.ts";
 import { Health } from "./health.ts";
 import { type HeldSignals, STOP_SIGNALS } from "./heldSignals.ts";
 import { Inspection } from "./inspection.ts";
+import { measuredPool } from "./measuredPool.ts";
 import { MemoryWatch } from "./memoryWatch.ts";
 import { createMetrics } from "./metricsSource.ts";
 import { OperationTally } from "./operationTally.ts";
@@ -71,7 +71,7 @@ import { listenToSignals } from "./signals.ts";
 import { readDetails, readProcessDetails } from "./statusDetails.ts";
 import { StreamEnds } from "./streamEnds.ts";
 import { Traffic } from "./traffic.ts";
-import { type MeasuredPool, WorkerMetrics } from "./workerMetrics.ts";
+import { WorkerMetrics } from "./workerMetrics.ts";
 import { WorkerTrees } from "./workerTrees.ts";
 
 /** How long the last log lines may take after everything has ended, where the shutdown's own bound is already used up. */
@@ -248,7 +248,7 @@ export async function runController(
   const commands = new CommandLines(COMMAND_LINES_MS);
 
   const workerMetrics = new WorkerMetrics({
-    poolOf: (name) => measuredPool(name, pools, registry, daemon),
+    poolOf: (name) => measuredPool(name, { pools, registry, daemon }),
     view: () => daemon.view(),
     clock: systemClock,
   });
@@ -361,7 +361,7 @@ export async function runController(
     server.close();
     server.closeAllConnections();
   }
-  const boundMs = Math.max(MIN_FLUSH_MS, spec.shutdownTimeoutMs - (daemon.msSinceShutdownRequest() ?? 0));
+  const boundMs = Math.max(MIN_FLUSH_MS, daemon.policy.shutdownTimeoutMs - (daemon.msSinceShutdownRequest() ?? 0));
   await withinBound(output.drained(), boundMs);
   manager.close();
   lifeline?.release();
@@ -386,22 +386,6 @@ async function runBeside(tools: ToolControl, file: string, args: readonly string
 
 function countWorkers({ pools }: ControllerSpec): number {
   return pools.reduce((sum, pool) => sum + (pool.role === "workers" ? pool.replicas : 0), 0);
-}
-
-/** A pool whose workers show metrics, as it is now; undefined where they do not. */
-function measuredPool(name: string, pools: Pools, registry: PoolRegistry, daemon: Daemon): MeasuredPool | undefined {
-  const index = pools.workersIndexOf(name);
-  if (index === undefined) return undefined;
-  const { config, places } = registry.partsOf(index, daemon.specOf(index).revision);
-  if (config.metrics === undefined) return undefined;
-  return {
-    name,
-    path: config.metrics.path,
-    addressOf: (slot) => places.metricsAddressOf(slot),
-    scope: metricsScope(config.metrics),
-    multiprocDirectory: places.multiprocDirectory,
-    identifierOf: (slot) => places.envOf(slot)["MULTIPROCESS_WORKER_ID"] ?? workerId(name, slot),
-  };
 }
 
 function leadersOf(view: ControllerView): { pool: string; role: "workers" | "proxy"; leader: number }[] {

@@ -24,7 +24,7 @@ import { LivenessVerdicts } from "./livenessVerdicts.ts";
 import { OwnershipWatch } from "./ownershipWatch.ts";
 import type { PoolRegistry } from "./poolRegistry.ts";
 import type { ProbeTally } from "./probeTally.ts";
-import { ownAddresses, servingProbe, workerProbes } from "./probeTargets.ts";
+import { healthCheckOf, ownAddresses, servingProbe, workerProbes } from "./probeTargets.ts";
 import { ReadinessGate, type WorkerKey } from "./readinessGate.ts";
 import { ReadinessReports } from "./readinessReports.ts";
 import type { Traffic } from "./traffic.ts";
@@ -193,7 +193,7 @@ export class Health implements Disposable {
     const shared = this.#sockets.list().filter((socket) => socket.pool === name);
     const asked = this.#askedOf(index, pid, config.server === undefined, shared);
     const verify = () => (this.#gate.isReady(worker) ? [] : ownAddresses(pool, slot));
-    const probes = workerProbes(pool, slot, verify);
+    const probes = workerProbes(pool, slot, verify, () => healthCheckOf(this.#registry.inForceOf(index)));
     const { readiness } = probes;
     const target: ProbeTarget = {
       pool: index,

@@ -1,6 +1,6 @@
 /** Whose memory is watched: from the birth of a worker to a target of the sampler, and from there to the daemon. */
 import type { Logger } from "../base/log.ts";
-import type { LifecycleEvent } from "../core/event.ts";
+import { changesSpec, type LifecycleEvent } from "../core/event.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Daemon } from "../runtime/daemon.ts";
 import { readSystemUnits } from "../runtime/linux.ts";
@@ -47,8 +47,7 @@ export class MemoryWatch implements Disposable {
 
   /** To be told of every lifecycle event. */
   handle(event: LifecycleEvent): void {
-    // A reload may bring other limits.
-    if (event.kind === "operation_started" && event.what === "reload") this.#sampler.reconsider();
+    if (changesSpec(event)) this.#sampler.reconsider();
     if (!("slot" in event)) return;
     const pool = this.#indexOf(event.pool);
     if (pool === undefined) return;

@@ -1,6 +1,6 @@
 /** Whether two pools cannot run at the same time because both want what only one can have. Part of the composition root. Pure. */
 import type { PoolConfig } from "../config/config.ts";
-import { findPortProblems, workerPorts } from "../config/ports.ts";
+import { findPortProblems, ownPorts, type PortRange } from "../config/ports.ts";
 
 /** A pool, and how many replicas it has. */
 export interface PlacedPool {
@@ -19,16 +19,16 @@ export function areInConflict(one: PlacedPool, other: PlacedPool): boolean {
 }
 
 /**
- * Why workers of a pool that runs cannot be replaced by ones with the ports of `next`: others still listen on some of
- * them, and a successor that meets one there fails, or shares it where both allow that. Undefined where none is taken.
+ * Why workers of a pool that runs cannot be replaced by ones with other ports: others still listen on some of them, and a
+ * successor that meets one there fails, or shares it where both allow that. Undefined where none is taken.
  */
-export function whyPortsAreTaken(next: PlacedPool, running: readonly PlacedPool[]): string | undefined {
-  const wanted = workerPorts(next.config, next.replicas);
-  if (wanted === undefined) return undefined;
+export function whyPortsAreTaken(pool: string, wanted: PortRange, running: readonly PlacedPool[]): string | undefined {
   for (const { config, replicas } of running) {
-    const taken = workerPorts(config, replicas);
-    if (taken === undefined || (config.name === next.config.name && taken.from === wanted.from)) continue;
-    if (wanted.to < taken.from || taken.to < wanted.from) continue;
+    const isSame = ({ key, from }: PortRange) => config.name === pool && key === wanted.key && from === wanted.from;
+    const taken = ownPorts(config, replicas).find(
+      (range) => !isSame(range) && wanted.from <= range.to && range.from <= wanted.to,
+    );
+    if (taken === undefined) continue;
     const from = `ports ${wanted.from} to ${wanted.to} overlap ports ${taken.from} to ${taken.to}`;
     return `${from} of the workers of pool "${config.name}" that run; choose ports beside them`;
   }

@@ -1,5 +1,5 @@
 /** What the processes are told of each pool: how its workers, or its Envoy, are launched. */
-import type { PoolConfig } from "../config/config.ts";
+import type { LaunchedPool } from "../config/diff.ts";
 import type { PoolProxy } from "../envoy/proxy.ts";
 import type { LaunchPlan } from "../runtime/launch.ts";
 import { getLimit, RLIMITS } from "../runtime/linux.ts";
@@ -9,7 +9,7 @@ import type { WorkerPlaces } from "./workerPlaces.ts";
 
 /** The launch of a pool's workers. */
 export function workerLaunch(
-  pool: PoolConfig,
+  pool: LaunchedPool,
   plan: LaunchPlan,
   places: WorkerPlaces,
   sockets: InheritedSockets | undefined,

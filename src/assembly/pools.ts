@@ -4,7 +4,7 @@ import type { Logger } from "../base/log.ts";
 import type { Preflight } from "../cli/preflight.ts";
 import { proxyPlaces, proxySettings } from "../cli/proxySettings.ts";
 import type { PoolConfig } from "../config/config.ts";
-import { metricsPorts, workerPorts } from "../config/ports.ts";
+import { ownPorts } from "../config/ports.ts";
 import { proxyName } from "../config/spec.ts";
 import type { ControllerSpec, PoolSpec } from "../core/spec.ts";
 import type { EnvoyBinary } from "../envoy/binary.ts";
@@ -48,7 +48,7 @@ export class Pools {
   readonly #daemon: Daemon;
   readonly #registry: PoolRegistry;
   readonly #traffic: Traffic;
-  readonly #output: WorkerOutput;
+  readonly #output: Pick<WorkerOutput, "setPool">;
   readonly #sockets: SharedSockets;
   readonly #runtime: () => RuntimeDirectory;
   readonly #log: Logger;
@@ -59,7 +59,7 @@ export class Pools {
     daemon: Daemon;
     registry: PoolRegistry;
     traffic: Traffic;
-    output: WorkerOutput;
+    output: Pick<WorkerOutput, "setPool">;
     sockets: SharedSockets;
     runtime: () => RuntimeDirectory;
     log: Logger;
@@ -88,10 +88,8 @@ export class Pools {
   async claim(pools: readonly CheckedPool[]): Promise<void> {
     for (const { config, spec } of pools) {
       const { name, server } = config;
-      const ports = workerPorts(config, spec.replicas);
-      const ofMetrics = metricsPorts(config, spec.replicas);
-      if (ports !== undefined) await checkPorts({ pool: name, ...ports }, "start_port", this.#log);
-      if (ofMetrics !== undefined) await checkPorts({ pool: name, ...ofMetrics }, "metrics.port", this.#log);
+      for (const { key, from, to } of ownPorts(config, spec.replicas))
+        await checkPorts({ pool: name, from, to }, key, this.#log);
       if (server === undefined) continue;
       const place = { pool: name, address: server.listenerAddress, port: server.listenerPort };
       await checkListenerPort(place, findListener);
@@ -121,26 +119,42 @@ export class Pools {
     }
   }
 
-  /** A revision of a pool: from now on its workers can be launched that way. @throws ControllerError CONFIG_INVALID */
+  /**
+   * A revision of a pool: from now on its workers can be launched that way. The rest of the pool's configuration is in
+   * force at once. @throws ControllerError CONFIG_INVALID
+   */
   install(pool: CheckedPool, revision: number): void {
     const { config, plan } = pool;
     const { name } = config;
     const index = this.#index(name);
     const places = new WorkerPlaces(config, plan, this.#runtime);
     const inherited = this.#sockets.inheritedBy(name, Object.keys(plan.env));
-    this.#registry.add(index, revision, {
-      config,
-      plan,
-      places,
-      launch: workerLaunch(config, plan, places, inherited),
-    });
-    const { maxLineBytes, stderrLevel } = config.logs;
-    this.#output.setPool(index, { name, maxLineBytes, stderrLevel });
+    const parts = { config, plan, places, launch: workerLaunch(config, plan, places, inherited) };
+    this.#registry.add(index, revision, parts, this.#oldestInUse(index));
+    this.putInForce(pool);
     this.#installProxy(pool);
   }
 
+  /** Makes hold what the processes of a pool do not have from their launch. Pools that are not known yet are left out. */
+  putInForce({ config }: CheckedPool): void {
+    const index = this.#indices.get(config.name);
+    if (index === undefined) return;
+    this.#registry.putInForce(index, config);
+    const { maxLineBytes, stderrLevel } = config.logs;
+    this.#output.setPool(index, { name: config.name, maxLineBytes, stderrLevel });
+    const name = proxyName(config.name);
+    const proxy = this.#indices.get(name);
+    if (proxy !== undefined) this.#output.setPool(proxy, { name, maxLineBytes, stderrLevel: "info" });
+  }
+
+  #oldestInUse(index: number): number {
+    const workers = this.#daemon.view().pools.find((pool) => pool.index === index)?.workers ?? [];
+    const running = workers.flatMap(({ pid, revision }) => (pid === undefined ? [] : [revision]));
+    return Math.min(this.#daemon.specOf(index).revision, ...running);
+  }
+
   #installProxy({ config, envoy }: CheckedPool): void {
-    const { name, server, logs } = config;
+    const { name, server } = config;
     const proxy = this.#indices.get(proxyName(name));
     if (server === undefined || proxy === undefined || envoy === undefined || this.#traffic.hasProxy(proxy)) return;
     const index = this.#index(name);
@@ -160,7 +174,6 @@ export class Pools {
       proxy,
       proxyLaunch(proxyName(name), envoy.file, () => this.#traffic.proxyOf(proxy)),
     );
-    this.#output.setPool(proxy, { name: proxyName(name), maxLineBytes: logs.maxLineBytes, stderrLevel: "info" });
   }
 
   /** What ending streams needs to know about the pool `name`; undefined where it is not behind a proxy. */

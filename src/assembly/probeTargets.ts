@@ -1,5 +1,6 @@
 /** From the configuration of a pool to what is asked of one of its workers. Decides nothing at run time. */
 import type { PoolConfig, ProbeConfig } from "../config/config.ts";
+import type { LaunchedPool } from "../config/diff.ts";
 import { policyOf } from "../config/spec.ts";
 import { renderTemplate, templateText } from "../config/template.ts";
 import type { Slot } from "../core/identity.ts";
@@ -24,6 +25,17 @@ const FIRST_CONNECTION: ProbePolicy = {
 /** Without probes a worker is looked at until it is seen to serve. */
 const FIRST_SIGHT: ProbePolicy = FIRST_CONNECTION;
 
+/** How the server of a worker is asked whether it serves; without a path by a connection. */
+export interface HealthCheck {
+  readonly path: string | undefined;
+  readonly host: string;
+}
+
+/** What a configuration says about it. */
+export function healthCheckOf({ server }: PoolConfig): HealthCheck {
+  return { path: server?.healthCheckPath, host: server?.healthCheckHost ?? "localhost" };
+}
+
 /** What is asked of a worker. */
 export interface WorkerProbes {
   readonly startup: Probe | undefined;
@@ -31,14 +43,24 @@ export interface WorkerProbes {
   readonly liveness: Probe | undefined;
 }
 
-/** The probes of a slot's worker; `verify` gives the addresses at which only its own processes may answer now. */
-export function workerProbes(pool: PoolRevision, slot: Slot, verify: () => readonly ProbeAddress[]): WorkerProbes {
+/**
+ * The probes of a slot's worker; `verify` gives the addresses at which only its own processes may answer now,
+ * `healthCheck` what the configuration in force says about it.
+ */
+export function workerProbes(
+  pool: PoolRevision,
+  slot: Slot,
+  verify: () => readonly ProbeAddress[],
+  healthCheck: () => HealthCheck,
+): WorkerProbes {
   const { startup, readiness, liveness } = pool.config.probes ?? {};
-  const first = startup === undefined ? firstConnection(pool.config) : probeOf(startup, pool, slot);
   const ready =
     readiness === undefined ? undefined : readiness.notify === true ? "notify" : probeOf(readiness, pool, slot);
   return {
-    startup: first && { ...first, verify },
+    startup:
+      startup === undefined
+        ? firstConnection(pool.config, verify, healthCheck)
+        : { ...probeOf(startup, pool, slot), verify },
     readiness: typeof ready === "object" ? { ...ready, verify } : ready,
     liveness: liveness === undefined ? undefined : probeOf(liveness, pool, slot),
   };
@@ -62,15 +84,23 @@ function portOf(probe: ProbeConfig | undefined): number | undefined {
   return (probe?.http ?? probe?.tcp ?? probe?.grpc)?.port;
 }
 
-/** Asked unless a readiness probe asks the same and more. */
-function firstConnection({ server, probes }: PoolConfig): Probe | undefined {
+/** Asked unless a readiness probe asks the same and more. A reload may change how while the worker starts. */
+function firstConnection(
+  { server, probes }: LaunchedPool,
+  verify: () => readonly ProbeAddress[],
+  healthCheck: () => HealthCheck,
+): Probe | undefined {
   if (server === undefined || (probes?.readiness !== undefined && asksServer(probes.readiness))) return undefined;
-  const path = server.protocol === "http" ? server.healthCheckPath : undefined;
-  const method: ProbeMethod =
-    path === undefined
-      ? { kind: "tcp", port: undefined }
-      : { kind: "http", path, port: undefined, headers: { Host: server.healthCheckHost } };
-  return { method, policy: FIRST_CONNECTION };
+  return {
+    get method(): ProbeMethod {
+      const { path, host } = healthCheck();
+      return server.protocol !== "http" || path === undefined
+        ? { kind: "tcp", port: undefined }
+        : { kind: "http", path, port: undefined, headers: { Host: host } };
+    },
+    policy: FIRST_CONNECTION,
+    verify,
+  };
 }
 
 /** Whether success means that the server answers; a command, or what answers on another port, may succeed before. */

@@ -4,6 +4,7 @@
  * a new one that does not start is removed again. Where a new pool wants what a removed one still has (its port, its
  * name) it begins when that one is gone.
  */
+import { isDeepStrictEqual } from "node:util";
 import type { ReloadPlan } from "../admin/api.ts";
 import { ControllerError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
@@ -11,7 +12,7 @@ import type { Preflight } from "../cli/preflight.ts";
 import { proxySettings } from "../cli/proxySettings.ts";
 import type { Config, PoolConfig } from "../config/config.ts";
 import { diffConfig, formatPlan, isEmptyDiff, type PoolDiff, type RefusedChange } from "../config/diff.ts";
-import { startPortPath, workerPorts } from "../config/ports.ts";
+import { ownPorts, type PortRange } from "../config/ports.ts";
 import { proxyName, rolloutOf } from "../config/spec.ts";
 import type { LifecycleEvent, WideLifecycleEvent } from "../core/event.ts";
 import type { Order } from "../core/operation.ts";
@@ -149,20 +150,15 @@ export class Reload {
     const running = [...this.#plans.values()].map((pool) => this.#placed(pool));
     return diffs.flatMap(({ name, kind }) => {
       if (kind !== "changed") return [];
-      const next = toPlaced(poolOf(checked, name));
-      const reason = whyPortsAreTaken(next, running) ?? this.#heldPort(next);
-      return reason === undefined
-        ? []
-        : [{ path: `${pathOf(config, name)}.${startPortPath(poolOf(checked, name).config)}`, reason }];
+      const { config: next, spec } = poolOf(checked, name);
+      const before = this.#plans.get(name);
+      const present = before === undefined ? [] : ownPorts(before.config, before.spec.replicas);
+      const isKept = ({ key, from }: PortRange) => present.some((each) => each.key === key && each.from === from);
+      return ownPorts(next, spec.replicas).flatMap((wanted) => {
+        const reason = whyPortsAreTaken(name, wanted, running) ?? (isKept(wanted) ? undefined : findTakenPort(wanted));
+        return reason === undefined ? [] : [{ path: `${pathOf(config, name)}.${wanted.key}`, reason }];
+      });
     });
-  }
-
-  /** Who has one of the ports that workers of a pool are to get and did not have before. */
-  #heldPort({ config, replicas }: PlacedPool): string | undefined {
-    const wanted = workerPorts(config, replicas);
-    const before = this.#plans.get(config.name);
-    const present = before === undefined ? undefined : workerPorts(before.config, before.spec.replicas);
-    return wanted === undefined || wanted.from === present?.from ? undefined : findTakenPort(wanted);
   }
 
   async #apply(): Promise<{ readonly plan: ReloadPlan; readonly arrivals: readonly Promise<void>[] }> {
@@ -235,8 +231,9 @@ export class Reload {
     return [...others.values()];
   }
 
-  #change({ name, launch, policy }: PoolDiff, pool: CheckedPool): { id: string; pool: string }[] {
+  #change({ name, launch, policy }: PoolDiff, pool: CheckedPool): Begun[] {
     const index = this.#indexOf(name);
+    this.#pools.putInForce(pool);
     const present = this.#daemon.specOf(index);
     const isRolled = launch.length > 0;
     const revision = isRolled ? this.#registry.lastRevision(index) + 1 : present.revision;
@@ -251,15 +248,16 @@ export class Reload {
     const spec = { ...pool.spec, replicas, rollout, revision };
     const id = this.#order(index, { kind: "reload", spec, keeps }, `reload: ${why || "server"} changed`);
     this.#follow(id, pool);
-    const operations = [{ id, pool: name }];
-    const proxy = this.#pools.indexOf(proxyName(name));
-    if (
-      pool.proxySpec !== undefined &&
-      proxy !== undefined &&
-      policy.some((path) => path.endsWith("server.signal_timeout"))
-    )
-      operations.push({ id: this.#give(proxy, pool.proxySpec, "reload"), pool: proxyName(name) });
-    return operations;
+    return [{ id, pool: name }, ...this.#changeProxySpec(poolOf(this.#plans, name), pool)];
+  }
+
+  /** What the pool's configuration says about its Envoy as a process. */
+  #changeProxySpec(before: CheckedPool, pool: CheckedPool): Begun[] {
+    const name = proxyName(pool.config.name);
+    const proxy = this.#pools.indexOf(name);
+    if (pool.proxySpec === undefined || proxy === undefined) return [];
+    if (isDeepStrictEqual(before.proxySpec, pool.proxySpec)) return [];
+    return [{ id: this.#give(proxy, pool.proxySpec, "reload"), pool: name }];
   }
 
   #fill(pool: CheckedPool, ids: ReadonlyMap<string, string> = new Map()): Begun[] {
@@ -318,8 +316,10 @@ export class Reload {
   }
 
   #goBack(pool: CheckedPool): void {
-    if (this.#isLeaving || !this.#plans.has(pool.config.name)) return;
+    const before = this.#plans.get(pool.config.name);
+    if (this.#isLeaving || before === undefined) return;
     this.#inForce(pool);
+    this.#changeProxySpec(before, pool);
     void this.#reconfigure(pool).then((reason) => {
       if (reason !== undefined)
         this.#log.warn(`the proxy of pool "${pool.config.name}" keeps the new settings: ${reason}`);
@@ -398,6 +398,7 @@ export class Reload {
   #inForce(pool: CheckedPool): void {
     const { name } = pool.config;
     this.#plans = new Map([...this.#plans, [name, pool]]);
+    this.#pools.putInForce(pool);
     const { supervisor } = this.#config;
     const pools = supervisor.pools.map((each) => (each.name === name ? pool.config : each));
     this.#config = { ...this.#config, supervisor: { ...supervisor, pools } };

@@ -44,7 +44,8 @@ const BATCH = 50;
 export interface MeasuredPool {
   readonly name: string;
   readonly path: string;
-  readonly addressOf: (slot: Slot) => UpstreamAddress | undefined;
+  /** Where a worker that was launched with a revision shows them. */
+  readonly addressOf: (slot: Slot, revision: number) => UpstreamAddress | undefined;
   readonly scope: MetricsScope;
   /** The directory of PROMETHEUS_MULTIPROC_DIR that the controller keeps; undefined where it does not. */
   readonly multiprocDirectory?: string | undefined;
@@ -71,8 +72,8 @@ export class WorkerMetrics {
   readonly #merged = new MergedMetrics();
   readonly #memo = new SeriesMemo();
   readonly #answers = new Map<string, Answers>();
-  /** What the answers of each pool were about when it was asked last. */
-  readonly #scopes = new Map<string, MetricsScope>();
+  /** What the answers of each pool were about when it was asked last: its path and scope. */
+  readonly #subjects = new Map<string, string>();
   /** The slot that answered last for its pool. */
   readonly #spokesmen = new Map<string, Slot>();
   #askedAt: Instant | undefined;
@@ -105,21 +106,24 @@ export class WorkerMetrics {
 
   /** To be told of every lifecycle event. */
   handle(event: LifecycleEvent): void {
-    if (event.kind !== "exited" && event.kind !== "draining") return;
-    const measured = this.#poolOf(event.pool);
-    if (measured === undefined) return;
-    if (event.kind === "exited") {
-      removeDeadGauges(measured, measured.identifierOf(event.slot));
-      if (measured.scope === "worker") this.#merged.ended(event);
-      // Without its gauges from now on, however fresh the rest is.
-      this.#texts = new Map();
-      return;
+    switch (event.kind) {
+      case "exited": {
+        const measured = this.#poolOf(event.pool);
+        if (measured !== undefined) removeDeadGauges(measured, measured.identifierOf(event.slot));
+        if (measured?.scope !== "pool") this.#merged.ended(event);
+        // Without its gauges from now on, however fresh the rest is.
+        this.#texts = new Map();
+        return;
+      }
+      case "draining":
+        if (this.#askedAt !== undefined && this.#clock.now() - this.#askedAt < WANTED_MS) this.#askOnceMore(event);
+        return;
+      case "operation_finished":
+        if (event.what === "reload") this.#forgetUnmeasured(event.pool);
+        return;
+      default:
+        return;
     }
-    // Of a pool that has one answer nothing is lost with a worker.
-    if (measured.scope === "pool") return;
-    const address = measured.addressOf(event.slot);
-    const isWanted = this.#askedAt !== undefined && this.#clock.now() - this.#askedAt < WANTED_MS;
-    if (address !== undefined && isWanted) void this.#ask({ ...sourceOf(event), measured, address });
   }
 
   /** What is told about the scrapes themselves. */
@@ -130,6 +134,33 @@ export class WorkerMetrics {
       dropped: { ...this.#merged.droppedOf(pool) },
       lines: this.#merged.linesOf(pool),
     }));
+  }
+
+  #askOnceMore({ pool, slot, incarnation }: Source): void {
+    const measured = this.#poolOf(pool);
+    // Of a pool that has one answer nothing is lost with a worker.
+    if (measured === undefined || measured.scope === "pool") return;
+    const worker = this.#view()
+      .pools.find(({ name }) => name === pool)
+      ?.workers.find((each) => each.slot === slot && each.incarnation === incarnation);
+    for (const target of worker === undefined ? [] : targetsOf([worker], measured)) void this.#ask(target);
+  }
+
+  /** A reload may have removed a pool, or its metrics. */
+  #forgetUnmeasured(pool: string): void {
+    const isThere = this.#view().pools.some(({ name }) => name === pool);
+    if (isThere && this.#poolOf(pool) !== undefined) return;
+    this.#merged.forget(pool);
+    for (const known of [this.#answers, this.#subjects, this.#spokesmen]) known.delete(pool);
+    this.#texts = new Map();
+  }
+
+  /** Sums of answers about different things would mean nothing. */
+  #beginSubject({ name, path, scope }: MeasuredPool): void {
+    const subject = `${scope} ${path}`;
+    const before = this.#subjects.get(name);
+    if (before !== undefined && before !== subject) this.#merged.forget(name);
+    this.#subjects.set(name, subject);
   }
 
   #fresh(): Promise<void> {
@@ -149,8 +180,7 @@ export class WorkerMetrics {
     for (const { name, workers } of this.#view().pools) {
       const measured = this.#poolOf(name);
       if (measured === undefined) continue;
-      if ((this.#scopes.get(name) ?? measured.scope) !== measured.scope) this.#merged.forget(name);
-      this.#scopes.set(name, measured.scope);
+      this.#beginSubject(measured);
       removeDeadGauges(measured);
       const targets = targetsOf(workers, measured);
       if (measured.scope === "pool") {
@@ -184,7 +214,10 @@ export class WorkerMetrics {
     const { pool, measured, address } = target;
     const answers = this.#answers.get(pool) ?? { success: 0, failure: 0, timeout: 0 };
     this.#answers.set(pool, answers);
+    const subject = this.#subjects.get(pool);
     const answer = await fetchText(address, encodePath(measured.path));
+    // A reload may have changed meanwhile what is asked.
+    if (this.#subjects.get(pool) !== subject) return false;
     answers[answer.kind]++;
     if (answer.kind === "success") this.#merged.observe(target, parseExposition(answer.text, this.#memo));
     else this.#merged.unanswered(target);
@@ -198,7 +231,7 @@ function targetsOf(workers: readonly WorkerView[], measured: MeasuredPool): Targ
     workers.filter((worker) => worker.phase === phase),
   );
   return targets.flatMap((worker) => {
-    const address = measured.addressOf(worker.slot);
+    const address = measured.addressOf(worker.slot, worker.revision);
     return address === undefined ? [] : [{ ...sourceOf({ ...worker, pool: measured.name }), measured, address }];
   });
 }

@@ -1,7 +1,7 @@
 /** What each slot of a pool owns: its id, its port or socket, and the values that templates have there. */
 import { chmodSync, chownSync, rmSync } from "node:fs";
 import { ControllerError } from "../base/errors.ts";
-import type { PoolConfig } from "../config/config.ts";
+import type { LaunchedPool } from "../config/diff.ts";
 import { sharesMetricsPort, startPortOf } from "../config/ports.ts";
 import { renderTemplate, type TemplateValues } from "../config/template.ts";
 import { type Slot, workerId } from "../core/identity.ts";
@@ -15,14 +15,14 @@ import type { RuntimeDirectory } from "./runtimeDirectory.ts";
 const MAX_SOCKET_PATH_BYTES = 107;
 
 export class WorkerPlaces {
-  readonly #pool: PoolConfig;
+  readonly #pool: LaunchedPool;
   /** Where the sockets of the pool are; undefined where workers have ports or nothing. */
   readonly #socketDirectory: string | undefined;
   /** Where prometheus_client keeps a file for each process and kind of metric; undefined unless the pool asks for it. */
   readonly multiprocDirectory: string | undefined;
 
   /** @throws ControllerError CONFIG_INVALID where the paths of sockets would be too long */
-  constructor(pool: PoolConfig, plan: LaunchPlan, runtime: () => RuntimeDirectory) {
+  constructor(pool: LaunchedPool, plan: LaunchPlan, runtime: () => RuntimeDirectory) {
     this.#pool = pool;
     if (pool.metrics?.multiproc === true) {
       // It begins empty, because each controller has a runtime directory of its own.

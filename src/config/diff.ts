@@ -6,7 +6,15 @@
  * executable, certificates) may have changed too; that is not seen here. No value is ever part of the result.
  */
 import { invariant } from "../base/errors.ts";
-import type { AdminConfig, Config, PoolConfig, ServerConfig, SupervisorConfig } from "./config.ts";
+import type {
+  AdminConfig,
+  Config,
+  LogsConfig,
+  MetricsConfig,
+  PoolConfig,
+  ServerConfig,
+  SupervisorConfig,
+} from "./config.ts";
 import type { Kind, ObjectField } from "./field.ts";
 import { configKind } from "./schema.ts";
 
@@ -54,16 +62,38 @@ type ClassOf<T> =
   | readonly ChangeClass[]
   | (NonNullable<T> extends string | number | boolean | readonly unknown[] ? never : Classes<NonNullable<T>>);
 
-/** A class for each key of a block. */
-type Classes<T> = { readonly [Property in keyof T]-?: ClassOf<T[Property]> };
+/** The class of a block that is added or removed as a whole. Without it a block whose keys differ is refused. */
+const WHOLE_BLOCK = Symbol("the whole block");
 
-const SERVER: Classes<ServerConfig> = {
+/** A class for each key of a block. */
+type Classes<T> = { readonly [Property in keyof T]-?: ClassOf<T[Property]> } & {
+  readonly [WHOLE_BLOCK]?: ChangeClass;
+};
+
+const LOGS = {
+  mode: "launch",
+  // The controller makes the records, so no worker is concerned.
+  maxLineBytes: "policy",
+  stderrLevel: "policy",
+} as const satisfies Classes<LogsConfig>;
+
+const METRICS = {
+  // A worker finds its metrics port, which the scope decides too, and its directory in its environment.
+  [WHOLE_BLOCK]: "launch",
+  path: "policy",
+  port: "launch",
+  scope: "launch",
+  multiproc: "launch",
+} as const satisfies Classes<MetricsConfig>;
+
+const SERVER = {
   exec: "refused",
   startPort: "launch",
   portArg: "launch",
   socketArg: "launch",
   signalTimeoutMs: "policy",
-  drainTimeoutMs: "policy",
+  // Envoy bounds by it how long it discourages clients.
+  drainTimeoutMs: ["policy", "proxy"],
   healthCheckPath: "proxy",
   healthCheckHost: "proxy",
   loadBalancerAlgorithm: "proxy",
@@ -84,9 +114,9 @@ const SERVER: Classes<ServerConfig> = {
   concurrency: "refused",
   accessLog: "proxy",
   tls: "proxy",
-};
+} as const satisfies Classes<ServerConfig>;
 
-const POOL: Classes<PoolConfig> = {
+const POOL = {
   // Pools are told apart by it, so it never changes.
   name: [],
   replicas: "policy",
@@ -115,11 +145,10 @@ const POOL: Classes<PoolConfig> = {
   rolling: "policy",
   standby: "policy",
   sockets: "refused",
-  logs: "launch",
-  // Workers find their port and their directory in the environment.
-  metrics: "launch",
+  logs: LOGS,
+  metrics: METRICS,
   server: SERVER,
-};
+} as const satisfies Classes<PoolConfig>;
 
 const SUPERVISOR: Classes<SupervisorConfig> = {
   shutdownTimeoutMs: "policy",
@@ -138,6 +167,34 @@ const ADMIN: Classes<AdminConfig> = {
 };
 
 const CONFIG: Classes<Config> = { admin: ADMIN, supervisor: SUPERVISOR };
+
+/** Whether a value of this class belongs to a process from its launch on. */
+type IsLaunched<Class> = Class extends "policy" | "proxy"
+  ? false
+  : Class extends readonly [unknown, ...unknown[]]
+    ? "launch" extends Class[number]
+      ? true
+      : false
+    : true;
+
+/** The keys of a block that a process is launched with, and those that never change. */
+type LaunchedKeys<T, Table> = {
+  readonly [Property in keyof T as Property extends keyof Table
+    ? IsLaunched<Table[Property]> extends true
+      ? Property
+      : never
+    : never]: Property extends keyof Table
+    ? Table[Property] extends string | readonly unknown[]
+      ? T[Property]
+      : LaunchedKeys<NonNullable<T[Property]>, Table[Property]> | Extract<T[Property], undefined>
+    : never;
+};
+
+/**
+ * What a revision of a pool knows of the configuration: keys of class `launch`, and those that never change. Every other
+ * key may have changed since, so reading one from a revision does not compile; the present value is in force for it.
+ */
+export type LaunchedPool = LaunchedKeys<PoolConfig, typeof POOL>;
 
 const NEEDS_RESTART = "needs a restart of the controller";
 
@@ -229,14 +286,33 @@ class Changes {
   }
 
   #add(path: string, known: unknown): void {
-    if (isBlock(known)) {
-      // A block that comes or goes whose keys differ in what they take.
-      this.refused.push(path);
-      return;
-    }
-    invariant(known !== undefined, `${path} has no class`);
-    for (const each of (Array.isArray(known) ? known : [known]) as readonly ChangeClass[]) this[each].push(path);
+    for (const each of classesOf(known, path)) this[each].push(path);
   }
+}
+
+/** The classes in an entry of the tables. */
+function classesOf(known: unknown, path: string): readonly ChangeClass[] {
+  invariant(known !== undefined, `${path} has no class`);
+  if (isBlock(known)) return [(known as { readonly [WHOLE_BLOCK]?: ChangeClass })[WHOLE_BLOCK] ?? "refused"];
+  return (Array.isArray(known) ? known : [known]) as readonly ChangeClass[];
+}
+
+/**
+ * What a change of each key takes, by its path; items of lists are `[]`, as in `supervisor.workers[].sockets[].name`.
+ * Blocks themselves are left out. A pool's name has no class.
+ */
+export function changeClasses(): ReadonlyMap<string, readonly ChangeClass[]> {
+  const found = new Map<string, readonly ChangeClass[]>();
+  const visit = (kind: Kind<unknown>, path: string, known: unknown): void => {
+    const { parts } = kind;
+    if (parts?.type === "object")
+      for (const { property, yaml, kind: inner } of parts.fields)
+        visit(inner, path === "" ? yaml : `${path}.${yaml}`, isBlock(known) ? known[property] : known);
+    else if (parts?.type === "list" && parts.item.parts?.type === "object") visit(parts.item, `${path}[]`, known);
+    else found.set(path, classesOf(known, path));
+  };
+  visit(configKind, "", { ...CONFIG, supervisor: { ...SUPERVISOR, pools: POOL } });
+  return found;
 }
 
 function fieldOf(kind: Kind<unknown>, property: string): ObjectField {

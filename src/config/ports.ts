@@ -1,5 +1,12 @@
 /** Which TCP ports a configuration claims, and which claims overlap. Addresses are not compared. */
-import { type Config, metricsScope, type PoolConfig, type Share } from "./config.ts";
+import {
+  type Config,
+  type MetricsConfig,
+  metricsScope,
+  type PoolConfig,
+  type ServerConfig,
+  type Share,
+} from "./config.ts";
 import type { Known } from "./field.ts";
 import { rolloutOf } from "./spec.ts";
 
@@ -108,32 +115,50 @@ function portClaims(config: Known<Config>, replicasOf: (pool: Known<PoolConfig>)
   return claims;
 }
 
+/** Ports that the workers of a pool have, and the key of the pool that says so. */
+export interface PortRange {
+  readonly key: string;
+  /** The first and the last one. */
+  readonly from: number;
+  readonly to: number;
+}
+
+/** All ports that workers of a pool may be told to listen on: those of their traffic, and of their metrics. */
+export function ownPorts(pool: PoolConfig, replicas: number): readonly PortRange[] {
+  const count = slotCount(pool, replicas);
+  const range = (key: string, from: number | undefined) =>
+    from === undefined ? [] : [{ key, from, to: from + count - 1 }];
+  return [
+    ...range(startPortPath(pool), startPortOf(pool)),
+    ...range("metrics.port", sharesMetricsPort(pool) ? undefined : pool.metrics?.port),
+  ];
+}
+
 /** Whether the port of a pool's metrics is that of one of its sockets, where any worker answers for all. */
-export function sharesMetricsPort({ metrics, sockets }: Known<Pick<PoolConfig, "metrics" | "sockets">>): boolean {
+export function sharesMetricsPort({
+  metrics,
+  sockets,
+}: {
+  readonly metrics?: Known<Pick<MetricsConfig, "port" | "scope" | "multiproc">> | undefined;
+  readonly sockets?: Known<PoolConfig["sockets"]> | undefined;
+}): boolean {
   const { port, scope, multiproc = false } = metrics ?? {};
   if (port === undefined || metricsScope({ scope, multiproc }) !== "pool") return false;
   return (sockets ?? []).some((socket) => socket?.listen?.endsWith(`:${port}`) === true);
 }
 
-/** The first and the last port that workers of a pool may listen on; undefined where they are told none. */
-export function workerPorts(pool: PoolConfig, replicas: number): { from: number; to: number } | undefined {
-  const from = startPortOf(pool);
-  return from === undefined ? undefined : { from, to: from + slotCount(pool, replicas) - 1 };
-}
-
-/** The same for the ports of their metrics, where those are others. */
-export function metricsPorts(pool: PoolConfig, replicas: number): { from: number; to: number } | undefined {
-  const from = sharesMetricsPort(pool) ? undefined : pool.metrics?.port;
-  return from === undefined ? undefined : { from, to: from + slotCount(pool, replicas) - 1 };
+/** What of a pool says which ports its workers have. */
+interface WithStartPort {
+  readonly server?: Known<Pick<ServerConfig, "startPort" | "portArg">> | undefined;
 }
 
 /** Port of slot 0; undefined where workers are told none. */
-export function startPortOf({ server }: Known<PoolConfig>): number | undefined {
+export function startPortOf({ server }: WithStartPort): number | undefined {
   return server?.startPort ?? server?.portArg?.startPort;
 }
 
 /** Where that port stands, relative to the pool. */
-export function startPortPath({ server }: Known<PoolConfig>): string {
+export function startPortPath({ server }: WithStartPort): string {
   return server?.startPort === undefined ? "server.port_arg.start_port" : "server.start_port";
 }
 

@@ -103,6 +103,11 @@ export type WideLifecycleEvent =
 
 export type LifecycleEvent = WorkerLifecycleEvent | WideLifecycleEvent;
 
+/** Whether the specification of a pool may have changed with the event: a reload has begun, or has failed and is undone. */
+export function changesSpec(event: LifecycleEvent): boolean {
+  return (event.kind === "operation_started" || event.kind === "operation_failed") && event.what === "reload";
+}
+
 /** Whether the event is about one worker. */
 export function isWorkerEvent(event: LifecycleEvent): event is WorkerLifecycleEvent {
   return "slot" in event;

@@ -282,3 +282,20 @@ describe("any stream", () => {
     return value.part !== undefined && value.last_part === undefined ? text : Buffer.concat([text, Buffer.from("\n")]);
   }
 });
+
+test("another longest line holds from then on, also for what is held back of an unfinished one", () => {
+  const annotator = newAnnotator({ maxLineBytes: 100 });
+  const out = new OutputBuffer();
+  annotator.push(Buffer.from("a".repeat(50)), EPOCH_MS, out);
+  annotator.configure({ maxLineBytes: 20 });
+  annotator.push(Buffer.from(`\n${"b".repeat(20)}\n`), EPOCH_MS, out);
+  annotator.configure({ maxLineBytes: 100 });
+  annotator.push(Buffer.from(`${"c".repeat(90)}\n`), EPOCH_MS, out);
+  const texts = Buffer.from(out.bytes.subarray(0, out.length))
+    .toString()
+    .trimEnd()
+    .split("\n")
+    .map((line) => (JSON.parse(line) as { worker_info_msg: string }).worker_info_msg);
+  assert.deepEqual(texts, ["a".repeat(20), "a".repeat(20), "a".repeat(10), "b".repeat(20), "c".repeat(90)]);
+  assert.throws(() => annotator.configure({ maxLineBytes: 3 }), RangeError);
+});

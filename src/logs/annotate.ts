@@ -119,7 +119,10 @@ export class LineAnnotator {
     this.#insertionBytes = insertion.length - SLACK_BYTES;
   }
 
-  /** What holds from now on. */
+  /**
+   * What holds for every line that ends from now on; what is held back of an unfinished one is cut when more of it comes.
+   * @throws RangeError where maxLineBytes is below 4
+   */
   configure({ maxLineBytes, level = "info" }: Pick<LineOrigin, "maxLineBytes" | "level">): void {
     if (!(maxLineBytes >= 4)) throw new RangeError("maxLineBytes must be at least 4, the longest character");
     this.#maxLineBytes = maxLineBytes;

@@ -2,7 +2,7 @@
  * The output of all workers: one annotator a slot and stream, one source an incarnation and stream, one sink a stream.
  * A new incarnation of a slot is read when the previous one has been read to its end, so its stream is never reordered.
  */
-import { LineAnnotator } from "./annotate.ts";
+import { LineAnnotator, type LineOrigin } from "./annotate.ts";
 import { JsonLineScanner } from "./jsonLine.ts";
 import type { RecordLevel } from "./level.ts";
 import { ReadTurns } from "./readTurns.ts";
@@ -36,6 +36,7 @@ export interface PoolOutput {
 }
 
 interface Channel {
+  readonly pool: number;
   readonly annotator: LineAnnotator;
   readonly poolName: string;
   readonly stream: "stdout" | "stderr";
@@ -56,9 +57,11 @@ export class WorkerOutput {
     this.#sinks = sinks;
   }
 
-  /** What holds for processes of the pool `index` that start from now on. */
+  /** What holds for the pool `index` from now on, also for the lines of workers that run. */
   setPool(index: number, pool: PoolOutput): void {
     this.#pools[index] = pool;
+    for (const channel of this.#channels.values())
+      if (channel.pool === index) channel.annotator.configure(settingsOf(pool, channel.stream));
   }
 
   /** Reads the output of a new incarnation; the descriptors become its property. */
@@ -128,26 +131,29 @@ export class WorkerOutput {
     const key = `${poolIndex}/${slot}/${stream}`;
     const pool = this.#pools[poolIndex];
     if (pool === undefined) throw new RangeError(`there is no pool ${poolIndex}`);
-    const level = stream === "stderr" ? pool.stderrLevel : "info";
     const known = this.#channels.get(key);
-    if (known !== undefined) {
-      known.annotator.configure({ maxLineBytes: pool.maxLineBytes, level });
-      return known;
-    }
+    if (known !== undefined) return known;
     const annotator = new LineAnnotator(
       {
         pool: pool.name,
         workerId: `${pool.name}-${slot}`,
         stream,
-        maxLineBytes: pool.maxLineBytes,
-        level,
+        ...settingsOf(pool, stream),
       },
       this.#scanner,
     );
-    const channel: Channel = { annotator, poolName: pool.name, stream, last: undefined };
+    const channel: Channel = { pool: poolIndex, annotator, poolName: pool.name, stream, last: undefined };
     this.#channels.set(key, channel);
     return channel;
   }
+}
+
+/** What of a pool's output holds for the lines of a stream. */
+function settingsOf(
+  { maxLineBytes, stderrLevel }: PoolOutput,
+  stream: "stdout" | "stderr",
+): Pick<LineOrigin, "maxLineBytes" | "level"> {
+  return { maxLineBytes, level: stream === "stderr" ? stderrLevel : "info" };
 }
 
 function begin(source: LogSource, previous: LogSource | undefined): void {

@@ -249,6 +249,22 @@ test("whatever happens to workers, no sum goes down, and nothing that was shown 
   );
 });
 
+test("of a pool that is forgotten nothing is printed, and it begins again from nothing", () => {
+  const merged = new MergedMetrics();
+  const text = `${COUNTER} 3\n# TYPE up gauge\nup 1\n# TYPE h histogram\nh_bucket{le="+Inf"} 1\nh_sum 1\nh_count 1\n`;
+  show(merged, worker(0), text);
+  show(merged, worker(0, 1, "api"), `${COUNTER} 50`);
+  merged.forget("web");
+  assert.equal(merged.format("prometheus"), '# TYPE a_total counter\na_total{pool="api"} 50\n');
+  assert.equal(merged.linesOf("web"), 0);
+  merged.ended(worker(0));
+  show(merged, worker(1, 2), `${COUNTER} 1`);
+  assert.equal(totalOf(merged, 'a_total{pool="web"}'), 1);
+  // A name that only the forgotten pool used may have another type now.
+  show(merged, worker(1, 2), "# TYPE h gauge\nh 5\n");
+  assert.equal(totalOf(merged, 'h{pool="web",worker="web-1"}'), 5);
+});
+
 test("the answer for a whole pool is one source: gauges without a worker, and a new meaning forgets the old sums", () => {
   const merged = new MergedMetrics();
   const text = `${COUNTER} 30\n# TYPE g gauge\ng{pid="web-0"} 1\n`;

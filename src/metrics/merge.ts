@@ -197,6 +197,19 @@ export class MergedMetrics {
     worker.hasEnded = true;
   }
 
+  /** Forgets everything about a pool that shows no metrics any more, or other ones: nothing of it is printed. */
+  forget(name: string): void {
+    const pool = this.#pools.get(name);
+    if (pool === undefined) return;
+    this.#pools.delete(name);
+    for (const worker of pool.workers.values()) this.#changeFamilies(worker, new Set());
+    for (const family of this.#families.values()) {
+      family.counters.delete(pool);
+      family.distributions.delete(pool);
+      if (isUnused(family)) this.#forget(family);
+    }
+  }
+
   /** What was left out of the metrics of a pool so far. */
   droppedOf(pool: string): MergeDropped {
     return this.#pools.get(pool)?.dropped ?? nothingDropped();
@@ -219,18 +232,6 @@ export class MergedMetrics {
       if (lines !== "") text += formatHead(described(family, format), format) + lines;
     }
     return format === "openmetrics" ? `${text}# EOF\n` : text;
-  }
-
-  /** Forgets everything about a pool whose workers' answers mean something else from now on. */
-  forget(name: string): void {
-    const pool = this.#pools.get(name);
-    if (pool === undefined) return;
-    this.#pools.delete(name);
-    for (const family of this.#families.values()) {
-      family.counters.delete(pool);
-      family.distributions.delete(pool);
-    }
-    for (const worker of pool.workers.values()) this.#changeFamilies(worker, new Set());
   }
 
   #workerOf({ pool: name, slot, isPool = false }: Source): Worker {
@@ -288,8 +289,7 @@ export class MergedMetrics {
       if (shown.has(family)) continue;
       family.reporters.delete(worker);
       // Sums stay for ever; without its workers there is nothing left of a gauge.
-      const isEmpty = family.counters.size === 0 && family.distributions.size === 0;
-      if (isEmpty && family.reporters.size === 0 && this.#families.get(family.name) === family) this.#forget(family);
+      if (isUnused(family) && this.#families.get(family.name) === family) this.#forget(family);
     }
     worker.families = shown;
   }
@@ -302,6 +302,11 @@ export class MergedMetrics {
     this.#changeFamilies(worker, new Set());
     worker.gauges = new Map();
   }
+}
+
+/** Whether nothing of the family is left to print. */
+function isUnused({ counters, distributions, reporters }: Family): boolean {
+  return counters.size === 0 && distributions.size === 0 && reporters.size === 0;
 }
 
 function addCounters({ counters }: Family, { pool, slot }: Worker, { values }: ValueFamily): void {

@@ -97,6 +97,11 @@ export class Daemon {
     return spec;
   }
 
+  /** What holds for the controller as a whole at this moment. */
+  get policy(): ControllerPolicy {
+    return this.#state.policy;
+  }
+
   /**
    * Requests a graceful shutdown; a second request kills. `settleMs` is how long to wait for `groupSignaled` before
    * workers get their stop signal.

@@ -56,7 +56,12 @@ function proxied(name: string, listenerPort: number, firstPort: number, more: Ke
 
 /** The variable of a worker as it was started. */
 async function variable(controller: ControllerUnderTest, worker: string, name: string): Promise<string | undefined> {
-  const entries = readProc(await controller.pidOf(worker), "environ").split("\0");
+  const pid = await controller.pidOf(worker);
+  // A worker that is ready at once may not run its program yet.
+  const entries = await eventually(() => {
+    const found = readProc(pid, "environ").split("\0");
+    return found.some((entry) => entry.startsWith("MONOCEROS_INCARNATION=")) ? found : undefined;
+  }, `the environment of ${worker}`);
   return entries.find((entry) => entry.startsWith(`${name}=`))?.slice(name.length + 1);
 }
 

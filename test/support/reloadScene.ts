@@ -1,0 +1,317 @@
+/**
+ * A controller's reload in memory: the real checks, daemon, pools, revisions and proxies on processes that exist on paper
+ * and a clock that stands still. Shows what each part of the controller would go by at this moment.
+ */
+import assert from "node:assert/strict";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { ReloadPlan } from "../../src/admin/api.ts";
+import { measuredPool } from "../../src/assembly/measuredPool.ts";
+import { PoolRegistry } from "../../src/assembly/poolRegistry.ts";
+import { checkedPools, Pools } from "../../src/assembly/pools.ts";
+import { type HealthCheck, healthCheckOf, workerProbes } from "../../src/assembly/probeTargets.ts";
+import { Reload } from "../../src/assembly/reload.ts";
+import { RuntimeDirectory } from "../../src/assembly/runtimeDirectory.ts";
+import { Traffic } from "../../src/assembly/traffic.ts";
+import type { Logger } from "../../src/base/log.ts";
+import { type Preflight, preflight, systemChecks } from "../../src/cli/preflight.ts";
+import type { Config } from "../../src/config/config.ts";
+import type { LifecycleEvent } from "../../src/core/event.ts";
+import type { PoolView } from "../../src/core/view.ts";
+import { proxyFiles } from "../../src/envoy/files.ts";
+import type { PoolOutput } from "../../src/logs/workerOutput.ts";
+import { Daemon, type ProcessControl } from "../../src/runtime/daemon.ts";
+import type { ProbeMethod } from "../../src/runtime/prober.ts";
+import { SharedSockets } from "../../src/runtime/sockets.ts";
+import { FakeClock } from "./fakeClock.ts";
+
+type Block = Readonly<Record<string, unknown>>;
+
+export const SILENT: Logger = { debug() {}, info() {}, warn() {}, error() {} };
+
+/** Keys of the proxy are no part of a launch. */
+const NO_HEALTH_CHECK: HealthCheck = { path: undefined, host: "" };
+
+/** Looks at a clock that stands still until an operation is over; far more than any needs. */
+const MOST_STEPS = 200;
+
+/**
+ * What the parts of the controller go by, as JSON. `policy`: the specifications and what else holds at once; `launch`:
+ * what the next worker gets, and how it is probed; `proxy`: what a running Envoy is given, and how it checks workers.
+ */
+export interface Picture {
+  readonly policy: string;
+  readonly launch: string;
+  readonly proxy: string;
+}
+
+/** The same of one Envoy. */
+interface ProxyPicture {
+  readonly args: readonly string[];
+  readonly resources: readonly string[];
+  readonly firstQuestion: ProbeMethod | undefined;
+}
+
+/** Processes on paper: each does what it is told at once, unless it is deaf. */
+class PaperProcesses implements ProcessControl {
+  readonly #leaders = new Map<number, readonly [pool: number, slot: number, incarnation: number]>();
+  readonly #exited: (pool: number, slot: number, incarnation: number) => void;
+  /** Whether stop signals are ignored. */
+  areDeaf = false;
+  #lastPid = 100;
+
+  constructor(exited: (pool: number, slot: number, incarnation: number) => void) {
+    this.#exited = exited;
+  }
+
+  spawn(pool: number, slot: number, incarnation: number, _revision: number): number {
+    this.#leaders.set(++this.#lastPid, [pool, slot, incarnation]);
+    return this.#lastPid;
+  }
+
+  signal(leader: number): void {
+    if (!this.areDeaf) this.kill(leader);
+  }
+
+  kill(leader: number): void {
+    const worker = this.#leaders.get(leader);
+    if (worker !== undefined) this.#exited(...worker);
+    this.#leaders.delete(leader);
+  }
+}
+
+export class ReloadScene implements Disposable {
+  readonly directory: string;
+  readonly clock = new FakeClock();
+  readonly events: LifecycleEvent[] = [];
+  readonly registry = new PoolRegistry();
+  readonly processes: PaperProcesses;
+  /** What new workers do: become ready, fail their startup, or nothing until failSilent(). */
+  newWorkers: "good" | "bad" | "silent" = "good";
+  readonly #silent: (readonly [pool: number, slot: number, incarnation: number])[] = [];
+  /** Also notified of each event. */
+  onEvent: (event: LifecycleEvent) => void = () => {};
+  readonly #resources = new DisposableStack();
+  readonly #output = new Map<number, PoolOutput>();
+  readonly daemon: Daemon;
+  readonly #traffic: Traffic;
+  readonly #pools: Pools;
+  readonly #reload: Reload;
+
+  /** A controller that runs the configuration. */
+  static async start(configuration: Block): Promise<ReloadScene> {
+    const directory = mkdtempSync(join(tmpdir(), "monoceros-reload-"));
+    writeFileSync(join(directory, "config.yaml"), JSON.stringify(configuration));
+    const initial = await check(directory).catch((error: unknown) => {
+      rmSync(directory, { recursive: true, force: true });
+      throw error;
+    });
+    const sockets = await SharedSockets.bind([], SILENT);
+    return new ReloadScene(directory, initial, sockets).#boot(initial);
+  }
+
+  private constructor(directory: string, initial: Preflight, sockets: SharedSockets) {
+    this.directory = directory;
+    this.#resources.use(sockets);
+    this.#resources.defer(() => rmSync(directory, { recursive: true, force: true }));
+    const { clock, registry } = this;
+    this.daemon = new Daemon({
+      spec: initial.spec,
+      clock,
+      random: () => 0.5,
+      listener: {
+        told: (event) => this.#told(event),
+        changed: () => {},
+        drainProxy: (pool) => this.daemon.proxyDrained(pool),
+        ready: () => {},
+        stopping: () => {},
+        finished: () => {},
+        broken: (error) => {
+          throw error;
+        },
+      },
+    });
+    const { daemon } = this;
+    this.processes = new PaperProcesses((...worker) => {
+      daemon.exited(...worker, { kind: "code", code: 0 }, false);
+      daemon.vacated(...worker);
+    });
+    this.#traffic = this.#resources.use(new Traffic({ daemon, clock, report: () => {} }));
+    let runtime: RuntimeDirectory | undefined;
+    this.#pools = new Pools({
+      daemon,
+      registry,
+      traffic: this.#traffic,
+      output: { setPool: (index, pool) => void this.#output.set(index, pool) },
+      sockets,
+      runtime: () => {
+        runtime ??= this.#resources.use(RuntimeDirectory.create(initial.config.supervisor.runtimeDir, SILENT));
+        return runtime;
+      },
+      log: SILENT,
+    });
+    let orders = 0;
+    this.#reload = new Reload({
+      initial,
+      read: () => check(directory),
+      daemon,
+      pools: this.#pools,
+      registry,
+      traffic: this.#traffic,
+      sockets,
+      order: (pool, order, reason, id = `op-${++orders}`) => {
+        daemon.order(pool, id, order, reason);
+        return id;
+      },
+      nextId: () => `op-${++orders}`,
+      tell: (event) => this.#told(event),
+      log: SILENT,
+    });
+  }
+
+  async #boot(initial: Preflight): Promise<this> {
+    const checked = checkedPools(initial);
+    await this.#pools.claim(checked);
+    this.#pools.installAll(checked, initial.spec);
+    this.daemon.boot(this.processes);
+    await this.settle();
+    return this;
+  }
+
+  #told(event: LifecycleEvent): void {
+    this.events.push(event);
+    this.onEvent(event);
+    this.#reload.handle(event);
+    if (!("slot" in event)) return;
+    const pool = this.#pools.indexOf(event.pool);
+    if (pool === undefined) return;
+    const { slot, incarnation } = event;
+    if (event.kind === "draining") this.daemon.drained(pool, slot, incarnation);
+    if (event.kind !== "spawned") return;
+    if (this.newWorkers === "good") this.daemon.becameReady(pool, slot, incarnation);
+    else if (this.newWorkers === "bad") this.daemon.startupFailed(pool, slot, incarnation, "it is bad");
+    else this.#silent.push([pool, slot, incarnation]);
+  }
+
+  /** The startup of silent workers fails. */
+  failSilent(): void {
+    for (const worker of this.#silent.splice(0)) this.daemon.startupFailed(...worker, "it was silent");
+  }
+
+  /** What is in force. */
+  get config(): Config {
+    return this.#reload.config;
+  }
+
+  /** Reads another configuration and does what it takes; resolves when its operations are over, or with `isLeftAlone` at once. */
+  async reload(configuration: Block, isLeftAlone = false): Promise<ReloadPlan> {
+    writeFileSync(join(this.directory, "config.yaml"), JSON.stringify(configuration));
+    const plan = await this.#reload.run(false);
+    if (!isLeftAlone) await this.settle();
+    return plan;
+  }
+
+  /** Lets time pass until no operation is left. */
+  async settle(): Promise<void> {
+    for (let step = 0; step < MOST_STEPS; step++) {
+      // What follows the end of an operation comes in later turns.
+      for (let turn = 0; turn < 5; turn++) await new Promise(setImmediate);
+      if (step > 0 && this.daemon.view().pools.every(({ operations }) => operations.length === 0)) return;
+      this.clock.pass(1000);
+    }
+    assert.fail("an operation does not end");
+  }
+
+  /** The index of a pool of workers. */
+  indexOf(name: string): number | undefined {
+    return this.#pools.workersIndexOf(name);
+  }
+
+  /** The pools of workers, as they are. */
+  pools(): readonly PoolView[] {
+    return this.daemon.view().pools.filter(({ role }) => role === "workers");
+  }
+
+  /** What all parts go by now. */
+  picture(): Picture {
+    const { daemon, registry } = this;
+    const all = daemon.view().pools;
+    const workers = this.pools();
+    const policy = {
+      controller: daemon.policy,
+      specs: all.map(({ index }) => ({ ...daemon.specOf(index), revision: 0 })),
+      output: all.map(({ index }) => this.#output.get(index)),
+      metrics: workers.map(({ name }) => measuredPool(name, { pools: this.#pools, registry, daemon })?.path),
+    };
+    const launch = workers.map(({ name, index }) => this.#launchOf(name, index));
+    return { policy: json(policy), launch: json(launch), proxy: json(this.proxies()) };
+  }
+
+  /** What each Envoy is given, and what a worker behind it is asked while it starts. */
+  proxies(): readonly ProxyPicture[] {
+    const { pools } = this.daemon.view();
+    return pools.flatMap(({ index, role, fronts }) => (role === "proxy" ? [this.#proxyOf(index, fronts)] : []));
+  }
+
+  #launchOf(name: string, index: number): unknown {
+    const { revision } = this.daemon.specOf(index);
+    const { plan, argsOf, envOf, captured, sockets, notifies } = this.registry.launchOf(index, revision);
+    const parts = this.registry.partsOf(index, revision);
+    const probes = workerProbes(
+      parts,
+      0,
+      () => [],
+      () => NO_HEALTH_CHECK,
+    );
+    const measured = measuredPool(name, { pools: this.#pools, registry: this.registry, daemon: this.daemon });
+    const ofSlot = (slot: number) => [argsOf(slot), envOf(slot), measured?.addressOf(slot, revision)];
+    return { revision, plan, slots: [0, 1].map(ofSlot), captured, sockets, notifies, probes, scope: measured?.scope };
+  }
+
+  #proxyOf(index: number, fronts: string | undefined): ProxyPicture {
+    const proxy = this.#traffic.proxyOf(index);
+    proxy.prepare();
+    const args = proxy.args();
+    const bootstrap = args[args.indexOf("-c") + 1] ?? "";
+    const { listeners, routes, clusters } = proxyFiles({
+      directory: bootstrap.slice(0, bootstrap.lastIndexOf("/")),
+      admin: { port: 0 },
+    });
+    const workers = this.#pools.indexOf(fronts ?? "") ?? -1;
+    const parts = this.registry.partsOf(workers, this.daemon.specOf(workers).revision);
+    const { startup } = workerProbes(
+      parts,
+      0,
+      () => [],
+      () => healthCheckOf(this.registry.inForceOf(workers)),
+    );
+    const resources = [listeners, routes, clusters].map((file) =>
+      readFileSync(file, "utf8").replace(/"version_info":"\d+"/u, ""),
+    );
+    return { args, resources, firstQuestion: startup?.method };
+  }
+
+  [Symbol.dispose](): void {
+    this.#resources.dispose();
+  }
+}
+
+/** The checks of a start, without running an Envoy. */
+function check(directory: string): Promise<Preflight> {
+  const checks = {
+    ...systemChecks(),
+    findEnvoy: async () => ({ file: "/usr/bin/envoy", version: "1.40.0" }),
+    checkProxy: async () => {},
+  };
+  return preflight(join(directory, "config.yaml"), { PATH: process.env["PATH"] }, checks);
+}
+
+/** Text that differs where the values do; maps, infinities and undefined values too. */
+function json(value: unknown): string {
+  return JSON.stringify(value, (_, each) => {
+    if (each instanceof Map) return [...each];
+    if (typeof each === "number" && !Number.isFinite(each)) return String(each);
+    return each === undefined ? "undefined" : each;
+  });
+}
