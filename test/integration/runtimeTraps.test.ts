@@ -102,7 +102,8 @@ describe("runtime traps", () => {
     ["NODE_V8_COVERAGE", "/nonexistent/coverage"],
     ["NODE_DEBUG", "net,http"],
     ["NODE_DEBUG_NATIVE", "HTTP2"],
-    ["NODE_COMPILE_CACHE", "/nonexistent/cache"],
+    // The runtime makes this directory before it reads any of our code.
+    ["NODE_COMPILE_CACHE", "/proc/no-such/cache"],
     ["NODE_PENDING_DEPRECATION", "1"],
     ["NODE_EXTRA_CA_CERTS", "/nonexistent.pem"],
     ["NODE_ICU_DATA", "/nonexistent"],
@@ -179,7 +180,9 @@ describe("runtime traps", () => {
   });
 
   test("SIGUSR1 opens no debugger and ends nothing", async () => {
-    await using controller = await ControllerUnderTest.start({ workers: shell("echo up") });
+    await using controller = await ControllerUnderTest.start({
+      workers: shell("echo up", { rolling: { min_ready: "60s" } }),
+    });
     await firstText(controller);
     const pid = await controller.pidOf("web-0");
     process.kill(controller.pid, "SIGUSR1");
@@ -244,7 +247,9 @@ signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP, signal.
   });
 
   test("the controller survives signals that it has no use for", async () => {
-    await using controller = await ControllerUnderTest.start({ workers: shell("echo up") });
+    await using controller = await ControllerUnderTest.start({
+      workers: shell("echo up", { rolling: { min_ready: "60s" } }),
+    });
     await firstText(controller);
     const pid = await controller.pidOf("web-0");
     for (const signal of ["SIGPIPE", "SIGUSR2"] as const) process.kill(controller.pid, signal);
