@@ -102,8 +102,8 @@ describe("runtime traps", () => {
     ["NODE_V8_COVERAGE", "/nonexistent/coverage"],
     ["NODE_DEBUG", "net,http"],
     ["NODE_DEBUG_NATIVE", "HTTP2"],
-    // The runtime makes this directory before it reads any of our code.
-    ["NODE_COMPILE_CACHE", "/proc/no-such/cache"],
+    // The runtime would make a directory that it can, before any of our code runs.
+    ["NODE_COMPILE_CACHE", "/dev/null/cache"],
     ["NODE_PENDING_DEPRECATION", "1"],
     ["NODE_EXTRA_CA_CERTS", "/nonexistent.pem"],
     ["NODE_ICU_DATA", "/nonexistent"],
