@@ -174,8 +174,9 @@ export async function runController(
   await pools.claim(checked);
   pools.installAll(checked, spec);
   const witnesses = () => {
+    if (lifeline?.pid === undefined) return [];
     const proxies = leadersOf(daemon.view()).filter(({ role }) => role === "proxy");
-    return [lifeline?.pid, ...proxies.map(({ leader }) => leader)].filter((pid) => pid !== undefined);
+    return [lifeline.pid, ...proxies.map(({ leader }) => leader)];
   };
   const groupSignals = resources.use(new GroupSignals(witnesses));
   const exits = resources.use(

@@ -71,3 +71,17 @@ test("a signal that has been pending for two looks is no news, another one is", 
 test("a process that is gone has nothing pending", () => {
   assert.equal(readPendingSignals(0x7fffffff), 0n);
 });
+
+test("a signal that only some witnesses received says nothing about workers, and neither does the lack of witnesses", () => {
+  const TERM = 1n << 14n;
+  using some = new GroupSignals(
+    () => [1, 2],
+    (pid) => (pid === 1 ? TERM : 0n),
+  );
+  assert.equal(some.has("SIGTERM"), false);
+  using none = new GroupSignals(
+    () => [],
+    () => TERM,
+  );
+  assert.equal(none.has("SIGTERM"), false);
+});

@@ -31,11 +31,16 @@ export class GroupSignals implements Disposable {
     this.#timer = setInterval(() => this.look(), LOOK_MS).unref();
   }
 
-  /** Whether a witness has received one of these signals lately. */
+  /**
+   * Whether every witness has received one of these signals lately. A signal to some of them says nothing about workers:
+   * it may have been sent to all processes of a certain name.
+   */
   has(...signals: readonly string[]): boolean {
     let wanted = 0n;
     for (const signal of signals) wanted |= 1n << BigInt((constants.signals[signal as NodeJS.Signals] ?? 64) - 1);
-    return this.#witnesses().some((pid) => (this.#read(pid) & ~(this.#last.get(pid)?.old ?? 0n) & wanted) !== 0n);
+    const isHit = (pid: number) => (this.#read(pid) & ~(this.#last.get(pid)?.old ?? 0n) & wanted) !== 0n;
+    const witnesses = this.#witnesses();
+    return witnesses.length > 0 && witnesses.every(isHit);
   }
 
   /** Remembers what is pending, so that it is not taken for news later. */

@@ -14,6 +14,12 @@ export const CONTROLLER_MARK = "MONOCEROS_CONTROLLER";
 const TRIAL = "MONOCEROS_GUARDIAN";
 
 /**
+ * Its name in process lists. Not the program's: `pkill -f monoceros` is to reach the controller, and would otherwise look as if
+ * every process of the service had received the signal (groupSignals.ts).
+ */
+const GUARDIAN_NAME = "controller-guardian";
+
+/**
  * Reads `+pid`, `-pid` and `bye`. TERM first, so that requests under way may end; KILL after a second for what is left.
  * grep finds processes that left their session; without grep only the sessions are ended. The grep of BusyBox looks at
  * the first variable of an environment only, so there head names the files and tr makes lines of the variables; who is
@@ -122,7 +128,7 @@ export class Lifeline {
     try {
       this.#pid = spawnProcess({
         file: this.#shell.file,
-        argv: [...this.#shell.argv, "-c", SCRIPT, "monoceros-guardian", `${CONTROLLER_MARK}=${this.#mark}`],
+        argv: [...this.#shell.argv, "-c", SCRIPT, GUARDIAN_NAME, `${CONTROLLER_MARK}=${this.#mark}`],
         sharedEnv: new PreparedStrings([]),
         env: ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/busybox", `${TRIAL}=1`],
         cwd: "/",

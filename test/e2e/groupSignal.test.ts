@@ -159,3 +159,17 @@ test("a worker that is killed while others serve on during pre_stop_delay is rep
   assert.equal(report.counts.serverError, 0, describeLoad(report));
   assert.ok(report.failed - report.counts.refused <= 4, describeLoad(report));
 });
+
+test("a signal to all processes with the controller's name does not keep the stop signal from workers", async () => {
+  const { workers } = await proxyPool({ replicas: 2, more: PATIENT });
+  await using controller = await ControllerUnderTest.start({ workers, wrapper: AS_SERVICE });
+  await controller.ready();
+  // As `pkill -f monoceros` does: Envoy's command line names a directory of ours.
+  const envoy = envoyPid(controller);
+  assert.ok(envoy !== undefined);
+  for (const pid of [envoy, controller.pid]) process.kill(pid, "SIGTERM");
+  assertPlanned(controller, await controller.ended);
+  const stops = eventsOf(controller, "stopping").filter(({ pool }) => pool === "web");
+  assert.equal(stops.length, 2);
+  for (const { reason } of stops) assert.doesNotMatch(reason, /received/u);
+});

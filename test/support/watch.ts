@@ -124,7 +124,7 @@ export function readProc(pid: number, file: string): string {
 
 /** The guardian of a controller, if there is one. */
 export function guardianOf(controllerPid: number): number | undefined {
-  return listDescendants(controllerPid).find((pid) => readProc(pid, "cmdline").includes("monoceros-guardian"));
+  return listDescendants(controllerPid).find((pid) => readProc(pid, "cmdline").includes("controller-guardian"));
 }
 
 /** Ends processes for good; those that are gone do not matter. */
