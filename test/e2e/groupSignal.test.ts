@@ -155,9 +155,10 @@ test("a worker that is killed while others serve on during pre_stop_delay is rep
   await happened(controller, "exited", ({ cause }) => cause === "expected", 2);
   assertPlanned(controller, await controller.ended);
   const report = await load.stop();
-  // What arrives when the last listener closes its socket is refused or reset, as at any stop.
   assert.equal(report.counts.serverError, 0, describeLoad(report));
-  assert.ok(report.failed - report.counts.refused <= 4, describeLoad(report));
+  // What arrives when the last listener closes its socket is refused or reset, as at any stop. A request may also cross the
+  // end of a kept-alive connection: each of the four clients once at the signal and once at the stop.
+  assert.ok(report.failed - report.counts.refused <= 8, describeLoad(report));
 });
 
 test("a signal to all processes with the controller's name does not keep the stop signal from workers", async () => {
@@ -171,5 +172,5 @@ test("a signal to all processes with the controller's name does not keep the sto
   assertPlanned(controller, await controller.ended);
   const stops = eventsOf(controller, "stopping").filter(({ pool }) => pool === "web");
   assert.equal(stops.length, 2);
-  for (const { reason } of stops) assert.doesNotMatch(reason, /received/u);
+  for (const { reason } of stops) assert.doesNotMatch(reason, /already/u);
 });
