@@ -69,7 +69,7 @@ test("a control socket whose file is removed is bound again with its mode, as of
     await eventually(() => (side.warnings.length === time ? true : undefined), "a warning");
     assert.equal(await ask(side.path), "here");
     assert.equal(statSync(side.path).mode & 0o777, 0o600);
-    assert.match(side.warnings.at(-1) ?? "", /was removed, and is bound again/u);
+    assert.match(side.warnings.at(-1) ?? "", /was removed; bound it again/u);
   }
   await side[Symbol.asyncDispose]();
   assert.equal(existsSync(side.path), false);

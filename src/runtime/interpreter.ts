@@ -1,7 +1,7 @@
 /**
- * What the kernel needs to start an executable beside the file itself: the interpreter of its #! line, the program that
- * env(1) looks for, the dynamic loader of an ELF file. Without one of these execve(2) fails with a bare ENOENT, or the
- * process ends at once with 127. Follows fs/binfmt_script.c, fs/binfmt_elf.c and env(1) of coreutils.
+ * Finds what the kernel needs to start an executable, besides the file itself: the interpreter of its #! line, the program
+ * that env(1) looks up, the dynamic loader of an ELF file. If one is missing, execve(2) fails with a bare ENOENT, or the
+ * process exits at once with 127. Follows fs/binfmt_script.c, fs/binfmt_elf.c and env(1) of coreutils.
  */
 import { accessSync, closeSync, constants, openSync, readdirSync, readFileSync, readSync, statSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
@@ -29,7 +29,7 @@ const MACHINES: ReadonlyMap<number, string> = new Map([
   [243, "riscv64"],
 ]);
 
-/** What this machine's kernel runs; 32-bit programs where it is built for them, which their start tells. */
+/** What this machine's kernel runs; 32-bit programs only if it is built for them, which only their start shows. */
 const OWN_MACHINES: readonly string[] = process.arch === "arm64" ? ["aarch64", "arm"] : ["x86_64", "i386"];
 
 /** Why an executable cannot be started. */
@@ -48,7 +48,7 @@ interface Surroundings {
   readonly path: string | undefined;
 }
 
-/** Why `file`, which exists and may be executed, cannot be started; undefined where nothing speaks against it. */
+/** Why `file`, which exists and is executable, cannot be started; undefined if no reason is found. */
 export function findProgramProblem(file: string, surroundings: Surroundings, depth = 0): ProgramProblem | undefined {
   const head = readHead(file);
   // May be executed but not read: the kernel can, so nothing is known here.
@@ -147,7 +147,7 @@ function envProblem(
   const isPhrase = /\s/u.test(program);
   return {
     kind: "missing",
-    text: `${subject}needs "${program}" (its #! line asks env for it), which is not on the worker's PATH (${path ?? DEFAULT_PATH})`,
+    text: `${subject}needs "${program}" (its #! line starts it through env), which is not on the worker's PATH (${path ?? DEFAULT_PATH})`,
     hint: isPhrase
       ? `The kernel passes everything after env as one name: write "env -S ${argument}".`
       : "Install it, or set PATH in the pool's env.",
@@ -157,7 +157,7 @@ function envProblem(
 /** Why a file cannot serve as an interpreter; undefined where it can. */
 function absence(path: string): string | undefined {
   try {
-    if (!statSync(path).isFile()) return "is no file";
+    if (!statSync(path).isFile()) return "is not a file";
   } catch (error) {
     const code = error instanceof Error && "code" in error ? error.code : undefined;
     return code === "ENOENT" || code === "ENOTDIR" ? "does not exist" : "cannot be reached";
@@ -179,7 +179,7 @@ function elfProblem(file: string, head: Buffer): ProgramProblem | undefined {
     return {
       kind: "format",
       text: `is a program for ${machine}, and this machine is ${OWN_MACHINES[0]}`,
-      hint: "Use a build, or an image, for this platform.",
+      hint: "Use a build or an image for this platform.",
     };
   }
   const loader = readLoader(file, header);
@@ -190,8 +190,8 @@ function elfProblem(file: string, head: Buffer): ProgramProblem | undefined {
     text: `needs the dynamic loader "${loader}", which ${missing}`,
     hint:
       loader?.includes("musl") === true
-        ? "It is built for musl (Alpine); this system has another C library."
-        : "It is built for another C library, or another distribution, than this system has.",
+        ? "It was built for musl (Alpine); this system has a different C library."
+        : "It was built for a different C library or distribution.",
   };
 }
 

@@ -1,4 +1,4 @@
-/** Readiness means the pool's own processes: who else listens where a worker should is named, and gets no traffic. */
+/** Only the pool's own processes make a worker ready: another process at its address is named and gets no traffic. */
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -54,7 +54,7 @@ test("a controller does not start while a stranger has a port of its workers, an
   assert.deepEqual(ending, { code: 1, signal: null });
   assert.match(
     stderr.join("\n"),
-    new RegExp(`port ${ports + 2}, one of ports ${ports} to ${ports + 2} .* pid ${pid} \\(`, "u"),
+    new RegExp(`port ${ports + 2} \\(of worker ports ${ports} to ${ports + 2}\\) .* pid ${pid} \\(`, "u"),
   );
 });
 
