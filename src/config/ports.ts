@@ -74,8 +74,8 @@ export function findEphemeralClaims(
     const verb = claim.from === claim.to ? "is" : "are";
     const message =
       `${formatClaim(claim)} ${verb} in the range that the kernel uses for outgoing connections ` +
-      `(${ephemeral.from} to ${ephemeral.to}, net.ipv4.ip_local_port_range): a connection may hold a port when it is ` +
-      `to be bound. Use ports outside the range, or sysctl -w net.ipv4.ip_local_reserved_ports=${ports}`;
+      `(${ephemeral.from} to ${ephemeral.to}, net.ipv4.ip_local_port_range): a connection may hold a port when a worker or ` +
+      `Envoy starts. Use ports outside the range, or sysctl -w net.ipv4.ip_local_reserved_ports=${ports}`;
     return [{ path: claim.path, message }];
   });
 }
