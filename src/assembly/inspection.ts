@@ -36,7 +36,7 @@ const LAST_WORDS_MS = 2000;
 /** So many may look for stacks at a time; of hundreds of workers that hang, the first ones tell enough. */
 const MAX_DUMPS = 2;
 
-/** Processes of one dump that are asked for their stacks, the first ones. */
+/** Number of processes in a dump, from the first, whose stacks are taken. */
 const MAX_STACKS = 4;
 
 /** How long the command line of a process may take. */
@@ -127,7 +127,7 @@ export class Inspection {
   }
 
   /**
-   * What the processes of a worker are doing, or only `pid` of them; one that is gone, or goes meanwhile, is an answer too.
+   * What the processes of a worker are doing, or only `pid` of them. A process that has exited gives an answer too.
    * @throws ControllerError REQUEST_REFUSED, PROCESS_UNKNOWN
    */
   async dump(pool: number, slot: Slot, pid: number | undefined): Promise<WorkerDump> {

@@ -41,7 +41,7 @@ export function* walkTree(root: number): Generator<number> {
   for (const child of readChildren(root) ?? listDescendants(root)) yield* walkTree(child);
 }
 
-/** The children of all threads of a process; undefined where the kernel does not list them (CONFIG_PROC_CHILDREN). */
+/** The children of all threads of a process; undefined if the kernel does not list them (CONFIG_PROC_CHILDREN). */
 function readChildren(pid: number): readonly number[] | undefined {
   if (!hasChildrenLists()) return undefined;
   let threads: string[];

@@ -63,7 +63,7 @@ async function verdict(file: string): Promise<string> {
 
 const trueScript = program("#!/bin/sh\nexit 0\n");
 
-test("what can be started is no problem, in every form of the #! line", async () => {
+test("an executable that can be started has no problem, in every form of the #! line", async () => {
   for (const text of [
     "#!/bin/sh\nexit 0\n",
     "#! \t/bin/sh -e \t\nexit 0\n",

@@ -111,7 +111,7 @@ export function parseInterpreterLine(
 }
 
 /**
- * The program that env(1) would start with its one argument from a #! line; undefined where that is not known: quotes,
+ * The program that env(1) would start with its one argument from a #! line; undefined if that is not known: quotes,
  * variables and rare options of -S are left to env. Pure.
  */
 export function parseEnvArgument(argument: string): string | undefined {
@@ -154,7 +154,7 @@ function envProblem(
   };
 }
 
-/** Why a file cannot serve as an interpreter; undefined where it can. */
+/** Why a file cannot serve as an interpreter; undefined if it can. */
 function absence(path: string): string | undefined {
   try {
     if (!statSync(path).isFile()) return "is not a file";
@@ -203,7 +203,7 @@ interface ElfHeader {
   readonly programHeaders: { readonly offset: number; readonly entryBytes: number; readonly count: number };
 }
 
-/** The beginning of an ELF file (elf(5)); undefined where it is cut off. Pure. */
+/** The beginning of an ELF file (elf(5)); undefined if it is cut off. Pure. */
 export function parseElfHeader(head: Buffer): ElfHeader | undefined {
   const is64 = head[4] === 2;
   const isLittleEndian = head[5] === 1;
@@ -217,7 +217,7 @@ export function parseElfHeader(head: Buffer): ElfHeader | undefined {
   return { machine: MACHINES.get(half(18)), is64, isLittleEndian, programHeaders };
 }
 
-/** The dynamic loader that a program names (PT_INTERP); undefined where it needs none. */
+/** The dynamic loader that a program names (PT_INTERP); undefined if it needs none. */
 function readLoader(file: string, { is64, isLittleEndian, programHeaders }: ElfHeader): string | undefined {
   const { offset, entryBytes, count } = programHeaders;
   const table = readAt(file, offset, entryBytes * count);

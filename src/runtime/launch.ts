@@ -66,7 +66,7 @@ export function completeLimit(
 /**
  * Checks and resolves what a pool asks for; undefined where something of it is not there. `environment` is the
  * controller's own; variables that are meant for the controller alone do not pass. Problems are EXEC_NOT_FOUND,
- * EXEC_NOT_EXECUTABLE, INTERPRETER_NOT_FOUND, CWD_NOT_FOUND, ENV_FILE_INVALID, USER_NOT_FOUND, PERMISSION_REQUIRED, and all of them are told.
+ * EXEC_NOT_EXECUTABLE, INTERPRETER_NOT_FOUND, CWD_NOT_FOUND, ENV_FILE_INVALID, USER_NOT_FOUND, PERMISSION_REQUIRED; all of them are reported.
  */
 export function planLaunch(
   request: LaunchRequest,

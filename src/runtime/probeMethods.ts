@@ -113,7 +113,7 @@ export function whyNotOwned(address: ProbeAddress, ownership: Ownership): string
     case "owned":
     case "unknown":
       return undefined;
-    case "nobody":
+    case "none":
       return `nothing listens on ${where}`;
     case "foreign":
       return `${ownership.who} listens on ${where} and is not a process of this worker`;
@@ -125,7 +125,7 @@ function formatAddress(address: ProbeAddress): string {
   return "port" in address ? `127.0.0.1:${address.port}` : address.path;
 }
 
-/** What an attempt asks, such as `GET http://127.0.0.1:80/healthz`; undefined for a look at what the worker serves. */
+/** What an attempt requests, such as `GET http://127.0.0.1:80/healthz`; undefined for a look at what the worker serves. */
 export function describeMethod(method: ProbeMethod, target: Pick<ProbeTarget, "address">): string | undefined {
   if (method.kind === "serving") return undefined;
   if (method.kind === "exec") return `command "${method.argv[0]}"`;

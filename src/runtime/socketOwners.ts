@@ -30,7 +30,7 @@ const HOLDER_MS = 5000;
 export type Ownership =
   | { readonly kind: "owned" }
   /** No process listens there. */
-  | { readonly kind: "nobody" }
+  | { readonly kind: "none" }
   /** `who` describes the process; "another process" if it cannot be found. */
   | { readonly kind: "foreign"; readonly who: string }
   /** The descriptors of the worker may not be read, or the listener is in no table of this network namespace. */
@@ -70,7 +70,7 @@ export class SocketOwners {
   async judge(asked: Asked, address: ProbeAddress): Promise<Ownership> {
     const isUnix = "path" in address;
     const listeners = await this.#ask(isUnix, (table) => listenersAt(address, table));
-    if (listeners.length === 0) return isUnix ? { kind: "unknown", reason: "unlisted" } : { kind: "nobody" };
+    if (listeners.length === 0) return isUnix ? { kind: "unknown", reason: "unlisted" } : { kind: "none" };
     const proved = this.#proved.get(asked) ?? new Map<string, string>();
     this.#proved.set(asked, proved);
     const [where, which] = [isUnix ? address.path : String(address.port), listeners.join()];
