@@ -619,7 +619,7 @@ const server: Kind<ServerConfig> = object<ServerConfig>(
       default: 10_000,
       isUnset: isZero,
       since: "original",
-      doc: "Time between Envoy's stop signal and its SIGKILL. 0 is the same as unset.",
+      doc: "Time between the request that Envoy exits and its SIGKILL. 0 is the same as unset.",
     },
     drainTimeoutMs: {
       yaml: "drain_timeout",

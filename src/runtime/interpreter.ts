@@ -41,7 +41,7 @@ export interface ProgramProblem {
   readonly hint: string | undefined;
 }
 
-interface Surroundings {
+interface StartContext {
   /** The worker's directory: relative interpreters are looked up there. */
   readonly cwd: string;
   /** The worker's PATH, for env(1). */
@@ -49,11 +49,11 @@ interface Surroundings {
 }
 
 /** Why `file`, which exists and is executable, cannot be started; undefined if no reason is found. */
-export function findProgramProblem(file: string, surroundings: Surroundings, depth = 0): ProgramProblem | undefined {
+export function findProgramProblem(file: string, context: StartContext, depth = 0): ProgramProblem | undefined {
   const head = readHead(file);
   // May be executed but not read: the kernel can, so nothing is known here.
   if (head === undefined) return undefined;
-  if (head.subarray(0, 2).toString("latin1") === "#!") return scriptProblem(file, head, surroundings, depth);
+  if (head.subarray(0, 2).toString("latin1") === "#!") return scriptProblem(file, head, context, depth);
   if (head.subarray(0, 4).toString("latin1") === "\x7fELF") return elfProblem(file, head);
   if (isRegisteredFormat(file, head)) return undefined;
   return {
@@ -63,12 +63,7 @@ export function findProgramProblem(file: string, surroundings: Surroundings, dep
   };
 }
 
-function scriptProblem(
-  file: string,
-  head: Buffer,
-  surroundings: Surroundings,
-  depth: number,
-): ProgramProblem | undefined {
+function scriptProblem(file: string, head: Buffer, context: StartContext, depth: number): ProgramProblem | undefined {
   if (depth >= MAX_DEPTH)
     return { kind: "format", text: "has a chain of interpreters that is too long", hint: undefined };
   const line = parseInterpreterLine(head);
@@ -82,7 +77,7 @@ function scriptProblem(
       hint: `sed -i 's/\\r$//' ${file}`,
     };
   }
-  const path = resolve(surroundings.cwd, interpreter);
+  const path = resolve(context.cwd, interpreter);
   const missing = absence(path);
   if (missing !== undefined)
     return {
@@ -91,8 +86,8 @@ function scriptProblem(
       hint: "Install it, or correct the first line of the script.",
     };
   const wanted = basename(interpreter) === "env" && argument !== undefined ? parseEnvArgument(argument) : undefined;
-  if (wanted !== undefined) return envProblem(wanted, argument ?? "", subject, surroundings);
-  return findProgramProblem(path, surroundings, depth + 1);
+  if (wanted !== undefined) return envProblem(wanted, argument ?? "", subject, context);
+  return findProgramProblem(path, context, depth + 1);
 }
 
 /** A #! line as fs/binfmt_script.c takes it apart: a name and everything after it as one argument. Pure. */
@@ -136,7 +131,7 @@ function envProblem(
   program: string,
   argument: string,
   subject: string,
-  { cwd, path }: Surroundings,
+  { cwd, path }: StartContext,
 ): ProgramProblem | undefined {
   const isFound = program.includes("/")
     ? absence(resolve(cwd, program)) === undefined
