@@ -72,7 +72,7 @@ export function judgeExit(
       return isExpected ? { kind: "expected", reason: "an expected exit code" } : { kind: "crash" };
     case "on-failure":
       if (!isSuccess) return { kind: "crash" };
-      return { kind: "final", isFailure: false, reason: "restart.policy is on-failure" };
+      return { kind: "final", isFailure: false, reason: "completed, restart.policy is on-failure" };
     case "never":
       return { kind: "final", isFailure: !isSuccess, reason: "restart.policy is never" };
   }

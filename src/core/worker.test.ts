@@ -551,7 +551,7 @@ const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonl
       ),
     ],
     becameReady: [
-      into("it is seen to serve, and its lifespan has begun at its spawn", unproven, becameReady, seenReady, [
+      into("it is seen serving, and its lifespan began at its spawn", unproven, becameReady, seenReady, [
         told({ kind: "ready", afterMs: 4000, evidence: "listening" }),
       ]),
       ignored(spawning, becameReady),

@@ -112,7 +112,7 @@ test("the answer of a foreign process to a probe makes no worker ready", async (
   });
   const waiting = await controller.event((event) => event.kind === "waiting");
   assert.ok(
-    waiting.message.includes(`pid ${process.pid} (`) && waiting.message.includes("no process of this worker"),
+    waiting.message.includes(`pid ${process.pid} (`) && waiting.message.includes("not a process of this worker"),
     waiting.message,
   );
   assert.equal((await controller.worker("idle-0")).phase, "starting");

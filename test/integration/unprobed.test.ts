@@ -1,4 +1,4 @@
-/** Pools without probes: ready when a worker is seen to serve or has survived, never because it was spawned. */
+/** Pools without probes: ready when a worker is seen serving or has survived, never because it was spawned. */
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
