@@ -16,24 +16,24 @@ function settle(env: Readonly<Record<string, string>>, hasChannel = false) {
   return { isRestarted, own: Object.fromEntries(Object.entries(own).filter(([name]) => !remove.includes(name))), seen };
 }
 
-test("an ordinary environment takes no restart and stays as it is", () => {
+test("an ordinary environment needs no restart and stays unchanged", () => {
   const env = { PATH: "/bin", NODE_ENV: "production", NODE_OPTIONS: "--inspect", NODE_EXTRA_CA_CERTS: "/ca.pem" };
   assert.deepEqual(settle(env), { isRestarted: false, own: env, seen: env });
 });
 
-test("what the runtime reads at its start is removed by a restart, and seen all the same", () => {
+test("variables that the runtime reads at its start are removed by a restart, and remain visible to the program", () => {
   for (const name of ["NODE_UNIQUE_ID", "NODE_V8_COVERAGE", "NODE_DEBUG", "NODE_DEBUG_NATIVE", "NODE_COMPILE_CACHE"]) {
     const env = { PATH: "/bin", [name]: 'a "value"', UV_THREADPOOL_SIZE: "1" };
     assert.deepEqual(settle(env), { isRestarted: true, own: { PATH: "/bin" }, seen: env }, name);
   }
 });
 
-test("what libuv reads later is removed without a restart, and seen all the same", () => {
+test("variables that libuv reads later are removed without a restart, and remain visible to the program", () => {
   const env = { PATH: "/bin", UV_THREADPOOL_SIZE: "1", UV_USE_IO_URING: "1" };
   assert.deepEqual(settle(env), { isRestarted: false, own: { PATH: "/bin" }, seen: env });
 });
 
-test("a channel of a parent is left by a restart", () => {
+test("a restart closes the channel of a Node.js parent", () => {
   assert.deepEqual(settle({ PATH: "/bin" }, true), {
     isRestarted: true,
     own: { PATH: "/bin" },
@@ -41,7 +41,7 @@ test("a channel of a parent is left by a restart", () => {
   });
 });
 
-test("a carrier that somebody else has set does no harm and goes no further", () => {
+test("a carrier variable from another program is harmless and is not passed on", () => {
   for (const text of ["", "{", "7", "null", '["x"]', '{"A": 1}']) {
     const { isRestarted, own, seen } = settle({ NODE_DEBUG: "net", MONOCEROS_ENVIRONMENT: text });
     assert.deepEqual(

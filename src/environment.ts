@@ -1,7 +1,7 @@
 /**
  * Variables of the environment that would change or hang the runtime inside the executable. Workers get them unchanged:
- * they are meant for programs of the same runtime, or mean something else to others (NODE_UNIQUE_ID is a name that people
- * give to a node of a cluster). Pure.
+ * they are meant for programs of the same runtime, or mean something else to other programs (NODE_UNIQUE_ID is a common
+ * name for a node of a cluster). Pure.
  */
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -33,8 +33,8 @@ export type EnvironmentDecision =
   | { readonly kind: "run"; readonly env: Environment; readonly remove: readonly string[] };
 
 /**
- * Decides what to do about `env`, the environment of this process. `hasChannel`: a parent that is a Node.js program has
- * opened a channel (NODE_CHANNEL_FD), whose messages are not for us. `mayRestart` is false where there is no executable
+ * Decides what to do about `env`, the environment of this process. `hasChannel`: a Node.js parent has
+ * opened a channel (NODE_CHANNEL_FD), whose messages are not for us. `mayRestart` is false if there is no executable
  * of our own to start again.
  */
 export function decideEnvironment(env: Environment, hasChannel: boolean, mayRestart: boolean): EnvironmentDecision {

@@ -20,7 +20,7 @@ cli(process.argv.slice(2), { commands: COMMANDS, env, terminal }).then(exitNow, 
   throw error;
 });
 
-/** Frees the runtime from variables that would change it; what the program, its configuration and its workers see. */
+/** Removes variables that would change the runtime; returns what the program, its configuration and its workers see. */
 function prepareEnvironment(): NodeJS.ProcessEnv {
   const decision = decideEnvironment({ ...process.env, ...takenAtStart() }, process.channel !== undefined, isSea());
   if (decision.kind === "restart") {
@@ -31,13 +31,13 @@ function prepareEnvironment(): NodeJS.ProcessEnv {
   return decision.env;
 }
 
-/** NODE_UNIQUE_ID, which the runtime has acted on and removed by now; empty where the environment has none. */
+/** NODE_UNIQUE_ID, which the runtime has acted on and removed by now; empty if the environment has none. */
 function takenAtStart(): NodeJS.ProcessEnv {
   try {
     const value = /(?:^|\0)NODE_UNIQUE_ID=([^\0]*)/u.exec(readFileSync("/proc/self/environ", "utf8"))?.[1];
     return value === undefined ? {} : { NODE_UNIQUE_ID: value };
   } catch {
-    // Without /proc nothing is known, and little works.
+    // Without /proc the value is unknown, and the controller refuses to start later.
     return {};
   }
 }

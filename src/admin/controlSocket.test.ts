@@ -62,26 +62,26 @@ class Side implements AsyncDisposable {
   }
 }
 
-test("a control socket whose file is removed is bound again with its mode, as often as that happens", async () => {
+test("a control socket whose file is removed is bound again with its mode, every time", async () => {
   const side = await Side.start("here");
   for (let time = 1; time <= 3; time++) {
     rmSync(side.path);
     await eventually(() => (side.warnings.length === time ? true : undefined), "a warning");
     assert.equal(await ask(side.path), "here");
     assert.equal(statSync(side.path).mode & 0o777, 0o600);
-    assert.match(side.warnings.at(-1) ?? "", /was removed, and is bound again/u);
+    assert.match(side.warnings.at(-1) ?? "", /was removed; bound it again/u);
   }
   await side[Symbol.asyncDispose]();
   assert.equal(existsSync(side.path), false);
 });
 
-test("a control socket is bound again where its directory was removed too", async () => {
+test("a control socket is bound again even if its directory was removed", async () => {
   await using side = await Side.start("here");
   rmSync(join(side.path, ".."), { recursive: true });
   await eventually(async () => ((await ask(side.path)) === "here" ? true : undefined), "it answers");
 });
 
-test("a second controller that took the path keeps it, also when the first one ends; then the path is free again", async () => {
+test("a second controller that took the path keeps it when the first one exits, and frees it at its own exit", async () => {
   const first = await Side.start("first");
   rmSync(first.path);
   const second = await Side.start("second", first.path);
@@ -97,7 +97,7 @@ test("a second controller that took the path keeps it, also when the first one e
   assert.equal(existsSync(first.path), false);
 });
 
-test("when the second controller is gone the first one has its path again", async () => {
+test("after the second controller has exited the first one binds its path again", async () => {
   await using first = await Side.start("first");
   rmSync(first.path);
   const second = await Side.start("second", first.path);
@@ -105,7 +105,7 @@ test("when the second controller is gone the first one has its path again", asyn
   await eventually(async () => ((await ask(first.path)) === "first" ? true : undefined), "the first one answers");
 });
 
-test("a place that cannot be used is told once, and tried until it can", async () => {
+test("an unusable path is reported once, and retried until it is usable", async () => {
   await using side = await Side.start("here");
   rmSync(side.path);
   mkdirSync(side.path);
@@ -115,7 +115,7 @@ test("a place that cannot be used is told once, and tried until it can", async (
   assert.equal(side.warnings.length, 2, side.warnings.join("\n"));
 });
 
-test("connections that were made before the file was removed go on", async () => {
+test("connections from before the removal of the file stay open", async () => {
   await using side = await Side.start("here");
   const agent = new Agent({ keepAlive: true, maxSockets: 1 });
   const once = () =>

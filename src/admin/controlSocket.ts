@@ -76,8 +76,8 @@ export class ControlSocket implements Disposable {
     this.#listeners.clear();
     this.#listeners.add(listener);
     this.#lastReason = undefined;
-    this.#log.warn(`the control socket "${path}" was removed, and is bound again`, {
-      hint: "Exclude it from the cleaner of temporary files, or set admin.socket to a path under /run.",
+    this.#log.warn(`the control socket "${path}" was removed; bound it again`, {
+      hint: "Exclude it from the cleanup of temporary files (tmpfiles.d), or set admin.socket to a path under /run.",
     });
   }
 }

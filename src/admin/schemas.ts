@@ -91,7 +91,7 @@ export const SCHEMAS: Readonly<Record<string, Schema>> = {
       waits_for: {
         ...orNull(STRING),
         description:
-          "What it waits for to be ready, and what the last attempt returned; null where it waits for nothing",
+          "What it waits for to become ready, and what the last attempt returned; null if it waits for nothing",
       },
       detail: { $ref: "#/components/schemas/WorkerDetail" },
     },
@@ -104,7 +104,7 @@ export const SCHEMAS: Readonly<Record<string, Schema>> = {
       process_count: { ...orNull(COUNT), description: "Live processes: the leader and its descendants" },
       processes: { ...listOf("WorkerProcess"), maxItems: MAX_LISTED_PROCESSES },
       open_fds: { ...orNull(COUNT), description: "Of its leader, like the limit" },
-      max_fds: { ...orNull(COUNT), description: "null also where there is no limit" },
+      max_fds: { ...orNull(COUNT), description: "Limit of its leader; null also if unlimited" },
       requests_total: { ...orNull(COUNT), description: "Of its slot; null without a proxy" },
       failed_requests_total: orNull(COUNT),
       requests_in_flight: orNull(COUNT),
@@ -161,7 +161,7 @@ export const SCHEMAS: Readonly<Record<string, Schema>> = {
   ProcessDump: object({
     pid: PID,
     parent_pid: COUNT,
-    relation: { ...STRING, description: "What it is to the leader of the worker" },
+    relation: { ...STRING, description: "Its relation to the leader of the worker" },
     text: { ...STRING, description: "All of it in one line" },
     diagnosis: object({
       command: STRING,
@@ -175,7 +175,7 @@ export const SCHEMAS: Readonly<Record<string, Schema>> = {
           waits_in: { ...orNull(STRING), description: "Function of the kernel" },
           syscall: orNull(STRING),
         }),
-        description: "The main thread first; of many only the first ones",
+        description: "The main thread first; at most 16",
       },
       open_fds: orNull(COUNT),
       rss_bytes: COUNT,

@@ -1,4 +1,4 @@
-/** Looks at the accept queues of the shared sockets and tells which pools leave their connections waiting. */
+/** Watches the accept queues of the shared sockets and reports pools whose workers accept no connections. */
 import { fstatSync } from "node:fs";
 import type { Instant } from "../base/time.ts";
 import { formatDuration } from "../base/units.ts";
@@ -11,9 +11,9 @@ import { readWaitingConnections } from "../runtime/socketTable.ts";
 const LOOK_MS = 1000;
 
 export interface AcceptQueueListener {
-  /** Nobody has accepted from a socket of the pool for too long. */
+  /** No worker has accepted a connection from a socket of the pool for too long. */
   stalled(pool: string, reason: string): void;
-  /** Somebody accepts again. */
+  /** A worker accepts connections again. */
   resumed(pool: string): void;
 }
 
@@ -28,9 +28,9 @@ export class AcceptQueueWatch implements Disposable {
 
   constructor(options: {
     clock: Clock;
-    /** Those that are open. */
+    /** The open sockets. */
     sockets: () => readonly SharedSocket[];
-    /** Whether a worker of the pool was ever seen to wait on its sockets. */
+    /** Whether a worker of the pool was ever seen waiting on its sockets. */
     wasSeenToWait: (pool: string) => boolean;
     listener: AcceptQueueListener;
   }) {
@@ -40,7 +40,7 @@ export class AcceptQueueWatch implements Disposable {
     this.#listener = options.listener;
   }
 
-  /** Looks from now on, as long as there are sockets. */
+  /** Starts watching, as long as there are sockets. */
   start(): void {
     if (this.#timer === undefined) this.#arm();
   }
@@ -62,7 +62,7 @@ export class AcceptQueueWatch implements Disposable {
       if (count > 0 && forMs >= stallBoundMs(this.#wasSeenToWait(socket.pool)))
         reasons.set(
           socket.pool,
-          `no worker has accepted a connection from socket "${socket.name}" (${socket.address}) for ${formatDuration(Math.floor(forMs / 1000) * 1000)}, ${count} ${count === 1 ? "is" : "are"} waiting`,
+          `no worker has accepted a connection from socket "${socket.name}" (${socket.address}) for ${formatDuration(Math.floor(forMs / 1000) * 1000)}; ${count} ${count === 1 ? "connection is" : "connections are"} waiting`,
         );
     }
     for (const pool of [...this.#stalled]) {

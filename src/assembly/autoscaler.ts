@@ -45,7 +45,7 @@ export class Autoscaler implements Disposable {
     this.#arm();
   }
 
-  /** To be told of every lifecycle event: a reload, or its rollback, may bring the first pool that is autoscaled. */
+  /** Call for every lifecycle event: a reload, or its rollback, may add the first autoscaled pool. */
   handle(event: LifecycleEvent): void {
     if (changesSpec(event) && this.#timer === undefined) this.#arm();
   }

@@ -1,6 +1,6 @@
 /**
  * Samples of what the workers of each pool have done, for the balance over the last minute. A timer takes one four times a
- * minute (one small file under /proc for each process of a worker), so that there is something to compare with whenever somebody asks;
+ * minute (one small file under /proc for each process of a worker), so that every query has an earlier sample to compare with;
  * the end of the window is what he has read at that moment anyway.
  */
 import { after } from "../base/time.ts";

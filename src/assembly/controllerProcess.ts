@@ -335,7 +335,7 @@ export async function runController(
   const { file } = socket;
   if (file !== undefined)
     resources.use(new ControlSocket({ server: controlServer, file, find, open: openSocket, log }));
-  if (file === undefined) log.warn("runs without a control socket: no place for it can be used");
+  if (file === undefined) log.warn("running without a control socket: no usable path for it");
   for (const reason of socket.reasons) log.warn(`the control socket cannot be there: ${reason}`);
   log.debug("admin listens", { address: `${config.admin.address}:${port}`, socket: file?.path });
 

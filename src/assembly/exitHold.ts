@@ -1,13 +1,13 @@
 /**
- * Holds back exits that may belong to a shutdown of which the controller has not heard yet: where a signal goes to the
- * whole service, workers may end before the controller receives its own. Without it they would count as crashes.
+ * Holds back exits that may belong to a shutdown that the controller does not know of yet. If a signal goes to the whole
+ * service, workers may exit before the controller receives its own signal, and would count as crashes.
  */
 import type { ExitStatus } from "../core/exit.ts";
 import { mayHaveBeenAsked } from "../core/exit.ts";
 import type { Incarnation, Slot } from "../core/identity.ts";
 import type { ProcessListener } from "../runtime/processes.ts";
 
-/** How long the controller's own signal may be late. */
+/** How long after a worker's exit the controller's own signal may arrive. */
 const HOLD_MS = 1000;
 
 export class ExitHold implements ProcessListener, Disposable {
@@ -17,7 +17,7 @@ export class ExitHold implements ProcessListener, Disposable {
   readonly #held: (() => void)[] = [];
   #timer: NodeJS.Timeout | undefined;
 
-  /** `isDoubtful` tells whether the whole service was told to stop and the controller does not know it yet. */
+  /** `isDoubtful`: whether the whole service was signaled to stop and the controller does not know it yet. */
   constructor(options: {
     listener: ProcessListener;
     isDoubtful: () => boolean;
@@ -37,12 +37,12 @@ export class ExitHold implements ProcessListener, Disposable {
 
   vacated(pool: number, slot: Slot, incarnation: Incarnation): void {
     const tell = () => this.#listener.vacated(pool, slot, incarnation);
-    // After the exit that it follows.
+    // Must follow its exit.
     if (this.#held.length > 0) this.#hold(tell);
     else tell();
   }
 
-  /** The controller knows now: passes on what was held back. */
+  /** Passes on the held exits, once the controller knows about the shutdown. */
   release(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;

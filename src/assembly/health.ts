@@ -1,7 +1,7 @@
 /**
- * Who is ready and alive: from the birth of a worker to what is asked of it, and from what is found to events of the
- * daemon. Each part knows one thing: the probers ask, the gate puts answers together, the watches look whether strangers
- * or waiting connections speak against it, and the reports say what is missing.
+ * Health of workers: starts and stops the checks of each worker with its lifecycle events, and passes their results to the
+ * daemon. The probers run probes, the gate combines the results, the watches find foreign listeners and connections that
+ * no worker accepts, and the reports say what a worker waits for.
  */
 import { fstatSync } from "node:fs";
 import type { Logger } from "../base/log.ts";
@@ -40,9 +40,9 @@ export class Health implements Disposable {
   readonly #inspection: Inspection;
   readonly #sockets: SharedSockets;
   readonly #log: Logger;
-  /** Asks by the probes of the configuration. */
+  /** Runs the probes of the configuration. */
   readonly #prober: Prober;
-  /** Looks whether workers wait on their shared sockets that no probe asks. */
+  /** Checks whether workers without probes wait on their shared sockets. */
   readonly #observer: Prober;
   /** The same for workers that may have sockets of their own. */
   readonly #listening: ListeningWatch;
@@ -52,9 +52,9 @@ export class Health implements Disposable {
   readonly #ownership: OwnershipWatch;
   /** What is known of each live worker, by pool and slot. */
   readonly #workers = new Map<string, { readonly asked: Asked; readonly target: ProbeTarget }>();
-  /** Pools of which a worker was seen to wait on a shared socket. */
+  /** Pools with a worker that was seen waiting on a shared socket. */
   readonly #seenToWait = new Set<string>();
-  /** Warnings that were given. */
+  /** Warnings that were logged. */
   readonly #warned = new Set<string>();
 
   constructor(options: {
@@ -157,12 +157,12 @@ export class Health implements Disposable {
     });
   }
 
-  /** What a worker that is not ready waits for, and what the last attempt returned; undefined where it waits for nothing. */
+  /** What an unready worker waits for, and what the last attempt returned; undefined if it waits for nothing. */
   waitOf(pool: number, slot: Slot, incarnation: number): string | undefined {
     return this.#reports.textOf(pool, slot, incarnation);
   }
 
-  /** To be told of every lifecycle event: everything about a worker begins and ends by them. */
+  /** Call for every lifecycle event: they start and stop the checks of a worker. */
   handle(event: LifecycleEvent): void {
     if (!("slot" in event)) return;
     switch (event.kind) {
@@ -208,9 +208,9 @@ export class Health implements Disposable {
     };
     this.#workers.set(`${index}/${slot}`, { asked, target });
     this.#gate.begin(worker);
-    const words = this.#firstWords(target, shared);
+    const reason = this.#firstReason(target, shared);
     const way = this.#isObserved(index) ? (shared.length > 0 ? "observed" : "survival") : "probed";
-    this.#reports.begin(worker, asked, words, way);
+    this.#reports.begin(worker, asked, reason, way);
     if (shared.length > 0) this.#queues.start();
     if (config.server !== undefined || config.probes !== undefined) this.#prober.watch(target);
     if (!this.#isObserved(index)) return;
@@ -247,19 +247,19 @@ export class Health implements Disposable {
     return found?.target.incarnation === incarnation ? found : undefined;
   }
 
-  /** Whether no probe tells who of the pool is ready. */
+  /** Whether the pool has no probes that decide about readiness. */
   #isObserved(pool: number): boolean {
     return this.#daemon.specOf(pool).readiness.kind === "observed";
   }
 
-  /** All that the worker itself can do for its readiness is done; behind a proxy that has to follow. */
+  /** The worker itself is ready; behind a proxy, the proxy must add its endpoint before it counts as ready. */
   #answered(worker: WorkerKey): void {
     const isObserved = this.#isObserved(worker[0]);
     this.#reports.note(
       worker,
       isObserved
-        ? "it serves, and must do so for rolling.min_ready"
-        : "it answers, and the proxy does not route to it yet",
+        ? "it serves, and must keep serving for rolling.min_ready"
+        : "it answers, but the proxy does not route to it yet",
     );
     this.#traffic.becameReady(...worker);
   }
@@ -286,13 +286,13 @@ export class Health implements Disposable {
     if (isShared)
       this.#warnOnce(
         `unseen ${name}`,
-        `worker "${workerId(name, slot)}" counts as ready because it has run for ${formatDuration(event.afterMs)}: none of its processes is seen to wait on a socket of the pool`,
-        "A program that takes the socket by LISTEN_FDS does not find it behind a wrapper that does not exec; give it {{.Fd}}. One that uses io_uring cannot be seen: set a readiness probe.",
+        `worker "${workerId(name, slot)}" counts as ready after ${formatDuration(event.afterMs)}, although none of its processes was seen waiting on a socket of the pool`,
+        "Behind a wrapper that does not exec, a program does not find the socket by LISTEN_PID: pass {{.Fd}} as an argument. If the program uses io_uring, set a readiness probe.",
       );
     this.#gate.accept(worker);
   }
 
-  /** A worker that was ready waits to be ready again. */
+  /** A worker that was ready became unready. */
   #waits(worker: WorkerKey, reason: string): void {
     const found = this.#find(worker);
     if (found === undefined) return;
@@ -306,35 +306,35 @@ export class Health implements Disposable {
     this.#daemon.startupFailed(pool, slot, incarnation, explained);
   }
 
-  #firstWords(target: ProbeTarget, sockets: readonly SharedSocket[]): string {
+  #firstReason(target: ProbeTarget, sockets: readonly SharedSocket[]): string {
     const { pool, startup, readiness } = target;
     if (this.#isObserved(pool)) {
       const what = sockets.length > 0 ? "waits on a socket of the pool" : "listens";
       return this.#unseen(pool, `none of its processes ${what} yet`);
     }
     const probe = startup ?? readiness;
-    if (probe === "notify") return "it has not told that it is ready";
+    if (probe === "notify") return "it has not reported ready through MONOCEROS_NOTIFY_FD yet";
     const what = probe && describeMethod(probe.method, target);
-    return what === undefined ? "it has not answered yet" : `${what}: not answered yet`;
+    return what === undefined ? "it has not answered yet" : `${what}: no answer yet`;
   }
 
-  /** What a worker waits for that is not seen to serve. */
+  /** What a worker waits for while it is not seen serving. */
   #unseen(pool: number, reason: string): string {
     const { readiness } = this.#daemon.specOf(pool);
     if (readiness.kind !== "observed") return reason;
-    return `${reason}, and it has not run for ${formatDuration(readiness.surviveMs)}`;
+    return `${reason}, and it has run for less than ${formatDuration(readiness.surviveMs)}`;
   }
 
   #warnOfUnknownOwner({ pool, slot }: ProbeTarget, reason: "refused" | "unlisted"): void {
     const { name } = this.#daemon.specOf(pool);
     const why =
       reason === "refused"
-        ? "its processes may not be looked at (CAP_SYS_PTRACE)"
-        : "the socket is in no table of this network namespace";
+        ? "the controller may not inspect its processes (needs CAP_SYS_PTRACE)"
+        : "the socket is not in this network namespace";
     this.#warnOnce(
       `owner ${name}`,
-      `whether worker "${workerId(name, slot)}" itself listens at its address cannot be seen: ${why}`,
-      "Its address was free before its start, and from then on its probes are believed.",
+      `cannot verify that worker "${workerId(name, slot)}" itself listens at its address: ${why}`,
+      "Its address was free before it started; from then on only its probes decide.",
     );
   }
 
@@ -344,7 +344,7 @@ export class Health implements Disposable {
     this.#log.warn(message, { hint });
   }
 
-  /** Envoy tells its control when it serves; from then on it is asked whether it still works. */
+  /** Envoy reports when it serves; from then on its liveness is probed. */
   #watchProxy({ pool, slot, incarnation }: Extract<LifecycleEvent, { kind: "ready" }>): void {
     const proxy = this.#traffic.adminOf(pool);
     const pid = proxy && this.#pidOf(proxy.pool, slot, incarnation);
@@ -372,7 +372,7 @@ export class Health implements Disposable {
       ?.workers.find((worker) => worker.slot === slot && worker.incarnation === incarnation)?.pid;
   }
 
-  /** What the worker is doing, before anything is done to it; undefined where it is gone. */
+  /** What the worker is doing, taken before it is stopped; undefined if it has exited. */
   async #diagnose(pool: number, slot: Slot, incarnation: number): Promise<string | undefined> {
     const pid = this.#pidOf(pool, slot, incarnation);
     return pid === undefined ? undefined : this.#inspection.describe(pid);

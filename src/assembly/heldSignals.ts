@@ -3,11 +3,11 @@
 /** Signals that request a graceful shutdown: SIGPWR is how LXC and some init systems stop a container. */
 export const STOP_SIGNALS = ["SIGTERM", "SIGINT", "SIGQUIT", "SIGPWR"] as const;
 
-/** Signals that have a meaning once the controller runs, and those that it ignores; unhandled they would end it. */
+/** Signals with an effect on a running controller, and signals that it ignores; unhandled they would end it. */
 const LATER_SIGNALS = ["SIGHUP", "SIGUSR1", "SIGUSR2", "SIGTTIN", "SIGTTOU"] as const;
 export const IGNORED_SIGNALS = ["SIGALRM", "SIGVTALRM", "SIGIO", "SIGSTKFLT", "SIGXCPU", "SIGXFSZ"] as const;
 
-/** What was received during the start. */
+/** Signals received during the start. */
 export interface EarlySignals {
   /** The first request to stop; undefined if none came. */
   readonly stop: string | undefined;
@@ -16,7 +16,7 @@ export interface EarlySignals {
 }
 
 export interface HeldSignals {
-  /** What was received; from then on signals are left to others. */
+  /** Returns the signals received so far and stops handling signals. */
   readonly release: () => EarlySignals;
 }
 

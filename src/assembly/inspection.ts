@@ -1,7 +1,7 @@
 /**
  * Looks into workers and into the controller itself on demand: dumps and profiles. Of the processes of a worker the one
- * that explains the most comes first (runtime/treeSurvey.ts). Chooses the engine, brings what it found into the form of
- * the API, and sees to it that only a few look at the same time.
+ * that explains the most comes first (runtime/treeSurvey.ts). Chooses the engine, converts the results to the form of the
+ * API, and limits how many dumps and profiles run at the same time.
  */
 import { promisify } from "node:util";
 import {
@@ -36,7 +36,7 @@ const LAST_WORDS_MS = 2000;
 /** So many may look for stacks at a time; of hundreds of workers that hang, the first ones tell enough. */
 const MAX_DUMPS = 2;
 
-/** Processes of one dump that are asked for their stacks, the first ones. */
+/** Number of processes in a dump, from the first, whose stacks are taken. */
 const MAX_STACKS = 4;
 
 /** How long the command line of a process may take. */
@@ -104,7 +104,7 @@ export class Inspection {
 
   /**
    * One line on what the worker with this leader is doing: about the process that explains the most, with a stack where one
-   * can be had in time, and about the leader. undefined where it is gone. Never rejects.
+   * can be had in time, and about the leader. undefined if it has exited. Never rejects.
    */
   async describe(leader: number): Promise<string | undefined> {
     const startedAtMs = performance.now();
@@ -127,7 +127,7 @@ export class Inspection {
   }
 
   /**
-   * What the processes of a worker are doing, or only `pid` of them; one that is gone, or goes meanwhile, is an answer too.
+   * What the processes of a worker are doing, or only `pid` of them. A process that has exited gives an answer too.
    * @throws ControllerError REQUEST_REFUSED, PROCESS_UNKNOWN
    */
   async dump(pool: number, slot: Slot, pid: number | undefined): Promise<WorkerDump> {
@@ -157,7 +157,7 @@ export class Inspection {
   /**
    * Profiles the process `pid` of a worker, or the one that explains the most, until the time is over, it ends, or `signal`
    * comes.
-   * @throws ControllerError REQUEST_REFUSED where it has no process, or is being profiled; PROCESS_UNKNOWN
+   * @throws ControllerError REQUEST_REFUSED if it has no process, or is being profiled; PROCESS_UNKNOWN
    */
   async profileWorker(
     pool: number,

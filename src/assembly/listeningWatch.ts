@@ -1,6 +1,6 @@
 /**
- * Finds out which workers without probes and without shared sockets listen on a socket of their own. Looks at the kernel's
- * tables, and at processes only when a socket has begun to listen, so that hundreds of workers that never do cost nothing.
+ * Finds workers without probes and shared sockets that listen on a socket of their own. Reads the kernel's tables, and
+ * inspects processes only after a new socket listens, so hundreds of workers that never listen cost almost nothing.
  */
 import type { Instant } from "../base/time.ts";
 import type { Clock } from "../runtime/clock.ts";
@@ -9,13 +9,13 @@ import type { WorkerKey } from "./readinessGate.ts";
 
 const FIRST_LOOK_MS = 100;
 
-/** Looks become rarer the longer the youngest worker waits: by this share of its age a worker may be found late. */
+/** The interval grows with the age of the youngest worker: a worker is found late by at most this share of its age. */
 const LATENESS = 0.25;
 
-/** The share of the time that looking at processes may take: the next look waits so much longer than the last one took. */
+/** Maximum share of time for inspecting processes: the next inspection waits accordingly longer than the last one took. */
 const PAUSE_RATIO = 10;
 
-/** So often processes are looked at after a socket began to listen: a process may only just have been started. */
+/** Number of inspections after a new socket listens: the process that holds it may only just have been started. */
 const LOOKS_AFTER_NEWS = 3;
 
 interface Waiting {
@@ -36,7 +36,7 @@ export class ListeningWatch implements Disposable {
   #isLooking = false;
   #isClosed = false;
 
-  /** `listens` is called once for each worker that is found to listen. */
+  /** Calls `listens` once for each worker that is found to listen. */
   constructor(options: { clock: Clock; owners: SocketOwners; listens: (worker: WorkerKey) => void }) {
     this.#clock = options.clock;
     this.#owners = options.owners;

@@ -7,8 +7,8 @@ import type { Pools } from "./pools.ts";
 import type { MeasuredPool } from "./workerMetrics.ts";
 
 /**
- * The pool as it is now; undefined where its workers show no metrics. The path is that of the configuration in force; a
- * worker listens where it was told to at its launch.
+ * The pool as it is now; undefined if its workers show no metrics. The path is that of the configuration in force; a
+ * worker listens on the port that it was launched with.
  */
 export function measuredPool(
   name: string,

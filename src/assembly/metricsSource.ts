@@ -14,7 +14,7 @@ import type { ProbeTally } from "./probeTally.ts";
 import type { WorkerMetrics } from "./workerMetrics.ts";
 import type { WorkerTrees } from "./workerTrees.ts";
 
-/** How old the listing of processes may be when somebody asks what workers use. */
+/** Maximum age of the listing of processes for a scrape of what workers use. */
 export const LISTING_AGE_MS = 200;
 
 /** Where a scrape finds its numbers. */

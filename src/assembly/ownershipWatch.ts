@@ -1,4 +1,4 @@
-/** Looks from time to time whether only processes of a worker listen where the worker does: somebody may join it later. */
+/** Checks periodically that only the worker's processes listen at its addresses: with SO_REUSEPORT others may join later. */
 import type { Instant } from "../base/time.ts";
 import type { ProbeAddress } from "../runtime/attempt.ts";
 import type { Clock } from "../runtime/clock.ts";
@@ -21,7 +21,7 @@ export class OwnershipWatch implements Disposable {
   readonly #watched = new Map<string, Watched>();
   #timer: Disposable | undefined;
 
-  /** `judged` gets each verdict, also those that are the same as before; undefined where all is as it should be. */
+  /** `judged` receives each verdict, repeated ones too; undefined if only the worker listens. */
   constructor(options: {
     clock: Clock;
     owners: SocketOwners;
@@ -32,7 +32,7 @@ export class OwnershipWatch implements Disposable {
     this.#judged = options.judged;
   }
 
-  /** From now on this worker is looked at; it is ready, so its addresses are known to be its own. */
+  /** Starts to watch a worker that is ready, so its addresses are known to be its own. */
   watch(worker: WorkerKey, asked: Asked, addresses: readonly ProbeAddress[]): void {
     if (addresses.length === 0) return;
     this.#watched.set(worker.join("/"), { worker, asked, addresses });

@@ -1,4 +1,4 @@
-/** From the configuration of a pool to what is asked of one of its workers. Decides nothing at run time. */
+/** Turns the configuration of a pool into the probes of one of its workers. */
 import type { PoolConfig, ProbeConfig } from "../config/config.ts";
 import type { LaunchedPool } from "../config/diff.ts";
 import { policyOf } from "../config/spec.ts";
@@ -10,8 +10,8 @@ import type { Probe, ProbeMethod } from "../runtime/prober.ts";
 import type { PoolRevision } from "./poolRegistry.ts";
 
 /**
- * Behind a proxy each worker is asked whether it serves, also where nobody has said how: often at first, because most
- * are quick, and without a verdict that it failed: the time it has is the pool's.
+ * Behind a proxy each worker is probed even if no probe is configured: often at first, because most start quickly, and
+ * without a failure threshold, because the pool bounds the time of a start.
  */
 const FIRST_CONNECTION: ProbePolicy = {
   initialDelayMs: 0,
@@ -22,21 +22,21 @@ const FIRST_CONNECTION: ProbePolicy = {
   successThreshold: 1,
 };
 
-/** Without probes a worker is looked at until it is seen to serve. */
+/** Without probes a worker is observed until it is seen serving. */
 const FIRST_SIGHT: ProbePolicy = FIRST_CONNECTION;
 
-/** How the server of a worker is asked whether it serves; without a path by a connection. */
+/** How to check whether the server of a worker serves; without a path, by a connection. */
 export interface HealthCheck {
   readonly path: string | undefined;
   readonly host: string;
 }
 
-/** What a configuration says about it. */
+/** The keys of a configuration that describe this check. */
 export function healthCheckOf({ server }: PoolConfig): HealthCheck {
   return { path: server?.healthCheckPath, host: server?.healthCheckHost ?? "localhost" };
 }
 
-/** What is asked of a worker. */
+/** The probes of a worker. */
 export interface WorkerProbes {
   readonly startup: Probe | undefined;
   readonly readiness: Probe | "notify" | undefined;
@@ -44,8 +44,8 @@ export interface WorkerProbes {
 }
 
 /**
- * The probes of a slot's worker; `verify` gives the addresses at which only its own processes may answer now,
- * `healthCheck` what the configuration in force says about it.
+ * The probes of a slot's worker. `verify` returns the addresses at which only its own processes may answer now,
+ * `healthCheck` the health check of the configuration in force.
  */
 export function workerProbes(
   pool: PoolRevision,
@@ -66,12 +66,12 @@ export function workerProbes(
   };
 }
 
-/** How a worker with shared sockets is looked at that no probe asks whether it is ready. */
+/** How a worker with shared sockets and without probes is observed. */
 export function servingProbe(sockets: readonly { readonly name: string; readonly address: string }[]): Probe {
   return { method: { kind: "serving", sockets }, policy: FIRST_SIGHT };
 }
 
-/** Where only processes of the worker may listen: at its own address, and wherever its readiness is asked for. */
+/** Addresses at which only the worker may listen: its own, and those of its startup and readiness probes. */
 export function ownAddresses({ config, places }: PoolRevision, slot: Slot): readonly ProbeAddress[] {
   const own = config.server === undefined ? undefined : places.addressOf(slot);
   const { startup, readiness } = config.probes ?? {};
@@ -79,12 +79,12 @@ export function ownAddresses({ config, places }: PoolRevision, slot: Slot): read
   return [...(own === undefined ? [] : [own]), ...[...new Set(ports)].map((port) => ({ port }))];
 }
 
-/** The port that a probe names, where it is not the worker's own. */
+/** The port that a probe names, if it is not the worker's own. */
 function portOf(probe: ProbeConfig | undefined): number | undefined {
   return (probe?.http ?? probe?.tcp ?? probe?.grpc)?.port;
 }
 
-/** Asked unless a readiness probe asks the same and more. A reload may change how while the worker starts. */
+/** Runs unless a readiness probe covers it. A reload may change it while the worker starts. */
 function firstConnection(
   { server, probes }: LaunchedPool,
   verify: () => readonly ProbeAddress[],
@@ -103,7 +103,7 @@ function firstConnection(
   };
 }
 
-/** Whether success means that the server answers; a command, or what answers on another port, may succeed before. */
+/** Whether success means that the server answers; a command, or a probe of another port, may succeed earlier. */
 function asksServer({ http, tcp, grpc, notify }: ProbeConfig): boolean {
   const method = http ?? tcp ?? grpc;
   return notify === true || (method !== undefined && method.port === undefined);

@@ -17,7 +17,7 @@ class Scene {
 
 const WORKER: WorkerKey = [0, 1, 3];
 
-test("a worker is ready when nothing objects, and each change is told once", () => {
+test("a worker is ready when no source objects, and each change is emitted once", () => {
   const scene = new Scene();
   const { gate } = scene;
   const take = () => scene.take();
@@ -37,7 +37,7 @@ test("a worker is ready when nothing objects, and each change is told once", () 
   assert.deepEqual(take(), ["ready 0/1/3"]);
 });
 
-test("a queue that nobody serves makes every worker of its pool unready, also those that come later", () => {
+test("a stalled accept queue makes every worker of its pool unready, including later ones", () => {
   const scene = new Scene();
   const { gate } = scene;
   gate.begin(WORKER);
@@ -53,7 +53,7 @@ test("a queue that nobody serves makes every worker of its pool unready, also th
   assert.deepEqual(scene.take(), ["ready 0/1/3", "ready 0/2/1"]);
 });
 
-test("a worker that counts as ready by its age is unready at once while its pool is stalled", () => {
+test("a worker that counts as ready by its uptime is unready at once while its pool is stalled", () => {
   const scene = new Scene();
   scene.gate.begin(WORKER);
   scene.gate.accept(WORKER);
@@ -65,7 +65,7 @@ test("a worker that counts as ready by its age is unready at once while its pool
   assert.deepEqual(scene.take(), ["unready 0/1/4: nobody accepts"]);
 });
 
-test("news of an incarnation that is gone changes nothing", () => {
+test("events of an incarnation that has exited change nothing", () => {
   const scene = new Scene();
   scene.gate.begin(WORKER);
   scene.gate.begin([0, 1, 4]);

@@ -1,17 +1,17 @@
 /**
- * Puts together what decides whether a worker is ready: its own readiness, by its probes or by what is seen of it; that
- * nobody else listens where it does; and that somebody accepts from the shared sockets of its pool. A worker is ready when
- * there is no objection.
+ * Decides whether a worker is ready. Three sources may object: its own readiness (probes, or whether it is seen serving), a
+ * foreign process that listens at its address, and a shared socket of its pool whose connections no worker accepts. A
+ * worker is ready when no source objects.
  */
 import type { Incarnation, Slot } from "../core/identity.ts";
 
 /** One incarnation of a worker; the pool by its index. */
 export type WorkerKey = readonly [pool: number, slot: Slot, incarnation: Incarnation];
 
-/** Who may object: the worker's own readiness, a stranger at its address, the accept queue of its pool. */
+/** Sources of objections: the worker's own readiness, a foreign listener at its address, the accept queue of its pool. */
 export type ObjectionSource = "readiness" | "owner" | "queue";
 
-/** Gets each change. */
+/** Notified of each change. */
 export interface ReadinessListener {
   becameReady(...worker: WorkerKey): void;
   becameUnready(...worker: readonly [...WorkerKey, reason: string]): void;
@@ -25,14 +25,14 @@ interface Entry {
 export class ReadinessGate {
   readonly #listener: ReadinessListener;
   readonly #entries = new Map<string, Entry>();
-  /** Why nobody of a pool is ready, by its index. */
+  /** Why no worker of a pool is ready, by the index of the pool. */
   readonly #stalled = new Map<number, string>();
 
   constructor(listener: ReadinessListener) {
     this.#listener = listener;
   }
 
-  /** A worker begins, and is not ready. An earlier one of the slot is forgotten. */
+  /** A worker was spawned and is not ready. It replaces an earlier worker of its slot. */
   begin(worker: WorkerKey): void {
     const [pool] = worker;
     const objections = new Map<ObjectionSource, string>([["readiness", "starting"]]);
@@ -41,7 +41,7 @@ export class ReadinessGate {
     this.#entries.set(keyOf(worker), { worker, objections });
   }
 
-  /** The worker leaves or is gone. */
+  /** The worker is draining, stopping or has exited. */
   forget(worker: WorkerKey): void {
     if (this.#find(worker) !== undefined) this.#entries.delete(keyOf(worker));
   }
@@ -50,7 +50,7 @@ export class ReadinessGate {
     return this.#find(worker)?.objections.size === 0;
   }
 
-  /** Why it is not ready; undefined where it is, or is not known. */
+  /** Why a worker is not ready; undefined if it is ready or unknown. */
   objectionTo(worker: WorkerKey): string | undefined {
     return this.#find(worker)?.objections.values().next().value;
   }
@@ -68,7 +68,7 @@ export class ReadinessGate {
     if (entry?.objections.delete(source) === true && entry.objections.size === 0) this.#listener.becameReady(...worker);
   }
 
-  /** The worker counts as ready because it has survived: nothing is told unless another objection stands. */
+  /** The worker counts as ready because it has survived. The listener is notified only if another objection stands. */
   accept(worker: WorkerKey): void {
     const entry = this.#find(worker);
     if (entry?.objections.delete("readiness") !== true) return;
@@ -76,13 +76,13 @@ export class ReadinessGate {
     if (reason !== undefined) this.#listener.becameUnready(...worker, reason);
   }
 
-  /** Nobody accepts from a socket of the pool. */
+  /** No worker accepts connections from a socket of the pool. */
   stall(pool: number, reason: string): void {
     this.#stalled.set(pool, reason);
     for (const worker of this.#of(pool)) this.object(worker, "queue", reason);
   }
 
-  /** Somebody accepts again. */
+  /** A worker of the pool accepts connections again. */
   resume(pool: number): void {
     this.#stalled.delete(pool);
     for (const worker of this.#of(pool)) this.withdraw(worker, "queue");

@@ -1,6 +1,6 @@
 /**
- * What each worker that is not ready waits for: at every moment for status, and as an event once the wait has lasted. The
- * words come from the attempts of its probes; where its processes do listen is looked up when they are reported.
+ * Keeps what each unready worker waits for, for status, and emits it as an event when the wait takes long. The text is the
+ * result of the last probe attempt. Where the processes of the worker listen is looked up when the text is reported.
  */
 import type { Instant } from "../base/time.ts";
 import type { Incarnation, Slot } from "../core/identity.ts";
@@ -11,8 +11,8 @@ import type { Asked, SocketOwners } from "../runtime/socketOwners.ts";
 const LOOK_MS = 1000;
 
 /**
- * How a worker becomes ready: by answering, where it helps to know where its processes do listen; by what is seen of it; or
- * by its survival, which is no news until then.
+ * How a worker becomes ready. `probed`: it answers probes; reports add where its processes listen. `observed`: it is seen
+ * serving. `survival`: it has run long enough; nothing is reported before that.
  */
 type Way = "probed" | "observed" | "survival";
 
@@ -20,7 +20,7 @@ interface Waiting {
   readonly worker: readonly [pool: number, slot: Slot, incarnation: Incarnation];
   readonly asked: Asked;
   wait: Wait;
-  /** What is waited for and what the last attempt returned. */
+  /** What the worker waits for and what the last attempt returned. */
   text: string;
   readonly way: Way;
   /** Where its processes listen, as a sentence part; empty while it is not known. */
@@ -44,7 +44,7 @@ export class ReadinessReports implements Disposable {
     this.#report = options.report;
   }
 
-  /** A worker waits from now on to become ready, or to be ready again. */
+  /** A worker starts to wait to become ready, for the first time or again. */
   begin(worker: Waiting["worker"], asked: Asked, text: string, way: Way): void {
     const wait: Wait = { since: this.#clock.now(), reported: undefined };
     this.#waiting.set(keyOf(...worker), { worker, asked, wait, text, way, listening: "" });
@@ -57,7 +57,7 @@ export class ReadinessReports implements Disposable {
     if (waiting !== undefined) waiting.text = text;
   }
 
-  /** It is ready, leaves or is gone. */
+  /** The worker is ready, draining, stopping or has exited. */
   end(worker: Waiting["worker"]): void {
     this.#waiting.delete(keyOf(...worker));
   }
@@ -66,13 +66,13 @@ export class ReadinessReports implements Disposable {
     return this.#waiting.has(keyOf(...worker));
   }
 
-  /** What a worker waits for at this moment; undefined where it waits for nothing. */
+  /** What a worker waits for now; undefined if it waits for nothing. */
   textOf(pool: number, slot: Slot, incarnation: Incarnation): string | undefined {
     const waiting = this.#waiting.get(keyOf(pool, slot, incarnation));
     return waiting && waiting.text + waiting.listening;
   }
 
-  /** `reason` with where the processes of the worker listen. */
+  /** Appends to `reason` where the processes of the worker listen. */
   async explain(asked: Asked, reason: string): Promise<string> {
     return reason + (await this.#lookUp(asked));
   }

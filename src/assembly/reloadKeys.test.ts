@@ -103,7 +103,7 @@ function revisions(scene: ReloadScene): number[] {
     .flatMap(({ workers }) => workers.flatMap(({ pid, revision }) => (pid === undefined ? [] : [revision])));
 }
 
-test("a worker that starts is asked at the health check path of the reloaded configuration", async () => {
+test("a starting worker is probed at the health_check_path of the reloaded configuration", async () => {
   const key = "server.health_check_path";
   using scene = await ReloadScene.start(configuration(key, "/old", {}));
   await scene.reload(configuration(key, "/new", {}));
@@ -111,7 +111,7 @@ test("a worker that starts is asked at the health check path of the reloaded con
   assert.equal(firstQuestion?.kind === "http" && firstQuestion.path, "/new");
 });
 
-test("a reload that fails leaves every part as it was", async () => {
+test("a failed reload restores every part", async () => {
   const server = { socket_arg: { name: "--socket" }, listener_address: "127.0.0.1", listener_port: ports };
   const old = { server, metrics: {}, autoscale: { max: 3, cpu: 1 }, limits: { memory: "1GiB" } };
   const next = {
@@ -131,7 +131,7 @@ test("a reload that fails leaves every part as it was", async () => {
   assert.deepEqual(scene.config, config);
 });
 
-test("a metrics port that running workers still have is refused, and one they already have is not", async () => {
+test("a reload refuses a metrics.port whose range running workers use, and accepts an unchanged one", async () => {
   const measured = (port: number, more: Block = {}) => configuration("metrics.port", port, more);
   using scene = await ReloadScene.start(measured(ports + 30));
   const { refused } = await scene.reload(measured(ports + 31));
@@ -157,7 +157,7 @@ test("a revision knows only what workers are launched with", () => {
   assert.ok(look);
 });
 
-test("after a reload that fails, limits are watched and the pool is scaled as before", async () => {
+test("after a failed reload limits are watched and the pool is scaled as before", async () => {
   const probes = { startup: { exec: ["true"] } };
   const old = { probes, autoscale: { max: 3, cpu: 1 }, limits: { memory: "1TiB" } };
   using scene = await ReloadScene.start(configuration("umask", "022", old));
@@ -185,7 +185,7 @@ test("after a reload that fails, limits are watched and the pool is scaled as be
   assert.deepEqual(areArmed(), [true, true]);
 });
 
-test("revisions of workers that still run stay, however many reloads come", async () => {
+test("revisions of running workers are kept, regardless of the number of reloads", async () => {
   using scene = await ReloadScene.start(configuration("env", { N: "0" }, {}));
   const [oldest] = revisions(scene);
   scene.processes.areDeaf = true;

@@ -1,4 +1,4 @@
-/** What signals ask of the controller. Every signal that would end it by default has an effect here or is ignored. */
+/** Effects of signals on the controller. Every signal that would end it by default has an effect here or is ignored. */
 import { constants } from "node:os";
 import type { ControllerHandle } from "../admin/handle.ts";
 import type { Logger } from "../base/log.ts";
@@ -36,7 +36,7 @@ export interface SignalOptions {
 
 /**
  * TERM, INT, QUIT and PWR shut down, HUP reloads, USR1 restarts, TTIN and TTOU scale; USR2 is kept for a live upgrade. All
- * others that would end the controller, and that nobody sends on purpose, are ignored.
+ * others that would end the controller, and that no program sends on purpose, are ignored.
  */
 export function listenToSignals({ daemon, handle, log, groupSignals, isStopKnown }: SignalOptions): void {
   for (const signal of STOP_SIGNALS) {

@@ -3,8 +3,8 @@
  * requests that outlived the drain. Many servers wait for their connections before they run their shutdown hooks, and
  * Envoy lets streams on a removed endpoint run on, so such a worker would be killed at the end of its grace period.
  *
- * The worker gets its stop signal first: a server that says goodbye itself, such as with a close frame, has a moment for
- * it. Then its connections are closed from outside, and the rest of the grace period is its own.
+ * The worker receives its stop signal first, so that a server can end its streams itself, such as with a close frame. Then
+ * the controller closes the remaining connections, and the worker has the rest of the grace period for its shutdown hooks.
  */
 import type { Logger } from "../base/log.ts";
 import { after } from "../base/time.ts";
@@ -17,17 +17,17 @@ import type { Clock } from "../runtime/clock.ts";
 import { endConnections } from "../runtime/connections.ts";
 import { listDescendants } from "../runtime/procfs.ts";
 
-/** How long a server has for its own goodbye after a drain; at most a quarter of its grace period. */
-const GOODBYE_MS = 1000;
+/** How long a drained server has to end its streams itself; at most a quarter of its grace period. */
+const OWN_END_MS = 1000;
 
-/** Share of the grace period for a worker that was not drained, whose requests may still end by themselves. */
+/** Share of the grace period in which a worker that was not drained may finish its requests. */
 const UNDRAINED_SHARE = 0.75;
 
 /** A pool behind a proxy. */
 export interface StreamingPool {
   /** Index of the pool that is the proxy. */
   readonly proxyPool: number;
-  /** undefined or 0 where workers are not drained. */
+  /** undefined or 0 if workers are not drained. */
   readonly drainMs: number | undefined;
   /** Where a worker of a revision listens. */
   addressOf(slot: Slot, revision: number): UpstreamAddress | undefined;
@@ -37,7 +37,7 @@ export interface StreamEndsOptions {
   readonly clock: Clock;
   readonly log: Logger;
   readonly view: () => ControllerView;
-  /** undefined for a pool that is no pool of workers, or has no proxy. */
+  /** undefined for proxy pools and for pools without a proxy. */
   readonly poolOf: (name: string) => StreamingPool | undefined;
 }
 
@@ -47,7 +47,7 @@ export class StreamEnds implements Disposable {
   readonly #options: StreamEndsOptions;
   readonly #drained = new Set<string>();
   readonly #timers = new Map<string, Disposable>();
-  /** Pools whose connections may not be touched, which is told once. */
+  /** Pools whose connections the controller may not close; each is reported once. */
   readonly #refused = new Set<string>();
 
   constructor(options: StreamEndsOptions) {
@@ -72,7 +72,7 @@ export class StreamEnds implements Disposable {
     const key = keyOf(event);
     // At a shutdown the proxy as a whole was drained before.
     const isDrained = this.#drained.has(key) || (event.cause === "shutdown" && (pool.drainMs ?? 0) > 0);
-    const waitMs = isDrained ? Math.min(GOODBYE_MS, event.graceMs / 4) : event.graceMs * UNDRAINED_SHARE;
+    const waitMs = isDrained ? Math.min(OWN_END_MS, event.graceMs / 4) : event.graceMs * UNDRAINED_SHARE;
     const { clock } = this.#options;
     this.#timers.get(key)?.[Symbol.dispose]();
     this.#timers.set(
@@ -117,7 +117,7 @@ export class StreamEnds implements Disposable {
   }
 }
 
-/** Envoy's side, which is one process; the worker's where Envoy runs as somebody else whom we may not touch. */
+/** Closes Envoy's end, which is one process; the worker's end if Envoy runs as a user that the controller may not trace. */
 async function endAtEitherSide(envoy: number, worker: number, address: UpstreamAddress) {
   const ended = await endConnections(envoy, address, "peer");
   if (!("refused" in ended)) return ended;

@@ -1,6 +1,6 @@
 /**
  * The workers' own metrics as one exposition: asks all workers at once, each for a bounded time, and merges what they show.
- * Of a pool whose workers answer for all of them (metrics.scope: pool) one is asked, and another one if it does not answer.
+ * In a pool whose workers answer for all of them (metrics.scope: pool) one is scraped, and another one if it does not answer.
  *
  * Workers are asked when somebody scrapes, not by a timer: showing metrics costs a single-threaded worker time in which it
  * serves nobody, and what a worker counts between the last scrape and its death is lost to any Prometheus that asks it
@@ -26,7 +26,7 @@ import type { Clock } from "../runtime/clock.ts";
 /** A worker that has not answered by then is left out of the scrape. */
 const ANSWER_MS = 1000;
 
-/** How many workers of a pool that have one answer are asked in one scrape, until one answers. */
+/** Maximum number of workers of a pool with scope pool that one scrape tries, until one answers. */
 const MAX_ASKED_FOR_POOL = 2;
 
 /** So long an answer is good for everybody. */
@@ -204,7 +204,7 @@ export class WorkerMetrics {
         this.#spokesmen.set(name, target.slot);
         return;
       }
-      // Not asked first again, though it may be ready by all other means.
+      // Not tried first again, although it may be ready.
       this.#spokesmen.delete(name);
     }
   }
@@ -216,7 +216,7 @@ export class WorkerMetrics {
     this.#answers.set(pool, answers);
     const subject = this.#subjects.get(pool);
     const answer = await fetchText(address, encodePath(measured.path));
-    // A reload may have changed meanwhile what is asked.
+    // A reload may have changed the path or scope meanwhile.
     if (this.#subjects.get(pool) !== subject) return false;
     answers[answer.kind]++;
     if (answer.kind === "success") this.#merged.observe(target, parseExposition(answer.text, this.#memo));
@@ -225,7 +225,7 @@ export class WorkerMetrics {
   }
 }
 
-/** The workers that may be asked, ready ones first. */
+/** The workers that may be scraped, ready ones first. */
 function targetsOf(workers: readonly WorkerView[], measured: MeasuredPool): Target[] {
   const targets = (["ready", "unready", "draining"] as const).flatMap((phase) =>
     workers.filter((worker) => worker.phase === phase),
@@ -236,7 +236,7 @@ function targetsOf(workers: readonly WorkerView[], measured: MeasuredPool): Targ
   });
 }
 
-/** Removes the live gauges of processes that are gone, and those named `ended`. */
+/** Removes the live gauges of processes that have exited, and of those named `ended`. */
 function removeDeadGauges({ multiprocDirectory }: MeasuredPool, ended?: string): void {
   if (multiprocDirectory === undefined) return;
   const isDead = (identifier: string) =>

@@ -18,7 +18,7 @@ export class WorkerPlaces {
   readonly #pool: LaunchedPool;
   /** Where the sockets of the pool are; undefined where workers have ports or nothing. */
   readonly #socketDirectory: string | undefined;
-  /** Where prometheus_client keeps a file for each process and kind of metric; undefined unless the pool asks for it. */
+  /** Where prometheus_client keeps a file for each process and kind of metric; undefined unless metrics.multiproc is set. */
   readonly multiprocDirectory: string | undefined;
 
   /** @throws ControllerError CONFIG_INVALID where the paths of sockets would be too long */
@@ -96,7 +96,7 @@ export class WorkerPlaces {
   }
 
   /**
-   * Makes sure before a spawn that nobody else has the addresses of the slot; a socket that a killed worker left behind is
+   * Makes sure before a spawn that no other process has the addresses of the slot; a socket that a killed worker left behind is
    * removed, because its successor could not bind. @throws ControllerError PORT_IN_USE, SOCKET_IN_USE
    */
   prepare(slot: Slot): void {

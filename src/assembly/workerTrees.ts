@@ -20,7 +20,7 @@ export class WorkerTrees {
     });
   }
 
-  /** Call for each lifecycle event, before those who read: trees begin and end by them. */
+  /** Call for each lifecycle event before other listeners read trees: events start and end them. */
   handle(event: LifecycleEvent): void {
     if (event.kind === "spawned") {
       const { pid, pool, slot, incarnation } = event;
@@ -36,7 +36,7 @@ export class WorkerTrees {
     return this.#usages.read(leaders, maxAgeMs, known);
   }
 
-  /** The processes of a worker as the last look at what it uses saw them, parents before their children. */
+  /** The processes of a worker as of the last read of its usage, parents before their children. */
   processesOf(leader: number): readonly ProcessUsage[] {
     return this.#usages.processesOf(leader);
   }

@@ -4,7 +4,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { decodeOsText, encodeOsText } from "./osText.ts";
 
-test("UTF-8 is decoded as such, any other byte stands for itself", () => {
+test("UTF-8 is decoded, and every other byte is preserved", () => {
   assert.equal(decodeOsText(Buffer.from("\ufeffżółć 🎉\0")), "\ufeffżółć 🎉\0");
   assert.equal(decodeOsText(Buffer.from([0x61, 0xe9, 0xc3, 0xa9])), "a\udce9é");
   // Too long, a surrogate, beyond Unicode, cut off.
@@ -20,7 +20,7 @@ test("UTF-8 is decoded as such, any other byte stands for itself", () => {
     );
 });
 
-test("every byte comes back, also of parts that are joined", () => {
+test("every byte survives a round trip, also of joined parts", () => {
   const bytes = fc.oneof(
     fc.uint8Array({ maxLength: 40 }),
     fc

@@ -1,7 +1,7 @@
 /**
- * Text from the system (environment variables, env_file) that need not be UTF-8, as a string that gives every byte back.
+ * Text from the system (environment variables, env_file) that need not be UTF-8, as a string that preserves every byte.
  * A byte that is no part of a character becomes half of a surrogate pair, U+DC80 to U+DCFF (as in Python's
- * surrogateescape), which no UTF-8 text contains. `isWellFormed()` tells whether a string has such a byte.
+ * surrogateescape), which no UTF-8 text contains. `isWellFormed()` is false for a string with such a byte.
  */
 
 const STRICT = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
@@ -15,7 +15,7 @@ export function decodeOsText(bytes: Uint8Array): string {
   try {
     return STRICT.decode(bytes);
   } catch {
-    // Byte by byte then.
+    // Not UTF-8: decode byte by byte.
   }
   let text = "";
   for (let at = 0; at < bytes.length; ) {

@@ -54,7 +54,7 @@ export function formatDuration(ms: number): string {
 }
 
 /**
- * Bytes of a size such as "512MiB", "512Mi", "1GB" or "1024"; undefined where the text is none. "512M" is none: it is
+ * Bytes of a size such as "512MiB", "512Mi", "1GB" or "1024"; undefined for any other text. "512M" is refused: it is
  * 1000² to Kubernetes and 1024² to systemd and docker.
  */
 export function parseSize(text: string): number | undefined {

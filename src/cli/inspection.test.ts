@@ -86,7 +86,7 @@ Threads
   );
 });
 
-test("--pid chooses a process for a dump and a profile; anything but a process id is a mistake of usage", async () => {
+test("--pid chooses a process for a dump and a profile; anything but a process id is a usage error", async () => {
   await using controller = await FakeController.start();
   controller.answers.set("POST /v1/workers/web-0/dump", (response) => sendJson(response, 200, workerDump()));
   controller.answers.set("POST /v1/workers/web-0/profile", (response) =>

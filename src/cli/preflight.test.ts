@@ -310,7 +310,7 @@ test("a token file that is missing, a directory, empty or of several words is a 
   }
 });
 
-test("metrics of workers that would be summed several times are a warning", async () => {
+test("metrics of workers that would be summed several times cause a warning", async () => {
   const warnings = async (metrics: string, variables: Readonly<Record<string, string>>, configured = false) => {
     const pool = `{name: a, exec: x, metrics: {port: 9100${metrics}}}`;
     const plan = { ...PLAN, env: variables, configured: new Set(configured ? Object.keys(variables) : []) };
@@ -330,7 +330,7 @@ test("metrics of workers that would be summed several times are a warning", asyn
   assert.match((await warnings(", multiproc: true", directory, true))?.[0] ?? "", /multiproc replaces the PROM/u);
 });
 
-test("worker, metrics and Envoy ports inside the kernel's range for outgoing connections are a warning, unless reserved", async () => {
+test("worker, metrics and Envoy ports inside the kernel's range for outgoing connections cause a warning, unless reserved", async () => {
   const yaml = (start: number) =>
     `supervisor: {workers: [{name: web, exec: x, replicas: 3, server: {listener_port: 10000, port_arg: {name: -p, start_port: ${start}}}}]}`;
   const warningsFor = async (start: number, reserved: readonly { from: number; to: number }[] = []) => {

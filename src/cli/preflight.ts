@@ -52,7 +52,7 @@ export interface SystemChecks {
   availableCpus(): number;
   /** Bytes that all processes of the controller's control group may use together; undefined where there is no limit. */
   memoryBoundBytes(): number | undefined;
-  /** Ports that outgoing connections may have; undefined where that cannot be known. */
+  /** Ports that outgoing connections may have; undefined if unknown. */
   ephemeralPorts(): EphemeralPorts | undefined;
   /** Tells `onProblem` everything that keeps the pool from being started, and returns undefined then. */
   checkLaunch(request: LaunchRequest, env: NodeJS.ProcessEnv, onProblem: OnLaunchProblem): LaunchPlan | undefined;

@@ -66,7 +66,7 @@ test("where not all workers fit the busiest are shown, and how many are not", ()
   assert.match(lines[9] ?? "", /^ {2}43 less busy ones are not shown$/u);
 });
 
-test("processes stand below their worker, the busiest first, and rows beyond the screen are counted", () => {
+test("processes are listed below their worker, the busiest first, and rows beyond the screen are counted", () => {
   const processes = (busy: number) =>
     Array.from({ length: 5 }, (_, index) => ({
       pid: 200 + index,

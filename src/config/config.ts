@@ -169,7 +169,7 @@ export interface SocketConfig {
 export interface LogsConfig {
   readonly mode: "annotate" | "inherit";
   readonly maxLineBytes: number;
-  /** Of lines on stderr that do not tell theirs. */
+  /** Of lines on stderr that state none. */
   readonly stderrLevel: "debug" | "info" | "warn" | "error" | "fatal";
 }
 

@@ -177,7 +177,7 @@ type IsLaunched<Class> = Class extends "policy" | "proxy"
       : false
     : true;
 
-/** The keys of a block that a process is launched with, and those that never change. */
+/** The keys of a block that a process is launched with, and the keys that never change. */
 type LaunchedKeys<T, Table> = {
   readonly [Property in keyof T as Property extends keyof Table
     ? IsLaunched<Table[Property]> extends true
@@ -191,8 +191,8 @@ type LaunchedKeys<T, Table> = {
 };
 
 /**
- * What a revision of a pool knows of the configuration: keys of class `launch`, and those that never change. Every other
- * key may have changed since, so reading one from a revision does not compile; the present value is in force for it.
+ * The part of the configuration that a revision of a pool holds: keys of class `launch`, and keys that never change. Any
+ * other key may have changed since, so reading it from a revision does not compile; read the configuration in force.
  */
 export type LaunchedPool = LaunchedKeys<PoolConfig, typeof POOL>;
 

@@ -167,7 +167,7 @@ export function sizeHint(text: string): string | undefined {
   return undefined;
 }
 
-/** What to write for the other words that YAML once knew as booleans. */
+/** What to write for other spellings of booleans, which YAML 1.1 had. */
 export function booleanHint(text: string): string | undefined {
   if (/^(?:yes|y|on|1|true)$/iu.test(text)) return "write true";
   return /^(?:no|n|off|0|false)$/iu.test(text) ? "write false" : undefined;
@@ -194,7 +194,7 @@ export function signalHint(text: string): string | undefined {
   return name === undefined ? undefined : `write ${name}`;
 }
 
-/** What to write where a list of words was expected and a command line stands there. */
+/** What to write if a command line stands where a list is expected. */
 export function wordsHint(text: string): string | undefined {
   if (/["'\\$`|&;<>()*?[\]{}#~]/u.test(text)) return "write a list with an item for each word; no shell reads it";
   return `write [${text
@@ -212,7 +212,7 @@ export function pathHint(text: string): string | undefined {
     : undefined;
 }
 
-/** Which other program a whole file is for; undefined where it looks like none. */
+/** Recognises a file of another program; undefined if it looks like none. */
 export function foreignFile(text: string): { readonly offset: number; readonly message: string } | undefined {
   const expected = "expected YAML with supervisor and workers";
   for (const [pattern, what] of FOREIGN_FILES) {

@@ -619,7 +619,7 @@ test("a hint says what to write at the top, in supervisor and in admin", () => {
     );
 });
 
-test("a hint never shows what a variable put in", () => {
+test("a hint never shows the value of a variable", () => {
   assert.deepEqual(poolProblems('limits: {memory: "${S}"}', { S: "5M" }), [
     'limits.memory: expected a size such as "512MiB", got "${S}", whose value is not shown',
   ]);

@@ -32,7 +32,7 @@ test("worker ports reach to the most replicas that autoscale may make", () => {
   ]);
 });
 
-test("worker ports that no argument tells are claimed like the others", () => {
+test("worker ports of start_port alone are claimed like those of port_arg", () => {
   const bare = (start: number) => `{name: b, exec: x, replicas: 2, server: {listener_port: 7, start_port: ${start}}}`;
   const pools = (start: number) => `supervisor: {workers: [${server("a", 9090, 1000)}, ${bare(start)}]}`;
   assert.deepEqual(problemsOf(pools(9092)), []);

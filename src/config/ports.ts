@@ -74,8 +74,8 @@ export function findEphemeralClaims(
     const verb = claim.from === claim.to ? "is" : "are";
     const message =
       `${formatClaim(claim)} ${verb} in the range that the kernel uses for outgoing connections ` +
-      `(${ephemeral.from} to ${ephemeral.to}, net.ipv4.ip_local_port_range): a connection may hold a port when it is ` +
-      `to be bound. Use ports outside the range, or sysctl -w net.ipv4.ip_local_reserved_ports=${ports}`;
+      `(${ephemeral.from} to ${ephemeral.to}, net.ipv4.ip_local_port_range): a connection may hold a port when a worker or ` +
+      `Envoy starts. Use ports outside the range, or sysctl -w net.ipv4.ip_local_reserved_ports=${ports}`;
     return [{ path: claim.path, message }];
   });
 }
@@ -123,7 +123,7 @@ export interface PortRange {
   readonly to: number;
 }
 
-/** All ports that workers of a pool may be told to listen on: those of their traffic, and of their metrics. */
+/** All ports that are assigned to workers of a pool: for their traffic and for their metrics. */
 export function ownPorts(pool: PoolConfig, replicas: number): readonly PortRange[] {
   const count = slotCount(pool, replicas);
   const range = (key: string, from: number | undefined) =>
@@ -152,7 +152,7 @@ interface WithStartPort {
   readonly server?: Known<Pick<ServerConfig, "startPort" | "portArg">> | undefined;
 }
 
-/** Port of slot 0; undefined where workers are told none. */
+/** Port of slot 0; undefined if workers are assigned none. */
 export function startPortOf({ server }: WithStartPort): number | undefined {
   return server?.startPort ?? server?.portArg?.startPort;
 }

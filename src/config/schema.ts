@@ -86,7 +86,7 @@ const headerName = {
     /^[!#$%&'*+.^_`|~\dA-Za-z-]+$/u.test(key) ? undefined : "expected the name of a header, such as Host",
 };
 
-/** What may stand in a header of HTTP: no line breaks, no other control characters. */
+/** The value of an HTTP header: no line breaks or other control characters. */
 const headerValue = text({
   label: "string",
   empty: true,
@@ -143,14 +143,14 @@ const restart: Kind<RestartConfig> = object<RestartConfig>({
     kind: oneOf(["always", "on-failure", "never"]),
     default: "always",
     since: "new",
-    doc: "Which exits the controller did not request start the worker again: all of them; all but code 0 and `expected_exit_codes`; none. A worker that is not started again is down until `monoceros start`.",
+    doc: "Which exits that the controller did not request restart the worker. `always`: all of them. `on-failure`: all but code 0 and `expected_exit_codes`. `never`: none. A worker that is not restarted stays down until `monoceros start`.",
   },
   expectedExitCodes: {
     yaml: "expected_exit_codes",
     kind: list(integer(0, 255)),
     default: [],
     since: "new",
-    doc: "Exit codes that are no crash, such as `[0]` for servers that end after so many requests (`--limit-max-requests`, `max_requests`): the worker is replaced at once, without backoff and without counting against `max_restarts`.",
+    doc: "Exit codes that do not count as crashes, such as `[0]` for servers that exit after a number of requests (`--limit-max-requests`, `max_requests`). The worker is replaced at once, without backoff, and the exit does not count against `max_restarts`.",
   },
   backoff: { yaml: "backoff", kind: backoff, filled: true, since: "new", doc: "Waits between restarts in a row." },
   onExhausted: {
@@ -170,7 +170,7 @@ const autoscale: Kind<AutoscaleConfig> = object<AutoscaleConfig>(
       kind: integer(1, MAX_REPLICAS),
       required: true,
       since: "new",
-      doc: "Most workers; ports of a pool with `start_port` are kept for so many.",
+      doc: "Maximum number of workers. A pool with `start_port` reserves ports for this many.",
     },
     cpu: {
       yaml: "cpu",
@@ -283,7 +283,7 @@ const httpProbe: Kind<HttpProbeConfig> = object<HttpProbeConfig>({
     default: {},
     secret: true,
     since: "new",
-    doc: "Request headers in addition to `Host: localhost`, `User-Agent` and `Accept`, or in their place. Values are never shown.",
+    doc: "Request headers, added to `Host: localhost`, `User-Agent` and `Accept`. A header with one of these names replaces the default. Values are never shown.",
   },
 });
 
@@ -440,9 +440,9 @@ const rolling: Kind<RollingConfig> = object<RollingConfig>(
       yaml: "min_ready",
       kind: duration(),
       default: undefined,
-      unset: "1s while it is seen to serve, 5s where it never listens",
+      unset: "1s if it is seen serving, 5s if it never listens",
       since: "new",
-      doc: "In pools without `server` and without startup and readiness probes: how long a successor must be seen to serve before its predecessor stops, and how long a worker that never listens must live to count as ready.",
+      doc: "In pools without `server` and without startup and readiness probes: how long a successor must be seen serving before its predecessor stops, and how long a worker that never listens must run before it counts as ready.",
     },
   },
   checkRolling,
@@ -496,7 +496,7 @@ const logs: Kind<LogsConfig> = object<LogsConfig>({
     kind: oneOf(["debug", "info", "warn", "error", "fatal"]),
     default: "info",
     since: "new",
-    doc: "Level of text lines on stderr that do not say theirs. Levels that logging libraries write are recognised.",
+    doc: "Level of text lines on stderr that state none. The formats of common logging libraries are recognised.",
   },
 });
 
@@ -509,7 +509,7 @@ const metrics: Kind<MetricsConfig> = object<MetricsConfig>(
       default: undefined,
       unset: ownPort,
       since: "new",
-      doc: "First port to ask, where it is not the worker's own: that of slot 0; the one of slot n is n higher. A worker finds its own in MONOCEROS_METRICS_PORT. With scope `pool` it may be the port of one of the pool's `sockets`, which all workers share.",
+      doc: "Metrics port of slot 0, if it differs from the worker's own; the port of slot n is n higher. A worker finds its own in `MONOCEROS_METRICS_PORT`. With scope `pool` it may be the port of one of the pool's `sockets`, which all workers share.",
     },
     scope: {
       yaml: "scope",
@@ -517,7 +517,7 @@ const metrics: Kind<MetricsConfig> = object<MetricsConfig>(
       default: undefined,
       unset: "`worker`, or `pool` with `multiproc`",
       since: "new",
-      doc: "What the answer of one worker covers. `worker`: only itself, so every worker is asked and totals are summed. `pool`: all workers of the pool, so one of them is asked and its totals stand for the pool.",
+      doc: "What the metrics of one worker cover. `worker`: itself only, so the controller scrapes every worker and sums the totals. `pool`: all workers of the pool, so the controller scrapes one of them and uses its totals for the pool.",
     },
     multiproc: {
       yaml: "multiproc",
@@ -604,7 +604,7 @@ const server: Kind<ServerConfig> = object<ServerConfig>(
       kind: portArg,
       default: undefined,
       since: "original",
-      doc: "Arguments, put before `args`, that tell a worker its port.",
+      doc: "Arguments with the port of a worker, inserted before `args`.",
     },
     socketArg: {
       yaml: "socket_arg",
@@ -619,7 +619,7 @@ const server: Kind<ServerConfig> = object<ServerConfig>(
       default: 10_000,
       isUnset: isZero,
       since: "original",
-      doc: "Time between Envoy's stop signal and its SIGKILL. 0 is the same as unset.",
+      doc: "Time between the request that Envoy exits and its SIGKILL. 0 is the same as unset.",
     },
     drainTimeoutMs: {
       yaml: "drain_timeout",
@@ -641,7 +641,7 @@ const server: Kind<ServerConfig> = object<ServerConfig>(
       kind: text({ expected: "a host, with or without a port", pattern: /^[^\s\u0000-\u001f\u007f-\uffff]+$/u }),
       default: "localhost",
       since: "new",
-      doc: "`Host` header of the requests for `health_check_path`, for workers that refuse hosts they do not know.",
+      doc: "`Host` header of the requests for `health_check_path`, for workers that reject unknown hosts.",
     },
     loadBalancerAlgorithm: {
       yaml: "load_balancer_algorithm",
@@ -732,21 +732,21 @@ const server: Kind<ServerConfig> = object<ServerConfig>(
       kind: integer(1, 100_000),
       default: 1000,
       since: "new",
-      doc: "Header lines that a request or a response may have. A request with more is answered 431, a response with more is replaced by 502; over HTTP/2 the stream of such a request is reset.",
+      doc: "Maximum number of header lines in a request or a response. Envoy answers a request with more with 431 (over HTTP/2 it resets the stream), and replaces a response with more by 502.",
     },
     maxHeaderBytes: {
       yaml: "max_header_size",
       kind: size(1024, 8 * 1024 * 1024),
       default: 256 * 1024,
       since: "new",
-      doc: "Size that the headers of a request or a response may have together, rounded up to KiB; a request's target counts. Answers as for `max_headers`.",
+      doc: "Maximum total size of the headers of a request or a response, rounded up to KiB. The target of a request counts. Larger ones are answered as for `max_headers`.",
     },
     trustedHops: {
       yaml: "trusted_hops",
       kind: integer(0, 100),
       default: 1,
       since: "new",
-      doc: "Number of proxies in front of this one whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed. `hash_on: source_ip` and the access log use the address that the outermost of them saw; a client without `X-Forwarded-For` counts by its own. 0 believes nobody and overwrites `X-Forwarded-Proto`.",
+      doc: "Number of proxies in front of this one whose `X-Forwarded-For` and `X-Forwarded-Proto` are trusted. `hash_on: source_ip` and the access log use the address that the outermost of them saw, or that of the client if it sends no `X-Forwarded-For`. With 0 no client is trusted, and `X-Forwarded-Proto` is overwritten.",
     },
     concurrency: { yaml: "concurrency", kind: integer(1, 1024), default: 1, since: "new", doc: "Envoy's threads." },
     accessLog: {
@@ -891,7 +891,7 @@ const pool: Kind<PoolConfig> = object<PoolConfig>(
       kind: oneOf(["group", "leader"]),
       default: "group",
       since: "new",
-      doc: "Who gets the stop signal: the worker's whole process group, or only its first process, for servers that stop their own children (celery, gunicorn). SIGKILL always goes to the group.",
+      doc: "Which processes receive the stop signal: the worker's whole process group, or only its first process, for servers that stop their own children (celery, gunicorn). SIGKILL always goes to the group.",
     },
     signalTimeoutMs: {
       yaml: "signal_timeout",

@@ -1,6 +1,6 @@
 /**
- * Templates in arguments and environment values: `{{.Port}}`. A text is parsed once, into parts. What came out of a
- * variable is a literal part whatever it contains, so a secret with braces in it reaches the worker unchanged.
+ * Templates in arguments and environment values: `{{.Port}}`. A text is parsed once, into parts. The value of
+ * a variable is a literal part whatever it contains, so a secret with braces in it reaches the worker unchanged.
  * `{{"{{"}}` is a literal `{{`, as in Go's text/template; any other double braces are left alone.
  */
 import { didYouMean } from "./nearest.ts";
@@ -48,7 +48,7 @@ export function parseTemplate(
   return { ok: true, template: parts };
 }
 
-/** A template that the program itself writes. @throws RangeError where it has an unknown name */
+/** A template that the program itself writes. @throws RangeError if it has an unknown name */
 export function template(text: string): Template {
   const parsed = parseTemplate([{ text, isValue: false }]);
   if (!parsed.ok) throw new RangeError(parsed.message);

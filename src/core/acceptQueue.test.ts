@@ -11,11 +11,11 @@ function after(...looks: readonly (readonly string[])[]): QueueState {
   return state;
 }
 
-test("nobody accepts while all connections that were seen to wait still do, whoever joins them", () => {
+test("a queue is stalled while all connections that were seen waiting still wait, even if others join", () => {
   assert.equal(stalledMs(after(["a"], ["a", "b"], ["a", "b", "c"]), instant(2000)), 2000);
 });
 
-test("a queue that is never empty but moves is no stall", () => {
+test("a queue that is never empty but moves is not stalled", () => {
   assert.equal(stalledMs(after(["a", "b"], ["b", "c"], ["c", "d"], ["d", "e"]), instant(3000)), 0);
 });
 
@@ -24,7 +24,7 @@ test("an empty queue ends a stall", () => {
   assert.deepEqual(after(["a"], []), EMPTY_QUEUE);
 });
 
-test("connections are told apart only after the queue was filled twice in a row", () => {
+test("connections are identified only after two non-empty samples in a row", () => {
   const look = (state: QueueState, at: number) => foldQueue(state, { at: instant(at), length: 1, waiting: undefined });
   const once = look(EMPTY_QUEUE, 0);
   assert.deepEqual(
@@ -33,7 +33,7 @@ test("connections are told apart only after the queue was filled twice in a row"
   );
 });
 
-test("a queue whose connections cannot be told apart is never a stall", () => {
+test("a queue whose connections cannot be identified is never stalled", () => {
   let state = EMPTY_QUEUE;
   for (let second = 0; second < 100; second++)
     state = foldQueue(state, { at: instant(second * 1000), length: 9, waiting: new Set() });

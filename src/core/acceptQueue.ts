@@ -1,32 +1,32 @@
 /**
- * Whether anybody accepts from a shared socket. An accept queue that is never empty is no proof of the opposite: under load
- * it fills as fast as it is emptied. Nobody accepts where connections that were seen to wait still do, all of them: the
- * queue is served in order, so that the first accept would have taken one of them. Pure.
+ * Decides whether workers accept connections from a shared socket. A queue that is never empty proves nothing: under load it
+ * fills as fast as workers empty it. No worker accepts if all connections that were seen waiting are still waiting: the
+ * queue is served in order, so the first accept would have removed one of them. Pure.
  */
 import type { Instant } from "../base/time.ts";
 
-/** One look at a queue. */
+/** One sample of a queue. */
 export interface QueueSample {
   readonly at: Instant;
   readonly length: number;
-  /** What tells the waiting connections apart; undefined where it was not asked for or cannot be known. */
+  /** Identities of the waiting connections; undefined if not requested or unknown. */
   readonly waiting: ReadonlySet<string> | undefined;
 }
 
-/** What is remembered of a queue. */
+/** State kept for a queue. */
 export interface QueueState {
-  /** Looks in a row at which somebody waited. */
+  /** Consecutive samples with waiting connections. */
   readonly filled: number;
-  /** Connections that wait, all of them since this moment. */
+  /** Connections that have all been waiting since this moment. */
   readonly held: { readonly since: Instant; readonly waiting: ReadonlySet<string> } | undefined;
 }
 
 export const EMPTY_QUEUE: QueueState = { filled: 0, held: undefined };
 
-/** From so many filled looks in a row on, the connections are to be told apart. */
+/** After this many consecutive non-empty samples the connections must be identified. */
 const SUSPICIOUS = 2;
 
-/** Whether the next look has to tell the connections apart. */
+/** Whether the next sample must identify the connections. */
 export function isSuspicious({ filled }: QueueState): boolean {
   return filled >= SUSPICIOUS;
 }
@@ -40,18 +40,18 @@ export function foldQueue(state: QueueState, { at, length, waiting }: QueueSampl
   return { filled, held: isHeld ? held : { since: at, waiting } };
 }
 
-/** How long nobody has accepted, as far as is known. */
+/** How long no worker has accepted a connection, as far as is known. */
 export function stalledMs({ held }: QueueState, now: Instant): number {
   return held === undefined ? 0 : now - held.since;
 }
 
-/** How long workers that were never seen to wait on their socket may leave connections waiting. */
+/** Bound for pools whose workers were never seen waiting on their socket. */
 const UNSEEN_BOUND_MS = 5000;
 
-/** The same for workers that were: single-threaded ones may all be busy with long requests. */
+/** Bound for pools whose workers were: single-threaded workers may all be busy with long requests. */
 const SEEN_BOUND_MS = 30_000;
 
-/** How long nobody may have accepted before the workers of a pool count as not ready. */
+/** How long the workers of a pool may accept no connection before they count as unready. */
 export function stallBoundMs(wasSeenToWait: boolean): number {
   return wasSeenToWait ? SEEN_BOUND_MS : UNSEEN_BOUND_MS;
 }

@@ -585,7 +585,7 @@ test("when every worker of every pool completed the controller exits 0", () => {
   assert.deepEqual(rig.take().slice(-1), ["!finish 0"]);
 });
 
-test("when the last worker is gone and one has failed the controller exits 1", () => {
+test("when the last worker has ended and one has failed the controller exits 1", () => {
   const rig = new ControllerRig({ pools: jobs("on-failure", "never") }).boot();
   rig.exit(1, 0, 3);
   rig.exit(0, 0, 0);
@@ -605,7 +605,7 @@ test("workers that end by a signal during pre_stop_delay are replaced without us
   assert.deepEqual(rig.take().slice(-1), ["!finish 0"]);
 });
 
-test("while a group signal may be on its way workers get no stop signal; those that had it get none later", () => {
+test("while a group signal may arrive workers are sent no stop signal; workers that received it are sent none later", () => {
   const rig = new ControllerRig().boot();
   rig.step({ kind: "shutdown", at: rig.now, reason: "received SIGTERM", exitCode: 0, settleMs: 50 });
   assert.deepEqual([rig.state.phase, rig.effects.some(({ kind }) => kind === "signal")], ["leaving", false]);
@@ -615,7 +615,7 @@ test("while a group signal may be on its way workers get no stop signal; those t
   assert.deepEqual([rig.state.phase, rig.effects.some(({ kind }) => kind === "signal")], ["stopping", false]);
 });
 
-test("without a group signal workers get their stop signal after the moment", () => {
+test("without a group signal workers are sent their stop signal after the settle time", () => {
   const rig = new ControllerRig().boot();
   rig.step({ kind: "shutdown", at: rig.now, reason: "received SIGTERM", exitCode: 0, settleMs: 50 });
   rig.pass(50);

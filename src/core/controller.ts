@@ -41,7 +41,7 @@ export interface ControllerState {
   readonly killing: boolean;
   /** Proxies (by index of their pool) that still have connections, in phase draining. */
   readonly draining: ReadonlySet<number>;
-  /** A signal that every process of the controller's group or service got together with it, and when it got it. */
+  /** A signal that every process of the controller's group or service received together with it, and when. */
   readonly groupSignal: { readonly signal: string; readonly at: Instant } | undefined;
   readonly exitCode: number;
   readonly shutdownRequests: number;
@@ -136,7 +136,7 @@ function react(state: ControllerState, event: ControllerEvent, effects: Controll
       return boot(state, event, effects);
     case "worker": {
       const { slot, random } = event;
-      // The workers are to serve until the drain is over, whoever else has signaled them.
+      // Workers must serve until the drain is over, even if another process has signaled them.
       const isDuringShutdown = state.phase === "leaving" || state.phase === "draining";
       const of = event.event.kind === "exited" ? { ...event.event, isDuringShutdown } : event.event;
       return stepOne(state, event.pool, { kind: "worker", slot, event: of, random }, effects);

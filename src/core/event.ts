@@ -26,7 +26,7 @@ export type WorkerLifecycleEvent = OfWorker &
   (
     | { readonly kind: "starting"; readonly delayMs: number; readonly reason: string }
     | { readonly kind: "spawned"; readonly pid: number; readonly revision: number }
-    /** `evidence` is what shows that it serves: its probes, a process of it that listens, or nothing but its survival. */
+    /** `evidence` is what shows that it serves: its probes, one of its processes that listens, or only its survival. */
     | { readonly kind: "ready"; readonly afterMs: number; readonly evidence: "probe" | "listening" | "none" }
     /** It is still not ready, and what is missing has become known or has changed. */
     | { readonly kind: "waiting"; readonly afterMs: number; readonly reason: string }
@@ -39,7 +39,7 @@ export type WorkerLifecycleEvent = OfWorker &
         readonly status: ExitStatus;
         readonly planned: boolean;
         readonly uptimeMs: number;
-        /** Of an exit of its own accord that is no crash: `restart.expected_exit_codes`, or `restart.policy` ends it. */
+        /** Why an unrequested exit is not a crash: `restart.expected_exit_codes`, or `restart.policy` ends the worker. */
         readonly cause?: "expected" | "completed";
       }
     | { readonly kind: "spawn_failed"; readonly reason: string }
@@ -59,7 +59,7 @@ export type WorkerLifecycleEvent = OfWorker &
     | { readonly kind: "stopped"; readonly durationMs: number; readonly next: "respawn" | "stay down" }
     | { readonly kind: "limit_reached"; readonly limit: LimitKind; readonly reason: string }
     | { readonly kind: "gave_up"; readonly reason: string }
-    /** It ended by itself, and `restart.policy` wants no other process. */
+    /** It exited by itself, and `restart.policy` starts no other process. */
     | { readonly kind: "ended"; readonly isFailure: boolean; readonly reason: string }
   );
 

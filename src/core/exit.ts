@@ -5,7 +5,7 @@ export type ExitStatus =
   | { readonly kind: "code"; readonly code: number }
   | { readonly kind: "signal"; readonly signal: string };
 
-/** Signals that ask a process to end, and their numbers, which shells and frameworks turn into exit codes (128 + n). */
+/** Signals that request a process to exit, with their numbers: shells and frameworks turn them into exit codes (128 + n). */
 const REQUESTS_TO_END: ReadonlyMap<string, number> = new Map([
   ["SIGHUP", 1],
   ["SIGINT", 2],
@@ -14,8 +14,8 @@ const REQUESTS_TO_END: ReadonlyMap<string, number> = new Map([
 ]);
 
 /**
- * Whether a process that ended with `status` may have ended because it was asked to: by `stopSignal` or by a signal that
- * usually means so. Exit code 0 counts too, because a graceful shutdown ends with it.
+ * Whether a process with this exit `status` may have received a request to exit: `stopSignal`, or another signal with this
+ * usual meaning. Exit code 0 counts too, because a graceful shutdown ends with it.
  */
 export function mayHaveBeenAsked(status: ExitStatus, stopSignal: string): boolean {
   if (status.kind === "signal") return status.signal === stopSignal || REQUESTS_TO_END.has(status.signal);

@@ -179,7 +179,7 @@ export function isHealthy(state: PoolState): boolean {
   return isEnough(countReady(state), state.measuredReplicas - countCompleted(state.workers), state.spec);
 }
 
-/** Slots whose work is done for good: health does not miss them. */
+/** Completed workers, which health does not count as missing. */
 export function countCompleted(workers: readonly WorkerState[]): number {
   return count(workers, (worker) => worker.phase === "down" && worker.kind === "completed");
 }
@@ -194,8 +194,8 @@ export function isEmpty(state: PoolState): boolean {
 }
 
 /**
- * Whether nothing runs and as many slots as there are replicas will not run again by themselves: `completed` where all of
- * these did their work, `failed` where one used up its restarts or failed under `restart.policy: never`.
+ * The outcome of a pool without processes whose replicas will not start again by themselves. `completed`: all of them
+ * completed. `failed`: one used up its restarts or failed under `restart.policy: never`. undefined while the pool runs.
  */
 export function outcomeOf(state: PoolState): "completed" | "failed" | undefined {
   // A successor that gave up does not count against the predecessor that still runs.
@@ -214,7 +214,7 @@ interface DueWorker {
   readonly due: Due;
 }
 
-/** Why a worker is to be replaced; that its liveness fails overrules everything else. */
+/** Why a worker must be replaced; failed liveness takes precedence. */
 function dueOf(worker: ReadyState | UnreadyState): Due | undefined {
   if (worker.phase === "unready" && worker.liveness !== undefined) return { cause: "liveness", ...worker.liveness };
   return worker.due;
@@ -599,7 +599,7 @@ class PoolDraft {
     this.#release(successor);
   }
 
-  /** A successor that does not run again by itself is no replica that is missing: its slot is free for the next one. */
+  /** A successor that stays down is not a missing replica: its slot is free for the next one. */
   #release(slot: Slot): void {
     const worker = this.#worker(slot);
     if (worker.phase === "down" && worker.kind !== "held") this.#workers[slot] = { ...worker, kind: "free" };
@@ -828,7 +828,7 @@ class PoolDraft {
     return order !== undefined && order.next === "down" && order.cause !== "operator" && order.ends === undefined;
   }
 
-  /** What an operator stopped, what gave up or has ended for good: it does not come back by itself. */
+  /** Slots that do not start again by themselves: stopped by an operator, given up, completed or failed. */
   #countAbsent(): number {
     return count(this.#workers, (worker) => worker.phase === "down" && worker.kind !== "free");
   }

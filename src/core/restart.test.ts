@@ -144,7 +144,7 @@ test("on-failure: code 0 and the expected codes complete the worker, everything 
   );
 });
 
-test("never: no exit brings another process, and what is no success is a failure", () => {
+test("never: no exit starts another process, and an exit without success is a failure", () => {
   const rules = { condition: "never", expectedExitCodes: [7] } as const;
   assert.deepEqual(
     [code(0), code(7), code(1), killedBy("SIGTERM")].map((status) => verdict(status, rules)),
@@ -182,7 +182,7 @@ function expectedDelays(count: number, uptimeMs: number, wasReady: boolean): num
   });
 }
 
-test("after an expected exit of a worker that was ready the next process starts at once, however often", () => {
+test("after each expected exit of a ready worker the next process starts at once", () => {
   assert.deepEqual(expectedDelays(5, 1000, true), [0, 0, 0, 0, 0]);
 });
 

@@ -11,15 +11,15 @@ export interface CrashHistory {
   readonly recent: readonly Instant[];
   /** Crashes in a row without an uptime of `resetAfterMs` between them. */
   readonly streak: number;
-  /** How long the process lived that crashed last; 0 before any crash. */
+  /** Uptime of the process that crashed last; 0 before any crash. */
   readonly lastUptimeMs: number;
 }
 
 export const NO_CRASHES: CrashHistory = { recent: [], streak: 0, lastUptimeMs: 0 };
 
 /**
- * How long a worker must live after its crashes before it may count as ready where no probe tells: `settleMs` after the
- * first crash, and from the second crash in a row on twice its last life, so that a crash loop never looks ready.
+ * How long a worker without probes must run after its crashes before it may count as ready: `settleMs` after the first
+ * crash. From the second crash in a row, twice its last uptime, so that a crash loop never looks ready.
  */
 export function decideProvingMs(
   { streak, lastUptimeMs }: CrashHistory,
@@ -41,17 +41,17 @@ export type ExitVerdict =
   | { readonly kind: "crash" }
   /** Planned by the worker itself: replaced without counting. */
   | { readonly kind: "expected"; readonly reason: string }
-  /** The slot stays down. `isFailure`: the worker did not do what it was there for. */
+  /** The slot stays down. `isFailure`: the worker failed rather than completed. */
   | { readonly kind: "final"; readonly isFailure: boolean; readonly reason: string };
 
 /** An exit that the controller did not request. */
 export interface OwnExit {
   readonly status: ExitStatus;
-  /** Whether the controller was shutting down while its workers were still to serve. */
+  /** Whether the controller was shutting down while its workers should still serve. */
   readonly isDuringShutdown: boolean;
 }
 
-/** An expected exit sooner than this after the spawn, or before the worker was ready, is suspect. */
+/** An expected exit with a shorter uptime, or before the worker was ready, may be a loop. */
 const SUSPECT_UPTIME_MS = 1000;
 
 /** Decides what an exit means; `stopSignal` is the worker's. */
@@ -113,8 +113,8 @@ export function decideRestart(
 }
 
 /**
- * Decides after an expected exit: the replacement starts at once. A worker that exits so right after its start, again and
- * again, must not spin: from the second such exit in a row on it waits as after crashes. The restart limit never counts.
+ * Decides after an expected exit: the replacement starts at once. A worker that repeatedly exits right after its start must
+ * not spin: from the second such exit in a row it backs off as after crashes. The restart limit does not apply.
  */
 export function decideExpectedRestart(
   history: CrashHistory,

@@ -15,16 +15,16 @@ export interface BackoffPolicy {
   readonly resetAfterMs: number;
 }
 
-/** Which exits of its own accord bring a new process. */
+/** Which unrequested exits start a new process. */
 export type RestartCondition = "always" | "on-failure" | "never";
 
 export interface RestartPolicy {
   /**
    * `always`: every exit. `on-failure`: every exit but code 0 and the expected ones, which leave the slot down. `never`:
-   * no exit. Planned replacements (limits, rollouts, liveness) always bring a new process.
+   * no exit. Planned replacements (limits, rollouts, liveness) always start a new process.
    */
   readonly condition: RestartCondition;
-  /** Exit codes that are no failure: the worker is replaced at once, and `maxRestarts` does not count them. */
+  /** Exit codes that are not failures: the worker is replaced at once, and `maxRestarts` does not count them. */
   readonly expectedExitCodes: readonly number[];
   /** Unplanned exits allowed inside `windowMs`; undefined is unlimited. */
   readonly maxRestarts: number | undefined;
@@ -52,7 +52,7 @@ export interface RolloutPolicy {
   readonly maxSurge: number;
   readonly maxUnavailable: number;
   /**
-   * How long a successor must have been seen to serve before its predecessor stops, where `readiness` is `observed`: a
+   * How long a successor must have been seen serving before its predecessor stops, if `readiness` is `observed`: a
    * program that fails soon after its start would otherwise replace all that run well.
    */
   readonly settleMs: number;
@@ -102,7 +102,7 @@ export interface PoolSpec {
   /** Pause between the starts of two workers of the pool, at boot and when scaling up. */
   readonly startupWaitMs: number;
   readonly stopSignal: string;
-  /** Which processes of a worker get the stop signal; SIGKILL always goes to the whole group. */
+  /** Which processes of a worker receive the stop signal; SIGKILL always goes to the whole group. */
   readonly stopSignalTarget: "group" | "leader";
   /** Stop signal → SIGKILL of the whole process group. */
   readonly signalTimeoutMs: number;

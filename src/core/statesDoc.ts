@@ -37,7 +37,7 @@ const EVENT_MEANINGS: Readonly<Record<WorkerEventKind, string>> = {
   spawned: "The process exists.",
   spawnFailed: "The kernel refused the process.",
   becameReady:
-    "The probes say yes, and behind a proxy it balances over the worker. Without probes: it is seen to serve. Of Envoy: it listens.",
+    "The probes say yes, and behind a proxy it balances over the worker. Without probes: it is seen serving. Of Envoy: it listens.",
   becameUnready: "The readiness probe says no, or the accept queue of a shared socket stays filled.",
   waiting: "It is not ready; what it waits for and what the last attempt returned is known.",
   startupFailed: "It runs, but it will not become ready: its startup probe failed, or Envoy cannot listen.",

@@ -66,7 +66,7 @@ export interface PoolView {
   readonly standby: number;
   /** Workers in phase ready that are not in reserve. */
   readonly readyCount: number;
-  /** Workers that completed (`restart.policy`): health does not miss them. */
+  /** Workers that completed (`restart.policy`), which health does not count as missing. */
   readonly completedCount: number;
   /** Percentage of replicas that must be ready for the pool to be healthy: 0 … 100. */
   readonly desiredHealthyPercentage: number;

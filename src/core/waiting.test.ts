@@ -24,6 +24,6 @@ test("a wait is reported after a second, once more when it is long, and not agai
   );
 });
 
-test("what changes is reported each second at first and every ten seconds later", () => {
+test("changes are reported every second at first and every ten seconds later", () => {
   assert.deepEqual(reportsOf(String, 40), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 20, 30, 40]);
 });

@@ -1,13 +1,13 @@
-/** When it is worth a line that a worker is still not ready. Pure. */
+/** Decides when to report that a worker is still not ready. Pure. */
 import type { Instant } from "../base/time.ts";
 
-/** Before that a worker is only starting. */
+/** Before this a start is normal and not reported. */
 const FIRST_REPORT_MS = 1000;
 
-/** From then on changes are reported less often, and the wait is a warning. */
+/** After this, changes are reported less often, and as warnings. */
 export const SLOW_TO_READY_MS = 10_000;
 
-/** What is known of one wait. */
+/** State of one wait. */
 export interface Wait {
   readonly since: Instant;
   /** The last report; undefined before the first. */

@@ -551,7 +551,7 @@ const CASES: { readonly [P in Phase]: { readonly [K in WorkerEventKind]: readonl
       ),
     ],
     becameReady: [
-      into("it is seen to serve, and its lifespan has begun at its spawn", unproven, becameReady, seenReady, [
+      into("it is seen serving, and its lifespan began at its spawn", unproven, becameReady, seenReady, [
         told({ kind: "ready", afterMs: 4000, evidence: "listening" }),
       ]),
       ignored(spawning, becameReady),
@@ -1019,7 +1019,7 @@ function booting(changes: Partial<OfPhase<"starting">> = {}): OfPhase<"starting"
   return { ...spawning, pid: 88, spawnedAt: NOW, deadline: instant(14_000), ...changes };
 }
 
-test("without probes a worker that is seen to serve is ready at once, and one that never is after it has survived", () => {
+test("without probes a worker that is seen serving is ready at once, any other after it has survived", () => {
   const { state } = stepWorker(spawning, spawned, OBSERVED);
   assert.deepEqual(state, booting());
   assert.equal(stepWorker(state, becameReady, OBSERVED).state.phase, "ready");
@@ -1038,7 +1038,7 @@ test("a successor without probes must serve for min_ready before it is ready", (
   assert.equal(settled.state.phase, "ready");
 });
 
-test("after a crash a worker without probes is never ready at once, and in a crash loop not before it outlives its last life", () => {
+test("after a crash a worker without probes is never ready at once, and in a crash loop only after twice its last uptime", () => {
   const readyAt = (streak: number, lastUptimeMs: number) => {
     const state = booting({ crashes: { recent: [], streak, lastUptimeMs } });
     return stepWorker(state, { ...becameReady, at: instant(5100) } as WorkerEvent, OBSERVED).state.deadline;
@@ -1113,7 +1113,7 @@ test("an expected exit is replaced at once and counts neither as a restart nor a
   assert.deepEqual([first.event.planned, first.event.cause], [true, "expected"]);
 });
 
-test("an expected exit with survivors is replaced when they are gone", () => {
+test("an expected exit with survivors is replaced after they have exited", () => {
   const spec = restarting({ expectedExitCodes: [0] });
   const stopped = stepWorker(ready, { ...EXIT_0, survivors: true }, spec);
   assert.equal(stopped.state.phase === "stopping" && stopped.state.order.next, "respawn");
@@ -1144,19 +1144,19 @@ test("never: a failed exit, start or spawn leaves the slot down as failed", () =
   assert.equal(gone.state.phase === "down" && gone.state.kind, "failed");
 });
 
-test("a completed or failed slot starts again when asked to", () => {
+test("a completed or failed slot starts again on request", () => {
   for (const kind of ["completed", "failed"] as const)
     assert.equal(stepWorker({ ...down, kind }, start, SPEC).state.phase, "starting");
 });
 
-test("during a shutdown a worker that ended by the stop signal is replaced without a mark, for as long as it is to serve", () => {
+test("during a shutdown a worker that exited by the stop signal is replaced without counting, while it should serve", () => {
   const status: ExitStatus = { kind: "signal", signal: "SIGTERM" };
   const { state, effects } = stepWorker(ready, { ...exited, status, isDuringShutdown: true }, budgetOfNone());
   assert.deepEqual([state.phase, state.incarnation, state.restarts], ["starting", 4, 2]);
   assert.deepEqual(kindsOf(effects), ["exited", "starting", "spawn"]);
 });
 
-test("a worker that had the stop signal together with the controller gets no second one", () => {
+test("a worker that received the stop signal together with the controller is sent no second one", () => {
   const hadSignal = { signal: "SIGTERM", at: instant(4000) };
   const order = { ...shutdown, hadSignal };
   const stopped = stepWorker(ready, { kind: "stop", at: NOW, order }, SPEC);
@@ -1171,7 +1171,7 @@ test("a worker that had the stop signal together with the controller gets no sec
   ]);
 });
 
-test("one that was started after the signal, or waits for another one, gets its stop signal", () => {
+test("a worker that started after the signal, or has another stop signal, is sent its stop signal", () => {
   const stopWith = (signal: string, at: number) => {
     const order = { ...shutdown, hadSignal: { signal, at: instant(at) } };
     return kindsOf(stepWorker(ready, { kind: "stop", at: NOW, order }, SPEC).effects);
@@ -1180,7 +1180,7 @@ test("one that was started after the signal, or waits for another one, gets its 
   assert.deepEqual(stopWith("SIGINT", 4000), ["stopping", "signal"]);
 });
 
-test("stop_signal_target leader: the leader alone gets the stop signal, what it leaves behind gets it next", () => {
+test("stop_signal_target leader: only the leader is sent the stop signal, then the processes it left behind", () => {
   const spec = withLifespan(10_000, { stopSignalTarget: "leader" });
   const scopes = (effects: readonly WorkerEffect[]) =>
     effects.flatMap((effect) => (effect.kind === "signal" ? [effect.scope] : []));

@@ -50,13 +50,13 @@ export interface StopOrder {
   readonly cause: StopReason;
   readonly reason: string;
   readonly next: Next;
-  /** In what way the slot stays down after an exit that `restart.policy` does not follow by another process. */
+  /** The state of the slot after an exit for which `restart.policy` starts no other process. */
   readonly ends?: "completed" | "failed";
-  /** A signal that every process of the worker had before this stop, and when the controller had it. */
+  /** A signal that every process of the worker received before this stop, and when the controller received it. */
   readonly hadSignal?: { readonly signal: string; readonly at: Instant } | undefined;
 }
 
-/** Why a worker is to be replaced, since when. */
+/** Why a worker must be replaced, and since when. */
 export interface Due {
   readonly cause: ReplaceReason;
   readonly reason: string;
@@ -68,8 +68,8 @@ export interface DownState extends Common {
   readonly phase: "down";
   readonly deadline: undefined;
   /**
-   * free: may be used; held: an operator stopped it; gave-up: its restarts are used up; completed, failed: it ended, and
-   * `restart.policy` wants no other process.
+   * free: may be used; held: an operator stopped it; gave-up: its restarts are used up; completed, failed: it exited, and
+   * `restart.policy` starts no other process.
    */
   readonly kind: "free" | "held" | "gave-up" | "completed" | "failed";
 }
@@ -78,26 +78,26 @@ export interface StartingState extends Common {
   readonly phase: "starting";
   /** Its turn; once it runs, when it counts as ready (spec.readiness "observed") or as failed ("probed"). */
   readonly deadline: Instant | undefined;
-  /** How long it must have been seen to serve to count as ready, where no probe tells. */
+  /** How long it must have been seen serving to count as ready, if it has no probes. */
   readonly settleMs: number;
   readonly pid: number | undefined;
   readonly spawnedAt: Instant | undefined;
-  /** The end of its lifespan, drawn at the spawn; undefined before, and where there is none. */
+  /** The end of its lifespan, drawn at the spawn; undefined before the spawn, and if unlimited. */
   readonly agesAt: Instant | undefined;
-  /** Since when it is seen to serve (spec.readiness "observed"); undefined while it is not. */
+  /** Since when it is seen serving (spec.readiness "observed"); undefined while it is not. */
   readonly observedAt: Instant | undefined;
-  /** What it waits for and what the last attempt returned; undefined while nothing is known. */
+  /** What it waits for and what the last attempt returned; undefined while unknown. */
   readonly waitsFor: string | undefined;
   /** A stop that came while the spawn was under way. */
   readonly pendingStop: StopOrder | undefined;
 }
 export interface ReadyState extends Common {
   readonly phase: "ready";
-  /** The end of its lifespan; undefined once it is due, and where there is none. */
+  /** The end of its lifespan; undefined once it is due, and if unlimited. */
   readonly deadline: Instant | undefined;
   readonly pid: number;
   readonly spawnedAt: Instant;
-  /** Why a limit or a rollout wants it replaced, since when; the pool decides when it is done. */
+  /** Why a limit or a rollout requires its replacement, and since when; the pool decides when to replace it. */
   readonly due: Due | undefined;
   /** Kept out of the balance until another one fails; the pool decides. */
   readonly isSpare: boolean;
@@ -171,7 +171,7 @@ export type WorkerEvent =
       readonly reason: string;
       readonly random: number;
     }
-  /** Its probes pass or, where it has none, it is seen to serve. */
+  /** Its probes pass or, if it has none, it is seen serving. */
   | { readonly kind: "becameReady"; readonly at: Instant; readonly incarnation: Incarnation }
   | { readonly kind: "becameUnready"; readonly at: Instant; readonly incarnation: Incarnation; readonly reason: string }
   | {
@@ -297,7 +297,7 @@ function impossible(state: WorkerState, event: WorkerEvent): Transition {
   throw new InvariantError(`impossible event ${JSON.stringify(event)} in worker state ${JSON.stringify(state)}`);
 }
 
-/** What is not known of a process before it is spawned. */
+/** Fields that are unknown before the spawn. */
 const UNBORN = {
   pid: undefined,
   spawnedAt: undefined,
@@ -377,7 +377,7 @@ function spawned(state: StartingState, event: Extract<WorkerEvent, { kind: "spaw
   return { state: next.state, effects: [told, ...next.effects] };
 }
 
-/** It runs: ready when it answers its probes or is seen to serve, or has lived long enough where nothing tells. */
+/** It runs: ready when it answers its probes or is seen serving; without either, when it has run long enough. */
 function awaitReadiness(
   state: StartingState,
   at: Instant,
@@ -419,7 +419,7 @@ function spawnFailed(
   return { state: next.state, effects: [told, ...next.effects] };
 }
 
-/** Down after a stop: held where an operator asked, completed or failed where the restart policy ends it, else free. */
+/** Down after a stop: held if an operator requested it, completed or failed by the restart policy, otherwise free. */
 function settle(state: WorkerState, at: Instant, order: StopOrder): DownState {
   const kind = order.cause === "operator" ? "held" : (order.ends ?? "free");
   return { ...common(state, at, order.reason), phase: "down", deadline: undefined, kind };
@@ -455,14 +455,14 @@ function restartAfter(state: WorkerState, at: Instant, delayMs: number, reason: 
   return { state: next.state, effects: [told, ...next.effects] };
 }
 
-/** Ended by itself, and the restart policy wants no other process. */
+/** It exited by itself, and the restart policy starts no other process. */
 function endForGood(state: WorkerState, at: Instant, reason: string, isFailure: boolean, spec: PoolSpec): Transition {
   const kind = isFailure ? "failed" : "completed";
   const down: DownState = { ...common(state, at, reason), phase: "down", deadline: undefined, kind };
   return { state: down, effects: [tell(state, spec, { kind: "ended", isFailure, reason })] };
 }
 
-/** Ended as it was expected to: the next process follows without a mark against the slot. */
+/** It exited as expected: the next process starts without counting against the slot. */
 function respawnExpected(
   state: StartingState | ReadyState | UnreadyState,
   at: Instant,
@@ -536,7 +536,7 @@ function beginStop(
   const isSignaled = !hard && hasHadStopSignal(stopping, spec);
   const reason = isSignaled ? `${order.reason}; it has received ${signal} already` : order.reason;
   const told = tell(state, spec, { kind: "stopping", pid, signal, graceMs, cause: order.cause, reason });
-  // Many servers take a second signal for "at once".
+  // Many servers treat a second signal as a request to stop immediately.
   if (isSignaled) return { state: stopping, effects: [told] };
   const { slot, incarnation } = state;
   // Without its leader a group is all that is left.
@@ -547,7 +547,7 @@ function beginStop(
   return { state: stopping, effects: [told, act] };
 }
 
-/** Whether the processes of a worker that is to stop had the stop signal together with the controller. */
+/** Whether the processes of a stopping worker received the stop signal together with the controller. */
 function hasHadStopSignal({ order, spawnedAt }: StoppingState, { stopSignal, role }: PoolSpec): boolean {
   const { hadSignal } = order;
   // A proxy blocks signals.
@@ -568,7 +568,7 @@ function exitedTold(
   return tell(state, spec, cause === undefined ? body : { ...body, cause });
 }
 
-/** What the exit of a leader means that nobody requested. */
+/** What an unrequested exit of a leader means. */
 function verdictOf(event: Extract<WorkerEvent, { kind: "exited" }>, spec: PoolSpec): ExitVerdict {
   const { status, isDuringShutdown = false } = event;
   return judgeExit({ status, isDuringShutdown }, spec.stopSignal, spec.restart);
@@ -579,7 +579,7 @@ function causeOf(verdict: ExitVerdict): "expected" | "completed" | undefined {
   return verdict.kind === "final" && !verdict.isFailure ? "completed" : undefined;
 }
 
-/** What is to happen when the survivors of an exit are gone. */
+/** What to do when the survivors of an exit have exited. */
 function orderAfter(verdict: ExitVerdict, what: string): StopOrder {
   const common = { cause: "survivors", reason: `${what}, processes of its group are left` } as const;
   switch (verdict.kind) {
@@ -652,8 +652,8 @@ function exitedStopping(
   const told = exitedTold(state, state.pid, state.spawnedAt, event, spec, true);
   const gone: StoppingState = { ...state, lastExit: event.status };
   if (event.survivors) {
-    // The group has its signal already, unless only the leader was to have it; what left the group is only known to be
-    // left now.
+    // The group has received its signal, unless the target is the leader. Processes that left the group are known only
+    // now.
     const { slot, incarnation, pid } = state;
     const scope = spec.stopSignalTarget === "leader" ? "group" : "escaped";
     const signal: WorkerEffect = { kind: "signal", slot, incarnation, pid, signal: spec.stopSignal, scope };
@@ -992,7 +992,7 @@ function becameUnreadyToo(state: UnreadyState): Transition {
   return { state: { ...state, readiness: "failing" }, effects: [] };
 }
 
-/** It is known better why it is not ready yet. */
+/** The reason why it is not ready yet is known or has changed. */
 function waitsInStart(
   state: StartingState,
   event: Extract<WorkerEvent, { kind: "waiting" }>,
@@ -1004,7 +1004,7 @@ function waitsInStart(
   return { state: { ...state, waitsFor: reason }, effects: [told] };
 }
 
-/** It is known better why it is not ready any more. What its liveness said stays the reason while that fails. */
+/** The reason why it is unready has changed. While liveness fails, its reason stays. */
 function waitsUnready(
   state: UnreadyState,
   event: Extract<WorkerEvent, { kind: "waiting" }>,

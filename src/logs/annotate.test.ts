@@ -110,7 +110,7 @@ describe("annotation of text lines", () => {
     assert.equal(annotate("ERROR x\n"), `${HEAD}ERROR x"}\n`, "stdout is info, as in the original");
   });
 
-  test("gives lines that do not tell their level the one that is configured, from then on", () => {
+  test("gives lines that state no level the configured one, from then on", () => {
     const annotator = newAnnotator({ stream: "stderr" });
     const out = new OutputBuffer();
     annotator.configure({ maxLineBytes: 8, level: "warn" });

@@ -44,7 +44,7 @@ export interface LineOrigin {
   readonly stream: "stdout" | "stderr";
   /** Longer lines (without their newline) come out in parts of at most so many bytes; at least 4. */
   readonly maxLineBytes: number;
-  /** Level of text lines that do not tell theirs; info unless given. */
+  /** Level of text lines that state none; info unless given. */
   readonly level?: RecordLevel;
 }
 
@@ -120,8 +120,8 @@ export class LineAnnotator {
   }
 
   /**
-   * What holds for every line that ends from now on; what is held back of an unfinished one is cut when more of it comes.
-   * @throws RangeError where maxLineBytes is below 4
+   * Sets the options of every line that ends from now on. A buffered unfinished line is cut when more of it arrives.
+   * @throws RangeError if maxLineBytes is below 4
    */
   configure({ maxLineBytes, level = "info" }: Pick<LineOrigin, "maxLineBytes" | "level">): void {
     if (!(maxLineBytes >= 4)) throw new RangeError("maxLineBytes must be at least 4, the longest character");

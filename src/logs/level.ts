@@ -1,6 +1,6 @@
 /**
- * The level of a text line, where the line itself says so. Servers write most of what they log to standard error, so the
- * stream says nothing about it. Only the head of a line is read, and only forms that logging libraries write are believed:
+ * Finds the level that a text line states. Servers write most of their log to standard error, so the stream says nothing
+ * about the level. Only the head of a line is read, and only forms that logging libraries write are recognised:
  * a level as the first word, in brackets, or behind a time stamp. The table of forms is in level.test.ts.
  *
  * It runs for each line: bytes are compared, nothing is allocated, and a line that begins with an ordinary word costs only
@@ -11,7 +11,7 @@
 export const RECORD_LEVELS = ["debug", "info", "warn", "error", "fatal"] as const;
 export type RecordLevel = (typeof RECORD_LEVELS)[number];
 
-/** For a line that does not tell its level. */
+/** Of a line that states no level. */
 export const NO_LEVEL = -1;
 
 const DEBUG = 0;

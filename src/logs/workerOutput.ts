@@ -31,7 +31,7 @@ export interface StreamTotals {
 export interface PoolOutput {
   readonly name: string;
   readonly maxLineBytes: number;
-  /** Level of text lines on stderr that do not tell theirs. */
+  /** Level of text lines on stderr that state none. */
   readonly stderrLevel: RecordLevel;
 }
 
@@ -57,7 +57,7 @@ export class WorkerOutput {
     this.#sinks = sinks;
   }
 
-  /** What holds for the pool `index` from now on, also for the lines of workers that run. */
+  /** Sets the options of the pool `index` from now on, also for running workers. */
   setPool(index: number, pool: PoolOutput): void {
     this.#pools[index] = pool;
     for (const channel of this.#channels.values())
@@ -148,7 +148,7 @@ export class WorkerOutput {
   }
 }
 
-/** What of a pool's output holds for the lines of a stream. */
+/** The options of a pool for the lines of one stream. */
 function settingsOf(
   { maxLineBytes, stderrLevel }: PoolOutput,
   stream: "stdout" | "stderr",

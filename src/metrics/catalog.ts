@@ -41,7 +41,7 @@ const CONTROLLER_PHASES: Readonly<Record<ControllerPhase, true>> = {
 
 const WORKER_STATES = ["prepared", "running", "terminated"] as const;
 
-/** The predecessor's state of a worker: it knew processes only, not whether they serve. */
+/** The predecessor's state of a worker, which reflects its process only, not whether it serves. */
 function stateOf({ phase, pid }: WorkerView): (typeof WORKER_STATES)[number] {
   if (pid !== undefined) return "running";
   return phase === "down" ? "terminated" : "prepared";
@@ -293,7 +293,7 @@ export const CATALOG: readonly CatalogMetric[] = [
   treeMetric(
     "processes",
     "gauge",
-    "Live processes of the worker: its leader, and the processes that it and they have started.",
+    "Live processes of the worker: its leader and all descendants.",
     (it) => it.processCount,
   ),
   {
@@ -403,7 +403,7 @@ function treeMetric(
   };
 }
 
-/** One sample for each worker with a process that has been read, and of which `value` is known. */
+/** One sample for each worker whose process was read, if `value` is known. */
 function perWorker<Reading>(
   { pools }: ControllerView,
   readings: ReadonlyMap<number, Reading>,

@@ -11,7 +11,7 @@ This page is generated from \`src/metrics/catalog.ts\`; do not edit it.
 - Counters are totals since the controller started; a restart of a worker never takes one back. The exceptions are the metrics of
   processes and process trees, which start again with each new process.
 - \`worker\` is the stable id of a slot (\`web-0\`), whichever process lives in it, so the number of series is bounded.
-- Metrics of processes and process trees are there for live workers only; a worker that is gone, or ends during the scrape, has none.
+- Metrics of processes and process trees exist for live workers only; a worker that exits during the scrape has none.
 - \`monoceros_workerpool_process_*\` are about one process, the leader of the worker. \`monoceros_worker_tree_*\` are about all
   its processes: under \`npm start\`, a shell or gunicorn the leader only waits for the process that works.
 - A metric without any value is not printed at all.

@@ -249,7 +249,7 @@ test("whatever happens to workers, no sum goes down, and nothing that was shown 
   );
 });
 
-test("of a pool that is forgotten nothing is printed, and it begins again from nothing", () => {
+test("a forgotten pool is not printed, and starts from zero again", () => {
   const merged = new MergedMetrics();
   const text = `${COUNTER} 3\n# TYPE up gauge\nup 1\n# TYPE h histogram\nh_bucket{le="+Inf"} 1\nh_sum 1\nh_count 1\n`;
   show(merged, worker(0), text);

@@ -1,7 +1,7 @@
 /**
  * The workers' own metrics as those of one program that never ends: counters, histograms and summaries are summed over
  * the workers of a pool, with what dead incarnations counted; gauges stay apart by worker. Where the answer of any worker
- * stands for the whole pool (metrics.scope: pool) the pool is one source that never ends. Pure bookkeeping: who is asked
+ * stands for the whole pool (metrics.scope: pool) the pool is one source that never ends. Pure bookkeeping: which worker is scraped
  * when, and which text came, is the business of the caller.
  *
  * Invariants: a sum never goes down while its series exists; news of an incarnation that has ended change nothing; every

@@ -46,7 +46,7 @@ export class CommandLines {
     this.#nowMs = nowMs;
   }
 
-  /** By pid, one for each process. Processes that are not asked for are forgotten. Never rejects. */
+  /** By pid, one for each process. Processes that are not requested are forgotten. Never rejects. */
   async read(
     processes: readonly (NamedProcess & { readonly startTicks: number })[],
   ): Promise<ReadonlyMap<number, string>> {

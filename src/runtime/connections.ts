@@ -1,8 +1,8 @@
 /**
- * Ends connections of another process, for streams that would otherwise outlive their worker: Envoy lets the requests on
- * an endpoint that it is to forget run on for as long as they like, and has no means to end them. The process itself
- * finds its connection closed, as if the other side had closed it. Linux 5.6 and the right to trace the process
- * (ptrace(2)) are needed; Docker's default seccomp profile refuses it without CAP_SYS_PTRACE.
+ * Closes connections of another process, for streams that would otherwise outlive their worker: Envoy keeps the requests on
+ * a removed endpoint running without a limit, and has no means to end them. The process sees its connection closed, as if
+ * by the other end. This needs Linux 5.6 and the right to trace the process (ptrace(2)); Docker's default seccomp profile
+ * refuses it without CAP_SYS_PTRACE.
  */
 import { readdirSync } from "node:fs";
 import { setImmediate as turn } from "node:timers/promises";
@@ -16,14 +16,14 @@ import {
   SystemCallError,
 } from "./linux.ts";
 
-/** After how many descriptors other work gets its turn; each takes some microseconds. */
+/** Descriptors handled before other work gets its turn; each takes some microseconds. */
 const DESCRIPTORS_PER_TURN = 128;
 
 /** `refused` is why nothing could be ended: the code of the failed system call, such as EPERM. */
 export type EndedConnections = { readonly count: number } | { readonly refused: string };
 
 /**
- * Ends the connections of a process to whoever listens at `address`, or with `side` own those that it accepted there.
+ * Closes the connections of a process to `address`, or with `side` own those that it accepted there.
  * Sockets that listen are left alone. A process that has exited has none.
  */
 export async function endConnections(

@@ -1,8 +1,8 @@
-/** What the descriptors of processes lead to, for many processes at a time: one of them may end, or not be looked at. */
+/** Targets of the descriptors of processes. Each process may exit meanwhile, or refuse inspection. */
 import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { listDescendants } from "./procfs.ts";
 
-/** What the descriptors of a process lead to, by their number; "refused" where this process may not look. */
+/** What the descriptors of a process lead to, by their number; "refused" if this process may not inspect them. */
 export type Descriptors = ReadonlyMap<number, string> | "refused";
 
 /** The descriptors of a process (proc(5), /proc/pid/fd); none where it has ended. */
@@ -30,7 +30,7 @@ function isRefusal(error: unknown): boolean {
   return code === "EACCES" || code === "EPERM";
 }
 
-/** The inode that a descriptor's target names, `socket:[123]`; undefined where it is no socket. */
+/** The inode that a descriptor's target names, `socket:[123]`; undefined if it is not a socket. */
 export function socketInode(target: string): string | undefined {
   return target.startsWith("socket:[") ? target.slice(8, -1) : undefined;
 }
@@ -41,7 +41,7 @@ export function* walkTree(root: number): Generator<number> {
   for (const child of readChildren(root) ?? listDescendants(root)) yield* walkTree(child);
 }
 
-/** The children of all threads of a process; undefined where the kernel does not list them (CONFIG_PROC_CHILDREN). */
+/** The children of all threads of a process; undefined if the kernel does not list them (CONFIG_PROC_CHILDREN). */
 function readChildren(pid: number): readonly number[] | undefined {
   if (!hasChildrenLists()) return undefined;
   let threads: string[];

@@ -31,7 +31,7 @@ const ESCAPES: Readonly<Record<string, string>> = {
 };
 const NAME = /[A-Za-z_][A-Za-z0-9_]*/uy;
 
-/** Parses the content of a file. `environment` is what names that the file itself does not set stand for. */
+/** Parses the content of a file. `environment` has the values of names that the file itself does not set. */
 export function parseEnvFile(
   content: string,
   environment: Readonly<Record<string, string | undefined>> = {},
@@ -187,7 +187,7 @@ class Parser {
     throw new Refusal(line, `variable ${name} is not set (\${${name}:-default} gives it a default); ${LITERAL_HINT}`);
   }
 
-  /** Earlier lines first: they are what the worker gets. */
+  /** Earlier lines win over the environment: they are what the worker receives. */
   #lookup(name: string): string | undefined {
     return this.#variables.get(name) ?? (Object.hasOwn(this.#environment, name) ? this.#environment[name] : undefined);
   }

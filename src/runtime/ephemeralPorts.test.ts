@@ -11,7 +11,7 @@ test("the range and the reserved ports are read as the kernel prints them", () =
   assert.equal(parseEphemeralPorts("", ""), undefined);
 });
 
-test("where /proc does not tell nothing is known", () => {
+test("without /proc the range is unknown", () => {
   assert.equal(readEphemeralPorts("/nonexistent"), undefined);
   const here = readEphemeralPorts();
   assert.ok(here === undefined || here.from <= here.to);

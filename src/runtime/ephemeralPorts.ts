@@ -10,7 +10,7 @@ export interface EphemeralPorts {
   readonly reserved: readonly { readonly from: number; readonly to: number }[];
 }
 
-/** What /proc tells; undefined where it does not. IPv6 uses the same. */
+/** What /proc tells; undefined if it does not. IPv6 uses the same. */
 export function readEphemeralPorts(directory = DIRECTORY): EphemeralPorts | undefined {
   try {
     const read = (name: string) => readFileSync(`${directory}/${name}`, "utf8");

@@ -52,7 +52,7 @@ test("a spawned process blocks no signal unless asked to", async () => {
   assert.deepEqual(reapPid(pid), { kind: "signal", signal: "SIGTERM" });
 });
 
-test("a signal that has been pending for two looks is no news, another one is", () => {
+test("a signal that was pending in two checks is old, another one is new", () => {
   const TERM = 1n << 14n;
   const INT = 1n << 1n;
   let pending = TERM;
@@ -68,7 +68,7 @@ test("a signal that has been pending for two looks is no news, another one is", 
   assert.equal(signals.has("SIGINT", "SIGTERM"), true);
 });
 
-test("a process that is gone has nothing pending", () => {
+test("a process that has exited has no pending signals", () => {
   assert.equal(readPendingSignals(0x7fffffff), 0n);
 });
 

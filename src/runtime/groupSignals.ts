@@ -1,5 +1,5 @@
 /**
- * Tells whether a signal that the controller received went to its whole group or service, as systemd's
+ * Finds out whether a signal that the controller received went to its whole group or service, as systemd's
  * KillMode=control-group does. The guardian and Envoy run with that signal blocked, so that it stays pending in them,
  * where /proc shows it.
  */

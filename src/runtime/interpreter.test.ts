@@ -63,7 +63,7 @@ async function verdict(file: string): Promise<string> {
 
 const trueScript = program("#!/bin/sh\nexit 0\n");
 
-test("what can be started is no problem, in every form of the #! line", async () => {
+test("an executable that can be started has no problem, in every form of the #! line", async () => {
   for (const text of [
     "#!/bin/sh\nexit 0\n",
     "#! \t/bin/sh -e \t\nexit 0\n",
@@ -91,14 +91,14 @@ for (const [what, text, pattern, kernel] of [
     /needs the interpreter "\/usr\/bin\/python3\.0" \(its #! line\), which does not exist/u,
     "ENOENT",
   ],
-  ["an interpreter that is no file", "#!/usr\n", /"\/usr" \(its #! line\), which is no file/u, "EACCES"],
+  ["an interpreter that is not a file", "#!/usr\n", /"\/usr" \(its #! line\), which is not a file/u, "EACCES"],
   ["an interpreter that may not be executed", "#!/etc/passwd\n", /which may not be executed/u, "EACCES"],
   ["Windows line ends", "#!/bin/sh\r\nexit 0\r\n", /Windows line ends/u, "ENOENT"],
   ["Windows line ends after env", "#!/usr/bin/env sh\r\nexit 0\r\n", /Windows line ends/u, "127"],
   [
     "a program that env does not find",
     "#!/usr/bin/env python3.0\n",
-    /needs "python3\.0" \(its #! line asks env for it\), which is not on the worker's PATH/u,
+    /needs "python3\.0" \(its #! line starts it through env\), which is not on the worker's PATH/u,
     "127",
   ],
   ["a program that env -S does not find", "#!/usr/bin/env -S A=1 ruby3.0 -w\n", /needs "ruby3\.0"/u, "127"],
@@ -108,7 +108,7 @@ for (const [what, text, pattern, kernel] of [
   ["a #! line without a name", "#! \n", /names no interpreter/u, "ENOEXEC"],
   ["a name that is longer than the kernel reads", `#!/${"x".repeat(300)}\n`, /names no interpreter/u, "ENOEXEC"],
 ] as const) {
-  test(`${what} is told, and the kernel refuses it too`, async () => {
+  test(`${what} is reported, and the kernel refuses it too`, async () => {
     const file = program(text);
     assert.match(problemOf(file) ?? "", pattern);
     assert.equal(await verdict(file), kernel);
@@ -150,7 +150,7 @@ test("a program whose dynamic loader is missing names the loader", async () => {
   assert.match(findProgramProblem(file, { cwd: "/", path: PATH })?.hint ?? "", /musl/u);
 });
 
-test("a program for another machine is told, and so is a damaged one", async () => {
+test("a program for another machine is reported, and so is a damaged one", async () => {
   const bytes = readFileSync("/bin/true");
   bytes.writeUInt16LE(22, 18);
   const foreign = program(bytes);

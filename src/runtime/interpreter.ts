@@ -1,7 +1,7 @@
 /**
- * What the kernel needs to start an executable beside the file itself: the interpreter of its #! line, the program that
- * env(1) looks for, the dynamic loader of an ELF file. Without one of these execve(2) fails with a bare ENOENT, or the
- * process ends at once with 127. Follows fs/binfmt_script.c, fs/binfmt_elf.c and env(1) of coreutils.
+ * Finds what the kernel needs to start an executable, besides the file itself: the interpreter of its #! line, the program
+ * that env(1) looks up, the dynamic loader of an ELF file. If one is missing, execve(2) fails with a bare ENOENT, or the
+ * process exits at once with 127. Follows fs/binfmt_script.c, fs/binfmt_elf.c and env(1) of coreutils.
  */
 import { accessSync, closeSync, constants, openSync, readdirSync, readFileSync, readSync, statSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
@@ -29,7 +29,7 @@ const MACHINES: ReadonlyMap<number, string> = new Map([
   [243, "riscv64"],
 ]);
 
-/** What this machine's kernel runs; 32-bit programs where it is built for them, which their start tells. */
+/** What this machine's kernel runs; 32-bit programs only if it is built for them, which only their start shows. */
 const OWN_MACHINES: readonly string[] = process.arch === "arm64" ? ["aarch64", "arm"] : ["x86_64", "i386"];
 
 /** Why an executable cannot be started. */
@@ -41,19 +41,19 @@ export interface ProgramProblem {
   readonly hint: string | undefined;
 }
 
-interface Surroundings {
+interface StartContext {
   /** The worker's directory: relative interpreters are looked up there. */
   readonly cwd: string;
   /** The worker's PATH, for env(1). */
   readonly path: string | undefined;
 }
 
-/** Why `file`, which exists and may be executed, cannot be started; undefined where nothing speaks against it. */
-export function findProgramProblem(file: string, surroundings: Surroundings, depth = 0): ProgramProblem | undefined {
+/** Why `file`, which exists and is executable, cannot be started; undefined if no reason is found. */
+export function findProgramProblem(file: string, context: StartContext, depth = 0): ProgramProblem | undefined {
   const head = readHead(file);
   // May be executed but not read: the kernel can, so nothing is known here.
   if (head === undefined) return undefined;
-  if (head.subarray(0, 2).toString("latin1") === "#!") return scriptProblem(file, head, surroundings, depth);
+  if (head.subarray(0, 2).toString("latin1") === "#!") return scriptProblem(file, head, context, depth);
   if (head.subarray(0, 4).toString("latin1") === "\x7fELF") return elfProblem(file, head);
   if (isRegisteredFormat(file, head)) return undefined;
   return {
@@ -63,12 +63,7 @@ export function findProgramProblem(file: string, surroundings: Surroundings, dep
   };
 }
 
-function scriptProblem(
-  file: string,
-  head: Buffer,
-  surroundings: Surroundings,
-  depth: number,
-): ProgramProblem | undefined {
+function scriptProblem(file: string, head: Buffer, context: StartContext, depth: number): ProgramProblem | undefined {
   if (depth >= MAX_DEPTH)
     return { kind: "format", text: "has a chain of interpreters that is too long", hint: undefined };
   const line = parseInterpreterLine(head);
@@ -82,7 +77,7 @@ function scriptProblem(
       hint: `sed -i 's/\\r$//' ${file}`,
     };
   }
-  const path = resolve(surroundings.cwd, interpreter);
+  const path = resolve(context.cwd, interpreter);
   const missing = absence(path);
   if (missing !== undefined)
     return {
@@ -91,8 +86,8 @@ function scriptProblem(
       hint: "Install it, or correct the first line of the script.",
     };
   const wanted = basename(interpreter) === "env" && argument !== undefined ? parseEnvArgument(argument) : undefined;
-  if (wanted !== undefined) return envProblem(wanted, argument ?? "", subject, surroundings);
-  return findProgramProblem(path, surroundings, depth + 1);
+  if (wanted !== undefined) return envProblem(wanted, argument ?? "", subject, context);
+  return findProgramProblem(path, context, depth + 1);
 }
 
 /** A #! line as fs/binfmt_script.c takes it apart: a name and everything after it as one argument. Pure. */
@@ -111,7 +106,7 @@ export function parseInterpreterLine(
 }
 
 /**
- * The program that env(1) would start with its one argument from a #! line; undefined where that is not known: quotes,
+ * The program that env(1) would start with its one argument from a #! line; undefined if that is not known: quotes,
  * variables and rare options of -S are left to env. Pure.
  */
 export function parseEnvArgument(argument: string): string | undefined {
@@ -136,7 +131,7 @@ function envProblem(
   program: string,
   argument: string,
   subject: string,
-  { cwd, path }: Surroundings,
+  { cwd, path }: StartContext,
 ): ProgramProblem | undefined {
   const isFound = program.includes("/")
     ? absence(resolve(cwd, program)) === undefined
@@ -147,17 +142,17 @@ function envProblem(
   const isPhrase = /\s/u.test(program);
   return {
     kind: "missing",
-    text: `${subject}needs "${program}" (its #! line asks env for it), which is not on the worker's PATH (${path ?? DEFAULT_PATH})`,
+    text: `${subject}needs "${program}" (its #! line starts it through env), which is not on the worker's PATH (${path ?? DEFAULT_PATH})`,
     hint: isPhrase
       ? `The kernel passes everything after env as one name: write "env -S ${argument}".`
       : "Install it, or set PATH in the pool's env.",
   };
 }
 
-/** Why a file cannot serve as an interpreter; undefined where it can. */
+/** Why a file cannot serve as an interpreter; undefined if it can. */
 function absence(path: string): string | undefined {
   try {
-    if (!statSync(path).isFile()) return "is no file";
+    if (!statSync(path).isFile()) return "is not a file";
   } catch (error) {
     const code = error instanceof Error && "code" in error ? error.code : undefined;
     return code === "ENOENT" || code === "ENOTDIR" ? "does not exist" : "cannot be reached";
@@ -179,7 +174,7 @@ function elfProblem(file: string, head: Buffer): ProgramProblem | undefined {
     return {
       kind: "format",
       text: `is a program for ${machine}, and this machine is ${OWN_MACHINES[0]}`,
-      hint: "Use a build, or an image, for this platform.",
+      hint: "Use a build or an image for this platform.",
     };
   }
   const loader = readLoader(file, header);
@@ -190,8 +185,8 @@ function elfProblem(file: string, head: Buffer): ProgramProblem | undefined {
     text: `needs the dynamic loader "${loader}", which ${missing}`,
     hint:
       loader?.includes("musl") === true
-        ? "It is built for musl (Alpine); this system has another C library."
-        : "It is built for another C library, or another distribution, than this system has.",
+        ? "It was built for musl (Alpine); this system has a different C library."
+        : "It was built for a different C library or distribution.",
   };
 }
 
@@ -203,7 +198,7 @@ interface ElfHeader {
   readonly programHeaders: { readonly offset: number; readonly entryBytes: number; readonly count: number };
 }
 
-/** The beginning of an ELF file (elf(5)); undefined where it is cut off. Pure. */
+/** The beginning of an ELF file (elf(5)); undefined if it is cut off. Pure. */
 export function parseElfHeader(head: Buffer): ElfHeader | undefined {
   const is64 = head[4] === 2;
   const isLittleEndian = head[5] === 1;
@@ -217,7 +212,7 @@ export function parseElfHeader(head: Buffer): ElfHeader | undefined {
   return { machine: MACHINES.get(half(18)), is64, isLittleEndian, programHeaders };
 }
 
-/** The dynamic loader that a program names (PT_INTERP); undefined where it needs none. */
+/** The dynamic loader that a program names (PT_INTERP); undefined if it needs none. */
 function readLoader(file: string, { is64, isLittleEndian, programHeaders }: ElfHeader): string | undefined {
   const { offset, entryBytes, count } = programHeaders;
   const table = readAt(file, offset, entryBytes * count);

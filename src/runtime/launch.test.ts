@@ -282,7 +282,7 @@ test("a soft limit alone keeps the hard one unless it is above it", () => {
   assert.deepEqual(completeLimit({ soft: 50, hard: 60 }, present), { soft: 50, hard: 60 });
 });
 
-test("a whole command line in exec is answered with what to write", () => {
+test("a whole command line in exec gets a hint with the correct form", () => {
   const hintOf = (exec: string) => {
     let hint: string | undefined;
     planLaunch(request({ exec }), { PATH: "/usr/bin:/bin" }, (_, error) => {
@@ -299,7 +299,7 @@ test("a whole command line in exec is answered with what to write", () => {
   assert.match(hintOf("no-such-program") ?? "", /^Install it/u);
 });
 
-test("an executable that needs what is not there is refused: its interpreter, or a format that the kernel runs", () => {
+test("an executable whose interpreter is missing, or whose format the kernel does not run, is refused", () => {
   const missing = file("bin/missing", "#!/no/such/interpreter\n", 0o755);
   assert.throws(
     () => plan(request({ exec: missing }), {}),

@@ -66,7 +66,7 @@ export function completeLimit(
 /**
  * Checks and resolves what a pool asks for; undefined where something of it is not there. `environment` is the
  * controller's own; variables that are meant for the controller alone do not pass. Problems are EXEC_NOT_FOUND,
- * EXEC_NOT_EXECUTABLE, INTERPRETER_NOT_FOUND, CWD_NOT_FOUND, ENV_FILE_INVALID, USER_NOT_FOUND, PERMISSION_REQUIRED, and all of them are told.
+ * EXEC_NOT_EXECUTABLE, INTERPRETER_NOT_FOUND, CWD_NOT_FOUND, ENV_FILE_INVALID, USER_NOT_FOUND, PERMISSION_REQUIRED; all of them are reported.
  */
 export function planLaunch(
   request: LaunchRequest,
@@ -102,7 +102,7 @@ export function planLaunch(
     value === undefined || CONTROLLER_ONLY.has(key) ? [] : [[key, value] as const],
   );
   const configured = [...fromFile, ...Object.entries(request.env)];
-  // Defines properties, so a variable such as __proto__ is one like any other.
+  // Defines properties, so that __proto__ is an ordinary variable.
   const env = Object.fromEntries([...inherited, ...Object.entries(account?.env ?? {}), ...configured]);
   // A relative path means nothing where the directory is not there.
   const find = (key: LaunchKey, program: string) =>
@@ -224,7 +224,7 @@ function findExecutable(
   );
 }
 
-/** What to write where a whole command line stands in the place of a program; undefined where it is one word. */
+/** What to write instead of a whole command line in exec; undefined if it is one word. */
 function commandLineHint(exec: string): string | undefined {
   const [program = "", ...args] = exec.trim().split(/\s+/u);
   if (args.length === 0) return undefined;
@@ -245,7 +245,7 @@ function checkProgram({ pool, cwd }: LaunchRequest, program: string, file: strin
   );
 }
 
-/** The variables of env_file; everything that is wrong with it goes to `onProblem`. */
+/** The variables of env_file; each problem in it is passed to `onProblem`. */
 function readEnvFile(
   { pool, envFile }: LaunchRequest,
   environment: NodeJS.ProcessEnv,

@@ -66,7 +66,7 @@ export class LeftoverWait {
     const { pid, worker, controllerPid } = leftover;
     if (!this.#isTold)
       this.#log.info(
-        `${this.#what} waits until pid ${pid} has left: worker "${worker}" of controller ${controllerPid}, which is gone`,
+        `${this.#what} waits until pid ${pid} has exited: worker "${worker}" of controller ${controllerPid}, which has exited`,
       );
     this.#isTold = true;
     await wait(LEFTOVER_POLL_MS);

@@ -554,7 +554,7 @@ export type ListenAddress =
  * Binds a stream socket and listens; the descriptor is close-on-exec and not below `lowestFd`. It blocks, as
  * sd_listen_fds(3) has it: the flag is shared by all who inherit the socket, a program that polls sets O_NONBLOCK
  * itself, and a plain accept loop would spin without it. SO_REUSEADDR lets a restart have a port whose old connections
- * still linger; SO_REUSEPORT is not set, so nobody else can share the port. TCP_NODELAY is inherited by every accepted
+ * still linger; SO_REUSEPORT is not set, so no other process can share the port. TCP_NODELAY is inherited by every accepted
  * connection (tcp(7)): servers that do not set it themselves, such as uvicorn with --fd, would answer each request on a
  * kept-alive connection 40 ms late, because Nagle's algorithm waits for the client's delayed acknowledgement. An IPv6
  * wildcard takes IPv4 as well where net.ipv6.bindv6only is 0. @throws SystemCallError (EADDRINUSE, EADDRNOTAVAIL, EACCES, EAFNOSUPPORT, ENOENT …)

@@ -51,7 +51,7 @@ export function attemptHttp(
   return attempt;
 }
 
-/** Names of headers are the same in any case; those that were asked for are sent as they were written. */
+/** Header names are case-insensitive; configured ones are sent as written. */
 function withDefaults(headers: Readonly<Record<string, string>>): Record<string, string> {
   const given = new Set(Object.keys(headers).map((name) => name.toLowerCase()));
   const defaults = Object.entries(DEFAULT_HEADERS).filter(([name]) => !given.has(name));

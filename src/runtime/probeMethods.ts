@@ -1,4 +1,4 @@
-/** From what a probe asks for to the attempt that does it, and to the words that say what was asked and what came back. */
+/** Turns the method of a probe into attempts, and into text that says what was requested and what came back. */
 import type { AttemptOutcome } from "../core/probe.ts";
 import type { ProbeAddress } from "./attempt.ts";
 import { attemptExec } from "./execProbe.ts";
@@ -15,10 +15,10 @@ const NOTHING: Disposable = { [Symbol.dispose]: () => {} };
 
 const SUCCESS: AttemptOutcome = { kind: "success" };
 
-/** Called where it cannot be seen whose a socket is, so that the answer of a probe is believed. */
+/** Called if the owner of a socket cannot be determined, so that the probe alone decides. */
 export type OnUnknownOwner = (target: ProbeTarget, reason: Extract<Ownership, { kind: "unknown" }>["reason"]) => void;
 
-/** Starts attempts of every kind; `helpers` runs the commands, `owners` knows whose sockets answer. */
+/** Starts attempts of every kind; `helpers` runs the commands, `owners` finds the owner of a listening socket. */
 export function probeStarter(
   helpers: HelperControl,
   owners: SocketOwners,
@@ -49,7 +49,7 @@ export function probeStarter(
     const what = sockets.map(({ name, address }) => `socket "${name}" (${address})`).join(" or ");
     const reason =
       serving === "refused"
-        ? "whether it serves cannot be seen: its processes may not be looked at (CAP_SYS_PTRACE)"
+        ? "cannot tell whether it serves: the controller may not inspect its processes (needs CAP_SYS_PTRACE)"
         : `none of its processes waits on ${what}`;
     return { kind: "failure", reason };
   };
@@ -90,7 +90,7 @@ export function probeStarter(
   };
 }
 
-/** An attempt that is a promise; after its disposal nobody is told what came of it. */
+/** An attempt that is a promise; after its disposal the result is dropped. */
 function abandonable(work: Promise<AttemptOutcome>, settle: Settle, release: () => void): Disposable {
   let isOver = false;
   const end = (act: () => void) => {
@@ -106,17 +106,17 @@ function abandonable(work: Promise<AttemptOutcome>, settle: Settle, release: () 
   return { [Symbol.dispose]: () => end(() => {}) };
 }
 
-/** Why the listener at an address does not speak for the worker; undefined where it does, or nobody can tell. */
+/** Why the listener at an address is not the worker's; undefined if it is, or if this cannot be determined. */
 export function whyNotOwned(address: ProbeAddress, ownership: Ownership): string | undefined {
   const where = formatAddress(address);
   switch (ownership.kind) {
     case "owned":
     case "unknown":
       return undefined;
-    case "nobody":
+    case "none":
       return `nothing listens on ${where}`;
     case "foreign":
-      return `${ownership.who} listens on ${where}, which is no process of this worker`;
+      return `${ownership.who} listens on ${where} and is not a process of this worker`;
   }
 }
 
@@ -125,7 +125,7 @@ function formatAddress(address: ProbeAddress): string {
   return "port" in address ? `127.0.0.1:${address.port}` : address.path;
 }
 
-/** What an attempt asks, such as `GET http://127.0.0.1:80/healthz`; undefined for a look at what the worker serves. */
+/** What an attempt requests, such as `GET http://127.0.0.1:80/healthz`; undefined for a look at what the worker serves. */
 export function describeMethod(method: ProbeMethod, target: Pick<ProbeTarget, "address">): string | undefined {
   if (method.kind === "serving") return undefined;
   if (method.kind === "exec") return `command "${method.argv[0]}"`;

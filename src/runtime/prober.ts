@@ -41,14 +41,14 @@ export type ProbeMethod =
   | { readonly kind: "grpc"; readonly service: string | undefined; readonly port: number | undefined }
   /** `file` is absolute, `argv` begins with the program's name. */
   | { readonly kind: "exec"; readonly file: string; readonly argv: readonly string[] }
-  /** Not asked at all: whether one of its processes waits on one of these shared sockets. */
+  /** Not a request: checks whether one of its processes waits on one of these shared sockets. */
   | { readonly kind: "serving"; readonly sockets: readonly { readonly name: string; readonly address: string }[] };
 
 /** A probe that is attempted. */
 export interface Probe {
   readonly method: ProbeMethod;
   readonly policy: ProbePolicy;
-  /** Where only processes of the worker may listen for an attempt to succeed, asked for at each success. */
+  /** Addresses at which only the worker may listen for an attempt to succeed; evaluated at each success. */
   readonly verify?: () => readonly ProbeAddress[];
 }
 

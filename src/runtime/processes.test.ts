@@ -65,7 +65,7 @@ test("the kill of a worker spares its helper, which has its own bound", async (c
   helper.kill();
 });
 
-test("workers that are killed in one turn take with them what left their groups, and spare the others", async (context) => {
+test("workers killed in one turn take processes that left their groups with them, and no others", async (context) => {
   const script =
     "(setsid sh -c 'echo $$ > escaped$OWN.tmp; mv escaped$OWN.tmp escaped$OWN; exec sleep 1000' &); exec sleep 1000";
   // So that the scene finds at its end what has left its worker.

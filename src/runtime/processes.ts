@@ -513,7 +513,7 @@ export class Processes implements HelperControl, ToolControl {
     return marks === undefined ? undefined : marks === marksOf(resident);
   }
 
-  /** The marks of the worker that a process came from; "" of any other, undefined where that cannot be told at the moment. */
+  /** The marks of the worker that a process came from; "" of any other, undefined if unknown at the moment. */
   #readMarks(pid: number): string | undefined {
     const env = readEnvironment(pid);
     if (env?.size === 0) return undefined;
@@ -618,7 +618,7 @@ function marksOf({ launch, slot, incarnation }: Resident): string {
 /** Errors of execve(2) that may be about something else than the file itself. */
 const EXEC_ERRORS: ReadonlySet<string> = new Set(["ENOENT", "ENOEXEC", "EACCES", "ELOOP"]);
 
-/** The error of a spawn, with what the program lacks where that can be told: its interpreter may be gone by now. */
+/** The error of a spawn. It names what the program lacks, if known: its interpreter may have been removed. */
 function explained(error: unknown, { file, cwd, env }: LaunchPlan): unknown {
   if (!(error instanceof SystemCallError) || !EXEC_ERRORS.has(error.code)) return error;
   const problem = findProgramProblem(file, { cwd: cwd ?? process.cwd(), path: env["PATH"] });

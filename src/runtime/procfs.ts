@@ -136,7 +136,7 @@ function readThreadEnvironment(pid: number): string | undefined {
       if (text !== undefined) return text;
     }
   } catch {
-    // The process is gone.
+    // The process has exited.
   }
   return undefined;
 }

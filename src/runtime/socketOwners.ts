@@ -1,7 +1,7 @@
 /**
- * Whose the sockets are that answer for a worker: those of its own processes, or a stranger's. One reading of the kernel's
- * tables serves all who ask at the same moment, and only processes of the worker that is asked about are looked at, so the
- * cost of a question does not grow with the machine. All of /proc is read only to name a stranger.
+ * Finds out whether the sockets that answer for a worker belong to its own processes or to a foreign process. Concurrent
+ * queries share one reading of the kernel's tables, and a query inspects only processes of its worker, so its cost does not
+ * grow with the machine. All of /proc is read only to name a foreign process.
  */
 import { setImmediate as turn } from "node:timers/promises";
 import type { ProbeAddress } from "./attempt.ts";
@@ -17,29 +17,29 @@ import {
 } from "./socketTable.ts";
 import { waitsOn } from "./socketWaiters.ts";
 
-/** How old the tables may be at least before they are read again, so that many questions share a reading. */
+/** Minimum age of the tables before they are read again, so that many queries share a reading. */
 const READING_INTERVAL_MS = 20;
 
-/** Questions and processes that are dealt with before other work gets its turn. */
+/** Queries and processes handled before other work gets its turn. */
 const PER_TURN = 16;
 
-/** How long the holder of a stranger's socket is remembered. */
+/** How long the holder of a foreign socket is cached. */
 const HOLDER_MS = 5000;
 
-/** Whose the listener is that answers at an address. */
+/** Owner of the listener at an address. */
 export type Ownership =
   | { readonly kind: "owned" }
-  /** Nobody listens there. */
-  | { readonly kind: "nobody" }
-  /** `who` is a process in words, "another process" where it cannot be found. */
+  /** No process listens there. */
+  | { readonly kind: "none" }
+  /** `who` describes the process; "another process" if it cannot be found. */
   | { readonly kind: "foreign"; readonly who: string }
   /** The descriptors of the worker may not be read, or the listener is in no table of this network namespace. */
   | { readonly kind: "unknown"; readonly reason: "refused" | "unlisted" };
 
-/** Whether a worker is seen to serve. */
+/** Whether a worker is seen serving. */
 export type Serving = "serving" | "not seen" | "refused";
 
-/** A worker that is asked about; the same object each time for one incarnation. */
+/** The worker of a query; the same object each time for one incarnation. */
 export interface Asked {
   /** The leader of the worker. */
   readonly leader: number;
@@ -54,7 +54,7 @@ type Job = (table: SocketTable) => void;
 export class SocketOwners {
   readonly #adoptedBy: (leader: number) => readonly number[];
   readonly #jobs: { readonly job: Job; readonly needsUnix: boolean }[] = [];
-  /** The listeners that were found to be the worker's, by address: as long as they are the same nobody is looked at. */
+  /** Listeners known to be the worker's, by address: while they stay the same no process is inspected. */
   readonly #proved = new WeakMap<Asked, Map<string, string>>();
   readonly #holders = new Map<string, { readonly who: string; readonly untilMs: number }>();
   #isScheduled = false;
@@ -66,11 +66,11 @@ export class SocketOwners {
     this.#adoptedBy = adoptedBy;
   }
 
-  /** Whose the listener at `address` is. */
+  /** The owner of the listener at `address`. */
   async judge(asked: Asked, address: ProbeAddress): Promise<Ownership> {
     const isUnix = "path" in address;
     const listeners = await this.#ask(isUnix, (table) => listenersAt(address, table));
-    if (listeners.length === 0) return isUnix ? { kind: "unknown", reason: "unlisted" } : { kind: "nobody" };
+    if (listeners.length === 0) return isUnix ? { kind: "unknown", reason: "unlisted" } : { kind: "none" };
     const proved = this.#proved.get(asked) ?? new Map<string, string>();
     this.#proved.set(asked, proved);
     const [where, which] = [isUnix ? address.path : String(address.port), listeners.join()];
@@ -113,7 +113,7 @@ export class SocketOwners {
     if (this.#looks % PER_TURN === 0) await turn();
   }
 
-  /** Where the processes of a worker listen: `127.0.0.1:80`, or paths; undefined where they may not be looked at. */
+  /** Where the processes of a worker listen: `127.0.0.1:80`, or paths; undefined if they may not be inspected. */
   async listeningOf(asked: Asked): Promise<readonly string[] | undefined> {
     const names = await this.#ask(
       true,
@@ -135,7 +135,7 @@ export class SocketOwners {
     return [...found];
   }
 
-  /** Those of `listeners` that no process of the worker holds, as inodes. */
+  /** Inodes of the `listeners` that no process of the worker holds. */
   #missing(asked: Asked, listeners: readonly string[]): { missing: readonly string[]; isRefused: boolean } {
     const missing = new Set(listeners.filter((inode) => !asked.shared?.has(inode)));
     let isRefused = false;
@@ -162,7 +162,7 @@ export class SocketOwners {
     return isRefused ? "refused" : "not seen";
   }
 
-  /** The leader first, which is most often the one. */
+  /** The leader first, because it is usually the holder. */
   *#processesOf(leader: number): Generator<number> {
     yield* walkTree(leader);
     for (const adopted of this.#adoptedBy(leader)) yield* walkTree(adopted);
@@ -207,7 +207,7 @@ export class SocketOwners {
     if (this.#jobs.length > 0) this.#schedule();
   }
 
-  /** The process that holds the socket with this inode, in words. */
+  /** Description of the process that holds the socket with this inode. */
   async #nameHolder(inode: string): Promise<string> {
     const known = this.#holders.get(inode);
     if (known !== undefined && known.untilMs > performance.now()) return known.who;

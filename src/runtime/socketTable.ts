@@ -1,6 +1,6 @@
 /**
  * The sockets that listen in this network namespace, as the tables of the kernel show them (proc_net_tcp.txt of its
- * documentation, unix(7)). Says nothing about who holds them: that is in the descriptors of processes.
+ * documentation, unix(7)). The tables do not name the processes that hold them; socketOwners.ts does.
  */
 import { closeSync, createReadStream, openSync, readFileSync, readSync } from "node:fs";
 
@@ -59,7 +59,7 @@ export function isWildcard(host: string): boolean {
   return host === "0.0.0.0" || host === "::";
 }
 
-/** The Unix sockets that listen on a path in a text of /proc/net/unix; the flag __SO_ACCEPTCON tells them. */
+/** The Unix sockets that listen on a path in a text of /proc/net/unix; they have the flag __SO_ACCEPTCON. */
 export function parseUnixListeners(table: string): ListeningPath[] {
   const found: ListeningPath[] = [];
   for (const line of table.split("\n")) {
@@ -85,8 +85,8 @@ export function groupByPort(listeners: readonly ListeningSocket[]): SocketTable[
 }
 
 /**
- * Those of `tcp` that a connection to 127.0.0.1:`port` can reach: the kernel prefers sockets that are bound to the
- * address itself to wildcards, and gives each connection to one of those that are bound alike.
+ * The sockets of `tcp` that a connection to 127.0.0.1:`port` can reach. The kernel prefers sockets bound to the exact
+ * address over wildcards, and distributes connections among sockets with the same address.
  */
 export function reachableOnLoopback(port: number, tcp: SocketTable["tcp"]): readonly ListeningSocket[] {
   const onPort = tcp.get(port) ?? [];
@@ -131,7 +131,7 @@ export function readUnixListeners(): ListeningPath[] {
   }
 }
 
-/** Connections to a local port that nobody has accepted yet, in a text of /proc/net/tcp or /proc/net/tcp6. */
+/** Connections to a local port that no process has accepted yet, in a text of /proc/net/tcp or /proc/net/tcp6. */
 export function parseWaitingConnections(port: number, table: string): string[] {
   const suffix = `:${port.toString(16).toUpperCase().padStart(4, "0")}`;
   const found: string[] = [];

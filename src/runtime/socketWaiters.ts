@@ -1,7 +1,7 @@
 /**
- * Whether a process waits for connections on a socket that it holds, as far as /proc shows: an epoll set with the socket
- * in it, a thread in accept(2), or one in poll(2) or select(2) with the socket among what it asks for. What waits by
- * io_uring cannot be seen.
+ * Finds out from /proc whether a process waits for connections on a socket that it holds: an epoll set contains the socket,
+ * a thread is in accept(2), or a thread is in poll(2) or select(2) with the socket among its descriptors. Waiting through
+ * io_uring is not visible.
  */
 import { closeSync, openSync, readdirSync, readFileSync, readSync } from "node:fs";
 import { type Descriptors, socketInode } from "./descriptors.ts";
@@ -9,7 +9,7 @@ import { type Descriptors, socketInode } from "./descriptors.ts";
 /** How deep epoll sets in epoll sets are followed; the kernel allows 5 (EP_MAX_NESTS). */
 const MAX_NESTING = 5;
 
-/** Descriptors of one poll(2) that are looked at. */
+/** Descriptors of one poll(2) that are inspected. */
 const MAX_POLLED = 4096;
 
 const EPOLLIN = 1;
@@ -45,7 +45,7 @@ export function parseEpollEntries(text: string): EpollEntry[] {
   return entries;
 }
 
-/** What a thread is in: the number of a system call and its arguments; undefined where it runs, or may not be looked at. */
+/** What a thread is in: the number of a system call and its arguments; undefined if it runs or may not be inspected. */
 export function parseSyscall(text: string): { readonly number: number; readonly args: readonly bigint[] } | undefined {
   const [number, ...args] = text.trim().split(" ");
   if (number === undefined || !/^\d+$/u.test(number)) return undefined;
@@ -118,7 +118,7 @@ function isCallFor(
   if (CALLS.poll.includes(number)) {
     // struct pollfd: descriptor, wanted events, returned events.
     const polled = readMemory(pid, first, Math.min(Number(second), MAX_POLLED) * 8);
-    // Who may not read the memory of a process knows only that it polls and holds the socket.
+    // Without access to its memory, all that is known is that the process polls and holds the socket.
     if (polled === undefined) return true;
     for (let at = 0; at + 8 <= polled.length; at += 8)
       if (held.has(polled.readInt32LE(at)) && (polled.readInt16LE(at + 4) & POLLIN) !== 0) return true;
@@ -133,7 +133,7 @@ function isCallFor(
   );
 }
 
-/** Memory of a process; undefined where it may not be read. */
+/** Memory of a process; undefined if it may not be read. */
 function readMemory(pid: number, address: bigint, length: number): Buffer | undefined {
   let file: number;
   try {

@@ -18,7 +18,7 @@ const LAST_NUMBER = 24;
 /** The numbers of the last text; field n is at n. */
 const numbers = new Float64Array(LAST_NUMBER + 1);
 
-/** The same as readStat(); undefined where the process is gone. */
+/** The same as readStat(); undefined if the process has exited. */
 export function readStatQuickly(pid: number): ProcessStat | undefined {
   const length = readProcFile(`/proc/${pid}/stat`);
   if (length === undefined) return undefined;

@@ -42,7 +42,7 @@ test("the process that uses the most CPU comes first, whatever the others wait f
   );
 });
 
-test("if none uses a CPU, what is stuck comes before what waits for work, and parents come last", () => {
+test("if none uses a CPU, stuck processes come before those that wait for work, and parents come last", () => {
   assert.deepEqual(
     order(
       { pid: 1, hasChildren: true, sleepsIn: "wait4", cpuTicks: 900 },
@@ -127,7 +127,7 @@ test("a stopped child of an idle leader is found in a real tree", async (context
   assert.equal(survey.processes.at(-1)?.stat.pid, leader.pid);
 });
 
-test("processes that are gone are no part of a survey", async () => {
+test("processes that have exited are not part of a survey", async () => {
   assert.deepEqual((await surveyTree([2 ** 22 + 1])).processes, []);
   assert.deepEqual((await surveyTree([])).processes, []);
 });

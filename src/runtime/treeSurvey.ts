@@ -1,8 +1,8 @@
 /**
- * Which process of a worker explains what the worker does: the one that uses the most CPU, and when none uses any, the one
- * that is stuck. A leader is often a shell, a package manager or a master that only waits for its children.
+ * Orders the processes of a worker by how much they explain: first the one that uses the most CPU, or if none uses any, the
+ * one that is stuck. A leader is often a shell, a package manager or a master that only waits for its children.
  *
- * Reads /proc only: nothing is asked of the processes. Bounded: MAX_SURVEYED processes, a few small files of each.
+ * Reads /proc only, so the processes take no part. Bounded: MAX_SURVEYED processes, a few small files of each.
  */
 import { readFileSync } from "node:fs";
 import { setTimeout as wait } from "node:timers/promises";
@@ -12,7 +12,7 @@ import { syscallName } from "./syscallNames.ts";
 /** How long CPU time is watched. */
 const SURVEY_MS = 100;
 
-/** Processes of one worker that are looked at. */
+/** Maximum number of processes of one worker that are read. */
 const MAX_SURVEYED = 512;
 
 /** Clock ticks within SURVEY_MS from which on a process counts as busy: one tick may be chance. */

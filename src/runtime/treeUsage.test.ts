@@ -117,7 +117,7 @@ test("a whole branch that ends is handed on through parents that ended too", () 
   assert.equal(scene.cpuSeconds(), 5.12);
 });
 
-test("what was adopted and reaped outside of the tree stays counted", () => {
+test("CPU time of processes that were adopted and reaped outside the tree stays counted", () => {
   const scene = new Scene();
   scene.processes.set(LEADER, {});
   scene.processes.set(101, { ppid: 1, cpuTicks: 500 });
@@ -127,7 +127,7 @@ test("what was adopted and reaped outside of the tree stays counted", () => {
   assert.equal(scene.cpuSeconds(), 5.3);
 });
 
-test("a process id that was given out again is another process: it adds nothing until it is known whose it is", () => {
+test("a reused process id is another process: it adds nothing until its worker is known", () => {
   const scene = new Scene();
   scene.processes.set(LEADER, {});
   scene.processes.set(101, { cpuTicks: 500 });
@@ -137,7 +137,7 @@ test("a process id that was given out again is another process: it adds nothing 
   assert.deepEqual(scene.disowned, [101]);
 });
 
-test("a leader that is gone has no usage, and a new worker begins at 0", () => {
+test("a leader that has exited has no usage, and a new worker starts at 0", () => {
   const scene = new Scene();
   scene.processes.set(LEADER, { cpuTicks: 500 });
   scene.cpuSeconds();

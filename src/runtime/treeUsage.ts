@@ -120,7 +120,7 @@ export class TreeUsages {
     return processes;
   }
 
-  /** The worker with this leader is gone. */
+  /** The worker with this leader has exited. */
   forget(leader: number): void {
     this.#accounts.delete(leader);
   }
@@ -182,8 +182,8 @@ export class TreeUsages {
   }
 
   /**
-   * Forgets the processes that have ended, and says whose cutime will show their time: that of the nearest ancestor that
-   * lives. Without one in the tree (its parent had ended before it) its time stays counted and comes from nowhere else.
+   * Forgets the processes that have ended, and finds the process whose cutime will include their time: the nearest live
+   * ancestor. Without one in the tree (the parent ended first) the time stays counted and appears nowhere else.
    */
   #settle(processes: Map<number, Known>): Map<Known, number> {
     const owed = new Map<Known, number>();
@@ -201,7 +201,7 @@ export class TreeUsages {
   }
 }
 
-/** Before anything of it is counted. */
+/** A process of which nothing is counted yet. */
 function newlyKnown({ pid, startTicks, ppid, command, state }: ProcessStat): Known {
   const nothing = { cpuTicks: 0, reapedTicks: 0, rssPages: 0, seenIn: 0, owedTicks: 0 };
   return { pid, startTicks, parentPid: ppid, name: command, state, ...nothing };

@@ -1,6 +1,6 @@
 /**
- * Whether a port is free for the worker that is to listen on it. Tested before a start and before each spawn: a stranger
- * there would answer for the worker, or share its connections with it.
+ * Checks that the port of a worker is free, before a start and before each spawn: another process on it would answer for
+ * the worker, or take some of its connections.
  */
 import { lstatSync } from "node:fs";
 import { ControllerError } from "../base/errors.ts";
@@ -10,7 +10,7 @@ import { whyNotBindable } from "./linux.ts";
 import { findListener, findUnixListener } from "./procfs.ts";
 import { readUnixListeners } from "./socketTable.ts";
 
-/** Ports that workers of a pool are told to use. */
+/** Ports that are assigned to the workers of a pool. */
 export interface PortRange {
   readonly pool: string;
   /** The first and the last one. */
@@ -18,29 +18,29 @@ export interface PortRange {
   readonly to: number;
 }
 
-/** Whether a program that sets SO_REUSEADDR could bind the port on loopback. Other errors than a taken port are its own. */
+/** Whether a program that sets SO_REUSEADDR could bind the port on loopback. Errors other than a port in use are ignored. */
 function isTaken(port: number): boolean {
   return whyNotBindable({ family: "IPv4", host: "127.0.0.1", port }) === "EADDRINUSE";
 }
 
-/** Who has a port, in words. */
+/** Description of the process that holds a port. */
 function holderOf(port: number): string {
   const holder = findListener(port);
   return holder === undefined ? "another process" : `pid ${holder.pid} (${holder.command})`;
 }
 
-/** @throws ControllerError PORT_IN_USE where somebody has the port that a worker is about to use. */
+/** @throws ControllerError PORT_IN_USE if another process holds the port that a worker is about to use. */
 export function checkPort(port: number): void {
   if (isTaken(port)) throw new ControllerError("PORT_IN_USE", `port ${port} is held by ${holderOf(port)}`);
 }
 
-/** The first port of a range that somebody has, and who; undefined where all are free. */
+/** The first port of a range that is in use, and by which process; undefined if all are free. */
 export function findTakenPort({ from, to }: Omit<PortRange, "pool">): string | undefined {
   for (let port = from; port <= to; port++) if (isTaken(port)) return `port ${port} is held by ${holderOf(port)}`;
   return undefined;
 }
 
-/** @throws ControllerError SOCKET_IN_USE where somebody listens on the path that a worker is about to use. */
+/** @throws ControllerError SOCKET_IN_USE if another process listens on the path that a worker is about to use. */
 export function checkSocketPath(path: string): void {
   if (lstatSync(path, { throwIfNoEntry: false }) === undefined) return;
   const isListening = readUnixListeners().some((listener) => listener.path === path);
@@ -61,8 +61,8 @@ export async function checkPorts({ pool, from, to }: PortRange, key: string, log
     else if (!(await leftovers.isWorthIt(findListener(port))))
       throw new ControllerError(
         "PORT_IN_USE",
-        `Cannot start pool "${pool}": port ${port}, one of ports ${from} to ${to} of its workers, is held by ${holderOf(port)}`,
-        { hint: `End it, or set another ${key}.` },
+        `Cannot start pool "${pool}": port ${port} (of worker ports ${from} to ${to}) is held by ${holderOf(port)}`,
+        { hint: `Stop that process, or set another ${key}.` },
       );
   }
 }

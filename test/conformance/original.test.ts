@@ -218,7 +218,7 @@ supervisor:
     }
   });
 
-  test("what the original took without a word is refused: unknown keys, numbers that mean nothing, an empty file", async () => {
+  test("what the original accepted silently is refused: unknown keys, meaningless numbers, an empty file", async () => {
     for (const [yaml, problem] of [
       [JSON.stringify({ admin: { placeholder: "bar" }, supervisor: { workers: [] } }), /unknown key "placeholder"/u],
       [withPool({ desired_healthy_percentage: 101 }), /desired_healthy_percentage: .*got 101/u],
@@ -410,7 +410,7 @@ describe("metrics and health", () => {
 });
 
 describe("proxy", () => {
-  test("workers answer on their own ports and through Envoy, whose clients are told to leave at the stop", async () => {
+  test("workers answer on their own ports and through Envoy, which disconnects its clients at the stop", async () => {
     const listener = await freePorts(6);
     const places = mkdtempSync(join(tmpdir(), "monoceros-original-envoy-"));
     const agent = new Agent({ keepAlive: true, maxSockets: 1 });

@@ -91,7 +91,7 @@ for (const signal of ["SIGTERM", "SIGINT", "SIGQUIT"] as const) {
   });
 }
 
-test("workers that the controller alone is asked to stop get their stop signal", async () => {
+test("workers get their stop signal when only the controller was signaled", async () => {
   await using controller = await ControllerUnderTest.start({
     workers: shellPool("web", "trap 'echo got; exit 0' TERM; echo up; while :; do sleep 0.05; done", { replicas: 2 }),
     wrapper: AS_SERVICE,

@@ -99,7 +99,7 @@ test("a control socket that a cleaner removed is back within seconds, and a seco
   await using first = await ControllerUnderTest.start({ workers: shellPool("web", "exec sleep 1000") });
   await first.ready();
   rmSync(first.socket);
-  await logged(first, "the control socket", "was removed, and is bound again");
+  await logged(first, "the control socket", "was removed; bound it again");
   assert.equal((await first.status()).pid, first.pid);
   // It takes the path before the first one has looked.
   first.child.kill("SIGSTOP");

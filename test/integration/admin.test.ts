@@ -409,7 +409,7 @@ describe("admin", () => {
         child.once("exit", () => fail(new Error(`it ended: ${stderr}`)));
       });
       await up;
-      assert.match(stderr, /runs without a control socket/u);
+      assert.match(stderr, /running without a control socket/u);
       const port = Number(/admin listens address=\S+:(\d+)/u.exec(stderr)?.[1]);
       assert.equal((await ask(port, "GET", "/health")).status, 200);
     } finally {

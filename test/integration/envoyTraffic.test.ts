@@ -453,7 +453,7 @@ test("a request that takes longer than request_timeout is answered 504", async (
   assert.equal((await under.get("/hold")).status, 504);
 });
 
-test("Envoy's own check asks the worker as localhost, or as the host it is told, before it gets traffic", async () => {
+test("Envoy's health check of a worker sends localhost, or the configured host, before it gets traffic", async () => {
   const hosts: string[] = [];
   await using a = await StubWorker.start("a", (incoming, response) => {
     hosts.push(`${incoming.headers.host} ${incoming.url}`);

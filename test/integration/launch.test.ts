@@ -223,7 +223,7 @@ test("an executable whose interpreter is missing is refused before anything star
   );
 });
 
-test("an interpreter that is gone when a worker starts again is named in the event", async () => {
+test("an interpreter that is missing at a restart of a worker is named in the event", async () => {
   using directory = scratchDirectory();
   const [interpreter, script] = [join(directory.path, "sh"), join(directory.path, "server")];
   copyFileSync(realpathSync("/bin/sh"), interpreter);

@@ -1,4 +1,4 @@
-/** Readiness means the pool's own processes: who else listens where a worker should is named, and gets no traffic. */
+/** Only the pool's own processes make a worker ready: another process at its address is named and gets no traffic. */
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -46,7 +46,7 @@ function ask(port: number): Promise<string> {
   });
 }
 
-test("a controller does not start while a stranger has a port of its workers, and names it", async (context) => {
+test("a controller does not start while a foreign process holds a port of its workers, and names it", async (context) => {
   const ports = await freePorts(4);
   // The last one is that of a successor.
   const { pid } = await stranger(context, ports + 2);
@@ -54,11 +54,11 @@ test("a controller does not start while a stranger has a port of its workers, an
   assert.deepEqual(ending, { code: 1, signal: null });
   assert.match(
     stderr.join("\n"),
-    new RegExp(`port ${ports + 2}, one of ports ${ports} to ${ports + 2} .* pid ${pid} \\(`, "u"),
+    new RegExp(`port ${ports + 2} \\(of worker ports ${ports} to ${ports + 2}\\) .* pid ${pid} \\(`, "u"),
   );
 });
 
-test("a worker is not spawned onto a port that a stranger has taken, and the failed start names the stranger", async (context) => {
+test("a worker is not spawned onto a port in use, and the failed start names the process that holds it", async (context) => {
   const ports = await freePorts(4);
   await using controller = await ControllerUnderTest.start({ workers: proxied(ports, ports + 3, { replicas: 2 }) });
   await controller.ready();
@@ -76,7 +76,7 @@ test("a worker is not spawned onto a port that a stranger has taken, and the fai
   await controller.event((event) => event.kind === "ready" && event.slot === 1 && event.incarnation > 1);
 });
 
-test("a stranger that shares the port of a ready worker takes it out of the balance until it leaves", async (context) => {
+test("a foreign process that shares the port of a ready worker makes it unready until it exits", async (context) => {
   const ports = await freePorts(4);
   await using controller = await ControllerUnderTest.start({
     workers: proxied(ports, ports + 3, { replicas: 2, args: ["--reuseport"] }),
@@ -96,7 +96,7 @@ test("a stranger that shares the port of a ready worker takes it out of the bala
   );
 });
 
-test("a stranger's answer to a probe makes no worker ready", async (context) => {
+test("the answer of a foreign process to a probe makes no worker ready", async (context) => {
   const server = createServer((_, response) => response.end("well"));
   const port = await freePort();
   server.listen(port, "127.0.0.1");
@@ -112,14 +112,14 @@ test("a stranger's answer to a probe makes no worker ready", async (context) => 
   });
   const waiting = await controller.event((event) => event.kind === "waiting");
   assert.ok(
-    waiting.message.includes(`pid ${process.pid} (`) && waiting.message.includes("no process of this worker"),
+    waiting.message.includes(`pid ${process.pid} (`) && waiting.message.includes("not a process of this worker"),
     waiting.message,
   );
   assert.equal((await controller.worker("idle-0")).phase, "starting");
   assert.match((await controller.worker("idle-0")).waits_for ?? "", /its processes listen nowhere/u);
 });
 
-test("what a worker waits for is said with the address asked, the answer, and where its processes listen", async () => {
+test("waits_for has the probed address, the answer, and where the worker's processes listen", async () => {
   const ports = await freePorts(3);
   await using controller = await ControllerUnderTest.start({
     workers: proxied(ports, ports + 2, {
@@ -150,7 +150,7 @@ test("the status that a probe is answered with is shown at once", async () => {
   assert.ok(answer.startsWith(`GET http://127.0.0.1:${ports}/readyz: HTTP 503`), answer);
 });
 
-test("where the owner of a socket cannot be seen the probes decide, with one warning", async (context) => {
+test("if the owner of a socket is not visible the probes decide, with one warning", async (context) => {
   if (process.getuid?.() !== 0) return context.skip("needs root");
   const ports = await freePorts(4);
   const directory = mkdtempSync(join(tmpdir(), "monoceros-owner-"));
@@ -174,7 +174,7 @@ test("two controllers with the same worker ports do not share traffic: the secon
   assert.ok(stderr.join("\n").includes(`pid ${await first.pidOf("web-0")} (`), stderr.join("\n"));
 });
 
-test("a stranger that takes the place of a worker's Unix socket gets none of its traffic", async (context) => {
+test("a foreign process that replaces a worker's Unix socket gets none of its traffic", async (context) => {
   const port = await freePort();
   await using controller = await ControllerUnderTest.start({
     workers: poolOf({

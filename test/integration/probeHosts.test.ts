@@ -35,7 +35,7 @@ const server = (port: number) => ({
   health_check_path: "/healthz",
 });
 
-test("health_check_host is what the first question and Envoy's check ask for", async () => {
+test("the controller's first probe and Envoy's health check send health_check_host", async () => {
   await using controller = await start((port) => ({
     server: { ...server(port), health_check_host: "app.example" },
   }));
@@ -46,7 +46,7 @@ test("health_check_host is what the first question and Envoy's check ask for", a
   );
 });
 
-test("without it such a worker is asked for localhost and refuses", async () => {
+test("without health_check_host they send localhost, which such a worker rejects", async () => {
   await using controller = await start((port) => ({ server: server(port) }));
   await said(controller, "web-0", "refused localhost");
   assert.equal((await controller.worker("web-0")).phase, "starting");

@@ -141,7 +141,7 @@ test("totals of a multiprocess pool never go down while workers are killed, and 
   }
 });
 
-test("with scope pool one worker is asked for all, and the next one when it hangs", { skip }, async () => {
+test("with scope pool one worker is scraped for all, and the next one if it hangs", { skip }, async () => {
   const port = await freePorts(4);
   const directory = mkdtempSync(join(scratch, "shared-"));
   await using controller = await ControllerUnderTest.start({

@@ -164,7 +164,7 @@ test("the controller exits with 0 after SIGTERM however its workers end then [L6
   assert.ok(eventsOf(controller, "exited").every(({ planned }) => planned));
 });
 
-test("a worker that ends with an expected code is replaced at once, as often as it likes, whatever max_restarts is", async () => {
+test("a worker that exits with an expected code is replaced at once every time, regardless of max_restarts", async () => {
   // Long enough a life, as of a server that ends after so many requests.
   await using controller = await ControllerUnderTest.start({
     workers: shellPool("web", "sleep 1.1; exit 7", {
@@ -179,7 +179,7 @@ test("a worker that ends with an expected code is replaced at once, as often as 
   assert.ok((await controller.metric('monoceros_pool_exits_total{pool="web",reason="expected",status="7"}')) >= 3);
 });
 
-test("a worker that ends with an expected code right after its start backs off and is never given up", async () => {
+test("a worker that exits with an expected code right after its start backs off and never counts as failed", async () => {
   await using controller = await ControllerUnderTest.start({
     workers: shellPool("web", "exit 0", { max_restarts: 0, restart: { ...FAST, expected_exit_codes: [0] } }),
   });

@@ -198,7 +198,7 @@ for (const [target, expected] of [
   });
 }
 
-test("stop_signal_target leader: what ignores the signal is killed as a group, and what the leader leaves behind is asked", async () => {
+test("stop_signal_target leader: processes that ignore the signal are killed as a group, and those left behind are signaled", async () => {
   const stubborn = `trap "" TERM; sh -c 'echo child up; exec sleep 1000' & echo leader up; wait; sleep 1000`;
   const careless = `sh -c 'trap "echo child got; exit 0" TERM; echo child up; while :; do sleep 0.02; done' & echo leader up; trap 'exit 0' TERM; while :; do sleep 0.02; done`;
   const keys = { stop_signal_target: "leader" };

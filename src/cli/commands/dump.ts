@@ -8,7 +8,7 @@ export const dump: Command = {
   name: "dump",
   summary: "Show what the processes of one worker are doing at this moment",
   details:
-    "Tells from /proc what each thread does or waits for; the worker is not asked, so it works on one that hangs. The busiest\nprocess comes first; if none uses a CPU, the one that seems stuck. The stack of Python processes comes with it where\npy-spy is on the controller's PATH.",
+    "Shows from /proc what each thread does or waits for. The worker takes no part in it, so it works on a worker that hangs.\nThe busiest process comes first; if none uses a CPU, the one that seems stuck. Python processes are shown with their\nstack if py-spy is on the controller's PATH.",
   flags: { pid: { ...PID_FLAG, doc: "Only this process of the worker" }, ...CLIENT_FLAGS },
   arguments: [{ name: "WORKER", isRequired: true, doc: "Id of a worker such as web-0" }],
   examples: [

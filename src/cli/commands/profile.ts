@@ -14,7 +14,7 @@ export const profile: Command = {
   name: "profile",
   summary: "Profile one worker or the controller for a time, for go tool pprof",
   details:
-    "Of a worker with several processes the busiest is profiled, or the one that --pid chooses. Python is profiled with\npy-spy where it is on the controller's PATH: functions that use a processor. Of any other process the states of its\nthreads are sampled: running, or waiting in which system call. What was used is printed. A process that ends meanwhile\ngives what there is until then.",
+    "Profiles the busiest process of a worker, or the one given with --pid. For Python processes py-spy samples functions that\nuse CPU, if it is on the controller's PATH. For other processes the states of threads are sampled: running, or waiting\nin which system call. The output names the engine. If the process exits early, the profile covers the time until then.",
   flags: {
     seconds: { type: "string", short: "s", value: "N", doc: bounds("For how long", PROFILE_SECONDS) },
     hz: { type: "string", value: "N", doc: bounds("Samples a second of a worker", PROFILE_HZ) },

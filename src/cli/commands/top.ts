@@ -22,7 +22,7 @@ export const top: Command = {
   name: "top",
   summary: "Show what each worker uses, refreshed until q is pressed",
   details:
-    "CPU is the share of one CPU; CPU and memory are those of all processes of the worker. CPU and requests are those since\nthe last look. Requests are known behind a proxy only. In a pipe, with --once and with --json it looks twice, prints once\nand ends. Keys: p shows or hides the processes of each worker, the busiest first; q, Escape and Ctrl-C end it.",
+    "CPU is the share of one CPU. CPU and memory are sums over all processes of the worker. CPU and requests are rates since\nthe last refresh; requests are known behind a proxy only. In a pipe, with --once and with --json it takes two samples,\nprints once and exits. Keys: p shows or hides the processes of each worker, the busiest first; q, Escape and Ctrl-C exit.",
   flags: {
     processes: { type: "boolean", short: "p", doc: "Show the processes of each worker" },
     once: { type: "boolean", doc: "Print one table and end" },
