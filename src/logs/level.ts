@@ -33,6 +33,7 @@ const EPOCH_BYTES = 10;
 /** Of `2026-01-02 15:04:05`. */
 const TIMESTAMP_BYTES = 19;
 
+const TAB = 0x09;
 const ESCAPE = 0x1b;
 const SPACE = 0x20;
 const QUOTE = 0x22;
@@ -47,6 +48,7 @@ const EQUALS = 0x3d;
 const GREATER = 0x3e;
 const OPEN_BRACKET = 0x5b;
 const CLOSE_BRACKET = 0x5d;
+const COLOUR_END = 0x6d; // m
 const BAR = 0x7c;
 const LOWER = 0x20202020; // makes four letters lower case
 
@@ -228,10 +230,15 @@ function isLevelThere(
     while (at < stop && view.getUint8(at) === SPACE) at++;
     if (at < stop && view.getUint8(at) === CLOSE_BRACKET) return true;
   }
-  if (!isUpper(view, from, to)) return after === COLON || after === BAR;
+  if (!isUpper(view, from, to)) {
+    // In lower case a level is an ordinary word, unless it stands alone in its column or colour (winston, zap).
+    if (after === ESCAPE) return before === COLOUR_END;
+    if (after === TAB) return before === TAB;
+    return after === COLON || after === BAR;
+  }
   if (isInBracket) return true;
   return (
-    (from === start || isDated || before === 0x6d) && // m: behind a colour
+    (from === start || isDated || before === COLOUR_END) &&
     (after <= SPACE ||
       after === COLON ||
       after === BAR ||
