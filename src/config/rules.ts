@@ -78,6 +78,9 @@ export function checkServer(server: Known<ServerConfig>, context: CheckContext):
   if ((algorithm === "RING_HASH" || algorithm === "MAGLEV") && !context.has("hash_on")) {
     context.problem("load_balancer_algorithm", `${algorithm} needs hash_on`);
   }
+  if (context.has("hash_on") && algorithm !== undefined && algorithm !== "RING_HASH" && algorithm !== "MAGLEV") {
+    context.warning("hash_on", `${algorithm} does not hash, so this has no effect; set RING_HASH or MAGLEV`);
+  }
   if (server.protocol === "tcp" && context.has("hash_on") && server.hashOn !== "source_ip") {
     context.problem("hash_on", "protocol tcp can hash source_ip only");
   }
