@@ -94,6 +94,7 @@ test("a stranger that shares the port of a ready worker takes it out of the bala
     async () => ((await controller.worker("web-0")).phase === "ready" ? true : undefined),
     "web-0 is ready",
   );
+  assert.equal((await controller.worker("web-0")).waits_for, null, "a ready worker waits for nothing");
 });
 
 test("a stranger's answer to a probe makes no worker ready", async (context) => {
