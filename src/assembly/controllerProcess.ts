@@ -290,7 +290,9 @@ export async function runController(
     operations,
     view: () => daemon.view(),
     now: () => systemClock.now(),
-    waitOf: (pool, { slot, incarnation }) => health.waitOf(pool, slot, incarnation),
+    // One that is ready again waits for nothing, whatever its last attempt returned.
+    waitOf: (pool, { phase, slot, incarnation }) =>
+      phase === "starting" || phase === "unready" ? health.waitOf(pool, slot, incarnation) : undefined,
     details: () => readDetails({ pools: reload.config.supervisor.pools, ...numbers }),
     detailsWithProcesses: () => readProcessDetails({ pools: reload.config.supervisor.pools, ...numbers }, commands),
     metrics: createMetrics({

@@ -94,6 +94,7 @@ test("a foreign process that shares the port of a ready worker makes it unready 
     async () => ((await controller.worker("web-0")).phase === "ready" ? true : undefined),
     "web-0 is ready",
   );
+  assert.equal((await controller.worker("web-0")).waits_for, null, "a ready worker waits for nothing");
 });
 
 test("the answer of a foreign process to a probe makes no worker ready", async (context) => {
