@@ -21,6 +21,7 @@ function worker(slot: number, detail: Partial<WorkerDetail> = {}, rest: Partial<
     uptime_s: 10,
     phase_s: 9,
     next_s: null,
+    proving: false,
     in_flight: null,
     restarts: 0,
     last_exit: null,

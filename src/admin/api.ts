@@ -50,6 +50,8 @@ export interface WorkerStatus {
   readonly phase_s: number;
   /** Seconds until what is planned next (restart, recycle, kill); null where nothing is. */
   readonly next_s: number | null;
+  /** Whether it becomes ready then: no probe tells whether it is. */
+  readonly proving: boolean;
   /** Requests it still works on; null unless it drains. */
   readonly in_flight: number | null;
   readonly restarts: number;
@@ -353,6 +355,7 @@ function workerStatus(
     pid: worker.pid ?? null,
     uptime_s: worker.spawnedAt === undefined ? null : seconds(now - worker.spawnedAt),
     phase_s: seconds(now - worker.since),
+    proving: worker.isProving ?? false,
     next_s: worker.deadline === undefined ? null : seconds(Math.max(0, worker.deadline - now)),
     in_flight: worker.inFlight ?? null,
     restarts: worker.restarts,

@@ -84,6 +84,7 @@ export const SCHEMAS: Readonly<Record<string, Schema>> = {
       uptime_s: { ...orNull(SECONDS), description: "Since the process was spawned" },
       phase_s: { ...SECONDS, description: "In the present phase" },
       next_s: { ...orNull(SECONDS), description: "Until what is planned next" },
+      proving: { ...BOOLEAN, description: "It becomes ready then, because no probe reports whether it is" },
       in_flight: { ...orNull(COUNT), description: "Requests it still works on; null unless it drains" },
       restarts: { ...COUNT, description: "Unplanned ones" },
       last_exit: { ...orNull(STRING), description: "Exit code or signal of the previous process" },

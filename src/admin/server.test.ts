@@ -303,6 +303,7 @@ test("the status document is the view at this moment", async () => {
       uptime_s: null,
       phase_s: 3.5,
       next_s: null,
+      proving: false,
       standby: false,
       in_flight: null,
       restarts: 0,

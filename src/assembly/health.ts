@@ -152,7 +152,10 @@ export class Health implements Disposable {
       owners,
       judged: (worker, whyNot) => {
         if (whyNot === undefined) this.#gate.withdraw(worker, "owner");
-        else this.#gate.object(worker, "owner", whyNot);
+        else {
+          this.#gate.object(worker, "owner", whyNot);
+          this.#reports.note(worker, whyNot);
+        }
       },
     });
   }

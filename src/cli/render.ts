@@ -125,9 +125,10 @@ export function phaseCell({ phase, standby }: WorkerStatus): Cell {
   return standby ? { text: "standby", colour: "dim" } : { text: clean(phase), colour: PHASE_COLOURS[phase] ?? "none" };
 }
 
-function nextOf({ phase, pid, next_s: seconds, in_flight: inFlight }: WorkerStatus): string {
-  // One that runs already and starts has so long to become ready.
-  const what = phase === "starting" && pid !== null ? "fail" : (NEXT_BY_PHASE[phase] ?? "");
+function nextOf({ phase, pid, proving, next_s: seconds, in_flight: inFlight }: WorkerStatus): string {
+  // A worker that runs and is starting has so long to become ready, or becomes ready then.
+  const deadline = proving ? "ready" : "fail";
+  const what = phase === "starting" && pid !== null ? deadline : (NEXT_BY_PHASE[phase] ?? "");
   const next = seconds === null ? "-" : `${what} in ${formatAge(seconds)}`.trim();
   return inFlight === null ? next : `${next}, ${inFlight} request${inFlight === 1 ? "" : "s"} left`;
 }

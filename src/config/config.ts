@@ -155,8 +155,8 @@ export type Share = number | { readonly percent: number };
 export interface RollingConfig {
   readonly maxSurge: Share;
   readonly maxUnavailable: Share;
-  /** Only where no probe tells whether a worker is ready; undefined is the default, which depends on what can be seen. */
-  readonly minReadyMs: number | undefined;
+  /** Only where no probe tells whether a worker is ready. */
+  readonly minReadyMs: number;
 }
 
 export interface SocketConfig {

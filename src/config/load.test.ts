@@ -91,7 +91,7 @@ test("a file with only a name and an executable gets every default", () => {
             requests: undefined,
           },
           probes: undefined,
-          rolling: { maxSurge: 1, maxUnavailable: 0, minReadyMs: undefined },
+          rolling: { maxSurge: 1, maxUnavailable: 0, minReadyMs: 5000 },
           standby: 0,
           sockets: [],
           logs: { mode: "annotate", maxLineBytes: 1_048_576, stderrLevel: "info" },
@@ -137,7 +137,7 @@ test("values of every kind are converted once, to the units of their names", () 
   assert.equal(pool.limits.lifespanMs, 14_400_000);
   assert.equal(pool.limits.memoryBytes, 536_870_912);
   assert.equal(pool.limits.memoryHardBytes, 1_073_741_824);
-  assert.deepEqual(pool.rolling, { maxSurge: { percent: 25 }, maxUnavailable: 1, minReadyMs: undefined });
+  assert.deepEqual(pool.rolling, { maxSurge: { percent: 25 }, maxUnavailable: 1, minReadyMs: 5000 });
 });
 
 test("values that the predecessor took for unset still are", () => {
@@ -537,7 +537,7 @@ const HINTS: readonly (readonly [keys: string, hint: RegExp])[] = [
   ["startretries: 3", /write max_restarts/u],
   ["startsecs: 3", /write probes\.startup/u],
   ["stdout_logfile: /dev/stdout", /output of workers goes to the controller's stdout/u],
-  ["stopasgroup: true", /whole process group/u],
+  ["stopasgroup: true", /write stop_signal_target/u],
   // PM2
   ["instances: max", /write replicas/u],
   ["script: app.js", /write exec/u],

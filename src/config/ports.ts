@@ -167,11 +167,7 @@ function slotCount(pool: Known<PoolConfig>, atStart: number): number {
   const replicas = Math.max(atStart, pool.autoscale?.max ?? 0);
   const surge = pool.rolling?.maxSurge ?? 0;
   const maxSurge: Share = typeof surge === "object" ? { percent: surge.percent ?? 0 } : surge;
-  return (
-    replicas +
-    (pool.standby ?? 0) +
-    rolloutOf({ maxSurge, maxUnavailable: 1, minReadyMs: undefined }, replicas).maxSurge
-  );
+  return replicas + (pool.standby ?? 0) + rolloutOf({ maxSurge, maxUnavailable: 1, minReadyMs: 0 }, replicas).maxSurge;
 }
 
 function formatClaim({ from, to }: PortClaim): string {

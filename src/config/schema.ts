@@ -439,8 +439,7 @@ const rolling: Kind<RollingConfig> = object<RollingConfig>(
     minReadyMs: {
       yaml: "min_ready",
       kind: duration(),
-      default: undefined,
-      unset: "1s if it is seen serving, 5s if it never listens",
+      default: 5000,
       since: "new",
       doc: "In pools without `server` and without startup and readiness probes: how long a successor must be seen serving before its predecessor stops, and how long a worker that never listens must run before it counts as ready.",
     },

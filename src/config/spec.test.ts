@@ -46,7 +46,7 @@ test("the specification carries the policies of the configuration", () => {
           memoryKind: "rss",
           requests: undefined,
         },
-        rollout: { maxSurge: 1, maxUnavailable: 0, settleMs: 1000 },
+        rollout: { maxSurge: 1, maxUnavailable: 0, settleMs: 5000 },
         livenessPacing: { coolDownMs: 0, recheckMs: 0 },
       },
     ],

@@ -30,12 +30,6 @@ const BOOT_TIMEOUT_MS = 60_000;
 /** The same where only a readiness probe says: Kubernetes gives a rollout as long. */
 const READINESS_TIMEOUT_MS = 600_000;
 
-/** How long a successor must be seen to serve, where the file says nothing. */
-const SETTLE_MS = 1000;
-
-/** How long a worker that is never seen to listen must live, where the file says nothing. */
-const SURVIVAL_MS = 5000;
-
 /** The same for one that should wait on a shared socket, and may do so in a way that cannot be seen (io_uring). */
 const UNSEEN_MS = 10_000;
 
@@ -48,7 +42,7 @@ function readinessOf({ probes, server, sockets, rolling }: PoolConfig): Readines
   }
   if (probes?.readiness !== undefined) return { kind: "probed", timeoutMs: READINESS_TIMEOUT_MS };
   if (server !== undefined) return { kind: "probed", timeoutMs: BOOT_TIMEOUT_MS };
-  const { minReadyMs = SURVIVAL_MS } = rolling;
+  const { minReadyMs } = rolling;
   return { kind: "observed", surviveMs: sockets.length > 0 ? Math.max(minReadyMs, UNSEEN_MS) : minReadyMs };
 }
 
@@ -174,7 +168,7 @@ export function rolloutOf(rolling: RollingConfig, replicas: number): RolloutPoli
   return {
     maxSurge: maxSurge === 0 && maxUnavailable === 0 ? 1 : maxSurge,
     maxUnavailable,
-    settleMs: rolling.minReadyMs ?? SETTLE_MS,
+    settleMs: rolling.minReadyMs,
   };
 }
 

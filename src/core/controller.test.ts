@@ -363,6 +363,7 @@ test("the view shows replicas and used slots, with pid and times of live process
     since: 1000,
     spawnedAt: 1000,
     deadline: undefined,
+    isProving: false,
     isSpare: false,
     servesInPanic: false,
     inFlight: undefined,

@@ -440,6 +440,7 @@ function viewOfWorker(worker: WorkerState, state: PoolState): WorkerView {
     since: worker.since,
     spawnedAt: alive ? worker.spawnedAt : undefined,
     deadline: worker.deadline,
+    isProving: alive && worker.phase === "starting" && state.spec.readiness.kind === "observed",
     isSpare: isSpare(worker),
     servesInPanic: servesInPanic(state, worker),
     inFlight: worker.phase === "draining" ? worker.inFlight : undefined,

@@ -776,7 +776,10 @@ class PoolDraft {
       const startAt = Math.max(at, this.#nextStartAt) as Instant;
       const delayMs = startAt - at;
       const reason = delayMs > 0 ? `waits ${formatDuration(delayMs)} for its turn` : "wanted by replicas";
-      this.send(slot, { kind: "start", at, delayMs, reason });
+      // What an operation adds to a pool that serves must prove itself like a successor; a first boot waits for nothing.
+      const isAdded = this.#wasHealthy !== undefined && this.#running.some(isExclusive);
+      const settleMs = isAdded ? this.#spec.rollout.settleMs : 0;
+      this.send(slot, { kind: "start", at, delayMs, settleMs, reason });
       this.#nextStartAt = after(startAt, this.#spec.startupWaitMs);
     }
   }

@@ -31,6 +31,8 @@ export interface WorkerView {
   readonly spawnedAt: Instant | undefined;
   /** What happens next and when (restart, kill, recycle); undefined where nothing is planned. */
   readonly deadline: Instant | undefined;
+  /** Whether it becomes ready when the deadline comes, because no probe tells and it has lived long enough then. */
+  readonly isProving?: boolean;
   /** Whether it is kept in reserve: ready, but out of the balance. */
   readonly isSpare: boolean;
   /** Whether it shall serve although its liveness probe says no, because too many fail with it (massFailure.ts). */

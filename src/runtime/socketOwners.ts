@@ -3,9 +3,11 @@
  * queries share one reading of the kernel's tables, and a query inspects only processes of its worker, so its cost does not
  * grow with the machine. All of /proc is read only to name a foreign process.
  */
+import { statSync } from "node:fs";
 import { setImmediate as turn } from "node:timers/promises";
 import type { ProbeAddress } from "./attempt.ts";
 import { type Descriptors, readDescriptors, socketInode, walkTree } from "./descriptors.ts";
+import { readUnixListenerFiles } from "./linux.ts";
 import { listPids, readCommandLine } from "./procfs.ts";
 import {
   formatListener,
@@ -70,6 +72,7 @@ export class SocketOwners {
   async judge(asked: Asked, address: ProbeAddress): Promise<Ownership> {
     const isUnix = "path" in address;
     const listeners = await this.#ask(isUnix, (table) => listenersAt(address, table));
+    if (listeners === "missing") return { kind: "none" };
     if (listeners.length === 0) return isUnix ? { kind: "unknown", reason: "unlisted" } : { kind: "none" };
     const proved = this.#proved.get(asked) ?? new Map<string, string>();
     this.#proved.set(asked, proved);
@@ -199,9 +202,14 @@ export class SocketOwners {
     const jobs = this.#jobs.splice(0);
     const tcp = groupByPort(readListeners());
     const unix = jobs.some(({ needsUnix }) => needsUnix) ? readUnixListeners() : undefined;
+    let files: ReturnType<SocketTable["unixFiles"]> | "unread" = "unread";
+    const unixFiles = () => {
+      if (files === "unread") files = readUnixListenerFiles();
+      return files;
+    };
     for (const [index, { job }] of jobs.entries()) {
       if (index > 0 && index % PER_TURN === 0) await turn();
-      job({ tcp, unix: unix ?? [] });
+      job({ tcp, unix: unix ?? [], unixFiles });
     }
     this.#isScheduled = false;
     if (this.#jobs.length > 0) this.#schedule();
@@ -230,9 +238,27 @@ function inodesOf({ tcp, unix }: SocketTable): ReadonlySet<string> {
   return new Set([...[...tcp.values()].flat(), ...unix].map(({ inode }) => inode));
 }
 
-function listenersAt(address: ProbeAddress, { tcp, unix }: SocketTable): readonly string[] {
-  if ("path" in address) return unix.filter(({ path }) => path === address.path).map(({ inode }) => inode);
+function listenersAt(address: ProbeAddress, { tcp, unix, unixFiles }: SocketTable): readonly string[] | "missing" {
+  if ("path" in address) {
+    const file = statSync(address.path, { throwIfNoEntry: false, bigint: true });
+    if (file === undefined) return "missing";
+    const { major, minor } = splitDevice(file.dev);
+    const onDevice = unixFiles()?.filter((each) => each.major === major && each.minor === minor) ?? [];
+    const bound = onDevice.filter(({ fileInode }) => BigInt(fileInode) === (file.ino & 0xffffffffn));
+    if (bound.length > 0) return bound.map(({ inode }) => String(inode));
+    // The file of a socket that listens no more. A layered file system shows other devices than the kernel knows.
+    if (onDevice.length > 0) return "missing";
+    return unix.filter(({ path }) => path === address.path).map(({ inode }) => inode);
+  }
   return reachableOnLoopback(address.port, tcp).map(({ inode }) => inode);
+}
+
+/** The numbers of a device as stat(2) encodes them (makedev(3)). */
+function splitDevice(device: bigint): { major: number; minor: number } {
+  return {
+    major: Number(((device >> 8n) & 0xfffn) | ((device >> 32n) & ~0xfffn)),
+    minor: Number((device & 0xffn) | ((device >> 12n) & 0xffffff00n)),
+  };
 }
 
 async function findHolder(inode: string): Promise<string | undefined> {

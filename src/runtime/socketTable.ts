@@ -3,6 +3,7 @@
  * documentation, unix(7)). The tables do not name the processes that hold them; socketOwners.ts does.
  */
 import { closeSync, createReadStream, openSync, readFileSync, readSync } from "node:fs";
+import type { UnixListenerFile } from "./linux.ts";
 
 const CHUNK_BYTES = 65_536;
 
@@ -25,6 +26,8 @@ export interface SocketTable {
   /** By port. */
   readonly tcp: ReadonlyMap<number, readonly ListeningSocket[]>;
   readonly unix: readonly ListeningPath[];
+  /** The files of Unix sockets; undefined where the kernel does not tell. Read when it is asked for first. */
+  readonly unixFiles: () => readonly UnixListenerFile[] | undefined;
 }
 
 /** The sockets that listen in a text of /proc/net/tcp or /proc/net/tcp6 (proc_net_tcp.txt of the kernel's documentation). */

@@ -5,7 +5,7 @@ import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer, request } from "node:http";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { ControllerUnderTest, eventually, PROCESSBIN, poolOf } from "../support/controller.ts";
 import { freePort, freePorts } from "../support/ports.ts";
@@ -175,9 +175,9 @@ test("two controllers with the same worker ports do not share traffic: the secon
   assert.ok(stderr.join("\n").includes(`pid ${await first.pidOf("web-0")} (`), stderr.join("\n"));
 });
 
-test("a foreign process that replaces a worker's Unix socket gets none of its traffic", async (context) => {
-  const port = await freePort();
-  await using controller = await ControllerUnderTest.start({
+/** A pool of two behind Envoy on Unix sockets; the path of web-0's. */
+async function onUnixSockets(port: number): Promise<{ controller: ControllerUnderTest; path: string }> {
+  const controller = await ControllerUnderTest.start({
     workers: poolOf({
       name: "web",
       replicas: 2,
@@ -188,12 +188,38 @@ test("a foreign process that replaces a worker's Unix socket gets none of its tr
   await controller.ready();
   const path = readFileSync(`/proc/${await controller.pidOf("web-0")}/cmdline`, "utf8").split("\0")[2] ?? "";
   assert.match(path, /0\.sock$/u);
-  rmSync(path);
-  const rival = createServer((_, response) => response.end("stranger"));
-  rival.listen(path);
-  await once(rival, "listening");
-  context.after(() => rival.close());
+  return { controller, path };
+}
+
+for (const form of ["absolute", "relative"] as const) {
+  test(`a foreign process that replaces a worker's Unix socket by its ${form} path gets none of its traffic`, async (context) => {
+    const port = await freePort();
+    const opened = await onUnixSockets(port);
+    await using controller = opened.controller;
+    const { path } = opened;
+    rmSync(path);
+    const where = form === "absolute" ? path : basename(path);
+    const serve = `require("http").createServer((q, r) => r.end("stranger")).listen(${JSON.stringify(where)}, () => console.log("up"))`;
+    const rival = spawn(process.execPath, ["-e", serve], { cwd: dirname(path), stdio: ["ignore", "pipe", "inherit"] });
+    context.after(() => rival.kill("SIGKILL"));
+    await once(rival.stdout, "data");
+    const unready = await controller.event((event) => event.kind === "unready" && event.slot === 0);
+    assert.ok(unready.message.includes(`pid ${rival.pid} (`) && unready.message.includes(path), unready.message);
+    for (let request = 0; request < 20; request++) assert.match(await ask(port), /web-1$/u);
+    await end(rival);
+    // The file is nobody's now: the worker's own socket has no name any more.
+    await eventually(
+      async () => ((await controller.worker("web-0")).waits_for?.includes("nothing listens") ? true : undefined),
+      "the reason is another one",
+    );
+    assert.equal((await controller.worker("web-0")).phase, "unready");
+  });
+}
+
+test("a worker whose Unix socket was removed is not ready", async () => {
+  const opened = await onUnixSockets(await freePort());
+  await using controller = opened.controller;
+  rmSync(opened.path);
   const unready = await controller.event((event) => event.kind === "unready" && event.slot === 0);
-  assert.ok(unready.message.includes(`pid ${process.pid} (`) && unready.message.includes(path), unready.message);
-  for (let request = 0; request < 20; request++) assert.match(await ask(port), /web-1$/u);
+  assert.ok(unready.message.includes(`nothing listens on ${opened.path}`), unready.message);
 });

@@ -146,3 +146,26 @@ test("a worker that opens a socket of its own is ready when it listens", async (
   const ready = await controller.event((event) => event.kind === "ready");
   assert.ok("evidence" in ready && ready.evidence === "listening" && ready.afterMs < 5000, ready.message);
 });
+
+for (const what of ["restart", "scale"] as const) {
+  test(`a ${what} whose new workers serve and crash four seconds later fails, and the old workers serve on`, async (context) => {
+    const port = await freePort();
+    const marker = join(scratchOf(context), "broken");
+    const code = `import os, threading
+if os.path.exists(${JSON.stringify(marker)}): threading.Timer(4, lambda: os._exit(3)).start()
+while True:
+${ACCEPTED}`;
+    await using controller = await ControllerUnderTest.start({
+      hasDefaultMinReady: true,
+      workers: shared("web", port, code, { replicas: 2 }),
+    });
+    await controller.ready();
+    const before = await controller.pids();
+    writeFileSync(marker, "");
+    await controller.call("POST", `/v1/pools/web/${what}`, {}, what === "scale" ? '{"replicas": 3}' : "");
+    const failed = await controller.event((event) => event.kind === "operation_failed");
+    assert.match(failed.message, /web-2 .*exited with code 3/u);
+    const after = await controller.pids();
+    assert.deepEqual([after["web-0"], after["web-1"]], [before["web-0"], before["web-1"]]);
+  });
+}

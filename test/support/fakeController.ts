@@ -176,6 +176,7 @@ export function workerStatus(changes: Partial<WorkerStatus> = {}): WorkerStatus 
     uptime_s: 180,
     phase_s: 180,
     next_s: null,
+    proving: false,
     standby: false,
     in_flight: null,
     restarts: 0,
