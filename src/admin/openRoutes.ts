@@ -58,13 +58,18 @@ export const OPEN_ROUTES: readonly Route[] = [
 
 function serveMetrics({ controller, request, response }: Call): void {
   const { text, contentType } = controller.metrics(request.headers.accept ?? "");
-  response.writeHead(200, { "content-type": contentType, "content-length": Buffer.byteLength(text) }).end(text);
+  sendExposition(response, text, contentType);
+}
+
+/** Encoded once: with many workers the text is large. */
+function sendExposition(response: ServerResponse, text: string, contentType: string): void {
+  const body = Buffer.from(text);
+  response.writeHead(200, { "content-type": contentType, "content-length": body.length }).end(body);
 }
 
 function serveWorkerMetrics({ controller, request, response }: Call): void {
   controller.workerMetrics(request.headers.accept ?? "").then(
-    ({ text, contentType }) =>
-      response.writeHead(200, { "content-type": contentType, "content-length": Buffer.byteLength(text) }).end(text),
+    ({ text, contentType }) => sendExposition(response, text, contentType),
     // Nothing is known that could go wrong; a client must not wait for an answer that never comes.
     (error: unknown) => response.destroy(error instanceof Error ? error : undefined),
   );

@@ -50,6 +50,8 @@ function stateOf({ phase, pid }: WorkerView): (typeof WORKER_STATES)[number] {
 /** What the kernel says where there is no limit (RLIM_INFINITY, getrlimit(2)); the predecessor shows it so. */
 const NO_LIMIT = 2 ** 64 - 1;
 
+const WORKER_LABEL_NAMES = ["pool", "worker"] as const;
+
 /** All metrics, in the order in which they are printed. */
 export const CATALOG: readonly CatalogMetric[] = [
   {
@@ -382,7 +384,7 @@ function processMetric(
     name: `monoceros_workerpool_process_${what}`,
     type,
     help,
-    labels: ["pool", "worker"],
+    labels: WORKER_LABEL_NAMES,
     samples: ({ view, readings }) => perWorker(view, readings, value),
   };
 }
@@ -398,9 +400,20 @@ function treeMetric(
     name: `monoceros_worker_tree_${what}`,
     type,
     help,
-    labels: ["pool", "worker"],
+    labels: WORKER_LABEL_NAMES,
     samples: ({ view, trees }) => perWorker(view, trees, value),
   };
+}
+
+/** The labels of each worker: one array for all metrics, so that the exposition makes the text of them once. */
+const WORKER_LABELS = new WeakMap<WorkerView, readonly string[]>();
+
+function labelsOf(pool: string, worker: WorkerView): readonly string[] {
+  const known = WORKER_LABELS.get(worker);
+  if (known !== undefined) return known;
+  const labels = [pool, worker.id];
+  WORKER_LABELS.set(worker, labels);
+  return labels;
 }
 
 /** One sample for each worker whose process was read, if `value` is known. */
@@ -414,7 +427,7 @@ function perWorker<Reading>(
     for (const worker of pool.workers) {
       const reading = worker.pid === undefined ? undefined : readings.get(worker.pid);
       const known = reading === undefined ? undefined : value(reading);
-      if (known !== undefined) samples.push({ labels: [pool.name, worker.id], value: known });
+      if (known !== undefined) samples.push({ labels: labelsOf(pool.name, worker), value: known });
     }
   }
   return samples;

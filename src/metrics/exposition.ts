@@ -92,12 +92,13 @@ export function formatHead(
 }
 
 function valueLines<Source>(metric: Exclude<Metric<Source>, { type: "histogram" }>, source: Source): string {
-  let lines = "";
+  const { name, labels: names } = metric;
+  const lines: string[] = [];
   for (const { labels, value } of metric.samples(source)) {
-    const pairs = formatLabels(metric.labels, labels);
-    lines += `${metric.name}${pairs === "" ? "" : `{${pairs}}`} ${formatNumber(value)}\n`;
+    const pairs = formatLabels(names, labels);
+    lines.push(pairs === "" ? `${name} ${formatNumber(value)}\n` : `${name}{${pairs}} ${formatNumber(value)}\n`);
   }
-  return lines;
+  return lines.join("");
 }
 
 function histogramLines<Source>(
@@ -121,8 +122,19 @@ function histogramLines<Source>(
   return lines;
 }
 
+/** Pairs by the values that they are made of: several metrics have the same values, as one array. */
+const KNOWN_PAIRS = new WeakMap<readonly string[], { readonly names: readonly string[]; readonly pairs: string }>();
+
 /** `a="1",b="2"`; empty where there are no labels. */
 function formatLabels(names: readonly string[], values: readonly string[]): string {
+  const known = KNOWN_PAIRS.get(values);
+  if (known !== undefined && (known.names === names || known.names.join() === names.join())) return known.pairs;
+  const pairs = makePairs(names, values);
+  KNOWN_PAIRS.set(values, { names, pairs });
+  return pairs;
+}
+
+function makePairs(names: readonly string[], values: readonly string[]): string {
   let pairs = "";
   for (let index = 0; index < names.length; index++) {
     pairs += `${index === 0 ? "" : ","}${names[index]}="${escapeLabel(values[index] ?? "")}"`;
