@@ -410,7 +410,7 @@ const WORKER_LABELS = new WeakMap<WorkerView, readonly string[]>();
 
 function labelsOf(pool: string, worker: WorkerView): readonly string[] {
   const known = WORKER_LABELS.get(worker);
-  if (known !== undefined) return known;
+  if (known?.[0] === pool) return known;
   const labels = [pool, worker.id];
   WORKER_LABELS.set(worker, labels);
   return labels;
