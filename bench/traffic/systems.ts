@@ -162,13 +162,18 @@ function peer(
   };
 }
 
+/** Without probes a successor must serve for 5 s by default, and a round of replacements would take minutes. */
+const QUICK_ROLL = { min_ready: "1s" };
+
 /** All systems, ours first. */
 export const SYSTEMS: readonly System[] = [
   monoceros("reuseport", "Monoceros, SO_REUSEPORT", (port, args) => ({
     args: ["--host", "127.0.0.1", "--port", port, "--reuseport", ...args],
+    rolling: QUICK_ROLL,
   })),
   monoceros("shared", "Monoceros, shared socket", (port, args) => ({
     args,
+    rolling: QUICK_ROLL,
     sockets: [{ name: "http", listen: `127.0.0.1:${port}` }],
   })),
   monoceros("proxy-rr", "Monoceros, Envoy ROUND_ROBIN", proxy("ROUND_ROBIN")),
