@@ -7,7 +7,7 @@ import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 
 /** A full collection that keeps nothing which can be made again. */
-export type Collector = (options: { type: "major"; execution: "sync"; flavor: "last-resort" }) => void;
+type Collector = (options: { type: "major"; execution: "sync"; flavor: "last-resort" }) => void;
 
 /**
  * For a process that lives long: Maglev's compile zones stay in malloc's arenas for good (8 to 11 MB of private dirty
@@ -17,8 +17,15 @@ export function tuneForLongLife(): void {
   setFlagsFromString("--no-maglev");
 }
 
-/** V8's collector, which only a context that is made after the flag has; it is garbage itself when it is let go. */
-export function takeCollector(): Collector {
+/**
+ * Collects all garbage, and with `flushesCode` also the bytecode of every function that is not running; V8 compiles those
+ * again from source when they are called.
+ */
+export function collect(flushesCode: boolean): void {
+  // Only a context that is made after the flag has the collector; it is garbage itself when it is let go.
   setFlagsFromString("--expose-gc");
-  return runInNewContext("gc") as Collector;
+  const gc = runInNewContext("gc") as Collector;
+  if (flushesCode) setFlagsFromString("--stress-flush-code");
+  gc({ type: "major", execution: "sync", flavor: "last-resort" });
+  if (flushesCode) setFlagsFromString("--no-stress-flush-code");
 }

@@ -3,7 +3,7 @@
  * its garbage would stay until the next one; a controller is idle nearly always, and then a collection disturbs nobody.
  */
 import { getHeapStatistics } from "node:v8";
-import { takeCollector } from "./engineFlags.ts";
+import { collect } from "./engineFlags.ts";
 import { returnFreeMemory } from "./linux.ts";
 
 const LOOK_EVERY_MS = 5000;
@@ -42,7 +42,8 @@ export class HeapCare {
     if (!isIdle) return;
     const { total_heap_size: heapBytes } = getHeapStatistics();
     if (heapBytes < this.#keptBytes + WORTH_BYTES) return;
-    takeCollector()({ type: "major", execution: "sync", flavor: "last-resort" });
+    // Most of what has run by now ran only to start: a megabyte of bytecode. What is needed again is compiled again.
+    collect(this.#keptBytes === 0);
     returnFreeMemory();
     this.#keptBytes = getHeapStatistics().total_heap_size;
   }
