@@ -50,7 +50,7 @@ export interface WorkerStatus {
   readonly phase_s: number;
   /** Seconds until what is planned next (restart, recycle, kill); null where nothing is. */
   readonly next_s: number | null;
-  /** Whether it becomes ready then: no probe tells whether it is. */
+  /** Whether it becomes ready then, because it has no probe. */
   readonly proving: boolean;
   /** Requests it still works on; null unless it drains. */
   readonly in_flight: number | null;

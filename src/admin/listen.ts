@@ -14,7 +14,7 @@ export type OpenPort = (address: string, port: number) => Promise<number>;
 /** Binds a Unix socket and listens. Returns a descriptor that is the caller's: whoever closes it removes no file. */
 export type OpenSocket = (path: string, backlog: number) => number;
 
-/** The file of a socket, and what tells it from another one at the same path. */
+/** The file of a socket, and what distinguishes it from another socket at the same path. */
 export interface SocketFile {
   readonly path: string;
   /** undefined where it was removed at once. */

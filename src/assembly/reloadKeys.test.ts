@@ -188,11 +188,11 @@ test("after a failed reload limits are watched and the pool is scaled as before"
 test("revisions of running workers are kept, regardless of the number of reloads", async () => {
   using scene = await ReloadScene.start(configuration("env", { N: "0" }, {}));
   const [oldest] = revisions(scene);
-  scene.processes.areDeaf = true;
+  scene.processes.ignoresSignals = true;
   for (let turn = 1; turn <= 20; turn++) await scene.reload(configuration("env", { N: `${turn}` }, {}), true);
   assert.ok(revisions(scene).includes(oldest ?? -1), "the first worker still runs");
   const [pool] = scene.pools();
   for (const { revision, pid } of pool?.workers ?? [])
     if (pid !== undefined) assert.ok(scene.registry.partsOf(pool?.index ?? -1, revision));
-  scene.processes.areDeaf = false;
+  scene.processes.ignoresSignals = false;
 });

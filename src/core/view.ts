@@ -31,7 +31,7 @@ export interface WorkerView {
   readonly spawnedAt: Instant | undefined;
   /** What happens next and when (restart, kill, recycle); undefined where nothing is planned. */
   readonly deadline: Instant | undefined;
-  /** Whether it becomes ready when the deadline comes, because no probe tells and it has lived long enough then. */
+  /** Whether it becomes ready when the deadline comes, because it has no probe and has run long enough by then. */
   readonly isProving?: boolean;
   /** Whether it is kept in reserve: ready, but out of the balance. */
   readonly isSpare: boolean;

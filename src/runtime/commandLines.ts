@@ -20,7 +20,7 @@ export interface NamedProcess {
   readonly name: string;
 }
 
-/** The command line of one process, at most MAX_COMMAND_BYTES; `[name]` where there is none within `boundMs`. Never rejects. */
+/** The command line of one process, at most MAX_COMMAND_BYTES; `[name]` if it cannot be read within `boundMs`. Never rejects. */
 export async function readCommand({ pid, name, state }: NamedProcess, boundMs: number): Promise<string> {
   if (state === "D") return bracketed(name);
   const line = await Promise.race([readCommandLine(pid), wait(boundMs, "")]);

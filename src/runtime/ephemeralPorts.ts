@@ -10,7 +10,7 @@ export interface EphemeralPorts {
   readonly reserved: readonly { readonly from: number; readonly to: number }[];
 }
 
-/** What /proc tells; undefined if it does not. IPv6 uses the same. */
+/** The range in /proc; undefined if it cannot be read. IPv6 uses the same range. */
 export function readEphemeralPorts(directory = DIRECTORY): EphemeralPorts | undefined {
   try {
     const read = (name: string) => readFileSync(`${directory}/${name}`, "utf8");

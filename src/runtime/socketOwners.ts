@@ -33,7 +33,7 @@ export type Ownership =
   | { readonly kind: "owned" }
   /** No process listens there. */
   | { readonly kind: "none" }
-  /** `who` describes the process; "another process" if it cannot be found. */
+  /** `who` is a description of the process; "another process" if it cannot be found. */
   | { readonly kind: "foreign"; readonly who: string }
   /** The descriptors of the worker may not be read, or the listener is in no table of this network namespace. */
   | { readonly kind: "unknown"; readonly reason: "refused" | "unlisted" };

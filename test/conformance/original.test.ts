@@ -50,7 +50,7 @@ interface Answer {
   readonly body: string;
 }
 
-/** One GET on loopback; undefined where nobody answers. */
+/** Sends one GET on loopback; undefined if the request fails. */
 function ask(port: number, path: string, agent?: Agent): Promise<Answer | undefined> {
   return new Promise((done) => {
     get({ host: "127.0.0.1", port, path, agent: agent ?? false }, (response) => {

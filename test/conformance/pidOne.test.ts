@@ -115,7 +115,7 @@ describe("exit status", () => {
     assert.deepEqual(await statusOf("realtime"), { kind: "signal", signal: "signal 40" });
     assert.equal((await controller.worker("SIGSEGV-0")).last_exit, "SIGSEGV");
     assert.equal((await controller.worker("code143-0")).last_exit, "143");
-    // The controller's own code tells how the controller ended, never how a worker did.
+    // The controller's exit code describes the controller, never a worker.
     assert.deepEqual(await controller.stop(), { code: 0, signal: null });
   });
 });
@@ -377,7 +377,7 @@ describe("parent and terminal", () => {
         assert.equal(saidBy(controller, "web-0", "goodbye").length, 1);
         assert.match(controller.stderr.at(-1) ?? "", /exit code 0/u);
       } finally {
-        // Its wrapper is gone, so nothing else ends it if the test fails.
+        // Its wrapper has exited, so nothing else kills it if the test fails.
         if (isAlive(own)) process.kill(own, "SIGKILL");
       }
     }
@@ -476,7 +476,7 @@ describe("/proc", () => {
   });
 });
 
-/** The numbers that a worker which prints its signals has told, in their order, without the SIGCONT of a stop. */
+/** Signal numbers that a worker printed, in order, without the SIGCONT of a stop. */
 function saidSignals(controller: ControllerUnderTest, worker: string): number[] {
   return controller.stdout
     .map((line) => JSON.parse(line) as Record<string, unknown>)

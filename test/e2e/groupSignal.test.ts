@@ -71,7 +71,7 @@ for (const [place, makePool] of Object.entries(pools)) {
 for (const signal of ["SIGTERM", "SIGINT", "SIGQUIT"] as const) {
   test(`${signal} to every process: a worker with that stop signal gets it once`, async () => {
     const name = signal.slice(3);
-    // Ends a moment after the signal, and tells of each.
+    // Reports each signal and exits a moment later.
     const script = `trap 'echo got; end=1' ${name}; echo up; while [ -z "$end" ]; do sleep 0.05; done; sleep 0.3; echo ending`;
     await using controller = await ControllerUnderTest.start({
       workers: shellPool("web", script, { replicas: 2, stop_signal: signal, signal_timeout: "60s" }),

@@ -58,7 +58,7 @@ function whyNot(): string | undefined {
 
 const REASON = whyNot();
 
-/** A test that needs the slim root; where there is none, it says loudly that it proved nothing. */
+/** A test that needs the slim root; if it is absent, the test is skipped and says so. */
 function slimTest(name: string, act: (context: TestContext) => Promise<void>): void {
   test(name, async (context) => {
     if (REASON === undefined) return act(context);

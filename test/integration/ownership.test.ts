@@ -207,7 +207,7 @@ for (const form of ["absolute", "relative"] as const) {
     assert.ok(unready.message.includes(`pid ${rival.pid} (`) && unready.message.includes(path), unready.message);
     for (let request = 0; request < 20; request++) assert.match(await ask(port), /web-1$/u);
     await end(rival);
-    // The file is nobody's now: the worker's own socket has no name any more.
+    // The file was removed, so no path leads to the worker's socket.
     await eventually(
       async () => ((await controller.worker("web-0")).waits_for?.includes("nothing listens") ? true : undefined),
       "the reason is another one",

@@ -1,4 +1,4 @@
-/** Signals on the real executable: each one that would end a process by default has the effect that operation.md tells. */
+/** Signals on the real executable: each signal that terminates a process by default has the effect documented in operation.md. */
 import assert from "node:assert/strict";
 import { chmodSync, readFileSync, writeFileSync } from "node:fs";
 import { mkdtempDisposable } from "node:fs/promises";
@@ -224,7 +224,7 @@ test("a signal without a meaning, or a reload, during the start ends nothing; th
 test("every signal of the kernel that ends a process by default is in the table of operation.md", () => {
   const page = readFileSync("docs/operation.md", "utf8");
   const table = page.slice(page.indexOf("## Signals"), page.indexOf("## Shutdown"));
-  // Stop a process, continue it or do nothing by default: nobody is ended by them.
+  // The default actions of these signals stop or continue a process or do nothing; none of them terminates it.
   const harmless = ["SIGCHLD", "SIGCONT", "SIGURG", "SIGWINCH"];
   // Other names of signals that are in the list.
   const aliases = ["SIGIOT", "SIGPOLL", "SIGUNUSED"];

@@ -176,7 +176,7 @@ test("a process that left the session gets the stop signal also when its parent 
   assert.deepEqual(eventsOf(controller, "killed"), []);
 });
 
-/** Tells of each SIGTERM; has a child that does too, and ends when its child has, as celery does. */
+/** Reports each SIGTERM, as does its child; exits after its child, like celery. */
 const PARENT = `
 sh -c 'trap "echo child got" TERM; trap "end=1" USR1; echo child up; while [ -z "$end" ]; do sleep 0.02; done' & child=$!
 trap 'echo leader got; kill -USR1 $child; wait $child; exit 0' TERM

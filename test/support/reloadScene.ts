@@ -53,12 +53,12 @@ interface ProxyPicture {
   readonly firstQuestion: ProbeMethod | undefined;
 }
 
-/** Processes on paper: each does what it is told at once, unless it is deaf. */
+/** Simulated processes: each obeys a signal at once unless `ignoresSignals` is set. */
 class PaperProcesses implements ProcessControl {
   readonly #leaders = new Map<number, readonly [pool: number, slot: number, incarnation: number]>();
   readonly #exited: (pool: number, slot: number, incarnation: number) => void;
   /** Whether stop signals are ignored. */
-  areDeaf = false;
+  ignoresSignals = false;
   #lastPid = 100;
 
   constructor(exited: (pool: number, slot: number, incarnation: number) => void) {
@@ -71,7 +71,7 @@ class PaperProcesses implements ProcessControl {
   }
 
   signal(leader: number): void {
-    if (!this.areDeaf) this.kill(leader);
+    if (!this.ignoresSignals) this.kill(leader);
   }
 
   kill(leader: number): void {
