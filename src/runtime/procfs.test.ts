@@ -54,6 +54,23 @@ test("a process is a zombie only if it has no other threads", () => {
   assert.equal(stat(2)?.state, "S");
 });
 
+test("a process whose main thread has ended is alive to both readers", async () => {
+  // The second thread reports once the kernel shows the main thread as a zombie.
+  const script = `
+import ctypes, os, threading, sys
+def live():
+    while b") Z " not in open(f"/proc/self/task/{os.getpid()}/stat", "rb").read(): os.sched_yield()
+    os.write(1, b"ended\\n")
+    os.read(0, 1)
+    os._exit(0)
+threading.Thread(target=live).start()
+ctypes.CDLL(None).pthread_exit(None)
+`;
+  const { pid } = await run("python3", ["-c", script]);
+  assert.equal(readStat(pid)?.state, "S");
+  assert.equal(readStatQuickly(pid)?.state, "S");
+});
+
 test("a command with spaces and parentheses does not shift the fields of stat", () => {
   const fields = ["S", 10, 77, 78, 0, -1, 4194560, 1, 2, 3, 4, 50, 60, 7, 8, 20, 0, 1, 0, 123_456, 1_000_000, 250];
   assert.deepEqual(parseStat(`77 (a) b (c d)) ${fields.join(" ")} 18446744073709551615 1 1\n`), {

@@ -32,18 +32,13 @@ function readProc(path: string): string | undefined {
   }
 }
 
-/** Parses the text of /proc/<pid>/stat; the command may contain spaces and parentheses. */
-export function parseStat(text: string): ProcessStat | undefined {
-  const open = text.indexOf("(");
-  const close = text.lastIndexOf(")");
-  if (open < 0 || close < open) return undefined;
-  const fields = text.slice(close + 2).split(" ", STAT_FIELDS);
-  const number = (index: number) => Number(fields[index - 3] ?? Number.NaN);
+/** @param number the value of a field that is a number, by its place in proc_pid_stat(5). */
+export function statOf(pid: number, command: string, state: string, number: (field: number) => number): ProcessStat {
   return {
-    pid: Number(text.slice(0, open - 1)),
-    command: text.slice(open + 1, close),
+    pid,
+    command,
     // Z with more than one thread: only the main thread has ended, and the process lives.
-    state: fields[0] === "Z" && number(20) > 1 ? "S" : (fields[0] ?? "?"),
+    state: state === "Z" && number(20) > 1 ? "S" : state,
     ppid: number(4),
     processGroup: number(5),
     session: number(6),
@@ -53,6 +48,16 @@ export function parseStat(text: string): ProcessStat | undefined {
     virtualBytes: number(23),
     rssPages: number(24),
   };
+}
+
+/** Parses the text of /proc/<pid>/stat; the command may contain spaces and parentheses. */
+export function parseStat(text: string): ProcessStat | undefined {
+  const open = text.indexOf("(");
+  const close = text.lastIndexOf(")");
+  if (open < 0 || close < open) return undefined;
+  const fields = text.slice(close + 2).split(" ", STAT_FIELDS);
+  const number = (index: number) => Number(fields[index - 3] ?? Number.NaN);
+  return statOf(Number(text.slice(0, open - 1)), text.slice(open + 1, close), fields[0] ?? "?", number);
 }
 
 /** /proc/<pid>/stat. */

@@ -3,7 +3,7 @@
  * string for each field.
  */
 import { procBytes, readProcFile } from "./procFile.ts";
-import type { ProcessStat } from "./procfs.ts";
+import { type ProcessStat, statOf } from "./procfs.ts";
 
 const SPACE = 32;
 const OPEN = 40;
@@ -39,18 +39,6 @@ export function readStatQuickly(pid: number): ProcessStat | undefined {
     numbers[field] = isNegative ? -value : value;
     at++;
   }
-  const number = (field: number) => numbers[field] ?? 0;
-  return {
-    pid,
-    command: procBytes.toString("utf8", open + 1, close),
-    state: String.fromCharCode(procBytes[close + 2] ?? 0),
-    ppid: number(4),
-    processGroup: number(5),
-    session: number(6),
-    cpuTicks: number(14) + number(15),
-    reapedTicks: number(16) + number(17),
-    startTicks: number(22),
-    virtualBytes: number(23),
-    rssPages: number(24),
-  };
+  const command = procBytes.toString("utf8", open + 1, close);
+  return statOf(pid, command, String.fromCharCode(procBytes[close + 2] ?? 0), (field) => numbers[field] ?? 0);
 }
