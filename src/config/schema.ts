@@ -441,7 +441,7 @@ const rolling: Kind<RollingConfig> = object<RollingConfig>(
       kind: duration(),
       default: 5000,
       since: "new",
-      doc: "In pools without `server` and without startup and readiness probes: how long a successor must be seen serving before its predecessor stops, and how long a worker that never listens must run before it counts as ready.",
+      doc: "With `server` or probes: how long the first new worker of a restart, scale or reload must stay ready before a further predecessor stops. Without: how long each successor must be seen serving before its predecessor stops, and how long a worker that never listens must run before it counts as ready.",
     },
   },
   checkRolling,

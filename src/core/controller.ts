@@ -446,6 +446,8 @@ function viewOfWorker(worker: WorkerState, state: PoolState): WorkerView {
     inFlight: worker.phase === "draining" ? worker.inFlight : undefined,
     restarts: worker.restarts,
     lastExit: worker.lastExit,
-    reason: worker.reason,
+    reason: state.doubted.includes(worker.slot)
+      ? `running after ${worker.crashes.streak} crashes in a row; does not count for the pool's health yet`
+      : worker.reason,
   };
 }

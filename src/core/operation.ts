@@ -44,7 +44,7 @@ export interface RunningOperation extends QueuedOperation {
 }
 
 /** Whether it changes the pool as a whole, so that no other one like it may run at the same time. */
-export function isExclusive({ order }: QueuedOperation): boolean {
+export function isExclusive({ order }: Pick<QueuedOperation, "order">): boolean {
   return order.kind === "restart" || order.kind === "scale" || order.kind === "reload";
 }
 

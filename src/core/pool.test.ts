@@ -120,6 +120,12 @@ class PoolRig {
       const due = this.state.workers
         .filter(({ deadline }) => deadline !== undefined && deadline <= until)
         .sort((a, b) => (a.deadline ?? 0) - (b.deadline ?? 0))[0];
+      const { deadline } = this.state;
+      if (deadline !== undefined && deadline <= Math.min(until, due?.deadline ?? until)) {
+        this.now = deadline;
+        this.step({ kind: "deadline", at: this.now, random: 0.5 });
+        continue;
+      }
       if (due?.deadline === undefined) break;
       this.now = due.deadline;
       this.send(due.slot, { kind: "deadline", at: this.now, random: 0.5 });
@@ -508,9 +514,9 @@ test("a pool that scales up is as healthy as it was until the new number has bee
   assert.deepEqual(
     [...rig.wide],
     [
-      "pool_degraded: 1 of 2 replicas are ready, 75 % are wanted",
-      "pool_recovered: 2 of 2 replicas are ready, 75 % are wanted",
-      "pool_degraded: 5 of 8 replicas are ready, 75 % are wanted",
+      "pool_degraded: 1 of 2 replicas ready, 75 % required",
+      "pool_recovered: 2 of 2 replicas ready, 75 % required",
+      "pool_degraded: 5 of 8 replicas ready, 75 % required",
     ],
   );
   scale(4);
@@ -529,7 +535,7 @@ test("health follows desired_healthy_percentage and is told at each change after
   assert.deepEqual(rig.wide, []);
   rig.stop(1);
   assert.equal(isHealthy(rig.state), false);
-  assert.deepEqual(rig.wide, ["pool_degraded: 2 of 4 replicas are ready, 75 % are wanted"]);
+  assert.deepEqual(rig.wide, ["pool_degraded: 2 of 4 replicas ready, 75 % required"]);
   rig.stop(2);
   assert.equal(rig.wide.length, 1);
   rig.exit(0);
@@ -537,7 +543,7 @@ test("health follows desired_healthy_percentage and is told at each change after
   rig.start(0);
   assert.equal(rig.wide.length, 1);
   rig.start(1);
-  assert.deepEqual(rig.wide.slice(1), ["pool_recovered: 3 of 4 replicas are ready, 75 % are wanted"]);
+  assert.deepEqual(rig.wide.slice(1), ["pool_recovered: 3 of 4 replicas ready, 75 % required"]);
 });
 
 test("a pool that leaves stops every worker, replaces nothing and starts nothing again", () => {
@@ -1032,4 +1038,103 @@ test("a reload to fewer replicas uses the slot of one that waited for its restar
   rig.exit(0);
   assert.deepEqual(rig.phases, ["starting", "ready", "ready", "ready"]);
   assert.equal(rig.state.replacements.length, 1);
+});
+
+const PROVING: Partial<PoolSpec> = {
+  readiness: { kind: "probed", timeoutMs: undefined },
+  rollout: { maxSurge: 1, maxUnavailable: 0, settleMs: 5000 },
+};
+
+/** A probed pool whose workers are all ready. */
+function provingPool(changes: Partial<PoolSpec> = {}): PoolRig {
+  const rig = booted({ ...PROVING, ...changes });
+  for (let slot = 0; slot < rig.spec.replicas; slot++) rig.becomeReady(slot);
+  rig.pass(10_000);
+  rig.take();
+  return rig;
+}
+
+test("a rollout waits until its first new worker has stayed ready for min ready, and then goes on without pauses", () => {
+  const rig = provingPool({ replicas: 3 });
+  rig.order({ kind: "restart", slots: undefined });
+  rig.becomeReady(3);
+  rig.pass(4999);
+  assert.deepEqual(rig.phases, ["ready", "ready", "ready", "ready"]);
+  rig.pass(1);
+  assert.deepEqual(rig.phases, ["stopping", "ready", "ready", "ready"]);
+  rig.exit(0);
+  rig.becomeReady(0);
+  assert.deepEqual(rig.phases, ["ready", "stopping", "ready", "ready"]);
+});
+
+test("a new worker that answers its probe and crashes ends the rollout before it has replaced any worker", () => {
+  for (const kind of ["restart", "reload"] as const) {
+    const rig = provingPool({ replicas: 3 });
+    rig.order(
+      kind === "restart"
+        ? { kind, slots: undefined }
+        : { kind, spec: { ...rig.spec, revision: rig.spec.revision + 1 } },
+    );
+    rig.becomeReady(3);
+    rig.pass(3000);
+    rig.exit(3);
+    assert.ok(rig.take().includes("operation_failed"), kind);
+    assert.deepEqual(
+      rig.state.workers.slice(0, 3).map(({ phase, incarnation }) => [phase, incarnation]),
+      [0, 1, 2].map(() => ["ready", 1]),
+    );
+    assert.equal(isHealthy(rig.state), true);
+  }
+});
+
+test("in place a rollout replaces as many as may be unavailable until the first has proved itself", () => {
+  const rig = provingPool({ replicas: 3, rollout: { maxSurge: 0, maxUnavailable: 1, settleMs: 5000 } });
+  rig.order({ kind: "restart", slots: undefined });
+  rig.exit(0);
+  rig.becomeReady(0);
+  rig.pass(4999);
+  assert.deepEqual(rig.phases, ["ready", "ready", "ready"]);
+  rig.pass(1);
+  assert.deepEqual(rig.phases, ["ready", "stopping", "ready"]);
+});
+
+test("a restart of a single worker in place is finished when the new one has stayed ready for min ready", () => {
+  const rig = provingPool({ replicas: 1, rollout: { maxSurge: 0, maxUnavailable: 1, settleMs: 5000 } });
+  rig.order({ kind: "restart", slots: undefined });
+  rig.exit(0);
+  rig.becomeReady(0);
+  rig.pass(4999);
+  assert.ok(!rig.take().includes("operation_finished"));
+  rig.pass(1);
+  assert.ok(rig.take().includes("operation_finished"));
+});
+
+test("a limit that requires the replacement of one worker does not wait for min ready", () => {
+  const rig = provingPool();
+  rig.limit(0);
+  rig.becomeReady(2);
+  assert.deepEqual(rig.phases, ["stopping", "ready", "ready"]);
+});
+
+test("a worker with a probe that crashed twice in a row counts for health only after twice its last life", () => {
+  const rig = provingPool({ replicas: 1, standby: 0, desiredHealthyPercentage: 100 });
+  const crash = () => {
+    rig.pass(4000);
+    rig.exit(0);
+    if (rig.worker(0).phase === "backoff") rig.pass(500);
+    rig.becomeReady(0);
+  };
+  crash();
+  assert.equal(isHealthy(rig.state), true, "one crash is repaired by its restart");
+  rig.take();
+  crash();
+  assert.equal(countReady(rig.state), 1, "it serves");
+  assert.equal(isHealthy(rig.state), false);
+  assert.deepEqual(rig.wide, ["pool_degraded: 0 of 1 replicas ready, 100 % required"]);
+  rig.pass(1);
+  const { spawnedAt } = rig.worker(0) as { spawnedAt?: Instant };
+  rig.pass(after(spawnedAt ?? rig.now, 7999) - rig.now);
+  assert.equal(isHealthy(rig.state), false);
+  rig.pass(1);
+  assert.equal(isHealthy(rig.state), true);
 });

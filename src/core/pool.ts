@@ -5,7 +5,7 @@
  */
 import { after, type Instant } from "../base/time.ts";
 import { formatDuration } from "../base/units.ts";
-import type { WideLifecycleEvent } from "./event.ts";
+import type { ReplaceReason, WideLifecycleEvent } from "./event.ts";
 import type { Incarnation, Slot } from "./identity.ts";
 import { decideLifespanMs } from "./limits.ts";
 import {
@@ -25,6 +25,7 @@ import {
   type Target,
   targetsOf,
 } from "./operation.ts";
+import { doubtedUntil, proofDueAt } from "./proof.ts";
 import { decideReplacement, decideRoom, type Replacement, type RolloutRoom } from "./rollout.ts";
 import type { PoolSpec } from "./spec.ts";
 import { EMPTY_TALLY, type PoolTally, tallyEvent } from "./tally.ts";
@@ -64,6 +65,8 @@ export interface PoolState {
    * enough of the new number were ready once. Who serves as well as before is not unhealthy because more are to come.
    */
   readonly measuredReplicas: number;
+  /** Slots whose ready worker does not count for health, because it crashed repeatedly and may do so again. */
+  readonly doubted: readonly Slot[];
   readonly tally: PoolTally;
   /** What replacements for liveness have brought so far. */
   readonly liveness: LivenessHistory;
@@ -106,6 +109,7 @@ export function newPool(spec: PoolSpec, at: Instant): PoolState {
     leaving: false,
     wasHealthy: undefined,
     measuredReplicas: spec.replicas,
+    doubted: [],
     tally: EMPTY_TALLY,
     liveness: NO_REPLACEMENTS,
     deadline: undefined,
@@ -141,7 +145,7 @@ export function stepPool(state: PoolState, event: PoolEvent): PoolTransition {
       for (const { slot } of state.workers) draft.send(slot, { kind: "kill", at: event.at, reason: event.reason });
       break;
   }
-  draft.judgeHealth();
+  draft.judgeHealth("at" in event ? event.at : event.event.at);
   return draft.transition();
 }
 
@@ -174,9 +178,10 @@ function count<T>(items: readonly T[], matches: (item: T) => boolean): number {
   return found;
 }
 
-/** Whether enough replicas are ready. */
+/** Whether enough replicas are ready and not in a crash loop. */
 export function isHealthy(state: PoolState): boolean {
-  return isEnough(countReady(state), state.measuredReplicas - countCompleted(state.workers), state.spec);
+  const counting = count(state.workers, (worker) => isServing(worker) && !state.doubted.includes(worker.slot));
+  return isEnough(counting, state.measuredReplicas - countCompleted(state.workers), state.spec);
 }
 
 /** Completed workers, which health does not count as missing. */
@@ -232,6 +237,7 @@ class PoolDraft {
   #leaving: boolean;
   #wasHealthy: boolean | undefined;
   #measuredReplicas: number;
+  #doubted: readonly Slot[];
   #tally: PoolTally;
   #liveness: LivenessHistory;
   #deadline: Instant | undefined;
@@ -248,6 +254,7 @@ class PoolDraft {
     this.#leaving = state.leaving;
     this.#wasHealthy = state.wasHealthy;
     this.#measuredReplicas = state.measuredReplicas;
+    this.#doubted = state.doubted;
     this.#tally = state.tally;
     this.#liveness = state.liveness;
     this.#deadline = state.deadline;
@@ -265,6 +272,7 @@ class PoolDraft {
         leaving: this.#leaving,
         wasHealthy: this.#wasHealthy,
         measuredReplicas: this.#measuredReplicas,
+        doubted: this.#doubted,
         tally: this.#tally,
         liveness: this.#liveness,
         deadline: this.#deadline,
@@ -319,6 +327,8 @@ class PoolDraft {
     // outside each of them does only so much.
     let hasMoved: boolean;
     do {
+      // Each pass says anew when to look again.
+      this.#deadline = undefined;
       const effects = this.#effects.length;
       for (const replacement of this.#replacements) this.#follow(replacement, at, random);
       hasMoved = this.#operate(at, random);
@@ -332,16 +342,37 @@ class PoolDraft {
     } while (hasMoved);
   }
 
-  judgeHealth(): void {
+  judgeHealth(at: Instant): void {
     if (this.#leaving) return;
     const { name, desiredHealthyPercentage } = this.#spec;
-    const ready = this.#countReady();
+    this.#doubt(at);
+    const counting = this.#countHealthy();
+    const looping = this.#countReady() - counting;
     this.#measure();
-    const healthy = isEnough(ready, this.#measuredReplicas - countCompleted(this.#workers), this.#spec);
-    const reason = `${ready} of ${this.#measuredReplicas} replicas are ready, ${desiredHealthyPercentage} % are wanted`;
+    const healthy = isEnough(counting, this.#measuredReplicas - countCompleted(this.#workers), this.#spec);
+    const reason =
+      `${counting} of ${this.#measuredReplicas} replicas ready` +
+      `${looping > 0 ? ` and ${looping} in a crash loop` : ""}, ${desiredHealthyPercentage} % required`;
     if (this.#wasHealthy === true && !healthy) this.#tellWide({ kind: "pool_degraded", pool: name, reason });
     if (this.#wasHealthy === false && healthy) this.#tellWide({ kind: "pool_recovered", pool: name, reason });
     if (healthy || this.#wasHealthy !== undefined) this.#wasHealthy = healthy;
+  }
+
+  /** Finds the ready workers that may crash again, and when the next of them will have proved itself. */
+  #doubt(at: Instant): void {
+    let doubted: Slot[] | undefined;
+    for (const worker of this.#workers) {
+      const until = doubtedUntil(worker, this.#spec, at);
+      if (until === undefined) continue;
+      doubted ??= [];
+      doubted.push(worker.slot);
+      this.#lookAgainAt(until);
+    }
+    this.#doubted = doubted ?? [];
+  }
+
+  #lookAgainAt(instant: Instant | undefined): void {
+    if (instant !== undefined && (this.#deadline === undefined || instant < this.#deadline)) this.#deadline = instant;
   }
 
   /** Brings the number that health is measured against up to date. */
@@ -350,7 +381,7 @@ class PoolDraft {
     const measured = this.#measuredReplicas;
     // A pool that comes back after it was removed boots anew.
     const missable = countCompleted(this.#workers);
-    if (measured === 0 || replicas < measured || isEnough(this.#countReady(), replicas - missable, this.#spec))
+    if (measured === 0 || replicas < measured || isEnough(this.#countHealthy(), replicas - missable, this.#spec))
       this.#measuredReplicas = replicas;
   }
 
@@ -373,7 +404,8 @@ class PoolDraft {
       if (failure === undefined && left.length < running.left.length)
         this.#tellOperation("operation_progressed", followed);
       if (failure !== undefined) this.#fail(followed, failure, at, random);
-      else if (left.length === 0 && this.#isSettled(followed.order)) this.#end(followed, "operation_finished");
+      else if (left.length === 0 && this.#isSettled(followed.order) && this.#isProved(followed, at))
+        this.#end(followed, "operation_finished");
       else {
         this.#pursue(followed, at);
         continue;
@@ -396,7 +428,8 @@ class PoolDraft {
   #makeWay(at: Instant, random: number): boolean {
     if (this.#queue.length === 0) return false;
     this.#measure();
-    if (isEnough(this.#countReady(), this.#measuredReplicas - countCompleted(this.#workers), this.#spec)) return false;
+    if (isEnough(this.#countHealthy(), this.#measuredReplicas - countCompleted(this.#workers), this.#spec))
+      return false;
     const { revision } = this.#spec;
     const next = this.#queue.find(({ order }) => {
       const resolved = this.#resolve(order);
@@ -539,10 +572,23 @@ class PoolDraft {
 
   // Replacements
 
+  /** Whether a replacement may stop a predecessor: in a rollout, the first new workers prove themselves before. */
+  #mayGoOn(cause: ReplaceReason, at: Instant): boolean {
+    const rollout = cause === "rollout" ? this.#running.find(isExclusive) : undefined;
+    return rollout === undefined || this.#isProved(rollout, at);
+  }
+
+  #isProved({ order, startedAt }: RunningOperation, at: Instant): boolean {
+    const dueAt = isExclusive({ order }) ? proofDueAt(this.#workers, startedAt, this.#spec, at) : undefined;
+    this.#lookAgainAt(dueAt);
+    return dueAt === undefined;
+  }
+
   #follow(replacement: Replacement, at: Instant, random: number): void {
     const { old, successor, cause, reason } = replacement;
     const verdict = decideReplacement(replacement, this.#worker(old), this.#worker(successor));
     if (verdict.kind === "wait") return;
+    if (verdict.kind === "take-over" && !this.#mayGoOn(cause, at)) return;
     this.#replacements = this.#replacements.filter((each) => each !== replacement);
     const pool = this.#spec.name;
     if (verdict.kind === "take-over") {
@@ -634,6 +680,7 @@ class PoolDraft {
 
   /** Replaces one as the policy allows; false where there is no room now. */
   #replace({ worker, due }: DueWorker, at: Instant): boolean {
+    if (!this.#mayGoOn(due.cause, at)) return false;
     const inPlace: StopOrder = { cause: due.cause, reason: due.reason, next: "respawn" };
     if (isSpare(worker)) {
       this.send(worker.slot, { kind: "stop", at, order: inPlace });
@@ -667,7 +714,6 @@ class PoolDraft {
 
   /** Those whose liveness fails serve nobody: they are replaced without regard to who else is missing, but not all at once. */
   #replaceHung(hung: readonly DueWorker[], at: Instant): void {
-    this.#deadline = undefined;
     if (hung.length === 0) return;
     const { rollout, livenessPacing: pacing } = this.#spec;
     // Of those who serve: more that are only to come do not make more of them dispensable.
@@ -679,7 +725,7 @@ class PoolDraft {
     const slots = hung.map(({ worker }) => worker.slot);
     const decision = decideLivenessReplacements(this.#liveness, slots, at, cap);
     this.#liveness = decision.history;
-    this.#deadline = decision.retryAt;
+    this.#lookAgainAt(decision.retryAt);
     for (const { worker, due } of hung) {
       if (!decision.replace.includes(worker.slot)) continue;
       const leaving = count(this.#workers, (each) => this.#isLeaving(each));
@@ -838,6 +884,10 @@ class PoolDraft {
 
   #countReady(): number {
     return count(this.#workers, isServing);
+  }
+
+  #countHealthy(): number {
+    return count(this.#workers, (worker) => isServing(worker) && !this.#doubted.includes(worker.slot));
   }
 
   #freeSlot(): Slot | undefined {

@@ -14,8 +14,8 @@ changes nothing.
 Without probes and without a proxy, a worker is ready when one of its processes listens on a socket of its own or waits on
 a shared one, and otherwise when it has survived \`rolling.min_ready\` (10 seconds in a pool with \`sockets\`). A successor,
 and a worker that has crashed, must serve for \`rolling.min_ready\` first; after its second crash in a row a worker must live
-twice as long as the process that crashed. With probes it is ready when they say so, and behind a proxy when
-the proxy balances over it too. Only workers behind a proxy drain, and only there some are ready and kept in reserve.
+twice as long as the process that crashed. With probes it is ready when they succeed, and behind a proxy when
+the proxy balances over it too; a rollout goes on when its first new worker has stayed ready for \`rolling.min_ready\`. Only workers behind a proxy drain, and only there some are ready and kept in reserve.
 
 The pool decides when a worker is to start or stop: \`replace\`, a limit (but \`memory_hard\`) and a failed liveness only make
 it *due*, and it runs on until its successor is ready or there is room to replace it in place. Envoy goes through the same

@@ -1,11 +1,13 @@
 /** Behind Envoy every planned change of workers is invisible to clients, on connections new and kept alive. */
 import assert from "node:assert/strict";
-import { readFileSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { test } from "node:test";
-import { ControllerUnderTest, eventually } from "../support/controller.ts";
+import { type TestContext, test } from "node:test";
+import { ControllerUnderTest, eventually, PROCESSBIN } from "../support/controller.ts";
 import {
   assertNoneFailed,
+  command,
   commandOk,
   envoyPid,
   proxyPool,
@@ -87,6 +89,50 @@ test("a rolling restart of workers on Unix sockets fails no request", async () =
   await using controller = await ControllerUnderTest.start({ workers });
   await controller.ready();
   assertNoneFailed(await underTraffic(target, async () => void (await commandOk(controller, "restart", "web"))));
+});
+
+/** A server that ends like a crash, `seconds` after its start, once `marker` exists. */
+function brittleServer(context: TestContext, seconds: number): { readonly exec: string; readonly marker: string } {
+  const directory = mkdtempSync(join(tmpdir(), "monoceros-test-"));
+  context.after(() => rmSync(directory, { recursive: true, force: true }));
+  const [exec, marker] = [join(directory, "server"), join(directory, "broken")];
+  const lines = ["#!/bin/sh", `[ -e ${marker} ] && (sleep ${seconds}; kill -9 $$) &`, `exec ${PROCESSBIN} "$@"`];
+  writeFileSync(exec, lines.join("\n"), { mode: 0o755 });
+  return { exec, marker };
+}
+
+test("a version that answers its probe and crashes seconds later fails the rollout before an old worker stops", async (context) => {
+  const { exec, marker } = brittleServer(context, 2);
+  const { workers, target } = await proxyPool({ replicas: 3, more: { exec } });
+  await using controller = await ControllerUnderTest.start({ workers, hasDefaultMinReady: true });
+  await controller.ready();
+  const before = await controller.pids();
+  writeFileSync(marker, "");
+  const restart = await command(controller, "restart", "web");
+  assert.equal(restart.code, 1, restart.stdout);
+  assert.match(restart.stderr, /web-\d .*killed by SIGKILL/u);
+  assert.deepEqual(await controller.pids(), before);
+  const file = controller.configFile;
+  writeFileSync(file, readFileSync(file, "utf8").replace('"replicas":3', '"replicas":3,"env":{"VERSION":"2"}'));
+  const reload = await command(controller, "reload");
+  assert.equal(reload.code, 1, reload.stdout);
+  assert.deepEqual(await controller.pids(), before);
+  assert.equal((await controller.status()).healthy, true);
+  rmSync(marker);
+  assertNoneFailed(await underTraffic(target, async () => void (await commandOk(controller, "restart", "web"))));
+});
+
+test("a pool whose workers answer their probe and crash again and again is not healthy", async (context) => {
+  const { exec, marker } = brittleServer(context, 1);
+  writeFileSync(marker, "");
+  const { workers } = await proxyPool({ replicas: 2, more: { exec } });
+  await using controller = await ControllerUnderTest.start({ workers });
+  await controller.event((event) => event.kind === "backing_off" && event.reason.includes("crash 3 in a row"));
+  const { seq } = await controller.event((event) => event.kind === "pool_degraded");
+  await controller.event((event) => event.kind === "backing_off" && event.reason.includes("crash 5 in a row"));
+  const recovered = controller.events.filter((event) => event.kind === "pool_recovered" && event.seq > seq);
+  assert.deepEqual(recovered, []);
+  assert.equal((await controller.status()).healthy, false);
 });
 
 test("max_surge 0 replaces in place and fails no request either", async () => {

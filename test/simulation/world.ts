@@ -17,7 +17,7 @@ import type { ExitStatus } from "../../src/core/exit.ts";
 import type { Order } from "../../src/core/operation.ts";
 import { countReady, isSpare, type PoolState, stepPool } from "../../src/core/pool.ts";
 import { type ControllerPolicy, type ControllerSpec, emptied, type PoolSpec } from "../../src/core/spec.ts";
-import type { WorkerEvent, WorkerState } from "../../src/core/worker.ts";
+import type { ReadyState, WorkerEvent, WorkerState } from "../../src/core/worker.ts";
 import { poolSpec } from "../support/poolSpec.ts";
 import { SeededRandom } from "../support/random.ts";
 
@@ -530,11 +530,32 @@ export class World {
         const allowed = Math.max(pastPool?.replacements.length ?? 0, ...surges);
         assert.ok(pool.replacements.length <= allowed, "more replacements than surge allows");
       }
+      if (pastPool !== undefined) this.#checkProof(index, pastPool, pool);
       this.#checkTotals(index, pool.tally.spawns + pool.tally.restarts + pool.tally.sigkills);
     }
     if (this.#nextPid % 8 === 0) {
       viewOf(state);
       this.#checkAtRest();
+    }
+  }
+
+  /** A rollout of a probed pool stops no further predecessor until one of its new workers stayed ready for min ready. */
+  #checkProof(index: number, past: PoolState, { spec, running, workers }: PoolState): void {
+    if (spec.readiness.kind !== "probed" || past.spec !== spec) return;
+    for (const { id, order, startedAt } of running) {
+      if (order.kind === "stop" || order.kind === "start" || !past.running.some((each) => each.id === id)) continue;
+      const newReady = workers.filter(
+        (worker): worker is ReadyState =>
+          worker.phase === "ready" && worker.spawnedAt >= startedAt && worker.revision === spec.revision,
+      );
+      if (newReady.length === 0 || newReady.some(({ since }) => this.now - since >= spec.rollout.settleMs)) continue;
+      for (const worker of workers) {
+        const before = past.workers[worker.slot];
+        // One that exited by itself is succeeded at once.
+        if (this.#processes.get(`${index}/${worker.slot}`)?.leaderAlive !== true) continue;
+        const isStopped = before?.phase === "ready" && "order" in worker && worker.order.cause === "rollout";
+        assert.ok(!isStopped || before.spawnedAt >= startedAt, "a rollout went on before a new worker proved itself");
+      }
     }
   }
 
