@@ -11,11 +11,9 @@ import type { WideLifecycleEvent, WorkerLifecycleEvent } from "./event.ts";
 import { type Slot, workerId } from "./identity.ts";
 import type { Order, RunningOperation } from "./operation.ts";
 import {
-  countCompleted,
   countReady,
   isEmpty,
   isHealthy,
-  isSpare,
   newPool,
   outcomeOf,
   type PoolEvent,
@@ -23,6 +21,7 @@ import {
   servesInPanic,
   stepPool,
 } from "./pool.ts";
+import { isSpare } from "./roster.ts";
 import { type ControllerPolicy, type ControllerSpec, emptied, type PoolSpec } from "./spec.ts";
 import type { ControllerPhase, ControllerView, OperationView, PoolView, WorkerView } from "./view.ts";
 import type { WorkerEffect, WorkerEvent, WorkerState } from "./worker.ts";
@@ -344,19 +343,13 @@ function outcomeOfAll(all: readonly PoolState[]): "completed" | "failed" | undef
   return outcomes.includes("failed") ? "failed" : "completed";
 }
 
-function isExhausted({ spec, workers }: PoolState): boolean {
-  if (spec.restart.onExhausted !== "shutdown") return false;
-  return workers.some((worker) => worker.phase === "down" && worker.kind === "gave-up");
+function isExhausted({ spec, census }: PoolState): boolean {
+  return spec.restart.onExhausted === "shutdown" && census.gaveUp > 0;
 }
 
 /** What gave up or was stopped by an operator is not waited for; health judges whether the rest is enough. */
-function isBooted(pool: PoolState): boolean {
-  const { replicas } = pool.spec;
-  const ready = countReady(pool);
-  if (ready >= replicas) return true;
-  let settled = 0;
-  for (const worker of pool.workers) if (worker.phase === "down" && worker.kind !== "free") settled++;
-  return ready + settled >= replicas;
+function isBooted({ spec, census }: PoolState): boolean {
+  return census.serving + census.absent >= spec.replicas;
 }
 
 function stepAll(state: ControllerState, event: PoolEvent, effects: ControllerEffect[]): ControllerState {
@@ -399,7 +392,7 @@ export function viewOf(state: ControllerState): ControllerView {
       replicas: spec.replicas,
       standby: spec.standby,
       readyCount: countReady(pool),
-      completedCount: countCompleted(pool.workers),
+      completedCount: pool.census.completed,
       desiredHealthyPercentage: spec.desiredHealthyPercentage,
       healthy: isHealthy(pool),
       workers: pool.workers

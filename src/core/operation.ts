@@ -93,3 +93,25 @@ export function isTargetDone(order: Order, target: Target, worker: WorkerState):
       return worker.incarnation !== target.incarnation || worker.phase === "down" || worker.phase === "backoff";
   }
 }
+
+/** The targets in `slots`, all if undefined; `targets` is ordered by slot. */
+export function targetsIn(targets: readonly Target[], slots: ReadonlySet<Slot> | undefined): readonly Target[] {
+  if (slots === undefined) return targets;
+  const found: Target[] = [];
+  for (const slot of slots) {
+    const target = targets[lowerBound(targets, slot)];
+    if (target?.slot === slot) found.push(target);
+  }
+  return found;
+}
+
+/** The index of the first target whose slot is not below `slot`. */
+function lowerBound(targets: readonly Target[], slot: Slot): number {
+  let [low, high] = [0, targets.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if ((targets[middle]?.slot ?? 0) < slot) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}

@@ -8,7 +8,6 @@ import {
   countReady,
   isEmpty,
   isHealthy,
-  isSpare,
   newPool,
   outcomeOf,
   type PoolEffect,
@@ -16,6 +15,7 @@ import {
   type PoolState,
   stepPool,
 } from "./pool.ts";
+import { isSpare } from "./roster.ts";
 import type { PoolSpec } from "./spec.ts";
 import type { StopOrder, WorkerEvent } from "./worker.ts";
 
@@ -583,7 +583,7 @@ test("a stop during a planned replacement counts for the surge until the old wor
 });
 
 test("a slot that does not exist is a bug of the caller", () => {
-  assert.throws(() => booted().stop(99), /pool "web" has no slot 99/u);
+  assert.throws(() => booted().stop(99), /there is no slot 99/u);
 });
 
 test("a pool whose slots are all taken starts no more than it has", () => {

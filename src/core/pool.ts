@@ -23,10 +23,12 @@ import {
   type QueuedOperation,
   type RunningOperation,
   type Target,
+  targetsIn,
   targetsOf,
 } from "./operation.ts";
 import { doubtedUntil, proofDueAt } from "./proof.ts";
 import { decideReplacement, decideRoom, type Replacement, type RolloutRoom } from "./rollout.ts";
+import { type Census, dueOf, isHung, isInUse, isServing, isSpare, Roster, takeCensus } from "./roster.ts";
 import type { PoolSpec } from "./spec.ts";
 import { EMPTY_TALLY, type PoolTally, tallyEvent } from "./tally.ts";
 import {
@@ -49,6 +51,8 @@ export interface PoolState {
   readonly spec: PoolSpec;
   /** One state a slot: replicas + standby + surge of them, more while a pool that was larger shrinks. */
   readonly workers: readonly WorkerState[];
+  /** Of `workers`. */
+  readonly census: Census;
   readonly replacements: readonly Replacement[];
   /** In the order in which they began; at most one of them is exclusive. */
   readonly running: readonly RunningOperation[];
@@ -99,9 +103,11 @@ export interface PoolTransition {
 
 /** An empty pool. */
 export function newPool(spec: PoolSpec, at: Instant): PoolState {
+  const workers = Array.from({ length: slotCount(spec) }, (_, slot) => newWorker(slot, at));
   return {
     spec,
-    workers: Array.from({ length: slotCount(spec) }, (_, slot) => newWorker(slot, at)),
+    workers,
+    census: takeCensus(workers),
     replacements: [],
     running: [],
     queue: [],
@@ -126,6 +132,7 @@ export function stepPool(state: PoolState, event: PoolEvent): PoolTransition {
   switch (event.kind) {
     case "boot":
     case "deadline":
+      draft.lookAtAll();
       draft.reconcile(event.at, event.random);
       break;
     case "worker":
@@ -151,17 +158,7 @@ export function stepPool(state: PoolState, event: PoolEvent): PoolTransition {
 
 /** Workers in phase ready, without those in reserve. */
 export function countReady(state: PoolState): number {
-  return count(state.workers, isServing);
-}
-
-/** Whether it is ready and gets requests. */
-function isServing(worker: WorkerState): boolean {
-  return worker.phase === "ready" && !worker.isSpare;
-}
-
-/** Whether it is ready and kept in reserve. */
-export function isSpare(worker: WorkerState): boolean {
-  return worker.phase === "ready" && worker.isSpare;
+  return state.census.serving;
 }
 
 /** Whether it serves on although its liveness probe says no: most fail, and it is not being replaced yet. */
@@ -180,13 +177,13 @@ function count<T>(items: readonly T[], matches: (item: T) => boolean): number {
 
 /** Whether enough replicas are ready and not in a crash loop. */
 export function isHealthy(state: PoolState): boolean {
-  const counting = count(state.workers, (worker) => isServing(worker) && !state.doubted.includes(worker.slot));
-  return isEnough(counting, state.measuredReplicas - countCompleted(state.workers), state.spec);
+  const { workers, census, doubted, measuredReplicas, spec } = state;
+  return isEnough(countHealthy(workers, census, doubted), measuredReplicas - census.completed, spec);
 }
 
-/** Completed workers, which health does not count as missing. */
-export function countCompleted(workers: readonly WorkerState[]): number {
-  return count(workers, (worker) => worker.phase === "down" && worker.kind === "completed");
+/** Workers that serve and are not in a crash loop. */
+function countHealthy(workers: readonly WorkerState[], census: Census, doubted: readonly Slot[]): number {
+  return census.serving - count(doubted, (slot) => workers[slot] !== undefined && isServing(workers[slot]));
 }
 
 function isEnough(ready: number, replicas: number, { desiredHealthyPercentage }: PoolSpec): boolean {
@@ -209,28 +206,25 @@ export function outcomeOf(state: PoolState): "completed" | "failed" | undefined 
     state.workers,
     (worker) => worker.phase === "down" && (worker.kind === "gave-up" || worker.kind === "failed"),
   );
-  if (failed + countCompleted(state.workers) < state.spec.replicas) return undefined;
+  if (failed + state.census.completed < state.spec.replicas) return undefined;
   return failed > 0 ? "failed" : "completed";
 }
 
-/** A worker that is to be replaced, and why. */
+/** A worker whose liveness fails. */
 interface DueWorker {
   readonly worker: ReadyState | UnreadyState;
   readonly due: Due;
 }
 
-/** Why a worker must be replaced; failed liveness takes precedence. */
-function dueOf(worker: ReadyState | UnreadyState): Due | undefined {
-  if (worker.phase === "unready" && worker.liveness !== undefined) return { cause: "liveness", ...worker.liveness };
-  return worker.due;
-}
-
 /** One step under way: a mutable copy that ends as a transition. */
 class PoolDraft {
   #spec: PoolSpec;
-  readonly #workers: WorkerState[];
+  readonly #roster: Roster;
   readonly #effects: PoolEffect[] = [];
-  #replacements: readonly Replacement[];
+  #pairs: readonly Replacement[] = [];
+  /** Slots of `#pairs`. */
+  #olds: ReadonlySet<Slot> = new Set();
+  #successors: ReadonlySet<Slot> = new Set();
   #running: readonly RunningOperation[];
   #queue: readonly QueuedOperation[];
   #nextStartAt: Instant;
@@ -246,7 +240,7 @@ class PoolDraft {
 
   constructor(state: PoolState) {
     this.#spec = state.spec;
-    this.#workers = [...state.workers];
+    this.#roster = new Roster(state.workers, state.census);
     this.#replacements = state.replacements;
     this.#running = state.running;
     this.#queue = state.queue;
@@ -260,11 +254,22 @@ class PoolDraft {
     this.#deadline = state.deadline;
   }
 
+  get #replacements(): readonly Replacement[] {
+    return this.#pairs;
+  }
+
+  set #replacements(pairs: readonly Replacement[]) {
+    this.#pairs = pairs;
+    this.#olds = new Set(pairs.map(({ old }) => old));
+    this.#successors = new Set(pairs.map(({ successor }) => successor));
+  }
+
   transition(): PoolTransition {
     return {
       state: {
         spec: this.#spec,
-        workers: this.#workers,
+        workers: this.#roster.workers,
+        census: this.#roster.census,
         replacements: this.#replacements,
         running: this.#running,
         queue: this.#queue,
@@ -282,11 +287,11 @@ class PoolDraft {
   }
 
   send(slot: Slot, event: WorkerEvent): void {
-    const before = this.#worker(slot);
+    const before = this.#roster.at(slot);
     if (event.kind === "becameAlive" && "spawnedAt" in before && before.spawnedAt !== undefined)
       this.#liveness = acceptProof(this.#liveness, before.spawnedAt, event.at, this.#spec.livenessPacing);
     const { state, effects } = stepWorker(before, event, this.#spec);
-    this.#workers[slot] = state;
+    this.#roster.set(state);
     for (const effect of effects) {
       if (effect.kind === "tell") {
         this.#tally = tallyEvent(this.#tally, effect.event);
@@ -304,6 +309,11 @@ class PoolDraft {
   enqueue(operation: QueuedOperation): void {
     this.#queue = [...this.#queue, operation];
     if (this.#leaving || !this.#mayBegin(operation)) this.#tellOperation("operation_queued", operation);
+  }
+
+  /** Has every worker checked against the operations, not only those that change. */
+  lookAtAll(): void {
+    this.#roster.markAllChanged();
   }
 
   /** From now on nothing is started or replaced. */
@@ -347,9 +357,9 @@ class PoolDraft {
     const { name, desiredHealthyPercentage } = this.#spec;
     this.#doubt(at);
     const counting = this.#countHealthy();
-    const looping = this.#countReady() - counting;
+    const looping = this.#roster.census.serving - counting;
     this.#measure();
-    const healthy = isEnough(counting, this.#measuredReplicas - countCompleted(this.#workers), this.#spec);
+    const healthy = isEnough(counting, this.#measuredReplicas - this.#roster.census.completed, this.#spec);
     const reason =
       `${counting} of ${this.#measuredReplicas} replicas ready` +
       `${looping > 0 ? ` and ${looping} in a crash loop` : ""}, ${desiredHealthyPercentage} % required`;
@@ -361,13 +371,14 @@ class PoolDraft {
   /** Finds the ready workers that may crash again, and when the next of them will have proved itself. */
   #doubt(at: Instant): void {
     let doubted: Slot[] | undefined;
-    for (const worker of this.#workers) {
-      const until = doubtedUntil(worker, this.#spec, at);
-      if (until === undefined) continue;
-      doubted ??= [];
-      doubted.push(worker.slot);
-      this.#lookAgainAt(until);
-    }
+    if (this.#roster.census.crashedRepeatedly > 0)
+      for (const worker of this.#roster.workers) {
+        const until = doubtedUntil(worker, this.#spec, at);
+        if (until === undefined) continue;
+        doubted ??= [];
+        doubted.push(worker.slot);
+        this.#lookAgainAt(until);
+      }
     this.#doubted = doubted ?? [];
   }
 
@@ -380,7 +391,7 @@ class PoolDraft {
     const { replicas } = this.#spec;
     const measured = this.#measuredReplicas;
     // A pool that comes back after it was removed boots anew.
-    const missable = countCompleted(this.#workers);
+    const missable = this.#roster.census.completed;
     if (measured === 0 || replicas < measured || isEnough(this.#countHealthy(), replicas - missable, this.#spec))
       this.#measuredReplicas = replicas;
   }
@@ -396,10 +407,13 @@ class PoolDraft {
       this.#begin(begun, at, random);
       hasMoved = true;
     }
+    const changed = this.#roster.takeChanged();
     for (const running of this.#running) {
-      const left = running.left.filter((target) => !isTargetDone(running.order, target, this.#worker(target.slot)));
-      const followed = { ...running, left };
-      this.#running = this.#running.map((each) => (each === running ? followed : each));
+      const looked = targetsIn(running.left, changed);
+      const done = new Set(looked.filter((each) => isTargetDone(running.order, each, this.#roster.at(each.slot))));
+      const left = done.size === 0 ? running.left : running.left.filter((each) => !done.has(each));
+      const followed = done.size === 0 ? running : { ...running, left };
+      if (followed !== running) this.#running = this.#running.map((each) => (each === running ? followed : each));
       const failure = this.#failures.get(running.id) ?? this.#stoppedMeanwhile(followed);
       if (failure === undefined && left.length < running.left.length)
         this.#tellOperation("operation_progressed", followed);
@@ -407,7 +421,7 @@ class PoolDraft {
       else if (left.length === 0 && this.#isSettled(followed.order) && this.#isProved(followed, at))
         this.#end(followed, "operation_finished");
       else {
-        this.#pursue(followed, at);
+        for (const target of looked) if (!done.has(target)) this.#pursue(followed, target, at);
         continue;
       }
       hasMoved = true;
@@ -417,7 +431,8 @@ class PoolDraft {
 
   /** Why a start cannot succeed any more: somebody else wants a worker of it down. */
   #stoppedMeanwhile({ order, left }: RunningOperation): string | undefined {
-    const stopped = order.kind === "start" ? left.find(({ slot }) => this.#worker(slot).phase === "down") : undefined;
+    const stopped =
+      order.kind === "start" ? left.find(({ slot }) => this.#roster.at(slot).phase === "down") : undefined;
     return stopped === undefined ? undefined : `${this.#spec.name}-${stopped.slot} was stopped before it was ready`;
   }
 
@@ -428,7 +443,7 @@ class PoolDraft {
   #makeWay(at: Instant, random: number): boolean {
     if (this.#queue.length === 0) return false;
     this.#measure();
-    if (isEnough(this.#countHealthy(), this.#measuredReplicas - countCompleted(this.#workers), this.#spec))
+    if (isEnough(this.#countHealthy(), this.#measuredReplicas - this.#roster.census.completed, this.#spec))
       return false;
     const { revision } = this.#spec;
     const next = this.#queue.find(({ order }) => {
@@ -461,9 +476,10 @@ class PoolDraft {
     if (order.kind === "scale") {
       this.#respec({ ...this.#spec, replicas: order.replicas, rollout: order.rollout }, at, random);
     } else if (order.kind === "reload") this.#respec(order.spec, at, random);
-    const left = targetsOf(order, this.#workers, this.#spec.revision);
+    const left = targetsOf(order, this.#roster.workers, this.#spec.revision);
     const running = { ...operation, startedAt: at, left, total: left.length, previous };
     this.#running = [...this.#running, running];
+    this.#roster.markAllChanged();
     this.#tellOperation("operation_started", running);
     const reason = operation.reason;
     for (const { slot } of left) {
@@ -491,14 +507,14 @@ class PoolDraft {
     this.#spec = spec;
     const { limits } = spec;
     if (limits.lifespanMs === before.lifespanMs && limits.jitterRatio === before.jitterRatio) return;
-    for (const worker of this.#workers) {
+    for (const worker of this.#roster.workers) {
       if (!("spawnedAt" in worker) || worker.spawnedAt === undefined) continue;
       // One chance for all, spread evenly over them.
       const lifespanMs = decideLifespanMs(limits, (random + worker.slot * GOLDEN_RATIO) % 1);
       const agesAt = lifespanMs === undefined ? undefined : after(worker.spawnedAt, lifespanMs);
-      if (worker.phase === "starting") this.#workers[worker.slot] = { ...worker, agesAt };
+      if (worker.phase === "starting") this.#roster.set({ ...worker, agesAt });
       else if ((worker.phase === "ready" || worker.phase === "unready") && worker.due === undefined)
-        this.#workers[worker.slot] = { ...worker, deadline: agesAt };
+        this.#roster.set({ ...worker, deadline: agesAt });
     }
   }
 
@@ -506,15 +522,13 @@ class PoolDraft {
   #respec(spec: PoolSpec, at: Instant, random: number): void {
     this.#adopt(spec, random);
     this.#callOff("a reload wants another one", at);
-    for (let slot = this.#workers.length; slot < slotCount(spec); slot++) this.#workers.push(newWorker(slot, at));
+    for (let slot = this.#roster.workers.length; slot < slotCount(spec); slot++) this.#roster.set(newWorker(slot, at));
   }
 
   /** A target that is ready only now is to be replaced like the others. */
-  #pursue({ order, left, reason }: RunningOperation, at: Instant): void {
-    for (const { slot, incarnation } of left) {
-      if (order.kind === "restart") this.send(slot, { kind: "replace", at, incarnation, reason });
-      if (order.kind === "reload") this.#renew(slot, incarnation, reason, at);
-    }
+  #pursue({ order, reason }: RunningOperation, { slot, incarnation }: Target, at: Instant): void {
+    if (order.kind === "restart") this.send(slot, { kind: "replace", at, incarnation, reason });
+    if (order.kind === "reload") this.#renew(slot, incarnation, reason, at);
   }
 
   /**
@@ -523,7 +537,7 @@ class PoolDraft {
    */
   #renew(slot: Slot, incarnation: Incarnation, reason: string, at: Instant): void {
     this.send(slot, { kind: "replace", at, incarnation, reason });
-    const worker = this.#worker(slot);
+    const worker = this.#roster.at(slot);
     if (worker.phase !== "starting" || worker.incarnation !== incarnation || this.#isReplacing(slot)) return;
     // One that only waits for its turn is launched with what is desired then.
     if (worker.pid === undefined && worker.deadline !== undefined) return;
@@ -536,16 +550,16 @@ class PoolDraft {
    */
   #isSettled(order: Order): boolean {
     if (order.kind === "stop" || order.kind === "start") return true;
-    const absent = this.#countAbsent();
-    const leaving = count(this.#workers, (worker) => this.#isLeaving(worker));
-    const arrived = count(this.#workers, ({ phase }) => phase === "ready" || phase === "unready");
+    const absent = this.#roster.census.absent;
+    const leaving = this.#roster.census.leaving;
+    const arrived = this.#roster.census.arrived;
     return arrived + absent === this.#spec.replicas + this.#spec.standby && leaving === 0;
   }
 
   #fail(operation: RunningOperation, reason: string, at: Instant, random: number): void {
     const { kind } = operation.order;
     if (kind === "restart" || kind === "reload") {
-      for (const worker of this.#workers)
+      for (const worker of this.#roster.workers)
         if ("due" in worker && worker.due?.cause === "rollout") this.#postpone(worker.slot, at, random);
     }
     if (kind === "reload") this.#goBack(operation, at, random);
@@ -556,7 +570,7 @@ class PoolDraft {
   #goBack({ previous }: RunningOperation, at: Instant, random: number): void {
     this.#adopt(previous, random);
     this.#callOff("its reload failed", at);
-    for (const worker of this.#workers)
+    for (const worker of this.#roster.workers)
       if (worker.revision > previous.revision) this.#renew(worker.slot, worker.incarnation, "its reload failed", at);
   }
 
@@ -579,14 +593,14 @@ class PoolDraft {
   }
 
   #isProved({ order, startedAt }: RunningOperation, at: Instant): boolean {
-    const dueAt = isExclusive({ order }) ? proofDueAt(this.#workers, startedAt, this.#spec, at) : undefined;
+    const dueAt = isExclusive({ order }) ? proofDueAt(this.#roster.workers, startedAt, this.#spec, at) : undefined;
     this.#lookAgainAt(dueAt);
     return dueAt === undefined;
   }
 
   #follow(replacement: Replacement, at: Instant, random: number): void {
     const { old, successor, cause, reason } = replacement;
-    const verdict = decideReplacement(replacement, this.#worker(old), this.#worker(successor));
+    const verdict = decideReplacement(replacement, this.#roster.at(old), this.#roster.at(successor));
     if (verdict.kind === "wait") return;
     if (verdict.kind === "take-over" && !this.#mayGoOn(cause, at)) return;
     this.#replacements = this.#replacements.filter((each) => each !== replacement);
@@ -611,12 +625,12 @@ class PoolDraft {
     }
     // A successor spends nobody's budget: its failure ends the replacement, not its slot and not the pool.
     this.#release(successor);
-    if (verdict.kind === "obsolete" && isStartedAnew(this.#worker(old))) {
+    if (verdict.kind === "obsolete" && isStartedAnew(this.#roster.at(old))) {
       // After a crash, and its successor is further: that one stays in its place.
       const order: StopOrder = { cause, reason: `${reason}, ${pool}-${successor} takes its place`, next: "down" };
       this.send(old, { kind: "stop", at, order });
       this.#release(old);
-    } else if (verdict.kind === "abort" || this.#isInUse(this.#worker(old))) this.#stopSuccessor(successor, at);
+    } else if (verdict.kind === "abort" || isInUse(this.#roster.at(old))) this.#stopSuccessor(successor, at);
   }
 
   /** Ends replacements by successors that were launched with what is not desired any more. */
@@ -647,47 +661,63 @@ class PoolDraft {
 
   /** A successor that stays down is not a missing replica: its slot is free for the next one. */
   #release(slot: Slot): void {
-    const worker = this.#worker(slot);
-    if (worker.phase === "down" && worker.kind !== "held") this.#workers[slot] = { ...worker, kind: "free" };
+    const worker = this.#roster.at(slot);
+    if (worker.phase === "down" && worker.kind !== "held") this.#roster.set({ ...worker, kind: "free" });
   }
 
   /** Gives a worker that is not replaced after all another life span, so that the next try does not follow at once. */
   #postpone(slot: Slot, at: Instant, random: number): void {
-    const worker = this.#worker(slot);
+    const worker = this.#roster.at(slot);
     if (worker.phase !== "ready" && worker.phase !== "unready") return;
     const lifespanMs = decideLifespanMs(this.#spec.limits, random);
-    this.#workers[slot] = {
+    this.#roster.set({
       ...worker,
       due: undefined,
       deadline: lifespanMs === undefined ? undefined : after(at, lifespanMs),
-    };
+    });
   }
 
-  /** Who is due, longest first; spares and who is not ready before those who serve, because they cost nothing. */
+  /** Replaces due workers while there is room. */
   #replaceDue(at: Instant): void {
-    const waiting: DueWorker[] = [];
-    for (const worker of this.#workers) {
-      if (worker.phase !== "ready" && worker.phase !== "unready") continue;
-      const due = dueOf(worker);
-      if (due === undefined || this.#replacements.some(({ old }) => old === worker.slot)) continue;
-      waiting.push({ worker, due });
+    if (this.#roster.census.due === 0) return;
+    if (this.#roster.census.hung > 0) this.#replaceHung(at);
+    while (this.#mayReplace()) {
+      const worker = this.#mostUrgent();
+      if (worker?.due === undefined || !this.#replace(worker, worker.due, at)) return;
     }
-    waiting.sort((a, b) => servedRank(a.worker) - servedRank(b.worker) || a.due.at - b.due.at);
-    const isHung = ({ due }: DueWorker) => due.cause === "liveness";
-    this.#replaceHung(waiting.filter(isHung), at);
-    for (const each of waiting) if (!isHung(each) && !this.#replace(each, at)) return;
+  }
+
+  /** Whether there is room for any replacement; most events of a rollout leave none. */
+  #mayReplace(): boolean {
+    const { serving, standby, arrived, absent } = this.#roster.census;
+    if (standby > 0 || arrived > serving) return true;
+    const { surge, inPlace } = this.#roomBeside(this.#spec.replicas - absent - serving);
+    return surge > 0 || inPlace > 0;
+  }
+
+  /** The worker that is due for longest; standby and unready workers come first, because replacing them costs nothing. */
+  #mostUrgent(): (ReadyState | UnreadyState) | undefined {
+    let first: ReadyState | UnreadyState | undefined;
+    for (const worker of this.#roster.workers) {
+      if ((worker.phase !== "ready" && worker.phase !== "unready") || worker.due === undefined) continue;
+      if (isHung(worker) || this.#olds.has(worker.slot)) continue;
+      const isBefore =
+        first?.due === undefined || servedRank(worker) - servedRank(first) || worker.due.at - first.due.at;
+      if (isBefore === true || isBefore < 0) first = worker;
+    }
+    return first;
   }
 
   /** Replaces one as the policy allows; false where there is no room now. */
-  #replace({ worker, due }: DueWorker, at: Instant): boolean {
+  #replace(worker: ReadyState | UnreadyState, due: Due, at: Instant): boolean {
     if (!this.#mayGoOn(due.cause, at)) return false;
     const inPlace: StopOrder = { cause: due.cause, reason: due.reason, next: "respawn" };
     if (isSpare(worker)) {
       this.send(worker.slot, { kind: "stop", at, order: inPlace });
       return true;
     }
-    const leaving = count(this.#workers, (each) => this.#isLeaving(each));
-    const room = this.#room(worker, leaving);
+    const leaving = this.#roster.census.leaving;
+    const room = this.#room(worker);
     const spare = leaving <= this.#spec.rollout.maxSurge ? this.#freshSpare(due) : undefined;
     if (spare !== undefined) {
       const { name } = this.#spec;
@@ -697,7 +727,7 @@ class PoolDraft {
       return true;
     }
     // A reserve that is being renewed is the next successor: it takes the place of one that would be started beside it.
-    const free = room.surge > this.#renewingSpares() ? this.#freeSlot() : undefined;
+    const free = room.surge > this.#renewingSpares() ? this.#roster.freeSlot() : undefined;
     if (free !== undefined) this.#startSuccessor(worker, free, due, at);
     // In place one that serves nobody takes nothing away.
     else if (room.inPlace > 0 || (worker.phase === "unready" && this.#spec.rollout.maxSurge === 0))
@@ -706,15 +736,27 @@ class PoolDraft {
     return true;
   }
 
-  #room(worker: WorkerState, leaving: number): RolloutRoom {
-    // Who waits for those that are absent waits for ever.
-    const missing = this.#spec.replicas - this.#countAbsent() - this.#countReady() - (worker.phase === "ready" ? 0 : 1);
-    return decideRoom(this.#spec.rollout, this.#replacements.length + leaving, Math.max(0, missing));
+  #room(worker: WorkerState): RolloutRoom {
+    const { serving, absent } = this.#roster.census;
+    // A wait for absent workers would never end.
+    return this.#roomBeside(this.#spec.replicas - absent - serving - (worker.phase === "ready" ? 0 : 1));
+  }
+
+  #roomBeside(missing: number): RolloutRoom {
+    const surging = this.#replacements.length + this.#roster.census.leaving;
+    return decideRoom(this.#spec.rollout, surging, Math.max(0, missing));
   }
 
   /** Those whose liveness fails serve nobody: they are replaced without regard to who else is missing, but not all at once. */
-  #replaceHung(hung: readonly DueWorker[], at: Instant): void {
+  #replaceHung(at: Instant): void {
+    const hung: DueWorker[] = [];
+    for (const worker of this.#roster.workers) {
+      if (!isHung(worker) || this.#olds.has(worker.slot)) continue;
+      const due = dueOf(worker);
+      if (due !== undefined) hung.push({ worker, due });
+    }
     if (hung.length === 0) return;
+    hung.sort((a, b) => a.due.at - b.due.at);
     const { rollout, livenessPacing: pacing } = this.#spec;
     // Of those who serve: more that are only to come do not make more of them dispensable.
     const cap = {
@@ -728,8 +770,7 @@ class PoolDraft {
     this.#lookAgainAt(decision.retryAt);
     for (const { worker, due } of hung) {
       if (!decision.replace.includes(worker.slot)) continue;
-      const leaving = count(this.#workers, (each) => this.#isLeaving(each));
-      const free = this.#room(worker, leaving).surge > 0 ? this.#freeSlot() : undefined;
+      const free = this.#room(worker).surge > 0 ? this.#roster.freeSlot() : undefined;
       if (free !== undefined) this.#startSuccessor(worker, free, due, at);
       else {
         const order: StopOrder = { cause: due.cause, reason: due.reason, next: "respawn" };
@@ -743,24 +784,24 @@ class PoolDraft {
   /** Keeps as many at work as there are replicas, as far as the reserve goes; who is ready beyond that is the reserve. */
   #enlist(): void {
     const { replicas, standby, name } = this.#spec;
-    if (standby === 0 && !this.#workers.some(isSpare)) return;
-    for (let missing = replicas - this.#countReady(); missing > 0; missing--) {
-      const spare = this.#workers.find((worker): worker is ReadyState => isSpare(worker));
+    if (standby === 0 && this.#roster.census.standby === 0) return;
+    for (let missing = replicas - this.#roster.census.serving; missing > 0; missing--) {
+      const spare = this.#roster.workers.find((worker): worker is ReadyState => isSpare(worker));
       if (spare === undefined) return;
       this.#putToWork(spare, `pool "${name}" has ${replicas - missing} of ${replicas}`);
     }
     // A successor of a replacement takes its predecessor's place and is no reserve.
-    const isSuccessor = (slot: Slot) => this.#replacements.some(({ successor }) => successor === slot);
-    const serving = this.#workers.filter(
-      (worker): worker is ReadyState => isServing(worker) && !isSuccessor(worker.slot),
+    if (this.#roster.census.serving <= replicas) return;
+    const serving = this.#roster.workers.filter(
+      (worker): worker is ReadyState => isServing(worker) && !this.#successors.has(worker.slot),
     );
     serving.sort((a, b) => b.since - a.since);
     for (const worker of serving.slice(0, Math.max(0, serving.length - replicas)))
-      this.#workers[worker.slot] = { ...worker, isSpare: true };
+      this.#roster.set({ ...worker, isSpare: true });
   }
 
   #putToWork(spare: ReadyState, reason: string): void {
-    this.#workers[spare.slot] = { ...spare, isSpare: false };
+    this.#roster.set({ ...spare, isSpare: false });
     const { name: pool } = this.#spec;
     const { slot, incarnation } = spare;
     const event = { pool, slot, incarnation, kind: "enlisted", reason } as const;
@@ -770,8 +811,9 @@ class PoolDraft {
 
   /** A spare that can be the successor of who is due: of the present revision, and younger than the rollout. */
   #freshSpare(due: Due): ReadyState | undefined {
+    if (this.#roster.census.standby === 0) return undefined;
     const begunAt = due.cause === "rollout" ? due.at : Number.NEGATIVE_INFINITY;
-    return this.#workers.find(
+    return this.#roster.workers.find(
       (worker): worker is ReadyState =>
         isSpare(worker) &&
         worker.phase === "ready" &&
@@ -784,8 +826,8 @@ class PoolDraft {
   /** How many are on their way, beyond those that are missing and those that take a predecessor's place. */
   #renewingSpares(): number {
     if (this.#spec.standby === 0) return 0;
-    const coming = count(this.#workers, (worker) => isComing(worker) && !this.#isReplacing(worker.slot));
-    return Math.max(0, coming - Math.max(0, this.#spec.replicas - this.#countReady()));
+    const coming = count(this.#roster.workers, (worker) => isComing(worker) && !this.#isReplacing(worker.slot));
+    return Math.max(0, coming - Math.max(0, this.#spec.replicas - this.#roster.census.serving));
   }
 
   #startSuccessor(old: ReadyState | UnreadyState, slot: Slot, due: Due, at: Instant): void {
@@ -795,7 +837,7 @@ class PoolDraft {
       old: old.slot,
       oldIncarnation: old.incarnation,
       successor: slot,
-      successorIncarnation: this.#worker(slot).incarnation + 1,
+      successorIncarnation: this.#roster.at(slot).incarnation + 1,
       revision: this.#spec.revision,
       startedAt: at,
       cause,
@@ -815,9 +857,9 @@ class PoolDraft {
 
   #startMissing(missing: number, at: Instant): void {
     // Those who leave for a successor still live; a pool that was larger has slots enough, but no room for more.
-    let room = slotCount(this.#spec) - count(this.#workers, (worker) => worker.phase !== "down" && !isSurplus(worker));
+    let room = slotCount(this.#spec) - this.#roster.census.occupied;
     for (let left = missing; left > 0 && room > 0; left--, room--) {
-      const slot = this.#freeSlot();
+      const slot = this.#roster.freeSlot();
       if (slot === undefined) return;
       const startAt = Math.max(at, this.#nextStartAt) as Instant;
       const delayMs = startAt - at;
@@ -834,7 +876,7 @@ class PoolDraft {
   #stopSurplus(at: Instant): boolean {
     let hasFreed = false;
     while (this.#surplus() > 0) {
-      const spare = this.#workers.filter((worker) => this.#isInUse(worker) && !this.#isReplacing(worker.slot));
+      const spare = this.#roster.workers.filter((worker) => isInUse(worker) && !this.#isReplacing(worker.slot));
       const [worker] = spare.sort((a, b) => rank(a) - rank(b) || b.slot - a.slot);
       if (worker === undefined) {
         const last = this.#replacements.at(-1);
@@ -842,14 +884,14 @@ class PoolDraft {
         this.#replacements = this.#replacements.slice(0, -1);
         this.#stopSuccessor(last.successor, at);
       } else if (worker.phase === "down") {
-        this.#workers[worker.slot] = { ...worker, kind: "free" };
+        this.#roster.set({ ...worker, kind: "free" });
         hasFreed = true;
       } else {
         const { replicas, standby } = this.#spec;
         const reason = `${replicas} replicas${standby > 0 ? ` and ${standby} in reserve` : ""} are wanted`;
         this.send(worker.slot, { kind: "stop", at, order: { cause: "scale", reason, next: "down" } });
         // One that waited for its restart has nothing to stop.
-        if (this.#worker(worker.slot).phase === "down") hasFreed = true;
+        if (this.#roster.at(worker.slot).phase === "down") hasFreed = true;
       }
     }
     return hasFreed;
@@ -858,46 +900,15 @@ class PoolDraft {
   /** How many workers there are above what is desired; successors of replacements are no surplus. */
   #surplus(): number {
     const { replicas, standby } = this.#spec;
-    return count(this.#workers, (worker) => this.#isInUse(worker)) - replicas - standby - this.#replacements.length;
+    return this.#roster.census.inUse - replicas - standby - this.#replacements.length;
   }
 
   #isReplacing(slot: Slot): boolean {
-    return this.#replacements.some(({ old, successor }) => old === slot || successor === slot);
-  }
-
-  /** Counts as one of the replicas: anything but free and leaving slots. */
-  #isInUse(worker: WorkerState): boolean {
-    if (worker.phase === "down") return worker.kind !== "free";
-    return !this.#isLeaving(worker);
-  }
-
-  /** Whether it goes for good, and not by an operator who may want it back. */
-  #isLeaving(worker: WorkerState): boolean {
-    const order = "order" in worker ? worker.order : worker.phase === "starting" ? worker.pendingStop : undefined;
-    return order !== undefined && order.next === "down" && order.cause !== "operator" && order.ends === undefined;
-  }
-
-  /** Slots that do not start again by themselves: stopped by an operator, given up, completed or failed. */
-  #countAbsent(): number {
-    return count(this.#workers, (worker) => worker.phase === "down" && worker.kind !== "free");
-  }
-
-  #countReady(): number {
-    return count(this.#workers, isServing);
+    return this.#olds.has(slot) || this.#successors.has(slot);
   }
 
   #countHealthy(): number {
-    return count(this.#workers, (worker) => isServing(worker) && !this.#doubted.includes(worker.slot));
-  }
-
-  #freeSlot(): Slot | undefined {
-    return this.#workers.find((worker) => worker.phase === "down" && worker.kind === "free")?.slot;
-  }
-
-  #worker(slot: Slot): WorkerState {
-    const worker = this.#workers[slot];
-    if (worker === undefined) throw new RangeError(`pool "${this.#spec.name}" has no slot ${slot}`);
-    return worker;
+    return countHealthy(this.#roster.workers, this.#roster.census, this.#doubted);
   }
 
   #tellWide(event: WideLifecycleEvent): void {
@@ -915,11 +926,6 @@ class PoolDraft {
     const what = kindOf(operation);
     this.#tellWide({ kind, pool: this.#spec.name, operation: operation.id, what, done, total, reason });
   }
-}
-
-/** Whether it leaves because there were too many. */
-function isSurplus(worker: WorkerState): boolean {
-  return "order" in worker && worker.order.cause === "scale";
 }
 
 /** Whether it will be ready soon or fail: what waits for it does not wait for ever. */

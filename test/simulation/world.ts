@@ -15,7 +15,8 @@ import {
 import type { LifecycleEvent } from "../../src/core/event.ts";
 import type { ExitStatus } from "../../src/core/exit.ts";
 import type { Order } from "../../src/core/operation.ts";
-import { countReady, isSpare, type PoolState, stepPool } from "../../src/core/pool.ts";
+import { countReady, type PoolState, stepPool } from "../../src/core/pool.ts";
+import { isSpare, takeCensus } from "../../src/core/roster.ts";
 import { type ControllerPolicy, type ControllerSpec, emptied, type PoolSpec } from "../../src/core/spec.ts";
 import type { ReadyState, WorkerEvent, WorkerState } from "../../src/core/worker.ts";
 import { poolSpec } from "../support/poolSpec.ts";
@@ -535,6 +536,8 @@ export class World {
     }
     if (this.#nextPid % 8 === 0) {
       viewOf(state);
+      for (const { census, workers } of state.pools)
+        assert.deepEqual(census, takeCensus(workers), "the census is wrong");
       this.#checkAtRest();
     }
   }
