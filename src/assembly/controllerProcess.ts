@@ -257,6 +257,9 @@ export async function runController(
   let orders = 0;
   const nextId = () => `op-${++orders}`;
   const order = (pool: number, what: Order, reason: string, id = nextId()): string => {
+    // Known from now on, although the daemon may have other events to handle first.
+    const asked = { pool: daemon.specOf(pool).name, operation: id, what: what.kind, done: 0, total: 0, reason };
+    operations.observe({ kind: "operation_queued", ...asked });
     daemon.order(pool, id, what, reason);
     return id;
   };

@@ -176,13 +176,9 @@ export class Traffic implements Disposable {
       this.#daemon.becameReady(pool, slot, incarnation);
       return;
     }
-    const {
-      replicas = 0,
-      standby = 0,
-      readyCount = 0,
-    } = this.#daemon.view().pools.find(({ index }) => index === pool) ?? {};
+    const { replicas = 0, standby = 0, serving = 0 } = this.#daemon.numbersOf(pool) ?? {};
     // Who is not needed is kept in reserve; Envoy knows it already, so that it can take over at once.
-    ingress.answers(slot, incarnation, standby > 0 && readyCount >= replicas ? "reserve" : "serving");
+    ingress.answers(slot, incarnation, standby > 0 && serving >= replicas ? "reserve" : "serving");
     this.changed();
   }
 

@@ -9,6 +9,8 @@ export interface Clock {
   now(): Instant;
   /** Calls `wake` at `at` or soon after, unless disposed before; may wake early where `at` is weeks away. */
   wakeAt(at: Instant, wake: () => void): Disposable;
+  /** Calls `go` in the next turn of the event loop, after what is due in it. */
+  nextTurn(go: () => void): void;
 }
 
 /** The system's monotonic clock. */
@@ -18,4 +20,5 @@ export const systemClock: Clock = {
     const timer = setTimeout(wake, Math.min(Math.max(0, Math.ceil(at - performance.now())), MAX_TIMER_MS));
     return { [Symbol.dispose]: () => clearTimeout(timer) };
   },
+  nextTurn: setImmediate,
 };

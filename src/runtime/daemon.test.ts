@@ -362,3 +362,54 @@ test("an order before the boot that needs a process is a bug", () => {
   assert.equal(listener.errors.length, 1);
   assert.match(String(listener.errors[0]), /a spawn before the boot/u);
 });
+
+/** A setting where every effect and event takes 1 ms. */
+function slowSetting(replicas: number): Setting {
+  const setting = new Setting({ replicas });
+  setting.clock.drift = 1;
+  return setting;
+}
+
+test("a large pool starts over many turns, each with a bounded number of effects", () => {
+  const setting = slowSetting(200).boot();
+  const { clock, processes, daemon } = setting;
+  const perTurn = [processes.take().length];
+  while (clock.turn()) perTurn.push(processes.take().length);
+  assert.ok(Math.max(...perTurn) <= 10, `${perTurn}`);
+  assert.equal(daemon.view().pools[0]?.readyCount, 200);
+});
+
+test("events that come between two turns are handled after those that wait, and lose nothing", () => {
+  const setting = slowSetting(50).boot();
+  const { clock, daemon, listener } = setting;
+  daemon.shutdown("received SIGTERM");
+  assert.equal(daemon.view().shutdownRequests, 0);
+  while (clock.turn()) {}
+  assert.equal(daemon.view().shutdownRequests, 1);
+  assert.deepEqual(setting.phases().slice(0, 50), Array(50).fill("stopping"));
+  clock.drift = 0;
+  for (let slot = 0; slot < 50; slot++) daemon.exited(0, slot, 1, { kind: "code", code: 0 }, false);
+  assert.deepEqual(listener.take().slice(-2), ["controller_stopped", "!finished 0"]);
+});
+
+test("pools and policies that are added between two turns are known at once", () => {
+  const { clock, daemon } = slowSetting(50).boot();
+  const index = daemon.addPools([poolSpec({ name: "jobs", replicas: 1 })]);
+  daemon.setPolicy({ shutdownTimeoutMs: 1234, preStopDelayMs: 0 });
+  assert.equal(daemon.specOf(index).name, "jobs");
+  assert.equal(daemon.policy.shutdownTimeoutMs, 1234);
+  while (clock.turn()) {}
+  assert.equal(daemon.view().pools[0]?.readyCount, 50);
+});
+
+test("a bug between two turns kills every worker that was started, and starts no other", () => {
+  const { clock, daemon, processes } = slowSetting(50).boot();
+  const started = processes.take().length;
+  daemon.fail(new Error("bug"));
+  assert.deepEqual(
+    processes.take(),
+    Array.from({ length: started }, (_, index) => `kill ${100 + index}`),
+  );
+  while (clock.turn()) {}
+  assert.deepEqual(processes.take(), []);
+});

@@ -1,7 +1,8 @@
 /**
  * The mailbox and the driver: one event at a time goes through the controller machine; its effects are carried out
- * here, and what they bring comes back as events. Keeps one timer a worker equal to the deadline in its state.
- * Decides nothing.
+ * here, and what they bring comes back as events. After TURN_MS the rest of a large pool's work waits for the next turn of
+ * the event loop, so that requests, signals and log lines are handled in between. Keeps one timer a worker equal to the
+ * deadline in its state. Decides nothing.
  */
 import { InvariantError } from "../base/errors.ts";
 import type { Instant } from "../base/time.ts";
@@ -52,6 +53,9 @@ interface ArmedTimer {
   readonly timer: Disposable;
 }
 
+/** How long events and effects are handled in one turn of the event loop. */
+const TURN_MS = 8;
+
 /** Whether the effect touches a process. */
 function isDeed(effect: ControllerEffect): boolean {
   return effect.kind === "spawn" || effect.kind === "signal" || effect.kind === "kill";
@@ -68,6 +72,9 @@ export class Daemon {
   #processes: ProcessControl | undefined;
   #state: ControllerState;
   #view: ControllerView | undefined;
+  /** Effects of the last event that are still to be performed. */
+  readonly #todo: ControllerEffect[] = [];
+  /** Whether events are being handled, now or in the next turn. */
   #busy = false;
   #broken = false;
 
@@ -88,6 +95,16 @@ export class Daemon {
   view(): ControllerView {
     this.#view ??= viewOf(this.#state);
     return this.#view;
+  }
+
+  /** How many workers a pool has and desires at this moment; undefined if there is no such pool. */
+  numbersOf(
+    pool: number,
+  ): { readonly replicas: number; readonly standby: number; readonly serving: number } | undefined {
+    const state = this.#state.pools[pool];
+    if (state === undefined) return undefined;
+    const { replicas, standby } = state.spec;
+    return { replicas, standby, serving: state.census.serving };
   }
 
   /** What is desired of a pool at this moment. */
@@ -130,13 +147,13 @@ export class Daemon {
   /** Adds pools, empty until an order fills them; returns the index of the first. */
   addPools(specs: readonly PoolSpec[]): number {
     const first = this.#state.pools.length;
-    this.#dispatch({ kind: "addPools", at: this.#clock.now(), specs });
+    this.#adopt({ kind: "addPools", at: this.#clock.now(), specs });
     return first;
   }
 
   /** From now on this holds for the controller as a whole. */
   setPolicy(policy: ControllerPolicy): void {
-    this.#dispatch({ kind: "setPolicy", at: this.#clock.now(), policy });
+    this.#adopt({ kind: "setPolicy", at: this.#clock.now(), policy });
   }
 
   /** The proxy that is pool `pool` has finished its requests. */
@@ -210,23 +227,58 @@ export class Daemon {
     this.#dispatch({ kind: "worker", pool, slot, event, random: this.#random() });
   }
 
+  /** Handled before the events that wait: it concerns none of their workers, and the caller relies on it at once. */
+  #adopt(event: Extract<ControllerEvent, { kind: "addPools" | "setPolicy" }>): void {
+    if (this.#broken) return;
+    try {
+      this.#handle(event);
+    } catch (error) {
+      this.fail(error);
+    }
+    this.#run();
+  }
+
   /** FIFO, never re-entered: an event that an effect causes waits until the present one is done. */
   #dispatch(event: ControllerEvent): void {
     // After a bug nothing may be decided any more: the machine would restart what `fail` has just killed.
     if (this.#broken) return;
     this.#mailbox.push(event);
+    this.#run();
+  }
+
+  #run(): void {
     if (this.#busy) return;
     this.#busy = true;
+    const startedAt = this.#clock.now();
     try {
-      for (let next = this.#mailbox[0]; next !== undefined; next = this.#mailbox[0]) {
-        this.#handle(next);
-        this.#mailbox.shift();
+      while (this.#handleNext()) {
+        if (this.#clock.now() - startedAt < TURN_MS) continue;
+        this.#clock.nextTurn(() => {
+          this.#busy = false;
+          this.#run();
+        });
+        return;
       }
     } catch (error) {
       this.fail(error);
-    } finally {
-      this.#busy = false;
     }
+    this.#busy = false;
+  }
+
+  /** Performs one effect or, if none is left, handles one event. Whether there may be more. */
+  #handleNext(): boolean {
+    const effect = this.#todo.shift();
+    if (effect !== undefined) {
+      this.#perform(effect);
+      if (this.#todo.length === 0) this.#listener.changed();
+      return true;
+    }
+    const event = this.#mailbox[0];
+    if (event === undefined) return false;
+    this.#handle(event);
+    // After a bug of the machine its process would still have to be killed.
+    this.#mailbox.shift();
+    return true;
   }
 
   #handle(event: ControllerEvent): void {
@@ -235,10 +287,10 @@ export class Daemon {
     this.#state = state;
     this.#view = undefined;
     this.#armTimers(before, state);
-    // Words can wait for deeds: a successor should not start later because a log line was written first.
-    for (const effect of effects) if (isDeed(effect)) this.#perform(effect);
-    for (const effect of effects) if (!isDeed(effect)) this.#perform(effect);
-    this.#listener.changed();
+    // A successor should not start later because a log line was written first.
+    for (const effect of effects) if (isDeed(effect)) this.#todo.push(effect);
+    for (const effect of effects) if (!isDeed(effect)) this.#todo.push(effect);
+    if (effects.length === 0) this.#listener.changed();
   }
 
   #perform(effect: ControllerEffect): void {
@@ -345,6 +397,7 @@ export class Daemon {
     for (const event of this.#mailbox)
       if (event.kind === "worker" && event.event.kind === "spawned") leaders.add(event.event.pid);
     this.#mailbox.length = 0;
+    this.#todo.length = 0;
     for (const timers of [this.#workerTimers, this.#poolTimers]) {
       for (const { timer } of timers.values()) timer[Symbol.dispose]();
       timers.clear();

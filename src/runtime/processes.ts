@@ -331,11 +331,12 @@ export class Processes implements HelperControl, ToolControl {
   /** Sends a signal to the group of `leader`, or to it alone, and to what is known to have left the group. */
   signal(leader: number, signal: string, scope: "group" | "leader" | "escaped"): void {
     const resident = this.#byLeader.get(leader);
-    const quit = resident?.launch.quit;
+    // Reaped since the signal was decided; another process may have its number.
+    if (resident === undefined) return;
+    const { quit } = resident.launch;
     if (scope === "leader") sendStopSignal(leader, signal);
     else if (scope === "group" && quit === undefined) sendStopSignal(-leader, signal);
     else if (scope === "group" && quit !== undefined) void this.#quit(leader, quit);
-    if (resident === undefined) return;
     resident.stopSignal = signal;
     if (!resident.leaderAlive) this.#signalEscaped(resident);
   }
@@ -351,8 +352,8 @@ export class Processes implements HelperControl, ToolControl {
    */
   kill(leader: number): void {
     const resident = this.#byLeader.get(leader);
-    sendSignal(-leader, "SIGKILL");
     if (resident === undefined) return;
+    sendSignal(-leader, "SIGKILL");
     resident.stopSignal = "SIGKILL";
     resident.signalled.clear();
     if (this.#killed.size === 0) queueMicrotask(() => this.#killEscaped());

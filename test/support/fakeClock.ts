@@ -11,8 +11,12 @@ interface FakeTimer {
 export class FakeClock implements Clock {
   #now = instant(1000);
   readonly #timers = new Set<FakeTimer>();
+  readonly #turns: (() => void)[] = [];
+  /** How far each look at the clock moves it. */
+  drift = 0;
 
   now(): Instant {
+    this.#now = after(this.#now, this.drift);
     return this.#now;
   }
 
@@ -20,6 +24,17 @@ export class FakeClock implements Clock {
     const timer = { at, wake };
     this.#timers.add(timer);
     return { [Symbol.dispose]: () => this.#timers.delete(timer) };
+  }
+
+  nextTurn(go: () => void): void {
+    this.#turns.push(go);
+  }
+
+  /** Begins the next turn; false if nothing waits for it. */
+  turn(): boolean {
+    const turns = this.#turns.splice(0);
+    for (const go of turns) go();
+    return turns.length > 0;
   }
 
   /** Instants of the timers that are armed, earliest first. */
