@@ -18,6 +18,7 @@ import type { Processes } from "../runtime/processes.ts";
 import { type Asked, SocketOwners } from "../runtime/socketOwners.ts";
 import type { SharedSocket, SharedSockets } from "../runtime/sockets.ts";
 import { AcceptQueueWatch } from "./acceptQueueWatch.ts";
+import { ClosedListenerWatch } from "./closedListenerWatch.ts";
 import type { Inspection } from "./inspection.ts";
 import { ListeningWatch } from "./listeningWatch.ts";
 import { LivenessVerdicts } from "./livenessVerdicts.ts";
@@ -46,6 +47,8 @@ export class Health implements Disposable {
   readonly #observer: Prober;
   /** The same for workers that may have sockets of their own. */
   readonly #listening: ListeningWatch;
+  /** Notices if those close them. */
+  readonly #closed: ClosedListenerWatch;
   readonly #reports: ReadinessReports;
   readonly #gate: ReadinessGate;
   readonly #queues: AcceptQueueWatch;
@@ -130,7 +133,23 @@ export class Health implements Disposable {
     this.#listening = new ListeningWatch({
       clock,
       owners,
-      listens: (worker) => this.#gate.withdraw(worker, "readiness"),
+      listens: (worker, asked, sockets) => {
+        this.#closed.watch(worker, asked, sockets);
+        this.#gate.withdraw(worker, "readiness");
+        this.#gate.withdraw(worker, "closed");
+      },
+    });
+    this.#closed = new ClosedListenerWatch({
+      clock,
+      owners,
+      closed: (worker, asked, addresses) => {
+        this.#gate.object(
+          worker,
+          "closed",
+          `it listened on ${addresses.join(", ")}, and none of its processes listens any more`,
+        );
+        this.#listening.watch(worker, asked);
+      },
     });
     this.#queues = new AcceptQueueWatch({
       clock,
@@ -230,6 +249,7 @@ export class Health implements Disposable {
     this.#prober.forget(pool, slot, incarnation);
     this.#observer.forget(pool, slot, incarnation);
     this.#listening.forget(worker);
+    this.#closed.forget(worker);
     this.#gate.forget(worker);
     this.#reports.end(worker);
     this.#ownership.forget(worker);
@@ -277,7 +297,6 @@ export class Health implements Disposable {
     const worker: WorkerKey = [index, slot, incarnation];
     const found = this.#find(worker);
     this.#observer.forget(...worker);
-    this.#listening.forget(worker);
     this.#reports.end(worker);
     if (found !== undefined) {
       const pool = this.#registry.partsOf(index, found.target.revision);
@@ -285,7 +304,10 @@ export class Health implements Disposable {
     }
     const isShared = found?.asked.shared !== undefined;
     if (evidence === "listening" && isShared) this.#seenToWait.add(name);
-    if (evidence !== "none") return;
+    if (evidence !== "none") {
+      this.#gate.repeat(worker);
+      return;
+    }
     if (isShared)
       this.#warnOnce(
         `unseen ${name}`,
@@ -386,6 +408,7 @@ export class Health implements Disposable {
     this.#observer.close();
     this.#reports[Symbol.dispose]();
     this.#listening[Symbol.dispose]();
+    this.#closed[Symbol.dispose]();
     this.#queues[Symbol.dispose]();
     this.#ownership[Symbol.dispose]();
   }

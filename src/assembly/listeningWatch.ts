@@ -4,7 +4,7 @@
  */
 import type { Instant } from "../base/time.ts";
 import type { Clock } from "../runtime/clock.ts";
-import type { Asked, SocketOwners } from "../runtime/socketOwners.ts";
+import type { Asked, Listening, SocketOwners } from "../runtime/socketOwners.ts";
 import type { WorkerKey } from "./readinessGate.ts";
 
 const FIRST_LOOK_MS = 100;
@@ -26,9 +26,9 @@ interface Waiting {
 export class ListeningWatch implements Disposable {
   readonly #clock: Clock;
   readonly #owners: SocketOwners;
-  readonly #listens: (worker: WorkerKey) => void;
+  readonly #listens: (worker: WorkerKey, asked: Asked, found: Listening) => void;
   readonly #waiting = new Map<string, Waiting>();
-  #known: ReadonlySet<string> = new Set();
+  #known: Listening = new Map();
   #looksLeft = LOOKS_AFTER_NEWS;
   #timer: Disposable | undefined;
   /** When a worker was added last. */
@@ -36,8 +36,12 @@ export class ListeningWatch implements Disposable {
   #isLooking = false;
   #isClosed = false;
 
-  /** Calls `listens` once for each worker that is found to listen. */
-  constructor(options: { clock: Clock; owners: SocketOwners; listens: (worker: WorkerKey) => void }) {
+  /** Calls `listens` once for each worker that is found to listen, with its sockets. */
+  constructor(options: {
+    clock: Clock;
+    owners: SocketOwners;
+    listens: (worker: WorkerKey, asked: Asked, found: Listening) => void;
+  }) {
     this.#clock = options.clock;
     this.#owners = options.owners;
     this.#listens = options.listens;
@@ -60,8 +64,8 @@ export class ListeningWatch implements Disposable {
 
   async #look(): Promise<void> {
     this.#isLooking = true;
-    const listening = await this.#owners.listListening();
-    if ([...listening].some((inode) => !this.#known.has(inode))) this.#looksLeft = LOOKS_AFTER_NEWS;
+    const listening = (await this.#owners.listListening()) ?? this.#known;
+    if ([...listening.keys()].some((inode) => !this.#known.has(inode))) this.#looksLeft = LOOKS_AFTER_NEWS;
     this.#known = listening;
     let spentMs = 0;
     if (this.#looksLeft > 0) {
@@ -75,9 +79,9 @@ export class ListeningWatch implements Disposable {
   }
 
   /** How long it took, in milliseconds. */
-  async #lookAt({ worker, asked }: Waiting, listening: ReadonlySet<string>): Promise<number> {
-    const { isHolding, tookMs } = await this.#owners.holds(asked, listening);
-    if (isHolding && this.#waiting.delete(worker.join("/"))) this.#listens(worker);
+  async #lookAt({ worker, asked }: Waiting, listening: Listening): Promise<number> {
+    const { found, tookMs } = await this.#owners.held(asked, listening);
+    if (found.size > 0 && this.#waiting.delete(worker.join("/"))) this.#listens(worker, asked, found);
     return tookMs;
   }
 

@@ -1,15 +1,18 @@
 /**
- * Decides whether a worker is ready. Three sources may object: its own readiness (probes, or whether it is seen serving), a
- * foreign process that listens at its address, and a shared socket of its pool whose connections no worker accepts. A
- * worker is ready when no source objects.
+ * Decides whether a worker is ready. Four sources may object: its own readiness (probes, or whether it is seen serving), a
+ * foreign process that listens at its address, a shared socket of its pool whose connections no worker accepts, and sockets
+ * of its own that it has closed. A worker is ready when no source objects.
  */
 import type { Incarnation, Slot } from "../core/identity.ts";
 
 /** One incarnation of a worker; the pool by its index. */
 export type WorkerKey = readonly [pool: number, slot: Slot, incarnation: Incarnation];
 
-/** Sources of objections: the worker's own readiness, a foreign listener at its address, the accept queue of its pool. */
-export type ObjectionSource = "readiness" | "owner" | "queue";
+/**
+ * Sources of objections: the worker's own readiness, a foreign listener at its address, the accept queue of its pool, and
+ * listeners of the worker that were closed.
+ */
+export type ObjectionSource = "readiness" | "owner" | "queue" | "closed";
 
 /** Notified of each change. */
 export interface ReadinessListener {
@@ -70,9 +73,12 @@ export class ReadinessGate {
 
   /** The worker counts as ready because it has survived. The listener is notified only if another objection stands. */
   accept(worker: WorkerKey): void {
-    const entry = this.#find(worker);
-    if (entry?.objections.delete("readiness") !== true) return;
-    const [reason] = entry.objections.values();
+    if (this.#find(worker)?.objections.delete("readiness") === true) this.repeat(worker);
+  }
+
+  /** The worker counts as ready: notifies the listener of an objection that was made while it was still starting. */
+  repeat(worker: WorkerKey): void {
+    const reason = this.objectionTo(worker);
     if (reason !== undefined) this.#listener.becameUnready(...worker, reason);
   }
 

@@ -2,7 +2,7 @@
 import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { listDescendants } from "./procfs.ts";
 
-/** What the descriptors of a process lead to, by their number; "refused" if this process may not inspect them. */
+/** What the descriptors of a process lead to, by their number; "refused" if this process may not or cannot inspect them. */
 export type Descriptors = ReadonlyMap<number, string> | "refused";
 
 /** The descriptors of a process (proc(5), /proc/pid/fd); none where it has ended. */
@@ -12,22 +12,23 @@ export function readDescriptors(pid: number): Descriptors {
   try {
     names = readdirSync(`/proc/${pid}/fd`);
   } catch (error) {
-    return isRefusal(error) ? "refused" : targets;
+    return hasEnded(error) ? targets : "refused";
   }
   for (const name of names) {
     try {
       targets.set(Number(name), readlinkSync(`/proc/${pid}/fd/${name}`));
     } catch (error) {
-      if (isRefusal(error)) return "refused";
-      // Closed meanwhile; the others still count.
+      // A descriptor that was closed meanwhile; the others still count.
+      if (!hasEnded(error)) return "refused";
     }
   }
   return targets;
 }
 
-function isRefusal(error: unknown): boolean {
+/** Whether the process or its descriptor no longer exists; anything else (EACCES, EMFILE) says nothing about it. */
+function hasEnded(error: unknown): boolean {
   const code = error instanceof Error && "code" in error ? error.code : undefined;
-  return code === "EACCES" || code === "EPERM";
+  return code === "ENOENT" || code === "ESRCH";
 }
 
 /** The inode that a descriptor's target names, `socket:[123]`; undefined if it is not a socket. */

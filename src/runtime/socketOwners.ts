@@ -13,8 +13,8 @@ import {
   formatListener,
   groupByPort,
   reachableOnLoopback,
-  readListeners,
-  readUnixListeners,
+  readTcpTables,
+  readUnixTable,
   type SocketTable,
 } from "./socketTable.ts";
 import { waitsOn } from "./socketWaiters.ts";
@@ -35,7 +35,7 @@ export type Ownership =
   | { readonly kind: "none" }
   /** `who` is a description of the process; "another process" if it cannot be found. */
   | { readonly kind: "foreign"; readonly who: string }
-  /** The descriptors of the worker may not be read, or the listener is in no table of this network namespace. */
+  /** The descriptors of the worker or the tables cannot be read, or the listener is in no table of this network namespace. */
   | { readonly kind: "unknown"; readonly reason: "refused" | "unlisted" };
 
 /** Whether a worker is seen serving. */
@@ -50,6 +50,9 @@ export interface Asked {
   /** Inodes of sockets that the controller itself has bound for the pool. */
   readonly shared?: ReadonlySet<string>;
 }
+
+/** Sockets that listen, as `127.0.0.1:80` or a path by their inodes. */
+export type Listening = ReadonlyMap<string, string>;
 
 type Job = (table: SocketTable) => void;
 
@@ -73,6 +76,7 @@ export class SocketOwners {
     const isUnix = "path" in address;
     const listeners = await this.#ask(isUnix, (table) => listenersAt(address, table));
     if (listeners === "missing") return { kind: "none" };
+    if (listeners === "unreadable") return { kind: "unknown", reason: "refused" };
     if (listeners.length === 0) return isUnix ? { kind: "unknown", reason: "unlisted" } : { kind: "none" };
     const proved = this.#proved.get(asked) ?? new Map<string, string>();
     this.#proved.set(asked, proved);
@@ -94,20 +98,28 @@ export class SocketOwners {
     return this.#find(asked, (pid, held) => waitsOn(pid, held, shared));
   }
 
-  /** The inodes of all sockets that listen. */
-  listListening(): Promise<ReadonlySet<string>> {
-    return this.#ask(true, inodesOf);
+  /** All sockets that listen; undefined if the tables cannot be read. */
+  listListening(): Promise<Listening | undefined> {
+    return this.#ask(true, (table) => (table.isComplete ? listeningIn(table) : undefined));
   }
 
-  /** Whether a process of the worker holds one of the sockets with these inodes, and how long the look took. */
-  async holds(
+  /** Which of these sockets the processes of the worker hold, and how long the look took. */
+  async held(
     asked: Asked,
-    inodes: ReadonlySet<string>,
-  ): Promise<{ readonly isHolding: boolean; readonly tookMs: number }> {
+    listening: Listening,
+  ): Promise<{ readonly found: Listening; readonly isRefused: boolean; readonly tookMs: number }> {
     await this.#breathe();
     const startMs = performance.now();
-    const isHolding = this.#find(asked, (_, held) => holdsAny(held, inodes)) === "serving";
-    return { isHolding, tookMs: performance.now() - startMs };
+    const found = new Map<string, string>();
+    const serving = this.#find(asked, (_, held) => {
+      for (const target of held.values()) {
+        const inode = socketInode(target) ?? "";
+        const address = listening.get(inode);
+        if (address !== undefined) found.set(inode, address);
+      }
+      return false;
+    });
+    return { found, isRefused: serving === "refused", tookMs: performance.now() - startMs };
   }
 
   /** Gives other work its turn after some looks in a row. */
@@ -116,26 +128,12 @@ export class SocketOwners {
     if (this.#looks % PER_TURN === 0) await turn();
   }
 
-  /** Where the processes of a worker listen: `127.0.0.1:80`, or paths; undefined if they may not be inspected. */
+  /** Where the processes of a worker listen; undefined if that cannot be determined. */
   async listeningOf(asked: Asked): Promise<readonly string[] | undefined> {
-    const names = await this.#ask(
-      true,
-      ({ tcp, unix }) =>
-        new Map([
-          ...[...tcp.values()].flat().map((socket): [string, string] => [socket.inode, formatListener(socket)]),
-          ...unix.map(({ inode, path }): [string, string] => [inode, path]),
-        ]),
-    );
-    const found = new Set<string>();
-    for (const pid of this.#processesOf(asked.leader)) {
-      const held = readDescriptors(pid);
-      if (held === "refused") return undefined;
-      for (const target of held.values()) {
-        const name = names.get(socketInode(target) ?? "");
-        if (name !== undefined) found.add(name);
-      }
-    }
-    return [...found];
+    const listening = await this.listListening();
+    if (listening === undefined) return undefined;
+    const { found, isRefused } = await this.held(asked, listening);
+    return isRefused && found.size === 0 ? undefined : [...new Set(found.values())];
   }
 
   /** Inodes of the `listeners` that no process of the worker holds. */
@@ -200,8 +198,10 @@ export class SocketOwners {
   async #answer(): Promise<void> {
     this.#readAtMs = performance.now();
     const jobs = this.#jobs.splice(0);
-    const tcp = groupByPort(readListeners());
-    const unix = jobs.some(({ needsUnix }) => needsUnix) ? readUnixListeners() : undefined;
+    const listeners = readTcpTables();
+    const tcp = groupByPort(listeners ?? []);
+    const unix = jobs.some(({ needsUnix }) => needsUnix) ? readUnixTable() : [];
+    const isComplete = listeners !== undefined && unix !== undefined;
     let files: ReturnType<SocketTable["unixFiles"]> | "unread" = "unread";
     const unixFiles = () => {
       if (files === "unread") files = readUnixListenerFiles();
@@ -209,7 +209,7 @@ export class SocketOwners {
     };
     for (const [index, { job }] of jobs.entries()) {
       if (index > 0 && index % PER_TURN === 0) await turn();
-      job({ tcp, unix: unix ?? [], unixFiles });
+      job({ tcp, unix: unix ?? [], unixFiles, isComplete });
     }
     this.#isScheduled = false;
     if (this.#jobs.length > 0) this.#schedule();
@@ -234,11 +234,16 @@ function holdsAny(held: Exclude<Descriptors, "refused">, inodes: ReadonlySet<str
   return false;
 }
 
-function inodesOf({ tcp, unix }: SocketTable): ReadonlySet<string> {
-  return new Set([...[...tcp.values()].flat(), ...unix].map(({ inode }) => inode));
+function listeningIn({ tcp, unix }: SocketTable): Listening {
+  const listening = new Map(unix.map(({ inode, path }) => [inode, path]));
+  for (const sockets of tcp.values()) for (const socket of sockets) listening.set(socket.inode, formatListener(socket));
+  return listening;
 }
 
-function listenersAt(address: ProbeAddress, { tcp, unix, unixFiles }: SocketTable): readonly string[] | "missing" {
+function listenersAt(
+  address: ProbeAddress,
+  { tcp, unix, unixFiles, isComplete }: SocketTable,
+): readonly string[] | "missing" | "unreadable" {
   if ("path" in address) {
     const file = statSync(address.path, { throwIfNoEntry: false, bigint: true });
     if (file === undefined) return "missing";
@@ -250,7 +255,7 @@ function listenersAt(address: ProbeAddress, { tcp, unix, unixFiles }: SocketTabl
     if (onDevice.length > 0) return "missing";
     return unix.filter(({ path }) => path === address.path).map(({ inode }) => inode);
   }
-  return reachableOnLoopback(address.port, tcp).map(({ inode }) => inode);
+  return isComplete ? reachableOnLoopback(address.port, tcp).map(({ inode }) => inode) : "unreadable";
 }
 
 /** The numbers of a device as stat(2) encodes them (makedev(3)). */

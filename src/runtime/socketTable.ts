@@ -26,6 +26,8 @@ export interface SocketTable {
   /** By port. */
   readonly tcp: ReadonlyMap<number, readonly ListeningSocket[]>;
   readonly unix: readonly ListeningPath[];
+  /** Whether the tables could be read, so that a socket that they lack does not listen. */
+  readonly isComplete: boolean;
   /** The files of Unix sockets; undefined where the kernel does not tell. Read when it is asked for first. */
   readonly unixFiles: () => readonly UnixListenerFile[] | undefined;
 }
@@ -97,9 +99,18 @@ export function reachableOnLoopback(port: number, tcp: SocketTable["tcp"]): read
   return exact.length > 0 ? exact : onPort.filter(({ host }) => isWildcard(host));
 }
 
-/** All TCP sockets that listen in this network namespace. */
+/** All TCP sockets that listen in this network namespace; none if the tables cannot be read. */
 export function readListeners(): ListeningSocket[] {
-  return ["/proc/net/tcp", "/proc/net/tcp6"].flatMap((path) => parseListeners(readListenerRows(path)));
+  return readTcpTables() ?? [];
+}
+
+/** The same; undefined if a table cannot be read, for example because descriptors are used up. */
+export function readTcpTables(): ListeningSocket[] | undefined {
+  try {
+    return ["/proc/net/tcp", "/proc/net/tcp6"].flatMap((path) => parseListeners(readListenerRows(path)));
+  } catch {
+    return undefined;
+  }
 }
 
 /** The head of a table: the kernel prints the sockets that listen first, and connections can be hundreds of thousands. */
@@ -107,8 +118,10 @@ function readListenerRows(path: string): string {
   let fd: number;
   try {
     fd = openSync(path, "r");
-  } catch {
-    return "";
+  } catch (error) {
+    // A kernel without IPv6 has no second table.
+    if (isMissing(error)) return "";
+    throw error;
   }
   try {
     const chunk = Buffer.allocUnsafe(CHUNK_BYTES);
@@ -125,13 +138,22 @@ function readListenerRows(path: string): string {
   }
 }
 
-/** All Unix sockets that listen on a path in this network namespace. */
+/** All Unix sockets that listen on a path in this network namespace; none if the table cannot be read. */
 export function readUnixListeners(): ListeningPath[] {
+  return readUnixTable() ?? [];
+}
+
+/** The same; undefined if the table cannot be read. */
+export function readUnixTable(): ListeningPath[] | undefined {
   try {
     return parseUnixListeners(readFileSync("/proc/net/unix", "utf8"));
-  } catch {
-    return [];
+  } catch (error) {
+    return isMissing(error) ? [] : undefined;
   }
+}
+
+function isMissing(error: unknown): boolean {
+  return error instanceof Error && "code" in error && error.code === "ENOENT";
 }
 
 /** Connections to a local port that no process has accepted yet, in a text of /proc/net/tcp or /proc/net/tcp6. */

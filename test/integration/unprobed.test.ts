@@ -169,3 +169,36 @@ ${ACCEPTED}`;
     assert.deepEqual([after["web-0"], after["web-1"]], [before["web-0"], before["web-1"]]);
   });
 }
+
+test("a worker that closes its own listener is unready with the address until it listens again", async (context) => {
+  const port = await freePort();
+  const marker = join(scratchOf(context), "closed");
+  const code = `import os, socket, time
+while True:
+  s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+  s.bind(("127.0.0.1", ${port})); s.listen()
+  while not os.path.exists(${JSON.stringify(marker)}): time.sleep(0.05)
+  s.close()
+  while os.path.exists(${JSON.stringify(marker)}): time.sleep(0.05)`;
+  await using controller = await ControllerUnderTest.start({
+    hasDefaultMinReady: true,
+    workers: `${poolOf({ name: "web", exec: "python3", args: ["-c", code] })}\n${poolOf({ name: "jobs", exec: "sleep", args: [1000] })}`,
+  });
+  await controller.ready();
+  for (let time = 0; time < 2; time++) {
+    const { seq } = controller.events.at(-1) ?? { seq: 0 };
+    writeFileSync(marker, "");
+    const unready = await controller.event((event) => event.kind === "unready" && event.seq > seq);
+    assert.ok(
+      unready.message.includes(`it listened on 127.0.0.1:${port}, and none of its processes listens any more`),
+      unready.message,
+    );
+    assert.match((await controller.worker("web-0")).waits_for ?? "", /none of its processes listens any more/u);
+    assert.equal((await controller.worker("jobs-0")).phase, "ready", "a worker that never listened is unaffected");
+    rmSync(marker);
+    await eventually(
+      async () => ((await controller.worker("web-0")).phase === "ready" ? true : undefined),
+      "web-0 is ready again",
+    );
+  }
+});
