@@ -47,6 +47,7 @@ import { requireOwnProc } from "../runtime/ownProc.ts";
 import { Processes, type ToolControl } from "../runtime/processes.ts";
 import { findListener, findUnixListener, readSoftNofile } from "../runtime/procfs.ts";
 import { ProcessReadings } from "../runtime/readings.ts";
+import { SocketOwners } from "../runtime/socketOwners.ts";
 import { SharedSockets } from "../runtime/sockets.ts";
 import { ServiceManager } from "../runtime/systemd.ts";
 import { openTcpListener } from "../runtime/tcpListener.ts";
@@ -203,6 +204,7 @@ export async function runController(
     searchPath: () => process.env["PATH"],
   });
   const probeTally = new ProbeTally();
+  const owners = new SocketOwners((leader) => processes.adoptedOf(leader));
   const health = resources.use(
     new Health({
       registry,
@@ -212,6 +214,7 @@ export async function runController(
       traffic,
       inspection,
       sockets,
+      owners,
       clock: systemClock,
       log,
       tally: probeTally,
@@ -251,7 +254,9 @@ export async function runController(
   const workerMetrics = new WorkerMetrics({
     poolOf: (name) => measuredPool(name, { pools, registry, daemon }),
     view: () => daemon.view(),
+    judge: (asked, address) => owners.judge(asked, address),
     clock: systemClock,
+    log,
   });
 
   let orders = 0;

@@ -15,7 +15,7 @@ import type { Daemon } from "../runtime/daemon.ts";
 import { describeMethod, probeStarter } from "../runtime/probeMethods.ts";
 import { type ProbeListener, Prober, type ProbeTarget } from "../runtime/prober.ts";
 import type { Processes } from "../runtime/processes.ts";
-import { type Asked, SocketOwners } from "../runtime/socketOwners.ts";
+import type { Asked, SocketOwners } from "../runtime/socketOwners.ts";
 import type { SharedSocket, SharedSockets } from "../runtime/sockets.ts";
 import { AcceptQueueWatch } from "./acceptQueueWatch.ts";
 import { ClosedListenerWatch } from "./closedListenerWatch.ts";
@@ -69,11 +69,12 @@ export class Health implements Disposable {
     traffic: Traffic;
     inspection: Inspection;
     sockets: SharedSockets;
+    owners: SocketOwners;
     clock: Clock;
     log: Logger;
     tally: ProbeTally;
   }) {
-    const { daemon, traffic, processes, sockets, tally, clock, log } = options;
+    const { daemon, traffic, processes, sockets, owners, tally, clock, log } = options;
     this.#registry = options.registry;
     this.#indexOf = options.indexOf;
     this.#processes = processes;
@@ -82,7 +83,6 @@ export class Health implements Disposable {
     this.#inspection = options.inspection;
     this.#sockets = sockets;
     this.#log = log;
-    const owners = new SocketOwners((leader) => processes.adoptedOf(leader));
     const report = (...args: readonly [...WorkerKey, reason: string]) => daemon.waiting(...args);
     this.#reports = new ReadinessReports({ clock, owners, report });
     this.#gate = new ReadinessGate({

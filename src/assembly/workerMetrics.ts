@@ -10,10 +10,11 @@
 import { existsSync, readdirSync, rmSync } from "node:fs";
 import { request } from "node:http";
 import { join } from "node:path";
+import type { Logger } from "../base/log.ts";
 import type { Instant } from "../base/time.ts";
 import type { MetricsScope } from "../config/config.ts";
 import type { LifecycleEvent } from "../core/event.ts";
-import type { Slot } from "../core/identity.ts";
+import { type Slot, workerId } from "../core/identity.ts";
 import type { ControllerView, WorkerView } from "../core/view.ts";
 import type { UpstreamAddress } from "../envoy/settings.ts";
 import { CONTENT_TYPES, chooseFormat, type ExpositionFormat } from "../metrics/exposition.ts";
@@ -22,6 +23,7 @@ import { deadGaugeFiles } from "../metrics/multiproc.ts";
 import { parseExposition, SeriesMemo } from "../metrics/parse.ts";
 import type { WorkerMetricsTotals } from "../metrics/scrape.ts";
 import type { Clock } from "../runtime/clock.ts";
+import type { Asked, Ownership } from "../runtime/socketOwners.ts";
 
 /** A worker that has not answered by then is left out of the scrape. */
 const ANSWER_MS = 1000;
@@ -53,22 +55,28 @@ export interface MeasuredPool {
   readonly identifierOf: (slot: Slot) => string;
 }
 
-interface Answers {
-  success: number;
-  failure: number;
-  timeout: number;
-}
+type Answers = Record<keyof WorkerMetricsTotals["answers"], number>;
 
-/** Who is asked, and where. */
+/** A worker to scrape, and its address. */
 interface Target extends Source {
   readonly measured: MeasuredPool;
   readonly address: UpstreamAddress;
+  readonly worker: WorkerView;
 }
+
+/** Finds the owner of the listener at an address (SocketOwners.judge). */
+type Judge = (asked: Asked, address: UpstreamAddress) => Promise<Ownership>;
 
 export class WorkerMetrics {
   readonly #poolOf: (name: string) => MeasuredPool | undefined;
   readonly #view: () => ControllerView;
+  readonly #judge: Judge;
   readonly #clock: Clock;
+  readonly #log: Logger;
+  /** Whose listeners may answer for a worker, by its leader; SocketOwners caches what it knows by this object. */
+  readonly #asked = new Map<number, Asked>();
+  /** Foreign processes that were warned about, by the worker whose address they hold. */
+  readonly #strangers = new Map<string, string>();
   readonly #merged = new MergedMetrics();
   readonly #memo = new SeriesMemo();
   readonly #answers = new Map<string, Answers>();
@@ -84,11 +92,15 @@ export class WorkerMetrics {
   constructor(options: {
     poolOf: (name: string) => MeasuredPool | undefined;
     view: () => ControllerView;
+    judge: Judge;
     clock: Clock;
+    log: Logger;
   }) {
     this.#poolOf = options.poolOf;
     this.#view = options.view;
+    this.#judge = options.judge;
     this.#clock = options.clock;
+    this.#log = options.log;
   }
 
   /** The exposition in the format that an Accept header asks for, never later than a worker may take to answer. */
@@ -111,6 +123,8 @@ export class WorkerMetrics {
         const measured = this.#poolOf(event.pool);
         if (measured !== undefined) removeDeadGauges(measured, measured.identifierOf(event.slot));
         if (measured?.scope !== "pool") this.#merged.ended(event);
+        this.#asked.delete(event.pid);
+        this.#strangers.delete(workerId(event.pool, event.slot));
         // Without its gauges from now on, however fresh the rest is.
         this.#texts = new Map();
         return;
@@ -212,16 +226,50 @@ export class WorkerMetrics {
   /** Whether it answered. */
   async #ask(target: Target): Promise<boolean> {
     const { pool, measured, address } = target;
-    const answers = this.#answers.get(pool) ?? { success: 0, failure: 0, timeout: 0 };
+    const answers = this.#answers.get(pool) ?? { success: 0, failure: 0, timeout: 0, foreign: 0 };
     this.#answers.set(pool, answers);
     const subject = this.#subjects.get(pool);
-    const answer = await fetchText(address, encodePath(measured.path));
+    const answer: Answer = (await this.#isForeign(target))
+      ? { kind: "foreign" }
+      : await fetchText(address, encodePath(measured.path));
     // A reload may have changed the path or scope meanwhile.
     if (this.#subjects.get(pool) !== subject) return false;
     answers[answer.kind]++;
     if (answer.kind === "success") this.#merged.observe(target, parseExposition(answer.text, this.#memo));
     else this.#merged.unanswered(target);
     return answer.kind === "success";
+  }
+
+  /** Whether a process of no worker listens at the address; a warning names it. Unknown owners may answer. */
+  async #isForeign({ measured, address, worker }: Target): Promise<boolean> {
+    const { pid, slot } = worker;
+    if (pid === undefined) return false;
+    const id = workerId(measured.name, slot);
+    const ownership = await this.#judge(this.#askedOf(measured, pid), address);
+    if (ownership.kind !== "foreign") {
+      this.#strangers.delete(id);
+      return false;
+    }
+    if (this.#strangers.get(id) !== ownership.who) {
+      this.#strangers.set(id, ownership.who);
+      const where = "port" in address ? `port ${address.port}` : address.path;
+      this.#log.warn(
+        `cannot scrape worker "${id}": ${ownership.who} listens on ${where} and is not a process of this worker`,
+        { hint: "Stop that process, or set another metrics.port." },
+      );
+    }
+    return true;
+  }
+
+  #askedOf({ name }: MeasuredPool, leader: number): Asked {
+    let asked = this.#asked.get(leader);
+    if (asked === undefined) {
+      const pool = () => this.#view().pools.find((each) => each.name === name)?.workers ?? [];
+      const siblings = () => (this.#poolOf(name)?.scope === "pool" ? pool().flatMap(({ pid }) => pid ?? []) : []);
+      asked = { leader, siblings };
+      this.#asked.set(leader, asked);
+    }
+    return asked;
   }
 }
 
@@ -232,7 +280,9 @@ function targetsOf(workers: readonly WorkerView[], measured: MeasuredPool): Targ
   );
   return targets.flatMap((worker) => {
     const address = measured.addressOf(worker.slot, worker.revision);
-    return address === undefined ? [] : [{ ...sourceOf({ ...worker, pool: measured.name }), measured, address }];
+    return address === undefined
+      ? []
+      : [{ ...sourceOf({ ...worker, pool: measured.name }), measured, address, worker }];
   });
 }
 
@@ -258,7 +308,9 @@ function sourceOf({ pool, slot, incarnation }: Source): Source {
   return { pool, slot, incarnation };
 }
 
-type Answer = { readonly kind: "success"; readonly text: string } | { readonly kind: "failure" | "timeout" };
+type Answer =
+  | { readonly kind: "success"; readonly text: string }
+  | { readonly kind: "failure" | "timeout" | "foreign" };
 
 /** Asks one worker, over a connection of its own: one that is kept would hold up a worker with few of them. */
 function fetchText(address: UpstreamAddress, path: string): Promise<Answer> {

@@ -284,7 +284,7 @@ test("drains, operations, probes and the spread of a pool come out", () => {
         workerMetrics: [
           {
             pool: "web",
-            answers: { success: 5, failure: 6, timeout: 7 },
+            answers: { success: 5, failure: 6, timeout: 7, foreign: 8 },
             dropped: { malformed: 1, limit: 2, unsupported: 3, conflict: 4 },
             lines: 99,
           },
@@ -299,6 +299,7 @@ test("drains, operations, probes and the spread of a pool come out", () => {
     'monoceros_probe_attempts_total{pool="web",probe="liveness",result="failure"} 4',
     'monoceros_pool_cpu_spread_ratio{pool="web"} 1.5',
     'monoceros_worker_metrics_scrapes_total{pool="web",result="timeout"} 7',
+    'monoceros_worker_metrics_scrapes_total{pool="web",result="foreign"} 8',
     'monoceros_worker_metrics_dropped_samples_total{pool="web",reason="conflict"} 4',
     'monoceros_worker_metrics_series{pool="web"} 99',
   );

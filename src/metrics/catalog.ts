@@ -240,7 +240,7 @@ export const CATALOG: readonly CatalogMetric[] = [
     origin: "new",
     name: "monoceros_worker_metrics_scrapes_total",
     type: "counter",
-    help: "Workers that were asked for their own metrics; result is success, failure, or timeout (1 s).",
+    help: "Scrapes of workers for their own metrics; result is success, failure, timeout (1 s), or foreign if another process listens at the address of the worker, which is then not scraped.",
     labels: ["pool", "result"],
     samples: ({ workerMetrics }) =>
       workerMetrics.flatMap(({ pool, answers }) =>

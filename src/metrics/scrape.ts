@@ -108,8 +108,8 @@ export interface OperationCount {
 /** How the scrapes of a pool's workers went, and what was left out of their metrics. */
 export interface WorkerMetricsTotals {
   readonly pool: string;
-  /** Workers that were asked, by what they did. */
-  readonly answers: Readonly<Record<"success" | "failure" | "timeout", number>>;
+  /** Scrapes of workers by their result. */
+  readonly answers: Readonly<Record<"success" | "failure" | "timeout" | "foreign", number>>;
   /** Samples, each time anew that they are shown. */
   readonly dropped: Readonly<Record<"malformed" | "limit" | "unsupported" | "conflict", number>>;
   /** Lines of the pool at /metrics/workers. */

@@ -1,5 +1,7 @@
 /** /metrics/workers of the real executable: what workers show themselves, as one program that never ends. */
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer } from "node:http";
 import { type TestContext, test } from "node:test";
 import { ControllerUnderTest, eventually, PROCESSBIN, poolOf } from "../support/controller.ts";
 import { assertNeverDown, assertPromtool, monotonicSeries, parseSeries } from "../support/exposition.ts";
@@ -172,4 +174,28 @@ test("without pools that show metrics the answer is empty, in both formats", asy
     accept: "application/openmetrics-text; version=1.0.0",
   });
   assert.equal(open.body, "# EOF\n");
+});
+
+test("a foreign process that takes a worker's metrics port after its start is named and not scraped", async (t) => {
+  const port = await freePorts(1);
+  const workers = poolOf({ name: "web", exec: "sleep", args: [1000], metrics: { port } });
+  await using controller = await ControllerUnderTest.start({ workers });
+  await controller.ready();
+  let isAsked = false;
+  const stranger = createServer((_, response) => {
+    isAsked = true;
+    response.end("# TYPE foreign_total counter\nforeign_total 1\n");
+  });
+  t.after(() => stranger.close());
+  stranger.listen(port, "127.0.0.1");
+  await once(stranger, "listening");
+  const shown = await scrape(controller);
+  assert.ok(!shown.includes("foreign_total"), shown);
+  assert.equal(isAsked, false);
+  assert.equal(await controller.metric('monoceros_worker_metrics_scrapes_total{pool="web",result="foreign"}'), 1);
+  const warning = await eventually(
+    () => Promise.resolve(controller.stderr.find((line) => line.includes('cannot scrape worker \\"web-0\\"'))),
+    "the warning is logged",
+  );
+  assert.ok(warning.includes(`pid ${process.pid} (`) && warning.includes(`port ${port}`), warning);
 });
