@@ -4,7 +4,7 @@
  */
 import type { Instant } from "../base/time.ts";
 import type { Incarnation, Slot } from "../core/identity.ts";
-import { isReportDue, type Wait } from "../core/waiting.ts";
+import { describeListening, isReportDue, type Wait } from "../core/waiting.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Asked, SocketOwners } from "../runtime/socketOwners.ts";
 
@@ -23,8 +23,8 @@ interface Waiting {
   /** What the worker waits for and what the last attempt returned. */
   text: string;
   readonly way: Way;
-  /** Where its processes listen, as a sentence part; empty while it is not known. */
-  listening: string;
+  /** Where its processes listen; undefined while that is not known. */
+  listening: readonly string[] | undefined;
 }
 
 export class ReadinessReports implements Disposable {
@@ -47,14 +47,17 @@ export class ReadinessReports implements Disposable {
   /** A worker starts to wait to become ready, for the first time or again. */
   begin(worker: Waiting["worker"], asked: Asked, text: string, way: Way): void {
     const wait: Wait = { since: this.#clock.now(), reported: undefined };
-    this.#waiting.set(keyOf(...worker), { worker, asked, wait, text, way, listening: "" });
+    this.#waiting.set(keyOf(...worker), { worker, asked, wait, text, way, listening: undefined });
     if (way !== "survival") this.#arm();
   }
 
   /** What the last attempt returned. */
   note(worker: Waiting["worker"], text: string): void {
     const waiting = this.#waiting.get(keyOf(...worker));
-    if (waiting !== undefined) waiting.text = text;
+    if (waiting === undefined || waiting.text === text) return;
+    waiting.text = text;
+    // What was seen before says nothing about this attempt.
+    waiting.listening = undefined;
   }
 
   /** The worker is ready, draining, stopping or has exited. */
@@ -69,20 +72,13 @@ export class ReadinessReports implements Disposable {
   /** What a worker waits for now; undefined if it waits for nothing. */
   textOf(pool: number, slot: Slot, incarnation: Incarnation): string | undefined {
     const waiting = this.#waiting.get(keyOf(pool, slot, incarnation));
-    return waiting && waiting.text + waiting.listening;
+    return waiting && textOf(waiting);
   }
 
   /** Appends to `reason` where the processes of the worker listen. */
   async explain(asked: Asked, reason: string): Promise<string> {
-    return reason + (await this.#lookUp(asked));
-  }
-
-  async #lookUp(asked: Asked): Promise<string> {
     const listening = await this.#owners.listeningOf(asked);
-    if (listening === undefined) return "";
-    return listening.length === 0
-      ? "; its processes listen nowhere"
-      : `; its processes listen on ${listening.join(", ")}`;
+    return textOf({ text: reason, listening });
   }
 
   #arm(): void {
@@ -95,10 +91,10 @@ export class ReadinessReports implements Disposable {
   }
 
   async #look(waiting: Waiting): Promise<void> {
-    const { worker, asked, wait, way, text, listening } = waiting;
-    if (way === "survival" || !isReportDue(wait, text + listening, this.#clock.now())) return;
-    if (waiting.way === "probed") waiting.listening = await this.#lookUp(asked);
-    const reason = waiting.text + waiting.listening;
+    const { worker, asked, wait, way } = waiting;
+    if (way === "survival" || !isReportDue(wait, textOf(waiting), this.#clock.now())) return;
+    if (way === "probed") waiting.listening = await this.#owners.listeningOf(asked);
+    const reason = textOf(waiting);
     const at = this.#clock.now();
     // It may have become ready, or have been reported, meanwhile.
     if (this.#waiting.get(keyOf(...worker)) !== waiting || !isReportDue(waiting.wait, reason, at)) return;
@@ -110,6 +106,10 @@ export class ReadinessReports implements Disposable {
     this.#timer?.[Symbol.dispose]();
     this.#waiting.clear();
   }
+}
+
+function textOf({ text, listening }: Pick<Waiting, "text" | "listening">): string {
+  return listening === undefined ? text : text + describeListening(text, listening);
 }
 
 function keyOf(...worker: Waiting["worker"]): string {

@@ -168,7 +168,7 @@ function readFields(
     const shortened = JSON.stringify(key.slice(0, 80));
     reader.problem(
       { path: place.path, offset: keyOffset },
-      `unknown key ${shortened}${foreignKeyHint(key, foreign) || didYouMean(key, names)}`,
+      `unknown key ${shortened}${foreignKeyHint(key, foreign) || reader.misplaced(key, place.path) || didYouMean(key, names)}`,
     );
   }
   return value;

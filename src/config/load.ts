@@ -3,7 +3,9 @@
  * whatever the text. It does not touch the system: files are read and executables looked up elsewhere.
  */
 import type { Config } from "./config.ts";
+import type { Kind } from "./field.ts";
 import { foreignFile } from "./hints.ts";
+import { blocksByKey } from "./misplaced.ts";
 import { type Position, type Problem, Reader } from "./reader.ts";
 import { configKind } from "./schema.ts";
 import { parseTree } from "./tree.ts";
@@ -30,7 +32,11 @@ export type ParsedConfig =
 
 /** Reads `text`, the content of the file called `file`; variables come from `env`. */
 export function parseConfig(text: string, file: string, env: Environment): ParsedConfig {
-  const reader = new Reader(text, env);
+  let blocks: ReturnType<typeof blocksByKey> | undefined;
+  const reader = new Reader(text, env, (key) => {
+    blocks ??= blocksByKey(configKind as Kind<unknown>);
+    return blocks.get(key) ?? [];
+  });
   const foreign = foreignFile(text);
   if (foreign !== undefined) {
     reader.problem({ path: "", offset: foreign.offset }, foreign.message);

@@ -2,6 +2,7 @@
  * What one reading of a file carries along: problems, warnings, where each key stands, the environment, and a budget
  * that keeps aliases from multiplying a small file into endless work. Order and number of problems are settled here.
  */
+import { misplacedHint } from "./misplaced.ts";
 import { MAX_TEXT_LENGTH, type TreeScalar } from "./tree.ts";
 import { type Environment, type Piece, substituteVariables } from "./variables.ts";
 
@@ -44,19 +45,27 @@ export class Reader {
   readonly offsets = new Map<string, number>();
   readonly #text: string;
   readonly #env: Environment;
+  readonly #findBlocks: (key: string) => readonly string[];
   readonly #problems: (Place & { readonly message: string })[] = [];
   readonly #warnings: (Place & { readonly message: string })[] = [];
   #problemCount = 0;
   #budget = BUDGET;
   #lineStarts: readonly number[] | undefined;
 
-  constructor(text: string, env: Environment) {
+  /** `findBlocks` gives the blocks of the whole file that have a key. */
+  constructor(text: string, env: Environment, findBlocks: (key: string) => readonly string[]) {
     this.#text = text;
     this.#env = env;
+    this.#findBlocks = findBlocks;
   }
 
   get hasProblems(): boolean {
     return this.#problemCount > 0;
+  }
+
+  /** Where a key belongs that the block at `path` does not have, as the end of a message; or nothing. */
+  misplaced(key: string, path: string): string {
+    return misplacedHint(this.#findBlocks(key), path);
   }
 
   problem(place: Place, message: string): void {

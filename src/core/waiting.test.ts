@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { instant } from "../base/time.ts";
-import { isReportDue } from "./waiting.ts";
+import { describeListening, isReportDue } from "./waiting.ts";
 
 /** Seconds at which a wait that begins at 0 is reported, where `textAt` says what it waits for. */
 function reportsOf(textAt: (second: number) => string, seconds: number): number[] {
@@ -26,4 +26,19 @@ test("a wait is reported after a second, once more when it is long, and not agai
 
 test("changes are reported every second at first and every ten seconds later", () => {
   assert.deepEqual(reportsOf(String, 40), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 20, 30, 40]);
+});
+
+test("where a worker listens never contradicts its last attempt", () => {
+  const refused = "GET http://127.0.0.1:80/healthz: connection refused (ECONNREFUSED)";
+  const opened = (address: string) => `; its process opened its listener on ${address} after this attempt`;
+  for (const address of ["127.0.0.1:80", "0.0.0.0:80", "[::]:80"])
+    assert.equal(describeListening(refused, ["127.0.0.2:9", address]), opened(address));
+  const missing = "GET / on /run/web.sock: no such file or directory (ENOENT)";
+  assert.equal(describeListening(missing, ["/run/web.sock"]), opened("/run/web.sock"));
+  assert.equal(describeListening("nothing listens on 127.0.0.1:80", ["127.0.0.1:80"]), opened("127.0.0.1:80"));
+  for (const other of ["127.0.0.2:80", "127.0.0.1:8080", "127.0.0.1:8"])
+    assert.equal(describeListening(refused, [other]), `; its processes listen on ${other}`);
+  assert.equal(describeListening(refused, []), "; its processes listen nowhere");
+  const answered = "GET http://127.0.0.1:80/healthz: HTTP 503";
+  assert.equal(describeListening(answered, ["127.0.0.1:80"]), "; its processes listen on 127.0.0.1:80");
 });

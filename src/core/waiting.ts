@@ -1,4 +1,4 @@
-/** Decides when to report that a worker is still not ready. Pure. */
+/** Decides when to report that a worker is still not ready, and where it listens instead. Pure. */
 import type { Instant } from "../base/time.ts";
 
 /** Before this a start is normal and not reported. */
@@ -21,4 +21,26 @@ export function isReportDue({ since, reported }: Wait, text: string, now: Instan
   const isLong = waitedMs >= SLOW_TO_READY_MS;
   if (isLong && reported.at - since < SLOW_TO_READY_MS) return true;
   return text !== reported.text && now - reported.at >= (isLong ? SLOW_TO_READY_MS : FIRST_REPORT_MS);
+}
+
+/** Last attempts that found no listener. */
+const NO_LISTENER = /connection refused|\(ENOENT\)|nothing listens on/u;
+
+/**
+ * Where the processes of a worker listen, as the end of a sentence about its last attempt `text`. A listener at the address of
+ * an attempt that found none has opened since.
+ */
+export function describeListening(text: string, listening: readonly string[]): string {
+  if (listening.length === 0) return "; its processes listen nowhere";
+  const opened = NO_LISTENER.test(text) ? listening.find((address) => mentions(text, address)) : undefined;
+  return opened === undefined
+    ? `; its processes listen on ${listening.join(", ")}`
+    : `; its process opened its listener on ${opened} after this attempt`;
+}
+
+/** Whether an attempt was made at an address; attempts go to 127.0.0.1, which a listener on all addresses serves too. */
+function mentions(text: string, address: string): boolean {
+  const asked = address.replace(/^(?:0\.0\.0\.0|\[::\]):/u, "127.0.0.1:");
+  const at = text.indexOf(asked);
+  return at >= 0 && !/[\w.-]/u.test(text[at + asked.length] ?? " ");
 }
