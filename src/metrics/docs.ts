@@ -36,6 +36,9 @@ ends: scrape it instead of the workers, whose counters begin again with each pro
   \`MONOCEROS_METRICS_PORT\`), when somebody scrapes; all at once, for a second at most, and not more often than once a
   second. A worker that is to be replaced behind a proxy is asked once more first. What one counted between the last scrape
   and a crash is lost, as it is where Prometheus asks workers directly.
+- The listener at that address must belong to the worker's process tree, with \`metrics.scope: pool\` to any worker of the pool.
+  If another process listens there, it is not scraped: a warning names it, and \`monoceros_worker_metrics_scrapes_total\` counts
+  it as \`foreign\`. If the owner cannot be determined, the worker is scraped.
 - Where workers disagree about the type of a metric, the one that was there first wins; where they disagree about the buckets
   of a histogram, all bounds are shown. At most 20,000 lines of a worker are read, and the sums of a pool have at most 20,000
   lines: \`monoceros_worker_metrics_dropped_samples_total\` counts what is left out.
