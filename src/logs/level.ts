@@ -37,7 +37,9 @@ const TAB = 0x09;
 const ESCAPE = 0x1b;
 const SPACE = 0x20;
 const QUOTE = 0x22;
+const APOSTROPHE = 0x27;
 const OPEN_PAREN = 0x28;
+const CLOSE_PAREN = 0x29;
 const COMMA = 0x2c;
 const MINUS = 0x2d;
 const DOT = 0x2e;
@@ -49,7 +51,9 @@ const GREATER = 0x3e;
 const OPEN_BRACKET = 0x5b;
 const CLOSE_BRACKET = 0x5d;
 const COLOUR_END = 0x6d; // m
+const OPEN_BRACE = 0x7b;
 const BAR = 0x7c;
+const CLOSE_BRACE = 0x7d;
 const LOWER = 0x20202020; // makes four letters lower case
 
 // What a byte may begin or continue.
@@ -119,6 +123,18 @@ const TRAC = word("trac");
 const LEVE = word("leve");
 const SEVE = word("seve");
 const LVL = word("lvl");
+const EXCE = word("exce");
+const FATA = word("fata");
+const THRE = word("thre");
+
+/** Levels that logrus cuts to four letters; INFO and WARN are words anyway. */
+const CUT_WORDS: ReadonlyMap<number, number> = new Map([
+  [word("TRAC"), DEBUG],
+  [word("DEBU"), DEBUG],
+  [word("ERRO"), ERROR],
+  [word("FATA"), FATAL],
+  [word("PANI"), FATAL],
+]);
 
 /**
  * The index in RECORD_LEVELS of the level that the line in [start, end) says it has, or NO_LEVEL. Up to three bytes behind
@@ -129,6 +145,7 @@ export function findLevel(view: DataView, start: number, end: number): number {
   const stop = Math.min(end, start + MAX_HEAD_BYTES);
   const first = view.getUint8(start);
   if (first === LESS) return levelOfPriority(view, start + 1, stop);
+  if (first === SLASH) return isRubyError(view, start, end) ? ERROR : NO_LEVEL;
   let at = start;
   let isDated = false;
   let isInBracket = false;
@@ -140,6 +157,7 @@ export function findLevel(view: DataView, start: number, end: number): number {
       at++;
     } else if (kind === BRACKET) {
       isInBracket = byte === OPEN_BRACKET;
+      if (isInBracket && isLetterAndDate(view, at + 1, stop)) return levelOfLetter(view.getUint8(at + 1));
       isDated = true;
       at++;
     } else if (kind === DIGIT) {
@@ -181,6 +199,15 @@ export function findLevel(view: DataView, start: number, end: number): number {
       }
       const level = levelOfWord(view, from, length);
       if (level !== NO_LEVEL && isLevelThere(view, start, from, at, stop, isInBracket, isDated)) return level;
+      if (length === 4 && (after === OPEN_BRACKET || after === ESCAPE)) {
+        // logrus on a terminal: "ERRO[0001] …", the word in colour or not
+        const cut = CUT_WORDS.get(view.getInt32(from, true));
+        if (cut !== undefined && (from === start || view.getUint8(from - 1) === COLOUR_END)) return cut;
+      }
+      if (isDated && after === COLON && length > 4) {
+        const behind = levelBehindChannel(view, from, at);
+        if (behind !== NO_LEVEL) return behind;
+      }
       if (from === start) {
         const special = levelOfFirstWord(view, start, length, after, end);
         if (special !== NO_LEVEL) return special;
@@ -191,6 +218,11 @@ export function findLevel(view: DataView, start: number, end: number): number {
       } else if (!isInBracket && (!isDated || ++words > MAX_WORDS)) {
         return NO_LEVEL;
       }
+    } else if (byte === OPEN_BRACE && isDated && !isInBracket) {
+      // Airflow: "[2026-01-01T00:00:00.000+0000] {file.py:12} ERROR - …"
+      do at++;
+      while (at < stop && view.getUint8(at) !== CLOSE_BRACE);
+      at++;
     } else if (!isInBracket && byte !== SLASH) {
       return NO_LEVEL;
     } else {
@@ -267,11 +299,78 @@ function levelOfFirstWord(view: DataView, start: number, length: number, after: 
     const tail = view.getInt32(start + length - 4, true) | LOWER;
     if (tail === RROR || (tail === TION && view.getUint8(start + length - 5) === 0x70)) return ERROR;
   }
+  if (after === SPACE) return levelOfSentence(view, start, length, end);
+  return (after === COLON || after === SLASH) && isRubyError(view, start, end) ? ERROR : NO_LEVEL;
+}
+
+/** How runtimes begin the report of an error that nothing caught. */
+function levelOfSentence(view: DataView, start: number, length: number, end: number): number {
+  const low = view.getInt32(start, true) | LOWER;
+  const next = start + length + 1;
   // "Traceback (most recent call last):"
-  if (length === 9 && after === SPACE && (view.getInt32(start, true) | LOWER) === TRAC) {
-    if (start + 11 <= end && view.getUint8(start + 10) === OPEN_PAREN) return ERROR;
+  if (length === 9 && low === TRAC) return next < end && view.getUint8(next) === OPEN_PAREN ? ERROR : NO_LEVEL;
+  // "Exception in thread "main" java.lang…", "Exception in thread Thread-1:"
+  if (length === 9 && low === EXCE) return isText(view, next, end, "in thread ") ? ERROR : NO_LEVEL;
+  // "fatal error: all goroutines are asleep"
+  if (length === 5 && low === FATA) return isText(view, next, end, "error: ") ? FATAL : NO_LEVEL;
+  // "thread 'main' panicked at src/main.rs:1:2:"
+  if (length === 6 && low === THRE) return isRustPanic(view, next, end) ? ERROR : NO_LEVEL;
+  // "TypeError [ERR_INVALID_ARG_TYPE]: …"
+  if (length < 5 || (view.getInt32(start + length - 4, true) | LOWER) !== RROR) return NO_LEVEL;
+  return isText(view, next, end, "[ERR_") ? ERROR : NO_LEVEL;
+}
+
+/** `'main' panicked at`, with a thread id before the last words in newer versions. */
+function isRustPanic(view: DataView, from: number, end: number): boolean {
+  if (from >= end || view.getUint8(from) !== APOSTROPHE) return false;
+  const stop = Math.min(end, from + MAX_HEAD_BYTES);
+  let at = from + 1;
+  while (at < stop && view.getUint8(at) !== APOSTROPHE) at++;
+  at++;
+  if (isText(view, at, end, " (")) while (at < stop && view.getUint8(at) !== CLOSE_PAREN) at++;
+  if (at < stop && view.getUint8(at) === CLOSE_PAREN) at++;
+  return isText(view, at, end, " panicked at ");
+}
+
+/** `app.rb:3:in 'run': undefined method 'x' (NoMethodError)` */
+function isRubyError(view: DataView, start: number, end: number): boolean {
+  if (end - start < 12 || view.getUint8(end - 1) !== CLOSE_PAREN) return false;
+  if ((view.getInt32(end - 5, true) | LOWER) !== RROR) return false;
+  const stop = Math.min(end, start + MAX_HEAD_BYTES);
+  for (let at = start; at < stop; at++) {
+    const byte = view.getUint8(at);
+    if (byte <= SPACE) return false;
+    if (byte !== COLON) continue;
+    if (at - start < 3 || !isText(view, at - 3, end, ".rb:")) return false;
+    do at++;
+    while (at < stop && isDigit(view.getUint8(at)));
+    return isText(view, at, end, ":in ");
   }
-  return NO_LEVEL;
+  return false;
+}
+
+/** Monolog: "[2026-01-01 00:00:00] production.ERROR: …" */
+function levelBehindChannel(view: DataView, from: number, to: number): number {
+  let dot = to - 1;
+  while (dot > from && view.getUint8(dot) !== DOT) dot--;
+  if (dot === from || !isUpper(view, dot + 1, to)) return NO_LEVEL;
+  // EMERGENCY is the only level of more than eight letters.
+  if (to - dot === 10) return isText(view, dot + 1, to, "EMERGENCY") ? FATAL : NO_LEVEL;
+  return levelOfWord(view, dot + 1, to - dot - 1);
+}
+
+/** tornado and Jupyter: "[E 260101 00:00:00 web:1] …", "[E 2026-01-01 00:00:00.000 App] …" */
+function isLetterAndDate(view: DataView, at: number, stop: number): boolean {
+  if (at + 8 > stop || view.getUint8(at + 1) !== SPACE) return false;
+  for (let digit = 2; digit < 6; digit++) if (!isDigit(view.getUint8(at + digit))) return false;
+  return true;
+}
+
+function isText(view: DataView, at: number, end: number, expected: string): boolean {
+  if (at + expected.length > end) return false;
+  for (let index = 0; index < expected.length; index++)
+    if (view.getUint8(at + index) !== expected.charCodeAt(index)) return false;
+  return true;
 }
 
 /** Whether a level may follow the first word: "Jan  2 15:04:05", "PHP Warning:", "nginx: [emerg]". */
@@ -285,7 +384,7 @@ function isDateOrProgram(view: DataView, start: number, length: number, after: n
   return at < stop && isDigit(view.getUint8(at));
 }
 
-/** D, I, W, E and F as klog and Ruby write them. */
+/** D, I, W, E and F as klog and Ruby write them; C, critical, is tornado's. */
 function levelOfLetter(letter: number): number {
   switch (letter) {
     case 0x44:
@@ -297,6 +396,7 @@ function levelOfLetter(letter: number): number {
     case 0x45:
       return ERROR;
     case 0x46:
+    case 0x43:
       return FATAL;
     default:
       return NO_LEVEL;
