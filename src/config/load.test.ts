@@ -710,6 +710,36 @@ test("what needs a proxy or a port of the worker is refused without server", () 
   assert.deepEqual(messages(`${server}, limits: {requests: 5}, probes: {readiness: {http: {}}}`), []);
 });
 
+test("behind a proxy, limits that a server applies to itself are warned about, with the key to write", () => {
+  const warnings = (pool: string): readonly string[] => {
+    const parsed = parseConfig(`supervisor: {workers: [{name: web, exec: b, ${pool}}]}`, "c.yaml", {});
+    assert.ok(parsed.ok);
+    return parsed.warnings.map(({ path, message }) => `${path}: ${message}`);
+  };
+  const server = "server: {socket_arg: {name: -u}}";
+  for (const [keys, path, option, key] of [
+    ["args: [--limit-max-requests, 100]", "args[0]", "--limit-max-requests", "requests"],
+    ["args: [app, --max-requests=100]", "args[1]", "--max-requests", "requests"],
+    ["args: [-c, 'exec uvicorn --limit-max-requests 9 a:b']", "args[1]", "--limit-max-requests", "requests"],
+    ["args: [--workers-lifetime, 1h]", "args[0]", "--workers-lifetime", "lifespan"],
+    ["env: {GUNICORN_CMD_ARGS: --max-requests 9}", "env.GUNICORN_CMD_ARGS", "--max-requests", "requests"],
+    [
+      "env: {UVICORN_LIMIT_MAX_REQUESTS: 9}",
+      "env.UVICORN_LIMIT_MAX_REQUESTS",
+      "UVICORN_LIMIT_MAX_REQUESTS",
+      "requests",
+    ],
+  ] as const) {
+    const [warning = "", ...others] = warnings(`${server}, ${keys}`);
+    assert.ok(warning.startsWith(`supervisor.workers[0].${path}: ${option} ends all workers`), `${keys}: ${warning}`);
+    assert.ok(warning.includes(`write limits.${key},`), warning);
+    assert.deepEqual(others, []);
+    assert.deepEqual(warnings(`${server}, ${keys}, restart: {expected_exit_codes: [0]}`), []);
+    assert.deepEqual(warnings(keys), []);
+  }
+  assert.deepEqual(warnings(`${server}, args: [--max-requests-jitter, 5, --no-max-requests]`), []);
+});
+
 test("no pool may have the name of a proxy", () => {
   const parsed = parseConfig(
     "supervisor: {workers: [{name: web, exec: b, server: {socket_arg: {name: -u}}}, {name: web-proxy, exec: b}]}",

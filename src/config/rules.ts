@@ -93,7 +93,42 @@ export function checkPool(pool: Known<PoolConfig>, context: CheckContext): void 
   checkSocketNames(pool, context);
   checkTemplates(pool, context);
   checkReplicas(pool, context);
-  if (!context.has("server")) checkWithoutServer(pool, context);
+  if (context.has("server")) checkOwnLimits(pool, context);
+  else checkWithoutServer(pool, context);
+}
+
+/** Options and variables by which servers end their own workers, and the key that does it one worker after another. */
+const OWN_LIMITS: readonly (readonly [RegExp, string])[] = [
+  // uvicorn, gunicorn, hypercorn, uWSGI; Laravel Octane
+  [/(?:^|\s)(--(?:limit-)?max-requests)(?=[=\s]|$)/u, "requests"],
+  // granian
+  [/(?:^|\s)(--workers-lifetime)(?=[=\s]|$)/u, "lifespan"],
+];
+const OWN_LIMIT_VARIABLES: ReadonlyMap<string, string> = new Map([
+  ["UVICORN_LIMIT_MAX_REQUESTS", "requests"],
+  ["GRANIAN_WORKERS_LIFETIME", "lifespan"],
+]);
+
+/** Workers that share the load reach a limit of their own at the same time: they exit and boot together. */
+function checkOwnLimits({ args, env, restart }: Known<PoolConfig>, context: CheckContext): void {
+  if ((restart?.expectedExitCodes?.length ?? 0) > 0) return;
+  const warn = (path: string, what: string, key: string) =>
+    context.warning(
+      path,
+      `${what} ends all workers at about the same time, because the proxy gives them equal shares, and the exits count as crashes; remove it and write limits.${key}, which replaces one worker after another and starts the successor first`,
+    );
+  const texts = [
+    ...(args ?? []).map((arg, index) => [`args[${index}]`, arg] as const),
+    ...(env?.["GUNICORN_CMD_ARGS"] === undefined ? [] : [["env.GUNICORN_CMD_ARGS", env["GUNICORN_CMD_ARGS"]] as const]),
+  ];
+  for (const [path, text] of texts) {
+    const literal = (text ?? []).filter((part) => typeof part === "string").join("");
+    for (const [pattern, key] of OWN_LIMITS) {
+      const option = pattern.exec(literal)?.[1];
+      if (option !== undefined) warn(path, option, key);
+    }
+  }
+  for (const [name, key] of OWN_LIMIT_VARIABLES) if (env?.[name] !== undefined) warn(`env.${name}`, name, key);
 }
 
 /** Libraries that name files after MULTIPROCESS_WORKER_ID separate their parts by "_" (prometheus_client does). */
