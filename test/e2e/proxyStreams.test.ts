@@ -163,3 +163,29 @@ test("a stream on a worker that stays is not touched when another worker leaves"
   await Promise.race(streams.map(({ closed }) => closed));
   assert.equal(ended.length, 1);
 });
+
+/** Opens a WebSocket and sends until it ends; resolves with the last bytes that it received. */
+async function sendUntilEnd(port: number): Promise<Buffer> {
+  const socket: Socket = connect(port, "127.0.0.1").on("error", () => {});
+  const closed = new Promise((done) => socket.once("close", done));
+  socket.write(`GET /polite HTTP/1.1\r\nHost: x\r\n${UPGRADE}\r\n`);
+  let received = Buffer.alloc(0);
+  socket.on("data", (chunk: Buffer) => {
+    received = Buffer.concat([received, chunk]);
+  });
+  await once(socket, "data");
+  const frame = Buffer.alloc(1000, 0x82);
+  const sending = setInterval(() => socket.writable && socket.write(frame), 2);
+  await closed;
+  clearInterval(sending);
+  return received.subarray(-4);
+}
+
+test("WebSocket clients that are sending when their worker stops receive the server's close frame", async () => {
+  const { workers, port } = await poolBehindProxy(MODES[0][1]);
+  await using controller = await ControllerUnderTest.start({ workers });
+  await controller.ready();
+  const clients = Array.from({ length: 20 }, () => sendUntilEnd(port));
+  await commandOk(controller, "restart", "web");
+  for (const last of await Promise.all(clients)) assert.deepEqual([...last], [0x88, 0x02, 0x03, 0xe9]);
+});
