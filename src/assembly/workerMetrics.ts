@@ -2,10 +2,10 @@
  * The workers' own metrics as one exposition: asks all workers at once, each for a bounded time, and merges what they show.
  * In a pool whose workers answer for all of them (metrics.scope: pool) one is scraped, and another one if it does not answer.
  *
- * Workers are asked when somebody scrapes, not by a timer: showing metrics costs a single-threaded worker time in which it
- * serves nobody, and what a worker counts between the last scrape and its death is lost to any Prometheus that asks it
- * directly too. One that is about to be replaced is asked once more while it drains, if anybody wanted metrics lately. So
- * that scrapes cannot be used to load workers, an answer is kept for a second and shared by all who ask meanwhile.
+ * Workers are scraped on request, not by a timer: showing metrics costs a single-threaded worker time in which it serves
+ * no request, and what a worker counts between the last scrape and its death is lost to any Prometheus that asks it
+ * directly too. A worker that is about to be replaced is scraped once more while it drains, if metrics were requested lately. So
+ * that scrapes cannot be used to load workers, an answer is kept for a second and shared by all scrapes meanwhile.
  */
 import { existsSync, readdirSync, rmSync } from "node:fs";
 import { request } from "node:http";
@@ -31,10 +31,10 @@ const ANSWER_MS = 1000;
 /** Maximum number of workers of a pool with scope pool that one scrape tries, until one answers. */
 const MAX_ASKED_FOR_POOL = 2;
 
-/** So long an answer is good for everybody. */
+/** How long an answer is shared. */
 const FRESH_MS = 1000;
 
-/** Whoever scraped within this time will scrape again. */
+/** After a scrape another one is expected for this time. */
 const WANTED_MS = 300_000;
 
 const MAX_ANSWER_BYTES = 4 << 20;
@@ -116,7 +116,7 @@ export class WorkerMetrics {
     return { text, contentType: CONTENT_TYPES[format] };
   }
 
-  /** To be told of every lifecycle event. */
+  /** To be called with every lifecycle event. */
   handle(event: LifecycleEvent): void {
     switch (event.kind) {
       case "exited": {
@@ -140,7 +140,7 @@ export class WorkerMetrics {
     }
   }
 
-  /** What is told about the scrapes themselves. */
+  /** Totals of the scrapes themselves. */
   totals(): WorkerMetricsTotals[] {
     return Array.from(this.#answers, ([pool, answers]) => ({
       pool,

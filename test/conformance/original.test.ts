@@ -15,7 +15,6 @@
  * What differs on purpose is in docs/differences.md.
  */
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { Agent, get, type IncomingHttpHeaders, type IncomingMessage, request } from "node:http";
@@ -24,25 +23,8 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { ControllerUnderTest, eventually, MONOCEROS, PROCESSBIN, poolOf } from "../support/controller.ts";
 import { freePorts } from "../support/ports.ts";
+import { runToEnd } from "../support/traffic.ts";
 import { adminPort, eventsOf, happened, type LogRecord, recordsOf, said, shellPool } from "../support/watch.ts";
-
-interface Outcome {
-  readonly code: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-async function run(file: string, args: readonly string[]): Promise<Outcome> {
-  const child = spawn(file, args, { stdio: ["ignore", "pipe", "pipe"] });
-  const text = { stdout: "", stderr: "" };
-  for (const name of ["stdout", "stderr"] as const) {
-    child[name].setEncoding("utf8").on("data", (chunk: string) => {
-      text[name] += chunk;
-    });
-  }
-  const [code] = (await once(child, "close")) as [number | null];
-  return { code, ...text };
-}
 
 interface Answer {
   readonly status: number;
@@ -83,7 +65,7 @@ describe("command line and configuration", () => {
   }
 
   /** The result of `-k` for a configuration. */
-  const check = (yaml: string) => run(MONOCEROS, ["-c", file(yaml), "-k"]);
+  const check = (yaml: string) => runToEnd(MONOCEROS, ["-c", file(yaml), "-k"]);
 
   /** A configuration with one pool whose keys are changed; undefined takes a key away. */
   function withPool(changes: Readonly<Record<string, unknown>>): string {
@@ -108,12 +90,12 @@ describe("command line and configuration", () => {
       [`-c=${config}`, "-k", "-d"],
       [`--config=${config}`, "--k", "--debug"],
     ]) {
-      const { code, stdout, stderr } = await run(MONOCEROS, args);
+      const { code, stdout, stderr } = await runToEnd(MONOCEROS, args);
       assert.deepEqual([code, stdout, stderr], [0, `${config} is valid: 1 pool, 1 worker\n`, ""], args.join(" "));
     }
     for (const flag of ["-v", "--version", "-version"])
-      assert.match((await run(MONOCEROS, [flag])).stdout, /^monoceros \d/u, flag);
-    for (const flag of ["-h", "--help", "-help"]) assert.equal((await run(MONOCEROS, [flag])).code, 0, flag);
+      assert.match((await runToEnd(MONOCEROS, [flag])).stdout, /^monoceros \d/u, flag);
+    for (const flag of ["-h", "--help", "-help"]) assert.equal((await runToEnd(MONOCEROS, [flag])).code, 0, flag);
   });
 
   test("configurations with the keys of the original's examples are valid as they are", async () => {
@@ -243,9 +225,9 @@ supervisor:
   });
 
   test("a configuration that is not there is exit code 78, a command line that is not understood 2", async () => {
-    assert.equal((await run(MONOCEROS, ["-c", join(directory, "none.yaml")])).code, 78);
-    assert.equal((await run(MONOCEROS, ["--bogus"])).code, 2);
-    assert.equal((await run(MONOCEROS, [])).code, 2);
+    assert.equal((await runToEnd(MONOCEROS, ["-c", join(directory, "none.yaml")])).code, 78);
+    assert.equal((await runToEnd(MONOCEROS, ["--bogus"])).code, 2);
+    assert.equal((await runToEnd(MONOCEROS, [])).code, 2);
   });
 });
 
@@ -485,7 +467,7 @@ describe("processbin", () => {
     ] as const) {
       const values = ["1", "2", "20", "1", "0"];
       const args = names.flatMap((name, index) => [name, values[index] ?? ""]);
-      const { code, stderr } = await run(PROCESSBIN, [...args, ...switches]);
+      const { code, stderr } = await runToEnd(PROCESSBIN, [...args, ...switches]);
       assert.equal(code, 0, stderr);
     }
   });

@@ -86,9 +86,9 @@ export interface CommandOutcome {
   readonly stderr: string;
 }
 
-/** Runs the command line against this controller to its end. */
-export async function command(controller: ControllerUnderTest, ...args: readonly string[]): Promise<CommandOutcome> {
-  const child = spawn(MONOCEROS, [...args, "--socket", controller.socket], { stdio: ["ignore", "pipe", "pipe"] });
+/** Runs a program to its end. */
+export async function runToEnd(file: string, args: readonly string[]): Promise<CommandOutcome> {
+  const child = spawn(file, args, { stdio: ["ignore", "pipe", "pipe"] });
   const text = { stdout: "", stderr: "" };
   for (const name of ["stdout", "stderr"] as const) {
     child[name].setEncoding("utf8").on("data", (chunk: string) => {
@@ -97,6 +97,11 @@ export async function command(controller: ControllerUnderTest, ...args: readonly
   }
   const [code] = (await once(child, "close")) as [number | null];
   return { code, ...text };
+}
+
+/** Runs the command line against this controller to its end. */
+export function command(controller: ControllerUnderTest, ...args: readonly string[]): Promise<CommandOutcome> {
+  return runToEnd(MONOCEROS, [...args, "--socket", controller.socket]);
 }
 
 /** The same, and it must have gone well. */
