@@ -47,10 +47,18 @@ test("a worker that closes its only listener is reported once, after some second
   const scene = new Scene();
   await scene.pass(10);
   scene.close();
-  await scene.pass(2);
+  await scene.pass(3);
   assert.deepEqual(scene.closed, []);
-  await scene.pass(10);
+  await scene.pass(20);
   assert.deepEqual(scene.closed, ["127.0.0.1:80"]);
+});
+
+test("a listener that lives for a few seconds only is none that a worker serves on", async () => {
+  const scene = new Scene();
+  await scene.pass(3);
+  scene.close();
+  await scene.pass(60);
+  assert.deepEqual(scene.closed, []);
 });
 
 test("the processes of a worker are not inspected while its socket listens", async () => {
@@ -64,13 +72,13 @@ test("a worker that replaces its listener, or closes it for a moment, is not rep
   scene.tables = scene.held = new Map([["2", "127.0.0.1:81"]]);
   await scene.pass(10);
   scene.close();
-  await scene.pass(2);
+  await scene.pass(3);
   scene.tables = scene.held = new Map([["3", "127.0.0.1:81"]]);
-  await scene.pass(2);
+  await scene.pass(3);
   scene.close();
-  await scene.pass(2);
+  await scene.pass(3);
   assert.deepEqual(scene.closed, []);
-  await scene.pass(2);
+  await scene.pass(3);
   assert.deepEqual(scene.closed, ["127.0.0.1:81"]);
 });
 

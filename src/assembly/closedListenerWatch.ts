@@ -7,7 +7,10 @@ import type { Clock } from "../runtime/clock.ts";
 import type { Asked, Listening, SocketOwners } from "../runtime/socketOwners.ts";
 import type { WorkerKey } from "./readinessGate.ts";
 
-const LOOK_MS = 2000;
+const LOOK_MS = 3000;
+
+/** A listener that fewer looks have seen was a passing one, of a debugger for example. */
+const LOOKS_UNTIL_SERVER = 2;
 
 /** Consecutive looks without a listener: a server that binds its socket again has closed it for a moment. */
 const LOOKS_UNTIL_CLOSED = 2;
@@ -17,6 +20,8 @@ interface Watched {
   readonly asked: Asked;
   /** Its sockets when it was seen listening last. */
   sockets: Listening;
+  /** Looks that have seen a listener. */
+  sightings: number;
   /** Consecutive looks without a listener. */
   misses: number;
 }
@@ -28,7 +33,7 @@ export class ClosedListenerWatch implements Disposable {
   readonly #watched = new Map<string, Watched>();
   #timer: Disposable | undefined;
 
-  /** Calls `closed` once for each worker that listens no more, with the addresses that it listened on, and forgets it. */
+  /** Calls `closed` once for each server that listens no more, with the addresses that it listened on, and forgets it. */
   constructor(options: {
     clock: Clock;
     owners: Pick<SocketOwners, "listListening" | "held">;
@@ -41,7 +46,7 @@ export class ClosedListenerWatch implements Disposable {
 
   /** Starts to watch a worker that was just seen listening on `sockets`. */
   watch(worker: WorkerKey, asked: Asked, sockets: Listening): void {
-    this.#watched.set(worker.join("/"), { worker, asked, sockets, misses: 0 });
+    this.#watched.set(worker.join("/"), { worker, asked, sockets, sightings: 0, misses: 0 });
     this.#arm();
   }
 
@@ -66,11 +71,15 @@ export class ClosedListenerWatch implements Disposable {
   async #lookAt(watched: Watched, listening: Listening): Promise<void> {
     const { worker, asked, sockets } = watched;
     if (sockets.keys().some((inode) => listening.has(inode))) {
+      watched.sightings++;
       watched.misses = 0;
       return;
     }
     const { found, isRefused } = await this.#owners.held(asked, listening);
-    if (found.size > 0) watched.sockets = found;
+    if (found.size > 0) {
+      watched.sockets = found;
+      watched.sightings++;
+    }
     if (found.size > 0 || isRefused) {
       watched.misses = 0;
       return;
@@ -78,6 +87,7 @@ export class ClosedListenerWatch implements Disposable {
     watched.misses++;
     if (watched.misses < LOOKS_UNTIL_CLOSED || this.#watched.get(worker.join("/")) !== watched) return;
     this.forget(worker);
+    if (watched.sightings < LOOKS_UNTIL_SERVER) return;
     this.#closed(worker, asked, [...new Set(sockets.values())]);
   }
 
