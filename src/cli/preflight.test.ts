@@ -31,6 +31,7 @@ interface Outcome {
 const CHECKS: SystemChecks = {
   availableCpus: () => 6,
   memoryBoundBytes: () => undefined,
+  oomScoreAdj: () => 0,
   ephemeralPorts: () => undefined,
   checkLaunch: () => PLAN,
   findEnvoy: async () => ({ file: "/bin/envoy", version: "1.40.0" }),
@@ -328,6 +329,26 @@ test("metrics of workers that would be summed several times cause a warning", as
   assert.deepEqual(await warnings(", scope: pool", directory), []);
   assert.deepEqual(await warnings(", multiproc: true", directory), []);
   assert.match((await warnings(", multiproc: true", directory, true))?.[0] ?? "", /multiproc replaces the PROM/u);
+});
+
+test("an oom_score_adj below the controller's own causes a warning", async () => {
+  const warningsFor = async (value: string, own: number | undefined) => {
+    const yaml = `supervisor: {workers: [{name: web, exec: x, oom_score_adj: ${value}}]}`;
+    return (await check(yaml, undefined, { oomScoreAdj: () => own })).passed?.warnings ?? [];
+  };
+  const [warning = ""] = await warningsFor("500", 995);
+  assert.match(
+    warning,
+    /^c\.yaml:1:45: supervisor\.workers\[0\]\.oom_score_adj: 500 is below the controller's own 995: when memory runs out, the kernel kills the controller or Envoy first; write "\+500"/u,
+  );
+  assert.match((await warningsFor('"-1"', 995))[0] ?? "", /-1 puts workers below the controller/u);
+  for (const [value, own] of [
+    ["1000", 1000],
+    ["500", 0],
+    ['"+1"', 995],
+    ["-5", undefined],
+  ] as const)
+    assert.deepEqual(await warningsFor(value, own), [], value);
 });
 
 test("worker, metrics and Envoy ports inside the kernel's range for outgoing connections cause a warning, unless reserved", async () => {

@@ -29,7 +29,7 @@ import { runCommand } from "../runtime/command.ts";
 import { availableCpus } from "../runtime/cpus.ts";
 import { readEphemeralPorts } from "../runtime/ephemeralPorts.ts";
 import { type LaunchPlan, type LaunchRequest, type OnLaunchProblem, planLaunch } from "../runtime/launch.ts";
-import { exactEnvironment } from "../runtime/procfs.ts";
+import { exactEnvironment, readOwnOomScoreAdj } from "../runtime/procfs.ts";
 import { ConfigurationError, type ConfigurationProblem, readConfig } from "./configFile.ts";
 import { proxyPlaces, proxySettings } from "./proxySettings.ts";
 
@@ -52,6 +52,8 @@ export interface SystemChecks {
   availableCpus(): number;
   /** Bytes that all processes of the controller's control group may use together; undefined where there is no limit. */
   memoryBoundBytes(): number | undefined;
+  /** The controller's own oom_score_adj; undefined if unknown. */
+  oomScoreAdj(): number | undefined;
   /** Ports that outgoing connections may have; undefined if unknown. */
   ephemeralPorts(): EphemeralPorts | undefined;
   /** Tells `onProblem` everything that keeps the pool from being started, and returns undefined then. */
@@ -87,6 +89,7 @@ export function systemChecks(run: RunProgram = runAndWait): SystemChecks {
   return {
     availableCpus: () => availableCpus(),
     memoryBoundBytes: () => memoryBoundBytes(),
+    oomScoreAdj: () => readOwnOomScoreAdj(),
     ephemeralPorts: () => readEphemeralPorts(),
     checkLaunch: planLaunch,
     findEnvoy: (request) => findEnvoy(request, run),
@@ -138,11 +141,12 @@ export async function preflight(
       report(code, `${place}.${key}`, message, hint),
     );
     if (launch !== undefined) launches.push(launch);
-    const doubt = metricsDoubt(pool, launch);
-    if (doubt !== undefined) {
-      const path = `${place}.metrics`;
-      warnings.push({ ...positionOf(path, positions), path, message: doubt });
-    }
+    const doubts = [
+      { path: `${place}.metrics`, message: metricsDoubt(pool, launch) },
+      { path: `${place}.oom_score_adj`, message: oomScoreDoubt(pool, checks) },
+    ];
+    for (const { path, message } of doubts)
+      if (message !== undefined) warnings.push({ ...positionOf(path, positions), path, message });
     const { server } = pool;
     try {
       envoys.push(server === undefined ? undefined : await checkServer(pool, server, env, checks));
@@ -187,6 +191,17 @@ function metricsDoubt({ metrics }: PoolConfig, launch: LaunchPlan | undefined): 
     `${variable} is set, so each worker answers for all workers that share the directory, and summing their answers counts ` +
     "everything several times; set metrics.scope to pool, or metrics.multiproc to true"
   );
+}
+
+/** Why the kernel may end the whole service to spare a worker; undefined if nothing hints at that. */
+function oomScoreDoubt({ oomScoreAdj }: PoolConfig, checks: SystemChecks): string | undefined {
+  const { value, isRelative } = oomScoreAdj;
+  const own = isRelative ? 0 : checks.oomScoreAdj();
+  if (own === undefined || value >= own) return undefined;
+  const below = isRelative
+    ? `${value} puts workers below the controller`
+    : `${value} is below the controller's own ${own}`;
+  return `${below}: when memory runs out, the kernel kills the controller or Envoy first; write "+500", the default`;
 }
 
 /** Limits that the kernel will not let workers reach. */

@@ -41,7 +41,7 @@ export interface PoolConfig {
   readonly group: string | undefined;
   readonly umask: number | undefined;
   readonly nice: number | undefined;
-  readonly oomScoreAdj: number | undefined;
+  readonly oomScoreAdj: OomScoreConfig;
   readonly rlimits: Readonly<Record<string, RlimitConfig>>;
   readonly startupWaitMs: number;
   /** Full name, such as "SIGTERM". */
@@ -74,6 +74,12 @@ export interface AutoscaleConfig {
   readonly inFlight: number | undefined;
   readonly upAfterMs: number;
   readonly downAfterMs: number;
+}
+
+/** A value of oom_score_adj, or what is added to the controller's own. */
+export interface OomScoreConfig {
+  readonly value: number;
+  readonly isRelative: boolean;
 }
 
 /** A value of one resource limit. */
