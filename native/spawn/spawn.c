@@ -62,7 +62,7 @@ __asm__(".globl _start\n_start:\n  mov x29, #0\n  mov x30, #0\n  mov x0, sp\n  b
 #error "only x86_64 and aarch64 are supported"
 #endif
 
-enum { F_SETFD = 2, FD_CLOEXEC = 1, PR_SET_PDEATHSIG = 1, SIGKILL = 9, AT_FDCWD = -100, O_RDWR_CLOEXEC = 02000002 };
+enum { F_SETFD = 2, FD_CLOEXEC = 1, PR_SET_PDEATHSIG = 1, SIGKILL = 9, RLIMIT_NPROC = 6, AT_FDCWD = -100, O_RDWR_CLOEXEC = 02000002 };
 enum { EINVAL = 22, MAX_GROUPS = 8192, CANNOT_EXECUTE = 127 };
 
 static i64 report_fd = -1;
@@ -140,24 +140,27 @@ struct limit { u64 soft, hard; };
 static u64 larger(u64 a, u64 b) { return a > b ? a : b; }
 
 /*
- * Called before the ids change, to raise limits while that is allowed, and after, to lower them: a limit of processes
- * that the new user has already reached would keep the program from being executed (execve(2), EAGAIN).
+ * All limits are set before the ids change, because raising them may need rights. The limit of processes is only raised
+ * then and set afterwards: if the new user has reached it, the program could not be executed (execve(2), EAGAIN).
  */
-static void set_limit(const char **at, int is_lowering) {
+static void set_limit(const char **at, int is_second) {
   u64 resource = number(at);
   struct limit present, wanted = {0, 0};
   int keeps_hard = 1;
   if (comma(at)) wanted.soft = number(at);
   if (comma(at) && **at != ';') wanted.hard = number(at), keeps_hard = 0;
+  if (is_second && resource != RLIMIT_NPROC) return;
   i64 failed = call4(SYS_prlimit64, 0, resource, 0, (u64)&present);
   if (failed >= 0) {
     if (keeps_hard) wanted.hard = larger(wanted.soft, present.hard);
-    struct limit raised = {larger(wanted.soft, present.soft), larger(wanted.hard, present.hard)};
-    if (is_lowering || wanted.soft > present.soft || wanted.hard > present.hard)
-      failed = call4(SYS_prlimit64, 0, resource, (u64)(is_lowering ? &wanted : &raised), 0);
+    if (resource == RLIMIT_NPROC && !is_second) {
+      wanted.soft = larger(wanted.soft, present.soft);
+      wanted.hard = larger(wanted.hard, present.hard);
+    }
+    failed = call4(SYS_prlimit64, 0, resource, (u64)&wanted, 0);
   }
-  /* Each failure once: what cannot be raised cannot be set either. */
-  if (failed < 0 && is_lowering) report('l', (u8)resource, failed);
+  /* Once: what could not be raised cannot be set either. */
+  if (failed < 0 && (is_second || resource != RLIMIT_NPROC)) report('l', (u8)resource, failed);
 }
 
 static void set_groups(const char **at) {

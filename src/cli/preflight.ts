@@ -5,9 +5,17 @@
  */
 import { dirname } from "node:path";
 import { readToken } from "../admin/tokenFile.ts";
+import { RuntimeDirectory } from "../assembly/runtimeDirectory.ts";
 import { ControllerError, type ErrorCode } from "../base/errors.ts";
+import type { Logger } from "../base/log.ts";
 import { formatRoundSize } from "../base/units.ts";
-import { type Config, metricsScope, type PoolConfig, type ServerConfig } from "../config/config.ts";
+import {
+  type Config,
+  DEFAULT_OOM_SCORE_ADJ,
+  metricsScope,
+  type PoolConfig,
+  type ServerConfig,
+} from "../config/config.ts";
 import { formatProblem, type Position, type Problem } from "../config/load.ts";
 import { type EphemeralPorts, findEphemeralClaims, findPortProblems } from "../config/ports.ts";
 import { configToControllerSpec } from "../config/spec.ts";
@@ -30,6 +38,7 @@ import { availableCpus } from "../runtime/cpus.ts";
 import { readEphemeralPorts } from "../runtime/ephemeralPorts.ts";
 import { type LaunchPlan, type LaunchRequest, type OnLaunchProblem, planLaunch } from "../runtime/launch.ts";
 import { exactEnvironment, readOwnOomScoreAdj } from "../runtime/procfs.ts";
+import { findShimObstacles } from "../runtime/spawnShim.ts";
 import { ConfigurationError, type ConfigurationProblem, readConfig } from "./configFile.ts";
 import { proxyPlaces, proxySettings } from "./proxySettings.ts";
 
@@ -54,6 +63,8 @@ export interface SystemChecks {
   memoryBoundBytes(): number | undefined;
   /** The controller's own oom_score_adj; undefined if unknown. */
   oomScoreAdj(): number | undefined;
+  /** The places where the spawn shim may not be executed, with the reason; none if it may. */
+  shimObstacles(runtimeDir: string | undefined): readonly string[];
   /** Ports that outgoing connections may have; undefined if unknown. */
   ephemeralPorts(): EphemeralPorts | undefined;
   /** Tells `onProblem` everything that keeps the pool from being started, and returns undefined then. */
@@ -73,6 +84,9 @@ export type MissingEnvoy = "problem" | "warning";
 /** Envoy takes 0.1 s to say its version or to check a configuration. */
 export const ENVOY_TIMEOUT_MS = 20_000;
 
+const ignore = () => {};
+const SILENT: Logger = { debug: ignore, info: ignore, warn: ignore, error: ignore };
+
 /** Waits on this thread: nothing else is to be done before the daemon runs. */
 const runAndWait: RunProgram = async (file, args) => {
   const { status, output } = runCommand({ file, args, env: process.env, timeoutMs: ENVOY_TIMEOUT_MS });
@@ -90,6 +104,10 @@ export function systemChecks(run: RunProgram = runAndWait): SystemChecks {
     availableCpus: () => availableCpus(),
     memoryBoundBytes: () => memoryBoundBytes(),
     oomScoreAdj: () => readOwnOomScoreAdj(),
+    shimObstacles: (runtimeDir) => {
+      using stack = new DisposableStack();
+      return findShimObstacles(() => stack.use(RuntimeDirectory.create(runtimeDir, SILENT)).path);
+    },
     ephemeralPorts: () => readEphemeralPorts(),
     checkLaunch: planLaunch,
     findEnvoy: (request) => findEnvoy(request, run),
@@ -141,6 +159,15 @@ export async function preflight(
       report(code, `${place}.${key}`, message, hint),
     );
     if (launch !== undefined) launches.push(launch);
+    const needs = launch === undefined ? [] : shimNeeds(pool, launch);
+    const obstacles = needs.length === 0 ? [] : checks.shimObstacles(config.supervisor.runtimeDir);
+    if (obstacles.length > 0)
+      report(
+        "SPAWN_SHIM_BLOCKED",
+        `${place}.${needs[0]}`,
+        `Cannot start pool "${pool.name}": ${needs.join(", ")} need the spawn shim, which cannot be executed ${obstacles.join(" nor ")}`,
+        "Set supervisor.runtime_dir to a directory on a file system without noexec, or allow executable memory (vm.memfd_noexec).",
+      );
     const doubts = [
       { path: `${place}.metrics`, message: metricsDoubt(pool, launch) },
       { path: `${place}.oom_score_adj`, message: oomScoreDoubt(pool, checks) },
@@ -191,6 +218,19 @@ function metricsDoubt({ metrics }: PoolConfig, launch: LaunchPlan | undefined): 
     `${variable} is set, so each worker answers for all workers that share the directory, and summing their answers counts ` +
     "everything several times; set metrics.scope to pool, or metrics.multiproc to true"
   );
+}
+
+/** Keys of a pool that cannot be carried out without the spawn shim. The default oom_score_adj can be left out. */
+function shimNeeds({ oomScoreAdj, sockets }: PoolConfig, plan: LaunchPlan): readonly string[] {
+  const isOomScoreOwn = !oomScoreAdj.isRelative || oomScoreAdj.value !== DEFAULT_OOM_SCORE_ADJ.value;
+  return [
+    ...(plan.credentials === undefined ? [] : ["user"]),
+    ...(plan.umask === undefined ? [] : ["umask"]),
+    ...(plan.nice === undefined ? [] : ["nice"]),
+    ...(isOomScoreOwn ? ["oom_score_adj"] : []),
+    ...(plan.rlimits.size === 0 ? [] : ["rlimits"]),
+    ...(sockets.length === 0 ? [] : ["sockets"]),
+  ];
 }
 
 /** Why the kernel may end the whole service to spare a worker; undefined if nothing hints at that. */

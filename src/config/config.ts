@@ -82,6 +82,9 @@ export interface OomScoreConfig {
   readonly isRelative: boolean;
 }
 
+/** Above the controller and Envoy, whose resident files make them look large: workers are killed first. */
+export const DEFAULT_OOM_SCORE_ADJ: OomScoreConfig = { value: 500, isRelative: true };
+
 /** A value of one resource limit. */
 export type RlimitValue = number | "unlimited";
 

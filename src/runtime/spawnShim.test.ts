@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { decodeReports, encodeSettings } from "./spawnShim.ts";
 
-test("settings give up rights last: limits and priorities first, then groups, then the user", () => {
+test("settings give up rights last: priorities and limits first, then groups, then the user", () => {
   const text = encodeSettings(
     {
       credentials: { uid: 10, gid: 20, groups: [20, 30] },
@@ -18,7 +18,7 @@ test("settings give up rights last: limits and priorities first, then groups, th
     },
     7,
   );
-  assert.equal(text, "l7,300,;l4,0,18446744073709551615;n-5;O500;m23;p;G20,30;g20;u10;d7;");
+  assert.equal(text, "n-5;O500;m23;p;l7,300,;l4,0,18446744073709551615;G20,30;g20;u10;d7;");
 });
 
 test("a process without settings needs no shim", () => {

@@ -3,7 +3,7 @@
  * knows where the shim is executed from, and the language in which it is given its settings and reports failures.
  */
 import { readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { getRawAsset, isSea } from "node:sea";
 import {
   awaitExit,
@@ -59,15 +59,16 @@ const UNLIMITED = "18446744073709551615";
 export function encodeSettings(settings: ProcessSettings, controllerPid: number): string {
   const { credentials, umask, rlimits, nice, oomScoreAdj, hasListenPid, diesWithController } = settings;
   const parts: string[] = [];
+  if (nice !== undefined) parts.push(`n${nice}`);
+  if (oomScoreAdj !== undefined) parts.push(`${oomScoreAdj.isRelative ? "O" : "o"}${oomScoreAdj.value}`);
+  if (umask !== undefined) parts.push(`m${umask}`);
+  if (hasListenPid === true) parts.push("p");
+  // After what opens files.
   for (const [name, { soft, hard }] of rlimits ?? []) {
     const resource = RLIMITS[name];
     if (resource === undefined) continue;
     parts.push(`l${resource},${limitText(soft)},${hard === undefined ? "" : limitText(hard)}`);
   }
-  if (nice !== undefined) parts.push(`n${nice}`);
-  if (oomScoreAdj !== undefined) parts.push(`${oomScoreAdj.isRelative ? "O" : "o"}${oomScoreAdj.value}`);
-  if (umask !== undefined) parts.push(`m${umask}`);
-  if (hasListenPid === true) parts.push("p");
   // The last thing that needs rights is to give them up: groups first, the user last.
   if (credentials !== undefined)
     parts.push(`G${credentials.groups.join(",")}`, `g${credentials.gid}`, `u${credentials.uid}`);
@@ -116,7 +117,7 @@ export function decodeReports(bytes: Buffer): ShimReport[] {
   return reports;
 }
 
-/** Why the shim is executed from nowhere, one sentence part for each place. */
+/** Where the shim may not be executed, and why: "from memory (EACCES)". */
 interface Nowhere {
   readonly reasons: readonly string[];
 }
@@ -142,13 +143,21 @@ export function shimPath(lowestFd: number): string | undefined {
 }
 
 /**
- * Finds out where the shim may be executed: in memory, otherwise in the directory that `directory` makes. Returns the reasons
- * if it may be executed nowhere. Called once, before the first worker.
+ * Puts the shim where it may be executed: into memory, otherwise into the directory that `directory` makes. Returns the
+ * places where it may not be executed, with the reason, or nothing if it may. Call it before the first worker.
  */
 export function placeShim(directory: () => string): readonly string[] {
   place ??= placeInMemory();
   if ("reasons" in place) place = placeInFile(directory, place.reasons);
   return "reasons" in place ? place.reasons : [];
+}
+
+/** The same for a directory that is removed afterwards: only finds out. */
+export function findShimObstacles(directory: () => string): readonly string[] {
+  place ??= placeInMemory();
+  if (!("reasons" in place)) return [];
+  const inFile = placeInFile(directory, place.reasons);
+  return "reasons" in inFile ? inFile.reasons : [];
 }
 
 function placeInMemory(): Place {
@@ -162,15 +171,18 @@ function placeInMemory(): Place {
 }
 
 function placeInFile(directory: () => string, reasons: readonly string[]): Place {
-  let path = "a file";
+  let parent = "a file";
   try {
-    path = join(directory(), "spawn");
+    const own = directory();
+    parent = dirname(own);
+    const path = join(own, "spawn");
     // It runs as the controller does until it changes the ids itself.
     writeFileSync(path, readShim(), { mode: 0o500 });
     tryOut(path);
     return { path };
   } catch (error) {
-    return { reasons: [...reasons, `from ${path} (${reasonOf(error)})`] };
+    // A second try has one reason more about the same place.
+    return { reasons: [...reasons.slice(0, 1), `from ${parent} (${reasonOf(error)})`] };
   }
 }
 
