@@ -14,7 +14,7 @@
  *   g GID, u UID       real, effective and saved ids
  *   m MASK             umask
  *   d PARENT           SIGKILL when the parent ends; exit if PARENT is not the parent any more
- *   p                  write the own pid into the first environment entry, which is LISTEN_PID=0000000000
+ *   p                  write the own pid into the variable LISTEN_PID, which has room for it
  * SETTINGS "" does nothing and exits 0: the controller tries out whether the shim may be executed.
  *
  * A report is 8 bytes: the letter of the setting (x: exec, c: directory), its resource, 2 unused bytes, errno. Failed
@@ -179,8 +179,17 @@ static void die_with_parent(u64 parent) {
   if ((u64)call4(SYS_getppid, 0, 0, 0, 0) != parent) leave(CANNOT_EXECUTE);
 }
 
+static void set_listen_pid(char **envp) {
+  static const char name[] = "LISTEN_PID=";
+  for (; *envp != 0; envp++) {
+    u64 at = 0;
+    while (name[at] != 0 && (*envp)[at] == name[at]) at++;
+    if (name[at] == 0) write_number(*envp + at, call4(SYS_getpid, 0, 0, 0, 0));
+  }
+}
+
 /* One pass over the settings: the first before, the second after the ids have changed. */
-static void apply(const char *at, int is_second, char *pid_entry) {
+static void apply(const char *at, int is_second, char **envp) {
   u64 id;
   while (*at != 0) {
     switch (*at++) {
@@ -225,7 +234,7 @@ static void apply(const char *at, int is_second, char *pid_entry) {
         if (is_second) die_with_parent(id);
         break;
       case 'p':
-        if (!is_second && pid_entry != 0) write_number(pid_entry + sizeof "LISTEN_PID", call4(SYS_getpid, 0, 0, 0, 0));
+        if (!is_second) set_listen_pid(envp);
         break;
     }
     while (*at != 0 && *at++ != ';') {
@@ -238,8 +247,8 @@ __attribute__((noreturn, used)) void begin(u64 *stack) {
   char **argv = (char **)(stack + 1);
   char **envp = argv + argc + 1;
   if (argc < 4) leave(argc == 1 && argv[0][0] == 0 ? 0 : CANNOT_EXECUTE);
-  apply(argv[0], 0, envp[0]);
-  apply(argv[0], 1, 0);
+  apply(argv[0], 0, envp);
+  apply(argv[0], 1, envp);
   /* As the program's user, who may not pass through directories that the controller may. */
   if (argv[1][0] != 0) require('c', call4(SYS_chdir, (u64)argv[1], 0, 0, 0));
   require('x', call4(SYS_execve, (u64)argv[2], (u64)(argv + 3), (u64)envp, 0));

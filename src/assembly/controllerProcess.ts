@@ -125,7 +125,7 @@ export async function runController(
   const obstacles = placeShim(() => runtime().path);
   if (obstacles.length > 0)
     log.warn(
-      `the spawn shim cannot be executed ${obstacles.join(" nor ")}: workers have the controller's oom_score_adj and its limit of open files`,
+      `the spawn shim cannot be executed ${obstacles.join(" or ")}: workers have the controller's oom_score_adj and its limit of open files`,
     );
   const mark = controllerMark();
   const events = new EventLog(() => new Date());

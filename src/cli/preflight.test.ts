@@ -349,7 +349,7 @@ test("settings that need the spawn shim are refused where it cannot be executed,
   );
   assert.equal(
     problem?.message,
-    'Cannot start pool "web": user, nice need the spawn shim, which cannot be executed from memory (EACCES) nor from /run/x (EPERM)',
+    'Cannot start pool "web": the spawn shim, needed for user, nice, cannot be executed from memory (EACCES) or from /run/x (EPERM)',
   );
   for (const [keys, plan] of [
     [", umask: 022", { umask: 18 }],

@@ -165,7 +165,7 @@ export async function preflight(
       report(
         "SPAWN_SHIM_BLOCKED",
         `${place}.${needs[0]}`,
-        `Cannot start pool "${pool.name}": ${needs.join(", ")} need the spawn shim, which cannot be executed ${obstacles.join(" nor ")}`,
+        `Cannot start pool "${pool.name}": the spawn shim, needed for ${needs.join(", ")}, cannot be executed ${obstacles.join(" or ")}`,
         "Set supervisor.runtime_dir to a directory on a file system without noexec, or allow executable memory (vm.memfd_noexec).",
       );
     const doubts = [

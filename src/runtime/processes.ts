@@ -30,7 +30,7 @@ import { NOTIFY_VARIABLE, NotifyChannel } from "./notifyChannel.ts";
 import { listChildren, listPids, readEnvironment, readStat } from "./procfs.ts";
 import type { InheritedSockets } from "./sockets.ts";
 import { startProcess } from "./spawn.ts";
-import type { LimitSetting, ProcessSettings } from "./spawnShim.ts";
+import { type LimitSetting, type ProcessSettings, ROOM_FOR_PID } from "./spawnShim.ts";
 
 /** How often the emptiness of a group is looked at besides at every exit. */
 const VACANCY_POLL_MS = 20;
@@ -556,7 +556,6 @@ export class Processes implements HelperControl, ToolControl {
     const known = this.#sharedEnvs.get(launch);
     if (known !== undefined) return known;
     const own = new Set(this.#ownEnv(launch, 0, 0).map((entry) => entry.slice(0, entry.indexOf("="))));
-    if (launch.sockets !== undefined) own.add("LISTEN_PID");
     // A controller that is itself run by a probe must not give this on: its workers would be taken for helpers.
     own.add(HELPER_VARIABLE);
     const shared = Object.entries(launch.plan.env).filter(([key]) => !own.has(key));
@@ -592,7 +591,7 @@ function inheritedVariables({ sockets, notifies }: PoolLaunch): Readonly<Record<
   return {
     ...(sockets === undefined
       ? {}
-      : { LISTEN_FDS: String(sockets.fds.length), LISTEN_FDNAMES: sockets.names.join(":") }),
+      : { LISTEN_FDS: String(sockets.fds.length), LISTEN_FDNAMES: sockets.names.join(":"), LISTEN_PID: ROOM_FOR_PID }),
     ...(notifies === true ? { [NOTIFY_VARIABLE]: String(noticeFdOf(sockets)) } : {}),
   };
 }

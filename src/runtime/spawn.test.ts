@@ -20,7 +20,7 @@ import { setImmediate as turn } from "node:timers/promises";
 import { lives, until } from "../../test/support/processScene.ts";
 import { getLimit, openPipe, PreparedStrings, RLIMITS, reapPid, SystemCallError } from "./linux.ts";
 import { type SpawnRequest, startProcess } from "./spawn.ts";
-import type { LimitSetting, ProcessSettings } from "./spawnShim.ts";
+import { type LimitSetting, type ProcessSettings, ROOM_FOR_PID } from "./spawnShim.ts";
 
 const PATH = new PreparedStrings(["PATH=/usr/bin:/bin"]);
 const isRoot = process.getuid?.() === 0;
@@ -145,7 +145,7 @@ test("LISTEN_PID is the process's own, and names and values that a shell would c
   const strange = ["BASH_FUNC_x%%=() {  echo hello\n}", "a.b=dotted", "=odd", "1=one", "LINES=two\nlines", "EMPTY="];
   const { readFd, writeFd } = openPipe();
   const pid = startProcess({
-    ...request("", { hasListenPid: true }, { stdoutFd: writeFd, env: strange }),
+    ...request("", { hasListenPid: true }, { stdoutFd: writeFd, env: [...strange, `LISTEN_PID=${ROOM_FOR_PID}`] }),
     file: "/bin/cat",
     argv: ["cat", "/proc/self/environ"],
   });
@@ -154,7 +154,7 @@ test("LISTEN_PID is the process's own, and names and values that a shell would c
   const buffer = Buffer.alloc(65_536);
   const environment = buffer.toString("utf8", 0, readSync(readFd, buffer)).split("\0").slice(0, -1);
   closeSync(readFd);
-  assert.deepEqual(environment, [`LISTEN_PID=${pid}`, ...strange, "PATH=/usr/bin:/bin"]);
+  assert.deepEqual(environment, [...strange, `LISTEN_PID=${pid}`, "PATH=/usr/bin:/bin"]);
 });
 
 test("arguments arrive as they are, and a process inherits 0 to 2 and what it is given", async () => {

@@ -15,7 +15,7 @@ import {
   spawnProcess,
   waitReadable,
 } from "./linux.ts";
-import { decodeReports, encodeSettings, LISTEN_PID_ENTRY, type ProcessSettings, shimPath } from "./spawnShim.ts";
+import { decodeReports, encodeSettings, type ProcessSettings, shimPath } from "./spawnShim.ts";
 
 /** How a process is started. */
 export interface SpawnRequest extends ProcessRequest {
@@ -52,7 +52,6 @@ export function startProcess(request: SpawnRequest): number {
         ...request,
         file,
         argv: [`r${reportFd};${text}`, request.cwd ?? "", request.file, ...request.argv],
-        env: settings.hasListenPid === true ? [LISTEN_PID_ENTRY, ...request.env] : request.env,
         // As the user of the process, by the shim.
         cwd: undefined,
         inheritedFds: [...inheritedFds, report.writeFd],

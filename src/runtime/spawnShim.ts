@@ -43,14 +43,14 @@ export interface ProcessSettings {
   readonly rlimits?: ReadonlyMap<string, LimitSetting> | undefined;
   readonly nice?: number | undefined;
   readonly oomScoreAdj?: OomScore | undefined;
-  /** Whether LISTEN_PID names the process. */
+  /** Whether the variable LISTEN_PID, whose value is ROOM_FOR_PID, becomes the pid of the process. */
   readonly hasListenPid?: boolean | undefined;
   /** Whether the kernel kills it when the controller ends. */
   readonly diesWithController?: boolean | undefined;
 }
 
-/** The first entry of the environment, which the shim completes: room for any pid. */
-export const LISTEN_PID_ENTRY = "LISTEN_PID=0000000000";
+/** The value that LISTEN_PID has until the shim replaces it: room for any pid. */
+export const ROOM_FOR_PID = "0000000000";
 
 /** RLIM_INFINITY. */
 const UNLIMITED = "18446744073709551615";
