@@ -6,7 +6,7 @@ NODE := node_modules/.bin/node
 setup: node_modules/.setup
 
 # The pinned runtime comes with the packages; the stamp follows the lock file.
-node_modules/.setup: package.json package-lock.json scripts/setup.sh
+node_modules/.setup: package.json package-lock.json scripts/setup.sh scripts/spawnShim.sh native/spawn/spawn.c
 	sh scripts/setup.sh
 	@touch $@
 

@@ -28,7 +28,7 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { LIBATOMIC, prepareRuntime, RUN_PATH, RUNTIME } from "./runtime.mjs";
+import { LIBATOMIC, prepareRuntime, prepareSpawnShim, RUN_PATH, RUNTIME } from "./runtime.mjs";
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 const TRAINING_TIMEOUT_MS = 15_000;
@@ -57,6 +57,7 @@ const TARGETS = {
     entry: "src/main.ts",
     train: trainMonoceros,
     hasDashboard: true,
+    hasWorkers: true,
     // Who names another command by its word is a client.
     controllerCommands: ["run", "validate"],
   },
@@ -105,7 +106,7 @@ async function main(name) {
   const target = TARGETS[name];
   if (target === undefined) throw new BuildFailure(`usage: node scripts/build.mjs ${Object.keys(TARGETS).join("|")}`);
   const startedAt = performance.now();
-  makeRuntime();
+  const spawnShim = makeRuntime();
   const bundle = await makeBundle(join(ROOT, target.entry));
   const clientBundle =
     target.controllerCommands &&
@@ -116,7 +117,17 @@ async function main(name) {
   const self = readFileSync(fileURLToPath(import.meta.url), "utf8");
   const hash = createHash("sha256")
     .update(
-      JSON.stringify([bundle, clientBundle, page, runtimeVersion, RUN_PATH, process.platform, process.arch, self]),
+      JSON.stringify([
+        bundle,
+        clientBundle,
+        page,
+        readFileSync(spawnShim, "base64"),
+        runtimeVersion,
+        RUN_PATH,
+        process.platform,
+        process.arch,
+        self,
+      ]),
     )
     .digest("hex");
 
@@ -158,6 +169,7 @@ async function main(name) {
         bundle: file("bundle.cjs"),
         cache: file("code.cache"),
         ...(clientBundle === undefined ? {} : { clientBundle: file("client.cjs"), clientCache: file("client.cache") }),
+        ...(target.hasWorkers ? { spawn: spawnShim } : {}),
         ...(page === undefined ? {} : { dashboard: join(dist, "dashboard.html") }),
       },
     };
@@ -178,9 +190,11 @@ async function main(name) {
   );
 }
 
+/** Returns the path of the spawn shim. */
 function makeRuntime() {
   try {
     prepareRuntime();
+    return prepareSpawnShim();
   } catch (error) {
     throw new BuildFailure(`Cannot prepare the runtime: ${error.message}`);
   }

@@ -48,6 +48,12 @@ export function prepareRuntime() {
   }
 }
 
+/** Makes the spawn shim and returns its path for this architecture. @throws Error */
+export function prepareSpawnShim() {
+  run("sh", [join(ROOT, "scripts", "spawnShim.sh")]);
+  return join(DIRECTORY, `spawn-${process.arch === "arm64" ? "aarch64" : "x86_64"}`);
+}
+
 /** What the copy depends on. */
 function describeSource() {
   const { size, mtimeMs } = statSync(PINNED);

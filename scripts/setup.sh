@@ -13,6 +13,8 @@ if [ ! -x node_modules/node/bin/node ]; then
   npm rebuild node
 fi
 node scripts/runtime.mjs
+# Programs that run from source, such as tests, start processes through it.
+sh scripts/spawnShim.sh
 if ! node_modules/.bin/esbuild --version >/dev/null 2>&1; then
   npm rebuild esbuild
 fi

@@ -49,6 +49,7 @@ import { findListener, findUnixListener, readSoftNofile } from "../runtime/procf
 import { ProcessReadings } from "../runtime/readings.ts";
 import { SocketOwners } from "../runtime/socketOwners.ts";
 import { SharedSockets } from "../runtime/sockets.ts";
+import { placeShim } from "../runtime/spawnShim.ts";
 import { ServiceManager } from "../runtime/systemd.ts";
 import { openTcpListener } from "../runtime/tcpListener.ts";
 import { runTool } from "../runtime/tool.ts";
@@ -121,6 +122,11 @@ export async function runController(
     runtimeDirectory ??= resources.use(RuntimeDirectory.create(config.supervisor.runtimeDir, log));
     return runtimeDirectory;
   };
+  const obstacles = placeShim(() => runtime().path);
+  if (obstacles.length > 0)
+    log.warn(
+      `the spawn shim cannot be executed ${obstacles.join(" or ")}: workers have the controller's oom_score_adj and its limit of open files`,
+    );
   const mark = controllerMark();
   const events = new EventLog(() => new Date());
   const operations = new OperationLog(() => new Date());

@@ -128,7 +128,7 @@ export class Pools {
     const { name } = config;
     const index = this.#index(name);
     const places = new WorkerPlaces(config, plan, this.#runtime);
-    const inherited = this.#sockets.inheritedBy(name, Object.keys(plan.env));
+    const inherited = this.#sockets.inheritedBy(name);
     const parts = { config, plan, places, launch: workerLaunch(config, plan, places, inherited) };
     this.#registry.add(index, revision, parts, this.#oldestInUse(index));
     this.putInForce(pool);

@@ -27,6 +27,11 @@ export const ERROR_CODES = {
   TOKEN_FILE_INVALID: { exitCode: 78, meaning: "The admin.token_file cannot be read or holds no token." },
   USER_NOT_FOUND: { exitCode: 78, meaning: "A user or group of a pool is not known to this system." },
   PERMISSION_REQUIRED: { exitCode: 78, meaning: "A pool asks for something that only root may do." },
+  SPAWN_SHIM_BLOCKED: {
+    exitCode: 78,
+    meaning:
+      "A pool needs the spawn shim, which sets users, limits and LISTEN_PID, but this system executes it neither from memory nor from supervisor.runtime_dir.",
+  },
   PORT_IN_USE: { exitCode: 1, meaning: "A port to listen on is taken; the holder is named where /proc tells." },
   ADDRESS_UNAVAILABLE: { exitCode: 1, meaning: "An address to listen on cannot be bound on this machine." },
   SOCKET_IN_USE: { exitCode: 1, meaning: "Another process listens on the Unix socket of a pool." },

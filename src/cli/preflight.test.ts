@@ -31,6 +31,8 @@ interface Outcome {
 const CHECKS: SystemChecks = {
   availableCpus: () => 6,
   memoryBoundBytes: () => undefined,
+  oomScoreAdj: () => 0,
+  shimObstacles: () => [],
   ephemeralPorts: () => undefined,
   checkLaunch: () => PLAN,
   findEnvoy: async () => ({ file: "/bin/envoy", version: "1.40.0" }),
@@ -328,6 +330,55 @@ test("metrics of workers that would be summed several times cause a warning", as
   assert.deepEqual(await warnings(", scope: pool", directory), []);
   assert.deepEqual(await warnings(", multiproc: true", directory), []);
   assert.match((await warnings(", multiproc: true", directory, true))?.[0] ?? "", /multiproc replaces the PROM/u);
+});
+
+test("settings that need the spawn shim are refused where it cannot be executed, others are not", async () => {
+  const shimObstacles = () => ["from memory (EACCES)", "from /run/x (EPERM)"];
+  const problemsFor = async (keys: string, plan: Partial<LaunchPlan> = {}) =>
+    (
+      await check(`supervisor: {workers: [{name: web, exec: x${keys}}]}`, () => ({ ...PLAN, ...plan }), {
+        shimObstacles,
+      })
+    ).error?.problems;
+  const credentials = { uid: 1, gid: 1, groups: [] };
+  const [problem, ...others] = (await problemsFor(", nice: 1, user: app", { nice: 1, credentials })) ?? [];
+  assert.deepEqual(others, []);
+  assert.deepEqual(
+    [problem?.code, problem?.path, problem?.column],
+    ["SPAWN_SHIM_BLOCKED", "supervisor.workers[0].user", 54],
+  );
+  assert.equal(
+    problem?.message,
+    'Cannot start pool "web": the spawn shim, needed for user, nice, cannot be executed from memory (EACCES) or from /run/x (EPERM)',
+  );
+  for (const [keys, plan] of [
+    [", umask: 022", { umask: 18 }],
+    [", oom_score_adj: 500", {}],
+    [", rlimits: {core: 0}", { rlimits: new Map([["core", { soft: 0, hard: undefined }]]) }],
+    [", sockets: [{name: a, listen: /s}]", {}],
+  ] as const)
+    assert.equal((await problemsFor(keys, plan))?.[0]?.code, "SPAWN_SHIM_BLOCKED", keys);
+  for (const keys of ["", ', oom_score_adj: "+500"', ", cwd: /tmp"]) assert.equal(await problemsFor(keys), undefined);
+});
+
+test("an oom_score_adj below the controller's own causes a warning", async () => {
+  const warningsFor = async (value: string, own: number | undefined) => {
+    const yaml = `supervisor: {workers: [{name: web, exec: x, oom_score_adj: ${value}}]}`;
+    return (await check(yaml, undefined, { oomScoreAdj: () => own })).passed?.warnings ?? [];
+  };
+  const [warning = ""] = await warningsFor("500", 995);
+  assert.match(
+    warning,
+    /c\.yaml:1:45: supervisor\.workers\[0\]\.oom_score_adj: 500 is below the controller's own 995: when memory runs out, the kernel kills the controller or Envoy first; write "\+500"/u,
+  );
+  assert.match((await warningsFor('"-1"', 995))[0] ?? "", /-1 puts workers below the controller/u);
+  for (const [value, own] of [
+    ["1000", 1000],
+    ["500", 0],
+    ['"+1"', 995],
+    ["-5", undefined],
+  ] as const)
+    assert.deepEqual(await warningsFor(value, own), [], value);
 });
 
 test("worker, metrics and Envoy ports inside the kernel's range for outgoing connections cause a warning, unless reserved", async () => {

@@ -5,9 +5,17 @@
  */
 import { dirname } from "node:path";
 import { readToken } from "../admin/tokenFile.ts";
+import { RuntimeDirectory } from "../assembly/runtimeDirectory.ts";
 import { ControllerError, type ErrorCode } from "../base/errors.ts";
+import type { Logger } from "../base/log.ts";
 import { formatRoundSize } from "../base/units.ts";
-import { type Config, metricsScope, type PoolConfig, type ServerConfig } from "../config/config.ts";
+import {
+  type Config,
+  DEFAULT_OOM_SCORE_ADJ,
+  metricsScope,
+  type PoolConfig,
+  type ServerConfig,
+} from "../config/config.ts";
 import { formatProblem, type Position, type Problem } from "../config/load.ts";
 import { type EphemeralPorts, findEphemeralClaims, findPortProblems } from "../config/ports.ts";
 import { configToControllerSpec } from "../config/spec.ts";
@@ -29,7 +37,8 @@ import { runCommand } from "../runtime/command.ts";
 import { availableCpus } from "../runtime/cpus.ts";
 import { readEphemeralPorts } from "../runtime/ephemeralPorts.ts";
 import { type LaunchPlan, type LaunchRequest, type OnLaunchProblem, planLaunch } from "../runtime/launch.ts";
-import { exactEnvironment } from "../runtime/procfs.ts";
+import { exactEnvironment, readOwnOomScoreAdj } from "../runtime/procfs.ts";
+import { findShimObstacles } from "../runtime/spawnShim.ts";
 import { ConfigurationError, type ConfigurationProblem, readConfig } from "./configFile.ts";
 import { proxyPlaces, proxySettings } from "./proxySettings.ts";
 
@@ -52,6 +61,10 @@ export interface SystemChecks {
   availableCpus(): number;
   /** Bytes that all processes of the controller's control group may use together; undefined where there is no limit. */
   memoryBoundBytes(): number | undefined;
+  /** The controller's own oom_score_adj; undefined if unknown. */
+  oomScoreAdj(): number | undefined;
+  /** The places where the spawn shim may not be executed, with the reason; none if it may. */
+  shimObstacles(runtimeDir: string | undefined): readonly string[];
   /** Ports that outgoing connections may have; undefined if unknown. */
   ephemeralPorts(): EphemeralPorts | undefined;
   /** Tells `onProblem` everything that keeps the pool from being started, and returns undefined then. */
@@ -71,6 +84,9 @@ export type MissingEnvoy = "problem" | "warning";
 /** Envoy takes 0.1 s to say its version or to check a configuration. */
 export const ENVOY_TIMEOUT_MS = 20_000;
 
+const ignore = () => {};
+const SILENT: Logger = { debug: ignore, info: ignore, warn: ignore, error: ignore };
+
 /** Waits on this thread: nothing else is to be done before the daemon runs. */
 const runAndWait: RunProgram = async (file, args) => {
   const { status, output } = runCommand({ file, args, env: process.env, timeoutMs: ENVOY_TIMEOUT_MS });
@@ -87,6 +103,11 @@ export function systemChecks(run: RunProgram = runAndWait): SystemChecks {
   return {
     availableCpus: () => availableCpus(),
     memoryBoundBytes: () => memoryBoundBytes(),
+    oomScoreAdj: () => readOwnOomScoreAdj(),
+    shimObstacles: (runtimeDir) => {
+      using stack = new DisposableStack();
+      return findShimObstacles(() => stack.use(RuntimeDirectory.create(runtimeDir, SILENT)).path);
+    },
     ephemeralPorts: () => readEphemeralPorts(),
     checkLaunch: planLaunch,
     findEnvoy: (request) => findEnvoy(request, run),
@@ -138,11 +159,21 @@ export async function preflight(
       report(code, `${place}.${key}`, message, hint),
     );
     if (launch !== undefined) launches.push(launch);
-    const doubt = metricsDoubt(pool, launch);
-    if (doubt !== undefined) {
-      const path = `${place}.metrics`;
-      warnings.push({ ...positionOf(path, positions), path, message: doubt });
-    }
+    const needs = launch === undefined ? [] : shimNeeds(pool, launch);
+    const obstacles = needs.length === 0 ? [] : checks.shimObstacles(config.supervisor.runtimeDir);
+    if (obstacles.length > 0)
+      report(
+        "SPAWN_SHIM_BLOCKED",
+        `${place}.${needs[0]}`,
+        `Cannot start pool "${pool.name}": the spawn shim, needed for ${needs.join(", ")}, cannot be executed ${obstacles.join(" or ")}`,
+        "Set supervisor.runtime_dir to a directory on a file system without noexec, or allow executable memory (vm.memfd_noexec).",
+      );
+    const doubts = [
+      { path: `${place}.metrics`, message: metricsDoubt(pool, launch) },
+      { path: `${place}.oom_score_adj`, message: oomScoreDoubt(pool, checks) },
+    ];
+    for (const { path, message } of doubts)
+      if (message !== undefined) warnings.push({ ...positionOf(path, positions), path, message });
     const { server } = pool;
     try {
       envoys.push(server === undefined ? undefined : await checkServer(pool, server, env, checks));
@@ -187,6 +218,30 @@ function metricsDoubt({ metrics }: PoolConfig, launch: LaunchPlan | undefined): 
     `${variable} is set, so each worker answers for all workers that share the directory, and summing their answers counts ` +
     "everything several times; set metrics.scope to pool, or metrics.multiproc to true"
   );
+}
+
+/** Keys of a pool that cannot be carried out without the spawn shim. The default oom_score_adj can be left out. */
+function shimNeeds({ oomScoreAdj, sockets }: PoolConfig, plan: LaunchPlan): readonly string[] {
+  const isOomScoreOwn = !oomScoreAdj.isRelative || oomScoreAdj.value !== DEFAULT_OOM_SCORE_ADJ.value;
+  return [
+    ...(plan.credentials === undefined ? [] : ["user"]),
+    ...(plan.umask === undefined ? [] : ["umask"]),
+    ...(plan.nice === undefined ? [] : ["nice"]),
+    ...(isOomScoreOwn ? ["oom_score_adj"] : []),
+    ...(plan.rlimits.size === 0 ? [] : ["rlimits"]),
+    ...(sockets.length === 0 ? [] : ["sockets"]),
+  ];
+}
+
+/** Why the kernel may end the whole service to spare a worker; undefined if nothing hints at that. */
+function oomScoreDoubt({ oomScoreAdj }: PoolConfig, checks: SystemChecks): string | undefined {
+  const { value, isRelative } = oomScoreAdj;
+  const own = isRelative ? 0 : checks.oomScoreAdj();
+  if (own === undefined || value >= own) return undefined;
+  const below = isRelative
+    ? `${value} puts workers below the controller`
+    : `${value} is below the controller's own ${own}`;
+  return `${below}: when memory runs out, the kernel kills the controller or Envoy first; write "+500", the default`;
 }
 
 /** Limits that the kernel will not let workers reach. */

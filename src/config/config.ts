@@ -41,7 +41,7 @@ export interface PoolConfig {
   readonly group: string | undefined;
   readonly umask: number | undefined;
   readonly nice: number | undefined;
-  readonly oomScoreAdj: number | undefined;
+  readonly oomScoreAdj: OomScoreConfig;
   readonly rlimits: Readonly<Record<string, RlimitConfig>>;
   readonly startupWaitMs: number;
   /** Full name, such as "SIGTERM". */
@@ -75,6 +75,15 @@ export interface AutoscaleConfig {
   readonly upAfterMs: number;
   readonly downAfterMs: number;
 }
+
+/** A value of oom_score_adj, or what is added to the controller's own. */
+export interface OomScoreConfig {
+  readonly value: number;
+  readonly isRelative: boolean;
+}
+
+/** Above the controller and Envoy, whose resident files make them look large: workers are killed first. */
+export const DEFAULT_OOM_SCORE_ADJ: OomScoreConfig = { value: 500, isRelative: true };
 
 /** A value of one resource limit. */
 export type RlimitValue = number | "unlimited";

@@ -80,7 +80,9 @@ function defaultOf(field: ObjectField): string {
 }
 
 function code(value: Plain): string {
-  return `\`${typeof value === "string" ? value : JSON.stringify(value)}\``;
+  // Text that YAML would read as a number needs its quotes.
+  const isText = typeof value === "string" && !/^[-+]\d+$/u.test(value);
+  return `\`${isText ? value : JSON.stringify(value)}\``;
 }
 
 function escapePipes(text: string): string {

@@ -67,7 +67,7 @@ test("a file with only a name and an executable gets every default", () => {
           group: undefined,
           umask: undefined,
           nice: undefined,
-          oomScoreAdj: undefined,
+          oomScoreAdj: { value: 500, isRelative: true },
           rlimits: {},
           startupWaitMs: 0,
           stopSignal: "SIGTERM",
@@ -140,6 +140,15 @@ test("values of every kind are converted once, to the units of their names", () 
   assert.deepEqual(pool.rolling, { maxSurge: { percent: 25 }, maxUnavailable: 1, minReadyMs: 5000 });
 });
 
+test("oom_score_adj is a number, or a quoted number with a sign that is relative; a variable needs no quotes", () => {
+  const scoreOf = (value: string) => poolWith(`oom_score_adj: ${value}`, { SCORE: "+7", OTHER: "-7" }).oomScoreAdj;
+  assert.deepEqual(scoreOf("-5"), { value: -5, isRelative: false });
+  assert.deepEqual(scoreOf('"+300"'), { value: 300, isRelative: true });
+  assert.deepEqual(scoreOf("'-300'"), { value: -300, isRelative: true });
+  assert.deepEqual(scoreOf('"${SCORE}"'), { value: 7, isRelative: true });
+  assert.deepEqual(scoreOf('"${OTHER}"'), { value: -7, isRelative: false });
+});
+
 test("values that the predecessor took for unset still are", () => {
   const pool = poolWith(
     "max_restarts: -1, signal_timeout: 0, limits: {lifespan: 0s, memory: 0}, " +
@@ -209,6 +218,20 @@ const REFUSED: readonly (readonly [keys: string, problem: string])[] = [
   ["desired_healthy_percentage: 101", "desired_healthy_percentage: expected a whole number from 0 to 100, got 101"],
   ["max_restarts: many", 'max_restarts: expected a whole number, got "many"'],
   ["stop_signal: SIGSTOP", 'stop_signal: expected a signal that can end a process, such as "SIGTERM", got "SIGSTOP"'],
+  [
+    "oom_score_adj: +500",
+    'oom_score_adj: expected a whole number from -1000 to 1000, or a quoted one with a sign such as "+500", got +500 ' +
+      '(YAML reads it as 500; write "+500" for a value relative to the controller\'s own, or 500)',
+  ],
+  [
+    'oom_score_adj: "500"',
+    'oom_score_adj: expected a whole number from -1000 to 1000, or a quoted one with a sign such as "+500", got "500" ' +
+      '(write 500 without quotes, or "+500" for a relative value)',
+  ],
+  [
+    'oom_score_adj: "+1001"',
+    'oom_score_adj: expected a whole number from -1000 to 1000, or a quoted one with a sign such as "+500", got "+1001"',
+  ],
   ["umask: 99", 'umask: expected octal digits such as "022", got 99'],
   ["nice: 20", "nice: expected a whole number from -20 to 19, got 20"],
   ["rlimits: {nofil: 1}", 'rlimits.nofil: unknown limit "nofil", did you mean "nofile"?'],

@@ -1,7 +1,7 @@
 /** Kinds of single values: text, numbers, durations, sizes and the few that are special to one key. */
 import { formatDuration, formatSize, parseDuration, parseSize } from "../base/units.ts";
 import { MAX_REPLICAS } from "../core/spec.ts";
-import type { RlimitConfig, RlimitValue, Share } from "./config.ts";
+import type { OomScoreConfig, RlimitConfig, RlimitValue, Share } from "./config.ts";
 import { describe, type JsonSchema, type Kind, object, type Plain } from "./field.ts";
 import { booleanHint, durationHint, pathHint, signalHint, sizeHint } from "./hints.ts";
 import type { Place, Reader, ScalarText } from "./reader.ts";
@@ -15,11 +15,11 @@ interface ScalarOptions<T> {
   readonly label: string;
   readonly expected: string;
   readonly schema: JsonSchema;
-  /** The value of a text; `plain` is false for quoted text. */
-  parse(text: string, plain: boolean): T | undefined;
+  /** The value of a text; `plain` is false for quoted text, `isReplaced` true if a variable was put in. */
+  parse(text: string, plain: boolean, isReplaced: boolean): T | undefined;
   show(value: T): Plain;
   /** What to write instead of a text that is not a value. */
-  readonly hint?: (text: string) => string | undefined;
+  readonly hint?: (text: string, plain: boolean) => string | undefined;
 }
 
 function scalar<T>({ label, expected, schema, parse, show, hint }: ScalarOptions<T>): Kind<T> {
@@ -30,9 +30,11 @@ function scalar<T>({ label, expected, schema, parse, show, hint }: ScalarOptions
       const read = node.kind === "scalar" ? reader.scalarText(node, place) : undefined;
       if (node.kind === "scalar" && read === undefined) return undefined;
       const value =
-        read === undefined || read.text.length > MAX_SCALAR_LENGTH ? undefined : parse(read.text, read.plain);
+        read === undefined || read.text.length > MAX_SCALAR_LENGTH
+          ? undefined
+          : parse(read.text, read.plain, read.isReplaced);
       if (value === undefined) {
-        const instead = read?.isReplaced === false ? hint?.(read.text) : undefined;
+        const instead = read?.isReplaced === false ? hint?.(read.text, read.plain) : undefined;
         // A value that is only out of range is written well.
         const isHelp = instead !== undefined && instead !== `write ${read?.text}`;
         const got = `${describe(node, read)}${isHelp ? ` (${instead})` : ""}`;
@@ -266,6 +268,38 @@ export const umask: Kind<number> = scalar<number>({
     return digits === undefined ? undefined : Number.parseInt(digits, 8);
   },
   show: (value) => value.toString(8).padStart(3, "0"),
+});
+
+const MAX_OOM_SCORE = 1000;
+
+/**
+ * A value of oom_score_adj, or a quoted number with a sign, which is added to the controller's own. An unquoted +500 is
+ * the number 500 to YAML, which is hardly meant; a variable has no quotes.
+ */
+export const oomScore: Kind<OomScoreConfig> = scalar<OomScoreConfig>({
+  label: 'integer | "+integer"',
+  expected: `a whole number from -${MAX_OOM_SCORE} to ${MAX_OOM_SCORE}, or a quoted one with a sign such as "+500"`,
+  schema: {
+    anyOf: [
+      { type: "integer", ...rangeSchema(-MAX_OOM_SCORE, MAX_OOM_SCORE) },
+      { type: "string", pattern: "^[-+][0-9]{1,4}$" },
+    ],
+  },
+  parse: (text, plain, isReplaced) => {
+    const hasSign = /^[-+]/u.test(text);
+    const isRelative = hasSign && (!plain || (isReplaced && text.startsWith("+")));
+    const value =
+      isRelative || (plain && !text.startsWith("+")) ? parseInteger(text, -MAX_OOM_SCORE, MAX_OOM_SCORE) : undefined;
+    return value === undefined ? undefined : { value, isRelative };
+  },
+  show: ({ value, isRelative }) => (isRelative ? `${value < 0 ? "" : "+"}${value}` : value),
+  hint: (text, plain) => {
+    if (plain && /^\+\d+$/u.test(text))
+      return `YAML reads it as ${text.slice(1)}; write "${text}" for a value relative to the controller's own, or ${text.slice(1)}`;
+    return !plain && /^\d+$/u.test(text)
+      ? `write ${text} without quotes, or "+${text}" for a relative value`
+      : undefined;
+  },
 });
 
 // Those of signal(7) on Linux. SIGSTOP is left out: a stopped process never ends.

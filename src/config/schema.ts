@@ -27,6 +27,7 @@ import type {
   TcpProbeConfig,
   TlsConfig,
 } from "./config.ts";
+import { DEFAULT_OOM_SCORE_ADJ } from "./config.ts";
 import { type Kind, list, map, object } from "./field.ts";
 import {
   FOREIGN_ADMIN_KEYS,
@@ -59,6 +60,7 @@ import {
   integerOr,
   number,
   oneOf,
+  oomScore,
   port,
   RLIMIT_NAMES,
   rlimit,
@@ -858,11 +860,10 @@ const pool: Kind<PoolConfig> = object<PoolConfig>(
     },
     oomScoreAdj: {
       yaml: "oom_score_adj",
-      kind: integer(-1000, 1000),
-      default: undefined,
-      unset: "the controller's",
+      kind: oomScore,
+      default: DEFAULT_OOM_SCORE_ADJ,
       since: "new",
-      doc: "How early the kernel kills a worker when memory runs out; a higher number is earlier.",
+      doc: "How early the kernel kills a worker when memory runs out; a higher number is earlier. A quoted number with a sign is added to the controller's own value. The default makes the kernel kill workers before the controller and Envoy.",
     },
     rlimits: {
       yaml: "rlimits",

@@ -3,7 +3,8 @@
  * for what is asked before the daemon runs, which reaps every child and must never wait.
  */
 import { closeSync, readSync } from "node:fs";
-import { openPipe, PreparedStrings, type Reaped, reapPid, sendSignal, setNonBlocking, spawnProcess } from "./linux.ts";
+import { openPipe, PreparedStrings, type Reaped, reapPid, sendSignal, setNonBlocking } from "./linux.ts";
+import { startProcess } from "./spawn.ts";
 
 /** Time between looks whether the program has ended or said something. */
 const LOOK_MS = 2;
@@ -53,7 +54,7 @@ export function runCommand({ file, args, env, timeoutMs }: CommandRequest): Comm
 
 function start(file: string, args: readonly string[], env: CommandRequest["env"], writeFd: number): number {
   try {
-    return spawnProcess({
+    return startProcess({
       file,
       argv: [file, ...args],
       sharedEnv: new PreparedStrings([]),
@@ -62,9 +63,7 @@ function start(file: string, args: readonly string[], env: CommandRequest["env"]
       stdinFd: undefined,
       stdoutFd: writeFd,
       stderrFd: writeFd,
-      credentials: undefined,
-      umask: undefined,
-      nofileSoft: undefined,
+      settings: { diesWithController: true },
     });
   } finally {
     closeSync(writeFd);

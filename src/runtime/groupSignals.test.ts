@@ -15,9 +15,6 @@ function spawnSleep(blocksSignals: boolean): number {
     stdinFd: undefined,
     stdoutFd: undefined,
     stderrFd: undefined,
-    credentials: undefined,
-    umask: undefined,
-    nofileSoft: undefined,
     blocksSignals,
   });
 }

@@ -46,9 +46,6 @@ async function verdict(file: string): Promise<string> {
       stdinFd: undefined,
       stdoutFd: undefined,
       stderrFd: sink,
-      credentials: undefined,
-      umask: undefined,
-      nofileSoft: undefined,
     });
     for (;;) {
       const status = reapPid(pid);

@@ -5,7 +5,7 @@ import { join, relative } from "node:path";
 import { after, test } from "node:test";
 import type { ErrorCode } from "../base/errors.ts";
 import { ControllerError } from "../base/errors.ts";
-import { completeLimit, type LaunchKey, type LaunchPlan, type LaunchRequest, planLaunch } from "./launch.ts";
+import { type LaunchKey, type LaunchPlan, type LaunchRequest, planLaunch } from "./launch.ts";
 
 const isRoot = process.getuid?.() === 0;
 const directory = mkdtempSync(join(tmpdir(), "monoceros-launch-"));
@@ -257,29 +257,11 @@ test("everything that is wrong with a pool is told, with the key that is wrong",
 
 test("limits, umask, nice and oom_score_adj pass as they are", () => {
   const rlimits = { nofile: { soft: 1024, hard: undefined } } as const;
-  const launch = plan(request({ umask: 0o027, nice: 5, oomScoreAdj: 500, rlimits }), {});
-  assert.deepEqual([launch.umask, launch.nice, launch.oomScoreAdj], [0o027, 5, 500]);
+  const oomScoreAdj = { value: 500, isRelative: true };
+  const launch = plan(request({ umask: 0o027, nice: 5, oomScoreAdj, rlimits }), {});
+  assert.deepEqual([launch.umask, launch.nice, launch.oomScoreAdj], [0o027, 5, oomScoreAdj]);
   assert.deepEqual(launch.rlimits, new Map([["nofile", { soft: 1024, hard: undefined }]]));
   assert.equal(launch.credentials, undefined);
-});
-
-test("a soft limit alone keeps the hard one unless it is above it", () => {
-  const present = { soft: 100, hard: 200 } as const;
-  assert.deepEqual(completeLimit({ soft: 150, hard: undefined }, present), { soft: 150, hard: 200 });
-  assert.deepEqual(completeLimit({ soft: 300, hard: undefined }, present), { soft: 300, hard: 300 });
-  assert.deepEqual(completeLimit({ soft: "unlimited", hard: undefined }, present), {
-    soft: "unlimited",
-    hard: "unlimited",
-  });
-  assert.deepEqual(completeLimit({ soft: 300, hard: undefined }, { soft: 1, hard: "unlimited" }), {
-    soft: 300,
-    hard: "unlimited",
-  });
-  assert.deepEqual(completeLimit({ soft: "unlimited", hard: undefined }, { soft: 1, hard: "unlimited" }), {
-    soft: "unlimited",
-    hard: "unlimited",
-  });
-  assert.deepEqual(completeLimit({ soft: 50, hard: 60 }, present), { soft: 50, hard: 60 });
 });
 
 test("a whole command line in exec gets a hint with the correct form", () => {

@@ -8,7 +8,7 @@ import { ControllerError } from "../base/errors.ts";
 import { decodeOsText } from "../base/osText.ts";
 import { parseEnvFile } from "./envFile.ts";
 import { findProgramProblem } from "./interpreter.ts";
-import type { Credentials, ResourceLimit } from "./linux.ts";
+import type { Credentials, LimitSetting, OomScore } from "./spawnShim.ts";
 
 type CommandKey = `probes.${"startup" | "readiness" | "liveness"}.exec`;
 
@@ -31,8 +31,8 @@ export interface LaunchRequest {
   readonly group: string | undefined;
   readonly umask: number | undefined;
   readonly nice: number | undefined;
-  readonly oomScoreAdj: number | undefined;
-  readonly rlimits: Readonly<Record<string, { soft: number | "unlimited"; hard: number | "unlimited" | undefined }>>;
+  readonly oomScoreAdj: OomScore | undefined;
+  readonly rlimits: Readonly<Record<string, LimitSetting>>;
 }
 
 /** What is the same for each worker of a pool. */
@@ -48,19 +48,8 @@ export interface LaunchPlan {
   readonly credentials: Credentials | undefined;
   readonly umask: number | undefined;
   readonly nice: number | undefined;
-  readonly oomScoreAdj: number | undefined;
-  readonly rlimits: ReadonlyMap<string, { soft: number | "unlimited"; hard: number | "unlimited" | undefined }>;
-}
-
-/** A hard limit never below the soft one; undefined keeps the present hard limit. */
-export function completeLimit(
-  wanted: { soft: number | "unlimited"; hard: number | "unlimited" | undefined },
-  present: ResourceLimit,
-): ResourceLimit {
-  if (wanted.hard !== undefined) return { soft: wanted.soft, hard: wanted.hard };
-  const soft = wanted.soft === "unlimited" ? Number.POSITIVE_INFINITY : wanted.soft;
-  const hard = present.hard === "unlimited" ? Number.POSITIVE_INFINITY : present.hard;
-  return { soft: wanted.soft, hard: soft > hard ? wanted.soft : present.hard };
+  readonly oomScoreAdj: OomScore | undefined;
+  readonly rlimits: ReadonlyMap<string, LimitSetting>;
 }
 
 /**

@@ -136,9 +136,6 @@ export class Lifeline {
         // Its own descriptors lead nowhere, so that it never keeps the controller's output open.
         stdoutFd: nullFd,
         stderrFd: nullFd,
-        credentials: undefined,
-        umask: undefined,
-        nofileSoft: undefined,
         // From its first moment on: the trap of the script comes later.
         blocksSignals: true,
       });

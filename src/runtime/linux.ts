@@ -4,7 +4,7 @@
  * x64 and arm64. Each function is a thin adapter; policy lives with the callers. Must be used on the main thread only.
  */
 import ffi from "node:ffi";
-import { openSync } from "node:fs";
+import { openSync, writeSync } from "node:fs";
 import { constants as os } from "node:os";
 import { encodeOsText } from "../base/osText.ts";
 
@@ -19,7 +19,8 @@ const { functions: libc } = ffi.dlopen(null, {
   prlimit: { arguments: ["i32", "i32", "pointer", "pointer"], return: "i32" },
   signal: { arguments: ["i32", "u64"], return: "u64" },
   pthread_sigmask: { arguments: ["i32", "pointer", "pointer"], return: "i32" },
-  setpriority: { arguments: ["i32", "u32", "i32"], return: "i32" },
+  memfd_create: { arguments: ["pointer", "u32"], return: "i32" },
+  poll: { arguments: ["pointer", "u64", "i32"], return: "i32" },
   syscall: { arguments: ["i64", "i64", "i64", "i64"], return: "i64" },
   socket: { arguments: ["i32", "i32", "i32"], return: "i32" },
   getsockopt: { arguments: ["i32", "i32", "i32", "pointer", "pointer"], return: "i32" },
@@ -55,10 +56,16 @@ const SIG_IGN = 1n;
 const PR_SET_CHILD_SUBREAPER = 36;
 const F_SETFL = 4;
 const F_DUPFD_CLOEXEC = 1030;
+const F_ADD_SEALS = 1033;
+/** Nothing of the file may change any more, the seals included. */
+const ALL_SEALS = 0xf;
+const MFD_CLOEXEC = 1;
+const MFD_ALLOW_SEALING = 2;
+const MFD_EXEC = 0x10;
+const POLLIN = 1;
 const WNOHANG = 1;
 const O_CLOEXEC = 0o2000000;
 const O_NONBLOCK = 0o4000;
-const RLIMIT_NOFILE = 7;
 const SYS_PIDFD_OPEN = 434;
 const SYS_CLOSE_RANGE = 436;
 const SYS_PIDFD_GETFD = 438;
@@ -99,12 +106,6 @@ const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
 /** sun_path of sockaddr_un without its final zero byte (unix(7)). */
 const MAX_UNIX_PATH_BYTES = 107;
-
-/** Numbers of the system calls that set the calling thread's own credentials. */
-const CREDENTIAL_CALLS =
-  process.arch === "arm64"
-    ? { setresuid: 147, setresgid: 149, setgroups: 159 }
-    : { setresuid: 117, setresgid: 119, setgroups: 116 };
 
 /** RLIMIT_ numbers by the lower-case name that the configuration uses (asm-generic/resource.h). */
 export const RLIMITS: Readonly<Record<string, number>> = {
@@ -268,6 +269,11 @@ export function reapPid(pid: number): Reaped["status"] | undefined {
   return reaped === 0 ? undefined : decodeStatus(scratch.bytes.readInt32LE(0));
 }
 
+/** Reaps a child that is about to end; waits for it. */
+export function awaitExit(pid: number): void {
+  while (libc.waitpid(pid, scratch.address, 0) < 0 && errno() === os.errno.EINTR);
+}
+
 /** The status of wait(2). */
 function decodeStatus(raw: number): Reaped["status"] {
   const number = raw & 0x7f;
@@ -332,23 +338,11 @@ export function setLimit(pid: number, resource: number, limit: ResourceLimit): v
   if (libc.prlimit(pid, resource, limitIn.address, 0n) !== 0) throw new SystemCallError("prlimit", errno());
 }
 
-/** Sets the nice value of a process. @throws SystemCallError (EACCES, ESRCH) */
-export function setNice(pid: number, nice: number): void {
-  if (libc.setpriority(0, pid, nice) !== 0) throw new SystemCallError("setpriority", errno());
-}
-
-/** Numeric identity a process is to have. */
-export interface Credentials {
-  readonly uid: number;
-  readonly gid: number;
-  readonly groups: readonly number[];
-}
-
 /** The first descriptor that a process may inherit besides 0, 1 and 2 (sd_listen_fds(3) counts from it too). */
 export const FIRST_INHERITED_FD = 3;
 
 /** Everything posix_spawn needs. Descriptors given here stay the caller's to close. */
-export interface SpawnRequest {
+export interface ProcessRequest {
   /** Absolute path. */
   readonly file: string;
   readonly argv: readonly string[];
@@ -367,10 +361,6 @@ export interface SpawnRequest {
    * before it is copied.
    */
   readonly inheritedFds?: readonly number[];
-  readonly credentials: Credentials | undefined;
-  readonly umask: number | undefined;
-  /** Soft limit of open files the process starts with; undefined inherits the raised one of the runtime. */
-  readonly nofileSoft: number | "unlimited" | undefined;
   /** Whether it starts with every signal blocked that a program does not need for itself; false unless given. */
   readonly blocksSignals?: boolean;
 }
@@ -444,7 +434,7 @@ function stringArray(texts: readonly string[], prepared: PreparedStrings = NO_ST
  * Starts a process in a session of its own and returns its pid. Blocks until the exec happened (vfork), so a failing
  * exec is known at once. @throws SystemCallError
  */
-export function spawnProcess(request: SpawnRequest): number {
+export function spawnProcess(request: ProcessRequest): number {
   const kept: Memory[] = [];
   const keep = (memory: Memory): bigint => {
     kept.push(memory);
@@ -467,9 +457,7 @@ export function spawnProcess(request: SpawnRequest): number {
     const envp = keep(stringArray(request.env, request.sharedEnv));
     const mask = request.blocksSignals === true ? foreignSignals : noSignals;
     libc.posix_spawnattr_setsigmask(spawnAttributes.address, mask.address);
-    const failed = withProcessState(request, () =>
-      libc.posix_spawn(pidOut.address, file, actions, spawnAttributes.address, argv, envp),
-    );
+    const failed = libc.posix_spawn(pidOut.address, file, actions, spawnAttributes.address, argv, envp);
     if (failed !== 0) throw new SystemCallError(`posix_spawn of ${request.file}`, failed);
     return pidOut.bytes.readInt32LE(0);
   } finally {
@@ -479,54 +467,34 @@ export function spawnProcess(request: SpawnRequest): number {
 }
 
 /**
- * Runs `act` while this thread has the umask, the open-files limit and the identity that the child shall inherit.
- * Linux keeps credentials per thread and the raw calls change only this one; the saved ids stay root's until the exec
- * of the child drops them, which is what lets this thread go back.
+ * An executable file without a name: it exists in memory, cannot be changed, and is closed on exec. `name` is shown in /proc only.
+ * @throws SystemCallError (ENOSYS; EACCES where vm.memfd_noexec is 2)
  */
-function withProcessState(request: SpawnRequest, act: () => number): number {
-  const { umask, nofileSoft, credentials } = request;
-  const previousUmask = umask === undefined ? undefined : process.umask(umask);
-  const previousLimit = nofileSoft === undefined ? undefined : getLimit(0, RLIMIT_NOFILE);
-  try {
-    if (previousLimit !== undefined && nofileSoft !== undefined) {
-      setLimit(0, RLIMIT_NOFILE, { soft: nofileSoft, hard: previousLimit.hard });
-    }
-    return credentials === undefined ? act() : asIdentity(credentials, act);
-  } finally {
-    if (previousLimit !== undefined) setLimit(0, RLIMIT_NOFILE, previousLimit);
-    if (previousUmask !== undefined) process.umask(previousUmask);
+export function openExecutableMemory(name: string, content: Uint8Array): number {
+  const label = Memory.ofText(name);
+  const create = (flags: number) => libc.memfd_create(label.address, flags);
+  let fd = create(MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_EXEC);
+  // Before Linux 6.3 the flag is unknown, and every such file may be executed.
+  if (fd < 0 && errno() === os.errno.EINVAL) fd = create(MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  if (fd < 0) throw new SystemCallError("memfd_create", errno());
+  writeSync(fd, content);
+  if (libc.fcntl(fd, F_ADD_SEALS, BigInt(ALL_SEALS)) !== 0) {
+    const failure = new SystemCallError("fcntl", errno());
+    libc.close(fd);
+    throw failure;
   }
+  return fd;
 }
 
-function asIdentity(credentials: Credentials, act: () => number): number {
-  const own: Credentials = {
-    uid: process.getuid?.() ?? 0,
-    gid: process.getgid?.() ?? 0,
-    groups: process.getgroups?.() ?? [],
-  };
-  try {
-    setThreadGroups(credentials.groups);
-    setThreadIds(CREDENTIAL_CALLS.setresgid, credentials.gid, own.gid);
-    setThreadIds(CREDENTIAL_CALLS.setresuid, credentials.uid, own.uid);
-    return act();
-  } finally {
-    setThreadIds(CREDENTIAL_CALLS.setresuid, own.uid, own.uid);
-    setThreadIds(CREDENTIAL_CALLS.setresgid, own.gid, own.gid);
-    setThreadGroups(own.groups);
-  }
-}
-
-function setThreadIds(call: number, id: number, saved: number): void {
-  if (libc.syscall(BigInt(call), BigInt(id), BigInt(id), BigInt(saved)) !== 0n) {
-    throw new SystemCallError(call === CREDENTIAL_CALLS.setresuid ? "setresuid" : "setresgid", errno());
-  }
-}
-
-function setThreadGroups(groups: readonly number[]): void {
-  const list = Memory.ofSize(Math.max(groups.length, 1) * 4);
-  for (const [index, group] of groups.entries()) list.bytes.writeUInt32LE(group, index * 4);
-  if (libc.syscall(BigInt(CREDENTIAL_CALLS.setgroups), BigInt(groups.length), list.address, 0n) !== 0n) {
-    throw new SystemCallError("setgroups", errno());
+/** Waits until a read of `fd` would not block, for `boundMs` at most; whether it came so far. */
+export function waitReadable(fd: number, boundMs: number): boolean {
+  const deadline = performance.now() + boundMs;
+  for (;;) {
+    scratch.bytes.writeInt32LE(fd, 0);
+    scratch.bytes.writeInt32LE(POLLIN, 4);
+    const count = libc.poll(scratch.address, 1n, Math.max(0, Math.ceil(deadline - performance.now())));
+    if (count >= 0) return count > 0;
+    if (errno() !== os.errno.EINTR) throw new SystemCallError("poll", errno());
   }
 }
 

@@ -116,7 +116,7 @@ test("beside sockets the descriptor of the notice is the next one", async (conte
   const scene = new ProcessScene(
     context,
     'echo $MONOCEROS_NOTIFY_FD $LISTEN_FDS $(readlink /proc/$$/fd/3) $(readlink /proc/$$/fd/5) > told; echo >&"$MONOCEROS_NOTIFY_FD"; exec sleep 1000',
-    { notifies: true, sockets: { fds, names: ["a", "b", "c"], shell: undefined } },
+    { notifies: true, sockets: { fds, names: ["a", "b", "c"] } },
   );
   const leader = scene.processes.spawn(0, 0, 1, 1);
   const notified = Promise.withResolvers<void>();

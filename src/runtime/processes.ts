@@ -9,32 +9,28 @@
  *
  * The controller never uses node:child_process: libuv would compete for exits. So waitpid(-1) is safe here.
  */
-import { closeSync, fchownSync, openSync, writeFileSync } from "node:fs";
+import { closeSync, fchownSync, openSync } from "node:fs";
 import type { Logger } from "../base/log.ts";
 import type { ExitStatus } from "../core/exit.ts";
 import { type Incarnation, type Slot, workerId } from "../core/identity.ts";
 import { findProgramProblem } from "./interpreter.ts";
-import { completeLimit, type LaunchPlan } from "./launch.ts";
+import type { LaunchPlan } from "./launch.ts";
 import { CONTROLLER_MARK, type Lifeline } from "./lifeline.ts";
 import {
   FIRST_INHERITED_FD,
-  getLimit,
   openPipe,
   type Pipe,
   PreparedStrings,
-  type ResourceLimit,
-  RLIMITS,
   raiseDescriptor,
   reapOne,
   SystemCallError,
   sendSignal,
-  setLimit,
-  setNice,
-  spawnProcess,
 } from "./linux.ts";
 import { NOTIFY_VARIABLE, NotifyChannel } from "./notifyChannel.ts";
 import { listChildren, listPids, readEnvironment, readStat } from "./procfs.ts";
-import { type InheritedSockets, withListenPid } from "./sockets.ts";
+import type { InheritedSockets } from "./sockets.ts";
+import { startProcess } from "./spawn.ts";
+import { type LimitSetting, type ProcessSettings, ROOM_FOR_PID } from "./spawnShim.ts";
 
 /** How often the emptiness of a group is looked at besides at every exit. */
 const VACANCY_POLL_MS = 20;
@@ -44,9 +40,6 @@ const EXEC_BOUND_MS = 250;
 
 /** How often children are listed anew when they come and go while they are looked at. */
 const MAX_LISTINGS = 5;
-
-/** When after a spawn the stack limit is looked at again. */
-const STACK_LIMIT_CHECKS_MS = [1, 10, 100];
 
 /** Names the worker to libraries that keep a file for each process (docs/decisions/0012-worker-identifier.md). */
 const WORKER_ID_VARIABLE = "MULTIPROCESS_WORKER_ID";
@@ -165,7 +158,7 @@ export class Processes implements HelperControl, ToolControl {
   readonly #lifeline: Lifeline | undefined;
   readonly #log: Logger;
   readonly #mark: string;
-  readonly #nofileSoft: number | "unlimited";
+  readonly #nofile: LimitSetting;
   readonly #byLeader = new Map<number, Resident>();
   /** Leaders that are gone while something of them is left. */
   readonly #leftBehind = new Set<Resident>();
@@ -175,6 +168,8 @@ export class Processes implements HelperControl, ToolControl {
   readonly #helpers = new Map<number, (status: ExitStatus) => void>();
   readonly #onChildSignal = () => this.reap();
   readonly #sharedEnvs = new WeakMap<PoolLaunch, PreparedStrings>();
+  /** Settings of a launch that were refused once. */
+  readonly #refusals = new WeakMap<PoolLaunch, Set<string>>();
   #poll: NodeJS.Timeout | undefined;
   /** Where the output of helpers goes; open for good once it was needed. */
   #sinkFd: number | undefined;
@@ -197,7 +192,7 @@ export class Processes implements HelperControl, ToolControl {
     this.#lifeline = options.lifeline;
     this.#log = options.log;
     this.#mark = options.mark;
-    this.#nofileSoft = options.nofileSoft;
+    this.#nofile = { soft: options.nofileSoft, hard: undefined };
     process.on("SIGCHLD", this.#onChildSignal);
   }
 
@@ -213,11 +208,9 @@ export class Processes implements HelperControl, ToolControl {
       if (pool.notifies === true) notice = openNoticePipe(pool);
       if (pool.captured) for (let stream = 0; stream < 2; stream++) pipes.push(openPipe());
       for (const pipe of pipes) this.#giveTo(plan, pipe);
-      const nofile = plan.rlimits.get("nofile");
-      const argv = [plan.file, ...pool.argsOf(slot)];
-      const shell = pool.sockets?.shell;
-      pid = spawnProcess({
-        ...(shell === undefined ? { file: plan.file, argv } : withListenPid(shell, argv)),
+      pid = startProcess({
+        file: plan.file,
+        argv: [plan.file, ...pool.argsOf(slot)],
         sharedEnv: this.#sharedEnv(pool),
         env: this.#ownEnv(pool, slot, incarnation),
         cwd: plan.cwd,
@@ -225,9 +218,8 @@ export class Processes implements HelperControl, ToolControl {
         stdoutFd: pipes[0]?.writeFd,
         stderrFd: pipes[1]?.writeFd,
         inheritedFds: [...(pool.sockets?.fds ?? []), ...(notice === undefined ? [] : [notice.writeFd])],
-        credentials: plan.credentials,
-        umask: plan.umask,
-        nofileSoft: nofile === undefined ? this.#nofileSoft : undefined,
+        settings: { ...plan, rlimits: this.#limitsOf(plan), hasListenPid: pool.sockets !== undefined },
+        onRefused: (what, error) => this.#warnOfRefusal(pool, what, error),
         blocksSignals: pool.quit !== undefined,
       });
     } catch (error) {
@@ -239,7 +231,6 @@ export class Processes implements HelperControl, ToolControl {
       if (notice !== undefined) closeSync(notice.writeFd);
     }
     this.#lifeline?.add(pid);
-    this.#applyLimits(pool, slot, pid);
     const [stdout, stderr] = pipes;
     const output =
       stdout === undefined || stderr === undefined
@@ -277,26 +268,25 @@ export class Processes implements HelperControl, ToolControl {
   spawnHelper(request: HelperRequest, exited: (status: ExitStatus) => void): Helper {
     const { slot, incarnation, workerPid, file, argv } = request;
     const pool = this.#launchOf(request.pool, request.revision);
+    const { cwd, credentials, umask, oomScoreAdj } = pool.plan;
     this.#sinkFd ??= openSync("/dev/null", "r+");
-    const pid = spawnProcess({
+    const pid = startProcess({
       file,
       argv,
       sharedEnv: this.#sharedEnv(pool),
       env: this.#ownEnv(pool, slot, incarnation, { [HELPER_VARIABLE]: String(workerPid) }),
-      cwd: pool.plan.cwd,
+      cwd,
       stdinFd: undefined,
       stdoutFd: this.#sinkFd,
       stderrFd: this.#sinkFd,
-      credentials: pool.plan.credentials,
-      umask: pool.plan.umask,
-      nofileSoft: this.#nofileSoft,
+      settings: { ...this.#helperSettings(), credentials, umask, oomScoreAdj },
     });
     return this.#watchHelper(pid, exited);
   }
 
   spawnTool({ workerPid, file, argv, outputFd }: ToolRequest, exited: (status: ExitStatus) => void): Helper {
     const env = { ...process.env, [HELPER_VARIABLE]: String(workerPid ?? ""), [CONTROLLER_MARK]: this.#mark };
-    const pid = spawnProcess({
+    const pid = startProcess({
       file,
       argv,
       sharedEnv: NO_STRINGS,
@@ -305,11 +295,28 @@ export class Processes implements HelperControl, ToolControl {
       stdinFd: undefined,
       stdoutFd: outputFd,
       stderrFd: outputFd,
-      credentials: undefined,
-      umask: undefined,
-      nofileSoft: this.#nofileSoft,
+      settings: this.#helperSettings(),
     });
     return this.#watchHelper(pid, exited);
+  }
+
+  /** Helpers and tools end with the controller even if it is killed before the guardian knows them. */
+  #helperSettings(): ProcessSettings {
+    return { rlimits: new Map([["nofile", this.#nofile]]), diesWithController: true };
+  }
+
+  /** Node.js has raised its own limit of open files. */
+  #limitsOf({ rlimits }: LaunchPlan): ProcessSettings["rlimits"] {
+    return rlimits.has("nofile") ? rlimits : new Map([...rlimits, ["nofile", this.#nofile]]);
+  }
+
+  /** Once for each launch: a pool that crashes in a loop would repeat it. */
+  #warnOfRefusal(pool: PoolLaunch, what: string, error: SystemCallError): void {
+    const warned = this.#refusals.get(pool) ?? new Set();
+    this.#refusals.set(pool, warned);
+    if (warned.has(what)) return;
+    warned.add(what);
+    this.#log.warn(`Cannot set ${what} of the workers of pool "${pool.name}"`, { error: error.message });
   }
 
   #watchHelper(pid: number, exited: (status: ExitStatus) => void): Helper {
@@ -556,53 +563,6 @@ export class Processes implements HelperControl, ToolControl {
     this.#sharedEnvs.set(launch, prepared);
     return prepared;
   }
-
-  /**
-   * Applied from outside right after the exec, while the dynamic linker still runs: set before it, these would bind the
-   * controller itself, and lowering them could not be undone.
-   */
-  #applyLimits(pool: PoolLaunch, slot: Slot, pid: number): void {
-    const { plan } = pool;
-    const attempt = (what: string, act: () => void) => {
-      try {
-        act();
-      } catch (error) {
-        if (error instanceof SystemCallError && error.code === "ESRCH") return;
-        this.#log.warn(`Cannot set ${what} of worker "${workerId(pool.name, slot)}"`, { error: String(error) });
-      }
-    };
-    for (const [name, wanted] of plan.rlimits) {
-      const resource = RLIMITS[name];
-      if (resource === undefined) continue;
-      attempt(`rlimit ${name}`, () => {
-        const present = getLimit(pid, resource);
-        const limit = completeLimit(wanted, present);
-        setLimit(pid, resource, limit);
-        if (name === "stack") this.#keepStackLimit(pid, resource, present, limit);
-      });
-    }
-    const { nice, oomScoreAdj } = plan;
-    if (nice !== undefined) attempt("nice", () => setNice(pid, nice));
-    if (oomScoreAdj !== undefined)
-      attempt("oom_score_adj", () => writeFileSync(`/proc/${pid}/oom_score_adj`, String(oomScoreAdj)));
-  }
-
-  /**
-   * The kernel ends an execve(2) by putting back the stack limit that it began with (finalize_exec in fs/exec.c), and the
-   * spawner is woken before that. So it is looked at again while the process is young.
-   */
-  #keepStackLimit(pid: number, resource: number, overwritten: ResourceLimit, wanted: ResourceLimit): void {
-    for (const delayMs of STACK_LIMIT_CHECKS_MS) {
-      setTimeout(() => {
-        if (!this.isLeader(pid)) return;
-        try {
-          if (equals(getLimit(pid, resource), overwritten)) setLimit(pid, resource, wanted);
-        } catch {
-          // It has ended and is about to be reaped.
-        }
-      }, delayMs).unref();
-    }
-  }
 }
 
 /** SIGCONT follows, as in systemd: a suspended process could not obey and would be killed at the deadline. */
@@ -631,7 +591,7 @@ function inheritedVariables({ sockets, notifies }: PoolLaunch): Readonly<Record<
   return {
     ...(sockets === undefined
       ? {}
-      : { LISTEN_FDS: String(sockets.fds.length), LISTEN_FDNAMES: sockets.names.join(":") }),
+      : { LISTEN_FDS: String(sockets.fds.length), LISTEN_FDNAMES: sockets.names.join(":"), LISTEN_PID: ROOM_FOR_PID }),
     ...(notifies === true ? { [NOTIFY_VARIABLE]: String(noticeFdOf(sockets)) } : {}),
   };
 }
@@ -651,8 +611,4 @@ function openNoticePipe({ sockets }: PoolLaunch): Pipe {
     closeSync(readFd);
     throw error;
   }
-}
-
-function equals(a: ResourceLimit, b: ResourceLimit): boolean {
-  return a.soft === b.soft && a.hard === b.hard;
 }

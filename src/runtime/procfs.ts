@@ -175,6 +175,12 @@ export function readSoftNofile(pid: number): number | "unlimited" | undefined {
   return soft === "unlimited" ? "unlimited" : Number(soft);
 }
 
+/** The oom_score_adj of this process; undefined where it may not be read. */
+export function readOwnOomScoreAdj(): number | undefined {
+  const text = readProc("/proc/self/oom_score_adj");
+  return text === undefined ? undefined : Number(text);
+}
+
 /** Functions of the kernel that a process waits in, innermost first; undefined where they may not be read. */
 export function readKernelStack(pid: number): readonly string[] | undefined {
   const lines = readProc(`/proc/${pid}/stack`)

@@ -9,7 +9,7 @@ import { after, type TestContext, test } from "node:test";
 import { ControllerError, type ErrorCode } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { countOpenFds } from "./procfs.ts";
-import { parseListen, SharedSockets, type SocketRequest, withListenPid } from "./sockets.ts";
+import { parseListen, SharedSockets, type SocketRequest } from "./sockets.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "monoceros-sockets-"));
 after(() => rmSync(directory, { recursive: true }));
@@ -63,16 +63,6 @@ test("addresses are taken apart", () => {
   assert.deepEqual(parseListen("/run/a:1"), { kind: "unix", path: "/run/a:1" });
 });
 
-test("the shell gets the arguments of the program as they are", async () => {
-  const shell = { file: "/bin/sh", argv: ["sh"] };
-  const { file, argv } = withListenPid(shell, ["/bin/sh", "-c", 'echo "$LISTEN_PID $$ $1"', "sh", "a  'b\" $c"]);
-  assert.equal(file, "/bin/sh");
-  const child = spawn(file, argv.slice(1), { stdio: ["ignore", "pipe", "inherit"] });
-  const [chunk] = (await once(child.stdout, "data")) as [Buffer];
-  assert.equal(String(chunk), `${child.pid} ${child.pid} a  'b" $c\n`);
-  await once(child, "close");
-});
-
 test("IPv4, IPv6, every address and a name are bound; the port of the kernel's choice is told", async (context) => {
   const sockets = await bound(
     context,
@@ -121,12 +111,10 @@ test("what a pool inherits is its own, in the order of the file", async (context
     requestOf("127.0.0.1:0", { name: "b" }),
   );
   const [a, , b] = sockets.list();
-  const inherited = sockets.inheritedBy("web", ["PATH"]);
+  const inherited = sockets.inheritedBy("web");
   assert.deepEqual(inherited?.fds, [a?.fd, b?.fd]);
   assert.deepEqual(inherited?.names, ["a", "b"]);
-  assert.ok(inherited?.shell !== undefined);
-  assert.equal(sockets.inheritedBy("web", ["a.b"])?.shell, undefined);
-  assert.equal(sockets.inheritedBy("none", []), undefined);
+  assert.equal(sockets.inheritedBy("none"), undefined);
 });
 
 test("a port that this process holds is taken, and what was bound before it is given back", async (context) => {

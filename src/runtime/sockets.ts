@@ -12,13 +12,9 @@ import { connect, isIP } from "node:net";
 import { ControllerError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { LeftoverWait } from "./leftovers.ts";
-import { findShell, type Shell } from "./lifeline.ts";
 import { boundPort, FIRST_INHERITED_FD, type ListenAddress, openListener, SystemCallError } from "./linux.ts";
 import { findListener, findUnixListener, type Listener } from "./procfs.ts";
 import { openTcpListener, type TcpTarget } from "./tcpListener.ts";
-
-/** Sets LISTEN_PID to the pid that the program will have: the shell becomes it by exec. */
-const LISTEN_PID_SCRIPT = 'LISTEN_PID=$$ exec "$@"';
 
 /** One socket that a pool asks for. */
 export interface SocketRequest {
@@ -48,8 +44,6 @@ export interface InheritedSockets {
   readonly fds: readonly number[];
   /** Their names in the same order, for LISTEN_FDNAMES. */
   readonly names: readonly string[];
-  /** Through which workers start to get LISTEN_PID; undefined leaves it out. */
-  readonly shell: Shell | undefined;
 }
 
 /** Where `listen` of a socket points to. */
@@ -64,11 +58,6 @@ export function parseListen(listen: string): ListenTarget {
     host: listen.slice(0, colon).replace(/^\[(.*)\]$/u, "$1"),
     port: Number(listen.slice(colon + 1)),
   };
-}
-
-/** Program and arguments that start `argv` (the program first) with LISTEN_PID in its environment. */
-export function withListenPid(shell: Shell, argv: readonly string[]): { file: string; argv: readonly string[] } {
-  return { file: shell.file, argv: [...shell.argv, "-c", LISTEN_PID_SCRIPT, "monoceros-listen-pid", ...argv] };
 }
 
 interface BoundSocket extends SharedSocket {
@@ -113,15 +102,10 @@ export class SharedSockets implements Disposable {
     return [...this.#sockets];
   }
 
-  /** What the workers of a pool inherit, with these names in their environment; undefined for a pool without sockets. */
-  inheritedBy(pool: string, environmentNames: readonly string[]): InheritedSockets | undefined {
+  /** What the workers of a pool inherit; undefined for a pool without sockets. */
+  inheritedBy(pool: string): InheritedSockets | undefined {
     const own = this.list().filter((socket) => socket.pool === pool);
-    if (own.length === 0) return undefined;
-    return {
-      fds: own.map(({ fd }) => fd),
-      names: own.map(({ name }) => name),
-      shell: this.#shellFor(pool, environmentNames),
-    };
+    return own.length === 0 ? undefined : { fds: own.map(({ fd }) => fd), names: own.map(({ name }) => name) };
   }
 
   /**
@@ -150,18 +134,6 @@ export class SharedSockets implements Disposable {
       this.#log.warn(`backlog ${backlog} of socket "${name}" of pool "${pool}" is cut to ${most}`, {
         hint: `sysctl -w net.core.somaxconn=${backlog}`,
       });
-  }
-
-  #shellFor(pool: string, environmentNames: readonly string[]): Shell | undefined {
-    const shell = findShell();
-    // A POSIX shell passes on only what may be a variable of its own; losing one of these would be worse.
-    const foreign = environmentNames.filter((name) => !/^[A-Za-z_][A-Za-z0-9_]*$/u.test(name));
-    if (shell !== undefined && foreign.length === 0) return shell;
-    const why = shell === undefined ? "there is no shell" : `no shell passes on "${foreign.join('", "')}"`;
-    this.#log.warn(`workers of pool "${pool}" get LISTEN_FDS without LISTEN_PID: ${why}`, {
-      hint: "Programs that insist on it (sd_listen_fds) do not take the sockets; give them {{.Fd}} as an argument.",
-    });
-    return undefined;
   }
 
   #close(socket: BoundSocket): void {

@@ -190,23 +190,31 @@ test("shared socket: a pool without sockets gets no descriptor and no LISTEN_ va
   await said(controller, "job-0", "listen 0");
 });
 
-test("shared socket: variables that no shell passes on are kept, LISTEN_PID is left out, and a warning says so once", async (context) => {
+test("shared socket: names and values that no shell passes on are kept, and LISTEN_PID is right", async (context) => {
+  const exported = { "BASH_FUNC_greet%%": "() {  echo hello\n}" };
   await using controller = await ControllerUnderTest.start({
     workers: poolOf({
       name: "web",
       replicas: 2,
       exec: PROCESSBIN,
       args: ["--print-env"],
-      env: { "dotted.name": "kept" },
+      env: { "dotted.name": "kept", LINES: "two\nlines" },
       sockets: [{ name: "http", listen: join(scratchOf(context), "web.sock") }],
     }),
+    env: exported,
   });
   for (const id of ["web-0", "web-1"]) {
     const told = (await said(controller, id, "surroundings")) as unknown as { surroundings: Surroundings };
-    const { env } = told.surroundings;
-    assert.deepEqual([env["dotted.name"], env["LISTEN_FDS"], env["LISTEN_PID"]], ["kept", "1", undefined]);
+    const { env, pid } = told.surroundings;
+    assert.deepEqual(
+      [env["dotted.name"], env["LINES"], env["BASH_FUNC_greet%%"], env["LISTEN_FDS"], env["LISTEN_PID"]],
+      ["kept", "two\nlines", exported["BASH_FUNC_greet%%"], "1", String(pid)],
+    );
   }
-  assert.equal(controller.stderr.filter((line) => line.includes("without LISTEN_PID")).length, 1);
+  assert.deepEqual(
+    controller.stderr.filter((line) => line.includes("LISTEN_PID")),
+    [],
+  );
 });
 
 test("shared socket: a client is refused as soon as no worker listens, while the last answers are still under way", async () => {
