@@ -12,12 +12,18 @@ class FakeProcesses implements ProcessControl {
   readonly asked: string[] = [];
   /** Called before each spawn; may throw. */
   beforeSpawn: (pool: number, slot: number) => void = () => {};
+  /** Called when a spawn is confirmed; may throw. */
+  onConfirm: (pool: number, slot: number) => void = () => {};
   #nextPid = 100;
 
-  spawn(pool: number, slot: number, incarnation: number, _revision: number): number {
+  begin(pool: number, slot: number, incarnation: number, _revision: number): () => number {
     this.beforeSpawn(pool, slot);
     this.asked.push(`spawn ${pool}/${slot} ${incarnation}`);
-    return this.#nextPid++;
+    const pid = this.#nextPid++;
+    return () => {
+      this.onConfirm(pool, slot);
+      return pid;
+    };
   }
 
   signal(leader: number, signal: string, scope: "group" | "escaped"): void {
@@ -217,6 +223,33 @@ test("the exit of an incarnation that is long gone changes nothing", () => {
   setting.daemon.vacated(0, 0, 1);
   assert.deepEqual(setting.daemon.view(), view);
   assert.deepEqual(setting.listener.take(), []);
+});
+
+test("a process is begun before the exec of the one before it is waited for, and none is left unconfirmed", () => {
+  const setting = new Setting({ replicas: 3 });
+  const { processes } = setting;
+  processes.onConfirm = (pool, slot) => processes.asked.push(`confirm ${pool}/${slot}`);
+  setting.boot();
+  assert.deepEqual(processes.take(), [
+    "spawn 0/0 1",
+    "spawn 0/1 1",
+    "confirm 0/0",
+    "spawn 0/2 1",
+    "confirm 0/1",
+    "confirm 0/2",
+  ]);
+});
+
+test("an exec that fails after the process was begun is a spawn that failed, of that worker alone", () => {
+  const setting = new Setting({ replicas: 2 });
+  let failures = 1;
+  setting.processes.onConfirm = (_, slot) => {
+    if (slot === 0 && failures-- > 0) throw new Error("exec: ENOENT");
+  };
+  setting.boot();
+  const heard = setting.listener.take().filter((event) => event.startsWith("spawn_failed"));
+  assert.deepEqual(heard, ["spawn_failed 0"]);
+  assert.deepEqual(setting.phases(), ["ready", "ready"]);
 });
 
 test("a spawn that fails comes back as an event and is tried again with backoff", () => {

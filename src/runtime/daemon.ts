@@ -25,7 +25,8 @@ import type { Clock } from "./clock.ts";
 
 /** What the daemon needs of the processes. */
 export interface ProcessControl {
-  spawn(pool: number, slot: Slot, incarnation: number, revision: number): number;
+  /** Starts a process; what is returned waits for its exec and gives its pid. Both throw if it cannot be started. */
+  begin(pool: number, slot: Slot, incarnation: number, revision: number): () => number;
   signal(leader: number, signal: string, scope: "group" | "leader" | "escaped"): void;
   kill(leader: number): void;
 }
@@ -76,6 +77,8 @@ export class Daemon {
   readonly #todo: ControllerEffect[] = [];
   /** Whether events are being handled, now or in the next turn. */
   #busy = false;
+  /** Waits for the process that was begun last, and tells the mailbox. */
+  #begun: (() => void) | undefined;
   #broken = false;
 
   constructor(options: { spec: ControllerSpec; clock: Clock; random: () => number; listener: DaemonListener }) {
@@ -253,6 +256,7 @@ export class Daemon {
     try {
       while (this.#handleNext()) {
         if (this.#clock.now() - startedAt < TURN_MS) continue;
+        this.#confirmSpawn();
         this.#clock.nextTurn(() => {
           this.#busy = false;
           this.#run();
@@ -268,6 +272,7 @@ export class Daemon {
   /** Performs one effect or, if none is left, handles one event. Whether there may be more. */
   #handleNext(): boolean {
     const effect = this.#todo.shift();
+    if (effect?.kind !== "spawn") this.#confirmSpawn();
     if (effect !== undefined) {
       this.#perform(effect);
       if (this.#todo.length === 0) this.#listener.changed();
@@ -322,19 +327,38 @@ export class Daemon {
     }
   }
 
+  /** The process that was begun before is waited for only now: its program was executed meanwhile. */
   #spawn({ pool, slot, incarnation, revision }: Extract<ControllerEffect, { kind: "spawn" }>): void {
     const random = this.#random();
-    let event: WorkerEvent;
+    const settle = (start: () => number) => {
+      let event: WorkerEvent;
+      try {
+        event = { kind: "spawned", at: this.#clock.now(), incarnation, pid: start(), random };
+      } catch (error) {
+        if (error instanceof InvariantError) throw error;
+        const reason = error instanceof Error ? error.message : String(error);
+        event = { kind: "spawnFailed", at: this.#clock.now(), incarnation, reason, random };
+      }
+      this.#mailbox.push({ kind: "worker", pool, slot, event, random });
+    };
+    let confirm: () => number;
     try {
-      const pid = this.#processes?.spawn(pool, slot, incarnation, revision);
-      if (pid === undefined) throw new InvariantError("a spawn before the boot");
-      event = { kind: "spawned", at: this.#clock.now(), incarnation, pid, random };
+      if (this.#processes === undefined) throw new InvariantError("a spawn before the boot");
+      confirm = this.#processes.begin(pool, slot, incarnation, revision);
     } catch (error) {
-      if (error instanceof InvariantError) throw error;
-      const reason = error instanceof Error ? error.message : String(error);
-      event = { kind: "spawnFailed", at: this.#clock.now(), incarnation, reason, random };
+      confirm = () => {
+        throw error;
+      };
     }
-    this.#mailbox.push({ kind: "worker", pool, slot, event, random });
+    this.#confirmSpawn();
+    this.#begun = () => settle(confirm);
+  }
+
+  /** Nothing but another spawn may happen before: no signal, no exit, no other turn of the event loop. */
+  #confirmSpawn(): void {
+    const begun = this.#begun;
+    this.#begun = undefined;
+    begun?.();
   }
 
   #armTimers(before: ControllerState, state: ControllerState): void {
@@ -394,6 +418,7 @@ export class Daemon {
       for (const worker of pool.workers) if ("pid" in worker && worker.pid !== undefined) leaders.add(worker.pid);
     }
     // Also those that the state does not know yet.
+    this.#confirmSpawn();
     for (const event of this.#mailbox)
       if (event.kind === "worker" && event.event.kind === "spawned") leaders.add(event.event.pid);
     this.#mailbox.length = 0;

@@ -29,7 +29,7 @@ import {
 import { NOTIFY_VARIABLE, NotifyChannel } from "./notifyChannel.ts";
 import { listChildren, listPids, readEnvironment, readStat } from "./procfs.ts";
 import type { InheritedSockets } from "./sockets.ts";
-import { startProcess } from "./spawn.ts";
+import { beginProcess, type StartedProcess, startProcess } from "./spawn.ts";
 import { type LimitSetting, type ProcessSettings, ROOM_FOR_PID } from "./spawnShim.ts";
 
 /** How often the emptiness of a group is looked at besides at every exit. */
@@ -198,17 +198,30 @@ export class Processes implements HelperControl, ToolControl {
 
   /** Starts the process of a slot and returns its pid. @throws SystemCallError */
   spawn(poolIndex: number, slot: Slot, incarnation: Incarnation, revision: number): number {
+    return this.begin(poolIndex, slot, incarnation, revision)();
+  }
+
+  /**
+   * Starts the process of a slot. Its program is executed while the caller does other things; then the caller calls what
+   * is returned, in the same turn, for the pid. Both throw a SystemCallError.
+   */
+  begin(poolIndex: number, slot: Slot, incarnation: Incarnation, revision: number): () => number {
     const pool = this.#launchOf(poolIndex, revision);
     const { plan } = pool;
     const pipes: Pipe[] = [];
     let notice: Pipe | undefined;
-    let pid: number;
+    const explain = (error: unknown) => {
+      for (const { readFd } of pipes) closeSync(readFd);
+      if (notice !== undefined) closeSync(notice.readFd);
+      return explained(error, plan);
+    };
+    let started: StartedProcess;
     try {
       pool.prepare?.(slot);
       if (pool.notifies === true) notice = openNoticePipe(pool);
       if (pool.captured) for (let stream = 0; stream < 2; stream++) pipes.push(openPipe());
       for (const pipe of pipes) this.#giveTo(plan, pipe);
-      pid = startProcess({
+      started = beginProcess({
         file: plan.file,
         argv: [plan.file, ...pool.argsOf(slot)],
         sharedEnv: this.#sharedEnv(pool),
@@ -223,33 +236,40 @@ export class Processes implements HelperControl, ToolControl {
         blocksSignals: pool.quit !== undefined,
       });
     } catch (error) {
-      for (const { readFd } of pipes) closeSync(readFd);
-      if (notice !== undefined) closeSync(notice.readFd);
-      throw explained(error, plan);
+      throw explain(error);
     } finally {
       for (const { writeFd } of pipes) closeSync(writeFd);
       if (notice !== undefined) closeSync(notice.writeFd);
     }
+    const { pid, confirm } = started;
     this.#lifeline?.add(pid);
-    const [stdout, stderr] = pipes;
-    const output =
-      stdout === undefined || stderr === undefined
-        ? undefined
-        : this.#attach({ pool: poolIndex, slot, stdoutFd: stdout.readFd, stderrFd: stderr.readFd });
-    this.#byLeader.set(pid, {
-      pool: poolIndex,
-      launch: pool,
-      slot,
-      incarnation,
-      pid,
-      output,
-      notifyChannel: notice === undefined ? undefined : new NotifyChannel(notice.readFd),
-      leaderAlive: true,
-      leaderEndedAtMs: 0,
-      stopSignal: undefined,
-      signalled: new Set(),
-    });
-    return pid;
+    return () => {
+      try {
+        confirm();
+      } catch (error) {
+        this.#lifeline?.remove(pid);
+        throw explain(error);
+      }
+      const [stdout, stderr] = pipes;
+      const output =
+        stdout === undefined || stderr === undefined
+          ? undefined
+          : this.#attach({ pool: poolIndex, slot, stdoutFd: stdout.readFd, stderrFd: stderr.readFd });
+      this.#byLeader.set(pid, {
+        pool: poolIndex,
+        launch: pool,
+        slot,
+        incarnation,
+        pid,
+        output,
+        notifyChannel: notice === undefined ? undefined : new NotifyChannel(notice.readFd),
+        leaderAlive: true,
+        leaderEndedAtMs: 0,
+        stopSignal: undefined,
+        signalled: new Set(),
+      });
+      return pid;
+    };
   }
 
   /**

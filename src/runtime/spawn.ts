@@ -30,47 +30,71 @@ export interface SpawnRequest extends ProcessRequest {
  */
 const ANSWER_BOUND_MS = 250;
 
+/** A process whose program may not have been executed yet. */
+export interface StartedProcess {
+  readonly pid: number;
+  /** Waits until the program is executed. Call it once. @throws SystemCallError if it cannot be; then there is no process */
+  confirm(): void;
+}
+
 /**
  * Starts a process in a session of its own and returns its pid. Waits until its program is executed, so a failing exec is
- * known at once. Without the shim, settings are left out, except for an identity, which is refused. @throws SystemCallError
+ * known at once. @throws SystemCallError
  */
 export function startProcess(request: SpawnRequest): number {
+  const { pid, confirm } = beginProcess(request);
+  confirm();
+  return pid;
+}
+
+/**
+ * Starts a process and leaves the wait for its exec to the caller, who has other things to do meanwhile. Without the shim,
+ * settings are left out, except for an identity, which is refused. @throws SystemCallError
+ */
+export function beginProcess(request: SpawnRequest): StartedProcess {
   const { settings, inheritedFds = [] } = request;
+  const direct = () => ({ pid: spawnProcess(request), confirm: () => {} });
   const text = encodeSettings(settings, process.pid);
-  if (text === "") return spawnProcess(request);
+  if (text === "") return direct();
   const reportFd = FIRST_INHERITED_FD + inheritedFds.length;
   const file = shimPath(reportFd + 1);
   if (file === undefined) {
-    if (settings.credentials === undefined) return spawnProcess(request);
-    throw new Error(`the spawn shim, which changes the user, cannot be executed`);
+    if (settings.credentials === undefined) return direct();
+    throw new Error("the spawn shim, which changes the user, cannot be executed");
   }
-  const report = openReportPipe(reportFd);
+  const { readFd, writeFd } = openReportPipe(reportFd);
   try {
-    let pid: number;
-    try {
-      pid = spawnProcess({
-        ...request,
-        file,
-        argv: [`r${reportFd};${text}`, request.cwd ?? "", request.file, ...request.argv],
-        // As the user of the process, by the shim.
-        cwd: undefined,
-        inheritedFds: [...inheritedFds, report.writeFd],
-      });
-    } finally {
-      closeSync(report.writeFd);
-    }
-    for (const { what, errno, isFatal } of decodeReports(readAnswer(report.readFd))) {
-      const error = new SystemCallError(what === "execve" ? `exec of ${request.file}` : what, errno);
-      if (!isFatal) request.onRefused?.(what, error);
+    const pid = spawnProcess({
+      ...request,
+      file,
+      argv: [`r${reportFd};${text}`, request.cwd ?? "", request.file, ...request.argv],
+      // As the user of the process, by the shim.
+      cwd: undefined,
+      inheritedFds: [...inheritedFds, writeFd],
+    });
+    return { pid, confirm: () => readReport(request, pid, readFd) };
+  } catch (error) {
+    closeSync(readFd);
+    throw error;
+  } finally {
+    closeSync(writeFd);
+  }
+}
+
+/** @throws SystemCallError */
+function readReport({ file, onRefused }: SpawnRequest, pid: number, readFd: number): void {
+  try {
+    for (const { what, errno, isFatal } of decodeReports(readAnswer(readFd))) {
+      const error = new SystemCallError(what === "execve" ? `exec of ${file}` : what, errno);
+      if (!isFatal) onRefused?.(what, error);
       else {
         sendSignal(pid, "SIGKILL");
         awaitExit(pid);
         throw error;
       }
     }
-    return pid;
   } finally {
-    closeSync(report.readFd);
+    closeSync(readFd);
   }
 }
 

@@ -65,9 +65,10 @@ class PaperProcesses implements ProcessControl {
     this.#exited = exited;
   }
 
-  spawn(pool: number, slot: number, incarnation: number, _revision: number): number {
-    this.#leaders.set(++this.#lastPid, [pool, slot, incarnation]);
-    return this.#lastPid;
+  begin(pool: number, slot: number, incarnation: number, _revision: number): () => number {
+    const pid = ++this.#lastPid;
+    this.#leaders.set(pid, [pool, slot, incarnation]);
+    return () => pid;
   }
 
   signal(leader: number): void {
