@@ -3,6 +3,8 @@
  * The table is the only place where codes are made; docs/errors.md is printed from it. A bug is an InvariantError.
  */
 
+import { printableLines } from "./printable.ts";
+
 interface ErrorEntry {
   readonly exitCode: 1 | 2 | 69 | 78;
   readonly meaning: string;
@@ -71,7 +73,10 @@ export const ERROR_CODES = {
 /** A stable name of an operational error, safe to match on. */
 export type ErrorCode = keyof typeof ERROR_CODES;
 
-/** An expected failure. Message form: `Cannot <verb> <object> "<name>": <what is>, <what should be>`. */
+/**
+ * An expected failure. Message form: `Cannot <verb> <object> "<name>": <what is>, <what should be>`. Names in it may come
+ * from anywhere, so message and hint are made printable here.
+ */
 export class ControllerError extends Error {
   override readonly name = "ControllerError";
   readonly code: ErrorCode;
@@ -79,9 +84,9 @@ export class ControllerError extends Error {
   readonly hint: string | undefined;
 
   constructor(code: ErrorCode, message: string, options: { cause?: unknown; hint?: string } = {}) {
-    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    super(printableLines(message), options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
-    this.hint = options.hint;
+    this.hint = options.hint === undefined ? undefined : printableLines(options.hint);
   }
 
   /** The process exit code that belongs to this error. */
