@@ -23,6 +23,7 @@ import {
   type WorkerDump,
 } from "../admin/api.ts";
 import { ControllerError, ERROR_CODES, type ErrorCode } from "../base/errors.ts";
+import { isName } from "../core/identity.ts";
 import { SseParser } from "./sse.ts";
 
 /** How long a controller that listens may take to answer. */
@@ -108,18 +109,18 @@ export class ControlClient {
   }
 
   /** @throws ControllerError NO_CONTROLLER */
-  async status(): Promise<Status> {
-    return (await this.#json("GET", PATHS.status)) as Status;
+  status(): Promise<Status> {
+    return this.#status("");
   }
 
   /** The status with what each worker uses and does. @throws ControllerError NO_CONTROLLER */
-  async detailedStatus(): Promise<Status> {
-    return (await this.#json("GET", `${PATHS.status}?detail=1`)) as Status;
+  detailedStatus(): Promise<Status> {
+    return this.#status("?detail=1");
   }
 
   /** The same with the processes of each worker. @throws ControllerError NO_CONTROLLER */
-  async processStatus(): Promise<Status> {
-    return (await this.#json("GET", `${PATHS.status}?detail=1&processes=1`)) as Status;
+  processStatus(): Promise<Status> {
+    return this.#status("?detail=1&processes=1");
   }
 
   /** @throws ControllerError NO_CONTROLLER, REQUEST_REFUSED */
@@ -222,6 +223,14 @@ export class ControlClient {
       signal?.removeEventListener("abort", leave);
       response.destroy();
     }
+  }
+
+  async #status(query: string): Promise<Status> {
+    const status = (await this.#json("GET", PATHS.status + query)) as Status;
+    for (const { name, workers } of status.pools)
+      for (const each of [name, ...workers.map(({ id }) => id)])
+        if (!isName(each)) throw this.#error(`it answers with ${JSON.stringify(each)}, which is not a name`);
+    return status;
   }
 
   async #json(method: "GET" | "POST", path: string, body?: object): Promise<unknown> {
