@@ -26,6 +26,14 @@ export const ERROR_CODES = {
     exitCode: 78,
     meaning: "An env_file cannot be read, or has lines that its dialect does not allow.",
   },
+  ARGUMENTS_TOO_LONG: {
+    exitCode: 78,
+    meaning: "An argument or a variable of a pool, or all together, are longer than the kernel accepts.",
+  },
+  TLS_FILE_INVALID: {
+    exitCode: 78,
+    meaning: "A file of server.tls is missing, is not a regular file or cannot be read.",
+  },
   TOKEN_FILE_INVALID: { exitCode: 78, meaning: "The admin.token_file cannot be read or holds no token." },
   USER_NOT_FOUND: { exitCode: 78, meaning: "A user or group of a pool is not known to this system." },
   PERMISSION_REQUIRED: { exitCode: 78, meaning: "A pool asks for something that only root may do." },

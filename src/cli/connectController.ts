@@ -19,7 +19,7 @@ async function socketCandidates(context: Context): Promise<readonly string[]> {
   const file = context.text("config");
   if (file !== undefined) {
     const { readConfig } = await import("./configFile.ts");
-    const configured = readConfig(file, context.env).config.admin.socket;
+    const configured = (await readConfig(file, context.env)).config.admin.socket;
     if (configured !== undefined) return [configured];
   }
   return defaultSocketCandidates(context.env, process.getuid?.() ?? 0, tmpdir());
