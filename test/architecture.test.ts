@@ -49,12 +49,12 @@ const RULES: Readonly<Record<string, Rule>> = {
   },
 };
 
-/** The only files outside runtime/ and assembly/ that may know runtime/: what checks the machine for a configuration. */
-const KNOW_RUNTIME = ["cli/preflight.ts"];
+/** The only files outside runtime/ and assembly/ that may know runtime/: they check the machine, and who answers the CLI. */
+const KNOW_RUNTIME = ["cli/preflight.ts", "cli/connectController.ts"];
 
 /** Modules that one file alone may import, or none. */
 const CONFINED: Readonly<Record<string, readonly string[]>> = {
-  "node:ffi": ["runtime/linux.ts", "exitNow.ts"],
+  "node:ffi": ["runtime/linux.ts", "runtime/peerCredentials.ts", "exitNow.ts"],
   "node:child_process": [],
   "node:cluster": [],
   "node:worker_threads": [],

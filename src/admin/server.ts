@@ -7,6 +7,7 @@ import type { Socket } from "node:net";
 import { bearerToken, decideAccess } from "./auth.ts";
 import { CONTROL_ROUTES } from "./controlRoutes.ts";
 import { DASHBOARD_ROUTE } from "./dashboardRoute.ts";
+import { descriptorOf } from "./descriptor.ts";
 import { type Admission, createFront } from "./front.ts";
 import type { ControllerHandle } from "./handle.ts";
 import { OPEN_ROUTES } from "./openRoutes.ts";
@@ -72,9 +73,7 @@ export function createControlServer(controller: ControllerHandle, readPeer: (fd:
 }
 
 function nameOf(socket: Socket, readPeer: (fd: number) => Peer | undefined): string {
-  // Node.js has no public way to the descriptor of a connection.
-  const { _handle: handle } = socket as Socket & { readonly _handle?: { readonly fd?: number } | null };
-  const fd = handle?.fd ?? -1;
-  const peer = fd < 0 ? undefined : readPeer(fd);
+  const fd = descriptorOf(socket);
+  const peer = fd === undefined ? undefined : readPeer(fd);
   return peer === undefined ? "a client that is gone" : `uid ${peer.uid}, pid ${peer.pid}`;
 }

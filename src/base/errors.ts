@@ -46,7 +46,19 @@ export const ERROR_CODES = {
   ADDRESS_UNAVAILABLE: { exitCode: 1, meaning: "An address to listen on cannot be bound on this machine." },
   SOCKET_IN_USE: { exitCode: 1, meaning: "Another process listens on the Unix socket of a pool." },
   CONTROL_SOCKET_IN_USE: { exitCode: 1, meaning: "Another controller answers on the control socket." },
-  CONTROL_SOCKET_UNSAFE: { exitCode: 1, meaning: "The path of the control socket holds something that is no socket." },
+  CONTROL_SOCKET_UNSAFE: {
+    exitCode: 1,
+    meaning:
+      "The path of the control socket holds something that is no socket, or another user controls its directory.",
+  },
+  RUNTIME_DIR_UNSAFE: {
+    exitCode: 78,
+    meaning: "Another user controls the directory for sockets and Envoy's files, or a directory above it.",
+  },
+  PROGRAM_UNTRUSTED: {
+    exitCode: 78,
+    meaning: "Another user could replace a program that the controller runs with its own rights.",
+  },
   ENVOY_NOT_FOUND: { exitCode: 78, meaning: "A pool has a server, but there is no Envoy." },
   ENVOY_NOT_EXECUTABLE: { exitCode: 78, meaning: "What should be Envoy cannot be run, or is something else." },
   ENVOY_TOO_OLD: {

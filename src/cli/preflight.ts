@@ -32,6 +32,7 @@ import {
   type RunProgram,
 } from "../envoy/binary.ts";
 import type { ProxyPlaces, ProxySettings } from "../envoy/settings.ts";
+import type { Identity } from "../files/inspectPath.ts";
 import { FileError, readWholeFile } from "../files/readFile.ts";
 import { memoryBoundBytes } from "../runtime/cgroup.ts";
 import { runCommand } from "../runtime/command.ts";
@@ -181,9 +182,13 @@ export async function preflight(
     ];
     for (const { path, message } of doubts)
       if (message !== undefined) warnings.push({ ...positionOf(path, positions), path, message });
+  }
+  const identities = launches.flatMap(({ credentials }) => credentials ?? []);
+  for (const [index, pool] of config.supervisor.pools.entries()) {
+    const place = `supervisor.workers[${index}]`;
     const { server } = pool;
     try {
-      envoys.push(server === undefined ? undefined : await checkServer(pool, server, env, checks));
+      envoys.push(server === undefined ? undefined : await checkServer(pool, server, { env, checks, identities }));
     } catch (error) {
       if (!(error instanceof ControllerError)) throw error;
       const { code, message, hint } = error;
@@ -294,11 +299,11 @@ async function checkTlsFiles({ name }: PoolConfig, { tls }: ServerConfig, checks
 async function checkServer(
   pool: PoolConfig,
   server: ServerConfig,
-  env: Environment,
-  checks: SystemChecks,
+  context: { readonly env: Environment; readonly checks: SystemChecks; readonly identities: readonly Identity[] },
 ): Promise<EnvoyBinary> {
+  const { env, checks, identities } = context;
   const { exec } = server;
-  const request = { pool: pool.name, exec, path: env["PATH"], ownDirectory: dirname(process.execPath) };
+  const request = { pool: pool.name, exec, path: env["PATH"], ownDirectory: dirname(process.execPath), identities };
   const binary = await checks.findEnvoy(request);
   await checkTlsFiles(pool, server, checks);
   // Envoy looks at the paths only when it serves.

@@ -58,10 +58,18 @@ export function findDistrust(
     // only replace what they own, which the next step shows.
     if (kind === "symlink" || kind === "socket" || (kind === "directory" && (mode & STICKY) !== 0)) continue;
     if ((mode & OTHERS_WRITE) !== 0 && isAnyThreat)
-      return { reason: `every user may write to the ${name}`, hint: `chmod o-w ${path}` };
+      return { reason: `every user may write to the ${name}`, hint: `chmod o-w ${path}${orSticky(kind)}` };
     const member = (mode & GROUP_WRITE) === 0 ? undefined : population.membersOf(gid).find(isThreat);
     if (member !== undefined)
-      return { reason: `user ${member} of group ${gid} may write to the ${name}`, hint: `chmod g-w ${path}` };
+      return {
+        reason: `user ${member} of group ${gid} may write to the ${name}`,
+        hint: `chmod g-w ${path}${orSticky(kind)}`,
+      };
   }
   return undefined;
+}
+
+/** Keeps a directory that has to be writable, such as a volume of a pod. */
+function orSticky(kind: FileKind): string {
+  return kind === "directory" ? ", or chmod +t if it has to be" : "";
 }

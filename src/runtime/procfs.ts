@@ -25,7 +25,8 @@ export interface ProcessStat {
 /** Fields of /proc/<pid>/stat from the state to the resident pages, the last one that is used. */
 const STAT_FIELDS = 22;
 
-function readProc(path: string): string | undefined {
+/** The text of a file of /proc; undefined if it cannot be read. */
+export function readProc(path: string): string | undefined {
   try {
     return readFileSync(path, "utf8");
   } catch {
