@@ -1,6 +1,6 @@
 /** Plays another user of the machine against the real executable: as root, with processes of a second user. */
 import assert from "node:assert/strict";
-import { execFileSync, spawn } from "node:child_process";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import {
   chmodSync,
@@ -156,6 +156,39 @@ describe("another user of the machine", { skip: process.getuid?.() !== 0, concur
     assert.equal(found.code, 78);
     assert.equal(existsSync(join(directory, "ran")), false, "it did not run");
   });
+});
+
+/** A controller with a directory of its own below `volume`, started by `wrapper`; ended when it is ready or has failed. */
+async function start(volume: string, user: string, wrapper: readonly string[]): Promise<string> {
+  const file = join(place(0o755), "config.yaml");
+  const pool = `{name: web, exec: sleep, args: ["100"], ${user}metrics: {multiproc: true, port: 19999}, rolling: {min_ready: 0s}}`;
+  writeFileSync(
+    file,
+    `supervisor: {runtime_dir: ${volume}/run, workers: [${pool}]}\nadmin: {port: 0, socket: ${volume}/c.sock}\n`,
+  );
+  const [program = MONOCEROS, ...args] = [...wrapper, MONOCEROS, "run", "-d", "-c", file];
+  const child = spawn(program, args, { stdio: ["ignore", "ignore", "pipe"], detached: true });
+  let stderr = "";
+  child.stderr.setEncoding("utf8").on("data", (chunk: string) => {
+    stderr += chunk;
+    // Its group, because a wrapper passes no signal on.
+    if (/controller is ready/u.test(chunk)) process.kill(-(child.pid ?? 0), "SIGTERM");
+  });
+  await once(child, "close");
+  return stderr;
+}
+
+const CONTAINER = "unshare --pid --fork --mount-proc --kill-child".split(" ");
+const AS_USER = `setpriv --reuid ${ATTACKER} --regid ${ATTACKER} --clear-groups --no-new-privs`.split(" ");
+
+test("a volume of mode 0777 works in a container whose processes have one user, and otherwise if it is sticky", {
+  skip: process.getuid?.() !== 0 || spawnSync(CONTAINER[0] ?? "", [...CONTAINER.slice(1), "true"]).status !== 0,
+}, async () => {
+  const [ready, refused] = [/controller is ready/u, /every user may write to the directory "[^"]*".*\n.*chmod \+t/u];
+  assert.match(await start(place(0o777), "", [...CONTAINER, ...AS_USER]), ready);
+  assert.match(await start(place(0o777), "", AS_USER), refused);
+  assert.match(await start(place(0o777), `user: "${ATTACKER}", `, CONTAINER), refused);
+  assert.match(await start(place(0o1777), `user: "${ATTACKER}", `, CONTAINER), ready);
 });
 
 /** What a start comes to. */
