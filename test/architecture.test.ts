@@ -19,28 +19,42 @@ const RULES: Readonly<Record<string, Rule>> = {
   base: { folders: ["base"], packages: NOTHING },
   core: { folders: ["base", "core"], packages: NOTHING },
   config: { folders: ["base", "core", "config"], packages: /^yaml$/u },
-  runtime: { folders: ["base", "core", "runtime"], packages: NODE },
+  files: { folders: ["base", "files"], packages: NODE },
+  runtime: { folders: ["base", "core", "files", "runtime"], packages: NODE },
   logs: { folders: ["base", "core", "logs"], packages: NODE },
   metrics: { folders: ["base", "core", "metrics"], packages: NOTHING },
   profile: { folders: ["profile"], packages: NOTHING },
-  envoy: { folders: ["base", "envoy"], packages: NODE },
-  admin: { folders: ["base", "core", "admin"], packages: NODE },
+  envoy: { folders: ["base", "files", "envoy"], packages: NODE },
+  admin: { folders: ["base", "core", "files", "admin"], packages: NODE },
   assembly: {
-    folders: ["base", "core", "config", "runtime", "logs", "metrics", "profile", "envoy", "admin", "cli", "assembly"],
+    folders: [
+      "base",
+      "core",
+      "config",
+      "files",
+      "runtime",
+      "logs",
+      "metrics",
+      "profile",
+      "envoy",
+      "admin",
+      "cli",
+      "assembly",
+    ],
     packages: NODE,
   },
   cli: {
-    folders: ["base", "core", "config", "runtime", "logs", "metrics", "envoy", "admin", "cli", "assembly"],
+    folders: ["base", "core", "config", "files", "runtime", "logs", "metrics", "envoy", "admin", "cli", "assembly"],
     packages: NODE,
   },
 };
 
-/** The only files outside runtime/ and assembly/ that may know runtime/: what checks the machine for a configuration. */
-const KNOW_RUNTIME = ["cli/preflight.ts"];
+/** The only files outside runtime/ and assembly/ that may know runtime/: they check the machine, and who answers the CLI. */
+const KNOW_RUNTIME = ["cli/preflight.ts", "cli/connectController.ts"];
 
 /** Modules that one file alone may import, or none. */
 const CONFINED: Readonly<Record<string, readonly string[]>> = {
-  "node:ffi": ["runtime/linux.ts", "exitNow.ts"],
+  "node:ffi": ["runtime/linux.ts", "runtime/peerCredentials.ts", "exitNow.ts"],
   "node:child_process": [],
   "node:cluster": [],
   "node:worker_threads": [],
@@ -51,6 +65,7 @@ const PURE: Readonly<Record<string, RegExp>> = {
   "logs/jsonLine.ts": NOTHING,
   "logs/level.ts": NOTHING,
   "logs/annotate.ts": /^node:buffer$/u,
+  "files/trust.ts": NOTHING,
   "envoy/settings.ts": NOTHING,
   "envoy/bootstrap.ts": NOTHING,
   "envoy/listener.ts": NOTHING,

@@ -35,7 +35,7 @@ export function decideAccess(credentials: Credentials, isToken: TokenCheck): Acc
       message: "what changes something may not be asked for by a page of another origin",
     };
   }
-  const presented = /^Bearer +(\S+) *$/iu.exec(credentials.authorization ?? "")?.[1];
+  const presented = bearerToken(credentials.authorization);
   if (isToken !== undefined && presented !== undefined) {
     if (isToken(presented)) return { kind: "admitted", who: "the token" };
     return { kind: "refused", status: 401, message: "this is not the token" };
@@ -47,6 +47,11 @@ export function decideAccess(credentials: Credentials, isToken: TokenCheck): Acc
   }
   if (isToken !== undefined) return { kind: "refused", status: 401, message: "this needs the token" };
   return { kind: "refused", status: 403, message: "only from this machine; admin.token_file opens it to others" };
+}
+
+/** The token that an Authorization header presents (RFC 6750); undefined if it presents none. */
+export function bearerToken(authorization: string | undefined): string | undefined {
+  return /^Bearer +(\S+) *$/iu.exec(authorization ?? "")?.[1];
 }
 
 /** Whether a page of another origin asks. Programs that are no browsers send neither header. */

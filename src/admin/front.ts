@@ -34,7 +34,7 @@ export interface FrontOptions {
   readonly controller: ControllerHandle;
   readonly routes: readonly Route[];
   /** Asked for each request; `route` undefined means that there is none at its path with its method. */
-  readonly admit: (request: IncomingMessage, route: Route | undefined) => Admission;
+  readonly admit: (request: IncomingMessage, route: Route | undefined) => Admission | Promise<Admission>;
 }
 
 /** A server that does not listen yet. */
@@ -127,6 +127,18 @@ class Front {
     const method = request.method === "HEAD" ? "GET" : request.method;
     const hit = found.find(({ route }) => route.method === method);
     const admission = this.#admit(request, hit?.route);
+    const proceed = (decided: Admission) => this.#answer(decided, { request, response, url, body }, found, hit);
+    if (admission instanceof Promise) void admission.then(proceed);
+    else proceed(admission);
+  }
+
+  #answer(
+    admission: Admission,
+    call: { request: IncomingMessage; response: ServerResponse; url: URL; body: string },
+    found: readonly RouteMatch[],
+    hit: RouteMatch | undefined,
+  ): void {
+    const { request, response, url } = call;
     if (admission.kind === "refused") {
       if (admission.status === 401) response.setHeader("www-authenticate", 'Bearer realm="monoceros"');
       sendError(response, admission.status, "ACCESS_DENIED", admission.message);
@@ -140,7 +152,7 @@ class Front {
     } else if (!this.#connections.answer(request.socket, response, hit.route.isStream === true)) {
       sendError(response, 429, "REQUEST_REFUSED", `${MAX_STREAMS} clients follow events or logs already`);
     } else {
-      this.#handle(hit, { request, response, url, body, caller: admission.caller });
+      this.#handle(hit, { ...call, caller: admission.caller });
       this.#connections.boundUnread();
     }
   }

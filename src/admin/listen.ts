@@ -2,11 +2,12 @@
  * Binds the admin port and the control socket, or says who holds them. Never removes what another controller answers
  * on, nor anything that is no socket.
  */
-import { lstatSync, mkdirSync, rmSync, statSync } from "node:fs";
+import { lstatSync, mkdirSync, rmSync } from "node:fs";
 import type { Server } from "node:http";
 import { connect, type Server as NetServer } from "node:net";
 import { dirname } from "node:path";
 import { ControllerError } from "../base/errors.ts";
+import { distrustOf } from "../files/inspectPath.ts";
 
 /** Binds an address and a port and listens. Resolves with a descriptor that is the caller's. */
 export type OpenPort = (address: string, port: number) => Promise<number>;
@@ -110,7 +111,7 @@ export async function bindSocket(
   find: ListenerFinder,
   open: OpenSocket,
 ): Promise<SocketFile> {
-  makePrivateDirectory(dirname(path));
+  makeTrustedDirectory(dirname(path));
   await removeStaleSocket(path, find);
   const umask = process.umask(0o177);
   let fd: number;
@@ -140,17 +141,22 @@ export function identityOf(path: string): string | undefined {
   return found === undefined ? undefined : `${found.dev}:${found.ino}`;
 }
 
-/** Creates the directory for the owner only; one that exists must not be writable by strangers, nor a link of theirs. */
-function makePrivateDirectory(directory: string): void {
-  mkdirSync(directory, { recursive: true, mode: 0o700 });
-  const { mode, uid } = statSync(directory);
-  const trusted = [uid, lstatSync(directory).uid].every((owner) => owner === 0 || owner === process.getuid?.());
-  const open = (mode & 0o022) !== 0 && (mode & 0o1000) === 0;
-  if (!trusted || open)
-    throw new ControllerError(
-      "CONTROL_SOCKET_UNSAFE",
-      `Cannot use directory "${directory}" for the control socket: others may write to it`,
-    );
+/** Creates the directory if it is missing. Nothing is created, or removed, where another user has a hand. */
+function makeTrustedDirectory(directory: string): void {
+  requireTrusted(directory);
+  // Others may pass through it to what is theirs; the socket itself is for its owner only.
+  mkdirSync(directory, { recursive: true, mode: 0o711 });
+  requireTrusted(directory);
+}
+
+function requireTrusted(directory: string): void {
+  const distrust = distrustOf(directory);
+  if (distrust === undefined) return;
+  throw new ControllerError(
+    "CONTROL_SOCKET_UNSAFE",
+    `Cannot use directory "${directory}" for the control socket: ${distrust.reason}`,
+    { hint: distrust.hint },
+  );
 }
 
 async function removeStaleSocket(path: string, find: ListenerFinder): Promise<void> {

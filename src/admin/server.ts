@@ -4,9 +4,10 @@
  */
 import type { IncomingMessage, Server } from "node:http";
 import type { Socket } from "node:net";
-import { decideAccess, type TokenCheck } from "./auth.ts";
+import { bearerToken, decideAccess } from "./auth.ts";
 import { CONTROL_ROUTES } from "./controlRoutes.ts";
 import { DASHBOARD_ROUTE } from "./dashboardRoute.ts";
+import { descriptorOf } from "./descriptor.ts";
 import { type Admission, createFront } from "./front.ts";
 import type { ControllerHandle } from "./handle.ts";
 import { OPEN_ROUTES } from "./openRoutes.ts";
@@ -15,16 +16,29 @@ import type { Route } from "./route.ts";
 /** Every route of both fronts. */
 export const ALL_ROUTES: readonly Route[] = [...OPEN_ROUTES, DASHBOARD_ROUTE, ...CONTROL_ROUTES];
 
+/** Whether a text is the token; the file that holds it is read meanwhile. */
+export type IsToken = (text: string) => boolean | Promise<boolean>;
+
 /** The front for TCP; without `isToken` only this machine may use what is not open to all. */
-export function createTcpServer(controller: ControllerHandle, isToken?: TokenCheck): Server {
+export function createTcpServer(controller: ControllerHandle, isToken?: IsToken): Server {
   return createFront({ controller, routes: ALL_ROUTES, admit: (request, route) => admit(request, route, isToken) });
 }
 
-function admit(request: IncomingMessage, route: Route | undefined, isToken: TokenCheck): Admission {
+function admit(
+  request: IncomingMessage,
+  route: Route | undefined,
+  isToken: IsToken | undefined,
+): Admission | Promise<Admission> {
+  const presented = isToken === undefined ? undefined : bearerToken(request.headers.authorization);
+  if (isToken === undefined || presented === undefined) return decide(request, route, isToken !== undefined, false);
+  return Promise.resolve(isToken(presented)).then((isRight) => decide(request, route, true, isRight));
+}
+
+function decide(request: IncomingMessage, route: Route | undefined, hasToken: boolean, isRight: boolean): Admission {
   const { headers, socket, method } = request;
   const decision = decideAccess(
     {
-      isOpen: route !== undefined && isOpen(route, isToken),
+      isOpen: route !== undefined && isOpen(route, hasToken),
       // Where there is no route nothing can be changed, but whoever may not ask need not know that.
       changesState: method !== "GET" && method !== "HEAD",
       remoteAddress: socket.remoteAddress,
@@ -33,14 +47,14 @@ function admit(request: IncomingMessage, route: Route | undefined, isToken: Toke
       secFetchSite: headers["sec-fetch-site"]?.toString(),
       authorization: headers.authorization,
     },
-    isToken,
+    hasToken ? () => isRight : undefined,
   );
   return decision.kind === "refused" ? decision : { kind: "admitted", caller: () => decision.who };
 }
 
 /** With a token the page has to be there before its reader can say it; it holds no data. */
-function isOpen(route: Route, isToken: TokenCheck): boolean {
-  return OPEN_ROUTES.includes(route) || (route === DASHBOARD_ROUTE && isToken !== undefined);
+function isOpen(route: Route, hasToken: boolean): boolean {
+  return OPEN_ROUTES.includes(route) || (route === DASHBOARD_ROUTE && hasToken);
 }
 
 /** The process at the other end of a Unix socket (unix(7), SO_PEERCRED). */
@@ -59,9 +73,7 @@ export function createControlServer(controller: ControllerHandle, readPeer: (fd:
 }
 
 function nameOf(socket: Socket, readPeer: (fd: number) => Peer | undefined): string {
-  // Node.js has no public way to the descriptor of a connection.
-  const { _handle: handle } = socket as Socket & { readonly _handle?: { readonly fd?: number } | null };
-  const fd = handle?.fd ?? -1;
-  const peer = fd < 0 ? undefined : readPeer(fd);
+  const fd = descriptorOf(socket);
+  const peer = fd === undefined ? undefined : readPeer(fd);
   return peer === undefined ? "a client that is gone" : `uid ${peer.uid}, pid ${peer.pid}`;
 }

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -21,18 +22,18 @@ function newFile(text: string): string {
 
 test("only the whole token matches, without the space around it", async () => {
   const file = await TokenFile.open(newFile(`  ${FIRST}\n`), assert.fail);
-  assert.ok(file.matches(FIRST));
+  assert.ok(await file.matches(FIRST));
   for (const wrong of ["", FIRST.slice(0, -1), `${FIRST}x`, FIRST.toUpperCase(), ` ${FIRST}`, SECOND])
-    assert.ok(!file.matches(wrong), wrong);
+    assert.ok(!(await file.matches(wrong)), wrong);
 });
 
 test("another token counts as soon as the file has changed, written over or replaced", async () => {
   const path = newFile(FIRST);
   const file = await TokenFile.open(path, assert.fail);
   writeFileSync(path, SECOND);
-  assert.deepEqual([file.matches(FIRST), file.matches(SECOND)], [false, true]);
+  assert.deepEqual([await file.matches(FIRST), await file.matches(SECOND)], [false, true]);
   renameSync(newFile(FIRST), path);
-  assert.deepEqual([file.matches(FIRST), file.matches(SECOND)], [true, false]);
+  assert.deepEqual([await file.matches(FIRST), await file.matches(SECOND)], [true, false]);
 });
 
 test("while the file is gone or empty nobody has the token, which is told once, and then again", async () => {
@@ -40,15 +41,25 @@ test("while the file is gone or empty nobody has the token, which is told once, 
   const warnings: string[] = [];
   const file = await TokenFile.open(path, (message) => warnings.push(message));
   rmSync(path);
-  for (let look = 0; look < 3; look++) assert.ok(!file.matches(FIRST));
+  for (let look = 0; look < 3; look++) assert.ok(!(await file.matches(FIRST)));
   assert.equal(warnings.length, 1);
   assert.match(warnings[0] ?? "", /there is no such file; until it is there nobody has the token/u);
   writeFileSync(path, "");
-  assert.ok(!file.matches(""));
+  assert.ok(!(await file.matches("")));
   assert.match(warnings[1] ?? "", /it is empty/u);
   writeFileSync(path, SECOND);
-  assert.ok(file.matches(SECOND));
+  assert.ok(await file.matches(SECOND));
   assert.ok(!warnings.join().includes(SECOND));
+});
+
+test("a FIFO in place of the file admits no request and holds nothing up", async () => {
+  const path = newFile(FIRST);
+  const warnings: string[] = [];
+  const file = await TokenFile.open(path, (message) => warnings.push(message));
+  rmSync(path);
+  execFileSync("mkfifo", [path]);
+  assert.deepEqual(await Promise.all([FIRST, SECOND, FIRST].map((text) => file.matches(text))), [false, false, false]);
+  assert.match(warnings.join(), /^[^,]*it is a FIFO, expected a file; until it is there nobody has the token$/u);
 });
 
 test("a file without a token is refused at the start", async () => {

@@ -38,12 +38,12 @@ import {
   getLimit,
   openListener,
   RLIMITS,
-  readPeer,
   readSystemUnits,
   reserveDescriptors,
 } from "../runtime/linux.ts";
 import { ListenerWatch } from "../runtime/listeners.ts";
 import { requireOwnProc } from "../runtime/ownProc.ts";
+import { readPeer } from "../runtime/peerCredentials.ts";
 import { Processes, type ToolControl } from "../runtime/processes.ts";
 import { findListener, findUnixListener, readSoftNofile } from "../runtime/procfs.ts";
 import { ProcessReadings } from "../runtime/readings.ts";
@@ -117,9 +117,10 @@ export async function runController(
   becomeSubreaper();
   using sockets = await SharedSockets.bind([], log);
   using resources = new DisposableStack();
+  const identities = preflight.launches.flatMap(({ credentials }) => credentials ?? []);
   let runtimeDirectory: RuntimeDirectory | undefined;
   const runtime = () => {
-    runtimeDirectory ??= resources.use(RuntimeDirectory.create(config.supervisor.runtimeDir, log));
+    runtimeDirectory ??= resources.use(RuntimeDirectory.create(config.supervisor.runtimeDir, log, identities));
     return runtimeDirectory;
   };
   const obstacles = placeShim(() => runtime().path);

@@ -241,12 +241,15 @@ export class Inspection {
     request: { readonly seconds: number; readonly hz: number; readonly signal: AbortSignal },
   ): Promise<Found> {
     const { seconds, hz, signal } = request;
-    const tool = findPySpy(this.#searchPath());
+    const tool = findPySpy(this.#searchPath(), pid);
     const comments: string[] = [];
     if (tool !== undefined && (await isPython(pid))) {
       const birth = readStat(pid)?.startTicks;
       const begunMs = performance.now();
-      const recorded = await recordStacks(this.#tools, tool, { pid, ...request });
+      const recorded: PySpyAnswer =
+        "kind" in tool
+          ? { kind: "failed", reason: tool.reason }
+          : await recordStacks(this.#tools, tool, { pid, ...request });
       if (recorded.kind === "found") {
         const stacks = parseCollapsed(recorded.text).map(({ frames, count }) => ({
           frames,
@@ -290,12 +293,13 @@ export class Inspection {
 
   /** Stacks of a Python process; undefined where it is none, there is no py-spy, or too many are looking already. */
   async #stacksOf(pid: number, boundMs: number): Promise<PySpyAnswer | undefined> {
-    const tool = findPySpy(this.#searchPath());
+    const tool = findPySpy(this.#searchPath(), pid);
     if (tool === undefined || this.#dumps >= MAX_DUMPS) return undefined;
     this.#dumps++;
     try {
       const begunMs = performance.now();
       if (!(await isPython(pid))) return undefined;
+      if ("kind" in tool) return { kind: "failed", reason: tool.reason };
       return await dumpStacks(this.#tools, tool, pid, boundMs - (performance.now() - begunMs));
     } finally {
       this.#dumps--;

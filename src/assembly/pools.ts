@@ -17,7 +17,7 @@ import type { SharedSockets } from "../runtime/sockets.ts";
 import { checkPorts } from "../runtime/workerPorts.ts";
 import { proxyLaunch, workerLaunch } from "./poolLaunches.ts";
 import type { PoolRegistry } from "./poolRegistry.ts";
-import type { RuntimeDirectory } from "./runtimeDirectory.ts";
+import { type RuntimeDirectory, requireTrusted } from "./runtimeDirectory.ts";
 import type { StreamingPool } from "./streamEnds.ts";
 import type { Traffic } from "./traffic.ts";
 import { WorkerPlaces } from "./workerPlaces.ts";
@@ -121,7 +121,7 @@ export class Pools {
 
   /**
    * A revision of a pool: from now on its workers can be launched that way. The rest of the pool's configuration is in
-   * force at once. @throws ControllerError CONFIG_INVALID
+   * force at once. @throws ControllerError CONFIG_INVALID, RUNTIME_DIR_UNSAFE
    */
   install(pool: CheckedPool, revision: number): void {
     const { config, plan } = pool;
@@ -153,7 +153,7 @@ export class Pools {
     return Math.min(this.#daemon.specOf(index).revision, ...running);
   }
 
-  #installProxy({ config, envoy }: CheckedPool): void {
+  #installProxy({ config, plan, envoy }: CheckedPool): void {
     const { name, server } = config;
     const proxy = this.#indices.get(proxyName(name));
     if (server === undefined || proxy === undefined || envoy === undefined || this.#traffic.hasProxy(proxy)) return;
@@ -162,6 +162,7 @@ export class Pools {
       server.proxyConfigPath === undefined
         ? this.#runtime().directory(name, "envoy")
         : resolve(server.proxyConfigPath, name);
+    requireTrusted(directory, plan.credentials === undefined ? [] : [plan.credentials]);
     this.#traffic.add({
       name,
       pool: index,

@@ -2,10 +2,12 @@
  * A private directory for what the controller's processes share at run time: Envoy's files, sockets of workers. One for
  * each controller, so that two never meet; those of controllers that were killed are removed by the next one.
  */
-import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { chmodSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { ControllerError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
+import { distrustOf, type Identity } from "../files/inspectPath.ts";
 import { readStat } from "../runtime/procfs.ts";
 
 /** Where it is where the configuration says nothing. */
@@ -22,17 +24,24 @@ export class RuntimeDirectory implements Disposable {
     this.path = path;
   }
 
-  /** Makes it below `configured`, else below the default place, else below the directory for temporary files. */
-  static create(configured: string | undefined, log: Logger): RuntimeDirectory {
+  /**
+   * Makes it below `configured`, else below the default place, else below the directory for temporary files. `identities`
+   * are the users that workers run as. @throws ControllerError RUNTIME_DIR_UNSAFE
+   */
+  static create(configured: string | undefined, log: Logger, identities: readonly Identity[] = []): RuntimeDirectory {
     const parent = configured ?? DEFAULT_PARENT;
     try {
-      mkdirSync(parent, { recursive: true, mode: 0o755 });
+      requireTrusted(parent, identities);
+      mkdirSync(parent, { recursive: true, mode: MODE });
+      requireTrusted(parent, identities);
       removeAbandoned(parent, log);
       return new RuntimeDirectory(makeIn(parent));
     } catch (error) {
+      if (configured !== undefined && error instanceof ControllerError) throw error;
       const reason = error instanceof Error && "code" in error ? String(error.code) : String(error);
       if (configured !== undefined) log.warn("runtime_dir cannot be used, a temporary directory is", { error: reason });
     }
+    requireTrusted(tmpdir(), identities);
     return new RuntimeDirectory(makeIn(tmpdir()));
   }
 
@@ -46,6 +55,20 @@ export class RuntimeDirectory implements Disposable {
   [Symbol.dispose](): void {
     rmSync(this.path, { recursive: true, force: true });
   }
+}
+
+/**
+ * Whoever can replace a directory on the way could give Envoy a configuration of their own. `identities` are the users that
+ * workers run as. @throws ControllerError RUNTIME_DIR_UNSAFE
+ */
+export function requireTrusted(parent: string, identities: readonly Identity[]): void {
+  const distrust = distrustOf(parent, { identities });
+  if (distrust === undefined) return;
+  throw new ControllerError(
+    "RUNTIME_DIR_UNSAFE",
+    `Cannot use directory "${parent}" for sockets and Envoy's files: ${distrust.reason}`,
+    { hint: `${distrust.hint}; or set supervisor.runtime_dir to another directory.` },
+  );
 }
 
 const NAME = /^mc-(\d+)\.(\d+)-/u;
@@ -62,6 +85,8 @@ function removeAbandoned(parent: string, log: Logger): void {
   for (const name of readdirSync(parent)) {
     const [, pid, start] = NAME.exec(name) ?? [];
     if (pid === undefined || readStat(Number(pid))?.startTicks === Number(start)) continue;
+    // In a directory for temporary files another user may have made one of such a name.
+    if (lstatSync(join(parent, name)).uid !== process.getuid?.()) continue;
     log.debug("a directory of a controller that is gone is removed", { path: join(parent, name) });
     rmSync(join(parent, name), { recursive: true, force: true });
   }

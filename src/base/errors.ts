@@ -3,6 +3,8 @@
  * The table is the only place where codes are made; docs/errors.md is printed from it. A bug is an InvariantError.
  */
 
+import { printableLines } from "./printable.ts";
+
 interface ErrorEntry {
   readonly exitCode: 1 | 2 | 69 | 78;
   readonly meaning: string;
@@ -24,6 +26,14 @@ export const ERROR_CODES = {
     exitCode: 78,
     meaning: "An env_file cannot be read, or has lines that its dialect does not allow.",
   },
+  ARGUMENTS_TOO_LONG: {
+    exitCode: 78,
+    meaning: "An argument or a variable of a pool, or all together, are longer than the kernel accepts.",
+  },
+  TLS_FILE_INVALID: {
+    exitCode: 78,
+    meaning: "A file of server.tls is missing, is not a regular file or cannot be read.",
+  },
   TOKEN_FILE_INVALID: { exitCode: 78, meaning: "The admin.token_file cannot be read or holds no token." },
   USER_NOT_FOUND: { exitCode: 78, meaning: "A user or group of a pool is not known to this system." },
   PERMISSION_REQUIRED: { exitCode: 78, meaning: "A pool asks for something that only root may do." },
@@ -36,7 +46,19 @@ export const ERROR_CODES = {
   ADDRESS_UNAVAILABLE: { exitCode: 1, meaning: "An address to listen on cannot be bound on this machine." },
   SOCKET_IN_USE: { exitCode: 1, meaning: "Another process listens on the Unix socket of a pool." },
   CONTROL_SOCKET_IN_USE: { exitCode: 1, meaning: "Another controller answers on the control socket." },
-  CONTROL_SOCKET_UNSAFE: { exitCode: 1, meaning: "The path of the control socket holds something that is no socket." },
+  CONTROL_SOCKET_UNSAFE: {
+    exitCode: 1,
+    meaning:
+      "The path of the control socket holds something that is no socket, or another user controls its directory.",
+  },
+  RUNTIME_DIR_UNSAFE: {
+    exitCode: 78,
+    meaning: "Another user controls the directory for sockets and Envoy's files, or a directory above it.",
+  },
+  PROGRAM_UNTRUSTED: {
+    exitCode: 78,
+    meaning: "Another user could replace a program that the controller runs with its own rights.",
+  },
   ENVOY_NOT_FOUND: { exitCode: 78, meaning: "A pool has a server, but there is no Envoy." },
   ENVOY_NOT_EXECUTABLE: { exitCode: 78, meaning: "What should be Envoy cannot be run, or is something else." },
   ENVOY_TOO_OLD: {
@@ -71,7 +93,10 @@ export const ERROR_CODES = {
 /** A stable name of an operational error, safe to match on. */
 export type ErrorCode = keyof typeof ERROR_CODES;
 
-/** An expected failure. Message form: `Cannot <verb> <object> "<name>": <what is>, <what should be>`. */
+/**
+ * An expected failure. Message form: `Cannot <verb> <object> "<name>": <what is>, <what should be>`. Names in it may come
+ * from anywhere, so message and hint are made printable here.
+ */
 export class ControllerError extends Error {
   override readonly name = "ControllerError";
   readonly code: ErrorCode;
@@ -79,9 +104,9 @@ export class ControllerError extends Error {
   readonly hint: string | undefined;
 
   constructor(code: ErrorCode, message: string, options: { cause?: unknown; hint?: string } = {}) {
-    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    super(printableLines(message), options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
-    this.hint = options.hint;
+    this.hint = options.hint === undefined ? undefined : printableLines(options.hint);
   }
 
   /** The process exit code that belongs to this error. */

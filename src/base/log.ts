@@ -1,5 +1,7 @@
 /** The controller's own records: their shape and how they are told to a sink. Writing is the sink's business. */
 
+import { printable, printableLines } from "./printable.ts";
+
 /** Severity, lowest first. */
 export type LogLevel = "debug" | "info" | "warn" | "error";
 
@@ -16,7 +18,7 @@ export interface Logger {
 
 /** One record as a JSON line (with its newline): `{"level","ts","msg",...fields}`, ts in epoch seconds. */
 export function formatJsonRecord(level: LogLevel, epochMs: number, message: string, fields: LogFields = {}): string {
-  return `${JSON.stringify({ level, ts: epochMs / 1000, msg: message, ...fields })}\n`;
+  return `${printableLines(JSON.stringify({ level, ts: epochMs / 1000, msg: message, ...fields }))}\n`;
 }
 
 /** One record for a person: `12:34:56.789 INFO  message key=value …` (UTC), with its newline. */
@@ -32,5 +34,5 @@ export function formatReadableRecord(
     if (value === undefined) continue;
     line += ` ${key}=${typeof value === "string" && /[\s"=]/u.test(value) ? JSON.stringify(value) : value}`;
   }
-  return `${line}\n`;
+  return `${printable(line)}\n`;
 }

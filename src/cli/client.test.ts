@@ -30,6 +30,17 @@ test("the first socket that answers is taken", async () => {
   assert.deepEqual(await client.status(), statusOf(workerStatus()));
 });
 
+test("an answer with a name that could mean something to a shell or a terminal is refused", async () => {
+  await using fake = await FakeController.start();
+  for (const id of ["$(touch x)", "web 0", "\u009b2J", "-x", ""]) {
+    fake.answerStatus(statusOf(workerStatus({ id })));
+    await assert.rejects(
+      new ControlClient(fake.socketPath).status(),
+      isError("NO_CONTROLLER", /which is not a name$/u),
+    );
+  }
+});
+
 test("where no socket answers, each path is named with what is wrong", async () => {
   await using fake = await FakeController.start();
   const file = join(fake.directory, "file");

@@ -3,7 +3,7 @@
  * become ControllerErrors with the code and words of the controller. Prints nothing.
  */
 import { type IncomingMessage, request } from "node:http";
-import { connect, type Socket } from "node:net";
+import { connect, Socket } from "node:net";
 import {
   type Action,
   type ApiError,
@@ -23,6 +23,7 @@ import {
   type WorkerDump,
 } from "../admin/api.ts";
 import { ControllerError, ERROR_CODES, type ErrorCode } from "../base/errors.ts";
+import { isName } from "../core/identity.ts";
 import { SseParser } from "./sse.ts";
 
 /** How long a controller that listens may take to answer. */
@@ -45,16 +46,29 @@ const REASONS: Readonly<Record<string, string>> = {
   EINVAL: "is too long for the path of a socket",
 };
 
+/** Decides about sockets before anything is sent to them, and about what answers there. */
+export interface SocketTrust {
+  /** Why nothing may be sent to the socket at a path; undefined if it may. */
+  distrustOf(path: string): string | undefined;
+  /** The same of the process that a connection to it leads to. */
+  peerDistrustOf(socket: Socket, path: string): string | undefined;
+}
+
 /**
- * The controller at the first of the paths where one answers.
+ * The controller at the first of the paths where one answers that is trusted.
  * @throws ControllerError NO_CONTROLLER, naming every path and what is wrong with it
  */
-export async function findController(candidates: readonly string[]): Promise<ControlClient> {
+export async function findController(candidates: readonly string[], trust?: SocketTrust): Promise<ControlClient> {
   const looked: string[] = [];
   for (const path of candidates) {
-    const found = await tryConnect(path);
-    if (!(found instanceof Error)) return new ControlClient(path, { connection: found });
-    looked.push(`${path}: ${reasonOf(found)}`);
+    const distrust = trust?.distrustOf(path);
+    const found = distrust === undefined ? await tryConnect(path) : undefined;
+    if (found instanceof Socket) {
+      const stranger = trust?.peerDistrustOf(found, path);
+      if (stranger === undefined) return new ControlClient(path, { connection: found, ...(trust && { trust }) });
+      found.destroy();
+      looked.push(`${path}: not asked, ${stranger}`);
+    } else looked.push(`${path}: ${found === undefined ? `not asked, ${distrust}` : reasonOf(found)}`);
   }
   const where = looked.length === 1 ? ` at ${looked[0]}` : `; looked at${looked.map((each) => `\n  ${each}`).join("")}`;
   throw new ControllerError("NO_CONTROLLER", `Cannot find a controller${where}`, { hint: HINT });
@@ -97,29 +111,34 @@ export class ControlClient {
   /** Path of the control socket. */
   readonly socketPath: string;
   readonly #timeoutMs: number;
+  readonly #trust: SocketTrust | undefined;
   /** What the first request takes; each other one makes its own. */
   #connection: Socket | undefined;
 
   /** `connection`: one that is made already. */
-  constructor(socketPath: string, options: { readonly timeoutMs?: number; readonly connection?: Socket } = {}) {
+  constructor(
+    socketPath: string,
+    options: { readonly timeoutMs?: number; readonly connection?: Socket; readonly trust?: SocketTrust } = {},
+  ) {
     this.socketPath = socketPath;
     this.#timeoutMs = options.timeoutMs ?? ANSWER_TIMEOUT_MS;
     this.#connection = options.connection;
+    this.#trust = options.trust;
   }
 
   /** @throws ControllerError NO_CONTROLLER */
-  async status(): Promise<Status> {
-    return (await this.#json("GET", PATHS.status)) as Status;
+  status(): Promise<Status> {
+    return this.#status("");
   }
 
   /** The status with what each worker uses and does. @throws ControllerError NO_CONTROLLER */
-  async detailedStatus(): Promise<Status> {
-    return (await this.#json("GET", `${PATHS.status}?detail=1`)) as Status;
+  detailedStatus(): Promise<Status> {
+    return this.#status("?detail=1");
   }
 
   /** The same with the processes of each worker. @throws ControllerError NO_CONTROLLER */
-  async processStatus(): Promise<Status> {
-    return (await this.#json("GET", `${PATHS.status}?detail=1&processes=1`)) as Status;
+  processStatus(): Promise<Status> {
+    return this.#status("?detail=1&processes=1");
   }
 
   /** @throws ControllerError NO_CONTROLLER, REQUEST_REFUSED */
@@ -224,6 +243,14 @@ export class ControlClient {
     }
   }
 
+  async #status(query: string): Promise<Status> {
+    const status = (await this.#json("GET", PATHS.status + query)) as Status;
+    for (const { name, workers } of status.pools)
+      for (const each of [name, ...workers.map(({ id }) => id)])
+        if (!isName(each)) throw this.#error(`it answers with ${JSON.stringify(each)}, which is not a name`);
+    return status;
+  }
+
   async #json(method: "GET" | "POST", path: string, body?: object): Promise<unknown> {
     const response = await this.#send(method, path, body);
     return parseBody(await this.#text(response));
@@ -253,7 +280,7 @@ export class ControlClient {
     const response = await new Promise<IncomingMessage>((resolve, reject) => {
       const headers = text === undefined ? {} : { "content-type": "application/json" };
       // Without an agent, which would look for the name of a TLS server first and compile large patterns for that.
-      const createConnection = () => this.#takeConnection() ?? connect(this.socketPath);
+      const createConnection = () => this.#takeConnection() ?? this.#connect();
       const call = request({ createConnection, method, path, headers });
       const timer = setTimeout(() => {
         reject(this.#error(`the controller does not answer within ${timeoutMs / 1000} s`));
@@ -275,6 +302,17 @@ export class ControlClient {
     response.setEncoding(isGood ? encoding : "utf8");
     if (isGood) return response;
     throw errorOf(status, parseBody(await this.#text(response)));
+  }
+
+  /** A connection that ends before anything is sent if another process than a controller has taken the path. */
+  #connect(): Socket {
+    const socket = connect(this.socketPath);
+    // Before the request listens, which sends itself then.
+    socket.once("connect", () => {
+      const stranger = this.#trust?.peerDistrustOf(socket, this.socketPath);
+      if (stranger !== undefined) socket.destroy(new Error(stranger));
+    });
+    return socket;
   }
 
   #takeConnection(): Socket | undefined {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -77,3 +77,38 @@ for (const shell of SHELLS) {
     assert.equal(script.replaceAll("'\\''", "").split("'").length % 2, 1);
   });
 }
+
+/** Names that a hostile controller answers with; each would leave a file behind where a shell expands it. */
+function hostileNames(mark: string): string {
+  return [`$(touch ${mark})`, `\`touch ${mark}\``, `web;touch ${mark}`, "*", "web\u009b", "'", "web-0"].join("\n");
+}
+
+test("no shell expands the names that a controller answers with", (context) => {
+  const directory = mkdtempSync(join(tmpdir(), "monoceros-completion-"));
+  context.after(() => rmSync(directory, { recursive: true }));
+  const mark = join(directory, "mark");
+  writeFileSync(join(directory, "names"), `${hostileNames(mark)}\n`);
+  const scripts: Readonly<Record<Shell, string>> = {
+    bash: `source /dev/stdin <<'SCRIPT'\n${completionScript("bash", COMMANDS)}SCRIPT
+monoceros() { cat names; }
+COMP_WORDS=(monoceros restart ""); COMP_CWORD=2; _monoceros; printf '%s\\n' "\${COMPREPLY[@]}"`,
+    zsh: `compdef() {}; compadd() { print -rl -- "\${(@P)2}" }
+source /dev/stdin <<'SCRIPT'\n${completionScript("zsh", COMMANDS)}SCRIPT
+monoceros() { cat names }
+_monoceros_names`,
+    fish: `function monoceros; cat names; end
+source script.fish; complete -C 'monoceros restart '`,
+  };
+  writeFileSync(join(directory, "script.fish"), completionScript("fish", COMMANDS));
+  for (const shell of SHELLS.filter(isThere)) {
+    const { stdout, stderr } = spawnSync(shell, ["-c", scripts[shell]], { encoding: "utf8", cwd: directory });
+    const offered = stdout.split("\n").map((line) => line.split("\t")[0]);
+    assert.ok(offered.includes("web-0"), `${shell}: ${stdout}${stderr}`);
+    assert.ok(!existsSync(mark), `${shell} ran a name`);
+    assert.deepEqual(
+      offered.filter((each) => each?.includes("touch") === true || each === "*" || each?.includes("names") === true),
+      [],
+      shell,
+    );
+  }
+});

@@ -5,7 +5,10 @@ import { type Argument, COMMON_FLAGS, type Command, type Flag } from "./command.
 export const SHELLS = ["bash", "zsh", "fish"] as const;
 export type Shell = (typeof SHELLS)[number];
 
-/** What prints pools and workers of the running controller, one a line; silent where there is none. */
+/**
+ * Prints the pools and workers of the running controller, one a line; nothing if there is none. Names come from another
+ * process: each script takes them as data, which the shell never expands, and drops what cannot be a name.
+ */
 const NAMES = "monoceros completion names 2>/dev/null";
 
 const SCRIPTS: Readonly<Record<Shell, (commands: readonly Command[]) => string>> = {
@@ -62,7 +65,7 @@ function isFile({ type, value }: Flag): boolean {
   return type === "string" && (value === "FILE" || value === "PATH");
 }
 
-/** What may stand where an argument is expected: words, or a command in $( ) that prints them. */
+/** What may stand where an argument is expected: words, or the names that NAMES prints. */
 function valuesOf({ name, values }: Argument): { readonly words: readonly string[]; readonly areNames: boolean } {
   return { words: values ?? [], areNames: /POOL|WORKER/u.test(name) };
 }
@@ -74,16 +77,17 @@ function bashScript(commands: readonly Command[]): string {
   const cases = commands.map((command) => {
     const flags = flagsOf(command).map(([name]) => `--${name}`);
     const values = command.arguments.map(valuesOf);
-    const names = values.some(({ areNames }) => areNames) ? ` $(${NAMES})` : "";
-    return `    "${command.name}") words="${[...values.flatMap((each) => each.words), ...flags].join(" ")}${names}" ;;`;
+    const names = values.some(({ areNames }) => areNames) ? " names=1" : "";
+    return `    "${command.name}") words=(${[...values.flatMap((each) => each.words), ...flags].join(" ")})${names} ;;`;
   });
   const groups = words
     .filter(({ members }) => members.length > 0)
-    .map(({ name, members }) => `    "${name}") words="${members.map((member) => member.name).join(" ")}" ;;`);
+    .map(({ name, members }) => `    "${name}") words=(${members.map((member) => member.name).join(" ")}) ;;`);
   return `# Completion of monoceros for bash, made by: monoceros completion bash
 # Use it with: source <(monoceros completion bash)
 _monoceros() {
-  local current=\${COMP_WORDS[COMP_CWORD]} previous=\${COMP_WORDS[COMP_CWORD-1]} words=
+  local current=\${COMP_WORDS[COMP_CWORD]} previous=\${COMP_WORDS[COMP_CWORD-1]} names= word LC_ALL=C
+  local -a words=()
   COMPREPLY=()
   case $previous in
     ${fileFlags(commands).join("|")}) compopt -o default 2>/dev/null; return ;;
@@ -97,10 +101,16 @@ ${words
   esac
   [ "$COMP_CWORD" -eq 1 ] && command=
   case $command in
-    "") words="${words.map(({ name }) => name).join(" ")} --help --version" ;;
+    "") words=(${words.map(({ name }) => name).join(" ")} --help --version) ;;
 ${[...groups, ...cases].join("\n")}
   esac
-  COMPREPLY=($(compgen -W "$words" -- "$current"))
+  if [ -n "$names" ]; then
+    while IFS= read -r word; do words+=("$word"); done < <(${NAMES})
+  fi
+  for word in "\${words[@]}"; do
+    case $word in *[!A-Za-z0-9._-]*) continue ;; esac
+    case $word in "$current"*) COMPREPLY+=("$word") ;; esac
+  done
 }
 complete -F _monoceros monoceros
 `;
@@ -131,8 +141,11 @@ ${inner.join("\n")}
 # Completion of monoceros for zsh, made by: monoceros completion zsh
 # Use it with: source <(monoceros completion zsh), or keep it as _monoceros in a directory of $fpath.
 _monoceros_names() {
+  local LC_ALL=C name
   local -a names
-  names=(\${(f)"$(${NAMES})"})
+  for name in \${(f)"$(${NAMES})"}; do
+    [[ $name == *[^A-Za-z0-9._-]* ]] || names+=("$name")
+  done
   compadd -a names
 }
 _monoceros() {
@@ -171,6 +184,8 @@ function zshArguments(command: Command): string {
 
 // fish
 
+const FISH_FILTER = 'string match --regex "^[A-Za-z0-9._-]+\\$"';
+
 function fishScript(commands: readonly Command[]): string {
   const lines = [
     "# Completion of monoceros for fish, made by: monoceros completion fish",
@@ -201,7 +216,7 @@ function fishLines(command: Command, condition: string): string[] {
   });
   const positional = command.arguments.flatMap((argument) => {
     const { words, areNames } = valuesOf(argument);
-    if (areNames) return [`${start} -a ${quote(`(${NAMES})`)}`];
+    if (areNames) return [`${start} -a ${quote(`(${NAMES} | ${FISH_FILTER})`)}`];
     return words.length > 0 ? [`${start} -a ${quote(words.join(" "))}`] : [];
   });
   return [...flags, ...positional];

@@ -1,9 +1,9 @@
 /** Reads a configuration file and says what is wrong with it, as one error with every problem. Asks nothing else of the system. */
-import { readFileSync } from "node:fs";
 import { ControllerError, type ErrorCode } from "../base/errors.ts";
 import { decodeOsText } from "../base/osText.ts";
 import { formatProblem, type ParsedConfig, parseConfig } from "../config/load.ts";
 import type { Environment } from "../config/variables.ts";
+import { FileError, readWholeFile } from "../files/readFile.ts";
 
 /** A configuration file that was read: the Config, warnings, and where each key stands. */
 export type ReadConfig = Extract<ParsedConfig, { ok: true }>;
@@ -41,11 +41,11 @@ export class ConfigurationError extends ControllerError {
 }
 
 /**
- * Reads `file` without asking the system about what it says.
- * @throws ControllerError CONFIG_UNREADABLE; ConfigurationError with every problem at once
+ * Reads `file` without asking the system about what it says. Rejects with a ControllerError CONFIG_UNREADABLE, or a
+ * ConfigurationError with every problem at once.
  */
-export function readConfig(file: string, env: Environment): ReadConfig {
-  const parsed = parseConfig(readText(file), file, env);
+export async function readConfig(file: string, env: Environment): Promise<ReadConfig> {
+  const parsed = parseConfig(await readText(file), file, env);
   if (parsed.ok) return parsed;
   throw new ConfigurationError(
     file,
@@ -53,9 +53,9 @@ export function readConfig(file: string, env: Environment): ReadConfig {
   );
 }
 
-/** @throws ControllerError CONFIG_UNREADABLE; ConfigurationError where it is not UTF-8 */
-function readText(file: string): string {
-  const text = decodeOsText(readBytes(file));
+/** Rejects with a ControllerError CONFIG_UNREADABLE, or a ConfigurationError if it is not UTF-8. */
+async function readText(file: string): Promise<string> {
+  const text = decodeOsText(await readBytes(file));
   if (text.isWellFormed()) return text;
   throw new ConfigurationError(file, [{ ...notUtf8(text), code: "CONFIG_INVALID", path: "", hint: undefined }]);
 }
@@ -73,22 +73,11 @@ function notUtf8(text: string): { readonly line: number; readonly column: number
   return { line, column, message: `byte 0x${byte.toString(16)}${latin1} is not UTF-8; save the file as UTF-8` };
 }
 
-function readBytes(file: string): Uint8Array {
+async function readBytes(file: string): Promise<Uint8Array> {
   try {
-    return readFileSync(file);
+    return (await readWholeFile(file)).bytes;
   } catch (cause) {
-    const code = cause instanceof Error && "code" in cause ? String(cause.code) : "";
-    throw new ControllerError(
-      "CONFIG_UNREADABLE",
-      `Cannot read configuration "${file}": ${READ_FAILURES[code] ?? String(cause)}`,
-      { cause },
-    );
+    if (!(cause instanceof FileError)) throw cause;
+    throw new ControllerError("CONFIG_UNREADABLE", `Cannot read configuration "${file}": ${cause.message}`, { cause });
   }
 }
-
-const READ_FAILURES: Readonly<Record<string, string>> = {
-  ENOENT: "there is no such file",
-  ENOTDIR: "there is no such file",
-  EISDIR: "it is a directory, expected a file",
-  EACCES: "this user may not read it",
-};

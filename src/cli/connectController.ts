@@ -1,26 +1,62 @@
-/** From flags and environment to the running controller that a command is about. */
+/** From flags and environment to the running controller that a command is about, and whether it may be trusted. */
+import { lstatSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
+import { descriptorOf } from "../admin/descriptor.ts";
 import { defaultSocketCandidates } from "../admin/socketPath.ts";
-import type { ControlClient } from "./client.ts";
+import type { ControlClient, SocketTrust } from "./client.ts";
 import type { Context } from "./command.ts";
 
 /**
- * The controller that --socket names, or -c's admin.socket, or the environment, or that is at one of the usual places.
+ * The controller that --socket names, or -c's admin.socket, or the environment, or that is at one of the usual places. At a
+ * usual place only root's or the caller's own counts; one that is named may be that of any user.
  * @throws ControllerError NO_CONTROLLER, CONFIG_UNREADABLE, CONFIG_INVALID
  */
 export async function connectController(context: Context): Promise<ControlClient> {
   const { findController } = await import("./client.ts");
-  return findController(await socketCandidates(context));
+  const named = await namedSocket(context);
+  const uid = process.getuid?.() ?? 0;
+  const candidates = named === undefined ? defaultSocketCandidates(context.env, uid, tmpdir()) : [named];
+  return findController(candidates, await socketTrust(named !== undefined, uid));
 }
 
-async function socketCandidates(context: Context): Promise<readonly string[]> {
+/** The socket that the user has named; undefined if the usual places are meant. */
+async function namedSocket(context: Context): Promise<string | undefined> {
   const socket = context.text("socket");
-  if (socket !== undefined) return [socket];
+  if (socket !== undefined) return socket;
   const file = context.text("config");
   if (file !== undefined) {
     const { readConfig } = await import("./configFile.ts");
-    const configured = readConfig(file, context.env).config.admin.socket;
-    if (configured !== undefined) return [configured];
+    const configured = (await readConfig(file, context.env)).config.admin.socket;
+    if (configured !== undefined) return configured;
   }
-  return defaultSocketCandidates(context.env, process.getuid?.() ?? 0, tmpdir());
+  const chosen = context.env["MONOCEROS_SOCKET"] ?? "";
+  return chosen === "" ? undefined : chosen;
+}
+
+async function socketTrust(isNamed: boolean, uid: number): Promise<SocketTrust> {
+  const [{ readPeer }, { distrustOf }] = await Promise.all([
+    import("../runtime/peerCredentials.ts"),
+    import("../files/inspectPath.ts"),
+  ]);
+  return {
+    // Most of the usual places do not exist, which a connection finds out with less.
+    distrustOf: (path) => (isNamed || !exists(path) ? undefined : distrustOf(path)?.reason),
+    peerDistrustOf(socket, path) {
+      const fd = descriptorOf(socket);
+      const peer = fd === undefined ? undefined : readPeer(fd);
+      if (peer === undefined) return "it cannot be known who answers there";
+      const owner = isNamed ? statSync(path, { throwIfNoEntry: false })?.uid : undefined;
+      if (peer.uid === 0 || peer.uid === uid || peer.uid === owner) return undefined;
+      return `user ${peer.uid} answers there, expected root or user ${uid}`;
+    },
+  };
+}
+
+function exists(path: string): boolean {
+  try {
+    return lstatSync(path, { throwIfNoEntry: false }) !== undefined;
+  } catch {
+    // Where we may not look.
+    return false;
+  }
 }

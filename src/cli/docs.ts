@@ -17,7 +17,7 @@ Commands that talk to a running controller look for its control socket here, in 
 2. \`admin.socket\` of the file given with \`-c\`
 3. \`$MONOCEROS_SOCKET\`
 4. the first that answers of \`$XDG_RUNTIME_DIR/monoceros/monoceros.sock\`, \`/run/monoceros/monoceros.sock\` and
-   \`monoceros-UID/monoceros.sock\` in the temporary directory
+   \`monoceros-UID/monoceros.sock\` in the temporary directory, if it belongs to root or to you
 
 Every command takes \`--json\`; errors are then one JSON object on stderr: \`{"error":{"code","message","hint"}}\`.
 Colours appear only on a terminal and without \`NO_COLOR\`.

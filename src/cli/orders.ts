@@ -111,7 +111,8 @@ async function follow(context: Context, client: ControlClient, order: Order): Pr
     if (isOperationEvent(record) && record.operation === accepted.operation)
       operation = foldOperation(operation, record, record.time);
     if (record.kind === "controller_stopping") shutdownReason = record.reason;
-    if (!context.isSet("json") && isStep(record, target)) await terminal.write("stdout", renderEvent(record, terminal));
+    if (!context.isSet("json") && isStep(record, target))
+      await terminal.writePainted("stdout", renderEvent(record, terminal));
     if (operation !== undefined && hasEnded(operation)) return operation;
   }
   if (interruption.signal.aborted) return undefined;

@@ -37,6 +37,7 @@ const CHECKS: SystemChecks = {
   checkLaunch: () => PLAN,
   findEnvoy: async () => ({ file: "/bin/envoy", version: "1.40.0" }),
   async checkProxy() {},
+  fileProblem: async () => undefined,
 };
 
 async function check(

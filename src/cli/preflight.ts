@@ -32,6 +32,8 @@ import {
   type RunProgram,
 } from "../envoy/binary.ts";
 import type { ProxyPlaces, ProxySettings } from "../envoy/settings.ts";
+import type { Identity } from "../files/inspectPath.ts";
+import { FileError, readWholeFile } from "../files/readFile.ts";
 import { memoryBoundBytes } from "../runtime/cgroup.ts";
 import { runCommand } from "../runtime/command.ts";
 import { availableCpus } from "../runtime/cpus.ts";
@@ -69,6 +71,8 @@ export interface SystemChecks {
   ephemeralPorts(): EphemeralPorts | undefined;
   /** Tells `onProblem` everything that keeps the pool from being started, and returns undefined then. */
   checkLaunch(request: LaunchRequest, env: NodeJS.ProcessEnv, onProblem: OnLaunchProblem): LaunchPlan | undefined;
+  /** Why Envoy could not read a file; undefined if it can. */
+  fileProblem(path: string): Promise<string | undefined>;
   /** Rejects with a ControllerError where there is none that will do. */
   findEnvoy(request: EnvoyRequest): Promise<EnvoyBinary>;
   /** Rejects with a ControllerError where Envoy refuses what it would be started with. */
@@ -110,6 +114,10 @@ export function systemChecks(run: RunProgram = runAndWait): SystemChecks {
     },
     ephemeralPorts: () => readEphemeralPorts(),
     checkLaunch: planLaunch,
+    fileProblem: async (path) => {
+      const content = await contentOf(path);
+      return content instanceof FileError ? content.message : undefined;
+    },
     findEnvoy: (request) => findEnvoy(request, run),
     checkProxy: (binary, settings, places) => checkConfiguration(binary, settings, places, run),
   };
@@ -125,7 +133,7 @@ export async function preflight(
   checks: SystemChecks = systemChecks(),
   missingEnvoy: MissingEnvoy = "problem",
 ): Promise<Preflight> {
-  const parsed = readConfig(file, env);
+  const parsed = await readConfig(file, env);
   const { config, positions } = parsed;
   const cpus = config.supervisor.pools.some((pool) => pool.replicas === "auto") ? checks.availableCpus() : 1;
   const replicasOf = (pool: { readonly replicas?: number | "auto" | undefined }) =>
@@ -144,7 +152,7 @@ export async function preflight(
   if (tokenFile !== undefined) {
     const path = "admin.token_file";
     try {
-      const { warning } = readToken(tokenFile);
+      const { warning } = await readToken(tokenFile);
       if (warning !== undefined) warnings.push({ ...positionOf(path, positions), path, message: warning });
     } catch (error) {
       if (!(error instanceof ControllerError)) throw error;
@@ -155,7 +163,7 @@ export async function preflight(
   const envoys: (EnvoyBinary | undefined)[] = [];
   for (const [index, pool] of config.supervisor.pools.entries()) {
     const place = `supervisor.workers[${index}]`;
-    const launch = checks.checkLaunch(launchRequest(pool), env, (key, { code, message, hint }) =>
+    const launch = checks.checkLaunch(await launchRequest(pool), env, (key, { code, message, hint }) =>
       report(code, `${place}.${key}`, message, hint),
     );
     if (launch !== undefined) launches.push(launch);
@@ -174,14 +182,19 @@ export async function preflight(
     ];
     for (const { path, message } of doubts)
       if (message !== undefined) warnings.push({ ...positionOf(path, positions), path, message });
+  }
+  const identities = launches.flatMap(({ credentials }) => credentials ?? []);
+  for (const [index, pool] of config.supervisor.pools.entries()) {
+    const place = `supervisor.workers[${index}]`;
     const { server } = pool;
     try {
-      envoys.push(server === undefined ? undefined : await checkServer(pool, server, env, checks));
+      envoys.push(server === undefined ? undefined : await checkServer(pool, server, { env, checks, identities }));
     } catch (error) {
       if (!(error instanceof ControllerError)) throw error;
       const { code, message, hint } = error;
       const isNamed = server?.exec !== undefined;
-      const path = code !== "ENVOY_CONFIG_REFUSED" && isNamed ? `${place}.server.exec` : `${place}.server`;
+      const key = PLACES_OF_PROXY_ERRORS[code] ?? (isNamed ? ".exec" : "");
+      const path = `${place}.server${key}`;
       if (missingEnvoy === "problem" || isNamed || code !== "ENVOY_NOT_FOUND") report(code, path, message, hint);
       else warnings.push({ ...positionOf(path, positions), path, message: `not checked by Envoy: ${message}` });
       envoys.push(undefined);
@@ -265,33 +278,53 @@ function memoryWarnings(
   return [{ ...positionOf(path, positions), path, message }];
 }
 
+/** Keys below server of errors that are not about the program of Envoy. */
+const PLACES_OF_PROXY_ERRORS: Partial<Record<ErrorCode, string>> = {
+  ENVOY_CONFIG_REFUSED: "",
+  TLS_FILE_INVALID: ".tls",
+};
+
+/** Envoy would wait for a pipe, and name no reason. Rejects with a ControllerError TLS_FILE_INVALID. */
+async function checkTlsFiles({ name }: PoolConfig, { tls }: ServerConfig, checks: SystemChecks): Promise<void> {
+  for (const key of ["cert", "key"] as const) {
+    const problem = tls === undefined ? undefined : await checks.fileProblem(tls[key]);
+    if (problem !== undefined)
+      throw new ControllerError(
+        "TLS_FILE_INVALID",
+        `Cannot start the proxy of pool "${name}": tls.${key} "${tls?.[key]}" cannot be read: ${problem}`,
+      );
+  }
+}
+
 async function checkServer(
   pool: PoolConfig,
   server: ServerConfig,
-  env: Environment,
-  checks: SystemChecks,
+  context: { readonly env: Environment; readonly checks: SystemChecks; readonly identities: readonly Identity[] },
 ): Promise<EnvoyBinary> {
+  const { env, checks, identities } = context;
   const { exec } = server;
-  const request = { pool: pool.name, exec, path: env["PATH"], ownDirectory: dirname(process.execPath) };
+  const request = { pool: pool.name, exec, path: env["PATH"], ownDirectory: dirname(process.execPath), identities };
   const binary = await checks.findEnvoy(request);
+  await checkTlsFiles(pool, server, checks);
   // Envoy looks at the paths only when it serves.
   await checks.checkProxy(binary, proxySettings(pool, server, binary.version), proxyPlaces(server, "/"));
   return binary;
 }
 
-function launchRequest(pool: PoolConfig): LaunchRequest {
-  const { exec, env, envFile, cwd, user, group, umask, nice, oomScoreAdj, rlimits } = pool;
+async function launchRequest(pool: PoolConfig): Promise<LaunchRequest> {
+  const { exec, args, env, envFile, cwd, user, group, umask, nice, oomScoreAdj, rlimits } = pool;
   const commands = PROBE_PURPOSES.flatMap((purpose) => {
-    const program = pool.probes?.[purpose]?.exec?.[0];
-    return program === undefined ? [] : [{ key: `probes.${purpose}.exec`, program: templateText(program) } as const];
+    const [program, ...rest] = (pool.probes?.[purpose]?.exec ?? []).map(templateText);
+    return program === undefined ? [] : [{ key: `probes.${purpose}.exec`, program, args: rest } as const];
   });
   const variables = Object.fromEntries(Object.entries(env).map(([name, value]) => [name, templateText(value)]));
   return {
     pool: pool.name,
     exec,
+    args: args.map(templateText),
     commands,
     env: variables,
-    envFile,
+    envFile: envFile === undefined ? undefined : { path: envFile, content: await contentOf(envFile) },
     cwd,
     user,
     group,
@@ -300,6 +333,15 @@ function launchRequest(pool: PoolConfig): LaunchRequest {
     oomScoreAdj,
     rlimits,
   };
+}
+
+async function contentOf(path: string): Promise<Uint8Array | FileError> {
+  try {
+    return (await readWholeFile(path)).bytes;
+  } catch (error) {
+    if (error instanceof FileError) return error;
+    throw error;
+  }
 }
 
 /** Where the key stands, or the nearest block around it that is in the file. */

@@ -1,6 +1,7 @@
 /** API answers for a person: the status table and the lines of events. Pure; a string in, a string out. */
 import type { EventRecord, Operation, PoolStatus, Status, WorkerStatus } from "../admin/api.ts";
 import { formatReadableRecord } from "../base/log.ts";
+import { printable } from "../base/printable.ts";
 import { formatDuration } from "../base/units.ts";
 
 export interface RenderOptions {
@@ -54,7 +55,7 @@ export interface Cell {
 export function renderStatus(status: Status, options: RenderOptions): string {
   const health = status.healthy ? paint("healthy", "green", options) : paint("not healthy", "red", options);
   const up = formatAge(status.uptime_s);
-  const header = `monoceros ${status.version} (pid ${status.pid}) ${status.phase}, ${health}, up ${up}\n`;
+  const header = `monoceros ${printable(status.version)} (pid ${status.pid}) ${printable(status.phase)}, ${health}, up ${up}\n`;
   const tables = status.pools
     .filter((pool) => frontedBy(pool, status) === undefined)
     .map((pool) => {
@@ -89,12 +90,12 @@ function shownWorkers({ workers, replicas }: PoolStatus): readonly WorkerStatus[
 }
 
 function poolLine(pool: PoolStatus, proxies: readonly PoolStatus[], options: RenderOptions): string {
-  const parts = [`${clean(pool.name)} ${pool.ready}/${pool.replicas} ready`];
+  const parts = [`${printable(pool.name)} ${pool.ready}/${pool.replicas} ready`];
   if (!pool.healthy)
     parts.push(`${paint("not healthy", "red", options)} (${pool.desired_healthy_percentage} % must be ready)`);
   for (const { healthy } of proxies) parts.push(healthy ? "proxy ready" : paint("proxy not ready", "red", options));
   for (const operation of [pool, ...proxies].flatMap(({ operations }) => operations))
-    parts.push(paint(operationWords(operation), "yellow", options));
+    parts.push(paint(printable(operationWords(operation)), "yellow", options));
   return parts.join(", ");
 }
 
@@ -107,14 +108,14 @@ function rowOf(worker: WorkerStatus): Row {
   const phase = phaseCell(worker);
   return {
     texts: [
-      clean(worker.id),
+      printable(worker.id),
       phase.text,
       worker.pid === null ? "-" : String(worker.pid),
       worker.uptime_s === null ? "-" : formatAge(worker.uptime_s),
       String(worker.restarts),
-      clean(worker.last_exit ?? "-"),
+      printable(worker.last_exit ?? "-"),
       nextOf(worker),
-      clean(worker.waits_for ?? worker.reason),
+      printable(worker.waits_for ?? worker.reason),
     ],
     phaseColour: phase.colour,
   };
@@ -122,7 +123,9 @@ function rowOf(worker: WorkerStatus): Row {
 
 /** The phase in a cell; a worker in reserve is ready for everything but requests. */
 export function phaseCell({ phase, standby }: WorkerStatus): Cell {
-  return standby ? { text: "standby", colour: "dim" } : { text: clean(phase), colour: PHASE_COLOURS[phase] ?? "none" };
+  return standby
+    ? { text: "standby", colour: "dim" }
+    : { text: printable(phase), colour: PHASE_COLOURS[phase] ?? "none" };
 }
 
 function nextOf({ phase, pid, proving, next_s: seconds, in_flight: inFlight }: WorkerStatus): string {
@@ -145,7 +148,7 @@ function formatRow({ texts, phaseColour }: Row, widths: readonly number[], optio
 
 /** `12:34:56.789 INFO  worker "web-0" …`, time in UTC, with its newline. */
 export function renderEvent(record: EventRecord, options: RenderOptions): string {
-  const line = formatReadableRecord(record.level, Date.parse(record.time), clean(record.message));
+  const line = formatReadableRecord(record.level, Date.parse(record.time), printable(record.message));
   const colour = ({ debug: "dim", info: "none", warn: "yellow", error: "red" } as const)[record.level];
   return `${paint(line.slice(0, -1), colour, options)}\n`;
 }
@@ -159,11 +162,4 @@ export function formatAge(seconds: number): string {
 /** `text` in a colour, where there are any. */
 export function paint(text: string, colour: Colour, { hasColours }: RenderOptions): string {
   return hasColours && colour !== "none" ? `\u001b[${SGR[colour]}m${text}\u001b[0m` : text;
-}
-
-const CONTROLS = /[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/gu;
-
-/** What workers and files put into a text must not reach the terminal as control sequences. */
-export function clean(text: string): string {
-  return text.replace(CONTROLS, " ");
 }

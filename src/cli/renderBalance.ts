@@ -1,6 +1,7 @@
 /** The balance of pools for a person: what each worker does, how uneven that is, and what would help. Pure. */
 import type { PoolBalance, PoolStatus, WorkerStatus } from "../admin/api.ts";
-import { type Cell, type Colour, clean, formatAge, paint, type RenderOptions } from "./render.ts";
+import { printable } from "../base/printable.ts";
+import { type Cell, type Colour, formatAge, paint, type RenderOptions } from "./render.ts";
 import { type Column, plain, tableLines } from "./table.ts";
 
 const COLUMNS: readonly Column[] = [
@@ -40,10 +41,10 @@ function renderPool(pool: PoolStatus, balance: PoolBalance, options: RenderOptio
   const by = balance.algorithm === null ? "" : ` by ${balance.algorithm}`;
   const over = balance.window_s > 0 ? `, over the last ${formatAge(balance.window_s)}` : "";
   const lines = [
-    `${clean(pool.name)}: ${MODES[balance.mode]}${by}${over}`,
+    `${printable(pool.name)}: ${MODES[balance.mode]}${by}${over}`,
     ...tableLines(COLUMNS, rows, options),
     `  spread (most over mean): CPU ${ratio(balance.cpu_spread)}, requests ${ratio(balance.requests_spread)}`,
-    `  ${paint(clean(balance.advice), COLOURS[balance.verdict] ?? "none", options)}`,
+    `  ${paint(printable(balance.advice), COLOURS[balance.verdict] ?? "none", options)}`,
   ];
   return `${lines.join("\n")}\n`;
 }

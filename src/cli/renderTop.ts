@@ -1,5 +1,6 @@
 /** What each worker uses at this moment, from two status documents a little apart. Pure. */
 import type { PoolStatus, Status, WorkerDetail, WorkerProcess, WorkerStatus } from "../admin/api.ts";
+import { printable } from "../base/printable.ts";
 import { formatSize } from "../base/units.ts";
 import { type Cell, formatAge, paint, phaseCell, type RenderOptions } from "./render.ts";
 import { type Column, plain, tableLines } from "./table.ts";
@@ -123,7 +124,7 @@ function summaryOf(status: Status, rows: readonly TopRow[], options: RenderOptio
   const health = status.healthy ? paint("healthy", "green", options) : paint("not healthy", "red", options);
   const cpus = sum(({ cpu_ratio }) => cpu_ratio).toFixed(2);
   const memory = size(sum(({ worker }) => worker.detail?.rss_bytes));
-  return `monoceros ${status.phase}, ${health}, ${ready} of ${rows.length} ready, ${cpus} CPUs, ${memory} resident`;
+  return `monoceros ${printable(status.phase)}, ${health}, ${ready} of ${rows.length} ready, ${cpus} CPUs, ${memory} resident`;
 }
 
 /** Indented under its worker; the state stands where workers have their phase. */

@@ -1,5 +1,6 @@
 /** Tables for a person: aligned columns of cells. Pure; a string in, lines out. */
-import { type Cell, clean, paint, type RenderOptions } from "./render.ts";
+import { printable } from "../base/printable.ts";
+import { type Cell, paint, type RenderOptions } from "./render.ts";
 
 /** One column. Numbers stand at the right. */
 export interface Column {
@@ -19,7 +20,7 @@ export function tableLines(
   options: RenderOptions,
 ): readonly string[] {
   const headings = columns.map(({ heading }): Cell => ({ text: heading, colour: "dim" }));
-  const cleaned = [headings, ...rows].map((row) => row.map(({ text, colour }) => ({ text: clean(text), colour })));
+  const cleaned = [headings, ...rows].map((row) => row.map(({ text, colour }) => ({ text: printable(text), colour })));
   const widths = columns.map((_, column) =>
     cleaned.reduce((width, row) => Math.max(width, row[column]?.text.length ?? 0), 0),
   );

@@ -674,11 +674,21 @@ for (const [what, text, line, column, message] of SYNTAX) {
 }
 
 test("endless nesting is refused with one problem", () => {
-  for (const text of ["[".repeat(20_000), "- ".repeat(20_000)]) {
-    const problems = problemsOf(text);
-    assert.equal(problems.length, 1);
-    assert.match(problems[0]?.message ?? "", /nested too deeply/u);
+  const deep = ["[", "{", "- ", "? ", "a: [", "&a [", "!a {"];
+  for (const unit of deep) {
+    const problems = problemsOf(unit.repeat(Math.floor(400_000 / unit.length)));
+    assert.equal(problems.length, 1, unit);
+    assert.match(problems[0]?.message ?? "", /^nested deeper than 64 levels$/u, unit);
+    assert.ok((problems[0]?.column ?? 0) < 600, "the place where it becomes too deep");
   }
+});
+
+test("a file of more tokens than any configuration has is refused before it is understood", () => {
+  for (const text of [`[${",".repeat(900_000)}`, "- b\n".repeat(200_000), "]".repeat(400_000), '"a" '.repeat(200_000)])
+    assert.deepEqual(
+      problemsOf(text).map(({ message }) => message),
+      ["the file has more than 100000 YAML tokens"],
+    );
 });
 
 test("a file of more than 1 MiB is refused unread", () => {

@@ -2,6 +2,7 @@
  * What one reading of a file carries along: problems, warnings, where each key stands, the environment, and a budget
  * that keeps aliases from multiplying a small file into endless work. Order and number of problems are settled here.
  */
+import { printable } from "../base/printable.ts";
 import { misplacedHint } from "./misplaced.ts";
 import { MAX_TEXT_LENGTH, type TreeScalar } from "./tree.ts";
 import { type Environment, type Piece, substituteVariables } from "./variables.ts";
@@ -128,19 +129,11 @@ export class Reader {
     const seen = new Set<string>();
     const located: Problem[] = [];
     for (const { path, offset, message } of found.toSorted((a, b) => a.offset - b.offset)) {
-      const problem = { ...this.positionAt(offset), path: onOneLine(path), message: onOneLine(message) };
+      const problem = { ...this.positionAt(offset), path: printable(path), message: printable(message) };
       const identity = `${offset} ${path} ${problem.message}`;
       if (!seen.has(identity)) located.push(problem);
       seen.add(identity);
     }
     return located;
   }
-}
-
-/** Control characters of the file must not reach a terminal. */
-function onOneLine(text: string): string {
-  return text.replace(
-    /[\u0000-\u001f\u007f-\u009f\u2028\u2029]/gu,
-    (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`,
-  );
 }

@@ -1,13 +1,23 @@
 /**
  * YAML text → a small tree of scalars, lists and maps with offsets; the only file that knows the YAML library's nodes.
  * Scalars keep their source text, aliases point to the converted anchor, merge keys (`<<`) are applied. Everything is
- * bounded: a hostile text costs time in proportion to its length. Variables are not replaced here.
+ * bounded: length, number of tokens and depth are limited while the text is read, so a hostile one costs a fraction of a second.
+ * Variables are not replaced here.
  */
-import { isAlias, isMap, isScalar, isSeq, type ParsedNode, parseDocument } from "yaml";
+import { Composer, type CST, isAlias, isMap, isScalar, isSeq, Lexer, type ParsedNode, Parser } from "yaml";
 
 /** Longest text that is read. */
 export const MAX_TEXT_LENGTH = 1024 * 1024;
 const MAX_DEPTH = 64;
+
+/** Tokens of the library in a text; a line such as `replicas: 4` has 6. The library needs 5 to 10 µs for each. */
+const MAX_TOKENS = 100_000;
+
+/** Collections that may be open while the text is read. What is deeper than MAX_DEPTH, but not by far, is told with its place. */
+const MAX_OPEN = 2 * MAX_DEPTH;
+
+/** Tokens of the lexer that stand for no text: start of a document, end of a faulty flow collection, start of a scalar. */
+const EMPTY_TOKENS: ReadonlySet<string> = new Set(["\u0002", "\u0018", "\u001f"]);
 const MAX_MERGED_ENTRIES = 100_000;
 
 export interface TreeScalar {
@@ -57,35 +67,65 @@ export function parseTree(text: string, report: ReportAt): TreeNode {
   try {
     // Scalars stay text (failsafe), because only the schema knows what each one shall be. Duplicate keys are found
     // below: the library compares each key with all others of its map.
-    const document = parseDocument(text, {
+    const composer = new Composer({
       schema: "failsafe",
       resolveKnownTags: false,
       uniqueKeys: false,
       prettyErrors: false,
       logLevel: "error",
     });
+    const [document, second] = composer.compose(tokensOf(text), true, text.length);
+    if (document === undefined) return nothing;
+    if (second !== undefined) report(second.range[0], "expected the end of the file, got another document (---)");
     const found = [...document.errors, ...document.warnings];
-    // After one unexpected token, or where the library's stack ended, everything that follows is wrong too.
-    const exhausted = found.find(({ code }) => code === "RESOURCE_EXHAUSTION");
+    // After one unexpected token everything that follows is wrong too.
     const unexpected = found.find(({ code }) => code === "UNEXPECTED_TOKEN");
-    for (const problem of exhausted === undefined ? found : [exhausted]) {
+    for (const problem of found) {
       const { code, pos, message } = problem;
       if (code === "UNEXPECTED_TOKEN" && problem !== unexpected) continue;
       report(pos[0], explain(code, message, text.startsWith("${", pos[0] - 1)));
     }
-    if (document.errors.length > 0) return nothing;
+    if (document.errors.length > 0 || second !== undefined) return nothing;
     return new TreeBuilder(report).build(document.contents, 0);
   } catch (error) {
+    if (error instanceof Excess) {
+      report(error.offset, error.message);
+      return nothing;
+    }
     report(0, `YAML: cannot be parsed: ${error instanceof Error ? error.message : String(error)}`);
     return nothing;
   }
 }
 
+/** Thrown and caught within this file. */
+class Excess extends Error {
+  readonly offset: number;
+
+  constructor(offset: number, message: string) {
+    super(message);
+    this.offset = offset;
+  }
+}
+
+/** The tokens of the library's parser. @throws Excess where the text has too many, or is nested too deeply */
+function* tokensOf(text: string): Generator<CST.Token> {
+  const parser = new Parser();
+  let offset = 0;
+  let count = 0;
+  for (const token of new Lexer().lex(text)) {
+    count += 1;
+    if (count > MAX_TOKENS) throw new Excess(offset, `the file has more than ${MAX_TOKENS} YAML tokens`);
+    yield* parser.next(token);
+    // The library keeps what is open in a private list, and would follow any depth by recursion.
+    if (parser["stack"].length > MAX_OPEN) throw new Excess(offset, `nested deeper than ${MAX_DEPTH} levels`);
+    if (!EMPTY_TOKENS.has(token)) offset += token.length;
+  }
+  yield* parser.end();
+}
+
 /** A message of the library, or a better one where it would mislead. */
 function explain(code: string, message: string, atVariable: boolean): string {
-  if (code === "RESOURCE_EXHAUSTION") return "nested too deeply";
   if (code === "UNEXPECTED_TOKEN" && atVariable) return "a variable inside { } or [ ] needs quotes around its value";
-  if (code === "MULTIPLE_DOCS") return "expected the end of the file, got another document (---)";
   return `YAML: ${message}`;
 }
 

@@ -1,6 +1,7 @@
 /** Lifecycle events in words: the same for the log of `-d`, for the structured log and for `events`. */
 import type { ErrorCode } from "../base/errors.ts";
 import type { LogLevel } from "../base/log.ts";
+import { printable } from "../base/printable.ts";
 import { formatDuration } from "../base/units.ts";
 import { isWorkerEvent, type LifecycleEvent, type WideLifecycleEvent, type WorkerLifecycleEvent } from "./event.ts";
 import { formatExit } from "./exit.ts";
@@ -18,9 +19,12 @@ export interface EventDescription {
 
 /** What `event` means to a person. */
 export function describeEvent(event: LifecycleEvent): EventDescription {
-  if (!isWorkerEvent(event)) return describeWide(event);
+  if (!isWorkerEvent(event)) {
+    const wide = describeWide(event);
+    return { ...wide, text: printable(wide.text) };
+  }
   const description = describeWorker(event);
-  return { ...description, text: `worker "${workerId(event.pool, event.slot)}" ${description.text}` };
+  return { ...description, text: printable(`worker "${workerId(event.pool, event.slot)}" ${description.text}`) };
 }
 
 function describeWorker(event: WorkerLifecycleEvent): EventDescription {

@@ -9,6 +9,14 @@ export type Incarnation = number;
 /** Stable id of the worker in a slot: `<pool>-<slot>`. */
 export type WorkerId = string;
 
+/**
+ * Whether a text can be the name of a pool or the id of a worker. Such names mean nothing to shells, terminals, URLs and
+ * file systems, so everything that comes as one over a connection is checked.
+ */
+export function isName(text: string): boolean {
+  return /^[A-Za-z0-9_][A-Za-z0-9_.-]*$/u.test(text);
+}
+
 /** The id of the worker in `slot` of `pool`. */
 export function workerId(pool: string, slot: Slot): WorkerId {
   return `${pool}-${slot}`;

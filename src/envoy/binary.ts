@@ -5,6 +5,8 @@
 import { accessSync, constants, statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { ControllerError } from "../base/errors.ts";
+import { distrustOf, type Identity } from "../files/inspectPath.ts";
+import type { Distrust } from "../files/trust.ts";
 import { bootstrapToCheck } from "./bootstrap.ts";
 import { validateInlineArgs } from "./commandLine.ts";
 import type { ProxyPlaces, ProxySettings } from "./settings.ts";
@@ -41,9 +43,11 @@ export interface EnvoyRequest {
   readonly path: string | undefined;
   /** Directory of the executable of the controller. */
   readonly ownDirectory: string;
+  /** Users that workers run as. */
+  readonly identities?: readonly Identity[];
 }
 
-/** @throws ControllerError ENVOY_NOT_FOUND, ENVOY_NOT_EXECUTABLE, ENVOY_TOO_OLD */
+/** @throws ControllerError ENVOY_NOT_FOUND, ENVOY_NOT_EXECUTABLE, PROGRAM_UNTRUSTED, ENVOY_TOO_OLD */
 export async function findEnvoy(request: EnvoyRequest, run: RunProgram): Promise<EnvoyBinary> {
   const { pool } = request;
   const file = findFile(request);
@@ -102,13 +106,20 @@ async function tryRun(run: RunProgram, file: string, args: readonly string[]): P
   }
 }
 
-function findFile({ pool, exec, path = "", ownDirectory }: EnvoyRequest): string {
+function findFile({ pool, exec, path = "", ownDirectory, identities = [] }: EnvoyRequest): string {
   const fail = (code: "ENVOY_NOT_FOUND" | "ENVOY_NOT_EXECUTABLE", what: string): never => {
     throw new ControllerError(code, `Cannot start the proxy of pool "${pool}": ${what}`, { hint: HINT });
   };
+  const refuse = (file: string, { reason, hint }: Distrust): never => {
+    const what = `Envoy "${file}" is run with the controller's rights, but ${reason}`;
+    throw new ControllerError("PROGRAM_UNTRUSTED", `Cannot start the proxy of pool "${pool}": ${what}`, { hint });
+  };
   if (exec?.includes("/")) {
     const file = resolve(exec);
-    if (isExecutable(file)) return file;
+    if (isExecutable(file)) {
+      const distrust = distrustOf(file, { identities });
+      return distrust === undefined ? file : refuse(file, distrust);
+    }
     return isFile(file)
       ? fail("ENVOY_NOT_EXECUTABLE", `Envoy "${exec}" may not be executed`)
       : fail("ENVOY_NOT_FOUND", `there is no Envoy at "${file}"`);
@@ -117,11 +128,16 @@ function findFile({ pool, exec, path = "", ownDirectory }: EnvoyRequest): string
   const directories = path.split(":").map((directory) => (directory === "" ? "." : directory));
   if (exec === undefined) directories.push(ownDirectory);
   let refused: string | undefined;
+  let untrusted: readonly [file: string, distrust: Distrust] | undefined;
   for (const directory of directories) {
     const file = resolve(join(directory, name));
-    if (isExecutable(file)) return file;
-    if (isFile(file)) refused ??= file;
+    if (isExecutable(file)) {
+      const distrust = distrustOf(file, { identities });
+      if (distrust === undefined) return file;
+      untrusted ??= [file, distrust];
+    } else if (isFile(file)) refused ??= file;
   }
+  if (untrusted !== undefined) return refuse(...untrusted);
   if (refused !== undefined) return fail("ENVOY_NOT_EXECUTABLE", `Envoy "${refused}" may not be executed`);
   const beside = exec === undefined ? ` nor in ${ownDirectory}` : "";
   return fail("ENVOY_NOT_FOUND", `"${name}" is not on PATH (${path})${beside}`);

@@ -5,6 +5,7 @@
  */
 import { promises as files } from "node:fs";
 import { setTimeout as wait } from "node:timers/promises";
+import { printable } from "../base/printable.ts";
 
 const MAX_COMMAND_BYTES = 200;
 
@@ -80,20 +81,12 @@ async function readCommandLine(pid: number): Promise<string> {
   try {
     await using file = await files.open(`/proc/${pid}/cmdline`);
     const { bytesRead, buffer } = await file.read(Buffer.alloc(MAX_COMMAND_BYTES), 0, MAX_COMMAND_BYTES, 0);
-    return buffer
-      .toString("utf8", 0, bytesRead)
-      .replaceAll(/[\u0000-\u001f\u007f]+/gu, " ")
-      .trim();
+    return printable(buffer.toString("utf8", 0, bytesRead)).trim().slice(0, MAX_COMMAND_BYTES);
   } catch {
     return "";
   }
 }
 
 function bracketed(name: string): string {
-  return `[${printable(name)}]`;
-}
-
-/** What a process calls itself may hold anything. */
-export function printable(text: string): string {
-  return text.replaceAll(/[\u0000-\u001f\u007f]+/gu, " ").trim();
+  return `[${printable(name).trim()}]`;
 }

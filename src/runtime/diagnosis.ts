@@ -8,8 +8,9 @@
  */
 import { opendirSync, readFileSync, statSync } from "node:fs";
 import { setTimeout as wait } from "node:timers/promises";
+import { printable } from "../base/printable.ts";
 import { formatDuration, formatSize } from "../base/units.ts";
-import { printable, readCommand } from "./commandLines.ts";
+import { readCommand } from "./commandLines.ts";
 import { readSystemUnits } from "./linux.ts";
 import { countOpenFds, type ProcessStat, parseStat, readStat } from "./procfs.ts";
 import { syscallName } from "./syscallNames.ts";
@@ -143,7 +144,7 @@ function readThread(pid: number, tid: number, { command, state }: ProcessStat): 
   const call = /^\d+/u.exec(readText(`${directory}/syscall`) ?? "")?.[0];
   return {
     tid,
-    name: printable(command),
+    name: printable(command).trim(),
     state,
     // "0" stands for "does not wait" and for "you may not know".
     waitsIn: waitsIn === undefined || waitsIn === "" || waitsIn === "0" ? undefined : waitsIn,

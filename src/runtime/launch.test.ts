@@ -5,7 +5,8 @@ import { join, relative } from "node:path";
 import { after, test } from "node:test";
 import type { ErrorCode } from "../base/errors.ts";
 import { ControllerError } from "../base/errors.ts";
-import { type LaunchKey, type LaunchPlan, type LaunchRequest, planLaunch } from "./launch.ts";
+import { FileError } from "../files/readFile.ts";
+import { type EnvFile, type LaunchKey, type LaunchPlan, type LaunchRequest, planLaunch } from "./launch.ts";
 
 const isRoot = process.getuid?.() === 0;
 const directory = mkdtempSync(join(tmpdir(), "monoceros-launch-"));
@@ -23,10 +24,15 @@ function file(name: string, text: string, mode = 0o644): string {
   return path;
 }
 
+function envFileOf(path: string): EnvFile {
+  return { path, content: readFileSync(path) };
+}
+
 function request(changes: Partial<LaunchRequest> = {}): LaunchRequest {
   return {
     pool: "web",
     exec: program,
+    args: [],
     commands: [],
     env: {},
     envFile: undefined,
@@ -131,7 +137,7 @@ test("a working directory must be one, and is made absolute", () => {
 });
 
 test("the environment is the controller's, then env_file, then env; what belongs to the controller stays with it", () => {
-  const envFile = file("env", "A=file\nB=file\n");
+  const envFile = envFileOf(file("env", "A=file\nB=file\n"));
   const own = {
     A: "own",
     B: "own",
@@ -151,7 +157,7 @@ test("the environment is the controller's, then env_file, then env; what belongs
 });
 
 test("every problem of an env_file names its line, and the pool is not started", () => {
-  const envFile = file("bad.env", "A=1\nwhat\nB='x' y\n");
+  const envFile = envFileOf(file("bad.env", "A=1\nwhat\nB='x' y\n"));
   const problems: string[] = [];
   const launch = planLaunch(request({ envFile }), {}, (key, error) =>
     problems.push(`${key} ${error.code} ${error.message}`),
@@ -163,8 +169,7 @@ test("every problem of an env_file names its line, and the pool is not started",
 });
 
 test("variables know whether they were configured, and bytes of an env_file are kept", () => {
-  const envFile = join(directory, "bytes.env");
-  writeFileSync(envFile, Buffer.from("A=caf\xe9\n__proto__=p\n", "latin1"));
+  const envFile = { path: "bytes.env", content: Buffer.from("A=caf\xe9\n__proto__=p\n", "latin1") };
   const { env, configured } = plan(request({ envFile, env: { C: "x" } }), { B: "own", C: "own" });
   assert.deepEqual(Object.entries(env).toSorted(), [
     ["A", "caf\udce9"],
@@ -177,9 +182,9 @@ test("variables know whether they were configured, and bytes of an env_file are 
 
 test("an env_file that cannot be read is an error with its cause", () => {
   assert.throws(
-    () => plan(request({ envFile: join(directory, "none.env") }), {}),
+    () => plan(request({ envFile: { path: "none.env", content: new FileError("there is no such file") } }), {}),
     (error) =>
-      refusal("ENV_FILE_INVALID", /none\.env" cannot be read$/u)(error) &&
+      refusal("ENV_FILE_INVALID", /none\.env" cannot be read: there is no such file$/u)(error) &&
       error instanceof Error &&
       error.cause instanceof Error,
   );
@@ -235,13 +240,13 @@ test("everything that is wrong with a pool is told, with the key that is wrong",
   const asked = request({
     exec: "no-such-server",
     commands: [
-      { key: "probes.startup.exec", program: "./relative-to-what" },
-      { key: "probes.liveness.exec", program: unmarked },
+      { key: "probes.startup.exec", program: "./relative-to-what", args: [] },
+      { key: "probes.liveness.exec", program: unmarked, args: [] },
     ],
     cwd: join(directory, "none"),
     user: "no-such-user",
     group: "no-such-group",
-    envFile: join(directory, "none.env"),
+    envFile: { path: "none.env", content: new FileError("there is no such file") },
   });
   const launch = planLaunch(asked, { PATH: bin }, (key, { code }) => told.push([key, code]));
   assert.equal(launch, undefined);
@@ -296,4 +301,18 @@ test("an executable whose interpreter is missing, or whose format the kernel doe
     () => plan(request({ exec: script, env: { PATH: "/nonexistent" } }), { PATH: bin }),
     refusal("INTERPRETER_NOT_FOUND", /not on the worker's PATH \(\/nonexistent\)/u),
   );
+});
+
+test("arguments and variables that the kernel would refuse are problems of their keys", () => {
+  const long = "x".repeat(200_000);
+  const told = (changes: Partial<LaunchRequest>) => {
+    const keys: string[] = [];
+    planLaunch(request(changes), {}, (key, { code }) => keys.push(`${key} ${code}`));
+    return keys;
+  };
+  assert.deepEqual(told({ args: ["x", long] }), ["args ARGUMENTS_TOO_LONG"]);
+  assert.deepEqual(told({ env: { A: long }, args: [long] }), ["args ARGUMENTS_TOO_LONG"]);
+  assert.deepEqual(told({ env: { A: long } }), ["env ARGUMENTS_TOO_LONG"]);
+  const commands = [{ key: "probes.liveness.exec", program, args: [long] }] as const;
+  assert.deepEqual(told({ commands }), ["probes.liveness.exec ARGUMENTS_TOO_LONG"]);
 });

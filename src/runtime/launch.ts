@@ -6,26 +6,40 @@ import { accessSync, constants, readFileSync, type Stats, statSync } from "node:
 import { isAbsolute, join, resolve } from "node:path";
 import { ControllerError } from "../base/errors.ts";
 import { decodeOsText } from "../base/osText.ts";
+import { FileError } from "../files/readFile.ts";
 import { parseEnvFile } from "./envFile.ts";
+import { findExecLimitProblem } from "./execLimits.ts";
 import { findProgramProblem } from "./interpreter.ts";
+import { getLimit, RLIMITS } from "./linux.ts";
 import type { Credentials, LimitSetting, OomScore } from "./spawnShim.ts";
 
 type CommandKey = `probes.${"startup" | "readiness" | "liveness"}.exec`;
 
 /** Keys of a pool that can ask for what this system does not have. */
-export type LaunchKey = "exec" | "cwd" | "env_file" | "user" | "group" | CommandKey;
+export type LaunchKey = "exec" | "args" | "cwd" | "env" | "env_file" | "user" | "group" | CommandKey;
 
 /** Gets each problem with the key that is wrong. */
 export type OnLaunchProblem = (key: LaunchKey, error: ControllerError) => void;
+
+/** An env_file as it was read, or why it could not be. */
+export interface EnvFile {
+  readonly path: string;
+  readonly content: Uint8Array | FileError;
+}
 
 /** What a pool asks for, as configured. */
 export interface LaunchRequest {
   readonly pool: string;
   readonly exec: string;
+  readonly args: readonly string[];
   /** Further programs that are run beside workers, named like `exec`, and the keys that name them. */
-  readonly commands: readonly { readonly key: CommandKey; readonly program: string }[];
+  readonly commands: readonly {
+    readonly key: CommandKey;
+    readonly program: string;
+    readonly args: readonly string[];
+  }[];
   readonly env: Readonly<Record<string, string>>;
-  readonly envFile: string | undefined;
+  readonly envFile: EnvFile | undefined;
   readonly cwd: string | undefined;
   readonly user: string | undefined;
   readonly group: string | undefined;
@@ -55,7 +69,8 @@ export interface LaunchPlan {
 /**
  * Checks and resolves what a pool asks for; undefined where something of it is not there. `environment` is the
  * controller's own; variables that are meant for the controller alone do not pass. Problems are EXEC_NOT_FOUND,
- * EXEC_NOT_EXECUTABLE, INTERPRETER_NOT_FOUND, CWD_NOT_FOUND, ENV_FILE_INVALID, USER_NOT_FOUND, PERMISSION_REQUIRED; all of them are reported.
+ * EXEC_NOT_EXECUTABLE, INTERPRETER_NOT_FOUND, CWD_NOT_FOUND, ENV_FILE_INVALID, USER_NOT_FOUND, PERMISSION_REQUIRED,
+ * ARGUMENTS_TOO_LONG; all of them are reported.
  */
 export function planLaunch(
   request: LaunchRequest,
@@ -108,6 +123,17 @@ export function planLaunch(
     const found = find(key, program);
     if (found !== undefined) commands.set(program, found);
   }
+  const stackBytes = stackLimit(request);
+  for (const { key, args } of [{ key: "args", args: request.args } as const, ...request.commands]) {
+    const problem = findExecLimitProblem(args, env, stackBytes);
+    if (problem === undefined) continue;
+    const { text, hint } = problem;
+    refuse(
+      problem.key === "env" ? "env" : key,
+      new ControllerError("ARGUMENTS_TOO_LONG", `Cannot start pool "${pool}": ${text}`, { hint }),
+    );
+    if (problem.key === "env") break;
+  }
   if (isRefused || file === undefined) return undefined;
   return {
     file,
@@ -121,6 +147,14 @@ export function planLaunch(
     oomScoreAdj: request.oomScoreAdj,
     rlimits: new Map(Object.entries(request.rlimits)),
   };
+}
+
+/** The soft limit of the stack when the kernel takes arguments and environment: ours or the pool's, the smaller one. */
+function stackLimit({ rlimits }: LaunchRequest): number | "unlimited" {
+  const own = getLimit(0, RLIMITS["stack"] ?? 3).soft;
+  const configured = rlimits["stack"]?.soft ?? "unlimited";
+  if (own === "unlimited" || configured === "unlimited") return own === "unlimited" ? configured : own;
+  return Math.min(own, configured);
 }
 
 /** sd_notify belongs to the controller (a worker that used it would speak for it); the descriptors are not inherited. */
@@ -243,16 +277,14 @@ function readEnvFile(
   if (envFile === undefined) return new Map();
   const refuse = (message: string, cause?: unknown) =>
     onProblem(new ControllerError("ENV_FILE_INVALID", `Cannot start pool "${pool}": ${message}`, { cause }));
-  let content: string;
-  try {
-    content = decodeOsText(readFileSync(envFile));
-  } catch (cause) {
-    refuse(`env_file "${envFile}" cannot be read`, cause);
+  const { path, content } = envFile;
+  if (content instanceof FileError) {
+    refuse(`env_file "${path}" cannot be read: ${content.message}`, content);
     return new Map();
   }
-  const parsed = parseEnvFile(content, environment);
+  const parsed = parseEnvFile(decodeOsText(content), environment);
   if (parsed.ok) return parsed.variables;
-  for (const { line, message } of parsed.problems) refuse(`${envFile}:${line}: ${message}`);
+  for (const { line, message } of parsed.problems) refuse(`${path}:${line}: ${message}`);
   return new Map();
 }
 

@@ -14,12 +14,12 @@ import {
   PreparedStrings,
   type ProcessRequest,
   type Reaped,
-  readPeer,
   reapOne,
   reserveDescriptors,
   SystemCallError,
   spawnProcess,
 } from "./linux.ts";
+import { readPeer } from "./peerCredentials.ts";
 
 const PATH = new PreparedStrings(["PATH=/usr/bin:/bin"]);
 

@@ -83,7 +83,6 @@ const SOCK_STREAM_CLOEXEC = 1 | O_CLOEXEC;
 const SOCK_DGRAM_CLOEXEC = 2 | O_CLOEXEC;
 const SOL_SOCKET = 1;
 const SO_REUSEADDR = 2;
-const SO_PEERCRED = 17;
 const IPPROTO_TCP = 6;
 const TCP_NODELAY = 1;
 const TCP_INFO = 11;
@@ -732,22 +731,6 @@ export function boundPort(fd: number): number {
   scratch.bytes.writeUInt32LE(128);
   if (libc.getsockname(fd, address.address, scratch.address) !== 0) throw new SystemCallError("getsockname", errno());
   return address.bytes.readUInt16BE(2);
-}
-
-/**
- * The process that connected to the Unix socket `fd`, as it was then (unix(7), SO_PEERCRED); undefined where the
- * descriptor is no such connection. The pid is 0 where the process is of another pid namespace.
- */
-export function readPeer(fd: number): { readonly pid: number; readonly uid: number; readonly gid: number } | undefined {
-  // struct ucred, then the length that goes in and out.
-  scratch.bytes.writeUInt32LE(12, 16);
-  const failed = libc.getsockopt(fd, SOL_SOCKET, SO_PEERCRED, scratch.address, scratch.address + 16n) !== 0;
-  if (failed || scratch.bytes.readUInt32LE(16) !== 12) return undefined;
-  return {
-    pid: scratch.bytes.readInt32LE(0),
-    uid: scratch.bytes.readUInt32LE(4),
-    gid: scratch.bytes.readUInt32LE(8),
-  };
 }
 
 /** A descriptor that stands for a process (pidfd_open(2)); to be closed. @throws SystemCallError */

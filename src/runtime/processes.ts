@@ -5,7 +5,7 @@
  *
  * A helper is a short command that runs beside a worker, with its user, directory and environment: never a process of
  * the worker, whatever it does, and never longer than the controller. A tool is a helper too, but runs as the controller
- * does and may be heard: what looks into workers often needs rights that they do not have.
+ * does unless another user is given, and its output may be read: what looks into workers often needs rights that they do not have.
  *
  * The controller never uses node:child_process: libuv would compete for exits. So waitpid(-1) is safe here.
  */
@@ -30,7 +30,7 @@ import { NOTIFY_VARIABLE, NotifyChannel } from "./notifyChannel.ts";
 import { listChildren, listPids, readEnvironment, readStat } from "./procfs.ts";
 import type { InheritedSockets } from "./sockets.ts";
 import { beginProcess, type StartedProcess, startProcess } from "./spawn.ts";
-import { type LimitSetting, type ProcessSettings, ROOM_FOR_PID } from "./spawnShim.ts";
+import { type Credentials, type LimitSetting, type ProcessSettings, ROOM_FOR_PID } from "./spawnShim.ts";
 
 /** How often the emptiness of a group is looked at besides at every exit. */
 const VACANCY_POLL_MS = 20;
@@ -100,13 +100,15 @@ export interface ToolRequest {
   readonly file: string;
   /** The program's name first. */
   readonly argv: readonly string[];
+  /** The user that it runs as; that of the controller if absent. */
+  readonly credentials?: Credentials | undefined;
   /** Where stdout and stderr go; stays the caller's. */
   readonly outputFd: number;
 }
 
 /** What tools need of the processes. */
 export interface ToolControl {
-  /** Starts a tool with user, directory and environment of the controller; `exited` is called once. @throws SystemCallError */
+  /** Starts a tool with directory and environment of the controller; `exited` is called once. @throws SystemCallError */
   spawnTool(request: ToolRequest, exited: (status: ExitStatus) => void): Helper;
 }
 
@@ -304,7 +306,10 @@ export class Processes implements HelperControl, ToolControl {
     return this.#watchHelper(pid, exited);
   }
 
-  spawnTool({ workerPid, file, argv, outputFd }: ToolRequest, exited: (status: ExitStatus) => void): Helper {
+  spawnTool(
+    { workerPid, file, argv, credentials, outputFd }: ToolRequest,
+    exited: (status: ExitStatus) => void,
+  ): Helper {
     const env = { ...process.env, [HELPER_VARIABLE]: String(workerPid ?? ""), [CONTROLLER_MARK]: this.#mark };
     const pid = startProcess({
       file,
@@ -315,7 +320,7 @@ export class Processes implements HelperControl, ToolControl {
       stdinFd: undefined,
       stdoutFd: outputFd,
       stderrFd: outputFd,
-      settings: this.#helperSettings(),
+      settings: { ...this.#helperSettings(), credentials },
     });
     return this.#watchHelper(pid, exited);
   }

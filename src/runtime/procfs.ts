@@ -1,6 +1,7 @@
 /** What /proc tells about processes (proc(5)). A process may end between two reads: then the answer is undefined. */
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { decodeOsText } from "../base/osText.ts";
+import { printable } from "../base/printable.ts";
 
 /** The fields of /proc/<pid>/stat that are used here. */
 export interface ProcessStat {
@@ -24,7 +25,8 @@ export interface ProcessStat {
 /** Fields of /proc/<pid>/stat from the state to the resident pages, the last one that is used. */
 const STAT_FIELDS = 22;
 
-function readProc(path: string): string | undefined {
+/** The text of a file of /proc; undefined if it cannot be read. */
+export function readProc(path: string): string | undefined {
   try {
     return readFileSync(path, "utf8");
   } catch {
@@ -160,12 +162,14 @@ export function sharesPidNamespace(pid: number): boolean {
   }
 }
 
-/** The command line of a process, arguments separated by spaces, at most 200 characters; its name where it has none. */
+const MAX_COMMAND_LENGTH = 200;
+
+/** The command line of a process, arguments separated by spaces, at most 200 characters of it; its name if it has none. */
 export function readCommandLine(pid: number): string | undefined {
   const text = readProc(`/proc/${pid}/cmdline`);
   if (text === undefined) return undefined;
-  const line = text.split("\0").join(" ").trim();
-  return (line === "" ? `[${readStat(pid)?.command ?? "?"}]` : line).slice(0, 200);
+  const line = printable(text.slice(0, MAX_COMMAND_LENGTH)).trim().slice(0, MAX_COMMAND_LENGTH);
+  return line === "" ? `[${printable(readStat(pid)?.command ?? "?")}]` : line;
 }
 
 /** The soft limit of open files of a process as /proc/<pid>/limits has it. */

@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
-import { chmodSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { chmodSync, chownSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { type TestContext, test } from "node:test";
 import { lives, ProcessScene, until } from "../../test/support/processScene.ts";
+import type { Credentials } from "./spawnShim.ts";
 import { readStat } from "./procfs.ts";
-import { dumpStacks, findPySpy, formatStack, isPython, recordStacks } from "./pySpy.ts";
+import { dumpStacks, findPySpy, formatStack, isPython, type PySpy, recordStacks } from "./pySpy.ts";
 
 const LONG_MS = 20_000;
 
@@ -22,22 +23,29 @@ Thread 18 (active): "other"
 const RECORDED_SLEEP = 'echo $$ > "$(dirname "$0")/leader"; exec sleep 1000';
 
 /** A scene with a worker, and a stand-in for py-spy that runs `script`. */
-function sceneWith(context: TestContext, script: string): { scene: ProcessScene; worker: number; file: string } {
-  const scene = new ProcessScene(context, "exec sleep 1000");
+function sceneWith(
+  context: TestContext,
+  script: string,
+  credentials?: Credentials,
+): { scene: ProcessScene; worker: number; file: string; pySpy: PySpy } {
+  const scene = new ProcessScene(context, "exec sleep 1000", credentials === undefined ? {} : { credentials });
   const worker = scene.processes.spawn(0, 0, 1, 1);
   const file = scene.path("py-spy");
   writeFileSync(file, `#!/bin/sh\n${script}\n`);
   chmodSync(file, 0o755);
-  return { scene, worker, file };
+  return { scene, worker, file, pySpy: { file, credentials: undefined } };
 }
 
 test("the first py-spy of the path is found; what may not be executed is not one", (context) => {
   const { scene, file } = sceneWith(context, "");
   mkdirSync(scene.path("other"));
   writeFileSync(scene.path("other/py-spy"), "");
-  assert.equal(findPySpy(`relative::${scene.path("other")}:${scene.directory}:/usr/bin`), file);
-  assert.equal(findPySpy(scene.path("other")), undefined);
-  assert.equal(findPySpy(undefined), undefined);
+  assert.deepEqual(findPySpy(`relative::${scene.path("other")}:${scene.directory}:/usr/bin`, process.pid), {
+    file,
+    credentials: undefined,
+  });
+  assert.equal(findPySpy(scene.path("other"), process.pid), undefined);
+  assert.equal(findPySpy(undefined, process.pid), undefined);
 });
 
 test("a process runs Python when its executable or its name says so", async (context) => {
@@ -54,8 +62,8 @@ test("a process runs Python when its executable or its name says so", async (con
 });
 
 test("the stacks are what py-spy says about the worker, which it is told not to stop", async (context) => {
-  const { scene, worker, file } = sceneWith(context, 'echo "$@"; echo "$MONOCEROS_WORKER_PID"; echo more >&2');
-  const answer = await dumpStacks(scene.processes, file, worker, LONG_MS);
+  const { scene, worker, pySpy } = sceneWith(context, 'echo "$@"; echo "$MONOCEROS_WORKER_PID"; echo more >&2');
+  const answer = await dumpStacks(scene.processes, pySpy, worker, LONG_MS);
   assert.deepEqual(answer, { kind: "found", text: `dump --nonblocking --pid ${worker}\n${worker}\nmore` });
 });
 
@@ -63,51 +71,94 @@ test("a py-spy that may not look gives the way to let it, and no backtrace of it
   const denied = `echo "Error: Failed
 Caused by: 0: Permission denied (os error 13)
 Stack backtrace: 0: anyhow" >&2; exit 1`;
-  const { scene, worker, file } = sceneWith(context, denied);
-  const answer = await dumpStacks(scene.processes, file, worker, LONG_MS);
+  const { scene, worker, pySpy } = sceneWith(context, denied);
+  const answer = await dumpStacks(scene.processes, pySpy, worker, LONG_MS);
   assert.equal(answer.kind, "failed");
-  assert.match(answer.kind === "failed" ? answer.reason : "", /CAP_SYS_PTRACE.*kernel\.yama\.ptrace_scope=0/u);
+  assert.match(answer.kind === "failed" ? answer.reason : "", /kernel\.yama\.ptrace_scope=0.*CAP_SYS_PTRACE/u);
   assert.doesNotMatch(JSON.stringify(answer), /backtrace/u);
 });
 
 test("any other failure of py-spy is told in its words, in one line", async (context) => {
-  const { scene, worker, file } = sceneWith(context, 'echo "Error: no\n  Python here\nStack backtrace: x"; exit 1');
-  assert.deepEqual(await dumpStacks(scene.processes, file, worker, LONG_MS), {
+  const { scene, worker, pySpy } = sceneWith(context, 'echo "Error: no\n  Python here\nStack backtrace: x"; exit 1');
+  assert.deepEqual(await dumpStacks(scene.processes, pySpy, worker, LONG_MS), {
     kind: "failed",
     reason: "py-spy failed: Error: no Python here",
   });
-  const missing = await dumpStacks(scene.processes, scene.path("nothing"), worker, LONG_MS);
+  const missing = await dumpStacks(scene.processes, { ...pySpy, file: scene.path("nothing") }, worker, LONG_MS);
   assert.match(missing.kind === "failed" ? missing.reason : "", /^py-spy cannot be run: .*ENOENT/u);
 });
 
 test("a py-spy that hangs is killed at its bound and holds nobody up", async (context) => {
-  const { scene, worker, file } = sceneWith(context, RECORDED_SLEEP);
-  const answer = await dumpStacks(scene.processes, file, worker, 500);
+  const { scene, worker, pySpy } = sceneWith(context, RECORDED_SLEEP);
+  const answer = await dumpStacks(scene.processes, pySpy, worker, 500);
   assert.deepEqual(answer, { kind: "failed", reason: "py-spy took too long" });
   await until(() => !lives(Number(read(scene.path("leader")))), "py-spy is gone");
   assert.ok(lives(worker), "the worker is none of it");
 });
 
 test("a flood of output is read to its end and kept within a bound", async (context) => {
-  const { scene, worker, file } = sceneWith(context, "head -c 3000000 /dev/zero | tr '\\0' x");
-  const answer = await dumpStacks(scene.processes, file, worker, LONG_MS);
+  const { scene, worker, pySpy } = sceneWith(context, "head -c 3000000 /dev/zero | tr '\\0' x");
+  const answer = await dumpStacks(scene.processes, pySpy, worker, LONG_MS);
   assert.equal(answer.kind === "found" ? answer.text.length : 0, 1 << 20);
 });
 
 test("a record is what py-spy has written, and its directory does not stay", async (context) => {
   const script = `while [ "$1" != --output ]; do shift; done; echo "main (a.py:1) 7" > "$2"; ls -ld "$(dirname "$2")"`;
-  const { scene, worker, file } = sceneWith(context, script);
+  const { scene, worker, pySpy } = sceneWith(context, script);
   const before = profileDirectories();
   const request = { pid: worker, seconds: 1, hz: 50, signal: new AbortController().signal };
-  const answer = await recordStacks(scene.processes, file, request);
+  const answer = await recordStacks(scene.processes, pySpy, request);
   assert.deepEqual(answer, { kind: "found", text: "main (a.py:1) 7\n" });
   assert.deepEqual(profileDirectories(), before);
 });
 
+/** A user that owns nothing but what a test gives it. */
+const USER = { uid: 10_001, gid: 10_001, groups: [10_001] };
+
+test("py-spy runs as the user of the process, and that user, root or we must own it", {
+  skip: process.getuid?.() !== 0,
+}, (context) => {
+  const { scene, worker, file } = sceneWith(context, "", USER);
+  assert.deepEqual(findPySpy(scene.directory, worker), { file, credentials: USER });
+  chownSync(file, USER.uid, USER.gid);
+  assert.deepEqual(
+    findPySpy(scene.directory, worker),
+    { file, credentials: USER },
+    "in a virtual environment of the user",
+  );
+  chownSync(file, 10_002, 10_002);
+  const found = findPySpy(scene.directory, worker);
+  assert.match(
+    found !== undefined && "reason" in found ? found.reason : "",
+    /py-spy" is not run, because user 10002 owns the file/u,
+  );
+  chownSync(file, 0, 0);
+  chmodSync(scene.directory, 0o777);
+  assert.match(JSON.stringify(findPySpy(scene.directory, worker)), /every user may write to the directory/u);
+});
+
+test("a record by another user is read only if that user has written it", {
+  skip: process.getuid?.() !== 0,
+}, async (context) => {
+  const write = 'while [ "$1" != --output ]; do shift; done; id -u > "$2"; exit 0';
+  const { scene, worker, file } = sceneWith(context, write, USER);
+  const pySpy = { file, credentials: USER };
+  const request = { pid: worker, seconds: 1, hz: 50, signal: new AbortController().signal };
+  assert.deepEqual(await recordStacks(scene.processes, pySpy, request), { kind: "found", text: "10001\n" });
+  for (const [trick, reason] of [
+    ["ln -s /etc/shadow", /it is a symlink/u],
+    ["mkfifo", /it is a FIFO/u],
+  ] as const) {
+    writeFileSync(file, `#!/bin/sh\nwhile [ "$1" != --output ]; do shift; done; ${trick} "$2"\n`);
+    const answer = await recordStacks(scene.processes, pySpy, request);
+    assert.match(answer.kind === "failed" ? answer.reason : "found", reason);
+  }
+});
+
 test("a record that nobody waits for any more ends at once", async (context) => {
-  const { scene, worker, file } = sceneWith(context, RECORDED_SLEEP);
+  const { scene, worker, pySpy } = sceneWith(context, RECORDED_SLEEP);
   const left = new AbortController();
-  const recorded = recordStacks(scene.processes, file, { pid: worker, seconds: 60, hz: 50, signal: left.signal });
+  const recorded = recordStacks(scene.processes, pySpy, { pid: worker, seconds: 60, hz: 50, signal: left.signal });
   await until(() => /^\d+\n$/u.test(read(scene.path("leader"))), "py-spy runs");
   left.abort();
   assert.equal((await recorded).kind, "failed");

@@ -3,12 +3,26 @@
  * (--nonblocking): a py-spy that is killed in the midst could otherwise leave it stopped. The price is that a stack which
  * changes while it is read may be missing.
  */
-import { accessSync, constants, promises as files, mkdtempSync, readFileSync, readlinkSync, rmSync } from "node:fs";
+import {
+  accessSync,
+  chmodSync,
+  chownSync,
+  constants,
+  promises as files,
+  mkdirSync,
+  mkdtempSync,
+  readlinkSync,
+  rmdirSync,
+  rmSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
+import { distrustOf } from "../files/inspectPath.ts";
+import { readWholeFile } from "../files/readFile.ts";
+import type { Credentials } from "./spawnShim.ts";
 import type { ToolControl } from "./processes.ts";
-import { readStat } from "./procfs.ts";
+import { readProc, readStat } from "./procfs.ts";
 import { runTool, type ToolAnswer } from "./tool.ts";
 
 /** How long the maps of a process may take; its memory may be locked. */
@@ -22,30 +36,64 @@ const MAX_FRAMES_IN_LINE = 5;
 
 const MAX_REASON_LENGTH = 300;
 
+/** Collapsed stacks of minutes are far smaller. */
+const MAX_RECORD_BYTES = 64 << 20;
+
 const PYTHON = /^(?:python|pypy)[\d.]*/u;
 
 /** What an operator has to change so that py-spy may read workers. */
 const PERMISSION_HINT =
-  "py-spy may not read the worker: give the controller the capability CAP_SYS_PTRACE (in Kubernetes securityContext.capabilities.add: [SYS_PTRACE], in Docker --cap-add SYS_PTRACE), or run it as the worker's user with the sysctl kernel.yama.ptrace_scope=0";
+  "py-spy, which runs as the worker's user, may not read the worker: set the sysctl kernel.yama.ptrace_scope=0; for a worker of the controller's own user the capability CAP_SYS_PTRACE is another way (in Kubernetes securityContext.capabilities.add: [SYS_PTRACE], in Docker --cap-add SYS_PTRACE)";
 
 /** What py-spy found, or why it did not. */
 export type PySpyAnswer =
   | { readonly kind: "found"; readonly text: string }
   | { readonly kind: "failed"; readonly reason: string };
 
-/** py-spy by the search path `path`; undefined where it is not there. */
-export function findPySpy(path: string | undefined): string | undefined {
+/** py-spy, ready to look into one process. */
+export interface PySpy {
+  readonly file: string;
+  /** The user that it runs as; undefined for that of the controller. */
+  readonly credentials: Credentials | undefined;
+}
+
+/** What a search for py-spy brings: undefined where it is not installed, the reason where it may not be run. */
+export type FoundPySpy = PySpy | { readonly kind: "untrusted"; readonly reason: string } | undefined;
+
+/**
+ * py-spy by the search path `path`, for the process `pid`. It reads what that process says about itself, so it runs as the
+ * process's user, and not with the rights of the controller. It must belong to root, to the controller's user or to that
+ * user: a search path may name directories that others write to.
+ */
+export function findPySpy(path: string | undefined, pid: number): FoundPySpy {
+  let untrusted: FoundPySpy;
   for (const directory of (path ?? "").split(":")) {
     const file = join(directory, "py-spy");
-    if (!directory.startsWith("/")) continue;
-    try {
-      accessSync(file, constants.X_OK);
-      return file;
-    } catch {
-      // Perhaps in the next one.
-    }
+    if (!directory.startsWith("/") || !isExecutable(file)) continue;
+    const credentials = credentialsFor(pid);
+    const distrust = distrustOf(file, { owner: credentials?.uid });
+    if (distrust === undefined) return { file, credentials };
+    untrusted ??= { kind: "untrusted", reason: `"${file}" is not run, because ${distrust.reason} (${distrust.hint})` };
   }
-  return undefined;
+  return untrusted;
+}
+
+function isExecutable(file: string): boolean {
+  try {
+    accessSync(file, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Those of a process of another user, if we may take them. */
+function credentialsFor(pid: number): Credentials | undefined {
+  const status = readProc(`/proc/${pid}/status`) ?? "";
+  const idsOf = (field: string) => (new RegExp(`^${field}:\\s*(.*)$`, "mu").exec(status)?.[1] ?? "").split(/\s+/u);
+  const [uid, gid] = [Number(idsOf("Uid")[0]), Number(idsOf("Gid")[0])];
+  if (process.getuid?.() !== 0 || !Number.isInteger(uid) || !Number.isInteger(gid) || uid === 0) return undefined;
+  return { uid, gid, groups: idsOf("Groups").filter(Boolean).map(Number) };
 }
 
 /** Whether a process runs Python: by its executable, its command line, or as a library of it. */
@@ -61,9 +109,9 @@ export async function isPython(pid: number): Promise<boolean> {
 }
 
 /** The stacks of all threads at this moment, as py-spy prints them. Never rejects. */
-export async function dumpStacks(tools: ToolControl, file: string, pid: number, boundMs: number): Promise<PySpyAnswer> {
+export async function dumpStacks(tools: ToolControl, pySpy: PySpy, pid: number, boundMs: number): Promise<PySpyAnswer> {
   const argv = ["py-spy", "dump", "--nonblocking", "--pid", String(pid)];
-  const answer = await runQuietly(tools, { workerPid: pid, file, argv }, boundMs);
+  const answer = await runQuietly(tools, { workerPid: pid, ...pySpy, argv }, boundMs);
   return answer.kind === "failed" ? answer : { kind: "found", text: answer.text.trim() };
 }
 
@@ -93,21 +141,53 @@ export interface RecordRequest {
  * Collapsed stacks of what used a processor for a time; less where the worker ends meanwhile, nothing where the signal
  * comes. Never rejects.
  */
-export async function recordStacks(tools: ToolControl, file: string, request: RecordRequest): Promise<PySpyAnswer> {
+export async function recordStacks(tools: ToolControl, pySpy: PySpy, request: RecordRequest): Promise<PySpyAnswer> {
   const { pid, seconds, hz, signal } = request;
-  let directory: string | undefined;
+  let place: RecordPlace | undefined;
   try {
-    // mkdtemp(3) makes it for us alone.
-    directory = mkdtempSync(join(tmpdir(), "monoceros-profile-"));
-    const output = join(directory, "stacks");
+    place = makePlace(pySpy);
     const argv = `py-spy record --nonblocking --format raw --duration ${seconds} --rate ${hz} --output`.split(" ");
-    const tool = { workerPid: pid, file, argv: [...argv, output, "--pid", String(pid)] };
+    const tool = { workerPid: pid, ...pySpy, argv: [...argv, place.output, "--pid", String(pid)] };
     const answer = await runQuietly(tools, tool, seconds * 1000 + RECORD_SLACK_MS, signal);
-    return answer.kind === "failed" ? answer : { kind: "found", text: readFileSync(output, "utf8") };
+    if (answer.kind === "failed") return answer;
+    // The worker's user may have put something else there.
+    const { bytes, stats } = await readWholeFile(place.output, { isDirect: true, maxBytes: MAX_RECORD_BYTES });
+    if (stats.uid !== (pySpy.credentials?.uid ?? process.getuid?.()))
+      return { kind: "failed", reason: `py-spy's output belongs to user ${stats.uid}` };
+    return { kind: "found", text: bytes.toString("utf8") };
   } catch (error) {
     return { kind: "failed", reason: error instanceof Error ? error.message : String(error) };
   } finally {
-    if (directory !== undefined) rmSync(directory, { recursive: true, force: true });
+    if (place !== undefined) removePlace(place);
+  }
+}
+
+/** Where a record is written: a directory of the user that py-spy runs as, in one of ours that this user cannot replace. */
+interface RecordPlace {
+  readonly outer: string;
+  readonly inner: string;
+  readonly output: string;
+}
+
+function makePlace({ credentials }: PySpy): RecordPlace {
+  const outer = mkdtempSync(join(tmpdir(), "monoceros-profile-"));
+  const inner = join(outer, "record");
+  mkdirSync(inner, { mode: 0o700 });
+  if (credentials !== undefined) {
+    chownSync(inner, credentials.uid, credentials.gid);
+    chmodSync(outer, 0o711);
+  }
+  return { outer, inner, output: join(inner, "stacks") };
+}
+
+/** Without recursion: that could be led elsewhere by the user who owns the inner directory. */
+function removePlace({ outer, inner, output }: RecordPlace): void {
+  try {
+    rmSync(output, { force: true });
+    rmdirSync(inner);
+    rmdirSync(outer);
+  } catch {
+    // Something else was put there; it stays.
   }
 }
 

@@ -1,5 +1,6 @@
 /** What is wrong with Envoy, or with what it is asked for, is known before anything starts: on the real binary. */
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { chmodSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -21,7 +22,7 @@ function script(name: string, text: string, mode = 0o755): string {
 
 /** The problems that preflight finds with the server of a pool. */
 async function problemsOf(server: string, path = "/usr/bin:/bin"): Promise<readonly ConfigurationProblem[]> {
-  return (await check(server, path)).problems.filter(({ code }) => code.startsWith("ENVOY"));
+  return (await check(server, path)).problems.filter(({ code }) => /^(?:ENVOY|TLS)/u.test(code));
 }
 
 interface Checked {
@@ -74,12 +75,31 @@ test("an Envoy that is missing, may not be executed, is something else or is too
 });
 
 test("Envoy's reason against a pool's server is told with the place in the file", async () => {
-  const refused = await problemsOf(`exec: ${ENVOY}, tls: {cert: /no/cert.pem, key: /no/key.pem}`);
-  only("ENVOY_CONFIG_REFUSED", /pool "web": Envoy refuses its configuration: .*\/no\/key\.pem/u, refused);
-  assert.equal(refused[0]?.path, "supervisor.workers[0].server");
   only(
     "ENVOY_CONFIG_REFUSED",
     /malformed IP address: somewhere/u,
     await problemsOf(`exec: ${ENVOY}, listener_address: somewhere`),
   );
+  const rubbish = script("rubbish.pem", "no certificate");
+  const refused = await problemsOf(`exec: ${ENVOY}, tls: {cert: ${rubbish}, key: ${rubbish}}`);
+  only("ENVOY_CONFIG_REFUSED", /pool "web": Envoy refuses its configuration: .*rubbish\.pem/u, refused);
+  assert.equal(refused[0]?.path, "supervisor.workers[0].server");
+});
+
+test("a certificate or key that Envoy could not read, or would wait for, is told before Envoy is asked", async () => {
+  const file = script("good.pem", "x");
+  const fifo = join(directory, "fifo");
+  execFileSync("mkfifo", [fifo]);
+  for (const [tls, message] of [
+    [
+      `{cert: /no/cert.pem, key: ${file}}`,
+      /pool "web": tls\.cert "\/no\/cert\.pem" cannot be read: there is no such file$/u,
+    ],
+    [`{cert: ${file}, key: ${fifo}}`, /tls\.key ".*fifo" cannot be read: it is a FIFO, expected a file$/u],
+    [`{cert: /dev/zero, key: ${file}}`, /tls\.cert "\/dev\/zero" cannot be read: it is a device/u],
+  ] as const) {
+    const refused = await problemsOf(`exec: ${ENVOY}, tls: ${tls}`);
+    only("TLS_FILE_INVALID", message, refused);
+    assert.equal(refused[0]?.path, "supervisor.workers[0].server.tls");
+  }
 });

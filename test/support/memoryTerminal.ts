@@ -1,4 +1,5 @@
 /** Keeps what a command prints. */
+import { printableLines } from "../../src/base/printable.ts";
 import type { Screen } from "../../src/cli/screen.ts";
 import type { StreamName, Terminal } from "../../src/cli/terminal.ts";
 
@@ -15,7 +16,11 @@ export class MemoryTerminal implements Terminal {
     this.#onWrite = onWrite;
   }
 
-  async write(stream: StreamName, text: string): Promise<void> {
+  write(stream: StreamName, text: string): Promise<void> {
+    return this.writePainted(stream, printableLines(text));
+  }
+
+  async writePainted(stream: StreamName, text: string): Promise<void> {
     this[stream] += text;
     this.#onWrite(stream, text);
   }

@@ -3,13 +3,14 @@
  * process reaps with waitpid(-1), so it must not start children in any other way.
  */
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
+import { chmodSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { setTimeout as wait } from "node:timers/promises";
 import type { Logger } from "../../src/base/log.ts";
 import type { ExitStatus } from "../../src/core/exit.ts";
+import type { Credentials } from "../../src/runtime/spawnShim.ts";
 import { type PoolLaunch, Processes } from "../../src/runtime/processes.ts";
 import { listChildren, readStat } from "../../src/runtime/procfs.ts";
 import { killAll } from "./watch.ts";
@@ -30,9 +31,14 @@ export class ProcessScene {
   readonly directory: string;
   readonly mark = `${process.pid}.scene`;
 
-  /** All workers run `script`; `changes` are of the pool. */
-  constructor(context: TestContext, script: string, changes: Partial<PoolLaunch> = {}) {
+  /** All workers run `script`, with `credentials` if given; `changes` are of the pool. */
+  constructor(
+    context: TestContext,
+    script: string,
+    { credentials, ...changes }: Partial<PoolLaunch> & { readonly credentials?: Credentials } = {},
+  ) {
     this.directory = mkdtempSync(join(tmpdir(), "processes-"));
+    if (credentials !== undefined) chmodSync(this.directory, 0o755);
     const ignore = () => {};
     const log: Logger = { debug: ignore, info: ignore, warn: ignore, error: ignore };
     const pool: PoolLaunch = {
@@ -43,7 +49,7 @@ export class ProcessScene {
         configured: new Set(),
         env: { PATH: "/usr/bin:/bin", SHARED: "by all" },
         cwd: this.directory,
-        credentials: undefined,
+        credentials,
         umask: undefined,
         nice: undefined,
         oomScoreAdj: undefined,

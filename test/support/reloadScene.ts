@@ -304,6 +304,7 @@ function check(directory: string): Promise<Preflight> {
     ...systemChecks(),
     findEnvoy: async () => ({ file: "/usr/bin/envoy", version: "1.40.0" }),
     checkProxy: async () => {},
+    fileProblem: async () => undefined,
   };
   return preflight(join(directory, "config.yaml"), { PATH: process.env["PATH"] }, checks);
 }

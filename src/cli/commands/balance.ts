@@ -20,10 +20,10 @@ export const balance: Command = {
     const { renderBalance } = await import("../renderBalance.ts");
     const status = await (await connectController(context)).detailedStatus();
     const pools = poolsOf(status, context.arguments[0]);
-    const text = context.isSet("json")
-      ? `${JSON.stringify(pools.map(documentOf), undefined, 2)}\n`
-      : renderBalance(pools, context.terminal);
-    await context.terminal.write("stdout", text);
+    const { terminal } = context;
+    if (context.isSet("json"))
+      await terminal.write("stdout", `${JSON.stringify(pools.map(documentOf), undefined, 2)}\n`);
+    else await terminal.writePainted("stdout", renderBalance(pools, terminal));
     return 0;
   },
 };

@@ -14,7 +14,7 @@ export const configShow: Command = {
   async run({ terminal, env, text, isSet }) {
     const { readConfig } = await import("../configFile.ts");
     const { formatConfig } = await import("../../config/show.ts");
-    const { config } = readConfig(text("config") ?? "", env);
+    const { config } = await readConfig(text("config") ?? "", env);
     await terminal.write("stdout", formatConfig(config, isSet("json") ? "json" : "yaml"));
     return 0;
   },

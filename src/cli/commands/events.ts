@@ -30,7 +30,8 @@ export const events: Command = {
         terminal.write("stderr", `monoceros: ${count} events were left out, this reader is too slow\n`),
     });
     for await (const record of stream) {
-      await terminal.write("stdout", isJson ? `${JSON.stringify(record)}\n` : renderEvent(record, terminal));
+      if (isJson) await terminal.write("stdout", `${JSON.stringify(record)}\n`);
+      else await terminal.writePainted("stdout", renderEvent(record, terminal));
     }
     return 0;
   },

@@ -34,7 +34,7 @@ export const status: Command = {
     const { terminal } = context;
     const document = await client.status();
     if (context.isSet("json")) await terminal.write("stdout", `${JSON.stringify(document, undefined, 2)}\n`);
-    else await terminal.write("stdout", (await import("../render.ts")).renderStatus(document, terminal));
+    else await terminal.writePainted("stdout", (await import("../render.ts")).renderStatus(document, terminal));
     return 0;
   },
 };
@@ -48,14 +48,14 @@ async function watch(context: Context, client: ControlClient): Promise<number> {
   for (let isFirst = true; !interruption.signal.aborted; isFirst = false) {
     const document = await (isFirst ? client.status() : unlessGone(client.status()));
     if (document === undefined) return 0;
-    let text = `${JSON.stringify(document)}\n`;
-    if (!context.isSet("json")) {
+    if (context.isSet("json")) await terminal.write("stdout", `${JSON.stringify(document)}\n`);
+    else {
       const table = renderStatus(document, terminal);
-      text = terminal.isInteractive
+      const text = terminal.isInteractive
         ? `${isFirst ? HOME + CLEAR_REST : HOME}${table.replaceAll("\n", `${CLEAR_LINE}\n`)}${CLEAR_REST}`
         : `${isFirst ? "" : "\n"}${table}`;
+      await terminal.writePainted("stdout", text);
     }
-    await terminal.write("stdout", text);
     await pause(WATCH_EVERY_MS, undefined, { signal: interruption.signal }).catch(() => {});
   }
   return 0;

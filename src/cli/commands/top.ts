@@ -64,14 +64,17 @@ async function printOnce(context: Context, client: ControlClient, before: Status
   const now = await look(client, context.isSet("processes"));
   const rows = topRows(before, now, poolsOf(now, context.arguments[0]));
   const { terminal } = context;
-  const text = context.isSet("json")
-    ? JSON.stringify(
-        rows.map(({ worker, processes, ...rates }) => ({ ...worker, ...rates, ...(processes && { processes }) })),
-        undefined,
-        2,
-      )
-    : renderTop(now, rows, { hasColours: terminal.hasColours, maxLines: Number.POSITIVE_INFINITY }).join("\n");
-  await terminal.write("stdout", `${text}\n`);
+  if (context.isSet("json")) {
+    const document = rows.map(({ worker, processes, ...rates }) => ({
+      ...worker,
+      ...rates,
+      ...(processes && { processes }),
+    }));
+    await terminal.write("stdout", `${JSON.stringify(document, undefined, 2)}\n`);
+    return;
+  }
+  const lines = renderTop(now, rows, { hasColours: terminal.hasColours, maxLines: Number.POSITIVE_INFINITY });
+  await terminal.writePainted("stdout", `${lines.join("\n")}\n`);
 }
 
 async function watch(

@@ -1,0 +1,56 @@
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, test } from "node:test";
+import { FileError, readWholeFile } from "./readFile.ts";
+
+const directory = mkdtempSync(join(tmpdir(), "monoceros-read-"));
+after(() => rmSync(directory, { recursive: true }));
+
+const at = (name: string) => join(directory, name);
+
+function refusal(message: RegExp): (error: unknown) => boolean {
+  return (error) => error instanceof FileError && message.test(error.message);
+}
+
+test("a regular file is read whole, also through a symbolic link", async () => {
+  const text = "x".repeat(200_000);
+  writeFileSync(at("file"), text);
+  symlinkSync("file", at("link"));
+  assert.equal((await readWholeFile(at("link"))).bytes.toString(), text);
+  assert.equal((await readWholeFile(at("file"))).stats.size, text.length);
+  assert.match((await readWholeFile("/proc/self/status")).bytes.toString(), /^Name:/u);
+});
+
+test("anything but a regular file is refused at once, by its kind", async (context) => {
+  execFileSync("mkfifo", [at("fifo")]);
+  mkdirSync(at("directory"));
+  const server = createServer().listen(at("socket"));
+  context.after(() => server.close());
+  await new Promise((resolve) => server.once("listening", resolve));
+  symlinkSync("fifo", at("to-fifo"));
+  await assert.rejects(readWholeFile(at("fifo")), refusal(/^it is a FIFO, expected a file$/u));
+  await assert.rejects(readWholeFile(at("to-fifo")), refusal(/FIFO/u));
+  await assert.rejects(readWholeFile(at("directory")), refusal(/it is a directory, expected a file/u));
+  await assert.rejects(readWholeFile(at("socket")), refusal(/it is a socket/u));
+  for (const device of ["/dev/zero", "/dev/null"])
+    await assert.rejects(readWholeFile(device), refusal(/it is a device/u));
+  await assert.rejects(readWholeFile(at("to-fifo"), { isDirect: true }), refusal(/it is a symlink/u));
+});
+
+test("a file that is missing or too large is refused with the reason", async () => {
+  await assert.rejects(readWholeFile(at("none")), refusal(/^there is no such file$/u));
+  await assert.rejects(readWholeFile(at("file/x")), refusal(/^there is no such file$/u));
+  writeFileSync(at("large"), "12345");
+  assert.equal((await readWholeFile(at("large"), { maxBytes: 5 })).bytes.length, 5);
+  await assert.rejects(readWholeFile(at("large"), { maxBytes: 4 }), refusal(/larger than the 4 bytes/u));
+  // Endless, though its size is 0.
+  await assert.rejects(readWholeFile("/proc/self/pagemap", { maxBytes: 1 << 20 }), refusal(/larger than/u));
+});
+
+test("a file that is not read in time is refused", async () => {
+  await assert.rejects(readWholeFile("/proc/self/pagemap", { maxBytes: 1e9, boundMs: 1 }), refusal(/within 0\.001 s/u));
+});
