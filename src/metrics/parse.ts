@@ -151,6 +151,7 @@ class Parser {
     while (start < text.length) {
       const found = text.indexOf("\n", start);
       const end = found === -1 ? text.length : found;
+      while (text[start] === " " || text[start] === "\t") start++;
       const line = text.slice(start, text[end - 1] === "\r" ? end - 1 : end);
       start = end + 1;
       if (line === "# EOF") break;
