@@ -7,7 +7,7 @@ import { exposition, type MetricSchema, randomSchema } from "./expositions.ts";
 import { type OracleFormat, type OracleSample, PrometheusOracle } from "./prometheusOracle.ts";
 import { FuzzFailure, type FuzzTarget, mutated } from "./target.ts";
 
-const BATCH = 200;
+const BATCH = 1000;
 
 type Series = Map<string, number>;
 
@@ -91,20 +91,27 @@ function oracleTarget<Case extends { readonly texts: readonly (readonly [OracleF
   make: (random: SeededRandom) => Case,
   check: (made: Case, read: readonly (readonly OracleSample[] | string)[]) => void,
 ): FuzzTarget {
+  const prepare = (seed: number, count: number): Case[] =>
+    Array.from({ length: count }, (_, index) => {
+      try {
+        return make(new SeededRandom(seed + index));
+      } catch (error) {
+        throw new FuzzFailure(name, seed + index, "", error);
+      }
+    });
   return {
     name,
     run: async (seed, cases) => {
       using oracle = new PrometheusOracle();
+      // The oracle reads a batch while the one before it is checked.
+      let next = prepare(seed, Math.min(cases, BATCH));
+      let reading = oracle.read(next.flatMap(({ texts }) => texts));
       for (let begun = 0; begun < cases; begun += BATCH) {
-        const batch: Case[] = [];
-        for (let index = begun; index < Math.min(cases, begun + BATCH); index++) {
-          try {
-            batch.push(make(new SeededRandom(seed + index)));
-          } catch (error) {
-            throw new FuzzFailure(name, seed + index, "", error);
-          }
-        }
-        const read = await oracle.read(batch.flatMap(({ texts }) => texts));
+        const batch = next;
+        const read = await reading;
+        const following = begun + BATCH;
+        next = prepare(seed + following, Math.max(0, Math.min(cases - following, BATCH)));
+        reading = oracle.read(next.flatMap(({ texts }) => texts));
         let at = 0;
         for (const [index, made] of batch.entries()) {
           try {
@@ -115,6 +122,7 @@ function oracleTarget<Case extends { readonly texts: readonly (readonly [OracleF
           at += made.texts.length;
         }
       }
+      await reading;
     },
   };
 }
@@ -190,6 +198,8 @@ export const PROMETHEUS_PARSER = oracleTarget(
     }
     // What was edited may be refused as a whole by one and line by line by the other; what both read is the same.
     if (typeof read !== "object" || parsed.dropped.malformed > 0) return;
+    // There Python takes the first character of a value for the missing blank.
+    if (texts[0]?.[0] === "openmetrics" && /\}[^ \n]/u.test(text)) return;
     const theirs = seriesOfOracle(read);
     for (const [key, value] of seriesOfParsed(parsed)) {
       const other = theirs.get(key);
@@ -220,59 +230,55 @@ function withCounts(series: Series, known?: Series): Series {
 // The merger
 
 interface MergeCase {
-  /** The texts of the processes, then the merged one in both formats. */
+  /** What was merged, in one or both formats. */
   readonly texts: readonly (readonly [OracleFormat, string])[];
-  readonly sources: readonly { readonly slot: number; readonly isLast: boolean }[];
+  readonly expected: Series;
   /** Counters without _total. */
   readonly bare: ReadonlySet<string>;
 }
 
-/** Types whose samples are summed. */
-const SUMMED = ["counter", "histogram", "summary"];
+/** The sums as they should be. The parser is trusted with the texts of the processes, because the other target checks it. */
+function addExpected(expected: Series, parsed: ParsedExposition, slot: number, isLast: boolean): void {
+  for (const family of parsed.families) {
+    const isSum = family.type !== "gauge" && family.type !== "unknown";
+    if (!isSum && !isLast) continue;
+    const own: [string, string][] = isSum
+      ? [["pool", "w"]]
+      : [
+          ["pool", "w"],
+          ["worker", `w-${slot}`],
+        ];
+    for (const [key, value] of seriesOfParsed({ ...parsed, families: [family] })) {
+      const at = key.indexOf(" ");
+      const whole = keyOf(key.slice(0, at), [...own, ...(JSON.parse(key.slice(at + 1)) as [string, string][])]);
+      expected.set(whole, (isSum ? (expected.get(whole) ?? 0) : 0) + value);
+    }
+  }
+}
 
 export const PROMETHEUS_MERGER = oracleTarget(
   "prometheusMerger",
   (random): MergeCase => {
     const schema: readonly MetricSchema[] = randomSchema(random);
     const merged = new MergedMetrics();
-    const sources: { slot: number; isLast: boolean }[] = [];
-    const texts: [OracleFormat, string][] = [];
+    const expected: Series = new Map();
     for (let slot = random.between(0, 2); slot >= 0; slot--) {
-      const incarnations = random.between(1, 2);
+      const incarnations = random.chance(0.7) ? 1 : 2;
       for (let incarnation = 1; incarnation <= incarnations; incarnation++) {
         const source = { pool: "w", slot, incarnation };
-        const text = exposition(schema, "prometheus", random);
-        merged.observe(source, parseExposition(text));
+        const parsed = parseExposition(exposition(schema, "prometheus", random));
+        merged.observe(source, parsed);
         if (incarnation < incarnations && random.chance(0.5)) merged.ended(source);
-        texts.push(["prometheus", text]);
-        sources.push({ slot, isLast: incarnation === incarnations });
+        addExpected(expected, parsed, slot, incarnation === incarnations);
       }
     }
-    texts.push(["prometheus", merged.format("prometheus")], ["openmetrics", merged.format("openmetrics")]);
+    const texts: [OracleFormat, string][] = [["prometheus", merged.format("prometheus")]];
+    if (random.chance(0.3)) texts.push(["openmetrics", merged.format("openmetrics")]);
     const bare = new Set(schema.filter(({ type }) => type === "bare counter").map(({ name }) => name));
-    return { texts, sources, bare };
+    return { texts, expected, bare };
   },
-  ({ sources, bare }, read) => {
-    const expected: Series = new Map();
-    for (const [index, { slot, isLast }] of sources.entries()) {
-      const samples = read[index];
-      assert.ok(typeof samples === "object", `the oracle refuses a text: ${samples}`);
-      for (const sample of samples) {
-        const { type, name, labels, value } = sample;
-        if (type === "summary" && "quantile" in labels) continue;
-        const isSum = SUMMED.includes(type) || name.endsWith("_total");
-        if (!isSum && !isLast) continue;
-        const own: [string, string][] = isSum
-          ? [["pool", "w"]]
-          : [
-              ["pool", "w"],
-              ["worker", `w-${slot}`],
-            ];
-        const key = keyOf(name, [...own, ...labelPairs(labels, ownName)]);
-        expected.set(key, (isSum ? (expected.get(key) ?? 0) : 0) + value);
-      }
-    }
-    for (const samples of read.slice(-2)) {
+  ({ expected, bare }, read) => {
+    for (const samples of read) {
       assert.ok(typeof samples === "object", `the oracle refuses what was merged: ${samples}`);
       // OpenMetrics has no counter without _total; Python appends it to those of the other format.
       const named = samples.map((sample) =>
