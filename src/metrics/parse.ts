@@ -293,7 +293,9 @@ class Parser {
       draft = { buckets: new Map(), sum: undefined, count: undefined };
       family.drafts.set(split.labels, draft);
     }
-    if (part !== "bucket") draft[part] ??= value;
+    const isKnown = part === "bucket" ? draft.buckets.has(split.bound) : draft[part] !== undefined;
+    if (isKnown) this.#dropped.malformed++;
+    else if (part !== "bucket") draft[part] = value;
     else if (draft.buckets.size > MAX_BOUNDS) this.#dropped.limit++;
     else draft.buckets.set(split.bound, value);
   }

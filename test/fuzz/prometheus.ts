@@ -112,6 +112,8 @@ function oracleTarget<Case extends { readonly texts: readonly (readonly [OracleF
         const following = begun + BATCH;
         next = prepare(seed + following, Math.max(0, Math.min(cases - following, BATCH)));
         reading = oracle.read(next.flatMap(({ texts }) => texts));
+        // A failure ends the oracle while it reads.
+        reading.catch(() => {});
         let at = 0;
         for (const [index, made] of batch.entries()) {
           try {

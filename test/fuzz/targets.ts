@@ -1,4 +1,5 @@
 /** All fuzz targets. */
+import { ADMIN_FRONT, CONTROL_REQUESTS } from "./adminRequests.ts";
 import { CONFIGURATION } from "./configuration.ts";
 import { LOG_LINES } from "./logLines.ts";
 import { PROMETHEUS_MERGER, PROMETHEUS_PARSER } from "./prometheus.ts";
@@ -9,5 +10,7 @@ import type { FuzzTarget } from "./target.ts";
 export const FUZZ_TARGETS: readonly FuzzTarget[] = [
   LOG_LINES,
   CONFIGURATION,
+  ADMIN_FRONT,
+  CONTROL_REQUESTS,
   ...(HAS_ORACLE ? [PROMETHEUS_PARSER, PROMETHEUS_MERGER] : []),
 ];
