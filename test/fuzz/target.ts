@@ -13,7 +13,7 @@ export class FuzzFailure extends Error {
   constructor(target: string, seed: number, input: unknown, cause: unknown) {
     const why = cause instanceof Error ? (cause.stack ?? cause.message) : String(cause);
     const shown = (typeof input === "string" ? JSON.stringify(input) : JSON.stringify(input, undefined, 1)) ?? "";
-    super(`--target ${target} --seed ${seed} --cases 1\ninput: ${shown.slice(0, 4000)}\n${why}`);
+    super(`--target ${target} --seed ${seed} --cases 1\ninput: ${shown.slice(0, 4000)}\n${why.slice(0, 4000)}`);
   }
 }
 
