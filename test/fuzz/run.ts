@@ -6,6 +6,9 @@ import { parseArgs } from "node:util";
 import { FuzzFailure } from "./target.ts";
 import { FUZZ_TARGETS } from "./targets.ts";
 
+/** So often a long run says how far it is. */
+const CHUNK = 20_000;
+
 const { values } = parseArgs({
   options: {
     target: { type: "string" },
@@ -13,6 +16,8 @@ const { values } = parseArgs({
     seed: { type: "string", default: String(Math.floor(Math.random() * 1e9)) },
   },
 });
+const cases = Number(values.cases);
+const seed = Number(values.seed);
 const targets = FUZZ_TARGETS.filter(({ name }) => values.target === undefined || name === values.target);
 if (targets.length === 0) {
   process.stderr.write(
@@ -23,9 +28,12 @@ if (targets.length === 0) {
 for (const target of targets) {
   const begun = performance.now();
   try {
-    await target.run(Number(values.seed), Number(values.cases));
+    for (let done = 0; done < cases; done += CHUNK) {
+      if (done > 0) process.stderr.write(`${target.name}: ${done} cases\n`);
+      await target.run(seed + done, Math.min(CHUNK, cases - done));
+    }
     const seconds = ((performance.now() - begun) / 1000).toFixed(0);
-    process.stdout.write(`${target.name}: ${values.cases} cases from seed ${values.seed}, ${seconds} s, no failure\n`);
+    process.stdout.write(`${target.name}: ${cases} cases from seed ${seed}, ${seconds} s, no failure\n`);
   } catch (error) {
     if (!(error instanceof FuzzFailure)) throw error;
     process.stderr.write(`${target.name}: ${error.message}\n`);
