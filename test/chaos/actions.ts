@@ -1,5 +1,5 @@
 /** What a chaos run does to a controller, its workers and its proxies. Each action says what may fail because of it. */
-import { rmSync } from "node:fs";
+import { readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { guardianOf } from "../support/watch.ts";
 import { changed, MAX_REPLICAS, POOLS, type PoolName, PROXIED } from "./pools.ts";
@@ -303,7 +303,7 @@ export const ACTIONS: readonly Action[] = [
       const { life } = scene;
       scene.note("removal of the runtime directory");
       const release = scene.excuse(PROXIED, "removal of the runtime directory", true);
-      rmSync(join(life.temporary), { recursive: true });
+      for (const name of readdirSync(life.temporary)) rmSync(join(life.temporary, name), { recursive: true });
       for (const pool of PROXIED) {
         life.touchPool(pool);
         await life.order(pool, `/v1/pools/${pool}/restart`);

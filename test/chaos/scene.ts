@@ -318,6 +318,7 @@ export class Life {
     const controller = await ControllerUnderTest.start({
       workers: formatPools(scene.plans, scene.places, ledgerFile),
       hasDefaultMinReady: true,
+      supervisor: `  runtime_dir: ${temporary}`,
       env: { TMPDIR: temporary },
     });
     return new Life(scene, controller, ledgerFile, temporary, seen);

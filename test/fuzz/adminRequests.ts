@@ -64,7 +64,7 @@ class Answers {
     if (!isStream && !this.isHead && !Number.isNaN(length) && rest.length < length) return undefined;
     if (!isStream && !this.isHead && Number.isNaN(length) && !/(?:^|\r\n)0\r\n\r\n$/u.test(rest)) return undefined;
     this.#text = this.isHead || Number.isNaN(length) ? "" : rest.slice(length);
-    return { status, contentType, body: Number.isNaN(length) ? rest : rest.slice(0, length) };
+    return { status, contentType, body: this.isHead ? "" : Number.isNaN(length) ? rest : rest.slice(0, length) };
   }
 }
 
