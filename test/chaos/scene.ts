@@ -24,6 +24,10 @@ const FOOTPRINT_MS = 5000;
 const JUDGE_AFTER_MS = 1500;
 /** An excuse ends so long after the pool is well again: clients have noticed by then. */
 const GRACE_MS = 1000;
+/** A look that comes so much later than it should: the machine has no CPU for us, and none for the controller. */
+const STARVED_MS = 500;
+/** Probes that were late have their verdict by then. */
+const STARVED_FOR_MS = 20_000;
 /** Every operation ends within this time. */
 const OPERATION_MS = 120_000;
 /** Two seconds are promised; the rest is for a busy machine. */
@@ -52,6 +56,8 @@ export interface Tallies {
   logLines: number;
   lives: number;
   scrapes: number;
+  /** Processes that were replaced for their liveness while the machine was too busy to answer probes. */
+  starved: number;
 }
 
 export class Scene {
@@ -75,6 +81,7 @@ export class Scene {
     logLines: 0,
     lives: 0,
     scrapes: 0,
+    starved: 0,
   };
   /** Failures that had an excuse, by excuse, pool and reason. */
   readonly excused = new Map<string, number>();
@@ -87,6 +94,8 @@ export class Scene {
   readonly #looking: NodeJS.Timeout;
   #life: Life | undefined;
   #nextId = 1;
+  #lookedAt = performance.now();
+  #starvedUntil = 0;
 
   constructor(random: SeededRandom, places: Places) {
     this.random = random;
@@ -233,7 +242,15 @@ export class Scene {
     this.excused.set(what, (this.excused.get(what) ?? 0) + 1);
   }
 
+  /** Whether processes got too little CPU a moment ago. */
+  get isStarved(): boolean {
+    return performance.now() < this.#starvedUntil;
+  }
+
   #look(): void {
+    const now = performance.now();
+    if (now > this.#lookedAt + LOOK_MS + STARVED_MS) this.#starvedUntil = now + STARVED_FOR_MS;
+    this.#lookedAt = now;
     this.#life?.look();
     this.#judge(performance.now() - JUDGE_AFTER_MS);
   }
@@ -448,8 +465,7 @@ export class Life {
         const from = performance.now() - JUDGE_AFTER_MS;
         this.#stops.set(key, this.#scene.windows.open("reuse", `stop of ${key}`, false, from));
       }
-      if (event.cause === "liveness" && !this.touched.has(key))
-        this.#scene.problem(`${key} is replaced for its liveness, and nothing was done to it: ${event.reason}`);
+      if (event.cause === "liveness" && !this.touched.has(key)) this.#failedByItself(key, event);
     } else if (event.kind === "killed") {
       if (!this.touched.has(key) && !this.isEnding) this.#scene.problem(`${key} had to be killed: ${event.reason}`);
     } else if (event.kind === "exited") {
@@ -460,6 +476,23 @@ export class Life {
       if (!event.planned && !this.touched.has(key) && !this.isEnding)
         this.#scene.problem(`${key} exited by itself, and nothing was done to it: ${event.message}`);
     }
+  }
+
+  /** A process is replaced for its liveness that the run did not touch. */
+  #failedByItself(key: ProcessKey, { pool, reason }: { readonly pool: string; readonly reason: string }): void {
+    if (!this.#scene.isStarved) {
+      this.#scene.problem(`${key} is replaced for its liveness, and nothing was done to it: ${reason}`);
+      return;
+    }
+    this.#scene.tallies.starved++;
+    this.#scene.note(`  the machine is too busy: ${key} is replaced for its liveness`);
+    this.touch(key, true);
+    const fronted = POOLS.find((name) => pool === `${name}-proxy`);
+    const name = fronted ?? POOLS.find((each) => each === pool);
+    if (name === undefined) return;
+    this.touchPool(name);
+    if (!this.#stops.has(key))
+      this.#stops.set(key, this.#scene.windows.open(name, `liveness of ${key}`, fronted !== undefined));
   }
 
   #ended(event: Extract<EventRecord, { operation: string }>): void {
