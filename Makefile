@@ -1,7 +1,7 @@
 # Every target installs what it needs by itself: a Debian with Node.js >= 20, npm, make and python3 is enough.
 SHELL := /bin/sh
 NODE := node_modules/.bin/node
-.PHONY: build processbin envoy run test test-unit check format bench bench-traffic clean setup
+.PHONY: build processbin envoy run test test-unit check format bench bench-traffic chaos soak fuzz clean setup
 
 setup: node_modules/.setup
 
@@ -41,6 +41,21 @@ test: build processbin envoy check
 	sh scripts/exampleServers.sh
 	$(NODE) scripts/test.ts process
 	$(NODE) scripts/test.ts system
+	$(CHAOS) --minutes 3
+
+# Random faults under load on the real executable (docs/reliability.md): `make chaos MINUTES=60 SEED=7`.
+CHAOS := $(NODE) --no-warnings test/chaos/run.ts
+chaos: build processbin envoy
+	$(CHAOS) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only "$(ONLY)")
+
+# Two hours of it in runs of 30 minutes. It can be interrupted: finished runs are kept in dist/soak.jsonl.
+soak: build processbin envoy
+	$(NODE) --no-warnings test/chaos/soak.ts dist/soak.jsonl
+
+# A million random inputs for everything that takes input from outside: `make fuzz TARGET=logLines CASES=1000 SEED=7`.
+fuzz: setup
+	sh scripts/exampleServers.sh
+	$(NODE) --no-warnings test/fuzz/run.ts $(if $(TARGET),--target $(TARGET)) $(if $(CASES),--cases $(CASES)) $(if $(SEED),--seed $(SEED))
 
 format: setup
 	$(NODE) node_modules/.bin/biome check --write .

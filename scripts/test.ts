@@ -17,6 +17,7 @@ const WITH_PROCESSES = [
   "cmd/**/*.test.ts",
   "scripts/*.test.ts",
   "test/support/*.test.ts",
+  "test/fuzz/*.test.ts",
 ];
 
 /** Tests of the simulation that take too long for every commit. */
@@ -31,7 +32,10 @@ const GROUPS: Readonly<Record<string, () => Group[]>> = {
   // One process for all small ones: a process a file would cost more than the tests. The simulation goes beside it.
   unit: () => [
     {
-      files: find(["src/**/*.test.ts", "dashboard/*.test.ts", "bench/*.test.ts", "test/*.test.ts"], WITH_PROCESSES),
+      files: find(
+        ["src/**/*.test.ts", "dashboard/*.test.ts", "bench/*.test.ts", "test/*.test.ts", "test/chaos/*.test.ts"],
+        WITH_PROCESSES,
+      ),
       flags: ["--test-isolation=none"],
     },
     { files: find(["test/simulation/*.test.ts"], LONG), flags: ["--test-isolation=none"] },

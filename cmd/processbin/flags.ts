@@ -52,6 +52,8 @@ export interface Flags {
   readonly grandchildSetsid: boolean;
   readonly grandchildSpins: boolean;
   readonly printEnv: boolean;
+  /** File to which /echo adds a line for each request. */
+  readonly ledgerPath: string | undefined;
 }
 
 /** The text of --help. */
@@ -90,6 +92,7 @@ export const USAGE = `processbin: a program to be managed, well or badly behaved
       --grandchild-ignores-term  which ignore SIGTERM
       --grandchild-setsid     which leave the process group and session
       --grandchild-spin       which use all the CPU they get instead of sleeping
+      --ledger FILE           /echo adds a line to FILE, and one to stdout, for each request
       --print-env             write environment, limits, descriptors as one JSON line
 
 S and D are seconds or durations such as 500ms. After a stop signal running requests are finished.
@@ -99,6 +102,8 @@ HTTP: every answer has x-worker-id and x-worker-pid
   /healthz /readyz            health
   /sleep?ms= /block?ms=       an answer after some time, spent waiting or blocking the process
   /upload                     the number of bytes of the request's body
+  /echo?id=&size=&ms=         a body that belongs to the id; 422 if another one was sent
+  /grow?mb=                   keep so many megabytes more
   /sse?n=&ms=                 n server-sent events, one each ms milliseconds
   /trailers                   a chunked answer with a trailer
   /ws                         a WebSocket that echoes
@@ -157,6 +162,7 @@ function readFlags(argv: readonly string[]): Flags | "help" {
       "grandchild-setsid": { type: "boolean" },
       "grandchild-spin": { type: "boolean" },
       "print-env": { type: "boolean" },
+      ledger: { type: "string" },
     },
   });
   if (values.help === true) return "help";
@@ -195,6 +201,7 @@ function readFlags(argv: readonly string[]): Flags | "help" {
     grandchildSetsid: values["grandchild-setsid"] ?? false,
     grandchildSpins: values["grandchild-spin"] ?? false,
     printEnv: values["print-env"] ?? false,
+    ledgerPath: values.ledger,
   };
 }
 

@@ -9,6 +9,7 @@ import { join } from "node:path";
 import type { Readable } from "node:stream";
 import { type TestContext, test } from "node:test";
 import { setTimeout as pause, setImmediate } from "node:timers/promises";
+import { echoBody } from "./echo.ts";
 import { parseFlags } from "./flags.ts";
 
 const MAIN = join(import.meta.dirname, "main.ts");
@@ -378,6 +379,28 @@ test("/upload counts bytes, /count the requests, /trailers and /sse come in piec
   assert.deepEqual(events.text.match(/^data: .*$/gmu), ["data: event 0", "data: event 1", "data: event 2"]);
   await fetchText(target, "/healthz");
   assert.deepEqual(await fetchText(target, "/count"), [200, '{"requests":3,"posts":1}\n']);
+});
+
+test("/echo answers with the body of its id, once in the ledger, after a numbered line on stdout", async (context) => {
+  const directory = mkdtempSync(join(tmpdir(), "processbin-"));
+  context.after(() => rmSync(directory, { recursive: true }));
+  const ledger = join(directory, "ledger");
+  const env = { MULTIPROCESS_WORKER_ID: "web-0", MONOCEROS_INCARNATION: "3" };
+  const program = new Program(context, [...LOOPBACK, "--ledger", ledger], { env });
+  const target = await portOf(program);
+  const { text } = await ask(target, "/echo?id=7&size=40", { method: "POST", body: echoBody(7, 1000) });
+  assert.equal(text, echoBody(7, 40).toString());
+  assert.notDeepEqual(echoBody(8, 40), echoBody(7, 40));
+  assert.deepEqual([...new Set(echoBody(7, 1600).toString().split("\n"))].length, 101, "no two blocks are equal");
+  const [status] = await fetchText(target, "/echo?id=8&size=100000");
+  assert.equal(status, 200);
+  const wrong = await ask(target, "/echo?id=9&size=1", { method: "POST", body: echoBody(7, 10) });
+  assert.equal(wrong.text, "the body of request 9 is not its own\n");
+  assert.equal(readFileSync(ledger, "utf8"), "7 web-0.3 1\n8 web-0.3 2\n9 web-0.3 3\n");
+  const lines = program.stdout.split("\n").filter((line) => line.includes("ledger"));
+  assert.equal(lines[0], '{"ledger":"web-0.3","nth":1,"id":7}');
+  assert.match(lines[1] ?? "", /^\{"ledger":"web-0\.3","nth":2,"pad":"x+"\}$/u);
+  assert.equal(lines[2], "ledger web-0.3 3");
 });
 
 test("/ws echoes frames of every length, answers pings and closes", async (context) => {

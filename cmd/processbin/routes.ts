@@ -1,8 +1,9 @@
 /** The routes of processbin: greeting, health that can flap, answers that take long or misbehave on demand. */
 
 import type { IncomingMessage, ServerResponse } from "node:http";
+import { makeEcho } from "./echo.ts";
 import type { Flags } from "./flags.ts";
-import { block, hang, spin } from "./strain.ts";
+import { block, grow, hang, spin } from "./strain.ts";
 import { readSurroundings } from "./surroundings.ts";
 
 export type Route = (request: IncomingMessage, response: ServerResponse, query: URLSearchParams) => void;
@@ -83,6 +84,15 @@ export function makeRoutes(flags: Flags, traffic: Traffic): ReadonlyMap<string, 
       },
     ],
     ["/upload", upload],
+    ["/echo", makeEcho(flags.ledgerPath)],
+    [
+      "/grow",
+      (_request, response, query) => {
+        const mb = Number(query.get("mb") ?? 0);
+        grow(mb * 1e6);
+        response.end(`grew by ${mb} MB\n`);
+      },
+    ],
     ["/sse", sendEvents],
     ["/trailers", sendTrailers],
     ["/hang", () => hang()],

@@ -19,8 +19,14 @@ export function block(ms: number): void {
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
 }
 
+const KEPT: Buffer[] = [];
+
+/** Keeps `bytes` more memory (touched, so resident). */
+export function grow(bytes: number): void {
+  KEPT.push(Buffer.alloc(bytes, 1));
+}
+
 /** Keeps `bytesPerSecond` more memory (touched, so resident) every second. */
 export function startLeak(bytesPerSecond: number): void {
-  const kept: Buffer[] = [];
-  setInterval(() => kept.push(Buffer.alloc(Math.ceil(bytesPerSecond / 10), 1)), 100);
+  setInterval(() => grow(Math.ceil(bytesPerSecond / 10)), 100);
 }

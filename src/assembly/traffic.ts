@@ -79,8 +79,9 @@ class Ingress implements Disposable {
   }
 
   #upstreamOf(worker: WorkerView): Upstream | undefined {
-    const { slot, incarnation, revision, phase, isSpare, servesInPanic } = worker;
-    if (phase === "down" || phase === "backoff" || phase === "stopping") return undefined;
+    const { slot, incarnation, revision, phase, pid, isSpare, servesInPanic } = worker;
+    // Without a process its revision is that of the last one, of which nothing may be left.
+    if (pid === undefined || phase === "stopping") return undefined;
     const address = this.pool.addressOf(slot, revision);
     if (address === undefined) return undefined;
     if (servesInPanic) return { slot, incarnation, address, state: "serving" };

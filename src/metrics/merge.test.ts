@@ -76,6 +76,21 @@ const HISTOGRAM = (buckets: Readonly<Record<string, number>>, sum: number, count
     .map(([le, value]) => `h_bucket{le="${le}"} ${value}\n`)
     .join("")}h_bucket{le="+Inf"} ${count}\nh_sum ${sum}\nh_count ${count}\n`;
 
+test("a histogram with negative bounds has neither sum nor count in OpenMetrics, which forbids them", () => {
+  const merged = new MergedMetrics();
+  show(merged, worker(0), HISTOGRAM({ "-1": 1, "2": 3 }, 5, 4));
+  assert.equal(totalOf(merged, 'h_sum{pool="web"}'), 5);
+  assert.equal(
+    merged.format("openmetrics"),
+    `# TYPE h histogram
+h_bucket{pool="web",le="-1.0"} 1
+h_bucket{pool="web",le="2.0"} 3
+h_bucket{pool="web",le="+Inf"} 4
+# EOF
+`,
+  );
+});
+
 test("histograms are summed, a reset is seen by any of their parts", () => {
   const merged = new MergedMetrics();
   show(merged, worker(0), HISTOGRAM({ "1": 2, "5": 3 }, 10, 4));

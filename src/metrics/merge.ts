@@ -462,6 +462,8 @@ function linesOfHistogram(
       lines += `${name}_bucket{${labels},le="${formatBound(bound, format)}"} ${formatNumber(counts[index] ?? 0)}\n`;
     lines += `${name}_bucket{${labels},le="+Inf"} ${formatNumber(count)}\n`;
   }
+  // OpenMetrics forbids a sum that may fall, and a histogram's count without its sum.
+  if (format === "openmetrics" && (sum < 0 || (bounds[0] ?? 0) < 0)) return lines;
   return `${lines}${name}_sum{${labels}} ${formatNumber(sum)}\n${name}_count{${labels}} ${formatNumber(count)}\n`;
 }
 

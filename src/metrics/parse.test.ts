@@ -100,6 +100,28 @@ test("labels are the same whatever their order and spacing, and those of the mer
   assert.deepEqual(valuesOf('a{b="\\\\ \\" \\n }"} 1', "a"), { 'b="\\\\ \\" \\n }"': 1 });
 });
 
+test("blanks and tabs before a line are ignored, as the format says", () => {
+  const parsed = parseExposition('  # TYPE a_total counter\n\t a_total{b="1"} 3\n \t\n  b 2 \n');
+  assert.deepEqual(
+    parsed.families.map(({ name, type }) => [name, type]),
+    [
+      ["a_total", "counter"],
+      ["b", "unknown"],
+    ],
+  );
+  assert.deepEqual(parsed.dropped, NONE);
+});
+
+test("of equal parts of a histogram the first counts, the others are malformed", () => {
+  const parsed = parseExposition(
+    '# TYPE h histogram\nh_bucket{le="1"} 2\nh_bucket{le="1.0"} 3\nh_bucket{le="+Inf"} 4\nh_sum 5\nh_sum 6\nh_count 4\n',
+  );
+  const { h } = families(parsed);
+  assert.ok(h !== undefined && "distributions" in h);
+  assert.deepEqual([...h.distributions], [["", { bounds: [1], counts: [2], sum: 5, count: 4 }]]);
+  assert.deepEqual(parsed.dropped, { ...NONE, malformed: 2 });
+});
+
 test("without a declaration a name in _total is a counter, any other one unknown", () => {
   assert.deepEqual(
     parseExposition("a_total 1\nb 2\nc_count 3").families.map(({ type }) => type),

@@ -151,6 +151,7 @@ class Parser {
     while (start < text.length) {
       const found = text.indexOf("\n", start);
       const end = found === -1 ? text.length : found;
+      while (text[start] === " " || text[start] === "\t") start++;
       const line = text.slice(start, text[end - 1] === "\r" ? end - 1 : end);
       start = end + 1;
       if (line === "# EOF") break;
@@ -292,7 +293,9 @@ class Parser {
       draft = { buckets: new Map(), sum: undefined, count: undefined };
       family.drafts.set(split.labels, draft);
     }
-    if (part !== "bucket") draft[part] ??= value;
+    const isKnown = part === "bucket" ? draft.buckets.has(split.bound) : draft[part] !== undefined;
+    if (isKnown) this.#dropped.malformed++;
+    else if (part !== "bucket") draft[part] = value;
     else if (draft.buckets.size > MAX_BOUNDS) this.#dropped.limit++;
     else draft.buckets.set(split.bound, value);
   }

@@ -49,6 +49,14 @@ for (const standby of [0, 1])
     assert.equal(eventsOf(controller, "operation_finished").length, 3);
   });
 
+test("scaling up works while new workers behind Envoy wait for startup_wait_time", async () => {
+  const { workers } = await proxyPool({ replicas: 1, more: { startup_wait_time: "100ms" } });
+  await using controller = await ControllerUnderTest.start({ workers });
+  await controller.ready();
+  await commandOk(controller, "scale", "web", "4");
+  assert.equal((await readyWorkers(controller)).length, 4);
+});
+
 test("recycling by number of requests behind Envoy fails no request", async () => {
   const { workers, target } = await proxyPool({
     replicas: 3,

@@ -1,0 +1,106 @@
+/** The judges of a chaos run find what they are there to find. */
+import assert from "node:assert/strict";
+import { appendFileSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { type Footprint, growthOf, leaksOf, medianSlope } from "./footprint.ts";
+import { Ledger, LogLines } from "./ledger.ts";
+import { Windows } from "./verdict.ts";
+
+const MINUTE_MS = 60_000;
+
+/** Samples every 5 s; the resident memory has a sawtooth of garbage and grows by `rssKiB` a minute. */
+function samples(minutes: number, rssKiB: number): Footprint[] {
+  return Array.from({ length: minutes * 12 + 1 }, (_, index) => ({
+    atMs: (index * MINUTE_MS) / 12,
+    rssKiB: 60_000 + (index % 7) * 900 + (index / 12) * rssKiB,
+    descriptors: 40 + (index % 5),
+    threads: 7,
+  }));
+}
+
+test("a leak of 30 KiB a minute is found below garbage of megabytes, one of 10 KiB is none", () => {
+  const leaking = growthOf(samples(25, 30));
+  assert.ok(leaking !== undefined);
+  assert.match(leaksOf(leaking).join(), /^rssKiB of the controller grows by \d+\.\d\d a minute$/u);
+  const steady = growthOf(samples(25, 10));
+  assert.ok(steady !== undefined);
+  assert.deepEqual(leaksOf(steady), []);
+});
+
+test("growth in the first minutes and in short lives is no leak", () => {
+  const short = growthOf(samples(15, 1000));
+  assert.ok(short !== undefined);
+  assert.deepEqual(leaksOf(short), []);
+  const early = samples(25, 0).map((sample) => ({
+    ...sample,
+    rssKiB: sample.rssKiB + Math.min(sample.atMs, 5 * MINUTE_MS) / 100,
+  }));
+  const growth = growthOf(early);
+  assert.ok(growth !== undefined);
+  assert.deepEqual(leaksOf(growth), []);
+});
+
+test("the median slope ignores single peaks", () => {
+  assert.equal(medianSlope([1, 2, 3, 90, 5, 6, 7].map((y, x) => [x, y])), 1);
+});
+
+const REQUEST = { id: 1, pool: "ports", sentAt: 100, failedAt: 200, why: "reset" } as const;
+
+test("a failed request is excused by what was done to its worker, not by what was done to another one", () => {
+  const windows = new Windows();
+  assert.equal(windows.excuse(REQUEST, "ports-0.1", true), "killed");
+  windows.open("ports", "SIGKILL of ports-1.1", false, 150);
+  assert.equal(windows.excuse(REQUEST, "ports-0.1", false), undefined);
+  assert.equal(windows.excuse(REQUEST, undefined, false), "waiting");
+  assert.equal(windows.excuse({ ...REQUEST, pool: "shared" }, undefined, false), undefined);
+});
+
+test("what is done to a proxy excuses its pool's requests of that time, and no later ones", () => {
+  const windows = new Windows();
+  windows.open("ports", "SIGKILL of ports-proxy-0.1", true, 150).to = 300;
+  assert.equal(windows.excuse(REQUEST, "ports-0.1", false), "front");
+  assert.equal(windows.excuse({ ...REQUEST, sentAt: 301, failedAt: 400 }, "ports-0.1", false), undefined);
+  assert.equal(windows.excuse({ ...REQUEST, sentAt: 10, failedAt: 149 }, "ports-0.1", false), undefined);
+});
+
+test("a request that ran twice is found in the ledger, also in another life of the controller", (context) => {
+  const directory = mkdtempSync(join(tmpdir(), "monoceros-ledger-"));
+  context.after(() => rmSync(directory, { recursive: true }));
+  const seen = new Set<number>();
+  const doubled: string[] = [];
+  for (const life of ["1", "2"]) {
+    const path = join(directory, life);
+    const ledger = new Ledger(path, seen, (what) => doubled.push(what));
+    appendFileSync(path, `7 web-0.1 1\n${life}00 web-0.1 2\n2${life}`);
+    ledger.read();
+    appendFileSync(path, "5 web-0.1 3\n");
+    ledger.read();
+    assert.equal(ledger.executedBy(Number(`2${life}5`)), "web-0.1");
+    assert.equal(ledger.last.get("web-0.1"), 3);
+    ledger.close();
+  }
+  assert.deepEqual(doubled, ["request 7 was executed twice, the second time by web-0.1"]);
+});
+
+test("log lines that are missing, doubled or of another worker are found", () => {
+  const problems: string[] = [];
+  const lines = new LogLines((what) => problems.push(what));
+  const line = (nth: number, worker = "web-0") => JSON.stringify({ worker_id: worker, ledger: "web-0.1", nth });
+  lines.take(line(1));
+  lines.take(JSON.stringify({ worker_id: "web-0", worker_info_msg: "ledger web-0.1 2" }));
+  lines.take('{"level":"info","msg":"the controller starts"}');
+  assert.deepEqual(problems, []);
+  lines.take(line(4));
+  lines.take(line(4));
+  lines.take(line(5, "web-1"));
+  lines.take("no JSON");
+  assert.deepEqual(problems, [
+    "line 4 of web-0.1 follows line 2",
+    "line 4 of web-0.1 follows line 4",
+    "a line of web-0.1 is annotated as one of web-1",
+    "a line of stdout is no JSON: no JSON",
+  ]);
+  assert.deepEqual(lines.missing(new Map([["web-0.1", 6]])), ["web-0.1 wrote 6 lines, 5 came out"]);
+});

@@ -1,0 +1,83 @@
+/** What the controller itself holds over time, and whether it grows. */
+import { readdirSync, readFileSync } from "node:fs";
+
+/** Figures of one moment. */
+export interface Footprint {
+  readonly atMs: number;
+  readonly rssKiB: number;
+  readonly descriptors: number;
+  readonly threads: number;
+}
+
+/** Growth a minute. */
+export interface Growth {
+  readonly minutes: number;
+  readonly rssKiB: number;
+  readonly descriptors: number;
+  readonly threads: number;
+}
+
+/** Caches and pools fill in the first minutes. */
+export const WARM_UP_MINUTES = 5;
+/** A shorter run says nothing. */
+export const JUDGED_MINUTES = 20;
+const MINUTE_MS = 60_000;
+
+/** What may grow a minute. Descriptors and threads are whole numbers that follow the number of workers. */
+const LIMITS = { rssKiB: 20, descriptors: 0.2, threads: 0.1 } as const;
+
+export function footprintOf(pid: number, atMs: number): Footprint {
+  const status = readFileSync(`/proc/${pid}/status`, "utf8");
+  const field = (name: string) => Number(new RegExp(`^${name}:\\s+(\\d+)`, "mu").exec(status)?.[1]);
+  return {
+    atMs,
+    rssKiB: field("VmRSS"),
+    threads: field("Threads"),
+    descriptors: readdirSync(`/proc/${pid}/fd`).length,
+  };
+}
+
+/** The growth of a life after its first minutes: of the least value of each minute, because garbage comes and goes. */
+export function growthOf(samples: readonly Footprint[]): Growth | undefined {
+  const [first] = samples;
+  const last = samples.at(-1);
+  if (first === undefined || last === undefined) return undefined;
+  const least = new Map<number, Footprint>();
+  for (const sample of samples) {
+    const minute = Math.floor((sample.atMs - first.atMs) / MINUTE_MS);
+    if (minute < WARM_UP_MINUTES) continue;
+    const before = least.get(minute) ?? sample;
+    least.set(minute, {
+      atMs: minute,
+      rssKiB: Math.min(before.rssKiB, sample.rssKiB),
+      descriptors: Math.min(before.descriptors, sample.descriptors),
+      threads: Math.min(before.threads, sample.threads),
+    });
+  }
+  const minutes = [...least.values()];
+  const slope = (of: (sample: Footprint) => number) => medianSlope(minutes.map((each) => [each.atMs, of(each)]));
+  return {
+    minutes: (last.atMs - first.atMs) / MINUTE_MS,
+    rssKiB: slope(({ rssKiB }) => rssKiB),
+    descriptors: slope(({ descriptors }) => descriptors),
+    threads: slope(({ threads }) => threads),
+  };
+}
+
+/** What grows too fast in a life that is long enough to tell. */
+export function leaksOf(growth: Growth): readonly string[] {
+  if (growth.minutes < JUDGED_MINUTES) return [];
+  return (["rssKiB", "descriptors", "threads"] as const).flatMap((key) =>
+    growth[key] > LIMITS[key] ? [`${key} of the controller grows by ${growth[key].toFixed(2)} a minute`] : [],
+  );
+}
+
+/** The median of the slopes between all pairs of points (Theil–Sen): single peaks do not move it. */
+export function medianSlope(points: readonly (readonly [x: number, y: number])[]): number {
+  const slopes: number[] = [];
+  for (const [index, [x, y]] of points.entries())
+    for (const [otherX, otherY] of points.slice(index + 1)) slopes.push((otherY - y) / (otherX - x));
+  slopes.sort((a, b) => a - b);
+  const middle = slopes.length / 2;
+  return ((slopes[Math.ceil(middle) - 1] ?? 0) + (slopes[Math.floor(middle)] ?? 0)) / 2;
+}

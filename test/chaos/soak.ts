@@ -1,0 +1,47 @@
+/**
+ * Chaos runs one after the other until two hours were run without a broken promise: `node test/chaos/soak.ts FILE`. Each run is
+ * a line of JSON in the file; a soak that is started again goes on after the seeds that are there. Stops at the first
+ * broken promise.
+ */
+
+import { spawnSync } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
+import { resolve } from "node:path";
+import type { RunResult } from "./run.ts";
+
+const WANTED_MINUTES = 120;
+/** Long enough to find leaks. */
+const RUN_MINUTES = 30;
+const FIRST_SEED = 1;
+
+/** Sums of the figures that add up over runs. */
+function totalsOf(results: readonly RunResult[]): Readonly<Record<string, number>> {
+  const totals: Record<string, number> = {};
+  for (const { minutes, actions, figures } of results)
+    for (const [name, value] of Object.entries({ minutes, actions, ...figures }))
+      if (typeof value === "number")
+        totals[name] = name.startsWith("longest") ? Math.max(totals[name] ?? 0, value) : (totals[name] ?? 0) + value;
+  return totals;
+}
+
+function readResults(file: string): RunResult[] {
+  if (!existsSync(file)) return [];
+  const lines = readFileSync(file, "utf8").split("\n");
+  return lines.filter((line) => line !== "").map((line) => JSON.parse(line) as RunResult);
+}
+
+const file = process.argv[2] ?? "dist/soak.jsonl";
+for (;;) {
+  const results = readResults(file);
+  const good = results.filter(({ ok }) => ok);
+  const totals = totalsOf(good);
+  process.stdout.write(`${file}: ${good.length} of ${results.length} runs good, ${JSON.stringify(totals)}\n`);
+  if ((totals["minutes"] ?? 0) >= WANTED_MINUTES) break;
+  const seed = Math.max(FIRST_SEED - 1, ...results.map((each) => each.seed)) + 1;
+  const args = [resolve(import.meta.dirname, "run.ts"), "--minutes", String(RUN_MINUTES), "--seed", String(seed)];
+  const { status } = spawnSync(process.execPath, ["--no-warnings", ...args, "--totals", file], { stdio: "inherit" });
+  if (status !== 0) {
+    process.exitCode = 1;
+    break;
+  }
+}
