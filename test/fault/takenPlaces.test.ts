@@ -66,7 +66,10 @@ test("a control socket in a directory that anybody may write to is refused [P3]"
   const open = join(scratch, "open");
   mkdirSync(open);
   chmodSync(open, 0o777);
-  assert.match(await refused({ socket: join(open, "control.sock") }, scratch), /every user may write to the directory/u);
+  assert.match(
+    await refused({ socket: join(open, "control.sock") }, scratch),
+    /every user may write to the directory/u,
+  );
 });
 
 test("an admin port that another process holds is refused with the pid and the command of the holder [P3]", async (context) => {
