@@ -200,6 +200,8 @@ export const PROMETHEUS_PARSER = oracleTarget(
     }
     // What was edited may be refused as a whole by one and line by line by the other; what both read is the same.
     if (typeof read !== "object" || parsed.dropped.malformed > 0) return;
+    // We end there in either format.
+    if (texts[0]?.[0] === "prometheus" && text.includes("# EOF")) return;
     // There Python takes the first character of a value for the missing blank.
     if (texts[0]?.[0] === "openmetrics" && /\}[^ \n]/u.test(text)) return;
     const theirs = seriesOfOracle(read);
