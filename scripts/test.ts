@@ -1,7 +1,7 @@
 /**
  * Runs tests: `unit` (in memory: beside their files, simulation, architecture, docs), `process` (single files with real
- * processes) or `system` (conformance, integration, fault and e2e on the real executable). Prints what the test runner prints and
- * leaves with its code.
+ * processes), `system` (conformance, integration, fault and e2e on the real executable) or `container` (the executable as
+ * PID 1 of real containers). Prints what the test runner prints and leaves with its code.
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -45,6 +45,12 @@ const GROUPS: Readonly<Record<string, () => Group[]>> = {
     {
       files: find(["conformance", "integration", "fault", "e2e"].map((folder) => `test/${folder}/*.test.ts`)),
       flags: ["--test-concurrency=2", "--test-force-exit"],
+    },
+  ],
+  container: () => [
+    {
+      files: find(["test/container/*.test.ts"]),
+      flags: ["--test-concurrency=2", "--test-force-exit", "--test-global-setup=test/container/image.ts"],
     },
   ],
 };
