@@ -29,7 +29,6 @@ function pool(replicas: number): string {
     exec: "perl",
     args: ["/opt/worker.pl"],
     env: { PORT: "930{{.Slot}}" },
-    probes: { readiness: { tcp: { port: 9300 } } },
   });
 }
 
@@ -61,6 +60,7 @@ async function runGuest(directory: string): Promise<Report> {
   }
   copyFileSync(BUSYBOX, join(root, "usr/local/bin/busybox"));
   copyFileSync("test/container/worker.pl", join(root, "opt/worker.pl"));
+  copyFileSync("test/cgroup2/ask.pl", join(root, "opt/ask.pl"));
   copyFileSync("test/cgroup2/guest.sh", join(root, "test/guest.sh"));
   for (const [name, config] of Object.entries(CASES)) writeFileSync(join(root, `test/${name}.yaml`), config);
   const disk = join(directory, "disk");

@@ -5,7 +5,7 @@ set -e
 export PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp
 busybox mount -t proc proc /proc
 busybox mount -t sysfs sys /sys
-busybox mount -t devtmpfs dev /dev
+busybox mount -t devtmpfs dev /dev || true
 busybox mount -t tmpfs tmp /tmp
 busybox mount -t tmpfs run /run
 chmod 1777 /tmp /run
@@ -31,6 +31,7 @@ start() {
     GROUP=$group CASE=$1 sh -c 'echo $$ >"$GROUP/cgroup.procs"
       exec unshare --mount --pid --cgroup --fork --kill-child sh -c "
         busybox mount -t proc proc /proc
+        busybox umount /sys/fs/cgroup
         busybox mount -t cgroup2 cgroup /sys/fs/cgroup
         exec setpriv --reuid 10001 --regid 10001 --clear-groups --inh-caps=-all --bounding-set=-all --no-new-privs \
           monoceros run -c /test/$CASE.yaml"'
@@ -50,9 +51,10 @@ wait_for() {
 is_over() { [ -s "/tmp/$case.code" ]; }
 ready_or_over() { is_over || grep -qs 'controller is ready' "/tmp/$case.log"; }
 killed_or_over() { is_over || ! grep -q '^oom_kill 0$' "$group/memory.events"; }
+recovered_or_over() { is_over || grep -q '"pool_recovered"' "/tmp/$case.log"; }
 
-ask() { busybox wget -q -T 20 -O - "http://127.0.0.1:$1" 2>/dev/null; }
-post() { busybox wget -q -T 20 -O - --post-data='' "http://127.0.0.1:9000$1" >/dev/null 2>&1; }
+ask() { perl /opt/ask.pl GET "$@" 2>/dev/null; }
+post() { perl /opt/ask.pl POST 9000 "$1" >/dev/null 2>&1; }
 
 # Says what the files of the control group contain, one line each.
 files() {
@@ -60,7 +62,7 @@ files() {
     say "$file $(tr '\n' ' ' <"$group/$file")"
   done
 }
-status() { say "$1 $(ask 9000/v1/status)"; }
+status() { say "$1 $(ask 9000 /v1/status)"; }
 
 # Ends the case: the exit code, and the log.
 finish() {
@@ -72,9 +74,8 @@ finish() {
 }
 
 start large 256M 'max 100000' 128 0
-for turn in 1 2 3; do ask '9300/alloc?mb=100' >/dev/null; done
-wait_for 100 killed_or_over
-sleep 1
+for turn in 1 2 3; do ask 9300 '/alloc?mb=100' >/dev/null; done
+wait_for 900 recovered_or_over
 status status
 files memory.events
 finish
@@ -82,7 +83,7 @@ finish
 start small 256M 'max 100000' 128 0
 turn=0
 while [ $turn -lt 40 ] && ! killed_or_over; do
-  ask "930$((turn % 10))/alloc?mb=10" >/dev/null
+  ask "930$((turn % 10))" '/alloc?mb=10' >/dev/null
   turn=$((turn + 1))
 done
 sleep 1
@@ -91,7 +92,7 @@ files memory.events
 finish
 
 start group 256M 'max 100000' 128 1
-for turn in 1 2 3; do ask '9300/alloc?mb=100' >/dev/null; done
+for turn in 1 2 3; do ask 9300 '/alloc?mb=100' >/dev/null; done
 wait_for 100 is_over
 files memory.events
 finish
@@ -104,7 +105,7 @@ finish
 envoy --version >/tmp/version 2>&1
 start proxy 512M '100000 100000' 128 0
 status status
-say "answer $(ask 10000/)"
+say "answer $(ask 10000 /)"
 files memory.current memory.peak memory.events pids.current cpu.max
 # A platform changes the limit of a running container.
 echo '200000 100000' >"$group/cpu.max"
