@@ -50,7 +50,8 @@ const GROUPS: Readonly<Record<string, () => Group[]>> = {
   container: () => [
     {
       files: find(["test/container/*.test.ts"]),
-      flags: ["--test-concurrency=2", "--test-force-exit", "--test-global-setup=test/container/image.ts"],
+      // No forced exit: it would skip the removal of images and containers.
+      flags: ["--test-concurrency=2", "--test-global-setup=test/container/image.ts"],
     },
   ],
   cgroup2: () => [{ files: ["test/cgroup2/cgroup2.test.ts"], flags: ["--test-timeout=700000"] }],
