@@ -1,7 +1,7 @@
 # Every target installs what it needs by itself: a Debian with Node.js >= 20, npm, make and python3 is enough.
 SHELL := /bin/sh
 NODE := node_modules/.bin/node
-.PHONY: build processbin envoy run test test-unit check format bench bench-traffic chaos soak fuzz clean setup
+.PHONY: build processbin envoy run test test-container test-cgroup2 test-unit check format bench bench-traffic chaos soak fuzz clean setup
 
 setup: node_modules/.setup
 
@@ -56,6 +56,16 @@ soak: build processbin envoy
 fuzz: setup
 	sh scripts/exampleServers.sh
 	$(NODE) --no-warnings test/fuzz/run.ts $(if $(TARGET),--target $(TARGET)) $(if $(CASES),--cases $(CASES)) $(if $(SEED),--seed $(SEED))
+
+# The executable as PID 1 of real containers, with limits; podman and runc are installed where root has apt.
+test-container: build processbin envoy
+	sh scripts/containerTools.sh
+	$(NODE) scripts/test.ts container
+
+# The same with version 2 of control groups, in an emulated machine.
+test-cgroup2: build envoy
+	sh scripts/cgroup2Tools.sh
+	$(NODE) scripts/test.ts cgroup2
 
 format: setup
 	$(NODE) node_modules/.bin/biome check --write .

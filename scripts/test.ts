@@ -1,7 +1,7 @@
 /**
  * Runs tests: `unit` (in memory: beside their files, simulation, architecture, docs), `process` (single files with real
- * processes) or `system` (conformance, integration, fault and e2e on the real executable). Prints what the test runner prints and
- * leaves with its code.
+ * processes), `system` (conformance, integration, fault and e2e on the real executable), `container` (the executable as
+ * PID 1 of real containers) or `cgroup2` (the same in a virtual machine with version 2 of control groups). Prints what the test runner prints and leaves with its code.
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -47,6 +47,14 @@ const GROUPS: Readonly<Record<string, () => Group[]>> = {
       flags: ["--test-concurrency=2", "--test-force-exit"],
     },
   ],
+  container: () => [
+    {
+      files: find(["test/container/*.test.ts"]),
+      // No forced exit: it would skip the removal of images and containers.
+      flags: ["--test-concurrency=2", "--test-global-setup=test/container/image.ts"],
+    },
+  ],
+  cgroup2: () => [{ files: ["test/cgroup2/cgroup2.test.ts"], flags: ["--test-timeout=700000"] }],
 };
 
 function find(patterns: readonly string[], except: readonly string[] = []): string[] {

@@ -39,6 +39,7 @@ test("links between the pages lead somewhere", () => {
   const pages = [
     "README.md",
     "CONTRIBUTING.md",
+    "SECURITY.md",
     ...readdirSync("docs", { recursive: true, encoding: "utf8" })
       .filter((file) => file.endsWith(".md"))
       .map((file) => join("docs", file)),
@@ -50,6 +51,17 @@ test("links between the pages lead somewhere", () => {
       .map((target) => `${page} → ${target}`),
   );
   assert.deepEqual(dead, []);
+});
+
+test("the tests that SECURITY.md names exist", { todo: "S1 to S8 bring their tests" }, () => {
+  const named = [...readFileSync("SECURITY.md", "utf8").matchAll(/`([\w/.]+\.test\.ts)`/gu)].map(
+    ([, path = ""]) => path,
+  );
+  assert.ok(named.length > 0);
+  assert.deepEqual(
+    named.filter((path) => !existsSync(path)),
+    [],
+  );
 });
 
 test("the table of docs/operation.md says of each key what a reload of it takes", () => {

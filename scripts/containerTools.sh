@@ -1,0 +1,20 @@
+#!/bin/sh
+# Installs what `make test-container` needs, where root has apt: podman with runc, and the slim root that the image is
+# made of. Elsewhere it only says what is missing; the tests are then skipped.
+set -eu
+cd "$(dirname "$0")/.."
+
+missing=
+for tool in podman runc conmon; do
+  command -v "$tool" >/dev/null 2>&1 || missing="$missing $tool"
+done
+if [ -n "$missing" ]; then
+  if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
+    echo "containerTools: only root with apt-get can install$missing: nothing is tested in containers" >&2
+  # shellcheck disable=SC2086
+  elif ! (apt-get update -qq && apt-get install -y -qq --no-install-recommends $missing) >/dev/null 2>&1; then
+    echo "containerTools: apt-get cannot install$missing: nothing is tested in containers" >&2
+  fi
+fi
+
+sh scripts/slimRoot.sh
