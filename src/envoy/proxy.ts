@@ -11,6 +11,7 @@ import { after, type Instant } from "../base/time.ts";
 import type { HostStatus } from "./adminAnswers.ts";
 import { bootstrap } from "./bootstrap.ts";
 import type { Clock } from "./clock.ts";
+import { MAX_EJECTION_KEY, maxEjectionPercent } from "./cluster.ts";
 import { serveArgs } from "./commandLine.ts";
 import { type Drained, Drains, QUIET_MS } from "./drains.ts";
 import { type Enlisted, Enlistments } from "./enlistments.ts";
@@ -357,11 +358,23 @@ export class PoolProxy implements Disposable {
     this.#applied = new Map(upstreams.map((upstream) => [formatAddress(upstream.address), upstream]));
     this.#workerCounts = forgetAbsent(this.#workerCounts, new Set(upstreams.map(({ slot }) => slot)));
     const run = this.#run;
+    if (run !== undefined) this.#limitEjections(run, upstreams);
     if (this.#settings.healthCheckPath === undefined || run === undefined) this.#enlist(upstreams);
     else if (this.#enlistments.isAnyAwaited) this.#firstChecks.await(run);
     if (!this.#drains.applied(upstreams)) return;
     this.#drainWaitMs = FIRST_DRAIN_LOOK_MS;
     this.#run?.wake();
+  }
+
+  /** Keeps Envoy from ejecting the last worker that serves. If Envoy does not answer, the next update repeats it. */
+  #limitEjections(run: EnvoyRun, upstreams: readonly Upstream[]): void {
+    const serving = upstreams.filter(({ state }) => state === "serving").length;
+    const percent = maxEjectionPercent(serving, upstreams.length);
+    if (run.maxEjectionPercent === percent) return;
+    run.maxEjectionPercent = percent;
+    run.admin.setRuntime(MAX_EJECTION_KEY, percent).catch(() => {
+      run.maxEjectionPercent = undefined;
+    });
   }
 
   /** Envoy balances over these. */
