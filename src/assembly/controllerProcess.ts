@@ -68,6 +68,7 @@ import { checkedPools, Pools } from "./pools.ts";
 import { ProbeTally } from "./probeTally.ts";
 import { Reload } from "./reload.ts";
 import { RuntimeDirectory } from "./runtimeDirectory.ts";
+import { RuntimeFilesWatch } from "./runtimeFilesWatch.ts";
 import { scaleOrder } from "./scaleOrder.ts";
 import { listenToSignals } from "./signals.ts";
 import { readDetails, readProcessDetails } from "./statusDetails.ts";
@@ -288,6 +289,17 @@ export async function runController(
     tell: told,
     log,
   });
+  resources.use(
+    new RuntimeFilesWatch({
+      runtime: () => runtimeDirectory,
+      daemon,
+      traffic,
+      placesOf: (pool, revision) => registry.partsOf(pool, revision).places,
+      order,
+      clock: systemClock,
+      log,
+    }),
+  );
   const autoscaler = resources.use(
     new Autoscaler({
       daemon,

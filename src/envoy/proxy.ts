@@ -5,7 +5,7 @@
  * Invariants: all news carry the incarnation they are about; news of an Envoy that is gone are never told; nothing is
  * told from inside a call of the listener's own. Envoy may vanish at any moment: every question then just fails.
  */
-import { lstatSync, mkdirSync, rmSync } from "node:fs";
+import { existsSync, lstatSync, mkdirSync, rmSync } from "node:fs";
 import { dirname } from "node:path";
 import { after, type Instant } from "../base/time.ts";
 import type { HostStatus } from "./adminAnswers.ts";
@@ -164,6 +164,18 @@ export class PoolProxy implements Disposable {
   /** Incarnation of the Envoy that runs; undefined while none does. */
   get incarnation(): number | undefined {
     return this.#run?.incarnation;
+  }
+
+  /**
+   * What was removed from disk that the Envoy that runs needs: its admin socket, without which it cannot be controlled,
+   * or a directory that it watches. A directory of the same name does not help, because Envoy watches the old one.
+   */
+  get lostFiles(): "admin" | "watched" | undefined {
+    if (this.#run?.isServing !== true) return undefined;
+    const { admin } = this.#places;
+    if ("socketPath" in admin && !existsSync(admin.socketPath)) return "admin";
+    const { listeners, clusters, routes, endpoints } = this.#files;
+    return [listeners, clusters, routes, endpoints].every((file) => existsSync(dirname(file))) ? undefined : "watched";
   }
 
   /** Writes everything Envoy reads; to be called before each spawn. @throws Error of the system */
