@@ -15,6 +15,7 @@ import { TokenFile } from "../admin/tokenFile.ts";
 import type { Logger } from "../base/log.ts";
 import { ENVOY_TIMEOUT_MS, type Preflight } from "../cli/preflight.ts";
 import { VERSION } from "../cli/version.ts";
+import { proxyName } from "../config/spec.ts";
 import { isWorkerEvent, type LifecycleEvent } from "../core/event.ts";
 import { workerId } from "../core/identity.ts";
 import type { Order } from "../core/operation.ts";
@@ -68,6 +69,7 @@ import { checkedPools, Pools } from "./pools.ts";
 import { ProbeTally } from "./probeTally.ts";
 import { Reload } from "./reload.ts";
 import { RuntimeDirectory } from "./runtimeDirectory.ts";
+import { RuntimeFilesWatch } from "./runtimeFilesWatch.ts";
 import { scaleOrder } from "./scaleOrder.ts";
 import { listenToSignals } from "./signals.ts";
 import { readDetails, readProcessDetails } from "./statusDetails.ts";
@@ -88,8 +90,11 @@ const OWN_DESCRIPTORS = 128;
 /** Connections to the admin port that may wait, as Node.js has it. */
 const ADMIN_BACKLOG = 511;
 
-/** Reads and checks the file anew; `run` is how Envoy is run to its end meanwhile. Rejects with a ControllerError. */
-export type ReadAgain = (run: RunProgram) => Promise<Preflight>;
+/**
+ * Reads and checks the file anew; `run` is how Envoy is run to its end meanwhile, `isProxied` tells pools whose Envoy runs.
+ * Rejects with a ControllerError.
+ */
+export type ReadAgain = (run: RunProgram, isProxied: (pool: string) => boolean) => Promise<Preflight>;
 
 /**
  * Runs the controller of a checked configuration, which `readAgain` reads and checks anew, until its end and resolves with the
@@ -277,7 +282,11 @@ export async function runController(
   };
   const reload = new Reload({
     initial: preflight,
-    read: () => readAgain((file, args) => runBeside(processes, file, args)),
+    read: () =>
+      readAgain(
+        (file, args) => runBeside(processes, file, args),
+        (pool) => traffic.adminOf(proxyName(pool)) !== undefined,
+      ),
     daemon,
     pools,
     registry,
@@ -288,6 +297,17 @@ export async function runController(
     tell: told,
     log,
   });
+  resources.use(
+    new RuntimeFilesWatch({
+      runtime: () => runtimeDirectory,
+      daemon,
+      traffic,
+      placesOf: (pool, revision) => registry.partsOf(pool, revision).places,
+      order,
+      clock: systemClock,
+      log,
+    }),
+  );
   const autoscaler = resources.use(
     new Autoscaler({
       daemon,

@@ -1,6 +1,7 @@
 /** What the processes are told of each pool: how its workers, or its Envoy, are launched. */
 import type { LaunchedPool } from "../config/diff.ts";
 import type { PoolProxy } from "../envoy/proxy.ts";
+import { INOTIFY_OF_ENVOY, requireInotify } from "../runtime/inotify.ts";
 import type { LaunchPlan } from "../runtime/launch.ts";
 import { getLimit, RLIMITS } from "../runtime/linux.ts";
 import type { PoolLaunch } from "../runtime/processes.ts";
@@ -43,7 +44,11 @@ export function proxyLaunch(name: string, file: string, proxy: () => PoolProxy):
       // Each connection of a client is a descriptor: as many as the controller may have, not as it began with.
       rlimits: new Map([["nofile", { soft: getLimit(0, RLIMITS["nofile"] ?? 7).hard, hard: undefined }]]),
     },
-    prepare: () => proxy().prepare(),
+    prepare: () => {
+      // It would abort with a backtrace.
+      requireInotify(INOTIFY_OF_ENVOY);
+      proxy().prepare();
+    },
     argsOf: () => proxy().args(),
     envOf: () => ({}),
     captured: true,

@@ -160,7 +160,7 @@ export class Pools {
     const index = this.#index(name);
     const directory =
       server.proxyConfigPath === undefined
-        ? this.#runtime().directory(name, "envoy")
+        ? this.#runtime().directory([name, "envoy"])
         : resolve(server.proxyConfigPath, name);
     requireTrusted(directory, plan.credentials === undefined ? [] : [plan.credentials]);
     this.#traffic.add({

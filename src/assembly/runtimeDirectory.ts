@@ -2,7 +2,7 @@
  * A private directory for what the controller's processes share at run time: Envoy's files, sockets of workers. One for
  * each controller, so that two never meet; those of controllers that were killed are removed by the next one.
  */
-import { chmodSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { chmodSync, chownSync, existsSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ControllerError } from "../base/errors.ts";
@@ -16,12 +16,23 @@ const DEFAULT_PARENT = "/run/monoceros";
 /** Others may pass through it to a socket that is theirs, and see nothing else. */
 const MODE = 0o711;
 
+/** Who may use a directory inside: everybody may pass through and the controller owns it, unless stated otherwise. */
+export interface DirectoryAccess {
+  readonly mode?: number;
+  readonly owner?: { readonly uid: number; readonly gid: number } | undefined;
+}
+
 export class RuntimeDirectory implements Disposable {
   /** Absolute, and short: the path of a socket has room for 107 bytes. */
   readonly path: string;
+  /** The directories inside, in the order in which they were requested. */
+  readonly #inside = new Map<string, DirectoryAccess>();
 
-  private constructor(path: string) {
+  readonly #identities: readonly Identity[];
+
+  private constructor(path: string, identities: readonly Identity[]) {
     this.path = path;
+    this.#identities = identities;
   }
 
   /**
@@ -35,21 +46,34 @@ export class RuntimeDirectory implements Disposable {
       mkdirSync(parent, { recursive: true, mode: MODE });
       requireTrusted(parent, identities);
       removeAbandoned(parent, log);
-      return new RuntimeDirectory(makeIn(parent));
+      return new RuntimeDirectory(makeIn(parent), identities);
     } catch (error) {
       if (configured !== undefined && error instanceof ControllerError) throw error;
       const reason = error instanceof Error && "code" in error ? String(error.code) : String(error);
       if (configured !== undefined) log.warn("runtime_dir cannot be used, a temporary directory is", { error: reason });
     }
     requireTrusted(tmpdir(), identities);
-    return new RuntimeDirectory(makeIn(tmpdir()));
+    return new RuntimeDirectory(makeIn(tmpdir()), identities);
   }
 
-  /** A directory in it, made where it is missing. */
-  directory(...names: readonly string[]): string {
+  /** A directory inside; created if missing. @throws Error of the system */
+  directory(names: readonly string[], access: DirectoryAccess = {}): string {
     const path = join(this.path, ...names);
-    mkdirSync(path, { recursive: true, mode: MODE });
+    this.#inside.set(path, access);
+    make(path, access);
     return path;
+  }
+
+  /**
+   * Creates the directories again that were removed, and returns their paths. @throws Error of the system, or ControllerError
+   * RUNTIME_DIR_UNSAFE if another user took the place meanwhile
+   */
+  restore(): string[] {
+    const lost = [this.path, ...this.#inside.keys()].filter((path) => !existsSync(path));
+    if (lost.includes(this.path)) make(this.path, {});
+    if (lost.length > 0) requireTrusted(this.path, this.#identities);
+    for (const path of lost) if (path !== this.path) make(path, this.#inside.get(path) ?? {});
+    return lost;
   }
 
   [Symbol.dispose](): void {
@@ -69,6 +93,13 @@ export function requireTrusted(parent: string, identities: readonly Identity[]):
     `Cannot use directory "${parent}" for sockets and Envoy's files: ${distrust.reason}`,
     { hint: `${distrust.hint}; or set supervisor.runtime_dir to another directory.` },
   );
+}
+
+function make(path: string, { mode = MODE, owner }: DirectoryAccess): void {
+  mkdirSync(path, { recursive: true, mode: MODE });
+  // The umask does not apply.
+  chmodSync(path, mode);
+  if (owner !== undefined) chownSync(path, owner.uid, owner.gid);
 }
 
 const NAME = /^mc-(\d+)\.(\d+)-/u;

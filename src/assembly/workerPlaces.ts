@@ -1,5 +1,5 @@
 /** What each slot of a pool owns: its id, its port or socket, and the values that templates have there. */
-import { chmodSync, chownSync, rmSync } from "node:fs";
+import { rmSync } from "node:fs";
 import { ControllerError } from "../base/errors.ts";
 import type { LaunchedPool } from "../config/diff.ts";
 import { sharesMetricsPort, startPortOf } from "../config/ports.ts";
@@ -26,14 +26,10 @@ export class WorkerPlaces {
     this.#pool = pool;
     if (pool.metrics?.multiproc === true) {
       // It begins empty, because each controller has a runtime directory of its own.
-      this.multiprocDirectory = runtime().directory(pool.name, "metrics");
-      chmodSync(this.multiprocDirectory, 0o700);
-      if (plan.credentials !== undefined)
-        chownSync(this.multiprocDirectory, plan.credentials.uid, plan.credentials.gid);
+      this.multiprocDirectory = runtime().directory([pool.name, "metrics"], { mode: 0o700, owner: plan.credentials });
     }
     if (pool.server?.socketArg === undefined) return;
-    this.#socketDirectory = runtime().directory(pool.name, "w");
-    if (plan.credentials !== undefined) chownSync(this.#socketDirectory, plan.credentials.uid, plan.credentials.gid);
+    this.#socketDirectory = runtime().directory([pool.name, "w"], { owner: plan.credentials });
     const longest = this.#socketPath(this.#socketDirectory, 99_999);
     if (Buffer.byteLength(longest) > MAX_SOCKET_PATH_BYTES) {
       throw new ControllerError(

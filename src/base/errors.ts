@@ -66,6 +66,11 @@ export const ERROR_CODES = {
     meaning: "Envoy lacks what the proxy of a pool needs; 1.31 is the oldest that has it.",
   },
   ENVOY_CONFIG_REFUSED: { exitCode: 78, meaning: "Envoy does not take what a pool's server asks for." },
+  INOTIFY_EXHAUSTED: {
+    exitCode: 1,
+    meaning:
+      "The user of the controller has too few inotify instances left for its Envoys (fs.inotify.max_user_instances).",
+  },
   LISTENER_PORT_IN_USE: {
     exitCode: 1,
     meaning: "The listener port of a pool is taken; the holder is named where /proc tells.",

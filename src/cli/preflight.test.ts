@@ -38,6 +38,7 @@ const CHECKS: SystemChecks = {
   findEnvoy: async () => ({ file: "/bin/envoy", version: "1.40.0" }),
   async checkProxy() {},
   fileProblem: async () => undefined,
+  checkWatches() {},
 };
 
 async function check(
@@ -406,4 +407,19 @@ test("worker, metrics and Envoy ports inside the kernel's range for outgoing con
     [],
   );
   assert.equal((await warningsFor(40_000, [{ from: 40_000, to: 40_002 }])).length, 1);
+});
+
+test("too few inotify instances for the Envoys are a problem of the first server", async () => {
+  const pools: string[][] = [];
+  const yaml =
+    "supervisor:\n  workers:\n    - { name: jobs, exec: x }\n" +
+    "    - name: web\n      exec: x\n      server: { start_port: 9090, listener_port: 10000 }\n";
+  const { error } = await check(yaml, undefined, {
+    checkWatches(names) {
+      pools.push([...names]);
+      throw new ControllerError("INOTIFY_EXHAUSTED", "too few", { hint: "raise it" });
+    },
+  });
+  assert.deepEqual(pools, [["web"]]);
+  assert.match(error?.message ?? "", /too few/u);
 });

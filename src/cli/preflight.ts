@@ -38,6 +38,7 @@ import { memoryBoundBytes } from "../runtime/cgroup.ts";
 import { runCommand } from "../runtime/command.ts";
 import { availableCpus } from "../runtime/cpus.ts";
 import { readEphemeralPorts } from "../runtime/ephemeralPorts.ts";
+import { INOTIFY_OF_ENVOY, INOTIFY_OF_RELOAD, requireInotify } from "../runtime/inotify.ts";
 import { type LaunchPlan, type LaunchRequest, type OnLaunchProblem, planLaunch } from "../runtime/launch.ts";
 import { exactEnvironment, readOwnOomScoreAdj } from "../runtime/procfs.ts";
 import { findShimObstacles } from "../runtime/spawnShim.ts";
@@ -77,6 +78,8 @@ export interface SystemChecks {
   findEnvoy(request: EnvoyRequest): Promise<EnvoyBinary>;
   /** Rejects with a ControllerError where Envoy refuses what it would be started with. */
   checkProxy(binary: EnvoyBinary, settings: ProxySettings, places: ProxyPlaces): Promise<void>;
+  /** Checks that the Envoys of these pools can watch their files. @throws ControllerError INOTIFY_EXHAUSTED */
+  checkWatches(pools: readonly string[]): void;
 }
 
 /**
@@ -102,8 +105,8 @@ export function ownEnvironment(env: NodeJS.ProcessEnv): Environment {
   return exactEnvironment(env);
 }
 
-/** The real system; `run` is how Envoy is run to its end. */
-export function systemChecks(run: RunProgram = runAndWait): SystemChecks {
+/** The real system; `run` is how Envoy is run to its end, `isProxied` tells pools whose Envoy runs already. */
+export function systemChecks(run: RunProgram = runAndWait, isProxied = (_pool: string) => false): SystemChecks {
   return {
     availableCpus: () => availableCpus(),
     memoryBoundBytes: () => memoryBoundBytes(),
@@ -120,6 +123,8 @@ export function systemChecks(run: RunProgram = runAndWait): SystemChecks {
     },
     findEnvoy: (request) => findEnvoy(request, run),
     checkProxy: (binary, settings, places) => checkConfiguration(binary, settings, places, run),
+    checkWatches: (pools) =>
+      requireInotify(pools.reduce((sum, pool) => sum + (isProxied(pool) ? INOTIFY_OF_RELOAD : INOTIFY_OF_ENVOY), 0)),
   };
 }
 
@@ -199,6 +204,14 @@ export async function preflight(
       else warnings.push({ ...positionOf(path, positions), path, message: `not checked by Envoy: ${message}` });
       envoys.push(undefined);
     }
+  }
+  const proxied = config.supervisor.pools.flatMap(({ name, server }) => (server === undefined ? [] : [name]));
+  try {
+    checks.checkWatches(proxied);
+  } catch (error) {
+    if (!(error instanceof ControllerError)) throw error;
+    const index = config.supervisor.pools.findIndex(({ server }) => server !== undefined);
+    report(error.code, `supervisor.workers[${index}].server`, error.message, error.hint);
   }
   if (problems.length > 0) {
     throw new ConfigurationError(

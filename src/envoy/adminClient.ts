@@ -90,6 +90,11 @@ export class AdminClient implements Disposable {
     await this.#post("/drain_listeners");
   }
 
+  /** Sets a runtime key until Envoy ends. */
+  async setRuntime(key: string, value: number): Promise<void> {
+    await this.#post(`/runtime_modify?${key}=${value}`);
+  }
+
   /** Ends Envoy at once. */
   async quit(): Promise<void> {
     await this.#post("/quitquitquit");

@@ -47,7 +47,13 @@ function commonPart(settings: ProxySettings, places: ProxyPlaces): JsonObject {
     admin: { address: adminAddress(places.admin), ignore_global_conn_limit: true },
     // Histograms are only brought up to date by a flush; as often as they are read.
     stats_flush_interval: "1s",
-    layered_runtime: { layers: [{ name: "static", static_layer: runtimeFlags(settings) }] },
+    layered_runtime: {
+      layers: [
+        { name: "static", static_layer: runtimeFlags(settings) },
+        // Takes what the controller sets through the admin interface.
+        { name: "admin", admin_layer: {} },
+      ],
+    },
     // Without a limit of any size Envoy warns at each start; descriptors end first.
     overload_manager: {
       resource_monitors: [

@@ -26,6 +26,40 @@ const HEALTH_CHECK = {
   unhealthyIntervalMs: 1000,
 } as const;
 
+/** Longer ejections halve what overloaded workers with a short backlog serve; shorter ones cost more retries. */
+const EJECTION_MS = 250;
+
+/**
+ * Ejects a worker that Envoy cannot reach while the controller has not removed it yet, because it is suspended or cannot
+ * write the endpoints. Without an ejection LEAST_REQUEST sends every request to a dead worker: it is the idlest one, and a
+ * full scan chooses it again at each retry. Responses never count, whatever their status. A successor is a new endpoint
+ * to Envoy and starts without an ejection. Decision record 0016 has the measurements behind the values.
+ */
+const OUTLIER_DETECTION: JsonObject = {
+  split_external_local_origin_errors: true,
+  // Fewer than the attempts of one request, so that even a single request reaches another worker.
+  consecutive_local_origin_failure: 3,
+  interval: seconds(50),
+  base_ejection_time: seconds(EJECTION_MS),
+  max_ejection_time: seconds(EJECTION_MS),
+  // PoolProxy lowers it while some workers do not serve: one serving worker must always remain.
+  max_ejection_percent: 99,
+  enforcing_consecutive_5xx: 0,
+  enforcing_success_rate: 0,
+  enforcing_local_origin_success_rate: 0,
+};
+
+/** Runtime key that overrides `max_ejection_percent`. */
+export const MAX_EJECTION_KEY = "outlier_detection.max_ejection_percent";
+
+/**
+ * Percentage of `all` endpoints that Envoy may eject so that one of the `serving` ones remains. Envoy counts endpoints
+ * that drain or stand by as well, and compares with the percentage after the ejection.
+ */
+export function maxEjectionPercent(serving: number, all: number): number {
+  return serving <= 1 ? 0 : Math.floor((100 * (serving - 0.5)) / all);
+}
+
 /** Type of the cluster resource. */
 export const CLUSTER_TYPE = "envoy.config.cluster.v3.Cluster";
 
@@ -46,6 +80,7 @@ export function cluster(settings: ProxySettings, endpointsPath: string): JsonObj
     // Otherwise a worker that is gone keeps getting traffic for as long as Envoy's own check has not failed.
     ignore_health_on_host_removal: true,
     circuit_breakers: circuitBreakers(settings),
+    outlier_detection: OUTLIER_DETECTION,
     health_checks:
       settings.healthCheckPath === undefined ? undefined : [healthCheck(settings, settings.healthCheckPath)],
     typed_extension_protocol_options: settings.protocol === "tcp" ? undefined : httpOptions(settings),

@@ -194,14 +194,19 @@ export function routes(settings: ProxySettings): JsonObject {
   };
 }
 
+/** One more than the failures that eject a worker, with pauses in which Envoy's threads learn of the ejection. */
+const RETRIES = 4;
+const BACK_OFF: JsonObject = { base_interval: seconds(5), max_interval: seconds(50) };
+
 /**
  * Only where no worker can have seen the request, so that nothing is done twice: no connection, a stream refused by
- * HTTP/2, or a connection that broke before the headers were written (needs Envoy 1.31). Always at another worker.
+ * HTTP/2, or a connection that broke before the headers were written (needs Envoy 1.31). At another worker, unless the
+ * balancing algorithm insists on the same one; then outlier detection ejects that worker.
  */
 const RETRY_POLICY: JsonObject = {
   retry_on: "connect-failure,refused-stream,reset-before-request",
-  num_retries: 3,
-  retry_back_off: { base_interval: seconds(5), max_interval: seconds(50) },
+  num_retries: RETRIES,
+  retry_back_off: BACK_OFF,
   retry_host_predicate: [
     {
       name: "envoy.retry_host_predicates.previous_hosts",
@@ -240,7 +245,8 @@ function tcpProxy(settings: ProxySettings): JsonObject {
       cluster: CLUSTER_NAME,
       // A connection may be silent for as long as it likes.
       idle_timeout: "0s",
-      max_connect_attempts: 4,
+      max_connect_attempts: RETRIES + 1,
+      backoff_options: settings.envoyMinor < SINCE.backoff_options ? undefined : BACK_OFF,
       hash_policy: isHashed(settings) ? [{ source_ip: {} }] : undefined,
       access_log: settings.accessLog ? [accessLog(TCP_ACCESS_LOG)] : undefined,
     }),

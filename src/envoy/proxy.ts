@@ -5,12 +5,13 @@
  * Invariants: all news carry the incarnation they are about; news of an Envoy that is gone are never told; nothing is
  * told from inside a call of the listener's own. Envoy may vanish at any moment: every question then just fails.
  */
-import { lstatSync, mkdirSync, rmSync } from "node:fs";
+import { existsSync, lstatSync, mkdirSync, rmSync } from "node:fs";
 import { dirname } from "node:path";
 import { after, type Instant } from "../base/time.ts";
 import type { HostStatus } from "./adminAnswers.ts";
 import { bootstrap } from "./bootstrap.ts";
 import type { Clock } from "./clock.ts";
+import { MAX_EJECTION_KEY, maxEjectionPercent } from "./cluster.ts";
 import { serveArgs } from "./commandLine.ts";
 import { type Drained, Drains, QUIET_MS } from "./drains.ts";
 import { type Enlisted, Enlistments } from "./enlistments.ts";
@@ -163,6 +164,18 @@ export class PoolProxy implements Disposable {
   /** Incarnation of the Envoy that runs; undefined while none does. */
   get incarnation(): number | undefined {
     return this.#run?.incarnation;
+  }
+
+  /**
+   * What was removed from disk that the Envoy that runs needs: its admin socket, without which it cannot be controlled,
+   * or a directory that it watches. A directory of the same name does not help, because Envoy watches the old one.
+   */
+  get lostFiles(): "admin" | "watched" | undefined {
+    if (this.#run?.isServing !== true) return undefined;
+    const { admin } = this.#places;
+    if ("socketPath" in admin && !existsSync(admin.socketPath)) return "admin";
+    const { listeners, clusters, routes, endpoints } = this.#files;
+    return [listeners, clusters, routes, endpoints].every((file) => existsSync(dirname(file))) ? undefined : "watched";
   }
 
   /** Writes everything Envoy reads; to be called before each spawn. @throws Error of the system */
@@ -357,11 +370,23 @@ export class PoolProxy implements Disposable {
     this.#applied = new Map(upstreams.map((upstream) => [formatAddress(upstream.address), upstream]));
     this.#workerCounts = forgetAbsent(this.#workerCounts, new Set(upstreams.map(({ slot }) => slot)));
     const run = this.#run;
+    if (run !== undefined) this.#limitEjections(run, upstreams);
     if (this.#settings.healthCheckPath === undefined || run === undefined) this.#enlist(upstreams);
     else if (this.#enlistments.isAnyAwaited) this.#firstChecks.await(run);
     if (!this.#drains.applied(upstreams)) return;
     this.#drainWaitMs = FIRST_DRAIN_LOOK_MS;
     this.#run?.wake();
+  }
+
+  /** Keeps Envoy from ejecting the last worker that serves. If Envoy does not answer, the next update repeats it. */
+  #limitEjections(run: EnvoyRun, upstreams: readonly Upstream[]): void {
+    const serving = upstreams.filter(({ state }) => state === "serving").length;
+    const percent = maxEjectionPercent(serving, upstreams.length);
+    if (run.maxEjectionPercent === percent) return;
+    run.maxEjectionPercent = percent;
+    run.admin.setRuntime(MAX_EJECTION_KEY, percent).catch(() => {
+      run.maxEjectionPercent = undefined;
+    });
   }
 
   /** Envoy balances over these. */

@@ -10,6 +10,8 @@ export class EnvoyRun implements Disposable {
   readonly admin: AdminClient;
   /** Whether the listener takes connections. */
   isServing = false;
+  /** Percentage of endpoints that this Envoy was last allowed to eject. */
+  maxEjectionPercent: number | undefined;
   #isOver = false;
   readonly #clock: Clock;
   readonly #pauses = new Set<() => void>();

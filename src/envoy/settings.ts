@@ -51,6 +51,8 @@ export interface ProxySettings {
 export const SINCE = {
   max_response_headers_kb: 32,
   ignore_http_11_upgrade: 34,
+  /** Of the TCP proxy. */
+  backoff_options: 34,
   max_header_field_size_kb: 38,
   least_request_lb_count_pending_requests: 39,
 } as const;

@@ -34,6 +34,7 @@ const { functions: libc } = ffi.dlopen(null, {
   recv: { arguments: ["i32", "pointer", "u64", "i32"], return: "i64" },
   sendto: { arguments: ["i32", "pointer", "u64", "i32", "pointer", "u32"], return: "i64" },
   close: { arguments: ["i32"], return: "i32" },
+  inotify_init1: { arguments: ["i32"], return: "i32" },
   malloc_trim: { arguments: ["u64"], return: "i32" },
   sysconf: { arguments: ["i32"], return: "i64" },
   posix_spawn: {
@@ -236,6 +237,26 @@ export function readSystemUnits(): { readonly ticksPerSecond: number; readonly p
 export function reserveDescriptors(count: number): void {
   const fd = libc.fcntl(0, F_DUPFD_CLOEXEC, BigInt(count));
   if (fd >= 0) libc.close(fd);
+}
+
+/** A new inotify instance; negative if there is none left. */
+export function openInotify(): number {
+  return libc.inotify_init1(O_CLOEXEC);
+}
+
+/**
+ * How many inotify instances this user may still open, up to `most`. Opens them for a moment, because the kernel does not
+ * say how many a user has.
+ */
+export function countFreeInotify(most: number): number {
+  const fds: number[] = [];
+  while (fds.length < most) {
+    const fd = openInotify();
+    if (fd < 0) break;
+    fds.push(fd);
+  }
+  for (const fd of fds) libc.close(fd);
+  return fds.length;
 }
 
 /**

@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chownSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { type IncomingMessage, request } from "node:http";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -44,6 +44,8 @@ export interface StartOptions {
   readonly env?: NodeJS.ProcessEnv;
   /** A program and its arguments in front of the controller's command line, such as `setpriv …`. */
   readonly wrapper?: readonly string[];
+  /** uid that owns the private directory, where `wrapper` starts the controller as another user. */
+  readonly owner?: number;
   /** Where stdout goes: "lines" keeps them, "ignore" drops them, "stalled" is a pipe nobody reads until told, or a descriptor. */
   readonly stdout?: "lines" | "ignore" | "stalled" | number;
 }
@@ -69,6 +71,7 @@ export class ControllerUnderTest implements AsyncDisposable {
     this.socket = options.socket ?? join(this.directory, "control.sock");
     this.#options = options;
     this.configure({});
+    if (options.owner !== undefined) chownSync(this.directory, options.owner, options.owner);
     const command = [...(options.wrapper ?? []), MONOCEROS, "-c", this.configFile, ...(options.args ?? [])];
     const [file, ...args] = command;
     const stdout =

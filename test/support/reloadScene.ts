@@ -305,6 +305,7 @@ function check(directory: string): Promise<Preflight> {
     findEnvoy: async () => ({ file: "/usr/bin/envoy", version: "1.40.0" }),
     checkProxy: async () => {},
     fileProblem: async () => undefined,
+    checkWatches: () => {},
   };
   return preflight(join(directory, "config.yaml"), { PATH: process.env["PATH"] }, checks);
 }

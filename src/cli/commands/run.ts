@@ -30,7 +30,7 @@ export const run: Command = {
     ]);
     const env = ownEnvironment(context.env);
     const checked = await preflight(context.text("config") ?? "", env);
-    const readAgain: ReadAgain = (run) => preflight(checked.file, env, systemChecks(run));
+    const readAgain: ReadAgain = (run, isProxied) => preflight(checked.file, env, systemChecks(run, isProxied));
     return runController(checked, readAgain, { isDebug: context.isSet("debug"), held });
   },
 };

@@ -1,0 +1,86 @@
+/** A user whose inotify instances are used up: Envoy would abort, so it is not started, and the reason is reported. */
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { closeSync } from "node:fs";
+import { test } from "node:test";
+import { openInotify } from "../../src/runtime/linux.ts";
+import { ControllerUnderTest, eventually, isAlive, MONOCEROS } from "../support/controller.ts";
+import { command, envoyPid, proxyPool } from "../support/traffic.ts";
+import { happened, logged, statusCode } from "../support/watch.ts";
+
+/** A user of this test alone. */
+const UID = 54_871;
+const AS_USER = ["setpriv", "--reuid", String(UID), "--regid", String(UID), "--clear-groups"];
+
+const [SETPRIV = "", ...SETPRIV_ARGS] = AS_USER;
+const skip =
+  spawnSync(SETPRIV, [...SETPRIV_ARGS, MONOCEROS, "version"]).status === 0
+    ? false
+    : "needs root, and a directory that other users may enter";
+
+/** All inotify instances of the user but a few. */
+class Exhausted implements Disposable {
+  readonly #fds: number[] = [];
+
+  constructor(free: number) {
+    this.takeAll();
+    for (const fd of this.#fds.splice(0, free)) closeSync(fd);
+  }
+
+  takeAll(): void {
+    // The kernel counts by the effective uid.
+    process.seteuid?.(UID);
+    try {
+      for (let fd = openInotify(); fd >= 0; fd = openInotify()) this.#fds.push(fd);
+    } finally {
+      process.seteuid?.(0);
+    }
+  }
+
+  [Symbol.dispose](): void {
+    for (const fd of this.#fds.splice(0)) closeSync(fd);
+  }
+}
+
+test("a start with too few inotify instances ends with the limit in the error", { skip }, async () => {
+  const { workers } = await proxyPool({ replicas: 1 });
+  using _exhausted = new Exhausted(3);
+  const { ending, stderr } = await ControllerUnderTest.run({ workers, wrapper: AS_USER, owner: UID });
+  const said = stderr.join("\n");
+  assert.equal(ending.code, 1, said);
+  assert.match(said, /Envoy needs 4 more inotify instances, but uid 54871 has 3 left of the \d+ of fs\.inotify/u);
+  assert.match(said, /sysctl -w fs\.inotify\.max_user_instances/u);
+});
+
+test("inotify instances used up at run time: a reload is refused, and Envoy comes back when some are free", {
+  skip,
+}, async () => {
+  const { workers, target } = await proxyPool({ replicas: 1 });
+  assert.ok("port" in target);
+  await using controller = await ControllerUnderTest.start({ workers, wrapper: AS_USER, owner: UID });
+  await controller.ready();
+  const envoy = envoyPid(controller);
+  assert.ok(envoy !== undefined);
+  {
+    using exhausted = new Exhausted(1);
+    const reload = await command(controller, "reload");
+    assert.equal(reload.code, 1, reload.stdout);
+    assert.match(reload.stderr, /needs 2 more inotify instances/u);
+    assert.equal(await statusCode(target.port, "/"), 200);
+    assert.equal(envoyPid(controller), envoy);
+    // The dead Envoy gives its instances back before the controller can use them.
+    controller.child.kill("SIGSTOP");
+    process.kill(envoy, "SIGKILL");
+    await eventually(() => (isAlive(envoy) ? undefined : true), "Envoy is dead");
+    exhausted.takeAll();
+    controller.child.kill("SIGCONT");
+    await logged(controller, "cannot be started", "more inotify instances, but uid 54871 has");
+  }
+  await happened(controller, "ready", ({ pool, incarnation }) => pool === "web-proxy" && incarnation > 1);
+  assert.equal(await statusCode(target.port, "/"), 200);
+  const lines = [...controller.stdout, ...controller.stderr];
+  assert.deepEqual(
+    lines.filter((line) => /backtrace|envoy_bug/u.test(line)),
+    [],
+  );
+});
