@@ -13,7 +13,7 @@ import { createControlServer, createTcpServer } from "../admin/server.ts";
 import { defaultSocketCandidates } from "../admin/socketPath.ts";
 import { TokenFile } from "../admin/tokenFile.ts";
 import type { Logger } from "../base/log.ts";
-import { ENVOY_TIMEOUT_MS, type Preflight } from "../cli/preflight.ts";
+import { type Preflight, toolRunner } from "../cli/preflight.ts";
 import { VERSION } from "../cli/version.ts";
 import { isWorkerEvent, type LifecycleEvent } from "../core/event.ts";
 import { workerId } from "../core/identity.ts";
@@ -30,11 +30,9 @@ import { Daemon } from "../runtime/daemon.ts";
 import { tuneForLongLife } from "../runtime/engineFlags.ts";
 import { GroupSignals } from "../runtime/groupSignals.ts";
 import { HeapCare } from "../runtime/heapCare.ts";
-import { controllerMark, findLeftovers } from "../runtime/leftovers.ts";
-import { Lifeline } from "../runtime/lifeline.ts";
+import { findLeftovers } from "../runtime/leftovers.ts";
 import {
   becomeSubreaper,
-  closeInheritedOnExec,
   getLimit,
   openListener,
   RLIMITS,
@@ -43,8 +41,8 @@ import {
   reserveDescriptors,
 } from "../runtime/linux.ts";
 import { ListenerWatch } from "../runtime/listeners.ts";
-import { requireOwnProc } from "../runtime/ownProc.ts";
-import { Processes, type ToolControl } from "../runtime/processes.ts";
+import { Processes } from "../runtime/processes.ts";
+import { requireProcesses } from "../runtime/processLimit.ts";
 import { findListener, findUnixListener, readSoftNofile } from "../runtime/procfs.ts";
 import { ProcessReadings } from "../runtime/readings.ts";
 import { SocketOwners } from "../runtime/socketOwners.ts";
@@ -52,7 +50,6 @@ import { SharedSockets } from "../runtime/sockets.ts";
 import { placeShim } from "../runtime/spawnShim.ts";
 import { ServiceManager } from "../runtime/systemd.ts";
 import { openTcpListener } from "../runtime/tcpListener.ts";
-import { runTool } from "../runtime/tool.ts";
 import { Autoscaler } from "./autoscaler.ts";
 import { BalanceWatch } from "./balanceWatch.ts";
 import { ExitHold } from "./exitHold.ts";
@@ -70,6 +67,7 @@ import { Reload } from "./reload.ts";
 import { RuntimeDirectory } from "./runtimeDirectory.ts";
 import { scaleOrder } from "./scaleOrder.ts";
 import { listenToSignals } from "./signals.ts";
+import { type Start, stoppedExitCode } from "./start.ts";
 import { readDetails, readProcessDetails } from "./statusDetails.ts";
 import { StreamEnds } from "./streamEnds.ts";
 import { Traffic } from "./traffic.ts";
@@ -89,19 +87,21 @@ const OWN_DESCRIPTORS = 128;
 const ADMIN_BACKLOG = 511;
 
 /** Reads and checks the file anew; `run` is how Envoy is run to its end meanwhile. Rejects with a ControllerError. */
-export type ReadAgain = (run: RunProgram) => Promise<Preflight>;
+type ReadAgain = (run: RunProgram) => Promise<Preflight>;
 
 /**
  * Runs the controller of a checked configuration, which `readAgain` reads and checks anew, until its end and resolves with the
  * exit code. A write that no reader takes may still hold a thread of libuv's pool then: leave by exitNow().
- * @throws ControllerError PROC_UNUSABLE, PORT_IN_USE, SOCKET_IN_USE, ADDRESS_UNAVAILABLE, CONTROL_SOCKET_IN_USE, CONTROL_SOCKET_UNSAFE before any worker starts
+ * @throws ControllerError PROCESS_LIMIT, PORT_IN_USE, SOCKET_IN_USE, ADDRESS_UNAVAILABLE, CONTROL_SOCKET_IN_USE, CONTROL_SOCKET_UNSAFE before any worker starts
  */
 export async function runController(
   preflight: Preflight,
   readAgain: ReadAgain,
-  options: { readonly isDebug: boolean; readonly held: HeldSignals },
+  options: { readonly isDebug: boolean; readonly held: HeldSignals; readonly start: Start },
 ): Promise<number> {
-  requireOwnProc();
+  const { mark, lifeline, tools } = options.start;
+  // From here on every child is reaped by the processes of the controller.
+  tools[Symbol.dispose]();
   tuneForLongLife();
   const { config, spec, warnings } = preflight;
   const sinks = openSinks({ fd: 1, onError: reportTo("stdout") }, { fd: 2 });
@@ -113,7 +113,7 @@ export async function runController(
 
   for (const warning of warnings) log.warn(warning);
 
-  closeInheritedOnExec();
+  requireRoom(preflight, lifeline?.pid !== undefined);
   becomeSubreaper();
   using sockets = await SharedSockets.bind([], log);
   using resources = new DisposableStack();
@@ -127,14 +127,11 @@ export async function runController(
     log.warn(
       `the spawn shim cannot be executed ${obstacles.join(" or ")}: workers have the controller's oom_score_adj and its limit of open files`,
     );
-  const mark = controllerMark();
   const events = new EventLog(() => new Date());
   const operations = new OperationLog(() => new Date());
   const operationTally = new OperationTally();
   const manager = new ServiceManager(process.env, process.pid);
   const output = new WorkerOutput([], sinks);
-  // As PID 1 the kernel ends everything in the container together with us.
-  const lifeline = process.pid === 1 ? undefined : new Lifeline(mark);
   const { promise: finished, resolve: finish } = Promise.withResolvers<number>();
   const report = (event: LifecycleEvent) => record(event, events, log, options.isDebug);
 
@@ -276,7 +273,7 @@ export async function runController(
   };
   const reload = new Reload({
     initial: preflight,
-    read: () => readAgain((file, args) => runBeside(processes, file, args)),
+    read: () => readAgain(toolRunner(processes)),
     daemon,
     pools,
     registry,
@@ -355,16 +352,20 @@ export async function runController(
   for (const reason of socket.reasons) log.warn(`the control socket cannot be there: ${reason}`);
   log.debug("admin listens", { address: `${config.admin.address}:${port}`, socket: file?.path });
 
-  if (lifeline?.start() === false)
+  if (lifeline !== undefined && lifeline.pid === undefined)
     log.warn("there is no shell: workers will outlive a controller that is killed with SIGKILL");
   const workers = countWorkers(spec);
   if (workers > MANY_WORKERS) reserveDescriptors(2 * workers + OWN_DESCRIPTORS);
   listenToSignals({ daemon, handle, log, groupSignals, isStopKnown: () => exits.release() });
   const early = options.held.release();
-  daemon.boot(processes);
-  if (early.stop !== undefined) daemon.shutdown(`received ${early.stop}`);
-  else if (early.isReloadDue) process.emit("SIGHUP");
-  warnOfLeftovers(log);
+  if (early.stop === undefined) {
+    daemon.boot(processes);
+    if (early.isReloadDue) process.emit("SIGHUP");
+    warnOfLeftovers(log);
+  } else {
+    log.info(`received ${early.stop} during the start: no worker was started`);
+    finish(stoppedExitCode(early.stop));
+  }
 
   const heapCare = new HeapCare(() => events.lastSeq + sinks.stdout.bytesWritten + sinks.stderr.bytesWritten);
 
@@ -381,7 +382,6 @@ export async function runController(
   const boundMs = Math.max(MIN_FLUSH_MS, daemon.policy.shutdownTimeoutMs - (daemon.msSinceShutdownRequest() ?? 0));
   await withinBound(output.drained(), boundMs);
   manager.close();
-  lifeline?.release();
   const lostBytes = sinks.stdout.pendingBytes + sinks.stderr.pendingBytes;
   if (lostBytes === 0) return exitCode;
   if (sinks.stderr.pendingBytes === 0) {
@@ -391,14 +391,20 @@ export async function runController(
   return Math.max(exitCode, 1);
 }
 
-/** Runs a program to its end while everything goes on. */
-async function runBeside(tools: ToolControl, file: string, args: readonly string[]): ReturnType<RunProgram> {
-  const { status, output } = await runTool(
-    tools,
-    { workerPid: undefined, file, argv: [file, ...args] },
-    ENVOY_TIMEOUT_MS,
-  );
-  return { code: status?.kind === "code" ? status.code : undefined, output };
+/** Threads of an Envoy besides its workers (`server.concurrency`). */
+const ENVOY_THREADS = 5;
+
+/** Refuses a start whose processes cannot all exist. @throws ControllerError PROCESS_LIMIT */
+function requireRoom({ config, spec }: Preflight, hasGuardian: boolean): void {
+  const workers = countWorkers(spec);
+  const servers = config.supervisor.pools.flatMap(({ server }) => server ?? []);
+  const envoys = servers.reduce((sum, { concurrency }) => sum + ENVOY_THREADS + concurrency, 0);
+  const parts = [
+    ...(hasGuardian ? ["the guardian"] : []),
+    `${workers} ${workers === 1 ? "worker" : "workers"}`,
+    ...(envoys === 0 ? [] : [`${envoys} of Envoy`]),
+  ];
+  requireProcesses((hasGuardian ? 1 : 0) + workers + envoys, parts.join(", "));
 }
 
 function countWorkers({ pools }: ControllerSpec): number {

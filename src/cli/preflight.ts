@@ -33,12 +33,18 @@ import {
 } from "../envoy/binary.ts";
 import type { ProxyPlaces, ProxySettings } from "../envoy/settings.ts";
 import { memoryBoundBytes } from "../runtime/cgroup.ts";
-import { runCommand } from "../runtime/command.ts";
 import { availableCpus } from "../runtime/cpus.ts";
 import { readEphemeralPorts } from "../runtime/ephemeralPorts.ts";
 import { type LaunchPlan, type LaunchRequest, type OnLaunchProblem, planLaunch } from "../runtime/launch.ts";
+import { controllerMark } from "../runtime/leftovers.ts";
+import { Lifeline } from "../runtime/lifeline.ts";
+import { SystemCallError } from "../runtime/linux.ts";
+import type { ToolControl } from "../runtime/processes.ts";
+import { processLimitError } from "../runtime/processLimit.ts";
 import { exactEnvironment, readOwnOomScoreAdj } from "../runtime/procfs.ts";
 import { findShimObstacles } from "../runtime/spawnShim.ts";
+import { StartTools } from "../runtime/startTools.ts";
+import { runTool } from "../runtime/tool.ts";
 import { ConfigurationError, type ConfigurationProblem, readConfig } from "./configFile.ts";
 import { proxyPlaces, proxySettings } from "./proxySettings.ts";
 
@@ -82,15 +88,35 @@ export interface SystemChecks {
 export type MissingEnvoy = "problem" | "warning";
 
 /** Envoy takes 0.1 s to say its version or to check a configuration. */
-export const ENVOY_TIMEOUT_MS = 20_000;
+const ENVOY_TIMEOUT_MS = 20_000;
 
 const ignore = () => {};
 const SILENT: Logger = { debug: ignore, info: ignore, warn: ignore, error: ignore };
 
-/** Waits on this thread: nothing else is to be done before the daemon runs. */
-const runAndWait: RunProgram = async (file, args) => {
-  const { status, output } = runCommand({ file, args, env: process.env, timeoutMs: ENVOY_TIMEOUT_MS });
-  return { code: status.kind === "code" ? status.code : undefined, output };
+/** Runs Envoy to its end as a tool of `tools`. */
+export function toolRunner(tools: ToolControl): RunProgram {
+  return async (file, args) => {
+    try {
+      const request = { workerPid: undefined, file, argv: [file, ...args] };
+      const { status, output } = await runTool(tools, request, ENVOY_TIMEOUT_MS);
+      if (status === undefined) return { kind: "timeout", boundMs: ENVOY_TIMEOUT_MS };
+      return { kind: "ended", code: status.kind === "code" ? status.code : undefined, output };
+    } catch (error) {
+      if (!(error instanceof SystemCallError) || error.code !== "EAGAIN") throw error;
+      throw processLimitError(`Cannot run "${file}"`, error);
+    }
+  };
+}
+
+/** Runs Envoy where there is no controller, with a guardian for as long as it takes. */
+const runAlone: RunProgram = async (file, args) => {
+  const lifeline = new Lifeline(controllerMark());
+  using tools = new StartTools(lifeline, controllerMark());
+  try {
+    return await toolRunner(tools)(file, args);
+  } finally {
+    lifeline.release();
+  }
 };
 
 /** The controller's environment as its workers inherit it, byte for byte. */
@@ -99,7 +125,7 @@ export function ownEnvironment(env: NodeJS.ProcessEnv): Environment {
 }
 
 /** The real system; `run` is how Envoy is run to its end. */
-export function systemChecks(run: RunProgram = runAndWait): SystemChecks {
+export function systemChecks(run: RunProgram = runAlone): SystemChecks {
   return {
     availableCpus: () => availableCpus(),
     memoryBoundBytes: () => memoryBoundBytes(),
@@ -117,7 +143,7 @@ export function systemChecks(run: RunProgram = runAndWait): SystemChecks {
 
 /**
  * Reads and checks the configuration `file`; `env` is the controller's environment. Rejects with a ControllerError:
- * CONFIG_UNREADABLE, or a ConfigurationError with every problem at once.
+ * CONFIG_UNREADABLE, ENVOY_NO_ANSWER, PROCESS_LIMIT, or a ConfigurationError with every problem at once.
  */
 export async function preflight(
   file: string,
@@ -180,6 +206,8 @@ export async function preflight(
     } catch (error) {
       if (!(error instanceof ControllerError)) throw error;
       const { code, message, hint } = error;
+      // Not a problem of the configuration: the same file may pass a moment later.
+      if (error.exitCode !== 78) throw error;
       const isNamed = server?.exec !== undefined;
       const path = code !== "ENVOY_CONFIG_REFUSED" && isNamed ? `${place}.server.exec` : `${place}.server`;
       if (missingEnvoy === "problem" || isNamed || code !== "ENVOY_NOT_FOUND") report(code, path, message, hint);

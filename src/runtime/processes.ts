@@ -13,6 +13,7 @@ import { closeSync, fchownSync, openSync } from "node:fs";
 import type { Logger } from "../base/log.ts";
 import type { ExitStatus } from "../core/exit.ts";
 import { type Incarnation, type Slot, workerId } from "../core/identity.ts";
+import { readText } from "./cgroup.ts";
 import { findProgramProblem } from "./interpreter.ts";
 import type { LaunchPlan } from "./launch.ts";
 import { CONTROLLER_MARK, type Lifeline } from "./lifeline.ts";
@@ -27,6 +28,7 @@ import {
   sendSignal,
 } from "./linux.ts";
 import { NOTIFY_VARIABLE, NotifyChannel } from "./notifyChannel.ts";
+import { findProcessLimit } from "./processLimit.ts";
 import { listChildren, listPids, readEnvironment, readStat } from "./procfs.ts";
 import type { InheritedSockets } from "./sockets.ts";
 import { startProcess } from "./spawn.ts";
@@ -579,9 +581,15 @@ function marksOf({ launch, slot, incarnation }: Resident): string {
 /** Errors of execve(2) that may be about something else than the file itself. */
 const EXEC_ERRORS: ReadonlySet<string> = new Set(["ENOENT", "ENOEXEC", "EACCES", "ELOOP"]);
 
-/** The error of a spawn. It names what the program lacks, if known: its interpreter may have been removed. */
-function explained(error: unknown, { file, cwd, env }: LaunchPlan): unknown {
-  if (!(error instanceof SystemCallError) || !EXEC_ERRORS.has(error.code)) return error;
+/**
+ * The error of a spawn. It names the limit that was reached, or what the program lacks, if known: its interpreter may have been
+ * removed.
+ */
+function explained(error: unknown, { file, cwd, env, credentials }: LaunchPlan): unknown {
+  if (!(error instanceof SystemCallError)) return error;
+  if (error.code === "EAGAIN")
+    return new Error(`${error.message}: ${findProcessLimit(readText, credentials?.uid).text}`, { cause: error });
+  if (!EXEC_ERRORS.has(error.code)) return error;
   const problem = findProgramProblem(file, { cwd: cwd ?? process.cwd(), path: env["PATH"] });
   return problem === undefined ? error : new Error(`${error.message}: it ${problem.text}`, { cause: error });
 }
