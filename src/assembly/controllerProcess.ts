@@ -24,13 +24,14 @@ import type { RunProgram } from "../envoy/binary.ts";
 import { SinkLogger } from "../logs/logger.ts";
 import { type LogSink, openSinks } from "../logs/sink.ts";
 import { WorkerOutput } from "../logs/workerOutput.ts";
+import { inTurns } from "../runtime/adoptions.ts";
 import { systemClock } from "../runtime/clock.ts";
 import { CommandLines } from "../runtime/commandLines.ts";
 import { Daemon } from "../runtime/daemon.ts";
 import { tuneForLongLife } from "../runtime/engineFlags.ts";
 import { GroupSignals } from "../runtime/groupSignals.ts";
 import { HeapCare } from "../runtime/heapCare.ts";
-import { findLeftovers } from "../runtime/leftovers.ts";
+import { leftoverOf } from "../runtime/leftovers.ts";
 import {
   becomeSubreaper,
   getLimit,
@@ -43,7 +44,7 @@ import {
 import { ListenerWatch } from "../runtime/listeners.ts";
 import { Processes } from "../runtime/processes.ts";
 import { requireProcesses } from "../runtime/processLimit.ts";
-import { findListener, findUnixListener, readSoftNofile } from "../runtime/procfs.ts";
+import { findListener, findUnixListener, listPids, readSoftNofile } from "../runtime/procfs.ts";
 import { ProcessReadings } from "../runtime/readings.ts";
 import { SocketOwners } from "../runtime/socketOwners.ts";
 import { SharedSockets } from "../runtime/sockets.ts";
@@ -473,13 +474,14 @@ function tapSinks(
   };
 }
 
+/** There may be thousands of processes, so they are looked at in several turns. */
 function warnOfLeftovers(log: Logger): void {
-  setImmediate(() => {
-    for (const { pid, command, worker, controllerPid } of findLeftovers()) {
-      log.warn(
-        `pid ${pid} (${command}) is left over: worker "${worker}" of controller ${controllerPid}, which is gone`,
-        { hint: `kill ${pid}` },
-      );
-    }
-  });
+  const warn = (pid: number) => {
+    const leftover = leftoverOf(pid);
+    if (leftover === undefined) return;
+    const { command, worker, controllerPid } = leftover;
+    const what = `worker "${worker}" of controller ${controllerPid}, which is gone`;
+    log.warn(`pid ${pid} (${command}) is left over: ${what}`, { hint: `kill ${pid}` });
+  };
+  setImmediate(() => inTurns(listPids(), warn));
 }
