@@ -9,24 +9,24 @@ import { CONTROL_ROUTES } from "./controlRoutes.ts";
 import { DASHBOARD_ROUTE } from "./dashboardRoute.ts";
 import { type Admission, createFront } from "./front.ts";
 import type { ControllerHandle } from "./handle.ts";
-import { OPEN_ROUTES } from "./openRoutes.ts";
+import { HEALTH_ROUTES, OPEN_ROUTES } from "./openRoutes.ts";
 import type { Route } from "./route.ts";
 
 /** Every route of both fronts. */
 export const ALL_ROUTES: readonly Route[] = [...OPEN_ROUTES, DASHBOARD_ROUTE, ...CONTROL_ROUTES];
 
 /** The front for TCP; without `isToken` only this machine may use what is not open to all. */
-export function createTcpServer(controller: ControllerHandle, isToken?: TokenCheck): Server {
-  return createFront({ controller, routes: ALL_ROUTES, admit: (request, route) => admit(request, route, isToken) });
+export function createTcpServer(controller: ControllerHandle, isToken?: TokenCheck, connections?: number): Server {
+  const admitted = (request: IncomingMessage, route: Route | undefined) => admit(request, route, isToken);
+  return createFront({ controller, routes: ALL_ROUTES, admit: admitted, connections });
 }
 
 function admit(request: IncomingMessage, route: Route | undefined, isToken: TokenCheck): Admission {
-  const { headers, socket, method } = request;
+  const { headers, socket } = request;
   const decision = decideAccess(
     {
       isOpen: route !== undefined && isOpen(route, isToken),
-      // Where there is no route nothing can be changed, but whoever may not ask need not know that.
-      changesState: method !== "GET" && method !== "HEAD",
+      isForeignAllowed: route !== undefined && isForeignAllowed(request, route),
       remoteAddress: socket.remoteAddress,
       host: headers.host,
       origin: headers.origin,
@@ -36,6 +36,14 @@ function admit(request: IncomingMessage, route: Route | undefined, isToken: Toke
     isToken,
   );
   return decision.kind === "refused" ? decision : { kind: "admitted", caller: () => decision.who };
+}
+
+/** Health and the dashboard cost nothing; a link to the metrics may be anywhere, as long as a person follows it. */
+function isForeignAllowed({ headers }: IncomingMessage, route: Route): boolean {
+  if (route === DASHBOARD_ROUTE || HEALTH_ROUTES.includes(route)) return true;
+  return (
+    OPEN_ROUTES.includes(route) && headers["sec-fetch-mode"] === "navigate" && headers["sec-fetch-dest"] === "document"
+  );
 }
 
 /** With a token the page has to be there before its reader can say it; it holds no data. */

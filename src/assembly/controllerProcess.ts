@@ -13,6 +13,7 @@ import { createControlServer, createTcpServer } from "../admin/server.ts";
 import { defaultSocketCandidates } from "../admin/socketPath.ts";
 import { TokenFile } from "../admin/tokenFile.ts";
 import type { Logger } from "../base/log.ts";
+import { inTurns } from "../base/turns.ts";
 import { type Preflight, toolRunner } from "../cli/preflight.ts";
 import { VERSION } from "../cli/version.ts";
 import { isWorkerEvent, type LifecycleEvent } from "../core/event.ts";
@@ -24,7 +25,6 @@ import type { RunProgram } from "../envoy/binary.ts";
 import { SinkLogger } from "../logs/logger.ts";
 import { type LogSink, openSinks } from "../logs/sink.ts";
 import { WorkerOutput } from "../logs/workerOutput.ts";
-import { inTurns } from "../runtime/adoptions.ts";
 import { systemClock } from "../runtime/clock.ts";
 import { CommandLines } from "../runtime/commandLines.ts";
 import { Daemon } from "../runtime/daemon.ts";
@@ -84,8 +84,8 @@ const COMMAND_LINES_MS = 500;
 /** From so many workers on, the table of descriptors would grow more than once while they start. */
 const MANY_WORKERS = 50;
 const OWN_DESCRIPTORS = 128;
-/** Connections to the admin port that may wait, as Node.js has it. */
-const ADMIN_BACKLOG = 511;
+/** Connections to the admin port that may wait to be accepted; net.core.somaxconn bounds it. */
+const ADMIN_BACKLOG = 4096;
 
 /** Reads and checks the file anew; `run` is how Envoy is run to its end meanwhile. Rejects with a ControllerError. */
 type ReadAgain = (run: RunProgram) => Promise<Preflight>;
@@ -332,7 +332,8 @@ export async function runController(
   const find = { onPort: findListener, onSocket: findUnixListener };
   const { tokenFile } = config.admin;
   const token = tokenFile === undefined ? undefined : await TokenFile.open(tokenFile, (message) => log.warn(message));
-  const openServer = createTcpServer(handle, token === undefined ? undefined : (text) => token.matches(text));
+  const isToken = token === undefined ? undefined : (text: string) => token.matches(text);
+  const openServer = createTcpServer(handle, isToken, openConnections());
   const controlServer = createControlServer(handle, readPeer);
   const candidates =
     config.admin.socket === undefined
@@ -390,6 +391,12 @@ export async function runController(
     await withinBound(sinks.stderr.flush(), MIN_FLUSH_MS);
   }
   return Math.max(exitCode, 1);
+}
+
+/** Enough for a thousand clients that scrape at once, and at most a quarter of the descriptors. */
+function openConnections(): number {
+  const { soft } = getLimit(0, RLIMITS["nofile"] ?? 7);
+  return Math.min(1280, soft === "unlimited" ? 1280 : Math.max(64, Math.floor(soft / 4)));
 }
 
 /** Threads of an Envoy besides its workers (`server.concurrency`). */

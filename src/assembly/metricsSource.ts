@@ -5,7 +5,7 @@ import type { ControllerView } from "../core/view.ts";
 import type { LogSink } from "../logs/sink.ts";
 import type { WorkerOutput } from "../logs/workerOutput.ts";
 import { CATALOG } from "../metrics/catalog.ts";
-import { CONTENT_TYPES, chooseFormat, formatMetrics } from "../metrics/exposition.ts";
+import { CONTENT_TYPES, chooseFormat, type ExpositionFormat, formatMetrics } from "../metrics/exposition.ts";
 import type { ProxyTotals, Scrape, SinkTotals } from "../metrics/scrape.ts";
 import type { ProcessReadings } from "../runtime/readings.ts";
 import type { BalanceWatch } from "./balanceWatch.ts";
@@ -33,9 +33,17 @@ export interface MetricsSources {
   readonly workerMetrics: WorkerMetrics;
 }
 
-/** A function that answers a scrape in the format its Accept header asks for. */
+/**
+ * A function that answers a scrape in the format its Accept header asks for. Scrapes in one turn of the event loop, in which nothing
+ * can change, share their text.
+ */
 export function createMetrics(sources: MetricsSources): (accept: string) => { text: string; contentType: string } {
+  const texts = new Map<ExpositionFormat, string>();
   return (accept) => {
+    const format = chooseFormat(accept);
+    const contentType = CONTENT_TYPES[format];
+    const known = texts.get(format);
+    if (known !== undefined) return { text: known, contentType };
     const view = sources.view();
     const readings = sources.processes.read([process.pid, ...pidsOf(view)]);
     const trees = sources.trees.usagesOf(pidsOf(view), LISTING_AGE_MS, readings);
@@ -54,8 +62,10 @@ export function createMetrics(sources: MetricsSources): (accept: string) => { te
       operations: sources.operations.totals(),
       workerMetrics: sources.workerMetrics.totals(),
     };
-    const format = chooseFormat(accept);
-    return { text: formatMetrics(CATALOG, scrape, format), contentType: CONTENT_TYPES[format] };
+    const text = formatMetrics(CATALOG, scrape, format);
+    if (texts.size === 0) setImmediate(() => texts.clear());
+    texts.set(format, text);
+    return { text, contentType };
   };
 }
 

@@ -1,8 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { setImmediate as turn } from "node:timers/promises";
 import { killAll } from "../../test/support/watch.ts";
-import { Adoptions, inTurns } from "./adoptions.ts";
+import { Adoptions } from "./adoptions.ts";
 import { CONTROLLER_MARK } from "./lifeline.ts";
 import { PreparedStrings, reapPid, spawnProcess } from "./linux.ts";
 
@@ -47,16 +46,4 @@ test("processes are examined a few in each turn, each of them once, and found by
   adoptions.forget(children[0] ?? 0);
   assert.deepEqual([...adoptions.membersOf(worker)], [children[2]]);
   assert.equal(adoptions.hasMembersOf({ pid: 1, marks: ["web", 7, 1].join("\0") }), false);
-});
-
-test("a long list is worked off in several turns of the event loop", async () => {
-  const done: number[] = [];
-  const items = [...Array(5).keys()];
-  inTurns(items, (item) => {
-    done.push(item);
-    for (const until = performance.now() + 10; performance.now() < until; );
-  });
-  assert.equal(done.length, 1);
-  while (done.length < items.length) await turn();
-  assert.deepEqual(done, items);
 });

@@ -2,14 +2,12 @@
  * Whose the processes are that the controller has adopted. Each is examined once, and never longer than a bound in one turn of the
  * event loop: a worker may leave thousands behind.
  */
+import { TURN_MS } from "../base/turns.ts";
 import { CONTROLLER_MARK } from "./lifeline.ts";
 import { readEnvironment, readStat } from "./procfs.ts";
 
 /** Names a helper's worker to it, and tells helpers from processes of the worker. */
 export const HELPER_VARIABLE = "MONOCEROS_WORKER_PID";
-
-/** How long processes may be examined in one turn of the event loop. */
-export const TURN_MS = 8;
 
 /** A worker as its processes know it. */
 export interface Origin {
@@ -76,17 +74,5 @@ export class Adoptions {
     if (env?.size === 0) return undefined;
     if (env === undefined || env.get(CONTROLLER_MARK) !== this.#mark || env.has(HELPER_VARIABLE)) return "";
     return [env.get("MONOCEROS_POOL"), env.get("MONOCEROS_SLOT"), env.get("MONOCEROS_INCARNATION")].join("\0");
-  }
-}
-
-/** Calls `act` for each of `items`, in turns of the event loop that are no longer than the bound. */
-export function inTurns<Item>(items: readonly Item[], act: (item: Item) => void, from = 0): void {
-  const deadline = performance.now() + TURN_MS;
-  for (let index = from; index < items.length; index++) {
-    if (index > from && performance.now() > deadline) {
-      setImmediate(() => inTurns(items, act, index));
-      return;
-    }
-    act(items[index] as Item);
   }
 }

@@ -11,9 +11,10 @@
  */
 import { closeSync, fchownSync, openSync } from "node:fs";
 import type { Logger } from "../base/log.ts";
+import { inTurns, TURN_MS } from "../base/turns.ts";
 import type { ExitStatus } from "../core/exit.ts";
 import { type Incarnation, type Slot, workerId } from "../core/identity.ts";
-import { Adoptions, HELPER_VARIABLE, inTurns, type Origin, TURN_MS } from "./adoptions.ts";
+import { Adoptions, HELPER_VARIABLE, type Origin } from "./adoptions.ts";
 import { readText } from "./cgroup.ts";
 import { findProgramProblem } from "./interpreter.ts";
 import type { LaunchPlan } from "./launch.ts";

@@ -157,7 +157,7 @@ test("a pids limit that is met later is backoff that names it, and the worker re
   const failed = await happened(controller, "spawn_failed");
   assert.match(failed.message, /pids\.max of its control group is 1\b/u);
   // What needs a thread or process of its own is refused, too, and nothing aborts.
-  const profile = await controller.call("GET", "/debug/pprof/profile?seconds=1");
+  const profile = await controller.call("POST", "/debug/pprof/profile?seconds=1");
   assert.equal(profile.status >= 400, true, profile.body);
   assert.match(profile.body, /PROCESS_LIMIT/u);
   writeFileSync(join(group, "pids.max"), "200");
