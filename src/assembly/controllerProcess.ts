@@ -25,8 +25,10 @@ import type { RunProgram } from "../envoy/binary.ts";
 import { SinkLogger } from "../logs/logger.ts";
 import { type LogSink, openSinks } from "../logs/sink.ts";
 import { WorkerOutput } from "../logs/workerOutput.ts";
+import { memoryBoundBytes } from "../runtime/cgroup.ts";
 import { systemClock } from "../runtime/clock.ts";
 import { CommandLines } from "../runtime/commandLines.ts";
+import { availableCpus } from "../runtime/cpus.ts";
 import { Daemon } from "../runtime/daemon.ts";
 import { tuneForLongLife } from "../runtime/engineFlags.ts";
 import { GroupSignals } from "../runtime/groupSignals.ts";
@@ -42,6 +44,7 @@ import {
   reserveDescriptors,
 } from "../runtime/linux.ts";
 import { ListenerWatch } from "../runtime/listeners.ts";
+import { OomKills } from "../runtime/oomKills.ts";
 import { Processes } from "../runtime/processes.ts";
 import { requireProcesses } from "../runtime/processLimit.ts";
 import { findListener, findUnixListener, listPids, readSoftNofile } from "../runtime/procfs.ts";
@@ -53,6 +56,7 @@ import { ServiceManager } from "../runtime/systemd.ts";
 import { openTcpListener } from "../runtime/tcpListener.ts";
 import { Autoscaler } from "./autoscaler.ts";
 import { BalanceWatch } from "./balanceWatch.ts";
+import { ControlGroupWatch } from "./controlGroupWatch.ts";
 import { ExitHold } from "./exitHold.ts";
 import { Health } from "./health.ts";
 import { type HeldSignals, STOP_SIGNALS } from "./heldSignals.ts";
@@ -191,6 +195,7 @@ export async function runController(
       stopSignalOf: (pool) => daemon.specOf(pool).stopSignal,
     }),
   );
+  const oomKills = new OomKills();
   const processes = new Processes({
     launchOf: (pool, revision) => registry.launchOf(pool, revision),
     attach: (worker) => output.attach(worker),
@@ -199,6 +204,7 @@ export async function runController(
     log,
     mark,
     nofileSoft: inheritedNofile(),
+    oomKills,
   });
   const trees = new WorkerTrees(mark);
   const inspection = new Inspection({
@@ -285,6 +291,21 @@ export async function runController(
     tell: told,
     log,
   });
+  resources.use(
+    new ControlGroupWatch({
+      config: () => reload.config,
+      spec: () => ({ pools: daemon.view().pools.map(({ index }) => daemon.specOf(index)) }),
+      availableCpus: () => availableCpus(),
+      memoryBoundBytes: () => memoryBoundBytes(),
+      plannedReplicas: (name) => reload.plannedReplicas(name),
+      takeUnclaimedKills: () => oomKills.takeUnclaimed(),
+      scale: (name, replicas, reason) => {
+        const pool = pools.workersIndexOf(name);
+        if (pool !== undefined) order(pool, scaleOrder(reload.config, daemon.view(), pool, replicas), reason);
+      },
+      log,
+    }),
+  );
   const autoscaler = resources.use(
     new Autoscaler({
       daemon,
@@ -312,6 +333,7 @@ export async function runController(
       output,
       sinks,
       orphansReaped: () => processes.orphansReaped,
+      oomKills: () => oomKills.total,
       probes: probeTally,
       operations: operationTally,
       workerMetrics,

@@ -23,6 +23,7 @@ export interface MetricsSources {
   readonly output: WorkerOutput;
   readonly sinks: { readonly stdout: LogSink; readonly stderr: LogSink };
   readonly orphansReaped: () => number;
+  readonly oomKills: () => number | undefined;
   readonly processes: ProcessReadings;
   readonly trees: WorkerTrees;
   /** What the proxies counted, by name of the pool. */
@@ -54,6 +55,7 @@ export function createMetrics(sources: MetricsSources): (accept: string) => { te
       logs: sources.output.totals(),
       sinks: sinkTotals(sources.sinks),
       orphansReaped: sources.orphansReaped(),
+      oomKills: sources.oomKills(),
       ownReading: readings.get(process.pid),
       build: { version: VERSION, revision: REVISION, runtime: process.version },
       proxies: sources.proxies(),

@@ -8,7 +8,6 @@ import { readToken } from "../admin/tokenFile.ts";
 import { RuntimeDirectory } from "../assembly/runtimeDirectory.ts";
 import { ControllerError, type ErrorCode } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
-import { formatRoundSize } from "../base/units.ts";
 import {
   type Config,
   DEFAULT_OOM_SCORE_ADJ,
@@ -21,7 +20,7 @@ import { type EphemeralPorts, findEphemeralClaims, findPortProblems } from "../c
 import { configToControllerSpec } from "../config/spec.ts";
 import { templateText } from "../config/template.ts";
 import type { Environment } from "../config/variables.ts";
-import { memoryNeedOf } from "../core/memoryNeed.ts";
+import { describeShortage, memoryNeedOf } from "../core/memoryNeed.ts";
 import { PROBE_PURPOSES } from "../core/probe.ts";
 import type { ControllerSpec } from "../core/spec.ts";
 import {
@@ -278,19 +277,13 @@ function memoryWarnings(
   positions: ReadonlyMap<string, Position>,
   checks: SystemChecks,
 ): readonly Problem[] {
-  const need = memoryNeedOf(spec);
-  const boundBytes = need === undefined ? undefined : checks.memoryBoundBytes();
-  if (need === undefined || boundBytes === undefined || need.bytes <= boundBytes) return [];
-  const index = spec.pools.findIndex(({ name }) => name === need.parts[0]?.pool.name);
+  const boundBytes = memoryNeedOf(spec) === undefined ? undefined : checks.memoryBoundBytes();
+  const shortage = boundBytes === undefined ? undefined : describeShortage(spec, boundBytes);
+  if (shortage === undefined) return [];
+  const index = spec.pools.findIndex(({ name }) => name === shortage.pool?.name);
   const key = spec.pools[index]?.limits.memoryBytes === undefined ? "memory_hard" : "memory";
   const path = `supervisor.workers[${index}].limits.${key}`;
-  const parts = need.parts.map(
-    ({ pool, workers, bytesEach }) => `${workers} × ${formatRoundSize(bytesEach)} of pool "${pool.name}"`,
-  );
-  const message =
-    `workers at their limits, successors of a replacement included, need ${formatRoundSize(need.bytes)} (${parts.join(", ")}), ` +
-    `more than the ${formatRoundSize(boundBytes)} of this control group: the kernel may kill before a limit acts`;
-  return [{ ...positionOf(path, positions), path, message }];
+  return [{ ...positionOf(path, positions), path, message: shortage.message }];
 }
 
 async function checkServer(

@@ -13,7 +13,6 @@ function sleeper(slot: number): number {
     stdinFd: undefined,
     stdoutFd: undefined,
     stderrFd: undefined,
-    credentials: undefined,
   };
   const env = [`${CONTROLLER_MARK}=${MARK}`, "MONOCEROS_POOL=web", `MONOCEROS_SLOT=${slot}`, "MONOCEROS_INCARNATION=1"];
   const sharedEnv = new PreparedStrings([]);
@@ -24,8 +23,6 @@ function sleeper(slot: number): number {
     sharedEnv,
     env,
     ...nothing,
-    umask: undefined,
-    nofileSoft: undefined,
   });
 }
 

@@ -30,6 +30,7 @@ import {
   sendSignal,
 } from "./linux.ts";
 import { NOTIFY_VARIABLE, NotifyChannel } from "./notifyChannel.ts";
+import type { OomKills } from "./oomKills.ts";
 import { findProcessLimit } from "./processLimit.ts";
 import { listChildren, listPids, readStat } from "./procfs.ts";
 import type { InheritedSockets } from "./sockets.ts";
@@ -168,6 +169,7 @@ export class Processes implements HelperControl, ToolControl {
   readonly #helpers = new Map<number, (status: ExitStatus) => void>();
   readonly #onChildSignal = () => this.reap();
   readonly #adoptions: Adoptions;
+  readonly #oomKills: OomKills | undefined;
   readonly #sharedEnvs = new WeakMap<PoolLaunch, PreparedStrings>();
   /** Settings of a launch that were refused once. */
   readonly #refusals = new WeakMap<PoolLaunch, Set<string>>();
@@ -188,6 +190,7 @@ export class Processes implements HelperControl, ToolControl {
     mark: string;
     /** Soft limit of open files the workers start with. */
     nofileSoft: number | "unlimited";
+    oomKills?: OomKills;
   }) {
     this.#launchOf = options.launchOf;
     this.#attach = options.attach;
@@ -197,6 +200,7 @@ export class Processes implements HelperControl, ToolControl {
     this.#mark = options.mark;
     this.#adoptions = new Adoptions(options.mark);
     this.#nofile = { soft: options.nofileSoft, hard: undefined };
+    this.#oomKills = options.oomKills;
     process.on("SIGCHLD", this.#onChildSignal);
   }
 
@@ -410,7 +414,7 @@ export class Processes implements HelperControl, ToolControl {
       if (resident?.leaderAlive === true) {
         resident.leaderAlive = false;
         resident.leaderEndedAtMs = performance.now();
-        leaders.push({ resident, status });
+        leaders.push({ resident, status: this.#withCause(status, resident) });
       } else if (helperExited !== undefined) {
         this.#helperEnded(pid);
         helpers.push(() => helperExited(status));
@@ -430,6 +434,13 @@ export class Processes implements HelperControl, ToolControl {
     this.#lookForVacancies();
     // After the workers, so that what a helper brings about a worker that has just ended is known to be late.
     for (const tellExit of helpers) tellExit();
+  }
+
+  /** Tells a kill by the kernel for lack of memory from one by somebody else. */
+  #withCause(status: ExitStatus, { stopSignal }: Resident): ExitStatus {
+    if (status.kind !== "signal" || status.signal !== "SIGKILL" || stopSignal === "SIGKILL") return status;
+    if (this.#oomKills?.claim() !== true) return status;
+    return { ...status, out_of_memory: { limit_bytes: this.#oomKills.limitBytes ?? null } };
   }
 
   /** Kills helpers, and what was adopted and belongs to no worker any more. Not as PID 1: there the container ends with us. */
