@@ -55,9 +55,12 @@ async function run(
   const child = spawn(file, args, { stdio: ["ignore", "ignore", "pipe"], cwd: directory });
   context.after(() => child.kill("SIGKILL"));
   let stderr = "";
+  let isStopped = false;
   child.stderr.setEncoding("utf8").on("data", (chunk: string) => {
     stderr += chunk;
-    if (isDone(stderr)) child.kill("SIGTERM");
+    if (isStopped || !isDone(stderr)) return;
+    isStopped = true;
+    child.kill("SIGTERM");
   });
   const [code, signal] = (await once(child, "close")) as [number | null, NodeJS.Signals | null];
   return { code, signal, stderr, uid };
