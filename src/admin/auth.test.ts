@@ -6,7 +6,7 @@ import { type Credentials, decideAccess, isLoopbackAddress, isLoopbackHost } fro
 function credentials(changes: Partial<Credentials> = {}): Credentials {
   return {
     isOpen: false,
-    changesState: false,
+    isForeignAllowed: false,
     remoteAddress: "127.0.0.1",
     host: "localhost:9000",
     origin: undefined,
@@ -85,14 +85,15 @@ test("where there is no token, none is right", () => {
   assert.equal(verdict({ ...FAR, authorization: "Bearer " }), 403);
 });
 
-test("a page of another origin changes nothing, whoever carries it", () => {
-  const change = { changesState: true };
+test("a page of another origin may ask for nothing that costs something, whoever carries it", () => {
+  const change = { isForeignAllowed: false };
   const carriers = [{}, { ...FAR, authorization: "Bearer right" }];
   for (const carrier of carriers) {
     const own = { ...credentials(carrier) }.host;
     for (const origin of ["http://evil.example", "null", "", "http://localhost:1", "file://", `ftp://${own}`, `${own}`])
       assert.equal(verdict({ ...carrier, ...change, origin }, isToken), 403, origin);
-    assert.equal(verdict({ ...carrier, ...change, secFetchSite: "cross-site" }, isToken), 403);
+    for (const secFetchSite of ["cross-site", "same-site"])
+      assert.equal(verdict({ ...carrier, ...change, secFetchSite }, isToken), 403);
     assert.equal(
       verdict({ ...carrier, ...change, secFetchSite: "Cross-Site ", origin: `http://${own}` }, isToken),
       403,
@@ -108,12 +109,15 @@ test("a page of another origin changes nothing, whoever carries it", () => {
   }
 });
 
-test("reading is not refused for its origin: without our permission a page cannot see the answer", () => {
-  assert.equal(verdict({ origin: "http://evil.example", secFetchSite: "cross-site" }), "loopback");
+test("what costs nothing is not refused for its origin; what is open but costs something is", () => {
+  const foreign = { origin: "http://evil.example", secFetchSite: "cross-site" };
+  assert.equal(verdict({ ...foreign, isForeignAllowed: true }), "loopback");
+  assert.equal(verdict({ ...foreign, isForeignAllowed: true, isOpen: true, ...FAR }), "anybody");
+  assert.equal(verdict({ ...foreign, isOpen: true }), 403);
 });
 
 test("a refusal of a change names no secret and does not say whether the token was right", () => {
-  const change = { changesState: true, origin: "http://evil.example" };
+  const change = { origin: "http://evil.example" };
   assert.deepEqual(
     decideAccess(credentials({ ...change, authorization: "Bearer right" }), isToken),
     decideAccess(credentials({ ...change, authorization: "Bearer wrong" }), isToken),

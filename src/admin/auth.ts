@@ -1,14 +1,16 @@
 /**
  * Who may do what over TCP. Metrics and health are open to all. Everything else needs the token, or comes from this
  * machine under a name that cannot be somebody else's: a page whose name resolves to 127.0.0.1 (DNS rebinding) sends its
- * own name as Host. What changes state must not be asked for by a page of another origin. Pure.
+ * own name as Host. A page of another origin, which a browser lets send any GET, may not ask for what changes or costs
+ * something. Pure.
  */
 
 /** What a request says about itself. */
 export interface Credentials {
   /** Needs no permission. */
   readonly isOpen: boolean;
-  readonly changesState: boolean;
+  /** Whether a page of another origin may ask: it changes nothing, and costs next to nothing. */
+  readonly isForeignAllowed: boolean;
   /** Address of the peer, as Node.js writes it; undefined where the connection is gone. */
   readonly remoteAddress: string | undefined;
   readonly host: string | undefined;
@@ -27,14 +29,9 @@ export type AccessDecision =
 
 /** Whether the request is carried out. */
 export function decideAccess(credentials: Credentials, isToken: TokenCheck): AccessDecision {
+  if (!credentials.isForeignAllowed && isForeign(credentials))
+    return { kind: "refused", status: 403, message: "a page of another origin may not ask for this" };
   if (credentials.isOpen) return { kind: "admitted", who: "anybody" };
-  if (credentials.changesState && isForeign(credentials)) {
-    return {
-      kind: "refused",
-      status: 403,
-      message: "what changes something may not be asked for by a page of another origin",
-    };
-  }
   const presented = bearerToken(credentials.authorization);
   if (isToken !== undefined && presented !== undefined) {
     if (isToken(presented)) return { kind: "admitted", who: "the token" };
@@ -54,9 +51,13 @@ export function bearerToken(authorization: string | undefined): string | undefin
   return /^Bearer +(\S+) *$/iu.exec(authorization ?? "")?.[1];
 }
 
-/** Whether a page of another origin asks. Programs that are no browsers send neither header. */
+/**
+ * Whether a page of another origin asks. Programs that are no browsers send neither header. The same site is another origin, too:
+ * it has every port of this machine. A browser sends no Origin with the GET of an image.
+ */
 function isForeign({ origin, secFetchSite, host }: Credentials): boolean {
-  if (secFetchSite?.trim().toLowerCase() === "cross-site") return true;
+  const site = secFetchSite?.trim().toLowerCase();
+  if (site !== undefined && site !== "same-origin" && site !== "none") return true;
   if (origin === undefined) return false;
   // Scheme and host are compared without the scheme: in front of us may be something that speaks TLS.
   const own = host?.trim().toLowerCase();

@@ -39,6 +39,8 @@ export class Connections {
     const set = isStream ? this.#streaming : this.#answering;
     this.#forget(socket);
     set.add(socket);
+    // An answer may be written long after its request was dispatched; its end has just been given to the socket then.
+    if (!isStream) response.once("prefinish", () => this.boundUnread());
     response.once("close", () => {
       // Closed, or about to wait for the next request.
       if (set.delete(socket) && !socket.destroyed) this.#waiting.add(socket);

@@ -6,7 +6,6 @@ import { sendFailure, sendJson } from "./answers.ts";
 import {
   type Accepted,
   type Action,
-  type LogLine,
   type OperationAccepted,
   type Operations,
   type ReloadAccepted,
@@ -18,6 +17,7 @@ import {
 import { DASHBOARD_ROUTE } from "./dashboardRoute.ts";
 import { EventStream } from "./eventStream.ts";
 import { INSPECTION_ROUTES } from "./inspectionRoutes.ts";
+import { followLogs } from "./logFeed.ts";
 import { openApiDocument } from "./openapi.ts";
 import { OPEN_ROUTES } from "./openRoutes.ts";
 import { findWorker, parseBody, shorten } from "./requests.ts";
@@ -112,7 +112,7 @@ export const CONTROL_ROUTES: readonly Route[] = [
     answers: [{ status: 200, doc: "One line each", contentType: "text/event-stream", schema: "LogLine" }],
     errors: [429],
     isStream: true,
-    handle: serveLogs,
+    handle: ({ controller, response }) => followLogs(controller, response),
   },
   {
     method: "GET",
@@ -359,18 +359,4 @@ function parseSince(text: string | null): number {
   const since = Number(text ?? 0);
   if (/^\d*$/u.test(text ?? "") && Number.isSafeInteger(since)) return since;
   throw new ControllerError("REQUEST_INVALID", `since: expected the number of an event, got ${shorten(text)}`);
-}
-
-function serveLogs({ controller, response }: Call): void {
-  const stream = new EventStream(response);
-  // A chunk may end inside a line or a character; the rest is kept for the next one.
-  const rests: Record<LogLine["stream"], Buffer> = { stdout: Buffer.alloc(0), stderr: Buffer.alloc(0) };
-  const tap = controller.tapLogs((name, chunk) => {
-    const bytes = rests[name].length === 0 ? chunk : Buffer.concat([rests[name], chunk]);
-    const end = bytes.lastIndexOf(10) + 1;
-    rests[name] = Buffer.from(bytes.subarray(end));
-    for (const line of bytes.toString("utf8", 0, Math.max(0, end - 1)).split("\n"))
-      if (end > 0) stream.send({ stream: name, line } satisfies LogLine);
-  });
-  response.once("close", () => tap[Symbol.dispose]());
 }

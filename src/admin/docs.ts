@@ -15,11 +15,12 @@ at \`GET /v1/openapi.json\`; the command line uses nothing else than this API.
   (\`localhost\`, \`127.0.0.1\`, \`[::1]\`) as \`Host\`.
 - The **dashboard** at \`/\` follows the same rules, with one exception: a browser sends no token when it opens a page, so with
   \`admin.token_file\` the page itself, which holds no data, is open to all and asks for the token.
-- Over TCP nothing is changed for a page of another origin (\`Origin\`, \`Sec-Fetch-Site\`), with or without the token.
+- Over TCP a page of another origin (\`Origin\`, \`Sec-Fetch-Site\`) gets health and the dashboard, and metrics by a link that a
+  person follows. Anything else is refused, with or without the token: it changes or costs something.
 - Every change is an event (\`audited\`) and a line of the log that says who asked: user and process at the other end of the
   control socket, the token, or loopback. So is every dump and every profile of a worker.
 
-A front has 256 connections; where more come, who has waited longest without asking for anything is cut off. 32 of them
+The control socket has 256 connections, the port 1280 (a quarter of the open files allowed, if that is less); where more come, who has waited longest without asking for anything is cut off. 32 of them
 may follow events or logs. A request has 10 s, 16 KiB of headers and 64 KiB of body.
 
 ## Operations

@@ -35,6 +35,8 @@ export interface FrontOptions {
   readonly routes: readonly Route[];
   /** Asked for each request; `route` undefined means that there is none at its path with its method. */
   readonly admit: (request: IncomingMessage, route: Route | undefined) => Admission | Promise<Admission>;
+  /** Connections at a time; 256 if omitted. */
+  readonly connections?: number | undefined;
 }
 
 /** A server that does not listen yet. */
@@ -50,7 +52,10 @@ export function createFront(options: FrontOptions): Server {
     (request, response) => consume(request, response, (body) => front.dispatch(request, response, body)),
   );
   server.setTimeout(SILENCE_MS);
-  const front = new Front(options, new Connections(server, { connections: MAX_CONNECTIONS, streams: MAX_STREAMS }));
+  const front = new Front(
+    options,
+    new Connections(server, { connections: options.connections ?? MAX_CONNECTIONS, streams: MAX_STREAMS }),
+  );
   server.on("clientError", refuseUnread);
   server.on("checkExpectation", (_, response) =>
     sendError(response, 417, "REQUEST_INVALID", "expected 100-continue or nothing in Expect"),

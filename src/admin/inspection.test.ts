@@ -70,8 +70,8 @@ test("a profile comes as bytes, with its engine and what is to be known about it
   assert.match(handle.audits.join(), /: a profile of worker "web-1"$/u);
   assert.equal(headers["x-monoceros-pid"], "4711");
   await ask("POST", "/v1/workers/my%20jobs-0/profile", '{"pid": 12}');
-  await ask("GET", "/debug/pprof/profile");
-  await ask("GET", "/debug/pprof/heap?seconds=60");
+  await ask("POST", "/debug/pprof/profile");
+  await ask("POST", "/debug/pprof/heap?seconds=60");
   assert.deepEqual(handle.orders, [
     "profile 0/1: 3 s, 7 Hz",
     "profile 1/0: 10 s, 50 Hz, pid 12",
@@ -86,7 +86,7 @@ test("what is not a profile within bounds is 400, and nothing is profiled", asyn
   for (const body of bodies) assert.equal((await ask("POST", "/v1/workers/web-0/profile", body)).status, 400, body);
   for (const seconds of ["0", "61", "", "x", "1e1", "-1", "99999999999999999999"])
     for (const subject of ["profile", "heap"])
-      assert.equal((await ask("GET", `/debug/pprof/${subject}?seconds=${seconds}`)).status, 400, seconds);
+      assert.equal((await ask("POST", `/debug/pprof/${subject}?seconds=${seconds}`)).status, 400, seconds);
   assert.equal((await ask("POST", "/v1/workers/web-9/profile")).status, 404);
   assert.equal((await ask("POST", "/v1/workers/web-9/dump")).status, 404);
   assert.deepEqual([handle.orders, handle.audits], [[], []]);
@@ -97,8 +97,8 @@ test("neither dumps nor profiles are for whoever comes by", async (context) => {
   for (const [method, path] of [
     ["POST", "/v1/workers/web-0/dump"],
     ["POST", "/v1/workers/web-0/profile"],
-    ["GET", "/debug/pprof/profile"],
-    ["GET", "/debug/pprof/heap"],
+    ["POST", "/debug/pprof/profile"],
+    ["POST", "/debug/pprof/heap"],
   ] as const)
     assert.equal((await ask(method, path, undefined, "rebound.example")).status, 403, path);
   assert.deepEqual(handle.orders, []);
@@ -111,7 +111,7 @@ test("a client that leaves ends its profile", async (context) => {
     begun.resolve(signal);
     return new Promise(() => {});
   };
-  const asked = request({ host: "127.0.0.1", port, path: "/debug/pprof/profile", agent: false });
+  const asked = request({ host: "127.0.0.1", port, method: "POST", path: "/debug/pprof/profile", agent: false });
   asked.on("error", () => {});
   asked.end();
   const signal = await begun.promise;
@@ -124,10 +124,10 @@ test("a client that leaves ends its profile", async (context) => {
 test("a profile that is refused is told; one that fails ends the connection and nothing else", async (context) => {
   const { handle, ask } = await start(context);
   handle.takeProfile = () => Promise.reject(new ControllerError("REQUEST_REFUSED", "Cannot profile: busy"));
-  const { status, text } = await ask("GET", "/debug/pprof/heap");
+  const { status, text } = await ask("POST", "/debug/pprof/heap");
   assert.equal(status, 409);
   assert.match(text, /Cannot profile: busy/u);
   handle.takeProfile = () => Promise.reject(new TypeError("a bug"));
-  await assert.rejects(ask("GET", "/debug/pprof/heap"), /socket hang up|ECONNRESET/u);
+  await assert.rejects(ask("POST", "/debug/pprof/heap"), /socket hang up|ECONNRESET/u);
   assert.equal((await ask("GET", "/health/live")).status, 200);
 });

@@ -52,7 +52,8 @@ export const INSPECTION_ROUTES: readonly Route[] = [
 
 function selfRoute(subject: ProfileSubject, path: string, operationId: string, summary: string): Route {
   return {
-    method: "GET",
+    // It costs CPU, and a browser sends a GET for any page that asks for an image.
+    method: "POST",
     path,
     operationId,
     summary,

@@ -2,34 +2,15 @@
 import type { ServerResponse } from "node:http";
 import type { ControllerView } from "../core/view.ts";
 import type { Call, Route, RouteAnswer } from "./route.ts";
+import { answerScrape, sendExposition } from "./scrapes.ts";
 
 const HEALTH_ANSWERS: readonly RouteAnswer[] = [
   { status: 200, doc: "Yes", contentType: "text/plain", schema: undefined },
   { status: 503, doc: "No", contentType: "text/plain", schema: undefined },
 ];
 
-/** Every route that needs no permission. */
-export const OPEN_ROUTES: readonly Route[] = [
-  {
-    method: "GET",
-    path: "/metrics",
-    operationId: "getMetrics",
-    summary: "Show the metrics of controller, pools and workers",
-    answers: [
-      { status: 200, doc: "Prometheus text, or OpenMetrics on request", contentType: "text/plain", schema: undefined },
-    ],
-    handle: serveMetrics,
-  },
-  {
-    method: "GET",
-    path: "/metrics/workers",
-    operationId: "getWorkerMetrics",
-    summary: "Show the workers' own metrics, summed",
-    answers: [
-      { status: 200, doc: "Prometheus text, or OpenMetrics on request", contentType: "text/plain", schema: undefined },
-    ],
-    handle: serveWorkerMetrics,
-  },
+/** They cost next to nothing. */
+export const HEALTH_ROUTES: readonly Route[] = [
   {
     method: "GET",
     path: "/health",
@@ -56,20 +37,38 @@ export const OPEN_ROUTES: readonly Route[] = [
   },
 ];
 
-function serveMetrics({ controller, request, response }: Call): void {
-  const { text, contentType } = controller.metrics(request.headers.accept ?? "");
-  sendExposition(response, text, contentType);
-}
+/** Every route that needs no permission. */
+export const OPEN_ROUTES: readonly Route[] = [
+  {
+    method: "GET",
+    path: "/metrics",
+    operationId: "getMetrics",
+    summary: "Show the metrics of controller, pools and workers",
+    answers: [
+      { status: 200, doc: "Prometheus text, or OpenMetrics on request", contentType: "text/plain", schema: undefined },
+    ],
+    handle: serveMetrics,
+  },
+  {
+    method: "GET",
+    path: "/metrics/workers",
+    operationId: "getWorkerMetrics",
+    summary: "Show the workers' own metrics, summed",
+    answers: [
+      { status: 200, doc: "Prometheus text, or OpenMetrics on request", contentType: "text/plain", schema: undefined },
+    ],
+    handle: serveWorkerMetrics,
+  },
+  ...HEALTH_ROUTES,
+];
 
-/** Encoded once: with many workers the text is large. */
-function sendExposition(response: ServerResponse, text: string, contentType: string): void {
-  const body = Buffer.from(text);
-  response.writeHead(200, { "content-type": contentType, "content-length": body.length }).end(body);
+function serveMetrics({ controller, request, response }: Call): void {
+  answerScrape(controller, { accept: request.headers.accept ?? "", response });
 }
 
 function serveWorkerMetrics({ controller, request, response }: Call): void {
   controller.workerMetrics(request.headers.accept ?? "").then(
-    ({ text, contentType }) => sendExposition(response, text, contentType),
+    ({ text, contentType }) => sendExposition(response, Buffer.from(text), contentType),
     // Nothing is known that could go wrong; a client must not wait for an answer that never comes.
     (error: unknown) => response.destroy(error instanceof Error ? error : undefined),
   );

@@ -608,10 +608,10 @@ test("a client that does not read loses events, is told how many, and never hold
     const total = 200;
     for (let event = 0; event < total; event++) handle.events.add({ kind: "controller_started", reason });
     assert.ok(
-      onServer.writableLength <= (4 << 20) + 2 * reason.length + 4096,
+      onServer.writableLength <= (1 << 20) + 2 * reason.length + 4096,
       `${onServer.writableLength} bytes unread`,
     );
-    assert.ok(onServer.writableLength > 4 << 20);
+    assert.ok(onServer.writableLength > 1 << 20);
     const drained = once(onServer, "drain");
     const stream = sse(response);
     const [first] = await take(stream, 1);
@@ -631,6 +631,85 @@ test("a client that does not read loses events, is told how many, and never hold
     assert.ok(lost > 0);
     assert.equal(received + lost, total + 1);
     response.destroy();
+  });
+});
+
+test("followers of the logs that do not read hold a bounded part of them each, and share the bytes", async () => {
+  await withFront("control", async ({ handle, server, to }) => {
+    const serving: ServerResponse[] = [];
+    server.on("request", (_, response) => serving.push(response));
+    const followers = await Promise.all([...Array(8)].map(() => open(to, "/v1/logs")));
+    assert.equal(handle.taps.size, 1, "one look at each line");
+    const line = `${"x".repeat(99)}\n`;
+    const before = process.memoryUsage().arrayBuffers;
+    for (let turn = 0; turn < 400; turn++) handle.log("stdout", line.repeat(500));
+    for (const { writableLength } of serving) assert.ok(writableLength < 2 << 20, `${writableLength} bytes unread`);
+    const heldBytes = process.memoryUsage().arrayBuffers - before;
+    assert.ok(heldBytes < 40 << 20, `${heldBytes} bytes for all`);
+    const stream = sse(followers[0] as IncomingMessage);
+    const drained = once(serving[0] as ServerResponse, "drain");
+    await take(stream, 1);
+    let lost = 0;
+    let received = 1;
+    const reading = (async () => {
+      for await (const { name, data } of stream) {
+        if (name === "lost") lost += (data as { lost: number }).lost;
+        else received++;
+        if ((data as { line?: string }).line === "the end") return;
+      }
+    })();
+    await drained;
+    handle.log("stdout", "the end\n");
+    await reading;
+    assert.ok(lost > 0);
+    assert.equal(received + lost, 400 * 500 + 1);
+    for (const follower of followers) follower.destroy();
+  });
+});
+
+test("scrapes that wait at the same moment share one exposition", async () => {
+  await withFront("tcp", async ({ handle, to }) => {
+    let expositions = 0;
+    let isSameTurn = false;
+    // The controller gives all scrapes of one turn the same text.
+    handle.metrics = () => {
+      if (!isSameTurn) {
+        expositions++;
+        for (const until = performance.now() + 20; performance.now() < until; );
+      }
+      isSameTurn = true;
+      setImmediate(() => {
+        isSameTurn = false;
+      });
+      return { text: "x".repeat(100_000), contentType: "text/plain" };
+    };
+    const answers = await Promise.all([...Array(50)].map(() => ask(to, "GET", "/metrics")));
+    assert.deepEqual(new Set(answers.map(({ status, text }) => `${status} ${text.length}`)), new Set(["200 100000"]));
+    assert.ok(expositions < 25, `${expositions} for 50 scrapes`);
+  });
+});
+
+test("a page of another origin gets health and the dashboard, but nothing that costs something", async () => {
+  await withFront("tcp", async ({ handle, to }) => {
+    const image = { "sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors", "sec-fetch-dest": "image" };
+    const page = { ...to, headers: { host: "localhost", ...image } };
+    for (const path of [
+      "/metrics",
+      "/metrics/workers",
+      "/v1/status?detail=1",
+      "/v1/logs",
+      "/v1/events",
+      "/v1/openapi.json",
+    ])
+      assert.equal((await ask(page, "GET", path)).status, 403, path);
+    for (const path of ["/debug/pprof/profile", "/debug/pprof/heap"]) {
+      assert.equal((await ask(page, "POST", path)).status, 403, path);
+      assert.equal((await ask({ ...to, headers: { host: "localhost" } }, "GET", path)).status, 405, path);
+    }
+    assert.equal((await ask(page, "GET", "/health/live")).status, 200);
+    const link = { host: "localhost", ...image, "sec-fetch-mode": "navigate", "sec-fetch-dest": "document" };
+    assert.equal((await ask({ ...to, headers: link }, "GET", "/metrics")).status, 200);
+    assert.deepEqual([handle.orders, handle.taps.size], [[], 0]);
   });
 });
 
@@ -718,17 +797,17 @@ test("idle clients, however many, keep nobody out: who has waited longest goes",
 });
 
 test("followers are bounded, and one that leaves makes room", async () => {
-  await withFront("control", async ({ handle, server, to }) => {
+  await withFront("control", async ({ server, to }) => {
     const streams: IncomingMessage[] = [];
+    const left = new Promise<void>((resolve) => {
+      server.once("request", (_, response) => response.once("close", resolve));
+    });
     for (let count = 0; count < 32; count++) streams.push(await open(to, count % 2 === 0 ? "/v1/logs" : "/v1/events"));
     const refused = await ask(to, "GET", "/v1/logs");
     assert.deepEqual([refused.status, errorCode(refused)], [429, "REQUEST_REFUSED"]);
     assert.equal((await ask(to, "GET", "/v1/status")).status, 200);
-    const left = new Promise<void>((resolve) => server.once("left", resolve));
-    const watch = setInterval(() => handle.taps.size < 16 && server.emit("left"), 1);
     streams[0]?.destroy();
     await left;
-    clearInterval(watch);
     (await open(to, "/v1/logs")).destroy();
     for (const stream of streams) stream.destroy();
   });

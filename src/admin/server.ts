@@ -10,7 +10,7 @@ import { DASHBOARD_ROUTE } from "./dashboardRoute.ts";
 import { descriptorOf } from "./descriptor.ts";
 import { type Admission, createFront } from "./front.ts";
 import type { ControllerHandle } from "./handle.ts";
-import { OPEN_ROUTES } from "./openRoutes.ts";
+import { HEALTH_ROUTES, OPEN_ROUTES } from "./openRoutes.ts";
 import type { Route } from "./route.ts";
 
 /** Every route of both fronts. */
@@ -20,8 +20,9 @@ export const ALL_ROUTES: readonly Route[] = [...OPEN_ROUTES, DASHBOARD_ROUTE, ..
 export type IsToken = (text: string) => boolean | Promise<boolean>;
 
 /** The front for TCP; without `isToken` only this machine may use what is not open to all. */
-export function createTcpServer(controller: ControllerHandle, isToken?: IsToken): Server {
-  return createFront({ controller, routes: ALL_ROUTES, admit: (request, route) => admit(request, route, isToken) });
+export function createTcpServer(controller: ControllerHandle, isToken?: IsToken, connections?: number): Server {
+  const admitted = (request: IncomingMessage, route: Route | undefined) => admit(request, route, isToken);
+  return createFront({ controller, routes: ALL_ROUTES, admit: admitted, connections });
 }
 
 function admit(
@@ -35,12 +36,11 @@ function admit(
 }
 
 function decide(request: IncomingMessage, route: Route | undefined, hasToken: boolean, isRight: boolean): Admission {
-  const { headers, socket, method } = request;
+  const { headers, socket } = request;
   const decision = decideAccess(
     {
       isOpen: route !== undefined && isOpen(route, hasToken),
-      // Where there is no route nothing can be changed, but whoever may not ask need not know that.
-      changesState: method !== "GET" && method !== "HEAD",
+      isForeignAllowed: route !== undefined && isForeignAllowed(request, route),
       remoteAddress: socket.remoteAddress,
       host: headers.host,
       origin: headers.origin,
@@ -50,6 +50,14 @@ function decide(request: IncomingMessage, route: Route | undefined, hasToken: bo
     hasToken ? () => isRight : undefined,
   );
   return decision.kind === "refused" ? decision : { kind: "admitted", caller: () => decision.who };
+}
+
+/** Health and the dashboard cost nothing; a link to the metrics may be anywhere, as long as a person follows it. */
+function isForeignAllowed({ headers }: IncomingMessage, route: Route): boolean {
+  if (route === DASHBOARD_ROUTE || HEALTH_ROUTES.includes(route)) return true;
+  return (
+    OPEN_ROUTES.includes(route) && headers["sec-fetch-mode"] === "navigate" && headers["sec-fetch-dest"] === "document"
+  );
 }
 
 /** With a token the page has to be there before its reader can say it; it holds no data. */

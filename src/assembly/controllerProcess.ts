@@ -13,7 +13,8 @@ import { createControlServer, createTcpServer } from "../admin/server.ts";
 import { defaultSocketCandidates } from "../admin/socketPath.ts";
 import { TokenFile } from "../admin/tokenFile.ts";
 import type { Logger } from "../base/log.ts";
-import { ENVOY_TIMEOUT_MS, type Preflight } from "../cli/preflight.ts";
+import { inTurns } from "../base/turns.ts";
+import { type Preflight, toolRunner } from "../cli/preflight.ts";
 import { VERSION } from "../cli/version.ts";
 import { proxyName } from "../config/spec.ts";
 import { isWorkerEvent, type LifecycleEvent } from "../core/event.ts";
@@ -25,17 +26,17 @@ import type { RunProgram } from "../envoy/binary.ts";
 import { SinkLogger } from "../logs/logger.ts";
 import { type LogSink, openSinks } from "../logs/sink.ts";
 import { WorkerOutput } from "../logs/workerOutput.ts";
+import { memoryBoundBytes } from "../runtime/cgroup.ts";
 import { systemClock } from "../runtime/clock.ts";
 import { CommandLines } from "../runtime/commandLines.ts";
+import { availableCpus } from "../runtime/cpus.ts";
 import { Daemon } from "../runtime/daemon.ts";
 import { tuneForLongLife } from "../runtime/engineFlags.ts";
 import { GroupSignals } from "../runtime/groupSignals.ts";
 import { HeapCare } from "../runtime/heapCare.ts";
-import { controllerMark, findLeftovers } from "../runtime/leftovers.ts";
-import { Lifeline } from "../runtime/lifeline.ts";
+import { leftoverOf } from "../runtime/leftovers.ts";
 import {
   becomeSubreaper,
-  closeInheritedOnExec,
   getLimit,
   openListener,
   RLIMITS,
@@ -43,19 +44,20 @@ import {
   reserveDescriptors,
 } from "../runtime/linux.ts";
 import { ListenerWatch } from "../runtime/listeners.ts";
-import { requireOwnProc } from "../runtime/ownProc.ts";
+import { OomKills } from "../runtime/oomKills.ts";
 import { readPeer } from "../runtime/peerCredentials.ts";
-import { Processes, type ToolControl } from "../runtime/processes.ts";
-import { findListener, findUnixListener, readSoftNofile } from "../runtime/procfs.ts";
+import { Processes } from "../runtime/processes.ts";
+import { requireProcesses } from "../runtime/processLimit.ts";
+import { findListener, findUnixListener, listPids, readSoftNofile } from "../runtime/procfs.ts";
 import { ProcessReadings } from "../runtime/readings.ts";
 import { SocketOwners } from "../runtime/socketOwners.ts";
 import { SharedSockets } from "../runtime/sockets.ts";
 import { placeShim } from "../runtime/spawnShim.ts";
 import { ServiceManager } from "../runtime/systemd.ts";
 import { openTcpListener } from "../runtime/tcpListener.ts";
-import { runTool } from "../runtime/tool.ts";
 import { Autoscaler } from "./autoscaler.ts";
 import { BalanceWatch } from "./balanceWatch.ts";
+import { ControlGroupWatch } from "./controlGroupWatch.ts";
 import { ExitHold } from "./exitHold.ts";
 import { Health } from "./health.ts";
 import { type HeldSignals, STOP_SIGNALS } from "./heldSignals.ts";
@@ -72,6 +74,7 @@ import { RuntimeDirectory } from "./runtimeDirectory.ts";
 import { RuntimeFilesWatch } from "./runtimeFilesWatch.ts";
 import { scaleOrder } from "./scaleOrder.ts";
 import { listenToSignals } from "./signals.ts";
+import { type Start, stoppedExitCode } from "./start.ts";
 import { readDetails, readProcessDetails } from "./statusDetails.ts";
 import { StreamEnds } from "./streamEnds.ts";
 import { Traffic } from "./traffic.ts";
@@ -87,8 +90,8 @@ const COMMAND_LINES_MS = 500;
 /** From so many workers on, the table of descriptors would grow more than once while they start. */
 const MANY_WORKERS = 50;
 const OWN_DESCRIPTORS = 128;
-/** Connections to the admin port that may wait, as Node.js has it. */
-const ADMIN_BACKLOG = 511;
+/** Connections to the admin port that may wait to be accepted; net.core.somaxconn bounds it. */
+const ADMIN_BACKLOG = 4096;
 
 /**
  * Reads and checks the file anew; `run` is how Envoy is run to its end meanwhile, `isProxied` tells pools whose Envoy runs.
@@ -99,14 +102,16 @@ export type ReadAgain = (run: RunProgram, isProxied: (pool: string) => boolean) 
 /**
  * Runs the controller of a checked configuration, which `readAgain` reads and checks anew, until its end and resolves with the
  * exit code. A write that no reader takes may still hold a thread of libuv's pool then: leave by exitNow().
- * @throws ControllerError PROC_UNUSABLE, PORT_IN_USE, SOCKET_IN_USE, ADDRESS_UNAVAILABLE, CONTROL_SOCKET_IN_USE, CONTROL_SOCKET_UNSAFE before any worker starts
+ * @throws ControllerError PROCESS_LIMIT, PORT_IN_USE, SOCKET_IN_USE, ADDRESS_UNAVAILABLE, CONTROL_SOCKET_IN_USE, CONTROL_SOCKET_UNSAFE before any worker starts
  */
 export async function runController(
   preflight: Preflight,
   readAgain: ReadAgain,
-  options: { readonly isDebug: boolean; readonly held: HeldSignals },
+  options: { readonly isDebug: boolean; readonly held: HeldSignals; readonly start: Start },
 ): Promise<number> {
-  requireOwnProc();
+  const { mark, lifeline, tools } = options.start;
+  // From here on every child is reaped by the processes of the controller.
+  tools[Symbol.dispose]();
   tuneForLongLife();
   const { config, spec, warnings } = preflight;
   const sinks = openSinks({ fd: 1, onError: reportTo("stdout") }, { fd: 2 });
@@ -118,7 +123,7 @@ export async function runController(
 
   for (const warning of warnings) log.warn(warning);
 
-  closeInheritedOnExec();
+  requireRoom(preflight, lifeline?.pid !== undefined);
   becomeSubreaper();
   using sockets = await SharedSockets.bind([], log);
   using resources = new DisposableStack();
@@ -133,14 +138,11 @@ export async function runController(
     log.warn(
       `the spawn shim cannot be executed ${obstacles.join(" or ")}: workers have the controller's oom_score_adj and its limit of open files`,
     );
-  const mark = controllerMark();
   const events = new EventLog(() => new Date());
   const operations = new OperationLog(() => new Date());
   const operationTally = new OperationTally();
   const manager = new ServiceManager(process.env, process.pid);
   const output = new WorkerOutput([], sinks);
-  // As PID 1 the kernel ends everything in the container together with us.
-  const lifeline = process.pid === 1 ? undefined : new Lifeline(mark);
   const { promise: finished, resolve: finish } = Promise.withResolvers<number>();
   const report = (event: LifecycleEvent) => record(event, events, log, options.isDebug);
 
@@ -199,6 +201,7 @@ export async function runController(
       stopSignalOf: (pool) => daemon.specOf(pool).stopSignal,
     }),
   );
+  const oomKills = new OomKills();
   const processes = new Processes({
     launchOf: (pool, revision) => registry.launchOf(pool, revision),
     attach: (worker) => output.attach(worker),
@@ -207,6 +210,7 @@ export async function runController(
     log,
     mark,
     nofileSoft: inheritedNofile(),
+    oomKills,
   });
   const trees = new WorkerTrees(mark);
   const inspection = new Inspection({
@@ -282,11 +286,7 @@ export async function runController(
   };
   const reload = new Reload({
     initial: preflight,
-    read: () =>
-      readAgain(
-        (file, args) => runBeside(processes, file, args),
-        (pool) => traffic.adminOf(proxyName(pool)) !== undefined,
-      ),
+    read: () => readAgain(toolRunner(processes), (pool) => traffic.adminOf(proxyName(pool)) !== undefined),
     daemon,
     pools,
     registry,
@@ -305,6 +305,21 @@ export async function runController(
       placesOf: (pool, revision) => registry.partsOf(pool, revision).places,
       order,
       clock: systemClock,
+      log,
+    }),
+  );
+  resources.use(
+    new ControlGroupWatch({
+      config: () => reload.config,
+      spec: () => ({ pools: daemon.view().pools.map(({ index }) => daemon.specOf(index)) }),
+      availableCpus: () => availableCpus(),
+      memoryBoundBytes: () => memoryBoundBytes(),
+      plannedReplicas: (name) => reload.plannedReplicas(name),
+      takeUnclaimedKills: () => oomKills.takeUnclaimed(),
+      scale: (name, replicas, reason) => {
+        const pool = pools.workersIndexOf(name);
+        if (pool !== undefined) order(pool, scaleOrder(reload.config, daemon.view(), pool, replicas), reason);
+      },
       log,
     }),
   );
@@ -335,6 +350,7 @@ export async function runController(
       output,
       sinks,
       orphansReaped: () => processes.orphansReaped,
+      oomKills: () => oomKills.total,
       probes: probeTally,
       operations: operationTally,
       workerMetrics,
@@ -355,7 +371,8 @@ export async function runController(
   const find = { onPort: findListener, onSocket: findUnixListener };
   const { tokenFile } = config.admin;
   const token = tokenFile === undefined ? undefined : await TokenFile.open(tokenFile, (message) => log.warn(message));
-  const openServer = createTcpServer(handle, token === undefined ? undefined : (text) => token.matches(text));
+  const isToken = token === undefined ? undefined : (text: string) => token.matches(text);
+  const openServer = createTcpServer(handle, isToken, openConnections());
   const controlServer = createControlServer(handle, readPeer);
   const candidates =
     config.admin.socket === undefined
@@ -376,16 +393,20 @@ export async function runController(
   for (const reason of socket.reasons) log.warn(`the control socket cannot be there: ${reason}`);
   log.debug("admin listens", { address: `${config.admin.address}:${port}`, socket: file?.path });
 
-  if (lifeline?.start() === false)
+  if (lifeline !== undefined && lifeline.pid === undefined)
     log.warn("there is no shell: workers will outlive a controller that is killed with SIGKILL");
   const workers = countWorkers(spec);
   if (workers > MANY_WORKERS) reserveDescriptors(2 * workers + OWN_DESCRIPTORS);
   listenToSignals({ daemon, handle, log, groupSignals, isStopKnown: () => exits.release() });
   const early = options.held.release();
-  daemon.boot(processes);
-  if (early.stop !== undefined) daemon.shutdown(`received ${early.stop}`);
-  else if (early.isReloadDue) process.emit("SIGHUP");
-  warnOfLeftovers(log);
+  if (early.stop === undefined) {
+    daemon.boot(processes);
+    if (early.isReloadDue) process.emit("SIGHUP");
+    warnOfLeftovers(log);
+  } else {
+    log.info(`received ${early.stop} during the start: no worker was started`);
+    finish(stoppedExitCode(early.stop));
+  }
 
   const heapCare = new HeapCare(() => events.lastSeq + sinks.stdout.bytesWritten + sinks.stderr.bytesWritten);
 
@@ -402,7 +423,6 @@ export async function runController(
   const boundMs = Math.max(MIN_FLUSH_MS, daemon.policy.shutdownTimeoutMs - (daemon.msSinceShutdownRequest() ?? 0));
   await withinBound(output.drained(), boundMs);
   manager.close();
-  lifeline?.release();
   const lostBytes = sinks.stdout.pendingBytes + sinks.stderr.pendingBytes;
   if (lostBytes === 0) return exitCode;
   if (sinks.stderr.pendingBytes === 0) {
@@ -412,14 +432,26 @@ export async function runController(
   return Math.max(exitCode, 1);
 }
 
-/** Runs a program to its end while everything goes on. */
-async function runBeside(tools: ToolControl, file: string, args: readonly string[]): ReturnType<RunProgram> {
-  const { status, output } = await runTool(
-    tools,
-    { workerPid: undefined, file, argv: [file, ...args] },
-    ENVOY_TIMEOUT_MS,
-  );
-  return { code: status?.kind === "code" ? status.code : undefined, output };
+/** Enough for a thousand clients that scrape at once, and at most a quarter of the descriptors. */
+function openConnections(): number {
+  const { soft } = getLimit(0, RLIMITS["nofile"] ?? 7);
+  return Math.min(1280, soft === "unlimited" ? 1280 : Math.max(64, Math.floor(soft / 4)));
+}
+
+/** Threads of an Envoy besides its workers (`server.concurrency`). */
+const ENVOY_THREADS = 5;
+
+/** Refuses a start whose processes cannot all exist. @throws ControllerError PROCESS_LIMIT */
+function requireRoom({ config, spec }: Preflight, hasGuardian: boolean): void {
+  const workers = countWorkers(spec);
+  const servers = config.supervisor.pools.flatMap(({ server }) => server ?? []);
+  const envoys = servers.reduce((sum, { concurrency }) => sum + ENVOY_THREADS + concurrency, 0);
+  const parts = [
+    ...(hasGuardian ? ["the guardian"] : []),
+    `${workers} ${workers === 1 ? "worker" : "workers"}`,
+    ...(envoys === 0 ? [] : [`${envoys} of Envoy`]),
+  ];
+  requireProcesses((hasGuardian ? 1 : 0) + workers + envoys, parts.join(", "));
 }
 
 function countWorkers({ pools }: ControllerSpec): number {
@@ -488,13 +520,14 @@ function tapSinks(
   };
 }
 
+/** There may be thousands of processes, so they are looked at in several turns. */
 function warnOfLeftovers(log: Logger): void {
-  setImmediate(() => {
-    for (const { pid, command, worker, controllerPid } of findLeftovers()) {
-      log.warn(
-        `pid ${pid} (${command}) is left over: worker "${worker}" of controller ${controllerPid}, which is gone`,
-        { hint: `kill ${pid}` },
-      );
-    }
-  });
+  const warn = (pid: number) => {
+    const leftover = leftoverOf(pid);
+    if (leftover === undefined) return;
+    const { command, worker, controllerPid } = leftover;
+    const what = `worker "${worker}" of controller ${controllerPid}, which is gone`;
+    log.warn(`pid ${pid} (${command}) is left over: ${what}`, { hint: `kill ${pid}` });
+  };
+  setImmediate(() => inTurns(listPids(), warn));
 }

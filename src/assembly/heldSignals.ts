@@ -16,6 +16,8 @@ export interface EarlySignals {
 }
 
 export interface HeldSignals {
+  /** Resolves with the first signal that requests a stop. */
+  readonly stopped: Promise<string>;
   /** Returns the signals received so far and stops handling signals. */
   readonly release: () => EarlySignals;
 }
@@ -27,13 +29,18 @@ export interface HeldSignals {
 export function holdSignals(): HeldSignals {
   let stop: string | undefined;
   let isReloadDue = false;
+  const { promise: stopped, resolve } = Promise.withResolvers<string>();
   const note = (signal: string) => {
-    if ((STOP_SIGNALS as readonly string[]).includes(signal)) stop ??= signal;
+    if ((STOP_SIGNALS as readonly string[]).includes(signal)) {
+      stop ??= signal;
+      resolve(stop);
+    }
     if (signal === "SIGHUP") isReloadDue = true;
   };
   const signals = [...STOP_SIGNALS, ...LATER_SIGNALS, ...IGNORED_SIGNALS];
   for (const signal of signals) process.on(signal, note);
   return {
+    stopped,
     release: () => {
       for (const signal of signals) process.off(signal, note);
       return { stop, isReloadDue };

@@ -5,7 +5,7 @@ import type { ControllerView } from "../core/view.ts";
 import type { LogSink } from "../logs/sink.ts";
 import type { WorkerOutput } from "../logs/workerOutput.ts";
 import { CATALOG } from "../metrics/catalog.ts";
-import { CONTENT_TYPES, chooseFormat, formatMetrics } from "../metrics/exposition.ts";
+import { CONTENT_TYPES, chooseFormat, type ExpositionFormat, formatMetrics } from "../metrics/exposition.ts";
 import type { ProxyTotals, Scrape, SinkTotals } from "../metrics/scrape.ts";
 import type { ProcessReadings } from "../runtime/readings.ts";
 import type { BalanceWatch } from "./balanceWatch.ts";
@@ -23,6 +23,7 @@ export interface MetricsSources {
   readonly output: WorkerOutput;
   readonly sinks: { readonly stdout: LogSink; readonly stderr: LogSink };
   readonly orphansReaped: () => number;
+  readonly oomKills: () => number | undefined;
   readonly processes: ProcessReadings;
   readonly trees: WorkerTrees;
   /** What the proxies counted, by name of the pool. */
@@ -33,9 +34,17 @@ export interface MetricsSources {
   readonly workerMetrics: WorkerMetrics;
 }
 
-/** A function that answers a scrape in the format its Accept header asks for. */
+/**
+ * A function that answers a scrape in the format its Accept header asks for. Scrapes in one turn of the event loop, in which nothing
+ * can change, share their text.
+ */
 export function createMetrics(sources: MetricsSources): (accept: string) => { text: string; contentType: string } {
+  const texts = new Map<ExpositionFormat, string>();
   return (accept) => {
+    const format = chooseFormat(accept);
+    const contentType = CONTENT_TYPES[format];
+    const known = texts.get(format);
+    if (known !== undefined) return { text: known, contentType };
     const view = sources.view();
     const readings = sources.processes.read([process.pid, ...pidsOf(view)]);
     const trees = sources.trees.usagesOf(pidsOf(view), LISTING_AGE_MS, readings);
@@ -46,6 +55,7 @@ export function createMetrics(sources: MetricsSources): (accept: string) => { te
       logs: sources.output.totals(),
       sinks: sinkTotals(sources.sinks),
       orphansReaped: sources.orphansReaped(),
+      oomKills: sources.oomKills(),
       ownReading: readings.get(process.pid),
       build: { version: VERSION, revision: REVISION, runtime: process.version },
       proxies: sources.proxies(),
@@ -54,8 +64,10 @@ export function createMetrics(sources: MetricsSources): (accept: string) => { te
       operations: sources.operations.totals(),
       workerMetrics: sources.workerMetrics.totals(),
     };
-    const format = chooseFormat(accept);
-    return { text: formatMetrics(CATALOG, scrape, format), contentType: CONTENT_TYPES[format] };
+    const text = formatMetrics(CATALOG, scrape, format);
+    if (texts.size === 0) setImmediate(() => texts.clear());
+    texts.set(format, text);
+    return { text, contentType };
   };
 }
 

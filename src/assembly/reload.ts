@@ -96,6 +96,11 @@ export class Reload {
     return this.#config;
   }
 
+  /** Replicas of a pool as the start or the last reload read them from the file; undefined if there is no such pool. */
+  plannedReplicas(name: string): number | undefined {
+    return this.#plans.get(name)?.spec.replicas;
+  }
+
   /**
    * What a reload does, or with `isDryRun` would do. Reloads wait for one another, and for the pools that the one before
    * could not begin at once.
@@ -165,6 +170,7 @@ export class Reload {
     // Envoy is asked meanwhile, and everything goes on.
     const next = await this.#read();
     if (this.#isLeaving) throw new ControllerError("REQUEST_REFUSED", "Cannot reload: the controller shuts down");
+    for (const warning of next.warnings) this.#log.warn(warning);
     const { checked, diff, pools, isRefused, plan } = this.#compare(next);
     const named = (kind: PoolDiff["kind"]) => pools.filter((pool) => pool.kind === kind).map(({ name }) => name);
     const leaving = named("removed").map((name) => this.#placed(poolOf(this.#plans, name)));
@@ -213,20 +219,25 @@ export class Reload {
     }
   }
 
-  /** The same words in the file can mean something else: another env_file, another program of that name. */
+  /** The same words in the file can mean something else: another env_file, another program of that name, more CPUs. */
   #withSurroundings(diffs: readonly PoolDiff[], checked: ReadonlyMap<string, CheckedPool>): readonly PoolDiff[] {
     const others = new Map(diffs.map((diff) => [diff.name, diff]));
-    for (const [name, { plan }] of checked) {
-      const before = this.#plans.get(name)?.plan;
+    for (const [name, { config, spec, plan }] of checked) {
+      const known = this.#plans.get(name);
+      const before = known?.plan;
       const diff = others.get(name) ?? { name, kind: "changed", launch: [], proxy: [], policy: [] };
       if (before === undefined || diff.kind !== "changed") continue;
+      const isResized = config.replicas === "auto" && known !== undefined && known.spec.replicas !== spec.replicas;
+      if (isResized && !diff.policy.some((path) => path.endsWith(".replicas")))
+        others.set(name, { ...diff, policy: [...diff.policy, "replicas"] });
       const what: string[] = [];
       if (before.file !== plan.file) what.push("the program that exec finds");
       if (sorted(before.env) !== sorted(plan.env)) what.push("the environment (env_file)");
       if (JSON.stringify(before.credentials) !== JSON.stringify(plan.credentials))
         what.push("the ids of user and group");
       // A path that has changed itself says enough.
-      if (what.length > 0 && diff.launch.length === 0) others.set(name, { ...diff, launch: what });
+      if (what.length > 0 && diff.launch.length === 0)
+        others.set(name, { ...(others.get(name) ?? diff), launch: what });
     }
     return [...others.values()];
   }
@@ -239,7 +250,7 @@ export class Reload {
     const revision = isRolled ? this.#registry.lastRevision(index) + 1 : present.revision;
     if (isRolled) this.#pools.install(pool, revision);
     // Somebody may have scaled the pool since; only a change of the file takes that back.
-    const isScaled = policy.some((path) => path.endsWith(".replicas"));
+    const isScaled = policy.some((path) => /(?:^|\.)replicas$/u.test(path));
     const replicas = isScaled ? pool.spec.replicas : present.replicas;
     const rollout = rolloutOf(pool.config.rolling, replicas);
     const why = [...launch, ...policy].map((path) => path.slice(path.lastIndexOf(".") + 1)).join(", ");

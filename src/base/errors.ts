@@ -77,6 +77,12 @@ export const ERROR_CODES = {
   },
   PROC_UNUSABLE: { exitCode: 1, meaning: "The file system /proc is missing or belongs to another PID namespace." },
   SPAWN_FAILED: { exitCode: 1, meaning: "The kernel refused to start a process." },
+  PROCESS_LIMIT: {
+    exitCode: 1,
+    meaning:
+      "A limit on processes and threads was reached: pids.max of a control group, RLIMIT_NPROC or the kernel's own.",
+  },
+  ENVOY_NO_ANSWER: { exitCode: 1, meaning: "Envoy did not answer in time; the machine may be overloaded." },
   RESTARTS_EXHAUSTED: { exitCode: 1, meaning: "A worker had more unplanned exits than its budget allows." },
   SHUTDOWN_FORCED: {
     exitCode: 1,

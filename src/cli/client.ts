@@ -187,10 +187,10 @@ export class ControlClient {
 
   /** Profiles the controller. @throws ControllerError NO_CONTROLLER, REQUEST_INVALID, REQUEST_REFUSED */
   profileSelf(subject: ProfileSubject, seconds: number): Promise<TakenProfile> {
-    return this.#profile("GET", `${PATHS.selfProfile(subject)}?seconds=${seconds}`, seconds);
+    return this.#profile("POST", `${PATHS.selfProfile(subject)}?seconds=${seconds}`, seconds);
   }
 
-  async #profile(method: "GET" | "POST", path: string, seconds: number, body?: object): Promise<TakenProfile> {
+  async #profile(method: "POST", path: string, seconds: number, body?: object): Promise<TakenProfile> {
     const response = await this.#send(method, path, body, {
       timeoutMs: seconds * 1000 + PROFILE_SLACK_MS,
       // Each byte is a character of its own.

@@ -133,13 +133,13 @@ test("a profile is written as it came, byte by byte, and the way to read it is t
 test("the controller is profiled by its name, its heap by a flag", async () => {
   await using controller = await FakeController.start();
   for (const subject of ["profile", "heap"])
-    controller.answers.set(`GET /debug/pprof/${subject}`, (response) =>
+    controller.answers.set(`POST /debug/pprof/${subject}`, (response) =>
       response.writeHead(200, { "x-monoceros-engine": "v8" }).end(BYTES),
     );
   const rest = ["--socket", controller.socketPath, "-o", join(controller.directory, "it.pb.gz")];
   assert.equal((await run("profile", "controller", ...rest)).code, 0);
   assert.equal((await run("profile", "controller", "--heap", "--seconds", "60", ...rest)).code, 0);
-  assert.deepEqual(controller.requests, ["GET /debug/pprof/profile?seconds=10", "GET /debug/pprof/heap?seconds=60"]);
+  assert.deepEqual(controller.requests, ["POST /debug/pprof/profile?seconds=10", "POST /debug/pprof/heap?seconds=60"]);
 });
 
 test("what cannot be is a mistake of usage before the controller is asked", async () => {
@@ -153,7 +153,7 @@ test("what cannot be is a mistake of usage before the controller is asked", asyn
     assert.equal(code, 2, stderr);
   }
   await using controller = await FakeController.start();
-  controller.answers.set("GET /debug/pprof/profile", (response) => response.writeHead(200).end(BYTES));
+  controller.answers.set("POST /debug/pprof/profile", (response) => response.writeHead(200).end(BYTES));
   const { code, stderr } = await run(
     "profile",
     "controller",

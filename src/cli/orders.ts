@@ -162,6 +162,11 @@ function nothingToDo(status: Status, target: Target, operation: Operation): stri
   throw new ControllerError(
     "REQUEST_REFUSED",
     `Cannot ${operation.what} worker "${target.name}": it is ${worker?.phase ?? "gone"} (${worker?.reason ?? "not in use"})`,
-    { hint: "Only a worker that was stopped or given up can be started; scale gives a pool more workers." },
+    {
+      hint:
+        operation.what === "start"
+          ? "start is for workers of the pool that were stopped or given up; monoceros scale adds workers."
+          : "monoceros status shows which workers run.",
+    },
   );
 }

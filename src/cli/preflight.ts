@@ -8,7 +8,6 @@ import { readToken } from "../admin/tokenFile.ts";
 import { RuntimeDirectory } from "../assembly/runtimeDirectory.ts";
 import { ControllerError, type ErrorCode } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
-import { formatRoundSize } from "../base/units.ts";
 import {
   type Config,
   DEFAULT_OOM_SCORE_ADJ,
@@ -21,7 +20,7 @@ import { type EphemeralPorts, findEphemeralClaims, findPortProblems } from "../c
 import { configToControllerSpec } from "../config/spec.ts";
 import { templateText } from "../config/template.ts";
 import type { Environment } from "../config/variables.ts";
-import { memoryNeedOf } from "../core/memoryNeed.ts";
+import { describeShortage, memoryNeedOf } from "../core/memoryNeed.ts";
 import { PROBE_PURPOSES } from "../core/probe.ts";
 import type { ControllerSpec } from "../core/spec.ts";
 import {
@@ -35,13 +34,19 @@ import type { ProxyPlaces, ProxySettings } from "../envoy/settings.ts";
 import type { Identity } from "../files/inspectPath.ts";
 import { FileError, readWholeFile } from "../files/readFile.ts";
 import { memoryBoundBytes } from "../runtime/cgroup.ts";
-import { runCommand } from "../runtime/command.ts";
 import { availableCpus } from "../runtime/cpus.ts";
 import { readEphemeralPorts } from "../runtime/ephemeralPorts.ts";
 import { INOTIFY_OF_ENVOY, INOTIFY_OF_RELOAD, requireInotify } from "../runtime/inotify.ts";
 import { type LaunchPlan, type LaunchRequest, type OnLaunchProblem, planLaunch } from "../runtime/launch.ts";
+import { controllerMark } from "../runtime/leftovers.ts";
+import { Lifeline } from "../runtime/lifeline.ts";
+import { SystemCallError } from "../runtime/linux.ts";
+import type { ToolControl } from "../runtime/processes.ts";
+import { processLimitError } from "../runtime/processLimit.ts";
 import { exactEnvironment, readOwnOomScoreAdj } from "../runtime/procfs.ts";
 import { findShimObstacles } from "../runtime/spawnShim.ts";
+import { StartTools } from "../runtime/startTools.ts";
+import { runTool } from "../runtime/tool.ts";
 import { ConfigurationError, type ConfigurationProblem, readConfig } from "./configFile.ts";
 import { proxyPlaces, proxySettings } from "./proxySettings.ts";
 
@@ -89,15 +94,35 @@ export interface SystemChecks {
 export type MissingEnvoy = "problem" | "warning";
 
 /** Envoy takes 0.1 s to say its version or to check a configuration. */
-export const ENVOY_TIMEOUT_MS = 20_000;
+const ENVOY_TIMEOUT_MS = 20_000;
 
 const ignore = () => {};
 const SILENT: Logger = { debug: ignore, info: ignore, warn: ignore, error: ignore };
 
-/** Waits on this thread: nothing else is to be done before the daemon runs. */
-const runAndWait: RunProgram = async (file, args) => {
-  const { status, output } = runCommand({ file, args, env: process.env, timeoutMs: ENVOY_TIMEOUT_MS });
-  return { code: status.kind === "code" ? status.code : undefined, output };
+/** Runs Envoy to its end as a tool of `tools`. */
+export function toolRunner(tools: ToolControl): RunProgram {
+  return async (file, args) => {
+    try {
+      const request = { workerPid: undefined, file, argv: [file, ...args] };
+      const { status, output } = await runTool(tools, request, ENVOY_TIMEOUT_MS);
+      if (status === undefined) return { kind: "timeout", boundMs: ENVOY_TIMEOUT_MS };
+      return { kind: "ended", code: status.kind === "code" ? status.code : undefined, output };
+    } catch (error) {
+      if (!(error instanceof SystemCallError) || error.code !== "EAGAIN") throw error;
+      throw processLimitError(`Cannot run "${file}"`, error);
+    }
+  };
+}
+
+/** Runs Envoy where there is no controller, with a guardian for as long as it takes. */
+const runAlone: RunProgram = async (file, args) => {
+  const lifeline = new Lifeline(controllerMark());
+  using tools = new StartTools(lifeline, controllerMark());
+  try {
+    return await toolRunner(tools)(file, args);
+  } finally {
+    lifeline.release();
+  }
 };
 
 /** The controller's environment as its workers inherit it, byte for byte. */
@@ -106,7 +131,7 @@ export function ownEnvironment(env: NodeJS.ProcessEnv): Environment {
 }
 
 /** The real system; `run` is how Envoy is run to its end, `isProxied` tells pools whose Envoy runs already. */
-export function systemChecks(run: RunProgram = runAndWait, isProxied = (_pool: string) => false): SystemChecks {
+export function systemChecks(run: RunProgram = runAlone, isProxied = (_pool: string) => false): SystemChecks {
   return {
     availableCpus: () => availableCpus(),
     memoryBoundBytes: () => memoryBoundBytes(),
@@ -130,7 +155,7 @@ export function systemChecks(run: RunProgram = runAndWait, isProxied = (_pool: s
 
 /**
  * Reads and checks the configuration `file`; `env` is the controller's environment. Rejects with a ControllerError:
- * CONFIG_UNREADABLE, or a ConfigurationError with every problem at once.
+ * CONFIG_UNREADABLE, ENVOY_NO_ANSWER, PROCESS_LIMIT, or a ConfigurationError with every problem at once.
  */
 export async function preflight(
   file: string,
@@ -197,6 +222,8 @@ export async function preflight(
     } catch (error) {
       if (!(error instanceof ControllerError)) throw error;
       const { code, message, hint } = error;
+      // Not a problem of the configuration: the same file may pass a moment later.
+      if (error.exitCode !== 78) throw error;
       const isNamed = server?.exec !== undefined;
       const key = PLACES_OF_PROXY_ERRORS[code] ?? (isNamed ? ".exec" : "");
       const path = `${place}.server${key}`;
@@ -276,19 +303,13 @@ function memoryWarnings(
   positions: ReadonlyMap<string, Position>,
   checks: SystemChecks,
 ): readonly Problem[] {
-  const need = memoryNeedOf(spec);
-  const boundBytes = need === undefined ? undefined : checks.memoryBoundBytes();
-  if (need === undefined || boundBytes === undefined || need.bytes <= boundBytes) return [];
-  const index = spec.pools.findIndex(({ name }) => name === need.parts[0]?.pool.name);
+  const boundBytes = memoryNeedOf(spec) === undefined ? undefined : checks.memoryBoundBytes();
+  const shortage = boundBytes === undefined ? undefined : describeShortage(spec, boundBytes);
+  if (shortage === undefined) return [];
+  const index = spec.pools.findIndex(({ name }) => name === shortage.pool?.name);
   const key = spec.pools[index]?.limits.memoryBytes === undefined ? "memory_hard" : "memory";
   const path = `supervisor.workers[${index}].limits.${key}`;
-  const parts = need.parts.map(
-    ({ pool, workers, bytesEach }) => `${workers} × ${formatRoundSize(bytesEach)} of pool "${pool.name}"`,
-  );
-  const message =
-    `workers at their limits, successors of a replacement included, need ${formatRoundSize(need.bytes)} (${parts.join(", ")}), ` +
-    `more than the ${formatRoundSize(boundBytes)} of this control group: the kernel may kill before a limit acts`;
-  return [{ ...positionOf(path, positions), path, message }];
+  return [{ ...positionOf(path, positions), path, message: shortage.message }];
 }
 
 /** Keys below server of errors that are not about the program of Envoy. */

@@ -1,9 +1,15 @@
 /** How a process ended. */
+import { formatRoundSize } from "../base/units.ts";
 
 /** Exit code, or the signal that ended the process. */
 export type ExitStatus =
   | { readonly kind: "code"; readonly code: number }
-  | { readonly kind: "signal"; readonly signal: string };
+  | {
+      readonly kind: "signal";
+      readonly signal: string;
+      /** Set if the kernel killed it because memory ran out; `limit_bytes` is that of the control group, null without one. */
+      readonly out_of_memory?: { readonly limit_bytes: number | null };
+    };
 
 /** Signals that request a process to exit, with their numbers: shells and frameworks turn them into exit codes (128 + n). */
 const REQUESTS_TO_END: ReadonlyMap<string, number> = new Map([
@@ -24,7 +30,10 @@ export function mayHaveBeenAsked(status: ExitStatus, stopSignal: string): boolea
 
 /** An exit as a person reads it: "exited with code 3" or "killed by SIGSEGV". */
 export function formatExit(status: ExitStatus): string {
-  return status.kind === "code" ? `exited with code ${status.code}` : `killed by ${status.signal}`;
+  if (status.kind === "code") return `exited with code ${status.code}`;
+  if (status.out_of_memory === undefined) return `killed by ${status.signal}`;
+  const limit = status.out_of_memory.limit_bytes;
+  return `killed by the kernel: out of memory${limit === null ? "" : ` (limit ${formatRoundSize(limit)})`}`;
 }
 
 /** The exit as one bounded label: "0" … "255" or the name of the signal. */

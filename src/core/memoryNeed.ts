@@ -1,4 +1,5 @@
 /** How much memory the pools may use together while every worker keeps its limit. */
+import { formatRoundSize } from "../base/units.ts";
 import type { ControllerSpec, PoolSpec } from "./spec.ts";
 
 /** What an Envoy with a dozen workers under load was seen to have resident (1.40): 68 MiB, of which 16 are its own. */
@@ -20,7 +21,7 @@ export interface MemoryPart {
 }
 
 /** The need of all pools; undefined where no pool has a limit. */
-export function memoryNeedOf({ pools }: ControllerSpec): MemoryNeed | undefined {
+export function memoryNeedOf({ pools }: Pick<ControllerSpec, "pools">): MemoryNeed | undefined {
   const parts = pools.flatMap((pool): MemoryPart[] => {
     // The soft limit is where a worker is replaced, so it is what a worker is meant to have at most.
     const bytesEach = pool.role === "proxy" ? PROXY_BYTES : (pool.limits.memoryBytes ?? pool.limits.memoryHardBytes);
@@ -34,4 +35,20 @@ export function memoryNeedOf({ pools }: ControllerSpec): MemoryNeed | undefined 
     bytes: parts.reduce((sum, part) => sum + size(part), 0),
     parts: parts.toSorted((a, b) => size(b) - size(a)),
   };
+}
+
+/** Why `boundBytes` for all processes are not enough, with the pool that needs most; undefined if they are. */
+export function describeShortage(
+  spec: Pick<ControllerSpec, "pools">,
+  boundBytes: number,
+): { readonly pool: PoolSpec | undefined; readonly message: string } | undefined {
+  const need = memoryNeedOf(spec);
+  if (need === undefined || need.bytes <= boundBytes) return undefined;
+  const parts = need.parts.map(
+    ({ pool, workers, bytesEach }) => `${workers} × ${formatRoundSize(bytesEach)} of pool "${pool.name}"`,
+  );
+  const message =
+    `workers at their limits, successors of a replacement included, need ${formatRoundSize(need.bytes)} (${parts.join(", ")}), ` +
+    `more than the ${formatRoundSize(boundBytes)} of this control group: the kernel may kill before a limit acts`;
+  return { pool: need.parts[0]?.pool, message };
 }

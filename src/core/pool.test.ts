@@ -546,6 +546,16 @@ test("health follows desired_healthy_percentage and is told at each change after
   assert.deepEqual(rig.wide.slice(1), ["pool_recovered: 3 of 4 replicas ready, 75 % required"]);
 });
 
+test("a stopped worker counts as a replica; a pool that is scaled down removes it first and says that its slot is not used", () => {
+  const rig = booted({ replicas: 3 });
+  rig.stop(1);
+  rig.exit(1);
+  assert.equal(rig.phases[1], "held");
+  rig.order({ kind: "scale", replicas: 2, rollout: rig.spec.rollout });
+  assert.equal(rig.phases[1], "free");
+  assert.equal(rig.worker(1).reason, "the pool has 2 replicas and does not use this slot");
+});
+
 test("a pool that leaves stops every worker, replaces nothing and starts nothing again", () => {
   const rig = booted({ replicas: 3, startupWaitMs: 500 });
   rig.limit(0);

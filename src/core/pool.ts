@@ -884,7 +884,8 @@ class PoolDraft {
         this.#replacements = this.#replacements.slice(0, -1);
         this.#stopSuccessor(last.successor, at);
       } else if (worker.phase === "down") {
-        this.#roster.set({ ...worker, kind: "free" });
+        const reason = `the pool has ${this.#spec.replicas} replicas and does not use this slot`;
+        this.#roster.set({ ...worker, kind: "free", reason });
         hasFreed = true;
       } else {
         const { replicas, standby } = this.#spec;

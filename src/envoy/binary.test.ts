@@ -26,7 +26,7 @@ const unmarked = file("unmarked/envoy", 0o644);
 function says(version: string): RunProgram {
   return async (_, args) => {
     assert.deepEqual(args, ["--version"]);
-    return { code: 0, output: `\n/x/envoy  version: 9e55/${version}/Clean/RELEASE/BoringSSL\n\n` };
+    return { kind: "ended", code: 0, output: `\n/x/envoy  version: 9e55/${version}/Clean/RELEASE/BoringSSL\n\n` };
   };
 }
 
@@ -74,16 +74,25 @@ test("a file that may not be executed, cannot run or is something else is no Env
   await refused("ENVOY_NOT_EXECUTABLE", /may not be executed/u, () => find({ exec: unmarked }));
   await refused("ENVOY_NOT_EXECUTABLE", /may not be executed/u, () => find({ path: dirname(unmarked) }));
   await refused("ENVOY_NOT_EXECUTABLE", /did not say its version \(envoy of another kind\)/u, () =>
-    find({ exec: named }, async () => ({ code: 0, output: "envoy of another kind\n" })),
+    find({ exec: named }, async () => ({ kind: "ended", code: 0, output: "envoy of another kind\n" })),
   );
   await refused("ENVOY_NOT_EXECUTABLE", /did not say its version$/u, () =>
-    find({ exec: named }, async () => ({ code: 139, output: "" })),
+    find({ exec: named }, async () => ({ kind: "ended", code: 139, output: "" })),
   );
   await refused("ENVOY_NOT_EXECUTABLE", /ENOEXEC/u, () =>
     find({ exec: named }, async () => {
       throw new Error("posix_spawn: ENOEXEC");
     }),
   );
+});
+
+test("an Envoy that does not answer in time is not taken for a missing or wrong one", async () => {
+  const error: unknown = await find({ exec: named }, async () => ({ kind: "timeout", boundMs: 20_000 })).catch(
+    (e) => e,
+  );
+  assert.ok(error instanceof ControllerError);
+  assert.deepEqual([error.code, error.exitCode], ["ENVOY_NO_ANSWER", 1]);
+  assert.match(error.message, /pool "web": ".*envoy-nightly --version" gave no answer in 20s$/u);
 });
 
 test("an Envoy before 1.31 is too old, later ones and development versions are not", async () => {
@@ -124,7 +133,7 @@ test("what Envoy says against a configuration is passed on", async () => {
   const check = (code: number | undefined, output: string) =>
     checkConfiguration(binary, settings, places, async (_, args) => {
       assert.match(args.join(" "), /--mode validate --config-yaml \{"node":\{"id":"web"/u);
-      return { code, output };
+      return { kind: "ended", code, output };
     });
   await check(0, "");
   await refused(

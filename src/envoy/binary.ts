@@ -5,6 +5,7 @@
 import { accessSync, constants, statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { ControllerError } from "../base/errors.ts";
+import { formatDuration } from "../base/units.ts";
 import { distrustOf, type Identity } from "../files/inspectPath.ts";
 import type { Distrust } from "../files/trust.ts";
 import { bootstrapToCheck } from "./bootstrap.ts";
@@ -27,13 +28,14 @@ export interface EnvoyBinary {
   readonly version: string;
 }
 
-/** Runs a program to its end; `code` is undefined where it had none. Rejects where it cannot be started. */
+/** Runs a program to its end, or until a bound. Rejects if it cannot be started. */
 export type RunProgram = (file: string, args: readonly string[]) => Promise<ProgramAnswer>;
 
-export interface ProgramAnswer {
-  readonly code: number | undefined;
-  readonly output: string;
-}
+export type ProgramAnswer =
+  /** `code` is undefined if a signal ended the program. */
+  | { readonly kind: "ended"; readonly code: number | undefined; readonly output: string }
+  /** The program was killed after `boundMs`. */
+  | { readonly kind: "timeout"; readonly boundMs: number };
 
 export interface EnvoyRequest {
   readonly pool: string;
@@ -47,11 +49,11 @@ export interface EnvoyRequest {
   readonly identities?: readonly Identity[];
 }
 
-/** @throws ControllerError ENVOY_NOT_FOUND, ENVOY_NOT_EXECUTABLE, PROGRAM_UNTRUSTED, ENVOY_TOO_OLD */
+/** @throws ControllerError ENVOY_NOT_FOUND, ENVOY_NOT_EXECUTABLE, PROGRAM_UNTRUSTED, ENVOY_TOO_OLD, ENVOY_NO_ANSWER */
 export async function findEnvoy(request: EnvoyRequest, run: RunProgram): Promise<EnvoyBinary> {
   const { pool } = request;
   const file = findFile(request);
-  const said = await tryRun(run, file, ["--version"]);
+  const said = await tryRun(run, pool, file, ["--version"]);
   // `version: <commit>/1.40.0/Clean/RELEASE/BoringSSL`
   const match = /version: [^/\s]+\/((\d+)\.(\d+)\.[^/\s]+)\//u.exec(said.output);
   if (match?.[1] === undefined) {
@@ -74,7 +76,7 @@ export async function findEnvoy(request: EnvoyRequest, run: RunProgram): Promise
   return { file, version };
 }
 
-/** Has Envoy check what it would be started with. @throws ControllerError ENVOY_CONFIG_REFUSED */
+/** Has Envoy check what it would be started with. @throws ControllerError ENVOY_CONFIG_REFUSED, ENVOY_NO_ANSWER */
 export async function checkConfiguration(
   { file }: EnvoyBinary,
   settings: ProxySettings,
@@ -82,7 +84,7 @@ export async function checkConfiguration(
   run: RunProgram,
 ): Promise<void> {
   const args = validateInlineArgs(JSON.stringify(bootstrapToCheck(settings, places)));
-  const { code, output } = await tryRun(run, file, args);
+  const { code, output } = await tryRun(run, settings.pool, file, args);
   if (code === 0) return;
   throw new ControllerError(
     "ENVOY_CONFIG_REFUSED",
@@ -98,12 +100,26 @@ function refusalOf(output: string): string {
   return reason.slice(0, 1000);
 }
 
-async function tryRun(run: RunProgram, file: string, args: readonly string[]): Promise<ProgramAnswer> {
+/** How Envoy ended; one that cannot be started has said why. @throws ControllerError ENVOY_NO_ANSWER */
+async function tryRun(
+  run: RunProgram,
+  pool: string,
+  file: string,
+  args: readonly string[],
+): Promise<Extract<ProgramAnswer, { kind: "ended" }>> {
+  let answer: ProgramAnswer;
   try {
-    return await run(file, args);
+    answer = await run(file, args);
   } catch (error) {
-    return { code: undefined, output: error instanceof Error ? error.message : String(error) };
+    if (error instanceof ControllerError) throw error;
+    return { kind: "ended", code: undefined, output: error instanceof Error ? error.message : String(error) };
   }
+  if (answer.kind === "ended") return answer;
+  throw new ControllerError(
+    "ENVOY_NO_ANSWER",
+    `Cannot start the proxy of pool "${pool}": "${file} ${args[0]}" gave no answer in ${formatDuration(answer.boundMs)}`,
+    { hint: "Envoy is there but hangs, or the machine is overloaded; try again, and run this command by hand." },
+  );
 }
 
 function findFile({ pool, exec, path = "", ownDirectory, identities = [] }: EnvoyRequest): string {

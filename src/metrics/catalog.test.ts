@@ -66,6 +66,7 @@ function scrapeOf(pool: Partial<PoolView> = {}, changes: Partial<Scrape> = {}): 
     logs: [{ pool: "web", stream: "stdout", bytes: 90, jsonLines: 2, textLines: 3, parts: 1 }],
     sinks: [{ stream: "stdout", bytesWritten: 80, blockedSeconds: 0.5, discardedBytes: 4 }],
     orphansReaped: 5,
+    oomKills: 6,
     build: { version: "1.2.3", revision: "abc", runtime: "v26" },
     proxies: new Map(),
     balances: new Map(),

@@ -87,6 +87,14 @@ export const CATALOG: readonly CatalogMetric[] = [
     labels: [],
     samples: ({ orphansReaped }) => single(orphansReaped),
   },
+  {
+    origin: "new",
+    name: "monoceros_controller_oom_kills_total",
+    type: "counter",
+    help: "Processes of the controller's control group that the kernel killed because memory ran out, since the start.",
+    labels: [],
+    samples: ({ oomKills }) => (oomKills === undefined ? [] : single(oomKills)),
+  },
   ...OWN_METRICS,
   {
     origin: "original",

@@ -128,6 +128,8 @@ export interface Scrape {
   /** One entry for each output. */
   readonly sinks: readonly SinkTotals[];
   readonly orphansReaped: number;
+  /** Undefined if the kernel does not count them. */
+  readonly oomKills: number | undefined;
   /** The controller's own process. */
   readonly ownReading: ProcessReading | undefined;
   readonly build: { readonly version: string; readonly revision: string; readonly runtime: string };

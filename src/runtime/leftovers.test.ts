@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { test } from "node:test";
-import { controllerMark, findLeftovers } from "./leftovers.ts";
+import { controllerMark, leftoverOf } from "./leftovers.ts";
 import { CONTROLLER_MARK } from "./lifeline.ts";
 
 /** Runs `body` while a process with this mark lives. */
@@ -19,8 +19,8 @@ async function withMarked(mark: string, body: (pid: number) => void): Promise<vo
   }
 }
 
-function found(pid: number): ReturnType<typeof findLeftovers>[number] | undefined {
-  return findLeftovers().find((leftover) => leftover.pid === pid);
+function found(pid: number): ReturnType<typeof leftoverOf> {
+  return leftoverOf(pid);
 }
 
 test("the mark is the pid and the start of this process", () => {

@@ -2,14 +2,7 @@
 import { setTimeout as wait } from "node:timers/promises";
 import type { Logger } from "../base/log.ts";
 import { CONTROLLER_MARK } from "./lifeline.ts";
-import {
-  type Listener,
-  listPids,
-  readCommandLine,
-  readEnvironmentVariable,
-  readStat,
-  sharesPidNamespace,
-} from "./procfs.ts";
+import { type Listener, readCommandLine, readEnvironmentVariable, readStat, sharesPidNamespace } from "./procfs.ts";
 
 /** How long workers of a controller that was killed may still hold an address: the guardian ends them within 2 s. */
 const LEFTOVER_BOUND_MS = 3000;
@@ -27,11 +20,6 @@ export interface Leftover {
 /** The mark of this process: its pid and its start, so that a reused pid is not taken for it. */
 export function controllerMark(): string {
   return `${process.pid}.${readStat(process.pid)?.startTicks ?? 0}`;
-}
-
-/** All leftovers that this process may see. */
-export function findLeftovers(): Leftover[] {
-  return listPids().flatMap((pid) => leftoverOf(pid) ?? []);
 }
 
 /** What a process is left over from; undefined where its controller lives, or it never had one. */

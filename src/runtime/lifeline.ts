@@ -20,11 +20,17 @@ const TRIAL = "MONOCEROS_GUARDIAN";
 const GUARDIAN_NAME = "controller-guardian";
 
 /**
- * Reads `+pid`, `-pid` and `bye`. TERM first, so that requests under way may end; KILL after a second for what is left.
- * grep finds processes that left their session; without grep only the sessions are ended. The grep of BusyBox looks at
- * the first variable of an environment only, so there head names the files and tr makes lines of the variables; who is
- * found is asked again alone, because a variable may hold anything. `kill -TERM -pid` is the one form that dash, bash and
- * BusyBox understand alike. Environments are searched no more often than needed: that may be slow.
+ * Reads `+pid`, `-pid` and `bye`. SIGTERM first, so that requests under way may end; SIGKILL after a second for what remains.
+ *
+ * At a limit on processes no command can be started, so the known sessions are ended by builtins alone. `command eval` keeps a
+ * failing fork from ending dash and BusyBox, and a subshell from continuing the script. Bash retries it for 15 s and then exits, so in bash nothing is started at all. Without
+ * sleep, a pause is a look at the clock again and again (`read -t` needs SIGALRM in bash, and dash has no -t).
+ *
+ * Processes that left their group are found by the mark in their environment: by grep, or by reading the environment of each
+ * process that is younger than the controller. All shells but bash read byte by byte, so they do that only after the sessions are
+ * gone. A shell drops the zero bytes between variables, so the mark is looked for inside a line. BusyBox's grep looks only at
+ * the first variable, so head names the files and tr splits the variables into lines; each file found is checked again, because a
+ * variable may hold anything. `kill -TERM -pid` is the one form that dash, bash and BusyBox understand alike.
  */
 const SCRIPT = `
 trap '' TERM INT HUP QUIT USR1 USR2 PIPE
@@ -38,9 +44,26 @@ while read -r line; do
     bye) exit 0 ;;
   esac
 done
-if grep -sqF "${TRIAL}=" /proc/$$/environ 2>/dev/null; then
-  files() { grep -slF "$mark" /proc/[0-9]*/environ 2>/dev/null; }
-else
+signal() {
+  for pid in $pids; do kill "-$1" "-$pid"; done
+  for pid in $found; do kill "-$1" "$pid"; done
+} 2>/dev/null
+alive() {
+  for pid in $pids; do kill -0 "-$pid" && return 0; done
+  for pid in $found; do kill -0 "$pid" && return 0; done
+  return 1
+} 2>/dev/null
+signal TERM
+forkless=$BASH_VERSION
+command -v grep >/dev/null || forkless=y
+uptime() { read -r up line </proc/uptime; up=\${up%.*}\${up#*.}; }
+pause() {
+  if [ ! "$BASH_VERSION" ] && command eval 'sleep 0.1'; then return 0; fi
+  uptime; until=$((up + 10))
+  while [ "$up" -lt "$until" ] && alive; do uptime; done
+}
+files() { grep -slF "$mark" /proc/[0-9]*/environ; }
+if [ ! "$forkless" ] && ! command eval 'grep -sqF "${TRIAL}=" /proc/$$/environ'; then
   lines() { tr '\\000' '\\n'; }
   files() {
     head -c 131072 /proc/[0-9]*/environ | lines | grep -F -e '==> /proc/' -e "$mark" | while read -r line; do
@@ -51,32 +74,55 @@ else
     done
   }
 fi
-marked() {
-  for file in $(files); do
-    pid=\${file#/proc/}; pid=\${pid%/environ}
-    [ "$pid" = $$ ] || echo "$pid"
+read_stat() {
+  line=
+  read -r line <"/proc/$1/stat"
+  set -- \${line##*) } 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0
+  group=$3 started=\${20}
+}
+add() {
+  pid=\${1#/proc/}; pid=\${pid%/environ}
+  read_stat "$pid"
+  case "$pids$$ " in *" $group "*) ;; *) found="$found $pid" ;; esac
+}
+seen=' '
+search() {
+  found=
+  environs=
+  [ "$forkless" ] || command eval 'environs=$(command eval "files; echo all"; exit)'
+  case $environs in
+    *all) unsearched=; for environ in \${environs%all}; do add "$environ"; done; return ;;
+  esac
+  [ "$BASH_VERSION$killing" ] || { unsearched=y; return; }
+  unsearched=
+  for environ in /proc/[0-9]*/environ; do
+    pid=\${environ#/proc/}; pid=\${pid%/environ}
+    case $seen in *" $pid "*) continue ;; esac
+    read_stat "$pid"
+    if ! [ "$started" -lt "\${mark##*.}" ]; then
+      while read -r line || [ "$line" ]; do
+        case $line in *"$mark"*) add "$environ"; continue 2 ;; esac
+      done <"$environ"
+    fi
+    seen="$seen$pid "
   done
 }
-end() {
-  for pid in $pids; do kill "-$1" "-$pid" 2>/dev/null; done
-  found=$(marked)
-  for pid in $found; do kill "-$1" "$pid" 2>/dev/null; done
-}
-left() {
-  for pid in $pids; do kill -0 "-$pid" 2>/dev/null && return 0; done
-  for pid in $found; do kill -0 "$pid" 2>/dev/null && return 0; done
-  found=$(marked)
-  [ -n "$found" ]
-}
-end TERM
+left() { alive || { search; [ "$found$unsearched" ]; }; }
+killing=
+search
+for pid in $found; do kill -TERM "$pid"; done
 for turn in 1 2 3 4 5 6 7 8; do
   left || exit 0
-  sleep 0.1 2>/dev/null || { sleep 1; break; }
+  [ ! "$unsearched" ] || alive || break
+  pause
 done
+killing=y
 for turn in 1 2 3; do
-  end KILL
+  signal KILL
+  search
+  signal KILL
   left || exit 0
-  sleep 0.1 2>/dev/null || sleep 1
+  pause
 done
 `;
 
@@ -119,9 +165,10 @@ export class Lifeline {
     return this.#pid;
   }
 
-  /** Starts the guardian; false where the image has no shell. @throws SystemCallError */
+  /** Starts the guardian, unless it runs; false where the image has no shell. @throws SystemCallError */
   start(): boolean {
     if (this.#shell === undefined) return false;
+    if (this.#pid !== undefined) return true;
     this.#isWanted = true;
     const nullFd = openSync("/dev/null", "r+");
     const { readFd, writeFd } = openPipe();

@@ -36,6 +36,11 @@ const { functions: libc } = ffi.dlopen(null, {
   close: { arguments: ["i32"], return: "i32" },
   inotify_init1: { arguments: ["i32"], return: "i32" },
   malloc_trim: { arguments: ["u64"], return: "i32" },
+  pthread_create: { arguments: ["pointer", "pointer", "pointer", "pointer"], return: "i32" },
+  pthread_join: { arguments: ["u64", "pointer"], return: "i32" },
+  sem_init: { arguments: ["pointer", "i32", "u32"], return: "i32" },
+  sem_wait: { arguments: ["pointer"], return: "i32" },
+  sem_post: { arguments: ["pointer"], return: "i32" },
   sysconf: { arguments: ["i32"], return: "i64" },
   posix_spawn: {
     arguments: ["pointer", "pointer", "pointer", "pointer", "pointer", "pointer"],
@@ -223,6 +228,25 @@ export function closeInheritedOnExec(): boolean {
 /** Gives memory that malloc keeps for later back to the system (malloc_trim(3)). */
 export function returnFreeMemory(): void {
   libc.malloc_trim(0n);
+}
+
+/**
+ * How many of `wanted` threads this process could start now. libuv and V8 abort the process if one of their threads cannot
+ * be started, so callers ask before they cause one. The threads wait for a semaphore until the last one exists, then end.
+ */
+export function countStartableThreads(wanted: number): number {
+  const semaphore = Memory.ofSize(128);
+  const ids = Memory.ofSize(wanted * 8);
+  libc.sem_init(semaphore.address, 0, 0);
+  let started = 0;
+  while (started < wanted) {
+    const id = ids.address + BigInt(started * 8);
+    if (libc.pthread_create(id, 0n, libc.sem_wait.pointer, semaphore.address) !== 0) break;
+    started++;
+  }
+  for (let index = 0; index < started; index++) libc.sem_post(semaphore.address);
+  for (let index = 0; index < started; index++) libc.pthread_join(ids.bytes.readBigUInt64LE(index * 8), 0n);
+  return started;
 }
 
 /** Clock ticks a second and bytes a page, the units of /proc (sysconf(3)). */

@@ -11,8 +11,8 @@
  */
 import { readdirSync } from "node:fs";
 import type { Incarnation, Slot } from "../core/identity.ts";
+import { HELPER_VARIABLE } from "./adoptions.ts";
 import { CONTROLLER_MARK } from "./lifeline.ts";
-import { HELPER_VARIABLE } from "./processes.ts";
 import { readEnvironment, readStat } from "./procfs.ts";
 
 /** The leader of a worker and what is in the environment of all that it starts. */

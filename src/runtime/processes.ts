@@ -11,8 +11,11 @@
  */
 import { closeSync, fchownSync, openSync } from "node:fs";
 import type { Logger } from "../base/log.ts";
+import { inTurns, TURN_MS } from "../base/turns.ts";
 import type { ExitStatus } from "../core/exit.ts";
 import { type Incarnation, type Slot, workerId } from "../core/identity.ts";
+import { Adoptions, HELPER_VARIABLE, type Origin } from "./adoptions.ts";
+import { readText } from "./cgroup.ts";
 import { findProgramProblem } from "./interpreter.ts";
 import type { LaunchPlan } from "./launch.ts";
 import { CONTROLLER_MARK, type Lifeline } from "./lifeline.ts";
@@ -27,7 +30,9 @@ import {
   sendSignal,
 } from "./linux.ts";
 import { NOTIFY_VARIABLE, NotifyChannel } from "./notifyChannel.ts";
-import { listChildren, listPids, readEnvironment, readStat } from "./procfs.ts";
+import type { OomKills } from "./oomKills.ts";
+import { findProcessLimit } from "./processLimit.ts";
+import { listChildren, listPids, readStat } from "./procfs.ts";
 import type { InheritedSockets } from "./sockets.ts";
 import { beginProcess, type StartedProcess, startProcess } from "./spawn.ts";
 import { type Credentials, type LimitSetting, type ProcessSettings, ROOM_FOR_PID } from "./spawnShim.ts";
@@ -43,9 +48,6 @@ const MAX_LISTINGS = 5;
 
 /** Names the worker to libraries that keep a file for each process (docs/decisions/0012-worker-identifier.md). */
 const WORKER_ID_VARIABLE = "MULTIPROCESS_WORKER_ID";
-
-/** Names the worker to a helper, and tells helpers from processes of the worker. */
-export const HELPER_VARIABLE = "MONOCEROS_WORKER_PID";
 
 const NO_STRINGS = new PreparedStrings([]);
 
@@ -135,12 +137,11 @@ export interface ProcessListener {
   vacated(pool: number, slot: Slot, incarnation: Incarnation): void;
 }
 
-interface Resident {
+interface Resident extends Origin {
   readonly pool: number;
   readonly launch: PoolLaunch;
   readonly slot: Slot;
   readonly incarnation: Incarnation;
-  readonly pid: number;
   readonly output: OutputReader | undefined;
   readonly notifyChannel: NotifyChannel | undefined;
   leaderAlive: boolean;
@@ -169,10 +170,14 @@ export class Processes implements HelperControl, ToolControl {
   /** What to call when a helper has ended, by its pid. */
   readonly #helpers = new Map<number, (status: ExitStatus) => void>();
   readonly #onChildSignal = () => this.reap();
+  readonly #adoptions: Adoptions;
+  readonly #oomKills: OomKills | undefined;
   readonly #sharedEnvs = new WeakMap<PoolLaunch, PreparedStrings>();
   /** Settings of a launch that were refused once. */
   readonly #refusals = new WeakMap<PoolLaunch, Set<string>>();
   #poll: NodeJS.Timeout | undefined;
+  /** When survivors are looked for again, by performance.now(). */
+  #nextLookAtMs = 0;
   /** Where the output of helpers goes; open for good once it was needed. */
   #sinkFd: number | undefined;
   /** Adopted orphans reaped so far. */
@@ -187,6 +192,7 @@ export class Processes implements HelperControl, ToolControl {
     mark: string;
     /** Soft limit of open files the workers start with. */
     nofileSoft: number | "unlimited";
+    oomKills?: OomKills;
   }) {
     this.#launchOf = options.launchOf;
     this.#attach = options.attach;
@@ -194,7 +200,9 @@ export class Processes implements HelperControl, ToolControl {
     this.#lifeline = options.lifeline;
     this.#log = options.log;
     this.#mark = options.mark;
+    this.#adoptions = new Adoptions(options.mark);
     this.#nofile = { soft: options.nofileSoft, hard: undefined };
+    this.#oomKills = options.oomKills;
     process.on("SIGCHLD", this.#onChildSignal);
   }
 
@@ -263,6 +271,7 @@ export class Processes implements HelperControl, ToolControl {
         slot,
         incarnation,
         pid,
+        marks: [pool.name, slot, incarnation].join("\0"),
         output,
         notifyChannel: notice === undefined ? undefined : new NotifyChannel(notice.readFd),
         leaderAlive: true,
@@ -396,18 +405,20 @@ export class Processes implements HelperControl, ToolControl {
     const killed = [...this.#killed];
     this.#killed.clear();
     const byLeader = new Map(killed.map((resident) => [resident.pid, resident]));
-    const byMarks = new Map(killed.map((resident) => [marksOf(resident), resident]));
-    for (const pid of listPids()) {
+    const byMarks = new Map(killed.map((resident) => [resident.marks, resident]));
+    inTurns(listPids(), (pid) => {
       const stat = readStat(pid);
-      if (stat === undefined || pid === process.pid) continue;
-      if (byLeader.has(stat.session) || byMarks.has(this.#readMarks(pid) ?? "")) sendSignal(pid, "SIGKILL");
-    }
+      if (stat === undefined || pid === process.pid) return;
+      if (byLeader.has(stat.session) || byMarks.has(this.#adoptions.readMarks(pid) ?? "")) sendSignal(pid, "SIGKILL");
+    });
   }
 
   /** Processes of the worker led by `leader` that left its tree and were adopted by the controller. */
   adoptedOf(leader: number): readonly number[] {
     const resident = this.#byLeader.get(leader);
-    return resident === undefined ? [] : this.#escapedOf(resident);
+    if (resident === undefined) return [];
+    this.#examineAdopted();
+    return [...this.#adoptions.membersOf(resident)];
   }
 
   /** Whether the process with this id leads a worker. */
@@ -415,18 +426,20 @@ export class Processes implements HelperControl, ToolControl {
     return this.#byLeader.get(pid)?.leaderAlive === true;
   }
 
-  /** Reaps all that has ended, of any kind. */
+  /** Reaps all that has ended, of any kind; where thousands have ended at once, in several turns of the event loop. */
   reap(): void {
     const leaders: { resident: Resident; status: ExitStatus }[] = [];
     const helpers: (() => void)[] = [];
+    const deadline = performance.now() + TURN_MS;
     for (let reaped = reapOne(); reaped !== undefined; reaped = reapOne()) {
       const { pid, status } = reaped;
+      this.#adoptions.forget(pid);
       const resident = this.#byLeader.get(pid);
       const helperExited = this.#helpers.get(pid);
       if (resident?.leaderAlive === true) {
         resident.leaderAlive = false;
         resident.leaderEndedAtMs = performance.now();
-        leaders.push({ resident, status });
+        leaders.push({ resident, status: this.#withCause(status, resident) });
       } else if (helperExited !== undefined) {
         this.#helperEnded(pid);
         helpers.push(() => helperExited(status));
@@ -435,6 +448,10 @@ export class Processes implements HelperControl, ToolControl {
       } else {
         this.orphansReaped++;
         this.#log.debug("an adopted process ended", { pid });
+        if (performance.now() > deadline) {
+          setImmediate(() => this.reap());
+          break;
+        }
       }
     }
     // Only now: what ended together with its leader is reaped and no survivor.
@@ -442,6 +459,13 @@ export class Processes implements HelperControl, ToolControl {
     this.#lookForVacancies();
     // After the workers, so that what a helper brings about a worker that has just ended is known to be late.
     for (const tellExit of helpers) tellExit();
+  }
+
+  /** Tells a kill by the kernel for lack of memory from one by somebody else. */
+  #withCause(status: ExitStatus, { stopSignal }: Resident): ExitStatus {
+    if (status.kind !== "signal" || status.signal !== "SIGKILL" || stopSignal === "SIGKILL") return status;
+    if (this.#oomKills?.claim() !== true) return status;
+    return { ...status, out_of_memory: { limit_bytes: this.#oomKills.limitBytes ?? null } };
   }
 
   /** Kills helpers, and what was adopted and belongs to no worker any more. Not as PID 1: there the container ends with us. */
@@ -473,6 +497,11 @@ export class Processes implements HelperControl, ToolControl {
   }
 
   #lookForVacancies(): void {
+    // Members whose parents live are not our children: no signal tells of their end.
+    if (this.#leftBehind.size > 0) this.#poll ??= setInterval(() => this.reap(), VACANCY_POLL_MS);
+    const startedAtMs = performance.now();
+    if (this.#leftBehind.size === 0 || startedAtMs < this.#nextLookAtMs) return;
+    this.#examineAdopted();
     for (const resident of this.#leftBehind) {
       if (this.#hasSurvivors(resident)) {
         // What a member of the group had started elsewhere becomes ours, and is known, only when that member ends.
@@ -483,12 +512,12 @@ export class Processes implements HelperControl, ToolControl {
       this.#forget(resident);
       this.#listener.vacated(resident.pool, resident.slot, resident.incarnation);
     }
-    // Members whose parents live are not our children: no signal tells of their end.
-    if (this.#leftBehind.size > 0) this.#poll ??= setInterval(() => this.reap(), VACANCY_POLL_MS);
-    else {
-      clearInterval(this.#poll);
-      this.#poll = undefined;
-    }
+    const endedAtMs = performance.now();
+    // A look at thousands of processes takes a quarter of the time at most.
+    if (endedAtMs - startedAtMs > 2) this.#nextLookAtMs = endedAtMs + 3 * (endedAtMs - startedAtMs);
+    if (this.#leftBehind.size > 0) return;
+    clearInterval(this.#poll);
+    this.#poll = undefined;
   }
 
   #forget(resident: Resident): void {
@@ -498,15 +527,27 @@ export class Processes implements HelperControl, ToolControl {
     resident.notifyChannel?.[Symbol.dispose]();
   }
 
-  /** Whether something is left. A process that ends while it is looked at may have left us a child, so that is asked again. */
+  /**
+   * Whether something is left, or may be left: not every adopted process may have been examined. A process that ends while it is
+   * looked at may have left us a child, so the children are listed again.
+   */
   #hasSurvivors(resident: Resident): boolean {
     for (let listing = 0; listing < MAX_LISTINGS; listing++) {
+      if (sendSignal(-resident.pid, 0) || this.#adoptions.hasMembersOf(resident)) return true;
       const children = listChildren();
-      if (sendSignal(-resident.pid, 0)) return true;
-      if (children.some((pid) => this.#isEscaped(pid, resident) ?? this.#mayBeInExec(resident))) return true;
-      if (children.join() === listChildren().join()) return false;
+      const known = this.#examineAdopted(children);
+      if (known === "partly" || this.#adoptions.hasMembersOf(resident)) return true;
+      if (known === "exec" && this.#mayBeInExec(resident)) return true;
+      if (!sendSignal(-resident.pid, 0) && children.join() === listChildren().join()) return false;
     }
     return true;
+  }
+
+  #examineAdopted(children = listChildren()): ReturnType<Adoptions["examine"]> {
+    return this.#adoptions.examine(
+      children,
+      (pid) => pid === this.#lifeline?.pid || this.#helpers.has(pid) || this.#byLeader.get(pid)?.leaderAlive === true,
+    );
   }
 
   /** During an execve(2), a matter of moments, nobody can tell whose a process is: it is looked at again. */
@@ -514,44 +555,18 @@ export class Processes implements HelperControl, ToolControl {
     return performance.now() - resident.leaderEndedAtMs < EXEC_BOUND_MS;
   }
 
-  /** The stop signal, once, to each process that left the group; the group got it as a whole. */
+  /** The stop signal, once, to each process that left the group, as many as one turn allows; the group got it as a whole. */
   #signalEscaped(resident: Resident): void {
     const { pid: leader, stopSignal, signalled } = resident;
     if (stopSignal === undefined) return;
-    for (const pid of this.#escapedOf(resident)) {
-      if (signalled.has(pid) || readStat(pid)?.processGroup === leader) continue;
+    const deadline = performance.now() + TURN_MS;
+    for (const pid of this.#adoptions.membersOf(resident)) {
+      if (signalled.has(pid)) continue;
+      if (performance.now() > deadline) return;
+      if (readStat(pid)?.processGroup === leader) continue;
       signalled.add(pid);
       sendStopSignal(pid, stopSignal);
     }
-  }
-
-  /** Adopted children of ours that came from this worker: all that left the group ends up here once its parent ended. */
-  #escapedOf(resident: Resident): number[] {
-    return listChildren().filter((pid) => this.#isEscaped(pid, resident) === true);
-  }
-
-  /** Whether a child of ours is a living process of this worker; undefined where that cannot be told at the moment. */
-  #isEscaped(pid: number, resident: Resident): boolean | undefined {
-    if (pid === this.#lifeline?.pid || this.#helpers.has(pid) || this.#byLeader.get(pid)?.leaderAlive === true)
-      return false;
-    return readStat(pid)?.state === "Z" ? false : this.#belongsTo(pid, resident);
-  }
-
-  /** Whether a process is one of this worker; undefined where that cannot be told at the moment. */
-  #belongsTo(pid: number, resident: Resident): boolean | undefined {
-    const stat = readStat(pid);
-    if (stat === undefined || pid === process.pid) return false;
-    if (stat.session === resident.pid) return true;
-    const marks = this.#readMarks(pid);
-    return marks === undefined ? undefined : marks === marksOf(resident);
-  }
-
-  /** The marks of the worker that a process came from; "" of any other, undefined if unknown at the moment. */
-  #readMarks(pid: number): string | undefined {
-    const env = readEnvironment(pid);
-    if (env?.size === 0) return undefined;
-    if (env === undefined || env.get(CONTROLLER_MARK) !== this.#mark || env.has(HELPER_VARIABLE)) return "";
-    return [env.get("MONOCEROS_POOL"), env.get("MONOCEROS_SLOT"), env.get("MONOCEROS_INCARNATION")].join("\0");
   }
 
   /**
@@ -596,17 +611,18 @@ function sendStopSignal(target: number, signal: string): void {
   sendSignal(target, "SIGCONT");
 }
 
-/** As the environment of each process of the worker has them; never "". */
-function marksOf({ launch, slot, incarnation }: Resident): string {
-  return [launch.name, slot, incarnation].join("\0");
-}
-
 /** Errors of execve(2) that may be about something else than the file itself. */
 const EXEC_ERRORS: ReadonlySet<string> = new Set(["ENOENT", "ENOEXEC", "EACCES", "ELOOP"]);
 
-/** The error of a spawn. It names what the program lacks, if known: its interpreter may have been removed. */
-function explained(error: unknown, { file, cwd, env }: LaunchPlan): unknown {
-  if (!(error instanceof SystemCallError) || !EXEC_ERRORS.has(error.code)) return error;
+/**
+ * The error of a spawn. It names the limit that was reached, or what the program lacks, if known: its interpreter may have been
+ * removed.
+ */
+function explained(error: unknown, { file, cwd, env, credentials }: LaunchPlan): unknown {
+  if (!(error instanceof SystemCallError)) return error;
+  if (error.code === "EAGAIN")
+    return new Error(`${error.message}: ${findProcessLimit(readText, credentials?.uid).text}`, { cause: error });
+  if (!EXEC_ERRORS.has(error.code)) return error;
   const problem = findProgramProblem(file, { cwd: cwd ?? process.cwd(), path: env["PATH"] });
   return problem === undefined ? error : new Error(`${error.message}: it ${problem.text}`, { cause: error });
 }

@@ -4,6 +4,7 @@
  */
 import type { HeapProfiler, Profiler } from "node:inspector";
 import { setTimeout as wait } from "node:timers/promises";
+import { requireThreads } from "./threads.ts";
 
 /** Microseconds between two samples of the CPU. */
 const CPU_INTERVAL_US = 1000;
@@ -11,8 +12,12 @@ const CPU_INTERVAL_US = 1000;
 /** Bytes allocated between two samples of the heap, on average. */
 const HEAP_INTERVAL_BYTES = 32_768;
 
-/** What used the CPU for a time, or until `signal` comes. */
+/**
+ * What used the CPU for a time, or until `signal` comes. V8 takes the samples on a thread of its own, and aborts the process if it
+ * cannot be started. @throws ControllerError PROCESS_LIMIT
+ */
 export async function profileCpu(durationMs: number, signal: AbortSignal): Promise<Profiler.Profile> {
+  requireThreads(1, "Cannot profile the controller");
   const { Session } = await import("node:inspector/promises");
   const session = new Session();
   session.connect();

@@ -180,8 +180,8 @@ test("one profile of a worker at a time; when its client leaves, the next one ca
   await controller.ready();
   for (const [method, path] of [
     ["POST", "/v1/workers/busy-0/profile"],
-    ["GET", "/debug/pprof/profile?seconds=60"],
-    ["GET", "/debug/pprof/heap?seconds=60"],
+    ["POST", "/debug/pprof/profile?seconds=60"],
+    ["POST", "/debug/pprof/heap?seconds=60"],
   ] as const) {
     const first = request({ socketPath: controller.socket, method, path, agent: false });
     first.on("error", () => {});
@@ -218,10 +218,10 @@ test("profiles of the controller are read by go tool pprof, open no port, and gi
   const privateKiB = () =>
     Number(/^Private_Dirty:\s+(\d+)/mu.exec(readFileSync(`/proc/${controller.pid}/smaps_rollup`, "utf8"))?.[1]);
   const [before, socketsBefore] = [privateKiB(), sockets()];
-  const cpu = take(controller, "GET", "/debug/pprof/profile?seconds=1");
+  const cpu = take(controller, "POST", "/debug/pprof/profile?seconds=1");
   for (let count = 0; count < 200; count++) await controller.status();
   assert.match(top(await cpu), /File: monoceros\n(?:.*\n)*Type: cpu\n(?:.*\n)*.*serve|.*handle|.*statusOf/u);
-  const heap = take(controller, "GET", "/debug/pprof/heap?seconds=1");
+  const heap = take(controller, "POST", "/debug/pprof/heap?seconds=1");
   for (let count = 0; count < 200; count++) await controller.status();
   assert.match(top(await heap), /Type: inuse_space/u);
   assert.equal(sockets(), socketsBefore);

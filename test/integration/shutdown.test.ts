@@ -1,12 +1,12 @@
 /** The end of the whole: order, deadlines, second signals, and shutdowns that come at a bad moment. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { Agent, type RequestOptions, request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { ControllerUnderTest, eventually, isAlive, PROCESSBIN, poolOf } from "../support/controller.ts";
+import { ControllerUnderTest, eventually, isAlive, PROCESSBIN, poolOf, untilGone } from "../support/controller.ts";
 import { ENVOY } from "../support/envoy.ts";
 import { freePort } from "../support/ports.ts";
 import { proxyPool } from "../support/traffic.ts";
@@ -310,17 +310,65 @@ test("what cannot be written because nobody reads is told, and the exit code is 
   );
 });
 
-test("SIGTERM while the start is still checked ends it in order", async () => {
+/** Runs `act` with a pool whose Envoy does not answer `--version`; `runs` resolves with its pid once it runs. */
+async function silentEnvoy(act: (workers: string, runs: () => Promise<number>) => Promise<void>): Promise<void> {
   const directory = mkdtempSync(join(tmpdir(), "monoceros-early-term-"));
   try {
-    // The check asks for the version of Envoy; this one stops who asks.
+    const exec = join(directory, "envoy");
+    const pidFile = join(directory, "pid");
+    writeFileSync(
+      exec,
+      `#!/bin/sh\ntrap "" TERM\necho $$ >${pidFile}.new && mv ${pidFile}.new ${pidFile}\nexec sleep 1000\n`,
+    );
+    chmodSync(exec, 0o755);
+    const { workers } = await proxyPool({ replicas: 1, server: { exec } });
+    await act(workers, () =>
+      eventually(() => (existsSync(pidFile) ? Number(readFileSync(pidFile, "utf8")) : undefined), "the tool runs"),
+    );
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+}
+
+for (const [signal, code] of [
+  ["SIGTERM", 143],
+  ["SIGINT", 130],
+] as const) {
+  test(`${signal} is obeyed while Envoy does not answer, and the exit code says so`, async () => {
+    await silentEnvoy(async (workers, runs) => {
+      await using controller = ControllerUnderTest.begin({ workers });
+      const tool = await runs();
+      controller.child.kill(signal);
+      assert.deepEqual(await controller.ended, { code, signal: null }, controller.stderr.join("\n"));
+      assert.match(
+        controller.stderr.join("\n"),
+        new RegExp(`received ${signal} during the start: no worker was started`, "u"),
+      );
+      await untilGone(tool);
+    });
+  });
+}
+
+test("a controller that is killed while Envoy does not answer leaves nothing behind", async () => {
+  await silentEnvoy(async (workers, runs) => {
+    await using controller = ControllerUnderTest.begin({ workers });
+    const tool = await runs();
+    controller.child.kill("SIGKILL");
+    await untilGone(tool);
+  });
+});
+
+test("SIGTERM at the end of the checks starts no worker", async () => {
+  const directory = mkdtempSync(join(tmpdir(), "monoceros-early-term-"));
+  try {
+    // The check asks for the version of Envoy; this one stops its caller.
     const exec = join(directory, "envoy");
     writeFileSync(exec, `#!/bin/sh\ncase "$*" in *version*) kill -TERM $PPID ;; esac\nexec ${ENVOY} "$@"\n`);
     chmodSync(exec, 0o755);
     const { workers } = await proxyPool({ replicas: 1, server: { exec } });
     const { ending, stderr } = await ControllerUnderTest.run({ workers });
-    assert.deepEqual(ending, { code: 0, signal: null }, stderr.join("\n"));
-    assert.match(stderr.join("\n"), /is done with exit code 0: received SIGTERM/u);
+    assert.deepEqual(ending, { code: 143, signal: null }, stderr.join("\n"));
+    assert.match(stderr.join("\n"), /received SIGTERM during the start: no worker was started/u);
   } finally {
     rmSync(directory, { recursive: true });
   }

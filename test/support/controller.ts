@@ -86,6 +86,11 @@ export class ControllerUnderTest implements AsyncDisposable {
     if (this.child.stderr !== null) this.#keepLines(this.child.stderr, this.stderr);
   }
 
+  /** Starts a controller and returns at once: it may never get as far as to have a control socket. */
+  static begin(options: StartOptions): ControllerUnderTest {
+    return new ControllerUnderTest(options);
+  }
+
   /** Starts a controller and returns when its first event was seen. */
   static async start(options: StartOptions): Promise<ControllerUnderTest> {
     const controller = new ControllerUnderTest(options);

@@ -1,6 +1,7 @@
 /** `monoceros run`, and the bare flags of the original: checks everything, then becomes the controller. */
 import type { ReadAgain } from "../../assembly/controllerProcess.ts";
 import { holdSignals } from "../../assembly/heldSignals.ts";
+import type { RunProgram } from "../../envoy/binary.ts";
 import type { Command } from "../command.ts";
 
 export const run: Command = {
@@ -22,15 +23,27 @@ export const run: Command = {
       const { validate } = await import("./validate.ts");
       return validate.run(context);
     }
-    // The checks take as long as each program they ask, Envoy above all; who stops us meanwhile shall be heard.
+    // The checks take as long as each program they run, Envoy above all, and a request to stop is obeyed meanwhile.
     const held = holdSignals();
-    const [{ ownEnvironment, preflight, systemChecks }, { runController }] = await Promise.all([
-      import("../preflight.ts"),
-      import("../../assembly/controllerProcess.ts"),
-    ]);
+    const [{ ownEnvironment, preflight, systemChecks, toolRunner }, { runController }, { Start, stoppedExitCode }] =
+      await Promise.all([
+        import("../preflight.ts"),
+        import("../../assembly/controllerProcess.ts"),
+        import("../../assembly/start.ts"),
+      ]);
     const env = ownEnvironment(context.env);
-    const checked = await preflight(context.text("config") ?? "", env);
-    const readAgain: ReadAgain = (run, isProxied) => preflight(checked.file, env, systemChecks(run, isProxied));
-    return runController(checked, readAgain, { isDebug: context.isSet("debug"), held });
+    using start = await Start.begin();
+    const check = (file: string, run: RunProgram, isProxied?: (pool: string) => boolean) =>
+      preflight(file, env, systemChecks(run, isProxied));
+    const checked = await Promise.race([check(context.text("config") ?? "", toolRunner(start.tools)), held.stopped]);
+    if (typeof checked === "string") {
+      await context.terminal.write(
+        "stderr",
+        `monoceros: received ${checked} during the start: no worker was started\n`,
+      );
+      return stoppedExitCode(checked);
+    }
+    const readAgain: ReadAgain = (run, isProxied) => check(checked.file, run, isProxied);
+    return await runController(checked, readAgain, { isDebug: context.isSet("debug"), held, start });
   },
 };
