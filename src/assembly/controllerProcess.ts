@@ -112,6 +112,7 @@ export async function runController(
   }
 
   for (const warning of warnings) log.warn(warning);
+  for (const note of preflight.notes) log.info(note);
 
   closeInheritedOnExec();
   becomeSubreaper();
@@ -336,7 +337,16 @@ export async function runController(
   const { tokenFile } = config.admin;
   const token = tokenFile === undefined ? undefined : await TokenFile.open(tokenFile, (message) => log.warn(message));
   const openServer = createTcpServer(handle, token === undefined ? undefined : (text) => token.matches(text));
-  const controlServer = createControlServer(handle, readPeer);
+  let isProxyWarned = false;
+  const isProxy = ({ pid }: { readonly pid: number }) => {
+    const proxy = leadersOf(daemon.view()).find(({ role, leader }) => role === "proxy" && leader === pid);
+    if (proxy === undefined) return false;
+    if (!isProxyWarned)
+      log.warn(`refused Envoy (pid ${pid}, ${proxy.pool}) at the control socket: a worker has led it there`);
+    isProxyWarned = true;
+    return true;
+  };
+  const controlServer = createControlServer(handle, readPeer, isProxy);
   const candidates =
     config.admin.socket === undefined
       ? defaultSocketCandidates(process.env, process.getuid?.() ?? 0, tmpdir())

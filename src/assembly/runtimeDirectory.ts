@@ -2,13 +2,16 @@
  * A private directory for what the controller's processes share at run time: Envoy's files, sockets of workers. One for
  * each controller, so that two never meet; those of controllers that were killed are removed by the next one.
  */
-import { chmodSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { chmodSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ControllerError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
+import { makePassable } from "../envoy/privateFiles.ts";
 import { distrustOf, type Identity } from "../files/inspectPath.ts";
+import { findClosed } from "../runtime/access.ts";
 import { readStat } from "../runtime/procfs.ts";
+import type { Credentials } from "../runtime/spawnShim.ts";
 
 /** Where it is where the configuration says nothing. */
 const DEFAULT_PARENT = "/run/monoceros";
@@ -26,29 +29,46 @@ export class RuntimeDirectory implements Disposable {
 
   /**
    * Makes it below `configured`, else below the default place, else below the directory for temporary files. `identities`
-   * are the users that workers run as. @throws ControllerError RUNTIME_DIR_UNSAFE
+   * are the users that workers run as. @throws ControllerError RUNTIME_DIR_UNSAFE, RUNTIME_DIR_UNUSABLE
    */
   static create(configured: string | undefined, log: Logger, identities: readonly Identity[] = []): RuntimeDirectory {
     const parent = configured ?? DEFAULT_PARENT;
+    let reason: string;
     try {
       requireTrusted(parent, identities);
-      mkdirSync(parent, { recursive: true, mode: MODE });
+      makePassable(parent);
       requireTrusted(parent, identities);
+      if (configured === undefined) openToPass(parent);
       removeAbandoned(parent, log);
       return new RuntimeDirectory(makeIn(parent));
     } catch (error) {
       if (configured !== undefined && error instanceof ControllerError) throw error;
-      const reason = error instanceof Error && "code" in error ? String(error.code) : String(error);
+      reason = codeOf(error);
       if (configured !== undefined) log.warn("runtime_dir cannot be used, a temporary directory is", { error: reason });
     }
     requireTrusted(tmpdir(), identities);
-    return new RuntimeDirectory(makeIn(tmpdir()));
+    try {
+      return new RuntimeDirectory(makeIn(tmpdir()));
+    } catch (cause) {
+      throw new ControllerError(
+        "RUNTIME_DIR_UNUSABLE",
+        `Cannot make a directory for sockets and Envoy's files: neither "${parent}" (${reason}) nor "${tmpdir()}" (${codeOf(cause)}) can be written`,
+        {
+          cause,
+          hint: `Mount a writable volume, such as an emptyDir, at ${tmpdir()}, or set supervisor.runtime_dir to a directory that can be written.`,
+        },
+      );
+    }
   }
 
   /** A directory in it, made where it is missing. */
   directory(...names: readonly string[]): string {
-    const path = join(this.path, ...names);
-    mkdirSync(path, { recursive: true, mode: MODE });
+    let path = this.path;
+    for (const name of names) {
+      path = join(path, name);
+      // Whatever the umask says.
+      if (mkdirSync(path, { recursive: true }) !== undefined) chmodSync(path, MODE);
+    }
     return path;
   }
 
@@ -69,6 +89,27 @@ export function requireTrusted(parent: string, identities: readonly Identity[]):
     `Cannot use directory "${parent}" for sockets and Envoy's files: ${distrust.reason}`,
     { hint: `${distrust.hint}; or set supervisor.runtime_dir to another directory.` },
   );
+}
+
+/** @throws ControllerError RUNTIME_DIR_UNUSABLE if a process with these ids, `who`, may not enter a directory */
+export function requirePassable(path: string, ids: Credentials, who: string): void {
+  const closed = findClosed(path, ids);
+  if (closed === undefined) return;
+  throw new ControllerError(
+    "RUNTIME_DIR_UNUSABLE",
+    `Cannot start ${who} as uid ${ids.uid}: directory "${closed}" is closed to it`,
+    { hint: `chmod o+x ${closed}, or set supervisor.runtime_dir to a directory below which every user may pass.` },
+  );
+}
+
+/** The control socket's directory, made for it alone, becomes one that others may pass through; the socket stays private. */
+function openToPass(directory: string): void {
+  const { mode, uid } = statSync(directory);
+  if (process.getuid?.() === 0 && uid === 0 && (mode & 0o001) === 0) chmodSync(directory, MODE);
+}
+
+function codeOf(error: unknown): string {
+  return error instanceof Error && "code" in error ? String(error.code) : String(error);
 }
 
 const NAME = /^mc-(\d+)\.(\d+)-/u;

@@ -38,6 +38,7 @@ const CHECKS: SystemChecks = {
   findEnvoy: async () => ({ file: "/bin/envoy", version: "1.40.0" }),
   async checkProxy() {},
   fileProblem: async () => undefined,
+  chooseEnvoyUser: () => ({ credentials: undefined, mayLink: false }),
 };
 
 async function check(

@@ -81,7 +81,9 @@ async function readCommandLine(pid: number): Promise<string> {
   try {
     await using file = await files.open(`/proc/${pid}/cmdline`);
     const { bytesRead, buffer } = await file.read(Buffer.alloc(MAX_COMMAND_BYTES), 0, MAX_COMMAND_BYTES, 0);
-    return printable(buffer.toString("utf8", 0, bytesRead)).trim().slice(0, MAX_COMMAND_BYTES);
+    return printable(buffer.toString("utf8", 0, bytesRead))
+      .trim()
+      .slice(0, MAX_COMMAND_BYTES);
   } catch {
     return "";
   }

@@ -3,9 +3,9 @@ import { chmodSync, chownSync, mkdirSync, readdirSync, readFileSync, symlinkSync
 import { tmpdir } from "node:os";
 import { type TestContext, test } from "node:test";
 import { lives, ProcessScene, until } from "../../test/support/processScene.ts";
-import type { Credentials } from "./spawnShim.ts";
 import { readStat } from "./procfs.ts";
 import { dumpStacks, findPySpy, formatStack, isPython, type PySpy, recordStacks } from "./pySpy.ts";
+import type { Credentials } from "./spawnShim.ts";
 
 const LONG_MS = 20_000;
 

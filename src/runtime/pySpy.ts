@@ -20,9 +20,9 @@ import { basename, join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { distrustOf } from "../files/inspectPath.ts";
 import { readWholeFile } from "../files/readFile.ts";
-import type { Credentials } from "./spawnShim.ts";
 import type { ToolControl } from "./processes.ts";
 import { readProc, readStat } from "./procfs.ts";
+import type { Credentials } from "./spawnShim.ts";
 import { runTool, type ToolAnswer } from "./tool.ts";
 
 /** How long the maps of a process may take; its memory may be locked. */
