@@ -12,6 +12,7 @@
  *   o ADJ, O DELTA     oom_score_adj, absolute or relative to the inherited one
  *   G GID,...          supplementary groups
  *   g GID, u UID       real, effective and saved ids
+ *   a CAP,...          capabilities below 32 that are kept when the ids change, also by the program (ambient)
  *   m MASK             umask
  *   d PARENT           SIGKILL when the parent ends; exit if PARENT is not the parent any more
  *   p                  write the own pid into the variable LISTEN_PID, which has room for it
@@ -29,13 +30,15 @@ typedef unsigned char u8;
 enum {
   SYS_write = 1, SYS_close = 3, SYS_getpid = 39, SYS_execve = 59, SYS_exit = 60, SYS_fcntl = 72, SYS_chdir = 80,
   SYS_umask = 95, SYS_getppid = 110, SYS_setgroups = 116, SYS_setresuid = 117, SYS_setresgid = 119,
-  SYS_setpriority = 141, SYS_prctl = 157, SYS_openat = 257, SYS_prlimit64 = 302, SYS_pread64 = 17,
+  SYS_setpriority = 141, SYS_capset = 126, SYS_prctl = 157, SYS_openat = 257, SYS_prlimit64 = 302, SYS_pread64 = 17,
 };
 
+/* A fifth argument is 0: prctl(2) looks at it. */
 static inline i64 call4(i64 number, u64 a, u64 b, u64 c, u64 d) {
   register u64 r10 __asm__("r10") = d;
+  register u64 r8 __asm__("r8") = 0;
   i64 result;
-  __asm__ volatile("syscall" : "=a"(result) : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10) : "rcx", "r11", "memory");
+  __asm__ volatile("syscall" : "=a"(result) : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8) : "rcx", "r11", "memory");
   return result;
 }
 
@@ -44,7 +47,7 @@ __asm__(".globl _start\n_start:\n  xor %ebp, %ebp\n  mov %rsp, %rdi\n  and $-16,
 enum {
   SYS_write = 64, SYS_close = 57, SYS_getpid = 172, SYS_execve = 221, SYS_exit = 93, SYS_fcntl = 25, SYS_chdir = 49,
   SYS_umask = 166, SYS_getppid = 173, SYS_setgroups = 159, SYS_setresuid = 147, SYS_setresgid = 149,
-  SYS_setpriority = 140, SYS_prctl = 167, SYS_openat = 56, SYS_prlimit64 = 261, SYS_pread64 = 67,
+  SYS_setpriority = 140, SYS_capset = 91, SYS_prctl = 167, SYS_openat = 56, SYS_prlimit64 = 261, SYS_pread64 = 67,
 };
 
 static inline i64 call4(i64 number, u64 a, u64 b, u64 c, u64 d) {
@@ -53,7 +56,8 @@ static inline i64 call4(i64 number, u64 a, u64 b, u64 c, u64 d) {
   register u64 x1 __asm__("x1") = b;
   register u64 x2 __asm__("x2") = c;
   register u64 x3 __asm__("x3") = d;
-  __asm__ volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3) : "memory");
+  register u64 x4 __asm__("x4") = 0;
+  __asm__ volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4) : "memory");
   return (i64)x0;
 }
 
@@ -63,6 +67,7 @@ __asm__(".globl _start\n_start:\n  mov x29, #0\n  mov x30, #0\n  mov x0, sp\n  b
 #endif
 
 enum { F_SETFD = 2, FD_CLOEXEC = 1, PR_SET_PDEATHSIG = 1, SIGKILL = 9, RLIMIT_NPROC = 6, AT_FDCWD = -100, O_RDWR_CLOEXEC = 02000002 };
+enum { PR_SET_KEEPCAPS = 8, PR_CAP_AMBIENT = 47, PR_CAP_AMBIENT_RAISE = 2, CAPABILITY_VERSION = 0x20080522 };
 enum { EINVAL = 22, MAX_GROUPS = 8192, CANNOT_EXECUTE = 127 };
 
 static i64 report_fd = -1;
@@ -173,6 +178,22 @@ static void set_groups(const char **at) {
   require('G', call4(SYS_setgroups, count, (u64)groups, 0, 0));
 }
 
+/* A change from root to another user drops all capabilities; those that are kept are no longer in effect either. */
+static void keep_capabilities(const char **at, int is_second) {
+  if (!is_second) {
+    require('a', call4(SYS_prctl, PR_SET_KEEPCAPS, 1, 0, 0));
+    return;
+  }
+  const char *list = *at;
+  u32 mask = 0;
+  do mask |= 1u << (number(at) & 31); while (comma(at));
+  u32 header[2] = {CAPABILITY_VERSION, 0};
+  /* Effective, permitted and inheritable set of capabilities 0 to 31, then of the others. */
+  u32 sets[6] = {mask, mask, mask, 0, 0, 0};
+  require('a', call4(SYS_capset, (u64)header, (u64)sets, 0, 0));
+  do require('a', call4(SYS_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, number(&list), 0)); while (comma(&list));
+}
+
 static void die_with_parent(u64 parent) {
   require('d', call4(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0));
   /* It may have ended before. */
@@ -223,6 +244,9 @@ static void apply(const char *at, int is_second, char **envp) {
       case 'u':
         id = number(&at);
         if (!is_second) require('u', call4(SYS_setresuid, id, id, id, 0));
+        break;
+      case 'a':
+        keep_capabilities(&at, is_second);
         break;
       case 'm':
         id = number(&at);

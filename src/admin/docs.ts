@@ -8,7 +8,7 @@ at \`GET /v1/openapi.json\`; the command line uses nothing else than this API.
 
 ## Who may do what
 
-- Over the **control socket** (mode 0600 in a directory of mode 0700) whoever may open it may do everything:
+- Over the **control socket** (mode 0600) whoever may open it may do everything:
   \`curl --unix-socket /run/monoceros/monoceros.sock http://controller/v1/status\`
 - Over **TCP** metrics and health are open to all. Everything else needs \`Authorization: Bearer TOKEN\` with the token of
   \`admin.token_file\` (read again when the file changes), or comes from the same machine under one of its names

@@ -10,7 +10,7 @@ import { FakeHandle } from "../../test/support/fakeHandle.ts";
 import { ControllerError } from "../base/errors.ts";
 import type { EventRecord, Operation, OperationAccepted, Status } from "./api.ts";
 import type { TokenCheck } from "./auth.ts";
-import { createControlServer, createTcpServer } from "./server.ts";
+import { createControlServer, createTcpServer, type Peer } from "./server.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "monoceros-server-"));
 after(() => rmSync(directory, { recursive: true }));
@@ -27,10 +27,11 @@ async function withFront(
   kind: "control" | "tcp",
   body: (front: Front) => Promise<void>,
   isToken?: TokenCheck,
+  isProxy?: (peer: Peer) => boolean,
 ): Promise<void> {
   const handle = new FakeHandle();
   const readPeer = () => ({ uid: 7, pid: 8, gid: 9 });
-  const server = kind === "control" ? createControlServer(handle, readPeer) : createTcpServer(handle, isToken);
+  const server = kind === "control" ? createControlServer(handle, readPeer, isProxy) : createTcpServer(handle, isToken);
   const socketPath = join(directory, `${fronts++}.sock`);
   server.listen(kind === "control" ? socketPath : { port: 0, host: "127.0.0.1" });
   await once(server, "listening");
@@ -102,6 +103,28 @@ async function take<T>(stream: AsyncGenerator<T>, count: number): Promise<T[]> {
   }
   return taken;
 }
+
+test("the control socket refuses a proxy on every route", async () => {
+  const isProxy = ({ pid }: Peer) => pid === 8;
+  await withFront(
+    "control",
+    async ({ to, handle }) => {
+      for (const [method, path] of [
+        ["POST", "/v1/shutdown"],
+        ["GET", "/v1/status"],
+        ["GET", "/metrics"],
+        ["GET", "/no/such"],
+      ] as const) {
+        const { status, text } = await ask(to, method, path);
+        assert.equal(status, 403, path);
+        assert.match(text, /ACCESS_DENIED.*a proxy may not use the control socket/u);
+      }
+      assert.deepEqual([handle.orders, handle.audits], [[], []]);
+    },
+    undefined,
+    isProxy,
+  );
+});
 
 test("both fronts serve metrics with type and length, in the form that was asked for", async () => {
   for (const kind of ["tcp", "control"] as const) {

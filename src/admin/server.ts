@@ -71,17 +71,32 @@ export interface Peer {
   readonly pid: number;
 }
 
-/** The front for the control socket. `readPeer` tells who is at the other end of the connection with this descriptor. */
-export function createControlServer(controller: ControllerHandle, readPeer: (fd: number) => Peer | undefined): Server {
+/**
+ * The front for the control socket. `readPeer` tells who is at the other end of the connection with this descriptor. A
+ * proxy is refused, because it passes on what its clients ask: it comes here only if it was led here.
+ */
+export function createControlServer(
+  controller: ControllerHandle,
+  readPeer: (fd: number) => Peer | undefined,
+  isProxy: (peer: Peer) => boolean = () => false,
+): Server {
   return createFront({
     controller,
     routes: ALL_ROUTES,
-    admit: ({ socket }) => ({ kind: "admitted", caller: () => nameOf(socket, readPeer) }),
+    admit: ({ socket }) => {
+      const peer = peerOf(socket, readPeer);
+      if (peer !== undefined && isProxy(peer))
+        return { kind: "refused", status: 403, message: "a proxy may not use the control socket" };
+      return { kind: "admitted", caller: () => nameOf(peer) };
+    },
   });
 }
 
-function nameOf(socket: Socket, readPeer: (fd: number) => Peer | undefined): string {
+function peerOf(socket: Socket, readPeer: (fd: number) => Peer | undefined): Peer | undefined {
   const fd = descriptorOf(socket);
-  const peer = fd === undefined ? undefined : readPeer(fd);
+  return fd === undefined ? undefined : readPeer(fd);
+}
+
+function nameOf(peer: Peer | undefined): string {
   return peer === undefined ? "a client that is gone" : `uid ${peer.uid}, pid ${peer.pid}`;
 }

@@ -122,6 +122,7 @@ export async function runController(
   }
 
   for (const warning of warnings) log.warn(warning);
+  for (const note of preflight.notes) log.info(note);
 
   requireRoom(preflight, lifeline?.pid !== undefined);
   becomeSubreaper();
@@ -373,7 +374,16 @@ export async function runController(
   const token = tokenFile === undefined ? undefined : await TokenFile.open(tokenFile, (message) => log.warn(message));
   const isToken = token === undefined ? undefined : (text: string) => token.matches(text);
   const openServer = createTcpServer(handle, isToken, openConnections());
-  const controlServer = createControlServer(handle, readPeer);
+  let isProxyWarned = false;
+  const isProxy = ({ pid }: { readonly pid: number }) => {
+    const proxy = leadersOf(daemon.view()).find(({ role, leader }) => role === "proxy" && leader === pid);
+    if (proxy === undefined) return false;
+    if (!isProxyWarned)
+      log.warn(`refused Envoy (pid ${pid}, ${proxy.pool}) at the control socket: a worker has led it there`);
+    isProxyWarned = true;
+    return true;
+  };
+  const controlServer = createControlServer(handle, readPeer, isProxy);
   const candidates =
     config.admin.socket === undefined
       ? defaultSocketCandidates(process.env, process.getuid?.() ?? 0, tmpdir())

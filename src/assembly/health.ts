@@ -99,7 +99,9 @@ export class Health implements Disposable {
     const start = probeStarter(processes, owners, (target, reason) => this.#warnOfUnknownOwner(target, reason));
     const listener: ProbeListener = {
       becameReady: (...worker) => {
-        if (!this.#isObserved(worker[0])) this.#gate.withdraw(worker, "readiness");
+        if (this.#isObserved(worker[0])) return;
+        this.#expose(worker);
+        this.#gate.withdraw(worker, "readiness");
       },
       becameUnready: (pool, slot, incarnation, reason) =>
         this.#gate.object([pool, slot, incarnation], "readiness", reason),
@@ -170,6 +172,7 @@ export class Health implements Disposable {
       clock,
       owners,
       judged: (worker, whyNot) => {
+        this.#expose(worker);
         if (whyNot === undefined) this.#gate.withdraw(worker, "owner");
         else {
           this.#gate.object(worker, "owner", whyNot);
@@ -263,6 +266,20 @@ export class Health implements Disposable {
       ...(sharesPorts ? { siblings: () => siblings().flatMap(({ pid }) => pid ?? []) } : {}),
       ...(sockets.length > 0 ? { shared: new Set(sockets.map(({ fd }) => String(fstatSync(fd).ino))) } : {}),
     };
+  }
+
+  /** Leads the proxy to the worker's socket, if that is the worker's own. */
+  #expose(worker: WorkerKey): void {
+    const found = this.#find(worker);
+    if (found === undefined) return;
+    const [pool, slot] = worker;
+    const whyNot = this.#registry.partsOf(pool, found.target.revision).places.expose(slot);
+    if (whyNot === undefined) {
+      this.#gate.withdraw(worker, "socket");
+      return;
+    }
+    this.#gate.object(worker, "socket", whyNot);
+    this.#reports.note(worker, whyNot);
   }
 
   #find([pool, slot, incarnation]: WorkerKey) {

@@ -1,4 +1,5 @@
 /** What the processes are told of each pool: how its workers, or its Envoy, are launched. */
+import type { EnvoyProgram } from "../cli/preflight.ts";
 import type { LaunchedPool } from "../config/diff.ts";
 import type { PoolProxy } from "../envoy/proxy.ts";
 import { INOTIFY_OF_ENVOY, requireInotify } from "../runtime/inotify.ts";
@@ -28,7 +29,11 @@ export function workerLaunch(
 }
 
 /** The launch of an Envoy. It gets nothing of the workers' and little of ours. */
-export function proxyLaunch(name: string, file: string, proxy: () => PoolProxy): PoolLaunch {
+export function proxyLaunch(
+  name: string,
+  { file, credentials }: Pick<EnvoyProgram, "file" | "credentials">,
+  proxy: () => PoolProxy,
+): PoolLaunch {
   return {
     name,
     plan: {
@@ -37,7 +42,7 @@ export function proxyLaunch(name: string, file: string, proxy: () => PoolProxy):
       env: { PATH: process.env["PATH"] ?? "", ...timeZone() },
       configured: new Set(),
       cwd: undefined,
-      credentials: undefined,
+      credentials,
       umask: undefined,
       nice: undefined,
       oomScoreAdj: undefined,

@@ -1,14 +1,16 @@
 /** Installs pools: makes their parts and tells every room that has to know them. Used at the start and by a reload. */
+import { accessSync, constants } from "node:fs";
 import { resolve } from "node:path";
+import { ControllerError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
-import type { Preflight } from "../cli/preflight.ts";
+import type { EnvoyProgram, Preflight } from "../cli/preflight.ts";
 import { proxyPlaces, proxySettings } from "../cli/proxySettings.ts";
 import type { PoolConfig } from "../config/config.ts";
 import { ownPorts } from "../config/ports.ts";
 import { proxyName } from "../config/spec.ts";
 import type { ControllerSpec, PoolSpec } from "../core/spec.ts";
-import type { EnvoyBinary } from "../envoy/binary.ts";
 import { checkListenerPort } from "../envoy/listenerPort.ts";
+import { makePassable } from "../envoy/privateFiles.ts";
 import type { WorkerOutput } from "../logs/workerOutput.ts";
 import type { Daemon } from "../runtime/daemon.ts";
 import type { LaunchPlan } from "../runtime/launch.ts";
@@ -17,7 +19,7 @@ import type { SharedSockets } from "../runtime/sockets.ts";
 import { checkPorts } from "../runtime/workerPorts.ts";
 import { proxyLaunch, workerLaunch } from "./poolLaunches.ts";
 import type { PoolRegistry } from "./poolRegistry.ts";
-import { type RuntimeDirectory, requireTrusted } from "./runtimeDirectory.ts";
+import { type RuntimeDirectory, requirePassable, requireTrusted } from "./runtimeDirectory.ts";
 import type { StreamingPool } from "./streamEnds.ts";
 import type { Traffic } from "./traffic.ts";
 import { WorkerPlaces } from "./workerPlaces.ts";
@@ -27,7 +29,7 @@ export interface CheckedPool {
   readonly config: PoolConfig;
   readonly plan: LaunchPlan;
   /** undefined without a server. */
-  readonly envoy: EnvoyBinary | undefined;
+  readonly envoy: EnvoyProgram | undefined;
   readonly spec: PoolSpec;
   /** The specification of its proxy; undefined without a server. */
   readonly proxySpec: PoolSpec | undefined;
@@ -54,6 +56,8 @@ export class Pools {
   readonly #log: Logger;
   /** Index by name, of workers and of proxies. Names of removed pools keep theirs. */
   readonly #indices = new Map<string, number>();
+  /** The Envoy of each pool, by the pool's name; it keeps its user for as long as it is a proxy. */
+  readonly #envoys = new Map<string, EnvoyProgram>();
 
   constructor(options: {
     daemon: Daemon;
@@ -111,6 +115,7 @@ export class Pools {
       // A proxy that was there before had other settings and places.
       const formerProxy = this.#indices.get(proxyName(pool.config.name));
       if (formerProxy !== undefined) this.#traffic.remove(formerProxy);
+      this.#envoys.delete(pool.config.name);
       for (const spec of [pool.spec, pool.proxySpec]) {
         if (spec === undefined || this.#indices.has(spec.name)) continue;
         this.#indices.set(spec.name, this.#daemon.addPools([spec]));
@@ -127,7 +132,9 @@ export class Pools {
     const { config, plan } = pool;
     const { name } = config;
     const index = this.#index(name);
-    const places = new WorkerPlaces(config, plan, this.#runtime);
+    if (pool.envoy !== undefined && !this.#envoys.has(name)) this.#envoys.set(name, pool.envoy);
+    this.#warnOfSharedUser(pool);
+    const places = new WorkerPlaces(config, plan, this.#runtime, this.#envoys.get(name));
     const inherited = this.#sockets.inheritedBy(name);
     const parts = { config, plan, places, launch: workerLaunch(config, plan, places, inherited) };
     this.#registry.add(index, revision, parts, this.#oldestInUse(index));
@@ -147,6 +154,16 @@ export class Pools {
     if (proxy !== undefined) this.#output.setPool(proxy, { name, maxLineBytes, stderrLevel: "info" });
   }
 
+  /** A reload can give workers the user that a running Envoy has; at a start another one is chosen for Envoy. */
+  #warnOfSharedUser({ config, plan }: CheckedPool): void {
+    const uid = plan.credentials?.uid;
+    for (const [name, { credentials }] of this.#envoys)
+      if (uid !== undefined && credentials?.uid === uid && this.#traffic.hasProxy(this.#index(proxyName(name))))
+        this.#log.warn(
+          `workers of pool "${config.name}" run as uid ${uid} like the proxy of pool "${name}", and may signal and trace it until the controller restarts`,
+        );
+  }
+
   #oldestInUse(index: number): number {
     const workers = this.#daemon.view().pools.find((pool) => pool.index === index)?.workers ?? [];
     const running = workers.flatMap(({ pid, revision }) => (pid === undefined ? [] : [revision]));
@@ -163,17 +180,23 @@ export class Pools {
         ? this.#runtime().directory([name, "envoy"])
         : resolve(server.proxyConfigPath, name);
     requireTrusted(directory, plan.credentials === undefined ? [] : [plan.credentials]);
+    const { credentials } = envoy;
+    makeProxyDirectory(name, directory);
+    if (credentials !== undefined) requirePassable(directory, credentials, `the proxy of pool "${name}"`);
     this.#traffic.add({
       name,
       pool: index,
       proxyPool: proxy,
-      options: { settings: proxySettings(config, server, envoy.version), places: proxyPlaces(server, directory) },
-      addressOf: (slot, revision) => this.#registry.partsOf(index, revision).places.addressOf(slot),
+      options: {
+        settings: proxySettings(config, server, envoy.version),
+        places: proxyPlaces(server, directory, credentials),
+      },
+      addressOf: (slot, revision) => this.#registry.partsOf(index, revision).places.proxyAddressOf(slot),
       limits: () => this.#daemon.specOf(index).limits,
     });
     this.#registry.addProxy(
       proxy,
-      proxyLaunch(proxyName(name), envoy.file, () => this.#traffic.proxyOf(proxy)),
+      proxyLaunch(proxyName(name), envoy, () => this.#traffic.proxyOf(proxy)),
     );
   }
 
@@ -193,5 +216,23 @@ export class Pools {
     const index = this.#indices.get(name);
     if (index === undefined) throw new RangeError(`pool "${name}" is not known`);
     return index;
+  }
+}
+
+/** @throws ControllerError RUNTIME_DIR_UNUSABLE */
+function makeProxyDirectory(pool: string, directory: string): void {
+  try {
+    makePassable(directory);
+    accessSync(directory, constants.W_OK);
+  } catch (cause) {
+    const reason = cause instanceof Error && "code" in cause ? String(cause.code) : String(cause);
+    throw new ControllerError(
+      "RUNTIME_DIR_UNUSABLE",
+      `Cannot start the proxy of pool "${pool}": its files cannot be written to "${directory}" (${reason})`,
+      {
+        cause,
+        hint: "Mount a writable volume there, or set server.proxy_config_path to a directory that can be written.",
+      },
+    );
   }
 }

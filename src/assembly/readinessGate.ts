@@ -1,7 +1,7 @@
 /**
- * Decides whether a worker is ready. Four sources may object: its own readiness (probes, or whether it is seen serving), a
- * foreign process that listens at its address, a shared socket of its pool whose connections no worker accepts, and sockets
- * of its own that it has closed. A worker is ready when no source objects.
+ * Decides whether a worker is ready. Five sources may object: its own readiness (probes, or whether it is seen serving), a
+ * foreign process that listens at its address, a socket that the proxy may not be led to, a shared socket of its pool whose
+ * connections no worker accepts, and sockets of its own that it has closed. A worker is ready when no source objects.
  */
 import type { Incarnation, Slot } from "../core/identity.ts";
 
@@ -9,10 +9,10 @@ import type { Incarnation, Slot } from "../core/identity.ts";
 export type WorkerKey = readonly [pool: number, slot: Slot, incarnation: Incarnation];
 
 /**
- * Sources of objections: the worker's own readiness, a foreign listener at its address, the accept queue of its pool, and
- * listeners of the worker that were closed.
+ * Sources of objections: the worker's own readiness, a foreign listener at its address, its socket, the accept queue of its
+ * pool, and listeners of the worker that were closed.
  */
-export type ObjectionSource = "readiness" | "owner" | "queue" | "closed";
+export type ObjectionSource = "readiness" | "owner" | "socket" | "queue" | "closed";
 
 /** Notified of each change. */
 export interface ReadinessListener {

@@ -2,13 +2,26 @@
  * A private directory for what the controller's processes share at run time: Envoy's files, sockets of workers. One for
  * each controller, so that two never meet; those of controllers that were killed are removed by the next one.
  */
-import { chmodSync, chownSync, existsSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  statSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ControllerError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
+import { makePassable } from "../envoy/privateFiles.ts";
 import { distrustOf, type Identity } from "../files/inspectPath.ts";
+import { findClosed } from "../runtime/access.ts";
 import { readStat } from "../runtime/procfs.ts";
+import type { Credentials } from "../runtime/spawnShim.ts";
 
 /** Where it is where the configuration says nothing. */
 const DEFAULT_PARENT = "/run/monoceros";
@@ -37,28 +50,48 @@ export class RuntimeDirectory implements Disposable {
 
   /**
    * Makes it below `configured`, else below the default place, else below the directory for temporary files. `identities`
-   * are the users that workers run as. @throws ControllerError RUNTIME_DIR_UNSAFE
+   * are the users that workers run as. @throws ControllerError RUNTIME_DIR_UNSAFE, RUNTIME_DIR_UNUSABLE
    */
   static create(configured: string | undefined, log: Logger, identities: readonly Identity[] = []): RuntimeDirectory {
     const parent = configured ?? DEFAULT_PARENT;
+    let reason: string;
     try {
       requireTrusted(parent, identities);
-      mkdirSync(parent, { recursive: true, mode: MODE });
+      makePassable(parent);
       requireTrusted(parent, identities);
+      if (configured === undefined) openToPass(parent);
       removeAbandoned(parent, log);
       return new RuntimeDirectory(makeIn(parent), identities);
     } catch (error) {
       if (configured !== undefined && error instanceof ControllerError) throw error;
-      const reason = error instanceof Error && "code" in error ? String(error.code) : String(error);
+      reason = codeOf(error);
       if (configured !== undefined) log.warn("runtime_dir cannot be used, a temporary directory is", { error: reason });
     }
     requireTrusted(tmpdir(), identities);
-    return new RuntimeDirectory(makeIn(tmpdir()), identities);
+    try {
+      return new RuntimeDirectory(makeIn(tmpdir()), identities);
+    } catch (cause) {
+      throw new ControllerError(
+        "RUNTIME_DIR_UNUSABLE",
+        `Cannot make a directory for sockets and Envoy's files: neither "${parent}" (${reason}) nor "${tmpdir()}" (${codeOf(cause)}) can be written`,
+        {
+          cause,
+          hint: `Mount a writable volume, such as an emptyDir, at ${tmpdir()}, or set supervisor.runtime_dir to a directory that can be written.`,
+        },
+      );
+    }
   }
 
-  /** A directory inside; created if missing. @throws Error of the system */
+  /** A directory inside and those above it; created if missing. @throws Error of the system */
   directory(names: readonly string[], access: DirectoryAccess = {}): string {
-    const path = join(this.path, ...names);
+    for (const depth of names.keys()) {
+      const path = join(this.path, ...names.slice(0, depth));
+      if (depth > 0 && !this.#inside.has(path)) this.#remember(path, {});
+    }
+    return this.#remember(join(this.path, ...names), access);
+  }
+
+  #remember(path: string, access: DirectoryAccess): string {
     this.#inside.set(path, access);
     make(path, access);
     return path;
@@ -96,10 +129,30 @@ export function requireTrusted(parent: string, identities: readonly Identity[]):
 }
 
 function make(path: string, { mode = MODE, owner }: DirectoryAccess): void {
-  mkdirSync(path, { recursive: true, mode: MODE });
-  // The umask does not apply.
-  chmodSync(path, mode);
+  // Whatever the umask says. A directory that is there keeps its mode.
+  if (mkdirSync(path, { recursive: true }) !== undefined) chmodSync(path, mode);
   if (owner !== undefined) chownSync(path, owner.uid, owner.gid);
+}
+
+/** @throws ControllerError RUNTIME_DIR_UNUSABLE if a process with these ids, `who`, may not enter a directory */
+export function requirePassable(path: string, ids: Credentials, who: string): void {
+  const closed = findClosed(path, ids);
+  if (closed === undefined) return;
+  throw new ControllerError(
+    "RUNTIME_DIR_UNUSABLE",
+    `Cannot start ${who} as uid ${ids.uid}: directory "${closed}" is closed to it`,
+    { hint: `chmod o+x ${closed}, or set supervisor.runtime_dir to a directory below which every user may pass.` },
+  );
+}
+
+/** The control socket's directory, made for it alone, becomes one that others may pass through; the socket stays private. */
+function openToPass(directory: string): void {
+  const { mode, uid } = statSync(directory);
+  if (process.getuid?.() === 0 && uid === 0 && (mode & 0o001) === 0) chmodSync(directory, MODE);
+}
+
+function codeOf(error: unknown): string {
+  return error instanceof Error && "code" in error ? String(error.code) : String(error);
 }
 
 const NAME = /^mc-(\d+)\.(\d+)-/u;

@@ -24,7 +24,7 @@ export interface ProxiedPool {
   readonly pool: number;
   readonly proxyPool: number;
   readonly options: Pick<ProxyOptions, "settings" | "places">;
-  /** Where a worker of a revision listens. */
+  /** Where the proxy connects to a worker of a revision. */
   readonly addressOf: (slot: Slot, revision: number) => UpstreamAddress | undefined;
   /** Those of the pool at present. */
   readonly limits: () => LimitsPolicy;

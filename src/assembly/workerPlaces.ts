@@ -1,35 +1,66 @@
 /** What each slot of a pool owns: its id, its port or socket, and the values that templates have there. */
 import { rmSync } from "node:fs";
 import { ControllerError } from "../base/errors.ts";
+import type { EnvoyProgram } from "../cli/preflight.ts";
 import type { LaunchedPool } from "../config/diff.ts";
 import { sharesMetricsPort, startPortOf } from "../config/ports.ts";
 import { renderTemplate, type TemplateValues } from "../config/template.ts";
 import { type Slot, workerId } from "../core/identity.ts";
 import type { UpstreamAddress } from "../envoy/settings.ts";
+import { exposeSocket } from "../runtime/exposedSocket.ts";
 import type { LaunchPlan } from "../runtime/launch.ts";
 import { FIRST_INHERITED_FD } from "../runtime/linux.ts";
 import { checkPort, checkSocketPath } from "../runtime/workerPorts.ts";
-import type { RuntimeDirectory } from "./runtimeDirectory.ts";
+import { type RuntimeDirectory, requirePassable } from "./runtimeDirectory.ts";
 
 /** Bytes that the path of a Unix socket may have (sockaddr_un in unix(7), less its end). */
 const MAX_SOCKET_PATH_BYTES = 107;
+
+/** The second names of sockets, for an Envoy that is another user than the workers. */
+interface Exposure {
+  readonly directory: string;
+  /** The workers' user. */
+  readonly owner: number;
+  /** Envoy's group. */
+  readonly group: number;
+}
 
 export class WorkerPlaces {
   readonly #pool: LaunchedPool;
   /** Where the sockets of the pool are; undefined where workers have ports or nothing. */
   readonly #socketDirectory: string | undefined;
+  /** undefined if Envoy connects to where workers listen. */
+  readonly #exposure: Exposure | undefined;
   /** Where prometheus_client keeps a file for each process and kind of metric; undefined unless metrics.multiproc is set. */
   readonly multiprocDirectory: string | undefined;
 
-  /** @throws ControllerError CONFIG_INVALID where the paths of sockets would be too long */
-  constructor(pool: LaunchedPool, plan: LaunchPlan, runtime: () => RuntimeDirectory) {
+  /** @throws ControllerError CONFIG_INVALID where the paths of sockets would be too long, RUNTIME_DIR_UNUSABLE */
+  constructor(
+    pool: LaunchedPool,
+    plan: LaunchPlan,
+    runtime: () => RuntimeDirectory,
+    envoy?: Pick<EnvoyProgram, "credentials" | "mayLink">,
+  ) {
     this.#pool = pool;
     if (pool.metrics?.multiproc === true) {
       // It begins empty, because each controller has a runtime directory of its own.
       this.multiprocDirectory = runtime().directory([pool.name, "metrics"], { mode: 0o700, owner: plan.credentials });
     }
     if (pool.server?.socketArg === undefined) return;
-    this.#socketDirectory = runtime().directory([pool.name, "w"], { owner: plan.credentials });
+    const own = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
+    const workers = plan.credentials ?? own;
+    // Also back to us, if the user changed in a reload.
+    const isShared = plan.credentials !== undefined || envoy?.mayLink === true;
+    this.#socketDirectory = runtime().directory([pool.name, "w"], isShared ? { owner: workers } : {});
+    if (plan.credentials !== undefined) requirePassable(this.#socketDirectory, plan.credentials, `pool "${pool.name}"`);
+    const proxy = envoy?.credentials ?? own;
+    if (envoy?.mayLink === true && proxy.uid !== workers.uid) {
+      const directory = runtime().directory([pool.name, "s"], {
+        mode: 0o710,
+        owner: { uid: own.uid, gid: proxy.gid },
+      });
+      this.#exposure = { directory, owner: workers.uid, group: proxy.gid };
+    }
     const longest = this.#socketPath(this.#socketDirectory, 99_999);
     if (Buffer.byteLength(longest) > MAX_SOCKET_PATH_BYTES) {
       throw new ControllerError(
@@ -44,6 +75,24 @@ export class WorkerPlaces {
     const startPort = startPortOf(this.#pool);
     if (startPort !== undefined) return { port: startPort + slot };
     return this.#socketDirectory === undefined ? undefined : { path: this.#socketPath(this.#socketDirectory, slot) };
+  }
+
+  /** Where the proxy connects to the worker of a slot. */
+  proxyAddressOf(slot: Slot): UpstreamAddress | undefined {
+    if (this.#exposure === undefined) return this.addressOf(slot);
+    return { path: this.#socketPath(this.#exposure.directory, slot) };
+  }
+
+  /**
+   * Lets the proxy connect to the socket of a worker that listens. Returns why it may not; undefined if it may. To be
+   * repeated: a worker may bind its socket again.
+   */
+  expose(slot: Slot): string | undefined {
+    const [from, to] = [this.addressOf(slot), this.proxyAddressOf(slot)];
+    if (this.#exposure === undefined || from === undefined || to === undefined) return undefined;
+    if ("port" in from || "port" in to) return undefined;
+    const { owner, group } = this.#exposure;
+    return exposeSocket({ path: from.path, link: to.path, owner, group });
   }
 
   /** Where the worker of a slot shows its metrics; undefined where it does not. */
@@ -96,6 +145,8 @@ export class WorkerPlaces {
    * removed, because its successor could not bind. @throws ControllerError PORT_IN_USE, SOCKET_IN_USE
    */
   prepare(slot: Slot): void {
+    const exposed = this.#exposure && this.#socketPath(this.#exposure.directory, slot);
+    if (exposed !== undefined) rmSync(exposed, { force: true });
     for (const address of [this.addressOf(slot), this.#ownMetricsAddress(slot)]) {
       if (address === undefined) continue;
       if ("port" in address) checkPort(address.port);

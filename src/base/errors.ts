@@ -37,6 +37,11 @@ export const ERROR_CODES = {
   TOKEN_FILE_INVALID: { exitCode: 78, meaning: "The admin.token_file cannot be read or holds no token." },
   USER_NOT_FOUND: { exitCode: 78, meaning: "A user or group of a pool is not known to this system." },
   PERMISSION_REQUIRED: { exitCode: 78, meaning: "A pool asks for something that only root may do." },
+  RUNTIME_DIR_UNUSABLE: {
+    exitCode: 78,
+    meaning:
+      "There is no directory for sockets and Envoy's files that can be written, or a user that needs it may not enter it.",
+  },
   SPAWN_SHIM_BLOCKED: {
     exitCode: 78,
     meaning:

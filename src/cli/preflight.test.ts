@@ -39,6 +39,7 @@ const CHECKS: SystemChecks = {
   async checkProxy() {},
   fileProblem: async () => undefined,
   checkWatches() {},
+  chooseEnvoyUser: () => ({ credentials: undefined, mayLink: false }),
 };
 
 async function check(

@@ -35,6 +35,7 @@ import type { Identity } from "../files/inspectPath.ts";
 import { FileError, readWholeFile } from "../files/readFile.ts";
 import { memoryBoundBytes } from "../runtime/cgroup.ts";
 import { availableCpus } from "../runtime/cpus.ts";
+import { chooseEnvoyUser, type EnvoyUser, type EnvoyUserWish } from "../runtime/envoyUser.ts";
 import { readEphemeralPorts } from "../runtime/ephemeralPorts.ts";
 import { INOTIFY_OF_ENVOY, INOTIFY_OF_RELOAD, requireInotify } from "../runtime/inotify.ts";
 import { type LaunchPlan, type LaunchRequest, type OnLaunchProblem, planLaunch } from "../runtime/launch.ts";
@@ -59,10 +60,15 @@ export interface Preflight {
   /** One for each pool, in their order. */
   readonly launches: readonly LaunchPlan[];
   /** One for each pool, in their order; undefined where it has no server. */
-  readonly envoys: readonly (EnvoyBinary | undefined)[];
+  readonly envoys: readonly (EnvoyProgram | undefined)[];
   /** What is doubtful but no obstacle, one line each. */
   readonly warnings: readonly string[];
+  /** What is as it should be, but worth knowing at a start; one line each. */
+  readonly notes: readonly string[];
 }
+
+/** An Envoy and the user that it runs as. */
+export type EnvoyProgram = EnvoyBinary & Pick<EnvoyUser, "credentials" | "mayLink">;
 
 /** What the system says about a configuration; the real system unless a test plays it. */
 export interface SystemChecks {
@@ -85,6 +91,8 @@ export interface SystemChecks {
   checkProxy(binary: EnvoyBinary, settings: ProxySettings, places: ProxyPlaces): Promise<void>;
   /** Checks that the Envoys of these pools can watch their files. @throws ControllerError INOTIFY_EXHAUSTED */
   checkWatches(pools: readonly string[]): void;
+  /** Throws a ControllerError where Envoy cannot run as the user that the pool asks for. */
+  chooseEnvoyUser(wish: EnvoyUserWish): EnvoyUser;
 }
 
 /**
@@ -150,6 +158,7 @@ export function systemChecks(run: RunProgram = runAlone, isProxied = (_pool: str
     checkProxy: (binary, settings, places) => checkConfiguration(binary, settings, places, run),
     checkWatches: (pools) =>
       requireInotify(pools.reduce((sum, pool) => sum + (isProxied(pool) ? INOTIFY_OF_RELOAD : INOTIFY_OF_ENVOY), 0)),
+    chooseEnvoyUser,
   };
 }
 
@@ -190,7 +199,8 @@ export async function preflight(
     }
   }
   const launches: LaunchPlan[] = [];
-  const envoys: (EnvoyBinary | undefined)[] = [];
+  const envoys: (EnvoyProgram | undefined)[] = [];
+  const notes: string[] = [];
   for (const [index, pool] of config.supervisor.pools.entries()) {
     const place = `supervisor.workers[${index}]`;
     const launch = checks.checkLaunch(await launchRequest(pool), env, (key, { code, message, hint }) =>
@@ -214,11 +224,26 @@ export async function preflight(
       if (message !== undefined) warnings.push({ ...positionOf(path, positions), path, message });
   }
   const identities = launches.flatMap(({ credentials }) => credentials ?? []);
+  const uids = new Set(launches.flatMap(({ credentials }) => credentials?.uid ?? []));
   for (const [index, pool] of config.supervisor.pools.entries()) {
     const place = `supervisor.workers[${index}]`;
     const { server } = pool;
     try {
-      envoys.push(server === undefined ? undefined : await checkServer(pool, server, { env, checks, identities }));
+      const binary = server === undefined ? undefined : await checkServer(pool, server, { env, checks, identities });
+      // Without the plans of all pools nothing starts, and it is not known whom their workers run as.
+      if (server === undefined || binary === undefined || launches.length < config.supervisor.pools.length) {
+        envoys.push(undefined);
+        continue;
+      }
+      const workerUid = launches[index]?.credentials?.uid ?? process.getuid?.() ?? 0;
+      const wish = { pool: pool.name, user: server.user, file: binary.file, workerUid, uids };
+      const { note, warning, ...user } = checks.chooseEnvoyUser(wish);
+      envoys.push({ ...binary, ...user });
+      if (note !== undefined) notes.push(note);
+      if (warning !== undefined) {
+        const path = `${place}.server.user`;
+        warnings.push({ ...positionOf(path, positions), path, message: warning });
+      }
     } catch (error) {
       if (!(error instanceof ControllerError)) throw error;
       const { code, message, hint } = error;
@@ -253,6 +278,7 @@ export async function preflight(
     spec,
     launches,
     envoys,
+    notes,
     warnings: [...warnings, ...memoryWarnings(spec, positions, checks)].map((warning) => formatProblem(file, warning)),
   };
 }
@@ -274,7 +300,7 @@ function metricsDoubt({ metrics }: PoolConfig, launch: LaunchPlan | undefined): 
 }
 
 /** Keys of a pool that cannot be carried out without the spawn shim. The default oom_score_adj can be left out. */
-function shimNeeds({ oomScoreAdj, sockets }: PoolConfig, plan: LaunchPlan): readonly string[] {
+function shimNeeds({ oomScoreAdj, sockets, server }: PoolConfig, plan: LaunchPlan): readonly string[] {
   const isOomScoreOwn = !oomScoreAdj.isRelative || oomScoreAdj.value !== DEFAULT_OOM_SCORE_ADJ.value;
   return [
     ...(plan.credentials === undefined ? [] : ["user"]),
@@ -283,6 +309,7 @@ function shimNeeds({ oomScoreAdj, sockets }: PoolConfig, plan: LaunchPlan): read
     ...(isOomScoreOwn ? ["oom_score_adj"] : []),
     ...(plan.rlimits.size === 0 ? [] : ["rlimits"]),
     ...(sockets.length === 0 ? [] : ["sockets"]),
+    ...(server?.user === undefined ? [] : ["server.user"]),
   ];
 }
 
@@ -316,6 +343,8 @@ function memoryWarnings(
 const PLACES_OF_PROXY_ERRORS: Partial<Record<ErrorCode, string>> = {
   ENVOY_CONFIG_REFUSED: "",
   TLS_FILE_INVALID: ".tls",
+  USER_NOT_FOUND: ".user",
+  PERMISSION_REQUIRED: ".user",
 };
 
 /** Envoy would wait for a pipe, and name no reason. Rejects with a ControllerError TLS_FILE_INVALID. */

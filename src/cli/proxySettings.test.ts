@@ -31,7 +31,8 @@ test("the admin interface is a socket among the files, or the port that is asked
   const socket = pool("socket_arg: {name: -u}").server;
   assert.deepEqual(proxyPlaces(socket, "/run/m/web"), {
     directory: "/run/m/web",
-    admin: { socketPath: "/run/m/web/admin.sock" },
+    admin: { socketPath: "/run/m/web/admin/sock" },
+    user: undefined,
   });
   const port = pool("socket_arg: {name: -u}, admin_port: 8080").server;
   assert.deepEqual(proxyPlaces(port, "/run/m/web").admin, { port: 8080 });

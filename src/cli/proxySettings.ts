@@ -1,6 +1,6 @@
 /** From the configuration of a pool's server to what the control of its Envoy is told. */
 import type { PoolConfig, ServerConfig } from "../config/config.ts";
-import type { ProxyPlaces, ProxySettings } from "../envoy/settings.ts";
+import type { ProxyPlaces, ProxySettings, ProxyUser } from "../envoy/settings.ts";
 
 /**
  * How long clients are told to go elsewhere before nobody listens any more: each answer of that time closes its
@@ -42,11 +42,15 @@ function minorOf(version: string): number {
   return major === 1 && minor !== undefined ? minor : Number.MAX_SAFE_INTEGER;
 }
 
-/** Where the files and the admin interface of the proxy are; `directory` is absolute and this proxy's alone. */
-export function proxyPlaces(server: ServerConfig, directory: string): ProxyPlaces {
+/**
+ * Where the files and the admin interface of the proxy are; `directory` is absolute and this proxy's alone. `user` is whom
+ * Envoy runs as, if not as the controller.
+ */
+export function proxyPlaces(server: ServerConfig, directory: string, user?: ProxyUser): ProxyPlaces {
   const { adminPort } = server;
   return {
     directory,
-    admin: adminPort === undefined ? { socketPath: `${directory}/admin.sock` } : { port: adminPort },
+    admin: adminPort === undefined ? { socketPath: `${directory}/admin/sock` } : { port: adminPort },
+    user,
   };
 }

@@ -221,6 +221,8 @@ export interface TlsConfig {
 export interface ServerConfig {
   /** The Envoy binary: a path, or a name that is looked up on PATH; undefined looks in the usual places. */
   readonly exec: string | undefined;
+  /** Name or number of the user that Envoy runs as; undefined leaves the choice to the controller. */
+  readonly user: string | undefined;
   /** Port of slot 0, without an argument that tells a worker its own. */
   readonly startPort: number | undefined;
   readonly portArg: PortArgConfig | undefined;

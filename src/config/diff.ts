@@ -88,6 +88,7 @@ const METRICS = {
 
 const SERVER = {
   exec: "refused",
+  user: "refused",
   startPort: "launch",
   portArg: "launch",
   socketArg: "launch",

@@ -593,6 +593,14 @@ const server: Kind<ServerConfig> = object<ServerConfig>(
       since: "new",
       doc: "Envoy binary; a path, or a name looked up on PATH. 1.31 or later.",
     },
+    user: {
+      yaml: "user",
+      kind: text(),
+      default: undefined,
+      unset: "a user of its own if the controller is root and the workers are not, otherwise the controller's",
+      since: "new",
+      doc: "Name or number of the user that Envoy runs as ([traffic.md](traffic.md#envoy)). Only root can set another one than its own.",
+    },
     startPort: {
       yaml: "start_port",
       kind: port(1),

@@ -30,7 +30,11 @@ export function checkListenerPort({ pool, address, port }: ListenerPlace, findHo
         );
       } else {
         const message = `${what}address "${address}:${port}" cannot be bound: ${cause.code ?? cause.message}`;
-        reject(new ControllerError("ADDRESS_UNAVAILABLE", message, { cause }));
+        const hint =
+          cause.code === "EACCES"
+            ? { hint: "Ports below net.ipv4.ip_unprivileged_port_start, 1024 by default, need CAP_NET_BIND_SERVICE." }
+            : {};
+        reject(new ControllerError("ADDRESS_UNAVAILABLE", message, { cause, ...hint }));
       }
     });
     server.listen({ port, host: address, exclusive: true }, () => server.close(() => resolve()));

@@ -5,7 +5,7 @@
  * Invariants: all news carry the incarnation they are about; news of an Envoy that is gone are never told; nothing is
  * told from inside a call of the listener's own. Envoy may vanish at any moment: every question then just fails.
  */
-import { existsSync, lstatSync, mkdirSync, rmSync } from "node:fs";
+import { existsSync, lstatSync, rmSync } from "node:fs";
 import { dirname } from "node:path";
 import { after, type Instant } from "../base/time.ts";
 import type { HostStatus } from "./adminAnswers.ts";
@@ -17,7 +17,8 @@ import { type Drained, Drains, QUIET_MS } from "./drains.ts";
 import { type Enlisted, Enlistments } from "./enlistments.ts";
 import { type ProxyFiles, proxyFiles } from "./files.ts";
 import { FirstChecks } from "./firstChecks.ts";
-import { Publisher, writeWhole } from "./publisher.ts";
+import { makeOwn, makePassable, makeReadable, writeWhole } from "./privateFiles.ts";
+import { Publisher } from "./publisher.ts";
 import {
   appliedState,
   countersOf,
@@ -37,6 +38,7 @@ import { Resources } from "./resources.ts";
 import { EnvoyRun } from "./run.ts";
 import { formatAddress, type ProxyPlaces, type ProxySettings, type Upstream } from "./settings.ts";
 import { Stragglers } from "./stragglers.ts";
+import { TlsCopies } from "./tlsCopies.ts";
 
 /** Waits between questions whether a starting Envoy serves; it takes 50 to 150 ms. */
 const FIRST_START_LOOK_MS = 5;
@@ -112,6 +114,7 @@ export class PoolProxy implements Disposable {
   readonly #listener: ProxyListener;
   readonly #publisher: Publisher;
   readonly #resources: Resources;
+  readonly #tls: TlsCopies;
   readonly #drains = new Drains();
   readonly #enlistments = new Enlistments();
   readonly #firstChecks: FirstChecks;
@@ -140,7 +143,8 @@ export class PoolProxy implements Disposable {
     this.#files = proxyFiles(places);
     this.#clock = clock;
     this.#listener = listener;
-    this.#resources = new Resources(this.#files);
+    this.#resources = new Resources(this.#files, places.user);
+    this.#tls = new TlsCopies(places);
     this.#firstChecks = new FirstChecks({
       clock,
       applied: () => this.#applied,
@@ -149,6 +153,7 @@ export class PoolProxy implements Disposable {
     });
     this.#publisher = new Publisher({
       file: this.#files.endpoints,
+      user: places.user,
       clock,
       listener: {
         applied: (upstreams) => this.#endpointsApplied(upstreams),
@@ -181,15 +186,18 @@ export class PoolProxy implements Disposable {
   /** Writes everything Envoy reads; to be called before each spawn. @throws Error of the system */
   prepare(): void {
     const { bootstrap: file, endpoints } = this.#files;
-    for (const path of [file, endpoints]) mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-    const { admin } = this.#places;
+    const { admin, directory, user } = this.#places;
+    if (user !== undefined) makePassable(directory);
+    makeReadable(dirname(endpoints), user);
     if ("socketPath" in admin) {
-      mkdirSync(dirname(admin.socketPath), { recursive: true, mode: 0o700 });
+      makeOwn(dirname(admin.socketPath), user);
       // Envoy cannot bind where its killed predecessor did. Whatever else is there is not ours to remove.
       if (lstatSync(admin.socketPath, { throwIfNoEntry: false })?.isSocket()) rmSync(admin.socketPath, { force: true });
     }
-    writeWhole(file, bootstrap(this.#settings, this.#places));
-    this.#resources.writeAll(this.#settings);
+    const settings = this.#tls.place(this.#settings);
+    writeWhole(file, bootstrap(settings, this.#places), user);
+    this.#resources.writeAll(settings);
+    this.#tls.keepOnly(settings);
     this.#publisher.prepare();
   }
 
@@ -527,8 +535,10 @@ export class PoolProxy implements Disposable {
     this.#resources.begin();
     let reason: string | undefined;
     try {
-      if (run?.isServing === true) reason = await this.#takeOver(run, settings, before, deadline);
-      else this.#writeOnly(settings);
+      const placed = this.#tls.place(settings);
+      if (run?.isServing === true) reason = await this.#takeOver(run, placed, before, deadline);
+      else this.#writeOnly(placed);
+      if (reason === undefined) this.#tls.keepOnly(placed);
     } catch (error) {
       reason = reasonOf(error);
     }

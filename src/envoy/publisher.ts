@@ -5,13 +5,12 @@
  * versions are written one after another, the newest wish wins; a slot never goes from one incarnation to the next
  * without Envoy having seen it gone, because Envoy would take over health, counters and connections of the dead one.
  */
-import { renameSync, writeFileSync } from "node:fs";
 import { after, type Instant } from "../base/time.ts";
 import type { Clock } from "./clock.ts";
 import { ENDPOINTS_TYPE, endpoints } from "./endpoints.ts";
 import { resourceFile } from "./files.ts";
-import type { JsonObject } from "./json.ts";
-import { formatAddress, type Upstream } from "./settings.ts";
+import { writeWhole } from "./privateFiles.ts";
+import { formatAddress, type ProxyUser, type Upstream } from "./settings.ts";
 
 /** First look after a write; an update takes Envoy 1 to 2 ms. Each further look comes after twice as long. */
 const FIRST_LOOK_MS = 2;
@@ -41,15 +40,10 @@ export interface PublisherListener {
 
 export interface PublisherOptions {
   readonly file: string;
+  /** Whom Envoy runs as, if not as the controller. */
+  readonly user?: ProxyUser | undefined;
   readonly clock: Clock;
   readonly listener: PublisherListener;
-}
-
-/** Writes a file so that a reader sees it whole or not at all. @throws Error of the system */
-export function writeWhole(file: string, content: JsonObject): void {
-  const temporary = `${file}.new`;
-  writeFileSync(temporary, JSON.stringify(content), { mode: 0o600 });
-  renameSync(temporary, file);
 }
 
 /** One version on its way to Envoy. */
@@ -66,6 +60,7 @@ interface Update {
 
 export class Publisher implements Disposable {
   readonly #file: string;
+  readonly #user: ProxyUser | undefined;
   readonly #clock: Clock;
   readonly #listener: PublisherListener;
   #wanted: readonly Upstream[] = [];
@@ -81,8 +76,9 @@ export class Publisher implements Disposable {
   #isAsking = false;
   #timer: Disposable | undefined;
 
-  constructor({ file, clock, listener }: PublisherOptions) {
+  constructor({ file, user, clock, listener }: PublisherOptions) {
     this.#file = file;
+    this.#user = user;
     this.#clock = clock;
     this.#listener = listener;
   }
@@ -168,7 +164,7 @@ export class Publisher implements Disposable {
   }
 
   #write({ version, upstreams }: Update): void {
-    writeWhole(this.#file, resourceFile(version, ENDPOINTS_TYPE, [endpoints(upstreams)]));
+    writeWhole(this.#file, resourceFile(version, ENDPOINTS_TYPE, [endpoints(upstreams)]), this.#user);
   }
 
   #tryWrite(update: Update): void {

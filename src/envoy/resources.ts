@@ -2,15 +2,14 @@
  * The files of what changes only with the settings: routes, listener and cluster. Knows what was written last and which
  * of them other settings would change. Each content has a version of its own, so that Envoy can tell which one it took.
  */
-import { mkdirSync } from "node:fs";
 import { dirname } from "node:path";
 import { CLUSTER_TYPE, cluster } from "./cluster.ts";
 import { type ProxyFiles, resourceFile } from "./files.ts";
 import type { JsonObject } from "./json.ts";
 import { LISTENER_TYPE, listener, ROUTES_TYPE, routes } from "./listener.ts";
-import { writeWhole } from "./publisher.ts";
+import { makeReadable, writeWhole } from "./privateFiles.ts";
 import type { ResourceKind } from "./resourceStates.ts";
-import type { ProxySettings } from "./settings.ts";
+import type { ProxySettings, ProxyUser } from "./settings.ts";
 
 /**
  * In the order in which they are changed: the listener, which is refused most likely, before the cluster, which is the
@@ -26,13 +25,16 @@ interface Written {
 
 export class Resources {
   readonly #files: ProxyFiles;
+  readonly #user: ProxyUser | undefined;
   readonly #written = new Map<ResourceKind, Written>();
   /** What was replaced since begin(). */
   readonly #before = new Map<ResourceKind, Written>();
   #versions = 0;
 
-  constructor(files: ProxyFiles) {
+  /** `user` is whom Envoy runs as, if not as the controller. */
+  constructor(files: ProxyFiles, user?: ProxyUser) {
     this.#files = files;
+    this.#user = user;
   }
 
   /** Whether there are files that Envoy may have read. */
@@ -44,7 +46,7 @@ export class Resources {
   writeAll(settings: ProxySettings): void {
     const changed = this.changed(settings);
     for (const kind of KINDS) {
-      mkdirSync(dirname(this.#fileOf(kind)), { recursive: true, mode: 0o700 });
+      makeReadable(dirname(this.#fileOf(kind)), this.#user);
       if (changed.includes(kind)) this.replace(kind, settings);
       else this.rewrite(kind);
     }
@@ -98,7 +100,7 @@ export class Resources {
   }
 
   #write(kind: ResourceKind, { version, resource }: Written): void {
-    writeWhole(this.#fileOf(kind), resourceFile(version, TYPES[kind], [resource]));
+    writeWhole(this.#fileOf(kind), resourceFile(version, TYPES[kind], [resource]), this.#user);
   }
 
   #fileOf(kind: ResourceKind): string {

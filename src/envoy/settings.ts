@@ -60,11 +60,19 @@ export const SINCE = {
 /** Where Envoy's admin interface listens. */
 export type AdminPlace = { readonly port: number } | { readonly socketPath: string };
 
-/** Where Envoy's files and its admin interface are. */
+/** The user and the group that Envoy runs as. */
+export interface ProxyUser {
+  readonly uid: number;
+  readonly gid: number;
+}
+
+/** Where Envoy's files and its admin interface are, and who may use them. */
 export interface ProxyPlaces {
   /** Absolute path of a directory that is this proxy's alone; it is made where it is missing. */
   readonly directory: string;
   readonly admin: AdminPlace;
+  /** undefined if Envoy runs as the controller does. */
+  readonly user?: ProxyUser | undefined;
 }
 
 /** Where a worker listens: a port of loopback, or the absolute path of a Unix socket. */

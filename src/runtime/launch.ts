@@ -293,6 +293,12 @@ interface Account {
   readonly env: Record<string, string>;
 }
 
+/** The ids that `user`, a name or a number, means. @throws ControllerError USER_NOT_FOUND */
+export function resolveUser(pool: string, user: string): Pick<Credentials, "uid" | "gid" | "groups"> {
+  const { uid, gid, name } = findUser(pool, user);
+  return { uid, gid, groups: name === undefined ? [gid] : [...new Set([gid, ...groupsOf(name)])] };
+}
+
 /** `entry` is what `user` means, `ownGid` what `group` does; undefined where they are not asked for. */
 function findAccount(
   { pool, user, group }: LaunchRequest,

@@ -21,6 +21,12 @@ test("settings give up rights last: priorities and limits first, then groups, th
   assert.equal(text, "n-5;O500;m23;p;l7,300,;l4,0,18446744073709551615;G20,30;g20;u10;d7;");
 });
 
+test("capabilities to keep are named before the ids change", () => {
+  const credentials = { uid: 10, gid: 20, groups: [20], ambient: [10, 5] };
+  assert.equal(encodeSettings({ credentials }, 7), "a10,5;G20;g20;u10;");
+  assert.equal(encodeSettings({ credentials: { ...credentials, ambient: [] } }, 7), "G20;g20;u10;");
+});
+
 test("a process without settings needs no shim", () => {
   const settings = { credentials: undefined, rlimits: new Map(), hasListenPid: false, diesWithController: false };
   assert.equal(encodeSettings(settings, 7), "");

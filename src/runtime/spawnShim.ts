@@ -21,6 +21,8 @@ export interface Credentials {
   readonly uid: number;
   readonly gid: number;
   readonly groups: readonly number[];
+  /** Numbers of capabilities below 32 that it keeps (capabilities(7), ambient set); none unless given. */
+  readonly ambient?: readonly number[] | undefined;
 }
 
 /** A limit to set; without a hard one the present hard limit stays, unless it is below the soft one. */
@@ -70,8 +72,11 @@ export function encodeSettings(settings: ProcessSettings, controllerPid: number)
     parts.push(`l${resource},${limitText(soft)},${hard === undefined ? "" : limitText(hard)}`);
   }
   // The last thing that needs rights is to give them up: groups first, the user last.
-  if (credentials !== undefined)
+  if (credentials !== undefined) {
+    if (credentials.ambient !== undefined && credentials.ambient.length > 0)
+      parts.push(`a${credentials.ambient.join(",")}`);
     parts.push(`G${credentials.groups.join(",")}`, `g${credentials.gid}`, `u${credentials.uid}`);
+  }
   if (diesWithController === true) parts.push(`d${controllerPid}`);
   return parts.map((part) => `${part};`).join("");
 }
@@ -100,6 +105,7 @@ const CALLS: Readonly<Record<string, string>> = {
   g: "setresgid",
   u: "setresuid",
   d: "prctl",
+  a: "capset",
   r: "fcntl",
 };
 

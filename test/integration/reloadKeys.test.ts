@@ -1163,11 +1163,12 @@ const REFUSED: Readonly<Record<string, (scene: KeyScene) => Changes>> = {
   "sockets[].listen": () => ({ "shared/sockets[].listen": `127.0.0.1:${refusedPorts + 4}` }),
   "sockets[].backlog": () => ({ "shared/sockets[].backlog": 99 }),
   "server.exec": () => ({ "web/server.exec": "dist/envoy" }),
+  ...(process.getuid?.() === 0 ? { "server.user": () => ({ "web/server.user": "nobody" }) } : {}),
   "server.admin_port": () => ({ "web/server.admin_port": refusedPorts + 5 }),
   "server.proxy_config_path": ({ directory }) => ({ "web/server.proxy_config_path": directory }),
   "server.concurrency": () => ({ "web/server.concurrency": 2 }),
 };
-for (const key of [...Object.keys(REFUSED), "admin.address", "admin.socket"]) seenKeys.add(key);
+for (const key of [...Object.keys(REFUSED), "server.user", "admin.address", "admin.socket"]) seenKeys.add(key);
 
 test("keys that cannot change are refused one by one, and what runs stays as it is", async (t) => {
   await using scene = await KeyScene.start((directory) => ({

@@ -124,6 +124,7 @@ export function keyCases(directory: string, ports: number): Readonly<Record<stri
     "metrics.multiproc": launch(false, true, measured),
 
     "server.exec": refused("envoy", "/usr/bin/envoy"),
+    "server.user": { ...refused("1001", "1002"), needsRoot: true },
     "server.start_port": launch(ports + 10, ports + 20, { server: { ...server, socket_arg: undefined } }),
     "server.port_arg.name": launch("--port", "-p", onPort),
     "server.port_arg.start_port": launch(ports + 10, ports + 20, onPort),

@@ -1,0 +1,56 @@
+/**
+ * A second name of a worker's Unix socket, for the proxy. The worker owns the directory of its socket and can put anything
+ * in its place, such as a symlink to a socket that only root may open. So the proxy gets a hard link in a directory that
+ * the worker cannot write: what was checked there cannot be replaced.
+ */
+import { chmodSync, chownSync, linkSync, lstatSync, renameSync, rmSync, type Stats } from "node:fs";
+
+export interface ExposedSocket {
+  /** Where the worker listens. */
+  readonly path: string;
+  /** The second name, in a directory that only root may write. */
+  readonly link: string;
+  /** The user that the worker runs as. */
+  readonly owner: number;
+  /** The group that may connect by the second name. */
+  readonly group: number;
+}
+
+/** Permission to connect (unix(7)). */
+const GROUP_ACCESS = 0o060;
+
+/** Makes or renews the second name. Returns why the socket may not be exposed; undefined if it is. */
+export function exposeSocket({ path, link, owner, group }: ExposedSocket): string | undefined {
+  const wanted = lstatSync(path, { throwIfNoEntry: false });
+  const present = lstatSync(link, { throwIfNoEntry: false });
+  if (wanted === undefined) return present === undefined ? `there is no socket at ${path}` : undefined;
+  if (present !== undefined && isSame(wanted, present) && isOpenTo(present, group)) return undefined;
+  const fresh = `${link}.new`;
+  try {
+    rmSync(fresh, { force: true });
+    // link(2) does not follow a symlink.
+    linkSync(path, fresh);
+    const linked = lstatSync(fresh);
+    if (!linked.isSocket()) return `${path} is ${linked.isSymbolicLink() ? "a symlink" : "no socket"}`;
+    if (linked.uid !== owner) return `${path} belongs to uid ${linked.uid}, expected uid ${owner} of the worker`;
+    if (!isOpenTo(linked, group)) {
+      chownSync(fresh, linked.uid, group);
+      chmodSync(fresh, (linked.mode & 0o777) | GROUP_ACCESS);
+    }
+    renameSync(fresh, link);
+    return undefined;
+  } catch (error) {
+    return `${path} cannot be linked for the proxy: ${error instanceof Error ? error.message : String(error)}`;
+  } finally {
+    // A rename between two names of one file does nothing.
+    rmSync(fresh, { force: true });
+  }
+}
+
+function isSame(a: Stats, b: Stats): boolean {
+  return a.dev === b.dev && a.ino === b.ino;
+}
+
+function isOpenTo({ gid, mode }: Stats, group: number): boolean {
+  return gid === group && (mode & GROUP_ACCESS) === GROUP_ACCESS;
+}
