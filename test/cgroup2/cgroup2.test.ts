@@ -160,7 +160,7 @@ describe("control groups of version 2", REASON === undefined ? {} : { skip: REAS
     assert.match(log("proxy"), /more than the 512 MiB of this control group/u);
   });
 
-  test("replicas: auto follow cpu.max at a reload", { todo: "K6" }, () => {
+  test("replicas: auto follow cpu.max at a reload", () => {
     assert.equal(workers("proxy resized").length, 2);
   });
 
@@ -173,11 +173,11 @@ describe("control groups of version 2", REASON === undefined ? {} : { skip: REAS
     assert.equal(text("large code"), "0");
   });
 
-  test("an OOM kill is reported as one, with the limit", { todo: "K7" }, () => {
+  test("an OOM kill is reported as one, with the limit", () => {
     assert.match(log("large"), /"web-0.*out of memory.*256 MiB/u);
   });
 
-  test("with memory.oom.group 0 small workers are killed before the controller", { todo: "K1" }, () => {
+  test("with memory.oom.group 0 small workers are killed before the controller", () => {
     assert.ok(count("small memory.events", "oom_kill") >= 1, text("small memory.events"));
     assert.equal(text("small code"), "0", log("small"));
   });
@@ -187,7 +187,7 @@ describe("control groups of version 2", REASON === undefined ? {} : { skip: REAS
     assert.equal(count("group memory.events", "oom_group_kill"), 1);
   });
 
-  test("a limit of pids.max at the start never aborts silently", { todo: "S5, K5" }, () => {
+  test("a limit of pids.max at the start never aborts silently", () => {
     assert.ok(count("pids pids.events", "max") > 0, "the limit was not reached");
     assert.match(text("pids code"), /^(?:0|1|78)$/u);
     assert.match(log("pids"), /pids\.max|backing_off/u);

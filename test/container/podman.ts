@@ -96,8 +96,6 @@ const REASON = whyNot();
 const LIMITS_REASON = REASON ?? whyNoLimits();
 
 interface TestOptions {
-  /** The row of the known faults because of which the test still fails. */
-  readonly todo?: string;
   readonly needsLimits?: boolean;
 }
 
@@ -112,7 +110,7 @@ export function containerTest(
 ): void {
   const [options, act] = rest.length === 1 ? [{}, rest[0]] : rest;
   const reason = options.needsLimits ? LIMITS_REASON : REASON;
-  test(name, options.todo === undefined ? {} : { todo: options.todo }, async (context) => {
+  test(name, async (context) => {
     if (reason === undefined) return act(context);
     process.stderr.write(`SKIPPED, not tested in a container: ${name}: ${reason}\n`);
     context.skip(reason);

@@ -58,17 +58,13 @@ containerTest("another user of the container can neither use the control socket 
   assert.ok(stderr.includes(socket), stderr);
 });
 
-containerTest(
-  "proxy mode without a writable directory ends with code 78 and says what to mount",
-  { todo: "K3" },
-  async () => {
-    const { code, text } = await Container.run({ config: configOf([proxiedPool(1)]), isWritable: false });
-    assert.equal(code, 78, text);
-    assert.match(text, /runtime_dir/u);
-    assert.match(text, /mount|emptyDir|tmpfs/u);
-    assert.doesNotMatch(text, /a bug|^\s+at /mu);
-  },
-);
+containerTest("proxy mode without a writable directory ends with code 78 and says what to mount", async () => {
+  const { code, text } = await Container.run({ config: configOf([proxiedPool(1)]), isWritable: false });
+  assert.equal(code, 78, text);
+  assert.match(text, /runtime_dir/u);
+  assert.match(text, /mount|emptyDir|tmpfs/u);
+  assert.doesNotMatch(text, /a bug|^\s+at /mu);
+});
 
 containerTest("an invalid configuration ends with code 78, and its reason is the last thing on stderr", async () => {
   // Kubernetes shows the end of the log as the termination message with FallbackToLogsOnError.
@@ -77,14 +73,14 @@ containerTest("an invalid configuration ends with code 78, and its reason is the
   assert.match(text, /config\.yaml:\d+:\d+: .*replicsa/u);
 });
 
-containerTest("an Envoy that does not answer is told from one that is missing", { todo: "K8" }, async () => {
+containerTest("an Envoy that does not answer is told from one that is missing", async () => {
   await using container = new Container({ config: configOf([proxiedPool(1)]), files: SILENT_ENVOY });
   assert.equal(await container.ended(), 1, container.text);
   assert.match(container.text, /no answer (?:in|within) 20 ?s/u);
   assert.doesNotMatch(container.text, /install Envoy/u);
 });
 
-containerTest("SIGTERM is obeyed while Envoy does not answer", { todo: "C9" }, async () => {
+containerTest("SIGTERM is obeyed while Envoy does not answer", async () => {
   await using container = new Container({ config: configOf([proxiedPool(1)]), files: SILENT_ENVOY });
   await container.process((status) => /^Name:\tsleep$/mu.test(status), "Envoy was asked for its version");
   const before = performance.now();

@@ -52,6 +52,24 @@ test("kill -9 of a worker fails only requests that were sent to it before, and i
   assert.ok((reports.keptAlive.workers[String(successor)] ?? 0) > 0, "the successor takes requests");
 });
 
+test("a worker that dies while the controller is suspended costs at most 3 of 1,000 requests, and comes back afterwards", async () => {
+  const { workers, target } = await proxyPool({ replicas: 6 });
+  await using controller = await ControllerUnderTest.start({ workers });
+  await controller.ready();
+  const pid = await controller.pidOf("web-1");
+  process.kill(controller.pid, "SIGSTOP");
+  try {
+    process.kill(pid, "SIGKILL");
+    using load = startLoad({ target, connections: 8, isConnectionPerRequest: true, maxRequests: 1000 });
+    const report = await load.finished;
+    assert.equal(report.requests, 1000);
+    assert.ok(report.failed <= 3, describeLoad(report));
+  } finally {
+    process.kill(controller.pid, "SIGCONT");
+  }
+  await happened(controller, "ready", ({ slot, incarnation }) => slot === 1 && incarnation === 2);
+});
+
 test("Envoy killed with -9 is back within a second, workers untouched [E7]", async () => {
   const { workers, target } = await proxyPool({ replicas: 3 });
   assert.ok("port" in target);
