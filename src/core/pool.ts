@@ -339,6 +339,7 @@ class PoolDraft {
     do {
       // Each pass says anew when to look again.
       this.#deadline = undefined;
+      this.#doubt(at);
       const effects = this.#effects.length;
       for (const replacement of this.#replacements) this.#follow(replacement, at, random);
       hasMoved = this.#operate(at, random);

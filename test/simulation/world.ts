@@ -531,7 +531,7 @@ export class World {
         const allowed = Math.max(pastPool?.replacements.length ?? 0, ...surges);
         assert.ok(pool.replacements.length <= allowed, "more replacements than surge allows");
       }
-      if (pastPool !== undefined) this.#checkProof(index, pastPool, pool);
+      if (pastPool !== undefined) this.#checkProof(index, pastPool, pool, event);
       this.#checkTotals(index, pool.tally.spawns + pool.tally.restarts + pool.tally.sigkills);
     }
     if (this.#nextPid % 8 === 0) {
@@ -543,18 +543,20 @@ export class World {
   }
 
   /** A rollout of a probed pool stops no further predecessor until one of its new workers stayed ready for min ready. */
-  #checkProof(index: number, past: PoolState, { spec, running, workers }: PoolState): void {
+  #checkProof(index: number, past: PoolState, { spec, running, workers }: PoolState, event: ControllerEvent): void {
     if (spec.readiness.kind !== "probed" || past.spec !== spec) return;
     for (const { id, order, startedAt } of running) {
       if (order.kind === "stop" || order.kind === "start" || !past.running.some((each) => each.id === id)) continue;
-      const newReady = workers.filter(
-        (worker): worker is ReadyState =>
-          worker.phase === "ready" && worker.spawnedAt >= startedAt && worker.revision === spec.revision,
+      const isNew = (worker: WorkerState): worker is ReadyState =>
+        worker.phase === "ready" && worker.spawnedAt >= startedAt && worker.revision === spec.revision;
+      const hasProof = [...past.workers, ...workers].some(
+        (worker) => isNew(worker) && after(worker.since, spec.rollout.settleMs) <= this.now,
       );
-      if (newReady.length === 0 || newReady.some(({ since }) => this.now - since >= spec.rollout.settleMs)) continue;
+      if (hasProof || !workers.some(isNew)) continue;
       for (const worker of workers) {
         const before = past.workers[worker.slot];
-        // One that exited by itself is succeeded at once.
+        // One that exits by itself, or that a limit ends, is succeeded at once.
+        if (event.kind === "worker" && event.pool === index && event.slot === worker.slot) continue;
         if (this.#processes.get(`${index}/${worker.slot}`)?.leaderAlive !== true) continue;
         const isStopped = before?.phase === "ready" && "order" in worker && worker.order.cause === "rollout";
         assert.ok(!isStopped || before.spawnedAt >= startedAt, "a rollout went on before a new worker proved itself");
