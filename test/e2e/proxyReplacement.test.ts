@@ -135,8 +135,9 @@ test("a pool whose workers answer their probe and crash again and again is not h
   writeFileSync(marker, "");
   const { workers } = await proxyPool({ replicas: 2, more: { exec } });
   await using controller = await ControllerUnderTest.start({ workers });
-  await controller.event((event) => event.kind === "backing_off" && event.reason.includes("crash 3 in a row"));
-  const { seq } = await controller.event((event) => event.kind === "pool_degraded");
+  const { seq } = await controller.event(
+    (event) => event.kind === "backing_off" && event.reason.includes("crash 3 in a row"),
+  );
   await controller.event((event) => event.kind === "backing_off" && event.reason.includes("crash 5 in a row"));
   const recovered = controller.events.filter((event) => event.kind === "pool_recovered" && event.seq > seq);
   assert.deepEqual(recovered, []);
