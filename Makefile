@@ -41,7 +41,7 @@ test: build processbin envoy check
 	sh scripts/exampleServers.sh
 	$(NODE) scripts/test.ts process
 	$(NODE) scripts/test.ts system
-	$(CHAOS) --minutes 3
+	$(CHAOS) --minutes 3 --seed 1
 
 # Random faults under load on the real executable (docs/reliability.md): `make chaos MINUTES=60 SEED=7`.
 CHAOS := $(NODE) --no-warnings test/chaos/run.ts

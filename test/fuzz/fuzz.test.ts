@@ -7,7 +7,7 @@ const CASES = 1500;
 
 for (const { name, run } of FUZZ_TARGETS)
   test(`${CASES} random inputs of ${name} break no promise`, async (context) => {
-    const seed = Number(process.env["FUZZ_SEED"] ?? Math.floor(Math.random() * 1e9));
+    const seed = Number(process.env["FUZZ_SEED"] ?? 1);
     context.diagnostic(`FUZZ_SEED=${seed}`);
     await run(seed, CASES);
   });
