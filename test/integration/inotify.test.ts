@@ -3,8 +3,9 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { closeSync } from "node:fs";
 import { test } from "node:test";
+import { INOTIFY_OF_ENVOY } from "../../src/runtime/inotify.ts";
 import { openInotify } from "../../src/runtime/linux.ts";
-import { ControllerUnderTest, eventually, isAlive, MONOCEROS } from "../support/controller.ts";
+import { ControllerUnderTest, eventually, MONOCEROS } from "../support/controller.ts";
 import { command, envoyPid, proxyPool } from "../support/traffic.ts";
 import { happened, logged, statusCode } from "../support/watch.ts";
 
@@ -35,6 +36,10 @@ class Exhausted implements Disposable {
     } finally {
       process.seteuid?.(0);
     }
+  }
+
+  get size(): number {
+    return this.#fds.length;
   }
 
   [Symbol.dispose](): void {
@@ -71,8 +76,11 @@ test("inotify instances used up at run time: a reload is refused, and Envoy come
     // The dead Envoy gives its instances back before the controller can use them.
     controller.child.kill("SIGSTOP");
     process.kill(envoy, "SIGKILL");
-    await eventually(() => (isAlive(envoy) ? undefined : true), "Envoy is dead");
-    exhausted.takeAll();
+    const before = exhausted.size;
+    await eventually(() => {
+      exhausted.takeAll();
+      return exhausted.size >= before + 1 + INOTIFY_OF_ENVOY || undefined;
+    }, "the dead Envoy has given its instances back");
     controller.child.kill("SIGCONT");
     await logged(controller, "cannot be started", "more inotify instances, but uid 54871 has");
   }
