@@ -216,10 +216,14 @@ for (const form of ["absolute", "relative"] as const) {
   });
 }
 
-test("a worker whose Unix socket was removed is not ready", async () => {
-  const opened = await onUnixSockets(await freePort());
+test("a worker whose Unix socket was removed is replaced", async () => {
+  const port = await freePort();
+  const opened = await onUnixSockets(port);
   await using controller = opened.controller;
+  const before = await controller.pids();
   rmSync(opened.path);
-  const unready = await controller.event((event) => event.kind === "unready" && event.slot === 0);
-  assert.ok(unready.message.includes(`nothing listens on ${opened.path}`), unready.message);
+  const { seq } = await controller.event((event) => event.kind === "operation_finished" && event.what === "restart");
+  assert.notEqual((await controller.pids())["web-0"], before["web-0"]);
+  assert.ok(controller.events.some((event) => event.kind === "ready" && event.seq < seq && event.pool === "web"));
+  for (let request = 0; request < 20; request++) assert.match(await ask(port), /web-\d$/u);
 });

@@ -99,7 +99,8 @@ for (const { where, flags } of [
     assert.deepEqual(exited.status, { kind: "code", code: 143 });
     assert.ok(exited.seq < killed.seq && killed.seq < stopped.seq, "leader, deadline, empty");
     const graceMs = msBetween(await happened(controller, "stopping"), killed);
-    assert.ok(graceMs >= 995 && graceMs < 3000, `${graceMs} ms`);
+    // The first event is stamped when the signals are sent, a moment after the grace period begins.
+    assert.ok(graceMs >= 950 && graceMs < 3000, `${graceMs} ms`);
     assert.deepEqual([leader, ...grandchildren].filter(isAlive), []);
   });
 }
