@@ -43,7 +43,7 @@ import { controllerMark } from "../runtime/leftovers.ts";
 import { Lifeline } from "../runtime/lifeline.ts";
 import { SystemCallError } from "../runtime/linux.ts";
 import type { ToolControl } from "../runtime/processes.ts";
-import { processLimitError } from "../runtime/processLimit.ts";
+import { hasRefusedProcesses, processLimitError } from "../runtime/processLimit.ts";
 import { exactEnvironment, readOwnOomScoreAdj } from "../runtime/procfs.ts";
 import { findShimObstacles } from "../runtime/spawnShim.ts";
 import { StartTools } from "../runtime/startTools.ts";
@@ -114,6 +114,7 @@ export function toolRunner(tools: ToolControl): RunProgram {
       const request = { workerPid: undefined, file, argv: [file, ...args] };
       const { status, output } = await runTool(tools, request, ENVOY_TIMEOUT_MS);
       if (status === undefined) return { kind: "timeout", boundMs: ENVOY_TIMEOUT_MS };
+      if (status.kind === "signal" && hasRefusedProcesses()) throw processLimitError(`Cannot run "${file}"`);
       return { kind: "ended", code: status.kind === "code" ? status.code : undefined, output };
     } catch (error) {
       if (!(error instanceof SystemCallError) || error.code !== "EAGAIN") throw error;

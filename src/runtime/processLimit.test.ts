@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { findProcessLimit, requireProcesses } from "./processLimit.ts";
+import { findProcessLimit, hasRefusedProcesses, requireProcesses } from "./processLimit.ts";
 
 /** A system with these files; all others are missing. */
 function system(files: Readonly<Record<string, string>>) {
@@ -40,6 +40,20 @@ test("a control group that has refused a process is named even if there is room 
     "/proc/self/limits": LIMITS,
   });
   assert.match(findProcessLimit(read).text, /pids\.max .* 16/u);
+});
+
+test("a limit has refused a process if it counted a refusal, or is used up", () => {
+  const group = (current: string, events: string) =>
+    system({
+      ...V2,
+      "/sys/fs/cgroup/pod/app/pids.max": "16",
+      "/sys/fs/cgroup/pod/app/pids.current": current,
+      "/sys/fs/cgroup/pod/app/pids.events": events,
+    });
+  assert.equal(hasRefusedProcesses(group("9", "max 0\n")), false);
+  assert.equal(hasRefusedProcesses(group("9", "max 3\n")), true);
+  assert.equal(hasRefusedProcesses(group("16", "max 0\n")), true);
+  assert.equal(hasRefusedProcesses(system({ ...V2 })), false);
 });
 
 test("RLIMIT_NPROC is named with the user whom it counts, but not for root, who is exempt", () => {

@@ -53,6 +53,11 @@ export function findProcessLimit(read: ReadText = readText, uid?: number): Proce
   };
 }
 
+/** Whether a limit of a control group has refused a process or thread: a program that cannot get its threads aborts. */
+export function hasRefusedProcesses(read: ReadText = readText): boolean {
+  return groupsOf(read).some(({ max, current, refusals }) => refusals > 0 || current >= max);
+}
+
 /** The error of whatever could not be started because of a limit; `what` such as `Cannot start the controller`. */
 export function processLimitError(what: string, cause?: unknown): ControllerError {
   const { text, hint } = findProcessLimit();
