@@ -397,7 +397,13 @@ test("/echo answers with the body of its id, once in the ledger, after a numbere
   const wrong = await ask(target, "/echo?id=9&size=1", { method: "POST", body: echoBody(7, 10) });
   assert.equal(wrong.text, "the body of request 9 is not its own\n");
   assert.equal(readFileSync(ledger, "utf8"), "7 web-0.3 1\n8 web-0.3 2\n9 web-0.3 3\n");
-  const lines = program.stdout.split("\n").filter((line) => line.includes("ledger"));
+  const linesOf = () =>
+    program.stdout
+      .split("\n")
+      .slice(0, -1)
+      .filter((line) => line.includes("ledger"));
+  while (linesOf().length < 3) await once(program.child.stdout, "data");
+  const lines = linesOf();
   assert.equal(lines[0], '{"ledger":"web-0.3","nth":1,"id":7}');
   assert.match(lines[1] ?? "", /^\{"ledger":"web-0\.3","nth":2,"pad":"x+"\}$/u);
   assert.equal(lines[2], "ledger web-0.3 3");
