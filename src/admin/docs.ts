@@ -20,7 +20,7 @@ at \`GET /v1/openapi.json\`; the command line uses nothing else than this API.
 - Every change is an event (\`audited\`) and a line of the log that says who asked: user and process at the other end of the
   control socket, the token, or loopback. So is every dump and every profile of a worker.
 
-The control socket has 256 connections, the port 1280 (a quarter of the open files allowed, if that is less); where more come, who has waited longest without asking for anything is cut off. 32 of them
+The control socket has 256 connections, the port 1280 (a quarter of the open files allowed, if that is less); where more come, the connection that has been idle for longest is cut off. 32 of them
 may follow events or logs. A request has 10 s, 16 KiB of headers and 64 KiB of body.
 
 ## Operations

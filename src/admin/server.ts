@@ -72,7 +72,7 @@ export interface Peer {
 }
 
 /**
- * The front for the control socket. `readPeer` tells who is at the other end of the connection with this descriptor. A
+ * The front for the control socket. `readPeer` returns the peer of the connection with this descriptor. A
  * proxy is refused, because it passes on what its clients ask: it comes here only if it was led here.
  */
 export function createControlServer(

@@ -43,7 +43,7 @@ test("while the file is gone or empty nobody has the token, which is told once, 
   rmSync(path);
   for (let look = 0; look < 3; look++) assert.ok(!(await file.matches(FIRST)));
   assert.equal(warnings.length, 1);
-  assert.match(warnings[0] ?? "", /there is no such file; until it is there nobody has the token/u);
+  assert.match(warnings[0] ?? "", /there is no such file; requests with a token are refused until the file exists/u);
   writeFileSync(path, "");
   assert.ok(!(await file.matches("")));
   assert.match(warnings[1] ?? "", /it is empty/u);
@@ -59,7 +59,10 @@ test("a FIFO in place of the file admits no request and holds nothing up", async
   rmSync(path);
   execFileSync("mkfifo", [path]);
   assert.deepEqual(await Promise.all([FIRST, SECOND, FIRST].map((text) => file.matches(text))), [false, false, false]);
-  assert.match(warnings.join(), /^[^,]*it is a FIFO, expected a file; until it is there nobody has the token$/u);
+  assert.match(
+    warnings.join(),
+    /^[^,]*it is a FIFO, expected a file; requests with a token are refused until the file exists$/u,
+  );
 });
 
 test("a file without a token is refused at the start", async () => {

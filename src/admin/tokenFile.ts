@@ -102,7 +102,7 @@ export class TokenFile {
     } catch (error) {
       if (!(error instanceof ControllerError)) throw error;
       this.#digest = undefined;
-      report = `${error.message}; until it is there nobody has the token`;
+      report = `${error.message}; requests with a token are refused until the file exists`;
     }
     if (report !== undefined && report !== this.#reported) this.#warn(report);
     this.#reported = report;

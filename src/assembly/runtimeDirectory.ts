@@ -29,7 +29,7 @@ const DEFAULT_PARENT = "/run/monoceros";
 /** Others may pass through it to a socket that is theirs, and see nothing else. */
 const MODE = 0o711;
 
-/** Who may use a directory inside: everybody may pass through and the controller owns it, unless stated otherwise. */
+/** Access to a directory inside: by default the controller owns it and every user may pass through. */
 export interface DirectoryAccess {
   readonly mode?: number;
   readonly owner?: { readonly uid: number; readonly gid: number } | undefined;

@@ -1,6 +1,6 @@
 /**
  * Heals what a cleaner of temporary files removed: creates the directories again, and replaces the processes that used the
- * removed files. Envoy watches removed directories for ever, and a socket cannot be linked again once it is unlinked.
+ * removed files. Envoy watches removed directories indefinitely, and a socket cannot be linked again once it is unlinked.
  */
 import { existsSync } from "node:fs";
 import type { Logger } from "../base/log.ts";

@@ -13,7 +13,7 @@ const MAX_DEPTH = 64;
 /** Tokens of the library in a text; a line such as `replicas: 4` has 6. The library needs 5 to 10 µs for each. */
 const MAX_TOKENS = 100_000;
 
-/** Collections that may be open while the text is read. What is deeper than MAX_DEPTH, but not by far, is told with its place. */
+/** Collections that may be open while the text is read. What is deeper than MAX_DEPTH, but not by far, is reported with its place. */
 const MAX_OPEN = 2 * MAX_DEPTH;
 
 /** Tokens of the lexer that stand for no text: start of a document, end of a faulty flow collection, start of a scalar. */

@@ -1,5 +1,5 @@
 /**
- * Reads a whole file that somebody else provides: only a regular file, at most `maxBytes`, and never on the main thread, so
+ * Reads a whole file that another user may provide: only a regular file, at most `maxBytes`, and never on the main thread, so
  * that a pipe, an endless device or a hanging file system holds nothing up but this one read.
  */
 import { constants, promises as files, type Stats } from "node:fs";

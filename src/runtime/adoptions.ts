@@ -22,7 +22,7 @@ interface Adopted {
   readonly marks: string;
 }
 
-/** What is known after a look: `partly` if time ran out, `exec` if a process is in an execve(2), where nobody can tell. */
+/** What is known after a look: `partly` if time ran out, `exec` if a process is in an execve(2), where it cannot be known. */
 export type Knowledge = "all" | "partly" | "exec";
 
 export class Adoptions {

@@ -31,7 +31,7 @@ test("Envoy of root gets the first id that no account, no pool and no gap of the
 test("Envoy stays root where workers are, with a note, unless server.user names another user", () => {
   const { credentials, note, warning } = decide({ workerUid: 0 });
   assert.deepEqual([credentials, warning], [undefined, undefined]);
-  assert.match(note ?? "", /"web" runs as root, as its workers do; set user/u);
+  assert.match(note ?? "", /"web" runs as root, because its workers do; set "user"/u);
   assert.deepEqual(decide({ workerUid: 0, configured: other }).credentials, { ...other, ambient: [10] });
   assert.deepEqual(decide({ configured: { uid: 0, gid: 0, groups: [0] } }), { credentials: undefined, mayLink: true });
 });

@@ -74,7 +74,10 @@ export function decideEnvoyUser(request: EnvoyUserRequest, facts: IdentityFacts)
   if (facts.uid !== 0) return likeController;
   const asRoot = `the proxy of pool "${pool}" runs as root`;
   if (workerUid === 0)
-    return { ...likeController, note: `${asRoot}, as its workers do; set user, and both run without its rights` };
+    return {
+      ...likeController,
+      note: `${asRoot}, because its workers do; set "user" for the pool to run both as other users`,
+    };
   if (!mayLink) return { ...likeController, warning: `${asRoot}: the controller has no ${missing.join(", ")}` };
   for (let id = FIRST_ID; id <= LAST_ID; id++)
     if (!uids.has(id) && !facts.isNamed(id) && facts.isMapped(id))

@@ -461,7 +461,7 @@ export class Processes implements HelperControl, ToolControl {
     for (const tellExit of helpers) tellExit();
   }
 
-  /** Tells a kill by the kernel for lack of memory from one by somebody else. */
+  /** Tells a kill by the kernel because memory is missing from any other kill. */
   #withCause(status: ExitStatus, { stopSignal }: Resident): ExitStatus {
     if (status.kind !== "signal" || status.signal !== "SIGKILL" || stopSignal === "SIGKILL") return status;
     if (this.#oomKills?.claim() !== true) return status;

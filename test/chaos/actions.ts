@@ -263,12 +263,12 @@ export const ACTIONS: readonly Action[] = [
     },
   },
   {
-    name: "nobody reads stdout",
+    name: "stdout is not read",
     weight: 2,
     run: async (scene) => {
       const { life } = scene;
       const ms = scene.random.between(200, 2000);
-      scene.note(`nobody reads stdout for ${ms} ms`);
+      scene.note(`stdout is not read for ${ms} ms`);
       life.controller.child.stdout?.pause();
       await pause(ms);
       life.controller.child.stdout?.resume();

@@ -145,7 +145,7 @@ export class Container implements AsyncDisposable {
     chmodSync(this.#directory, 0o755);
     this.name = `m-${this.#directory.slice(-6)}`;
     this.configure(options.config);
-    // As in a pod: a directory of everybody (emptyDir), and one in memory.
+    // As in a pod: a directory that every user may write (emptyDir), and one in memory.
     const shared = join(this.#directory, "run");
     mkdirSync(shared);
     chmodSync(shared, 0o777);

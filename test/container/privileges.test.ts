@@ -73,7 +73,7 @@ containerTest("an invalid configuration ends with code 78, and its reason is the
   assert.match(text, /config\.yaml:\d+:\d+: .*replicsa/u);
 });
 
-containerTest("an Envoy that does not answer is told from one that is missing", async () => {
+containerTest("an Envoy that does not answer is distinguished from one that is missing", async () => {
   await using container = new Container({ config: configOf([proxiedPool(1)]), files: SILENT_ENVOY });
   assert.equal(await container.ended(), 1, container.text);
   assert.match(container.text, /no answer (?:in|within) 20 ?s/u);

@@ -1,4 +1,4 @@
-/** PID 1 of a container: a stop without lost requests, and processes that nobody else reaps. */
+/** PID 1 of a container: a stop without lost requests, and orphans to reap. */
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { eventually, listDescendants } from "../support/controller.ts";

@@ -86,7 +86,7 @@ test("Envoy's reason against a pool's server is told with the place in the file"
   assert.equal(refused[0]?.path, "supervisor.workers[0].server");
 });
 
-test("a certificate or key that Envoy could not read, or would wait for, is told before Envoy is asked", async () => {
+test("a certificate or key that Envoy could not read, or would wait for, is reported before Envoy is asked", async () => {
   const file = script("good.pem", "x");
   const fifo = join(directory, "fifo");
   execFileSync("mkfifo", [fifo]);

@@ -322,7 +322,7 @@ test("a key that root alone may read serves TLS through a copy for Envoy alone, 
   const reload = await controller.call("POST", "/v1/reload");
   assert.deepEqual([reload.status, (JSON.parse(reload.body) as { failed: unknown }).failed], [202, []], reload.body);
   assert.equal((await ask(port, "/", "GET", true)).status, 200);
-  assert.equal(await envoyOf(controller), envoy, "Envoy was told and not restarted");
+  assert.equal(await envoyOf(controller), envoy, "Envoy was updated and not restarted");
   const after = copies();
   assert.equal(after.length, 2);
   assert.notDeepEqual(after, before);
