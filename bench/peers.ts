@@ -15,7 +15,7 @@ const PYTHON_BIN = join(PEERS_DIR, "python", "bin");
 const PM2 = join(PEERS_DIR, "pm2", "node_modules", ".bin", "pm2");
 const PM2_RUNTIME = `${PM2}-runtime`;
 
-/** Another executable than dist/monoceros can be measured, for example the one of the commit before. */
+/** The executable that is measured; overridable so that the traffic benchmark can compare two builds as well. */
 const MONOCEROS = process.env["MONOCEROS"] ?? join(ROOT, "dist", "monoceros");
 
 /** Equal processes to run. */
@@ -117,9 +117,9 @@ function stop(child: ChildProcess, pid: number): number | undefined {
 }
 
 /** Monoceros as a black box: the executable, a configuration file, signals and /metrics. */
-const monoceros: Peer = {
-  name: "monoceros",
-  version: () => versionOf(MONOCEROS, ["--version"])?.replace(/^monoceros /u, ""),
+export const monocerosAt = (executable: string, name = "monoceros"): Peer => ({
+  name,
+  version: () => versionOf(executable, ["--version"])?.replace(/^monoceros /u, ""),
   prepare: async ({ dir, groups, eagerRestart }) => {
     const port = await freePort();
     const config = join(dir, "monoceros.yaml");
@@ -140,10 +140,10 @@ const monoceros: Peer = {
         },
       }),
     );
-    const status = [MONOCEROS, "status", "--socket", join(dir, "control.sock")] as const;
-    return { command: [MONOCEROS, "-c", config], printsWorkers: true, metricsPort: port, status };
+    const status = [executable, "status", "--socket", join(dir, "control.sock")] as const;
+    return { command: [executable, "-c", config], printsWorkers: true, metricsPort: port, status };
   },
-};
+});
 
 const supervisord: Peer = {
   name: "supervisord",
@@ -247,7 +247,7 @@ const pm2: Peer = {
 };
 
 /** All programs compared, ours first. */
-export const PEERS: readonly Peer[] = [monoceros, supervisord, circus, pm2];
+export const PEERS: readonly Peer[] = [monocerosAt(MONOCEROS), supervisord, circus, pm2];
 
 /** Installs the peers that are missing, with the versions of peers.json; tells what cannot be had. */
 export function installPeers(): void {

@@ -1,16 +1,17 @@
 /**
  * Side-by-side benchmarks: `node bench/run.ts [--quick] [--figure NAME]…`. Installs the peers into bench/peers/ when
  * they are missing, measures, prints every median and, for a run of all figures, writes bench/results/latest.json and
- * docs/benchmarks.md. With `--update` the figures that are named replace those of the last full run. Peers that cannot be had are reported as missing.
+ * docs/benchmarks.md. With `--update` the figures that are named replace those of the last full run. Peers that cannot be
+ * installed are reported as missing. `--baseline EXECUTABLE` compares with an earlier build instead of the peers.
  */
 
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { FIGURES, type Figure } from "./figures.ts";
 import { median } from "./measure.ts";
-import { installPeers, PEERS, type Peer } from "./peers.ts";
+import { installPeers, monocerosAt, PEERS, type Peer } from "./peers.ts";
 import { describeRun, formatNumber, readResults, writeResults } from "./report.ts";
 
 type Readings = Record<string, Record<string, number[]>>;
@@ -22,6 +23,7 @@ async function main(): Promise<void> {
       figure: { type: "string", multiple: true },
       peer: { type: "string", multiple: true },
       update: { type: "boolean", default: false },
+      baseline: { type: "string" },
     },
   });
   const figures = FIGURES.filter((figure) => values.figure?.includes(figure.name) ?? true);
@@ -30,17 +32,19 @@ async function main(): Promise<void> {
     process.exitCode = 2;
     return;
   }
-  installPeers();
-  const versions = Object.fromEntries(PEERS.map((peer) => [peer.name, peer.version() ?? null]));
-  const present = PEERS.filter((peer) => versions[peer.name] !== null && (values.peer?.includes(peer.name) ?? true));
+  const { baseline } = values;
+  if (baseline === undefined) installPeers();
+  const peers = baseline === undefined ? PEERS : [...PEERS.slice(0, 1), monocerosAt(resolve(baseline), "baseline")];
+  const versions = Object.fromEntries(peers.map((peer) => [peer.name, peer.version() ?? null]));
+  const present = peers.filter((peer) => versions[peer.name] !== null && (values.peer?.includes(peer.name) ?? true));
   for (const [name, version] of Object.entries(versions)) console.log(`${name}: ${version ?? "missing"}`);
 
   const readings: Readings = {};
   const problems: string[] = [];
   for (const figure of figures) await measureFigure(figure, present, values.quick, readings, problems);
 
-  const isWhole = values.figure === undefined && values.peer === undefined;
-  if (isWhole || values.update) {
+  const isWhole = values.figure === undefined && values.peer === undefined && baseline === undefined;
+  if (isWhole || (values.update && baseline === undefined)) {
     const all = isWhole ? readings : { ...readResults().readings, ...readings };
     const results = { ...describeRun(), quick: values.quick, peers: versions, readings: all, problems };
     writeResults(
