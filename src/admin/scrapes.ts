@@ -3,6 +3,7 @@
  * scrapers neither cost more than one nor keep a health check waiting: those are answered as soon as they are read.
  */
 import type { ServerResponse } from "node:http";
+import { TimeShare } from "../base/timeShare.ts";
 import { inTurns } from "../base/turns.ts";
 import type { ControllerHandle } from "./handle.ts";
 
@@ -10,6 +11,10 @@ interface Scrape {
   readonly accept: string;
   readonly response: ServerResponse;
 }
+
+/** Expositions take a fifth of the time at most; a few scrapers that come at once do not wait. */
+const SHARE = 0.2;
+const BURST_MS = 400;
 
 const QUEUES = new WeakMap<ControllerHandle, Scrapes>();
 
@@ -32,8 +37,7 @@ class Scrapes {
   readonly #metrics: ControllerHandle["metrics"];
   #waiting: Scrape[] = [];
   #isBusy = false;
-  /** When the next exposition may be made, by performance.now(): they take a fifth of the time at most. */
-  #nextAtMs = 0;
+  readonly #share = new TimeShare(SHARE, BURST_MS);
 
   constructor(metrics: ControllerHandle["metrics"]) {
     this.#metrics = metrics;
@@ -46,7 +50,7 @@ class Scrapes {
 
   #begin(): void {
     this.#isBusy = true;
-    const waitMs = this.#nextAtMs - performance.now();
+    const waitMs = this.#share.waitMs(performance.now());
     if (waitMs > 0) setTimeout(() => this.#answerAll(), waitMs);
     else setImmediate(() => this.#answerAll());
   }
@@ -63,8 +67,7 @@ class Scrapes {
       bodies.set(contentType, body);
       return { response, body, contentType };
     });
-    const endedAtMs = performance.now();
-    this.#nextAtMs = endedAtMs + 4 * (endedAtMs - startedAtMs);
+    this.#share.spend(startedAtMs, performance.now());
     const send = ({ response, body, contentType }: (typeof answers)[number]) =>
       sendExposition(response, body, contentType);
     inTurns(answers, send, () => {

@@ -4,7 +4,8 @@ import type { Instant } from "../base/time.ts";
 import { formatDuration } from "../base/units.ts";
 import { EMPTY_QUEUE, foldQueue, isSuspicious, type QueueState, stallBoundMs, stalledMs } from "../core/acceptQueue.ts";
 import type { Clock } from "../runtime/clock.ts";
-import { readTcpQueue, readUnixQueue } from "../runtime/linux.ts";
+import { readTcpQueue } from "../runtime/linux.ts";
+import { readUnixQueue } from "../runtime/socketDiag.ts";
 import type { SharedSocket } from "../runtime/sockets.ts";
 import { readWaitingConnections } from "../runtime/socketTable.ts";
 

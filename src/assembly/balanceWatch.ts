@@ -69,9 +69,9 @@ export class BalanceWatch implements Disposable {
   #keep(): void {
     const proxies = this.#sources.proxies();
     for (const pool of this.#sources.view().pools) {
+      const leaders = pool.workers.flatMap(({ pid }) => pid ?? []);
       // One worker alone is never compared.
-      if (pool.role !== "workers" || pool.readyCount < 2) continue;
-      const leaders = pool.workers.flatMap(({ phase, pid }) => (phase === "ready" && pid !== undefined ? [pid] : []));
+      if (pool.role !== "workers" || leaders.length < 2) continue;
       const usages = this.#sources.trees.usagesOf(leaders, LISTING_AGE_MS);
       const sample = this.#sampleOf(pool, proxies.get(pool.name), (pid) => usages.get(pid)?.cpuSeconds);
       this.#windows.set(pool.name, addSample(this.#windows.get(pool.name) ?? [], sample));

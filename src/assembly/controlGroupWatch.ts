@@ -40,7 +40,7 @@ export class ControlGroupWatch implements Disposable {
   /** Compares everything with the last look. */
   look(): void {
     const { availableCpus, memoryBoundBytes, takeUnclaimedKills, log, spec } = this.#options;
-    this.#resize(availableCpus());
+    this.#resize(availableCpus);
     const bytes = memoryBoundBytes();
     const shortage = bytes === this.#memoryBytes || bytes === undefined ? undefined : describeShortage(spec(), bytes);
     this.#memoryBytes = bytes;
@@ -53,10 +53,14 @@ export class ControlGroupWatch implements Disposable {
   }
 
   /** Scales pools with `replicas: auto`; what an operator has scaled since stays until the number of CPUs changes. */
-  #resize(cpus: number): void {
+  #resize(availableCpus: () => number): void {
     const { config, plannedReplicas, scale, log } = this.#options;
-    for (const { name, replicas, autoscale } of config().supervisor.pools) {
-      if (replicas !== "auto" || autoscale !== undefined) continue;
+    const resizable = config().supervisor.pools.filter(
+      ({ replicas, autoscale }) => replicas === "auto" && autoscale === undefined,
+    );
+    if (resizable.length === 0) return;
+    const cpus = availableCpus();
+    for (const { name } of resizable) {
       const planned = plannedReplicas(name);
       const last = this.#applied.get(name);
       const before = last === undefined || last.planned !== planned ? planned : last.cpus;

@@ -26,7 +26,7 @@ import type { RunProgram } from "../envoy/binary.ts";
 import { SinkLogger } from "../logs/logger.ts";
 import { type LogSink, openSinks } from "../logs/sink.ts";
 import { WorkerOutput } from "../logs/workerOutput.ts";
-import { memoryBoundBytes } from "../runtime/cgroup.ts";
+import { memoryBoundBytes, skippingMissing } from "../runtime/cgroup.ts";
 import { systemClock } from "../runtime/clock.ts";
 import { CommandLines } from "../runtime/commandLines.ts";
 import { availableCpus } from "../runtime/cpus.ts";
@@ -309,12 +309,13 @@ export async function runController(
       log,
     }),
   );
+  const readGroupFile = skippingMissing();
   resources.use(
     new ControlGroupWatch({
       config: () => reload.config,
       spec: () => ({ pools: daemon.view().pools.map(({ index }) => daemon.specOf(index)) }),
-      availableCpus: () => availableCpus(),
-      memoryBoundBytes: () => memoryBoundBytes(),
+      availableCpus: () => availableCpus(readGroupFile),
+      memoryBoundBytes: () => memoryBoundBytes(readGroupFile),
       plannedReplicas: (name) => reload.plannedReplicas(name),
       takeUnclaimedKills: () => oomKills.takeUnclaimed(),
       scale: (name, replicas, reason) => {
@@ -410,6 +411,7 @@ export async function runController(
   listenToSignals({ daemon, handle, log, groupSignals, isStopKnown: () => exits.release() });
   const early = options.held.release();
   if (early.stop === undefined) {
+    health.begin();
     daemon.boot(processes);
     if (early.isReloadDue) process.emit("SIGHUP");
     warnOfLeftovers(log);

@@ -182,6 +182,11 @@ export class Health implements Disposable {
     });
   }
 
+  /** Call before the first worker is spawned. */
+  begin(): void {
+    this.#listening.begin();
+  }
+
   /** What an unready worker waits for, and what the last attempt returned; undefined if it waits for nothing. */
   waitOf(pool: number, slot: Slot, incarnation: number): string | undefined {
     return this.#reports.textOf(pool, slot, incarnation);

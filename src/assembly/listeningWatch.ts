@@ -29,7 +29,7 @@ export class ListeningWatch implements Disposable {
   readonly #listens: (worker: WorkerKey, asked: Asked, found: Listening) => void;
   readonly #waiting = new Map<string, Waiting>();
   #known: Listening = new Map();
-  #looksLeft = LOOKS_AFTER_NEWS;
+  #looksLeft = 0;
   #timer: Disposable | undefined;
   /** When a worker was added last. */
   #addedAt = 0 as Instant;
@@ -45,6 +45,11 @@ export class ListeningWatch implements Disposable {
     this.#clock = options.clock;
     this.#owners = options.owners;
     this.#listens = options.listens;
+  }
+
+  /** Call before the first worker is spawned: a socket that listens already belongs to no worker. */
+  begin(): void {
+    this.#known = this.#owners.listNow() ?? this.#known;
   }
 
   watch(worker: WorkerKey, asked: Asked): void {

@@ -59,6 +59,17 @@ export function memoryBoundBytes(read: ReadText = readText): number | undefined 
   return limits.length === 0 ? undefined : Math.min(...limits);
 }
 
+/** Like `read`, but a file that was missing once is not read again: a look at the limits costs a few small files only. */
+export function skippingMissing(read: ReadText = readText): ReadText {
+  const missing = new Set<string>();
+  return (path) => {
+    if (missing.has(path)) return undefined;
+    const text = read(path);
+    if (text === undefined) missing.add(path);
+    return text;
+  };
+}
+
 /** The system's own files. */
 export function readText(path: string): string | undefined {
   try {

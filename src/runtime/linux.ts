@@ -95,18 +95,11 @@ const TCP_INFO = 11;
 const AF_NETLINK = 16;
 const SOCK_RAW_CLOEXEC = 3 | O_CLOEXEC;
 const NETLINK_SOCK_DIAG = 4;
-const SOCK_DIAG_BY_FAMILY = 20;
-const NLM_F_REQUEST = 1;
-const NLM_F_DUMP = 0x300;
 const NLMSG_ERROR = 2;
 const NLMSG_DONE = 3;
-const TCP_LISTEN = 10;
-const UDIAG_SHOW_VFS = 2;
-const UNIX_DIAG_VFS = 1;
-const UDIAG_SHOW_ICONS = 8;
-const UDIAG_SHOW_RQLEN = 16;
-const UNIX_DIAG_ICONS = 3;
-const UNIX_DIAG_RQLEN = 4;
+const NLMSG_HEADER_BYTES = 16;
+/** The kernel fills a message of a dump with at most 32 KiB. */
+const ANSWER_BYTES = 65_536;
 const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
 /** sun_path of sockaddr_un without its final zero byte (unix(7)). */
@@ -628,117 +621,37 @@ export function readTcpQueue(fd: number): number | undefined {
   return info.bytes.readUInt32LE(24);
 }
 
-/** Connections that wait to be accepted by a Unix socket that listens. */
-export interface UnixQueue {
-  readonly length: number;
-  /** The inode of each waiting connection, of those at the head of the queue. */
-  readonly inodes: readonly number[];
-}
-
-/** A Unix socket that listens, and the file that it is bound to. */
-export interface UnixListenerFile {
-  readonly inode: number;
-  readonly fileInode: number;
-  readonly major: number;
-  readonly minor: number;
-}
-
 /**
- * All Unix sockets that listen on a file, with what identifies the file: a name says little, because the file may have been
- * removed, replaced, or bound by another name (sock_diag(7)). Undefined where the kernel does not tell.
+ * Sends a request to the kernel's socket diagnostics (sock_diag(7)) and returns the messages of its answer, with their
+ * headers. Undefined if the kernel refuses or does not know the request.
  */
-export function readUnixListenerFiles(): readonly UnixListenerFile[] | undefined {
+export function querySockets(request: Uint8Array, isDump: boolean): readonly Buffer[] | undefined {
   const fd = libc.socket(AF_NETLINK, SOCK_RAW_CLOEXEC, NETLINK_SOCK_DIAG);
   if (fd < 0) return undefined;
   try {
-    const request = unixDiagRequest(NLM_F_REQUEST | NLM_F_DUMP, 1 << TCP_LISTEN, 0, UDIAG_SHOW_VFS);
-    if (!sendToKernel(fd, request)) return undefined;
-    const found: UnixListenerFile[] = [];
-    const answer = Memory.ofSize(65_536);
+    const message = Memory.ofSize(request.length);
+    message.bytes.set(request);
+    const kernel = Memory.ofSize(12);
+    kernel.bytes.writeUInt16LE(AF_NETLINK, 0);
+    const sent = libc.sendto(fd, message.address, BigInt(request.length), 0, kernel.address, 12);
+    if (sent !== BigInt(request.length)) return undefined;
+    const found: Buffer[] = [];
+    const answer = Memory.ofSize(ANSWER_BYTES);
     for (;;) {
-      const length = Number(libc.recv(fd, answer.address, 65_536n, MSG_DONTWAIT));
-      if (length < 16) return undefined;
-      for (let at = 0; at + 16 <= length; ) {
+      const length = Number(libc.recv(fd, answer.address, BigInt(ANSWER_BYTES), MSG_DONTWAIT));
+      if (length < NLMSG_HEADER_BYTES) return undefined;
+      for (let at = 0; at + NLMSG_HEADER_BYTES <= length; ) {
         const size = answer.bytes.readUInt32LE(at);
         const type = answer.bytes.readUInt16LE(at + 4);
         if (type === NLMSG_DONE) return found;
-        if (type === NLMSG_ERROR || size < 16) return undefined;
-        const file = parseUnixFile(answer.bytes.subarray(at, Math.min(at + size, length)));
-        if (file !== undefined) found.push(file);
+        if (type === NLMSG_ERROR || size < NLMSG_HEADER_BYTES) return undefined;
+        found.push(Buffer.from(answer.bytes.subarray(at, Math.min(at + size, length))));
         at += (size + 3) & ~3;
       }
+      if (!isDump) return found;
     }
   } finally {
     libc.close(fd);
-  }
-}
-
-/** struct nlmsghdr, then struct unix_diag_req. */
-function unixDiagRequest(flags: number, states: number, inode: number, show: number): Memory {
-  const request = Memory.ofSize(40);
-  const { bytes } = request;
-  bytes.writeUInt32LE(40, 0);
-  bytes.writeUInt16LE(SOCK_DIAG_BY_FAMILY, 4);
-  bytes.writeUInt16LE(flags, 6);
-  bytes.writeUInt8(AF_UNIX, 16);
-  bytes.writeUInt32LE(states >>> 0, 20);
-  bytes.writeUInt32LE(inode, 24);
-  bytes.writeUInt32LE(show, 28);
-  bytes.fill(0xff, 32, 40);
-  return request;
-}
-
-function sendToKernel(fd: number, request: Memory): boolean {
-  const kernel = Memory.ofSize(12);
-  kernel.bytes.writeUInt16LE(AF_NETLINK, 0);
-  return libc.sendto(fd, request.address, 40n, 0, kernel.address, 12) === 40n;
-}
-
-function parseUnixFile(message: Buffer): UnixListenerFile | undefined {
-  const inode = message.readUInt32LE(20);
-  for (const { type, at } of unixAttributes(message)) {
-    if (type !== UNIX_DIAG_VFS) continue;
-    // The kernel's own encoding of a device: 12 bits of the major number, 20 of the minor one.
-    const device = message.readUInt32LE(at + 4);
-    return { inode, fileInode: message.readUInt32LE(at), major: device >>> 20, minor: device & 0xfffff };
-  }
-  return undefined;
-}
-
-/** Asks for the queue of the Unix socket with this inode (sock_diag(7)); undefined where the kernel does not tell. */
-export function readUnixQueue(inode: number): UnixQueue | undefined {
-  const fd = libc.socket(AF_NETLINK, SOCK_RAW_CLOEXEC, NETLINK_SOCK_DIAG);
-  if (fd < 0) return undefined;
-  try {
-    const request = unixDiagRequest(NLM_F_REQUEST, 0xffffffff, inode, UDIAG_SHOW_ICONS | UDIAG_SHOW_RQLEN);
-    if (!sendToKernel(fd, request)) return undefined;
-    const answer = Memory.ofSize(32_768);
-    const length = Number(libc.recv(fd, answer.address, 32_768n, MSG_DONTWAIT));
-    if (length < 32 || answer.bytes.readUInt16LE(4) !== SOCK_DIAG_BY_FAMILY) return undefined;
-    return parseUnixQueue(answer.bytes.subarray(0, length));
-  } finally {
-    libc.close(fd);
-  }
-}
-
-function parseUnixQueue(answer: Buffer): UnixQueue | undefined {
-  let length: number | undefined;
-  const inodes: number[] = [];
-  for (const { type, at, end } of unixAttributes(answer)) {
-    if (type === UNIX_DIAG_RQLEN) length = answer.readUInt32LE(at);
-    if (type === UNIX_DIAG_ICONS)
-      for (let each = at; each + 4 <= end; each += 4) inodes.push(answer.readUInt32LE(each));
-  }
-  return length === undefined ? undefined : { length, inodes };
-}
-
-/** The attributes after struct nlmsghdr and struct unix_diag_msg, each aligned to 4 bytes. */
-function* unixAttributes(message: Buffer): Generator<{ type: number; at: number; end: number }> {
-  for (let at = 32; at + 4 <= message.length; ) {
-    const size = message.readUInt16LE(at);
-    if (size < 4) return;
-    yield { type: message.readUInt16LE(at + 2), at: at + 4, end: Math.min(at + size, message.length) };
-    at += (size + 3) & ~3;
   }
 }
 

@@ -178,6 +178,8 @@ export class Processes implements HelperControl, ToolControl {
   #poll: NodeJS.Timeout | undefined;
   /** When survivors are looked for again, by performance.now(). */
   #nextLookAtMs = 0;
+  /** Whether the adopted processes were examined in this turn of the event loop. */
+  #isAdoptionKnown = false;
   /** Where the output of helpers goes; open for good once it was needed. */
   #sinkFd: number | undefined;
   /** Adopted orphans reaped so far. */
@@ -417,7 +419,14 @@ export class Processes implements HelperControl, ToolControl {
   adoptedOf(leader: number): readonly number[] {
     const resident = this.#byLeader.get(leader);
     if (resident === undefined) return [];
-    this.#examineAdopted();
+    // Once in a turn of the event loop: it may be called for each of hundreds of workers.
+    if (!this.#isAdoptionKnown) {
+      this.#examineAdopted();
+      this.#isAdoptionKnown = true;
+      setImmediate(() => {
+        this.#isAdoptionKnown = false;
+      });
+    }
     return [...this.#adoptions.membersOf(resident)];
   }
 
@@ -455,7 +464,8 @@ export class Processes implements HelperControl, ToolControl {
       }
     }
     // Only now: what ended together with its leader is reaped and no survivor.
-    for (const { resident, status } of leaders) this.#leaderExited(resident, status);
+    const surviving = this.#survivingOf(leaders.map(({ resident }) => resident));
+    for (const { resident, status } of leaders) this.#leaderExited(resident, status, surviving.has(resident));
     this.#lookForVacancies();
     // After the workers, so that what a helper brings about a worker that has just ended is known to be late.
     for (const tellExit of helpers) tellExit();
@@ -489,8 +499,7 @@ export class Processes implements HelperControl, ToolControl {
     this.#lifeline?.remove(pid);
   }
 
-  #leaderExited(resident: Resident, status: ExitStatus): void {
-    const survivors = this.#hasSurvivors(resident);
+  #leaderExited(resident: Resident, status: ExitStatus, survivors: boolean): void {
     if (survivors) this.#leftBehind.add(resident);
     else this.#forget(resident);
     this.#listener.exited(resident.pool, resident.slot, resident.incarnation, status, survivors);
@@ -501,9 +510,9 @@ export class Processes implements HelperControl, ToolControl {
     if (this.#leftBehind.size > 0) this.#poll ??= setInterval(() => this.reap(), VACANCY_POLL_MS);
     const startedAtMs = performance.now();
     if (this.#leftBehind.size === 0 || startedAtMs < this.#nextLookAtMs) return;
-    this.#examineAdopted();
+    const surviving = this.#survivingOf([...this.#leftBehind]);
     for (const resident of this.#leftBehind) {
-      if (this.#hasSurvivors(resident)) {
+      if (surviving.has(resident)) {
         // What a member of the group had started elsewhere becomes ours, and is known, only when that member ends.
         this.#signalEscaped(resident);
         continue;
@@ -528,19 +537,25 @@ export class Processes implements HelperControl, ToolControl {
   }
 
   /**
-   * Whether something is left, or may be left: not every adopted process may have been examined. A process that ends while it is
-   * looked at may have left us a child, so the children are listed again.
+   * The workers of which something is left, or may be left: not every adopted process may have been examined. A process that ends
+   * while it is looked at may have left us a child, so the children are listed again.
    */
-  #hasSurvivors(resident: Resident): boolean {
-    for (let listing = 0; listing < MAX_LISTINGS; listing++) {
-      if (sendSignal(-resident.pid, 0) || this.#adoptions.hasMembersOf(resident)) return true;
+  #survivingOf(residents: readonly Resident[]): ReadonlySet<Resident> {
+    const surviving = new Set<Resident>();
+    const hasGroup = (resident: Resident) => sendSignal(-resident.pid, 0);
+    for (let listing = 0; ; listing++) {
+      for (const resident of residents) if (hasGroup(resident)) surviving.add(resident);
+      if (surviving.size === residents.length) return surviving;
+      if (listing === MAX_LISTINGS) return new Set(residents);
       const children = listChildren();
       const known = this.#examineAdopted(children);
-      if (known === "partly" || this.#adoptions.hasMembersOf(resident)) return true;
-      if (known === "exec" && this.#mayBeInExec(resident)) return true;
-      if (!sendSignal(-resident.pid, 0) && children.join() === listChildren().join()) return false;
+      for (const resident of residents) {
+        const mayBeInExec = known === "exec" && this.#mayBeInExec(resident);
+        if (known === "partly" || mayBeInExec || this.#adoptions.hasMembersOf(resident)) surviving.add(resident);
+      }
+      const hasChanged = residents.some((resident) => !surviving.has(resident) && hasGroup(resident));
+      if (!hasChanged && children.join() === listChildren().join()) return surviving;
     }
-    return true;
   }
 
   #examineAdopted(children = listChildren()): ReturnType<Adoptions["examine"]> {

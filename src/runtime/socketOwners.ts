@@ -7,8 +7,8 @@ import { statSync } from "node:fs";
 import { setImmediate as turn } from "node:timers/promises";
 import type { ProbeAddress } from "./attempt.ts";
 import { type Descriptors, readDescriptors, socketInode, walkTree } from "./descriptors.ts";
-import { readUnixListenerFiles } from "./linux.ts";
 import { listPids, readCommandLine } from "./procfs.ts";
+import { readUnixListenerFiles } from "./socketDiag.ts";
 import {
   formatListener,
   groupByPort,
@@ -96,6 +96,12 @@ export class SocketOwners {
     await this.#breathe();
     const { shared = new Set() } = asked;
     return this.#find(asked, (pid, held) => waitsOn(pid, held, shared));
+  }
+
+  /** The same as listListening(), at this moment. */
+  listNow(): Listening | undefined {
+    const [listeners, unix] = [readTcpTables(), readUnixTable()];
+    return listeners && unix && listeningIn({ tcp: groupByPort(listeners), unix });
   }
 
   /** All sockets that listen; undefined if the tables cannot be read. */
@@ -234,7 +240,7 @@ function holdsAny(held: Exclude<Descriptors, "refused">, inodes: ReadonlySet<str
   return false;
 }
 
-function listeningIn({ tcp, unix }: SocketTable): Listening {
+function listeningIn({ tcp, unix }: Pick<SocketTable, "tcp" | "unix">): Listening {
   const listening = new Map(unix.map(({ inode, path }) => [inode, path]));
   for (const sockets of tcp.values()) for (const socket of sockets) listening.set(socket.inode, formatListener(socket));
   return listening;

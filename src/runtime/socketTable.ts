@@ -3,7 +3,7 @@
  * documentation, unix(7)). The tables do not name the processes that hold them; socketOwners.ts does.
  */
 import { closeSync, createReadStream, openSync, readFileSync, readSync } from "node:fs";
-import type { UnixListenerFile } from "./linux.ts";
+import { readTcpListeners, type UnixListenerFile } from "./socketDiag.ts";
 
 const CHUNK_BYTES = 65_536;
 
@@ -47,9 +47,14 @@ export function parseListeners(table: string): ListeningSocket[] {
 
 /** An address as the tables have it: words of 32 bits, each printed as the machine (little endian) holds it. */
 function parseHost(hex: string): string {
-  const bytes = Buffer.from(hex, "hex");
-  bytes.swap32();
+  return formatHost(Buffer.from(hex, "hex").swap32());
+}
+
+/** An IPv4 or IPv6 address from its bytes in network order. */
+function formatHost(address: Uint8Array): string {
+  const bytes = Buffer.from(address);
   if (bytes.length === 4) return bytes.join(".");
+  if (bytes.every((byte) => byte === 0)) return "::";
   const groups = Array.from({ length: 8 }, (_, index) => bytes.readUInt16BE(index * 2).toString(16));
   // The parser of URLs knows the short form.
   return new URL(`http://[${groups.join(":")}]`).hostname.slice(1, -1);
@@ -106,6 +111,9 @@ export function readListeners(): ListeningSocket[] {
 
 /** The same; undefined if a table cannot be read, for example because descriptors are used up. */
 export function readTcpTables(): ListeningSocket[] | undefined {
+  const listeners = readTcpListeners();
+  if (listeners !== undefined)
+    return listeners.map(({ address, port, inode }) => ({ host: formatHost(address), port, inode: String(inode) }));
   try {
     return ["/proc/net/tcp", "/proc/net/tcp6"].flatMap((path) => parseListeners(readListenerRows(path)));
   } catch {

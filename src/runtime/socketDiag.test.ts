@@ -1,0 +1,33 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { readFileSync } from "node:fs";
+import { createServer, type ListenOptions } from "node:net";
+import { test } from "node:test";
+import { readTcpListeners } from "./socketDiag.ts";
+import { formatListener, parseListeners, readListeners } from "./socketTable.ts";
+
+test("sock_diag lists the same listening sockets as /proc/net/tcp", async () => {
+  const places: ListenOptions[] = [
+    { host: "127.0.0.1" },
+    { host: "0.0.0.0" },
+    { host: "::1" },
+    { host: "::" },
+    { host: "::ffff:127.0.0.1" },
+  ];
+  const servers = places.map((place) => createServer().listen({ port: 0, ...place }));
+  try {
+    await Promise.all(servers.map((server) => once(server, "listening")));
+    const ports = new Set(servers.map((server) => (server.address() as { port: number }).port));
+    const ours = (listeners: ReturnType<typeof readListeners>) =>
+      listeners
+        .filter(({ port }) => ports.has(port))
+        .map((listener) => `${formatListener(listener)} ${listener.inode}`)
+        .toSorted();
+    assert.ok(readTcpListeners() !== undefined, "the kernel answers");
+    const tables = ["tcp", "tcp6"].flatMap((name) => parseListeners(readFileSync(`/proc/net/${name}`, "latin1")));
+    assert.equal(ours(readListeners()).length, places.length);
+    assert.deepEqual(ours(readListeners()), ours(tables));
+  } finally {
+    for (const server of servers) server.close();
+  }
+});
