@@ -28,6 +28,9 @@ export interface ListenerFinder {
   onSocket(path: string): { pid: number; command: string } | undefined;
 }
 
+/** Connections that may wait to be accepted. A Unix socket with a full queue refuses at once, unlike a port. */
+const BACKLOG = 4096;
+
 /** Ordinary reasons why a default place cannot be used, not worth a word when another one can. */
 const EXPECTED_REFUSALS: ReadonlySet<string> = new Set(["EACCES", "EPERM", "EROFS"]);
 
@@ -42,15 +45,24 @@ export async function listenOnPort(
   const fd = await open(address, port).catch((error: NodeJS.ErrnoException) => {
     throw cannotListen(`"${address.includes(":") ? `[${address}]` : address}:${port}"`, port, error, find);
   });
-  await new Promise<void>((resolve, reject) => {
+  await listenOnDescriptor(server, fd);
+  const bound = server.address();
+  return typeof bound === "object" && bound !== null ? bound.port : port;
+}
+
+/** Listens with the socket of a descriptor, which from now on is the server's. */
+function listenOnDescriptor(server: NetServer, fd: number): Promise<void> {
+  return new Promise<void>((resolve, reject) => {
     server.once("error", reject);
-    server.listen({ fd }, () => {
+    server.once("listening", () => {
       server.off("error", reject);
       resolve();
     });
+    // What listen() calls in the end. It loads node:cluster and node:child_process first, 5 ms of each start.
+    const listenDirectly: unknown = Reflect.get(server, "_listen2");
+    if (typeof listenDirectly === "function") listenDirectly.call(server, null, null, null, BACKLOG, fd);
+    else server.listen({ fd, backlog: BACKLOG });
   });
-  const bound = server.address();
-  return typeof bound === "object" && bound !== null ? bound.port : port;
 }
 
 function cannotListen(
@@ -98,9 +110,6 @@ export async function listenOnSocket(
   return { file: undefined, reasons };
 }
 
-/** Who connects to a Unix socket with a full queue is refused at once, unlike on a port. */
-const SOCKET_BACKLOG = 4096;
-
 /**
  * Binds the socket with mode 0600 and has `server` listen on it; a directory that is missing is made.
  * @throws ControllerError CONTROL_SOCKET_IN_USE, CONTROL_SOCKET_UNSAFE, or the error of the system
@@ -116,19 +125,13 @@ export async function bindSocket(
   const umask = process.umask(0o177);
   let fd: number;
   try {
-    fd = open(path, SOCKET_BACKLOG);
+    fd = open(path, BACKLOG);
   } finally {
     process.umask(umask);
   }
   const identity = identityOf(path);
   // By its descriptor: given a path, Node.js would remove the file at the end, whoever it belongs to by then.
-  await new Promise<void>((resolve, reject) => {
-    server.once("error", reject);
-    server.listen({ fd }, () => {
-      server.off("error", reject);
-      resolve();
-    });
-  });
+  await listenOnDescriptor(server, fd);
   return { path, identity };
 }
 

@@ -2,7 +2,9 @@
  * Answers to scrapes. All that wait at the same moment share one exposition, and answers leave a few at a time, so that many
  * scrapers neither cost more than one nor keep a health check waiting: those are answered as soon as they are read.
  */
+
 import type { ServerResponse } from "node:http";
+import { monotonicMs } from "../base/time.ts";
 import { TimeShare } from "../base/timeShare.ts";
 import { inTurns } from "../base/turns.ts";
 import type { ControllerHandle } from "./handle.ts";
@@ -50,13 +52,13 @@ class Scrapes {
 
   #begin(): void {
     this.#isBusy = true;
-    const waitMs = this.#share.waitMs(performance.now());
+    const waitMs = this.#share.waitMs(monotonicMs());
     if (waitMs > 0) setTimeout(() => this.#answerAll(), waitMs);
     else setImmediate(() => this.#answerAll());
   }
 
   #answerAll(): void {
-    const startedAtMs = performance.now();
+    const startedAtMs = monotonicMs();
     const scrapes = this.#waiting.filter(({ response }) => !response.destroyed);
     this.#waiting = [];
     // In one turn, in which the controller gives the same text for the same format.
@@ -67,7 +69,7 @@ class Scrapes {
       bodies.set(contentType, body);
       return { response, body, contentType };
     });
-    this.#share.spend(startedAtMs, performance.now());
+    this.#share.spend(startedAtMs, monotonicMs());
     const send = ({ response, body, contentType }: (typeof answers)[number]) =>
       sendExposition(response, body, contentType);
     inTurns(answers, send, () => {

@@ -3,6 +3,7 @@
  * that explains the most comes first (runtime/treeSurvey.ts). Chooses the engine, converts the results to the form of the
  * API, and limits how many dumps and profiles run at the same time.
  */
+
 import { promisify } from "node:util";
 import {
   MAX_DUMPED_PROCESSES,
@@ -12,6 +13,7 @@ import {
   type WorkerDump,
 } from "../admin/api.ts";
 import { ControllerError } from "../base/errors.ts";
+import { monotonicMs } from "../base/time.ts";
 import { formatDuration } from "../base/units.ts";
 import type { Slot } from "../core/identity.ts";
 import type { ControllerView, WorkerView } from "../core/view.ts";
@@ -107,11 +109,11 @@ export class Inspection {
    * can be had in time, and about the leader. undefined if it has exited. Never rejects.
    */
   async describe(leader: number): Promise<string | undefined> {
-    const startedAtMs = performance.now();
+    const startedAtMs = monotonicMs();
     const [subject] = await this.#survey(leader);
     if (subject === undefined) return undefined;
     const { pid } = subject.process.stat;
-    const boundMs = LAST_WORDS_MS - (performance.now() - startedAtMs);
+    const boundMs = LAST_WORDS_MS - (monotonicMs() - startedAtMs);
     const [diagnosis, ofLeader, stacks] = await Promise.all([
       diagnose(pid),
       pid === leader ? undefined : diagnose(leader),
@@ -208,7 +210,7 @@ export class Inspection {
   async profileSelf(subject: ProfileSubject, seconds: number, signal: AbortSignal): Promise<ProfileAnswer> {
     using _ = this.#claim("", "the controller");
     const startedAtMs = Date.now();
-    const begunMs = performance.now();
+    const begunMs = monotonicMs();
     const common = { origin: "monoceros", startedAtMs };
     if (subject === "cpu") {
       const stacks = stacksOfCpuProfile(await profileCpu(seconds * 1000, signal));
@@ -219,7 +221,7 @@ export class Inspection {
         stacks,
         periodType: CPU,
         period: SELF_PROFILE_PERIODS.cpuMicros * 1000,
-        durationMs: performance.now() - begunMs,
+        durationMs: monotonicMs() - begunMs,
         comments: ["engine: v8", "main thread; waiting for events is left out"],
       });
     }
@@ -231,7 +233,7 @@ export class Inspection {
       stacks,
       periodType: { type: "space", unit: "bytes" },
       period: SELF_PROFILE_PERIODS.heapBytes,
-      durationMs: performance.now() - begunMs,
+      durationMs: monotonicMs() - begunMs,
       comments: ["engine: v8", "what was allocated in this time and is still in use at its end"],
     });
   }
@@ -245,7 +247,7 @@ export class Inspection {
     const comments: string[] = [];
     if (tool !== undefined && (await isPython(pid))) {
       const birth = readStat(pid)?.startTicks;
-      const begunMs = performance.now();
+      const begunMs = monotonicMs();
       const recorded: PySpyAnswer =
         "kind" in tool
           ? { kind: "failed", reason: tool.reason }
@@ -256,7 +258,7 @@ export class Inspection {
           values: [count, Math.round((count * NANOS_PER_SECOND) / hz)],
         }));
         const ended = readStat(pid)?.startTicks !== birth;
-        const durationMs = Math.min(performance.now() - begunMs, seconds * 1000);
+        const durationMs = Math.min(monotonicMs() - begunMs, seconds * 1000);
         return { engine: "py-spy", stacks, ended, durationMs, comments: ["only what used a processor"] };
       }
       comments.push(recorded.reason);
@@ -282,10 +284,10 @@ export class Inspection {
 
   /** Stacks of the Python processes among these, one after the other, as far as there is time. */
   async #stacksOfAll(subjects: readonly Subject[]): Promise<readonly (PySpyAnswer | undefined)[]> {
-    const startedAtMs = performance.now();
+    const startedAtMs = monotonicMs();
     const answers: (PySpyAnswer | undefined)[] = [];
     for (const { process } of subjects) {
-      const leftMs = DUMP_MS - (performance.now() - startedAtMs);
+      const leftMs = DUMP_MS - (monotonicMs() - startedAtMs);
       answers.push(leftMs > 0 ? await this.#stacksOf(process.stat.pid, leftMs) : undefined);
     }
     return answers;
@@ -297,10 +299,10 @@ export class Inspection {
     if (tool === undefined || this.#dumps >= MAX_DUMPS) return undefined;
     this.#dumps++;
     try {
-      const begunMs = performance.now();
+      const begunMs = monotonicMs();
       if (!(await isPython(pid))) return undefined;
       if ("kind" in tool) return { kind: "failed", reason: tool.reason };
-      return await dumpStacks(this.#tools, tool, pid, boundMs - (performance.now() - begunMs));
+      return await dumpStacks(this.#tools, tool, pid, boundMs - (monotonicMs() - begunMs));
     } finally {
       this.#dumps--;
     }

@@ -1,3 +1,4 @@
+import { monotonicMs } from "./time.ts";
 /** Long lists, worked off without keeping the event loop from everything else. */
 
 /** How long work may take in one turn of the event loop. */
@@ -5,9 +6,9 @@ export const TURN_MS = 8;
 
 /** Calls `act` for each of `items`, in turns of the event loop that are no longer than the bound; then `done`. */
 export function inTurns<Item>(items: readonly Item[], act: (item: Item) => void, done?: () => void, from = 0): void {
-  const deadline = performance.now() + TURN_MS;
+  const deadline = monotonicMs() + TURN_MS;
   for (let index = from; index < items.length; index++) {
-    if (index > from && performance.now() > deadline) {
+    if (index > from && monotonicMs() > deadline) {
       setImmediate(() => inTurns(items, act, done, index));
       return;
     }

@@ -2,7 +2,6 @@
  * Copies of certificates and keys for an Envoy that may not read the files themselves: a key is often readable by root
  * only. A copy is named after its content, so Envoy sees a renewed certificate as a change.
  */
-import { createHash } from "node:crypto";
 import { closeSync, constants, fstatSync, openSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { basename, join } from "node:path";
 import { makeReadable, writePrivate } from "./privateFiles.ts";
@@ -38,6 +37,8 @@ export class TlsCopies {
 
   #copy(source: string, suffix: string): string {
     const content = readRegular(source);
+    // 4 MB and 8 ms, which only a controller with TLS pays.
+    const { createHash } = process.getBuiltinModule("node:crypto");
     const name = createHash("sha256").update(content).digest("hex").slice(0, 16);
     const copy = join(this.#directory, `${name}.${suffix}`);
     writePrivate(copy, content, this.#user);

@@ -2,6 +2,7 @@
  * Shares the main thread among all log sources that have much to read: each in turn reads one chunk into one common
  * buffer, and after TURN_MS the event loop gets to everything else (exits, timers, probes) before it goes on.
  */
+import { monotonicMs } from "../base/time.ts";
 import { SLACK_BYTES } from "./jsonLine.ts";
 
 const CHUNK_BYTES = 64 * 1024;
@@ -43,7 +44,7 @@ export class ReadTurns {
 
   readonly #run = (): void => {
     this.#isScheduled = false;
-    const untilMs = performance.now() + TURN_MS;
+    const untilMs = monotonicMs() + TURN_MS;
     do {
       const taker = this.#queue[this.#head];
       if (taker === undefined) break;
@@ -53,7 +54,7 @@ export class ReadTurns {
         this.#head = 0;
       }
       taker.takeTurn();
-    } while (performance.now() < untilMs);
+    } while (monotonicMs() < untilMs);
     if (this.#queue.length > this.#head) this.#schedule();
   };
 }

@@ -11,7 +11,9 @@
  * A write that the reader blocks holds a thread of the pool, and a process that exits joins those threads: whoever ends
  * the process while `pendingBytes` is not 0 needs _exit(2).
  */
+
 import { fstatSync, write } from "node:fs";
+import { monotonicMs } from "../base/time.ts";
 import { OutputBuffer } from "./outputBuffer.ts";
 
 /** While a write is on its way, sources wait once so much has gathered. */
@@ -89,7 +91,7 @@ export class LogSink {
 
   /** Milliseconds in which at least one source had to wait, up to now. */
   get blockedMs(): number {
-    return this.#blockedMs + (this.#waiting.length > 0 ? performance.now() - this.#waitingSince : 0);
+    return this.#blockedMs + (this.#waiting.length > 0 ? monotonicMs() - this.#waitingSince : 0);
   }
 
   /** Accepts what was appended to `buffer` and sees that it is written. */
@@ -112,7 +114,7 @@ export class LogSink {
       callback();
       return;
     }
-    if (this.#waiting.length === 0) this.#waitingSince = performance.now();
+    if (this.#waiting.length === 0) this.#waitingSince = monotonicMs();
     this.#waiting.push(callback);
   }
 
@@ -209,13 +211,13 @@ export class LogSink {
   #serveWaiting(): void {
     if (this.#waiting.length === 0) return;
     const callbacks = this.#waiting;
-    this.#blockedMs += performance.now() - this.#waitingSince;
+    this.#blockedMs += monotonicMs() - this.#waitingSince;
     this.#waiting = [];
     let served = 0;
     while (served < callbacks.length && !this.isFull) callbacks[served++]?.();
     // Those that could not be served go before any that a callback has just added.
     if (served < callbacks.length) this.#waiting = [...callbacks.slice(served), ...this.#waiting];
-    if (this.#waiting.length > 0) this.#waitingSince = performance.now();
+    if (this.#waiting.length > 0) this.#waitingSince = monotonicMs();
   }
 }
 

@@ -6,8 +6,10 @@
  * worker waits. A source ends once: at the end of file, or when `finish` has read what was left. It closes its
  * descriptor then.
  */
+
 import { readSync } from "node:fs";
 import { Socket } from "node:net";
+import { monotonicMs } from "../base/time.ts";
 import type { LineAnnotator } from "./annotate.ts";
 import type { ReadTurns } from "./readTurns.ts";
 import type { LogSink } from "./sink.ts";
@@ -68,7 +70,7 @@ export class LogSource {
 
   /** Milliseconds in which this source did not read because the sink was full. */
   get blockedMs(): number {
-    return this.#blockedMs + (this.#waitingSince > 0 ? performance.now() - this.#waitingSince : 0);
+    return this.#blockedMs + (this.#waitingSince > 0 ? monotonicMs() - this.#waitingSince : 0);
   }
 
   /** Begins to read. */
@@ -106,7 +108,7 @@ export class LogSource {
   takeTurn(): void {
     if (this.#phase !== "queued") return;
     if (this.#sink.isFull) {
-      this.#waitingSince = performance.now();
+      this.#waitingSince = monotonicMs();
       this.#sink.whenDrained(this.#onDrained);
       return;
     }
@@ -162,7 +164,7 @@ export class LogSource {
   };
 
   readonly #onDrained = (): void => {
-    this.#blockedMs += performance.now() - this.#waitingSince;
+    this.#blockedMs += monotonicMs() - this.#waitingSince;
     this.#waitingSince = 0;
     this.#turns.add(this);
   };

@@ -2,6 +2,7 @@
  * Whose the processes are that the controller has adopted. Each is examined once, and never longer than a bound in one turn of the
  * event loop: a worker may leave thousands behind.
  */
+import { monotonicMs } from "../base/time.ts";
 import { TURN_MS } from "../base/turns.ts";
 import { CONTROLLER_MARK } from "./lifeline.ts";
 import { readEnvironment, readStat } from "./procfs.ts";
@@ -38,12 +39,12 @@ export class Adoptions {
 
   /** Examines those of `children`, live children of this process, that are new; `isOther` knows those that were not adopted. */
   examine(children: readonly number[], isOther: (pid: number) => boolean): Knowledge {
-    const deadline = performance.now() + this.#turnMs;
+    const deadline = monotonicMs() + this.#turnMs;
     let isInExec = false;
     let examined = 0;
     for (const pid of children) {
       if (this.#known.has(pid) || isOther(pid)) continue;
-      if (examined++ > 0 && performance.now() > deadline) return "partly";
+      if (examined++ > 0 && monotonicMs() > deadline) return "partly";
       const stat = readStat(pid);
       if (stat === undefined || stat.state === "Z") continue;
       const marks = this.readMarks(pid);

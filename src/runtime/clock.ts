@@ -1,5 +1,5 @@
 /** The real clock: monotonic instants and timers. */
-import { type Instant, instant } from "../base/time.ts";
+import { type Instant, instant, monotonicMs } from "../base/time.ts";
 
 /** Longest wait a timer of Node.js takes; longer ones are cut, the driver arms them again. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
@@ -15,9 +15,9 @@ export interface Clock {
 
 /** The system's monotonic clock. */
 export const systemClock: Clock = {
-  now: () => instant(performance.now()),
+  now: () => instant(monotonicMs()),
   wakeAt(at, wake) {
-    const timer = setTimeout(wake, Math.min(Math.max(0, Math.ceil(at - performance.now())), MAX_TIMER_MS));
+    const timer = setTimeout(wake, Math.min(Math.max(0, Math.ceil(at - monotonicMs())), MAX_TIMER_MS));
     return { [Symbol.dispose]: () => clearTimeout(timer) };
   },
   nextTurn: setImmediate,

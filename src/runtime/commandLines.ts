@@ -3,9 +3,11 @@
  * (proc_pid_cmdline(5)): so it is read beside the main thread, for a bounded time, and never of a process in
  * uninterruptible sleep. Where it cannot be had in time the name of the process stands in for it, in brackets.
  */
+
 import { promises as files } from "node:fs";
 import { setTimeout as wait } from "node:timers/promises";
 import { printable } from "../base/printable.ts";
+import { monotonicMs } from "../base/time.ts";
 
 const MAX_COMMAND_BYTES = 200;
 
@@ -42,7 +44,7 @@ export class CommandLines {
   #known = new Map<number, KnownLine>();
 
   /** `boundMs`: how long one call may take. */
-  constructor(boundMs: number, nowMs: () => number = () => performance.now()) {
+  constructor(boundMs: number, nowMs: () => number = () => monotonicMs()) {
     this.#boundMs = boundMs;
     this.#nowMs = nowMs;
   }

@@ -6,9 +6,11 @@
  * Bounded in size and time: at most MAX_THREADS threads are looked at, and of a process in uninterruptible sleep nothing
  * is read that takes its memory's lock and could make us wait with it. Environment values are never read.
  */
+
 import { opendirSync, readFileSync, statSync } from "node:fs";
 import { setTimeout as wait } from "node:timers/promises";
 import { printable } from "../base/printable.ts";
+import { monotonicMs } from "../base/time.ts";
 import { formatDuration, formatSize } from "../base/units.ts";
 import { readCommand } from "./commandLines.ts";
 import { readSystemUnits } from "./linux.ts";
@@ -53,7 +55,7 @@ export interface Diagnosis {
 
 /** Looks at a process for `sampleMs`; undefined where there is none. Never rejects. */
 export async function diagnose(pid: number, sampleMs: number = SAMPLE_MS): Promise<Diagnosis | undefined> {
-  const startedAtMs = performance.now();
+  const startedAtMs = monotonicMs();
   const before = readStat(pid);
   if (before === undefined) return undefined;
   const { ticksPerSecond, pageBytes } = readSystemUnits();
@@ -63,7 +65,7 @@ export async function diagnose(pid: number, sampleMs: number = SAMPLE_MS): Promi
   const named = { pid, state: before.state, name: before.command };
   const [command] = await Promise.all([readCommand(named, sampleMs), wait(sampleMs)]);
   const later = readStat(pid);
-  const elapsedMs = performance.now() - startedAtMs;
+  const elapsedMs = monotonicMs() - startedAtMs;
   const isSame = later?.startTicks === before.startTicks;
   const busyMs = isSame ? ((later.cpuTicks - before.cpuTicks) / ticksPerSecond) * 1000 : undefined;
   return {

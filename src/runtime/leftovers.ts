@@ -1,6 +1,8 @@
 /** Finds workers of an earlier controller that was killed: they still serve, hold ports and know nobody. */
+
 import { setTimeout as wait } from "node:timers/promises";
 import type { Logger } from "../base/log.ts";
+import { monotonicMs } from "../base/time.ts";
 import { CONTROLLER_MARK } from "./lifeline.ts";
 import { type Listener, readCommandLine, readEnvironmentVariable, readStat, sharesPidNamespace } from "./procfs.ts";
 
@@ -38,7 +40,7 @@ export function leftoverOf(pid: number): Leftover | undefined {
 export class LeftoverWait {
   readonly #what: string;
   readonly #log: Logger;
-  readonly #deadlineMs = performance.now() + LEFTOVER_BOUND_MS;
+  readonly #deadlineMs = monotonicMs() + LEFTOVER_BOUND_MS;
   #isTold = false;
 
   /** `what` waits, such as `socket "http"`. */
@@ -50,7 +52,7 @@ export class LeftoverWait {
   /** Whether the holder is such a worker and it is worth to try again, a moment from now. */
   async isWorthIt(holder: Listener | undefined): Promise<boolean> {
     const leftover = holder === undefined ? undefined : leftoverOf(holder.pid);
-    if (leftover === undefined || performance.now() >= this.#deadlineMs) return false;
+    if (leftover === undefined || monotonicMs() >= this.#deadlineMs) return false;
     const { pid, worker, controllerPid } = leftover;
     if (!this.#isTold)
       this.#log.info(

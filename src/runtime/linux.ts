@@ -3,10 +3,12 @@
  * experimental, but the pinned runtime is shipped inside the executable, so it cannot change under us. Linux with glibc,
  * x64 and arm64. Each function is a thin adapter; policy lives with the callers. Must be used on the main thread only.
  */
+
 import ffi from "node:ffi";
 import { openSync, writeSync } from "node:fs";
 import { constants as os } from "node:os";
 import { encodeOsText } from "../base/osText.ts";
+import { monotonicMs } from "../base/time.ts";
 
 const { functions: libc } = ffi.dlopen(null, {
   __errno_location: { arguments: [], return: "pointer" },
@@ -525,11 +527,11 @@ export function openExecutableMemory(name: string, content: Uint8Array): number 
 
 /** Waits until a read of `fd` would not block, for `boundMs` at most; whether it came so far. */
 export function waitReadable(fd: number, boundMs: number): boolean {
-  const deadline = performance.now() + boundMs;
+  const deadline = monotonicMs() + boundMs;
   for (;;) {
     scratch.bytes.writeInt32LE(fd, 0);
     scratch.bytes.writeInt32LE(POLLIN, 4);
-    const count = libc.poll(scratch.address, 1n, Math.max(0, Math.ceil(deadline - performance.now())));
+    const count = libc.poll(scratch.address, 1n, Math.max(0, Math.ceil(deadline - monotonicMs())));
     if (count >= 0) return count > 0;
     if (errno() !== os.errno.EINTR) throw new SystemCallError("poll", errno());
   }

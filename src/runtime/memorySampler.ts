@@ -6,7 +6,7 @@
  * is told once for an incarnation, and again only while it stays exceeded for long.
  */
 import type { Logger } from "../base/log.ts";
-import { after, type Instant, instant } from "../base/time.ts";
+import { after, type Instant, instant, monotonicMs } from "../base/time.ts";
 import { formatRoundSize } from "../base/units.ts";
 import type { LimitKind } from "../core/event.ts";
 import type { Incarnation, Slot } from "../core/identity.ts";
@@ -264,7 +264,7 @@ export class MemorySampler {
       const atMost = pss.bytes + Math.max(0, rssBytes - pss.rssBytes);
       if (ageMs < pss.costMs * PSS_COST_FACTOR || (ageMs < PSS_STANDS_MS && atMost <= lowest)) return atMost;
     }
-    const beganMs = performance.now();
+    const beganMs = monotonicMs();
     let bytes = 0;
     for (const pid of members) {
       const share = this.#memory.pssBytes(pid);
@@ -274,7 +274,7 @@ export class MemorySampler {
         return undefined;
       }
     }
-    watch.pss = { at: now, bytes, rssBytes, costMs: performance.now() - beganMs };
+    watch.pss = { at: now, bytes, rssBytes, costMs: monotonicMs() - beganMs };
     return bytes;
   }
 

@@ -9,7 +9,9 @@
  * are less than STALE_MS apart a process id is taken to name one process: the kernel hands them out in turn (pid_max in
  * proc(5)). After a longer time each process is identified again by its start time.
  */
+
 import { readdirSync } from "node:fs";
+import { monotonicMs } from "../base/time.ts";
 import type { Incarnation, Slot } from "../core/identity.ts";
 import { HELPER_VARIABLE } from "./adoptions.ts";
 import { CONTROLLER_MARK } from "./lifeline.ts";
@@ -50,7 +52,7 @@ export class ProcessTrees {
   #listedAtMs = Number.NEGATIVE_INFINITY;
 
   /** `nowMs`: monotonic milliseconds. */
-  constructor(mark: string, nowMs: () => number = () => performance.now()) {
+  constructor(mark: string, nowMs: () => number = () => monotonicMs()) {
     this.#mark = mark;
     this.#nowMs = nowMs;
   }

@@ -9,8 +9,10 @@
  *
  * The controller never uses node:child_process: libuv would compete for exits. So waitpid(-1) is safe here.
  */
+
 import { closeSync, fchownSync, openSync } from "node:fs";
 import type { Logger } from "../base/log.ts";
+import { monotonicMs } from "../base/time.ts";
 import { inTurns, TURN_MS } from "../base/turns.ts";
 import type { ExitStatus } from "../core/exit.ts";
 import { type Incarnation, type Slot, workerId } from "../core/identity.ts";
@@ -145,7 +147,7 @@ interface Resident extends Origin {
   readonly output: OutputReader | undefined;
   readonly notifyChannel: NotifyChannel | undefined;
   leaderAlive: boolean;
-  /** By performance.now(); 0 while it lives. */
+  /** By monotonicMs(); 0 while it lives. */
   leaderEndedAtMs: number;
   /** What each process that left the group has to get once it is found; undefined until a stop began. */
   stopSignal: string | undefined;
@@ -176,7 +178,7 @@ export class Processes implements HelperControl, ToolControl {
   /** Settings of a launch that were refused once. */
   readonly #refusals = new WeakMap<PoolLaunch, Set<string>>();
   #poll: NodeJS.Timeout | undefined;
-  /** When survivors are looked for again, by performance.now(). */
+  /** When survivors are looked for again, by monotonicMs(). */
   #nextLookAtMs = 0;
   /** Whether the adopted processes were examined in this turn of the event loop. */
   #isAdoptionKnown = false;
@@ -439,7 +441,7 @@ export class Processes implements HelperControl, ToolControl {
   reap(): void {
     const leaders: { resident: Resident; status: ExitStatus }[] = [];
     const helpers: (() => void)[] = [];
-    const deadline = performance.now() + TURN_MS;
+    const deadline = monotonicMs() + TURN_MS;
     for (let reaped = reapOne(); reaped !== undefined; reaped = reapOne()) {
       const { pid, status } = reaped;
       this.#adoptions.forget(pid);
@@ -447,7 +449,7 @@ export class Processes implements HelperControl, ToolControl {
       const helperExited = this.#helpers.get(pid);
       if (resident?.leaderAlive === true) {
         resident.leaderAlive = false;
-        resident.leaderEndedAtMs = performance.now();
+        resident.leaderEndedAtMs = monotonicMs();
         leaders.push({ resident, status: this.#withCause(status, resident) });
       } else if (helperExited !== undefined) {
         this.#helperEnded(pid);
@@ -457,7 +459,7 @@ export class Processes implements HelperControl, ToolControl {
       } else {
         this.orphansReaped++;
         this.#log.debug("an adopted process ended", { pid });
-        if (performance.now() > deadline) {
+        if (monotonicMs() > deadline) {
           setImmediate(() => this.reap());
           break;
         }
@@ -508,7 +510,7 @@ export class Processes implements HelperControl, ToolControl {
   #lookForVacancies(): void {
     // Members whose parents live are not our children: no signal tells of their end.
     if (this.#leftBehind.size > 0) this.#poll ??= setInterval(() => this.reap(), VACANCY_POLL_MS);
-    const startedAtMs = performance.now();
+    const startedAtMs = monotonicMs();
     if (this.#leftBehind.size === 0 || startedAtMs < this.#nextLookAtMs) return;
     const surviving = this.#survivingOf([...this.#leftBehind]);
     for (const resident of this.#leftBehind) {
@@ -521,7 +523,7 @@ export class Processes implements HelperControl, ToolControl {
       this.#forget(resident);
       this.#listener.vacated(resident.pool, resident.slot, resident.incarnation);
     }
-    const endedAtMs = performance.now();
+    const endedAtMs = monotonicMs();
     // A look at thousands of processes takes a quarter of the time at most.
     if (endedAtMs - startedAtMs > 2) this.#nextLookAtMs = endedAtMs + 3 * (endedAtMs - startedAtMs);
     if (this.#leftBehind.size > 0) return;
@@ -567,17 +569,17 @@ export class Processes implements HelperControl, ToolControl {
 
   /** During an execve(2), a matter of moments, nobody can tell whose a process is: it is looked at again. */
   #mayBeInExec(resident: Resident): boolean {
-    return performance.now() - resident.leaderEndedAtMs < EXEC_BOUND_MS;
+    return monotonicMs() - resident.leaderEndedAtMs < EXEC_BOUND_MS;
   }
 
   /** The stop signal, once, to each process that left the group, as many as one turn allows; the group got it as a whole. */
   #signalEscaped(resident: Resident): void {
     const { pid: leader, stopSignal, signalled } = resident;
     if (stopSignal === undefined) return;
-    const deadline = performance.now() + TURN_MS;
+    const deadline = monotonicMs() + TURN_MS;
     for (const pid of this.#adoptions.membersOf(resident)) {
       if (signalled.has(pid)) continue;
-      if (performance.now() > deadline) return;
+      if (monotonicMs() > deadline) return;
       if (readStat(pid)?.processGroup === leader) continue;
       signalled.add(pid);
       sendStopSignal(pid, stopSignal);

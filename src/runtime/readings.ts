@@ -5,7 +5,9 @@
  * The numbers are read anew each time, the limits of a process about once a minute. A process that is gone, or dead
  * but not reaped, is simply absent from the answer. It reads /proc only (proc(5)); it neither signals nor waits.
  */
+
 import { readdirSync, readFileSync, statSync } from "node:fs";
+import { monotonicMs } from "../base/time.ts";
 import { readProcText } from "./procFile.ts";
 import type { ProcessStat } from "./procfs.ts";
 import { readStatQuickly } from "./statFile.ts";
@@ -64,7 +66,7 @@ export class ProcessReadings {
   constructor(options: ProcessReadingsOptions) {
     this.#ticksPerSecond = options.ticksPerSecond;
     this.#pageBytes = options.pageBytes;
-    this.#nowMs = options.nowMs ?? (() => performance.now());
+    this.#nowMs = options.nowMs ?? (() => monotonicMs());
   }
 
   /** The readings of `pids`, by pid. Whoever is not among them any more is forgotten. */

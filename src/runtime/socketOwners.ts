@@ -3,8 +3,10 @@
  * queries share one reading of the kernel's tables, and a query inspects only processes of its worker, so its cost does not
  * grow with the machine. All of /proc is read only to name a foreign process.
  */
+
 import { statSync } from "node:fs";
 import { setImmediate as turn } from "node:timers/promises";
+import { monotonicMs } from "../base/time.ts";
 import type { ProbeAddress } from "./attempt.ts";
 import { type Descriptors, readDescriptors, socketInode, walkTree } from "./descriptors.ts";
 import { listPids, readCommandLine } from "./procfs.ts";
@@ -115,7 +117,7 @@ export class SocketOwners {
     listening: Listening,
   ): Promise<{ readonly found: Listening; readonly isRefused: boolean; readonly tookMs: number }> {
     await this.#breathe();
-    const startMs = performance.now();
+    const startMs = monotonicMs();
     const found = new Map<string, string>();
     const serving = this.#find(asked, (_, held) => {
       for (const target of held.values()) {
@@ -125,7 +127,7 @@ export class SocketOwners {
       }
       return false;
     });
-    return { found, isRefused: serving === "refused", tookMs: performance.now() - startMs };
+    return { found, isRefused: serving === "refused", tookMs: monotonicMs() - startMs };
   }
 
   /** Gives other work its turn after some looks in a row. */
@@ -195,14 +197,14 @@ export class SocketOwners {
   #schedule(): void {
     if (this.#isScheduled) return;
     this.#isScheduled = true;
-    const waitMs = this.#readAtMs + READING_INTERVAL_MS - performance.now();
+    const waitMs = this.#readAtMs + READING_INTERVAL_MS - monotonicMs();
     const run = () => void this.#answer();
     if (waitMs <= 0) setImmediate(run);
     else setTimeout(run, waitMs).unref();
   }
 
   async #answer(): Promise<void> {
-    this.#readAtMs = performance.now();
+    this.#readAtMs = monotonicMs();
     const jobs = this.#jobs.splice(0);
     const listeners = readTcpTables();
     const tcp = groupByPort(listeners ?? []);
@@ -224,10 +226,10 @@ export class SocketOwners {
   /** Description of the process that holds the socket with this inode. */
   async #nameHolder(inode: string): Promise<string> {
     const known = this.#holders.get(inode);
-    if (known !== undefined && known.untilMs > performance.now()) return known.who;
+    if (known !== undefined && known.untilMs > monotonicMs()) return known.who;
     const who = (await findHolder(inode)) ?? "another process";
-    for (const [other, { untilMs }] of this.#holders) if (untilMs <= performance.now()) this.#holders.delete(other);
-    this.#holders.set(inode, { who, untilMs: performance.now() + HOLDER_MS });
+    for (const [other, { untilMs }] of this.#holders) if (untilMs <= monotonicMs()) this.#holders.delete(other);
+    this.#holders.set(inode, { who, untilMs: monotonicMs() + HOLDER_MS });
     return who;
   }
 }

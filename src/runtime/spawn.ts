@@ -2,7 +2,9 @@
  * Starts processes. One that should differ from the controller in identity, limits and the like is started through the
  * spawn shim, which changes itself: the controller's own credentials and limits never change, in any thread.
  */
+
 import { closeSync, readSync } from "node:fs";
+import { monotonicMs } from "../base/time.ts";
 import {
   awaitExit,
   FIRST_INHERITED_FD,
@@ -114,9 +116,9 @@ const answer = Buffer.alloc(1024);
 
 /** What the shim reports until the exec closes its end. */
 function readAnswer(fd: number): Buffer {
-  const deadline = performance.now() + ANSWER_BOUND_MS;
+  const deadline = monotonicMs() + ANSWER_BOUND_MS;
   let length = 0;
-  while (length < answer.length && waitReadable(fd, deadline - performance.now())) {
+  while (length < answer.length && waitReadable(fd, deadline - monotonicMs())) {
     const count = readSync(fd, answer, length, answer.length - length, null);
     if (count === 0) break;
     length += count;

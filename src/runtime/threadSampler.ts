@@ -4,7 +4,9 @@
  *
  * Bounded: at most as many threads as a diagnosis has, and never more than a tenth of this thread's time.
  */
+
 import { setTimeout as wait } from "node:timers/promises";
+import { monotonicMs } from "../base/time.ts";
 import { readThreads, STATES, type ThreadDiagnosis } from "./diagnosis.ts";
 import { readStat } from "./procfs.ts";
 
@@ -32,11 +34,11 @@ export async function sampleThreads(
   pid: number,
   { durationMs, hz, signal }: { readonly durationMs: number; readonly hz: number; readonly signal: AbortSignal },
 ): Promise<ThreadSampling> {
-  const startedAtMs = performance.now();
+  const startedAtMs = monotonicMs();
   const birth = readStat(pid)?.startTicks;
   const totals = new Map<string, { frames: readonly string[]; count: number; elapsedMs: number }>();
   for (let lastMs = startedAtMs; ; ) {
-    const lookedAtMs = performance.now();
+    const lookedAtMs = monotonicMs();
     const stat = readStat(pid);
     const hasEnded = stat === undefined || stat.startTicks !== birth || stat.state === "Z";
     if (hasEnded || signal.aborted || lookedAtMs - startedAtMs >= durationMs)
@@ -48,9 +50,9 @@ export async function sampleThreads(
       totals.set(key, { frames, count: total.count + 1, elapsedMs: total.elapsedMs + (lookedAtMs - lastMs) });
     }
     lastMs = lookedAtMs;
-    const costMs = performance.now() - lookedAtMs;
+    const costMs = monotonicMs() - lookedAtMs;
     const restMs = Math.max(1000 / hz - costMs, costMs * REST_RATIO);
-    const leftMs = durationMs - (performance.now() - startedAtMs);
+    const leftMs = durationMs - (monotonicMs() - startedAtMs);
     await wait(Math.max(0, Math.min(restMs, leftMs)), undefined, { signal }).catch(() => {});
   }
 }

@@ -1,5 +1,5 @@
 /** The threads of the runtime, all of them started before anything else, so that no limit met later can abort the process. */
-import { stat } from "node:fs/promises";
+import { stat } from "node:fs";
 import { countStartableThreads } from "./linux.ts";
 import { processLimitError } from "./processLimit.ts";
 
@@ -12,7 +12,7 @@ const POOL_THREADS = 4;
  */
 export async function startThreads(): Promise<void> {
   requireThreads(POOL_THREADS, "Cannot start the controller");
-  await stat("/");
+  await new Promise((resolve) => stat("/", resolve));
 }
 
 /** Makes sure that so many more threads can be started now; `what` begins the error. @throws ControllerError PROCESS_LIMIT */
