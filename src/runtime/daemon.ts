@@ -362,33 +362,38 @@ export class Daemon {
   }
 
   #armTimers(before: ControllerState, state: ControllerState): void {
-    this.#controllerTimer = this.#arm(this.#controllerTimer, state.deadline, (at) => ({ kind: "deadline", at }));
+    if (this.#controllerTimer?.deadline !== state.deadline)
+      this.#controllerTimer = this.#arm(this.#controllerTimer, state.deadline, (at) => ({ kind: "deadline", at }));
     for (const [pool, { workers, deadline }] of state.pools.entries()) {
-      const next = this.#arm(this.#poolTimers.get(pool), deadline, (at) => ({
-        kind: "poolDeadline",
-        at,
-        pool,
-        random: this.#random(),
-      }));
-      if (next === undefined) this.#poolTimers.delete(pool);
-      else this.#poolTimers.set(pool, next);
-      if (workers === before.pools[pool]?.workers) continue;
-      for (const worker of workers) {
-        if (worker === before.pools[pool]?.workers[worker.slot]) continue;
-        const key = `${pool}/${worker.slot}`;
-        const armed = this.#workerTimers.get(key);
-        if (armed?.deadline === worker.deadline) continue;
-        const next = this.#arm(armed, worker.deadline, (at) => ({
-          kind: "worker",
-          pool,
-          slot: worker.slot,
-          event: { kind: "deadline", at, random: this.#random() },
-          random: this.#random(),
-        }));
-        if (next === undefined) this.#workerTimers.delete(key);
-        else this.#workerTimers.set(key, next);
-      }
+      if (this.#poolTimers.get(pool)?.deadline !== deadline) this.#armPool(pool, deadline);
+      // Short, because it runs for each event: V8 spends tens of milliseconds of a start on optimizing a longer loop.
+      const last = before.pools[pool]?.workers;
+      if (workers === last) continue;
+      for (let slot = 0; slot < workers.length; slot++)
+        if (workers[slot] !== last?.[slot]) this.#armWorker(pool, slot, workers[slot]?.deadline);
     }
+  }
+
+  #armPool(pool: number, deadline: Instant | undefined): void {
+    const event = (at: Instant): ControllerEvent => ({ kind: "poolDeadline", at, pool, random: this.#random() });
+    const next = this.#arm(this.#poolTimers.get(pool), deadline, event);
+    if (next === undefined) this.#poolTimers.delete(pool);
+    else this.#poolTimers.set(pool, next);
+  }
+
+  #armWorker(pool: number, slot: Slot, deadline: Instant | undefined): void {
+    const key = `${pool}/${slot}`;
+    const armed = this.#workerTimers.get(key);
+    if (armed?.deadline === deadline) return;
+    const next = this.#arm(armed, deadline, (at) => ({
+      kind: "worker",
+      pool,
+      slot,
+      event: { kind: "deadline", at, random: this.#random() },
+      random: this.#random(),
+    }));
+    if (next === undefined) this.#workerTimers.delete(key);
+    else this.#workerTimers.set(key, next);
   }
 
   #arm(
