@@ -2,12 +2,13 @@
  * Finds workers without probes and shared sockets that listen on a socket of their own. Reads the kernel's tables, and
  * inspects processes only after a new socket listens, so hundreds of workers that never listen cost almost nothing.
  */
-import type { Instant } from "../base/time.ts";
+import { after, type Instant } from "../base/time.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Asked, Listening, SocketOwners } from "../runtime/socketOwners.ts";
 import type { WorkerKey } from "./readinessGate.ts";
 
 const FIRST_LOOK_MS = 100;
+const NEVER = Number.POSITIVE_INFINITY as Instant;
 
 /** The interval grows with the age of the youngest worker: a worker is found late by at most this share of its age. */
 const LATENESS = 0.25;
@@ -31,6 +32,7 @@ export class ListeningWatch implements Disposable {
   #known: Listening = new Map();
   #looksLeft = 0;
   #timer: Disposable | undefined;
+  #dueAt = NEVER;
   /** When a worker was added last. */
   #addedAt = 0 as Instant;
   #isLooking = false;
@@ -62,9 +64,16 @@ export class ListeningWatch implements Disposable {
     this.#waiting.delete(worker.join("/"));
   }
 
+  /** Looks within `afterMs`; a look that is due earlier stays. */
   #arm(afterMs: number): void {
+    const at = after(this.#clock.now(), afterMs);
+    if (at >= this.#dueAt) return;
     this.#timer?.[Symbol.dispose]();
-    this.#timer = this.#clock.wakeAt((this.#clock.now() + afterMs) as Instant, () => void this.#look());
+    this.#dueAt = at;
+    this.#timer = this.#clock.wakeAt(at, () => {
+      this.#dueAt = NEVER;
+      void this.#look();
+    });
   }
 
   async #look(): Promise<void> {

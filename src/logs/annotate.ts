@@ -17,6 +17,7 @@ const OPEN_BRACE = 0x7b;
 const TS_WIDTH = 14; // 1700000000.123; stays so until the year 2286
 const CARRY_MIN_BYTES = 512;
 const EMPTY = Buffer.alloc(0);
+const EMPTY_VIEW = new DataView(EMPTY.buffer, 0, 0);
 
 const RENAMED_KEY = "app_worker_id";
 const INVALID_TAIL = '","worker_bytes_base64":"';
@@ -74,13 +75,16 @@ export class LineAnnotator {
   #maxLineBytes = 0;
   readonly #scanner: JsonLineScanner;
   /** By level, as findLevel counts them. */
-  readonly #heads: readonly Head[];
+  readonly #heads: (Head | undefined)[] = [];
+  /** What follows the time in each head. */
+  readonly #headRest: string;
   #defaultLevel = 0;
   /** On stderr only: what goes to stdout is info, as in the original. */
   readonly #findsLevels: boolean;
   /** `"worker_id":"…",` for a JSON object, with slack behind. */
-  readonly #insertion: DataView;
-  readonly #insertionBytes: number;
+  #insertion: DataView = EMPTY_VIEW;
+  #insertionBytes = 0;
+  readonly #workerId: string;
   #epochMs = 0;
 
   /** The bytes of a line that has not ended yet: [0, #carryBytes) of #carry. No memory where there are none. */
@@ -93,7 +97,7 @@ export class LineAnnotator {
   /** The whole memory of the last chunk; chunks of one read buffer share it. */
   #memory: ArrayBufferLike = EMPTY.buffer;
   #bytes: Buffer = EMPTY;
-  #view: DataView = new DataView(EMPTY.buffer, 0, 0);
+  #view: DataView = EMPTY_VIEW;
   /** Whether the bytes in work are UTF-8; undefined while nobody has asked. */
   #isUtf8: boolean | undefined;
   #from = 0;
@@ -104,19 +108,10 @@ export class LineAnnotator {
     this.configure(origin);
     this.#findsLevels = origin.stream === "stderr";
     this.#scanner = scanner;
-    const workerId = `"worker_id":${JSON.stringify(origin.workerId)},`;
-    const rest =
-      `,"pool":${JSON.stringify(origin.pool)},${workerId}"stream":"${origin.stream}",` +
+    this.#workerId = `"worker_id":${JSON.stringify(origin.workerId)},`;
+    this.#headRest =
+      `,"pool":${JSON.stringify(origin.pool)},${this.#workerId}"stream":"${origin.stream}",` +
       `"${origin.stream === "stderr" ? "worker_error_msg" : "worker_info_msg"}":"`;
-    this.#heads = RECORD_LEVELS.map((level) => {
-      const start = `{"level":"${level}","ts":`;
-      const bytes = padded(start + "0".repeat(TS_WIDTH) + rest);
-      const length = bytes.length - SLACK_BYTES;
-      return { bytes, view: viewOf(bytes), length, tsAt: start.length, tsMs: Number.NaN };
-    });
-    const insertion = padded(workerId);
-    this.#insertion = viewOf(insertion);
-    this.#insertionBytes = insertion.length - SLACK_BYTES;
   }
 
   /**
@@ -227,6 +222,7 @@ export class LineAnnotator {
   /** The record of the JSON object that the scanner has just found in the line at `start`. */
   #object(view: DataView, start: number, out: OutputBuffer): void {
     const { open, end, isEmpty, workerIdCount, keyStarts, keyEnds } = this.#scanner;
+    if (this.#insertionBytes === 0) this.#makeInsertion();
     out.reserve(end + 1 - start + this.#insertionBytes + workerIdCount * RENAMED_KEY.length);
     out.copy(view, start, open + 1);
     out.copy(this.#insertion, 0, isEmpty ? this.#insertionBytes - 1 : this.#insertionBytes);
@@ -304,14 +300,29 @@ export class LineAnnotator {
 
   /** The head of the record of [start, end); all parts of a line have the level of the first. */
   #headOf(view: DataView, start: number, end: number, part: number): Head {
-    if (!this.#findsLevels) return this.#heads[this.#defaultLevel] as Head;
+    if (!this.#findsLevels) return this.#headAt(this.#defaultLevel);
     let level = this.#partLevel;
     if (part <= 1) {
       level = findLevel(view, start, end);
       if (level === NO_LEVEL) level = this.#defaultLevel;
       if (part === 1) this.#partLevel = level;
     }
-    return this.#heads[level] as Head;
+    return this.#headAt(level);
+  }
+
+  /** The head of a level. Made when it is needed first: most workers write few levels, and many write nothing. */
+  #headAt(level: number): Head {
+    const known = this.#heads[level];
+    if (known !== undefined) return known;
+    const head = makeHead(RECORD_LEVELS[level] ?? "info", this.#headRest);
+    this.#heads[level] = head;
+    return head;
+  }
+
+  #makeInsertion(): void {
+    const bytes = padded(this.#workerId);
+    this.#insertion = viewOf(bytes);
+    this.#insertionBytes = bytes.length - SLACK_BYTES;
   }
 
   /** Puts the time of the chunk into a head. */
@@ -403,6 +414,13 @@ export class LineAnnotator {
 
 function viewOf(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+}
+
+function makeHead(level: string, rest: string): Head {
+  const start = `{"level":"${level}","ts":`;
+  const bytes = padded(start + "0".repeat(TS_WIDTH) + rest);
+  const length = bytes.length - SLACK_BYTES;
+  return { bytes, view: viewOf(bytes), length, tsAt: start.length, tsMs: Number.NaN };
 }
 
 /** A copy with SLACK_BYTES behind it, in memory of its own. */

@@ -68,6 +68,9 @@ function changedSlots(before: readonly WorkerState[] | undefined, after: readonl
   return changed;
 }
 
+/** Processes that are begun before the first of them is waited for: its program is executed meanwhile. */
+const MAX_UNCONFIRMED = 4;
+
 /** Whether the effect touches a process. */
 function isDeed(effect: ControllerEffect): boolean {
   return effect.kind === "spawn" || effect.kind === "signal" || effect.kind === "kill";
@@ -88,8 +91,8 @@ export class Daemon {
   readonly #todo: ControllerEffect[] = [];
   /** Whether events are being handled, now or in the next turn. */
   #busy = false;
-  /** Waits for the process that was begun last, and tells the mailbox. */
-  #begun: (() => void) | undefined;
+  /** For each process that was begun last, oldest first: waits until its program is executed, and puts an event in the mailbox. */
+  readonly #begun: (() => void)[] = [];
   #broken = false;
 
   constructor(options: { spec: ControllerSpec; clock: Clock; random: () => number; listener: DaemonListener }) {
@@ -267,7 +270,7 @@ export class Daemon {
     try {
       while (this.#handleNext()) {
         if (this.#clock.now() - startedAt < TURN_MS) continue;
-        this.#confirmSpawn();
+        this.#confirmSpawns(0);
         this.#clock.nextTurn(() => {
           this.#busy = false;
           this.#run();
@@ -283,7 +286,7 @@ export class Daemon {
   /** Performs one effect or, if none is left, handles one event. Whether there may be more. */
   #handleNext(): boolean {
     const effect = this.#todo.shift();
-    if (effect?.kind !== "spawn") this.#confirmSpawn();
+    if (effect?.kind !== "spawn") this.#confirmSpawns(0);
     if (effect !== undefined) {
       this.#perform(effect);
       if (this.#todo.length === 0) this.#listener.changed();
@@ -338,7 +341,7 @@ export class Daemon {
     }
   }
 
-  /** The process that was begun before is waited for only now: its program was executed meanwhile. */
+  /** Earlier processes are waited for only now: their programs were executed meanwhile. */
   #spawn({ pool, slot, incarnation, revision }: Extract<ControllerEffect, { kind: "spawn" }>): void {
     const random = this.#random();
     const settle = (start: () => number) => {
@@ -361,15 +364,14 @@ export class Daemon {
         throw error;
       };
     }
-    this.#confirmSpawn();
-    this.#begun = () => settle(confirm);
+    this.#begun.push(() => settle(confirm));
+    this.#confirmSpawns(MAX_UNCONFIRMED);
   }
 
   /** Nothing but another spawn may happen before: no signal, no exit, no other turn of the event loop. */
-  #confirmSpawn(): void {
-    const begun = this.#begun;
-    this.#begun = undefined;
-    begun?.();
+  /** Waits for the processes that were begun, except for the last `left`. */
+  #confirmSpawns(left: number): void {
+    while (this.#begun.length > left) this.#begun.shift()?.();
   }
 
   #armTimers(before: ControllerState, state: ControllerState): void {
@@ -431,7 +433,13 @@ export class Daemon {
       for (const worker of pool.workers) if ("pid" in worker && worker.pid !== undefined) leaders.add(worker.pid);
     }
     // Also those that the state does not know yet.
-    this.#confirmSpawn();
+    for (const confirm of this.#begun.splice(0)) {
+      try {
+        confirm();
+      } catch {
+        // The same bug again: one report is enough.
+      }
+    }
     for (const event of this.#mailbox)
       if (event.kind === "worker" && event.event.kind === "spawned") leaders.add(event.event.pid);
     this.#mailbox.length = 0;
