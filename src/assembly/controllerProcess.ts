@@ -26,7 +26,7 @@ import type { RunProgram } from "../envoy/binary.ts";
 import { SinkLogger } from "../logs/logger.ts";
 import { type LogSink, openSinks } from "../logs/sink.ts";
 import { WorkerOutput } from "../logs/workerOutput.ts";
-import { memoryBoundBytes, skippingMissing } from "../runtime/cgroup.ts";
+import { memoryBoundBytes, repeatedly } from "../runtime/cgroup.ts";
 import { systemClock } from "../runtime/clock.ts";
 import { CommandLines } from "../runtime/commandLines.ts";
 import { availableCpus } from "../runtime/cpus.ts";
@@ -309,7 +309,7 @@ export async function runController(
       log,
     }),
   );
-  const readGroupFile = skippingMissing();
+  const readGroupFile = repeatedly();
   resources.use(
     new ControlGroupWatch({
       config: () => reload.config,

@@ -11,7 +11,7 @@ const FIRST_LOOK_MS = 100;
 const NEVER = Number.POSITIVE_INFINITY as Instant;
 
 /** The interval grows with the age of the youngest worker: a worker is found late by at most this share of its age. */
-const LATENESS = 0.25;
+const LATENESS = 0.5;
 
 /** Maximum share of time for inspecting processes: the next inspection waits accordingly longer than the last one took. */
 const PAUSE_RATIO = 10;

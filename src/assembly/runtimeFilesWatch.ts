@@ -19,6 +19,9 @@ import type { WorkerPlaces } from "./workerPlaces.ts";
 /** How often the files are looked at; a look is one stat(2) for each directory and socket. */
 const LOOK_MS = 2000;
 
+/** The same as long as no pool needs files there. */
+const PAUSE_MS = 15_000;
+
 /** A process that was not replaced within this time is ordered to be replaced again. */
 const REPEAT_MS = 60_000;
 
@@ -55,7 +58,8 @@ export class RuntimeFilesWatch implements Disposable {
 
   #arm(): void {
     const { clock } = this.#options;
-    this.#timer = clock.wakeAt(after(clock.now(), LOOK_MS), () => {
+    const inMs = this.#options.runtime() === undefined ? PAUSE_MS : LOOK_MS;
+    this.#timer = clock.wakeAt(after(clock.now(), inMs), () => {
       this.#look();
       this.#arm();
     });

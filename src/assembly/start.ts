@@ -26,9 +26,9 @@ export class Start implements Disposable {
   }
 
   /** @throws ControllerError PROC_UNUSABLE, PROCESS_LIMIT */
-  static async begin(): Promise<Start> {
+  static begin(): Start {
     requireOwnProc();
-    await startThreads();
+    startThreads();
     // The guardian must not inherit what this process was born with.
     closeInheritedOnExec();
     const start = new Start();

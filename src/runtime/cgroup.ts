@@ -5,6 +5,8 @@
 import { readFileSync } from "node:fs";
 import { dirname } from "node:path";
 
+const MEMBERSHIP = "/proc/self/cgroup";
+
 /** Reads a file as text; undefined where it cannot be read. */
 export type ReadText = (path: string) => string | undefined;
 
@@ -24,7 +26,7 @@ export function groupDirectories(
   mounts: readonly string[],
   read: ReadText = readText,
 ): readonly GroupDirectory[] {
-  return (read("/proc/self/cgroup") ?? "").split("\n").flatMap((line) => {
+  return (read(MEMBERSHIP) ?? "").split("\n").flatMap((line) => {
     const match = /^\d+:([^:]*):(\/.*)$/u.exec(line);
     if (match === null) return [];
     const [, controllers = "", group = "/"] = match;
@@ -59,13 +61,16 @@ export function memoryBoundBytes(read: ReadText = readText): number | undefined 
   return limits.length === 0 ? undefined : Math.min(...limits);
 }
 
-/** Like `read`, but a file that was missing once is not read again: a look at the limits costs a few small files only. */
-export function skippingMissing(read: ReadText = readText): ReadText {
-  const missing = new Set<string>();
+/**
+ * For looks at the limits that repeat: reads the control groups of this process only once, and no file again that was
+ * missing.
+ */
+export function repeatedly(read: ReadText = readText): ReadText {
+  const known = new Map<string, string | undefined>();
   return (path) => {
-    if (missing.has(path)) return undefined;
+    if (known.has(path)) return known.get(path);
     const text = read(path);
-    if (text === undefined) missing.add(path);
+    if (text === undefined || path === MEMBERSHIP) known.set(path, text);
     return text;
   };
 }

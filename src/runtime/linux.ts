@@ -623,6 +623,8 @@ export function readTcpQueue(fd: number): number | undefined {
   return info.bytes.readUInt32LE(24);
 }
 
+let answer: Memory | undefined;
+
 /**
  * Sends a request to the kernel's socket diagnostics (sock_diag(7)) and returns the messages of its answer, with their
  * headers. Undefined if the kernel refuses or does not know the request.
@@ -638,7 +640,7 @@ export function querySockets(request: Uint8Array, isDump: boolean): readonly Buf
     const sent = libc.sendto(fd, message.address, BigInt(request.length), 0, kernel.address, 12);
     if (sent !== BigInt(request.length)) return undefined;
     const found: Buffer[] = [];
-    const answer = Memory.ofSize(ANSWER_BYTES);
+    answer ??= Memory.ofSize(ANSWER_BYTES);
     for (;;) {
       const length = Number(libc.recv(fd, answer.address, BigInt(ANSWER_BYTES), MSG_DONTWAIT));
       if (length < NLMSG_HEADER_BYTES) return undefined;

@@ -10,9 +10,10 @@ const POOL_THREADS = 4;
  * Starts the threads of libuv's pool, which otherwise start at its first use and abort the process if one of them cannot.
  * The threads of V8 exist since the start of the runtime. @throws ControllerError PROCESS_LIMIT
  */
-export async function startThreads(): Promise<void> {
+export function startThreads(): void {
   requireThreads(POOL_THREADS, "Cannot start the controller");
-  await new Promise((resolve) => stat("/", resolve));
+  // The first request starts the threads before it returns.
+  stat("/", () => {});
 }
 
 /** Makes sure that so many more threads can be started now; `what` begins the error. @throws ControllerError PROCESS_LIMIT */

@@ -32,7 +32,7 @@ export const run: Command = {
         import("../../assembly/start.ts"),
       ]);
     const env = ownEnvironment(context.env);
-    using start = await Start.begin();
+    using start = Start.begin();
     const check = (file: string, run: RunProgram, isProxied?: (pool: string) => boolean) =>
       preflight(file, env, systemChecks(run, isProxied));
     const checked = await Promise.race([check(context.text("config") ?? "", toolRunner(start.tools)), held.stopped]);
