@@ -23,8 +23,11 @@ interface Adopted {
   readonly marks: string;
 }
 
-/** What is known after a look: `partly` if time ran out, `exec` if a process is in an execve(2), where it cannot be known. */
-export type Knowledge = "all" | "partly" | "exec";
+/**
+ * What is known after a look: `partly` if time ran out, `exec` if a process is in an execve(2), where it cannot be known,
+ * `changed` if a process has ended, which may have left children to this process since they were listed.
+ */
+export type Knowledge = "all" | "partly" | "exec" | "changed";
 
 export class Adoptions {
   readonly #mark: string;
@@ -40,18 +43,21 @@ export class Adoptions {
   /** Examines those of `children`, live children of this process, that are new; `isOther` knows those that were not adopted. */
   examine(children: readonly number[], isOther: (pid: number) => boolean): Knowledge {
     const deadline = monotonicMs() + this.#turnMs;
-    let isInExec = false;
+    let knowledge: Knowledge = "all";
     let examined = 0;
     for (const pid of children) {
       if (this.#known.has(pid) || isOther(pid)) continue;
       if (examined++ > 0 && monotonicMs() > deadline) return "partly";
       const stat = readStat(pid);
-      if (stat === undefined || stat.state === "Z") continue;
+      if (stat === undefined || stat.state === "Z") {
+        if (knowledge === "all") knowledge = "changed";
+        continue;
+      }
       const marks = this.readMarks(pid);
-      if (marks === undefined) isInExec = true;
+      if (marks === undefined) knowledge = "exec";
       else this.#known.set(pid, { session: stat.session, marks });
     }
-    return isInExec ? "exec" : "all";
+    return knowledge;
   }
 
   /** Call when `pid` was reaped: its id may name another process now. */

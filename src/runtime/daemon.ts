@@ -81,6 +81,8 @@ export class Daemon {
   readonly #random: () => number;
   readonly #listener: DaemonListener;
   readonly #mailbox: ControllerEvent[] = [];
+  /** Results of spawns: handled before the mailbox, because later events may concern the processes. */
+  readonly #spawned: ControllerEvent[] = [];
   readonly #workerTimers = new Map<string, ArmedTimer>();
   readonly #poolTimers = new Map<number, ArmedTimer>();
   #controllerTimer: ArmedTimer | undefined;
@@ -286,17 +288,19 @@ export class Daemon {
   /** Performs one effect or, if none is left, handles one event. Whether there may be more. */
   #handleNext(): boolean {
     const effect = this.#todo.shift();
-    if (effect?.kind !== "spawn") this.#confirmSpawns(0);
     if (effect !== undefined) {
       this.#perform(effect);
       if (this.#todo.length === 0) this.#listener.changed();
       return true;
     }
-    const event = this.#mailbox[0];
+    // Only now: log lines of the last event, for example, were written while the programs of its processes were executed.
+    this.#confirmSpawns(0);
+    const queue = this.#spawned.length > 0 ? this.#spawned : this.#mailbox;
+    const event = queue[0];
     if (event === undefined) return false;
     this.#handle(event);
     // After a bug of the machine its process would still have to be killed.
-    this.#mailbox.shift();
+    queue.shift();
     return true;
   }
 
@@ -353,7 +357,7 @@ export class Daemon {
         const reason = error instanceof Error ? error.message : String(error);
         event = { kind: "spawnFailed", at: this.#clock.now(), incarnation, reason, random };
       }
-      this.#mailbox.push({ kind: "worker", pool, slot, event, random });
+      this.#spawned.push({ kind: "worker", pool, slot, event, random });
     };
     let confirm: () => number;
     try {
@@ -440,8 +444,9 @@ export class Daemon {
         // The same bug again: one report is enough.
       }
     }
-    for (const event of this.#mailbox)
+    for (const event of [...this.#spawned, ...this.#mailbox])
       if (event.kind === "worker" && event.event.kind === "spawned") leaders.add(event.event.pid);
+    this.#spawned.length = 0;
     this.#mailbox.length = 0;
     this.#todo.length = 0;
     for (const timers of [this.#workerTimers, this.#poolTimers]) {

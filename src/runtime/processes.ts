@@ -539,8 +539,9 @@ export class Processes implements HelperControl, ToolControl {
   }
 
   /**
-   * The workers of which something is left, or may be left: not every adopted process may have been examined. A process that ends
-   * while it is looked at may have left us a child, so the children are listed again.
+   * The workers of which something is left, or may be left: not every adopted process may have been examined. The groups come
+   * first, because what a member of a group leaves behind is our child once the group is empty. A process that ends while
+   * the children are examined may have left us a child, so they are listed again.
    */
   #survivingOf(residents: readonly Resident[]): ReadonlySet<Resident> {
     const surviving = new Set<Resident>();
@@ -555,8 +556,7 @@ export class Processes implements HelperControl, ToolControl {
         const mayBeInExec = known === "exec" && this.#mayBeInExec(resident);
         if (known === "partly" || mayBeInExec || this.#adoptions.hasMembersOf(resident)) surviving.add(resident);
       }
-      const hasChanged = residents.some((resident) => !surviving.has(resident) && hasGroup(resident));
-      if (!hasChanged && children.join() === listChildren().join()) return surviving;
+      if (known === "all" || children.join() === listChildren().join()) return surviving;
     }
   }
 
