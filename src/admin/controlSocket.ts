@@ -9,7 +9,7 @@ import type { Logger } from "../base/log.ts";
 import { bindSocket, identityOf, type ListenerFinder, type OpenSocket, type SocketFile } from "./listen.ts";
 
 /** How often the file is looked at; a look is one lstat(2). */
-const LOOK_MS = 2000;
+const LOOK_MS = 5000;
 
 export class ControlSocket implements Disposable {
   readonly #server: Server;

@@ -17,7 +17,7 @@ import type { Traffic } from "./traffic.ts";
 import type { WorkerPlaces } from "./workerPlaces.ts";
 
 /** How often the files are looked at; a look is one stat(2) for each directory and socket. */
-const LOOK_MS = 2000;
+const LOOK_MS = 5000;
 
 /** The same as long as no pool needs files there. */
 const PAUSE_MS = 15_000;
