@@ -155,7 +155,12 @@ function isRegexpHere(code: string): boolean {
   return before === "" || /[=(,:;[!&|?{}+\-*%<>~^]$|\b(?:return|typeof|case|in|of)$/u.test(before);
 }
 
+/** Modules of Node.js that take milliseconds or megabytes of each start: src loads them only where they are needed. */
+const HEAVY = /^node:(?:cluster|crypto|fs\/promises|inspector(?:\/promises)?|perf_hooks|zlib)$/u;
+
 interface Import {
+  /** Loaded at the start of the program. A type-only import loads nothing. */
+  readonly isStatic: boolean;
   /** undefined where it is computed. */
   readonly specifier: string | undefined;
 }
@@ -163,10 +168,22 @@ interface Import {
 /** Static, dynamic and type-only imports and re-exports. */
 function importsOf({ code, strings }: Source): Import[] {
   const found: Import[] = [];
-  for (const match of code.matchAll(/(?<![.\w])(?:from\s*|import\s*\(\s*|import\s*)(?=["'])/gu))
-    found.push({ specifier: strings.get(match.index + match[0].length) });
-  for (const _ of code.matchAll(/(?<![.\w])import\s*\(\s*(?!["'\s])|(?<![.\w])require\s*\(|\bgetBuiltinModule\b/gu))
-    found.push({ specifier: undefined });
+  const lazy = /\bgetBuiltinModule\s*\(\s*|(?<![.\w])import\s*\(\s*/u;
+  const any = new RegExp(
+    `(?:(?<type>import\\s+type\\b[^;"']*)?(?<![.\\w])(?:from\\s*|import\\s*)|(?<lazy>${lazy.source}))(?=["'])`,
+    "gu",
+  );
+  for (const match of code.matchAll(any)) {
+    const { type, lazy } = match.groups ?? {};
+    found.push({
+      specifier: strings.get(match.index + match[0].length),
+      isStatic: type === undefined && lazy === undefined,
+    });
+  }
+  for (const _ of code.matchAll(
+    /(?<![.\w])import\s*\(\s*(?!["'\s])|(?<![.\w])require\s*\(|\bgetBuiltinModule\b(?!\s*\(\s*["'])/gu,
+  ))
+    found.push({ specifier: undefined, isStatic: true });
   return found;
 }
 
@@ -176,7 +193,10 @@ function violationsOf(path: string, text: string): string[] {
   const folder = path.includes("/") ? (path.split("/")[0] ?? "") : "";
   const rule = RULES[folder];
   if (rule === undefined) return [`${path}: folder "${folder}" has no rule`];
-  const found = importsOf(source).flatMap(({ specifier }) => importViolations(path, rule, specifier));
+  const imports = importsOf(source);
+  const found = imports.flatMap(({ specifier }) => importViolations(path, rule, specifier));
+  for (const { specifier, isStatic } of imports)
+    if (isStatic && specifier !== undefined && HEAVY.test(specifier)) found.push(`loads ${specifier} at each start`);
   if (/(?<![.\w])export\s+default\b|\bas\s+default\b/u.test(source.code)) found.push("has a default export");
   if (isBarrel(source.code)) found.push("only re-exports");
   if (folder === "core") for (const [word] of source.code.matchAll(FORBIDDEN_IN_CORE)) found.push(`core knows ${word}`);
@@ -331,6 +351,9 @@ test("the check can fail: each rule has a file that breaks it", () => {
     ["cli/a.ts", 'import { x } from "../../test/support/x.ts";', "leaves src by ../../test/support/x.ts"],
     ["cli/a.ts", "const x = await import(name);", "loads a module whose name cannot be checked"],
     ["cli/a.ts", 'const x = require("node:fs");', "loads a module whose name cannot be checked"],
+    ["cli/a.ts", "const x = process.getBuiltinModule(name);", "loads a module whose name cannot be checked"],
+    ["config/a.ts", 'const x = process.getBuiltinModule("node:fs");', "may not import node:fs"],
+    ["cli/a.ts", 'import { createHash } from "node:crypto";', "loads node:crypto at each start"],
     ["cli/a.ts", "const a = 1;\nexport default a;", "has a default export"],
     ["cli/a.ts", "const a = 1;\nexport { a as default };", "has a default export"],
     ["cli/a.ts", 'import "./x.ts";\nexport * from "./y.ts";\nexport type { Z } from "./z.ts";', "only re-exports"],

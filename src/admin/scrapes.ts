@@ -4,7 +4,7 @@
  */
 
 import type { ServerResponse } from "node:http";
-import { monotonicMs } from "../base/time.ts";
+import { monotonicMs } from "../base/monotonic.ts";
 import { TimeShare } from "../base/timeShare.ts";
 import { inTurns } from "../base/turns.ts";
 import type { ControllerHandle } from "./handle.ts";

@@ -13,7 +13,7 @@ import {
   type WorkerDump,
 } from "../admin/api.ts";
 import { ControllerError } from "../base/errors.ts";
-import { monotonicMs } from "../base/time.ts";
+import { monotonicMs } from "../base/monotonic.ts";
 import { formatDuration } from "../base/units.ts";
 import type { Slot } from "../core/identity.ts";
 import type { ControllerView, WorkerView } from "../core/view.ts";

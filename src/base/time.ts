@@ -13,12 +13,6 @@ export function instant(ms: number): Instant {
   return ms as Instant;
 }
 
-/** Monotonic milliseconds now. `performance.now()` is the same but loads node:perf_hooks, 4 ms of each start. */
-export function monotonicMs(): number {
-  const [seconds, nanoseconds] = process.hrtime();
-  return seconds * 1000 + nanoseconds / 1e6;
-}
-
 /** The instant `ms` milliseconds after `at` (before it where `ms` is negative). */
 export function after(at: Instant, ms: number): Instant {
   return (at + ms) as Instant;

@@ -1,4 +1,4 @@
-import { monotonicMs } from "./time.ts";
+import { monotonicMs } from "./monotonic.ts";
 /** Long lists, worked off without keeping the event loop from everything else. */
 
 /** How long work may take in one turn of the event loop. */

@@ -2,7 +2,7 @@
  * Shares the main thread among all log sources that have much to read: each in turn reads one chunk into one common
  * buffer, and after TURN_MS the event loop gets to everything else (exits, timers, probes) before it goes on.
  */
-import { monotonicMs } from "../base/time.ts";
+import { monotonicMs } from "../base/monotonic.ts";
 import { SLACK_BYTES } from "./jsonLine.ts";
 
 const CHUNK_BYTES = 64 * 1024;

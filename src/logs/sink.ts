@@ -13,7 +13,7 @@
  */
 
 import { fstatSync, write } from "node:fs";
-import { monotonicMs } from "../base/time.ts";
+import { monotonicMs } from "../base/monotonic.ts";
 import { OutputBuffer } from "./outputBuffer.ts";
 
 /** While a write is on its way, sources wait once so much has gathered. */

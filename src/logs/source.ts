@@ -9,7 +9,7 @@
 
 import { readSync } from "node:fs";
 import { Socket } from "node:net";
-import { monotonicMs } from "../base/time.ts";
+import { monotonicMs } from "../base/monotonic.ts";
 import type { LineAnnotator } from "./annotate.ts";
 import type { ReadTurns } from "./readTurns.ts";
 import type { LogSink } from "./sink.ts";

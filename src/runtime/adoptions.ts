@@ -2,7 +2,7 @@
  * Whose the processes are that the controller has adopted. Each is examined once, and never longer than a bound in one turn of the
  * event loop: a worker may leave thousands behind.
  */
-import { monotonicMs } from "../base/time.ts";
+import { monotonicMs } from "../base/monotonic.ts";
 import { TURN_MS } from "../base/turns.ts";
 import { CONTROLLER_MARK } from "./lifeline.ts";
 import { readEnvironment, readStat } from "./procfs.ts";

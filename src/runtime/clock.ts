@@ -1,5 +1,6 @@
 /** The real clock: monotonic instants and timers. */
-import { type Instant, instant, monotonicMs } from "../base/time.ts";
+import { monotonicMs } from "../base/monotonic.ts";
+import { type Instant, instant } from "../base/time.ts";
 
 /** Longest wait a timer of Node.js takes; longer ones are cut, the driver arms them again. */
 const MAX_TIMER_MS = 2 ** 31 - 1;

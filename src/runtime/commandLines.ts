@@ -6,8 +6,8 @@
 
 import { promises as files } from "node:fs";
 import { setTimeout as wait } from "node:timers/promises";
+import { monotonicMs } from "../base/monotonic.ts";
 import { printable } from "../base/printable.ts";
-import { monotonicMs } from "../base/time.ts";
 
 const MAX_COMMAND_BYTES = 200;
 

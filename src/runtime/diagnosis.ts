@@ -9,8 +9,8 @@
 
 import { opendirSync, readFileSync, statSync } from "node:fs";
 import { setTimeout as wait } from "node:timers/promises";
+import { monotonicMs } from "../base/monotonic.ts";
 import { printable } from "../base/printable.ts";
-import { monotonicMs } from "../base/time.ts";
 import { formatDuration, formatSize } from "../base/units.ts";
 import { readCommand } from "./commandLines.ts";
 import { readSystemUnits } from "./linux.ts";

@@ -2,7 +2,7 @@
 
 import { setTimeout as wait } from "node:timers/promises";
 import type { Logger } from "../base/log.ts";
-import { monotonicMs } from "../base/time.ts";
+import { monotonicMs } from "../base/monotonic.ts";
 import { CONTROLLER_MARK } from "./lifeline.ts";
 import { type Listener, readCommandLine, readEnvironmentVariable, readStat, sharesPidNamespace } from "./procfs.ts";
 

@@ -7,8 +7,8 @@
 import ffi from "node:ffi";
 import { openSync, writeSync } from "node:fs";
 import { constants as os } from "node:os";
+import { monotonicMs } from "../base/monotonic.ts";
 import { encodeOsText } from "../base/osText.ts";
-import { monotonicMs } from "../base/time.ts";
 
 const { functions: libc } = ffi.dlopen(null, {
   __errno_location: { arguments: [], return: "pointer" },

@@ -6,7 +6,8 @@
  * is told once for an incarnation, and again only while it stays exceeded for long.
  */
 import type { Logger } from "../base/log.ts";
-import { after, type Instant, instant, monotonicMs } from "../base/time.ts";
+import { monotonicMs } from "../base/monotonic.ts";
+import { after, type Instant, instant } from "../base/time.ts";
 import { formatRoundSize } from "../base/units.ts";
 import type { LimitKind } from "../core/event.ts";
 import type { Incarnation, Slot } from "../core/identity.ts";

@@ -11,7 +11,7 @@
  */
 
 import { readdirSync } from "node:fs";
-import { monotonicMs } from "../base/time.ts";
+import { monotonicMs } from "../base/monotonic.ts";
 import type { Incarnation, Slot } from "../core/identity.ts";
 import { HELPER_VARIABLE } from "./adoptions.ts";
 import { CONTROLLER_MARK } from "./lifeline.ts";

@@ -12,7 +12,7 @@
 
 import { closeSync, fchownSync, openSync } from "node:fs";
 import type { Logger } from "../base/log.ts";
-import { monotonicMs } from "../base/time.ts";
+import { monotonicMs } from "../base/monotonic.ts";
 import { inTurns, TURN_MS } from "../base/turns.ts";
 import type { ExitStatus } from "../core/exit.ts";
 import { type Incarnation, type Slot, workerId } from "../core/identity.ts";

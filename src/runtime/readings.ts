@@ -7,7 +7,7 @@
  */
 
 import { readdirSync, readFileSync, statSync } from "node:fs";
-import { monotonicMs } from "../base/time.ts";
+import { monotonicMs } from "../base/monotonic.ts";
 import { readProcText } from "./procFile.ts";
 import type { ProcessStat } from "./procfs.ts";
 import { readStatQuickly } from "./statFile.ts";

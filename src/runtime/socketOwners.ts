@@ -6,7 +6,7 @@
 
 import { statSync } from "node:fs";
 import { setImmediate as turn } from "node:timers/promises";
-import { monotonicMs } from "../base/time.ts";
+import { monotonicMs } from "../base/monotonic.ts";
 import type { ProbeAddress } from "./attempt.ts";
 import { type Descriptors, readDescriptors, socketInode, walkTree } from "./descriptors.ts";
 import { listPids, readCommandLine } from "./procfs.ts";

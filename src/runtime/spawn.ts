@@ -4,7 +4,7 @@
  */
 
 import { closeSync, readSync } from "node:fs";
-import { monotonicMs } from "../base/time.ts";
+import { monotonicMs } from "../base/monotonic.ts";
 import {
   awaitExit,
   FIRST_INHERITED_FD,

@@ -6,7 +6,7 @@
  */
 
 import { setTimeout as wait } from "node:timers/promises";
-import { monotonicMs } from "../base/time.ts";
+import { monotonicMs } from "../base/monotonic.ts";
 import { readThreads, STATES, type ThreadDiagnosis } from "./diagnosis.ts";
 import { readStat } from "./procfs.ts";
 
