@@ -16,7 +16,7 @@ interface Scrape {
 
 /** Expositions take a fifth of the time at most; a few scrapers that come at once do not wait. */
 const SHARE = 0.2;
-const BURST_MS = 400;
+const BURST_MS = 250;
 
 const QUEUES = new WeakMap<ControllerHandle, Scrapes>();
 
