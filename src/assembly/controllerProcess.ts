@@ -31,7 +31,7 @@ import { systemClock } from "../runtime/clock.ts";
 import { CommandLines } from "../runtime/commandLines.ts";
 import { availableCpus } from "../runtime/cpus.ts";
 import { Daemon } from "../runtime/daemon.ts";
-import { tuneForLongLife } from "../runtime/engineFlags.ts";
+import { allowOptimization, tuneForLongLife } from "../runtime/engineFlags.ts";
 import { GroupSignals } from "../runtime/groupSignals.ts";
 import { HeapCare } from "../runtime/heapCare.ts";
 import { leftoverOf } from "../runtime/leftovers.ts";
@@ -412,6 +412,7 @@ export async function runController(
   const early = options.held.release();
   if (early.stop === undefined) {
     health.begin();
+    setTimeout(allowOptimization, Math.min(MAX_SPAWNING_MS, SPAWN_MS * workers)).unref();
     daemon.boot(processes);
     if (early.isReloadDue) process.emit("SIGHUP");
     warnOfLeftovers(log);
@@ -443,6 +444,10 @@ export async function runController(
   }
   return Math.max(exitCode, 1);
 }
+
+/** About how long the start of a worker takes, and the time for all of them after which logs need fast code in any case. */
+const SPAWN_MS = 1;
+const MAX_SPAWNING_MS = 1000;
 
 /** Enough for a thousand clients that scrape at once, and at most a quarter of the descriptors. */
 function openConnections(): number {

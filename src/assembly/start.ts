@@ -3,6 +3,7 @@
  * From the first process on, nothing outlives a start that is stopped or killed.
  */
 import { constants } from "node:os";
+import { postponeOptimization } from "../runtime/engineFlags.ts";
 import { controllerMark } from "../runtime/leftovers.ts";
 import { Lifeline } from "../runtime/lifeline.ts";
 import { closeInheritedOnExec, SystemCallError } from "../runtime/linux.ts";
@@ -28,6 +29,7 @@ export class Start implements Disposable {
   /** @throws ControllerError PROC_UNUSABLE, PROCESS_LIMIT */
   static begin(): Start {
     requireOwnProc();
+    postponeOptimization();
     startThreads();
     // The guardian must not inherit what this process was born with.
     closeInheritedOnExec();
