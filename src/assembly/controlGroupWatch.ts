@@ -8,7 +8,7 @@ import type { Config } from "../config/config.ts";
 import { describeShortage } from "../core/memoryNeed.ts";
 import type { ControllerSpec } from "../core/spec.ts";
 
-const LOOK_EVERY_MS = 5000;
+const LOOK_EVERY_MS = 15_000;
 
 export interface ControlGroupWatchOptions {
   readonly config: () => Config;
