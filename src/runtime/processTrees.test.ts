@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { test } from "node:test";
 import { lives, ProcessScene, until } from "../../test/support/processScene.ts";
@@ -132,6 +133,27 @@ test("a listing is shared within the age that a reader accepts, has parents firs
   nowMs = 101_000;
   trees.refresh(1000);
   assert.ok(!trees.membersOf(leader).includes(deep));
+  await endAll(scene, [leader]);
+});
+
+test("a listing that may hold ended processes stays until a process is created", async (context) => {
+  becomeSubreaper();
+  const scene = new ProcessScene(context, leaving(`while [ ! -e go ]; do read _ < pipe; done`, `${NOTE} late &`));
+  execFileSync("mkfifo", [scene.path("pipe")]);
+  let nowMs = 0;
+  const trees = new ProcessTrees(scene.mark, () => nowMs);
+  const leader = scene.processes.spawn(0, 0, 1, 1);
+  trees.add({ leader, pool: "web", slot: 0, incarnation: 1 });
+  trees.refresh();
+  nowMs = 1000;
+  trees.refresh(0, true);
+  assert.deepEqual(trees.membersOf(leader), [leader]);
+  writeFileSync(scene.path("go"), "");
+  writeFileSync(scene.path("pipe"), "\n");
+  await until(() => lives(writtenPid(scene.path("late"))), "the child runs");
+  nowMs = 2000;
+  trees.refresh(0, true);
+  assert.deepEqual(trees.membersOf(leader), [leader, writtenPid(scene.path("late"))]);
   await endAll(scene, [leader]);
 });
 

@@ -15,6 +15,7 @@ import { monotonicMs } from "../base/monotonic.ts";
 import type { Incarnation, Slot } from "../core/identity.ts";
 import { HELPER_VARIABLE } from "./adoptions.ts";
 import { CONTROLLER_MARK } from "./lifeline.ts";
+import { readProcText } from "./procFile.ts";
 import { readEnvironment, readStat } from "./procfs.ts";
 
 /** The leader of a worker and what is in the environment of all that it starts. */
@@ -50,6 +51,10 @@ export class ProcessTrees {
   /** Owner of each process in the last listing. */
   #owners = new Map<number, Owner>();
   #listedAtMs = Number.NEGATIVE_INFINITY;
+  /** The youngest process id when the processes were listed last; undefined if unknown. */
+  #youngest: string | undefined;
+  /** Whether that listing found the owner of every process, and nothing has changed here since. */
+  #isComplete = false;
 
   /** `nowMs`: monotonic milliseconds. */
   constructor(mark: string, nowMs: () => number = () => monotonicMs()) {
@@ -62,12 +67,14 @@ export class ProcessTrees {
     const tree: Tree = { root, members: [root.leader], births: new Map() };
     this.#trees.set(root.leader, tree);
     this.#owners.set(root.leader, tree);
+    this.#isComplete = false;
   }
 
   /** The leader has exited; what is left of its worker belongs to no worker from now on. */
   remove(leader: number): void {
     this.#trees.delete(leader);
     this.#owners.delete(leader);
+    this.#isComplete = false;
   }
 
   /**
@@ -83,14 +90,23 @@ export class ProcessTrees {
     const owner = this.#owners.get(pid);
     if (owner === undefined || (owner !== FOREIGN && owner.root.leader === pid)) return;
     this.#owners.delete(pid);
+    this.#isComplete = false;
   }
 
-  /** Lists all processes again, unless the last listing is at most `maxAgeMs` old. */
-  refresh(maxAgeMs = 0): void {
+  /**
+   * Lists all processes again, unless the last listing is at most `maxAgeMs` old. With `mayHoldEnded` the last one also
+   * stays if no process was created since, which costs one small file; then members may have ended.
+   */
+  refresh(maxAgeMs = 0, mayHoldEnded = false): void {
     const nowMs = this.#nowMs();
     const ageMs = nowMs - this.#listedAtMs;
     if (ageMs < maxAgeMs) return;
+    const youngest = readYoungest();
+    const isUnchanged = youngest !== undefined && youngest === this.#youngest && ageMs <= STALE_MS;
     this.#listedAtMs = nowMs;
+    if (mayHoldEnded && isUnchanged && this.#isComplete) return;
+    this.#youngest = youngest;
+    this.#isComplete = true;
     const known = this.#owners;
     const owners = new Map<number, Owner>();
     const fresh = new Set<number>();
@@ -124,7 +140,10 @@ export class ProcessTrees {
       else owner = stat.ppid === 0 ? FOREIGN : this.#examine(stat.ppid, fresh);
     }
     if (owner !== undefined && owner !== FOREIGN && this.#trees.get(owner.root.leader) !== owner) owner = FOREIGN;
-    if (owner === undefined) return undefined;
+    if (owner === undefined) {
+      this.#isComplete = false;
+      return undefined;
+    }
     this.#owners.set(pid, owner);
     if (owner !== FOREIGN) {
       owner.births.set(pid, stat.startTicks);
@@ -149,6 +168,11 @@ export class ProcessTrees {
     }
     return FOREIGN;
   }
+}
+
+/** The id of the process or thread that was created last (proc_loadavg(5)): as long as it stays the same, none was. */
+function readYoungest(): string | undefined {
+  return readProcText("/proc/loadavg")?.trim().split(" ").at(-1);
 }
 
 /** Whether a process that a listing long ago has shown is still the one under this id; false for one of no worker. */

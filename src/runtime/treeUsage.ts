@@ -36,7 +36,7 @@ export interface ProcessUsage {
 
 /** Where the processes of a worker come from; ProcessTrees, unless a test plays it. */
 export interface TreeMembers {
-  refresh(maxAgeMs: number): void;
+  refresh(maxAgeMs: number, mayHoldEnded: boolean): void;
   membersOf(leader: number): readonly number[];
   disown(pid: number): void;
 }
@@ -89,7 +89,7 @@ export class TreeUsages {
    * just been read of leaders is not read again.
    */
   read(leaders: Iterable<number>, maxAgeMs: number, known?: KnownStats): Map<number, TreeUsage> {
-    this.#options.trees.refresh(maxAgeMs);
+    this.#options.trees.refresh(maxAgeMs, true);
     this.#reads++;
     const usages = new Map<number, TreeUsage>();
     for (const leader of leaders) {
