@@ -47,7 +47,9 @@ export async function measureTurns(dir: string, workers: number): Promise<Longes
     await until(child, () => existsSync(socket), "listens");
     await wait(8000);
     const rollAt = Date.now();
-    const roll = spawn(process.execPath, ["--no-warnings", program, "restart", "sleeper", "--socket", socket]);
+    const roll = spawn(process.execPath, ["--no-warnings", program, "restart", "sleeper", "--socket", socket], {
+      stdio: "ignore",
+    });
     const [code] = await once(roll, "exit");
     if (code !== 0) throw new Error(`restart exited with ${code}`);
     await wait(2000);

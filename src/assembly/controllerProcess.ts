@@ -191,14 +191,13 @@ export async function runController(
   pools.installAll(checked, spec);
   const witnesses = () => {
     if (lifeline?.pid === undefined) return [];
-    const proxies = leadersOf(daemon.view()).filter(({ role }) => role === "proxy");
-    return [lifeline.pid, ...proxies.map(({ leader }) => leader)];
+    return [lifeline.pid, ...daemon.proxyPids()];
   };
   const groupSignals = resources.use(new GroupSignals(witnesses));
   const exits = resources.use(
     new ExitHold({
       listener: daemon,
-      isDoubtful: () => daemon.view().shutdownRequests === 0 && groupSignals.has(...STOP_SIGNALS),
+      isDoubtful: () => daemon.msSinceShutdownRequest() === undefined && groupSignals.has(...STOP_SIGNALS),
       stopSignalOf: (pool) => daemon.specOf(pool).stopSignal,
     }),
   );

@@ -18,6 +18,9 @@ const LOOKS_MS = [3000, 30_000];
 /** After how many processes other work gets its turn. */
 const PROCESSES_PER_TURN = 16;
 
+/** The same of descriptors of one process: the controller has two for each worker. */
+const DESCRIPTORS_PER_TURN = 256;
+
 /** One that a worker holds, itself or a process of its session. */
 export interface HeldSocket extends ListeningSocket {
   readonly pool: string;
@@ -157,7 +160,9 @@ export class ListenerWatch {
         others.push(pid);
         continue;
       }
+      let looked = 0;
       for (const target of listFdTargets(pid)) {
+        if (++looked % DESCRIPTORS_PER_TURN === 0) await turn();
         const socket = listeners.get(target);
         if (socket === undefined) continue;
         ours.add(socket.inode);
