@@ -15,6 +15,9 @@ import { childrenOf } from "./measure.ts";
 const ROOT = join(import.meta.dirname, "..");
 const DEADLINE_MS = 120_000;
 
+/** Those of the executable (scripts/build.mjs). */
+const HEAP_FLAGS = ["--min-semi-space-size=2", "--max-semi-space-size=2", "--v8-pool-size=1"];
+
 /** Longest turns in milliseconds of thread CPU. */
 export interface LongestTurns {
   readonly start: number;
@@ -36,7 +39,7 @@ export async function measureTurns(dir: string, workers: number): Promise<Longes
   writeFileSync(turns, "");
   const child = spawn(
     process.execPath,
-    ["--no-warnings", "--import", join(import.meta.dirname, "turnProbe.mjs"), program, "-c", config],
+    ["--no-warnings", ...HEAP_FLAGS, "--import", join(import.meta.dirname, "turnProbe.mjs"), program, "-c", config],
     { cwd: dir, stdio: "ignore", env: { ...process.env, TURNS_FILE: turns } },
   );
   try {
@@ -112,7 +115,8 @@ if (process.argv[1] === import.meta.filename) {
   const dir = mkdtempSync(join(tmpdir(), "monoceros-turns-"));
   try {
     const { start, roll, stop } = await measureTurns(dir, Number(process.argv[2] ?? 1500));
-    console.log(`longest turn, ms of thread CPU: start ${start}, roll ${roll}, stop ${stop}`);
+    const [first, second, third] = [start, roll, stop].map((ms) => ms.toFixed(1));
+    console.log(`longest turn, ms of thread CPU: start ${first}, roll ${second}, stop ${third}`);
   } finally {
     rmSync(dir, { recursive: true, force: true });
   }

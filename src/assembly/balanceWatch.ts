@@ -3,6 +3,7 @@
  * minute (one small file under /proc for each process of a worker), so that every query has an earlier sample to compare with;
  * the end of the window is what he has read at that moment anyway.
  */
+import { setImmediate as turn } from "node:timers/promises";
 import { after } from "../base/time.ts";
 import {
   addSample,
@@ -22,6 +23,9 @@ const FIRST_SAMPLE_MS = 2000;
 
 /** How old the listing of processes may be. */
 const LISTING_AGE_MS = 1000;
+
+/** Workers that are read before other work gets its turn. */
+const WORKERS_PER_TURN = 64;
 
 /** Where the samples come from. */
 export interface BalanceSources {
@@ -61,19 +65,25 @@ export class BalanceWatch implements Disposable {
 
   #arm(inMs: number): Disposable {
     return this.#clock.wakeAt(after(this.#clock.now(), inMs), () => {
-      this.#keep();
       this.#timer = this.#arm(SAMPLE_MS);
+      void this.#keep();
     });
   }
 
-  #keep(): void {
+  async #keep(): Promise<void> {
     const proxies = this.#sources.proxies();
     for (const pool of this.#sources.view().pools) {
       const leaders = pool.workers.flatMap(({ pid }) => pid ?? []);
       // One worker alone is never compared.
       if (pool.role !== "workers" || leaders.length < 2) continue;
-      const usages = this.#sources.trees.usagesOf(leaders, LISTING_AGE_MS);
-      const sample = this.#sampleOf(pool, proxies.get(pool.name), (pid) => usages.get(pid)?.cpuSeconds);
+      const cpuSeconds = new Map<number, number>();
+      for (let from = 0; from < leaders.length; from += WORKERS_PER_TURN) {
+        if (from > 0) await turn();
+        const some = leaders.slice(from, from + WORKERS_PER_TURN);
+        for (const [pid, usage] of this.#sources.trees.usagesOf(some, LISTING_AGE_MS))
+          cpuSeconds.set(pid, usage.cpuSeconds);
+      }
+      const sample = this.#sampleOf(pool, proxies.get(pool.name), (pid) => cpuSeconds.get(pid));
       this.#windows.set(pool.name, addSample(this.#windows.get(pool.name) ?? [], sample));
     }
   }
