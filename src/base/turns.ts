@@ -1,5 +1,5 @@
-import { monotonicMs } from "./monotonic.ts";
 /** Long lists, worked off without keeping the event loop from everything else. */
+import { monotonicMs } from "./monotonic.ts";
 
 /** How long work may take in one turn of the event loop. */
 export const TURN_MS = 8;
