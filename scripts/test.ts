@@ -5,7 +5,7 @@
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { globSync } from "node:fs";
+import { globSync, readFileSync } from "node:fs";
 
 /** Files beside the code that start processes or wait for sockets, and so are no unit tests. */
 const WITH_PROCESSES = [
@@ -22,6 +22,12 @@ const WITH_PROCESSES = [
 
 /** Tests of the simulation that take too long for every commit. */
 const LONG = ["test/simulation/long.test.ts"];
+
+/**
+ * A test file that runs longer is killed. The test runner's own limit needs the file's event loop, which a synchronous call
+ * that never returns blocks. The longest file takes less than two minutes.
+ */
+const FILE_LIMIT_MS = 600_000;
 
 interface Group {
   readonly files: readonly string[];
@@ -63,13 +69,49 @@ function find(patterns: readonly string[], except: readonly string[] = []): stri
   return [...left].sort();
 }
 
+/** Arguments of a process, and its children if it has a single thread that starts them; empty once it has exited. */
+function inspect(pid: number): { args: string[]; children: number[] } {
+  try {
+    const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ");
+    const args = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
+    return { args, children: children.filter((text) => text !== "").map(Number) };
+  } catch {
+    return { args: [], children: [] };
+  }
+}
+
+/**
+ * Kills each test file that exceeds FILE_LIMIT_MS, so that the runner reports it as failed and goes on; the runner itself
+ * if it runs the files in its own process.
+ */
+function watchFiles(runner: number, isOneProcess: boolean): NodeJS.Timeout {
+  const seenAtMs = new Map<number, number>();
+  return setInterval(() => {
+    for (const pid of isOneProcess ? [runner] : inspect(runner).children) {
+      const ageMs = Date.now() - (seenAtMs.get(pid) ?? Date.now());
+      if (!seenAtMs.has(pid)) seenAtMs.set(pid, Date.now());
+      if (ageMs < FILE_LIMIT_MS) continue;
+      const file = inspect(pid).args.find((arg) => arg.endsWith(".test.ts")) ?? `process ${pid}`;
+      process.stderr.write(`${file} did not finish within ${FILE_LIMIT_MS / 1000}s; killing it\n`);
+      seenAtMs.delete(pid);
+      try {
+        process.kill(pid, "SIGKILL");
+      } catch {
+        // It has just exited.
+      }
+    }
+  }, 5000);
+}
+
 /** Runs a group and resolves with its exit code; its output comes in one piece where groups run side by side. */
 async function runGroup({ files, flags }: Group, isAlone: boolean): Promise<number> {
   const args = ["--no-warnings", "--test", "--test-timeout=120000", "--test-reporter=spec", ...flags, ...files];
   const child = spawn(process.execPath, args, { stdio: ["ignore", isAlone ? "inherit" : "pipe", "inherit"] });
   const chunks: Buffer[] = [];
   child.stdout?.on("data", (chunk: Buffer) => chunks.push(chunk));
+  const watch = watchFiles(child.pid ?? 0, flags.includes("--test-isolation=none"));
   const [code] = (await once(child, "close")) as [number | null];
+  clearInterval(watch);
   process.stdout.write(Buffer.concat(chunks));
   return code ?? 1;
 }

@@ -47,6 +47,7 @@ export class ProcessTrees {
   /** Value of CONTROLLER_MARK in the environment of this controller's workers. */
   readonly #mark: string;
   readonly #nowMs: () => number;
+  readonly #readYoungest: () => string | undefined;
   readonly #trees = new Map<number, Tree>();
   /** Owner of each process in the last listing. */
   #owners = new Map<number, Owner>();
@@ -56,10 +57,13 @@ export class ProcessTrees {
   /** Whether that listing found the owner of every process, and nothing has changed here since. */
   #isComplete = false;
 
-  /** `nowMs`: monotonic milliseconds. */
-  constructor(mark: string, nowMs: () => number = () => monotonicMs()) {
+  /**
+   * `nowMs`: monotonic milliseconds. `youngest`: the id of the process or thread that was created last, undefined if unknown.
+   */
+  constructor(mark: string, nowMs: () => number = () => monotonicMs(), youngest = readYoungest) {
     this.#mark = mark;
     this.#nowMs = nowMs;
+    this.#readYoungest = youngest;
   }
 
   /** A worker that has just been spawned. */
@@ -101,7 +105,7 @@ export class ProcessTrees {
     const nowMs = this.#nowMs();
     const ageMs = nowMs - this.#listedAtMs;
     if (ageMs < maxAgeMs) return;
-    const youngest = readYoungest();
+    const youngest = this.#readYoungest();
     const isUnchanged = youngest !== undefined && youngest === this.#youngest && ageMs <= STALE_MS;
     this.#listedAtMs = nowMs;
     if (mayHoldEnded && isUnchanged && this.#isComplete) return;
