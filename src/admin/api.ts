@@ -4,9 +4,9 @@
  */
 
 import type { Instant } from "../base/time.ts";
-import type { Advice, Distribution } from "../core/balance.ts";
 import type { LifecycleEvent, OperationKind } from "../core/event.ts";
 import { exitLabel } from "../core/exit.ts";
+import type { Advice, Distribution } from "../core/policy/balance.ts";
 import type { ControllerPhase, ControllerView, Phase, PoolView, WorkerView } from "../core/view.ts";
 
 /** Bytes that the body of a request may have. */

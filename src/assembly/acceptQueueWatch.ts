@@ -2,7 +2,14 @@
 import { fstatSync } from "node:fs";
 import type { Instant } from "../base/time.ts";
 import { formatDuration } from "../base/units.ts";
-import { EMPTY_QUEUE, foldQueue, isSuspicious, type QueueState, stallBoundMs, stalledMs } from "../core/acceptQueue.ts";
+import {
+  EMPTY_QUEUE,
+  foldQueue,
+  isSuspicious,
+  type QueueState,
+  stallBoundMs,
+  stalledMs,
+} from "../core/policy/acceptQueue.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { readTcpQueue } from "../runtime/linux.ts";
 import { readUnixQueue } from "../runtime/socketDiag.ts";

@@ -3,8 +3,8 @@
  * timer runs where no pool is autoscaled.
  */
 import { after, type Instant } from "../base/time.ts";
-import { type AutoscaleState, decideReplicas, newAutoscale } from "../core/autoscale.ts";
 import { changesSpec, type LifecycleEvent } from "../core/event.ts";
+import { type AutoscaleState, decideReplicas, newAutoscale } from "../core/policy/autoscale.ts";
 import type { PoolView, WorkerView } from "../core/view.ts";
 import type { ProxyReadings } from "../envoy/readings.ts";
 import type { Clock } from "../runtime/clock.ts";

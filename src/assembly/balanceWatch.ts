@@ -12,7 +12,7 @@ import {
   SAMPLE_MS,
   type WorkSample,
   type WorkWindow,
-} from "../core/balance.ts";
+} from "../core/policy/balance.ts";
 import type { ControllerView, PoolView } from "../core/view.ts";
 import type { ProxyTotals } from "../metrics/scrape.ts";
 import type { Clock } from "../runtime/clock.ts";

@@ -5,7 +5,7 @@
 import type { Logger } from "../base/log.ts";
 import { formatRoundSize } from "../base/units.ts";
 import type { Config } from "../config/config.ts";
-import { describeShortage } from "../core/memoryNeed.ts";
+import { describeShortage } from "../core/policy/memoryNeed.ts";
 import type { ControllerSpec } from "../core/spec.ts";
 
 const LOOK_EVERY_MS = 15_000;

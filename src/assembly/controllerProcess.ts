@@ -19,7 +19,7 @@ import { VERSION } from "../cli/version.ts";
 import { proxyName } from "../config/spec.ts";
 import { isWorkerEvent, type LifecycleEvent } from "../core/event.ts";
 import { workerId } from "../core/identity.ts";
-import type { Order } from "../core/operation.ts";
+import type { Order } from "../core/pool/order.ts";
 import type { ControllerSpec } from "../core/spec.ts";
 import type { ControllerView } from "../core/view.ts";
 import type { RunProgram } from "../envoy/binary.ts";

@@ -9,7 +9,7 @@ import { formatDuration } from "../base/units.ts";
 import { PROXY_LIVENESS } from "../config/spec.ts";
 import type { LifecycleEvent } from "../core/event.ts";
 import { type Slot, workerId } from "../core/identity.ts";
-import { resultOf } from "../core/probe.ts";
+import { resultOf } from "../core/policy/probe.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Daemon } from "../runtime/daemon.ts";
 import { describeMethod, probeStarter } from "../runtime/probeMethods.ts";

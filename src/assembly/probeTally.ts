@@ -1,5 +1,5 @@
 /** Attempts of probes by pool, purpose and result, for the metric. */
-import type { ProbePurpose } from "../core/probe.ts";
+import type { ProbePurpose } from "../core/policy/probe.ts";
 import type { ProbeCount } from "../metrics/scrape.ts";
 
 export class ProbeTally {

@@ -4,7 +4,7 @@ import type { LaunchedPool } from "../config/diff.ts";
 import { policyOf } from "../config/spec.ts";
 import { renderTemplate, templateText } from "../config/template.ts";
 import type { Slot } from "../core/identity.ts";
-import type { ProbePolicy } from "../core/probe.ts";
+import type { ProbePolicy } from "../core/policy/probe.ts";
 import type { ProbeAddress } from "../runtime/attempt.ts";
 import type { Probe, ProbeMethod } from "../runtime/prober.ts";
 import type { PoolRevision } from "./poolRegistry.ts";

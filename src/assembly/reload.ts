@@ -15,7 +15,7 @@ import { diffConfig, formatPlan, isEmptyDiff, type PoolDiff, type RefusedChange 
 import { ownPorts, type PortRange } from "../config/ports.ts";
 import { proxyName, rolloutOf } from "../config/spec.ts";
 import type { LifecycleEvent, WideLifecycleEvent } from "../core/event.ts";
-import type { Order } from "../core/operation.ts";
+import type { Order } from "../core/pool/order.ts";
 import { emptied, type PoolSpec } from "../core/spec.ts";
 import type { Daemon } from "../runtime/daemon.ts";
 import type { SharedSockets } from "../runtime/sockets.ts";

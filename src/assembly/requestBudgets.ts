@@ -1,6 +1,6 @@
 /** How many requests each incarnation of a pool may serve, and which has served them. */
 import type { Incarnation, Slot } from "../core/identity.ts";
-import { decideRequestBudget } from "../core/limits.ts";
+import { decideRequestBudget } from "../core/policy/limits.ts";
 import type { LimitsPolicy } from "../core/spec.ts";
 
 /** Part of its budget that a worker serves on before it is told of again: its replacement may have been given up. */

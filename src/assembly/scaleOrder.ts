@@ -3,7 +3,7 @@ import { ControllerError } from "../base/errors.ts";
 import type { Config } from "../config/config.ts";
 import { findPortProblems } from "../config/ports.ts";
 import { rolloutOf } from "../config/spec.ts";
-import type { Order } from "../core/operation.ts";
+import type { Order } from "../core/pool/order.ts";
 import { MAX_REPLICAS } from "../core/spec.ts";
 import type { ControllerView } from "../core/view.ts";
 

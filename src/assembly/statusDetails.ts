@@ -7,7 +7,7 @@ import {
   type WorkerProcess,
 } from "../admin/api.ts";
 import type { PoolConfig } from "../config/config.ts";
-import { type Balance, type Distribution, decideAdvice } from "../core/balance.ts";
+import { type Balance, type Distribution, decideAdvice } from "../core/policy/balance.ts";
 import type { ControllerView, PoolView, WorkerView } from "../core/view.ts";
 import type { ProcessReading, ProxyTotals } from "../metrics/scrape.ts";
 import type { CommandLines } from "../runtime/commandLines.ts";

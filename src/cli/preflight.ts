@@ -20,8 +20,8 @@ import { type EphemeralPorts, findEphemeralClaims, findPortProblems } from "../c
 import { configToControllerSpec } from "../config/spec.ts";
 import { templateText } from "../config/template.ts";
 import type { Environment } from "../config/variables.ts";
-import { describeShortage, memoryNeedOf } from "../core/memoryNeed.ts";
-import { PROBE_PURPOSES } from "../core/probe.ts";
+import { describeShortage, memoryNeedOf } from "../core/policy/memoryNeed.ts";
+import { PROBE_PURPOSES } from "../core/policy/probe.ts";
 import type { ControllerSpec } from "../core/spec.ts";
 import {
   checkConfiguration,

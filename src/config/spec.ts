@@ -1,7 +1,7 @@
 /** The configuration → what the core decides by. Percentages and `auto` end here. */
 
-import { type LivenessPacing, livenessPacing } from "../core/massFailure.ts";
-import type { ProbePolicy } from "../core/probe.ts";
+import { type LivenessPacing, livenessPacing } from "../core/policy/massFailure.ts";
+import type { ProbePolicy } from "../core/policy/probe.ts";
 import type { AutoscalePolicy, ControllerSpec, PoolSpec, ReadinessPolicy, RolloutPolicy } from "../core/spec.ts";
 import type { Config, PoolConfig, ProbeConfig, RollingConfig, ServerConfig, Share } from "./config.ts";
 

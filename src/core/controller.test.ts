@@ -12,7 +12,7 @@ import {
 } from "./controller.ts";
 import { type ControllerSpec, emptied, type PoolSpec } from "./spec.ts";
 import type { ControllerView } from "./view.ts";
-import type { WorkerEvent } from "./worker.ts";
+import type { WorkerEvent } from "./worker/event.ts";
 
 interface Process {
   readonly pool: number;
@@ -485,7 +485,7 @@ test("a second request during the drain kills at once", () => {
   rig.shutdown();
   rig.shutdown();
   assert.equal(rig.state.killing, true);
-  assert.deepEqual([...rig.state.draining], []);
+  assert.deepEqual(rig.state.draining, []);
 });
 
 test("a proxy that was stopped before leaves with the others: what is asked of it then ends", () => {

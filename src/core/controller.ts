@@ -9,22 +9,15 @@ import { after, type Instant } from "../base/time.ts";
 import { formatDuration } from "../base/units.ts";
 import type { WideLifecycleEvent, WorkerLifecycleEvent } from "./event.ts";
 import { type Slot, workerId } from "./identity.ts";
-import type { Order, RunningOperation } from "./operation.ts";
-import {
-  countReady,
-  isEmpty,
-  isHealthy,
-  newPool,
-  outcomeOf,
-  type PoolEvent,
-  type PoolState,
-  servesInPanic,
-  stepPool,
-} from "./pool.ts";
-import { isSpare } from "./roster.ts";
+import { countReady, isHealthy, servesInPanic } from "./pool/health.ts";
+import type { Order, RunningOperation } from "./pool/order.ts";
+import { stepPool } from "./pool/pool.ts";
+import { isStandby } from "./pool/roster.ts";
+import { isEmpty, newPool, outcomeOf, type PoolEvent, type PoolState } from "./pool/state.ts";
 import { type ControllerPolicy, type ControllerSpec, emptied, type PoolSpec } from "./spec.ts";
 import type { ControllerPhase, ControllerView, OperationView, PoolView, WorkerView } from "./view.ts";
-import type { WorkerEffect, WorkerEvent, WorkerState } from "./worker.ts";
+import type { WorkerEffect, WorkerEvent } from "./worker/event.ts";
+import { isStarting, type WorkerState } from "./worker/state.ts";
 
 /** After SIGKILL to everything, how long the kernel gets before the controller leaves without an answer. */
 const KILL_GRACE_MS = 2000;
@@ -39,7 +32,7 @@ export interface ControllerState {
   readonly shutdownBound: Instant | undefined;
   readonly killing: boolean;
   /** Proxies (by index of their pool) that still have connections, in phase draining. */
-  readonly draining: ReadonlySet<number>;
+  readonly draining: readonly number[];
   /** A signal that every process of the controller's group or service received together with it, and when. */
   readonly groupSignal: { readonly signal: string; readonly at: Instant } | undefined;
   readonly exitCode: number;
@@ -112,7 +105,7 @@ export function newController(spec: ControllerSpec, at: Instant): ControllerStat
     deadline: undefined,
     shutdownBound: undefined,
     killing: false,
-    draining: new Set(),
+    draining: [],
     groupSignal: undefined,
     exitCode: 0,
     shutdownRequests: 0,
@@ -159,7 +152,7 @@ function react(state: ControllerState, event: ControllerEvent, effects: Controll
     case "groupSignaled":
       return { ...state, groupSignal: { signal: event.signal, at: event.at } };
     case "proxyDrained":
-      return { ...state, draining: new Set([...state.draining].filter((pool) => pool !== event.pool)) };
+      return { ...state, draining: state.draining.filter((pool) => pool !== event.pool) };
     case "deadline":
       return passDeadline(state, event.at, effects);
   }
@@ -220,17 +213,17 @@ function requestShutdown(
 
 /** Traffic ends first: until the last request is answered, workers and proxies go on as they are. */
 function drainAll(state: ControllerState, at: Instant, effects: ControllerEffect[]): ControllerState {
-  const draining = new Set<number>();
+  const draining: number[] = [];
   let boundMs = 0;
   for (const [index, pool] of state.pools.entries()) {
     if (pool.spec.role !== "proxy" || countReady(pool) === 0) continue;
-    draining.add(index);
+    draining.push(index);
     effects.push({ kind: "drainProxy", pool: index });
     const fronted = state.pools.find(({ spec }) => spec.name === pool.spec.fronts);
     boundMs = Math.max(boundMs, fronted?.spec.drainMs ?? 0);
   }
-  if (draining.size === 0) return stopAll(state, at, effects);
-  const reason = `${plural(draining.size, "proxy finishes", "proxies finish")} what is under way`;
+  if (draining.length === 0) return stopAll(state, at, effects);
+  const reason = `${plural(draining.length, "proxy finishes", "proxies finish")} what is under way`;
   effects.push({ kind: "tell", event: { kind: "controller_draining", reason } });
   const bound = Math.min(after(at, boundMs), state.shutdownBound ?? Number.POSITIVE_INFINITY);
   return { ...state, phase: "draining", draining, deadline: bound as Instant };
@@ -238,7 +231,7 @@ function drainAll(state: ControllerState, at: Instant, effects: ControllerEffect
 
 function stopAll(state: ControllerState, at: Instant, effects: ControllerEffect[]): ControllerState {
   const stopped = stepRole(state, "workers", leaveEvent(state, at), effects);
-  return { ...stopped, phase: "stopping", draining: new Set(), deadline: state.shutdownBound };
+  return { ...stopped, phase: "stopping", draining: [], deadline: state.shutdownBound };
 }
 
 function leaveEvent(state: ControllerState, at: Instant): PoolEvent {
@@ -259,7 +252,7 @@ function killAll(
     ...killed,
     phase: "stopping",
     killing: true,
-    draining: new Set(),
+    draining: [],
     exitCode: Math.max(state.exitCode, exitCode),
     deadline: after(at, KILL_GRACE_MS),
   };
@@ -295,7 +288,7 @@ function finish(state: ControllerState, reason: string, effects: ControllerEffec
 function settlePhase(state: ControllerState, at: Instant, effects: ControllerEffect[]): ControllerState {
   switch (state.phase) {
     case "draining":
-      return state.draining.size > 0 ? state : settlePhase(stopAll(state, at, effects), at, effects);
+      return state.draining.length > 0 ? state : settlePhase(stopAll(state, at, effects), at, effects);
     case "stopping":
       return settleStop(state, at, effects);
     case "booting":
@@ -426,15 +419,15 @@ function viewOfWorker(worker: WorkerState, state: PoolState): WorkerView {
     id: workerId(pool, worker.slot),
     pool,
     slot: worker.slot,
-    phase: worker.phase,
+    phase: isStarting(worker) ? "starting" : worker.phase,
     incarnation: worker.incarnation,
     revision: worker.revision,
     pid: alive ? worker.pid : undefined,
     since: worker.since,
     spawnedAt: alive ? worker.spawnedAt : undefined,
     deadline: worker.deadline,
-    isProving: alive && worker.phase === "starting" && state.spec.readiness.kind === "observed",
-    isSpare: isSpare(worker),
+    isProving: worker.phase === "booting" && state.spec.readiness.kind === "observed",
+    isSpare: isStandby(worker),
     servesInPanic: servesInPanic(state, worker),
     inFlight: worker.phase === "draining" ? worker.inFlight : undefined,
     restarts: worker.restarts,

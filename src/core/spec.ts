@@ -1,5 +1,5 @@
 /** What is desired: the policies the machines decide by. Produced from the configuration, never changed in place. */
-import type { LivenessPacing } from "./massFailure.ts";
+import type { LivenessPacing } from "./policy/massFailure.ts";
 
 /** Replicas of a pool at most, wherever they are asked for; a typing error must not fork the machine to death. */
 export const MAX_REPLICAS = 10_000;

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { statesPage } from "./statesDoc.ts";
-import { table } from "./worker.ts";
+import { table } from "./worker/table.ts";
 
 /** The cells of each row of the last table, by the name of its event. */
 function rows(): Map<string, string[]> {

@@ -1,80 +1,104 @@
 /** The page docs/states.md, printed from the worker's table: what each phase makes of each event. Decides nothing. */
-import { table, type WorkerEventKind, type WorkerState } from "./worker.ts";
+import type { WorkerEventKind } from "./worker/event.ts";
+import type { WorkerState } from "./worker/state.ts";
+import { table } from "./worker/table.ts";
 
 type Phase = WorkerState["phase"];
 
 const INTRODUCTION = `# States of a worker
 
-This page is generated from the table in \`src/core/worker.ts\`; do not edit it.
+This page is generated from \`src/core/worker/table.ts\`; do not edit it.
 
-A worker is the process of one slot. Its phase is what \`monoceros status\`, the API and the metrics show. Each phase has
-at most one deadline, and each event that concerns a process carries its incarnation: news of a process that is gone
-changes nothing.
+A worker is the process of one slot. \`monoceros status\`, the API and the metrics show its phase; they show \`queued\`,
+\`spawning\` and \`booting\` as \`starting\`. Each phase has at most one deadline. Each event about a process carries the
+incarnation of that process, and is ignored once the slot has another one.
 
-Without probes and without a proxy, a worker is ready when one of its processes listens on a socket of its own or waits on
-a shared one, and otherwise when it has survived \`rolling.min_ready\` (10 seconds in a pool with \`sockets\`). A successor,
-and a worker that has crashed, must serve for \`rolling.min_ready\` first; after its second crash in a row a worker must live
-twice as long as the process that crashed. With probes it is ready when they succeed, and behind a proxy when
-the proxy balances over it too; a rollout goes on when its first new worker has stayed ready for \`rolling.min_ready\`. Only workers behind a proxy drain, and only there some are ready and kept in reserve.
-
-The pool decides when a worker is to start or stop: \`replace\`, a limit (but \`memory_hard\`) and a failed liveness only make
-it *due*, and it runs on until its successor is ready or there is room to replace it in place. Envoy goes through the same
+The pool decides when a worker starts or stops. \`replace\`, a limit (except \`memory_hard\`) and a failed liveness probe only
+make it *due*: it runs on until its successor is ready, or until it may be replaced in place. Envoy goes through the same
 phases.
+
+## When a worker is ready
+
+| Pool | A worker is ready |
+|---|---|
+| with probes | when they pass |
+| with probes, behind a proxy | when they pass and the proxy balances over it |
+| without probes | when one of its processes listens on a socket of its own, or waits on a shared one |
+| without probes, and nothing listens | when it has run for \`rolling.min_ready\`; 10 seconds in a pool with \`sockets\` |
+
+Without probes, a successor and a worker that has crashed must serve for \`rolling.min_ready\` first. After its second crash in a
+row a worker must run twice as long as the process that crashed. With probes, a rollout continues once its first new worker
+has stayed ready for \`rolling.min_ready\`.
+
+Only workers behind a proxy drain, and only there a pool has standby workers.
 `;
 
 const PHASE_MEANINGS: Readonly<Record<Phase, string>> = {
-  down: "No process. Free for use, held by an operator's stop, given up because its restarts are used up, or ended for good (completed or failed, `restart.policy`).",
-  starting: "Waits for its turn, is being spawned, or runs and is not ready yet.",
-  ready: "Serves, or is kept in reserve. The deadline is the end of its lifespan.",
-  unready: "Runs, but its readiness or its liveness probe says no: it gets no new requests.",
-  draining: "Gets no new requests and finishes the running ones.",
-  stopping: "Was told to stop; ends when its whole process group is empty. At the deadline the group is killed.",
+  down: "No process. The slot is free, held by an operator's stop, failed because it reached its restart limit, or ended for good (completed or failed, `restart.policy`).",
+  queued: "Waits for its turn to start.",
+  spawning: "The spawn was requested; its result has not arrived.",
+  booting: "Runs, and has not been ready yet.",
+  ready: "Serves, or is a standby worker. The deadline is the end of its lifespan.",
+  unready: "Runs, but its readiness or liveness probe fails: it receives no new requests.",
+  draining: "Receives no new requests and finishes the running ones.",
+  stopping:
+    "Was sent the stop signal; ends when its whole process group is empty. At the deadline the group is killed.",
   backoff: "Waits before an unplanned restart.",
 };
 
 const EVENT_MEANINGS: Readonly<Record<WorkerEventKind, string>> = {
-  start: "The pool or an operator wants a process here.",
+  start: "The pool or an operator requested a process in this slot.",
   spawned: "The process exists.",
   spawnFailed: "The kernel refused the process.",
   becameReady:
-    "The probes say yes, and behind a proxy it balances over the worker. Without probes: it is seen serving. Of Envoy: it listens.",
-  becameUnready: "The readiness probe says no, or the accept queue of a shared socket stays filled.",
+    "The probes pass, and behind a proxy it balances over the worker. Without probes: the worker is seen serving. Of Envoy: it listens.",
+  becameUnready: "The readiness probe fails, or the accept queue of a shared socket stays filled.",
   waiting: "It is not ready; what it waits for and what the last attempt returned is known.",
   startupFailed: "It runs, but it will not become ready: its startup probe failed, or Envoy cannot listen.",
-  livenessFailed: "It runs, but the liveness probe says that it works no more.",
-  becameAlive: "The liveness probe succeeds for the first time, or again.",
-  replace: "A rollout wants another process in its place.",
-  inFlight: "The proxy tells how many requests a worker that drains still works on.",
-  limitReached: "A limit of memory or requests is reached.",
+  livenessFailed: "It runs, but its liveness probe fails.",
+  becameAlive: "The liveness probe passes for the first time, or again.",
+  replace: "A rollout replaces it.",
+  inFlight: "The proxy reported how many requests of a draining worker are in flight.",
+  limitReached: "It reached a memory or request limit.",
+  relimit: "The lifespan of the pool changed.",
+  reprieve: "Its replacement was abandoned; it gets another lifespan.",
+  promote: "A standby worker serves from now on.",
+  demote: "A serving worker becomes a standby worker.",
   drained: "The last running request is done.",
-  exited: "The process ended and was reaped; others of its group may be left.",
-  vacated: "The last process of its group is gone.",
-  deadline: "The instant that the phase waits for has come.",
-  stop: "The pool, an operator or the shutdown asks it to leave.",
-  kill: "The shutdown is out of time or was asked for twice.",
+  exited: "The leader exited and was reaped; processes of its group may be left.",
+  vacated: "The last process of its group has exited.",
+  release: "The pool may use the slot again.",
+  deadline: "The deadline of the phase has passed.",
+  stop: "The pool, an operator or the shutdown stops it.",
+  kill: "The shutdown timed out or was requested twice.",
 };
 
 const DIAGRAM = `\`\`\`mermaid
 stateDiagram-v2
   [*] --> down
-  down --> starting: start
-  starting --> ready: becameReady, deadline
-  starting --> backoff: spawnFailed
-  starting --> stopping: stop, startupFailed, not ready by the deadline
+  down --> queued: start, after a delay
+  down --> spawning: start
+  queued --> spawning: deadline
+  queued --> down: stop
+  spawning --> booting: spawned
+  spawning --> backoff: spawnFailed
+  booting --> ready: becameReady, deadline
+  booting --> backoff: exited
+  booting --> stopping: stop, startupFailed, not ready by the deadline
   ready --> unready: becameUnready, livenessFailed
   unready --> ready: becameReady, becameAlive
-  ready --> starting: exited, first crash
+  ready --> spawning: exited, first crash
   ready --> backoff: exited, further crash
-  ready --> down: exited, restarts used up or restart.policy ends it
+  ready --> down: exited, restart limit reached or restart.policy ends it
   ready --> stopping: stop, memory_hard, survivors of a crash
   unready --> stopping: stop, memory_hard
   ready --> draining: stop, behind a proxy
   unready --> draining: stop, behind a proxy
   draining --> stopping: drained, deadline
   stopping --> stopping: deadline, SIGKILL to the group
-  stopping --> starting: group empty, planned replacement in place
+  stopping --> spawning: group empty, planned replacement in place
   stopping --> down: group empty, final
-  backoff --> starting: deadline
+  backoff --> spawning: deadline
   backoff --> down: stop
 \`\`\`
 `;
@@ -90,7 +114,7 @@ export function statesPage(): string {
     "## Events\n",
     meanings("Event", EVENT_MEANINGS),
     "## Every phase and every event\n",
-    "A cell names the function in `src/core/worker.ts` that decides. – means that nothing changes; ✗ means that it cannot",
+    "A cell names the function in `src/core/worker/` that decides. – means that nothing changes; ✗ means that it cannot",
     "happen: the controller takes it for a bug of its own, kills all workers and exits with 70.\n",
     transitions(),
   ].join("\n");

@@ -6,9 +6,10 @@
  * of a pool is a pool of its own (`web-proxy`, worker `web-proxy-0`), but where it is told apart by another label. The
  * workers' own application metrics are not here.
  */
-import type { Balance } from "../core/balance.ts";
+
 import type { LimitKind } from "../core/event.ts";
-import { PROBE_PURPOSES } from "../core/probe.ts";
+import type { Balance } from "../core/policy/balance.ts";
+import { PROBE_PURPOSES } from "../core/policy/probe.ts";
 import { DURATION_BUCKETS_SECONDS, type Histogram } from "../core/tally.ts";
 import { type ControllerPhase, type ControllerView, PHASES, type PoolView, type WorkerView } from "../core/view.ts";
 import type { HistogramSample, Metric, Sample } from "./exposition.ts";

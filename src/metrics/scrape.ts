@@ -2,9 +2,10 @@
  * What one scrape of /metrics is computed from: plain numbers that the rooms which know them hand over. Declared here, by
  * their reader; whatever counts them is elsewhere.
  */
-import type { Balance } from "../core/balance.ts";
+
 import type { OperationKind } from "../core/event.ts";
-import type { AttemptResult, ProbePurpose } from "../core/probe.ts";
+import type { Balance } from "../core/policy/balance.ts";
+import type { AttemptResult, ProbePurpose } from "../core/policy/probe.ts";
 import type { ControllerView } from "../core/view.ts";
 
 /** What the kernel tells about one process. */

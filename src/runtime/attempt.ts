@@ -3,7 +3,7 @@
  * disposed; whatever it holds open is released then, and what comes later is not listened to.
  */
 import { formatDuration } from "../base/units.ts";
-import type { AttemptOutcome } from "../core/probe.ts";
+import type { AttemptOutcome } from "../core/policy/probe.ts";
 
 /** Where a worker is reached: a TCP port of 127.0.0.1, or a Unix socket. */
 export type ProbeAddress = { readonly port: number } | { readonly path: string };

@@ -17,10 +17,11 @@ import {
 import type { LifecycleEvent, LimitKind } from "../core/event.ts";
 import type { ExitStatus } from "../core/exit.ts";
 import type { Slot } from "../core/identity.ts";
-import type { Order } from "../core/operation.ts";
+import type { Order } from "../core/pool/order.ts";
 import type { ControllerPolicy, ControllerSpec, PoolSpec } from "../core/spec.ts";
 import type { ControllerView } from "../core/view.ts";
-import type { WorkerEvent, WorkerState } from "../core/worker.ts";
+import type { WorkerEvent } from "../core/worker/event.ts";
+import type { WorkerState } from "../core/worker/state.ts";
 import type { Clock } from "./clock.ts";
 
 /** What the daemon needs of the processes. */

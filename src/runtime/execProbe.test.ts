@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
 import { type TestContext, test } from "node:test";
 import { lives, ProcessScene, until } from "../../test/support/processScene.ts";
-import type { AttemptOutcome } from "../core/probe.ts";
+import type { AttemptOutcome } from "../core/policy/probe.ts";
 import { attemptExec } from "./execProbe.ts";
 import type { HelperRequest } from "./processes.ts";
 

@@ -3,7 +3,7 @@
  * is killed with its whole group; it counts as running until it has been reaped.
  */
 import { formatExit } from "../core/exit.ts";
-import type { AttemptOutcome } from "../core/probe.ts";
+import type { AttemptOutcome } from "../core/policy/probe.ts";
 import { Attempt } from "./attempt.ts";
 import type { Helper, HelperControl, HelperRequest } from "./processes.ts";
 

@@ -4,7 +4,7 @@ import { createServer, type IncomingHttpHeaders, type ServerHttp2Stream } from "
 import { type AddressInfo, createServer as createTcpServer, type Server } from "node:net";
 import { type TestContext, test } from "node:test";
 import { freePort } from "../../test/support/ports.ts";
-import type { AttemptOutcome } from "../core/probe.ts";
+import type { AttemptOutcome } from "../core/policy/probe.ts";
 import type { ProbeAddress } from "./attempt.ts";
 import { attemptGrpc, decodeHealthStatus, encodeHealthRequest } from "./grpcProbe.ts";
 

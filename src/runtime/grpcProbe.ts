@@ -5,7 +5,7 @@
  */
 import { type ClientHttp2Session, connect, constants } from "node:http2";
 import { connect as connectSocket } from "node:net";
-import type { AttemptOutcome } from "../core/probe.ts";
+import type { AttemptOutcome } from "../core/policy/probe.ts";
 import { Attempt, connectOptions, outcomeOfError, type ProbeAddress } from "./attempt.ts";
 
 /** An answer is 7 bytes; more than this is none. */

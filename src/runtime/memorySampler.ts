@@ -11,7 +11,7 @@ import { after, type Instant, instant } from "../base/time.ts";
 import { formatRoundSize } from "../base/units.ts";
 import type { LimitKind } from "../core/event.ts";
 import type { Incarnation, Slot } from "../core/identity.ts";
-import { CONFIRM_MS, decideMemory, decideSampleDelayMs } from "../core/limits.ts";
+import { CONFIRM_MS, decideMemory, decideSampleDelayMs } from "../core/policy/limits.ts";
 import type { LimitsPolicy } from "../core/spec.ts";
 import type { Clock } from "./clock.ts";
 

@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { freePort } from "../../test/support/ports.ts";
-import type { AttemptOutcome } from "../core/probe.ts";
+import type { AttemptOutcome } from "../core/policy/probe.ts";
 import { outcomeOfError, type ProbeAddress } from "./attempt.ts";
 import { attemptGrpc } from "./grpcProbe.ts";
 import { getLimit, RLIMITS, setLimit } from "./linux.ts";

@@ -4,7 +4,7 @@
  */
 import { request } from "node:http";
 import { connect, type Socket } from "node:net";
-import type { AttemptOutcome } from "../core/probe.ts";
+import type { AttemptOutcome } from "../core/policy/probe.ts";
 import { Attempt, connectOptions, outcomeOfError, type ProbeAddress } from "./attempt.ts";
 
 /** More of a body is not read: the answer counts by its status. */

@@ -7,7 +7,7 @@ import { type TestContext, test } from "node:test";
 import { freePort } from "../../test/support/ports.ts";
 import { lives, ProcessScene, until } from "../../test/support/processScene.ts";
 import type { Logger } from "../base/log.ts";
-import { type AttemptOutcome, type ProbePolicy, type ProbePurpose, resultOf } from "../core/probe.ts";
+import { type AttemptOutcome, type ProbePolicy, type ProbePurpose, resultOf } from "../core/policy/probe.ts";
 import { systemClock } from "./clock.ts";
 import { probeStarter } from "./probeMethods.ts";
 import { type ProbeListener, type ProbeMethod, Prober, type ProbeTarget } from "./prober.ts";

@@ -1,5 +1,5 @@
 /** Turns the method of a probe into attempts, and into text that says what was requested and what came back. */
-import type { AttemptOutcome } from "../core/probe.ts";
+import type { AttemptOutcome } from "../core/policy/probe.ts";
 import type { ProbeAddress } from "./attempt.ts";
 import { attemptExec } from "./execProbe.ts";
 import { attemptHttp, attemptTcp } from "./networkProbe.ts";

@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { FakeClock } from "../../test/support/fakeClock.ts";
 import { SeededRandom } from "../../test/support/random.ts";
 import type { Logger } from "../base/log.ts";
-import { type AttemptOutcome, type ProbePolicy, type ProbePurpose, resultOf } from "../core/probe.ts";
+import { type AttemptOutcome, type ProbePolicy, type ProbePurpose, resultOf } from "../core/policy/probe.ts";
 import { openPipe } from "./linux.ts";
 import { NotifyChannel } from "./notifyChannel.ts";
 import { type AttemptStarter, type Probe, type ProbeListener, Prober, type ProbeTarget } from "./prober.ts";

@@ -21,7 +21,7 @@ import {
   type ProbeSchedule,
   type ProbeStep,
   startAttempt,
-} from "../core/probe.ts";
+} from "../core/policy/probe.ts";
 import type { ProbeAddress } from "./attempt.ts";
 import type { Clock } from "./clock.ts";
 import { DueQueue } from "./dueQueue.ts";

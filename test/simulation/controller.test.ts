@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { SeededRandom } from "../support/random.ts";
 import { simulate } from "./simulate.ts";
 
 const SEEDS = 200;
@@ -11,4 +12,21 @@ test(`controller and pools keep their invariants over ${SEEDS} seeds of ${EVENTS
 
 test("the same seed gives the same run", () => {
   assert.deepEqual(simulate(42, EVENTS).state, simulate(42, EVENTS).state);
+});
+
+test("the state survives JSON: a run whose state is written and read again at random points goes on identically", () => {
+  for (let seed = 1; seed <= 15; seed++) {
+    const dice = new SeededRandom(seed);
+    const trace: string[] = [];
+    const plain = simulate(seed, EVENTS, ({ state }) => trace.push(JSON.stringify(state)));
+    let at = 0;
+    const restored = simulate(seed, EVENTS, (world) => {
+      const written = JSON.stringify(world.state);
+      if (written !== trace[at++])
+        assert.deepEqual(JSON.parse(written), JSON.parse(trace[at - 1] ?? ""), `seed ${seed}`);
+      if (dice.chance(0.2)) world.state = JSON.parse(written);
+    });
+    assert.equal(at, trace.length);
+    assert.deepEqual(JSON.parse(JSON.stringify(restored.state)), JSON.parse(JSON.stringify(plain.state)));
+  }
 });

@@ -14,11 +14,14 @@ import {
 } from "../../src/core/controller.ts";
 import type { LifecycleEvent } from "../../src/core/event.ts";
 import type { ExitStatus } from "../../src/core/exit.ts";
-import type { Order } from "../../src/core/operation.ts";
-import { countReady, type PoolState, stepPool } from "../../src/core/pool.ts";
-import { isSpare, takeCensus } from "../../src/core/roster.ts";
+import { countReady } from "../../src/core/pool/health.ts";
+import type { Order } from "../../src/core/pool/order.ts";
+import { stepPool } from "../../src/core/pool/pool.ts";
+import { isStandby, takeCensus } from "../../src/core/pool/roster.ts";
+import type { PoolState } from "../../src/core/pool/state.ts";
 import { type ControllerPolicy, type ControllerSpec, emptied, type PoolSpec } from "../../src/core/spec.ts";
-import type { ReadyState, WorkerEvent, WorkerState } from "../../src/core/worker.ts";
+import type { WorkerEvent } from "../../src/core/worker/event.ts";
+import type { ReadyState, WorkerState } from "../../src/core/worker/state.ts";
 import { poolSpec } from "../support/poolSpec.ts";
 import { SeededRandom } from "../support/random.ts";
 
@@ -63,8 +66,11 @@ export class World {
   #asked = 0;
   #lastRevision = 1;
   #nextPid = 100;
+  readonly #afterEvent: (world: World) => void;
 
-  constructor(seed: number) {
+  /** `afterEvent` runs after each event that the controller handled. */
+  constructor(seed: number, afterEvent: (world: World) => void = () => {}) {
+    this.#afterEvent = afterEvent;
     this.#random = new SeededRandom(seed);
     this.spec = randomSpec(this.#random);
     this.state = newController(this.spec, this.now);
@@ -100,8 +106,7 @@ export class World {
       // What is on its way out, or starts at this very moment, may be signaled by the controller all the same.
       process.wasGroupSignaled =
         worker !== undefined &&
-        (worker.phase === "ready" || worker.phase === "unready" || worker.phase === "starting") &&
-        worker.spawnedAt !== undefined &&
+        (worker.phase === "ready" || worker.phase === "unready" || worker.phase === "booting") &&
         worker.spawnedAt < this.now;
       if (process.wasGroupSignaled && this.#random.chance(0.7))
         process.endsAt = after(this.now, this.#random.between(0, 3000));
@@ -131,6 +136,7 @@ export class World {
       this.state = state;
       for (const effect of effects) this.#perform(effect);
       this.#check(before, next);
+      this.#afterEvent(this);
     }
   }
 
@@ -247,7 +253,7 @@ export class World {
     let earliest = Number.POSITIVE_INFINITY;
     for (const process of this.#processes.values()) {
       earliest = Math.min(earliest, process.endsAt ?? earliest);
-      if (this.#worker(process)?.phase === "starting") earliest = Math.min(earliest, process.readyAt ?? earliest);
+      if (this.#worker(process)?.phase === "booting") earliest = Math.min(earliest, process.readyAt ?? earliest);
     }
     return earliest;
   }
@@ -333,7 +339,7 @@ export class World {
   #answerProbes(): void {
     for (const process of [...this.#processes.values()]) {
       const { pool, slot, incarnation, readyAt } = process;
-      if (this.#worker(process)?.phase !== "starting" || readyAt === undefined || readyAt > this.now) continue;
+      if (this.#worker(process)?.phase !== "booting" || readyAt === undefined || readyAt > this.now) continue;
       process.readyAt = undefined;
       this.#postWorker(pool, slot, { kind: "becameReady", at: this.now, incarnation });
     }
@@ -491,9 +497,7 @@ export class World {
       }
       const bound = Math.max(boundOf(poolSpec), poolSpec.replicas + poolSpec.standby + pool.replacements.length);
       const counted = live - leavingForGood;
-      const beingSpawned = pool.workers.filter(
-        (worker) => worker.phase === "starting" && worker.pid === undefined,
-      ).length;
+      const beingSpawned = pool.workers.filter(({ phase }) => phase === "queued" || phase === "spawning").length;
       // Orders that follow one another in one step may each have started what they wanted.
       if (pastPool !== undefined && pastPool.spec !== poolSpec)
         this.#bounds[index] = Math.max(this.#bounds[index] ?? 0, ...specsOf(pastPool).map(boundOf));
@@ -507,7 +511,7 @@ export class World {
       if ((willLive <= bound && !isAnyLeaving) || bound > (this.#bounds[index] ?? 0)) this.#bounds[index] = bound;
       assert.ok(counted <= (this.#bounds[index] ?? 0), `${counted} live workers, allowed are ${this.#bounds[index]}`);
       const wanted = pool.workers.filter((worker) => {
-        if (worker.phase === "starting") return worker.pendingStop === undefined;
+        if (worker.phase === "spawning") return worker.pendingStop === undefined;
         return worker.phase !== "down" && worker.phase !== "stopping" && worker.phase !== "draining";
       }).length;
       assert.ok(
@@ -515,7 +519,7 @@ export class World {
         `${wanted} workers are kept, wanted are ${poolSpec.replicas} + ${poolSpec.standby} and ${pool.replacements.length} successors`,
       );
       assert.ok(
-        !pool.workers.some(isSpare) || pool.leaving || countReady(pool) >= poolSpec.replicas,
+        !pool.workers.some(isStandby) || pool.leaving || countReady(pool) >= poolSpec.replicas,
         "a worker is kept in reserve while one is missing",
       );
       assert.ok(

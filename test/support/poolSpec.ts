@@ -1,6 +1,6 @@
 /** Pool specifications for tests: sensible values, changed where a test cares. */
 import { instant } from "../../src/base/time.ts";
-import type { Replacement } from "../../src/core/rollout.ts";
+import type { Replacement } from "../../src/core/policy/rollout.ts";
 import type { PoolSpec } from "../../src/core/spec.ts";
 
 /** A pool "web" of two workers with an unlimited budget and a first restart at once. */

@@ -1,0 +1,182 @@
+/**
+ * How evenly the work of a pool is spread over its workers: samples of what each has done so far → loads and spread over
+ * about a minute → one sentence of advice. Only workers that are ready count, and only what one process did: a successor
+ * is compared by its own rate, so a rolling replacement does not look like an imbalance.
+ */
+import type { Instant } from "../../base/time.ts";
+import type { Incarnation, Slot } from "../identity.ts";
+
+/** What a ready worker has done since its process began (`cpuSeconds`) or the controller did (`requests`). */
+export interface WorkReading {
+  readonly slot: Slot;
+  readonly incarnation: Incarnation;
+  /** User and system time; undefined where it cannot be read. */
+  readonly cpuSeconds: number | undefined;
+  /** Requests that the proxy gave to the slot; undefined without a proxy. */
+  readonly requests: number | undefined;
+}
+
+export interface WorkSample {
+  readonly at: Instant;
+  readonly workers: readonly WorkReading[];
+}
+
+/** Earlier samples, oldest first. */
+export type WorkWindow = readonly WorkSample[];
+
+/** What one worker did in the window. */
+export interface WorkerLoad {
+  readonly slot: Slot;
+  /** Time that it could be watched in the window. */
+  readonly watchedMs: number;
+  /** Share of one CPU: 1 is always busy. */
+  readonly cpuRatio: number | undefined;
+  readonly requestsPerSecond: number | undefined;
+}
+
+export interface Balance {
+  readonly workers: readonly WorkerLoad[];
+  /** Most over mean: 1 is even, the number of workers is one that does everything; undefined: too little to compare. */
+  readonly cpuSpread: number | undefined;
+  readonly requestsSpread: number | undefined;
+}
+
+/** Over how long workers are compared: so long at least where there are samples as old, and less than two steps longer. */
+export const WINDOW_MS = 60_000;
+
+/** How far samples are apart; one that comes sooner is not kept. */
+export const SAMPLE_MS = 15_000;
+
+/** A worker that was watched for less says nothing yet. */
+const LEAST_WATCHED_MS = 2000;
+
+/** Mean CPU time of a worker in the window below which the clock's steps of 10 ms would pass for an imbalance. */
+const LEAST_CPU_SECONDS = 0.1;
+
+/** Mean requests of a worker in the window below which chance would. */
+const LEAST_REQUESTS = 20;
+
+/** The window with `sample`, and without what it does not need any more. */
+export function addSample(window: WorkWindow, sample: WorkSample): WorkWindow {
+  const last = window.at(-1);
+  if (last !== undefined && sample.at - last.at < SAMPLE_MS * 0.9) return window;
+  const kept = [...window, sample];
+  const start = kept.findLastIndex(({ at }) => sample.at - at >= WINDOW_MS);
+  return kept.slice(Math.max(0, start));
+}
+
+/** Compares the workers of `now` with what they were in the window. */
+export function decideBalance(window: WorkWindow, now: WorkSample): Balance {
+  const workers = now.workers.flatMap((worker, index) => loadOf(worker, index, window, now.at) ?? []);
+  return {
+    workers: workers.map(({ load }) => load),
+    cpuSpread: spreadOf(
+      workers.map(({ load, cpuSeconds }) => ({ rate: load.cpuRatio, amount: cpuSeconds })),
+      LEAST_CPU_SECONDS,
+    ),
+    requestsSpread: spreadOf(
+      workers.map(({ load, requests }) => ({ rate: load.requestsPerSecond, amount: requests })),
+      LEAST_REQUESTS,
+    ),
+  };
+}
+
+interface Watched {
+  readonly load: WorkerLoad;
+  readonly cpuSeconds: number | undefined;
+  readonly requests: number | undefined;
+}
+
+/** `index` is the worker's among those of now, and mostly was among those of before. */
+function loadOf(worker: WorkReading, index: number, window: WorkWindow, at: Instant): Watched | undefined {
+  const isSame = (other: WorkReading) => other.slot === worker.slot && other.incarnation === worker.incarnation;
+  for (const sample of window) {
+    const guess = sample.workers[index];
+    const base = guess !== undefined && isSame(guess) ? guess : sample.workers.find(isSame);
+    if (base === undefined) continue;
+    const watchedMs = at - sample.at;
+    if (watchedMs < LEAST_WATCHED_MS) return undefined;
+    const cpuSeconds = growth(base.cpuSeconds, worker.cpuSeconds);
+    const requests = growth(base.requests, worker.requests);
+    const perSecond = (amount: number | undefined) => (amount === undefined ? undefined : (amount * 1000) / watchedMs);
+    const load = {
+      slot: worker.slot,
+      watchedMs,
+      cpuRatio: perSecond(cpuSeconds),
+      requestsPerSecond: perSecond(requests),
+    };
+    return { load, cpuSeconds, requests };
+  }
+  return undefined;
+}
+
+function growth(before: number | undefined, now: number | undefined): number | undefined {
+  return before === undefined || now === undefined ? undefined : Math.max(0, now - before);
+}
+
+function spreadOf(
+  workers: readonly { readonly rate: number | undefined; readonly amount: number | undefined }[],
+  leastMean: number,
+): number | undefined {
+  const known = workers.flatMap(({ rate, amount }) =>
+    rate === undefined || amount === undefined ? [] : [{ rate, amount }],
+  );
+  const amount = known.reduce((sum, each) => sum + each.amount, 0);
+  if (known.length < 2 || amount < leastMean * known.length) return undefined;
+  const mean = known.reduce((sum, { rate }) => sum + rate, 0) / known.length;
+  return known.reduce((most, { rate }) => Math.max(most, rate), 0) / mean;
+}
+
+/** Who gives work to the workers of a pool; `algorithm` is the proxy's. */
+export type Distribution =
+  | { readonly mode: "supervisor" }
+  | { readonly mode: "socket" }
+  | { readonly mode: "proxy"; readonly algorithm: string };
+
+export interface Advice {
+  /** `even` also where an imbalance does no harm; `unknown`: too little to compare; `full`: nobody has time left. */
+  readonly verdict: "unknown" | "even" | "uneven" | "full";
+  /** One sentence without a full stop. */
+  readonly text: string;
+}
+
+/** From here on the busiest worker does so much more than the others that its requests wait while others are idle. */
+const UNEVEN_SPREAD = 1.25;
+
+/** Below this share of a CPU the busiest worker keeps hardly anybody waiting. */
+const HARMLESS_RATIO = 0.5;
+
+const FULL_RATIO = 0.9;
+
+/** What would help. CPU counts before requests, which may cost very different amounts of work. */
+export function decideAdvice(distribution: Distribution, { workers, cpuSpread, requestsSpread }: Balance): Advice {
+  const spread = cpuSpread ?? requestsSpread;
+  if (workers.length < 2) return { verdict: "unknown", text: "fewer than two workers have been ready for a while" };
+  if (spread === undefined) return { verdict: "unknown", text: "too little work in the last minute to compare" };
+  const ratios = workers.flatMap(({ cpuRatio }) => cpuRatio ?? []);
+  const busiest = Math.max(0, ...ratios);
+  if (ratios.length > 0 && ratios.every((ratio) => ratio >= FULL_RATIO))
+    return { verdict: "full", text: "every worker is busy all the time: more replicas help, another balance does not" };
+  if (spread < UNEVEN_SPREAD) return { verdict: "even", text: "the workers share the work evenly: nothing to change" };
+  if (cpuSpread !== undefined && busiest < HARMLESS_RATIO) {
+    const used = `${Math.round(busiest * 100)} %`;
+    return { verdict: "even", text: `uneven, but the busiest worker uses ${used} of a CPU, so hardly anybody waits` };
+  }
+  return { verdict: "uneven", text: remedyOf(distribution) };
+}
+
+function remedyOf(distribution: Distribution): string {
+  if (distribution.mode === "supervisor")
+    return "the kernel gives connections to workers whatever they have to do: a proxy (server, LEAST_REQUEST) gives each request to the least busy one";
+  if (distribution.mode === "socket")
+    return "whoever accepts a connection keeps all its requests: a proxy (server, LEAST_REQUEST) gives each request to the least busy one";
+  switch (distribution.algorithm) {
+    case "LEAST_REQUEST":
+      return "requests cost very different amounts of work: more replicas, or max_concurrent_per_worker: 1 where a worker does one at a time";
+    case "RING_HASH":
+    case "MAGLEV":
+      return `${distribution.algorithm} keeps each key at one worker: LEAST_REQUEST evens out what need not stay together`;
+    default:
+      return `${distribution.algorithm} does not look at what workers have to do: set load_balancer_algorithm: LEAST_REQUEST`;
+  }
+}

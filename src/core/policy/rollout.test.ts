@@ -1,0 +1,70 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { replacementOf } from "../../../test/support/poolSpec.ts";
+import { instant } from "../../base/time.ts";
+import { newWorker, type WorkerState } from "../worker/state.ts";
+import { decideReplacement, decideRoom } from "./rollout.ts";
+
+const AT = instant(1000);
+const replacement = replacementOf({ old: 0, oldIncarnation: 3, successor: 2, successorIncarnation: 1 });
+
+function worker(phase: "ready" | "unready", incarnation: number): WorkerState {
+  const alive = { ...newWorker(0, AT), incarnation, deadline: undefined, pid: 7, spawnedAt: AT, due: undefined };
+  return phase === "ready"
+    ? { ...alive, phase, isStandby: false }
+    : { ...alive, phase, readiness: "failing", liveness: undefined };
+}
+
+function starting(incarnation: number): WorkerState {
+  return {
+    ...newWorker(2, AT),
+    phase: "spawning",
+    incarnation,
+    deadline: undefined,
+    settleMs: 0,
+    pendingStop: undefined,
+  };
+}
+
+function stopping(incarnation: number): WorkerState {
+  const order = { cause: "operator", reason: "asked", next: "down" } as const;
+  const alive = { pid: 7, spawnedAt: AT };
+  return { ...newWorker(2, AT), ...alive, phase: "stopping", incarnation, deadline: undefined, order, reason: "asked" };
+}
+
+function backoff(incarnation: number): WorkerState {
+  return { ...newWorker(2, AT), phase: "backoff", incarnation, deadline: AT, reason: "exited with code 3" };
+}
+
+test("a predecessor stays until its successor is ready", () => {
+  assert.deepEqual(decideReplacement(replacement, worker("ready", 3), starting(1)), { kind: "wait" });
+  assert.deepEqual(decideReplacement(replacement, worker("ready", 3), worker("unready", 1)), { kind: "wait" });
+  assert.deepEqual(decideReplacement(replacement, worker("ready", 3), worker("ready", 1)), { kind: "take-over" });
+  assert.deepEqual(decideReplacement(replacement, worker("unready", 3), worker("ready", 1)), { kind: "take-over" });
+});
+
+test("a successor that crashed, waits, stops or is down ends the replacement, with its reason", () => {
+  const verdicts = [backoff(1), stopping(1), { ...newWorker(2, AT), incarnation: 1, reason: "gave up" }].map((state) =>
+    decideReplacement(replacement, worker("ready", 3), state),
+  );
+  assert.deepEqual(verdicts, [
+    { kind: "abort", reason: "exited with code 3" },
+    { kind: "abort", reason: "asked" },
+    { kind: "abort", reason: "gave up" },
+  ]);
+  assert.equal(decideReplacement(replacement, worker("ready", 3), starting(2)).kind, "abort");
+  assert.equal(decideReplacement(replacement, worker("ready", 3), worker("ready", 2)).kind, "abort");
+});
+
+test("a predecessor that went by itself makes the replacement obsolete", () => {
+  assert.deepEqual(decideReplacement(replacement, worker("ready", 4), worker("ready", 1)), { kind: "obsolete" });
+  assert.deepEqual(decideReplacement(replacement, stopping(3), starting(1)), { kind: "obsolete" });
+  assert.deepEqual(decideReplacement(replacement, backoff(3), starting(1)), { kind: "obsolete" });
+});
+
+test("room is what surge and unavailability leave; a missing replica uses up unavailability", () => {
+  const policy = { maxSurge: 2, maxUnavailable: 1, settleMs: 0 };
+  assert.deepEqual(decideRoom(policy, 0, 0), { surge: 2, inPlace: 1 });
+  assert.deepEqual(decideRoom(policy, 1, 1), { surge: 1, inPlace: 0 });
+  assert.deepEqual(decideRoom(policy, 3, 5), { surge: 0, inPlace: 0 });
+});

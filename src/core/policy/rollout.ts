@@ -1,0 +1,61 @@
+/**
+ * Rolling replacement of single workers: which successor takes over from whom, and when the roll is given up. Pure
+ * verdicts about one pool; core/pool.ts carries them out.
+ */
+import type { Instant } from "../../base/time.ts";
+import type { ReplaceReason } from "../event.ts";
+import type { Incarnation, Slot } from "../identity.ts";
+import type { RolloutPolicy } from "../spec.ts";
+import type { WorkerState } from "../worker/state.ts";
+
+/** A successor that was started before its predecessor stops. */
+export interface Replacement {
+  readonly old: Slot;
+  readonly oldIncarnation: Incarnation;
+  readonly successor: Slot;
+  /** The incarnation that has to become ready; a later one means that it crashed. */
+  readonly successorIncarnation: Incarnation;
+  /** With what the successor was launched, and when. */
+  readonly revision: number;
+  readonly startedAt: Instant;
+  readonly cause: ReplaceReason;
+  readonly reason: string;
+}
+
+export type ReplacementVerdict =
+  | { readonly kind: "wait" }
+  | { readonly kind: "take-over" }
+  | { readonly kind: "abort"; readonly reason: string }
+  /** The predecessor went by itself, so the successor simply stays in its place. */
+  | { readonly kind: "obsolete" };
+
+/** What is to be done about a replacement, given the two slots as they are now. */
+export function decideReplacement(
+  replacement: Replacement,
+  old: WorkerState,
+  successor: WorkerState,
+): ReplacementVerdict {
+  if (successor.incarnation > replacement.successorIncarnation || successor.phase === "backoff") {
+    return { kind: "abort", reason: successor.reason };
+  }
+  if (successor.phase === "down" || successor.phase === "stopping") {
+    return { kind: "abort", reason: successor.reason };
+  }
+  const oldRuns = old.incarnation === replacement.oldIncarnation && (old.phase === "ready" || old.phase === "unready");
+  if (!oldRuns) return { kind: "obsolete" };
+  return successor.phase === "ready" ? { kind: "take-over" } : { kind: "wait" };
+}
+
+/** How many replacements may run at once, by starting first (surge) and by stopping first (in place). */
+export interface RolloutRoom {
+  readonly surge: number;
+  readonly inPlace: number;
+}
+
+/**
+ * The room that is left. `missing` are replicas that are not ready for whatever reason: a crash uses up the
+ * unavailability that a planned replacement would have had.
+ */
+export function decideRoom(policy: RolloutPolicy, surging: number, missing: number): RolloutRoom {
+  return { surge: Math.max(0, policy.maxSurge - surging), inPlace: Math.max(0, policy.maxUnavailable - missing) };
+}
