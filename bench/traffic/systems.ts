@@ -117,6 +117,7 @@ function uvicorn(
 function proxy(algorithm: string) {
   return (port: number, args: readonly string[]): PoolKeys => ({
     args: ["--host", "127.0.0.1", ...args],
+    rolling: NO_PROOF,
     server: {
       port_arg: { name: "--port", value_template: "{{.Port}}", start_port: port + 1 },
       listener_address: "127.0.0.1",
@@ -164,6 +165,9 @@ function peer(
 
 /** Without probes a successor must serve for 5 s by default, and a round of replacements would take minutes. */
 const QUICK_ROLL = { min_ready: "1s" };
+
+/** Behind a proxy a probe says when a worker is ready. By default a rollout waits 5 s once, for its first new worker. */
+const NO_PROOF = { min_ready: "0s" };
 
 /** All systems, ours first. */
 export const SYSTEMS: readonly System[] = [

@@ -1,13 +1,14 @@
 /**
- * Proxies and what they are told: from the view of a pool to the endpoints of its Envoy, and from what Envoy says back to
- * events of the daemon. Knows which pool is whose proxy; decides nothing.
+ * The proxies: passes the routes of each pool (core/routing.ts) to its Envoy, and what Envoy reports to the daemon. Knows
+ * which pool is whose proxy; decides nothing.
  */
 import type { Instant } from "../base/time.ts";
 import { proxyName } from "../config/spec.ts";
 import type { LifecycleEvent, WideLifecycleEvent } from "../core/event.ts";
 import type { Incarnation, Slot } from "../core/identity.ts";
+import { routesOf } from "../core/routing.ts";
 import type { LimitsPolicy } from "../core/spec.ts";
-import type { ControllerView, PoolView, WorkerView } from "../core/view.ts";
+import type { ControllerView, PoolView } from "../core/view.ts";
 import { PoolProxy, type ProxyOptions } from "../envoy/proxy.ts";
 import type { ProxyReadings } from "../envoy/readings.ts";
 import type { AdminPlace, Upstream, UpstreamAddress } from "../envoy/settings.ts";
@@ -34,8 +35,6 @@ class Ingress implements Disposable {
   readonly pool: ProxiedPool;
   readonly proxy: PoolProxy;
   readonly #budgets: RequestBudgets;
-  /** Who answers its probe and is to serve, or to be in reserve, though the daemon does not know it as ready yet. */
-  readonly #answering = new Map<Slot, { readonly incarnation: Incarnation; readonly state: "serving" | "reserve" }>();
 
   constructor(pool: ProxiedPool, clock: Clock, daemon: Daemon, report: (event: WideLifecycleEvent) => void) {
     this.pool = pool;
@@ -47,10 +46,7 @@ class Ingress implements Disposable {
       listener: {
         ready: (incarnation) => daemon.becameReady(pool.proxyPool, 0, incarnation),
         failed: (incarnation, reason) => daemon.startupFailed(pool.proxyPool, 0, incarnation, reason),
-        enlisted: (slot, incarnation) => {
-          this.#answering.delete(slot);
-          daemon.becameReady(pool.pool, slot, incarnation);
-        },
+        enlisted: (slot, incarnation) => daemon.becameReady(pool.pool, slot, incarnation),
         drained: (slot, incarnation) => daemon.drained(pool.pool, slot, incarnation),
         listenersDrained: () => daemon.proxyDrained(pool.proxyPool),
         requestsCounted: (slot, incarnation, total) => this.#count(daemon, slot, incarnation, total),
@@ -64,33 +60,14 @@ class Ingress implements Disposable {
     this.proxy.readings();
   }
 
-  /** The probe of a worker succeeds. */
-  answers(slot: Slot, incarnation: Incarnation, state: "serving" | "reserve"): void {
-    this.#answering.set(slot, { incarnation, state });
-  }
-
-  /** The probe of a worker fails. */
-  isSilent(slot: Slot, incarnation: Incarnation): void {
-    if (this.#answering.get(slot)?.incarnation === incarnation) this.#answering.delete(slot);
-  }
-
   update(view: PoolView): void {
-    this.proxy.update(view.workers.flatMap((worker) => this.#upstreamOf(worker) ?? []));
-  }
-
-  #upstreamOf(worker: WorkerView): Upstream | undefined {
-    const { slot, incarnation, revision, phase, pid, isSpare, servesInPanic } = worker;
-    // Without a process its revision is that of the last one, of which nothing may be left.
-    if (pid === undefined || phase === "stopping") return undefined;
-    const address = this.pool.addressOf(slot, revision);
-    if (address === undefined) return undefined;
-    if (servesInPanic) return { slot, incarnation, address, state: "serving" };
-    if (phase === "ready") return { slot, incarnation, address, state: isSpare ? "reserve" : "serving" };
-    const answering = this.#answering.get(slot);
-    if (answering?.incarnation === incarnation && (phase === "starting" || phase === "unready"))
-      return { slot, incarnation, address, state: answering.state };
-    if (phase === "draining" || phase === "unready") return { slot, incarnation, address, state: phase };
-    return undefined;
+    const routes = routesOf(view);
+    const upstreams = view.workers.flatMap(({ slot, incarnation, revision }): Upstream[] => {
+      const state = routes.get(slot);
+      const address = state === undefined ? undefined : this.pool.addressOf(slot, revision);
+      return state === undefined || address === undefined ? [] : [{ slot, incarnation, address, state }];
+    });
+    this.proxy.update(upstreams);
   }
 
   #count(daemon: Daemon, slot: Slot, incarnation: Incarnation, total: number): void {
@@ -172,20 +149,12 @@ export class Traffic implements Disposable {
 
   /** A worker answers its probe: it is ready, behind a proxy only when the proxy balances over it. */
   becameReady(pool: number, slot: Slot, incarnation: Incarnation): void {
-    const ingress = this.#ingressOf(pool);
-    if (ingress === undefined) {
-      this.#daemon.becameReady(pool, slot, incarnation);
-      return;
-    }
-    const { replicas = 0, standby = 0, serving = 0 } = this.#daemon.numbersOf(pool) ?? {};
-    // Who is not needed is kept in reserve; Envoy knows it already, so that it can take over at once.
-    ingress.answers(slot, incarnation, standby > 0 && serving >= replicas ? "reserve" : "serving");
-    this.changed();
+    if (this.#ingressOf(pool) === undefined) this.#daemon.becameReady(pool, slot, incarnation);
+    else this.#daemon.answered(pool, slot, incarnation);
   }
 
   /** A worker does not answer its probe any more. */
   becameUnready(pool: number, slot: Slot, incarnation: Incarnation, reason: string): void {
-    this.#ingressOf(pool)?.isSilent(slot, incarnation);
     this.#daemon.becameUnready(pool, slot, incarnation, reason);
   }
 

@@ -365,6 +365,7 @@ test("the view shows replicas and used slots, with pid and times of live process
     deadline: undefined,
     isProving: false,
     isSpare: false,
+    answeredAt: undefined,
     servesInPanic: false,
     inFlight: undefined,
     restarts: 0,

@@ -412,6 +412,12 @@ function viewOfOperation({ id, order, left, total, startedAt }: RunningOperation
   return { id, what: order.kind, done: total - left.length, total, startedAt };
 }
 
+/** Since when it may be balanced over. A worker whose liveness fails must pass it first. */
+function answeredAt(worker: WorkerState): Instant | undefined {
+  if (worker.phase === "booting") return worker.answeredAt;
+  return worker.phase === "unready" && worker.liveness === undefined ? worker.answeredAt : undefined;
+}
+
 function viewOfWorker(worker: WorkerState, state: PoolState): WorkerView {
   const pool = state.spec.name;
   const alive = "pid" in worker;
@@ -428,6 +434,7 @@ function viewOfWorker(worker: WorkerState, state: PoolState): WorkerView {
     deadline: worker.deadline,
     isProving: worker.phase === "booting" && state.spec.readiness.kind === "observed",
     isSpare: isStandby(worker),
+    answeredAt: answeredAt(worker),
     servesInPanic: servesInPanic(state, worker),
     inFlight: worker.phase === "draining" ? worker.inFlight : undefined,
     restarts: worker.restarts,

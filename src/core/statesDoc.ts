@@ -50,6 +50,7 @@ const EVENT_MEANINGS: Readonly<Record<WorkerEventKind, string>> = {
   start: "The pool or an operator requested a process in this slot.",
   spawned: "The process exists.",
   spawnFailed: "The kernel refused the process.",
+  answered: "The probes pass, and the proxy may balance over the worker.",
   becameReady:
     "The probes pass, and behind a proxy it balances over the worker. Without probes: the worker is seen serving. Of Envoy: it listens.",
   becameUnready: "The readiness probe fails, or the accept queue of a shared socket stays filled.",

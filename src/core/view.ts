@@ -35,7 +35,9 @@ export interface WorkerView {
   readonly isProving?: boolean;
   /** Whether it is kept in reserve: ready, but out of the balance. */
   readonly isSpare: boolean;
-  /** Whether it shall serve although its liveness probe says no, because too many fail with it (massFailure.ts). */
+  /** Behind a proxy: since when its probes pass, while it waits until the proxy balances over it. */
+  readonly answeredAt: Instant | undefined;
+  /** Whether it serves although its liveness probe fails, because too many workers fail (policy/massFailure.ts). */
   readonly servesInPanic: boolean;
   /** Requests it still works on while it drains; undefined in any other phase. */
   readonly inFlight: number | undefined;

@@ -59,5 +59,5 @@ export class Enlistments {
 
 /** Whether it is to serve, now or at any moment. */
 function isWanted({ state }: Upstream): boolean {
-  return state === "serving" || state === "reserve";
+  return state === "serving" || state === "standby";
 }

@@ -84,10 +84,10 @@ export interface Upstream {
   readonly incarnation: number;
   readonly address: UpstreamAddress;
   /**
-   * draining: nothing new, what is in flight goes on, and its end is waited for. unready: the same, but nobody waits.
-   * reserve: nothing yet, but Envoy knows and checks it, so it can serve at once.
+   * serving: receives requests. standby: receives none yet, but Envoy knows and checks it, so that it can serve at once.
+   * draining: no new requests, and the end of those in flight is reported. unready: the same without a report.
    */
-  readonly state: "serving" | "draining" | "unready" | "reserve";
+  readonly state: "serving" | "draining" | "unready" | "standby";
 }
 
 /** Name of the listener, of its statistics and of those of the HTTP connection manager and of the TCP proxy. */

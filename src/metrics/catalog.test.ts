@@ -32,6 +32,7 @@ function worker(slot: number, phase: Phase, changes: Partial<WorkerView> = {}): 
     spawnedAt: alive ? instant(0) : undefined,
     deadline: undefined,
     isSpare: false,
+    answeredAt: undefined,
     servesInPanic: false,
     inFlight: undefined,
     restarts: 0,

@@ -117,16 +117,6 @@ export class Daemon {
     return this.#view;
   }
 
-  /** How many workers a pool has and desires at this moment; undefined if there is no such pool. */
-  numbersOf(
-    pool: number,
-  ): { readonly replicas: number; readonly standby: number; readonly serving: number } | undefined {
-    const state = this.#state.pools[pool];
-    if (state === undefined) return undefined;
-    const { replicas, standby } = state.spec;
-    return { replicas, standby, serving: state.census.serving };
-  }
-
   /** Process ids of all proxies. Unlike the view it costs nothing with hundreds of workers. */
   proxyPids(): readonly number[] {
     const proxies = this.#state.pools.filter(({ spec }) => spec.role === "proxy");
@@ -189,7 +179,12 @@ export class Daemon {
     this.#dispatch({ kind: "proxyDrained", at: this.#clock.now(), pool });
   }
 
-  /** It answers. */
+  /** Its probes pass, and its proxy may balance over it. */
+  answered(pool: number, slot: Slot, incarnation: number): void {
+    this.#worker(pool, slot, { kind: "answered", at: this.#clock.now(), incarnation });
+  }
+
+  /** It serves. */
   becameReady(pool: number, slot: Slot, incarnation: number): void {
     this.#worker(pool, slot, { kind: "becameReady", at: this.#clock.now(), incarnation });
   }

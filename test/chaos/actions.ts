@@ -11,8 +11,6 @@ export interface Action {
   readonly weight: number;
   /** Whether the controller's life ends with it. */
   readonly endsLife?: boolean;
-  /** Whether it is a known fault, by its number in the issue tracker: done only on request. */
-  readonly isKnownFault?: string;
   /** Does it and waits until what it may break is well again; what it says is kept in the history. */
   readonly run: (scene: Scene) => Promise<void>;
 }
@@ -298,17 +296,25 @@ export const ACTIONS: readonly Action[] = [
   {
     name: "the runtime directory is removed",
     weight: 1,
-    isKnownFault: "C2",
     run: async (scene) => {
+      await scene.calm();
       const { life } = scene;
-      scene.note("removal of the runtime directory");
+      const { pools } = await life.status();
+      // Envoys lose the files that they watch, and workers on Unix sockets their socket.
+      const losers = pools
+        .filter(({ name, role }) => role === "proxy" || name === "sockets")
+        .flatMap(({ workers }) =>
+          workers.filter(({ pid }) => pid !== null).map(({ id, incarnation }) => `${id}.${incarnation}`),
+        );
+      scene.note(`removal of the runtime directory, used by ${losers.join(", ")}`);
       const release = scene.excuse(PROXIED, "removal of the runtime directory", true);
+      for (const key of losers) life.touch(key, true);
+      for (const pool of PROXIED) life.touchPool(pool);
       for (const name of readdirSync(life.temporary)) rmSync(join(life.temporary, name), { recursive: true });
-      for (const pool of PROXIED) {
-        life.touchPool(pool);
-        await life.order(pool, `/v1/pools/${pool}/restart`);
-      }
-      await scene.until(() => life.operations.size === 0, "the restarts end");
+      await scene.until(
+        () => losers.every((key) => life.exited.has(key)),
+        "processes that lost their files are replaced",
+      );
       await scene.well();
       release();
     },

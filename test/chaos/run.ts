@@ -108,9 +108,9 @@ function newClient(scene: Scene, pool: (typeof POOLS)[number], seed: number): Cl
 }
 
 function draw(random: SeededRandom, only: readonly string[], mayEndLife: boolean): Action {
-  const candidates = ACTIONS.filter(({ name, endsLife = false, isKnownFault }) => {
+  const candidates = ACTIONS.filter(({ name, endsLife = false }) => {
     if (only.length > 0) return only.some((part) => name.includes(part));
-    return isKnownFault === undefined && (mayEndLife || !endsLife);
+    return mayEndLife || !endsLife;
   });
   let at = random.next() * candidates.reduce((sum, { weight }) => sum + weight, 0);
   const found = candidates.find(({ weight }) => {

@@ -125,7 +125,7 @@ test("the only serving worker is not ejected, however many others drain or stand
   });
   await using under = await ProxyUnderTest.start(workers.upstreams());
   const { first } = workers;
-  under.proxy.update(workers.upstreams("serving", "draining", "reserve"));
+  under.proxy.update(workers.upstreams("serving", "draining", "standby"));
   await under.told("drained");
   const lost = await Promise.all(Array.from({ length: 20 }, () => under.get("/reset")));
   assert.deepEqual(new Set(lost.map(({ status }) => status)), new Set([503]));

@@ -352,6 +352,7 @@ export class World {
     const mine = { at: this.now, incarnation };
     const reason = "simulated";
     const event = this.#random.pick([
+      { kind: "answered", ...mine },
       { kind: "becameReady", ...mine },
       { kind: "becameUnready", ...mine, reason },
       { kind: "startupFailed", ...mine, reason },

@@ -12,7 +12,7 @@ function worker(phase: "ready" | "unready", incarnation: number): WorkerState {
   const alive = { ...newWorker(0, AT), incarnation, deadline: undefined, pid: 7, spawnedAt: AT, due: undefined };
   return phase === "ready"
     ? { ...alive, phase, isStandby: false }
-    : { ...alive, phase, readiness: "failing", liveness: undefined };
+    : { ...alive, phase, readiness: "failing", answeredAt: undefined, liveness: undefined };
 }
 
 function starting(incarnation: number): WorkerState {

@@ -24,7 +24,9 @@ export type WorkerEvent =
     }
   | (OfProcess & { readonly kind: "spawned"; readonly pid: number; readonly random: number })
   | (OfProcess & { readonly kind: "spawnFailed"; readonly reason: string; readonly random: number })
-  /** Its probes pass or, if it has none, it is seen serving. */
+  /** Behind a proxy: its probes pass, and the proxy may balance over it. */
+  | (OfProcess & { readonly kind: "answered" })
+  /** Its probes pass, and its proxy balances over it; without probes, it is seen serving. */
   | (OfProcess & { readonly kind: "becameReady" })
   | (OfProcess & { readonly kind: "becameUnready"; readonly reason: string })
   | (OfProcess & { readonly kind: "limitReached"; readonly limit: LimitKind; readonly reason: string })

@@ -2,7 +2,7 @@
 import type { Instant } from "../../base/time.ts";
 import type { PoolSpec } from "../spec.ts";
 import { emit, ignore, type Transition, type WorkerEventOf } from "./event.ts";
-import { enter, type ReadyState, type UnreadyState } from "./state.ts";
+import { type BootingState, enter, type ReadyState, type UnreadyState } from "./state.ts";
 
 /** Removed from load balancing at once; the pool decides when to replace it. Its lifespan goes on. */
 export function livenessFailed(
@@ -33,13 +33,25 @@ function toUnready(state: ReadyState | UnreadyState, at: Instant, reason: string
     spawnedAt,
     due,
     readiness: "failing",
+    answeredAt: undefined,
     liveness: undefined,
   };
 }
 
-/** Its readiness fails in addition to its liveness. */
+/** Its readiness fails in addition to its liveness, or before the proxy balances over it. */
 export function becameUnreadyToo(state: UnreadyState): Transition {
-  return { state: { ...state, readiness: "failing" }, effects: [] };
+  return { state: { ...state, readiness: "failing", answeredAt: undefined }, effects: [] };
+}
+
+export function answered<S extends BootingState | UnreadyState>(
+  state: S,
+  { at }: WorkerEventOf<"answered">,
+): Transition {
+  return state.answeredAt === undefined ? { state: { ...state, answeredAt: at }, effects: [] } : ignore(state);
+}
+
+export function silentInBoot(state: BootingState): Transition {
+  return state.answeredAt === undefined ? ignore(state) : { state: { ...state, answeredAt: undefined }, effects: [] };
 }
 
 export function readyAgain(state: UnreadyState, event: WorkerEventOf<"becameReady">): Transition {

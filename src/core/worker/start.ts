@@ -58,6 +58,7 @@ export function spawned(state: SpawningState, event: WorkerEventOf<"spawned">, s
     spawnedAt: at,
     agesAt: decideAgesAt(at, random, spec),
     observedAt: undefined,
+    answeredAt: undefined,
     waitsFor: undefined,
   };
   const next =

@@ -94,6 +94,8 @@ export interface BootingState extends Common, Process {
   readonly agesAt: Instant | undefined;
   /** Since when it has been seen serving (spec.readiness "observed"); undefined if it has not. */
   readonly observedAt: Instant | undefined;
+  /** Behind a proxy: since when its probes pass. It is ready once the proxy balances over it. */
+  readonly answeredAt: Instant | undefined;
   /** What it waits for and what the last attempt returned; undefined if unknown. */
   readonly waitsFor: string | undefined;
 }
@@ -115,6 +117,8 @@ export interface UnreadyState extends Common, Process {
   readonly deadline: Instant | undefined;
   readonly due: Due | undefined;
   readonly readiness: "passing" | "failing";
+  /** Behind a proxy: since when its probes pass again. It is ready once the proxy balances over it. */
+  readonly answeredAt: Instant | undefined;
   /** Why its liveness fails, and since when; undefined if it passes. */
   readonly liveness: { readonly reason: string; readonly at: Instant } | undefined;
 }

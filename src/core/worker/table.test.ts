@@ -65,6 +65,7 @@ const booting: OfPhase<"booting"> = {
   settleMs: 0,
   agesAt: instant(11_000),
   observedAt: undefined,
+  answeredAt: undefined,
   waitsFor: undefined,
 };
 const ready: OfPhase<"ready"> = {
@@ -82,6 +83,7 @@ const unready: OfPhase<"unready"> = {
   deadline: NOW,
   due: undefined,
   readiness: "failing",
+  answeredAt: undefined,
   liveness: undefined,
 };
 const rolling: StopOrder = { cause: "rollout", reason: "rolled", next: "respawn" };
@@ -103,6 +105,7 @@ const mine = { at: NOW, incarnation: 3 } as const;
 const start: WorkerEvent = { kind: "start", at: NOW, delayMs: 0, reason: "wanted" };
 const spawned: WorkerEvent = { kind: "spawned", ...mine, pid: 88, random: 0.5 };
 const spawnFailed: WorkerEvent = { kind: "spawnFailed", ...mine, reason: "EAGAIN", random: 0.5 };
+const answered: WorkerEvent = { kind: "answered", ...mine };
 const becameReady: WorkerEvent = { kind: "becameReady", ...mine };
 const becameUnready: WorkerEvent = { kind: "becameUnready", ...mine, reason: "probe failed" };
 const limitReached: WorkerEvent = { kind: "limitReached", ...mine, limit: "memory", reason: "too big" };
@@ -426,6 +429,7 @@ const EVENTS: { readonly [K in WorkerEventKind]: WorkerEventOf<K> } = {
   start,
   spawned,
   spawnFailed,
+  answered,
   becameReady,
   becameUnready,
   limitReached,
@@ -617,6 +621,14 @@ const CASES: Readonly<Record<Phase, Row>> = {
   booting: row(booting, {
     spawned: [impossible(booting, spawned)],
     spawnFailed: [impossible(booting, spawnFailed)],
+    answered: [
+      into("its proxy may balance over it", booting, answered, { ...booting, answeredAt: NOW }),
+      ignored({ ...booting, answeredAt: BEFORE }, answered),
+    ],
+    becameUnready: [
+      into("its proxy may no longer balance over it", { ...booting, answeredAt: BEFORE }, becameUnready, booting),
+      ignored(booting, becameUnready),
+    ],
     becameReady: [
       into("it is seen serving, and its lifespan began at its spawn", booting, becameReady, seenReady, [
         told({ kind: "ready", afterMs: 4000, evidence: "listening" }),
@@ -706,6 +718,10 @@ const CASES: Readonly<Record<Phase, Row>> = {
   unready: row(unready, {
     spawned: [impossible(unready, spawned)],
     spawnFailed: [impossible(unready, spawnFailed)],
+    answered: [
+      into("its proxy may balance over it again", unready, answered, { ...unready, answeredAt: NOW }),
+      ignored({ ...unready, answeredAt: BEFORE }, answered),
+    ],
     becameReady: [
       into("readiness alone does not bring back what hangs", { ...unready, liveness: FAILING }, becameReady, {
         ...unready,

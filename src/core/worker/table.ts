@@ -8,6 +8,7 @@ import type { PoolSpec } from "../spec.ts";
 import { crashed } from "./crash.ts";
 import { ignore, type Transition, type WorkerEvent, type WorkerEventKind, type WorkerEventOf } from "./event.ts";
 import {
+  answered,
   becameAlive,
   becameUnready,
   becameUnreadyToo,
@@ -15,6 +16,7 @@ import {
   livenessFailed,
   promote,
   readyAgain,
+  silentInBoot,
   waitsUnready,
 } from "./health.ts";
 import {
@@ -87,6 +89,7 @@ const WITHOUT_PROCESS = {
   start: ignore,
   spawned: ignore,
   spawnFailed: ignore,
+  answered: ignore,
   becameReady: ignore,
   becameUnready: ignore,
   waiting: ignore,
@@ -123,7 +126,9 @@ export const table: Table = {
   },
   booting: {
     ...WITH_PROCESS,
+    answered,
     becameReady: readyAfterBoot,
+    becameUnready: silentInBoot,
     waiting: waitsInBoot,
     startupFailed,
     limitReached: hardLimitInBoot,
@@ -150,6 +155,7 @@ export const table: Table = {
   },
   unready: {
     ...WITH_PROCESS,
+    answered,
     becameReady: readyAgain,
     becameUnready: becameUnreadyToo,
     waiting: waitsUnready,

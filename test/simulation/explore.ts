@@ -1,0 +1,349 @@
+/**
+ * Exhaustive exploration of the pure core: from one pool in its finite form (reduce.ts), every event that may happen next,
+ * breadth-first, until no new state appears or a limit is reached. Each invariant is checked in each state.
+ */
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { after } from "../../src/base/time.ts";
+import {
+  type ControllerEffect,
+  type ControllerEvent,
+  type ControllerState,
+  newController,
+  stepController,
+} from "../../src/core/controller.ts";
+import type { Order } from "../../src/core/pool/order.ts";
+import { stepPool } from "../../src/core/pool/pool.ts";
+import { takeCensus } from "../../src/core/pool/roster.ts";
+import type { PoolState } from "../../src/core/pool/state.ts";
+import type { PoolSpec } from "../../src/core/spec.ts";
+import type { WorkerEvent } from "../../src/core/worker/event.ts";
+import type { WorkerState } from "../../src/core/worker/state.ts";
+import { LONGEST, ORIGIN, reduce } from "./reduce.ts";
+
+/** The processes of a slot as the kernel knows them. */
+export type Processes =
+  /** The spawn was requested, and its result has not arrived. */
+  | "requested"
+  | "running"
+  /** Running, and sent the stop signal or SIGKILL. */
+  | "signaled"
+  /** The leader exited; other processes of its group are left. */
+  | "survivors"
+  | "survivors signaled";
+
+/** One state of the exploration. */
+export interface Situation {
+  readonly state: ControllerState;
+  /** By slot; slots without processes are absent. */
+  readonly processes: Readonly<Record<number, Processes>>;
+}
+
+/** Something that may happen. */
+export interface Move {
+  readonly name: string;
+  /** Ticks that pass before. */
+  readonly ticks?: number;
+  readonly event?: ControllerEvent;
+  /** What becomes of the processes of a slot before the event is handled; undefined if none is left. */
+  readonly kernel?: readonly [slot: number, processes: Processes | undefined];
+}
+
+const RANDOM = 0.5;
+
+function poolOf({ pools }: ControllerState): PoolState {
+  const [pool] = pools;
+  assert.ok(pool !== undefined);
+  return pool;
+}
+
+/** The controller before its boot. */
+export function firstSituation(spec: PoolSpec): Situation {
+  const controller = { shutdownTimeoutMs: LONGEST, preStopDelayMs: 0, pools: [spec] };
+  const booted = perform(
+    { state: newController(controller, ORIGIN), processes: {} },
+    {
+      name: "boot",
+      event: { kind: "boot", at: ORIGIN, random: RANDOM },
+    },
+  );
+  return { ...booted, state: reduce(booted.state, ORIGIN) };
+}
+
+/** The situation after a move, not reduced. @throws AssertionError if it breaks an invariant */
+export function perform(before: Situation, { ticks = 0, event, kernel }: Move): Situation {
+  const processes: Record<number, Processes> = { ...before.processes };
+  if (kernel !== undefined) {
+    const [slot, now] = kernel;
+    if (now === undefined) delete processes[slot];
+    else processes[slot] = now;
+  }
+  let { state } = before;
+  const handle = (each: ControllerEvent) => {
+    const next = stepController(state, each);
+    state = next.state;
+    for (const effect of next.effects) applyEffect(effect, processes);
+  };
+  const now = after(ORIGIN, ticks);
+  if (event !== undefined) handle(event);
+  if (ticks > 0) fireDeadlines(() => state, now, handle);
+  const situation = { state, processes };
+  checkInvariants(situation, now);
+  return situation;
+}
+
+/** In the order of the driver: the controller, then each pool and its workers. */
+function fireDeadlines(
+  state: () => ControllerState,
+  now: ReturnType<typeof after>,
+  handle: (event: ControllerEvent) => void,
+): void {
+  const isDue = ({ deadline }: { readonly deadline?: number | undefined }) => deadline !== undefined && deadline <= now;
+  if (isDue(state())) handle({ kind: "deadline", at: now });
+  if (isDue(poolOf(state()))) handle({ kind: "poolDeadline", at: now, pool: 0, random: RANDOM });
+  for (let slot = 0; slot < poolOf(state()).workers.length; slot++) {
+    const worker = poolOf(state()).workers[slot];
+    if (worker === undefined || !isDue(worker)) continue;
+    handle(ofWorker(slot, { kind: "deadline", at: now, random: RANDOM }));
+    const moved = poolOf(state()).workers[slot];
+    assert.ok(moved !== undefined && !isDue(moved), "a handled deadline did not move");
+  }
+}
+
+function ofWorker(slot: number, event: WorkerEvent): ControllerEvent {
+  return { kind: "worker", pool: 0, slot, event, random: RANDOM };
+}
+
+function applyEffect(effect: ControllerEffect, processes: Record<number, Processes>): void {
+  if (effect.kind === "spawn") {
+    assert.equal(processes[effect.slot], undefined, "a second process in a slot");
+    processes[effect.slot] = "requested";
+  } else if (effect.kind === "signal" || effect.kind === "kill") {
+    const present = processes[effect.slot];
+    assert.ok(present !== undefined && present !== "requested", "a signal without a process");
+    processes[effect.slot] = present.startsWith("survivors") ? "survivors signaled" : "signaled";
+  }
+}
+
+function checkInvariants({ state, processes }: Situation, now: ReturnType<typeof after>): void {
+  const pool = poolOf(state);
+  for (const worker of pool.workers) {
+    const present = processes[worker.slot];
+    if ("pid" in worker) assert.ok(present !== undefined && present !== "requested", "a worker without a process");
+    else if (worker.phase === "spawning") assert.equal(present, "requested", "a spawn that was not requested");
+    else assert.equal(present, undefined, "a process in an empty slot");
+    if (pool.leaving) assert.notEqual(worker.phase, "backoff", "a worker waits for a restart during shutdown");
+  }
+  assert.deepEqual(pool.census, takeCensus(pool.workers), "the census is wrong");
+  assert.deepEqual(
+    stepPool(pool, { kind: "boot", at: now, random: RANDOM }).effects,
+    [],
+    "a pool waits although it could act",
+  );
+  assert.ok(pool.replacements.length <= pool.spec.rollout.maxSurge, "more replacements than surge allows");
+  if (state.phase === "stopped") assert.deepEqual(processes, {}, "a process outlives the controller");
+  assert.ok(state.phase !== "stopped" || pool.running.length + pool.queue.length === 0, "an operation never ended");
+}
+
+/** Everything that may happen next. */
+export function movesOf({ state, processes }: Situation): Move[] {
+  if (state.phase === "stopped") return [];
+  const at = ORIGIN;
+  const moves: Move[] = [{ name: "a tick passes", ticks: 1 }];
+  const pool = poolOf(state);
+  for (const worker of pool.workers)
+    moves.push(...kernelMoves(worker, processes[worker.slot]), ...probeMoves(worker, pool.spec));
+  if (state.shutdownRequests < 2)
+    moves.push({ name: "shutdown", event: { kind: "shutdown", at, reason: "", exitCode: 0 } });
+  if (!pool.leaving && pool.running.length + pool.queue.length === 0)
+    for (const order of ordersFor(pool.spec))
+      moves.push({
+        name: order.kind,
+        event: { kind: "order", at, pool: 0, id: "op", order, reason: "", random: RANDOM },
+      });
+  return moves;
+}
+
+function ordersFor(spec: PoolSpec): Order[] {
+  return [
+    { kind: "restart", slots: undefined },
+    { kind: "restart", slots: [0] },
+    { kind: "stop", slots: [0] },
+    { kind: "start", slots: [0] },
+    { kind: "reload", spec: { ...spec, revision: spec.revision + 1 } },
+  ];
+}
+
+function kernelMoves({ slot, incarnation }: WorkerState, present: Processes | undefined): Move[] {
+  const mine = { at: ORIGIN, incarnation, random: RANDOM } as const;
+  const exit = (survivors: boolean, left: Processes | undefined): Move => {
+    const status = { kind: "code", code: 1 } as const;
+    const name = `slot ${slot}: exit${survivors ? " with survivors" : ""}`;
+    return { name, kernel: [slot, left], event: ofWorker(slot, { kind: "exited", ...mine, status, survivors }) };
+  };
+  switch (present) {
+    case undefined:
+      return [];
+    case "requested":
+      return [
+        {
+          name: `slot ${slot}: spawned`,
+          kernel: [slot, "running"],
+          event: ofWorker(slot, { kind: "spawned", ...mine, pid: 1 }),
+        },
+        {
+          name: `slot ${slot}: spawn failed`,
+          kernel: [slot, undefined],
+          event: ofWorker(slot, { kind: "spawnFailed", ...mine, reason: "" }),
+        },
+      ];
+    case "running":
+    case "signaled":
+      return [exit(false, undefined), exit(true, present === "running" ? "survivors" : "survivors signaled")];
+    case "survivors":
+    case "survivors signaled":
+      return [
+        {
+          name: `slot ${slot}: vacated`,
+          kernel: [slot, undefined],
+          event: ofWorker(slot, { kind: "vacated", ...mine }),
+        },
+      ];
+  }
+}
+
+function probeMoves(worker: WorkerState, { readiness }: PoolSpec): Move[] {
+  const { slot, incarnation } = worker;
+  const mine = { at: ORIGIN, incarnation } as const;
+  const move = (event: WorkerEvent): Move => ({ name: `slot ${slot}: ${event.kind}`, event: ofWorker(slot, event) });
+  switch (worker.phase) {
+    case "booting":
+      return [move({ kind: "becameReady", ...mine })];
+    case "ready": {
+      const memory = move({ kind: "limitReached", ...mine, limit: "memory", reason: "" });
+      if (readiness.kind !== "probed") return [memory];
+      return [
+        memory,
+        move({ kind: "becameAlive", ...mine }),
+        move({ kind: "becameUnready", ...mine, reason: "" }),
+        move({ kind: "livenessFailed", ...mine, reason: "" }),
+      ];
+    }
+    case "unready":
+      return [
+        move({ kind: "becameReady", ...mine }),
+        move({ kind: "becameAlive", ...mine }),
+        move({ kind: "livenessFailed", ...mine, reason: "" }),
+      ];
+    default:
+      return [];
+  }
+}
+
+/**
+ * What happens next if everybody behaves: spawns succeed, workers become ready and alive, signaled processes exit, due
+ * deadlines fire. Once no operation runs, the controller is shut down. undefined once it has stopped.
+ */
+export function fairMove(situation: Situation): Move | undefined {
+  const { state, processes } = situation;
+  if (state.phase === "stopped") return undefined;
+  const moves = movesOf(situation);
+  const pool = poolOf(state);
+  for (const worker of pool.workers) {
+    const { slot } = worker;
+    const present = processes[slot];
+    const named = (what: string) => moves.find(({ name }) => name === `slot ${slot}: ${what}`);
+    if (present === "requested") return named("spawned");
+    if (present === "signaled") return named("exit");
+    if (present?.startsWith("survivors")) return named("vacated");
+    if (worker.phase === "booting" && !(worker.observedAt !== undefined)) return named("becameReady");
+    if (worker.phase === "unready") return named(worker.liveness === undefined ? "becameReady" : "becameAlive");
+  }
+  const isBusy = pool.running.length + pool.queue.length > 0;
+  if (!isBusy && state.shutdownRequests === 0) return moves.find(({ name }) => name === "shutdown");
+  return moves[0];
+}
+
+/** `situation`, `ticks` after ORIGIN, in its finite form. */
+export function settle(situation: Situation, ticks = 0): Situation {
+  return { state: reduce(situation.state, after(ORIGIN, ticks)), processes: situation.processes };
+}
+
+export function keyOf(situation: Situation): string {
+  return createHash("sha1").update(JSON.stringify(situation)).digest("latin1");
+}
+
+export interface Exploration {
+  readonly states: number;
+  readonly transitions: number;
+  /** Whether no state is left to be explored. */
+  readonly isClosed: boolean;
+  /** The longest continuation, in moves, until the controller has stopped. */
+  readonly longestContinuation: number;
+}
+
+/** Explores from a specification until no new state appears, or `maxStates` or `maxMs` are reached. */
+export function explore(
+  spec: PoolSpec,
+  { maxStates = Number.POSITIVE_INFINITY, maxMs = Number.POSITIVE_INFINITY },
+): Exploration {
+  const startedAt = performance.now();
+  const first = firstSituation(spec);
+  const seen = new Set([keyOf(first)]);
+  /** States from which the fair continuation is known to stop, with its length. */
+  const stops = new Map<string, number>();
+  let frontier = [JSON.stringify(first)];
+  let transitions = 0;
+  let longest = 0;
+  while (frontier.length > 0) {
+    const next: string[] = [];
+    for (const text of frontier) {
+      const situation = JSON.parse(text) as Situation;
+      longest = Math.max(longest, checkContinuation(situation, stops));
+      for (const move of movesOf(situation)) {
+        const reached = attempt(situation, move);
+        transitions++;
+        const key = keyOf(reached);
+        if (seen.has(key)) continue;
+        seen.add(key);
+        next.push(JSON.stringify(reached));
+      }
+      if (seen.size >= maxStates || performance.now() - startedAt > maxMs)
+        return { states: seen.size, transitions, isClosed: false, longestContinuation: longest };
+    }
+    frontier = next;
+  }
+  return { states: seen.size, transitions, isClosed: true, longestContinuation: longest };
+}
+
+/** The finite form after a move. An error names the situation and the move. */
+export function attempt(situation: Situation, move: Move): Situation {
+  try {
+    return settle(perform(situation, move), move.ticks);
+  } catch (error) {
+    const what = error instanceof Error ? error.message : String(error);
+    throw new Error(`"${move.name}" breaks an invariant: ${what}\n${JSON.stringify(situation)}`, { cause: error });
+  }
+}
+
+/** Follows the fair continuation until the controller has stopped. Returns the number of moves. */
+function checkContinuation(from: Situation, stops: Map<string, number>): number {
+  const path: string[] = [];
+  let situation = from;
+  let left = 0;
+  for (;;) {
+    const key = keyOf(situation);
+    const known = stops.get(key);
+    if (known !== undefined) {
+      left = known;
+      break;
+    }
+    const move = fairMove(situation);
+    path.push(key);
+    if (move === undefined) break;
+    if (path.length > 300) throw new Error(`the fair continuation does not stop: ${JSON.stringify(from)}`);
+    situation = attempt(situation, move);
+  }
+  for (const [index, key] of path.entries()) stops.set(key, left + path.length - 1 - index);
+  return left + path.length;
+}
