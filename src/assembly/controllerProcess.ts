@@ -189,6 +189,7 @@ export async function runController(
   const checked = checkedPools(preflight);
   await pools.claim(checked);
   pools.installAll(checked, spec);
+  await traffic.loadFiles(checked.map((pool) => pool.config.name));
   const witnesses = () => {
     if (lifeline?.pid === undefined) return [];
     return [lifeline.pid, ...daemon.proxyPids()];

@@ -213,6 +213,7 @@ export class Reload {
     await this.#pools.claim(pools);
     try {
       this.#pools.addAll(pools);
+      await this.#traffic.loadFiles(pools.map(({ config }) => config.name));
     } catch (error) {
       for (const { config } of pools) this.#sockets.release(config.name);
       throw error;

@@ -2,6 +2,7 @@
  * The proxies: passes the routes of each pool (core/routing.ts) to its Envoy, and what Envoy reports to the daemon. Knows
  * which pool is whose proxy; decides nothing.
  */
+import { ControllerError } from "../base/errors.ts";
 import type { Instant } from "../base/time.ts";
 import { proxyName } from "../config/spec.ts";
 import type { LifecycleEvent, WideLifecycleEvent } from "../core/event.ts";
@@ -111,6 +112,16 @@ export class Traffic implements Disposable {
     this.#ingresses = this.#ingresses.filter((ingress) => ingress !== removed);
   }
 
+  /** Reads the files that the proxies of these pools need before their first start. Rejects with TLS_FILE_INVALID. */
+  async loadFiles(pools: readonly string[]): Promise<void> {
+    for (const { pool, proxy } of this.#ingresses)
+      if (pools.includes(pool.name))
+        await proxy.loadFiles().catch((cause: Error) => {
+          const what = `Cannot start the proxy of pool "${pool.name}": its certificate or key cannot be read`;
+          throw new ControllerError("TLS_FILE_INVALID", `${what}: ${cause.message}`, { cause });
+        });
+  }
+
   /** Whether the pool with this index is a proxy that was added. */
   hasProxy(proxyPool: number): boolean {
     return this.#ingresses.some(({ pool }) => pool.proxyPool === proxyPool);
@@ -140,11 +151,13 @@ export class Traffic implements Disposable {
 
   /** To be told of every lifecycle event: the processes of proxies come and go by them. */
   handle(event: LifecycleEvent): void {
-    if (event.kind !== "spawned" && event.kind !== "exited") return;
+    if (event.kind !== "spawned" && event.kind !== "exited" && event.kind !== "stopping") return;
     const ingress = this.#ingressNamed(event.pool);
     if (ingress === undefined) return;
     if (event.kind === "spawned") ingress.proxy.spawned(event.incarnation);
-    else ingress.proxy.ended();
+    else if (event.kind === "exited") ingress.proxy.ended();
+    // The next Envoy uses renewed files; if they cannot be read, those that were read last.
+    if (event.kind !== "spawned") ingress.proxy.loadFiles().catch(() => {});
   }
 
   /** A worker answers its probe: it is ready, behind a proxy only when the proxy balances over it. */

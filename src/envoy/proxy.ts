@@ -183,6 +183,15 @@ export class PoolProxy implements Disposable {
     return [listeners, clusters, routes, endpoints].every((file) => existsSync(dirname(file))) ? undefined : "watched";
   }
 
+  /**
+   * Reads the certificate and key that Envoy cannot read itself. Must resolve before the first prepare(); later it makes
+   * Envoy use renewed files. Rejects with a FileError.
+   */
+  async loadFiles(): Promise<void> {
+    const isChanged = await this.#tls.load(this.#settings);
+    if (isChanged && this.#resources.isWritten) await this.reconfigure(this.#settings);
+  }
+
   /** Writes everything Envoy reads; to be called before each spawn. @throws Error of the system */
   prepare(): void {
     const { bootstrap: file, endpoints } = this.#files;
@@ -535,6 +544,7 @@ export class PoolProxy implements Disposable {
     this.#resources.begin();
     let reason: string | undefined;
     try {
+      await this.#tls.load(settings);
       const placed = this.#tls.place(settings);
       if (run?.isServing === true) reason = await this.#takeOver(run, placed, before, deadline);
       else this.#writeOnly(placed);

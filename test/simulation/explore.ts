@@ -219,16 +219,13 @@ function probeMoves(worker: WorkerState, { readiness }: PoolSpec): Move[] {
   switch (worker.phase) {
     case "booting":
       return [move({ kind: "becameReady", ...mine })];
-    case "ready": {
-      const memory = move({ kind: "limitReached", ...mine, limit: "memory", reason: "" });
-      if (readiness.kind !== "probed") return [memory];
+    case "ready":
+      if (readiness.kind !== "probed") return [];
       return [
-        memory,
         move({ kind: "becameAlive", ...mine }),
         move({ kind: "becameUnready", ...mine, reason: "" }),
         move({ kind: "livenessFailed", ...mine, reason: "" }),
       ];
-    }
     case "unready":
       return [
         move({ kind: "becameReady", ...mine }),

@@ -4,17 +4,22 @@
  *
  * - Instants are relative to now, which becomes ORIGIN. Instants further in the past than every duration of the
  *   specification keep their order, but not their distances: no window reaches them any more, and only comparisons are left.
- * - Crash histories: streaks and uptimes end where the backoff does.
+ * - Instants that the phase of a worker does not read become ORIGIN, and so do those that only events report.
+ * - Crash histories end with the window of the restart limit, streaks and uptimes where the backoff does. A slot that is
+ *   down, or whose next process is planned, starts with an empty history.
+ * - Causes of a stop that nobody tells apart once it has begun become one.
  * - Incarnations count from the present one of their slot; decisions compare them with it, or with the next one.
  * - Revisions keep their order.
  * - Process ids, ids of operations, reasons, counters and exit statuses decide nothing.
  */
 import { type Instant, instant } from "../../src/base/time.ts";
 import type { ControllerState } from "../../src/core/controller.ts";
+import { NO_CRASHES } from "../../src/core/policy/restart.ts";
 import { EMPTY_TALLY } from "../../src/core/tally.ts";
+import type { WorkerState } from "../../src/core/worker/state.ts";
 
 /** No duration of an explored specification is longer, in ticks (a tick is one millisecond). */
-export const LONGEST = 3;
+export const LONGEST = 2;
 
 export const ORIGIN = instant(1000);
 
@@ -56,6 +61,26 @@ function isObject(value: unknown): value is Json {
   return typeof value === "object" && value !== null;
 }
 
+/** A worker without what its phase, or the end of its stop, does not read. */
+function forget(worker: WorkerState, now: Instant): WorkerState {
+  switch (worker.phase) {
+    case "down":
+      return { ...worker, since: now, crashes: NO_CRASHES };
+    case "booting":
+    case "unready":
+    case "backoff":
+      return { ...worker, since: now };
+    case "stopping": {
+      const { order } = worker;
+      const cause = order.cause === "operator" || order.cause === "scale" ? order.cause : "rollout";
+      const merged = { ...worker, order: { ...order, cause } as const };
+      return order.next === "restart" ? merged : { ...merged, since: now, spawnedAt: now, crashes: NO_CRASHES };
+    }
+    default:
+      return worker;
+  }
+}
+
 /** Calls `visit` for each number of the state that is an instant or a revision. */
 function visitNumbers(value: unknown, visit: (kind: "instant" | "revision", number: number) => void): void {
   if (!isObject(value)) return;
@@ -64,13 +89,21 @@ function visitNumbers(value: unknown, visit: (kind: "instant" | "revision", numb
     if (typeof each === "number") {
       if (INSTANTS.has(key)) visit("instant", each);
       else if (key === "revision") visit("revision", each);
-    } else if (key === "recent") for (const exit of each as number[]) visit("instant", exit);
-    else if (!(key in IRRELEVANT)) visitNumbers(each, visit);
+    } else if (!(key in IRRELEVANT)) visitNumbers(each, visit);
   }
 }
 
-/** `state` at `now` in its finite form. */
-export function reduce(state: ControllerState, now: Instant): ControllerState {
+/** `full` at `now` in its finite form. */
+export function reduce(full: ControllerState, now: Instant): ControllerState {
+  const state: ControllerState = {
+    ...full,
+    startedAt: now,
+    pools: full.pools.map((pool) => ({
+      ...pool,
+      nextStartAt: pool.nextStartAt > now ? pool.nextStartAt : now,
+      workers: pool.workers.map((worker) => forget(worker, now)),
+    })),
+  };
   const oldInstants = new Set<number>();
   const revisions = new Set<number>();
   visitNumbers(state, (kind, number) => {
@@ -91,7 +124,8 @@ export function reduce(state: ControllerState, now: Instant): ControllerState {
     for (const key in value) {
       const each = value[key];
       if (key in IRRELEVANT) result[key] = IRRELEVANT[key];
-      else if (key === "recent") result[key] = (each as number[]).map(toInstant);
+      else if (key === "recent")
+        result[key] = (each as number[]).filter((exit) => now - exit <= LONGEST).map(toInstant);
       else if (key === "streak") result[key] = Math.min(each as number, 4);
       else if (key === "lastUptimeMs") result[key] = Math.min(each as number, LONGEST);
       else if (typeof each === "number" && INSTANTS.has(key)) result[key] = toInstant(each);
