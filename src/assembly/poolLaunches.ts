@@ -51,7 +51,7 @@ export function proxyLaunch(
     },
     prepare: () => {
       // It would abort with a backtrace.
-      requireInotify(INOTIFY_OF_ENVOY);
+      requireInotify(INOTIFY_OF_ENVOY, credentials?.uid);
       proxy().prepare();
     },
     argsOf: () => proxy().args(),

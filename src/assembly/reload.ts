@@ -18,6 +18,7 @@ import type { LifecycleEvent, WideLifecycleEvent } from "../core/event.ts";
 import type { Order } from "../core/pool/order.ts";
 import { emptied, type PoolSpec } from "../core/spec.ts";
 import type { Daemon } from "../runtime/daemon.ts";
+import { INOTIFY_OF_RELOAD, requireInotify } from "../runtime/inotify.ts";
 import type { SharedSockets } from "../runtime/sockets.ts";
 import { findTakenPort } from "../runtime/workerPorts.ts";
 import { Departures } from "./departures.ts";
@@ -400,9 +401,14 @@ export class Reload {
     return reason;
   }
 
-  #reconfigure({ config, envoy }: CheckedPool): Promise<string | undefined> {
+  async #reconfigure({ config, envoy }: CheckedPool): Promise<string | undefined> {
     const proxy = this.#pools.indexOf(proxyName(config.name));
-    if (config.server === undefined || proxy === undefined || envoy === undefined) return Promise.resolve(undefined);
+    if (config.server === undefined || proxy === undefined || envoy === undefined) return undefined;
+    try {
+      requireInotify(INOTIFY_OF_RELOAD, envoy.credentials?.uid);
+    } catch (error) {
+      return error instanceof Error ? error.message : String(error);
+    }
     return this.#traffic.proxyOf(proxy).reconfigure(proxySettings(config, config.server, envoy.version));
   }
 

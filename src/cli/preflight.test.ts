@@ -416,8 +416,8 @@ test("too few inotify instances for the Envoys are a problem of the first server
     "supervisor:\n  workers:\n    - { name: jobs, exec: x }\n" +
     "    - name: web\n      exec: x\n      server: { start_port: 9090, listener_port: 10000 }\n";
   const { error } = await check(yaml, undefined, {
-    checkWatches(names) {
-      pools.push([...names]);
+    checkWatches(proxies) {
+      pools.push(proxies.map(({ pool }) => pool));
       throw new ControllerError("INOTIFY_EXHAUSTED", "too few", { hint: "raise it" });
     },
   });

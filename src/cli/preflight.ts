@@ -37,7 +37,7 @@ import { memoryBoundBytes } from "../runtime/cgroup.ts";
 import { availableCpus } from "../runtime/cpus.ts";
 import { chooseEnvoyUser, type EnvoyUser, type EnvoyUserWish } from "../runtime/envoyUser.ts";
 import { readEphemeralPorts } from "../runtime/ephemeralPorts.ts";
-import { INOTIFY_OF_ENVOY, INOTIFY_OF_RELOAD, requireInotify } from "../runtime/inotify.ts";
+import { INOTIFY_OF_ENVOY, requireInotify } from "../runtime/inotify.ts";
 import { type LaunchPlan, type LaunchRequest, type OnLaunchProblem, planLaunch } from "../runtime/launch.ts";
 import { controllerMark } from "../runtime/leftovers.ts";
 import { Lifeline } from "../runtime/lifeline.ts";
@@ -90,9 +90,15 @@ export interface SystemChecks {
   /** Rejects with a ControllerError where Envoy refuses what it would be started with. */
   checkProxy(binary: EnvoyBinary, settings: ProxySettings, places: ProxyPlaces): Promise<void>;
   /** Checks that the Envoys of these pools can watch their files. @throws ControllerError INOTIFY_EXHAUSTED */
-  checkWatches(pools: readonly string[]): void;
+  checkWatches(proxies: readonly ProxyIdentity[]): void;
   /** Throws a ControllerError where Envoy cannot run as the user that the pool asks for. */
   chooseEnvoyUser(wish: EnvoyUserWish): EnvoyUser;
+}
+
+/** An Envoy, by its pool, and the user that it runs as; undefined is the controller's own. */
+export interface ProxyIdentity {
+  readonly pool: string;
+  readonly uid: number | undefined;
 }
 
 /**
@@ -157,8 +163,13 @@ export function systemChecks(run: RunProgram = runAlone, isProxied = (_pool: str
     },
     findEnvoy: (request) => findEnvoy(request, run),
     checkProxy: (binary, settings, places) => checkConfiguration(binary, settings, places, run),
-    checkWatches: (pools) =>
-      requireInotify(pools.reduce((sum, pool) => sum + (isProxied(pool) ? INOTIFY_OF_RELOAD : INOTIFY_OF_ENVOY), 0)),
+    checkWatches: (proxies) => {
+      const starting = Map.groupBy(
+        proxies.filter(({ pool }) => !isProxied(pool)),
+        ({ uid }) => uid,
+      );
+      for (const [uid, envoys] of starting) requireInotify(envoys.length * INOTIFY_OF_ENVOY, uid);
+    },
     chooseEnvoyUser,
   };
 }
@@ -258,7 +269,9 @@ export async function preflight(
       envoys.push(undefined);
     }
   }
-  const proxied = config.supervisor.pools.flatMap(({ name, server }) => (server === undefined ? [] : [name]));
+  const proxied = config.supervisor.pools.flatMap(({ name, server }, index) =>
+    server === undefined ? [] : [{ pool: name, uid: envoys[index]?.credentials?.uid }],
+  );
   try {
     checks.checkWatches(proxied);
   } catch (error) {

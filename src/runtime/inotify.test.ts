@@ -4,10 +4,10 @@ import { ControllerError } from "../base/errors.ts";
 import { requireInotify } from "./inotify.ts";
 
 test("too few inotify instances are an error that names the limit and what to raise", () => {
-  requireInotify(4, () => 4);
+  requireInotify(4, undefined, () => 4);
   requireInotify(0);
   assert.throws(
-    () => requireInotify(8, () => 3),
+    () => requireInotify(8, undefined, () => 3),
     (error) =>
       error instanceof ControllerError &&
       error.code === "INOTIFY_EXHAUSTED" &&

@@ -1,12 +1,14 @@
 /** A user whose inotify instances are used up: Envoy would abort, so it is not started, and the reason is reported. */
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { closeSync } from "node:fs";
+import { resolve } from "node:path";
 import { test } from "node:test";
 import { INOTIFY_OF_ENVOY } from "../../src/runtime/inotify.ts";
 import { openInotify } from "../../src/runtime/linux.ts";
 import { ControllerUnderTest, eventually, MONOCEROS } from "../support/controller.ts";
-import { command, envoyPid, proxyPool } from "../support/traffic.ts";
+import { command, commandOk, envoyPid, proxyPool } from "../support/traffic.ts";
 import { happened, logged, statusCode } from "../support/watch.ts";
 
 /** A user of this test alone. */
@@ -57,17 +59,20 @@ test("a start with too few inotify instances ends with the limit in the error", 
   assert.match(said, /sysctl -w fs\.inotify\.max_user_instances/u);
 });
 
-test("inotify instances used up at run time: a reload is refused, and Envoy comes back when some are free", {
+test("inotify instances used up at run time: only a reload that changes Envoy fails, and Envoy comes back when some are free", {
   skip,
 }, async () => {
   const { workers, target } = await proxyPool({ replicas: 1 });
-  assert.ok("port" in target);
+  const changed = workers.replace("LEAST_REQUEST", "RANDOM");
+  assert.ok("port" in target && changed !== workers);
   await using controller = await ControllerUnderTest.start({ workers, wrapper: AS_USER, owner: UID });
   await controller.ready();
   const envoy = envoyPid(controller);
   assert.ok(envoy !== undefined);
   {
     using exhausted = new Exhausted(1);
+    await commandOk(controller, "reload");
+    controller.configure({ workers: changed });
     const reload = await command(controller, "reload");
     assert.equal(reload.code, 1, reload.stdout);
     assert.match(reload.stderr, /needs 2 more inotify instances/u);
@@ -91,4 +96,26 @@ test("inotify instances used up at run time: a reload is refused, and Envoy come
     lines.filter((line) => /backtrace|envoy_bug/u.test(line)),
     [],
   );
+});
+
+/** A process of the user that has all inotify instances but three. */
+const HOLDER = `
+import { closeSync } from "node:fs";
+import { openInotify } from ${JSON.stringify(resolve("src/runtime/linux.ts"))};
+const fds = [];
+for (let fd = openInotify(); fd >= 0; fd = openInotify()) fds.push(fd);
+for (const fd of fds.slice(0, 3)) closeSync(fd);
+console.log("ready");
+process.stdin.resume();
+`;
+
+test("instances of the user that Envoy runs as count, not those of the controller", { skip }, async (context) => {
+  const { workers } = await proxyPool({ replicas: 1, server: { user: String(UID) } });
+  const program = [process.execPath, "--no-warnings", "--input-type=module", "-e", HOLDER];
+  const holder = spawn(SETPRIV, [...SETPRIV_ARGS, ...program], { stdio: ["pipe", "pipe", "inherit"] });
+  context.after(() => holder.kill("SIGKILL"));
+  await once(holder.stdout, "data");
+  const { ending, stderr } = await ControllerUnderTest.run({ workers });
+  assert.equal(ending.code, 1, stderr.join("\n"));
+  assert.match(stderr.join("\n"), /Envoy needs 4 more inotify instances, but uid 54871 has 3 left/u);
 });

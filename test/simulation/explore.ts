@@ -3,7 +3,7 @@
  * breadth-first, until no new state appears or a limit is reached. Each invariant is checked in each state.
  */
 import assert from "node:assert/strict";
-import { createHash } from "node:crypto";
+import { hash } from "node:crypto";
 import { after } from "../../src/base/time.ts";
 import {
   type ControllerEffect,
@@ -19,7 +19,7 @@ import type { PoolState } from "../../src/core/pool/state.ts";
 import type { PoolSpec } from "../../src/core/spec.ts";
 import type { WorkerEvent } from "../../src/core/worker/event.ts";
 import type { WorkerState } from "../../src/core/worker/state.ts";
-import { LONGEST, ORIGIN, reduce } from "./reduce.ts";
+import { LONGEST, ORIGIN, type Reduced, reduce, restore } from "./reduce.ts";
 
 /** The processes of a slot as the kernel knows them. */
 export type Processes =
@@ -67,7 +67,7 @@ export function firstSituation(spec: PoolSpec): Situation {
       event: { kind: "boot", at: ORIGIN, random: RANDOM },
     },
   );
-  return { ...booted, state: reduce(booted.state, ORIGIN) };
+  return booted;
 }
 
 /** The situation after a move, not reduced. @throws AssertionError if it breaks an invariant */
@@ -261,13 +261,19 @@ export function fairMove(situation: Situation): Move | undefined {
   return moves[0];
 }
 
-/** `situation`, `ticks` after ORIGIN, in its finite form. */
-export function settle(situation: Situation, ticks = 0): Situation {
-  return { state: reduce(situation.state, after(ORIGIN, ticks)), processes: situation.processes };
+/** A situation in its finite form, as text. */
+export function pack({ state, processes }: Situation, ticks = 0): string {
+  return `${JSON.stringify(processes)}\n${reduce(state, after(ORIGIN, ticks)) satisfies Reduced}`;
 }
 
-export function keyOf(situation: Situation): string {
-  return createHash("sha1").update(JSON.stringify(situation)).digest("latin1");
+export function unpack(packed: string, spec: PoolSpec): Situation {
+  const end = packed.indexOf("\n");
+  return { processes: JSON.parse(packed.slice(0, end)), state: restore(packed.slice(end + 1), spec) };
+}
+
+/** States are remembered by their hash: two of a million collide with a chance of 10⁻²⁶. */
+function hashOf(packed: string): string {
+  return hash("sha1", packed, "base64");
 }
 
 export interface Exploration {
@@ -285,38 +291,38 @@ export function explore(
   { maxStates = Number.POSITIVE_INFINITY, maxMs = Number.POSITIVE_INFINITY },
 ): Exploration {
   const startedAt = performance.now();
-  const first = firstSituation(spec);
-  const seen = new Set([keyOf(first)]);
-  /** States from which the fair continuation is known to stop, with its length. */
+  const first = pack(firstSituation(spec));
+  const seen = new Set([hashOf(first)]);
+  /** The length of the fair continuation of each state that is known to stop. */
   const stops = new Map<string, number>();
-  let frontier = [JSON.stringify(first)];
+  let frontier = [first];
   let transitions = 0;
-  let longest = 0;
+  let longestContinuation = 0;
   while (frontier.length > 0) {
     const next: string[] = [];
-    for (const text of frontier) {
-      const situation = JSON.parse(text) as Situation;
-      longest = Math.max(longest, checkContinuation(situation, stops));
+    for (const packed of frontier) {
+      if (seen.size >= maxStates || performance.now() - startedAt > maxMs)
+        return { states: seen.size, transitions, isClosed: false, longestContinuation };
+      longestContinuation = Math.max(longestContinuation, checkContinuation(packed, spec, stops));
+      const situation = unpack(packed, spec);
       for (const move of movesOf(situation)) {
         const reached = attempt(situation, move);
         transitions++;
-        const key = keyOf(reached);
+        const key = hashOf(reached);
         if (seen.has(key)) continue;
         seen.add(key);
-        next.push(JSON.stringify(reached));
+        next.push(reached);
       }
-      if (seen.size >= maxStates || performance.now() - startedAt > maxMs)
-        return { states: seen.size, transitions, isClosed: false, longestContinuation: longest };
     }
     frontier = next;
   }
-  return { states: seen.size, transitions, isClosed: true, longestContinuation: longest };
+  return { states: seen.size, transitions, isClosed: true, longestContinuation };
 }
 
 /** The finite form after a move. An error names the situation and the move. */
-export function attempt(situation: Situation, move: Move): Situation {
+export function attempt(situation: Situation, move: Move): string {
   try {
-    return settle(perform(situation, move), move.ticks);
+    return pack(perform(situation, move), move.ticks);
   } catch (error) {
     const what = error instanceof Error ? error.message : String(error);
     throw new Error(`"${move.name}" breaks an invariant: ${what}\n${JSON.stringify(situation)}`, { cause: error });
@@ -324,22 +330,23 @@ export function attempt(situation: Situation, move: Move): Situation {
 }
 
 /** Follows the fair continuation until the controller has stopped. Returns the number of moves. */
-function checkContinuation(from: Situation, stops: Map<string, number>): number {
+function checkContinuation(from: string, spec: PoolSpec, stops: Map<string, number>): number {
   const path: string[] = [];
-  let situation = from;
+  let packed = from;
   let left = 0;
   for (;;) {
-    const key = keyOf(situation);
+    const key = hashOf(packed);
     const known = stops.get(key);
     if (known !== undefined) {
       left = known;
       break;
     }
-    const move = fairMove(situation);
     path.push(key);
+    const situation = unpack(packed, spec);
+    const move = fairMove(situation);
     if (move === undefined) break;
-    if (path.length > 300) throw new Error(`the fair continuation does not stop: ${JSON.stringify(from)}`);
-    situation = attempt(situation, move);
+    if (path.length > 300) throw new Error(`the fair continuation does not stop: ${from}`);
+    packed = attempt(situation, move);
   }
   for (const [index, key] of path.entries()) stops.set(key, left + path.length - 1 - index);
   return left + path.length;

@@ -15,6 +15,9 @@
 import { type Instant, instant } from "../../src/base/time.ts";
 import type { ControllerState } from "../../src/core/controller.ts";
 import { NO_CRASHES } from "../../src/core/policy/restart.ts";
+import type { QueuedOperation } from "../../src/core/pool/order.ts";
+import { takeCensus } from "../../src/core/pool/roster.ts";
+import type { PoolSpec } from "../../src/core/spec.ts";
 import { EMPTY_TALLY } from "../../src/core/tally.ts";
 import type { WorkerState } from "../../src/core/worker/state.ts";
 
@@ -22,6 +25,9 @@ import type { WorkerState } from "../../src/core/worker/state.ts";
 export const LONGEST = 2;
 
 export const ORIGIN = instant(1000);
+
+/** A longer streak changes no wait: the backoff has reached its maximum. */
+const MAX_STREAK = 4;
 
 /** Present incarnation of every slot in the finite form. */
 const INCARNATION = 10;
@@ -42,18 +48,25 @@ const INSTANTS = new Set([
   "shutdownBound",
 ]);
 
-/** Fields that decide nothing, and what they become. */
-const IRRELEVANT: Readonly<Record<string, unknown>> = {
-  reason: "",
-  id: "op",
-  pid: 1,
-  restarts: 0,
-  lastExit: undefined,
-  waitsFor: undefined,
-  tally: EMPTY_TALLY,
-  exitCode: 0,
-  total: 1,
-};
+/** Fields that decide nothing, or follow from others (the census). They are left out, so that they are undefined. */
+const LEFT_OUT = new Set([
+  "reason",
+  "id",
+  "pid",
+  "restarts",
+  "lastExit",
+  "waitsFor",
+  "tally",
+  "census",
+  "exitCode",
+  "total",
+]);
+
+/** Specifications: all of an exploration are equal but for their revision, which stands for them. */
+const SPECS = new Set(["spec", "previous"]);
+
+/** A controller's state in its finite form, as text. */
+export type Reduced = string;
 
 type Json = Record<string, unknown>;
 
@@ -82,20 +95,20 @@ function forget(worker: WorkerState, now: Instant): WorkerState {
 }
 
 /** Calls `visit` for each number of the state that is an instant or a revision. */
-function visitNumbers(value: unknown, visit: (kind: "instant" | "revision", number: number) => void): void {
-  if (!isObject(value)) return;
-  for (const key in value) {
-    const each = value[key];
+function visitNumbers(value: Json, visit: (kind: "instant" | "revision", number: number) => void): void {
+  for (const [key, each] of Object.entries(value)) {
     if (typeof each === "number") {
       if (INSTANTS.has(key)) visit("instant", each);
       else if (key === "revision") visit("revision", each);
-    } else if (!(key in IRRELEVANT)) visitNumbers(each, visit);
+    } else if (!isObject(each) || LEFT_OUT.has(key)) continue;
+    else if (SPECS.has(key)) visit("revision", each["revision"] as number);
+    else visitNumbers(each, visit);
   }
 }
 
-/** `full` at `now` in its finite form. */
-export function reduce(full: ControllerState, now: Instant): ControllerState {
-  const state: ControllerState = {
+/** The finite form of `full` at `now`. */
+export function reduce(full: ControllerState, now: Instant): Reduced {
+  const state = {
     ...full,
     startedAt: now,
     pools: full.pools.map((pool) => ({
@@ -114,29 +127,66 @@ export function reduce(full: ControllerState, now: Instant): ControllerState {
   const ranks = new Map([...revisions].sort((a, b) => a - b).map((revision, index) => [revision, index + 1]));
   const toInstant = (at: number) => ages.get(at) ?? at - now + ORIGIN;
   const slots = new Map(state.pools.flatMap(({ workers }) => workers.map((each) => [each.slot, each.incarnation])));
-  const toIncarnation = (slot: number, incarnation: number) =>
-    INCARNATION + Math.max(-1, Math.min(1, incarnation - (slots.get(slot) ?? 0)));
+  const toIncarnation = (slot: unknown, incarnation: number) =>
+    INCARNATION + Math.max(-1, Math.min(1, incarnation - (slots.get(slot as number) ?? 0)));
 
-  const convert = (value: unknown): unknown => {
-    if (Array.isArray(value)) return value.map(convert);
-    if (!isObject(value)) return value;
+  const convertNumber = (key: string, number: number, owner: Json): number | undefined => {
+    if (INSTANTS.has(key)) return toInstant(number);
+    switch (key) {
+      case "revision":
+        return ranks.get(number);
+      case "streak":
+        return Math.min(number, MAX_STREAK);
+      case "lastUptimeMs":
+        return Math.min(number, LONGEST);
+      case "incarnation":
+        return toIncarnation(owner["slot"], number);
+      case "oldIncarnation":
+        return toIncarnation(owner["old"], number);
+      case "successorIncarnation":
+        return toIncarnation(owner["successor"], number);
+      default:
+        return number;
+    }
+  };
+  const convert = (value: Json): Json => {
     const result: Json = {};
-    for (const key in value) {
-      const each = value[key];
-      if (key in IRRELEVANT) result[key] = IRRELEVANT[key];
+    for (const [key, each] of Object.entries(value)) {
+      if (LEFT_OUT.has(key)) continue;
+      if (typeof each === "number") result[key] = convertNumber(key, each, value);
+      else if (!isObject(each)) result[key] = each;
+      else if (SPECS.has(key)) result[key] = ranks.get(each["revision"] as number);
       else if (key === "recent")
-        result[key] = (each as number[]).filter((exit) => now - exit <= LONGEST).map(toInstant);
-      else if (key === "streak") result[key] = Math.min(each as number, 4);
-      else if (key === "lastUptimeMs") result[key] = Math.min(each as number, LONGEST);
-      else if (typeof each === "number" && INSTANTS.has(key)) result[key] = toInstant(each);
-      else if (key === "revision") result[key] = ranks.get(each as number);
-      else if (key === "incarnation") result[key] = toIncarnation(value["slot"] as number, each as number);
-      else if (key === "oldIncarnation") result[key] = toIncarnation(value["old"] as number, each as number);
-      else if (key === "successorIncarnation")
-        result[key] = toIncarnation(value["successor"] as number, each as number);
+        result[key] = (value["recent"] as Instant[]).filter((exit) => now - exit <= LONGEST).map(toInstant);
+      else if (Array.isArray(each)) result[key] = each.map((item) => (isObject(item) ? convert(item) : item));
       else result[key] = convert(each);
     }
     return result;
   };
-  return convert(state) as ControllerState;
+  return JSON.stringify(convert(state));
+}
+
+/** A state that the core accepts, of the pool that `spec` describes. */
+export function restore(reduced: Reduced, spec: PoolSpec): ControllerState {
+  const toSpec = (revision: unknown) => ({ ...spec, revision: revision as number });
+  const { pools, ...state } = JSON.parse(reduced) as ControllerState;
+  const operation = <O extends QueuedOperation>(each: O): O => {
+    const { order } = each;
+    return order.kind === "reload" ? { ...each, order: { ...order, spec: toSpec(order.spec) } } : each;
+  };
+  return {
+    ...state,
+    pools: pools.map((pool) => {
+      const workers = pool.workers.map((each): WorkerState => ("spawnedAt" in each ? { ...each, pid: 1 } : each));
+      return {
+        ...pool,
+        spec: toSpec(pool.spec),
+        workers,
+        census: takeCensus(workers),
+        tally: EMPTY_TALLY,
+        running: pool.running.map((each) => ({ ...operation(each), previous: toSpec(each.previous) })),
+        queue: pool.queue.map(operation),
+      };
+    }),
+  };
 }
