@@ -161,6 +161,23 @@ test("a listing that may hold ended processes stays until a process is created",
   await endAll(scene, [leader]);
 });
 
+test("a listing examines a bounded number of new processes, and the next ones examine the rest", async (context) => {
+  becomeSubreaper();
+  const script = "i=0; while [ $i -lt 1100 ]; do sleep 1000 & i=$((i+1)); done; echo $$ > started; exec sleep 1000";
+  const scene = new ProcessScene(context, script);
+  const trees = new ProcessTrees(scene.mark);
+  const leader = scene.processes.spawn(0, 0, 1, 1);
+  trees.add({ leader, pool: "web", slot: 0, incarnation: 1 });
+  await until(() => writtenPid(scene.path("started")) > 0, "all run");
+  trees.refresh();
+  const first = trees.membersOf(leader).length;
+  assert.ok(first <= 1001, `${first} processes were examined at once`);
+  trees.refresh(0, true);
+  trees.refresh(0, true);
+  assert.equal(trees.membersOf(leader).length, 1101);
+  await endAll(scene, [leader]);
+});
+
 test("memory is read as the kernel tells it, PSS is at most RSS, and what is gone has none", () => {
   const { pageBytes } = readSystemUnits();
   const before = readRssPages(process.pid) ?? 0;

@@ -43,6 +43,9 @@ type Owner = Tree | typeof FOREIGN;
 /** After so long without a listing a process id may name another process. */
 const STALE_MS = 20_000;
 
+/** New processes that one listing examines, so that a worker that starts thousands holds nothing up for long. */
+const MAX_EXAMINED = 1000;
+
 export class ProcessTrees {
   /** Value of CONTROLLER_MARK in the environment of this controller's workers. */
   readonly #mark: string;
@@ -128,7 +131,12 @@ export class ProcessTrees {
       tree.members = tree.members.filter((pid) => owners.get(pid) === tree);
       for (const pid of tree.births.keys()) if (owners.get(pid) !== tree) tree.births.delete(pid);
     }
-    for (const pid of fresh) this.#examine(pid, fresh);
+    const most = fresh.size - MAX_EXAMINED;
+    for (const pid of fresh) {
+      // The others are still unknown, so the next listing examines them.
+      if (fresh.size <= most) this.#isComplete = false;
+      else this.#examine(pid, fresh);
+    }
   }
 
   /** Finds the owner of a process that was not there before; of its parent first, whose children are of the same worker. */
