@@ -87,7 +87,7 @@ function bundle(dir: string): string {
     define: {
       MONOCEROS_VERSION: '"0.0.0"',
       MONOCEROS_COMMIT: '"turns"',
-      "import.meta.dirname": JSON.stringify(join(ROOT, "src", "runtime")),
+      "import.meta.dirname": JSON.stringify(join(ROOT, "src", "runtime", "process")),
     },
     logLevel: "error",
   });

@@ -310,8 +310,8 @@ async function makeCodeCache(target, work) {
     spawn(RUNTIME, [...EXEC_ARGV, join(work, "trainer.cjs"), join(work, bundle), output, ...args], {
       stdio: ["ignore", "ignore", "pipe"],
       env: { ...process.env, NODE_OPTIONS: "" },
-      // The bundle looks for the spawn shim where src/runtime/spawnShim.ts does.
-      cwd: join(ROOT, "src", "runtime"),
+      // The bundle looks for the spawn shim where src/runtime/process/spawnShim.ts does.
+      cwd: join(ROOT, "src", "runtime", "process"),
     });
   const start = (args) => startWith("bundle.cjs", cache, args);
   const startClient = (args) => startWith("client.cjs", clientCache, args);

@@ -1,8 +1,8 @@
 /** Writes the generated pages of docs/ from the code; with `--check` it only tells whether they are stale. */
 import { readFileSync, writeFileSync } from "node:fs";
 import { apiPage } from "../src/admin/docs.ts";
-import { OPEN_ROUTES } from "../src/admin/openRoutes.ts";
-import { ALL_ROUTES } from "../src/admin/server.ts";
+import { ALL_ROUTES } from "../src/admin/http/server.ts";
+import { OPEN_ROUTES } from "../src/admin/routes/openRoutes.ts";
 import { errorsPage } from "../src/base/errorsPage.ts";
 import { cliPage } from "../src/cli/docs.ts";
 import { configurationPage } from "../src/config/docs.ts";

@@ -9,10 +9,10 @@ import { globSync, readFileSync } from "node:fs";
 
 /** Files beside the code that start processes or wait for sockets, and so are no unit tests. */
 const WITH_PROCESSES = [
-  "src/runtime/*.test.ts",
+  "src/runtime/**/*.test.ts",
   "src/logs/logs.test.ts",
   "src/*.test.ts",
-  "src/admin/server.test.ts",
+  "src/admin/http/server.test.ts",
   "src/cli/cli.test.ts",
   "cmd/**/*.test.ts",
   "scripts/*.test.ts",

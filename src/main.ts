@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { isSea } from "node:sea";
 import { cli } from "./cli/cli.ts";
 import { COMMANDS } from "./cli/commands.ts";
-import { processTerminal } from "./cli/terminal.ts";
+import { processTerminal } from "./cli/screen/terminal.ts";
 import { decideEnvironment } from "./environment.ts";
 import { exitNow } from "./exitNow.ts";
 

@@ -26,7 +26,7 @@ const RULES: Readonly<Record<string, Rule>> = {
   profile: { folders: ["profile"], packages: NOTHING },
   envoy: { folders: ["base", "files", "envoy"], packages: NODE },
   admin: { folders: ["base", "core", "files", "admin"], packages: NODE },
-  assembly: {
+  controller: {
     folders: [
       "base",
       "core",
@@ -38,23 +38,22 @@ const RULES: Readonly<Record<string, Rule>> = {
       "profile",
       "envoy",
       "admin",
-      "cli",
-      "assembly",
+      "controller",
     ],
     packages: NODE,
   },
   cli: {
-    folders: ["base", "core", "config", "files", "runtime", "logs", "metrics", "envoy", "admin", "cli", "assembly"],
+    folders: ["base", "core", "config", "files", "runtime", "logs", "metrics", "envoy", "admin", "cli", "controller"],
     packages: NODE,
   },
 };
 
-/** The only files outside runtime/ and assembly/ that may know runtime/: they check the machine, and who answers the CLI. */
-const KNOW_RUNTIME = ["cli/preflight.ts", "cli/connectController.ts"];
+/** The only files outside runtime/ and controller/ that may know runtime/: who answers the command line. */
+const KNOW_RUNTIME = ["cli/connectController.ts"];
 
 /** Modules that one file alone may import, or none. */
 const CONFINED: Readonly<Record<string, readonly string[]>> = {
-  "node:ffi": ["runtime/linux.ts", "runtime/peerCredentials.ts", "exitNow.ts"],
+  "node:ffi": ["runtime/os/linux.ts", "runtime/os/peerCredentials.ts", "exitNow.ts"],
   "node:child_process": [],
   "node:cluster": [],
   "node:worker_threads": [],
@@ -66,21 +65,21 @@ const PURE: Readonly<Record<string, RegExp>> = {
   "logs/level.ts": NOTHING,
   "logs/annotate.ts": /^node:buffer$/u,
   "files/trust.ts": NOTHING,
-  "envoy/settings.ts": NOTHING,
-  "envoy/bootstrap.ts": NOTHING,
-  "envoy/listener.ts": NOTHING,
-  "envoy/cluster.ts": NOTHING,
-  "envoy/endpoints.ts": NOTHING,
-  "envoy/json.ts": NOTHING,
-  "envoy/files.ts": NOTHING,
-  "envoy/commandLine.ts": NOTHING,
-  "envoy/adminAnswers.ts": NOTHING,
-  "envoy/requestCounts.ts": NOTHING,
-  "envoy/readings.ts": NOTHING,
-  "envoy/drains.ts": NOTHING,
-  "envoy/enlistments.ts": NOTHING,
-  "envoy/resourceStates.ts": NOTHING,
-  "envoy/stragglers.ts": NOTHING,
+  "envoy/resources/settings.ts": NOTHING,
+  "envoy/resources/bootstrap.ts": NOTHING,
+  "envoy/resources/listener.ts": NOTHING,
+  "envoy/resources/cluster.ts": NOTHING,
+  "envoy/resources/endpoints.ts": NOTHING,
+  "envoy/resources/json.ts": NOTHING,
+  "envoy/resources/files.ts": NOTHING,
+  "envoy/control/commandLine.ts": NOTHING,
+  "envoy/reading/adminAnswers.ts": NOTHING,
+  "envoy/reading/requestCounts.ts": NOTHING,
+  "envoy/reading/readings.ts": NOTHING,
+  "envoy/reading/drains.ts": NOTHING,
+  "envoy/reading/enlistments.ts": NOTHING,
+  "envoy/reading/resourceStates.ts": NOTHING,
+  "envoy/reading/stragglers.ts": NOTHING,
 };
 
 /** What decisions must not know: time, chance, the process, waiting. */
@@ -216,7 +215,7 @@ function importViolations(path: string, rule: Rule, specifier: string | undefine
   if (target.endsWith(".test.ts")) return [`imports the test ${target}`];
   const folder = target.includes("/") ? (target.split("/")[0] ?? "") : "";
   if (!rule.folders.includes(folder)) return [`may not import ${target}`];
-  if (folder === "runtime" && !/^(?:runtime|assembly)\//u.test(path) && !KNOW_RUNTIME.includes(path))
+  if (folder === "runtime" && !/^(?:runtime|controller)\//u.test(path) && !KNOW_RUNTIME.includes(path))
     return [`may not import ${target}, only ${KNOW_RUNTIME.join(", ")} may`];
   return [];
 }
@@ -344,7 +343,7 @@ test("the check can fail: each rule has a file that breaks it", () => {
     ["logs/a.ts", 'import { x } from "../admin/x.ts";', "may not import admin/x.ts"],
     ["metrics/a.ts", 'import { x } from "../runtime/x.ts";', "may not import runtime/x.ts"],
     ["envoy/a.ts", 'import { x } from "../config/x.ts";', "may not import config/x.ts"],
-    ["envoy/cluster.ts", 'import { x } from "node:fs";', "may not import node:fs"],
+    ["envoy/resources/cluster.ts", 'import { x } from "node:fs";', "may not import node:fs"],
     ["admin/a.ts", 'import { x } from "../metrics/x.ts";', "may not import metrics/x.ts"],
     ["cli/a.ts", 'import { x } from "lodash";', "may not import lodash"],
     ["cli/a.ts", 'import { x } from "./x.test.ts";', "imports the test cli/x.test.ts"],
@@ -360,7 +359,7 @@ test("the check can fail: each rule has a file that breaks it", () => {
     ["main.ts", 'import { x } from "./runtime/x.ts";', "may not import runtime/x.ts"],
   ];
   for (const [path, text, violation] of broken) assert.deepEqual(violationsOf(path, text), [`${path}: ${violation}`]);
-  assert.match(violationsOf("cli/a.ts", 'import { x } from "../runtime/x.ts";')[0] ?? "", /only cli\/preflight/u);
+  assert.match(violationsOf("cli/a.ts", 'import { x } from "../runtime/x.ts";')[0] ?? "", /only cli\/connectController/u);
   assert.deepEqual(violationsOf("utils/a.ts", ""), ['utils/a.ts: folder "utils" has no rule']);
   assert.deepEqual(violationsOf("core/a.ts", 'export { x } from "./x.ts";\nexport const y = 1;'), []);
 });

@@ -321,7 +321,7 @@ export interface LogLine {
 /** What may be asked of a pool or of one worker. */
 export type Action = "restart" | "stop" | "start";
 
-/** Where a client finds things; admin/controlRoutes.ts serves them. */
+/** Where a client finds things; admin/routes/controlRoutes.ts serves them. */
 export const PATHS = {
   status: "/v1/status",
   events: "/v1/events",

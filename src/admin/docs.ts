@@ -1,5 +1,5 @@
 /** The page docs/api.md, printed from the routes. */
-import type { Route } from "./route.ts";
+import type { Route } from "./http/route.ts";
 
 const INTRODUCTION = `# API
 

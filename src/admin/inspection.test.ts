@@ -5,7 +5,7 @@ import type { AddressInfo } from "node:net";
 import { type TestContext, test } from "node:test";
 import { FakeHandle } from "../../test/support/fakeHandle.ts";
 import { ControllerError } from "../base/errors.ts";
-import { createTcpServer } from "./server.ts";
+import { createTcpServer } from "./http/server.ts";
 
 interface Answer {
   readonly status: number | undefined;

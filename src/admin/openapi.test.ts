@@ -4,11 +4,11 @@ import { FakeHandle } from "../../test/support/fakeHandle.ts";
 import { problemsOf } from "../../test/support/jsonSchema.ts";
 import { instant } from "../base/time.ts";
 import { PATHS, statusOf } from "./api.ts";
+import { compileRoutes, matchRoutes, type Route } from "./http/route.ts";
+import { ALL_ROUTES } from "./http/server.ts";
 import { openApiDocument } from "./openapi.ts";
-import { OPEN_ROUTES } from "./openRoutes.ts";
-import { compileRoutes, matchRoutes, type Route } from "./route.ts";
+import { OPEN_ROUTES } from "./routes/openRoutes.ts";
 import { SCHEMAS } from "./schemas.ts";
-import { ALL_ROUTES } from "./server.ts";
 
 interface Document {
   readonly openapi: string;

@@ -1,5 +1,5 @@
 /** The OpenAPI 3.1 document, made from the routes themselves, so that it cannot disagree with what is served. Pure. */
-import type { Route, RouteAnswer } from "./route.ts";
+import type { Route, RouteAnswer } from "./http/route.ts";
 import { SCHEMAS, type Schema } from "./schemas.ts";
 
 /** What each error status means. */

@@ -6,7 +6,7 @@ import { ControllerError } from "../base/errors.ts";
 import type { Command, Context } from "./command.ts";
 import { type Given, parseCommandLine } from "./commandLine.ts";
 import { helpOf, helpOfAll, SHORT_USAGE } from "./help.ts";
-import type { Terminal } from "./terminal.ts";
+import type { Terminal } from "./screen/terminal.ts";
 
 /** What a command line is run in. */
 export interface Surroundings {

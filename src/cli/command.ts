@@ -2,7 +2,7 @@
  * What a command of the command line is: data (from which parsing, help and docs/cli.md are made) plus `run`. A command
  * loads what is heavy inside `run`, so that help and version stay quick.
  */
-import type { Terminal } from "./terminal.ts";
+import type { Terminal } from "./screen/terminal.ts";
 
 /** One flag. Its name is the key it stands under, without the dashes. */
 export interface Flag {

@@ -2,7 +2,7 @@
 import { lstatSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { descriptorOf } from "../admin/descriptor.ts";
-import { defaultSocketCandidates } from "../admin/socketPath.ts";
+import { defaultSocketCandidates } from "../admin/http/socketPath.ts";
 import type { ControlClient, SocketTrust } from "./client.ts";
 import type { Context } from "./command.ts";
 
@@ -25,7 +25,7 @@ async function namedSocket(context: Context): Promise<string | undefined> {
   if (socket !== undefined) return socket;
   const file = context.text("config");
   if (file !== undefined) {
-    const { readConfig } = await import("./configFile.ts");
+    const { readConfig } = await import("../controller/configFile.ts");
     const configured = (await readConfig(file, context.env)).config.admin.socket;
     if (configured !== undefined) return configured;
   }
@@ -35,7 +35,7 @@ async function namedSocket(context: Context): Promise<string | undefined> {
 
 async function socketTrust(isNamed: boolean, uid: number): Promise<SocketTrust> {
   const [{ readPeer }, { distrustOf }] = await Promise.all([
-    import("../runtime/peerCredentials.ts"),
+    import("../runtime/os/peerCredentials.ts"),
     import("../files/inspectPath.ts"),
   ]);
   return {

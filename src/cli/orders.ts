@@ -96,7 +96,7 @@ export async function carryOut(context: Context, client: ControlClient, order: O
 async function follow(context: Context, client: ControlClient, order: Order): Promise<Operation | undefined> {
   const { terminal } = context;
   const { accepted, target, what } = order;
-  const { renderEvent } = await import("./render.ts");
+  const { renderEvent } = await import("./screen/render.ts");
   const interruption = new AbortController();
   using _ = terminal.onInterrupt(() => interruption.abort());
   let operation: Operation | undefined;

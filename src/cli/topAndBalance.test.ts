@@ -5,7 +5,7 @@ import { MemoryTerminal } from "../../test/support/memoryTerminal.ts";
 import type { Status } from "../admin/api.ts";
 import { cli } from "./cli.ts";
 import { COMMANDS } from "./commands.ts";
-import type { Screen } from "./screen.ts";
+import type { Screen } from "./screen/screen.ts";
 
 async function run(fake: FakeController, line: string, terminal = new MemoryTerminal()): Promise<MemoryTerminal> {
   const argv = [...line.split(" "), "--socket", fake.socketPath];

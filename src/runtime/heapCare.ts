@@ -4,7 +4,7 @@
  */
 import { getHeapStatistics } from "node:v8";
 import { collect } from "./engineFlags.ts";
-import { returnFreeMemory } from "./linux.ts";
+import { returnFreeMemory } from "./os/linux.ts";
 
 const LOOK_EVERY_MS = 5000;
 /** After something has happened: so long nothing else may happen before the process counts as idle. */

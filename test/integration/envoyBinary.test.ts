@@ -6,8 +6,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import type { ErrorCode } from "../../src/base/errors.ts";
-import { ConfigurationError, type ConfigurationProblem } from "../../src/cli/configFile.ts";
-import { type Preflight, preflight } from "../../src/cli/preflight.ts";
+import { ConfigurationError, type ConfigurationProblem } from "../../src/controller/configFile.ts";
+import { type Preflight, preflight } from "../../src/controller/preflight.ts";
 import { ENVOY } from "../support/envoy.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "monoceros-envoy-binary-"));

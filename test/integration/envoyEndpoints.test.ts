@@ -5,7 +5,7 @@ import { once } from "node:events";
 import { renameSync, rmSync, watch } from "node:fs";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
-import { proxyFiles } from "../../src/envoy/files.ts";
+import { proxyFiles } from "../../src/envoy/resources/files.ts";
 import { ProxyUnderTest, StubWorker } from "../support/envoy.ts";
 import { freePort } from "../support/ports.ts";
 

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { Agent, get } from "node:http";
 import { test } from "node:test";
-import type { Upstream } from "../../src/envoy/settings.ts";
+import type { Upstream } from "../../src/envoy/resources/settings.ts";
 import { ProxyUnderTest, StubWorker } from "../support/envoy.ts";
 
 const CLIENTS = 16;

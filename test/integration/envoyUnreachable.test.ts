@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { test } from "node:test";
-import type { ProxySettings, Upstream } from "../../src/envoy/settings.ts";
+import type { ProxySettings, Upstream } from "../../src/envoy/resources/settings.ts";
 import { ProxyUnderTest, StubWorker } from "../support/envoy.ts";
 import { type LoadOptions, startLoad } from "../support/load.ts";
 import { describeLoad } from "../support/loadReport.ts";

@@ -5,8 +5,8 @@ import { once } from "node:events";
 import { closeSync } from "node:fs";
 import { resolve } from "node:path";
 import { test } from "node:test";
-import { INOTIFY_OF_ENVOY } from "../../src/runtime/inotify.ts";
-import { openInotify } from "../../src/runtime/linux.ts";
+import { INOTIFY_OF_ENVOY } from "../../src/runtime/os/inotify.ts";
+import { openInotify } from "../../src/runtime/os/linux.ts";
 import { ControllerUnderTest, eventually, MONOCEROS } from "../support/controller.ts";
 import { command, commandOk, envoyPid, proxyPool } from "../support/traffic.ts";
 import { happened, logged, statusCode } from "../support/watch.ts";
@@ -101,7 +101,7 @@ test("inotify instances used up at run time: only a reload that changes Envoy fa
 /** A process of the user that has all inotify instances but three. */
 const HOLDER = `
 import { closeSync } from "node:fs";
-import { openInotify } from ${JSON.stringify(resolve("src/runtime/linux.ts"))};
+import { openInotify } from ${JSON.stringify(resolve("src/runtime/os/linux.ts"))};
 const fds = [];
 for (let fd = openInotify(); fd >= 0; fd = openInotify()) fds.push(fd);
 for (const fd of fds.slice(0, 3)) closeSync(fd);

@@ -17,8 +17,8 @@ import {
 import { createConnection, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { PoolProxy, type ProxyListener } from "../../src/envoy/proxy.ts";
-import type { ProxyPlaces, ProxySettings, Upstream } from "../../src/envoy/settings.ts";
+import { PoolProxy, type ProxyListener } from "../../src/envoy/control/proxy.ts";
+import type { ProxyPlaces, ProxySettings, Upstream } from "../../src/envoy/resources/settings.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
 import { freePort } from "./ports.ts";
 

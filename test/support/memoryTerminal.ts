@@ -1,7 +1,7 @@
 /** Keeps what a command prints. */
 import { printableLines } from "../../src/base/printable.ts";
-import type { Screen } from "../../src/cli/screen.ts";
-import type { StreamName, Terminal } from "../../src/cli/terminal.ts";
+import type { Screen } from "../../src/cli/screen/screen.ts";
+import type { StreamName, Terminal } from "../../src/cli/screen/terminal.ts";
 
 export class MemoryTerminal implements Terminal {
   readonly hasColours = false;

@@ -10,9 +10,9 @@ import type { TestContext } from "node:test";
 import { setTimeout as wait } from "node:timers/promises";
 import type { Logger } from "../../src/base/log.ts";
 import type { ExitStatus } from "../../src/core/exit.ts";
-import { type PoolLaunch, Processes } from "../../src/runtime/processes.ts";
-import { listChildren, readStat } from "../../src/runtime/procfs.ts";
-import type { Credentials } from "../../src/runtime/spawnShim.ts";
+import { listChildren, readStat } from "../../src/runtime/os/procfs.ts";
+import { type PoolLaunch, Processes } from "../../src/runtime/process/processes.ts";
+import type { Credentials } from "../../src/runtime/process/spawnShim.ts";
 import { killAll } from "./watch.ts";
 
 /** The exit of a worker's leader. */

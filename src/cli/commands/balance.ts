@@ -17,7 +17,7 @@ export const balance: Command = {
     { command: "monoceros balance web --json", doc: "The same numbers for a program" },
   ],
   async run(context) {
-    const { renderBalance } = await import("../renderBalance.ts");
+    const { renderBalance } = await import("../screen/renderBalance.ts");
     const status = await (await connectController(context)).detailedStatus();
     const pools = poolsOf(status, context.arguments[0]);
     const { terminal } = context;

@@ -12,7 +12,7 @@ export const configShow: Command = {
     { command: "monoceros config show -c config.yaml --json", doc: "As JSON" },
   ],
   async run({ terminal, env, text, isSet }) {
-    const { readConfig } = await import("../configFile.ts");
+    const { readConfig } = await import("../../controller/configFile.ts");
     const { formatConfig } = await import("../../config/show.ts");
     const { config } = await readConfig(text("config") ?? "", env);
     await terminal.write("stdout", formatConfig(config, isSet("json") ? "json" : "yaml"));

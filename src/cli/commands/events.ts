@@ -19,7 +19,7 @@ export const events: Command = {
   ],
   async run(context) {
     const since = sinceOf(context);
-    const { renderEvent } = await import("../render.ts");
+    const { renderEvent } = await import("../screen/render.ts");
     const client = await connectController(context);
     const { terminal } = context;
     const isJson = context.isSet("json");

@@ -1,7 +1,7 @@
 /** `monoceros run`, and the bare flags of the original: checks everything, then becomes the controller. */
-import type { ReadAgain } from "../../assembly/controllerProcess.ts";
-import { holdSignals } from "../../assembly/heldSignals.ts";
-import type { RunProgram } from "../../envoy/binary.ts";
+import type { ReadAgain } from "../../controller/controllerProcess.ts";
+import { holdSignals } from "../../controller/watch/heldSignals.ts";
+import type { RunProgram } from "../../envoy/control/binary.ts";
 import type { Command } from "../command.ts";
 
 export const run: Command = {
@@ -27,9 +27,9 @@ export const run: Command = {
     const held = holdSignals();
     const [{ ownEnvironment, preflight, systemChecks, toolRunner }, { runController }, { Start, stoppedExitCode }] =
       await Promise.all([
-        import("../preflight.ts"),
-        import("../../assembly/controllerProcess.ts"),
-        import("../../assembly/start.ts"),
+        import("../../controller/preflight.ts"),
+        import("../../controller/controllerProcess.ts"),
+        import("../../controller/start.ts"),
       ]);
     const env = ownEnvironment(context.env);
     using start = Start.begin();

@@ -34,7 +34,7 @@ export const status: Command = {
     const { terminal } = context;
     const document = await client.status();
     if (context.isSet("json")) await terminal.write("stdout", `${JSON.stringify(document, undefined, 2)}\n`);
-    else await terminal.writePainted("stdout", (await import("../render.ts")).renderStatus(document, terminal));
+    else await terminal.writePainted("stdout", (await import("../screen/render.ts")).renderStatus(document, terminal));
     return 0;
   },
 };
@@ -42,7 +42,7 @@ export const status: Command = {
 /** The table in place of the one before on a terminal; elsewhere one after another, as JSON a line each. */
 async function watch(context: Context, client: ControlClient): Promise<number> {
   const { terminal } = context;
-  const { renderStatus } = await import("../render.ts");
+  const { renderStatus } = await import("../screen/render.ts");
   const interruption = new AbortController();
   using _ = terminal.onInterrupt(() => interruption.abort());
   for (let isFirst = true; !interruption.signal.aborted; isFirst = false) {

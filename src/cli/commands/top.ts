@@ -8,7 +8,7 @@ import type { ControlClient } from "../client.ts";
 import { CLIENT_FLAGS, type Command, type Context } from "../command.ts";
 import { usage } from "../commandLine.ts";
 import { connectController } from "../connectController.ts";
-import type { Screen } from "../screen.ts";
+import type { Screen } from "../screen/screen.ts";
 
 const USUAL_INTERVAL_MS = 2000;
 const LEAST_INTERVAL_MS = 100;
@@ -59,7 +59,7 @@ function look(client: ControlClient, withProcesses: boolean): Promise<Status> {
 }
 
 async function printOnce(context: Context, client: ControlClient, before: Status, waitMs: number): Promise<void> {
-  const { renderTop, topRows } = await import("../renderTop.ts");
+  const { renderTop, topRows } = await import("../screen/renderTop.ts");
   await pause(waitMs);
   const now = await look(client, context.isSet("processes"));
   const rows = topRows(before, now, poolsOf(now, context.arguments[0]));
@@ -84,7 +84,7 @@ async function watch(
   first: Status,
   intervalMs: number,
 ): Promise<void> {
-  const { renderTop, topRows } = await import("../renderTop.ts");
+  const { renderTop, topRows } = await import("../screen/renderTop.ts");
   const { hasColours } = context.terminal;
   let before = first;
   let now = first;

@@ -1,7 +1,8 @@
 /** `monoceros validate`: everything that can be known to be wrong before anything starts. */
+
+import type { ConfigurationError } from "../../controller/configFile.ts";
+import type { Preflight } from "../../controller/preflight.ts";
 import type { Command } from "../command.ts";
-import type { ConfigurationError } from "../configFile.ts";
-import type { Preflight } from "../preflight.ts";
 
 export const validate: Command = {
   name: "validate",
@@ -14,8 +15,8 @@ export const validate: Command = {
     { command: "monoceros -c config.yaml -k", doc: "The same" },
   ],
   async run({ terminal, env, text, isSet }) {
-    const { ownEnvironment, preflight } = await import("../preflight.ts");
-    const { ConfigurationError } = await import("../configFile.ts");
+    const { ownEnvironment, preflight } = await import("../../controller/preflight.ts");
+    const { ConfigurationError } = await import("../../controller/configFile.ts");
     const file = text("config") ?? "";
     let result: Preflight;
     try {

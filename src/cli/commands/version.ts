@@ -1,6 +1,7 @@
 /** `monoceros version`: which build this is. */
+
+import { REVISION, VERSION } from "../../base/version.ts";
 import type { Command } from "../command.ts";
-import { REVISION, VERSION } from "../version.ts";
 
 export const version: Command = {
   name: "version",

@@ -1,0 +1,53 @@
+/** Answers of the fronts that are no stream: JSON documents and errors with a code. */
+import { type ServerResponse, STATUS_CODES } from "node:http";
+import { type ControllerError, ERROR_CODES, type ErrorCode } from "../../base/errors.ts";
+import type { ApiError } from "../api.ts";
+
+/** HTTP statuses of errors that a request can meet; any other one is a conflict with what is going on. */
+const STATUSES: Partial<Record<ErrorCode, number>> = {
+  REQUEST_INVALID: 400,
+  WORKER_UNKNOWN: 404,
+  PROCESS_UNKNOWN: 404,
+  POOL_UNKNOWN: 404,
+  OPERATION_UNKNOWN: 404,
+};
+
+/** A JSON document with a newline. */
+function toText(body: object): string {
+  return `${JSON.stringify(body)}\n`;
+}
+
+function errorBody(code: ErrorCode, message: string): ApiError {
+  return { error: { code, message: `${message} (${ERROR_CODES[code].meaning})` } };
+}
+
+/** A whole answer, for a connection on which no request could be read. */
+export function rawError(status: number, code: ErrorCode, message: string): string {
+  const text = toText(errorBody(code, message));
+  const head = [
+    `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ""}`,
+    "content-type: application/json",
+    `content-length: ${Buffer.byteLength(text)}`,
+    "connection: close",
+  ];
+  return `${head.join("\r\n")}\r\n\r\n${text}`;
+}
+
+/** A JSON document. */
+export function sendJson(response: ServerResponse, status: number, body: object): void {
+  const text = toText(body);
+  response
+    .writeHead(status, { "content-type": "application/json", "content-length": Buffer.byteLength(text) })
+    .end(text);
+}
+
+/** An error; nothing where the answer has begun already. */
+export function sendError(response: ServerResponse, status: number, code: ErrorCode, message: string): void {
+  if (response.headersSent) return;
+  sendJson(response, status, errorBody(code, message));
+}
+
+/** An error with the status of its code. */
+export function sendFailure(response: ServerResponse, { code, message }: ControllerError): void {
+  sendError(response, STATUSES[code] ?? 409, code, message);
+}

@@ -1,0 +1,279 @@
+import assert from "node:assert/strict";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import {
+  chmodSync,
+  existsSync,
+  lchownSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { createServer, type Server } from "node:http";
+import { createServer as createNetServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, test } from "node:test";
+import { ControllerError, type ErrorCode } from "../../base/errors.ts";
+import { openListener } from "../../runtime/os/linux.ts";
+import { findListener, findUnixListener } from "../../runtime/os/procfs.ts";
+import { openTcpListener } from "../../runtime/socket/tcpListener.ts";
+import { type ListenerFinder, listenOnPort, listenOnSocket, type OpenPort, type OpenSocket } from "./listen.ts";
+
+const directory = mkdtempSync(join(tmpdir(), "monoceros-listen-"));
+const children: ChildProcess[] = [];
+after(() => {
+  for (const child of children) child.kill("SIGKILL");
+  rmSync(directory, { recursive: true });
+});
+
+const FIND: ListenerFinder = { onPort: findListener, onSocket: findUnixListener };
+const OPEN: OpenPort = async (host, port) => (await openTcpListener({ host, port }, 16)).fd;
+const OPEN_SOCKET: OpenSocket = (path, backlog) => openListener({ family: "Unix", path }, backlog, 0);
+const BLIND: ListenerFinder = { onPort: () => undefined, onSocket: () => undefined };
+
+let directories = 0;
+/** A new private directory. */
+function fresh(): string {
+  const path = join(directory, String(directories++));
+  mkdirSync(path, { mode: 0o700 });
+  return path;
+}
+
+async function withServer(body: (server: Server) => Promise<void>): Promise<void> {
+  const server = createServer((_, response) => response.end("here"));
+  try {
+    await body(server);
+  } finally {
+    server.close();
+    server.closeAllConnections();
+  }
+}
+
+/** A process that listens on what its argument says and has written the address of it. */
+async function holder(target: string): Promise<{ pid: number; line: string }> {
+  const script = `
+    const server = require("node:net").createServer();
+    const target = process.argv[1];
+    server.listen(target === "port" ? { port: 0, host: "127.0.0.1" } : target, () => {
+      const bound = server.address();
+      console.log(typeof bound === "string" ? bound : bound.port);
+    });
+  `;
+  const child = spawn(process.execPath, ["-e", script, target], { stdio: ["ignore", "pipe", "inherit"] });
+  children.push(child);
+  const [chunk] = (await once(child.stdout, "data")) as [Buffer];
+  assert.ok(child.pid !== undefined);
+  return { pid: child.pid, line: chunk.toString().trim() };
+}
+
+function refusal(code: ErrorCode, message: RegExp): (error: unknown) => true {
+  return (error) => {
+    assert.ok(error instanceof ControllerError, String(error));
+    assert.equal(error.code, code);
+    assert.match(error.message, message);
+    return true;
+  };
+}
+
+/** Leaves a socket file on which nobody listens. */
+function leaveStaleSocket(path: string): void {
+  const script = "import socket,sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])";
+  assert.equal(spawnSync("python3", ["-c", script, path]).status, 0);
+  assert.ok(lstatSync(path).isSocket());
+}
+
+test("port 0 is a free port, and its number is told", async () => {
+  await withServer(async (server) => {
+    const port = await listenOnPort(server, 0, "127.0.0.1", OPEN, BLIND);
+    assert.ok(port > 0);
+    const answer = await fetch(`http://127.0.0.1:${port}/`);
+    assert.equal(await answer.text(), "here");
+  });
+});
+
+test("a port that is taken names its holder by pid and command", async () => {
+  const { pid, line } = await holder("port");
+  await withServer(async (server) => {
+    await assert.rejects(listenOnPort(server, Number(line), "127.0.0.1", OPEN, FIND), (error) => {
+      assert.ok(error instanceof ControllerError && error.hint === "End it, or set admin.port.");
+      return refusal(
+        "PORT_IN_USE",
+        new RegExp(
+          `^Cannot listen on admin address "127.0.0.1:${line}": pid ${pid} \\(.*createServer.*\\) holds the port$`,
+          "su",
+        ),
+      )(error);
+    });
+  });
+});
+
+test("a port whose holder cannot be known is still said to be taken", async () => {
+  const { line } = await holder("port");
+  await withServer(async (server) => {
+    const attempt = listenOnPort(server, Number(line), "127.0.0.1", OPEN, BLIND);
+    await assert.rejects(attempt, refusal("PORT_IN_USE", /another process holds the port$/u));
+  });
+});
+
+test("an address that is not this machine's is an error of its own", async () => {
+  await withServer(async (server) => {
+    // 192.0.2.0/24 is for documentation (RFC 5737), nobody has it.
+    const attempt = listenOnPort(server, 0, "192.0.2.1", OPEN, BLIND);
+    await assert.rejects(attempt, refusal("ADDRESS_UNAVAILABLE", /"192\.0\.2\.1:0": EADDRNOTAVAIL$/u));
+  });
+});
+
+test("the control socket is its owner's alone, and a directory made for it can only be passed through", async () => {
+  await withServer(async (server) => {
+    const path = join(fresh(), "a", "b", "control.sock");
+    const umask = process.umask(0);
+    try {
+      const { file, reasons } = await listenOnSocket(server, [path], BLIND, OPEN_SOCKET);
+      assert.deepEqual([file?.path, reasons], [path, []]);
+      assert.equal(process.umask(), 0);
+    } finally {
+      process.umask(umask);
+    }
+    assert.equal(statSync(path).mode & 0o777, 0o600);
+    assert.equal(statSync(join(path, "..")).mode & 0o777, 0o711);
+    assert.equal(statSync(join(path, "..", "..")).mode & 0o777, 0o711);
+  });
+});
+
+test("a stale socket is replaced", async () => {
+  const path = join(fresh(), "control.sock");
+  leaveStaleSocket(path);
+  await withServer(async (server) => {
+    assert.equal((await listenOnSocket(server, [path], BLIND, OPEN_SOCKET)).file?.path, path);
+  });
+});
+
+test("a socket on which another process answers is left alone, and its holder is named", async () => {
+  const path = join(fresh(), "control.sock");
+  const { pid } = await holder(path);
+  await withServer(async (server) => {
+    await assert.rejects(
+      listenOnSocket(server, [path], FIND, OPEN_SOCKET),
+      refusal(
+        "CONTROL_SOCKET_IN_USE",
+        new RegExp(`control socket "${path}": pid ${pid} \\(.*\\) answers there$`, "su"),
+      ),
+    );
+    await assert.rejects(
+      listenOnSocket(server, [path], BLIND, OPEN_SOCKET),
+      refusal("CONTROL_SOCKET_IN_USE", /another process answers there$/u),
+    );
+  });
+  assert.ok(lstatSync(path).isSocket());
+});
+
+test("what is no socket is never removed", async () => {
+  const place = fresh();
+  const precious = join(place, "precious");
+  writeFileSync(precious, "data");
+  const link = join(place, "link");
+  symlinkSync(precious, link);
+  const dangling = join(place, "dangling");
+  symlinkSync(join(place, "nothing"), dangling);
+  const folder = join(place, "folder");
+  mkdirSync(folder);
+  await withServer(async (server) => {
+    for (const path of [precious, link, dangling, folder]) {
+      await assert.rejects(
+        listenOnSocket(server, [path], BLIND, OPEN_SOCKET),
+        refusal("CONTROL_SOCKET_UNSAFE", /there is something that is no socket$/u),
+      );
+      assert.ok(lstatSync(path, { throwIfNoEntry: false }) !== undefined, path);
+    }
+  });
+  assert.equal(readFileSync(precious, "utf8"), "data");
+});
+
+test("a directory in which strangers may write is refused, one with the sticky bit is not", async () => {
+  const open = fresh();
+  chmodSync(open, 0o777);
+  const sticky = fresh();
+  chmodSync(sticky, 0o1777);
+  await withServer(async (server) => {
+    await assert.rejects(
+      listenOnSocket(server, [join(open, "control.sock")], BLIND, OPEN_SOCKET),
+      refusal("CONTROL_SOCKET_UNSAFE", /every user may write to the directory "[^"]*"$/u),
+    );
+    assert.equal(existsSync(join(open, "control.sock")), false);
+    const path = join(sticky, "control.sock");
+    assert.equal((await listenOnSocket(server, [path], BLIND, OPEN_SOCKET)).file?.path, path);
+  });
+});
+
+test("a directory that is another user's link is refused, wherever it leads", {
+  skip: process.getuid?.() !== 0,
+}, async () => {
+  const place = fresh();
+  const link = join(place, "link");
+  symlinkSync(fresh(), link);
+  await withServer(async (server) => {
+    lchownSync(link, 65_534, 65_534);
+    await assert.rejects(
+      listenOnSocket(server, [join(link, "control.sock")], BLIND, OPEN_SOCKET),
+      refusal("CONTROL_SOCKET_UNSAFE", /user 65534 owns the symbolic link "[^"]*"$/u),
+    );
+    lchownSync(link, 0, 0);
+    assert.equal(
+      (await listenOnSocket(server, [join(link, "control.sock")], BLIND, OPEN_SOCKET)).file?.path,
+      join(link, "control.sock"),
+    );
+  });
+});
+
+test("the first place that can be used is taken; the others say why they could not", async () => {
+  const place = fresh();
+  const file = join(place, "file");
+  writeFileSync(file, "");
+  const busy = join(place, "busy.sock");
+  const other = createNetServer().listen(busy);
+  await once(other, "listening");
+  const tooLong = join(place, `${"x".repeat(120)}.sock`);
+  const good = join(place, "good.sock");
+  await withServer(async (server) => {
+    const candidates = [join(file, "control.sock"), busy, tooLong, good, join(place, "unused.sock")];
+    const { file: bound, reasons } = await listenOnSocket(server, candidates, BLIND, OPEN_SOCKET);
+    assert.equal(bound?.path, good);
+    assert.equal(reasons.length, 3);
+    assert.match(reasons[0] ?? "", /^.*\/file\/control\.sock: (?:ENOTDIR|EEXIST)/u);
+    assert.match(reasons[1] ?? "", /busy\.sock: Cannot listen on control socket .* another process answers there$/u);
+    assert.ok(reasons[2]?.startsWith(`${tooLong}: `));
+    assert.equal(server.listening, true);
+    assert.equal(existsSync(join(place, "unused.sock")), false);
+  });
+  other.close();
+});
+
+test("where no place can be used the reason of each is told, an ordinary one too, which is silent otherwise", async () => {
+  // Nobody, not even root, makes a directory there: EPERM, EACCES or, in a container, EROFS.
+  const forbidden = "/sys/monoceros-test/control.sock";
+  await withServer(async (server) => {
+    const { file: bound, reasons } = await listenOnSocket(server, [forbidden], BLIND, OPEN_SOCKET);
+    assert.equal(bound, undefined);
+    assert.equal(reasons.length, 1);
+    assert.match(reasons[0] ?? "", /^\/sys\/monoceros-test\/control\.sock: (?:EPERM|EACCES|EROFS)/u);
+    const good = join(fresh(), "good.sock");
+    const second = await listenOnSocket(server, [forbidden, good], BLIND, OPEN_SOCKET);
+    assert.deepEqual([second.file?.path, second.reasons], [good, []]);
+  });
+});
+
+test("where no place can be used there is no path, only reasons", async () => {
+  const file = join(fresh(), "file");
+  writeFileSync(file, "");
+  await withServer(async (server) => {
+    const { file: bound, reasons } = await listenOnSocket(server, [join(file, "a.sock")], BLIND, OPEN_SOCKET);
+    assert.equal(bound, undefined);
+    assert.equal(reasons.length, 1);
+  });
+});

@@ -1,0 +1,60 @@
+/** What handlers of routes read from a request: its body, the worker it names, numbers within bounds. */
+import { ControllerError } from "../../base/errors.ts";
+import type { Slot } from "../../core/identity.ts";
+import type { PoolView } from "../../core/view.ts";
+import type { Action } from "../api.ts";
+import type { Call } from "./route.ts";
+
+/** A worker that a request names. */
+export interface NamedWorker extends Pick<PoolView, "role" | "fronts"> {
+  /** Of its pool. */
+  readonly index: number;
+  readonly slot: Slot;
+}
+
+/** The worker with this id. @throws ControllerError WORKER_UNKNOWN */
+export function findWorker(call: Call, id: string, action: Action | "dump" | "profile"): NamedWorker {
+  for (const pool of call.controller.view().pools) {
+    const worker = pool.workers.find((each) => each.id === id);
+    if (worker !== undefined) return { index: pool.index, slot: worker.slot, role: pool.role, fronts: pool.fronts };
+  }
+  throw new ControllerError("WORKER_UNKNOWN", `Cannot ${action} worker "${id}": there is no such worker`);
+}
+
+/** A JSON object that has at most these keys. @throws ControllerError REQUEST_INVALID that says what it should be */
+export function parseBody(text: string, known: readonly string[], example: string): object {
+  const expected = `expected a JSON object such as ${example}`;
+  let body: unknown;
+  try {
+    body = JSON.parse(text);
+  } catch {
+    throw new ControllerError("REQUEST_INVALID", `The body is ${text === "" ? "empty" : "no JSON"}, ${expected}`);
+  }
+  if (typeof body !== "object" || body === null || Array.isArray(body))
+    throw new ControllerError("REQUEST_INVALID", `The body is no object, ${expected}`);
+  const unknown = Object.keys(body).find((key) => !known.includes(key));
+  if (unknown !== undefined)
+    throw new ControllerError("REQUEST_INVALID", `The body has an unknown key ${shorten(unknown)}, ${expected}`);
+  return body;
+}
+
+/** A whole number within bounds; the default where there is none. @throws ControllerError REQUEST_INVALID */
+export function wholeNumber(
+  name: string,
+  value: unknown,
+  bounds: { readonly least: number; readonly most: number; readonly default: number },
+): number {
+  if (value === undefined) return bounds.default;
+  if (typeof value === "number" && Number.isInteger(value) && value >= bounds.least && value <= bounds.most)
+    return value;
+  throw new ControllerError(
+    "REQUEST_INVALID",
+    `${name}: expected a whole number ≥ ${bounds.least} and ≤ ${bounds.most}, got ${shorten(value)}`,
+  );
+}
+
+/** What somebody sent, for a message. */
+export function shorten(value: unknown): string {
+  const text = JSON.stringify(value);
+  return text.length > 60 ? `${text.slice(0, 60)}…` : text;
+}

@@ -1,0 +1,80 @@
+/**
+ * Answers to scrapes. All that wait at the same moment share one exposition, and answers leave a few at a time, so that many
+ * scrapers neither cost more than one nor keep a health check waiting: those are answered as soon as they are read.
+ */
+
+import type { ServerResponse } from "node:http";
+import { monotonicMs } from "../../base/monotonic.ts";
+import { TimeShare } from "../../base/timeShare.ts";
+import { inTurns } from "../../base/turns.ts";
+import type { ControllerHandle } from "../handle.ts";
+
+interface Scrape {
+  readonly accept: string;
+  readonly response: ServerResponse;
+}
+
+/** Expositions take a fifth of the time at most; a few scrapers that come at once do not wait. */
+const SHARE = 0.2;
+const BURST_MS = 250;
+
+const QUEUES = new WeakMap<ControllerHandle, Scrapes>();
+
+/** Answers with the metrics of the controller in the format that `accept` asks for. */
+export function answerScrape(controller: ControllerHandle, scrape: Scrape): void {
+  let queue = QUEUES.get(controller);
+  if (queue === undefined) {
+    queue = new Scrapes((accept) => controller.metrics(accept));
+    QUEUES.set(controller, queue);
+  }
+  queue.add(scrape);
+}
+
+/** Encoded once: with many workers the text is large. */
+export function sendExposition(response: ServerResponse, body: Buffer, contentType: string): void {
+  response.writeHead(200, { "content-type": contentType, "content-length": body.length }).end(body);
+}
+
+class Scrapes {
+  readonly #metrics: ControllerHandle["metrics"];
+  #waiting: Scrape[] = [];
+  #isBusy = false;
+  readonly #share = new TimeShare(SHARE, BURST_MS);
+
+  constructor(metrics: ControllerHandle["metrics"]) {
+    this.#metrics = metrics;
+  }
+
+  add(scrape: Scrape): void {
+    this.#waiting.push(scrape);
+    if (!this.#isBusy) this.#begin();
+  }
+
+  #begin(): void {
+    this.#isBusy = true;
+    const waitMs = this.#share.waitMs(monotonicMs());
+    if (waitMs > 0) setTimeout(() => this.#answerAll(), waitMs);
+    else setImmediate(() => this.#answerAll());
+  }
+
+  #answerAll(): void {
+    const startedAtMs = monotonicMs();
+    const scrapes = this.#waiting.filter(({ response }) => !response.destroyed);
+    this.#waiting = [];
+    // In one turn, in which the controller gives the same text for the same format.
+    const bodies = new Map<string, Buffer>();
+    const answers = scrapes.map(({ accept, response }) => {
+      const { text, contentType } = this.#metrics(accept);
+      const body = bodies.get(contentType) ?? Buffer.from(text);
+      bodies.set(contentType, body);
+      return { response, body, contentType };
+    });
+    this.#share.spend(startedAtMs, monotonicMs());
+    const send = ({ response, body, contentType }: (typeof answers)[number]) =>
+      sendExposition(response, body, contentType);
+    inTurns(answers, send, () => {
+      this.#isBusy = false;
+      if (this.#waiting.length > 0) this.#begin();
+    });
+  }
+}

@@ -1,0 +1,362 @@
+/** Routes that show and change everything; who may use them is decided before they are reached. */
+import { ControllerError } from "../../base/errors.ts";
+import { MAX_REPLICAS } from "../../core/spec.ts";
+import type { PoolView } from "../../core/view.ts";
+import {
+  type Accepted,
+  type Action,
+  type OperationAccepted,
+  type Operations,
+  type ReloadAccepted,
+  type ReloadRequest,
+  type ScaleRequest,
+  type StatusDetails,
+  statusOf,
+} from "../api.ts";
+import { sendFailure, sendJson } from "../http/answers.ts";
+import { findWorker, parseBody, shorten } from "../http/requests.ts";
+import type { Call, Route, RouteAnswer } from "../http/route.ts";
+import { openApiDocument } from "../openapi.ts";
+import { DASHBOARD_ROUTE } from "./dashboardRoute.ts";
+import { EventStream } from "./eventStream.ts";
+import { INSPECTION_ROUTES } from "./inspectionRoutes.ts";
+import { followLogs } from "./logFeed.ts";
+import { OPEN_ROUTES } from "./openRoutes.ts";
+
+/** Operations that may wait or run at a time; whoever asks for more is refused. */
+const MAX_PENDING_OPERATIONS = 50;
+
+/** Why, in the words that events and the reasons of workers carry. */
+const REASONS: Readonly<Record<Action | "scale", string>> = {
+  restart: "restarted by an operator",
+  stop: "stopped by an operator",
+  start: "started by an operator",
+  scale: "scaled by an operator",
+};
+
+const BEGUN: readonly RouteAnswer[] = [
+  {
+    status: 202,
+    doc: "It waits or runs; its id and where its events begin",
+    contentType: "application/json",
+    schema: "OperationAccepted",
+  },
+];
+
+function answersOf(schema: string, doc: string): readonly RouteAnswer[] {
+  return [{ status: 200, doc, contentType: "application/json", schema }];
+}
+
+function actionRoute(action: Action, scope: "pool" | "worker", summary: string): Route {
+  return {
+    method: "POST",
+    path: scope === "pool" ? `/v1/pools/{pool}/${action}` : `/v1/workers/{worker}/${action}`,
+    operationId: `${action}${scope === "pool" ? "Pool" : "Worker"}`,
+    summary,
+    answers: BEGUN,
+    errors: [404, 409],
+    handle: (call) => (scope === "pool" ? orderPool(call, action) : orderWorker(call, action)),
+  };
+}
+
+/** Every route that needs permission. */
+export const CONTROL_ROUTES: readonly Route[] = [
+  {
+    method: "GET",
+    path: "/v1/status",
+    operationId: "getStatus",
+    summary: "Show pools and workers as they are at this moment",
+    query: [
+      {
+        name: "detail",
+        doc: "1 adds what each worker uses and does, and the balance of each pool; it costs a look at every process",
+        schema: { type: "string", enum: ["0", "1"], default: "0" },
+      },
+      {
+        name: "processes",
+        doc: "1 adds the details and the processes of each worker with their command lines",
+        schema: { type: "string", enum: ["0", "1"], default: "0" },
+      },
+    ],
+    answers: answersOf("Status", "All pools with their workers and what is being done with them"),
+    errors: [400],
+    handle: serveStatus,
+  },
+  {
+    method: "GET",
+    path: "/v1/events",
+    operationId: "getEvents",
+    summary: "Tell what happened, then what happens, as server-sent events",
+    query: [
+      {
+        name: "since",
+        doc: "Only events after this number; a client that connects again says it by Last-Event-ID",
+        schema: { type: "integer", minimum: 0, default: 0 },
+      },
+      {
+        name: "follow",
+        doc: "0 ends the stream after what is known",
+        schema: { type: "string", enum: ["0", "1"], default: "1" },
+      },
+    ],
+    answers: [{ status: 200, doc: "One event each", contentType: "text/event-stream", schema: "Event" }],
+    errors: [400, 429],
+    isStream: true,
+    handle: serveEvents,
+  },
+  {
+    method: "GET",
+    path: "/v1/logs",
+    operationId: "getLogs",
+    summary: "Tell every log line from now on, as server-sent events",
+    answers: [{ status: 200, doc: "One line each", contentType: "text/event-stream", schema: "LogLine" }],
+    errors: [429],
+    isStream: true,
+    handle: ({ controller, response }) => followLogs(controller, response),
+  },
+  {
+    method: "GET",
+    path: "/v1/operations",
+    operationId: "getOperations",
+    summary: "List the last operations",
+    answers: answersOf("Operations", "The last 200, oldest first"),
+    handle: ({ controller, response }) =>
+      sendJson(response, 200, { operations: controller.operations.list() } satisfies Operations),
+  },
+  {
+    method: "GET",
+    path: "/v1/operations/{operation}",
+    operationId: "getOperation",
+    summary: "Show one operation",
+    answers: answersOf("Operation", "As it is at this moment"),
+    errors: [404],
+    handle: serveOperation,
+  },
+  actionRoute("restart", "pool", "Replace every worker of a pool, a few at a time"),
+  actionRoute("stop", "pool", "Stop every worker of a pool until it is started"),
+  actionRoute("start", "pool", "Start every worker of a pool that was stopped or given up"),
+  {
+    method: "POST",
+    path: "/v1/pools/{pool}/scale",
+    operationId: "scalePool",
+    summary: "Change the number of replicas of a pool",
+    body: "ScaleRequest",
+    answers: BEGUN,
+    errors: [400, 404, 409],
+    handle: scalePool,
+  },
+  actionRoute("restart", "worker", "Replace one worker"),
+  actionRoute("stop", "worker", "Stop one worker until it is started"),
+  actionRoute("start", "worker", "Start one worker that was stopped or given up"),
+  ...INSPECTION_ROUTES,
+  {
+    method: "GET",
+    path: "/v1/openapi.json",
+    operationId: "getOpenApi",
+    summary: "Describe this API as an OpenAPI document",
+    answers: [{ status: 200, doc: "OpenAPI 3.1", contentType: "application/json", schema: undefined }],
+    handle: ({ controller, response }) =>
+      sendJson(
+        response,
+        200,
+        openApiDocument([...OPEN_ROUTES, DASHBOARD_ROUTE, ...CONTROL_ROUTES], OPEN_ROUTES, controller.version),
+      ),
+  },
+  {
+    method: "POST",
+    path: "/v1/reload",
+    operationId: "reload",
+    summary: "Apply what has changed in the configuration file, or with dry_run only say what that would be",
+    body: "ReloadRequest",
+    answers: [
+      {
+        status: 202,
+        doc: "What changes, what cannot, and what goes on",
+        contentType: "application/json",
+        schema: "Reload",
+      },
+    ],
+    errors: [400, 409],
+    handle: reload,
+  },
+  {
+    method: "POST",
+    path: "/v1/shutdown",
+    operationId: "shutdown",
+    summary: "Shut down in order: workers end, then the controller",
+    answers: [{ status: 202, doc: "It begins", contentType: "application/json", schema: "Accepted" }],
+    handle: (call) => {
+      const { controller, response } = call;
+      controller.audit(call.caller(), "a shutdown");
+      // The answer first: the shutdown may be over before it would leave. "close" also comes where the client is gone.
+      response.once("close", () => controller.shutdown("asked through the API"));
+      sendJson(response, 202, { accepted: true } satisfies Accepted);
+    },
+  },
+];
+
+function serveStatus({ controller, response, query }: Call): void {
+  const answer = (details: StatusDetails | undefined) =>
+    sendJson(
+      response,
+      200,
+      statusOf(controller.view(), {
+        now: controller.now(),
+        version: controller.version,
+        pid: process.pid,
+        operations: controller.operations.pending(),
+        waitOf: (worker, pool) => controller.waitOf(pool.index, worker),
+        details,
+      }),
+    );
+  const isDetailed = isWanted(query, "detail");
+  if (!isWanted(query, "processes")) {
+    answer(isDetailed ? controller.details() : undefined);
+    return;
+  }
+  controller.detailsWithProcesses().then(answer, (error: unknown) => response.destroy(error as Error));
+}
+
+/** @throws ControllerError REQUEST_INVALID */
+function isWanted(query: URLSearchParams, name: string): boolean {
+  const text = query.get(name) ?? "0";
+  if (text === "0" || text === "1") return text === "1";
+  throw new ControllerError("REQUEST_INVALID", `${name}: expected 0 or 1, got ${shorten(text)}`);
+}
+
+// Operations
+
+function orderPool(call: Call, action: Action): void {
+  const { pool, index } = findPool(call, action);
+  if (pool.role === "proxy" && action === "stop") {
+    throw new ControllerError(
+      "REQUEST_REFUSED",
+      `Cannot stop pool "${pool.name}": without its proxy the pool "${pool.fronts}" gets no requests`,
+    );
+  }
+  begin(call, `${action} of pool "${pool.name}"`, () => call.controller[action](index, undefined, REASONS[action]));
+}
+
+function orderWorker(call: Call, action: Action): void {
+  const { controller } = call;
+  const id = call.segment("worker");
+  const { index, slot, role, fronts } = findWorker(call, id, action);
+  if (role === "proxy" && action === "stop") {
+    throw new ControllerError(
+      "REQUEST_REFUSED",
+      `Cannot stop worker "${id}": without its proxy the pool "${fronts}" gets no requests`,
+    );
+  }
+  begin(call, `${action} of worker "${id}"`, () => controller[action](index, [slot], REASONS[action]));
+}
+
+function scalePool(call: Call): void {
+  const { pool, index } = findPool(call, "scale");
+  const { replicas } = parseScaleRequest(call.body);
+  if (pool.role === "proxy")
+    throw new ControllerError(
+      "REQUEST_REFUSED",
+      `Cannot scale pool "${pool.name}": there is one proxy in front of a pool`,
+    );
+  begin(call, `scale of pool "${pool.name}" to ${replicas}`, () =>
+    call.controller.scale(index, replicas, REASONS.scale),
+  );
+}
+
+/** A file that is invalid changes nothing; its problems are the message. */
+function reload(call: Call): void {
+  const { controller, response } = call;
+  const isDryRun = parseReloadRequest(call.body).dry_run;
+  const { phase } = controller.view();
+  if (phase !== "running" && phase !== "booting")
+    throw new ControllerError("REQUEST_REFUSED", `Cannot reload: the controller is ${phase}`);
+  const since = controller.events.lastSeq;
+  if (!isDryRun) controller.audit(call.caller(), "a reload");
+  controller.reload(isDryRun).then(
+    (plan) => sendJson(response, 202, { ...plan, since } satisfies ReloadAccepted),
+    (error: unknown) => {
+      if (error instanceof ControllerError) sendFailure(response, error);
+      else throw error;
+    },
+  );
+}
+
+/** The body of a request to reload; none is the same as an empty object. @throws ControllerError REQUEST_INVALID */
+export function parseReloadRequest(text: string): Required<ReloadRequest> {
+  if (text === "") return { dry_run: false };
+  const { dry_run: isDryRun = false } = parseBody(text, ["dry_run"], '{"dry_run": true}') as { dry_run?: unknown };
+  if (typeof isDryRun === "boolean") return { dry_run: isDryRun };
+  throw new ControllerError("REQUEST_INVALID", `dry_run: expected true or false, got ${shorten(isDryRun)}`);
+}
+
+/** Gives the order and answers with the operation's id. */
+function begin(call: Call, what: string, order: () => string): void {
+  const { controller, response } = call;
+  const { phase } = controller.view();
+  if (phase !== "running" && phase !== "booting")
+    throw new ControllerError("REQUEST_REFUSED", `Cannot begin ${what}: the controller is ${phase}`);
+  const pending = controller.operations.pending().length;
+  if (pending >= MAX_PENDING_OPERATIONS)
+    throw new ControllerError("REQUEST_REFUSED", `Cannot begin ${what}: ${pending} operations have not ended yet`);
+  const since = controller.events.lastSeq;
+  controller.audit(call.caller(), what);
+  const operation = order();
+  sendJson(response, 202, { accepted: true, operation, since } satisfies OperationAccepted);
+}
+
+function findPool(call: Call, action: Action | "scale"): { readonly pool: PoolView; readonly index: number } {
+  const name = call.segment("pool");
+  const pool = call.controller.view().pools.find((each) => each.name === name);
+  if (pool === undefined)
+    throw new ControllerError("POOL_UNKNOWN", `Cannot ${action} pool "${name}": there is no such pool`);
+  return { pool, index: pool.index };
+}
+
+/** The body of a request to scale. @throws ControllerError REQUEST_INVALID that says what it should be */
+export function parseScaleRequest(text: string): ScaleRequest {
+  const { replicas } = parseBody(text, ["replicas"], '{"replicas": 4}') as { readonly replicas?: unknown };
+  if (typeof replicas === "number" && Number.isInteger(replicas) && replicas >= 1 && replicas <= MAX_REPLICAS)
+    return { replicas };
+  const got = replicas === undefined ? "nothing" : shorten(replicas);
+  throw new ControllerError(
+    "REQUEST_INVALID",
+    `replicas: expected a whole number ≥ 1 and ≤ ${MAX_REPLICAS}, got ${got}`,
+  );
+}
+
+function serveOperation({ controller, response, segment }: Call): void {
+  const id = segment("operation");
+  const operation = controller.operations.get(id);
+  if (operation === undefined)
+    throw new ControllerError("OPERATION_UNKNOWN", `Cannot show operation "${id}": there is none, or it is forgotten`);
+  sendJson(response, 200, operation);
+}
+
+// Streams
+
+function serveEvents({ controller, request, response, query }: Call): void {
+  const since = lastSeen(request.headers["last-event-id"], controller.events.lastSeq) ?? parseSince(query.get("since"));
+  const follow = query.get("follow") ?? "1";
+  if (follow !== "0" && follow !== "1")
+    throw new ControllerError("REQUEST_INVALID", `follow: expected 0 or 1, got ${shorten(follow)}`);
+  const stream = new EventStream(response);
+  for (const record of controller.events.since(since)) stream.send(record, record.seq);
+  if (follow === "0") {
+    response.end();
+    return;
+  }
+  const following = controller.events.follow((record) => stream.send(record, record.seq));
+  response.once("close", () => following[Symbol.dispose]());
+}
+
+/** What a client that connects again has seen; undefined where that was of an earlier controller, or it says nothing. */
+function lastSeen(header: string | string[] | undefined, lastSeq: number): number | undefined {
+  const seen = typeof header === "string" && /^\d+$/u.test(header) ? Number(header) : undefined;
+  return seen !== undefined && seen <= lastSeq ? seen : undefined;
+}
+
+function parseSince(text: string | null): number {
+  const since = Number(text ?? 0);
+  if (/^\d*$/u.test(text ?? "") && Number.isSafeInteger(since)) return since;
+  throw new ControllerError("REQUEST_INVALID", `since: expected the number of an event, got ${shorten(text)}`);
+}

@@ -1,0 +1,149 @@
+/** Routes that look into workers and into the controller itself. They change nothing, but cost something, so the POSTs are audited. */
+import { ControllerError } from "../../base/errors.ts";
+import {
+  type DumpRequest,
+  PID_BOUNDS,
+  PROFILE_HEADERS,
+  PROFILE_HZ,
+  PROFILE_SECONDS,
+  type ProfileAnswer,
+  type ProfileRequest,
+  type ProfileSubject,
+} from "../api.ts";
+import { sendFailure, sendJson } from "../http/answers.ts";
+import { findWorker, parseBody, wholeNumber } from "../http/requests.ts";
+import type { Call, Route, RouteAnswer } from "../http/route.ts";
+import { bounded } from "../schemas.ts";
+
+const PROFILE: readonly RouteAnswer[] = [
+  {
+    status: 200,
+    doc: "pprof, compressed with gzip, for go tool pprof",
+    contentType: "application/octet-stream",
+    schema: undefined,
+  },
+];
+
+/** Every one needs permission. */
+export const INSPECTION_ROUTES: readonly Route[] = [
+  {
+    method: "POST",
+    path: "/v1/workers/{worker}/dump",
+    operationId: "dumpWorker",
+    summary: "Show what the processes of one worker are doing now, with their stacks if available",
+    body: "DumpRequest",
+    answers: [{ status: 200, doc: "Also of a worker that has ended", contentType: "application/json", schema: "Dump" }],
+    errors: [400, 404, 409],
+    handle: dump,
+  },
+  {
+    method: "POST",
+    path: "/v1/workers/{worker}/profile",
+    operationId: "profileWorker",
+    summary: "Profile the busiest process of one worker, or a chosen one, for a time or until it exits",
+    body: "ProfileRequest",
+    answers: PROFILE,
+    errors: [400, 404, 409],
+    handle: profileWorker,
+  },
+  selfRoute("cpu", "/debug/pprof/profile", "profileCpu", "Profile the CPU time of the controller itself"),
+  selfRoute("heap", "/debug/pprof/heap", "profileHeap", "Profile what the controller itself allocates and keeps"),
+];
+
+function selfRoute(subject: ProfileSubject, path: string, operationId: string, summary: string): Route {
+  return {
+    // It costs CPU, and a browser sends a GET for any page that asks for an image.
+    method: "POST",
+    path,
+    operationId,
+    summary,
+    query: [{ name: "seconds", doc: "For how long", schema: bounded(PROFILE_SECONDS) }],
+    answers: PROFILE,
+    errors: [400, 409],
+    handle: (call) => {
+      const text = call.query.get("seconds");
+      const given = text === null ? undefined : /^\d+$/u.test(text) ? Number(text) : text;
+      const seconds = wholeNumber("seconds", given, PROFILE_SECONDS);
+      sendProfile(call, subject, (signal) => call.controller.profileSelf(subject, seconds, signal));
+    },
+  };
+}
+
+function dump(call: Call): void {
+  const { controller, response } = call;
+  const id = call.segment("worker");
+  const { index, slot } = findWorker(call, id, "dump");
+  const { pid } = parseDumpRequest(call.body);
+  controller.audit(call.caller(), `a dump of ${subjectOf(id, pid)}`);
+  controller
+    .dump(index, slot, pid)
+    .then((answer) => sendJson(response, 200, answer))
+    .catch((error: unknown) => fail(call, error));
+}
+
+function profileWorker(call: Call): void {
+  const { controller } = call;
+  const id = call.segment("worker");
+  const { index, slot } = findWorker(call, id, "profile");
+  const request = parseProfileRequest(call.body);
+  controller.audit(call.caller(), `a profile of ${subjectOf(id, request.pid)}`);
+  sendProfile(call, id, (signal) => controller.profileWorker(index, slot, { ...request, signal }));
+}
+
+function subjectOf(id: string, pid: number | undefined): string {
+  return pid === undefined ? `worker "${id}"` : `pid ${pid} of worker "${id}"`;
+}
+
+/** The body of a request for a dump; none is the same as an empty object. @throws ControllerError REQUEST_INVALID */
+export function parseDumpRequest(text: string): { readonly pid: number | undefined } {
+  const body = text === "" ? {} : parseBody(text, ["pid"], '{"pid": 4711}');
+  return { pid: pidOf(body as { readonly [Key in keyof DumpRequest]: unknown }) };
+}
+
+/** The body of a request for a profile; none is the same as an empty object. @throws ControllerError REQUEST_INVALID */
+export function parseProfileRequest(text: string): {
+  readonly seconds: number;
+  readonly hz: number;
+  readonly pid: number | undefined;
+} {
+  const body = text === "" ? {} : parseBody(text, ["seconds", "hz", "pid"], '{"seconds": 10, "hz": 50}');
+  const asked = body as { readonly [Key in keyof ProfileRequest]: unknown };
+  return {
+    seconds: wholeNumber("seconds", asked.seconds, PROFILE_SECONDS),
+    hz: wholeNumber("hz", asked.hz, PROFILE_HZ),
+    pid: pidOf(asked),
+  };
+}
+
+function pidOf({ pid }: { readonly pid?: unknown }): number | undefined {
+  return pid === undefined ? undefined : wholeNumber("pid", pid, { ...PID_BOUNDS, default: PID_BOUNDS.least });
+}
+
+/** Answers with a profile named after `what`; a client that leaves ends it. */
+function sendProfile(call: Call, what: string, take: (signal: AbortSignal) => Promise<ProfileAnswer>): void {
+  const { request, response } = call;
+  const left = new AbortController();
+  response.once("close", () => left.abort());
+  // It is silent for longer than another answer may be.
+  request.socket.setTimeout(0);
+  take(left.signal)
+    .then(({ engine, note, pid, pprof }) =>
+      response
+        .writeHead(200, {
+          "content-type": "application/octet-stream",
+          "content-length": pprof.length,
+          "content-disposition": `attachment; filename="${what.replaceAll(/[^\w.-]/gu, "_")}.pb.gz"`,
+          [PROFILE_HEADERS.engine]: engine,
+          ...(note === undefined ? {} : { [PROFILE_HEADERS.note]: note }),
+          ...(pid === undefined ? {} : { [PROFILE_HEADERS.pid]: String(pid) }),
+        })
+        .end(pprof),
+    )
+    .catch((error: unknown) => fail(call, error));
+}
+
+/** A bug in looking at something must not end what is looked at. */
+function fail({ response }: Call, error: unknown): void {
+  if (error instanceof ControllerError) sendFailure(response, error);
+  else response.destroy(error instanceof Error ? error : undefined);
+}

@@ -1,0 +1,85 @@
+/** Routes that are open to all: what Prometheus and Kubernetes read. None of them changes anything. */
+import type { ServerResponse } from "node:http";
+import type { ControllerView } from "../../core/view.ts";
+import type { Call, Route, RouteAnswer } from "../http/route.ts";
+import { answerScrape, sendExposition } from "../http/scrapes.ts";
+
+const HEALTH_ANSWERS: readonly RouteAnswer[] = [
+  { status: 200, doc: "Yes", contentType: "text/plain", schema: undefined },
+  { status: 503, doc: "No", contentType: "text/plain", schema: undefined },
+];
+
+/** They cost next to nothing. */
+export const HEALTH_ROUTES: readonly Route[] = [
+  {
+    method: "GET",
+    path: "/health",
+    operationId: "getHealth",
+    summary: "Tell whether enough workers of each pool are ready",
+    answers: HEALTH_ANSWERS,
+    handle: ({ controller, response }) => serveHealth(response, controller.view().healthy, controller.view()),
+  },
+  {
+    method: "GET",
+    path: "/health/ready",
+    operationId: "getReadiness",
+    summary: "Tell whether traffic may come",
+    answers: HEALTH_ANSWERS,
+    handle: ({ controller, response }) => serveHealth(response, controller.view().ready, controller.view()),
+  },
+  {
+    method: "GET",
+    path: "/health/live",
+    operationId: "getLiveness",
+    summary: "Tell whether the controller answers",
+    answers: HEALTH_ANSWERS.slice(0, 1),
+    handle: ({ controller, response }) => serveHealth(response, true, controller.view()),
+  },
+];
+
+/** Every route that needs no permission. */
+export const OPEN_ROUTES: readonly Route[] = [
+  {
+    method: "GET",
+    path: "/metrics",
+    operationId: "getMetrics",
+    summary: "Show the metrics of controller, pools and workers",
+    answers: [
+      { status: 200, doc: "Prometheus text, or OpenMetrics on request", contentType: "text/plain", schema: undefined },
+    ],
+    handle: serveMetrics,
+  },
+  {
+    method: "GET",
+    path: "/metrics/workers",
+    operationId: "getWorkerMetrics",
+    summary: "Show the workers' own metrics, summed",
+    answers: [
+      { status: 200, doc: "Prometheus text, or OpenMetrics on request", contentType: "text/plain", schema: undefined },
+    ],
+    handle: serveWorkerMetrics,
+  },
+  ...HEALTH_ROUTES,
+];
+
+function serveMetrics({ controller, request, response }: Call): void {
+  answerScrape(controller, { accept: request.headers.accept ?? "", response });
+}
+
+function serveWorkerMetrics({ controller, request, response }: Call): void {
+  controller.workerMetrics(request.headers.accept ?? "").then(
+    ({ text, contentType }) => sendExposition(response, Buffer.from(text), contentType),
+    // Nothing is known that could go wrong; a client must not wait for an answer that never comes.
+    (error: unknown) => response.destroy(error instanceof Error ? error : undefined),
+  );
+}
+
+function serveHealth(response: ServerResponse, good: boolean, view: ControllerView): void {
+  const pools = view.pools.map(({ name, readyCount, replicas, completedCount }) => {
+    const completed = completedCount === 0 ? "" : `, ${completedCount} completed`;
+    return `${name}: ${readyCount} of ${replicas} ready${completed}\n`;
+  });
+  response
+    .writeHead(good ? 200 : 503, { "content-type": "text/plain; charset=utf-8" })
+    .end(`${good ? "ok" : "not ok"}, ${view.phase}\n${pools.join("")}`);
+}

@@ -1,0 +1,165 @@
+/** API answers for a person: the status table and the lines of events. Pure; a string in, a string out. */
+import type { EventRecord, Operation, PoolStatus, Status, WorkerStatus } from "../../admin/api.ts";
+import { formatReadableRecord } from "../../base/log.ts";
+import { printable } from "../../base/printable.ts";
+import { formatDuration } from "../../base/units.ts";
+
+export interface RenderOptions {
+  readonly hasColours: boolean;
+}
+
+/** What a cell is shown in, where there are colours. */
+export type Colour = "green" | "yellow" | "red" | "dim" | "none";
+
+const SGR: Readonly<Record<Exclude<Colour, "none">, number>> = { green: 32, yellow: 33, red: 31, dim: 2 };
+
+/** The colour of each phase. */
+const PHASE_COLOURS: Readonly<Record<WorkerStatus["phase"], Colour>> = {
+  ready: "green",
+  starting: "yellow",
+  unready: "red",
+  backoff: "red",
+  draining: "yellow",
+  stopping: "yellow",
+  down: "dim",
+};
+
+/** What the deadline of a worker in each phase brings. */
+const NEXT_BY_PHASE: Readonly<Record<WorkerStatus["phase"], string>> = {
+  down: "change",
+  starting: "start",
+  ready: "recycle",
+  unready: "recycle",
+  draining: "stop",
+  stopping: "kill",
+  backoff: "restart",
+};
+
+const HEADINGS = ["WORKER", "PHASE", "PID", "UPTIME", "RESTARTS", "LAST EXIT", "NEXT", "REASON"] as const;
+const PHASE_COLUMN = HEADINGS.indexOf("PHASE");
+
+/** A worker as a line of the table: a text for each heading. */
+interface Row {
+  readonly texts: readonly string[];
+  /** Nothing else in the line has a colour. */
+  readonly phaseColour: Colour;
+}
+
+/** One cell of a table. */
+export interface Cell {
+  readonly text: string;
+  readonly colour: Colour;
+}
+
+/** The status as a table for each pool with its proxy, with a line for the controller above. */
+export function renderStatus(status: Status, options: RenderOptions): string {
+  const health = status.healthy ? paint("healthy", "green", options) : paint("not healthy", "red", options);
+  const up = formatAge(status.uptime_s);
+  const header = `monoceros ${printable(status.version)} (pid ${status.pid}) ${printable(status.phase)}, ${health}, up ${up}\n`;
+  const tables = status.pools
+    .filter((pool) => frontedBy(pool, status) === undefined)
+    .map((pool) => {
+      const proxies = status.pools.filter((each) => frontedBy(each, status) === pool);
+      return { pool, proxies, rows: [pool, ...proxies].flatMap(shownWorkers).map(rowOf) };
+    });
+  // One width for all pools, so that the eye can run down the columns.
+  const widths = HEADINGS.map((heading) => heading.length);
+  for (const { rows } of tables)
+    for (const { texts } of rows)
+      for (let column = 0; column < texts.length; column++)
+        widths[column] = Math.max(widths[column] ?? 0, texts[column]?.length ?? 0);
+  let text = header;
+  for (const { pool, proxies, rows } of tables) {
+    text += `\n${poolLine(pool, proxies, options)}\n`;
+    if (rows.length > 0)
+      text += `${paint(formatRow({ texts: HEADINGS, phaseColour: "none" }, widths, options), "dim", options)}\n`;
+    for (const row of rows) text += `${formatRow(row, widths, options)}\n`;
+  }
+  return text;
+}
+
+/** The pool that a proxy stands in front of; undefined for anything else. */
+function frontedBy({ fronts }: PoolStatus, { pools }: Status): PoolStatus | undefined {
+  return fronts === null ? undefined : pools.find(({ name, role }) => role === "workers" && name === fronts);
+}
+
+/** Slots that are down while there are as many workers as there should be are free: they say nothing. */
+function shownWorkers({ workers, replicas }: PoolStatus): readonly WorkerStatus[] {
+  const up = workers.filter(({ phase }) => phase !== "down");
+  return up.length >= replicas ? up : workers;
+}
+
+function poolLine(pool: PoolStatus, proxies: readonly PoolStatus[], options: RenderOptions): string {
+  const parts = [`${printable(pool.name)} ${pool.ready}/${pool.replicas} ready`];
+  if (!pool.healthy)
+    parts.push(`${paint("not healthy", "red", options)} (${pool.desired_healthy_percentage} % must be ready)`);
+  for (const { healthy } of proxies) parts.push(healthy ? "proxy ready" : paint("proxy not ready", "red", options));
+  for (const operation of [pool, ...proxies].flatMap(({ operations }) => operations))
+    parts.push(paint(printable(operationWords(operation)), "yellow", options));
+  return parts.join(", ");
+}
+
+function operationWords({ id, what, state, done, total }: Operation): string {
+  if (state === "queued") return `${what} ${id} waits`;
+  return `${what} ${id} runs${total > 0 ? ` (${done} of ${total} done)` : ""}`;
+}
+
+function rowOf(worker: WorkerStatus): Row {
+  const phase = phaseCell(worker);
+  return {
+    texts: [
+      printable(worker.id),
+      phase.text,
+      worker.pid === null ? "-" : String(worker.pid),
+      worker.uptime_s === null ? "-" : formatAge(worker.uptime_s),
+      String(worker.restarts),
+      printable(worker.last_exit ?? "-"),
+      nextOf(worker),
+      printable(worker.waits_for ?? worker.reason),
+    ],
+    phaseColour: phase.colour,
+  };
+}
+
+/** The phase in a cell; a worker in reserve is ready for everything but requests. */
+export function phaseCell({ phase, standby }: WorkerStatus): Cell {
+  return standby
+    ? { text: "standby", colour: "dim" }
+    : { text: printable(phase), colour: PHASE_COLOURS[phase] ?? "none" };
+}
+
+function nextOf({ phase, pid, proving, next_s: seconds, in_flight: inFlight }: WorkerStatus): string {
+  // A worker that runs and is starting has so long to become ready, or becomes ready then.
+  const deadline = proving ? "ready" : "fail";
+  const what = phase === "starting" && pid !== null ? deadline : (NEXT_BY_PHASE[phase] ?? "");
+  const next = seconds === null ? "-" : `${what} in ${formatAge(seconds)}`.trim();
+  return inFlight === null ? next : `${next}, ${inFlight} request${inFlight === 1 ? "" : "s"} left`;
+}
+
+/** Without a newline. Few and small steps: a table of 500 workers is made by code that has just been started. */
+function formatRow({ texts, phaseColour }: Row, widths: readonly number[], options: RenderOptions): string {
+  let line = "";
+  for (let column = 0; column < texts.length; column++) {
+    const cell = texts[column]?.padEnd(widths[column] ?? 0) ?? "";
+    line += `  ${column === PHASE_COLUMN ? paint(cell, phaseColour, options) : cell}`;
+  }
+  return line.trimEnd();
+}
+
+/** `12:34:56.789 INFO  worker "web-0" …`, time in UTC, with its newline. */
+export function renderEvent(record: EventRecord, options: RenderOptions): string {
+  const line = formatReadableRecord(record.level, Date.parse(record.time), printable(record.message));
+  const colour = ({ debug: "dim", info: "none", warn: "yellow", error: "red" } as const)[record.level];
+  return `${paint(line.slice(0, -1), colour, options)}\n`;
+}
+
+/** Seconds in one or two units: tenths below ten seconds, seconds below an hour, then minutes. */
+export function formatAge(seconds: number): string {
+  const step = seconds < 9.95 ? 0.1 : seconds < 3600 ? 1 : 60;
+  return formatDuration(Math.floor(seconds / step + 1e-9) * step * 1000);
+}
+
+/** `text` in a colour, where there are any. */
+export function paint(text: string, colour: Colour, { hasColours }: RenderOptions): string {
+  return hasColours && colour !== "none" ? `\u001b[${SGR[colour]}m${text}\u001b[0m` : text;
+}

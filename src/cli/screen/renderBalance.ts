@@ -1,0 +1,74 @@
+/** The balance of pools for a person: what each worker does, how uneven that is, and what would help. Pure. */
+import type { PoolBalance, PoolStatus, WorkerStatus } from "../../admin/api.ts";
+import { printable } from "../../base/printable.ts";
+import { type Cell, type Colour, formatAge, paint, type RenderOptions } from "./render.ts";
+import { type Column, plain, tableLines } from "./table.ts";
+
+const COLUMNS: readonly Column[] = [
+  { heading: "WORKER", side: "left" },
+  { heading: "CPU", side: "right" },
+  { heading: "SHARE", side: "right" },
+  { heading: "REQUESTS/S", side: "right" },
+  { heading: "SHARE", side: "right" },
+  { heading: "IN FLIGHT", side: "right" },
+];
+
+const MODES: Readonly<Record<PoolBalance["mode"], string>> = {
+  supervisor: "the kernel balances (supervisor mode)",
+  socket: "workers share a socket",
+  proxy: "a proxy balances",
+};
+
+const COLOURS: Readonly<Record<PoolBalance["verdict"], Colour>> = {
+  unknown: "dim",
+  even: "green",
+  uneven: "yellow",
+  full: "red",
+};
+
+/** Each pool that has a balance, with its workers that are ready. */
+export function renderBalance(pools: readonly PoolStatus[], options: RenderOptions): string {
+  return pools
+    .flatMap((pool) => (pool.balance === undefined ? [] : [renderPool(pool, pool.balance, options)]))
+    .join("\n");
+}
+
+function renderPool(pool: PoolStatus, balance: PoolBalance, options: RenderOptions): string {
+  const workers = pool.workers.filter(({ phase }) => phase === "ready");
+  const cpu = shares(workers.map(({ detail }) => detail?.cpu_ratio ?? null));
+  const requests = shares(workers.map(({ detail }) => detail?.requests_per_second ?? null));
+  const rows = workers.map((worker, index) => rowOf(worker, cpu[index] ?? null, requests[index] ?? null));
+  const by = balance.algorithm === null ? "" : ` by ${balance.algorithm}`;
+  const over = balance.window_s > 0 ? `, over the last ${formatAge(balance.window_s)}` : "";
+  const lines = [
+    `${printable(pool.name)}: ${MODES[balance.mode]}${by}${over}`,
+    ...tableLines(COLUMNS, rows, options),
+    `  spread (most over mean): CPU ${ratio(balance.cpu_spread)}, requests ${ratio(balance.requests_spread)}`,
+    `  ${paint(printable(balance.advice), COLOURS[balance.verdict] ?? "none", options)}`,
+  ];
+  return `${lines.join("\n")}\n`;
+}
+
+function rowOf({ id, detail }: WorkerStatus, cpuShare: number | null, requestsShare: number | null): readonly Cell[] {
+  return [
+    plain(id),
+    plain(percent(detail?.cpu_ratio ?? null)),
+    plain(percent(cpuShare)),
+    plain(detail?.requests_per_second == null ? "-" : detail.requests_per_second.toFixed(1)),
+    plain(percent(requestsShare)),
+    plain(detail?.requests_in_flight == null ? "-" : String(detail.requests_in_flight)),
+  ];
+}
+
+function shares(values: readonly (number | null)[]): readonly (number | null)[] {
+  const sum = values.reduce<number>((total, value) => total + (value ?? 0), 0);
+  return values.map((value) => (value === null || sum === 0 ? null : value / sum));
+}
+
+function ratio(value: number | null): string {
+  return value === null ? "-" : value.toFixed(2);
+}
+
+function percent(value: number | null): string {
+  return value === null ? "-" : `${(value * 100).toFixed(1)} %`;
+}

@@ -1,0 +1,98 @@
+/**
+ * Notices when a worker that listened on sockets of its own has closed them all. A look reads the kernel's tables once for
+ * all workers, and inspects the processes of a worker only if none of its known sockets listens.
+ */
+import type { Instant } from "../../base/time.ts";
+import type { Clock } from "../../runtime/clock.ts";
+import type { Asked, Listening, SocketOwners } from "../../runtime/socket/socketOwners.ts";
+import type { WorkerKey } from "./readinessGate.ts";
+
+const LOOK_MS = 3000;
+
+/** A listener that fewer looks have seen was a passing one, of a debugger for example. */
+const LOOKS_UNTIL_SERVER = 2;
+
+/** Consecutive looks without a listener: a server that binds its socket again has closed it for a moment. */
+const LOOKS_UNTIL_CLOSED = 2;
+
+interface Watched {
+  readonly worker: WorkerKey;
+  readonly asked: Asked;
+  /** Its sockets when it was seen listening last. */
+  sockets: Listening;
+  /** Looks that have seen a listener. */
+  sightings: number;
+  /** Consecutive looks without a listener. */
+  misses: number;
+}
+
+export class ClosedListenerWatch implements Disposable {
+  readonly #clock: Clock;
+  readonly #owners: Pick<SocketOwners, "listListening" | "held">;
+  readonly #closed: (worker: WorkerKey, asked: Asked, addresses: readonly string[]) => void;
+  readonly #watched = new Map<string, Watched>();
+  #timer: Disposable | undefined;
+
+  /** Calls `closed` once for each server that listens no more, with the addresses that it listened on, and forgets it. */
+  constructor(options: {
+    clock: Clock;
+    owners: Pick<SocketOwners, "listListening" | "held">;
+    closed: (worker: WorkerKey, asked: Asked, addresses: readonly string[]) => void;
+  }) {
+    this.#clock = options.clock;
+    this.#owners = options.owners;
+    this.#closed = options.closed;
+  }
+
+  /** Starts to watch a worker that was just seen listening on `sockets`. */
+  watch(worker: WorkerKey, asked: Asked, sockets: Listening): void {
+    this.#watched.set(worker.join("/"), { worker, asked, sockets, sightings: 0, misses: 0 });
+    this.#arm();
+  }
+
+  forget(worker: WorkerKey): void {
+    this.#watched.delete(worker.join("/"));
+  }
+
+  #arm(): void {
+    if (this.#timer !== undefined || this.#watched.size === 0) return;
+    this.#timer = this.#clock.wakeAt((this.#clock.now() + LOOK_MS) as Instant, () => void this.#look());
+  }
+
+  async #look(): Promise<void> {
+    const listening = await this.#owners.listListening();
+    // Without the tables nothing is known, and nothing changes.
+    if (listening !== undefined)
+      for (const watched of [...this.#watched.values()]) await this.#lookAt(watched, listening);
+    this.#timer = undefined;
+    this.#arm();
+  }
+
+  async #lookAt(watched: Watched, listening: Listening): Promise<void> {
+    const { worker, asked, sockets } = watched;
+    if (sockets.keys().some((inode) => listening.has(inode))) {
+      watched.sightings++;
+      watched.misses = 0;
+      return;
+    }
+    const { found, isRefused } = await this.#owners.held(asked, listening);
+    if (found.size > 0) {
+      watched.sockets = found;
+      watched.sightings++;
+    }
+    if (found.size > 0 || isRefused) {
+      watched.misses = 0;
+      return;
+    }
+    watched.misses++;
+    if (watched.misses < LOOKS_UNTIL_CLOSED || this.#watched.get(worker.join("/")) !== watched) return;
+    this.forget(worker);
+    if (watched.sightings < LOOKS_UNTIL_SERVER) return;
+    this.#closed(worker, asked, [...new Set(sockets.values())]);
+  }
+
+  [Symbol.dispose](): void {
+    this.#timer?.[Symbol.dispose]();
+    this.#watched.clear();
+  }
+}

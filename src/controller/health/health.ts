@@ -1,0 +1,437 @@
+/**
+ * Health of workers: starts and stops the checks of each worker with its lifecycle events, and passes their results to the
+ * daemon. The probers run probes, the gate combines the results, the watches find foreign listeners and connections that
+ * no worker accepts, and the reports say what a worker waits for.
+ */
+import { fstatSync } from "node:fs";
+import type { Logger } from "../../base/log.ts";
+import { formatDuration } from "../../base/units.ts";
+import { PROXY_LIVENESS } from "../../config/spec.ts";
+import type { LifecycleEvent } from "../../core/event.ts";
+import { type Slot, workerId } from "../../core/identity.ts";
+import { resultOf } from "../../core/policy/probe.ts";
+import type { Clock } from "../../runtime/clock.ts";
+import type { Daemon } from "../../runtime/daemon.ts";
+import { describeMethod, probeStarter } from "../../runtime/probe/probeMethods.ts";
+import { type ProbeListener, Prober, type ProbeTarget } from "../../runtime/probe/prober.ts";
+import type { Processes } from "../../runtime/process/processes.ts";
+import type { Asked, SocketOwners } from "../../runtime/socket/socketOwners.ts";
+import type { SharedSocket, SharedSockets } from "../../runtime/socket/sockets.ts";
+import type { PoolRegistry } from "../pools/poolRegistry.ts";
+import type { Traffic } from "../pools/traffic.ts";
+import type { Inspection } from "../report/inspection.ts";
+import { AcceptQueueWatch } from "./acceptQueueWatch.ts";
+import { ClosedListenerWatch } from "./closedListenerWatch.ts";
+import { ListeningWatch } from "./listeningWatch.ts";
+import { LivenessVerdicts } from "./livenessVerdicts.ts";
+import { OwnershipWatch } from "./ownershipWatch.ts";
+import type { ProbeTally } from "./probeTally.ts";
+import { healthCheckOf, ownAddresses, servingProbe, workerProbes } from "./probeTargets.ts";
+import { ReadinessGate, type WorkerKey } from "./readinessGate.ts";
+import { ReadinessReports } from "./readinessReports.ts";
+
+type Spawned = Extract<LifecycleEvent, { kind: "spawned" }>;
+
+export class Health implements Disposable {
+  readonly #registry: PoolRegistry;
+  readonly #indexOf: (pool: string) => number | undefined;
+  readonly #processes: Processes;
+  readonly #daemon: Daemon;
+  readonly #traffic: Traffic;
+  readonly #inspection: Inspection;
+  readonly #sockets: SharedSockets;
+  readonly #log: Logger;
+  /** Runs the probes of the configuration. */
+  readonly #prober: Prober;
+  /** Checks whether workers without probes wait on their shared sockets. */
+  readonly #observer: Prober;
+  /** The same for workers that may have sockets of their own. */
+  readonly #listening: ListeningWatch;
+  /** Notices if those close them. */
+  readonly #closed: ClosedListenerWatch;
+  readonly #reports: ReadinessReports;
+  readonly #gate: ReadinessGate;
+  readonly #queues: AcceptQueueWatch;
+  readonly #ownership: OwnershipWatch;
+  /** What is known of each live worker, by pool and slot. */
+  readonly #workers = new Map<string, { readonly asked: Asked; readonly target: ProbeTarget }>();
+  /** Pools with a worker that was seen waiting on a shared socket. */
+  readonly #seenToWait = new Set<string>();
+  /** Warnings that were logged. */
+  readonly #warned = new Set<string>();
+
+  constructor(options: {
+    registry: PoolRegistry;
+    /** Index of a pool of workers by its name; undefined for a proxy. */
+    indexOf: (pool: string) => number | undefined;
+    processes: Processes;
+    daemon: Daemon;
+    traffic: Traffic;
+    inspection: Inspection;
+    sockets: SharedSockets;
+    owners: SocketOwners;
+    clock: Clock;
+    log: Logger;
+    tally: ProbeTally;
+  }) {
+    const { daemon, traffic, processes, sockets, owners, tally, clock, log } = options;
+    this.#registry = options.registry;
+    this.#indexOf = options.indexOf;
+    this.#processes = processes;
+    this.#daemon = daemon;
+    this.#traffic = traffic;
+    this.#inspection = options.inspection;
+    this.#sockets = sockets;
+    this.#log = log;
+    const report = (...args: readonly [...WorkerKey, reason: string]) => daemon.waiting(...args);
+    this.#reports = new ReadinessReports({ clock, owners, report });
+    this.#gate = new ReadinessGate({
+      becameReady: (...worker) => this.#answered(worker),
+      becameUnready: (pool, slot, incarnation, reason) => {
+        this.#waits([pool, slot, incarnation], reason);
+        traffic.becameUnready(pool, slot, incarnation, reason);
+      },
+    });
+    const verdicts = new LivenessVerdicts(
+      (...worker) => this.#diagnose(...worker),
+      (...verdict) => daemon.livenessFailed(...verdict),
+    );
+    const start = probeStarter(processes, owners, (target, reason) => this.#warnOfUnknownOwner(target, reason));
+    const listener: ProbeListener = {
+      becameReady: (...worker) => {
+        if (this.#isObserved(worker[0])) return;
+        this.#expose(worker);
+        this.#gate.withdraw(worker, "readiness");
+      },
+      becameUnready: (pool, slot, incarnation, reason) =>
+        this.#gate.object([pool, slot, incarnation], "readiness", reason),
+      startupFailed: (...verdict) => void this.#startupFailed(...verdict),
+      livenessFailed: (...verdict) => void verdicts.failed(...verdict),
+      becameAlive: (...worker) => {
+        verdicts.answered(...worker);
+        daemon.becameAlive(...worker);
+      },
+      attempted: ({ pool, slot, incarnation }, purpose, outcome) => {
+        tally.count(daemon.specOf(pool).name, purpose, resultOf(outcome));
+        if (purpose !== "liveness" && outcome.kind !== "success")
+          this.#reports.note([pool, slot, incarnation], outcome.reason);
+      },
+    };
+    this.#prober = new Prober({ clock, random: Math.random, log, start, listener });
+    this.#observer = new Prober({
+      clock,
+      random: Math.random,
+      log,
+      start,
+      listener: {
+        ...listener,
+        becameReady: (...worker) => this.#gate.withdraw(worker, "readiness"),
+        attempted: ({ pool, slot, incarnation }, _, outcome) => {
+          if (outcome.kind !== "success")
+            this.#reports.note([pool, slot, incarnation], this.#unseen(pool, outcome.reason));
+        },
+      },
+    });
+    this.#listening = new ListeningWatch({
+      clock,
+      owners,
+      listens: (worker, asked, sockets) => {
+        this.#closed.watch(worker, asked, sockets);
+        this.#gate.withdraw(worker, "readiness");
+        this.#gate.withdraw(worker, "closed");
+      },
+    });
+    this.#closed = new ClosedListenerWatch({
+      clock,
+      owners,
+      closed: (worker, asked, addresses) => {
+        this.#gate.object(
+          worker,
+          "closed",
+          `it listened on ${addresses.join(", ")}, and none of its processes listens any more`,
+        );
+        this.#listening.watch(worker, asked);
+      },
+    });
+    this.#queues = new AcceptQueueWatch({
+      clock,
+      sockets: () => sockets.list(),
+      wasSeenToWait: (pool) => this.#seenToWait.has(pool),
+      listener: {
+        stalled: (pool, reason) => {
+          const index = this.#indexOf(pool);
+          if (index !== undefined) this.#gate.stall(index, reason);
+        },
+        resumed: (pool) => {
+          const index = this.#indexOf(pool);
+          if (index !== undefined) this.#gate.resume(index);
+        },
+      },
+    });
+    this.#ownership = new OwnershipWatch({
+      clock,
+      owners,
+      judged: (worker, whyNot) => {
+        this.#expose(worker);
+        if (whyNot === undefined) this.#gate.withdraw(worker, "owner");
+        else {
+          this.#gate.object(worker, "owner", whyNot);
+          this.#reports.note(worker, whyNot);
+        }
+      },
+    });
+  }
+
+  /** Call before the first worker is spawned. */
+  begin(): void {
+    this.#listening.begin();
+  }
+
+  /** What an unready worker waits for, and what the last attempt returned; undefined if it waits for nothing. */
+  waitOf(pool: number, slot: Slot, incarnation: number): string | undefined {
+    return this.#reports.textOf(pool, slot, incarnation);
+  }
+
+  /** Call for every lifecycle event: they start and stop the checks of a worker. */
+  handle(event: LifecycleEvent): void {
+    if (!("slot" in event)) return;
+    switch (event.kind) {
+      case "spawned":
+        this.#begin(event);
+        return;
+      case "ready":
+        this.#becameReady(event);
+        return;
+      case "draining":
+      case "stopping":
+      case "exited": {
+        const index = this.#indexOf(event.pool) ?? this.#traffic.adminOf(event.pool)?.pool;
+        if (index !== undefined) this.#end([index, event.slot, event.incarnation]);
+        return;
+      }
+      default:
+        return;
+    }
+  }
+
+  #begin({ pool: name, slot, incarnation, pid, revision }: Spawned): void {
+    const index = this.#indexOf(name);
+    if (index === undefined) return;
+    const worker: WorkerKey = [index, slot, incarnation];
+    const pool = this.#registry.partsOf(index, revision);
+    const { config, places } = pool;
+    const shared = this.#sockets.list().filter((socket) => socket.pool === name);
+    const asked = this.#askedOf(index, pid, config.server === undefined, shared);
+    const verify = () => (this.#gate.isReady(worker) ? [] : ownAddresses(pool, slot));
+    const probes = workerProbes(pool, slot, verify, () => healthCheckOf(this.#registry.inForceOf(index)));
+    const { readiness } = probes;
+    const target: ProbeTarget = {
+      pool: index,
+      slot,
+      incarnation,
+      revision,
+      pid,
+      asked,
+      address: places.addressOf(slot),
+      ...probes,
+      notifyChannel: readiness === "notify" ? this.#processes.notifyChannelOf(pid) : undefined,
+    };
+    this.#workers.set(`${index}/${slot}`, { asked, target });
+    this.#gate.begin(worker);
+    const reason = this.#firstReason(target, shared);
+    const way = this.#isObserved(index) ? (shared.length > 0 ? "observed" : "survival") : "probed";
+    this.#reports.begin(worker, asked, reason, way);
+    if (shared.length > 0) this.#queues.start();
+    if (config.server !== undefined || config.probes !== undefined) this.#prober.watch(target);
+    if (!this.#isObserved(index)) return;
+    if (shared.length === 0) {
+      this.#listening.watch(worker, asked);
+      return;
+    }
+    const startup = servingProbe(shared.map(({ name: socket, address }) => ({ name: socket, address })));
+    this.#observer.watch({ ...target, startup, readiness: undefined, liveness: undefined, notifyChannel: undefined });
+  }
+
+  #end(worker: WorkerKey): void {
+    const [pool, slot, incarnation] = worker;
+    this.#prober.forget(pool, slot, incarnation);
+    this.#observer.forget(pool, slot, incarnation);
+    this.#listening.forget(worker);
+    this.#closed.forget(worker);
+    this.#gate.forget(worker);
+    this.#reports.end(worker);
+    this.#ownership.forget(worker);
+    if (this.#find(worker) !== undefined) this.#workers.delete(`${pool}/${slot}`);
+  }
+
+  #askedOf(index: number, leader: number, sharesPorts: boolean, sockets: readonly SharedSocket[]): Asked {
+    const siblings = () => this.#daemon.view().pools.find((pool) => pool.index === index)?.workers ?? [];
+    return {
+      leader,
+      ...(sharesPorts ? { siblings: () => siblings().flatMap(({ pid }) => pid ?? []) } : {}),
+      ...(sockets.length > 0 ? { shared: new Set(sockets.map(({ fd }) => String(fstatSync(fd).ino))) } : {}),
+    };
+  }
+
+  /** Leads the proxy to the worker's socket, if that is the worker's own. */
+  #expose(worker: WorkerKey): void {
+    const found = this.#find(worker);
+    if (found === undefined) return;
+    const [pool, slot] = worker;
+    const whyNot = this.#registry.partsOf(pool, found.target.revision).places.expose(slot);
+    if (whyNot === undefined) {
+      this.#gate.withdraw(worker, "socket");
+      return;
+    }
+    this.#gate.object(worker, "socket", whyNot);
+    this.#reports.note(worker, whyNot);
+  }
+
+  #find([pool, slot, incarnation]: WorkerKey) {
+    const found = this.#workers.get(`${pool}/${slot}`);
+    return found?.target.incarnation === incarnation ? found : undefined;
+  }
+
+  /** Whether the pool has no probes that decide about readiness. */
+  #isObserved(pool: number): boolean {
+    return this.#daemon.specOf(pool).readiness.kind === "observed";
+  }
+
+  /** The worker itself is ready; behind a proxy, the proxy must add its endpoint before it counts as ready. */
+  #answered(worker: WorkerKey): void {
+    const isObserved = this.#isObserved(worker[0]);
+    this.#reports.note(
+      worker,
+      isObserved
+        ? "it serves, and must keep serving for rolling.min_ready"
+        : "it answers, but the proxy does not route to it yet",
+    );
+    this.#traffic.becameReady(...worker);
+  }
+
+  #becameReady(event: Extract<LifecycleEvent, { kind: "ready" }>): void {
+    const { pool: name, slot, incarnation, evidence } = event;
+    const index = this.#indexOf(name);
+    if (index === undefined) {
+      this.#watchProxy(event);
+      return;
+    }
+    const worker: WorkerKey = [index, slot, incarnation];
+    const found = this.#find(worker);
+    this.#observer.forget(...worker);
+    this.#reports.end(worker);
+    if (found !== undefined) {
+      const pool = this.#registry.partsOf(index, found.target.revision);
+      this.#ownership.watch(worker, found.asked, ownAddresses(pool, slot));
+    }
+    const isShared = found?.asked.shared !== undefined;
+    if (evidence === "listening" && isShared) this.#seenToWait.add(name);
+    if (evidence !== "none") {
+      this.#gate.repeat(worker);
+      return;
+    }
+    if (isShared)
+      this.#warnOnce(
+        `unseen ${name}`,
+        `worker "${workerId(name, slot)}" counts as ready after ${formatDuration(event.afterMs)}, although none of its processes was seen waiting on a socket of the pool`,
+        "Behind a wrapper that does not exec, a program does not find the socket by LISTEN_PID: pass {{.Fd}} as an argument. If the program uses io_uring, set a readiness probe.",
+      );
+    this.#gate.accept(worker);
+  }
+
+  /** A worker that was ready became unready. */
+  #waits(worker: WorkerKey, reason: string): void {
+    const found = this.#find(worker);
+    if (found === undefined) return;
+    if (this.#reports.isWaiting(worker)) this.#reports.note(worker, reason);
+    else this.#reports.begin(worker, found.asked, reason, this.#isObserved(worker[0]) ? "observed" : "probed");
+  }
+
+  async #startupFailed(...[pool, slot, incarnation, reason]: readonly [...WorkerKey, reason: string]): Promise<void> {
+    const found = this.#find([pool, slot, incarnation]);
+    const explained = found === undefined ? reason : await this.#reports.explain(found.asked, reason);
+    this.#daemon.startupFailed(pool, slot, incarnation, explained);
+  }
+
+  #firstReason(target: ProbeTarget, sockets: readonly SharedSocket[]): string {
+    const { pool, startup, readiness } = target;
+    if (this.#isObserved(pool)) {
+      const what = sockets.length > 0 ? "waits on a socket of the pool" : "listens";
+      return this.#unseen(pool, `none of its processes ${what} yet`);
+    }
+    const probe = startup ?? readiness;
+    if (probe === "notify") return "it has not reported ready through MONOCEROS_NOTIFY_FD yet";
+    const what = probe && describeMethod(probe.method, target);
+    return what === undefined ? "it has not answered yet" : `${what}: no answer yet`;
+  }
+
+  /** What a worker waits for while it is not seen serving. */
+  #unseen(pool: number, reason: string): string {
+    const { readiness } = this.#daemon.specOf(pool);
+    if (readiness.kind !== "observed") return reason;
+    return `${reason}, and it has run for less than ${formatDuration(readiness.surviveMs)}`;
+  }
+
+  #warnOfUnknownOwner({ pool, slot }: ProbeTarget, reason: "refused" | "unlisted"): void {
+    const { name } = this.#daemon.specOf(pool);
+    const why =
+      reason === "refused"
+        ? "the controller may not inspect its processes (needs CAP_SYS_PTRACE)"
+        : "the socket is not in this network namespace";
+    this.#warnOnce(
+      `owner ${name}`,
+      `cannot verify that worker "${workerId(name, slot)}" itself listens at its address: ${why}`,
+      "Its address was free before it started; from then on only its probes decide.",
+    );
+  }
+
+  #warnOnce(key: string, message: string, hint: string): void {
+    if (this.#warned.has(key)) return;
+    this.#warned.add(key);
+    this.#log.warn(message, { hint });
+  }
+
+  /** Envoy reports when it serves; from then on its liveness is probed. */
+  #watchProxy({ pool, slot, incarnation }: Extract<LifecycleEvent, { kind: "ready" }>): void {
+    const proxy = this.#traffic.adminOf(pool);
+    const pid = proxy && this.#pidOf(proxy.pool, slot, incarnation);
+    if (proxy === undefined || pid === undefined) return;
+    const { admin } = proxy;
+    this.#prober.watch({
+      pool: proxy.pool,
+      slot,
+      incarnation,
+      revision: 1,
+      pid,
+      asked: { leader: pid },
+      address: "port" in admin ? admin : { path: admin.socketPath },
+      startup: undefined,
+      readiness: undefined,
+      liveness: { method: { kind: "http", path: "/listeners", port: undefined }, policy: PROXY_LIVENESS },
+      notifyChannel: undefined,
+    });
+  }
+
+  #pidOf(pool: number, slot: Slot, incarnation: number): number | undefined {
+    return this.#daemon
+      .view()
+      .pools.find(({ index }) => index === pool)
+      ?.workers.find((worker) => worker.slot === slot && worker.incarnation === incarnation)?.pid;
+  }
+
+  /** What the worker is doing, taken before it is stopped; undefined if it has exited. */
+  async #diagnose(pool: number, slot: Slot, incarnation: number): Promise<string | undefined> {
+    const pid = this.#pidOf(pool, slot, incarnation);
+    return pid === undefined ? undefined : this.#inspection.describe(pid);
+  }
+
+  [Symbol.dispose](): void {
+    this.#prober.close();
+    this.#observer.close();
+    this.#reports[Symbol.dispose]();
+    this.#listening[Symbol.dispose]();
+    this.#closed[Symbol.dispose]();
+    this.#queues[Symbol.dispose]();
+    this.#ownership[Symbol.dispose]();
+  }
+}

@@ -1,0 +1,107 @@
+/**
+ * Finds workers without probes and shared sockets that listen on a socket of their own. Reads the kernel's tables, and
+ * inspects processes only after a new socket listens, so hundreds of workers that never listen cost almost nothing.
+ */
+import { after, type Instant } from "../../base/time.ts";
+import type { Clock } from "../../runtime/clock.ts";
+import type { Asked, Listening, SocketOwners } from "../../runtime/socket/socketOwners.ts";
+import type { WorkerKey } from "./readinessGate.ts";
+
+const FIRST_LOOK_MS = 100;
+const NEVER = Number.POSITIVE_INFINITY as Instant;
+
+/** The interval grows with the age of the youngest worker: a worker is found late by at most this share of its age. */
+const LATENESS = 0.5;
+
+/** Maximum share of time for inspecting processes: the next inspection waits accordingly longer than the last one took. */
+const PAUSE_RATIO = 10;
+
+/** Number of inspections after a new socket listens: the process that holds it may only just have been started. */
+const LOOKS_AFTER_NEWS = 3;
+
+interface Waiting {
+  readonly worker: WorkerKey;
+  readonly asked: Asked;
+}
+
+export class ListeningWatch implements Disposable {
+  readonly #clock: Clock;
+  readonly #owners: SocketOwners;
+  readonly #listens: (worker: WorkerKey, asked: Asked, found: Listening) => void;
+  readonly #waiting = new Map<string, Waiting>();
+  #known: Listening = new Map();
+  #looksLeft = 0;
+  #timer: Disposable | undefined;
+  #dueAt = NEVER;
+  /** When a worker was added last. */
+  #addedAt = 0 as Instant;
+  #isLooking = false;
+  #isClosed = false;
+
+  /** Calls `listens` once for each worker that is found to listen, with its sockets. */
+  constructor(options: {
+    clock: Clock;
+    owners: SocketOwners;
+    listens: (worker: WorkerKey, asked: Asked, found: Listening) => void;
+  }) {
+    this.#clock = options.clock;
+    this.#owners = options.owners;
+    this.#listens = options.listens;
+  }
+
+  /** Call before the first worker is spawned: a socket that listens already belongs to no worker. */
+  begin(): void {
+    this.#known = this.#owners.listNow() ?? this.#known;
+  }
+
+  watch(worker: WorkerKey, asked: Asked): void {
+    this.#waiting.set(worker.join("/"), { worker, asked });
+    this.#addedAt = this.#clock.now();
+    if (!this.#isLooking) this.#arm(FIRST_LOOK_MS);
+  }
+
+  forget(worker: WorkerKey): void {
+    this.#waiting.delete(worker.join("/"));
+  }
+
+  /** Looks within `afterMs`; a look that is due earlier stays. */
+  #arm(afterMs: number): void {
+    const at = after(this.#clock.now(), afterMs);
+    if (at >= this.#dueAt) return;
+    this.#timer?.[Symbol.dispose]();
+    this.#dueAt = at;
+    this.#timer = this.#clock.wakeAt(at, () => {
+      this.#dueAt = NEVER;
+      void this.#look();
+    });
+  }
+
+  async #look(): Promise<void> {
+    this.#isLooking = true;
+    const listening = (await this.#owners.listListening()) ?? this.#known;
+    if ([...listening.keys()].some((inode) => !this.#known.has(inode))) this.#looksLeft = LOOKS_AFTER_NEWS;
+    this.#known = listening;
+    let spentMs = 0;
+    if (this.#looksLeft > 0) {
+      this.#looksLeft--;
+      for (const each of [...this.#waiting.values()]) spentMs += await this.#lookAt(each, listening);
+    }
+    this.#isLooking = false;
+    if (this.#isClosed || this.#waiting.size === 0) return;
+    const ageMs = this.#clock.now() - this.#addedAt;
+    this.#arm(Math.max(FIRST_LOOK_MS, LATENESS * ageMs, PAUSE_RATIO * spentMs));
+  }
+
+  /** How long it took, in milliseconds. */
+  async #lookAt({ worker, asked }: Waiting, listening: Listening): Promise<number> {
+    const { found, tookMs } = await this.#owners.held(asked, listening);
+    if (found.size > 0 && this.#waiting.delete(worker.join("/"))) this.#listens(worker, asked, found);
+    return tookMs;
+  }
+
+  [Symbol.dispose](): void {
+    this.#isClosed = true;
+    this.#timer?.[Symbol.dispose]();
+    this.#waiting.clear();
+  }
+}

@@ -1,0 +1,130 @@
+/** Turns the configuration of a pool into the probes of one of its workers. */
+import type { PoolConfig, ProbeConfig } from "../../config/config.ts";
+import type { LaunchedPool } from "../../config/diff.ts";
+import { policyOf } from "../../config/spec.ts";
+import { renderTemplate, templateText } from "../../config/template.ts";
+import type { Slot } from "../../core/identity.ts";
+import type { ProbePolicy } from "../../core/policy/probe.ts";
+import type { ProbeAddress } from "../../runtime/probe/attempt.ts";
+import type { Probe, ProbeMethod } from "../../runtime/probe/prober.ts";
+import type { PoolRevision } from "../pools/poolRegistry.ts";
+
+/**
+ * Behind a proxy each worker is probed even if no probe is configured: often at first, because most start quickly, and
+ * without a failure threshold, because the pool bounds the time of a start.
+ */
+const FIRST_CONNECTION: ProbePolicy = {
+  initialDelayMs: 0,
+  firstPeriodMs: 20,
+  periodMs: 250,
+  timeoutMs: 5000,
+  failureThreshold: Number.POSITIVE_INFINITY,
+  successThreshold: 1,
+};
+
+/** Without probes a worker is observed until it is seen serving. */
+const FIRST_SIGHT: ProbePolicy = FIRST_CONNECTION;
+
+/** How to check whether the server of a worker serves; without a path, by a connection. */
+export interface HealthCheck {
+  readonly path: string | undefined;
+  readonly host: string;
+}
+
+/** The keys of a configuration that describe this check. */
+export function healthCheckOf({ server }: PoolConfig): HealthCheck {
+  return { path: server?.healthCheckPath, host: server?.healthCheckHost ?? "localhost" };
+}
+
+/** The probes of a worker. */
+export interface WorkerProbes {
+  readonly startup: Probe | undefined;
+  readonly readiness: Probe | "notify" | undefined;
+  readonly liveness: Probe | undefined;
+}
+
+/**
+ * The probes of a slot's worker. `verify` returns the addresses at which only its own processes may answer now,
+ * `healthCheck` the health check of the configuration in force.
+ */
+export function workerProbes(
+  pool: PoolRevision,
+  slot: Slot,
+  verify: () => readonly ProbeAddress[],
+  healthCheck: () => HealthCheck,
+): WorkerProbes {
+  const { startup, readiness, liveness } = pool.config.probes ?? {};
+  const ready =
+    readiness === undefined ? undefined : readiness.notify === true ? "notify" : probeOf(readiness, pool, slot);
+  return {
+    startup:
+      startup === undefined
+        ? firstConnection(pool.config, verify, healthCheck)
+        : { ...probeOf(startup, pool, slot), verify },
+    readiness: typeof ready === "object" ? { ...ready, verify } : ready,
+    liveness: liveness === undefined ? undefined : probeOf(liveness, pool, slot),
+  };
+}
+
+/** How a worker with shared sockets and without probes is observed. */
+export function servingProbe(sockets: readonly { readonly name: string; readonly address: string }[]): Probe {
+  return { method: { kind: "serving", sockets }, policy: FIRST_SIGHT };
+}
+
+/** Addresses at which only the worker may listen: its own, and those of its startup and readiness probes. */
+export function ownAddresses({ config, places }: PoolRevision, slot: Slot): readonly ProbeAddress[] {
+  const own = config.server === undefined ? undefined : places.addressOf(slot);
+  const { startup, readiness } = config.probes ?? {};
+  const ports = [startup, readiness].flatMap((probe) => portOf(probe) ?? []);
+  return [...(own === undefined ? [] : [own]), ...[...new Set(ports)].map((port) => ({ port }))];
+}
+
+/** The port that a probe names, if it is not the worker's own. */
+function portOf(probe: ProbeConfig | undefined): number | undefined {
+  return (probe?.http ?? probe?.tcp ?? probe?.grpc)?.port;
+}
+
+/** Runs unless a readiness probe covers it. A reload may change it while the worker starts. */
+function firstConnection(
+  { server, probes }: LaunchedPool,
+  verify: () => readonly ProbeAddress[],
+  healthCheck: () => HealthCheck,
+): Probe | undefined {
+  if (server === undefined || (probes?.readiness !== undefined && asksServer(probes.readiness))) return undefined;
+  return {
+    get method(): ProbeMethod {
+      const { path, host } = healthCheck();
+      return server.protocol !== "http" || path === undefined
+        ? { kind: "tcp", port: undefined }
+        : { kind: "http", path, port: undefined, headers: { Host: host } };
+    },
+    policy: FIRST_CONNECTION,
+    verify,
+  };
+}
+
+/** Whether success means that the server answers; a command, or a probe of another port, may succeed earlier. */
+function asksServer({ http, tcp, grpc, notify }: ProbeConfig): boolean {
+  const method = http ?? tcp ?? grpc;
+  return notify === true || (method !== undefined && method.port === undefined);
+}
+
+function probeOf(probe: ProbeConfig, pool: PoolRevision, slot: Slot): Probe {
+  return { method: methodOf(probe, pool, slot), policy: policyOf(probe) };
+}
+
+function methodOf(
+  { http, tcp, grpc, exec }: ProbeConfig,
+  { config, plan, places }: PoolRevision,
+  slot: Slot,
+): ProbeMethod {
+  if (http !== undefined) return { kind: "http", path: http.path, port: http.port, headers: http.headers };
+  if (grpc !== undefined) return { kind: "grpc", service: grpc.service, port: grpc.port };
+  if (exec !== undefined) {
+    const argv = exec.map((argument) => renderTemplate(argument, places.valuesOf(slot)));
+    const file = plan.commands.get(templateText(exec[0] ?? []));
+    if (file === undefined) throw new RangeError(`probe command of pool "${config.name}" was not looked for`);
+    return { kind: "exec", file, argv };
+  }
+  return { kind: "tcp", port: tcp?.port };
+}

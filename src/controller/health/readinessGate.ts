@@ -1,0 +1,109 @@
+/**
+ * Decides whether a worker is ready. Five sources may object: its own readiness (probes, or whether it is seen serving), a
+ * foreign process that listens at its address, a socket that the proxy may not be led to, a shared socket of its pool whose
+ * connections no worker accepts, and sockets of its own that it has closed. A worker is ready when no source objects.
+ */
+import type { Incarnation, Slot } from "../../core/identity.ts";
+
+/** One incarnation of a worker; the pool by its index. */
+export type WorkerKey = readonly [pool: number, slot: Slot, incarnation: Incarnation];
+
+/**
+ * Sources of objections: the worker's own readiness, a foreign listener at its address, its socket, the accept queue of its
+ * pool, and listeners of the worker that were closed.
+ */
+export type ObjectionSource = "readiness" | "owner" | "socket" | "queue" | "closed";
+
+/** Notified of each change. */
+export interface ReadinessListener {
+  becameReady(...worker: WorkerKey): void;
+  becameUnready(...worker: readonly [...WorkerKey, reason: string]): void;
+}
+
+interface Entry {
+  readonly worker: WorkerKey;
+  readonly objections: Map<ObjectionSource, string>;
+}
+
+export class ReadinessGate {
+  readonly #listener: ReadinessListener;
+  readonly #entries = new Map<string, Entry>();
+  /** Why no worker of a pool is ready, by the index of the pool. */
+  readonly #stalled = new Map<number, string>();
+
+  constructor(listener: ReadinessListener) {
+    this.#listener = listener;
+  }
+
+  /** A worker was spawned and is not ready. It replaces an earlier worker of its slot. */
+  begin(worker: WorkerKey): void {
+    const [pool] = worker;
+    const objections = new Map<ObjectionSource, string>([["readiness", "starting"]]);
+    const stalled = this.#stalled.get(pool);
+    if (stalled !== undefined) objections.set("queue", stalled);
+    this.#entries.set(keyOf(worker), { worker, objections });
+  }
+
+  /** The worker is draining, stopping or has exited. */
+  forget(worker: WorkerKey): void {
+    if (this.#find(worker) !== undefined) this.#entries.delete(keyOf(worker));
+  }
+
+  isReady(worker: WorkerKey): boolean {
+    return this.#find(worker)?.objections.size === 0;
+  }
+
+  /** Why a worker is not ready; undefined if it is ready or unknown. */
+  objectionTo(worker: WorkerKey): string | undefined {
+    return this.#find(worker)?.objections.values().next().value;
+  }
+
+  object(worker: WorkerKey, source: ObjectionSource, reason: string): void {
+    const entry = this.#find(worker);
+    if (entry === undefined) return;
+    const wasReady = entry.objections.size === 0;
+    entry.objections.set(source, reason);
+    if (wasReady) this.#listener.becameUnready(...worker, reason);
+  }
+
+  withdraw(worker: WorkerKey, source: ObjectionSource): void {
+    const entry = this.#find(worker);
+    if (entry?.objections.delete(source) === true && entry.objections.size === 0) this.#listener.becameReady(...worker);
+  }
+
+  /** The worker counts as ready because it has survived. The listener is notified only if another objection stands. */
+  accept(worker: WorkerKey): void {
+    if (this.#find(worker)?.objections.delete("readiness") === true) this.repeat(worker);
+  }
+
+  /** The worker counts as ready: notifies the listener of an objection that was made while it was still starting. */
+  repeat(worker: WorkerKey): void {
+    const reason = this.objectionTo(worker);
+    if (reason !== undefined) this.#listener.becameUnready(...worker, reason);
+  }
+
+  /** No worker accepts connections from a socket of the pool. */
+  stall(pool: number, reason: string): void {
+    this.#stalled.set(pool, reason);
+    for (const worker of this.#of(pool)) this.object(worker, "queue", reason);
+  }
+
+  /** A worker of the pool accepts connections again. */
+  resume(pool: number): void {
+    this.#stalled.delete(pool);
+    for (const worker of this.#of(pool)) this.withdraw(worker, "queue");
+  }
+
+  #of(pool: number): readonly WorkerKey[] {
+    return [...this.#entries.values()].map(({ worker }) => worker).filter(([each]) => each === pool);
+  }
+
+  #find(worker: WorkerKey): Entry | undefined {
+    const entry = this.#entries.get(keyOf(worker));
+    return entry?.worker[2] === worker[2] ? entry : undefined;
+  }
+}
+
+function keyOf([pool, slot]: WorkerKey): string {
+  return `${pool}/${slot}`;
+}

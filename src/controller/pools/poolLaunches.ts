@@ -1,0 +1,72 @@
+/** What the processes are told of each pool: how its workers, or its Envoy, are launched. */
+
+import type { LaunchedPool } from "../../config/diff.ts";
+import type { PoolProxy } from "../../envoy/control/proxy.ts";
+import { INOTIFY_OF_ENVOY, requireInotify } from "../../runtime/os/inotify.ts";
+import { getLimit, RLIMITS } from "../../runtime/os/linux.ts";
+import type { LaunchPlan } from "../../runtime/process/launch.ts";
+import type { PoolLaunch } from "../../runtime/process/processes.ts";
+import type { InheritedSockets } from "../../runtime/socket/sockets.ts";
+import type { EnvoyProgram } from "../preflight.ts";
+import type { WorkerPlaces } from "./workerPlaces.ts";
+
+/** The launch of a pool's workers. */
+export function workerLaunch(
+  pool: LaunchedPool,
+  plan: LaunchPlan,
+  places: WorkerPlaces,
+  sockets: InheritedSockets | undefined,
+): PoolLaunch {
+  return {
+    name: pool.name,
+    plan,
+    prepare: (slot) => places.prepare(slot),
+    argsOf: (slot) => places.argsOf(slot),
+    envOf: (slot) => places.envOf(slot),
+    captured: pool.logs.mode === "annotate",
+    sockets,
+    notifies: pool.probes?.readiness?.notify === true,
+  };
+}
+
+/** The launch of an Envoy. It gets nothing of the workers' and little of ours. */
+export function proxyLaunch(
+  name: string,
+  { file, credentials }: Pick<EnvoyProgram, "file" | "credentials">,
+  proxy: () => PoolProxy,
+): PoolLaunch {
+  return {
+    name,
+    plan: {
+      file,
+      commands: new Map(),
+      env: { PATH: process.env["PATH"] ?? "", ...timeZone() },
+      configured: new Set(),
+      cwd: undefined,
+      credentials,
+      umask: undefined,
+      nice: undefined,
+      oomScoreAdj: undefined,
+      // Each connection of a client is a descriptor: as many as the controller may have, not as it began with.
+      rlimits: new Map([["nofile", { soft: getLimit(0, RLIMITS["nofile"] ?? 7).hard, hard: undefined }]]),
+    },
+    prepare: () => {
+      // It would abort with a backtrace.
+      requireInotify(INOTIFY_OF_ENVOY, credentials?.uid);
+      proxy().prepare();
+    },
+    argsOf: () => proxy().args(),
+    envOf: () => ({}),
+    captured: true,
+    sockets: undefined,
+    notifies: false,
+    // A signal to the whole service (systemd's KillMode=control-group) must not end it before its requests: Envoy exits
+    // at once on SIGTERM.
+    quit: () => proxy().quit(),
+  };
+}
+
+function timeZone(): Readonly<Record<string, string>> {
+  const zone = process.env["TZ"];
+  return zone === undefined ? {} : { TZ: zone };
+}

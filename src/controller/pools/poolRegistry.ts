@@ -1,0 +1,68 @@
+/**
+ * What each pool is made of. A revision is what processes are launched with: it stays as long as a process has it, and for
+ * a rollout to go back to. Every other key has one value at a time, that of the configuration in force.
+ */
+import type { PoolConfig } from "../../config/config.ts";
+import type { LaunchedPool } from "../../config/diff.ts";
+import type { LaunchPlan } from "../../runtime/process/launch.ts";
+import type { PoolLaunch } from "../../runtime/process/processes.ts";
+import type { WorkerPlaces } from "./workerPlaces.ts";
+
+/** One revision of a pool of workers. */
+export interface PoolRevision {
+  readonly config: LaunchedPool;
+  readonly plan: LaunchPlan;
+  readonly places: WorkerPlaces;
+  readonly launch: PoolLaunch;
+}
+
+/** Revisions that are kept of a pool before the oldest that is in use: a reload that fails goes back to one of them. */
+const KEPT_REVISIONS = 8;
+
+export class PoolRegistry {
+  readonly #workers = new Map<number, Map<number, PoolRevision>>();
+  readonly #proxies = new Map<number, PoolLaunch>();
+  readonly #inForce = new Map<number, PoolConfig>();
+
+  /** A new revision of the pool `index`; `oldestInUse` is the lowest that the pool or a worker of it has. */
+  add(index: number, revision: number, parts: PoolRevision, oldestInUse: number): void {
+    const revisions = this.#workers.get(index) ?? new Map<number, PoolRevision>();
+    revisions.set(revision, parts);
+    for (const old of revisions.keys()) if (old < oldestInUse - KEPT_REVISIONS) revisions.delete(old);
+    this.#workers.set(index, revisions);
+  }
+
+  /** From now on this is the configuration of the pool `index`, for all that is not launched with it. */
+  putInForce(index: number, config: PoolConfig): void {
+    this.#inForce.set(index, config);
+  }
+
+  /** The configuration of a pool of workers that is in force. */
+  inForceOf(index: number): PoolConfig {
+    const config = this.#inForce.get(index);
+    if (config === undefined) throw new RangeError(`there is no pool ${index}`);
+    return config;
+  }
+
+  /** The Envoy that is the pool `index`. */
+  addProxy(index: number, launch: PoolLaunch): void {
+    this.#proxies.set(index, launch);
+  }
+
+  /** How a process of the pool is launched. */
+  launchOf(index: number, revision: number): PoolLaunch {
+    return this.#proxies.get(index) ?? this.partsOf(index, revision).launch;
+  }
+
+  /** One revision of a pool of workers. */
+  partsOf(index: number, revision: number): PoolRevision {
+    const parts = this.#workers.get(index)?.get(revision);
+    if (parts === undefined) throw new RangeError(`there is no revision ${revision} of pool ${index}`);
+    return parts;
+  }
+
+  /** The highest revision of a pool; 0 where it has none. */
+  lastRevision(index: number): number {
+    return Math.max(0, ...(this.#workers.get(index)?.keys() ?? []));
+  }
+}

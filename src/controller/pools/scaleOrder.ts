@@ -1,0 +1,35 @@
+/** What scaling a pool comes to, or why the configuration does not allow it. Part of the composition root. Pure. */
+import { ControllerError } from "../../base/errors.ts";
+import type { Config } from "../../config/config.ts";
+import { findPortProblems } from "../../config/ports.ts";
+import { rolloutOf } from "../../config/spec.ts";
+import type { Order } from "../../core/pool/order.ts";
+import { MAX_REPLICAS } from "../../core/spec.ts";
+import type { ControllerView } from "../../core/view.ts";
+
+/**
+ * The order to give the pool of index `pool` so many replicas.
+ * @throws ControllerError REQUEST_REFUSED where its workers would need ports that others have, or that do not exist
+ */
+export function scaleOrder(config: Config, view: ControllerView, pool: number, replicas: number): Order {
+  const name = view.pools.find(({ index }) => index === pool)?.name;
+  const configured = config.supervisor.pools.find((each) => each.name === name);
+  if (configured === undefined)
+    throw new ControllerError("REQUEST_REFUSED", `Cannot scale pool "${name}": it is in no configuration`);
+  const { min = 1, max = MAX_REPLICAS } = configured.autoscale ?? {};
+  if (replicas < min || replicas > max) {
+    const bounds = configured.autoscale === undefined ? "it can have" : "autoscale keeps it";
+    throw new ControllerError(
+      "REQUEST_REFUSED",
+      `Cannot scale pool "${name}" to ${replicas}: ${bounds} from ${min} to ${max}`,
+    );
+  }
+  const now = new Map(view.pools.map((each) => [each.name, each.replicas]));
+  const replicasOf = (wanted: number) => (each: { readonly name?: string | undefined }) =>
+    each.name === name ? wanted : (now.get(each.name ?? "") ?? 1);
+  const before = new Set(findPortProblems(config, replicasOf(1)).map(({ message }) => message));
+  const problem = findPortProblems(config, replicasOf(replicas)).find(({ message }) => !before.has(message));
+  if (problem !== undefined)
+    throw new ControllerError("REQUEST_REFUSED", `Cannot scale pool "${name}" to ${replicas}: ${problem.message}`);
+  return { kind: "scale", replicas, rollout: rolloutOf(configured.rolling, replicas) };
+}

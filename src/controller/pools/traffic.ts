@@ -1,0 +1,226 @@
+/**
+ * The proxies: passes the routes of each pool (core/routing.ts) to its Envoy, and what Envoy reports to the daemon. Knows
+ * which pool is whose proxy; decides nothing.
+ */
+import { ControllerError } from "../../base/errors.ts";
+import type { Instant } from "../../base/time.ts";
+import { proxyName } from "../../config/spec.ts";
+import type { LifecycleEvent, WideLifecycleEvent } from "../../core/event.ts";
+import type { Incarnation, Slot } from "../../core/identity.ts";
+import { routesOf } from "../../core/routing.ts";
+import type { LimitsPolicy } from "../../core/spec.ts";
+import type { ControllerView, PoolView } from "../../core/view.ts";
+import { PoolProxy, type ProxyOptions } from "../../envoy/control/proxy.ts";
+import type { ProxyReadings } from "../../envoy/reading/readings.ts";
+import type { AdminPlace, Upstream, UpstreamAddress } from "../../envoy/resources/settings.ts";
+import type { Clock } from "../../runtime/clock.ts";
+import type { Daemon } from "../../runtime/daemon.ts";
+import { RequestBudgets } from "./requestBudgets.ts";
+
+/** How often the daemon hears what draining workers still work on. */
+const IN_FLIGHT_MS = 100;
+
+/** One pool behind a proxy; indices are those of the daemon's pools. */
+export interface ProxiedPool {
+  readonly name: string;
+  readonly pool: number;
+  readonly proxyPool: number;
+  readonly options: Pick<ProxyOptions, "settings" | "places">;
+  /** Where the proxy connects to a worker of a revision. */
+  readonly addressOf: (slot: Slot, revision: number) => UpstreamAddress | undefined;
+  /** Those of the pool at present. */
+  readonly limits: () => LimitsPolicy;
+}
+
+class Ingress implements Disposable {
+  readonly pool: ProxiedPool;
+  readonly proxy: PoolProxy;
+  readonly #budgets: RequestBudgets;
+
+  constructor(pool: ProxiedPool, clock: Clock, daemon: Daemon, report: (event: WideLifecycleEvent) => void) {
+    this.pool = pool;
+    const { name } = pool;
+    this.#budgets = new RequestBudgets(pool.limits, Math.random);
+    this.proxy = new PoolProxy({
+      ...pool.options,
+      clock,
+      listener: {
+        ready: (incarnation) => daemon.becameReady(pool.proxyPool, 0, incarnation),
+        failed: (incarnation, reason) => daemon.startupFailed(pool.proxyPool, 0, incarnation, reason),
+        enlisted: (slot, incarnation) => daemon.becameReady(pool.pool, slot, incarnation),
+        drained: (slot, incarnation) => daemon.drained(pool.pool, slot, incarnation),
+        listenersDrained: () => daemon.proxyDrained(pool.proxyPool),
+        requestsCounted: (slot, incarnation, total) => this.#count(daemon, slot, incarnation, total),
+        updateLate: (waitedMs) =>
+          report({ kind: "proxy_update_late", pool: name, reason: `not applied after ${Math.round(waitedMs)} ms` }),
+        updateRefused: (reason) => report({ kind: "proxy_update_refused", pool: name, reason }),
+        writeFailed: (error) => report({ kind: "proxy_update_refused", pool: name, reason: error.message }),
+      },
+    });
+    // Metrics and limits of requests need the numbers from the start.
+    this.proxy.readings();
+  }
+
+  update(view: PoolView): void {
+    const routes = routesOf(view);
+    const upstreams = view.workers.flatMap(({ slot, incarnation, revision }): Upstream[] => {
+      const state = routes.get(slot);
+      const address = state === undefined ? undefined : this.pool.addressOf(slot, revision);
+      return state === undefined || address === undefined ? [] : [{ slot, incarnation, address, state }];
+    });
+    this.proxy.update(upstreams);
+  }
+
+  #count(daemon: Daemon, slot: Slot, incarnation: Incarnation, total: number): void {
+    if (!this.#budgets.isUsedUp(slot, incarnation, total)) return;
+    daemon.limitReached(this.pool.pool, slot, incarnation, "requests", `served ${total} requests`);
+  }
+
+  [Symbol.dispose](): void {
+    this.proxy[Symbol.dispose]();
+  }
+}
+
+export class Traffic implements Disposable {
+  readonly #daemon: Daemon;
+  readonly #clock: Clock;
+  readonly #report: (event: WideLifecycleEvent) => void;
+  #ingresses: readonly Ingress[] = [];
+  #isUpdateQueued = false;
+  #inFlightTimer: Disposable | undefined;
+
+  /** `report` gets what an operator has to know about updates of proxies. */
+  constructor(options: {
+    daemon: Daemon;
+    clock: Clock;
+    report: (event: WideLifecycleEvent) => void;
+  }) {
+    this.#daemon = options.daemon;
+    this.#clock = options.clock;
+    this.#report = options.report;
+  }
+
+  /** One more pool behind a proxy. */
+  add(pool: ProxiedPool): void {
+    this.#ingresses = [...this.#ingresses, new Ingress(pool, this.#clock, this.#daemon, this.#report)];
+  }
+
+  /** The proxy that is the pool with this index, whose process is gone, will not come back. */
+  remove(proxyPool: number): void {
+    const removed = this.#ingresses.find(({ pool }) => pool.proxyPool === proxyPool);
+    removed?.[Symbol.dispose]();
+    this.#ingresses = this.#ingresses.filter((ingress) => ingress !== removed);
+  }
+
+  /** Reads the files that the proxies of these pools need before their first start. Rejects with TLS_FILE_INVALID. */
+  async loadFiles(pools: readonly string[]): Promise<void> {
+    for (const { pool, proxy } of this.#ingresses)
+      if (pools.includes(pool.name))
+        await proxy.loadFiles().catch((cause: Error) => {
+          const what = `Cannot start the proxy of pool "${pool.name}": its certificate or key cannot be read`;
+          throw new ControllerError("TLS_FILE_INVALID", `${what}: ${cause.message}`, { cause });
+        });
+  }
+
+  /** Whether the pool with this index is a proxy that was added. */
+  hasProxy(proxyPool: number): boolean {
+    return this.#ingresses.some(({ pool }) => pool.proxyPool === proxyPool);
+  }
+
+  /** The proxy with this name: the index of its pool and where its admin interface listens. */
+  adminOf(name: string): { readonly pool: number; readonly admin: AdminPlace } | undefined {
+    const ingress = this.#ingressNamed(name);
+    return ingress && { pool: ingress.pool.proxyPool, admin: ingress.pool.options.places.admin };
+  }
+
+  #ingressNamed(name: string): Ingress | undefined {
+    return this.#ingresses.find(({ pool }) => proxyName(pool.name) === name);
+  }
+
+  /** The proxy that is the pool with this index. */
+  proxyOf(proxyPool: number): PoolProxy {
+    const ingress = this.#ingresses.find(({ pool }) => pool.proxyPool === proxyPool);
+    if (ingress === undefined) throw new RangeError(`pool ${proxyPool} is no proxy`);
+    return ingress.proxy;
+  }
+
+  /** The latest numbers by name of the pool. */
+  readings(): ReadonlyMap<string, ProxyReadings> {
+    return new Map(this.#ingresses.map(({ pool, proxy }) => [pool.name, proxy.readings()]));
+  }
+
+  /** To be told of every lifecycle event: the processes of proxies come and go by them. */
+  handle(event: LifecycleEvent): void {
+    if (event.kind !== "spawned" && event.kind !== "exited" && event.kind !== "stopping") return;
+    const ingress = this.#ingressNamed(event.pool);
+    if (ingress === undefined) return;
+    if (event.kind === "spawned") ingress.proxy.spawned(event.incarnation);
+    else if (event.kind === "exited") ingress.proxy.ended();
+    // The next Envoy uses renewed files; if they cannot be read, those that were read last.
+    if (event.kind !== "spawned") ingress.proxy.loadFiles().catch(() => {});
+  }
+
+  /** A worker answers its probe: it is ready, behind a proxy only when the proxy balances over it. */
+  becameReady(pool: number, slot: Slot, incarnation: Incarnation): void {
+    if (this.#ingressOf(pool) === undefined) this.#daemon.becameReady(pool, slot, incarnation);
+    else this.#daemon.answered(pool, slot, incarnation);
+  }
+
+  /** A worker does not answer its probe any more. */
+  becameUnready(pool: number, slot: Slot, incarnation: Incarnation, reason: string): void {
+    this.#daemon.becameUnready(pool, slot, incarnation, reason);
+  }
+
+  #ingressOf(pool: number): Ingress | undefined {
+    return this.#ingresses.find((each) => each.pool.pool === pool);
+  }
+
+  /** The view has changed. One update for all that happens in one turn. */
+  changed(): void {
+    if (this.#isUpdateQueued || this.#ingresses.length === 0) return;
+    this.#isUpdateQueued = true;
+    queueMicrotask(() => {
+      this.#isUpdateQueued = false;
+      this.#update();
+    });
+  }
+
+  [Symbol.dispose](): void {
+    this.#inFlightTimer?.[Symbol.dispose]();
+    for (const ingress of this.#ingresses) ingress[Symbol.dispose]();
+  }
+
+  #update(): void {
+    const view = this.#daemon.view();
+    for (const ingress of this.#ingresses) {
+      const pool = view.pools.find(({ index }) => index === ingress.pool.pool);
+      if (pool !== undefined) ingress.update(pool);
+    }
+    if (this.#inFlightTimer === undefined && isAnyDraining(view)) this.#armInFlight();
+  }
+
+  #armInFlight(): void {
+    const at = (this.#clock.now() + IN_FLIGHT_MS) as Instant;
+    this.#inFlightTimer = this.#clock.wakeAt(at, () => {
+      this.#inFlightTimer = undefined;
+      this.#tellInFlight();
+      if (isAnyDraining(this.#daemon.view())) this.#armInFlight();
+    });
+  }
+
+  #tellInFlight(): void {
+    const { pools } = this.#daemon.view();
+    for (const { pool, proxy } of this.#ingresses) {
+      const workers = pools.find(({ index }) => index === pool.pool)?.workers ?? [];
+      for (const { phase, slot, incarnation, inFlight } of workers) {
+        if (phase !== "draining") continue;
+        const count = proxy.inFlight(slot);
+        if (count !== inFlight) this.#daemon.inFlight(pool.pool, slot, incarnation, count);
+      }
+    }
+  }
+}
+
+function isAnyDraining(view: ControllerView): boolean {
+  return view.pools.some((pool) => pool.workers.some(({ phase }) => phase === "draining"));
+}

@@ -1,0 +1,56 @@
+/** From the configuration of a pool's server to what the control of its Envoy is told. */
+import type { PoolConfig, ServerConfig } from "../config/config.ts";
+import type { ProxyPlaces, ProxySettings, ProxyUser } from "../envoy/resources/settings.ts";
+
+/**
+ * How long clients are told to go elsewhere before nobody listens any more: each answer of that time closes its
+ * connection. One that keeps its connection idle holds the shutdown up for so long.
+ */
+const LONGEST_FAREWELL_S = 3;
+
+/** The settings of the proxy of `pool`, whose `server` is there, for an Envoy of this version (such as 1.40.0). */
+export function proxySettings(pool: PoolConfig, server: ServerConfig, envoyVersion: string): ProxySettings {
+  const { maxConcurrentPerWorker, tls } = server;
+  return {
+    pool: pool.name,
+    listenerAddress: server.listenerAddress,
+    listenerPort: server.listenerPort,
+    protocol: server.protocol,
+    algorithm: server.loadBalancerAlgorithm,
+    hashOn: server.hashOn,
+    healthCheckPath: server.healthCheckPath,
+    healthCheckHost: server.healthCheckHost,
+    requestTimeoutMs: server.requestTimeoutMs,
+    maxConcurrentPerWorker: maxConcurrentPerWorker === "unlimited" ? undefined : maxConcurrentPerWorker,
+    maxQueue: server.maxQueue,
+    workerKeepaliveMs: server.workerKeepaliveMs,
+    maxHeaders: server.maxHeaders,
+    maxHeaderBytes: server.maxHeaderBytes,
+    trustedHops: server.trustedHops,
+    envoyMinor: minorOf(envoyVersion),
+    concurrency: server.concurrency,
+    accessLog: server.accessLog,
+    tls,
+    drainTimeSeconds: Math.max(1, Math.min(LONGEST_FAREWELL_S, Math.floor(server.drainTimeoutMs / 1000))),
+    replacedDrainSeconds: Math.max(1, Math.ceil(server.drainTimeoutMs / 1000)),
+  };
+}
+
+/** The minor version of Envoy 1.x; a later major version has all that any 1.x has. */
+function minorOf(version: string): number {
+  const [major, minor] = version.split(".").map(Number);
+  return major === 1 && minor !== undefined ? minor : Number.MAX_SAFE_INTEGER;
+}
+
+/**
+ * Where the files and the admin interface of the proxy are; `directory` is absolute and this proxy's alone. `user` is whom
+ * Envoy runs as, if not as the controller.
+ */
+export function proxyPlaces(server: ServerConfig, directory: string, user?: ProxyUser): ProxyPlaces {
+  const { adminPort } = server;
+  return {
+    directory,
+    admin: adminPort === undefined ? { socketPath: `${directory}/admin/sock` } : { port: adminPort },
+    user,
+  };
+}

@@ -1,0 +1,157 @@
+/** What a status document with details needs, read and put together: processes, what the proxies counted, the balance. */
+import {
+  MAX_LISTED_PROCESSES,
+  type PoolBalance,
+  type StatusDetails,
+  type WorkerDetail,
+  type WorkerProcess,
+} from "../../admin/api.ts";
+import type { PoolConfig } from "../../config/config.ts";
+import { type Balance, type Distribution, decideAdvice } from "../../core/policy/balance.ts";
+import type { ControllerView, PoolView, WorkerView } from "../../core/view.ts";
+import type { ProcessReading, ProxyTotals } from "../../metrics/scrape.ts";
+import type { CommandLines } from "../../runtime/inspect/commandLines.ts";
+import type { ProcessReadings } from "../../runtime/inspect/readings.ts";
+import type { ProcessUsage, TreeUsage } from "../../runtime/inspect/treeUsage.ts";
+import type { BalanceWatch } from "../watch/balanceWatch.ts";
+import type { WorkerTrees } from "../watch/workerTrees.ts";
+import { LISTING_AGE_MS, pidsOf } from "./metricsSource.ts";
+
+/** Where the numbers come from. */
+export interface DetailSources {
+  readonly pools: readonly PoolConfig[];
+  readonly view: () => ControllerView;
+  readonly processes: ProcessReadings;
+  readonly trees: WorkerTrees;
+  /** What the proxies counted, by name of the pool. */
+  readonly proxies: () => ReadonlyMap<string, ProxyTotals>;
+  readonly balance: BalanceWatch;
+}
+
+/** Processes of one worker. */
+type Listing = ReadonlyMap<number, readonly WorkerProcess[]>;
+
+/** Reads every process once, and then what each runs. Bounded in time by `commands`. */
+export async function readProcessDetails(sources: DetailSources, commands: CommandLines): Promise<StatusDetails> {
+  sources.trees.usagesOf(pidsOf(sources.view()), LISTING_AGE_MS);
+  const listed = new Map(
+    pidsOf(sources.view()).map((leader) => [leader, boundedListing(sources.trees.processesOf(leader))]),
+  );
+  const lines = await commands.read([...listed.values()].flat());
+  const listing = new Map(
+    Array.from(listed, ([leader, processes]) => [
+      leader,
+      processes.map((each) => processEntry(each, lines.get(each.pid) ?? "")),
+    ]),
+  );
+  return readDetails(sources, listing);
+}
+
+/** Those with the most CPU time, in their order. */
+function boundedListing(processes: readonly ProcessUsage[]): readonly ProcessUsage[] {
+  if (processes.length <= MAX_LISTED_PROCESSES) return processes;
+  const kept = new Set(processes.toSorted((a, b) => b.cpuSeconds - a.cpuSeconds).slice(0, MAX_LISTED_PROCESSES));
+  return processes.filter((each) => kept.has(each));
+}
+
+function processEntry(process: ProcessUsage, command: string): WorkerProcess {
+  return {
+    pid: process.pid,
+    parent_pid: process.parentPid,
+    state: process.state,
+    cpu_seconds: process.cpuSeconds,
+    rss_bytes: process.residentBytes,
+    command,
+  };
+}
+
+/** Reads every process once. `listing`, where it is given, has the processes of workers by the pid of the leader. */
+export function readDetails(sources: DetailSources, listing?: Listing): StatusDetails {
+  const view = sources.view();
+  const readings = sources.processes.read(pidsOf(view));
+  const usages = sources.trees.usagesOf(pidsOf(view), LISTING_AGE_MS, readings);
+  const proxies = sources.proxies();
+  const balances = sources.balance.look((pid) => usages.get(pid)?.cpuSeconds);
+  const workers = new Map<string, WorkerDetail>();
+  for (const pool of view.pools) {
+    const loads = new Map(balances.get(pool.name)?.workers.map((load) => [load.slot, load]));
+    for (const worker of pool.workers) {
+      if (worker.pid === undefined) continue;
+      const { cpuRatio, requestsPerSecond } = loads.get(worker.slot) ?? {};
+      workers.set(worker.id, {
+        ...treeDetail(usages.get(worker.pid)),
+        ...(listing === undefined ? {} : { processes: listing.get(worker.pid) ?? [] }),
+        ...descriptorDetail(readings.get(worker.pid)),
+        ...requestDetail(pool, worker, proxies),
+        cpu_ratio: rounded(cpuRatio),
+        requests_per_second: rounded(requestsPerSecond),
+      });
+    }
+  }
+  return { balances: new Map(sources.pools.flatMap((pool) => balanceEntry(pool, balances.get(pool.name)))), workers };
+}
+
+function treeDetail(usage: TreeUsage | undefined): Pick<WorkerDetail, "cpu_seconds" | "rss_bytes" | "process_count"> {
+  return {
+    cpu_seconds: usage?.cpuSeconds ?? null,
+    rss_bytes: usage?.residentBytes ?? null,
+    process_count: usage?.processCount ?? null,
+  };
+}
+
+function descriptorDetail(reading: ProcessReading | undefined): Pick<WorkerDetail, "open_fds" | "max_fds"> {
+  const maxFds = reading?.maxFds;
+  return {
+    open_fds: reading?.openFds ?? null,
+    max_fds: maxFds === undefined || !Number.isFinite(maxFds) ? null : maxFds,
+  };
+}
+
+/** A worker's are what the proxy gave it, the proxy's what it got from clients. */
+function requestDetail(
+  { name, fronts }: PoolView,
+  { slot }: WorkerView,
+  proxies: ReadonlyMap<string, ProxyTotals>,
+): Pick<WorkerDetail, "requests_total" | "failed_requests_total" | "requests_in_flight"> {
+  const totals = proxies.get(fronts ?? name);
+  if (totals === undefined) return { requests_total: null, failed_requests_total: null, requests_in_flight: null };
+  if (fronts !== undefined) {
+    return {
+      requests_total: totals.downstreamRequestsTotal,
+      failed_requests_total: totals.downstream5xxTotal,
+      requests_in_flight: totals.downstreamRequestsActive,
+    };
+  }
+  const own = totals.workers.get(slot);
+  return {
+    requests_total: own?.requestsTotal ?? 0,
+    failed_requests_total: own?.failedTotal ?? 0,
+    requests_in_flight: own?.inFlight ?? 0,
+  };
+}
+
+function balanceEntry(pool: PoolConfig, balance: Balance | undefined): [string, PoolBalance][] {
+  if (balance === undefined) return [];
+  const distribution = distributionOf(pool);
+  const { verdict, text } = decideAdvice(distribution, balance);
+  const windowMs = balance.workers.reduce((longest, { watchedMs }) => Math.max(longest, watchedMs), 0);
+  const entry: PoolBalance = {
+    mode: distribution.mode,
+    algorithm: distribution.mode === "proxy" ? distribution.algorithm : null,
+    window_s: rounded(windowMs / 1000) ?? 0,
+    cpu_spread: rounded(balance.cpuSpread),
+    requests_spread: rounded(balance.requestsSpread),
+    verdict,
+    advice: text,
+  };
+  return [[pool.name, entry]];
+}
+
+function distributionOf({ server, sockets }: PoolConfig): Distribution {
+  if (server !== undefined) return { mode: "proxy", algorithm: server.loadBalancerAlgorithm };
+  return { mode: sockets.length > 0 ? "socket" : "supervisor" };
+}
+
+function rounded(value: number | undefined): number | null {
+  return value === undefined ? null : Math.round(value * 1000) / 1000;
+}

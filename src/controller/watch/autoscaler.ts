@@ -1,0 +1,107 @@
+/**
+ * Measures what the workers of autoscaled pools do and gives the order when the decision (core/autoscale.ts) changes. No
+ * timer runs where no pool is autoscaled.
+ */
+import { after, type Instant } from "../../base/time.ts";
+import { changesSpec, type LifecycleEvent } from "../../core/event.ts";
+import { type AutoscaleState, decideReplicas, newAutoscale } from "../../core/policy/autoscale.ts";
+import type { PoolView, WorkerView } from "../../core/view.ts";
+import type { ProxyReadings } from "../../envoy/reading/readings.ts";
+import type { Clock } from "../../runtime/clock.ts";
+import type { Daemon } from "../../runtime/daemon.ts";
+import type { WorkerTrees } from "./workerTrees.ts";
+
+const SAMPLE_MS = 2000;
+
+/** How old the listing of processes may be. */
+const LISTING_AGE_MS = 1000;
+
+/** What a worker had used up when it was looked at last. */
+interface CpuMark {
+  /** Its leader. */
+  readonly pid: number;
+  readonly at: Instant;
+  readonly cpuSeconds: number;
+}
+
+export interface AutoscalerOptions {
+  readonly daemon: Daemon;
+  readonly clock: Clock;
+  readonly trees: WorkerTrees;
+  /** What the proxies counted, by name of the pool. */
+  readonly proxies: () => ReadonlyMap<string, ProxyReadings>;
+  /** Gives the order; may throw where the configuration does not allow it, which is told once. */
+  readonly scale: (pool: number, replicas: number, reason: string) => void;
+}
+
+export class Autoscaler implements Disposable {
+  readonly #options: AutoscalerOptions;
+  readonly #states = new Map<string, AutoscaleState>();
+  readonly #marks = new Map<string, CpuMark>();
+  #timer: Disposable | undefined;
+
+  constructor(options: AutoscalerOptions) {
+    this.#options = options;
+    this.#arm();
+  }
+
+  /** Call for every lifecycle event: a reload, or its rollback, may add the first autoscaled pool. */
+  handle(event: LifecycleEvent): void {
+    if (changesSpec(event) && this.#timer === undefined) this.#arm();
+  }
+
+  [Symbol.dispose](): void {
+    this.#timer?.[Symbol.dispose]();
+  }
+
+  #arm(): void {
+    this.#timer = undefined;
+    const { daemon, clock } = this.#options;
+    const isNeeded = daemon.view().pools.some(({ index }) => daemon.specOf(index).autoscale !== undefined);
+    if (!isNeeded) return;
+    this.#timer = clock.wakeAt(after(clock.now(), SAMPLE_MS), () => {
+      for (const pool of daemon.view().pools) this.#look(pool);
+      this.#arm();
+    });
+  }
+
+  #look(pool: PoolView): void {
+    const { daemon, clock, proxies, scale } = this.#options;
+    const policy = daemon.specOf(pool.index).autoscale;
+    if (policy === undefined) return;
+    const ready = pool.workers.filter(({ phase, isSpare }) => phase === "ready" && !isSpare);
+    const known = policy.targetCpu === undefined ? [] : this.#cpuRatios(ready);
+    const counted = proxies().get(pool.name);
+    const inFlight = ready.reduce((sum, { slot }) => sum + (counted?.workers.get(slot)?.inFlight ?? 0), 0);
+    const sample = {
+      at: clock.now(),
+      replicas: pool.replicas,
+      readyCount: ready.length,
+      cpuRatio: known.length === 0 ? undefined : known.reduce((sum, ratio) => sum + ratio, 0) / known.length,
+      inFlightPerWorker: counted === undefined ? undefined : inFlight / Math.max(1, ready.length),
+    };
+    // While the pool is being changed its load says little.
+    if (pool.operations.length > 0) return;
+    const { state, replicas, reason } = decideReplicas(this.#states.get(pool.name) ?? newAutoscale(), sample, policy);
+    this.#states.set(pool.name, state);
+    if (replicas !== pool.replicas) scale(pool.index, replicas, reason ?? "autoscale");
+  }
+
+  /** CPUs that the process tree of each worker used since the last look; a worker that is looked at first has none. */
+  #cpuRatios(workers: readonly WorkerView[]): number[] {
+    const { clock, trees } = this.#options;
+    const usages = trees.usagesOf(
+      workers.flatMap(({ pid }) => pid ?? []),
+      LISTING_AGE_MS,
+    );
+    const at = clock.now();
+    return workers.flatMap(({ id, pid }) => {
+      const cpuSeconds = pid === undefined ? undefined : usages.get(pid)?.cpuSeconds;
+      if (pid === undefined || cpuSeconds === undefined) return [];
+      const last = this.#marks.get(id);
+      this.#marks.set(id, { pid, at, cpuSeconds });
+      if (last?.pid !== pid || at <= last.at) return [];
+      return [((cpuSeconds - last.cpuSeconds) * 1000) / (at - last.at)];
+    });
+  }
+}

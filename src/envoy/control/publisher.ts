@@ -1,0 +1,253 @@
+/**
+ * Brings the endpoints to Envoy: writes the file, has Envoy say that it applied it, and writes again until it has.
+ *
+ * Invariants: a reader sees a whole version or the one before, because a file appears by rename from the same directory;
+ * versions are written one after another, the newest wish wins; a slot never goes from one incarnation to the next
+ * without Envoy having seen it gone, because Envoy would take over health, counters and connections of the dead one.
+ */
+import { after, type Instant } from "../../base/time.ts";
+import { ENDPOINTS_TYPE, endpoints } from "../resources/endpoints.ts";
+import { resourceFile } from "../resources/files.ts";
+import { formatAddress, type ProxyUser, type Upstream } from "../resources/settings.ts";
+import type { Clock } from "./clock.ts";
+import { writeWhole } from "./privateFiles.ts";
+
+/** First look after a write; an update takes Envoy 1 to 2 ms. Each further look comes after twice as long. */
+const FIRST_LOOK_MS = 2;
+const LAST_LOOK_MS = 1000;
+
+/** An update that is not applied after this time is written again, each time after twice as long. */
+const FIRST_REWRITE_MS = 500;
+const LAST_REWRITE_MS = 30_000;
+
+/** What Envoy says about the endpoints it has. */
+export interface AppliedState {
+  readonly version: string;
+  /** How many updates it did not take since it started. */
+  readonly refusals: number;
+}
+
+export interface PublisherListener {
+  /** Envoy balances over these now. */
+  applied(upstreams: readonly Upstream[]): void;
+  /** An update is not applied yet after `waitedMs`; told once for each update. */
+  updateLate(version: string, waitedMs: number): void;
+  /** Envoy refused an update and keeps the one before; told once for each update. */
+  updateRefused(version: string): void;
+  /** The file could not be written; told once for each update. */
+  writeFailed(error: Error): void;
+}
+
+export interface PublisherOptions {
+  readonly file: string;
+  /** Whom Envoy runs as, if not as the controller. */
+  readonly user?: ProxyUser | undefined;
+  readonly clock: Clock;
+  readonly listener: PublisherListener;
+}
+
+/** One version on its way to Envoy. */
+interface Update {
+  readonly version: string;
+  readonly upstreams: readonly Upstream[];
+  readonly since: Instant;
+  lookMs: number;
+  rewriteMs: number;
+  rewriteAt: Instant;
+  isApplied: boolean;
+  readonly told: Set<"late" | "refused" | "unwritten">;
+}
+
+export class Publisher implements Disposable {
+  readonly #file: string;
+  readonly #user: ProxyUser | undefined;
+  readonly #clock: Clock;
+  readonly #listener: PublisherListener;
+  #wanted: readonly Upstream[] = [];
+  /** The last version that was written; undefined before the first. */
+  #update: Update | undefined;
+  #versions = 0;
+  /** Incarnations by slot that Envoy may have read. */
+  readonly #known = new Map<number, number>();
+  /** Asks the Envoy that runs; undefined while none does. */
+  #ask: (() => Promise<AppliedState>) | undefined;
+  /** Refusals of that Envoy that are known. */
+  #refusals = 0;
+  #isAsking = false;
+  #timer: Disposable | undefined;
+
+  constructor({ file, user, clock, listener }: PublisherOptions) {
+    this.#file = file;
+    this.#user = user;
+    this.#clock = clock;
+    this.#listener = listener;
+  }
+
+  /**
+   * Wants these endpoints from now on. The file is written before this returns, unless prepare() was never called or
+   * Envoy must see a slot gone first.
+   */
+  publish(upstreams: readonly Upstream[]): void {
+    this.#wanted = upstreams.toSorted((a, b) => a.slot - b.slot);
+    if (this.#update !== undefined) this.#writeNext();
+  }
+
+  /** Writes what is wanted for an Envoy that is going to start. @throws Error of the system */
+  prepare(): void {
+    this.#known.clear();
+    this.#write(this.#begin(this.#wanted));
+  }
+
+  /** Whether Envoy has said that it applied the newest version. */
+  get isApplied(): boolean {
+    return this.#update?.isApplied === true;
+  }
+
+  /**
+   * Writes the same endpoints as a new version and has Envoy say that it applied them: one that reads them anew, because
+   * its cluster was replaced, still shows the version of the cluster before.
+   */
+  renew(): void {
+    if (this.#update === undefined) return;
+    const update = this.#begin(this.#update.upstreams);
+    this.#tryWrite(update);
+    this.#lookLater(update.lookMs);
+  }
+
+  /** An Envoy runs that read the file; `ask` asks it. */
+  attach(ask: () => Promise<AppliedState>): void {
+    this.#ask = ask;
+    this.#refusals = 0;
+    // Written before Envoy watched or after: only Envoy can tell.
+    const update = this.#update ?? this.#begin(this.#wanted);
+    this.#restartWaits(update);
+    this.#lookLater(0);
+  }
+
+  /** No Envoy runs any more. */
+  detach(): void {
+    this[Symbol.dispose]();
+    if (this.#update !== undefined) this.#update.isApplied = false;
+  }
+
+  /** Asks and writes nothing more. */
+  [Symbol.dispose](): void {
+    this.#ask = undefined;
+    this.#timer?.[Symbol.dispose]();
+    this.#timer = undefined;
+  }
+
+  /** Writes the next version on the way to what is wanted, where it differs from the one that was written. */
+  #writeNext(): void {
+    const next = this.#wanted.filter(({ slot, incarnation }) => (this.#known.get(slot) ?? incarnation) === incarnation);
+    if (this.#update !== undefined && isSame(this.#update.upstreams, next)) return;
+    const update = this.#begin(next);
+    this.#tryWrite(update);
+    this.#lookLater(update.lookMs);
+  }
+
+  #begin(upstreams: readonly Upstream[]): Update {
+    const now = this.#clock.now();
+    for (const { slot, incarnation } of upstreams) this.#known.set(slot, incarnation);
+    this.#versions += 1;
+    this.#update = {
+      version: String(this.#versions),
+      upstreams,
+      since: now,
+      lookMs: FIRST_LOOK_MS,
+      rewriteMs: FIRST_REWRITE_MS,
+      rewriteAt: after(now, FIRST_REWRITE_MS),
+      isApplied: false,
+      told: new Set(),
+    };
+    return this.#update;
+  }
+
+  #write({ version, upstreams }: Update): void {
+    writeWhole(this.#file, resourceFile(version, ENDPOINTS_TYPE, [endpoints(upstreams)]), this.#user);
+  }
+
+  #tryWrite(update: Update): void {
+    try {
+      this.#write(update);
+    } catch (error) {
+      // It is written again like one that Envoy did not notice.
+      if (!update.told.has("unwritten"))
+        this.#listener.writeFailed(error instanceof Error ? error : new Error(String(error)));
+      update.told.add("unwritten");
+    }
+  }
+
+  #restartWaits(update: Update): void {
+    update.isApplied = false;
+    update.lookMs = FIRST_LOOK_MS;
+    update.rewriteMs = FIRST_REWRITE_MS;
+    update.rewriteAt = after(this.#clock.now(), FIRST_REWRITE_MS);
+  }
+
+  #lookLater(ms: number): void {
+    if (this.#ask === undefined) return;
+    this.#timer?.[Symbol.dispose]();
+    this.#timer = this.#clock.wakeAt(after(this.#clock.now(), ms), () => {
+      this.#timer = undefined;
+      void this.#look();
+    });
+  }
+
+  /** One question at a time; an answer is judged by what is written by then. */
+  async #look(): Promise<void> {
+    const ask = this.#ask;
+    if (ask === undefined || this.#isAsking) return;
+    this.#isAsking = true;
+    const state = await ask().catch(() => undefined);
+    this.#isAsking = false;
+    if (this.#ask === undefined || this.#update === undefined) return;
+    // Another Envoy runs by now, whose look was left out for this one.
+    if (this.#ask !== ask) this.#lookLater(0);
+    else this.#judge(this.#update, state);
+  }
+
+  #judge(update: Update, state: AppliedState | undefined): void {
+    if (update.isApplied) return;
+    if (state?.version === update.version) {
+      update.isApplied = true;
+      this.#refusals = state.refusals;
+      this.#known.clear();
+      for (const { slot, incarnation } of update.upstreams) this.#known.set(slot, incarnation);
+      this.#listener.applied(update.upstreams);
+      this.#writeNext();
+      return;
+    }
+    if (state !== undefined && state.refusals > this.#refusals) {
+      this.#refusals = state.refusals;
+      if (!update.told.has("refused")) this.#listener.updateRefused(update.version);
+      update.told.add("refused");
+    }
+    const now = this.#clock.now();
+    if (now >= update.rewriteAt) {
+      if (!update.told.has("late") && !update.told.has("refused"))
+        this.#listener.updateLate(update.version, now - update.since);
+      update.told.add("late");
+      update.rewriteMs = Math.min(update.rewriteMs * 2, LAST_REWRITE_MS);
+      update.rewriteAt = after(now, update.rewriteMs);
+      update.lookMs = FIRST_LOOK_MS;
+      this.#tryWrite(update);
+    } else update.lookMs = Math.min(update.lookMs * 2, LAST_LOOK_MS);
+    this.#lookLater(Math.min(update.lookMs, Math.max(0, update.rewriteAt - now)));
+  }
+}
+
+function isSame(a: readonly Upstream[], b: readonly Upstream[]): boolean {
+  return (
+    a.length === b.length && a.every((upstream, index) => upstream === b[index] || isSameUpstream(upstream, b[index]))
+  );
+}
+
+function isSameUpstream(a: Upstream, b: Upstream | undefined): boolean {
+  return (
+    a.slot === b?.slot &&
+    a.incarnation === b.incarnation &&
+    a.state === b.state &&
+    formatAddress(a.address) === formatAddress(b.address)
+  );
+}

@@ -1,0 +1,64 @@
+/** Replaces one resource of a running Envoy: writes its file and has Envoy say that it is in use, or why not. */
+import { after, type Instant } from "../../base/time.ts";
+import { RESOURCES_FILTER, type ResourceKind, type ResourceState, resourceState } from "../reading/resourceStates.ts";
+import type { Resources } from "../resources/resources.ts";
+import type { ProxySettings } from "../resources/settings.ts";
+import type { Clock } from "./clock.ts";
+import type { EnvoyRun } from "./run.ts";
+
+/** Waits between looks; an update takes Envoy 1 to 2 ms. */
+const FIRST_LOOK_MS = 2;
+const LAST_LOOK_MS = 50;
+
+/** A file that Envoy has not noticed after this time is written again. */
+const REWRITE_MS = 1000;
+
+/** What is to be replaced, in which Envoy, and until when. */
+export interface Replacement {
+  readonly run: EnvoyRun;
+  readonly resources: Resources;
+  readonly kind: ResourceKind;
+  readonly settings: ProxySettings;
+  readonly clock: Clock;
+  readonly deadline: Instant;
+}
+
+/**
+ * Resolves with undefined when the resource is in use, or Envoy is gone; else with the reason why not, and the new file
+ * is still there. @throws Error of the system
+ */
+export async function replaceResource(order: Replacement): Promise<string | undefined> {
+  const { run, resources, kind, settings, clock, deadline } = order;
+  let known = await ask(order);
+  while (known === undefined && !run.isOver && clock.now() < deadline) {
+    await run.pause(LAST_LOOK_MS);
+    known = await ask(order);
+  }
+  if (run.isOver) return undefined;
+  if (known === undefined) return "Envoy does not answer";
+  const version = resources.replace(kind, settings);
+  let rewriteAt = after(clock.now(), REWRITE_MS);
+  for (let waitMs = FIRST_LOOK_MS; ; waitMs = Math.min(waitMs * 2, LAST_LOOK_MS)) {
+    await run.pause(waitMs);
+    const state = await ask(order);
+    if (run.isOver) return undefined;
+    if (state !== undefined && state.refusals > known.refusals) return refusal(order);
+    const isTaken = state?.version === version;
+    if (isTaken && state.isSettled) return undefined;
+    const now = clock.now();
+    if (now >= deadline) return `Envoy has not taken over the ${kind} in time`;
+    if (isTaken || now < rewriteAt) continue;
+    rewriteAt = after(now, REWRITE_MS);
+    resources.rewrite(kind);
+  }
+}
+
+async function ask({ run, kind }: Replacement): Promise<ResourceState | undefined> {
+  const stats = await run.admin.stats(RESOURCES_FILTER).catch(() => undefined);
+  return stats === undefined ? undefined : resourceState(kind, stats);
+}
+
+async function refusal({ run, kind }: Replacement): Promise<string> {
+  const details = kind === "listener" ? await run.admin.listenerError().catch(() => undefined) : undefined;
+  return details ?? `Envoy refused the ${kind}; its log says why`;
+}

@@ -1,0 +1,143 @@
+/**
+ * What Envoy's admin interface answers, read defensively: what is missing is 0, what is not understood is left out. Pure.
+ */
+import { CLUSTER_NAME } from "../resources/settings.ts";
+
+/** One endpoint as Envoy sees it; counters begin with the process, or when the endpoint was added. */
+export interface HostStatus {
+  /** `127.0.0.1:9090`, or the path of a socket. */
+  readonly address: string;
+  /** HEALTHY, DRAINING, UNHEALTHY … as the endpoints said. */
+  readonly edsHealth: string;
+  /** Whether Envoy's own check takes it out. */
+  readonly failedActiveCheck: boolean;
+  readonly requestsActive: number;
+  /** Requests given to this worker that wait for a connection; 0 where Envoy is too old to count them. */
+  readonly requestsPending: number;
+  readonly requestsTotal: number;
+  readonly requestsFailed: number;
+  readonly connectionsActive: number;
+  readonly connectFailures: number;
+}
+
+/** A histogram with cumulative buckets; bounds in the unit of the statistic. */
+export interface Histogram {
+  readonly buckets: readonly { readonly upperBound: number; readonly count: number }[];
+  readonly sum: number;
+  readonly count: number;
+}
+
+/** What an Envoy with a listener tells about it. */
+export interface ListenerState {
+  readonly active: number;
+  readonly failures: number;
+  /** Why the last one was refused, as Envoy says it; undefined where it does not. */
+  readonly reason: string | undefined;
+}
+
+/** A number among statistics; 0 where it is missing. */
+export function numberOf(stats: ReadonlyMap<string, number | string>, name: string): number {
+  const value = stats.get(name);
+  return typeof value === "number" ? value : 0;
+}
+
+function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function member(value: unknown, ...path: readonly string[]): unknown {
+  let at = value;
+  for (const key of path) at = isRecord(at) ? at[key] : undefined;
+  return at;
+}
+
+function listOf(value: unknown): readonly unknown[] {
+  return Array.isArray(value) ? value : [];
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/** The endpoints in the text of `/clusters?format=json`; members with their default value are missing there. */
+export function parseClusters(text: string): HostStatus[] {
+  const found = listOf(member(parseJson(text), "cluster_statuses")).find(
+    (status) => member(status, "name") === CLUSTER_NAME,
+  );
+  return listOf(member(found, "host_statuses")).flatMap((host) => {
+    const address = parseAddress(member(host, "address"));
+    if (address === undefined) return [];
+    const stats = new Map<unknown, number>();
+    for (const stat of listOf(member(host, "stats"))) {
+      // 64-bit numbers are strings in protobuf's JSON.
+      const value = Number(member(stat, "value") ?? 0);
+      stats.set(member(stat, "name"), Number.isFinite(value) ? value : 0);
+    }
+    const health = member(host, "health_status");
+    return [
+      {
+        address,
+        edsHealth: String(member(health, "eds_health_status") ?? "UNKNOWN"),
+        failedActiveCheck: member(health, "failed_active_health_check") === true,
+        requestsActive: stats.get("rq_active") ?? 0,
+        requestsPending: stats.get("rq_pending_active") ?? 0,
+        requestsTotal: stats.get("rq_total") ?? 0,
+        requestsFailed: stats.get("rq_error") ?? 0,
+        connectionsActive: stats.get("cx_active") ?? 0,
+        connectFailures: stats.get("cx_connect_fail") ?? 0,
+      },
+    ];
+  });
+}
+
+function parseAddress(address: unknown): string | undefined {
+  const path = member(address, "pipe", "path");
+  if (typeof path === "string") return path;
+  const host = member(address, "socket_address", "address");
+  const port = member(address, "socket_address", "port_value");
+  return typeof host === "string" && typeof port === "number" ? `${host}:${port}` : undefined;
+}
+
+/** `name: value` lines; what has no value yet, and histograms, are left out. */
+export function parseStats(text: string): ReadonlyMap<string, number | string> {
+  const stats = new Map<string, number | string>();
+  for (const line of text.split("\n")) {
+    const match = /^(\S+): (?:(\d+)|"(.*)")$/u.exec(line);
+    if (match?.[1] !== undefined) stats.set(match[1], match[2] === undefined ? (match[3] ?? "") : Number(match[2]));
+  }
+  return stats;
+}
+
+/** Histograms in Prometheus' text format, each with the labels of its first series only. */
+export function parseHistograms(text: string): ReadonlyMap<string, Histogram> {
+  const parts = new Map<string, { buckets: { upperBound: number; count: number }[]; sum: number; count: number }>();
+  for (const line of text.split("\n")) {
+    const match = /^(\w+)_(bucket|sum|count)\{([^}]*)\} (\S+)$/u.exec(line);
+    if (match?.[1] === undefined) continue;
+    const [, name, part, labels = "", raw] = match;
+    const value = Number(raw);
+    if (!Number.isFinite(value)) continue;
+    const histogram = parts.get(name) ?? { buckets: [], sum: 0, count: 0 };
+    parts.set(name, histogram);
+    if (part === "sum") histogram.sum = value;
+    else if (part === "count") histogram.count = value;
+    else {
+      const bound = /(?:^|,)le="([^"]*)"/u.exec(labels)?.[1] ?? "";
+      if (bound !== "+Inf" && bound !== "") histogram.buckets.push({ upperBound: Number(bound), count: value });
+    }
+  }
+  return parts;
+}
+
+/** Why a listener was refused, in the text of `/config_dump`. */
+export function parseListenerError(text: string): string | undefined {
+  for (const config of listOf(member(parseJson(text), "configs"))) {
+    const details = member(config, "error_state", "details");
+    if (typeof details === "string") return details;
+  }
+  return undefined;
+}

@@ -1,0 +1,91 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { instant } from "../../base/time.ts";
+import type { Upstream } from "../resources/settings.ts";
+import { Drains, QUIET_MS } from "./drains.ts";
+
+function upstream(slot: number, state: Upstream["state"], incarnation = 1): Upstream {
+  return { slot, incarnation, state, address: { port: 9000 + slot } };
+}
+
+const idle = () => false;
+
+test("a worker is drained after two quiet looks far enough apart, once its draining is applied", () => {
+  const drains = new Drains();
+  const wanted = [upstream(0, "draining"), upstream(1, "serving")];
+  assert.equal(drains.want(wanted), true);
+  assert.equal(drains.isWatching, false);
+  assert.deepEqual(drains.look(instant(0), idle), []);
+  assert.deepEqual(drains.look(instant(100), idle), []);
+  assert.equal(drains.applied(wanted), true);
+  assert.equal(drains.isWatching, true);
+  assert.equal(drains.isNearlyOver, false);
+  assert.deepEqual(drains.look(instant(200), idle), []);
+  assert.equal(drains.isNearlyOver, true);
+  assert.deepEqual(drains.look(instant(200 + QUIET_MS - 1), idle), []);
+  assert.deepEqual(drains.look(instant(200 + QUIET_MS), idle), [{ slot: 0, incarnation: 1 }]);
+  assert.equal(drains.isWatching, false);
+  assert.deepEqual(drains.look(instant(300), idle), []);
+});
+
+test("an unready worker is not waited for; when it leaves it is, from the beginning", () => {
+  const drains = new Drains();
+  const unready = [upstream(0, "unready")];
+  assert.equal(drains.want(unready), false);
+  assert.equal(drains.applied(unready), false);
+  assert.equal(drains.isWatching, false);
+  const leaving = [upstream(0, "draining")];
+  assert.equal(drains.want(leaving), true);
+  assert.equal(drains.applied(leaving), true);
+  assert.deepEqual(drains.look(instant(0), idle), []);
+  assert.deepEqual(drains.look(instant(QUIET_MS), idle), [{ slot: 0, incarnation: 1 }]);
+});
+
+test("a worker that has something to do again begins anew", () => {
+  const drains = new Drains();
+  const wanted = [upstream(0, "draining")];
+  drains.want(wanted);
+  drains.applied(wanted);
+  drains.look(instant(0), idle);
+  assert.deepEqual(
+    drains.look(instant(50), () => true),
+    [],
+  );
+  assert.deepEqual(drains.look(instant(51), idle), []);
+  assert.deepEqual(drains.look(instant(60), idle), []);
+  assert.equal(drains.look(instant(61), idle).length, 1);
+});
+
+test("what is applied but not draining there, or of another incarnation, is not watched", () => {
+  const drains = new Drains();
+  drains.want([upstream(0, "draining", 2)]);
+  assert.equal(drains.applied([upstream(0, "serving", 2)]), false);
+  assert.equal(drains.applied([upstream(0, "draining", 1)]), false);
+  assert.equal(drains.isWatching, false);
+});
+
+test("the same wish again changes nothing, another incarnation is another drain, an absent one is none", () => {
+  const drains = new Drains();
+  const wanted = [upstream(0, "draining")];
+  drains.want(wanted);
+  drains.applied(wanted);
+  drains.look(instant(0), idle);
+  assert.equal(drains.look(instant(20), idle).length, 1);
+  assert.equal(drains.want(wanted), false);
+  assert.deepEqual(drains.endAll(), []);
+  assert.equal(drains.want([upstream(0, "draining", 2)]), true);
+  assert.equal(drains.want([upstream(0, "serving", 2)]), false);
+  assert.deepEqual(drains.endAll(), []);
+});
+
+test("without Envoy all drains end, each once", () => {
+  const drains = new Drains();
+  const wanted = [upstream(0, "draining"), upstream(1, "draining")];
+  drains.want(wanted);
+  drains.applied([upstream(0, "draining")]);
+  assert.deepEqual(drains.endAll(), [
+    { slot: 0, incarnation: 1 },
+    { slot: 1, incarnation: 1 },
+  ]);
+  assert.deepEqual(drains.endAll(), []);
+});

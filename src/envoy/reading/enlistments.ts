@@ -1,0 +1,63 @@
+/** Which workers Envoy was told to balance over or to keep in reserve, and which of them it really does. Pure bookkeeping. */
+import type { Upstream } from "../resources/settings.ts";
+
+/** A worker that gets requests from now on, or as soon as it is taken from the reserve. */
+export interface Enlisted {
+  readonly slot: number;
+  readonly incarnation: number;
+}
+
+export class Enlistments {
+  readonly #wanted = new Map<number, { readonly incarnation: number; isEnlisted: boolean }>();
+
+  /** Whether Envoy balances over anyone. */
+  get isAnyEnlisted(): boolean {
+    for (const { isEnlisted } of this.#wanted.values()) if (isEnlisted) return true;
+    return false;
+  }
+
+  /** Whether someone is wanted who is not enlisted yet. */
+  get isAnyAwaited(): boolean {
+    for (const { isEnlisted } of this.#wanted.values()) if (!isEnlisted) return true;
+    return false;
+  }
+
+  /** The upstreams that are wanted. Returns whether someone new is to be enlisted. */
+  want(upstreams: readonly Upstream[]): boolean {
+    const wanted = new Map(upstreams.filter(isWanted).map(({ slot, incarnation }) => [slot, incarnation]));
+    for (const [slot, { incarnation }] of this.#wanted) if (wanted.get(slot) !== incarnation) this.#wanted.delete(slot);
+    let hasNew = false;
+    for (const [slot, incarnation] of wanted) {
+      if (this.#wanted.has(slot)) continue;
+      this.#wanted.set(slot, { incarnation, isEnlisted: false });
+      hasNew = true;
+    }
+    return hasNew;
+  }
+
+  /** Envoy goes by these upstreams now. Returns who is new among them. */
+  applied(upstreams: readonly Upstream[]): Enlisted[] {
+    const present = new Map(upstreams.filter(isWanted).map((each) => [each.slot, each]));
+    return this.#enlist((slot, incarnation) => present.get(slot)?.incarnation === incarnation);
+  }
+
+  /** No Envoy runs; the next one begins with what is wanted. Returns who had not been enlisted. */
+  all(): Enlisted[] {
+    return this.#enlist(() => true);
+  }
+
+  #enlist(isServed: (slot: number, incarnation: number) => boolean): Enlisted[] {
+    const enlisted: Enlisted[] = [];
+    for (const [slot, each] of this.#wanted) {
+      if (each.isEnlisted || !isServed(slot, each.incarnation)) continue;
+      each.isEnlisted = true;
+      enlisted.push({ slot, incarnation: each.incarnation });
+    }
+    return enlisted;
+  }
+}
+
+/** Whether it is to serve, now or at any moment. */
+function isWanted({ state }: Upstream): boolean {
+  return state === "serving" || state === "standby";
+}

@@ -1,0 +1,70 @@
+/**
+ * What became of a changed resource (routes, listener, cluster), from Envoy's statistics: which they are and what they
+ * mean. Endpoints, which change all the time, are in readings.ts. Pure.
+ */
+
+import { LISTENER_NAME } from "../resources/settings.ts";
+import { numberOf } from "./adminAnswers.ts";
+
+/** A resource that changes when the settings do. */
+export type ResourceKind = "routes" | "listener" | "cluster";
+
+/** What Envoy says about one of them. */
+export interface ResourceState {
+  /** The last version that it took. */
+  readonly version: string;
+  /** How many updates it did not take since it started. */
+  readonly refusals: number;
+  /** Whether what it took is in use, not only prepared. */
+  readonly isSettled: boolean;
+}
+
+type Stats = ReadonlyMap<string, number | string>;
+
+const PREFIXES: Readonly<Record<ResourceKind, string>> = {
+  routes: `http.${LISTENER_NAME}.rds.${LISTENER_NAME}`,
+  listener: "listener_manager.lds",
+  cluster: "cluster_manager.cds",
+};
+
+const LISTENER = {
+  warming: "listener_manager.total_listeners_warming",
+  active: "listener_manager.total_listeners_active",
+  failed: "listener_manager.listener_create_failure",
+} as const;
+
+const CLUSTERS_WARMING = "cluster_manager.warming_clusters";
+
+/** Filter for the statistics of all kinds. */
+export const RESOURCES_FILTER = `^(${[
+  ...Object.values(PREFIXES).flatMap((prefix) => [
+    `${prefix}.version_text`,
+    `${prefix}.update_rejected`,
+    `${prefix}.update_failure`,
+  ]),
+  ...Object.values(LISTENER),
+  CLUSTERS_WARMING,
+]
+  .map((name) => name.replaceAll(".", "\\."))
+  .join("|")})$`;
+
+/** The state of a kind. */
+export function resourceState(kind: ResourceKind, stats: Stats): ResourceState {
+  const prefix = PREFIXES[kind];
+  const refusals = numberOf(stats, `${prefix}.update_rejected`) + numberOf(stats, `${prefix}.update_failure`);
+  const version = String(stats.get(`${prefix}.version_text`) ?? "");
+  switch (kind) {
+    case "routes":
+      return { version, refusals, isSettled: true };
+    case "listener":
+      return {
+        version,
+        // One that was taken may still fail to listen.
+        refusals: refusals + numberOf(stats, LISTENER.failed),
+        isSettled: numberOf(stats, LISTENER.warming) === 0 && numberOf(stats, LISTENER.active) > 0,
+      };
+    case "cluster":
+      // The one before is used until the endpoints are read and each worker was checked once.
+      return { version, refusals, isSettled: numberOf(stats, CLUSTERS_WARMING) === 0 };
+  }
+}

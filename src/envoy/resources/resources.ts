@@ -1,0 +1,128 @@
+/**
+ * The files of what changes only with the settings: routes, listener and cluster. Knows what was written last and which
+ * of them other settings would change. Each content has a version of its own, so that Envoy can tell which one it took.
+ */
+import { dirname } from "node:path";
+import { makeReadable, writeWhole } from "../control/privateFiles.ts";
+import type { ResourceKind } from "../reading/resourceStates.ts";
+import { CLUSTER_TYPE, cluster } from "./cluster.ts";
+import { type ProxyFiles, resourceFile } from "./files.ts";
+import type { JsonObject } from "./json.ts";
+import { LISTENER_TYPE, listener, ROUTES_TYPE, routes } from "./listener.ts";
+import type { ProxySettings, ProxyUser } from "./settings.ts";
+
+/**
+ * In the order in which they are changed: the listener, which is refused most likely, before the cluster, which is the
+ * dearest to replace; routes first, because a listener begins with what their file says.
+ */
+const KINDS: readonly ResourceKind[] = ["routes", "listener", "cluster"];
+
+/** One content of a file. */
+interface Written {
+  readonly version: string;
+  readonly resource: JsonObject;
+}
+
+export class Resources {
+  readonly #files: ProxyFiles;
+  readonly #user: ProxyUser | undefined;
+  readonly #written = new Map<ResourceKind, Written>();
+  /** What was replaced since begin(). */
+  readonly #before = new Map<ResourceKind, Written>();
+  #versions = 0;
+
+  /** `user` is whom Envoy runs as, if not as the controller. */
+  constructor(files: ProxyFiles, user?: ProxyUser) {
+    this.#files = files;
+    this.#user = user;
+  }
+
+  /** Whether there are files that Envoy may have read. */
+  get isWritten(): boolean {
+    return this.#written.size > 0;
+  }
+
+  /** Writes all files, those that changed as a new version. @throws Error of the system */
+  writeAll(settings: ProxySettings): void {
+    const changed = this.changed(settings);
+    for (const kind of KINDS) {
+      makeReadable(dirname(this.#fileOf(kind)), this.#user);
+      if (changed.includes(kind)) this.replace(kind, settings);
+      else this.rewrite(kind);
+    }
+  }
+
+  /** The files that `settings` would change, in the order in which it should be done. */
+  changed(settings: ProxySettings): ResourceKind[] {
+    return KINDS.filter((kind) => {
+      const written = this.#written.get(kind);
+      return JSON.stringify(written?.resource) !== JSON.stringify(this.#resourceOf(kind, settings));
+    });
+  }
+
+  /** What is written from here on can be taken back. */
+  begin(): void {
+    this.#before.clear();
+  }
+
+  /** Writes what `settings` say and returns its version. @throws Error of the system */
+  replace(kind: ResourceKind, settings: ProxySettings): string {
+    const before = this.#written.get(kind);
+    const next = { version: String(this.#versions + 1), resource: this.#resourceOf(kind, settings) };
+    this.#write(kind, next);
+    this.#versions += 1;
+    this.#written.set(kind, next);
+    if (before !== undefined && !this.#before.has(kind)) this.#before.set(kind, before);
+    return next.version;
+  }
+
+  /** Writes the same once more, for an Envoy that did not notice. @throws Error of the system */
+  rewrite(kind: ResourceKind): void {
+    const written = this.#written.get(kind);
+    if (written !== undefined) this.#write(kind, written);
+  }
+
+  /** Puts back all that was replaced since begin(), the last one first. @throws Error of the system, the last one */
+  restore(): void {
+    const replaced = [...this.#before].toReversed();
+    this.#before.clear();
+    // What is to be there holds for the next start also where it cannot be written now.
+    for (const [kind, before] of replaced) this.#written.set(kind, before);
+    let failure: unknown;
+    for (const [kind, before] of replaced) {
+      try {
+        this.#write(kind, before);
+      } catch (error) {
+        failure = error;
+      }
+    }
+    if (failure !== undefined) throw failure;
+  }
+
+  #write(kind: ResourceKind, { version, resource }: Written): void {
+    writeWhole(this.#fileOf(kind), resourceFile(version, TYPES[kind], [resource]), this.#user);
+  }
+
+  #fileOf(kind: ResourceKind): string {
+    return this.#files[PATHS[kind]];
+  }
+
+  #resourceOf(kind: ResourceKind, settings: ProxySettings): JsonObject {
+    switch (kind) {
+      case "routes":
+        return routes(settings);
+      case "listener":
+        return listener(settings, this.#files.routes);
+      case "cluster":
+        return cluster(settings, this.#files.endpoints);
+    }
+  }
+}
+
+const TYPES: Readonly<Record<ResourceKind, string>> = {
+  routes: ROUTES_TYPE,
+  listener: LISTENER_TYPE,
+  cluster: CLUSTER_TYPE,
+};
+
+const PATHS = { routes: "routes", listener: "listeners", cluster: "clusters" } as const;

@@ -1,0 +1,193 @@
+/**
+ * What a process is doing at this moment, as far as /proc tells (proc(5)): for the event of a worker that no longer
+ * answers, before it is replaced. Works for any language and on a process that is stopped or stuck, because the process
+ * itself is not asked.
+ *
+ * Bounded in size and time: at most MAX_THREADS threads are looked at, and of a process in uninterruptible sleep nothing
+ * is read that takes its memory's lock and could make us wait with it. Environment values are never read.
+ */
+
+import { opendirSync, readFileSync, statSync } from "node:fs";
+import { setTimeout as wait } from "node:timers/promises";
+import { monotonicMs } from "../../base/monotonic.ts";
+import { printable } from "../../base/printable.ts";
+import { formatDuration, formatSize } from "../../base/units.ts";
+import { readSystemUnits } from "../os/linux.ts";
+import { countOpenFds, type ProcessStat, parseStat, readStat } from "../os/procfs.ts";
+import { syscallName } from "../os/syscallNames.ts";
+import { readCommand } from "./commandLines.ts";
+
+/** How long CPU time is watched. */
+const SAMPLE_MS = 100;
+
+const MAX_THREADS = 16;
+
+/** Threads beside the main one that the text names. */
+const MAX_NAMED_THREADS = 3;
+
+/** One thread. */
+export interface ThreadDiagnosis {
+  readonly tid: number;
+  readonly name: string;
+  /** R, S, D, T … */
+  readonly state: string;
+  /** The kernel function it waits in; undefined where it does not wait, or the kernel does not tell us. */
+  readonly waitsIn: string | undefined;
+  /** The system call it is in; undefined where it is in none, or the kernel does not tell us. */
+  readonly syscall: string | undefined;
+}
+
+export interface Diagnosis {
+  readonly pid: number;
+  /** The beginning of the command line; in its place the name, where it cannot be read. */
+  readonly command: string;
+  readonly threadCount: number;
+  /** The main thread first, then the others in the order of the kernel, at most MAX_THREADS. */
+  readonly threads: readonly ThreadDiagnosis[];
+  readonly openFds: number | undefined;
+  readonly residentBytes: number;
+  /** User and system time since the start. */
+  readonly cpuSeconds: number;
+  /** Share of one core during the sample, in steps of a clock tick; undefined where the process ended meanwhile. */
+  readonly cpuShare: number | undefined;
+  readonly sampleMs: number;
+}
+
+/** Looks at a process for `sampleMs`; undefined where there is none. Never rejects. */
+export async function diagnose(pid: number, sampleMs: number = SAMPLE_MS): Promise<Diagnosis | undefined> {
+  const startedAtMs = monotonicMs();
+  const before = readStat(pid);
+  if (before === undefined) return undefined;
+  const { ticksPerSecond, pageBytes } = readSystemUnits();
+  const threads = readThreads(pid, before);
+  const openFds = countFds(pid);
+  const threadCount = readThreadCount(pid) ?? threads.length;
+  const named = { pid, state: before.state, name: before.command };
+  const [command] = await Promise.all([readCommand(named, sampleMs), wait(sampleMs)]);
+  const later = readStat(pid);
+  const elapsedMs = monotonicMs() - startedAtMs;
+  const isSame = later?.startTicks === before.startTicks;
+  const busyMs = isSame ? ((later.cpuTicks - before.cpuTicks) / ticksPerSecond) * 1000 : undefined;
+  return {
+    pid,
+    command,
+    threadCount,
+    threads,
+    openFds,
+    residentBytes: before.rssPages * pageBytes,
+    cpuSeconds: before.cpuTicks / ticksPerSecond,
+    cpuShare: busyMs === undefined ? undefined : busyMs / elapsedMs,
+    sampleMs: elapsedMs,
+  };
+}
+
+/** Words for the states of a thread. */
+export const STATES: Readonly<Record<string, string>> = {
+  R: "running",
+  S: "sleeping",
+  D: "in uninterruptible sleep",
+  T: "stopped by a signal",
+  t: "stopped by a debugger",
+  Z: "dead",
+  X: "dead",
+  I: "idle",
+};
+
+/**
+ * One line for a person: `sleeping in futex (futex_wait_queue), 0 % of a core during 100ms, 4 threads, …: COMMAND`. With
+ * `subject`, which names the process, that comes first and the command is left out.
+ */
+export function formatDiagnosis(diagnosis: Diagnosis, subject?: string): string {
+  const { threads, threadCount, openFds, cpuShare } = diagnosis;
+  const [, ...others] = threads;
+  const busy = others.filter(({ state }) => state === "R" || state === "D").slice(0, MAX_NAMED_THREADS);
+  const parts = [
+    formatState(diagnosis),
+    cpuShare === undefined
+      ? "ended meanwhile"
+      : `${Math.round(cpuShare * 100)} % of a core during ${formatDuration(Math.round(diagnosis.sampleMs))}`,
+    `${formatDuration(Math.round(diagnosis.cpuSeconds * 1000))} CPU time in all`,
+    `${threadCount} thread${threadCount === 1 ? "" : "s"}`,
+    ...busy.map((thread) => `thread "${thread.name}" ${formatThread(thread)}`),
+    ...(openFds === undefined ? [] : [`${openFds} open descriptors`]),
+    `${formatSize(roundedSize(diagnosis.residentBytes))} resident`,
+  ];
+  return subject === undefined ? `${parts.join(", ")}: ${diagnosis.command}` : `${subject}: ${parts.join(", ")}`;
+}
+
+/** What the main thread does: `sleeping in wait4 (do_wait)`. */
+export function formatState({ threads: [main] }: Diagnosis): string {
+  return main === undefined ? "state unknown" : formatThread(main);
+}
+
+/** Whole MiB, or KiB below one. */
+function roundedSize(bytes: number): number {
+  const unit = bytes < 2 ** 20 ? 2 ** 10 : 2 ** 20;
+  return Math.round(bytes / unit) * unit;
+}
+
+function formatThread({ state, syscall, waitsIn }: ThreadDiagnosis): string {
+  const call = syscall === undefined ? "" : ` in ${syscall}`;
+  return `${STATES[state] ?? `in state ${state}`}${call}${waitsIn === undefined ? "" : ` (${waitsIn})`}`;
+}
+
+/** The main thread, whose stat is `main`, and the first of the others, at most MAX_THREADS in all. */
+export function readThreads(pid: number, main: ProcessStat): ThreadDiagnosis[] {
+  const others = listThreads(pid).flatMap((tid) => {
+    const stat = parseStat(readText(`/proc/${pid}/task/${tid}/stat`) ?? "");
+    return tid === pid || stat === undefined ? [] : [readThread(pid, tid, stat)];
+  });
+  return [readThread(pid, pid, main), ...others].slice(0, MAX_THREADS);
+}
+
+function readThread(pid: number, tid: number, { command, state }: ProcessStat): ThreadDiagnosis {
+  const directory = `/proc/${pid}/task/${tid}`;
+  const waitsIn = readText(`${directory}/wchan`);
+  const call = /^\d+/u.exec(readText(`${directory}/syscall`) ?? "")?.[0];
+  return {
+    tid,
+    name: printable(command).trim(),
+    state,
+    // "0" stands for "does not wait" and for "you may not know".
+    waitsIn: waitsIn === undefined || waitsIn === "" || waitsIn === "0" ? undefined : waitsIn,
+    syscall: call === undefined ? undefined : syscallName(Number(call)),
+  };
+}
+
+/** The first threads of a process; there may be thousands. */
+function listThreads(pid: number): number[] {
+  const tids: number[] = [];
+  try {
+    using directory = opendirSync(`/proc/${pid}/task`);
+    for (let entry = directory.readSync(); entry !== null; entry = directory.readSync()) {
+      tids.push(Number(entry.name));
+      if (tids.length > MAX_THREADS) break;
+    }
+  } catch {
+    // It ended; what was read so far is all there is.
+  }
+  return tids;
+}
+
+function readThreadCount(pid: number): number | undefined {
+  const count = /^Threads:\s*(\d+)$/mu.exec(readText(`/proc/${pid}/status`) ?? "")?.[1];
+  return count === undefined ? undefined : Number(count);
+}
+
+/** Since Linux 6.2 the size of the directory is the number of its entries; before, they have to be listed. */
+function countFds(pid: number): number | undefined {
+  try {
+    const { size } = statSync(`/proc/${pid}/fd`);
+    return size > 0 ? size : countOpenFds(pid);
+  } catch {
+    return undefined;
+  }
+}
+
+function readText(path: string): string | undefined {
+  try {
+    return readFileSync(path, "latin1").trim();
+  } catch {
+    return undefined;
+  }
+}

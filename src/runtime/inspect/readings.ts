@@ -1,0 +1,148 @@
+/**
+ * Reads what processes use (CPU, memory, descriptors, limits) for hundreds of them at once, cheaply enough for every
+ * scrape.
+ *
+ * The numbers are read anew each time, the limits of a process about once a minute. A process that is gone, or dead
+ * but not reaped, is simply absent from the answer. It reads /proc only (proc(5)); it neither signals nor waits.
+ */
+
+import { readdirSync, readFileSync, statSync } from "node:fs";
+import { monotonicMs } from "../../base/monotonic.ts";
+import { readProcText } from "../os/procFile.ts";
+import type { ProcessStat } from "../os/procfs.ts";
+import { readStatQuickly } from "../os/statFile.ts";
+
+/** Limits can be changed from outside (prlimit(2)), which is rare. */
+const LIMITS_MS = 60_000;
+
+/** So many limits at most are read again in one call, so that the minute does not come for all processes at once. */
+const LIMITS_PER_CALL = 50;
+
+/** What the kernel tells about one process. */
+export interface ProcessReading {
+  /** User and system time, in steps of a clock tick. */
+  readonly cpuSeconds: number;
+  /** Undefined where the kernel hides it, like the two limits. */
+  readonly openFds: number | undefined;
+  /** Soft limit; Infinity where there is none. */
+  readonly maxFds: number | undefined;
+  readonly residentBytes: number;
+  readonly virtualBytes: number;
+  /** Soft limit; Infinity where there is none. */
+  readonly virtualMaxBytes: number | undefined;
+  /** Seconds since 1970; the same at every reading of a process, even when the wall clock is set meanwhile. */
+  readonly startTimeSeconds: number;
+  /** What the numbers above come from, for readers that need more of it. */
+  readonly stat: ProcessStat;
+}
+
+/** What is remembered of a process; `startTicks` tells it from a later one with the same pid. */
+interface Known {
+  readonly startTicks: number;
+  readonly startTimeSeconds: number;
+  readonly maxFds: number | undefined;
+  readonly virtualMaxBytes: number | undefined;
+  readonly limitsReadMs: number;
+}
+
+export interface ProcessReadingsOptions {
+  /** Clock ticks in a second: sysconf(_SC_CLK_TCK). */
+  readonly ticksPerSecond: number;
+  /** Bytes of a page of memory: sysconf(_SC_PAGESIZE). */
+  readonly pageBytes: number;
+  /** Monotonic milliseconds. */
+  readonly nowMs?: () => number;
+}
+
+export class ProcessReadings {
+  readonly #ticksPerSecond: number;
+  readonly #pageBytes: number;
+  readonly #nowMs: () => number;
+  #known = new Map<number, Known>();
+  /** Read when a process is new, once for all new ones of a call. */
+  #bootSeconds: number | undefined;
+  #limitsLeft = 0;
+
+  constructor(options: ProcessReadingsOptions) {
+    this.#ticksPerSecond = options.ticksPerSecond;
+    this.#pageBytes = options.pageBytes;
+    this.#nowMs = options.nowMs ?? (() => monotonicMs());
+  }
+
+  /** The readings of `pids`, by pid. Whoever is not among them any more is forgotten. */
+  read(pids: Iterable<number>): Map<number, ProcessReading> {
+    const nowMs = this.#nowMs();
+    const readings = new Map<number, ProcessReading>();
+    const known = new Map<number, Known>();
+    this.#bootSeconds = undefined;
+    this.#limitsLeft = LIMITS_PER_CALL;
+    for (const pid of pids) {
+      const reading = this.#readOne(pid, nowMs, known);
+      if (reading !== undefined) readings.set(pid, reading);
+    }
+    this.#known = known;
+    return readings;
+  }
+
+  #readOne(pid: number, nowMs: number, known: Map<number, Known>): ProcessReading | undefined {
+    // Asked first: it is the one question that answers "gone" without an exception.
+    const fds = countFds(pid);
+    if (fds === "gone") return undefined;
+    const stat = readStatQuickly(pid);
+    if (stat === undefined || stat.state === "Z" || stat.state === "X") return undefined;
+    const entry = this.#recall(pid, stat.startTicks, nowMs);
+    known.set(pid, entry);
+    return {
+      cpuSeconds: stat.cpuTicks / this.#ticksPerSecond,
+      openFds: fds,
+      maxFds: entry.maxFds,
+      residentBytes: stat.rssPages * this.#pageBytes,
+      virtualBytes: stat.virtualBytes,
+      virtualMaxBytes: entry.virtualMaxBytes,
+      startTimeSeconds: entry.startTimeSeconds,
+      stat,
+    };
+  }
+
+  #recall(pid: number, startTicks: number, nowMs: number): Known {
+    const last = this.#known.get(pid);
+    if (last?.startTicks === startTicks) {
+      if (nowMs - last.limitsReadMs < LIMITS_MS || this.#limitsLeft-- <= 0) return last;
+      return { ...last, ...this.#readLimits(pid), limitsReadMs: nowMs };
+    }
+    this.#bootSeconds ??= readBootSeconds();
+    const startTimeSeconds = this.#bootSeconds + startTicks / this.#ticksPerSecond;
+    return { startTicks, startTimeSeconds, ...this.#readLimits(pid), limitsReadMs: nowMs };
+  }
+
+  #readLimits(pid: number): Pick<Known, "maxFds" | "virtualMaxBytes"> {
+    const text = readProcText(`/proc/${pid}/limits`) ?? "";
+    return { maxFds: softLimit(text, "Max open files"), virtualMaxBytes: softLimit(text, "Max address space") };
+  }
+}
+
+/** Open descriptors; undefined where they are hidden. Since Linux 6.2 the size of the directory is their number. */
+function countFds(pid: number): number | "gone" | undefined {
+  const path = `/proc/${pid}/fd`;
+  try {
+    const stat = statSync(path, { throwIfNoEntry: false });
+    if (stat === undefined) return "gone";
+    return stat.size > 0 ? stat.size : readdirSync(path).length;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The soft limit in a line such as `Max open files            1024                 4096                 files`. */
+function softLimit(limits: string, name: string): number | undefined {
+  const at = limits.indexOf(`\n${name} `);
+  if (at < 0) return undefined;
+  const soft = limits.slice(at + name.length + 1, at + name.length + 60).trimStart();
+  return soft.startsWith("unlimited") ? Number.POSITIVE_INFINITY : Number.parseInt(soft, 10);
+}
+
+/** When the system booted, in seconds since 1970. */
+function readBootSeconds(): number {
+  const text = readFileSync("/proc/stat", "latin1");
+  return Number(/^btime (\d+)$/mu.exec(text)?.[1] ?? Number.NaN);
+}

@@ -1,0 +1,59 @@
+/**
+ * Profiles of this process by V8, through a session with Node.js's inspector inside the process: no port is opened. The
+ * inspector is loaded when it is first asked for, and let go of afterwards.
+ */
+import type { HeapProfiler, Profiler } from "node:inspector";
+import { setTimeout as wait } from "node:timers/promises";
+import { requireThreads } from "../os/threads.ts";
+
+/** Microseconds between two samples of the CPU. */
+const CPU_INTERVAL_US = 1000;
+
+/** Bytes allocated between two samples of the heap, on average. */
+const HEAP_INTERVAL_BYTES = 32_768;
+
+/**
+ * What used the CPU for a time, or until `signal` comes. V8 takes the samples on a thread of its own, and aborts the process if it
+ * cannot be started. @throws ControllerError PROCESS_LIMIT
+ */
+export async function profileCpu(durationMs: number, signal: AbortSignal): Promise<Profiler.Profile> {
+  requireThreads(1, "Cannot profile the controller");
+  const { Session } = await import("node:inspector/promises");
+  const session = new Session();
+  session.connect();
+  try {
+    await session.post("Profiler.enable");
+    await session.post("Profiler.setSamplingInterval", { interval: CPU_INTERVAL_US });
+    await session.post("Profiler.start");
+    await waitFor(durationMs, signal);
+    const { profile } = await session.post("Profiler.stop");
+    await session.post("Profiler.disable");
+    return profile;
+  } finally {
+    session.disconnect();
+  }
+}
+
+/** What was allocated in a time, or until `signal` comes, and is still in use at its end. */
+export async function profileHeap(durationMs: number, signal: AbortSignal): Promise<HeapProfiler.SamplingHeapProfile> {
+  const { Session } = await import("node:inspector/promises");
+  const session = new Session();
+  session.connect();
+  try {
+    await session.post("HeapProfiler.enable");
+    await session.post("HeapProfiler.startSampling", { samplingInterval: HEAP_INTERVAL_BYTES });
+    await waitFor(durationMs, signal);
+    const { profile } = await session.post("HeapProfiler.stopSampling");
+    await session.post("HeapProfiler.disable");
+    return profile;
+  } finally {
+    session.disconnect();
+  }
+}
+
+/** Microseconds between two samples of `profileCpu`, and bytes between two of `profileHeap`. */
+export const SELF_PROFILE_PERIODS = { cpuMicros: CPU_INTERVAL_US, heapBytes: HEAP_INTERVAL_BYTES } as const;
+
+async function waitFor(durationMs: number, signal: AbortSignal): Promise<void> {
+  await wait(durationMs, undefined, { signal }).catch(() => {});
+}

@@ -1,0 +1,279 @@
+/** What /proc tells about processes (proc(5)). A process may end between two reads: then the answer is undefined. */
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { decodeOsText } from "../../base/osText.ts";
+import { printable } from "../../base/printable.ts";
+
+/** The fields of /proc/<pid>/stat that are used here. */
+export interface ProcessStat {
+  readonly pid: number;
+  readonly command: string;
+  /** R, S, D, Z, T … */
+  readonly state: string;
+  readonly ppid: number;
+  readonly processGroup: number;
+  readonly session: number;
+  /** User and system time in clock ticks. */
+  readonly cpuTicks: number;
+  /** The same of all descendants that this process, or a child before its own end, has waited for. */
+  readonly reapedTicks: number;
+  /** Start after boot in clock ticks; with the pid it names a process for ever. */
+  readonly startTicks: number;
+  readonly virtualBytes: number;
+  readonly rssPages: number;
+}
+
+/** Fields of /proc/<pid>/stat from the state to the resident pages, the last one that is used. */
+const STAT_FIELDS = 22;
+
+/** The text of a file of /proc; undefined if it cannot be read. */
+export function readProc(path: string): string | undefined {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    return undefined;
+  }
+}
+
+/** @param number the value of a field that is a number, by its place in proc_pid_stat(5). */
+export function statOf(pid: number, command: string, state: string, number: (field: number) => number): ProcessStat {
+  return {
+    pid,
+    command,
+    // Z with more than one thread: only the main thread has ended, and the process lives.
+    state: state === "Z" && number(20) > 1 ? "S" : state,
+    ppid: number(4),
+    processGroup: number(5),
+    session: number(6),
+    cpuTicks: number(14) + number(15),
+    reapedTicks: number(16) + number(17),
+    startTicks: number(22),
+    virtualBytes: number(23),
+    rssPages: number(24),
+  };
+}
+
+/** Parses the text of /proc/<pid>/stat; the command may contain spaces and parentheses. */
+export function parseStat(text: string): ProcessStat | undefined {
+  const open = text.indexOf("(");
+  const close = text.lastIndexOf(")");
+  if (open < 0 || close < open) return undefined;
+  const fields = text.slice(close + 2).split(" ", STAT_FIELDS);
+  const number = (index: number) => Number(fields[index - 3] ?? Number.NaN);
+  return statOf(Number(text.slice(0, open - 1)), text.slice(open + 1, close), fields[0] ?? "?", number);
+}
+
+/** /proc/<pid>/stat. */
+export function readStat(pid: number): ProcessStat | undefined {
+  const text = readProc(`/proc/${pid}/stat`);
+  return text === undefined ? undefined : parseStat(text);
+}
+
+/** All process ids that are visible, in no order. */
+export function listPids(): number[] {
+  return readdirSync("/proc")
+    .filter((name) => name.charCodeAt(0) <= 57)
+    .map(Number);
+}
+
+/** Process ids of the direct children of this process's main thread, dead ones included. */
+export function listChildren(): number[] {
+  const text = readProc(`/proc/self/task/${process.pid}/children`);
+  if (text !== undefined)
+    return text
+      .split(" ")
+      .filter((pid) => pid !== "")
+      .map(Number);
+  return listPids().filter((pid) => readStat(pid)?.ppid === process.pid);
+}
+
+/**
+ * The environment a process was started with, read at one moment; undefined where it cannot be read. It is empty in the
+ * midst of an execve(2), when the old memory is gone and the new one is not filled.
+ */
+export function readEnvironment(pid: number): ReadonlyMap<string, string> | undefined {
+  const entries = (readProc(`/proc/${pid}/environ`) ?? readThreadEnvironment(pid))?.split("\0");
+  return entries === undefined
+    ? undefined
+    : new Map(
+        entries
+          .filter((entry) => entry.includes("="))
+          .map((entry) => [entry.slice(0, entry.indexOf("=")), entry.slice(entry.indexOf("=") + 1)]),
+      );
+}
+
+/**
+ * `environment`, which is process.env, with the exact bytes of each name and value (osText.ts): Node.js replaces what is
+ * not UTF-8. Variables that were removed or changed since the start stay so; of several with one name the first counts,
+ * as for getenv(3). `environ` is the content of /proc/self/environ.
+ */
+export function exactEnvironment(
+  environment: NodeJS.ProcessEnv,
+  environ: Buffer | undefined = readOwnEnviron(),
+): Readonly<Record<string, string | undefined>> {
+  const exact = new Map<string, string | undefined>();
+  for (let at = 0; environ !== undefined && at < environ.length; ) {
+    const zero = environ.indexOf(0, at);
+    const entry = environ.subarray(at, zero === -1 ? environ.length : zero);
+    at += entry.length + 1;
+    const equals = entry.indexOf("=");
+    if (equals <= 0) continue;
+    const name = decodeOsText(entry.subarray(0, equals));
+    // process.env does not know names that are not UTF-8, so nothing can have removed them.
+    const isPresent = !name.isWellFormed() || environment[name] === entry.toString("utf8", equals + 1);
+    if (!isPresent || exact.has(name)) continue;
+    exact.set(name, decodeOsText(entry.subarray(equals + 1)));
+  }
+  for (const [name, value] of Object.entries(environment)) if (!exact.has(name)) exact.set(name, value);
+  return Object.fromEntries(exact);
+}
+
+function readOwnEnviron(): Buffer | undefined {
+  try {
+    return readFileSync("/proc/self/environ");
+  } catch {
+    return undefined;
+  }
+}
+
+/** The same text from another thread: a main thread that has ended has none (ESRCH), while its process lives. */
+function readThreadEnvironment(pid: number): string | undefined {
+  try {
+    for (const thread of readdirSync(`/proc/${pid}/task`)) {
+      const text = Number(thread) === pid ? undefined : readProc(`/proc/${pid}/task/${thread}/environ`);
+      if (text !== undefined) return text;
+    }
+  } catch {
+    // The process has exited.
+  }
+  return undefined;
+}
+
+/** The value of a variable in the environment a process was started with; undefined where it cannot be read. */
+export function readEnvironmentVariable(pid: number, name: string): string | undefined {
+  return readEnvironment(pid)?.get(name);
+}
+
+/** Whether a process counts pids as this one does; false where it may not be looked at. */
+export function sharesPidNamespace(pid: number): boolean {
+  try {
+    return readlinkSync(`/proc/${pid}/ns/pid`) === readlinkSync("/proc/self/ns/pid");
+  } catch {
+    return false;
+  }
+}
+
+const MAX_COMMAND_LENGTH = 200;
+
+/** The command line of a process, arguments separated by spaces, at most 200 characters of it; its name if it has none. */
+export function readCommandLine(pid: number): string | undefined {
+  const text = readProc(`/proc/${pid}/cmdline`);
+  if (text === undefined) return undefined;
+  const line = printable(text.slice(0, MAX_COMMAND_LENGTH)).trim().slice(0, MAX_COMMAND_LENGTH);
+  return line === "" ? `[${printable(readStat(pid)?.command ?? "?")}]` : line;
+}
+
+/** The soft limit of open files of a process as /proc/<pid>/limits has it. */
+export function readSoftNofile(pid: number): number | "unlimited" | undefined {
+  const soft = /^Max open files\s+(\S+)/mu.exec(readProc(`/proc/${pid}/limits`) ?? "")?.[1];
+  if (soft === undefined) return undefined;
+  return soft === "unlimited" ? "unlimited" : Number(soft);
+}
+
+/** The oom_score_adj of this process; undefined where it may not be read. */
+export function readOwnOomScoreAdj(): number | undefined {
+  const text = readProc("/proc/self/oom_score_adj");
+  return text === undefined ? undefined : Number(text);
+}
+
+/** Functions of the kernel that a process waits in, innermost first; undefined where they may not be read. */
+export function readKernelStack(pid: number): readonly string[] | undefined {
+  const lines = readProc(`/proc/${pid}/stack`)
+    ?.split("\n")
+    .map((line) => line.replace(/^\[<[0-9a-f]*>\] /u, "").trim());
+  return lines?.filter((line) => line !== "");
+}
+
+/** Number of open descriptors of a process. */
+export function countOpenFds(pid: number): number | undefined {
+  try {
+    return readdirSync(`/proc/${pid}/fd`).length;
+  } catch {
+    return undefined;
+  }
+}
+
+/** All descendants of `root` at this moment, nearest first. */
+export function listDescendants(root: number): number[] {
+  const children = new Map<number, number[]>();
+  for (const pid of listPids()) {
+    const stat = readStat(pid);
+    if (stat === undefined) continue;
+    const siblings = children.get(stat.ppid);
+    if (siblings === undefined) children.set(stat.ppid, [pid]);
+    else siblings.push(pid);
+  }
+  const found: number[] = [];
+  for (let queue = children.get(root) ?? []; queue.length > 0; ) {
+    found.push(...queue);
+    queue = queue.flatMap((pid) => children.get(pid) ?? []);
+  }
+  return found;
+}
+
+/** A process that listens on a TCP port. */
+export interface Listener {
+  readonly pid: number;
+  readonly command: string;
+}
+
+/** Who listens on a TCP port, as far as this process may see it. */
+export function findListener(port: number): Listener | undefined {
+  const inodes = new Set<string>();
+  const wanted = port.toString(16).toUpperCase().padStart(4, "0");
+  for (const table of ["/proc/net/tcp", "/proc/net/tcp6"]) {
+    for (const line of (readProc(table) ?? "").split("\n").slice(1)) {
+      const fields = line.trim().split(/\s+/u);
+      // Field 3 is the state, 0A is LISTEN; field 9 is the inode of the socket.
+      if (fields[3] === "0A" && fields[1]?.endsWith(`:${wanted}`) && fields[9] !== undefined)
+        inodes.add(`socket:[${fields[9]}]`);
+    }
+  }
+  return inodes.size === 0 ? undefined : findHolder((target) => inodes.has(target));
+}
+
+function findHolder(matches: (target: string) => boolean): Listener | undefined {
+  for (const pid of listPids()) {
+    if (pid === process.pid) continue;
+    for (const target of listFdTargets(pid)) {
+      if (matches(target)) return { pid, command: readCommandLine(pid) ?? "?" };
+    }
+  }
+  return undefined;
+}
+
+/** What the descriptors of a process lead to; nothing where it ended or belongs to another user. */
+export function* listFdTargets(pid: number): Generator<string> {
+  let fds: string[] = [];
+  try {
+    fds = readdirSync(`/proc/${pid}/fd`);
+  } catch {
+    return;
+  }
+  for (const fd of fds) {
+    try {
+      yield readlinkSync(`/proc/${pid}/fd/${fd}`);
+    } catch {
+      // Closed meanwhile; the others still count.
+    }
+  }
+}
+
+/** Who listens on a Unix socket path. */
+export function findUnixListener(path: string): Listener | undefined {
+  const inodes = new Set<string>();
+  for (const line of (readProc("/proc/net/unix") ?? "").split("\n").slice(1)) {
+    const fields = line.trim().split(/\s+/u);
+    if (fields.slice(7).join(" ") === path && fields[6] !== undefined) inodes.add(`socket:[${fields[6]}]`);
+  }
+  return inodes.size === 0 ? undefined : findHolder((target) => inodes.has(target));
+}

@@ -1,0 +1,204 @@
+/** Turns the method of a probe into attempts, and into text that says what was requested and what came back. */
+import type { AttemptOutcome } from "../../core/policy/probe.ts";
+import type { HelperControl } from "../process/processes.ts";
+import type { Ownership, SocketOwners } from "../socket/socketOwners.ts";
+import type { ProbeAddress } from "./attempt.ts";
+import { attemptExec } from "./execProbe.ts";
+import { attemptHttp, attemptTcp } from "./networkProbe.ts";
+import type { AttemptStarter, Probe, ProbeMethod, ProbeTarget } from "./prober.ts";
+
+type Settle = (outcome: AttemptOutcome) => void;
+
+type Connecting = Extract<ProbeMethod, { kind: "http" | "tcp" | "grpc" }>;
+
+const NOTHING: Disposable = { [Symbol.dispose]: () => {} };
+
+const SUCCESS: AttemptOutcome = { kind: "success" };
+
+/** Called if the owner of a socket cannot be determined, so that the probe alone decides. */
+export type OnUnknownOwner = (target: ProbeTarget, reason: Extract<Ownership, { kind: "unknown" }>["reason"]) => void;
+
+/** Starts attempts of every kind; `helpers` runs the commands, `owners` finds the owner of a listening socket. */
+export function probeStarter(
+  helpers: HelperControl,
+  owners: SocketOwners,
+  onUnknownOwner: OnUnknownOwner,
+): AttemptStarter {
+  const start = (probe: Probe, target: ProbeTarget, settle: Settle, release: () => void): Disposable => {
+    const { method, policy } = probe;
+    switch (method.kind) {
+      case "exec": {
+        const { pool, slot, incarnation, revision, pid: workerPid } = target;
+        const { file, argv } = method;
+        const request = { pool, slot, incarnation, revision, workerPid, file, argv };
+        return attemptExec(helpers, request, policy.timeoutMs, settle, release);
+      }
+      case "serving":
+        return abandonable(lookAt(method, target), settle, release);
+      default:
+        return connect(method, target, policy.timeoutMs, settle, release);
+    }
+  };
+
+  const lookAt = async (
+    { sockets }: Extract<ProbeMethod, { kind: "serving" }>,
+    target: ProbeTarget,
+  ): Promise<AttemptOutcome> => {
+    const serving = await owners.isServing(target.asked);
+    if (serving === "serving") return SUCCESS;
+    const what = sockets.map(({ name, address }) => `socket "${name}" (${address})`).join(" or ");
+    const reason =
+      serving === "refused"
+        ? "cannot tell whether it serves: the controller may not inspect its processes (needs CAP_SYS_PTRACE)"
+        : `none of its processes waits on ${what}`;
+    return { kind: "failure", reason };
+  };
+
+  const verify = async (addresses: readonly ProbeAddress[], target: ProbeTarget): Promise<AttemptOutcome> => {
+    for (const address of addresses) {
+      const ownership = await owners.judge(target.asked, address);
+      if (ownership.kind === "unknown") onUnknownOwner(target, ownership.reason);
+      const reason = whyNotOwned(address, ownership);
+      if (reason !== undefined) return { kind: "failure", reason };
+    }
+    return SUCCESS;
+  };
+
+  return (probe, target, settle, release) => {
+    const what = describeMethod(probe.method, target);
+    let verification: Disposable | undefined;
+    let isVerifying = false;
+    const settleWithWords: Settle = (outcome) => {
+      if (outcome.kind === "success") {
+        const addresses = probe.verify?.() ?? [];
+        isVerifying = addresses.length > 0;
+        if (isVerifying) verification = abandonable(verify(addresses, target), settle, release);
+        else settle(outcome);
+        return;
+      }
+      settle(what === undefined ? outcome : { ...outcome, reason: `${what}: ${outcome.reason}` });
+    };
+    const attempt = start(probe, target, settleWithWords, () => {
+      if (!isVerifying) release();
+    });
+    return {
+      [Symbol.dispose]: () => {
+        attempt[Symbol.dispose]();
+        verification?.[Symbol.dispose]();
+      },
+    };
+  };
+}
+
+/** An attempt that is a promise; after its disposal the result is dropped. */
+function abandonable(work: Promise<AttemptOutcome>, settle: Settle, release: () => void): Disposable {
+  let isOver = false;
+  const end = (act: () => void) => {
+    if (isOver) return;
+    isOver = true;
+    act();
+    release();
+  };
+  work.then(
+    (outcome) => end(() => settle(outcome)),
+    (error: unknown) => end(() => settle({ kind: "error", reason: String(error) })),
+  );
+  return { [Symbol.dispose]: () => end(() => {}) };
+}
+
+/** Why the listener at an address is not the worker's; undefined if it is, or if this cannot be determined. */
+export function whyNotOwned(address: ProbeAddress, ownership: Ownership): string | undefined {
+  const where = formatAddress(address);
+  switch (ownership.kind) {
+    case "owned":
+    case "unknown":
+      return undefined;
+    case "none":
+      return `nothing listens on ${where}`;
+    case "foreign":
+      return `${ownership.who} listens on ${where} and is not a process of this worker`;
+  }
+}
+
+/** `127.0.0.1:80`, or the path of a Unix socket. */
+function formatAddress(address: ProbeAddress): string {
+  return "port" in address ? `127.0.0.1:${address.port}` : address.path;
+}
+
+/** What an attempt requests, such as `GET http://127.0.0.1:80/healthz`; undefined for a look at what the worker serves. */
+export function describeMethod(method: ProbeMethod, target: Pick<ProbeTarget, "address">): string | undefined {
+  if (method.kind === "serving") return undefined;
+  if (method.kind === "exec") return `command "${method.argv[0]}"`;
+  const address = addressOf(method, target);
+  if (address === undefined) return undefined;
+  const where = formatAddress(address);
+  if (method.kind === "tcp") return `connection to ${where}`;
+  if (method.kind === "grpc") return `gRPC health check of ${where}`;
+  return "port" in address ? `GET http://${where}${method.path}` : `GET ${method.path} on ${where}`;
+}
+
+function addressOf({ port }: Connecting, target: Pick<ProbeTarget, "address">): ProbeAddress | undefined {
+  return port === undefined ? target.address : { port };
+}
+
+function connect(
+  method: Connecting,
+  target: ProbeTarget,
+  timeoutMs: number,
+  settle: Settle,
+  release: () => void,
+): Disposable {
+  const address = addressOf(method, target);
+  if (address === undefined) {
+    settle({ kind: "error", reason: "the worker has no port of its own, so the probe needs one" });
+    release();
+    return NOTHING;
+  }
+  const settleAndRelease: Settle = (outcome) => {
+    settle(outcome);
+    release();
+  };
+  const attempt = connectingAttempt(method, address, timeoutMs, settleAndRelease);
+  return {
+    [Symbol.dispose]: () => {
+      attempt[Symbol.dispose]();
+      release();
+    },
+  };
+}
+
+function connectingAttempt(method: Connecting, address: ProbeAddress, timeoutMs: number, settle: Settle): Disposable {
+  switch (method.kind) {
+    case "http":
+      return attemptHttp(address, method.path, timeoutMs, settle, method.headers);
+    case "tcp":
+      return attemptTcp(address, timeoutMs, settle);
+    case "grpc":
+      return attemptGrpcLazily(address, method.service, timeoutMs, settle);
+  }
+}
+
+/** HTTP/2 is loaded only by whoever asks in gRPC. */
+function attemptGrpcLazily(
+  address: ProbeAddress,
+  service: string | undefined,
+  timeoutMs: number,
+  settle: Settle,
+): Disposable {
+  let attempt: Disposable | undefined;
+  let isDisposed = false;
+  import("./grpcProbe.ts").then(
+    ({ attemptGrpc }) => {
+      if (!isDisposed) attempt = attemptGrpc(address, service, timeoutMs, settle);
+    },
+    (error: unknown) => {
+      if (!isDisposed) settle({ kind: "error", reason: String(error) });
+    },
+  );
+  return {
+    [Symbol.dispose]: () => {
+      isDisposed = true;
+      attempt?.[Symbol.dispose]();
+    },
+  };
+}

@@ -1,0 +1,352 @@
+/**
+ * Attempts the probes of all workers and tells what changes. The decisions (core/probe.ts) and the attempts themselves
+ * (probeMethods.ts) are elsewhere; here is one timer for the attempt that is due next, and a bound on how many are
+ * under way.
+ *
+ * Invariants: nothing is told about an incarnation after `forget`, whatever is still under way; at most one attempt of a
+ * probe is under way; a timeout begins when an attempt really starts, not when it begins to wait for its turn.
+ */
+import type { Logger } from "../../base/log.ts";
+import { after, type Instant } from "../../base/time.ts";
+import type { Incarnation, Slot } from "../../core/identity.ts";
+import {
+  type AttemptOutcome,
+  acceptNotice,
+  beginProbes,
+  endAttempt,
+  nextAttempt,
+  type ProbeNews,
+  type ProbePolicy,
+  type ProbePurpose,
+  type ProbeSchedule,
+  type ProbeStep,
+  startAttempt,
+} from "../../core/policy/probe.ts";
+import type { Clock } from "../clock.ts";
+import type { NotifyChannel } from "../process/notifyChannel.ts";
+import type { Asked } from "../socket/socketOwners.ts";
+import type { ProbeAddress } from "./attempt.ts";
+import { DueQueue } from "./dueQueue.ts";
+
+/** How a worker is asked. A port stands for the worker's own address where that is another. */
+export type ProbeMethod =
+  | {
+      readonly kind: "http";
+      readonly path: string;
+      readonly port: number | undefined;
+      /** Request headers in addition to the default ones, or in their place. */
+      readonly headers?: Readonly<Record<string, string>>;
+    }
+  | { readonly kind: "tcp"; readonly port: number | undefined }
+  | { readonly kind: "grpc"; readonly service: string | undefined; readonly port: number | undefined }
+  /** `file` is absolute, `argv` begins with the program's name. */
+  | { readonly kind: "exec"; readonly file: string; readonly argv: readonly string[] }
+  /** Not a request: checks whether one of its processes waits on one of these shared sockets. */
+  | { readonly kind: "serving"; readonly sockets: readonly { readonly name: string; readonly address: string }[] };
+
+/** A probe that is attempted. */
+export interface Probe {
+  readonly method: ProbeMethod;
+  readonly policy: ProbePolicy;
+  /** Addresses at which only the worker may listen for an attempt to succeed; evaluated at each success. */
+  readonly verify?: () => readonly ProbeAddress[];
+}
+
+/** One incarnation to watch, from its spawn on; `pool` is the index of the pool. */
+export interface ProbeTarget {
+  readonly pool: number;
+  readonly slot: Slot;
+  readonly incarnation: Incarnation;
+  /** What the worker was launched with. */
+  readonly revision: number;
+  readonly pid: number;
+  /** Whose sockets are the worker's. */
+  readonly asked: Asked;
+  /** Where the worker listens; undefined where it has no port or socket of its own. */
+  readonly address: ProbeAddress | undefined;
+  readonly startup: Probe | undefined;
+  /** notify: the worker tells it through `notifyChannel`. */
+  readonly readiness: Probe | "notify" | undefined;
+  readonly liveness: Probe | undefined;
+  /** undefined where readiness is not told by the worker. */
+  readonly notifyChannel: NotifyChannel | undefined;
+}
+
+/** What is told, only when it changes. `reason` is a full sentence part, ready to print. */
+export interface ProbeListener {
+  /** The worker can serve: at once where nothing has to be waited for. */
+  becameReady(pool: number, slot: Slot, incarnation: Incarnation): void;
+  becameUnready(pool: number, slot: Slot, incarnation: Incarnation, reason: string): void;
+  /** The worker did not start up in time; nothing more is attempted. */
+  startupFailed(pool: number, slot: Slot, incarnation: Incarnation, reason: string): void;
+  /** Attempts go on: a worker that may not be replaced yet can become alive again. */
+  livenessFailed(pool: number, slot: Slot, incarnation: Incarnation, reason: string): void;
+  /** Liveness succeeded for the first time, or again after it had failed. */
+  becameAlive(pool: number, slot: Slot, incarnation: Incarnation): void;
+  /** Each attempt, for counters and for whoever wants to know what a worker waits for. */
+  attempted(target: ProbeTarget, purpose: ProbePurpose, outcome: AttemptOutcome): void;
+}
+
+/**
+ * Starts one attempt. `settle` is called at most once, and never after a disposal; `release` when nothing of the attempt
+ * runs any more, also after a disposal.
+ */
+export type AttemptStarter = (
+  probe: Probe,
+  target: ProbeTarget,
+  settle: (outcome: AttemptOutcome) => void,
+  release: () => void,
+) => Disposable;
+
+/** Attempts under way at once, of all workers together. */
+const MAX_ATTEMPTS = 64;
+
+/** Commands among them: each is a process. One of each pool may run beyond that, so that none waits for another's. */
+const MAX_COMMANDS = 8;
+
+/** A fault of our own is logged at most so often for each probe of a pool. */
+const FAULT_LOG_MS = 60_000;
+
+interface Watch {
+  readonly target: ProbeTarget;
+  schedule: ProbeSchedule;
+  /** Its place in the queue of what is due; an entry with another instant is out of date. */
+  queuedAt: Instant | undefined;
+  readonly underWay: Map<ProbePurpose, Disposable>;
+  isOver: boolean;
+}
+
+/** An attempt that waits for its turn. */
+interface Waiting {
+  readonly watch: Watch;
+  readonly purpose: ProbePurpose;
+  readonly probe: Probe;
+}
+
+export class Prober {
+  readonly #clock: Clock;
+  readonly #random: () => number;
+  readonly #listener: ProbeListener;
+  readonly #log: Logger;
+  readonly #start: AttemptStarter;
+  readonly #watches = new Map<string, Watch>();
+  readonly #due = new DueQueue<Watch>();
+  readonly #waiting: { readonly connections: Waiting[]; readonly commands: Waiting[] } = {
+    connections: [],
+    commands: [],
+  };
+  readonly #faultLoggedAt = new Map<string, Instant>();
+  #timer: { readonly at: Instant; readonly timer: Disposable } | undefined;
+  #attempts = 0;
+  #commands = 0;
+  /** Commands under way by index of the pool. */
+  readonly #commandsOf = new Map<number, number>();
+  #isStarting = false;
+
+  /** `start` comes from probeStarter of probeMethods.ts. */
+  constructor(options: {
+    clock: Clock;
+    random: () => number;
+    listener: ProbeListener;
+    log: Logger;
+    start: AttemptStarter;
+  }) {
+    this.#clock = options.clock;
+    this.#random = options.random;
+    this.#listener = options.listener;
+    this.#log = options.log;
+    this.#start = options.start;
+  }
+
+  /** Attempts under way now. */
+  get attemptsUnderWay(): number {
+    return this.#attempts;
+  }
+
+  /**
+   * Watches a new incarnation; an earlier one of the slot is forgotten. A worker without anything to wait for is told to
+   * be ready before this returns.
+   */
+  watch(target: ProbeTarget): void {
+    const key = keyOf(target.pool, target.slot);
+    const previous = this.#watches.get(key);
+    if (previous !== undefined) this.#end(previous);
+    const { startup, readiness, liveness, notifyChannel } = target;
+    const step = beginProbes(
+      {
+        startup: startup?.policy,
+        readiness: readiness === "notify" ? "notify" : readiness?.policy,
+        liveness: liveness?.policy,
+      },
+      this.#clock.now(),
+      this.#random(),
+    );
+    const watch: Watch = { target, schedule: step.schedule, queuedAt: undefined, underWay: new Map(), isOver: false };
+    this.#watches.set(key, watch);
+    if (readiness === "notify") notifyChannel?.listen(() => this.#accept(watch, acceptNotice(watch.schedule)));
+    this.#accept(watch, step);
+    this.#arm();
+  }
+
+  /** The incarnation is gone or leaves: nothing more is attempted or told about it. */
+  forget(pool: number, slot: Slot, incarnation: Incarnation): void {
+    const key = keyOf(pool, slot);
+    const watch = this.#watches.get(key);
+    if (watch?.target.incarnation !== incarnation) return;
+    this.#watches.delete(key);
+    this.#end(watch);
+    this.#startWaiting();
+  }
+
+  /** Forgets all. */
+  close(): void {
+    for (const { target } of [...this.#watches.values()]) this.forget(target.pool, target.slot, target.incarnation);
+    this.#timer?.timer[Symbol.dispose]();
+    this.#timer = undefined;
+  }
+
+  #end(watch: Watch): void {
+    watch.isOver = true;
+    watch.target.notifyChannel?.[Symbol.dispose]();
+    for (const attempt of [...watch.underWay.values()]) attempt[Symbol.dispose]();
+    watch.underWay.clear();
+  }
+
+  /** The result of a decision: tells what is new and queues what is due next. */
+  #accept(watch: Watch, step: ProbeStep): void {
+    if (watch.isOver) return;
+    watch.schedule = step.schedule;
+    this.#queue(watch);
+    // The listener may forget the worker at any of them.
+    for (const news of step.news) if (!watch.isOver) this.#tell(watch.target, news);
+  }
+
+  #tell({ pool, slot, incarnation }: ProbeTarget, news: ProbeNews): void {
+    switch (news.kind) {
+      case "becameReady":
+      case "becameAlive":
+        this.#listener[news.kind](pool, slot, incarnation);
+        return;
+      case "becameUnready":
+      case "startupFailed":
+      case "livenessFailed":
+        this.#listener[news.kind](pool, slot, incarnation, news.reason);
+        return;
+    }
+  }
+
+  #queue(watch: Watch): void {
+    const dueAt = nextAttempt(watch.schedule)?.dueAt;
+    if (dueAt === watch.queuedAt) return;
+    watch.queuedAt = dueAt;
+    if (dueAt !== undefined) this.#due.add(dueAt, watch);
+  }
+
+  /** Keeps the one timer equal to what is due first. */
+  #arm(): void {
+    const at = this.#due.firstAt;
+    if (at === this.#timer?.at) return;
+    this.#timer?.timer[Symbol.dispose]();
+    this.#timer = at === undefined ? undefined : { at, timer: this.#clock.wakeAt(at, () => this.#wake()) };
+  }
+
+  #wake(): void {
+    this.#timer = undefined;
+    const now = this.#clock.now();
+    for (let entry = this.#due.takeDue(now); entry !== undefined; entry = this.#due.takeDue(now)) {
+      const watch = entry.item;
+      if (watch.isOver || watch.queuedAt !== entry.at) continue;
+      watch.queuedAt = undefined;
+      for (let next = nextAttempt(watch.schedule); next !== undefined; next = nextAttempt(watch.schedule)) {
+        if (next.dueAt > now) break;
+        this.#becomeDue(watch, next.purpose, now);
+      }
+      this.#queue(watch);
+    }
+    this.#startWaiting();
+    this.#arm();
+  }
+
+  #becomeDue(watch: Watch, purpose: ProbePurpose, now: Instant): void {
+    watch.schedule = startAttempt(watch.schedule, purpose, now, this.#random());
+    const probe = watch.target[purpose];
+    if (probe === undefined || probe === "notify") return;
+    const line = probe.method.kind === "exec" ? this.#waiting.commands : this.#waiting.connections;
+    line.push({ watch, purpose, probe });
+  }
+
+  /** Starts what waits, as far as there is room. */
+  #startWaiting(): void {
+    // An attempt can end while it is being started, and comes here again.
+    if (this.#isStarting) return;
+    this.#isStarting = true;
+    try {
+      for (let next = this.#nextWaiting(); next !== undefined; next = this.#nextWaiting()) this.#startOne(next);
+    } finally {
+      this.#isStarting = false;
+    }
+  }
+
+  #nextWaiting(): Waiting | undefined {
+    if (this.#attempts >= MAX_ATTEMPTS) return undefined;
+    return this.#nextCommand() ?? this.#waiting.connections.shift();
+  }
+
+  #nextCommand(): Waiting | undefined {
+    const { commands } = this.#waiting;
+    if (this.#commands < MAX_COMMANDS) return commands.shift();
+    const index = commands.findIndex(({ watch }) => (this.#commandsOf.get(watch.target.pool) ?? 0) === 0);
+    return index === -1 ? undefined : commands.splice(index, 1)[0];
+  }
+
+  #countCommand(pool: number, change: 1 | -1): void {
+    this.#commands += change;
+    this.#commandsOf.set(pool, (this.#commandsOf.get(pool) ?? 0) + change);
+  }
+
+  #startOne({ watch, purpose, probe }: Waiting): void {
+    if (watch.isOver) return;
+    const isCommand = probe.method.kind === "exec";
+    this.#attempts++;
+    const { pool } = watch.target;
+    if (isCommand) this.#countCommand(pool, 1);
+    let isReleased = false;
+    let isSettled = false;
+    const release = () => {
+      if (isReleased) return;
+      isReleased = true;
+      this.#attempts--;
+      if (isCommand) this.#countCommand(pool, -1);
+      this.#startWaiting();
+    };
+    const settle = (outcome: AttemptOutcome) => {
+      isSettled = true;
+      watch.underWay.delete(purpose);
+      this.#settled(watch, purpose, outcome);
+    };
+    const attempt = this.#start(probe, watch.target, settle, release);
+    if (!isSettled) watch.underWay.set(purpose, attempt);
+  }
+
+  #settled(watch: Watch, purpose: ProbePurpose, outcome: AttemptOutcome): void {
+    if (watch.isOver) return;
+    const { pool } = watch.target;
+    this.#listener.attempted(watch.target, purpose, outcome);
+    if (outcome.kind === "error") this.#logFault(pool, purpose, outcome.reason);
+    this.#accept(watch, endAttempt(watch.schedule, purpose, outcome, this.#clock.now(), this.#random()));
+    this.#arm();
+  }
+
+  #logFault(pool: number, purpose: ProbePurpose, reason: string): void {
+    const key = `${pool}/${purpose}`;
+    const now = this.#clock.now();
+    const loggedAt = this.#faultLoggedAt.get(key);
+    if (loggedAt !== undefined && now < after(loggedAt, FAULT_LOG_MS)) return;
+    this.#faultLoggedAt.set(key, now);
+    this.#log.warn(`a ${purpose} probe could not be attempted, which says nothing about the worker`, { pool, reason });
+  }
+}
+
+function keyOf(pool: number, slot: Slot): string {
+  return `${pool}/${slot}`;
+}

@@ -1,0 +1,75 @@
+/**
+ * Runs a tool and hears what it says, bounded in time and size. A tool that takes too long is killed with its group and
+ * not waited for: it may itself hang in what it looks at.
+ */
+import { closeSync } from "node:fs";
+import { Socket } from "node:net";
+import type { ExitStatus } from "../../core/exit.ts";
+import { openPipe } from "../os/linux.ts";
+import type { ToolControl, ToolRequest } from "./processes.ts";
+
+/** Output beyond this is dropped. */
+const MAX_OUTPUT_BYTES = 1 << 20;
+
+/** How long after its exit the rest of its output may take. */
+const REST_MS = 200;
+
+export interface ToolAnswer {
+  /** stdout and stderr, as they came. */
+  readonly output: string;
+  /** undefined where it had not ended at its bound, or was not wanted any more. */
+  readonly status: ExitStatus | undefined;
+}
+
+/** Resolves when the tool has ended, when `boundMs` are over, or when `signal` says that nobody waits. @throws SystemCallError */
+export function runTool(
+  tools: ToolControl,
+  request: Omit<ToolRequest, "outputFd">,
+  boundMs: number,
+  signal?: AbortSignal,
+): Promise<ToolAnswer> {
+  const { promise, resolve, reject } = Promise.withResolvers<ToolAnswer>();
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  let status: ExitStatus | undefined;
+  const pipe = openPipe();
+  const reader = new Socket({ fd: pipe.readFd, readable: true, writable: false });
+  reader.on("data", (chunk: Buffer) => {
+    if (bytes < MAX_OUTPUT_BYTES) chunks.push(chunk.subarray(0, MAX_OUTPUT_BYTES - bytes));
+    bytes += chunk.length;
+  });
+  reader.on("error", () => reader.destroy());
+  const timers = [setTimeout(stop, boundMs)];
+  const settle = () => {
+    for (const timer of timers) clearTimeout(timer);
+    signal?.removeEventListener("abort", stop);
+    reader.destroy();
+    resolve({ output: Buffer.concat(chunks).toString("utf8"), status });
+  };
+  let kill = () => {};
+  function stop(): void {
+    kill();
+    settle();
+  }
+  try {
+    const helper = tools.spawnTool({ ...request, outputFd: pipe.writeFd }, (ended) => {
+      status = ended;
+      if (reader.closed) settle();
+      else {
+        reader.once("close", settle);
+        // What it has left behind outside of its group may hold the pipe.
+        timers.push(setTimeout(settle, REST_MS));
+      }
+    });
+    kill = () => helper.kill();
+    if (signal?.aborted === true) stop();
+    else signal?.addEventListener("abort", stop);
+  } catch (error) {
+    // First: a promise keeps what it was told first.
+    reject(error);
+    settle();
+  } finally {
+    closeSync(pipe.writeFd);
+  }
+  return promise;
+}

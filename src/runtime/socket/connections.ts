@@ -1,0 +1,73 @@
+/**
+ * Closes connections of another process, for streams that would otherwise outlive their worker: Envoy keeps the requests on
+ * a removed endpoint running without a limit, and has no means to end them. The process sees its connection closed, as if
+ * by the other end. This needs Linux 5.6 and the right to trace the process (ptrace(2)); Docker's default seccomp profile
+ * refuses it without CAP_SYS_PTRACE.
+ */
+import { readdirSync } from "node:fs";
+import { setImmediate as turn } from "node:timers/promises";
+import {
+  closeDescriptor,
+  copyDescriptor,
+  endConnection,
+  type LocalEnd,
+  openProcess,
+  readConnection,
+  SystemCallError,
+} from "../os/linux.ts";
+
+/** Descriptors handled before other work gets its turn; each takes some microseconds. */
+const DESCRIPTORS_PER_TURN = 128;
+
+/** `refused` is why nothing could be ended: the code of the failed system call, such as EPERM. */
+export type EndedConnections = { readonly count: number } | { readonly refused: string };
+
+/**
+ * Closes the connections of a process to `address`, or with `side` own those that it accepted there.
+ * Sockets that listen are left alone. A process that has exited has none.
+ */
+export async function endConnections(
+  pid: number,
+  address: LocalEnd,
+  side: "peer" | "own" = "peer",
+): Promise<EndedConnections> {
+  let descriptors: readonly number[];
+  try {
+    descriptors = readdirSync(`/proc/${pid}/fd`).map(Number);
+  } catch (error) {
+    const { code = String(error) } = error as NodeJS.ErrnoException;
+    return code === "ENOENT" || code === "ESRCH" ? { count: 0 } : { refused: code };
+  }
+  let count = 0;
+  let processFd: number | undefined;
+  try {
+    processFd = openProcess(pid);
+    for (const [index, fd] of descriptors.entries()) {
+      if (index > 0 && index % DESCRIPTORS_PER_TURN === 0) await turn();
+      if (endIfMatching(processFd, fd, address, side)) count += 1;
+    }
+  } catch (error) {
+    if (!(error instanceof SystemCallError)) throw error;
+    return error.code === "ESRCH" ? { count } : { refused: error.code };
+  } finally {
+    if (processFd !== undefined) closeDescriptor(processFd);
+  }
+  return { count };
+}
+
+function endIfMatching(processFd: number, fd: number, address: LocalEnd, side: "peer" | "own"): boolean {
+  const copy = copyDescriptor(processFd, fd);
+  if (copy === undefined) return false;
+  try {
+    const end = readConnection(copy)?.[side];
+    if (end === undefined || !isSame(end, address)) return false;
+    endConnection(copy);
+    return true;
+  } finally {
+    closeDescriptor(copy);
+  }
+}
+
+function isSame(a: LocalEnd, b: LocalEnd): boolean {
+  return "port" in a ? "port" in b && a.port === b.port : "path" in b && a.path === b.path;
+}

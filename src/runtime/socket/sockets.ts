@@ -1,0 +1,263 @@
+/**
+ * The sockets of the shared-socket mode: bound before any worker starts, open in the controller until its pool begins
+ * to leave, inherited by every worker, accepted from by workers alone. Because the accept queue belongs to the socket
+ * and not to a worker, no waiting connection ends with a worker.
+ *
+ * Invariants: a socket file that somebody listens on, and anything that is no socket, is never removed; nor is, at the
+ * end, a file that is not the one made here.
+ */
+
+import { closeSync, lstatSync, readFileSync, rmSync, type Stats } from "node:fs";
+import { connect, isIP } from "node:net";
+import { ControllerError } from "../../base/errors.ts";
+import type { Logger } from "../../base/log.ts";
+import { boundPort, FIRST_INHERITED_FD, type ListenAddress, openListener, SystemCallError } from "../os/linux.ts";
+import { findListener, findUnixListener, type Listener } from "../os/procfs.ts";
+import { LeftoverWait } from "../process/leftovers.ts";
+import { openTcpListener, type TcpTarget } from "./tcpListener.ts";
+
+/** One socket that a pool asks for. */
+export interface SocketRequest {
+  readonly pool: string;
+  readonly name: string;
+  /** `address:port`, an IPv6 address in brackets, none for every address; or an absolute path. */
+  readonly listen: string;
+  /** Connections that may wait to be accepted. */
+  readonly backlog: number;
+}
+
+/** One socket that is bound. */
+export interface SharedSocket {
+  readonly pool: string;
+  readonly name: string;
+  /** The controller's descriptor. */
+  readonly fd: number;
+  /** As it is bound: `0.0.0.0:41233`, `[::]:8080` or a path. */
+  readonly address: string;
+  /** undefined for a Unix socket. */
+  readonly port: number | undefined;
+}
+
+/** What each worker of a pool inherits. */
+export interface InheritedSockets {
+  /** The controller's descriptors, which become 3, 4 and so on. */
+  readonly fds: readonly number[];
+  /** Their names in the same order, for LISTEN_FDNAMES. */
+  readonly names: readonly string[];
+}
+
+/** Where `listen` of a socket points to. */
+export type ListenTarget = ({ readonly kind: "tcp" } & TcpTarget) | { readonly kind: "unix"; readonly path: string };
+
+/** Takes apart `address:port`, `[address]:port`, `:port` and absolute paths, which the configuration has checked. */
+export function parseListen(listen: string): ListenTarget {
+  if (listen.startsWith("/")) return { kind: "unix", path: listen };
+  const colon = listen.lastIndexOf(":");
+  return {
+    kind: "tcp",
+    host: listen.slice(0, colon).replace(/^\[(.*)\]$/u, "$1"),
+    port: Number(listen.slice(colon + 1)),
+  };
+}
+
+interface BoundSocket extends SharedSocket {
+  /** Of a Unix socket: the file and what tells it from another one at the same path. */
+  readonly file: { readonly path: string; readonly stats: Stats } | undefined;
+}
+
+/** All sockets of all pools. Disposing closes what is left. */
+export class SharedSockets implements Disposable {
+  readonly #sockets = new Set<BoundSocket>();
+  readonly #log: Logger;
+
+  private constructor(log: Logger) {
+    this.#log = log;
+  }
+
+  /** Binds all of them, or none. @throws ControllerError PORT_IN_USE, SOCKET_IN_USE, ADDRESS_UNAVAILABLE */
+  static async bind(requests: readonly SocketRequest[], log: Logger): Promise<SharedSockets> {
+    const sockets = new SharedSockets(log);
+    try {
+      await sockets.add(requests);
+      return sockets;
+    } catch (error) {
+      sockets[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  /** Binds more of them, or none more. @throws ControllerError PORT_IN_USE, SOCKET_IN_USE, ADDRESS_UNAVAILABLE */
+  async add(requests: readonly SocketRequest[]): Promise<void> {
+    const before = new Set(this.#sockets);
+    try {
+      for (const request of requests) await this.#bind(request, lowestFd(requests));
+    } catch (error) {
+      for (const socket of this.#sockets) if (!before.has(socket)) this.#close(socket);
+      throw error;
+    }
+  }
+
+  /** Those that are open, in the order of the configuration. */
+  list(): readonly SharedSocket[] {
+    return [...this.#sockets];
+  }
+
+  /** What the workers of a pool inherit; undefined for a pool without sockets. */
+  inheritedBy(pool: string): InheritedSockets | undefined {
+    const own = this.list().filter((socket) => socket.pool === pool);
+    return own.length === 0 ? undefined : { fds: own.map(({ fd }) => fd), names: own.map(({ name }) => name) };
+  }
+
+  /**
+   * The pool leaves: from now on the socket lives as long as a worker keeps it, so a client is refused as soon as the
+   * last worker listens no more, instead of waiting for nobody and being reset when the controller ends.
+   */
+  release(pool: string): void {
+    for (const socket of this.#sockets) if (socket.pool === pool) this.#close(socket);
+  }
+
+  [Symbol.dispose](): void {
+    for (const socket of this.#sockets) this.#close(socket);
+  }
+
+  async #bind(request: SocketRequest, lowest: number): Promise<void> {
+    const { pool, name, listen, backlog } = request;
+    const target = parseListen(listen);
+    const socket =
+      target.kind === "unix"
+        ? await bindUnix(request, target.path, lowest, this.#log)
+        : await bindTcp(request, target, lowest, this.#log);
+    this.#sockets.add(socket);
+    this.#log.debug("a shared socket listens", { pool, socket: name, address: socket.address, backlog });
+    const most = readSomaxconn();
+    if (most !== undefined && backlog > most)
+      this.#log.warn(`backlog ${backlog} of socket "${name}" of pool "${pool}" is cut to ${most}`, {
+        hint: `sysctl -w net.core.somaxconn=${backlog}`,
+      });
+  }
+
+  #close(socket: BoundSocket): void {
+    this.#sockets.delete(socket);
+    closeSync(socket.fd);
+    if (socket.file === undefined) return;
+    const { path, stats } = socket.file;
+    const there = lstatSync(path, { throwIfNoEntry: false });
+    if (there?.ino === stats.ino && there.dev === stats.dev) rmSync(path, { force: true });
+  }
+}
+
+/** Above every descriptor that a worker gets, of any pool. */
+function lowestFd(requests: readonly SocketRequest[]): number {
+  return FIRST_INHERITED_FD + requests.length;
+}
+
+async function bindTcp(request: SocketRequest, target: TcpTarget, lowest: number, log: Logger): Promise<BoundSocket> {
+  const { pool, name, backlog } = request;
+  const { port } = target;
+  for (const leftovers = new LeftoverWait(`socket "${name}"`, log); ; ) {
+    try {
+      const { fd, host } = await openTcpListener(target, backlog, lowest);
+      const bound = boundPort(fd);
+      const address = isIP(host) === 6 ? `[${host}]:${bound}` : `${host}:${bound}`;
+      return { pool, name, fd, address, port: bound, file: undefined };
+    } catch (error) {
+      if (codeOf(error) !== "EADDRINUSE") throw unavailable(request, error);
+      const holder = findListener(port);
+      if (await leftovers.isWorthIt(holder)) continue;
+      throw new ControllerError("PORT_IN_USE", `${cannotListen(request)}: ${nameOf(holder)} holds the port`, {
+        cause: error,
+        hint: `End it, or let the socket "${name}" of pool "${pool}" listen elsewhere.`,
+      });
+    }
+  }
+}
+
+async function bindUnix(request: SocketRequest, path: string, lowest: number, log: Logger): Promise<BoundSocket> {
+  const { pool, name, backlog } = request;
+  const address: ListenAddress = { family: "Unix", path };
+  for (const leftovers = new LeftoverWait(`socket "${name}"`, log); ; ) {
+    try {
+      await removeStale(request, path);
+      const fd = openListener(address, backlog, lowest);
+      return { pool, name, fd, address: path, port: undefined, file: { path, stats: lstatSync(path) } };
+    } catch (error) {
+      const isTaken = error instanceof InUseError || codeOf(error) === "EADDRINUSE";
+      if (!isTaken) throw error instanceof ControllerError ? error : unavailable(request, error);
+      const holder = findUnixListener(path);
+      if (await leftovers.isWorthIt(holder)) continue;
+      throw new ControllerError("SOCKET_IN_USE", `${cannotListen(request)}: ${nameOf(holder)} listens there`, {
+        hint: `End it, or let the socket "${name}" of pool "${pool}" listen elsewhere.`,
+      });
+    }
+  }
+}
+
+/** Somebody listens on the path. */
+class InUseError extends Error {
+  override readonly name = "InUseError";
+}
+
+/** Removes a socket file that nobody listens on any more. @throws InUseError, ControllerError ADDRESS_UNAVAILABLE */
+async function removeStale(request: SocketRequest, path: string): Promise<void> {
+  const found = lstatSync(path, { throwIfNoEntry: false });
+  if (found === undefined) return;
+  if (!found.isSocket())
+    throw new ControllerError(
+      "ADDRESS_UNAVAILABLE",
+      `${cannotListen(request)}: there is something that is no socket, and it is left alone`,
+    );
+  // A socket that is bound and does not listen yet refuses as well, but has an owner.
+  if (!(await refuses(path)) || findUnixListener(path) !== undefined) throw new InUseError(path);
+  rmSync(path, { force: true });
+}
+
+function refuses(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(path);
+    socket.once("connect", () => {
+      socket.destroy();
+      resolve(false);
+    });
+    socket.once("error", (error: NodeJS.ErrnoException) =>
+      resolve(error.code === "ECONNREFUSED" || error.code === "ENOENT"),
+    );
+  });
+}
+
+function cannotListen({ pool, name, listen }: SocketRequest): string {
+  return `Cannot listen on "${listen}" for socket "${name}" of pool "${pool}"`;
+}
+
+function nameOf(holder: Listener | undefined): string {
+  return holder === undefined ? "another process" : `pid ${holder.pid} (${holder.command})`;
+}
+
+function unavailable(request: SocketRequest, error: unknown): ControllerError {
+  const code = codeOf(error);
+  const { kind } = parseListen(request.listen);
+  const hint =
+    code === "EACCES" && kind === "tcp"
+      ? "Ports below net.ipv4.ip_unprivileged_port_start need root or CAP_NET_BIND_SERVICE."
+      : code === "ENOENT" && kind === "unix"
+        ? "The directory must exist."
+        : undefined;
+  const what = code ?? (error instanceof Error ? error.message : String(error));
+  return new ControllerError("ADDRESS_UNAVAILABLE", `${cannotListen(request)}: ${what}`, {
+    cause: error,
+    ...(hint === undefined ? {} : { hint }),
+  });
+}
+
+function codeOf(error: unknown): string | undefined {
+  if (error instanceof SystemCallError) return error.code;
+  return error instanceof Error && "code" in error ? String(error.code) : undefined;
+}
+
+/** What the kernel cuts a backlog to; undefined where it cannot be read. */
+function readSomaxconn(): number | undefined {
+  try {
+    return Number(readFileSync("/proc/sys/net/core/somaxconn", "utf8"));
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,68 @@
+/**
+ * Checks that the port of a worker is free, before a start and before each spawn: another process on it would answer for
+ * the worker, or take some of its connections.
+ */
+import { lstatSync } from "node:fs";
+import { ControllerError } from "../../base/errors.ts";
+import type { Logger } from "../../base/log.ts";
+import { whyNotBindable } from "../os/linux.ts";
+import { findListener, findUnixListener } from "../os/procfs.ts";
+import { LeftoverWait } from "../process/leftovers.ts";
+import { readUnixListeners } from "./socketTable.ts";
+
+/** Ports that are assigned to the workers of a pool. */
+export interface PortRange {
+  readonly pool: string;
+  /** The first and the last one. */
+  readonly from: number;
+  readonly to: number;
+}
+
+/** Whether a program that sets SO_REUSEADDR could bind the port on loopback. Errors other than a port in use are ignored. */
+function isTaken(port: number): boolean {
+  return whyNotBindable({ family: "IPv4", host: "127.0.0.1", port }) === "EADDRINUSE";
+}
+
+/** Description of the process that holds a port. */
+function holderOf(port: number): string {
+  const holder = findListener(port);
+  return holder === undefined ? "another process" : `pid ${holder.pid} (${holder.command})`;
+}
+
+/** @throws ControllerError PORT_IN_USE if another process holds the port that a worker is about to use. */
+export function checkPort(port: number): void {
+  if (isTaken(port)) throw new ControllerError("PORT_IN_USE", `port ${port} is held by ${holderOf(port)}`);
+}
+
+/** The first port of a range that is in use, and by which process; undefined if all are free. */
+export function findTakenPort({ from, to }: Omit<PortRange, "pool">): string | undefined {
+  for (let port = from; port <= to; port++) if (isTaken(port)) return `port ${port} is held by ${holderOf(port)}`;
+  return undefined;
+}
+
+/** @throws ControllerError SOCKET_IN_USE if another process listens on the path that a worker is about to use. */
+export function checkSocketPath(path: string): void {
+  if (lstatSync(path, { throwIfNoEntry: false }) === undefined) return;
+  const isListening = readUnixListeners().some((listener) => listener.path === path);
+  if (!isListening) return;
+  const holder = findUnixListener(path);
+  const who = holder === undefined ? "another process" : `pid ${holder.pid} (${holder.command})`;
+  throw new ControllerError("SOCKET_IN_USE", `${who} listens on ${path}`);
+}
+
+/**
+ * Checks every port of a range; waits for workers of a controller that was killed, which are about to end. Rejects with a
+ * ControllerError PORT_IN_USE.
+ */
+export async function checkPorts({ pool, from, to }: PortRange, key: string, log: Logger): Promise<void> {
+  const leftovers = new LeftoverWait(`pool "${pool}"`, log);
+  for (let port = from; port <= to; ) {
+    if (!isTaken(port)) port++;
+    else if (!(await leftovers.isWorthIt(findListener(port))))
+      throw new ControllerError(
+        "PORT_IN_USE",
+        `Cannot start pool "${pool}": port ${port} (of worker ports ${from} to ${to}) is held by ${holderOf(port)}`,
+        { hint: `Stop that process, or set another ${key}.` },
+      );
+  }
+}
