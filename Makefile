@@ -1,7 +1,7 @@
 # Every target installs what it needs by itself: a Debian with Node.js >= 20, npm, make and python3 is enough.
 SHELL := /bin/sh
 NODE := node_modules/.bin/node
-.PHONY: build processbin envoy run test test-container test-cgroup2 test-unit check format bench bench-traffic chaos soak fuzz clean setup
+.PHONY: build processbin envoy run test test-container test-cgroup2 test-unit check format bench bench-traffic chaos soak explore fuzz clean setup
 
 setup: node_modules/.setup
 
@@ -51,6 +51,10 @@ chaos: build processbin envoy
 # Two hours of it in runs of 30 minutes. It can be interrupted: finished runs are kept in dist/soak.jsonl.
 soak: build processbin envoy
 	$(NODE) --no-warnings test/chaos/soak.ts dist/soak.jsonl
+
+# Every state of small pools, and of a larger one as many as 90 s allow (docs/architecture.md): about ten minutes.
+explore: setup
+	$(NODE) --no-warnings test/simulation/exploreAll.ts
 
 # A million random inputs for everything that takes input from outside: `make fuzz TARGET=logLines CASES=1000 SEED=7`.
 fuzz: setup

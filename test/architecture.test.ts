@@ -359,7 +359,10 @@ test("the check can fail: each rule has a file that breaks it", () => {
     ["main.ts", 'import { x } from "./runtime/x.ts";', "may not import runtime/x.ts"],
   ];
   for (const [path, text, violation] of broken) assert.deepEqual(violationsOf(path, text), [`${path}: ${violation}`]);
-  assert.match(violationsOf("cli/a.ts", 'import { x } from "../runtime/x.ts";')[0] ?? "", /only cli\/connectController/u);
+  assert.match(
+    violationsOf("cli/a.ts", 'import { x } from "../runtime/x.ts";')[0] ?? "",
+    /only cli\/connectController/u,
+  );
   assert.deepEqual(violationsOf("utils/a.ts", ""), ['utils/a.ts: folder "utils" has no rule']);
   assert.deepEqual(violationsOf("core/a.ts", 'export { x } from "./x.ts";\nexport const y = 1;'), []);
 });

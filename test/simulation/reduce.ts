@@ -2,8 +2,11 @@
  * The finite form of a controller's state with one pool: states that decide alike become equal. The exploration continues
  * from it, so it is a state that the core accepts. What is reduced, and why decisions stay the same:
  *
- * - Instants are relative to now, which becomes ORIGIN. Instants further in the past than every duration of the
- *   specification keep their order, but not their distances: no window reaches them any more, and only comparisons are left.
+ * - Instants are relative to now, which becomes ORIGIN. No window reaches instants further in the past than every duration
+ *   of the specification. They are only compared with the start of the running operation, and reasons to replace a worker
+ *   with one another; so they keep that order, but not their distances.
+ * - The kernel gets LONGEST ticks to end all processes after SIGKILL.
+ * - Replacements that hold back nobody any more are forgotten.
  * - Instants that the phase of a worker does not read become ORIGIN, and so do those that only events report.
  * - Crash histories end with the window of the restart limit, streaks and uptimes where the backoff does. A slot that is
  *   down, or whose next process is planned, starts with an empty history.
@@ -26,8 +29,14 @@ export const LONGEST = 2;
 
 export const ORIGIN = instant(1000);
 
-/** A longer streak changes no wait: the backoff has reached its maximum. */
-const MAX_STREAK = 4;
+/** A longer streak changes no wait: the backoff has reached its maximum, twice its initial wait. */
+const MAX_STREAK = 3;
+
+/** A longer uptime of the process that crashed last proves no more: twice as long is as long as the backoff remembers. */
+const MAX_UPTIME = LONGEST / 2;
+
+/** Stands for instants further in the past than LONGEST. */
+const OLD = ORIGIN - LONGEST - 1;
 
 /** Present incarnation of every slot in the finite form. */
 const INCARNATION = 10;
@@ -75,8 +84,11 @@ function isObject(value: unknown): value is Json {
 }
 
 /** A worker without what its phase, or the end of its stop, does not read. */
-function forget(worker: WorkerState, now: Instant): WorkerState {
+function forget(worker: WorkerState, now: Instant, isProbed: boolean): WorkerState {
   switch (worker.phase) {
+    case "ready":
+      // Without probes nothing must be proved after it is ready.
+      return isProbed ? worker : { ...worker, since: now };
     case "down":
       return { ...worker, since: now, crashes: NO_CRASHES };
     case "booting":
@@ -94,13 +106,11 @@ function forget(worker: WorkerState, now: Instant): WorkerState {
   }
 }
 
-/** Calls `visit` for each number of the state that is an instant or a revision. */
-function visitNumbers(value: Json, visit: (kind: "instant" | "revision", number: number) => void): void {
+/** Calls `visit` for each number of the state, with its key. */
+function visitNumbers(value: Json, visit: (key: string, number: number) => void): void {
   for (const [key, each] of Object.entries(value)) {
-    if (typeof each === "number") {
-      if (INSTANTS.has(key)) visit("instant", each);
-      else if (key === "revision") visit("revision", each);
-    } else if (!isObject(each) || LEFT_OUT.has(key)) continue;
+    if (typeof each === "number") visit(key, each);
+    else if (!isObject(each) || LEFT_OUT.has(key)) continue;
     else if (SPECS.has(key)) visit("revision", each["revision"] as number);
     else visitNumbers(each, visit);
   }
@@ -111,26 +121,34 @@ export function reduce(full: ControllerState, now: Instant): Reduced {
   const state = {
     ...full,
     startedAt: now,
+    deadline: full.deadline === undefined ? undefined : instant(Math.min(full.deadline, now + LONGEST)),
     pools: full.pools.map((pool) => ({
       ...pool,
       nextStartAt: pool.nextStartAt > now ? pool.nextStartAt : now,
-      workers: pool.workers.map((worker) => forget(worker, now)),
+      liveness: { holding: pool.liveness.holding.filter(({ until }) => now < until) },
+      workers: pool.workers.map((worker) => forget(worker, now, pool.spec.readiness.kind === "probed")),
     })),
   };
-  const oldInstants = new Set<number>();
+  const dueAt = new Set<number>();
   const revisions = new Set<number>();
-  visitNumbers(state, (kind, number) => {
-    if (kind === "revision") revisions.add(number);
-    else if (number < now - LONGEST) oldInstants.add(number);
+  visitNumbers(state, (key, number) => {
+    if (key === "revision") revisions.add(number);
+    else if (key === "at" && number < now - LONGEST) dueAt.add(number);
   });
-  const ages = new Map([...oldInstants].sort((a, b) => b - a).map((at, index) => [at, ORIGIN - LONGEST - 1 - index]));
+  const dueRanks = new Map([...dueAt].sort((a, b) => b - a).map((at, index) => [at, OLD - index]));
   const ranks = new Map([...revisions].sort((a, b) => a - b).map((revision, index) => [revision, index + 1]));
-  const toInstant = (at: number) => ages.get(at) ?? at - now + ORIGIN;
+  const begunAt = state.pools[0]?.running[0]?.startedAt ?? now;
+  const toInstant = (at: number) => {
+    if (at >= now - LONGEST) return at - now + ORIGIN;
+    if (begunAt >= now - LONGEST || at > begunAt) return OLD;
+    return at === begunAt ? OLD - 1 : OLD - 2;
+  };
   const slots = new Map(state.pools.flatMap(({ workers }) => workers.map((each) => [each.slot, each.incarnation])));
   const toIncarnation = (slot: unknown, incarnation: number) =>
     INCARNATION + Math.max(-1, Math.min(1, incarnation - (slots.get(slot as number) ?? 0)));
 
   const convertNumber = (key: string, number: number, owner: Json): number | undefined => {
+    if (key === "at") return dueRanks.get(number) ?? toInstant(number);
     if (INSTANTS.has(key)) return toInstant(number);
     switch (key) {
       case "revision":
@@ -138,7 +156,8 @@ export function reduce(full: ControllerState, now: Instant): Reduced {
       case "streak":
         return Math.min(number, MAX_STREAK);
       case "lastUptimeMs":
-        return Math.min(number, LONGEST);
+        // Only a crash loop must prove more than its first crash.
+        return (owner["streak"] as number) < 2 ? 0 : Math.min(number, MAX_UPTIME);
       case "incarnation":
         return toIncarnation(owner["slot"], number);
       case "oldIncarnation":
@@ -151,7 +170,9 @@ export function reduce(full: ControllerState, now: Instant): Reduced {
   };
   const convert = (value: Json): Json => {
     const result: Json = {};
-    for (const [key, each] of Object.entries(value)) {
+    // Equal states must be equal texts.
+    for (const key of Object.keys(value).sort()) {
+      const each = value[key];
       if (LEFT_OUT.has(key)) continue;
       if (typeof each === "number") result[key] = convertNumber(key, each, value);
       else if (!isObject(each)) result[key] = each;

@@ -103,11 +103,13 @@ export function acceptProof(
   at: Instant,
   { recheckMs }: LivenessPacing,
 ): LivenessHistory {
-  const oldest = history.holding.find(({ isProved }) => !isProved);
+  // A replacement that holds back nobody any more must not use up the proof.
+  const holding = history.holding.filter(({ until }) => at < until);
+  const oldest = holding.find(({ isProved }) => !isProved);
   if (oldest === undefined || spawnedAt < oldest.replacedAt) return history;
   const until = instant(Math.min(after(at, recheckMs), oldest.until));
   const proved = { ...oldest, until, isProved: true };
-  return { holding: history.holding.map((each) => (each === oldest ? proved : each)) };
+  return { holding: holding.map((each) => (each === oldest ? proved : each)) };
 }
 
 /** A cool-down in which a successor can boot and its liveness fail as that of its predecessor did. */
