@@ -253,11 +253,11 @@ test("restart shows each step of its pool and ends with a summary", async () => 
   ]);
   assert.deepEqual(await runCli(`restart web --socket ${fake.socketPath}`), {
     code: 0,
-    stdout: `12:34:56.789 INFO  restart of pool "web" (op-1) begins: asked for
+    stdout: `12:34:56.789 INFO  restart of pool "web" (op-1) started: asked for
 12:34:56.789 INFO  worker "web-1" is ready after 5ms
-12:34:56.789 INFO  restart of pool "web" (op-1) goes on, 1 of 1 done
-12:34:56.789 INFO  restart of pool "web" (op-1) is done, 1 of 1 done
-restart of pool "web" is done in 0s, 1 of 1 worker
+12:34:56.789 INFO  restart of pool "web" (op-1) is in progress, 1 of 1 done
+12:34:56.789 INFO  restart of pool "web" (op-1) finished, 1 of 1 done
+restart of pool "web" finished in 0s, 1 of 1 worker
 `,
     stderr: "",
   });
@@ -306,7 +306,7 @@ test("scale asks for the number and waits until it is there", async () => {
   ]);
   const { code, stdout } = await runCli(`scale web 8 --socket ${fake.socketPath}`);
   assert.equal(code, 0);
-  assert.match(stdout, /waits for the operation before it[\s\S]*\nscale of pool "web" to 8 is done in 0s\n$/u);
+  assert.match(stdout, /is queued behind another operation[\s\S]*\nscale of pool "web" to 8 finished in 0s\n$/u);
   assert.ok(fake.bodies.includes('{"replicas":8}'));
   for (const wrong of ["0", "x", "1.5", "10001", "1e3"]) {
     const bad = await runCli(`scale web ${wrong} --socket ${fake.socketPath}`);
@@ -371,7 +371,10 @@ test("Ctrl-C ends the wait, not the operation, and says so", async () => {
   });
   const argv = ["restart", "web", "--socket", fake.socketPath];
   assert.equal(await cli(argv, { commands: COMMANDS, env: {}, terminal }), 130);
-  assert.equal(terminal.stderr, 'monoceros: no longer waits, restart of pool "web" (op-1) goes on in the controller\n');
+  assert.equal(
+    terminal.stderr,
+    'monoceros: stopped waiting; restart of pool "web" (op-1) continues in the controller\n',
+  );
   assert.equal(terminal.interrupt(), false, "nobody listens any more");
 });
 

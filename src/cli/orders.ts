@@ -83,7 +83,7 @@ export async function carryOut(context: Context, client: ControlClient, order: O
   }
   const operation = await follow(context, client, order);
   if (operation === undefined) {
-    await terminal.write("stderr", `monoceros: no longer waits, ${order.what} (${id}) goes on in the controller\n`);
+    await terminal.write("stderr", `monoceros: stopped waiting; ${order.what} (${id}) continues in the controller\n`);
     return EXIT_INTERRUPTED;
   }
   if (isJson) await terminal.write("stdout", `${JSON.stringify(operation)}\n`);
@@ -150,7 +150,7 @@ async function summary(client: ControlClient, { target, what }: Order, operation
     return nothingToDo(await client.status(), target, operation);
   const tookMs = startedAt === null || endedAt === null ? 0 : Date.parse(endedAt) - Date.parse(startedAt);
   const count = total === 0 ? "" : `, ${done} of ${total} worker${total === 1 ? "" : "s"}`;
-  return `${what} is done in ${formatDuration(tookMs)}${count}`;
+  return `${what} finished in ${formatDuration(tookMs)}${count}`;
 }
 
 function nothingToDo(status: Status, target: Target, operation: Operation): string {

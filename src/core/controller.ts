@@ -223,7 +223,7 @@ function drainAll(state: ControllerState, at: Instant, effects: ControllerEffect
     boundMs = Math.max(boundMs, fronted?.spec.drainMs ?? 0);
   }
   if (draining.length === 0) return stopAll(state, at, effects);
-  const reason = `${plural(draining.length, "proxy finishes", "proxies finish")} what is under way`;
+  const reason = `${plural(draining.length, "proxy finishes its requests", "proxies finish their requests")}`;
   effects.push({ kind: "tell", event: { kind: "controller_draining", reason } });
   const bound = Math.min(after(at, boundMs), state.shutdownBound ?? Number.POSITIVE_INFINITY);
   return { ...state, phase: "draining", draining, deadline: bound as Instant };

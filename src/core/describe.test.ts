@@ -12,13 +12,13 @@ const WORDS: { readonly [K in LifecycleEvent["kind"]]: readonly (readonly [Event
   starting: [
     [
       { kind: "starting", ...mine, delayMs: 0, reason: "wanted by replicas" },
-      { level: "debug", text: 'worker "web-1" starts: wanted by replicas' },
+      { level: "debug", text: 'worker "web-1" is starting: wanted by replicas' },
     ],
   ],
   spawned: [
     [
       { kind: "spawned", ...mine, pid: 7, revision: 1 },
-      { level: "debug", text: 'worker "web-1" runs as pid 7, incarnation 3' },
+      { level: "debug", text: 'worker "web-1" started with pid 7, incarnation 3' },
     ],
   ],
   ready: [
@@ -40,7 +40,7 @@ const WORDS: { readonly [K in LifecycleEvent["kind"]]: readonly (readonly [Event
   unready: [
     [
       { kind: "unready", ...mine, reason: "HTTP 500" },
-      { level: "warn", text: 'worker "web-1" is not ready: HTTP 500' },
+      { level: "warn", text: 'worker "web-1" is no longer ready: HTTP 500' },
     ],
   ],
   exited: [
@@ -63,17 +63,17 @@ const WORDS: { readonly [K in LifecycleEvent["kind"]]: readonly (readonly [Event
   spawn_failed: [
     [
       { kind: "spawn_failed", ...mine, reason: "EAGAIN" },
-      { level: "error", text: 'worker "web-1" cannot be started: EAGAIN', code: "SPAWN_FAILED" },
+      { level: "error", text: 'worker "web-1" failed to start: EAGAIN', code: "SPAWN_FAILED" },
     ],
   ],
   backing_off: [
     [
       { kind: "backing_off", ...mine, delayMs: 0, reason: "first crash" },
-      { level: "info", text: 'worker "web-1" restarts now: first crash' },
+      { level: "info", text: 'worker "web-1" is restarting now: first crash' },
     ],
     [
       { kind: "backing_off", ...mine, delayMs: 200, reason: "crash 2 in a row" },
-      { level: "info", text: 'worker "web-1" restarts in 200ms: crash 2 in a row' },
+      { level: "info", text: 'worker "web-1" is restarting in 200ms: crash 2 in a row' },
     ],
   ],
   ended: [
@@ -89,13 +89,13 @@ const WORDS: { readonly [K in LifecycleEvent["kind"]]: readonly (readonly [Event
   enlisted: [
     [
       { kind: "enlisted", ...mine, reason: "web-0 is missing" },
-      { level: "info", text: 'worker "web-1" takes requests, it was in reserve: web-0 is missing' },
+      { level: "info", text: 'worker "web-1" was promoted from standby: web-0 is missing' },
     ],
   ],
   draining: [
     [
       { kind: "draining", pid: 7, boundMs: 30_000, ...mine, reason: "rollout" },
-      { level: "debug", text: 'worker "web-1" gets no new requests and 30s to finish: rollout' },
+      { level: "debug", text: 'worker "web-1" is draining, 30s drain limit: rollout' },
     ],
   ],
   drained: [
@@ -105,7 +105,7 @@ const WORDS: { readonly [K in LifecycleEvent["kind"]]: readonly (readonly [Event
     ],
     [
       { kind: "drained", ...mine, afterMs: 30_000, cut: 1 },
-      { level: "warn", text: 'worker "web-1" still has 1 request after 30s, which the stop cuts off' },
+      { level: "warn", text: 'worker "web-1" still has 1 request in flight after 30s; the stop cuts it off' },
     ],
   ],
   stopping: [
@@ -119,19 +119,19 @@ const WORDS: { readonly [K in LifecycleEvent["kind"]]: readonly (readonly [Event
         cause: "shutdown",
         reason: "received SIGTERM",
       },
-      { level: "debug", text: 'worker "web-1" gets SIGTERM and 10s to end: received SIGTERM' },
+      { level: "debug", text: 'worker "web-1" was sent SIGTERM, 10s grace period: received SIGTERM' },
     ],
   ],
   killed: [
     [
       { kind: "killed", ...mine, pid: 7, reason: "still there" },
-      { level: "warn", text: 'worker "web-1" is killed with its whole group: still there' },
+      { level: "warn", text: 'worker "web-1" was killed with its process group: still there' },
     ],
   ],
   stopped: [
     [
       { kind: "stopped", ...mine, durationMs: 40, next: "stay down" },
-      { level: "debug", text: 'worker "web-1" is gone after 40ms, next: stay down' },
+      { level: "debug", text: 'worker "web-1" stopped after 40ms, next: stay down' },
     ],
   ],
   limit_reached: [
@@ -143,7 +143,11 @@ const WORDS: { readonly [K in LifecycleEvent["kind"]]: readonly (readonly [Event
   gave_up: [
     [
       { kind: "gave_up", ...mine, reason: "4 unplanned exits" },
-      { level: "error", text: 'worker "web-1" is given up: 4 unplanned exits', code: "RESTARTS_EXHAUSTED" },
+      {
+        level: "error",
+        text: 'worker "web-1" reached its restart limit and stays down: 4 unplanned exits',
+        code: "RESTARTS_EXHAUSTED",
+      },
     ],
   ],
   pool_degraded: [
@@ -161,7 +165,7 @@ const WORDS: { readonly [K in LifecycleEvent["kind"]]: readonly (readonly [Event
   rollout_started: [
     [
       { kind: "rollout_started", ...pool },
-      { level: "info", text: 'pool "web" replaces a worker: because' },
+      { level: "info", text: 'pool "web" is replacing a worker: because' },
     ],
   ],
   rollout_finished: [
@@ -173,19 +177,19 @@ const WORDS: { readonly [K in LifecycleEvent["kind"]]: readonly (readonly [Event
   rollout_aborted: [
     [
       { kind: "rollout_aborted", ...pool },
-      { level: "error", text: 'pool "web" gave a replacement up: because' },
+      { level: "error", text: 'pool "web" abandoned a replacement: because' },
     ],
   ],
   audited: [
     [
-      { kind: "audited", who: "uid 0, pid 12", what: 'restart of pool "web"' },
-      { level: "info", text: 'restart of pool "web" is asked for by uid 0, pid 12' },
+      { kind: "audited", who: "uid 0, pid 12", what: 'restart pool "web"' },
+      { level: "info", text: 'uid 0, pid 12 requested: restart pool "web"' },
     ],
   ],
   controller_started: [
     [
       { kind: "controller_started", reason: "1 pool, 2 workers" },
-      { level: "info", text: "controller starts: 1 pool, 2 workers" },
+      { level: "info", text: "controller is starting: 1 pool, 2 workers" },
     ],
   ],
   controller_ready: [
@@ -197,13 +201,13 @@ const WORDS: { readonly [K in LifecycleEvent["kind"]]: readonly (readonly [Event
   controller_stopping: [
     [
       { kind: "controller_stopping", reason: "received SIGTERM" },
-      { level: "info", text: "controller shuts down: received SIGTERM" },
+      { level: "info", text: "controller is shutting down: received SIGTERM" },
     ],
   ],
   proxy_update_late: [
     [
       { kind: "proxy_update_late", pool: "web", reason: "not applied after 500 ms" },
-      { level: "warn", text: 'the proxy of pool "web" has old endpoints: not applied after 500 ms' },
+      { level: "warn", text: 'the proxy of pool "web" still uses old endpoints: not applied after 500 ms' },
     ],
   ],
   proxy_update_refused: [
@@ -214,32 +218,32 @@ const WORDS: { readonly [K in LifecycleEvent["kind"]]: readonly (readonly [Event
   ],
   controller_draining: [
     [
-      { kind: "controller_draining", reason: "1 proxy finishes what is under way" },
-      { level: "info", text: "controller drains: 1 proxy finishes what is under way" },
+      { kind: "controller_draining", reason: "1 proxy finishes its requests" },
+      { level: "info", text: "controller is draining: 1 proxy finishes its requests" },
     ],
   ],
   operation_queued: [
     [
       { kind: "operation_queued", ...operation },
-      { level: "info", text: 'restart of pool "web" (op-1) waits for the operation before it: asked' },
+      { level: "info", text: 'restart of pool "web" (op-1) is queued behind another operation: asked' },
     ],
   ],
   operation_started: [
     [
       { kind: "operation_started", ...operation },
-      { level: "info", text: 'restart of pool "web" (op-1) begins: asked' },
+      { level: "info", text: 'restart of pool "web" (op-1) started: asked' },
     ],
   ],
   operation_progressed: [
     [
       { kind: "operation_progressed", ...operation },
-      { level: "info", text: 'restart of pool "web" (op-1) goes on, 1 of 4 done' },
+      { level: "info", text: 'restart of pool "web" (op-1) is in progress, 1 of 4 done' },
     ],
   ],
   operation_finished: [
     [
       { kind: "operation_finished", ...operation },
-      { level: "info", text: 'restart of pool "web" (op-1) is done, 1 of 4 done' },
+      { level: "info", text: 'restart of pool "web" (op-1) finished, 1 of 4 done' },
     ],
   ],
   operation_failed: [
@@ -251,17 +255,21 @@ const WORDS: { readonly [K in LifecycleEvent["kind"]]: readonly (readonly [Event
   controller_killing: [
     [
       { kind: "controller_killing", reason: "second request" },
-      { level: "error", text: "controller kills what is left: second request", code: "SHUTDOWN_FORCED" },
+      {
+        level: "error",
+        text: "controller is killing the remaining processes: second request",
+        code: "SHUTDOWN_FORCED",
+      },
     ],
   ],
   controller_stopped: [
     [
       { kind: "controller_stopped", exitCode: 0, reason: "received SIGTERM" },
-      { level: "info", text: "controller is done with exit code 0: received SIGTERM" },
+      { level: "info", text: "controller stopped with exit code 0: received SIGTERM" },
     ],
     [
       { kind: "controller_stopped", exitCode: 1, reason: "too long" },
-      { level: "error", text: "controller is done with exit code 1: too long" },
+      { level: "error", text: "controller stopped with exit code 1: too long" },
     ],
   ],
 };

@@ -1,4 +1,4 @@
-/** Lifecycle events in words: the same for the log of `-d`, for the structured log and for `events`. */
+/** Lifecycle events as sentences: the same for the log of `-d`, the structured log and `events`. */
 import type { ErrorCode } from "../base/errors.ts";
 import type { LogLevel } from "../base/log.ts";
 import { printable } from "../base/printable.ts";
@@ -9,7 +9,7 @@ import { workerId } from "./identity.ts";
 import { SLOW_TO_READY_MS } from "./waiting.ts";
 
 export interface EventDescription {
-  /** debug: the expected course of things; info: worth a line in production; warn, error: worth a look. */
+  /** debug: expected; info: worth a line in production; warn, error: worth a look. */
   readonly level: LogLevel;
   /** One sentence that starts with what it is about. */
   readonly text: string;
@@ -17,7 +17,7 @@ export interface EventDescription {
   readonly code?: ErrorCode;
 }
 
-/** What `event` means to a person. */
+/** The sentence and level for `event`. */
 export function describeEvent(event: LifecycleEvent): EventDescription {
   if (!isWorkerEvent(event)) {
     const wide = describeWide(event);
@@ -30,9 +30,9 @@ export function describeEvent(event: LifecycleEvent): EventDescription {
 function describeWorker(event: WorkerLifecycleEvent): EventDescription {
   switch (event.kind) {
     case "starting":
-      return { level: "debug", text: `starts: ${event.reason}` };
+      return { level: "debug", text: `is starting: ${event.reason}` };
     case "spawned":
-      return { level: "debug", text: `runs as pid ${event.pid}, incarnation ${event.incarnation}` };
+      return { level: "debug", text: `started with pid ${event.pid}, incarnation ${event.incarnation}` };
     case "ready":
       return { level: "debug", text: `is ready after ${formatDuration(event.afterMs)}` };
     case "waiting":
@@ -41,46 +41,50 @@ function describeWorker(event: WorkerLifecycleEvent): EventDescription {
         text: `is not ready after ${formatDuration(event.afterMs)}: ${event.reason}`,
       };
     case "enlisted":
-      return { level: "info", text: `takes requests, it was in reserve: ${event.reason}` };
+      return { level: "info", text: `was promoted from standby: ${event.reason}` };
     case "unready":
-      return { level: "warn", text: `is not ready: ${event.reason}` };
+      return { level: "warn", text: `is no longer ready: ${event.reason}` };
     case "exited": {
       const how = `${formatExit(event.status)} after ${formatDuration(event.uptimeMs)} (pid ${event.pid})`;
       if (event.cause === "expected") return { level: "info", text: `${how}, as expected` };
       return event.planned ? { level: "debug", text: how } : { level: "warn", text: `${how}, unplanned` };
     }
     case "spawn_failed":
-      return { level: "error", text: `cannot be started: ${event.reason}`, code: "SPAWN_FAILED" };
+      return { level: "error", text: `failed to start: ${event.reason}`, code: "SPAWN_FAILED" };
     case "backing_off":
       return {
         level: "info",
-        text: `restarts ${event.delayMs > 0 ? `in ${formatDuration(event.delayMs)}` : "now"}: ${event.reason}`,
+        text: `is restarting ${event.delayMs > 0 ? `in ${formatDuration(event.delayMs)}` : "now"}: ${event.reason}`,
       };
     case "draining":
       return {
         level: "debug",
-        text: `gets no new requests and ${formatDuration(event.boundMs)} to finish: ${event.reason}`,
+        text: `is draining, ${formatDuration(event.boundMs)} drain limit: ${event.reason}`,
       };
     case "drained":
       return event.cut === 0
         ? { level: "debug", text: `finished its requests in ${formatDuration(event.afterMs)}` }
         : {
             level: "warn",
-            text: `still has ${event.cut} request${event.cut === 1 ? "" : "s"} after ${formatDuration(event.afterMs)}, which the stop cuts off`,
+            text: `still has ${event.cut} request${event.cut === 1 ? "" : "s"} in flight after ${formatDuration(event.afterMs)}; the stop cuts ${event.cut === 1 ? "it" : "them"} off`,
           };
     case "stopping":
       return {
         level: "debug",
-        text: `gets ${event.signal} and ${formatDuration(event.graceMs)} to end: ${event.reason}`,
+        text: `was sent ${event.signal}, ${formatDuration(event.graceMs)} grace period: ${event.reason}`,
       };
     case "killed":
-      return { level: "warn", text: `is killed with its whole group: ${event.reason}` };
+      return { level: "warn", text: `was killed with its process group: ${event.reason}` };
     case "stopped":
-      return { level: "debug", text: `is gone after ${formatDuration(event.durationMs)}, next: ${event.next}` };
+      return { level: "debug", text: `stopped after ${formatDuration(event.durationMs)}, next: ${event.next}` };
     case "limit_reached":
       return { level: "info", text: `reached its ${event.limit} limit: ${event.reason}` };
     case "gave_up":
-      return { level: "error", text: `is given up: ${event.reason}`, code: "RESTARTS_EXHAUSTED" };
+      return {
+        level: "error",
+        text: `reached its restart limit and stays down: ${event.reason}`,
+        code: "RESTARTS_EXHAUSTED",
+      };
     case "ended":
       return event.isFailure
         ? { level: "error", text: `failed and stays down: ${event.reason}` }
@@ -95,13 +99,13 @@ function describeWide(event: WideLifecycleEvent): EventDescription {
     case "pool_recovered":
       return { level: "info", text: `pool "${event.pool}" is healthy again: ${event.reason}` };
     case "rollout_started":
-      return { level: "info", text: `pool "${event.pool}" replaces a worker: ${event.reason}` };
+      return { level: "info", text: `pool "${event.pool}" is replacing a worker: ${event.reason}` };
     case "rollout_finished":
       return { level: "info", text: `pool "${event.pool}" replaced a worker: ${event.reason}` };
     case "rollout_aborted":
-      return { level: "error", text: `pool "${event.pool}" gave a replacement up: ${event.reason}` };
+      return { level: "error", text: `pool "${event.pool}" abandoned a replacement: ${event.reason}` };
     case "proxy_update_late":
-      return { level: "warn", text: `the proxy of pool "${event.pool}" has old endpoints: ${event.reason}` };
+      return { level: "warn", text: `the proxy of pool "${event.pool}" still uses old endpoints: ${event.reason}` };
     case "proxy_update_refused":
       return { level: "error", text: `the proxy of pool "${event.pool}" keeps old endpoints: ${event.reason}` };
     case "operation_queued":
@@ -111,21 +115,25 @@ function describeWide(event: WideLifecycleEvent): EventDescription {
     case "operation_failed":
       return describeOperation(event);
     case "audited":
-      return { level: "info", text: `${event.what} is asked for by ${event.who}` };
+      return { level: "info", text: `${event.who} requested: ${event.what}` };
     case "controller_started":
-      return { level: "info", text: `controller starts: ${event.reason}` };
+      return { level: "info", text: `controller is starting: ${event.reason}` };
     case "controller_ready":
       return { level: "info", text: `controller is ready after ${formatDuration(event.afterMs)}` };
     case "controller_stopping":
-      return { level: "info", text: `controller shuts down: ${event.reason}` };
+      return { level: "info", text: `controller is shutting down: ${event.reason}` };
     case "controller_draining":
-      return { level: "info", text: `controller drains: ${event.reason}` };
+      return { level: "info", text: `controller is draining: ${event.reason}` };
     case "controller_killing":
-      return { level: "error", text: `controller kills what is left: ${event.reason}`, code: "SHUTDOWN_FORCED" };
+      return {
+        level: "error",
+        text: `controller is killing the remaining processes: ${event.reason}`,
+        code: "SHUTDOWN_FORCED",
+      };
     case "controller_stopped":
       return {
         level: event.exitCode === 0 ? "info" : "error",
-        text: `controller is done with exit code ${event.exitCode}: ${event.reason}`,
+        text: `controller stopped with exit code ${event.exitCode}: ${event.reason}`,
       };
   }
 }
@@ -135,13 +143,13 @@ function describeOperation(event: Extract<WideLifecycleEvent, { operation: strin
   const progress = event.total > 0 ? `, ${event.done} of ${event.total} done` : "";
   switch (event.kind) {
     case "operation_queued":
-      return { level: "info", text: `${what} waits for the operation before it: ${event.reason}` };
+      return { level: "info", text: `${what} is queued behind another operation: ${event.reason}` };
     case "operation_started":
-      return { level: "info", text: `${what} begins: ${event.reason}` };
+      return { level: "info", text: `${what} started: ${event.reason}` };
     case "operation_progressed":
-      return { level: "info", text: `${what} goes on${progress}` };
+      return { level: "info", text: `${what} is in progress${progress}` };
     case "operation_finished":
-      return { level: "info", text: `${what} is done${progress}` };
+      return { level: "info", text: `${what} finished${progress}` };
     case "operation_failed":
       return { level: "error", text: `${what} failed${progress}: ${event.reason}`, code: "OPERATION_FAILED" };
   }

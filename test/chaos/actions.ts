@@ -310,12 +310,15 @@ export const ACTIONS: readonly Action[] = [
       const release = scene.excuse(PROXIED, "removal of the runtime directory", true);
       for (const key of losers) life.touch(key, true);
       for (const pool of PROXIED) life.touchPool(pool);
+      // A worker that is about to bind its socket exits.
+      life.badPool = "sockets";
       for (const name of readdirSync(life.temporary)) rmSync(join(life.temporary, name), { recursive: true });
       await scene.until(
         () => losers.every((key) => life.exited.has(key)),
         "processes that lost their files are replaced",
       );
       await scene.well();
+      life.badPool = undefined;
       release();
     },
   },

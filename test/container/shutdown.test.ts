@@ -15,7 +15,7 @@ containerTest(
     const load = await container.underLoad(options, async () => {
       await container.ask(LISTENER, "/");
       void podman("stop", "--time", "30", container.name).then(() => stopped.resolve());
-      await container.logged("controller shuts down");
+      await container.logged("controller is shutting down");
       assert.equal((await container.ask(ADMIN, "/health/ready")).status, 503);
       assert.equal((await container.ask(ADMIN, "/health/live")).status, 200);
       assert.equal((await container.ask(LISTENER, "/")).status, 200);

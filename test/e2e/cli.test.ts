@@ -400,14 +400,14 @@ describe("command line with a controller", () => {
     assert.equal(stopped.code, 0);
     assert.match(
       stopped.stdout,
-      /worker "web-0" gets SIGTERM[\s\S]*\nstop of worker "web-0" is done in \S+, 1 of 1 worker\n$/u,
+      /worker "web-0" was sent SIGTERM[\s\S]*\nstop of worker "web-0" finished in \S+, 1 of 1 worker\n$/u,
     );
     assert.ok(!isAlive(pid));
     const started = await monoceros(["start", "web-0", ...at]);
     assert.equal(started.code, 0);
     assert.match(
       started.stdout,
-      /worker "web-0" is ready[\s\S]*\nstart of worker "web-0" is done in \S+, 1 of 1 worker\n$/u,
+      /worker "web-0" is ready[\s\S]*\nstart of worker "web-0" finished in \S+, 1 of 1 worker\n$/u,
     );
     assert.deepEqual((await controller.worker("web-0")).incarnation, 2);
     const again = await monoceros(["start", "web-0", ...at]);
@@ -427,9 +427,9 @@ describe("command line with a controller", () => {
     const { code, stdout, stderr } = await monoceros(["restart", "web", "--socket", controller.socket]);
     assert.deepEqual([code, stderr], [0, ""]);
     const lines = stdout.trimEnd().split("\n");
-    assert.match(lines[0] ?? "", /restart of pool "web" \(op-1\) begins: restarted by an operator/u);
+    assert.match(lines[0] ?? "", /restart of pool "web" \(op-1\) started: restarted by an operator/u);
     assert.equal(lines.filter((line) => /replaced a worker/u.test(line)).length, 2);
-    assert.match(lines.at(-1) ?? "", /^restart of pool "web" is done in \S+, 2 of 2 workers$/u);
+    assert.match(lines.at(-1) ?? "", /^restart of pool "web" finished in \S+, 2 of 2 workers$/u);
     const after = await pidsOf(controller);
     assert.equal(after.length, 2);
     assert.deepEqual(
@@ -461,7 +461,7 @@ describe("command line with a controller", () => {
       const at = ["--socket", controller.socket];
       const { code, stdout, stderr } = await monoceros(["restart", "web", ...at]);
       assert.equal(code, 1);
-      assert.match(stdout, /gave a replacement up/u);
+      assert.match(stdout, /abandoned a replacement/u);
       assert.match(
         stderr,
         /^monoceros: Cannot finish restart of pool "web" \(op-1, 0 of 2 workers done\): .*successor/u,
@@ -485,7 +485,7 @@ describe("command line with a controller", () => {
     for (const replicas of [5, 1, 3]) {
       const { code, stdout } = await monoceros(["scale", "web", String(replicas), ...at]);
       assert.equal(code, 0);
-      assert.match(stdout, new RegExp(`\nscale of pool "web" to ${replicas} is done in \\S+\n$`, "u"));
+      assert.match(stdout, new RegExp(`\nscale of pool "web" to ${replicas} finished in \\S+\n$`, "u"));
       const [pool] = (await controller.status()).pools;
       assert.deepEqual(
         [pool?.replicas, pool?.ready, (await pidsOf(controller)).length],
@@ -503,10 +503,10 @@ describe("command line with a controller", () => {
     const at = ["--socket", controller.socket];
     const stopped = await monoceros(["stop", "web", ...at]);
     assert.equal(stopped.code, 0);
-    assert.match(stopped.stdout, /\nstop of pool "web" is done in \S+, 2 of 2 workers\n$/u);
+    assert.match(stopped.stdout, /\nstop of pool "web" finished in \S+, 2 of 2 workers\n$/u);
     assert.deepEqual(await pidsOf(controller), []);
     const started = await monoceros(["start", "web", ...at]);
-    assert.match(started.stdout, /\nstart of pool "web" is done in \S+, 2 of 2 workers\n$/u);
+    assert.match(started.stdout, /\nstart of pool "web" finished in \S+, 2 of 2 workers\n$/u);
     assert.equal((await pidsOf(controller)).length, 2);
   });
 
@@ -524,7 +524,7 @@ describe("command line with a controller", () => {
     await controller.event((event) => event.kind === "operation_queued");
     assert.match((await monoceros(["status", ...at])).stdout, /web .*restart op-1 runs .*, scale op-2 waits\n/u);
     await using third = new Following(["restart", "web", ...at]);
-    await third.until((line) => /op-3.*waits for the operation before it/u.test(line));
+    await third.until((line) => /op-3.*is queued behind another operation/u.test(line));
     third.child.kill("SIGINT");
     assert.deepEqual(await third.closed, [130, null]);
     await controller.stop();
@@ -543,7 +543,7 @@ describe("command line with a controller", () => {
     waiting.child.stderr?.on("data", (chunk) => {
       stderr += chunk;
     });
-    await waiting.until((line) => /gets SIGTERM/u.test(line));
+    await waiting.until((line) => /was sent SIGTERM/u.test(line));
     controller.child.kill("SIGKILL");
     assert.deepEqual(await waiting.closed, [69, null]);
     assert.match(stderr, /Cannot follow stop of pool "web" \(op-1\) to its end: the controller is gone/u);
@@ -566,7 +566,7 @@ describe("command line with a controller", () => {
     const at = ["--socket", controller.socket];
     const past = await monoceros(["events", ...at]);
     assert.equal(past.code, 0);
-    assert.match(past.stdout, /controller starts: 1 pool, 2 workers/u);
+    assert.match(past.stdout, /controller is starting: 1 pool, 2 workers/u);
     const json = (await monoceros(["events", "--json", ...at])).stdout.trimEnd().split("\n");
     const records = json.map((line) => JSON.parse(line) as EventRecord);
     const last = records.at(-1)?.seq ?? 0;

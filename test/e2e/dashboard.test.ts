@@ -80,7 +80,7 @@ test("the dashboard shows workers, a SIGKILL, and orders to their end", { skip: 
     assert.deepEqual(await controller.pids(), before, "nothing happens before it is confirmed");
     await dialog.getByRole("button", { name: "Restart" }).click();
     const results = page.getByRole("log", { name: "Results" });
-    await results.getByText(/restart of pool "web" \(op-1\) is done/u).waitFor();
+    await results.getByText(/restart of pool "web" \(op-1\) finished/u).waitFor();
     const pids = Object.values(await controller.pids());
     assert.equal(pids.length, 3);
     assert.ok(!Object.values(before).some((old) => pids.includes(old)));
@@ -88,7 +88,7 @@ test("the dashboard shows workers, a SIGKILL, and orders to their end", { skip: 
     await page.getByRole("button", { name: "Scale pool web" }).click();
     await dialog.getByRole("spinbutton", { name: "Replicas" }).fill("5");
     await dialog.getByRole("button", { name: "Scale" }).click();
-    await results.getByText(/scale of pool "web" \(op-2\) is done/u).waitFor();
+    await results.getByText(/scale of pool "web" \(op-2\) finished/u).waitFor();
     await page.getByText("5 of 5 ready").waitFor();
 
     controller.configure({ workers: sleepers(4) });
@@ -163,7 +163,7 @@ test("the dashboard says that the controller is gone, and finds the next one by 
     await using next = await ControllerUnderTest.start({ workers: sleepers(1), port });
     await page.getByText("1 of 1 ready").waitFor();
     await page.getByText(String(next.pid), { exact: true }).waitFor();
-    await page.getByText(/controller starts: 1 pool, 1 worker/u).waitFor();
+    await page.getByText(/controller is starting: 1 pool, 1 worker/u).waitFor();
   });
 });
 

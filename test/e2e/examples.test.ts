@@ -74,10 +74,12 @@ describe("examples", () => {
     assert.equal(texts.filter((record) => record["worker_info_msg"]?.startsWith("PING 127.0.0.1")).length, 3);
     assert.equal(texts.filter((record) => record["worker_info_msg"]?.includes("packets transmitted")).length, 3);
     for (const incarnation of [1, 2, 3]) {
-      assert.ok(stderr.some((line) => line.includes(`runs as pid`) && line.includes(`incarnation ${incarnation}`)));
+      assert.ok(
+        stderr.some((line) => line.includes(`started with pid`) && line.includes(`incarnation ${incarnation}`)),
+      );
     }
     assert.match(stderr.join("\n"), /3 unplanned exits within 10m, allowed are 2/u);
-    assert.match(stderr.at(-1) ?? "", /controller is done with exit code 1/u);
+    assert.match(stderr.at(-1) ?? "", /controller stopped with exit code 1/u);
   });
 
   test("config.yaml serves HTTP from four workers on one port", async () => {

@@ -159,7 +159,7 @@ describe("security of the admin fronts", () => {
     });
     assert.equal(order.status, 202);
     const { message } = await controller.event((event) => event.kind === "audited");
-    assert.equal(message, 'restart of pool "web" is asked for by the token');
+    assert.equal(message, 'the token requested: restart pool "web"');
   });
 
   test("every change is an event with the user and the process that asked", async () => {
@@ -168,12 +168,12 @@ describe("security of the admin fronts", () => {
     await ask(controller.socket, "POST", "/v1/pools/web/scale", { body: '{"replicas": 3}' });
     const who = `uid ${process.getuid?.()}, pid ${process.pid}`;
     const isAudit = (event: EventRecord) => event.kind === "audited" && event.who === who;
-    assert.equal((await controller.event(isAudit)).message, `scale of pool "web" to 3 is asked for by ${who}`);
+    assert.equal((await controller.event(isAudit)).message, `${who} requested: scale pool "web" to 3`);
     await ask(port, "POST", "/v1/workers/web-0/stop");
     const local = await controller.event((event) => event.kind === "audited" && event.who === "loopback");
-    assert.equal(local.message, 'stop of worker "web-0" is asked for by loopback');
+    assert.equal(local.message, 'loopback requested: stop worker "web-0"');
     assert.ok(
-      controller.stderr.some((line) => line.includes(`is asked for by ${who}`)),
+      controller.stderr.some((line) => line.includes(`${who} requested: `)),
       "it is in the log too",
     );
   });

@@ -87,7 +87,7 @@ test("inotify instances used up at run time: only a reload that changes Envoy fa
       return exhausted.size >= before + 1 + INOTIFY_OF_ENVOY || undefined;
     }, "the dead Envoy has given its instances back");
     controller.child.kill("SIGCONT");
-    await logged(controller, "cannot be started", "more inotify instances, but uid 54871 has");
+    await logged(controller, "failed to start", "more inotify instances, but uid 54871 has");
   }
   await happened(controller, "ready", ({ pool, incarnation }) => pool === "web-proxy" && incarnation > 1);
   assert.equal(await statusCode(target.port, "/"), 200);

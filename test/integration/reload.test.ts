@@ -126,7 +126,7 @@ test("a change of env rolls only its pool, an order of keys or a comment rolls n
   assert.deepEqual(await controller.pids(), before);
   controller.configure({ workers: list(pool("web", { replicas: 2, env: { A: "2", B: "b" } }), pool("kept")) });
   const { stdout } = await commandOk(controller, "reload");
-  assert.match(stdout, /reload of pool "web" is done in .*, 2 of 2 workers/u);
+  assert.match(stdout, /reload of pool "web" finished in .*, 2 of 2 workers/u);
   assert.deepEqual(await pidsOf(controller, "kept"), { "kept-0": before["kept-0"] });
   const web = await pidsOf(controller, "web");
   assert.equal(Object.keys(web).length, 2);
@@ -560,7 +560,7 @@ test("a pool that is renamed and keeps all its ports begins when the old one is 
   assert.ok(envoy !== undefined);
   controller.configure({ workers: proxied("shop", ports, ports + 1, { replicas: 2 }) });
   const { stdout } = await commandOk(controller, "reload");
-  assert.match(stdout, /reload of pool "shop" is done/u);
+  assert.match(stdout, /reload of pool "shop" finished/u);
   assert.deepEqual(await poolNames(controller), ["shop", "shop-proxy"]);
   assert.equal(await statusCode(ports, "/"), 200);
   const gone = await happened(controller, "stopped", ({ pool }) => pool === "web-proxy");

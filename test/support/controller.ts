@@ -98,7 +98,7 @@ export class ControllerUnderTest implements AsyncDisposable {
     const up = controller.until(
       () =>
         [controller.stderr, controller.stdout].some((lines) =>
-          lines.some((line) => line.includes("controller starts")),
+          lines.some((line) => line.includes("controller is starting")),
         ),
       "the controller starts",
     );

@@ -187,7 +187,7 @@ export const CONTROL_ROUTES: readonly Route[] = [
     answers: [{ status: 202, doc: "It begins", contentType: "application/json", schema: "Accepted" }],
     handle: (call) => {
       const { controller, response } = call;
-      controller.audit(call.caller(), "a shutdown");
+      controller.audit(call.caller(), "shut down");
       // The answer first: the shutdown may be over before it would leave. "close" also comes where the client is gone.
       response.once("close", () => controller.shutdown("asked through the API"));
       sendJson(response, 202, { accepted: true } satisfies Accepted);
@@ -234,7 +234,7 @@ function orderPool(call: Call, action: Action): void {
       `Cannot stop pool "${pool.name}": without its proxy the pool "${pool.fronts}" gets no requests`,
     );
   }
-  begin(call, `${action} of pool "${pool.name}"`, () => call.controller[action](index, undefined, REASONS[action]));
+  begin(call, `${action} pool "${pool.name}"`, () => call.controller[action](index, undefined, REASONS[action]));
 }
 
 function orderWorker(call: Call, action: Action): void {
@@ -247,7 +247,7 @@ function orderWorker(call: Call, action: Action): void {
       `Cannot stop worker "${id}": without its proxy the pool "${fronts}" gets no requests`,
     );
   }
-  begin(call, `${action} of worker "${id}"`, () => controller[action](index, [slot], REASONS[action]));
+  begin(call, `${action} worker "${id}"`, () => controller[action](index, [slot], REASONS[action]));
 }
 
 function scalePool(call: Call): void {
@@ -258,9 +258,7 @@ function scalePool(call: Call): void {
       "REQUEST_REFUSED",
       `Cannot scale pool "${pool.name}": there is one proxy in front of a pool`,
     );
-  begin(call, `scale of pool "${pool.name}" to ${replicas}`, () =>
-    call.controller.scale(index, replicas, REASONS.scale),
-  );
+  begin(call, `scale pool "${pool.name}" to ${replicas}`, () => call.controller.scale(index, replicas, REASONS.scale));
 }
 
 /** A file that is invalid changes nothing; its problems are the message. */
@@ -271,7 +269,7 @@ function reload(call: Call): void {
   if (phase !== "running" && phase !== "booting")
     throw new ControllerError("REQUEST_REFUSED", `Cannot reload: the controller is ${phase}`);
   const since = controller.events.lastSeq;
-  if (!isDryRun) controller.audit(call.caller(), "a reload");
+  if (!isDryRun) controller.audit(call.caller(), "reload");
   controller.reload(isDryRun).then(
     (plan) => sendJson(response, 202, { ...plan, since } satisfies ReloadAccepted),
     (error: unknown) => {
@@ -294,10 +292,10 @@ function begin(call: Call, what: string, order: () => string): void {
   const { controller, response } = call;
   const { phase } = controller.view();
   if (phase !== "running" && phase !== "booting")
-    throw new ControllerError("REQUEST_REFUSED", `Cannot begin ${what}: the controller is ${phase}`);
+    throw new ControllerError("REQUEST_REFUSED", `Cannot ${what}: the controller is ${phase}`);
   const pending = controller.operations.pending().length;
   if (pending >= MAX_PENDING_OPERATIONS)
-    throw new ControllerError("REQUEST_REFUSED", `Cannot begin ${what}: ${pending} operations have not ended yet`);
+    throw new ControllerError("REQUEST_REFUSED", `Cannot ${what}: ${pending} operations have not finished yet`);
   const since = controller.events.lastSeq;
   controller.audit(call.caller(), what);
   const operation = order();

@@ -74,7 +74,7 @@ function dump(call: Call): void {
   const id = call.segment("worker");
   const { index, slot } = findWorker(call, id, "dump");
   const { pid } = parseDumpRequest(call.body);
-  controller.audit(call.caller(), `a dump of ${subjectOf(id, pid)}`);
+  controller.audit(call.caller(), `dump ${subjectOf(id, pid)}`);
   controller
     .dump(index, slot, pid)
     .then((answer) => sendJson(response, 200, answer))
@@ -86,7 +86,7 @@ function profileWorker(call: Call): void {
   const id = call.segment("worker");
   const { index, slot } = findWorker(call, id, "profile");
   const request = parseProfileRequest(call.body);
-  controller.audit(call.caller(), `a profile of ${subjectOf(id, request.pid)}`);
+  controller.audit(call.caller(), `profile ${subjectOf(id, request.pid)}`);
   sendProfile(call, id, (signal) => controller.profileWorker(index, slot, { ...request, signal }));
 }
 
