@@ -52,10 +52,10 @@ test("a dump reaches the right worker and is audited", async (context) => {
   assert.equal(status, 200);
   assert.equal((JSON.parse(text) as { id: string }).id, "web-1");
   assert.deepEqual(handle.orders, ["dump 0/1"]);
-  assert.match(handle.audits.join(), /: a dump of worker "web-1"$/u);
+  assert.match(handle.audits.join(), /: dump worker "web-1"$/u);
   assert.equal((await ask("POST", "/v1/workers/web-1/dump", '{"pid": 12}')).status, 200);
   assert.equal(handle.orders.at(-1), "dump 0/1 pid 12");
-  assert.match(handle.audits.join(), /: a dump of pid 12 of worker "web-1"$/u);
+  assert.match(handle.audits.join(), /: dump pid 12 of worker "web-1"$/u);
   for (const body of ['{"pid":0}', '{"pid":"12"}', '{"pid":1.5}', '{"pid":4194305}', '{"tid":1}'])
     assert.equal((await ask("POST", "/v1/workers/web-1/dump", body)).status, 400, body);
 });
@@ -67,7 +67,7 @@ test("a profile comes as bytes, with its engine and what is to be known about it
   assert.equal(headers["x-monoceros-engine"], "proc");
   assert.equal(headers["x-monoceros-note"], "it is short");
   assert.equal(headers["content-disposition"], 'attachment; filename="web-1.pb.gz"');
-  assert.match(handle.audits.join(), /: a profile of worker "web-1"$/u);
+  assert.match(handle.audits.join(), /: profile worker "web-1"$/u);
   assert.equal(headers["x-monoceros-pid"], "4711");
   await ask("POST", "/v1/workers/my%20jobs-0/profile", '{"pid": 12}');
   await ask("POST", "/debug/pprof/profile");

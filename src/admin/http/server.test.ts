@@ -185,7 +185,7 @@ test("over TCP what is not open to all needs the token or a name of this machine
       assert.deepEqual(handle.orders, []);
       const headers = { host: "pod:9000", authorization: "Bearer right" };
       assert.equal((await ask({ ...to, headers }, "POST", "/v1/workers/web-0/stop")).status, 202);
-      assert.deepEqual(handle.audits, ['the token: stop of worker "web-0"']);
+      assert.deepEqual(handle.audits, ['the token: stop worker "web-0"']);
     },
     (text) => text === "right",
   );
@@ -239,7 +239,7 @@ test("every change is kept with who asked for it, before it is done", async () =
     assert.deepEqual(audited, [1, 2, 3]);
     assert.deepEqual(
       handle.audits,
-      ['restart of pool "web"', 'scale of pool "web" to 3', 'start of worker "web-0"', "a shutdown"].map(
+      ['restart pool "web"', 'scale pool "web" to 3', 'start worker "web-0"', "shut down"].map(
         (what) => `uid 7, pid 8: ${what}`,
       ),
     );
