@@ -350,7 +350,7 @@ function workerStatus(
     pool: worker.pool,
     slot: worker.slot,
     phase: worker.phase,
-    standby: worker.isSpare,
+    standby: worker.isStandby,
     incarnation: worker.incarnation,
     pid: worker.pid ?? null,
     uptime_s: worker.spawnedAt === undefined ? null : seconds(now - worker.spawnedAt),

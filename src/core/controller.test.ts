@@ -364,7 +364,7 @@ test("the view shows replicas and used slots, with pid and times of live process
     spawnedAt: 1000,
     deadline: undefined,
     isProving: false,
-    isSpare: false,
+    isStandby: false,
     answeredAt: undefined,
     servesInPanic: false,
     inFlight: undefined,

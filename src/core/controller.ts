@@ -1,9 +1,9 @@
 /**
- * The controller machine: boot, run, leave and stop all pools, inside one overall deadline. Produces the view.
+ * The controller state machine: boots, runs and stops all pools within one overall deadline. Produces the view.
  *
- * Order of a shutdown: not ready at once → pre-stop delay (workers go on serving) → proxies stop taking connections and
- * finish their requests → all workers are asked to stop → proxies are → finished. What is left at the overall deadline is
- * killed; a second request kills at once.
+ * A shutdown: not ready at once → pre-stop delay (workers keep serving) → proxies accept no connections and finish their
+ * requests → all workers stop → proxies stop → finished. At the overall deadline, or at a second request, all remaining
+ * processes are killed.
  */
 import { after, type Instant } from "../base/time.ts";
 import { formatDuration } from "../base/units.ts";
@@ -19,16 +19,16 @@ import type { ControllerPhase, ControllerView, OperationView, PoolView, WorkerVi
 import type { WorkerEffect, WorkerEvent } from "./worker/event.ts";
 import { isStarting, type WorkerState } from "./worker/state.ts";
 
-/** After SIGKILL to everything, how long the kernel gets before the controller leaves without an answer. */
+/** After SIGKILL to all processes, how long the controller waits for the kernel before it exits. */
 const KILL_GRACE_MS = 2000;
 
 export interface ControllerState {
   readonly policy: ControllerPolicy;
   readonly phase: ControllerPhase;
   readonly startedAt: Instant;
-  /** End of the pre-stop delay, of the drain, then the overall bound, then that of the kill; undefined while nothing ends. */
+  /** End of the pre-stop delay, of the drain, of the shutdown timeout, of the wait after SIGKILL; undefined if none. */
   readonly deadline: Instant | undefined;
-  /** The overall bound, known from the first request on. */
+  /** End of the shutdown timeout, known from the first request on. */
   readonly shutdownBound: Instant | undefined;
   readonly killing: boolean;
   /** Proxies (by index of their pool) that still have connections, in phase draining. */
@@ -55,12 +55,12 @@ export type ControllerEvent =
   /** Every process of the controller's group or service received `signal` when the controller did, at `at`. */
   | { readonly kind: "groupSignaled"; readonly at: Instant; readonly signal: string }
   | { readonly kind: "deadline"; readonly at: Instant }
-  /** The deadline of a pool has come. */
+  /** The deadline of a pool has passed. */
   | { readonly kind: "poolDeadline"; readonly at: Instant; readonly pool: number; readonly random: number }
   /** Pools that are desired from now on; they are empty until an order fills them. */
   | { readonly kind: "addPools"; readonly at: Instant; readonly specs: readonly PoolSpec[] }
   | { readonly kind: "setPolicy"; readonly at: Instant; readonly policy: ControllerPolicy }
-  /** The proxy that is pool `pool` has finished all requests and takes no new ones. */
+  /** The proxy that is pool `pool` has finished all requests and accepts no new ones. */
   | { readonly kind: "proxyDrained"; readonly at: Instant; readonly pool: number }
   | {
       readonly kind: "order";
@@ -80,11 +80,11 @@ export type ControllerEvent =
       readonly random: number;
     };
 
-/** What the daemon has to do; worker effects name their pool by index. */
+/** What the driver must do; worker effects name their pool by index. */
 export type ControllerEffect =
   | (Exclude<WorkerEffect, { kind: "tell" }> & { readonly pool: number })
   | { readonly kind: "tell"; readonly event: WorkerLifecycleEvent | WideLifecycleEvent }
-  /** The proxy that is pool `pool` shall take no more connections and finish its requests (`proxyDrained`). */
+  /** The proxy that is pool `pool` must accept no more connections and finish its requests (`proxyDrained`). */
   | { readonly kind: "drainProxy"; readonly pool: number }
   | { readonly kind: "notifyReady" }
   | { readonly kind: "notifyStopping" }
@@ -114,7 +114,7 @@ export function newController(spec: ControllerSpec, at: Instant): ControllerStat
   };
 }
 
-/** Decides what `event` means for the whole. */
+/** Decides what `event` means for the controller. */
 export function stepController(state: ControllerState, event: ControllerEvent): ControllerTransition {
   if (state.phase === "stopped") return { state, effects: [] };
   const effects: ControllerEffect[] = [];
@@ -140,7 +140,7 @@ function react(state: ControllerState, event: ControllerEvent, effects: Controll
       return stepOne(state, pool, order, effects);
     }
     case "addPools": {
-      // Nothing is started any more once all are asked to stop, and nobody waits for these.
+      // Once all workers stop, nothing starts any more.
       const leaving = state.phase === "stopping";
       const added = event.specs.map((spec) => ({ ...newPool(emptied(spec), event.at), leaving }));
       return { ...state, pools: [...state.pools, ...added] };
@@ -158,7 +158,7 @@ function react(state: ControllerState, event: ControllerEvent, effects: Controll
   }
 }
 
-/** Proxies first: their start takes longest of all that we know, and who waits for them waits for everything. */
+/** Proxies start first, because they take the longest and all their workers wait for them. */
 function boot(
   state: ControllerState,
   event: Extract<ControllerEvent, { kind: "boot" }>,
@@ -174,7 +174,7 @@ function boot(
   return stepRole(stepRole(state, "proxy", start, effects), "workers", start, effects);
 }
 
-/** Whether it is no longer desired and nothing of it is left. */
+/** Whether it is no longer desired and has no process left. */
 function isRemoved(pool: PoolState): boolean {
   return pool.spec.replicas === 0 && isEmpty(pool);
 }
@@ -211,7 +211,7 @@ function requestShutdown(
   return preStopDelayMs <= 0 ? drainAll(leaving, event.at, effects) : leaving;
 }
 
-/** Traffic ends first: until the last request is answered, workers and proxies go on as they are. */
+/** Traffic ends first: workers and proxies keep running until the last request is answered. */
 function drainAll(state: ControllerState, at: Instant, effects: ControllerEffect[]): ControllerState {
   const draining: number[] = [];
   let boundMs = 0;
@@ -300,10 +300,10 @@ function settlePhase(state: ControllerState, at: Instant, effects: ControllerEff
   }
 }
 
-/** Proxies leave when no worker is left behind them; then nothing is. */
+/** Proxies stop once no worker is left behind them. */
 function settleStop(state: ControllerState, at: Instant, effects: ControllerEffect[]): ControllerState {
   if (state.pools.some((pool) => pool.spec.role === "workers" && !isEmpty(pool))) return state;
-  // Those whose proxy does not run leave too: their operations end.
+  // Also proxies without a process: their operations must end.
   if (!state.pools.every((pool) => pool.leaving))
     return settleStop(stepRole(state, "proxy", leaveEvent(state, at), effects), at, effects);
   return state.pools.every(isEmpty) ? finish(state, state.reason, effects) : state;
@@ -329,7 +329,7 @@ function settleRun(state: ControllerState, at: Instant, effects: ControllerEffec
   return { ...state, phase: "running", reason: "running" };
 }
 
-/** A reload may have removed every pool for a moment, to make room for others: that alone ends nothing. */
+/** A reload may remove all pools for a moment, to make room for others; that does not end the controller. */
 function outcomeOfAll(all: readonly PoolState[]): "completed" | "failed" | undefined {
   const outcomes = all.filter((pool) => pool.spec.role === "workers" && !isRemoved(pool)).map(outcomeOf);
   if (outcomes.length === 0 || outcomes.includes(undefined)) return undefined;
@@ -340,7 +340,7 @@ function isExhausted({ spec, census }: PoolState): boolean {
   return spec.restart.onExhausted === "shutdown" && census.gaveUp > 0;
 }
 
-/** What gave up or was stopped by an operator is not waited for; health judges whether the rest is enough. */
+/** Workers that gave up or that an operator stopped are not waited for; health judges whether the rest is enough. */
 function isBooted({ spec, census }: PoolState): boolean {
   return census.serving + census.absent >= spec.replicas;
 }
@@ -396,7 +396,7 @@ export function viewOf(state: ControllerState): ControllerView {
     };
     return [view];
   });
-  // Without any pool, as between two of them in a reload, nobody serves.
+  // Without any pool, as during some reloads, nothing serves.
   const healthy = pools.length > 0 && pools.every((pool) => pool.healthy);
   return {
     phase: state.phase,
@@ -433,7 +433,7 @@ function viewOfWorker(worker: WorkerState, state: PoolState): WorkerView {
     spawnedAt: alive ? worker.spawnedAt : undefined,
     deadline: worker.deadline,
     isProving: worker.phase === "booting" && state.spec.readiness.kind === "observed",
-    isSpare: isStandby(worker),
+    isStandby: isStandby(worker),
     answeredAt: answeredAt(worker),
     servesInPanic: servesInPanic(state, worker),
     inFlight: worker.phase === "draining" ? worker.inFlight : undefined,

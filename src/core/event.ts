@@ -1,18 +1,17 @@
 /**
- * What an operator sees happen: lifecycle events. The machines return them as effects; the event stream, the `-d` log
- * and the counters are all fed by them, so they can never disagree. Wall-clock time and sequence number are added by
- * the ring that keeps them.
+ * Lifecycle events: what operators see happen. The state machines return them as effects. The event stream, the log and the
+ * counters are all derived from them, so they never disagree. The event ring adds wall-clock time and sequence number.
  */
 import type { ExitStatus } from "./exit.ts";
 import type { Incarnation, Slot } from "./identity.ts";
 
-/** Why a worker was asked to leave. */
+/** Why a worker stops. */
 export type StopReason = ReplaceReason | "shutdown" | "operator" | "scale" | "survivors" | "startup";
 
-/** Why a worker that runs is to be replaced. */
+/** Why a running worker must be replaced. */
 export type ReplaceReason = LimitKind | "rollout" | "liveness";
 
-/** Which limit asked for a recycle. */
+/** Which limit a worker reached. */
 export type LimitKind = "lifespan" | "memory" | "memory_hard" | "requests";
 
 interface OfWorker {
@@ -21,16 +20,16 @@ interface OfWorker {
   readonly incarnation: Incarnation;
 }
 
-/** Something that happened to one worker. `reason` is a full sentence part, ready to print. */
+/** Something that happened to one worker. `reason` is a clause, ready to print. */
 export type WorkerLifecycleEvent = OfWorker &
   (
     | { readonly kind: "starting"; readonly delayMs: number; readonly reason: string }
     | { readonly kind: "spawned"; readonly pid: number; readonly revision: number }
-    /** `evidence` is what shows that it serves: its probes, one of its processes that listens, or only its survival. */
+    /** `evidence`: its probes, a listening process, or only its survival. */
     | { readonly kind: "ready"; readonly afterMs: number; readonly evidence: "probe" | "listening" | "none" }
-    /** It is still not ready, and what is missing has become known or has changed. */
+    /** It is still not ready, and the reason has become known or has changed. */
     | { readonly kind: "waiting"; readonly afterMs: number; readonly reason: string }
-    /** A spare takes requests from now on. */
+    /** A standby worker was promoted and receives requests from now on. */
     | { readonly kind: "enlisted"; readonly reason: string }
     | { readonly kind: "unready"; readonly reason: string }
     | {
@@ -45,7 +44,7 @@ export type WorkerLifecycleEvent = OfWorker &
     | { readonly kind: "spawn_failed"; readonly reason: string }
     | { readonly kind: "backing_off"; readonly delayMs: number; readonly reason: string }
     | { readonly kind: "draining"; readonly pid: number; readonly boundMs: number; readonly reason: string }
-    /** It gets no new requests any more and has finished all, or `cut` of them will be cut off by the stop. */
+    /** The drain is over: all requests are done, or the stop cuts off `cut` of them. */
     | { readonly kind: "drained"; readonly afterMs: number; readonly cut: number }
     | {
         readonly kind: "stopping";
@@ -63,15 +62,15 @@ export type WorkerLifecycleEvent = OfWorker &
     | { readonly kind: "ended"; readonly isFailure: boolean; readonly reason: string }
   );
 
-/** What an operator may ask of a pool. */
+/** What an operator may request of a pool. */
 export type OperationKind = "restart" | "scale" | "stop" | "start" | "reload";
 
 interface OfOperation {
   readonly pool: string;
-  /** Given by whoever asked. */
+  /** Chosen by the caller. */
   readonly operation: string;
   readonly what: OperationKind;
-  /** Workers that are replaced, started or stopped so far. */
+  /** Workers replaced, started or stopped so far. */
   readonly done: number;
   readonly total: number;
   readonly reason: string;
@@ -89,10 +88,10 @@ export type WideLifecycleEvent =
   | { readonly kind: "rollout_started"; readonly pool: string; readonly reason: string }
   | { readonly kind: "rollout_finished"; readonly pool: string; readonly reason: string }
   | { readonly kind: "rollout_aborted"; readonly pool: string; readonly reason: string }
-  /** The proxy of the pool goes on with the endpoints that it had before. */
+  /** The proxy of the pool keeps its previous endpoints. */
   | { readonly kind: "proxy_update_late"; readonly pool: string; readonly reason: string }
   | { readonly kind: "proxy_update_refused"; readonly pool: string; readonly reason: string }
-  /** Somebody asked for a change: `who` by the socket's peer or by how he was let in, `what` in words. */
+  /** A change was requested. `who`: the peer of the socket, or how the request was authenticated. `what`: an imperative. */
   | { readonly kind: "audited"; readonly who: string; readonly what: string }
   | { readonly kind: "controller_started"; readonly reason: string }
   | { readonly kind: "controller_ready"; readonly afterMs: number }
@@ -103,7 +102,7 @@ export type WideLifecycleEvent =
 
 export type LifecycleEvent = WorkerLifecycleEvent | WideLifecycleEvent;
 
-/** Whether the specification of a pool may have changed with the event: a reload has begun, or has failed and is undone. */
+/** Whether the specification of a pool may have changed with the event: a reload started, or failed and was rolled back. */
 export function changesSpec(event: LifecycleEvent): boolean {
   return (event.kind === "operation_started" || event.kind === "operation_failed") && event.what === "reload";
 }

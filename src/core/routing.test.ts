@@ -20,7 +20,7 @@ function worker(slot: number, phase: Phase, changes: Partial<WorkerView> = {}): 
     since: AT,
     spawnedAt: hasProcess ? AT : undefined,
     deadline: undefined,
-    isSpare: false,
+    isStandby: false,
     answeredAt: undefined,
     servesInPanic: false,
     inFlight: undefined,
@@ -43,7 +43,7 @@ function routes(workers: readonly WorkerView[], changes: Partial<PoolView> = {})
     fronts: undefined,
     replicas: 2,
     standby: 0,
-    readyCount: workers.filter(({ phase, isSpare }) => phase === "ready" && !isSpare).length,
+    readyCount: workers.filter(({ phase, isStandby }) => phase === "ready" && !isStandby).length,
     completedCount: 0,
     desiredHealthyPercentage: 100,
     healthy: true,
@@ -73,7 +73,7 @@ test("a worker whose probes pass is routed before it is ready, because it is rea
 });
 
 test("workers beyond the replicas are standby workers, in the order in which they answered", () => {
-  const standby = worker(3, "ready", { isSpare: true });
+  const standby = worker(3, "ready", { isStandby: true });
   assert.deepEqual(routes([worker(0, "ready"), answering(1, 9), answering(2, 5), standby], { standby: 2 }), [
     [0, "serving"],
     [1, "standby"],

@@ -26,11 +26,11 @@ export function routesOf({ workers, replicas, standby, readyCount }: PoolView): 
   return routes;
 }
 
-function routeOf({ phase, isSpare, servesInPanic }: WorkerView): Route | undefined {
+function routeOf({ phase, isStandby, servesInPanic }: WorkerView): Route | undefined {
   if (servesInPanic) return "serving";
   switch (phase) {
     case "ready":
-      return isSpare ? "standby" : "serving";
+      return isStandby ? "standby" : "serving";
     case "draining":
     case "unready":
       return phase;

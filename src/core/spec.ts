@@ -1,17 +1,17 @@
-/** What is desired: the policies the machines decide by. Produced from the configuration, never changed in place. */
+/** The desired state: the policies that decisions follow. Produced from the configuration, never changed in place. */
 import type { LivenessPacing } from "./policy/massFailure.ts";
 
-/** Replicas of a pool at most, wherever they are asked for; a typing error must not fork the machine to death. */
+/** Maximum replicas of a pool. A typing error must not exhaust the machine. */
 export const MAX_REPLICAS = 10_000;
 
 export interface BackoffPolicy {
-  /** Wait before the second restart in a row; the first happens at once. */
+  /** Wait before the second restart in a row; the first one is immediate. */
   readonly initialMs: number;
   readonly maxMs: number;
   readonly factor: number;
-  /** Share of the wait that is random: 0.2 gives 0.8 … 1.2 times the wait. */
+  /** Random share of the wait: 0.2 gives 0.8 … 1.2 times the wait. */
   readonly jitter: number;
-  /** An uptime of this length makes the next crash count as a first one. */
+  /** After an uptime of this length the next crash counts as the first one. */
   readonly resetAfterMs: number;
 }
 
@@ -24,9 +24,9 @@ export interface RestartPolicy {
    * no exit. Planned replacements (limits, rollouts, liveness) always start a new process.
    */
   readonly condition: RestartCondition;
-  /** Exit codes that are not failures: the worker is replaced at once, and `maxRestarts` does not count them. */
+  /** Exit codes that are not failures: the worker restarts at once, without counting against the restart limit. */
   readonly expectedExitCodes: readonly number[];
-  /** Unplanned exits allowed inside `windowMs`; undefined is unlimited. */
+  /** Restart limit: unplanned exits within `windowMs`; undefined is unlimited. */
   readonly maxRestarts: number | undefined;
   readonly windowMs: number;
   readonly backoff: BackoffPolicy;
@@ -34,15 +34,15 @@ export interface RestartPolicy {
 }
 
 export interface LimitsPolicy {
-  /** Age at which a worker is recycled, jittered; undefined is for ever. */
+  /** Maximum age, jittered. A worker that reaches it is replaced gracefully; undefined is unlimited. */
   readonly lifespanMs: number | undefined;
   /** 0.1 spreads lifespan and requests over 0.9 … 1.1 of their value. */
   readonly jitterRatio: number;
-  /** Above it in two samples in a row a worker is replaced gracefully; undefined is unlimited. */
+  /** A worker above it in two consecutive samples is replaced gracefully; undefined is unlimited. */
   readonly memoryBytes: number | undefined;
-  /** Above it a worker is killed at once; undefined is unlimited. */
+  /** A worker above it is killed at once; undefined is unlimited. */
   readonly memoryHardBytes: number | undefined;
-  /** Resident, or resident with shared pages divided among those who share them. */
+  /** Resident set size, or proportional set size (shared pages divided among the processes that map them). */
   readonly memoryKind: "rss" | "pss";
   readonly requests: number | undefined;
 }
@@ -52,29 +52,29 @@ export interface RolloutPolicy {
   readonly maxSurge: number;
   readonly maxUnavailable: number;
   /**
-   * How long a successor must have been seen serving before its predecessor stops, if `readiness` is `observed`: a
-   * program that fails soon after its start would otherwise replace all that run well.
+   * Min ready time. Without probes a successor must serve so long before its predecessor stops. With probes the first
+   * new worker of an operation must stay ready so long. A program that fails soon after its start replaces no more.
    */
   readonly settleMs: number;
 }
 
-/** Between which numbers of workers a pool is kept at its target. Exactly one target is there. */
+/** Keeps a pool at its target between two numbers of workers. Exactly one target is set. */
 export interface AutoscalePolicy {
   readonly minReplicas: number;
   readonly maxReplicas: number;
-  /** CPUs that a worker shall use on average: 0.7 is 70 % of one. */
+  /** Target average CPU usage per worker, in CPUs: 0.7 is 70 % of one. */
   readonly targetCpu: number | undefined;
-  /** Requests that a worker shall work on at a time on average. */
+  /** Target average of requests in flight per worker. */
   readonly targetInFlight: number | undefined;
-  /** How long more workers must have been wanted before there are more; fewer before there are fewer. */
+  /** How long the load must have needed more workers before the pool grows, or fewer before it shrinks. */
   readonly upAfterMs: number;
   readonly downAfterMs: number;
 }
 
 /**
- * When a worker counts as ready. `probed`: when it is found to answer (`becameReady`); one that does not within `timeoutMs`
- * of its spawn is stopped, which counts as a crash; undefined waits indefinitely. `observed`: when it is seen to serve
- * (`becameReady`), or has lived for `surviveMs` where nothing shows that.
+ * When a worker counts as ready. `probed`: when its probes pass. If they do not within `timeoutMs` of its spawn, it is
+ * stopped, which counts as a crash; undefined waits indefinitely. `observed`: when it is seen serving, or without such
+ * evidence after `surviveMs`.
  */
 export type ReadinessPolicy =
   | { readonly kind: "probed"; readonly timeoutMs: number | undefined }
@@ -82,21 +82,21 @@ export type ReadinessPolicy =
 
 export interface PoolSpec {
   readonly name: string;
-  /** `proxy`: the pool is the Envoy in front of the pool `fronts`; it starts first and leaves last. */
+  /** `proxy`: the pool is the Envoy in front of the pool `fronts`; it starts first and stops last. */
   readonly role: "workers" | "proxy";
-  /** Name of the pool whose traffic this proxy takes; undefined for workers. */
+  /** Name of the pool behind this proxy; undefined for workers. */
   readonly fronts: string | undefined;
-  /** Grows with each change of what a worker is launched with; older workers have to be replaced. */
+  /** Increases with each change of what a worker is launched with; workers of an older revision must be replaced. */
   readonly revision: number;
   readonly replicas: number;
-  /** Ready workers that are kept out of the balance until another one fails. */
+  /** Desired standby workers: ready, without requests until another worker fails. */
   readonly standby: number;
-  /** undefined leaves the number of replicas as it is. */
+  /** undefined keeps the number of replicas. */
   readonly autoscale: AutoscalePolicy | undefined;
   readonly readiness: ReadinessPolicy;
   /**
-   * Bound of the wait until a worker that is about to stop has finished its requests while it gets no new ones;
-   * undefined where nobody in front of it could send them elsewhere.
+   * Drain limit: how long a worker may finish its requests before the stop signal while it receives no new ones;
+   * undefined without a proxy, which would send them elsewhere.
    */
   readonly drainMs: number | undefined;
   /** Pause between the starts of two workers of the pool, at boot and when scaling up. */
@@ -104,31 +104,31 @@ export interface PoolSpec {
   readonly stopSignal: string;
   /** Which processes of a worker receive the stop signal; SIGKILL always goes to the whole group. */
   readonly stopSignalTarget: "group" | "leader";
-  /** Stop signal → SIGKILL of the whole process group. */
+  /** Grace period: from the stop signal to SIGKILL of the whole process group. */
   readonly signalTimeoutMs: number;
   /** 0 … 100 */
   readonly desiredHealthyPercentage: number;
   readonly restart: RestartPolicy;
   readonly limits: LimitsPolicy;
   readonly rollout: RolloutPolicy;
-  /** After a replacement for liveness, how long others wait. */
+  /** How long a replacement because of liveness holds back others. */
   readonly livenessPacing: LivenessPacing;
 }
 
-/** What concerns no single pool. */
+/** What does not belong to a single pool. */
 export interface ControllerPolicy {
-  /** Upper bound of the whole shutdown, pre-stop delay included. */
+  /** Time limit of the whole shutdown, pre-stop delay included. */
   readonly shutdownTimeoutMs: number;
-  /** Time between the request to shut down and the first stop signal, during which workers go on serving. */
+  /** Time between the shutdown request and the first stop signal, during which workers keep serving. */
   readonly preStopDelayMs: number;
 }
 
 export interface ControllerSpec extends ControllerPolicy {
-  /** A proxy comes after the pool it fronts. */
+  /** A proxy follows the pool behind it. */
   readonly pools: readonly PoolSpec[];
 }
 
-/** The same pool when nobody wants any worker of it, neither at work nor in reserve. */
+/** The same pool without any desired worker. */
 export function emptied(spec: PoolSpec): PoolSpec {
   return { ...spec, replicas: 0, standby: 0, autoscale: undefined };
 }

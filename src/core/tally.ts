@@ -15,7 +15,7 @@ export interface Histogram {
 export interface PoolTally {
   readonly spawns: number;
   readonly spawnFailures: number;
-  /** Respawns after an unplanned exit. Planned recycles are not restarts. */
+  /** Restarts after an unplanned exit. Planned replacements are not restarts. */
   readonly restarts: number;
   /** Stops that ended with SIGKILL. */
   readonly sigkills: number;
@@ -28,9 +28,9 @@ export interface PoolTally {
   readonly rollouts: Readonly<Record<"finished" | "aborted", number>>;
   /** How long workers took to finish their requests before a planned stop. */
   readonly drainDuration: Histogram;
-  /** Spares that were put to work. */
+  /** Promotions of standby workers. */
   readonly enlistments: number;
-  /** Requests that were still running when the bound of a drain was over. */
+  /** Requests in flight at the end of a drain limit. */
   readonly requestsCut: number;
 }
 

@@ -31,7 +31,7 @@ function worker(slot: number, phase: Phase, changes: Partial<WorkerView> = {}): 
     since: instant(0),
     spawnedAt: alive ? instant(0) : undefined,
     deadline: undefined,
-    isSpare: false,
+    isStandby: false,
     answeredAt: undefined,
     servesInPanic: false,
     inFlight: undefined,

@@ -69,7 +69,7 @@ export class Autoscaler implements Disposable {
     const { daemon, clock, proxies, scale } = this.#options;
     const policy = daemon.specOf(pool.index).autoscale;
     if (policy === undefined) return;
-    const ready = pool.workers.filter(({ phase, isSpare }) => phase === "ready" && !isSpare);
+    const ready = pool.workers.filter(({ phase, isStandby }) => phase === "ready" && !isStandby);
     const known = policy.targetCpu === undefined ? [] : this.#cpuRatios(ready);
     const counted = proxies().get(pool.name);
     const inFlight = ready.reduce((sum, { slot }) => sum + (counted?.workers.get(slot)?.inFlight ?? 0), 0);

@@ -1,36 +1,36 @@
 /**
- * How many workers a pool shall have, by what its workers have to do. Up fast, down slowly, and never back and forth: more
- * workers only when more were wanted all the time for a while; fewer only when fewer were enough all the time for
- * longer, and when even they would stay below the target by the tolerance. Pure; measuring is not done here.
+ * How many workers a pool needs for its load: up fast, down slowly, without oscillation. A pool grows only after its load
+ * has needed more workers for a while. It shrinks only after fewer were enough for longer, and only if they stay below
+ * the target by the tolerance. Measuring happens elsewhere.
  */
 import type { Instant } from "../../base/time.ts";
 import { after } from "../../base/time.ts";
 import { formatDuration } from "../../base/units.ts";
 import type { AutoscalePolicy } from "../spec.ts";
 
-/** What was measured of a pool at one moment, on average of the workers that are ready. */
+/** What was measured of a pool at one moment, as averages of its ready workers. */
 export interface AutoscaleSample {
   readonly at: Instant;
-  /** As many as the pool shall have at present. */
+  /** The present number of replicas. */
   readonly replicas: number;
-  /** Workers that shared the load; none gives no opinion. */
+  /** Workers that shared the load; 0 gives no opinion. */
   readonly readyCount: number;
-  /** CPUs a worker uses: 0.7 is 70 % of one; undefined where it is not known. */
+  /** CPU usage per worker, in CPUs; undefined if unknown. */
   readonly cpuRatio: number | undefined;
-  /** Requests a worker works on; undefined where nobody counts them. */
+  /** Requests in flight per worker; undefined if not counted. */
   readonly inFlightPerWorker: number | undefined;
 }
 
-/** What was wanted during a short time. */
+/** What the load needed during a short time. */
 interface Opinion {
   /** When it began. */
   readonly at: Instant;
-  /** Workers that were needed at least all that time, and with the tolerance at most. */
+  /** Workers needed at least during that time, and at most with the tolerance. */
   readonly least: number;
   readonly most: number;
 }
 
-/** What is remembered between samples; bounded. */
+/** State between samples; bounded. */
 export interface AutoscaleState {
   /** Number of replicas the opinions are about. */
   readonly replicas: number;
@@ -40,13 +40,13 @@ export interface AutoscaleState {
 
 export interface AutoscaleDecision {
   readonly state: AutoscaleState;
-  /** As many as the pool shall have from now on. */
+  /** The number of replicas from now on. */
   readonly replicas: number;
-  /** Why that is another number than before, one sentence part; undefined where it is not. */
+  /** Why the number changed: a clause; undefined if it did not. */
   readonly reason: string | undefined;
 }
 
-/** What a measured value may differ from the target without meaning anything. */
+/** A smaller difference between a measured value and the target means nothing. */
 export const TOLERANCE = 0.1;
 
 /**
@@ -75,7 +75,7 @@ export function decideReplicas(
   const { replicas } = sample;
   const { minReplicas, maxReplicas, upAfterMs, downAfterMs } = policy;
   const within = Math.min(Math.max(replicas, minReplicas), maxReplicas);
-  // Whoever changed the number, the time until the next change begins anew.
+  // After any change of the number the time until the next change restarts.
   const before = state.replicas === replicas ? state.opinions : [];
   if (within !== replicas) {
     const reason = `autoscale keeps it from ${minReplicas} to ${maxReplicas}`;
@@ -112,7 +112,7 @@ function round(value: number | undefined): string {
   return value === undefined ? "?" : String(Number(value.toFixed(2)));
 }
 
-/** How many workers the load of this moment needs; undefined where nothing is known. */
+/** How many workers the present load needs; undefined if unknown. */
 function opinionOf(sample: AutoscaleSample, policy: AutoscalePolicy): Opinion | undefined {
   const { at, replicas, readyCount } = sample;
   const { targetCpu, targetInFlight } = policy;
@@ -145,13 +145,13 @@ function remember(opinions: readonly Opinion[], opinion: Opinion, policy: Autosc
   return all.slice(Math.max(0, first));
 }
 
-/** The fewest that were needed at any moment of the last `ms`; undefined where less is known. */
+/** The fewest workers needed at any moment of the last `ms`; undefined if less is known. */
 function leastSince(opinions: readonly Opinion[], now: Instant, ms: number): number | undefined {
   const known = since(opinions, now, ms);
   return known.length === 0 ? undefined : Math.min(...known.map(({ least }) => least));
 }
 
-/** The most that were needed at any moment of the last `ms`; undefined where less is known. */
+/** The most workers needed at any moment of the last `ms`; undefined if less is known. */
 function mostSince(opinions: readonly Opinion[], now: Instant, ms: number): number | undefined {
   const known = since(opinions, now, ms);
   return known.length === 0 ? undefined : Math.max(...known.map(({ most }) => most));

@@ -1,18 +1,18 @@
 /**
- * How evenly the work of a pool is spread over its workers: samples of what each has done so far → loads and spread over
- * about a minute → one sentence of advice. Only workers that are ready count, and only what one process did: a successor
- * is compared by its own rate, so a rolling replacement does not look like an imbalance.
+ * How evenly the work of a pool is spread over its workers: samples of what each has done become loads over about a minute,
+ * and one sentence of advice. Only ready workers count, and each process by its own rate, so that a rollout does not look
+ * like an imbalance.
  */
 import type { Instant } from "../../base/time.ts";
 import type { Incarnation, Slot } from "../identity.ts";
 
-/** What a ready worker has done since its process began (`cpuSeconds`) or the controller did (`requests`). */
+/** What a ready worker has done since its process started (`cpuSeconds`) or the controller started (`requests`). */
 export interface WorkReading {
   readonly slot: Slot;
   readonly incarnation: Incarnation;
-  /** User and system time; undefined where it cannot be read. */
+  /** User and system time; undefined if it cannot be read. */
   readonly cpuSeconds: number | undefined;
-  /** Requests that the proxy gave to the slot; undefined without a proxy. */
+  /** Requests that the proxy sent to the slot; undefined without a proxy. */
   readonly requests: number | undefined;
 }
 
@@ -27,7 +27,7 @@ export type WorkWindow = readonly WorkSample[];
 /** What one worker did in the window. */
 export interface WorkerLoad {
   readonly slot: Slot;
-  /** Time that it could be watched in the window. */
+  /** Time in the window for which it was observed. */
   readonly watchedMs: number;
   /** Share of one CPU: 1 is always busy. */
   readonly cpuRatio: number | undefined;
@@ -41,13 +41,13 @@ export interface Balance {
   readonly requestsSpread: number | undefined;
 }
 
-/** Over how long workers are compared: so long at least where there are samples as old, and less than two steps longer. */
+/** Minimum time over which workers are compared, if samples are as old; it is less than two steps longer. */
 export const WINDOW_MS = 60_000;
 
-/** How far samples are apart; one that comes sooner is not kept. */
+/** Time between samples; an earlier sample is dropped. */
 export const SAMPLE_MS = 15_000;
 
-/** A worker that was watched for less says nothing yet. */
+/** A worker that was observed for less is not compared. */
 const LEAST_WATCHED_MS = 2000;
 
 /** Mean CPU time of a worker in the window below which the clock's steps of 10 ms would pass for an imbalance. */
@@ -127,23 +127,23 @@ function spreadOf(
   return known.reduce((most, { rate }) => Math.max(most, rate), 0) / mean;
 }
 
-/** Who gives work to the workers of a pool; `algorithm` is the proxy's. */
+/** What distributes work to the workers of a pool; `algorithm` is the proxy's. */
 export type Distribution =
   | { readonly mode: "supervisor" }
   | { readonly mode: "socket" }
   | { readonly mode: "proxy"; readonly algorithm: string };
 
 export interface Advice {
-  /** `even` also where an imbalance does no harm; `unknown`: too little to compare; `full`: nobody has time left. */
+  /** `even` also if an imbalance does no harm; `unknown`: too little to compare; `full`: no worker has time left. */
   readonly verdict: "unknown" | "even" | "uneven" | "full";
   /** One sentence without a full stop. */
   readonly text: string;
 }
 
-/** From here on the busiest worker does so much more than the others that its requests wait while others are idle. */
+/** From this ratio on, requests of the busiest worker wait while other workers are idle. */
 const UNEVEN_SPREAD = 1.25;
 
-/** Below this share of a CPU the busiest worker keeps hardly anybody waiting. */
+/** Below this share of a CPU the busiest worker delays few requests. */
 const HARMLESS_RATIO = 0.5;
 
 const FULL_RATIO = 0.9;

@@ -1,6 +1,6 @@
 /**
- * When a worker has to be replaced although it runs: age, requests, memory; and when its memory is worth another look.
- * Feeding the numbers is not done here.
+ * When a running worker must be replaced because of its age, requests or memory, and when its memory must be sampled
+ * again. Measuring happens elsewhere.
  */
 import type { LimitKind } from "../event.ts";
 import type { LimitsPolicy } from "../spec.ts";
@@ -10,25 +10,25 @@ export function jittered(value: number, ratio: number, random: number): number {
   return value * (1 + ratio * (2 * random - 1));
 }
 
-/** Milliseconds a worker born now may live; undefined is for ever. */
+/** Lifespan of a worker that starts now, in milliseconds; undefined is unlimited. */
 export function decideLifespanMs(limits: LimitsPolicy, random: number): number | undefined {
   return limits.lifespanMs === undefined ? undefined : jittered(limits.lifespanMs, limits.jitterRatio, random);
 }
 
-/** Requests a worker born now may serve, at least 1; undefined is without end. */
+/** Requests that a worker that starts now may serve, at least 1; undefined is unlimited. */
 export function decideRequestBudget(limits: LimitsPolicy, random: number): number | undefined {
   return limits.requests === undefined
     ? undefined
     : Math.max(1, Math.round(jittered(limits.requests, limits.jitterRatio, random)));
 }
 
-/** Samples in a row above the soft limit that it takes to recycle: one spike that is freed again does no harm. */
+/** Consecutive samples above the soft limit before a worker is replaced: a short spike does no harm. */
 export const MEMORY_SAMPLES = 2;
 
 export interface MemoryVerdict {
-  /** Samples in a row above the soft limit, this one included. */
+  /** Consecutive samples above the soft limit, this one included. */
   readonly samplesAbove: number;
-  /** The limit that is reached, if one is. */
+  /** The limit that was reached, if any. */
   readonly limit: Extract<LimitKind, "memory" | "memory_hard"> | undefined;
 }
 
@@ -42,20 +42,20 @@ export function decideMemory(limits: LimitsPolicy, samplesAbove: number, bytes: 
   return { samplesAbove: above, limit: above >= MEMORY_SAMPLES ? "memory" : undefined };
 }
 
-/** Time between two looks at the memory of a worker that is far from its limits, and of one that is near. */
+/** Time between two samples of a worker that is far from its limits, and of one that is near. */
 export const FAR_SAMPLE_MS = 5000;
 export const NEAR_SAMPLE_MS = 2000;
 
-/** The part of a limit from which on a worker is near it. */
+/** A worker is near a limit from this share of it on. */
 const NEAR_RATIO = 0.75;
 
-/** Time between two samples that count as two in a row above the soft limit. */
+/** Time between two samples that count as consecutive above the soft limit. */
 export const CONFIRM_MS = 1000;
 
-/** Growth that may begin at any time, in bytes a millisecond; who could pass the hard limit by it unseen is near it. */
+/** Growth that may begin at any time, in bytes per millisecond. A worker that could pass its hard limit unseen is near it. */
 const SUDDEN_GROWTH = 40e3;
 
-/** Shortest time between two looks, however fast the memory grows. */
+/** Shortest time between two samples, however fast the memory grows. */
 export const LEAST_SAMPLE_MS = 50;
 
 /**

@@ -1,54 +1,53 @@
 /**
- * How many workers of a pool may be replaced for a failed liveness probe at once. When all fail together the cause is
- * seldom in the workers (a database is gone), and killing them all would only add an outage: so a few are replaced, and
- * the next ones when their successors have proved to be better, or after a cool-down. A replacement counts until then
- * also when nobody else fails at the moment: probes are jittered, so a common fault shows one worker after the other.
- * A proof may also mean that the cause is gone; then those who wait are well too, and each is asked once more before the
- * next ones go.
+ * How many workers of a pool may be replaced for a failed liveness probe at once. If all fail together, the cause is
+ * seldom in the workers (a database is down), and killing them all would add an outage. So a few are replaced. The next
+ * ones follow when a successor has passed its liveness probe, or after a cool-down. A replacement counts until then even
+ * if no other worker fails yet: probes are jittered, so a common fault shows in one worker after the other. A proof may
+ * also mean that the cause is gone, so every other failing worker is probed once more before the next replacement.
  */
 import { after, type Instant, instant } from "../../base/time.ts";
 import type { Slot } from "../identity.ts";
 import type { ProbePolicy } from "./probe.ts";
 
-/** Share of the replicas that may be replaced at once where the pool allows no unavailability. */
+/** Share of the replicas that may be replaced at once if the pool allows no unavailability. */
 const DEFAULT_SHARE = 0.25;
 
-/** With a smaller share of the replicas ready, those that have to wait for their replacement serve on. */
+/** With a smaller share of the replicas ready, workers that wait for their replacement keep serving. */
 const PANIC_SHARE = 0.5;
 
 /**
- * Whether so few are ready that who fails its liveness and has to wait shall serve: that most fail at once is seldom
- * their fault, and better all of them than nobody, or a few with all the requests.
+ * Whether so few workers are ready that those whose liveness fails keep serving until they are replaced. That most fail at
+ * once is seldom their fault, and all of them serve better than none, or than a few with all the requests.
  */
 export function isPanic(ready: number, replicas: number): boolean {
   return ready < replicas * PANIC_SHARE;
 }
 
-/** What bounds the replacements of one pool. */
+/** Limits of the replacements of one pool. */
 export interface LivenessCap {
   readonly replicas: number;
-  /** Of the rollout policy; 0 means that a quarter of the replicas is the bound. */
+  /** Of the rollout policy; 0 means a quarter of the replicas. */
   readonly maxUnavailable: number;
   readonly pacing: LivenessPacing;
 }
 
 /** How long replacements hold back others. */
 export interface LivenessPacing {
-  /** After a replacement whose successor has proved nothing. */
+  /** After a replacement whose successor has not passed its liveness probe. */
   readonly coolDownMs: number;
-  /** After a proof: time in which everybody who fails has been asked once more. */
+  /** After a proof: the time in which every failing worker is probed once more. */
   readonly recheckMs: number;
 }
 
 /** A replacement that holds back others. */
 interface Holding {
   readonly replacedAt: Instant;
-  /** The first moment at which it no longer does. */
+  /** From this instant on it no longer does. */
   readonly until: Instant;
   readonly isProved: boolean;
 }
 
-/** What a pool remembers: replacements that hold back others, oldest first. */
+/** Replacements that hold back others, oldest first. */
 export interface LivenessHistory {
   readonly holding: readonly Holding[];
 }
@@ -59,7 +58,7 @@ export interface LivenessDecision {
   /** Slots to replace now, in the order they were given. */
   readonly replace: readonly Slot[];
   readonly history: LivenessHistory;
-  /** When to ask again because some had to wait; undefined where none had to. */
+  /** When to decide again because some must wait; undefined if none must. */
   readonly retryAt: Instant | undefined;
   readonly reason: string;
 }
@@ -70,8 +69,8 @@ export function maxReplacedAtOnce({ replicas, maxUnavailable }: LivenessCap): nu
 }
 
 /**
- * Decides which of the workers whose liveness fails at `at` are replaced now. `failing` is all of them, those that are
- * to go first in front, without those that are being replaced already; ask again whenever that list changes.
+ * Decides which of the workers whose liveness fails are replaced now. `failing` is all of them, the most urgent first,
+ * without those that are being replaced already. Decide again whenever that list changes.
  */
 export function decideLivenessReplacements(
   history: LivenessHistory,
@@ -94,8 +93,8 @@ export function decideLivenessReplacements(
 }
 
 /**
- * A worker that was spawned at `spawnedAt` has passed its liveness probe for the first time, at `at`. If that is after a
- * replacement then replacing helps, and the oldest such one soon no longer holds back others.
+ * A worker that was spawned at `spawnedAt` has passed its liveness probe for the first time, at `at`. If it was spawned
+ * after a replacement, replacing helps, and the oldest such replacement soon no longer holds back others.
  */
 export function acceptProof(
   history: LivenessHistory,
@@ -103,7 +102,7 @@ export function acceptProof(
   at: Instant,
   { recheckMs }: LivenessPacing,
 ): LivenessHistory {
-  // A replacement that holds back nobody any more must not use up the proof.
+  // A replacement that no longer holds back others must not use up the proof.
   const holding = history.holding.filter(({ until }) => at < until);
   const oldest = holding.find(({ isProved }) => !isProved);
   if (oldest === undefined || spawnedAt < oldest.replacedAt) return history;
@@ -112,7 +111,7 @@ export function acceptProof(
   return { holding: holding.map((each) => (each === oldest ? proved : each)) };
 }
 
-/** A cool-down in which a successor can boot and its liveness fail as that of its predecessor did. */
+/** A cool-down in which a successor can boot and fail its liveness as its predecessor did. */
 export function livenessPacing(liveness: ProbePolicy, startup: ProbePolicy | undefined): LivenessPacing {
   const bootMs = startup === undefined ? 0 : startup.initialDelayMs + startup.failureThreshold * startup.periodMs;
   const judgementMs = (liveness.failureThreshold + 1) * liveness.periodMs + liveness.timeoutMs;

@@ -1,18 +1,18 @@
-/** How much memory the pools may use together while every worker keeps its limit. */
+/** How much memory the pools may use together while every worker stays within its limit. */
 import { formatRoundSize } from "../../base/units.ts";
 import type { ControllerSpec, PoolSpec } from "../spec.ts";
 
-/** What an Envoy with a dozen workers under load was seen to have resident (1.40): 68 MiB, of which 16 are its own. */
+/** Measured resident set size of Envoy 1.40 with a dozen workers under load: 68 MiB, of which 16 are private. */
 const PROXY_BYTES = 70 * 2 ** 20;
 
-/** Workers with a limit and proxies; workers without a limit count nothing, for nobody knows. */
+/** Workers with a limit, and proxies; the need of workers without a limit is unknown and not counted. */
 export interface MemoryNeed {
   readonly bytes: number;
   /** The parts, largest first. */
   readonly parts: readonly MemoryPart[];
 }
 
-/** One pool's part, spares and successors of a rolling replacement included. */
+/** One pool's part, standby workers and successors included. */
 export interface MemoryPart {
   readonly pool: PoolSpec;
   readonly workers: number;
@@ -23,7 +23,7 @@ export interface MemoryPart {
 /** The need of all pools; undefined where no pool has a limit. */
 export function memoryNeedOf({ pools }: Pick<ControllerSpec, "pools">): MemoryNeed | undefined {
   const parts = pools.flatMap((pool): MemoryPart[] => {
-    // The soft limit is where a worker is replaced, so it is what a worker is meant to have at most.
+    // A worker is replaced at its soft limit, so it is expected to stay below.
     const bytesEach = pool.role === "proxy" ? PROXY_BYTES : (pool.limits.memoryBytes ?? pool.limits.memoryHardBytes);
     if (bytesEach === undefined) return [];
     const replicas = pool.autoscale?.maxReplicas ?? pool.replicas;

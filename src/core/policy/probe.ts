@@ -1,11 +1,10 @@
 /**
- * Probes: what an attempt means for the verdict, and which attempt is due when. One immutable schedule an incarnation,
- * so news of a dead process has nowhere to go. The meaning is Kubernetes': an attempt is not a verdict, below a
- * threshold nothing changes; startup holds the other probes back; a fault of the prober itself is no failure.
+ * Probes: what an attempt means for the verdict, and which attempt is due when. Each incarnation has an immutable schedule
+ * of its own. The semantics are those of Kubernetes: nothing changes below a threshold, and startup holds back the other
+ * probes. A fault of the prober itself is no failure.
  *
- * Intervals are jittered so that many workers do not answer at one moment, always to the side that keeps the promise:
- * those of startup are up to a tenth longer (a worker never gets less time to boot than configured), the others up to a
- * tenth shorter (a fault is never found later).
+ * Intervals are jittered so that workers are not probed all at once. Those of startup are up to a tenth longer, so that no
+ * worker has less time to boot than configured. The others are up to a tenth shorter, so that no fault is found later.
  */
 import { after, type Instant } from "../../base/time.ts";
 
@@ -30,18 +29,18 @@ export interface ProbePolicy {
   readonly successThreshold: number;
 }
 
-/** What one attempt brought; `error` is a fault of the prober (no descriptor left), not of the worker. */
+/** The result of one attempt; `error` is a fault of the prober (no descriptor left), not of the worker. */
 export type AttemptOutcome =
   | { readonly kind: "success" }
-  /** `how` is known where nobody listens, and where no answer came in time. */
+  /** `how` is known if nothing listens, or if no answer arrived in time. */
   | { readonly kind: "failure"; readonly reason: string; readonly how?: "refused" | "timeout" }
   | { readonly kind: "error"; readonly reason: string };
 
-/** What is counted of an attempt: where it went wrong, not only that it did. */
+/** How an attempt is counted. */
 export const ATTEMPT_RESULTS = ["success", "failure", "refused", "timeout", "error"] as const;
 export type AttemptResult = (typeof ATTEMPT_RESULTS)[number];
 
-/** failure is an answer that is not good. */
+/** failure: a bad answer. */
 export function resultOf(outcome: AttemptOutcome): AttemptResult {
   return outcome.kind === "failure" ? (outcome.how ?? "failure") : outcome.kind;
 }
@@ -64,7 +63,7 @@ const FIRST_VERDICT: Readonly<Record<ProbePurpose, Verdict>> = {
   liveness: "good",
 };
 
-/** The verdict before any attempt: nobody is ready, or dead, without proof. */
+/** The verdict before any attempt: neither ready nor dead. */
 export function newFold(purpose: ProbePurpose): Fold {
   return { verdict: FIRST_VERDICT[purpose], last: undefined, run: 0, reason: "" };
 }
@@ -79,7 +78,7 @@ export function foldAttempt(fold: Fold, outcome: AttemptOutcome, policy: ProbePo
   return { verdict, last: outcome.kind, run, reason: outcome.kind === "failure" ? outcome.reason : fold.reason };
 }
 
-/** How much of an interval is chance. */
+/** Random share of an interval. */
 const JITTER = 0.1;
 
 /** The first attempt of startup and readiness waits a random time of at most this and a tenth of the interval. */
@@ -111,7 +110,7 @@ export function decideFirstAttempt(
   return after(at, Math.max(0, after(spawnedAt, initialDelayMs) - at) + spreadMs * random);
 }
 
-/** The probes of a pool's workers. A readiness of "notify" has no attempts: the worker tells by itself. */
+/** The probes of a pool's workers. A readiness of "notify" has no attempts: the worker reports it. */
 export interface ProbeSet {
   readonly startup: ProbePolicy | undefined;
   readonly readiness: ProbePolicy | "notify" | undefined;
@@ -133,7 +132,7 @@ interface Track {
 export interface ProbeSchedule {
   readonly spawnedAt: Instant;
   readonly tracks: Readonly<Record<ProbePurpose, Track | undefined>>;
-  /** Whether the worker has to tell that it is ready. */
+  /** Whether the worker must report that it is ready. */
   readonly waitsForNotice: boolean;
   readonly hasNotified: boolean;
   /** waiting: startup has neither succeeded nor failed. */
@@ -143,7 +142,7 @@ export interface ProbeSchedule {
   readonly isProvedAlive: boolean;
 }
 
-/** What an event means for the worker, told only when something changes. */
+/** What an event means for the worker; only changes are reported. */
 export type ProbeNews =
   | { readonly kind: "becameReady" }
   | { readonly kind: "becameUnready"; readonly reason: string }
@@ -157,7 +156,7 @@ export interface ProbeStep {
   readonly news: readonly ProbeNews[];
 }
 
-/** The schedule of an incarnation that was spawned at `at`; without anything to wait for it is ready at once. */
+/** The schedule of an incarnation that was spawned at `at`; without probes it is ready at once. */
 export function beginProbes(probes: ProbeSet, at: Instant, random: number): ProbeStep {
   const waitsForNotice = probes.readiness === "notify";
   const schedule: ProbeSchedule = {
@@ -178,7 +177,7 @@ export function beginProbes(probes: ProbeSet, at: Instant, random: number): Prob
   return { schedule: withTrack(schedule, "startup", begun("startup", startup, at, at, random)), news: [] };
 }
 
-/** The attempt that is due first, and when; undefined where there is nothing to wait for. */
+/** The attempt that is due first, and when; undefined if there is none. */
 export function nextAttempt(
   schedule: ProbeSchedule,
 ): { readonly purpose: ProbePurpose; readonly dueAt: Instant } | undefined {
@@ -227,7 +226,7 @@ export function endAttempt(
   }
 }
 
-/** The worker told that it is ready; before startup has succeeded this is kept in mind. */
+/** The worker reported that it is ready; before startup has succeeded this is remembered. */
 export function acceptNotice(schedule: ProbeSchedule): ProbeStep {
   const told: ProbeSchedule = { ...schedule, hasNotified: true };
   if (!schedule.waitsForNotice || schedule.isReady || schedule.startup !== "passed")

@@ -1,6 +1,6 @@
 /**
- * Rolling replacement of single workers: which successor takes over from whom, and when the roll is given up. Pure
- * verdicts about one pool; core/pool.ts carries them out.
+ * Rolling replacement of single workers: when a successor takes over from its predecessor, and when a replacement is
+ * abandoned. core/pool/replacements.ts carries the verdicts out.
  */
 import type { Instant } from "../../base/time.ts";
 import type { ReplaceReason } from "../event.ts";
@@ -13,9 +13,9 @@ export interface Replacement {
   readonly old: Slot;
   readonly oldIncarnation: Incarnation;
   readonly successor: Slot;
-  /** The incarnation that has to become ready; a later one means that it crashed. */
+  /** The incarnation that must become ready; a later one means that it crashed. */
   readonly successorIncarnation: Incarnation;
-  /** With what the successor was launched, and when. */
+  /** What the successor was launched with, and when. */
   readonly revision: number;
   readonly startedAt: Instant;
   readonly cause: ReplaceReason;
@@ -26,10 +26,10 @@ export type ReplacementVerdict =
   | { readonly kind: "wait" }
   | { readonly kind: "take-over" }
   | { readonly kind: "abort"; readonly reason: string }
-  /** The predecessor went by itself, so the successor simply stays in its place. */
+  /** The predecessor exited by itself, so the successor stays in its place. */
   | { readonly kind: "obsolete" };
 
-/** What is to be done about a replacement, given the two slots as they are now. */
+/** Decides about a replacement, given the two slots as they are now. */
 export function decideReplacement(
   replacement: Replacement,
   old: WorkerState,
@@ -53,8 +53,8 @@ export interface RolloutRoom {
 }
 
 /**
- * The room that is left. `missing` are replicas that are not ready for whatever reason: a crash uses up the
- * unavailability that a planned replacement would have had.
+ * How many more replacements may start. `missing` replicas are not ready for any reason: a crash uses up the
+ * unavailability that a planned replacement would have used.
  */
 export function decideRoom(policy: RolloutPolicy, surging: number, missing: number): RolloutRoom {
   return { surge: Math.max(0, policy.maxSurge - surging), inPlace: Math.max(0, policy.maxUnavailable - missing) };

@@ -1,7 +1,7 @@
-/** Which workers Envoy was told to balance over or to keep in reserve, and which of them it really does. Pure bookkeeping. */
+/** Which workers Envoy is configured to balance over or to have on standby, and which of them it has activated. Pure. */
 import type { Upstream } from "../resources/settings.ts";
 
-/** A worker that gets requests from now on, or as soon as it is taken from the reserve. */
+/** A worker that receives requests from now on, or as soon as it is promoted. */
 export interface Enlisted {
   readonly slot: number;
   readonly incarnation: number;
