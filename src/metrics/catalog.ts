@@ -59,7 +59,7 @@ export const CATALOG: readonly CatalogMetric[] = [
     origin: "original",
     name: "monoceros_build_info",
     type: "gauge",
-    help: "Always 1; the labels tell which controller this is.",
+    help: "Always 1; the labels identify the controller.",
     labels: ["version", "revision", "runtime"],
     samples: ({ build }) => [{ labels: [build.version, build.revision, build.runtime], value: 1 }],
   },
@@ -67,7 +67,7 @@ export const CATALOG: readonly CatalogMetric[] = [
     origin: "new",
     name: "monoceros_controller_phase",
     type: "gauge",
-    help: "1 for the phase that the controller is in (booting, running, leaving, draining, stopping, stopped), 0 for the others.",
+    help: "1 for the current phase of the controller (booting, running, leaving, draining, stopping, stopped), 0 for the others.",
     labels: ["phase"],
     samples: ({ view }) =>
       Object.keys(CONTROLLER_PHASES).map((phase) => ({ labels: [phase], value: flag(phase === view.phase) })),
@@ -76,7 +76,7 @@ export const CATALOG: readonly CatalogMetric[] = [
     origin: "new",
     name: "monoceros_controller_shutdown_requests_total",
     type: "counter",
-    help: "Requests to shut down: TERM, INT, the API, a pool that gave up.",
+    help: "Shutdown requests: TERM, INT, the API, a pool that reached its restart limit.",
     labels: [],
     samples: ({ view }) => single(view.shutdownRequests),
   },
@@ -84,7 +84,7 @@ export const CATALOG: readonly CatalogMetric[] = [
     origin: "new",
     name: "monoceros_controller_orphans_reaped_total",
     type: "counter",
-    help: "Processes that nobody waited for and that the controller has reaped.",
+    help: "Orphaned processes that the controller reaped.",
     labels: [],
     samples: ({ orphansReaped }) => single(orphansReaped),
   },
@@ -101,7 +101,7 @@ export const CATALOG: readonly CatalogMetric[] = [
     origin: "original",
     name: "monoceros_supervisor_sigterm_received",
     type: "gauge",
-    help: "1 once the controller has been asked to shut down.",
+    help: "1 once a shutdown was requested.",
     labels: [],
     samples: ({ view }) => single(flag(view.shutdownRequests > 0)),
   },
@@ -109,7 +109,7 @@ export const CATALOG: readonly CatalogMetric[] = [
     origin: "original",
     name: "monoceros_supervisor_proxy_mode",
     type: "gauge",
-    help: "1 where a pool has a proxy in front of its workers.",
+    help: "1 if the pool has a proxy.",
     labels: [],
     samples: ({ view }) => single(flag(view.pools.some(({ role }) => role === "proxy"))),
   },
@@ -138,7 +138,7 @@ export const CATALOG: readonly CatalogMetric[] = [
     labels: ["pool", "state"],
     samples: perPool((pool) => countBy(pool, WORKER_STATES, stateOf)),
   },
-  poolCounter("spawns", "Processes started, first starts and recycles included.", (pool) => pool.tally.spawns),
+  poolCounter("spawns", "Processes started, first starts and replacements included.", (pool) => pool.tally.spawns),
   poolCounter(
     "spawn_failures",
     "Processes that could not be started (executable, limits, memory).",
@@ -148,7 +148,7 @@ export const CATALOG: readonly CatalogMetric[] = [
     origin: "original",
     name: "monoceros_workerpool_restarts_total",
     type: "counter",
-    help: "Restarts after an unplanned exit; planned recycles are not counted. worker_type is worker, or proxy for the Envoy in front of the pool.",
+    help: "Restarts after an unplanned exit; planned replacements are not counted. worker_type is worker, or proxy for the Envoy in front of the pool.",
     labels: ["pool", "worker_type"],
     samples: perPool(({ name, fronts, tally }) => [
       { labels: fronts === undefined ? [name, "worker"] : [fronts, "proxy"], value: tally.restarts },
@@ -158,7 +158,7 @@ export const CATALOG: readonly CatalogMetric[] = [
     origin: "original",
     name: "monoceros_workerpool_sigkill_total",
     type: "counter",
-    help: "Stops that did not end within signal_timeout and were ended with SIGKILL.",
+    help: "Stops that exceeded signal_timeout and ended with SIGKILL.",
     labels: ["pool"],
     samples: perPool((pool) => [{ labels: [pool.name], value: pool.tally.sigkills }]),
   },
@@ -193,7 +193,7 @@ export const CATALOG: readonly CatalogMetric[] = [
     origin: "new",
     name: "monoceros_pool_rollouts_total",
     type: "counter",
-    help: "Replacements of a worker by a successor; result is finished, or aborted where the successor failed.",
+    help: "Replacements of a worker by a successor; result is finished, or aborted if the successor failed.",
     labels: ["pool", "result"],
     samples: perWorkerPool(({ name, tally }) => [
       { labels: [name, "finished"], value: tally.rollouts.finished },
@@ -203,7 +203,7 @@ export const CATALOG: readonly CatalogMetric[] = [
   poolDurations("time_to_ready_seconds", "Time from spawn to ready.", (pool) => pool.tally.timeToReady),
   poolDurations(
     "stop_duration_seconds",
-    "Time from the stop signal until the last process of the worker was gone.",
+    "Time from the stop signal until the last process of the worker exited.",
     (pool) => pool.tally.stopDuration,
   ),
   {
@@ -219,7 +219,7 @@ export const CATALOG: readonly CatalogMetric[] = [
     origin: "new",
     name: "monoceros_pool_requests_cut_total",
     type: "counter",
-    help: "Requests that were still running when drain_timeout was over, and were cut off by the stop.",
+    help: "Requests in flight at the end of drain_timeout, which the stop cut off.",
     labels: ["pool"],
     samples: perWorkerPool(({ name, tally }) => [{ labels: [name], value: tally.requestsCut }]),
   },
@@ -227,7 +227,7 @@ export const CATALOG: readonly CatalogMetric[] = [
     origin: "new",
     name: "monoceros_pool_operations_total",
     type: "counter",
-    help: "What operators asked for and has ended; operation is restart, scale, stop, start or reload, result finished or failed.",
+    help: "Finished operations; operation is restart, scale, stop, start or reload, result finished or failed.",
     labels: ["pool", "operation", "result"],
     samples: ({ operations }) =>
       operations.map(({ pool, what, result, count }) => ({ labels: [pool, what, result], value: count })),
@@ -237,7 +237,7 @@ export const CATALOG: readonly CatalogMetric[] = [
     origin: "new",
     name: "monoceros_probe_attempts_total",
     type: "counter",
-    help: `Attempts of probes; probe is ${PROBE_PURPOSES.join(", ")}, result success, refused where nobody listens, timeout, failure where the answer is not good, or error where the prober itself failed.`,
+    help: `Attempts of probes; probe is ${PROBE_PURPOSES.join(", ")}, result success, refused if nothing listens, timeout, failure if the answer is bad, or error if the prober itself failed.`,
     labels: ["pool", "probe", "result"],
     samples: ({ probes }) =>
       probes.map(({ pool, purpose, result, count }) => ({ labels: [pool, purpose, result], value: count })),
@@ -271,7 +271,7 @@ export const CATALOG: readonly CatalogMetric[] = [
     origin: "new",
     name: "monoceros_worker_metrics_series",
     type: "gauge",
-    help: "Series that the workers of the pool have at /metrics/workers.",
+    help: "Series of the workers of the pool at /metrics/workers.",
     labels: ["pool"],
     samples: ({ workerMetrics }) => workerMetrics.map(({ pool, lines }) => ({ labels: [pool], value: lines })),
   },
@@ -320,7 +320,7 @@ export const CATALOG: readonly CatalogMetric[] = [
     origin: "new",
     name: "monoceros_log_lines_total",
     type: "counter",
-    help: "Lines that the workers wrote; format is json (an object) or text (anything else).",
+    help: "Lines written by workers; format is json (an object) or text (anything else).",
     labels: ["pool", "stream", "format"],
     samples: ({ logs }) =>
       logs.flatMap(({ pool, stream, jsonLines, textLines }) => [
@@ -337,7 +337,7 @@ export const CATALOG: readonly CatalogMetric[] = [
   ),
   sinkCounter(
     "discarded_bytes",
-    "Bytes thrown away because the reader of the output is gone for good.",
+    "Bytes dropped because the reader of the output closed it.",
     (sink) => sink.discardedBytes,
   ),
 ];
@@ -373,7 +373,7 @@ function spreadMetric(what: string, of: string, value: (balance: Balance) => num
     origin: "new",
     name: `monoceros_pool_${what}_spread_ratio`,
     type: "gauge",
-    help: `Spread of ${of} of the last minute or so over the workers: most over mean, 1 is even. Missing where too little was done to compare.`,
+    help: `Spread of ${of} of the last minute or so over the workers: most over mean, 1 is even. Absent if there was too little work to compare.`,
     labels: ["pool"],
     samples: ({ balances }) =>
       Array.from(balances, ([pool, balance]) => ({ pool, ratio: value(balance) })).flatMap(({ pool, ratio }) =>
