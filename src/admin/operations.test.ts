@@ -32,7 +32,7 @@ function time(second: number): string {
 test("an operation is followed from the queue to its success, with its times and its first reason", () => {
   const log = newLog();
   const common = { id: "op-1", pool: "web", what: "restart", reason: "asked for" };
-  log.observe(news("queued"));
+  log.handle(news("queued"));
   assert.deepEqual(log.get("op-1"), {
     ...common,
     state: "queued",
@@ -41,44 +41,44 @@ test("an operation is followed from the queue to its success, with its times and
     started_at: null,
     ended_at: null,
   });
-  log.observe(news("started", { total: 2 }));
+  log.handle(news("started", { total: 2 }));
   const running = { ...common, state: "running", total: 2, started_at: time(1), ended_at: null };
   assert.deepEqual(log.get("op-1"), { ...running, done: 0 });
-  log.observe(news("progressed", { done: 1, total: 2, reason: "another" }));
+  log.handle(news("progressed", { done: 1, total: 2, reason: "another" }));
   assert.deepEqual(log.get("op-1"), { ...running, done: 1 });
   assert.deepEqual(log.pending(), [log.get("op-1")]);
-  log.observe(news("finished", { done: 2, total: 2 }));
+  log.handle(news("finished", { done: 2, total: 2 }));
   assert.deepEqual(log.get("op-1"), { ...running, state: "succeeded", done: 2, ended_at: time(3) });
   assert.deepEqual(log.pending(), []);
 });
 
 test("a failure tells why, and keeps why the operation was asked for", () => {
   const log = newLog();
-  log.observe(news("started", { total: 2 }));
-  log.observe(news("failed", { done: 1, total: 2, reason: "web-2 exited" }));
+  log.handle(news("started", { total: 2 }));
+  log.handle(news("failed", { done: 1, total: 2, reason: "web-2 exited" }));
   const { state, error, reason, done } = log.get("op-1") ?? {};
   assert.deepEqual([state, error, reason, done], ["failed", "web-2 exited", "asked for", 1]);
 });
 
 test("an operation that fails in the queue never started", () => {
   const log = newLog();
-  log.observe(news("queued"));
-  log.observe(news("failed", { reason: "the controller shuts down" }));
+  log.handle(news("queued"));
+  log.handle(news("failed", { reason: "the controller shuts down" }));
   assert.deepEqual([log.get("op-1")?.started_at, log.get("op-1")?.ended_at], [null, time(1)]);
 });
 
 test("other events leave no trace", () => {
   const log = newLog();
-  log.observe({ kind: "pool_degraded", pool: "web", reason: "because" });
+  log.handle({ kind: "pool_degraded", pool: "web", reason: "because" });
   assert.deepEqual([log.list(), log.get("web")], [[], undefined]);
 });
 
 test("200 operations are kept, and those that have not ended outlive those that have", () => {
   const log = newLog();
-  log.observe(news("started", { id: "slow" }));
+  log.handle(news("started", { id: "slow" }));
   for (let index = 0; index < 250; index++) {
-    log.observe(news("started", { id: `op-${index}` }));
-    log.observe(news("finished", { id: `op-${index}` }));
+    log.handle(news("started", { id: `op-${index}` }));
+    log.handle(news("finished", { id: `op-${index}` }));
   }
   const ids = log.list().map(({ id }) => id);
   assert.deepEqual([ids.length, ids[0], ids[1], ids.at(-1)], [200, "slow", "op-51", "op-249"]);
@@ -86,7 +86,7 @@ test("200 operations are kept, and those that have not ended outlive those that 
 
 test("the bound holds even where none has ended", () => {
   const log = newLog();
-  for (let index = 0; index < 300; index++) log.observe(news("queued", { id: `op-${index}` }));
+  for (let index = 0; index < 300; index++) log.handle(news("queued", { id: `op-${index}` }));
   assert.equal(log.list().length, 200);
   assert.equal(log.list()[0]?.id, "op-100");
 });

@@ -53,7 +53,7 @@ export class OperationLog {
   }
 
   /** Takes what happened; anything but news of operations is passed over. */
-  observe(event: LifecycleEvent): void {
+  handle(event: LifecycleEvent): void {
     if (!isOperationEvent(event)) return;
     const before = this.#operations.get(event.operation);
     this.#operations.set(event.operation, foldOperation(before, event, this.#wallClock().toISOString()));

@@ -139,7 +139,10 @@ test("a rollout with a reserve replaces everyone and fails no request", async ()
 });
 
 /** Pids of the ready workers, of those in reserve or of those that serve, by id. */
-async function readyPids(controller: ControllerUnderTest, isStandby: boolean): Promise<Readonly<Record<string, number>>> {
+async function readyPids(
+  controller: ControllerUnderTest,
+  isStandby: boolean,
+): Promise<Readonly<Record<string, number>>> {
   const workers = (await controller.status()).pools.find(({ name }) => name === "web")?.workers ?? [];
   const wanted = workers.filter(({ phase, standby }) => phase === "ready" && standby === isStandby);
   return Object.fromEntries(wanted.flatMap(({ id, pid }) => (pid === null ? [] : [[id, pid]])));

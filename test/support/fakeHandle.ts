@@ -135,7 +135,7 @@ export class FakeHandle implements ControllerHandle {
     const operation = `op-${this.orders.length}`;
     const name = this.current.pools[pool]?.name ?? "";
     const event = { kind: "operation_started", pool: name, operation, what, done: 0, total: 1, reason } as const;
-    this.operations.observe(event);
+    this.operations.handle(event);
     this.events.add(event);
     return operation;
   }

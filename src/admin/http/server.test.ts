@@ -451,7 +451,7 @@ test("operations are listed and shown, in the status as long as they have not en
     assert.deepEqual(await shown("/v1/operations"), { operations: [running] });
     assert.deepEqual(((await shown("/v1/status")) as Status).pools[0]?.operations, [running]);
     const reason = "done";
-    handle.operations.observe({
+    handle.operations.handle({
       kind: "operation_finished",
       pool: "web",
       operation: "op-1",

@@ -6,7 +6,7 @@ export class OperationTally {
   readonly #counts = new Map<string, OperationCount>();
 
   /** To be told of every lifecycle event. */
-  observe(event: LifecycleEvent): void {
+  handle(event: LifecycleEvent): void {
     if (event.kind === "operation_finished") this.#count(event.pool, event.what, "finished");
     else if (event.kind === "operation_failed") this.#count(event.pool, event.what, "failed");
   }

@@ -1,0 +1,335 @@
+/** Builds the rooms of one controller, without starting anything, in the order in which they need one another. */
+import { EventLog } from "../admin/events.ts";
+import { OperationLog } from "../admin/operations.ts";
+import type { Logger } from "../base/log.ts";
+import { proxyName } from "../config/spec.ts";
+import type { LifecycleEvent } from "../core/event.ts";
+import type { Order } from "../core/pool/order.ts";
+import type { ControllerView } from "../core/view.ts";
+import { SinkLogger } from "../logs/logger.ts";
+import { openSinks } from "../logs/sink.ts";
+import { WorkerOutput } from "../logs/workerOutput.ts";
+import { systemClock } from "../runtime/clock.ts";
+import { Daemon } from "../runtime/daemon.ts";
+import { CommandLines } from "../runtime/inspect/commandLines.ts";
+import { ProcessReadings } from "../runtime/inspect/readings.ts";
+import { memoryBoundBytes, repeatedly } from "../runtime/os/cgroup.ts";
+import { availableCpus } from "../runtime/os/cpus.ts";
+import { readSystemUnits } from "../runtime/os/linux.ts";
+import { OomKills } from "../runtime/os/oomKills.ts";
+import { ServiceManager } from "../runtime/os/systemd.ts";
+import { GroupSignals } from "../runtime/process/groupSignals.ts";
+import { Processes } from "../runtime/process/processes.ts";
+import { ListenerWatch } from "../runtime/socket/listeners.ts";
+import { SocketOwners } from "../runtime/socket/socketOwners.ts";
+import { SharedSockets } from "../runtime/socket/sockets.ts";
+import { countWorkers, inheritedNofile } from "./capacity.ts";
+import type { ReadAgain } from "./controllerProcess.ts";
+import { record } from "./eventRecord.ts";
+import { Health } from "./health/health.ts";
+import { ProbeTally } from "./health/probeTally.ts";
+import { measuredPool } from "./pools/measuredPool.ts";
+import { PoolRegistry } from "./pools/poolRegistry.ts";
+import { checkedPools, Pools } from "./pools/pools.ts";
+import { Reload } from "./pools/reload.ts";
+import { RuntimeDirectory } from "./pools/runtimeDirectory.ts";
+import { RuntimeFilesWatch } from "./pools/runtimeFilesWatch.ts";
+import { scaleOrder } from "./pools/scaleOrder.ts";
+import { Traffic } from "./pools/traffic.ts";
+import { type Preflight, toolRunner } from "./preflight.ts";
+import { Inspection } from "./report/inspection.ts";
+import { OperationTally } from "./report/operationTally.ts";
+import { WorkerMetrics } from "./report/workerMetrics.ts";
+import type { Start } from "./start.ts";
+import { Autoscaler } from "./watch/autoscaler.ts";
+import { BalanceWatch } from "./watch/balanceWatch.ts";
+import { ControlGroupWatch } from "./watch/controlGroupWatch.ts";
+import { ExitHold } from "./watch/exitHold.ts";
+import { STOP_SIGNALS } from "./watch/heldSignals.ts";
+import { MemoryWatch } from "./watch/memoryWatch.ts";
+import { StreamEnds } from "./watch/streamEnds.ts";
+import { WorkerTrees } from "./watch/workerTrees.ts";
+
+/** How long the command lines of all processes may take in one answer. */
+const COMMAND_LINES_MS = 500;
+
+/** Is notified of every lifecycle event. */
+export interface LifecycleObserver {
+  handle(event: LifecycleEvent): void;
+}
+
+export interface Foundation {
+  readonly preflight: Preflight;
+  readonly isDebug: boolean;
+  /** Owns everything that must be closed at the end; the last one is closed first. */
+  readonly resources: DisposableStack;
+  readonly sinks: ReturnType<typeof openSinks>;
+  readonly log: Logger;
+  readonly events: EventLog;
+  readonly operations: OperationLog;
+  readonly operationTally: OperationTally;
+  readonly output: WorkerOutput;
+  readonly manager: ServiceManager;
+  readonly report: (event: LifecycleEvent) => void;
+}
+
+/** Logs and events. */
+export function layFoundation(preflight: Preflight, isDebug: boolean, resources: DisposableStack): Foundation {
+  const reportTo = (stream: string) => (error: NodeJS.ErrnoException) =>
+    log.error(`${stream} cannot be written to`, { error: error.code ?? error.message });
+  const sinks = openSinks({ fd: 1, onError: reportTo("stdout") }, { fd: 2 });
+  const log: Logger = new SinkLogger({ sink: sinks.stderr, isDebug });
+  const events = new EventLog(() => new Date());
+  return {
+    preflight,
+    isDebug,
+    resources,
+    sinks,
+    log,
+    events,
+    operations: new OperationLog(() => new Date()),
+    operationTally: new OperationTally(),
+    output: new WorkerOutput([], sinks),
+    manager: new ServiceManager(process.env, process.pid),
+    report: (event) => record(event, events, log, isDebug),
+  };
+}
+
+export interface Driver {
+  readonly daemon: Daemon;
+  readonly registry: PoolRegistry;
+  readonly traffic: Traffic;
+  readonly pools: Pools;
+  readonly sockets: SharedSockets;
+  /** undefined as long as no pool needs one. */
+  readonly runtimeDirectory: () => RuntimeDirectory | undefined;
+  /** The same, created if it is missing. */
+  readonly runtime: () => RuntimeDirectory;
+  /** In the order in which they are notified; to be filled before the boot. */
+  readonly observers: LifecycleObserver[];
+  /** The exit code of the controller. */
+  readonly finished: Promise<number>;
+  readonly finish: (exitCode: number) => void;
+}
+
+/** The driver, its pools and their proxies. */
+export async function buildDriver(base: Foundation): Promise<Driver> {
+  const { preflight, resources, log, manager, output, report } = base;
+  const { config, spec } = preflight;
+  const sockets = resources.use(await SharedSockets.bind([], log));
+  const identities = preflight.launches.flatMap(({ credentials }) => credentials ?? []);
+  let directory: RuntimeDirectory | undefined;
+  const runtime = () => {
+    directory ??= resources.use(RuntimeDirectory.create(config.supervisor.runtimeDir, log, identities));
+    return directory;
+  };
+  const { promise: finished, resolve: finish } = Promise.withResolvers<number>();
+  const observers: LifecycleObserver[] = [];
+  const daemon = new Daemon({
+    spec,
+    clock: systemClock,
+    random: Math.random,
+    listener: {
+      told: (event) => {
+        for (const observer of observers) observer.handle(event);
+      },
+      changed: () => traffic.changed(),
+      drainProxy: (pool) => traffic.proxyOf(pool).drainListeners(),
+      ready: () => manager.ready(`${countWorkers(spec)} workers run`),
+      stopping: () => manager.stopping(),
+      finished: finish,
+      broken: (error) => {
+        log.error("a bug in the controller: all workers are killed", {
+          error: error instanceof Error ? (error.stack ?? error.message) : String(error),
+        });
+        finish(70);
+      },
+    },
+  });
+  const registry = new PoolRegistry();
+  const traffic = resources.use(new Traffic({ daemon, clock: systemClock, report }));
+  const pools = new Pools({ daemon, registry, traffic, output, sockets, runtime, log });
+  return {
+    daemon,
+    registry,
+    traffic,
+    pools,
+    sockets,
+    runtimeDirectory: () => directory,
+    runtime,
+    observers,
+    finished,
+    finish,
+  };
+}
+
+export type WorkerProcesses = ReturnType<typeof buildProcesses>;
+
+/** Processes of workers, and what is known about them. */
+export function buildProcesses({ resources, log, output }: Foundation, driver: Driver, { mark, lifeline }: Start) {
+  const { daemon, registry } = driver;
+  const witnesses = () => (lifeline?.pid === undefined ? [] : [lifeline.pid, ...daemon.proxyPids()]);
+  const groupSignals = resources.use(new GroupSignals(witnesses));
+  const exits = resources.use(
+    new ExitHold({
+      listener: daemon,
+      isDoubtful: () => daemon.msSinceShutdownRequest() === undefined && groupSignals.has(...STOP_SIGNALS),
+      stopSignalOf: (pool) => daemon.specOf(pool).stopSignal,
+    }),
+  );
+  const oomKills = new OomKills();
+  const processes = new Processes({
+    launchOf: (pool, revision) => registry.launchOf(pool, revision),
+    attach: (worker) => output.attach(worker),
+    listener: exits,
+    lifeline,
+    log,
+    mark,
+    nofileSoft: inheritedNofile(),
+    oomKills,
+  });
+  return {
+    groupSignals,
+    exits,
+    oomKills,
+    processes,
+    trees: new WorkerTrees(mark),
+    owners: new SocketOwners((leader) => processes.adoptedOf(leader)),
+    listeners: new ListenerWatch({ workers: () => leadersOf(daemon.view()), mark, log }),
+  };
+}
+
+export type Watches = ReturnType<typeof buildWatches>;
+
+/** Probes, limits, streams, numbers and metrics. */
+export function buildWatches({ resources, log }: Foundation, driver: Driver, workers: WorkerProcesses) {
+  const { daemon, registry, traffic, pools, sockets } = driver;
+  const { processes, trees, owners } = workers;
+  const view = () => daemon.view();
+  const indexOf = (name: string) => pools.workersIndexOf(name);
+  const clock = systemClock;
+  const proxies = () => traffic.readings();
+  const inspection = new Inspection({
+    view,
+    trees: trees.processes,
+    tools: processes,
+    searchPath: () => process.env["PATH"],
+  });
+  const probeTally = new ProbeTally();
+  return {
+    inspection,
+    probeTally,
+    health: resources.use(
+      new Health({
+        registry,
+        indexOf,
+        processes,
+        daemon,
+        traffic,
+        inspection,
+        sockets,
+        owners,
+        clock,
+        log,
+        tally: probeTally,
+      }),
+    ),
+    memory: resources.use(new MemoryWatch({ indexOf, trees: trees.processes, daemon, clock, log })),
+    streamEnds: resources.use(new StreamEnds({ view, poolOf: (name) => pools.streamingPool(name), clock, log })),
+    numbers: {
+      view,
+      proxies,
+      trees,
+      processes: new ProcessReadings(readSystemUnits()),
+      balance: resources.use(new BalanceWatch({ view, proxies, trees }, clock)),
+    },
+    commands: new CommandLines(COMMAND_LINES_MS),
+    workerMetrics: new WorkerMetrics({
+      poolOf: (name) => measuredPool(name, { pools, registry, daemon }),
+      view,
+      judge: (asked, address) => owners.judge(asked, address),
+      clock,
+      log,
+    }),
+  };
+}
+
+export type Changes = ReturnType<typeof buildChanges>;
+
+/** What changes pools: orders, reloads, healing of removed files, control groups, the autoscaler. */
+export function buildChanges(base: Foundation, driver: Driver, workers: WorkerProcesses, readAgain: ReadAgain) {
+  const { resources, operations, log, preflight } = base;
+  const { daemon, registry, traffic, pools, sockets, observers } = driver;
+  const { processes, oomKills, trees } = workers;
+  let orders = 0;
+  const nextId = () => `op-${++orders}`;
+  const order = (pool: number, what: Order, reason: string, id = nextId()): string => {
+    // Known from now on, although the driver may have other events to handle first.
+    const requested = { pool: daemon.specOf(pool).name, operation: id, what: what.kind, done: 0, total: 0, reason };
+    operations.handle({ kind: "operation_queued", ...requested });
+    daemon.order(pool, id, what, reason);
+    return id;
+  };
+  const reload = new Reload({
+    initial: preflight,
+    read: () => readAgain(toolRunner(processes), (pool) => traffic.adminOf(proxyName(pool)) !== undefined),
+    daemon,
+    pools,
+    registry,
+    traffic,
+    sockets,
+    order,
+    nextId,
+    tell: (event) => {
+      for (const observer of observers) observer.handle(event);
+    },
+    log,
+  });
+  const scale = (pool: number, replicas: number, reason: string) =>
+    order(pool, scaleOrder(reload.config, daemon.view(), pool, replicas), reason);
+  resources.use(
+    new RuntimeFilesWatch({
+      runtime: driver.runtimeDirectory,
+      daemon,
+      traffic,
+      placesOf: (pool, revision) => registry.partsOf(pool, revision).places,
+      order,
+      clock: systemClock,
+      log,
+    }),
+  );
+  const readGroupFile = repeatedly();
+  resources.use(
+    new ControlGroupWatch({
+      config: () => reload.config,
+      spec: () => ({ pools: daemon.view().pools.map(({ index }) => daemon.specOf(index)) }),
+      availableCpus: () => availableCpus(readGroupFile),
+      memoryBoundBytes: () => memoryBoundBytes(readGroupFile),
+      plannedReplicas: (name) => reload.plannedReplicas(name),
+      takeUnclaimedKills: () => oomKills.takeUnclaimed(),
+      scale: (name, replicas, reason) => {
+        const pool = pools.workersIndexOf(name);
+        if (pool !== undefined) scale(pool, replicas, reason);
+      },
+      log,
+    }),
+  );
+  const autoscaler = resources.use(
+    new Autoscaler({ daemon, clock: systemClock, trees, proxies: () => traffic.readings(), scale }),
+  );
+  return { order, scale, reload, autoscaler };
+}
+
+function leadersOf(view: ControllerView): { pool: string; role: "workers" | "proxy"; leader: number }[] {
+  return view.pools.flatMap(({ name, role, workers }) =>
+    workers.flatMap(({ pid }) => (pid === undefined ? [] : { pool: name, role, leader: pid })),
+  );
+}
+
+/** The pools of the start: claims their ports and sockets, and makes them known. @throws ControllerError */
+export async function installPools({ preflight }: Foundation, { pools, traffic }: Driver): Promise<void> {
+  const checked = checkedPools(preflight);
+  await pools.claim(checked);
+  pools.installAll(checked, preflight.spec);
+  await traffic.loadFiles(checked.map(({ config }) => config.name));
+}
