@@ -6,7 +6,8 @@ import { test } from "node:test";
 import { ControllerError, type ErrorCode } from "../base/errors.ts";
 import { type LaunchKey, type LaunchPlan, planLaunch } from "../runtime/process/launch.ts";
 import { ConfigurationError } from "./configFile.ts";
-import { type MissingEnvoy, type Preflight, preflight, type SystemChecks } from "./preflight.ts";
+import { type MissingEnvoy, type Preflight, preflight } from "./preflight.ts";
+import type { SystemChecks } from "./systemChecks.ts";
 
 const ENV = { PATH: "/usr/bin:/bin" };
 

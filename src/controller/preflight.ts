@@ -1,12 +1,10 @@
 /**
- * Everything about a configuration that can be wrong, found before anything starts and reported at once: the file, ports with the real number of replicas, executables, directories and users. `validate` and
- * `run` share it, so they never disagree. Unlike the rest of cli it may import runtime (launch plans, number of CPUs,
- * running Envoy to its end).
+ * Finds every problem of a configuration before anything starts, and reports all at once: the file, ports with the real
+ * number of replicas, executables, directories and users. `validate` and `run` share it, so they never disagree.
  */
 import { dirname } from "node:path";
 import { readToken } from "../admin/http/tokenFile.ts";
 import { ControllerError, type ErrorCode } from "../base/errors.ts";
-import type { Logger } from "../base/log.ts";
 import {
   type Config,
   DEFAULT_OOM_SCORE_ADJ,
@@ -15,41 +13,21 @@ import {
   type ServerConfig,
 } from "../config/config.ts";
 import { formatProblem, type Position, type Problem } from "../config/load.ts";
-import { type EphemeralPorts, findEphemeralClaims, findPortProblems } from "../config/ports.ts";
+import { findEphemeralClaims, findPortProblems } from "../config/ports.ts";
 import { configToControllerSpec } from "../config/spec.ts";
 import { templateText } from "../config/template.ts";
 import type { Environment } from "../config/variables.ts";
 import { describeShortage, memoryNeedOf } from "../core/policy/memoryNeed.ts";
 import { PROBE_PURPOSES } from "../core/policy/probe.ts";
 import type { ControllerSpec } from "../core/spec.ts";
-import {
-  checkConfiguration,
-  type EnvoyBinary,
-  type EnvoyRequest,
-  findEnvoy,
-  type RunProgram,
-} from "../envoy/control/binary.ts";
-import type { ProxyPlaces, ProxySettings } from "../envoy/resources/settings.ts";
+import type { EnvoyBinary } from "../envoy/control/binary.ts";
 import type { Identity } from "../files/inspectPath.ts";
 import { FileError, readWholeFile } from "../files/readFile.ts";
-import { memoryBoundBytes } from "../runtime/os/cgroup.ts";
-import { availableCpus } from "../runtime/os/cpus.ts";
-import { readEphemeralPorts } from "../runtime/os/ephemeralPorts.ts";
-import { INOTIFY_OF_ENVOY, requireInotify } from "../runtime/os/inotify.ts";
-import { SystemCallError } from "../runtime/os/linux.ts";
-import { hasRefusedProcesses, processLimitError } from "../runtime/os/processLimit.ts";
-import { exactEnvironment, readOwnOomScoreAdj } from "../runtime/os/procfs.ts";
-import { chooseEnvoyUser, type EnvoyUser, type EnvoyUserWish } from "../runtime/process/envoyUser.ts";
-import { type LaunchPlan, type LaunchRequest, type OnLaunchProblem, planLaunch } from "../runtime/process/launch.ts";
-import { controllerMark } from "../runtime/process/leftovers.ts";
-import { Lifeline } from "../runtime/process/lifeline.ts";
-import type { ToolControl } from "../runtime/process/processes.ts";
-import { findShimObstacles } from "../runtime/process/spawnShim.ts";
-import { StartTools } from "../runtime/process/startTools.ts";
-import { runTool } from "../runtime/process/tool.ts";
-import { ConfigurationError, type ConfigurationProblem, readConfig } from "./configFile.ts";
-import { RuntimeDirectory } from "./pools/runtimeDirectory.ts";
+import type { EnvoyUser } from "../runtime/process/envoyUser.ts";
+import type { LaunchPlan, LaunchRequest } from "../runtime/process/launch.ts";
+import { ConfigurationError, type ConfigurationProblem, type ReadConfig, readConfig } from "./configFile.ts";
 import { proxyPlaces, proxySettings } from "./proxySettings.ts";
+import { type SystemChecks, systemChecks } from "./systemChecks.ts";
 
 /** A configuration that may be run. */
 export interface Preflight {
@@ -70,108 +48,40 @@ export interface Preflight {
 /** An Envoy and the user that it runs as. */
 export type EnvoyProgram = EnvoyBinary & Pick<EnvoyUser, "credentials" | "mayLink">;
 
-/** What the system says about a configuration; the real system unless a test plays it. */
-export interface SystemChecks {
-  availableCpus(): number;
-  /** Bytes that all processes of the controller's control group may use together; undefined where there is no limit. */
-  memoryBoundBytes(): number | undefined;
-  /** The controller's own oom_score_adj; undefined if unknown. */
-  oomScoreAdj(): number | undefined;
-  /** The places where the spawn shim may not be executed, with the reason; none if it may. */
-  shimObstacles(runtimeDir: string | undefined): readonly string[];
-  /** Ports that outgoing connections may have; undefined if unknown. */
-  ephemeralPorts(): EphemeralPorts | undefined;
-  /** Tells `onProblem` everything that keeps the pool from being started, and returns undefined then. */
-  checkLaunch(request: LaunchRequest, env: NodeJS.ProcessEnv, onProblem: OnLaunchProblem): LaunchPlan | undefined;
-  /** Why Envoy could not read a file; undefined if it can. */
-  fileProblem(path: string): Promise<string | undefined>;
-  /** Rejects with a ControllerError where there is none that will do. */
-  findEnvoy(request: EnvoyRequest): Promise<EnvoyBinary>;
-  /** Rejects with a ControllerError where Envoy refuses what it would be started with. */
-  checkProxy(binary: EnvoyBinary, settings: ProxySettings, places: ProxyPlaces): Promise<void>;
-  /** Checks that the Envoys of these pools can watch their files. @throws ControllerError INOTIFY_EXHAUSTED */
-  checkWatches(proxies: readonly ProxyIdentity[]): void;
-  /** Throws a ControllerError where Envoy cannot run as the user that the pool asks for. */
-  chooseEnvoyUser(wish: EnvoyUserWish): EnvoyUser;
-}
-
-/** An Envoy, by its pool, and the user that it runs as; undefined is the controller's own. */
-export interface ProxyIdentity {
-  readonly pool: string;
-  readonly uid: number | undefined;
-}
-
 /**
  * What a missing Envoy is: who only looks at a configuration may be on a machine without one. One that server.exec names
  * is a problem everywhere, like a missing executable of a pool.
  */
 export type MissingEnvoy = "problem" | "warning";
 
-/** Envoy takes 0.1 s to say its version or to check a configuration. */
-const ENVOY_TIMEOUT_MS = 20_000;
+/** What the checks have found so far. */
+class Findings {
+  readonly problems: ConfigurationProblem[] = [];
+  readonly warnings: (Position & { readonly path: string; readonly message: string })[];
+  readonly notes: string[] = [];
+  readonly #positions: ReadConfig["positions"];
 
-const ignore = () => {};
-const SILENT: Logger = { debug: ignore, info: ignore, warn: ignore, error: ignore };
-
-/** Runs Envoy to its end as a tool of `tools`. */
-export function toolRunner(tools: ToolControl): RunProgram {
-  return async (file, args) => {
-    try {
-      const request = { workerPid: undefined, file, argv: [file, ...args] };
-      const { status, output } = await runTool(tools, request, ENVOY_TIMEOUT_MS);
-      if (status === undefined) return { kind: "timeout", boundMs: ENVOY_TIMEOUT_MS };
-      if (status.kind === "signal" && hasRefusedProcesses()) throw processLimitError(`Cannot run "${file}"`);
-      return { kind: "ended", code: status.kind === "code" ? status.code : undefined, output };
-    } catch (error) {
-      if (!(error instanceof SystemCallError) || error.code !== "EAGAIN") throw error;
-      throw processLimitError(`Cannot run "${file}"`, error);
-    }
-  };
-}
-
-/** Runs Envoy where there is no controller, with a guardian for as long as it takes. */
-const runAlone: RunProgram = async (file, args) => {
-  const lifeline = new Lifeline(controllerMark());
-  using tools = new StartTools(lifeline, controllerMark());
-  try {
-    return await toolRunner(tools)(file, args);
-  } finally {
-    lifeline.release();
+  constructor({ positions, warnings }: ReadConfig) {
+    this.#positions = positions;
+    this.warnings = [...warnings];
   }
-};
 
-/** The controller's environment as its workers inherit it, byte for byte. */
-export function ownEnvironment(env: NodeJS.ProcessEnv): Environment {
-  return exactEnvironment(env);
+  report(code: ErrorCode, path: string, message: string, hint?: string): void {
+    this.problems.push({ code, ...positionOf(path, this.#positions), path, message, hint });
+  }
+
+  warn(path: string, message: string | undefined): void {
+    if (message !== undefined) this.warnings.push({ ...positionOf(path, this.#positions), path, message });
+  }
 }
 
-/** The real system; `run` is how Envoy is run to its end, `isProxied` tells pools whose Envoy runs already. */
-export function systemChecks(run: RunProgram = runAlone, isProxied = (_pool: string) => false): SystemChecks {
-  return {
-    availableCpus: () => availableCpus(),
-    memoryBoundBytes: () => memoryBoundBytes(),
-    oomScoreAdj: () => readOwnOomScoreAdj(),
-    shimObstacles: (runtimeDir) => {
-      using stack = new DisposableStack();
-      return findShimObstacles(() => stack.use(RuntimeDirectory.create(runtimeDir, SILENT)).path);
-    },
-    ephemeralPorts: () => readEphemeralPorts(),
-    checkLaunch: planLaunch,
-    fileProblem: async (path) => {
-      const content = await contentOf(path);
-      return content instanceof FileError ? content.message : undefined;
-    },
-    findEnvoy: (request) => findEnvoy(request, run),
-    checkProxy: (binary, settings, places) => checkConfiguration(binary, settings, places, run),
-    checkWatches: (proxies) => {
-      const starting = Map.groupBy(
-        proxies.filter(({ pool }) => !isProxied(pool)),
-        ({ uid }) => uid,
-      );
-      for (const [uid, envoys] of starting) requireInotify(envoys.length * INOTIFY_OF_ENVOY, uid);
-    },
-    chooseEnvoyUser,
-  };
+/** What all checks of one configuration need. */
+interface Inquiry {
+  readonly config: Config;
+  readonly env: Environment;
+  readonly checks: SystemChecks;
+  readonly missingEnvoy: MissingEnvoy;
+  readonly found: Findings;
 }
 
 /**
@@ -186,115 +96,138 @@ export async function preflight(
 ): Promise<Preflight> {
   const parsed = await readConfig(file, env);
   const { config, positions } = parsed;
+  const found = new Findings(parsed);
+  const inquiry = { config, env, checks, missingEnvoy, found };
   const cpus = config.supervisor.pools.some((pool) => pool.replicas === "auto") ? checks.availableCpus() : 1;
-  const replicasOf = (pool: { readonly replicas?: number | "auto" | undefined }) =>
-    typeof pool.replicas === "number" ? pool.replicas : cpus;
-  const problems: ConfigurationProblem[] = [];
-  const report = (code: ErrorCode, path: string, message: string, hint?: string) =>
-    problems.push({ code, ...positionOf(path, positions), path, message, hint });
-
-  for (const { path, message } of findPortProblems(config, replicasOf)) report("CONFIG_INVALID", path, message);
-  const warnings = [...parsed.warnings];
-  const ephemeral = checks.ephemeralPorts();
-  if (ephemeral !== undefined)
-    for (const { path, message } of findEphemeralClaims(config, replicasOf, ephemeral))
-      warnings.push({ ...positionOf(path, positions), path, message });
-  const { tokenFile } = config.admin;
-  if (tokenFile !== undefined) {
-    const path = "admin.token_file";
-    try {
-      const { warning } = await readToken(tokenFile);
-      if (warning !== undefined) warnings.push({ ...positionOf(path, positions), path, message: warning });
-    } catch (error) {
-      if (!(error instanceof ControllerError)) throw error;
-      report(error.code, path, error.message, error.hint);
-    }
-  }
-  const launches: LaunchPlan[] = [];
-  const envoys: (EnvoyProgram | undefined)[] = [];
-  const notes: string[] = [];
-  for (const [index, pool] of config.supervisor.pools.entries()) {
-    const place = `supervisor.workers[${index}]`;
-    const launch = checks.checkLaunch(await launchRequest(pool), env, (key, { code, message, hint }) =>
-      report(code, `${place}.${key}`, message, hint),
-    );
-    if (launch !== undefined) launches.push(launch);
-    const needs = launch === undefined ? [] : shimNeeds(pool, launch);
-    const obstacles = needs.length === 0 ? [] : checks.shimObstacles(config.supervisor.runtimeDir);
-    if (obstacles.length > 0)
-      report(
-        "SPAWN_SHIM_BLOCKED",
-        `${place}.${needs[0]}`,
-        `Cannot start pool "${pool.name}": the spawn shim, needed for ${needs.join(", ")}, cannot be executed ${obstacles.join(" or ")}`,
-        "Set supervisor.runtime_dir to a directory on a file system without noexec, or allow executable memory (vm.memfd_noexec).",
-      );
-    const doubts = [
-      { path: `${place}.metrics`, message: metricsDoubt(pool, launch) },
-      { path: `${place}.oom_score_adj`, message: oomScoreDoubt(pool, checks) },
-    ];
-    for (const { path, message } of doubts)
-      if (message !== undefined) warnings.push({ ...positionOf(path, positions), path, message });
-  }
-  const identities = launches.flatMap(({ credentials }) => credentials ?? []);
-  const uids = new Set(launches.flatMap(({ credentials }) => credentials?.uid ?? []));
-  for (const [index, pool] of config.supervisor.pools.entries()) {
-    const place = `supervisor.workers[${index}]`;
-    const { server } = pool;
-    try {
-      const binary = server === undefined ? undefined : await checkServer(pool, server, { env, checks, identities });
-      // Without the plans of all pools nothing starts, and it is not known whom their workers run as.
-      if (server === undefined || binary === undefined || launches.length < config.supervisor.pools.length) {
-        envoys.push(undefined);
-        continue;
-      }
-      const workerUid = launches[index]?.credentials?.uid ?? process.getuid?.() ?? 0;
-      const wish = { pool: pool.name, user: server.user, file: binary.file, workerUid, uids };
-      const { note, warning, ...user } = checks.chooseEnvoyUser(wish);
-      envoys.push({ ...binary, ...user });
-      if (note !== undefined) notes.push(note);
-      if (warning !== undefined) {
-        const path = `${place}.server.user`;
-        warnings.push({ ...positionOf(path, positions), path, message: warning });
-      }
-    } catch (error) {
-      if (!(error instanceof ControllerError)) throw error;
-      const { code, message, hint } = error;
-      // Not a problem of the configuration: the same file may pass a moment later.
-      if (error.exitCode !== 78) throw error;
-      const isNamed = server?.exec !== undefined;
-      const key = PLACES_OF_PROXY_ERRORS[code] ?? (isNamed ? ".exec" : "");
-      const path = `${place}.server${key}`;
-      if (missingEnvoy === "problem" || isNamed || code !== "ENVOY_NOT_FOUND") report(code, path, message, hint);
-      else warnings.push({ ...positionOf(path, positions), path, message: `not checked by Envoy: ${message}` });
-      envoys.push(undefined);
-    }
-  }
-  const proxied = config.supervisor.pools.flatMap(({ name, server }, index) =>
-    server === undefined ? [] : [{ pool: name, uid: envoys[index]?.credentials?.uid }],
-  );
-  try {
-    checks.checkWatches(proxied);
-  } catch (error) {
-    if (!(error instanceof ControllerError)) throw error;
-    const index = config.supervisor.pools.findIndex(({ server }) => server !== undefined);
-    report(error.code, `supervisor.workers[${index}].server`, error.message, error.hint);
-  }
-  if (problems.length > 0) {
+  const replicasOf: ReplicasOf = ({ replicas }) => (typeof replicas === "number" ? replicas : cpus);
+  checkPorts(inquiry, replicasOf);
+  await checkToken(inquiry);
+  const launches = await checkLaunches(inquiry);
+  const envoys = await checkEnvoys(inquiry, launches);
+  checkWatches(inquiry, envoys);
+  if (found.problems.length > 0)
     throw new ConfigurationError(
       file,
-      problems.toSorted((a, b) => a.line - b.line || a.column - b.column),
+      found.problems.toSorted((a, b) => a.line - b.line || a.column - b.column),
     );
-  }
   const spec = configToControllerSpec(config, { replicasOf });
+  const warnings = [...found.warnings, ...memoryWarnings(spec, positions, checks)];
   return {
     file,
     config,
     spec,
     launches,
     envoys,
-    notes,
-    warnings: [...warnings, ...memoryWarnings(spec, positions, checks)].map((warning) => formatProblem(file, warning)),
+    notes: found.notes,
+    warnings: warnings.map((warning) => formatProblem(file, warning)),
   };
+}
+
+type ReplicasOf = (pool: { readonly replicas?: number | "auto" | undefined }) => number;
+
+function checkPorts({ config, checks, found }: Inquiry, replicasOf: ReplicasOf): void {
+  for (const { path, message } of findPortProblems(config, replicasOf)) found.report("CONFIG_INVALID", path, message);
+  const ephemeral = checks.ephemeralPorts();
+  if (ephemeral === undefined) return;
+  for (const { path, message } of findEphemeralClaims(config, replicasOf, ephemeral)) found.warn(path, message);
+}
+
+async function checkToken({ config, found }: Inquiry): Promise<void> {
+  const { tokenFile } = config.admin;
+  if (tokenFile === undefined) return;
+  const path = "admin.token_file";
+  try {
+    found.warn(path, (await readToken(tokenFile)).warning);
+  } catch (error) {
+    if (!(error instanceof ControllerError)) throw error;
+    found.report(error.code, path, error.message, error.hint);
+  }
+}
+
+/** The launch plans of all pools that have one, in their order. */
+async function checkLaunches({ config, env, checks, found }: Inquiry): Promise<readonly LaunchPlan[]> {
+  const launches: LaunchPlan[] = [];
+  for (const [index, pool] of config.supervisor.pools.entries()) {
+    const place = `supervisor.workers[${index}]`;
+    const launch = checks.checkLaunch(await launchRequest(pool), env, (key, { code, message, hint }) =>
+      found.report(code, `${place}.${key}`, message, hint),
+    );
+    if (launch !== undefined) launches.push(launch);
+    const needs = launch === undefined ? [] : shimNeeds(pool, launch);
+    const obstacles = needs.length === 0 ? [] : checks.shimObstacles(config.supervisor.runtimeDir);
+    if (obstacles.length > 0)
+      found.report(
+        "SPAWN_SHIM_BLOCKED",
+        `${place}.${needs[0]}`,
+        `Cannot start pool "${pool.name}": the spawn shim, needed for ${needs.join(", ")}, cannot be executed ${obstacles.join(" or ")}`,
+        "Set supervisor.runtime_dir to a directory on a file system without noexec, or allow executable memory (vm.memfd_noexec).",
+      );
+    found.warn(`${place}.metrics`, metricsDoubt(pool, launch));
+    found.warn(`${place}.oom_score_adj`, oomScoreDoubt(pool, checks));
+  }
+  return launches;
+}
+
+/** The Envoy of each pool, in the order of the pools. */
+async function checkEnvoys(
+  inquiry: Inquiry,
+  launches: readonly LaunchPlan[],
+): Promise<readonly (EnvoyProgram | undefined)[]> {
+  const { config, missingEnvoy, found } = inquiry;
+  const envoys: (EnvoyProgram | undefined)[] = [];
+  for (const [index, pool] of config.supervisor.pools.entries()) {
+    const { server } = pool;
+    const place = `supervisor.workers[${index}].server`;
+    try {
+      envoys.push(server === undefined ? undefined : await checkEnvoy(inquiry, launches, index, pool, server));
+    } catch (error) {
+      if (!(error instanceof ControllerError)) throw error;
+      const { code, message, hint } = error;
+      // Not a problem of the configuration: the same file may pass a moment later.
+      if (error.exitCode !== 78) throw error;
+      const isNamed = server?.exec !== undefined;
+      const path = `${place}${PLACES_OF_PROXY_ERRORS[code] ?? (isNamed ? ".exec" : "")}`;
+      if (missingEnvoy === "problem" || isNamed || code !== "ENVOY_NOT_FOUND") found.report(code, path, message, hint);
+      else found.warn(path, `not checked by Envoy: ${message}`);
+      envoys.push(undefined);
+    }
+  }
+  return envoys;
+}
+
+/** The Envoy of one pool; undefined if nothing starts anyway. Rejects with a ControllerError. */
+async function checkEnvoy(
+  { config, env, checks, found }: Inquiry,
+  launches: readonly LaunchPlan[],
+  index: number,
+  pool: PoolConfig,
+  server: ServerConfig,
+): Promise<EnvoyProgram | undefined> {
+  const identities = launches.flatMap(({ credentials }) => credentials ?? []);
+  const binary = await checkServer(pool, server, { env, checks, identities });
+  // Without the plans of all pools nothing starts, and the users of their workers are unknown.
+  if (binary === undefined || launches.length < config.supervisor.pools.length) return undefined;
+  const workerUid = launches[index]?.credentials?.uid ?? process.getuid?.() ?? 0;
+  const uids = new Set(identities.map(({ uid }) => uid));
+  const wish = { pool: pool.name, user: server.user, file: binary.file, workerUid, uids };
+  const { note, warning, ...user } = checks.chooseEnvoyUser(wish);
+  if (note !== undefined) found.notes.push(note);
+  found.warn(`supervisor.workers[${index}].server.user`, warning);
+  return { ...binary, ...user };
+}
+
+function checkWatches({ config, checks, found }: Inquiry, envoys: readonly (EnvoyProgram | undefined)[]): void {
+  const { pools } = config.supervisor;
+  const proxied = pools.flatMap(({ name, server }, index) =>
+    server === undefined ? [] : [{ pool: name, uid: envoys[index]?.credentials?.uid }],
+  );
+  try {
+    checks.checkWatches(proxied);
+  } catch (error) {
+    if (!(error instanceof ControllerError)) throw error;
+    const index = pools.findIndex(({ server }) => server !== undefined);
+    found.report(error.code, `supervisor.workers[${index}].server`, error.message, error.hint);
+  }
 }
 
 /** Why the metrics of a pool may come out wrong; undefined if nothing hints at that. */

@@ -8,10 +8,10 @@ import {
   type ControllerState,
   newController,
   stepController,
-  viewOf,
 } from "./controller.ts";
 import { type ControllerSpec, emptied, type PoolSpec } from "./spec.ts";
 import type { ControllerView } from "./view.ts";
+import { viewOf } from "./viewOf.ts";
 import type { WorkerEvent } from "./worker/event.ts";
 
 interface Process {

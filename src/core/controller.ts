@@ -1,5 +1,5 @@
 /**
- * The controller state machine: boots, runs and stops all pools within one overall deadline. Produces the view.
+ * The controller state machine: boots, runs and stops all pools within one overall deadline.
  *
  * A shutdown: not ready at once → pre-stop delay (workers keep serving) → proxies accept no connections and finish their
  * requests → all workers stop → proxies stop → finished. At the overall deadline, or at a second request, all remaining
@@ -8,16 +8,14 @@
 import { after, type Instant } from "../base/time.ts";
 import { formatDuration } from "../base/units.ts";
 import type { WideLifecycleEvent, WorkerLifecycleEvent } from "./event.ts";
-import { type Slot, workerId } from "./identity.ts";
-import { countReady, isHealthy, servesInPanic } from "./pool/health.ts";
-import type { Order, RunningOperation } from "./pool/order.ts";
+import type { Slot } from "./identity.ts";
+import { countReady } from "./pool/health.ts";
+import type { Order } from "./pool/order.ts";
 import { stepPool } from "./pool/pool.ts";
-import { isStandby } from "./pool/roster.ts";
-import { isEmpty, newPool, outcomeOf, type PoolEvent, type PoolState } from "./pool/state.ts";
+import { isEmpty, isRemoved, newPool, outcomeOf, type PoolEvent, type PoolState } from "./pool/state.ts";
 import { type ControllerPolicy, type ControllerSpec, emptied, type PoolSpec } from "./spec.ts";
-import type { ControllerPhase, ControllerView, OperationView, PoolView, WorkerView } from "./view.ts";
+import type { ControllerPhase } from "./view.ts";
 import type { WorkerEffect, WorkerEvent } from "./worker/event.ts";
-import { isStarting, type WorkerState } from "./worker/state.ts";
 
 /** After SIGKILL to all processes, how long the controller waits for the kernel before it exits. */
 const KILL_GRACE_MS = 2000;
@@ -172,11 +170,6 @@ function boot(
   effects.push({ kind: "tell", event: { kind: "controller_started", reason: parts.join(", ") } });
   const start: PoolEvent = { kind: "boot", at: event.at, random: event.random };
   return stepRole(stepRole(state, "proxy", start, effects), "workers", start, effects);
-}
-
-/** Whether it is no longer desired and has no process left. */
-function isRemoved(pool: PoolState): boolean {
-  return pool.spec.replicas === 0 && isEmpty(pool);
 }
 
 function plural(count: number, one: string, many: string): string {
@@ -370,77 +363,4 @@ function stepOne(state: ControllerState, pool: number, event: PoolEvent, effects
     else effects.push({ ...effect, pool });
   }
   return { ...state, pools: state.pools.with(pool, transition.state) };
-}
-
-/** The read model of `state`. */
-export function viewOf(state: ControllerState): ControllerView {
-  const pools = state.pools.flatMap((pool, index): PoolView[] => {
-    const { spec } = pool;
-    if (isRemoved(pool)) return [];
-    const view: PoolView = {
-      index,
-      name: spec.name,
-      role: spec.role,
-      fronts: spec.fronts,
-      replicas: spec.replicas,
-      standby: spec.standby,
-      readyCount: countReady(pool),
-      completedCount: pool.census.completed,
-      desiredHealthyPercentage: spec.desiredHealthyPercentage,
-      healthy: isHealthy(pool),
-      workers: pool.workers
-        .filter((worker) => worker.slot < spec.replicas + spec.standby || worker.incarnation > 0)
-        .map((worker) => viewOfWorker(worker, pool)),
-      operations: pool.running.map(viewOfOperation),
-      tally: pool.tally,
-    };
-    return [view];
-  });
-  // Without any pool, as during some reloads, nothing serves.
-  const healthy = pools.length > 0 && pools.every((pool) => pool.healthy);
-  return {
-    phase: state.phase,
-    startedAt: state.startedAt,
-    healthy,
-    ready: healthy && state.phase === "running",
-    shutdownRequests: state.shutdownRequests,
-    pools,
-  };
-}
-
-function viewOfOperation({ id, order, left, total, startedAt }: RunningOperation): OperationView {
-  return { id, what: order.kind, done: total - left.length, total, startedAt };
-}
-
-/** Since when it may be balanced over. A worker whose liveness fails must pass it first. */
-function answeredAt(worker: WorkerState): Instant | undefined {
-  if (worker.phase === "booting") return worker.answeredAt;
-  return worker.phase === "unready" && worker.liveness === undefined ? worker.answeredAt : undefined;
-}
-
-function viewOfWorker(worker: WorkerState, state: PoolState): WorkerView {
-  const pool = state.spec.name;
-  const alive = "pid" in worker;
-  return {
-    id: workerId(pool, worker.slot),
-    pool,
-    slot: worker.slot,
-    phase: isStarting(worker) ? "starting" : worker.phase,
-    incarnation: worker.incarnation,
-    revision: worker.revision,
-    pid: alive ? worker.pid : undefined,
-    since: worker.since,
-    spawnedAt: alive ? worker.spawnedAt : undefined,
-    deadline: worker.deadline,
-    isProving: worker.phase === "booting" && state.spec.readiness.kind === "observed",
-    isStandby: isStandby(worker),
-    answeredAt: answeredAt(worker),
-    servesInPanic: servesInPanic(state, worker),
-    inFlight: worker.phase === "draining" ? worker.inFlight : undefined,
-    restarts: worker.restarts,
-    lastExit: worker.lastExit,
-    reason: state.doubted.includes(worker.slot)
-      ? `running after ${worker.crashes.streak} crashes in a row; does not count for the pool's health yet`
-      : worker.reason,
-  };
 }

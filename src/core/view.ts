@@ -1,6 +1,6 @@
 /**
  * The immutable read model: what metrics, API, CLI, dashboard and Envoy's endpoints know about the controller. Only
- * core/controller.ts produces it, after each event.
+ * viewOf.ts produces it.
  */
 import type { Instant } from "../base/time.ts";
 import type { OperationKind } from "./event.ts";

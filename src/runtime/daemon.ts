@@ -4,6 +4,7 @@
  * the event loop, so that requests, signals and log lines are handled in between. Keeps one timer a worker equal to the
  * deadline in its state. Decides nothing.
  */
+
 import { InvariantError } from "../base/errors.ts";
 import type { Instant } from "../base/time.ts";
 import {
@@ -12,7 +13,6 @@ import {
   type ControllerState,
   newController,
   stepController,
-  viewOf,
 } from "../core/controller.ts";
 import type { LifecycleEvent, LimitKind } from "../core/event.ts";
 import type { ExitStatus } from "../core/exit.ts";
@@ -20,6 +20,7 @@ import type { Slot } from "../core/identity.ts";
 import type { Order } from "../core/pool/order.ts";
 import type { ControllerPolicy, ControllerSpec, PoolSpec } from "../core/spec.ts";
 import type { ControllerView } from "../core/view.ts";
+import { viewOf } from "../core/viewOf.ts";
 import type { WorkerEvent } from "../core/worker/event.ts";
 import type { WorkerState } from "../core/worker/state.ts";
 import type { Clock } from "./clock.ts";

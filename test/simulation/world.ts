@@ -2,6 +2,7 @@
  * A fake machine for the controller: a clock, processes that crash, ignore signals, leave survivors and refuse to
  * start, and an operator who interferes. Everything follows from the seed. After each event the invariants are checked.
  */
+
 import assert from "node:assert/strict";
 import { after, type Instant, instant } from "../../src/base/time.ts";
 import {
@@ -10,7 +11,6 @@ import {
   type ControllerState,
   newController,
   stepController,
-  viewOf,
 } from "../../src/core/controller.ts";
 import type { LifecycleEvent } from "../../src/core/event.ts";
 import type { ExitStatus } from "../../src/core/exit.ts";
@@ -20,6 +20,7 @@ import { stepPool } from "../../src/core/pool/pool.ts";
 import { isStandby, takeCensus } from "../../src/core/pool/roster.ts";
 import type { PoolState } from "../../src/core/pool/state.ts";
 import { type ControllerPolicy, type ControllerSpec, emptied, type PoolSpec } from "../../src/core/spec.ts";
+import { viewOf } from "../../src/core/viewOf.ts";
 import type { WorkerEvent } from "../../src/core/worker/event.ts";
 import type { ReadyState, WorkerState } from "../../src/core/worker/state.ts";
 import { poolSpec } from "../support/poolSpec.ts";

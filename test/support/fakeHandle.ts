@@ -4,9 +4,10 @@ import { EventLog } from "../../src/admin/events.ts";
 import type { ControllerHandle } from "../../src/admin/handle.ts";
 import { OperationLog } from "../../src/admin/operations.ts";
 import { instant } from "../../src/base/time.ts";
-import { newController, viewOf } from "../../src/core/controller.ts";
+import { newController } from "../../src/core/controller.ts";
 import type { OperationKind } from "../../src/core/event.ts";
 import type { ControllerView } from "../../src/core/view.ts";
+import { viewOf } from "../../src/core/viewOf.ts";
 import { workerDetail, workerDump } from "./fakeController.ts";
 import { poolSpec } from "./poolSpec.ts";
 

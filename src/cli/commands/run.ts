@@ -25,9 +25,10 @@ export const run: Command = {
     }
     // The checks take as long as each program they run, Envoy above all, and a request to stop is obeyed meanwhile.
     const held = holdSignals();
-    const [{ ownEnvironment, preflight, systemChecks, toolRunner }, { runController }, { Start, stoppedExitCode }] =
+    const [{ preflight }, { ownEnvironment, systemChecks, toolRunner }, { runController }, { Start, stoppedExitCode }] =
       await Promise.all([
         import("../../controller/preflight.ts"),
+        import("../../controller/systemChecks.ts"),
         import("../../controller/controllerProcess.ts"),
         import("../../controller/start.ts"),
       ]);

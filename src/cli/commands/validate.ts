@@ -15,7 +15,8 @@ export const validate: Command = {
     { command: "monoceros -c config.yaml -k", doc: "The same" },
   ],
   async run({ terminal, env, text, isSet }) {
-    const { ownEnvironment, preflight } = await import("../../controller/preflight.ts");
+    const { preflight } = await import("../../controller/preflight.ts");
+    const { ownEnvironment } = await import("../../controller/systemChecks.ts");
     const { ConfigurationError } = await import("../../controller/configFile.ts");
     const file = text("config") ?? "";
     let result: Preflight;

@@ -98,6 +98,11 @@ export function isEmpty(state: PoolState): boolean {
   return state.workers.every((worker) => worker.phase === "down");
 }
 
+/** Whether it is no longer desired and has no process left. */
+export function isRemoved(pool: PoolState): boolean {
+  return pool.spec.replicas === 0 && isEmpty(pool);
+}
+
 /**
  * The outcome of a pool without processes whose replicas will not start again by themselves. `completed`: all of them
  * completed. `failed`: one reached its restart limit or failed under `restart.policy: never`. undefined while it runs.

@@ -1,0 +1,128 @@
+/** What the checks of a configuration ask of the system: the real one, unless a test plays it. */
+import type { Logger } from "../base/log.ts";
+import type { EphemeralPorts } from "../config/ports.ts";
+import type { Environment } from "../config/variables.ts";
+import {
+  checkConfiguration,
+  type EnvoyBinary,
+  type EnvoyRequest,
+  findEnvoy,
+  type RunProgram,
+} from "../envoy/control/binary.ts";
+import type { ProxyPlaces, ProxySettings } from "../envoy/resources/settings.ts";
+import { type FileError, readWholeFile } from "../files/readFile.ts";
+import { memoryBoundBytes } from "../runtime/os/cgroup.ts";
+import { availableCpus } from "../runtime/os/cpus.ts";
+import { readEphemeralPorts } from "../runtime/os/ephemeralPorts.ts";
+import { INOTIFY_OF_ENVOY, requireInotify } from "../runtime/os/inotify.ts";
+import { SystemCallError } from "../runtime/os/linux.ts";
+import { hasRefusedProcesses, processLimitError } from "../runtime/os/processLimit.ts";
+import { exactEnvironment, readOwnOomScoreAdj } from "../runtime/os/procfs.ts";
+import { chooseEnvoyUser, type EnvoyUser, type EnvoyUserWish } from "../runtime/process/envoyUser.ts";
+import { type LaunchPlan, type LaunchRequest, type OnLaunchProblem, planLaunch } from "../runtime/process/launch.ts";
+import { controllerMark } from "../runtime/process/leftovers.ts";
+import { Lifeline } from "../runtime/process/lifeline.ts";
+import type { ToolControl } from "../runtime/process/processes.ts";
+import { findShimObstacles } from "../runtime/process/spawnShim.ts";
+import { StartTools } from "../runtime/process/startTools.ts";
+import { runTool } from "../runtime/process/tool.ts";
+import { RuntimeDirectory } from "./pools/runtimeDirectory.ts";
+
+/** What the system says about a configuration; the real system unless a test plays it. */
+export interface SystemChecks {
+  availableCpus(): number;
+  /** Bytes that all processes of the controller's control group may use together; undefined where there is no limit. */
+  memoryBoundBytes(): number | undefined;
+  /** The controller's own oom_score_adj; undefined if unknown. */
+  oomScoreAdj(): number | undefined;
+  /** The places where the spawn shim may not be executed, with the reason; none if it may. */
+  shimObstacles(runtimeDir: string | undefined): readonly string[];
+  /** Ports that outgoing connections may have; undefined if unknown. */
+  ephemeralPorts(): EphemeralPorts | undefined;
+  /** Tells `onProblem` everything that keeps the pool from being started, and returns undefined then. */
+  checkLaunch(request: LaunchRequest, env: NodeJS.ProcessEnv, onProblem: OnLaunchProblem): LaunchPlan | undefined;
+  /** Why Envoy could not read a file; undefined if it can. */
+  fileProblem(path: string): Promise<string | undefined>;
+  /** Rejects with a ControllerError where there is none that will do. */
+  findEnvoy(request: EnvoyRequest): Promise<EnvoyBinary>;
+  /** Rejects with a ControllerError where Envoy refuses what it would be started with. */
+  checkProxy(binary: EnvoyBinary, settings: ProxySettings, places: ProxyPlaces): Promise<void>;
+  /** Checks that the Envoys of these pools can watch their files. @throws ControllerError INOTIFY_EXHAUSTED */
+  checkWatches(proxies: readonly ProxyIdentity[]): void;
+  /** Throws a ControllerError where Envoy cannot run as the user that the pool asks for. */
+  chooseEnvoyUser(wish: EnvoyUserWish): EnvoyUser;
+}
+
+/** An Envoy, by its pool, and the user that it runs as; undefined is the controller's own. */
+export interface ProxyIdentity {
+  readonly pool: string;
+  readonly uid: number | undefined;
+}
+
+/** Envoy takes 0.1 s to say its version or to check a configuration. */
+const ENVOY_TIMEOUT_MS = 20_000;
+
+const ignore = () => {};
+const SILENT: Logger = { debug: ignore, info: ignore, warn: ignore, error: ignore };
+
+/** Runs Envoy to its end as a tool of `tools`. */
+export function toolRunner(tools: ToolControl): RunProgram {
+  return async (file, args) => {
+    try {
+      const request = { workerPid: undefined, file, argv: [file, ...args] };
+      const { status, output } = await runTool(tools, request, ENVOY_TIMEOUT_MS);
+      if (status === undefined) return { kind: "timeout", boundMs: ENVOY_TIMEOUT_MS };
+      if (status.kind === "signal" && hasRefusedProcesses()) throw processLimitError(`Cannot run "${file}"`);
+      return { kind: "ended", code: status.kind === "code" ? status.code : undefined, output };
+    } catch (error) {
+      if (!(error instanceof SystemCallError) || error.code !== "EAGAIN") throw error;
+      throw processLimitError(`Cannot run "${file}"`, error);
+    }
+  };
+}
+
+/** Runs Envoy where there is no controller, with a guardian for as long as it takes. */
+const runAlone: RunProgram = async (file, args) => {
+  const lifeline = new Lifeline(controllerMark());
+  using tools = new StartTools(lifeline, controllerMark());
+  try {
+    return await toolRunner(tools)(file, args);
+  } finally {
+    lifeline.release();
+  }
+};
+
+/** The controller's environment as its workers inherit it, byte for byte. */
+export function ownEnvironment(env: NodeJS.ProcessEnv): Environment {
+  return exactEnvironment(env);
+}
+
+/** The real system; `run` is how Envoy is run to its end, `isProxied` tells pools whose Envoy runs already. */
+export function systemChecks(run: RunProgram = runAlone, isProxied = (_pool: string) => false): SystemChecks {
+  return {
+    availableCpus: () => availableCpus(),
+    memoryBoundBytes: () => memoryBoundBytes(),
+    oomScoreAdj: () => readOwnOomScoreAdj(),
+    shimObstacles: (runtimeDir) => {
+      using stack = new DisposableStack();
+      return findShimObstacles(() => stack.use(RuntimeDirectory.create(runtimeDir, SILENT)).path);
+    },
+    ephemeralPorts: () => readEphemeralPorts(),
+    checkLaunch: planLaunch,
+    fileProblem: (path) =>
+      readWholeFile(path).then(
+        () => undefined,
+        (error: FileError) => error.message,
+      ),
+    findEnvoy: (request) => findEnvoy(request, run),
+    checkProxy: (binary, settings, places) => checkConfiguration(binary, settings, places, run),
+    checkWatches: (proxies) => {
+      const starting = Map.groupBy(
+        proxies.filter(({ pool }) => !isProxied(pool)),
+        ({ uid }) => uid,
+      );
+      for (const [uid, envoys] of starting) requireInotify(envoys.length * INOTIFY_OF_ENVOY, uid);
+    },
+    chooseEnvoyUser,
+  };
+}
