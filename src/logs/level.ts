@@ -140,6 +140,7 @@ const CUT_WORDS: ReadonlyMap<number, number> = new Map([
  * The index in RECORD_LEVELS of the level that the line in [start, end) says it has, or NO_LEVEL. Up to three bytes behind
  * `end` are read.
  */
+// biome-ignore lint/complexity/noExcessiveLinesPerFunction: one loop over the head of a line, whose cases share its state
 export function findLevel(view: DataView, start: number, end: number): number {
   if (start >= end) return NO_LEVEL;
   const stop = Math.min(end, start + MAX_HEAD_BYTES);

@@ -15,7 +15,7 @@ import type { Daemon } from "../../runtime/daemon.ts";
 import { describeMethod, probeStarter } from "../../runtime/probe/probeMethods.ts";
 import { type ProbeListener, Prober, type ProbeTarget } from "../../runtime/probe/prober.ts";
 import type { Processes } from "../../runtime/process/processes.ts";
-import type { Asked, SocketOwners } from "../../runtime/socket/socketOwners.ts";
+import type { Asked, Listening, SocketOwners } from "../../runtime/socket/socketOwners.ts";
 import type { SharedSocket, SharedSockets } from "../../runtime/socket/sockets.ts";
 import type { PoolRegistry } from "../pools/poolRegistry.ts";
 import type { Traffic } from "../pools/traffic.ts";
@@ -31,6 +31,21 @@ import { ReadinessGate, type WorkerKey } from "./readinessGate.ts";
 import { ReadinessReports } from "./readinessReports.ts";
 
 type Spawned = Extract<LifecycleEvent, { kind: "spawned" }>;
+
+export interface HealthOptions {
+  readonly registry: PoolRegistry;
+  /** Index of a pool of workers by its name; undefined for a proxy. */
+  readonly indexOf: (pool: string) => number | undefined;
+  readonly processes: Processes;
+  readonly daemon: Daemon;
+  readonly traffic: Traffic;
+  readonly inspection: Inspection;
+  readonly sockets: SharedSockets;
+  readonly owners: SocketOwners;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly tally: ProbeTally;
+}
 
 export class Health implements Disposable {
   readonly #registry: PoolRegistry;
@@ -60,20 +75,7 @@ export class Health implements Disposable {
   /** Warnings that were logged. */
   readonly #warned = new Set<string>();
 
-  constructor(options: {
-    registry: PoolRegistry;
-    /** Index of a pool of workers by its name; undefined for a proxy. */
-    indexOf: (pool: string) => number | undefined;
-    processes: Processes;
-    daemon: Daemon;
-    traffic: Traffic;
-    inspection: Inspection;
-    sockets: SharedSockets;
-    owners: SocketOwners;
-    clock: Clock;
-    log: Logger;
-    tally: ProbeTally;
-  }) {
+  constructor(options: HealthOptions) {
     const { daemon, traffic, processes, sockets, owners, tally, clock, log } = options;
     this.#registry = options.registry;
     this.#indexOf = options.indexOf;
@@ -92,12 +94,32 @@ export class Health implements Disposable {
         traffic.becameUnready(pool, slot, incarnation, reason);
       },
     });
+    const start = probeStarter(processes, owners, (target, reason) => this.#warnOfUnknownOwner(target, reason));
+    const common = { clock, random: Math.random, log, start };
+    const listener = this.#probeListener(tally);
+    this.#prober = new Prober({ ...common, listener });
+    this.#observer = new Prober({ ...common, listener: { ...listener, ...this.#observation() } });
+    this.#listening = new ListeningWatch({ clock, owners, listens: (...found) => this.#listens(...found) });
+    this.#closed = new ClosedListenerWatch({ clock, owners, closed: (...found) => this.#hasClosed(...found) });
+    this.#queues = new AcceptQueueWatch({
+      clock,
+      sockets: () => sockets.list(),
+      wasSeenToWait: (pool) => this.#seenToWait.has(pool),
+      listener: {
+        stalled: (pool, reason) => this.#withIndex(pool, (index) => this.#gate.stall(index, reason)),
+        resumed: (pool) => this.#withIndex(pool, (index) => this.#gate.resume(index)),
+      },
+    });
+    this.#ownership = new OwnershipWatch({ clock, owners, judged: (worker, whyNot) => this.#judged(worker, whyNot) });
+  }
+
+  /** Results of the probes of the configuration. */
+  #probeListener(tally: ProbeTally): ProbeListener {
     const verdicts = new LivenessVerdicts(
       (...worker) => this.#diagnose(...worker),
-      (...verdict) => daemon.livenessFailed(...verdict),
+      (...verdict) => this.#daemon.livenessFailed(...verdict),
     );
-    const start = probeStarter(processes, owners, (target, reason) => this.#warnOfUnknownOwner(target, reason));
-    const listener: ProbeListener = {
+    return {
       becameReady: (...worker) => {
         if (this.#isObserved(worker[0])) return;
         this.#expose(worker);
@@ -109,77 +131,52 @@ export class Health implements Disposable {
       livenessFailed: (...verdict) => void verdicts.failed(...verdict),
       becameAlive: (...worker) => {
         verdicts.answered(...worker);
-        daemon.becameAlive(...worker);
+        this.#daemon.becameAlive(...worker);
       },
       attempted: ({ pool, slot, incarnation }, purpose, outcome) => {
-        tally.count(daemon.specOf(pool).name, purpose, resultOf(outcome));
+        tally.count(this.#daemon.specOf(pool).name, purpose, resultOf(outcome));
         if (purpose !== "liveness" && outcome.kind !== "success")
           this.#reports.note([pool, slot, incarnation], outcome.reason);
       },
     };
-    this.#prober = new Prober({ clock, random: Math.random, log, start, listener });
-    this.#observer = new Prober({
-      clock,
-      random: Math.random,
-      log,
-      start,
-      listener: {
-        ...listener,
-        becameReady: (...worker) => this.#gate.withdraw(worker, "readiness"),
-        attempted: ({ pool, slot, incarnation }, _, outcome) => {
-          if (outcome.kind !== "success")
-            this.#reports.note([pool, slot, incarnation], this.#unseen(pool, outcome.reason));
-        },
+  }
+
+  /** What differs for workers whose waiting on a shared socket is observed. */
+  #observation(): Pick<ProbeListener, "becameReady" | "attempted"> {
+    return {
+      becameReady: (...worker) => this.#gate.withdraw(worker, "readiness"),
+      attempted: ({ pool, slot, incarnation }, _, outcome) => {
+        if (outcome.kind !== "success")
+          this.#reports.note([pool, slot, incarnation], this.#unseen(pool, outcome.reason));
       },
-    });
-    this.#listening = new ListeningWatch({
-      clock,
-      owners,
-      listens: (worker, asked, sockets) => {
-        this.#closed.watch(worker, asked, sockets);
-        this.#gate.withdraw(worker, "readiness");
-        this.#gate.withdraw(worker, "closed");
-      },
-    });
-    this.#closed = new ClosedListenerWatch({
-      clock,
-      owners,
-      closed: (worker, asked, addresses) => {
-        this.#gate.object(
-          worker,
-          "closed",
-          `it listened on ${addresses.join(", ")}, and none of its processes listens any more`,
-        );
-        this.#listening.watch(worker, asked);
-      },
-    });
-    this.#queues = new AcceptQueueWatch({
-      clock,
-      sockets: () => sockets.list(),
-      wasSeenToWait: (pool) => this.#seenToWait.has(pool),
-      listener: {
-        stalled: (pool, reason) => {
-          const index = this.#indexOf(pool);
-          if (index !== undefined) this.#gate.stall(index, reason);
-        },
-        resumed: (pool) => {
-          const index = this.#indexOf(pool);
-          if (index !== undefined) this.#gate.resume(index);
-        },
-      },
-    });
-    this.#ownership = new OwnershipWatch({
-      clock,
-      owners,
-      judged: (worker, whyNot) => {
-        this.#expose(worker);
-        if (whyNot === undefined) this.#gate.withdraw(worker, "owner");
-        else {
-          this.#gate.object(worker, "owner", whyNot);
-          this.#reports.note(worker, whyNot);
-        }
-      },
-    });
+    };
+  }
+
+  #listens(worker: WorkerKey, asked: Asked, found: Listening): void {
+    this.#closed.watch(worker, asked, found);
+    this.#gate.withdraw(worker, "readiness");
+    this.#gate.withdraw(worker, "closed");
+  }
+
+  #hasClosed(worker: WorkerKey, asked: Asked, addresses: readonly string[]): void {
+    const reason = `it listened on ${addresses.join(", ")}, and none of its processes listens any more`;
+    this.#gate.object(worker, "closed", reason);
+    this.#listening.watch(worker, asked);
+  }
+
+  #judged(worker: WorkerKey, whyNot: string | undefined): void {
+    this.#expose(worker);
+    if (whyNot === undefined) {
+      this.#gate.withdraw(worker, "owner");
+      return;
+    }
+    this.#gate.object(worker, "owner", whyNot);
+    this.#reports.note(worker, whyNot);
+  }
+
+  #withIndex(pool: string, act: (index: number) => void): void {
+    const index = this.#indexOf(pool);
+    if (index !== undefined) act(index);
   }
 
   /** Call before the first worker is spawned. */
