@@ -1,10 +1,19 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { createServer, type ListenOptions } from "node:net";
 import { test } from "node:test";
 import { readTcpListeners } from "./socketDiag.ts";
 import { formatListener, parseListeners, readListeners } from "./socketTable.ts";
+
+/** The inode of a descriptor that is a socket. */
+function inodeOf(fd: string): string[] {
+  try {
+    return [...readlinkSync(`/proc/self/fd/${fd}`).matchAll(/^socket:\[(\d+)\]$/gu)].map(([, inode = ""]) => inode);
+  } catch {
+    return [];
+  }
+}
 
 test("sock_diag lists the same listening sockets as /proc/net/tcp", async () => {
   const places: ListenOptions[] = [
@@ -18,9 +27,11 @@ test("sock_diag lists the same listening sockets as /proc/net/tcp", async () => 
   try {
     await Promise.all(servers.map((server) => once(server, "listening")));
     const ports = new Set(servers.map((server) => (server.address() as { port: number }).port));
+    // Another process may listen on the same port of another address.
+    const inodes = new Set(readdirSync("/proc/self/fd").flatMap(inodeOf));
     const ours = (listeners: ReturnType<typeof readListeners>) =>
       listeners
-        .filter(({ port }) => ports.has(port))
+        .filter(({ port, inode }) => ports.has(port) && inodes.has(inode))
         .map((listener) => `${formatListener(listener)} ${listener.inode}`)
         .toSorted();
     assert.ok(readTcpListeners() !== undefined, "the kernel answers");
