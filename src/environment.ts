@@ -1,5 +1,5 @@
 /**
- * Variables of the environment that would change or hang the runtime inside the executable. Workers get them unchanged:
+ * Environment variables that would change or hang the runtime inside the executable. Workers inherit them unchanged:
  * they are meant for programs of the same runtime, or mean something else to other programs (NODE_UNIQUE_ID is a common
  * name for a node of a cluster). Pure.
  */
@@ -7,7 +7,7 @@
 type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
- * Read by the runtime before the first line of the program runs, so that removing them takes another start. NODE_UNIQUE_ID
+ * Read by the runtime before the first line of the program runs, so removing them requires a restart. NODE_UNIQUE_ID
  * makes a process wait for a cluster's primary, NODE_V8_COVERAGE and NODE_DEBUG slow it down, NODE_DEBUG and
  * NODE_DEBUG_NATIVE write to stderr, NODE_COMPILE_CACHE keeps files. (NODE_OPTIONS and OPENSSL_CONF are switched off when
  * the executable is built.)
@@ -20,22 +20,22 @@ const READ_AT_START = [
   "NODE_COMPILE_CACHE",
 ] as const;
 
-/** Read by libuv when it needs a thread or a ring for the first time: it is early enough to remove them. */
+/** Read by libuv when it first needs a thread or a ring, so the running process can still remove them. */
 const READ_LATER = ["UV_THREADPOOL_SIZE", "UV_USE_IO_URING"] as const;
 
-/** Carries what was removed over the other start, as JSON. */
+/** Passes the removed variables through the restart, as JSON. */
 const CARRIER = "MONOCEROS_ENVIRONMENT";
 
 export type EnvironmentDecision =
-  /** Start again with `env`. */
+  /** Restart with `env`. */
   | { readonly kind: "restart"; readonly env: Readonly<Record<string, string>> }
-  /** Go on without the variables in `remove`; `env` is what the program, its configuration and its workers see. */
+  /** Continue without the variables in `remove`; `env` is what the program, its configuration and its workers see. */
   | { readonly kind: "run"; readonly env: Environment; readonly remove: readonly string[] };
 
 /**
  * Decides what to do about `env`, the environment of this process. `hasChannel`: a Node.js parent has
  * opened a channel (NODE_CHANNEL_FD), whose messages are not for us. `mayRestart` is false if there is no executable
- * of our own to start again.
+ * of our own to restart.
  */
 export function decideEnvironment(env: Environment, hasChannel: boolean, mayRestart: boolean): EnvironmentDecision {
   const { [CARRIER]: carried, ...own } = env;

@@ -1,10 +1,10 @@
-/** The one way out of the program. */
+/** The only exit of the program. */
 import ffi from "node:ffi";
 
 /**
- * Ends this process with `code` as soon as the listeners of "exit" have run, through _exit(2). Both ways of Node.js wait
- * for threads first: one in a write to a reader that stopped never comes, nor does one of V8 that waits for a collection
- * by this thread, and a controller that is done would stay. Text that the system does not have yet is lost.
+ * Runs the "exit" listeners, then ends this process with `code` through _exit(2). Both exits of Node.js first wait for
+ * threads, which can block indefinitely: a thread that writes to a stopped reader, or a V8 thread that waits for a
+ * garbage collection by this thread. Output that the system has not received yet is lost.
  */
 export function exitNow(code: number): never {
   process.emit("exit", code);

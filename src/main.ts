@@ -1,4 +1,4 @@
-/** The program: runs the command line and leaves with its exit code. The only file that may end the process. */
+/** The program: runs the command line and exits with its exit code. The only file that may end the process. */
 import { readFileSync } from "node:fs";
 import { isSea } from "node:sea";
 import { cli } from "./cli/cli.ts";
@@ -10,7 +10,7 @@ import { exitNow } from "./exitNow.ts";
 const env = prepareEnvironment();
 
 const terminal = processTerminal(env, (error) => {
-  // Whoever read our output (`| head`) has seen enough.
+  // The reader of our output (such as `| head`) has closed it.
   if (error.code === "EPIPE") exitNow(0);
   process.stderr.write(`monoceros: cannot write to stdout: ${error.message}\n`, () => exitNow(1));
 });

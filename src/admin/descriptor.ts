@@ -1,4 +1,4 @@
-/** Node.js has no public way from a connection to its descriptor. */
+/** Node.js has no public API that returns the descriptor of a connection. */
 import type { Socket } from "node:net";
 
 /** The descriptor of an open connection; undefined if it is closed. */

@@ -1,4 +1,4 @@
-/** The page docs/api.md, printed from the routes. */
+/** The page docs/api.md, generated from the routes. */
 import type { Route } from "./http/route.ts";
 
 const INTRODUCTION = `# API

@@ -1,12 +1,12 @@
-/** The last lifecycle events in a ring of bounded length, and those who follow them. */
+/** The last lifecycle events in a bounded ring, and their followers. */
 import { describeEvent } from "../core/describe.ts";
 import type { LifecycleEvent } from "../core/event.ts";
 import type { EventRecord } from "./api.ts";
 
-/** Events that are kept; older ones are forgotten. */
+/** Maximum number of events kept; older ones are dropped. */
 const KEPT_EVENTS = 500;
 
-/** An event as it came; words are made when they are needed, because hundreds may come at once. */
+/** A raw event. Its message is formatted on demand, because hundreds of events may arrive at once. */
 interface KeptEvent {
   readonly event: LifecycleEvent;
   readonly seq: number;
@@ -28,12 +28,12 @@ export class EventLog {
     return this.#seq;
   }
 
-  /** Adds an event and returns it as followers see it. */
+  /** Adds an event and returns the record that followers receive. */
   add(event: LifecycleEvent): EventRecord {
     return toRecord(this.#keep(event));
   }
 
-  /** Adds an event that nobody needs to hear of now; it is put into words when somebody asks. */
+  /** Adds an event without returning its record; the message is formatted only on demand. */
   addQuietly(event: LifecycleEvent): void {
     this.#keep(event);
   }
@@ -49,7 +49,7 @@ export class EventLog {
     return records;
   }
 
-  /** Calls `follower` for each event from now on, until disposed. */
+  /** Calls `follower` for each new event until disposed. */
   follow(follower: (record: EventRecord) => void): Disposable {
     this.#followers.add(follower);
     return { [Symbol.dispose]: () => this.#followers.delete(follower) };

@@ -1,4 +1,4 @@
-/** What the HTTP fronts may ask of the controller. Declared here, by its user; the composition root makes one. */
+/** What the HTTP fronts need from the controller. Declared here, by its user; the composition root implements it. */
 import type { Instant } from "../base/time.ts";
 import type { Slot } from "../core/identity.ts";
 import type { ControllerView, WorkerView } from "../core/view.ts";
@@ -7,9 +7,9 @@ import type { EventLog } from "./events.ts";
 import type { OperationLog } from "./operations.ts";
 
 /**
- * Pools are named by their index in the view. What is asked of a pool is an operation: each method returns its id, which
- * `operations` and the events know from then on. `slots` undefined means the whole pool.
- * @throws ControllerError REQUEST_REFUSED where it is not possible
+ * Pools are identified by their index in the view. Each method that requests an operation returns its id, which is
+ * `operations` and the events use from then on. `slots` undefined means the whole pool.
+ * @throws ControllerError REQUEST_REFUSED if the operation is not possible
  */
 export interface ControllerHandle {
   readonly version: string;
@@ -17,33 +17,33 @@ export interface ControllerHandle {
   readonly operations: OperationLog;
   view(): ControllerView;
   now(): Instant;
-  /** What a worker of the pool waits for to be ready; undefined where it waits for nothing. */
+  /** What a worker of the pool waits for before it is ready; undefined if nothing. */
   waitOf(pool: number, worker: WorkerView): string | undefined;
-  /** What workers use and do; it has to be read first. */
+  /** Resource usage and activity of the workers, read on demand. */
   details(): StatusDetails;
-  /** The same with the processes of each worker; bounded in time. */
+  /** The same with the processes of each worker; limited in time. */
   detailsWithProcesses(): Promise<StatusDetails>;
   /** The exposition and its content type. */
   metrics(accept: string): { readonly text: string; readonly contentType: string };
-  /** The workers' own metrics, merged, and their content type; bounded in time. */
+  /** The workers' own metrics, merged, and their content type; limited in time. */
   workerMetrics(accept: string): Promise<{ readonly text: string; readonly contentType: string }>;
-  /** Keeps who asked for what. */
+  /** Records the caller and its request. */
   audit(who: string, what: string): void;
   shutdown(reason: string): void;
   restart(pool: number, slots: readonly Slot[] | undefined, reason: string): string;
   stop(pool: number, slots: readonly Slot[] | undefined, reason: string): string;
   start(pool: number, slots: readonly Slot[] | undefined, reason: string): string;
-  /** `replicas` is a whole number from 1 on. */
+  /** `replicas` is a whole number, at least 1. */
   scale(pool: number, replicas: number, reason: string): string;
-  /** Applies what has changed in the configuration file, or only says what that would be. @throws ControllerError */
+  /** Applies changes of the configuration file, or only reports them. @throws ControllerError */
   reload(isDryRun: boolean): Promise<ReloadPlan>;
   /**
-   * What a worker is doing, all its processes or only `pid`; one without a process is an answer too.
+   * What a worker's processes are doing, or only process `pid`. A worker without a process is a valid result.
    * @throws ControllerError REQUEST_REFUSED, PROCESS_UNKNOWN, as a rejection
    */
   dump(pool: number, slot: Slot, pid: number | undefined): Promise<WorkerDump>;
   /**
-   * Profiles the process `pid` of a worker, or its busiest one, until the time is over, it ends, or `signal` comes.
+   * Profiles process `pid` of a worker, or its busiest one, until the time is up, it exits, or `signal` aborts.
    * @throws ControllerError REQUEST_REFUSED, PROCESS_UNKNOWN, as a rejection
    */
   profileWorker(
@@ -56,8 +56,8 @@ export interface ControllerHandle {
       readonly signal: AbortSignal;
     },
   ): Promise<ProfileAnswer>;
-  /** Of this process, until the time is over or `signal` comes. @throws ControllerError REQUEST_REFUSED, as a rejection */
+  /** Profiles this process; stops early if `signal` aborts. @throws ControllerError REQUEST_REFUSED, as a rejection */
   profileSelf(subject: ProfileSubject, seconds: number, signal: AbortSignal): Promise<ProfileAnswer>;
-  /** Whole chunks of lines as they are written to stdout and stderr. */
+  /** Passes on complete chunks of lines as they are written to stdout and stderr. */
   tapLogs(listener: (stream: LogLine["stream"], chunk: Buffer) => void): Disposable;
 }

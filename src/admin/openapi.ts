@@ -1,4 +1,4 @@
-/** The OpenAPI 3.1 document, made from the routes themselves, so that it cannot disagree with what is served. Pure. */
+/** The OpenAPI 3.1 document, generated from the routes so that it always matches what is served. Pure. */
 import type { Route, RouteAnswer } from "./http/route.ts";
 import { SCHEMAS, type Schema } from "./schemas.ts";
 
@@ -13,14 +13,14 @@ const ERRORS: Readonly<Record<number, string>> = {
   429: "Too many clients follow already",
 };
 
-/** What the segments of paths are. */
+/** Description of each path segment. */
 const SEGMENTS: Readonly<Record<string, string>> = {
   pool: "Name of a pool",
   worker: "Id of a worker",
   operation: "Id of an operation",
 };
 
-/** The document about `routes`; those in `open` need no permission. */
+/** The document for `routes`; those in `open` need no permission. */
 export function openApiDocument(routes: readonly Route[], open: readonly Route[], version: string): object {
   const paths: Record<string, Record<string, object>> = {};
   for (const route of routes) {
@@ -79,7 +79,7 @@ function errorOf(status: number): object {
   return { description: ERRORS[status] ?? "An error", content: { "application/json": { schema: reference("Error") } } };
 }
 
-/** @throws RangeError for a name without a schema */
+/** @throws RangeError if no schema has this name */
 function reference(name: string): Schema {
   if (!Object.hasOwn(SCHEMAS, name)) throw new RangeError(`there is no schema "${name}"`);
   return { $ref: `#/components/schemas/${name}` };

@@ -1,31 +1,31 @@
 /**
- * What operators asked of pools and what became of it: a log of bounded length, folded from lifecycle events. It decides
- * nothing; core/pool.ts carries operations out. The CLI folds the same events with `foldOperation`. Pure but for the
- * clock it is given.
+ * The operations that operators requested and their outcomes: a bounded log, folded from lifecycle events. It decides
+ * nothing; core/pool.ts carries operations out. The CLI folds the same events with `foldOperation`. Pure except for the
+ * clock passed in.
  */
 import type { LifecycleEvent, WideLifecycleEvent } from "../core/event.ts";
 import type { Operation } from "./api.ts";
 
-/** Operations that are kept; of more, the oldest that have ended are forgotten first. */
+/** Maximum number of operations kept. Beyond it, the oldest finished operation is dropped first. */
 const KEPT_OPERATIONS = 200;
 
-/** An event that tells about an operation. */
+/** An event that reports on an operation. */
 export type OperationEvent = Extract<WideLifecycleEvent, { operation: string }>;
 
-/** Whether `event` tells about an operation. */
+/** Whether `event` reports on an operation. */
 export function isOperationEvent<Event extends LifecycleEvent>(event: Event): event is Event & OperationEvent {
   return "operation" in event;
 }
 
-/** Whether nothing more will happen to it. */
+/** Whether the operation has succeeded or failed. */
 export function hasEnded(operation: Operation): boolean {
   return operation.state === "succeeded" || operation.state === "failed";
 }
 
-/** The operation after `event`; `time` is the event's, ISO 8601 in UTC. */
+/** The operation after `event`; `time` is when the event occurred, ISO 8601 in UTC. */
 export function foldOperation(before: Operation | undefined, event: OperationEvent, time: string): Operation {
   const { operation: id, pool, what, done, total } = event;
-  // The reason of a failure is why it failed; the operation keeps the reason it was asked for.
+  // A failure event's reason explains the failure; the operation keeps the reason it was requested for.
   const reason = before?.reason ?? event.reason;
   const startedAt = before?.started_at ?? null;
   const common = { id, pool, what, done, total, reason };
@@ -52,7 +52,7 @@ export class OperationLog {
     this.#wallClock = wallClock;
   }
 
-  /** Takes what happened; anything but news of operations is passed over. */
+  /** Records an event; ignores events that do not report on an operation. */
   handle(event: LifecycleEvent): void {
     if (!isOperationEvent(event)) return;
     const before = this.#operations.get(event.operation);
@@ -60,17 +60,17 @@ export class OperationLog {
     if (this.#operations.size > KEPT_OPERATIONS) this.#forgetOne();
   }
 
-  /** The operation with this id; undefined where there was none or it is forgotten. */
+  /** The operation with this id; undefined if it never existed or was dropped. */
   get(id: string): Operation | undefined {
     return this.#operations.get(id);
   }
 
-  /** All that are kept, oldest first. */
+  /** All kept operations, oldest first. */
   list(): readonly Operation[] {
     return [...this.#operations.values()];
   }
 
-  /** Those that have not ended, oldest first. */
+  /** Operations that have not finished, oldest first. */
   pending(): readonly Operation[] {
     return this.list().filter((operation) => !hasEnded(operation));
   }

@@ -1,6 +1,6 @@
 /**
- * JSON Schemas of the wire types in admin/api.ts, by the names that routes use. They say all that is in a document: a test
- * against a real controller fails where one of its answers has more or less.
+ * JSON Schemas of the wire types in admin/api.ts, by the names that routes use. They are complete: a test against a
+ * real controller fails if an answer has missing or additional properties.
  */
 
 import { MAX_REPLICAS } from "../core/spec.ts";
@@ -22,13 +22,13 @@ function orNull(schema: Schema): Schema {
   return { ...schema, type: [schema["type"], "null"] };
 }
 
-/** An object of exactly these keys, all of them there unless named in `optional`. */
+/** An object with exactly these keys, all required unless listed in `optional`. */
 function object(properties: Readonly<Record<string, Schema>>, optional: readonly string[] = []): Schema {
   const required = Object.keys(properties).filter((key) => !optional.includes(key));
   return { type: "object", properties, required, additionalProperties: false };
 }
 
-/** A whole number within bounds, with what it is where it is not given. */
+/** A whole number within bounds, with its default. */
 export function bounded(bounds: { readonly least: number; readonly most: number; readonly default: number }): Schema {
   return { type: "integer", minimum: bounds.least, maximum: bounds.most, default: bounds.default };
 }

@@ -1,6 +1,6 @@
 /**
- * Operational errors: what can go wrong without a bug, each with a code, an exit code and one line of meaning.
- * The table is the only place where codes are made; docs/errors.md is printed from it. A bug is an InvariantError.
+ * Operational errors, which can occur without a bug. Each has a code, an exit code and a one-line meaning. This table
+ * is the only source of codes; docs/errors.md is generated from it. A bug is an InvariantError.
  */
 
 import { printableLines } from "./printable.ts";
@@ -10,7 +10,7 @@ interface ErrorEntry {
   readonly meaning: string;
 }
 
-/** Every operational error code. Exit codes: 1 failed, 2 usage, 69 no controller there, 78 configuration. */
+/** Every operational error code. Exit codes: 1 failed, 2 usage, 69 no controller, 78 configuration. */
 export const ERROR_CODES = {
   CONFIG_INVALID: { exitCode: 78, meaning: "The configuration has problems; each is listed with line and column." },
   CONFIG_UNREADABLE: { exitCode: 78, meaning: "The configuration file cannot be read." },
@@ -110,13 +110,13 @@ export const ERROR_CODES = {
 export type ErrorCode = keyof typeof ERROR_CODES;
 
 /**
- * An expected failure. Message form: `Cannot <verb> <object> "<name>": <what is>, <what should be>`. Names in it may come
- * from anywhere, so message and hint are made printable here.
+ * An expected failure. Message form: `Cannot <verb> <object> "<name>": <what is>, <what should be>`. Names may come
+ * from untrusted sources, so the constructor makes the message and hint printable.
  */
 export class ControllerError extends Error {
   override readonly name = "ControllerError";
   readonly code: ErrorCode;
-  /** What the operator can do, one sentence, where there is something. */
+  /** What the operator can do, in one sentence, if there is anything. */
   readonly hint: string | undefined;
 
   constructor(code: ErrorCode, message: string, options: { cause?: unknown; hint?: string } = {}) {
@@ -131,7 +131,7 @@ export class ControllerError extends Error {
   }
 }
 
-/** A bug: a state that cannot be. The controller logs it, stops its children in order and exits with 70. */
+/** A bug: an impossible state. The controller logs it, stops its children gracefully and exits with 70. */
 export class InvariantError extends Error {
   override readonly name = "InvariantError";
 }

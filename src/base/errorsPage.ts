@@ -1,4 +1,4 @@
-/** docs/errors.md, printed from the table of codes. */
+/** docs/errors.md, generated from the table of codes. */
 import { ERROR_CODES } from "./errors.ts";
 
 /** The page in Markdown. */

@@ -1,4 +1,4 @@
-/** The controller's own records: their shape and how they are told to a sink. Writing is the sink's business. */
+/** The controller's own log records: their shape and format. The sink writes them. */
 
 import { printable, printableLines } from "./printable.ts";
 
@@ -21,7 +21,7 @@ export function formatJsonRecord(level: LogLevel, epochMs: number, message: stri
   return `${printableLines(JSON.stringify({ level, ts: epochMs / 1000, msg: message, ...fields }))}\n`;
 }
 
-/** One record for a person: `12:34:56.789 INFO  message key=value …` (UTC), with its newline. */
+/** One human-readable record: `12:34:56.789 INFO  message key=value …` (UTC), with its newline. */
 export function formatReadableRecord(
   level: LogLevel,
   epochMs: number,

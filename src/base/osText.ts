@@ -1,6 +1,6 @@
 /**
  * Text from the system (environment variables, env_file) that need not be UTF-8, as a string that preserves every byte.
- * A byte that is no part of a character becomes half of a surrogate pair, U+DC80 to U+DCFF (as in Python's
+ * A byte that is not part of a character becomes half of a surrogate pair, U+DC80 to U+DCFF (as in Python's
  * surrogateescape), which no UTF-8 text contains. `isWellFormed()` is false for a string with such a byte.
  */
 
@@ -10,7 +10,7 @@ const ENCODER = new TextEncoder();
 /** 0xdc00 plus the byte; bytes below 0x80 are always characters. */
 const ESCAPE = 0xdc00;
 
-/** The string of any bytes. */
+/** Decodes arbitrary bytes to a string. */
 export function decodeOsText(bytes: Uint8Array): string {
   try {
     return STRICT.decode(bytes);
@@ -27,7 +27,7 @@ export function decodeOsText(bytes: Uint8Array): string {
   return text;
 }
 
-/** The bytes of such a string. */
+/** Encodes such a string back to its bytes. */
 export function encodeOsText(text: string): Uint8Array {
   if (text.isWellFormed()) return ENCODER.encode(text);
   const bytes: number[] = [];
@@ -39,7 +39,7 @@ export function encodeOsText(text: string): Uint8Array {
   return Uint8Array.from(bytes);
 }
 
-/** How many bytes the character at `at` has; 0 where none begins there (Unicode, table 3-7). */
+/** Number of bytes of the character at `at`; 0 if none begins there (Unicode, table 3-7). */
 function characterBytes(bytes: Uint8Array, at: number): number {
   const first = bytes[at] ?? 0;
   if (first < 0x80) return 1;

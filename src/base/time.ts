@@ -1,5 +1,5 @@
 /**
- * Points and lengths of time. An Instant is monotonic, so it never jumps with the wall clock; a length is a plain
+ * Points in time and durations. An Instant is monotonic, so it never jumps with the wall clock; a duration is a plain
  * number of milliseconds whose name ends in Ms.
  */
 
@@ -13,7 +13,7 @@ export function instant(ms: number): Instant {
   return ms as Instant;
 }
 
-/** The instant `ms` milliseconds after `at` (before it where `ms` is negative). */
+/** The instant `ms` milliseconds after `at` (before it if `ms` is negative). */
 export function after(at: Instant, ms: number): Instant {
   return (at + ms) as Instant;
 }

@@ -1,11 +1,11 @@
 /**
- * Limits work that repeats to a share of the time, and lets short bursts pass: after a pause, `burstMs` of work may be done
- * at once. Times are monotonic milliseconds.
+ * Limits repeated work to a share of the time, but allows short bursts: after a pause, `burstMs` of work may run
+ * without waiting. Times are monotonic milliseconds.
  */
 export class TimeShare {
   readonly #share: number;
   readonly #burstMs: number;
-  /** When all work so far would have ended at exactly the share. */
+  /** When all work so far would have ended had it run at exactly the share. */
   #paidAtMs = Number.NEGATIVE_INFINITY;
 
   /** `share` is above 0 and at most 1. */
@@ -14,7 +14,7 @@ export class TimeShare {
     this.#burstMs = burstMs;
   }
 
-  /** Work was done from `startMs` to `endMs`. */
+  /** Records work done from `startMs` to `endMs`. */
   spend(startMs: number, endMs: number): void {
     this.#paidAtMs = Math.max(this.#paidAtMs, startMs) + (endMs - startMs) / this.#share;
   }

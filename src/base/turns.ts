@@ -1,10 +1,10 @@
-/** Long lists, worked off without keeping the event loop from everything else. */
+/** Processes long lists without blocking the event loop. */
 import { monotonicMs } from "./monotonic.ts";
 
 /** How long work may take in one turn of the event loop. */
 export const TURN_MS = 8;
 
-/** Calls `act` for each of `items`, in turns of the event loop that are no longer than the bound; then `done`. */
+/** Calls `act` for each of `items` in turns of the event loop of about TURN_MS each, then calls `done`. */
 export function inTurns<Item>(items: readonly Item[], act: (item: Item) => void, done?: () => void, from = 0): void {
   const deadline = monotonicMs() + TURN_MS;
   for (let index = from; index < items.length; index++) {

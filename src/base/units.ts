@@ -26,7 +26,7 @@ const BYTES_PER_UNIT: Readonly<Record<string, number>> = {
   TiB: 2 ** 40,
 };
 
-/** Milliseconds of a Go duration such as "500ms", "1h30m" or "0"; undefined where the text is none. */
+/** Milliseconds of a Go duration such as "500ms", "1h30m" or "0"; undefined if the text is not a duration. */
 export function parseDuration(text: string): number | undefined {
   const match = /^([+-]?)((?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+|0)$/u.exec(text);
   const body = match?.[2];
@@ -43,7 +43,7 @@ export function parseDuration(text: string): number | undefined {
 export function formatDuration(ms: number): string {
   if (ms < 0) return `-${formatDuration(-ms)}`;
   if (ms === 0) return "0s";
-  // What would be rounded up to a full unit is written in the next one.
+  // A value that would round up to a full unit is written in the next larger unit.
   if (ms < 0.9995) return `${Number((ms * 1000).toFixed(0))}µs`;
   if (ms < 999.5) return `${Number(ms.toFixed(ms < 10 ? 1 : 0))}ms`;
   const totalSeconds = Math.round(ms) / 1000;

@@ -1,4 +1,4 @@
-/** Which build this is. The build replaces the two names; run from source there is nothing to tell. */
+/** Identifies this build. The build replaces the two names; they are undefined when run from source. */
 
 declare const MONOCEROS_VERSION: string | undefined;
 declare const MONOCEROS_COMMIT: string | undefined;
@@ -6,5 +6,5 @@ declare const MONOCEROS_COMMIT: string | undefined;
 /** The product's version, such as "0.1.0". */
 export const VERSION: string = typeof MONOCEROS_VERSION === "string" ? MONOCEROS_VERSION : "0.0.0-dev";
 
-/** The short commit it was built from, "unknown" where that is not known. */
+/** The short commit it was built from, or "unknown". */
 export const REVISION: string = typeof MONOCEROS_COMMIT === "string" ? MONOCEROS_COMMIT : "unknown";

@@ -1,6 +1,6 @@
 /**
- * The command line from start to exit code: finds the command, runs it, prints what went wrong. Never throws, never
- * ends the process.
+ * The command line from start to exit code: finds the command, runs it and prints errors. Never throws, never
+ * exits the process.
  */
 import { ControllerError } from "../base/errors.ts";
 import type { Command, Context } from "./command.ts";
@@ -8,7 +8,7 @@ import { type Given, parseCommandLine } from "./commandLine.ts";
 import { helpOf, helpOfAll, SHORT_USAGE } from "./help.ts";
 import type { Terminal } from "./screen/terminal.ts";
 
-/** What a command line is run in. */
+/** The environment that a command line runs in. */
 export interface Surroundings {
   readonly commands: readonly Command[];
   readonly env: Readonly<Record<string, string | undefined>>;
@@ -51,7 +51,7 @@ function contextOf(given: Given, { env, terminal }: Surroundings): Context {
   };
 }
 
-/** An error for a person: no stack, unless it is a bug. */
+/** An error formatted for users: without a stack trace, unless it is a bug. */
 function errorText(error: unknown): string {
   if (error instanceof ControllerError) {
     return `monoceros: ${error.message}\n${error.hint === undefined ? "" : `  hint: ${error.hint}\n`}`;

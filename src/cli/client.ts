@@ -1,6 +1,6 @@
 /**
- * Talks to a controller over its control socket: JSON requests and the two event streams. Answers that are errors
- * become ControllerErrors with the code and words of the controller. Prints nothing.
+ * Client for a controller's control socket: JSON requests and the two event streams. Error responses become
+ * ControllerErrors with the controller's code and message. Prints nothing.
  */
 import { type IncomingMessage, request } from "node:http";
 import { connect, Socket } from "node:net";
@@ -26,15 +26,15 @@ import { ControllerError, ERROR_CODES, type ErrorCode } from "../base/errors.ts"
 import { isName } from "../core/identity.ts";
 import { SseParser } from "./sse.ts";
 
-/** How long a controller that listens may take to answer. */
+/** Time for a listening controller to answer. */
 const ANSWER_TIMEOUT_MS = 10_000;
 
-/** How much longer than it was asked for a profile may take. */
+/** How much longer than requested a profile may take. */
 const PROFILE_SLACK_MS = 15_000;
 
 const HINT = "Start one with `monoceros run -c FILE`, or say where it is: --socket PATH, -c FILE or $MONOCEROS_SOCKET.";
 
-/** What went wrong with a socket, in words. */
+/** Messages for socket errors. */
 const REASONS: Readonly<Record<string, string>> = {
   ENOENT: "does not exist",
   ENOTDIR: "does not exist",
@@ -46,17 +46,17 @@ const REASONS: Readonly<Record<string, string>> = {
   EINVAL: "is too long for the path of a socket",
 };
 
-/** Decides about sockets before anything is sent to them, and about what answers there. */
+/** Decides whether to trust a socket before sending anything to it, and whether to trust its peer. */
 export interface SocketTrust {
-  /** Why nothing may be sent to the socket at a path; undefined if it may. */
+  /** Why nothing may be sent to the socket at a path; undefined if it is trusted. */
   distrustOf(path: string): string | undefined;
-  /** The same of the process that a connection to it leads to. */
+  /** The same for the process that a connection leads to. */
   peerDistrustOf(socket: Socket, path: string): string | undefined;
 }
 
 /**
- * The controller at the first of the paths where one answers that is trusted.
- * @throws ControllerError NO_CONTROLLER, naming every path and what is wrong with it
+ * The controller at the first path where a trusted one answers.
+ * @throws ControllerError NO_CONTROLLER, listing each path and its problem
  */
 export async function findController(candidates: readonly string[], trust?: SocketTrust): Promise<ControlClient> {
   const looked: string[] = [];
@@ -81,27 +81,27 @@ function reasonOf(error: NodeJS.ErrnoException): string {
 function tryConnect(path: string): Promise<Socket | NodeJS.ErrnoException> {
   return new Promise((resolve) => {
     const socket = connect(path);
-    // A command that ends without asking anything does not wait for it.
+    // The open connection must not keep a command alive that sends no request.
     socket.once("connect", () => resolve(socket.unref()));
-    // Also for what comes later: nobody listens until a request takes the connection.
+    // Also handles later errors: there is no other listener until a request uses the connection.
     socket.on("error", resolve);
   });
 }
 
-/** What a follower is told besides the entries. */
+/** What a follower receives in addition to entries. */
 export interface FollowOptions {
-  /** Told how many entries the controller left out because they were not read quickly enough. */
+  /** Called with the number of entries that the controller dropped because they were read too slowly. */
   readonly onLost?: (count: number) => Promise<void>;
-  /** Ends the stream, which then ends like one whose controller is gone. */
+  /** Ends the stream, as if the controller had exited. */
   readonly signal?: AbortSignal;
 }
 
-/** A profile as it came. */
+/** A profile as received. */
 export interface TakenProfile {
   readonly engine: string;
-  /** Why there is less than was asked for; undefined where there is not. */
+  /** Why the profile has less than requested; undefined if it is complete. */
   readonly note: string | undefined;
-  /** The process that was profiled; undefined for the controller. */
+  /** The profiled process; undefined for the controller. */
   readonly pid: number | undefined;
   /** pprof, compressed with gzip. */
   readonly pprof: Buffer;
@@ -112,10 +112,10 @@ export class ControlClient {
   readonly socketPath: string;
   readonly #timeoutMs: number;
   readonly #trust: SocketTrust | undefined;
-  /** What the first request takes; each other one makes its own. */
+  /** An open connection for the first request; later requests open their own. */
   #connection: Socket | undefined;
 
-  /** `connection`: one that is made already. */
+  /** `connection`: an open connection to use for the first request. */
   constructor(
     socketPath: string,
     options: { readonly timeoutMs?: number; readonly connection?: Socket; readonly trust?: SocketTrust } = {},
@@ -131,7 +131,7 @@ export class ControlClient {
     return this.#status("");
   }
 
-  /** The status with what each worker uses and does. @throws ControllerError NO_CONTROLLER */
+  /** The status with the resource usage and activity of each worker. @throws ControllerError NO_CONTROLLER */
   detailedStatus(): Promise<Status> {
     return this.#status("?detail=1");
   }
@@ -146,7 +146,7 @@ export class ControlClient {
     await this.#json("POST", PATHS.shutdown);
   }
 
-  /** Asks for something to be done with a pool or a worker. @throws ControllerError NO_CONTROLLER, POOL_UNKNOWN, WORKER_UNKNOWN, REQUEST_REFUSED */
+  /** Requests `action`. @throws ControllerError NO_CONTROLLER, POOL_UNKNOWN, WORKER_UNKNOWN, REQUEST_REFUSED */
   async order(target: { kind: "pool" | "worker"; name: string }, action: Action): Promise<OperationAccepted> {
     return (await this.#json("POST", PATHS[target.kind](target.name, action))) as OperationAccepted;
   }
@@ -157,7 +157,7 @@ export class ControlClient {
     return (await this.#json("POST", PATHS.pool(pool, "scale"), body)) as OperationAccepted;
   }
 
-  /** @throws ControllerError NO_CONTROLLER, CONFIG_INVALID and others of the checks of a file, REQUEST_REFUSED */
+  /** @throws ControllerError NO_CONTROLLER, CONFIG_INVALID and other errors of the file checks, REQUEST_REFUSED */
   async reload(isDryRun: boolean): Promise<ReloadAccepted> {
     const body = { dry_run: isDryRun } satisfies ReloadRequest;
     return (await this.#json("POST", PATHS.reload, body)) as ReloadAccepted;
@@ -169,7 +169,7 @@ export class ControlClient {
   }
 
   /**
-   * What the processes of a worker are doing, or only `pid` of them.
+   * What the processes of a worker are doing, or only process `pid`.
    * @throws ControllerError NO_CONTROLLER, WORKER_UNKNOWN, PROCESS_UNKNOWN, REQUEST_REFUSED
    */
   async dump(worker: string, pid: number | undefined): Promise<WorkerDump> {
@@ -178,7 +178,7 @@ export class ControlClient {
   }
 
   /**
-   * Profiles the busiest process of a worker, or the one that is chosen.
+   * Profiles the busiest process of a worker, or the chosen one.
    * @throws ControllerError NO_CONTROLLER, WORKER_UNKNOWN, PROCESS_UNKNOWN, REQUEST_INVALID, REQUEST_REFUSED
    */
   profileWorker(worker: string, body: ProfileRequest & { readonly seconds: number }): Promise<TakenProfile> {
@@ -193,7 +193,7 @@ export class ControlClient {
   async #profile(method: "POST", path: string, seconds: number, body?: object): Promise<TakenProfile> {
     const response = await this.#send(method, path, body, {
       timeoutMs: seconds * 1000 + PROFILE_SLACK_MS,
-      // Each byte is a character of its own.
+      // Maps each byte to one character.
       encoding: "latin1",
     });
     const text = await this.#text(response);
@@ -207,14 +207,14 @@ export class ControlClient {
     };
   }
 
-  /** Lifecycle events after number `since`; with `isFollowing` also those to come, until the controller is gone. */
+  /** Lifecycle events after number `since`; with `isFollowing` also new ones, until the controller exits. */
   events(options: { since: number; isFollowing: boolean } & FollowOptions): AsyncIterable<EventRecord> {
     const query = new URLSearchParams({ since: String(options.since) });
     if (!options.isFollowing) query.set("follow", "0");
     return this.#stream<EventRecord>(`${PATHS.events}?${query}`, options.isFollowing, options);
   }
 
-  /** Lines as the controller writes them, until it is gone. */
+  /** Log lines as the controller writes them, until it exits. */
   logs(options: FollowOptions = {}): AsyncIterable<LogLine> {
     return this.#stream<LogLine>(PATHS.logs, true, options);
   }
@@ -234,7 +234,7 @@ export class ControlClient {
         }
       }
     } catch (error) {
-      // A controller that ends cuts its streams off; whoever follows it has seen the end.
+      // A controller that exits cuts off its streams; for a follower, that is the normal end.
       if (!isGone(error) && signal?.aborted !== true) throw error;
       if (!isFollowing) throw this.#gone(error);
     } finally {
@@ -256,7 +256,7 @@ export class ControlClient {
     return parseBody(await this.#text(response));
   }
 
-  /** By events: an asynchronous iteration waits for the connection to close, too. */
+  /** Uses events, because async iteration also waits for the connection to close. */
   #text(response: IncomingMessage): Promise<string> {
     return new Promise((resolve, reject) => {
       let text = "";
@@ -268,7 +268,7 @@ export class ControlClient {
     });
   }
 
-  /** Sends a request and resolves with an answer that is 2xx, its body to be read as text. */
+  /** Sends a request and resolves with a 2xx response, whose body is to be read as text. */
   async #send(
     method: "GET" | "POST",
     path: string,
@@ -279,7 +279,7 @@ export class ControlClient {
     const text = body === undefined ? undefined : JSON.stringify(body);
     const response = await new Promise<IncomingMessage>((resolve, reject) => {
       const headers = text === undefined ? {} : { "content-type": "application/json" };
-      // Without an agent, which would look for the name of a TLS server first and compile large patterns for that.
+      // Use no agent: it would look up the TLS server name first and compile large patterns for that.
       const createConnection = () => this.#takeConnection() ?? this.#connect();
       const call = request({ createConnection, method, path, headers });
       const timer = setTimeout(() => {
@@ -290,7 +290,7 @@ export class ControlClient {
         clearTimeout(timer);
         resolve(answer);
       });
-      // More than one may come; only the first counts, but each needs a listener.
+      // Several errors may occur; only the first counts, but each needs a listener.
       call.on("error", (error) => {
         clearTimeout(timer);
         reject(this.#gone(error));
@@ -304,10 +304,10 @@ export class ControlClient {
     throw errorOf(status, parseBody(await this.#text(response)));
   }
 
-  /** A connection that ends before anything is sent if another process than a controller has taken the path. */
+  /** Opens a connection that closes before anything is sent if an untrusted process has bound the path. */
   #connect(): Socket {
     const socket = connect(this.socketPath);
-    // Before the request listens, which sends itself then.
+    // Registered before the request's own "connect" listener, which sends the request.
     socket.once("connect", () => {
       const stranger = this.#trust?.peerDistrustOf(socket, this.socketPath);
       if (stranger !== undefined) socket.destroy(new Error(stranger));
@@ -346,7 +346,7 @@ function parseBody(text: string): unknown {
   }
 }
 
-/** The error that an answer tells. A controller of another version may have codes that are not known here. */
+/** The error in a response. A controller of another version may use codes unknown to this one. */
 function errorOf(status: number, body: unknown): ControllerError {
   const { code, message } = (body as Partial<ApiError> | undefined)?.error ?? {};
   if (code === undefined || message === undefined) {
@@ -359,12 +359,12 @@ function errorOf(status: number, body: unknown): ControllerError {
   );
 }
 
-/** An answer, or undefined where the controller has ended meanwhile: then whoever watches it is done. */
+/** The answer, or undefined if the controller has exited in the meantime; watchers then end normally. */
 export async function unlessGone<T>(answer: Promise<T>): Promise<T | undefined> {
   try {
     return await answer;
   } catch (error) {
-    // One that only does not answer is no error of the system: that is told.
+    // A timeout has no cause: the controller still runs but does not answer, so report it.
     if (error instanceof ControllerError && error.code === "NO_CONTROLLER" && error.cause !== undefined)
       return undefined;
     throw error;

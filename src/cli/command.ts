@@ -1,15 +1,15 @@
 /**
- * What a command of the command line is: data (from which parsing, help and docs/cli.md are made) plus `run`. A command
- * loads what is heavy inside `run`, so that help and version stay quick.
+ * A command is data (from which parsing, help and docs/cli.md are generated) plus `run`. Heavy modules are loaded
+ * inside `run`, so that help and version stay fast.
  */
 import type { Terminal } from "./screen/terminal.ts";
 
-/** One flag. Its name is the key it stands under, without the dashes. */
+/** One flag. Its key is its name, without the dashes. */
 export interface Flag {
   readonly type: "boolean" | "string";
   /** One letter. */
   readonly short?: string;
-  /** What the value is, in capitals; only for strings. */
+  /** Placeholder for the value, in capitals; only for strings. */
   readonly value?: string;
   readonly isRequired?: true;
   /** What it does, without a full stop. */
@@ -22,7 +22,7 @@ export interface Argument {
   readonly name: string;
   readonly isRequired: boolean;
   readonly doc: string;
-  /** All that it may be, for completion; undefined where that is not known. */
+  /** All possible values, for completion; undefined if unknown. */
   readonly values?: readonly string[];
 }
 
@@ -37,39 +37,39 @@ export interface Command {
   readonly name: string;
   /** One line without a full stop, starting with a verb. */
   readonly summary: string;
-  /** More sentences for the help of the command. */
+  /** Further sentences for the help of the command. */
   readonly details?: string;
-  /** Own flags; those of COMMON_FLAGS are added. */
+  /** The command's own flags; COMMON_FLAGS are added. */
   readonly flags: Readonly<Record<string, Flag>>;
   /** Required ones first. */
   readonly arguments: readonly Argument[];
   readonly examples: readonly Example[];
   /**
-   * Does it and resolves with the exit code. @throws ControllerError for what can go wrong; it is printed with its hint
-   * and gives the exit code.
+   * Runs the command and resolves with the exit code. @throws ControllerError for expected failures; the caller prints
+   * it with its hint and derives the exit code from it.
    */
   run(context: Context): Promise<number>;
 }
 
-/** What a command is run with: the parsed command line and its surroundings. */
+/** What a command runs with: the parsed command line and its environment. */
 export interface Context {
-  /** Positional arguments; as many as the command says. */
+  /** Positional arguments; as many as the command declares. */
   readonly arguments: readonly string[];
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly terminal: Terminal;
-  /** The value of a flag of type string; undefined where it is not given. */
+  /** The value of a string flag; undefined if absent. */
   text(flag: string): string | undefined;
   /** Whether a flag is given. */
   isSet(flag: string): boolean;
 }
 
-/** Flags that each command has. */
+/** Flags of every command. */
 export const COMMON_FLAGS: Readonly<Record<string, Flag>> = {
   json: { type: "boolean", doc: "Print JSON, errors too" },
   help: { type: "boolean", short: "h", doc: "Print this help" },
 };
 
-/** Flags of each command that talks to a running controller. */
+/** Flags of every command that connects to a running controller. */
 export const CLIENT_FLAGS: Readonly<Record<string, Flag>> = {
   socket: { type: "string", value: "PATH", doc: "Control socket of the controller" },
   config: { type: "string", short: "c", value: "FILE", doc: "Configuration of the controller, for its admin.socket" },

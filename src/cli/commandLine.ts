@@ -1,13 +1,13 @@
 /**
- * A command line → the command it names with its flags and arguments, or a USAGE error that says what was probably
- * meant. Pure: it prints nothing and runs nothing.
+ * Parses a command line into the command, its flags and arguments, or throws a USAGE error that suggests the
+ * likely intent. Pure: it prints nothing and runs nothing.
  */
 import { parseArgs } from "node:util";
 import { ControllerError } from "../base/errors.ts";
 import { didYouMean } from "../config/nearest.ts";
 import { COMMON_FLAGS, type Command, type Flag } from "./command.ts";
 
-/** What a command line asks for. */
+/** The parsed command line. */
 export type Request =
   | { readonly kind: "run"; readonly command: Command; readonly given: Given }
   | { readonly kind: "help"; readonly commands: readonly Command[] }
@@ -19,13 +19,13 @@ export interface Given {
   readonly arguments: readonly string[];
 }
 
-/** Flags without a command: those of the predecessor, which had no commands. */
+/** Flags without a command, for compatibility with the predecessor, which had no commands. */
 const BARE_FLAGS: Readonly<Record<string, Flag>> = {
   version: { type: "boolean", short: "v", doc: "Print the version" },
 };
 
 /**
- * Reads `argv` (without the program's name). Without a command word it is `run`, or `version` where
+ * Parses `argv` (without the program's name). Without a command word the command is `run`, or `version` if
  * --version is given. @throws ControllerError USAGE
  */
 export function parseCommandLine(argv: readonly string[], commands: readonly Command[]): Request {
@@ -103,7 +103,7 @@ function readArguments(argv: readonly string[], flags: Readonly<Record<string, F
   const options = Object.fromEntries(
     Object.entries(flags).map(([name, { type, short }]) => [name, { type, ...(short === undefined ? {} : { short }) }]),
   );
-  // Not strict, because our own messages name the nearest flag.
+  // Not strict, so that our own error messages can suggest the nearest flag.
   const { tokens } = parseArgs({ args: [...argv], options, strict: false, allowPositionals: true, tokens: true });
   const given = new Map<string, string | true>();
   const words: string[] = [];
@@ -134,12 +134,12 @@ function readArguments(argv: readonly string[], flags: Readonly<Record<string, F
   return { flags: given, arguments: words };
 }
 
-/** A flag as people write it: -c where it has a letter, else --config. */
+/** A flag in its usual spelling: -c if it has a letter, else --config. */
 function spell(name: string, flag: Flag): string {
   return flag.short === undefined ? `--${name}` : `-${flag.short}`;
 }
 
-/** The error of a command line that is not understood; `called` is what to ask for help. */
+/** The error for an invalid command line; `called` is the command to show help for. */
 export function usage(message: string, called: string): ControllerError {
   return new ControllerError("USAGE", message, { hint: `${called} --help` });
 }

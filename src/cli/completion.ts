@@ -1,13 +1,13 @@
-/** Completion scripts for shells, printed from the data of the commands. Pure. */
+/** Completion scripts for shells, generated from the data of the commands. Pure. */
 import { type Argument, COMMON_FLAGS, type Command, type Flag } from "./command.ts";
 
-/** Shells that there is a script for. */
+/** Supported shells. */
 export const SHELLS = ["bash", "zsh", "fish"] as const;
 export type Shell = (typeof SHELLS)[number];
 
 /**
- * Prints the pools and workers of the running controller, one a line; nothing if there is none. Names come from another
- * process: each script takes them as data, which the shell never expands, and drops what cannot be a name.
+ * Prints the pools and workers of the running controller, one per line; nothing without a controller. Names come from
+ * another process: each script treats them as data that the shell never expands, and drops invalid names.
  */
 const NAMES = "monoceros completion names 2>/dev/null";
 
@@ -22,11 +22,11 @@ export function completionScript(shell: Shell, commands: readonly Command[]): st
   return SCRIPTS[shell](commands);
 }
 
-/** First words of the command line, with the second words of each that is a group. */
+/** First words of the command line; for groups, with their second words. */
 interface Word {
   readonly name: string;
   readonly summary: string;
-  /** The command it is; undefined for a group. */
+  /** The command; undefined for a group. */
   readonly command: Command | undefined;
   readonly members: readonly { readonly name: string; readonly command: Command }[];
 }
@@ -51,7 +51,7 @@ function flagsOf(command: Command): [name: string, flag: Flag][] {
   return Object.entries({ ...command.flags, ...COMMON_FLAGS });
 }
 
-/** Spellings of flags whose value is a file. */
+/** Spellings of flags that take a file. */
 function fileFlags(commands: readonly Command[]): string[] {
   const spellings = commands.flatMap((command) =>
     flagsOf(command)
@@ -65,7 +65,7 @@ function isFile({ type, value }: Flag): boolean {
   return type === "string" && (value === "FILE" || value === "PATH");
 }
 
-/** What may stand where an argument is expected: words, or the names that NAMES prints. */
+/** Completions for an argument: words, or the names that NAMES prints. */
 function valuesOf({ name, values }: Argument): { readonly words: readonly string[]; readonly areNames: boolean } {
   return { words: values ?? [], areNames: /POOL|WORKER/u.test(name) };
 }
@@ -222,7 +222,7 @@ function fishLines(command: Command, condition: string): string[] {
   return [...flags, ...positional];
 }
 
-/** One word for any shell: in single quotes, which stand for nothing else inside. */
+/** One word for any shell: in single quotes, inside of which nothing else is special. */
 function quote(text: string): string {
   return `'${text.replaceAll("'", "'\\''")}'`;
 }

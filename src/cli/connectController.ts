@@ -1,4 +1,4 @@
-/** From flags and environment to the running controller that a command is about, and whether it may be trusted. */
+/** Finds the running controller that a command addresses, from flags and environment, and checks if it is trusted. */
 import { lstatSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { descriptorOf } from "../admin/descriptor.ts";
@@ -7,8 +7,8 @@ import type { ControlClient, SocketTrust } from "./client.ts";
 import type { Context } from "./command.ts";
 
 /**
- * The controller that --socket names, or -c's admin.socket, or the environment, or that is at one of the usual places. At a
- * usual place only root's or the caller's own counts; one that is named may be that of any user.
+ * The controller at --socket, or at admin.socket of -c, or from the environment, or at a default path. At a default
+ * path only a controller of root or of the caller is accepted; at an explicit path, one of any user.
  * @throws ControllerError NO_CONTROLLER, CONFIG_UNREADABLE, CONFIG_INVALID
  */
 export async function connectController(context: Context): Promise<ControlClient> {
@@ -19,7 +19,7 @@ export async function connectController(context: Context): Promise<ControlClient
   return findController(candidates, await socketTrust(named !== undefined, uid));
 }
 
-/** The socket that the user has named; undefined if the usual places are meant. */
+/** The socket that the user specified; undefined to search the default paths. */
 async function namedSocket(context: Context): Promise<string | undefined> {
   const socket = context.text("socket");
   if (socket !== undefined) return socket;
@@ -39,7 +39,7 @@ async function socketTrust(isNamed: boolean, uid: number): Promise<SocketTrust> 
     import("../files/inspectPath.ts"),
   ]);
   return {
-    // Most of the usual places do not exist, which a connection finds out with less.
+    // Most default paths do not exist; connecting detects that at lower cost.
     distrustOf: (path) => (isNamed || !exists(path) ? undefined : distrustOf(path)?.reason),
     peerDistrustOf(socket, path) {
       const fd = descriptorOf(socket);
@@ -56,7 +56,7 @@ function exists(path: string): boolean {
   try {
     return lstatSync(path, { throwIfNoEntry: false }) !== undefined;
   } catch {
-    // Where we may not look.
+    // The path is not accessible to this user.
     return false;
   }
 }

@@ -1,4 +1,4 @@
-/** The page docs/cli.md, printed from the data of the commands. */
+/** The page docs/cli.md, generated from the data of the commands. */
 import { ERROR_CODES } from "../base/errors.ts";
 import type { Command } from "./command.ts";
 import { COMMANDS } from "./commands.ts";

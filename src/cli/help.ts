@@ -1,7 +1,7 @@
-/** The texts of --help, made from the data of the commands. */
+/** The texts of --help, generated from the data of the commands. */
 import { COMMON_FLAGS, type Command, type Flag } from "./command.ts";
 
-/** What is printed when nothing is asked for. */
+/** Printed when no command is given. */
 export const SHORT_USAGE = `usage: monoceros -c FILE [-d]           run the workers that FILE describes
        monoceros COMMAND [FLAG …]       see monoceros --help
 `;
@@ -44,7 +44,7 @@ export function flagRows(command: Command): [flag: string, doc: string][] {
   });
 }
 
-/** `stop [WORKER] [FLAG …]` and the like, without the program's name. */
+/** The usage line, such as `stop [WORKER] [FLAG …]`, without the program's name. */
 export function synopsisTail(command: Command): string {
   const needed = Object.entries(command.flags).filter(([, flag]) => flag.isRequired === true);
   const isAllNeeded = needed.length === Object.keys(command.flags).length;

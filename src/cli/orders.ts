@@ -1,6 +1,6 @@
 /**
- * What `restart`, `scale`, `stop` and `start` share: finding what is meant, following the operation that the controller
- * makes of it, and telling how it ended. Interrupting the wait leaves the operation running.
+ * Shared by `restart`, `scale`, `stop` and `start`: finds the target, follows the operation that the controller starts,
+ * and reports its outcome. Interrupting the wait leaves the operation running.
  */
 import type { Action, EventRecord, Operation, OperationAccepted, Status } from "../admin/api.ts";
 import { foldOperation, hasEnded, isOperationEvent } from "../admin/operations.ts";
@@ -10,24 +10,24 @@ import { didYouMean } from "../config/nearest.ts";
 import type { ControlClient } from "./client.ts";
 import type { Context, Flag } from "./command.ts";
 
-/** What a shell makes of a command that SIGINT ended (128 + 2). */
+/** The exit code that shells use for a command ended by SIGINT (128 + 2). */
 const EXIT_INTERRUPTED = 130;
 
-/** Flags of each command that begins an operation. */
+/** Flags of each command that starts an operation. */
 export const OPERATION_FLAGS: Readonly<Record<string, Flag>> = {
   "no-wait": { type: "boolean", doc: "Return at once with the id of the operation" },
 };
 
-/** What an order is about. */
+/** The target of an order. */
 export interface Target {
   readonly kind: "pool" | "worker";
   /** Name of the pool or id of the worker. */
   readonly name: string;
-  /** The pool, of a worker too. */
+  /** The pool itself, or the worker's pool. */
   readonly pool: string;
 }
 
-/** The pool or worker of this name. @throws ControllerError WORKER_UNKNOWN with the nearest name */
+/** The pool or worker with this name. @throws ControllerError WORKER_UNKNOWN with the nearest name */
 export function findTarget(status: Status, name: string, verb: Action): Target {
   const { pools } = status;
   if (pools.some((pool) => pool.name === name)) return { kind: "pool", name, pool: name };
@@ -38,7 +38,7 @@ export function findTarget(status: Status, name: string, verb: Action): Target {
   throw new ControllerError("WORKER_UNKNOWN", `Cannot ${verb} "${name}": there is no such pool or worker${guess}`);
 }
 
-/** The pool of this name. @throws ControllerError POOL_UNKNOWN with the nearest name */
+/** The pool with this name. @throws ControllerError POOL_UNKNOWN with the nearest name */
 export function findPool(status: Status, name: string, verb: "scale"): Target {
   const names = status.pools.map((pool) => pool.name);
   if (names.includes(name)) return { kind: "pool", name, pool: name };
@@ -51,12 +51,12 @@ export function findPool(status: Status, name: string, verb: "scale"): Target {
 /** An order that the controller has accepted. */
 export interface Order {
   readonly target: Target;
-  /** Such as `restart of pool "web"`. */
+  /** For example `restart of pool "web"`. */
   readonly what: string;
   readonly accepted: OperationAccepted;
 }
 
-/** Asks for `action` and waits for its end, unless told not to. Resolves with the exit code. @throws ControllerError */
+/** Requests `action` and waits for its end, except with --no-wait. Returns the exit code. @throws ControllerError */
 export async function orderAction(
   context: Context,
   client: ControlClient,
@@ -69,8 +69,8 @@ export async function orderAction(
 }
 
 /**
- * Shows each step of an operation until it has ended, and then how. Resolves with the exit code.
- * @throws ControllerError OPERATION_FAILED, NO_CONTROLLER where the controller is gone before
+ * Prints each step of an operation until it ends, and then its outcome. Resolves with the exit code.
+ * @throws ControllerError OPERATION_FAILED, NO_CONTROLLER if the controller exits first
  */
 export async function carryOut(context: Context, client: ControlClient, order: Order): Promise<number> {
   const { terminal } = context;
@@ -92,7 +92,7 @@ export async function carryOut(context: Context, client: ControlClient, order: O
   return 0;
 }
 
-/** The operation at its end; undefined where the user no longer waits. */
+/** The finished operation; undefined if the user interrupted the wait. */
 async function follow(context: Context, client: ControlClient, order: Order): Promise<Operation | undefined> {
   const { terminal } = context;
   const { accepted, target, what } = order;
@@ -106,7 +106,7 @@ async function follow(context: Context, client: ControlClient, order: Order): Pr
   for await (const record of stream) {
     const hasGap = record.seq !== lastSeq + 1;
     lastSeq = record.seq;
-    // More may have happened than the controller keeps, the end of the operation too.
+    // The controller may have dropped the missing events, including the end of the operation.
     if (hasGap) operation = await client.operation(accepted.operation);
     if (isOperationEvent(record) && record.operation === accepted.operation)
       operation = foldOperation(operation, record, record.time);
@@ -128,7 +128,7 @@ async function follow(context: Context, client: ControlClient, order: Order): Pr
   );
 }
 
-/** Whether a person who waits wants to see it: all about the pool, but what another line says anyway. */
+/** Whether to print an event while waiting: those about the pool, except what another line already reports. */
 function isStep(record: EventRecord, target: Target): boolean {
   if (record.kind === "controller_stopping" || record.kind === "controller_killing") return true;
   if (!("pool" in record) || record.pool !== target.pool) return false;
@@ -143,7 +143,7 @@ function failure({ what }: Order, { id, done, total, error = "no reason is known
   });
 }
 
-/** How an operation that succeeded ended. @throws ControllerError where it found nothing that it could do */
+/** The outcome of an operation that succeeded. @throws ControllerError if it found nothing to do */
 async function summary(client: ControlClient, { target, what }: Order, operation: Operation): Promise<string> {
   const { total, done, started_at: startedAt, ended_at: endedAt } = operation;
   if (total === 0 && operation.what !== "scale" && operation.what !== "reload")

@@ -1,11 +1,11 @@
-/** The flag --pid of commands that look into one process of a worker. */
+/** The flag --pid of commands that inspect one process of a worker. */
 import { PID_BOUNDS } from "../admin/api.ts";
 import type { Context, Flag } from "./command.ts";
 import { usage } from "./commandLine.ts";
 
 export const PID_FLAG = { type: "string", value: "PID" } as const satisfies Omit<Flag, "doc">;
 
-/** What --pid says; undefined if absent. @throws ControllerError USAGE */
+/** The value of --pid; undefined if absent. @throws ControllerError USAGE */
 export function pidOf(context: Context, command: string): number | undefined {
   const text = context.text("pid");
   if (text === undefined) return undefined;

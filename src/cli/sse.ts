@@ -1,18 +1,18 @@
 /**
- * Server-sent events, read a chunk at a time (HTML Living Standard, "Server-sent events": interpreting an event stream).
+ * Server-sent events, parsed in chunks (HTML Living Standard, "Server-sent events": interpreting an event stream).
  * Only what the admin API uses: `event`, `data`, `id`. Pure.
  */
 
 /** One event of a stream. */
 export interface SseMessage {
-  /** "message" where the stream does not say. */
+  /** "message" if the stream does not specify one. */
   readonly event: string;
   /** Lines of `data`, joined by newlines. */
   readonly data: string;
   readonly id: string | undefined;
 }
 
-/** Takes text as it arrives, whatever its borders, and gives whole events. An event without its blank line is none. */
+/** Takes text in arbitrary chunks and returns complete events. An event without its blank line is incomplete. */
 export class SseParser {
   #rest = "";
   #event = "";
@@ -22,7 +22,7 @@ export class SseParser {
   /** The events that `chunk` completes. */
   push(chunk: string): SseMessage[] {
     const messages: SseMessage[] = [];
-    // The rest holds no newline, so only the chunk is searched.
+    // The remainder holds no newline, so only the new chunk is searched.
     let searchFrom = this.#rest.length;
     const text = this.#rest + chunk;
     let start = 0;

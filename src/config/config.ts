@@ -21,13 +21,13 @@ export interface SupervisorConfig {
   readonly shutdownTimeoutMs: number;
   readonly preStopDelayMs: number;
   readonly runtimeDir: string | undefined;
-  /** At least one, with different names. */
+  /** At least one, with unique names. */
   readonly pools: readonly PoolConfig[];
 }
 
 export interface PoolConfig {
   readonly name: string;
-  /** Where `autoscale` is set, the number at the start, which it brings within its bounds. */
+  /** With `autoscale`, the initial number, clamped to its bounds. */
   readonly replicas: number | "auto";
   readonly autoscale: AutoscaleConfig | undefined;
   readonly exec: string;
@@ -48,7 +48,7 @@ export interface PoolConfig {
   readonly stopSignal: string;
   readonly stopSignalTarget: "group" | "leader";
   readonly signalTimeoutMs: number;
-  /** undefined is unlimited. */
+  /** undefined means unlimited. */
   readonly maxRestarts: number | undefined;
   readonly restartWindowMs: number;
   readonly restart: RestartConfig;
@@ -68,21 +68,21 @@ export interface PoolConfig {
 export interface AutoscaleConfig {
   readonly min: number;
   readonly max: number;
-  /** CPUs that a worker uses on average. */
+  /** Target average CPU usage per worker, in cores. */
   readonly cpu: number | undefined;
-  /** Requests that a worker works on on average. */
+  /** Target average number of requests in flight per worker. */
   readonly inFlight: number | undefined;
   readonly upAfterMs: number;
   readonly downAfterMs: number;
 }
 
-/** A value of oom_score_adj, or what is added to the controller's own. */
+/** A value of oom_score_adj; if relative, it is added to the controller's own. */
 export interface OomScoreConfig {
   readonly value: number;
   readonly isRelative: boolean;
 }
 
-/** Above the controller and Envoy, whose resident files make them look large: workers are killed first. */
+/** Above the controller and Envoy, which look large because of their resident files: workers are killed first. */
 export const DEFAULT_OOM_SCORE_ADJ: OomScoreConfig = { value: 500, isRelative: true };
 
 /** A value of one resource limit. */
@@ -123,9 +123,9 @@ export interface LimitsConfig {
 
 export interface HttpProbeConfig {
   readonly path: string;
-  /** undefined is the worker's own port. */
+  /** undefined means the worker's own port. */
   readonly port: number | undefined;
-  /** In addition to the default headers, or in their place. */
+  /** In addition to the default headers, or overriding them. */
   readonly headers: Readonly<Record<string, string>>;
 }
 
@@ -164,7 +164,7 @@ export type Share = number | { readonly percent: number };
 export interface RollingConfig {
   readonly maxSurge: Share;
   readonly maxUnavailable: Share;
-  /** Only where no probe tells whether a worker is ready. */
+  /** Used only if no probe determines whether a worker is ready. */
   readonly minReadyMs: number;
 }
 
@@ -178,30 +178,30 @@ export interface SocketConfig {
 export interface LogsConfig {
   readonly mode: "annotate" | "inherit";
   readonly maxLineBytes: number;
-  /** Of lines on stderr that state none. */
+  /** Level of lines on stderr that state none. */
   readonly stderrLevel: "debug" | "info" | "warn" | "error" | "fatal";
 }
 
 export interface MetricsConfig {
   readonly path: string;
-  /** That of slot 0, the other slots follow; undefined is the worker's own port or socket. */
+  /** Port of slot 0, counted up for the other slots; undefined means the worker's own port or socket. */
   readonly port: number | undefined;
-  /** undefined follows from `multiproc`: see metricsScope. */
+  /** If undefined, it depends on `multiproc`: see metricsScope. */
   readonly scope: MetricsScope | undefined;
   /** Whether the controller keeps a directory for prometheus_client's multiprocess mode. */
   readonly multiproc: boolean;
 }
 
-/** What the answer of one worker is about: itself, or all workers of its pool. */
+/** What one worker's answer covers: itself, or all workers of its pool. */
 export type MetricsScope = "worker" | "pool";
 
-/** What a worker's answer is about, where the file does not say it too. */
+/** What a worker's answer covers, including the default. */
 export function metricsScope({ scope, multiproc }: Pick<MetricsConfig, "scope" | "multiproc">): MetricsScope {
   return scope ?? (multiproc ? "pool" : "worker");
 }
 
 export interface PortArgConfig {
-  /** undefined adds the value alone. */
+  /** If undefined, only the value is added. */
   readonly name: string | undefined;
   readonly startPort: number;
   readonly valueTemplate: Template;
@@ -219,11 +219,11 @@ export interface TlsConfig {
 
 /** Exactly one of startPort, portArg and socketArg is set. */
 export interface ServerConfig {
-  /** The Envoy binary: a path, or a name that is looked up on PATH; undefined looks in the usual places. */
+  /** The Envoy binary: a path, or a name that is looked up on PATH; undefined searches the default locations. */
   readonly exec: string | undefined;
   /** Name or number of the user that Envoy runs as; undefined leaves the choice to the controller. */
   readonly user: string | undefined;
-  /** Port of slot 0, without an argument that tells a worker its own. */
+  /** Port of slot 0, if workers do not receive their port as an argument. */
   readonly startPort: number | undefined;
   readonly portArg: PortArgConfig | undefined;
   readonly socketArg: SocketArgConfig | undefined;
@@ -235,11 +235,11 @@ export interface ServerConfig {
   readonly hashOn: string | undefined;
   readonly listenerPort: number;
   readonly listenerAddress: string;
-  /** undefined is a Unix socket in the runtime directory. */
+  /** undefined means a Unix socket in the runtime directory. */
   readonly adminPort: number | undefined;
   readonly proxyConfigPath: string | undefined;
   readonly protocol: "http" | "grpc" | "tcp";
-  /** 0 is no limit. */
+  /** 0 means no limit. */
   readonly requestTimeoutMs: number;
   readonly maxConcurrentPerWorker: number | "unlimited";
   readonly maxQueue: number;

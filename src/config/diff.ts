@@ -1,9 +1,9 @@
 /**
- * What a new configuration changes about a running one, as paths sorted by what they take: nothing here decides or does
- * anything. Every key of the schema has its class in CLASSES; one that is forgotten does not compile.
+ * The changes between a running configuration and a new one, as paths grouped by how they are applied. Nothing is
+ * decided or applied here. Every key of the schema has its class in CLASSES; a missing key does not compile.
  *
- * Only values as they are in the two configurations are compared. What a path in them points to (`env_file`, the
- * executable, certificates) may have changed too; that is not seen here. No value is ever part of the result.
+ * Only the values in the two configurations are compared. Changes to the files that paths refer to (`env_file`, the
+ * executable, certificates) are not detected here. No value is ever part of the result.
  */
 import { invariant } from "../base/errors.ts";
 import type {
@@ -18,18 +18,18 @@ import type {
 import type { Kind, ObjectField } from "./field.ts";
 import { configKind } from "./schema.ts";
 
-/** What a changed key takes. */
+/** How a changed key is applied. */
 export type ChangeClass =
-  /** Workers are replaced by ones that are started anew. */
+  /** Workers are replaced by newly started ones. */
   | "launch"
-  /** Envoy is told while it runs. */
+  /** The running Envoy is reconfigured. */
   | "proxy"
-  /** It holds from now on; no process is replaced for it. */
+  /** It takes effect immediately; no process is replaced. */
   | "policy"
   /** It cannot change while the controller runs. */
   | "refused";
 
-/** What changes about one pool; paths as in the new file, in the order of the schema. */
+/** The changes of one pool; paths as in the new file, in schema order. */
 export interface PoolDiff {
   readonly name: string;
   /** A pool that is added or removed has no paths. */
@@ -39,30 +39,30 @@ export interface PoolDiff {
   readonly policy: readonly string[];
 }
 
-/** A key that keeps the new configuration from being used. */
+/** A key that prevents the new configuration from being used. */
 export interface RefusedChange {
   readonly path: string;
   readonly reason: string;
 }
 
-/** Everything that changes. */
+/** All changes. */
 export interface ConfigDiff {
-  /** Paths about the controller itself that hold from now on. */
+  /** Paths of the controller itself that take effect immediately. */
   readonly policy: readonly string[];
   readonly refused: readonly RefusedChange[];
-  /** In the order of the new file, then the removed ones; without those that stay as they are. */
+  /** Changed pools, in the order of the new file, then the removed ones. */
   readonly pools: readonly PoolDiff[];
 }
 
 type Block = Readonly<Record<string, unknown>>;
 
-/** The class of a value: one that holds for all keys inside, several at once, or one for each key of a block. */
+/** The class of a value: one class for all keys inside, several at once, or one for each key of a block. */
 type ClassOf<T> =
   | ChangeClass
   | readonly ChangeClass[]
   | (NonNullable<T> extends string | number | boolean | readonly unknown[] ? never : Classes<NonNullable<T>>);
 
-/** The class of a block that is added or removed as a whole. Without it a block whose keys differ is refused. */
+/** The class of adding or removing a whole block. If absent, such a change is refused. */
 const WHOLE_BLOCK = Symbol("the whole block");
 
 /** A class for each key of a block. */
@@ -72,13 +72,13 @@ type Classes<T> = { readonly [Property in keyof T]-?: ClassOf<T[Property]> } & {
 
 const LOGS = {
   mode: "launch",
-  // The controller makes the records, so no worker is concerned.
+  // The controller creates the records, so workers are not affected.
   maxLineBytes: "policy",
   stderrLevel: "policy",
 } as const satisfies Classes<LogsConfig>;
 
 const METRICS = {
-  // A worker finds its metrics port, which the scope decides too, and its directory in its environment.
+  // A worker reads its metrics port, which also depends on the scope, and its directory from its environment.
   [WHOLE_BLOCK]: "launch",
   path: "policy",
   port: "launch",
@@ -93,7 +93,7 @@ const SERVER = {
   portArg: "launch",
   socketArg: "launch",
   signalTimeoutMs: "policy",
-  // Envoy bounds by it how long it discourages clients.
+  // Envoy uses it to limit how long it discourages clients.
   drainTimeoutMs: ["policy", "proxy"],
   healthCheckPath: "proxy",
   healthCheckHost: "proxy",
@@ -103,7 +103,7 @@ const SERVER = {
   listenerAddress: "proxy",
   adminPort: "refused",
   proxyConfigPath: "refused",
-  // What workers must speak changes with what Envoy speaks to them.
+  // The protocol between Envoy and the workers must match on both sides.
   protocol: ["launch", "proxy"],
   requestTimeoutMs: "proxy",
   maxConcurrentPerWorker: "proxy",
@@ -118,7 +118,7 @@ const SERVER = {
 } as const satisfies Classes<ServerConfig>;
 
 const POOL = {
-  // Pools are told apart by it, so it never changes.
+  // It identifies the pool, so it never changes.
   name: [],
   replicas: "policy",
   autoscale: "policy",
@@ -163,13 +163,13 @@ const ADMIN: Classes<AdminConfig> = {
   port: "refused",
   address: "refused",
   socket: "refused",
-  // What the file says is read again anyway; where it is, is not.
+  // A change of the file's content is read anyway; a change of its path is refused.
   tokenFile: "refused",
 };
 
 const CONFIG: Classes<Config> = { admin: ADMIN, supervisor: SUPERVISOR };
 
-/** Whether a value of this class belongs to a process from its launch on. */
+/** Whether a value of this class is fixed when a process is launched. */
 type IsLaunched<Class> = Class extends "policy" | "proxy"
   ? false
   : Class extends readonly [unknown, ...unknown[]]
@@ -192,14 +192,14 @@ type LaunchedKeys<T, Table> = {
 };
 
 /**
- * The part of the configuration that a revision of a pool holds: keys of class `launch`, and keys that never change. Any
- * other key may have changed since, so reading it from a revision does not compile; read the configuration in force.
+ * The part of the configuration that a revision of a pool holds: keys of class `launch`, and keys that never change.
+ * Reading any other key from a revision does not compile, because it may be outdated; use the current configuration.
  */
 export type LaunchedPool = LaunchedKeys<PoolConfig, typeof POOL>;
 
 const NEEDS_RESTART = "needs a restart of the controller";
 
-/** What changes when `after` takes the place of `before`. */
+/** The changes when `after` replaces `before`. */
 export function diffConfig(before: Config, after: Config): ConfigDiff {
   const poolsField = fieldOf(fieldOf(configKind, "supervisor").kind, "pools");
   const poolKind = poolsField.kind.parts?.type === "list" ? poolsField.kind.parts.item : poolsField.kind;
@@ -229,14 +229,14 @@ export function diffConfig(before: Config, after: Config): ConfigDiff {
   return { policy: whole.policy, refused: refused.map((path) => ({ path, reason: NEEDS_RESTART })), pools };
 }
 
-/** Whether the two configurations are the same to a running controller. */
+/** Whether the two configurations are equivalent for a running controller. */
 export function isEmptyDiff({ policy, refused, pools }: ConfigDiff): boolean {
   return policy.length === 0 && refused.length === 0 && pools.length === 0;
 }
 
 /**
- * The difference in words, a line for each thing that would be done; at least one line. Numbers of workers, by pool, are
- * told where they are known: those that run, or for a pool that is added those that will.
+ * The difference as text, at least one line, with a line for each action. `workers` gives known numbers of workers by
+ * pool: those that run, or those that will run for a pool that is added.
  */
 export function formatPlan(diff: ConfigDiff, workers: ReadonlyMap<string, number> = new Map()): string[] {
   if (isEmptyDiff(diff)) return ["nothing changes"];
@@ -259,7 +259,7 @@ export function formatPlan(diff: ConfigDiff, workers: ReadonlyMap<string, number
   return lines;
 }
 
-/** Paths without the part that the name of the pool says already. */
+/** Paths without the prefix that the pool name already implies. */
 function keys(paths: readonly string[]): string {
   return paths.map((path) => path.replace(/^supervisor\.workers\[\d+\]\./u, "")).join(", ");
 }
@@ -268,14 +268,14 @@ function agree(subjects: readonly string[], verb: "apply"): string {
   return subjects.length === 1 ? "applies" : verb;
 }
 
-/** Collects paths by class, in the order of the schema. */
+/** Collects paths by class, in schema order. */
 class Changes {
   readonly launch: string[] = [];
   readonly proxy: string[] = [];
   readonly policy: string[] = [];
   readonly refused: string[] = [];
 
-  /** Compares two values of a kind; `known` is their class. Lists and maps are one value. */
+  /** Compares two values of a kind; `known` is their class. Lists and maps are compared as a whole. */
   compare(kind: Kind<unknown>, before: unknown, after: unknown, path: string, known: unknown): this {
     if (kind.parts?.type === "object" && isBlock(before) && isBlock(after)) {
       for (const { property, yaml, kind: inner } of kind.parts.fields) {
@@ -299,7 +299,7 @@ function classesOf(known: unknown, path: string): readonly ChangeClass[] {
 }
 
 /**
- * What a change of each key takes, by its path; items of lists are `[]`, as in `supervisor.workers[].sockets[].name`.
+ * The classes of each key, by its path; items of lists are `[]`, as in `supervisor.workers[].sockets[].name`.
  * Blocks themselves are left out. A pool's name has no class.
  */
 export function changeClasses(): ReadonlyMap<string, readonly ChangeClass[]> {
@@ -327,7 +327,7 @@ function isBlock(value: unknown): value is Block {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** Whether two values of a configuration are the same; the order of a map's keys means nothing. */
+/** Whether two values of a configuration are equal; the order of a map's keys is ignored. */
 function isEqual(a: unknown, b: unknown): boolean {
   if (a === b) return true;
   if (Array.isArray(a) && Array.isArray(b))

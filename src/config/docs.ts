@@ -1,4 +1,4 @@
-/** The page docs/configuration.md, printed from the declaration in schema.ts. */
+/** The page docs/configuration.md, generated from the declaration in schema.ts. */
 import type { Kind, ObjectField, Plain } from "./field.ts";
 import { configKind } from "./schema.ts";
 
@@ -36,7 +36,7 @@ export function configurationPage(): string {
   return `${[INTRODUCTION, ...sections].join("\n")}`;
 }
 
-/** Blocks in the order of the file; one that stands in several places is described once. */
+/** Blocks in file order; a block that occurs in several places is described once. */
 function collect(kind: Kind<unknown>, path: string, pathsByKind: Map<Kind<unknown>, string[]>): void {
   if (kind.parts === undefined) return;
   if (kind.parts.type !== "object") {
@@ -80,7 +80,7 @@ function defaultOf(field: ObjectField): string {
 }
 
 function code(value: Plain): string {
-  // Text that YAML would read as a number needs its quotes.
+  // Text that YAML would read as a number needs quotes.
   const isText = typeof value === "string" && !/^[-+]\d+$/u.test(value);
   return `\`${isText ? value : JSON.stringify(value)}\``;
 }

@@ -1,32 +1,32 @@
 /**
- * The vocabulary of the declaration in schema.ts: a Field is one key, a Kind says what its value may be. One Kind reads
- * (with problems), shows (back to what a file would say) and describes (JSON Schema, documentation) its values.
- * Kinds of single values are in scalars.ts. Nothing here knows a particular key.
+ * The vocabulary of the declaration in schema.ts: a Field is one key, a Kind defines its allowed values. A Kind reads
+ * values (reporting problems), shows them (as a file would) and describes them (JSON Schema, documentation).
+ * Kinds of single values are in scalars.ts. Nothing here depends on a particular key.
  */
 import { type ForeignKeys, foreignKeyHint, wordsHint } from "./hints.ts";
 import { didYouMean } from "./nearest.ts";
 import type { Place, Reader, ScalarText } from "./reader.ts";
 import type { TreeEntry, TreeMap, TreeNode } from "./tree.ts";
 
-/** What JSON can hold. */
+/** A JSON value. */
 export type Plain = null | boolean | number | string | readonly Plain[] | { readonly [key: string]: Plain };
 export type JsonSchema = { readonly [key: string]: Plain };
 
-/** What values a key takes. */
+/** The values that a key accepts. */
 export interface Kind<T> {
-  /** A word or two for a table: "duration", "list of strings". */
+  /** One or two words for a table: "duration", "list of strings". */
   readonly label: string;
   /** Completes "expected …". */
   readonly expected: string;
   /**
-   * The value; undefined where there is none, and then a problem has been reported. The members of a map or list that
-   * are wrong are undefined, so a value may be used as a whole only when the reader has no problem.
+   * The value; undefined if invalid, after reporting a problem. Invalid members of a map or list are undefined, so
+   * the value as a whole may be used only if the reader has no problems.
    */
   read(node: TreeNode, place: Place, reader: Reader): T | undefined;
   /** The value as a configuration file would write it. */
   show(value: T): Plain;
   jsonSchema(): JsonSchema;
-  /** What the value is made of, where it is made of others. */
+  /** The parts of a composite value. */
   readonly parts?: Parts;
 }
 
@@ -41,18 +41,18 @@ export type Field<T> = {
   readonly kind: Kind<Exclude<T, undefined>>;
   /** One or two sentences: what it does. */
   readonly doc: string;
-  /** Whether files of the predecessor know the key. */
+  /** Whether the predecessor also has the key. */
   readonly since: "original" | "new";
-  /** What an absent value means, in a word, where the default is undefined. */
+  /** What an absent value means, in a word, if the default is undefined. */
   readonly unset?: string;
-  /** Values that are the same as an absent key. */
+  /** Values that are equivalent to an absent key. */
   isUnset?(value: Exclude<T, undefined>): boolean;
   /** Its values are never shown. */
   readonly secret?: true;
 } & (
   | { readonly required: true }
   | { readonly default: T }
-  /** Absent is the same as an empty block: the defaults of the keys inside hold. */
+  /** Absent is equivalent to an empty block: the keys inside have their defaults. */
   | { readonly filled: true }
 );
 
@@ -62,18 +62,18 @@ export type ObjectField = Field<unknown> & { readonly property: string };
 /** One field for each property of T, of its type. */
 export type Fields<T> = { readonly [Property in keyof T]-?: Field<T[Property]> };
 
-/** What could be read of a T: wrong parts are undefined. */
+/** The readable part of a T: invalid parts are undefined. */
 export type Known<T> = T extends string | number | boolean | undefined
   ? T
   : T extends readonly (infer Item)[]
     ? readonly (Known<Item> | undefined)[]
     : { readonly [Property in keyof T]?: Known<T[Property]> | undefined };
 
-/** What a check of an object can tell; keys are relative: "name", "server.port_arg", "workers[1].name". */
+/** For checks of an object; keys are relative: "name", "server.port_arg", "workers[1].name". */
 export interface CheckContext {
-  /** Whether the key stands in the file with a value, right or wrong. */
+  /** Whether the key is in the file with a value, valid or not. */
   has(key: string): boolean;
-  /** Reports at the key, or at the nearest block around it that stands in the file. */
+  /** Reports at the key, or at the nearest enclosing block that is in the file. */
   problem(key: string, message: string): void;
   warning(key: string, message: string): void;
 }
@@ -81,7 +81,7 @@ export interface CheckContext {
 /** Rules between the keys of one object. */
 export type Check<T> = (value: Known<T>, context: CheckContext) => void;
 
-/** A block with known keys; `foreign` are those that other programs have in its place. */
+/** A block with known keys; `foreign` has hints for keys of other programs. */
 export function object<T>(fields: Fields<T>, check?: Check<T>, foreign: ForeignKeys = new Map()): Kind<T> {
   const all: readonly ObjectField[] = Object.entries<Field<unknown>>(fields).map(([property, field]) => ({
     ...field,
@@ -230,7 +230,7 @@ export function list<T>(item: Kind<T>, options: { min?: number; max?: number } =
   };
 }
 
-/** A map with free keys; `checkKey` tells what is wrong with one. */
+/** A map with arbitrary keys; `checkKey` returns what is wrong with a key. */
 export function map<T>(
   item: Kind<T>,
   keys: { readonly label: string; readonly check: (key: string) => string | undefined },
@@ -255,7 +255,7 @@ export function map<T>(
         const read = item.read(value, at, reader);
         if (read !== undefined) values.push([key, read]);
       }
-      // fromEntries defines properties, so a key such as __proto__ is one like any other.
+      // fromEntries defines properties, so that a key such as __proto__ needs no special treatment.
       return Object.fromEntries(values);
     },
     show: (values) => Object.fromEntries(Object.entries(values).map(([key, value]) => [key, item.show(value)])),
@@ -265,7 +265,7 @@ export function map<T>(
 
 const BARE = /^(?:[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|0[xo][\da-fA-F]+|true|false)$/u;
 
-/** What stands there, in a few words, for "expected …, got …". */
+/** Describes a node briefly, for "expected …, got …". */
 export function describe(node: TreeNode, read?: ScalarText): string {
   if (node.kind === "null") return "nothing";
   if (node.kind !== "scalar") return `a ${node.kind}`;

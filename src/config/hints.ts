@@ -1,12 +1,12 @@
 /**
- * What to write instead: for keys of other process managers and for values in other notations. Pure text; each hint
- * completes a problem that is reported anyway.
+ * Suggestions for keys of other process managers and for values in other notations. Pure text; each hint completes a
+ * problem that is reported anyway.
  */
 
-/** Keys of other programs, lower case without "-" and "_", and what the key is here. */
+/** Hints by key of another program, in lower case without "-" and "_". */
 export type ForeignKeys = ReadonlyMap<string, string>;
 
-/** `, write env …` for a key that another program has, or nothing. */
+/** `, write env …` for a key of another program, or an empty string. */
 export function foreignKeyHint(key: string, foreign: ForeignKeys): string {
   const hint = foreign.get(key.toLowerCase().replaceAll(/[-_ ]/gu, ""));
   return hint === undefined ? "" : `, ${hint}`;
@@ -122,7 +122,7 @@ export const FOREIGN_LIMITS_KEYS: ForeignKeys = table({
   "cpu cpus": "not supported; write autoscale.cpu for a target, or limit the container",
 });
 
-/** What to write for a number that has no unit, or one that Go's durations do not have. */
+/** What to write for a number without a unit, or with one that Go's durations do not have. */
 export function durationHint(text: string): string | undefined {
   const [, number = "", unit = ""] = /^(\d+(?:\.\d+)?)\s*([A-Za-z]*)$/u.exec(text) ?? [];
   if (number === "") return undefined;
@@ -156,7 +156,7 @@ export function durationHint(text: string): string | undefined {
   }
 }
 
-/** What to write for a unit that means different sizes to different programs. */
+/** What to write for a unit whose size differs between programs. */
 export function sizeHint(text: string): string | undefined {
   const [, number, unit = ""] = /^(\d+(?:\.\d+)?)\s*([A-Za-z]+)$/u.exec(text) ?? [];
   const letter = unit[0]?.toUpperCase() ?? "";
@@ -167,18 +167,18 @@ export function sizeHint(text: string): string | undefined {
   return undefined;
 }
 
-/** What to write for other spellings of booleans, which YAML 1.1 had. */
+/** What to write for other spellings of booleans, from YAML 1.1. */
 export function booleanHint(text: string): string | undefined {
   if (/^(?:yes|y|on|1|true)$/iu.test(text)) return "write true";
   return /^(?:no|n|off|0|false)$/iu.test(text) ? "write false" : undefined;
 }
 
-/** What to write for PM2's "max" and its like. */
+/** What to write for PM2's "max" and similar values. */
 export function replicasHint(text: string): string | undefined {
   return /^(?:max|cpus?|nproc)$/iu.test(text) ? 'write "auto" for one worker per CPU' : undefined;
 }
 
-/** Numbers that are the same on all architectures. */
+/** Signal numbers that are the same on all architectures. */
 const SIGNAL_NUMBERS: Readonly<Record<string, string>> = {
   "1": "SIGHUP",
   "2": "SIGINT",
@@ -194,7 +194,7 @@ export function signalHint(text: string): string | undefined {
   return name === undefined ? undefined : `write ${name}`;
 }
 
-/** What to write if a command line stands where a list is expected. */
+/** What to write instead of a command line where a list is expected. */
 export function wordsHint(text: string): string | undefined {
   if (/["'\\$`|&;<>()*?[\]{}#~]/u.test(text)) return "write a list with an item for each word; no shell reads it";
   return `write [${text
@@ -204,7 +204,7 @@ export function wordsHint(text: string): string | undefined {
     .join(", ")}]`;
 }
 
-/** What to write for a path that only a shell would understand. */
+/** What to write for a path that only a shell would expand. */
 export function pathHint(text: string): string | undefined {
   if (text === "~" || text.startsWith("~/")) return `"~" is not replaced: write \${HOME}${text.slice(1)}`;
   return /^~[A-Za-z_][\w-]*(?:\/|$)/u.test(text)
@@ -212,7 +212,7 @@ export function pathHint(text: string): string | undefined {
     : undefined;
 }
 
-/** Recognises a file of another program; undefined if it looks like none. */
+/** Recognises the file format of another program; undefined if none matches. */
 export function foreignFile(text: string): { readonly offset: number; readonly message: string } | undefined {
   const expected = "expected YAML with supervisor and workers";
   for (const [pattern, what] of FOREIGN_FILES) {
@@ -228,7 +228,7 @@ export function foreignFile(text: string): { readonly offset: number; readonly m
   return undefined;
 }
 
-/** `web: gunicorn app`, and no key of ours. */
+/** Matches `web: gunicorn app` in a file without any of our keys. */
 const PROCFILE_LINE = /^(?!(?:admin|supervisor):)[A-Za-z0-9_-]+:[^\S\n]+[A-Za-z_./$]\S*(?:[^\S\n].*)?$/u;
 
 const FOREIGN_FILES: readonly (readonly [RegExp, string])[] = [

@@ -2,7 +2,7 @@
 import type { JsonSchema } from "./field.ts";
 import { configKind } from "./schema.ts";
 
-/** JSON Schema, draft 2020-12. Rules between keys are not in it. */
+/** JSON Schema, draft 2020-12. It does not include rules between keys. */
 export function configJsonSchema(): JsonSchema {
   return {
     $schema: "https://json-schema.org/draft/2020-12/schema",

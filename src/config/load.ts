@@ -1,6 +1,6 @@
 /**
- * The text of a configuration file → a Config, or every problem of it at once with line and column. It never throws,
- * whatever the text. It does not touch the system: files are read and executables looked up elsewhere.
+ * The text of a configuration file → a Config, or all its problems at once with line and column. Never throws,
+ * whatever the text. It does not access the system: files are read and executables looked up elsewhere.
  */
 import type { Config } from "./config.ts";
 import type { Kind } from "./field.ts";
@@ -13,24 +13,24 @@ import type { Environment } from "./variables.ts";
 
 export type { Position, Problem } from "./reader.ts";
 
-/** What came out of a file. */
+/** The result of reading a file. */
 export type ParsedConfig =
   | {
       readonly ok: true;
       readonly file: string;
       readonly config: Config;
       readonly warnings: readonly Problem[];
-      /** Where each key that is set stands, by path such as `supervisor.workers[0].replicas`. */
+      /** The position of each key that is set, by path such as `supervisor.workers[0].replicas`. */
       readonly positions: ReadonlyMap<string, Position>;
     }
   | {
       readonly ok: false;
       readonly file: string;
-      /** At least one, in the order of the file. */
+      /** At least one, in file order. */
       readonly problems: readonly Problem[];
     };
 
-/** Reads `text`, the content of the file called `file`; variables come from `env`. */
+/** Reads `text`, the content of `file`; variables come from `env`. */
 export function parseConfig(text: string, file: string, env: Environment): ParsedConfig {
   let blocks: ReturnType<typeof blocksByKey> | undefined;
   const reader = new Reader(text, env, (key) => {

@@ -1,7 +1,7 @@
-/** Where a key belongs that stands in the wrong block. Derived from the declaration of all keys. */
+/** Finds the block where a misplaced key belongs. Derived from the declaration of all keys. */
 import type { Kind } from "./field.ts";
 
-/** At most this many places are named, nearest first. */
+/** Maximum number of places in a hint, nearest first. */
 const MAX_PLACES = 3;
 
 /** The blocks that have each key, as paths such as `supervisor.workers[].server`. */
@@ -22,7 +22,7 @@ export function blocksByKey(root: Kind<unknown>): ReadonlyMap<string, readonly s
   return blocks;
 }
 
-/** `, it belongs in server`, for a key of other `blocks` that stands in the block at `path`; or nothing. */
+/** `, it belongs in server`, for a key in the block at `path` that only other `blocks` have; or an empty string. */
 export function misplacedHint(blocks: readonly string[], path: string): string {
   const here = steps(path.replaceAll(/\[\d+\]/gu, "[]"));
   const ranked = blocks
@@ -39,13 +39,13 @@ function steps(path: string): readonly string[] {
   return path === "" ? [] : path.split(".");
 }
 
-/** Steps up and down from one block to another. */
+/** Number of steps up and down from one block to another. */
 function distance(from: readonly string[], to: readonly string[]): number {
   const common = from.findIndex((step, index) => to[index] !== step);
   return from.length + to.length - 2 * (common < 0 ? from.length : common);
 }
 
-/** Relative to the block `here` if it is inside. */
+/** Names a block, relative to the block `here` if it is inside. */
 function describeBlock(block: string, here: string): string {
   if (block === "") return "at the top level";
   return `in ${here !== "" && block.startsWith(`${here}.`) ? block.slice(here.length + 1) : block}`;

@@ -1,6 +1,6 @@
-/** The word a person probably meant. */
+/** Guesses the word that the user meant. */
 
-/** The candidate at most two edits (insert, delete, replace, swap) away from `word`; undefined where none is. */
+/** The candidate within two edits (insert, delete, replace, swap) of `word`; undefined if there is none. */
 export function nearest(word: string, candidates: readonly string[]): string | undefined {
   let best: string | undefined;
   let bestDistance = 3;
@@ -16,7 +16,7 @@ export function nearest(word: string, candidates: readonly string[]): string | u
   return best;
 }
 
-/** `, did you mean "x"?` for the nearest candidate, or nothing. */
+/** `, did you mean "x"?` for the nearest candidate, or an empty string. */
 export function didYouMean(word: string, candidates: readonly string[]): string {
   const match = nearest(word, candidates);
   return match === undefined ? "" : `, did you mean "${match}"?`;

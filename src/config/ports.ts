@@ -10,21 +10,21 @@ import {
 import type { Known } from "./field.ts";
 import { rolloutOf } from "./spec.ts";
 
-/** Something that is wrong at a path of the configuration. */
+/** A problem at a path of the configuration. */
 export interface PortProblem {
   readonly path: string;
   readonly message: string;
 }
 
 interface PortClaim {
-  /** Place in the file among all claims. */
+  /** Position in the file among all claims. */
   readonly index: number;
   readonly path: string;
   readonly from: number;
   readonly to: number;
 }
 
-/** Every claim that overlaps another one or leaves the range of ports; each claim is named at most once. */
+/** Every claim that overlaps another one or exceeds the port range; each claim is reported at most once. */
 export function findPortProblems(
   config: Known<Config>,
   replicasOf: (pool: Known<PoolConfig>) => number,
@@ -34,7 +34,7 @@ export function findPortProblems(
   for (const claim of claims) {
     if (claim.to > 65_535) problems.push({ path: claim.path, message: `${formatClaim(claim)} end above 65535` });
   }
-  // Sorted by start, a claim overlaps an earlier one exactly when it starts at or below the highest end so far.
+  // When sorted by start, a claim overlaps an earlier one exactly when it starts at or below the highest end so far.
   let highest: PortClaim | undefined;
   for (const claim of claims.toSorted((a, b) => a.from - b.from)) {
     if (highest !== undefined && claim.from <= highest.to) {
@@ -49,18 +49,18 @@ export function findPortProblems(
   return problems;
 }
 
-/** Ports that the kernel gives to outgoing connections (ip-sysctl: ip_local_port_range, ip_local_reserved_ports). */
+/** Ports that the kernel assigns to outgoing connections (ip-sysctl: ip_local_port_range, ip_local_reserved_ports). */
 export interface EphemeralPorts {
   readonly from: number;
   readonly to: number;
-  /** Ranges that it leaves out all the same. */
+  /** Ranges inside it that the kernel does not assign. */
   readonly reserved: readonly { readonly from: number; readonly to: number }[];
 }
 
-/** Claims of ports that are bound whenever a worker or Envoy starts: an outgoing connection may have one of them then. */
+/** Ports bound at each start of a worker or Envoy, when an outgoing connection may hold one of them. */
 const BOUND_AGAIN = /\.(?:start_port|listener_port|admin_port|metrics\.port)$/u;
 
-/** Every claim of such ports that reaches into the range of outgoing connections. */
+/** Every claim of such ports that overlaps the range of outgoing connections. */
 export function findEphemeralClaims(
   config: Known<Config>,
   replicasOf: (pool: Known<PoolConfig>) => number,
@@ -115,15 +115,15 @@ function portClaims(config: Known<Config>, replicasOf: (pool: Known<PoolConfig>)
   return claims;
 }
 
-/** Ports that the workers of a pool have, and the key of the pool that says so. */
+/** Ports of the workers of a pool, and the key that defines them. */
 export interface PortRange {
   readonly key: string;
-  /** The first and the last one. */
+  /** First and last port, inclusive. */
   readonly from: number;
   readonly to: number;
 }
 
-/** All ports that are assigned to workers of a pool: for their traffic and for their metrics. */
+/** All ports assigned to workers of a pool, for traffic and for metrics. */
 export function ownPorts(pool: PoolConfig, replicas: number): readonly PortRange[] {
   const count = slotCount(pool, replicas);
   const range = (key: string, from: number | undefined) =>
@@ -134,7 +134,7 @@ export function ownPorts(pool: PoolConfig, replicas: number): readonly PortRange
   ];
 }
 
-/** Whether the port of a pool's metrics is that of one of its sockets, where any worker answers for all. */
+/** Whether the metrics port of a pool is that of one of its sockets, on which any worker answers for all. */
 export function sharesMetricsPort({
   metrics,
   sockets,
@@ -147,22 +147,22 @@ export function sharesMetricsPort({
   return (sockets ?? []).some((socket) => socket?.listen?.endsWith(`:${port}`) === true);
 }
 
-/** What of a pool says which ports its workers have. */
+/** The parts of a pool that define the ports of its workers. */
 interface WithStartPort {
   readonly server?: Known<Pick<ServerConfig, "startPort" | "portArg">> | undefined;
 }
 
-/** Port of slot 0; undefined if workers are assigned none. */
+/** Port of slot 0; undefined if workers are not assigned ports. */
 export function startPortOf({ server }: WithStartPort): number | undefined {
   return server?.startPort ?? server?.portArg?.startPort;
 }
 
-/** Where that port stands, relative to the pool. */
+/** Path of the key that sets that port, relative to the pool. */
 export function startPortPath({ server }: WithStartPort): string {
   return server?.startPort === undefined ? "server.port_arg.start_port" : "server.start_port";
 }
 
-/** Slots that a pool may ever use at once: replicas, as many as autoscale may make them, standby and surge. */
+/** Slots that a pool may use at once: the maximum of replicas and autoscale.max, plus standby and surge. */
 function slotCount(pool: Known<PoolConfig>, atStart: number): number {
   const replicas = Math.max(atStart, pool.autoscale?.max ?? 0);
   const surge = pool.rolling?.maxSurge ?? 0;

@@ -1,44 +1,44 @@
 /**
- * What one reading of a file carries along: problems, warnings, where each key stands, the environment, and a budget
- * that keeps aliases from multiplying a small file into endless work. Order and number of problems are settled here.
+ * The state of reading one file: problems, warnings, the position of each key, the environment, and a budget that keeps
+ * aliases from expanding a small file into endless work. It determines the order and number of reported problems.
  */
 import { printable } from "../base/printable.ts";
 import { misplacedHint } from "./misplaced.ts";
 import { MAX_TEXT_LENGTH, type TreeScalar } from "./tree.ts";
 import { type Environment, type Piece, substituteVariables } from "./variables.ts";
 
-/** A place in the file, both from 1; the column counts UTF-16 units. */
+/** A position in the file, both one-based; the column counts UTF-16 units. */
 export interface Position {
   readonly line: number;
   readonly column: number;
 }
 
-/** One thing that is wrong (or, as a warning, doubtful) with the file. */
+/** One error in the file, or, as a warning, something doubtful. */
 export interface Problem extends Position {
-  /** Such as `supervisor.workers[0].replicas`; empty where it is about the file as a whole. */
+  /** Such as `supervisor.workers[0].replicas`; empty if it concerns the whole file. */
   readonly path: string;
   readonly message: string;
 }
 
-/** Where a value stands: its path and the offset to point at. */
+/** The position of a value: its path and the offset to report. */
 export interface Place {
   readonly path: string;
   readonly offset: number;
 }
 
-/** The text of a scalar after variables were replaced. */
+/** The text of a scalar after variable substitution. */
 export interface ScalarText {
   readonly text: string;
-  /** The same, the values of variables apart from what stands in the file. */
+  /** The same, with values of variables separate from text of the file. */
   readonly pieces: readonly Piece[];
-  /** May be read as a number, a boolean and so on: not quoted, or put in from a variable. */
+  /** Whether it may be read as a number, a boolean and so on: not quoted, or substituted from a variable. */
   readonly plain: boolean;
-  /** Whether a variable was put in: then it may be a secret, and no message shows it. */
+  /** Whether a variable was substituted: it may be a secret, so no message shows it. */
   readonly isReplaced: boolean;
 }
 
 const MAX_PROBLEMS = 100;
-// A file without aliases needs at most one unit a character and one a value.
+// A file without aliases needs at most one unit per character and one per value.
 const BUDGET = 4 * MAX_TEXT_LENGTH;
 
 export class Reader {
@@ -53,7 +53,7 @@ export class Reader {
   #budget = BUDGET;
   #lineStarts: readonly number[] | undefined;
 
-  /** `findBlocks` gives the blocks of the whole file that have a key. */
+  /** `findBlocks` returns the blocks of the schema that have a key. */
   constructor(text: string, env: Environment, findBlocks: (key: string) => readonly string[]) {
     this.#text = text;
     this.#env = env;
@@ -64,7 +64,7 @@ export class Reader {
     return this.#problemCount > 0;
   }
 
-  /** Where a key belongs that the block at `path` does not have, as the end of a message; or nothing. */
+  /** The end of a message: where a key belongs that the block at `path` does not have; or an empty string. */
   misplaced(key: string, path: string): string {
     return misplacedHint(this.#findBlocks(key), path);
   }
@@ -78,7 +78,7 @@ export class Reader {
     if (this.#warnings.length < MAX_PROBLEMS) this.#warnings.push({ ...place, message });
   }
 
-  /** The text of `node`; undefined where a variable is wrong or the budget is spent (a problem says so). */
+  /** The text of `node`; undefined if a variable is invalid or the budget is spent (both are reported). */
   scalarText(node: TreeScalar, place: Place): ScalarText | undefined {
     if (!this.spend(node.text.length, place)) return undefined;
     const result = substituteVariables(node.text, this.#env);
@@ -91,7 +91,7 @@ export class Reader {
     return { text, pieces, plain: node.plain || replaced, isReplaced: replaced };
   }
 
-  /** Takes one value and `length` characters from the budget; false where it is spent. */
+  /** Takes one value and `length` characters from the budget; false if it is spent. */
   spend(length: number, place: Place): boolean {
     if (this.#budget <= 0) return false;
     this.#budget -= 1 + length;
@@ -99,7 +99,7 @@ export class Reader {
     return this.#budget > 0;
   }
 
-  /** Every problem once, in the order of the file; at most 100, then one that counts the rest. */
+  /** Each problem once, in file order; at most 100, then one that counts the rest. */
   problems(): readonly Problem[] {
     const sorted = this.#locate(this.#problems);
     const rest = this.#problemCount - this.#problems.length;

@@ -1,6 +1,6 @@
 /**
- * Rules between keys, one function for each block of schema.ts. Wrong or missing parts are undefined here, because they
- * have been reported already: a rule speaks only about what it knows.
+ * Rules between keys, one function for each block of schema.ts. Invalid or missing parts are undefined here, because
+ * they have already been reported. A rule checks only parts that are defined.
  */
 import { MAX_REPLICAS } from "../core/spec.ts";
 import type {
@@ -97,7 +97,7 @@ export function checkPool(pool: Known<PoolConfig>, context: CheckContext): void 
   else checkWithoutServer(pool, context);
 }
 
-/** Options and variables by which servers end their own workers, and the key that does it one worker after another. */
+/** Options and variables that make servers stop their own workers, and the key that replaces workers one by one. */
 const OWN_LIMITS: readonly (readonly [RegExp, string])[] = [
   // uvicorn, gunicorn, hypercorn, uWSGI; Laravel Octane
   [/(?:^|\s)(--(?:limit-)?max-requests)(?=[=\s]|$)/u, "requests"],
@@ -109,7 +109,7 @@ const OWN_LIMIT_VARIABLES: ReadonlyMap<string, string> = new Map([
   ["GRANIAN_WORKERS_LIFETIME", "lifespan"],
 ]);
 
-/** Workers that share the load reach a limit of their own at the same time: they exit and boot together. */
+/** Workers that share the load reach their own limits at the same time, so they exit and boot together. */
 function checkOwnLimits({ args, env, restart }: Known<PoolConfig>, context: CheckContext): void {
   if ((restart?.expectedExitCodes?.length ?? 0) > 0) return;
   const warn = (path: string, what: string, key: string) =>
@@ -131,7 +131,7 @@ function checkOwnLimits({ args, env, restart }: Known<PoolConfig>, context: Chec
   for (const [name, key] of OWN_LIMIT_VARIABLES) if (env?.[name] !== undefined) warn(`env.${name}`, name, key);
 }
 
-/** Libraries that name files after MULTIPROCESS_WORKER_ID separate their parts by "_" (prometheus_client does). */
+/** Libraries (such as prometheus_client) split file names that contain MULTIPROCESS_WORKER_ID at "_". */
 function checkIdentifier({ name, env }: Known<PoolConfig>, context: CheckContext): void {
   if (name?.includes("_") !== true || env?.["MULTIPROCESS_WORKER_ID"] !== undefined) return;
   const better = name.replaceAll("_", "-");
@@ -175,7 +175,7 @@ function checkTemplates(pool: Known<PoolConfig>, context: CheckContext): void {
   }
 }
 
-/** What workers behind a proxy listen on; undefined where that is not known. */
+/** What workers behind a proxy listen on; undefined if unknown. */
 function listenerKind({ server }: Known<PoolConfig>): "port" | "socket" | undefined {
   if (server?.startPort !== undefined || server?.portArg !== undefined) return "port";
   return server?.socketArg === undefined ? undefined : "socket";
@@ -190,7 +190,7 @@ function checkReplicas({ replicas, autoscale }: Known<PoolConfig>, context: Chec
   if (replicas > max) context.problem("replicas", `expected at most autoscale.max, which is ${max}`);
 }
 
-/** What only a proxy can count or do. */
+/** Rejects keys that need a proxy. */
 function checkWithoutServer({ limits, metrics, standby, autoscale }: Known<PoolConfig>, context: CheckContext): void {
   if (standby !== undefined && standby > 0) {
     context.problem("standby", "only a proxy can keep workers out of the balance, so this needs server");
@@ -205,7 +205,7 @@ function checkWithoutServer({ limits, metrics, standby, autoscale }: Known<PoolC
   }
 }
 
-/** Only behind a proxy a worker has a port of its own; any other one is shared by all workers of the pool. */
+/** Only workers behind a proxy have their own port; any other port is shared by all workers of the pool. */
 function checkProbePort(
   purpose: string,
   probe: Known<ProbeConfig> | undefined,
@@ -223,7 +223,7 @@ function checkProbePort(
   }
 }
 
-/** Whether a worker of the pool `pool` is named like `name`. */
+/** Whether `name` is the id of a worker of `pool`. */
 function isWorkerOf(name: string, pool: string): boolean {
   return name.startsWith(`${pool}-`) && /^(?:0|[1-9]\d*)$/u.test(name.slice(pool.length + 1));
 }
@@ -266,7 +266,7 @@ export function checkSupervisor(supervisor: Known<SupervisorConfig>, context: Ch
 }
 
 export function checkConfig(config: Known<Config>, context: CheckContext): void {
-  // How many replicas `auto` is depends on the machine; the check is repeated with the real number when it runs.
+  // The number for `auto` depends on the machine; the check is repeated at run time with the actual number.
   const replicasOf = (pool: Known<PoolConfig>): number => (typeof pool.replicas === "number" ? pool.replicas : 1);
   for (const { path, message } of findPortProblems(config, replicasOf)) context.problem(path, message);
 }

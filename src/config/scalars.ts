@@ -1,4 +1,4 @@
-/** Kinds of single values: text, numbers, durations, sizes and the few that are special to one key. */
+/** Kinds of single values: text, numbers, durations, sizes and a few that serve only one key. */
 import { formatDuration, formatSize, parseDuration, parseSize } from "../base/units.ts";
 import { MAX_REPLICAS } from "../core/spec.ts";
 import type { OomScoreConfig, RlimitConfig, RlimitValue, Share } from "./config.ts";
@@ -8,17 +8,17 @@ import type { Place, Reader, ScalarText } from "./reader.ts";
 import { parseTemplate, type Template, templateSource } from "./template.ts";
 import type { TreeNode } from "./tree.ts";
 
-/** Anything but text is short; longer input is refused before a regular expression meets it. */
+/** Values other than text are short; longer input is rejected before a regular expression sees it. */
 const MAX_SCALAR_LENGTH = 64;
 
 interface ScalarOptions<T> {
   readonly label: string;
   readonly expected: string;
   readonly schema: JsonSchema;
-  /** The value of a text; `plain` is false for quoted text, `isReplaced` true if a variable was put in. */
+  /** Parses a text; `plain` is false for quoted text, `isReplaced` true if a variable was substituted. */
   parse(text: string, plain: boolean, isReplaced: boolean): T | undefined;
   show(value: T): Plain;
-  /** What to write instead of a text that is not a value. */
+  /** Suggests what to write instead of an invalid text. */
   readonly hint?: (text: string, plain: boolean) => string | undefined;
 }
 
@@ -35,7 +35,7 @@ function scalar<T>({ label, expected, schema, parse, show, hint }: ScalarOptions
           : parse(read.text, read.plain, read.isReplaced);
       if (value === undefined) {
         const instead = read?.isReplaced === false ? hint?.(read.text, read.plain) : undefined;
-        // A value that is only out of range is written well.
+        // If the hint equals the input, the value is only out of range.
         const isHelp = instead !== undefined && instead !== `write ${read?.text}`;
         const got = `${describe(node, read)}${isHelp ? ` (${instead})` : ""}`;
         reader.problem(place, `expected ${expected}, got ${got}`);
@@ -52,9 +52,9 @@ interface TextOptions {
   /** Completes "expected …". */
   readonly expected?: string;
   readonly pattern?: RegExp;
-  /** Whether "" is a value. */
+  /** Whether "" is allowed. */
   readonly empty?: boolean;
-  /** Whether it names a file, or a program that may be one. */
+  /** Whether it is a file path, or a program that may be given by path. */
   readonly isPath?: boolean;
 }
 
@@ -85,7 +85,7 @@ export function text(options: TextOptions = {}): Kind<string> {
   };
 }
 
-/** The text of a scalar that a process can be given: without zero bytes and, as far as the file goes, UTF-8. */
+/** The text of a scalar that can be passed to a process: no zero bytes, and UTF-8 if it comes from the file. */
 function readText(node: TreeNode, place: Place, reader: Reader, expected: string): ScalarText | undefined {
   if (node.kind !== "scalar") {
     const hint = node.kind === "null" ? ' (write "" for an empty string)' : "";
@@ -102,12 +102,12 @@ function readText(node: TreeNode, place: Place, reader: Reader, expected: string
   return undefined;
 }
 
-/** A dollar that came out of "$$" must go back in as one. */
+/** Escapes each dollar as "$$", reversing variable substitution. */
 function withDollars(text: string): string {
   return text.replaceAll("$", () => "$$");
 }
 
-/** Text in which `{{.Name}}` templates may stand. The values of variables in it may be any bytes (osText.ts). */
+/** Text that may contain `{{.Name}}` templates. The values of variables in it may be any bytes (osText.ts). */
 export const templated: Kind<Template> = {
   label: "string",
   expected: "a string",
@@ -130,7 +130,7 @@ export const urlPath: Kind<string> = text({
   pattern: /^\/[^\s\u0000-\u001f]*$/u,
 });
 
-/** Exactly `values`; with `ignoreCase` in any case. */
+/** One of `values`; with `ignoreCase` in any case. */
 export function oneOf<const T extends string>(values: readonly T[], options: { ignoreCase?: boolean } = {}): Kind<T> {
   return scalar<T>({
     label: values.join(" | "),
@@ -186,7 +186,7 @@ export function port(min: 0 | 1): Kind<number> {
   return integer(min, 65_535);
 }
 
-/** A number from `min`, or `word`. `max` is what editors are told: a rule refuses what is above it, in words of its own. */
+/** A number from `min`, or `word`. `max` is only for editors: a rule rejects larger values with its own message. */
 export function integerOr<const W extends string>(
   word: W,
   min: number,
@@ -273,8 +273,8 @@ export const umask: Kind<number> = scalar<number>({
 const MAX_OOM_SCORE = 1000;
 
 /**
- * A value of oom_score_adj, or a quoted number with a sign, which is added to the controller's own. An unquoted +500 is
- * the number 500 to YAML, which is hardly meant; a variable has no quotes.
+ * A value of oom_score_adj, or a quoted number with a sign, which is added to the controller's own. YAML reads an
+ * unquoted +500 as the number 500, which is probably unintended. A variable needs no quotes.
  */
 export const oomScore: Kind<OomScoreConfig> = scalar<OomScoreConfig>({
   label: 'integer | "+integer"',
@@ -302,7 +302,7 @@ export const oomScore: Kind<OomScoreConfig> = scalar<OomScoreConfig>({
   },
 });
 
-// Those of signal(7) on Linux. SIGSTOP is left out: a stopped process never ends.
+// The signals of signal(7) on Linux. SIGSTOP is left out: a stopped process never exits.
 const SIGNALS: readonly string[] = [
   ..."HUP INT QUIT ILL TRAP ABRT IOT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT TSTP TTIN".split(" "),
   ..."TTOU URG XCPU XFSZ VTALRM PROF WINCH IO POLL PWR SYS".split(" "),
@@ -321,14 +321,14 @@ export const signalName: Kind<string> = scalar<string>({
   show: (value) => value,
 });
 
-/** Limits that setrlimit(2) knows, as keys of `rlimits`. */
+/** Limits supported by setrlimit(2), as keys of `rlimits`. */
 export const RLIMIT_NAMES: readonly string[] =
   "as core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack".split(" ");
 
 const RLIMIT_EXPECTED = 'a whole number or "unlimited"';
 const rlimitValue: Kind<RlimitValue> = integerOr("unlimited", 0, RLIMIT_EXPECTED);
 
-/** Compares limits: unlimited is above every number. */
+/** Compares limits: unlimited exceeds every number. */
 function above(a: RlimitValue, b: RlimitValue): boolean {
   return b !== "unlimited" && (a === "unlimited" || a > b);
 }

@@ -1,6 +1,6 @@
 /**
- * Every key of the configuration, once. From this declaration come reading and its problems, the Config value, the JSON
- * Schema, docs/configuration.md and `config show`. Rules between keys of different pools are in rules.ts.
+ * Declares every key of the configuration once. Reading, its problems, the Config value, the JSON Schema,
+ * docs/configuration.md and `config show` derive from it. Rules between keys of different pools are in rules.ts.
  */
 
 import { MAX_REPLICAS } from "../core/spec.ts";

@@ -1,4 +1,4 @@
-/** The effective configuration, written as a file would be: defaults filled in, values under `env` masked. */
+/** The effective configuration in file format: defaults filled in, values under `env` masked. */
 import { stringify } from "yaml";
 import type { Config } from "./config.ts";
 import type { Plain } from "./field.ts";

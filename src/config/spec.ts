@@ -1,13 +1,13 @@
-/** The configuration → what the core decides by. Percentages and `auto` end here. */
+/** The configuration → the input of the core's decisions. Percentages and `auto` are resolved here. */
 
 import { type LivenessPacing, livenessPacing } from "../core/policy/massFailure.ts";
 import type { ProbePolicy } from "../core/policy/probe.ts";
 import type { AutoscalePolicy, ControllerSpec, PoolSpec, ReadinessPolicy, RolloutPolicy } from "../core/spec.ts";
 import type { Config, PoolConfig, ProbeConfig, RollingConfig, ServerConfig, Share } from "./config.ts";
 
-/** What a configuration cannot know by itself. */
+/** What the configuration alone cannot determine. */
 export interface SpecInputs {
-  /** The number of replicas of a pool, where the file says `auto` too. */
+  /** The number of replicas of a pool, also if the file says `auto`. */
   replicasOf(pool: PoolConfig): number;
 }
 
@@ -24,19 +24,19 @@ export function proxyName(name: string): string {
   return `${name}-proxy`;
 }
 
-/** Time for a worker behind a proxy to take its first connection where no startup probe says otherwise. */
+/** Time for a worker behind a proxy to accept its first connection, unless a startup probe defines it. */
 const BOOT_TIMEOUT_MS = 60_000;
 
-/** The same where only a readiness probe says: Kubernetes gives a rollout as long. */
+/** The same with only a readiness probe: equal to the Kubernetes default for a rollout. */
 const READINESS_TIMEOUT_MS = 600_000;
 
-/** The same for one that should wait on a shared socket, and may do so in a way that cannot be seen (io_uring). */
+/** The same for a worker that should wait on a shared socket, but may do so in an undetectable way (io_uring). */
 const UNSEEN_MS = 10_000;
 
 function readinessOf({ probes, server, sockets, rolling }: PoolConfig): ReadinessPolicy {
   const startup = probes?.startup;
   if (startup !== undefined) {
-    // The prober gives up by itself; this is the bound where even its last attempt hangs.
+    // The prober stops by itself; this bound applies if even its last attempt hangs.
     const { initialDelayMs, periodMs, timeoutMs, failureThreshold } = startup;
     return { kind: "probed", timeoutMs: initialDelayMs + (periodMs + timeoutMs) * (failureThreshold + 1) };
   }
@@ -46,7 +46,7 @@ function readinessOf({ probes, server, sockets, rolling }: PoolConfig): Readines
   return { kind: "observed", surviveMs: sockets.length > 0 ? Math.max(minReadyMs, UNSEEN_MS) : minReadyMs };
 }
 
-/** Nobody is replaced for liveness. */
+/** For pools without liveness probes. */
 const UNPACED: LivenessPacing = { coolDownMs: 0, recheckMs: 0 };
 
 function pacingOf({ probes }: PoolConfig): LivenessPacing {
@@ -55,16 +55,16 @@ function pacingOf({ probes }: PoolConfig): LivenessPacing {
   return livenessPacing(policyOf(liveness), startup === undefined ? undefined : policyOf(startup));
 }
 
-/** When a probe is attempted and how it is judged. */
+/** When a probe runs and how its results are judged. */
 export function policyOf(probe: ProbeConfig): ProbePolicy {
   const { initialDelayMs, periodMs, timeoutMs, failureThreshold, successThreshold } = probe;
   return { initialDelayMs, periodMs, firstPeriodMs: undefined, timeoutMs, failureThreshold, successThreshold };
 }
 
 /**
- * How Envoy's admin interface is asked whether it still works. Its main thread answers, which takes over endpoints and
- * handles signals: without it nothing about the traffic can change any more. Generous, because a wrong verdict costs
- * every request there is.
+ * Liveness of Envoy through its admin interface. Envoy's main thread answers, which also applies endpoint updates and
+ * handles signals: without it, traffic can no longer be reconfigured. The values are generous, because a false verdict
+ * fails every request.
  */
 export const PROXY_LIVENESS: ProbePolicy = {
   initialDelayMs: 0,
@@ -75,7 +75,7 @@ export const PROXY_LIVENESS: ProbePolicy = {
   successThreshold: 1,
 };
 
-/** Envoy is a worker like any other: it starts again at once when it ends, and waits little between further tries. */
+/** Envoy is an ordinary worker: it restarts immediately after an exit, with a short backoff between more attempts. */
 function proxyToSpec(pool: PoolConfig, server: ServerConfig): PoolSpec {
   return {
     name: proxyName(pool.name),
@@ -113,7 +113,7 @@ function proxyToSpec(pool: PoolConfig, server: ServerConfig): PoolSpec {
   };
 }
 
-/** What the file says, within the bounds of autoscale. */
+/** The replicas from the file, clamped to the bounds of autoscale. */
 function replicasAtStart({ autoscale }: PoolConfig, replicas: number): number {
   return autoscale === undefined ? replicas : Math.min(Math.max(replicas, autoscale.min), autoscale.max);
 }
@@ -161,7 +161,7 @@ function poolToSpec(pool: PoolConfig, replicas: number): PoolSpec {
   };
 }
 
-/** Numbers of workers: surge is rounded up, unavailable down; where both come to 0, surge is 1. */
+/** Converts to numbers of workers: surge is rounded up, unavailable down; if both are 0, surge is 1. */
 export function rolloutOf(rolling: RollingConfig, replicas: number): RolloutPolicy {
   const maxSurge = countOf(rolling.maxSurge, replicas, Math.ceil);
   const maxUnavailable = countOf(rolling.maxUnavailable, replicas, Math.floor);

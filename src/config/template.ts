@@ -6,23 +6,23 @@
 import { didYouMean } from "./nearest.ts";
 import type { Piece } from "./variables.ts";
 
-/** Every name that may stand in a template. */
+/** Every name allowed in a template. */
 export const TEMPLATE_NAMES = ["Port", "Socket", "WorkerID", "Pool", "Slot", "Fd"] as const;
 export type TemplateName = (typeof TEMPLATE_NAMES)[number];
 
-/** What each name stands for in one worker; undefined where the worker has no such thing. */
+/** The value of each name for one worker; undefined if the worker has none. */
 export type TemplateValues = { readonly [Name in TemplateName]?: string | number | undefined };
 
 /** Literal text, or the name of a value. */
 export type TemplatePart = string | { readonly name: TemplateName };
 
-/** A parsed text: no empty literals, no two literals in a row, so equal texts have equal parts. */
+/** A parsed text, without empty or adjacent literals, so that equal texts have equal parts. */
 export type Template = readonly TemplatePart[];
 
-// No brace inside: an unclosed "{{." then costs only its own length, never the rest of the text.
+// No brace inside, so that an unclosed "{{." costs only its own length to match, not the rest of the text.
 const TEMPLATE = /\{\{\s*(?:\.([^{}]*)|"\{\{"\s*)\}\}/gu;
 
-/** Parses the pieces of a scalar; a template must lie within one piece that stands in the file. */
+/** Parses the pieces of a scalar; a template must lie within one piece that comes from the file itself. */
 export function parseTemplate(
   pieces: readonly Piece[],
 ): { readonly ok: true; readonly template: Template } | { readonly ok: false; readonly message: string } {
@@ -48,26 +48,26 @@ export function parseTemplate(
   return { ok: true, template: parts };
 }
 
-/** A template that the program itself writes. @throws RangeError if it has an unknown name */
+/** Parses a template written in this program. @throws RangeError if it has an unknown name */
 export function template(text: string): Template {
   const parsed = parseTemplate([{ text, isValue: false }]);
   if (!parsed.ok) throw new RangeError(parsed.message);
   return parsed.template;
 }
 
-/** The text for one worker. A name without a value stays as it was written. */
+/** The text for one worker. A name without a value stays as written. */
 export function renderTemplate(parts: Template, values: TemplateValues): string {
   let text = "";
   for (const part of parts) text += typeof part === "string" ? part : String(values[part.name] ?? `{{.${part.name}}}`);
   return text;
 }
 
-/** The text with its names as they are written, for messages and look-ups that concern all workers. */
+/** The text with names as written, for messages and look-ups that concern all workers. */
 export function templateText(parts: Template): string {
   return renderTemplate(parts, {});
 }
 
-/** What a file would say: parsed again, it gives the same template. */
+/** The source as in a file: parsing it gives the same template. */
 export function templateSource(parts: Template): string {
   let source = "";
   for (const part of parts)

@@ -1,22 +1,22 @@
 /**
- * YAML text → a small tree of scalars, lists and maps with offsets; the only file that knows the YAML library's nodes.
+ * YAML text → a small tree of scalars, lists and maps with offsets; only this file knows the nodes of the YAML library.
  * Scalars keep their source text, aliases point to the converted anchor, merge keys (`<<`) are applied. Everything is
- * bounded: length, number of tokens and depth are limited while the text is read, so a hostile one costs a fraction of a second.
+ * bounded: length, token count and depth are limited while reading, so hostile text costs only a fraction of a second.
  * Variables are not replaced here.
  */
 import { Composer, type CST, isAlias, isMap, isScalar, isSeq, Lexer, type ParsedNode, Parser } from "yaml";
 
-/** Longest text that is read. */
+/** Maximum length of a text. */
 export const MAX_TEXT_LENGTH = 1024 * 1024;
 const MAX_DEPTH = 64;
 
-/** Tokens of the library in a text; a line such as `replicas: 4` has 6. The library needs 5 to 10 µs for each. */
+/** Maximum number of tokens; a line such as `replicas: 4` has 6. The library needs 5 to 10 µs for each. */
 const MAX_TOKENS = 100_000;
 
-/** Collections that may be open while the text is read. What is deeper than MAX_DEPTH, but not by far, is reported with its place. */
+/** Maximum number of open collections. Nesting only slightly deeper than MAX_DEPTH is reported with its position. */
 const MAX_OPEN = 2 * MAX_DEPTH;
 
-/** Tokens of the lexer that stand for no text: start of a document, end of a faulty flow collection, start of a scalar. */
+/** Lexer tokens without text: start of a document, end of a faulty flow collection, start of a scalar. */
 const EMPTY_TOKENS: ReadonlySet<string> = new Set(["\u0002", "\u0018", "\u001f"]);
 const MAX_MERGED_ENTRIES = 100_000;
 
@@ -47,17 +47,17 @@ export interface TreeEntry {
 
 export interface TreeMap {
   readonly kind: "map";
-  /** In the order of the file, merged entries last; keys are unique. */
+  /** In file order, merged entries last; keys are unique. */
   readonly entries: readonly TreeEntry[];
   readonly offset: number;
 }
 
 export type TreeNode = TreeScalar | TreeNull | TreeList | TreeMap;
 
-/** Tells what is wrong at an offset of the text. */
+/** Reports a problem at an offset of the text. */
 export type ReportAt = (offset: number, message: string) => void;
 
-/** Parses `text`; what is wrong goes to `report`, and the tree is then incomplete. Never throws. */
+/** Parses `text`; problems go to `report`, and the tree is then incomplete. Never throws. */
 export function parseTree(text: string, report: ReportAt): TreeNode {
   const nothing: TreeNode = { kind: "null", offset: 0 };
   if (text.length > MAX_TEXT_LENGTH) {
@@ -65,8 +65,8 @@ export function parseTree(text: string, report: ReportAt): TreeNode {
     return nothing;
   }
   try {
-    // Scalars stay text (failsafe), because only the schema knows what each one shall be. Duplicate keys are found
-    // below: the library compares each key with all others of its map.
+    // Scalars stay text (failsafe), because only the schema knows their types. Duplicate keys are detected below,
+    // because the library compares each key with all others of its map.
     const composer = new Composer({
       schema: "failsafe",
       resolveKnownTags: false,
@@ -78,7 +78,7 @@ export function parseTree(text: string, report: ReportAt): TreeNode {
     if (document === undefined) return nothing;
     if (second !== undefined) report(second.range[0], "expected the end of the file, got another document (---)");
     const found = [...document.errors, ...document.warnings];
-    // After one unexpected token everything that follows is wrong too.
+    // After one unexpected token, everything that follows is invalid too.
     const unexpected = found.find(({ code }) => code === "UNEXPECTED_TOKEN");
     for (const problem of found) {
       const { code, pos, message } = problem;
@@ -107,7 +107,7 @@ class Excess extends Error {
   }
 }
 
-/** The tokens of the library's parser. @throws Excess where the text has too many, or is nested too deeply */
+/** The tokens of the library's parser. @throws Excess if the text has too many, or is nested too deeply */
 function* tokensOf(text: string): Generator<CST.Token> {
   const parser = new Parser();
   let offset = 0;
@@ -116,14 +116,14 @@ function* tokensOf(text: string): Generator<CST.Token> {
     count += 1;
     if (count > MAX_TOKENS) throw new Excess(offset, `the file has more than ${MAX_TOKENS} YAML tokens`);
     yield* parser.next(token);
-    // The library keeps what is open in a private list, and would follow any depth by recursion.
+    // The library keeps open collections in a private list, and would recurse to any depth.
     if (parser["stack"].length > MAX_OPEN) throw new Excess(offset, `nested deeper than ${MAX_DEPTH} levels`);
     if (!EMPTY_TOKENS.has(token)) offset += token.length;
   }
   yield* parser.end();
 }
 
-/** A message of the library, or a better one where it would mislead. */
+/** A message of the library, or a better one if it is misleading. */
 function explain(code: string, message: string, atVariable: boolean): string {
   if (code === "UNEXPECTED_TOKEN" && atVariable) return "a variable inside { } or [ ] needs quotes around its value";
   return `YAML: ${message}`;
@@ -200,7 +200,7 @@ class TreeBuilder {
     return { kind: "map", entries: [...entries.values()], offset };
   }
 
-  /** Keys of the map itself win over merged ones, earlier sources over later ones. */
+  /** Keys of the map itself override merged ones, and earlier sources override later ones. */
   #merge(entries: Map<string, TreeEntry>, source: TreeNode, keyOffset: number): void {
     for (const map of source.kind === "list" ? source.items : [source]) {
       if (map.kind !== "map") {

@@ -1,6 +1,6 @@
 /**
- * `${VAR}` and `${VAR:-default}` in scalars of the configuration; `$$` is a dollar, any other dollar stands for itself.
- * Defaults are not nested. A substituted value stays a piece of its own, so that nothing reads it again: neither as a
+ * Defaults are not nested. A substituted value stays a separate piece, so that it is never interpreted again as a
+ * variable, as YAML or as a template.
  * variable, nor as YAML, nor as a template.
  */
 
@@ -10,11 +10,11 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 /** A part of a scalar. */
 export interface Piece {
   readonly text: string;
-  /** Whether it is the value of a variable. Defaults and `$$` belong to the file. */
+  /** Whether it is the value of a variable. Defaults and `$$` count as text of the file. */
   readonly isValue: boolean;
 }
 
-/** The outcome: the pieces and whether a variable was replaced, or what is wrong. */
+/** The pieces and whether a variable was replaced, or an error message. */
 export type Substitution =
   | { readonly ok: true; readonly pieces: readonly Piece[]; readonly replaced: boolean }
   | { readonly ok: false; readonly message: string };
@@ -22,7 +22,7 @@ export type Substitution =
 const VARIABLE = /\$(?:\$|\{([^${}]*)\})/gu;
 const BODY = /^([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?$/su;
 
-/** Replaces the variables of `text`. As in a shell, a default also stands in for an empty value. */
+/** Replaces the variables of `text`. As in a shell, a default also replaces an empty value. */
 export function substituteVariables(text: string, env: Environment): Substitution {
   if (!text.includes("$")) return { ok: true, pieces: [{ text, isValue: false }], replaced: false };
   const pieces: Piece[] = [];

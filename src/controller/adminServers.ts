@@ -16,7 +16,7 @@ import { findListener, findUnixListener } from "../runtime/os/procfs.ts";
 import { openTcpListener } from "../runtime/socket/tcpListener.ts";
 import { openConnections } from "./capacity.ts";
 
-/** Connections to the admin port that may wait to be accepted; net.core.somaxconn bounds it. */
+/** Maximum pending connections to the admin port; net.core.somaxconn limits it further. */
 const BACKLOG = 4096;
 
 export interface AdminOptions {
@@ -56,7 +56,7 @@ export async function openAdmin({ config, handle, view, log, resources }: AdminO
   return [openServer, controlServer];
 }
 
-/** Whether a peer of the control socket is one of our Envoys, which only a worker can have led there. Warns once. */
+/** Whether a peer of the control socket is our own Envoy. Only a worker can have directed it there. Warns once. */
 function proxyDetector(view: () => ControllerView, log: Logger): (peer: { readonly pid: number }) => boolean {
   let isWarned = false;
   return ({ pid }) => {

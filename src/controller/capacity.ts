@@ -12,7 +12,7 @@ const ENVOY_THREADS = 5;
 const MANY_WORKERS = 50;
 const OWN_DESCRIPTORS = 128;
 
-/** Refuses a start whose processes cannot all exist. @throws ControllerError PROCESS_LIMIT */
+/** Refuses a start if the system has no room for all processes. @throws ControllerError PROCESS_LIMIT */
 export function requireRoom({ config, spec }: Preflight, hasGuardian: boolean): void {
   const workers = countWorkers(spec);
   const servers = config.supervisor.pools.flatMap(({ server }) => server ?? []);
@@ -29,7 +29,7 @@ export function countWorkers({ pools }: Pick<ControllerSpec, "pools">): number {
   return pools.reduce((sum, pool) => sum + (pool.role === "workers" ? pool.replicas : 0), 0);
 }
 
-/** Makes the table of descriptors large enough for so many workers. */
+/** Makes the table of descriptors large enough for this number of workers. */
 export function reserveForWorkers(workers: number): void {
   if (workers > MANY_WORKERS) reserveDescriptors(2 * workers + OWN_DESCRIPTORS);
 }
@@ -40,7 +40,7 @@ export function openConnections(): number {
   return Math.min(1280, soft === "unlimited" ? 1280 : Math.max(64, Math.floor(soft / 4)));
 }
 
-/** The soft limit the controller was started with: Node.js has raised its own, but not that of its parent. */
+/** The soft limit the controller was started with: Node.js raises its own limit, but not its parent's. */
 export function inheritedNofile(): number | "unlimited" {
   const own = getLimit(0, RLIMITS["nofile"] ?? 7);
   const parents = process.ppid === 0 ? undefined : readSoftNofile(process.ppid);

@@ -1,4 +1,4 @@
-/** Builds the rooms of one controller, without starting anything, in the order in which they need one another. */
+/** Builds the components of one controller in dependency order, without starting anything. */
 import { EventLog } from "../admin/events.ts";
 import { OperationLog } from "../admin/operations.ts";
 import type { Logger } from "../base/log.ts";
@@ -51,7 +51,7 @@ import { MemoryWatch } from "./watch/memoryWatch.ts";
 import { StreamEnds } from "./watch/streamEnds.ts";
 import { WorkerTrees } from "./watch/workerTrees.ts";
 
-/** How long the command lines of all processes may take in one answer. */
+/** Time limit for reading the command lines of all processes in one response. */
 const COMMAND_LINES_MS = 500;
 
 /** Is notified of every lifecycle event. */
@@ -102,7 +102,7 @@ export interface Driver {
   readonly traffic: Traffic;
   readonly pools: Pools;
   readonly sockets: SharedSockets;
-  /** undefined as long as no pool needs one. */
+  /** undefined while no pool needs one. */
   readonly runtimeDirectory: () => RuntimeDirectory | undefined;
   /** The same, created if it is missing. */
   readonly runtime: () => RuntimeDirectory;
@@ -265,7 +265,7 @@ export function buildChanges(base: Foundation, driver: Driver, workers: WorkerPr
   let orders = 0;
   const nextId = () => `op-${++orders}`;
   const order = (pool: number, what: Order, reason: string, id = nextId()): string => {
-    // Known from now on, although the driver may have other events to handle first.
+    // Known at once, although the driver may have other events to handle first.
     const requested = { pool: daemon.specOf(pool).name, operation: id, what: what.kind, done: 0, total: 0, reason };
     operations.handle({ kind: "operation_queued", ...requested });
     daemon.order(pool, id, what, reason);
@@ -327,7 +327,7 @@ function leadersOf(view: ControllerView): { pool: string; role: "workers" | "pro
   );
 }
 
-/** The pools of the start: claims their ports and sockets, and makes them known. @throws ControllerError */
+/** Installs the initial pools: claims their ports and sockets, and registers them. @throws ControllerError */
 export async function installPools({ preflight }: Foundation, { pools, traffic }: Driver): Promise<void> {
   const checked = checkedPools(preflight);
   await pools.claim(checked);

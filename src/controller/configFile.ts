@@ -1,25 +1,25 @@
-/** Reads a configuration file and says what is wrong with it, as one error with every problem. Asks nothing else of the system. */
+/** Reads a configuration file and reports all its problems in one error. Makes no other system queries. */
 import { ControllerError, type ErrorCode } from "../base/errors.ts";
 import { decodeOsText } from "../base/osText.ts";
 import { formatProblem, type ParsedConfig, parseConfig } from "../config/load.ts";
 import type { Environment } from "../config/variables.ts";
 import { FileError, readWholeFile } from "../files/readFile.ts";
 
-/** A configuration file that was read: the Config, warnings, and where each key stands. */
+/** A configuration file that was read: the Config, warnings, and the position of each key. */
 export type ReadConfig = Extract<ParsedConfig, { ok: true }>;
 
-/** One thing that keeps a configuration from being run. */
+/** One problem that prevents a configuration from being run. */
 export interface ConfigurationProblem {
   readonly code: ErrorCode;
   readonly line: number;
   readonly column: number;
-  /** Such as `supervisor.workers[0].exec`; empty where it is about the file as a whole. */
+  /** Such as `supervisor.workers[0].exec`; empty if it concerns the whole file. */
   readonly path: string;
   readonly message: string;
   readonly hint: string | undefined;
 }
 
-/** All problems of a configuration. The code is theirs where they share one, else CONFIG_INVALID. */
+/** All problems of a configuration. The code is the one that they share, otherwise CONFIG_INVALID. */
 export class ConfigurationError extends ControllerError {
   readonly file: string;
   /** At least one. */
@@ -41,7 +41,7 @@ export class ConfigurationError extends ControllerError {
 }
 
 /**
- * Reads `file` without asking the system about what it says. Rejects with a ControllerError CONFIG_UNREADABLE, or a
+ * Reads `file` without checking its values against the system. Rejects with a ControllerError CONFIG_UNREADABLE, or a
  * ConfigurationError with every problem at once.
  */
 export async function readConfig(file: string, env: Environment): Promise<ReadConfig> {
@@ -60,7 +60,7 @@ async function readText(file: string): Promise<string> {
   throw new ConfigurationError(file, [{ ...notUtf8(text), code: "CONFIG_INVALID", path: "", hint: undefined }]);
 }
 
-/** Where the first byte is that is not UTF-8, and what to do about it. */
+/** Position of the first byte that is not UTF-8, and what to do about it. */
 function notUtf8(text: string): { readonly line: number; readonly column: number; readonly message: string } {
   const before = text.slice(0, text.search(/\p{Surrogate}/u));
   const line = before.split("\n").length;

@@ -1,6 +1,6 @@
 /**
- * One controller from its start to its end: builds the rooms (compose.ts), starts them, waits, and takes them apart. Decides
- * nothing about workers.
+ * Runs one controller from start to exit: builds its components (compose.ts), starts them, waits, and closes them.
+ * Makes no decisions about workers.
  */
 import type { Server } from "node:http";
 import type { Logger } from "../base/log.ts";
@@ -31,15 +31,15 @@ import { type Start, stoppedExitCode } from "./start.ts";
 import type { HeldSignals } from "./watch/heldSignals.ts";
 import { listenToSignals } from "./watch/signals.ts";
 
-/** How long the last log lines may take after all processes have exited, if the shutdown timeout is used up. */
+/** Time for writing the last log lines after all processes have exited, if the shutdown timeout is used up. */
 const MIN_FLUSH_MS = 1000;
 
-/** About how long the start of a worker takes, and the time for all of them after which logs need fast code in any case. */
+/** Approximate time to start one worker, and its maximum for all: after that, logs need optimized code anyway. */
 const SPAWN_MS = 1;
 const MAX_SPAWNING_MS = 1000;
 
 /**
- * Reads and checks the file anew; `run` is how Envoy is run to its end meanwhile, `isProxied` tells pools whose Envoy runs.
+ * Reads and checks the file again. `run` runs Envoy to completion; `isProxied` returns whether a pool's Envoy runs.
  * Rejects with a ControllerError.
  */
 export type ReadAgain = (run: RunProgram, isProxied: (pool: string) => boolean) => Promise<Preflight>;
@@ -51,8 +51,8 @@ export interface RunOptions {
 }
 
 /**
- * Runs the controller of a checked configuration, which `readAgain` reads and checks anew, until its end and resolves with the
- * exit code. A write that no reader takes may still hold a thread of libuv's pool then: leave by exitNow().
+ * Runs the controller of a checked configuration and resolves with the exit code. `readAgain` reads and checks it again
+ * for a reload. A write without a reader may still block a thread of libuv's pool afterwards: exit through exitNow().
  * @throws ControllerError PROCESS_LIMIT, PORT_IN_USE, SOCKET_IN_USE, ADDRESS_UNAVAILABLE, CONTROL_SOCKET_IN_USE, CONTROL_SOCKET_UNSAFE before any worker starts
  */
 export async function runController(preflight: Preflight, readAgain: ReadAgain, options: RunOptions): Promise<number> {
@@ -106,7 +106,7 @@ export async function runController(preflight: Preflight, readAgain: ReadAgain, 
   return takeApart(base, driver, workers, servers, exitCode);
 }
 
-/** Finds out where the spawn shim may be executed. */
+/** Determines where the spawn shim can be executed. */
 function placeSpawnShim({ runtime }: Driver, log: Logger): void {
   const obstacles = placeShim(() => runtime().path);
   if (obstacles.length > 0)
@@ -138,7 +138,7 @@ function boot(
   warnOfLeftovers(log);
 }
 
-/** After the end of all workers: closes everything, and writes the last log lines. Resolves with the exit code. */
+/** Call after all workers have exited: closes everything and writes the last log lines. Resolves with the exit code. */
 async function takeApart(
   { resources, output, manager, sinks, log }: Foundation,
   { daemon }: Driver,

@@ -1,4 +1,4 @@
-/** What the HTTP fronts may ask of the controller, joined from its rooms. */
+/** The controller as the HTTP servers see it, assembled from its components. */
 import type { LogLine } from "../admin/api.ts";
 import type { ControllerHandle } from "../admin/handle.ts";
 import { VERSION } from "../base/version.ts";

@@ -37,11 +37,11 @@ export interface Preflight {
   readonly spec: ControllerSpec;
   /** One for each pool, in their order. */
   readonly launches: readonly LaunchPlan[];
-  /** One for each pool, in their order; undefined where it has no server. */
+  /** One for each pool, in their order; undefined if it has no server. */
   readonly envoys: readonly (EnvoyProgram | undefined)[];
-  /** What is doubtful but no obstacle, one line each. */
+  /** Doubtful settings that do not prevent a start, one line each. */
   readonly warnings: readonly string[];
-  /** What is as it should be, but worth knowing at a start; one line each. */
+  /** Normal facts that are worth knowing at a start, one line each. */
   readonly notes: readonly string[];
 }
 
@@ -49,8 +49,8 @@ export interface Preflight {
 export type EnvoyProgram = EnvoyBinary & Pick<EnvoyUser, "credentials" | "mayLink">;
 
 /**
- * What a missing Envoy is: who only looks at a configuration may be on a machine without one. One that server.exec names
- * is a problem everywhere, like a missing executable of a pool.
+ * Severity of a missing Envoy: a configuration may be validated on a machine without Envoy. A missing Envoy that
+ * server.exec names is always a problem, like a missing executable of a pool.
  */
 export type MissingEnvoy = "problem" | "warning";
 
@@ -230,7 +230,7 @@ function checkWatches({ config, checks, found }: Inquiry, envoys: readonly (Envo
   }
 }
 
-/** Why the metrics of a pool may come out wrong; undefined if nothing hints at that. */
+/** Why the metrics of a pool may be wrong; undefined if nothing indicates that. */
 function metricsDoubt({ metrics }: PoolConfig, launch: LaunchPlan | undefined): string | undefined {
   if (metrics === undefined || launch === undefined) return undefined;
   const variable = ["PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"].find((name) => name in launch.env);
@@ -246,7 +246,7 @@ function metricsDoubt({ metrics }: PoolConfig, launch: LaunchPlan | undefined): 
   );
 }
 
-/** Keys of a pool that cannot be carried out without the spawn shim. The default oom_score_adj can be left out. */
+/** Keys of a pool that have no effect without the spawn shim. The default oom_score_adj can be left out. */
 function shimNeeds({ oomScoreAdj, sockets, server }: PoolConfig, plan: LaunchPlan): readonly string[] {
   const isOomScoreOwn = !oomScoreAdj.isRelative || oomScoreAdj.value !== DEFAULT_OOM_SCORE_ADJ.value;
   return [
@@ -260,7 +260,7 @@ function shimNeeds({ oomScoreAdj, sockets, server }: PoolConfig, plan: LaunchPla
   ];
 }
 
-/** Why the kernel may end the whole service to spare a worker; undefined if nothing hints at that. */
+/** Why the kernel may kill the whole service instead of a worker; undefined if nothing indicates that. */
 function oomScoreDoubt({ oomScoreAdj }: PoolConfig, checks: SystemChecks): string | undefined {
   const { value, isRelative } = oomScoreAdj;
   const own = isRelative ? 0 : checks.oomScoreAdj();
@@ -294,7 +294,7 @@ const PLACES_OF_PROXY_ERRORS: Partial<Record<ErrorCode, string>> = {
   PERMISSION_REQUIRED: ".user",
 };
 
-/** Envoy would wait for a pipe, and name no reason. Rejects with a ControllerError TLS_FILE_INVALID. */
+/** Envoy would wait indefinitely for a pipe, without an error. Rejects with a ControllerError TLS_FILE_INVALID. */
 async function checkTlsFiles({ name }: PoolConfig, { tls }: ServerConfig, checks: SystemChecks): Promise<void> {
   for (const key of ["cert", "key"] as const) {
     const problem = tls === undefined ? undefined : await checks.fileProblem(tls[key]);
@@ -316,7 +316,7 @@ async function checkServer(
   const request = { pool: pool.name, exec, path: env["PATH"], ownDirectory: dirname(process.execPath), identities };
   const binary = await checks.findEnvoy(request);
   await checkTlsFiles(pool, server, checks);
-  // Envoy looks at the paths only when it serves.
+  // Envoy checks the paths only when it serves.
   await checks.checkProxy(binary, proxySettings(pool, server, binary.version), proxyPlaces(server, "/"));
   return binary;
 }
@@ -354,7 +354,7 @@ async function contentOf(path: string): Promise<Uint8Array | FileError> {
   }
 }
 
-/** Where the key stands, or the nearest block around it that is in the file. */
+/** Position of the key, or of the nearest enclosing block in the file. */
 function positionOf(path: string, positions: ReadonlyMap<string, Position>): Position {
   for (let at = path; at !== ""; at = at.slice(0, Math.max(at.lastIndexOf("."), at.lastIndexOf("["), 0))) {
     const position = positions.get(at);

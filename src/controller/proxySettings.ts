@@ -1,14 +1,14 @@
-/** From the configuration of a pool's server to what the control of its Envoy is told. */
+/** Converts the configuration of a pool's server to the settings of its Envoy. */
 import type { PoolConfig, ServerConfig } from "../config/config.ts";
 import type { ProxyPlaces, ProxySettings, ProxyUser } from "../envoy/resources/settings.ts";
 
 /**
- * How long clients are told to go elsewhere before nobody listens any more: each answer of that time closes its
- * connection. One that keeps its connection idle holds the shutdown up for so long.
+ * Maximum time in which Envoy closes each connection after its next response, before the listener closes. A client with
+ * an idle connection delays the shutdown by this time.
  */
 const LONGEST_FAREWELL_S = 3;
 
-/** The settings of the proxy of `pool`, whose `server` is there, for an Envoy of this version (such as 1.40.0). */
+/** The settings of the proxy of `pool`, which has `server`, for an Envoy of this version (such as 1.40.0). */
 export function proxySettings(pool: PoolConfig, server: ServerConfig, envoyVersion: string): ProxySettings {
   const { maxConcurrentPerWorker, tls } = server;
   return {
@@ -36,15 +36,15 @@ export function proxySettings(pool: PoolConfig, server: ServerConfig, envoyVersi
   };
 }
 
-/** The minor version of Envoy 1.x; a later major version has all that any 1.x has. */
+/** The minor version of Envoy 1.x; a later major version has every feature of 1.x. */
 function minorOf(version: string): number {
   const [major, minor] = version.split(".").map(Number);
   return major === 1 && minor !== undefined ? minor : Number.MAX_SAFE_INTEGER;
 }
 
 /**
- * Where the files and the admin interface of the proxy are; `directory` is absolute and this proxy's alone. `user` is whom
- * Envoy runs as, if not as the controller.
+ * Where the files and the admin interface of the proxy are; `directory` is absolute and this proxy's alone. `user` is
+ * the user that Envoy runs as, if not the controller's.
  */
 export function proxyPlaces(server: ServerConfig, directory: string, user?: ProxyUser): ProxyPlaces {
   const { adminPort } = server;

@@ -1,6 +1,6 @@
 /**
- * What exists before the controller does: the threads of the runtime, the guardian, and tools that check the configuration.
- * From the first process on, nothing outlives a start that is stopped or killed.
+ * Creates what must exist before the controller: the runtime's threads, the guardian, and tools that check the
+ * configuration. No process outlives a start that is stopped or killed.
  */
 import { constants } from "node:os";
 import { postponeOptimization } from "../runtime/engineFlags.ts";
@@ -15,9 +15,9 @@ import { StartTools } from "../runtime/process/startTools.ts";
 export class Start implements Disposable {
   /** The value of CONTROLLER_MARK in the environment of every process that is started. */
   readonly mark: string;
-  /** Undefined as PID 1: the kernel ends everything in the container together with us. */
+  /** undefined as PID 1: the kernel kills every process in the container when the controller exits. */
   readonly lifeline: Lifeline | undefined;
-  /** For as long as no daemon reaps every child. */
+  /** Used until the daemon reaps every child. */
   readonly tools: StartTools;
 
   private constructor() {
@@ -31,7 +31,7 @@ export class Start implements Disposable {
     requireOwnProc();
     postponeOptimization();
     startThreads();
-    // The guardian must not inherit what this process was born with.
+    // The guardian must not inherit the descriptors that this process inherited.
     closeInheritedOnExec();
     const start = new Start();
     try {
@@ -44,7 +44,7 @@ export class Start implements Disposable {
     return start;
   }
 
-  /** Kills tools that still run and tells the guardian that the controller leaves. */
+  /** Kills running tools and notifies the guardian that the controller exits. */
   [Symbol.dispose](): void {
     this.tools[Symbol.dispose]();
     this.lifeline?.release();

@@ -1,4 +1,4 @@
-/** What the checks of a configuration ask of the system: the real one, unless a test plays it. */
+/** The system queries that configuration checks make, against the real system unless a test replaces it. */
 import type { Logger } from "../base/log.ts";
 import type { EphemeralPorts } from "../config/ports.ts";
 import type { Environment } from "../config/variables.ts";
@@ -28,44 +28,44 @@ import { StartTools } from "../runtime/process/startTools.ts";
 import { runTool } from "../runtime/process/tool.ts";
 import { RuntimeDirectory } from "./pools/runtimeDirectory.ts";
 
-/** What the system says about a configuration; the real system unless a test plays it. */
+/** The system as configuration checks see it: the real system unless a test replaces it. */
 export interface SystemChecks {
   availableCpus(): number;
-  /** Bytes that all processes of the controller's control group may use together; undefined where there is no limit. */
+  /** Bytes that all processes of the controller's control group may use together; undefined if there is no limit. */
   memoryBoundBytes(): number | undefined;
   /** The controller's own oom_score_adj; undefined if unknown. */
   oomScoreAdj(): number | undefined;
-  /** The places where the spawn shim may not be executed, with the reason; none if it may. */
+  /** Where the spawn shim cannot be executed, with the reason; empty if it can be executed. */
   shimObstacles(runtimeDir: string | undefined): readonly string[];
-  /** Ports that outgoing connections may have; undefined if unknown. */
+  /** Ports that outgoing connections may use; undefined if unknown. */
   ephemeralPorts(): EphemeralPorts | undefined;
-  /** Tells `onProblem` everything that keeps the pool from being started, and returns undefined then. */
+  /** Passes every problem that prevents the pool from starting to `onProblem`, and returns undefined then. */
   checkLaunch(request: LaunchRequest, env: NodeJS.ProcessEnv, onProblem: OnLaunchProblem): LaunchPlan | undefined;
   /** Why Envoy could not read a file; undefined if it can. */
   fileProblem(path: string): Promise<string | undefined>;
-  /** Rejects with a ControllerError where there is none that will do. */
+  /** Rejects with a ControllerError if there is no suitable Envoy. */
   findEnvoy(request: EnvoyRequest): Promise<EnvoyBinary>;
-  /** Rejects with a ControllerError where Envoy refuses what it would be started with. */
+  /** Rejects with a ControllerError if Envoy refuses its configuration. */
   checkProxy(binary: EnvoyBinary, settings: ProxySettings, places: ProxyPlaces): Promise<void>;
   /** Checks that the Envoys of these pools can watch their files. @throws ControllerError INOTIFY_EXHAUSTED */
   checkWatches(proxies: readonly ProxyIdentity[]): void;
-  /** Throws a ControllerError where Envoy cannot run as the user that the pool asks for. */
+  /** Throws a ControllerError if Envoy cannot run as the user that the pool requests. */
   chooseEnvoyUser(wish: EnvoyUserWish): EnvoyUser;
 }
 
-/** An Envoy, by its pool, and the user that it runs as; undefined is the controller's own. */
+/** An Envoy, by its pool, and the user that it runs as; undefined means the controller's user. */
 export interface ProxyIdentity {
   readonly pool: string;
   readonly uid: number | undefined;
 }
 
-/** Envoy takes 0.1 s to say its version or to check a configuration. */
+/** Envoy takes 0.1 s to print its version or to check a configuration. */
 const ENVOY_TIMEOUT_MS = 20_000;
 
 const ignore = () => {};
 const SILENT: Logger = { debug: ignore, info: ignore, warn: ignore, error: ignore };
 
-/** Runs Envoy to its end as a tool of `tools`. */
+/** Runs Envoy to completion as a tool of `tools`. */
 export function toolRunner(tools: ToolControl): RunProgram {
   return async (file, args) => {
     try {
@@ -81,7 +81,7 @@ export function toolRunner(tools: ToolControl): RunProgram {
   };
 }
 
-/** Runs Envoy where there is no controller, with a guardian for as long as it takes. */
+/** Runs Envoy to completion without a controller, with a guardian meanwhile. */
 const runAlone: RunProgram = async (file, args) => {
   const lifeline = new Lifeline(controllerMark());
   using tools = new StartTools(lifeline, controllerMark());
@@ -97,7 +97,7 @@ export function ownEnvironment(env: NodeJS.ProcessEnv): Environment {
   return exactEnvironment(env);
 }
 
-/** The real system; `run` is how Envoy is run to its end, `isProxied` tells pools whose Envoy runs already. */
+/** The real system. `run` runs Envoy to completion; `isProxied` returns whether a pool's Envoy is running. */
 export function systemChecks(run: RunProgram = runAlone, isProxied = (_pool: string) => false): SystemChecks {
   return {
     availableCpus: () => availableCpus(),

@@ -1,12 +1,12 @@
-/** Looks at paths and users for trust.ts: the steps of a path, the users there are, and the answer for one path. */
+/** Collects the input for trust.ts (the steps of a path, the existing users) and returns its decision for one path. */
 import { lstatSync, readdirSync, readFileSync, readlinkSync, type Stats, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { type Distrust, type FileKind, findDistrust, type PathStep, type Population } from "./trust.ts";
 
-/** As many symbolic links as the kernel follows. */
+/** The maximum number of symbolic links that the kernel follows. */
 const MAX_LINKS = 40;
 
-/** Inode of the PID namespace that every other one is inside of (PROC_PID_INIT_INO). */
+/** Inode of the initial PID namespace, the ancestor of all others (PROC_PID_INIT_INO). */
 const INITIAL_PID_NAMESPACE = "pid:[4026531836]";
 
 /** A user that processes run as, with all its groups. */
@@ -17,13 +17,13 @@ export interface Identity {
 }
 
 export interface TrustOptions {
-  /** The user that a program runs as, or that may own the path as well; root and we always may. */
+  /** A user that may own the path, such as the one a program runs as; root and the controller's user always may. */
   readonly owner?: number | undefined;
-  /** Users that processes of ours will run as, besides those that run already. */
+  /** Users that the controller's processes will run as, besides users of running processes. */
   readonly identities?: readonly Identity[];
 }
 
-/** Why another user controls what `path` leads to; undefined if none does, and for parts of it that do not exist yet. */
+/** Why another user controls the target of `path`; undefined if none does. Ignores parts that do not exist yet. */
 export function distrustOf(path: string, { owner, identities = [] }: TrustOptions = {}): Distrust | undefined {
   const owners = new Set([0, process.getuid?.() ?? 0, ...(owner === undefined ? [] : [owner])]);
   return findDistrust(stepsOf(path), owners, readPopulation(identities));
@@ -84,7 +84,7 @@ function readPopulation(identities: readonly Identity[]): Population {
   };
 }
 
-/** Whether the processes that we see are all that there are, apart from those that look into this container. */
+/** Whether the visible processes are all there are, except for outside processes with access to this container. */
 function isContained(): boolean {
   try {
     return readlinkSync("/proc/self/ns/pid") !== INITIAL_PID_NAMESPACE;
@@ -100,13 +100,13 @@ function runningUsers(): number[] {
       try {
         return statSync(`/proc/${pid}`).uid;
       } catch {
-        // It has exited.
+        // The process has exited.
         return [];
       }
     });
 }
 
-/** Users by group, from the files of the system. */
+/** Users by group, from /etc/passwd and /etc/group. */
 function readMembers(): ReadonlyMap<number, readonly number[]> {
   const members = new Map<number, number[]>();
   const add = (gid: number, uid: number) => members.set(gid, [...(members.get(gid) ?? []), uid]);

@@ -1,21 +1,21 @@
 /**
- * Reads a whole file that another user may provide: only a regular file, at most `maxBytes`, and never on the main thread, so
- * that a pipe, an endless device or a hanging file system holds nothing up but this one read.
+ * Reads a whole file that another user may provide: only a regular file, at most `maxBytes`, and never on the main
+ * thread. A pipe, an endless device or a hung file system therefore blocks only this one read.
  */
 import { close, constants, fstat, lstat, open, read as readDescriptor, type Stats, stat } from "node:fs";
 import { kindOf } from "./inspectPath.ts";
 
-/** Configuration, variables, keys and tokens are far smaller. */
+/** Default size limit. Configuration, variables, keys and tokens are far smaller. */
 export const MAX_FILE_BYTES = 1 << 20;
 
-/** A local disk takes milliseconds; a file system that does not answer for so long is broken. */
+/** Default time limit. A local disk takes milliseconds; a file system that takes this long is broken. */
 const READ_MS = 10_000;
 
 const CHUNK_BYTES = 65_536;
 
 export interface FileContent {
   readonly bytes: Buffer;
-  /** Of the file that was read. */
+  /** Status of the file that was read. */
   readonly stats: Stats;
 }
 
@@ -52,7 +52,7 @@ async function read(path: string, { maxBytes = MAX_FILE_BYTES, isDirect = false 
   const flags = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY | (isDirect ? constants.O_NOFOLLOW : 0);
   const fd = await promised<number>((done) => open(path, flags, done));
   try {
-    // It may have been replaced meanwhile.
+    // The file may have been replaced in the meantime.
     const stats = await promised<Stats>((done) => fstat(fd, done));
     requireRegular(stats);
     const chunks: Buffer[] = [];
@@ -70,7 +70,7 @@ async function read(path: string, { maxBytes = MAX_FILE_BYTES, isDirect = false 
   }
 }
 
-/** The result of a function of node:fs. Loading node:fs/promises takes 2 ms of each start. */
+/** Promisifies a function of node:fs. Loading node:fs/promises would add 2 ms to each start. */
 function promised<T>(call: (done: (error: Error | null, value: T) => void) => void): Promise<T> {
   return new Promise((resolve, reject) => call((error, value) => (error === null ? resolve(value) : reject(error))));
 }

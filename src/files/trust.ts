@@ -1,9 +1,9 @@
 /**
- * Decides whether a path may be trusted: whether only trusted users can change what is found there. Looks at each step by
+ * Decides whether a path may be trusted: whether only trusted users can change what it leads to. Checks each step by
  * which the kernel resolves the path (path_resolution(7)): directories, symbolic links, the object itself. Pure.
  */
 
-/** What an object of the file system is. */
+/** The type of a file system object. */
 export type FileKind = "directory" | "file" | "symlink" | "socket" | "FIFO" | "device";
 
 /** One step of a path, as lstat(2) describes it. */
@@ -15,17 +15,17 @@ export interface PathStep {
   readonly mode: number;
 }
 
-/** Which users could act at all. */
+/** The users that could modify a path. */
 export interface Population {
   /** Users that a process may run as; `any` unless this is a container, whose processes are known. */
   readonly users: ReadonlySet<number> | "any";
-  /** Whether a process of this user namespace can have the uid. The owners of files from outside may have none here. */
+  /** Whether a process of this user namespace can have the uid. Owners of files from outside may have no uid in it. */
   isMapped(uid: number): boolean;
   /** Users that belong to a group. */
   membersOf(gid: number): readonly number[];
 }
 
-/** Why a path is not to be trusted. */
+/** Why a path must not be trusted. */
 export interface Distrust {
   /** A clause such as `every user may write to "/srv"`. */
   readonly reason: string;
@@ -39,7 +39,7 @@ const STICKY = 0o1000;
 
 /**
  * The first step that a user besides `owners` controls; undefined if there is none. Steps are in the order in which the
- * kernel takes them; those that do not exist yet are left out.
+ * kernel takes them; steps that do not exist yet are omitted.
  */
 export function findDistrust(
   steps: readonly PathStep[],
@@ -54,8 +54,8 @@ export function findDistrust(
     // The owner may change the mode.
     if (isThreat(uid))
       return { reason: `user ${uid} owns the ${name}`, hint: `chown ${[...owners].at(-1) ?? 0} ${path}` };
-    // The mode of a symbolic link means nothing, that of a socket says who may connect. In a sticky directory users may
-    // only replace what they own, which the next step shows.
+    // The mode of a symbolic link has no effect; the mode of a socket controls who may connect. In a sticky directory
+    // users may replace only what they own, which the next step checks.
     if (kind === "symlink" || kind === "socket" || (kind === "directory" && (mode & STICKY) !== 0)) continue;
     if ((mode & OTHERS_WRITE) !== 0 && isAnyThreat)
       return { reason: `every user may write to the ${name}`, hint: `chmod o-w ${path}${orSticky(kind)}` };
@@ -69,7 +69,7 @@ export function findDistrust(
   return undefined;
 }
 
-/** Keeps a directory that has to be writable, such as a volume of a pod. */
+/** Alternative for a directory that must stay writable, such as a volume of a pod. */
 function orSticky(kind: FileKind): string {
   return kind === "directory" ? ", or chmod +t if it has to be" : "";
 }

@@ -1,9 +1,9 @@
 /**
  * Turns the bytes of one stream of one worker into records that say where they come from.
  *
- * A line that is a JSON object gets `worker_id` behind its opening brace and keeps every other byte; a worker_id of
- * the application is renamed, so that a reader finds exactly one. Any other line becomes a JSON record with the line
- * as text, and the level that level.ts finds in it. No byte is lost: what is not UTF-8 also comes out in base64, what is longer than the limit in parts.
+ * A line that is a JSON object gets `worker_id` after its opening brace and keeps every other byte. A worker_id of the
+ * application is renamed, so each record has exactly one. Any other line becomes a JSON record with the line as text
+ * and the level that level.ts finds. No byte is lost: invalid UTF-8 is also emitted in base64, overlong lines in parts.
  * The output does not depend on how the stream was cut into chunks. Pure: no input/output, no clock.
  */
 import { isUtf8 } from "node:buffer";
@@ -28,7 +28,7 @@ interface Escape {
   readonly count: number;
 }
 
-/** The JSON escape of each byte that cannot stand in a string (control, quote, backslash), as OutputBuffer.words. */
+/** The JSON escape of each byte that cannot stand in a string (control, quote, backslash), for OutputBuffer.words. */
 const ESCAPES = Array.from({ length: 256 }, (_, code): Escape | undefined => {
   const text = JSON.stringify(String.fromCharCode(code)).slice(1, -1);
   if (text.length === 1) return undefined;
@@ -38,59 +38,59 @@ const ESCAPES = Array.from({ length: 256 }, (_, code): Escape | undefined => {
 });
 const CLOSE = 0x0a7d22; // quote, brace, newline
 
-/** Whose stream it is and how long a line may get. */
+/** Identifies a stream and sets its maximum line length. */
 export interface LineOrigin {
   readonly pool: string;
   readonly workerId: string;
   readonly stream: "stdout" | "stderr";
-  /** Longer lines (without their newline) come out in parts of at most so many bytes; at least 4. */
+  /** Longer lines (without their newline) are emitted in parts of at most this many bytes; at least 4. */
   readonly maxLineBytes: number;
-  /** Level of text lines that state none; info unless given. */
+  /** Level of text lines that state none; info if absent. */
   readonly level?: RecordLevel;
 }
 
-/** A text record up to its text, with slack behind; only the digits of ts change. */
+/** A text record up to its text, followed by slack; only the digits of ts change. */
 interface Head {
   readonly bytes: Buffer;
   readonly view: DataView;
   readonly length: number;
   readonly tsAt: number;
-  /** The time that it says. */
+  /** The time in the ts digits. */
   tsMs: number;
 }
 
-/** Annotates one stream. Chunks go in through `push`; `end` brings out a last line without newline. */
+/** Annotates one stream. `push` takes chunks; `end` emits a last line that has no newline. */
 export class LineAnnotator {
   /** Lines that were JSON objects. */
   linesJson = 0;
   /** All other lines; a line in parts counts once. */
   linesText = 0;
-  /** Bytes taken in. */
+  /** Input bytes. */
   bytesIn = 0;
-  /** Bytes of the records made of them. */
+  /** Bytes of the records produced. */
   bytesOut = 0;
   /** Records that are parts of an overlong line. */
   partsSplit = 0;
 
   #maxLineBytes = 0;
   readonly #scanner: JsonLineScanner;
-  /** By level, as findLevel counts them. */
+  /** Indexed by level, as in findLevel. */
   readonly #heads: (Head | undefined)[] = [];
   /** What follows the time in each head. */
   readonly #headRest: string;
   #defaultLevel = 0;
-  /** On stderr only: what goes to stdout is info, as in the original. */
+  /** stderr only: lines on stdout are info, as in the original. */
   readonly #findsLevels: boolean;
-  /** `"worker_id":"…",` for a JSON object, with slack behind. */
+  /** `"worker_id":"…",` for a JSON object, followed by slack. */
   #insertion: DataView = EMPTY_VIEW;
   #insertionBytes = 0;
   readonly #workerId: string;
   #epochMs = 0;
 
-  /** The bytes of a line that has not ended yet: [0, #carryBytes) of #carry. No memory where there are none. */
+  /** The bytes of an unfinished line: [0, #carryBytes) of #carry. Owns no memory while empty. */
   #carry: Buffer = EMPTY;
   #carryBytes = 0;
-  /** Parts of the current line that are out already, and its level. */
+  /** Number of parts already emitted for the current line, and its level. */
   #parts = 0;
   #partLevel = 0;
 
@@ -98,12 +98,12 @@ export class LineAnnotator {
   #memory: ArrayBufferLike = EMPTY.buffer;
   #bytes: Buffer = EMPTY;
   #view: DataView = EMPTY_VIEW;
-  /** Whether the bytes in work are UTF-8; undefined while nobody has asked. */
+  /** Whether the bytes being processed are UTF-8; undefined until checked. */
   #isUtf8: boolean | undefined;
   #from = 0;
   #to = 0;
 
-  /** `scanner` holds nothing between two calls; sharing one saves memory where there are many streams. */
+  /** `scanner` keeps no state between calls; with many streams, sharing one saves memory. */
   constructor(origin: LineOrigin, scanner: JsonLineScanner = new JsonLineScanner()) {
     this.configure(origin);
     this.#findsLevels = origin.stream === "stderr";
@@ -130,9 +130,9 @@ export class LineAnnotator {
   }
 
   /**
-   * Appends the records of all lines that `chunk` completes to `out`; text records say they were written at
-   * `epochMs` (milliseconds since 1970). The chunk may be reused afterwards. It is fastest where SLACK_BYTES of
-   * memory lie behind the chunk.
+   * Appends the records of all lines that `chunk` completes to `out`. `epochMs` (milliseconds since 1970) is the
+   * time in text records. The chunk may be reused afterwards. It is fastest if SLACK_BYTES of memory follow the
+   * chunk.
    */
   push(chunk: Uint8Array, epochMs: number, out: OutputBuffer): void {
     const lengthBefore = out.length;
@@ -159,7 +159,7 @@ export class LineAnnotator {
     this.bytesOut += out.length - lengthBefore;
   }
 
-  /** Makes #bytes and #view cover the memory of `chunk`; gives back where in it the chunk begins. */
+  /** Makes #bytes and #view cover the memory of `chunk`; returns the offset at which the chunk begins. */
   #look(chunk: Uint8Array): number {
     if (chunk.byteOffset + chunk.length + SLACK_BYTES > chunk.buffer.byteLength) {
       chunk = padded(chunk);
@@ -172,14 +172,14 @@ export class LineAnnotator {
     return chunk.byteOffset;
   }
 
-  /** Says that whole lines in [from, to) are in work, so that one look tells whether they are UTF-8. */
+  /** Declares that the lines in [from, to) are processed next, so that one check tells whether they are UTF-8. */
   #expect(from: number, to: number): void {
     this.#isUtf8 = undefined;
     this.#from = from;
     this.#to = to;
   }
 
-  /** All lines from `at` to the newline at `last`; gives back the offset behind it. */
+  /** Processes all lines from `at` to the newline at `last`; returns the offset after it. */
   #lines(at: number, last: number, out: OutputBuffer): number {
     const view = this.#view;
     const bytes = this.#bytes;
@@ -213,13 +213,13 @@ export class LineAnnotator {
     return at;
   }
 
-  /** Whether [start, end), a part of what is in work, is UTF-8. */
+  /** Whether [start, end), a part of the bytes being processed, is UTF-8. */
   #hasUtf8(bytes: Buffer, start: number, end: number): boolean {
     this.#isUtf8 ??= isUtf8(bytes.subarray(this.#from, this.#to));
     return this.#isUtf8 || isUtf8(bytes.subarray(start, end));
   }
 
-  /** The record of the JSON object that the scanner has just found in the line at `start`. */
+  /** Appends the record of the JSON object that the scanner has just found in the line at `start`. */
   #object(view: DataView, start: number, out: OutputBuffer): void {
     const { open, end, isEmpty, workerIdCount, keyStarts, keyEnds } = this.#scanner;
     if (this.#insertionBytes === 0) this.#makeInsertion();
@@ -236,8 +236,8 @@ export class LineAnnotator {
   }
 
   /**
-   * The record of the text in [start, end): a line (part 0) or the given part of one. `stop` is the first byte in it that
-   * is not plain, or `end`.
+   * Appends the record of the text in [start, end): a line (part 0) or the given part of one. `stop` is the first byte
+   * in it that is not plain, or `end`.
    */
   #text(
     bytes: Buffer,
@@ -287,7 +287,7 @@ export class LineAnnotator {
     }
   }
 
-  /** Escapes the run of bytes at `at` that need it; gives back where it ends, at most at `end`. */
+  /** Escapes the run of bytes at `at` that need it; returns where the run ends, at most `end`. */
   #escape(view: DataView, at: number, end: number, out: OutputBuffer): number {
     for (; at < end; at++) {
       const escaped = ESCAPES[view.getUint8(at)];
@@ -310,7 +310,7 @@ export class LineAnnotator {
     return this.#headAt(level);
   }
 
-  /** The head of a level. Made when it is needed first: most workers write few levels, and many write nothing. */
+  /** The head of a level. Created on first use: most workers use few levels, and many write nothing. */
   #headAt(level: number): Head {
     const known = this.#heads[level];
     if (known !== undefined) return known;
@@ -325,17 +325,17 @@ export class LineAnnotator {
     this.#insertionBytes = bytes.length - SLACK_BYTES;
   }
 
-  /** Puts the time of the chunk into a head. */
+  /** Writes the time of the chunk into a head. */
   #stamp(head: Head): void {
     head.tsMs = this.#epochMs;
     head.bytes.write((this.#epochMs / 1000).toFixed(3).padStart(TS_WIDTH), head.tsAt, TS_WIDTH);
   }
 
-  /** Writes full parts of [start, end) while it is too long for one record; gives back where the rest begins. */
+  /** Writes full parts of [start, end) while it is too long for one record; returns where the rest begins. */
   #cut(bytes: Buffer, view: DataView, start: number, end: number, out: OutputBuffer): number {
     while (end - start > this.#maxLineBytes) {
       let stop = start + this.#maxLineBytes;
-      // Not inside a character; where no character begins within three bytes it is not UTF-8 anyway.
+      // Do not cut inside a character. If none begins within three bytes, the text is not UTF-8.
       for (let back = 0; back < 4; back++) {
         if ((view.getUint8(stop - back) & 0xc0) === 0x80) continue;
         stop -= back;
@@ -347,7 +347,7 @@ export class LineAnnotator {
     return start;
   }
 
-  /** The last part of an overlong line. */
+  /** Appends the last part of an overlong line. */
   #tail(bytes: Buffer, view: DataView, start: number, end: number, out: OutputBuffer): void {
     this.linesText++;
     this.#text(bytes, view, start, end, findStringStop(view, start, end), this.#parts + 1, true, out);
@@ -355,8 +355,8 @@ export class LineAnnotator {
   }
 
   /**
-   * Continues the unfinished line with [at, newline), where newline is `end` if the chunk has none; gives back where
-   * the next line begins.
+   * Continues the unfinished line with [at, newline), where newline is `end` if the chunk has none; returns where the
+   * next line begins.
    */
   #finishCarry(at: number, newline: number, end: number, out: OutputBuffer): number {
     this.#keep(this.#bytes, at, newline, out);
@@ -365,7 +365,7 @@ export class LineAnnotator {
     return newline + 1;
   }
 
-  /** Adds [start, end), which holds no newline, to the unfinished line; what is too long for a record leaves as parts. */
+  /** Adds [start, end), which holds no newline, to the unfinished line; emits full parts if it is too long. */
   #keep(bytes: Buffer, start: number, end: number, out: OutputBuffer): void {
     const neededBytes = this.#carryBytes + end - start + 1 + SLACK_BYTES;
     if (neededBytes > this.#carry.length) {
@@ -377,13 +377,13 @@ export class LineAnnotator {
     this.#carryBytes += end - start;
     if (this.#carryBytes <= this.#maxLineBytes) return;
     this.#expect(0, this.#carryBytes);
-    this.#isUtf8 = false; // It may end inside a character, so each part is looked at by itself.
+    this.#isUtf8 = false; // It may end inside a character, so each part is checked separately.
     const rest = this.#cut(this.#carry, this.#closedCarry(), 0, this.#carryBytes, out);
     this.#carry.copyWithin(0, rest, this.#carryBytes);
     this.#carryBytes -= rest;
   }
 
-  /** The unfinished line is finished: its record, and its memory goes. */
+  /** Appends the record of the unfinished line and frees its memory. */
   #flushCarry(out: OutputBuffer): void {
     const view = this.#closedCarry();
     const carry = this.#carry;
@@ -405,7 +405,7 @@ export class LineAnnotator {
     }
   }
 
-  /** The carry with a newline behind it, as the scanner wants it. */
+  /** The carry with a newline appended, as the scanner requires. */
   #closedCarry(): DataView {
     this.#carry[this.#carryBytes] = NEWLINE;
     return viewOf(this.#carry);
@@ -423,7 +423,7 @@ function makeHead(level: string, rest: string): Head {
   return { bytes, view: viewOf(bytes), length, tsAt: start.length, tsMs: Number.NaN };
 }
 
-/** A copy with SLACK_BYTES behind it, in memory of its own. */
+/** A copy followed by SLACK_BYTES, in memory of its own. */
 function padded(content: string | Uint8Array): Buffer {
   const bytes = typeof content === "string" ? Buffer.from(content) : content;
   const copy = Buffer.allocUnsafeSlow(bytes.length + SLACK_BYTES).fill(0);

@@ -1,16 +1,16 @@
 /**
- * Decides whether a line is exactly one JSON object (RFC 8259), byte by byte, without building a value.
- * It accepts what JSON.parse accepts as an object, down to MAX_DEPTH levels, and nothing else. One exception is left
- * to the caller: bytes from 0x80 on are taken on trust inside strings, so a line with `hasHighBytes` is an object only
- * if it is also valid UTF-8.
+ * Decides whether a line is exactly one JSON object (RFC 8259), byte by byte, without building a value. Accepts what
+ * JSON.parse accepts as an object, down to MAX_DEPTH levels, and nothing else. One exception is left to the caller:
+ * bytes from 0x80 on are not checked inside strings. A line with `hasHighBytes` is an object only if it is also valid
+ * UTF-8.
  *
  * Strings are read four bytes at a time, and no object is made per line: results are fields of the scanner.
  */
 
-/** Deeper nesting than this is not JSON for us. */
+/** Maximum nesting depth; a line with deeper nesting is not treated as JSON. */
 export const MAX_DEPTH = 512;
 
-/** Bytes that must be readable behind the newline of a scanned line, because words of four are loaded. */
+/** Bytes that must be readable after the newline of a scanned line, because loads are four bytes wide. */
 export const SLACK_BYTES = 4;
 
 // Four equal bytes in one signed 32-bit word.
@@ -47,7 +47,7 @@ const TRUE = 0x65757274; // "true", little endian
 const NULL = 0x6c6c756e; // "null"
 const ALSE = 0x65736c61; // "alse"
 
-/** For findStringStop where a newline is known to come. */
+/** `end` for findStringStop when a newline is known to follow. */
 const NO_END = 0x7fffffff;
 
 const OBJECT = 1;
@@ -59,12 +59,12 @@ const ESCAPE_BYTES = 6; // of \uXXXX
 
 /**
  * The offset of the first byte in [at, end) that is not plain inside a JSON string (`"`, `\`, control or non-ASCII);
- * `end` where there is none. Up to three bytes behind `end` are read.
+ * `end` if there is none. Reads up to three bytes past `end`.
  */
 export function findStringStop(view: DataView, at: number, end: number): number {
   while (at < end) {
     const word = view.getInt32(at, true);
-    // A byte's top bit is set where the byte is below 0x20, a quote, a backslash or above 0x7f. A borrow can only come
+    // A byte's top bit is set if the byte is below 0x20, a quote, a backslash or above 0x7f. A borrow can only come
     // from a lower byte that is itself marked, so the lowest mark is always true.
     const marks = ((word - SPACES) | ((word ^ QUOTES) - ONES) | ((word ^ BACKSLASHES) - ONES) | word) & HIGHS;
     if (marks !== 0) return Math.min(end, at + ((31 - Math.clz32(marks & -marks)) >> 3));
@@ -83,17 +83,17 @@ export class JsonLineScanner {
   isEmpty = false;
   /** Whether any string holds a byte from 0x80 on, whose encoding the caller must check. */
   hasHighBytes = false;
-  /** How many top-level keys mean worker_id, in whatever spelling; their places are in `keyStarts` and `keyEnds`. */
+  /** Number of top-level keys that spell worker_id, with or without escapes; `keyStarts` and `keyEnds` locate them. */
   workerIdCount = 0;
-  /** Offsets behind the opening quotes of those keys; valid up to `workerIdCount`. */
+  /** Offsets after the opening quotes of those keys; valid up to `workerIdCount`. */
   readonly keyStarts: number[] = [];
   /** Offsets of the closing quotes of those keys; valid up to `workerIdCount`. */
   readonly keyEnds: number[] = [];
   readonly #nesting = new Uint8Array(MAX_DEPTH + 1);
 
   /**
-   * Whether the line that begins at `start` is one JSON object. There must be a newline at or behind `start` with
-   * SLACK_BYTES readable behind it.
+   * Whether the line that begins at `start` is one JSON object. There must be a newline at or after `start`, with
+   * SLACK_BYTES readable after it.
    */
   // biome-ignore lint/complexity/noExcessiveLinesPerFunction: one loop over the bytes; a call per byte would halve the throughput
   scan(view: DataView, start: number): boolean {
@@ -107,7 +107,7 @@ export class JsonLineScanner {
     let depth = 1;
     at = skipSpace(view, at + 1);
     this.isEmpty = view.getUint8(at) === CLOSE_BRACE;
-    // Where the next thing is: a key of the innermost object, a value, or what follows a value.
+    // What comes next: a key of the innermost object, a value, or (if neither) what follows a value.
     let isKeyNext = !this.isEmpty;
     let isValueNext = false;
     for (;;) {
@@ -155,7 +155,7 @@ export class JsonLineScanner {
         }
         byte = view.getUint8(at);
       }
-      // Behind a value, or at the end of an empty object or array.
+      // After a value, or at the end of an empty object or array.
       if (byte <= SPACE) {
         at = skipSpace(view, at);
         byte = view.getUint8(at);
@@ -177,7 +177,7 @@ export class JsonLineScanner {
     return view.getUint8(at) === 0x0a;
   }
 
-  /** The offset behind the closing quote of the string whose first byte is at `at`; -1 where it is not valid. */
+  /** The offset after the closing quote of the string whose first byte is at `at`; -1 if the string is invalid. */
   #skipString(view: DataView, at: number): number {
     for (;;) {
       at = findStringStop(view, at, NO_END);
@@ -229,7 +229,7 @@ function skipSpace(view: DataView, at: number): number {
   }
 }
 
-/** The offset behind the escape whose backslash is at `at`; -1 where it is not valid. */
+/** The offset after the escape whose backslash is at `at`; -1 if the escape is invalid. */
 function skipEscape(view: DataView, at: number): number {
   switch (view.getUint8(at + 1)) {
     case QUOTE:
@@ -242,7 +242,7 @@ function skipEscape(view: DataView, at: number): number {
     case LOWER_T:
       return at + 2;
     case LOWER_U:
-      // One by one: behind a newline too near there may be nothing to read.
+      // Digit by digit: nothing may be readable after a newline that comes too early.
       for (let digit = 2; digit < ESCAPE_BYTES; digit++) if (hexValue(view.getUint8(at + digit)) < 0) return -1;
       return at + ESCAPE_BYTES;
     default:
@@ -256,7 +256,7 @@ function hexValue(byte: number): number {
   return lower >= LOWER_A && lower <= LOWER_F ? lower - LOWER_A + 10 : -1;
 }
 
-/** The offset behind the number that begins with `byte` at `at`; -1 where there is none. */
+/** The offset after the number that begins with `byte` at `at`; -1 if there is none. */
 function skipNumber(view: DataView, at: number, byte: number): number {
   if (byte === MINUS) byte = view.getUint8(++at);
   if (byte === ZERO) byte = view.getUint8(++at);
@@ -280,7 +280,7 @@ function skipNumber(view: DataView, at: number, byte: number): number {
   return at;
 }
 
-/** The offset behind `true`, `false` or `null` at `at`; -1 where there is none. */
+/** The offset after `true`, `false` or `null` at `at`; -1 if there is none. */
 function skipLiteral(view: DataView, at: number, byte: number): number {
   if (byte === LOWER_T) return view.getInt32(at, true) === TRUE ? at + 4 : -1;
   if (byte === LOWER_N) return view.getInt32(at, true) === NULL ? at + 4 : -1;

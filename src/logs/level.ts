@@ -1,17 +1,17 @@
 /**
- * Finds the level that a text line states. Servers write most of their log to standard error, so the stream says nothing
- * about the level. Only the head of a line is read, and only forms that logging libraries write are recognised:
- * a level as the first word, in brackets, or behind a time stamp. The table of forms is in level.test.ts.
+ * Finds the level that a text line states. Servers write most of their log to standard error, so the stream says
+ * nothing about the level. Reads only the head of a line and recognises only forms that logging libraries write: a
+ * level as the first word, in brackets, or after a time stamp. The table of forms is in level.test.ts.
  *
- * It runs for each line: bytes are compared, nothing is allocated, and a line that begins with an ordinary word costs only
- * that word.
+ * Runs for each line: it compares bytes and allocates nothing. A line that begins with an ordinary word costs only the
+ * scan of that word.
  */
 
 /** Levels of records, lowest first. */
 export const RECORD_LEVELS = ["debug", "info", "warn", "error", "fatal"] as const;
 export type RecordLevel = (typeof RECORD_LEVELS)[number];
 
-/** Of a line that states no level. */
+/** The result for a line that states no level. */
 export const NO_LEVEL = -1;
 
 const DEBUG = 0;
@@ -23,14 +23,14 @@ const FATAL = 4;
 /** Severities of syslog(3), 0 to 7. */
 const BY_SEVERITY = [FATAL, FATAL, FATAL, ERROR, WARN, INFO, INFO, DEBUG];
 
-/** A level stands before this many bytes. */
+/** Maximum bytes at the head of a line that are searched for a level. */
 const MAX_HEAD_BYTES = 128;
-/** Names of loggers, hosts and time zones that may stand between a time stamp and a level. */
+/** Maximum words (names of loggers, hosts, time zones) between a time stamp and a level. */
 const MAX_WORDS = 2;
-/** So many digits, perhaps with a dot, are a time in seconds or smaller units since 1970. */
+/** A number of at least this length, with at most one dot, is a time since 1970 in seconds or smaller units. */
 const EPOCH_BYTES = 10;
 
-/** Of `2026-01-02 15:04:05`. */
+/** Length of `2026-01-02 15:04:05`. */
 const TIMESTAMP_BYTES = 19;
 
 const TAB = 0x09;
@@ -100,7 +100,7 @@ for (const [level, words] of [
 ] as const)
   for (const each of words.split(" ")) LEVELS_BY_WORD.set(each, level);
 
-/** Level words by their first three letters and their length; no two share both. */
+/** Hash table of level words, keyed by the first three letters and the length; no two words share a slot. */
 const SLOTS = 256;
 const FIRST = new Int32Array(SLOTS);
 const SECOND = new Int32Array(SLOTS);
@@ -127,7 +127,7 @@ const EXCE = word("exce");
 const FATA = word("fata");
 const THRE = word("thre");
 
-/** Levels that logrus cuts to four letters; INFO and WARN are words anyway. */
+/** Levels that logrus truncates to four letters; INFO and WARN are level words anyway. */
 const CUT_WORDS: ReadonlyMap<number, number> = new Map([
   [word("TRAC"), DEBUG],
   [word("DEBU"), DEBUG],
@@ -137,8 +137,8 @@ const CUT_WORDS: ReadonlyMap<number, number> = new Map([
 ]);
 
 /**
- * The index in RECORD_LEVELS of the level that the line in [start, end) says it has, or NO_LEVEL. Up to three bytes behind
- * `end` are read.
+ * The index in RECORD_LEVELS of the level that the line in [start, end) states, or NO_LEVEL. Reads up to three bytes
+ * past `end`.
  */
 // biome-ignore lint/complexity/noExcessiveLinesPerFunction: one loop over the head of a line, whose cases share its state
 export function findLevel(view: DataView, start: number, end: number): number {
@@ -213,7 +213,7 @@ export function findLevel(view: DataView, start: number, end: number): number {
         const special = levelOfFirstWord(view, start, length, after, end);
         if (special !== NO_LEVEL) return special;
         if (!isDateOrProgram(view, start, length, after, stop)) return NO_LEVEL;
-        // Behind the name of a program the level must come at once, behind that of a month anything that a date has.
+        // A level must directly follow a program name; after a month name, any part of a date may precede it.
         if (after === COLON) words = MAX_WORDS;
         isDated = true;
       } else if (!isInBracket && (!isDated || ++words > MAX_WORDS)) {
@@ -245,7 +245,7 @@ function isTimestamp(view: DataView, at: number, stop: number): boolean {
   );
 }
 
-/** Whether a word that names a level is one here and not a part of a sentence. */
+/** Whether a level word is used as a level here, not as part of a sentence. */
 function isLevelThere(
   view: DataView,
   start: number,
@@ -258,7 +258,7 @@ function isLevelThere(
   const before = from === start ? SPACE : view.getUint8(from - 1);
   const after = to < stop ? view.getUint8(to) : SPACE;
   if (isInBracket && (before === OPEN_BRACKET || before === COLON)) {
-    // Alone in its brackets, but for spaces that pad it.
+    // Alone in its brackets, except for padding spaces.
     let at = to;
     while (at < stop && view.getUint8(at) === SPACE) at++;
     if (at < stop && view.getUint8(at) === CLOSE_BRACKET) return true;
@@ -304,7 +304,7 @@ function levelOfFirstWord(view: DataView, start: number, length: number, after: 
   return (after === COLON || after === SLASH) && isRubyError(view, start, end) ? ERROR : NO_LEVEL;
 }
 
-/** How runtimes begin the report of an error that nothing caught. */
+/** How runtimes begin the report of an uncaught error. */
 function levelOfSentence(view: DataView, start: number, length: number, end: number): number {
   const low = view.getInt32(start, true) | LOWER;
   const next = start + length + 1;
@@ -321,7 +321,7 @@ function levelOfSentence(view: DataView, start: number, length: number, end: num
   return isText(view, next, end, "[ERR_") ? ERROR : NO_LEVEL;
 }
 
-/** `'main' panicked at`, with a thread id before the last words in newer versions. */
+/** `'main' panicked at`; newer versions put a thread id before `panicked`. */
 function isRustPanic(view: DataView, from: number, end: number): boolean {
   if (from >= end || view.getUint8(from) !== APOSTROPHE) return false;
   const stop = Math.min(end, from + MAX_HEAD_BYTES);
@@ -385,7 +385,7 @@ function isDateOrProgram(view: DataView, start: number, length: number, after: n
   return at < stop && isDigit(view.getUint8(at));
 }
 
-/** D, I, W, E and F as klog and Ruby write them; C, critical, is tornado's. */
+/** The level of the letters D, I, W, E and F (klog, Ruby) and of C, tornado's critical. */
 function levelOfLetter(letter: number): number {
   switch (letter) {
     case 0x44:
@@ -404,7 +404,7 @@ function levelOfLetter(letter: number): number {
   }
 }
 
-/** The level of `<N>` as in sd-daemon(3) and syslog: the facility does not matter. */
+/** The level of `<N>` as in sd-daemon(3) and syslog; the facility is ignored. */
 function levelOfPriority(view: DataView, at: number, stop: number): number {
   let priority = 0;
   for (let digits = 0; at < stop && digits < 4; digits++, at++) {
@@ -416,7 +416,7 @@ function levelOfPriority(view: DataView, at: number, stop: number): number {
   return NO_LEVEL;
 }
 
-/** level, lvl, severity and levelname as keys of logfmt. */
+/** Whether a logfmt key is level, lvl, severity or levelname. */
 function isLevelKey(view: DataView, at: number, length: number): boolean {
   const low = view.getInt32(at, true) | LOWER;
   if (length === 3) return ((low ^ LVL) & 0xffffff) === 0;
@@ -430,7 +430,7 @@ function levelOfValue(view: DataView, at: number, stop: number): number {
   return levelOfWord(view, from, at - from);
 }
 
-/** The offset behind a value of logfmt. */
+/** The offset after a logfmt value. */
 function skipValue(view: DataView, at: number, stop: number): number {
   const closing = at < stop && view.getUint8(at) === QUOTE ? QUOTE : SPACE;
   if (closing === QUOTE) at++;

@@ -4,13 +4,13 @@ import type { LogSink } from "./sink.ts";
 
 export interface SinkLoggerOptions {
   readonly sink: LogSink;
-  /** Readable lines instead of JSON, and the debug level too. */
+  /** Enables readable lines instead of JSON, and the debug level. */
   readonly isDebug: boolean;
   /** Milliseconds since 1970. */
   readonly epochMs?: () => number;
 }
 
-/** A Logger whose records share a sink with the workers' and never land inside one of their lines. */
+/** A Logger whose records share a sink with worker records and never split one of their lines. */
 export class SinkLogger implements Logger {
   readonly #sink: LogSink;
   readonly #isDebug: boolean;

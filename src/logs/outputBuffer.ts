@@ -1,15 +1,15 @@
 /**
- * A growable byte buffer that is filled with whole records and reused. Bytes are copied four at a time by plain code:
- * for runs of log-line size that is several times faster than Buffer.copy or TypedArray.set. It does no input/output.
+ * A growable byte buffer that is filled with whole records and reused. Plain code copies bytes four at a time: for runs
+ * of log-line size this is several times faster than Buffer.copy or TypedArray.set. It performs no I/O.
  */
 
-const SLACK_BYTES = 16; // behind what was asked for, because words of four are stored
+const SLACK_BYTES = 16; // extra bytes beyond the requested size, because stores are four bytes wide
 const MIN_CAPACITY_BYTES = 16 * 1024;
 const EMPTY = Buffer.alloc(0);
 
-/** Bytes appended to `bytes` up to `length`. At rest it may own no memory at all. */
+/** Holds appended bytes in `bytes`, up to `length`. It may own no memory while empty. */
 export class OutputBuffer {
-  /** The memory; may be replaced by `reserve`. Only [0, length) means something. */
+  /** The memory; may be replaced by `reserve`. Only [0, length) is meaningful. */
   bytes: Buffer = EMPTY;
   /** The same memory as `bytes`. */
   view: DataView = new DataView(EMPTY.buffer, EMPTY.byteOffset, 0);
@@ -22,7 +22,7 @@ export class OutputBuffer {
     if (neededBytes > this.view.byteLength) this.#grow(neededBytes);
   }
 
-  /** Appends [start, end) of `from`, which must be reserved; up to three bytes behind `end` must be readable. */
+  /** Appends [start, end) of `from`, which must be reserved; up to three bytes after `end` must be readable. */
   copy(from: DataView, start: number, end: number): void {
     const to = this.view;
     let at = this.length;
@@ -49,7 +49,7 @@ export class OutputBuffer {
     this.length += this.bytes.write(text, this.length);
   }
 
-  /** Forgets the content; gives the memory back where it is more than `keepBytes`. */
+  /** Discards the content; frees the memory if it exceeds `keepBytes`. */
   clear(keepBytes: number): void {
     this.length = 0;
     if (this.bytes.length > keepBytes) this.#adopt(EMPTY);

@@ -1,6 +1,6 @@
 /**
- * Shares the main thread among all log sources that have much to read: each in turn reads one chunk into one common
- * buffer, and after TURN_MS the event loop gets to everything else (exits, timers, probes) before it goes on.
+ * Shares the main thread among all busy log sources. Each source in turn reads one chunk into a common buffer. After
+ * TURN_MS the event loop handles other work (exits, timers, probes) before reading continues.
  */
 import { monotonicMs } from "../base/monotonic.ts";
 import { SLACK_BYTES } from "./jsonLine.ts";
@@ -9,16 +9,16 @@ const CHUNK_BYTES = 64 * 1024;
 const WAKE_BYTES = 4 * 1024;
 const TURN_MS = 1;
 
-/** Something that can read one chunk. */
+/** A log source that reads in turns. */
 export interface TurnTaker {
-  /** Reads at most one chunk; asks for another turn itself if there is more. */
+  /** Reads at most one chunk; requests another turn itself if there is more. */
   takeTurn(): void;
 }
 
 export class ReadTurns {
-  /** Where a turn reads to. Its content is gone after the turn. */
+  /** The buffer that a turn reads into; its content is valid only during the turn. */
   readonly chunk: Buffer;
-  /** Where a few bytes are read to when nothing much is going on; part of the memory of `chunk`. */
+  /** The buffer for small reads of quiet sources; part of the memory of `chunk`. */
   readonly wakeChunk: Buffer;
   #queue: TurnTaker[] = [];
   #head = 0;
@@ -30,7 +30,7 @@ export class ReadTurns {
     this.wakeChunk = memory.subarray(0, WAKE_BYTES);
   }
 
-  /** Gives `taker` one turn, after all that wait already. */
+  /** Queues one turn for `taker`. */
   add(taker: TurnTaker): void {
     this.#queue.push(taker);
     this.#schedule();

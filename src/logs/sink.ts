@@ -1,39 +1,39 @@
 /**
- * Writes records to one descriptor of the controller (1 or 2), in the order in which they were accepted, nothing twice
- * and nothing lost while there is a reader.
+ * Writes records to one descriptor of the controller (1 or 2), in the order in which they were accepted. While there is
+ * a reader, no record is written twice or lost.
  *
- * Two buffers: records gather in one while the other is being written by libuv's thread pool, so a reader that stops
- * never blocks the main thread. Where too much has gathered the sink is full and sources wait their turn, which stops
- * the workers through their full pipes. A reader that is gone for good makes it discard, so that workers go on.
- * Everything handed to the system ends at the end of a record; only the system itself may take a part of it, and then
- * the rest follows at once. It never closes the descriptor and never changes its flags, which others may share.
+ * Two buffers: records collect in one while libuv's thread pool writes the other, so a stalled reader never blocks the
+ * main thread. When too much has collected, the sink is full and sources wait their turn; the workers then block on
+ * their full pipes. If the reader is permanently lost, the sink discards records so that workers continue. Each write
+ * ends at a record boundary; if the system takes only a part, the rest follows immediately. The sink never closes the
+ * descriptor and never changes its flags, which other processes may share.
  *
- * A write that the reader blocks holds a thread of the pool, and a process that exits joins those threads: whoever ends
- * the process while `pendingBytes` is not 0 needs _exit(2).
+ * A write that the reader blocks occupies a thread of the pool, and a normal process exit joins those threads. To end
+ * the process while `pendingBytes` is not 0, use _exit(2).
  */
 
 import { fstatSync, write } from "node:fs";
 import { monotonicMs } from "../base/monotonic.ts";
 import { OutputBuffer } from "./outputBuffer.ts";
 
-/** While a write is on its way, sources wait once so much has gathered. */
+/** Collected bytes from which on sources wait while a write is in progress. */
 export const FULL_BYTES = 256 * 1024;
 
-/** A buffer that grew beyond this is given back after its write: in a flood, and when nothing more is there. */
+/** A larger buffer is freed after its write. The first limit applies if more data is pending, the second if not. */
 const KEPT_BUSY_BYTES = 1024 * 1024;
 const KEPT_IDLE_BYTES = 256 * 1024;
 const RETRY_MIN_MS = 1;
 const RETRY_MAX_MS = 64;
 
-/** Errors that pass: the reader is slow (somebody made the descriptor non-blocking) or the disk is full for now. */
+/** Transient errors: the reader is slow (another process made the descriptor non-blocking) or the disk is full. */
 const PASSING: ReadonlySet<string> = new Set(["EAGAIN", "EINTR", "ENOBUFS", "ENOMEM", "ENOSPC", "EDQUOT"]);
-/** Of those, the ones that nobody needs to hear of. */
+/** Transient errors that are not reported. */
 const NORMAL: ReadonlySet<string> = new Set(["EAGAIN", "EINTR"]);
 
 export interface LogSinkOptions {
-  /** Where records go. It stays open and is never closed by the sink. */
+  /** The descriptor to write to. The sink never closes it. */
   readonly fd: number;
-  /** Hears of a reader that is gone (once; `sink.isDead` is true then) and of each spell of a full disk. */
+  /** Called once when the reader is lost (`sink.isDead` is then true), and once for each period of a full disk. */
   readonly onError?: (error: NodeJS.ErrnoException) => void;
 }
 
@@ -48,9 +48,9 @@ interface Flush {
 export class LogSink {
   /** Bytes that the system has taken. */
   bytesWritten = 0;
-  /** Bytes thrown away because the reader is gone. */
+  /** Bytes discarded because the reader is lost. */
   discardedBytes = 0;
-  /** Whether the reader is gone for good. */
+  /** Whether the reader is permanently lost. */
   isDead = false;
 
   readonly #fd: number;
@@ -74,7 +74,7 @@ export class LogSink {
     this.#onError = options.onError ?? (() => {});
   }
 
-  /** Where sources append whole records before they call `commit`. Take it anew each time. */
+  /** Where sources append whole records before they call `commit`. Read this property again each time. */
   get buffer(): OutputBuffer {
     return this.#active;
   }
@@ -94,20 +94,20 @@ export class LogSink {
     return this.#blockedMs + (this.#waiting.length > 0 ? monotonicMs() - this.#waitingSince : 0);
   }
 
-  /** Accepts what was appended to `buffer` and sees that it is written. */
+  /** Accepts what was appended to `buffer` and ensures that it is written. */
   commit(): void {
     if (!this.#isWriting && this.#active.length > 0) this.#start();
   }
 
-  /** Accepts `records`, whole lines of the controller itself; never refused, so the caller bounds them. */
+  /** Accepts `records`, whole lines of the controller itself. Never refuses them, so the caller must limit them. */
   write(records: string): void {
     this.#active.text(records);
     this.commit();
   }
 
   /**
-   * Calls `callback` once there is room. Callers are served in the order in which they asked; the sink may be full
-   * again before a later one's turn, which then keeps its place.
+   * Calls `callback` once there is room. Callers are served in the order of their calls. If the sink fills up again
+   * before a caller's turn, that caller keeps its place.
    */
   whenDrained(callback: () => void): void {
     if (!this.isFull && this.#waiting.length === 0) {
@@ -118,7 +118,7 @@ export class LogSink {
     this.#waiting.push(callback);
   }
 
-  /** Lets `listener` have a copy of all records from now on, until the returned function is called. */
+  /** Passes `listener` a copy of all records from now on, until the returned function is called. */
   tap(listener: LogTap): () => void {
     this.#taps.add(listener);
     return () => {
@@ -126,7 +126,7 @@ export class LogSink {
     };
   }
 
-  /** Resolves when all that has been accepted so far is written, or discarded because the reader is gone. */
+  /** Resolves when everything accepted so far is written, or discarded because the reader is lost. */
   flush(): Promise<void> {
     if (this.pendingBytes === 0) return Promise.resolve();
     const untilBytes = this.bytesWritten + this.discardedBytes + this.pendingBytes;
@@ -135,7 +135,7 @@ export class LogSink {
     });
   }
 
-  /** Hands all that has gathered to the system. */
+  /** Starts writing everything collected so far. */
   #start(): void {
     const full = this.#active;
     if (this.#taps.size > 0) {
@@ -187,7 +187,7 @@ export class LogSink {
     this.#onError(error);
   }
 
-  /** The buffer on its way has arrived (or is given up): the next one goes, and who waited is served. */
+  /** The current buffer is written or discarded: starts the next write and serves waiting sources. */
   #onTaken(): void {
     this.#writing.clear(this.#active.length > 0 ? KEPT_BUSY_BYTES : KEPT_IDLE_BYTES);
     this.#offset = 0;
@@ -215,15 +215,15 @@ export class LogSink {
     this.#waiting = [];
     let served = 0;
     while (served < callbacks.length && !this.isFull) callbacks[served++]?.();
-    // Those that could not be served go before any that a callback has just added.
+    // Unserved callbacks stay ahead of any that a callback has just added.
     if (served < callbacks.length) this.#waiting = [...callbacks.slice(served), ...this.#waiting];
     if (this.#waiting.length > 0) this.#waitingSince = monotonicMs();
   }
 }
 
 /**
- * The sinks for standard output and standard error. Where both are the same file, pipe or terminal (`2>&1`) it is one
- * sink, because two writers of one pipe could cut each other's lines in the middle.
+ * The sinks for standard output and standard error. If both are the same file, pipe or terminal (`2>&1`), they share
+ * one sink, because two writers of one pipe could split each other's lines.
  */
 export function openSinks(stdout: LogSinkOptions, stderr: LogSinkOptions): { stdout: LogSink; stderr: LogSink } {
   const out = new LogSink(stdout);
@@ -236,6 +236,6 @@ function isSameFile(oneFd: number, otherFd: number): boolean {
     const other = fstatSync(otherFd);
     return one.dev === other.dev && one.ino === other.ino;
   } catch {
-    return false; // A closed descriptor is nobody's; writing to it will tell.
+    return false; // A closed descriptor matches no file; writing to it will fail.
   }
 }

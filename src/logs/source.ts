@@ -1,10 +1,10 @@
 /**
  * Reads one stream of one worker from the read end of a pipe and hands the annotated records to a sink.
  *
- * A quiet pipe is watched by the event loop, which brings a few bytes with the wake-up. A busy one is read chunk by
- * chunk in turns shared with all other sources, and not at all while the sink is full: then the pipe fills and the
- * worker waits. A source ends once: at the end of file, or when `finish` has read what was left. It closes its
- * descriptor then.
+ * The event loop watches a quiet pipe and delivers a few bytes with each wake-up. A busy pipe is read chunk by chunk,
+ * in turns shared with all other sources. While the sink is full, the pipe is not read: it fills up and the worker
+ * blocks. A source ends once, at end of file or when `finish` has read the remaining bytes. It then closes its
+ * descriptor.
  */
 
 import { readSync } from "node:fs";
@@ -14,13 +14,13 @@ import type { LineAnnotator } from "./annotate.ts";
 import type { ReadTurns } from "./readTurns.ts";
 import type { LogSink } from "./sink.ts";
 
-/** The most that a pipe holds unless root has raised the limit; what a dead worker left behind is not more. */
+/** Maximum pipe capacity unless root has raised the limit; a dead worker leaves at most this much behind. */
 const PIPE_BYTES = 1024 * 1024;
 
-/** The first turn of a busy pipe reads so much; it grows from there. */
+/** Read size of the first turn of a busy pipe; it grows from there. */
 const FIRST_READ_BYTES = 16 * 1024;
 const MIN_READ_BYTES = 4 * 1024;
-/** A turn that makes more of what it read (a flood of empty lines does) is followed by a shorter one. */
+/** If a turn outputs more than this (as a flood of empty lines does), the next turn reads less. */
 const LONG_TURN_BYTES = 512 * 1024;
 
 export interface LogSourceOptions {
@@ -73,7 +73,7 @@ export class LogSource {
     return this.#blockedMs + (this.#waitingSince > 0 ? monotonicMs() - this.#waitingSince : 0);
   }
 
-  /** Begins to read. */
+  /** Starts reading. */
   start(): void {
     if (this.#phase !== "new") return;
     this.#phase = "watching";
@@ -83,21 +83,21 @@ export class LogSource {
       writable: false,
       onread: { buffer: this.#turns.wakeChunk, callback: this.#onWake },
     });
-    // An error of a read end is an end like any other; close follows it.
+    // A read error ends the source like an end of file; the close event follows.
     socket.on("error", () => {});
     socket.on("close", () => this.#end());
     this.#socket = socket;
     if (this.#isFinishing) this.#queue();
   }
 
-  /** Begins to read when `previous`, the source of the same stream of the slot's previous process, has ended. */
+  /** Starts reading when `previous`, the source of the same stream of the slot's previous process, has ended. */
   startAfter(previous: LogSource | undefined): void {
     if (previous === undefined || previous.isEnded) this.start();
     else if (previous.#next === undefined) previous.#next = this;
     else this.startAfter(previous.#next);
   }
 
-  /** Reads what the pipe holds now and ends, though somebody foreign may still hold its other end. */
+  /** Reads what the pipe holds now and ends, even if another process still holds the write end. */
   finish(): void {
     if (this.#isFinishing || this.#phase === "ended") return;
     this.#isFinishing = true;
@@ -134,9 +134,9 @@ export class LogSource {
     }
   }
 
-  /** Bytes read; 0 at the end of file or where the pipe cannot be read any more, -1 where nothing is there yet. */
+  /** Bytes read; 0 at end of file or if the pipe cannot be read any more, -1 if no data is available yet. */
   #read(chunk: Buffer, wantedBytes: number): number {
-    // The number of a closed descriptor may already mean another file.
+    // The number of a closed descriptor may already be reused for another file.
     if (this.#socket?.destroyed !== false) return 0;
     try {
       return readSync(this.#fd, chunk, 0, wantedBytes, null);
@@ -145,7 +145,7 @@ export class LogSource {
     }
   }
 
-  /** Takes in the first `count` bytes of `chunk`; gives back how many bytes the records of it have. */
+  /** Processes the first `count` bytes of `chunk`; returns the size of their records in bytes. */
   #accept(chunk: Uint8Array, count: number): number {
     const { annotator } = this;
     const bytesBefore = annotator.bytesOut;
@@ -154,7 +154,7 @@ export class LogSource {
     return annotator.bytesOut - bytesBefore;
   }
 
-  /** The event loop has read `count` bytes into the wake chunk; returns whether it may go on watching. */
+  /** The event loop has read `count` bytes into the wake chunk; returns whether to keep watching. */
   readonly #onWake = (count: number, chunk: Uint8Array): boolean => {
     if (this.#phase === "ended") return false;
     this.#accept(chunk, count);

@@ -1,6 +1,6 @@
 /**
- * The output of all workers: one annotator a slot and stream, one source an incarnation and stream, one sink a stream.
- * A new incarnation of a slot is read when the previous one has been read to its end, so its stream is never reordered.
+ * Reads all worker output: one annotator per slot and stream, one source per incarnation and stream, one sink per
+ * stream. A new incarnation of a slot is read only after the previous one has ended, so no stream is reordered.
  */
 import { LineAnnotator, type LineOrigin } from "./annotate.ts";
 import { JsonLineScanner } from "./jsonLine.ts";
@@ -9,7 +9,7 @@ import { ReadTurns } from "./readTurns.ts";
 import type { LogSink } from "./sink.ts";
 import { LogSource } from "./source.ts";
 
-/** Whose output it is; pools are named by index. */
+/** A worker and the descriptors of its output; `pool` is an index. */
 export interface OutputOfWorker {
   readonly pool: number;
   readonly slot: number;
@@ -64,7 +64,7 @@ export class WorkerOutput {
       if (channel.pool === index) channel.annotator.configure(settingsOf(pool, channel.stream));
   }
 
-  /** Reads the output of a new incarnation; the descriptors become its property. */
+  /** Reads the output of a new incarnation; takes ownership of the descriptors. */
   attach(worker: OutputOfWorker): { finish(): void } {
     const stdout = this.#open(worker, "stdout", worker.stdoutFd);
     const stderr = this.#open(worker, "stderr", worker.stderrFd);
@@ -76,7 +76,7 @@ export class WorkerOutput {
     };
   }
 
-  /** Totals by pool and stream; only of those that had a worker. */
+  /** Totals by pool and stream, only for those that had a worker. */
   totals(): StreamTotals[] {
     const totals = new Map<
       string,
@@ -94,7 +94,7 @@ export class WorkerOutput {
     return [...totals.values()];
   }
 
-  /** Resolves when every source has ended and all of it is written. */
+  /** Resolves when every source has ended and all output is written. */
   async drained(): Promise<void> {
     if (this.#openSources.size > 0) {
       await new Promise<void>((resolve) => {
@@ -116,8 +116,8 @@ export class WorkerOutput {
     this.#openSources.add(source);
     const previous = channel.last;
     channel.last = source;
-    // Not now: when hundreds of workers start, the last one shall not wait for the readers of the first. As arguments,
-    // because a closure would share its context with onEnd and keep every predecessor alive.
+    // Deferred, so that the last of hundreds of starting workers does not wait for the first's readers. The sources are
+    // arguments, because a closure would share its context with onEnd and keep every predecessor alive.
     setImmediate(begin, source, previous);
     return source;
   }

@@ -1,10 +1,10 @@
 /**
  * Every metric of the controller, once, as data: name, type, meaning, labels and how its values follow from a scrape.
  *
- * Nothing is counted here: counters are totals that others keep, so a restart of a worker never takes one back. Series
- * are bounded: labels are pools, slots, phases, exit codes and the like, never a process id or an incarnation. The proxy
- * of a pool is a pool of its own (`web-proxy`, worker `web-proxy-0`), but where it is told apart by another label. The
- * workers' own application metrics are not here.
+ * Counters are totals kept elsewhere, not here, so a worker restart never resets them. The number of series is
+ * bounded: labels are pools, slots, phases, exit codes and the like, never a process id or an incarnation. The proxy
+ * of a pool is a pool of its own (`web-proxy`, worker `web-proxy-0`), unless another label distinguishes it. The
+ * workers' own application metrics are not part of the catalog.
  */
 
 import type { LimitKind } from "../core/event.ts";
@@ -19,11 +19,11 @@ import type { LogTotals, ProcessReading, Scrape, SinkTotals, TreeReading } from 
 
 /** A metric of the catalog. */
 export type CatalogMetric = Metric<Scrape> & {
-  /** Whether the predecessor has it, under the same name and with the same labels. */
+  /** Whether the predecessor has the metric, under the same name and with the same labels. */
   readonly origin: "original" | "new";
 };
 
-/** The predecessor's names of limits, as far as it had any. */
+/** The predecessor's names for limits; new limits keep their own names. */
 const LIMIT_EVENTS: Readonly<Record<LimitKind, string>> = {
   lifespan: "time",
   memory: "memory",
@@ -42,13 +42,13 @@ const CONTROLLER_PHASES: Readonly<Record<ControllerPhase, true>> = {
 
 const WORKER_STATES = ["prepared", "running", "terminated"] as const;
 
-/** The predecessor's state of a worker, which reflects its process only, not whether it serves. */
+/** The worker state as the predecessor defined it: it reflects only the process, not whether it serves. */
 function stateOf({ phase, pid }: WorkerView): (typeof WORKER_STATES)[number] {
   if (pid !== undefined) return "running";
   return phase === "down" ? "terminated" : "prepared";
 }
 
-/** What the kernel says where there is no limit (RLIM_INFINITY, getrlimit(2)); the predecessor shows it so. */
+/** The kernel's value for no limit (RLIM_INFINITY, getrlimit(2)); the predecessor exposes the same value. */
 const NO_LIMIT = 2 ** 64 - 1;
 
 const WORKER_LABEL_NAMES = ["pool", "worker"] as const;
@@ -414,7 +414,7 @@ function treeMetric(
   };
 }
 
-/** The labels of each worker: one array for all metrics, so that the exposition makes the text of them once. */
+/** The labels of each worker: one array for all metrics, so that the exposition formats them only once. */
 const WORKER_LABELS = new WeakMap<WorkerView, readonly string[]>();
 
 function labelsOf(pool: string, worker: WorkerView): readonly string[] {
@@ -425,7 +425,7 @@ function labelsOf(pool: string, worker: WorkerView): readonly string[] {
   return labels;
 }
 
-/** One sample for each worker whose process was read, if `value` is known. */
+/** One sample for each worker that has a process reading, if `value` is known. */
 function perWorker<Reading>(
   { pools }: ControllerView,
   readings: ReadonlyMap<number, Reading>,
@@ -468,12 +468,12 @@ function perPool<Each>(samples: (pool: PoolView) => readonly Each[]): (scrape: S
   return ({ view }) => view.pools.flatMap(samples);
 }
 
-/** Of what a proxy never has. */
+/** Limited to pools of workers, for samples that do not apply to a proxy. */
 function perWorkerPool<Each>(samples: (pool: PoolView) => readonly Each[]): (scrape: Scrape) => readonly Each[] {
   return perPool((pool) => (pool.role === "workers" ? samples(pool) : []));
 }
 
-/** How many workers of `pool` are in each group; groups without workers count 0. */
+/** The number of workers of `pool` in each group; 0 for groups without workers. */
 function countBy(pool: PoolView, groups: readonly string[], group: (worker: WorkerView) => string): Sample[] {
   const counts = new Map<string, number>(groups.map((each) => [each, 0]));
   for (const worker of pool.workers) counts.set(group(worker), (counts.get(group(worker)) ?? 0) + 1);

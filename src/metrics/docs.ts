@@ -1,4 +1,4 @@
-/** The page docs/metrics.md, printed from the catalog. */
+/** The page docs/metrics.md, generated from the catalog. */
 import { CATALOG, type CatalogMetric } from "./catalog.ts";
 
 const INTRODUCTION = `# Metrics

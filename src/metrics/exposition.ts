@@ -1,8 +1,8 @@
 /**
  * Prints metrics in the two text formats that Prometheus reads: its own 0.0.4 and OpenMetrics 1.0.
  *
- * A metric is printed as one block; one without samples is left out. Names, types and label names are trusted (the
- * catalog's lint test sees to them), label values and help are escaped. Nothing is remembered between two scrapes.
+ * Each metric is printed as one block; a metric without samples is omitted. Names, types and label names are trusted
+ * (the catalog's lint test checks them); label values and help are escaped. Nothing is kept between two scrapes.
  * Formats: https://prometheus.io/docs/instrumenting/exposition_formats/ and
  * https://prometheus.io/docs/specs/om/open_metrics_spec/
  */
@@ -15,7 +15,7 @@ export const CONTENT_TYPES: Readonly<Record<ExpositionFormat, string>> = {
   openmetrics: "application/openmetrics-text; version=1.0.0; charset=utf-8",
 };
 
-/** One value; `labels` are the values of the metric's labels in their order. */
+/** One value; `labels` are the values of the metric's labels, in order. */
 export interface Sample {
   readonly labels: readonly string[];
   readonly value: number;
@@ -30,13 +30,13 @@ export interface HistogramSample {
 
 interface Described {
   readonly name: string;
-  /** One sentence, for the reader of a dashboard. */
+  /** One sentence, written for readers of a dashboard. */
   readonly help: string;
   /** Names of the labels; every sample has a value for each. */
   readonly labels: readonly string[];
 }
 
-/** A metric whose samples are computed from a `Source` when they are asked for. */
+/** A metric whose samples are computed from a `Source` on demand. */
 export type Metric<Source> = Described &
   (
     | { readonly type: "counter" | "gauge"; readonly samples: (source: Source) => Iterable<Sample> }
@@ -48,7 +48,7 @@ export type Metric<Source> = Described &
       }
   );
 
-/** The whole exposition of `metrics`, in their order. */
+/** The whole exposition of `metrics`, in the given order. */
 export function formatMetrics<Source>(
   metrics: readonly Metric<Source>[],
   source: Source,
@@ -62,7 +62,7 @@ export function formatMetrics<Source>(
   return format === "openmetrics" ? `${text}# EOF\n` : text;
 }
 
-/** The format that an `Accept` header prefers; Prometheus' own where it does not say. */
+/** The format that an `Accept` header prefers; Prometheus' own by default. */
 export function chooseFormat(accept: string | undefined): ExpositionFormat {
   let openmetrics = 0;
   let prometheus = 0;
@@ -79,7 +79,7 @@ export function chooseFormat(accept: string | undefined): ExpositionFormat {
   return openmetrics > prometheus ? "openmetrics" : "prometheus";
 }
 
-/** The lines that tell meaning (where it is known) and type of a metric, which go before its samples. */
+/** The HELP line (if help is known) and the TYPE line of a metric, which precede its samples. */
 export function formatHead(
   metric: { readonly name: string; readonly help: string; readonly type: string },
   format: ExpositionFormat,
@@ -122,10 +122,10 @@ function histogramLines<Source>(
   return lines;
 }
 
-/** Pairs by the values that they are made of: several metrics have the same values, as one array. */
+/** Formatted pairs by their array of values, because several metrics share one array. */
 const KNOWN_PAIRS = new WeakMap<readonly string[], { readonly names: readonly string[]; readonly pairs: string }>();
 
-/** `a="1",b="2"`; empty where there are no labels. */
+/** `a="1",b="2"`; empty if there are no labels. */
 function formatLabels(names: readonly string[], values: readonly string[]): string {
   const known = KNOWN_PAIRS.get(values);
   if (known !== undefined && (known.names === names || known.names.join() === names.join())) return known.pairs;
@@ -142,20 +142,20 @@ function makePairs(names: readonly string[], values: readonly string[]): string 
   return pairs;
 }
 
-/** The value of a label as it stands between its quotes. */
+/** Escapes a label value for use between quotes. */
 export function escapeLabel(value: string): string {
   if (!/[\\"\n]/u.test(value)) return value;
   return value.replaceAll("\\", "\\\\").replaceAll('"', '\\"').replaceAll("\n", "\\n");
 }
 
-/** A value as both formats have it. */
+/** Formats a value; the same in both formats. */
 export function formatNumber(value: number): string {
   if (value === Number.POSITIVE_INFINITY) return "+Inf";
   if (value === Number.NEGATIVE_INFINITY) return "-Inf";
   return String(value);
 }
 
-/** The bound of a bucket. OpenMetrics wants bounds written as floating point numbers, so that `le` never has two spellings. */
+/** Formats a bucket bound. OpenMetrics requires a floating point number, so that `le` has only one spelling. */
 export function formatBound(bound: number, format: ExpositionFormat): string {
   return format === "openmetrics" && Number.isInteger(bound) ? `${bound}.0` : String(bound);
 }

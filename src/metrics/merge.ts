@@ -1,12 +1,12 @@
 /**
- * The workers' own metrics as those of one program that never ends: counters, histograms and summaries are summed over
- * the workers of a pool, with what dead incarnations counted; gauges stay apart by worker. Where the answer of any worker
- * stands for the whole pool (metrics.scope: pool) the pool is one source that never ends. Pure bookkeeping: which worker is scraped
- * when, and which text came, is the business of the caller.
+ * Merges the workers' own metrics as if one never-ending program exposed them. Counters, histograms and summaries are
+ * summed over the workers of a pool, including earlier incarnations; gauges stay separate by worker. If any worker
+ * answers for the whole pool (metrics.scope: pool), the pool is one never-ending source. Pure bookkeeping: the caller
+ * decides which worker to scrape and when, and supplies the text.
  *
- * Invariants: a sum never goes down while its series exists; news of an incarnation that has ended change nothing; every
- * series of a pool is bounded, what is above the bound is counted and left out. A series that a live process does not
- * show any more keeps its last value.
+ * Invariants: a sum never decreases while its series exists. Late results of an ended incarnation change nothing. The
+ * series of a pool are bounded; the excess is counted and dropped. A series that a live process no longer exposes
+ * keeps its last value.
  */
 import type { Incarnation, Slot } from "../core/identity.ts";
 import { workerId } from "../core/identity.ts";
@@ -21,16 +21,16 @@ import {
   type ValueFamily,
 } from "./parse.ts";
 
-/** Lines that the sums of one pool may have. */
+/** Maximum number of lines for the sums of one pool. */
 const MAX_LINES = 20_000;
 
-/** Bounds that a histogram may have where its workers do not agree. */
+/** Maximum number of bounds of a histogram whose workers disagree on bounds. */
 const MAX_BOUNDS = 200;
 
-/** Relative size of what rounding may change when numbers are added in another order. */
+/** Relative error that rounding may cause when numbers are added in another order. */
 const ROUNDING = 1e-9;
 
-/** What is left out, in samples; `conflict`: of a type that others have not. */
+/** What was dropped, in samples; `conflict`: the type differs from that of other workers. */
 export interface MergeDropped extends Dropped {
   conflict: number;
 }
@@ -40,28 +40,28 @@ export interface Source {
   readonly pool: string;
   readonly slot: Slot;
   readonly incarnation: Incarnation;
-  /** Whether its answer stands for all workers of the pool: then its gauges belong to no worker. */
+  /** Whether its answer stands for all workers of the pool; its gauges then have no worker label. */
   readonly isPool?: boolean;
 }
 
-/** What is known of a slot. */
+/** The state of a slot. */
 interface Worker {
   readonly pool: Pool;
   readonly slot: Slot;
   /** Labels of its gauges. */
   readonly label: string;
-  /** The incarnation that was heard of last, alive or not. */
+  /** The incarnation observed last, alive or not. */
   incarnation: Incarnation;
   hasEnded: boolean;
-  /** Families that it showed last. */
+  /** Families in its last answer. */
   families: ReadonlySet<Family>;
-  /** What it showed last; empty where it did not answer since. */
+  /** Gauges in its last answer; empty if it has not answered since. */
   gauges: ReadonlyMap<Family, ReadonlyMap<string, number>>;
 }
 
 interface Pool {
   readonly name: string;
-  /** As a label. */
+  /** The pool as a label. */
   readonly label: string;
   readonly workers: Map<Slot, Worker>;
   lines: number;
@@ -72,14 +72,14 @@ interface Family {
   readonly name: string;
   readonly type: ParsedFamily["type"];
   help: string;
-  /** Workers that showed it last. */
+  /** Workers that had it in their last answer. */
   readonly reporters: Set<Worker>;
-  /** Sums by pool and labels; none for gauges. */
+  /** Sums by pool and labels; empty for gauges. */
   readonly counters: Map<Pool, Map<string, Counter>>;
   readonly distributions: Map<Pool, Map<string, Histogram>>;
 }
 
-/** A sum: what ended processes counted, and what each slot's process did. */
+/** A sum: the counts of ended processes, plus those of each slot's current process. */
 class Counter {
   #ended = 0;
   readonly #seen: number[] = [];
@@ -87,7 +87,7 @@ class Counter {
 
   observe(slot: Slot, value: number): void {
     const seen = this.#seen[slot] ?? 0;
-    // A smaller one began again: the program was reset, or forked.
+    // A smaller value means that the program reset its counter or forked.
     if (value < seen) this.#ended += seen;
     this.#seen[slot] = value;
   }
@@ -105,7 +105,7 @@ class Counter {
   }
 }
 
-/** A sum of histograms or summaries. Counts are kept by the bounds of all workers together. */
+/** A sum of histograms or summaries, with the bounds of all workers combined. */
 class Histogram {
   bounds: readonly number[];
   #ended: Distribution;
@@ -150,10 +150,10 @@ class Histogram {
 export class MergedMetrics {
   readonly #pools = new Map<string, Pool>();
   readonly #families = new Map<string, Family>();
-  /** Families by every name that their lines have. */
+  /** Families by every name that their lines use. */
   readonly #names = new Map<string, Family>();
 
-  /** Takes what a process shows. */
+  /** Adds the metrics that a process exposes. */
   observe(source: Source, { families, dropped }: ParsedExposition): void {
     const worker = this.#workerOf(source);
     if (source.incarnation < worker.incarnation || (source.incarnation === worker.incarnation && worker.hasEnded))
@@ -182,13 +182,13 @@ export class MergedMetrics {
     worker.gauges = gauges;
   }
 
-  /** The process did not answer: its gauges are not known any more, its counts stay. */
+  /** Handles a process that did not answer: its gauges become unknown, its counts stay. */
   unanswered({ pool, slot, incarnation }: Source): void {
     const worker = this.#pools.get(pool)?.workers.get(slot);
     if (worker?.incarnation === incarnation) worker.gauges = new Map();
   }
 
-  /** The process is gone: what it counted is part of the sums for ever. */
+  /** Handles a process that exited: its counts stay part of the sums permanently. */
   ended(source: Source): void {
     const worker = this.#pools.get(source.pool)?.workers.get(source.slot);
     if (worker === undefined || source.incarnation < worker.incarnation || worker.hasEnded) return;
@@ -197,7 +197,7 @@ export class MergedMetrics {
     worker.hasEnded = true;
   }
 
-  /** Forgets everything about a pool that shows no metrics any more, or other ones: nothing of it is printed. */
+  /** Forgets a pool that no longer exposes metrics, or exposes others; nothing of it is printed any more. */
   forget(name: string): void {
     const pool = this.#pools.get(name);
     if (pool === undefined) return;
@@ -210,12 +210,12 @@ export class MergedMetrics {
     }
   }
 
-  /** What was left out of the metrics of a pool so far. */
+  /** What was dropped from the metrics of a pool so far. */
   droppedOf(pool: string): MergeDropped {
     return this.#pools.get(pool)?.dropped ?? nothingDropped();
   }
 
-  /** Lines that the metrics of a pool have. */
+  /** Number of lines of a pool's metrics. */
   linesOf(pool: string): number {
     const known = this.#pools.get(pool);
     if (known === undefined) return 0;
@@ -250,7 +250,7 @@ export class MergedMetrics {
     return worker;
   }
 
-  /** undefined where workers that live show something else under this name. A type that nobody shows any more gives way. */
+  /** undefined if live workers expose this name with another type. A type that no worker exposes now is replaced. */
   #familyOf({ name, type, help }: ParsedFamily, worker: Worker): Family | undefined {
     const known = this.#families.get(name);
     if (known?.type === type) return known;
@@ -288,7 +288,7 @@ export class MergedMetrics {
     for (const family of worker.families) {
       if (shown.has(family)) continue;
       family.reporters.delete(worker);
-      // Sums stay for ever; without its workers there is nothing left of a gauge.
+      // Sums are kept; a gauge exists only while workers expose it.
       if (isUnused(family) && this.#families.get(family.name) === family) this.#forget(family);
     }
     worker.families = shown;
@@ -304,7 +304,7 @@ export class MergedMetrics {
   }
 }
 
-/** Whether nothing of the family is left to print. */
+/** Whether the family has nothing to print any more. */
 function isUnused({ counters, distributions, reporters }: Family): boolean {
   return counters.size === 0 && distributions.size === 0 && reporters.size === 0;
 }
@@ -350,7 +350,7 @@ function seriesOf<Each>(series: Map<Pool, Map<string, Each>>, pool: Pool): Map<s
   return ofPool;
 }
 
-/** Whether there is room for a new series of so many lines. */
+/** Reserves lines for a new series; false if the limit is reached. */
 function takeLines(pool: Pool, lines: number): boolean {
   if (pool.lines + lines > MAX_LINES) {
     pool.dropped.limit += lines;
@@ -360,7 +360,7 @@ function takeLines(pool: Pool, lines: number): boolean {
   return true;
 }
 
-/** Buckets with that of +Inf, sum and count. */
+/** One line per bucket, including +Inf, plus sum and count. */
 function linesOfDistribution(bounds: readonly number[]): number {
   return bounds.length + 3;
 }
@@ -373,7 +373,7 @@ function sizeOf(family: ParsedFamily): number {
   return "values" in family ? family.values.size : family.distributions.size;
 }
 
-/** Every name that lines of a family have. */
+/** Every name that lines of a family use. */
 function namesOf(name: string, type: ParsedFamily["type"]): readonly string[] {
   if (type === "histogram") return [name, `${name}_bucket`, `${name}_sum`, `${name}_count`];
   return type === "summary" ? [name, `${name}_sum`, `${name}_count`] : [name];
@@ -389,7 +389,7 @@ function isSame(a: readonly number[], b: readonly number[]): boolean {
   return a === b || (a.length === b.length && a.every((bound, index) => bound === b[index]));
 }
 
-/** The same with other bounds: what is below a bound that it has not, is at least what is below the next lower one. */
+/** Converts to other bounds. A missing bound gets the count of the next lower one, which is a lower limit. */
 function withBounds(distribution: Distribution, bounds: readonly number[]): Distribution {
   if (isSame(distribution.bounds, bounds)) return { ...distribution, bounds };
   let at = 0;
@@ -414,7 +414,7 @@ function sumOf(a: Distribution, b: Distribution): Distribution {
   };
 }
 
-/** A sum that is a hair smaller than before, because it was added up in another order, would pass for a restart. */
+/** Hides a decrease caused by another order of addition, which would look like a counter reset. */
 function withoutRounding(before: number, now: number): number {
   return now < before && before - now <= Math.abs(before) * ROUNDING ? before : now;
 }
@@ -426,7 +426,7 @@ function described(
   format: ExpositionFormat,
 ): { name: string; type: string; help: string } {
   if (type === "unknown") return { name, help, type: format === "openmetrics" ? "unknown" : "untyped" };
-  // OpenMetrics knows counters by their _total only.
+  // OpenMetrics requires counters to end in _total.
   const isNamed = type !== "counter" || name.endsWith("_total");
   return { name, help, type: isNamed || format === "prometheus" ? type : "unknown" };
 }
@@ -462,7 +462,7 @@ function linesOfHistogram(
       lines += `${name}_bucket{${labels},le="${formatBound(bound, format)}"} ${formatNumber(counts[index] ?? 0)}\n`;
     lines += `${name}_bucket{${labels},le="+Inf"} ${formatNumber(count)}\n`;
   }
-  // OpenMetrics forbids a sum that may fall, and a histogram's count without its sum.
+  // OpenMetrics forbids a sum that may decrease, and a histogram count without its sum.
   if (format === "openmetrics" && (sum < 0 || (bounds[0] ?? 0) < 0)) return lines;
   return `${lines}${name}_sum{${labels}} ${formatNumber(sum)}\n${name}_count{${labels}} ${formatNumber(count)}\n`;
 }

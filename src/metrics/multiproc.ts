@@ -1,13 +1,13 @@
 /**
- * The files of prometheus_client's multiprocess mode. Each process has a file for each kind of metric, named by its pid or
- * by an identifier of the application: `counter_123.db`, `gauge_livesum_web-0.db`. A worker shows what all files say.
+ * The files of prometheus_client's multiprocess mode. Each process has one file per kind of metric, named by its pid or
+ * by an identifier of the application: `counter_123.db`, `gauge_livesum_web-0.db`. A worker exposes all files merged.
  */
 
 const LIVE_GAUGE = /^gauge_live[a-z]*_(.+)\.db$/u;
 
 /**
- * Those of `names` that hold live gauges of processes that `isDead` knows to be gone, which prometheus_client's
- * mark_process_dead removes too. All other files are part of the totals and stay.
+ * The files among `names` with live gauges of processes that `isDead` reports as exited; prometheus_client's
+ * mark_process_dead removes the same files. All other files are part of the totals and stay.
  */
 export function deadGaugeFiles(names: readonly string[], isDead: (identifier: string) => boolean): readonly string[] {
   return names.filter((name) => {

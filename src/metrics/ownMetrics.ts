@@ -1,14 +1,14 @@
-/** Metrics of the controller's own process, part of the catalog, under the names that every Prometheus client gives its process. */
+/** Metrics of the controller's own process, part of the catalog, under the standard names of Prometheus clients. */
 import type { Metric } from "./exposition.ts";
 import type { ProcessReading, Scrape } from "./scrape.ts";
 
-/** A metric that the predecessor had as well. */
+/** A metric that the predecessor also has. */
 type OriginalMetric = Metric<Scrape> & { readonly origin: "original" };
 
-/** What the kernel says where there is no limit (RLIM_INFINITY, getrlimit(2)). */
+/** The kernel's value for no limit (RLIM_INFINITY, getrlimit(2)). */
 const NO_LIMIT = 2 ** 64 - 1;
 
-/** All of them, in the order in which they are printed. */
+/** All of them, in print order. */
 export const OWN_METRICS: readonly OriginalMetric[] = [
   metric("cpu_seconds_total", "counter", "User and system CPU time of the controller.", (it) => it.cpuSeconds),
   metric("open_fds", "gauge", "Open file descriptors of the controller.", (it) => it.openFds),

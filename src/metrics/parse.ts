@@ -1,41 +1,41 @@
 /**
- * Reads what a program shows at its /metrics: Prometheus' text format and as much of OpenMetrics as matters for merging.
- * Pure. The text is anybody's, so nothing in it is trusted: lines that are not understood are left out and counted, what
- * is too much too, and it never throws.
+ * Parses a program's /metrics: Prometheus' text format and the parts of OpenMetrics that matter for merging. Pure.
+ * The text is untrusted: malformed lines and lines beyond a limit are dropped and counted, and the parser never
+ * throws.
  *
- * Timestamps, exemplars, `_created` and the quantiles of summaries are left out, because they mean nothing for a sum of
+ * Timestamps, exemplars, `_created` and summary quantiles are dropped, because they have no meaning for a sum over
  * workers. Formats: see exposition.ts.
  */
 import { escapeLabel } from "./exposition.ts";
 
-/** Labels that the merged exposition sets itself; those of a program come out as `exported_pool` and `exported_worker`. */
+/** Labels that the merged exposition sets itself; a program's own are renamed `exported_pool` and `exported_worker`. */
 const OWN_LABELS: ReadonlySet<string> = new Set(["pool", "worker"]);
 
 const MAX_SAMPLES = 20_000;
 const MAX_NAME_LENGTH = 200;
 const MAX_LABELS = 32;
-/** Of all labels of one sample together, as they are printed. */
+/** Maximum length of all labels of one sample together, as printed. */
 const MAX_LABELS_LENGTH = 4096;
 const MAX_HELP_LENGTH = 1000;
 const MAX_BOUNDS = 200;
 const MAX_REMEMBERED = 20_000;
 
-/** What is left out, in samples or lines. */
+/** What was dropped, in samples or lines. */
 export interface Dropped {
-  /** Not understood, or with a value that cannot be. */
+  /** Unparsable, or with an invalid value. */
   malformed: number;
   /** Above a limit. */
   limit: number;
-  /** Of a type that has no sum. */
+  /** Of a type that cannot be summed. */
   unsupported: number;
 }
 
-/** Values by labels; the labels are sorted by name and written as they are printed: `a="1",b="2"`. */
+/** Values by labels; the labels are sorted by name and formatted as printed: `a="1",b="2"`. */
 export type ValuesByLabels = Map<string, number>;
 
-/** One histogram or summary; `counts` has one entry for each bound, and includes those below. */
+/** One histogram or summary; `counts` has one cumulative entry for each bound. */
 export interface Distribution {
-  /** Upper bounds, ascending, without +Inf; a summary has none. */
+  /** Upper bounds, ascending, without +Inf; empty for a summary. */
   readonly bounds: readonly number[];
   readonly counts: readonly number[];
   readonly sum: number;
@@ -43,7 +43,7 @@ export interface Distribution {
 }
 
 interface Named {
-  /** As its samples are called: a counter's with `_total` where they have it. */
+  /** The name as used by its samples: for a counter, with `_total` if its samples have it. */
   readonly name: string;
   readonly help: string;
 }
@@ -58,12 +58,12 @@ export type DistributionFamily = Named & {
 export type ParsedFamily = ValueFamily | DistributionFamily;
 
 export interface ParsedExposition {
-  /** In their order, each name once. */
+  /** In input order, each name once. */
   readonly families: readonly ParsedFamily[];
   readonly dropped: Readonly<Dropped>;
 }
 
-/** A type that a `# TYPE` line may name. */
+/** The types that a `# TYPE` line may declare. */
 const TYPES = [
   "counter",
   "gauge",
@@ -77,7 +77,7 @@ const TYPES = [
 ] as const;
 type DeclaredType = (typeof TYPES)[number];
 
-/** Reads `text`; `memo` makes it quick where much of it was read before, as the workers of a pool show the same series. */
+/** Parses `text`; `memo` speeds up series that were parsed before, since workers of a pool expose the same ones. */
 export function parseExposition(text: string, memo: SeriesMemo = new SeriesMemo()): ParsedExposition {
   return new Parser(memo).parse(text);
 }
@@ -86,11 +86,11 @@ export function parseExposition(text: string, memo: SeriesMemo = new SeriesMemo(
 interface Series {
   readonly name: string;
   readonly labels: string;
-  /** Those of a bucket without its bound; undefined where there is none. */
+  /** Labels of a bucket without its bound, and the bound; undefined if the sample is not a bucket. */
   readonly bucket: { readonly labels: string; readonly bound: number } | undefined;
 }
 
-/** Remembers what names and labels come to, by how they are written. Bounded: when it is full it begins anew. */
+/** Caches parsed names and labels by their source text. Bounded: the cache is cleared when it is full. */
 export class SeriesMemo {
   readonly #known = new Map<string, Series>();
 
@@ -104,7 +104,7 @@ export class SeriesMemo {
   }
 }
 
-/** A part of a long text keeps all of it in memory; a copy of its own does not. */
+/** Copies a string: a substring would keep the whole text it came from in memory. */
 export function ownCopy(text: string): string {
   return Array.from(text).join("");
 }
@@ -122,7 +122,7 @@ interface DraftFamily {
   readonly drafts: Map<string, Draft>;
 }
 
-/** Whose sample a name is, and which part of it. */
+/** The family that a sample name belongs to, and which part of it. */
 type Place =
   | { readonly kind: "value"; readonly type: ValueFamily["type"] }
   | { readonly kind: "part"; readonly type: "histogram" | "summary"; readonly base: string; readonly part: Part }
@@ -171,7 +171,7 @@ class Parser {
       return;
     }
     const type = TYPES.find((each) => each === rest.trim());
-    // What was read before it was said what it is stays what it is.
+    // A type declared later does not change samples that were already read.
     if (type !== undefined && !this.#types.has(name)) this.#types.set(name, type);
   }
 
@@ -199,7 +199,7 @@ class Parser {
     else this.#addPart(place, series, value);
   }
 
-  /** Most lines end in a value behind their only blank, or the only one outside of labels. */
+  /** Fast path: most lines have a single space outside of labels, the one before the value. */
   #split(line: string): SplitSample | undefined {
     const blank = line.lastIndexOf(" ");
     const written = line.slice(0, Math.max(0, blank));
@@ -213,7 +213,7 @@ class Parser {
     return value === undefined ? splitSample(line) : { series: known, value, end: blank };
   }
 
-  /** The type of a name by what was declared; a `_total` without a declaration is a counter. */
+  /** The type of a name, from its declaration; an undeclared `_total` is a counter. */
   #placeOf(name: string): Place {
     const declared = this.#types.get(name);
     switch (declared) {
@@ -224,7 +224,7 @@ class Parser {
       case "gaugehistogram":
         return { kind: "unsupported" };
       case "gauge":
-        // Some libraries declare the time of creation as a gauge of its own.
+        // Some libraries declare the creation time as a separate gauge.
         return name.endsWith("_created") && this.#isSummed(name.slice(0, -8))
           ? { kind: "skip" }
           : { kind: "value", type: "gauge" };
@@ -272,7 +272,7 @@ class Parser {
       family = { name, type, help: this.#helpOf(name), values: new Map() };
       this.#families.set(name, family);
     }
-    // The same series again, or a name that is a distribution's already.
+    // A duplicate series, or a name that already belongs to a distribution.
     if (!("values" in family) || family.values.has(labels)) this.#dropped.malformed++;
     else family.values.set(labels, value);
   }
@@ -315,7 +315,7 @@ class Parser {
   }
 }
 
-/** undefined where the numbers contradict one another. */
+/** undefined if the counts contradict one another. */
 function distributionOf({ buckets, sum = 0, count }: Draft): Distribution | undefined {
   const total = count ?? buckets.get(Number.POSITIVE_INFINITY);
   if (total === undefined) return undefined;
@@ -331,13 +331,13 @@ function distributionOf({ buckets, sum = 0, count }: Draft): Distribution | unde
 
 const NAME = /[a-zA-Z_:][a-zA-Z0-9_:]*/uy;
 const LABEL = /[ \t]*([a-zA-Z_][a-zA-Z0-9_]*)[ \t]*=[ \t]*"((?:[^"\\]|\\.)*)"[ \t]*(,|(?=\}))/uy;
-/** The value, and a timestamp or an exemplar, which are not looked at. */
+/** The value, and a timestamp or an exemplar, which are ignored. */
 const VALUE = /[ \t]*(\S+)[ \t]*(?:$|[ \t]-?[0-9.eE+-]+[ \t]*(?:$|#)|#)/uy;
 
 interface SplitSample {
   readonly series: Series;
   readonly value: number;
-  /** Where name and labels end. */
+  /** Offset where name and labels end. */
   readonly end: number;
 }
 
@@ -359,7 +359,7 @@ function splitSample(line: string): SplitSample | undefined {
   return { series: { name: ownCopy(name), labels, bucket: splitBound(labels) }, value, end: at };
 }
 
-/** The labels from `at` on, behind the opening brace, as they are printed, and where they end. */
+/** The labels after the opening brace at `start - 1`, formatted as printed, and the offset where they end. */
 function readLabels(line: string, start: number): { labels: string; at: number } | undefined {
   const pairs: (readonly [string, string])[] = [];
   let at = start;
@@ -379,14 +379,14 @@ function readLabels(line: string, start: number): { labels: string; at: number }
   return labels.length > MAX_LABELS_LENGTH ? undefined : { labels, at: at + 1 };
 }
 
-/** A number as Go's ParseFloat takes it, as far as programs write it. */
+/** Parses a number as Go's ParseFloat does, limited to the forms that programs write. */
 function parseValue(text: string): number | undefined {
   if (/^[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?$/u.test(text)) return Number(text);
   if (/^[+-]?Inf(?:inity)?$/iu.test(text)) return text.startsWith("-") ? -Infinity : Infinity;
   return /^NaN$/iu.test(text) ? Number.NaN : undefined;
 }
 
-/** Takes the bound out of the labels of a bucket. */
+/** Separates the bound from the labels of a bucket. */
 function splitBound(labels: string): { labels: string; bound: number } | undefined {
   const match = /(?:^|,)le="([^"]*)"/u.exec(labels);
   const bound = match === null ? undefined : parseValue(match[1] ?? "");

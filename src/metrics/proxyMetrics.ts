@@ -1,20 +1,20 @@
 /**
- * Metrics of pools behind a proxy, part of the catalog: what each worker got of it, and what the clients saw. Labels name
+ * Metrics of pools behind a proxy, part of the catalog: what each worker received, and what clients saw. Labels name
  * the pool whose workers the proxy serves.
  */
 import { workerId } from "../core/identity.ts";
 import type { HistogramSample, Metric, Sample } from "./exposition.ts";
 import type { CumulativeHistogram, ProxiedWorkerTotals, ProxyTotals, Scrape } from "./scrape.ts";
 
-/** A metric that the predecessor did not have. */
+/** A metric that the predecessor does not have. */
 type NewMetric = Metric<Scrape> & { readonly origin: "new" };
 
-/** Upper bounds of the durations of requests in seconds: those that Envoy counts by. */
+/** Upper bounds of request durations in seconds; the same as Envoy's buckets. */
 const REQUEST_BUCKETS_SECONDS = [
   0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 600, 1800, 3600,
 ] as const;
 
-/** All of them, in the order in which they are printed. */
+/** All of them, in print order. */
 export const PROXY_METRICS: readonly NewMetric[] = [
   workerMetric("requests_total", "counter", "Requests that the proxy gave to the worker.", (it) => it.requestsTotal),
   workerMetric(
@@ -105,7 +105,7 @@ function perProxy<Each>(
   return ({ proxies }) => Array.from(proxies, ([pool, totals]) => samples(pool, totals)).flat();
 }
 
-/** From Envoy's buckets in ms; a bound that an Envoy does not have gets the count of the next lower one. */
+/** Converts Envoy's buckets, in ms; a bound that this Envoy lacks gets the count of the next lower one. */
 function durations(pool: string, { buckets, sum, count }: CumulativeHistogram): HistogramSample {
   let below = 0;
   const counts = REQUEST_BUCKETS_SECONDS.map((bound) => {

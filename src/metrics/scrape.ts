@@ -1,6 +1,6 @@
 /**
- * What one scrape of /metrics is computed from: plain numbers that the rooms which know them hand over. Declared here, by
- * their reader; whatever counts them is elsewhere.
+ * The input of one scrape of /metrics: plain numbers supplied by the rooms that know them. Declared by its reader;
+ * the numbers are counted elsewhere.
  */
 
 import type { OperationKind } from "../core/event.ts";
@@ -8,32 +8,32 @@ import type { Balance } from "../core/policy/balance.ts";
 import type { AttemptResult, ProbePurpose } from "../core/policy/probe.ts";
 import type { ControllerView } from "../core/view.ts";
 
-/** What the kernel tells about one process. */
+/** Kernel statistics of one process. */
 export interface ProcessReading {
   /** User and system time. */
   readonly cpuSeconds: number;
-  /** Undefined where it is hidden from the controller, like the two limits. */
+  /** Undefined if the kernel hides it from the controller, like the two limits. */
   readonly openFds: number | undefined;
-  /** Soft limit; Infinity where there is none. */
+  /** Soft limit; Infinity if unlimited. */
   readonly maxFds: number | undefined;
   readonly residentBytes: number;
   readonly virtualBytes: number;
-  /** Soft limit; Infinity where there is none. */
+  /** Soft limit; Infinity if unlimited. */
   readonly virtualMaxBytes: number | undefined;
   /** Seconds since 1970. */
   readonly startTimeSeconds: number;
 }
 
-/** What the process tree of one worker uses. */
+/** Resource usage of the process tree of one worker. */
 export interface TreeReading {
-  /** User and system time since the worker was spawned, ended processes included. */
+  /** User and system time since the worker was spawned, including exited processes. */
   readonly cpuSeconds: number;
   readonly residentBytes: number;
   /** Live processes. */
   readonly processCount: number;
 }
 
-/** What the workers of a pool wrote to one stream since the controller started, dead incarnations included. */
+/** What the workers of a pool wrote to one stream since the controller started, including earlier incarnations. */
 export interface LogTotals {
   readonly pool: string;
   readonly stream: "stdout" | "stderr";
@@ -47,33 +47,33 @@ export interface LogTotals {
   readonly parts: number;
 }
 
-/** One output of the controller. Where stdout and stderr are one file there is one of them. */
+/** One output of the controller. If stdout and stderr are one file, there is only one entry. */
 export interface SinkTotals {
   readonly stream: "stdout" | "stderr";
   readonly bytesWritten: number;
-  /** Time in which workers had to wait because the reader was slow. */
+  /** Time for which workers were blocked because the reader was slow. */
   readonly blockedSeconds: number;
-  /** Thrown away because the reader is gone for good. */
+  /** Bytes discarded because the reader closed the output. */
   readonly discardedBytes: number;
 }
 
-/** A distribution as Envoy tells it: `count` of each bucket includes those below. */
+/** A distribution as Envoy reports it: the `count` of each bucket includes all lower buckets. */
 export interface CumulativeHistogram {
   readonly buckets: readonly { readonly upperBound: number; readonly count: number }[];
   readonly sum: number;
   readonly count: number;
 }
 
-/** One worker as its proxy sees it; totals are those of its slot and never go back. */
+/** One worker as seen by its proxy; totals belong to the slot and never decrease. */
 export interface ProxiedWorkerTotals {
   readonly requestsTotal: number;
   readonly failedTotal: number;
   readonly inFlight: number;
-  /** Whether the proxy's own health check takes it out. */
+  /** Whether the proxy's own health check removed the worker from load balancing. */
   readonly failedActiveCheck: boolean;
 }
 
-/** What the proxy of one pool counted; totals never go back, also when the proxy is restarted. */
+/** What the proxy of one pool counted; totals never decrease, even if the proxy restarts. */
 export interface ProxyTotals {
   /** By slot. */
   readonly workers: ReadonlyMap<number, ProxiedWorkerTotals>;
@@ -90,7 +90,7 @@ export interface ProxyTotals {
   readonly requestTimeMs: CumulativeHistogram | undefined;
 }
 
-/** Attempts of probes of one pool with one result. */
+/** Probe attempts of one pool with one result. */
 export interface ProbeCount {
   readonly pool: string;
   readonly purpose: ProbePurpose;
@@ -98,7 +98,7 @@ export interface ProbeCount {
   readonly count: number;
 }
 
-/** Operations on one pool that ended one way. */
+/** Operations on one pool with one result. */
 export interface OperationCount {
   readonly pool: string;
   readonly what: OperationKind;
@@ -106,21 +106,21 @@ export interface OperationCount {
   readonly count: number;
 }
 
-/** How the scrapes of a pool's workers went, and what was left out of their metrics. */
+/** Results of scraping a pool's workers, and what was dropped from their metrics. */
 export interface WorkerMetricsTotals {
   readonly pool: string;
-  /** Scrapes of workers by their result. */
+  /** Scrapes of workers, by result. */
   readonly answers: Readonly<Record<"success" | "failure" | "timeout" | "foreign", number>>;
-  /** Samples, each time anew that they are shown. */
+  /** Dropped samples, counted again on each scrape. */
   readonly dropped: Readonly<Record<"malformed" | "limit" | "unsupported" | "conflict", number>>;
-  /** Lines of the pool at /metrics/workers. */
+  /** Number of lines of the pool at /metrics/workers. */
   readonly lines: number;
 }
 
-/** All that one scrape is computed from. */
+/** The complete input of one scrape. */
 export interface Scrape {
   readonly view: ControllerView;
-  /** By process id; a process that is not there has no process metrics. */
+  /** By process id; processes without an entry have no process metrics. */
   readonly readings: ReadonlyMap<number, ProcessReading>;
   /** By process id of the leader. */
   readonly trees: ReadonlyMap<number, TreeReading>;
@@ -134,12 +134,12 @@ export interface Scrape {
   /** The controller's own process. */
   readonly ownReading: ProcessReading | undefined;
   readonly build: { readonly version: string; readonly revision: string; readonly runtime: string };
-  /** By name of the pool; those of the pools that have a proxy. */
+  /** By pool name; only pools that have a proxy. */
   readonly proxies: ReadonlyMap<string, ProxyTotals>;
-  /** By name of the pool; pools of workers only. */
+  /** By pool name; only pools of workers. */
   readonly balances: ReadonlyMap<string, Balance>;
   readonly probes: readonly ProbeCount[];
   readonly operations: readonly OperationCount[];
-  /** Pools with `metrics`. */
+  /** Pools with `metrics` configured. */
   readonly workerMetrics: readonly WorkerMetricsTotals[];
 }

@@ -1,14 +1,14 @@
 /** Collapsed stacks, a line each, outermost first, as `py-spy record --format raw` writes them. Pure. */
 import type { Frame } from "./pprof.ts";
 
-/** One line: a stack and how often it was seen. */
+/** One line: a stack and the number of samples. */
 export interface CollapsedStack {
   /** Outermost first. */
   readonly frames: readonly Frame[];
   readonly count: number;
 }
 
-/** The stacks of a text such as `main (app.py:3);spin (app.py:9) 42`; a line that is none, as where it was cut off, is left out. */
+/** The stacks of a text such as `main (app.py:3);spin (app.py:9) 42`; skips malformed lines, such as cut-off ones. */
 export function parseCollapsed(text: string): CollapsedStack[] {
   return text.split("\n").flatMap((line) => {
     const match = /^(.+) (\d+)$/u.exec(line.trim());
@@ -17,7 +17,7 @@ export function parseCollapsed(text: string): CollapsedStack[] {
   });
 }
 
-/** `name (file:line)`, `name (file)` or only a name. */
+/** Parses `name (file:line)`, `name (file)` or just a name. */
 function parseFrame(text: string): Frame {
   const [, name, file, line] = /^(.*) \((.*?)(?::(\d+))?\)$/u.exec(text) ?? [];
   return name === undefined || file === undefined
@@ -25,7 +25,7 @@ function parseFrame(text: string): Frame {
     : { name: withoutAngles(name), file, line: Number(line ?? 0) };
 }
 
-/** pprof takes what stands in angle brackets for arguments of a template and leaves it out: `<module>` would be nothing. */
+/** pprof strips angle brackets as template arguments, which would turn `<module>` into an empty name. */
 function withoutAngles(name: string): string {
   return name.replace(/^<(.*)>$/u, "($1)");
 }

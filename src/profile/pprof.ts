@@ -1,19 +1,19 @@
 /**
- * Profiles in the format of pprof (profile.proto of github.com/google/pprof), which `go tool pprof` and most viewers read.
- * Pure; whoever sends a profile compresses it with gzip, as the format asks for. Functions and places are written once,
- * however many stacks have them.
+ * Profiles in pprof format (profile.proto of github.com/google/pprof), which `go tool pprof` and most viewers read.
+ * Pure; the sender compresses a profile with gzip, as the format requires. Functions and locations are written once,
+ * however many stacks contain them.
  */
 
 /** One function in a stack. */
 export interface Frame {
   readonly name: string;
-  /** Empty where it is not known. */
+  /** Empty if unknown. */
   readonly file: string;
-  /** 0 where it is not known. */
+  /** 0 if unknown. */
   readonly line: number;
 }
 
-/** What a number of each stack is, such as `cpu` in `nanoseconds`. */
+/** The meaning of a stack's value, such as `cpu` in `nanoseconds`. */
 export interface ValueType {
   readonly type: string;
   readonly unit: string;
@@ -27,19 +27,19 @@ export interface Stack {
 }
 
 export interface Profile {
-  /** What was profiled; stands for the name of the binary. */
+  /** What was profiled; used in place of the name of the binary. */
   readonly origin: string;
   readonly valueTypes: readonly ValueType[];
   /** The value that viewers show first. */
   readonly shownType: string;
   readonly stacks: readonly Stack[];
-  /** What there is between two samples, and how much of it. */
+  /** The unit of the sampling period; `period` is its length. */
   readonly periodType: ValueType;
   readonly period: number;
-  /** When it began: milliseconds since 1970 in UTC. */
+  /** Start time in milliseconds since 1970, UTC. */
   readonly startedAtMs: number;
   readonly durationMs: number;
-  /** For a person; `go tool pprof -comments` prints them. */
+  /** Free text for readers; `go tool pprof -comments` prints it. */
   readonly comments: readonly string[];
 }
 
@@ -65,12 +65,12 @@ const LOCATION = { id: 1, mappingId: 2, line: 4 } as const;
 const LINE = { functionId: 1, line: 2 } as const;
 const FUNCTION = { id: 1, name: 2, systemName: 3, file: 4 } as const;
 
-/** The only mapping. Without one viewers look for a binary to find the names in. */
+/** The only mapping. Without one, viewers search for a binary to resolve names. */
 const MAPPING_ID = 1;
 
 const NANOS_PER_MS = 1_000_000;
 
-/** The bytes of a profile, not compressed. */
+/** Encodes a profile, without compression. */
 export function encodePprof(profile: Profile): Uint8Array {
   const strings = new Numbering<string>(0);
   strings.of("", "");
@@ -115,14 +115,14 @@ export function encodePprof(profile: Profile): Uint8Array {
     );
   }
   out
-    // Beyond what a number holds exactly.
+    // The value exceeds the safe integer range.
     .big(PROFILE.timeNanos, BigInt(Math.round(profile.startedAtMs)) * BigInt(NANOS_PER_MS))
     .number(PROFILE.durationNanos, Math.round(profile.durationMs * NANOS_PER_MS))
     .message(PROFILE.periodType, valueType(profile.periodType))
     .number(PROFILE.period, profile.period)
     .packed(PROFILE.comment, profile.comments.map(text))
     .number(PROFILE.defaultSampleType, text(profile.shownType));
-  // Last, because all that went before has added to them.
+  // Last, because everything before may add strings.
   for (const [, value] of strings.entries()) out.bytes(PROFILE.string, new TextEncoder().encode(value));
   return out.finish();
 }
@@ -131,7 +131,7 @@ function functionKey({ name, file }: Frame): string {
   return `${file}\n${name}`;
 }
 
-/** Gives each value a number by its key, in the order in which they come. */
+/** Numbers values by their key, in order of first use. */
 class Numbering<Value> {
   readonly #first: number;
   readonly #numbers = new Map<string, number>();
@@ -161,7 +161,7 @@ const LENGTH_DELIMITED = 2;
 class Message {
   readonly #bytes: number[] = [];
 
-  /** A whole number from 0 on; 0 is the default and is not written. */
+  /** A whole number, at least 0; 0 is the default and is not written. */
   number(field: number, value: number): this {
     if (value === 0) return this;
     this.#varint(field * 8 + VARINT);
@@ -199,7 +199,7 @@ class Message {
     return Uint8Array.from(this.#bytes);
   }
 
-  /** By division: shifts would cut off above 32 bits. */
+  /** Uses division, because shifts truncate to 32 bits. */
   #varint(value: number): void {
     let rest = value;
     for (; rest >= 128; rest = Math.floor(rest / 128)) this.#bytes.push((rest % 128) | 128);

@@ -1,17 +1,17 @@
 /**
- * What V8's profilers found (Chrome DevTools Protocol, Profiler.Profile and HeapProfiler.SamplingHeapProfile) as stacks of
- * a pprof profile. Pure.
+ * Converts results of V8's profilers (Chrome DevTools Protocol, Profiler.Profile, HeapProfiler.SamplingHeapProfile) to
+ * stacks of a pprof profile. Pure.
  */
 import type { Frame, Stack } from "./pprof.ts";
 
 interface CallFrame {
   readonly functionName: string;
   readonly url: string;
-  /** From 0 on; -1 where it is not known. */
+  /** Zero-based; -1 if unknown. */
   readonly lineNumber: number;
 }
 
-/** A CPU profile, as far as it is used. */
+/** The parts of a CPU profile in use. */
 export interface V8CpuProfile {
   readonly nodes: readonly {
     readonly id: number;
@@ -21,29 +21,29 @@ export interface V8CpuProfile {
   /** Microseconds. */
   readonly endTime: number;
   readonly startTime: number;
-  /** Ids of the nodes on top, one a sample. */
+  /** Ids of the innermost nodes, one per sample. */
   readonly samples?: readonly number[] | undefined;
-  /** Microseconds between a sample and the one before. */
+  /** Microseconds since the previous sample. */
   readonly timeDeltas?: readonly number[] | undefined;
 }
 
 interface HeapNode {
   readonly callFrame: CallFrame;
-  /** Bytes allocated here that are still in use, from samples scaled up. */
+  /** Bytes allocated here that are still in use, scaled up from samples. */
   readonly selfSize: number;
   readonly children: readonly HeapNode[];
 }
 
-/** A sampling heap profile, as far as it is used. */
+/** The parts of a sampling heap profile in use. */
 export interface V8HeapProfile {
   readonly head: HeapNode;
 }
 
-/** What the root and waiting for events are called; neither is work. */
+/** V8's names for the root and for waiting for events; neither is work. */
 const ROOT = "(root)";
 const IDLE = "(idle)";
 
-/** Stacks with the values samples and nanoseconds. Time in which the process waited for events is left out. */
+/** Stacks with sample counts and nanoseconds as values. Time spent waiting for events is omitted. */
 export function stacksOfCpuProfile({
   nodes,
   samples = [],
@@ -57,7 +57,7 @@ export function stacksOfCpuProfile({
   let at = startTime;
   for (const [index, id] of samples.entries()) {
     at += timeDeltas[index] ?? 0;
-    // What was on top at a sample was there until the next one.
+    // The innermost frame of a sample counts until the next sample.
     const micros = timeDeltas[index + 1] ?? Math.max(0, endTime - at);
     const total = totals.get(id) ?? { count: 0, micros: 0 };
     totals.set(id, { count: total.count + 1, micros: total.micros + Math.max(0, micros) });
@@ -73,7 +73,7 @@ export function stacksOfCpuProfile({
   });
 }
 
-/** Stacks with the value bytes. */
+/** Stacks with bytes as values. */
 export function stacksOfHeapProfile({ head }: V8HeapProfile): Stack[] {
   const stacks: Stack[] = [];
   const visit = ({ callFrame, selfSize, children }: HeapNode, outer: readonly Frame[]) => {

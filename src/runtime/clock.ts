@@ -2,15 +2,15 @@
 import { monotonicMs } from "../base/monotonic.ts";
 import { type Instant, instant } from "../base/time.ts";
 
-/** Longest wait a timer of Node.js takes; longer ones are cut, the driver arms them again. */
+/** Longest delay that a Node.js timer supports. Longer delays are cut to it, and the driver rearms the timer. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
-/** Tells the time and wakes up. */
+/** Reads the time and schedules wake-ups. */
 export interface Clock {
   now(): Instant;
-  /** Calls `wake` at `at` or soon after, unless disposed before; may wake early where `at` is weeks away. */
+  /** Calls `wake` at or soon after `at`, unless disposed first. May call it early if `at` is weeks away. */
   wakeAt(at: Instant, wake: () => void): Disposable;
-  /** Calls `go` in the next turn of the event loop, after what is due in it. */
+  /** Calls `go` in the next turn of the event loop, after the callbacks that are due in that turn. */
   nextTurn(go: () => void): void;
 }
 

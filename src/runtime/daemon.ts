@@ -1,8 +1,8 @@
 /**
- * The mailbox and the driver: one event at a time goes through the controller machine; its effects are carried out
- * here, and what they bring comes back as events. After TURN_MS the rest of a large pool's work waits for the next turn of
- * the event loop, so that requests, signals and log lines are handled in between. Keeps one timer a worker equal to the
- * deadline in its state. Decides nothing.
+ * The mailbox and the driver. The controller machine handles one event at a time; the driver performs its effects, and
+ * their results come back as events. After TURN_MS, the rest of a large pool's work waits for the next turn of the
+ * event loop, so that requests, signals and log lines are handled in between. The driver keeps one timer per worker
+ * equal to the deadline in its state. It makes no decisions.
  */
 
 import { InvariantError } from "../base/errors.ts";
@@ -25,29 +25,29 @@ import type { WorkerEvent } from "../core/worker/event.ts";
 import type { WorkerState } from "../core/worker/state.ts";
 import type { Clock } from "./clock.ts";
 
-/** What the daemon needs of the processes. */
+/** The process operations that the daemon needs. */
 export interface ProcessControl {
-  /** Starts a process; what is returned waits for its exec and gives its pid. Both throw if it cannot be started. */
+  /** Starts a process. The returned function waits for its exec and returns its pid. Both throw if the start fails. */
   begin(pool: number, slot: Slot, incarnation: number, revision: number): () => number;
   signal(leader: number, signal: string, scope: "group" | "leader" | "escaped"): void;
   kill(leader: number): void;
 }
 
-/** Whoever wants to know what happens. */
+/** Receives what happens. */
 export interface DaemonListener {
-  /** Something an operator may want to see. */
+  /** An event that an operator may want to see. */
   told(event: LifecycleEvent): void;
-  /** Something changed; `view()` shows it. After all else that one event brings. */
+  /** Something changed; `view()` shows it. Called after all other effects of an event. */
   changed(): void;
-  /** The proxy that is pool `pool` shall finish its requests and take no new ones; `proxyDrained` answers. */
+  /** The proxy that is pool `pool` must finish its requests and accept no new ones. `proxyDrained` is the reply. */
   drainProxy(pool: number): void;
-  /** All pools run for the first time. */
+  /** All pools are running for the first time. */
   ready(): void;
   /** The shutdown begins. */
   stopping(): void;
-  /** Nothing is left; the process may end. */
+  /** All processes have exited; the controller may exit. */
   finished(exitCode: number): void;
-  /** A bug; the daemon has begun to kill everything. */
+  /** A bug. The daemon has started to kill all processes. */
   broken(error: unknown): void;
 }
 
@@ -56,12 +56,12 @@ interface ArmedTimer {
   readonly timer: Disposable;
 }
 
-/** How long events and effects are handled in one turn of the event loop. */
+/** Time limit for handling events and effects in one turn of the event loop. */
 const TURN_MS = 8;
 
 /**
- * Slots whose worker has another state than before. A function of its own, because its loop runs for each event: V8 spends
- * 20 ms of a start with 500 workers on optimizing a loop that does more.
+ * Slots whose worker state changed. A function of its own, because its loop runs for each event: V8 spends 20 ms of a
+ * start with 500 workers on optimizing a loop that does more.
  */
 function changedSlots(before: readonly WorkerState[] | undefined, after: readonly WorkerState[]): readonly Slot[] {
   const changed: Slot[] = [];
@@ -70,10 +70,10 @@ function changedSlots(before: readonly WorkerState[] | undefined, after: readonl
   return changed;
 }
 
-/** Processes that are begun before the first of them is waited for: its program is executed meanwhile. */
+/** Limit of processes that are begun but not yet confirmed; their programs are executed in the meantime. */
 const MAX_UNCONFIRMED = 4;
 
-/** Whether the effect touches a process. */
+/** Whether the effect acts on a process. */
 function isDeed(effect: ControllerEffect): boolean {
   return effect.kind === "spawn" || effect.kind === "signal" || effect.kind === "kill";
 }
@@ -95,7 +95,7 @@ export class Daemon {
   readonly #todo: ControllerEffect[] = [];
   /** Whether events are being handled, now or in the next turn. */
   #busy = false;
-  /** For each process that was begun last, oldest first: waits until its program is executed, and puts an event in the mailbox. */
+  /** For each begun process, oldest first: waits for its exec and queues the resulting event. */
   readonly #begun: (() => void)[] = [];
   #broken = false;
 
@@ -112,13 +112,13 @@ export class Daemon {
     this.#dispatch({ kind: "boot", at: this.#clock.now(), random: this.#random() });
   }
 
-  /** What is known at this moment. */
+  /** The current state of the controller and its pools. */
   view(): ControllerView {
     this.#view ??= viewOf(this.#state);
     return this.#view;
   }
 
-  /** Process ids of all proxies. Unlike the view it costs nothing with hundreds of workers. */
+  /** Process ids of all proxies. Unlike `view()`, it is cheap even with hundreds of workers. */
   proxyPids(): readonly number[] {
     const proxies = this.#state.pools.filter(({ spec }) => spec.role === "proxy");
     return proxies.flatMap(({ workers }) =>
@@ -126,21 +126,21 @@ export class Daemon {
     );
   }
 
-  /** What is desired of a pool at this moment. */
+  /** The current spec of a pool. */
   specOf(pool: number): PoolSpec {
     const spec = this.#state.pools[pool]?.spec;
     if (spec === undefined) throw new RangeError(`there is no pool ${pool}`);
     return spec;
   }
 
-  /** What holds for the controller as a whole at this moment. */
+  /** The current policy of the controller as a whole. */
   get policy(): ControllerPolicy {
     return this.#state.policy;
   }
 
   /**
-   * Requests a graceful shutdown; a second request kills. `settleMs` is how long to wait for `groupSignaled` before
-   * workers get their stop signal.
+   * Requests a graceful shutdown; a second request kills all processes. `settleMs` is how long to wait for
+   * `groupSignaled` before workers are sent their stop signal.
    */
   shutdown(reason: string, settleMs = 0): void {
     this.#dispatch({ kind: "shutdown", at: this.#clock.now(), reason, exitCode: 0, settleMs });
@@ -151,14 +151,14 @@ export class Daemon {
     this.#dispatch({ kind: "groupSignaled", at, signal });
   }
 
-  /** Time since the first request to shut down; undefined while there was none. */
+  /** Time since the first shutdown request; undefined if there was none. */
   msSinceShutdownRequest(): number | undefined {
     const { shutdownBound } = this.#state;
     if (shutdownBound === undefined) return undefined;
     return this.#clock.now() - (shutdownBound - this.#state.policy.shutdownTimeoutMs);
   }
 
-  /** Asks for something to be done with a pool; events that carry `id` tell how it goes. */
+  /** Requests an operation on a pool; events with this `id` report its progress. */
   order(pool: number, id: string, order: Order, reason: string): void {
     this.#dispatch({ kind: "order", at: this.#clock.now(), pool, id, order, reason, random: this.#random() });
   }
@@ -170,7 +170,7 @@ export class Daemon {
     return first;
   }
 
-  /** From now on this holds for the controller as a whole. */
+  /** Replaces the policy of the controller as a whole. */
   setPolicy(policy: ControllerPolicy): void {
     this.#adopt({ kind: "setPolicy", at: this.#clock.now(), policy });
   }
@@ -180,52 +180,52 @@ export class Daemon {
     this.#dispatch({ kind: "proxyDrained", at: this.#clock.now(), pool });
   }
 
-  /** Its probes pass, and its proxy may balance over it. */
+  /** The worker's probes pass, and its proxy may balance over it. */
   answered(pool: number, slot: Slot, incarnation: number): void {
     this.#worker(pool, slot, { kind: "answered", at: this.#clock.now(), incarnation });
   }
 
-  /** It serves. */
+  /** The worker is ready and serves. */
   becameReady(pool: number, slot: Slot, incarnation: number): void {
     this.#worker(pool, slot, { kind: "becameReady", at: this.#clock.now(), incarnation });
   }
 
-  /** It runs but does not want traffic. */
+  /** The worker runs but must not receive traffic. */
   becameUnready(pool: number, slot: Slot, incarnation: number, reason: string): void {
     this.#worker(pool, slot, { kind: "becameUnready", at: this.#clock.now(), incarnation, reason });
   }
 
-  /** It runs but will not become ready. */
+  /** The worker runs but will not become ready. */
   startupFailed(pool: number, slot: Slot, incarnation: number, reason: string): void {
     this.#worker(pool, slot, { kind: "startupFailed", at: this.#clock.now(), incarnation, reason });
   }
 
-  /** It runs but works no more. */
+  /** The worker runs but fails its liveness probe. */
   livenessFailed(pool: number, slot: Slot, incarnation: number, reason: string): void {
     this.#worker(pool, slot, { kind: "livenessFailed", at: this.#clock.now(), incarnation, reason });
   }
 
-  /** It works, or works again. */
+  /** The worker passes its liveness probe, for the first time or again. */
   becameAlive(pool: number, slot: Slot, incarnation: number): void {
     this.#worker(pool, slot, { kind: "becameAlive", at: this.#clock.now(), incarnation });
   }
 
-  /** What it waits for to become ready, and what the last attempt returned. */
+  /** What the worker waits for to become ready, and the result of the last attempt. */
   waiting(pool: number, slot: Slot, incarnation: number, reason: string): void {
     this.#worker(pool, slot, { kind: "waiting", at: this.#clock.now(), incarnation, reason });
   }
 
-  /** It has used up what it may use. */
+  /** The worker has reached the limit `limit`. */
   limitReached(pool: number, slot: Slot, incarnation: number, limit: LimitKind, reason: string): void {
     this.#worker(pool, slot, { kind: "limitReached", at: this.#clock.now(), incarnation, limit, reason });
   }
 
-  /** How many requests it still works on, while it drains. */
+  /** Number of requests in flight while the worker drains. */
   inFlight(pool: number, slot: Slot, incarnation: number, count: number): void {
     this.#worker(pool, slot, { kind: "inFlight", at: this.#clock.now(), incarnation, count });
   }
 
-  /** It gets no new requests and has finished all. */
+  /** The worker receives no new requests and has finished all earlier ones. */
   drained(pool: number, slot: Slot, incarnation: number): void {
     this.#worker(pool, slot, { kind: "drained", at: this.#clock.now(), incarnation });
   }
@@ -242,7 +242,7 @@ export class Daemon {
     });
   }
 
-  /** Nothing of an incarnation is left. */
+  /** All processes of an incarnation have exited. */
   vacated(pool: number, slot: Slot, incarnation: number): void {
     this.#worker(pool, slot, { kind: "vacated", at: this.#clock.now(), incarnation, random: this.#random() });
   }
@@ -251,7 +251,7 @@ export class Daemon {
     this.#dispatch({ kind: "worker", pool, slot, event, random: this.#random() });
   }
 
-  /** Handled before the events that wait: it concerns none of their workers, and the caller relies on it at once. */
+  /** Handled before queued events: it concerns none of their workers, and the caller relies on its result at once. */
   #adopt(event: Extract<ControllerEvent, { kind: "addPools" | "setPolicy" }>): void {
     if (this.#broken) return;
     try {
@@ -262,9 +262,9 @@ export class Daemon {
     this.#run();
   }
 
-  /** FIFO, never re-entered: an event that an effect causes waits until the present one is done. */
+  /** FIFO and not reentrant: an event caused by an effect waits until the current event is done. */
   #dispatch(event: ControllerEvent): void {
-    // After a bug nothing may be decided any more: the machine would restart what `fail` has just killed.
+    // After a bug, make no more decisions: the machine would restart processes that `fail` has just killed.
     if (this.#broken) return;
     this.#mailbox.push(event);
     this.#run();
@@ -290,7 +290,7 @@ export class Daemon {
     this.#busy = false;
   }
 
-  /** Performs one effect or, if none is left, handles one event. Whether there may be more. */
+  /** Performs one effect or, if there is none, handles one event. Returns whether there may be more. */
   #handleNext(): boolean {
     const effect = this.#todo.shift();
     if (effect !== undefined) {
@@ -298,13 +298,13 @@ export class Daemon {
       if (this.#todo.length === 0) this.#listener.changed();
       return true;
     }
-    // Only now: log lines of the last event, for example, were written while the programs of its processes were executed.
+    // Only now, so that other effects, such as writing log lines, overlap with the execs of the begun processes.
     this.#confirmSpawns(0);
     const queue = this.#spawned.length > 0 ? this.#spawned : this.#mailbox;
     const event = queue[0];
     if (event === undefined) return false;
     this.#handle(event);
-    // After a bug of the machine its process would still have to be killed.
+    // Dequeue only now: if the machine fails, `fail` must still find the event and kill its process.
     queue.shift();
     return true;
   }
@@ -315,7 +315,7 @@ export class Daemon {
     this.#state = state;
     this.#view = undefined;
     this.#armTimers(before, state);
-    // A successor should not start later because a log line was written first.
+    // Process effects come first, so that writing log lines does not delay a successor.
     for (const effect of effects) if (isDeed(effect)) this.#todo.push(effect);
     for (const effect of effects) if (!isDeed(effect)) this.#todo.push(effect);
     if (effects.length === 0) this.#listener.changed();
@@ -350,7 +350,7 @@ export class Daemon {
     }
   }
 
-  /** Earlier processes are waited for only now: their programs were executed meanwhile. */
+  /** Waits for earlier processes only now: their programs were executed in the meantime. */
   #spawn({ pool, slot, incarnation, revision }: Extract<ControllerEffect, { kind: "spawn" }>): void {
     const random = this.#random();
     const settle = (start: () => number) => {
@@ -377,8 +377,8 @@ export class Daemon {
     this.#confirmSpawns(MAX_UNCONFIRMED);
   }
 
-  /** Nothing but another spawn may happen before: no signal, no exit, no other turn of the event loop. */
-  /** Waits for the processes that were begun, except for the last `left`. */
+  // Before confirmation, only another spawn may happen: no signal, no exit, no other turn of the event loop.
+  /** Waits for the begun processes, except for the last `left`. */
   #confirmSpawns(left: number): void {
     while (this.#begun.length > left) this.#begun.shift()?.();
   }
@@ -426,14 +426,14 @@ export class Daemon {
     const slot: { timer: Disposable } = { timer: this.#clock.wakeAt(deadline, wake.bind(this)) };
     function wake(this: Daemon): void {
       const at = this.#clock.now();
-      // A timer may fire a little early; the machine only knows deadlines that have come.
+      // A timer may fire slightly early, but the machine accepts only deadlines that have passed.
       if (at < (deadline ?? 0)) slot.timer = this.#clock.wakeAt(deadline as Instant, wake.bind(this));
       else this.#dispatch(eventAt(at));
     }
     return { deadline, timer: { [Symbol.dispose]: () => slot.timer[Symbol.dispose]() } };
   }
 
-  /** A bug: stop believing in the state, end every process that is known, and say so. */
+  /** Handles a bug: stops trusting the state, kills every known process and reports the error. */
   fail(error: unknown): void {
     if (this.#broken) return;
     this.#broken = true;
@@ -441,7 +441,7 @@ export class Daemon {
     for (const pool of this.#state.pools) {
       for (const worker of pool.workers) if ("pid" in worker && worker.pid !== undefined) leaders.add(worker.pid);
     }
-    // Also those that the state does not know yet.
+    // Include processes that the state does not know yet.
     for (const confirm of this.#begun.splice(0)) {
       try {
         confirm();

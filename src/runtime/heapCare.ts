@@ -1,7 +1,7 @@
 /**
- * Keeps the heap small. V8 collects a heap of this size only once 8 MB were allocated beyond the last collection, which
- * takes an hour under usual load and never comes after a restart storm or a flood of logs. So the heap is collected when
- * the controller is idle, and quickly now and then while it is not.
+ * Keeps the heap small. V8 collects a heap of this size only after 8 MB of new allocations, which takes an hour under
+ * usual load and never happens after a restart storm or a flood of logs. So the heap is collected when the controller
+ * is idle, and occasionally with a quick collection while it is busy.
  */
 import { getHeapStatistics } from "node:v8";
 import { monotonicMs } from "../base/monotonic.ts";
@@ -9,12 +9,12 @@ import { collect, collectQuickly } from "./engineFlags.ts";
 import { returnFreeMemory } from "./os/linux.ts";
 
 const LOOK_EVERY_MS = 5000;
-/** After something has happened: so long nothing else may happen before the process counts as idle. */
+/** After activity: the quiet period before the process counts as idle. */
 const IDLE_MS = 2500;
 /** Garbage below this is not worth a pause of 20 ms. */
 const WORTH_BYTES = 4 << 20;
 
-/** While the controller is busy: garbage that is worth a pause of 10 ms, and the shortest time between two of them. */
+/** While the controller is busy: garbage worth a pause of 10 ms, and the minimum interval between collections. */
 const BUSY_WORTH_BYTES = 1 << 20;
 const BUSY_EVERY_MS = 60_000;
 
@@ -22,18 +22,18 @@ export class HeapCare {
   readonly #activity: () => number;
   #timer: NodeJS.Timeout;
   #seenActivity = 0;
-  /** 0 until the garbage of the start is collected. */
+  /** 0 until the garbage of startup is collected. */
   #keptBytes = 0;
   #usedBytes = 0;
   #collectedAtMs = monotonicMs();
 
-  /** `activity` counts what happens (events, bytes of logs): where it stands still the controller is idle. */
+  /** `activity` counts events and bytes of logs. The controller is idle while the count does not change. */
   constructor(activity: () => number) {
     this.#activity = activity;
     this.#timer = this.#lookIn(LOOK_EVERY_MS);
   }
 
-  /** Ends it. */
+  /** Stops the timer. */
   close(): void {
     clearTimeout(this.#timer);
   }
@@ -54,7 +54,7 @@ export class HeapCare {
       return;
     }
     if (heapBytes < this.#keptBytes + WORTH_BYTES) return;
-    // Most of what has run by now ran only to start: a megabyte of bytecode. What is needed again is compiled again.
+    // Most code run so far ran only at startup: a megabyte of bytecode. V8 recompiles functions that are called again.
     this.#collected(() => collect(this.#keptBytes === 0));
     this.#keptBytes = getHeapStatistics().total_heap_size;
   }

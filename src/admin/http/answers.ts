@@ -1,9 +1,9 @@
-/** Answers of the fronts that are no stream: JSON documents and errors with a code. */
+/** Non-streaming responses of the fronts: JSON documents and errors with a code. */
 import { type ServerResponse, STATUS_CODES } from "node:http";
 import { type ControllerError, ERROR_CODES, type ErrorCode } from "../../base/errors.ts";
 import type { ApiError } from "../api.ts";
 
-/** HTTP statuses of errors that a request can meet; any other one is a conflict with what is going on. */
+/** HTTP statuses of errors that a request can cause; any other error is a conflict with the current state. */
 const STATUSES: Partial<Record<ErrorCode, number>> = {
   REQUEST_INVALID: 400,
   WORKER_UNKNOWN: 404,
@@ -21,7 +21,7 @@ function errorBody(code: ErrorCode, message: string): ApiError {
   return { error: { code, message: `${message} (${ERROR_CODES[code].meaning})` } };
 }
 
-/** A whole answer, for a connection on which no request could be read. */
+/** A complete raw response, for a connection on which no request could be parsed. */
 export function rawError(status: number, code: ErrorCode, message: string): string {
   const text = toText(errorBody(code, message));
   const head = [
@@ -41,13 +41,13 @@ export function sendJson(response: ServerResponse, status: number, body: object)
     .end(text);
 }
 
-/** An error; nothing where the answer has begun already. */
+/** Sends an error; does nothing if the response has already started. */
 export function sendError(response: ServerResponse, status: number, code: ErrorCode, message: string): void {
   if (response.headersSent) return;
   sendJson(response, status, errorBody(code, message));
 }
 
-/** An error with the status of its code. */
+/** Sends an error with the HTTP status of its code. */
 export function sendFailure(response: ServerResponse, { code, message }: ControllerError): void {
   sendError(response, STATUSES[code] ?? 409, code, message);
 }

@@ -1,33 +1,33 @@
 /**
- * Who may do what over TCP. Metrics and health are open to all. Everything else needs the token, or comes from this
- * machine under a name that cannot be somebody else's: a page whose name resolves to 127.0.0.1 (DNS rebinding) sends its
- * own name as Host. A page of another origin, which a browser lets send any GET, may not ask for what changes or costs
- * something. Pure.
+ * Access control over TCP. Metrics and health are open to all. Everything else needs the token, or must come from this
+ * machine under a Host that only it can have: a page whose name resolves to 127.0.0.1 (DNS rebinding) sends its own
+ * name as Host. Browsers let a page of another origin send any GET, so such pages may not request anything that
+ * changes state or is costly. Pure.
  */
 
-/** What a request says about itself. */
+/** The properties of a request that decide access. */
 export interface Credentials {
-  /** Needs no permission. */
+  /** Whether the route needs no permission. */
   readonly isOpen: boolean;
-  /** Whether a page of another origin may ask: it changes nothing, and costs next to nothing. */
+  /** Whether a page of another origin may send the request: it changes nothing and costs next to nothing. */
   readonly isForeignAllowed: boolean;
-  /** Address of the peer, as Node.js writes it; undefined where the connection is gone. */
+  /** Address of the peer, as Node.js writes it; undefined if the connection is closed. */
   readonly remoteAddress: string | undefined;
   readonly host: string | undefined;
   readonly origin: string | undefined;
-  /** Fetch metadata (W3C): how the page that asks relates to us. */
+  /** Fetch metadata (W3C): how the requesting page relates to this server. */
   readonly secFetchSite: string | undefined;
   readonly authorization: string | undefined;
 }
 
-/** What is known of the token: there is none, or whether a text is it. */
+/** undefined if no token is configured; otherwise checks whether a text is the token. */
 export type TokenCheck = undefined | ((text: string) => boolean);
 
 export type AccessDecision =
   | { readonly kind: "admitted"; readonly who: "anybody" | "the token" | "loopback" }
   | { readonly kind: "refused"; readonly status: 401 | 403; readonly message: string };
 
-/** Whether the request is carried out. */
+/** Decides whether the request is permitted. */
 export function decideAccess(credentials: Credentials, isToken: TokenCheck): AccessDecision {
   if (!credentials.isForeignAllowed && isForeign(credentials))
     return { kind: "refused", status: 403, message: "a page of another origin may not ask for this" };
@@ -52,14 +52,14 @@ export function bearerToken(authorization: string | undefined): string | undefin
 }
 
 /**
- * Whether a page of another origin asks. Programs that are no browsers send neither header. The same site is another origin, too:
- * it has every port of this machine. A browser sends no Origin with the GET of an image.
+ * Whether a page of another origin sent the request. Only browsers send these headers. Same-site counts as another
+ * origin, because it covers every port of this machine. A browser sends no Origin when it GETs an image.
  */
 function isForeign({ origin, secFetchSite, host }: Credentials): boolean {
   const site = secFetchSite?.trim().toLowerCase();
   if (site !== undefined && site !== "same-origin" && site !== "none") return true;
   if (origin === undefined) return false;
-  // Scheme and host are compared without the scheme: in front of us may be something that speaks TLS.
+  // Compare without the scheme: a TLS-terminating proxy may be in front of this server.
   const own = host?.trim().toLowerCase();
   return own === undefined || !URL.canParse(origin) || withoutScheme(new URL(origin)) !== own;
 }
@@ -68,12 +68,12 @@ function withoutScheme({ protocol, host }: URL): string | undefined {
   return protocol === "http:" || protocol === "https:" ? host : undefined;
 }
 
-/** 127.0.0.0/8 and ::1, also as IPv4-mapped IPv6 address. */
+/** Matches 127.0.0.0/8 and ::1, also as IPv4-mapped IPv6 addresses. */
 export function isLoopbackAddress(address: string | undefined): boolean {
   return address !== undefined && /^(?:::ffff:)?127(?:\.\d{1,3}){3}$|^::1$/iu.test(address);
 }
 
-/** localhost, 127.0.0.0/8 and [::1], with or without a port. */
+/** Matches localhost, 127.0.0.0/8 and [::1], with or without a port. */
 export function isLoopbackHost(host: string | undefined): boolean {
   return host !== undefined && /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d{1,5})?$/iu.test(host.trim());
 }

@@ -1,25 +1,25 @@
 /**
- * Keeps a front within its number of connections without ever shutting a new client out: who has waited longest without
- * asking for anything goes first. So neither idle nor slow clients keep others away.
+ * Enforces a front's connection limit without ever refusing a new client: it drops the connection that has waited
+ * longest without sending a request. So neither idle nor slow clients can block others.
  */
 import type { Server, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 
-/** What the answers of a front may have unread in all, streams aside. */
+/** Maximum unread bytes of all responses of a front together, streams excluded. */
 const MAX_UNREAD_BYTES = 32 << 20;
 
 export interface ConnectionBounds {
-  /** Connections at a time. */
+  /** Maximum number of concurrent connections. */
   readonly connections: number;
-  /** Of these, streams; fewer than connections. */
+  /** Maximum number of streams among them; less than `connections`. */
   readonly streams: number;
 }
 
 export class Connections {
   readonly #bounds: ConnectionBounds;
-  /** Those that wait for a whole request, longest first. */
+  /** Connections waiting for a complete request, longest first. */
   readonly #waiting = new Set<Socket>();
-  /** Those that are being answered, longest first. */
+  /** Connections whose request is being answered, longest first. */
   readonly #answering = new Set<Socket>();
   readonly #streaming = new Set<Socket>();
 
@@ -33,22 +33,22 @@ export class Connections {
     });
   }
 
-  /** A request has come as a whole. Whether it may have a stream, where it asks for one. */
+  /** Called when a complete request has been received. Returns false if it needs a stream and none is available. */
   answer(socket: Socket, response: ServerResponse, isStream: boolean): boolean {
     if (isStream && this.#streaming.size >= this.#bounds.streams) return false;
     const set = isStream ? this.#streaming : this.#answering;
     this.#forget(socket);
     set.add(socket);
-    // An answer may be written long after its request was dispatched; its end has just been given to the socket then.
+    // A response may be written long after dispatch; at "prefinish" its end has just been passed to the socket.
     if (!isStream) response.once("prefinish", () => this.boundUnread());
     response.once("close", () => {
-      // Closed, or about to wait for the next request.
+      // The connection is closed, or waits for its next request.
       if (set.delete(socket) && !socket.destroyed) this.#waiting.add(socket);
     });
     return true;
   }
 
-  /** Clients that do not read what they asked for are cut off, longest first, before they hold too much memory. */
+  /** Disconnects clients that do not read their responses, longest first, before they hold too much memory. */
   boundUnread(): void {
     let bytes = 0;
     for (const { writableLength } of this.#answering) bytes += writableLength;

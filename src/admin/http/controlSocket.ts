@@ -1,6 +1,6 @@
 /**
- * Keeps the control socket reachable: a file that a cleaner of temporary files removed is bound again, and at the end only
- * the controller's own file is removed, never that of another controller that took the path meanwhile.
+ * Keeps the control socket reachable: rebinds it if a cleaner of temporary files removed its file. Dispose removes only
+ * the controller's own file, never that of another controller that has since bound the path.
  */
 import { rmSync } from "node:fs";
 import type { Server } from "node:http";
@@ -8,7 +8,7 @@ import { createServer, type Server as NetServer } from "node:net";
 import type { Logger } from "../../base/log.ts";
 import { bindSocket, identityOf, type ListenerFinder, type OpenSocket, type SocketFile } from "./listen.ts";
 
-/** How often the file is looked at; a look is one lstat(2). */
+/** How often the file is checked; each check is one lstat(2). */
 const LOOK_MS = 5000;
 
 export class ControlSocket implements Disposable {
@@ -17,14 +17,14 @@ export class ControlSocket implements Disposable {
   readonly #open: OpenSocket;
   readonly #log: Logger;
   readonly #timer: NodeJS.Timeout;
-  /** Those that listen since the first file was removed. */
+  /** Listeners bound after the original file was removed. */
   readonly #listeners = new Set<NetServer>();
   #file: SocketFile;
   #isLooking = false;
-  /** Why the file could not be bound again, as it was last logged. */
+  /** The last logged reason why the socket could not be rebound. */
   #lastReason: string | undefined;
 
-  /** `server` listens on `file`. */
+  /** `server` must listen on `file`. */
   constructor(options: {
     server: Server;
     file: SocketFile;
@@ -41,7 +41,7 @@ export class ControlSocket implements Disposable {
     this.#timer = setInterval(() => void this.#look(), options.lookMs ?? LOOK_MS).unref();
   }
 
-  /** Listens no more and removes the file if it is still the controller's own. Connections stay. */
+  /** Stops listening and removes the file if it is still the controller's own. Open connections continue. */
   [Symbol.dispose](): void {
     clearInterval(this.#timer);
     const { path, identity } = this.#file;
@@ -67,7 +67,7 @@ export class ControlSocket implements Disposable {
   async #restore(): Promise<void> {
     const { path, identity } = this.#file;
     if (identity !== undefined && identityOf(path) === identity) return;
-    // The server that has the limits and the routes takes the connections of the new listener.
+    // Pass connections of the new listener to the original server, which has the limits and the routes.
     const listener = createServer({ allowHalfOpen: true, noDelay: true }, (socket) =>
       this.#server.emit("connection", socket),
     );

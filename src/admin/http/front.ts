@@ -1,6 +1,6 @@
 /**
- * An HTTP front: takes requests within bounds of header, body, time and connections, asks who may do what, and hands them
- * to their route. It knows no route and no rule of permission itself.
+ * An HTTP front: accepts requests within limits on headers, body, time and connections, checks permission, and passes
+ * them to their route. It contains no routes and no permission rules itself.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { Socket } from "node:net";
@@ -15,17 +15,17 @@ import { compileRoutes, matchRoutes, type Route, type RouteMatch } from "./route
 const MAX_HEADER_BYTES = 16_384;
 const MAX_CONNECTIONS = 256;
 const MAX_STREAMS = 32;
-/** A request must have come as a whole by then. */
+/** Time limit for receiving a complete request. */
 const REQUEST_TIMEOUT_MS = 10_000;
-/** How often that is looked at. */
+/** How often the request timeout is checked. */
 const LOOK_EVERY_MS = 5000;
 const KEEP_ALIVE_MS = 5000;
-/** A client whose request cannot be read has so long to read why. */
+/** Time for a client whose request could not be parsed to read the error. */
 const LINGER_MS = 500;
-/** A client that does not read its answer for so long is cut off. */
+/** A client that does not read its response for this long is disconnected. */
 const SILENCE_MS = 30_000;
 
-/** Whether a request may be carried out, and who asks. */
+/** Whether a request is permitted, and on whose behalf. */
 export type Admission =
   | { readonly kind: "admitted"; readonly caller: () => string }
   | { readonly kind: "refused"; readonly status: 401 | 403; readonly message: string };
@@ -33,13 +33,13 @@ export type Admission =
 export interface FrontOptions {
   readonly controller: ControllerHandle;
   readonly routes: readonly Route[];
-  /** Asked for each request; `route` undefined means that there is none at its path with its method. */
+  /** Called for each request; `route` is undefined if no route matches its path and method. */
   readonly admit: (request: IncomingMessage, route: Route | undefined) => Admission | Promise<Admission>;
-  /** Connections at a time; 256 if omitted. */
+  /** Maximum number of concurrent connections; 256 if omitted. */
   readonly connections?: number | undefined;
 }
 
-/** A server that does not listen yet. */
+/** Creates a server that does not listen yet. */
 export function createFront(options: FrontOptions): Server {
   const server = createServer(
     {
@@ -60,32 +60,32 @@ export function createFront(options: FrontOptions): Server {
   server.on("checkExpectation", (_, response) =>
     sendError(response, 417, "REQUEST_INVALID", "expected 100-continue or nothing in Expect"),
   );
-  // An accept that fails is nobody's end (accept(2): ENOBUFS, ENOMEM); errors of listen are heard by those who listen.
+  // A failed accept() is not fatal (accept(2): ENOBUFS, ENOMEM). Callers of listen handle its errors themselves.
   server.on("error", () => {});
   return server;
 }
 
-/** What cannot be read as a request, or did not come in time: HTTP status and words by the code of Node.js. */
+/** HTTP status and message, by Node.js error code, for requests that could not be parsed or timed out. */
 const UNREAD: Readonly<Record<string, readonly [status: number, message: string]>> = {
   HPE_HEADER_OVERFLOW: [431, `headers may have ${MAX_HEADER_BYTES} bytes`],
   ERR_HTTP_REQUEST_TIMEOUT: [408, `a request must have come after ${REQUEST_TIMEOUT_MS / 1000} s`],
 };
 
-/** Says so and closes the connection; a client that breaks off is its own business. */
+/** Sends the error and closes the connection; does nothing more if the client has disconnected. */
 function refuseUnread(error: NodeJS.ErrnoException, socket: Duplex): void {
-  // On a connection with an answer these bytes could stand in the middle of another one.
+  // If a response is in progress on this connection, these bytes could end up in the middle of it.
   if (!(socket instanceof Socket) || !socket.writable || error.code === "ECONNRESET" || socket.bytesWritten > 0) {
     socket.destroy();
     return;
   }
   const [status, message] = UNREAD[error.code ?? ""] ?? [400, "this is no HTTP request"];
   socket.end(rawError(status, "REQUEST_INVALID", message));
-  // To close while bytes are unread takes the answer back (RST); what comes now is not read, and not for long.
+  // Closing with unread bytes would discard the response (RST), so stop reading and close shortly afterwards.
   socket.pause();
   setTimeout(() => socket.destroy(), LINGER_MS);
 }
 
-/** Reads the body within bounds, then answers. */
+/** Reads the body up to the limit, then answers. */
 function consume(request: IncomingMessage, response: ServerResponse, answer: (body: string) => void): void {
   const chunks: Buffer[] = [];
   let bytes = 0;
@@ -186,6 +186,6 @@ class Front {
 }
 
 function parseUrl(target: string): URL | undefined {
-  // Not relative to a base: "//v1" would be the name of another host then.
+  // Do not resolve against a base URL: it would parse "//v1" as another host.
   return target.startsWith("/") ? (URL.parse(`http://controller${target}`) ?? undefined) : undefined;
 }

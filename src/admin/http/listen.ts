@@ -1,6 +1,6 @@
 /**
- * Binds the admin port and the control socket, or says who holds them. Never removes what another controller answers
- * on, nor anything that is no socket.
+ * Binds the admin port and the control socket, or reports which process holds them. Never removes a socket that another
+ * controller answers on, nor a file that is not a socket.
  */
 import { lstatSync, mkdirSync, rmSync } from "node:fs";
 import type { Server } from "node:http";
@@ -9,32 +9,32 @@ import { dirname } from "node:path";
 import { ControllerError } from "../../base/errors.ts";
 import { distrustOf } from "../../files/inspectPath.ts";
 
-/** Binds an address and a port and listens. Resolves with a descriptor that is the caller's. */
+/** Binds an address and a port and listens. Resolves with a descriptor that the caller owns. */
 export type OpenPort = (address: string, port: number) => Promise<number>;
 
-/** Binds a Unix socket and listens. Returns a descriptor that is the caller's: whoever closes it removes no file. */
+/** Binds a Unix socket and listens. Returns a descriptor that the caller owns; closing it does not remove the file. */
 export type OpenSocket = (path: string, backlog: number) => number;
 
 /** The file of a socket, and what distinguishes it from another socket at the same path. */
 export interface SocketFile {
   readonly path: string;
-  /** undefined where it was removed at once. */
+  /** undefined if the file was removed immediately. */
   readonly identity: string | undefined;
 }
 
-/** Finds the process that listens on a port or a socket path; undefined where it cannot be known. */
+/** Finds the process that listens on a port or a socket path; undefined if unknown. */
 export interface ListenerFinder {
   onPort(port: number): { pid: number; command: string } | undefined;
   onSocket(path: string): { pid: number; command: string } | undefined;
 }
 
-/** Connections that may wait to be accepted. A Unix socket with a full queue refuses at once, unlike a port. */
+/** Listen backlog. Unlike TCP, a Unix socket refuses connections immediately when its queue is full. */
 const BACKLOG = 4096;
 
-/** Ordinary reasons why a default place cannot be used, not worth a word when another one can. */
+/** Expected reasons why a default path is unusable; not reported if another path works. */
 const EXPECTED_REFUSALS: ReadonlySet<string> = new Set(["EACCES", "EPERM", "EROFS"]);
 
-/** Listens on TCP and returns the port (of use where 0 was asked for). @throws ControllerError PORT_IN_USE, ADDRESS_UNAVAILABLE */
+/** Listens on TCP and returns the bound port (for port 0). @throws ControllerError PORT_IN_USE, ADDRESS_UNAVAILABLE */
 export async function listenOnPort(
   server: Server,
   port: number,
@@ -50,7 +50,7 @@ export async function listenOnPort(
   return typeof bound === "object" && bound !== null ? bound.port : port;
 }
 
-/** Listens with the socket of a descriptor, which from now on is the server's. */
+/** Listens on the socket of a descriptor; the server then owns it. */
 function listenOnDescriptor(server: NetServer, fd: number): Promise<void> {
   return new Promise<void>((resolve, reject) => {
     server.once("error", reject);
@@ -58,7 +58,7 @@ function listenOnDescriptor(server: NetServer, fd: number): Promise<void> {
       server.off("error", reject);
       resolve();
     });
-    // What listen() calls in the end. It loads node:cluster and node:child_process first, 5 ms of each start.
+    // listen() ends up calling this, but first loads node:cluster and node:child_process, which costs 5 ms per start.
     const listenDirectly: unknown = Reflect.get(server, "_listen2");
     if (typeof listenDirectly === "function") listenDirectly.call(server, null, null, null, BACKLOG, fd);
     else server.listen({ fd, backlog: BACKLOG });
@@ -83,8 +83,8 @@ function cannotListen(
 }
 
 /**
- * Listens on the first of the paths that can be used; undefined where none can. `reasons` are surprises on the way, or
- * where no path is left the reason of each. A path that is the only one is refused aloud where somebody else has it.
+ * Listens on the first usable path; undefined if none is usable. `reasons` lists unexpected failures, or the failure of
+ * every path if none is usable. If there is only one path and another process holds it, the call throws.
  * @throws ControllerError CONTROL_SOCKET_IN_USE, CONTROL_SOCKET_UNSAFE
  */
 export async function listenOnSocket(
@@ -99,7 +99,7 @@ export async function listenOnSocket(
     try {
       return { file: await bindSocket(server, path, find, open), reasons: surprises };
     } catch (error) {
-      // With a path of one's own choice there is nothing to fall back to; otherwise the next place is as good.
+      // An explicitly chosen path has no fallback; default paths are interchangeable.
       if (error instanceof ControllerError && candidates.length === 1) throw error;
       const reason = `${path}: ${error instanceof Error ? error.message : String(error)}`;
       reasons.push(reason);
@@ -111,8 +111,8 @@ export async function listenOnSocket(
 }
 
 /**
- * Binds the socket with mode 0600 and has `server` listen on it; a directory that is missing is made.
- * @throws ControllerError CONTROL_SOCKET_IN_USE, CONTROL_SOCKET_UNSAFE, or the error of the system
+ * Binds the socket with mode 0600 and makes `server` listen on it; creates the directory if it is missing.
+ * @throws ControllerError CONTROL_SOCKET_IN_USE, CONTROL_SOCKET_UNSAFE, or the system error
  */
 export async function bindSocket(
   server: NetServer,
@@ -130,24 +130,24 @@ export async function bindSocket(
     process.umask(umask);
   }
   const identity = identityOf(path);
-  // By its descriptor: given a path, Node.js would remove the file at the end, whoever it belongs to by then.
+  // Listen by descriptor: given a path, Node.js would remove the file on close, even if another process owns it.
   await listenOnDescriptor(server, fd);
   return { path, identity };
 }
 
 /**
- * What tells the socket at a path from another one; undefined where nothing is there. Valid while the socket is open: the
- * kernel does not use its inode again before.
+ * Identifies the socket file at a path; undefined if there is none. Valid while the socket is open, because the
+ * kernel does not reuse its inode until then.
  */
 export function identityOf(path: string): string | undefined {
   const found = lstatSync(path, { throwIfNoEntry: false });
   return found === undefined ? undefined : `${found.dev}:${found.ino}`;
 }
 
-/** Creates the directory if it is missing. Nothing is created, or removed, where another user has a hand. */
+/** Creates the directory if it is missing. Creates and removes nothing where another user could interfere. */
 function makeTrustedDirectory(directory: string): void {
   requireTrusted(directory);
-  // Others may pass through it to what is theirs; the socket itself is for its owner only.
+  // Other users may traverse it to reach their own files; only the owner can use the socket itself.
   mkdirSync(directory, { recursive: true, mode: 0o711 });
   requireTrusted(directory);
 }

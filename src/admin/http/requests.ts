@@ -1,4 +1,4 @@
-/** What handlers of routes read from a request: its body, the worker it names, numbers within bounds. */
+/** What route handlers read from a request: its body, the worker it names, bounded numbers. */
 import { ControllerError } from "../../base/errors.ts";
 import type { Slot } from "../../core/identity.ts";
 import type { PoolView } from "../../core/view.ts";
@@ -7,7 +7,7 @@ import type { Call } from "./route.ts";
 
 /** A worker that a request names. */
 export interface NamedWorker extends Pick<PoolView, "role" | "fronts"> {
-  /** Of its pool. */
+  /** Index of its pool. */
   readonly index: number;
   readonly slot: Slot;
 }
@@ -21,7 +21,7 @@ export function findWorker(call: Call, id: string, action: Action | "dump" | "pr
   throw new ControllerError("WORKER_UNKNOWN", `Cannot ${action} worker "${id}": there is no such worker`);
 }
 
-/** A JSON object that has at most these keys. @throws ControllerError REQUEST_INVALID that says what it should be */
+/** A JSON object with no keys but these. @throws ControllerError REQUEST_INVALID that describes the expected body */
 export function parseBody(text: string, known: readonly string[], example: string): object {
   const expected = `expected a JSON object such as ${example}`;
   let body: unknown;
@@ -38,7 +38,7 @@ export function parseBody(text: string, known: readonly string[], example: strin
   return body;
 }
 
-/** A whole number within bounds; the default where there is none. @throws ControllerError REQUEST_INVALID */
+/** A whole number within bounds; the default if absent. @throws ControllerError REQUEST_INVALID */
 export function wholeNumber(
   name: string,
   value: unknown,
@@ -53,7 +53,7 @@ export function wholeNumber(
   );
 }
 
-/** What somebody sent, for a message. */
+/** A received value, shortened for a message. */
 export function shorten(value: unknown): string {
   const text = JSON.stringify(value);
   return text.length > 60 ? `${text.slice(0, 60)}…` : text;

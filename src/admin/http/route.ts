@@ -1,5 +1,5 @@
 /**
- * What a route is: data, from which requests are dispatched and the OpenAPI document is made, plus what it does. Also
+ * A route is data, used to dispatch requests and to generate the OpenAPI document, plus its handler. This file also
  * finds the route of a request.
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
@@ -11,15 +11,15 @@ export interface Call {
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
   readonly query: URLSearchParams;
-  /** What stands in a part of the path such as {pool}, decoded. */
+  /** The decoded value of a path segment such as {pool}. */
   segment(name: string): string;
-  /** The body as text, within bounds. */
+  /** The body as text, limited in size. */
   readonly body: string;
-  /** Who asks, in words for the audit. */
+  /** The caller, as written to the audit log. */
   caller(): string;
 }
 
-/** A parameter of the query. */
+/** A query parameter. */
 export interface QueryParameter {
   readonly name: string;
   readonly doc: string;
@@ -27,7 +27,7 @@ export interface QueryParameter {
   readonly schema: Readonly<Record<string, unknown>>;
 }
 
-/** An answer that a route gives where nothing is wrong. */
+/** A success response of a route. */
 export interface RouteAnswer {
   readonly status: 200 | 202 | 503;
   readonly doc: string;
@@ -37,7 +37,7 @@ export interface RouteAnswer {
     | "text/html"
     | "text/plain"
     | "application/octet-stream";
-  /** Name of the schema of the document, or of one entry of the stream; undefined for plain text and documents of others. */
+  /** Schema name of the document, or of one stream entry; undefined for plain text and externally defined documents. */
   readonly schema: string | undefined;
 }
 
@@ -45,31 +45,31 @@ export interface Route {
   readonly method: "GET" | "POST";
   /** With segments in braces: /v1/pools/{pool}/restart. */
   readonly path: string;
-  /** Unique, for names in clients that are made from the document. */
+  /** Unique; becomes the method name in clients generated from the document. */
   readonly operationId: string;
   /** One line without a full stop, starting with a verb. */
   readonly summary: string;
   readonly query?: readonly QueryParameter[];
-  /** Name of the schema of its JSON body; undefined where a body is read and dropped. */
+  /** Schema name of the JSON body; undefined if a body is read and discarded. */
   readonly body?: string;
   readonly answers: readonly RouteAnswer[];
-  /** Errors besides those that every route may meet. */
+  /** Errors in addition to those that any route can return. */
   readonly errors?: readonly (400 | 404 | 409 | 429)[];
-  /** Whether the answer goes on until the client leaves. */
+  /** Whether the response continues until the client disconnects. */
   readonly isStream?: true;
   /** @throws ControllerError */
   readonly handle: (call: Call) => void;
 }
 
-/** A route with what its path matches. */
+/** A route with the pattern that matches its path. */
 export interface CompiledRoute {
   readonly route: Route;
   readonly pattern: RegExp;
-  /** Names of its segments, in their order. */
+  /** Names of its segments, in order. */
   readonly names: readonly string[];
 }
 
-/** Routes ready to be looked up. */
+/** Routes compiled for lookup. */
 export function compileRoutes(routes: readonly Route[]): readonly CompiledRoute[] {
   return routes.map((route) => {
     const names: string[] = [];
@@ -82,13 +82,13 @@ export function compileRoutes(routes: readonly Route[]): readonly CompiledRoute[
   });
 }
 
-/** A route whose path matches, with what its segments are. */
+/** A route whose path matches, with the values of its segments. */
 export interface RouteMatch {
   readonly route: Route;
   readonly segments: ReadonlyMap<string, string>;
 }
 
-/** Every route at `pathname`, whatever its method. */
+/** Every route at `pathname`, regardless of method. */
 export function matchRoutes(routes: readonly CompiledRoute[], pathname: string): readonly RouteMatch[] {
   return routes.flatMap(({ route, pattern, names }) => {
     const match = pattern.exec(pathname);
@@ -97,7 +97,7 @@ export function matchRoutes(routes: readonly CompiledRoute[], pathname: string):
   });
 }
 
-/** A segment that is not encoded well names nothing that exists, so it stays as it is. */
+/** A malformed segment matches no existing name, so it is returned undecoded. */
 function decodeSegment(text: string): string {
   try {
     return decodeURIComponent(text);

@@ -1,6 +1,6 @@
 /**
- * Answers to scrapes. All that wait at the same moment share one exposition, and answers leave a few at a time, so that many
- * scrapers neither cost more than one nor keep a health check waiting: those are answered as soon as they are read.
+ * Answers scrapes. Scrapes that wait at the same moment share one exposition, and responses are sent a few at a time.
+ * So many scrapers cost no more than one, and do not delay health checks, which are answered as soon as they are read.
  */
 
 import type { ServerResponse } from "node:http";
@@ -14,13 +14,13 @@ interface Scrape {
   readonly response: ServerResponse;
 }
 
-/** Expositions take a fifth of the time at most; a few scrapers that come at once do not wait. */
+/** Expositions take at most a fifth of the time; a short burst of scrapes is served without delay. */
 const SHARE = 0.2;
 const BURST_MS = 250;
 
 const QUEUES = new WeakMap<ControllerHandle, Scrapes>();
 
-/** Answers with the metrics of the controller in the format that `accept` asks for. */
+/** Answers with the controller's metrics in the format requested by `accept`. */
 export function answerScrape(controller: ControllerHandle, scrape: Scrape): void {
   let queue = QUEUES.get(controller);
   if (queue === undefined) {
@@ -30,7 +30,7 @@ export function answerScrape(controller: ControllerHandle, scrape: Scrape): void
   queue.add(scrape);
 }
 
-/** Encoded once: with many workers the text is large. */
+/** Takes an encoded body, because the text is large with many workers. */
 export function sendExposition(response: ServerResponse, body: Buffer, contentType: string): void {
   response.writeHead(200, { "content-type": contentType, "content-length": body.length }).end(body);
 }
@@ -61,7 +61,7 @@ class Scrapes {
     const startedAtMs = monotonicMs();
     const scrapes = this.#waiting.filter(({ response }) => !response.destroyed);
     this.#waiting = [];
-    // In one turn, in which the controller gives the same text for the same format.
+    // All in one turn, during which the controller returns the same text for the same format.
     const bodies = new Map<string, Buffer>();
     const answers = scrapes.map(({ accept, response }) => {
       const { text, contentType } = this.#metrics(accept);

@@ -1,6 +1,6 @@
 /**
- * The two HTTP fronts: TCP for Prometheus and Kubernetes, and for whoever holds the token or is on this machine; the
- * control socket for whoever may open its file. They differ only in who may do what.
+ * The two HTTP fronts: TCP for Prometheus, Kubernetes, token holders and local clients; the control socket for
+ * processes that may open its file. They differ only in access control.
  */
 import type { IncomingMessage, Server } from "node:http";
 import type { Socket } from "node:net";
@@ -13,13 +13,13 @@ import { bearerToken, decideAccess } from "./auth.ts";
 import { type Admission, createFront } from "./front.ts";
 import type { Route } from "./route.ts";
 
-/** Every route of both fronts. */
+/** All routes; both fronts serve them. */
 export const ALL_ROUTES: readonly Route[] = [...OPEN_ROUTES, DASHBOARD_ROUTE, ...CONTROL_ROUTES];
 
-/** Whether a text is the token; the file that holds it is read meanwhile. */
+/** Whether a text is the token; may read the token file first. */
 export type IsToken = (text: string) => boolean | Promise<boolean>;
 
-/** The front for TCP; without `isToken` only this machine may use what is not open to all. */
+/** The TCP front; without `isToken`, routes that are not open to all are limited to this machine. */
 export function createTcpServer(controller: ControllerHandle, isToken?: IsToken, connections?: number): Server {
   const admitted = (request: IncomingMessage, route: Route | undefined) => admit(request, route, isToken);
   return createFront({ controller, routes: ALL_ROUTES, admit: admitted, connections });
@@ -52,7 +52,7 @@ function decide(request: IncomingMessage, route: Route | undefined, hasToken: bo
   return decision.kind === "refused" ? decision : { kind: "admitted", caller: () => decision.who };
 }
 
-/** Health and the dashboard cost nothing; a link to the metrics may be anywhere, as long as a person follows it. */
+/** Health and the dashboard cost nothing. Metrics are allowed from any link, but only if a person follows it. */
 function isForeignAllowed({ headers }: IncomingMessage, route: Route): boolean {
   if (route === DASHBOARD_ROUTE || HEALTH_ROUTES.includes(route)) return true;
   return (
@@ -60,7 +60,7 @@ function isForeignAllowed({ headers }: IncomingMessage, route: Route): boolean {
   );
 }
 
-/** With a token the page has to be there before its reader can say it; it holds no data. */
+/** With a token, the page must load before its user can enter the token; it contains no data. */
 function isOpen(route: Route, hasToken: boolean): boolean {
   return OPEN_ROUTES.includes(route) || (route === DASHBOARD_ROUTE && hasToken);
 }
@@ -72,8 +72,8 @@ export interface Peer {
 }
 
 /**
- * The front for the control socket. `readPeer` returns the peer of the connection with this descriptor. A
- * proxy is refused, because it passes on what its clients ask: it comes here only if it was led here.
+ * The front for the control socket. `readPeer` returns the peer of the connection with this descriptor. A proxy is
+ * refused, because it forwards its clients' requests: it connects here only if a client made it do so.
  */
 export function createControlServer(
   controller: ControllerHandle,

@@ -1,25 +1,25 @@
 /**
- * The token that opens the API over TCP, from its file. The file is read for each request that presents one, so that it can
- * be replaced without a restart. While it cannot be read no request is admitted by token. The token itself is not kept, only
- * its digest, and never told. node:crypto costs 4 MB and 8 ms, so it is loaded only where there is a token file.
+ * The token for the API over TCP, read from its file. The file is read for each request that presents a token, so it
+ * can be replaced without a restart. While it is unreadable, no token is accepted. Only the digest of the token is
+ * kept; the token is never disclosed. node:crypto costs 4 MB and 8 ms, so it is loaded only for a token file.
  */
 import { ControllerError } from "../../base/errors.ts";
 import { FileError, readWholeFile } from "../../files/readFile.ts";
 
-/** What a look at the file brings. */
+/** Result of reading the file. */
 export interface TokenReading {
   readonly token: string;
-  /** What is doubtful, one line; undefined where nothing is. */
+  /** A one-line warning about the file; undefined if there is none. */
   readonly warning: string | undefined;
 }
 
-/** A token needs so many characters to withstand guessing (128 bits in base64). */
+/** Minimum token length to withstand guessing (128 bits in base64). */
 const SAFE_LENGTH = 22;
 
-/** A token is a line; a larger file is something else. */
+/** A token is one line; a larger file contains something else. */
 const MAX_BYTES = 64 * 1024;
 
-/** Reads the token: the text of the file without the space around it. Rejects with a ControllerError TOKEN_FILE_INVALID. */
+/** Reads the token: the file's text, trimmed. Rejects with a ControllerError TOKEN_FILE_INVALID. */
 export async function readToken(path: string): Promise<TokenReading> {
   const { bytes, stats } = await readWholeFile(path, { maxBytes: MAX_BYTES }).catch((error: unknown) => {
     throw error instanceof FileError ? invalid(path, error.message, error) : error;
@@ -40,7 +40,7 @@ function invalid(path: string, reason: string, cause?: unknown): ControllerError
   return new ControllerError("TOKEN_FILE_INVALID", `Cannot use token file "${path}": ${reason}`, { cause });
 }
 
-/** What of node:crypto is needed. */
+/** The parts of node:crypto in use. */
 type Crypto = Pick<typeof import("node:crypto"), "createHash" | "timingSafeEqual">;
 
 export class TokenFile {
@@ -49,7 +49,7 @@ export class TokenFile {
   readonly #crypto: Crypto;
   /** undefined while the file holds no token. */
   #digest: Buffer | undefined;
-  /** What is wrong with the file, or doubtful, as it was last reported. */
+  /** The last reported error or warning about the file. */
   #reported: string | undefined;
   #reading: Promise<void> | undefined;
   #next: Promise<void> | undefined;
@@ -60,7 +60,7 @@ export class TokenFile {
     this.#crypto = crypto;
   }
 
-  /** `warn` is called with what is doubtful in a file that has changed. Rejects with a ControllerError TOKEN_FILE_INVALID. */
+  /** Calls `warn` with problems of a changed file. Rejects with a ControllerError TOKEN_FILE_INVALID. */
   static async open(path: string, warn: (message: string) => void): Promise<TokenFile> {
     const file = new TokenFile(path, warn, await import("node:crypto"));
     const { token, warning } = await readToken(path);
@@ -70,15 +70,15 @@ export class TokenFile {
   }
 
   /**
-   * Whether `text` is the token that the file holds now; takes as long whatever it has in common with it. One read at a
-   * time serves all requests that came before it.
+   * Whether `text` is the token currently in the file, compared in constant time. One read at a time serves all
+   * requests that arrived before it.
    */
   async matches(text: string): Promise<boolean> {
     await this.#refresh();
     return this.#digest !== undefined && this.#crypto.timingSafeEqual(this.#digest, this.#digestOf(text));
   }
 
-  /** Reads the file in a read that begins after this call. */
+  /** Waits for a read of the file that starts after this call. */
   #refresh(): Promise<void> {
     if (this.#reading === undefined) {
       this.#reading = this.#read().finally(() => {

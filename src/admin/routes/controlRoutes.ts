@@ -1,4 +1,4 @@
-/** Routes that show and change everything; who may use them is decided before they are reached. */
+/** Routes that show and change everything; access is checked before they are called. */
 import { ControllerError } from "../../base/errors.ts";
 import { MAX_REPLICAS } from "../../core/spec.ts";
 import type { PoolView } from "../../core/view.ts";
@@ -23,10 +23,10 @@ import { INSPECTION_ROUTES } from "./inspectionRoutes.ts";
 import { followLogs } from "./logFeed.ts";
 import { OPEN_ROUTES } from "./openRoutes.ts";
 
-/** Operations that may wait or run at a time; whoever asks for more is refused. */
+/** Maximum number of queued or running operations; further requests are refused. */
 const MAX_PENDING_OPERATIONS = 50;
 
-/** Why, in the words that events and the reasons of workers carry. */
+/** The reason that events and workers show for a requested operation. */
 const REASONS: Readonly<Record<Action | "scale", string>> = {
   restart: "restarted by an operator",
   stop: "stopped by an operator",
@@ -188,7 +188,7 @@ export const CONTROL_ROUTES: readonly Route[] = [
     handle: (call) => {
       const { controller, response } = call;
       controller.audit(call.caller(), "shut down");
-      // The answer first: the shutdown may be over before it would leave. "close" also comes where the client is gone.
+      // Answer first: the shutdown could finish before the answer is sent. "close" also fires on a disconnect.
       response.once("close", () => controller.shutdown("asked through the API"));
       sendJson(response, 202, { accepted: true } satisfies Accepted);
     },
@@ -261,7 +261,7 @@ function scalePool(call: Call): void {
   begin(call, `scale pool "${pool.name}" to ${replicas}`, () => call.controller.scale(index, replicas, REASONS.scale));
 }
 
-/** A file that is invalid changes nothing; its problems are the message. */
+/** Reloads the configuration. An invalid file changes nothing; the error lists its problems. */
 function reload(call: Call): void {
   const { controller, response } = call;
   const isDryRun = parseReloadRequest(call.body).dry_run;
@@ -279,7 +279,7 @@ function reload(call: Call): void {
   );
 }
 
-/** The body of a request to reload; none is the same as an empty object. @throws ControllerError REQUEST_INVALID */
+/** The body of a reload request; no body equals an empty object. @throws ControllerError REQUEST_INVALID */
 export function parseReloadRequest(text: string): Required<ReloadRequest> {
   if (text === "") return { dry_run: false };
   const { dry_run: isDryRun = false } = parseBody(text, ["dry_run"], '{"dry_run": true}') as { dry_run?: unknown };
@@ -287,7 +287,7 @@ export function parseReloadRequest(text: string): Required<ReloadRequest> {
   throw new ControllerError("REQUEST_INVALID", `dry_run: expected true or false, got ${shorten(isDryRun)}`);
 }
 
-/** Gives the order and answers with the operation's id. */
+/** Requests the operation and answers with its id. */
 function begin(call: Call, what: string, order: () => string): void {
   const { controller, response } = call;
   const { phase } = controller.view();
@@ -310,7 +310,7 @@ function findPool(call: Call, action: Action | "scale"): { readonly pool: PoolVi
   return { pool, index: pool.index };
 }
 
-/** The body of a request to scale. @throws ControllerError REQUEST_INVALID that says what it should be */
+/** The body of a scale request. @throws ControllerError REQUEST_INVALID that describes the expected body */
 export function parseScaleRequest(text: string): ScaleRequest {
   const { replicas } = parseBody(text, ["replicas"], '{"replicas": 4}') as { readonly replicas?: unknown };
   if (typeof replicas === "number" && Number.isInteger(replicas) && replicas >= 1 && replicas <= MAX_REPLICAS)
@@ -347,7 +347,7 @@ function serveEvents({ controller, request, response, query }: Call): void {
   response.once("close", () => following[Symbol.dispose]());
 }
 
-/** What a client that connects again has seen; undefined where that was of an earlier controller, or it says nothing. */
+/** The last event a reconnecting client saw; undefined if absent or from an earlier controller. */
 function lastSeen(header: string | string[] | undefined, lastSeq: number): number | undefined {
   const seen = typeof header === "string" && /^\d+$/u.test(header) ? Number(header) : undefined;
   return seen !== undefined && seen <= lastSeq ? seen : undefined;

@@ -1,6 +1,6 @@
 /**
- * The dashboard at `/`: one page without any data, which the build makes; what it shows it asks of /v1. The executable
- * carries it as an asset that is read where it lies at each request, so that it costs no memory while nobody looks.
+ * The dashboard at `/`: one page, created by the build, that contains no data and fetches it from /v1. The executable
+ * embeds it as an asset and reads it in place for each request, so it uses no memory between requests.
  */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -8,7 +8,7 @@ import { getRawAsset, isSea } from "node:sea";
 import { sendError } from "../http/answers.ts";
 import type { Call, Route } from "../http/route.ts";
 
-/** The policy stands in the page's head, within so many bytes. */
+/** The policy is within this many bytes at the start of the page. */
 const POLICY_BYTES = 2048;
 
 /** Serves the page. Over TCP with a token it is open to all, since a browser sends no token when it opens a page. */
@@ -22,7 +22,7 @@ export const DASHBOARD_ROUTE: Route = {
   handle: (call) => serveDashboard(call, readPage),
 };
 
-/** Answers with the page that `read` gives, under the policy that it names itself. */
+/** Answers with the page returned by `read`, under the policy that the page itself states. */
 export function serveDashboard({ response }: Pick<Call, "response">, read: () => Buffer | undefined): void {
   const page = read();
   if (page === undefined) {
@@ -33,7 +33,7 @@ export function serveDashboard({ response }: Pick<Call, "response">, read: () =>
     .writeHead(200, {
       "content-type": "text/html; charset=utf-8",
       "content-length": page.length,
-      // A meta element cannot say who may frame the page, so a header repeats it with that.
+      // A meta element cannot specify frame-ancestors, so the header repeats the policy and adds it.
       "content-security-policy": `${policyOf(page)}; frame-ancestors 'none'`,
       "cache-control": "no-store",
       "referrer-policy": "no-referrer",
@@ -42,7 +42,7 @@ export function serveDashboard({ response }: Pick<Call, "response">, read: () =>
     .end(page);
 }
 
-/** The Content-Security-Policy that the page states; nothing may be done where it states none. */
+/** The Content-Security-Policy that the page states; if absent, a policy that forbids everything. */
 export function policyOf(page: Buffer): string {
   const head = page.toString("latin1", 0, POLICY_BYTES);
   return /<meta http-equiv="Content-Security-Policy" content="([^"]+)"/u.exec(head)?.[1] ?? "default-src 'none'";

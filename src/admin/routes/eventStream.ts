@@ -1,23 +1,23 @@
-/** Server-sent events (HTML Living Standard, "Server-sent events"), with a bound on what a slow client may have unread. */
+/** Server-sent events (HTML Living Standard, "Server-sent events"), with a bound on a slow client's unread bytes. */
 import type { ServerResponse } from "node:http";
 
-/** What a follower may have unread before it loses events, which it is told. */
+/** Unread bytes beyond which a follower loses events and receives a `lost` event. */
 const MAX_UNREAD_BYTES = 1 << 20;
 
-/** One event as the stream has it; `id` is its number. */
+/** One event in stream format; `id` is its number. */
 export function encodeEvent(body: object, id?: number): string {
   return `${id === undefined ? "" : `id: ${id}\n`}data: ${JSON.stringify(body)}\n\n`;
 }
 
-/** Server-sent events to one client; a client that does not read loses events and is told how many. */
+/** Server-sent events to one client. A client that does not read loses events and receives the number lost. */
 export class EventStream {
   readonly #response: ServerResponse;
   #lost = 0;
 
-  /** Begins the answer. */
+  /** Starts the response. */
   constructor(response: ServerResponse) {
     this.#response = response;
-    // A stream may be silent for as long as nothing happens.
+    // Disable the timeout: a stream is silent while nothing happens.
     response.socket?.setTimeout(0);
     response.writeHead(200, { "content-type": "text/event-stream", "cache-control": "no-store" });
     response.flushHeaders();
@@ -28,7 +28,7 @@ export class EventStream {
     this.sendEncoded(Buffer.from(encodeEvent(body, id)), 1);
   }
 
-  /** Sends `count` events that are encoded already, all or none of them. As bytes: the unread ones are counted exactly. */
+  /** Sends `count` encoded events, all or none. Takes bytes so that unread ones are counted exactly. */
   sendEncoded(events: Buffer, count: number): void {
     if (this.#response.writableLength > MAX_UNREAD_BYTES) {
       this.#lost += count;

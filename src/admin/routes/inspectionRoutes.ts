@@ -1,4 +1,4 @@
-/** Routes that look into workers and into the controller itself. They change nothing, but cost something, so the POSTs are audited. */
+/** Routes that inspect workers and the controller itself. They change nothing but cost CPU, so POSTs are audited. */
 import { ControllerError } from "../../base/errors.ts";
 import {
   type DumpRequest,
@@ -24,7 +24,7 @@ const PROFILE: readonly RouteAnswer[] = [
   },
 ];
 
-/** Every one needs permission. */
+/** All of them need permission. */
 export const INSPECTION_ROUTES: readonly Route[] = [
   {
     method: "POST",
@@ -52,7 +52,7 @@ export const INSPECTION_ROUTES: readonly Route[] = [
 
 function selfRoute(subject: ProfileSubject, path: string, operationId: string, summary: string): Route {
   return {
-    // It costs CPU, and a browser sends a GET for any page that asks for an image.
+    // POST, because it costs CPU and a browser sends a GET for any image that a page embeds.
     method: "POST",
     path,
     operationId,
@@ -94,13 +94,13 @@ function subjectOf(id: string, pid: number | undefined): string {
   return pid === undefined ? `worker "${id}"` : `pid ${pid} of worker "${id}"`;
 }
 
-/** The body of a request for a dump; none is the same as an empty object. @throws ControllerError REQUEST_INVALID */
+/** The body of a dump request; no body equals an empty object. @throws ControllerError REQUEST_INVALID */
 export function parseDumpRequest(text: string): { readonly pid: number | undefined } {
   const body = text === "" ? {} : parseBody(text, ["pid"], '{"pid": 4711}');
   return { pid: pidOf(body as { readonly [Key in keyof DumpRequest]: unknown }) };
 }
 
-/** The body of a request for a profile; none is the same as an empty object. @throws ControllerError REQUEST_INVALID */
+/** The body of a profile request; no body equals an empty object. @throws ControllerError REQUEST_INVALID */
 export function parseProfileRequest(text: string): {
   readonly seconds: number;
   readonly hz: number;
@@ -119,12 +119,12 @@ function pidOf({ pid }: { readonly pid?: unknown }): number | undefined {
   return pid === undefined ? undefined : wholeNumber("pid", pid, { ...PID_BOUNDS, default: PID_BOUNDS.least });
 }
 
-/** Answers with a profile named after `what`; a client that leaves ends it. */
+/** Answers with a profile named after `what`; profiling stops if the client disconnects. */
 function sendProfile(call: Call, what: string, take: (signal: AbortSignal) => Promise<ProfileAnswer>): void {
   const { request, response } = call;
   const left = new AbortController();
   response.once("close", () => left.abort());
-  // It is silent for longer than another answer may be.
+  // Profiling may exceed the timeout of other responses.
   request.socket.setTimeout(0);
   take(left.signal)
     .then(({ engine, note, pid, pprof }) =>
@@ -142,7 +142,7 @@ function sendProfile(call: Call, what: string, take: (signal: AbortSignal) => Pr
     .catch((error: unknown) => fail(call, error));
 }
 
-/** A bug in looking at something must not end what is looked at. */
+/** A bug in an inspection must not crash the controller. */
 function fail({ response }: Call, error: unknown): void {
   if (error instanceof ControllerError) sendFailure(response, error);
   else response.destroy(error instanceof Error ? error : undefined);

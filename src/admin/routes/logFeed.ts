@@ -1,6 +1,6 @@
 /**
- * Log lines for those who follow them. Each chunk is split and encoded once, and all followers share the bytes, so their number
- * costs no memory but what a bound allows each of them to leave unread.
+ * Streams log lines to followers. Each chunk is split and encoded once and all followers share the bytes. So each
+ * additional follower costs no memory except its unread bytes, which are bounded.
  */
 import type { ServerResponse } from "node:http";
 import type { LogLine } from "../api.ts";
@@ -9,7 +9,7 @@ import { EventStream, encodeEvent } from "./eventStream.ts";
 
 const FEEDS = new WeakMap<ControllerHandle, LogFeed>();
 
-/** Sends every log line from now on to `response`, until its client leaves. */
+/** Sends every new log line to `response` until its client disconnects. */
 export function followLogs(controller: ControllerHandle, response: ServerResponse): void {
   let feed = FEEDS.get(controller);
   if (feed === undefined) {
@@ -22,7 +22,7 @@ export function followLogs(controller: ControllerHandle, response: ServerRespons
 class LogFeed {
   readonly #controller: ControllerHandle;
   readonly #followers = new Set<EventStream>();
-  /** A chunk may end inside a line or a character; the rest is kept for the next one. */
+  /** A chunk may end inside a line or a character; the remainder is kept for the next chunk. */
   readonly #rests = new Map<LogLine["stream"], Buffer>();
   #tap: Disposable | undefined;
 

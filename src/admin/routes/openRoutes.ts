@@ -1,4 +1,4 @@
-/** Routes that are open to all: what Prometheus and Kubernetes read. None of them changes anything. */
+/** Routes open to all, for Prometheus and Kubernetes. None of them changes anything. */
 import type { ServerResponse } from "node:http";
 import type { ControllerView } from "../../core/view.ts";
 import type { Call, Route, RouteAnswer } from "../http/route.ts";
@@ -9,7 +9,7 @@ const HEALTH_ANSWERS: readonly RouteAnswer[] = [
   { status: 503, doc: "No", contentType: "text/plain", schema: undefined },
 ];
 
-/** They cost next to nothing. */
+/** Health routes; they cost next to nothing. */
 export const HEALTH_ROUTES: readonly Route[] = [
   {
     method: "GET",
@@ -69,7 +69,7 @@ function serveMetrics({ controller, request, response }: Call): void {
 function serveWorkerMetrics({ controller, request, response }: Call): void {
   controller.workerMetrics(request.headers.accept ?? "").then(
     ({ text, contentType }) => sendExposition(response, Buffer.from(text), contentType),
-    // Nothing is known that could go wrong; a client must not wait for an answer that never comes.
+    // No failure is expected here; if one occurs, disconnect the client rather than let it wait indefinitely.
     (error: unknown) => response.destroy(error instanceof Error ? error : undefined),
   );
 }

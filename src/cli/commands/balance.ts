@@ -1,4 +1,4 @@
-/** `monoceros balance`: how evenly the work of each pool is spread over its workers, and what would help. */
+/** `monoceros balance`: how evenly the load of each pool is spread over its workers, and what would help. */
 import type { PoolStatus, Status } from "../../admin/api.ts";
 import { ControllerError } from "../../base/errors.ts";
 import { didYouMean } from "../../config/nearest.ts";
@@ -28,7 +28,7 @@ export const balance: Command = {
   },
 };
 
-/** The pools of workers, or the one that is named. @throws ControllerError POOL_UNKNOWN */
+/** The pools of workers, or only the named one. @throws ControllerError POOL_UNKNOWN */
 function poolsOf(status: Status, name: string | undefined): readonly PoolStatus[] {
   const pools = status.pools.filter((pool) => pool.balance !== undefined);
   if (name === undefined) return pools;

@@ -1,4 +1,4 @@
-/** `monoceros config show` and `config schema`: what a file comes to, and what a file may say. */
+/** `monoceros config show` and `config schema`: the effective configuration, and the JSON Schema of the file. */
 import type { Command } from "../command.ts";
 
 export const configShow: Command = {

@@ -1,4 +1,4 @@
-/** `monoceros dump`: what the processes of one worker are doing at this moment. */
+/** `monoceros dump`: what the processes of one worker are currently doing. */
 import type { ProcessDump, WorkerDump } from "../../admin/api.ts";
 import { CLIENT_FLAGS, type Command } from "../command.ts";
 import { connectController } from "../connectController.ts";

@@ -7,7 +7,7 @@ import { CLIENT_FLAGS, type Command, type Context } from "../command.ts";
 import { connectController } from "../connectController.ts";
 import { PID_FLAG, pidOf } from "../pidFlag.ts";
 
-/** What the controller is called. A worker's id always ends in its number. */
+/** The name of the controller on the command line. It is no worker id, because those end in a number. */
 const CONTROLLER = "controller";
 
 export const profile: Command = {

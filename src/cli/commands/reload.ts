@@ -1,4 +1,4 @@
-/** `monoceros reload`: applies what has changed in the configuration file, or says what that would be. */
+/** `monoceros reload`: applies changes of the configuration file, or reports what they would do. */
 import type { ReloadAccepted } from "../../admin/api.ts";
 import { ControllerError } from "../../base/errors.ts";
 import type { ControlClient } from "../client.ts";
@@ -39,7 +39,7 @@ function planText({ changes, refused, failed }: ReloadAccepted, isDryRun: boolea
   return `${lines.join("\n")}\n`;
 }
 
-/** One after the other, to the end of all; what failed first is thrown then. */
+/** Runs all of them in sequence, then throws the first error. */
 async function followAll(context: Context, client: ControlClient, accepted: ReloadAccepted): Promise<number> {
   const [first] = accepted.failed;
   let failed =

@@ -1,4 +1,4 @@
-/** `monoceros restart`: replaces the workers of a pool, or one of them, without losing capacity. */
+/** `monoceros restart`: replaces the workers of a pool, or one worker, without losing capacity. */
 import { CLIENT_FLAGS, type Command } from "../command.ts";
 import { connectController } from "../connectController.ts";
 import { OPERATION_FLAGS, orderAction } from "../orders.ts";

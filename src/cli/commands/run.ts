@@ -1,4 +1,4 @@
-/** `monoceros run`, and the bare flags of the original: checks everything, then becomes the controller. */
+/** `monoceros run`, and the bare flags of the predecessor: checks everything, then becomes the controller. */
 import type { ReadAgain } from "../../controller/controllerProcess.ts";
 import { holdSignals } from "../../controller/watch/heldSignals.ts";
 import type { RunProgram } from "../../envoy/control/binary.ts";
@@ -23,7 +23,7 @@ export const run: Command = {
       const { validate } = await import("./validate.ts");
       return validate.run(context);
     }
-    // The checks take as long as each program they run, Envoy above all, and a request to stop is obeyed meanwhile.
+    // Each check may take as long as the program it runs, Envoy above all, so handle stop requests in the meantime.
     const held = holdSignals();
     const [{ preflight }, { ownEnvironment, systemChecks, toolRunner }, { runController }, { Start, stoppedExitCode }] =
       await Promise.all([

@@ -1,4 +1,4 @@
-/** `monoceros start`: lets workers run again that were stopped or given up. */
+/** `monoceros start`: starts workers that were stopped or marked failed. */
 import { CLIENT_FLAGS, type Command } from "../command.ts";
 import { connectController } from "../connectController.ts";
 import { OPERATION_FLAGS, orderAction } from "../orders.ts";

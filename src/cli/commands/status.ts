@@ -1,4 +1,4 @@
-/** `monoceros status`: what the workers do at this moment, once or again and again. */
+/** `monoceros status`: the current state of the workers, once or repeatedly. */
 import { setTimeout as pause } from "node:timers/promises";
 import { type ControlClient, unlessGone } from "../client.ts";
 import { CLIENT_FLAGS, type Command, type Context } from "../command.ts";
@@ -6,7 +6,7 @@ import { connectController } from "../connectController.ts";
 
 const WATCH_EVERY_MS = 1000;
 
-/** Control sequences (ECMA-48): to the first line; clear from here to the end. */
+/** Control sequences (ECMA-48): move to the first line; clear from the cursor to the end. */
 const HOME = "\u001b[H";
 const CLEAR_REST = "\u001b[J";
 const CLEAR_LINE = "\u001b[K";
@@ -39,7 +39,7 @@ export const status: Command = {
   },
 };
 
-/** The table in place of the one before on a terminal; elsewhere one after another, as JSON a line each. */
+/** On a terminal, each table replaces the previous one; elsewhere they follow one another, JSON as one line each. */
 async function watch(context: Context, client: ControlClient): Promise<number> {
   const { terminal } = context;
   const { renderStatus } = await import("../screen/render.ts");

@@ -1,4 +1,4 @@
-/** `monoceros stop`: ends the workers of a pool, one worker, or the controller with all of them. */
+/** `monoceros stop`: stops the workers of a pool, one worker, or the controller with all its workers. */
 import { ControllerError } from "../../base/errors.ts";
 import { CLIENT_FLAGS, type Command, type Context } from "../command.ts";
 import { usage } from "../commandLine.ts";
@@ -50,13 +50,13 @@ async function stopAll(context: Context): Promise<number> {
   return 0;
 }
 
-/** Waits before look number `attempt`: short at first, for controllers that end at once, then a quarter of a second. */
+/** Delay before poll number `attempt`: short at first, for controllers that exit immediately, then 250 ms. */
 async function pause(attempt: number): Promise<void> {
   const ms = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 1.5 ** attempt);
   await new Promise((resolve) => setTimeout(resolve, ms));
 }
 
-/** Whether the same controller still answers; another one may have taken the socket. */
+/** Whether the same controller still answers; another one may have bound the socket since. */
 async function isThere(status: () => Promise<{ pid: number }>, pid: number): Promise<boolean> {
   try {
     return (await status()).pid === pid;

@@ -1,4 +1,4 @@
-/** `monoceros top`: what each worker, and with p each of its processes, uses at this moment, over and over. */
+/** `monoceros top`: current usage of each worker and, with p, of each of its processes, refreshed continuously. */
 import { setTimeout as pause } from "node:timers/promises";
 import type { PoolStatus, Status } from "../../admin/api.ts";
 import { ControllerError } from "../../base/errors.ts";
@@ -12,10 +12,10 @@ import type { Screen } from "../screen/screen.ts";
 
 const USUAL_INTERVAL_MS = 2000;
 const LEAST_INTERVAL_MS = 100;
-/** The first rates shall not wait for a long interval. */
+/** The first interval is short, so that rates appear quickly. */
 const FIRST_INTERVAL_MS = 1000;
 
-/** Shows or hides the processes of each worker. */
+/** Toggles the display of the processes of each worker. */
 const PROCESSES_KEY = "p";
 
 export const top: Command = {
@@ -99,14 +99,14 @@ async function watch(
   while (!screen.ended.aborted) {
     const rows = topRows(before, now, poolsOf(now, context.arguments[0]));
     screen.draw(renderTop(now, rows, { hasColours, maxLines: screen.lines }));
-    // Rejected where the user presses a key meanwhile.
+    // Rejected if the user presses a key in the meantime.
     const signal = AbortSignal.any([screen.ended, pressed.signal]);
     await pause(waitMs, undefined, { signal }).catch(() => {});
     if (screen.ended.aborted) return;
     const isPressed = pressed.signal.aborted;
     pressed = new AbortController();
     const next = await look(client, withProcesses);
-    // Rates over the moment until a key was pressed would say little: the table keeps its base.
+    // After a key press the interval is too short for meaningful rates, so the previous base is kept.
     if (!isPressed) before = now;
     now = next;
     waitMs = isPressed ? Math.min(intervalMs, FIRST_INTERVAL_MS) : intervalMs;

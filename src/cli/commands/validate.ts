@@ -1,4 +1,4 @@
-/** `monoceros validate`: everything that can be known to be wrong before anything starts. */
+/** `monoceros validate`: reports every problem that can be detected before anything starts. */
 
 import type { ConfigurationError } from "../../controller/configFile.ts";
 import type { Preflight } from "../../controller/preflight.ts";

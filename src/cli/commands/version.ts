@@ -1,4 +1,4 @@
-/** `monoceros version`: which build this is. */
+/** `monoceros version`: prints the version of this build. */
 
 import { REVISION, VERSION } from "../../base/version.ts";
 import type { Command } from "../command.ts";

@@ -1,4 +1,4 @@
-/** API answers for a person: the status table and the lines of events. Pure; a string in, a string out. */
+/** Human-readable output of API answers: the status table and event lines. Pure; returns strings. */
 import type { EventRecord, Operation, PoolStatus, Status, WorkerStatus } from "../../admin/api.ts";
 import { formatReadableRecord } from "../../base/log.ts";
 import { printable } from "../../base/printable.ts";
@@ -8,7 +8,7 @@ export interface RenderOptions {
   readonly hasColours: boolean;
 }
 
-/** What a cell is shown in, where there are colours. */
+/** The colour of a cell, if colours are enabled. */
 export type Colour = "green" | "yellow" | "red" | "dim" | "none";
 
 const SGR: Readonly<Record<Exclude<Colour, "none">, number>> = { green: 32, yellow: 33, red: 31, dim: 2 };
@@ -24,7 +24,7 @@ const PHASE_COLOURS: Readonly<Record<WorkerStatus["phase"], Colour>> = {
   down: "dim",
 };
 
-/** What the deadline of a worker in each phase brings. */
+/** What happens at a worker's deadline, by phase. */
 const NEXT_BY_PHASE: Readonly<Record<WorkerStatus["phase"], string>> = {
   down: "change",
   starting: "start",
@@ -38,10 +38,10 @@ const NEXT_BY_PHASE: Readonly<Record<WorkerStatus["phase"], string>> = {
 const HEADINGS = ["WORKER", "PHASE", "PID", "UPTIME", "RESTARTS", "LAST EXIT", "NEXT", "REASON"] as const;
 const PHASE_COLUMN = HEADINGS.indexOf("PHASE");
 
-/** A worker as a line of the table: a text for each heading. */
+/** A worker as a table row: one text per heading. */
 interface Row {
   readonly texts: readonly string[];
-  /** Nothing else in the line has a colour. */
+  /** Only the phase is coloured. */
   readonly phaseColour: Colour;
 }
 
@@ -51,7 +51,7 @@ export interface Cell {
   readonly colour: Colour;
 }
 
-/** The status as a table for each pool with its proxy, with a line for the controller above. */
+/** The status as one table per pool, including its proxy, below a line for the controller. */
 export function renderStatus(status: Status, options: RenderOptions): string {
   const health = status.healthy ? paint("healthy", "green", options) : paint("not healthy", "red", options);
   const up = formatAge(status.uptime_s);
@@ -62,7 +62,7 @@ export function renderStatus(status: Status, options: RenderOptions): string {
       const proxies = status.pools.filter((each) => frontedBy(each, status) === pool);
       return { pool, proxies, rows: [pool, ...proxies].flatMap(shownWorkers).map(rowOf) };
     });
-  // One width for all pools, so that the eye can run down the columns.
+  // Use the same widths for all pools, so that columns line up.
   const widths = HEADINGS.map((heading) => heading.length);
   for (const { rows } of tables)
     for (const { texts } of rows)
@@ -78,12 +78,12 @@ export function renderStatus(status: Status, options: RenderOptions): string {
   return text;
 }
 
-/** The pool that a proxy stands in front of; undefined for anything else. */
+/** The pool that a proxy fronts; undefined for other pools. */
 function frontedBy({ fronts }: PoolStatus, { pools }: Status): PoolStatus | undefined {
   return fronts === null ? undefined : pools.find(({ name, role }) => role === "workers" && name === fronts);
 }
 
-/** Slots that are down while there are as many workers as there should be are free: they say nothing. */
+/** Hides slots that are down if the pool has all its replicas: those slots are unused. */
 function shownWorkers({ workers, replicas }: PoolStatus): readonly WorkerStatus[] {
   const up = workers.filter(({ phase }) => phase !== "down");
   return up.length >= replicas ? up : workers;
@@ -121,7 +121,7 @@ function rowOf(worker: WorkerStatus): Row {
   };
 }
 
-/** The phase in a cell; a worker in reserve is ready for everything but requests. */
+/** The phase as a cell; a standby worker is shown as "standby". */
 export function phaseCell({ phase, standby }: WorkerStatus): Cell {
   return standby
     ? { text: "standby", colour: "dim" }
@@ -129,14 +129,14 @@ export function phaseCell({ phase, standby }: WorkerStatus): Cell {
 }
 
 function nextOf({ phase, pid, proving, next_s: seconds, in_flight: inFlight }: WorkerStatus): string {
-  // A worker that runs and is starting has so long to become ready, or becomes ready then.
+  // The deadline of a starting worker: it becomes ready if it is proving itself, otherwise it fails.
   const deadline = proving ? "ready" : "fail";
   const what = phase === "starting" && pid !== null ? deadline : (NEXT_BY_PHASE[phase] ?? "");
   const next = seconds === null ? "-" : `${what} in ${formatAge(seconds)}`.trim();
   return inFlight === null ? next : `${next}, ${inFlight} request${inFlight === 1 ? "" : "s"} left`;
 }
 
-/** Without a newline. Few and small steps: a table of 500 workers is made by code that has just been started. */
+/** One row, without a newline. Kept simple, because just-started, unoptimized code formats tables of 500 workers. */
 function formatRow({ texts, phaseColour }: Row, widths: readonly number[], options: RenderOptions): string {
   let line = "";
   for (let column = 0; column < texts.length; column++) {
@@ -146,20 +146,20 @@ function formatRow({ texts, phaseColour }: Row, widths: readonly number[], optio
   return line.trimEnd();
 }
 
-/** `12:34:56.789 INFO  worker "web-0" …`, time in UTC, with its newline. */
+/** `12:34:56.789 INFO  worker "web-0" …`, time in UTC, with a trailing newline. */
 export function renderEvent(record: EventRecord, options: RenderOptions): string {
   const line = formatReadableRecord(record.level, Date.parse(record.time), printable(record.message));
   const colour = ({ debug: "dim", info: "none", warn: "yellow", error: "red" } as const)[record.level];
   return `${paint(line.slice(0, -1), colour, options)}\n`;
 }
 
-/** Seconds in one or two units: tenths below ten seconds, seconds below an hour, then minutes. */
+/** A duration in one or two units: tenths below ten seconds, seconds below an hour, then minutes. */
 export function formatAge(seconds: number): string {
   const step = seconds < 9.95 ? 0.1 : seconds < 3600 ? 1 : 60;
   return formatDuration(Math.floor(seconds / step + 1e-9) * step * 1000);
 }
 
-/** `text` in a colour, where there are any. */
+/** `text` in a colour, if colours are enabled. */
 export function paint(text: string, colour: Colour, { hasColours }: RenderOptions): string {
   return hasColours && colour !== "none" ? `\u001b[${SGR[colour]}m${text}\u001b[0m` : text;
 }

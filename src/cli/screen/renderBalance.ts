@@ -1,4 +1,4 @@
-/** The balance of pools for a person: what each worker does, how uneven that is, and what would help. Pure. */
+/** Human-readable balance of pools: the load of each worker, how uneven it is, and what would help. Pure. */
 import type { PoolBalance, PoolStatus, WorkerStatus } from "../../admin/api.ts";
 import { printable } from "../../base/printable.ts";
 import { type Cell, type Colour, formatAge, paint, type RenderOptions } from "./render.ts";
@@ -26,7 +26,7 @@ const COLOURS: Readonly<Record<PoolBalance["verdict"], Colour>> = {
   full: "red",
 };
 
-/** Each pool that has a balance, with its workers that are ready. */
+/** Each pool that has a balance, with its ready workers. */
 export function renderBalance(pools: readonly PoolStatus[], options: RenderOptions): string {
   return pools
     .flatMap((pool) => (pool.balance === undefined ? [] : [renderPool(pool, pool.balance, options)]))

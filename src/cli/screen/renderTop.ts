@@ -1,23 +1,23 @@
-/** What each worker uses at this moment, from two status documents a little apart. Pure. */
+/** What each worker currently uses, computed from two successive status documents. Pure. */
 import type { PoolStatus, Status, WorkerDetail, WorkerProcess, WorkerStatus } from "../../admin/api.ts";
 import { printable } from "../../base/printable.ts";
 import { formatSize } from "../../base/units.ts";
 import { type Cell, formatAge, paint, phaseCell, type RenderOptions } from "./render.ts";
 import { type Column, plain, tableLines } from "./table.ts";
 
-/** One worker; null is not known. */
+/** One worker; null means unknown. */
 export interface TopRow {
   readonly worker: WorkerStatus;
   /** Share of one CPU between the two documents. */
   readonly cpu_ratio: number | null;
   readonly requests_per_second: number | null;
-  /** The busiest first; only if the later document has them. */
+  /** Busiest first; only if the later document has processes. */
   readonly processes?: readonly TopProcess[];
 }
 
 /** One process of a worker. */
 export interface TopProcess extends WorkerProcess {
-  /** Share of one CPU between the two documents; null for one that is not in the earlier one. */
+  /** Share of one CPU between the two documents; null if the process is not in the earlier one. */
   readonly cpu_ratio: number | null;
 }
 
@@ -34,13 +34,13 @@ const COLUMNS: readonly Column[] = [
   { heading: "RESTARTS", side: "right" },
 ];
 
-/** Last column where processes are shown. */
+/** The last column if processes are shown. */
 const COMMAND: Column = { heading: "COMMAND", side: "left" };
 
-/** Lines that are not rows: the summary, the headings and what is left out. */
+/** Lines that are not rows: the summary, the headings and the note about hidden rows. */
 const FRAME_LINES = 3;
 
-/** Every worker that has a process or is about to, of these pools; `before` is the earlier document. */
+/** All workers of these pools that are not down; `before` is the earlier document. */
 export function topRows(before: Status, now: Status, pools: readonly PoolStatus[]): readonly TopRow[] {
   const earlier = new Map(before.pools.flatMap(({ workers }) => workers.map((worker) => [worker.id, worker])));
   const seconds = now.uptime_s - before.uptime_s;
@@ -75,7 +75,7 @@ function processesOf(
   const earlier = new Map(before?.processes?.map((each) => [each.pid, each]));
   const processes = now.processes.map((process): TopProcess => {
     const last = earlier.get(process.pid);
-    // A pid that was given out again shows less CPU time than before.
+    // A lower CPU time than before means that the kernel reused the pid.
     const isSame = last !== undefined && last.cpu_seconds <= process.cpu_seconds;
     return { ...process, cpu_ratio: isSame ? (process.cpu_seconds - last.cpu_seconds) / seconds : null };
   });
@@ -83,8 +83,8 @@ function processesOf(
 }
 
 /**
- * A summary and a table, each worker followed by its processes where they are known; where there are more lines than
- * `maxLines` have room for, the busiest workers.
+ * A summary and a table; each worker is followed by its processes if known. If the lines exceed `maxLines`, only the
+ * busiest workers are shown.
  */
 export function renderTop(
   status: Status,
@@ -127,7 +127,7 @@ function summaryOf(status: Status, rows: readonly TopRow[], options: RenderOptio
   return `monoceros ${printable(status.phase)}, ${health}, ${ready} of ${rows.length} ready, ${cpus} CPUs, ${memory} resident`;
 }
 
-/** Indented under its worker; the state stands where workers have their phase. */
+/** A process row, indented under its worker; its state is in the PHASE column. */
 function processCells({ pid, state, cpu_ratio, rss_bytes, command }: TopProcess): readonly Cell[] {
   const empty = plain("");
   return [
@@ -163,7 +163,7 @@ function cellsOf(row: TopRow, withProcesses: boolean): readonly Cell[] {
   ];
 }
 
-/** Beside a worker, where its processes have their commands. */
+/** The number of processes of a worker, in the command column of its row. */
 function countOf({ worker, processes }: TopRow): string {
   const count = worker.detail?.process_count;
   const listed = processes?.length ?? 0;
@@ -176,7 +176,7 @@ function known(value: number | null | undefined): string {
   return value == null ? "-" : String(value);
 }
 
-/** To a tenth of a MiB: what changes from look to look, and no more. */
+/** Rounded to 0.1 MiB, the precision that is useful between two updates. */
 function size(bytes: number): string {
   return bytes < 1 << 20 ? formatSize(bytes) : `${(bytes / (1 << 20)).toFixed(1)}MiB`;
 }

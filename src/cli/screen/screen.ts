@@ -1,7 +1,7 @@
 /**
- * The whole terminal for a command that shows something over and over: on the alternate screen, so that what was there
- * comes back afterwards, and drawn over without clearing, so that nothing flickers. Escape sequences: console_codes(4),
- * and xterm's for the alternate screen (1049) and for no wrapping of long lines (7).
+ * Full-screen output for commands that refresh continuously. It uses the alternate screen, so that the previous content
+ * comes back afterwards, and overwrites without clearing, which avoids flicker. Escape sequences: console_codes(4), and
+ * those of xterm for the alternate screen (1049) and for disabling line wrap (7).
  */
 import { writeSync } from "node:fs";
 import { isatty, ReadStream } from "node:tty";
@@ -14,27 +14,27 @@ const END_OF_SCREEN = "\u001b[J";
 
 const ENDING_KEYS: ReadonlySet<string> = new Set(["q", "Q", "\u0003", "\u0004", "\u001b"]);
 
-/** Where nobody knows better. */
+/** Used if the terminal does not report its size. */
 const USUAL_LINES = 24;
 
-/** The screen, until it is disposed. */
+/** The screen, active until disposed. */
 export interface Screen extends Disposable {
-  /** Lines that fit. */
+  /** Number of lines that fit. */
   readonly lines: number;
-  /** Calls back with each key that is pressed and does not end it; one listener at a time. */
+  /** Calls `listener` for each key that does not end the screen; one listener at a time. */
   onKey(listener: (key: string) => void): void;
-  /** Aborted when the user wants no more: q, Escape, Ctrl-C, Ctrl-D, a signal, or a terminal that is gone. */
+  /** Aborted on q, Escape, Ctrl-C, Ctrl-D, a signal, or when the terminal closes. */
   readonly ended: AbortSignal;
-  /** Shows these lines and nothing else; longer ones than fit are cut. */
+  /** Replaces the content with these lines; lines that are too long are cut off. */
   draw(lines: readonly string[]): void;
 }
 
-/** The frame that shows `lines` over whatever was drawn before. */
+/** The frame that overwrites the previous one with `lines`. */
 export function frameOf(lines: readonly string[]): string {
   return HOME + lines.map((line) => line + END_OF_LINE).join("\r\n") + END_OF_SCREEN;
 }
 
-/** Takes the terminal of this process; undefined where stdin or stdout is none. */
+/** Takes control of this process's terminal; undefined if stdin or stdout is not a terminal. */
 export function openScreen(env: Readonly<Record<string, string | undefined>>): Screen | undefined {
   if (!isatty(0) || !isatty(1) || env["TERM"] === "dumb") return undefined;
   const input = new ReadStream(0);
@@ -44,7 +44,7 @@ export function openScreen(env: Readonly<Record<string, string | undefined>>): S
   const onKeys = (keys: Buffer) => {
     const text = keys.toString("latin1");
     if (ENDING_KEYS.has(text) || [...text].some((key) => key !== "\u001b" && ENDING_KEYS.has(key))) close();
-    // A sequence such as that of an arrow is no letter.
+    // Ignore escape sequences, such as those of the arrow keys.
     else if (!text.startsWith("\u001b")) for (const key of text) listener(key);
   };
   input.setRawMode(true);
@@ -54,7 +54,7 @@ export function openScreen(env: Readonly<Record<string, string | undefined>>): S
   write(ENTER);
   return {
     get lines() {
-      // 0 is a terminal that was never told its size.
+      // The kernel reports 0 if the terminal's size was never set.
       const { rows } = process.stdout;
       return rows === undefined || rows === 0 ? USUAL_LINES : rows;
     },
@@ -69,18 +69,18 @@ export function openScreen(env: Readonly<Record<string, string | undefined>>): S
       try {
         input.setRawMode(false);
       } catch {
-        // The terminal is gone.
+        // The terminal is closed.
       }
       input.destroy();
     },
   };
 }
 
-/** At once and as a whole: half a frame would flicker. A terminal that is gone ends the command by its signal. */
+/** Writes synchronously and in one piece to avoid flicker. If the terminal closes, a signal ends the command. */
 function write(text: string): void {
   try {
     writeSync(1, text);
   } catch {
-    // EIO, EPIPE, or EAGAIN of a terminal that nobody reads: the next frame comes soon.
+    // EIO, EPIPE, or EAGAIN because the terminal is not being read: skip this frame, the next one follows soon.
   }
 }

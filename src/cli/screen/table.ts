@@ -1,8 +1,8 @@
-/** Tables for a person: aligned columns of cells. Pure; a string in, lines out. */
+/** Human-readable tables: aligned columns of cells. Pure; takes strings and returns lines. */
 import { printable } from "../../base/printable.ts";
 import { type Cell, paint, type RenderOptions } from "./render.ts";
 
-/** One column. Numbers stand at the right. */
+/** One column. Numbers are right-aligned. */
 export interface Column {
   readonly heading: string;
   readonly side: "left" | "right";

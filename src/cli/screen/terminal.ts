@@ -1,6 +1,6 @@
 /**
- * The standard streams as commands see them. They are opened at the first write: `run` writes by its own means and shall
- * not pay for them. Writing waits until the system has the bytes; a reader that is gone is the caller's decision.
+ * The standard streams for commands. They are opened on the first write, because `run` has its own writer and should
+ * not pay for them. Each write waits until the system has the bytes. The caller handles a closed reader.
  */
 import { isatty } from "node:tty";
 import { printableLines } from "../../base/printable.ts";
@@ -11,35 +11,35 @@ export type StreamName = "stdout" | "stderr";
 /** Where a command prints. */
 export interface Terminal {
   /**
-   * Writes lines of `text`, unprintable characters as their escapes; resolves when nothing of it is left in this process,
-   * also where it cannot be written.
+   * Writes lines of `text` with unprintable characters escaped. Resolves when none of it is buffered in this process,
+   * even if the write failed.
    */
   write(stream: StreamName, text: string): Promise<void>;
-  /** The same for text that was made printable and then got colours and other sequences of ours. */
+  /** The same for text that is already printable and contains our own colour and control sequences. */
   writePainted(stream: StreamName, text: string): Promise<void>;
-  /** Whether stdout shows colours. */
+  /** Whether to colour stdout. */
   readonly hasColours: boolean;
-  /** Whether stdout is a screen on which text can be replaced. */
+  /** Whether stdout is a terminal on which text can be replaced. */
   readonly isInteractive: boolean;
-  /** Calls `listener` at Ctrl-C, which then does not end the process, until disposed. */
+  /** Calls `listener` on Ctrl-C instead of ending the process, until disposed. */
   onInterrupt(listener: () => void): Disposable;
-  /** Takes the whole terminal; undefined where there is none, as in a pipe. */
+  /** Takes control of the whole terminal; undefined if there is none, for example in a pipe. */
   openScreen(): Screen | undefined;
 }
 
-/** The terminal of this process. `onBroken` is told when stdout cannot be written to (EPIPE: its reader is gone). */
+/** The terminal of this process. Calls `onBroken` when writing to stdout fails (EPIPE: its reader closed it). */
 export function processTerminal(
   env: Readonly<Record<string, string | undefined>>,
   onBroken: (error: NodeJS.ErrnoException) => void,
 ): Terminal {
   const opened = new Set<StreamName>();
-  // Looked up once: a table asks for each of its rows.
+  // Cached, because a table reads it for each row.
   let hasColours: boolean | undefined;
   function writePainted(name: StreamName, text: string): Promise<void> {
     const stream = process[name];
     if (!opened.has(name)) {
       opened.add(name);
-      // If stderr is closed, there is no reader to report it to.
+      // A failure of stderr cannot be reported anywhere.
       stream.on("error", name === "stdout" ? onBroken : () => {});
     }
     return new Promise((resolve) => stream.write(text, () => resolve()));

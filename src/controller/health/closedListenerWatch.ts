@@ -9,16 +9,16 @@ import type { WorkerKey } from "./readinessGate.ts";
 
 const LOOK_MS = 3000;
 
-/** A listener that fewer looks have seen was a passing one, of a debugger for example. */
+/** A listener seen by fewer looks was temporary, for example a debugger's. */
 const LOOKS_UNTIL_SERVER = 2;
 
-/** Consecutive looks without a listener: a server that binds its socket again has closed it for a moment. */
+/** Consecutive looks without a listener: a server that rebinds its socket closes it only briefly. */
 const LOOKS_UNTIL_CLOSED = 2;
 
 interface Watched {
   readonly worker: WorkerKey;
   readonly asked: Asked;
-  /** Its sockets when it was seen listening last. */
+  /** Its sockets when it was last seen listening. */
   sockets: Listening;
   /** Looks that have seen a listener. */
   sightings: number;
@@ -33,7 +33,7 @@ export class ClosedListenerWatch implements Disposable {
   readonly #watched = new Map<string, Watched>();
   #timer: Disposable | undefined;
 
-  /** Calls `closed` once for each server that listens no more, with the addresses that it listened on, and forgets it. */
+  /** Calls `closed` once for each server that no longer listens, with its former addresses, and forgets it. */
   constructor(options: {
     clock: Clock;
     owners: Pick<SocketOwners, "listListening" | "held">;
@@ -61,7 +61,7 @@ export class ClosedListenerWatch implements Disposable {
 
   async #look(): Promise<void> {
     const listening = await this.#owners.listListening();
-    // Without the tables nothing is known, and nothing changes.
+    // If the tables cannot be read, keep the current state.
     if (listening !== undefined)
       for (const watched of [...this.#watched.values()]) await this.#lookAt(watched, listening);
     this.#timer = undefined;

@@ -1,7 +1,7 @@
 /**
  * Health of workers: starts and stops the checks of each worker with its lifecycle events, and passes their results to the
  * daemon. The probers run probes, the gate combines the results, the watches find foreign listeners and connections that
- * no worker accepts, and the reports say what a worker waits for.
+ * no worker accepts, and the reports describe what a worker waits for.
  */
 import { fstatSync } from "node:fs";
 import type { Logger } from "../../base/log.ts";
@@ -60,9 +60,9 @@ export class Health implements Disposable {
   readonly #prober: Prober;
   /** Checks whether workers without probes wait on their shared sockets. */
   readonly #observer: Prober;
-  /** The same for workers that may have sockets of their own. */
+  /** Checks whether workers without probes listen on sockets of their own. */
   readonly #listening: ListeningWatch;
-  /** Notices if those close them. */
+  /** Notices if these workers close their sockets. */
   readonly #closed: ClosedListenerWatch;
   readonly #reports: ReadinessReports;
   readonly #gate: ReadinessGate;
@@ -141,7 +141,7 @@ export class Health implements Disposable {
     };
   }
 
-  /** What differs for workers whose waiting on a shared socket is observed. */
+  /** Overrides for workers that are observed waiting on a shared socket. */
   #observation(): Pick<ProbeListener, "becameReady" | "attempted"> {
     return {
       becameReady: (...worker) => this.#gate.withdraw(worker, "readiness"),
@@ -270,7 +270,7 @@ export class Health implements Disposable {
     };
   }
 
-  /** Leads the proxy to the worker's socket, if that is the worker's own. */
+  /** Lets the proxy connect to the worker's socket, if the worker owns it. */
   #expose(worker: WorkerKey): void {
     const found = this.#find(worker);
     if (found === undefined) return;

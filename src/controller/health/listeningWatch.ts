@@ -33,7 +33,7 @@ export class ListeningWatch implements Disposable {
   #looksLeft = 0;
   #timer: Disposable | undefined;
   #dueAt = NEVER;
-  /** When a worker was added last. */
+  /** When the last worker was added. */
   #addedAt = 0 as Instant;
   #isLooking = false;
   #isClosed = false;
@@ -92,7 +92,7 @@ export class ListeningWatch implements Disposable {
     this.#arm(Math.max(FIRST_LOOK_MS, LATENESS * ageMs, PAUSE_RATIO * spentMs));
   }
 
-  /** How long it took, in milliseconds. */
+  /** Resolves with the time it took, in milliseconds. */
   async #lookAt({ worker, asked }: Waiting, listening: Listening): Promise<number> {
     const { found, tookMs } = await this.#owners.held(asked, listening);
     if (found.size > 0 && this.#waiting.delete(worker.join("/"))) this.#listens(worker, asked, found);

@@ -1,6 +1,6 @@
 /**
- * Liveness verdicts on their way: a worker that fails is diagnosed first, which takes a moment, and may answer again
- * meanwhile. The later news wins: such a verdict is not told.
+ * Pending liveness verdicts. A worker that fails is diagnosed before its verdict is reported. If it answers during the
+ * diagnosis, the verdict is dropped.
  */
 import type { Incarnation, Slot } from "../../core/identity.ts";
 
@@ -9,10 +9,10 @@ type Worker = readonly [pool: number, slot: Slot, incarnation: Incarnation];
 export class LivenessVerdicts {
   readonly #diagnose: (...worker: Worker) => Promise<string | undefined>;
   readonly #tell: (...verdict: readonly [...Worker, reason: string]) => void;
-  /** By worker; another failure after an answer is a verdict of its own. */
+  /** By worker; a failure after an answer is a new verdict. */
   readonly #pending = new Map<string, object>();
 
-  /** `diagnose` never rejects; undefined where nothing can be said. */
+  /** `diagnose` never rejects; it resolves with undefined if it finds nothing. */
   constructor(
     diagnose: (...worker: Worker) => Promise<string | undefined>,
     tell: (...verdict: readonly [...Worker, reason: string]) => void,
@@ -21,7 +21,7 @@ export class LivenessVerdicts {
     this.#tell = tell;
   }
 
-  /** Tells of it, with what the worker was doing, unless it answers before that is known. */
+  /** Reports the failure with what the worker was doing, unless the worker answers during the diagnosis. */
   async failed(pool: number, slot: Slot, incarnation: Incarnation, reason: string): Promise<void> {
     const key = keyOf(pool, slot, incarnation);
     const verdict = {};
@@ -32,7 +32,7 @@ export class LivenessVerdicts {
     this.#tell(pool, slot, incarnation, found === undefined ? reason : `${reason}; ${found}`);
   }
 
-  /** It answers: what was not told yet is void. */
+  /** The worker answered: drops its pending verdict. */
   answered(...worker: Worker): void {
     this.#pending.delete(keyOf(...worker));
   }

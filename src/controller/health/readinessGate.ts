@@ -1,6 +1,6 @@
 /**
  * Decides whether a worker is ready. Five sources may object: its own readiness (probes, or whether it is seen serving), a
- * foreign process that listens at its address, a socket that the proxy may not be led to, a shared socket of its pool whose
+ * foreign process that listens at its address, a socket that the proxy must not use, a shared socket of its pool whose
  * connections no worker accepts, and sockets of its own that it has closed. A worker is ready when no source objects.
  */
 import type { Incarnation, Slot } from "../../core/identity.ts";

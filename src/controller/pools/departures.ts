@@ -1,4 +1,4 @@
-/** Pools that were removed, until nothing of them is left: others wait for their names, ports and sockets. */
+/** Pools that are being removed. Other pools wait for their names, ports and sockets. */
 import { areInConflict, type PlacedPool } from "./placeConflicts.ts";
 
 interface Departure {
@@ -9,7 +9,7 @@ interface Departure {
 export class Departures {
   readonly #leaving = new Set<Departure>();
 
-  /** A pool begins to leave; the function that is returned tells that it is gone. */
+  /** Records that a pool is being removed. Call the returned function when the removal is complete. */
   begin(pool: PlacedPool): () => void {
     const { promise: gone, resolve } = Promise.withResolvers<void>();
     const departure = { pool, gone };
@@ -20,7 +20,7 @@ export class Departures {
     };
   }
 
-  /** Resolves when nobody who leaves is in the way of `pool`; undefined where nobody is. */
+  /** Resolves when no pool under removal conflicts with `pool`; undefined if none does. */
   wayFor(pool: PlacedPool): Promise<unknown> | undefined {
     const blocking = [...this.#leaving].filter((departure) => areInConflict(departure.pool, pool));
     return blocking.length === 0 ? undefined : Promise.all(blocking.map(({ gone }) => gone));

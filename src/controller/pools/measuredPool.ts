@@ -1,4 +1,4 @@
-/** Where the workers of a pool show their metrics. Part of the composition root. */
+/** Where the workers of a pool expose their metrics. Part of the composition root. */
 import { metricsScope } from "../../config/config.ts";
 import { workerId } from "../../core/identity.ts";
 import type { Daemon } from "../../runtime/daemon.ts";
@@ -7,7 +7,7 @@ import type { PoolRegistry } from "./poolRegistry.ts";
 import type { Pools } from "./pools.ts";
 
 /**
- * The pool as it is now; undefined if its workers show no metrics. The path is that of the configuration in force; a
+ * The pool as it is now; undefined if its workers expose no metrics. The path is that of the configuration in force; a
  * worker listens on the port that it was launched with.
  */
 export function measuredPool(

@@ -1,4 +1,4 @@
-/** Whether two pools cannot run at the same time because both want what only one can have. Part of the composition root. Pure. */
+/** Whether two pools claim the same resource and cannot run at the same time. Part of the composition root. Pure. */
 import type { PoolConfig } from "../../config/config.ts";
 import { findPortProblems, ownPorts, type PortRange } from "../../config/ports.ts";
 
@@ -19,8 +19,8 @@ export function areInConflict(one: PlacedPool, other: PlacedPool): boolean {
 }
 
 /**
- * Why workers of a pool that runs cannot be replaced by ones with other ports: others still listen on some of them, and a
- * successor that meets one there fails, or shares it where both allow that. Undefined where none is taken.
+ * Why workers of a running pool cannot move to the ports `wanted`: other workers still listen on some of them. A
+ * successor would fail to bind such a port, or share it if both allow that. undefined if no port is taken.
  */
 export function whyPortsAreTaken(pool: string, wanted: PortRange, running: readonly PlacedPool[]): string | undefined {
   for (const { config, replicas } of running) {

@@ -1,4 +1,4 @@
-/** What the processes are told of each pool: how its workers, or its Envoy, are launched. */
+/** How the workers and the Envoy of each pool are launched. */
 
 import type { LaunchedPool } from "../../config/diff.ts";
 import type { PoolProxy } from "../../envoy/control/proxy.ts";
@@ -29,7 +29,7 @@ export function workerLaunch(
   };
 }
 
-/** The launch of an Envoy. It gets nothing of the workers' and little of ours. */
+/** The launch of an Envoy. It inherits no settings of the workers and few of the controller. */
 export function proxyLaunch(
   name: string,
   { file, credentials }: Pick<EnvoyProgram, "file" | "credentials">,
@@ -47,11 +47,11 @@ export function proxyLaunch(
       umask: undefined,
       nice: undefined,
       oomScoreAdj: undefined,
-      // Each connection of a client is a descriptor: as many as the controller may have, not as it began with.
+      // Each client connection needs a descriptor: use the controller's hard limit, not its initial soft limit.
       rlimits: new Map([["nofile", { soft: getLimit(0, RLIMITS["nofile"] ?? 7).hard, hard: undefined }]]),
     },
     prepare: () => {
-      // It would abort with a backtrace.
+      // Without enough inotify instances Envoy would abort with a backtrace.
       requireInotify(INOTIFY_OF_ENVOY, credentials?.uid);
       proxy().prepare();
     },
@@ -60,8 +60,8 @@ export function proxyLaunch(
     captured: true,
     sockets: undefined,
     notifies: false,
-    // A signal to the whole service (systemd's KillMode=control-group) must not end it before its requests: Envoy exits
-    // at once on SIGTERM.
+    // Envoy exits at once on SIGTERM. A signal to the whole service (systemd's KillMode=control-group) must not end it
+    // before its requests.
     quit: () => proxy().quit(),
   };
 }

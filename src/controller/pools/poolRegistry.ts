@@ -1,6 +1,6 @@
 /**
- * What each pool is made of. A revision is what processes are launched with: it stays as long as a process has it, and for
- * a rollout to go back to. Every other key has one value at a time, that of the configuration in force.
+ * The revisions of each pool, and its configuration in force. Processes are launched with a revision; it is kept while
+ * a process uses it, and so that a failed rollout can return to it. Every other key has only its value in force.
  */
 import type { PoolConfig } from "../../config/config.ts";
 import type { LaunchedPool } from "../../config/diff.ts";
@@ -16,7 +16,7 @@ export interface PoolRevision {
   readonly launch: PoolLaunch;
 }
 
-/** Revisions that are kept of a pool before the oldest that is in use: a reload that fails goes back to one of them. */
+/** Number of revisions kept before the oldest one in use: a failed reload returns to one of them. */
 const KEPT_REVISIONS = 8;
 
 export class PoolRegistry {
@@ -24,7 +24,7 @@ export class PoolRegistry {
   readonly #proxies = new Map<number, PoolLaunch>();
   readonly #inForce = new Map<number, PoolConfig>();
 
-  /** A new revision of the pool `index`; `oldestInUse` is the lowest that the pool or a worker of it has. */
+  /** Adds a revision of the pool `index`; `oldestInUse` is the lowest that the pool or one of its workers uses. */
   add(index: number, revision: number, parts: PoolRevision, oldestInUse: number): void {
     const revisions = this.#workers.get(index) ?? new Map<number, PoolRevision>();
     revisions.set(revision, parts);
@@ -32,7 +32,7 @@ export class PoolRegistry {
     this.#workers.set(index, revisions);
   }
 
-  /** From now on this is the configuration of the pool `index`, for all that is not launched with it. */
+  /** Sets the configuration in force of the pool `index`, for all keys that are not part of a launch. */
   putInForce(index: number, config: PoolConfig): void {
     this.#inForce.set(index, config);
   }
@@ -44,7 +44,7 @@ export class PoolRegistry {
     return config;
   }
 
-  /** The Envoy that is the pool `index`. */
+  /** Adds the Envoy that is the pool `index`. */
   addProxy(index: number, launch: PoolLaunch): void {
     this.#proxies.set(index, launch);
   }
@@ -61,7 +61,7 @@ export class PoolRegistry {
     return parts;
   }
 
-  /** The highest revision of a pool; 0 where it has none. */
+  /** The highest revision of a pool; 0 if it has none. */
   lastRevision(index: number): number {
     return Math.max(0, ...(this.#workers.get(index)?.keys() ?? []));
   }

@@ -1,4 +1,4 @@
-/** Installs pools: makes their parts and tells every room that has to know them. Used at the start and by a reload. */
+/** Installs pools: creates their parts and registers them with all components. Used at the start and by a reload. */
 import { accessSync, constants } from "node:fs";
 import { resolve } from "node:path";
 import { ControllerError } from "../../base/errors.ts";
@@ -54,7 +54,7 @@ export class Pools {
   readonly #sockets: SharedSockets;
   readonly #runtime: () => RuntimeDirectory;
   readonly #log: Logger;
-  /** Index by name, of workers and of proxies. Names of removed pools keep theirs. */
+  /** Index by name, of pools of workers and of proxies. A removed pool's name keeps its index. */
   readonly #indices = new Map<string, number>();
   /** The Envoy of each pool, by the pool's name; it keeps its user for as long as it is a proxy. */
   readonly #envoys = new Map<string, EnvoyProgram>();
@@ -77,7 +77,7 @@ export class Pools {
     this.#log = options.log;
   }
 
-  /** Index of a pool of workers or of a proxy; undefined where there never was one of this name. */
+  /** Index of a pool of workers or of a proxy; undefined if no pool ever had this name. */
   indexOf(name: string): number | undefined {
     return this.#indices.get(name);
   }
@@ -88,7 +88,7 @@ export class Pools {
     return index === undefined || this.#daemon.specOf(index).role === "proxy" ? undefined : index;
   }
 
-  /** Takes the places in the system that only one process can have. @throws ControllerError PORT_IN_USE and others */
+  /** Claims the ports and sockets, which only one process can have. @throws ControllerError PORT_IN_USE and others */
   async claim(pools: readonly CheckedPool[]): Promise<void> {
     for (const { config, spec } of pools) {
       const { name, server } = config;
@@ -103,16 +103,16 @@ export class Pools {
     );
   }
 
-  /** Makes the pools of `spec` known under the indices that the daemon gives them. */
+  /** Registers the pools of `spec` under the indices that the daemon gives them. */
   installAll(pools: readonly CheckedPool[], spec: Pick<ControllerSpec, "pools">): void {
     for (const [index, { name }] of spec.pools.entries()) this.#indices.set(name, index);
     for (const pool of pools) this.install(pool, 1);
   }
 
-  /** Adds pools to a daemon that runs; they are empty. Of one that had such a name before nothing may be left. */
+  /** Adds empty pools to a running daemon. The removal of an earlier pool of the same name must be complete. */
   addAll(pools: readonly CheckedPool[]): void {
     for (const pool of pools) {
-      // A proxy that was there before had other settings and places.
+      // An earlier proxy of this name had other settings and paths.
       const formerProxy = this.#indices.get(proxyName(pool.config.name));
       if (formerProxy !== undefined) this.#traffic.remove(formerProxy);
       this.#envoys.delete(pool.config.name);
@@ -125,8 +125,8 @@ export class Pools {
   }
 
   /**
-   * A revision of a pool: from now on its workers can be launched that way. The rest of the pool's configuration is in
-   * force at once. @throws ControllerError CONFIG_INVALID, RUNTIME_DIR_UNSAFE
+   * Adds a revision of a pool, with which its workers can be launched from now on. The rest of the pool's configuration
+   * takes effect at once. @throws ControllerError CONFIG_INVALID, RUNTIME_DIR_UNSAFE
    */
   install(pool: CheckedPool, revision: number): void {
     const { config, plan } = pool;
@@ -142,7 +142,7 @@ export class Pools {
     this.#installProxy(pool);
   }
 
-  /** Makes hold what the processes of a pool do not have from their launch. Pools that are not known yet are left out. */
+  /** Applies the part of a pool's configuration that takes effect without a launch. Ignores pools not yet known. */
   putInForce({ config }: CheckedPool): void {
     const index = this.#indices.get(config.name);
     if (index === undefined) return;
@@ -154,7 +154,7 @@ export class Pools {
     if (proxy !== undefined) this.#output.setPool(proxy, { name, maxLineBytes, stderrLevel: "info" });
   }
 
-  /** A reload can give workers the user that a running Envoy has; at a start another one is chosen for Envoy. */
+  /** A reload can give workers the user of a running Envoy; at a start, Envoy gets another user. */
   #warnOfSharedUser({ config, plan }: CheckedPool): void {
     const uid = plan.credentials?.uid;
     for (const [name, { credentials }] of this.#envoys)
@@ -200,7 +200,7 @@ export class Pools {
     );
   }
 
-  /** What ending streams needs to know about the pool `name`; undefined where it is not behind a proxy. */
+  /** The pool `name` as StreamEnds needs it; undefined if it is not behind a proxy. */
   streamingPool(name: string): StreamingPool | undefined {
     const index = this.workersIndexOf(name);
     const proxyPool = this.#indices.get(proxyName(name));

@@ -1,8 +1,8 @@
 /**
- * From a configuration file that was changed to what is done about it while everything runs: reads and checks it again,
- * compares, and applies only what changed. An invalid file changes nothing. A pool whose rollout fails goes on as it was,
- * a new one that does not start is removed again. Where a new pool wants what a removed one still has (its port, its
- * name) it begins when that one is gone.
+ * Applies a changed configuration file at run time: reads and checks it again, compares, and applies only what changed.
+ * An invalid file changes nothing. If the rollout of a pool fails, its previous configuration stays in force. A new
+ * pool that fails to start is removed. If a new pool needs a port or the name of a pool under removal, it starts when
+ * the removal is complete.
  */
 import { isDeepStrictEqual } from "node:util";
 import type { ReloadPlan } from "../../admin/api.ts";
@@ -27,16 +27,16 @@ import type { PoolRegistry } from "./poolRegistry.ts";
 import { type CheckedPool, checkedPools, type Pools } from "./pools.ts";
 import type { Traffic } from "./traffic.ts";
 
-/** Gives an order to the pool of an index and returns the id of the operation, a new one where none is given. */
+/** Gives an order to the pool with this index. Returns the id of the operation, a new one if `id` is absent. */
 export type GiveOrder = (pool: number, order: Order, reason: string, id?: string) => string;
 
-/** What follows when an operation has ended. */
+/** Callbacks for the end of an operation. */
 interface Sequel {
   readonly finished?: () => void;
   readonly failed?: () => void;
 }
 
-/** An operation that goes on because of a reload. */
+/** An operation that a reload started. */
 type Begun = ReloadPlan["operations"][number];
 
 export class Reload {
@@ -50,14 +50,14 @@ export class Reload {
   readonly #nextId: () => string;
   readonly #tell: (event: WideLifecycleEvent) => void;
   readonly #log: Logger;
-  /** What is in force; the parts that a reload could not change are the old ones. */
+  /** The configuration in force, with the old values of what a reload could not change. */
   #config: Config;
   #plans: ReadonlyMap<string, CheckedPool>;
-  /** What each pool is known to run well with, and goes back to; nothing for one that has not started yet. */
+  /** The last configuration with which each pool ran, for rollback; absent for a pool that has not started yet. */
   readonly #proved: Map<string, CheckedPool>;
   /** The latest operation on each pool. */
   readonly #latest = new Map<string, string>();
-  /** What follows when an operation ends, by its id. */
+  /** Callbacks for the end of operations, by operation id. */
   readonly #sequels = new Map<string, Sequel>();
   readonly #departures = new Departures();
   #previous: Promise<unknown> = Promise.resolve();
@@ -73,7 +73,7 @@ export class Reload {
     sockets: SharedSockets;
     order: GiveOrder;
     nextId: () => string;
-    /** Takes news of operations that wait, as the daemon's own are taken. */
+    /** Emits events of operations that wait, in the same way as the daemon's events. */
     tell: (event: WideLifecycleEvent) => void;
     log: Logger;
   }) {
@@ -103,8 +103,8 @@ export class Reload {
   }
 
   /**
-   * What a reload does, or with `isDryRun` would do. Reloads wait for one another, and for the pools that the one before
-   * could not begin at once.
+   * Reloads, or with `isDryRun` only plans. A reload waits for the previous one, including pools that the previous one
+   * could not start at once.
    * @throws ControllerError of the checks; then nothing has changed
    */
   async run(isDryRun: boolean): Promise<ReloadPlan> {
@@ -117,10 +117,10 @@ export class Reload {
     return (await run).plan;
   }
 
-  /** To be told of every lifecycle event. */
+  /** Call for every lifecycle event. */
   handle(event: LifecycleEvent): void {
     if (event.kind !== "operation_finished" && event.kind !== "operation_failed") return;
-    // It may end while it is being given; what follows is known, and all is in its place, when that is done.
+    // An operation may end before its order returns; its callbacks are registered only after that.
     queueMicrotask(() => {
       const sequel = this.#sequels.get(event.operation);
       this.#sequels.delete(event.operation);
@@ -134,7 +134,7 @@ export class Reload {
     return phase !== "booting" && phase !== "running";
   }
 
-  /** What is different in `next`, as everything is at this moment. */
+  /** Compares `next` with the current state. */
   #compare(next: Preflight) {
     const checked = byName(next);
     const diff = diffConfig(this.#config, next.config);
@@ -151,7 +151,7 @@ export class Reload {
     return { checked, diff, pools, isRefused, plan };
   }
 
-  /** Successors cannot have ports on which predecessors, of the same pool or another one, still listen. */
+  /** Successors cannot bind ports on which predecessors, of the same pool or another one, still listen. */
   #takenPorts(diffs: readonly PoolDiff[], checked: ReadonlyMap<string, CheckedPool>, config: Config): RefusedChange[] {
     const running = [...this.#plans.values()].map((pool) => this.#placed(pool));
     return diffs.flatMap(({ name, kind }) => {
@@ -168,7 +168,7 @@ export class Reload {
   }
 
   async #apply(): Promise<{ readonly plan: ReloadPlan; readonly arrivals: readonly Promise<void>[] }> {
-    // Envoy is asked meanwhile, and everything goes on.
+    // Runs Envoy to check its configuration; all pools keep running meanwhile.
     const next = await this.#read();
     if (this.#isLeaving) throw new ControllerError("REQUEST_REFUSED", "Cannot reload: the controller shuts down");
     for (const warning of next.warnings) this.#log.warn(warning);
@@ -181,7 +181,7 @@ export class Reload {
     };
     const added = named("added").map((name) => poolOf(checked, name));
     const atOnce = added.filter((pool) => !isBlocked(pool));
-    // What may fail comes first, so that a failure changes nothing.
+    // Steps that can fail come first, so that a failure changes nothing.
     await this.#add(atOnce);
     if (diff.policy.length > 0) this.#daemon.setPolicy(next.spec);
     this.#config = merge(this.#config, next.config, (name) => !isRefused(name));
@@ -209,7 +209,7 @@ export class Reload {
     return { plan, arrivals };
   }
 
-  /** Claims what the pools need and makes them known. @throws ControllerError; then nothing has changed */
+  /** Claims the pools' ports and sockets, and registers the pools. @throws ControllerError; then nothing has changed */
   async #add(pools: readonly CheckedPool[]): Promise<void> {
     await this.#pools.claim(pools);
     try {
@@ -221,7 +221,7 @@ export class Reload {
     }
   }
 
-  /** The same words in the file can mean something else: another env_file, another program of that name, more CPUs. */
+  /** Adds changes outside the file: another content of env_file, another program of the same name, more CPUs. */
   #withSurroundings(diffs: readonly PoolDiff[], checked: ReadonlyMap<string, CheckedPool>): readonly PoolDiff[] {
     const others = new Map(diffs.map((diff) => [diff.name, diff]));
     for (const [name, { config, spec, plan }] of checked) {
@@ -237,7 +237,7 @@ export class Reload {
       if (sorted(before.env) !== sorted(plan.env)) what.push("the environment (env_file)");
       if (JSON.stringify(before.credentials) !== JSON.stringify(plan.credentials))
         what.push("the ids of user and group");
-      // A path that has changed itself says enough.
+      // A changed launch key already explains the rollout.
       if (what.length > 0 && diff.launch.length === 0)
         others.set(name, { ...(others.get(name) ?? diff), launch: what });
     }
@@ -251,12 +251,12 @@ export class Reload {
     const isRolled = launch.length > 0;
     const revision = isRolled ? this.#registry.lastRevision(index) + 1 : present.revision;
     if (isRolled) this.#pools.install(pool, revision);
-    // Somebody may have scaled the pool since; only a change of the file takes that back.
+    // An operator may have scaled the pool; only a change of its configured replicas reverts that.
     const isScaled = policy.some((path) => /(?:^|\.)replicas$/u.test(path));
     const replicas = isScaled ? pool.spec.replicas : present.replicas;
     const rollout = rolloutOf(pool.config.rolling, replicas);
     const why = [...launch, ...policy].map((path) => path.slice(path.lastIndexOf(".") + 1)).join(", ");
-    // Other operations may be queued before it, and change what is to stay as it is.
+    // Operations queued before this one may change values that this one must keep.
     const keeps = [...(isRolled ? [] : ["revision" as const]), ...(isScaled ? [] : ["replicas" as const])];
     const spec = { ...pool.spec, replicas, rollout, revision };
     const id = this.#order(index, { kind: "reload", spec, keeps }, `reload: ${why || "server"} changed`);
@@ -264,7 +264,7 @@ export class Reload {
     return [{ id, pool: name }, ...this.#changeProxySpec(poolOf(this.#plans, name), pool)];
   }
 
-  /** What the pool's configuration says about its Envoy as a process. */
+  /** Applies a changed process specification to the pool's Envoy. */
   #changeProxySpec(before: CheckedPool, pool: CheckedPool): Begun[] {
     const name = proxyName(pool.config.name);
     const proxy = this.#pools.indexOf(name);
@@ -289,7 +289,7 @@ export class Reload {
     return filled;
   }
 
-  /** The operations wait until nobody is in the way of the pool. */
+  /** Queues the operations until no pool under removal conflicts with `pool`. */
   #fillLater(pool: CheckedPool): { readonly operations: readonly Begun[]; readonly arrival: Promise<void> } {
     const { spec, proxySpec } = pool;
     const names = [proxySpec, spec].flatMap((each) => each?.name ?? []);
@@ -313,7 +313,7 @@ export class Reload {
     return { operations: Array.from(ids, ([name, id]) => ({ id, pool: name })), arrival: arrive() };
   }
 
-  /** Where the operation that makes `pool` of what was there fails, and no later one is to come, all is as it was. */
+  /** Rolls the pool back if the operation that applies `pool` fails and no later operation follows. */
   #follow(id: string, pool: CheckedPool): void {
     const { name } = pool.config;
     this.#latest.set(name, id);
@@ -339,9 +339,9 @@ export class Reload {
     });
   }
 
-  /** A pool that did not start leaves again; the next reload tries again. */
+  /** Removes a pool that failed to start; the next reload tries to start it again. */
   #giveUp(name: string): void {
-    // Its proxy may have failed as well.
+    // The pool and its proxy may both have failed: remove them once.
     if (this.#isLeaving || this.#proved.has(name) || !this.#plans.has(name)) return;
     this.#remove(name);
     this.#forget(name);
@@ -354,7 +354,7 @@ export class Reload {
     this.#config = { ...this.#config, supervisor: { ...supervisor, pools } };
   }
 
-  /** Workers finish what they work on and leave, then the proxy does. */
+  /** Drains and stops the workers, then the proxy. */
   #remove(name: string): Begun {
     const end = this.#departures.begin(this.#placed(poolOf(this.#plans, name)));
     this.#proved.delete(name);
@@ -372,7 +372,7 @@ export class Reload {
     return { id, pool: name };
   }
 
-  /** A pool that runs, with the replicas that it has now. */
+  /** A running pool with its current or planned replicas, whichever is higher. */
   #placed(pool: CheckedPool): PlacedPool {
     const { replicas } = this.#daemon.specOf(this.#indexOf(pool.config.name));
     return { config: pool.config, replicas: Math.max(replicas, pool.spec.replicas) };
@@ -387,14 +387,14 @@ export class Reload {
     return this.#order(index, { kind: "reload", spec }, reason, id);
   }
 
-  /** Tells the proxy of a pool what has changed; resolves with why it refused. */
+  /** Reconfigures the proxy of a pool; if the proxy refuses, resolves with the reason. */
   async #changeProxy(pool: CheckedPool, before: PoolConfig["server"]): Promise<string | undefined> {
     const { name } = pool.config;
-    // Its workers may have failed meanwhile, and then everything is as it was.
+    // Its workers may have failed meanwhile; the pool was then rolled back.
     if (this.#plans.get(name) !== pool) return undefined;
     const reason = await this.#reconfigure(pool);
     if (reason === undefined) return undefined;
-    // So that the next reload finds the difference again.
+    // Keep the old settings on record, so that the next reload finds the difference again.
     const asItIs = { ...pool, config: { ...pool.config, server: before } };
     if (this.#proved.get(name) === pool) this.#proved.set(name, asItIs);
     if (this.#plans.get(name) === pool) this.#inForce(asItIs);
@@ -412,7 +412,7 @@ export class Reload {
     return this.#traffic.proxyOf(proxy).reconfigure(proxySettings(config, config.server, envoy.version));
   }
 
-  /** The pool is again what it was. */
+  /** Makes `pool` the configuration in force again. */
   #inForce(pool: CheckedPool): void {
     const { name } = pool.config;
     this.#plans = new Map([...this.#plans, [name, pool]]);
@@ -443,7 +443,7 @@ function pathOf({ supervisor }: Config, name: string): string {
   return `supervisor.workers[${supervisor.pools.findIndex((pool) => pool.name === name)}]`;
 }
 
-/** A map as text, whatever the order of its keys. */
+/** A map as text, independent of the order of its keys. */
 function sorted(map: Readonly<Record<string, string>>): string {
   return JSON.stringify(Object.entries(map).sort(([a], [b]) => (a < b ? -1 : 1)));
 }

@@ -1,18 +1,18 @@
-/** How many requests each incarnation of a pool may serve, and which has served them. */
+/** Request budgets: how many requests each incarnation of a pool may serve, and whether it has served them. */
 import type { Incarnation, Slot } from "../../core/identity.ts";
 import { decideRequestBudget } from "../../core/policy/limits.ts";
 import type { LimitsPolicy } from "../../core/spec.ts";
 
-/** Part of its budget that a worker serves on before it is told of again: its replacement may have been given up. */
+/** Share of its budget after which a worker is reported again, because its replacement may have failed. */
 const TELL_AGAIN_RATIO = 0.1;
 
 interface Budget {
   readonly incarnation: Incarnation;
-  /** What it was decided by: a reload may have changed it since. */
+  /** The limits that determined the budget; a reload may have changed them since. */
   readonly limits: LimitsPolicy;
-  /** Undefined is without end. */
+  /** undefined if unlimited. */
   readonly requests: number | undefined;
-  /** The total at which it is told of next. */
+  /** Total number of requests at which the worker is reported next. */
   readonly tellAt: number;
 }
 
@@ -21,13 +21,13 @@ export class RequestBudgets {
   readonly #random: () => number;
   readonly #budgets = new Map<Slot, Budget>();
 
-  /** `limits` are those of the pool at present; `random` gives 0 … 1. */
+  /** `limits` returns the pool's current limits; `random` returns 0 … 1. */
   constructor(limits: () => LimitsPolicy, random: () => number) {
     this.#limits = limits;
     this.#random = random;
   }
 
-  /** Whether a worker that has served `total` requests is to be told of: its budget is used up. */
+  /** Whether a worker that has served `total` requests has used up its budget and must be reported. */
   isUsedUp(slot: Slot, incarnation: Incarnation, total: number): boolean {
     const budget = this.#budgetOf(slot, incarnation);
     if (budget.requests === undefined || total < budget.tellAt) return false;

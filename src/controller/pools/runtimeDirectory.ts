@@ -1,6 +1,6 @@
 /**
- * A private directory for what the controller's processes share at run time: Envoy's files, sockets of workers. One for
- * each controller, so that two never meet; those of controllers that were killed are removed by the next one.
+ * A private directory for what the controller's processes share at run time: Envoy's files, sockets of workers. Each
+ * controller has its own, so that two never conflict. It removes directories that killed controllers left behind.
  */
 import {
   chmodSync,
@@ -23,10 +23,10 @@ import { findClosed } from "../../runtime/os/access.ts";
 import { readStat } from "../../runtime/os/procfs.ts";
 import type { Credentials } from "../../runtime/process/spawnShim.ts";
 
-/** Where it is where the configuration says nothing. */
+/** Parent directory if the configuration names none. */
 const DEFAULT_PARENT = "/run/monoceros";
 
-/** Others may pass through it to a socket that is theirs, and see nothing else. */
+/** Other users may pass through to their own socket, and see nothing else. */
 const MODE = 0o711;
 
 /** Access to a directory inside: by default the controller owns it and every user may pass through. */
@@ -49,7 +49,7 @@ export class RuntimeDirectory implements Disposable {
   }
 
   /**
-   * Makes it below `configured`, else below the default place, else below the directory for temporary files. `identities`
+   * Creates it below `configured`, else the default parent, else the directory for temporary files. `identities`
    * are the users that workers run as. @throws ControllerError RUNTIME_DIR_UNSAFE, RUNTIME_DIR_UNUSABLE
    */
   static create(configured: string | undefined, log: Logger, identities: readonly Identity[] = []): RuntimeDirectory {
@@ -99,7 +99,7 @@ export class RuntimeDirectory implements Disposable {
 
   /**
    * Creates the directories again that were removed, and returns their paths. @throws Error of the system, or ControllerError
-   * RUNTIME_DIR_UNSAFE if another user took the place meanwhile
+   * RUNTIME_DIR_UNSAFE if another user created the path meanwhile
    */
   restore(): string[] {
     const lost = [this.path, ...this.#inside.keys()].filter((path) => !existsSync(path));
@@ -115,8 +115,8 @@ export class RuntimeDirectory implements Disposable {
 }
 
 /**
- * Whoever can replace a directory on the way could give Envoy a configuration of their own. `identities` are the users that
- * workers run as. @throws ControllerError RUNTIME_DIR_UNSAFE
+ * A user who can replace a directory on the path could give Envoy a forged configuration. `identities` are the users
+ * that workers run as. @throws ControllerError RUNTIME_DIR_UNSAFE
  */
 export function requireTrusted(parent: string, identities: readonly Identity[]): void {
   const distrust = distrustOf(parent, { identities });
@@ -129,7 +129,7 @@ export function requireTrusted(parent: string, identities: readonly Identity[]):
 }
 
 function make(path: string, { mode = MODE, owner }: DirectoryAccess): void {
-  // Whatever the umask says. A directory that is there keeps its mode.
+  // Sets the mode regardless of the umask. An existing directory keeps its mode.
   if (mkdirSync(path, { recursive: true }) !== undefined) chmodSync(path, mode);
   if (owner !== undefined) chownSync(path, owner.uid, owner.gid);
 }
@@ -145,7 +145,7 @@ export function requirePassable(path: string, ids: Credentials, who: string): vo
   );
 }
 
-/** The control socket's directory, made for it alone, becomes one that others may pass through; the socket stays private. */
+/** Lets other users pass through the directory created for the control socket; the socket itself stays private. */
 function openToPass(directory: string): void {
   const { mode, uid } = statSync(directory);
   if (process.getuid?.() === 0 && uid === 0 && (mode & 0o001) === 0) chmodSync(directory, MODE);
@@ -159,17 +159,17 @@ const NAME = /^mc-(\d+)\.(\d+)-/u;
 
 function makeIn(parent: string): string {
   const path = mkdtempSync(join(parent, `mc-${process.pid}.${readStat(process.pid)?.startTicks ?? 0}-`));
-  // mkdtemp makes it 0700 whatever the umask says; workers of other users pass through.
+  // mkdtemp sets 0700 regardless of the umask; workers of other users must pass through.
   chmodSync(path, MODE);
   return path;
 }
 
-/** A pid that is used again is told apart by its start. */
+/** The start time distinguishes a reused pid. */
 function removeAbandoned(parent: string, log: Logger): void {
   for (const name of readdirSync(parent)) {
     const [, pid, start] = NAME.exec(name) ?? [];
     if (pid === undefined || readStat(Number(pid))?.startTicks === Number(start)) continue;
-    // In a directory for temporary files another user may have made one of such a name.
+    // In a directory for temporary files, another user may have created a directory with such a name.
     if (lstatSync(join(parent, name)).uid !== process.getuid?.()) continue;
     log.debug("a directory of a controller that is gone is removed", { path: join(parent, name) });
     rmSync(join(parent, name), { recursive: true, force: true });

@@ -16,10 +16,10 @@ import type { RuntimeDirectory } from "./runtimeDirectory.ts";
 import type { Traffic } from "./traffic.ts";
 import type { WorkerPlaces } from "./workerPlaces.ts";
 
-/** How often the files are looked at; a look is one stat(2) for each directory and socket. */
+/** Interval between checks of the files; a check is one stat(2) for each directory and socket. */
 const LOOK_MS = 5000;
 
-/** The same as long as no pool needs files there. */
+/** Interval while no pool needs files there. */
 const PAUSE_MS = 15_000;
 
 /** A process that was not replaced within this time is ordered to be replaced again. */
@@ -27,11 +27,11 @@ const REPEAT_MS = 60_000;
 
 const HINT = "Exclude it from the cleanup of temporary files (tmpfiles.d), or set supervisor.runtime_dir below /run.";
 
-/** What was removed of a worker, for a sentence. */
+/** What a worker lost, as worded in messages. */
 type Loss = "socket" | "metrics directory";
 
 export interface RuntimeFilesWatchOptions {
-  /** undefined as long as no pool needs one. */
+  /** undefined while no pool needs one. */
   readonly runtime: () => RuntimeDirectory | undefined;
   readonly daemon: Pick<Daemon, "view" | "livenessFailed">;
   readonly traffic: Pick<Traffic, "hasProxy" | "proxyOf">;
@@ -48,7 +48,7 @@ export class RuntimeFilesWatch implements Disposable {
   readonly #ordered = new Map<string, Instant>();
   /** Processes whose metrics directory was removed, by worker id and incarnation. */
   #withoutMetrics: ReadonlySet<string> = new Set();
-  /** Why the directories could not be created again, as it was last logged. */
+  /** The last logged reason why the directories could not be created again. */
   #lastReason: string | undefined;
 
   constructor(options: RuntimeFilesWatchOptions) {
@@ -121,7 +121,7 @@ export class RuntimeFilesWatch implements Disposable {
 
   #checkWorkers(pool: PoolView, pools: readonly PoolView[]): void {
     const { order, log } = this.#options;
-    // Envoy would not learn of successors.
+    // An Envoy that lost its files would not learn of successors.
     if (this.#lostFilesOf(pools.find(({ name }) => name === proxyName(pool.name))?.index) !== undefined) return;
     const losses = new Set<Loss>();
     const slots = pool.workers.flatMap((worker) => {

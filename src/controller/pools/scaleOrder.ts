@@ -1,4 +1,4 @@
-/** What scaling a pool comes to, or why the configuration does not allow it. Part of the composition root. Pure. */
+/** Turns a scale request into an order, if the configuration allows it. Part of the composition root. Pure. */
 import { ControllerError } from "../../base/errors.ts";
 import type { Config } from "../../config/config.ts";
 import { findPortProblems } from "../../config/ports.ts";
@@ -8,8 +8,8 @@ import { MAX_REPLICAS } from "../../core/spec.ts";
 import type { ControllerView } from "../../core/view.ts";
 
 /**
- * The order to give the pool of index `pool` so many replicas.
- * @throws ControllerError REQUEST_REFUSED where its workers would need ports that others have, or that do not exist
+ * The order that scales the pool with index `pool` to `replicas`.
+ * @throws ControllerError REQUEST_REFUSED if its workers would need ports that others have, or that do not exist
  */
 export function scaleOrder(config: Config, view: ControllerView, pool: number, replicas: number): Order {
   const name = view.pools.find(({ index }) => index === pool)?.name;

@@ -1,6 +1,6 @@
 /**
  * The proxies: passes the routes of each pool (core/routing.ts) to its Envoy, and what Envoy reports to the daemon. Knows
- * which pool is whose proxy; decides nothing.
+ * which proxy belongs to which pool; makes no decisions.
  */
 import { ControllerError } from "../../base/errors.ts";
 import type { Instant } from "../../base/time.ts";
@@ -17,7 +17,7 @@ import type { Clock } from "../../runtime/clock.ts";
 import type { Daemon } from "../../runtime/daemon.ts";
 import { RequestBudgets } from "./requestBudgets.ts";
 
-/** How often the daemon hears what draining workers still work on. */
+/** Interval at which the daemon is notified of the requests in flight of draining workers. */
 const IN_FLIGHT_MS = 100;
 
 /** One pool behind a proxy; indices are those of the daemon's pools. */
@@ -28,7 +28,7 @@ export interface ProxiedPool {
   readonly options: Pick<ProxyOptions, "settings" | "places">;
   /** Where the proxy connects to a worker of a revision. */
   readonly addressOf: (slot: Slot, revision: number) => UpstreamAddress | undefined;
-  /** Those of the pool at present. */
+  /** The current limits of the pool. */
   readonly limits: () => LimitsPolicy;
 }
 
@@ -57,7 +57,7 @@ class Ingress implements Disposable {
         writeFailed: (error) => report({ kind: "proxy_update_refused", pool: name, reason: error.message }),
       },
     });
-    // Metrics and limits of requests need the numbers from the start.
+    // Metrics and request limits need the numbers from the start.
     this.proxy.readings();
   }
 
@@ -89,7 +89,7 @@ export class Traffic implements Disposable {
   #isUpdateQueued = false;
   #inFlightTimer: Disposable | undefined;
 
-  /** `report` gets what an operator has to know about updates of proxies. */
+  /** `report` receives the events about proxy updates that operators need to know. */
   constructor(options: {
     daemon: Daemon;
     clock: Clock;
@@ -100,12 +100,12 @@ export class Traffic implements Disposable {
     this.#report = options.report;
   }
 
-  /** One more pool behind a proxy. */
+  /** Adds a pool behind a proxy. */
   add(pool: ProxiedPool): void {
     this.#ingresses = [...this.#ingresses, new Ingress(pool, this.#clock, this.#daemon, this.#report)];
   }
 
-  /** The proxy that is the pool with this index, whose process is gone, will not come back. */
+  /** Removes the proxy that is the pool with this index. Its process has exited and will not be restarted. */
   remove(proxyPool: number): void {
     const removed = this.#ingresses.find(({ pool }) => pool.proxyPool === proxyPool);
     removed?.[Symbol.dispose]();
@@ -144,29 +144,29 @@ export class Traffic implements Disposable {
     return ingress.proxy;
   }
 
-  /** The latest numbers by name of the pool. */
+  /** The latest readings, by name of the pool. */
   readings(): ReadonlyMap<string, ProxyReadings> {
     return new Map(this.#ingresses.map(({ pool, proxy }) => [pool.name, proxy.readings()]));
   }
 
-  /** To be told of every lifecycle event: the processes of proxies come and go by them. */
+  /** Call for every lifecycle event: they start and end the processes of proxies. */
   handle(event: LifecycleEvent): void {
     if (event.kind !== "spawned" && event.kind !== "exited" && event.kind !== "stopping") return;
     const ingress = this.#ingressNamed(event.pool);
     if (ingress === undefined) return;
     if (event.kind === "spawned") ingress.proxy.spawned(event.incarnation);
     else if (event.kind === "exited") ingress.proxy.ended();
-    // The next Envoy uses renewed files; if they cannot be read, those that were read last.
+    // The next Envoy uses renewed files, or the last ones read if the renewed files cannot be read.
     if (event.kind !== "spawned") ingress.proxy.loadFiles().catch(() => {});
   }
 
-  /** A worker answers its probe: it is ready, behind a proxy only when the proxy balances over it. */
+  /** A worker passed its probe. It is ready at once; behind a proxy, only when the proxy balances over it. */
   becameReady(pool: number, slot: Slot, incarnation: Incarnation): void {
     if (this.#ingressOf(pool) === undefined) this.#daemon.becameReady(pool, slot, incarnation);
     else this.#daemon.answered(pool, slot, incarnation);
   }
 
-  /** A worker does not answer its probe any more. */
+  /** A worker no longer passes its probe. */
   becameUnready(pool: number, slot: Slot, incarnation: Incarnation, reason: string): void {
     this.#daemon.becameUnready(pool, slot, incarnation, reason);
   }
@@ -175,7 +175,7 @@ export class Traffic implements Disposable {
     return this.#ingresses.find((each) => each.pool.pool === pool);
   }
 
-  /** The view has changed. One update for all that happens in one turn. */
+  /** Call when the view has changed. All changes in one turn of the event loop share one update. */
   changed(): void {
     if (this.#isUpdateQueued || this.#ingresses.length === 0) return;
     this.#isUpdateQueued = true;

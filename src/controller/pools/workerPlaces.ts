@@ -1,4 +1,4 @@
-/** What each slot of a pool owns: its id, its port or socket, and the values that templates have there. */
+/** What each slot of a pool owns: its id, its port or socket, and its template values. */
 import { rmSync } from "node:fs";
 import { ControllerError } from "../../base/errors.ts";
 import type { LaunchedPool } from "../../config/diff.ts";
@@ -13,10 +13,10 @@ import { checkPort, checkSocketPath } from "../../runtime/socket/workerPorts.ts"
 import type { EnvoyProgram } from "../preflight.ts";
 import { type RuntimeDirectory, requirePassable } from "./runtimeDirectory.ts";
 
-/** Bytes that the path of a Unix socket may have (sockaddr_un in unix(7), less its end). */
+/** Maximum length of a Unix socket path in bytes (sockaddr_un in unix(7), without the terminator). */
 const MAX_SOCKET_PATH_BYTES = 107;
 
-/** The second names of sockets, for an Envoy that is another user than the workers. */
+/** Additional links to the sockets, for an Envoy that runs as another user than the workers. */
 interface Exposure {
   readonly directory: string;
   /** The workers' user. */
@@ -27,14 +27,14 @@ interface Exposure {
 
 export class WorkerPlaces {
   readonly #pool: LaunchedPool;
-  /** Where the sockets of the pool are; undefined where workers have ports or nothing. */
+  /** Directory of the pool's sockets; undefined if workers have ports or no address. */
   readonly #socketDirectory: string | undefined;
   /** undefined if Envoy connects to where workers listen. */
   readonly #exposure: Exposure | undefined;
   /** Where prometheus_client keeps a file for each process and kind of metric; undefined unless metrics.multiproc is set. */
   readonly multiprocDirectory: string | undefined;
 
-  /** @throws ControllerError CONFIG_INVALID where the paths of sockets would be too long, RUNTIME_DIR_UNUSABLE */
+  /** @throws ControllerError CONFIG_INVALID if the paths of sockets would be too long, RUNTIME_DIR_UNUSABLE */
   constructor(
     pool: LaunchedPool,
     plan: LaunchPlan,
@@ -43,13 +43,13 @@ export class WorkerPlaces {
   ) {
     this.#pool = pool;
     if (pool.metrics?.multiproc === true) {
-      // It begins empty, because each controller has a runtime directory of its own.
+      // It starts empty, because each controller has its own runtime directory.
       this.multiprocDirectory = runtime().directory([pool.name, "metrics"], { mode: 0o700, owner: plan.credentials });
     }
     if (pool.server?.socketArg === undefined) return;
     const own = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
     const workers = plan.credentials ?? own;
-    // Also back to us, if the user changed in a reload.
+    // If a reload changed the user, ownership may also return to the controller's user.
     const isShared = plan.credentials !== undefined || envoy?.mayLink === true;
     this.#socketDirectory = runtime().directory([pool.name, "w"], isShared ? { owner: workers } : {});
     if (plan.credentials !== undefined) requirePassable(this.#socketDirectory, plan.credentials, `pool "${pool.name}"`);
@@ -70,7 +70,7 @@ export class WorkerPlaces {
     }
   }
 
-  /** Where the worker of a slot listens; undefined where the controller does not say. */
+  /** Where the worker of a slot listens; undefined if the controller does not determine it. */
   addressOf(slot: Slot): UpstreamAddress | undefined {
     const startPort = startPortOf(this.#pool);
     if (startPort !== undefined) return { port: startPort + slot };
@@ -84,8 +84,8 @@ export class WorkerPlaces {
   }
 
   /**
-   * Lets the proxy connect to the socket of a worker that listens. Returns why it may not; undefined if it may. To be
-   * repeated: a worker may bind its socket again.
+   * Lets the proxy connect to the socket of a listening worker. Returns the reason if it may not, otherwise undefined.
+   * Call it repeatedly: a worker may bind its socket again.
    */
   expose(slot: Slot): string | undefined {
     const [from, to] = [this.addressOf(slot), this.proxyAddressOf(slot)];
@@ -95,7 +95,7 @@ export class WorkerPlaces {
     return exposeSocket({ path: from.path, link: to.path, owner, group });
   }
 
-  /** Where the worker of a slot shows its metrics; undefined where it does not. */
+  /** Where the worker of a slot exposes its metrics; undefined if it exposes none. */
   metricsAddressOf(slot: Slot): UpstreamAddress | undefined {
     const { metrics } = this.#pool;
     if (metrics === undefined) return undefined;
@@ -103,7 +103,7 @@ export class WorkerPlaces {
     return { port: sharesMetricsPort(this.#pool) ? metrics.port : metrics.port + slot };
   }
 
-  /** What templates stand for in the worker of a slot. */
+  /** Template values for the worker of a slot. */
   valuesOf(slot: Slot): TemplateValues {
     const { name, sockets } = this.#pool;
     const address = this.addressOf(slot);
@@ -117,7 +117,7 @@ export class WorkerPlaces {
     };
   }
 
-  /** Arguments of the worker of a slot: where to listen, then its own. */
+  /** Arguments of the worker of a slot: where to listen, then the configured arguments. */
   argsOf(slot: Slot): string[] {
     const { server, args } = this.#pool;
     const values = this.valuesOf(slot);
@@ -136,13 +136,13 @@ export class WorkerPlaces {
     if (metrics !== undefined && "port" in metrics) env.set("MONOCEROS_METRICS_PORT", String(metrics.port));
     if (this.multiprocDirectory !== undefined) env.set("PROMETHEUS_MULTIPROC_DIR", this.multiprocDirectory);
     for (const [key, value] of Object.entries(this.#pool.env)) env.set(key, renderTemplate(value, values));
-    // Defines properties, so a variable such as __proto__ is one like any other.
+    // fromEntries defines properties, so a variable named __proto__ is handled like any other.
     return Object.fromEntries(env);
   }
 
   /**
-   * Makes sure before a spawn that no other process has the addresses of the slot; a socket that a killed worker left behind is
-   * removed, because its successor could not bind. @throws ControllerError PORT_IN_USE, SOCKET_IN_USE
+   * Checks before a spawn that no other process has the addresses of the slot. Removes a socket that a killed worker
+   * left behind, because its successor could not bind. @throws ControllerError PORT_IN_USE, SOCKET_IN_USE
    */
   prepare(slot: Slot): void {
     const exposed = this.#exposure && this.#socketPath(this.#exposure.directory, slot);

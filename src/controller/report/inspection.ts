@@ -1,5 +1,5 @@
 /**
- * Looks into workers and into the controller itself on demand: dumps and profiles. Of the processes of a worker the one
+ * Inspects workers and the controller itself on demand: dumps and profiles. Of the processes of a worker the one
  * that explains the most comes first (runtime/inspect/treeSurvey.ts). Chooses the engine, converts the results to the form of the
  * API, and limits how many dumps and profiles run at the same time.
  */
@@ -36,25 +36,25 @@ import { relationOf, type Survey, type SurveyedProcess, surveyTree } from "../..
 import { readKernelStack, readStat } from "../../runtime/os/procfs.ts";
 import type { ToolControl } from "../../runtime/process/processes.ts";
 
-/** What a worker's stack may take when it is asked for. */
+/** Time limit for taking a worker's stacks on request. */
 const DUMP_MS = 5000;
 
-/** What it may take in all before a worker that hangs is replaced. */
+/** Total time limit for diagnosing a hung worker before it is replaced. */
 const LAST_WORDS_MS = 2000;
 
-/** So many may look for stacks at a time; of hundreds of workers that hang, the first ones tell enough. */
+/** Maximum concurrent stack dumps; if hundreds of workers hang, the first dumps are enough. */
 const MAX_DUMPS = 2;
 
 /** Number of processes in a dump, from the first, whose stacks are taken. */
 const MAX_STACKS = 4;
 
-/** How long the command line of a process may take. */
+/** Time limit for reading the command line of a process. */
 const COMMAND_MS = 100;
 
-/** Process ids that an error names. */
+/** Maximum number of process ids in an error. */
 const MAX_NAMED_PIDS = 10;
 
-/** So many may be profiled at a time. */
+/** Maximum concurrent profiles. */
 const MAX_PROFILES = 2;
 
 const SAMPLES = { type: "samples", unit: "count" } as const;
@@ -64,13 +64,13 @@ const SPACE = { type: "inuse_space", unit: "bytes" } as const;
 
 const NANOS_PER_SECOND = 1e9;
 
-/** What profiles a worker, and what it found; `ended` is why there is less than was asked for. */
+/** The result of profiling a worker; `ended` if the process ended before the requested time. */
 interface Found {
   readonly engine: ProfileAnswer["engine"];
   readonly stacks: readonly Stack[];
   readonly ended: boolean;
   readonly durationMs: number;
-  /** What a reader should know. */
+  /** Notes for the reader. */
   readonly comments: readonly string[];
 }
 
@@ -102,7 +102,7 @@ export class Inspection {
     view: () => ControllerView;
     trees: Trees;
     tools: ToolControl;
-    /** PATH, in which py-spy is looked for each time. */
+    /** PATH, which is searched for py-spy each time. */
     searchPath: () => string | undefined;
   }) {
     this.#view = options.view;
@@ -112,8 +112,8 @@ export class Inspection {
   }
 
   /**
-   * One line on what the worker with this leader is doing: about the process that explains the most, with a stack where one
-   * can be had in time, and about the leader. undefined if it has exited. Never rejects.
+   * One line on what the worker with this leader is doing: about the process that explains the most, with a stack if
+   * one can be taken in time, and about the leader. undefined if it has exited. Never rejects.
    */
   async describe(leader: number): Promise<string | undefined> {
     const startedAtMs = monotonicMs();
@@ -136,7 +136,7 @@ export class Inspection {
   }
 
   /**
-   * What the processes of a worker are doing, or only `pid` of them. A process that has exited gives an answer too.
+   * What the processes of a worker are doing, or only `pid` of them. A process that has exited is reported too.
    * @throws ControllerError REQUEST_REFUSED, PROCESS_UNKNOWN
    */
   async dump(pool: number, slot: Slot, pid: number | undefined): Promise<WorkerDump> {
@@ -165,7 +165,7 @@ export class Inspection {
 
   /**
    * Profiles the process `pid` of a worker, or the one that explains the most, until the time is over, it ends, or `signal`
-   * comes.
+   * aborts.
    * @throws ControllerError REQUEST_REFUSED if it has no process, or is being profiled; PROCESS_UNKNOWN
    */
   async profileWorker(
@@ -213,7 +213,7 @@ export class Inspection {
     });
   }
 
-  /** Profiles this process until the time is over or `signal` comes. @throws ControllerError REQUEST_REFUSED */
+  /** Profiles this process until the time is over or `signal` aborts. @throws ControllerError REQUEST_REFUSED */
   async profileSelf(subject: ProfileSubject, seconds: number, signal: AbortSignal): Promise<ProfileAnswer> {
     using _ = this.#claim("", "the controller");
     const startedAtMs = Date.now();
@@ -282,7 +282,7 @@ export class Inspection {
   /** The live processes of a worker, the one that explains the most first; a zombie only if there is nothing else. */
   async #survey(leader: number): Promise<readonly Subject[]> {
     this.#trees.refresh();
-    // A leader that has just been spawned, or that is no worker's any more, is its own tree.
+    // A leader that was just spawned, or that no longer belongs to a worker, is its own tree.
     const pids = this.#trees.membersOf(leader);
     const survey = await surveyTree(pids.length === 0 ? [leader] : pids);
     const members = new Set(survey.processes.map(({ stat }) => stat.pid));
@@ -300,7 +300,7 @@ export class Inspection {
     return answers;
   }
 
-  /** Stacks of a Python process; undefined where it is none, there is no py-spy, or too many are looking already. */
+  /** Stacks of a Python process; undefined if it runs no Python, py-spy is missing, or too many dumps are running. */
   async #stacksOf(pid: number, boundMs: number): Promise<PySpyAnswer | undefined> {
     const tool = findPySpy(this.#searchPath(), pid);
     if (tool === undefined || this.#dumps >= MAX_DUMPS) return undefined;
@@ -357,7 +357,7 @@ function relationOfSubject({ process, leader, members }: Subject): string {
 }
 
 /**
- * What a process of a tree does. Of the first process of several (`isFirst`) it also says why it is the first:
+ * Describes what a process of a tree does. For the first of several processes (`isFirst`), adds why it is the first:
  * `pid 12 (python app.py), child of the leader, busiest of 3 processes: running, …`.
  */
 function textOf(subject: Subject, diagnosis: Diagnosis, isFirst: boolean): string {
@@ -423,7 +423,7 @@ async function answerOf(
   pid: number | undefined,
   profile: Profile,
 ): Promise<ProfileAnswer> {
-  // A controller that is never asked for a profile does not load it at its start.
+  // Loaded with the first profile, because most controllers never take one.
   const { gzip } = await import("node:zlib");
   return { engine, note, pid, pprof: await promisify(gzip)(encodePprof(profile)) };
 }

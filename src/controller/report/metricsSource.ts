@@ -1,4 +1,4 @@
-/** Gathers what one scrape of /metrics needs from the rooms that know it. Part of the composition root. */
+/** Gathers the data for one scrape of /metrics from all components. Part of the composition root. */
 
 import { REVISION, VERSION } from "../../base/version.ts";
 import type { ControllerView } from "../../core/view.ts";
@@ -17,7 +17,7 @@ import type { WorkerMetrics } from "./workerMetrics.ts";
 /** Maximum age of the listing of processes for a scrape of what workers use. */
 export const LISTING_AGE_MS = 200;
 
-/** Where a scrape finds its numbers. */
+/** Sources of the numbers for a scrape. */
 export interface MetricsSources {
   readonly view: () => ControllerView;
   readonly output: WorkerOutput;
@@ -35,8 +35,8 @@ export interface MetricsSources {
 }
 
 /**
- * A function that answers a scrape in the format its Accept header asks for. Scrapes in one turn of the event loop, in which nothing
- * can change, share their text.
+ * A function that answers a scrape in the format that its Accept header requests. Scrapes in one turn of the event
+ * loop, in which nothing can change, share their text.
  */
 export function createMetrics(sources: MetricsSources): (accept: string) => { text: string; contentType: string } {
   const texts = new Map<ExpositionFormat, string>();

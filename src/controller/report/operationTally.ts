@@ -5,7 +5,7 @@ import type { OperationCount } from "../../metrics/scrape.ts";
 export class OperationTally {
   readonly #counts = new Map<string, OperationCount>();
 
-  /** To be told of every lifecycle event. */
+  /** Call for every lifecycle event. */
   handle(event: LifecycleEvent): void {
     if (event.kind === "operation_finished") this.#count(event.pool, event.what, "finished");
     else if (event.kind === "operation_failed") this.#count(event.pool, event.what, "failed");

@@ -1,4 +1,4 @@
-/** What a status document with details needs, read and put together: processes, what the proxies counted, the balance. */
+/** Reads and combines the details of a status document: processes, what the proxies counted, the balance. */
 import {
   MAX_LISTED_PROCESSES,
   type PoolBalance,
@@ -17,7 +17,7 @@ import type { BalanceWatch } from "../watch/balanceWatch.ts";
 import type { WorkerTrees } from "../watch/workerTrees.ts";
 import { LISTING_AGE_MS, pidsOf } from "./metricsSource.ts";
 
-/** Where the numbers come from. */
+/** Sources of the numbers. */
 export interface DetailSources {
   readonly pools: readonly PoolConfig[];
   readonly view: () => ControllerView;
@@ -31,7 +31,7 @@ export interface DetailSources {
 /** Processes of one worker. */
 type Listing = ReadonlyMap<number, readonly WorkerProcess[]>;
 
-/** Reads every process once, and then what each runs. Bounded in time by `commands`. */
+/** Reads every process once, then its command line. `commands` limits the time. */
 export async function readProcessDetails(sources: DetailSources, commands: CommandLines): Promise<StatusDetails> {
   sources.trees.usagesOf(pidsOf(sources.view()), LISTING_AGE_MS);
   const listed = new Map(
@@ -47,7 +47,7 @@ export async function readProcessDetails(sources: DetailSources, commands: Comma
   return readDetails(sources, listing);
 }
 
-/** Those with the most CPU time, in their order. */
+/** The processes with the most CPU time, in their original order. */
 function boundedListing(processes: readonly ProcessUsage[]): readonly ProcessUsage[] {
   if (processes.length <= MAX_LISTED_PROCESSES) return processes;
   const kept = new Set(processes.toSorted((a, b) => b.cpuSeconds - a.cpuSeconds).slice(0, MAX_LISTED_PROCESSES));
@@ -65,7 +65,7 @@ function processEntry(process: ProcessUsage, command: string): WorkerProcess {
   };
 }
 
-/** Reads every process once. `listing`, where it is given, has the processes of workers by the pid of the leader. */
+/** Reads every process once. `listing`, if given, has the processes of workers by the pid of the leader. */
 export function readDetails(sources: DetailSources, listing?: Listing): StatusDetails {
   const view = sources.view();
   const readings = sources.processes.read(pidsOf(view));
@@ -107,7 +107,7 @@ function descriptorDetail(reading: ProcessReading | undefined): Pick<WorkerDetai
   };
 }
 
-/** A worker's are what the proxy gave it, the proxy's what it got from clients. */
+/** A worker's numbers count requests from the proxy, a proxy's numbers requests from clients. */
 function requestDetail(
   { name, fronts }: PoolView,
   { slot }: WorkerView,

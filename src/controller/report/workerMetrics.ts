@@ -1,11 +1,11 @@
 /**
- * The workers' own metrics as one exposition: asks all workers at once, each for a bounded time, and merges what they show.
- * In a pool whose workers answer for all of them (metrics.scope: pool) one is scraped, and another one if it does not answer.
+ * The workers' own metrics as one exposition: scrapes all workers concurrently, with timeouts, and merges the results.
+ * If workers answer for their whole pool (metrics.scope: pool), one is scraped, and another if it does not answer.
  *
- * Workers are scraped on request, not by a timer: showing metrics costs a single-threaded worker time in which it serves
- * no request, and what a worker counts between the last scrape and its death is lost to any Prometheus that asks it
- * directly too. A worker that is about to be replaced is scraped once more while it drains, if metrics were requested lately. So
- * that scrapes cannot be used to load workers, an answer is kept for a second and shared by all scrapes meanwhile.
+ * Workers are scraped on request, not by a timer, because a single-threaded worker serves no requests while it renders
+ * metrics. Counts between the last scrape and a worker's exit are lost, as with a Prometheus that scrapes workers
+ * directly. If metrics were requested lately, a worker about to be replaced is scraped once more while it drains.
+ * Scrapes share an answer for one second, so that scrapes cannot be used to load workers.
  */
 import { existsSync, readdirSync, rmSync } from "node:fs";
 import { request } from "node:http";
@@ -25,7 +25,7 @@ import type { WorkerMetricsTotals } from "../../metrics/scrape.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import type { Asked, Ownership } from "../../runtime/socket/socketOwners.ts";
 
-/** A worker that has not answered by then is left out of the scrape. */
+/** Time limit for an answer. A worker that misses it is left out of the scrape. */
 const ANSWER_MS = 1000;
 
 /** Maximum number of workers of a pool with scope pool that one scrape tries, until one answers. */
@@ -34,7 +34,7 @@ const MAX_ASKED_FOR_POOL = 2;
 /** How long an answer is shared. */
 const FRESH_MS = 1000;
 
-/** After a scrape another one is expected for this time. */
+/** Time after a scrape in which another one is expected. */
 const WANTED_MS = 300_000;
 
 const MAX_ANSWER_BYTES = 4 << 20;
@@ -42,16 +42,16 @@ const MAX_ANSWER_BYTES = 4 << 20;
 /** Workers whose connections are opened in one turn of the event loop. */
 const BATCH = 50;
 
-/** A pool whose workers show metrics. */
+/** A pool whose workers expose metrics. */
 export interface MeasuredPool {
   readonly name: string;
   readonly path: string;
-  /** Where a worker that was launched with a revision shows them. */
+  /** Where a worker that was launched with a revision exposes them. */
   readonly addressOf: (slot: Slot, revision: number) => UpstreamAddress | undefined;
   readonly scope: MetricsScope;
-  /** The directory of PROMETHEUS_MULTIPROC_DIR that the controller keeps; undefined where it does not. */
+  /** The directory of PROMETHEUS_MULTIPROC_DIR that the controller keeps; undefined if it keeps none. */
   readonly multiprocDirectory?: string | undefined;
-  /** MULTIPROCESS_WORKER_ID of a slot, which files in that directory may be named by. */
+  /** MULTIPROCESS_WORKER_ID of a slot; names of files in that directory may contain it. */
   readonly identifierOf: (slot: Slot) => string;
 }
 
@@ -73,14 +73,14 @@ export class WorkerMetrics {
   readonly #judge: Judge;
   readonly #clock: Clock;
   readonly #log: Logger;
-  /** Whose listeners may answer for a worker, by its leader; SocketOwners caches what it knows by this object. */
+  /** Processes that may answer for a worker, by its leader; SocketOwners uses this object as its cache key. */
   readonly #asked = new Map<number, Asked>();
   /** Foreign processes that were warned about, by the worker whose address they hold. */
   readonly #strangers = new Map<string, string>();
   readonly #merged = new MergedMetrics();
   readonly #memo = new SeriesMemo();
   readonly #answers = new Map<string, Answers>();
-  /** What the answers of each pool were about when it was asked last: its path and scope. */
+  /** Path and scope of each pool's last scrape. */
   readonly #subjects = new Map<string, string>();
   /** The slot that answered last for its pool. */
   readonly #spokesmen = new Map<string, Slot>();
@@ -88,7 +88,7 @@ export class WorkerMetrics {
   #scrape: { readonly endedAt: Instant | undefined; readonly done: Promise<void> } | undefined;
   #texts = new Map<ExpositionFormat, string>();
 
-  /** `poolOf` knows a pool as it is now; undefined where its workers show no metrics. */
+  /** `poolOf` returns the current state of a pool; undefined if its workers expose no metrics. */
   constructor(options: {
     poolOf: (name: string) => MeasuredPool | undefined;
     view: () => ControllerView;
@@ -103,7 +103,7 @@ export class WorkerMetrics {
     this.#log = options.log;
   }
 
-  /** The exposition in the format that an Accept header asks for, never later than a worker may take to answer. */
+  /** The exposition in the format that an Accept header requests, within the time limit for a worker's answer. */
   async exposition(accept: string): Promise<{ text: string; contentType: string }> {
     this.#askedAt = this.#clock.now();
     await this.#fresh();
@@ -116,7 +116,7 @@ export class WorkerMetrics {
     return { text, contentType: CONTENT_TYPES[format] };
   }
 
-  /** To be called with every lifecycle event. */
+  /** Call for every lifecycle event. */
   handle(event: LifecycleEvent): void {
     switch (event.kind) {
       case "exited": {
@@ -125,7 +125,7 @@ export class WorkerMetrics {
         if (measured?.scope !== "pool") this.#merged.ended(event);
         this.#asked.delete(event.pid);
         this.#strangers.delete(workerId(event.pool, event.slot));
-        // Without its gauges from now on, however fresh the rest is.
+        // Omit its gauges at once, even if the other metrics are fresh.
         this.#texts = new Map();
         return;
       }
@@ -152,7 +152,7 @@ export class WorkerMetrics {
 
   #askOnceMore({ pool, slot, incarnation }: Source): void {
     const measured = this.#poolOf(pool);
-    // Of a pool that has one answer nothing is lost with a worker.
+    // If one worker answers for the whole pool, no counts are lost when a worker exits.
     if (measured === undefined || measured.scope === "pool") return;
     const worker = this.#view()
       .pools.find(({ name }) => name === pool)
@@ -160,7 +160,7 @@ export class WorkerMetrics {
     for (const target of worker === undefined ? [] : targetsOf([worker], measured)) void this.#ask(target);
   }
 
-  /** A reload may have removed a pool, or its metrics. */
+  /** Forgets a pool if a reload removed it or its metrics. */
   #forgetUnmeasured(pool: string): void {
     const isThere = this.#view().pools.some(({ name }) => name === pool);
     if (isThere && this.#poolOf(pool) !== undefined) return;
@@ -169,7 +169,7 @@ export class WorkerMetrics {
     this.#texts = new Map();
   }
 
-  /** Sums of answers about different things would mean nothing. */
+  /** Forgets earlier answers if the path or scope changed: their sums would be meaningless. */
   #beginSubject({ name, path, scope }: MeasuredPool): void {
     const subject = `${scope} ${path}`;
     const before = this.#subjects.get(name);
@@ -209,7 +209,7 @@ export class WorkerMetrics {
     await Promise.all(asked);
   }
 
-  /** Asks the worker that answered last, so that what its answer is read from changes as seldom as possible. */
+  /** Tries the worker that answered last first, so that the source of the answer changes as rarely as possible. */
   async #askForPool(name: string, targets: readonly Target[]): Promise<void> {
     const last = this.#spokesmen.get(name);
     const sorted = targets.toSorted((a, b) => Number(b.slot === last) - Number(a.slot === last));
@@ -218,12 +218,12 @@ export class WorkerMetrics {
         this.#spokesmen.set(name, target.slot);
         return;
       }
-      // Not tried first again, although it may be ready.
+      // Do not try this worker first next time, although it may be ready.
       this.#spokesmen.delete(name);
     }
   }
 
-  /** Whether it answered. */
+  /** Scrapes one worker; resolves with whether it answered. */
   async #ask(target: Target): Promise<boolean> {
     const { pool, measured, address } = target;
     const answers = this.#answers.get(pool) ?? { success: 0, failure: 0, timeout: 0, foreign: 0 };
@@ -240,7 +240,7 @@ export class WorkerMetrics {
     return answer.kind === "success";
   }
 
-  /** Whether a process of no worker listens at the address; a warning names it. Unknown owners may answer. */
+  /** Whether a foreign process listens at the address; logs a warning that names it. Unknown owners may answer. */
   async #isForeign({ measured, address, worker }: Target): Promise<boolean> {
     const { pid, slot } = worker;
     if (pid === undefined) return false;
@@ -295,7 +295,7 @@ function removeDeadGauges({ multiprocDirectory }: MeasuredPool, ended?: string):
     for (const name of deadGaugeFiles(readdirSync(multiprocDirectory), isDead))
       rmSync(join(multiprocDirectory, name), { force: true });
   } catch {
-    // Without the directory there are no metrics either, which the workers' own errors tell.
+    // Without the directory there are no metrics either; the workers' own errors report that.
   }
 }
 
@@ -312,7 +312,7 @@ type Answer =
   | { readonly kind: "success"; readonly text: string }
   | { readonly kind: "failure" | "timeout" | "foreign" };
 
-/** Asks one worker, over a connection of its own: one that is kept would hold up a worker with few of them. */
+/** Scrapes one worker over a new connection: a kept one would block a worker that allows few connections. */
 function fetchText(address: UpstreamAddress, path: string): Promise<Answer> {
   const place = "port" in address ? { host: "127.0.0.1", port: address.port } : { socketPath: address.path };
   return new Promise((resolve) => {
@@ -348,7 +348,7 @@ function fetchText(address: UpstreamAddress, path: string): Promise<Answer> {
         if (bytes > MAX_ANSWER_BYTES) fail();
         else chunks.push(chunk);
       });
-      // "end" does not come where the worker died in the midst of its answer.
+      // "end" is not emitted if the worker dies while it answers.
       response.on("end", () => end({ kind: "success", text: Buffer.concat(chunks).toString("utf8") }));
       response.on("error", fail);
       response.on("close", fail);

@@ -1,6 +1,6 @@
 /**
- * Measures what the workers of autoscaled pools do and gives the order when the decision (core/autoscale.ts) changes. No
- * timer runs where no pool is autoscaled.
+ * Measures the load of autoscaled pools, and scales a pool when the decision (core/autoscale.ts) changes. No timer runs
+ * if no pool is autoscaled.
  */
 import { after, type Instant } from "../../base/time.ts";
 import { changesSpec, type LifecycleEvent } from "../../core/event.ts";
@@ -13,10 +13,10 @@ import type { WorkerTrees } from "./workerTrees.ts";
 
 const SAMPLE_MS = 2000;
 
-/** How old the listing of processes may be. */
+/** Maximum age of the listing of processes. */
 const LISTING_AGE_MS = 1000;
 
-/** What a worker had used up when it was looked at last. */
+/** CPU time that a worker had used at the last look. */
 interface CpuMark {
   /** Its leader. */
   readonly pid: number;
@@ -30,7 +30,7 @@ export interface AutoscalerOptions {
   readonly trees: WorkerTrees;
   /** What the proxies counted, by name of the pool. */
   readonly proxies: () => ReadonlyMap<string, ProxyReadings>;
-  /** Gives the order; may throw where the configuration does not allow it, which is told once. */
+  /** Gives the order. May throw if the configuration does not allow it, which is reported once. */
   readonly scale: (pool: number, replicas: number, reason: string) => void;
 }
 
@@ -80,14 +80,14 @@ export class Autoscaler implements Disposable {
       cpuRatio: known.length === 0 ? undefined : known.reduce((sum, ratio) => sum + ratio, 0) / known.length,
       inFlightPerWorker: counted === undefined ? undefined : inFlight / Math.max(1, ready.length),
     };
-    // While the pool is being changed its load says little.
+    // While operations change the pool, its load is not meaningful.
     if (pool.operations.length > 0) return;
     const { state, replicas, reason } = decideReplicas(this.#states.get(pool.name) ?? newAutoscale(), sample, policy);
     this.#states.set(pool.name, state);
     if (replicas !== pool.replicas) scale(pool.index, replicas, reason ?? "autoscale");
   }
 
-  /** CPUs that the process tree of each worker used since the last look; a worker that is looked at first has none. */
+  /** CPUs that the process tree of each worker used since the last look; none for a worker at its first look. */
   #cpuRatios(workers: readonly WorkerView[]): number[] {
     const { clock, trees } = this.#options;
     const usages = trees.usagesOf(

@@ -1,7 +1,7 @@
 /**
- * Samples of what the workers of each pool have done, for the balance over the last minute. A timer takes one four times a
- * minute (one small file under /proc for each process of a worker), so that every query has an earlier sample to compare with;
- * the end of the window is what he has read at that moment anyway.
+ * Samples of the work of each pool's workers, for the balance over the last minute. A timer takes one four times a
+ * minute (one small file under /proc per process of a worker), so every query has an earlier sample to compare with.
+ * The query's own reading ends the window.
  */
 import { setImmediate as turn } from "node:timers/promises";
 import { after } from "../../base/time.ts";
@@ -21,13 +21,13 @@ import type { WorkerTrees } from "./workerTrees.ts";
 /** The first sample is early, so that there is something to show soon after the start. */
 const FIRST_SAMPLE_MS = 2000;
 
-/** How old the listing of processes may be. */
+/** Maximum age of the listing of processes. */
 const LISTING_AGE_MS = 1000;
 
-/** Workers that are read before other work gets its turn. */
+/** Number of workers that are read per turn of the event loop. */
 const WORKERS_PER_TURN = 64;
 
-/** Where the samples come from. */
+/** Sources of the samples. */
 export interface BalanceSources {
   readonly view: () => ControllerView;
   /** What the proxies counted, by name of the pool. */
@@ -47,7 +47,7 @@ export class BalanceWatch implements Disposable {
     this.#timer = this.#arm(FIRST_SAMPLE_MS);
   }
 
-  /** The balance of each pool of workers by its name; `cpuSecondsOf` a worker, by its leader, is what was read just now. */
+  /** The balance of each pool of workers by its name; `cpuSecondsOf` returns the current reading of a leader. */
   look(cpuSecondsOf: (pid: number) => number | undefined): ReadonlyMap<string, Balance> {
     const proxies = this.#sources.proxies();
     const balances = new Map<string, Balance>();
@@ -74,7 +74,7 @@ export class BalanceWatch implements Disposable {
     const proxies = this.#sources.proxies();
     for (const pool of this.#sources.view().pools) {
       const leaders = pool.workers.flatMap(({ pid }) => pid ?? []);
-      // One worker alone is never compared.
+      // A single worker is never compared.
       if (pool.role !== "workers" || leaders.length < 2) continue;
       const cpuSeconds = new Map<number, number>();
       for (let from = 0; from < leaders.length; from += WORKERS_PER_TURN) {

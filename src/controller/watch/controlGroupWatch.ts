@@ -1,6 +1,6 @@
 /**
- * Follows what happens to the control group while the controller runs: an in-place resize of its CPUs or its memory, and processes
- * that the kernel kills because memory ran out.
+ * Watches the control group while the controller runs: in-place resizes of its CPUs or memory, and processes that the
+ * kernel kills because memory ran out.
  */
 import type { Logger } from "../../base/log.ts";
 import { formatRoundSize } from "../../base/units.ts";
@@ -19,7 +19,7 @@ export interface ControlGroupWatchOptions {
   readonly plannedReplicas: (pool: string) => number | undefined;
   /** See OomKills. */
   readonly takeUnclaimedKills: () => number;
-  /** Gives the pool of this name so many replicas. @throws ControllerError */
+  /** Scales the pool of this name to `replicas`. @throws ControllerError */
   readonly scale: (pool: string, replicas: number, reason: string) => void;
   readonly log: Logger;
 }

@@ -37,7 +37,7 @@ export class ExitHold implements ProcessListener, Disposable {
 
   vacated(pool: number, slot: Slot, incarnation: Incarnation): void {
     const tell = () => this.#listener.vacated(pool, slot, incarnation);
-    // Must follow its exit.
+    // Must follow the worker's exit.
     if (this.#held.length > 0) this.#hold(tell);
     else tell();
   }

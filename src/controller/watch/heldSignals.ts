@@ -1,4 +1,4 @@
-/** Signals that come while the controller starts. Apart, because it is needed before everything else is loaded. */
+/** Signals received while the controller starts. A separate module, because it is needed before others are loaded. */
 
 /** Signals that request a graceful shutdown: SIGPWR is how LXC and some init systems stop a container. */
 export const STOP_SIGNALS = ["SIGTERM", "SIGINT", "SIGQUIT", "SIGPWR"] as const;
@@ -23,8 +23,8 @@ export interface HeldSignals {
 }
 
 /**
- * Keeps a request to stop that comes before anything can be stopped: to PID 1 the kernel delivers only signals that it
- * listens to. The other signals do not end a controller that starts.
+ * Keeps a stop request that arrives before anything can be stopped: the kernel delivers to PID 1 only signals that have
+ * a handler. The other signals do not end a starting controller.
  */
 export function holdSignals(): HeldSignals {
   let stop: string | undefined;

@@ -1,4 +1,4 @@
-/** Whose memory is watched: from the birth of a worker to a target of the sampler, and from there to the daemon. */
+/** Registers workers with the memory sampler, and passes its results to the daemon. */
 import type { Logger } from "../../base/log.ts";
 import { changesSpec, type LifecycleEvent } from "../../core/event.ts";
 import type { Clock } from "../../runtime/clock.ts";
@@ -8,14 +8,14 @@ import { readSystemUnits } from "../../runtime/os/linux.ts";
 import { readPssBytes, readRssPages } from "../../runtime/os/memoryReadings.ts";
 import type { ProcessTrees } from "../../runtime/process/processTrees.ts";
 
-/** How old the listing of processes may be. */
+/** Maximum age of the listing of processes. */
 const LISTING_AGE_MS = 250;
 
 export class MemoryWatch implements Disposable {
   readonly #indexOf: (pool: string) => number | undefined;
   readonly #sampler: MemorySampler;
 
-  /** `indexOf` knows the pools of workers by name; `trees` knows of each event before this does. */
+  /** `indexOf` knows the pools of workers by name; `trees` must be notified of each event before this. */
   constructor(options: {
     indexOf: (pool: string) => number | undefined;
     trees: ProcessTrees;
@@ -45,7 +45,7 @@ export class MemoryWatch implements Disposable {
     });
   }
 
-  /** To be told of every lifecycle event. */
+  /** Call for every lifecycle event. */
   handle(event: LifecycleEvent): void {
     if (changesSpec(event)) this.#sampler.reconsider();
     if (!("slot" in event)) return;

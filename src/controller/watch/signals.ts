@@ -12,12 +12,12 @@ import type { GroupSignals } from "../../runtime/process/groupSignals.ts";
 import { IGNORED_SIGNALS, STOP_SIGNALS } from "./heldSignals.ts";
 
 /**
- * A second stop signal this soon is the first one delivered twice: timeout(1), npm and others pass on to us what the whole
- * process group has got from them or from the terminal. No person means "at once" so quickly.
+ * A second stop signal this soon is the first one delivered twice: timeout(1), npm and others forward a signal that the
+ * whole process group has already received. No operator requests an immediate stop so quickly.
  */
 const SAME_SIGNAL_MS = 300;
 
-/** A signal to a whole service reaches its processes one after another: how long and how often its other receivers are looked at. */
+/** A signal to a whole service reaches its processes one after another: how long and how often others are checked. */
 const GROUP_SIGNAL_MS = 50;
 const GROUP_LOOK_MS = 5;
 
@@ -30,7 +30,7 @@ export interface SignalOptions {
   readonly handle: ControllerHandle;
   readonly log: Logger;
   readonly groupSignals: GroupSignals;
-  /** A request to stop has been passed on to the daemon. */
+  /** Called when a stop request has been passed on to the daemon. */
   readonly isStopKnown: () => void;
 }
 
@@ -75,14 +75,14 @@ export function listenToSignals({ daemon, handle, log, groupSignals, isStopKnown
   attempt("SIGTTOU", () => scaleBy(handle, -1, "SIGTTOU", log));
   process.on("SIGUSR2", () => log.warn("SIGUSR2 is not supported yet and ignored"));
   for (const signal of IGNORED_SIGNALS) process.on(signal, () => log.warn(`received ${signal}, which is ignored`));
-  // Without a listener of Node.js: V8's profiler takes SIGPROF for itself while it runs, and the others have no names.
+  // Not through a Node.js listener: V8's profiler uses SIGPROF while it runs, and the others have no names.
   ignoreSignal(constants.signals.SIGPROF);
   for (let signal = FIRST_REAL_TIME_SIGNAL; signal <= LAST_REAL_TIME_SIGNAL; signal++) ignoreSignal(signal);
-  // Node.js blocks it for good where its debugger may not be started by it (--disable-sigusr1).
+  // Node.js blocks SIGUSR1 permanently if it must not start the debugger (--disable-sigusr1).
   unblockSignal(constants.signals.SIGUSR1);
 }
 
-/** Looks for a moment whether other processes of the service receive the signal too. */
+/** Checks for GROUP_SIGNAL_MS whether other processes of the service receive the signal too. */
 function awaitGroupSignal(daemon: Daemon, signal: string, at: Instant, log: Logger, groupSignals: GroupSignals): void {
   const timer = setInterval(() => {
     const isFound = groupSignals.has(signal);

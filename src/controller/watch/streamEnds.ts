@@ -54,7 +54,7 @@ export class StreamEnds implements Disposable {
     this.#options = options;
   }
 
-  /** To be called with every lifecycle event. */
+  /** Call for every lifecycle event. */
   handle(event: LifecycleEvent): void {
     if (event.kind === "draining") this.#drained.add(keyOf(event));
     else if (event.kind === "stopping") this.#endLater(event);

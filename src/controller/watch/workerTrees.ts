@@ -1,4 +1,4 @@
-/** The process tree of every worker and proxy: from the lifecycle events to what its processes are and use. */
+/** Follows the process tree of every worker and proxy by lifecycle events, and reports its processes and usage. */
 import type { LifecycleEvent } from "../../core/event.ts";
 import { type KnownStats, type ProcessUsage, type TreeUsage, TreeUsages } from "../../runtime/inspect/treeUsage.ts";
 import { readSystemUnits } from "../../runtime/os/linux.ts";

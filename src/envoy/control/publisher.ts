@@ -1,9 +1,9 @@
 /**
- * Brings the endpoints to Envoy: writes the file, has Envoy say that it applied it, and writes again until it has.
+ * Publishes the endpoints to Envoy: writes the file and rewrites it until Envoy confirms that it applied it.
  *
- * Invariants: a reader sees a whole version or the one before, because a file appears by rename from the same directory;
- * versions are written one after another, the newest wish wins; a slot never goes from one incarnation to the next
- * without Envoy having seen it gone, because Envoy would take over health, counters and connections of the dead one.
+ * Invariants: a reader sees a complete version or the previous one, because each file is renamed within its directory.
+ * Versions are written one after another, and the newest desired state wins. Envoy sees a slot removed before its next
+ * incarnation; otherwise it would keep health, counters and connections of the dead one.
  */
 import { after, type Instant } from "../../base/time.ts";
 import { ENDPOINTS_TYPE, endpoints } from "../resources/endpoints.ts";
@@ -12,41 +12,41 @@ import { formatAddress, type ProxyUser, type Upstream } from "../resources/setti
 import type { Clock } from "./clock.ts";
 import { writeWhole } from "./privateFiles.ts";
 
-/** First look after a write; an update takes Envoy 1 to 2 ms. Each further look comes after twice as long. */
+/** First poll after a write; an update takes Envoy 1 to 2 ms. The interval doubles after each poll. */
 const FIRST_LOOK_MS = 2;
 const LAST_LOOK_MS = 1000;
 
-/** An update that is not applied after this time is written again, each time after twice as long. */
+/** An update that is not applied after this time is written again; the interval doubles each time. */
 const FIRST_REWRITE_MS = 500;
 const LAST_REWRITE_MS = 30_000;
 
-/** What Envoy says about the endpoints it has. */
+/** What Envoy reports about its endpoints. */
 export interface AppliedState {
   readonly version: string;
-  /** How many updates it did not take since it started. */
+  /** Number of updates that Envoy has not accepted since it started. */
   readonly refusals: number;
 }
 
 export interface PublisherListener {
-  /** Envoy balances over these now. */
+  /** Envoy balances over these upstreams now. */
   applied(upstreams: readonly Upstream[]): void;
-  /** An update is not applied yet after `waitedMs`; told once for each update. */
+  /** An update is not applied yet after `waitedMs`; reported once per update. */
   updateLate(version: string, waitedMs: number): void;
-  /** Envoy refused an update and keeps the one before; told once for each update. */
+  /** Envoy rejected an update and keeps the previous one; reported once per update. */
   updateRefused(version: string): void;
-  /** The file could not be written; told once for each update. */
+  /** The file could not be written; reported once per update. */
   writeFailed(error: Error): void;
 }
 
 export interface PublisherOptions {
   readonly file: string;
-  /** Whom Envoy runs as, if not as the controller. */
+  /** The user that Envoy runs as, if not the controller's. */
   readonly user?: ProxyUser | undefined;
   readonly clock: Clock;
   readonly listener: PublisherListener;
 }
 
-/** One version on its way to Envoy. */
+/** One version that is being published. */
 interface Update {
   readonly version: string;
   readonly upstreams: readonly Upstream[];
@@ -69,9 +69,9 @@ export class Publisher implements Disposable {
   #versions = 0;
   /** Incarnations by slot that Envoy may have read. */
   readonly #known = new Map<number, number>();
-  /** Asks the Envoy that runs; undefined while none does. */
+  /** Queries the running Envoy; undefined while none runs. */
   #ask: (() => Promise<AppliedState>) | undefined;
-  /** Refusals of that Envoy that are known. */
+  /** Refusals of that Envoy seen so far. */
   #refusals = 0;
   #isAsking = false;
   #timer: Disposable | undefined;
@@ -84,28 +84,28 @@ export class Publisher implements Disposable {
   }
 
   /**
-   * Wants these endpoints from now on. The file is written before this returns, unless prepare() was never called or
-   * Envoy must see a slot gone first.
+   * Sets the desired endpoints. Writes the file before it returns, unless prepare() was never called or Envoy must see
+   * a slot removed first.
    */
   publish(upstreams: readonly Upstream[]): void {
     this.#wanted = upstreams.toSorted((a, b) => a.slot - b.slot);
     if (this.#update !== undefined) this.#writeNext();
   }
 
-  /** Writes what is wanted for an Envoy that is going to start. @throws Error of the system */
+  /** Writes the desired endpoints for an Envoy that is about to start. @throws Error of the system */
   prepare(): void {
     this.#known.clear();
     this.#write(this.#begin(this.#wanted));
   }
 
-  /** Whether Envoy has said that it applied the newest version. */
+  /** Whether Envoy has confirmed that it applied the newest version. */
   get isApplied(): boolean {
     return this.#update?.isApplied === true;
   }
 
   /**
-   * Writes the same endpoints as a new version and has Envoy say that it applied them: one that reads them anew, because
-   * its cluster was replaced, still shows the version of the cluster before.
+   * Writes the same endpoints as a new version and polls until Envoy has applied it. An Envoy that has replaced its
+   * cluster still reports the endpoint version of the old one.
    */
   renew(): void {
     if (this.#update === undefined) return;
@@ -114,30 +114,30 @@ export class Publisher implements Disposable {
     this.#lookLater(update.lookMs);
   }
 
-  /** An Envoy runs that read the file; `ask` asks it. */
+  /** An Envoy that has read the file is running; `ask` queries it. */
   attach(ask: () => Promise<AppliedState>): void {
     this.#ask = ask;
     this.#refusals = 0;
-    // Written before Envoy watched or after: only Envoy can tell.
+    // Only Envoy knows whether the file was written before or after it began to watch.
     const update = this.#update ?? this.#begin(this.#wanted);
     this.#restartWaits(update);
     this.#lookLater(0);
   }
 
-  /** No Envoy runs any more. */
+  /** No Envoy runs: stops polling. */
   detach(): void {
     this[Symbol.dispose]();
     if (this.#update !== undefined) this.#update.isApplied = false;
   }
 
-  /** Asks and writes nothing more. */
+  /** Stops polling and rewriting. */
   [Symbol.dispose](): void {
     this.#ask = undefined;
     this.#timer?.[Symbol.dispose]();
     this.#timer = undefined;
   }
 
-  /** Writes the next version on the way to what is wanted, where it differs from the one that was written. */
+  /** Writes the next version towards the desired endpoints, if it differs from the last one written. */
   #writeNext(): void {
     const next = this.#wanted.filter(({ slot, incarnation }) => (this.#known.get(slot) ?? incarnation) === incarnation);
     if (this.#update !== undefined && isSame(this.#update.upstreams, next)) return;
@@ -171,7 +171,7 @@ export class Publisher implements Disposable {
     try {
       this.#write(update);
     } catch (error) {
-      // It is written again like one that Envoy did not notice.
+      // It is written again like an update that Envoy did not notice.
       if (!update.told.has("unwritten"))
         this.#listener.writeFailed(error instanceof Error ? error : new Error(String(error)));
       update.told.add("unwritten");
@@ -194,7 +194,7 @@ export class Publisher implements Disposable {
     });
   }
 
-  /** One question at a time; an answer is judged by what is written by then. */
+  /** Sends one query at a time; a response is compared with the version written by then. */
   async #look(): Promise<void> {
     const ask = this.#ask;
     if (ask === undefined || this.#isAsking) return;
@@ -202,7 +202,7 @@ export class Publisher implements Disposable {
     const state = await ask().catch(() => undefined);
     this.#isAsking = false;
     if (this.#ask === undefined || this.#update === undefined) return;
-    // Another Envoy runs by now, whose look was left out for this one.
+    // Another Envoy runs by now; its poll was skipped because of this one.
     if (this.#ask !== ask) this.#lookLater(0);
     else this.#judge(this.#update, state);
   }

@@ -1,4 +1,4 @@
-/** Replaces one resource of a running Envoy: writes its file and has Envoy say that it is in use, or why not. */
+/** Replaces one resource of a running Envoy: writes its file and polls until Envoy uses or rejects it. */
 import { after, type Instant } from "../../base/time.ts";
 import { RESOURCES_FILTER, type ResourceKind, type ResourceState, resourceState } from "../reading/resourceStates.ts";
 import type { Resources } from "../resources/resources.ts";
@@ -6,14 +6,14 @@ import type { ProxySettings } from "../resources/settings.ts";
 import type { Clock } from "./clock.ts";
 import type { EnvoyRun } from "./run.ts";
 
-/** Waits between looks; an update takes Envoy 1 to 2 ms. */
+/** Polling interval; an update takes Envoy 1 to 2 ms. */
 const FIRST_LOOK_MS = 2;
 const LAST_LOOK_MS = 50;
 
 /** A file that Envoy has not noticed after this time is written again. */
 const REWRITE_MS = 1000;
 
-/** What is to be replaced, in which Envoy, and until when. */
+/** The resource to replace, the Envoy that uses it, and the deadline. */
 export interface Replacement {
   readonly run: EnvoyRun;
   readonly resources: Resources;
@@ -24,8 +24,8 @@ export interface Replacement {
 }
 
 /**
- * Resolves with undefined when the resource is in use, or Envoy is gone; else with the reason why not, and the new file
- * is still there. @throws Error of the system
+ * Resolves with undefined when the resource is in use or Envoy has exited; otherwise with the reason, and the new file
+ * stays. @throws Error of the system
  */
 export async function replaceResource(order: Replacement): Promise<string | undefined> {
   const { run, resources, kind, settings, clock, deadline } = order;

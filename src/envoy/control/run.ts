@@ -1,16 +1,16 @@
-/** One life of an Envoy process: whatever waits for it ends with it. */
+/** The lifetime of one Envoy process; all waits for it end with it. */
 import { after } from "../../base/time.ts";
 import type { AdminPlace } from "../resources/settings.ts";
 import { AdminClient } from "./adminClient.ts";
 import type { Clock } from "./clock.ts";
 
-/** A process of Envoy from its spawn to its end, and its admin interface. */
+/** An Envoy process from spawn to exit, and its admin interface. */
 export class EnvoyRun implements Disposable {
   readonly incarnation: number;
   readonly admin: AdminClient;
-  /** Whether the listener takes connections. */
+  /** Whether the listener accepts connections. */
   isServing = false;
-  /** Percentage of endpoints that this Envoy was last allowed to eject. */
+  /** Percentage of endpoints that this Envoy may eject, as last set. */
   maxEjectionPercent: number | undefined;
   #isOver = false;
   readonly #clock: Clock;
@@ -26,7 +26,7 @@ export class EnvoyRun implements Disposable {
     return this.#isOver;
   }
 
-  /** Waits so long, or until the run is over or woken. */
+  /** Waits for `ms`, or until the run ends or is woken. */
   pause(ms: number): Promise<void> {
     return new Promise((resolve) => {
       const wake = () => {

@@ -11,7 +11,7 @@ import { makeReadable, writePrivate } from "./privateFiles.ts";
 export class TlsCopies {
   readonly #directory: string;
   readonly #user: ProxyPlaces["user"];
-  /** What the files said when they were read last, by path. */
+  /** Contents of the files when last read, by path. */
   #contents: ReadonlyMap<string, Buffer> = new Map();
 
   constructor({ directory, user }: ProxyPlaces) {
@@ -28,7 +28,7 @@ export class TlsCopies {
     return [...this.#contents].some(([path, bytes]) => before.get(path)?.equals(bytes) !== true);
   }
 
-  /** The settings with the copies in place of the files; the files themselves if Envoy runs as the controller. Call load() before. @throws Error */
+  /** The settings with paths of copies; unchanged if Envoy runs as the controller. Call load() before. @throws Error */
   place(settings: ProxySettings): ProxySettings {
     const { tls } = settings;
     if (tls === undefined || this.#user === undefined) return settings;
@@ -36,7 +36,7 @@ export class TlsCopies {
     return { ...settings, tls: { cert: this.#copy(tls.cert, "crt"), key: this.#copy(tls.key, "key") } };
   }
 
-  /** Removes the copies that these settings, which place() returned, do not name. */
+  /** Removes the copies that these settings, as returned by place(), do not use. */
   keepOnly({ tls }: ProxySettings): void {
     if (this.#user === undefined) return;
     const named = [tls?.cert, tls?.key].flatMap((path) => (path === undefined ? [] : [basename(path)]));
@@ -47,7 +47,7 @@ export class TlsCopies {
   #copy(source: string, suffix: string): string {
     const content = this.#contents.get(source);
     if (content === undefined) throw new Error(`"${source}" was not read`);
-    // 4 MB and 8 ms, which only a controller with TLS pays.
+    // Loaded lazily: it costs 4 MB and 8 ms, which only a controller with TLS needs.
     const { createHash } = process.getBuiltinModule("node:crypto");
     const name = createHash("sha256").update(content).digest("hex").slice(0, 16);
     const copy = join(this.#directory, `${name}.${suffix}`);

@@ -1,18 +1,18 @@
 /**
- * What Envoy's admin interface answers, read defensively: what is missing is 0, what is not understood is left out. Pure.
+ * Defensive parsers for Envoy's admin interface: missing values are 0, malformed entries are skipped. Pure.
  */
 import { CLUSTER_NAME } from "../resources/settings.ts";
 
-/** One endpoint as Envoy sees it; counters begin with the process, or when the endpoint was added. */
+/** One endpoint as Envoy sees it; counters start with the process, or when the endpoint is added. */
 export interface HostStatus {
   /** `127.0.0.1:9090`, or the path of a socket. */
   readonly address: string;
-  /** HEALTHY, DRAINING, UNHEALTHY … as the endpoints said. */
+  /** HEALTHY, DRAINING, UNHEALTHY …, as set in the endpoints resource. */
   readonly edsHealth: string;
-  /** Whether Envoy's own check takes it out. */
+  /** Whether Envoy's active health check marks it unhealthy. */
   readonly failedActiveCheck: boolean;
   readonly requestsActive: number;
-  /** Requests given to this worker that wait for a connection; 0 where Envoy is too old to count them. */
+  /** Requests assigned to this worker that wait for a connection; 0 if Envoy is too old to count them. */
   readonly requestsPending: number;
   readonly requestsTotal: number;
   readonly requestsFailed: number;
@@ -27,15 +27,15 @@ export interface Histogram {
   readonly count: number;
 }
 
-/** What an Envoy with a listener tells about it. */
+/** What Envoy reports about its listener. */
 export interface ListenerState {
   readonly active: number;
   readonly failures: number;
-  /** Why the last one was refused, as Envoy says it; undefined where it does not. */
+  /** Envoy's reason for the last failure; undefined if it gives none. */
   readonly reason: string | undefined;
 }
 
-/** A number among statistics; 0 where it is missing. */
+/** A numeric statistic; 0 if absent. */
 export function numberOf(stats: ReadonlyMap<string, number | string>, name: string): number {
   const value = stats.get(name);
   return typeof value === "number" ? value : 0;
@@ -63,7 +63,7 @@ function parseJson(text: string): unknown {
   }
 }
 
-/** The endpoints in the text of `/clusters?format=json`; members with their default value are missing there. */
+/** Parses the endpoints of a `/clusters?format=json` response, which omits members with default values. */
 export function parseClusters(text: string): HostStatus[] {
   const found = listOf(member(parseJson(text), "cluster_statuses")).find(
     (status) => member(status, "name") === CLUSTER_NAME,
@@ -102,7 +102,7 @@ function parseAddress(address: unknown): string | undefined {
   return typeof host === "string" && typeof port === "number" ? `${host}:${port}` : undefined;
 }
 
-/** `name: value` lines; what has no value yet, and histograms, are left out. */
+/** Parses `name: value` lines; skips histograms and statistics that have no value yet. */
 export function parseStats(text: string): ReadonlyMap<string, number | string> {
   const stats = new Map<string, number | string>();
   for (const line of text.split("\n")) {
@@ -112,7 +112,7 @@ export function parseStats(text: string): ReadonlyMap<string, number | string> {
   return stats;
 }
 
-/** Histograms in Prometheus' text format, each with the labels of its first series only. */
+/** Parses histograms in the Prometheus text format, each with the labels of its first series only. */
 export function parseHistograms(text: string): ReadonlyMap<string, Histogram> {
   const parts = new Map<string, { buckets: { upperBound: number; count: number }[]; sum: number; count: number }>();
   for (const line of text.split("\n")) {
@@ -133,7 +133,7 @@ export function parseHistograms(text: string): ReadonlyMap<string, Histogram> {
   return parts;
 }
 
-/** Why a listener was refused, in the text of `/config_dump`. */
+/** The reason why Envoy rejected a listener, from a `/config_dump` response. */
 export function parseListenerError(text: string): string | undefined {
   for (const config of listOf(member(parseJson(text), "configs"))) {
     const details = member(config, "error_state", "details");

@@ -1,12 +1,12 @@
 /**
- * Which workers drain and when the last request on each is over. Envoy's threads learn of new endpoints a little after
- * its main thread, which answers the questions: so a worker is drained only when it had nothing to do in two looks, some
- * milliseconds apart, after the endpoints were applied. Pure bookkeeping.
+ * Tracks which workers drain and when the last request on each ends. Envoy's threads learn of new endpoints slightly
+ * after its main thread, which answers admin requests. So a worker is drained only after two idle polls, some
+ * milliseconds apart, once Envoy has applied the endpoints. Pure bookkeeping.
  */
 import { after, type Instant } from "../../base/time.ts";
 import type { Upstream } from "../resources/settings.ts";
 
-/** Least time between the first and the last look at a worker that has nothing to do. */
+/** Minimum time between the first and the last poll of an idle worker. */
 export const QUIET_MS = 10;
 
 interface Drain {
@@ -15,7 +15,7 @@ interface Drain {
   quietSince: Instant | undefined;
 }
 
-/** A worker that is drained. */
+/** A worker that has finished draining. */
 export interface Drained {
   readonly slot: number;
   readonly incarnation: number;
@@ -24,17 +24,17 @@ export interface Drained {
 export class Drains {
   readonly #drains = new Map<number, Drain>();
 
-  /** Whether a look is needed: someone drains and Envoy knows it. */
+  /** Whether polling is needed: a worker drains and Envoy has applied its state. */
   get isWatching(): boolean {
     return [...this.#drains.values()].some(({ phase }) => phase === "watched");
   }
 
-  /** Whether the next look may be the last one at somebody. */
+  /** Whether the next poll may complete a drain. */
   get isNearlyOver(): boolean {
     return [...this.#drains.values()].some(({ phase, quietSince }) => phase === "watched" && quietSince !== undefined);
   }
 
-  /** The upstreams that are wanted; who drains already goes on. Returns whether someone new drains. */
+  /** Sets the desired upstreams; drains in progress continue. Returns whether a new drain started. */
   want(upstreams: readonly Upstream[]): boolean {
     const draining = new Map(
       upstreams.filter(({ state }) => state === "draining").map(({ slot, incarnation }) => [slot, incarnation]),
@@ -50,7 +50,7 @@ export class Drains {
     return hasNew;
   }
 
-  /** Envoy balances over these upstreams now. Returns whether someone is watched who was not. */
+  /** Envoy has applied these upstreams. Returns whether another drain is watched now. */
   applied(upstreams: readonly Upstream[]): boolean {
     let hasNew = false;
     for (const { slot, incarnation, state } of upstreams) {
@@ -62,7 +62,7 @@ export class Drains {
     return hasNew;
   }
 
-  /** A look that was begun at `at`: `isBusy` tells whether a worker had something to do. Returns who is drained now. */
+  /** Handles a poll started at `at`; `isBusy` says whether a worker has work. Returns the workers now drained. */
   look(at: Instant, isBusy: (slot: number, incarnation: number) => boolean): Drained[] {
     const drained: Drained[] = [];
     for (const [slot, drain] of this.#drains) {
@@ -77,7 +77,7 @@ export class Drains {
     return drained;
   }
 
-  /** Nothing is in flight any more, because Envoy is gone. Returns who is drained by that. */
+  /** Ends all drains, because Envoy has exited and nothing is in flight. Returns the workers affected. */
   endAll(): Drained[] {
     const drained: Drained[] = [];
     for (const [slot, drain] of this.#drains) {

@@ -1,4 +1,4 @@
-/** Which workers Envoy is configured to balance over or to have on standby, and which of them it has activated. Pure. */
+/** Which workers Envoy should balance over or keep on standby, and which of them it has activated. Pure. */
 import type { Upstream } from "../resources/settings.ts";
 
 /** A worker that receives requests from now on, or as soon as it is promoted. */
@@ -10,19 +10,19 @@ export interface Enlisted {
 export class Enlistments {
   readonly #wanted = new Map<number, { readonly incarnation: number; isEnlisted: boolean }>();
 
-  /** Whether Envoy balances over anyone. */
+  /** Whether Envoy has activated any worker. */
   get isAnyEnlisted(): boolean {
     for (const { isEnlisted } of this.#wanted.values()) if (isEnlisted) return true;
     return false;
   }
 
-  /** Whether someone is wanted who is not enlisted yet. */
+  /** Whether any worker still waits for its activation. */
   get isAnyAwaited(): boolean {
     for (const { isEnlisted } of this.#wanted.values()) if (!isEnlisted) return true;
     return false;
   }
 
-  /** The upstreams that are wanted. Returns whether someone new is to be enlisted. */
+  /** Sets the desired upstreams. Returns whether any new worker must be activated. */
   want(upstreams: readonly Upstream[]): boolean {
     const wanted = new Map(upstreams.filter(isWanted).map(({ slot, incarnation }) => [slot, incarnation]));
     for (const [slot, { incarnation }] of this.#wanted) if (wanted.get(slot) !== incarnation) this.#wanted.delete(slot);
@@ -35,13 +35,13 @@ export class Enlistments {
     return hasNew;
   }
 
-  /** Envoy goes by these upstreams now. Returns who is new among them. */
+  /** Envoy has applied these upstreams. Returns the newly activated workers. */
   applied(upstreams: readonly Upstream[]): Enlisted[] {
     const present = new Map(upstreams.filter(isWanted).map((each) => [each.slot, each]));
     return this.#enlist((slot, incarnation) => present.get(slot)?.incarnation === incarnation);
   }
 
-  /** No Envoy runs; the next one begins with what is wanted. Returns who had not been enlisted. */
+  /** No Envoy runs; the next one starts with the desired upstreams. Returns the workers not activated before. */
   all(): Enlisted[] {
     return this.#enlist(() => true);
   }
@@ -57,7 +57,7 @@ export class Enlistments {
   }
 }
 
-/** Whether it is to serve, now or at any moment. */
+/** Whether the upstream serves requests or can be promoted at any moment. */
 function isWanted({ state }: Upstream): boolean {
   return state === "serving" || state === "standby";
 }

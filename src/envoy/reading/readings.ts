@@ -1,25 +1,25 @@
-/** The numbers about a pool's proxy for metrics: which of Envoy's statistics they come from and how they add up. Pure. */
+/** Metrics of a pool's proxy: which Envoy statistics they come from and how they add up. Pure. */
 
 import { CLUSTER_NAME, LISTENER_NAME } from "../resources/settings.ts";
 import { type Histogram, type HostStatus, numberOf } from "./adminAnswers.ts";
 import type { NamedCounts, RequestCounts } from "./requestCounts.ts";
 
-/** One worker as the proxy sees it. Totals are those of its slot and never go back. */
+/** One worker as the proxy sees it. Totals belong to its slot and never decrease. */
 export interface WorkerReadings {
   readonly requestsTotal: number;
   readonly failedTotal: number;
   readonly inFlight: number;
-  /** Whether Envoy's own health check takes it out. */
+  /** Whether Envoy's active health check marks it unhealthy. */
   readonly failedActiveCheck: boolean;
 }
 
-/** One pool's proxy. Totals never go back, also when Envoy is restarted. */
+/** One pool's proxy. Totals never decrease, even when Envoy restarts. */
 export interface ProxyReadings {
   readonly workers: ReadonlyMap<number, WorkerReadings>;
   readonly downstreamRequestsTotal: number;
   readonly downstreamRequestsActive: number;
   readonly downstreamConnectionsActive: number;
-  /** Answers 5xx that clients got, from workers or from Envoy itself. */
+  /** 5xx responses that clients received, from workers or from Envoy itself. */
   readonly downstream5xxTotal: number;
   /** Requests refused because the queue was full. */
   readonly queueOverflowTotal: number;
@@ -28,7 +28,7 @@ export interface ProxyReadings {
   readonly retriesTotal: number;
   readonly updatesAppliedTotal: number;
   readonly updatesRefusedTotal: number;
-  /** Time from the request to the end of the worker's answer, in ms; undefined before the first one. */
+  /** Time from the request to the end of the worker's response, in ms; undefined before the first response. */
   readonly requestTimeMs: Histogram | undefined;
 }
 
@@ -48,16 +48,16 @@ const COUNTERS = {
   unread: `${CLUSTER}.update_failure`,
 } as const;
 
-/** Histogram of the time of requests, by its name in Prometheus' format. */
+/** Prometheus name of the request time histogram. */
 const REQUEST_TIME = `envoy_cluster_upstream_rq_time`;
 
 /** Filter for the statistics of readings. */
 export const READINGS_FILTER = filterOf([...Object.values(COUNTERS), CONNECTIONS_ACTIVE, REQUESTS_ACTIVE, QUEUED]);
 
-/** Filter for the histogram of readings. Envoy also has it split by the origin of requests, under longer names. */
+/** Filter for the histogram of readings. Envoy also splits it by the origin of requests, under longer names. */
 export const HISTOGRAM_FILTER = filterOf([`${CLUSTER}.upstream_rq_time`]);
 
-/** Filter for what is still going on at the listener. */
+/** Filter for the listener's active connections and requests. */
 export const DOWNSTREAM_FILTER = filterOf([CONNECTIONS_ACTIVE, REQUESTS_ACTIVE]);
 
 const UPSTREAM_CONNECTIONS = {
@@ -65,10 +65,10 @@ const UPSTREAM_CONNECTIONS = {
   opened: `${CLUSTER}.upstream_cx_total`,
 } as const;
 
-/** Filter for the connections to workers, those of a cluster that was replaced too. */
+/** Filter for connections to workers, including those of a replaced cluster. */
 export const UPSTREAM_FILTER = filterOf(Object.values(UPSTREAM_CONNECTIONS));
 
-/** Filter for what became of updates of the endpoints. */
+/** Filter for the outcome of endpoint updates. */
 export const UPDATE_FILTER = filterOf([`${CLUSTER}.version_text`, COUNTERS.refused, COUNTERS.unread]);
 
 function filterOf(names: readonly string[]): string {
@@ -77,7 +77,7 @@ function filterOf(names: readonly string[]): string {
 
 type Stats = ReadonlyMap<string, number | string>;
 
-/** What Envoy says about the endpoints it has. */
+/** What Envoy reports about its endpoints. */
 export function appliedState(stats: Stats): { readonly version: string; readonly refusals: number } {
   return {
     version: String(stats.get(`${CLUSTER}.version_text`) ?? ""),
@@ -85,7 +85,7 @@ export function appliedState(stats: Stats): { readonly version: string; readonly
   };
 }
 
-/** Connections to workers: those there are, and all that were ever opened. */
+/** Connections to workers: currently active, and opened in total. */
 export function upstreamConnections(stats: Stats): { readonly active: number; readonly opened: number } {
   return {
     active: numberOf(stats, UPSTREAM_CONNECTIONS.active),
@@ -93,12 +93,12 @@ export function upstreamConnections(stats: Stats): { readonly active: number; re
   };
 }
 
-/** Connections and requests of clients that are going on. */
+/** Active connections and requests of clients. */
 export function downstreamActive(stats: Stats): { readonly connections: number; readonly requests: number } {
   return { connections: numberOf(stats, CONNECTIONS_ACTIVE), requests: numberOf(stats, REQUESTS_ACTIVE) };
 }
 
-/** All values that only grow while Envoy runs; buckets of the histogram as `le <bound>`, with its `sum` and `count`. */
+/** All values that only grow while Envoy runs; histogram buckets as `le <bound>`, with `sum` and `count`. */
 export function countersOf(stats: Stats, histograms: ReadonlyMap<string, Histogram>): ReadonlyMap<string, number> {
   const values = new Map<string, number>();
   for (const name of Object.values(COUNTERS)) values.set(name, numberOf(stats, name));
@@ -110,7 +110,7 @@ export function countersOf(stats: Stats, histograms: ReadonlyMap<string, Histogr
   return values;
 }
 
-/** Puts the readings together; `hosts` by slot and `stats` are the latest of the Envoy that runs, empty while none does. */
+/** Assembles the readings. `hosts`, by slot, and `stats` are the latest of the running Envoy, empty if none runs. */
 export function readingsOf(
   workers: RequestCounts,
   hosts: ReadonlyMap<number, HostStatus>,

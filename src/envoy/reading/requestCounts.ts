@@ -1,30 +1,30 @@
 /**
- * Counters that only grow, made of counters that begin again: Envoy's are lost with its process, and those of a worker
- * with each removal from the endpoints. Pure: (state, observation) → state.
+ * Monotonic counters built from counters that reset: Envoy loses all counters when its process exits, and those of a
+ * worker when the worker is removed from the endpoints. Pure: (state, observation) → state.
  */
 
-/** What is known of a worker's slot. */
+/** Counts of one slot. */
 export interface SlotCount {
   readonly incarnation: number;
-  /** Requests given to all incarnations of the slot. */
+  /** Requests sent to all incarnations of the slot. */
   readonly requestsTotal: number;
-  /** Requests of all incarnations that failed: no answer, or 5xx. */
+  /** Failed requests of all incarnations: no response, or 5xx. */
   readonly failedTotal: number;
-  /** Requests given to the present incarnation. */
+  /** Requests sent to the current incarnation. */
   readonly ofIncarnation: number;
-  /** Envoy's own counters when they were last seen; 0 where it counts from the beginning. */
+  /** Envoy's own counters at the last observation; 0 if they have reset since. */
   readonly seenRequests: number;
   readonly seenFailed: number;
 }
 
-/** Counts of all slots, and the process of Envoy they were last seen in. */
+/** Counts of all slots, and the Envoy process that they were last read from. */
 export interface RequestCounts {
   /** Incarnation of Envoy. */
   readonly run: number;
   readonly slots: ReadonlyMap<number, SlotCount>;
 }
 
-/** What Envoy tells about one worker. */
+/** What Envoy reports about one worker. */
 export interface WorkerObservation {
   readonly slot: number;
   readonly incarnation: number;
@@ -32,15 +32,15 @@ export interface WorkerObservation {
   readonly failed: number;
 }
 
-/** Nothing seen yet. */
+/** No observations yet. */
 export const NO_COUNTS: RequestCounts = { run: 0, slots: new Map() };
 
-/** How much a counter grew from `seen` to `value`; a smaller value is one that began again. */
+/** How much a counter grew from `seen` to `value`; a smaller value means that it was reset. */
 export function growth(seen: number, value: number): number {
   return value >= seen ? value - seen : value;
 }
 
-/** Adds what Envoy's incarnation `run` tells. Slots that are not observed stay as they are. */
+/** Adds observations of Envoy's incarnation `run`. Slots without an observation keep their totals. */
 export function addObservations(
   counts: RequestCounts,
   run: number,
@@ -62,14 +62,14 @@ export function addObservations(
     });
   }
   if (counts.run === run) return { run, slots };
-  // In another process every counter began again, also those that were not observed yet.
+  // A new Envoy process resets every counter, including those not observed yet.
   const observed = new Set(observations.map(({ slot }) => slot));
   for (const [slot, count] of slots)
     if (!observed.has(slot)) slots.set(slot, { ...count, seenRequests: 0, seenFailed: 0 });
   return { run, slots };
 }
 
-/** Envoy dropped its counters of every slot that is not in `present`. */
+/** Resets the observed counters of every slot not in `present`, because Envoy dropped them. */
 export function forgetAbsent(counts: RequestCounts, present: ReadonlySet<number>): RequestCounts {
   const slots = new Map(counts.slots);
   for (const [slot, count] of slots)
@@ -77,23 +77,23 @@ export function forgetAbsent(counts: RequestCounts, present: ReadonlySet<number>
   return { run: counts.run, slots };
 }
 
-/** Named counters that only grow, and Envoy's values when they were last seen. */
+/** Named monotonic counters, and Envoy's values at the last observation. */
 export interface NamedCounts {
   readonly run: number;
   readonly totals: ReadonlyMap<string, number>;
   readonly seen: ReadonlyMap<string, number>;
 }
 
-/** Nothing seen yet. */
+/** No observations yet. */
 export const NO_NAMED_COUNTS: NamedCounts = { run: 0, totals: new Map(), seen: new Map() };
 
-/** Adds Envoy's present values of named counters. */
+/** Adds Envoy's current values of named counters. */
 export function addNamed(counts: NamedCounts, run: number, values: ReadonlyMap<string, number>): NamedCounts {
   const totals = new Map(counts.totals);
   for (const [name, value] of values) {
     const seen = counts.run === run ? (counts.seen.get(name) ?? 0) : 0;
     totals.set(name, (totals.get(name) ?? 0) + growth(seen, value));
   }
-  // A counter that is missing this time has not begun again.
+  // A counter that is missing this time has not been reset.
   return { run, totals, seen: counts.run === run ? new Map([...counts.seen, ...values]) : values };
 }

@@ -1,6 +1,6 @@
 /**
- * What became of a changed resource (routes, listener, cluster), from Envoy's statistics: which they are and what they
- * mean. Endpoints, which change all the time, are in readings.ts. Pure.
+ * The state of a changed resource (routes, listener, cluster): which Envoy statistics describe it and what they mean.
+ * Endpoints, which change all the time, are in readings.ts. Pure.
  */
 
 import { LISTENER_NAME } from "../resources/settings.ts";
@@ -9,13 +9,13 @@ import { numberOf } from "./adminAnswers.ts";
 /** A resource that changes when the settings do. */
 export type ResourceKind = "routes" | "listener" | "cluster";
 
-/** What Envoy says about one of them. */
+/** What Envoy reports about one resource. */
 export interface ResourceState {
-  /** The last version that it took. */
+  /** The last version that Envoy accepted. */
   readonly version: string;
-  /** How many updates it did not take since it started. */
+  /** Number of updates that Envoy has not accepted since it started. */
   readonly refusals: number;
-  /** Whether what it took is in use, not only prepared. */
+  /** Whether the accepted version is in use, not only warming. */
   readonly isSettled: boolean;
 }
 
@@ -48,7 +48,7 @@ export const RESOURCES_FILTER = `^(${[
   .map((name) => name.replaceAll(".", "\\."))
   .join("|")})$`;
 
-/** The state of a kind. */
+/** The state of one kind of resource. */
 export function resourceState(kind: ResourceKind, stats: Stats): ResourceState {
   const prefix = PREFIXES[kind];
   const refusals = numberOf(stats, `${prefix}.update_rejected`) + numberOf(stats, `${prefix}.update_failure`);
@@ -59,12 +59,12 @@ export function resourceState(kind: ResourceKind, stats: Stats): ResourceState {
     case "listener":
       return {
         version,
-        // One that was taken may still fail to listen.
+        // An accepted listener may still fail to listen.
         refusals: refusals + numberOf(stats, LISTENER.failed),
         isSettled: numberOf(stats, LISTENER.warming) === 0 && numberOf(stats, LISTENER.active) > 0,
       };
     case "cluster":
-      // The one before is used until the endpoints are read and each worker was checked once.
+      // Envoy uses the old cluster until it has read the endpoints and checked each worker once.
       return { version, refusals, isSettled: numberOf(stats, CLUSTERS_WARMING) === 0 };
   }
 }

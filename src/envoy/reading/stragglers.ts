@@ -1,17 +1,17 @@
 /**
- * Requests that run on a cluster that was replaced. Envoy lets them end but counts them for no worker any more, so any
- * worker it balanced over then may have some, until there is no connection left that belongs to no worker. Pure.
+ * Requests in flight on a replaced cluster. Envoy lets them finish but no longer attributes them to a worker. So any
+ * worker of the old cluster may have some, until every connection belongs to a known worker again. Pure.
  */
 import { after, type Instant } from "../../base/time.ts";
 import { QUIET_MS } from "./drains.ts";
 
-/** Who may have some. */
+/** A worker that may have requests in flight on a replaced cluster. */
 export interface Suspect {
   readonly slot: number;
   readonly incarnation: number;
 }
 
-/** Connections of all clusters of this name at two moments, and between them those of the present one. */
+/** Connections of all clusters with this name, read twice, and those of the current cluster, read in between. */
 export interface ConnectionCounts {
   readonly before: { readonly active: number; readonly opened: number };
   readonly ofWorkers: number;
@@ -22,31 +22,31 @@ export class Stragglers {
   readonly #suspects = new Map<number, number>();
   #since: Instant | undefined;
 
-  /** Whether a look is needed. */
+  /** Whether polling is needed. */
   get isWatching(): boolean {
     return this.#suspects.size > 0;
   }
 
-  /** The cluster was replaced by `at`; these were balanced over before. */
+  /** The cluster was replaced by the time `at`; Envoy balanced over `suspects` before. */
   replaced(at: Instant, suspects: Iterable<Suspect>): void {
     for (const { slot, incarnation } of suspects) this.#suspects.set(slot, incarnation);
     this.#since = at;
   }
 
-  /** Whether a worker may have some. */
+  /** Whether a worker may have requests in flight on a replaced cluster. */
   mayHave(slot: number, incarnation: number): boolean {
     return this.#suspects.get(slot) === incarnation;
   }
 
-  /** A look that was begun at `at`. */
+  /** Handles a poll started at `at`. */
   look(at: Instant, { before, ofWorkers, after: then }: ConnectionCounts): void {
-    // Envoy's threads learn of the new cluster a little after its main thread.
+    // Envoy's threads learn of the new cluster slightly after its main thread.
     if (this.#since === undefined || at < after(this.#since, QUIET_MS)) return;
-    // At the moment of the middle answer there were at most those of the first and all that were opened meanwhile.
+    // When `ofWorkers` was read, at most `before.active` plus all connections opened meanwhile were active.
     if (before.active + (then.opened - before.opened) - ofWorkers <= 0) this.clear();
   }
 
-  /** Envoy is gone. */
+  /** Clears all suspects, for example because Envoy has exited. */
   clear(): void {
     this.#suspects.clear();
     this.#since = undefined;

@@ -1,6 +1,6 @@
 /**
- * The configuration Envoy starts with: who it is, where its admin interface is, and that listeners, clusters and
- * endpoints come from files; and the same in one piece, for Envoy to check. Pure.
+ * Envoy's bootstrap configuration: node identity, admin interface, and files as the source of listeners, clusters and
+ * endpoints. Also a self-contained variant for Envoy to validate. Pure.
  */
 import { cluster } from "./cluster.ts";
 import { endpoints } from "./endpoints.ts";
@@ -20,8 +20,8 @@ export function bootstrap(settings: ProxySettings, places: ProxyPlaces): JsonObj
 }
 
 /**
- * All that Envoy would read in one file that needs no other, for `--mode validate`, which looks at no file that a
- * bootstrap only points to.
+ * A self-contained bootstrap with everything that Envoy would read, for `--mode validate`, which does not open files
+ * that a bootstrap only refers to.
  */
 export function bootstrapToCheck(settings: ProxySettings, places: ProxyPlaces): JsonObject {
   const sample = { slot: 0, incarnation: 1, state: "serving", address: { port: 1 } } as const;
@@ -45,16 +45,16 @@ function commonPart(settings: ProxySettings, places: ProxyPlaces): JsonObject {
   return {
     node: { id: settings.pool, cluster: settings.pool },
     admin: { address: adminAddress(places.admin), ignore_global_conn_limit: true },
-    // Histograms are only brought up to date by a flush; as often as they are read.
+    // Envoy updates histograms only at a flush, so it flushes as often as they are read.
     stats_flush_interval: "1s",
     layered_runtime: {
       layers: [
         { name: "static", static_layer: runtimeFlags(settings) },
-        // Takes what the controller sets through the admin interface.
+        // Holds what the controller sets through the admin interface.
         { name: "admin", admin_layer: {} },
       ],
     },
-    // Without a limit of any size Envoy warns at each start; descriptors end first.
+    // Envoy warns at each start if there is no limit; file descriptors run out before this one.
     overload_manager: {
       resource_monitors: [
         {
@@ -72,16 +72,16 @@ function commonPart(settings: ProxySettings, places: ProxyPlaces): JsonObject {
 function runtimeFlags({ envoyMinor }: ProxySettings): JsonObject {
   const flag = "envoy.reloadable_features";
   return {
-    // LEAST_REQUEST counts requests that wait for a worker's connection too. Without it the requests beyond the limit of
-    // a worker pile up at one worker while others have none.
+    // Makes LEAST_REQUEST also count requests that wait for a worker's connection. Otherwise requests beyond a worker's
+    // limit pile up at one worker while others have none.
     [`${flag}.least_request_lb_count_pending_requests`]:
       envoyMinor < SINCE.least_request_lb_count_pending_requests ? undefined : true,
-    // A fragment in a request target is cut off instead of answered 400.
+    // Envoy strips a fragment from the request target instead of responding 400.
     [`${flag}.http_reject_path_with_fragment`]: false,
   };
 }
 
-/** Reachable for the owner alone: the admin interface can stop Envoy. */
+/** Only the owner may connect, because the admin interface can stop Envoy. */
 function adminAddress(admin: AdminPlace): JsonObject {
   return "port" in admin
     ? { socket_address: { address: "127.0.0.1", port_value: admin.port } }

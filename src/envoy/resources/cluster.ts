@@ -1,22 +1,22 @@
 /**
- * The one cluster of a proxy: how Envoy balances over the workers and connects to them. Whether a worker may get traffic
- * is told by the controller in the endpoints; Envoy's own health check is a second line for workers that hang. Pure.
+ * The single cluster of a proxy: how Envoy balances over the workers and connects to them. The controller selects the
+ * workers that receive traffic through the endpoints; Envoy's health check is a fallback for workers that hang. Pure.
  */
 import { fileSource } from "./files.ts";
 import { type Json, type JsonObject, seconds, typed } from "./json.ts";
 import { headerKilobytes, maxHeaderField, PRESERVE_HEADER_CASE } from "./listener.ts";
 import { CLUSTER_NAME, type ProxySettings, SINCE } from "./settings.ts";
 
-/** On one machine a connection is made at once or the backlog is full; then another worker is the better choice. */
+/** On one machine a connection succeeds at once unless the backlog is full; then another worker is a better choice. */
 const CONNECT_TIMEOUT_MS = 1000;
 
-/** For limits that shall never be met; Envoy's own default is 1024. */
+/** For limits that must never be reached; Envoy's default is 1024. */
 const UNLIMITED = 1_000_000_000;
 
 /**
- * A single-threaded worker does not answer while it works on a request, and with panic mode off a pool whose workers
- * are all taken out refuses everything. So a worker must have been silent for about (2 s + 5 s) × 12 = 84 s. The timeout
- * itself is short because a starting Envoy waits for the first check of each worker before it listens.
+ * A single-threaded worker does not respond while it processes a request, and with panic mode off Envoy rejects all
+ * requests if all workers are unhealthy. So a worker fails only after about (2 s + 5 s) × 12 = 84 s of silence. The
+ * timeout itself is short because a starting Envoy waits for the first check of each worker before it listens.
  */
 const HEALTH_CHECK = {
   intervalMs: 5000,
@@ -26,14 +26,14 @@ const HEALTH_CHECK = {
   unhealthyIntervalMs: 1000,
 } as const;
 
-/** Longer ejections halve what overloaded workers with a short backlog serve; shorter ones cost more retries. */
+/** Longer ejections halve the throughput of overloaded workers with a short backlog; shorter ones cost more retries. */
 const EJECTION_MS = 250;
 
 /**
- * Ejects a worker that Envoy cannot reach while the controller has not removed it yet, because it is suspended or cannot
- * write the endpoints. Without an ejection LEAST_REQUEST sends every request to a dead worker: it is the idlest one, and a
- * full scan chooses it again at each retry. Responses never count, whatever their status. A successor is a new endpoint
- * to Envoy and starts without an ejection. Decision record 0016 has the measurements behind the values.
+ * Ejects an unreachable worker that the controller has not removed yet, because the controller is suspended or cannot
+ * write the endpoints. Without an ejection LEAST_REQUEST sends every request to a dead worker: it is the least busy
+ * one, and a full scan chooses it again at each retry. Responses never count, whatever their status. Envoy treats a
+ * successor as a new endpoint without an ejection. Decision record 0016 has the measurements behind the values.
  */
 const OUTLIER_DETECTION: JsonObject = {
   split_external_local_origin_errors: true,
@@ -53,8 +53,8 @@ const OUTLIER_DETECTION: JsonObject = {
 export const MAX_EJECTION_KEY = "outlier_detection.max_ejection_percent";
 
 /**
- * Percentage of `all` endpoints that Envoy may eject so that one of the `serving` ones remains. Envoy counts endpoints
- * that drain or stand by as well, and compares with the percentage after the ejection.
+ * Percentage of `all` endpoints that Envoy may eject so that one of the `serving` ones remains. Envoy also counts
+ * draining and standby endpoints, and compares with the percentage after the ejection.
  */
 export function maxEjectionPercent(serving: number, all: number): number {
   return serving <= 1 ? 0 : Math.floor((100 * (serving - 0.5)) / all);
@@ -72,12 +72,12 @@ export function cluster(settings: ProxySettings, endpointsPath: string): JsonObj
     connect_timeout: seconds(CONNECT_TIMEOUT_MS),
     load_balancing_policy: { policies: [{ typed_extension_config: balancing(settings) }] },
     common_lb_config: {
-      // Below its threshold Envoy would balance over all workers, those that drain included.
+      // Below the threshold Envoy would balance over all workers, including those that drain.
       healthy_panic_threshold: { value: 0 },
-      // Envoy collects changes of health for a second by default.
+      // By default Envoy merges health changes for a second.
       update_merge_window: "0s",
     },
-    // Otherwise a worker that is gone keeps getting traffic for as long as Envoy's own check has not failed.
+    // Otherwise a removed worker receives traffic until Envoy's own health check fails.
     ignore_health_on_host_removal: true,
     circuit_breakers: circuitBreakers(settings),
     outlier_detection: OUTLIER_DETECTION,
@@ -96,7 +96,7 @@ function balancing({ algorithm }: ProxySettings): JsonObject {
     case "ROUND_ROBIN":
       return policy("round_robin", "RoundRobin");
     case "LEAST_REQUEST":
-      // Of two random choices even the better one is often busy; a look at all workers of one machine costs nothing.
+      // Even the better of two random workers is often busy, and a scan of all workers on one machine costs nothing.
       return policy("least_request", "LeastRequest", { selection_method: "FULL_SCAN" });
     case "RANDOM":
       return policy("random", "Random");
@@ -108,11 +108,11 @@ function balancing({ algorithm }: ProxySettings): JsonObject {
 }
 
 /**
- * Requests beyond `maxConcurrentPerWorker` wait in the queue. A request also counts as waiting while its connection is
- * made, so the queue has at least one place.
+ * Requests beyond `maxConcurrentPerWorker` wait in the queue. A request also counts as pending while its connection is
+ * established, so the queue holds at least one.
  */
 function circuitBreakers({ maxQueue, maxConcurrentPerWorker, protocol, concurrency }: ProxySettings): JsonObject {
-  // A connection of HTTP/2 carries many requests; each thread of Envoy has one of its own.
+  // An HTTP/2 connection carries many requests; each Envoy thread has its own.
   const connections = protocol === "grpc" ? concurrency : maxConcurrentPerWorker;
   return {
     thresholds: [
@@ -159,21 +159,21 @@ function healthCheck({ protocol, healthCheckHost }: ProxySettings, path: string)
   return {
     interval: seconds(HEALTH_CHECK.intervalMs),
     interval_jitter: seconds(HEALTH_CHECK.jitterMs),
-    // Sixty seconds by default.
+    // Envoy's default is 60 s.
     no_traffic_interval: seconds(HEALTH_CHECK.intervalMs),
     timeout: seconds(HEALTH_CHECK.timeoutMs),
     unhealthy_threshold: HEALTH_CHECK.unhealthyThreshold,
     unhealthy_interval: seconds(HEALTH_CHECK.unhealthyIntervalMs),
     healthy_threshold: 1,
-    // A kept connection would occupy a worker that serves one at a time.
+    // A persistent connection would occupy a worker that serves one at a time.
     reuse_connection: false,
     http_health_check: {
       path,
-      // The name of the cluster by default, which frameworks that check the Host header refuse.
+      // The default is the cluster name, which frameworks that check the Host header reject.
       host: healthCheckHost,
       codec_client_type: protocol === "grpc" ? "HTTP2" : "HTTP1",
       expected_statuses: [{ start: 200, end: 400 }],
-      // Anything else would take the worker out at once, whatever the threshold.
+      // Any other status would mark the worker unhealthy at once, whatever the threshold.
       retriable_statuses: [{ start: 400, end: 600 }],
     },
   };

@@ -1,11 +1,11 @@
-/** The endpoints of a proxy: which workers there are and which of them may get something new; Envoy's own checks reach them all. Pure. */
+/** A proxy's endpoints: its workers, and which may receive new requests. Envoy health-checks all of them. Pure. */
 import type { JsonObject } from "./json.ts";
 import { CLUSTER_NAME, type Upstream, type UpstreamAddress } from "./settings.ts";
 
 /** Type of the resource that lists endpoints. */
 export const ENDPOINTS_TYPE = "envoy.config.endpoint.v3.ClusterLoadAssignment";
 
-/** The resource that lists them, in the order of their slots. */
+/** The endpoints resource, ordered by slot. */
 export function endpoints(upstreams: readonly Upstream[]): JsonObject {
   const sorted = upstreams.toSorted((a, b) => a.slot - b.slot);
   return {

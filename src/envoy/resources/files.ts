@@ -1,8 +1,8 @@
-/** The files Envoy reads: where they are and what form they have. Pure. */
+/** The files that Envoy reads: their paths and their format. Pure. */
 import { type JsonObject, typed } from "./json.ts";
 import type { ProxyPlaces } from "./settings.ts";
 
-/** Paths of everything Envoy reads. Each kind has a directory of its own: see fileSource. */
+/** Paths of all files that Envoy reads. Each kind has its own directory; see fileSource. */
 export interface ProxyFiles {
   readonly bootstrap: string;
   readonly listeners: string;
@@ -11,7 +11,7 @@ export interface ProxyFiles {
   readonly endpoints: string;
 }
 
-/** Where the files of a proxy are. */
+/** Paths of a proxy's files. */
 export function proxyFiles({ directory }: ProxyPlaces): ProxyFiles {
   return {
     bootstrap: `${directory}/bootstrap.json`,
@@ -23,8 +23,8 @@ export function proxyFiles({ directory }: ProxyPlaces): ProxyFiles {
 }
 
 /**
- * A file as a source of resources; it must exist when Envoy starts. Envoy reads it again at each rename inside its
- * directory, whatever is renamed there.
+ * A file as a source of resources; it must exist when Envoy starts. Envoy reads it again after each rename inside its
+ * directory, whichever file is renamed.
  */
 export function fileSource(path: string): JsonObject {
   return {

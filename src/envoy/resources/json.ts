@@ -1,6 +1,6 @@
-/** JSON values as Envoy's resources are made of, and the few forms of protobuf in them. */
+/** JSON values that make up Envoy's resources, and the few protobuf types in them. */
 
-/** A JSON value that is built, never changed; undefined members are left out. */
+/** An immutable JSON value; undefined members are omitted. */
 export type Json = string | number | boolean | readonly Json[] | JsonObject;
 
 /** A JSON object. */

@@ -1,6 +1,6 @@
 /**
- * The one listener of a proxy: what it does to traffic. The rule is transparency: a worker sees what the client sent and
- * the client what the worker sent, but for `x-forwarded-for`, `x-forwarded-proto` and the headers of one hop. Pure.
+ * The single listener of a proxy. It is transparent: a worker sees what the client sent, and the client what the worker
+ * sent, except for `x-forwarded-for`, `x-forwarded-proto` and hop-by-hop headers. Pure.
  */
 import { fileSource } from "./files.ts";
 import { type Json, type JsonObject, seconds, typed } from "./json.ts";
@@ -8,7 +8,7 @@ import { CLUSTER_NAME, LISTENER_NAME, type ProxySettings, SINCE } from "./settin
 
 const CONNECTION_MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 
-/** Time from the first byte of a request to the end of its headers; who is slower wants to hold the connection. */
+/** Time limit from the first byte of a request to the end of its headers; slower clients only hold the connection. */
 const HEADERS_TIMEOUT_MS = 60_000;
 
 /** Bounds of max_header_field_size_kb. */
@@ -16,15 +16,15 @@ const DEFAULT_HEADER_FIELD_KIB = 64;
 const MAX_HEADER_FIELD_KIB = 256;
 
 /**
- * Together these match every upgrade token but `websocket`, the one that the listener knows. RE2 has no negative
- * lookahead, and Envoy limits the size of one regular expression, so there is one for each place where a token can differ.
+ * Together these match every upgrade token except `websocket`, the only one that the listener supports. RE2 has no
+ * negative lookahead, and Envoy limits the size of a regular expression, so each position has its own.
  */
 const UNKNOWN_UPGRADES: readonly JsonObject[] = [
   ...[..."websocket"].map((letter, index) => `${"websocket".slice(0, index)}([^${letter}].*)?`),
   "websocket.+",
 ].map((regex) => ({ safe_regex: { regex: `(?i)${regex}` } }));
 
-/** Names of headers as they were written. */
+/** Preserves the case of header names. */
 export const PRESERVE_HEADER_CASE: JsonObject = {
   stateful_formatter: {
     name: "preserve_case",
@@ -41,8 +41,8 @@ export const LISTENER_TYPE = "envoy.config.listener.v3.Listener";
 export const ROUTES_TYPE = "envoy.config.route.v3.RouteConfiguration";
 
 /**
- * The listener resource. Its routes come from the file `routesPath`, because connections are closed when a listener
- * changes but not when its routes do; without a path they are part of it.
+ * The listener resource. Its routes come from the file `routesPath`, because Envoy closes connections when a listener
+ * changes, but not when its routes change. Without a path the listener contains the routes.
  */
 export function listener(settings: ProxySettings, routesPath?: string): JsonObject {
   return {
@@ -50,7 +50,7 @@ export function listener(settings: ProxySettings, routesPath?: string): JsonObje
     stat_prefix: LISTENER_NAME,
     address: { socket_address: listenerAddress(settings) },
     // With SO_REUSEPORT a second program of the same user could bind the port too and silently take half of the
-    // traffic. Several threads need it: they would otherwise all be woken for each connection.
+    // traffic. Several threads need it: otherwise each connection would wake all of them.
     enable_reuse_port: settings.concurrency > 1,
     filter_chains: [
       {
@@ -65,7 +65,7 @@ function listenerAddress({ listenerAddress: address, listenerPort }: ProxySettin
   return {
     address: address === "localhost" ? "127.0.0.1" : address,
     port_value: listenerPort,
-    // Only the unspecified address of IPv6 can stand for both.
+    // Only the unspecified IPv6 address can also accept IPv4.
     ipv4_compat: address === "::" ? true : undefined,
   };
 }
@@ -75,7 +75,7 @@ function connectionManager(settings: ProxySettings, routesPath: string | undefin
     name: "envoy.filters.network.http_connection_manager",
     typed_config: typed(CONNECTION_MANAGER, {
       stat_prefix: LISTENER_NAME,
-      // HTTP/1.1, HTTP/2 with prior knowledge, or what ALPN agreed upon.
+      // HTTP/1.1, HTTP/2 with prior knowledge, or the protocol negotiated by ALPN.
       codec_type: "AUTO",
       route_config: routesPath === undefined ? routes(settings) : undefined,
       rds:
@@ -94,7 +94,7 @@ function connectionManager(settings: ProxySettings, routesPath: string | undefin
         enable_trailers: true,
         allow_custom_methods: true,
         header_key_format: PRESERVE_HEADER_CASE,
-        // Envoy answers 403 to an upgrade that it does not know, where HTTP lets a server ignore it.
+        // Envoy responds 403 to an upgrade that it does not support, although HTTP lets a server ignore it.
         ignore_http_11_upgrade: settings.envoyMinor < SINCE.ignore_http_11_upgrade ? undefined : UNKNOWN_UPGRADES,
       },
       common_http_protocol_options: { max_headers_count: settings.maxHeaders },
@@ -104,16 +104,16 @@ function connectionManager(settings: ProxySettings, routesPath: string | undefin
       upgrade_configs: [{ upgrade_type: "websocket" }],
       server_header_transformation: "PASS_THROUGH",
       ...clientAddress(settings),
-      // Headers that control Envoy, such as x-envoy-retry-on, are obeyed from no address (1.31 trusts private ones).
+      // Envoy obeys control headers such as x-envoy-retry-on from no address (1.31 trusts private addresses).
       internal_address_config: {},
-      // A proxy in front that ended mutual TLS tells the worker about the client's certificate.
+      // A proxy in front that terminates mutual TLS passes details of the client's certificate to the worker.
       forward_client_cert_details: "ALWAYS_FORWARD_ONLY",
-      // A random UUID costs a few per cent of a small request, and a worker that wants an id makes its own; one the
-      // client sent passes.
+      // A random UUID costs a few percent of a small request, and a worker that needs an id creates its own. Envoy
+      // passes on an id that the client sent.
       generate_request_id: false,
       proxy_100_continue: true,
       normalize_path: false,
-      // Server-sent events and long polls may be silent for as long as they like.
+      // Server-sent events and long polls may be idle indefinitely.
       stream_idle_timeout: "0s",
       request_headers_timeout: seconds(HEADERS_TIMEOUT_MS),
       local_reply_config: { mappers: [OPTIONS_OF_SERVER] },
@@ -122,12 +122,12 @@ function connectionManager(settings: ProxySettings, routesPath: string | undefin
   };
 }
 
-/** How large the headers of one message may be, in whole KiB. */
+/** Maximum size of the headers of one message, in whole KiB. */
 export function headerKilobytes({ maxHeaderBytes }: ProxySettings): number {
   return Math.max(1, Math.ceil(maxHeaderBytes / 1024));
 }
 
-/** Options of HTTP/2 that let one header field be as large as all together; without them its limit is 64 KiB. */
+/** HTTP/2 options that allow one header field the size of all headers together; without them its limit is 64 KiB. */
 export function maxHeaderField(settings: ProxySettings): JsonObject {
   const kilobytes = Math.min(headerKilobytes(settings), MAX_HEADER_FIELD_KIB);
   const isDefault = kilobytes < DEFAULT_HEADER_FIELD_KIB || settings.envoyMinor < SINCE.max_header_field_size_kb;
@@ -135,9 +135,9 @@ export function maxHeaderField(settings: ProxySettings): JsonObject {
 }
 
 /**
- * Whose address a client has. With trusted hops it is an element of x-forwarded-for, counted from the right, and what the
- * nearest proxy said about the scheme stays; without any it is the peer's, and x-forwarded-proto says what Envoy saw.
- * The peer is added to x-forwarded-for by the route, because Envoy writes an address of its own for a peer on loopback.
+ * How Envoy determines a client's address. With trusted hops it is an x-forwarded-for element, counted from the right,
+ * and the nearest proxy's x-forwarded-proto stays. Without them it is the peer's, and Envoy sets x-forwarded-proto. The
+ * route appends the peer to x-forwarded-for, because Envoy writes its own address for a loopback peer.
  */
 function clientAddress({ trustedHops }: ProxySettings): JsonObject {
   return trustedHops === 0
@@ -146,8 +146,8 @@ function clientAddress({ trustedHops }: ProxySettings): JsonObject {
 }
 
 /**
- * `OPTIONS *` asks about the server as a whole. Envoy routes nothing without a path and would answer 404, which a client
- * that uses it to see whether the server is there takes for a failure.
+ * `OPTIONS *` addresses the server as a whole. Envoy cannot route a request without a path and would respond 404. A
+ * client that checks the server's availability this way would treat 404 as a failure.
  */
 const OPTIONS_OF_SERVER: JsonObject = {
   filter: {
@@ -161,12 +161,12 @@ const OPTIONS_OF_SERVER: JsonObject = {
   status_code: 200,
 };
 
-/** The routes resource: there is one route. Without meaning where no HTTP is spoken. */
+/** The routes resource, with a single route. Not used for TCP. */
 export function routes(settings: ProxySettings): JsonObject {
   return {
     name: LISTENER_NAME,
     validate_clusters: false,
-    // Envoy sets it where no proxy in front is trusted.
+    // Envoy sets this header if it trusts no proxy in front.
     request_headers_to_remove: settings.trustedHops === 0 ? ["x-envoy-external-address"] : undefined,
     request_headers_to_add: [
       {
@@ -199,9 +199,9 @@ const RETRIES = 4;
 const BACK_OFF: JsonObject = { base_interval: seconds(5), max_interval: seconds(50) };
 
 /**
- * Only where no worker can have seen the request, so that nothing is done twice: no connection, a stream refused by
- * HTTP/2, or a connection that broke before the headers were written (needs Envoy 1.31). At another worker, unless the
- * balancing algorithm insists on the same one; then outlier detection ejects that worker.
+ * Retries only if no worker can have seen the request, so that nothing is done twice: no connection, a stream refused
+ * by HTTP/2, or a connection that broke before the headers were written (needs Envoy 1.31). Retries use another worker,
+ * unless the balancing algorithm insists on the same one; then outlier detection ejects that worker.
  */
 const RETRY_POLICY: JsonObject = {
   retry_on: "connect-failure,refused-stream,reset-before-request",
@@ -243,7 +243,7 @@ function tcpProxy(settings: ProxySettings): JsonObject {
     typed_config: typed("envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy", {
       stat_prefix: LISTENER_NAME,
       cluster: CLUSTER_NAME,
-      // A connection may be silent for as long as it likes.
+      // A connection may be idle indefinitely.
       idle_timeout: "0s",
       max_connect_attempts: RETRIES + 1,
       backoff_options: settings.envoyMinor < SINCE.backoff_options ? undefined : BACK_OFF,

@@ -1,6 +1,6 @@
 /**
- * The files of what changes only with the settings: routes, listener and cluster. Knows what was written last and which
- * of them other settings would change. Each content has a version of its own, so that Envoy can tell which one it took.
+ * The files that depend only on the settings: routes, listener and cluster. Keeps what was written last and finds the
+ * files that new settings change. Each content has its own version, so Envoy can report which one it accepted.
  */
 import { dirname } from "node:path";
 import { makeReadable, writeWhole } from "../control/privateFiles.ts";
@@ -12,12 +12,12 @@ import { LISTENER_TYPE, listener, ROUTES_TYPE, routes } from "./listener.ts";
 import type { ProxySettings, ProxyUser } from "./settings.ts";
 
 /**
- * In the order in which they are changed: the listener, which is refused most likely, before the cluster, which is the
- * dearest to replace; routes first, because a listener begins with what their file says.
+ * In the order of replacement. Routes come first, because a new listener reads their file. The listener, which Envoy
+ * most likely rejects, comes before the cluster, which is the most expensive to replace.
  */
 const KINDS: readonly ResourceKind[] = ["routes", "listener", "cluster"];
 
-/** One content of a file. */
+/** One version of a file. */
 interface Written {
   readonly version: string;
   readonly resource: JsonObject;
@@ -27,11 +27,11 @@ export class Resources {
   readonly #files: ProxyFiles;
   readonly #user: ProxyUser | undefined;
   readonly #written = new Map<ResourceKind, Written>();
-  /** What was replaced since begin(). */
+  /** Versions replaced since begin(). */
   readonly #before = new Map<ResourceKind, Written>();
   #versions = 0;
 
-  /** `user` is whom Envoy runs as, if not as the controller. */
+  /** `user` is the user that Envoy runs as, if not the controller's. */
   constructor(files: ProxyFiles, user?: ProxyUser) {
     this.#files = files;
     this.#user = user;
@@ -42,7 +42,7 @@ export class Resources {
     return this.#written.size > 0;
   }
 
-  /** Writes all files, those that changed as a new version. @throws Error of the system */
+  /** Writes all files, changed ones as a new version. @throws Error of the system */
   writeAll(settings: ProxySettings): void {
     const changed = this.changed(settings);
     for (const kind of KINDS) {
@@ -52,7 +52,7 @@ export class Resources {
     }
   }
 
-  /** The files that `settings` would change, in the order in which it should be done. */
+  /** The files that `settings` would change, in the order of replacement. */
   changed(settings: ProxySettings): ResourceKind[] {
     return KINDS.filter((kind) => {
       const written = this.#written.get(kind);
@@ -60,12 +60,12 @@ export class Resources {
     });
   }
 
-  /** What is written from here on can be taken back. */
+  /** Starts recording replacements, so that restore() can undo them. */
   begin(): void {
     this.#before.clear();
   }
 
-  /** Writes what `settings` say and returns its version. @throws Error of the system */
+  /** Writes the resource for `settings` and returns its version. @throws Error of the system */
   replace(kind: ResourceKind, settings: ProxySettings): string {
     const before = this.#written.get(kind);
     const next = { version: String(this.#versions + 1), resource: this.#resourceOf(kind, settings) };
@@ -76,17 +76,17 @@ export class Resources {
     return next.version;
   }
 
-  /** Writes the same once more, for an Envoy that did not notice. @throws Error of the system */
+  /** Writes the current version again, because Envoy missed the change. @throws Error of the system */
   rewrite(kind: ResourceKind): void {
     const written = this.#written.get(kind);
     if (written !== undefined) this.#write(kind, written);
   }
 
-  /** Puts back all that was replaced since begin(), the last one first. @throws Error of the system, the last one */
+  /** Restores all files replaced since begin(), the latest first. @throws Error of the system, the last one */
   restore(): void {
     const replaced = [...this.#before].toReversed();
     this.#before.clear();
-    // What is to be there holds for the next start also where it cannot be written now.
+    // Recorded first: the next start uses these versions even if they cannot be written now.
     for (const [kind, before] of replaced) this.#written.set(kind, before);
     let failure: unknown;
     for (const [kind, before] of replaced) {

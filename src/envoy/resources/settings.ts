@@ -1,9 +1,9 @@
 /**
- * What the control of one pool's Envoy is told: settings, places and the upstreams it shall balance over. Pure types and
- * the names that are the same for every pool; nothing here knows the configuration file.
+ * Input for the control of one pool's Envoy: settings, paths and the upstreams to balance over. Pure types, and the
+ * names that are the same for every pool; nothing here depends on the configuration file.
  */
 
-/** How a worker is chosen for a request. */
+/** How Envoy chooses a worker for a request. */
 export type BalancingAlgorithm = "ROUND_ROBIN" | "LEAST_REQUEST" | "RANDOM" | "RING_HASH" | "MAGLEV";
 
 /** Everything about one pool's proxy. `pool` and `concurrency` cannot change while it runs. */
@@ -14,40 +14,40 @@ export interface ProxySettings {
   readonly listenerPort: number;
   readonly protocol: "http" | "grpc" | "tcp";
   readonly algorithm: BalancingAlgorithm;
-  /** `header:<name>`, `cookie:<name>`, `query:<name>` or `source_ip`; tcp can only hash the last. */
+  /** `header:<name>`, `cookie:<name>`, `query:<name>` or `source_ip`; tcp supports only `source_ip`. */
   readonly hashOn: string | undefined;
   readonly healthCheckPath: string | undefined;
   /** The Host header of Envoy's health check. */
   readonly healthCheckHost: string;
-  /** 0 is no limit. */
+  /** 0 means no limit. */
   readonly requestTimeoutMs: number;
-  /** undefined is no limit. */
+  /** undefined means no limit. */
   readonly maxConcurrentPerWorker: number | undefined;
   readonly maxQueue: number;
   readonly workerKeepaliveMs: number;
-  /** Header lines that a request or a response may have. */
+  /** Maximum number of header lines in a request or a response. */
   readonly maxHeaders: number;
-  /** Bytes that the headers of a request or a response may have together; Envoy counts in KiB. */
+  /** Maximum total bytes of the headers of a request or a response; Envoy counts in KiB. */
   readonly maxHeaderBytes: number;
-  /** Proxies in front whose x-forwarded-for is believed. */
+  /** Number of proxies in front whose x-forwarded-for is trusted. */
   readonly trustedHops: number;
-  /** Minor version of Envoy 1.x, such as 40: some fields are only known to newer ones. */
+  /** Minor version of Envoy 1.x, such as 40; older versions do not know some fields. */
   readonly envoyMinor: number;
   /** Envoy's worker threads. */
   readonly concurrency: number;
   readonly accessLog: boolean;
   /** Paths of PEM files. */
   readonly tls: { readonly cert: string; readonly key: string } | undefined;
-  /** How long Envoy discourages its clients before it stops listening; at least 1. */
+  /** How long Envoy drains its listener gracefully before it stops listening; at least 1. */
   readonly drainTimeSeconds: number;
   /**
-   * How long connections may go on whose listener was replaced; at least 1. Another value holds for an Envoy that is
-   * started then.
+   * How long connections of a replaced listener may continue; at least 1. A changed value applies from the next start
+   * of Envoy.
    */
   readonly replacedDrainSeconds: number;
 }
 
-/** The minor version of Envoy 1.x that brought a field or a runtime flag; older ones refuse it or log a warning. */
+/** The minor version of Envoy 1.x that introduced a field or runtime flag; older ones reject it or log a warning. */
 export const SINCE = {
   max_response_headers_kb: 32,
   ignore_http_11_upgrade: 34,
@@ -66,26 +66,26 @@ export interface ProxyUser {
   readonly gid: number;
 }
 
-/** Where Envoy's files and its admin interface are, and who may use them. */
+/** Where Envoy's files and admin interface are, and which user may access them. */
 export interface ProxyPlaces {
-  /** Absolute path of a directory that is this proxy's alone; it is made where it is missing. */
+  /** Absolute path of a directory for this proxy only; created if missing. */
   readonly directory: string;
   readonly admin: AdminPlace;
-  /** undefined if Envoy runs as the controller does. */
+  /** undefined if Envoy runs as the same user as the controller. */
   readonly user?: ProxyUser | undefined;
 }
 
-/** Where a worker listens: a port of loopback, or the absolute path of a Unix socket. */
+/** Where a worker listens: a loopback port, or the absolute path of a Unix socket. */
 export type UpstreamAddress = { readonly port: number } | { readonly path: string };
 
-/** One worker as the proxy shall see it. */
+/** One worker as the proxy should see it. */
 export interface Upstream {
   readonly slot: number;
   readonly incarnation: number;
   readonly address: UpstreamAddress;
   /**
-   * serving: receives requests. standby: receives none yet, but Envoy knows and checks it, so that it can serve at once.
-   * draining: no new requests, and the end of those in flight is reported. unready: the same without a report.
+   * serving: receives requests. standby: receives none yet, but Envoy knows and checks it, so that it can serve at
+   * once. draining: no new requests; the end of those in flight is reported. unready: the same without the report.
    */
   readonly state: "serving" | "draining" | "unready" | "standby";
 }

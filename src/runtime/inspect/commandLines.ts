@@ -1,7 +1,7 @@
 /**
- * Command lines of processes. A command line lies in the memory of its process, whose lock may be held for long
- * (proc_pid_cmdline(5)): so it is read beside the main thread, for a bounded time, and never of a process in
- * uninterruptible sleep. Where it cannot be had in time the name of the process stands in for it, in brackets.
+ * Reads command lines of processes. A command line is in the memory of its process, whose lock may be held for long
+ * (proc_pid_cmdline(5)). It is therefore read off the main thread, with a time limit, and never for a process in
+ * uninterruptible sleep. If it cannot be read in time, the process name in brackets replaces it.
  */
 
 import { promises as files } from "node:fs";
@@ -11,10 +11,10 @@ import { printable } from "../../base/printable.ts";
 
 const MAX_COMMAND_BYTES = 200;
 
-/** A command line that was read is shown again for so long: few programs change theirs, and then seldom. */
+/** How long a command line is cached; few programs change theirs, and then rarely. */
 const FRESH_MS = 10_000;
 
-/** What has to be known of a process before its command line may be read. */
+/** What must be known about a process before its command line may be read. */
 export interface NamedProcess {
   readonly pid: number;
   /** R, S, D, T … */
@@ -23,7 +23,7 @@ export interface NamedProcess {
   readonly name: string;
 }
 
-/** The command line of one process, at most MAX_COMMAND_BYTES; `[name]` if it cannot be read within `boundMs`. Never rejects. */
+/** A process's command line, at most MAX_COMMAND_BYTES; `[name]` if not readable within `boundMs`. Never rejects. */
 export async function readCommand({ pid, name, state }: NamedProcess, boundMs: number): Promise<string> {
   if (state === "D") return bracketed(name);
   const line = await Promise.race([readCommandLine(pid), wait(boundMs, "")]);
@@ -37,7 +37,7 @@ interface KnownLine {
   readonly readAtMs: number;
 }
 
-/** Command lines of many processes, again and again. */
+/** Reads the command lines of many processes repeatedly. */
 export class CommandLines {
   readonly #boundMs: number;
   readonly #nowMs: () => number;

@@ -1,10 +1,10 @@
 /**
- * What a process is doing at this moment, as far as /proc tells (proc(5)): for the event of a worker that no longer
- * answers, before it is replaced. Works for any language and on a process that is stopped or stuck, because the process
- * itself is not asked.
+ * Diagnoses what a process is doing now, from /proc (proc(5)). The result goes into the event for a worker that stopped
+ * responding, before it is replaced. Works for any language, and for stopped or stuck processes, because the process
+ * itself takes no part.
  *
- * Bounded in size and time: at most MAX_THREADS threads are looked at, and of a process in uninterruptible sleep nothing
- * is read that takes its memory's lock and could make us wait with it. Environment values are never read.
+ * Bounded in size and time: reads at most MAX_THREADS threads. For a process in uninterruptible sleep, it skips files
+ * that take the process's memory lock, because reading them could block. Environment values are never read.
  */
 
 import { opendirSync, readFileSync, statSync } from "node:fs";
@@ -17,12 +17,12 @@ import { countOpenFds, type ProcessStat, parseStat, readStat } from "../os/procf
 import { syscallName } from "../os/syscallNames.ts";
 import { readCommand } from "./commandLines.ts";
 
-/** How long CPU time is watched. */
+/** How long CPU usage is sampled by default. */
 const SAMPLE_MS = 100;
 
 const MAX_THREADS = 16;
 
-/** Threads beside the main one that the text names. */
+/** Maximum threads besides the main thread that the text names. */
 const MAX_NAMED_THREADS = 3;
 
 /** One thread. */
@@ -31,29 +31,29 @@ export interface ThreadDiagnosis {
   readonly name: string;
   /** R, S, D, T … */
   readonly state: string;
-  /** The kernel function it waits in; undefined where it does not wait, or the kernel does not tell us. */
+  /** The kernel function it waits in; undefined if it does not wait or the kernel hides this. */
   readonly waitsIn: string | undefined;
-  /** The system call it is in; undefined where it is in none, or the kernel does not tell us. */
+  /** The system call it is in; undefined if it is in none or the kernel hides this. */
   readonly syscall: string | undefined;
 }
 
 export interface Diagnosis {
   readonly pid: number;
-  /** The beginning of the command line; in its place the name, where it cannot be read. */
+  /** The beginning of the command line, or the process name if it cannot be read. */
   readonly command: string;
   readonly threadCount: number;
-  /** The main thread first, then the others in the order of the kernel, at most MAX_THREADS. */
+  /** The main thread first, then the others in kernel order, at most MAX_THREADS. */
   readonly threads: readonly ThreadDiagnosis[];
   readonly openFds: number | undefined;
   readonly residentBytes: number;
   /** User and system time since the start. */
   readonly cpuSeconds: number;
-  /** Share of one core during the sample, in steps of a clock tick; undefined where the process ended meanwhile. */
+  /** Share of one core during the sample, in steps of a clock tick; undefined if the process exited meanwhile. */
   readonly cpuShare: number | undefined;
   readonly sampleMs: number;
 }
 
-/** Looks at a process for `sampleMs`; undefined where there is none. Never rejects. */
+/** Diagnoses a process over `sampleMs`; undefined if it does not exist. Never rejects. */
 export async function diagnose(pid: number, sampleMs: number = SAMPLE_MS): Promise<Diagnosis | undefined> {
   const startedAtMs = monotonicMs();
   const before = readStat(pid);
@@ -81,7 +81,7 @@ export async function diagnose(pid: number, sampleMs: number = SAMPLE_MS): Promi
   };
 }
 
-/** Words for the states of a thread. */
+/** Descriptions of thread states. */
 export const STATES: Readonly<Record<string, string>> = {
   R: "running",
   S: "sleeping",
@@ -94,8 +94,8 @@ export const STATES: Readonly<Record<string, string>> = {
 };
 
 /**
- * One line for a person: `sleeping in futex (futex_wait_queue), 0 % of a core during 100ms, 4 threads, …: COMMAND`. With
- * `subject`, which names the process, that comes first and the command is left out.
+ * One human-readable line: `sleeping in futex (futex_wait_queue), 0 % of a core during 100ms, 4 threads, …: COMMAND`.
+ * If `subject`, a name for the process, is given, it comes first and the command is omitted.
  */
 export function formatDiagnosis(diagnosis: Diagnosis, subject?: string): string {
   const { threads, threadCount, openFds, cpuShare } = diagnosis;
@@ -120,7 +120,7 @@ export function formatState({ threads: [main] }: Diagnosis): string {
   return main === undefined ? "state unknown" : formatThread(main);
 }
 
-/** Whole MiB, or KiB below one. */
+/** Rounds to whole MiB, or to whole KiB below 1 MiB. */
 function roundedSize(bytes: number): number {
   const unit = bytes < 2 ** 20 ? 2 ** 10 : 2 ** 20;
   return Math.round(bytes / unit) * unit;
@@ -148,7 +148,7 @@ function readThread(pid: number, tid: number, { command, state }: ProcessStat): 
     tid,
     name: printable(command).trim(),
     state,
-    // "0" stands for "does not wait" and for "you may not know".
+    // "0" means that the thread does not wait, or that the kernel hides the function.
     waitsIn: waitsIn === undefined || waitsIn === "" || waitsIn === "0" ? undefined : waitsIn,
     syscall: call === undefined ? undefined : syscallName(Number(call)),
   };
@@ -164,7 +164,7 @@ function listThreads(pid: number): number[] {
       if (tids.length > MAX_THREADS) break;
     }
   } catch {
-    // It ended; what was read so far is all there is.
+    // The process exited; return the threads read so far.
   }
   return tids;
 }
@@ -174,7 +174,7 @@ function readThreadCount(pid: number): number | undefined {
   return count === undefined ? undefined : Number(count);
 }
 
-/** Since Linux 6.2 the size of the directory is the number of its entries; before, they have to be listed. */
+/** Since Linux 6.2 the size of the directory is the number of its entries; older kernels require listing them. */
 function countFds(pid: number): number | undefined {
   try {
     const { size } = statSync(`/proc/${pid}/fd`);

@@ -1,7 +1,7 @@
 /**
- * Finds what the kernel needs to start an executable, besides the file itself: the interpreter of its #! line, the program
- * that env(1) looks up, the dynamic loader of an ELF file. If one is missing, execve(2) fails with a bare ENOENT, or the
- * process exits at once with 127. Follows fs/binfmt_script.c, fs/binfmt_elf.c and env(1) of coreutils.
+ * Finds what the kernel needs to start an executable besides the file itself: the interpreter of its #! line, the
+ * program that env(1) looks up, the dynamic loader of an ELF file. If one is missing, execve(2) fails with a bare
+ * ENOENT or the process exits at once with 127. Follows fs/binfmt_script.c, fs/binfmt_elf.c and env(1) of coreutils.
  */
 import { accessSync, closeSync, constants, openSync, readdirSync, readFileSync, readSync, statSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
@@ -9,10 +9,10 @@ import { basename, join, resolve } from "node:path";
 /** Bytes of a file that the kernel looks at (BINPRM_BUF_SIZE). */
 const HEAD_BYTES = 256;
 
-/** Scripts that may follow one another, each the interpreter of the one before, until the kernel gives up with ELOOP. */
+/** Maximum length of a chain of interpreter scripts; beyond it the kernel fails with ELOOP. */
 const MAX_DEPTH = 5;
 
-/** Where execvp(3) looks without PATH. */
+/** The search path of execvp(3) if PATH is not set. */
 const DEFAULT_PATH = "/bin:/usr/bin";
 
 const PT_INTERP = 3;
@@ -29,7 +29,7 @@ const MACHINES: ReadonlyMap<number, string> = new Map([
   [243, "riscv64"],
 ]);
 
-/** What this machine's kernel runs; 32-bit programs only if it is built for them, which only their start shows. */
+/** What this machine's kernel runs. 32-bit support depends on the kernel build and shows only when a program starts. */
 const OWN_MACHINES: readonly string[] = process.arch === "arm64" ? ["aarch64", "arm"] : ["x86_64", "i386"];
 
 /** Why an executable cannot be started. */
@@ -51,7 +51,7 @@ interface StartContext {
 /** Why `file`, which exists and is executable, cannot be started; undefined if no reason is found. */
 export function findProgramProblem(file: string, context: StartContext, depth = 0): ProgramProblem | undefined {
   const head = readHead(file);
-  // May be executed but not read: the kernel can, so nothing is known here.
+  // Executable but not readable by the controller. The kernel can read it, so nothing is known here.
   if (head === undefined) return undefined;
   if (head.subarray(0, 2).toString("latin1") === "#!") return scriptProblem(file, head, context, depth);
   if (head.subarray(0, 4).toString("latin1") === "\x7fELF") return elfProblem(file, head);
@@ -90,13 +90,13 @@ function scriptProblem(file: string, head: Buffer, context: StartContext, depth:
   return findProgramProblem(path, context, depth + 1);
 }
 
-/** A #! line as fs/binfmt_script.c takes it apart: a name and everything after it as one argument. Pure. */
+/** Parses a #! line like fs/binfmt_script.c: an interpreter, and everything after it as one argument. Pure. */
 export function parseInterpreterLine(
   head: Buffer,
 ): { readonly interpreter: string; readonly argument: string | undefined } | undefined {
   const text = head.toString("latin1", 2);
   const end = text.search(/[\n\0]/u);
-  // Without an end of the line in sight a name that is cut off must not be taken for another one.
+  // Without an end of line, the name may be truncated and must not be mistaken for another.
   if (end < 0 && !/^[ \t]*[^ \t]+[ \t]/u.test(text)) return undefined;
   const line = Buffer.from(end < 0 ? text : text.slice(0, end), "latin1").toString("utf8");
   const match = /^[ \t]*([^ \t]+)[ \t]*(.*?)[ \t]*$/su.exec(line);
@@ -106,8 +106,8 @@ export function parseInterpreterLine(
 }
 
 /**
- * The program that env(1) would start with its one argument from a #! line; undefined if that is not known: quotes,
- * variables and rare options of -S are left to env. Pure.
+ * The program that env(1) would start with its one argument from a #! line; undefined if unknown: quotes, variables and
+ * rare options of -S are not interpreted here. Pure.
  */
 export function parseEnvArgument(argument: string): string | undefined {
   const split = /^(?:-[iv0]*S|--split-string(?:=|\s))\s*(.*)$/su.exec(argument)?.[1];
@@ -121,7 +121,7 @@ export function parseEnvArgument(argument: string): string | undefined {
       return undefined;
     }
     if (!word.includes("=")) return word;
-    // Another PATH is looked up there.
+    // env searches this PATH instead.
     if (word.startsWith("PATH=")) return undefined;
   }
   return undefined;
@@ -191,14 +191,14 @@ function elfProblem(file: string, head: Buffer): ProgramProblem | undefined {
 }
 
 interface ElfHeader {
-  /** Name of the architecture; undefined for one that is not known. */
+  /** Name of the architecture; undefined if unknown. */
   readonly machine: string | undefined;
   readonly is64: boolean;
   readonly isLittleEndian: boolean;
   readonly programHeaders: { readonly offset: number; readonly entryBytes: number; readonly count: number };
 }
 
-/** The beginning of an ELF file (elf(5)); undefined if it is cut off. Pure. */
+/** Parses the header of an ELF file (elf(5)); undefined if it is truncated. Pure. */
 export function parseElfHeader(head: Buffer): ElfHeader | undefined {
   const is64 = head[4] === 2;
   const isLittleEndian = head[5] === 1;
@@ -247,7 +247,7 @@ function readAt(file: string, position: number, bytes: number): Buffer | undefin
   }
 }
 
-/** Whether binfmt_misc has an interpreter for such a file, as with QEMU for other architectures. */
+/** Whether binfmt_misc has an interpreter for this file, such as QEMU for other architectures. */
 function isRegisteredFormat(file: string, head: Buffer): boolean {
   const directory = "/proc/sys/fs/binfmt_misc";
   let names: string[];
@@ -265,7 +265,7 @@ function isRegisteredFormat(file: string, head: Buffer): boolean {
   });
 }
 
-/** Whether an entry of binfmt_misc is for such a file. Pure. */
+/** Whether a binfmt_misc entry matches this file. Pure. */
 export function matchesFormat(entry: string, file: string, head: Buffer): boolean {
   if (!entry.startsWith("enabled")) return false;
   const extension = /^extension \.(.+)$/mu.exec(entry)?.[1];

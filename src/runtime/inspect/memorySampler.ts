@@ -1,9 +1,9 @@
 /**
- * Watches the memory of workers and tells when one has reached a limit. What is read is decided here, what it means in
- * core/limits.ts. A worker far from its limits is looked at every few seconds, one that grows towards them sooner.
+ * Samples the memory of workers and notifies the listener when one reaches a limit. This file decides what to read,
+ * core/policy/limits.ts what it means. A worker is sampled every few seconds, and sooner when it nears its limits.
  *
- * Invariants: no timer and no read while no worker has a limit; nothing is told about an incarnation after `forget`; a limit
- * is told once for an incarnation, and again only while it stays exceeded for long.
+ * Invariants: no timer and no read while no worker has a limit; no notification about an incarnation after `forget`;
+ * each limit is reported once per incarnation, then every TELL_AGAIN_MS while it stays exceeded.
  */
 import type { Logger } from "../../base/log.ts";
 import { monotonicMs } from "../../base/monotonic.ts";
@@ -15,25 +15,25 @@ import { CONFIRM_MS, decideMemory, decideSampleDelayMs } from "../../core/policy
 import type { LimitsPolicy } from "../../core/spec.ts";
 import type { Clock } from "../clock.ts";
 
-/** Samples that are not urgent wait for each other, so that hundreds of workers need few wakes. */
+/** Non-urgent samples are aligned to this interval, so that hundreds of workers need few wake-ups. */
 const GRID_MS = 250;
 
-/** Processes are listed at most so often: children of a worker count from the next listing on. */
+/** Minimum interval between process listings; new children of a worker count from the next listing on. */
 const LISTING_MS = 2000;
 
-/** First look at a new worker. */
+/** Delay before the first sample of a new worker. */
 const FIRST_SAMPLE_MS = 1000;
 
-/** How much of the highest growth is expected to come again after each sample without it. */
+/** Decay factor of the highest growth rate, applied at each sample with less growth. */
 const GROWTH_MEMORY = 0.7;
 
-/** A limit that stays exceeded is told again: what was told may have come when nothing could be done. */
+/** A limit that stays exceeded is reported again, because no action may have been possible at the earlier report. */
 const TELL_AGAIN_MS = 60_000;
 
-/** So long a reading of PSS stands in for the next ones where residents do not grow. */
+/** How long a PSS reading is reused while resident memory does not grow. */
 const PSS_STANDS_MS = 30_000;
 
-/** A reading of PSS is not repeated before so many times its own duration. */
+/** Minimum interval between PSS readings, as a multiple of a reading's duration. */
 const PSS_COST_FACTOR = 50;
 
 type MemoryLimit = Extract<LimitKind, "memory" | "memory_hard">;
@@ -47,19 +47,19 @@ export interface MemoryTarget {
   readonly pid: number;
 }
 
-/** Whose processes are whose; ProcessTrees, unless a test plays it. */
+/** Maps workers to their processes: ProcessTrees, or a fake in tests. */
 export interface TreeSource {
   refresh(): void;
   membersOf(leader: number): readonly number[];
 }
 
-/** Where numbers come from; undefined where a process is gone or hidden. */
+/** The source of memory readings; undefined if a process has exited or is hidden. */
 export interface MemorySource {
   rssBytes(pid: number): number | undefined;
   pssBytes(pid: number): number | undefined;
 }
 
-/** `reason` is a full sentence part, ready to print. */
+/** `reason` is a clause that is ready to print. */
 export interface MemoryListener {
   limitReached(pool: number, slot: Slot, incarnation: Incarnation, limit: MemoryLimit, reason: string): void;
 }
@@ -72,7 +72,7 @@ interface Reading {
 
 interface Watch {
   readonly target: MemoryTarget;
-  /** Whether it has become ready: until then only the hard limit counts. */
+  /** Whether it has become ready; until then only the hard limit applies. */
   isServing: boolean;
   dueAt: Instant;
   last: { readonly at: Instant; readonly bytes: number };
@@ -96,7 +96,7 @@ export class MemorySampler {
   #timer: { readonly at: Instant; readonly handle: Disposable } | undefined;
   #listedAt: Instant = instant(Number.NEGATIVE_INFINITY);
 
-  /** `limitsOf` gives those of a pool at present. */
+  /** `limitsOf` returns the current limits of a pool. */
   constructor(options: {
     clock: Clock;
     trees: TreeSource;
@@ -113,14 +113,14 @@ export class MemorySampler {
     this.#log = options.log;
   }
 
-  /** Begins to look at a worker that has just been spawned. */
+  /** Starts sampling a newly spawned worker. */
   watch(target: MemoryTarget): void {
     const now = this.#clock.now();
     const watch: Watch = {
       target,
       isServing: false,
       dueAt: onGrid(after(now, FIRST_SAMPLE_MS)),
-      // So that the growth is known from the first look on.
+      // Lets the first sample compute a growth rate.
       last: { at: now, bytes: 0 },
       growthPerMs: 0,
       samplesAbove: 0,
@@ -132,13 +132,13 @@ export class MemorySampler {
     if (isLimited(this.#limitsOf(target.pool))) this.#armAt(watch.dueAt);
   }
 
-  /** It is ready, so a successor can take over from it: the soft limit counts from now on. */
+  /** The worker is ready, so a successor can replace it: the soft limit applies from now on. */
   serves(pool: number, slot: Slot, incarnation: Incarnation): void {
     const watch = this.#watches.get(keyOf(pool, slot));
     if (watch?.target.incarnation === incarnation) watch.isServing = true;
   }
 
-  /** Looks at a worker no more. */
+  /** Stops sampling a worker. */
   forget(pool: number, slot: Slot, incarnation: Incarnation): void {
     const key = keyOf(pool, slot);
     if (this.#watches.get(key)?.target.incarnation !== incarnation) return;
@@ -146,7 +146,7 @@ export class MemorySampler {
     if (this.#watches.size === 0) this.#disarm();
   }
 
-  /** Limits may have changed: they are held against all workers anew, soon. */
+  /** Limits may have changed: samples all workers again within GRID_MS. */
   reconsider(): void {
     const soon = after(this.#clock.now(), GRID_MS);
     for (const watch of this.#watches.values()) if (watch.dueAt > soon) watch.dueAt = soon;
@@ -158,7 +158,7 @@ export class MemorySampler {
     this.#disarm();
   }
 
-  /** One timer for the look that is due first among workers with a limit. */
+  /** Sets the one timer to the first due sample among workers with a limit. */
   #arm(): void {
     let at: Instant | undefined;
     for (const watch of this.#watches.values()) {
@@ -168,7 +168,7 @@ export class MemorySampler {
     else this.#armAt(at);
   }
 
-  /** Wakes at `at` unless the timer does before. */
+  /** Wakes at `at`, unless the timer already fires earlier. */
   #armAt(at: Instant): void {
     if (this.#timer !== undefined && this.#timer.at <= at) return;
     this.#disarm();
@@ -191,7 +191,7 @@ export class MemorySampler {
       this.#listedAt = now;
     }
     for (const watch of due) {
-      // What was told of another one may have ended this one.
+      // A notification about another worker may have ended this one.
       const { pool, slot } = watch.target;
       if (this.#watches.get(keyOf(pool, slot)) === watch) this.#sample(watch, now);
     }
@@ -209,12 +209,12 @@ export class MemorySampler {
     const delayMs = decideSampleDelayMs(limits, bytes, watch.growthPerMs);
     watch.dueAt = delayMs < CONFIRM_MS ? after(now, delayMs) : onGrid(after(now, delayMs));
     this.#judge(watch, limits, reading, now);
-    // The second sample is not put off by looks between it and the first.
+    // Samples taken early do not delay the confirming second sample.
     if (watch.samplesAbove === 1) watch.dueAt = instant(Math.min(watch.dueAt, after(watch.countedAt, CONFIRM_MS)));
   }
 
   #judge(watch: Watch, limits: LimitsPolicy, reading: Reading, now: Instant): void {
-    // A look that came early because of the hard limit is no second sample for the soft one.
+    // An early sample for the hard limit does not count as the second sample for the soft limit.
     const isEarly = watch.samplesAbove > 0 && now - watch.countedAt < CONFIRM_MS;
     const before = watch.isServing ? watch.samplesAbove - (isEarly ? 1 : 0) : 0;
     const { samplesAbove, limit } = decideMemory(limits, before, reading.bytes);
@@ -235,7 +235,7 @@ export class MemorySampler {
     let processes = 0;
     for (const pid of members) {
       const bytes = this.#memory.rssBytes(pid);
-      // Nothing resident: a zombie.
+      // A zombie has no resident memory.
       if (bytes === undefined || bytes === 0) continue;
       rssBytes += bytes;
       processes++;
@@ -244,14 +244,14 @@ export class MemorySampler {
       limits.memoryBytes ?? Number.POSITIVE_INFINITY,
       limits.memoryHardBytes ?? Number.POSITIVE_INFINITY,
     );
-    // The shares of shared pages never add up to more than the pages.
+    // The PSS of the processes never exceeds their RSS.
     if (limits.memoryKind === "rss" || rssBytes <= lowest)
       return { bytes: rssBytes, kind: limits.memoryKind, processes };
     const bytes = this.#readPss(watch, members, rssBytes, lowest, now);
     return bytes === undefined ? { bytes: rssBytes, kind: "rss", processes } : { bytes, kind: "pss", processes };
   }
 
-  /** Reads what is expensive only where it could be above the lowest limit. */
+  /** Reads the expensive PSS only if it could exceed the lowest limit. */
   #readPss(
     watch: Watch,
     members: readonly number[],
@@ -297,7 +297,7 @@ function isLimited({ memoryBytes, memoryHardBytes }: LimitsPolicy): boolean {
   return memoryBytes !== undefined || memoryHardBytes !== undefined;
 }
 
-/** The next instant of the grid. */
+/** Rounds up to the next multiple of GRID_MS. */
 function onGrid(at: Instant): Instant {
   return instant(Math.ceil(at / GRID_MS) * GRID_MS);
 }

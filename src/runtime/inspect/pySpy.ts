@@ -1,6 +1,6 @@
 /**
- * Stacks of Python workers, asked of py-spy where it is installed. The worker is read from outside and never stopped for it
- * (--nonblocking): a py-spy that is killed in the midst could otherwise leave it stopped. The price is that a stack which
+ * Reads the stacks of Python workers with py-spy, if it is installed. py-spy reads the worker from outside and never
+ * stops it (--nonblocking): a py-spy killed midway could otherwise leave the worker stopped. The cost: a stack that
  * changes while it is read may be missing.
  */
 import {
@@ -25,18 +25,18 @@ import type { ToolControl } from "../process/processes.ts";
 import type { Credentials } from "../process/spawnShim.ts";
 import { runTool, type ToolAnswer } from "../process/tool.ts";
 
-/** How long the maps of a process may take; its memory may be locked. */
+/** Time limit for reading a process's maps; its memory may be locked. */
 const MAPS_MS = 200;
 
-/** How much longer than asked for a record may take. */
+/** How much longer than requested a recording may take. */
 const RECORD_SLACK_MS = 5000;
 
-/** Frames of a stack in one line. */
+/** Maximum frames in a one-line stack. */
 const MAX_FRAMES_IN_LINE = 5;
 
 const MAX_REASON_LENGTH = 300;
 
-/** Collapsed stacks of minutes are far smaller. */
+/** Maximum size of a recording; collapsed stacks of several minutes are far smaller. */
 const MAX_RECORD_BYTES = 64 << 20;
 
 const PYTHON = /^(?:python|pypy)[\d.]*/u;
@@ -45,7 +45,7 @@ const PYTHON = /^(?:python|pypy)[\d.]*/u;
 const PERMISSION_HINT =
   "py-spy, which runs as the worker's user, may not read the worker: set the sysctl kernel.yama.ptrace_scope=0; for a worker of the controller's own user the capability CAP_SYS_PTRACE is another way (in Kubernetes securityContext.capabilities.add: [SYS_PTRACE], in Docker --cap-add SYS_PTRACE)";
 
-/** What py-spy found, or why it did not. */
+/** What py-spy found, or why it failed. */
 export type PySpyAnswer =
   | { readonly kind: "found"; readonly text: string }
   | { readonly kind: "failed"; readonly reason: string };
@@ -53,17 +53,17 @@ export type PySpyAnswer =
 /** py-spy, ready to look into one process. */
 export interface PySpy {
   readonly file: string;
-  /** The user that it runs as; undefined for that of the controller. */
+  /** The user that py-spy runs as; undefined for the controller's user. */
   readonly credentials: Credentials | undefined;
 }
 
-/** What a search for py-spy brings: undefined where it is not installed, the reason where it may not be run. */
+/** The result of a search for py-spy: undefined if it is not installed, the reason if it must not be run. */
 export type FoundPySpy = PySpy | { readonly kind: "untrusted"; readonly reason: string } | undefined;
 
 /**
- * py-spy by the search path `path`, for the process `pid`. It reads what that process says about itself, so it runs as the
- * process's user, and not with the rights of the controller. It must belong to root, to the controller's user or to that
- * user: a search path may name directories that others write to.
+ * Finds py-spy on the search path `path`, for the process `pid`. py-spy reads data that the process controls, so it
+ * runs as the process's user, without the controller's privileges. Its file must belong to root, to the controller's
+ * user or to the process's user, because other users may be able to write to directories on the search path.
  */
 export function findPySpy(path: string | undefined, pid: number): FoundPySpy {
   let untrusted: FoundPySpy;
@@ -87,7 +87,7 @@ function isExecutable(file: string): boolean {
   }
 }
 
-/** Those of a process of another user, if we may take them. */
+/** The credentials of a process of another user, if the controller may assume them. */
 function credentialsFor(pid: number): Credentials | undefined {
   const status = readProc(`/proc/${pid}/status`) ?? "";
   const idsOf = (field: string) => (new RegExp(`^${field}:\\s*(.*)$`, "mu").exec(status)?.[1] ?? "").split(/\s+/u);
@@ -96,10 +96,10 @@ function credentialsFor(pid: number): Credentials | undefined {
   return { uid, gid, groups: idsOf("Groups").filter(Boolean).map(Number) };
 }
 
-/** Whether a process runs Python: by its executable, its command line, or as a library of it. */
+/** Whether a process runs Python, judged by its executable, its command line or a loaded libpython. */
 export async function isPython(pid: number): Promise<boolean> {
   const stat = readStat(pid);
-  // Of a process in uninterruptible sleep nothing is read that could make us wait with it.
+  // Reading files of a process in uninterruptible sleep could block this process as well.
   if (stat === undefined || stat.state === "D" || stat.state === "Z") return false;
   if (PYTHON.test(stat.command) || PYTHON.test(executableOf(pid))) return true;
   const read = async (name: string) => files.readFile(`/proc/${pid}/${name}`, "latin1").catch(() => "");
@@ -115,7 +115,7 @@ export async function dumpStacks(tools: ToolControl, pySpy: PySpy, pid: number, 
   return answer.kind === "failed" ? answer : { kind: "found", text: answer.text.trim() };
 }
 
-/** The main thread's stack of a dump in one line: `wait (queue.py:7) ← main (app.py:3)`; undefined where there is none. */
+/** The main thread's stack of a dump in one line: `wait (queue.py:7) ← main (app.py:3)`; undefined if there is none. */
 export function formatStack(dump: string): string | undefined {
   const [, first = ""] = dump.split(/^Thread .*$/mu);
   const frames = first
@@ -127,19 +127,19 @@ export function formatStack(dump: string): string | undefined {
   return [...frames.slice(0, MAX_FRAMES_IN_LINE), ...more].join(" ← ");
 }
 
-/** What is asked of a record. */
+/** Parameters of a recording. */
 export interface RecordRequest {
   readonly pid: number;
   /** Whole seconds. */
   readonly seconds: number;
-  /** Samples a second. */
+  /** Samples per second. */
   readonly hz: number;
   readonly signal: AbortSignal;
 }
 
 /**
- * Collapsed stacks of what used a processor for a time; less where the worker ends meanwhile, nothing where the signal
- * comes. Never rejects.
+ * Records collapsed stacks of code running on a CPU. The recording is shorter if the worker exits, and there is none if
+ * `signal` aborts. Never rejects.
  */
 export async function recordStacks(tools: ToolControl, pySpy: PySpy, request: RecordRequest): Promise<PySpyAnswer> {
   const { pid, seconds, hz, signal } = request;
@@ -150,7 +150,7 @@ export async function recordStacks(tools: ToolControl, pySpy: PySpy, request: Re
     const tool = { workerPid: pid, ...pySpy, argv: [...argv, place.output, "--pid", String(pid)] };
     const answer = await runQuietly(tools, tool, seconds * 1000 + RECORD_SLACK_MS, signal);
     if (answer.kind === "failed") return answer;
-    // The worker's user may have put something else there.
+    // The worker's user may have replaced the file.
     const { bytes, stats } = await readWholeFile(place.output, { isDirect: true, maxBytes: MAX_RECORD_BYTES });
     if (stats.uid !== (pySpy.credentials?.uid ?? process.getuid?.()))
       return { kind: "failed", reason: `py-spy's output belongs to user ${stats.uid}` };
@@ -162,7 +162,7 @@ export async function recordStacks(tools: ToolControl, pySpy: PySpy, request: Re
   }
 }
 
-/** Where a record is written: a directory of the user that py-spy runs as, in one of ours that this user cannot replace. */
+/** Where a recording is written: a directory of py-spy's user, inside a directory that this user cannot replace. */
 interface RecordPlace {
   readonly outer: string;
   readonly inner: string;
@@ -180,14 +180,14 @@ function makePlace({ credentials }: PySpy): RecordPlace {
   return { outer, inner, output: join(inner, "stacks") };
 }
 
-/** Without recursion: that could be led elsewhere by the user who owns the inner directory. */
+/** Does not recurse: the owner of the inner directory could redirect a recursive removal. */
 function removePlace({ outer, inner, output }: RecordPlace): void {
   try {
     rmSync(output, { force: true });
     rmdirSync(inner);
     rmdirSync(outer);
   } catch {
-    // Something else was put there; it stays.
+    // The directory has unexpected content; keep it.
   }
 }
 
@@ -207,7 +207,7 @@ function judge({ output, status }: ToolAnswer): PySpyAnswer {
   if (status.kind === "code" && status.code === 0) return { kind: "found", text: output };
   if (/permission denied|operation not permitted|EPERM|EACCES/iu.test(output))
     return { kind: "failed", reason: PERMISSION_HINT };
-  // A backtrace of py-spy itself helps nobody.
+  // Omit py-spy's own backtrace.
   const said = (output.split("Stack backtrace:")[0] ?? "").replaceAll(/\s+/gu, " ").trim();
   return { kind: "failed", reason: `py-spy failed: ${said.slice(0, MAX_REASON_LENGTH)}` };
 }

@@ -2,8 +2,8 @@
  * Reads what processes use (CPU, memory, descriptors, limits) for hundreds of them at once, cheaply enough for every
  * scrape.
  *
- * The numbers are read anew each time, the limits of a process about once a minute. A process that is gone, or dead
- * but not reaped, is simply absent from the answer. It reads /proc only (proc(5)); it neither signals nor waits.
+ * Usage is read each time, the limits of a process about once a minute. A process that has exited is absent from the
+ * result, even if it has not been reaped. Reads only /proc (proc(5)); it neither signals nor waits.
  */
 
 import { readdirSync, readFileSync, statSync } from "node:fs";
@@ -15,28 +15,28 @@ import { readStatQuickly } from "../os/statFile.ts";
 /** Limits can be changed from outside (prlimit(2)), which is rare. */
 const LIMITS_MS = 60_000;
 
-/** So many limits at most are read again in one call, so that the minute does not come for all processes at once. */
+/** Maximum number of processes whose limits one call rereads, so that they do not all become due in the same call. */
 const LIMITS_PER_CALL = 50;
 
-/** What the kernel tells about one process. */
+/** What the kernel reports about one process. */
 export interface ProcessReading {
   /** User and system time, in steps of a clock tick. */
   readonly cpuSeconds: number;
-  /** Undefined where the kernel hides it, like the two limits. */
+  /** Undefined if the kernel hides it, as for the two limits. */
   readonly openFds: number | undefined;
-  /** Soft limit; Infinity where there is none. */
+  /** Soft limit; Infinity if unlimited. */
   readonly maxFds: number | undefined;
   readonly residentBytes: number;
   readonly virtualBytes: number;
-  /** Soft limit; Infinity where there is none. */
+  /** Soft limit; Infinity if unlimited. */
   readonly virtualMaxBytes: number | undefined;
   /** Seconds since 1970; the same at every reading of a process, even when the wall clock is set meanwhile. */
   readonly startTimeSeconds: number;
-  /** What the numbers above come from, for readers that need more of it. */
+  /** The source of the numbers above, for callers that need more of it. */
   readonly stat: ProcessStat;
 }
 
-/** What is remembered of a process; `startTicks` tells it from a later one with the same pid. */
+/** Cached data of a process; `startTicks` distinguishes it from a later process with the same pid. */
 interface Known {
   readonly startTicks: number;
   readonly startTimeSeconds: number;
@@ -59,7 +59,7 @@ export class ProcessReadings {
   readonly #pageBytes: number;
   readonly #nowMs: () => number;
   #known = new Map<number, Known>();
-  /** Read when a process is new, once for all new ones of a call. */
+  /** Read at most once per call, when a process is new. */
   #bootSeconds: number | undefined;
   #limitsLeft = 0;
 
@@ -69,7 +69,7 @@ export class ProcessReadings {
     this.#nowMs = options.nowMs ?? (() => monotonicMs());
   }
 
-  /** The readings of `pids`, by pid. Whoever is not among them any more is forgotten. */
+  /** The readings of `pids`, by pid. Forgets all processes that are not in `pids`. */
   read(pids: Iterable<number>): Map<number, ProcessReading> {
     const nowMs = this.#nowMs();
     const readings = new Map<number, ProcessReading>();
@@ -85,7 +85,7 @@ export class ProcessReadings {
   }
 
   #readOne(pid: number, nowMs: number, known: Map<number, Known>): ProcessReading | undefined {
-    // Asked first: it is the one question that answers "gone" without an exception.
+    // First, because it is the only check that reports "gone" without an exception.
     const fds = countFds(pid);
     if (fds === "gone") return undefined;
     const stat = readStatQuickly(pid);
@@ -121,7 +121,7 @@ export class ProcessReadings {
   }
 }
 
-/** Open descriptors; undefined where they are hidden. Since Linux 6.2 the size of the directory is their number. */
+/** Number of open descriptors; undefined if hidden. Since Linux 6.2 it is the size of the directory. */
 function countFds(pid: number): number | "gone" | undefined {
   const path = `/proc/${pid}/fd`;
   try {

@@ -1,6 +1,6 @@
 /**
- * Profiles of this process by V8, through a session with Node.js's inspector inside the process: no port is opened. The
- * inspector is loaded when it is first asked for, and let go of afterwards.
+ * Profiles this process with V8 through an in-process session of the Node.js inspector; no port is opened. The
+ * inspector is loaded on first use, and the session is disconnected afterwards.
  */
 import type { HeapProfiler, Profiler } from "node:inspector";
 import { setTimeout as wait } from "node:timers/promises";
@@ -13,8 +13,8 @@ const CPU_INTERVAL_US = 1000;
 const HEAP_INTERVAL_BYTES = 32_768;
 
 /**
- * What used the CPU for a time, or until `signal` comes. V8 takes the samples on a thread of its own, and aborts the process if it
- * cannot be started. @throws ControllerError PROCESS_LIMIT
+ * Profiles CPU usage for `durationMs` or until `signal` aborts. V8 samples on a thread of its own and aborts the
+ * process if it cannot start that thread. @throws ControllerError PROCESS_LIMIT
  */
 export async function profileCpu(durationMs: number, signal: AbortSignal): Promise<Profiler.Profile> {
   requireThreads(1, "Cannot profile the controller");
@@ -34,7 +34,7 @@ export async function profileCpu(durationMs: number, signal: AbortSignal): Promi
   }
 }
 
-/** What was allocated in a time, or until `signal` comes, and is still in use at its end. */
+/** Samples allocations for `durationMs` or until `signal` aborts, and reports those still in use at the end. */
 export async function profileHeap(durationMs: number, signal: AbortSignal): Promise<HeapProfiler.SamplingHeapProfile> {
   const { Session } = await import("node:inspector/promises");
   const session = new Session();

@@ -1,8 +1,8 @@
 /**
- * What the threads of a process do over a time, as far as /proc tells: running, or waiting where. For any language and
- * without any right but to see the process, which is not asked and not slowed down.
+ * Samples what the threads of a process do over time, from /proc: running, or where they wait. Works for any language
+ * and needs only permission to see the process, which takes no part and is not slowed down.
  *
- * Bounded: at most as many threads as a diagnosis has, and never more than a tenth of this thread's time.
+ * Bounded: at most as many threads as in a diagnosis, and at most a tenth of this thread's time.
  */
 
 import { setTimeout as wait } from "node:timers/promises";
@@ -10,26 +10,26 @@ import { monotonicMs } from "../../base/monotonic.ts";
 import { readStat } from "../os/procfs.ts";
 import { readThreads, STATES, type ThreadDiagnosis } from "./diagnosis.ts";
 
-/** Rest after a look, in looks. */
+/** Pause after a sample, as a multiple of the sample's duration. */
 const REST_RATIO = 9;
 
-/** One way a thread was seen. */
+/** One state in which a thread was sampled. */
 export interface SampledStack {
-  /** The process, the thread, its state, and where it is known the system call and the function of the kernel. */
+  /** The process, the thread, its state and, if known, the system call and the kernel function. */
   readonly frames: readonly string[];
   readonly count: number;
-  /** Milliseconds for which it was so. */
+  /** Total milliseconds in this state. */
   readonly elapsedMs: number;
 }
 
 export interface ThreadSampling {
   readonly stacks: readonly SampledStack[];
   readonly durationMs: number;
-  /** Whether the process ended before the time was over. */
+  /** Whether the process exited before the sampling time was over. */
   readonly hasEnded: boolean;
 }
 
-/** Samples the threads of `pid` until the time is over, the process has ended or `signal` comes. Never rejects. */
+/** Samples the threads of `pid` until `durationMs` has passed, the process exits or `signal` aborts. Never rejects. */
 export async function sampleThreads(
   pid: number,
   { durationMs, hz, signal }: { readonly durationMs: number; readonly hz: number; readonly signal: AbortSignal },

@@ -1,51 +1,51 @@
 /**
- * Orders the processes of a worker by how much they explain: first the one that uses the most CPU, or if none uses any, the
- * one that is stuck. A leader is often a shell, a package manager or a master that only waits for its children.
+ * Orders the processes of a worker by how well they explain its state: first the process that uses the most CPU or, if
+ * none uses any, a stuck one. A leader is often a shell, package manager or master that only waits for its children.
  *
- * Reads /proc only, so the processes take no part. Bounded: MAX_SURVEYED processes, a few small files of each.
+ * Reads only /proc, so the processes take no part. Bounded: at most MAX_SURVEYED processes, a few small files for each.
  */
 import { readFileSync } from "node:fs";
 import { setTimeout as wait } from "node:timers/promises";
 import { type ProcessStat, readStat } from "../os/procfs.ts";
 import { syscallName } from "../os/syscallNames.ts";
 
-/** How long CPU time is watched. */
+/** How long CPU usage is sampled by default. */
 const SURVEY_MS = 100;
 
 /** Maximum number of processes of one worker that are read. */
 const MAX_SURVEYED = 512;
 
-/** Clock ticks within SURVEY_MS from which on a process counts as busy: one tick may be chance. */
+/** Minimum clock ticks within SURVEY_MS for a process to count as busy; a single tick may be chance. */
 const LEAST_BUSY_TICKS = 2;
 
 /** One process of the tree during the survey. */
 export interface SurveyedProcess {
   /** At the end of the survey. */
   readonly stat: ProcessStat;
-  /** State at its beginning. */
+  /** State at the beginning of the survey. */
   readonly stateBefore: string;
   /** CPU time used during the survey. */
   readonly busyTicks: number;
   readonly hasChildren: boolean;
-  /** What the main thread sleeps in: system call or function of the kernel; undefined if it does not sleep or this is hidden. */
+  /** The system call or kernel function that the main thread sleeps in; undefined if it is not asleep or hidden. */
   readonly sleepsIn: string | undefined;
 }
 
 export interface Survey {
-  /** The one that explains the most first, without zombies unless there is nothing else. */
+  /** The most relevant process first; zombies only if there are no live processes. */
   readonly processes: readonly SurveyedProcess[];
-  /** Whether the first one uses a CPU. */
+  /** Whether the first process uses a CPU. */
   readonly isBusy: boolean;
 }
 
-/** Calls in which a process waits for work or for its children, as a healthy idle one does. */
+/** Calls in which a healthy idle process waits for work or for its children. */
 const IDLE_CALLS =
   /^(?:wait4|waitid|do_wait|epoll_|ep_poll|do_epoll|poll|ppoll|do_poll|do_sys_poll|poll_|select|pselect|do_select|core_sys_select|accept|inet_csk_accept|pause|rt_sig|sigsuspend|do_sigtimedwait|io_uring_enter)/u;
 
 /** Watches the processes for `sampleMs` and orders them. Never rejects. */
 export async function surveyTree(pids: readonly number[], sampleMs: number = SURVEY_MS): Promise<Survey> {
   const before = pids.slice(0, MAX_SURVEYED).flatMap((pid) => readStat(pid) ?? []);
-  // A worker of one process needs no comparison.
+  // A worker with a single process needs no comparison.
   if (before.filter(({ state }) => !isDead(state)).length > 1) await wait(sampleMs);
   const after = before.flatMap((earlier) => {
     const stat = readStat(earlier.pid);
@@ -62,14 +62,14 @@ export async function surveyTree(pids: readonly number[], sampleMs: number = SUR
   return orderProcesses(processes);
 }
 
-/** Orders processes by how much they explain; pure. */
+/** Orders processes by how well they explain the worker's state; pure. */
 export function orderProcesses(processes: readonly SurveyedProcess[]): Survey {
   const live = processes.filter(({ stat }) => !isDead(stat.state));
   const ordered = (live.length > 0 ? live : processes).toSorted(
     (a, b) =>
       rankOf(a) - rankOf(b) ||
       b.busyTicks - a.busyTicks ||
-      // The one that has done the work so far.
+      // Prefer the process with the most CPU time in total.
       b.stat.cpuTicks - a.stat.cpuTicks,
   );
   const [first] = ordered;
@@ -82,10 +82,10 @@ function rankOf(process: SurveyedProcess): number {
   // A process that was twice found in uninterruptible sleep waits for a disk or a network file system.
   if (stat.state === "D" && stateBefore === "D") return 1;
   if (stat.state === "T" || stat.state === "t") return 2;
-  // It wants a CPU and gets none, or hardly any.
+  // Runnable, but gets little or no CPU time.
   if (stat.state === "R") return 3;
   const isIdle = sleepsIn !== undefined && IDLE_CALLS.test(sleepsIn);
-  // A parent mostly waits for its children, in whichever call.
+  // A parent mostly waits for its children, whichever call it is in.
   return (hasChildren ? 6 : 4) + (isIdle ? 1 : 0);
 }
 
@@ -101,7 +101,7 @@ function readSleep(pid: number): string | undefined {
   const call = /^\d+/u.exec(readText(`/proc/${pid}/syscall`))?.[0];
   if (call !== undefined) return syscallName(Number(call));
   const channel = readText(`/proc/${pid}/wchan`);
-  // "0" stands for "does not wait" and for "you may not know".
+  // "0" means that the process does not wait, or that the kernel hides the function.
   return channel === "" || channel === "0" ? undefined : channel;
 }
 
@@ -113,10 +113,10 @@ function readText(path: string): string {
   }
 }
 
-/** What a process is to the leader of its worker: `child of the leader`, … */
+/** How a process relates to the leader of its worker: `child of the leader`, … */
 export function relationOf(stat: ProcessStat, leader: number, members: ReadonlySet<number>): string {
   if (stat.pid === leader) return "the leader";
   if (stat.ppid === leader) return "child of the leader";
-  // The parent ended and the process was adopted, by the controller as a rule.
+  // The parent exited and the process was reparented, usually to the controller.
   return members.has(stat.ppid) ? `child of pid ${stat.ppid}` : "its parent has exited";
 }

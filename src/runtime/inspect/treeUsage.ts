@@ -1,19 +1,19 @@
 /**
- * CPU time and memory of each worker, summed over its process tree. One listing of /proc for all workers (ProcessTrees),
- * then one small file for each process.
+ * CPU time and memory of each worker, summed over its process tree. Takes one listing of /proc for all workers
+ * (ProcessTrees), then reads one small file for each process.
  *
- * The CPU time of a worker never falls and counts nothing twice while its processes come and go. Each read adds what every
- * process used since the last one. The kernel hands the time of a process that ended on to the parent that waits for it
- * (cutime, proc_pid_stat(5)): of that growth, the part that was already counted while the child was alive is left out. Not
- * counted: processes that start and end between two reads without a parent in the tree that waits for them.
+ * A worker's CPU time never decreases, and no time is counted twice while processes start and exit. Each read adds what
+ * every process used since the last read. When a parent waits for an exited child, the kernel adds the child's time to
+ * the parent's cutime (proc_pid_stat(5)). The part already counted while the child was alive is excluded. Not counted:
+ * processes that start and exit between two reads without a parent in the tree that waits for them.
  */
 import type { ProcessStat } from "../os/procfs.ts";
 
-/** What the processes of a worker use together. */
+/** The combined resource usage of a worker's processes. */
 export interface TreeUsage {
   /** User and system time since the worker was spawned, ended processes included. */
   readonly cpuSeconds: number;
-  /** Resident memory; pages that processes share count in each of them. */
+  /** Resident memory; a shared page counts once per process. */
   readonly residentBytes: number;
   /** Processes, without zombies. */
   readonly processCount: number;
@@ -34,14 +34,14 @@ export interface ProcessUsage {
   readonly residentBytes: number;
 }
 
-/** Where the processes of a worker come from; ProcessTrees, unless a test plays it. */
+/** The source of a worker's processes: ProcessTrees, or a fake in tests. */
 export interface TreeMembers {
   refresh(maxAgeMs: number, mayHoldEnded: boolean): void;
   membersOf(leader: number): readonly number[];
   disown(pid: number): void;
 }
 
-/** The last look at a process: plain numbers, changed in place, because there may be thousands that stay for long. */
+/** The last reading of a process, updated in place because there may be thousands of long-lived processes. */
 interface Known {
   readonly pid: number;
   readonly startTicks: number;
@@ -51,9 +51,9 @@ interface Known {
   cpuTicks: number;
   reapedTicks: number;
   rssPages: number;
-  /** Number of the read that saw it last. */
+  /** Number of the last read that saw it. */
   seenIn: number;
-  /** Time of ended children that was counted while they lived and that cutime does not show yet. */
+  /** Time of exited children that was counted while they were alive and is not yet included in cutime. */
   owedTicks: number;
 }
 
@@ -62,7 +62,7 @@ interface Account {
   readonly processes: Map<number, Known>;
 }
 
-/** What is read already of some processes, by pid. */
+/** Stats that have already been read, by pid. */
 export type KnownStats = ReadonlyMap<number, { readonly stat: ProcessStat }>;
 
 export interface TreeUsagesOptions {
@@ -84,9 +84,9 @@ export class TreeUsages {
   }
 
   /**
-   * What the workers with these leaders use now, by leader; a leader that has exited is absent. The listing of processes
-   * may be `maxAgeMs` old: a process that started since then counts from the next listing on, with all its time. What has
-   * just been read of leaders is not read again.
+   * Current usage of the workers with these leaders, by leader; a leader that has exited is absent. The listing of
+   * processes may be `maxAgeMs` old: a process that started since then counts from the next listing on, with all its
+   * time. Stats of leaders in `known` are not read again.
    */
   read(leaders: Iterable<number>, maxAgeMs: number, known?: KnownStats): Map<number, TreeUsage> {
     this.#options.trees.refresh(maxAgeMs, true);
@@ -129,13 +129,13 @@ export class TreeUsages {
     const { trees, statOf, ticksPerSecond, pageBytes } = this.#options;
     const account = this.#accounts.get(leader) ?? { cpuTicks: 0, processes: new Map<number, Known>() };
     const { processes } = account;
-    /** By how much the time of ended children has grown, where it has. */
+    /** How much the time of exited children has grown, for processes where it has. */
     const reaped: { known: Known; ticks: number }[] = [];
     let rssPages = 0;
     let processCount = 0;
     let isLeaderThere = false;
     let seen = 0;
-    // Parents come first: a child that its parent reaps between the two looks is missing for a moment, never counted twice.
+    // Parents come first: a child reaped between the two reads is briefly missing, but never counted twice.
     for (const pid of trees.membersOf(leader)) {
       const stat = pid === leader && leaderStat !== undefined ? leaderStat : statOf(pid);
       if (stat === undefined) continue;
@@ -170,7 +170,7 @@ export class TreeUsages {
       const newlyOwed = owed?.get(known) ?? 0;
       owed?.delete(known);
       account.cpuTicks += Math.max(0, ticks - known.owedTicks - newlyOwed);
-      // What the parent has not shown by the second read never comes: it does not wait for its children.
+      // Time missing from cutime at the second read stays missing: the parent does not wait for its children.
       known.owedTicks = Math.min(newlyOwed, Math.max(0, known.owedTicks + newlyOwed - ticks));
     }
     for (const [known, ticks] of owed ?? []) known.owedTicks = ticks;
@@ -182,8 +182,8 @@ export class TreeUsages {
   }
 
   /**
-   * Forgets the processes that have ended, and finds the process whose cutime will include their time: the nearest live
-   * ancestor. Without one in the tree (the parent ended first) the time stays counted and appears nowhere else.
+   * Forgets the processes that have exited, and finds the process whose cutime will include their time: the nearest
+   * live ancestor. If the tree has none (the parent exited first), the time stays counted and appears nowhere else.
    */
   #settle(processes: Map<number, Known>): Map<Known, number> {
     const owed = new Map<Known, number>();
@@ -201,7 +201,7 @@ export class TreeUsages {
   }
 }
 
-/** A process of which nothing is counted yet. */
+/** A newly seen process with nothing counted yet. */
 function newlyKnown({ pid, startTicks, ppid, command, state }: ProcessStat): Known {
   const nothing = { cpuTicks: 0, reapedTicks: 0, rssPages: 0, seenIn: 0, owedTicks: 0 };
   return { pid, startTicks, parentPid: ppid, name: command, state, ...nothing };

@@ -1,15 +1,15 @@
-/** Who may reach a path, by the permission bits of its directories (path_resolution(7)). Access control lists are not read. */
+/** Checks access to a path by its directories' permission bits (path_resolution(7)). Ignores access control lists. */
 import { existsSync, realpathSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import type { Credentials } from "../process/spawnShim.ts";
 
 /**
  * The directory above `path`, or `path` itself, that a process with these ids may not enter or execute; undefined if it
- * may, or if nothing is there.
+ * may, or if `path` does not exist.
  */
 export function findClosed(path: string, ids: Pick<Credentials, "uid" | "gid" | "groups">): string | undefined {
   if (ids.uid === 0 || !existsSync(path)) return undefined;
-  // A symlink among the directories leads through others.
+  // A symlink in the path leads through other directories.
   for (const start of new Set([path, realpathSync(path)])) {
     const closed = ancestors(start).findLast((each) => !mayExecute(each, ids));
     if (closed !== undefined) return closed;

@@ -1,5 +1,5 @@
 /**
- * The control groups around this process, version 1 and 2 (cgroups(7)), and how much memory they allow
+ * This process's control group and its ancestors, version 1 and 2 (cgroups(7)), and their memory limits
  * (Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst of the kernel).
  */
 import { readFileSync } from "node:fs";
@@ -7,19 +7,19 @@ import { dirname } from "node:path";
 
 const MEMBERSHIP = "/proc/self/cgroup";
 
-/** Reads a file as text; undefined where it cannot be read. */
+/** Reads a file as text; undefined if it cannot be read. */
 export type ReadText = (path: string) => string | undefined;
 
-/** A directory that stands for a group. */
+/** The directory of a control group. */
 export interface GroupDirectory {
   readonly version: 1 | 2;
   readonly path: string;
 }
 
 /**
- * Directories of the group that this process is in, and of all groups around it, for a controller such as "cpu"; `mounts`
- * are the names under which version 1 mounts it. Some may not exist: a path may be that of another namespace, and then
- * the topmost directory still is our own.
+ * Directories of this process's group and of all its ancestors, for a controller such as "cpu". `mounts` are the names
+ * under which version 1 mounts it. Some directories may not exist: a path may belong to another namespace; then the
+ * topmost directory is still this process's own.
  */
 export function groupDirectories(
   controller: string,
@@ -48,22 +48,22 @@ function climb(version: 1 | 2, roots: readonly string[], group: string): GroupDi
   return found;
 }
 
-/** Version 1 says "no limit" by the largest number of pages; nothing real comes near this. */
+/** Version 1 reports "no limit" as the largest number of pages; real limits stay far below this. */
 const NO_LIMIT_BYTES = 2 ** 60;
 
-/** Bytes that all processes of this one's control group may use together; undefined where there is no limit. */
+/** Memory in bytes that all processes of this control group may use together; undefined if there is no limit. */
 export function memoryBoundBytes(read: ReadText = readText): number | undefined {
   const limits = groupDirectories("memory", ["memory"], read).flatMap(({ version, path }) => {
     const text = read(`${path}/${version === 2 ? "memory.max" : "memory.limit_in_bytes"}`)?.trim() ?? "";
-    // "max" is no number.
+    // "max" is not a number.
     return /^\d+$/u.test(text) && Number(text) < NO_LIMIT_BYTES ? [Number(text)] : [];
   });
   return limits.length === 0 ? undefined : Math.min(...limits);
 }
 
 /**
- * For looks at the limits that repeat: reads the control groups of this process only once, and no file again that was
- * missing.
+ * For repeated reads of the limits: reads this process's control groups only once, and never reads a missing file
+ * again.
  */
 export function repeatedly(read: ReadText = readText): ReadText {
   const known = new Map<string, string | undefined>();
@@ -75,7 +75,7 @@ export function repeatedly(read: ReadText = readText): ReadText {
   };
 }
 
-/** The system's own files. */
+/** Reads a file of the system. */
 export function readText(path: string): string | undefined {
   try {
     return readFileSync(path, "utf8");

@@ -1,10 +1,10 @@
 /**
- * How many CPUs this process really gets: what its affinity mask names, at most what the quotas of its control groups
- * allow (cgroups(7); Documentation/admin-guide/cgroup-v2.rst and scheduler/sched-bwc.rst of the kernel).
+ * Number of CPUs available to this process: the size of its affinity mask, capped by the quotas of its control groups
+ * (cgroups(7); Documentation/admin-guide/cgroup-v2.rst and scheduler/sched-bwc.rst of the kernel).
  */
 import { groupDirectories, type ReadText, readText } from "./cgroup.ts";
 
-/** CPUs for this process: a whole number from 1 on; a fraction of a CPU in a quota counts as one. */
+/** CPUs for this process: an integer of at least 1. A fractional quota is rounded up. */
 export function availableCpus(read: ReadText = readText): number {
   const mask = /^Cpus_allowed_list:\s*(\S+)/mu.exec(read("/proc/self/status") ?? "")?.[1];
   const quotas = groupDirectories("cpu", ["cpu", "cpu,cpuacct"], read).flatMap(
@@ -14,7 +14,7 @@ export function availableCpus(read: ReadText = readText): number {
   return Number.isFinite(cpus) ? Math.max(1, cpus) : 1;
 }
 
-/** Members of a list such as "0-3,8"; infinity where the text is none. */
+/** Counts the members of a list such as "0-3,8"; infinity if the text is not a list. */
 export function countCpus(list: string): number {
   let count = 0;
   for (const part of list.split(",")) {

@@ -1,9 +1,9 @@
-/** Which ports the kernel gives to outgoing connections in this network namespace. */
+/** The ports that the kernel assigns to outgoing connections in this network namespace. */
 import { readFileSync } from "node:fs";
 
 const DIRECTORY = "/proc/sys/net/ipv4";
 
-/** The range and what is left out of it. */
+/** The range and the reserved ports excluded from it. */
 export interface EphemeralPorts {
   readonly from: number;
   readonly to: number;

@@ -1,13 +1,13 @@
 /**
- * What execve(2) accepts: the length of one string and of all together (fs/exec.c). Above it every spawn fails with a bare
- * E2BIG, so a configuration that asks for it is refused. Pure.
+ * Limits of execve(2): the length of one string and of all strings together (fs/exec.c). Above them every spawn fails
+ * with a bare E2BIG, so a configuration that exceeds them is rejected. Pure.
  */
 import { encodeOsText } from "../../base/osText.ts";
 
 /** MAX_ARG_STRLEN, which is 32 pages, without the zero byte. */
 const MAX_STRING_BYTES = 131_071;
 
-/** ARG_MAX: so much is accepted whatever the stack limit is. */
+/** ARG_MAX: the kernel accepts this much regardless of the stack limit. */
 const LEAST_TOTAL_BYTES = 131_072;
 
 /** Three quarters of the default stack. */
@@ -18,7 +18,7 @@ const POINTER_BYTES = 8;
 /** Room for the variables that differ from slot to slot. */
 const RESERVED_BYTES = 4096;
 
-/** What is too long, and where it stands. */
+/** A value that is too long, and its configuration key. */
 export interface ExecLimitProblem {
   readonly key: "args" | "env";
   /** A clause such as `argument 3 has 200000 bytes, …`. */
@@ -26,7 +26,7 @@ export interface ExecLimitProblem {
   readonly hint: string;
 }
 
-/** What a process cannot be given; undefined if it can. `stackBytes` is the soft limit of its stack. */
+/** The limit that a process would exceed; undefined if none. `stackBytes` is the soft limit of its stack. */
 export function findExecLimitProblem(
   args: readonly string[],
   env: Readonly<Record<string, string>>,

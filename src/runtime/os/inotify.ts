@@ -1,17 +1,17 @@
-/** Inotify instances, of which each user has few: an Envoy that cannot get one aborts. */
+/** Inotify instances. Each user has few of them, and an Envoy that cannot get one aborts. */
 import { readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
 import { ControllerError } from "../../base/errors.ts";
 import { countFreeInotify } from "./linux.ts";
 import { listPids } from "./procfs.ts";
 
-/** An Envoy watches a directory each for listeners, clusters, routes and endpoints. */
+/** Envoy watches one directory each for listeners, clusters, routes and endpoints. */
 export const INOTIFY_OF_ENVOY = 4;
 
-/** A running Envoy watches what a reload replaces before it stops watching the old files. */
+/** During a reload, Envoy watches the new files before it stops watching the old ones. */
 export const INOTIFY_OF_RELOAD = 2;
 
 /**
- * Checks that Envoys can open so many instances as user `uid`; undefined is the controller's own.
+ * Checks that Envoys can open `needed` more instances as user `uid`; undefined means the controller's user.
  * @throws ControllerError INOTIFY_EXHAUSTED
  */
 export function requireInotify(needed: number, uid?: number, count = countFree): void {
@@ -27,7 +27,7 @@ export function requireInotify(needed: number, uid?: number, count = countFree):
   );
 }
 
-/** Only a user itself can ask the kernel; instances of another user are counted in /proc. */
+/** Only the user itself can probe its limit; instances of another user are counted in /proc. */
 function countFree(most: number, uid: number): number {
   if (uid === process.geteuid?.()) return countFreeInotify(most);
   const limit = readLimit();
@@ -40,7 +40,7 @@ function isOwnedBy(pid: number, uid: number): boolean {
   return statSync(`/proc/${pid}`, { throwIfNoEntry: false })?.uid === uid;
 }
 
-/** Instances that a process has open; 0 if it has exited or may not be looked at. */
+/** Instances that a process has open; 0 if it has exited or cannot be inspected. */
 function countOpen(pid: number): number {
   try {
     const directory = `/proc/${pid}/fd`;

@@ -1,7 +1,7 @@
 /**
- * System calls that Node.js has no API for, through node:ffi. Only this file and exitNow.ts touch node:ffi: it is
- * experimental, but the pinned runtime is shipped inside the executable, so it cannot change under us. Linux with glibc,
- * x64 and arm64. Each function is a thin adapter; policy lives with the callers. Must be used on the main thread only.
+ * System calls that Node.js has no API for, through node:ffi. Only this file, peerCredentials.ts and exitNow.ts use it.
+ * It is experimental, but the pinned runtime is shipped inside the executable, so it cannot change. Linux with glibc,
+ * x64 and arm64. Each function is a thin adapter; policy lives with the callers. Use on the main thread only.
  */
 
 import ffi from "node:ffi";
@@ -65,7 +65,7 @@ const PR_SET_CHILD_SUBREAPER = 36;
 const F_SETFL = 4;
 const F_DUPFD_CLOEXEC = 1030;
 const F_ADD_SEALS = 1033;
-/** Nothing of the file may change any more, the seals included. */
+/** Seals everything: the file cannot change any more, nor can its seals. */
 const ALL_SEALS = 0xf;
 const MFD_CLOEXEC = 1;
 const MFD_ALLOW_SEALING = 2;
@@ -129,7 +129,7 @@ export const RLIMITS: Readonly<Record<string, number>> = {
 
 const RLIM_INFINITY = 2n ** 64n - 1n;
 
-/** Memory at a fixed address, as C needs it: never moved by the garbage collector, alive as long as it is referenced. */
+/** Memory at a fixed address for C: never moved by the garbage collector, and alive as long as it is referenced. */
 class Memory {
   readonly bytes: Buffer;
   readonly address: bigint;
@@ -152,7 +152,7 @@ class Memory {
   }
 }
 
-/** Writes text as the bytes that it stands for and returns their number, at most Buffer.byteLength. */
+/** Writes text as the bytes that it represents. Returns their number, at most Buffer.byteLength. */
 function writeText(bytes: Buffer, text: string, offset: number): number {
   if (text.isWellFormed()) return bytes.write(text, offset);
   const encoded = encodeOsText(text);
@@ -161,7 +161,7 @@ function writeText(bytes: Buffer, text: string, offset: number): number {
 }
 
 const errnoAddress = libc.__errno_location();
-/** Open for good once it was needed: sharing it is cheaper than an open in each child. */
+/** Stays open after its first use: sharing it is cheaper than opening it in each child. */
 let nullFd: number | undefined;
 const scratch = Memory.ofSize(256);
 
@@ -173,7 +173,7 @@ function errno(): number {
 const NAMES_BY_ERRNO = namesByNumber(os.errno);
 const NAMES_BY_SIGNAL = namesByNumber(os.signals);
 
-/** Where a number has two names the first is what everybody knows: EAGAIN, not EWOULDBLOCK; SIGABRT, not SIGIOT. */
+/** If a number has two names, keeps the first, the common one: EAGAIN, not EWOULDBLOCK; SIGABRT, not SIGIOT. */
 function namesByNumber(numbers: Readonly<Record<string, number>>): ReadonlyMap<number, string> {
   const names = new Map<number, string>();
   for (const [name, number] of Object.entries(numbers)) if (!names.has(number)) names.set(number, name);
@@ -192,22 +192,22 @@ export class SystemCallError extends Error {
   }
 }
 
-/** Makes this process adopt descendants whose parents end (prctl(2), PR_SET_CHILD_SUBREAPER). */
+/** Makes this process adopt orphaned descendants (prctl(2), PR_SET_CHILD_SUBREAPER). */
 export function becomeSubreaper(): void {
   if (libc.prctl(PR_SET_CHILD_SUBREAPER, 1n, 0n, 0n, 0n) !== 0) throw new SystemCallError("prctl", errno());
 }
 
-/** Has the kernel send `signal` to this process when its parent ends; 0 takes that back. */
+/** Makes the kernel send `signal` to this process when its parent exits; 0 cancels that. */
 export function setParentDeathSignal(signal: number): void {
   if (libc.prctl(PR_SET_PDEATHSIG, BigInt(signal), 0n, 0n, 0n) !== 0) throw new SystemCallError("prctl", errno());
 }
 
-/** Ignores `signal`, a number up to 64; one that glibc keeps for itself stays as it is (signal(2), SIG_IGN). */
+/** Ignores `signal`, a number up to 64 (signal(2), SIG_IGN). Signals that glibc reserves for itself stay unchanged. */
 export function ignoreSignal(signal: number): void {
   libc.signal(signal, SIG_IGN);
 }
 
-/** Lets this thread receive `signal`, a number up to 64; one that waits is delivered at once (pthread_sigmask(3)). */
+/** Unblocks `signal`, a number up to 64, in this thread. A pending one is delivered at once (pthread_sigmask(3)). */
 export function unblockSignal(signal: number): void {
   scratch.bytes.fill(0);
   scratch.bytes.writeBigUInt64LE(1n << BigInt(signal - 1));
@@ -215,19 +215,19 @@ export function unblockSignal(signal: number): void {
   if (error !== 0) throw new SystemCallError("pthread_sigmask", error);
 }
 
-/** Marks all descriptors from 3 up close-on-exec, so that nothing the controller was born with reaches a worker. */
+/** Marks all descriptors from 3 up close-on-exec, so that workers inherit none that the controller was started with. */
 export function closeInheritedOnExec(): boolean {
   return libc.syscall(BigInt(SYS_CLOSE_RANGE), 3n, 0x7fffffffn, BigInt(CLOSE_RANGE_CLOEXEC)) === 0n;
 }
 
-/** Gives memory that malloc keeps for later back to the system (malloc_trim(3)). */
+/** Returns free memory that malloc holds to the system (malloc_trim(3)). */
 export function returnFreeMemory(): void {
   libc.malloc_trim(0n);
 }
 
 /**
- * How many of `wanted` threads this process could start now. libuv and V8 abort the process if one of their threads cannot
- * be started, so callers ask before they cause one. The threads wait for a semaphore until the last one exists, then end.
+ * How many of `wanted` threads this process could start now. libuv and V8 abort the process if one of their threads
+ * cannot start, so callers check first. The threads wait for a semaphore until the last one exists, then exit.
  */
 export function countStartableThreads(wanted: number): number {
   const semaphore = Memory.ofSize(128);
@@ -244,28 +244,28 @@ export function countStartableThreads(wanted: number): number {
   return started;
 }
 
-/** Clock ticks a second and bytes a page, the units of /proc (sysconf(3)). */
+/** Clock ticks per second and bytes per page, the units of /proc (sysconf(3)). */
 export function readSystemUnits(): { readonly ticksPerSecond: number; readonly pageBytes: number } {
   return { ticksPerSecond: Number(libc.sysconf(SC_CLK_TCK)), pageBytes: Number(libc.sysconf(SC_PAGESIZE)) };
 }
 
 /**
- * Makes room for descriptors up to `count` at once. The kernel doubles the table of descriptors as it fills, and each
- * time waits for a grace period of RCU (7 to 20 ms), because the threads of the runtime share the table.
+ * Makes room for descriptors up to `count` at once. The kernel doubles the descriptor table as it fills. Each time it
+ * waits for an RCU grace period (7 to 20 ms), because the runtime's threads share the table.
  */
 export function reserveDescriptors(count: number): void {
   const fd = libc.fcntl(0, F_DUPFD_CLOEXEC, BigInt(count));
   if (fd >= 0) libc.close(fd);
 }
 
-/** A new inotify instance; negative if there is none left. */
+/** Opens an inotify instance; negative if none can be opened. */
 export function openInotify(): number {
   return libc.inotify_init1(O_CLOEXEC);
 }
 
 /**
- * How many inotify instances this user may still open, up to `most`. Opens them for a moment, because the kernel does not
- * say how many a user has.
+ * How many more inotify instances this user can open, up to `most`. Opens them briefly, because the kernel does not
+ * report how many a user has.
  */
 export function countFreeInotify(most: number): number {
   const fds: number[] = [];
@@ -279,15 +279,15 @@ export function countFreeInotify(most: number): number {
 }
 
 /**
- * kill(2): whether there is someone to send to (EPERM means that there is). Asked at every exit, where the exception of
- * process.kill would cost more than the call. `signal` is a name, or 0 to only ask.
+ * kill(2): whether the target exists (EPERM means that it does). Called at every exit, where the exception of
+ * process.kill would cost more than the call. `signal` is a name, or 0 to only check.
  */
 export function sendSignal(pid: number, signal: string | 0): boolean {
   const number = signal === 0 ? 0 : os.signals[signal as NodeJS.Signals];
   return libc.kill(pid, number) === 0 || errno() === os.errno.EPERM;
 }
 
-/** One ended child. */
+/** A reaped child. */
 export interface Reaped {
   readonly pid: number;
   readonly status:
@@ -295,7 +295,7 @@ export interface Reaped {
     | { readonly kind: "signal"; readonly signal: string };
 }
 
-/** Reaps one ended child of any kind without waiting; undefined where none has ended. */
+/** Reaps one exited child of any kind without waiting; undefined if none has exited. */
 export function reapOne(): Reaped | undefined {
   const pid = libc.waitpid(-1, scratch.address, WNOHANG);
   return pid <= 0 ? undefined : { pid, status: decodeStatus(scratch.bytes.readInt32LE(0)) };
@@ -308,19 +308,19 @@ export function reapPid(pid: number): Reaped["status"] | undefined {
   return reaped === 0 ? undefined : decodeStatus(scratch.bytes.readInt32LE(0));
 }
 
-/** Reaps a child that is about to end; waits for it. */
+/** Waits for a child that is about to exit, and reaps it. */
 export function awaitExit(pid: number): void {
   while (libc.waitpid(pid, scratch.address, 0) < 0 && errno() === os.errno.EINTR);
 }
 
-/** The status of wait(2). */
+/** Decodes a status of wait(2). */
 function decodeStatus(raw: number): Reaped["status"] {
   const number = raw & 0x7f;
   if (number === 0) return { kind: "code", code: (raw >> 8) & 0xff };
   return { kind: "signal", signal: NAMES_BY_SIGNAL.get(number) ?? `signal ${number}` };
 }
 
-/** Lets reads of a descriptor that have to wait fail with EAGAIN instead. @throws SystemCallError */
+/** Makes reads of a descriptor fail with EAGAIN instead of blocking. @throws SystemCallError */
 export function setNonBlocking(fd: number): void {
   if (libc.fcntl(fd, F_SETFL, BigInt(O_NONBLOCK)) !== 0) throw new SystemCallError("fcntl", errno());
 }
@@ -332,15 +332,15 @@ export interface Pipe {
 }
 
 /**
- * A real pipe: a worker can open /dev/stdout on it, which it cannot on a socket. Its capacity is the kernel's default;
- * a larger one was measured and brings nothing. @throws SystemCallError (EMFILE, ENFILE)
+ * A real pipe: a worker can open /dev/stdout on it, but not on a socket. Its capacity is the kernel's default;
+ * measurements of a larger one showed no gain. @throws SystemCallError (EMFILE, ENFILE)
  */
 export function openPipe(): Pipe {
   if (libc.pipe2(scratch.address, O_CLOEXEC) !== 0) throw new SystemCallError("pipe2", errno());
   return { readFd: scratch.bytes.readInt32LE(0), writeFd: scratch.bytes.readInt32LE(4) };
 }
 
-/** The same descriptor at a number not below `lowest`, close-on-exec; `fd` is closed where it was another. @throws SystemCallError */
+/** Moves `fd` to a number not below `lowest`, close-on-exec, unless it is there already. @throws SystemCallError */
 export function raiseDescriptor(fd: number, lowest: number): number {
   if (fd >= lowest) return fd;
   const raised = libc.fcntl(fd, F_DUPFD_CLOEXEC, BigInt(lowest));
@@ -380,7 +380,7 @@ export function setLimit(pid: number, resource: number, limit: ResourceLimit): v
 /** The first descriptor that a process may inherit besides 0, 1 and 2 (sd_listen_fds(3) counts from it too). */
 export const FIRST_INHERITED_FD = 3;
 
-/** Everything posix_spawn needs. Descriptors given here stay the caller's to close. */
+/** The parameters of posix_spawn. The caller still has to close the descriptors. */
 export interface ProcessRequest {
   /** Absolute path. */
   readonly file: string;
@@ -390,17 +390,17 @@ export interface ProcessRequest {
   /** `KEY=value` entries of this process. */
   readonly env: readonly string[];
   readonly cwd: string | undefined;
-  /** Descriptor to read from; undefined is /dev/null. */
+  /** Descriptor that becomes 0; undefined means /dev/null. */
   readonly stdinFd: number | undefined;
   /** Descriptors that become 1 and 2; undefined inherits the controller's. */
   readonly stdoutFd: number | undefined;
   readonly stderrFd: number | undefined;
   /**
-   * Descriptors that become 3, 4 and so on. Each must itself be above the highest of these, or it would be overwritten
-   * before it is copied.
+   * Descriptors that become 3, 4 and so on. Each must itself be above the highest of these numbers, or it would be
+   * overwritten before it is copied.
    */
   readonly inheritedFds?: readonly number[];
-  /** Whether it starts with every signal blocked that a program does not need for itself; false unless given. */
+  /** Whether it starts with all signals blocked except those that a program needs for itself; false by default. */
   readonly blocksSignals?: boolean;
 }
 
@@ -411,11 +411,11 @@ const noSignals = Memory.ofSize(128);
 const foreignSignals = Memory.ofSize(128);
 prepareSpawnAttributes();
 
-/** All signals at their defaults, a session and so a process group of its own; which are blocked is said at each spawn. */
+/** Default signal actions, and a session (so also a process group) of its own. Each spawn sets the signal mask. */
 function prepareSpawnAttributes(): void {
   const allSignals = Memory.ofSize(128);
   allSignals.bytes.fill(0xff);
-  // Faults, those that programs send to themselves, and the news of children.
+  // Faults, signals that programs send to themselves, and notifications about children.
   const own = ["SIGILL", "SIGTRAP", "SIGABRT", "SIGBUS", "SIGFPE", "SIGSEGV", "SIGSYS", "SIGCHLD", "SIGCONT"] as const;
   const foreign = own.reduce(
     (mask, name) => mask & ~(1n << BigInt(os.signals[name as NodeJS.Signals] - 1)),
@@ -432,9 +432,9 @@ function prepareSpawnAttributes(): void {
 
 /** C strings that stay in memory for many spawns. */
 export class PreparedStrings {
-  /** How many there are. */
+  /** Number of strings. */
   readonly count: number;
-  /** Their addresses as C has them, to be copied at once. */
+  /** Their addresses as C pointers, to be copied in one step. */
   readonly pointers: Buffer;
   /** Keeps the memory alive. */
   readonly memory: Memory;
@@ -453,7 +453,7 @@ export class PreparedStrings {
 
 const NO_STRINGS = new PreparedStrings([]);
 
-/** A NULL-terminated array of C strings: `texts` in one block with it, then the prepared ones. */
+/** A NULL-terminated array of C strings: `texts`, stored in the same block, then the prepared strings. */
 function stringArray(texts: readonly string[], prepared: PreparedStrings = NO_STRINGS): Memory {
   const pointers = texts.length + prepared.count + 1;
   let size = pointers * 8;
@@ -470,8 +470,8 @@ function stringArray(texts: readonly string[], prepared: PreparedStrings = NO_ST
 }
 
 /**
- * Starts a process in a session of its own and returns its pid. Blocks until the exec happened (vfork), so a failing
- * exec is known at once. @throws SystemCallError
+ * Starts a process in a session of its own and returns its pid. Blocks until the exec has happened (vfork), so a failed
+ * exec is reported at once. @throws SystemCallError
  */
 export function spawnProcess(request: ProcessRequest): number {
   const kept: Memory[] = [];
@@ -484,10 +484,10 @@ export function spawnProcess(request: ProcessRequest): number {
     const actions = fileActions.address;
     nullFd ??= openSync("/dev/null", "r");
     libc.posix_spawn_file_actions_adddup2(actions, request.stdinFd ?? nullFd, 0);
-    // Node.js marks its own 0, 1 and 2 close-on-exec at its start; a dup2 onto itself takes that back in the child.
+    // Node.js marks its own 0, 1 and 2 close-on-exec at startup; a dup2 onto itself reverts that in the child.
     libc.posix_spawn_file_actions_adddup2(actions, request.stdoutFd ?? 1, 1);
     libc.posix_spawn_file_actions_adddup2(actions, request.stderrFd ?? 2, 2);
-    // Last: what was given above may lie where these go. The copies lose close-on-exec.
+    // Last, because these may overwrite descriptors that are copied above. The copies lose close-on-exec.
     for (const [index, fd] of (request.inheritedFds ?? []).entries())
       libc.posix_spawn_file_actions_adddup2(actions, fd, FIRST_INHERITED_FD + index);
     if (request.cwd !== undefined) libc.posix_spawn_file_actions_addchdir_np(actions, keep(Memory.ofText(request.cwd)));
@@ -506,14 +506,14 @@ export function spawnProcess(request: ProcessRequest): number {
 }
 
 /**
- * An executable file without a name: it exists in memory, cannot be changed, and is closed on exec. `name` is shown in /proc only.
- * @throws SystemCallError (ENOSYS; EACCES where vm.memfd_noexec is 2)
+ * An anonymous executable file in memory, immutable and closed on exec. `name` is shown only in /proc.
+ * @throws SystemCallError (ENOSYS; EACCES if vm.memfd_noexec is 2)
  */
 export function openExecutableMemory(name: string, content: Uint8Array): number {
   const label = Memory.ofText(name);
   const create = (flags: number) => libc.memfd_create(label.address, flags);
   let fd = create(MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_EXEC);
-  // Before Linux 6.3 the flag is unknown, and every such file may be executed.
+  // Kernels before Linux 6.3 do not know the flag; there every such file is executable.
   if (fd < 0 && errno() === os.errno.EINVAL) fd = create(MFD_CLOEXEC | MFD_ALLOW_SEALING);
   if (fd < 0) throw new SystemCallError("memfd_create", errno());
   writeSync(fd, content);
@@ -525,7 +525,7 @@ export function openExecutableMemory(name: string, content: Uint8Array): number 
   return fd;
 }
 
-/** Waits until a read of `fd` would not block, for `boundMs` at most; whether it came so far. */
+/** Waits up to `boundMs` until a read of `fd` would not block; returns whether it is readable. */
 export function waitReadable(fd: number, boundMs: number): boolean {
   const deadline = monotonicMs() + boundMs;
   for (;;) {
@@ -564,13 +564,13 @@ export type ListenAddress =
   | { readonly family: "Unix"; readonly path: string };
 
 /**
- * Binds a stream socket and listens; the descriptor is close-on-exec and not below `lowestFd`. It blocks, as
- * sd_listen_fds(3) has it: the flag is shared by all who inherit the socket, a program that polls sets O_NONBLOCK
- * itself, and a plain accept loop would spin without it. SO_REUSEADDR lets a restart have a port whose old connections
- * still linger; SO_REUSEPORT is not set, so no other process can share the port. TCP_NODELAY is inherited by every accepted
- * connection (tcp(7)): servers that do not set it themselves, such as uvicorn with --fd, would answer each request on a
- * kept-alive connection 40 ms late, because Nagle's algorithm waits for the client's delayed acknowledgement. An IPv6
- * wildcard takes IPv4 as well where net.ipv6.bindv6only is 0. @throws SystemCallError (EADDRINUSE, EADDRNOTAVAIL, EACCES, EAFNOSUPPORT, ENOENT …)
+ * Binds a stream socket and listens. The descriptor is close-on-exec and not below `lowestFd`. It blocks, as in
+ * sd_listen_fds(3): all processes that inherit the socket share the flag. A program that polls sets O_NONBLOCK itself;
+ * a plain accept loop would spin on a nonblocking socket. SO_REUSEADDR lets a restart bind a port whose old connections
+ * linger. SO_REUSEPORT is not set, so no other process can share the port. Accepted connections inherit TCP_NODELAY
+ * (tcp(7)): servers that do not set it, such as uvicorn with --fd, would answer each request on a kept-alive connection
+ * 40 ms late, as Nagle's algorithm waits for the client's delayed ACK. An IPv6 wildcard also accepts IPv4 if
+ * net.ipv6.bindv6only is 0. @throws SystemCallError (EADDRINUSE, EADDRNOTAVAIL, EACCES, EAFNOSUPPORT, ENOENT …)
  */
 export function openListener(address: ListenAddress, backlog: number, lowestFd: number): number {
   const family = address.family === "Unix" ? AF_UNIX : address.family === "IPv4" ? AF_INET : AF_INET6;
@@ -598,9 +598,9 @@ export function openListener(address: ListenAddress, backlog: number, lowestFd: 
 }
 
 /**
- * Why a TCP port cannot be bound at `host` by a program that sets SO_REUSEADDR, as an errno name; undefined where it can.
- * SO_REUSEPORT is not set, so a socket that would share the port with others is in the way too. Binds for a moment and does
- * not listen.
+ * Why a program that sets SO_REUSEADDR cannot bind a TCP port at `host`, as an errno name; undefined if it can.
+ * SO_REUSEPORT is not set, so a socket that would share the port with others also blocks it. Binds briefly and does not
+ * listen.
  */
 export function whyNotBindable(address: Extract<ListenAddress, { family: "IPv4" | "IPv6" }>): string | undefined {
   const fd = libc.socket(address.family === "IPv4" ? AF_INET : AF_INET6, SOCK_STREAM_CLOEXEC, 0);
@@ -614,7 +614,7 @@ export function whyNotBindable(address: Extract<ListenAddress, { family: "IPv4" 
   }
 }
 
-/** Connections that wait to be accepted by a TCP socket that listens (tcp(7), TCP_INFO); undefined where the kernel does not tell. */
+/** Length of a listening TCP socket's accept queue (tcp(7), TCP_INFO); undefined if the kernel does not report it. */
 export function readTcpQueue(fd: number): number | undefined {
   const info = Memory.ofSize(256);
   scratch.bytes.writeUInt32LE(256);
@@ -626,8 +626,8 @@ export function readTcpQueue(fd: number): number | undefined {
 let answer: Memory | undefined;
 
 /**
- * Sends a request to the kernel's socket diagnostics (sock_diag(7)) and returns the messages of its answer, with their
- * headers. Undefined if the kernel refuses or does not know the request.
+ * Sends a request to the kernel's socket diagnostics (sock_diag(7)). Returns the messages of the answer with their
+ * headers; undefined if the kernel refuses or does not know the request.
  */
 export function querySockets(request: Uint8Array, isDump: boolean): readonly Buffer[] | undefined {
   const fd = libc.socket(AF_NETLINK, SOCK_RAW_CLOEXEC, NETLINK_SOCK_DIAG);
@@ -695,7 +695,7 @@ export function boundPort(fd: number): number {
   return address.bytes.readUInt16BE(2);
 }
 
-/** A descriptor that stands for a process (pidfd_open(2)); to be closed. @throws SystemCallError */
+/** A descriptor that refers to a process (pidfd_open(2)). The caller closes it. @throws SystemCallError */
 export function openProcess(pid: number): number {
   const fd = Number(libc.syscall(BigInt(SYS_PIDFD_OPEN), BigInt(pid), 0n, 0n));
   if (fd < 0) throw new SystemCallError("pidfd_open", errno());
@@ -703,8 +703,8 @@ export function openProcess(pid: number): number {
 }
 
 /**
- * A copy of a descriptor of another process (pidfd_getfd(2)), which needs the right to trace it (ptrace(2)); to be
- * closed. Undefined where the process has closed it. @throws SystemCallError such as EPERM
+ * A copy of another process's descriptor (pidfd_getfd(2)); requires permission to trace the process (ptrace(2)). The
+ * caller closes it. Undefined if the process has closed the original. @throws SystemCallError such as EPERM
  */
 export function copyDescriptor(processFd: number, fd: number): number | undefined {
   const copy = Number(libc.syscall(BigInt(SYS_PIDFD_GETFD), BigInt(processFd), BigInt(fd), 0n));
@@ -719,7 +719,7 @@ export function closeDescriptor(fd: number): void {
   libc.close(fd);
 }
 
-/** The two ends of a connection over loopback or a Unix socket, each undefined where it is neither or has no address. */
+/** The ends of a connection; undefined for an end that is not on loopback or a Unix socket, or has no address. */
 export interface ConnectionEnds {
   readonly own: LocalEnd | undefined;
   readonly peer: LocalEnd | undefined;
@@ -728,14 +728,14 @@ export interface ConnectionEnds {
 /** A port of 127.0.0.1, or the path of a Unix socket. */
 export type LocalEnd = { readonly port: number } | { readonly path: string };
 
-/** Undefined where the descriptor is no socket that is connected. */
+/** Undefined if the descriptor is not a connected socket. */
 export function readConnection(fd: number): ConnectionEnds | undefined {
   if (!readName(libc.getpeername, fd)) return undefined;
   const peer = parseLocalEnd();
   return { peer, own: readName(libc.getsockname, fd) ? parseLocalEnd() : undefined };
 }
 
-/** Ends both directions of a connection, for every process that has it (shutdown(2)). */
+/** Shuts down both directions of a connection, for every process that shares it (shutdown(2)). */
 export function endConnection(fd: number): void {
   libc.shutdown(fd, SHUT_RDWR);
 }
@@ -748,7 +748,7 @@ function readName(call: typeof libc.getsockname, fd: number): boolean {
   return call(fd, socketName.address, scratch.address) === 0;
 }
 
-/** From the sockaddr_in or sockaddr_un in `socketName`, whose length is in `scratch`. */
+/** Parses the sockaddr_in or sockaddr_un in `socketName`, whose length is in `scratch`. */
 function parseLocalEnd(): LocalEnd | undefined {
   const { bytes } = socketName;
   const family = bytes.readUInt16LE(0);

@@ -1,7 +1,7 @@
-/** How much memory a process has, as /proc tells (proc_pid_statm(5), proc_pid_smaps(5)). */
+/** Memory usage of a process, from /proc (proc_pid_statm(5), proc_pid_smaps(5)). */
 import { procBytes, readProcFile, readProcText } from "./procFile.ts";
 
-/** Resident pages of a process: a read of microseconds; 0 of a zombie, undefined where it is gone. */
+/** Resident pages of a process, read in microseconds; 0 for a zombie, undefined if the process does not exist. */
 export function readRssPages(pid: number): number | undefined {
   const length = readProcFile(`/proc/${pid}/statm`);
   if (length === undefined) return undefined;
@@ -18,8 +18,8 @@ export function readRssPages(pid: number): number | undefined {
 }
 
 /**
- * Resident bytes of a process with each shared page divided among those who share it. The kernel walks all its pages, which
- * takes a millisecond for each few hundred megabytes. Undefined where it is gone, or where a process of another user is hidden from us.
+ * Resident bytes of a process, with each shared page divided among its users. The kernel walks all pages: 1 ms per few
+ * hundred megabytes. Undefined if the process does not exist, or is hidden because another user owns it.
  */
 export function readPssBytes(pid: number): number | undefined {
   const kib = /^Pss:\s+(\d+) kB/mu.exec(readProcText(`/proc/${pid}/smaps_rollup`) ?? "")?.[1];

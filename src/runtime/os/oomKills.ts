@@ -1,6 +1,6 @@
 /**
- * Processes of this control group that the kernel killed because memory ran out, by the group's own counter: memory.oom_control of
- * version 1, memory.events of version 2.
+ * Processes of this control group that the kernel killed because memory ran out, from the group's own counter:
+ * memory.oom_control in version 1, memory.events in version 2.
  */
 import { groupDirectories, memoryBoundBytes, type ReadText, readText } from "./cgroup.ts";
 
@@ -8,9 +8,9 @@ export class OomKills {
   readonly #read: ReadText;
   readonly #file: string | undefined;
   readonly #first: number;
-  /** The counter as far as its kills are explained. */
+  /** The counter value up to which kills are explained. */
   #explained: number;
-  /** The counter at the last look. */
+  /** The counter value at the last call of takeUnclaimed(). */
   #lastLook: number;
 
   constructor(read: ReadText = readText) {
@@ -29,14 +29,14 @@ export class OomKills {
     return count === undefined ? undefined : count - this.#first;
   }
 
-  /** Whether a process that has just ended by SIGKILL may have been one of them. Each is claimed once. */
+  /** Whether a process that was just killed by SIGKILL may be one of these kills. Each kill is claimed once. */
   claim(): boolean {
     if ((this.#count() ?? 0) <= this.#explained) return false;
     this.#explained++;
     return true;
   }
 
-  /** Call from time to time: the number of kills that were there at the last call and that no worker's exit has claimed since. */
+  /** Kills counted at the previous call that no worker's exit has claimed since. Call it periodically. */
   takeUnclaimed(): number {
     const unclaimed = Math.max(0, this.#lastLook - this.#explained);
     this.#explained += unclaimed;
@@ -44,7 +44,7 @@ export class OomKills {
     return unclaimed;
   }
 
-  /** The limit that all processes of the group share; undefined if there is none. */
+  /** The memory limit that all processes of the group share; undefined if there is none. */
   get limitBytes(): number | undefined {
     return memoryBoundBytes(this.#read);
   }

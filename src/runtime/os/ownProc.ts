@@ -1,10 +1,10 @@
-/** Whether /proc is the one of this process's PID namespace. */
+/** Checks that /proc belongs to this process's PID namespace. */
 import { readlinkSync } from "node:fs";
 import { ControllerError } from "../../base/errors.ts";
 
 /**
- * Checks that /proc shows this process under its own pid. Without that, a stop could not see what it has to wait for, and
- * signals and memory limits would be about the wrong processes. @throws ControllerError PROC_UNUSABLE
+ * Checks that /proc shows this process under its own pid. Otherwise a stop could not see which processes to wait for,
+ * and signals and memory limits would apply to the wrong processes. @throws ControllerError PROC_UNUSABLE
  */
 export function requireOwnProc(): void {
   const hint = "Mount it with `mount -t proc proc /proc`, or start with `unshare --mount-proc`";

@@ -1,6 +1,6 @@
 /**
- * Which process is at the other end of a Unix socket. Apart from linux.ts, so that a command of the CLI, which asks nothing
- * else of the system, need not load all of that.
+ * Identifies the process at the other end of a Unix socket. Separate from linux.ts, so that CLI commands, which need no
+ * other system calls, do not load all of that file.
  */
 import ffi from "node:ffi";
 
@@ -13,9 +13,9 @@ const SO_PEERCRED = 17;
 /** struct ucred: pid, uid, gid. */
 const UCRED_BYTES = 12;
 
-/** The process that connected, or that listens, when it did (unix(7), SO_PEERCRED); undefined if the socket is closed. */
+/** The peer as of its connect() or listen() (unix(7), SO_PEERCRED); undefined if the socket is closed. */
 export function readPeer(fd: number): { readonly pid: number; readonly uid: number; readonly gid: number } | undefined {
-  // The length that goes in and out stands behind the struct.
+  // The length, an in-out argument, follows the struct.
   const bytes = Buffer.alloc(UCRED_BYTES + 4);
   bytes.writeUInt32LE(UCRED_BYTES, UCRED_BYTES);
   const address = ffi.getRawPointer(bytes);

@@ -1,6 +1,6 @@
 /**
  * Names the limit that keeps the kernel from starting a process or thread (EAGAIN): pids.max of a control group,
- * RLIMIT_NPROC or a limit of the whole system (clone(2), Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/pids.rst).
+ * RLIMIT_NPROC or a system-wide limit (clone(2), Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/pids.rst).
  */
 import { ControllerError } from "../../base/errors.ts";
 import { groupDirectories, type ReadText, readText } from "./cgroup.ts";
@@ -13,7 +13,7 @@ export interface ProcessLimit {
 }
 
 /**
- * Refuses a start that can never be complete: `needed` processes and threads, `parts` in words, besides the threads of this process.
+ * Refuses a start that can never complete: `needed` processes and threads (listed in `parts`) plus its own threads.
  * @throws ControllerError PROCESS_LIMIT
  */
 export function requireProcesses(needed: number, parts: string, read: ReadText = readText): void {
@@ -34,9 +34,9 @@ export function requireProcesses(needed: number, parts: string, read: ReadText =
   );
 }
 
-/** The limit that most likely was reached just now. `uid` is the user of the new process, this process's own if omitted. */
+/** The limit that was most likely just reached. `uid` is the user of the new process; this process's if omitted. */
 export function findProcessLimit(read: ReadText = readText, uid?: number): ProcessLimit {
-  // Processes may have ended since, so a limit that was reached earlier, or almost, is the next best explanation.
+  // Processes may have exited since, so the next best explanation is a limit reached earlier, or nearly reached.
   const groups = groupsOf(read);
   const group =
     groups.find(({ max, current }) => current >= max) ??
@@ -53,12 +53,12 @@ export function findProcessLimit(read: ReadText = readText, uid?: number): Proce
   };
 }
 
-/** Whether a limit of a control group has refused a process or thread: a program that cannot get its threads aborts. */
+/** Whether a control group's limit has refused a process or thread: a program that cannot start its threads aborts. */
 export function hasRefusedProcesses(read: ReadText = readText): boolean {
   return groupsOf(read).some(({ max, current, refusals }) => refusals > 0 || current >= max);
 }
 
-/** The error of whatever could not be started because of a limit; `what` such as `Cannot start the controller`. */
+/** The error for a start that failed because of a limit; `what` is, for example, `Cannot start the controller`. */
 export function processLimitError(what: string, cause?: unknown): ControllerError {
   const { text, hint } = findProcessLimit();
   return new ControllerError("PROCESS_LIMIT", `${what}: ${text}`, { hint, cause });
@@ -76,7 +76,7 @@ interface PidsGroup {
 
 function groupsOf(read: ReadText): PidsGroup[] {
   return groupDirectories("pids", ["pids"], read).flatMap(({ path }) => {
-    // "max" is no number.
+    // "max" is not a number.
     const max = Number.parseInt(read(`${path}/pids.max`) ?? "", 10);
     if (Number.isNaN(max)) return [];
     const current = Number.parseInt(read(`${path}/pids.current`) ?? "0", 10);

@@ -1,4 +1,4 @@
-/** What /proc tells about processes (proc(5)). A process may end between two reads: then the answer is undefined. */
+/** Reads process data from /proc (proc(5)). If a process exits between two reads, the result is undefined. */
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { decodeOsText } from "../../base/osText.ts";
 import { printable } from "../../base/printable.ts";
@@ -14,15 +14,15 @@ export interface ProcessStat {
   readonly session: number;
   /** User and system time in clock ticks. */
   readonly cpuTicks: number;
-  /** The same of all descendants that this process, or a child before its own end, has waited for. */
+  /** The same for all descendants that this process, or a child before its own exit, has waited for. */
   readonly reapedTicks: number;
-  /** Start after boot in clock ticks; with the pid it names a process for ever. */
+  /** Start time after boot in clock ticks; with the pid it identifies a process uniquely. */
   readonly startTicks: number;
   readonly virtualBytes: number;
   readonly rssPages: number;
 }
 
-/** Fields of /proc/<pid>/stat from the state to the resident pages, the last one that is used. */
+/** Fields of /proc/<pid>/stat from the state to the resident pages, the last field used. */
 const STAT_FIELDS = 22;
 
 /** The text of a file of /proc; undefined if it cannot be read. */
@@ -34,12 +34,12 @@ export function readProc(path: string): string | undefined {
   }
 }
 
-/** @param number the value of a field that is a number, by its place in proc_pid_stat(5). */
+/** @param number returns the value of a numeric field by its position in proc_pid_stat(5). */
 export function statOf(pid: number, command: string, state: string, number: (field: number) => number): ProcessStat {
   return {
     pid,
     command,
-    // Z with more than one thread: only the main thread has ended, and the process lives.
+    // Z with more than one thread: only the main thread has exited; the process is still alive.
     state: state === "Z" && number(20) > 1 ? "S" : state,
     ppid: number(4),
     processGroup: number(5),
@@ -68,14 +68,14 @@ export function readStat(pid: number): ProcessStat | undefined {
   return text === undefined ? undefined : parseStat(text);
 }
 
-/** All process ids that are visible, in no order. */
+/** All visible process ids, in no particular order. */
 export function listPids(): number[] {
   return readdirSync("/proc")
     .filter((name) => name.charCodeAt(0) <= 57)
     .map(Number);
 }
 
-/** Process ids of the direct children of this process's main thread, dead ones included. */
+/** Process ids of the direct children of this process's main thread, including zombies. */
 export function listChildren(): number[] {
   const text = readProc(`/proc/self/task/${process.pid}/children`);
   if (text !== undefined)
@@ -87,8 +87,8 @@ export function listChildren(): number[] {
 }
 
 /**
- * The environment a process was started with, read at one moment; undefined where it cannot be read. It is empty in the
- * midst of an execve(2), when the old memory is gone and the new one is not filled.
+ * A snapshot of the environment that a process was started with; undefined if it cannot be read. It is empty during an
+ * execve(2), when the old memory is released and the new memory is not filled yet.
  */
 export function readEnvironment(pid: number): ReadonlyMap<string, string> | undefined {
   const entries = (readProc(`/proc/${pid}/environ`) ?? readThreadEnvironment(pid))?.split("\0");
@@ -102,9 +102,9 @@ export function readEnvironment(pid: number): ReadonlyMap<string, string> | unde
 }
 
 /**
- * `environment`, which is process.env, with the exact bytes of each name and value (osText.ts): Node.js replaces what is
- * not UTF-8. Variables that were removed or changed since the start stay so; of several with one name the first counts,
- * as for getenv(3). `environ` is the content of /proc/self/environ.
+ * `environment`, which is process.env, with the exact bytes of each name and value (osText.ts): Node.js replaces bytes
+ * that are not UTF-8. Variables removed or changed since the start stay so. If a name occurs several times, the first
+ * entry counts, as for getenv(3). `environ` is the content of /proc/self/environ.
  */
 export function exactEnvironment(
   environment: NodeJS.ProcessEnv,
@@ -135,7 +135,7 @@ function readOwnEnviron(): Buffer | undefined {
   }
 }
 
-/** The same text from another thread: a main thread that has ended has none (ESRCH), while its process lives. */
+/** Reads the same text from another thread: an exited main thread has none (ESRCH) while its process lives. */
 function readThreadEnvironment(pid: number): string | undefined {
   try {
     for (const thread of readdirSync(`/proc/${pid}/task`)) {
@@ -148,12 +148,12 @@ function readThreadEnvironment(pid: number): string | undefined {
   return undefined;
 }
 
-/** The value of a variable in the environment a process was started with; undefined where it cannot be read. */
+/** The value of a variable in the environment a process was started with; undefined if it cannot be read. */
 export function readEnvironmentVariable(pid: number, name: string): string | undefined {
   return readEnvironment(pid)?.get(name);
 }
 
-/** Whether a process counts pids as this one does; false where it may not be looked at. */
+/** Whether a process is in this process's PID namespace; false if that cannot be read. */
 export function sharesPidNamespace(pid: number): boolean {
   try {
     return readlinkSync(`/proc/${pid}/ns/pid`) === readlinkSync("/proc/self/ns/pid");
@@ -164,7 +164,7 @@ export function sharesPidNamespace(pid: number): boolean {
 
 const MAX_COMMAND_LENGTH = 200;
 
-/** The command line of a process, arguments separated by spaces, at most 200 characters of it; its name if it has none. */
+/** The command line of a process, separated by spaces and cut to 200 characters; its name if it has none. */
 export function readCommandLine(pid: number): string | undefined {
   const text = readProc(`/proc/${pid}/cmdline`);
   if (text === undefined) return undefined;
@@ -172,20 +172,20 @@ export function readCommandLine(pid: number): string | undefined {
   return line === "" ? `[${printable(readStat(pid)?.command ?? "?")}]` : line;
 }
 
-/** The soft limit of open files of a process as /proc/<pid>/limits has it. */
+/** The soft limit on open files of a process, from /proc/<pid>/limits. */
 export function readSoftNofile(pid: number): number | "unlimited" | undefined {
   const soft = /^Max open files\s+(\S+)/mu.exec(readProc(`/proc/${pid}/limits`) ?? "")?.[1];
   if (soft === undefined) return undefined;
   return soft === "unlimited" ? "unlimited" : Number(soft);
 }
 
-/** The oom_score_adj of this process; undefined where it may not be read. */
+/** The oom_score_adj of this process; undefined if it cannot be read. */
 export function readOwnOomScoreAdj(): number | undefined {
   const text = readProc("/proc/self/oom_score_adj");
   return text === undefined ? undefined : Number(text);
 }
 
-/** Functions of the kernel that a process waits in, innermost first; undefined where they may not be read. */
+/** Kernel functions that a process waits in, innermost first; undefined if they cannot be read. */
 export function readKernelStack(pid: number): readonly string[] | undefined {
   const lines = readProc(`/proc/${pid}/stack`)
     ?.split("\n")
@@ -226,7 +226,7 @@ export interface Listener {
   readonly command: string;
 }
 
-/** Who listens on a TCP port, as far as this process may see it. */
+/** The process that listens on a TCP port, if this process can see it. */
 export function findListener(port: number): Listener | undefined {
   const inodes = new Set<string>();
   const wanted = port.toString(16).toUpperCase().padStart(4, "0");
@@ -251,7 +251,7 @@ function findHolder(matches: (target: string) => boolean): Listener | undefined 
   return undefined;
 }
 
-/** What the descriptors of a process lead to; nothing where it ended or belongs to another user. */
+/** The targets of a process's descriptors; none if it has exited or belongs to another user. */
 export function* listFdTargets(pid: number): Generator<string> {
   let fds: string[] = [];
   try {
@@ -263,12 +263,12 @@ export function* listFdTargets(pid: number): Generator<string> {
     try {
       yield readlinkSync(`/proc/${pid}/fd/${fd}`);
     } catch {
-      // Closed meanwhile; the others still count.
+      // The descriptor was closed in the meantime; the others still count.
     }
   }
 }
 
-/** Who listens on a Unix socket path. */
+/** The process that listens on a Unix socket path. */
 export function findUnixListener(path: string): Listener | undefined {
   const inodes = new Set<string>();
   for (const line of (readProc("/proc/net/unix") ?? "").split("\n").slice(1)) {

@@ -1,5 +1,5 @@
 /**
- * /proc/<pid>/stat read for thousands of processes at a time: its numbers are taken from the bytes as they came, without a
+ * Reads /proc/<pid>/stat for thousands of processes at a time: parses the numbers directly from the bytes, without a
  * string for each field.
  */
 import { procBytes, readProcFile } from "./procFile.ts";
@@ -15,14 +15,14 @@ const ZERO = 48;
 const FIRST_NUMBER = 4;
 const LAST_NUMBER = 24;
 
-/** The numbers of the last text; field n is at n. */
+/** The numbers of the last file read; field n is at index n. */
 const numbers = new Float64Array(LAST_NUMBER + 1);
 
 /** The same as readStat(); undefined if the process has exited. */
 export function readStatQuickly(pid: number): ProcessStat | undefined {
   const length = readProcFile(`/proc/${pid}/stat`);
   if (length === undefined) return undefined;
-  // The name may hold anything, parentheses too; no field after it does.
+  // The name may contain any character, including parentheses; later fields contain no parentheses.
   const open = procBytes.indexOf(OPEN);
   const close = procBytes.lastIndexOf(CLOSE, length - 1);
   if (open < 0 || close < open || close + 2 >= length) return undefined;

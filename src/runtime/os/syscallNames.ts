@@ -74,7 +74,7 @@ const ARM64: readonly (readonly [number, string])[] = [
   [260, "wait4"],
 ];
 
-/** Calls newer than this have the same number everywhere. */
+/** Newer calls have the same number on every architecture. */
 const COMMON: readonly (readonly [number, string])[] = [
   [426, "io_uring_enter"],
   [441, "epoll_pwait2"],
@@ -82,7 +82,7 @@ const COMMON: readonly (readonly [number, string])[] = [
 
 const NAMES = new Map([...(process.arch === "arm64" ? ARM64 : X64), ...COMMON]);
 
-/** The name of a system call; `system call 999` where it is none of the common ones. */
+/** The name of a system call; `system call 999` if it is not one of the common ones. */
 export function syscallName(number: number): string {
   return NAMES.get(number) ?? `system call ${number}`;
 }

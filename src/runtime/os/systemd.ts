@@ -1,9 +1,9 @@
-/** sd_notify(3): tells a service manager that the controller is ready, alive and stopping. */
+/** sd_notify(3): notifies a service manager that the controller is ready, alive or stopping. */
 import { sendDatagram } from "./linux.ts";
 
 /**
- * Whether systemd runs this process as the main process of a unit. The second way is for versions before 248, whose
- * INVOCATION_ID all descendants of a unit inherit.
+ * Whether systemd runs this process as the main process of a unit. The second check is for versions before 248; it
+ * needs the ppid because all descendants of a unit inherit INVOCATION_ID.
  */
 export function isServiceMain(
   { SYSTEMD_EXEC_PID, INVOCATION_ID }: Readonly<Record<string, string | undefined>>,
@@ -12,7 +12,7 @@ export function isServiceMain(
   return SYSTEMD_EXEC_PID === String(pid) || (INVOCATION_ID !== undefined && ppid === 1);
 }
 
-/** Speaks to the manager named by NOTIFY_SOCKET; without one it says nothing. */
+/** Notifies the manager named by NOTIFY_SOCKET; does nothing without one. */
 export class ServiceManager {
   readonly #socket: string | undefined;
   readonly #watchdogMs: number | undefined;
@@ -26,14 +26,14 @@ export class ServiceManager {
     this.#watchdogMs = forUs && periodMs > 0 ? periodMs : undefined;
   }
 
-  /** READY=1, and from now on WATCHDOG=1 twice a period where the manager asked for it. */
+  /** Sends READY=1, then WATCHDOG=1 twice per period if the manager requested it. */
   ready(status: string): void {
     this.#send(`READY=1\nSTATUS=${status}`);
     if (this.#watchdogMs === undefined || this.#socket === undefined) return;
     this.#timer = setInterval(() => this.#send("WATCHDOG=1"), this.#watchdogMs / 2);
   }
 
-  /** STOPPING=1; the watchdog goes on until `close`, so that a long shutdown is not taken for a hang. */
+  /** Sends STOPPING=1. The watchdog continues until `close`, so that a long shutdown is not mistaken for a hang. */
   stopping(): void {
     this.#send("STOPPING=1\nSTATUS=shutting down");
   }
@@ -47,7 +47,7 @@ export class ServiceManager {
     try {
       sendDatagram(this.#socket, text);
     } catch {
-      // The manager went away; nothing the controller could do about it.
+      // The manager is unreachable; the controller cannot do anything about it.
     }
   }
 }

@@ -1,6 +1,6 @@
 /**
- * One attempt of a probe while it is under way. It ends once: with an answer, with its timeout, or silently when it is
- * disposed; whatever it holds open is released then, and what comes later is not listened to.
+ * One probe attempt in progress. It ends exactly once: with an answer, on timeout, or silently when disposed. It then
+ * releases its resources and ignores later events.
  */
 import { formatDuration } from "../../base/units.ts";
 import type { AttemptOutcome } from "../../core/policy/probe.ts";
@@ -13,7 +13,7 @@ export function connectOptions(address: ProbeAddress): { host: string; port: num
   return "port" in address ? { host: "127.0.0.1", port: address.port } : { path: address.path };
 }
 
-/** What the kernel says when we, not the worker, lack something. */
+/** Kernel errors that mean the controller, not the worker, lacks a resource. */
 const OWN_FAULTS: ReadonlySet<string> = new Set(["EMFILE", "ENFILE", "ENOMEM", "ENOBUFS", "EADDRNOTAVAIL"]);
 
 const WORDS: Readonly<Record<string, string>> = {
@@ -24,10 +24,10 @@ const WORDS: Readonly<Record<string, string>> = {
   EAGAIN: "the accept queue is full",
 };
 
-/** Nobody listens there. */
+/** Errors that mean no process listens at the address. */
 const REFUSALS: ReadonlySet<string> = new Set(["ECONNREFUSED", "ENOENT"]);
 
-/** What an error of a connection means. Only its code is told: its message may hold paths. */
+/** The outcome for a connection error. Reports only the error code: the message may contain paths. */
 export function outcomeOfError(error: Error): AttemptOutcome {
   const code = "code" in error && typeof error.code === "string" ? error.code : error.name;
   const words = WORDS[code];
@@ -42,7 +42,7 @@ export class Attempt implements Disposable {
   #release: () => void = () => {};
   #isOver = false;
 
-  /** `settle` is called once, unless the attempt is disposed before. */
+  /** `settle` is called once, unless the attempt is disposed first. */
   constructor(timeoutMs: number, settle: (outcome: AttemptOutcome) => void) {
     this.#settle = settle;
     const reason = `no answer within ${formatDuration(timeoutMs)}`;
@@ -53,7 +53,7 @@ export class Attempt implements Disposable {
     return this.#isOver;
   }
 
-  /** What to do at the end, whichever it is; at once where it is over already. */
+  /** Sets the cleanup to run when the attempt ends; runs it immediately if the attempt is already over. */
   releaseBy(release: () => void): void {
     if (this.#isOver) release();
     else this.#release = release;

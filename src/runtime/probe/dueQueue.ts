@@ -1,4 +1,4 @@
-/** What is due first, of very many things: a binary heap by instant. */
+/** A priority queue for very many items: a binary heap ordered by due instant. */
 import type { Instant } from "../../base/time.ts";
 
 interface Entry<T> {
@@ -13,7 +13,7 @@ export class DueQueue<T> {
     return this.#heap.length;
   }
 
-  /** When the first item is due; undefined where there is none. */
+  /** When the first item is due; undefined if the queue is empty. */
   get firstAt(): Instant | undefined {
     return this.#heap[0]?.at;
   }

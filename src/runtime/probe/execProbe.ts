@@ -7,7 +7,7 @@ import type { AttemptOutcome } from "../../core/policy/probe.ts";
 import type { Helper, HelperControl, HelperRequest } from "../process/processes.ts";
 import { Attempt } from "./attempt.ts";
 
-/** Runs the command; `reaped` is called once, when nothing of it runs any more, also after a disposal. */
+/** Runs the command; `reaped` is called once, when none of its processes run any more, even after disposal. */
 export function attemptExec(
   helpers: HelperControl,
   request: HelperRequest,
@@ -29,7 +29,7 @@ export function attemptExec(
       reaped();
     });
   } catch (error) {
-    // No process or descriptor is left, or the command cannot be executed: none of it is the worker's doing.
+    // Out of processes or descriptors, or the command cannot be executed: the worker is not at fault.
     reaped();
     attempt.end({ kind: "error", reason: error instanceof Error ? error.message : String(error) });
   }

@@ -1,30 +1,30 @@
 /**
- * The gRPC health protocol (grpc.health.v1.Health/Check over HTTP/2 without TLS). Loaded when the first such probe is
- * attempted, because node:http2 costs memory that others need not pay. The two messages are small enough to be written
- * and read by hand: a request is field 1, the name of the service; an answer is field 1, the status.
+ * The gRPC health protocol (grpc.health.v1.Health/Check over HTTP/2 without TLS). Loaded on the first gRPC probe,
+ * because node:http2 costs memory. The two messages are small enough to encode and decode by hand: field 1 of the
+ * request is the service name, field 1 of the response is the status.
  */
 import { type ClientHttp2Session, connect, constants } from "node:http2";
 import { connect as connectSocket } from "node:net";
 import type { AttemptOutcome } from "../../core/policy/probe.ts";
 import { Attempt, connectOptions, outcomeOfError, type ProbeAddress } from "./attempt.ts";
 
-/** An answer is 7 bytes; more than this is none. */
+/** A valid response is 7 bytes; anything longer than this is not a health status. */
 const MAX_ANSWER_BYTES = 4096;
 
-/** A message on the wire: one byte "not compressed" and four of length before it. */
+/** Length of the message prefix: one byte for the compression flag (0: not compressed) and four for the length. */
 const FRAME_BYTES = 5;
 
 const SERVING = 1;
 const STATUS_NAMES = ["UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN"] as const;
 
-/** The gRPC codes that a health check ends with more often than not; others are told by their number. */
+/** The gRPC codes that health checks commonly return; other codes are reported by number. */
 const CODE_NAMES: Readonly<Record<string, string>> = {
   "5": "NOT_FOUND: the service is not known to the worker",
   "12": "UNIMPLEMENTED: the worker does not speak the health protocol",
   "14": "UNAVAILABLE",
 };
 
-/** A framed HealthCheckRequest; undefined asks about the server as a whole. */
+/** A framed HealthCheckRequest; undefined checks the server as a whole. */
 export function encodeHealthRequest(service: string | undefined): Buffer {
   const name = Buffer.from(service ?? "");
   const length: number[] = [];
@@ -36,7 +36,7 @@ export function encodeHealthRequest(service: string | undefined): Buffer {
   return Buffer.concat([frame, message]);
 }
 
-/** The status in a framed HealthCheckResponse; undefined where it is none. No field means status 0, UNKNOWN. */
+/** The status in a framed HealthCheckResponse; undefined if it is invalid. No field means status 0, UNKNOWN. */
 export function decodeHealthStatus(frame: Buffer): number | undefined {
   if (frame.length < FRAME_BYTES || frame[0] !== 0 || frame.readUInt32BE(1) !== frame.length - FRAME_BYTES)
     return undefined;
@@ -45,7 +45,7 @@ export function decodeHealthStatus(frame: Buffer): number | undefined {
   return tag === 0x08 && frame.length === FRAME_BYTES + 2 && status !== undefined && status < 0x80 ? status : undefined;
 }
 
-/** Asks about `service`: SERVING is success. */
+/** Checks the health of `service`; SERVING is success. */
 export function attemptGrpc(
   address: ProbeAddress,
   service: string | undefined,
@@ -56,7 +56,7 @@ export function attemptGrpc(
   const socket = connectSocket(connectOptions(address));
   attempt.releaseBy(() => socket.destroy());
   socket.on("error", (error) => attempt.end(outcomeOfError(error)));
-  // Only then: a session tells of a connection that fails in words that hide whose fault it is.
+  // Not before: the session's error for a failed connection hides which side caused it.
   socket.once("connect", () => {
     const session = connect("http://localhost", { createConnection: () => socket });
     attempt.releaseBy(() => session.destroy());

@@ -1,20 +1,20 @@
 /**
- * Probes over a connection that need no protocol of their own: HTTP GET and plain TCP (or Unix socket) connect. A new
- * connection each time, closed by us; nothing that a worker sends is kept.
+ * Network probes other than gRPC: HTTP GET and plain TCP (or Unix socket) connect. Each attempt opens a new connection
+ * and closes it. Nothing that a worker sends is kept.
  */
 import { request } from "node:http";
 import { connect, type Socket } from "node:net";
 import type { AttemptOutcome } from "../../core/policy/probe.ts";
 import { Attempt, connectOptions, outcomeOfError, type ProbeAddress } from "./attempt.ts";
 
-/** More of a body is not read: the answer counts by its status. */
+/** Maximum body bytes to read; only the response status decides the outcome. */
 const MAX_BODY_BYTES = 10 * 1024;
 
 const DEFAULT_HEADERS = { host: "localhost", "user-agent": "monoceros-probe", accept: "*/*" };
 
 /**
- * GETs `path`: 200 to 399 is success, a redirect is not followed. `headers` are sent in addition to the default ones, or
- * in their place.
+ * Sends GET `path`. A status from 200 to 399 is success; redirects are not followed. `headers` add to or override the
+ * default headers.
  */
 export function attemptHttp(
   address: ProbeAddress,
@@ -64,7 +64,7 @@ const SELF_CONNECTION: AttemptOutcome = {
   how: "refused",
 };
 
-/** Opens a connection, which is success, and closes it. */
+/** Opens a connection and closes it. An established connection is success. */
 export function attemptTcp(
   address: ProbeAddress,
   timeoutMs: number,
@@ -82,8 +82,8 @@ export function attemptTcp(
 }
 
 /**
- * Whether both ends of a connection are this socket: TCP allows that where nobody listens on a port and the kernel
- * happens to choose it for the near end too, which many attempts at a port of the ephemeral range bring about.
+ * Whether both ends of a connection are this socket. This happens if no process listens on an ephemeral port and the
+ * kernel also picks that port as the local port, which is likely after many attempts.
  */
 export function isConnectedToItself(socket: Socket): boolean {
   const { localPort, remotePort, localAddress, remoteAddress } = socket;

@@ -90,7 +90,7 @@ export function probeStarter(
   };
 }
 
-/** An attempt that is a promise; after its disposal the result is dropped. */
+/** Wraps a promise as an attempt; disposal discards the result. */
 function abandonable(work: Promise<AttemptOutcome>, settle: Settle, release: () => void): Disposable {
   let isOver = false;
   const end = (act: () => void) => {
@@ -125,7 +125,7 @@ function formatAddress(address: ProbeAddress): string {
   return "port" in address ? `127.0.0.1:${address.port}` : address.path;
 }
 
-/** What an attempt requests, such as `GET http://127.0.0.1:80/healthz`; undefined for a look at what the worker serves. */
+/** What an attempt requests, such as `GET http://127.0.0.1:80/healthz`; undefined for a `serving` probe. */
 export function describeMethod(method: ProbeMethod, target: Pick<ProbeTarget, "address">): string | undefined {
   if (method.kind === "serving") return undefined;
   if (method.kind === "exec") return `command "${method.argv[0]}"`;
@@ -178,7 +178,7 @@ function connectingAttempt(method: Connecting, address: ProbeAddress, timeoutMs:
   }
 }
 
-/** HTTP/2 is loaded only by whoever asks in gRPC. */
+/** Loads HTTP/2 only when a gRPC probe needs it. */
 function attemptGrpcLazily(
   address: ProbeAddress,
   service: string | undefined,

@@ -1,10 +1,10 @@
 /**
- * Attempts the probes of all workers and tells what changes. The decisions (core/probe.ts) and the attempts themselves
- * (probeMethods.ts) are elsewhere; here is one timer for the attempt that is due next, and a bound on how many are
- * under way.
+ * Schedules the probes of all workers and notifies the listener of changes. core/policy/probe.ts makes the decisions
+ * and probeMethods.ts performs the attempts. This file keeps one timer for the next due attempt and limits concurrent
+ * attempts.
  *
- * Invariants: nothing is told about an incarnation after `forget`, whatever is still under way; at most one attempt of a
- * probe is under way; a timeout begins when an attempt really starts, not when it begins to wait for its turn.
+ * Invariants: the listener is never notified of an incarnation after `forget`, even if attempts are in progress; each
+ * probe has at most one attempt in progress; a timeout starts when the attempt starts, not when it is queued.
  */
 import type { Logger } from "../../base/log.ts";
 import { after, type Instant } from "../../base/time.ts";
@@ -28,23 +28,23 @@ import type { Asked } from "../socket/socketOwners.ts";
 import type { ProbeAddress } from "./attempt.ts";
 import { DueQueue } from "./dueQueue.ts";
 
-/** How a worker is asked. A port stands for the worker's own address where that is another. */
+/** How a worker is probed. A `port`, if set, overrides the worker's own address. */
 export type ProbeMethod =
   | {
       readonly kind: "http";
       readonly path: string;
       readonly port: number | undefined;
-      /** Request headers in addition to the default ones, or in their place. */
+      /** Request headers that add to or override the default headers. */
       readonly headers?: Readonly<Record<string, string>>;
     }
   | { readonly kind: "tcp"; readonly port: number | undefined }
   | { readonly kind: "grpc"; readonly service: string | undefined; readonly port: number | undefined }
   /** `file` is absolute, `argv` begins with the program's name. */
   | { readonly kind: "exec"; readonly file: string; readonly argv: readonly string[] }
-  /** Not a request: checks whether one of its processes waits on one of these shared sockets. */
+  /** Sends no request: checks whether a process of the worker waits on one of these shared sockets. */
   | { readonly kind: "serving"; readonly sockets: readonly { readonly name: string; readonly address: string }[] };
 
-/** A probe that is attempted. */
+/** A probe's method, policy and checks. */
 export interface Probe {
   readonly method: ProbeMethod;
   readonly policy: ProbePolicy;
@@ -57,39 +57,39 @@ export interface ProbeTarget {
   readonly pool: number;
   readonly slot: Slot;
   readonly incarnation: Incarnation;
-  /** What the worker was launched with. */
+  /** The revision that the worker was launched with. */
   readonly revision: number;
   readonly pid: number;
-  /** Whose sockets are the worker's. */
+  /** Identifies the worker when looking up socket owners. */
   readonly asked: Asked;
-  /** Where the worker listens; undefined where it has no port or socket of its own. */
+  /** Where the worker listens; undefined if it has no port or socket of its own. */
   readonly address: ProbeAddress | undefined;
   readonly startup: Probe | undefined;
-  /** notify: the worker tells it through `notifyChannel`. */
+  /** `notify`: the worker reports readiness through `notifyChannel`. */
   readonly readiness: Probe | "notify" | undefined;
   readonly liveness: Probe | undefined;
-  /** undefined where readiness is not told by the worker. */
+  /** undefined unless the worker reports its own readiness. */
   readonly notifyChannel: NotifyChannel | undefined;
 }
 
-/** What is told, only when it changes. `reason` is a full sentence part, ready to print. */
+/** Notified only of changes, except for `attempted`. `reason` is a clause that is ready to print. */
 export interface ProbeListener {
-  /** The worker can serve: at once where nothing has to be waited for. */
+  /** The worker can serve. Called immediately if there is nothing to wait for. */
   becameReady(pool: number, slot: Slot, incarnation: Incarnation): void;
   becameUnready(pool: number, slot: Slot, incarnation: Incarnation, reason: string): void;
-  /** The worker did not start up in time; nothing more is attempted. */
+  /** The worker did not start up in time; no more attempts are made. */
   startupFailed(pool: number, slot: Slot, incarnation: Incarnation, reason: string): void;
-  /** Attempts go on: a worker that may not be replaced yet can become alive again. */
+  /** Attempts continue: a worker that cannot be replaced yet may become alive again. */
   livenessFailed(pool: number, slot: Slot, incarnation: Incarnation, reason: string): void;
   /** Liveness succeeded for the first time, or again after it had failed. */
   becameAlive(pool: number, slot: Slot, incarnation: Incarnation): void;
-  /** Each attempt, for counters and for whoever wants to know what a worker waits for. */
+  /** Called for each attempt: feeds counters and shows what a worker is waiting for. */
   attempted(target: ProbeTarget, purpose: ProbePurpose, outcome: AttemptOutcome): void;
 }
 
 /**
- * Starts one attempt. `settle` is called at most once, and never after a disposal; `release` when nothing of the attempt
- * runs any more, also after a disposal.
+ * Starts one attempt. `settle` is called at most once, and never after disposal. `release` is called when nothing of
+ * the attempt runs any more, even after disposal.
  */
 export type AttemptStarter = (
   probe: Probe,
@@ -98,25 +98,25 @@ export type AttemptStarter = (
   release: () => void,
 ) => Disposable;
 
-/** Attempts under way at once, of all workers together. */
+/** Maximum concurrent attempts, across all workers. */
 const MAX_ATTEMPTS = 64;
 
-/** Commands among them: each is a process. One of each pool may run beyond that, so that none waits for another's. */
+/** Maximum concurrent commands; each is a process. A pool with none may exceed it by one, so no pool blocks another. */
 const MAX_COMMANDS = 8;
 
-/** A fault of our own is logged at most so often for each probe of a pool. */
+/** Minimum interval between log records of the controller's own faults, per pool and probe. */
 const FAULT_LOG_MS = 60_000;
 
 interface Watch {
   readonly target: ProbeTarget;
   schedule: ProbeSchedule;
-  /** Its place in the queue of what is due; an entry with another instant is out of date. */
+  /** The due time of its queue entry; an entry with a different instant is stale. */
   queuedAt: Instant | undefined;
   readonly underWay: Map<ProbePurpose, Disposable>;
   isOver: boolean;
 }
 
-/** An attempt that waits for its turn. */
+/** A queued attempt. */
 interface Waiting {
   readonly watch: Watch;
   readonly purpose: ProbePurpose;
@@ -139,7 +139,7 @@ export class Prober {
   #timer: { readonly at: Instant; readonly timer: Disposable } | undefined;
   #attempts = 0;
   #commands = 0;
-  /** Commands under way by index of the pool. */
+  /** Running commands by pool index. */
   readonly #commandsOf = new Map<number, number>();
   #isStarting = false;
 
@@ -158,14 +158,14 @@ export class Prober {
     this.#start = options.start;
   }
 
-  /** Attempts under way now. */
+  /** Number of attempts in progress. */
   get attemptsUnderWay(): number {
     return this.#attempts;
   }
 
   /**
-   * Watches a new incarnation; an earlier one of the slot is forgotten. A worker without anything to wait for is told to
-   * be ready before this returns.
+   * Watches a new incarnation and forgets an earlier one of the slot. If the worker has nothing to wait for, the
+   * listener is notified that it is ready before this returns.
    */
   watch(target: ProbeTarget): void {
     const key = keyOf(target.pool, target.slot);
@@ -188,7 +188,7 @@ export class Prober {
     this.#arm();
   }
 
-  /** The incarnation is gone or leaves: nothing more is attempted or told about it. */
+  /** Stops probing an incarnation that has exited or is stopping; the listener is not notified of it again. */
   forget(pool: number, slot: Slot, incarnation: Incarnation): void {
     const key = keyOf(pool, slot);
     const watch = this.#watches.get(key);
@@ -198,7 +198,7 @@ export class Prober {
     this.#startWaiting();
   }
 
-  /** Forgets all. */
+  /** Forgets all incarnations. */
   close(): void {
     for (const { target } of [...this.#watches.values()]) this.forget(target.pool, target.slot, target.incarnation);
     this.#timer?.timer[Symbol.dispose]();
@@ -212,12 +212,12 @@ export class Prober {
     watch.underWay.clear();
   }
 
-  /** The result of a decision: tells what is new and queues what is due next. */
+  /** Applies a decision: notifies the listener of changes and queues the next attempt. */
   #accept(watch: Watch, step: ProbeStep): void {
     if (watch.isOver) return;
     watch.schedule = step.schedule;
     this.#queue(watch);
-    // The listener may forget the worker at any of them.
+    // The listener may forget the worker during any notification.
     for (const news of step.news) if (!watch.isOver) this.#tell(watch.target, news);
   }
 
@@ -242,7 +242,7 @@ export class Prober {
     if (dueAt !== undefined) this.#due.add(dueAt, watch);
   }
 
-  /** Keeps the one timer equal to what is due first. */
+  /** Sets the one timer to the first due instant. */
   #arm(): void {
     const at = this.#due.firstAt;
     if (at === this.#timer?.at) return;
@@ -275,9 +275,9 @@ export class Prober {
     line.push({ watch, purpose, probe });
   }
 
-  /** Starts what waits, as far as there is room. */
+  /** Starts queued attempts up to the limits. */
   #startWaiting(): void {
-    // An attempt can end while it is being started, and comes here again.
+    // An attempt can end while it is being started, which calls this method again.
     if (this.#isStarting) return;
     this.#isStarting = true;
     try {

@@ -1,18 +1,18 @@
 /**
- * Whose the processes are that the controller has adopted. Each is examined once, and never longer than a bound in one turn of the
- * event loop: a worker may leave thousands behind.
+ * Finds which worker each process adopted by the controller came from. Each process is examined once, within a time
+ * limit per turn of the event loop, because a worker may leave thousands behind.
  */
 import { monotonicMs } from "../../base/monotonic.ts";
 import { TURN_MS } from "../../base/turns.ts";
 import { readEnvironment, readStat } from "../os/procfs.ts";
 import { CONTROLLER_MARK } from "./lifeline.ts";
 
-/** Names a helper's worker to it, and tells helpers from processes of the worker. */
+/** Gives a helper the pid of its worker, and distinguishes helpers from the worker's own processes. */
 export const HELPER_VARIABLE = "MONOCEROS_WORKER_PID";
 
-/** A worker as its processes know it. */
+/** The identity that a worker's processes carry. */
 export interface Origin {
-  /** Its leader, which also names its session. */
+  /** Pid of the leader, which is also the session id. */
   readonly pid: number;
   /** As `readMarks` returns them; never "". */
   readonly marks: string;
@@ -24,8 +24,8 @@ interface Adopted {
 }
 
 /**
- * What is known after a look: `partly` if time ran out, `exec` if a process is in an execve(2), where it cannot be known,
- * `changed` if a process has ended, which may have left children to this process since they were listed.
+ * Result of an examination: `partly` if time ran out, `exec` if a process is in execve(2), where its owner is unknown,
+ * `changed` if a process has exited, which may have left children to this process since they were listed.
  */
 export type Knowledge = "all" | "partly" | "exec" | "changed";
 
@@ -40,7 +40,7 @@ export class Adoptions {
     this.#turnMs = turnMs;
   }
 
-  /** Examines those of `children`, live children of this process, that are new; `isOther` knows those that were not adopted. */
+  /** Examines the new ones of `children`, live children of this process, except those not adopted (`isOther`). */
   examine(children: readonly number[], isOther: (pid: number) => boolean): Knowledge {
     const deadline = monotonicMs() + this.#turnMs;
     let knowledge: Knowledge = "all";
@@ -65,7 +65,7 @@ export class Adoptions {
     this.#known.delete(pid);
   }
 
-  /** Adopted processes of a worker, as far as they were examined. */
+  /** The adopted processes of a worker that have been examined. */
   *membersOf(origin: Origin): Generator<number> {
     for (const [pid, { session, marks }] of this.#known)
       if (session === origin.pid || marks === origin.marks) yield pid;
@@ -75,7 +75,7 @@ export class Adoptions {
     return this.membersOf(origin).next().done !== true;
   }
 
-  /** The marks of the worker that a process came from; "" of any other, undefined if unknown at the moment. */
+  /** The marks of the worker that a process came from; "" for any other process, undefined if currently unknown. */
   readMarks(pid: number): string | undefined {
     const env = readEnvironment(pid);
     if (env?.size === 0) return undefined;

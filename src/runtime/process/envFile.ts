@@ -1,16 +1,16 @@
 /**
- * The dialect of an env_file, which is that of docker compose (docs/operation.md has it in full): `NAME=value` lines,
- * comments, single quotes for literal text, double quotes with escapes, `$NAME` and `${NAME:-default}` outside of single
- * quotes. What that dialect leaves open or changes silently is an error. Pure; a value is never part of a message.
+ * Parser for env_file in the dialect of docker compose, which docs/operation.md specifies: `NAME=value` lines,
+ * comments, single quotes for literal text, double quotes with escapes, `$NAME` and `${NAME:-default}` outside single
+ * quotes. Input that the dialect leaves undefined or changes silently is an error. Pure; messages never contain values.
  */
 
-/** The variables in the order of the file, or everything that is wrong with it. */
+/** The variables in the order of the file, or its problems. */
 export type ParsedEnvFile =
   | { readonly ok: true; readonly variables: ReadonlyMap<string, string> }
   | { readonly ok: false; readonly problems: readonly EnvFileProblem[] };
 
 export interface EnvFileProblem {
-  /** From 1. */
+  /** Counted from 1. */
   readonly line: number;
   readonly message: string;
 }
@@ -31,7 +31,7 @@ const ESCAPES: Readonly<Record<string, string>> = {
 };
 const NAME = /[A-Za-z_][A-Za-z0-9_]*/uy;
 
-/** Parses the content of a file. `environment` has the values of names that the file itself does not set. */
+/** Parses the content of a file. `environment` supplies variables that the file itself does not set. */
 export function parseEnvFile(
   content: string,
   environment: Readonly<Record<string, string | undefined>> = {},
@@ -70,7 +70,7 @@ class Parser {
       } catch (error) {
         if (!(error instanceof Refusal)) throw error;
         this.#problems.push({ line: error.line, message: error.message });
-        // What follows on later lines is read on its own.
+        // Parsing continues on the next line.
         if (this.#line === line) this.#skipLine();
       }
     }
@@ -79,7 +79,7 @@ class Parser {
       : { ok: true, variables: this.#variables };
   }
 
-  /** One line, or as many as a quoted value has. */
+  /** Parses one line, or several for a quoted value. */
   #statement(): void {
     const line = this.#line;
     const start = this.#restOfLine().trim();
@@ -109,12 +109,12 @@ class Parser {
     if (quote === '"') return this.#expand(line, this.#quoted(line, quote), true);
     const raw = this.#restOfLine();
     this.#skipLine();
-    // A comment begins behind white space; without it the sign is a part of the value.
+    // Without preceding white space, `#` is part of the value.
     const comment = hasSpace && raw.startsWith("#") ? 0 : /[^\S\n]#/u.exec(raw)?.index;
     return this.#expand(line, (comment === undefined ? raw : raw.slice(0, comment)).trimEnd(), false);
   }
 
-  /** What stands between quotes, also over several lines; behind the closing one only a comment may stand. */
+  /** The text between quotes, possibly over several lines. Only a comment may follow the closing quote. */
   #quoted(line: number, quote: "'" | '"'): string {
     const start = this.#at + 1;
     let end = start;
@@ -136,7 +136,7 @@ class Parser {
     return text;
   }
 
-  /** Replaces escapes where they mean something, `$NAME`, `${NAME}` and the forms with an operator; `$$` is a dollar. */
+  /** Expands `$NAME`, `${NAME}`, the forms with an operator, and escapes if `hasEscapes`; `$$` is a dollar sign. */
   #expand(line: number, text: string, hasEscapes: boolean): string {
     let result = "";
     for (let at = 0; at < text.length; ) {
@@ -166,7 +166,7 @@ class Parser {
     return result;
   }
 
-  /** The inside of `${…}`. */
+  /** Expands the body of `${…}`. */
   #braced(line: number, body: string, hasEscapes: boolean): string {
     const match = /^([A-Za-z_][A-Za-z0-9_]*)(?:(:?)([-?+])(.*))?$/su.exec(body);
     const name = match?.[1];
@@ -187,7 +187,7 @@ class Parser {
     throw new Refusal(line, `variable ${name} is not set (\${${name}:-default} gives it a default); ${LITERAL_HINT}`);
   }
 
-  /** Earlier lines win over the environment: they are what the worker receives. */
+  /** Earlier lines override the environment, as they do for the worker. */
   #lookup(name: string): string | undefined {
     return this.#variables.get(name) ?? (Object.hasOwn(this.#environment, name) ? this.#environment[name] : undefined);
   }
@@ -204,7 +204,7 @@ class Parser {
   }
 }
 
-/** How long the escape at `at` is and what it stands for; one that means nothing stays as it is written. */
+/** The length of the escape at `at` and its value. An unknown escape stays as written. */
 function readEscape(text: string, at: number): readonly [written: number, meant: string] {
   const next = text[at + 1] ?? "";
   const octal = /^0([0-3][0-7]{2})/u.exec(text.slice(at + 1, at + 5))?.[1];

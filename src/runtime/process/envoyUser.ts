@@ -1,6 +1,6 @@
 /**
- * Which user Envoy runs as. Envoy parses what clients send, so where the controller is root it gets a user of its own: not
- * root, and not that of workers, which could signal and trace it. The decision is pure; the facts are read below it.
+ * Chooses the user that Envoy runs as. Envoy parses client input, so a root controller gives it a dedicated user:
+ * neither root nor a worker's user, which could signal and trace it. decideEnvoyUser() is pure.
  */
 import { readFileSync } from "node:fs";
 import { ControllerError } from "../../base/errors.ts";
@@ -8,20 +8,20 @@ import { findClosed } from "../os/access.ts";
 import { resolveUser } from "./launch.ts";
 import type { Credentials } from "./spawnShim.ts";
 
-/** What the system says about the controller's identity. */
+/** The controller's privileges, and the ids that the system knows. */
 export interface IdentityFacts {
   readonly uid: number;
   /** The effective capabilities, one bit each. */
   readonly capabilities: bigint;
   /** Whether /etc/passwd or /etc/group has this id. */
   readonly isNamed: (id: number) => boolean;
-  /** Whether this user namespace has this user and this group. */
+  /** Whether this user namespace maps this id, as user and as group. */
   readonly isMapped: (id: number) => boolean;
 }
 
 export interface EnvoyUserRequest {
   readonly pool: string;
-  /** What `server.user` means; undefined if it is not set. */
+  /** The ids of `server.user`; undefined if it is not set. */
   readonly configured: Pick<Credentials, "uid" | "gid" | "groups"> | undefined;
   /** The user that the pool's workers run as. */
   readonly workerUid: number;
@@ -34,29 +34,29 @@ export interface EnvoyUser {
   readonly credentials: Credentials | undefined;
   /** Whether the controller may link sockets of other users for Envoy; see exposedSocket.ts. */
   readonly mayLink: boolean;
-  /** What an operator should know, though nothing is wrong. */
+  /** Information for the operator that needs no action. */
   readonly note?: string;
-  /** What makes the decision less safe than it could be. */
+  /** Why the decision is less safe than it could be. */
   readonly warning?: string;
 }
 
-/** Ids that no distribution assigns: above systemd's dynamic users, below nobody. Most user namespaces have them. */
+/** Ids that no distribution assigns: above systemd's dynamic users, below `nobody`. Most user namespaces map them. */
 const FIRST_ID = 65_520;
 const LAST_ID = 65_533;
 
 const CAP_NET_BIND_SERVICE = 10;
 
-/** What root needs to have Envoy run as another user, and to reach and end it then (capabilities(7)). */
+/** Capabilities that root needs to run Envoy as another user, and to reach and stop it (capabilities(7)). */
 const NEEDED = { CHOWN: 0, DAC_OVERRIDE: 1, FOWNER: 3, KILL: 5, SETGID: 6, SETUID: 7 } as const;
 
-/** @throws ControllerError PERMISSION_REQUIRED if `server.user` asks for what the controller may not do */
+/** @throws ControllerError PERMISSION_REQUIRED if the controller may not use `server.user` */
 export function decideEnvoyUser(request: EnvoyUserRequest, facts: IdentityFacts): EnvoyUser {
   const { pool, configured, workerUid, uids } = request;
   const has = (capability: number) => (facts.capabilities & (1n << BigInt(capability))) !== 0n;
   const missing = Object.entries(NEEDED).flatMap(([name, number]) => (has(number) ? [] : [`CAP_${name}`]));
   const mayLink = facts.uid === 0 && missing.length === 0;
   const likeController = { credentials: undefined, mayLink };
-  // As the controller may bind ports below 1024, so may Envoy, after a reload too.
+  // Envoy may bind ports below 1024 if the controller may, also after a reload.
   const ambient = has(CAP_NET_BIND_SERVICE) ? [CAP_NET_BIND_SERVICE] : [];
   if (configured !== undefined) {
     if (configured.uid === facts.uid) return likeController;
@@ -86,7 +86,7 @@ export function decideEnvoyUser(request: EnvoyUserRequest, facts: IdentityFacts)
   return { ...likeController, warning: `${asRoot}: no id from ${range} is free and mapped; set server.user` };
 }
 
-/** What a pool asks for: `user` is server.user, `file` the Envoy binary. */
+/** A pool's configuration: `user` is server.user, `file` the Envoy binary. */
 export interface EnvoyUserWish extends Omit<EnvoyUserRequest, "configured"> {
   readonly user: string | undefined;
   readonly file: string;

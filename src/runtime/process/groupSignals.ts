@@ -1,12 +1,12 @@
 /**
- * Finds out whether a signal that the controller received went to its whole group or service, as systemd's
- * KillMode=control-group does. The guardian and Envoy run with that signal blocked, so that it stays pending in them,
- * where /proc shows it.
+ * Detects whether a signal that the controller received was sent to its whole process group or service, as systemd's
+ * KillMode=control-group does. The guardian and Envoy run with that signal blocked, so that it stays pending in them
+ * and is visible in /proc.
  */
 import { constants } from "node:os";
 import { readProcText } from "../os/procFile.ts";
 
-/** A pending signal that is seen in two looks this far apart is an old one: it says nothing about the next. */
+/** Poll interval. A signal that is pending in two consecutive polls is old and says nothing about a new one. */
 const LOOK_MS = 10_000;
 
 /** Signals that are pending for a process, one bit each: bit 0 is signal 1 (proc(5), SigPnd and ShdPnd). */
@@ -20,11 +20,11 @@ export function readPendingSignals(pid: number): bigint {
 export class GroupSignals implements Disposable {
   readonly #witnesses: () => readonly number[];
   readonly #read: (pid: number) => bigint;
-  /** What was pending at the last look, and what was so at the look before it too, by pid. */
+  /** By pid: the signals pending at the last poll, and those also pending at the poll before it. */
   #last: ReadonlyMap<number, { readonly pending: bigint; readonly old: bigint }> = new Map();
   readonly #timer: NodeJS.Timeout;
 
-  /** `witnesses` are processes of the controller that block signals. */
+  /** `witnesses` returns the controller's processes that block signals. */
   constructor(witnesses: () => readonly number[], read = readPendingSignals) {
     this.#witnesses = witnesses;
     this.#read = read;
@@ -32,8 +32,8 @@ export class GroupSignals implements Disposable {
   }
 
   /**
-   * Whether every witness has received one of these signals lately. A signal to some of them says nothing about workers:
-   * it may have been sent to all processes of a certain name.
+   * Whether every witness recently received one of these signals. A signal to only some of them says nothing about
+   * workers: it may have been sent to all processes of a certain name.
    */
   has(...signals: readonly string[]): boolean {
     let wanted = 0n;
@@ -43,7 +43,7 @@ export class GroupSignals implements Disposable {
     return witnesses.length > 0 && witnesses.every(isHit);
   }
 
-  /** Remembers what is pending, so that it is not taken for news later. */
+  /** Records pending signals, so that they are not mistaken for new ones later. */
   look(): void {
     const next = new Map<number, { pending: bigint; old: bigint }>();
     for (const pid of this.#witnesses()) {

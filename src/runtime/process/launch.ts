@@ -1,6 +1,6 @@
 /**
- * From what a pool asks for to what the kernel is told: finds the executable, reads env_file, resolves users. All of it
- * is checked before anything starts. Knows nothing of states.
+ * Turns a pool's configuration into a launch plan: finds the executable, reads env_file, resolves users. Checks all of
+ * it before anything starts. Independent of worker states.
  */
 import { accessSync, constants, readFileSync, type Stats, statSync } from "node:fs";
 import { isAbsolute, join, resolve } from "node:path";
@@ -15,24 +15,24 @@ import type { Credentials, LimitSetting, OomScore } from "./spawnShim.ts";
 
 type CommandKey = `probes.${"startup" | "readiness" | "liveness"}.exec`;
 
-/** Keys of a pool that can ask for what this system does not have. */
+/** Keys of a pool that may refer to something missing on this system. */
 export type LaunchKey = "exec" | "args" | "cwd" | "env" | "env_file" | "user" | "group" | CommandKey;
 
-/** Gets each problem with the key that is wrong. */
+/** Called for each problem, with the invalid key. */
 export type OnLaunchProblem = (key: LaunchKey, error: ControllerError) => void;
 
-/** An env_file as it was read, or why it could not be. */
+/** The content of an env_file, or the error from reading it. */
 export interface EnvFile {
   readonly path: string;
   readonly content: Uint8Array | FileError;
 }
 
-/** What a pool asks for, as configured. */
+/** The launch settings of a pool, as configured. */
 export interface LaunchRequest {
   readonly pool: string;
   readonly exec: string;
   readonly args: readonly string[];
-  /** Further programs that are run beside workers, named like `exec`, and the keys that name them. */
+  /** Further programs that run beside workers, specified like `exec`, and the keys that name them. */
   readonly commands: readonly {
     readonly key: CommandKey;
     readonly program: string;
@@ -49,12 +49,12 @@ export interface LaunchRequest {
   readonly rlimits: Readonly<Record<string, LimitSetting>>;
 }
 
-/** What is the same for each worker of a pool. */
+/** Launch settings shared by all workers of a pool. */
 export interface LaunchPlan {
   readonly file: string;
-  /** Absolute paths of the further programs, by how they are named. */
+  /** Absolute paths of the further programs, by their configured names. */
   readonly commands: ReadonlyMap<string, string>;
-  /** The environment without the variables of the slot. */
+  /** The environment without slot-specific variables. */
   readonly env: Readonly<Record<string, string>>;
   /** Names of the variables that `env` or `env_file` sets, as opposed to inherited ones. */
   readonly configured: ReadonlySet<string>;
@@ -67,10 +67,10 @@ export interface LaunchPlan {
 }
 
 /**
- * Checks and resolves what a pool asks for; undefined where something of it is not there. `environment` is the
- * controller's own; variables that are meant for the controller alone do not pass. Problems are EXEC_NOT_FOUND,
+ * Checks and resolves the launch settings of a pool; undefined if there is a problem. `environment` is the controller's
+ * own; variables that are meant for the controller alone are not passed on. Reports every problem: EXEC_NOT_FOUND,
  * EXEC_NOT_EXECUTABLE, INTERPRETER_NOT_FOUND, CWD_NOT_FOUND, ENV_FILE_INVALID, USER_NOT_FOUND, PERMISSION_REQUIRED,
- * ARGUMENTS_TOO_LONG; all of them are reported.
+ * ARGUMENTS_TOO_LONG.
  */
 export function planLaunch(
   request: LaunchRequest,
@@ -97,7 +97,7 @@ export function planLaunch(
     refuse("cwd", new ControllerError("CWD_NOT_FOUND", `Cannot start pool "${pool}": cwd "${cwd}" is no directory`));
   const entry = user === undefined ? undefined : attempt("user", () => findUser(pool, user));
   const gid = group === undefined ? undefined : attempt("group", () => findGroup(pool, group));
-  // With one of them unknown nothing can be said about the right to be both.
+  // If one of them is unknown, the permission to use both cannot be checked.
   const isKnown = (user === undefined || entry !== undefined) && (group === undefined || gid !== undefined);
   const changer = user === undefined ? "group" : "user";
   const account = isKnown ? attempt(changer, () => findAccount(request, entry, gid)) : undefined;
@@ -108,7 +108,7 @@ export function planLaunch(
   const configured = [...fromFile, ...Object.entries(request.env)];
   // Defines properties, so that __proto__ is an ordinary variable.
   const env = Object.fromEntries([...inherited, ...Object.entries(account?.env ?? {}), ...configured]);
-  // A relative path means nothing where the directory is not there.
+  // A relative path cannot be resolved if cwd does not exist.
   const find = (key: LaunchKey, program: string) =>
     isThere || isAbsolute(program) || !program.includes("/")
       ? attempt(key, () => {
@@ -149,7 +149,7 @@ export function planLaunch(
   };
 }
 
-/** The soft limit of the stack when the kernel takes arguments and environment: ours or the pool's, the smaller one. */
+/** The soft stack limit at execve(2): the smaller of the controller's and the pool's. */
 function stackLimit({ rlimits }: LaunchRequest): number | "unlimited" {
   const own = getLimit(0, RLIMITS["stack"] ?? 3).soft;
   const configured = rlimits["stack"]?.soft ?? "unlimited";
@@ -157,7 +157,7 @@ function stackLimit({ rlimits }: LaunchRequest): number | "unlimited" {
   return Math.min(own, configured);
 }
 
-/** sd_notify belongs to the controller (a worker that used it would speak for it); the descriptors are not inherited. */
+/** Only the controller uses sd_notify: a worker would report on its behalf. The descriptors are not inherited. */
 const CONTROLLER_ONLY: ReadonlySet<string> = new Set([
   "NOTIFY_SOCKET",
   "WATCHDOG_USEC",
@@ -165,11 +165,11 @@ const CONTROLLER_ONLY: ReadonlySet<string> = new Set([
   "LISTEN_FDS",
   "LISTEN_PID",
   "LISTEN_FDNAMES",
-  // A descriptor too, of a parent that is a Node.js program.
+  // Also a descriptor, from a Node.js parent.
   "NODE_CHANNEL_FD",
 ]);
 
-/** undefined: nothing is there. hidden: this user may not look (a PATH often names such directories). */
+/** undefined: no such file. hidden: this user may not access it (PATH often contains such directories). */
 function lookAt(path: string): Stats | "hidden" | undefined {
   try {
     return statSync(path, { throwIfNoEntry: false });
@@ -206,7 +206,7 @@ function findExecutable(
   path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 ): string {
   if (exec.includes("/")) {
-    // As a shell in the pool's directory would find it.
+    // Relative to the pool's directory, as in a shell.
     const file = isAbsolute(exec) ? exec : resolve(cwd ?? ".", exec);
     if (isExecutable(file)) return file;
     const there = lookAt(file);
@@ -247,7 +247,7 @@ function findExecutable(
   );
 }
 
-/** What to write instead of a whole command line in exec; undefined if it is one word. */
+/** Hint for an `exec` that is a whole command line; undefined if it is one word. */
 function commandLineHint(exec: string): string | undefined {
   const [program = "", ...args] = exec.trim().split(/\s+/u);
   if (args.length === 0) return undefined;
@@ -293,13 +293,13 @@ interface Account {
   readonly env: Record<string, string>;
 }
 
-/** The ids that `user`, a name or a number, means. @throws ControllerError USER_NOT_FOUND */
+/** Resolves `user`, a name or a number, to its ids. @throws ControllerError USER_NOT_FOUND */
 export function resolveUser(pool: string, user: string): Pick<Credentials, "uid" | "gid" | "groups"> {
   const { uid, gid, name } = findUser(pool, user);
   return { uid, gid, groups: name === undefined ? [gid] : [...new Set([gid, ...groupsOf(name)])] };
 }
 
-/** `entry` is what `user` means, `ownGid` what `group` does; undefined where they are not asked for. */
+/** `entry` is the resolved `user`, `ownGid` the resolved `group`; undefined if not configured. */
 function findAccount(
   { pool, user, group }: LaunchRequest,
   entry: UserEntry | undefined,
@@ -336,7 +336,7 @@ function readTable(path: string): string[][] {
 interface UserEntry {
   readonly uid: number;
   readonly gid: number;
-  /** Of a user that /etc/passwd knows. */
+  /** Present if the user is in /etc/passwd. */
   readonly name?: string;
   readonly home?: string;
 }

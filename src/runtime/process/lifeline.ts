@@ -1,8 +1,8 @@
 /**
- * The guardian: a small shell that outlives the controller by moments. It reads the pids of worker sessions from a pipe
- * that only the controller holds; when the pipe ends without a farewell, the controller was killed, and the guardian
- * ends every session it knows and every process that carries the controller's mark in its environment. Works on every
- * image that has a shell, without setpriv; where the controller is PID 1 the kernel does the same for it.
+ * The guardian: a small shell script that briefly outlives the controller. It reads the pids of worker sessions from a
+ * pipe that only the controller holds. If the pipe closes without `bye`, the controller was killed: the guardian then
+ * stops every known session and every process that carries the controller's mark in its environment. Works on every
+ * image that has a shell, without setpriv. If the controller is PID 1, the kernel does the same.
  */
 import { closeSync, constants, existsSync, openSync, writeSync } from "node:fs";
 import { openPipe, PreparedStrings, spawnProcess } from "../os/linux.ts";
@@ -10,27 +10,27 @@ import { openPipe, PreparedStrings, spawnProcess } from "../os/linux.ts";
 /** Marks each process that descends from this controller: `<pid>.<start>`. */
 export const CONTROLLER_MARK = "MONOCEROS_CONTROLLER";
 
-/** A variable that is not the first of the guardian's environment, by which it tries out its grep. */
+/** A variable that is not the first in the guardian's environment; the guardian tests its grep with it. */
 const TRIAL = "MONOCEROS_GUARDIAN";
 
 /**
- * Its name in process lists. Not the program's: `pkill -f monoceros` is to reach the controller, and would otherwise look as if
- * every process of the service had received the signal (groupSignals.ts).
+ * The guardian's name in process lists. It is not the program's name: `pkill -f monoceros` must reach only the
+ * controller. Otherwise every process of the service would seem to have received the signal (groupSignals.ts).
  */
 const GUARDIAN_NAME = "controller-guardian";
 
 /**
- * Reads `+pid`, `-pid` and `bye`. SIGTERM first, so that requests under way may end; SIGKILL after a second for what remains.
+ * Reads `+pid`, `-pid` and `bye`. Sends SIGTERM so that requests can finish, then SIGKILL after a second.
  *
- * At a limit on processes no command can be started, so the known sessions are ended by builtins alone. `command eval` keeps a
- * failing fork from ending dash and BusyBox, and a subshell from continuing the script. Bash retries it for 15 s and then exits, so in bash nothing is started at all. Without
- * sleep, a pause is a look at the clock again and again (`read -t` needs SIGALRM in bash, and dash has no -t).
+ * At a process limit no command can start, so builtins stop the known sessions. `command eval` keeps a failed fork from
+ * ending dash and BusyBox, and a subshell from continuing the script. Bash retries a fork for 15 s, then exits, so in
+ * bash nothing is started. Without sleep, pauses poll the clock (`read -t` needs SIGALRM in bash; dash lacks -t).
  *
- * Processes that left their group are found by the mark in their environment: by grep, or by reading the environment of each
- * process that is younger than the controller. All shells but bash read byte by byte, so they do that only after the sessions are
- * gone. A shell drops the zero bytes between variables, so the mark is looked for inside a line. BusyBox's grep looks only at
- * the first variable, so head names the files and tr splits the variables into lines; each file found is checked again, because a
- * variable may hold anything. `kill -TERM -pid` is the one form that dash, bash and BusyBox understand alike.
+ * The mark in their environment identifies processes that left their group. The script uses grep, or reads the
+ * environment of each process younger than the controller. All shells but bash read byte by byte, so they do that only
+ * after the sessions have exited. Shells drop the zero bytes between variables, so the mark may be anywhere in a line.
+ * BusyBox's grep sees only the first variable, so head names the files and tr splits the variables into lines. Each
+ * match is checked again, because a variable may hold anything. Only `kill -TERM -pid` works in dash, bash and BusyBox.
  */
 const SCRIPT = `
 trap '' TERM INT HUP QUIT USR1 USR2 PIPE
@@ -132,18 +132,18 @@ const SHELLS = ["/bin/sh", "/usr/bin/sh", "/busybox/sh", "/bin/busybox"];
 export interface Shell {
   /** Absolute path. */
   readonly file: string;
-  /** The arguments before those of the shell, its own name first. */
+  /** Arguments before those of the shell, starting with its own name. */
   readonly argv: readonly string[];
 }
 
-/** The shell of this image; undefined where it has none. */
+/** The shell of this image; undefined if it has none. */
 export function findShell(): Shell | undefined {
   const file = SHELLS.find((path) => existsSync(path));
   if (file === undefined) return undefined;
   return { file, argv: file.endsWith("busybox") ? ["busybox", "sh"] : ["sh"] };
 }
 
-/** The controller's line to its guardian. */
+/** The controller's connection to its guardian. */
 export class Lifeline {
   readonly #mark: string;
   readonly #shell: Shell | undefined;
@@ -151,7 +151,7 @@ export class Lifeline {
   #writeFd: number | undefined;
   #pid: number | undefined;
   #pending = "";
-  /** Whether there shall be a guardian: from the start to the farewell. */
+  /** Whether a guardian should run: from `start` to `release`. */
   #isWanted = false;
 
   /** `mark` is the value of CONTROLLER_MARK in the environment of every worker. */
@@ -160,12 +160,12 @@ export class Lifeline {
     this.#shell = findShell();
   }
 
-  /** Process id of the guardian; undefined before `start` and where there is no shell. */
+  /** Process id of the guardian; undefined before `start` and if there is no shell. */
   get pid(): number | undefined {
     return this.#pid;
   }
 
-  /** Starts the guardian, unless it runs; false where the image has no shell. @throws SystemCallError */
+  /** Starts the guardian unless it runs; false if the image has no shell. @throws SystemCallError */
   start(): boolean {
     if (this.#shell === undefined) return false;
     if (this.#pid !== undefined) return true;
@@ -180,17 +180,17 @@ export class Lifeline {
         env: ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/busybox", `${TRIAL}=1`],
         cwd: "/",
         stdinFd: readFd,
-        // Its own descriptors lead nowhere, so that it never keeps the controller's output open.
+        // /dev/null, so that the guardian never keeps the controller's output open.
         stdoutFd: nullFd,
         stderrFd: nullFd,
-        // From its first moment on: the trap of the script comes later.
+        // Blocked from the start, because the script sets its trap only later.
         blocksSignals: true,
       });
     } finally {
       closeSync(readFd);
       closeSync(nullFd);
     }
-    // Opened anew to be non-blocking at this end only: a guardian that is stopped must not stop the controller.
+    // Reopened to make only this end non-blocking: a suspended guardian must not block the controller.
     this.#writeFd = openSync(`/proc/self/fd/${writeFd}`, constants.O_WRONLY | constants.O_NONBLOCK);
     closeSync(writeFd);
     this.#pending = [...this.#sessions].map((pid) => `+${pid}\n`).join("");
@@ -198,19 +198,19 @@ export class Lifeline {
     return true;
   }
 
-  /** The session led by `pid` shall not outlive the controller. */
+  /** Registers the session led by `pid`, which must not outlive the controller. */
   add(pid: number): void {
     this.#sessions.add(pid);
     this.#queue(`+${pid}\n`);
   }
 
-  /** The session led by `pid` is empty. */
+  /** Unregisters the session led by `pid`, which is empty. */
   remove(pid: number): void {
     this.#sessions.delete(pid);
     this.#queue(`-${pid}\n`);
   }
 
-  /** Call when `pid` was reaped: a guardian that someone killed is replaced. Whether it was the guardian. */
+  /** Call when `pid` was reaped. Replaces the guardian if it exited; returns whether it was the guardian. */
   handleExit(pid: number): boolean {
     if (pid !== this.#pid) return false;
     this.#close();
@@ -218,7 +218,7 @@ export class Lifeline {
     return true;
   }
 
-  /** Tells the guardian that the controller leaves in order. */
+  /** Notifies the guardian of a graceful shutdown. */
   release(): void {
     this.#isWanted = false;
     this.#pending += "bye\n";
@@ -226,13 +226,13 @@ export class Lifeline {
     this.#close();
   }
 
-  /** One write for all that happens in one turn: 500 workers start without 500 wake-ups of the guardian. */
+  /** Batches the lines of one turn into one write: 500 workers start without 500 wake-ups of the guardian. */
   #queue(line: string): void {
     if (this.#pending === "") queueMicrotask(() => this.#flush());
     this.#pending += line;
   }
 
-  /** A start that fails (no descriptor, no process left) is tried again when the next worker starts. */
+  /** A failed start (no free descriptor or process) is retried when the next worker starts. */
   #replace(): void {
     try {
       this.start();
@@ -249,8 +249,8 @@ export class Lifeline {
     try {
       writeSync(this.#writeFd, text);
     } catch {
-      // It is gone (its exit is on the way and brings a new one that is told everything) or does not read: then it
-      // still finds the processes by their mark.
+      // The guardian has exited (once reaped, it is replaced, and the new one receives all sessions) or does not read.
+      // In that case it still finds the processes by their mark.
     }
   }
 

@@ -1,11 +1,11 @@
 /**
- * The pipe through which a worker says that it is ready: a newline on a descriptor that it inherits, as s6 has it. Only
- * the first one counts. What else comes is read and dropped, so that a worker that goes on writing is never blocked.
+ * The readiness pipe of a worker: the worker writes a newline to a descriptor that it inherits, as in s6. Only the
+ * first one counts. Other data is read and dropped, so that a worker that keeps writing is never blocked.
  */
 import { closeSync } from "node:fs";
 import { Socket } from "node:net";
 
-/** The variable that tells a worker the number of the descriptor. */
+/** The environment variable that contains the number of the descriptor. */
 export const NOTIFY_VARIABLE = "MONOCEROS_NOTIFY_FD";
 
 const NEWLINE = 0x0a;
@@ -16,12 +16,12 @@ export class NotifyChannel implements Disposable {
   #socket: Socket | undefined;
   #isClosed = false;
 
-  /** `readFd` becomes the channel's property. */
+  /** The channel takes ownership of `readFd`. */
   constructor(readFd: number) {
     this.#readFd = readFd;
   }
 
-  /** Calls `notified` once, at the first newline; never where the worker closes the descriptor without one. */
+  /** Calls `notified` once, at the first newline; never if the worker closes the descriptor without one. */
   listen(notified: () => void): void {
     if (this.#isClosed || this.#socket !== undefined) return;
     let isWaiting = true;
@@ -44,7 +44,7 @@ export class NotifyChannel implements Disposable {
     this.#socket = socket;
   }
 
-  /** Closes our end; no notice comes after it. */
+  /** Closes the read end; `notified` is not called afterwards. */
   [Symbol.dispose](): void {
     if (this.#isClosed) return;
     this.#isClosed = true;

@@ -1,13 +1,13 @@
 /**
- * Which processes each worker consists of, kept up to date cheaply for a thousand workers: one listing of /proc, and two
- * files at most of each process that has come since the last one. All readers (memory limits, CPU, diagnosis) share it.
+ * Tracks the processes of each worker, cheaply enough for a thousand workers: one listing of /proc, and at most two
+ * files per process created since the last listing. All readers (memory limits, CPU, diagnosis) share it.
  *
- * A process belongs to a worker when it is its leader, is of the leader's session, was started by a process of the
- * worker, or, where it is seen first when its parent is gone and it has been adopted by the controller, carries the
- * worker's marks in its environment. That is decided when it is seen first and stays so, wherever it goes. Not found: a
- * process that left the session, lost its parent between two listings and wiped its environment. Between two listings that
- * are less than STALE_MS apart a process id is taken to name one process: the kernel hands them out in turn (pid_max in
- * proc(5)). After a longer time each process is identified again by its start time.
+ * A process belongs to a worker if it is the leader, is in the leader's session, or was started by a process of the
+ * worker. If its parent had exited and the controller had adopted it when it was first seen, the marks in its
+ * environment decide. Ownership is decided once and never changes. Not detected: a process that left the session, lost
+ * its parent between two listings and wiped its environment. Between two listings less than STALE_MS apart, a process
+ * id is assumed to name one process, because the kernel assigns ids in sequence (pid_max in proc(5)). After a longer
+ * time, each process is identified again by its start time.
  */
 
 import { readdirSync } from "node:fs";
@@ -18,7 +18,7 @@ import { readEnvironment, readStat } from "../os/procfs.ts";
 import { HELPER_VARIABLE } from "./adoptions.ts";
 import { CONTROLLER_MARK } from "./lifeline.ts";
 
-/** The leader of a worker and what is in the environment of all that it starts. */
+/** The leader of a worker, and the marks in the environment of every process that it starts. */
 export interface TreeRoot {
   readonly leader: number;
   /** Name of the pool. */
@@ -31,19 +31,19 @@ interface Tree {
   readonly root: TreeRoot;
   /** Parents before their children. */
   members: number[];
-  /** Start time of each member but the leader, in clock ticks after boot. */
+  /** Start time of each member except the leader, in clock ticks after boot. */
   readonly births: Map<number, number>;
 }
 
-/** Of a process that belongs to no worker. */
+/** Owner of a process that belongs to no worker. */
 const FOREIGN = Symbol("foreign");
 
 type Owner = Tree | typeof FOREIGN;
 
-/** After so long without a listing a process id may name another process. */
+/** After this long without a listing, a process id may name another process. */
 const STALE_MS = 20_000;
 
-/** New processes that one listing examines, so that a worker that starts thousands holds nothing up for long. */
+/** Limit on new processes examined per listing: a worker that starts thousands must not block the controller. */
 const MAX_EXAMINED = 1000;
 
 export class ProcessTrees {
@@ -55,13 +55,13 @@ export class ProcessTrees {
   /** Owner of each process in the last listing. */
   #owners = new Map<number, Owner>();
   #listedAtMs = Number.NEGATIVE_INFINITY;
-  /** The youngest process id when the processes were listed last; undefined if unknown. */
+  /** The youngest process id at the last listing; undefined if unknown. */
   #youngest: string | undefined;
-  /** Whether that listing found the owner of every process, and nothing has changed here since. */
+  /** Whether that listing found the owner of every process, and no entry has changed since. */
   #isComplete = false;
 
   /**
-   * `nowMs`: monotonic milliseconds. `youngest`: the id of the process or thread that was created last, undefined if unknown.
+   * `nowMs` returns monotonic milliseconds, `youngest` the id of the newest process or thread, undefined if unknown.
    */
   constructor(mark: string, nowMs: () => number = () => monotonicMs(), youngest = readYoungest) {
     this.#mark = mark;
@@ -69,7 +69,7 @@ export class ProcessTrees {
     this.#readYoungest = youngest;
   }
 
-  /** A worker that has just been spawned. */
+  /** Adds a worker that has just been spawned. */
   add(root: TreeRoot): void {
     const tree: Tree = { root, members: [root.leader], births: new Map() };
     this.#trees.set(root.leader, tree);
@@ -77,7 +77,7 @@ export class ProcessTrees {
     this.#isComplete = false;
   }
 
-  /** The leader has exited; what is left of its worker belongs to no worker from now on. */
+  /** Removes a worker whose leader has exited. Its remaining processes belong to no worker from now on. */
   remove(leader: number): void {
     this.#trees.delete(leader);
     this.#owners.delete(leader);
@@ -85,14 +85,14 @@ export class ProcessTrees {
   }
 
   /**
-   * Process ids of the worker at the last listing, leader included, parents before their children; zombies may be among
-   * them. Only the leader if there was no listing since `add`, none after `remove`.
+   * Process ids of the worker at the last listing, including the leader, parents before their children. May include
+   * zombies. Only the leader if there was no listing since `add`, none after `remove`.
    */
   membersOf(leader: number): readonly number[] {
     return this.#trees.get(leader)?.members ?? [];
   }
 
-  /** The process that a listing took for a member is another one, with the same id: the next listing examines it. */
+  /** Call if `pid` names another process than at the last listing: the next listing examines it. */
   disown(pid: number): void {
     const owner = this.#owners.get(pid);
     if (owner === undefined || (owner !== FOREIGN && owner.root.leader === pid)) return;
@@ -101,8 +101,8 @@ export class ProcessTrees {
   }
 
   /**
-   * Lists all processes again, unless the last listing is at most `maxAgeMs` old. With `mayHoldEnded` the last one also
-   * stays if no process was created since, which costs one small file; then members may have ended.
+   * Lists all processes again, unless the last listing is younger than `maxAgeMs`. With `mayHoldEnded`, it is also kept
+   * if no process was created since, which costs reading one small file; members may then have exited.
    */
   refresh(maxAgeMs = 0, mayHoldEnded = false): void {
     const nowMs = this.#nowMs();
@@ -125,7 +125,7 @@ export class ProcessTrees {
       else owners.set(pid, owner);
     }
     this.#owners = owners;
-    // Those that stay keep their order, and a process that is new was started by one of them or by another new one.
+    // Remaining members keep their order. A new process was started by one of them or by another new process.
     for (const tree of this.#trees.values()) {
       if (tree.members.every((pid) => owners.get(pid) === tree)) continue;
       tree.members = tree.members.filter((pid) => owners.get(pid) === tree);
@@ -139,7 +139,7 @@ export class ProcessTrees {
     }
   }
 
-  /** Finds the owner of a process that was not there before; of its parent first, whose children are of the same worker. */
+  /** Finds the owner of a new process. Examines its parent first, because children belong to the same worker. */
   #examine(pid: number, fresh: Set<number>): Owner | undefined {
     if (!fresh.delete(pid)) return this.#owners.get(pid);
     const stat = readStat(pid);
@@ -148,7 +148,7 @@ export class ProcessTrees {
     let owner: Owner | undefined = this.#trees.get(pid) ?? this.#trees.get(stat.session);
     if (owner === undefined) {
       if (stat.ppid === process.pid) owner = this.#ownerByMarks(pid);
-      // A parent that has ended meanwhile leaves the question for the next listing.
+      // If the parent has exited meanwhile, the next listing decides.
       else owner = stat.ppid === 0 ? FOREIGN : this.#examine(stat.ppid, fresh);
     }
     if (owner !== undefined && owner !== FOREIGN && this.#trees.get(owner.root.leader) !== owner) owner = FOREIGN;
@@ -164,7 +164,7 @@ export class ProcessTrees {
     return owner;
   }
 
-  /** Whose a child of the controller is; undefined in the midst of an execve(2), to be asked again. */
+  /** The owner of a child of the controller; undefined during execve(2), to be retried. */
   #ownerByMarks(pid: number): Owner | undefined {
     const env = readEnvironment(pid);
     if (env?.size === 0) return undefined;
@@ -182,14 +182,14 @@ export class ProcessTrees {
   }
 }
 
-/** The id of the process or thread that was created last (proc_loadavg(5)): as long as it stays the same, none was. */
+/** The id of the newest process or thread (proc_loadavg(5)). While it is unchanged, none was created. */
 function readYoungest(): string | undefined {
   return readProcText("/proc/loadavg")?.trim().split(" ").at(-1);
 }
 
-/** Whether a process that a listing long ago has shown is still the one under this id; false for one of no worker. */
+/** Whether this id still names the process of an old listing; false for a process of no worker. */
 function isSameProcess(pid: number, owner: Owner): boolean {
   if (owner === FOREIGN) return false;
-  // The leader stays under its id until this controller reaps it.
+  // The leader keeps its id until this controller reaps it.
   return pid === owner.root.leader || readStat(pid)?.startTicks === owner.births.get(pid);
 }

@@ -1,11 +1,11 @@
 /**
- * The processes of the workers: who leads which session, who of it is left, who left it. Starts them, signals them,
- * reaps them and everything that was adopted, and tells the daemon. A process of a worker is recognised by its session
- * and by the marks in its environment, so it is found even after it left group and session.
+ * Manages the processes of workers: session leaders, their remaining processes, and processes that left the session.
+ * Starts, signals and reaps them, reaps adopted processes, and notifies the daemon. The session and the marks in its
+ * environment identify a process of a worker, so it is found even after it left group and session.
  *
- * A helper is a short command that runs beside a worker, with its user, directory and environment: never a process of
- * the worker, whatever it does, and never longer than the controller. A tool is a helper too, but runs as the controller
- * does unless another user is given, and its output may be read: what looks into workers often needs rights that they do not have.
+ * A helper is a short command that runs beside a worker, with its user, directory and environment. It never counts as a
+ * process of the worker and never outlives the controller. A tool is a helper that runs as the controller's user by
+ * default, because inspecting workers often needs rights that they lack. Its output may be read.
  *
  * The controller never uses node:child_process: libuv would compete for exits. So waitpid(-1) is safe here.
  */
@@ -39,13 +39,13 @@ import { NOTIFY_VARIABLE, NotifyChannel } from "./notifyChannel.ts";
 import { beginProcess, type StartedProcess, startProcess } from "./spawn.ts";
 import { type Credentials, type LimitSetting, type ProcessSettings, ROOM_FOR_PID } from "./spawnShim.ts";
 
-/** How often the emptiness of a group is looked at besides at every exit. */
+/** Interval at which groups are checked for remaining processes, besides at every exit. */
 const VACANCY_POLL_MS = 20;
 
-/** How long after the end of its leader a process without an environment counts as one in the midst of an execve(2). */
+/** How long after its leader exits a process without an environment counts as being in execve(2). */
 const EXEC_BOUND_MS = 250;
 
-/** How often children are listed anew when they come and go while they are looked at. */
+/** How many times children are listed again if they change during the examination. */
 const MAX_LISTINGS = 5;
 
 /** Names the worker to libraries that keep a file for each process (docs/decisions/0012-worker-identifier.md). */
@@ -53,11 +53,11 @@ const WORKER_ID_VARIABLE = "MULTIPROCESS_WORKER_ID";
 
 const NO_STRINGS = new PreparedStrings([]);
 
-/** One pool as the processes need it. `argsOf` gives the arguments of a slot, templates expanded. */
+/** How to launch a pool. `argsOf` returns the arguments of a slot, templates expanded. */
 export interface PoolLaunch {
   readonly name: string;
   readonly plan: LaunchPlan;
-  /** Called before each spawn; may throw, which is a spawn that failed. */
+  /** Called before each spawn. If it throws, the spawn fails. */
   readonly prepare?: (slot: Slot) => void;
   readonly argsOf: (slot: Slot) => readonly string[];
   readonly envOf: (slot: Slot) => Readonly<Record<string, string>>;
@@ -65,22 +65,22 @@ export interface PoolLaunch {
   readonly captured: boolean;
   /** undefined for a pool without sockets. */
   readonly sockets?: InheritedSockets | undefined;
-  /** Whether workers inherit a descriptor on which they tell that they are ready. */
+  /** Whether workers inherit a descriptor for readiness notification. */
   readonly notifies?: boolean;
   /**
-   * Asks the process to end, by another way than a signal; resolves with whether it was heard. Where it is given, the
-   * process is started with all signals blocked that could end it: what is sent to the whole service does not reach it.
+   * Requests the process to stop without a signal; resolves with whether it received the request. If present, the
+   * process starts with all terminating signals blocked, so that signals to the whole service do not reach it.
    */
   readonly quit?: () => Promise<boolean>;
 }
 
-/** A command that is to run beside a worker. */
+/** A command to run beside a worker. */
 export interface HelperRequest {
   /** Index of the pool. */
   readonly pool: number;
   readonly slot: Slot;
   readonly incarnation: Incarnation;
-  /** Of the worker; the helper runs as it does. */
+  /** Of the worker; the helper uses its launch settings. */
   readonly revision: number;
   readonly workerPid: number;
   /** Absolute path. */
@@ -89,42 +89,42 @@ export interface HelperRequest {
   readonly argv: readonly string[];
 }
 
-/** A helper that runs. */
+/** A running helper. */
 export interface Helper {
   readonly pid: number;
-  /** SIGKILL to its whole group; its exit is told all the same. */
+  /** Sends SIGKILL to its whole group; its exit is still reported. */
   kill(): void;
 }
 
-/** A program that finds something out for the controller. */
+/** A program that collects information for the controller. */
 export interface ToolRequest {
-  /** Of the worker it is about; undefined where it is about none. */
+  /** Of the worker that it concerns; undefined if it concerns none. */
   readonly workerPid: number | undefined;
   /** Absolute path. */
   readonly file: string;
   /** The program's name first. */
   readonly argv: readonly string[];
-  /** The user that it runs as; that of the controller if absent. */
+  /** The user that it runs as; the controller's if absent. */
   readonly credentials?: Credentials | undefined;
-  /** Where stdout and stderr go; stays the caller's. */
+  /** Receives stdout and stderr. The caller keeps ownership. */
   readonly outputFd: number;
 }
 
-/** What tools need of the processes. */
+/** Starts tools. */
 export interface ToolControl {
-  /** Starts a tool with directory and environment of the controller; `exited` is called once. @throws SystemCallError */
+  /** Starts a tool with the controller's directory and environment; `exited` is called once. @throws SystemCallError */
   spawnTool(request: ToolRequest, exited: (status: ExitStatus) => void): Helper;
 }
 
-/** What probes need of the processes. */
+/** Starts helpers for probes. */
 export interface HelperControl {
   /** Starts a helper without output; `exited` is called once. @throws SystemCallError */
   spawnHelper(request: HelperRequest, exited: (status: ExitStatus) => void): Helper;
 }
 
-/** Reads the output of one incarnation; both descriptors become its property. */
+/** Reads the output of one incarnation; owns both descriptors. */
 export interface OutputReader {
-  /** The whole group is gone: read what is left and end. */
+  /** Call when the whole group has exited: reads the remaining output and closes. */
   finish(): void;
 }
 
@@ -133,7 +133,7 @@ export type AttachOutput = (worker: { pool: number; slot: Slot; stdoutFd: number
 /** How the workers of a pool (by index) are launched in one of its revisions. */
 export type LaunchOf = (pool: number, revision: number) => PoolLaunch;
 
-/** What happens to processes; `pool` is the index of the pool. */
+/** Notified of process exits; `pool` is the index of the pool. */
 export interface ProcessListener {
   exited(pool: number, slot: Slot, incarnation: Incarnation, status: ExitStatus, survivors: boolean): void;
   vacated(pool: number, slot: Slot, incarnation: Incarnation): void;
@@ -147,11 +147,11 @@ interface Resident extends Origin {
   readonly output: OutputReader | undefined;
   readonly notifyChannel: NotifyChannel | undefined;
   leaderAlive: boolean;
-  /** By monotonicMs(); 0 while it lives. */
+  /** By monotonicMs(); 0 while the leader is alive. */
   leaderEndedAtMs: number;
-  /** What each process that left the group has to get once it is found; undefined until a stop began. */
+  /** Signal for each process found outside the group; undefined until a stop begins. */
   stopSignal: string | undefined;
-  /** Those that have got it. */
+  /** Processes that were sent it. */
   readonly signalled: Set<number>;
 }
 
@@ -165,24 +165,24 @@ export class Processes implements HelperControl, ToolControl {
   readonly #mark: string;
   readonly #nofile: LimitSetting;
   readonly #byLeader = new Map<number, Resident>();
-  /** Leaders that are gone while something of them is left. */
+  /** Workers whose leader has exited but that still have processes. */
   readonly #leftBehind = new Set<Resident>();
-  /** Killed in this turn; what has left their groups is still to be killed. */
+  /** Killed in this turn; processes that left their groups are still to be killed. */
   readonly #killed = new Set<Resident>();
-  /** What to call when a helper has ended, by its pid. */
+  /** Exit callback of each helper, by its pid. */
   readonly #helpers = new Map<number, (status: ExitStatus) => void>();
   readonly #onChildSignal = () => this.reap();
   readonly #adoptions: Adoptions;
   readonly #oomKills: OomKills | undefined;
   readonly #sharedEnvs = new WeakMap<PoolLaunch, PreparedStrings>();
-  /** Settings of a launch that were refused once. */
+  /** Refused settings of a launch that were already logged. */
   readonly #refusals = new WeakMap<PoolLaunch, Set<string>>();
   #poll: NodeJS.Timeout | undefined;
-  /** When survivors are looked for again, by monotonicMs(). */
+  /** When to look for survivors again, by monotonicMs(). */
   #nextLookAtMs = 0;
   /** Whether the adopted processes were examined in this turn of the event loop. */
   #isAdoptionKnown = false;
-  /** Where the output of helpers goes; open for good once it was needed. */
+  /** /dev/null, for the output of helpers; stays open after its first use. */
   #sinkFd: number | undefined;
   /** Adopted orphans reaped so far. */
   orphansReaped = 0;
@@ -216,8 +216,8 @@ export class Processes implements HelperControl, ToolControl {
   }
 
   /**
-   * Starts the process of a slot. Its program is executed while the caller does other things; then the caller calls what
-   * is returned, in the same turn, for the pid. Both throw a SystemCallError.
+   * Starts the process of a slot. Its program is executed while the caller does other work. The caller must then call
+   * the returned function, in the same turn, to get the pid. Both throw a SystemCallError.
    */
   begin(poolIndex: number, slot: Slot, incarnation: Incarnation, revision: number): () => number {
     const pool = this.#launchOf(poolIndex, revision);
@@ -288,8 +288,8 @@ export class Processes implements HelperControl, ToolControl {
   }
 
   /**
-   * A pipe belongs to who made it, mode 0600: opened anew by its name, as servers that log to /dev/stdout do, it would be
-   * refused to a worker of another user. Where the pipe cannot be given away, writing to the descriptor still works.
+   * A pipe belongs to its creator, with mode 0600. A worker of another user could not reopen it by its name, as servers
+   * that log to /dev/stdout do. If the pipe cannot be given away, writing to the descriptor still works.
    */
   #giveTo({ credentials }: LaunchPlan, { writeFd }: Pipe): void {
     if (credentials === undefined) return;
@@ -338,17 +338,17 @@ export class Processes implements HelperControl, ToolControl {
     return this.#watchHelper(pid, exited);
   }
 
-  /** Helpers and tools end with the controller even if it is killed before the guardian knows them. */
+  /** Helpers and tools die with the controller, even if it is killed before the guardian knows them. */
   #helperSettings(): ProcessSettings {
     return { rlimits: new Map([["nofile", this.#nofile]]), diesWithController: true };
   }
 
-  /** Node.js has raised its own limit of open files. */
+  /** Resets the limit of open files, which Node.js has raised for itself. */
   #limitsOf({ rlimits }: LaunchPlan): ProcessSettings["rlimits"] {
     return rlimits.has("nofile") ? rlimits : new Map([...rlimits, ["nofile", this.#nofile]]);
   }
 
-  /** Once for each launch: a pool that crashes in a loop would repeat it. */
+  /** Warns once per launch: a pool in a crash loop would repeat the warning. */
   #warnOfRefusal(pool: PoolLaunch, what: string, error: SystemCallError): void {
     const warned = this.#refusals.get(pool) ?? new Set();
     this.#refusals.set(pool, warned);
@@ -368,15 +368,15 @@ export class Processes implements HelperControl, ToolControl {
     };
   }
 
-  /** Where the worker led by `leader` tells that it is ready; undefined where its pool does not, or it is gone. */
+  /** The notify channel of the worker led by `leader`; undefined if its pool has none or the worker has exited. */
   notifyChannelOf(leader: number): NotifyChannel | undefined {
     return this.#byLeader.get(leader)?.notifyChannel;
   }
 
-  /** Sends a signal to the group of `leader`, or to it alone, and to what is known to have left the group. */
+  /** Sends a signal to the group of `leader`, or to it alone, and to processes known to have left the group. */
   signal(leader: number, signal: string, scope: "group" | "leader" | "escaped"): void {
     const resident = this.#byLeader.get(leader);
-    // Reaped since the signal was decided; another process may have its number.
+    // It was reaped after the signal was decided; another process may have its pid.
     if (resident === undefined) return;
     const { quit } = resident.launch;
     if (scope === "leader") sendStopSignal(leader, signal);
@@ -386,14 +386,14 @@ export class Processes implements HelperControl, ToolControl {
     if (!resident.leaderAlive) this.#signalEscaped(resident);
   }
 
-  /** Ends a process that no signal but SIGKILL reaches. */
+  /** Stops a process that blocks all terminating signals except SIGKILL. */
   async #quit(leader: number, quit: () => Promise<boolean>): Promise<void> {
     if (!(await quit()) && this.isLeader(leader)) sendSignal(-leader, "SIGKILL");
   }
 
   /**
-   * SIGKILL to the group of `leader` now, and soon to each process that carries its marks, wherever it went. Many workers
-   * may be killed in one turn: all groups get the signal first, then /proc is read once for all of them.
+   * Sends SIGKILL to the group of `leader` now, and soon to each process that carries its marks. Many workers may be
+   * killed in one turn: all groups get the signal first, then /proc is read once for all of them.
    */
   kill(leader: number): void {
     const resident = this.#byLeader.get(leader);
@@ -421,7 +421,7 @@ export class Processes implements HelperControl, ToolControl {
   adoptedOf(leader: number): readonly number[] {
     const resident = this.#byLeader.get(leader);
     if (resident === undefined) return [];
-    // Once in a turn of the event loop: it may be called for each of hundreds of workers.
+    // Once per turn of the event loop: there may be a call for each of hundreds of workers.
     if (!this.#isAdoptionKnown) {
       this.#examineAdopted();
       this.#isAdoptionKnown = true;
@@ -437,7 +437,7 @@ export class Processes implements HelperControl, ToolControl {
     return this.#byLeader.get(pid)?.leaderAlive === true;
   }
 
-  /** Reaps all that has ended, of any kind; where thousands have ended at once, in several turns of the event loop. */
+  /** Reaps all exited processes of any kind, in several turns of the event loop if thousands exited at once. */
   reap(): void {
     const leaders: { resident: Resident; status: ExitStatus }[] = [];
     const helpers: (() => void)[] = [];
@@ -465,22 +465,22 @@ export class Processes implements HelperControl, ToolControl {
         }
       }
     }
-    // Only now: what ended together with its leader is reaped and no survivor.
+    // After reaping, so that processes that exited with their leader do not count.
     const surviving = this.#survivingOf(leaders.map(({ resident }) => resident));
     for (const { resident, status } of leaders) this.#leaderExited(resident, status, surviving.has(resident));
     this.#lookForVacancies();
-    // After the workers, so that what a helper brings about a worker that has just ended is known to be late.
+    // After the workers, so that a helper's result for a worker that has just exited is recognized as late.
     for (const tellExit of helpers) tellExit();
   }
 
-  /** Tells a kill by the kernel because memory is missing from any other kill. */
+  /** Marks a SIGKILL that came from the kernel's OOM killer. */
   #withCause(status: ExitStatus, { stopSignal }: Resident): ExitStatus {
     if (status.kind !== "signal" || status.signal !== "SIGKILL" || stopSignal === "SIGKILL") return status;
     if (this.#oomKills?.claim() !== true) return status;
     return { ...status, out_of_memory: { limit_bytes: this.#oomKills.limitBytes ?? null } };
   }
 
-  /** Kills helpers, and what was adopted and belongs to no worker any more. Not as PID 1: there the container ends with us. */
+  /** Kills helpers, and adopted processes of no worker. Not as PID 1, because the container ends with it. */
   killStrays(): void {
     if (process.pid === 1) return;
     for (const pid of this.#helpers.keys()) sendSignal(-pid, "SIGKILL");
@@ -494,7 +494,7 @@ export class Processes implements HelperControl, ToolControl {
     clearInterval(this.#poll);
   }
 
-  /** What a helper has left in its group ends with it. */
+  /** Kills the processes that a helper left in its group. */
   #helperEnded(pid: number): void {
     this.#helpers.delete(pid);
     sendSignal(-pid, "SIGKILL");
@@ -508,14 +508,14 @@ export class Processes implements HelperControl, ToolControl {
   }
 
   #lookForVacancies(): void {
-    // Members whose parents live are not our children: no signal tells of their end.
+    // Members with live parents are not our children: no SIGCHLD reports their exit.
     if (this.#leftBehind.size > 0) this.#poll ??= setInterval(() => this.reap(), VACANCY_POLL_MS);
     const startedAtMs = monotonicMs();
     if (this.#leftBehind.size === 0 || startedAtMs < this.#nextLookAtMs) return;
     const surviving = this.#survivingOf([...this.#leftBehind]);
     for (const resident of this.#leftBehind) {
       if (surviving.has(resident)) {
-        // What a member of the group had started elsewhere becomes ours, and is known, only when that member ends.
+        // A process that a group member started elsewhere is adopted, and thus known, only when that member exits.
         this.#signalEscaped(resident);
         continue;
       }
@@ -524,7 +524,7 @@ export class Processes implements HelperControl, ToolControl {
       this.#listener.vacated(resident.pool, resident.slot, resident.incarnation);
     }
     const endedAtMs = monotonicMs();
-    // A look at thousands of processes takes a quarter of the time at most.
+    // A search among thousands of processes takes at most a quarter of the time.
     if (endedAtMs - startedAtMs > 2) this.#nextLookAtMs = endedAtMs + 3 * (endedAtMs - startedAtMs);
     if (this.#leftBehind.size > 0) return;
     clearInterval(this.#poll);
@@ -539,9 +539,9 @@ export class Processes implements HelperControl, ToolControl {
   }
 
   /**
-   * The workers of which something is left, or may be left: not every adopted process may have been examined. The groups come
-   * first, because what a member of a group leaves behind is our child once the group is empty. A process that ends while
-   * the children are examined may have left us a child, so they are listed again.
+   * The workers that have, or may have, remaining processes: some adopted processes may not have been examined. Groups
+   * come first, because the children of a group's members become our children once the group is empty. A process that
+   * exits while the children are examined may have left us a child, so they are listed again.
    */
   #survivingOf(residents: readonly Resident[]): ReadonlySet<Resident> {
     const surviving = new Set<Resident>();
@@ -567,12 +567,12 @@ export class Processes implements HelperControl, ToolControl {
     );
   }
 
-  /** During an execve(2), a matter of moments, nobody can tell whose a process is: it is looked at again. */
+  /** During execve(2), which is brief, the owner of a process is unknown: the process is examined again. */
   #mayBeInExec(resident: Resident): boolean {
     return monotonicMs() - resident.leaderEndedAtMs < EXEC_BOUND_MS;
   }
 
-  /** The stop signal, once, to each process that left the group, as many as one turn allows; the group got it as a whole. */
+  /** Sends the stop signal once to each process outside the group, within one turn; the whole group already got it. */
   #signalEscaped(resident: Resident): void {
     const { pid: leader, stopSignal, signalled } = resident;
     if (stopSignal === undefined) return;
@@ -587,8 +587,8 @@ export class Processes implements HelperControl, ToolControl {
   }
 
   /**
-   * What is different in each worker; `variables` go with what this process inherits or is. A MULTIPROCESS_WORKER_ID that
-   * `env` or `env_file` sets wins; the rest must be right for the controller to recognise its processes.
+   * The environment specific to one worker; `variables` describe what the process inherits or is. A
+   * MULTIPROCESS_WORKER_ID in `env` or `env_file` takes precedence; the rest must be correct to identify our processes.
    */
   #ownEnv(
     pool: PoolLaunch,
@@ -608,12 +608,12 @@ export class Processes implements HelperControl, ToolControl {
     return Object.entries(own).map(([key, value]) => `${key}=${value}`);
   }
 
-  /** What all workers of a pool share, without the variables that `#ownEnv` sets. */
+  /** The environment that all workers of a pool share, without the variables that `#ownEnv` sets. */
   #sharedEnv(launch: PoolLaunch): PreparedStrings {
     const known = this.#sharedEnvs.get(launch);
     if (known !== undefined) return known;
     const own = new Set(this.#ownEnv(launch, 0, 0).map((entry) => entry.slice(0, entry.indexOf("="))));
-    // A controller that is itself run by a probe must not give this on: its workers would be taken for helpers.
+    // A controller that a probe runs must not pass this on: its workers would count as helpers.
     own.add(HELPER_VARIABLE);
     const shared = Object.entries(launch.plan.env).filter(([key]) => !own.has(key));
     const prepared = new PreparedStrings(shared.map(([key, value]) => `${key}=${value}`));
@@ -622,18 +622,18 @@ export class Processes implements HelperControl, ToolControl {
   }
 }
 
-/** SIGCONT follows, as in systemd: a suspended process could not obey and would be killed at the deadline. */
+/** Sends SIGCONT too, like systemd: a suspended process could not react and would be killed at the deadline. */
 function sendStopSignal(target: number, signal: string): void {
   sendSignal(target, signal);
   sendSignal(target, "SIGCONT");
 }
 
-/** Errors of execve(2) that may be about something else than the file itself. */
+/** Errors of execve(2) that may have a cause other than the file itself. */
 const EXEC_ERRORS: ReadonlySet<string> = new Set(["ENOENT", "ENOEXEC", "EACCES", "ELOOP"]);
 
 /**
- * The error of a spawn. It names the limit that was reached, or what the program lacks, if known: its interpreter may have been
- * removed.
+ * Explains the error of a spawn: names the limit that was reached, or what the program lacks, if known. For example,
+ * its interpreter may have been removed.
  */
 function explained(error: unknown, { file, cwd, env, credentials }: LaunchPlan): unknown {
   if (!(error instanceof SystemCallError)) return error;
@@ -654,7 +654,7 @@ function inheritedVariables({ sockets, notifies }: PoolLaunch): Readonly<Record<
   };
 }
 
-/** The descriptor of the notice in the worker: the next after the sockets. */
+/** The notify descriptor in the worker: the next after the sockets. */
 function noticeFdOf(sockets: InheritedSockets | undefined): number {
   return FIRST_INHERITED_FD + (sockets?.fds.length ?? 0);
 }
@@ -663,7 +663,7 @@ function noticeFdOf(sockets: InheritedSockets | undefined): number {
 function openNoticePipe({ sockets }: PoolLaunch): Pipe {
   const { readFd, writeFd } = openPipe();
   try {
-    // Not among the descriptors it becomes one of: those before it would overwrite it.
+    // Not below its number in the worker, where an inherited descriptor would overwrite it.
     return { readFd, writeFd: raiseDescriptor(writeFd, noticeFdOf(sockets)) };
   } catch (error) {
     closeSync(readFd);

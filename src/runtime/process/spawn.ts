@@ -1,6 +1,6 @@
 /**
- * Starts processes. One that should differ from the controller in identity, limits and the like is started through the
- * spawn shim, which changes itself: the controller's own credentials and limits never change, in any thread.
+ * Starts processes. A process that needs another identity, other limits and the like is started through the spawn shim,
+ * which changes itself. The controller's own credentials and limits never change, in any thread.
  */
 
 import { closeSync, readSync } from "node:fs";
@@ -22,26 +22,26 @@ import { decodeReports, encodeSettings, type ProcessSettings, shimPath } from ".
 /** How a process is started. */
 export interface SpawnRequest extends ProcessRequest {
   readonly settings: ProcessSettings;
-  /** Called for a setting that could not be made, while the program starts without it. */
+  /** Called for a setting that could not be applied; the program starts without it. */
   readonly onRefused?: (what: string, error: SystemCallError) => void;
 }
 
 /**
- * How long the shim is waited for. It needs less than a millisecond, but a process of the new user may suspend it. Then it
- * counts as started: if its program cannot be executed after all, it exits with 127.
+ * How long to wait for the shim. It needs less than a millisecond, but a process of the new user may suspend it. It
+ * then counts as started: if its program cannot be executed after all, it exits with 127.
  */
 const ANSWER_BOUND_MS = 250;
 
 /** A process whose program may not have been executed yet. */
 export interface StartedProcess {
   readonly pid: number;
-  /** Waits until the program is executed. Call it once. @throws SystemCallError if it cannot be; then there is no process */
+  /** Waits until the program is executed. Call it once. @throws SystemCallError if exec fails; no process remains */
   confirm(): void;
 }
 
 /**
- * Starts a process in a session of its own and returns its pid. Waits until its program is executed, so a failing exec is
- * known at once. @throws SystemCallError
+ * Starts a process in its own session and returns its pid. Waits until its program is executed, so that a failed exec
+ * is reported immediately. @throws SystemCallError
  */
 export function startProcess(request: SpawnRequest): number {
   const { pid, confirm } = beginProcess(request);
@@ -50,8 +50,8 @@ export function startProcess(request: SpawnRequest): number {
 }
 
 /**
- * Starts a process and leaves the wait for its exec to the caller, who has other things to do meanwhile. Without the shim,
- * settings are left out, except for an identity, which is refused. @throws SystemCallError
+ * Starts a process without waiting for its exec, so that the caller can do other work before confirm(). Without the
+ * shim, settings are skipped, except for an identity, which is refused. @throws SystemCallError
  */
 export function beginProcess(request: SpawnRequest): StartedProcess {
   const { settings, inheritedFds = [] } = request;
@@ -70,7 +70,7 @@ export function beginProcess(request: SpawnRequest): StartedProcess {
       ...request,
       file,
       argv: [`r${reportFd};${text}`, request.cwd ?? "", request.file, ...request.argv],
-      // As the user of the process, by the shim.
+      // The shim changes the directory, as the user of the process.
       cwd: undefined,
       inheritedFds: [...inheritedFds, writeFd],
     });
@@ -100,7 +100,7 @@ function readReport({ file, onRefused }: SpawnRequest, pid: number, readFd: numb
   }
 }
 
-/** The end that becomes `fd` in the child is not below it, where it would be overwritten before it is copied. */
+/** The write end is not below `fd`, its number in the child: it would be overwritten before it is copied. */
 function openReportPipe(fd: number): Pipe {
   const { readFd, writeFd } = openPipe();
   try {
@@ -114,7 +114,7 @@ function openReportPipe(fd: number): Pipe {
 /** More than the shim ever writes: one record for each setting. */
 const answer = Buffer.alloc(1024);
 
-/** What the shim reports until the exec closes its end. */
+/** Reads the shim's reports until exec closes its end. */
 function readAnswer(fd: number): Buffer {
   const deadline = monotonicMs() + ANSWER_BOUND_MS;
   let length = 0;

@@ -1,6 +1,6 @@
 /**
- * The spawn shim (native/spawn): a program of 4 KB that becomes what a process should be, and then executes it. This file
- * knows where the shim is executed from, and the language in which it is given its settings and reports failures.
+ * The spawn shim (native/spawn): a 4 KB program that applies the settings of a process to itself and then executes the
+ * process's program. This file places the shim, encodes its settings and decodes the failures that it reports.
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -16,28 +16,28 @@ import {
   spawnProcess,
 } from "../os/linux.ts";
 
-/** Numeric identity a process is to have. */
+/** Numeric identity of a process. */
 export interface Credentials {
   readonly uid: number;
   readonly gid: number;
   readonly groups: readonly number[];
-  /** Numbers of capabilities below 32 that it keeps (capabilities(7), ambient set); none unless given. */
+  /** Numbers of capabilities below 32 that it keeps (capabilities(7), ambient set); none by default. */
   readonly ambient?: readonly number[] | undefined;
 }
 
-/** A limit to set; without a hard one the present hard limit stays, unless it is below the soft one. */
+/** A limit to set. If `hard` is undefined, the hard limit stays, unless it is below `soft`. */
 export interface LimitSetting {
   readonly soft: number | "unlimited";
   readonly hard: number | "unlimited" | undefined;
 }
 
-/** A score as it is, or relative to the controller's, which the process inherits. */
+/** An absolute score, or one relative to the controller's, which the process inherits. */
 export interface OomScore {
   readonly value: number;
   readonly isRelative: boolean;
 }
 
-/** What a process is to be before its program runs. */
+/** Settings applied to a process before its program runs. */
 export interface ProcessSettings {
   readonly credentials?: Credentials | undefined;
   readonly umask?: number | undefined;
@@ -45,13 +45,13 @@ export interface ProcessSettings {
   readonly rlimits?: ReadonlyMap<string, LimitSetting> | undefined;
   readonly nice?: number | undefined;
   readonly oomScoreAdj?: OomScore | undefined;
-  /** Whether the variable LISTEN_PID, whose value is ROOM_FOR_PID, becomes the pid of the process. */
+  /** Whether LISTEN_PID, whose value is ROOM_FOR_PID, is replaced with the pid of the process. */
   readonly hasListenPid?: boolean | undefined;
-  /** Whether the kernel kills it when the controller ends. */
+  /** Whether the kernel kills it when the controller exits. */
   readonly diesWithController?: boolean | undefined;
 }
 
-/** The value that LISTEN_PID has until the shim replaces it: room for any pid. */
+/** Placeholder for LISTEN_PID until the shim replaces it; has room for any pid. */
 export const ROOM_FOR_PID = "0000000000";
 
 /** RLIM_INFINITY. */
@@ -65,13 +65,13 @@ export function encodeSettings(settings: ProcessSettings, controllerPid: number)
   if (oomScoreAdj !== undefined) parts.push(`${oomScoreAdj.isRelative ? "O" : "o"}${oomScoreAdj.value}`);
   if (umask !== undefined) parts.push(`m${umask}`);
   if (hasListenPid === true) parts.push("p");
-  // After what opens files.
+  // After the settings that open files.
   for (const [name, { soft, hard }] of rlimits ?? []) {
     const resource = RLIMITS[name];
     if (resource === undefined) continue;
     parts.push(`l${resource},${limitText(soft)},${hard === undefined ? "" : limitText(hard)}`);
   }
-  // The last thing that needs rights is to give them up: groups first, the user last.
+  // Drop privileges last, because other settings need them: groups first, the user last.
   if (credentials !== undefined) {
     if (credentials.ambient !== undefined && credentials.ambient.length > 0)
       parts.push(`a${credentials.ambient.join(",")}`);
@@ -85,9 +85,9 @@ function limitText(value: number | "unlimited"): string {
   return value === "unlimited" ? UNLIMITED : String(value);
 }
 
-/** Something that the shim could not do. */
+/** A failure that the shim reported. */
 export interface ShimReport {
-  /** Whether the program did not start for that reason. */
+  /** Whether it prevented the program from starting. */
   readonly isFatal: boolean;
   /** The setting in the configuration's terms, or the system call. */
   readonly what: string;
@@ -96,7 +96,7 @@ export interface ShimReport {
 
 const REPORT_BYTES = 8;
 
-/** Settings without which a program starts nevertheless, and the calls of all others, by their letters. */
+/** By letter: settings whose failure does not prevent a start, and the system calls of all others. */
 const OPTIONAL: Readonly<Record<string, string>> = { n: "nice", o: "oom_score_adj" };
 const CALLS: Readonly<Record<string, string>> = {
   x: "execve",
@@ -109,7 +109,7 @@ const CALLS: Readonly<Record<string, string>> = {
   r: "fcntl",
 };
 
-/** The records that the shim has written. Pure. */
+/** Decodes the records that the shim has written. Pure. */
 export function decodeReports(bytes: Buffer): ShimReport[] {
   const reports: ShimReport[] = [];
   for (let at = 0; at + REPORT_BYTES <= bytes.length; at += REPORT_BYTES) {
@@ -123,34 +123,34 @@ export function decodeReports(bytes: Buffer): ShimReport[] {
   return reports;
 }
 
-/** Where the shim may not be executed, and why: "from memory (EACCES)". */
+/** No place allows executing the shim; `reasons` say why, such as "from memory (EACCES)". */
 interface Nowhere {
   readonly reasons: readonly string[];
 }
 
 type Place = { readonly fd: number } | { readonly path: string } | Nowhere;
 
-/** Found once in the life of the process. */
+/** Determined once per process. */
 let place: Place | undefined;
 
 /**
- * The path by which a child executes the shim; undefined if it may be executed nowhere. `lowestFd` is the first number
- * that no descriptor of the child has.
+ * The path by which a child executes the shim; undefined if no place allows it. `lowestFd` is the lowest number that no
+ * descriptor of the child has.
  */
 export function shimPath(lowestFd: number): string | undefined {
   place ??= placeInMemory();
   if ("reasons" in place) return undefined;
   if ("path" in place) return place.path;
   const { fd } = place;
-  // A raise that fails closes it.
+  // A failed raise closes it.
   place = undefined;
   place = { fd: raiseDescriptor(fd, lowestFd) };
   return `/proc/self/fd/${place.fd}`;
 }
 
 /**
- * Puts the shim where it may be executed: into memory, otherwise into the directory that `directory` makes. Returns the
- * places where it may not be executed, with the reason, or nothing if it may. Call it before the first worker.
+ * Places the shim where it may be executed: in memory, otherwise in the directory that `directory` creates. Returns the
+ * places that refused it, with the reason, or nothing on success. Call it before the first worker starts.
  */
 export function placeShim(directory: () => string): readonly string[] {
   place ??= placeInMemory();
@@ -158,7 +158,7 @@ export function placeShim(directory: () => string): readonly string[] {
   return "reasons" in place ? place.reasons : [];
 }
 
-/** The same for a directory that is removed afterwards: only finds out. */
+/** Like placeShim, but for a directory that is removed afterwards: only checks. */
 export function findShimObstacles(directory: () => string): readonly string[] {
   place ??= placeInMemory();
   if (!("reasons" in place)) return [];
@@ -182,12 +182,12 @@ function placeInFile(directory: () => string, reasons: readonly string[]): Place
     const own = directory();
     parent = dirname(own);
     const path = join(own, "spawn");
-    // It runs as the controller does until it changes the ids itself.
+    // The shim runs as the controller's user until it changes its ids.
     writeFileSync(path, readShim(), { mode: 0o500 });
     tryOut(path);
     return { path };
   } catch (error) {
-    // A second try has one reason more about the same place.
+    // Keeps one reason per place if this is called again.
     return { reasons: [...reasons.slice(0, 1), `from ${parent} (${reasonOf(error)})`] };
   }
 }
@@ -211,7 +211,7 @@ function reasonOf(error: unknown): string {
   return error instanceof Error && "code" in error ? String(error.code) : String(error);
 }
 
-/** The executable carries it; the setup puts it beside the runtime for programs that run from source. */
+/** The executable contains the shim; for programs that run from source, the setup puts it beside the runtime. */
 function readShim(): Uint8Array {
   if (isSea()) return new Uint8Array(getRawAsset("spawn"));
   const architecture = process.arch === "arm64" ? "aarch64" : "x86_64";

@@ -1,6 +1,6 @@
 /**
- * Tools that run before the controller manages processes. They are reaped by pid, because no daemon reaps every child yet, and a
- * guardian ends them if this process is killed meanwhile.
+ * Runs tools before the controller manages processes. Reaps them by pid, because no daemon reaps every child yet. A
+ * guardian stops them if this process is killed meanwhile.
  */
 import type { ExitStatus } from "../../core/exit.ts";
 import { PreparedStrings, reapPid, sendSignal, spawnProcess } from "../os/linux.ts";
@@ -10,7 +10,7 @@ import type { Helper, ToolControl, ToolRequest } from "./processes.ts";
 export class StartTools implements ToolControl, Disposable {
   readonly #lifeline: Lifeline | undefined;
   readonly #mark: string;
-  /** What to call at the exit of each running tool, by its pid. */
+  /** Exit callback of each running tool, by its pid. */
   readonly #running = new Map<number, (status: ExitStatus) => void>();
   readonly #onChildSignal = () => this.#reap();
 
@@ -49,7 +49,7 @@ export class StartTools implements ToolControl, Disposable {
       const status = reapPid(pid);
       if (status === undefined) continue;
       this.#running.delete(pid);
-      // What a tool leaves in its group ends with it.
+      // Kills the remaining processes of its group.
       sendSignal(-pid, "SIGKILL");
       this.#lifeline?.remove(pid);
       exited(status);

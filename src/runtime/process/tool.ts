@@ -1,6 +1,6 @@
 /**
- * Runs a tool and hears what it says, bounded in time and size. A tool that takes too long is killed with its group and
- * not waited for: it may itself hang in what it looks at.
+ * Runs a tool and collects its output, limited in time and size. A tool that takes too long is killed with its group.
+ * Its exit is not awaited, because the tool may hang in the process that it inspects.
  */
 import { closeSync } from "node:fs";
 import { Socket } from "node:net";
@@ -11,17 +11,17 @@ import type { ToolControl, ToolRequest } from "./processes.ts";
 /** Output beyond this is dropped. */
 const MAX_OUTPUT_BYTES = 1 << 20;
 
-/** How long after its exit the rest of its output may take. */
+/** How long to wait for remaining output after the tool exits. */
 const REST_MS = 200;
 
 export interface ToolAnswer {
-  /** stdout and stderr, as they came. */
+  /** stdout and stderr, in order of arrival. */
   readonly output: string;
-  /** undefined where it had not ended at its bound, or was not wanted any more. */
+  /** undefined if it had not exited at its time limit, or was aborted. */
   readonly status: ExitStatus | undefined;
 }
 
-/** Resolves when the tool has ended, when `boundMs` are over, or when `signal` says that nobody waits. @throws SystemCallError */
+/** Resolves when the tool exits, after `boundMs`, or when `signal` aborts. @throws SystemCallError */
 export function runTool(
   tools: ToolControl,
   request: Omit<ToolRequest, "outputFd">,
@@ -57,7 +57,7 @@ export function runTool(
       if (reader.closed) settle();
       else {
         reader.once("close", settle);
-        // What it has left behind outside of its group may hold the pipe.
+        // Processes that it left outside its group may hold the pipe open.
         timers.push(setTimeout(settle, REST_MS));
       }
     });
@@ -65,7 +65,7 @@ export function runTool(
     if (signal?.aborted === true) stop();
     else signal?.addEventListener("abort", stop);
   } catch (error) {
-    // First: a promise keeps what it was told first.
+    // Before settle(): only the first settlement of a promise counts.
     reject(error);
     settle();
   } finally {

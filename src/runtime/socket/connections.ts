@@ -1,8 +1,8 @@
 /**
- * Closes connections of another process, for streams that would otherwise outlive their worker: Envoy keeps the requests on
- * a removed endpoint running without a limit, and has no means to end them. The process sees its connection closed, as if
- * by the other end. This needs Linux 5.6 and the right to trace the process (ptrace(2)); Docker's default seccomp profile
- * refuses it without CAP_SYS_PTRACE.
+ * Closes connections of another process, for streams that would otherwise outlive their worker: Envoy keeps requests on
+ * a removed endpoint running indefinitely and cannot end them. The process sees its connection closed, as if by the
+ * peer. This needs Linux 5.6 and permission to trace the process (ptrace(2)); Docker's default seccomp profile denies
+ * it without CAP_SYS_PTRACE.
  */
 import { readdirSync } from "node:fs";
 import { setImmediate as turn } from "node:timers/promises";
@@ -16,15 +16,15 @@ import {
   SystemCallError,
 } from "../os/linux.ts";
 
-/** Descriptors handled before other work gets its turn; each takes some microseconds. */
+/** Descriptors handled per turn of the event loop; each takes some microseconds. */
 const DESCRIPTORS_PER_TURN = 128;
 
-/** `refused` is why nothing could be ended: the code of the failed system call, such as EPERM. */
+/** `refused` is the code of the system call that failed, such as EPERM. */
 export type EndedConnections = { readonly count: number } | { readonly refused: string };
 
 /**
  * Closes the connections of a process to `address`, or with `side` own those that it accepted there.
- * Sockets that listen are left alone. A process that has exited has none.
+ * Listening sockets are left alone. A process that has exited has none.
  */
 export async function endConnections(
   pid: number,

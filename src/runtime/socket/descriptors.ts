@@ -2,10 +2,10 @@
 import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { listDescendants } from "../os/procfs.ts";
 
-/** What the descriptors of a process lead to, by their number; "refused" if this process may not or cannot inspect them. */
+/** Targets of the descriptors of a process, by number; "refused" if this process may not or cannot inspect them. */
 export type Descriptors = ReadonlyMap<number, string> | "refused";
 
-/** The descriptors of a process (proc(5), /proc/pid/fd); none where it has ended. */
+/** The descriptors of a process (proc(5), /proc/pid/fd); none if it has exited. */
 export function readDescriptors(pid: number): Descriptors {
   const targets = new Map<number, string>();
   let names: string[];

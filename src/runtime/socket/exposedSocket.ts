@@ -1,25 +1,25 @@
 /**
- * A second name of a worker's Unix socket, for the proxy. The worker owns the directory of its socket and can put anything
- * in its place, such as a symlink to a socket that only root may open. So the proxy gets a hard link in a directory that
- * the worker cannot write: what was checked there cannot be replaced.
+ * A hard link to a worker's Unix socket, for the proxy. The worker owns the directory of its socket and can replace it,
+ * for example with a symlink to a socket that only root may open. So the proxy uses a link in a directory that the
+ * worker cannot write: the socket cannot be replaced after the check.
  */
 import { chmodSync, chownSync, linkSync, lstatSync, renameSync, rmSync, type Stats } from "node:fs";
 
 export interface ExposedSocket {
   /** Where the worker listens. */
   readonly path: string;
-  /** The second name, in a directory that only root may write. */
+  /** The link, in a directory that only root may write. */
   readonly link: string;
   /** The user that the worker runs as. */
   readonly owner: number;
-  /** The group that may connect by the second name. */
+  /** The group that may connect through the link. */
   readonly group: number;
 }
 
 /** Permission to connect (unix(7)). */
 const GROUP_ACCESS = 0o060;
 
-/** Makes or renews the second name. Returns why the socket may not be exposed; undefined if it is. */
+/** Creates or renews the link. Returns why the socket may not be exposed; undefined if it is. */
 export function exposeSocket({ path, link, owner, group }: ExposedSocket): string | undefined {
   const wanted = lstatSync(path, { throwIfNoEntry: false });
   const present = lstatSync(link, { throwIfNoEntry: false });

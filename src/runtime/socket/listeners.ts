@@ -1,7 +1,7 @@
 /**
- * Looks at the TCP sockets that workers opened themselves and says, once for each pool, what an operator would otherwise
- * learn from lost requests: that a worker that stops takes its own accept queue with it, and that somebody else shares
- * the port. Reads /proc a few times in the life of the controller, in small portions between other work; changes nothing.
+ * Inspects the TCP sockets that workers opened themselves. Warns once per pool about two causes of lost requests: a
+ * worker that stops takes its own accept queue with it, and another process shares the port. Reads /proc a few times in
+ * the life of the controller, in small batches between other work. Changes nothing.
  */
 import { readFileSync } from "node:fs";
 import { setImmediate as turn } from "node:timers/promises";
@@ -12,16 +12,16 @@ import { leftoverOf } from "../process/leftovers.ts";
 import { CONTROLLER_MARK } from "../process/lifeline.ts";
 import { formatListener, isWildcard, type ListeningSocket, readListeners } from "./socketTable.ts";
 
-/** When after all pools run their sockets are looked at: a server takes moments to listen, a slow one longer. */
+/** Delays of the inspections after all pools run: a server takes moments to listen, a slow one longer. */
 const LOOKS_MS = [3000, 30_000];
 
-/** After how many processes other work gets its turn. */
+/** Processes inspected per turn of the event loop. */
 const PROCESSES_PER_TURN = 16;
 
-/** The same of descriptors of one process: the controller has two for each worker. */
+/** Descriptors of one process inspected per turn: the controller has two for each worker. */
 const DESCRIPTORS_PER_TURN = 256;
 
-/** One that a worker holds, itself or a process of its session. */
+/** A listening socket that a worker or a process of its session holds. */
 export interface HeldSocket extends ListeningSocket {
   readonly pool: string;
   /** Process id of the worker. */
@@ -34,7 +34,7 @@ export interface WatchedWorker {
   readonly leader: number;
 }
 
-/** For each pool the first address on which two of its workers listen with sockets of their own. */
+/** For each pool, the first address on which two of its workers listen with separate sockets. */
 export function findSplitAddresses(held: readonly HeldSocket[]): ReadonlyMap<string, string> {
   const firsts = new Map<string, HeldSocket>();
   const split = new Map<string, string>();
@@ -49,7 +49,7 @@ export function findSplitAddresses(held: readonly HeldSocket[]): ReadonlyMap<str
   return split;
 }
 
-/** For each pool the sockets that take connections from it although they are none of `ours`. */
+/** For each pool, the sockets that take connections from it but are not in `ours`. */
 export function findForeign(
   held: readonly HeldSocket[],
   listeners: readonly ListeningSocket[],
@@ -69,7 +69,7 @@ function overlap(a: ListeningSocket, b: ListeningSocket): boolean {
   return a.port === b.port && (a.host === b.host || isWildcard(a.host) || isWildcard(b.host));
 }
 
-/** Whether the kernel gives waiting connections of a closed socket to others of the port (ip-sysctl, since Linux 5.14). */
+/** Whether the kernel migrates queued connections of a closed socket on the port (ip-sysctl, since Linux 5.14). */
 function isMigrating(): boolean {
   try {
     return readFileSync("/proc/sys/net/ipv4/tcp_migrate_req", "utf8").trim() !== "0";
@@ -78,12 +78,12 @@ function isMigrating(): boolean {
   }
 }
 
-/** Follows the lifecycle and warns. */
+/** Follows lifecycle events and logs warnings. */
 export class ListenerWatch {
   readonly #workers: () => readonly WatchedWorker[];
   readonly #mark: string;
   readonly #log: Logger;
-  /** Pools whose workers have sockets of their own on one port, with the address. */
+  /** The address of each pool whose workers have separate sockets on one port. */
   readonly #split = new Map<string, string>();
   readonly #warnedOfLoss = new Set<string>();
   readonly #warnedOfRivals = new Set<string>();
@@ -92,7 +92,7 @@ export class ListenerWatch {
   #look: Promise<void> | undefined;
   #isClosed = false;
 
-  /** `workers` gives the live ones at a moment; `mark` is the value of CONTROLLER_MARK in their environment. */
+  /** `workers` returns the live workers; `mark` is the value of CONTROLLER_MARK in their environment. */
   constructor(options: { workers: () => readonly WatchedWorker[]; mark: string; log: Logger }) {
     this.#workers = options.workers;
     this.#mark = options.mark;
@@ -108,7 +108,7 @@ export class ListenerWatch {
     } else if (event.kind === "controller_stopping") this.close();
   }
 
-  /** Looks no more. */
+  /** Stops the inspections. */
   close(): void {
     this.#isClosed = true;
     for (const timer of this.#timers) clearTimeout(timer);
@@ -121,7 +121,7 @@ export class ListenerWatch {
     void this.#lookNow().then(() => this.#warnOfLoss(pool));
   }
 
-  /** Whether there was something to say about this pool. */
+  /** Warns if needed; returns whether the sockets are split. */
   #warnOfLoss(pool: string): boolean {
     const address = this.#split.get(pool);
     if (address === undefined || this.#isClosed) return false;
@@ -184,7 +184,7 @@ export class ListenerWatch {
         const address = addressByTarget.get(target);
         if (address === undefined || this.#isClosed) continue;
         const env = readEnvironment(pid);
-        // Something of a worker that left its session.
+        // A process that left its worker's session.
         if (env?.get(CONTROLLER_MARK) === this.#mark) {
           addressByTarget.delete(target);
           continue;
@@ -201,7 +201,7 @@ export class ListenerWatch {
   }
 }
 
-/** Of which controller's which worker a process is, as a sentence part. */
+/** Names the worker and the controller that a process belongs to, as part of a sentence. */
 function describeOwner(pid: number, env: ReadonlyMap<string, string> | undefined): string {
   const mark = env?.get(CONTROLLER_MARK);
   if (env === undefined || mark === undefined) return "";

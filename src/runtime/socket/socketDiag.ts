@@ -1,6 +1,6 @@
 /**
- * Sockets by the kernel's own diagnostics, sock_diag(7): it lists those that listen without walking through all
- * connections, which takes milliseconds in /proc/net/tcp. Undefined in all answers: the kernel or a sandbox refuses.
+ * Reads sockets through sock_diag(7), which lists listening sockets without walking through all connections; that takes
+ * milliseconds in /proc/net/tcp. All functions return undefined if the kernel or a sandbox refuses.
  */
 import { querySockets } from "../os/linux.ts";
 
@@ -26,7 +26,7 @@ const INET_ADDRESS = 16 + 8;
 const INET_INODE = 16 + 68;
 const INET_BYTES = 16 + 72;
 
-/** A TCP socket that listens. */
+/** A listening TCP socket. */
 export interface TcpListener {
   /** 4 or 16 bytes in network order. */
   readonly address: Uint8Array;
@@ -34,7 +34,7 @@ export interface TcpListener {
   readonly inode: number;
 }
 
-/** All TCP sockets of this network namespace that listen. */
+/** All listening TCP sockets of this network namespace. */
 export function readTcpListeners(): readonly TcpListener[] | undefined {
   const found: TcpListener[] = [];
   for (const family of [AF_INET, AF_INET6]) {
@@ -62,7 +62,7 @@ function tcpRequest(family: number): Buffer {
   return request;
 }
 
-/** A Unix socket that listens, and the file that it is bound to. */
+/** A listening Unix socket, and the file that it is bound to. */
 export interface UnixListenerFile {
   readonly inode: number;
   readonly fileInode: number;
@@ -71,18 +71,18 @@ export interface UnixListenerFile {
 }
 
 /**
- * All Unix sockets that listen on a file, with what identifies the file: a name says little, because the file may have been
- * removed, replaced, or bound by another name.
+ * All Unix sockets that listen on a file, with the identity of the file. A name does not identify it, because the file
+ * may have been removed, replaced, or bound by another name.
  */
 export function readUnixListenerFiles(): readonly UnixListenerFile[] | undefined {
   const request = unixRequest(NLM_F_REQUEST | NLM_F_DUMP, 1 << TCP_LISTEN, 0, UDIAG_SHOW_VFS);
   return querySockets(request, true)?.flatMap((message) => parseUnixFile(message) ?? []);
 }
 
-/** Connections that wait to be accepted by a Unix socket that listens. */
+/** Connections waiting to be accepted on a listening Unix socket. */
 export interface UnixQueue {
   readonly length: number;
-  /** The inode of each waiting connection, of those at the head of the queue. */
+  /** Inodes of the waiting connections at the head of the queue. */
   readonly inodes: readonly number[];
 }
 

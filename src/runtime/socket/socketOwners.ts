@@ -24,7 +24,7 @@ import { waitsOn } from "./socketWaiters.ts";
 /** Minimum age of the tables before they are read again, so that many queries share a reading. */
 const READING_INTERVAL_MS = 20;
 
-/** Queries and processes handled before other work gets its turn. */
+/** Queries and processes handled per turn of the event loop. */
 const PER_TURN = 16;
 
 /** How long the holder of a foreign socket is cached. */
@@ -37,13 +37,13 @@ export type Ownership =
   | { readonly kind: "none" }
   /** `who` is a description of the process; "another process" if it cannot be found. */
   | { readonly kind: "foreign"; readonly who: string }
-  /** The descriptors of the worker or the tables cannot be read, or the listener is in no table of this network namespace. */
+  /** The worker's descriptors or the tables are unreadable, or no table of this network namespace has the listener. */
   | { readonly kind: "unknown"; readonly reason: "refused" | "unlisted" };
 
-/** Whether a worker is seen serving. */
+/** Whether a worker was seen waiting for connections. */
 export type Serving = "serving" | "not seen" | "refused";
 
-/** The worker of a query; the same object each time for one incarnation. */
+/** The worker of a query; one object per incarnation. */
 export interface Asked {
   /** The leader of the worker. */
   readonly leader: number;
@@ -53,7 +53,7 @@ export interface Asked {
   readonly shared?: ReadonlySet<string>;
 }
 
-/** Sockets that listen, as `127.0.0.1:80` or a path by their inodes. */
+/** Listening sockets by inode, as `127.0.0.1:80` or a path. */
 export type Listening = ReadonlyMap<string, string>;
 
 type Job = (table: SocketTable) => void;
@@ -61,7 +61,7 @@ type Job = (table: SocketTable) => void;
 export class SocketOwners {
   readonly #adoptedBy: (leader: number) => readonly number[];
   readonly #jobs: { readonly job: Job; readonly needsUnix: boolean }[] = [];
-  /** Listeners known to be the worker's, by address: while they stay the same no process is inspected. */
+  /** Listeners proven to be the worker's, by address: while they are unchanged, no process is inspected. */
   readonly #proved = new WeakMap<Asked, Map<string, string>>();
   readonly #holders = new Map<string, { readonly who: string; readonly untilMs: number }>();
   #isScheduled = false;
@@ -100,18 +100,18 @@ export class SocketOwners {
     return this.#find(asked, (pid, held) => waitsOn(pid, held, shared));
   }
 
-  /** The same as listListening(), at this moment. */
+  /** Like listListening(), but reads the tables now. */
   listNow(): Listening | undefined {
     const [listeners, unix] = [readTcpTables(), readUnixTable()];
     return listeners && unix && listeningIn({ tcp: groupByPort(listeners), unix });
   }
 
-  /** All sockets that listen; undefined if the tables cannot be read. */
+  /** All listening sockets; undefined if the tables cannot be read. */
   listListening(): Promise<Listening | undefined> {
     return this.#ask(true, (table) => (table.isComplete ? listeningIn(table) : undefined));
   }
 
-  /** Which of these sockets the processes of the worker hold, and how long the look took. */
+  /** Which of these sockets the processes of the worker hold, and how long the inspection took. */
   async held(
     asked: Asked,
     listening: Listening,
@@ -130,7 +130,7 @@ export class SocketOwners {
     return { found, isRefused: serving === "refused", tookMs: monotonicMs() - startMs };
   }
 
-  /** Gives other work its turn after some looks in a row. */
+  /** Yields to other work after every PER_TURN inspections. */
   async #breathe(): Promise<void> {
     this.#looks++;
     if (this.#looks % PER_TURN === 0) await turn();
@@ -259,7 +259,7 @@ function listenersAt(
     const onDevice = unixFiles()?.filter((each) => each.major === major && each.minor === minor) ?? [];
     const bound = onDevice.filter(({ fileInode }) => BigInt(fileInode) === (file.ino & 0xffffffffn));
     if (bound.length > 0) return bound.map(({ inode }) => String(inode));
-    // The file of a socket that listens no more. A layered file system shows other devices than the kernel knows.
+    // The file's socket no longer listens. A layered file system shows other devices than the kernel knows.
     if (onDevice.length > 0) return "missing";
     return unix.filter(({ path }) => path === address.path).map(({ inode }) => inode);
   }

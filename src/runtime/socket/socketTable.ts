@@ -1,5 +1,5 @@
 /**
- * The sockets that listen in this network namespace, as the tables of the kernel show them (proc_net_tcp.txt of its
+ * The listening sockets of this network namespace, from the kernel's tables (proc_net_tcp.txt of the kernel
  * documentation, unix(7)). The tables do not name the processes that hold them; socketOwners.ts does.
  */
 import { closeSync, createReadStream, openSync, readFileSync, readSync } from "node:fs";
@@ -7,7 +7,7 @@ import { readTcpListeners, type UnixListenerFile } from "./socketDiag.ts";
 
 const CHUNK_BYTES = 65_536;
 
-/** A TCP socket that listens. */
+/** A listening TCP socket. */
 export interface ListeningSocket {
   /** `127.0.0.1`, `::1` and so on. */
   readonly host: string;
@@ -21,18 +21,18 @@ export interface ListeningPath {
   readonly inode: string;
 }
 
-/** All sockets that listen at one moment. */
+/** All listening sockets at one moment. */
 export interface SocketTable {
   /** By port. */
   readonly tcp: ReadonlyMap<number, readonly ListeningSocket[]>;
   readonly unix: readonly ListeningPath[];
-  /** Whether the tables could be read, so that a socket that they lack does not listen. */
+  /** Whether the tables could be read. If so, a socket that is not in them does not listen. */
   readonly isComplete: boolean;
-  /** The files of Unix sockets; undefined where the kernel does not tell. Read when it is asked for first. */
+  /** The files of Unix sockets, read on first use; undefined if the kernel does not report them. */
   readonly unixFiles: () => readonly UnixListenerFile[] | undefined;
 }
 
-/** The sockets that listen in a text of /proc/net/tcp or /proc/net/tcp6 (proc_net_tcp.txt of the kernel's documentation). */
+/** Parses the listening sockets in /proc/net/tcp or /proc/net/tcp6 (proc_net_tcp.txt of the kernel documentation). */
 export function parseListeners(table: string): ListeningSocket[] {
   const found: ListeningSocket[] = [];
   for (const line of table.split("\n")) {
@@ -45,7 +45,7 @@ export function parseListeners(table: string): ListeningSocket[] {
   return found;
 }
 
-/** An address as the tables have it: words of 32 bits, each printed as the machine (little endian) holds it. */
+/** Parses an address of the tables: 32-bit words, each printed in the machine's byte order (little endian). */
 function parseHost(hex: string): string {
   return formatHost(Buffer.from(hex, "hex").swap32());
 }
@@ -56,7 +56,7 @@ function formatHost(address: Uint8Array): string {
   if (bytes.length === 4) return bytes.join(".");
   if (bytes.every((byte) => byte === 0)) return "::";
   const groups = Array.from({ length: 8 }, (_, index) => bytes.readUInt16BE(index * 2).toString(16));
-  // The parser of URLs knows the short form.
+  // The URL parser produces the short form.
   return new URL(`http://[${groups.join(":")}]`).hostname.slice(1, -1);
 }
 
@@ -69,7 +69,7 @@ export function isWildcard(host: string): boolean {
   return host === "0.0.0.0" || host === "::";
 }
 
-/** The Unix sockets that listen on a path in a text of /proc/net/unix; they have the flag __SO_ACCEPTCON. */
+/** Parses the Unix sockets that listen on a path in /proc/net/unix; they have the flag __SO_ACCEPTCON. */
 export function parseUnixListeners(table: string): ListeningPath[] {
   const found: ListeningPath[] = [];
   for (const line of table.split("\n")) {
@@ -83,7 +83,7 @@ export function parseUnixListeners(table: string): ListeningPath[] {
   return found;
 }
 
-/** The same sockets by their port. */
+/** Groups sockets by port. */
 export function groupByPort(listeners: readonly ListeningSocket[]): SocketTable["tcp"] {
   const byPort = new Map<number, ListeningSocket[]>();
   for (const socket of listeners) {
@@ -104,12 +104,12 @@ export function reachableOnLoopback(port: number, tcp: SocketTable["tcp"]): read
   return exact.length > 0 ? exact : onPort.filter(({ host }) => isWildcard(host));
 }
 
-/** All TCP sockets that listen in this network namespace; none if the tables cannot be read. */
+/** All listening TCP sockets of this network namespace; none if the tables cannot be read. */
 export function readListeners(): ListeningSocket[] {
   return readTcpTables() ?? [];
 }
 
-/** The same; undefined if a table cannot be read, for example because descriptors are used up. */
+/** Like readListeners(), but undefined if a table cannot be read, for example because no descriptor is free. */
 export function readTcpTables(): ListeningSocket[] | undefined {
   const listeners = readTcpListeners();
   if (listeners !== undefined)
@@ -121,7 +121,7 @@ export function readTcpTables(): ListeningSocket[] | undefined {
   }
 }
 
-/** The head of a table: the kernel prints the sockets that listen first, and connections can be hundreds of thousands. */
+/** Reads the head of a table: listening sockets come first, and there may be hundreds of thousands of connections. */
 function readListenerRows(path: string): string {
   let fd: number;
   try {
@@ -151,7 +151,7 @@ export function readUnixListeners(): ListeningPath[] {
   return readUnixTable() ?? [];
 }
 
-/** The same; undefined if the table cannot be read. */
+/** Like readUnixListeners(), but undefined if the table cannot be read. */
 export function readUnixTable(): ListeningPath[] | undefined {
   try {
     return parseUnixListeners(readFileSync("/proc/net/unix", "utf8"));
@@ -177,7 +177,7 @@ export function parseWaitingConnections(port: number, table: string): string[] {
   return found;
 }
 
-/** The same at this moment. Reads in portions: there may be hundreds of thousands of connections. */
+/** The current ones. Reads in chunks: there may be hundreds of thousands of connections. */
 export async function readWaitingConnections(port: number): Promise<ReadonlySet<string>> {
   const found = new Set<string>();
   for (const path of ["/proc/net/tcp", "/proc/net/tcp6"]) {

@@ -6,10 +6,10 @@
 import { closeSync, openSync, readdirSync, readFileSync, readSync } from "node:fs";
 import { type Descriptors, socketInode } from "./descriptors.ts";
 
-/** How deep epoll sets in epoll sets are followed; the kernel allows 5 (EP_MAX_NESTS). */
+/** Maximum depth of nested epoll sets to follow; the kernel allows 5 (EP_MAX_NESTS). */
 const MAX_NESTING = 5;
 
-/** Descriptors of one poll(2) that are inspected. */
+/** Maximum number of descriptors of one poll(2) to inspect. */
 const MAX_POLLED = 4096;
 
 const EPOLLIN = 1;
@@ -21,7 +21,7 @@ const CALLS =
     ? { accept: [202, 242], poll: [73], select: [72] }
     : { accept: [43, 288], poll: [7, 271], select: [23, 270] };
 
-/** One entry of an epoll set: the descriptor it was added by, and the inode of what that was. */
+/** One entry of an epoll set: the descriptor that was added, and the inode of its file. */
 export interface EpollEntry {
   readonly fd: number;
   readonly events: number;
@@ -45,7 +45,7 @@ export function parseEpollEntries(text: string): EpollEntry[] {
   return entries;
 }
 
-/** What a thread is in: the number of a system call and its arguments; undefined if it runs or may not be inspected. */
+/** The number and arguments of a thread's system call; undefined if it runs or may not be inspected. */
 export function parseSyscall(text: string): { readonly number: number; readonly args: readonly bigint[] } | undefined {
   const [number, ...args] = text.trim().split(" ");
   if (number === undefined || !/^\d+$/u.test(number)) return undefined;

@@ -1,10 +1,10 @@
 /**
- * The sockets of the shared-socket mode: bound before any worker starts, open in the controller until its pool begins
- * to leave, inherited by every worker, accepted from by workers alone. Because the accept queue belongs to the socket
- * and not to a worker, no waiting connection ends with a worker.
+ * The sockets of shared-socket mode. The controller binds them before any worker starts and keeps them open until their
+ * pool begins to stop. Every worker inherits them; only workers accept connections. The accept queue belongs to the
+ * socket, not to a worker, so no waiting connection is lost when a worker exits.
  *
- * Invariants: a socket file that somebody listens on, and anything that is no socket, is never removed; nor is, at the
- * end, a file that is not the one made here.
+ * Invariants: a socket file on which a process listens, and any file that is not a socket, is never removed. Closing a
+ * socket removes only the file that was created here.
  */
 
 import { closeSync, lstatSync, readFileSync, rmSync, type Stats } from "node:fs";
@@ -16,17 +16,17 @@ import { findListener, findUnixListener, type Listener } from "../os/procfs.ts";
 import { LeftoverWait } from "../process/leftovers.ts";
 import { openTcpListener, type TcpTarget } from "./tcpListener.ts";
 
-/** One socket that a pool asks for. */
+/** A socket that a pool requires. */
 export interface SocketRequest {
   readonly pool: string;
   readonly name: string;
-  /** `address:port`, an IPv6 address in brackets, none for every address; or an absolute path. */
+  /** `address:port`, with IPv6 in brackets and no address for all addresses; or an absolute path. */
   readonly listen: string;
   /** Connections that may wait to be accepted. */
   readonly backlog: number;
 }
 
-/** One socket that is bound. */
+/** A bound socket. */
 export interface SharedSocket {
   readonly pool: string;
   readonly name: string;
@@ -38,7 +38,7 @@ export interface SharedSocket {
   readonly port: number | undefined;
 }
 
-/** What each worker of a pool inherits. */
+/** The sockets that each worker of a pool inherits. */
 export interface InheritedSockets {
   /** The controller's descriptors, which become 3, 4 and so on. */
   readonly fds: readonly number[];
@@ -46,10 +46,10 @@ export interface InheritedSockets {
   readonly names: readonly string[];
 }
 
-/** Where `listen` of a socket points to. */
+/** The parsed `listen` of a socket. */
 export type ListenTarget = ({ readonly kind: "tcp" } & TcpTarget) | { readonly kind: "unix"; readonly path: string };
 
-/** Takes apart `address:port`, `[address]:port`, `:port` and absolute paths, which the configuration has checked. */
+/** Parses `address:port`, `[address]:port`, `:port` and absolute paths, which the configuration has checked. */
 export function parseListen(listen: string): ListenTarget {
   if (listen.startsWith("/")) return { kind: "unix", path: listen };
   const colon = listen.lastIndexOf(":");
@@ -61,11 +61,11 @@ export function parseListen(listen: string): ListenTarget {
 }
 
 interface BoundSocket extends SharedSocket {
-  /** Of a Unix socket: the file and what tells it from another one at the same path. */
+  /** Of a Unix socket: the file, and what distinguishes it from another one at the same path. */
   readonly file: { readonly path: string; readonly stats: Stats } | undefined;
 }
 
-/** All sockets of all pools. Disposing closes what is left. */
+/** All sockets of all pools. Disposing closes the remaining ones. */
 export class SharedSockets implements Disposable {
   readonly #sockets = new Set<BoundSocket>();
   readonly #log: Logger;
@@ -74,7 +74,7 @@ export class SharedSockets implements Disposable {
     this.#log = log;
   }
 
-  /** Binds all of them, or none. @throws ControllerError PORT_IN_USE, SOCKET_IN_USE, ADDRESS_UNAVAILABLE */
+  /** Binds all sockets or none. @throws ControllerError PORT_IN_USE, SOCKET_IN_USE, ADDRESS_UNAVAILABLE */
   static async bind(requests: readonly SocketRequest[], log: Logger): Promise<SharedSockets> {
     const sockets = new SharedSockets(log);
     try {
@@ -86,7 +86,7 @@ export class SharedSockets implements Disposable {
     }
   }
 
-  /** Binds more of them, or none more. @throws ControllerError PORT_IN_USE, SOCKET_IN_USE, ADDRESS_UNAVAILABLE */
+  /** Binds all additional sockets or none. @throws ControllerError PORT_IN_USE, SOCKET_IN_USE, ADDRESS_UNAVAILABLE */
   async add(requests: readonly SocketRequest[]): Promise<void> {
     const before = new Set(this.#sockets);
     try {
@@ -97,20 +97,20 @@ export class SharedSockets implements Disposable {
     }
   }
 
-  /** Those that are open, in the order of the configuration. */
+  /** The open sockets, in the order of the configuration. */
   list(): readonly SharedSocket[] {
     return [...this.#sockets];
   }
 
-  /** What the workers of a pool inherit; undefined for a pool without sockets. */
+  /** The sockets that the workers of a pool inherit; undefined for a pool without sockets. */
   inheritedBy(pool: string): InheritedSockets | undefined {
     const own = this.list().filter((socket) => socket.pool === pool);
     return own.length === 0 ? undefined : { fds: own.map(({ fd }) => fd), names: own.map(({ name }) => name) };
   }
 
   /**
-   * The pool leaves: from now on the socket lives as long as a worker keeps it, so a client is refused as soon as the
-   * last worker listens no more, instead of waiting for nobody and being reset when the controller ends.
+   * Call when the pool stops. From then on, the socket lives as long as a worker holds it. A client is refused once the
+   * last worker closes it, instead of waiting and being reset when the controller exits.
    */
   release(pool: string): void {
     for (const socket of this.#sockets) if (socket.pool === pool) this.#close(socket);
@@ -146,7 +146,7 @@ export class SharedSockets implements Disposable {
   }
 }
 
-/** Above every descriptor that a worker gets, of any pool. */
+/** A number above every descriptor that a worker of any pool inherits. */
 function lowestFd(requests: readonly SocketRequest[]): number {
   return FIRST_INHERITED_FD + requests.length;
 }
@@ -192,12 +192,12 @@ async function bindUnix(request: SocketRequest, path: string, lowest: number, lo
   }
 }
 
-/** Somebody listens on the path. */
+/** A process listens on the path. */
 class InUseError extends Error {
   override readonly name = "InUseError";
 }
 
-/** Removes a socket file that nobody listens on any more. @throws InUseError, ControllerError ADDRESS_UNAVAILABLE */
+/** Removes a socket file on which no process listens. @throws InUseError, ControllerError ADDRESS_UNAVAILABLE */
 async function removeStale(request: SocketRequest, path: string): Promise<void> {
   const found = lstatSync(path, { throwIfNoEntry: false });
   if (found === undefined) return;
@@ -206,7 +206,7 @@ async function removeStale(request: SocketRequest, path: string): Promise<void> 
       "ADDRESS_UNAVAILABLE",
       `${cannotListen(request)}: there is something that is no socket, and it is left alone`,
     );
-  // A socket that is bound and does not listen yet refuses as well, but has an owner.
+  // A socket that is bound but does not listen yet refuses too, but a process holds it.
   if (!(await refuses(path)) || findUnixListener(path) !== undefined) throw new InUseError(path);
   rmSync(path, { force: true });
 }
@@ -253,7 +253,7 @@ function codeOf(error: unknown): string | undefined {
   return error instanceof Error && "code" in error ? String(error.code) : undefined;
 }
 
-/** What the kernel cuts a backlog to; undefined where it cannot be read. */
+/** The kernel's limit for a backlog; undefined if it cannot be read. */
 function readSomaxconn(): number | undefined {
   try {
     return Number(readFileSync("/proc/sys/net/core/somaxconn", "utf8"));

@@ -13,12 +13,12 @@ import { readUnixListeners } from "./socketTable.ts";
 /** Ports that are assigned to the workers of a pool. */
 export interface PortRange {
   readonly pool: string;
-  /** The first and the last one. */
+  /** The first and the last port. */
   readonly from: number;
   readonly to: number;
 }
 
-/** Whether a program that sets SO_REUSEADDR could bind the port on loopback. Errors other than a port in use are ignored. */
+/** Whether the port on loopback is in use, even for a program that sets SO_REUSEADDR. Ignores other errors. */
 function isTaken(port: number): boolean {
   return whyNotBindable({ family: "IPv4", host: "127.0.0.1", port }) === "EADDRINUSE";
 }
@@ -51,8 +51,8 @@ export function checkSocketPath(path: string): void {
 }
 
 /**
- * Checks every port of a range; waits for workers of a controller that was killed, which are about to end. Rejects with a
- * ControllerError PORT_IN_USE.
+ * Checks every port of a range. Waits for workers of a controller that was killed, which are about to exit. Rejects
+ * with a ControllerError PORT_IN_USE.
  */
 export async function checkPorts({ pool, from, to }: PortRange, key: string, log: Logger): Promise<void> {
   const leftovers = new LeftoverWait(`pool "${pool}"`, log);
