@@ -15,6 +15,8 @@ export interface Growth {
   readonly rssKiB: number;
   readonly descriptors: number;
   readonly threads: number;
+  /** The least resident memory of each minute, the first ones included. */
+  readonly rssKiBByMinute: readonly number[];
 }
 
 /** Caches and pools fill in the first minutes. */
@@ -45,7 +47,6 @@ export function growthOf(samples: readonly Footprint[]): Growth | undefined {
   const least = new Map<number, Footprint>();
   for (const sample of samples) {
     const minute = Math.floor((sample.atMs - first.atMs) / MINUTE_MS);
-    if (minute < WARM_UP_MINUTES) continue;
     const before = least.get(minute) ?? sample;
     least.set(minute, {
       atMs: minute,
@@ -54,13 +55,15 @@ export function growthOf(samples: readonly Footprint[]): Growth | undefined {
       threads: Math.min(before.threads, sample.threads),
     });
   }
-  const minutes = [...least.values()];
+  const all = [...least.values()];
+  const minutes = all.filter(({ atMs }) => atMs >= WARM_UP_MINUTES);
   const slope = (of: (sample: Footprint) => number) => medianSlope(minutes.map((each) => [each.atMs, of(each)]));
   return {
     minutes: (last.atMs - first.atMs) / MINUTE_MS,
     rssKiB: slope(({ rssKiB }) => rssKiB),
     descriptors: slope(({ descriptors }) => descriptors),
     threads: slope(({ threads }) => threads),
+    rssKiBByMinute: all.map(({ rssKiB }) => rssKiB),
   };
 }
 

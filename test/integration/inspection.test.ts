@@ -111,7 +111,7 @@ test("a dump of a worker without ptrace or a tool tells what it does; of one tha
   );
   process.kill(pid, "SIGCONT");
   assert.doesNotMatch(JSON.stringify([busy, asleep]), /hunter2/u);
-  assert.ok(controller.events.some((event) => event.message.includes('a dump of worker "busy-0"')));
+  assert.ok(controller.events.some((event) => event.message.includes('requested: dump worker "busy-0"')));
 });
 
 test("a dump of a worker that has no process is an answer, and so is one of a worker that ends meanwhile", async () => {
