@@ -212,7 +212,7 @@ const limits: Kind<LimitsConfig> = object<LimitsConfig>(
       yaml: "lifespan",
       kind: duration(),
       default: undefined,
-      unset: "for ever",
+      unset: "unlimited",
       isUnset: isZero,
       since: "original",
       doc: "Maximum age. A worker that reaches it is replaced gracefully. 0 is the same as unset.",

@@ -159,7 +159,7 @@ async function takeApart(
   const lostBytes = sinks.stdout.pendingBytes + sinks.stderr.pendingBytes;
   if (lostBytes === 0) return exitCode;
   if (sinks.stderr.pendingBytes === 0) {
-    log.error(`the last ${lostBytes} bytes of the workers' output are lost: nobody reads stdout`);
+    log.error(`the last ${lostBytes} bytes of the workers' output are lost: no process reads stdout`);
     await withinBound(sinks.stderr.flush(), MIN_FLUSH_MS);
   }
   return Math.max(exitCode, 1);
@@ -179,7 +179,7 @@ function warnOfLeftovers(log: Logger): void {
     const leftover = leftoverOf(pid);
     if (leftover === undefined) return;
     const { command, worker, controllerPid } = leftover;
-    const what = `worker "${worker}" of controller ${controllerPid}, which is gone`;
+    const what = `worker "${worker}" of controller ${controllerPid}, which has exited`;
     log.warn(`pid ${pid} (${command}) is left over: ${what}`, { hint: `kill ${pid}` });
   };
   setImmediate(() => inTurns(listPids(), warn));

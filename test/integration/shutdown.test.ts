@@ -306,7 +306,7 @@ test("what cannot be written because nobody reads is told, and the exit code is 
   assert.equal(controller.child.exitCode, 1);
   assert.match(
     controller.stderr.join("\n"),
-    /the last \d+ bytes of the workers' output are lost: nobody reads stdout/u,
+    /the last \d+ bytes of the workers' output are lost: no process reads stdout/u,
   );
 });
 

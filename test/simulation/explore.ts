@@ -273,7 +273,7 @@ function probeMoves(worker: WorkerState, { readiness }: PoolSpec, at: Instant): 
 }
 
 /**
- * What happens next if everybody behaves: spawns succeed, workers become ready and alive, signaled processes exit, due
+ * What happens next if all processes and probes behave: spawns succeed, workers become ready and alive, signaled processes exit, due
  * deadlines fire. Once no operation runs, the controller is shut down. undefined once it has stopped.
  */
 export function fairMove(situation: Situation): Move | undefined {
@@ -288,7 +288,7 @@ export function fairMove(situation: Situation): Move | undefined {
     if (present === "requested") return named("spawned");
     if (present === "signaled") return named("exit");
     if (present?.startsWith("survivors")) return named("vacated");
-    if (worker.phase === "booting" && !(worker.observedAt !== undefined)) return named("becameReady");
+    if (worker.phase === "booting" && worker.observedAt === undefined) return named("becameReady");
     if (worker.phase === "unready") return named(worker.liveness === undefined ? "becameReady" : "becameAlive");
   }
   const isBusy = pool.running.length + pool.queue.length > 0;

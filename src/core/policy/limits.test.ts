@@ -27,7 +27,7 @@ test("jitter moves a value by at most its ratio, evenly", () => {
   assert.equal(jittered(1000, 0, 0.3), 1000);
 });
 
-test("without a lifespan a worker may live for ever", () => {
+test("without a lifespan a worker may live indefinitely", () => {
   assert.equal(decideLifespanMs(limits({}), 0.5), undefined);
 });
 

@@ -9,14 +9,12 @@ import { acceptProof, type LivenessHistory } from "../policy/massFailure.ts";
 import type { Replacement } from "../policy/rollout.ts";
 import type { PoolSpec } from "../spec.ts";
 import { type PoolTally, tallyEvent } from "../tally.ts";
-import type { WorkerEvent } from "../worker/event.ts";
+import type { DistributiveOmit, WorkerEvent } from "../worker/event.ts";
 import { bornAt, newWorker, type WorkerState } from "../worker/state.ts";
 import { stepWorker } from "../worker/table.ts";
 import { concerns, countsAgainst, kindOf, type QueuedOperation, type RunningOperation } from "./order.ts";
 import { Roster } from "./roster.ts";
 import { type PoolEffect, type PoolState, type PoolTransition, slotCount } from "./state.ts";
-
-type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never;
 
 export class PoolDraft {
   /** Time of the event. */

@@ -279,7 +279,7 @@ test("workers that are due together take turns within the surge, the longest due
   assert.equal(rig.state.tally.rollouts.finished, 3);
 });
 
-test("a lifespan that is over replaces every worker in turn, for ever", () => {
+test("a lifespan that is over replaces every worker in turn, indefinitely", () => {
   const rig = booted(LIFESPAN);
   for (let round = 1; round <= 3; round++) {
     rig.pass(60_000);

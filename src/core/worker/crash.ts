@@ -15,11 +15,11 @@ export function crashed(state: ActiveState, event: WorkerEventOf<"exited">, spec
   const what = verdict.kind === "crash" ? exit : `${exit}: ${verdict.reason}`;
   const exited = { ...state, lastExit: status };
   const cause = causeOf(verdict);
-  const told = emitExited(state, event, spec, cause !== undefined, cause);
+  const emitted = emitExited(state, event, spec, cause !== undefined, cause);
   const next = survivors
     ? beginStop(exited, at, orderAfter(verdict, what), spec)
     : afterExit(exited, verdict, event, what, spec);
-  return afterEffects([told], next);
+  return afterEffects([emitted], next);
 }
 
 function causeOf(verdict: ExitVerdict): "expected" | "completed" | undefined {

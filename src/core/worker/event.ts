@@ -94,7 +94,8 @@ export interface Transition {
   readonly effects: readonly WorkerEffect[];
 }
 
-type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never;
+/** `Omit` for each member of a union. */
+export type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never;
 
 /** The effect that emits a lifecycle event of the worker. */
 export function emit(

@@ -76,8 +76,8 @@ export function waitsUnready(
   spec: PoolSpec,
 ): Transition {
   if (state.liveness !== undefined || state.reason === reason) return ignore(state);
-  const told = emit(state, spec, { kind: "waiting", afterMs: at - state.since, reason });
-  return { state: { ...state, reason }, effects: [told] };
+  const emitted = emit(state, spec, { kind: "waiting", afterMs: at - state.since, reason });
+  return { state: { ...state, reason }, effects: [emitted] };
 }
 
 export function promote(state: ReadyState, { reason }: WorkerEventOf<"promote">, spec: PoolSpec): Transition {

@@ -25,8 +25,8 @@ export function limitReached(
 ): Transition {
   if (limit !== "memory_hard")
     return state.due === undefined ? becomeDue(state, at, limit, reason, spec) : ignore(state);
-  const told = emit(state, spec, { kind: "limit_reached", limit, reason });
-  return afterEffects([told], beginStop(state, at, { cause: limit, reason, next: "respawn" }, spec));
+  const emitted = emit(state, spec, { kind: "limit_reached", limit, reason });
+  return afterEffects([emitted], beginStop(state, at, { cause: limit, reason, next: "respawn" }, spec));
 }
 
 function becomeDue(
@@ -50,8 +50,8 @@ export function hardLimitInBoot(
   spec: PoolSpec,
 ): Transition {
   if (limit !== "memory_hard") return ignore(state);
-  const told = emit(state, spec, { kind: "limit_reached", limit, reason });
-  return afterEffects([told], beginStop(state, at, { cause: limit, reason, next: "restart" }, spec));
+  const emitted = emit(state, spec, { kind: "limit_reached", limit, reason });
+  return afterEffects([emitted], beginStop(state, at, { cause: limit, reason, next: "restart" }, spec));
 }
 
 /** Above its hard memory limit while it drains or stops: killed at once, which cuts off requests in flight. */
@@ -61,9 +61,9 @@ export function hardLimitInStop(
   spec: PoolSpec,
 ): Transition {
   if (limit !== "memory_hard" || isKilled(state)) return ignore(state);
-  const told = [emit(state, spec, { kind: "limit_reached", limit, reason })];
-  if (state.phase === "draining") told.push(emitDrained(state, at, spec));
-  return afterEffects(told, killNow(state, at, reason, state.order, spec));
+  const emitted = [emit(state, spec, { kind: "limit_reached", limit, reason })];
+  if (state.phase === "draining") emitted.push(emitDrained(state, at, spec));
+  return afterEffects(emitted, killNow(state, at, reason, state.order, spec));
 }
 
 /** A rollout replaces it. A limit that it reached before takes precedence. */

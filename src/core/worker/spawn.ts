@@ -62,10 +62,10 @@ export function decideAfterCrash(
 
 function restartAfter(state: WorkerState, at: Instant, delayMs: number, reason: string, spec: PoolSpec): Transition {
   const counted: WorkerState = { ...state, restarts: state.restarts + 1 };
-  const told = emit(state, spec, { kind: "backing_off", delayMs, reason });
-  if (delayMs <= 0) return afterEffects([told], spawnNext(counted, at, reason, spec));
+  const emitted = emit(state, spec, { kind: "backing_off", delayMs, reason });
+  if (delayMs <= 0) return afterEffects([emitted], spawnNext(counted, at, reason, spec));
   const backoff: BackoffState = { ...enter(counted, at, reason), phase: "backoff", deadline: after(at, delayMs) };
-  return { state: backoff, effects: [told] };
+  return { state: backoff, effects: [emitted] };
 }
 
 /** It exited by itself, and the restart policy starts no other process. */

@@ -25,7 +25,7 @@ export function release(state: DownState, { reason = state.reason }: WorkerEvent
 export function start(state: DownState, event: WorkerEventOf<"start">, spec: PoolSpec): Transition {
   const { at, delayMs, settleMs = 0, reason } = event;
   const next = { slot: state.slot, incarnation: state.incarnation + 1 };
-  const told = emit(next, spec, { kind: "starting", delayMs, reason });
+  const emitted = emit(next, spec, { kind: "starting", delayMs, reason });
   const queued: QueuedState = {
     ...enter(state, at, reason),
     crashes: NO_CRASHES,
@@ -33,7 +33,9 @@ export function start(state: DownState, event: WorkerEventOf<"start">, spec: Poo
     deadline: after(at, delayMs),
     settleMs,
   };
-  return delayMs > 0 ? { state: queued, effects: [told] } : afterEffects([told], spawnNext(queued, at, reason, spec));
+  return delayMs > 0
+    ? { state: queued, effects: [emitted] }
+    : afterEffects([emitted], spawnNext(queued, at, reason, spec));
 }
 
 /** Its turn has come, or its backoff is over. */
@@ -48,7 +50,7 @@ export function spawnAtDeadline(
 export function spawned(state: SpawningState, event: WorkerEventOf<"spawned">, spec: PoolSpec): Transition {
   const { at, pid, random } = event;
   const { settleMs, pendingStop } = state;
-  const told = emit(state, spec, { kind: "spawned", pid, revision: state.revision });
+  const emitted = emit(state, spec, { kind: "spawned", pid, revision: state.revision });
   const booting: BootingState = {
     ...enter(state, state.since, state.reason),
     phase: "booting",
@@ -63,14 +65,14 @@ export function spawned(state: SpawningState, event: WorkerEventOf<"spawned">, s
   };
   const next =
     pendingStop === undefined ? awaitReadiness(booting, at, spec) : beginStop(booting, at, pendingStop, spec);
-  return afterEffects([told], next);
+  return afterEffects([emitted], next);
 }
 
 export function spawnFailed(state: SpawningState, event: WorkerEventOf<"spawnFailed">, spec: PoolSpec): Transition {
   const { at, random, reason } = event;
-  const told = emit(state, spec, { kind: "spawn_failed", reason });
-  if (state.pendingStop?.next === "down") return { state: settle(state, at, state.pendingStop), effects: [told] };
-  return afterEffects([told], decideAfterCrash(state, at, 0, random, reason, spec));
+  const emitted = emit(state, spec, { kind: "spawn_failed", reason });
+  if (state.pendingStop?.next === "down") return { state: settle(state, at, state.pendingStop), effects: [emitted] };
+  return afterEffects([emitted], decideAfterCrash(state, at, 0, random, reason, spec));
 }
 
 /** It runs. It is ready once its probes pass or it is seen serving; without either, once it has run long enough. */
@@ -106,9 +108,9 @@ function becomeReady(state: BootingState, at: Instant, spec: PoolSpec): Transiti
     isStandby: false,
   };
   const evidence = spec.readiness.kind === "probed" ? "probe" : observedAt === undefined ? "none" : "listening";
-  const told = emit(state, spec, { kind: "ready", afterMs: at - spawnedAt, evidence });
+  const emitted = emit(state, spec, { kind: "ready", afterMs: at - spawnedAt, evidence });
   const isOld = agesAt !== undefined && agesAt <= at;
-  return afterEffects([told], isOld ? lifespanIsOver(ready, { at }, spec) : { state: ready, effects: [] });
+  return afterEffects([emitted], isOld ? lifespanIsOver(ready, { at }, spec) : { state: ready, effects: [] });
 }
 
 /** Its probes pass, or it is seen serving for the first time. */
@@ -131,13 +133,13 @@ export function startupFailed(state: BootingState, event: WorkerEventOf<"startup
 
 /** It will not become ready: stopped, and counted like a crash. */
 function failBoot(state: BootingState, at: Instant, reason: string, spec: PoolSpec): Transition {
-  const told = emit(state, spec, { kind: "unready", reason });
-  return afterEffects([told], beginStop(state, at, { cause: "startup", reason, next: "restart" }, spec));
+  const emitted = emit(state, spec, { kind: "unready", reason });
+  return afterEffects([emitted], beginStop(state, at, { cause: "startup", reason, next: "restart" }, spec));
 }
 
 /** The reason why it is not ready yet is known or has changed. */
 export function waitsInBoot(state: BootingState, event: WorkerEventOf<"waiting">, spec: PoolSpec): Transition {
   const { at, reason } = event;
-  const told = emit(state, spec, { kind: "waiting", afterMs: at - state.spawnedAt, reason });
-  return { state: { ...state, waitsFor: reason }, effects: [told] };
+  const emitted = emit(state, spec, { kind: "waiting", afterMs: at - state.spawnedAt, reason });
+  return { state: { ...state, waitsFor: reason }, effects: [emitted] };
 }

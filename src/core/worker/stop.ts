@@ -103,15 +103,15 @@ export function beginStop(
   const signal = isKill ? "SIGKILL" : spec.stopSignal;
   const isSignaled = !isKill && hasHadStopSignal(stopping, spec);
   const reason = isSignaled ? `${order.reason}; it has received ${signal} already` : order.reason;
-  const told = emit(state, spec, { kind: "stopping", pid, signal, graceMs, cause: order.cause, reason });
+  const emitted = emit(state, spec, { kind: "stopping", pid, signal, graceMs, cause: order.cause, reason });
   // Many servers treat a second signal as a request to stop immediately.
-  if (isSignaled) return { state: stopping, effects: [told] };
+  if (isSignaled) return { state: stopping, effects: [emitted] };
   // After the exit of its leader only the group can be signaled.
   const scope = order.cause === "survivors" ? "group" : spec.stopSignalTarget;
   const act: WorkerEffect = isKill
     ? { kind: "kill", slot, incarnation, pid }
     : { kind: "signal", slot, incarnation, pid, signal, scope };
-  return { state: stopping, effects: [told, act] };
+  return { state: stopping, effects: [emitted, act] };
 }
 
 /** Whether the processes of a stopping worker received the stop signal together with the controller. */
@@ -215,17 +215,17 @@ export function emitExited(
 
 /** The leader exited during the drain, so the stop is over unless processes of its group are left. */
 export function exitedDraining(state: DrainingState, event: WorkerEventOf<"exited">, spec: PoolSpec): Transition {
-  const told = emitExited(state, event, spec, true);
+  const emitted = emitExited(state, event, spec, true);
   const exited: DrainingState = { ...state, lastExit: event.status };
   const stopping = beginStop(exited, event.at, state.order, spec);
-  if (event.survivors) return afterEffects([told], stopping);
-  return afterEffects([told], emptied(stopping.state as StoppingState, event.at, event.random, spec));
+  if (event.survivors) return afterEffects([emitted], stopping);
+  return afterEffects([emitted], emptied(stopping.state as StoppingState, event.at, event.random, spec));
 }
 
 export function exitedStopping(state: StoppingState, event: WorkerEventOf<"exited">, spec: PoolSpec): Transition {
-  const told = emitExited(state, event, spec, true);
+  const emitted = emitExited(state, event, spec, true);
   const exited: StoppingState = { ...state, lastExit: event.status };
-  if (!event.survivors) return afterEffects([told], emptied(exited, event.at, event.random, spec));
+  if (!event.survivors) return afterEffects([emitted], emptied(exited, event.at, event.random, spec));
   // The group has received its signal, unless the target is the leader. Processes that left the group are known only
   // now.
   const { slot, incarnation, pid } = state;
@@ -233,7 +233,7 @@ export function exitedStopping(state: StoppingState, event: WorkerEventOf<"exite
   const signal: WorkerEffect = { kind: "signal", slot, incarnation, pid, signal: spec.stopSignal, scope };
   const kill: WorkerEffect = { kind: "kill", slot, incarnation, pid };
   const act = isKilled(state) ? [kill] : hasHadStopSignal(state, spec) ? [] : [signal];
-  return { state: exited, effects: [told, ...act] };
+  return { state: exited, effects: [emitted, ...act] };
 }
 
 export function vacated(state: StoppingState, event: WorkerEventOf<"vacated">, spec: PoolSpec): Transition {
@@ -244,20 +244,20 @@ export function vacated(state: StoppingState, event: WorkerEventOf<"vacated">, s
 function emptied(state: StoppingState, at: Instant, random: number, spec: PoolSpec): Transition {
   const { order, since, spawnedAt } = state;
   const stays = order.next === "down";
-  const told = emit(state, spec, { kind: "stopped", durationMs: at - since, next: stays ? "stay down" : "respawn" });
+  const emitted = emit(state, spec, { kind: "stopped", durationMs: at - since, next: stays ? "stay down" : "respawn" });
   switch (order.next) {
     case "down": {
       const { ends, reason } = order;
       const ended =
         ends === undefined ? [] : [emit(state, spec, { kind: "ended", isFailure: ends === "failed", reason })];
-      return { state: settle(state, at, order), effects: [told, ...ended] };
+      return { state: settle(state, at, order), effects: [emitted, ...ended] };
     }
     case "respawn": {
       // The next predecessor may stop only once this worker has proved that it runs: all successors might fail.
       const fresh = { ...state, crashes: NO_CRASHES };
-      return afterEffects([told], spawnNext(fresh, at, `replaced: ${order.reason}`, spec, spec.rollout.settleMs));
+      return afterEffects([emitted], spawnNext(fresh, at, `replaced: ${order.reason}`, spec, spec.rollout.settleMs));
     }
     case "restart":
-      return afterEffects([told], decideAfterCrash(state, at, since - spawnedAt, random, order.reason, spec));
+      return afterEffects([emitted], decideAfterCrash(state, at, since - spawnedAt, random, order.reason, spec));
   }
 }

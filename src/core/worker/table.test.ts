@@ -1044,7 +1044,7 @@ test("a worker that is asked whether it is ready has until its deadline", () => 
   assert.equal(reasoned.state.reason, "not ready 3s after its start: GET :80/: HTTP 400");
 });
 
-test("a worker that may take for ever to become ready has no deadline", () => {
+test("a worker that may take indefinitely to become ready has no deadline", () => {
   const spec = withLifespan(undefined, { readiness: { kind: "probed", timeoutMs: undefined } });
   assert.equal(stepWorker(spawning, spawned, spec).state.deadline, undefined);
 });
