@@ -24,16 +24,16 @@ class Clients implements Disposable {
     ];
   }
 
-  /** Waits until each of the loads has had so many answers more. */
+  /** Waits until each of the loads has received that many further responses. */
   async ask(requests: number): Promise<void> {
     await Promise.all(this.#loads.map((load) => load.reached(load.report.requests + requests)));
   }
 
-  /** Ends the load; every request must have had its answer. */
+  /** Ends the load after some more requests; every request must have received its response. */
   async end(): Promise<void> {
+    await this.ask(20);
     for (const report of await Promise.all(this.#loads.map((load) => load.stop()))) {
       assert.deepEqual(report.failures, []);
-      assert.ok(report.requests > 50, `only ${report.requests} requests`);
     }
   }
 
