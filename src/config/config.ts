@@ -2,6 +2,7 @@
  * The configuration as the program uses it: camelCase, units in the names, every default filled in. Produced only by
  * load.ts from the declaration in schema.ts; readonly throughout. It knows nothing of YAML.
  */
+import type { Share } from "../core/spec.ts";
 import type { Template } from "./template.ts";
 
 export interface Config {
@@ -157,9 +158,6 @@ export interface ProbesConfig {
   readonly readiness: ProbeConfig | undefined;
   readonly liveness: ProbeConfig | undefined;
 }
-
-/** A number of workers, or a percentage of the pool's replicas. */
-export type Share = number | { readonly percent: number };
 
 export interface RollingConfig {
   readonly maxSurge: Share;

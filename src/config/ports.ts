@@ -1,14 +1,9 @@
 /** Which TCP ports a configuration claims, and which claims overlap. Addresses are not compared. */
-import {
-  type Config,
-  type MetricsConfig,
-  metricsScope,
-  type PoolConfig,
-  type ServerConfig,
-  type Share,
-} from "./config.ts";
+
+import { maxSurgeOf } from "../core/policy/rollout.ts";
+import type { Share } from "../core/spec.ts";
+import { type Config, type MetricsConfig, metricsScope, type PoolConfig, type ServerConfig } from "./config.ts";
 import type { Known } from "./field.ts";
-import { rolloutOf } from "./spec.ts";
 
 /** A problem at a path of the configuration. */
 export interface PortProblem {
@@ -167,7 +162,7 @@ function slotCount(pool: Known<PoolConfig>, atStart: number): number {
   const replicas = Math.max(atStart, pool.autoscale?.max ?? 0);
   const surge = pool.rolling?.maxSurge ?? 0;
   const maxSurge: Share = typeof surge === "object" ? { percent: surge.percent ?? 0 } : surge;
-  return replicas + (pool.standby ?? 0) + rolloutOf({ maxSurge, maxUnavailable: 1, minReadyMs: 0 }, replicas).maxSurge;
+  return replicas + (pool.standby ?? 0) + maxSurgeOf({ maxSurge, maxUnavailable: 1 }, replicas);
 }
 
 function formatClaim({ from, to }: PortClaim): string {

@@ -1,7 +1,7 @@
 /** Kinds of single values: text, numbers, durations, sizes and a few that serve only one key. */
 import { formatDuration, formatSize, parseDuration, parseSize } from "../base/units.ts";
-import { MAX_REPLICAS } from "../core/spec.ts";
-import type { OomScoreConfig, RlimitConfig, RlimitValue, Share } from "./config.ts";
+import { MAX_REPLICAS, type Share } from "../core/spec.ts";
+import type { OomScoreConfig, RlimitConfig, RlimitValue } from "./config.ts";
 import { describe, type JsonSchema, type Kind, object, type Plain } from "./field.ts";
 import { booleanHint, durationHint, pathHint, signalHint, sizeHint } from "./hints.ts";
 import type { Place, Reader, ScalarText } from "./reader.ts";

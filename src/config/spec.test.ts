@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { ControllerSpec } from "../core/spec.ts";
 import { parseConfig } from "./load.ts";
-import { configToControllerSpec, rolloutOf } from "./spec.ts";
+import { configToControllerSpec } from "./spec.ts";
 
 test("the specification carries the policies of the configuration", () => {
   const parsed = parseConfig(
@@ -50,25 +50,6 @@ test("the specification carries the policies of the configuration", () => {
         livenessPacing: { coolDownMs: 0, recheckMs: 0 },
       },
     ],
-  });
-});
-
-test("surge is rounded up, unavailable down, and one of them is never 0", () => {
-  const percent = (maxSurge: number, maxUnavailable: number, replicas: number): readonly number[] => {
-    const rollout = rolloutOf(
-      { maxSurge: { percent: maxSurge }, maxUnavailable: { percent: maxUnavailable }, minReadyMs: 0 },
-      replicas,
-    );
-    return [rollout.maxSurge, rollout.maxUnavailable];
-  };
-  assert.deepEqual(percent(25, 25, 5), [2, 1]);
-  assert.deepEqual(percent(100, 100, 3), [3, 3]);
-  assert.deepEqual(percent(0, 25, 4), [0, 1]);
-  assert.deepEqual(percent(0, 25, 3), [1, 0]);
-  assert.deepEqual(rolloutOf({ maxSurge: 0, maxUnavailable: 2, minReadyMs: 300 }, 1), {
-    maxSurge: 0,
-    maxUnavailable: 2,
-    settleMs: 300,
   });
 });
 

@@ -1,9 +1,9 @@
-/** The configuration → the input of the core's decisions. Percentages and `auto` are resolved here. */
+/** The configuration → the input of the core's decisions. `auto` is resolved here. */
 
 import { type LivenessPacing, livenessPacing } from "../core/policy/massFailure.ts";
 import type { ProbePolicy } from "../core/policy/probe.ts";
 import type { AutoscalePolicy, ControllerSpec, PoolSpec, ReadinessPolicy, RolloutPolicy } from "../core/spec.ts";
-import type { Config, PoolConfig, ProbeConfig, RollingConfig, ServerConfig, Share } from "./config.ts";
+import type { Config, PoolConfig, ProbeConfig, RollingConfig, ServerConfig } from "./config.ts";
 
 /** What the configuration alone cannot determine. */
 export interface SpecInputs {
@@ -156,22 +156,11 @@ function poolToSpec(pool: PoolConfig, replicas: number): PoolSpec {
       onExhausted: pool.restart.onExhausted,
     },
     limits: pool.limits,
-    rollout: rolloutOf(pool.rolling, replicas),
+    rollout: rolloutOf(pool.rolling),
     livenessPacing: pacingOf(pool),
   };
 }
 
-/** Converts to numbers of workers: surge is rounded up, unavailable down; if both are 0, surge is 1. */
-export function rolloutOf(rolling: RollingConfig, replicas: number): RolloutPolicy {
-  const maxSurge = countOf(rolling.maxSurge, replicas, Math.ceil);
-  const maxUnavailable = countOf(rolling.maxUnavailable, replicas, Math.floor);
-  return {
-    maxSurge: maxSurge === 0 && maxUnavailable === 0 ? 1 : maxSurge,
-    maxUnavailable,
-    settleMs: rolling.minReadyMs,
-  };
-}
-
-function countOf(share: Share, replicas: number, round: (value: number) => number): number {
-  return typeof share === "number" ? share : round((share.percent * replicas) / 100);
+function rolloutOf({ maxSurge, maxUnavailable, minReadyMs }: RollingConfig): RolloutPolicy {
+  return { maxSurge, maxUnavailable, settleMs: minReadyMs };
 }

@@ -78,7 +78,7 @@ test("what may be run comes with its spec and a launch plan for each pool", asyn
   assert.deepEqual(
     passed?.spec.pools.map(({ name, replicas, rollout }) => [name, replicas, rollout.maxSurge]),
     [
-      ["a", 6, 3],
+      ["a", 6, { percent: 50 }],
       ["b", 2, 1],
     ],
   );

@@ -47,10 +47,13 @@ export interface LimitsPolicy {
   readonly requests: number | undefined;
 }
 
+/** A number of workers, or a percentage of the replicas. */
+export type Share = number | { readonly percent: number };
+
 /** How far a rolling replacement may leave the number of replicas: above it (surge) and below it (unavailable). */
 export interface RolloutPolicy {
-  readonly maxSurge: number;
-  readonly maxUnavailable: number;
+  readonly maxSurge: Share;
+  readonly maxUnavailable: Share;
   /**
    * Min ready time. Without probes a successor must serve so long before its predecessor stops. With probes the first
    * new worker of an operation must stay ready so long. A program that fails soon after its start replaces no more.

@@ -12,6 +12,7 @@ import {
   newController,
   stepController,
 } from "../../src/core/controller.ts";
+import { maxSurgeOf } from "../../src/core/policy/rollout.ts";
 import type { Order } from "../../src/core/pool/order.ts";
 import { stepPool } from "../../src/core/pool/pool.ts";
 import { takeCensus } from "../../src/core/pool/roster.ts";
@@ -175,7 +176,10 @@ function checkInvariants({ state, processes }: Situation, now: Instant): void {
     [],
     "a pool waits although it could act",
   );
-  assert.ok(pool.replacements.length <= pool.spec.rollout.maxSurge, "more replacements than surge allows");
+  assert.ok(
+    pool.replacements.length <= maxSurgeOf(pool.spec.rollout, pool.spec.replicas),
+    "more replacements than surge allows",
+  );
   // After SIGKILL the controller gives up if the kernel does not end a process in time.
   if (state.phase === "stopped" && !state.killing) assert.deepEqual(processes, {}, "a process outlives the controller");
   assert.ok(state.phase !== "stopped" || pool.running.length + pool.queue.length === 0, "an operation never ended");

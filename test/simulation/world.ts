@@ -14,6 +14,7 @@ import {
 } from "../../src/core/controller.ts";
 import type { LifecycleEvent } from "../../src/core/event.ts";
 import type { ExitStatus } from "../../src/core/exit.ts";
+import { maxSurgeOf } from "../../src/core/policy/rollout.ts";
 import { countReady } from "../../src/core/pool/health.ts";
 import type { Order } from "../../src/core/pool/order.ts";
 import { stepPool } from "../../src/core/pool/pool.ts";
@@ -383,7 +384,7 @@ export class World {
       { kind: "start", slots: undefined },
       { kind: "restart", slots },
       { kind: "restart", slots: undefined },
-      { kind: "scale", replicas: this.#random.between(1, 6), rollout: spec.rollout },
+      { kind: "scale", replicas: this.#random.between(1, 6) },
       { kind: "reload", spec: { ...spec, revision: ++this.#lastRevision } },
       { kind: "reload", spec: this.#changed(spec) },
       { kind: "reload", spec: this.#random.chance(0.2) ? emptied(spec) : spec },
@@ -532,8 +533,9 @@ export class World {
         "a deadline of a pool that was handled did not move",
       );
       // Those that are under way end as they began when the policy allows fewer, also where orders follow one another.
-      if (pool.replacements.length > poolSpec.rollout.maxSurge) {
-        const surges = pastPool === undefined ? [] : specsOf(pastPool).map((each) => each.rollout.maxSurge);
+      if (pool.replacements.length > maxSurgeOf(poolSpec.rollout, poolSpec.replicas)) {
+        const surges =
+          pastPool === undefined ? [] : specsOf(pastPool).map((each) => maxSurgeOf(each.rollout, each.replicas));
         const allowed = Math.max(pastPool?.replacements.length ?? 0, ...surges);
         assert.ok(pool.replacements.length <= allowed, "more replacements than surge allows");
       }
@@ -603,7 +605,7 @@ function specsOf({ spec, running, queue }: PoolState): PoolSpec[] {
 
 /** Workers that may live at once. */
 function boundOf({ replicas, standby, rollout }: PoolSpec): number {
-  return replicas + standby + rollout.maxSurge;
+  return replicas + standby + maxSurgeOf(rollout, replicas);
 }
 
 function hasPid(worker: WorkerState): worker is Extract<WorkerState, { pid: number }> {

@@ -11,7 +11,7 @@ import type { Logger } from "../../base/log.ts";
 import type { Config, PoolConfig } from "../../config/config.ts";
 import { diffConfig, formatPlan, isEmptyDiff, type PoolDiff, type RefusedChange } from "../../config/diff.ts";
 import { ownPorts, type PortRange } from "../../config/ports.ts";
-import { proxyName, rolloutOf } from "../../config/spec.ts";
+import { proxyName } from "../../config/spec.ts";
 import type { LifecycleEvent, WideLifecycleEvent } from "../../core/event.ts";
 import type { Order } from "../../core/pool/order.ts";
 import { emptied, type PoolSpec } from "../../core/spec.ts";
@@ -254,11 +254,10 @@ export class Reload {
     // An operator may have scaled the pool; only a change of its configured replicas reverts that.
     const isScaled = policy.some((path) => /(?:^|\.)replicas$/u.test(path));
     const replicas = isScaled ? pool.spec.replicas : present.replicas;
-    const rollout = rolloutOf(pool.config.rolling, replicas);
     const why = [...launch, ...policy].map((path) => path.slice(path.lastIndexOf(".") + 1)).join(", ");
     // Operations queued before this one may change values that this one must keep.
     const keeps = [...(isRolled ? [] : ["revision" as const]), ...(isScaled ? [] : ["replicas" as const])];
-    const spec = { ...pool.spec, replicas, rollout, revision };
+    const spec = { ...pool.spec, replicas, revision };
     const id = this.#order(index, { kind: "reload", spec, keeps }, `reload: ${why || "server"} changed`);
     this.#follow(id, pool);
     return [{ id, pool: name }, ...this.#changeProxySpec(poolOf(this.#plans, name), pool)];

@@ -2,7 +2,6 @@
 import { ControllerError } from "../../base/errors.ts";
 import type { Config } from "../../config/config.ts";
 import { findPortProblems } from "../../config/ports.ts";
-import { rolloutOf } from "../../config/spec.ts";
 import type { Order } from "../../core/pool/order.ts";
 import { MAX_REPLICAS } from "../../core/spec.ts";
 import type { ControllerView } from "../../core/view.ts";
@@ -31,5 +30,5 @@ export function scaleOrder(config: Config, view: ControllerView, pool: number, r
   const problem = findPortProblems(config, replicasOf(replicas)).find(({ message }) => !before.has(message));
   if (problem !== undefined)
     throw new ControllerError("REQUEST_REFUSED", `Cannot scale pool "${name}" to ${replicas}: ${problem.message}`);
-  return { kind: "scale", replicas, rollout: rolloutOf(configured.rolling, replicas) };
+  return { kind: "scale", replicas };
 }

@@ -1,6 +1,7 @@
 /** How much memory the pools may use together while every worker stays within its limit. */
 import { formatRoundSize } from "../../base/units.ts";
 import type { ControllerSpec, PoolSpec } from "../spec.ts";
+import { maxSurgeOf } from "./rollout.ts";
 
 /** Measured resident set size of Envoy 1.40 with a dozen workers under load: 68 MiB, of which 16 are private. */
 const PROXY_BYTES = 70 * 2 ** 20;
@@ -27,7 +28,7 @@ export function memoryNeedOf({ pools }: Pick<ControllerSpec, "pools">): MemoryNe
     const bytesEach = pool.role === "proxy" ? PROXY_BYTES : (pool.limits.memoryBytes ?? pool.limits.memoryHardBytes);
     if (bytesEach === undefined) return [];
     const replicas = pool.autoscale?.maxReplicas ?? pool.replicas;
-    return [{ pool, workers: replicas + pool.standby + pool.rollout.maxSurge, bytesEach }];
+    return [{ pool, workers: replicas + pool.standby + maxSurgeOf(pool.rollout, replicas), bytesEach }];
   });
   if (!parts.some(({ pool }) => pool.role === "workers")) return undefined;
   const size = ({ workers, bytesEach }: MemoryPart) => workers * bytesEach;

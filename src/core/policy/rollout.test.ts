@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { replacementOf } from "../../../test/support/poolSpec.ts";
 import { instant } from "../../base/time.ts";
 import { newWorker, type WorkerState } from "../worker/state.ts";
-import { decideReplacement, decideRoom } from "./rollout.ts";
+import { decideReplacement, decideRoom, maxSurgeOf, maxUnavailableOf } from "./rollout.ts";
 
 const AT = instant(1000);
 const replacement = replacementOf({ old: 0, oldIncarnation: 3, successor: 2, successorIncarnation: 1 });
@@ -63,8 +63,21 @@ test("a predecessor that went by itself makes the replacement obsolete", () => {
 });
 
 test("room is what surge and unavailability leave; a missing replica uses up unavailability", () => {
-  const policy = { maxSurge: 2, maxUnavailable: 1, settleMs: 0 };
-  assert.deepEqual(decideRoom(policy, 0, 0), { surge: 2, inPlace: 1 });
-  assert.deepEqual(decideRoom(policy, 1, 1), { surge: 1, inPlace: 0 });
-  assert.deepEqual(decideRoom(policy, 3, 5), { surge: 0, inPlace: 0 });
+  const rollout = { maxSurge: 2, maxUnavailable: 1, settleMs: 0 };
+  assert.deepEqual(decideRoom({ rollout, replicas: 9 }, 0, 0), { surge: 2, inPlace: 1 });
+  assert.deepEqual(decideRoom({ rollout, replicas: 9 }, 1, 1), { surge: 1, inPlace: 0 });
+  assert.deepEqual(decideRoom({ rollout, replicas: 9 }, 3, 5), { surge: 0, inPlace: 0 });
+});
+
+test("a percentage of surge is rounded up, of unavailability down, and both are never 0", () => {
+  const counts = (surge: number, unavailable: number, replicas: number): readonly number[] => {
+    const shares = { maxSurge: { percent: surge }, maxUnavailable: { percent: unavailable } };
+    return [maxSurgeOf(shares, replicas), maxUnavailableOf(shares, replicas)];
+  };
+  assert.deepEqual(counts(25, 25, 5), [2, 1]);
+  assert.deepEqual(counts(100, 100, 3), [3, 3]);
+  assert.deepEqual(counts(0, 25, 4), [0, 1]);
+  assert.deepEqual(counts(0, 25, 3), [1, 0]);
+  assert.equal(maxSurgeOf({ maxSurge: 0, maxUnavailable: 2 }, 1), 0);
+  assert.equal(maxSurgeOf({ maxSurge: 0, maxUnavailable: 0 }, 4), 1);
 });

@@ -5,7 +5,7 @@
 import type { Instant } from "../../base/time.ts";
 import type { ReplaceReason } from "../event.ts";
 import type { Incarnation, Slot } from "../identity.ts";
-import type { RolloutPolicy } from "../spec.ts";
+import type { PoolSpec, RolloutPolicy, Share } from "../spec.ts";
 import type { WorkerState } from "../worker/state.ts";
 
 /** A successor that was started before its predecessor stops. */
@@ -46,6 +46,23 @@ export function decideReplacement(
   return successor.phase === "ready" ? { kind: "take-over" } : { kind: "wait" };
 }
 
+type Shares = Pick<RolloutPolicy, "maxSurge" | "maxUnavailable">;
+
+/** How many workers a rollout may have above `replicas`: rounded up, and 1 if no worker may be unavailable either. */
+export function maxSurgeOf({ maxSurge, maxUnavailable }: Shares, replicas: number): number {
+  const surge = countOf(maxSurge, replicas, Math.ceil);
+  return surge === 0 && countOf(maxUnavailable, replicas, Math.floor) === 0 ? 1 : surge;
+}
+
+/** How many of `replicas` may be unavailable during a rollout, rounded down. */
+export function maxUnavailableOf({ maxUnavailable }: Pick<Shares, "maxUnavailable">, replicas: number): number {
+  return countOf(maxUnavailable, replicas, Math.floor);
+}
+
+function countOf(share: Share, replicas: number, round: (value: number) => number): number {
+  return typeof share === "number" ? share : round((share.percent * replicas) / 100);
+}
+
 /** How many replacements may run at once, by starting first (surge) and by stopping first (in place). */
 export interface RolloutRoom {
   readonly surge: number;
@@ -56,6 +73,13 @@ export interface RolloutRoom {
  * How many more replacements may start. `missing` replicas are not ready for any reason: a crash uses up the
  * unavailability that a planned replacement would have used.
  */
-export function decideRoom(policy: RolloutPolicy, surging: number, missing: number): RolloutRoom {
-  return { surge: Math.max(0, policy.maxSurge - surging), inPlace: Math.max(0, policy.maxUnavailable - missing) };
+export function decideRoom(
+  { rollout, replicas }: Pick<PoolSpec, "rollout" | "replicas">,
+  surging: number,
+  missing: number,
+): RolloutRoom {
+  return {
+    surge: Math.max(0, maxSurgeOf(rollout, replicas) - surging),
+    inPlace: Math.max(0, maxUnavailableOf(rollout, replicas) - missing),
+  };
 }

@@ -75,7 +75,7 @@ function begin(draft: PoolDraft, queued: QueuedOperation): void {
   const order = resolve(draft, queued.order);
   const { reason } = queued;
   const previous = draft.spec;
-  if (order.kind === "scale") respec(draft, { ...previous, replicas: order.replicas, rollout: order.rollout });
+  if (order.kind === "scale") respec(draft, { ...previous, replicas: order.replicas });
   else if (order.kind === "reload") respec(draft, order.spec);
   const left = targetsOf(order, draft.roster.workers, draft.spec.revision);
   const running = { ...queued, order, startedAt: draft.at, left, total: left.length, previous };

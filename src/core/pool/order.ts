@@ -6,7 +6,7 @@
 import type { Instant } from "../../base/time.ts";
 import type { OperationKind } from "../event.ts";
 import type { Incarnation, Slot } from "../identity.ts";
-import type { PoolSpec, RolloutPolicy } from "../spec.ts";
+import type { PoolSpec } from "../spec.ts";
 import type { WorkerState } from "../worker/state.ts";
 
 /** `slots` undefined means every worker of the pool. */
@@ -14,7 +14,7 @@ export type Order =
   | { readonly kind: "restart"; readonly slots: readonly Slot[] | undefined }
   | { readonly kind: "stop"; readonly slots: readonly Slot[] | undefined }
   | { readonly kind: "start"; readonly slots: readonly Slot[] | undefined }
-  | { readonly kind: "scale"; readonly replicas: number; readonly rollout: RolloutPolicy }
+  | { readonly kind: "scale"; readonly replicas: number }
   /**
    * A new desired state; workers of an older revision are replaced. If that fails, the old state is desired again.
    * Replicas of 0 remove the pool. `keeps` stays as it is when the operation begins, whatever `spec` says.

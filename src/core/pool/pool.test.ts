@@ -445,12 +445,6 @@ test("a crash uses up the unavailability that a planned replacement would have h
   assert.deepEqual(rig.phases, ["stopping", "ready"]);
 });
 
-test("without surge and unavailability a due worker waits", () => {
-  const rig = booted({ rollout: { maxSurge: 0, maxUnavailable: 0, settleMs: 0 } });
-  rig.limit(0);
-  assert.deepEqual(rig.phases, ["ready", "ready"]);
-});
-
 test("an operator's stop holds the slot until a start, and nothing takes its place", () => {
   const rig = booted();
   rig.stop(0);
@@ -496,7 +490,7 @@ test("a pool that scales up is as healthy as it was until the new number has bee
     desiredHealthyPercentage: 75,
     readiness: { kind: "probed", timeoutMs: undefined },
   });
-  const scale = (replicas: number) => rig.order({ kind: "scale", replicas, rollout: rig.spec.rollout });
+  const scale = (replicas: number) => rig.order({ kind: "scale", replicas });
   assert.equal(isHealthy(rig.state), false);
   for (const slot of [0, 1]) rig.becomeReady(slot);
   scale(8);
@@ -547,7 +541,7 @@ test("a stopped worker counts as a replica; a pool that is scaled down removes i
   rig.stop(1);
   rig.exit(1);
   assert.equal(rig.phases[1], "held");
-  rig.order({ kind: "scale", replicas: 2, rollout: rig.spec.rollout });
+  rig.order({ kind: "scale", replicas: 2 });
   assert.equal(rig.phases[1], "free");
   assert.equal(rig.worker(1).reason, "the pool has 2 replicas and does not use this slot");
 });
@@ -692,7 +686,7 @@ test("a restart of one worker leaves the others alone", () => {
 test("scaling up starts what is missing and is done when all are ready", () => {
   const rig = booted({ ...PROBED, replicas: 1 });
   rig.becomeReady(0);
-  rig.order({ kind: "scale", replicas: 4, rollout: rig.spec.rollout });
+  rig.order({ kind: "scale", replicas: 4 });
   assert.deepEqual(rig.phases, ["ready", "starting", "starting", "starting", "free"]);
   for (const slot of [1, 2, 3]) rig.becomeReady(slot);
   assert.deepEqual(operations(rig), ["operation_started", "operation_finished"]);
@@ -701,7 +695,7 @@ test("scaling up starts what is missing and is done when all are ready", () => {
 test("scaling down lets the highest slots drain, and those first that serve nobody", () => {
   const rig = booted({ replicas: 4, drainMs: 5000 });
   rig.send(1, { kind: "becameUnready", at: rig.now, incarnation: 1, reason: "probe" });
-  rig.order({ kind: "scale", replicas: 2, rollout: rig.spec.rollout });
+  rig.order({ kind: "scale", replicas: 2 });
   assert.deepEqual(rig.phases, ["ready", "draining", "ready", "draining", "free"]);
   for (const slot of [1, 3]) {
     rig.drained(slot);
@@ -715,7 +709,7 @@ test("scaling down frees what an operator holds before it stops what serves", ()
   const rig = booted({ replicas: 3 });
   rig.order({ kind: "stop", slots: [0, 1] });
   rig.exit(0);
-  rig.order({ kind: "scale", replicas: 1, rollout: rig.spec.rollout });
+  rig.order({ kind: "scale", replicas: 1 });
   rig.exit(1);
   assert.deepEqual(rig.phases, ["free", "free", "ready", "free"]);
 });
@@ -782,7 +776,7 @@ test("a reload fails by a successor that was ready and then hangs, and who was r
 test("an operation does not wait for workers that were ready once and are not now", () => {
   const rig = probed();
   for (const slot of [0, 1]) rig.becomeUnready(slot);
-  rig.order({ kind: "scale", replicas: 3, rollout: rig.spec.rollout });
+  rig.order({ kind: "scale", replicas: 3 });
   assert.deepEqual(operations(rig), ["operation_started"]);
   rig.becomeReady(2);
   assert.equal(operations(rig).at(-1), "operation_finished");
@@ -790,7 +784,7 @@ test("an operation does not wait for workers that were ready once and are not no
 
 test("a reload of a pool that is not healthy gives up what goes on there; of a healthy one it waits", () => {
   const rig = probed();
-  rig.order({ kind: "scale", replicas: 3, rollout: rig.spec.rollout });
+  rig.order({ kind: "scale", replicas: 3 });
   rig.order({ kind: "reload", spec: { ...rig.state.spec, revision: 2 } });
   assert.deepEqual(operations(rig), ["operation_started", "operation_queued"], "two of two serve as before");
   rig.becomeUnready(0);
@@ -835,7 +829,7 @@ test("what an order keeps is what there is when it begins, not when it was given
   const rig = booted();
   rig.order({ kind: "restart", slots: undefined });
   const { spec } = rig.state;
-  rig.order({ kind: "scale", replicas: 3, rollout: spec.rollout });
+  rig.order({ kind: "scale", replicas: 3 });
   rig.order({ kind: "reload", spec: { ...spec, revision: 2 }, keeps: ["replicas"] });
   rig.order({ kind: "reload", spec: { ...spec, signalTimeoutMs: 1 }, keeps: ["revision", "replicas"] });
   for (let turn = 0; turn < 20; turn++)
@@ -848,7 +842,7 @@ test("what an order keeps is what there is when it begins, not when it was given
 test("while a pool grows no more of those who serve are replaced at once for a common fault", () => {
   const rig = booted({ replicas: 4, readiness: { kind: "probed", timeoutMs: 60_000 }, desiredHealthyPercentage: 75 });
   for (const slot of [0, 1, 2, 3]) rig.becomeReady(slot);
-  rig.order({ kind: "scale", replicas: 16, rollout: rig.spec.rollout });
+  rig.order({ kind: "scale", replicas: 16 });
   for (const slot of [0, 1, 2, 3]) rig.hang(slot);
   assert.deepEqual(
     [0, 1, 2, 3].filter((slot) => rig.worker(slot).phase === "stopping"),
@@ -901,7 +895,7 @@ test("a reload that changes no process is done at once", () => {
 test("operations of a pool wait for one another, and a shutdown ends them all", () => {
   const rig = booted();
   rig.order({ kind: "restart", slots: undefined });
-  rig.order({ kind: "scale", replicas: 5, rollout: rig.spec.rollout });
+  rig.order({ kind: "scale", replicas: 5 });
   assert.deepEqual(operations(rig), ["operation_started", "operation_queued"]);
   rig.step({ kind: "leave", at: rig.now, order: SHUTDOWN });
   assert.deepEqual(operations(rig), ["operation_failed", "operation_failed"]);

@@ -3,7 +3,14 @@ import type { ReplaceReason } from "../event.ts";
 import type { Slot } from "../identity.ts";
 import { decideLivenessReplacements } from "../policy/massFailure.ts";
 import { proofDueAt } from "../policy/proof.ts";
-import { decideReplacement, decideRoom, type Replacement, type RolloutRoom } from "../policy/rollout.ts";
+import {
+  decideReplacement,
+  decideRoom,
+  maxSurgeOf,
+  maxUnavailableOf,
+  type Replacement,
+  type RolloutRoom,
+} from "../policy/rollout.ts";
 import { type Due, isStarting, type ReadyState, type UnreadyState, type WorkerState } from "../worker/state.ts";
 import type { PoolDraft } from "./draft.ts";
 import { countsAgainst, isExclusive, type RunningOperation } from "./order.ts";
@@ -176,7 +183,8 @@ function replace(draft: PoolDraft, worker: ReadyState | UnreadyState, due: Due):
     return true;
   }
   const room = roomFor(draft, worker);
-  const standby = roster.census.leaving <= spec.rollout.maxSurge ? findFreshStandby(draft, due) : undefined;
+  const maxSurge = maxSurgeOf(spec.rollout, spec.replicas);
+  const standby = roster.census.leaving <= maxSurge ? findFreshStandby(draft, due) : undefined;
   if (standby !== undefined) {
     draft.send(standby.slot, { kind: "promote", reason: `successor of ${spec.name}-${worker.slot}` });
     stopOld(draft, worker.slot, due, standby.slot);
@@ -186,8 +194,7 @@ function replace(draft: PoolDraft, worker: ReadyState | UnreadyState, due: Due):
   const free = room.surge > countRenewingStandby(draft) ? roster.freeSlot() : undefined;
   if (free !== undefined) startSuccessor(draft, worker, free, due);
   // An unready worker serves no requests, so a restart in place loses no capacity.
-  else if (room.inPlace > 0 || (worker.phase === "unready" && spec.rollout.maxSurge === 0))
-    restartInPlace(draft, worker.slot, due);
+  else if (room.inPlace > 0 || (worker.phase === "unready" && maxSurge === 0)) restartInPlace(draft, worker.slot, due);
   else return false;
   return true;
 }
@@ -203,7 +210,7 @@ function roomFor(draft: PoolDraft, worker: WorkerState): RolloutRoom {
 }
 
 function roomBeside({ replacements, roster, spec }: PoolDraft, missing: number): RolloutRoom {
-  return decideRoom(spec.rollout, replacements.length + roster.census.leaving, Math.max(0, missing));
+  return decideRoom(spec, replacements.length + roster.census.leaving, Math.max(0, missing));
 }
 
 /** A worker whose liveness fails serves no requests: it is replaced whatever else is missing, but not all at once. */
@@ -219,7 +226,8 @@ function replaceHung(draft: PoolDraft): void {
   hung.sort((a, b) => a.due.at - b.due.at);
   // Replicas that are only about to start do not make serving workers dispensable.
   const replicas = Math.min(spec.replicas, draft.measuredReplicas);
-  const cap = { replicas, maxUnavailable: spec.rollout.maxUnavailable, pacing: spec.livenessPacing };
+  const maxUnavailable = maxUnavailableOf(spec.rollout, spec.replicas);
+  const cap = { replicas, maxUnavailable, pacing: spec.livenessPacing };
   const slots = hung.map(({ worker }) => worker.slot);
   const decision = decideLivenessReplacements(draft.liveness, slots, at, cap);
   draft.liveness = decision.history;

@@ -3,7 +3,7 @@ import type { Instant } from "../../base/time.ts";
 import type { WideLifecycleEvent } from "../event.ts";
 import type { Slot } from "../identity.ts";
 import { type LivenessHistory, NO_REPLACEMENTS } from "../policy/massFailure.ts";
-import type { Replacement } from "../policy/rollout.ts";
+import { maxSurgeOf, type Replacement } from "../policy/rollout.ts";
 import type { PoolSpec } from "../spec.ts";
 import { EMPTY_TALLY, type PoolTally } from "../tally.ts";
 import type { WorkerEffect, WorkerEvent } from "../worker/event.ts";
@@ -90,7 +90,7 @@ export function newPool(spec: PoolSpec, at: Instant): PoolState {
 
 /** How many slots a pool needs. */
 export function slotCount(spec: PoolSpec): number {
-  return spec.replicas + spec.standby + spec.rollout.maxSurge;
+  return spec.replicas + spec.standby + maxSurgeOf(spec.rollout, spec.replicas);
 }
 
 /** Whether no process of the pool is left and none is about to start. */
