@@ -288,7 +288,6 @@ const LONG_FILES: Readonly<Record<string, string>> = {
   "metrics/merge.ts": "one pass over the expositions of all workers",
   // To be split.
   "controller/health/health.ts": "not split yet",
-  "controller/pools/reload.ts": "not split yet: its planner belongs to the core",
   "controller/report/inspection.ts": "not split yet",
   "envoy/control/proxy.ts": "not split yet: process, publishing, drains and reconfiguration",
   "runtime/daemon.ts": "not split yet",

@@ -14,7 +14,7 @@ export const MAX_BODY_BYTES = 65_536;
 
 /** What an operator asked of a pool, and what became of it. */
 export interface Operation {
-  /** Such as "op-7"; unique as long as the controller runs. */
+  /** Such as "op-7" or "reload-3"; unique as long as the controller runs. */
   readonly id: string;
   readonly pool: string;
   readonly what: OperationKind;

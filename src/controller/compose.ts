@@ -263,8 +263,7 @@ export function buildChanges(base: Foundation, driver: Driver, workers: WorkerPr
   const { daemon, registry, traffic, pools, sockets, observers } = driver;
   const { processes, oomKills, trees } = workers;
   let orders = 0;
-  const nextId = () => `op-${++orders}`;
-  const order = (pool: number, what: Order, reason: string, id = nextId()): string => {
+  const order = (pool: number, what: Order, reason: string, id = `op-${++orders}`): string => {
     // Known at once, although the driver may have other events to handle first.
     const requested = { pool: daemon.specOf(pool).name, operation: id, what: what.kind, done: 0, total: 0, reason };
     operations.handle({ kind: "operation_queued", ...requested });
@@ -276,12 +275,10 @@ export function buildChanges(base: Foundation, driver: Driver, workers: WorkerPr
     read: () => readAgain(toolRunner(processes), (pool) => traffic.adminOf(proxyName(pool)) !== undefined),
     daemon,
     pools,
-    registry,
     traffic,
     sockets,
     order,
-    nextId,
-    tell: (event) => {
+    emit: (event) => {
       for (const observer of observers) observer.handle(event);
     },
     log,

@@ -447,7 +447,7 @@ test("a reload of a pool that is not healthy gives up what waits there", async (
   await commandOk(controller, "reload");
   const { code, stderr } = await scale;
   assert.equal(code, 1);
-  assert.match(stderr, /the pool is not healthy, reload op-2 goes on/u);
+  assert.match(stderr, /the pool is not healthy; reload-1 takes precedence/u);
   assert.equal((await controller.status()).pools[0]?.ready, 3);
 });
 

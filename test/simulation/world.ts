@@ -26,6 +26,7 @@ import type { WorkerEvent } from "../../src/core/worker/event.ts";
 import type { ReadyState, WorkerState } from "../../src/core/worker/state.ts";
 import { poolSpec } from "../support/poolSpec.ts";
 import { SeededRandom } from "../support/random.ts";
+import { type DescribedPool, SimulatedReloads } from "./reloads.ts";
 
 /** One process, and what stands behind it: its group, its requests, its health. */
 interface FakeProcess {
@@ -65,7 +66,9 @@ export class World {
   readonly #ended = new Set<string>();
   /** Incarnations that may have got another lifespan because their replacement failed, as pool/slot/incarnation. */
   readonly #postponed = new Set<string>();
-  #asked = 0;
+  readonly #requested = new Set<string>();
+  /** Reloads of the configuration; in the other half of the runs, reload orders come one by one. */
+  readonly reloads: SimulatedReloads | undefined;
   #lastRevision = 1;
   #nextPid = 100;
   readonly #afterEvent: (world: World) => void;
@@ -77,6 +80,7 @@ export class World {
     this.spec = randomSpec(this.#random);
     this.state = newController(this.spec, this.now);
     this.#totals = this.spec.pools.map(() => 0);
+    if (seed % 2 === 0) this.reloads = this.#simulateReloads();
     this.#post({ kind: "boot", at: this.now, random: this.#random.next() });
   }
 
@@ -91,10 +95,63 @@ export class World {
     else if (dice < 0.91) this.#reachLimit();
     else if (dice < 0.94) this.#probe();
     else if (dice < 0.96) this.#deliverStale();
-    else if (dice < 0.9608) this.#addPools();
+    else if (dice < 0.9608 && this.reloads === undefined) this.#addPools();
     else if (dice < 0.962) this.#post({ kind: "setPolicy", at: this.now, policy: randomPolicy(this.#random) });
     else if (mayShutDown && dice < 0.967) this.#requestShutdown();
+    else if (dice >= 0.967 && this.#random.chance(0.5) && this.reloads !== undefined) this.#reload(this.reloads);
     else this.#passTime(this.#random.between(1000, 90_000));
+    this.reloads?.check();
+  }
+
+  #simulateReloads(): SimulatedReloads {
+    const { pools } = this.spec;
+    const described = pools.flatMap((spec): DescribedPool[] => {
+      const proxySpec = pools.find(({ fronts }) => fronts === spec.name);
+      return spec.role === "proxy" ? [] : [{ spec, proxySpec }];
+    });
+    const isLeaving = () => this.state.phase !== "booting" && this.state.phase !== "running";
+    const indexOf = (name: string) => this.state.pools.findIndex(({ spec }) => spec.name === name);
+    return new SimulatedReloads(
+      described,
+      this.#random,
+      {
+        get isLeaving() {
+          return isLeaving();
+        },
+        specOf: (name) => this.state.pools[indexOf(name)]?.spec,
+        addPools: (specs) => this.#adopt({ kind: "addPools", at: this.now, specs }),
+        setPolicy: (policy) => this.#adopt({ kind: "setPolicy", at: this.now, policy }),
+        order: (name, id, order, reason) => {
+          this.#requested.add(id);
+          const [at, pool] = [this.now, indexOf(name)];
+          this.#mailbox.push({ kind: "order", at, pool, id, order, reason, random: this.#random.next() });
+        },
+        emit: (event) => {
+          if ("operation" in event) this.#requested.add(event.operation);
+          this.#followOperation(event);
+        },
+      },
+      {
+        pool: (random, name) => {
+          const spec = randomPool(random, name);
+          return { spec, proxySpec: spec.drainMs === undefined ? undefined : proxyOf(spec) };
+        },
+        policy: randomPolicy,
+      },
+    );
+  }
+
+  #reload(reloads: SimulatedReloads): void {
+    if (this.finished !== undefined) return;
+    reloads.step();
+    this.#handleMailbox();
+  }
+
+  /** Without other events in between, as the driver does. */
+  #adopt(event: Extract<ControllerEvent, { kind: "addPools" | "setPolicy" }>): void {
+    const { state, effects } = stepController(this.state, event);
+    assert.deepEqual(effects, []);
+    this.state = state;
   }
 
   /** By a signal, which may go to every process. */
@@ -124,14 +181,20 @@ export class World {
       assert.ok(turn < 10_000, "the shutdown does not end");
       this.#passTime(Math.max(1, this.#untilNextDeadline()));
     }
+    this.reloads?.answerAll();
+    this.#handleMailbox();
     const overdue = [...this.#processes.values()].filter((process) => process.leaderAlive);
     assert.equal(overdue.length, 0, "a process outlives the controller");
     assert.equal(this.#underWay.size, 0, "an operation never ended");
-    assert.equal(this.#ended.size, this.#asked, "an operation that was asked for has no end");
+    assert.deepEqual([...this.#requested.difference(this.#ended)], [], "an operation that was requested has no end");
   }
 
   #post(event: ControllerEvent): void {
     this.#mailbox.push(event);
+    this.#handleMailbox();
+  }
+
+  #handleMailbox(): void {
     for (let next = this.#mailbox.shift(); next !== undefined; next = this.#mailbox.shift()) {
       const before = this.state;
       const { state, effects } = stepController(this.state, next);
@@ -149,6 +212,7 @@ export class World {
   #perform(effect: ControllerEffect): void {
     switch (effect.kind) {
       case "spawn":
+        this.reloads?.checkLaunch(this.state.pools[effect.pool]?.spec ?? poolSpec(), effect.revision);
         this.#spawn(effect.pool, effect.slot, effect.incarnation);
         return;
       case "signal":
@@ -181,6 +245,7 @@ export class World {
       case "tell":
         this.#followOperation(effect.event);
         this.#followReplacement(effect.event);
+        this.reloads?.handle(effect.event);
         return;
       case "notifyReady":
       case "notifyStopping":
@@ -378,18 +443,21 @@ export class World {
     const spec = this.state.pools[pool]?.spec;
     if (spec === undefined || this.finished !== undefined) return;
     const slots = this.#random.chance(0.7) ? [slot] : undefined;
-    const order = this.#random.pick([
+    const orders = [
       { kind: "stop", slots },
       { kind: "start", slots },
       { kind: "start", slots: undefined },
       { kind: "restart", slots },
       { kind: "restart", slots: undefined },
       { kind: "scale", replicas: this.#random.between(1, 6) },
+    ] as const satisfies readonly Order[];
+    const reloads = [
       { kind: "reload", spec: { ...spec, revision: ++this.#lastRevision } },
       { kind: "reload", spec: this.#changed(spec) },
       { kind: "reload", spec: this.#random.chance(0.2) ? emptied(spec) : spec },
-    ] as const satisfies readonly Order[]);
-    const id = `op-${++this.#asked}`;
+    ] as const satisfies readonly Order[];
+    const order = this.#random.pick(this.reloads === undefined ? [...orders, ...reloads] : orders);
+    const id = this.#newId();
     this.#post({ kind: "order", at: this.now, pool, id, order, reason: "simulated", random: this.#random.next() });
   }
 
@@ -399,6 +467,12 @@ export class World {
     const { name, drainMs } = spec;
     const revision = this.#random.chance(0.5) ? ++this.#lastRevision : spec.revision;
     return { ...randomPool(this.#random, name), drainMs, revision };
+  }
+
+  #newId(): string {
+    const id = `op-${this.#requested.size + 1}`;
+    this.#requested.add(id);
+    return id;
   }
 
   /** As a reload does: they come empty, and most are filled at once. */
@@ -411,7 +485,7 @@ export class World {
     for (const [index, added] of specs.entries()) {
       if (this.#random.chance(0.1)) continue;
       const order = { kind: "reload", spec: added } as const;
-      const [pool, id] = [length + index, `op-${++this.#asked}`];
+      const [pool, id] = [length + index, this.#newId()];
       this.#post({ kind: "order", at: this.now, pool, id, order, reason: "simulated", random: this.#random.next() });
     }
   }

@@ -153,21 +153,15 @@ export class ReloadScene implements Disposable {
       },
       log: SILENT,
     });
-    let orders = 0;
     this.#reload = new Reload({
       initial,
       read: () => check(directory),
       daemon,
       pools: this.#pools,
-      registry,
       traffic: this.#traffic,
       sockets,
-      order: (pool, order, reason, id = `op-${++orders}`) => {
-        daemon.order(pool, id, order, reason);
-        return id;
-      },
-      nextId: () => `op-${++orders}`,
-      tell: (event) => this.#told(event),
+      order: (pool, order, reason, id) => daemon.order(pool, id, order, reason),
+      emit: (event) => this.#told(event),
       log: SILENT,
     });
   }

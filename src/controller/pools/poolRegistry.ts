@@ -60,9 +60,4 @@ export class PoolRegistry {
     if (parts === undefined) throw new RangeError(`there is no revision ${revision} of pool ${index}`);
     return parts;
   }
-
-  /** The highest revision of a pool; 0 if it has none. */
-  lastRevision(index: number): number {
-    return Math.max(0, ...(this.#workers.get(index)?.keys() ?? []));
-  }
 }

@@ -106,46 +106,47 @@ export class Pools {
   /** Registers the pools of `spec` under the indices that the daemon gives them. */
   installAll(pools: readonly CheckedPool[], spec: Pick<ControllerSpec, "pools">): void {
     for (const [index, { name }] of spec.pools.entries()) this.#indices.set(name, index);
-    for (const pool of pools) this.install(pool, 1);
+    for (const pool of pools) this.#install(pool, 1);
   }
 
-  /** Adds empty pools to a running daemon. The removal of an earlier pool of the same name must be complete. */
-  addAll(pools: readonly CheckedPool[]): void {
-    for (const pool of pools) {
-      // An earlier proxy of this name had other settings and paths.
-      const formerProxy = this.#indices.get(proxyName(pool.config.name));
-      if (formerProxy !== undefined) this.#traffic.remove(formerProxy);
-      this.#envoys.delete(pool.config.name);
-      for (const spec of [pool.spec, pool.proxySpec]) {
-        if (spec === undefined || this.#indices.has(spec.name)) continue;
-        this.#indices.set(spec.name, this.#daemon.addPools([spec]));
-      }
-      this.install(pool, this.#registry.lastRevision(this.#index(pool.config.name)) + 1);
+  /** Adds an empty pool to a running daemon. The removal of an earlier pool of the same name must be complete. */
+  add(pool: CheckedPool, revision: number): void {
+    // An earlier proxy of this name had other settings and paths.
+    const formerProxy = this.#indices.get(proxyName(pool.config.name));
+    if (formerProxy !== undefined) this.#traffic.remove(formerProxy);
+    this.#envoys.delete(pool.config.name);
+    for (const spec of [pool.spec, pool.proxySpec]) {
+      if (spec === undefined || this.#indices.has(spec.name)) continue;
+      this.#indices.set(spec.name, this.#daemon.addPools([spec]));
     }
+    this.#install(pool, revision);
   }
 
-  /**
-   * Adds a revision of a pool, with which its workers can be launched from now on. The rest of the pool's configuration
-   * takes effect at once. @throws ControllerError CONFIG_INVALID, RUNTIME_DIR_UNSAFE
-   */
-  install(pool: CheckedPool, revision: number): void {
-    const { config, plan } = pool;
-    const { name } = config;
-    const index = this.#index(name);
+  #install(pool: CheckedPool, revision: number): void {
+    const { name } = pool.config;
     if (pool.envoy !== undefined && !this.#envoys.has(name)) this.#envoys.set(name, pool.envoy);
-    this.#warnOfSharedUser(pool);
-    const places = new WorkerPlaces(config, plan, this.#runtime, this.#envoys.get(name));
-    const inherited = this.#sockets.inheritedBy(name);
-    const parts = { config, plan, places, launch: workerLaunch(config, plan, places, inherited) };
-    this.#registry.add(index, revision, parts, this.#oldestInUse(index));
+    this.addRevision(pool, revision);
     this.putInForce(pool);
     this.#installProxy(pool);
   }
 
-  /** Applies the part of a pool's configuration that takes effect without a launch. Ignores pools not yet known. */
+  /**
+   * Adds a revision of a pool, with which its workers can be launched from now on.
+   * @throws ControllerError CONFIG_INVALID, RUNTIME_DIR_UNSAFE
+   */
+  addRevision(pool: CheckedPool, revision: number): void {
+    const { config, plan } = pool;
+    const index = this.#index(config.name);
+    this.#warnOfSharedUser(pool);
+    const places = new WorkerPlaces(config, plan, this.#runtime, this.#envoys.get(config.name));
+    const inherited = this.#sockets.inheritedBy(config.name);
+    const parts = { config, plan, places, launch: workerLaunch(config, plan, places, inherited) };
+    this.#registry.add(index, revision, parts, this.#oldestInUse(index));
+  }
+
+  /** Applies the part of a pool's configuration that takes effect without a launch. */
   putInForce({ config }: CheckedPool): void {
-    const index = this.#indices.get(config.name);
-    if (index === undefined) return;
+    const index = this.#index(config.name);
     this.#registry.putInForce(index, config);
     const { maxLineBytes, stderrLevel } = config.logs;
     this.#output.setPool(index, { name: config.name, maxLineBytes, stderrLevel });

@@ -7,11 +7,11 @@ import type { Logger } from "../../base/log.ts";
 import { after, type Instant } from "../../base/time.ts";
 import { proxyName } from "../../config/spec.ts";
 import { workerId } from "../../core/identity.ts";
+import type { Order } from "../../core/pool/order.ts";
 import type { PoolView, WorkerView } from "../../core/view.ts";
 import type { UpstreamAddress } from "../../envoy/resources/settings.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import type { Daemon } from "../../runtime/daemon.ts";
-import type { GiveOrder } from "./reload.ts";
 import type { RuntimeDirectory } from "./runtimeDirectory.ts";
 import type { Traffic } from "./traffic.ts";
 import type { WorkerPlaces } from "./workerPlaces.ts";
@@ -36,7 +36,7 @@ export interface RuntimeFilesWatchOptions {
   readonly daemon: Pick<Daemon, "view" | "livenessFailed">;
   readonly traffic: Pick<Traffic, "hasProxy" | "proxyOf">;
   readonly placesOf: (pool: number, revision: number) => Pick<WorkerPlaces, "addressOf" | "multiprocDirectory">;
-  readonly order: GiveOrder;
+  readonly order: (pool: number, order: Order, reason: string) => void;
   readonly clock: Clock;
   readonly log: Logger;
 }

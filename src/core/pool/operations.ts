@@ -58,7 +58,7 @@ function makeWay(draft: PoolDraft): boolean {
     return resolved.kind === "reload" && (resolved.spec.revision !== revision || resolved.spec.replicas === 0);
   });
   const inTheWay = next === undefined ? [] : draft.running.filter(isExclusive);
-  for (const running of inTheWay) fail(draft, running, `the pool is not healthy, reload ${next?.id} goes on`);
+  for (const running of inTheWay) fail(draft, running, `the pool is not healthy; ${next?.id} takes precedence`);
   return inTheWay.length > 0;
 }
 
