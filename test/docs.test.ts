@@ -5,6 +5,7 @@ import { test } from "node:test";
 import { stalePages } from "../scripts/docs.ts";
 import { ERROR_CODES } from "../src/base/errors.ts";
 import { changeClasses } from "../src/config/diff.ts";
+import { ON_RELOAD } from "../src/config/docs.ts";
 
 test("generated pages are what the code prints (scripts/docs.ts writes them)", () => {
   assert.deepEqual(stalePages(), []);
@@ -64,43 +65,25 @@ test("the tests that SECURITY.md names exist", () => {
   );
 });
 
-test("the table of docs/operation.md says of each key what a reload of it takes", () => {
-  const classes = {
-    "Applies at once": "policy",
-    "Workers are replaced": "launch",
-    "Envoy is reconfigured": "proxy",
-    Refused: "refused",
-  };
+test("the examples of the reload table in docs/operation.md have the class of their row", () => {
   const page = readFileSync("docs/operation.md", "utf8");
-  const rows = Object.entries(classes).map(([start, name]) => {
-    const row = page.split("\n").find((line) => line.includes(`| **${start}**`));
-    assert.ok(row !== undefined, start);
-    const keys = [...(row.split("|")[1] ?? "").matchAll(/`([^`]+)`/gu)].map(([, key = ""]) => key);
-    return { name, keys };
-  });
-  // A key is in the rows that name it, or else the nearest block around it.
-  const lengthIn = (keys: readonly string[], path: string) =>
-    Math.max(
-      0,
-      ...keys
-        .filter((key) => path === key || (/^[.[]/u.test(path.slice(key.length)) && path.startsWith(key)))
-        .map(({ length }) => length),
-    );
-  const wrong: string[] = [];
-  const used = new Set<string>();
-  for (const [path, expected] of changeClasses()) {
-    const key = path.replace("supervisor.workers[].", "");
-    const lengths = rows.map(({ keys }) => lengthIn(keys, key));
-    const longest = Math.max(...lengths);
-    const found = rows.filter((_, index) => longest > 0 && lengths[index] === longest).map(({ name }) => name);
-    used.add(key.slice(0, longest));
-    if ([...found].sort().join() !== [...expected].sort().join())
-      wrong.push(`${key}: ${found.join()} for ${expected.join()}`);
-  }
-  assert.deepEqual(wrong, []);
-  assert.deepEqual(
-    rows.flatMap(({ keys }) => keys).filter((key) => !used.has(key)),
-    [],
-    "keys that the table names and the schema does not have",
+  const classes = new Map(
+    [...changeClasses()].map(([path, found]) => [path.replace("supervisor.workers[].", ""), found]),
   );
+  for (const [change, meaning] of Object.entries(ON_RELOAD)) {
+    const [example = ""] = page.match(new RegExp(`^\\| \\*\\*${meaning}\\*\\*[^|]*`, "mu")) ?? [];
+    const keys = [...example.matchAll(/`([^`]+)`/gu)].map(([, key = ""]) => key);
+    assert.ok(keys.length > 0, meaning);
+    for (const key of keys) {
+      const inside = [...classes].filter(
+        ([path]) => path === key || (path.startsWith(key) && /[.[]/u.test(path[key.length] ?? "")),
+      );
+      assert.ok(inside.length > 0, `the schema has no ${key}`);
+      for (const [path, found] of inside)
+        assert.ok(
+          found.some((each) => each === change),
+          `${path} ${meaning}`,
+        );
+    }
+  }
 });

@@ -1,10 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { Config } from "./config.ts";
+import { type Config, configKind } from "./config.ts";
 import { type ConfigDiff, diffConfig, formatPlan, isEmptyDiff, type PoolDiff } from "./diff.ts";
-import type { Kind } from "./field.ts";
+import type { Kind } from "./kind.ts";
 import { formatProblem, parseConfig } from "./load.ts";
-import { configKind } from "./schema.ts";
 
 function load(text: string): Config {
   const parsed = parseConfig(text, "c.yaml", {});
@@ -16,7 +15,7 @@ function pools(...keys: readonly string[]): Config {
   return load(`supervisor: {workers: [${keys.map((each) => `{exec: ./server, ${each}}`).join(", ")}]}`);
 }
 
-/** The difference of a pool's keys as "launch a, b | proxy c | refused d", paths below the pool. */
+/** The difference between two pools as "launch a, b | proxy c | refused d", with paths relative to the pool. */
 function poolChange(before: string, after: string): string {
   return summary(diffConfig(pools(`name: web, ${before}`), pools(`name: web, ${after}`)));
 }
@@ -37,7 +36,7 @@ function summary({ policy, refused, pools: [pool, ...more] }: ConfigDiff): strin
 
 const SERVER = "server: {socket_arg: {name: --uds}";
 
-test("the same file changes nothing, whatever the order of its keys and of a map's", () => {
+test("files that differ only in the order of keys have no difference", () => {
   const before = pools("name: web, env: {A: 1, B: 2}, args: [a, b], rlimits: {nofile: 5}, rolling: {max_surge: 25%}");
   const after = pools("rolling: {max_surge: 25%}, rlimits: {nofile: 5}, args: [a, b], env: {B: 2, A: 1}, name: web");
   const diff = diffConfig(before, after);
@@ -46,7 +45,7 @@ test("the same file changes nothing, whatever the order of its keys and of a map
   assert.deepEqual(formatPlan(diff), ["nothing changes"]);
 });
 
-test("another way to write a value, and a default that is written out, change nothing", () => {
+test("another notation of a value and an explicit default are no difference", () => {
   assert.equal(poolChange("signal_timeout: 90s", "signal_timeout: 1m30s"), "");
   assert.equal(poolChange("max_restarts: -1", "replicas: 1"), "");
 });
@@ -95,10 +94,10 @@ for (const [before, after, expected] of [
     "launch umask | policy replicas | refused sockets",
   ],
 ] as const) {
-  test(`${before} → ${after}: ${expected}`, () => assert.equal(poolChange(before, after), expected));
+  test(`changing ${before} to ${after} is ${expected}`, () => assert.equal(poolChange(before, after), expected));
 }
 
-test("pools are told apart by name: they come and go, and their order means nothing", () => {
+test("pools are compared by name, regardless of their order", () => {
   const before = pools("name: a", "name: b, args: [x]", "name: c");
   const after = pools("name: d", "name: c", "name: b, args: [y]");
   assert.deepEqual(diffConfig(before, after).pools, [
@@ -108,7 +107,7 @@ test("pools are told apart by name: they come and go, and their order means noth
   ] satisfies PoolDiff[]);
 });
 
-test("what is the controller's own is refused, but for the bounds of its shutdown", () => {
+test("changes of the controller's own keys are refused, except the time limits of its shutdown", () => {
   const workers = "workers: [{name: a, exec: b}]";
   const after = `
 admin: { port: 9001, address: "::1", socket: /s, token_file: /t }
@@ -123,7 +122,7 @@ supervisor: { shutdown_timeout: 30s, pre_stop_delay: 1s, runtime_dir: /r, ${work
   });
 });
 
-test("every key of the schema has a class", () => {
+test("a change of any key is reported at its path", () => {
   const full = load(`
 supervisor:
   workers:
@@ -133,16 +132,16 @@ supervisor:
       metrics: {}
       server: { port_arg: { name: -p, start_port: 1 }, tls: { cert: c, key: k } }`);
   const tried: string[] = [];
-  // Each key in turn has a value that it has not in the other configuration.
+  // Changes one key after the other.
   const visit = (kind: Kind<unknown>, value: unknown, path: string, put: (value: unknown) => unknown): void => {
-    if (kind.parts?.type === "object" && typeof value === "object" && value !== null) {
+    if (kind.keys !== undefined && typeof value === "object" && value !== null) {
       const block = value as Readonly<Record<string, unknown>>;
-      for (const { property, yaml, kind: inner } of kind.parts.fields) {
+      for (const [property, { yaml, kind: inner }] of Object.entries(kind.keys)) {
         const at = path === "" ? yaml : `${path}.${yaml}`;
         visit(inner, block[property], at, (changed) => put({ ...block, [property]: changed }));
       }
-    } else if (path === "supervisor.workers" && kind.parts?.type === "list" && Array.isArray(value)) {
-      visit(kind.parts.item, value[0], `${path}[0]`, (changed) => put([changed]));
+    } else if (path === "supervisor.workers" && kind.item !== undefined && Array.isArray(value)) {
+      visit(kind.item, value[0], `${path}[0]`, (changed) => put([changed]));
     } else if (path !== "supervisor.workers[0].name") {
       tried.push(path);
       const { policy, refused, pools } = diffConfig(full, put("another value") as Config);
@@ -156,14 +155,14 @@ supervisor:
   assert.ok(tried.includes("supervisor.workers[0].probes.liveness.http.path"));
 });
 
-test("no value is ever told", () => {
+test("the difference and the plan contain no values", () => {
   const before = pools("name: web, env: {TOKEN: hunter2}, args: [hunter2]");
   const after = pools("name: web, env: {TOKEN: hunter3}, args: [hunter3]");
   const diff = diffConfig(before, after);
   assert.doesNotMatch(JSON.stringify([diff, formatPlan(diff)]), /hunter|TOKEN/u);
 });
 
-test("the plan says in words what would be done, with numbers where they are known", () => {
+test("the plan describes each action, with the number of workers if known", () => {
   const before = load(`
 supervisor:
   workers:
@@ -183,7 +182,7 @@ supervisor:
     "refused: admin.port needs a restart of the controller",
     "controller: supervisor.shutdown_timeout applies at once",
     'pool "web": 4 workers are replaced because args, env changed',
-    'pool "web": the proxy is told server.max_queue; it is not restarted',
+    'pool "web": Envoy is reconfigured because server.max_queue changed; it is not restarted',
     'pool "one": replicas, rolling.max_surge apply at once; no worker is replaced',
     'pool "new" is added: 1 worker starts',
     'pool "old" is removed: 2 workers stop',

@@ -1,33 +1,14 @@
 /**
- * The changes between a running configuration and a new one, as paths grouped by how they are applied. Nothing is
- * decided or applied here. Every key of the schema has its class in CLASSES; a missing key does not compile.
+ * The changes between a running configuration and a new one, as paths grouped by what each change takes. Nothing is
+ * decided or applied here. The class of a key is part of its declaration.
  *
  * Only the values in the two configurations are compared. Changes to the files that paths refer to (`env_file`, the
  * executable, certificates) are not detected here. No value is ever part of the result.
  */
-import { invariant } from "../base/errors.ts";
-import type {
-  AdminConfig,
-  Config,
-  LogsConfig,
-  MetricsConfig,
-  PoolConfig,
-  ServerConfig,
-  SupervisorConfig,
-} from "./config.ts";
-import type { Kind, ObjectField } from "./field.ts";
-import { configKind } from "./schema.ts";
-
-/** How a changed key is applied. */
-export type ChangeClass =
-  /** Workers are replaced by newly started ones. */
-  | "launch"
-  /** The running Envoy is reconfigured. */
-  | "proxy"
-  /** It takes effect immediately; no process is replaced. */
-  | "policy"
-  /** It cannot change while the controller runs. */
-  | "refused";
+import { type Config, configKind } from "./config.ts";
+import { type ChangeClass, everyKey } from "./field.ts";
+import { pool as poolKind } from "./keys/pool.ts";
+import { child, type Kind } from "./kind.ts";
 
 /** The changes of one pool; paths as in the new file, in schema order. */
 export interface PoolDiff {
@@ -56,155 +37,12 @@ export interface ConfigDiff {
 
 type Block = Readonly<Record<string, unknown>>;
 
-/** The class of a value: one class for all keys inside, several at once, or one for each key of a block. */
-type ClassOf<T> =
-  | ChangeClass
-  | readonly ChangeClass[]
-  | (NonNullable<T> extends string | number | boolean | readonly unknown[] ? never : Classes<NonNullable<T>>);
-
-/** The class of adding or removing a whole block. If absent, such a change is refused. */
-const WHOLE_BLOCK = Symbol("the whole block");
-
-/** A class for each key of a block. */
-type Classes<T> = { readonly [Property in keyof T]-?: ClassOf<T[Property]> } & {
-  readonly [WHOLE_BLOCK]?: ChangeClass;
-};
-
-const LOGS = {
-  mode: "launch",
-  // The controller creates the records, so workers are not affected.
-  maxLineBytes: "policy",
-  stderrLevel: "policy",
-} as const satisfies Classes<LogsConfig>;
-
-const METRICS = {
-  // A worker reads its metrics port, which also depends on the scope, and its directory from its environment.
-  [WHOLE_BLOCK]: "launch",
-  path: "policy",
-  port: "launch",
-  scope: "launch",
-  multiproc: "launch",
-} as const satisfies Classes<MetricsConfig>;
-
-const SERVER = {
-  exec: "refused",
-  user: "refused",
-  startPort: "launch",
-  portArg: "launch",
-  socketArg: "launch",
-  signalTimeoutMs: "policy",
-  // Envoy uses it to limit how long it discourages clients.
-  drainTimeoutMs: ["policy", "proxy"],
-  healthCheckPath: "proxy",
-  healthCheckHost: "proxy",
-  loadBalancerAlgorithm: "proxy",
-  hashOn: "proxy",
-  listenerPort: "proxy",
-  listenerAddress: "proxy",
-  adminPort: "refused",
-  proxyConfigPath: "refused",
-  // The protocol between Envoy and the workers must match on both sides.
-  protocol: ["launch", "proxy"],
-  requestTimeoutMs: "proxy",
-  maxConcurrentPerWorker: "proxy",
-  maxQueue: "proxy",
-  workerKeepaliveMs: "proxy",
-  maxHeaders: "proxy",
-  maxHeaderBytes: "proxy",
-  trustedHops: "proxy",
-  concurrency: "refused",
-  accessLog: "proxy",
-  tls: "proxy",
-} as const satisfies Classes<ServerConfig>;
-
-const POOL = {
-  // It identifies the pool, so it never changes.
-  name: [],
-  replicas: "policy",
-  autoscale: "policy",
-  exec: "launch",
-  args: "launch",
-  env: "launch",
-  envFile: "launch",
-  cwd: "launch",
-  user: "launch",
-  group: "launch",
-  umask: "launch",
-  nice: "launch",
-  oomScoreAdj: "launch",
-  rlimits: "launch",
-  startupWaitMs: "policy",
-  stopSignal: "policy",
-  stopSignalTarget: "policy",
-  signalTimeoutMs: "policy",
-  maxRestarts: "policy",
-  restartWindowMs: "policy",
-  restart: "policy",
-  desiredHealthyPercentage: "policy",
-  limits: "policy",
-  probes: "launch",
-  rolling: "policy",
-  standby: "policy",
-  sockets: "refused",
-  logs: LOGS,
-  metrics: METRICS,
-  server: SERVER,
-} as const satisfies Classes<PoolConfig>;
-
-const SUPERVISOR: Classes<SupervisorConfig> = {
-  shutdownTimeoutMs: "policy",
-  preStopDelayMs: "policy",
-  runtimeDir: "refused",
-  // Compared one by one.
-  pools: [],
-};
-
-const ADMIN: Classes<AdminConfig> = {
-  port: "refused",
-  address: "refused",
-  socket: "refused",
-  // A change of the file's content is read anyway; a change of its path is refused.
-  tokenFile: "refused",
-};
-
-const CONFIG: Classes<Config> = { admin: ADMIN, supervisor: SUPERVISOR };
-
-/** Whether a value of this class is fixed when a process is launched. */
-type IsLaunched<Class> = Class extends "policy" | "proxy"
-  ? false
-  : Class extends readonly [unknown, ...unknown[]]
-    ? "launch" extends Class[number]
-      ? true
-      : false
-    : true;
-
-/** The keys of a block that a process is launched with, and the keys that never change. */
-type LaunchedKeys<T, Table> = {
-  readonly [Property in keyof T as Property extends keyof Table
-    ? IsLaunched<Table[Property]> extends true
-      ? Property
-      : never
-    : never]: Property extends keyof Table
-    ? Table[Property] extends string | readonly unknown[]
-      ? T[Property]
-      : LaunchedKeys<NonNullable<T[Property]>, Table[Property]> | Extract<T[Property], undefined>
-    : never;
-};
-
-/**
- * The part of the configuration that a revision of a pool holds: keys of class `launch`, and keys that never change.
- * Reading any other key from a revision does not compile, because it may be outdated; use the current configuration.
- */
-export type LaunchedPool = LaunchedKeys<PoolConfig, typeof POOL>;
-
 const NEEDS_RESTART = "needs a restart of the controller";
 
 /** The changes when `after` replaces `before`. */
 export function diffConfig(before: Config, after: Config): ConfigDiff {
-  const poolsField = fieldOf(fieldOf(configKind, "supervisor").kind, "pools");
-  const poolKind = poolsField.kind.parts?.type === "list" ? poolsField.kind.parts.item : poolsField.kind;
   const whole = new Changes();
-  whole.compare(configKind, before, after, "", CONFIG);
+  whole.compare(configKind, before, after, "");
   const refused = [...whole.refused];
   const left = new Map(before.supervisor.pools.map((pool) => [pool.name, pool]));
   const pools: PoolDiff[] = [];
@@ -216,13 +54,10 @@ export function diffConfig(before: Config, after: Config): ConfigDiff {
       pools.push({ name, kind: "added", launch: [], proxy: [], policy: [] });
       continue;
     }
-    const {
-      launch,
-      proxy,
-      policy,
-      refused: fixed,
-    } = new Changes().compare(poolKind, old, pool, `supervisor.${poolsField.yaml}[${index}]`, POOL);
-    refused.push(...fixed);
+    const changes = new Changes();
+    changes.compare(poolKind, old, pool, `supervisor.workers[${index}]`);
+    const { launch, proxy, policy } = changes;
+    refused.push(...changes.refused);
     if (launch.length + proxy.length + policy.length > 0) pools.push({ name, kind: "changed", launch, proxy, policy });
   }
   for (const name of left.keys()) pools.push({ name, kind: "removed", launch: [], proxy: [], policy: [] });
@@ -252,7 +87,8 @@ export function formatPlan(diff: ConfigDiff, workers: ReadonlyMap<string, number
     if (kind === "removed") lines.push(`${pool} is removed: ${what} ${isOne ? "stops" : "stop"}`);
     if (launch.length > 0)
       lines.push(`${pool}: ${what} ${isOne ? "is" : "are"} replaced because ${keys(launch)} changed`);
-    if (proxy.length > 0) lines.push(`${pool}: the proxy is told ${keys(proxy)}; it is not restarted`);
+    if (proxy.length > 0)
+      lines.push(`${pool}: Envoy is reconfigured because ${keys(proxy)} changed; it is not restarted`);
     if (policy.length > 0)
       lines.push(`${pool}: ${keys(policy)} ${agree(policy, "apply")} at once; no worker is replaced`);
   }
@@ -268,34 +104,22 @@ function agree(subjects: readonly string[], verb: "apply"): string {
   return subjects.length === 1 ? "applies" : verb;
 }
 
-/** Collects paths by class, in schema order. */
-class Changes {
+/** Collects paths by class, in order of declaration. */
+class Changes implements Readonly<Record<ChangeClass, string[]>> {
   readonly launch: string[] = [];
   readonly proxy: string[] = [];
   readonly policy: string[] = [];
   readonly refused: string[] = [];
 
-  /** Compares two values of a kind; `known` is their class. Lists and maps are compared as a whole. */
-  compare(kind: Kind<unknown>, before: unknown, after: unknown, path: string, known: unknown): this {
-    if (kind.parts?.type === "object" && isBlock(before) && isBlock(after)) {
-      for (const { property, yaml, kind: inner } of kind.parts.fields) {
-        const at = path === "" ? yaml : `${path}.${yaml}`;
-        this.compare(inner, before[property], after[property], at, isBlock(known) ? known[property] : known);
-      }
-    } else if (!isEqual(before, after)) this.#add(path, known);
-    return this;
+  /** Compares two values of a block. Lists and maps are compared as a whole. */
+  compare(block: Kind<unknown>, before: object, after: object, path: string): void {
+    for (const [property, { yaml, kind, change }] of Object.entries(block.keys ?? {})) {
+      const at = child(path, yaml);
+      const [old, now] = [(before as Block)[property], (after as Block)[property]];
+      if (kind.keys !== undefined && isBlock(old) && isBlock(now)) this.compare(kind, old, now, at);
+      else if (!isEqual(old, now)) for (const each of change) this[each].push(at);
+    }
   }
-
-  #add(path: string, known: unknown): void {
-    for (const each of classesOf(known, path)) this[each].push(path);
-  }
-}
-
-/** The classes in an entry of the tables. */
-function classesOf(known: unknown, path: string): readonly ChangeClass[] {
-  invariant(known !== undefined, `${path} has no class`);
-  if (isBlock(known)) return [(known as { readonly [WHOLE_BLOCK]?: ChangeClass })[WHOLE_BLOCK] ?? "refused"];
-  return (Array.isArray(known) ? known : [known]) as readonly ChangeClass[];
 }
 
 /**
@@ -303,24 +127,8 @@ function classesOf(known: unknown, path: string): readonly ChangeClass[] {
  * Blocks themselves are left out. A pool's name has no class.
  */
 export function changeClasses(): ReadonlyMap<string, readonly ChangeClass[]> {
-  const found = new Map<string, readonly ChangeClass[]>();
-  const visit = (kind: Kind<unknown>, path: string, known: unknown): void => {
-    const { parts } = kind;
-    if (parts?.type === "object")
-      for (const { property, yaml, kind: inner } of parts.fields)
-        visit(inner, path === "" ? yaml : `${path}.${yaml}`, isBlock(known) ? known[property] : known);
-    else if (parts?.type === "list" && parts.item.parts?.type === "object") visit(parts.item, `${path}[]`, known);
-    else found.set(path, classesOf(known, path));
-  };
-  visit(configKind, "", { ...CONFIG, supervisor: { ...SUPERVISOR, pools: POOL } });
-  return found;
-}
-
-function fieldOf(kind: Kind<unknown>, property: string): ObjectField {
-  const fields = kind.parts?.type === "object" ? kind.parts.fields : [];
-  const found = fields.find((field) => field.property === property);
-  invariant(found !== undefined, `the schema has no ${property}`);
-  return found;
+  const keys = [...everyKey(configKind)].filter(({ field: { kind } }) => (kind.item ?? kind).keys === undefined);
+  return new Map(keys.map(({ path, field }) => [path, field.change]));
 }
 
 function isBlock(value: unknown): value is Block {

@@ -1,42 +1,39 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
+import { configKind } from "./config.ts";
 import { configurationPage } from "./docs.ts";
-import type { Kind, ObjectField } from "./field.ts";
+import { everyKey } from "./field.ts";
 import { configJsonSchema } from "./jsonSchema.ts";
-import { configKind } from "./schema.ts";
 
-function everyField(kind: Kind<unknown>): readonly ObjectField[] {
-  if (kind.parts === undefined) return [];
-  if (kind.parts.type !== "object") return everyField(kind.parts.item);
-  return kind.parts.fields.flatMap((field) => [field, ...everyField(field.kind)]);
-}
-
-test("docs/configuration.md is what the schema says", () => {
+test("docs/configuration.md is up to date", () => {
   const page = readFileSync(new URL("../../docs/configuration.md", import.meta.url), "utf8");
-  assert.equal(page, configurationPage(), "stale: run `npm run docs`");
+  assert.equal(page, configurationPage(), "stale: run scripts/docs.ts");
 });
 
-test("every key is on the page and ends with a full stop", () => {
+test("the page has every key, and every description ends with a full stop", () => {
   const page = configurationPage();
-  for (const field of everyField(configKind)) {
+  for (const { field } of everyKey(configKind)) {
     assert.ok(page.includes(`| \`${field.yaml}\` |`), field.yaml);
     assert.match(field.doc, /\.$/u, field.yaml);
   }
 });
 
-test("no block has a key twice", () => {
-  const visit = (kind: Kind<unknown>): void => {
-    if (kind.parts?.type === "object") {
-      const names = kind.parts.fields.map((field) => field.yaml);
-      assert.equal(new Set(names).size, names.length);
-      for (const field of kind.parts.fields) visit(field.kind);
-    } else if (kind.parts !== undefined) visit(kind.parts.item);
-  };
-  visit(configKind);
+test("the page says what a change of a key takes", () => {
+  const lines = configurationPage().split("\n");
+  const row = (key: string) => lines.find((line) => line.startsWith(`| \`${key}\` |`)) ?? "";
+  assert.match(row("umask"), /\| replaces workers \|/u);
+  assert.match(row("protocol"), /\| replaces workers, reconfigures Envoy \|/u);
+  assert.match(row("standby"), /\| applies at once \|/u);
+  assert.match(row("runtime_dir"), /\| refused \|/u);
 });
 
-test("the JSON Schema is closed, has the required keys, the defaults and room for variables", () => {
+test("no block declares a key twice", () => {
+  const paths = [...everyKey(configKind)].map(({ path }) => path);
+  assert.equal(new Set(paths).size, paths.length);
+});
+
+test("the JSON Schema rejects unknown keys, has required keys and defaults, and accepts variables", () => {
   const schema = JSON.parse(JSON.stringify(configJsonSchema()));
   assert.equal(schema.additionalProperties, false);
   assert.deepEqual(schema.required, ["supervisor"]);

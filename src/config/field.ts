@@ -1,66 +1,117 @@
 /**
- * The vocabulary of the declaration in schema.ts: a Field is one key, a Kind defines its allowed values. A Kind reads
- * values (reporting problems), shows them (as a file would) and describes them (JSON Schema, documentation).
- * Kinds of single values are in scalars.ts. Nothing here depends on a particular key.
+ * A Field declares one key: its type, default, documentation, and what a change of it takes. A Block is a Kind with such
+ * keys. The types of its value and of the part that a revision holds are inferred.
  */
-import { type ForeignKeys, foreignKeyHint, wordsHint } from "./hints.ts";
+import { type ForeignKeys, foreignKeyHint, foreignKeys } from "./hints.ts";
+import { child, describe, type JsonSchema, type Kind, type Plain } from "./kind.ts";
 import { didYouMean } from "./nearest.ts";
-import type { Place, Reader, ScalarText } from "./reader.ts";
-import type { TreeEntry, TreeMap, TreeNode } from "./tree.ts";
+import type { Place, Reader } from "./reader.ts";
+import type { TreeMap } from "./tree.ts";
 
-/** A JSON value. */
-export type Plain = null | boolean | number | string | readonly Plain[] | { readonly [key: string]: Plain };
-export type JsonSchema = { readonly [key: string]: Plain };
+type ValueOf<K> = K extends Kind<infer T> ? T : never;
 
-/** The values that a key accepts. */
-export interface Kind<T> {
-  /** One or two words for a table: "duration", "list of strings". */
-  readonly label: string;
-  /** Completes "expected …". */
-  readonly expected: string;
-  /**
-   * The value; undefined if invalid, after reporting a problem. Invalid members of a map or list are undefined, so
-   * the value as a whole may be used only if the reader has no problems.
-   */
-  read(node: TreeNode, place: Place, reader: Reader): T | undefined;
-  /** The value as a configuration file would write it. */
-  show(value: T): Plain;
-  jsonSchema(): JsonSchema;
-  /** The parts of a composite value. */
-  readonly parts?: Parts;
-}
+/** What a change of a key takes while the controller runs. */
+export type ChangeClass =
+  /** Newly started workers replace the running ones. */
+  | "launch"
+  /** The running Envoy is reconfigured. */
+  | "proxy"
+  /** It takes effect immediately; no process is replaced. */
+  | "policy"
+  /** It is refused until the controller restarts. */
+  | "refused";
 
-export type Parts =
-  | { readonly type: "object"; readonly fields: readonly ObjectField[] }
-  | { readonly type: "list" | "map"; readonly item: Kind<unknown> };
-
-/** One key, declared once. */
-export type Field<T> = {
+/** One key. T is the type of its property, which includes undefined if the key may be absent without a default. */
+export interface Field<T = unknown, C extends ChangeClass = ChangeClass, K = Kind<unknown>> {
   /** The key in the file. */
   readonly yaml: string;
-  readonly kind: Kind<Exclude<T, undefined>>;
+  readonly kind: K;
+  /** If the key is a block that may be absent, this is for adding or removing it. */
+  readonly change: readonly C[];
   /** One or two sentences: what it does. */
   readonly doc: string;
   /** Whether the predecessor also has the key. */
   readonly since: "original" | "new";
-  /** What an absent value means, in a word, if the default is undefined. */
+  /** An absent section is equivalent to an empty block: the keys inside have their defaults. */
+  readonly presence: "required" | "optional" | "section";
+  readonly default: T | undefined;
+  /** What an absent value means, in a word, if there is no default. */
   readonly unset?: string;
   /** Values that are equivalent to an absent key. */
-  isUnset?(value: Exclude<T, undefined>): boolean;
+  isUnset?(value: unknown): boolean;
   /** Its values are never shown. */
   readonly secret?: true;
-} & (
-  | { readonly required: true }
-  | { readonly default: T }
-  /** Absent is equivalent to an empty block: the keys inside have their defaults. */
-  | { readonly filled: true }
-);
+}
 
-/** A field with the name of its property in the Config type. */
-export type ObjectField = Field<unknown> & { readonly property: string };
+interface KeyOptions<K, C> {
+  /** Empty if the key has no class, because it is compared separately. */
+  readonly change: C | readonly C[];
+  readonly doc: string;
+  readonly since?: "original";
+  readonly unset?: string;
+  isUnset?(value: ValueOf<K>): boolean;
+  readonly secret?: true;
+}
 
-/** One field for each property of T, of its type. */
-export type Fields<T> = { readonly [Property in keyof T]-?: Field<T[Property]> };
+type Present<K> = { readonly default: ValueOf<K> } | { readonly required: true };
+
+/** Declares a key that is required, has a default, or else may be undefined. */
+export function key<K extends Kind<unknown>, const C extends ChangeClass>(
+  yaml: string,
+  kind: K,
+  options: KeyOptions<K, C> & Present<K>,
+): Field<ValueOf<K>, C, K>;
+export function key<K extends Kind<unknown>, const C extends ChangeClass>(
+  yaml: string,
+  kind: K,
+  options: KeyOptions<K, C>,
+): Field<ValueOf<K> | undefined, C, K>;
+export function key(
+  yaml: string,
+  kind: Kind<unknown>,
+  { change, required, ...rest }: KeyOptions<Kind<unknown>, ChangeClass> & { default?: unknown; required?: true },
+): Field {
+  const presence = required ? "required" : "optional";
+  return { yaml, kind, change: [change].flat(), since: "new", presence, default: undefined, ...rest };
+}
+
+/** Declares a block that always has a value, because all its keys have defaults. */
+export function section<T, K extends Keys>(
+  yaml: string,
+  kind: Block<T, K>,
+  doc: string,
+  since: "original" | "new" = "new",
+): Field<T, ChangeOf<K>, Block<T, K>> {
+  return { yaml, kind, change: [], doc, since, presence: "section", default: undefined };
+}
+
+/** The keys of a block, by the name of their property. */
+export type Keys = Readonly<Record<string, Field>>;
+
+/** A block with known keys. */
+export interface Block<T, K extends Keys> extends Kind<T> {
+  readonly keys: K;
+}
+
+/** The value of a block with these keys. */
+export type Values<K> = { readonly [P in keyof K]: K[P] extends Field<infer T> ? T : never };
+
+type ChangeOf<K> = K[keyof K] extends Field<unknown, infer C> ? C : never;
+
+type IsFixed<C> = [C] extends [never] ? true : [C] extends ["policy" | "proxy"] ? false : true;
+
+/** The part of a block that is fixed when a process is launched: keys of class `launch`, and keys that never change. */
+export type Launched<K> = {
+  readonly [P in keyof K as K[P] extends Field<unknown, infer C>
+    ? IsFixed<C> extends true
+      ? P
+      : never
+    : never]: K[P] extends Field<infer T, ChangeClass, Block<unknown, infer Inner>>
+    ? Launched<Inner> | Extract<T, undefined>
+    : K[P] extends Field<infer T>
+      ? T
+      : never;
+};
 
 /** The readable part of a T: invalid parts are undefined. */
 export type Known<T> = T extends string | number | boolean | undefined
@@ -78,52 +129,49 @@ export interface CheckContext {
   warning(key: string, message: string): void;
 }
 
-/** Rules between the keys of one object. */
-export type Check<T> = (value: Known<T>, context: CheckContext) => void;
+interface BlockOptions<T> {
+  /** Rules between the keys of the block. Invalid or missing values are undefined; they have already been reported. */
+  readonly check?: (value: Known<T>, context: CheckContext) => void;
+  /** What to write instead of keys of other programs, see foreignKeys. */
+  readonly foreign?: Readonly<Record<string, string>>;
+}
 
-/** A block with known keys; `foreign` has hints for keys of other programs. */
-export function object<T>(fields: Fields<T>, check?: Check<T>, foreign: ForeignKeys = new Map()): Kind<T> {
-  const all: readonly ObjectField[] = Object.entries<Field<unknown>>(fields).map(([property, field]) => ({
-    ...field,
-    property,
-  }));
+/** Declares a block with known keys. */
+export function block<T extends Values<K>, K extends Keys>(
+  keys: K,
+  { check, foreign = {} }: BlockOptions<T> = {},
+): Block<T, K> {
+  const fields = Object.entries<Field>(keys);
+  const names = fields.map(([, { yaml }]) => yaml);
+  const foreignHints = foreignKeys(foreign);
   return {
     label: "block",
-    expected: `a block with ${all
-      .slice(0, 3)
-      .map((field) => field.yaml)
-      .join(", ")}${all.length > 3 ? ", …" : ""}`,
-    parts: { type: "object", fields: all },
+    expected: `a block with ${names.slice(0, 3).join(", ")}${names.length > 3 ? ", …" : ""}`,
+    keys,
     read(node, place, reader) {
       if (node.kind !== "map") {
         reader.problem(place, `expected ${this.expected}, got ${describe(node)}`);
         return undefined;
       }
-      const value = readFields(all, node, place, reader, foreign);
+      const value = readFields(fields, node, place, reader, foreignHints);
       check?.(value as Known<T>, checkContext(node, place, reader));
       return value as T;
     },
     show(value) {
       const values = value as Readonly<Record<string, unknown>>;
       const shown: Record<string, Plain> = {};
-      for (const field of all) {
-        const inner = values[field.property];
-        if (inner !== undefined)
-          shown[field.yaml] = field.secret ? mask(field.kind.show(inner)) : field.kind.show(inner);
+      for (const [property, { yaml, kind, secret }] of fields) {
+        const inner = values[property];
+        if (inner !== undefined) shown[yaml] = secret ? mask(kind.show(inner)) : kind.show(inner);
       }
       return shown;
     },
     jsonSchema() {
-      const required = all.filter((field) => "required" in field).map((field) => field.yaml);
+      const required = fields.flatMap(([, { yaml, presence }]) => (presence === "required" ? [yaml] : []));
       const properties: Record<string, JsonSchema> = {};
-      for (const field of all) {
-        const shownDefault =
-          "default" in field && field.default !== undefined ? field.kind.show(field.default) : undefined;
-        properties[field.yaml] = {
-          description: field.doc,
-          ...(shownDefault === undefined ? {} : { default: shownDefault }),
-          ...field.kind.jsonSchema(),
-        };
+      for (const [, { yaml, kind, doc, default: value }] of fields) {
+        const shownDefault = value === undefined ? {} : { default: kind.show(value) };
+        properties[yaml] = { description: doc, ...shownDefault, ...kind.jsonSchema() };
       }
       return {
         type: "object",
@@ -135,17 +183,34 @@ export function object<T>(fields: Fields<T>, check?: Check<T>, foreign: ForeignK
   };
 }
 
+/** Every key of a block and of the blocks inside it, in order of declaration. */
+export function* everyKey(
+  block: Kind<unknown>,
+  path = "",
+): Generator<{
+  readonly block: Kind<unknown>;
+  readonly blockPath: string;
+  readonly path: string;
+  readonly field: Field;
+}> {
+  for (const field of Object.values(block.keys ?? {})) {
+    const at = child(path, field.yaml);
+    yield { block, blockPath: path, path: at, field };
+    const { kind } = field;
+    yield* kind.item === undefined ? everyKey(kind, at) : everyKey(kind.item, `${at}[]`);
+  }
+}
+
 function readFields(
-  fields: readonly ObjectField[],
+  fields: readonly (readonly [string, Field])[],
   node: TreeMap,
   place: Place,
   reader: Reader,
   foreign: ForeignKeys,
 ): Readonly<Record<string, unknown>> {
   const value: Record<string, unknown> = {};
-  const left = new Map<string, TreeEntry>();
-  for (const entry of node.entries) left.set(entry.key, entry);
-  for (const field of fields) {
+  const left = new Map(node.entries.map((entry) => [entry.key, entry]));
+  for (const [property, field] of fields) {
     const entry = left.get(field.yaml);
     left.delete(field.yaml);
     const at: Place = { path: child(place.path, field.yaml), offset: entry?.keyOffset ?? place.offset };
@@ -153,23 +218,20 @@ function readFields(
       if (!reader.spend(0, at)) return value;
       reader.offsets.set(at.path, at.offset);
       const read = field.kind.read(entry.value, at, reader);
-      const unset = read !== undefined && field.isUnset?.(read) === true;
-      value[field.property] = unset && "default" in field ? field.default : read;
-    } else if ("required" in field) {
+      value[property] = read !== undefined && field.isUnset?.(read) ? field.default : read;
+    } else if (field.presence === "required") {
       reader.problem(at, `required, but ${entry === undefined ? "missing" : "without a value"}`);
-    } else if ("filled" in field) {
-      value[field.property] = field.kind.read({ kind: "map", entries: [], offset: at.offset }, at, reader);
+    } else if (field.presence === "section") {
+      value[property] = field.kind.read({ kind: "map", entries: [], offset: at.offset }, at, reader);
     } else {
-      value[field.property] = field.default;
+      value[property] = field.default;
     }
   }
-  const names = fields.map((field) => field.yaml);
+  const names = fields.map(([, { yaml }]) => yaml);
   for (const { key, keyOffset } of left.values()) {
-    const shortened = JSON.stringify(key.slice(0, 80));
-    reader.problem(
-      { path: place.path, offset: keyOffset },
-      `unknown key ${shortened}${foreignKeyHint(key, foreign) || reader.misplaced(key, place.path) || didYouMean(key, names)}`,
-    );
+    const hint = foreignKeyHint(key, foreign) || reader.misplaced(key, place.path) || didYouMean(key, names);
+    const message = `unknown key ${JSON.stringify(key.slice(0, 80))}${hint}`;
+    reader.problem({ path: place.path, offset: keyOffset }, message);
   }
   return value;
 }
@@ -190,104 +252,9 @@ function checkContext(node: TreeMap, place: Place, reader: Reader): CheckContext
   };
 }
 
-/** A list; `max` bounds its length. */
-export function list<T>(item: Kind<T>, options: { min?: number; max?: number } = {}): Kind<readonly T[]> {
-  const { min = 0, max = 1000 } = options;
-  return {
-    label: `list of ${plural(item.label)}`,
-    expected: `a list of ${plural(item.label)}`,
-    parts: { type: "list", item: item as Kind<unknown> },
-    read(node, place, reader) {
-      if (node.kind !== "list") {
-        const hint = node.kind === "scalar" && item.label === "string" ? ` (${wordsHint(node.text)})` : "";
-        reader.problem(place, `expected ${this.expected}, got ${describe(node)}${hint}`);
-        return undefined;
-      }
-      const { length } = node.items;
-      if (length < min || length > max) {
-        reader.problem(
-          place,
-          `expected ${length < min ? `at least ${min}` : `at most ${max}`} in the list, got ${length}`,
-        );
-        return undefined;
-      }
-      const values: (T | undefined)[] = [];
-      for (const [index, itemNode] of node.items.entries()) {
-        const at = { path: `${place.path}[${index}]`, offset: itemNode.offset };
-        if (!reader.spend(0, at)) return undefined;
-        reader.offsets.set(at.path, at.offset);
-        values.push(item.read(itemNode, at, reader));
-      }
-      return values as T[];
-    },
-    show: (values) => values.map((value) => item.show(value)),
-    jsonSchema: () => ({
-      type: "array",
-      items: item.jsonSchema(),
-      ...(min > 0 ? { minItems: min } : {}),
-      maxItems: max,
-    }),
-  };
-}
-
-/** A map with arbitrary keys; `checkKey` returns what is wrong with a key. */
-export function map<T>(
-  item: Kind<T>,
-  keys: { readonly label: string; readonly check: (key: string) => string | undefined },
-): Kind<Readonly<Record<string, T>>> {
-  const label = `map of ${keys.label} to ${item.label}`;
-  return {
-    label,
-    expected: `a ${label}`,
-    parts: { type: "map", item: item as Kind<unknown> },
-    read(node, place, reader) {
-      if (node.kind !== "map") {
-        const hint = node.kind === "list" ? " (write NAME: value, without a dash)" : "";
-        reader.problem(place, `expected ${this.expected}, got ${describe(node)}${hint}`);
-        return undefined;
-      }
-      const values: [string, T][] = [];
-      for (const { key, keyOffset, value } of node.entries) {
-        const at = { path: child(place.path, key.slice(0, 80)), offset: keyOffset };
-        if (!reader.spend(key.length, at)) return undefined;
-        const wrong = keys.check(key);
-        if (wrong !== undefined) reader.problem(at, wrong);
-        const read = item.read(value, at, reader);
-        if (read !== undefined) values.push([key, read]);
-      }
-      // fromEntries defines properties, so that a key such as __proto__ needs no special treatment.
-      return Object.fromEntries(values);
-    },
-    show: (values) => Object.fromEntries(Object.entries(values).map(([key, value]) => [key, item.show(value)])),
-    jsonSchema: () => ({ type: "object", additionalProperties: item.jsonSchema() }),
-  };
-}
-
-const BARE = /^(?:[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|0[xo][\da-fA-F]+|true|false)$/u;
-
-/** Describes a node briefly, for "expected …, got …". */
-export function describe(node: TreeNode, read?: ScalarText): string {
-  if (node.kind === "null") return "nothing";
-  if (node.kind !== "scalar") return `a ${node.kind}`;
-  const isSecret = read?.isReplaced === true;
-  const text = isSecret ? node.text : (read?.text ?? node.text);
-  const short = text.length > 40 ? `${text.slice(0, 40)}…` : text;
-  if (isSecret) return `${JSON.stringify(short)}, whose value is ${read.text === "" ? "empty" : "not shown"}`;
-  const bare = (read?.plain ?? node.plain) && BARE.test(short);
-  return bare ? short : JSON.stringify(short);
-}
-
-function child(path: string, key: string): string {
-  return path === "" ? key : `${path}.${key}`;
-}
-
 /** The path of the block or list around `path`; always shorter. */
 function parent(path: string): string {
   return path.slice(0, Math.max(path.lastIndexOf("."), path.lastIndexOf("["), 0));
-}
-
-function plural(label: string): string {
-  return label.includes(" ") ? label : `${label}s`;
 }
 
 function mask(shown: Plain): Plain {

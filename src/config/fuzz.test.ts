@@ -1,5 +1,5 @@
-// biome-ignore-all lint/suspicious/noTemplateCurlyInString: the syntax of variables is what is tested
-/** Whatever the bytes, the loader answers: a configuration, or at least one problem with a place. It never throws. */
+// biome-ignore-all lint/suspicious/noTemplateCurlyInString: these tests use the syntax of variables
+/** For any input the loader returns a configuration, or at least one problem with its position. It never throws. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
@@ -77,9 +77,9 @@ const mutation: fc.Arbitrary<Mutation> = fc.record({
   value: junk,
 });
 
-/** Applies a mutation to the nth place of the tree, counted over all maps and lists. */
+/** Applies a mutation to the nth node of the tree, counted over all maps and lists. */
 function mutate(tree: Tree, { at, kind, key, value: drawn }: Mutation): Tree {
-  // A later mutation changes it, and what was drawn is used again while a failure is shrunk.
+  // A later mutation may change the value, and shrinking a failure uses it again.
   const value = structuredClone(drawn);
   const places: { readonly holder: Tree[] | { [key: string]: Tree }; readonly key: string }[] = [];
   const collect = (node: Tree): void => {
@@ -113,7 +113,7 @@ function answers(text: string): void {
   const parsed = parseConfig(text, "fuzz.yaml", { X: "7", EMPTY: "" });
   if (parsed.ok) {
     const again = parseConfig(formatConfig(parsed.config, "json"), "again", {});
-    assert.ok(again.ok, "what is shown must load again");
+    assert.ok(again.ok, "the shown configuration loads again");
     return;
   }
   assert.ok(parsed.problems.length > 0, "a refused file has a problem");
@@ -122,7 +122,7 @@ function answers(text: string): void {
   }
 }
 
-test("mutated configurations are accepted or refused with a place", () => {
+test("mutated configurations are accepted or refused with a position", () => {
   fc.assert(
     fc.property(fc.array(mutation, { minLength: 1, maxLength: 3 }), fc.boolean(), (mutations, asJson) => {
       const tree = mutations.reduce(mutate, structuredClone(VALID));
@@ -134,7 +134,7 @@ test("mutated configurations are accepted or refused with a place", () => {
 
 const VALID_TEXT = stringify(VALID);
 
-test("configurations with bytes cut out, put in and doubled are accepted or refused with a place", () => {
+test("configurations with removed and inserted bytes are accepted or refused with a position", () => {
   const noise = fc.oneof(
     fc.constantFrom(
       "\t",
@@ -165,7 +165,7 @@ test("configurations with bytes cut out, put in and doubled are accepted or refu
   );
 });
 
-test("arbitrary text is accepted or refused with a place", () => {
+test("arbitrary text is accepted or refused with a position", () => {
   const words = fc
     .array(
       fc.constantFrom(
@@ -180,7 +180,7 @@ test("arbitrary text is accepted or refused with a place", () => {
   fc.assert(fc.property(fc.oneof(words, fc.string({ unit: "binary", maxLength: 200 })), answers), { numRuns: 1800 });
 });
 
-test("arbitrary bytes are accepted or refused with a place", () => {
+test("arbitrary bytes are accepted or refused with a position", () => {
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => answers(new TextDecoder().decode(bytes))),
     { numRuns: 700 },

@@ -1,6 +1,7 @@
 /** The JSON Schema of the file, for editors and other tools. */
-import type { JsonSchema } from "./field.ts";
-import { configKind } from "./schema.ts";
+
+import { configKind } from "./config.ts";
+import type { JsonSchema } from "./kind.ts";
 
 /** JSON Schema, draft 2020-12. It does not include rules between keys. */
 export function configJsonSchema(): JsonSchema {

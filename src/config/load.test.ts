@@ -1,4 +1,4 @@
-// biome-ignore-all lint/suspicious/noTemplateCurlyInString: the syntax of variables is what is tested
+// biome-ignore-all lint/suspicious/noTemplateCurlyInString: these tests use the syntax of variables
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
@@ -46,7 +46,7 @@ for (const name of ["basic", "config", "httpbin"]) {
   });
 }
 
-test("a file with only a name and an executable gets every default", () => {
+test("a file with only a name and an executable has every default", () => {
   assert.deepEqual(accepted(`supervisor: {workers: [{${POOL}}]}`), {
     admin: { port: 9000, address: "0.0.0.0", socket: undefined, tokenFile: undefined },
     supervisor: {
@@ -115,7 +115,7 @@ test("arguments keep their source text", () => {
   assert.deepEqual(args.map(templateText), ["0x10", "1.50", "true", "1e3", "-5", "null", "007", "", "2001-01-01"]);
 });
 
-test("values of every kind are converted once, to the units of their names", () => {
+test("values are converted to the units in the names of their properties", () => {
   const pool = poolWith(
     "replicas: auto, umask: 0027, rlimits: {nofile: 65536, core: unlimited, stack: {soft: 1, hard: unlimited}}, " +
       "startup_wait_time: 500ms, stop_signal: usr1, signal_timeout: 1m30s, max_restarts: 0x10, user: 1000, nice: -5, " +
@@ -140,7 +140,7 @@ test("values of every kind are converted once, to the units of their names", () 
   assert.deepEqual(pool.rolling, { maxSurge: { percent: 25 }, maxUnavailable: 1, minReadyMs: 5000 });
 });
 
-test("oom_score_adj is a number, or a quoted number with a sign that is relative; a variable needs no quotes", () => {
+test("oom_score_adj is absolute, or relative if quoted with a sign; a variable needs no quotes", () => {
   const scoreOf = (value: string) => poolWith(`oom_score_adj: ${value}`, { SCORE: "+7", OTHER: "-7" }).oomScoreAdj;
   assert.deepEqual(scoreOf("-5"), { value: -5, isRelative: false });
   assert.deepEqual(scoreOf('"+300"'), { value: 300, isRelative: true });
@@ -149,7 +149,7 @@ test("oom_score_adj is a number, or a quoted number with a sign that is relative
   assert.deepEqual(scoreOf('"${OTHER}"'), { value: -7, isRelative: false });
 });
 
-test("values that the predecessor took for unset still are", () => {
+test("values that the predecessor treated as unset are unset", () => {
   const pool = poolWith(
     "max_restarts: -1, signal_timeout: 0, limits: {lifespan: 0s, memory: 0}, " +
       "server: {port_arg: {name: -port, start_port: 9090}, listener_port: 0, admin_port: 0, load_balancer_algorithm: least_request}",
@@ -164,7 +164,7 @@ test("values that the predecessor took for unset still are", () => {
   assert.equal(poolWith("max_restarts: 0").maxRestarts, 0);
 });
 
-test("every problem is told at once, in the order of the file, with line, column and path", () => {
+test("all problems are reported in file order, with line, column and path", () => {
   const text = `admin:
   prot: 9000
 supervisor:
@@ -182,7 +182,7 @@ supervisor:
       'config.yaml:2:3: admin: unknown key "prot", did you mean "port"?',
       'config.yaml:4:3: supervisor.shutdown_timeout: expected a duration such as "15s", at least 1ms, got 30 (write 30s)',
       'config.yaml:7:7: supervisor.workers[0]: unknown key "replica", did you mean "replicas"?',
-      'config.yaml:8:7: supervisor.workers[0].replicas: expected a number greater than 0 or "auto", got -1',
+      'config.yaml:8:7: supervisor.workers[0].replicas: expected a whole number from 1 to 10000, or "auto", got -1',
       "config.yaml:10:7: supervisor.workers[1].name: required, but missing",
       "config.yaml:10:7: supervisor.workers[1].exec: required, but missing",
     ],
@@ -190,25 +190,25 @@ supervisor:
 });
 
 const REFUSED: readonly (readonly [keys: string, problem: string])[] = [
-  ["replicas: 0", 'replicas: expected a number greater than 0 or "auto", got 0'],
-  ["replicas: 1.5", 'replicas: expected a number greater than 0 or "auto", got 1.5'],
-  ['replicas: "4"', 'replicas: expected a number greater than 0 or "auto", got "4"'],
-  ["replicas: [1]", 'replicas: expected a number greater than 0 or "auto", got a list'],
+  ["replicas: 0", 'replicas: expected a whole number from 1 to 10000, or "auto", got 0'],
+  ["replicas: 1.5", 'replicas: expected a whole number from 1 to 10000, or "auto", got 1.5'],
+  ['replicas: "4"', 'replicas: expected a whole number from 1 to 10000, or "auto", got "4"'],
+  ["replicas: [1]", 'replicas: expected a whole number from 1 to 10000, or "auto", got a list'],
   ["signal_timeout: 30", 'signal_timeout: expected a duration such as "15s", got 30 (write 30s)'],
   ["signal_timeout: -5s", 'signal_timeout: expected a duration such as "15s", got "-5s"'],
   ["startup_wait_time: soon", 'startup_wait_time: expected a duration such as "15s", got "soon"'],
   ["limits: {memory: 5 apples}", 'limits.memory: expected a size such as "512MiB", got "5 apples"'],
   ["limits: {jitter_ratio: 2}", "limits.jitter_ratio: expected a number from 0 to 1, got 2"],
-  ["limits: {memory: 2GiB, memory_hard: 1GiB}", "limits.memory_hard: expected at least as much as memory"],
+  ["limits: {memory: 2GiB, memory_hard: 1GiB}", "limits.memory_hard: expected at least the value of memory"],
   ["autoscale: {max: 3}", "autoscale: expected either cpu or in_flight, got none"],
   ["autoscale: {cpu: 0.5}", "autoscale.max: required, but missing"],
-  ["autoscale: {min: 4, max: 3, cpu: 0.5}", "autoscale.max: expected at least min"],
+  ["autoscale: {min: 4, max: 3, cpu: 0.5}", "autoscale.max: expected at least the value of min"],
   ["replicas: 2, autoscale: {min: 3, max: 4, cpu: 0.5}", "replicas: expected at least autoscale.min, which is 3"],
   ["replicas: 5, autoscale: {max: 4, cpu: 0.5}", "replicas: expected at most autoscale.max, which is 4"],
-  ["replicas: 10001", "replicas: expected at most 10000, got 10001"],
-  ["replicas: 99999999999", "replicas: expected at most 10000, got 99999999999"],
+  ["replicas: 10001", 'replicas: expected a whole number from 1 to 10000, or "auto", got 10001'],
+  ["replicas: 99999999999", 'replicas: expected a whole number from 1 to 10000, or "auto", got 99999999999'],
   ["autoscale: {max: 4, cpu: 0}", "autoscale.cpu: expected a number from 0.01 to 1024, got 0"],
-  ["autoscale: {max: 4, in_flight: 3}", "autoscale.in_flight: requests are counted by the proxy, so this needs server"],
+  ["autoscale: {max: 4, in_flight: 3}", "autoscale.in_flight: requires server, because the proxy counts the requests"],
   [
     "autoscale: {max: 4, in_flight: 3, cpu: 0.5}, server: {socket_arg: {name: u}}",
     "autoscale.in_flight: expected either cpu or in_flight, got both",
@@ -220,22 +220,22 @@ const REFUSED: readonly (readonly [keys: string, problem: string])[] = [
   ["stop_signal: SIGSTOP", 'stop_signal: expected a signal that can end a process, such as "SIGTERM", got "SIGSTOP"'],
   [
     "oom_score_adj: +500",
-    'oom_score_adj: expected a whole number from -1000 to 1000, or a quoted one with a sign such as "+500", got +500 ' +
+    'oom_score_adj: expected a whole number from -1000 to 1000, or a quoted number with a sign such as "+500", got +500 ' +
       '(YAML reads it as 500; write "+500" for a value relative to the controller\'s own, or 500)',
   ],
   [
     'oom_score_adj: "500"',
-    'oom_score_adj: expected a whole number from -1000 to 1000, or a quoted one with a sign such as "+500", got "500" ' +
+    'oom_score_adj: expected a whole number from -1000 to 1000, or a quoted number with a sign such as "+500", got "500" ' +
       '(write 500 without quotes, or "+500" for a relative value)',
   ],
   [
     'oom_score_adj: "+1001"',
-    'oom_score_adj: expected a whole number from -1000 to 1000, or a quoted one with a sign such as "+500", got "+1001"',
+    'oom_score_adj: expected a whole number from -1000 to 1000, or a quoted number with a sign such as "+500", got "+1001"',
   ],
   ["umask: 99", 'umask: expected octal digits such as "022", got 99'],
   ["nice: 20", "nice: expected a whole number from -20 to 19, got 20"],
   ["rlimits: {nofil: 1}", 'rlimits.nofil: unknown limit "nofil", did you mean "nofile"?'],
-  ["rlimits: {nofile: many}", 'rlimits.nofile: expected a whole number or "unlimited", got "many"'],
+  ["rlimits: {nofile: many}", 'rlimits.nofile: expected a whole number of at least 0, or "unlimited", got "many"'],
   ["rlimits: {core: {soft: 5, hard: 3}}", "rlimits.core.soft: expected at most the hard limit 3, got 5"],
   [
     "rlimits: {core: {soft: unlimited, hard: 3}}",
@@ -245,7 +245,7 @@ const REFUSED: readonly (readonly [keys: string, problem: string])[] = [
   ["args: ls", 'args: expected a list of strings, got "ls" (write ["ls"])'],
   ["args: [[a]]", "args[0]: expected a string, got a list"],
   ["args: [~]", 'args[0]: expected a string, got nothing (write "" for an empty string)'],
-  ['args: ["a\\0b"]', "args[0]: a zero byte cannot be part of it"],
+  ['args: ["a\\0b"]', "args[0]: expected text without zero bytes"],
   ['args: ["{{.Prot}}"]', 'args[0]: unknown template "{{.Prot}}", did you mean "Port"?'],
   ['args: [a, "{{.Port}}"]', "args[1]: {{.Port}} has no value without server.start_port or server.port_arg"],
   ['args: ["{{.Socket}}"]', "args[0]: {{.Socket}} has no value without server.socket_arg"],
@@ -254,7 +254,7 @@ const REFUSED: readonly (readonly [keys: string, problem: string])[] = [
   ['env: {"A=B": c}', 'env.A=B: expected a name without "=" and zero bytes'],
   ["env: {A: {}}", "env.A: expected a string, got a map"],
   ["cwd: ''", 'cwd: expected a string that is not empty, got ""'],
-  ["restart: {backoff: {initial: 10s, max: 1s}}", "restart.backoff.max: expected at least as long as initial"],
+  ["restart: {backoff: {initial: 10s, max: 1s}}", "restart.backoff.max: expected at least the value of initial"],
   ["restart: {policy: sometimes}", 'restart.policy: expected one of always, on-failure, never, got "sometimes"'],
   [
     "restart: {expected_exit_codes: [256]}",
@@ -264,7 +264,7 @@ const REFUSED: readonly (readonly [keys: string, problem: string])[] = [
   ["restart: {on_exhausted: die}", 'restart.on_exhausted: expected one of shutdown, give-up-worker, got "die"'],
   [
     "rolling: {max_surge: 0}",
-    "rolling.max_surge: max_surge and max_unavailable are both 0, so no worker could ever be replaced",
+    "rolling.max_surge: max_surge and max_unavailable are both 0, so no worker can be replaced",
   ],
   [
     "rolling: {max_surge: 101%}",
@@ -291,23 +291,26 @@ const REFUSED: readonly (readonly [keys: string, problem: string])[] = [
   ["server: {port_arg: {name: -p}}", "server.port_arg.start_port: required, but missing"],
   [
     "server: {socket_arg: {name: -u}, load_balancer_algorithm: MAGLEV}",
-    "server.load_balancer_algorithm: MAGLEV needs hash_on",
+    "server.load_balancer_algorithm: MAGLEV requires hash_on",
   ],
   [
     "server: {socket_arg: {name: -u}, protocol: tcp, hash_on: 'header:x'}",
-    "server.hash_on: protocol tcp can hash source_ip only",
+    "server.hash_on: expected source_ip, because protocol tcp can hash nothing else",
   ],
   [
     "server: {socket_arg: {name: -u}, access_log: yes}",
     'server.access_log: expected true or false, got "yes" (write true)',
   ],
   ["probes: {liveness: {}}", "probes.liveness: expected exactly one of http, tcp, grpc, exec, notify, got none"],
-  ["probes: {liveness: {notify: true}}", "probes.liveness.notify: a worker can notify readiness only"],
+  ["probes: {liveness: {notify: true}}", "probes.liveness.notify: only a readiness probe supports notify"],
   [
     "sockets: [{name: a, listen: /a}, {name: a, listen: /b}]",
-    'sockets[1].name: another socket has the name "a" already',
+    'sockets[1].name: duplicate name "a", another socket of the pool already has it',
   ],
-  ["probes: {startup: {exec: [a], success_threshold: 2}}", "probes.startup.success_threshold: expected 1 here"],
+  [
+    "probes: {startup: {exec: [a], success_threshold: 2}}",
+    "probes.startup.success_threshold: expected 1 for a startup probe, got 2",
+  ],
   [
     "server: {start_port: 9}, probes: {liveness: {http: {headers: {a b: x}}}}",
     "probes.liveness.http.headers.a b: expected the name of a header, such as Host",
@@ -326,25 +329,25 @@ const REFUSED: readonly (readonly [keys: string, problem: string])[] = [
   ],
   [
     "probes: {readiness: {tcp: {}}}",
-    "probes.readiness.tcp: expected a port: without server a worker has none of its own",
+    "probes.readiness.tcp: expected a port, because without server a worker has none of its own",
   ],
   [
     "probes: {liveness: {grpc: {service: a}}}",
-    "probes.liveness.grpc: expected a port: without server a worker has none of its own",
+    "probes.liveness.grpc: expected a port, because without server a worker has none of its own",
   ],
   [
     'probes: {startup: {exec: [a, "{{.Port}}"]}}',
     "probes.startup.exec[1]: {{.Port}} has no value without server.start_port or server.port_arg",
   ],
-  ["metrics: {}", "metrics: expected a port: without server a worker has none of its own"],
+  ["metrics: {}", "metrics: expected a port, because without server a worker has none of its own"],
   ["sockets: [{name: http}]", "sockets[0].listen: required, but missing"],
   [
     "metrics: {port: 9100, multiproc: true, scope: worker}",
-    "metrics.scope: expected pool: with multiproc every worker answers for the whole pool",
+    "metrics.scope: expected pool, because with multiproc each worker answers for the whole pool",
   ],
   [
     "metrics: {port: 9100, multiproc: true}, env: {PROMETHEUS_MULTIPROC_DIR: /x}",
-    "env.PROMETHEUS_MULTIPROC_DIR: metrics.multiproc sets this variable; remove one of the two",
+    "env.PROMETHEUS_MULTIPROC_DIR: metrics.multiproc sets this variable; remove one of them",
   ],
   [
     "logs: {max_line: 10}",
@@ -359,40 +362,43 @@ for (const [keys, problem] of REFUSED) {
   });
 }
 
-test("a name of a pool is made of letters, digits, _ . and -, at most 63", () => {
+test("a pool name has at most 63 letters, digits, _ . and -", () => {
   for (const name of ["a b", "", "..", "-a", "a/b", "ü", "a".repeat(64)]) {
     assert.equal(problemsOf(`supervisor: {workers: [{name: ${JSON.stringify(name)}, exec: a}]}`).length, 1, name);
   }
   accepted(`supervisor: {workers: [{name: ${"a".repeat(63)}, exec: a}, {name: A_1.b-c, exec: a}, {name: 7, exec: a}]}`);
 });
 
-test("two pools of the same name are refused where the second one stands", () => {
+test("a duplicate pool name is refused at the second pool", () => {
   const [problem] = problemsOf("supervisor:\n  workers:\n    - {name: a, exec: x}\n    - {name: a, exec: y}\n");
   assert.deepEqual(problem, {
     line: 4,
     column: 8,
     path: "supervisor.workers[1].name",
-    message: 'workers[0] has the name "a" already',
+    message: 'duplicate name "a", workers[0] already has it',
   });
 });
 
-test("two sockets at one path are refused where the second one stands, in whichever pools", () => {
+test("a duplicate socket path is refused at the second socket, also across pools", () => {
   const pool = (name: string) => `{name: ${name}, exec: x, sockets: [{name: http, listen: /run/web.sock}]}`;
   const parsed = parseConfig(`supervisor: {workers: [${pool("a")}, ${pool("b")}]}`, "c.yaml", {});
   assert.ok(!parsed.ok);
   assert.deepEqual(
     parsed.problems.map(({ path, message }) => `${path}: ${message}`),
-    ["supervisor.workers[1].sockets[0].listen: workers[0].sockets[0] listens there already"],
+    ["supervisor.workers[1].sockets[0].listen: duplicate path, workers[0].sockets[0] already listens there"],
   );
 });
 
-test("at least one pool must be there", () => {
-  assert.match(problemsOf("supervisor: {workers: []}")[0]?.message ?? "", /at least 1/u);
+test("a file without pools is refused", () => {
+  assert.match(
+    problemsOf("supervisor: {workers: []}")[0]?.message ?? "",
+    /expected a list of length 1 or more, got 0/u,
+  );
   assert.equal(problemsOf("supervisor: {}")[0]?.path, "supervisor.workers");
   assert.equal(problemsOf("admin: {}")[0]?.path, "supervisor");
 });
 
-test("the delay before a stop must fit into the shutdown; a grace that does not is a warning", () => {
+test("pre_stop_delay must be shorter than shutdown_timeout; a longer grace period is a warning", () => {
   const delay = `supervisor: {shutdown_timeout: 5s, pre_stop_delay: 5s, workers: [{${POOL}}]}`;
   assert.equal(problemsOf(delay)[0]?.path, "supervisor.pre_stop_delay");
   const grace = load(`supervisor: {shutdown_timeout: 5s, workers: [{${POOL}, signal_timeout: 6s}]}`);
@@ -403,7 +409,7 @@ test("the delay before a stop must fit into the shutdown; a grace that does not 
   );
 });
 
-test("a probe of a port that all workers share is a warning, of the worker's own port none", () => {
+test("a probe of a port that all workers share is a warning, a probe of the worker's own port is not", () => {
   const warnedPaths = (keys: string) => {
     const loaded = load(`supervisor: {workers: [{${POOL}, ${keys}}]}`);
     assert.ok(loaded.ok);
@@ -416,7 +422,7 @@ test("a probe of a port that all workers share is a warning, of the worker's own
   assert.deepEqual(warnedPaths("replicas: 2, probes: {readiness: {notify: true}, liveness: {exec: [./check]}}"), []);
 });
 
-test("variables work in values of every kind", () => {
+test("variables are replaced in values of every kind", () => {
   const env = { N: "4", WAIT: "2s", OFF: "false", SIZE: "1GiB", NAME: "x" };
   const pool = poolWith(
     'replicas: "${N}", signal_timeout: "${WAIT}", args: ["a-${NAME}", "$${NAME}", "${NONE:-d}"], ' +
@@ -432,21 +438,21 @@ test("variables work in values of every kind", () => {
   assert.equal(accepted(text, env).supervisor.pools[0]?.replicas, 4);
 });
 
-test("a variable is never read as structure, and keys are not replaced", () => {
+test("the value of a variable is never parsed as YAML, and keys are not replaced", () => {
   assert.deepEqual(poolWith('args: ["${X}"]', { X: "a, b]\n- c: {d}" }).args, [["a, b]\n- c: {d}"]]);
   assert.deepEqual(poolWith('env: {"${X}": a}', { X: "KEY" }).env, { "${X}": ["a"] });
 });
 
-test("a problem does not show what a variable put in: it may be a secret", () => {
+test("a problem does not show the value of a variable, which may be a secret", () => {
   assert.deepEqual(poolProblems('replicas: "${SECRET}"', { SECRET: "hunter2" }), [
-    'replicas: expected a number greater than 0 or "auto", got "${SECRET}", whose value is not shown',
+    'replicas: expected a whole number from 1 to 10000, or "auto", got "${SECRET}", whose value is not shown',
   ]);
   assert.deepEqual(poolProblems('probes: {liveness: {http: {port: 1, path: "${SECRET}"}}}', { SECRET: "hunter2" }), [
     'probes.liveness.http.path: expected a path that begins with "/", got "${SECRET}", whose value is not shown',
   ]);
 });
 
-test("a pool that is named like a worker of another one is a warning", () => {
+test("a pool with the name of a worker of another pool is a warning", () => {
   const warned = (...names: readonly string[]) => {
     const yaml = names.map((name) => `    - {name: ${name}, exec: x}\n`).join("");
     const loaded = parseConfig(`supervisor:\n  workers:\n${yaml}`, "c.yaml", {});
@@ -454,7 +460,7 @@ test("a pool that is named like a worker of another one is a warning", () => {
     return loaded.warnings.map(({ path, message }) => `${path}: ${message}`);
   };
   assert.deepEqual(warned("job-0", "job"), [
-    'supervisor.workers[0].name: a worker of pool "job" has this name too: in commands it means this pool',
+    'supervisor.workers[0].name: a worker of pool "job" has the same name; commands use it for this pool',
   ]);
   assert.deepEqual(warned("job-a", "job-01", "job"), []);
 });
@@ -471,7 +477,7 @@ const ODD_VALUES = [
   "żółć 🎉",
 ];
 
-test("the value of a variable reaches args, env and probe commands unchanged, whatever it looks like", () => {
+test("the value of a variable reaches args, env and probe commands unchanged", () => {
   for (const value of ODD_VALUES) {
     const pool = poolWith(
       'args: ["${SECRET}", "--a=${SECRET}{{.Slot}}"], env: {A: \'${SECRET}\', B: "x${SECRET}${SECRET}"}, ' +
@@ -490,16 +496,16 @@ test("the value of a variable reaches args, env and probe commands unchanged, wh
   }
 });
 
-test("bytes that are not UTF-8 are kept in args and env and refused elsewhere; half a surrogate pair is refused", () => {
+test("bytes that are not UTF-8 are kept in args and env and refused elsewhere; lone surrogates are refused", () => {
   const env = { BYTES: "a\udcff" };
   assert.deepEqual(poolWith('args: ["${BYTES}"]', env).args, [["a\udcff"]]);
-  assert.deepEqual(poolProblems('cwd: "/${BYTES}"', env), ["cwd: the value of a variable in it is not UTF-8"]);
+  assert.deepEqual(poolProblems('cwd: "/${BYTES}"', env), ["cwd: expected UTF-8, got a variable whose value is not"]);
   assert.deepEqual(poolProblems('args: ["\\udcff"]'), [
-    "args[0]: half of a surrogate pair (\\ud800 to \\udfff) is no character",
+    "args[0]: expected valid Unicode, got half of a surrogate pair (\\ud800 to \\udfff)",
   ]);
 });
 
-test("a name with an underscore is a warning: libraries split MULTIPROCESS_WORKER_ID there", () => {
+test("a pool name with an underscore is a warning, unless env sets MULTIPROCESS_WORKER_ID", () => {
   const warned = (keys: string) => {
     const loaded = load(`supervisor: {workers: [{exec: a, ${keys}}]}`);
     assert.ok(loaded.ok);
@@ -510,24 +516,24 @@ test("a name with an underscore is a warning: libraries split MULTIPROCESS_WORKE
   assert.deepEqual(warned('name: my_web, env: {MULTIPROCESS_WORKER_ID: "{{.Slot}}"}'), []);
 });
 
-test("what a variable puts in is no template that could be wrong, and so not shown", () => {
+test("the value of a variable is not parsed as a template, so no problem shows it", () => {
   assert.deepEqual(poolWith('env: {KEY: "${SECRET}"}', { SECRET: "p{{.w}}" }).env, { KEY: ["p{{.w}}"] });
   assert.deepEqual(poolProblems('env: {KEY: "{{.Prot}}${SECRET}"}', { SECRET: "p{{.w}}" }), [
     'env.KEY: unknown template "{{.Prot}}", did you mean "Port"?',
   ]);
 });
 
-test("an unset variable is told where it stands, an empty one is not a number", () => {
+test("an unset variable is reported at its key; an empty variable is not a number", () => {
   assert.deepEqual(poolProblems('replicas: "${N}"'), [
-    "replicas: environment variable N is not set (${N:-default} gives it a default)",
+    "replicas: environment variable N is not set (write ${N:-default} for a default)",
   ]);
   assert.deepEqual(poolProblems('replicas: "${N}"', { N: "" }), [
-    'replicas: expected a number greater than 0 or "auto", got "${N}", whose value is empty',
+    'replicas: expected a whole number from 1 to 10000, or "auto", got "${N}", whose value is empty',
   ]);
   assert.match(problemsOf("a: {b: ${N}}")[0]?.message ?? "", /needs quotes/u);
 });
 
-test("anchors, aliases and merge keys work; keys of the map itself win", () => {
+test("anchors, aliases and merge keys work; keys of the map itself take precedence", () => {
   const text = `
 supervisor:
   workers:
@@ -551,7 +557,7 @@ supervisor:
 /** The hint for a key or value of a pool, as it appears in the problem. */
 const HINTS: readonly (readonly [keys: string, hint: RegExp])[] = [
   // supervisord
-  ["command: python app.py", /unknown key "command", write exec \(the program alone\) and args/u],
+  ["command: python app.py", /unknown key "command"; write exec \(the program alone\) and args/u],
   ["directory: /app", /write cwd/u],
   ["numprocs: 4", /write replicas/u],
   ["stopsignal: TERM", /write stop_signal/u],
@@ -559,7 +565,7 @@ const HINTS: readonly (readonly [keys: string, hint: RegExp])[] = [
   ["autorestart: true", /write restart/u],
   ["startretries: 3", /write max_restarts/u],
   ["startsecs: 3", /write probes\.startup/u],
-  ["stdout_logfile: /dev/stdout", /output of workers goes to the controller's stdout/u],
+  ["stdout_logfile: /dev/stdout", /workers write to the controller's stdout/u],
   ["stopasgroup: true", /write stop_signal_target/u],
   // PM2
   ["instances: max", /write replicas/u],
@@ -591,7 +597,7 @@ const HINTS: readonly (readonly [keys: string, hint: RegExp])[] = [
   ["workdir: /app", /write cwd/u],
   ["cmd: app", /write exec/u],
   // Blocks
-  ["server: {socket_arg: {name: u}, port: 80}", /server: unknown key "port", write listener_port/u],
+  ["server: {socket_arg: {name: u}, port: 80}", /server: unknown key "port"; write listener_port/u],
   ["server: {socket_arg: {name: u}, timeout: 3s}", /write request_timeout/u],
   ["probes: {readiness: {tcp: {port: 1}, periodSeconds: 3}}", /write period, such as 10s/u],
   ["probes: {readiness: {httpGet: {path: /}}}", /write http/u],
@@ -608,10 +614,10 @@ const HINTS: readonly (readonly [keys: string, hint: RegExp])[] = [
   ["stop_signal: 15", /\(write SIGTERM\)/u],
   ["replicas: max", /\(write "auto" for one worker per CPU\)/u],
   ["args: --port 80", /\(write \["--port", "80"\]\)/u],
-  ["args: 'a && b'", /\(write a list with an item for each word; no shell reads it\)/u],
+  ["args: 'a && b'", /\(write a list with an item for each word; no shell is involved\)/u],
   ["probes: {readiness: {exec: curl -f localhost}}", /\(write \["curl", "-f", "localhost"\]\)/u],
   ["env: [A=b]", /\(write NAME: value, without a dash\)/u],
-  ["cwd: ~/app", /cwd: "~" is not replaced: write \$\{HOME\}\/app/u],
+  ["cwd: ~/app", /cwd: "~" is not expanded; write \$\{HOME\}\/app/u],
   ["env_file: '~'", /write \$\{HOME\}$/u],
   ["env_file: ~deploy/env", /write the path of the home directory/u],
 ];
@@ -622,18 +628,18 @@ for (const [keys, hint] of HINTS) {
   });
 }
 
-test("a hint says what to write at the top, in supervisor and in admin", () => {
+test("a hint says what to write at the top level, in supervisor and in admin, and for other file formats", () => {
   for (const [text, hint] of [
-    ["services: {web: {}}", /unknown key "services", write supervisor\.workers/u],
+    ["services: {web: {}}", /unknown key "services"; write supervisor\.workers/u],
     ["apps: []", /write supervisor\.workers/u],
     ["supervisor: {pools: []}", /write workers, a list of pools/u],
-    ["supervisor: {workers: [{name: a, exec: ~/a}]}", /exec: "~" is not replaced/u],
+    ["supervisor: {workers: [{name: a, exec: ~/a}]}", /exec: "~" is not expanded/u],
     ["admin: {host: 0.0.0.0}", /write address/u],
-    ["[program:web]\ncommand=python app.py\n", /a file of supervisord; expected YAML/u],
-    ["[Unit]\nDescription=x\n[Service]\nExecStart=/x\n", /a unit of systemd/u],
-    ["[watcher:web]\ncmd = x\n", /a file of circus/u],
-    ["module.exports = { apps: [] }\n", /PM2 in JavaScript/u],
-    ["import os\nbind = '0.0.0.0:80'\nworkers = 4\n", /a file of gunicorn/u],
+    ["[program:web]\ncommand=python app.py\n", /a supervisord configuration; expected YAML/u],
+    ["[Unit]\nDescription=x\n[Service]\nExecStart=/x\n", /a systemd unit/u],
+    ["[watcher:web]\ncmd = x\n", /a circus configuration/u],
+    ["module.exports = { apps: [] }\n", /a PM2 configuration in JavaScript/u],
+    ["import os\nbind = '0.0.0.0:80'\nworkers = 4\n", /a gunicorn configuration/u],
     ["# comment\nweb: gunicorn app:app --workers 2\nworker: celery -A app worker\n", /a Procfile; .*for each line/u],
   ] as const)
     assert.ok(
@@ -658,32 +664,32 @@ const SYNTAX: readonly (readonly [what: string, text: string, line: number, colu
   ["an open bracket", "admin: [1\n", 2, 1, /YAML: /u],
   ["a tab as indentation", "admin:\n\tport: 1\n", 2, 1, /YAML: .*[Tt]ab/u],
   ["an unknown anchor", "admin: *nobody\n", 1, 8, /nobody/u],
-  ["an alias inside its anchor", "admin: &a [*a]\n", 1, 12, /stands inside its own anchor/u],
+  ["an alias inside its anchor", "admin: &a [*a]\n", 1, 12, /is inside its own anchor/u],
   ["a merge of a word", "<<: x\n", 1, 1, /expected a map or a list of maps after <</u],
-  ["a map as key", "{a: 1}: 2\n", 1, 1, /expected a word as key|YAML/u],
+  ["a map as key", "{a: 1}: 2\n", 1, 1, /expected a string as key/u],
   ["nesting that is only deep", `a: ${"[".repeat(70)}${"]".repeat(70)}`, 1, 68, /deeper than 64 levels/u],
   ["an unknown tag", "admin: !thing x\n", 1, 8, /tag/u],
 ];
 
 for (const [what, text, line, column, message] of SYNTAX) {
-  test(`refused with its place: ${what}`, () => {
+  test(`refused with its position: ${what}`, () => {
     const problem = problemsOf(text).find((candidate) => message.test(candidate.message));
     assert.ok(problem, JSON.stringify(problemsOf(text)));
     assert.deepEqual([problem?.line, problem?.column], [line, column]);
   });
 }
 
-test("endless nesting is refused with one problem", () => {
+test("very deep nesting is refused with one problem", () => {
   const deep = ["[", "{", "- ", "? ", "a: [", "&a [", "!a {"];
   for (const unit of deep) {
     const problems = problemsOf(unit.repeat(Math.floor(400_000 / unit.length)));
     assert.equal(problems.length, 1, unit);
     assert.match(problems[0]?.message ?? "", /^nested deeper than 64 levels$/u, unit);
-    assert.ok((problems[0]?.column ?? 0) < 600, "the place where it becomes too deep");
+    assert.ok((problems[0]?.column ?? 0) < 600, "the position of the first level beyond the limit");
   }
 });
 
-test("a file of more tokens than any configuration has is refused before it is understood", () => {
+test("a file with too many tokens is refused before it is parsed completely", () => {
   for (const text of [`[${",".repeat(900_000)}`, "- b\n".repeat(200_000), "]".repeat(400_000), '"a" '.repeat(200_000)])
     assert.deepEqual(
       problemsOf(text).map(({ message }) => message),
@@ -691,13 +697,13 @@ test("a file of more tokens than any configuration has is refused before it is u
     );
 });
 
-test("a file of more than 1 MiB is refused unread", () => {
+test("a file of more than 1 MiB is refused without parsing", () => {
   assert.deepEqual(problemsOf("#".repeat(1024 * 1024 + 1)), [
     { line: 1, column: 1, path: "", message: "the file is longer than 1 MiB (1048577 characters)" },
   ]);
 });
 
-test("aliases and merges cannot multiply a small file into endless work", () => {
+test("aliases and merge keys cannot expand a small file beyond the limits", () => {
   const items = Array.from({ length: 1000 }, () => "*a").join(",");
   const long = `supervisor: {workers: [{name: x, exec: &a ${"b".repeat(100_000)}, args: [${items}]}]}`;
   assert.match(problemsOf(long)[0]?.message ?? "", /aliases expand/u);
@@ -706,7 +712,7 @@ test("aliases and merges cannot multiply a small file into endless work", () => 
   assert.ok(problemsOf(merges).some(({ message }) => /merge keys expand/u.test(message)));
 });
 
-test("a hundred problems are listed, the rest is counted", () => {
+test("the first 100 problems are listed and the others counted", () => {
   const keys = Array.from({ length: 150 }, (_, index) => `key${index}: 1`).join("\n");
   const problems = problemsOf(keys);
   assert.equal(problems.length, 101);
@@ -721,29 +727,29 @@ test("control characters of the file do not reach the terminal", () => {
   assert.match(line, /red/u);
 });
 
-test("the places of all set keys are known by path", () => {
+test("the positions of all set keys are available by path", () => {
   const parsed = load(`supervisor:\n  workers:\n    - name: a\n      exec: b\n      limits:\n        memory: 1GiB\n`);
   assert.ok(parsed.ok);
   assert.deepEqual(parsed.positions.get("supervisor.workers[0].limits.memory"), { line: 6, column: 9 });
   assert.equal(parsed.positions.has("supervisor.workers[0].args"), false);
 });
 
-test("what needs a proxy or a port of the worker is refused without server", () => {
+test("keys that require a proxy or a port of each worker are refused without server", () => {
   const messages = (pool: string): readonly string[] => {
     const parsed = parseConfig(`supervisor: {workers: [{name: web, exec: b, ${pool}}]}`, "c.yaml", {});
     return parsed.ok ? [] : parsed.problems.map(({ path, message }) => `${path}: ${message}`);
   };
   assert.deepEqual(messages("limits: {requests: 5}"), [
-    "supervisor.workers[0].limits.requests: requests are counted by the proxy, so this needs server",
+    "supervisor.workers[0].limits.requests: requires server, because the proxy counts the requests",
   ]);
   assert.deepEqual(messages("probes: {readiness: {http: {path: /r}}, liveness: {tcp: {port: 80}}}"), [
-    "supervisor.workers[0].probes.readiness.http: expected a port: without server a worker has none of its own",
+    "supervisor.workers[0].probes.readiness.http: expected a port, because without server a worker has none of its own",
   ]);
   const server = "server: {socket_arg: {name: -u}}";
   assert.deepEqual(messages(`${server}, limits: {requests: 5}, probes: {readiness: {http: {}}}`), []);
 });
 
-test("behind a proxy, limits that a server applies to itself are warned about, with the key to write", () => {
+test("behind a proxy, a limit that a server applies to itself is a warning with the key to use", () => {
   const warnings = (pool: string): readonly string[] => {
     const parsed = parseConfig(`supervisor: {workers: [{name: web, exec: b, ${pool}}]}`, "c.yaml", {});
     assert.ok(parsed.ok);
@@ -764,7 +770,10 @@ test("behind a proxy, limits that a server applies to itself are warned about, w
     ],
   ] as const) {
     const [warning = "", ...others] = warnings(`${server}, ${keys}`);
-    assert.ok(warning.startsWith(`supervisor.workers[0].${path}: ${option} ends all workers`), `${keys}: ${warning}`);
+    assert.ok(
+      warning.startsWith(`supervisor.workers[0].${path}: ${option} makes all workers exit`),
+      `${keys}: ${warning}`,
+    );
     assert.ok(warning.includes(`write limits.${key},`), warning);
     assert.deepEqual(others, []);
     assert.deepEqual(warnings(`${server}, ${keys}, restart: {expected_exit_codes: [0]}`), []);
@@ -773,7 +782,7 @@ test("behind a proxy, limits that a server applies to itself are warned about, w
   assert.deepEqual(warnings(`${server}, args: [--max-requests-jitter, 5, --no-max-requests]`), []);
 });
 
-test("no pool may have the name of a proxy", () => {
+test("a pool with the name of a proxy is refused", () => {
   const parsed = parseConfig(
     "supervisor: {workers: [{name: web, exec: b, server: {socket_arg: {name: -u}}}, {name: web-proxy, exec: b}]}",
     "c.yaml",
@@ -782,6 +791,6 @@ test("no pool may have the name of a proxy", () => {
   assert.ok(!parsed.ok);
   assert.deepEqual(
     parsed.problems.map(({ path, message }) => `${path}: ${message}`),
-    ["supervisor.workers[1].name: the proxy of workers[0] has this name"],
+    ["supervisor.workers[1].name: reserved for the proxy of workers[0]"],
   );
 });

@@ -2,12 +2,11 @@
  * The text of a configuration file → a Config, or all its problems at once with line and column. Never throws,
  * whatever the text. It does not access the system: files are read and executables looked up elsewhere.
  */
-import type { Config } from "./config.ts";
-import type { Kind } from "./field.ts";
+import { type Config, configKind } from "./config.ts";
 import { foreignFile } from "./hints.ts";
+import type { Kind } from "./kind.ts";
 import { blocksByKey } from "./misplaced.ts";
 import { type Position, type Problem, Reader } from "./reader.ts";
-import { configKind } from "./schema.ts";
 import { parseTree } from "./tree.ts";
 import type { Environment } from "./variables.ts";
 

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { Kind } from "./field.ts";
+import { configKind } from "./config.ts";
+import type { Kind } from "./kind.ts";
 import { parseConfig } from "./load.ts";
 import { blocksByKey } from "./misplaced.ts";
-import { configKind } from "./schema.ts";
 
 /** Messages about a file that has `key` in a block, which is a path such as `supervisor.workers[].server`. */
 function messagesOf(key: string, block: string): string {
@@ -16,7 +16,7 @@ function messagesOf(key: string, block: string): string {
   return result.ok ? "" : result.problems.map(({ message }) => message).join("\n");
 }
 
-test("every key at a wrong place gets a hint that says where it belongs", () => {
+test("every key in a wrong block has a hint that names the right block", () => {
   const blocks = blocksByKey(configKind as Kind<unknown>);
   const all = new Set([...blocks.values()].flat());
   let count = 0;
@@ -26,7 +26,7 @@ test("every key at a wrong place gets a hint that says where it belongs", () => 
       count++;
       assert.match(
         messagesOf(key, block),
-        new RegExp(`unknown key "${key}", (?:it belongs (?:in|at) |.*write |.*not supported|.*(?:see|every) )`, "u"),
+        new RegExp(`unknown key "${key}"; (?:it belongs (?:in|at) |.*write |.*not supported|.*(?:see|every) )`, "u"),
         `${key} in ${block || "the file"}`,
       );
     }
@@ -45,5 +45,5 @@ for (const [key, block, hint] of [
     const [message] = messagesOf(key, block)
       .split("\n")
       .filter((each) => each.startsWith("unknown key"));
-    assert.equal(message, `unknown key "${key}", ${hint}`);
+    assert.equal(message, `unknown key "${key}"; ${hint}`);
   });

@@ -1,38 +1,29 @@
 /** Finds the block where a misplaced key belongs. Derived from the declaration of all keys. */
-import type { Kind } from "./field.ts";
+import { everyKey } from "./field.ts";
+import type { Kind } from "./kind.ts";
 
-/** Maximum number of places in a hint, nearest first. */
-const MAX_PLACES = 3;
+/** Maximum number of blocks in a hint, nearest first. */
+const MAX_BLOCKS = 3;
 
 /** The blocks that have each key, as paths such as `supervisor.workers[].server`. */
 export function blocksByKey(root: Kind<unknown>): ReadonlyMap<string, readonly string[]> {
   const blocks = new Map<string, string[]>();
-  const visit = ({ parts }: Kind<unknown>, path: string): void => {
-    if (parts?.type === "list") visit(parts.item, `${path}[]`);
-    else if (parts?.type === "object") {
-      for (const { yaml, kind } of parts.fields) {
-        const others = blocks.get(yaml);
-        if (others === undefined) blocks.set(yaml, [path]);
-        else others.push(path);
-        visit(kind, path === "" ? yaml : `${path}.${yaml}`);
-      }
-    }
-  };
-  visit(root, "");
+  for (const { field, blockPath } of everyKey(root))
+    blocks.set(field.yaml, [...(blocks.get(field.yaml) ?? []), blockPath]);
   return blocks;
 }
 
-/** `, it belongs in server`, for a key in the block at `path` that only other `blocks` have; or an empty string. */
+/** `; it belongs in server`, for a key in the block at `path` that only other `blocks` have; or an empty string. */
 export function misplacedHint(blocks: readonly string[], path: string): string {
   const here = steps(path.replaceAll(/\[\d+\]/gu, "[]"));
   const ranked = blocks
     .map((block) => ({ block, distance: distance(here, steps(block)) }))
     .toSorted((a, b) => a.distance - b.distance);
-  const near = ranked.filter((each) => each.distance === ranked[0]?.distance).slice(0, MAX_PLACES);
+  const near = ranked.filter((each) => each.distance === ranked[0]?.distance).slice(0, MAX_BLOCKS);
   if (near.length === 0) return "";
   const names = near.map(({ block }) => describeBlock(block, here.join(".")));
   const last = names.pop();
-  return `, it belongs ${names.length === 0 ? last : `${names.join(", ")} or ${last}`}`;
+  return `; it belongs ${names.length === 0 ? last : `${names.join(", ")} or ${last}`}`;
 }
 
 function steps(path: string): readonly string[] {

@@ -2,14 +2,14 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { didYouMean, nearest } from "./nearest.ts";
 
-test("up to two edits are forgiven, a swap is one", () => {
+test("the nearest word is at most two edits away; a swap is one edit", () => {
   assert.equal(nearest("replica", ["name", "replicas"]), "replicas");
   assert.equal(nearest("prot", ["path", "port"]), "port");
   assert.equal(nearest("MaxRestart", ["max_restarts"]), "max_restarts");
   assert.equal(nearest("completely", ["replicas"]), undefined);
 });
 
-test("a short word is not turned into another one", () => {
+test("a short word does not match a different short word", () => {
   assert.equal(nearest("ab", ["cd"]), undefined);
   assert.equal(didYouMean("x", ["y"]), "");
 });

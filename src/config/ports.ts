@@ -1,9 +1,10 @@
 /** Which TCP ports a configuration claims, and which claims overlap. Addresses are not compared. */
-
 import { maxSurgeOf } from "../core/policy/rollout.ts";
 import type { Share } from "../core/spec.ts";
-import { type Config, type MetricsConfig, metricsScope, type PoolConfig, type ServerConfig } from "./config.ts";
+import type { Config, PoolConfig, ServerConfig } from "./config.ts";
 import type { Known } from "./field.ts";
+import type { MetricsConfig } from "./keys/metrics.ts";
+import { metricsScope } from "./spec.ts";
 
 /** A problem at a path of the configuration. */
 export interface PortProblem {
@@ -27,7 +28,8 @@ export function findPortProblems(
   const problems: PortProblem[] = [];
   const claims = portClaims(config, replicasOf);
   for (const claim of claims) {
-    if (claim.to > 65_535) problems.push({ path: claim.path, message: `${formatClaim(claim)} end above 65535` });
+    if (claim.to > 65_535)
+      problems.push({ path: claim.path, message: `${formatClaim(claim)} exceed the highest port, 65535` });
   }
   // When sorted by start, a claim overlaps an earlier one exactly when it starts at or below the highest end so far.
   let highest: PortClaim | undefined;
@@ -36,7 +38,7 @@ export function findPortProblems(
       const [first, second] = highest.index < claim.index ? [highest, claim] : [claim, highest];
       problems.push({
         path: second.path,
-        message: `${formatClaim(second)} ${second.from === second.to ? "is" : "overlap what is"} claimed by ${first.path} (${formatClaim(first)})`,
+        message: `${formatClaim(second)} ${second.from === second.to ? "overlaps" : "overlap"} ${first.path} (${formatClaim(first)})`,
       });
     }
     if (highest === undefined || claim.to > highest.to) highest = claim;

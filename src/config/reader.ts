@@ -1,6 +1,6 @@
 /**
  * The state of reading one file: problems, warnings, the position of each key, the environment, and a budget that keeps
- * aliases from expanding a small file into endless work. It determines the order and number of reported problems.
+ * aliases from expanding a small file without limit. It determines the order and number of reported problems.
  */
 import { printable } from "../base/printable.ts";
 import { misplacedHint } from "./misplaced.ts";
@@ -13,9 +13,9 @@ export interface Position {
   readonly column: number;
 }
 
-/** One error in the file, or, as a warning, something doubtful. */
+/** One error in the file, or a warning. */
 export interface Problem extends Position {
-  /** Such as `supervisor.workers[0].replicas`; empty if it concerns the whole file. */
+  /** Such as `supervisor.workers[0].replicas`; empty for the whole file. */
   readonly path: string;
   readonly message: string;
 }
@@ -95,7 +95,7 @@ export class Reader {
   spend(length: number, place: Place): boolean {
     if (this.#budget <= 0) return false;
     this.#budget -= 1 + length;
-    if (this.#budget <= 0) this.problem(place, "aliases expand the file to far more than its length");
+    if (this.#budget <= 0) this.problem(place, "aliases expand the file to more than the limit");
     return this.#budget > 0;
   }
 

@@ -1,9 +1,8 @@
 /** Kinds of single values: text, numbers, durations, sizes and a few that serve only one key. */
 import { formatDuration, formatSize, parseDuration, parseSize } from "../base/units.ts";
 import { MAX_REPLICAS, type Share } from "../core/spec.ts";
-import type { OomScoreConfig, RlimitConfig, RlimitValue } from "./config.ts";
-import { describe, type JsonSchema, type Kind, object, type Plain } from "./field.ts";
 import { booleanHint, durationHint, pathHint, signalHint, sizeHint } from "./hints.ts";
+import { describe, type JsonSchema, type Kind, type Plain } from "./kind.ts";
 import type { Place, Reader, ScalarText } from "./reader.ts";
 import { parseTemplate, type Template, templateSource } from "./template.ts";
 import type { TreeNode } from "./tree.ts";
@@ -71,7 +70,7 @@ export function text(options: TextOptions = {}): Kind<string> {
       let wrong: string | undefined;
       if ((read.text === "" && !empty) || pattern?.test(read.text) === false)
         wrong = `expected ${expected}, got ${describe(node, { ...read, plain: false })}`;
-      else if (!read.text.isWellFormed()) wrong = "the value of a variable in it is not UTF-8";
+      else if (!read.text.isWellFormed()) wrong = "expected UTF-8, got a variable whose value is not";
       else if (isPath) wrong = pathHint(read.text);
       if (wrong !== undefined) reader.problem(place, wrong);
       return wrong === undefined ? read.text : undefined;
@@ -85,6 +84,9 @@ export function text(options: TextOptions = {}): Kind<string> {
   };
 }
 
+/** The path of a file or directory. */
+export const path: Kind<string> = text({ label: "path" });
+
 /** The text of a scalar that can be passed to a process: no zero bytes, and UTF-8 if it comes from the file. */
 function readText(node: TreeNode, place: Place, reader: Reader, expected: string): ScalarText | undefined {
   if (node.kind !== "scalar") {
@@ -95,8 +97,9 @@ function readText(node: TreeNode, place: Place, reader: Reader, expected: string
   const read = reader.scalarText(node, place);
   if (read === undefined) return undefined;
   let wrong: string | undefined;
-  if (read.text.includes("\0")) wrong = "a zero byte cannot be part of it";
-  else if (!node.text.isWellFormed()) wrong = "half of a surrogate pair (\\ud800 to \\udfff) is no character";
+  if (read.text.includes("\0")) wrong = "expected text without zero bytes";
+  else if (!node.text.isWellFormed())
+    wrong = "expected valid Unicode, got half of a surrogate pair (\\ud800 to \\udfff)";
   if (wrong === undefined) return read;
   reader.problem(place, wrong);
   return undefined;
@@ -181,25 +184,30 @@ export function number(min: number, max: number = Number.MAX_VALUE): Kind<number
   });
 }
 
+/** Whether 0 stands for an absent value. */
+export const isZero = (value: number): boolean => value === 0;
+
+/** What an absent port means where a worker may have its own. */
+export const OWN_PORT = "the worker's";
+
 /** A port; with `min` 0 the kernel may choose. */
 export function port(min: 0 | 1): Kind<number> {
   return integer(min, 65_535);
 }
 
-/** A number from `min`, or `word`. `max` is only for editors: a rule rejects larger values with its own message. */
+/** A number from `min` to `max`, or `word`. */
 export function integerOr<const W extends string>(
   word: W,
   min: number,
-  expected: string,
   max: number = Number.MAX_SAFE_INTEGER,
   hint?: (text: string) => string | undefined,
 ): Kind<number | W> {
   return scalar<number | W>({
     ...(hint === undefined ? {} : { hint }),
     label: `integer | ${word}`,
-    expected,
+    expected: `${rangeText("a whole number", min, max)}, or "${word}"`,
     schema: { anyOf: [{ type: "integer", ...rangeSchema(min, max) }, { const: word }] },
-    parse: (value, plain) => (value === word ? word : plain ? parseInteger(value, min) : undefined),
+    parse: (value, plain) => (value === word ? word : plain ? parseInteger(value, min, max) : undefined),
     show: (value) => value,
   });
 }
@@ -240,7 +248,6 @@ export function size(min = 0, max: number = Number.MAX_SAFE_INTEGER): Kind<numbe
   });
 }
 
-/** A number of workers or a percentage of the replicas. */
 export const share: Kind<Share> = scalar<Share>({
   label: "integer | percentage",
   expected: 'a whole number of workers or a percentage such as "25%"',
@@ -270,15 +277,24 @@ export const umask: Kind<number> = scalar<number>({
   show: (value) => value.toString(8).padStart(3, "0"),
 });
 
+/** A value of oom_score_adj; if relative, it is added to the controller's own. */
+export interface OomScore {
+  readonly value: number;
+  readonly isRelative: boolean;
+}
+
+/** Above the controller and Envoy, which look large because of their resident files: workers are killed first. */
+export const DEFAULT_OOM_SCORE_ADJ: OomScore = { value: 500, isRelative: true };
+
 const MAX_OOM_SCORE = 1000;
 
 /**
  * A value of oom_score_adj, or a quoted number with a sign, which is added to the controller's own. YAML reads an
  * unquoted +500 as the number 500, which is probably unintended. A variable needs no quotes.
  */
-export const oomScore: Kind<OomScoreConfig> = scalar<OomScoreConfig>({
+export const oomScore: Kind<OomScore> = scalar<OomScore>({
   label: 'integer | "+integer"',
-  expected: `a whole number from -${MAX_OOM_SCORE} to ${MAX_OOM_SCORE}, or a quoted one with a sign such as "+500"`,
+  expected: `a whole number from -${MAX_OOM_SCORE} to ${MAX_OOM_SCORE}, or a quoted number with a sign such as "+500"`,
   schema: {
     anyOf: [
       { type: "integer", ...rangeSchema(-MAX_OOM_SCORE, MAX_OOM_SCORE) },
@@ -320,50 +336,6 @@ export const signalName: Kind<string> = scalar<string>({
   },
   show: (value) => value,
 });
-
-/** Limits supported by setrlimit(2), as keys of `rlimits`. */
-export const RLIMIT_NAMES: readonly string[] =
-  "as core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack".split(" ");
-
-const RLIMIT_EXPECTED = 'a whole number or "unlimited"';
-const rlimitValue: Kind<RlimitValue> = integerOr("unlimited", 0, RLIMIT_EXPECTED);
-
-/** Compares limits: unlimited exceeds every number. */
-function above(a: RlimitValue, b: RlimitValue): boolean {
-  return b !== "unlimited" && (a === "unlimited" || a > b);
-}
-
-const rlimitBlock: Kind<RlimitConfig> = object<RlimitConfig>(
-  {
-    soft: { yaml: "soft", kind: rlimitValue, required: true, since: "new", doc: "The limit that holds." },
-    hard: {
-      yaml: "hard",
-      kind: rlimitValue,
-      default: undefined,
-      unset: "unchanged",
-      since: "new",
-      doc: "How far the process may raise it.",
-    },
-  },
-  ({ soft, hard }, context) => {
-    if (soft !== undefined && hard !== undefined && above(soft, hard)) {
-      context.problem("soft", `expected at most the hard limit ${hard}, got ${soft}`);
-    }
-  },
-);
-
-/** A soft limit, or a block of soft and hard. */
-export const rlimit: Kind<RlimitConfig> = {
-  label: "integer | unlimited | {soft, hard}",
-  expected: `${RLIMIT_EXPECTED}, or {soft, hard}`,
-  read(node, place, reader) {
-    if (node.kind === "map") return rlimitBlock.read(node, place, reader);
-    const soft = rlimitValue.read(node, place, reader);
-    return soft === undefined ? undefined : { soft, hard: undefined };
-  },
-  show: (value) => (value.hard === undefined ? rlimitValue.show(value.soft) : rlimitBlock.show(value)),
-  jsonSchema: () => ({ anyOf: [rlimitValue.jsonSchema(), rlimitBlock.jsonSchema()] }),
-};
 
 function parseInteger(text: string, min: number, max: number = Number.MAX_SAFE_INTEGER): number | undefined {
   if (!/^(?:[-+]?\d+|0x[\da-fA-F]+|0o[0-7]+)$/u.test(text)) return undefined;

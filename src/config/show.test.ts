@@ -21,7 +21,7 @@ supervisor:
 `;
 
 for (const format of ["yaml", "json"] as const) {
-  test(`what is shown as ${format} loads again as the same configuration, values of env excepted`, () => {
+  test(`a configuration shown as ${format} loads again unchanged, except for the values of env`, () => {
     const parsed = parseConfig(TEXT, "c.yaml", {});
     assert.ok(parsed.ok);
     const shown = formatConfig(parsed.config, format);
@@ -39,7 +39,7 @@ for (const format of ["yaml", "json"] as const) {
   });
 }
 
-test("defaults are filled in", () => {
+test("the shown configuration includes defaults", () => {
   const parsed = parseConfig("supervisor: {workers: [{name: a, exec: b}]}", "c.yaml", {});
   assert.ok(parsed.ok);
   assert.match(formatConfig(parsed.config, "yaml"), /^ {6}signal_timeout: 10s$/mu);

@@ -1,8 +1,7 @@
 /** The effective configuration in file format: defaults filled in, values under `env` masked. */
 import { stringify } from "yaml";
-import type { Config } from "./config.ts";
-import type { Plain } from "./field.ts";
-import { configKind } from "./schema.ts";
+import { type Config, configKind } from "./config.ts";
+import type { Plain } from "./kind.ts";
 
 /** The configuration as plain values under the keys of the file. */
 export function showConfig(config: Config): Plain {

@@ -4,7 +4,7 @@ import type { ControllerSpec } from "../core/spec.ts";
 import { parseConfig } from "./load.ts";
 import { configToControllerSpec } from "./spec.ts";
 
-test("the specification carries the policies of the configuration", () => {
+test("the specification has the policies of the configuration", () => {
   const parsed = parseConfig(
     "supervisor: {pre_stop_delay: 1s, workers: [{name: a, exec: b, replicas: auto, max_restarts: 3, limits: {lifespan: 1h}}]}",
     "c.yaml",
@@ -59,7 +59,7 @@ function specsOf(pool: string): ControllerSpec["pools"] {
   return configToControllerSpec(parsed.config, { replicasOf: () => 2 }).pools;
 }
 
-test("a pool with a server drains, is asked whether it serves, and has a proxy of its own after all pools", () => {
+test("a pool with a server drains, is probed for readiness, and has a proxy pool after all pools", () => {
   const [web, proxy] = specsOf(
     "server: {port_arg: {name: -p, start_port: 9100}, drain_timeout: 5s, signal_timeout: 3s}",
   );
@@ -70,7 +70,7 @@ test("a pool with a server drains, is asked whether it serves, and has a proxy o
   );
 });
 
-test("a startup probe bounds the time to become ready, a readiness probe alone leaves ten minutes", () => {
+test("a startup probe limits the time to become ready; with only a readiness probe it is ten minutes", () => {
   const startup = "startup: {tcp: {port: 1}, period: 1s, timeout: 1s, failure_threshold: 4, initial_delay: 500ms}";
   assert.deepEqual(specsOf(`probes: {${startup}}`)[0]?.readiness, { kind: "probed", timeoutMs: 10_500 });
   assert.deepEqual(specsOf("probes: {readiness: {notify: true}}")[0]?.readiness, {

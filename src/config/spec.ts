@@ -3,7 +3,9 @@
 import { type LivenessPacing, livenessPacing } from "../core/policy/massFailure.ts";
 import type { ProbePolicy } from "../core/policy/probe.ts";
 import type { AutoscalePolicy, ControllerSpec, PoolSpec, ReadinessPolicy, RolloutPolicy } from "../core/spec.ts";
-import type { Config, PoolConfig, ProbeConfig, RollingConfig, ServerConfig } from "./config.ts";
+import type { Config, MetricsScope, PoolConfig, ProbeConfig, ServerConfig } from "./config.ts";
+import type { MetricsConfig } from "./keys/metrics.ts";
+import type { RollingConfig } from "./keys/rolling.ts";
 
 /** What the configuration alone cannot determine. */
 export interface SpecInputs {
@@ -163,4 +165,9 @@ function poolToSpec(pool: PoolConfig, replicas: number): PoolSpec {
 
 function rolloutOf({ maxSurge, maxUnavailable, minReadyMs }: RollingConfig): RolloutPolicy {
   return { maxSurge, maxUnavailable, settleMs: minReadyMs };
+}
+
+/** What the metrics of one worker cover, including the default. */
+export function metricsScope({ scope, multiproc }: Pick<MetricsConfig, "scope" | "multiproc">): MetricsScope {
+  return scope ?? (multiproc ? "pool" : "worker");
 }

@@ -26,7 +26,7 @@ test("known templates are replaced, with or without spaces", () => {
   assert.equal(render("{{ .WorkerID }}/{{.Slot}}", values), "web-0/0");
 });
 
-test("a template without a value and other double braces stay as they are", () => {
+test("a template without a value and other double braces are unchanged", () => {
   for (const text of ["{{.Fd}}", "{{name}}", '{"a":{"b":{}}}', "{{.Port", "{{.{{.Port", "no braces", "", '{{"x"}}'])
     assert.equal(render(text, {}), text);
 });
@@ -39,7 +39,7 @@ test("a value that looks like a template is not expanded again", () => {
   assert.equal(render("{{.Pool}}", { Pool: "{{.Port}}$&", Port: 1 }), "{{.Port}}$&");
 });
 
-test("the value of a variable is literal, also where it completes a template of the file", () => {
+test("the value of a variable is literal, even if it completes a template of the file", () => {
   const piece = (text: string, isValue: boolean) => ({ text, isValue });
   for (const pieces of [
     [piece("{{.Slot}}", true)],
@@ -61,7 +61,7 @@ test("a template and literal text that reads the same are different", () => {
   assert.equal(templateText(secret.template), templateText(template("{{.Slot}}")));
 });
 
-test("what a template shows as parses to the same template", () => {
+test("the source of a template parses to the same template", () => {
   const text = fc
     .array(fc.constantFrom("{", "}", "{{", "}}", ".", "Port", "{{.Slot}}", '"', '{{"{{"}}', " ", "a", "$"), {
       maxLength: 12,
@@ -79,7 +79,7 @@ test("what a template shows as parses to the same template", () => {
   );
 });
 
-test("an unknown name is a problem that names the nearest one, or all", () => {
+test("the problem of an unknown name suggests the nearest name, or all names", () => {
   assert.equal(problemOf("a {{.Port}} {{.Prot}}"), 'unknown template "{{.Prot}}", did you mean "Port"?');
   assert.match(problemOf("{{.Hostname}}") ?? "", /expected one of \{\{\.Port\}\}, .*\{\{\.Fd\}\}/u);
   const all = "{{.Port}}{{.Socket}}{{.WorkerID}}{{.Pool}}{{.Slot}}{{.Fd}}";

@@ -147,8 +147,9 @@ class TreeBuilder {
     }
     if (isAlias(node)) {
       const target = this.#anchors.get(node.source);
-      if (target === undefined) this.#report(start, `no anchor &${node.source} stands before this alias`);
-      if (target === "open") this.#report(start, `alias *${node.source} stands inside its own anchor`);
+      if (target === undefined)
+        this.#report(start, `unknown anchor &${node.source}, expected its definition before this alias`);
+      if (target === "open") this.#report(start, `alias *${node.source} is inside its own anchor`);
       return typeof target === "object" ? target : { kind: "null", offset: start };
     }
     const anchor = node.anchor;
@@ -184,7 +185,7 @@ class TreeBuilder {
       const value = this.build(pair.value as ParsedNode | null, keyOffset, depth + 1);
       if (!isScalar(key)) {
         // `{{.Port}}` without quotes is read as a map in a map.
-        this.#report(keyOffset, 'expected a word as key (text that begins with "{" needs quotes)');
+        this.#report(keyOffset, 'expected a string as key (text that begins with "{" needs quotes)');
         continue;
       }
       const text = key.source;

@@ -1,4 +1,4 @@
-// biome-ignore-all lint/suspicious/noTemplateCurlyInString: the syntax of variables is what is tested
+// biome-ignore-all lint/suspicious/noTemplateCurlyInString: these tests use the syntax of variables
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { substituteVariables } from "./variables.ts";
@@ -11,16 +11,16 @@ function replaced(text: string): string {
   return result.pieces.map((piece) => piece.text).join("");
 }
 
-test("variables are replaced, defaults stand in for unset and empty ones", () => {
+test("variables are replaced; defaults replace unset and empty variables", () => {
   assert.equal(replaced("a-${NAME}-${NAME}"), "a-web-web");
   assert.equal(replaced("${NONE:-x:-y}|${EMPTY:-z}|${NAME:-no}|${NONE:-}|${EMPTY}"), "x:-y|z|web||");
 });
 
-test("two dollars are one, a lone dollar is itself", () => {
+test("$$ is a dollar sign; a single dollar sign is unchanged", () => {
   assert.equal(replaced("$$ $$$$ $HOME a$ $1 $${NAME}"), "$ $$ $HOME a$ $1 ${NAME}");
 });
 
-test("the value of a variable is not read again and stays a piece of its own", () => {
+test("the value of a variable is not parsed again and remains a separate piece", () => {
   assert.equal(replaced("${NESTED}"), "${NAME} $$");
   assert.deepEqual(substituteVariables("a$$${NESTED}-${NONE:-d}${EMPTY}", ENV), {
     ok: true,
@@ -34,7 +34,7 @@ test("the value of a variable is not read again and stays a piece of its own", (
   });
 });
 
-test("an unset variable without a default and a malformed one are told", () => {
+test("an unset variable without a default and a malformed variable are problems", () => {
   for (const [text, expected] of [
     ["${NONE}", /environment variable NONE is not set/u],
     ["${toString}", /toString is not set/u],

@@ -1,7 +1,6 @@
 /**
- * Defaults are not nested. A substituted value stays a separate piece, so that it is never interpreted again as a
- * variable, as YAML or as a template.
- * variable, nor as YAML, nor as a template.
+ * Variables of the environment in scalars: `${NAME}` and `${NAME:-default}`; `$$` is a dollar sign. Defaults are not
+ * nested. A substituted value stays a separate piece, so that it is never read as a variable, as YAML or as a template.
  */
 
 /** The environment the file is read with. */
@@ -52,7 +51,7 @@ export function substituteVariables(text: string, env: Environment): Substitutio
       continue;
     }
     if (value === undefined)
-      message ??= `environment variable ${name} is not set (\${${name}:-default} gives it a default)`;
+      message ??= `environment variable ${name} is not set (write \${${name}:-default} for a default)`;
     if (written !== "") pieces.push({ text: written, isValue: false });
     written = "";
     pieces.push({ text: value ?? "", isValue: true });

@@ -5,16 +5,11 @@
 import { dirname } from "node:path";
 import { readToken } from "../admin/http/tokenFile.ts";
 import { ControllerError, type ErrorCode } from "../base/errors.ts";
-import {
-  type Config,
-  DEFAULT_OOM_SCORE_ADJ,
-  metricsScope,
-  type PoolConfig,
-  type ServerConfig,
-} from "../config/config.ts";
+import type { Config, PoolConfig, ServerConfig } from "../config/config.ts";
 import { formatProblem, type Position, type Problem } from "../config/load.ts";
 import { findEphemeralClaims, findPortProblems } from "../config/ports.ts";
-import { configToControllerSpec } from "../config/spec.ts";
+import { DEFAULT_OOM_SCORE_ADJ } from "../config/scalars.ts";
+import { configToControllerSpec, metricsScope } from "../config/spec.ts";
 import { templateText } from "../config/template.ts";
 import type { Environment } from "../config/variables.ts";
 import { describeShortage, memoryNeedOf } from "../core/policy/memoryNeed.ts";

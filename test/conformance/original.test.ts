@@ -191,7 +191,10 @@ supervisor:
       [withServer({ load_balancer_algorithm: "foo" }), /load_balancer_algorithm: .*"foo"/u],
       [withServer({ admin_port: -1 }), /admin_port: .*got -1/u],
       [JSON.stringify({ admin: { port: -42 }, supervisor: { workers: [] } }), /admin\.port: .*got -42/u],
-      [withPool({}).replace(/(\{"name":.*\})\]/u, "$1,$1]"), /name: workers\[0\] has the name "web" already/u],
+      [
+        withPool({}).replace(/(\{"name":.*\})\]/u, "$1,$1]"),
+        /name: duplicate name "web", workers\[0\] already has it/u,
+      ],
     ] as const) {
       const { code, stderr } = await check(yaml);
       assert.equal(code, 78, yaml);

@@ -1,10 +1,10 @@
 /**
  * One case for each key of the configuration: two valid values, what a change from one to the other takes, and what else
- * the file needs. Keys of a pool are named relative to it. A key without a case fails test/reloadKeys.test.ts.
+ * the file needs. Keys of a pool are named relative to it. A key without a case fails reloadKeys.test.ts.
  */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import type { ChangeClass } from "../../src/config/diff.ts";
+import type { ChangeClass } from "../../src/config/field.ts";
 
 export type Block = Readonly<Record<string, unknown>>;
 

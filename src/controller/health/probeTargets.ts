@@ -1,6 +1,5 @@
 /** Turns the configuration of a pool into the probes of one of its workers. */
-import type { PoolConfig, ProbeConfig } from "../../config/config.ts";
-import type { LaunchedPool } from "../../config/diff.ts";
+import type { LaunchedPool, PoolConfig, ProbeConfig } from "../../config/config.ts";
 import { policyOf } from "../../config/spec.ts";
 import { renderTemplate, templateText } from "../../config/template.ts";
 import type { Slot } from "../../core/identity.ts";

@@ -1,5 +1,5 @@
 /** Where the workers of a pool expose their metrics. Part of the composition root. */
-import { metricsScope } from "../../config/config.ts";
+import { metricsScope } from "../../config/spec.ts";
 import { workerId } from "../../core/identity.ts";
 import type { Daemon } from "../../runtime/daemon.ts";
 import type { MeasuredPool } from "../report/workerMetrics.ts";

@@ -1,6 +1,6 @@
 /** How the workers and the Envoy of each pool are launched. */
 
-import type { LaunchedPool } from "../../config/diff.ts";
+import type { LaunchedPool } from "../../config/config.ts";
 import type { PoolProxy } from "../../envoy/control/proxy.ts";
 import { INOTIFY_OF_ENVOY, requireInotify } from "../../runtime/os/inotify.ts";
 import { getLimit, RLIMITS } from "../../runtime/os/linux.ts";

@@ -2,8 +2,7 @@
  * The revisions of each pool, and its configuration in force. Processes are launched with a revision; it is kept while
  * a process uses it, and so that a failed rollout can return to it. Every other key has only its value in force.
  */
-import type { PoolConfig } from "../../config/config.ts";
-import type { LaunchedPool } from "../../config/diff.ts";
+import type { LaunchedPool, PoolConfig } from "../../config/config.ts";
 import type { LaunchPlan } from "../../runtime/process/launch.ts";
 import type { PoolLaunch } from "../../runtime/process/processes.ts";
 import type { WorkerPlaces } from "./workerPlaces.ts";

@@ -15,7 +15,9 @@ import {
 } from "../../../test/support/keyCases.ts";
 import { freePorts } from "../../../test/support/ports.ts";
 import { type Picture, ReloadScene, SILENT } from "../../../test/support/reloadScene.ts";
-import { type ChangeClass, changeClasses, type LaunchedPool } from "../../config/diff.ts";
+import type { LaunchedPool } from "../../config/config.ts";
+import { changeClasses } from "../../config/diff.ts";
+import type { ChangeClass } from "../../config/field.ts";
 import { Autoscaler } from "../watch/autoscaler.ts";
 import { MemoryWatch } from "../watch/memoryWatch.ts";
 import { WorkerTrees } from "../watch/workerTrees.ts";
@@ -58,7 +60,7 @@ for (const [key, each] of Object.entries(CASES)) {
   else {
     const isSkipped = each.needsRoot === true && process.getuid?.() !== 0;
     test(`a reload of ${key} takes ${each.classes.join(" and ")}`, { skip: isSkipped }, () => {
-      assert.deepEqual(KEYS.get(key), each.classes, "the class in diff.ts");
+      assert.deepEqual(KEYS.get(key), each.classes, "the declared class");
       return assertReloaded(key, each);
     });
   }

@@ -1,7 +1,7 @@
 /** What each slot of a pool owns: its id, its port or socket, and its template values. */
 import { rmSync } from "node:fs";
 import { ControllerError } from "../../base/errors.ts";
-import type { LaunchedPool } from "../../config/diff.ts";
+import type { LaunchedPool } from "../../config/config.ts";
 import { sharesMetricsPort, startPortOf } from "../../config/ports.ts";
 import { renderTemplate, type TemplateValues } from "../../config/template.ts";
 import { type Slot, workerId } from "../../core/identity.ts";

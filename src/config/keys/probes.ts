@@ -1,0 +1,156 @@
+/** The block `probes` of a pool. */
+import { type Block, block, key, type Values } from "../field.ts";
+import { list, map } from "../kind.ts";
+import { boolean, duration, integer, OWN_PORT, port, templated, text, urlPath } from "../scalars.ts";
+
+const headerName = {
+  label: "name",
+  check: (name: string) =>
+    /^[!#$%&'*+.^_`|~\dA-Za-z-]+$/u.test(name) ? undefined : "expected the name of a header, such as Host",
+};
+
+const headerValue = text({
+  empty: true,
+  expected: "the value of a header: visible ASCII characters, spaces and tabs",
+  pattern: /^[\t\u0020-\u007e]*$/u,
+});
+
+const httpKeys = {
+  path: key("path", urlPath, {
+    change: "launch",
+    default: "/",
+    doc: "Path to GET. Status 200 to 399 is success; redirects are not followed.",
+  }),
+  port: key("port", port(1), {
+    change: "launch",
+    unset: OWN_PORT,
+    doc: "Port to probe, if it differs from the worker's.",
+  }),
+  headers: key("headers", map(headerValue, headerName), {
+    change: "launch",
+    default: {},
+    secret: true,
+    doc: "Request headers, added to `Host: localhost`, `User-Agent` and `Accept`. A header with one of these names replaces the default. Values are never shown.",
+  }),
+};
+
+export interface HttpProbeConfig extends Values<typeof httpKeys> {}
+
+const http: Block<HttpProbeConfig, typeof httpKeys> = block(httpKeys);
+
+const tcpKeys = {
+  port: key("port", port(1), {
+    change: "launch",
+    unset: OWN_PORT,
+    doc: "Port to connect to, if it differs from the worker's.",
+  }),
+};
+
+export interface TcpProbeConfig extends Values<typeof tcpKeys> {}
+
+const tcp: Block<TcpProbeConfig, typeof tcpKeys> = block(tcpKeys);
+
+const grpcKeys = {
+  port: key("port", port(1), {
+    change: "launch",
+    unset: OWN_PORT,
+    doc: "Port to probe, if it differs from the worker's.",
+  }),
+  service: key("service", text(), {
+    change: "launch",
+    unset: "the server as a whole",
+    doc: "Name of the service to check.",
+  }),
+};
+
+export interface GrpcProbeConfig extends Values<typeof grpcKeys> {}
+
+const grpc: Block<GrpcProbeConfig, typeof grpcKeys> = block(grpcKeys);
+
+const probeKeys = {
+  http: key("http", http, {
+    change: "launch",
+    doc: "Probes by HTTP. Exactly one of `http`, `tcp`, `grpc`, `exec` and `notify` must be set.",
+  }),
+  tcp: key("tcp", tcp, { change: "launch", doc: "Probes by a TCP connection; success if it opens." }),
+  grpc: key("grpc", grpc, {
+    change: "launch",
+    doc: "Probes by the gRPC health protocol, without TLS; SERVING is success.",
+  }),
+  exec: key("exec", list(templated, { min: 1 }), {
+    change: "launch",
+    doc: "Runs a command with the worker's user, directory and environment, its process id in `MONOCEROS_WORKER_PID`; exit code 0 is success. Templates as in `args`.",
+  }),
+  notify: key("notify", boolean, {
+    change: "launch",
+    doc: "The worker reports that it is ready by writing a newline to the descriptor in `MONOCEROS_NOTIFY_FD`; readiness only.",
+  }),
+  initialDelayMs: key("initial_delay", duration(), {
+    change: "launch",
+    default: 0,
+    doc: "Delay between the worker's start and the first attempt.",
+  }),
+  periodMs: key("period", duration(10), {
+    change: "launch",
+    default: 10_000,
+    doc: "Time between attempts. Jitter makes it up to a tenth longer for startup and up to a tenth shorter for the others.",
+  }),
+  timeoutMs: key("timeout", duration(1), { change: "launch", default: 1000, doc: "Time limit of an attempt." }),
+  failureThreshold: key("failure_threshold", integer(1, 1_000_000), {
+    change: "launch",
+    default: 3,
+    doc: "Consecutive failures after which the probe fails.",
+  }),
+  successThreshold: key("success_threshold", integer(1, 1_000_000), {
+    change: "launch",
+    default: 1,
+    doc: "Consecutive successes after which the probe passes again; 1 for startup and liveness.",
+  }),
+};
+
+/** Exactly one of http, tcp, grpc, exec and notify is set. */
+export interface ProbeConfig extends Values<typeof probeKeys> {}
+
+const probe: Block<ProbeConfig, typeof probeKeys> = block(probeKeys, {
+  check: ({ notify }, context) => {
+    const kinds = ["http", "tcp", "grpc", "exec", "notify"];
+    const given = kinds.filter((kind) => context.has(kind) && !(kind === "notify" && notify === false));
+    if (given.length !== 1)
+      context.problem("", `expected exactly one of ${kinds.join(", ")}, got ${given.join(", ") || "none"}`);
+  },
+  foreign: {
+    "periodseconds interval": "write period, such as 10s",
+    timeoutseconds: "write timeout, such as 1s",
+    "initialdelayseconds startperiod delay": "write initial_delay, such as 5s",
+    "failurethreshold retries": "write failure_threshold",
+    successthreshold: "write success_threshold",
+    "httpget path url": "write http: {path: …}",
+    "tcpsocket port": "write tcp: {port: …}",
+    "command cmd test": "write exec, a list of the program and its arguments",
+  },
+});
+
+const keys = {
+  startup: key("startup", probe, {
+    change: "launch",
+    doc: "Until it passes, the worker is starting and the other probes wait. If it fails, the worker is restarted.",
+  }),
+  readiness: key("readiness", probe, { change: "launch", doc: "While it fails, the worker receives no traffic." }),
+  liveness: key("liveness", probe, {
+    change: "launch",
+    doc: "If it fails, the worker is replaced. If many fail together, only some are replaced at a time.",
+  }),
+};
+
+export interface ProbesConfig extends Values<typeof keys> {}
+
+export const probes: Block<ProbesConfig, typeof keys> = block(keys, {
+  check: (probes, context) => {
+    for (const name of ["startup", "liveness"] as const) {
+      const { notify, successThreshold = 1 } = probes[name] ?? {};
+      if (notify === true) context.problem(`${name}.notify`, "only a readiness probe supports notify");
+      if (successThreshold !== 1)
+        context.problem(`${name}.success_threshold`, `expected 1 for a ${name} probe, got ${successThreshold}`);
+    }
+  },
+});
