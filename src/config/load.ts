@@ -4,7 +4,6 @@
  */
 import { type Config, configKind } from "./config.ts";
 import { foreignFile } from "./hints.ts";
-import type { Kind } from "./kind.ts";
 import { blocksByKey } from "./misplaced.ts";
 import { type Position, type Problem, Reader } from "./reader.ts";
 import { parseTree } from "./tree.ts";
@@ -33,7 +32,7 @@ export type ParsedConfig =
 export function parseConfig(text: string, file: string, env: Environment): ParsedConfig {
   let blocks: ReturnType<typeof blocksByKey> | undefined;
   const reader = new Reader(text, env, (key) => {
-    blocks ??= blocksByKey(configKind as Kind<unknown>);
+    blocks ??= blocksByKey(configKind);
     return blocks.get(key) ?? [];
   });
   const foreign = foreignFile(text);

@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { configKind } from "./config.ts";
-import type { Kind } from "./kind.ts";
 import { parseConfig } from "./load.ts";
 import { blocksByKey } from "./misplaced.ts";
 
@@ -17,7 +16,7 @@ function messagesOf(key: string, block: string): string {
 }
 
 test("every key in a wrong block has a hint that names the right block", () => {
-  const blocks = blocksByKey(configKind as Kind<unknown>);
+  const blocks = blocksByKey(configKind);
   const all = new Set([...blocks.values()].flat());
   let count = 0;
   for (const [key, places] of blocks)

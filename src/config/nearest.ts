@@ -1,25 +1,17 @@
-/** Guesses the word that the user meant. */
-
-/** The candidate within two edits (insert, delete, replace, swap) of `word`; undefined if there is none. */
-export function nearest(word: string, candidates: readonly string[]): string | undefined {
-  let best: string | undefined;
+/** `, did you mean "x"?` for the candidate within two edits (insert, delete, replace, swap) of `word`; else empty. */
+export function didYouMean(word: string, candidates: readonly string[]): string {
+  let best = "";
   let bestDistance = 3;
   for (const candidate of candidates) {
     if (Math.abs(candidate.length - word.length) > 2) continue;
     const distance = editDistance(word.toLowerCase(), candidate.toLowerCase());
     // Two edits turn any two-letter word into any other, so short words must share more than half of their letters.
     if (distance < bestDistance && distance * 2 <= Math.max(candidate.length, word.length)) {
-      best = candidate;
+      best = `, did you mean "${candidate}"?`;
       bestDistance = distance;
     }
   }
   return best;
-}
-
-/** `, did you mean "x"?` for the nearest candidate, or an empty string. */
-export function didYouMean(word: string, candidates: readonly string[]): string {
-  const match = nearest(word, candidates);
-  return match === undefined ? "" : `, did you mean "${match}"?`;
 }
 
 function editDistance(a: string, b: string): number {
