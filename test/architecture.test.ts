@@ -289,8 +289,6 @@ const LONG_FILES: Readonly<Record<string, string>> = {
   "controller/health/health.ts": "not split yet",
   "controller/report/inspection.ts": "not split yet",
   "envoy/control/proxy.ts": "not split yet: process, publishing, drains and reconfiguration",
-  "runtime/daemon.ts": "not split yet",
-  "runtime/process/processes.ts": "not split yet: spawning, reaping and signals",
 };
 
 /** The longest that a file may be although it has a reason. */

@@ -131,7 +131,7 @@ export async function buildDriver(base: Foundation): Promise<Driver> {
     clock: systemClock,
     random: Math.random,
     listener: {
-      told: (event) => {
+      emitted: (event) => {
         for (const observer of observers) observer.handle(event);
       },
       changed: () => traffic.changed(),
@@ -213,7 +213,7 @@ export function buildWatches({ resources, log }: Foundation, driver: Driver, wor
   const inspection = new Inspection({
     view,
     trees: trees.processes,
-    tools: processes,
+    tools: processes.helpers,
     searchPath: () => process.env["PATH"],
   });
   const probeTally = new ProbeTally();
@@ -272,7 +272,7 @@ export function buildChanges(base: Foundation, driver: Driver, workers: WorkerPr
   };
   const reload = new Reload({
     initial: preflight,
-    read: () => readAgain(toolRunner(processes), (pool) => traffic.adminOf(proxyName(pool)) !== undefined),
+    read: () => readAgain(toolRunner(processes.helpers), (pool) => traffic.adminOf(proxyName(pool)) !== undefined),
     daemon,
     pools,
     traffic,

@@ -5,7 +5,8 @@ import { poolSpec } from "../../test/support/poolSpec.ts";
 import { InvariantError } from "../base/errors.ts";
 import type { LifecycleEvent } from "../core/event.ts";
 import type { ControllerSpec, PoolSpec } from "../core/spec.ts";
-import { Daemon, type DaemonListener, type ProcessControl } from "./daemon.ts";
+import { Daemon } from "./daemon.ts";
+import type { DriverListener, ProcessControl } from "./driver/driver.ts";
 
 /** Processes that exist on paper: every spawn gets the next pid, from 100. */
 class FakeProcesses implements ProcessControl {
@@ -39,16 +40,16 @@ class FakeProcesses implements ProcessControl {
   }
 }
 
-/** Keeps all it hears as words; `onTold` may interfere. */
-class RecordingListener implements DaemonListener {
+/** Keeps all it hears as words; `onEmitted` may interfere. */
+class RecordingListener implements DriverListener {
   readonly heard: string[] = [];
   readonly errors: unknown[] = [];
   changes = 0;
-  onTold: (event: LifecycleEvent) => void = () => {};
+  onEmitted: (event: LifecycleEvent) => void = () => {};
 
-  told(event: LifecycleEvent): void {
+  emitted(event: LifecycleEvent): void {
     this.heard.push("slot" in event ? `${event.kind} ${event.slot}` : event.kind);
-    this.onTold(event);
+    this.onEmitted(event);
   }
   /** Told after each event; counted, because every test would have to name it. */
   changed(): void {
@@ -123,7 +124,7 @@ test("an event that a listener causes waits until the present one is done", () =
   listener.take();
   processes.take();
   let depth = 0;
-  listener.onTold = (event) => {
+  listener.onEmitted = (event) => {
     depth++;
     assert.equal(depth, 1, "the daemon was entered again");
     if (event.kind === "exited" && event.slot === 0) daemon.order(0, "op-1", { kind: "stop", slots: [1] }, "asked");
@@ -147,7 +148,7 @@ test("an event that a listener causes waits until the present one is done", () =
 test("events are handled in the order in which they came", () => {
   const { daemon, listener } = new Setting({ replicas: 3 }).boot();
   listener.take();
-  listener.onTold = (event) => {
+  listener.onEmitted = (event) => {
     if (event.kind !== "stopping" || event.slot !== 0) return;
     daemon.order(0, "op-2", { kind: "stop", slots: [2] }, "second");
     daemon.order(0, "op-1", { kind: "stop", slots: [1] }, "third");
@@ -281,7 +282,7 @@ test("whatever a spawn throws is a reason", () => {
     setting.processes.beforeSpawn = () => {};
     throw "no error object";
   };
-  setting.listener.onTold = (event) => {
+  setting.listener.onEmitted = (event) => {
     if (event.kind === "spawn_failed") assert.equal(event.reason, "no error object");
   };
   setting.boot();
@@ -346,7 +347,7 @@ test("a listener that throws is a bug: every worker is killed, told once", () =>
   listener.take();
   processes.take();
   const bug = new TypeError("undefined is not a function");
-  listener.onTold = () => {
+  listener.onEmitted = () => {
     throw bug;
   };
   daemon.order(0, "op-0", { kind: "stop", slots: [0] }, "asked");
@@ -358,7 +359,7 @@ test("a listener that throws is a bug: every worker is killed, told once", () =>
 
 test("a bug during the boot kills also those whose start the state does not know yet", () => {
   const setting = new Setting({ replicas: 3 });
-  setting.listener.onTold = (event) => {
+  setting.listener.onEmitted = (event) => {
     if (event.kind === "spawned") throw new Error("bug");
   };
   setting.boot();

@@ -11,7 +11,8 @@ import { setTimeout as wait } from "node:timers/promises";
 import type { Logger } from "../../src/base/log.ts";
 import type { ExitStatus } from "../../src/core/exit.ts";
 import { listChildren, readStat } from "../../src/runtime/os/procfs.ts";
-import { type PoolLaunch, Processes } from "../../src/runtime/process/processes.ts";
+import type { PoolLaunch } from "../../src/runtime/process/poolLaunch.ts";
+import { Processes } from "../../src/runtime/process/processes.ts";
 import type { Credentials } from "../../src/runtime/process/spawnShim.ts";
 import { killAll } from "./watch.ts";
 

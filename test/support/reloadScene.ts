@@ -22,7 +22,8 @@ import type { LifecycleEvent } from "../../src/core/event.ts";
 import type { PoolView } from "../../src/core/view.ts";
 import { proxyFiles } from "../../src/envoy/resources/files.ts";
 import type { PoolOutput } from "../../src/logs/workerOutput.ts";
-import { Daemon, type ProcessControl } from "../../src/runtime/daemon.ts";
+import { Daemon } from "../../src/runtime/daemon.ts";
+import type { ProcessControl } from "../../src/runtime/driver/driver.ts";
 import type { ProbeMethod } from "../../src/runtime/probe/prober.ts";
 import { SharedSockets } from "../../src/runtime/socket/sockets.ts";
 import { FakeClock } from "./fakeClock.ts";
@@ -123,7 +124,7 @@ export class ReloadScene implements Disposable {
       clock,
       random: () => 0.5,
       listener: {
-        told: (event) => this.#told(event),
+        emitted: (event) => this.#told(event),
         changed: () => {},
         drainProxy: (pool) => this.daemon.proxyDrained(pool),
         ready: () => {},

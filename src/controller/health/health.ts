@@ -94,7 +94,7 @@ export class Health implements Disposable {
         traffic.becameUnready(pool, slot, incarnation, reason);
       },
     });
-    const start = probeStarter(processes, owners, (target, reason) => this.#warnOfUnknownOwner(target, reason));
+    const start = probeStarter(processes.helpers, owners, (target, reason) => this.#warnOfUnknownOwner(target, reason));
     const common = { clock, random: Math.random, log, start };
     const listener = this.#probeListener(tally);
     this.#prober = new Prober({ ...common, listener });

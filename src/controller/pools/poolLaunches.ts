@@ -5,7 +5,7 @@ import type { PoolProxy } from "../../envoy/control/proxy.ts";
 import { INOTIFY_OF_ENVOY, requireInotify } from "../../runtime/os/inotify.ts";
 import { getLimit, RLIMITS } from "../../runtime/os/linux.ts";
 import type { LaunchPlan } from "../../runtime/process/launch.ts";
-import type { PoolLaunch } from "../../runtime/process/processes.ts";
+import type { PoolLaunch } from "../../runtime/process/poolLaunch.ts";
 import type { InheritedSockets } from "../../runtime/socket/sockets.ts";
 import type { EnvoyProgram } from "../preflight.ts";
 import type { WorkerPlaces } from "./workerPlaces.ts";

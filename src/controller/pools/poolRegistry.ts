@@ -4,7 +4,7 @@
  */
 import type { LaunchedPool, PoolConfig } from "../../config/config.ts";
 import type { LaunchPlan } from "../../runtime/process/launch.ts";
-import type { PoolLaunch } from "../../runtime/process/processes.ts";
+import type { PoolLaunch } from "../../runtime/process/poolLaunch.ts";
 import type { WorkerPlaces } from "./workerPlaces.ts";
 
 /** One revision of a pool of workers. */

@@ -34,7 +34,7 @@ import { profileCpu, profileHeap, SELF_PROFILE_PERIODS } from "../../runtime/ins
 import { sampleThreads } from "../../runtime/inspect/threadSampler.ts";
 import { relationOf, type Survey, type SurveyedProcess, surveyTree } from "../../runtime/inspect/treeSurvey.ts";
 import { readKernelStack, readStat } from "../../runtime/os/procfs.ts";
-import type { ToolControl } from "../../runtime/process/processes.ts";
+import type { ToolControl } from "../../runtime/process/helpers.ts";
 
 /** Time limit for taking a worker's stacks on request. */
 const DUMP_MS = 5000;

@@ -63,7 +63,7 @@ test("a process runs Python when its executable or its name says so", async (con
 
 test("the stacks are what py-spy says about the worker, which it is told not to stop", async (context) => {
   const { scene, worker, pySpy } = sceneWith(context, 'echo "$@"; echo "$MONOCEROS_WORKER_PID"; echo more >&2');
-  const answer = await dumpStacks(scene.processes, pySpy, worker, LONG_MS);
+  const answer = await dumpStacks(scene.processes.helpers, pySpy, worker, LONG_MS);
   assert.deepEqual(answer, { kind: "found", text: `dump --nonblocking --pid ${worker}\n${worker}\nmore` });
 });
 
@@ -72,7 +72,7 @@ test("a py-spy that may not look gives the way to let it, and no backtrace of it
 Caused by: 0: Permission denied (os error 13)
 Stack backtrace: 0: anyhow" >&2; exit 1`;
   const { scene, worker, pySpy } = sceneWith(context, denied);
-  const answer = await dumpStacks(scene.processes, pySpy, worker, LONG_MS);
+  const answer = await dumpStacks(scene.processes.helpers, pySpy, worker, LONG_MS);
   assert.equal(answer.kind, "failed");
   assert.match(answer.kind === "failed" ? answer.reason : "", /kernel\.yama\.ptrace_scope=0.*CAP_SYS_PTRACE/u);
   assert.doesNotMatch(JSON.stringify(answer), /backtrace/u);
@@ -80,17 +80,17 @@ Stack backtrace: 0: anyhow" >&2; exit 1`;
 
 test("any other failure of py-spy is told in its words, in one line", async (context) => {
   const { scene, worker, pySpy } = sceneWith(context, 'echo "Error: no\n  Python here\nStack backtrace: x"; exit 1');
-  assert.deepEqual(await dumpStacks(scene.processes, pySpy, worker, LONG_MS), {
+  assert.deepEqual(await dumpStacks(scene.processes.helpers, pySpy, worker, LONG_MS), {
     kind: "failed",
     reason: "py-spy failed: Error: no Python here",
   });
-  const missing = await dumpStacks(scene.processes, { ...pySpy, file: scene.path("nothing") }, worker, LONG_MS);
+  const missing = await dumpStacks(scene.processes.helpers, { ...pySpy, file: scene.path("nothing") }, worker, LONG_MS);
   assert.match(missing.kind === "failed" ? missing.reason : "", /^py-spy cannot be run: .*ENOENT/u);
 });
 
 test("a py-spy that hangs is killed at its bound and holds nobody up", async (context) => {
   const { scene, worker, pySpy } = sceneWith(context, RECORDED_SLEEP);
-  const answer = await dumpStacks(scene.processes, pySpy, worker, 500);
+  const answer = await dumpStacks(scene.processes.helpers, pySpy, worker, 500);
   assert.deepEqual(answer, { kind: "failed", reason: "py-spy took too long" });
   await until(() => !lives(Number(read(scene.path("leader")))), "py-spy is gone");
   assert.ok(lives(worker), "the worker is none of it");
@@ -98,7 +98,7 @@ test("a py-spy that hangs is killed at its bound and holds nobody up", async (co
 
 test("a flood of output is read to its end and kept within a bound", async (context) => {
   const { scene, worker, pySpy } = sceneWith(context, "head -c 3000000 /dev/zero | tr '\\0' x");
-  const answer = await dumpStacks(scene.processes, pySpy, worker, LONG_MS);
+  const answer = await dumpStacks(scene.processes.helpers, pySpy, worker, LONG_MS);
   assert.equal(answer.kind === "found" ? answer.text.length : 0, 1 << 20);
 });
 
@@ -107,7 +107,7 @@ test("a record is what py-spy has written, and its directory does not stay", asy
   const { scene, worker, pySpy } = sceneWith(context, script);
   const before = profileDirectories();
   const request = { pid: worker, seconds: 1, hz: 50, signal: new AbortController().signal };
-  const answer = await recordStacks(scene.processes, pySpy, request);
+  const answer = await recordStacks(scene.processes.helpers, pySpy, request);
   assert.deepEqual(answer, { kind: "found", text: "main (a.py:1) 7\n" });
   assert.deepEqual(profileDirectories(), before);
 });
@@ -144,13 +144,13 @@ test("a record by another user is read only if that user has written it", {
   const { scene, worker, file } = sceneWith(context, write, USER);
   const pySpy = { file, credentials: USER };
   const request = { pid: worker, seconds: 1, hz: 50, signal: new AbortController().signal };
-  assert.deepEqual(await recordStacks(scene.processes, pySpy, request), { kind: "found", text: "10001\n" });
+  assert.deepEqual(await recordStacks(scene.processes.helpers, pySpy, request), { kind: "found", text: "10001\n" });
   for (const [trick, reason] of [
     ["ln -s /etc/shadow", /it is a symlink/u],
     ["mkfifo", /it is a FIFO/u],
   ] as const) {
     writeFileSync(file, `#!/bin/sh\nwhile [ "$1" != --output ]; do shift; done; ${trick} "$2"\n`);
-    const answer = await recordStacks(scene.processes, pySpy, request);
+    const answer = await recordStacks(scene.processes.helpers, pySpy, request);
     assert.match(answer.kind === "failed" ? answer.reason : "found", reason);
   }
 });
@@ -158,7 +158,12 @@ test("a record by another user is read only if that user has written it", {
 test("a record that nobody waits for any more ends at once", async (context) => {
   const { scene, worker, pySpy } = sceneWith(context, RECORDED_SLEEP);
   const left = new AbortController();
-  const recorded = recordStacks(scene.processes, pySpy, { pid: worker, seconds: 60, hz: 50, signal: left.signal });
+  const recorded = recordStacks(scene.processes.helpers, pySpy, {
+    pid: worker,
+    seconds: 60,
+    hz: 50,
+    signal: left.signal,
+  });
   await until(() => /^\d+\n$/u.test(read(scene.path("leader"))), "py-spy runs");
   left.abort();
   assert.equal((await recorded).kind, "failed");

@@ -21,7 +21,7 @@ import { setTimeout as wait } from "node:timers/promises";
 import { distrustOf } from "../../files/inspectPath.ts";
 import { readWholeFile } from "../../files/readFile.ts";
 import { readProc, readStat } from "../os/procfs.ts";
-import type { ToolControl } from "../process/processes.ts";
+import type { ToolControl } from "../process/helpers.ts";
 import type { Credentials } from "../process/spawnShim.ts";
 import { runTool, type ToolAnswer } from "../process/tool.ts";
 

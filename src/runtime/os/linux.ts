@@ -58,11 +58,9 @@ const { functions: libc } = ffi.dlopen(null, {
   posix_spawn_file_actions_addchdir_np: { arguments: ["pointer", "pointer"], return: "i32" },
 });
 
-const PR_SET_PDEATHSIG = 1;
 const SIG_UNBLOCK = 1;
 const SIG_IGN = 1n;
 const PR_SET_CHILD_SUBREAPER = 36;
-const F_SETFL = 4;
 const F_DUPFD_CLOEXEC = 1030;
 const F_ADD_SEALS = 1033;
 /** Seals everything: the file cannot change any more, nor can its seals. */
@@ -73,7 +71,6 @@ const MFD_EXEC = 0x10;
 const POLLIN = 1;
 const WNOHANG = 1;
 const O_CLOEXEC = 0o2000000;
-const O_NONBLOCK = 0o4000;
 const SYS_PIDFD_OPEN = 434;
 const SYS_CLOSE_RANGE = 436;
 const SYS_PIDFD_GETFD = 438;
@@ -197,11 +194,6 @@ export function becomeSubreaper(): void {
   if (libc.prctl(PR_SET_CHILD_SUBREAPER, 1n, 0n, 0n, 0n) !== 0) throw new SystemCallError("prctl", errno());
 }
 
-/** Makes the kernel send `signal` to this process when its parent exits; 0 cancels that. */
-export function setParentDeathSignal(signal: number): void {
-  if (libc.prctl(PR_SET_PDEATHSIG, BigInt(signal), 0n, 0n, 0n) !== 0) throw new SystemCallError("prctl", errno());
-}
-
 /** Ignores `signal`, a number up to 64 (signal(2), SIG_IGN). Signals that glibc reserves for itself stay unchanged. */
 export function ignoreSignal(signal: number): void {
   libc.signal(signal, SIG_IGN);
@@ -320,11 +312,6 @@ function decodeStatus(raw: number): Reaped["status"] {
   return { kind: "signal", signal: NAMES_BY_SIGNAL.get(number) ?? `signal ${number}` };
 }
 
-/** Makes reads of a descriptor fail with EAGAIN instead of blocking. @throws SystemCallError */
-export function setNonBlocking(fd: number): void {
-  if (libc.fcntl(fd, F_SETFL, BigInt(O_NONBLOCK)) !== 0) throw new SystemCallError("fcntl", errno());
-}
-
 /** The two ends of a pipe; both close-on-exec. The caller closes them. */
 export interface Pipe {
   readonly readFd: number;
@@ -333,11 +320,18 @@ export interface Pipe {
 
 /**
  * A real pipe: a worker can open /dev/stdout on it, but not on a socket. Its capacity is the kernel's default;
- * measurements of a larger one showed no gain. @throws SystemCallError (EMFILE, ENFILE)
+ * measurements of a larger one showed no gain. If a process inherits the write end as descriptor `lowest`, the end must
+ * not be below it: it would be overwritten before it is copied. @throws SystemCallError (EMFILE, ENFILE)
  */
-export function openPipe(): Pipe {
+export function openPipe(lowest = 0): Pipe {
   if (libc.pipe2(scratch.address, O_CLOEXEC) !== 0) throw new SystemCallError("pipe2", errno());
-  return { readFd: scratch.bytes.readInt32LE(0), writeFd: scratch.bytes.readInt32LE(4) };
+  const [readFd, writeFd] = [scratch.bytes.readInt32LE(0), scratch.bytes.readInt32LE(4)];
+  try {
+    return { readFd, writeFd: raiseDescriptor(writeFd, lowest) };
+  } catch (error) {
+    libc.close(readFd);
+    throw error;
+  }
 }
 
 /** Moves `fd` to a number not below `lowest`, close-on-exec, unless it is there already. @throws SystemCallError */

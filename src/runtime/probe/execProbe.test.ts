@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { type TestContext, test } from "node:test";
 import { lives, ProcessScene, until } from "../../../test/support/processScene.ts";
 import type { AttemptOutcome } from "../../core/policy/probe.ts";
-import type { HelperRequest } from "../process/processes.ts";
+import type { HelperRequest } from "../process/helpers.ts";
 import { attemptExec } from "./execProbe.ts";
 
 const LONG_MS = 20_000;
@@ -28,7 +28,7 @@ async function run({ scene, worker }: Probed, script: string, timeoutMs = LONG_M
   const startedAt = performance.now();
   const { promise: reaped, resolve: release } = Promise.withResolvers<void>();
   const outcome = await new Promise<AttemptOutcome>((settle) => {
-    attemptExec(scene.processes, request(worker, script), timeoutMs, settle, release);
+    attemptExec(scene.processes.helpers, request(worker, script), timeoutMs, settle, release);
   });
   const elapsedMs = performance.now() - startedAt;
   await reaped;
@@ -94,7 +94,7 @@ test("a command that cannot be started is no failure of the worker", (context) =
   let released = 0;
   const missing: HelperRequest = { ...request(it.worker, ""), file: "/nonexistent/check" };
   attemptExec(
-    it.scene.processes,
+    it.scene.processes.helpers,
     missing,
     LONG_MS,
     (outcome) => outcomes.push(outcome),
@@ -110,7 +110,7 @@ test("a command whose worker is gone is killed and its end changes nothing", asy
   const { promise: reaped, resolve: release } = Promise.withResolvers<void>();
   let settled = 0;
   const attempt = attemptExec(
-    it.scene.processes,
+    it.scene.processes.helpers,
     request(it.worker, "echo $$ > leader; sleep 1000"),
     LONG_MS,
     () => settled++,

@@ -4,7 +4,7 @@
  */
 import { formatExit } from "../../core/exit.ts";
 import type { AttemptOutcome } from "../../core/policy/probe.ts";
-import type { Helper, HelperControl, HelperRequest } from "../process/processes.ts";
+import type { Helper, HelperControl, HelperRequest } from "../process/helpers.ts";
 import { Attempt } from "./attempt.ts";
 
 /** Runs the command; `reaped` is called once, when none of its processes run any more, even after disposal. */

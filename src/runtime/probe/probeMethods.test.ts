@@ -27,7 +27,7 @@ class Observed implements ProbeListener {
     const ignore = () => {};
     const log: Logger = { debug: ignore, info: ignore, warn: ignore, error: ignore };
     const owners = new SocketOwners(() => []);
-    const start = probeStarter(this.scene.processes, owners, () => {});
+    const start = probeStarter(this.scene.processes.helpers, owners, () => {});
     this.prober = new Prober({ clock: systemClock, random: Math.random, listener: this, log, start });
     context.after(() => this.prober.close());
   }

@@ -1,6 +1,6 @@
 /** Turns the method of a probe into attempts, and into text that says what was requested and what came back. */
 import type { AttemptOutcome } from "../../core/policy/probe.ts";
-import type { HelperControl } from "../process/processes.ts";
+import type { HelperControl } from "../process/helpers.ts";
 import type { Ownership, SocketOwners } from "../socket/socketOwners.ts";
 import type { ProbeAddress } from "./attempt.ts";
 import { attemptExec } from "./execProbe.ts";

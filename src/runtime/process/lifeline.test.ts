@@ -23,7 +23,7 @@ const CONTROLLER = `
     nofileSoft: 1024,
   });
   const argv = ["sh", "-c", "trap '' TERM; sleep 1000 & wait"];
-  const helper = processes.spawnHelper(
+  const helper = processes.helpers.spawnHelper(
     { pool: 0, slot: 0, incarnation: 1, revision: 1, workerPid: 1, file: "/bin/sh", argv },
     nothing,
   );

@@ -94,7 +94,7 @@ test("a helper and what it starts are none of the worker's processes", async (co
   const leader = scene.processes.spawn(0, 0, 1, 1);
   trees.add({ leader, pool: "web", slot: 0, incarnation: 1 });
   const argv = ["sh", "-c", `${NOTE} below & wait`];
-  const helper = scene.processes.spawnHelper(
+  const helper = scene.processes.helpers.spawnHelper(
     { pool: 0, slot: 0, incarnation: 1, revision: 1, workerPid: leader, file: "/bin/sh", argv },
     () => {},
   );

@@ -5,12 +5,12 @@ import { lives, ProcessScene, until } from "../../../test/support/processScene.t
 import type { ExitStatus } from "../../core/exit.ts";
 import { becomeSubreaper, raiseDescriptor } from "../os/linux.ts";
 import { countOpenFds, readEnvironmentVariable } from "../os/procfs.ts";
-import type { Helper } from "./processes.ts";
+import type { Helper } from "./helpers.ts";
 
 function help(scene: ProcessScene, script: string, exited: (status: ExitStatus) => void = () => {}): Helper {
   const argv = ["sh", "-c", script];
   const worker = { pool: 0, slot: 0, incarnation: 1, revision: 1, workerPid: 1 };
-  return scene.processes.spawnHelper({ ...worker, file: "/bin/sh", argv }, exited);
+  return scene.processes.helpers.spawnHelper({ ...worker, file: "/bin/sh", argv }, exited);
 }
 
 function writtenPid(path: string): number {

@@ -9,9 +9,7 @@ import {
   awaitExit,
   FIRST_INHERITED_FD,
   openPipe,
-  type Pipe,
   type ProcessRequest,
-  raiseDescriptor,
   SystemCallError,
   sendSignal,
   spawnProcess,
@@ -64,7 +62,7 @@ export function beginProcess(request: SpawnRequest): StartedProcess {
     if (settings.credentials === undefined) return direct();
     throw new Error("the spawn shim, which changes the user, cannot be executed");
   }
-  const { readFd, writeFd } = openReportPipe(reportFd);
+  const { readFd, writeFd } = openPipe(reportFd);
   try {
     const pid = spawnProcess({
       ...request,
@@ -97,17 +95,6 @@ function readReport({ file, onRefused }: SpawnRequest, pid: number, readFd: numb
     }
   } finally {
     closeSync(readFd);
-  }
-}
-
-/** The write end is not below `fd`, its number in the child: it would be overwritten before it is copied. */
-function openReportPipe(fd: number): Pipe {
-  const { readFd, writeFd } = openPipe();
-  try {
-    return { readFd, writeFd: raiseDescriptor(writeFd, fd) };
-  } catch (error) {
-    closeSync(readFd);
-    throw error;
   }
 }
 

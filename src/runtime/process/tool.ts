@@ -6,7 +6,7 @@ import { closeSync } from "node:fs";
 import { Socket } from "node:net";
 import type { ExitStatus } from "../../core/exit.ts";
 import { openPipe } from "../os/linux.ts";
-import type { ToolControl, ToolRequest } from "./processes.ts";
+import type { ToolControl, ToolRequest } from "./helpers.ts";
 
 /** Output beyond this is dropped. */
 const MAX_OUTPUT_BYTES = 1 << 20;

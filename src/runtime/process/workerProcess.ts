@@ -1,0 +1,26 @@
+/** What is known about the process of a worker, from its exec until its last process has exited. */
+import type { Incarnation, Slot } from "../../core/identity.ts";
+import type { Origin } from "./adoptions.ts";
+import type { NotifyChannel } from "./notifyChannel.ts";
+import type { PoolLaunch } from "./poolLaunch.ts";
+
+/** Reads the output of one incarnation; owns both descriptors. */
+export interface OutputReader {
+  /** Call when the whole group has exited: reads the remaining output and closes. */
+  finish(): void;
+}
+
+export interface WorkerProcess extends Origin {
+  readonly pool: number;
+  readonly launch: PoolLaunch;
+  readonly slot: Slot;
+  readonly incarnation: Incarnation;
+  readonly output: OutputReader | undefined;
+  readonly notifyChannel: NotifyChannel | undefined;
+  /** By monotonicMs(); undefined while the leader is alive. */
+  leaderExitedAtMs: number | undefined;
+  /** Signal for each process found outside the group; undefined until a stop begins. */
+  stopSignal: string | undefined;
+  /** Processes that were sent it. */
+  readonly signaled: Set<number>;
+}
