@@ -1,6 +1,6 @@
 /** Converts the configuration of a pool's server to the settings of its Envoy. */
 import type { PoolConfig, ServerConfig } from "../config/config.ts";
-import type { ProxyPlaces, ProxySettings, ProxyUser } from "../envoy/resources/settings.ts";
+import type { ProxyLocation, ProxySettings, ProxyUser } from "../envoy/resources/settings.ts";
 
 /**
  * Maximum time in which Envoy closes each connection after its next response, before the listener closes. A client with
@@ -46,7 +46,7 @@ function minorOf(version: string): number {
  * Where the files and the admin interface of the proxy are; `directory` is absolute and this proxy's alone. `user` is
  * the user that Envoy runs as, if not the controller's.
  */
-export function proxyPlaces(server: ServerConfig, directory: string, user?: ProxyUser): ProxyPlaces {
+export function proxyPlaces(server: ServerConfig, directory: string, user?: ProxyUser): ProxyLocation {
   const { adminPort } = server;
   return {
     directory,

@@ -9,7 +9,7 @@ import {
   findEnvoy,
   type RunProgram,
 } from "../envoy/control/binary.ts";
-import type { ProxyPlaces, ProxySettings } from "../envoy/resources/settings.ts";
+import type { ProxyLocation, ProxySettings } from "../envoy/resources/settings.ts";
 import { type FileError, readWholeFile } from "../files/readFile.ts";
 import { memoryBoundBytes } from "../runtime/os/cgroup.ts";
 import { availableCpus } from "../runtime/os/cpus.ts";
@@ -46,7 +46,7 @@ export interface SystemChecks {
   /** Rejects with a ControllerError if there is no suitable Envoy. */
   findEnvoy(request: EnvoyRequest): Promise<EnvoyBinary>;
   /** Rejects with a ControllerError if Envoy refuses its configuration. */
-  checkProxy(binary: EnvoyBinary, settings: ProxySettings, places: ProxyPlaces): Promise<void>;
+  checkProxy(binary: EnvoyBinary, settings: ProxySettings, places: ProxyLocation): Promise<void>;
   /** Checks that the Envoys of these pools can watch their files. @throws ControllerError INOTIFY_EXHAUSTED */
   checkWatches(proxies: readonly ProxyIdentity[]): void;
   /** Throws a ControllerError if Envoy cannot run as the user that the pool requests. */

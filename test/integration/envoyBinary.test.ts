@@ -82,7 +82,7 @@ test("Envoy's reason against a pool's server is told with the place in the file"
   );
   const rubbish = script("rubbish.pem", "no certificate");
   const refused = await problemsOf(`exec: ${ENVOY}, tls: {cert: ${rubbish}, key: ${rubbish}}`);
-  only("ENVOY_CONFIG_REFUSED", /pool "web": Envoy refuses its configuration: .*rubbish\.pem/u, refused);
+  only("ENVOY_CONFIG_REFUSED", /pool "web": Envoy rejects its configuration: .*rubbish\.pem/u, refused);
   assert.equal(refused[0]?.path, "supervisor.workers[0].server");
 });
 

@@ -12,7 +12,7 @@ import { cluster } from "../../src/envoy/resources/cluster.ts";
 import { endpoints } from "../../src/envoy/resources/endpoints.ts";
 import type { JsonObject } from "../../src/envoy/resources/json.ts";
 import { listener } from "../../src/envoy/resources/listener.ts";
-import type { ProxyPlaces, ProxySettings, Upstream } from "../../src/envoy/resources/settings.ts";
+import type { ProxyLocation, ProxySettings, Upstream } from "../../src/envoy/resources/settings.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
 import { TEST_CERTIFICATE, TEST_KEY } from "../support/certificate.ts";
 import { ENVOY, proxySettings } from "../support/envoy.ts";
@@ -24,13 +24,13 @@ const tls = { cert: join(directory, "cert.pem"), key: join(directory, "key.pem")
 writeFileSync(tls.cert, TEST_CERTIFICATE);
 writeFileSync(tls.key, TEST_KEY);
 
-const places: ProxyPlaces = { directory, admin: { socketPath: join(directory, "admin.sock") } };
+const location: ProxyLocation = { directory, admin: { socketPath: join(directory, "admin.sock") } };
 
 /** Listens to a proxy that never runs. */
 const NOBODY: ProxyListener = {
   ready() {},
   failed() {},
-  enlisted() {},
+  activated() {},
   drained() {},
   listenersDrained() {},
   requestsCounted() {},
@@ -118,15 +118,15 @@ test("Envoy takes every configuration of the matrix over all options [E13]", () 
     eds_cluster_config: undefined,
     load_assignment: { ...endpoints(UPSTREAMS), cluster_name: `workers-${index}` },
   }));
-  validate("matrix", { ...bootstrapToCheck(proxySettings(), places), static_resources: { listeners, clusters } });
+  validate("matrix", { ...bootstrapToCheck(proxySettings(), location), static_resources: { listeners, clusters } });
 });
 
 test("Envoy takes what validate shows it and what it is started with, one by one [E13]", () => {
   for (const [index, settings] of combinations(1).entries()) {
     if (index % 5 !== 0) continue;
-    validate(`check-${index}`, bootstrapToCheck(settings, places));
-    const chosen = index % 2 === 0 ? places : { ...places, admin: { port: 9901 } };
-    const proxy = new PoolProxy({ settings, places: chosen, clock: systemClock, listener: NOBODY });
+    validate(`check-${index}`, bootstrapToCheck(settings, location));
+    const chosen = index % 2 === 0 ? location : { ...location, admin: { port: 9901 } };
+    const proxy = new PoolProxy({ settings, location: chosen, clock: systemClock, listener: NOBODY });
     proxy.prepare();
     validate(`start-${index}`, bootstrap(settings, chosen));
     proxy[Symbol.dispose]();
@@ -135,7 +135,7 @@ test("Envoy takes what validate shows it and what it is started with, one by one
 
 test("the check can fail: Envoy refuses a certificate that is not there and an address that is none", () => {
   const refused = (changes: Partial<ProxySettings>, reason: RegExp) =>
-    assert.throws(() => validate("refused", bootstrapToCheck(proxySettings(changes), places)), reason);
+    assert.throws(() => validate("refused", bootstrapToCheck(proxySettings(changes), location)), reason);
   refused({ tls: { cert: "/no/such.pem", key: tls.key } }, /no\/such\.pem/u);
   refused({ listenerAddress: "somewhere" }, /malformed IP address: somewhere/u);
 });

@@ -38,7 +38,7 @@ const READER = `
 test("a reader of the endpoints never sees half a file, and they change by rename only [E2]", async () => {
   await using under = await ProxyUnderTest.create();
   under.proxy.prepare();
-  const { endpoints } = proxyFiles(under.places);
+  const { endpoints } = proxyFiles(under.location);
   const events: string[] = [];
   const watcher = watch(dirname(endpoints), (event, name) => events.push(`${event} ${name}`));
   const updates = 2000;
@@ -79,7 +79,7 @@ test("a refused update keeps the endpoints before it and is told [E3]", async ()
   const path = `/tmp/${"x".repeat(200)}.sock`;
   under.proxy.update([{ slot: 1, incarnation: 1, state: "serving", address: { path } }]);
   const { args } = await under.told("updateRefused");
-  assert.match(args[0], /refused version \d+ of the endpoints/u);
+  assert.match(args[0], /rejected version \d+ of the endpoints/u);
   assert.equal((await under.get()).body, "a");
   await using b = await StubWorker.start("b");
   await under.apply([b.upstream(1)]);
@@ -91,7 +91,7 @@ test("an update that Envoy did not notice is told once and written again until i
   await using a = await StubWorker.start("a");
   await using b = await StubWorker.start("b");
   await using under = await ProxyUnderTest.start([a.upstream(0)]);
-  const { endpoints } = proxyFiles(under.places);
+  const { endpoints } = proxyFiles(under.location);
   const directory = dirname(endpoints);
   // Envoy watches the directory it was started with, not its name; then that comes back.
   renameSync(directory, `${directory}.away`);
@@ -182,7 +182,6 @@ test("requests that wait for a worker count as its own while it drains", async (
 test("a successor on the same port is a new worker for Envoy: its counts begin at 0", async () => {
   await using a = await StubWorker.start("a");
   await using under = await ProxyUnderTest.start([a.upstream(0)]);
-  under.proxy.readings();
   for (let round = 0; round < 5; round++) await under.get();
   await under.until(() => under.counted.get("0/1") === 5, "five requests are counted");
   // Straight from one incarnation to the next.
@@ -217,7 +216,6 @@ test("Envoy killed while it starts, serves, updates or drains its listener comes
   await using a = await StubWorker.start("a");
   await using b = await StubWorker.start("b");
   await using under = await ProxyUnderTest.create();
-  under.proxy.readings();
   under.proxy.update([a.upstream(0)]);
   under.spawn(1);
   await under.kill();
@@ -285,7 +283,7 @@ test("files of Envoy that were removed are written again before it starts", asyn
   await using a = await StubWorker.start("a");
   await using under = await ProxyUnderTest.start([a.upstream(0)]);
   await under.kill();
-  rmSync(under.places.directory, { recursive: true });
+  rmSync(under.location.directory, { recursive: true });
   under.spawn(2);
   await under.told("ready", 2);
   assert.equal((await under.get()).body, "a");
@@ -294,7 +292,7 @@ test("files of Envoy that were removed are written again before it starts", asyn
 test("Envoy's admin interface can be a port of loopback", async () => {
   await using a = await StubWorker.start("a");
   await using under = await ProxyUnderTest.create();
-  Object.assign(under.places, { admin: { port: await freePort() } });
+  Object.assign(under.location, { admin: { port: await freePort() } });
   under.proxy.update([a.upstream(0)]);
   under.spawn(1);
   await under.told("ready");

@@ -57,7 +57,7 @@ async function configOf(under: ProxyUnderTest): Promise<string> {
 }
 
 function filesOf(under: ProxyUnderTest): string[] {
-  const { listeners, clusters, routes } = proxyFiles(under.places);
+  const { listeners, clusters, routes } = proxyFiles(under.location);
   return [listeners, clusters, routes].map((file) => readFileSync(file, "utf8"));
 }
 
@@ -181,7 +181,6 @@ for (const protocol of ["http", "tcp"] as const) {
 test("requests are counted for their worker across changes of the cluster, none twice", async () => {
   await using a = await StubWorker.start("a");
   await using under = await ProxyUnderTest.start([a.upstream(0)]);
-  under.proxy.readings();
   let sent = 0;
   for (let round = 0; round < 5; round++) {
     for (let index = 0; index < 7 + round; index++) {

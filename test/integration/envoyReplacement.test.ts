@@ -48,7 +48,6 @@ for (const concurrency of [1, 2]) {
         worker.upstream(slot, slot === draining ? "draining" : "serving", incarnations[slot] ?? 1),
       );
     await using under = await ProxyUnderTest.start(upstreams(), { concurrency });
-    under.proxy.readings();
     const stop = new AbortController();
     using _ = { [Symbol.dispose]: () => stop.abort() };
     const agent = new Agent({ keepAlive: true });

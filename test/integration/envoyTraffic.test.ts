@@ -382,7 +382,6 @@ test("a worker that is not there costs no request: it goes to another one", asyn
   const gone = { slot: 1, incarnation: 1, state: "serving", address: { port: await freePort() } } as const;
   await using under = await ProxyUnderTest.start([a.upstream(0), gone], { algorithm: "ROUND_ROBIN" });
   for (let round = 0; round < 20; round++) assert.equal((await under.get("/", {}, "POST")).status, 200);
-  under.proxy.readings();
   // After three retries Envoy ejects the worker.
   await under.until(() => under.proxy.readings().retriesTotal >= 3, "retries are counted");
 });
@@ -410,7 +409,6 @@ test("a worker has never more than its limit; what waits is spread, and beyond t
     maxConcurrentPerWorker: 1,
     maxQueue: 2,
   });
-  under.proxy.readings();
   const first = [under.get("/hold"), under.get("/hold")];
   await Promise.all([a.holds(1), b.holds(1)]);
   const waiting = [under.get("/hold"), under.get("/hold")];
@@ -494,7 +492,6 @@ test("the numbers about the traffic are read once a second and go on over a rest
     response.writeHead(incoming.url === "/fail" ? 500 : 200).end(),
   );
   await using under = await ProxyUnderTest.start([a.upstream(0)]);
-  under.proxy.readings();
   const round = async (run: number) => {
     for (let index = 0; index < 3; index++) await under.get();
     await under.get("/fail");

@@ -114,7 +114,7 @@ test("a successor at the address of an ejected worker serves as soon as Envoy kn
   while ((await ejections(under, "active")) === 0) await load(under, { maxRequests: 20 });
   await comeBack(first);
   under.proxy.update(all.map((worker, slot) => worker.upstream(slot, "serving", slot === 0 ? 2 : 1)));
-  await under.until(() => under.enlisted.includes("0/2"), "Envoy balances over the successor");
+  await under.until(() => under.activated.includes("0/2"), "Envoy balances over the successor");
   assert.equal(await ejections(under, "active"), 0);
 });
 

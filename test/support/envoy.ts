@@ -18,7 +18,7 @@ import { createConnection, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { PoolProxy, type ProxyListener } from "../../src/envoy/control/proxy.ts";
-import type { ProxyPlaces, ProxySettings, Upstream } from "../../src/envoy/resources/settings.ts";
+import type { ProxyLocation, ProxySettings, Upstream } from "../../src/envoy/resources/settings.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
 import { freePort } from "./ports.ts";
 
@@ -59,16 +59,16 @@ export type News = {
 
 export class ProxyUnderTest implements AsyncDisposable {
   readonly directory = mkdtempSync(join(tmpdir(), "monoceros-envoy-"));
-  readonly places: ProxyPlaces = {
+  readonly location: ProxyLocation = {
     directory: join(this.directory, "web"),
     admin: { socketPath: join(this.directory, "web", "admin.sock") },
   };
   readonly settings: ProxySettings;
   readonly proxy: PoolProxy;
-  /** Everything the proxy told so far, without enlistments and the counts of requests. */
+  /** Everything the proxy told so far, without activations and the counts of requests. */
   readonly news: News[] = [];
-  /** Who was enlisted, `slot/incarnation`, in order. */
-  readonly enlisted: string[] = [];
+  /** Activated workers, `slot/incarnation`, in order. */
+  readonly activated: string[] = [];
   /** The latest requestsCounted by `slot/incarnation`. */
   readonly counted = new Map<string, number>();
   /** Everything all Envoys said. */
@@ -86,13 +86,13 @@ export class ProxyUnderTest implements AsyncDisposable {
       };
     this.proxy = new PoolProxy({
       settings,
-      places: this.places,
+      location: this.location,
       clock: systemClock,
       listener: {
         ready: tell("ready"),
         failed: tell("failed"),
-        enlisted: (slot, incarnation) => {
-          this.enlisted.push(`${slot}/${incarnation}`);
+        activated: (slot, incarnation) => {
+          this.activated.push(`${slot}/${incarnation}`);
           this.#wake();
         },
         drained: tell("drained"),
@@ -205,8 +205,8 @@ export class ProxyUnderTest implements AsyncDisposable {
 
   /** The text of Envoy's admin interface, asked apart from the proxy. */
   async admin(path: string): Promise<string> {
-    assert.ok("socketPath" in this.places.admin);
-    return (await call({ socketPath: this.places.admin.socketPath, path, agent: false })).body;
+    assert.ok("socketPath" in this.location.admin);
+    return (await call({ socketPath: this.location.admin.socketPath, path, agent: false })).body;
   }
 
   /** One request through Envoy on a connection of its own. */

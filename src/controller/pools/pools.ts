@@ -190,7 +190,7 @@ export class Pools {
       proxyPool: proxy,
       options: {
         settings: proxySettings(config, server, envoy.version),
-        places: proxyPlaces(server, directory, credentials),
+        location: proxyPlaces(server, directory, credentials),
       },
       addressOf: (slot, revision) => this.#registry.partsOf(index, revision).places.proxyAddressOf(slot),
       limits: () => this.#daemon.specOf(index).limits,

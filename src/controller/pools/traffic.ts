@@ -12,7 +12,7 @@ import type { LimitsPolicy } from "../../core/spec.ts";
 import type { ControllerView, PoolView } from "../../core/view.ts";
 import { PoolProxy, type ProxyOptions } from "../../envoy/control/proxy.ts";
 import type { ProxyReadings } from "../../envoy/reading/readings.ts";
-import type { AdminPlace, Upstream, UpstreamAddress } from "../../envoy/resources/settings.ts";
+import type { AdminAddress, Upstream, UpstreamAddress } from "../../envoy/resources/settings.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import type { Daemon } from "../../runtime/daemon.ts";
 import { RequestBudgets } from "./requestBudgets.ts";
@@ -25,7 +25,7 @@ export interface ProxiedPool {
   readonly name: string;
   readonly pool: number;
   readonly proxyPool: number;
-  readonly options: Pick<ProxyOptions, "settings" | "places">;
+  readonly options: Pick<ProxyOptions, "settings" | "location">;
   /** Where the proxy connects to a worker of a revision. */
   readonly addressOf: (slot: Slot, revision: number) => UpstreamAddress | undefined;
   /** The current limits of the pool. */
@@ -47,7 +47,7 @@ class Ingress implements Disposable {
       listener: {
         ready: (incarnation) => daemon.becameReady(pool.proxyPool, 0, incarnation),
         failed: (incarnation, reason) => daemon.startupFailed(pool.proxyPool, 0, incarnation, reason),
-        enlisted: (slot, incarnation) => daemon.becameReady(pool.pool, slot, incarnation),
+        activated: (slot, incarnation) => daemon.becameReady(pool.pool, slot, incarnation),
         drained: (slot, incarnation) => daemon.drained(pool.pool, slot, incarnation),
         listenersDrained: () => daemon.proxyDrained(pool.proxyPool),
         requestsCounted: (slot, incarnation, total) => this.#count(daemon, slot, incarnation, total),
@@ -57,8 +57,6 @@ class Ingress implements Disposable {
         writeFailed: (error) => report({ kind: "proxy_update_refused", pool: name, reason: error.message }),
       },
     });
-    // Metrics and request limits need the numbers from the start.
-    this.proxy.readings();
   }
 
   update(view: PoolView): void {
@@ -128,9 +126,9 @@ export class Traffic implements Disposable {
   }
 
   /** The proxy with this name: the index of its pool and where its admin interface listens. */
-  adminOf(name: string): { readonly pool: number; readonly admin: AdminPlace } | undefined {
+  adminOf(name: string): { readonly pool: number; readonly admin: AdminAddress } | undefined {
     const ingress = this.#ingressNamed(name);
-    return ingress && { pool: ingress.pool.proxyPool, admin: ingress.pool.options.places.admin };
+    return ingress && { pool: ingress.pool.proxyPool, admin: ingress.pool.options.location.admin };
   }
 
   #ingressNamed(name: string): Ingress | undefined {

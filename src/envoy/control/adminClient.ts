@@ -14,7 +14,7 @@ import {
   parseListenerError,
   parseStats,
 } from "../reading/adminAnswers.ts";
-import type { AdminPlace } from "../resources/settings.ts";
+import type { AdminAddress } from "../resources/settings.ts";
 
 /** Enough for a response about hundreds of workers on a busy machine. */
 const DEFAULT_TIMEOUT_MS = 5000;
@@ -24,14 +24,14 @@ const MAX_BODY_BYTES = 64 * 1024 * 1024;
 
 /** The admin interface of one Envoy. */
 export class AdminClient implements Disposable {
-  readonly #place: AdminPlace;
+  readonly #address: AdminAddress;
   readonly #agent = new Agent({ keepAlive: true, maxSockets: 1 });
 
   readonly #timeoutMs: number;
 
   /** `timeoutMs` limits each request from its start to the end of the response. */
-  constructor(place: AdminPlace, timeoutMs = DEFAULT_TIMEOUT_MS) {
-    this.#place = place;
+  constructor(address: AdminAddress, timeoutMs = DEFAULT_TIMEOUT_MS) {
+    this.#address = address;
     this.#timeoutMs = timeoutMs;
   }
 
@@ -117,17 +117,11 @@ export class AdminClient implements Disposable {
   }
 
   #call(method: string, path: string): Promise<{ status: number; body: string }> {
-    const place = this.#place;
-    const target = "port" in place ? { host: "127.0.0.1", port: place.port } : { socketPath: place.socketPath };
+    const address = this.#address;
+    const target = "port" in address ? { host: "127.0.0.1", port: address.port } : address;
     return new Promise((resolve, reject) => {
       const call = request(
-        {
-          ...target,
-          method,
-          path,
-          agent: this.#agent,
-          headers: { host: "localhost" },
-        },
+        { ...target, method, path, agent: this.#agent, headers: { host: "localhost" } },
         (response) => {
           const chunks: Buffer[] = [];
           let bytes = 0;

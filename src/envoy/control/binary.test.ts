@@ -56,7 +56,7 @@ test("Envoy is what server.exec names, else on PATH, else beside the controller"
   assert.equal((await find({ path: `${dirname(unmarked)}:${dirname(onPath)}` })).file, onPath);
 });
 
-test("a missing Envoy is told with the places that were looked at and how to get one", async () => {
+test("a missing Envoy is told with the location that were looked at and how to get one", async () => {
   await refused("ENVOY_NOT_FOUND", /pool "web": "envoy" is not on PATH \(\/nowhere\) nor in .*empty$/u, () =>
     find({ path: "/nowhere" }),
   );
@@ -128,17 +128,17 @@ test("what Envoy says against a configuration is passed on", async () => {
     drainTimeSeconds: 1,
     replacedDrainSeconds: 1,
   };
-  const places = { directory: "/d", admin: { socketPath: "/d/admin" } };
+  const location = { directory: "/d", admin: { socketPath: "/d/admin" } };
   const binary = { file: named, version: "1.40.0" };
   const check = (code: number | undefined, output: string) =>
-    checkConfiguration(binary, settings, places, async (_, args) => {
+    checkConfiguration(binary, settings, location, async (_, args) => {
       assert.match(args.join(" "), /--mode validate --config-yaml \{"node":\{"id":"web"/u);
       return { kind: "ended", code, output };
     });
   await check(0, "");
   await refused(
     "ENVOY_CONFIG_REFUSED",
-    /pool "web": Envoy refuses its configuration: malformed IP address: nowhere$/u,
+    /pool "web": Envoy rejects its configuration: malformed IP address: nowhere$/u,
     () =>
       check(
         1,

@@ -9,7 +9,7 @@ import { formatDuration } from "../../base/units.ts";
 import { distrustOf, type Identity } from "../../files/inspectPath.ts";
 import type { Distrust } from "../../files/trust.ts";
 import { bootstrapToCheck } from "../resources/bootstrap.ts";
-import type { ProxyPlaces, ProxySettings } from "../resources/settings.ts";
+import type { ProxyLocation, ProxySettings } from "../resources/settings.ts";
 import { validateInlineArgs } from "./commandLine.ts";
 
 /**
@@ -80,15 +80,15 @@ export async function findEnvoy(request: EnvoyRequest, run: RunProgram): Promise
 export async function checkConfiguration(
   { file }: EnvoyBinary,
   settings: ProxySettings,
-  places: ProxyPlaces,
+  location: ProxyLocation,
   run: RunProgram,
 ): Promise<void> {
-  const args = validateInlineArgs(JSON.stringify(bootstrapToCheck(settings, places)));
+  const args = validateInlineArgs(JSON.stringify(bootstrapToCheck(settings, location)));
   const { code, output } = await tryRun(run, settings.pool, file, args);
   if (code === 0) return;
   throw new ControllerError(
     "ENVOY_CONFIG_REFUSED",
-    `Cannot start the proxy of pool "${settings.pool}": Envoy refuses its configuration: ${refusalOf(output)}`,
+    `Cannot start the proxy of pool "${settings.pool}": Envoy rejects its configuration: ${refusalOf(output)}`,
   );
 }
 

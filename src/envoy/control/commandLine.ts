@@ -1,6 +1,6 @@
 /** Envoy's command line. Pure. */
 import { proxyFiles } from "../resources/files.ts";
-import type { ProxyPlaces, ProxySettings } from "../resources/settings.ts";
+import type { ProxyLocation, ProxySettings } from "../resources/settings.ts";
 
 /** Level in brackets, for the log record, then logger and message. The reader of the line adds time and process. */
 const LOG_FORMAT = [
@@ -15,10 +15,10 @@ const LOG_FORMAT = [
 ];
 
 /** Arguments to run the proxy. */
-export function serveArgs(settings: ProxySettings, places: ProxyPlaces): string[] {
+export function serveArgs(settings: ProxySettings, location: ProxyLocation): string[] {
   return [
     "-c",
-    proxyFiles(places).bootstrap,
+    proxyFiles(location).bootstrap,
     // Envoy's default is one thread per CPU of the machine, regardless of the container's limit.
     "--concurrency",
     String(settings.concurrency),

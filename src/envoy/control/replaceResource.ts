@@ -1,9 +1,9 @@
 /** Replaces one resource of a running Envoy: writes its file and polls until Envoy uses or rejects it. */
 import { after, type Instant } from "../../base/time.ts";
 import { RESOURCES_FILTER, type ResourceKind, type ResourceState, resourceState } from "../reading/resourceStates.ts";
-import type { Resources } from "../resources/resources.ts";
 import type { ProxySettings } from "../resources/settings.ts";
 import type { Clock } from "./clock.ts";
+import type { ResourceFiles } from "./resourceFiles.ts";
 import type { EnvoyRun } from "./run.ts";
 
 /** Polling interval; an update takes Envoy 1 to 2 ms. */
@@ -16,7 +16,7 @@ const REWRITE_MS = 1000;
 /** The resource to replace, the Envoy that uses it, and the deadline. */
 export interface Replacement {
   readonly run: EnvoyRun;
-  readonly resources: Resources;
+  readonly resources: ResourceFiles;
   readonly kind: ResourceKind;
   readonly settings: ProxySettings;
   readonly clock: Clock;
@@ -46,7 +46,7 @@ export async function replaceResource(order: Replacement): Promise<string | unde
     const isTaken = state?.version === version;
     if (isTaken && state.isSettled) return undefined;
     const now = clock.now();
-    if (now >= deadline) return `Envoy has not taken over the ${kind} in time`;
+    if (now >= deadline) return `Envoy has not applied the ${kind} in time`;
     if (isTaken || now < rewriteAt) continue;
     rewriteAt = after(now, REWRITE_MS);
     resources.rewrite(kind);
@@ -60,5 +60,5 @@ async function ask({ run, kind }: Replacement): Promise<ResourceState | undefine
 
 async function refusal({ run, kind }: Replacement): Promise<string> {
   const details = kind === "listener" ? await run.admin.listenerError().catch(() => undefined) : undefined;
-  return details ?? `Envoy refused the ${kind}; its log says why`;
+  return details ?? `Envoy rejected the ${kind}; its log says why`;
 }

@@ -1,29 +1,45 @@
 /** The lifetime of one Envoy process; all waits for it end with it. */
 import { after } from "../../base/time.ts";
-import type { AdminPlace } from "../resources/settings.ts";
+import type { AdminAddress } from "../resources/settings.ts";
 import { AdminClient } from "./adminClient.ts";
 import type { Clock } from "./clock.ts";
+
+/** Polling interval until Envoy accepts a command. */
+const FIRST_RETRY_MS = 10;
+const LAST_RETRY_MS = 100;
 
 /** An Envoy process from spawn to exit, and its admin interface. */
 export class EnvoyRun implements Disposable {
   readonly incarnation: number;
   readonly admin: AdminClient;
-  /** Whether the listener accepts connections. */
-  isServing = false;
   /** Percentage of endpoints that this Envoy may eject, as last set. */
   maxEjectionPercent: number | undefined;
-  #isOver = false;
+  /** Serving: the listener accepts connections. Over: the process has exited, or is no longer of interest. */
+  #phase: "starting" | "serving" | "over" = "starting";
   readonly #clock: Clock;
   readonly #pauses = new Set<() => void>();
 
-  constructor(incarnation: number, place: AdminPlace, clock: Clock) {
+  constructor(incarnation: number, address: AdminAddress, clock: Clock) {
     this.incarnation = incarnation;
-    this.admin = new AdminClient(place);
+    this.admin = new AdminClient(address);
     this.#clock = clock;
   }
 
+  get isStarting(): boolean {
+    return this.#phase === "starting";
+  }
+
+  get isServing(): boolean {
+    return this.#phase === "serving";
+  }
+
   get isOver(): boolean {
-    return this.#isOver;
+    return this.#phase === "over";
+  }
+
+  /** The listener accepts connections. */
+  serve(): void {
+    this.#phase = "serving";
   }
 
   /** Waits for `ms`, or until the run ends or is woken. */
@@ -44,8 +60,20 @@ export class EnvoyRun implements Disposable {
     for (const wake of [...this.#pauses]) wake();
   }
 
+  /** Repeats a command until it succeeds or the run is over. */
+  async insist(command: () => Promise<void>): Promise<void> {
+    for (let waitMs = FIRST_RETRY_MS; !this.isOver; waitMs = Math.min(waitMs * 2, LAST_RETRY_MS)) {
+      const isDone = await command().then(
+        () => true,
+        () => false,
+      );
+      if (isDone) return;
+      await this.pause(waitMs);
+    }
+  }
+
   [Symbol.dispose](): void {
-    this.#isOver = true;
+    this.#phase = "over";
     this.admin[Symbol.dispose]();
     this.wake();
   }

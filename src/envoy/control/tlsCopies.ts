@@ -5,16 +5,16 @@
 import { readdirSync, rmSync } from "node:fs";
 import { basename, join } from "node:path";
 import { readWholeFile } from "../../files/readFile.ts";
-import type { ProxyPlaces, ProxySettings } from "../resources/settings.ts";
+import type { ProxyLocation, ProxySettings } from "../resources/settings.ts";
 import { makeReadable, writePrivate } from "./privateFiles.ts";
 
 export class TlsCopies {
   readonly #directory: string;
-  readonly #user: ProxyPlaces["user"];
+  readonly #user: ProxyLocation["user"];
   /** Contents of the files when last read, by path. */
   #contents: ReadonlyMap<string, Buffer> = new Map();
 
-  constructor({ directory, user }: ProxyPlaces) {
+  constructor({ directory, user }: ProxyLocation) {
     this.#directory = join(directory, "tls");
     this.#user = user;
   }

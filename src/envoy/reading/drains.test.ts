@@ -15,17 +15,17 @@ test("a worker is drained after two quiet looks far enough apart, once its drain
   const wanted = [upstream(0, "draining"), upstream(1, "serving")];
   assert.equal(drains.want(wanted), true);
   assert.equal(drains.isWatching, false);
-  assert.deepEqual(drains.look(instant(0), idle), []);
-  assert.deepEqual(drains.look(instant(100), idle), []);
+  assert.deepEqual(drains.observe(instant(0), idle), []);
+  assert.deepEqual(drains.observe(instant(100), idle), []);
   assert.equal(drains.applied(wanted), true);
   assert.equal(drains.isWatching, true);
   assert.equal(drains.isNearlyOver, false);
-  assert.deepEqual(drains.look(instant(200), idle), []);
+  assert.deepEqual(drains.observe(instant(200), idle), []);
   assert.equal(drains.isNearlyOver, true);
-  assert.deepEqual(drains.look(instant(200 + QUIET_MS - 1), idle), []);
-  assert.deepEqual(drains.look(instant(200 + QUIET_MS), idle), [{ slot: 0, incarnation: 1 }]);
+  assert.deepEqual(drains.observe(instant(200 + QUIET_MS - 1), idle), []);
+  assert.deepEqual(drains.observe(instant(200 + QUIET_MS), idle), [{ slot: 0, incarnation: 1 }]);
   assert.equal(drains.isWatching, false);
-  assert.deepEqual(drains.look(instant(300), idle), []);
+  assert.deepEqual(drains.observe(instant(300), idle), []);
 });
 
 test("an unready worker is not waited for; when it leaves it is, from the beginning", () => {
@@ -37,8 +37,8 @@ test("an unready worker is not waited for; when it leaves it is, from the beginn
   const leaving = [upstream(0, "draining")];
   assert.equal(drains.want(leaving), true);
   assert.equal(drains.applied(leaving), true);
-  assert.deepEqual(drains.look(instant(0), idle), []);
-  assert.deepEqual(drains.look(instant(QUIET_MS), idle), [{ slot: 0, incarnation: 1 }]);
+  assert.deepEqual(drains.observe(instant(0), idle), []);
+  assert.deepEqual(drains.observe(instant(QUIET_MS), idle), [{ slot: 0, incarnation: 1 }]);
 });
 
 test("a worker that has something to do again begins anew", () => {
@@ -46,14 +46,14 @@ test("a worker that has something to do again begins anew", () => {
   const wanted = [upstream(0, "draining")];
   drains.want(wanted);
   drains.applied(wanted);
-  drains.look(instant(0), idle);
+  drains.observe(instant(0), idle);
   assert.deepEqual(
-    drains.look(instant(50), () => true),
+    drains.observe(instant(50), () => true),
     [],
   );
-  assert.deepEqual(drains.look(instant(51), idle), []);
-  assert.deepEqual(drains.look(instant(60), idle), []);
-  assert.equal(drains.look(instant(61), idle).length, 1);
+  assert.deepEqual(drains.observe(instant(51), idle), []);
+  assert.deepEqual(drains.observe(instant(60), idle), []);
+  assert.equal(drains.observe(instant(61), idle).length, 1);
 });
 
 test("what is applied but not draining there, or of another incarnation, is not watched", () => {
@@ -69,8 +69,8 @@ test("the same wish again changes nothing, another incarnation is another drain,
   const wanted = [upstream(0, "draining")];
   drains.want(wanted);
   drains.applied(wanted);
-  drains.look(instant(0), idle);
-  assert.equal(drains.look(instant(20), idle).length, 1);
+  drains.observe(instant(0), idle);
+  assert.equal(drains.observe(instant(20), idle).length, 1);
   assert.equal(drains.want(wanted), false);
   assert.deepEqual(drains.endAll(), []);
   assert.equal(drains.want([upstream(0, "draining", 2)]), true);

@@ -4,7 +4,7 @@
  * milliseconds apart, once Envoy has applied the endpoints. Pure bookkeeping.
  */
 import { after, type Instant } from "../../base/time.ts";
-import type { Upstream } from "../resources/settings.ts";
+import type { Upstream, UpstreamId } from "../resources/settings.ts";
 
 /** Minimum time between the first and the last poll of an idle worker. */
 export const QUIET_MS = 10;
@@ -13,12 +13,6 @@ interface Drain {
   readonly incarnation: number;
   phase: "announced" | "watched" | "over";
   quietSince: Instant | undefined;
-}
-
-/** A worker that has finished draining. */
-export interface Drained {
-  readonly slot: number;
-  readonly incarnation: number;
 }
 
 export class Drains {
@@ -63,8 +57,8 @@ export class Drains {
   }
 
   /** Handles a poll started at `at`; `isBusy` says whether a worker has work. Returns the workers now drained. */
-  look(at: Instant, isBusy: (slot: number, incarnation: number) => boolean): Drained[] {
-    const drained: Drained[] = [];
+  observe(at: Instant, isBusy: (slot: number, incarnation: number) => boolean): UpstreamId[] {
+    const drained: UpstreamId[] = [];
     for (const [slot, drain] of this.#drains) {
       if (drain.phase !== "watched") continue;
       if (isBusy(slot, drain.incarnation)) drain.quietSince = undefined;
@@ -78,8 +72,8 @@ export class Drains {
   }
 
   /** Ends all drains, because Envoy has exited and nothing is in flight. Returns the workers affected. */
-  endAll(): Drained[] {
-    const drained: Drained[] = [];
+  endAll(): UpstreamId[] {
+    const drained: UpstreamId[] = [];
     for (const [slot, drain] of this.#drains) {
       if (drain.phase === "over") continue;
       drain.phase = "over";

@@ -8,13 +8,13 @@ import { fileSource, proxyFiles } from "./files.ts";
 import type { JsonObject } from "./json.ts";
 import { typed } from "./json.ts";
 import { listener } from "./listener.ts";
-import { type AdminPlace, type ProxyPlaces, type ProxySettings, SINCE } from "./settings.ts";
+import { type AdminAddress, type ProxyLocation, type ProxySettings, SINCE } from "./settings.ts";
 
 /** Envoy's bootstrap configuration. */
-export function bootstrap(settings: ProxySettings, places: ProxyPlaces): JsonObject {
-  const files = proxyFiles(places);
+export function bootstrap(settings: ProxySettings, location: ProxyLocation): JsonObject {
+  const files = proxyFiles(location);
   return {
-    ...commonPart(settings, places),
+    ...commonPart(settings, location),
     dynamic_resources: { lds_config: fileSource(files.listeners), cds_config: fileSource(files.clusters) },
   };
 }
@@ -23,15 +23,15 @@ export function bootstrap(settings: ProxySettings, places: ProxyPlaces): JsonObj
  * A self-contained bootstrap with everything that Envoy would read, for `--mode validate`, which does not open files
  * that a bootstrap only refers to.
  */
-export function bootstrapToCheck(settings: ProxySettings, places: ProxyPlaces): JsonObject {
+export function bootstrapToCheck(settings: ProxySettings, location: ProxyLocation): JsonObject {
   const sample = { slot: 0, incarnation: 1, state: "serving", address: { port: 1 } } as const;
   return {
-    ...commonPart(settings, places),
+    ...commonPart(settings, location),
     static_resources: {
       listeners: [listener(settings)],
       clusters: [
         {
-          ...cluster(settings, proxyFiles(places).endpoints),
+          ...cluster(settings, proxyFiles(location).endpoints),
           type: "STATIC",
           eds_cluster_config: undefined,
           load_assignment: endpoints([sample]),
@@ -41,10 +41,10 @@ export function bootstrapToCheck(settings: ProxySettings, places: ProxyPlaces): 
   };
 }
 
-function commonPart(settings: ProxySettings, places: ProxyPlaces): JsonObject {
+function commonPart(settings: ProxySettings, location: ProxyLocation): JsonObject {
   return {
     node: { id: settings.pool, cluster: settings.pool },
-    admin: { address: adminAddress(places.admin), ignore_global_conn_limit: true },
+    admin: { address: adminAddress(location.admin), ignore_global_conn_limit: true },
     // Envoy updates histograms only at a flush, so it flushes as often as they are read.
     stats_flush_interval: "1s",
     layered_runtime: {
@@ -82,7 +82,7 @@ function runtimeFlags({ envoyMinor }: ProxySettings): JsonObject {
 }
 
 /** Only the owner may connect, because the admin interface can stop Envoy. */
-function adminAddress(admin: AdminPlace): JsonObject {
+function adminAddress(admin: AdminAddress): JsonObject {
   return "port" in admin
     ? { socket_address: { address: "127.0.0.1", port_value: admin.port } }
     : { pipe: { path: admin.socketPath, mode: 0o600 } };

@@ -1,6 +1,6 @@
 /** The files that Envoy reads: their paths and their format. Pure. */
 import { type JsonObject, typed } from "./json.ts";
-import type { ProxyPlaces } from "./settings.ts";
+import type { ProxyLocation } from "./settings.ts";
 
 /** Paths of all files that Envoy reads. Each kind has its own directory; see fileSource. */
 export interface ProxyFiles {
@@ -12,7 +12,7 @@ export interface ProxyFiles {
 }
 
 /** Paths of a proxy's files. */
-export function proxyFiles({ directory }: ProxyPlaces): ProxyFiles {
+export function proxyFiles({ directory }: ProxyLocation): ProxyFiles {
   return {
     bootstrap: `${directory}/bootstrap.json`,
     listeners: `${directory}/listeners/lds.json`,

@@ -58,7 +58,7 @@ export const SINCE = {
 } as const;
 
 /** Where Envoy's admin interface listens. */
-export type AdminPlace = { readonly port: number } | { readonly socketPath: string };
+export type AdminAddress = { readonly port: number } | { readonly socketPath: string };
 
 /** The user and the group that Envoy runs as. */
 export interface ProxyUser {
@@ -67,10 +67,10 @@ export interface ProxyUser {
 }
 
 /** Where Envoy's files and admin interface are, and which user may access them. */
-export interface ProxyPlaces {
+export interface ProxyLocation {
   /** Absolute path of a directory for this proxy only; created if missing. */
   readonly directory: string;
-  readonly admin: AdminPlace;
+  readonly admin: AdminAddress;
   /** undefined if Envoy runs as the same user as the controller. */
   readonly user?: ProxyUser | undefined;
 }
@@ -78,10 +78,14 @@ export interface ProxyPlaces {
 /** Where a worker listens: a loopback port, or the absolute path of a Unix socket. */
 export type UpstreamAddress = { readonly port: number } | { readonly path: string };
 
-/** One worker as the proxy should see it. */
-export interface Upstream {
+/** One incarnation of a worker. */
+export interface UpstreamId {
   readonly slot: number;
   readonly incarnation: number;
+}
+
+/** One worker as the proxy should see it. */
+export interface Upstream extends UpstreamId {
   readonly address: UpstreamAddress;
   /**
    * serving: receives requests. standby: receives none yet, but Envoy knows and checks it, so that it can serve at
@@ -99,4 +103,9 @@ export const CLUSTER_NAME = "workers";
 /** The address of an upstream as Envoy's admin interface prints it. */
 export function formatAddress(address: UpstreamAddress): string {
   return "port" in address ? `127.0.0.1:${address.port}` : address.path;
+}
+
+/** Upstreams by their address, as Envoy's admin interface prints it. */
+export function byAddress(upstreams: readonly Upstream[]): ReadonlyMap<string, Upstream> {
+  return new Map(upstreams.map((upstream) => [formatAddress(upstream.address), upstream]));
 }

@@ -3,13 +3,13 @@
  * files that new settings change. Each content has its own version, so Envoy can report which one it accepted.
  */
 import { dirname } from "node:path";
-import { makeReadable, writeWhole } from "../control/privateFiles.ts";
 import type { ResourceKind } from "../reading/resourceStates.ts";
-import { CLUSTER_TYPE, cluster } from "./cluster.ts";
-import { type ProxyFiles, resourceFile } from "./files.ts";
-import type { JsonObject } from "./json.ts";
-import { LISTENER_TYPE, listener, ROUTES_TYPE, routes } from "./listener.ts";
-import type { ProxySettings, ProxyUser } from "./settings.ts";
+import { CLUSTER_TYPE, cluster } from "../resources/cluster.ts";
+import { type ProxyFiles, resourceFile } from "../resources/files.ts";
+import type { JsonObject } from "../resources/json.ts";
+import { LISTENER_TYPE, listener, ROUTES_TYPE, routes } from "../resources/listener.ts";
+import type { ProxySettings, ProxyUser } from "../resources/settings.ts";
+import { makeReadable, writeWhole } from "./privateFiles.ts";
 
 /**
  * In the order of replacement. Routes come first, because a new listener reads their file. The listener, which Envoy
@@ -23,7 +23,7 @@ interface Written {
   readonly resource: JsonObject;
 }
 
-export class Resources {
+export class ResourceFiles {
   readonly #files: ProxyFiles;
   readonly #user: ProxyUser | undefined;
   readonly #written = new Map<ResourceKind, Written>();

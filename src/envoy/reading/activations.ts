@@ -1,24 +1,18 @@
 /** Which workers Envoy should balance over or keep on standby, and which of them it has activated. Pure. */
-import type { Upstream } from "../resources/settings.ts";
+import type { Upstream, UpstreamId } from "../resources/settings.ts";
 
-/** A worker that receives requests from now on, or as soon as it is promoted. */
-export interface Enlisted {
-  readonly slot: number;
-  readonly incarnation: number;
-}
-
-export class Enlistments {
-  readonly #wanted = new Map<number, { readonly incarnation: number; isEnlisted: boolean }>();
+export class Activations {
+  readonly #wanted = new Map<number, { readonly incarnation: number; isActive: boolean }>();
 
   /** Whether Envoy has activated any worker. */
-  get isAnyEnlisted(): boolean {
-    for (const { isEnlisted } of this.#wanted.values()) if (isEnlisted) return true;
+  get isAnyActive(): boolean {
+    for (const { isActive } of this.#wanted.values()) if (isActive) return true;
     return false;
   }
 
   /** Whether any worker still waits for its activation. */
-  get isAnyAwaited(): boolean {
-    for (const { isEnlisted } of this.#wanted.values()) if (!isEnlisted) return true;
+  get isAnyPending(): boolean {
+    for (const { isActive } of this.#wanted.values()) if (!isActive) return true;
     return false;
   }
 
@@ -29,31 +23,31 @@ export class Enlistments {
     let hasNew = false;
     for (const [slot, incarnation] of wanted) {
       if (this.#wanted.has(slot)) continue;
-      this.#wanted.set(slot, { incarnation, isEnlisted: false });
+      this.#wanted.set(slot, { incarnation, isActive: false });
       hasNew = true;
     }
     return hasNew;
   }
 
   /** Envoy has applied these upstreams. Returns the newly activated workers. */
-  applied(upstreams: readonly Upstream[]): Enlisted[] {
+  applied(upstreams: readonly Upstream[]): UpstreamId[] {
     const present = new Map(upstreams.filter(isWanted).map((each) => [each.slot, each]));
-    return this.#enlist((slot, incarnation) => present.get(slot)?.incarnation === incarnation);
+    return this.#activate((slot, incarnation) => present.get(slot)?.incarnation === incarnation);
   }
 
   /** No Envoy runs; the next one starts with the desired upstreams. Returns the workers not activated before. */
-  all(): Enlisted[] {
-    return this.#enlist(() => true);
+  all(): UpstreamId[] {
+    return this.#activate(() => true);
   }
 
-  #enlist(isServed: (slot: number, incarnation: number) => boolean): Enlisted[] {
-    const enlisted: Enlisted[] = [];
+  #activate(isServed: (slot: number, incarnation: number) => boolean): UpstreamId[] {
+    const activated: UpstreamId[] = [];
     for (const [slot, each] of this.#wanted) {
-      if (each.isEnlisted || !isServed(slot, each.incarnation)) continue;
-      each.isEnlisted = true;
-      enlisted.push({ slot, incarnation: each.incarnation });
+      if (each.isActive || !isServed(slot, each.incarnation)) continue;
+      each.isActive = true;
+      activated.push({ slot, incarnation: each.incarnation });
     }
-    return enlisted;
+    return activated;
   }
 }
 
