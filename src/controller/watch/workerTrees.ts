@@ -2,7 +2,7 @@
 import type { LifecycleEvent } from "../../core/event.ts";
 import { type KnownStats, type ProcessUsage, type TreeUsage, TreeUsages } from "../../runtime/inspect/treeUsage.ts";
 import { readSystemUnits } from "../../runtime/os/linux.ts";
-import { readStatQuickly } from "../../runtime/os/statFile.ts";
+import { readStat } from "../../runtime/os/procfs.ts";
 import { ProcessTrees } from "../../runtime/process/processTrees.ts";
 
 export class WorkerTrees {
@@ -15,7 +15,7 @@ export class WorkerTrees {
     this.processes = new ProcessTrees(mark);
     this.#usages = new TreeUsages({
       trees: this.processes,
-      statOf: readStatQuickly,
+      statOf: readStat,
       ...readSystemUnits(),
     });
   }

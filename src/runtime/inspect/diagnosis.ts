@@ -7,13 +7,14 @@
  * that take the process's memory lock, because reading them could block. Environment values are never read.
  */
 
-import { opendirSync, readFileSync, statSync } from "node:fs";
+import { opendirSync } from "node:fs";
 import { setTimeout as wait } from "node:timers/promises";
 import { monotonicMs } from "../../base/monotonic.ts";
 import { printable } from "../../base/printable.ts";
 import { formatDuration, formatSize } from "../../base/units.ts";
 import { readSystemUnits } from "../os/linux.ts";
-import { countOpenFds, type ProcessStat, parseStat, readStat } from "../os/procfs.ts";
+import { readText } from "../os/procFile.ts";
+import { countOpenFds, type ProcessStat, readStat } from "../os/procfs.ts";
 import { syscallName } from "../os/syscallNames.ts";
 import { readCommand } from "./commandLines.ts";
 
@@ -60,7 +61,7 @@ export async function diagnose(pid: number, sampleMs: number = SAMPLE_MS): Promi
   if (before === undefined) return undefined;
   const { ticksPerSecond, pageBytes } = readSystemUnits();
   const threads = readThreads(pid, before);
-  const openFds = countFds(pid);
+  const openFds = countOpenFds(pid);
   const threadCount = readThreadCount(pid) ?? threads.length;
   const named = { pid, state: before.state, name: before.command };
   const [command] = await Promise.all([readCommand(named, sampleMs), wait(sampleMs)]);
@@ -134,23 +135,24 @@ function formatThread({ state, syscall, waitsIn }: ThreadDiagnosis): string {
 /** The main thread, whose stat is `main`, and the first of the others, at most MAX_THREADS in all. */
 export function readThreads(pid: number, main: ProcessStat): ThreadDiagnosis[] {
   const others = listThreads(pid).flatMap((tid) => {
-    const stat = parseStat(readText(`/proc/${pid}/task/${tid}/stat`) ?? "");
-    return tid === pid || stat === undefined ? [] : [readThread(pid, tid, stat)];
+    const stat = tid === pid ? undefined : readStat(pid, tid);
+    return stat === undefined ? [] : [readThread(pid, tid, stat)];
   });
   return [readThread(pid, pid, main), ...others].slice(0, MAX_THREADS);
 }
 
 function readThread(pid: number, tid: number, { command, state }: ProcessStat): ThreadDiagnosis {
-  const directory = `/proc/${pid}/task/${tid}`;
-  const waitsIn = readText(`${directory}/wchan`);
+  return { tid, name: printable(command).trim(), state, ...readWait(`/proc/${pid}/task/${tid}`) };
+}
+
+/** What a process or thread with this directory waits in. */
+export function readWait(directory: string): Pick<ThreadDiagnosis, "syscall" | "waitsIn"> {
   const call = /^\d+/u.exec(readText(`${directory}/syscall`) ?? "")?.[0];
+  const waitsIn = readText(`${directory}/wchan`)?.trim();
   return {
-    tid,
-    name: printable(command).trim(),
-    state,
-    // "0" means that the thread does not wait, or that the kernel hides the function.
-    waitsIn: waitsIn === undefined || waitsIn === "" || waitsIn === "0" ? undefined : waitsIn,
     syscall: call === undefined ? undefined : syscallName(Number(call)),
+    // "0" means that the thread does not wait, or that the kernel hides the function.
+    waitsIn: waitsIn === "" || waitsIn === "0" ? undefined : waitsIn,
   };
 }
 
@@ -172,22 +174,4 @@ function listThreads(pid: number): number[] {
 function readThreadCount(pid: number): number | undefined {
   const count = /^Threads:\s*(\d+)$/mu.exec(readText(`/proc/${pid}/status`) ?? "")?.[1];
   return count === undefined ? undefined : Number(count);
-}
-
-/** Since Linux 6.2 the size of the directory is the number of its entries; older kernels require listing them. */
-function countFds(pid: number): number | undefined {
-  try {
-    const { size } = statSync(`/proc/${pid}/fd`);
-    return size > 0 ? size : countOpenFds(pid);
-  } catch {
-    return undefined;
-  }
-}
-
-function readText(path: string): string | undefined {
-  try {
-    return readFileSync(path, "latin1").trim();
-  } catch {
-    return undefined;
-  }
 }

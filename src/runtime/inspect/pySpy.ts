@@ -20,7 +20,8 @@ import { basename, join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { distrustOf } from "../../files/inspectPath.ts";
 import { readWholeFile } from "../../files/readFile.ts";
-import { readProc, readStat } from "../os/procfs.ts";
+import { readText } from "../os/procFile.ts";
+import { readStat } from "../os/procfs.ts";
 import type { ToolControl } from "../process/helpers.ts";
 import type { Credentials } from "../process/spawnShim.ts";
 import { runTool, type ToolAnswer } from "../process/tool.ts";
@@ -89,7 +90,7 @@ function isExecutable(file: string): boolean {
 
 /** The credentials of a process of another user, if the controller may assume them. */
 function credentialsFor(pid: number): Credentials | undefined {
-  const status = readProc(`/proc/${pid}/status`) ?? "";
+  const status = readText(`/proc/${pid}/status`) ?? "";
   const idsOf = (field: string) => (new RegExp(`^${field}:\\s*(.*)$`, "mu").exec(status)?.[1] ?? "").split(/\s+/u);
   const [uid, gid] = [Number(idsOf("Uid")[0]), Number(idsOf("Gid")[0])];
   if (process.getuid?.() !== 0 || !Number.isInteger(uid) || !Number.isInteger(gid) || uid === 0) return undefined;

@@ -6,11 +6,10 @@
  * result, even if it has not been reaped. Reads only /proc (proc(5)); it neither signals nor waits.
  */
 
-import { readdirSync, readFileSync, statSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { monotonicMs } from "../../base/monotonic.ts";
 import { readProcText } from "../os/procFile.ts";
-import type { ProcessStat } from "../os/procfs.ts";
-import { readStatQuickly } from "../os/statFile.ts";
+import { countOpenFds, type ProcessStat, readStat } from "../os/procfs.ts";
 
 /** Limits can be changed from outside (prlimit(2)), which is rare. */
 const LIMITS_MS = 60_000;
@@ -85,16 +84,13 @@ export class ProcessReadings {
   }
 
   #readOne(pid: number, nowMs: number, known: Map<number, Known>): ProcessReading | undefined {
-    // First, because it is the only check that reports "gone" without an exception.
-    const fds = countFds(pid);
-    if (fds === "gone") return undefined;
-    const stat = readStatQuickly(pid);
+    const stat = readStat(pid);
     if (stat === undefined || stat.state === "Z" || stat.state === "X") return undefined;
     const entry = this.#recall(pid, stat.startTicks, nowMs);
     known.set(pid, entry);
     return {
       cpuSeconds: stat.cpuTicks / this.#ticksPerSecond,
-      openFds: fds,
+      openFds: countOpenFds(pid),
       maxFds: entry.maxFds,
       residentBytes: stat.rssPages * this.#pageBytes,
       virtualBytes: stat.virtualBytes,
@@ -118,18 +114,6 @@ export class ProcessReadings {
   #readLimits(pid: number): Pick<Known, "maxFds" | "virtualMaxBytes"> {
     const text = readProcText(`/proc/${pid}/limits`) ?? "";
     return { maxFds: softLimit(text, "Max open files"), virtualMaxBytes: softLimit(text, "Max address space") };
-  }
-}
-
-/** Number of open descriptors; undefined if hidden. Since Linux 6.2 it is the size of the directory. */
-function countFds(pid: number): number | "gone" | undefined {
-  const path = `/proc/${pid}/fd`;
-  try {
-    const stat = statSync(path, { throwIfNoEntry: false });
-    if (stat === undefined) return "gone";
-    return stat.size > 0 ? stat.size : readdirSync(path).length;
-  } catch {
-    return undefined;
   }
 }
 

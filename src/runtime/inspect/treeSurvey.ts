@@ -4,10 +4,9 @@
  *
  * Reads only /proc, so the processes take no part. Bounded: at most MAX_SURVEYED processes, a few small files for each.
  */
-import { readFileSync } from "node:fs";
 import { setTimeout as wait } from "node:timers/promises";
 import { type ProcessStat, readStat } from "../os/procfs.ts";
-import { syscallName } from "../os/syscallNames.ts";
+import { readWait } from "./diagnosis.ts";
 
 /** How long CPU usage is sampled by default. */
 const SURVEY_MS = 100;
@@ -98,19 +97,8 @@ function isDead(state: string): boolean {
 }
 
 function readSleep(pid: number): string | undefined {
-  const call = /^\d+/u.exec(readText(`/proc/${pid}/syscall`))?.[0];
-  if (call !== undefined) return syscallName(Number(call));
-  const channel = readText(`/proc/${pid}/wchan`);
-  // "0" means that the process does not wait, or that the kernel hides the function.
-  return channel === "" || channel === "0" ? undefined : channel;
-}
-
-function readText(path: string): string {
-  try {
-    return readFileSync(path, "latin1").trim();
-  } catch {
-    return "";
-  }
+  const { syscall, waitsIn } = readWait(`/proc/${pid}`);
+  return syscall ?? waitsIn;
 }
 
 /** How a process relates to the leader of its worker: `child of the leader`, … */

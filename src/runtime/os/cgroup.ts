@@ -2,8 +2,8 @@
  * This process's control group and its ancestors, version 1 and 2 (cgroups(7)), and their memory limits
  * (Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst of the kernel).
  */
-import { readFileSync } from "node:fs";
 import { dirname } from "node:path";
+import { readText } from "./procFile.ts";
 
 const MEMBERSHIP = "/proc/self/cgroup";
 
@@ -73,13 +73,4 @@ export function repeatedly(read: ReadText = readText): ReadText {
     if (text === undefined || path === MEMBERSHIP) known.set(path, text);
     return text;
   };
-}
-
-/** Reads a file of the system. */
-export function readText(path: string): string | undefined {
-  try {
-    return readFileSync(path, "utf8");
-  } catch {
-    return undefined;
-  }
 }

@@ -2,7 +2,8 @@
  * Number of CPUs available to this process: the size of its affinity mask, capped by the quotas of its control groups
  * (cgroups(7); Documentation/admin-guide/cgroup-v2.rst and scheduler/sched-bwc.rst of the kernel).
  */
-import { groupDirectories, type ReadText, readText } from "./cgroup.ts";
+import { groupDirectories, type ReadText } from "./cgroup.ts";
+import { readText } from "./procFile.ts";
 
 /** CPUs for this process: an integer of at least 1. A fractional quota is rounded up. */
 export function availableCpus(read: ReadText = readText): number {

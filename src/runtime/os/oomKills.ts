@@ -2,7 +2,8 @@
  * Processes of this control group that the kernel killed because memory ran out, from the group's own counter:
  * memory.oom_control in version 1, memory.events in version 2.
  */
-import { groupDirectories, memoryBoundBytes, type ReadText, readText } from "./cgroup.ts";
+import { groupDirectories, memoryBoundBytes, type ReadText } from "./cgroup.ts";
+import { readText } from "./procFile.ts";
 
 export class OomKills {
   readonly #read: ReadText;

@@ -1,5 +1,8 @@
-/** Reads small /proc files, which the kernel returns in one read, into one shared buffer: scrapes read thousands. */
-import { closeSync, openSync, readSync } from "node:fs";
+/**
+ * Reads files of the kernel. Small ones, which it returns in one read, are read into one shared buffer, because a scrape
+ * reads thousands.
+ */
+import { closeSync, openSync, readFileSync, readSync } from "node:fs";
 
 /** Longer than /proc/<pid>/stat (52 numbers), /proc/<pid>/limits (17 lines) and /proc/<pid>/smaps_rollup can be. */
 const BUFFER_BYTES = 8192;
@@ -24,8 +27,17 @@ export function readProcFile(path: string): number | undefined {
   }
 }
 
-/** The text of a file; undefined if it cannot be read. */
+/** The text of a small file; undefined if it cannot be read. */
 export function readProcText(path: string): string | undefined {
   const length = readProcFile(path);
   return length === undefined ? undefined : procBytes.toString("latin1", 0, length);
+}
+
+/** The text of a file of any size; undefined if it cannot be read. */
+export function readText(path: string): string | undefined {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    return undefined;
+  }
 }

@@ -3,7 +3,8 @@
  * RLIMIT_NPROC or a system-wide limit (clone(2), Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/pids.rst).
  */
 import { ControllerError } from "../../base/errors.ts";
-import { groupDirectories, type ReadText, readText } from "./cgroup.ts";
+import { groupDirectories, type ReadText } from "./cgroup.ts";
+import { readText } from "./procFile.ts";
 
 /** A limit on processes and threads, and how to raise it. */
 export interface ProcessLimit {

@@ -1,7 +1,8 @@
 /** Reads process data from /proc (proc(5)). If a process exits between two reads, the result is undefined. */
-import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
 import { decodeOsText } from "../../base/osText.ts";
 import { printable } from "../../base/printable.ts";
+import { procBytes, readProcFile, readText } from "./procFile.ts";
 
 /** The fields of /proc/<pid>/stat that are used here. */
 export interface ProcessStat {
@@ -22,23 +23,45 @@ export interface ProcessStat {
   readonly rssPages: number;
 }
 
-/** Fields of /proc/<pid>/stat from the state to the resident pages, the last field used. */
-const STAT_FIELDS = 22;
+const SPACE = 32;
+const OPEN = 40;
+const CLOSE = 41;
+const MINUS = 45;
+const ZERO = 48;
 
-/** The text of a file of /proc; undefined if it cannot be read. */
-export function readProc(path: string): string | undefined {
-  try {
-    return readFileSync(path, "utf8");
-  } catch {
-    return undefined;
+/** Fields from the parent, after the state, to the resident pages (proc_pid_stat(5)). */
+const FIRST_NUMBER = 4;
+const LAST_NUMBER = 24;
+
+/** The numbers of the last stat; field n is at index n. */
+const numbers = new Float64Array(LAST_NUMBER + 1);
+
+/**
+ * Parses /proc/<pid>/stat. Reads the numbers directly from the bytes, without a string for each field, because thousands
+ * are parsed at a time. The command may contain any character, including parentheses; later fields contain none.
+ */
+export function parseStat(bytes: Buffer, length = bytes.length): ProcessStat | undefined {
+  const open = bytes.indexOf(OPEN);
+  const close = bytes.lastIndexOf(CLOSE, length - 1);
+  if (open < 0 || close < open || close + 2 >= length) return undefined;
+  let at = close + 4;
+  for (let field = FIRST_NUMBER; field <= LAST_NUMBER; field++) {
+    let value = 0;
+    const isNegative = bytes[at] === MINUS;
+    if (isNegative) at++;
+    for (; at < length; at++) {
+      const byte = bytes[at] ?? SPACE;
+      if (byte === SPACE) break;
+      value = value * 10 + byte - ZERO;
+    }
+    numbers[field] = isNegative ? -value : value;
+    at++;
   }
-}
-
-/** @param number returns the value of a numeric field by its position in proc_pid_stat(5). */
-export function statOf(pid: number, command: string, state: string, number: (field: number) => number): ProcessStat {
+  const number = (field: number) => numbers[field] ?? 0;
+  const state = String.fromCharCode(bytes[close + 2] ?? 0);
   return {
-    pid,
-    command,
+    pid: Number(bytes.toString("latin1", 0, open)),
+    command: bytes.toString("utf8", open + 1, close),
     // Z with more than one thread: only the main thread has exited; the process is still alive.
     state: state === "Z" && number(20) > 1 ? "S" : state,
     ppid: number(4),
@@ -52,20 +75,10 @@ export function statOf(pid: number, command: string, state: string, number: (fie
   };
 }
 
-/** Parses the text of /proc/<pid>/stat; the command may contain spaces and parentheses. */
-export function parseStat(text: string): ProcessStat | undefined {
-  const open = text.indexOf("(");
-  const close = text.lastIndexOf(")");
-  if (open < 0 || close < open) return undefined;
-  const fields = text.slice(close + 2).split(" ", STAT_FIELDS);
-  const number = (index: number) => Number(fields[index - 3] ?? Number.NaN);
-  return statOf(Number(text.slice(0, open - 1)), text.slice(open + 1, close), fields[0] ?? "?", number);
-}
-
-/** /proc/<pid>/stat. */
-export function readStat(pid: number): ProcessStat | undefined {
-  const text = readProc(`/proc/${pid}/stat`);
-  return text === undefined ? undefined : parseStat(text);
+/** /proc/<pid>/stat, or the stat of one thread of the process. */
+export function readStat(pid: number, tid?: number): ProcessStat | undefined {
+  const length = readProcFile(tid === undefined ? `/proc/${pid}/stat` : `/proc/${pid}/task/${tid}/stat`);
+  return length === undefined ? undefined : parseStat(procBytes, length);
 }
 
 /** All visible process ids, in no particular order. */
@@ -77,7 +90,7 @@ export function listPids(): number[] {
 
 /** Process ids of the direct children of this process's main thread, including zombies. */
 export function listChildren(): number[] {
-  const text = readProc(`/proc/self/task/${process.pid}/children`);
+  const text = readText(`/proc/self/task/${process.pid}/children`);
   if (text !== undefined)
     return text
       .split(" ")
@@ -91,7 +104,7 @@ export function listChildren(): number[] {
  * execve(2), when the old memory is released and the new memory is not filled yet.
  */
 export function readEnvironment(pid: number): ReadonlyMap<string, string> | undefined {
-  const entries = (readProc(`/proc/${pid}/environ`) ?? readThreadEnvironment(pid))?.split("\0");
+  const entries = (readText(`/proc/${pid}/environ`) ?? readThreadEnvironment(pid))?.split("\0");
   return entries === undefined
     ? undefined
     : new Map(
@@ -139,7 +152,7 @@ function readOwnEnviron(): Buffer | undefined {
 function readThreadEnvironment(pid: number): string | undefined {
   try {
     for (const thread of readdirSync(`/proc/${pid}/task`)) {
-      const text = Number(thread) === pid ? undefined : readProc(`/proc/${pid}/task/${thread}/environ`);
+      const text = Number(thread) === pid ? undefined : readText(`/proc/${pid}/task/${thread}/environ`);
       if (text !== undefined) return text;
     }
   } catch {
@@ -166,7 +179,7 @@ const MAX_COMMAND_LENGTH = 200;
 
 /** The command line of a process, separated by spaces and cut to 200 characters; its name if it has none. */
 export function readCommandLine(pid: number): string | undefined {
-  const text = readProc(`/proc/${pid}/cmdline`);
+  const text = readText(`/proc/${pid}/cmdline`);
   if (text === undefined) return undefined;
   const line = printable(text.slice(0, MAX_COMMAND_LENGTH)).trim().slice(0, MAX_COMMAND_LENGTH);
   return line === "" ? `[${printable(readStat(pid)?.command ?? "?")}]` : line;
@@ -174,29 +187,31 @@ export function readCommandLine(pid: number): string | undefined {
 
 /** The soft limit on open files of a process, from /proc/<pid>/limits. */
 export function readSoftNofile(pid: number): number | "unlimited" | undefined {
-  const soft = /^Max open files\s+(\S+)/mu.exec(readProc(`/proc/${pid}/limits`) ?? "")?.[1];
+  const soft = /^Max open files\s+(\S+)/mu.exec(readText(`/proc/${pid}/limits`) ?? "")?.[1];
   if (soft === undefined) return undefined;
   return soft === "unlimited" ? "unlimited" : Number(soft);
 }
 
 /** The oom_score_adj of this process; undefined if it cannot be read. */
 export function readOwnOomScoreAdj(): number | undefined {
-  const text = readProc("/proc/self/oom_score_adj");
+  const text = readText("/proc/self/oom_score_adj");
   return text === undefined ? undefined : Number(text);
 }
 
 /** Kernel functions that a process waits in, innermost first; undefined if they cannot be read. */
 export function readKernelStack(pid: number): readonly string[] | undefined {
-  const lines = readProc(`/proc/${pid}/stack`)
+  const lines = readText(`/proc/${pid}/stack`)
     ?.split("\n")
     .map((line) => line.replace(/^\[<[0-9a-f]*>\] /u, "").trim());
   return lines?.filter((line) => line !== "");
 }
 
-/** Number of open descriptors of a process. */
+/** Number of open descriptors; undefined if hidden. Since Linux 6.2 it is the size of the directory. */
 export function countOpenFds(pid: number): number | undefined {
+  const path = `/proc/${pid}/fd`;
   try {
-    return readdirSync(`/proc/${pid}/fd`).length;
+    const { size } = statSync(path);
+    return size > 0 ? size : readdirSync(path).length;
   } catch {
     return undefined;
   }
@@ -231,7 +246,7 @@ export function findListener(port: number): Listener | undefined {
   const inodes = new Set<string>();
   const wanted = port.toString(16).toUpperCase().padStart(4, "0");
   for (const table of ["/proc/net/tcp", "/proc/net/tcp6"]) {
-    for (const line of (readProc(table) ?? "").split("\n").slice(1)) {
+    for (const line of (readText(table) ?? "").split("\n").slice(1)) {
       const fields = line.trim().split(/\s+/u);
       // Field 3 is the state, 0A is LISTEN; field 9 is the inode of the socket.
       if (fields[3] === "0A" && fields[1]?.endsWith(`:${wanted}`) && fields[9] !== undefined)
@@ -271,7 +286,7 @@ export function* listFdTargets(pid: number): Generator<string> {
 /** The process that listens on a Unix socket path. */
 export function findUnixListener(path: string): Listener | undefined {
   const inodes = new Set<string>();
-  for (const line of (readProc("/proc/net/unix") ?? "").split("\n").slice(1)) {
+  for (const line of (readText("/proc/net/unix") ?? "").split("\n").slice(1)) {
     const fields = line.trim().split(/\s+/u);
     if (fields.slice(7).join(" ") === path && fields[6] !== undefined) inodes.add(`socket:[${fields[6]}]`);
   }

@@ -2,9 +2,9 @@
  * Chooses the user that Envoy runs as. Envoy parses client input, so a root controller gives it a dedicated user:
  * neither root nor a worker's user, which could signal and trace it. decideEnvoyUser() is pure.
  */
-import { readFileSync } from "node:fs";
 import { ControllerError } from "../../base/errors.ts";
 import { findClosed } from "../os/access.ts";
+import { readText } from "../os/procFile.ts";
 import { resolveUser } from "./launch.ts";
 import type { Credentials } from "./spawnShim.ts";
 
@@ -108,15 +108,13 @@ export function chooseEnvoyUser({ user, file, ...request }: EnvoyUserWish): Envo
 
 /** The facts about this process. */
 export function readIdentityFacts(): IdentityFacts {
-  const effective = /^CapEff:\s+([0-9a-f]+)/mu.exec(readText("/proc/self/status"))?.[1] ?? "0";
+  const effective = /^CapEff:\s+([0-9a-f]+)/mu.exec(readText("/proc/self/status") ?? "")?.[1] ?? "0";
   const named = new Set(
     ["/etc/passwd", "/etc/group"].flatMap((file) =>
-      readText(file)
-        .split("\n")
-        .map((line) => Number(line.split(":")[2])),
+      (readText(file) ?? "").split("\n").map((line) => Number(line.split(":")[2])),
     ),
   );
-  const maps = ["/proc/self/uid_map", "/proc/self/gid_map"].map((file) => parseIdMap(readText(file)));
+  const maps = ["/proc/self/uid_map", "/proc/self/gid_map"].map((file) => parseIdMap(readText(file) ?? ""));
   return {
     uid: process.getuid?.() ?? 0,
     capabilities: BigInt(`0x${effective}`),
@@ -131,12 +129,4 @@ function parseIdMap(text: string): { readonly from: number; readonly to: number 
     const [from = Number.NaN, , count = Number.NaN] = line.trim().split(/\s+/u).map(Number);
     return Number.isNaN(count) ? [] : [{ from, to: from + count - 1 }];
   });
-}
-
-function readText(path: string): string {
-  try {
-    return readFileSync(path, "utf8");
-  } catch {
-    return "";
-  }
 }
