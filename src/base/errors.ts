@@ -119,7 +119,7 @@ export class ControllerError extends Error {
   /** What the operator can do, in one sentence, if there is anything. */
   readonly hint: string | undefined;
 
-  constructor(code: ErrorCode, message: string, options: { cause?: unknown; hint?: string } = {}) {
+  constructor(code: ErrorCode, message: string, options: { cause?: unknown; hint?: string | undefined } = {}) {
     super(printableLines(message), options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
     this.hint = options.hint === undefined ? undefined : printableLines(options.hint);

@@ -8,6 +8,13 @@ declare const instantBrand: unique symbol;
 /** Monotonic milliseconds since an arbitrary start (fractions allowed). Comparable only within one process. */
 export type Instant = number & { readonly [instantBrand]: true };
 
+/** Provides the current time and timers. */
+export interface Clock {
+  now(): Instant;
+  /** Calls `wake` at or soon after `at`, unless disposed first. May call it early if `at` is weeks away. */
+  wakeAt(at: Instant, wake: () => void): Disposable;
+}
+
 /** Marks a number of monotonic milliseconds as an Instant; for clocks and tests. */
 export function instant(ms: number): Instant {
   return ms as Instant;

@@ -298,7 +298,7 @@ test("shared socket: what is no socket is left alone, an address that is not the
   const directory = scratchOf(context);
   const path = join(directory, "precious");
   writeFileSync(path, "precious");
-  assert.match(await refused(path, directory), /there is something that is no socket/u);
+  assert.match(await refused(path, directory), /is not a socket/u);
   assert.equal(readFileSync(path, "utf8"), "precious");
   assert.match(await refused("192.0.2.1:0", directory), /EADDRNOTAVAIL/u);
   assert.match(await refused(join(directory, "missing", "web.sock"), directory), /ENOENT.*The directory must exist/su);

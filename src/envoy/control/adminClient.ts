@@ -105,15 +105,18 @@ export class AdminClient implements Disposable {
     this.#agent.destroy();
   }
 
-  async #get(path: string): Promise<string> {
-    const { status, body } = await this.#call("GET", path);
-    if (status !== 200) throw new Error(`Envoy answered ${status} to ${path}`);
-    return body;
+  #get(path: string): Promise<string> {
+    return this.#request("GET", path);
   }
 
   async #post(path: string): Promise<void> {
-    const { status } = await this.#call("POST", path);
+    await this.#request("POST", path);
+  }
+
+  async #request(method: string, path: string): Promise<string> {
+    const { status, body } = await this.#call(method, path);
     if (status !== 200) throw new Error(`Envoy answered ${status} to ${path}`);
+    return body;
   }
 
   #call(method: string, path: string): Promise<{ status: number; body: string }> {

@@ -4,7 +4,7 @@
  */
 import { accessSync, constants, statSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { ControllerError } from "../../base/errors.ts";
+import { ControllerError, messageOf } from "../../base/errors.ts";
 import { formatDuration } from "../../base/units.ts";
 import { distrustOf, type Identity } from "../../files/inspectPath.ts";
 import type { Distrust } from "../../files/trust.ts";
@@ -112,7 +112,7 @@ async function tryRun(
     answer = await run(file, args);
   } catch (error) {
     if (error instanceof ControllerError) throw error;
-    return { kind: "ended", code: undefined, output: error instanceof Error ? error.message : String(error) };
+    return { kind: "ended", code: undefined, output: messageOf(error) };
   }
   if (answer.kind === "ended") return answer;
   throw new ControllerError(

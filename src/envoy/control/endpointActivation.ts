@@ -2,10 +2,9 @@
  * Finds out when a new worker receives requests: once Envoy has applied the endpoints and, with its own health checks,
  * once its first check of the worker has succeeded.
  */
-import { after } from "../../base/time.ts";
+import { after, type Clock } from "../../base/time.ts";
 import { Activations } from "../reading/activations.ts";
 import { byAddress, type Upstream, type UpstreamId } from "../resources/settings.ts";
-import type { Clock } from "./clock.ts";
 import type { EnvoyRun } from "./run.ts";
 
 /** Polling interval for the first checks; initially about as long as one response of a worker. */

@@ -2,11 +2,10 @@
  * Drains the listener of an Envoy that is about to stop. Envoy first discourages clients and still accepts connections.
  * When none is left or the drain time is over, it stops accepting connections. Then the remaining requests end.
  */
-import { after, type Instant } from "../../base/time.ts";
+import { after, type Clock, type Instant } from "../../base/time.ts";
 import { QUIET_MS } from "../reading/drains.ts";
 import { DOWNSTREAM_FILTER, downstreamActive } from "../reading/readings.ts";
 import type { ProxySettings } from "../resources/settings.ts";
-import type { Clock } from "./clock.ts";
 import type { EnvoyRun } from "./run.ts";
 
 /** Polling interval; it grows while clients are connected. */

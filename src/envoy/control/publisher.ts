@@ -5,16 +5,15 @@
  * Versions are written one after another, and the newest desired state wins. Envoy sees a slot removed before its next
  * incarnation; otherwise it would keep health, counters and connections of the dead one.
  */
-import { after, type Instant } from "../../base/time.ts";
+import { after, type Clock, type Instant } from "../../base/time.ts";
 import { ENDPOINTS_TYPE, endpoints } from "../resources/endpoints.ts";
 import { resourceFile } from "../resources/files.ts";
 import { formatAddress, type ProxyUser, type Upstream } from "../resources/settings.ts";
-import type { Clock } from "./clock.ts";
 import { writeWhole } from "./privateFiles.ts";
 
 /** First poll after a write; an update takes Envoy 1 to 2 ms. The interval doubles after each poll. */
-const FIRST_LOOK_MS = 2;
-const LAST_LOOK_MS = 1000;
+const FIRST_POLL_MS = 2;
+const LAST_POLL_MS = 1000;
 
 /** An update that is not applied after this time is written again; the interval doubles each time. */
 const FIRST_REWRITE_MS = 500;
@@ -51,14 +50,14 @@ interface Update {
   readonly version: string;
   readonly upstreams: readonly Upstream[];
   readonly since: Instant;
-  lookMs: number;
+  pollMs: number;
   rewriteMs: number;
   rewriteAt: Instant;
   isApplied: boolean;
-  readonly told: Set<"late" | "refused" | "unwritten">;
+  readonly reported: Set<"late" | "refused" | "unwritten">;
 }
 
-export class Publisher implements Disposable {
+export class Publisher {
   readonly #file: string;
   readonly #user: ProxyUser | undefined;
   readonly #clock: Clock;
@@ -70,10 +69,10 @@ export class Publisher implements Disposable {
   /** Incarnations by slot that Envoy may have read. */
   readonly #known = new Map<number, number>();
   /** Queries the running Envoy; undefined while none runs. */
-  #ask: (() => Promise<AppliedState>) | undefined;
+  #query: (() => Promise<AppliedState>) | undefined;
   /** Refusals of that Envoy seen so far. */
   #refusals = 0;
-  #isAsking = false;
+  #isQuerying = false;
   #timer: Disposable | undefined;
 
   constructor({ file, user, clock, listener }: PublisherOptions) {
@@ -111,30 +110,25 @@ export class Publisher implements Disposable {
     if (this.#update === undefined) return;
     const update = this.#begin(this.#update.upstreams);
     this.#tryWrite(update);
-    this.#lookLater(update.lookMs);
+    this.#pollLater(update.pollMs);
   }
 
-  /** An Envoy that has read the file is running; `ask` queries it. */
-  attach(ask: () => Promise<AppliedState>): void {
-    this.#ask = ask;
+  /** An Envoy that has read the file is running; `query` queries it. */
+  attach(query: () => Promise<AppliedState>): void {
+    this.#query = query;
     this.#refusals = 0;
     // Only Envoy knows whether the file was written before or after it began to watch.
     const update = this.#update ?? this.#begin(this.#wanted);
     this.#restartWaits(update);
-    this.#lookLater(0);
+    this.#pollLater(0);
   }
 
-  /** No Envoy runs: stops polling. */
+  /** No Envoy runs: stops polling and rewriting. */
   detach(): void {
-    this[Symbol.dispose]();
-    if (this.#update !== undefined) this.#update.isApplied = false;
-  }
-
-  /** Stops polling and rewriting. */
-  [Symbol.dispose](): void {
-    this.#ask = undefined;
+    this.#query = undefined;
     this.#timer?.[Symbol.dispose]();
     this.#timer = undefined;
+    if (this.#update !== undefined) this.#update.isApplied = false;
   }
 
   /** Writes the next version towards the desired endpoints, if it differs from the last one written. */
@@ -143,7 +137,7 @@ export class Publisher implements Disposable {
     if (this.#update !== undefined && isSame(this.#update.upstreams, next)) return;
     const update = this.#begin(next);
     this.#tryWrite(update);
-    this.#lookLater(update.lookMs);
+    this.#pollLater(update.pollMs);
   }
 
   #begin(upstreams: readonly Upstream[]): Update {
@@ -154,11 +148,11 @@ export class Publisher implements Disposable {
       version: String(this.#versions),
       upstreams,
       since: now,
-      lookMs: FIRST_LOOK_MS,
+      pollMs: FIRST_POLL_MS,
       rewriteMs: FIRST_REWRITE_MS,
       rewriteAt: after(now, FIRST_REWRITE_MS),
       isApplied: false,
-      told: new Set(),
+      reported: new Set(),
     };
     return this.#update;
   }
@@ -172,38 +166,38 @@ export class Publisher implements Disposable {
       this.#write(update);
     } catch (error) {
       // It is written again like an update that Envoy did not notice.
-      if (!update.told.has("unwritten"))
+      if (!update.reported.has("unwritten"))
         this.#listener.writeFailed(error instanceof Error ? error : new Error(String(error)));
-      update.told.add("unwritten");
+      update.reported.add("unwritten");
     }
   }
 
   #restartWaits(update: Update): void {
     update.isApplied = false;
-    update.lookMs = FIRST_LOOK_MS;
+    update.pollMs = FIRST_POLL_MS;
     update.rewriteMs = FIRST_REWRITE_MS;
     update.rewriteAt = after(this.#clock.now(), FIRST_REWRITE_MS);
   }
 
-  #lookLater(ms: number): void {
-    if (this.#ask === undefined) return;
+  #pollLater(ms: number): void {
+    if (this.#query === undefined) return;
     this.#timer?.[Symbol.dispose]();
     this.#timer = this.#clock.wakeAt(after(this.#clock.now(), ms), () => {
       this.#timer = undefined;
-      void this.#look();
+      void this.#poll();
     });
   }
 
   /** Sends one query at a time; a response is compared with the version written by then. */
-  async #look(): Promise<void> {
-    const ask = this.#ask;
-    if (ask === undefined || this.#isAsking) return;
-    this.#isAsking = true;
-    const state = await ask().catch(() => undefined);
-    this.#isAsking = false;
-    if (this.#ask === undefined || this.#update === undefined) return;
+  async #poll(): Promise<void> {
+    const query = this.#query;
+    if (query === undefined || this.#isQuerying) return;
+    this.#isQuerying = true;
+    const state = await query().catch(() => undefined);
+    this.#isQuerying = false;
+    if (this.#query === undefined || this.#update === undefined) return;
     // Another Envoy runs by now; its poll was skipped because of this one.
-    if (this.#ask !== ask) this.#lookLater(0);
+    if (this.#query !== query) this.#pollLater(0);
     else this.#judge(this.#update, state);
   }
 
@@ -220,20 +214,20 @@ export class Publisher implements Disposable {
     }
     if (state !== undefined && state.refusals > this.#refusals) {
       this.#refusals = state.refusals;
-      if (!update.told.has("refused")) this.#listener.updateRefused(update.version);
-      update.told.add("refused");
+      if (!update.reported.has("refused")) this.#listener.updateRefused(update.version);
+      update.reported.add("refused");
     }
     const now = this.#clock.now();
     if (now >= update.rewriteAt) {
-      if (!update.told.has("late") && !update.told.has("refused"))
+      if (!update.reported.has("late") && !update.reported.has("refused"))
         this.#listener.updateLate(update.version, now - update.since);
-      update.told.add("late");
+      update.reported.add("late");
       update.rewriteMs = Math.min(update.rewriteMs * 2, LAST_REWRITE_MS);
       update.rewriteAt = after(now, update.rewriteMs);
-      update.lookMs = FIRST_LOOK_MS;
+      update.pollMs = FIRST_POLL_MS;
       this.#tryWrite(update);
-    } else update.lookMs = Math.min(update.lookMs * 2, LAST_LOOK_MS);
-    this.#lookLater(Math.min(update.lookMs, Math.max(0, update.rewriteAt - now)));
+    } else update.pollMs = Math.min(update.pollMs * 2, LAST_POLL_MS);
+    this.#pollLater(Math.min(update.pollMs, Math.max(0, update.rewriteAt - now)));
   }
 }
 

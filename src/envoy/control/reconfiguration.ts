@@ -1,7 +1,6 @@
 /** Applies new settings to a running Envoy, one change after another. */
-import { after, type Instant } from "../../base/time.ts";
+import { after, type Clock, type Instant } from "../../base/time.ts";
 import type { ProxySettings } from "../resources/settings.ts";
-import type { Clock } from "./clock.ts";
 import type { Configuration } from "./configuration.ts";
 import type { Publisher } from "./publisher.ts";
 import { type Replacement, replaceResource } from "./replaceResource.ts";

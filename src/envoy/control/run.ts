@@ -1,8 +1,7 @@
 /** The lifetime of one Envoy process; all waits for it end with it. */
-import { after } from "../../base/time.ts";
+import { after, type Clock } from "../../base/time.ts";
 import type { AdminAddress } from "../resources/settings.ts";
 import { AdminClient } from "./adminClient.ts";
-import type { Clock } from "./clock.ts";
 
 /** Polling interval until Envoy accepts a command. */
 const FIRST_RETRY_MS = 10;

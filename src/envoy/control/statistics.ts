@@ -1,8 +1,7 @@
 /** Reads the statistics of the running Envoy once a second, and adds up its counters over all Envoys of the pool. */
-import { after } from "../../base/time.ts";
+import { after, type Clock } from "../../base/time.ts";
 import { countersOf, HISTOGRAM_FILTER, READINGS_FILTER } from "../reading/readings.ts";
 import { addNamed, type NamedCounts, NO_NAMED_COUNTS } from "../reading/requestCounts.ts";
-import type { Clock } from "./clock.ts";
 import type { EnvoyRun } from "./run.ts";
 
 const INTERVAL_MS = 1000;

@@ -1,11 +1,11 @@
 /** Polls the running Envoy about its workers: counts their requests, and finds out when a draining worker has none left. */
+import type { Clock } from "../../base/time.ts";
 import type { HostStatus } from "../reading/adminAnswers.ts";
 import { Drains, QUIET_MS } from "../reading/drains.ts";
 import { OldClusterRequests } from "../reading/oldClusterRequests.ts";
 import { UPSTREAM_FILTER, upstreamConnections } from "../reading/readings.ts";
 import { addObservations, forgetAbsent, NO_COUNTS, type RequestCounts } from "../reading/requestCounts.ts";
 import { byAddress, type ProxySettings, type Upstream, type UpstreamId } from "../resources/settings.ts";
-import type { Clock } from "./clock.ts";
 import type { EnvoyRun } from "./run.ts";
 
 /** Polling interval while no worker drains. */

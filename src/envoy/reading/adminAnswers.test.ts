@@ -32,16 +32,14 @@ test("the workers of the cluster are read with their numbers, what is missing is
   assert.deepEqual(parseClusters(CLUSTERS), [
     {
       address: "127.0.0.1:9101",
-      edsHealth: "HEALTHY",
       failedActiveCheck: true,
       requestsActive: 2,
       requestsPending: 1,
       requestsTotal: 12_345_678_901,
       requestsFailed: 3,
       connectionsActive: 4,
-      connectFailures: 0,
     },
-    { ...nothing, address: "/run/web-1.sock", edsHealth: "UNKNOWN", failedActiveCheck: false, connectFailures: 0 },
+    { ...nothing, address: "/run/web-1.sock", failedActiveCheck: false },
   ]);
 });
 

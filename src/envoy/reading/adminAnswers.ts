@@ -7,8 +7,6 @@ import { CLUSTER_NAME } from "../resources/settings.ts";
 export interface HostStatus {
   /** `127.0.0.1:9090`, or the path of a socket. */
   readonly address: string;
-  /** HEALTHY, DRAINING, UNHEALTHY …, as set in the endpoints resource. */
-  readonly edsHealth: string;
   /** Whether Envoy's active health check marks it unhealthy. */
   readonly failedActiveCheck: boolean;
   readonly requestsActive: number;
@@ -17,7 +15,6 @@ export interface HostStatus {
   readonly requestsTotal: number;
   readonly requestsFailed: number;
   readonly connectionsActive: number;
-  readonly connectFailures: number;
 }
 
 /** A histogram with cumulative buckets; bounds in the unit of the statistic. */
@@ -77,18 +74,15 @@ export function parseClusters(text: string): HostStatus[] {
       const value = Number(member(stat, "value") ?? 0);
       stats.set(member(stat, "name"), Number.isFinite(value) ? value : 0);
     }
-    const health = member(host, "health_status");
     return [
       {
         address,
-        edsHealth: String(member(health, "eds_health_status") ?? "UNKNOWN"),
-        failedActiveCheck: member(health, "failed_active_health_check") === true,
+        failedActiveCheck: member(host, "health_status", "failed_active_health_check") === true,
         requestsActive: stats.get("rq_active") ?? 0,
         requestsPending: stats.get("rq_pending_active") ?? 0,
         requestsTotal: stats.get("rq_total") ?? 0,
         requestsFailed: stats.get("rq_error") ?? 0,
         connectionsActive: stats.get("cx_active") ?? 0,
-        connectFailures: stats.get("cx_connect_fail") ?? 0,
       },
     ];
   });

@@ -3,8 +3,9 @@
  * program that env(1) looks up, the dynamic loader of an ELF file. If one is missing, execve(2) fails with a bare
  * ENOENT or the process exits at once with 127. Follows fs/binfmt_script.c, fs/binfmt_elf.c and env(1) of coreutils.
  */
-import { accessSync, closeSync, constants, openSync, readdirSync, readFileSync, readSync, statSync } from "node:fs";
+import { accessSync, closeSync, constants, openSync, readSync, statSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
+import { listNames, readText } from "../os/procFile.ts";
 
 /** Bytes of a file that the kernel looks at (BINPRM_BUF_SIZE). */
 const HEAD_BYTES = 256;
@@ -250,19 +251,8 @@ function readAt(file: string, position: number, bytes: number): Buffer | undefin
 /** Whether binfmt_misc has an interpreter for this file, such as QEMU for other architectures. */
 function isRegisteredFormat(file: string, head: Buffer): boolean {
   const directory = "/proc/sys/fs/binfmt_misc";
-  let names: string[];
-  try {
-    names = readdirSync(directory).filter((name) => name !== "register" && name !== "status");
-  } catch {
-    return false;
-  }
-  return names.some((name) => {
-    try {
-      return matchesFormat(readFileSync(join(directory, name), "utf8"), file, head);
-    } catch {
-      return false;
-    }
-  });
+  const names = listNames(directory).filter((name) => name !== "register" && name !== "status");
+  return names.some((name) => matchesFormat(readText(join(directory, name)) ?? "", file, head));
 }
 
 /** Whether a binfmt_misc entry matches this file. Pure. */

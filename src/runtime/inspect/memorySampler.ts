@@ -84,38 +84,30 @@ interface Watch {
   pss: { readonly at: Instant; readonly bytes: number; readonly rssBytes: number; readonly costMs: number } | undefined;
 }
 
+interface MemorySamplerOptions {
+  readonly clock: Clock;
+  readonly trees: TreeSource;
+  readonly memory: MemorySource;
+  readonly limitsOf: (pool: number) => LimitsPolicy;
+  readonly listener: MemoryListener;
+  readonly log: Logger;
+}
+
 export class MemorySampler {
-  readonly #clock: Clock;
-  readonly #trees: TreeSource;
-  readonly #memory: MemorySource;
-  readonly #limitsOf: (pool: number) => LimitsPolicy;
-  readonly #listener: MemoryListener;
-  readonly #log: Logger;
+  readonly #options: MemorySamplerOptions;
   readonly #watches = new Map<string, Watch>();
   readonly #hiddenPools = new Set<number>();
   #timer: { readonly at: Instant; readonly handle: Disposable } | undefined;
   #listedAt: Instant = instant(Number.NEGATIVE_INFINITY);
 
   /** `limitsOf` returns the current limits of a pool. */
-  constructor(options: {
-    clock: Clock;
-    trees: TreeSource;
-    memory: MemorySource;
-    limitsOf: (pool: number) => LimitsPolicy;
-    listener: MemoryListener;
-    log: Logger;
-  }) {
-    this.#clock = options.clock;
-    this.#trees = options.trees;
-    this.#memory = options.memory;
-    this.#limitsOf = options.limitsOf;
-    this.#listener = options.listener;
-    this.#log = options.log;
+  constructor(options: MemorySamplerOptions) {
+    this.#options = options;
   }
 
   /** Starts sampling a newly spawned worker. */
   watch(target: MemoryTarget): void {
-    const now = this.#clock.now();
+    const now = this.#options.clock.now();
     const watch: Watch = {
       target,
       isServing: false,
@@ -129,7 +121,7 @@ export class MemorySampler {
       pss: undefined,
     };
     this.#watches.set(keyOf(target.pool, target.slot), watch);
-    if (isLimited(this.#limitsOf(target.pool))) this.#armAt(watch.dueAt);
+    if (isLimited(this.#options.limitsOf(target.pool))) this.#armAt(watch.dueAt);
   }
 
   /** The worker is ready, so a successor can replace it: the soft limit applies from now on. */
@@ -148,7 +140,7 @@ export class MemorySampler {
 
   /** Limits may have changed: samples all workers again within GRID_MS. */
   reconsider(): void {
-    const soon = after(this.#clock.now(), GRID_MS);
+    const soon = after(this.#options.clock.now(), GRID_MS);
     for (const watch of this.#watches.values()) if (watch.dueAt > soon) watch.dueAt = soon;
     this.#arm();
   }
@@ -162,7 +154,8 @@ export class MemorySampler {
   #arm(): void {
     let at: Instant | undefined;
     for (const watch of this.#watches.values()) {
-      if ((at === undefined || watch.dueAt < at) && isLimited(this.#limitsOf(watch.target.pool))) at = watch.dueAt;
+      if ((at === undefined || watch.dueAt < at) && isLimited(this.#options.limitsOf(watch.target.pool)))
+        at = watch.dueAt;
     }
     if (at === undefined) this.#disarm();
     else this.#armAt(at);
@@ -172,7 +165,7 @@ export class MemorySampler {
   #armAt(at: Instant): void {
     if (this.#timer !== undefined && this.#timer.at <= at) return;
     this.#disarm();
-    this.#timer = { at, handle: this.#clock.wakeAt(at, () => this.#wake()) };
+    this.#timer = { at, handle: this.#options.clock.wakeAt(at, () => this.#wake()) };
   }
 
   #disarm(): void {
@@ -182,12 +175,12 @@ export class MemorySampler {
 
   #wake(): void {
     this.#timer = undefined;
-    const now = this.#clock.now();
+    const now = this.#options.clock.now();
     const due = [...this.#watches.values()].filter(
-      ({ dueAt, target }) => dueAt <= now && isLimited(this.#limitsOf(target.pool)),
+      ({ dueAt, target }) => dueAt <= now && isLimited(this.#options.limitsOf(target.pool)),
     );
     if (due.length > 0 && now - this.#listedAt >= LISTING_MS) {
-      this.#trees.refresh();
+      this.#options.trees.refresh();
       this.#listedAt = now;
     }
     for (const watch of due) {
@@ -199,7 +192,7 @@ export class MemorySampler {
   }
 
   #sample(watch: Watch, now: Instant): void {
-    const limits = this.#limitsOf(watch.target.pool);
+    const limits = this.#options.limitsOf(watch.target.pool);
     const reading = this.#read(watch, limits, now);
     const { bytes } = reading;
     const { last } = watch;
@@ -226,15 +219,15 @@ export class MemorySampler {
     watch.toldAt.set(limit, now);
     const { pool, slot, incarnation } = watch.target;
     const allowed = limit === "memory" ? limits.memoryBytes : limits.memoryHardBytes;
-    this.#listener.limitReached(pool, slot, incarnation, limit, describe(reading, allowed ?? 0));
+    this.#options.listener.limitReached(pool, slot, incarnation, limit, describe(reading, allowed ?? 0));
   }
 
   #read(watch: Watch, limits: LimitsPolicy, now: Instant): Reading {
-    const members = this.#trees.membersOf(watch.target.pid);
+    const members = this.#options.trees.membersOf(watch.target.pid);
     let rssBytes = 0;
     let processes = 0;
     for (const pid of members) {
-      const bytes = this.#memory.rssBytes(pid);
+      const bytes = this.#options.memory.rssBytes(pid);
       // A zombie has no resident memory.
       if (bytes === undefined || bytes === 0) continue;
       rssBytes += bytes;
@@ -268,9 +261,9 @@ export class MemorySampler {
     const beganMs = monotonicMs();
     let bytes = 0;
     for (const pid of members) {
-      const share = this.#memory.pssBytes(pid);
+      const share = this.#options.memory.pssBytes(pid);
       if (share !== undefined) bytes += share;
-      else if ((this.#memory.rssBytes(pid) ?? 0) > 0) {
+      else if ((this.#options.memory.rssBytes(pid) ?? 0) > 0) {
         this.#warnOfHidden(watch.target);
         return undefined;
       }
@@ -282,7 +275,7 @@ export class MemorySampler {
   #warnOfHidden({ pool, pid }: MemoryTarget): void {
     if (this.#hiddenPools.has(pool)) return;
     this.#hiddenPools.add(pool);
-    this.#log.warn("the PSS of workers is hidden from the controller, their RSS counts instead", {
+    this.#options.log.warn("the PSS of workers is hidden from the controller, their RSS counts instead", {
       pid,
       hint: "Workers of another user need CAP_SYS_PTRACE in the controller for memory_kind: pss.",
     });

@@ -3,6 +3,7 @@
  * stops it (--nonblocking): a py-spy killed midway could otherwise leave the worker stopped. The cost: a stack that
  * changes while it is read may be missing.
  */
+
 import {
   accessSync,
   chmodSync,
@@ -18,6 +19,7 @@ import {
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
+import { messageOf } from "../../base/errors.ts";
 import { distrustOf } from "../../files/inspectPath.ts";
 import { readWholeFile } from "../../files/readFile.ts";
 import { readText } from "../os/procFile.ts";
@@ -157,7 +159,7 @@ export async function recordStacks(tools: ToolControl, pySpy: PySpy, request: Re
       return { kind: "failed", reason: `py-spy's output belongs to user ${stats.uid}` };
     return { kind: "found", text: bytes.toString("utf8") };
   } catch (error) {
-    return { kind: "failed", reason: error instanceof Error ? error.message : String(error) };
+    return { kind: "failed", reason: messageOf(error) };
   } finally {
     if (place !== undefined) removePlace(place);
   }
@@ -198,7 +200,7 @@ async function runQuietly(...[tools, request, boundMs, signal]: Parameters<typeo
   } catch (error) {
     return {
       kind: "failed",
-      reason: `py-spy cannot be run: ${error instanceof Error ? error.message : String(error)}`,
+      reason: `py-spy cannot be run: ${messageOf(error)}`,
     };
   }
 }

@@ -1,8 +1,9 @@
 /** Inotify instances. Each user has few of them, and an Envoy that cannot get one aborts. */
-import { readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
+import { statSync } from "node:fs";
 import { ControllerError } from "../../base/errors.ts";
 import { countFreeInotify } from "./linux.ts";
-import { listPids } from "./procfs.ts";
+import { readNumber } from "./procFile.ts";
+import { listFdTargets, listPids } from "./procfs.ts";
 
 /** Envoy watches one directory each for listeners, clusters, routes and endpoints. */
 export const INOTIFY_OF_ENVOY = 4;
@@ -42,18 +43,9 @@ function isOwnedBy(pid: number, uid: number): boolean {
 
 /** Instances that a process has open; 0 if it has exited or cannot be inspected. */
 function countOpen(pid: number): number {
-  try {
-    const directory = `/proc/${pid}/fd`;
-    return readdirSync(directory).filter((fd) => readlinkSync(`${directory}/${fd}`) === "anon_inode:inotify").length;
-  } catch {
-    return 0;
-  }
+  return [...listFdTargets(pid)].filter((target) => target === "anon_inode:inotify").length;
 }
 
 function readLimit(): number | undefined {
-  try {
-    return Number(readFileSync("/proc/sys/fs/inotify/max_user_instances", "utf8"));
-  } catch {
-    return undefined;
-  }
+  return readNumber("/proc/sys/fs/inotify/max_user_instances");
 }

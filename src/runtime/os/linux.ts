@@ -350,8 +350,6 @@ export interface ResourceLimit {
   readonly hard: number | "unlimited";
 }
 
-const limitIn = Memory.ofSize(128);
-
 /** Reads a limit of a process (0: this one). @throws SystemCallError */
 export function getLimit(pid: number, resource: number): ResourceLimit {
   if (libc.prlimit(pid, resource, 0n, scratch.address) !== 0) throw new SystemCallError("prlimit", errno());
@@ -360,15 +358,6 @@ export function getLimit(pid: number, resource: number): ResourceLimit {
     return value === RLIM_INFINITY ? "unlimited" : Number(value);
   };
   return { soft: read(0), hard: read(8) };
-}
-
-/** Sets a limit of a process (0: this one). @throws SystemCallError (EPERM, EINVAL, ESRCH) */
-export function setLimit(pid: number, resource: number, limit: ResourceLimit): void {
-  const write = (value: number | "unlimited", offset: number) =>
-    limitIn.bytes.writeBigUInt64LE(value === "unlimited" ? RLIM_INFINITY : BigInt(value), offset);
-  write(limit.soft, 0);
-  write(limit.hard, 8);
-  if (libc.prlimit(pid, resource, limitIn.address, 0n) !== 0) throw new SystemCallError("prlimit", errno());
 }
 
 /** The first descriptor that a process may inherit besides 0, 1 and 2 (sd_listen_fds(3) counts from it too). */
@@ -570,13 +559,8 @@ export function openListener(address: ListenAddress, backlog: number, lowestFd: 
   const family = address.family === "Unix" ? AF_UNIX : address.family === "IPv4" ? AF_INET : AF_INET6;
   const opened = libc.socket(family, SOCK_STREAM_CLOEXEC, 0);
   if (opened < 0) throw new SystemCallError("socket", errno());
-  let fd = opened;
+  const fd = raiseDescriptor(opened, lowestFd);
   try {
-    if (fd < lowestFd) {
-      fd = libc.fcntl(opened, F_DUPFD_CLOEXEC, BigInt(lowestFd));
-      if (fd < 0) throw new SystemCallError("fcntl", errno());
-      libc.close(opened);
-    }
     if (family !== AF_UNIX) {
       enableOption(fd, SOL_SOCKET, SO_REUSEADDR);
       enableOption(fd, IPPROTO_TCP, TCP_NODELAY);
@@ -586,7 +570,7 @@ export function openListener(address: ListenAddress, backlog: number, lowestFd: 
     if (libc.listen(fd, backlog) !== 0) throw new SystemCallError("listen", errno());
     return fd;
   } catch (error) {
-    libc.close(fd < 0 ? opened : fd);
+    libc.close(fd);
     throw error;
   }
 }
@@ -706,11 +690,6 @@ export function copyDescriptor(processFd: number, fd: number): number | undefine
   const number = errno();
   if (number === os.errno.EBADF) return undefined;
   throw new SystemCallError("pidfd_getfd", number);
-}
-
-/** Closes a descriptor of this process. */
-export function closeDescriptor(fd: number): void {
-  libc.close(fd);
 }
 
 /** The ends of a connection; undefined for an end that is not on loopback or a Unix socket, or has no address. */

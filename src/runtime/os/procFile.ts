@@ -2,7 +2,7 @@
  * Reads files of the kernel. Small ones, which it returns in one read, are read into one shared buffer, because a scrape
  * reads thousands.
  */
-import { closeSync, openSync, readFileSync, readSync } from "node:fs";
+import { closeSync, openSync, readdirSync, readFileSync, readSync } from "node:fs";
 
 /** Longer than /proc/<pid>/stat (52 numbers), /proc/<pid>/limits (17 lines) and /proc/<pid>/smaps_rollup can be. */
 const BUFFER_BYTES = 8192;
@@ -39,5 +39,20 @@ export function readText(path: string): string | undefined {
     return readFileSync(path, "utf8");
   } catch {
     return undefined;
+  }
+}
+
+/** The number in a file; undefined if it cannot be read. */
+export function readNumber(path: string): number | undefined {
+  const text = readText(path);
+  return text === undefined ? undefined : Number(text);
+}
+
+/** The names in a directory; none if it cannot be read. */
+export function listNames(path: string): string[] {
+  try {
+    return readdirSync(path);
+  } catch {
+    return [];
   }
 }

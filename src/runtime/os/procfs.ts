@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
 import { decodeOsText } from "../../base/osText.ts";
 import { printable } from "../../base/printable.ts";
-import { procBytes, readProcFile, readText } from "./procFile.ts";
+import { listNames, procBytes, readNumber, readProcFile, readText } from "./procFile.ts";
 
 /** The fields of /proc/<pid>/stat that are used here. */
 export interface ProcessStat {
@@ -88,14 +88,15 @@ export function listPids(): number[] {
     .map(Number);
 }
 
+/** Parses a list of process ids, as in /proc/<pid>/task/<tid>/children. */
+export function parsePids(text: string): number[] {
+  return text.split(" ").flatMap((pid) => (pid === "" ? [] : [Number(pid)]));
+}
+
 /** Process ids of the direct children of this process's main thread, including zombies. */
 export function listChildren(): number[] {
   const text = readText(`/proc/self/task/${process.pid}/children`);
-  if (text !== undefined)
-    return text
-      .split(" ")
-      .filter((pid) => pid !== "")
-      .map(Number);
+  if (text !== undefined) return parsePids(text);
   return listPids().filter((pid) => readStat(pid)?.ppid === process.pid);
 }
 
@@ -150,13 +151,9 @@ function readOwnEnviron(): Buffer | undefined {
 
 /** Reads the same text from another thread: an exited main thread has none (ESRCH) while its process lives. */
 function readThreadEnvironment(pid: number): string | undefined {
-  try {
-    for (const thread of readdirSync(`/proc/${pid}/task`)) {
-      const text = Number(thread) === pid ? undefined : readText(`/proc/${pid}/task/${thread}/environ`);
-      if (text !== undefined) return text;
-    }
-  } catch {
-    // The process has exited.
+  for (const thread of listNames(`/proc/${pid}/task`)) {
+    const text = Number(thread) === pid ? undefined : readText(`/proc/${pid}/task/${thread}/environ`);
+    if (text !== undefined) return text;
   }
   return undefined;
 }
@@ -194,8 +191,7 @@ export function readSoftNofile(pid: number): number | "unlimited" | undefined {
 
 /** The oom_score_adj of this process; undefined if it cannot be read. */
 export function readOwnOomScoreAdj(): number | undefined {
-  const text = readText("/proc/self/oom_score_adj");
-  return text === undefined ? undefined : Number(text);
+  return readNumber("/proc/self/oom_score_adj");
 }
 
 /** Kernel functions that a process waits in, innermost first; undefined if they cannot be read. */
@@ -241,6 +237,11 @@ export interface Listener {
   readonly command: string;
 }
 
+/** `pid 7 (nginx)`; "another process" if it is unknown. */
+export function formatHolder(holder: Listener | undefined): string {
+  return holder === undefined ? "another process" : `pid ${holder.pid} (${holder.command})`;
+}
+
 /** The process that listens on a TCP port, if this process can see it. */
 export function findListener(port: number): Listener | undefined {
   const inodes = new Set<string>();
@@ -268,13 +269,7 @@ function findHolder(matches: (target: string) => boolean): Listener | undefined 
 
 /** The targets of a process's descriptors; none if it has exited or belongs to another user. */
 export function* listFdTargets(pid: number): Generator<string> {
-  let fds: string[] = [];
-  try {
-    fds = readdirSync(`/proc/${pid}/fd`);
-  } catch {
-    return;
-  }
-  for (const fd of fds) {
+  for (const fd of listNames(`/proc/${pid}/fd`)) {
     try {
       yield readlinkSync(`/proc/${pid}/fd/${fd}`);
     } catch {

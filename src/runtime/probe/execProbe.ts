@@ -2,6 +2,7 @@
  * Probes by a command that runs beside the worker. Exit code 0 is success. A command that takes too long has failed and
  * is killed with its whole group; it counts as running until it has been reaped.
  */
+import { messageOf } from "../../base/errors.ts";
 import { formatExit } from "../../core/exit.ts";
 import type { AttemptOutcome } from "../../core/policy/probe.ts";
 import type { Helper, HelperControl, HelperRequest } from "../process/helpers.ts";
@@ -31,7 +32,7 @@ export function attemptExec(
   } catch (error) {
     // Out of processes or descriptors, or the command cannot be executed: the worker is not at fault.
     reaped();
-    attempt.end({ kind: "error", reason: error instanceof Error ? error.message : String(error) });
+    attempt.end({ kind: "error", reason: messageOf(error) });
   }
   return attempt;
 }

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { once } from "node:events";
 import { closeSync, mkdtempSync, openSync, readdirSync, rmSync } from "node:fs";
 import { createServer as createHttpServer, type RequestListener } from "node:http";
@@ -8,7 +9,6 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { freePort } from "../../../test/support/ports.ts";
 import type { AttemptOutcome } from "../../core/policy/probe.ts";
-import { getLimit, RLIMITS, setLimit } from "../os/linux.ts";
 import { outcomeOfError, type ProbeAddress } from "./attempt.ts";
 import { attemptGrpc } from "./grpcProbe.ts";
 import { attemptHttp, attemptTcp, isConnectedToItself } from "./networkProbe.ts";
@@ -193,11 +193,12 @@ test("a connection that the kernel made with itself is none", async (context) =>
 
 test("when the controller has no descriptor left, that is no failure of the worker", async (context) => {
   const address = await web(context, (_request, response) => response.end());
-  const nofile = RLIMITS["nofile"] ?? 7;
-  const limit = getLimit(0, nofile);
+  const prlimit = (...args: string[]) =>
+    execFileSync("prlimit", ["--pid", String(process.pid), ...args], { encoding: "utf8" }).trim();
+  const limit = prlimit("--nofile", "--noheadings", "--output", "SOFT");
   const highest = Math.max(...readdirSync("/proc/self/fd").map(Number));
   const fillers: number[] = [];
-  setLimit(0, nofile, { soft: highest + 2, hard: limit.hard });
+  prlimit(`--nofile=${highest + 2}:`);
   try {
     for (;;) fillers.push(openSync("/dev/null", "r"));
   } catch {
@@ -207,7 +208,7 @@ test("when the controller has no descriptor left, that is no failure of the work
   const outcomes = Promise.all([http(address), tcp(address), grpc]);
   const got = await outcomes.finally(() => {
     for (const fd of fillers) closeSync(fd);
-    setLimit(0, nofile, limit);
+    prlimit(`--nofile=${limit}:`);
   });
   assert.deepEqual(
     got,

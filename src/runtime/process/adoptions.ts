@@ -4,6 +4,7 @@
  */
 import { monotonicMs } from "../../base/monotonic.ts";
 import { TURN_MS } from "../../base/turns.ts";
+import type { Incarnation, Slot } from "../../core/identity.ts";
 import { readEnvironment, readStat } from "../os/procfs.ts";
 import { CONTROLLER_MARK } from "./lifeline.ts";
 
@@ -14,7 +15,7 @@ export const HELPER_VARIABLE = "MONOCEROS_WORKER_PID";
 export interface Origin {
   /** Pid of the leader, which is also the session id. */
   readonly pid: number;
-  /** As `readMarks` returns them; never "". */
+  /** See marksOf(). */
   readonly marks: string;
 }
 
@@ -75,11 +76,25 @@ export class Adoptions {
     return this.membersOf(origin).next().done !== true;
   }
 
-  /** The marks of the worker that a process came from; "" for any other process, undefined if currently unknown. */
+  /** The marks of a process. */
   readMarks(pid: number): string | undefined {
-    const env = readEnvironment(pid);
-    if (env?.size === 0) return undefined;
-    if (env === undefined || env.get(CONTROLLER_MARK) !== this.#mark || env.has(HELPER_VARIABLE)) return "";
-    return [env.get("MONOCEROS_POOL"), env.get("MONOCEROS_SLOT"), env.get("MONOCEROS_INCARNATION")].join("\0");
+    return readMarks(pid, this.#mark);
   }
+}
+
+/** The marks in the environment of each process of a worker. */
+export function marksOf(pool: string, slot: Slot | string, incarnation: Incarnation | string): string {
+  return `${pool}\0${slot}\0${incarnation}`;
+}
+
+/**
+ * The marks of the worker that a process came from, if `mark` is its CONTROLLER_MARK; "" for any other process. Unknown
+ * during execve(2), to be retried.
+ */
+export function readMarks(pid: number, mark: string): string | undefined {
+  const env = readEnvironment(pid);
+  if (env?.size === 0) return undefined;
+  if (env === undefined || env.get(CONTROLLER_MARK) !== mark || env.has(HELPER_VARIABLE)) return "";
+  const read = (name: string) => env.get(`MONOCEROS_${name}`) ?? "";
+  return marksOf(read("POOL"), read("SLOT"), read("INCARNATION"));
 }

@@ -211,21 +211,16 @@ function findExecutable(
     if (isExecutable(file)) return file;
     const there = lookAt(file);
     if (there === undefined) {
-      const words = commandLineHint(exec);
       throw new ControllerError(
         "EXEC_NOT_FOUND",
         `Cannot start pool "${pool}": executable "${exec}" does not exist (looked for ${file})`,
-        words === undefined ? {} : { hint: words },
+        { hint: commandLineHint(exec) },
       );
     }
     const what =
       there === "hidden" ? "cannot be reached by this user" : isFile(there) ? "may not be executed" : "is no file";
     const hint = isFile(there) ? `chmod +x ${file}` : undefined;
-    throw new ControllerError(
-      "EXEC_NOT_EXECUTABLE",
-      `Cannot start pool "${pool}": "${exec}" ${what}`,
-      hint === undefined ? {} : { hint },
-    );
+    throw new ControllerError("EXEC_NOT_EXECUTABLE", `Cannot start pool "${pool}": "${exec}" ${what}`, { hint });
   }
   let refused: string | undefined;
   for (const directory of path.split(":")) {
@@ -241,9 +236,7 @@ function findExecutable(
   throw new ControllerError(
     "EXEC_NOT_FOUND",
     `Cannot start pool "${pool}": executable "${exec}" is not on PATH (${path})`,
-    {
-      hint: commandLineHint(exec) ?? "Install it, or give its path in exec.",
-    },
+    { hint: commandLineHint(exec) ?? "Install it, or give its path in exec." },
   );
 }
 
@@ -264,7 +257,7 @@ function checkProgram({ pool, cwd }: LaunchRequest, program: string, file: strin
   throw new ControllerError(
     kind === "missing" ? "INTERPRETER_NOT_FOUND" : "EXEC_NOT_EXECUTABLE",
     `Cannot start pool "${pool}": "${program}" ${text}`,
-    hint === undefined ? {} : { hint },
+    { hint },
   );
 }
 

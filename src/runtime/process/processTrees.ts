@@ -14,9 +14,8 @@ import { readdirSync } from "node:fs";
 import { monotonicMs } from "../../base/monotonic.ts";
 import type { Incarnation, Slot } from "../../core/identity.ts";
 import { readProcText } from "../os/procFile.ts";
-import { readEnvironment, readStat } from "../os/procfs.ts";
-import { HELPER_VARIABLE } from "./adoptions.ts";
-import { CONTROLLER_MARK } from "./lifeline.ts";
+import { readStat } from "../os/procfs.ts";
+import { marksOf, readMarks } from "./adoptions.ts";
 
 /** The leader of a worker, and the marks in the environment of every process that it starts. */
 export interface TreeRoot {
@@ -29,6 +28,7 @@ export interface TreeRoot {
 
 interface Tree {
   readonly root: TreeRoot;
+  readonly marks: string;
   /** Parents before their children. */
   members: number[];
   /** Start time of each member except the leader, in clock ticks after boot. */
@@ -71,7 +71,8 @@ export class ProcessTrees {
 
   /** Adds a worker that has just been spawned. */
   add(root: TreeRoot): void {
-    const tree: Tree = { root, members: [root.leader], births: new Map() };
+    const marks = marksOf(root.pool, root.slot, root.incarnation);
+    const tree: Tree = { root, marks, members: [root.leader], births: new Map() };
     this.#trees.set(root.leader, tree);
     this.#owners.set(root.leader, tree);
     this.#isComplete = false;
@@ -166,18 +167,9 @@ export class ProcessTrees {
 
   /** The owner of a child of the controller; undefined during execve(2), to be retried. */
   #ownerByMarks(pid: number): Owner | undefined {
-    const env = readEnvironment(pid);
-    if (env?.size === 0) return undefined;
-    if (env === undefined || env.get(CONTROLLER_MARK) !== this.#mark || env.has(HELPER_VARIABLE)) return FOREIGN;
-    for (const tree of this.#trees.values()) {
-      const { pool, slot, incarnation } = tree.root;
-      if (
-        env.get("MONOCEROS_POOL") === pool &&
-        env.get("MONOCEROS_SLOT") === String(slot) &&
-        env.get("MONOCEROS_INCARNATION") === String(incarnation)
-      )
-        return tree;
-    }
+    const marks = readMarks(pid, this.#mark);
+    if (marks === undefined) return undefined;
+    for (const tree of this.#trees.values()) if (tree.marks === marks) return tree;
     return FOREIGN;
   }
 }

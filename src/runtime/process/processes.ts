@@ -14,6 +14,7 @@ import type { Incarnation, Slot } from "../../core/identity.ts";
 import { reapOne, sendSignal } from "../os/linux.ts";
 import type { OomKills } from "../os/oomKills.ts";
 import { listChildren } from "../os/procfs.ts";
+import { marksOf } from "./adoptions.ts";
 import { Helpers } from "./helpers.ts";
 import type { Lifeline } from "./lifeline.ts";
 import { NotifyChannel } from "./notifyChannel.ts";
@@ -99,7 +100,7 @@ export class Processes {
         slot,
         incarnation,
         pid,
-        marks: [launch.name, slot, incarnation].join("\0"),
+        marks: marksOf(launch.name, slot, incarnation),
         output: output && attach({ pool, slot, ...output }),
         notifyChannel: notifyFd === undefined ? undefined : new NotifyChannel(notifyFd),
         leaderExitedAtMs: undefined,

@@ -4,10 +4,9 @@
  * peer. This needs Linux 5.6 and permission to trace the process (ptrace(2)); Docker's default seccomp profile denies
  * it without CAP_SYS_PTRACE.
  */
-import { readdirSync } from "node:fs";
+import { closeSync, readdirSync } from "node:fs";
 import { setImmediate as turn } from "node:timers/promises";
 import {
-  closeDescriptor,
   copyDescriptor,
   endConnection,
   type LocalEnd,
@@ -50,7 +49,7 @@ export async function endConnections(
     if (!(error instanceof SystemCallError)) throw error;
     return error.code === "ESRCH" ? { count } : { refused: error.code };
   } finally {
-    if (processFd !== undefined) closeDescriptor(processFd);
+    if (processFd !== undefined) closeSync(processFd);
   }
   return { count };
 }
@@ -64,7 +63,7 @@ function endIfMatching(processFd: number, fd: number, address: LocalEnd, side: "
     endConnection(copy);
     return true;
   } finally {
-    closeDescriptor(copy);
+    closeSync(copy);
   }
 }
 

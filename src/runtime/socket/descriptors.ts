@@ -1,6 +1,7 @@
 /** Targets of the descriptors of processes. Each process may exit meanwhile, or refuse inspection. */
-import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
-import { listDescendants } from "../os/procfs.ts";
+import { existsSync, readdirSync, readlinkSync } from "node:fs";
+import { listNames, readText } from "../os/procFile.ts";
+import { listDescendants, parsePids } from "../os/procfs.ts";
 
 /** Targets of the descriptors of a process, by number; "refused" if this process may not or cannot inspect them. */
 export type Descriptors = ReadonlyMap<number, string> | "refused";
@@ -45,22 +46,9 @@ export function* walkTree(root: number): Generator<number> {
 /** The children of all threads of a process; undefined if the kernel does not list them (CONFIG_PROC_CHILDREN). */
 function readChildren(pid: number): readonly number[] | undefined {
   if (!hasChildrenLists()) return undefined;
-  let threads: string[];
-  try {
-    threads = readdirSync(`/proc/${pid}/task`);
-  } catch {
-    return [];
-  }
-  const children: number[] = [];
-  for (const thread of threads) {
-    try {
-      for (const child of readFileSync(`/proc/${pid}/task/${thread}/children`, "latin1").split(" "))
-        if (child !== "") children.push(Number(child));
-    } catch {
-      // A thread that ended meanwhile has no children any more.
-    }
-  }
-  return children;
+  // A thread that ended meanwhile has no children any more.
+  const texts = listNames(`/proc/${pid}/task`).map((thread) => readText(`/proc/${pid}/task/${thread}/children`) ?? "");
+  return texts.flatMap(parsePids);
 }
 
 let knownLists: boolean | undefined;

@@ -3,7 +3,9 @@
  * for example with a symlink to a socket that only root may open. So the proxy uses a link in a directory that the
  * worker cannot write: the socket cannot be replaced after the check.
  */
+
 import { chmodSync, chownSync, linkSync, lstatSync, renameSync, rmSync, type Stats } from "node:fs";
+import { messageOf } from "../../base/errors.ts";
 
 export interface ExposedSocket {
   /** Where the worker listens. */
@@ -40,7 +42,7 @@ export function exposeSocket({ path, link, owner, group }: ExposedSocket): strin
     renameSync(fresh, link);
     return undefined;
   } catch (error) {
-    return `${path} cannot be linked for the proxy: ${error instanceof Error ? error.message : String(error)}`;
+    return `${path} cannot be linked for the proxy: ${messageOf(error)}`;
   } finally {
     // A rename between two names of one file does nothing.
     rmSync(fresh, { force: true });

@@ -3,10 +3,10 @@
  * worker that stops takes its own accept queue with it, and another process shares the port. Reads /proc a few times in
  * the life of the controller, in small batches between other work. Changes nothing.
  */
-import { readFileSync } from "node:fs";
 import { setImmediate as turn } from "node:timers/promises";
 import type { Logger } from "../../base/log.ts";
 import type { LifecycleEvent } from "../../core/event.ts";
+import { readNumber } from "../os/procFile.ts";
 import { listFdTargets, listPids, readCommandLine, readEnvironment, readStat } from "../os/procfs.ts";
 import { leftoverOf } from "../process/leftovers.ts";
 import { CONTROLLER_MARK } from "../process/lifeline.ts";
@@ -71,11 +71,7 @@ function overlap(a: ListeningSocket, b: ListeningSocket): boolean {
 
 /** Whether the kernel migrates queued connections of a closed socket on the port (ip-sysctl, since Linux 5.14). */
 function isMigrating(): boolean {
-  try {
-    return readFileSync("/proc/sys/net/ipv4/tcp_migrate_req", "utf8").trim() !== "0";
-  } catch {
-    return false;
-  }
+  return (readNumber("/proc/sys/net/ipv4/tcp_migrate_req") ?? 0) !== 0;
 }
 
 /** Follows lifecycle events and logs warnings. */

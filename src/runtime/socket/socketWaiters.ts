@@ -3,7 +3,8 @@
  * a thread is in accept(2), or a thread is in poll(2) or select(2) with the socket among its descriptors. Waiting through
  * io_uring is not visible.
  */
-import { closeSync, openSync, readdirSync, readFileSync, readSync } from "node:fs";
+import { closeSync, openSync, readSync } from "node:fs";
+import { listNames, readText } from "../os/procFile.ts";
 import { type Descriptors, socketInode } from "./descriptors.ts";
 
 /** Maximum depth of nested epoll sets to follow; the kernel allows 5 (EP_MAX_NESTS). */
@@ -22,7 +23,7 @@ const CALLS =
     : { accept: [43, 288], poll: [7, 271], select: [23, 270] };
 
 /** One entry of an epoll set: the descriptor that was added, and the inode of its file. */
-export interface EpollEntry {
+interface EpollEntry {
   readonly fd: number;
   readonly events: number;
   /** undefined on kernels older than 5.4. */
@@ -30,7 +31,7 @@ export interface EpollEntry {
 }
 
 /** The entries of an epoll set in a text of /proc/pid/fdinfo/fd (proc(5)). */
-export function parseEpollEntries(text: string): EpollEntry[] {
+function parseEpollEntries(text: string): EpollEntry[] {
   const entries: EpollEntry[] = [];
   for (const line of text.split("\n")) {
     const match = /^tfd:\s*(\d+)\s+events:\s*([\da-f]+)/u.exec(line);
@@ -46,7 +47,7 @@ export function parseEpollEntries(text: string): EpollEntry[] {
 }
 
 /** The number and arguments of a thread's system call; undefined if it runs or may not be inspected. */
-export function parseSyscall(text: string): { readonly number: number; readonly args: readonly bigint[] } | undefined {
+function parseSyscall(text: string): { readonly number: number; readonly args: readonly bigint[] } | undefined {
   const [number, ...args] = text.trim().split(" ");
   if (number === undefined || !/^\d+$/u.test(number)) return undefined;
   return { number: Number(number), args: args.slice(0, 6).map((arg) => BigInt(arg)) };
@@ -78,12 +79,7 @@ function hasInEpoll(
   inodes: ReadonlySet<string>,
   depth: number,
 ): boolean {
-  let text: string;
-  try {
-    text = readFileSync(`/proc/${pid}/fdinfo/${epoll}`, "latin1");
-  } catch {
-    return false;
-  }
+  const text = readText(`/proc/${pid}/fdinfo/${epoll}`) ?? "";
   return parseEpollEntries(text).some(({ fd, events, inode }) => {
     if ((events & EPOLLIN) === 0) return false;
     if (inode === undefined ? held.has(fd) : inodes.has(inode)) return true;
@@ -92,19 +88,9 @@ function hasInEpoll(
 }
 
 function isInCall(pid: number, held: ReadonlySet<number>): boolean {
-  let threads: string[];
-  try {
-    threads = readdirSync(`/proc/${pid}/task`);
-  } catch {
-    return false;
-  }
-  return threads.some((thread) => {
-    try {
-      const call = parseSyscall(readFileSync(`/proc/${pid}/task/${thread}/syscall`, "latin1"));
-      return call !== undefined && isCallFor(pid, call, held);
-    } catch {
-      return false;
-    }
+  return listNames(`/proc/${pid}/task`).some((thread) => {
+    const call = parseSyscall(readText(`/proc/${pid}/task/${thread}/syscall`) ?? "");
+    return call !== undefined && isCallFor(pid, call, held);
   });
 }
 

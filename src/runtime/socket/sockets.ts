@@ -7,12 +7,13 @@
  * socket removes only the file that was created here.
  */
 
-import { closeSync, lstatSync, readFileSync, rmSync, type Stats } from "node:fs";
+import { closeSync, lstatSync, rmSync, type Stats } from "node:fs";
 import { connect, isIP } from "node:net";
-import { ControllerError } from "../../base/errors.ts";
+import { ControllerError, messageOf } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
-import { boundPort, FIRST_INHERITED_FD, type ListenAddress, openListener, SystemCallError } from "../os/linux.ts";
-import { findListener, findUnixListener, type Listener } from "../os/procfs.ts";
+import { boundPort, FIRST_INHERITED_FD, openListener, SystemCallError } from "../os/linux.ts";
+import { readNumber } from "../os/procFile.ts";
+import { findListener, findUnixListener, formatHolder } from "../os/procfs.ts";
 import { LeftoverWait } from "../process/leftovers.ts";
 import { openTcpListener, type TcpTarget } from "./tcpListener.ts";
 
@@ -121,15 +122,11 @@ export class SharedSockets implements Disposable {
   }
 
   async #bind(request: SocketRequest, lowest: number): Promise<void> {
-    const { pool, name, listen, backlog } = request;
-    const target = parseListen(listen);
-    const socket =
-      target.kind === "unix"
-        ? await bindUnix(request, target.path, lowest, this.#log)
-        : await bindTcp(request, target, lowest, this.#log);
+    const { pool, name, backlog } = request;
+    const socket = await bindSocket(request, lowest, this.#log);
     this.#sockets.add(socket);
     this.#log.debug("a shared socket listens", { pool, socket: name, address: socket.address, backlog });
-    const most = readSomaxconn();
+    const most = readNumber("/proc/sys/net/core/somaxconn");
     if (most !== undefined && backlog > most)
       this.#log.warn(`backlog ${backlog} of socket "${name}" of pool "${pool}" is cut to ${most}`, {
         hint: `sysctl -w net.core.somaxconn=${backlog}`,
@@ -151,48 +148,46 @@ function lowestFd(requests: readonly SocketRequest[]): number {
   return FIRST_INHERITED_FD + requests.length;
 }
 
-async function bindTcp(request: SocketRequest, target: TcpTarget, lowest: number, log: Logger): Promise<BoundSocket> {
-  const { pool, name, backlog } = request;
-  const { port } = target;
+/** Waits for workers of a controller that was killed, which are about to exit. @throws ControllerError */
+async function bindSocket(request: SocketRequest, lowest: number, log: Logger): Promise<BoundSocket> {
+  const { pool, name, listen } = request;
+  const target = parseListen(listen);
+  const isUnix = target.kind === "unix";
   for (const leftovers = new LeftoverWait(`socket "${name}"`, log); ; ) {
     try {
-      const { fd, host } = await openTcpListener(target, backlog, lowest);
-      const bound = boundPort(fd);
-      const address = isIP(host) === 6 ? `[${host}]:${bound}` : `${host}:${bound}`;
-      return { pool, name, fd, address, port: bound, file: undefined };
+      return isUnix ? await bindUnix(request, target.path, lowest) : await bindTcp(request, target, lowest);
     } catch (error) {
-      if (codeOf(error) !== "EADDRINUSE") throw unavailable(request, error);
-      const holder = findListener(port);
+      if (error instanceof ControllerError) throw error;
+      if (!(error instanceof InUseError) && codeOf(error) !== "EADDRINUSE") throw unavailable(request, error);
+      const holder = isUnix ? findUnixListener(target.path) : findListener(target.port);
       if (await leftovers.isWorthIt(holder)) continue;
-      throw new ControllerError("PORT_IN_USE", `${cannotListen(request)}: ${nameOf(holder)} holds the port`, {
+      const what = `${formatHolder(holder)} ${isUnix ? "listens there" : "holds the port"}`;
+      throw new ControllerError(isUnix ? "SOCKET_IN_USE" : "PORT_IN_USE", `${cannotListen(request)}: ${what}`, {
         cause: error,
-        hint: `End it, or let the socket "${name}" of pool "${pool}" listen elsewhere.`,
+        hint: `Stop it, or let the socket "${name}" of pool "${pool}" listen elsewhere.`,
       });
     }
   }
 }
 
-async function bindUnix(request: SocketRequest, path: string, lowest: number, log: Logger): Promise<BoundSocket> {
+async function bindTcp(
+  { pool, name, backlog }: SocketRequest,
+  target: TcpTarget,
+  lowest: number,
+): Promise<BoundSocket> {
+  const { fd, host } = await openTcpListener(target, backlog, lowest);
+  const port = boundPort(fd);
+  return { pool, name, fd, address: isIP(host) === 6 ? `[${host}]:${port}` : `${host}:${port}`, port, file: undefined };
+}
+
+async function bindUnix(request: SocketRequest, path: string, lowest: number): Promise<BoundSocket> {
   const { pool, name, backlog } = request;
-  const address: ListenAddress = { family: "Unix", path };
-  for (const leftovers = new LeftoverWait(`socket "${name}"`, log); ; ) {
-    try {
-      await removeStale(request, path);
-      const fd = openListener(address, backlog, lowest);
-      return { pool, name, fd, address: path, port: undefined, file: { path, stats: lstatSync(path) } };
-    } catch (error) {
-      const isTaken = error instanceof InUseError || codeOf(error) === "EADDRINUSE";
-      if (!isTaken) throw error instanceof ControllerError ? error : unavailable(request, error);
-      const holder = findUnixListener(path);
-      if (await leftovers.isWorthIt(holder)) continue;
-      throw new ControllerError("SOCKET_IN_USE", `${cannotListen(request)}: ${nameOf(holder)} listens there`, {
-        hint: `End it, or let the socket "${name}" of pool "${pool}" listen elsewhere.`,
-      });
-    }
-  }
+  await removeStale(request, path);
+  const fd = openListener({ family: "Unix", path }, backlog, lowest);
+  return { pool, name, fd, address: path, port: undefined, file: { path, stats: lstatSync(path) } };
 }
 
-/** A process listens on the path. */
+/** A process has bound the path. */
 class InUseError extends Error {
   override readonly name = "InUseError";
 }
@@ -204,7 +199,7 @@ async function removeStale(request: SocketRequest, path: string): Promise<void> 
   if (!found.isSocket())
     throw new ControllerError(
       "ADDRESS_UNAVAILABLE",
-      `${cannotListen(request)}: there is something that is no socket, and it is left alone`,
+      `${cannotListen(request)}: the file there is not a socket, so it is kept`,
     );
   // A socket that is bound but does not listen yet refuses too, but a process holds it.
   if (!(await refuses(path)) || findUnixListener(path) !== undefined) throw new InUseError(path);
@@ -228,10 +223,6 @@ function cannotListen({ pool, name, listen }: SocketRequest): string {
   return `Cannot listen on "${listen}" for socket "${name}" of pool "${pool}"`;
 }
 
-function nameOf(holder: Listener | undefined): string {
-  return holder === undefined ? "another process" : `pid ${holder.pid} (${holder.command})`;
-}
-
 function unavailable(request: SocketRequest, error: unknown): ControllerError {
   const code = codeOf(error);
   const { kind } = parseListen(request.listen);
@@ -241,23 +232,11 @@ function unavailable(request: SocketRequest, error: unknown): ControllerError {
       : code === "ENOENT" && kind === "unix"
         ? "The directory must exist."
         : undefined;
-  const what = code ?? (error instanceof Error ? error.message : String(error));
-  return new ControllerError("ADDRESS_UNAVAILABLE", `${cannotListen(request)}: ${what}`, {
-    cause: error,
-    ...(hint === undefined ? {} : { hint }),
-  });
+  const what = code ?? messageOf(error);
+  return new ControllerError("ADDRESS_UNAVAILABLE", `${cannotListen(request)}: ${what}`, { cause: error, hint });
 }
 
 function codeOf(error: unknown): string | undefined {
   if (error instanceof SystemCallError) return error.code;
   return error instanceof Error && "code" in error ? String(error.code) : undefined;
-}
-
-/** The kernel's limit for a backlog; undefined if it cannot be read. */
-function readSomaxconn(): number | undefined {
-  try {
-    return Number(readFileSync("/proc/sys/net/core/somaxconn", "utf8"));
-  } catch {
-    return undefined;
-  }
 }

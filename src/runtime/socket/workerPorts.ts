@@ -6,7 +6,7 @@ import { lstatSync } from "node:fs";
 import { ControllerError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import { whyNotBindable } from "../os/linux.ts";
-import { findListener, findUnixListener } from "../os/procfs.ts";
+import { findListener, findUnixListener, formatHolder } from "../os/procfs.ts";
 import { LeftoverWait } from "../process/leftovers.ts";
 import { readUnixListeners } from "./socketTable.ts";
 
@@ -25,8 +25,7 @@ function isTaken(port: number): boolean {
 
 /** Description of the process that holds a port. */
 function holderOf(port: number): string {
-  const holder = findListener(port);
-  return holder === undefined ? "another process" : `pid ${holder.pid} (${holder.command})`;
+  return formatHolder(findListener(port));
 }
 
 /** @throws ControllerError PORT_IN_USE if another process holds the port that a worker is about to use. */
@@ -43,11 +42,8 @@ export function findTakenPort({ from, to }: Omit<PortRange, "pool">): string | u
 /** @throws ControllerError SOCKET_IN_USE if another process listens on the path that a worker is about to use. */
 export function checkSocketPath(path: string): void {
   if (lstatSync(path, { throwIfNoEntry: false }) === undefined) return;
-  const isListening = readUnixListeners().some((listener) => listener.path === path);
-  if (!isListening) return;
-  const holder = findUnixListener(path);
-  const who = holder === undefined ? "another process" : `pid ${holder.pid} (${holder.command})`;
-  throw new ControllerError("SOCKET_IN_USE", `${who} listens on ${path}`);
+  if (!readUnixListeners().some((listener) => listener.path === path)) return;
+  throw new ControllerError("SOCKET_IN_USE", `${formatHolder(findUnixListener(path))} listens on ${path}`);
 }
 
 /**
