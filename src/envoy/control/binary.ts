@@ -2,10 +2,10 @@
  * Finds the Envoy binary, reads its version and has it validate a configuration. Starts no process itself: the caller
  * provides the function that runs a program.
  */
-import { accessSync, constants, statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { ControllerError, messageOf } from "../../base/errors.ts";
 import { formatDuration } from "../../base/units.ts";
+import { isExecutable, isFile } from "../../files/executable.ts";
 import { distrustOf, type Identity } from "../../files/inspectPath.ts";
 import type { Distrust } from "../../files/trust.ts";
 import { bootstrapToCheck } from "../resources/bootstrap.ts";
@@ -157,21 +157,4 @@ function findFile({ pool, exec, path = "", ownDirectory, identities = [] }: Envo
   if (refused !== undefined) return fail("ENVOY_NOT_EXECUTABLE", `Envoy "${refused}" may not be executed`);
   const beside = exec === undefined ? ` nor in ${ownDirectory}` : "";
   return fail("ENVOY_NOT_FOUND", `"${name}" is not on PATH (${path})${beside}`);
-}
-
-function isFile(path: string): boolean {
-  try {
-    return statSync(path).isFile();
-  } catch {
-    return false;
-  }
-}
-
-function isExecutable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK);
-    return isFile(path);
-  } catch {
-    return false;
-  }
 }

@@ -37,12 +37,7 @@ export function serveArgs(settings: ProxySettings, location: ProxyLocation): str
   ];
 }
 
-/** Arguments to validate the bootstrap file `file` and exit: code 0, or 1 with the reason on stderr. */
-export function validateArgs(file: string): string[] {
-  return ["--mode", "validate", "-c", file, ...LOG_FORMAT];
-}
-
-/** Arguments to validate an inline bootstrap, which needs no file. */
+/** Arguments to validate an inline bootstrap, which needs no file, and exit: code 0, or 1 with the reason on stderr. */
 export function validateInlineArgs(bootstrap: string): string[] {
   return ["--mode", "validate", "--config-yaml", bootstrap, ...LOG_FORMAT];
 }

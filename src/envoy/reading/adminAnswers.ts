@@ -32,6 +32,11 @@ export interface ListenerState {
   readonly reason: string | undefined;
 }
 
+/** The filter for statistics with exactly these names. */
+export function filterOf(names: readonly string[]): string {
+  return `^(${names.map((name) => name.replaceAll(".", "\\.")).join("|")})$`;
+}
+
 /** A numeric statistic; 0 if absent. */
 export function numberOf(stats: ReadonlyMap<string, number | string>, name: string): number {
   const value = stats.get(name);

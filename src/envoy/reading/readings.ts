@@ -1,7 +1,7 @@
 /** Metrics of a pool's proxy: which Envoy statistics they come from and how they add up. Pure. */
 
 import { CLUSTER_NAME, LISTENER_NAME } from "../resources/settings.ts";
-import { type Histogram, type HostStatus, numberOf } from "./adminAnswers.ts";
+import { filterOf, type Histogram, type HostStatus, numberOf } from "./adminAnswers.ts";
 import type { NamedCounts, RequestCounts } from "./requestCounts.ts";
 
 /** One worker as the proxy sees it. Totals belong to its slot and never decrease. */
@@ -70,10 +70,6 @@ export const UPSTREAM_FILTER = filterOf(Object.values(UPSTREAM_CONNECTIONS));
 
 /** Filter for the outcome of endpoint updates. */
 export const UPDATE_FILTER = filterOf([`${CLUSTER}.version_text`, COUNTERS.refused, COUNTERS.unread]);
-
-function filterOf(names: readonly string[]): string {
-  return `^(${names.map((name) => name.replaceAll(".", "\\.")).join("|")})$`;
-}
 
 type Stats = ReadonlyMap<string, number | string>;
 

@@ -63,10 +63,7 @@ export function addObservations(
   }
   if (counts.run === run) return { run, slots };
   // A new Envoy process resets every counter, including those not observed yet.
-  const observed = new Set(observations.map(({ slot }) => slot));
-  for (const [slot, count] of slots)
-    if (!observed.has(slot)) slots.set(slot, { ...count, seenRequests: 0, seenFailed: 0 });
-  return { run, slots };
+  return forgetAbsent({ run, slots }, new Set(observations.map(({ slot }) => slot)));
 }
 
 /** Resets the observed counters of every slot not in `present`, because Envoy dropped them. */

@@ -4,7 +4,7 @@
  */
 
 import { LISTENER_NAME } from "../resources/settings.ts";
-import { numberOf } from "./adminAnswers.ts";
+import { filterOf, numberOf } from "./adminAnswers.ts";
 
 /** A resource that changes when the settings do. */
 export type ResourceKind = "routes" | "listener" | "cluster";
@@ -36,17 +36,13 @@ const LISTENER = {
 const CLUSTERS_WARMING = "cluster_manager.warming_clusters";
 
 /** Filter for the statistics of all kinds. */
-export const RESOURCES_FILTER = `^(${[
-  ...Object.values(PREFIXES).flatMap((prefix) => [
-    `${prefix}.version_text`,
-    `${prefix}.update_rejected`,
-    `${prefix}.update_failure`,
-  ]),
+export const RESOURCES_FILTER = filterOf([
+  ...Object.values(PREFIXES).flatMap((prefix) =>
+    ["version_text", "update_rejected", "update_failure"].map((name) => `${prefix}.${name}`),
+  ),
   ...Object.values(LISTENER),
   CLUSTERS_WARMING,
-]
-  .map((name) => name.replaceAll(".", "\\."))
-  .join("|")})$`;
+]);
 
 /** The state of one kind of resource. */
 export function resourceState(kind: ResourceKind, stats: Stats): ResourceState {

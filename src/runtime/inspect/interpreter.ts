@@ -51,7 +51,7 @@ interface StartContext {
 
 /** Why `file`, which exists and is executable, cannot be started; undefined if no reason is found. */
 export function findProgramProblem(file: string, context: StartContext, depth = 0): ProgramProblem | undefined {
-  const head = readHead(file);
+  const head = readAt(file, 0, HEAD_BYTES);
   // Executable but not readable by the controller. The kernel can read it, so nothing is known here.
   if (head === undefined) return undefined;
   if (head.subarray(0, 2).toString("latin1") === "#!") return scriptProblem(file, head, context, depth);
@@ -225,10 +225,6 @@ function readLoader(file: string, { is64, isLittleEndian, programHeaders }: ElfH
     return readAt(file, start, Math.min(bytes, MAX_INTERP_BYTES))?.toString("utf8").replace(/\0.*$/su, "");
   }
   return undefined;
-}
-
-function readHead(file: string): Buffer | undefined {
-  return readAt(file, 0, HEAD_BYTES);
 }
 
 function readAt(file: string, position: number, bytes: number): Buffer | undefined {

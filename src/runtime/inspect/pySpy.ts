@@ -5,10 +5,8 @@
  */
 
 import {
-  accessSync,
   chmodSync,
   chownSync,
-  constants,
   promises as files,
   mkdirSync,
   mkdtempSync,
@@ -20,6 +18,7 @@ import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { messageOf } from "../../base/errors.ts";
+import { isExecutable } from "../../files/executable.ts";
 import { distrustOf } from "../../files/inspectPath.ts";
 import { readWholeFile } from "../../files/readFile.ts";
 import { readText } from "../os/procFile.ts";
@@ -79,15 +78,6 @@ export function findPySpy(path: string | undefined, pid: number): FoundPySpy {
     untrusted ??= { kind: "untrusted", reason: `"${file}" is not run, because ${distrust.reason} (${distrust.hint})` };
   }
   return untrusted;
-}
-
-function isExecutable(file: string): boolean {
-  try {
-    accessSync(file, constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 /** The credentials of a process of another user, if the controller may assume them. */

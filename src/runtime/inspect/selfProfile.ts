@@ -3,6 +3,7 @@
  * inspector is loaded on first use, and the session is disconnected afterwards.
  */
 import type { HeapProfiler, Profiler } from "node:inspector";
+import type { Session } from "node:inspector/promises";
 import { setTimeout as wait } from "node:timers/promises";
 import { requireThreads } from "../os/threads.ts";
 
@@ -18,10 +19,7 @@ const HEAP_INTERVAL_BYTES = 32_768;
  */
 export async function profileCpu(durationMs: number, signal: AbortSignal): Promise<Profiler.Profile> {
   requireThreads(1, "Cannot profile the controller");
-  const { Session } = await import("node:inspector/promises");
-  const session = new Session();
-  session.connect();
-  try {
+  return inSession(async (session) => {
     await session.post("Profiler.enable");
     await session.post("Profiler.setSamplingInterval", { interval: CPU_INTERVAL_US });
     await session.post("Profiler.start");
@@ -29,23 +27,27 @@ export async function profileCpu(durationMs: number, signal: AbortSignal): Promi
     const { profile } = await session.post("Profiler.stop");
     await session.post("Profiler.disable");
     return profile;
-  } finally {
-    session.disconnect();
-  }
+  });
 }
 
 /** Samples allocations for `durationMs` or until `signal` aborts, and reports those still in use at the end. */
 export async function profileHeap(durationMs: number, signal: AbortSignal): Promise<HeapProfiler.SamplingHeapProfile> {
-  const { Session } = await import("node:inspector/promises");
-  const session = new Session();
-  session.connect();
-  try {
+  return inSession(async (session) => {
     await session.post("HeapProfiler.enable");
     await session.post("HeapProfiler.startSampling", { samplingInterval: HEAP_INTERVAL_BYTES });
     await waitFor(durationMs, signal);
     const { profile } = await session.post("HeapProfiler.stopSampling");
     await session.post("HeapProfiler.disable");
     return profile;
+  });
+}
+
+async function inSession<T>(profile: (session: Session) => Promise<T>): Promise<T> {
+  const { Session } = await import("node:inspector/promises");
+  const session = new Session();
+  session.connect();
+  try {
+    return await profile(session);
   } finally {
     session.disconnect();
   }

@@ -107,15 +107,8 @@ export class TreeUsages {
       if (isDead(known)) continue;
       const { pid, parentPid, startTicks, name, state } = known;
       const cpuSeconds = known.cpuTicks / ticksPerSecond;
-      processes.push({
-        pid,
-        parentPid,
-        startTicks,
-        name,
-        state,
-        cpuSeconds,
-        residentBytes: known.rssPages * pageBytes,
-      });
+      const residentBytes = known.rssPages * pageBytes;
+      processes.push({ pid, parentPid, startTicks, name, state, cpuSeconds, residentBytes });
     }
     return processes;
   }
@@ -174,11 +167,7 @@ export class TreeUsages {
       known.owedTicks = Math.min(newlyOwed, Math.max(0, known.owedTicks + newlyOwed - ticks));
     }
     for (const [known, ticks] of owed ?? []) known.owedTicks = ticks;
-    return {
-      cpuSeconds: account.cpuTicks / ticksPerSecond,
-      residentBytes: rssPages * pageBytes,
-      processCount,
-    };
+    return { cpuSeconds: account.cpuTicks / ticksPerSecond, residentBytes: rssPages * pageBytes, processCount };
   }
 
   /**

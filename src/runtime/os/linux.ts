@@ -667,10 +667,8 @@ function socketAddress(address: ListenAddress): { readonly memory: Memory; reado
 
 /** The port that an IPv4 or IPv6 socket is bound to (getsockname(2)). @throws SystemCallError */
 export function boundPort(fd: number): number {
-  const address = Memory.ofSize(128);
-  scratch.bytes.writeUInt32LE(128);
-  if (libc.getsockname(fd, address.address, scratch.address) !== 0) throw new SystemCallError("getsockname", errno());
-  return address.bytes.readUInt16BE(2);
+  if (!readName(libc.getsockname, fd)) throw new SystemCallError("getsockname", errno());
+  return socketName.bytes.readUInt16BE(2);
 }
 
 /** A descriptor that refers to a process (pidfd_open(2)). The caller closes it. @throws SystemCallError */

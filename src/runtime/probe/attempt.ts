@@ -49,10 +49,6 @@ export class Attempt implements Disposable {
     this.#timer = setTimeout(() => this.end({ kind: "failure", reason, how: "timeout" }), timeoutMs);
   }
 
-  get isOver(): boolean {
-    return this.#isOver;
-  }
-
   /** Sets the cleanup to run when the attempt ends; runs it immediately if the attempt is already over. */
   releaseBy(release: () => void): void {
     if (this.#isOver) release();

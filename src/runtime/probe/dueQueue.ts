@@ -9,10 +9,6 @@ interface Entry<T> {
 export class DueQueue<T> {
   readonly #heap: Entry<T>[] = [];
 
-  get size(): number {
-    return this.#heap.length;
-  }
-
   /** When the first item is due; undefined if the queue is empty. */
   get firstAt(): Instant | undefined {
     return this.#heap[0]?.at;

@@ -102,7 +102,7 @@ test("a worker that is stopped is found by its liveness probe, and found alive w
   const server = `require("node:http").createServer((q, r) => r.end()).listen(0, "127.0.0.1", function () {
     require("node:fs").writeFileSync("port", this.address().port + "\\n"); })`;
   const it = new Observed(context, `exec ${process.execPath} -e '${server}'`);
-  const pid = it.scene.processes.spawn(0, 0, 1, 1);
+  const pid = it.scene.processes.begin(0, 0, 1, 1)();
   const file = it.scene.path("port");
   await until(() => existsSync(file) && readFileSync(file, "utf8").endsWith("\n"), "the worker listens");
   const method: ProbeMethod = { kind: "http", path: "/healthz", port: Number(readFileSync(file, "utf8")) };
@@ -127,7 +127,7 @@ test("gRPC, Unix sockets and commands can be combined in one worker", async (con
   await once(server.listen(path), "listening");
   it.prober.watch(
     target({
-      pid: it.scene.processes.spawn(0, 0, 1, 1),
+      pid: it.scene.processes.begin(0, 0, 1, 1)(),
       address: { path },
       startup: { method: { kind: "exec", file: "/bin/sh", argv: ["sh", "-c", "exit 0"] }, policy: policy() },
       readiness: { method: { kind: "grpc", port: undefined, service: "a" }, policy: policy() },
@@ -142,14 +142,14 @@ test("a command that hangs fails startup by its timeout", async (context) => {
   const it = new Observed(context);
   const method: ProbeMethod = { kind: "exec", file: "/bin/sh", argv: ["sh", "-c", "sleep 1000; :"] };
   const startup = { method, policy: policy({ timeoutMs: 100, failureThreshold: 2 }) };
-  it.prober.watch(target({ pid: it.scene.processes.spawn(0, 0, 1, 1), startup }));
+  it.prober.watch(target({ pid: it.scene.processes.begin(0, 0, 1, 1)(), startup }));
   await it.hears('startup failed: startup failed 2 times in a row: command "sh": no answer within 100ms');
 });
 
 test("the command of a worker that is forgotten is killed and no answer of it counts", async (context) => {
   const it = new Observed(context);
   const method: ProbeMethod = { kind: "exec", file: "/bin/sh", argv: ["sh", "-c", "echo $$ > leader; sleep 1000; :"] };
-  it.prober.watch(target({ pid: it.scene.processes.spawn(0, 0, 1, 1), readiness: { method, policy: policy() } }));
+  it.prober.watch(target({ pid: it.scene.processes.begin(0, 0, 1, 1)(), readiness: { method, policy: policy() } }));
   const file = it.scene.path("leader");
   await until(() => existsSync(file) && readFileSync(file, "utf8").endsWith("\n"), "the command runs");
   it.prober.forget(0, 0, 1);
@@ -192,7 +192,7 @@ test("a probe without an address is a fault of ours", async (context) => {
 
 test("a worker tells by itself that it is ready", async (context) => {
   const it = new Observed(context, "echo >&$MONOCEROS_NOTIFY_FD; exec sleep 1000", true);
-  const pid = it.scene.processes.spawn(0, 0, 1, 1);
+  const pid = it.scene.processes.begin(0, 0, 1, 1)();
   it.prober.watch(target({ pid, readiness: "notify", notifyChannel: it.scene.processes.notifyChannelOf(pid) }));
   await it.hears("ready");
 });

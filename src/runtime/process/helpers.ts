@@ -13,8 +13,16 @@ import type { LaunchOf, WorkerEnvironments } from "./poolLaunch.ts";
 import { startProcess } from "./spawn.ts";
 import type { Credentials, LimitSetting, ProcessSettings } from "./spawnShim.ts";
 
+/** A program and its arguments. */
+interface Command {
+  /** Absolute path. */
+  readonly file: string;
+  /** The program's name first. */
+  readonly argv: readonly string[];
+}
+
 /** A command to run beside a worker. */
-export interface HelperRequest {
+export interface HelperRequest extends Command {
   /** Index of the pool. */
   readonly pool: number;
   readonly slot: Slot;
@@ -22,10 +30,6 @@ export interface HelperRequest {
   /** Of the worker; the helper uses its launch settings. */
   readonly revision: number;
   readonly workerPid: number;
-  /** Absolute path. */
-  readonly file: string;
-  /** The program's name first. */
-  readonly argv: readonly string[];
 }
 
 /** A running helper or tool. */
@@ -36,13 +40,9 @@ export interface Helper {
 }
 
 /** A program that collects information for the controller. */
-export interface ToolRequest {
+export interface ToolRequest extends Command {
   /** Of the worker that it concerns; undefined if it concerns none. */
   readonly workerPid: number | undefined;
-  /** Absolute path. */
-  readonly file: string;
-  /** The program's name first. */
-  readonly argv: readonly string[];
   /** The user that it runs as; the controller's if absent. */
   readonly credentials?: Credentials | undefined;
   /** Receives stdout and stderr. The caller keeps ownership. */

@@ -2,10 +2,11 @@
  * Turns a pool's configuration into a launch plan: finds the executable, reads env_file, resolves users. Checks all of
  * it before anything starts. Independent of worker states.
  */
-import { accessSync, constants, readFileSync, type Stats, statSync } from "node:fs";
+import { readFileSync, type Stats, statSync } from "node:fs";
 import { isAbsolute, join, resolve } from "node:path";
 import { ControllerError } from "../../base/errors.ts";
 import { decodeOsText } from "../../base/osText.ts";
+import { isExecutable } from "../../files/executable.ts";
 import { FileError } from "../../files/readFile.ts";
 import { findProgramProblem } from "../inspect/interpreter.ts";
 import { findExecLimitProblem } from "../os/execLimits.ts";
@@ -185,15 +186,6 @@ function isFile(found: Stats | "hidden" | undefined): boolean {
 function isDirectory(path: string): boolean {
   const found = lookAt(path);
   return typeof found === "object" && found.isDirectory();
-}
-
-function isExecutable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK);
-    return statSync(path).isFile();
-  } catch {
-    return false;
-  }
 }
 
 /**

@@ -30,7 +30,7 @@ test("the exit of a helper is told to whoever started it and is no orphan's", as
 test("a helper that still runs is no survivor of its worker", async (context) => {
   const scene = new ProcessScene(context, "exit 0");
   const helper = help(scene, "sleep 1000");
-  scene.processes.spawn(0, 0, 1, 1);
+  scene.processes.begin(0, 0, 1, 1)();
   await until(() => scene.exits.length === 1, "the worker has ended");
   assert.equal(scene.exits[0]?.survivors, false);
   assert.equal(lives(helper.pid), true);
@@ -38,7 +38,7 @@ test("a helper that still runs is no survivor of its worker", async (context) =>
 
 test("what a helper has started elsewhere is not the worker's either", async (context) => {
   const scene = new ProcessScene(context, "while [ ! -e go ]; do sleep 0.01; done");
-  scene.processes.spawn(0, 0, 1, 1);
+  scene.processes.begin(0, 0, 1, 1)();
   let hasEnded = false;
   help(scene, "setsid sh -c 'echo $$ > stray.tmp; mv stray.tmp stray; exec sleep 1000' & wait", () => {
     hasEnded = true;
@@ -54,7 +54,7 @@ test("what a helper has started elsewhere is not the worker's either", async (co
 
 test("the kill of a worker spares its helper, which has its own bound", async (context) => {
   const scene = new ProcessScene(context, "exec sleep 1000");
-  const leader = scene.processes.spawn(0, 0, 1, 1);
+  const leader = scene.processes.begin(0, 0, 1, 1)();
   const helper = help(scene, "exec sleep 1000");
   await until(() => readEnvironmentVariable(helper.pid, "MONOCEROS_WORKER_PID") === "1", "the helper runs");
   scene.processes.kill(leader);
@@ -71,7 +71,7 @@ test("workers killed in one turn take processes that left their groups with them
   // So that the scene finds at its end what has left its worker.
   becomeSubreaper();
   const scene = new ProcessScene(context, script, { envOf: (slot) => ({ OWN: String(slot) }) });
-  const leaders = [0, 1, 2].map((slot) => scene.processes.spawn(0, slot, 1, 1));
+  const leaders = [0, 1, 2].map((slot) => scene.processes.begin(0, slot, 1, 1)());
   const escaped = (slot: number) => writtenPid(scene.path(`escaped${slot}`));
   await until(() => [0, 1, 2].every((slot) => lives(escaped(slot))), "all have started something elsewhere");
   const pids = [0, 1, 2].map(escaped);
@@ -94,7 +94,7 @@ test("a worker tells that it is ready by a newline on the descriptor it was told
   const script =
     'printf "no newline yet" >&$MONOCEROS_NOTIFY_FD; while [ ! -e go ]; do sleep 0.01; done; echo >&3; echo >&3; exec sleep 1000';
   const scene = new ProcessScene(context, script, { notifies: true });
-  const leader = scene.processes.spawn(0, 0, 1, 1);
+  const leader = scene.processes.begin(0, 0, 1, 1)();
   let notified = 0;
   scene.processes.notifyChannelOf(leader)?.listen(() => notified++);
   assert.equal(notified, 0);
@@ -118,7 +118,7 @@ test("beside sockets the descriptor of the notice is the next one", async (conte
     'echo $MONOCEROS_NOTIFY_FD $LISTEN_FDS $(readlink /proc/$$/fd/3) $(readlink /proc/$$/fd/5) > told; echo >&"$MONOCEROS_NOTIFY_FD"; exec sleep 1000',
     { notifies: true, sockets: { fds, names: ["a", "b", "c"] } },
   );
-  const leader = scene.processes.spawn(0, 0, 1, 1);
+  const leader = scene.processes.begin(0, 0, 1, 1)();
   const notified = Promise.withResolvers<void>();
   scene.processes.notifyChannelOf(leader)?.listen(notified.resolve);
   await notified.promise;
@@ -129,7 +129,7 @@ test("beside sockets the descriptor of the notice is the next one", async (conte
 
 test("a worker that closes the descriptor without a newline has told nothing", async (context) => {
   const scene = new ProcessScene(context, "exec 3>&-; echo > closed; exec sleep 1000", { notifies: true });
-  const leader = scene.processes.spawn(0, 0, 1, 1);
+  const leader = scene.processes.begin(0, 0, 1, 1)();
   let notified = 0;
   scene.processes.notifyChannelOf(leader)?.listen(() => notified++);
   await until(() => existsSync(scene.path("closed")), "the descriptor is closed");
@@ -142,7 +142,7 @@ test("neither workers that notify nor helpers leave descriptors behind", async (
   const scene = new ProcessScene(context, "echo >&3; exit 0", { notifies: true });
   let helped = 0;
   const round = async (incarnation: number) => {
-    const leader = scene.processes.spawn(0, 0, incarnation, 1);
+    const leader = scene.processes.begin(0, 0, incarnation, 1)();
     if (incarnation % 2 === 0) scene.processes.notifyChannelOf(leader)?.listen(() => {});
     help(scene, "exit 0", () => helped++);
     await until(() => scene.exits.length === incarnation && helped === incarnation, "all have ended");

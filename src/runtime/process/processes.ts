@@ -71,11 +71,6 @@ export class Processes {
     process.on("SIGCHLD", this.#onChildSignal);
   }
 
-  /** Starts the process of a slot and returns its pid. @throws Error */
-  spawn(pool: number, slot: Slot, incarnation: Incarnation, revision: number): number {
-    return this.begin(pool, slot, incarnation, revision)();
-  }
-
   /**
    * Starts the process of a slot. Its program is executed while the caller does other work. The caller must then call
    * the returned function, in the same turn, to get the pid. Both throw an Error if the start fails.

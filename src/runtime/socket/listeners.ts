@@ -142,7 +142,7 @@ export class ListenerWatch {
   }
 
   async #examine(): Promise<void> {
-    const listeners = new Map(readListeners().map((socket) => [`socket:[${socket.inode}]`, socket]));
+    const listeners = new Map(readListeners()?.map((socket) => [`socket:[${socket.inode}]`, socket]));
     if (listeners.size === 0) return;
     const poolByLeader = new Map(this.#workers().map(({ pool, leader }) => [leader, pool]));
     const ours = new Set<string>();

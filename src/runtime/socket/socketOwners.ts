@@ -15,8 +15,8 @@ import {
   formatListener,
   groupByPort,
   reachableOnLoopback,
-  readTcpTables,
-  readUnixTable,
+  readListeners,
+  readUnixListeners,
   type SocketTable,
 } from "./socketTable.ts";
 import { waitsOn } from "./socketWaiters.ts";
@@ -102,7 +102,7 @@ export class SocketOwners {
 
   /** Like listListening(), but reads the tables now. */
   listNow(): Listening | undefined {
-    const [listeners, unix] = [readTcpTables(), readUnixTable()];
+    const [listeners, unix] = [readListeners(), readUnixListeners()];
     return listeners && unix && listeningIn({ tcp: groupByPort(listeners), unix });
   }
 
@@ -206,9 +206,9 @@ export class SocketOwners {
   async #answer(): Promise<void> {
     this.#readAtMs = monotonicMs();
     const jobs = this.#jobs.splice(0);
-    const listeners = readTcpTables();
+    const listeners = readListeners();
     const tcp = groupByPort(listeners ?? []);
-    const unix = jobs.some(({ needsUnix }) => needsUnix) ? readUnixTable() : [];
+    const unix = jobs.some(({ needsUnix }) => needsUnix) ? readUnixListeners() : [];
     const isComplete = listeners !== undefined && unix !== undefined;
     let files: ReturnType<SocketTable["unixFiles"]> | "unread" = "unread";
     const unixFiles = () => {

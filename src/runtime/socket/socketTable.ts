@@ -104,13 +104,11 @@ export function reachableOnLoopback(port: number, tcp: SocketTable["tcp"]): read
   return exact.length > 0 ? exact : onPort.filter(({ host }) => isWildcard(host));
 }
 
-/** All listening TCP sockets of this network namespace; none if the tables cannot be read. */
-export function readListeners(): ListeningSocket[] {
-  return readTcpTables() ?? [];
-}
-
-/** Like readListeners(), but undefined if a table cannot be read, for example because no descriptor is free. */
-export function readTcpTables(): ListeningSocket[] | undefined {
+/**
+ * All listening TCP sockets of this network namespace; undefined if a table cannot be read, for example because no
+ * descriptor is free.
+ */
+export function readListeners(): ListeningSocket[] | undefined {
   const listeners = readTcpListeners();
   if (listeners !== undefined)
     return listeners.map(({ address, port, inode }) => ({ host: formatHost(address), port, inode: String(inode) }));
@@ -146,13 +144,8 @@ function readListenerRows(path: string): string {
   }
 }
 
-/** All Unix sockets that listen on a path in this network namespace; none if the table cannot be read. */
-export function readUnixListeners(): ListeningPath[] {
-  return readUnixTable() ?? [];
-}
-
-/** Like readUnixListeners(), but undefined if the table cannot be read. */
-export function readUnixTable(): ListeningPath[] | undefined {
+/** All Unix sockets that listen on a path in this network namespace; undefined if the table cannot be read. */
+export function readUnixListeners(): ListeningPath[] | undefined {
   try {
     return parseUnixListeners(readFileSync("/proc/net/unix", "utf8"));
   } catch (error) {

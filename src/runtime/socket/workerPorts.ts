@@ -42,7 +42,7 @@ export function findTakenPort({ from, to }: Omit<PortRange, "pool">): string | u
 /** @throws ControllerError SOCKET_IN_USE if another process listens on the path that a worker is about to use. */
 export function checkSocketPath(path: string): void {
   if (lstatSync(path, { throwIfNoEntry: false }) === undefined) return;
-  if (!readUnixListeners().some((listener) => listener.path === path)) return;
+  if (readUnixListeners()?.some((listener) => listener.path === path) !== true) return;
   throw new ControllerError("SOCKET_IN_USE", `${formatHolder(findUnixListener(path))} listens on ${path}`);
 }
 
