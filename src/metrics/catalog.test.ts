@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { poolView, workerView } from "../../test/support/view.ts";
 import { instant } from "../base/time.ts";
 import type { WorkerLifecycleEvent } from "../core/event.ts";
 import { EMPTY_TALLY, type PoolTally, tallyEvent } from "../core/tally.ts";
-import { PHASES, type Phase, type PoolView, type WorkerView } from "../core/view.ts";
+import { PHASES, type PoolView } from "../core/view.ts";
 import { CATALOG, type CatalogMetric } from "./catalog.ts";
 import { formatMetrics } from "./exposition.ts";
 import type { ProcessReading, ProxyTotals, Scrape } from "./scrape.ts";
@@ -18,47 +19,8 @@ const READING: ProcessReading = {
   startTimeSeconds: 1_700_000_000.25,
 };
 
-function worker(slot: number, phase: Phase, changes: Partial<WorkerView> = {}): WorkerView {
-  const alive = phase !== "down" && phase !== "backoff";
-  return {
-    id: `web-${slot}`,
-    pool: "web",
-    slot,
-    phase,
-    incarnation: 1,
-    revision: 1,
-    pid: alive ? 100 + slot : undefined,
-    since: instant(0),
-    spawnedAt: alive ? instant(0) : undefined,
-    deadline: undefined,
-    isStandby: false,
-    answeredAt: undefined,
-    servesInPanic: false,
-    inFlight: undefined,
-    restarts: 0,
-    lastExit: undefined,
-    reason: "",
-    ...changes,
-  };
-}
-
 function scrapeOf(pool: Partial<PoolView> = {}, changes: Partial<Scrape> = {}): Scrape {
-  const web: PoolView = {
-    index: 0,
-    name: "web",
-    role: "workers",
-    fronts: undefined,
-    replicas: 2,
-    standby: 0,
-    readyCount: 1,
-    completedCount: 0,
-    desiredHealthyPercentage: 75,
-    healthy: false,
-    workers: [],
-    operations: [],
-    tally: EMPTY_TALLY,
-    ...pool,
-  };
+  const web = poolView(pool.workers ?? [], { readyCount: 1, healthy: false, ...pool });
   return {
     view: { phase: "running", startedAt: instant(0), healthy: true, ready: true, shutdownRequests: 0, pools: [web] },
     readings: new Map(),
@@ -180,7 +142,7 @@ test("no counter and no bucket ever goes back while events come in", () => {
 
 test("workers are counted in each phase and in the predecessor's states, empty ones as 0", () => {
   const workers = (["ready", "ready", "backoff", "starting", "stopping"] as const).map((phase, slot) =>
-    worker(slot, phase),
+    workerView(slot, phase),
   );
   has(
     scrapeOf({ workers }),
@@ -254,7 +216,7 @@ test("Envoy's cumulative buckets in ms become seconds, also where it lacks some 
 
 test("the Envoy of a pool restarts under the pool's name, and is a pool of its own elsewhere", () => {
   const tally = LIFE.reduce(tallyEvent, EMPTY_TALLY);
-  const scrape = withProxy(scrapeOf(), { tally, workers: [{ ...worker(0, "ready"), id: "web-proxy-0" }] });
+  const scrape = withProxy(scrapeOf(), { tally, workers: [{ ...workerView(0, "ready"), id: "web-proxy-0" }] });
   const readings = new Map([[100, READING]]);
   has(
     { ...scrape, readings },
@@ -324,7 +286,7 @@ test("log totals come out per pool and stream, outputs per stream", () => {
 });
 
 test("process metrics are there for live workers that could be read, and for nobody else", () => {
-  const workers = [worker(0, "ready"), worker(1, "ready"), worker(2, "down"), worker(3, "ready")];
+  const workers = [workerView(0, "ready"), workerView(1, "ready"), workerView(2, "down"), workerView(3, "ready")];
   const hidden = { ...READING, openFds: undefined };
   const scrape = scrapeOf(
     { workers },
@@ -368,7 +330,7 @@ test("the controller's own process has the names that Prometheus clients agree o
 test("the process tree of a worker has metrics of its own beside those of its leader", () => {
   const trees = new Map([[100, { cpuSeconds: 7.5, residentBytes: 12_288, processCount: 3 }]]);
   const scrape = scrapeOf(
-    { workers: [worker(0, "ready"), worker(1, "ready"), worker(2, "down")] },
+    { workers: [workerView(0, "ready"), workerView(1, "ready"), workerView(2, "down")] },
     { readings: new Map([[100, READING]]), trees },
   );
   const labels = '{pool="web",worker="web-0"}';
@@ -384,8 +346,8 @@ test("the process tree of a worker has metrics of its own beside those of its le
 });
 
 test("a restart of a worker adds no series", () => {
-  const first = scrapeOf({ workers: [worker(0, "ready")] }, { readings: new Map([[100, READING]]) });
-  const restarted = worker(0, "ready", { pid: 999, incarnation: 1000, restarts: 999 });
+  const first = scrapeOf({ workers: [workerView(0, "ready")] }, { readings: new Map([[100, READING]]) });
+  const restarted = workerView(0, "ready", { pid: 999, incarnation: 1000, restarts: 999 });
   const last = scrapeOf({ workers: [restarted] }, { readings: new Map([[999, READING]]) });
   const series = (scrape: Scrape) => linesOf(scrape).map((line) => line.slice(0, line.lastIndexOf(" ")));
   assert.deepEqual(series(last), series(first));
@@ -394,7 +356,7 @@ test("a restart of a worker adds no series", () => {
 test("no series is printed twice", () => {
   const tally = LIFE.reduce(tallyEvent, EMPTY_TALLY);
   const readings = new Map(PHASES.map((_, slot) => [100 + slot, READING]));
-  const workers = PHASES.map((phase, slot) => worker(slot, phase));
+  const workers = PHASES.map((phase, slot) => workerView(slot, phase));
   const scrape = withProxy(scrapeOf({ workers, tally }, { readings, proxies: new Map([["web", PROXY_TOTALS]]) }));
   const series = linesOf(scrape).map((line) => line.slice(0, line.lastIndexOf(" ")));
   assert.equal(new Set(series).size, series.length);
