@@ -287,7 +287,6 @@ const LONG_FILES: Readonly<Record<string, string>> = {
   "metrics/merge.ts": "one pass over the expositions of all workers",
   // To be split.
   "controller/health/health.ts": "not split yet",
-  "controller/report/inspection.ts": "not split yet",
 };
 
 /** The longest that a file may be although it has a reason. */

@@ -37,9 +37,12 @@ import { RuntimeFilesWatch } from "./pools/runtimeFilesWatch.ts";
 import { scaleOrder } from "./pools/scaleOrder.ts";
 import { Traffic } from "./pools/traffic.ts";
 import type { Preflight } from "./preflight.ts";
-import { Inspection } from "./report/inspection.ts";
 import { OperationTally } from "./report/operationTally.ts";
+import { Profiles } from "./report/profiles.ts";
+import { PythonStacks } from "./report/pythonStacks.ts";
+import { WorkerDumps } from "./report/workerDumps.ts";
 import { WorkerMetrics } from "./report/workerMetrics.ts";
+import { WorkerSurvey } from "./report/workerSurvey.ts";
 import type { Start } from "./start.ts";
 import { toolRunner } from "./systemChecks.ts";
 import { Autoscaler } from "./watch/autoscaler.ts";
@@ -210,15 +213,13 @@ export function buildWatches({ resources, log }: Foundation, driver: Driver, wor
   const indexOf = (name: string) => pools.workersIndexOf(name);
   const clock = systemClock;
   const proxies = () => traffic.readings();
-  const inspection = new Inspection({
-    view,
-    trees: trees.processes,
-    tools: processes.helpers,
-    searchPath: () => process.env["PATH"],
-  });
+  const survey = new WorkerSurvey(view, trees.processes);
+  const stacks = new PythonStacks(processes.helpers, () => process.env["PATH"]);
+  const dumps = new WorkerDumps(survey, stacks);
   const probeTally = new ProbeTally();
   return {
-    inspection,
+    dumps,
+    profiles: new Profiles(survey, stacks),
     probeTally,
     health: resources.use(
       new Health({
@@ -227,7 +228,7 @@ export function buildWatches({ resources, log }: Foundation, driver: Driver, wor
         processes,
         daemon,
         traffic,
-        inspection,
+        dumps,
         sockets,
         owners,
         clock,

@@ -12,7 +12,7 @@ export function createHandle(
   base: Foundation,
   { daemon }: Driver,
   { processes, oomKills }: WorkerProcesses,
-  { health, inspection, numbers, commands, probeTally, workerMetrics }: Watches,
+  { health, dumps, profiles, numbers, commands, probeTally, workerMetrics }: Watches,
   { order, scale, reload }: Changes,
 ): ControllerHandle {
   const { events, operations, operationTally, output, sinks, report } = base;
@@ -46,9 +46,9 @@ export function createHandle(
     start: (pool, slots, reason) => order(pool, { kind: "start", slots }, reason),
     scale,
     reload: (isDryRun) => reload.run(isDryRun),
-    dump: (pool, slot, pid) => inspection.dump(pool, slot, pid),
-    profileWorker: (pool, slot, request) => inspection.profileWorker(pool, slot, request),
-    profileSelf: (subject, seconds, signal) => inspection.profileSelf(subject, seconds, signal),
+    dump: (pool, slot, pid) => dumps.dump(pool, slot, pid),
+    profileWorker: (pool, slot, request) => profiles.profileWorker(pool, slot, request),
+    profileSelf: (subject, seconds, signal) => profiles.profileSelf(subject, seconds, signal),
     tapLogs: (listener) => tapSinks(sinks, listener),
   };
 }

@@ -19,7 +19,7 @@ import type { Asked, Listening, SocketOwners } from "../../runtime/socket/socket
 import type { SharedSocket, SharedSockets } from "../../runtime/socket/sockets.ts";
 import type { PoolRegistry } from "../pools/poolRegistry.ts";
 import type { Traffic } from "../pools/traffic.ts";
-import type { Inspection } from "../report/inspection.ts";
+import type { WorkerDumps } from "../report/workerDumps.ts";
 import { AcceptQueueWatch } from "./acceptQueueWatch.ts";
 import { ClosedListenerWatch } from "./closedListenerWatch.ts";
 import { ListeningWatch } from "./listeningWatch.ts";
@@ -39,7 +39,7 @@ export interface HealthOptions {
   readonly processes: Processes;
   readonly daemon: Daemon;
   readonly traffic: Traffic;
-  readonly inspection: Inspection;
+  readonly dumps: WorkerDumps;
   readonly sockets: SharedSockets;
   readonly owners: SocketOwners;
   readonly clock: Clock;
@@ -53,7 +53,7 @@ export class Health implements Disposable {
   readonly #processes: Processes;
   readonly #daemon: Daemon;
   readonly #traffic: Traffic;
-  readonly #inspection: Inspection;
+  readonly #dumps: WorkerDumps;
   readonly #sockets: SharedSockets;
   readonly #log: Logger;
   /** Runs the probes of the configuration. */
@@ -82,7 +82,7 @@ export class Health implements Disposable {
     this.#processes = processes;
     this.#daemon = daemon;
     this.#traffic = traffic;
-    this.#inspection = options.inspection;
+    this.#dumps = options.dumps;
     this.#sockets = sockets;
     this.#log = log;
     const report = (...args: readonly [...WorkerKey, reason: string]) => daemon.waiting(...args);
@@ -419,7 +419,7 @@ export class Health implements Disposable {
   /** What the worker is doing, taken before it is stopped; undefined if it has exited. */
   async #diagnose(pool: number, slot: Slot, incarnation: number): Promise<string | undefined> {
     const pid = this.#pidOf(pool, slot, incarnation);
-    return pid === undefined ? undefined : this.#inspection.describe(pid);
+    return pid === undefined ? undefined : this.#dumps.describe(pid);
   }
 
   [Symbol.dispose](): void {
