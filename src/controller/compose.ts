@@ -42,6 +42,7 @@ import { Profiles } from "./report/profiles.ts";
 import { PythonStacks } from "./report/pythonStacks.ts";
 import { WorkerDumps } from "./report/workerDumps.ts";
 import { WorkerMetrics } from "./report/workerMetrics.ts";
+import { WorkerScraper } from "./report/workerScraper.ts";
 import { WorkerSurvey } from "./report/workerSurvey.ts";
 import type { Start } from "./start.ts";
 import { toolRunner } from "./systemChecks.ts";
@@ -249,9 +250,8 @@ export function buildWatches({ resources, log }: Foundation, driver: Driver, wor
     workerMetrics: new WorkerMetrics({
       poolOf: (name) => measuredPool(name, { pools, registry, daemon }),
       view,
-      judge: (asked, address) => owners.judge(asked, address),
+      scraper: new WorkerScraper(owners, log),
       clock,
-      log,
     }),
   };
 }

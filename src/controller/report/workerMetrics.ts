@@ -8,9 +8,7 @@
  * Scrapes share an answer for one second, so that scrapes cannot be used to load workers.
  */
 import { existsSync, readdirSync, rmSync } from "node:fs";
-import { request } from "node:http";
 import { join } from "node:path";
-import type { Logger } from "../../base/log.ts";
 import type { Instant } from "../../base/time.ts";
 import type { MetricsScope } from "../../config/config.ts";
 import type { LifecycleEvent } from "../../core/event.ts";
@@ -23,21 +21,16 @@ import { deadGaugeFiles } from "../../metrics/multiproc.ts";
 import { parseExposition, SeriesMemo } from "../../metrics/parse.ts";
 import type { WorkerMetricsTotals } from "../../metrics/scrape.ts";
 import type { Clock } from "../../runtime/clock.ts";
-import type { Asked, Ownership } from "../../runtime/socket/socketOwners.ts";
-
-/** Time limit for an answer. A worker that misses it is left out of the scrape. */
-const ANSWER_MS = 1000;
+import type { WorkerScraper } from "./workerScraper.ts";
 
 /** Maximum number of workers of a pool with scope pool that one scrape tries, until one answers. */
-const MAX_ASKED_FOR_POOL = 2;
+const MAX_TRIES_FOR_POOL = 2;
 
 /** How long an answer is shared. */
 const FRESH_MS = 1000;
 
 /** Time after a scrape in which another one is expected. */
-const WANTED_MS = 300_000;
-
-const MAX_ANSWER_BYTES = 4 << 20;
+const EXPECTED_MS = 300_000;
 
 /** Workers whose connections are opened in one turn of the event loop. */
 const BATCH = 50;
@@ -55,36 +48,28 @@ export interface MeasuredPool {
   readonly identifierOf: (slot: Slot) => string;
 }
 
-type Answers = Record<keyof WorkerMetricsTotals["answers"], number>;
-
 /** A worker to scrape, and its address. */
-interface Target extends Source {
+interface Target {
   readonly measured: MeasuredPool;
   readonly address: UpstreamAddress;
   readonly worker: WorkerView;
 }
 
-/** Finds the owner of the listener at an address (SocketOwners.judge). */
-type Judge = (asked: Asked, address: UpstreamAddress) => Promise<Ownership>;
+type Answers = Record<keyof WorkerMetricsTotals["answers"], number>;
 
 export class WorkerMetrics {
   readonly #poolOf: (name: string) => MeasuredPool | undefined;
   readonly #view: () => ControllerView;
-  readonly #judge: Judge;
+  readonly #scraper: Pick<WorkerScraper, "scrape" | "forget">;
   readonly #clock: Clock;
-  readonly #log: Logger;
-  /** Processes that may answer for a worker, by its leader; SocketOwners uses this object as its cache key. */
-  readonly #asked = new Map<number, Asked>();
-  /** Foreign processes that were warned about, by the worker whose address they hold. */
-  readonly #strangers = new Map<string, string>();
   readonly #merged = new MergedMetrics();
   readonly #memo = new SeriesMemo();
   readonly #answers = new Map<string, Answers>();
   /** Path and scope of each pool's last scrape. */
   readonly #subjects = new Map<string, string>();
   /** The slot that answered last for its pool. */
-  readonly #spokesmen = new Map<string, Slot>();
-  #askedAt: Instant | undefined;
+  readonly #lastAnswered = new Map<string, Slot>();
+  #requestedAt: Instant | undefined;
   #scrape: { readonly endedAt: Instant | undefined; readonly done: Promise<void> } | undefined;
   #texts = new Map<ExpositionFormat, string>();
 
@@ -92,27 +77,22 @@ export class WorkerMetrics {
   constructor(options: {
     poolOf: (name: string) => MeasuredPool | undefined;
     view: () => ControllerView;
-    judge: Judge;
+    scraper: Pick<WorkerScraper, "scrape" | "forget">;
     clock: Clock;
-    log: Logger;
   }) {
     this.#poolOf = options.poolOf;
     this.#view = options.view;
-    this.#judge = options.judge;
+    this.#scraper = options.scraper;
     this.#clock = options.clock;
-    this.#log = options.log;
   }
 
   /** The exposition in the format that an Accept header requests, within the time limit for a worker's answer. */
   async exposition(accept: string): Promise<{ text: string; contentType: string }> {
-    this.#askedAt = this.#clock.now();
-    await this.#fresh();
+    this.#requestedAt = this.#clock.now();
+    await this.#refresh();
     const format = chooseFormat(accept);
-    let text = this.#texts.get(format);
-    if (text === undefined) {
-      text = this.#merged.format(format);
-      this.#texts.set(format, text);
-    }
+    const text = this.#texts.get(format) ?? this.#merged.format(format);
+    this.#texts.set(format, text);
     return { text, contentType: CONTENT_TYPES[format] };
   }
 
@@ -123,14 +103,14 @@ export class WorkerMetrics {
         const measured = this.#poolOf(event.pool);
         if (measured !== undefined) removeDeadGauges(measured, measured.identifierOf(event.slot));
         if (measured?.scope !== "pool") this.#merged.ended(event);
-        this.#asked.delete(event.pid);
-        this.#strangers.delete(workerId(event.pool, event.slot));
+        this.#scraper.forget(workerId(event.pool, event.slot), event.pid);
         // Omit its gauges at once, even if the other metrics are fresh.
         this.#texts = new Map();
         return;
       }
       case "draining":
-        if (this.#askedAt !== undefined && this.#clock.now() - this.#askedAt < WANTED_MS) this.#askOnceMore(event);
+        if (this.#requestedAt !== undefined && this.#clock.now() - this.#requestedAt < EXPECTED_MS)
+          this.#scrapeLastTime(event);
         return;
       case "operation_finished":
         if (event.what === "reload") this.#forgetUnmeasured(event.pool);
@@ -150,14 +130,16 @@ export class WorkerMetrics {
     }));
   }
 
-  #askOnceMore({ pool, slot, incarnation }: Source): void {
+  #scrapeLastTime({ pool, slot, incarnation }: Source): void {
     const measured = this.#poolOf(pool);
     // If one worker answers for the whole pool, no counts are lost when a worker exits.
     if (measured === undefined || measured.scope === "pool") return;
-    const worker = this.#view()
-      .pools.find(({ name }) => name === pool)
-      ?.workers.find((each) => each.slot === slot && each.incarnation === incarnation);
-    for (const target of worker === undefined ? [] : targetsOf([worker], measured)) void this.#ask(target);
+    const worker = this.#workersOf(pool).filter((each) => each.slot === slot && each.incarnation === incarnation);
+    for (const target of targetsOf(worker, measured)) void this.#scrapeOne(target);
+  }
+
+  #workersOf(pool: string): readonly WorkerView[] {
+    return this.#view().pools.find(({ name }) => name === pool)?.workers ?? [];
   }
 
   /** Forgets a pool if a reload removed it or its metrics. */
@@ -165,7 +147,7 @@ export class WorkerMetrics {
     const isThere = this.#view().pools.some(({ name }) => name === pool);
     if (isThere && this.#poolOf(pool) !== undefined) return;
     this.#merged.forget(pool);
-    for (const known of [this.#answers, this.#subjects, this.#spokesmen]) known.delete(pool);
+    for (const known of [this.#answers, this.#subjects, this.#lastAnswered]) known.delete(pool);
     this.#texts = new Map();
   }
 
@@ -177,11 +159,12 @@ export class WorkerMetrics {
     this.#subjects.set(name, subject);
   }
 
-  #fresh(): Promise<void> {
+  /** Scrapes the workers, unless the last scrape still runs or is fresh. */
+  #refresh(): Promise<void> {
     const last = this.#scrape;
     const isOver = last?.endedAt !== undefined && this.#clock.now() - last.endedAt >= FRESH_MS;
     if (last !== undefined && !isOver) return last.done;
-    const done = this.#askAll().finally(() => {
+    const done = this.#scrapeAll().finally(() => {
       this.#scrape = { endedAt: this.#clock.now(), done };
       this.#texts = new Map();
     });
@@ -189,8 +172,8 @@ export class WorkerMetrics {
     return done;
   }
 
-  async #askAll(): Promise<void> {
-    const asked: Promise<unknown>[] = [];
+  async #scrapeAll(): Promise<void> {
+    const scrapes: Promise<unknown>[] = [];
     for (const { name, workers } of this.#view().pools) {
       const measured = this.#poolOf(name);
       if (measured === undefined) continue;
@@ -198,92 +181,63 @@ export class WorkerMetrics {
       removeDeadGauges(measured);
       const targets = targetsOf(workers, measured);
       if (measured.scope === "pool") {
-        asked.push(this.#askForPool(name, targets));
+        scrapes.push(this.#scrapeForPool(name, targets));
         continue;
       }
       for (const target of targets) {
-        asked.push(this.#ask(target));
-        if (asked.length % BATCH === 0) await new Promise(setImmediate);
+        scrapes.push(this.#scrapeOne(target));
+        if (scrapes.length % BATCH === 0) await new Promise(setImmediate);
       }
     }
-    await Promise.all(asked);
+    await Promise.all(scrapes);
   }
 
   /** Tries the worker that answered last first, so that the source of the answer changes as rarely as possible. */
-  async #askForPool(name: string, targets: readonly Target[]): Promise<void> {
-    const last = this.#spokesmen.get(name);
-    const sorted = targets.toSorted((a, b) => Number(b.slot === last) - Number(a.slot === last));
-    for (const target of sorted.slice(0, MAX_ASKED_FOR_POOL)) {
-      if (await this.#ask({ ...target, slot: 0, incarnation: 1, isPool: true })) {
-        this.#spokesmen.set(name, target.slot);
+  async #scrapeForPool(name: string, targets: readonly Target[]): Promise<void> {
+    const last = this.#lastAnswered.get(name);
+    const sorted = targets.toSorted((a, b) => Number(b.worker.slot === last) - Number(a.worker.slot === last));
+    for (const target of sorted.slice(0, MAX_TRIES_FOR_POOL)) {
+      if (await this.#scrapeOne(target)) {
+        this.#lastAnswered.set(name, target.worker.slot);
         return;
       }
       // Do not try this worker first next time, although it may be ready.
-      this.#spokesmen.delete(name);
+      this.#lastAnswered.delete(name);
     }
   }
 
-  /** Scrapes one worker; resolves with whether it answered. */
-  async #ask(target: Target): Promise<boolean> {
-    const { pool, measured, address } = target;
-    const answers = this.#answers.get(pool) ?? { success: 0, failure: 0, timeout: 0, foreign: 0 };
-    this.#answers.set(pool, answers);
-    const subject = this.#subjects.get(pool);
-    const answer: Answer = (await this.#isForeign(target))
-      ? { kind: "foreign" }
-      : await fetchText(address, encodePath(measured.path));
+  /** Resolves with whether the worker answered. */
+  async #scrapeOne({ measured, address, worker }: Target): Promise<boolean> {
+    const { name, path, scope } = measured;
+    const answers = this.#answers.get(name) ?? { success: 0, failure: 0, timeout: 0, foreign: 0 };
+    this.#answers.set(name, answers);
+    const subject = this.#subjects.get(name);
+    const siblings = () => (this.#poolOf(name)?.scope === "pool" ? leadersOf(this.#workersOf(name)) : []);
+    const answer = await this.#scraper.scrape(worker, { address, path, siblings });
     // A reload may have changed the path or scope meanwhile.
-    if (this.#subjects.get(pool) !== subject) return false;
+    if (this.#subjects.get(name) !== subject) return false;
     answers[answer.kind]++;
-    if (answer.kind === "success") this.#merged.observe(target, parseExposition(answer.text, this.#memo));
-    else this.#merged.unanswered(target);
+    const { slot, incarnation } = worker;
+    const source = scope === "pool" ? { slot: 0, incarnation: 1, isPool: true } : { slot, incarnation };
+    if (answer.kind === "success")
+      this.#merged.observe({ pool: name, ...source }, parseExposition(answer.text, this.#memo));
+    else this.#merged.unanswered({ pool: name, ...source });
     return answer.kind === "success";
-  }
-
-  /** Whether a foreign process listens at the address; logs a warning that names it. Unknown owners may answer. */
-  async #isForeign({ measured, address, worker }: Target): Promise<boolean> {
-    const { pid, slot } = worker;
-    if (pid === undefined) return false;
-    const id = workerId(measured.name, slot);
-    const ownership = await this.#judge(this.#askedOf(measured, pid), address);
-    if (ownership.kind !== "foreign") {
-      this.#strangers.delete(id);
-      return false;
-    }
-    if (this.#strangers.get(id) !== ownership.who) {
-      this.#strangers.set(id, ownership.who);
-      const where = "port" in address ? `port ${address.port}` : address.path;
-      this.#log.warn(
-        `cannot scrape worker "${id}": ${ownership.who} listens on ${where} and is not a process of this worker`,
-        { hint: "Stop that process, or set another metrics.port." },
-      );
-    }
-    return true;
-  }
-
-  #askedOf({ name }: MeasuredPool, leader: number): Asked {
-    let asked = this.#asked.get(leader);
-    if (asked === undefined) {
-      const pool = () => this.#view().pools.find((each) => each.name === name)?.workers ?? [];
-      const siblings = () => (this.#poolOf(name)?.scope === "pool" ? pool().flatMap(({ pid }) => pid ?? []) : []);
-      asked = { leader, siblings };
-      this.#asked.set(leader, asked);
-    }
-    return asked;
   }
 }
 
 /** The workers that may be scraped, ready ones first. */
 function targetsOf(workers: readonly WorkerView[], measured: MeasuredPool): Target[] {
-  const targets = (["ready", "unready", "draining"] as const).flatMap((phase) =>
-    workers.filter((worker) => worker.phase === phase),
+  return (["ready", "unready", "draining"] as const).flatMap((phase) =>
+    workers.flatMap((worker) => {
+      const address = worker.phase === phase ? measured.addressOf(worker.slot, worker.revision) : undefined;
+      return address === undefined ? [] : [{ measured, address, worker }];
+    }),
   );
-  return targets.flatMap((worker) => {
-    const address = measured.addressOf(worker.slot, worker.revision);
-    return address === undefined
-      ? []
-      : [{ ...sourceOf({ ...worker, pool: measured.name }), measured, address, worker }];
-  });
+}
+
+function leadersOf(workers: readonly WorkerView[]): number[] {
+  return workers.flatMap(({ pid }) => pid ?? []);
 }
 
 /** Removes the live gauges of processes that have exited, and of those named `ended`. */
@@ -297,62 +251,4 @@ function removeDeadGauges({ multiprocDirectory }: MeasuredPool, ended?: string):
   } catch {
     // Without the directory there are no metrics either; the workers' own errors report that.
   }
-}
-
-function encodePath(path: string): string {
-  const { pathname, search } = new URL(`http://localhost${path}`);
-  return pathname + search;
-}
-
-function sourceOf({ pool, slot, incarnation }: Source): Source {
-  return { pool, slot, incarnation };
-}
-
-type Answer =
-  | { readonly kind: "success"; readonly text: string }
-  | { readonly kind: "failure" | "timeout" | "foreign" };
-
-/** Scrapes one worker over a new connection: a kept one would block a worker that allows few connections. */
-function fetchText(address: UpstreamAddress, path: string): Promise<Answer> {
-  const place = "port" in address ? { host: "127.0.0.1", port: address.port } : { socketPath: address.path };
-  return new Promise((resolve) => {
-    let isLate = false;
-    const end = (answer: Answer) => {
-      clearTimeout(timer);
-      resolve(answer);
-      call.destroy();
-    };
-    const call = request({
-      ...place,
-      path,
-      agent: false,
-      headers: { host: "localhost", accept: "text/plain;version=0.0.4", connection: "close" },
-    });
-    const timer = setTimeout(() => {
-      isLate = true;
-      end({ kind: "timeout" });
-    }, ANSWER_MS);
-    const fail = () => {
-      if (!isLate) end({ kind: "failure" });
-    };
-    call.on("error", fail);
-    call.on("response", (response) => {
-      if (response.statusCode !== 200) {
-        fail();
-        return;
-      }
-      const chunks: Buffer[] = [];
-      let bytes = 0;
-      response.on("data", (chunk: Buffer) => {
-        bytes += chunk.length;
-        if (bytes > MAX_ANSWER_BYTES) fail();
-        else chunks.push(chunk);
-      });
-      // "end" is not emitted if the worker dies while it answers.
-      response.on("end", () => end({ kind: "success", text: Buffer.concat(chunks).toString("utf8") }));
-      response.on("error", fail);
-      response.on("close", fail);
-    });
-    call.end();
-  });
 }
