@@ -285,8 +285,6 @@ const LONG_FILES: Readonly<Record<string, string>> = {
   "logs/level.ts": "one scanner for the formats of all common logging libraries",
   "logs/annotate.ts": "one state machine over the bytes of a stream, on the path of every log line",
   "metrics/merge.ts": "one pass over the expositions of all workers",
-  // To be split.
-  "controller/health/health.ts": "not split yet",
 };
 
 /** The longest that a file may be although it has a reason. */

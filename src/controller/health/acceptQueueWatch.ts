@@ -15,82 +15,75 @@ import { readTcpQueue } from "../../runtime/os/linux.ts";
 import { readUnixQueue } from "../../runtime/socket/socketDiag.ts";
 import type { SharedSocket } from "../../runtime/socket/sockets.ts";
 import { readWaitingConnections } from "../../runtime/socket/socketTable.ts";
+import { Rounds } from "../watch/rounds.ts";
 
 const LOOK_MS = 1000;
 
-export interface AcceptQueueListener {
-  /** No worker has accepted a connection from a socket of the pool for too long. */
-  stalled(pool: string, reason: string): void;
-  /** A worker accepts connections again. */
-  resumed(pool: string): void;
+export interface AcceptQueueWatchOptions {
+  readonly clock: Clock;
+  /** The open sockets. */
+  readonly sockets: () => readonly SharedSocket[];
+  /**
+   * Called when no worker has accepted a connection from a socket of the pool for too long, with the reason, and with
+   * undefined when one accepts connections again.
+   */
+  readonly changed: (pool: string, stalled: string | undefined) => void;
 }
 
 export class AcceptQueueWatch implements Disposable {
-  readonly #clock: Clock;
-  readonly #sockets: () => readonly SharedSocket[];
-  readonly #wasSeenToWait: (pool: string) => boolean;
-  readonly #listener: AcceptQueueListener;
+  readonly #options: AcceptQueueWatchOptions;
   readonly #queues = new Map<SharedSocket, QueueState>();
   readonly #stalled = new Set<string>();
-  #timer: Disposable | undefined;
+  /** Pools with a worker that was seen waiting on a socket. */
+  readonly #seenToWait = new Set<string>();
+  readonly #rounds: Rounds;
 
-  constructor(options: {
-    clock: Clock;
-    /** The open sockets. */
-    sockets: () => readonly SharedSocket[];
-    /** Whether a worker of the pool was ever seen waiting on its sockets. */
-    wasSeenToWait: (pool: string) => boolean;
-    listener: AcceptQueueListener;
-  }) {
-    this.#clock = options.clock;
-    this.#sockets = options.sockets;
-    this.#wasSeenToWait = options.wasSeenToWait;
-    this.#listener = options.listener;
+  constructor(options: AcceptQueueWatchOptions) {
+    this.#options = options;
+    this.#rounds = new Rounds({
+      clock: options.clock,
+      everyMs: LOOK_MS,
+      isNeeded: () => options.sockets().length > 0,
+      look: () => this.#look(),
+    });
   }
 
   /** Starts watching, as long as there are sockets. */
   start(): void {
-    if (this.#timer === undefined) this.#arm();
+    this.#rounds.start();
   }
 
-  #arm(): void {
-    this.#timer = this.#clock.wakeAt((this.#clock.now() + LOOK_MS) as Instant, () => void this.#look());
+  /** A worker of the pool was seen waiting on one of its sockets. */
+  seenToWait(pool: string): void {
+    this.#seenToWait.add(pool);
   }
 
   async #look(): Promise<void> {
-    const sockets = this.#sockets();
-    for (const known of this.#queues.keys()) if (!sockets.includes(known)) this.#queues.delete(known);
+    const { clock, sockets, changed } = this.#options;
+    for (const known of this.#queues.keys()) if (!sockets().includes(known)) this.#queues.delete(known);
     const reasons = new Map<string, string>();
-    for (const socket of sockets) {
+    for (const socket of sockets()) {
       const state = await this.#sample(socket);
-      if (!this.#sockets().includes(socket)) continue;
+      if (!sockets().includes(socket)) continue;
       this.#queues.set(socket, state);
-      const forMs = stalledMs(state, this.#clock.now());
-      const count = state.held?.waiting.size ?? 0;
-      if (count > 0 && forMs >= stallBoundMs(this.#wasSeenToWait(socket.pool)))
-        reasons.set(
-          socket.pool,
-          `no worker has accepted a connection from socket "${socket.name}" (${socket.address}) for ${formatDuration(Math.floor(forMs / 1000) * 1000)}; ${count} ${count === 1 ? "connection is" : "connections are"} waiting`,
-        );
+      const reason = describeStall(socket, state, clock.now(), this.#seenToWait.has(socket.pool));
+      if (reason !== undefined) reasons.set(socket.pool, reason);
     }
     for (const pool of [...this.#stalled]) {
       if (reasons.has(pool)) continue;
       this.#stalled.delete(pool);
-      this.#listener.resumed(pool);
+      changed(pool, undefined);
     }
     for (const [pool, reason] of reasons) {
       if (this.#stalled.has(pool)) continue;
       this.#stalled.add(pool);
-      this.#listener.stalled(pool, reason);
+      changed(pool, reason);
     }
-    if (this.#timer === undefined) return;
-    if (sockets.length > 0) this.#arm();
-    else this.#timer = undefined;
   }
 
   async #sample(socket: SharedSocket): Promise<QueueState> {
     const state = this.#queues.get(socket) ?? EMPTY_QUEUE;
-    const at = this.#clock.now();
+    const at = this.#options.clock.now();
     if (socket.port === undefined) {
       const queue = readUnixQueue(fstatSync(socket.fd).ino);
       return foldQueue(state, { at, length: queue?.length ?? 0, waiting: new Set(queue?.inodes.map(String)) });
@@ -101,7 +94,21 @@ export class AcceptQueueWatch implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.#timer?.[Symbol.dispose]();
-    this.#timer = undefined;
+    this.#rounds[Symbol.dispose]();
   }
+}
+
+/** undefined if connections do not wait for too long. */
+export function describeStall(
+  { name, address }: Pick<SharedSocket, "name" | "address">,
+  state: QueueState,
+  now: Instant,
+  wasSeenToWait: boolean,
+): string | undefined {
+  const forMs = stalledMs(state, now);
+  const count = state.held?.waiting.size ?? 0;
+  if (count === 0 || forMs < stallBoundMs(wasSeenToWait)) return undefined;
+  const duration = formatDuration(Math.floor(forMs / 1000) * 1000);
+  const waiting = count === 1 ? "connection is" : "connections are";
+  return `no worker has accepted a connection from socket "${name}" (${address}) for ${duration}; ${count} ${waiting} waiting`;
 }

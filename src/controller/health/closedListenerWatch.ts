@@ -2,9 +2,9 @@
  * Notices when a worker that listened on sockets of its own has closed them all. A look reads the kernel's tables once for
  * all workers, and inspects the processes of a worker only if none of its known sockets listens.
  */
-import type { Instant } from "../../base/time.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import type { Asked, Listening, SocketOwners } from "../../runtime/socket/socketOwners.ts";
+import { Rounds } from "../watch/rounds.ts";
 import type { WorkerKey } from "./readinessGate.ts";
 
 const LOOK_MS = 3000;
@@ -26,46 +26,43 @@ interface Watched {
   misses: number;
 }
 
-export class ClosedListenerWatch implements Disposable {
-  readonly #clock: Clock;
-  readonly #owners: Pick<SocketOwners, "listListening" | "held">;
-  readonly #closed: (worker: WorkerKey, asked: Asked, addresses: readonly string[]) => void;
-  readonly #watched = new Map<string, Watched>();
-  #timer: Disposable | undefined;
+export interface ClosedListenerWatchOptions {
+  readonly clock: Clock;
+  readonly owners: Pick<SocketOwners, "listListening" | "held">;
+  /** Called once for each server that no longer listens, with its former addresses; the watch forgets it. */
+  readonly closed: (worker: WorkerKey, asked: Asked, addresses: readonly string[]) => void;
+}
 
-  /** Calls `closed` once for each server that no longer listens, with its former addresses, and forgets it. */
-  constructor(options: {
-    clock: Clock;
-    owners: Pick<SocketOwners, "listListening" | "held">;
-    closed: (worker: WorkerKey, asked: Asked, addresses: readonly string[]) => void;
-  }) {
-    this.#clock = options.clock;
-    this.#owners = options.owners;
-    this.#closed = options.closed;
+export class ClosedListenerWatch implements Disposable {
+  readonly #options: ClosedListenerWatchOptions;
+  readonly #watched = new Map<string, Watched>();
+  readonly #rounds: Rounds;
+
+  constructor(options: ClosedListenerWatchOptions) {
+    this.#options = options;
+    this.#rounds = new Rounds({
+      clock: options.clock,
+      everyMs: LOOK_MS,
+      isNeeded: () => this.#watched.size > 0,
+      look: () => this.#look(),
+    });
   }
 
   /** Starts to watch a worker that was just seen listening on `sockets`. */
   watch(worker: WorkerKey, asked: Asked, sockets: Listening): void {
     this.#watched.set(worker.join("/"), { worker, asked, sockets, sightings: 0, misses: 0 });
-    this.#arm();
+    this.#rounds.start();
   }
 
   forget(worker: WorkerKey): void {
     this.#watched.delete(worker.join("/"));
   }
 
-  #arm(): void {
-    if (this.#timer !== undefined || this.#watched.size === 0) return;
-    this.#timer = this.#clock.wakeAt((this.#clock.now() + LOOK_MS) as Instant, () => void this.#look());
-  }
-
   async #look(): Promise<void> {
-    const listening = await this.#owners.listListening();
+    const listening = await this.#options.owners.listListening();
     // If the tables cannot be read, keep the current state.
-    if (listening !== undefined)
-      for (const watched of [...this.#watched.values()]) await this.#lookAt(watched, listening);
-    this.#timer = undefined;
-    this.#arm();
+    if (listening === undefined) return;
+    for (const watched of [...this.#watched.values()]) await this.#lookAt(watched, listening);
   }
 
   async #lookAt(watched: Watched, listening: Listening): Promise<void> {
@@ -75,7 +72,7 @@ export class ClosedListenerWatch implements Disposable {
       watched.misses = 0;
       return;
     }
-    const { found, isRefused } = await this.#owners.held(asked, listening);
+    const { found, isRefused } = await this.#options.owners.held(asked, listening);
     if (found.size > 0) {
       watched.sockets = found;
       watched.sightings++;
@@ -88,11 +85,11 @@ export class ClosedListenerWatch implements Disposable {
     if (watched.misses < LOOKS_UNTIL_CLOSED || this.#watched.get(worker.join("/")) !== watched) return;
     this.forget(worker);
     if (watched.sightings < LOOKS_UNTIL_SERVER) return;
-    this.#closed(worker, asked, [...new Set(sockets.values())]);
+    this.#options.closed(worker, asked, [...new Set(sockets.values())]);
   }
 
   [Symbol.dispose](): void {
-    this.#timer?.[Symbol.dispose]();
+    this.#rounds[Symbol.dispose]();
     this.#watched.clear();
   }
 }

@@ -1,11 +1,12 @@
-/** Turns the configuration of a pool into the probes of one of its workers. */
+/** Turns the configuration of a pool into the probes of one of its workers, or of its proxy. */
 import type { LaunchedPool, PoolConfig, ProbeConfig } from "../../config/config.ts";
-import { policyOf } from "../../config/spec.ts";
+import { PROXY_LIVENESS, policyOf } from "../../config/spec.ts";
 import { renderTemplate, templateText } from "../../config/template.ts";
 import type { Slot } from "../../core/identity.ts";
 import type { ProbePolicy } from "../../core/policy/probe.ts";
+import type { AdminPlace } from "../../envoy/resources/settings.ts";
 import type { ProbeAddress } from "../../runtime/probe/attempt.ts";
-import type { Probe, ProbeMethod } from "../../runtime/probe/prober.ts";
+import type { Probe, ProbeMethod, ProbeTarget } from "../../runtime/probe/prober.ts";
 import type { PoolRevision } from "../pools/poolRegistry.ts";
 
 /**
@@ -35,13 +36,6 @@ export function healthCheckOf({ server }: PoolConfig): HealthCheck {
   return { path: server?.healthCheckPath, host: server?.healthCheckHost ?? "localhost" };
 }
 
-/** The probes of a worker. */
-export interface WorkerProbes {
-  readonly startup: Probe | undefined;
-  readonly readiness: Probe | "notify" | undefined;
-  readonly liveness: Probe | undefined;
-}
-
 /**
  * The probes of a slot's worker. `verify` returns the addresses at which only its own processes may answer now,
  * `healthCheck` the health check of the configuration in force.
@@ -51,17 +45,37 @@ export function workerProbes(
   slot: Slot,
   verify: () => readonly ProbeAddress[],
   healthCheck: () => HealthCheck,
-): WorkerProbes {
+): Pick<ProbeTarget, "startup" | "readiness" | "liveness"> {
   const { startup, readiness, liveness } = pool.config.probes ?? {};
-  const ready =
-    readiness === undefined ? undefined : readiness.notify === true ? "notify" : probeOf(readiness, pool, slot);
+  const ready = readiness && (readiness.notify === true ? "notify" : { ...probeOf(readiness, pool, slot), verify });
   return {
     startup:
       startup === undefined
         ? firstConnection(pool.config, verify, healthCheck)
         : { ...probeOf(startup, pool, slot), verify },
-    readiness: typeof ready === "object" ? { ...ready, verify } : ready,
-    liveness: liveness === undefined ? undefined : probeOf(liveness, pool, slot),
+    readiness: ready,
+    liveness: liveness && probeOf(liveness, pool, slot),
+  };
+}
+
+/** How an Envoy is probed. It reports by itself when it serves; from then on its liveness is probed. */
+export function proxyTarget(
+  index: number,
+  { slot, incarnation, pid, revision }: Pick<ProbeTarget, "slot" | "incarnation" | "pid" | "revision">,
+  admin: AdminPlace,
+): ProbeTarget {
+  return {
+    pool: index,
+    slot,
+    incarnation,
+    revision,
+    pid,
+    asked: { leader: pid },
+    address: "port" in admin ? admin : { path: admin.socketPath },
+    startup: undefined,
+    readiness: undefined,
+    liveness: { method: { kind: "http", path: "/listeners", port: undefined }, policy: PROXY_LIVENESS },
+    notifyChannel: undefined,
   };
 }
 

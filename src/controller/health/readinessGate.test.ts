@@ -45,11 +45,11 @@ test("a stalled accept queue makes every worker of its pool unready, including l
   gate.begin([9, 1, 1]);
   gate.withdraw([9, 1, 1], "readiness");
   scene.take();
-  gate.stall(0, "no process accepts connections");
+  gate.setStalled(0, "no process accepts connections");
   gate.begin([0, 2, 1]);
   gate.withdraw([0, 2, 1], "readiness");
   assert.deepEqual(scene.take(), ["unready 0/1/3: no process accepts connections"]);
-  gate.resume(0);
+  gate.setStalled(0, undefined);
   assert.deepEqual(scene.take(), ["ready 0/1/3", "ready 0/2/1"]);
 });
 
@@ -58,7 +58,7 @@ test("a worker that counts as ready by its uptime is unready at once while its p
   scene.gate.begin(WORKER);
   scene.gate.accept(WORKER);
   assert.deepEqual(scene.take(), [], "it is known to be ready");
-  scene.gate.stall(0, "no process accepts connections");
+  scene.gate.setStalled(0, "no process accepts connections");
   scene.gate.begin([0, 1, 4]);
   scene.take();
   scene.gate.accept([0, 1, 4]);

@@ -8,10 +8,7 @@ import type { Incarnation, Slot } from "../../core/identity.ts";
 /** One incarnation of a worker; the pool by its index. */
 export type WorkerKey = readonly [pool: number, slot: Slot, incarnation: Incarnation];
 
-/**
- * Sources of objections: the worker's own readiness, a foreign listener at its address, its socket, the accept queue of its
- * pool, and listeners of the worker that were closed.
- */
+/** In the order above. */
 export type ObjectionSource = "readiness" | "owner" | "socket" | "queue" | "closed";
 
 /** Notified of each change. */
@@ -82,20 +79,13 @@ export class ReadinessGate {
     if (reason !== undefined) this.#listener.becameUnready(...worker, reason);
   }
 
-  /** No worker accepts connections from a socket of the pool. */
-  stall(pool: number, reason: string): void {
-    this.#stalled.set(pool, reason);
-    for (const worker of this.#of(pool)) this.object(worker, "queue", reason);
-  }
-
-  /** A worker of the pool accepts connections again. */
-  resume(pool: number): void {
-    this.#stalled.delete(pool);
-    for (const worker of this.#of(pool)) this.withdraw(worker, "queue");
-  }
-
-  #of(pool: number): readonly WorkerKey[] {
-    return [...this.#entries.values()].map(({ worker }) => worker).filter(([each]) => each === pool);
+  /** Why no worker of the pool accepts connections from a shared socket; undefined if one accepts them again. */
+  setStalled(pool: number, reason: string | undefined): void {
+    if (reason === undefined) this.#stalled.delete(pool);
+    else this.#stalled.set(pool, reason);
+    for (const { worker } of [...this.#entries.values()].filter(({ worker: [each] }) => each === pool))
+      if (reason === undefined) this.withdraw(worker, "queue");
+      else this.object(worker, "queue", reason);
   }
 
   #find(worker: WorkerKey): Entry | undefined {

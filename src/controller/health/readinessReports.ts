@@ -2,11 +2,13 @@
  * Keeps what each unready worker waits for, for status, and emits it as an event when the wait takes long. The text is the
  * result of the last probe attempt. Where the processes of the worker listen is looked up when the text is reported.
  */
-import type { Instant } from "../../base/time.ts";
 import type { Incarnation, Slot } from "../../core/identity.ts";
 import { describeListening, isReportDue, type Wait } from "../../core/waiting.ts";
 import type { Clock } from "../../runtime/clock.ts";
-import type { Asked, SocketOwners } from "../../runtime/socket/socketOwners.ts";
+import type { ProbeTarget } from "../../runtime/probe/prober.ts";
+import type { SocketOwners } from "../../runtime/socket/socketOwners.ts";
+import { Rounds } from "../watch/rounds.ts";
+import type { WorkerKey } from "./readinessGate.ts";
 
 const LOOK_MS = 1000;
 
@@ -17,8 +19,8 @@ const LOOK_MS = 1000;
 type Way = "probed" | "observed" | "survival";
 
 interface Waiting {
-  readonly worker: readonly [pool: number, slot: Slot, incarnation: Incarnation];
-  readonly asked: Asked;
+  readonly worker: WorkerKey;
+  readonly asked: ProbeTarget["asked"];
   wait: Wait;
   /** What the worker waits for and what the last attempt returned. */
   text: string;
@@ -27,33 +29,44 @@ interface Waiting {
   listening: readonly string[] | undefined;
 }
 
-export class ReadinessReports implements Disposable {
-  readonly #clock: Clock;
-  readonly #owners: SocketOwners;
-  readonly #report: (pool: number, slot: Slot, incarnation: Incarnation, reason: string) => void;
-  readonly #waiting = new Map<string, Waiting>();
-  #timer: Disposable | undefined;
+export interface ReadinessReportsOptions {
+  readonly clock: Clock;
+  readonly owners: Pick<SocketOwners, "listeningOf">;
+  readonly report: (...wait: readonly [...WorkerKey, reason: string]) => void;
+}
 
-  constructor(options: {
-    clock: Clock;
-    owners: SocketOwners;
-    report: (pool: number, slot: Slot, incarnation: Incarnation, reason: string) => void;
-  }) {
-    this.#clock = options.clock;
-    this.#owners = options.owners;
-    this.#report = options.report;
+export class ReadinessReports implements Disposable {
+  readonly #options: ReadinessReportsOptions;
+  readonly #waiting = new Map<string, Waiting>();
+  readonly #rounds: Rounds;
+
+  constructor(options: ReadinessReportsOptions) {
+    this.#options = options;
+    this.#rounds = new Rounds({
+      clock: options.clock,
+      everyMs: LOOK_MS,
+      isNeeded: () => this.#waiting.size > 0,
+      look: async () => {
+        await Promise.all(Array.from(this.#waiting.values(), (waiting) => this.#look(waiting)));
+      },
+    });
   }
 
-  /** A worker starts to wait to become ready, for the first time or again. */
-  begin(worker: Waiting["worker"], asked: Asked, text: string, way: Way): void {
-    const wait: Wait = { since: this.#clock.now(), reported: undefined };
-    this.#waiting.set(keyOf(...worker), { worker, asked, wait, text, way, listening: undefined });
-    if (way !== "survival") this.#arm();
+  /** A worker waits to become ready: for the first time, again, or still and for another reason. */
+  begin({ pool, slot, incarnation, asked }: ProbeTarget, text: string, way: Way): void {
+    const worker: WorkerKey = [pool, slot, incarnation];
+    if (this.#waiting.has(worker.join("/"))) {
+      this.note(worker, text);
+      return;
+    }
+    const wait: Wait = { since: this.#options.clock.now(), reported: undefined };
+    this.#waiting.set(worker.join("/"), { worker, asked, wait, text, way, listening: undefined });
+    if (way !== "survival") this.#rounds.start();
   }
 
   /** What the last attempt returned. */
-  note(worker: Waiting["worker"], text: string): void {
-    const waiting = this.#waiting.get(keyOf(...worker));
+  note(worker: WorkerKey, text: string): void {
+    const waiting = this.#waiting.get(worker.join("/"));
     if (waiting === undefined || waiting.text === text) return;
     waiting.text = text;
     // What was seen before says nothing about this attempt.
@@ -61,57 +74,41 @@ export class ReadinessReports implements Disposable {
   }
 
   /** The worker is ready, draining, stopping or has exited. */
-  end(worker: Waiting["worker"]): void {
-    this.#waiting.delete(keyOf(...worker));
-  }
-
-  isWaiting(worker: Waiting["worker"]): boolean {
-    return this.#waiting.has(keyOf(...worker));
+  end(worker: WorkerKey): void {
+    this.#waiting.delete(worker.join("/"));
   }
 
   /** What a worker waits for now; undefined if it waits for nothing. */
   textOf(pool: number, slot: Slot, incarnation: Incarnation): string | undefined {
-    const waiting = this.#waiting.get(keyOf(pool, slot, incarnation));
+    const waiting = this.#waiting.get([pool, slot, incarnation].join("/"));
     return waiting && textOf(waiting);
   }
 
-  /** Appends to `reason` where the processes of the worker listen. */
-  async explain(asked: Asked, reason: string): Promise<string> {
-    const listening = await this.#owners.listeningOf(asked);
-    return textOf({ text: reason, listening });
-  }
-
-  #arm(): void {
-    if (this.#timer !== undefined || this.#waiting.size === 0) return;
-    this.#timer = this.#clock.wakeAt((this.#clock.now() + LOOK_MS) as Instant, () => {
-      this.#timer = undefined;
-      for (const waiting of this.#waiting.values()) void this.#look(waiting);
-      this.#arm();
-    });
+  /** Appends to `reason` where the processes of a worker listen that is not ready. */
+  async explain(worker: WorkerKey, reason: string): Promise<string> {
+    const waiting = this.#waiting.get(worker.join("/"));
+    if (waiting === undefined) return reason;
+    return textOf({ text: reason, listening: await this.#options.owners.listeningOf(waiting.asked) });
   }
 
   async #look(waiting: Waiting): Promise<void> {
     const { worker, asked, wait, way } = waiting;
-    if (way === "survival" || !isReportDue(wait, textOf(waiting), this.#clock.now())) return;
-    if (way === "probed") waiting.listening = await this.#owners.listeningOf(asked);
+    const { clock, owners, report } = this.#options;
+    if (way === "survival" || !isReportDue(wait, textOf(waiting), clock.now())) return;
+    if (way === "probed") waiting.listening = await owners.listeningOf(asked);
     const reason = textOf(waiting);
-    const at = this.#clock.now();
+    const at = clock.now();
     // It may have become ready, or have been reported, meanwhile.
-    if (this.#waiting.get(keyOf(...worker)) !== waiting || !isReportDue(waiting.wait, reason, at)) return;
+    if (this.#waiting.get(worker.join("/")) !== waiting || !isReportDue(waiting.wait, reason, at)) return;
     waiting.wait = { ...waiting.wait, reported: { text: reason, at } };
-    this.#report(...worker, reason);
+    report(...worker, reason);
   }
 
   [Symbol.dispose](): void {
-    this.#timer?.[Symbol.dispose]();
-    this.#waiting.clear();
+    this.#rounds[Symbol.dispose]();
   }
 }
 
 function textOf({ text, listening }: Pick<Waiting, "text" | "listening">): string {
   return listening === undefined ? text : text + describeListening(text, listening);
-}
-
-function keyOf(...worker: Waiting["worker"]): string {
-  return worker.join("/");
 }

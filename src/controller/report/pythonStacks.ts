@@ -9,7 +9,7 @@ import {
   type RecordRequest,
   recordStacks,
 } from "../../runtime/inspect/pySpy.ts";
-import type { ToolControl } from "../../runtime/process/processes.ts";
+import type { ToolControl } from "../../runtime/process/helpers.ts";
 
 /** Maximum concurrent dumps; if hundreds of workers hang, the first dumps are enough. */
 const MAX_DUMPS = 2;

@@ -2,13 +2,14 @@
  * Measures the load of autoscaled pools, and scales a pool when the decision (core/autoscale.ts) changes. No timer runs
  * if no pool is autoscaled.
  */
-import { after, type Instant } from "../../base/time.ts";
+import type { Instant } from "../../base/time.ts";
 import { changesSpec, type LifecycleEvent } from "../../core/event.ts";
 import { type AutoscaleState, decideReplicas, newAutoscale } from "../../core/policy/autoscale.ts";
 import type { PoolView, WorkerView } from "../../core/view.ts";
 import type { ProxyReadings } from "../../envoy/reading/readings.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import type { Daemon } from "../../runtime/daemon.ts";
+import { Rounds } from "./rounds.ts";
 import type { WorkerTrees } from "./workerTrees.ts";
 
 const SAMPLE_MS = 2000;
@@ -38,31 +39,29 @@ export class Autoscaler implements Disposable {
   readonly #options: AutoscalerOptions;
   readonly #states = new Map<string, AutoscaleState>();
   readonly #marks = new Map<string, CpuMark>();
-  #timer: Disposable | undefined;
+  readonly #rounds: Rounds;
 
   constructor(options: AutoscalerOptions) {
+    const { daemon, clock } = options;
     this.#options = options;
-    this.#arm();
+    this.#rounds = new Rounds({
+      clock,
+      everyMs: SAMPLE_MS,
+      isNeeded: () => daemon.view().pools.some(({ index }) => daemon.specOf(index).autoscale !== undefined),
+      look: () => {
+        for (const pool of daemon.view().pools) this.#look(pool);
+      },
+    });
+    this.#rounds.start();
   }
 
   /** Call for every lifecycle event: a reload, or its rollback, may add the first autoscaled pool. */
   handle(event: LifecycleEvent): void {
-    if (changesSpec(event) && this.#timer === undefined) this.#arm();
+    if (changesSpec(event)) this.#rounds.start();
   }
 
   [Symbol.dispose](): void {
-    this.#timer?.[Symbol.dispose]();
-  }
-
-  #arm(): void {
-    this.#timer = undefined;
-    const { daemon, clock } = this.#options;
-    const isNeeded = daemon.view().pools.some(({ index }) => daemon.specOf(index).autoscale !== undefined);
-    if (!isNeeded) return;
-    this.#timer = clock.wakeAt(after(clock.now(), SAMPLE_MS), () => {
-      for (const pool of daemon.view().pools) this.#look(pool);
-      this.#arm();
-    });
+    this.#rounds[Symbol.dispose]();
   }
 
   #look(pool: PoolView): void {
