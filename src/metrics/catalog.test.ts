@@ -5,9 +5,9 @@ import { instant } from "../base/time.ts";
 import type { WorkerLifecycleEvent } from "../core/event.ts";
 import { EMPTY_TALLY, type PoolTally, tallyEvent } from "../core/tally.ts";
 import { PHASES, type PoolView } from "../core/view.ts";
-import { CATALOG, type CatalogMetric } from "./catalog.ts";
+import { CATALOG } from "./catalog.ts";
 import { formatMetrics } from "./exposition.ts";
-import type { ProcessReading, ProxyTotals, Scrape } from "./scrape.ts";
+import type { CatalogMetric, ProcessReading, ProxyTotals, Scrape } from "./scrape.ts";
 
 const READING: ProcessReading = {
   cpuSeconds: 1.5,
@@ -44,7 +44,8 @@ function scrapeOf(pool: Partial<PoolView> = {}, changes: Partial<Scrape> = {}): 
 function withProxy(scrape: Scrape, proxy: Partial<PoolView> = {}): Scrape {
   const [web] = scrape.view.pools;
   assert.ok(web !== undefined);
-  const envoy: PoolView = { ...web, name: "web-proxy", role: "proxy", fronts: "web", replicas: 1, ...proxy };
+  const workers = web.workers.map((each) => ({ ...each, id: `web-proxy-${each.slot}`, pool: "web-proxy" }));
+  const envoy: PoolView = { ...web, name: "web-proxy", role: "proxy", fronts: "web", replicas: 1, workers, ...proxy };
   return { ...scrape, view: { ...scrape.view, pools: [web, envoy] } };
 }
 
@@ -216,7 +217,10 @@ test("Envoy's cumulative buckets in ms become seconds, also where it lacks some 
 
 test("the Envoy of a pool restarts under the pool's name, and is a pool of its own elsewhere", () => {
   const tally = LIFE.reduce(tallyEvent, EMPTY_TALLY);
-  const scrape = withProxy(scrapeOf(), { tally, workers: [{ ...workerView(0, "ready"), id: "web-proxy-0" }] });
+  const scrape = withProxy(scrapeOf(), {
+    tally,
+    workers: [workerView(0, "ready", { id: "web-proxy-0", pool: "web-proxy" })],
+  });
   const readings = new Map([[100, READING]]);
   has(
     { ...scrape, readings },

@@ -11,17 +11,11 @@ import type { LimitKind } from "../core/event.ts";
 import type { Balance } from "../core/policy/balance.ts";
 import { PROBE_PURPOSES } from "../core/policy/probe.ts";
 import { DURATION_BUCKETS_SECONDS, type Histogram } from "../core/tally.ts";
-import { type ControllerPhase, type ControllerView, PHASES, type PoolView, type WorkerView } from "../core/view.ts";
-import type { HistogramSample, Metric, Sample } from "./exposition.ts";
-import { OWN_METRICS } from "./ownMetrics.ts";
+import { type ControllerPhase, PHASES, type PoolView, type WorkerView } from "../core/view.ts";
+import type { HistogramSample, Sample } from "./exposition.ts";
+import { OWN_METRICS, WORKER_PROCESS_METRICS } from "./processMetrics.ts";
 import { PROXY_METRICS } from "./proxyMetrics.ts";
-import type { LogTotals, ProcessReading, Scrape, SinkTotals, TreeReading } from "./scrape.ts";
-
-/** A metric of the catalog. */
-export type CatalogMetric = Metric<Scrape> & {
-  /** Whether the predecessor has the metric, under the same name and with the same labels. */
-  readonly origin: "original" | "new";
-};
+import type { CatalogMetric, LogTotals, Scrape, SinkTotals } from "./scrape.ts";
 
 /** The predecessor's names for limits; new limits keep their own names. */
 const LIMIT_EVENTS: Readonly<Record<LimitKind, string>> = {
@@ -47,11 +41,6 @@ function stateOf({ phase, pid }: WorkerView): (typeof WORKER_STATES)[number] {
   if (pid !== undefined) return "running";
   return phase === "down" ? "terminated" : "prepared";
 }
-
-/** The kernel's value for no limit (RLIM_INFINITY, getrlimit(2)); the predecessor exposes the same value. */
-const NO_LIMIT = 2 ** 64 - 1;
-
-const WORKER_LABEL_NAMES = ["pool", "worker"] as const;
 
 /** All metrics, in the order in which they are printed. */
 export const CATALOG: readonly CatalogMetric[] = [
@@ -113,13 +102,13 @@ export const CATALOG: readonly CatalogMetric[] = [
     labels: [],
     samples: ({ view }) => single(flag(view.pools.some(({ role }) => role === "proxy"))),
   },
-  poolGauge("replicas", "Workers that the pool shall have.", (pool) => pool.replicas),
+  poolGauge("replicas", "Desired number of workers.", (pool) => pool.replicas),
   poolGauge(
     "ready_workers",
     "Workers in phase ready; during a rollout there may be more than replicas.",
     (pool) => pool.readyCount,
   ),
-  poolGauge("healthy", "1 where enough workers are ready (desired_healthy_percentage), 0 where not.", (pool) =>
+  poolGauge("healthy", "1 if enough workers are ready (desired_healthy_percentage), otherwise 0.", (pool) =>
     flag(pool.healthy),
   ),
   {
@@ -188,7 +177,7 @@ export const CATALOG: readonly CatalogMetric[] = [
       }),
     ),
   },
-  poolCounter("given_up", "Workers that stay down because their restarts are used up.", (pool) => pool.tally.gaveUp),
+  poolCounter("given_up", "Workers marked failed because they reached the restart limit.", (pool) => pool.tally.gaveUp),
   {
     origin: "new",
     name: "monoceros_pool_rollouts_total",
@@ -206,33 +195,28 @@ export const CATALOG: readonly CatalogMetric[] = [
     "Time from the stop signal until the last process of the worker exited.",
     (pool) => pool.tally.stopDuration,
   ),
-  {
-    origin: "new",
-    name: "monoceros_pool_drain_duration_seconds",
-    type: "histogram",
-    help: "Time that workers took to finish their requests before a planned stop.",
-    labels: ["pool"],
-    bounds: DURATION_BUCKETS_SECONDS,
-    samples: perWorkerPool(({ name, tally }) => [distribution(name, tally.drainDuration)]),
-  },
-  {
-    origin: "new",
-    name: "monoceros_pool_requests_cut_total",
-    type: "counter",
-    help: "Requests in flight at the end of drain_timeout, which the stop cut off.",
-    labels: ["pool"],
-    samples: perWorkerPool(({ name, tally }) => [{ labels: [name], value: tally.requestsCut }]),
-  },
+  poolDurations(
+    "drain_duration_seconds",
+    "Time that workers took to finish their requests before a planned stop.",
+    ({ tally }) => tally.drainDuration,
+    perWorkerPool,
+  ),
+  poolCounter(
+    "requests_cut",
+    "Requests in flight at the end of drain_timeout, which the stop cut off.",
+    ({ tally }) => tally.requestsCut,
+    perWorkerPool,
+  ),
   {
     origin: "new",
     name: "monoceros_pool_operations_total",
     type: "counter",
-    help: "Finished operations; operation is restart, scale, stop, start or reload, result finished or failed.",
+    help: "Completed operations; operation is restart, scale, stop, start or reload, result finished or failed.",
     labels: ["pool", "operation", "result"],
     samples: ({ operations }) =>
       operations.map(({ pool, what, result, count }) => ({ labels: [pool, what, result], value: count })),
   },
-  poolGauge("operations_running", "Operations that run or wait.", (pool) => pool.operations.length),
+  poolGauge("operations_running", "Operations in progress or queued.", (pool) => pool.operations.length),
   {
     origin: "new",
     name: "monoceros_probe_attempts_total",
@@ -260,7 +244,7 @@ export const CATALOG: readonly CatalogMetric[] = [
     origin: "new",
     name: "monoceros_worker_metrics_dropped_samples_total",
     type: "counter",
-    help: "Samples of workers that are not at /metrics/workers; reason is malformed, limit (too many), unsupported (a type without a sum) or conflict (another type than other workers have).",
+    help: "Samples of workers left out of /metrics/workers; reason is malformed, limit (too many), unsupported (a type that cannot be summed) or conflict (the type differs from that of other workers).",
     labels: ["pool", "reason"],
     samples: ({ workerMetrics }) =>
       workerMetrics.flatMap(({ pool, dropped }) =>
@@ -275,43 +259,12 @@ export const CATALOG: readonly CatalogMetric[] = [
     labels: ["pool"],
     samples: ({ workerMetrics }) => workerMetrics.map(({ pool, lines }) => ({ labels: [pool], value: lines })),
   },
-  processMetric("cpu_seconds_total", "counter", "User and system CPU time of the process.", (it) => it.cpuSeconds),
-  processMetric("open_fds", "gauge", "Open file descriptors of the process.", (it) => it.openFds),
-  processMetric("max_fds", "gauge", "Soft limit of open file descriptors.", (it) => limit(it.maxFds)),
-  processMetric("resident_memory_bytes", "gauge", "Resident memory of the process.", (it) => it.residentBytes),
-  processMetric("virtual_memory_bytes", "gauge", "Virtual memory of the process.", (it) => it.virtualBytes),
-  processMetric("virtual_memory_max_bytes", "gauge", "Soft limit of virtual memory; 2^64 - 1 is none.", (it) =>
-    limit(it.virtualMaxBytes),
-  ),
-  processMetric(
-    "start_time_seconds",
-    "gauge",
-    "Start of the process in seconds since 1970.",
-    (it) => it.startTimeSeconds,
-  ),
-  treeMetric(
-    "cpu_seconds_total",
-    "counter",
-    "User and system CPU time of all processes of the worker, those that have ended included. It starts from 0 with each new process of the slot.",
-    (it) => it.cpuSeconds,
-  ),
-  treeMetric(
-    "resident_memory_bytes",
-    "gauge",
-    "Resident memory of all processes of the worker; pages that they share count in each of them.",
-    (it) => it.residentBytes,
-  ),
-  treeMetric(
-    "processes",
-    "gauge",
-    "Live processes of the worker: its leader and all descendants.",
-    (it) => it.processCount,
-  ),
+  ...WORKER_PROCESS_METRICS,
   {
     origin: "original",
     name: "monoceros_workerpool_failed_to_parse_log_json_total",
     type: "counter",
-    help: "Always 0, kept for dashboards: every JSON object gets its worker_id; for other lines see monoceros_log_lines_total.",
+    help: "Always 0, kept for dashboards: every JSON object receives a worker_id; for other lines see monoceros_log_lines_total.",
     labels: [],
     samples: () => single(0),
   },
@@ -332,7 +285,7 @@ export const CATALOG: readonly CatalogMetric[] = [
   sinkCounter("written_bytes", "Bytes written to an output of the controller.", (sink) => sink.bytesWritten),
   sinkCounter(
     "blocked_seconds",
-    "Time in which workers had to wait because the reader of the output was slow.",
+    "Time for which workers were blocked because the reader of the output was slow.",
     (sink) => sink.blockedSeconds,
   ),
   sinkCounter(
@@ -347,25 +300,28 @@ function poolGauge(what: string, help: string, value: (pool: PoolView) => number
   return { origin: "new", name: `monoceros_pool_${what}`, type: "gauge", help, labels: ["pool"], samples };
 }
 
-function poolCounter(what: string, help: string, value: (pool: PoolView) => number): CatalogMetric {
-  const samples = perPool((pool) => [{ labels: [pool.name], value: value(pool) }]);
+function poolCounter(
+  what: string,
+  help: string,
+  value: (pool: PoolView) => number,
+  per: typeof perPool = perPool,
+): CatalogMetric {
+  const samples = per((pool) => [{ labels: [pool.name], value: value(pool) }]);
   return { origin: "new", name: `monoceros_pool_${what}_total`, type: "counter", help, labels: ["pool"], samples };
 }
 
-function poolDurations(what: string, help: string, histogram: (pool: PoolView) => Histogram): CatalogMetric {
-  return {
-    origin: "new",
-    name: `monoceros_pool_${what}`,
-    type: "histogram",
-    help,
-    labels: ["pool"],
-    bounds: DURATION_BUCKETS_SECONDS,
-    samples: perPool((pool) => [distribution(pool.name, histogram(pool))]),
-  };
-}
-
-function distribution(pool: string, { counts, sumSeconds }: Histogram): HistogramSample {
-  return { labels: [pool], counts, sum: sumSeconds };
+function poolDurations(
+  what: string,
+  help: string,
+  histogram: (pool: PoolView) => Histogram,
+  per: typeof perPool = perPool,
+): CatalogMetric {
+  const samples = per((pool): HistogramSample[] => {
+    const { counts, sumSeconds } = histogram(pool);
+    return [{ labels: [pool.name], counts, sum: sumSeconds }];
+  });
+  const bounds = DURATION_BUCKETS_SECONDS;
+  return { origin: "new", name: `monoceros_pool_${what}`, type: "histogram", help, labels: ["pool"], bounds, samples };
 }
 
 function spreadMetric(what: string, of: string, value: (balance: Balance) => number | undefined): CatalogMetric {
@@ -373,73 +329,13 @@ function spreadMetric(what: string, of: string, value: (balance: Balance) => num
     origin: "new",
     name: `monoceros_pool_${what}_spread_ratio`,
     type: "gauge",
-    help: `Spread of ${of} of the last minute or so over the workers: most over mean, 1 is even. Absent if there was too little work to compare.`,
+    help: `Spread of ${of} over the workers in about the last minute: maximum divided by mean, 1 is even. Absent if there was too little work to compare.`,
     labels: ["pool"],
     samples: ({ balances }) =>
       Array.from(balances, ([pool, balance]) => ({ pool, ratio: value(balance) })).flatMap(({ pool, ratio }) =>
         ratio === undefined ? [] : [{ labels: [pool], value: ratio }],
       ),
   };
-}
-
-function processMetric(
-  what: string,
-  type: "counter" | "gauge",
-  help: string,
-  value: (reading: ProcessReading) => number | undefined,
-): CatalogMetric {
-  return {
-    origin: "original",
-    name: `monoceros_workerpool_process_${what}`,
-    type,
-    help,
-    labels: WORKER_LABEL_NAMES,
-    samples: ({ view, readings }) => perWorker(view, readings, value),
-  };
-}
-
-function treeMetric(
-  what: string,
-  type: "counter" | "gauge",
-  help: string,
-  value: (reading: TreeReading) => number,
-): CatalogMetric {
-  return {
-    origin: "new",
-    name: `monoceros_worker_tree_${what}`,
-    type,
-    help,
-    labels: WORKER_LABEL_NAMES,
-    samples: ({ view, trees }) => perWorker(view, trees, value),
-  };
-}
-
-/** The labels of each worker: one array for all metrics, so that the exposition formats them only once. */
-const WORKER_LABELS = new WeakMap<WorkerView, readonly string[]>();
-
-function labelsOf(pool: string, worker: WorkerView): readonly string[] {
-  const known = WORKER_LABELS.get(worker);
-  if (known?.[0] === pool) return known;
-  const labels = [pool, worker.id];
-  WORKER_LABELS.set(worker, labels);
-  return labels;
-}
-
-/** One sample for each worker that has a process reading, if `value` is known. */
-function perWorker<Reading>(
-  { pools }: ControllerView,
-  readings: ReadonlyMap<number, Reading>,
-  value: (reading: Reading) => number | undefined,
-): Sample[] {
-  const samples: Sample[] = [];
-  for (const pool of pools) {
-    for (const worker of pool.workers) {
-      const reading = worker.pid === undefined ? undefined : readings.get(worker.pid);
-      const known = reading === undefined ? undefined : value(reading);
-      if (known !== undefined) samples.push({ labels: labelsOf(pool.name, worker), value: known });
-    }
-  }
-  return samples;
 }
 
 function logCounter(what: string, help: string, value: (totals: LogTotals) => number): CatalogMetric {
@@ -486,8 +382,4 @@ function single(value: number): Sample[] {
 
 function flag(isSet: boolean): number {
   return isSet ? 1 : 0;
-}
-
-function limit(value: number | undefined): number | undefined {
-  return value === Number.POSITIVE_INFINITY ? NO_LIMIT : value;
 }

@@ -3,11 +3,8 @@
  * the pool whose workers the proxy serves.
  */
 import { workerId } from "../core/identity.ts";
-import type { HistogramSample, Metric, Sample } from "./exposition.ts";
-import type { CumulativeHistogram, ProxiedWorkerTotals, ProxyTotals, Scrape } from "./scrape.ts";
-
-/** A metric that the predecessor does not have. */
-type NewMetric = Metric<Scrape> & { readonly origin: "new" };
+import type { HistogramSample, Sample } from "./exposition.ts";
+import type { CatalogMetric, CumulativeHistogram, ProxiedWorkerTotals, ProxyTotals, Scrape } from "./scrape.ts";
 
 /** Upper bounds of request durations in seconds; the same as Envoy's buckets. */
 const REQUEST_BUCKETS_SECONDS = [
@@ -15,43 +12,43 @@ const REQUEST_BUCKETS_SECONDS = [
 ] as const;
 
 /** All of them, in print order. */
-export const PROXY_METRICS: readonly NewMetric[] = [
-  workerMetric("requests_total", "counter", "Requests that the proxy gave to the worker.", (it) => it.requestsTotal),
+export const PROXY_METRICS: readonly CatalogMetric[] = [
+  workerMetric("requests_total", "counter", "Requests that the proxy sent to the worker.", (it) => it.requestsTotal),
   workerMetric(
     "failed_requests_total",
     "counter",
-    "Requests that the worker answered with 5xx, or not at all.",
+    "Requests that the worker answered with 5xx, or did not answer.",
     (it) => it.failedTotal,
   ),
-  workerMetric("requests_in_flight", "gauge", "Requests that the worker works on.", (it) => it.inFlight),
+  workerMetric("requests_in_flight", "gauge", "Requests in flight at the worker.", (it) => it.inFlight),
   workerMetric(
     "check_failed",
     "gauge",
-    "1 where the proxy's own health check (health_check_path) takes the worker out of the balance.",
+    "1 if the proxy's own health check (health_check_path) has removed the worker from load balancing, otherwise 0.",
     (it) => (it.failedActiveCheck ? 1 : 0),
   ),
-  metric("requests_total", "counter", "Requests of clients.", (it) => it.downstreamRequestsTotal),
-  metric("requests_in_flight", "gauge", "Requests of clients that are going on.", (it) => it.downstreamRequestsActive),
-  metric("connections", "gauge", "Connections of clients.", (it) => it.downstreamConnectionsActive),
+  metric("requests_total", "counter", "Client requests.", (it) => it.downstreamRequestsTotal),
+  metric("requests_in_flight", "gauge", "Client requests in flight.", (it) => it.downstreamRequestsActive),
+  metric("connections", "gauge", "Open client connections.", (it) => it.downstreamConnectionsActive),
   metric(
     "server_errors_total",
     "counter",
-    "Answers 5xx that clients got, from workers or from the proxy itself.",
+    "5xx responses to clients, from workers or from the proxy itself.",
     (it) => it.downstream5xxTotal,
   ),
-  metric("queued_requests", "gauge", "Requests that wait for a worker.", (it) => it.queued),
+  metric("queued_requests", "gauge", "Requests queued for a worker.", (it) => it.queued),
   metric(
     "queue_overflows_total",
     "counter",
-    "Requests refused with 503 because max_queue others waited already.",
+    "Requests refused with 503 because the queue was full (max_queue).",
     (it) => it.queueOverflowTotal,
   ),
-  metric("retries_total", "counter", "Requests given to another worker than at first.", (it) => it.retriesTotal),
+  metric("retries_total", "counter", "Requests retried on another worker.", (it) => it.retriesTotal),
   {
     origin: "new",
     name: "monoceros_proxy_updates_total",
     type: "counter",
-    help: "Updates of the list of workers; result is applied, or refused by the proxy.",
+    help: "Updates of the proxy's endpoints; result is applied, or refused by the proxy.",
     labels: ["pool", "result"],
     samples: perProxy((pool, it) => [
       { labels: [pool, "applied"], value: it.updatesAppliedTotal },
@@ -62,7 +59,7 @@ export const PROXY_METRICS: readonly NewMetric[] = [
     origin: "new",
     name: "monoceros_proxy_request_duration_seconds",
     type: "histogram",
-    help: "Time from a request until the end of the worker's answer.",
+    help: "Time from the request to the end of the worker's response.",
     labels: ["pool"],
     bounds: REQUEST_BUCKETS_SECONDS,
     samples: perProxy((pool, { requestTimeMs }): HistogramSample[] =>
@@ -76,7 +73,7 @@ function metric(
   type: "counter" | "gauge",
   help: string,
   value: (totals: ProxyTotals) => number,
-): NewMetric {
+): CatalogMetric {
   const samples = perProxy((pool, totals): Sample[] => [{ labels: [pool], value: value(totals) }]);
   return { origin: "new", name: `monoceros_proxy_${what}`, type, help, labels: ["pool"], samples };
 }
@@ -86,7 +83,7 @@ function workerMetric(
   type: "counter" | "gauge",
   help: string,
   value: (totals: ProxiedWorkerTotals) => number,
-): NewMetric {
+): CatalogMetric {
   return {
     origin: "new",
     name: `monoceros_proxy_worker_${what}`,

@@ -7,6 +7,7 @@ import type { OperationKind } from "../core/event.ts";
 import type { Balance } from "../core/policy/balance.ts";
 import type { AttemptResult, ProbePurpose } from "../core/policy/probe.ts";
 import type { ControllerView } from "../core/view.ts";
+import type { Metric } from "./exposition.ts";
 
 /** Kernel statistics of one process. */
 export interface ProcessReading {
@@ -143,3 +144,9 @@ export interface Scrape {
   /** Pools with `metrics` configured. */
   readonly workerMetrics: readonly WorkerMetricsTotals[];
 }
+
+/** A metric of the catalog. */
+export type CatalogMetric = Metric<Scrape> & {
+  /** Whether the predecessor has the metric, under the same name and with the same labels. */
+  readonly origin: "original" | "new";
+};
