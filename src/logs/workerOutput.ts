@@ -2,6 +2,7 @@
  * Reads all worker output: one annotator per slot and stream, one source per incarnation and stream, one sink per
  * stream. A new incarnation of a slot is read only after the previous one has ended, so no stream is reordered.
  */
+import { workerId } from "../core/identity.ts";
 import { LineAnnotator, type LineOrigin } from "./annotate.ts";
 import { JsonLineScanner } from "./jsonLine.ts";
 import type { RecordLevel } from "./level.ts";
@@ -78,18 +79,17 @@ export class WorkerOutput {
 
   /** Totals by pool and stream, only for those that had a worker. */
   totals(): StreamTotals[] {
-    const totals = new Map<
-      string,
-      { pool: string; stream: "stdout" | "stderr"; bytes: number; jsonLines: number; textLines: number; parts: number }
-    >();
-    for (const { annotator, poolName, stream } of this.#channels.values()) {
-      const key = `${poolName}/${stream}`;
-      const sum = totals.get(key) ?? { pool: poolName, stream, bytes: 0, jsonLines: 0, textLines: 0, parts: 0 };
-      sum.bytes += annotator.bytesIn;
-      sum.jsonLines += annotator.linesJson;
-      sum.textLines += annotator.linesText;
-      sum.parts += annotator.partsSplit;
-      totals.set(key, sum);
+    const totals = new Map<string, StreamTotals>();
+    for (const { annotator, poolName: pool, stream } of this.#channels.values()) {
+      const sum = totals.get(`${pool}/${stream}`);
+      totals.set(`${pool}/${stream}`, {
+        pool,
+        stream,
+        bytes: (sum?.bytes ?? 0) + annotator.bytesIn,
+        jsonLines: (sum?.jsonLines ?? 0) + annotator.linesJson,
+        textLines: (sum?.textLines ?? 0) + annotator.linesText,
+        parts: (sum?.parts ?? 0) + annotator.partsSplit,
+      });
     }
     return [...totals.values()];
   }
@@ -128,23 +128,14 @@ export class WorkerOutput {
   }
 
   #channelOf(poolIndex: number, slot: number, stream: "stdout" | "stderr"): Channel {
-    const key = `${poolIndex}/${slot}/${stream}`;
     const pool = this.#pools[poolIndex];
     if (pool === undefined) throw new RangeError(`there is no pool ${poolIndex}`);
-    const known = this.#channels.get(key);
-    if (known !== undefined) return known;
-    const annotator = new LineAnnotator(
-      {
-        pool: pool.name,
-        workerId: `${pool.name}-${slot}`,
-        stream,
-        ...settingsOf(pool, stream),
-      },
-      this.#scanner,
-    );
-    const channel: Channel = { pool: poolIndex, annotator, poolName: pool.name, stream, last: undefined };
-    this.#channels.set(key, channel);
-    return channel;
+    const { name } = pool;
+    return this.#channels.getOrInsertComputed(`${poolIndex}/${slot}/${stream}`, () => {
+      const origin = { pool: name, workerId: workerId(name, slot), stream, ...settingsOf(pool, stream) };
+      const annotator = new LineAnnotator(origin, this.#scanner);
+      return { pool: poolIndex, annotator, poolName: name, stream, last: undefined };
+    });
   }
 }
 

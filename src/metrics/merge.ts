@@ -8,8 +8,7 @@
  * series of a pool are bounded; the excess is counted and dropped. A series that a live process no longer exposes
  * keeps its last value.
  */
-import type { Incarnation, Slot } from "../core/identity.ts";
-import { workerId } from "../core/identity.ts";
+import { type Incarnation, type Slot, workerId } from "../core/identity.ts";
 import { type ExpositionFormat, escapeLabel, formatBound, formatHead, formatNumber } from "./exposition.ts";
 import {
   type Distribution,
@@ -235,19 +234,14 @@ export class MergedMetrics {
   }
 
   #workerOf({ pool: name, slot, isPool = false }: Source): Worker {
-    let pool = this.#pools.get(name);
-    if (pool === undefined) {
+    const pool = this.#pools.getOrInsertComputed(name, () => {
       const label = `pool="${escapeLabel(name)}"`;
-      pool = { name, label, workers: new Map(), lines: 0, dropped: nothingDropped() };
-      this.#pools.set(name, pool);
-    }
-    let worker = pool.workers.get(slot);
-    if (worker === undefined) {
+      return { name, label, workers: new Map(), lines: 0, dropped: nothingDropped() };
+    });
+    return pool.workers.getOrInsertComputed(slot, () => {
       const label = isPool ? pool.label : `${pool.label},worker="${escapeLabel(workerId(name, slot))}"`;
-      worker = { pool, slot, label, incarnation: 0, hasEnded: true, families: new Set(), gauges: new Map() };
-      pool.workers.set(slot, worker);
-    }
-    return worker;
+      return { pool, slot, label, incarnation: 0, hasEnded: true, families: new Set(), gauges: new Map() };
+    });
   }
 
   /** undefined if live workers expose this name with another type. A type that no worker exposes now is replaced. */
@@ -310,7 +304,7 @@ function isUnused({ counters, distributions, reporters }: Family): boolean {
 }
 
 function addCounters({ counters }: Family, { pool, slot }: Worker, { values }: ValueFamily): void {
-  const series = seriesOf(counters, pool);
+  const series = counters.getOrInsertComputed(pool, () => new Map());
   for (const [labels, value] of values) {
     let counter = series.get(labels);
     if (counter === undefined) {
@@ -327,7 +321,7 @@ function addDistributions(
   { pool, slot }: Worker,
   { distributions: shown }: DistributionFamily,
 ): void {
-  const series = seriesOf(distributions, pool);
+  const series = distributions.getOrInsertComputed(pool, () => new Map());
   for (const [labels, value] of shown) {
     let histogram = series.get(labels);
     if (histogram === undefined) {
@@ -339,15 +333,6 @@ function addDistributions(
     histogram.observe(slot, value);
     pool.lines += histogram.bounds.length - before;
   }
-}
-
-function seriesOf<Each>(series: Map<Pool, Map<string, Each>>, pool: Pool): Map<string, Each> {
-  let ofPool = series.get(pool);
-  if (ofPool === undefined) {
-    ofPool = new Map();
-    series.set(pool, ofPool);
-  }
-  return ofPool;
 }
 
 /** Reserves lines for a new series; false if the limit is reached. */

@@ -188,11 +188,7 @@ class Parser {
     this.#samples++;
     const { series, value } = sample;
     const { name, labels } = series;
-    let place = this.#places.get(name);
-    if (place === undefined) {
-      place = this.#placeOf(name);
-      this.#places.set(name, place);
-    }
+    const place = this.#places.getOrInsertComputed(name, (each) => this.#placeOf(each));
     if (place.kind === "skip") return;
     if (place.kind === "unsupported") this.#dropped.unsupported++;
     else if (place.kind === "value") this.#addValue(name, place.type, labels, value);
@@ -218,11 +214,10 @@ class Parser {
     const declared = this.#types.get(name);
     switch (declared) {
       case "histogram":
+      case "gaugehistogram":
         return { kind: "unsupported" };
       case "summary":
         return { kind: "skip" };
-      case "gaugehistogram":
-        return { kind: "unsupported" };
       case "gauge":
         // Some libraries declare the creation time as a separate gauge.
         return name.endsWith("_created") && this.#isSummed(name.slice(0, -8))
@@ -267,32 +262,22 @@ class Parser {
       this.#dropped.malformed++;
       return;
     }
-    let family = this.#families.get(name);
-    if (family === undefined) {
-      family = { name, type, help: this.#helpOf(name), values: new Map() };
-      this.#families.set(name, family);
-    }
+    const create = () => ({ name, type, help: this.#helpOf(name), values: new Map<string, number>() });
+    const family = this.#families.getOrInsertComputed(name, create);
     // A duplicate series, or a name that already belongs to a distribution.
     if (!("values" in family) || family.values.has(labels)) this.#dropped.malformed++;
     else family.values.set(labels, value);
   }
 
   #addPart({ type, base, part }: Extract<Place, { kind: "part" }>, series: Series, value: number): void {
-    let family = this.#families.get(base);
-    if (family === undefined) {
-      family = { type, name: base, drafts: new Map() };
-      this.#families.set(base, family);
-    }
+    const family = this.#families.getOrInsertComputed(base, () => ({ type, name: base, drafts: new Map() }));
     const split = part === "bucket" ? series.bucket : { labels: series.labels, bound: 0 };
     if (!("drafts" in family) || split === undefined || !Number.isFinite(value)) {
       this.#dropped.malformed++;
       return;
     }
-    let draft = family.drafts.get(split.labels);
-    if (draft === undefined) {
-      draft = { buckets: new Map(), sum: undefined, count: undefined };
-      family.drafts.set(split.labels, draft);
-    }
+    const create = (): Draft => ({ buckets: new Map(), sum: undefined, count: undefined });
+    const draft = family.drafts.getOrInsertComputed(split.labels, create);
     const isKnown = part === "bucket" ? draft.buckets.has(split.bound) : draft[part] !== undefined;
     if (isKnown) this.#dropped.malformed++;
     else if (part !== "bucket") draft[part] = value;
