@@ -2,8 +2,8 @@
 import { resultOf } from "../../core/policy/probe.ts";
 import type { Daemon } from "../../runtime/daemon.ts";
 import type { ProbeListener } from "../../runtime/probe/prober.ts";
+import type { ProbeTally } from "../report/tallies.ts";
 import { LivenessVerdicts } from "./livenessVerdicts.ts";
-import type { ProbeTally } from "./probeTally.ts";
 import type { ReadinessGate, WorkerKey } from "./readinessGate.ts";
 import type { ReadinessReports } from "./readinessReports.ts";
 
@@ -35,7 +35,7 @@ export function probeResults(options: {
       daemon.becameAlive(...worker);
     },
     attempted: ({ pool, slot, incarnation }, purpose, outcome) => {
-      tally.count(daemon.specOf(pool).name, purpose, resultOf(outcome));
+      tally.count({ pool: daemon.specOf(pool).name, purpose, result: resultOf(outcome) });
       if (purpose !== "liveness" && outcome.kind !== "success") reports.note([pool, slot, incarnation], outcome.reason);
     },
   };

@@ -8,10 +8,9 @@ import { CATALOG } from "../../metrics/catalog.ts";
 import { CONTENT_TYPES, chooseFormat, type ExpositionFormat, formatMetrics } from "../../metrics/exposition.ts";
 import type { ProxyTotals, Scrape, SinkTotals } from "../../metrics/scrape.ts";
 import type { ProcessReadings } from "../../runtime/inspect/readings.ts";
-import type { ProbeTally } from "../health/probeTally.ts";
 import type { BalanceWatch } from "../watch/balanceWatch.ts";
 import type { WorkerTrees } from "../watch/workerTrees.ts";
-import type { OperationTally } from "./operationTally.ts";
+import type { OperationTally, ProbeTally } from "./tallies.ts";
 import type { WorkerMetrics } from "./workerMetrics.ts";
 
 /** Maximum age of the listing of processes for a scrape of what workers use. */
