@@ -24,10 +24,15 @@ interface Waiting {
   readonly asked: Asked;
 }
 
+export interface ListeningWatchOptions {
+  readonly clock: Clock;
+  readonly owners: Pick<SocketOwners, "listNow" | "listListening" | "held">;
+  /** Called once for each worker that is found to listen, with its sockets. */
+  readonly listens: (worker: WorkerKey, asked: Asked, found: Listening) => void;
+}
+
 export class ListeningWatch implements Disposable {
-  readonly #clock: Clock;
-  readonly #owners: SocketOwners;
-  readonly #listens: (worker: WorkerKey, asked: Asked, found: Listening) => void;
+  readonly #options: ListeningWatchOptions;
   readonly #waiting = new Map<string, Waiting>();
   #known: Listening = new Map();
   #looksLeft = 0;
@@ -38,25 +43,18 @@ export class ListeningWatch implements Disposable {
   #isLooking = false;
   #isClosed = false;
 
-  /** Calls `listens` once for each worker that is found to listen, with its sockets. */
-  constructor(options: {
-    clock: Clock;
-    owners: SocketOwners;
-    listens: (worker: WorkerKey, asked: Asked, found: Listening) => void;
-  }) {
-    this.#clock = options.clock;
-    this.#owners = options.owners;
-    this.#listens = options.listens;
+  constructor(options: ListeningWatchOptions) {
+    this.#options = options;
   }
 
   /** Call before the first worker is spawned: a socket that listens already belongs to no worker. */
   begin(): void {
-    this.#known = this.#owners.listNow() ?? this.#known;
+    this.#known = this.#options.owners.listNow() ?? this.#known;
   }
 
   watch(worker: WorkerKey, asked: Asked): void {
     this.#waiting.set(worker.join("/"), { worker, asked });
-    this.#addedAt = this.#clock.now();
+    this.#addedAt = this.#options.clock.now();
     if (!this.#isLooking) this.#arm(FIRST_LOOK_MS);
   }
 
@@ -66,11 +64,11 @@ export class ListeningWatch implements Disposable {
 
   /** Looks within `afterMs`; a look that is due earlier stays. */
   #arm(afterMs: number): void {
-    const at = after(this.#clock.now(), afterMs);
+    const at = after(this.#options.clock.now(), afterMs);
     if (at >= this.#dueAt) return;
     this.#timer?.[Symbol.dispose]();
     this.#dueAt = at;
-    this.#timer = this.#clock.wakeAt(at, () => {
+    this.#timer = this.#options.clock.wakeAt(at, () => {
       this.#dueAt = NEVER;
       void this.#look();
     });
@@ -78,7 +76,7 @@ export class ListeningWatch implements Disposable {
 
   async #look(): Promise<void> {
     this.#isLooking = true;
-    const listening = (await this.#owners.listListening()) ?? this.#known;
+    const listening = (await this.#options.owners.listListening()) ?? this.#known;
     if ([...listening.keys()].some((inode) => !this.#known.has(inode))) this.#looksLeft = LOOKS_AFTER_NEWS;
     this.#known = listening;
     let spentMs = 0;
@@ -88,14 +86,14 @@ export class ListeningWatch implements Disposable {
     }
     this.#isLooking = false;
     if (this.#isClosed || this.#waiting.size === 0) return;
-    const ageMs = this.#clock.now() - this.#addedAt;
+    const ageMs = this.#options.clock.now() - this.#addedAt;
     this.#arm(Math.max(FIRST_LOOK_MS, LATENESS * ageMs, PAUSE_RATIO * spentMs));
   }
 
   /** Resolves with the time it took, in milliseconds. */
   async #lookAt({ worker, asked }: Waiting, listening: Listening): Promise<number> {
-    const { found, tookMs } = await this.#owners.held(asked, listening);
-    if (found.size > 0 && this.#waiting.delete(worker.join("/"))) this.#listens(worker, asked, found);
+    const { found, tookMs } = await this.#options.owners.held(asked, listening);
+    if (found.size > 0 && this.#waiting.delete(worker.join("/"))) this.#options.listens(worker, asked, found);
     return tookMs;
   }
 

@@ -50,11 +50,6 @@ export class ReadinessGate {
     return this.#find(worker)?.objections.size === 0;
   }
 
-  /** Why a worker is not ready; undefined if it is ready or unknown. */
-  objectionTo(worker: WorkerKey): string | undefined {
-    return this.#find(worker)?.objections.values().next().value;
-  }
-
   object(worker: WorkerKey, source: ObjectionSource, reason: string): void {
     const entry = this.#find(worker);
     if (entry === undefined) return;
@@ -75,7 +70,7 @@ export class ReadinessGate {
 
   /** The worker counts as ready: notifies the listener of an objection that was made while it was still starting. */
   repeat(worker: WorkerKey): void {
-    const reason = this.objectionTo(worker);
+    const [reason] = this.#find(worker)?.objections.values() ?? [];
     if (reason !== undefined) this.#listener.becameUnready(...worker, reason);
   }
 
