@@ -23,6 +23,11 @@ const FATAL = 4;
 /** Severities of syslog(3), 0 to 7. */
 const BY_SEVERITY = [FATAL, FATAL, FATAL, ERROR, WARN, INFO, INFO, DEBUG];
 
+/** Levels by the letters D, I, W, E and F (klog, Ruby) and C, tornado's critical. */
+const BY_LETTER = new Int8Array(256).fill(NO_LEVEL);
+for (const [level, letters] of ["D", "I", "W", "E", "FC"].entries())
+  for (const letter of letters) BY_LETTER[letter.charCodeAt(0)] = level;
+
 /** Maximum bytes at the head of a line that are searched for a level. */
 const MAX_HEAD_BYTES = 128;
 /** Maximum words (names of loggers, hosts, time zones) between a time stamp and a level. */
@@ -158,7 +163,7 @@ export function findLevel(view: DataView, start: number, end: number): number {
       at++;
     } else if (kind === BRACKET) {
       isInBracket = byte === OPEN_BRACKET;
-      if (isInBracket && isLetterAndDate(view, at + 1, stop)) return levelOfLetter(view.getUint8(at + 1));
+      if (isInBracket && isLetterAndDate(view, at + 1, stop)) return BY_LETTER[view.getUint8(at + 1)] ?? NO_LEVEL;
       isDated = true;
       at++;
     } else if (kind === DIGIT) {
@@ -288,12 +293,12 @@ function isLevelThere(
 function levelOfFirstWord(view: DataView, start: number, length: number, after: number, end: number): number {
   if (length === 1 && after === COMMA && start + 4 <= end && view.getUint8(start + 3) === OPEN_BRACKET) {
     // Ruby's Logger: "W, [2026-01-01T00:00:00 #1]  WARN -- : …"
-    return levelOfLetter(view.getUint8(start));
+    return BY_LETTER[view.getUint8(start)] ?? NO_LEVEL;
   }
   if (length === 5 && start + 9 <= end && view.getUint8(start + 8) === COLON) {
     // klog and glog: "W0102 15:04:05.000000 …"
     for (let digit = 1; digit < 5; digit++) if (!isDigit(view.getUint8(start + digit))) return NO_LEVEL;
-    return levelOfLetter(view.getUint8(start));
+    return BY_LETTER[view.getUint8(start)] ?? NO_LEVEL;
   }
   // "ValueError: …", "java.lang.IllegalStateException: …"
   if (after === COLON && length > 5) {
@@ -383,25 +388,6 @@ function isDateOrProgram(view: DataView, start: number, length: number, after: n
   let at = start + 3;
   while (at < stop && view.getUint8(at) === SPACE) at++;
   return at < stop && isDigit(view.getUint8(at));
-}
-
-/** The level of the letters D, I, W, E and F (klog, Ruby) and of C, tornado's critical. */
-function levelOfLetter(letter: number): number {
-  switch (letter) {
-    case 0x44:
-      return DEBUG;
-    case 0x49:
-      return INFO;
-    case 0x57:
-      return WARN;
-    case 0x45:
-      return ERROR;
-    case 0x46:
-    case 0x43:
-      return FATAL;
-    default:
-      return NO_LEVEL;
-  }
 }
 
 /** The level of `<N>` as in sd-daemon(3) and syslog; the facility is ignored. */

@@ -332,9 +332,10 @@ function spreadMetric(what: string, of: string, value: (balance: Balance) => num
     help: `Spread of ${of} over the workers in about the last minute: maximum divided by mean, 1 is even. Absent if there was too little work to compare.`,
     labels: ["pool"],
     samples: ({ balances }) =>
-      Array.from(balances, ([pool, balance]) => ({ pool, ratio: value(balance) })).flatMap(({ pool, ratio }) =>
-        ratio === undefined ? [] : [{ labels: [pool], value: ratio }],
-      ),
+      [...balances].flatMap(([pool, balance]) => {
+        const ratio = value(balance);
+        return ratio === undefined ? [] : [{ labels: [pool], value: ratio }];
+      }),
   };
 }
 

@@ -115,8 +115,8 @@ export function encodePprof(profile: Profile): Uint8Array {
     );
   }
   out
-    // The value exceeds the safe integer range.
-    .big(PROFILE.timeNanos, BigInt(Math.round(profile.startedAtMs)) * BigInt(NANOS_PER_MS))
+    // A double holds this value only to 256 ns, which is precise enough.
+    .number(PROFILE.timeNanos, Math.round(profile.startedAtMs) * NANOS_PER_MS)
     .number(PROFILE.durationNanos, Math.round(profile.durationMs * NANOS_PER_MS))
     .message(PROFILE.periodType, valueType(profile.periodType))
     .number(PROFILE.period, profile.period)
@@ -166,14 +166,6 @@ class Message {
     if (value === 0) return this;
     this.#varint(field * 8 + VARINT);
     this.#varint(value);
-    return this;
-  }
-
-  big(field: number, value: bigint): this {
-    this.#varint(field * 8 + VARINT);
-    let rest = value;
-    for (; rest >= 128n; rest >>= 7n) this.#bytes.push(Number(rest & 127n) | 128);
-    this.#bytes.push(Number(rest));
     return this;
   }
 

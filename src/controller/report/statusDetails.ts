@@ -8,24 +8,14 @@ import {
 } from "../../admin/api.ts";
 import type { PoolConfig } from "../../config/config.ts";
 import { type Balance, type Distribution, decideAdvice } from "../../core/policy/balance.ts";
-import type { ControllerView, PoolView, WorkerView } from "../../core/view.ts";
+import type { PoolView, WorkerView } from "../../core/view.ts";
 import type { ProcessReading, ProxyTotals } from "../../metrics/scrape.ts";
 import type { CommandLines } from "../../runtime/inspect/commandLines.ts";
-import type { ProcessReadings } from "../../runtime/inspect/readings.ts";
 import type { ProcessUsage, TreeUsage } from "../../runtime/inspect/treeUsage.ts";
-import type { BalanceWatch } from "../watch/balanceWatch.ts";
-import type { WorkerTrees } from "../watch/workerTrees.ts";
-import { LISTING_AGE_MS, pidsOf } from "./metricsSource.ts";
+import { LISTING_AGE_MS, type MetricsSources, pidsOf } from "./metricsSource.ts";
 
-/** Sources of the numbers. */
-export interface DetailSources {
+export interface DetailSources extends Pick<MetricsSources, "view" | "processes" | "trees" | "proxies" | "balance"> {
   readonly pools: readonly PoolConfig[];
-  readonly view: () => ControllerView;
-  readonly processes: ProcessReadings;
-  readonly trees: WorkerTrees;
-  /** What the proxies counted, by name of the pool. */
-  readonly proxies: () => ReadonlyMap<string, ProxyTotals>;
-  readonly balance: BalanceWatch;
 }
 
 /** Processes of one worker. */
@@ -33,10 +23,9 @@ type Listing = ReadonlyMap<number, readonly WorkerProcess[]>;
 
 /** Reads every process once, then its command line. `commands` limits the time. */
 export async function readProcessDetails(sources: DetailSources, commands: CommandLines): Promise<StatusDetails> {
-  sources.trees.usagesOf(pidsOf(sources.view()), LISTING_AGE_MS);
-  const listed = new Map(
-    pidsOf(sources.view()).map((leader) => [leader, boundedListing(sources.trees.processesOf(leader))]),
-  );
+  const leaders = pidsOf(sources.view());
+  sources.trees.usagesOf(leaders, LISTING_AGE_MS);
+  const listed = new Map(leaders.map((leader) => [leader, boundedListing(sources.trees.processesOf(leader))]));
   const lines = await commands.read([...listed.values()].flat());
   const listing = new Map(
     Array.from(listed, ([leader, processes]) => [

@@ -55,13 +55,18 @@ interface Target {
   readonly worker: WorkerView;
 }
 
+export interface WorkerMetricsOptions {
+  /** The current state of a pool; undefined if its workers expose no metrics. */
+  readonly poolOf: (name: string) => MeasuredPool | undefined;
+  readonly view: () => ControllerView;
+  readonly scraper: Pick<WorkerScraper, "scrape" | "forget">;
+  readonly clock: Clock;
+}
+
 type Answers = Record<keyof WorkerMetricsTotals["answers"], number>;
 
 export class WorkerMetrics {
-  readonly #poolOf: (name: string) => MeasuredPool | undefined;
-  readonly #view: () => ControllerView;
-  readonly #scraper: Pick<WorkerScraper, "scrape" | "forget">;
-  readonly #clock: Clock;
+  readonly #options: WorkerMetricsOptions;
   readonly #merged = new MergedMetrics();
   readonly #memo = new SeriesMemo();
   readonly #answers = new Map<string, Answers>();
@@ -73,22 +78,13 @@ export class WorkerMetrics {
   #scrape: { readonly endedAt: Instant | undefined; readonly done: Promise<void> } | undefined;
   #texts = new Map<ExpositionFormat, string>();
 
-  /** `poolOf` returns the current state of a pool; undefined if its workers expose no metrics. */
-  constructor(options: {
-    poolOf: (name: string) => MeasuredPool | undefined;
-    view: () => ControllerView;
-    scraper: Pick<WorkerScraper, "scrape" | "forget">;
-    clock: Clock;
-  }) {
-    this.#poolOf = options.poolOf;
-    this.#view = options.view;
-    this.#scraper = options.scraper;
-    this.#clock = options.clock;
+  constructor(options: WorkerMetricsOptions) {
+    this.#options = options;
   }
 
   /** The exposition in the format that an Accept header requests, within the time limit for a worker's answer. */
   async exposition(accept: string): Promise<{ text: string; contentType: string }> {
-    this.#requestedAt = this.#clock.now();
+    this.#requestedAt = this.#options.clock.now();
     await this.#refresh();
     const format = chooseFormat(accept);
     const text = this.#texts.get(format) ?? this.#merged.format(format);
@@ -100,16 +96,16 @@ export class WorkerMetrics {
   handle(event: LifecycleEvent): void {
     switch (event.kind) {
       case "exited": {
-        const measured = this.#poolOf(event.pool);
+        const measured = this.#options.poolOf(event.pool);
         if (measured !== undefined) removeDeadGauges(measured, measured.identifierOf(event.slot));
         if (measured?.scope !== "pool") this.#merged.ended(event);
-        this.#scraper.forget(workerId(event.pool, event.slot), event.pid);
+        this.#options.scraper.forget(workerId(event.pool, event.slot), event.pid);
         // Omit its gauges at once, even if the other metrics are fresh.
         this.#texts = new Map();
         return;
       }
       case "draining":
-        if (this.#requestedAt !== undefined && this.#clock.now() - this.#requestedAt < EXPECTED_MS)
+        if (this.#requestedAt !== undefined && this.#options.clock.now() - this.#requestedAt < EXPECTED_MS)
           this.#scrapeLastTime(event);
         return;
       case "operation_finished":
@@ -131,7 +127,7 @@ export class WorkerMetrics {
   }
 
   #scrapeLastTime({ pool, slot, incarnation }: Source): void {
-    const measured = this.#poolOf(pool);
+    const measured = this.#options.poolOf(pool);
     // If one worker answers for the whole pool, no counts are lost when a worker exits.
     if (measured === undefined || measured.scope === "pool") return;
     const worker = this.#workersOf(pool).filter((each) => each.slot === slot && each.incarnation === incarnation);
@@ -139,13 +135,13 @@ export class WorkerMetrics {
   }
 
   #workersOf(pool: string): readonly WorkerView[] {
-    return this.#view().pools.find(({ name }) => name === pool)?.workers ?? [];
+    return this.#options.view().pools.find(({ name }) => name === pool)?.workers ?? [];
   }
 
   /** Forgets a pool if a reload removed it or its metrics. */
   #forgetUnmeasured(pool: string): void {
-    const isThere = this.#view().pools.some(({ name }) => name === pool);
-    if (isThere && this.#poolOf(pool) !== undefined) return;
+    const isThere = this.#options.view().pools.some(({ name }) => name === pool);
+    if (isThere && this.#options.poolOf(pool) !== undefined) return;
     this.#merged.forget(pool);
     for (const known of [this.#answers, this.#subjects, this.#lastAnswered]) known.delete(pool);
     this.#texts = new Map();
@@ -162,10 +158,10 @@ export class WorkerMetrics {
   /** Scrapes the workers, unless the last scrape still runs or is fresh. */
   #refresh(): Promise<void> {
     const last = this.#scrape;
-    const isOver = last?.endedAt !== undefined && this.#clock.now() - last.endedAt >= FRESH_MS;
+    const isOver = last?.endedAt !== undefined && this.#options.clock.now() - last.endedAt >= FRESH_MS;
     if (last !== undefined && !isOver) return last.done;
     const done = this.#scrapeAll().finally(() => {
-      this.#scrape = { endedAt: this.#clock.now(), done };
+      this.#scrape = { endedAt: this.#options.clock.now(), done };
       this.#texts = new Map();
     });
     this.#scrape = { endedAt: undefined, done };
@@ -174,8 +170,8 @@ export class WorkerMetrics {
 
   async #scrapeAll(): Promise<void> {
     const scrapes: Promise<unknown>[] = [];
-    for (const { name, workers } of this.#view().pools) {
-      const measured = this.#poolOf(name);
+    for (const { name, workers } of this.#options.view().pools) {
+      const measured = this.#options.poolOf(name);
       if (measured === undefined) continue;
       this.#beginSubject(measured);
       removeDeadGauges(measured);
@@ -212,8 +208,8 @@ export class WorkerMetrics {
     const answers = this.#answers.get(name) ?? { success: 0, failure: 0, timeout: 0, foreign: 0 };
     this.#answers.set(name, answers);
     const subject = this.#subjects.get(name);
-    const siblings = () => (this.#poolOf(name)?.scope === "pool" ? leadersOf(this.#workersOf(name)) : []);
-    const answer = await this.#scraper.scrape(worker, { address, path, siblings });
+    const siblings = () => (this.#options.poolOf(name)?.scope === "pool" ? leadersOf(this.#workersOf(name)) : []);
+    const answer = await this.#options.scraper.scrape(worker, { address, path, siblings });
     // A reload may have changed the path or scope meanwhile.
     if (this.#subjects.get(name) !== subject) return false;
     answers[answer.kind]++;

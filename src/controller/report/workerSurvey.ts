@@ -7,15 +7,10 @@ import type { Slot } from "../../core/identity.ts";
 import type { ControllerView, WorkerView } from "../../core/view.ts";
 import { type Diagnosis, formatDiagnosis } from "../../runtime/inspect/diagnosis.ts";
 import { relationOf, type Survey, type SurveyedProcess, surveyTree } from "../../runtime/inspect/treeSurvey.ts";
+import type { ProcessTrees } from "../../runtime/process/processTrees.ts";
 
 /** Maximum number of process ids in an error. */
 const MAX_NAMED_PIDS = 10;
-
-/** Which processes belong to a worker. */
-interface Trees {
-  refresh(): void;
-  membersOf(leader: number): readonly number[];
-}
 
 /** One process of a worker, and the survey that found it. */
 export interface Subject {
@@ -28,9 +23,9 @@ export interface Subject {
 
 export class WorkerSurvey {
   readonly #view: () => ControllerView;
-  readonly #trees: Trees;
+  readonly #trees: Pick<ProcessTrees, "refresh" | "membersOf">;
 
-  constructor(view: () => ControllerView, trees: Trees) {
+  constructor(view: () => ControllerView, trees: Pick<ProcessTrees, "refresh" | "membersOf">) {
     this.#view = view;
     this.#trees = trees;
   }
