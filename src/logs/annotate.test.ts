@@ -97,7 +97,7 @@ describe("annotation of text lines", () => {
   const onStderr = (level: string, text: string) =>
     `{"level":"${level}","ts":1700000000.123,"pool":"web","worker_id":"web-0","stream":"stderr","worker_error_msg":"${text}"}\n`;
 
-  test("uses the names of standard error there, and the level that the line has", () => {
+  test("uses the keys of standard error, and the level that the line states", () => {
     assert.equal(annotate("oops\n", { stream: "stderr" }), onStderr("info", "oops"));
     for (const cuts of [[1e6], [1], [3, 5]])
       assert.equal(
@@ -110,7 +110,7 @@ describe("annotation of text lines", () => {
     assert.equal(annotate("ERROR x\n"), `${HEAD}ERROR x"}\n`, "stdout is info, as in the original");
   });
 
-  test("gives lines that state no level the configured one, from then on", () => {
+  test("gives lines without a level the configured level, from then on", () => {
     const annotator = newAnnotator({ stream: "stderr" });
     const out = new OutputBuffer();
     annotator.configure({ maxLineBytes: 8, level: "warn" });
@@ -127,7 +127,7 @@ describe("annotation of text lines", () => {
     );
   });
 
-  test("keeps the bytes of a line that is not UTF-8, and nothing extra of its neighbours", () => {
+  test("adds the bytes of a line that is not UTF-8, but not of its neighbours", () => {
     const bad = Buffer.from([0x61, 0xff, 0x22, 0x00, 0x62]);
     const input = Buffer.concat([
       Buffer.from('é\n{"a":"é"}\n'),
@@ -145,7 +145,7 @@ describe("annotation of text lines", () => {
     assert.equal(lines[5], "");
   });
 
-  test("brings out an unfinished last line once", () => {
+  test("emits an unfinished last line once", () => {
     const annotator = newAnnotator();
     const out = new OutputBuffer();
     annotator.push(Buffer.from("half"), EPOCH_MS, out);
@@ -170,7 +170,7 @@ describe("annotation of text lines", () => {
 });
 
 describe("overlong lines", () => {
-  test("come out in parts that give the line back, never cut inside a character", () => {
+  test("are emitted in parts that add up to the line, never cut inside a character", () => {
     const line = `${"ab".repeat(30)}żółć日本🎉${"x".repeat(41)}`;
     const records = annotate(`before\n${line}\nafter\n`, { maxLineBytes: 16 })
       .trimEnd()
@@ -194,7 +194,7 @@ describe("overlong lines", () => {
     assert.equal(records.at(-1).worker_info_msg, "after");
   });
 
-  test("are whole up to the limit itself, JSON objects too", () => {
+  test("are whole up to and including the limit, JSON objects too", () => {
     assert.equal(annotate("12345678\n", { maxLineBytes: 8 }), `${HEAD}12345678"}\n`);
     assert.equal(annotate('{"a":12}\n', { maxLineBytes: 8 }), '{"worker_id":"web-0","a":12}\n');
     assert.equal(
@@ -235,7 +235,7 @@ describe("any stream", () => {
     .array(piece, { maxLength: 25 })
     .map((pieces) => Buffer.concat(pieces.map((item) => Buffer.from(item))));
 
-  test("comes out the same however it was cut into chunks", () => {
+  test("does not depend on how the input was cut into chunks", () => {
     fc.assert(
       fc.property(
         stream,
@@ -283,7 +283,7 @@ describe("any stream", () => {
   }
 });
 
-test("another longest line holds from then on, also for what is held back of an unfinished one", () => {
+test("a new maximum line length applies from then on, also to a buffered unfinished line", () => {
   const annotator = newAnnotator({ maxLineBytes: 100 });
   const out = new OutputBuffer();
   annotator.push(Buffer.from("a".repeat(50)), EPOCH_MS, out);

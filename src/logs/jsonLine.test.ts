@@ -111,7 +111,7 @@ describe("JSON line scanner", () => {
     assert.equal(scan(`{"a":${"[".repeat(100_000)}`), false);
   });
 
-  test("says whether an object is empty and where its brace is", () => {
+  test("reports whether an object is empty, and the offset of its brace", () => {
     assert.ok(scan("  { } "));
     assert.deepEqual([scanner.isEmpty, scanner.open], [true, 2]);
     assert.ok(scan('{"a":{}}'));
@@ -208,7 +208,7 @@ function mutate(base: Buffer, kind: string, place: number, to: number): Buffer {
 }
 
 describe("string stop", () => {
-  test("is the first byte that needs care, at every alignment", () => {
+  test("is the first byte that is not plain, at every alignment", () => {
     for (const stop of ['"', "\\", "\n", "\u0000", "\u001f", "é", "\u0080"]) {
       for (let before = 0; before < 12; before++) {
         const view = viewOf(`${" !#[]~\u007f".repeat(2).slice(0, before)}${stop}"`);

@@ -183,7 +183,7 @@ const LINES: readonly (readonly [RecordLevel | undefined, string])[] = [
   [undefined, "ERRO"],
 ];
 
-test("the level comes from the line where a logging library wrote it", () => {
+test("the level that a logging library wrote is found", () => {
   const wrong = LINES.filter(([level, line]) => levelOf(line) !== level);
   assert.deepEqual(
     wrong.map(([level, line]) => ({ line, level, found: levelOf(line) })),
@@ -191,7 +191,7 @@ test("the level comes from the line where a logging library wrote it", () => {
   );
 });
 
-test("any bytes have a level or none, and the bytes behind the line do not matter", () => {
+test("any bytes are accepted, and bytes after the line do not change the level", () => {
   const bytes = fc.oneof(
     fc.uint8Array({ maxLength: 200 }),
     fc

@@ -80,7 +80,7 @@ describe("log path", () => {
     return { sink, records: () => lines().map((line) => JSON.parse(line)) };
   }
 
-  test("every line of four floods comes out exactly once and in order", async () => {
+  test("every line of four floods is written exactly once and in order", async () => {
     const { sink, records } = newFileSink();
     const count = 40_000;
     const script = `awk 'BEGIN { for (i = 0; i < ${count}; i++) if (i % 2) print "text " i; else print "{\\"n\\":" i "}" }'`;
@@ -103,7 +103,7 @@ describe("log path", () => {
     assert.equal(sink.pendingBytes, 0);
   });
 
-  test("200 lines of 100 KB come out whole", async () => {
+  test("200 lines of 100 KB are written whole", async () => {
     const { sink, records } = newFileSink();
     const script = `awk 'BEGIN { s = "x"; while (length(s) < 100000) s = s s; s = substr(s, 1, 100000); for (i = 0; i < 200; i++) print i s }'`;
     const worker = newWorker(script, sink);
@@ -117,7 +117,7 @@ describe("log path", () => {
     );
   });
 
-  test("what a worker wrote before it was killed in mid-line comes out", async () => {
+  test("output of a worker that was killed in the middle of a line is written", async () => {
     const { sink, records } = newFileSink();
     const worker = newWorker("printf 'whole\\nhalf'; kill -KILL $$", sink);
     worker.source.start();
@@ -129,10 +129,10 @@ describe("log path", () => {
     );
   });
 
-  test("a stream ends at finish though a foreign process still holds the pipe", async () => {
+  test("a stream ends at finish although a foreign process still holds the pipe", async () => {
     const { sink, records } = newFileSink();
     const worker = newWorker("sleep 600 & printf 'pid %s\\nlast' $!", sink);
-    // The worker writes before anyone reads, so all of it is in the pipe when the group is gone.
+    // The worker writes before anyone reads, so all of it is in the pipe when the group has exited.
     await worker.exited;
     worker.source.start();
     worker.source.finish();
@@ -186,7 +186,7 @@ describe("log path", () => {
       const sink = new LogSink({ fd: outFd, onError: assert.fail });
       const workers = [0, 1].map((slot) => newWorker("seq -f 'line %.0f' 1 60000", sink, { slot }));
       for (const { source } of workers) source.start();
-      // Nobody reads, and yet this thread goes round.
+      // No process reads, and yet this thread keeps running.
       while (!sink.isFull || workers.some(({ source }) => source.blockedMs === 0)) await nextTurn();
       assert.ok(sink.pendingBytes < 4 * 1024 * 1024);
       assert.ok(workers.every(({ process: { exitCode } }) => exitCode === null));
@@ -218,7 +218,7 @@ describe("log path", () => {
     });
   }
 
-  test("a reader that is gone is reported once and the workers go on", async () => {
+  test("a lost reader is reported once, and the workers continue", async () => {
     const { path, readFd } = newPipe();
     const outFd = open(path, constants.O_WRONLY);
     const codes: (string | undefined)[] = [];
@@ -241,9 +241,9 @@ describe("log path", () => {
     const untap = sink.tap((copy) => tapped.push(copy));
     const worker = newWorker("seq 1 50000", sink);
     worker.source.start();
-    let told = 0;
+    let count = 0;
     while (!worker.source.isEnded) {
-      logger.info("tick", { told: told++ });
+      logger.info("tick", { count: count++ });
       logger.debug("never");
       await nextTurn();
     }
@@ -252,12 +252,12 @@ describe("log path", () => {
     logger.warn("after");
     await sink.flush();
     const all = records();
-    assert.equal(all.length, 50_000 + told + 1);
+    assert.equal(all.length, 50_000 + count + 1);
     assert.deepEqual(all.at(-1), { level: "warn", ts: 1_700_000_000, msg: "after" });
-    assert.equal(Buffer.concat(tapped).toString().trimEnd().split("\n").length, 50_000 + told);
+    assert.equal(Buffer.concat(tapped).toString().trimEnd().split("\n").length, 50_000 + count);
   });
 
-  test("debug records are for people", async () => {
+  test("debug records are readable text", async () => {
     const path = join(directory, "readable");
     const sink = new LogSink({ fd: open(path, "w") });
     new SinkLogger({ sink, isDebug: true, epochMs: () => 0 }).debug("why", { pool: "web" });
@@ -265,7 +265,7 @@ describe("log path", () => {
     assert.equal(readFileSync(path, "utf8"), "00:00:00.000 DEBUG why pool=web\n");
   });
 
-  test("standard output and error share a sink where they are one file", () => {
+  test("standard output and error share a sink if they are the same file", () => {
     const one = open(join(directory, "one"), "a");
     const same = open(join(directory, "one"), "a");
     const other = open(join(directory, "other"), "a");

@@ -23,7 +23,7 @@ describe("output buffer", () => {
     }
   });
 
-  test("keeps what it has when it grows", () => {
+  test("keeps its content when it grows", () => {
     const out = new OutputBuffer();
     let expected = "";
     for (let index = 0; index < 3000; index++) {
@@ -33,7 +33,7 @@ describe("output buffer", () => {
     assert.equal(out.bytes.toString("utf8", 0, out.length), expected);
   });
 
-  test("owns no memory at rest, and gives back what is too much", () => {
+  test("owns no memory while empty, and frees excess memory", () => {
     const out = new OutputBuffer();
     assert.equal(out.bytes.length, 0);
     out.reserve(100_000);

@@ -4,7 +4,7 @@ import { setTimeout as timer } from "node:timers/promises";
 import { ReadTurns } from "./readTurns.ts";
 
 describe("read turns", () => {
-  test("go round among all who want more", async () => {
+  test("rotate among all sources that have more", async () => {
     const turns = new ReadTurns();
     const order: string[] = [];
     const { promise, resolve } = Promise.withResolvers<void>();
@@ -22,7 +22,7 @@ describe("read turns", () => {
     assert.equal(order.join(""), "abc".repeat(10));
   });
 
-  test("leave the event loop to others though one never has enough", async () => {
+  test("let other work run although one source never has enough", async () => {
     const turns = new ReadTurns();
     let isStopped = false;
     const greedy = {

@@ -99,7 +99,7 @@ const LIFE: readonly WorkerLifecycleEvent[] = [
   { ...of, kind: "gave_up", reason: "" },
 ];
 
-test("lifecycle totals come out under the names of the predecessor and the new ones", () => {
+test("lifecycle totals have the names of the predecessor and the new names", () => {
   const tally: PoolTally = { ...LIFE.reduce(tallyEvent, EMPTY_TALLY), rollouts: { finished: 2, aborted: 1 } };
   has(
     scrapeOf({ tally }),
@@ -123,7 +123,7 @@ test("lifecycle totals come out under the names of the predecessor and the new o
   );
 });
 
-test("no counter and no bucket ever goes back while events come in", () => {
+test("no counter or bucket decreases while events arrive", () => {
   const isCounter = (line: string) => /^[a-z_]+(?:_total|_bucket|_count|_sum)(?:\{| )/u.test(line);
   let tally = EMPTY_TALLY;
   let before = new Map<string, number>();
@@ -141,7 +141,7 @@ test("no counter and no bucket ever goes back while events come in", () => {
   }
 });
 
-test("workers are counted in each phase and in the predecessor's states, empty ones as 0", () => {
+test("workers are counted in each phase and in the predecessor's states, including empty ones", () => {
   const workers = (["ready", "ready", "backoff", "starting", "stopping"] as const).map((phase, slot) =>
     workerView(slot, phase),
   );
@@ -159,7 +159,7 @@ test("workers are counted in each phase and in the predecessor's states, empty o
   );
 });
 
-test("the controller tells its build, phase, mode and whether it was asked to stop", () => {
+test("the controller exposes its build, phase, mode and shutdown requests", () => {
   const scrape = withProxy(scrapeOf());
   const leaving = { ...scrape, view: { ...scrape.view, phase: "leaving", shutdownRequests: 2 } } as const;
   has(
@@ -175,7 +175,7 @@ test("the controller tells its build, phase, mode and whether it was asked to st
   has(scrapeOf(), "monoceros_supervisor_sigterm_received 0", "monoceros_supervisor_proxy_mode 0");
 });
 
-test("what the proxy of a pool counted comes out for the pool and for each worker", () => {
+test("the proxy's totals are exposed for the pool and for each worker", () => {
   has(
     scrapeOf({}, { proxies: new Map([["web", PROXY_TOTALS]]) }),
     'monoceros_proxy_worker_requests_total{pool="web",worker="web-0"} 90',
@@ -195,7 +195,7 @@ test("what the proxy of a pool counted comes out for the pool and for each worke
   );
 });
 
-test("Envoy's cumulative buckets in ms become seconds, also where it lacks some of our bounds", () => {
+test("Envoy's cumulative buckets in ms become seconds, even if some bounds are missing", () => {
   const bucket = (le: string) => `monoceros_proxy_request_duration_seconds_bucket{pool="web",le="${le}"}`;
   const scrape = scrapeOf({}, { proxies: new Map([["web", PROXY_TOTALS]]) });
   has(
@@ -215,7 +215,7 @@ test("Envoy's cumulative buckets in ms become seconds, also where it lacks some 
   assert.doesNotMatch(text, /request_duration/u);
 });
 
-test("the Envoy of a pool restarts under the pool's name, and is a pool of its own elsewhere", () => {
+test("restarts of Envoy carry the name of its pool; elsewhere Envoy is a pool of its own", () => {
   const tally = LIFE.reduce(tallyEvent, EMPTY_TALLY);
   const scrape = withProxy(scrapeOf(), {
     tally,
@@ -233,7 +233,7 @@ test("the Envoy of a pool restarts under the pool's name, and is a pool of its o
   assert.doesNotMatch(text, /(?:rollouts_total|limits_events_total|requests_cut_total)\{pool="web-proxy"/u);
 });
 
-test("drains, operations, probes and the spread of a pool come out", () => {
+test("drains, operations, probes and the spread of a pool are exposed", () => {
   const drained = { ...of, kind: "drained", afterMs: 700, cut: 3 } as const;
   const operation = {
     id: "op-1",
@@ -275,7 +275,7 @@ test("drains, operations, probes and the spread of a pool come out", () => {
   assert.doesNotMatch(text, /spread_ratio/u);
 });
 
-test("log totals come out per pool and stream, outputs per stream", () => {
+test("log totals are exposed per pool and stream, outputs per stream", () => {
   has(
     scrapeOf(),
     'monoceros_log_bytes_total{pool="web",stream="stdout"} 90',
@@ -289,7 +289,7 @@ test("log totals come out per pool and stream, outputs per stream", () => {
   );
 });
 
-test("process metrics are there for live workers that could be read, and for nobody else", () => {
+test("process metrics exist only for live workers that could be read", () => {
   const workers = [workerView(0, "ready"), workerView(1, "ready"), workerView(2, "down"), workerView(3, "ready")];
   const hidden = { ...READING, openFds: undefined };
   const scrape = scrapeOf(
@@ -317,7 +317,7 @@ test("process metrics are there for live workers that could be read, and for nob
   assert.doesNotMatch(text, /web-1|web-2|open_fds\{pool="web",worker="web-3"\}/u);
 });
 
-test("the controller's own process has the names that Prometheus clients agree on", () => {
+test("the controller's own process has the standard names of Prometheus clients", () => {
   has(
     scrapeOf({}, { ownReading: READING }),
     "process_cpu_seconds_total 1.5",
@@ -331,7 +331,7 @@ test("the controller's own process has the names that Prometheus clients agree o
   assert.doesNotMatch(linesOf(scrapeOf()).join("\n"), /^process_/mu);
 });
 
-test("the process tree of a worker has metrics of its own beside those of its leader", () => {
+test("the process tree of a worker has separate metrics from its leader", () => {
   const trees = new Map([[100, { cpuSeconds: 7.5, residentBytes: 12_288, processCount: 3 }]]);
   const scrape = scrapeOf(
     { workers: [workerView(0, "ready"), workerView(1, "ready"), workerView(2, "down")] },
@@ -403,7 +403,7 @@ test("every metric follows the naming rules of Prometheus", () => {
   assert.deepEqual(CATALOG.flatMap(problemsOf), []);
 });
 
-test("no two metrics share a name, not even after OpenMetrics has cut _total off", () => {
+test("no two metrics share a name, even without _total", () => {
   const families = CATALOG.map(({ name }) => name.replace(/_total$/u, ""));
   assert.deepEqual(
     families.filter((name, index) => families.indexOf(name) !== index),
@@ -411,7 +411,7 @@ test("no two metrics share a name, not even after OpenMetrics has cut _total off
   );
 });
 
-test("every metric of the predecessor is there under its name with its labels", () => {
+test("every metric of the predecessor exists with its name and labels", () => {
   const process = ["pool", "worker"];
   const expected: Readonly<Record<string, readonly string[]>> = {
     monoceros_workerpool_restarts_total: ["pool", "worker_type"],

@@ -82,7 +82,7 @@ wait_seconds_count{pool="web"} 3
   );
 });
 
-test("special numbers are written as Prometheus reads them", () => {
+test("infinities and NaN have the spelling of Prometheus", () => {
   for (const [value, text] of [
     [Number.POSITIVE_INFINITY, "+Inf"],
     [Number.NEGATIVE_INFINITY, "-Inf"],
@@ -97,7 +97,7 @@ test("special numbers are written as Prometheus reads them", () => {
   }
 });
 
-test("OpenMetrics is sent only to who prefers it", () => {
+test("OpenMetrics is chosen only if the Accept header prefers it", () => {
   for (const [accept, format] of [
     [undefined, "prometheus"],
     ["*/*", "prometheus"],

@@ -20,7 +20,7 @@ function totalOf(merged: MergedMetrics, series: string): number | undefined {
 
 const COUNTER = "# TYPE a_total counter\na_total";
 
-test("counters are summed over the workers of a pool, those of another pool stay apart", () => {
+test("counters are summed per pool", () => {
   const merged = new MergedMetrics();
   show(merged, worker(0), `${COUNTER}{x="1"} 3`);
   show(merged, worker(1), `${COUNTER}{x="1"} 4`);
@@ -31,7 +31,7 @@ test("counters are summed over the workers of a pool, those of another pool stay
   );
 });
 
-test("what dead incarnations counted is kept, also when many die", () => {
+test("counts of exited incarnations are kept", () => {
   const merged = new MergedMetrics();
   for (let incarnation = 1; incarnation <= 1000; incarnation++) {
     show(merged, worker(0, incarnation), `${COUNTER} 2`);
@@ -42,13 +42,13 @@ test("what dead incarnations counted is kept, also when many die", () => {
   assert.equal(merged.linesOf("web"), 1);
 });
 
-test("a counter that begins again in a living process counts on", () => {
+test("a counter that a live process resets keeps its sum", () => {
   const merged = new MergedMetrics();
   for (const value of [10, 12, 1, 3]) show(merged, worker(0), `${COUNTER} ${value}`);
   assert.equal(totalOf(merged, 'a_total{pool="web"}'), 15);
 });
 
-test("a series that is not shown any more keeps its value", () => {
+test("a series that a worker no longer exposes keeps its value", () => {
   const merged = new MergedMetrics();
   show(merged, worker(0), `${COUNTER}{x="1"} 10`);
   show(merged, worker(0), `${COUNTER}{x="2"} 1`);
@@ -57,7 +57,7 @@ test("a series that is not shown any more keeps its value", () => {
   assert.equal(totalOf(merged, 'a_total{pool="web",x="1"}'), 11);
 });
 
-test("news of an incarnation that has ended, or is older, change nothing", () => {
+test("results of an ended or older incarnation change nothing", () => {
   const merged = new MergedMetrics();
   show(merged, worker(0, 1), `${COUNTER} 5`);
   merged.ended(worker(0, 1));
@@ -91,7 +91,7 @@ h_bucket{pool="web",le="+Inf"} 4
   );
 });
 
-test("histograms are summed, a reset is seen by any of their parts", () => {
+test("histograms are summed, and a decrease of any part is a reset", () => {
   const merged = new MergedMetrics();
   show(merged, worker(0), HISTOGRAM({ "1": 2, "5": 3 }, 10, 4));
   show(merged, worker(1), HISTOGRAM({ "1": 1, "5": 1 }, 1, 1));
@@ -107,7 +107,7 @@ test("histograms are summed, a reset is seen by any of their parts", () => {
   });
 });
 
-test("workers with other buckets are summed by all bounds, and nothing goes down when the new ones come", () => {
+test("histograms with different buckets are summed over all bounds, and no bucket decreases", () => {
   const merged = new MergedMetrics();
   show(merged, worker(0), HISTOGRAM({ "1": 2, "5": 6 }, 10, 8));
   const before = monotonicSeries(merged.format("prometheus"));
@@ -122,13 +122,13 @@ test("workers with other buckets are summed by all bounds, and nothing goes down
   assertNeverDown(now, monotonicSeries(merged.format("prometheus")));
 });
 
-test("summaries have sum and count only", () => {
+test("summaries keep only sum and count", () => {
   const merged = new MergedMetrics();
   for (const slot of [0, 1]) show(merged, worker(slot), '# TYPE s summary\ns{quantile="0.5"} 1\ns_sum 2\ns_count 3');
   assert.equal(merged.format("prometheus"), '# TYPE s summary\ns_sum{pool="web"} 4\ns_count{pool="web"} 6\n');
 });
 
-test("gauges stay apart by worker, and are there for workers that answered last time only", () => {
+test("gauges are separate by worker, and exist only for workers that answered last time", () => {
   const merged = new MergedMetrics();
   const gauge = (value: number) => `# TYPE g gauge\ng{worker="me"} ${value}\nplain 1\n${COUNTER} 1`;
   show(merged, worker(0), gauge(1));
@@ -143,7 +143,7 @@ test("gauges stay apart by worker, and are there for workers that answered last 
   assert.equal(totalOf(merged, 'g{pool="web",worker="web-0",exported_worker="me"}'), 3);
 });
 
-test("a type that others do not have is left out and counted until nobody shows the other one", () => {
+test("a family whose type conflicts is dropped and counted until no worker exposes the other type", () => {
   const merged = new MergedMetrics();
   show(merged, worker(0), `${COUNTER} 5`);
   show(merged, worker(1), '# TYPE a_total gauge\na_total{x="1"} 1\na_total{x="2"} 1');
@@ -155,7 +155,7 @@ test("a type that others do not have is left out and counted until nobody shows 
   assert.equal(merged.linesOf("web"), 1);
 });
 
-test("a name that is part of another metric's lines is a conflict too", () => {
+test("a name that another family's lines use is a conflict", () => {
   const merged = new MergedMetrics();
   show(merged, worker(0), HISTOGRAM({ "1": 1 }, 1, 1));
   show(merged, worker(1), "# TYPE h_count gauge\nh_count 7");
@@ -163,7 +163,7 @@ test("a name that is part of another metric's lines is a conflict too", () => {
   assert.equal(totalOf(merged, 'h_count{pool="web"}'), 1);
 });
 
-test("the sums of a pool are bounded, and what is dropped is counted", () => {
+test("the series of a pool are bounded, and dropped samples are counted", () => {
   const merged = new MergedMetrics();
   const churn = (incarnation: number) =>
     Array.from({ length: 1000 }, (_, index) => `r_total{id="${incarnation}-${index}"} 1`).join("\n");
@@ -173,7 +173,7 @@ test("the sums of a pool are bounded, and what is dropped is counted", () => {
   assert.equal(parseSeries(merged.format("prometheus")).size, 20_000);
 });
 
-test("gauges of dead workers leave nothing behind", () => {
+test("gauges of exited workers leave nothing behind", () => {
   const merged = new MergedMetrics();
   for (let incarnation = 1; incarnation <= 1000; incarnation++)
     show(merged, worker(0, incarnation), `# TYPE g_${incarnation} gauge\ng_${incarnation}{pid="${incarnation}"} 1`);
@@ -181,7 +181,7 @@ test("gauges of dead workers leave nothing behind", () => {
   assert.equal(merged.format("prometheus"), "");
 });
 
-test("what Python and Node.js show is merged and comes out in both formats", () => {
+test("expositions of Python and Node.js are merged and printed in both formats", () => {
   const merged = new MergedMetrics();
   for (const slot of [0, 1]) {
     show(merged, worker(slot), PYTHON);
@@ -204,7 +204,7 @@ test("what Python and Node.js show is merged and comes out in both formats", () 
   assert.equal(parseExposition(open).families.length, again.families.length);
 });
 
-test("rounding never takes a sum back", () => {
+test("rounding never decreases a sum", () => {
   const merged = new MergedMetrics();
   const text = (value: number) => `${COUNTER} ${value}`;
   let before = 0;
@@ -225,7 +225,7 @@ const step = fc.record({
   amount: fc.integer({ min: 0, max: 1000 }),
 });
 
-test("whatever happens to workers, no sum goes down, and nothing that was shown is lost or counted twice", () => {
+test("in any sequence of events no sum decreases, and no count is lost or counted twice", () => {
   fc.assert(
     fc.property(fc.array(step, { maxLength: 80 }), (steps) => {
       const merged = new MergedMetrics();
@@ -264,7 +264,7 @@ test("whatever happens to workers, no sum goes down, and nothing that was shown 
   );
 });
 
-test("a forgotten pool is not printed, and starts from zero again", () => {
+test("a forgotten pool is not printed, and restarts from zero", () => {
   const merged = new MergedMetrics();
   const text = `${COUNTER} 3\n# TYPE up gauge\nup 1\n# TYPE h histogram\nh_bucket{le="+Inf"} 1\nh_sum 1\nh_count 1\n`;
   show(merged, worker(0), text);
@@ -280,7 +280,7 @@ test("a forgotten pool is not printed, and starts from zero again", () => {
   assert.equal(totalOf(merged, 'h{pool="web",worker="web-1"}'), 5);
 });
 
-test("the answer for a whole pool is one source: gauges without a worker, and a new meaning forgets the old sums", () => {
+test("an answer for a whole pool has gauges without a worker label, and forgetting the pool resets its sums", () => {
   const merged = new MergedMetrics();
   const text = `${COUNTER} 30\n# TYPE g gauge\ng{pid="web-0"} 1\n`;
   show(merged, worker(0), text);

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { deadGaugeFiles } from "./multiproc.ts";
 
-test("only live gauges of dead processes are removed", () => {
+test("only live gauges of exited processes are removed", () => {
   const names = [
     "counter_7.db",
     "histogram_7.db",

@@ -41,7 +41,7 @@ function valuesOf(text: string, name: string): Record<string, number> {
 
 const NONE = { malformed: 0, limit: 0, unsupported: 0 };
 
-test("what Python shows is read whole, times of creation are left out", () => {
+test("an exposition of Python is parsed, without creation times", () => {
   const parsed = parseExposition(PYTHON);
   assert.deepEqual(parsed.dropped, NONE);
   assert.deepEqual(
@@ -65,7 +65,7 @@ test("what Python shows is read whole, times of creation are left out", () => {
   );
 });
 
-test("what Node.js shows is read whole, quantiles are left out", () => {
+test("an exposition of Node.js is parsed, without quantiles", () => {
   const parsed = parseExposition(NODE);
   assert.deepEqual(parsed.dropped, NONE);
   assert.deepEqual(valuesOf(NODE, "nodejs_version_info"), {
@@ -77,7 +77,7 @@ test("what Node.js shows is read whole, quantiles are left out", () => {
   assert.deepEqual([...lat.distributions], [["", { bounds: [], counts: [], sum: 12, count: 40 }]]);
 });
 
-test("OpenMetrics is read as far as it can be summed, up to its end", () => {
+test("OpenMetrics is parsed up to its end, without types that cannot be summed", () => {
   const parsed = parseExposition(OPENMETRICS);
   assert.deepEqual(
     parsed.families.map(({ name, type }) => [name, type]),
@@ -93,14 +93,14 @@ test("OpenMetrics is read as far as it can be summed, up to its end", () => {
   assert.equal(families(parsed)["foo_total"]?.help, "Things");
 });
 
-test("labels are the same whatever their order and spacing, and those of the merge are kept apart", () => {
+test("labels are normalized in order and spacing, and reserved names are renamed", () => {
   for (const line of ['a_total{b="1",a="2"} 3', 'a_total{a="2",b="1",} 3', 'a_total{ a = "2" , b="1" } 3'])
     assert.deepEqual(valuesOf(line, "a_total"), { 'a="2",b="1"': 3 });
   assert.deepEqual(valuesOf('a{worker="x",pool="y"} 3', "a"), { 'exported_pool="y",exported_worker="x"': 3 });
   assert.deepEqual(valuesOf('a{b="\\\\ \\" \\n }"} 1', "a"), { 'b="\\\\ \\" \\n }"': 1 });
 });
 
-test("blanks and tabs before a line are ignored, as the format says", () => {
+test("blanks and tabs before a line are ignored", () => {
   const parsed = parseExposition('  # TYPE a_total counter\n\t a_total{b="1"} 3\n \t\n  b 2 \n');
   assert.deepEqual(
     parsed.families.map(({ name, type }) => [name, type]),
@@ -112,7 +112,7 @@ test("blanks and tabs before a line are ignored, as the format says", () => {
   assert.deepEqual(parsed.dropped, NONE);
 });
 
-test("of equal parts of a histogram the first counts, the others are malformed", () => {
+test("duplicate parts of a histogram are malformed, except the first", () => {
   const parsed = parseExposition(
     '# TYPE h histogram\nh_bucket{le="1"} 2\nh_bucket{le="1.0"} 3\nh_bucket{le="+Inf"} 4\nh_sum 5\nh_sum 6\nh_count 4\n',
   );
@@ -122,14 +122,14 @@ test("of equal parts of a histogram the first counts, the others are malformed",
   assert.deepEqual(parsed.dropped, { ...NONE, malformed: 2 });
 });
 
-test("without a declaration a name in _total is a counter, any other one unknown", () => {
+test("an undeclared name that ends in _total is a counter, any other name is unknown", () => {
   assert.deepEqual(
     parseExposition("a_total 1\nb 2\nc_count 3").families.map(({ type }) => type),
     ["counter", "unknown", "unknown"],
   );
 });
 
-test("numbers are read as Prometheus reads them", () => {
+test("numbers are parsed as Prometheus parses them", () => {
   for (const [text, value] of [
     ["1", 1],
     ["-.5e3", -500],
@@ -174,14 +174,14 @@ describe("what is not understood is counted and costs nothing else", () => {
   }
 });
 
-test("a memo changes nothing but the time it takes", () => {
+test("a memo does not change the result", () => {
   const memo = new SeriesMemo();
   const odd = 'a{b="x y"} 1\na{b="x y"} z\na 1 5\na 2 5\nb{c="1" } 3\nb{c="1" } 4\n';
   for (const text of [PYTHON, NODE, OPENMETRICS, odd, PYTHON, odd, `${NODE}x`])
     assert.deepEqual(parseExposition(text, memo), parseExposition(text));
 });
 
-test("more samples than a program may have are dropped and counted", () => {
+test("samples above the limit are dropped and counted", () => {
   const text = Array.from({ length: 20_100 }, (_, index) => `a_total{n="${index}"} 1`).join("\n");
   const parsed = parseExposition(text);
   assert.deepEqual(parsed.dropped, { ...NONE, limit: 100 });
@@ -190,7 +190,7 @@ test("more samples than a program may have are dropped and counted", () => {
   assert.equal(family.values.size, 20_000);
 });
 
-test("long lines of nearly right text take no longer than their length", () => {
+test("parsing a long malformed line takes linear time", () => {
   const long = 200_000;
   for (const text of [
     `a{${'b="1",'.repeat(long / 6)} 1`,
@@ -206,7 +206,7 @@ test("long lines of nearly right text take no longer than their length", () => {
   }
 });
 
-test("any text at all is read without an error, and nothing comes out that cannot be printed", () => {
+test("any text is parsed without an error, and every result can be printed", () => {
   const token = fc.constantFrom(
     ...'a b_total {} , = " \\ \n # TYPE HELP counter histogram summary gauge le quantile + 1 2.5 Inf NaN _sum _count _bucket'.split(
       " ",

@@ -23,7 +23,7 @@ test("collapsed stacks are read with function, file and line", () => {
   ]);
 });
 
-test("nothing, and a line that was cut off, are no stacks", () => {
+test("empty text and a line that was cut off have no stacks", () => {
   assert.deepEqual(parseCollapsed(""), []);
   assert.deepEqual(parseCollapsed("a (b.py:1) 3\na (b.py:1);c (d.p")[0]?.count, 3);
   assert.equal(parseCollapsed("a (b.py:1) 3\na (b.py:1);c (d.p").length, 1);

@@ -46,7 +46,7 @@ function pprof(profile: Profile, ...args: readonly string[]): string {
   }
 }
 
-test("go tool pprof reads each stack, place, number, time and comment as it was written", { skip: !HAS_GO }, () => {
+test("go tool pprof reads each stack, location, value, time and comment", { skip: !HAS_GO }, () => {
   const raw = pprof(PROFILE, "-raw");
   assert.match(raw, /^Comment: engine: py-spy$/mu);
   assert.match(raw, /^Comment: the worker ended meanwhile$/mu);
@@ -61,17 +61,17 @@ test("go tool pprof reads each stack, place, number, time and comment as it was 
   assert.match(raw, /web-0/u);
 });
 
-test("a profile without a single stack is one that can be read", { skip: !HAS_GO }, () => {
+test("a profile without stacks is valid", { skip: !HAS_GO }, () => {
   assert.match(pprof({ ...PROFILE, stacks: [], comments: [] }, "-raw"), /Samples:\nsamples\/count/u);
 });
 
-test("the view of go tool pprof has the hot function on top", { skip: !HAS_GO }, () => {
+test("go tool pprof shows the hot function first", { skip: !HAS_GO }, () => {
   const top = pprof(PROFILE, "-top");
   assert.match(top, /File: web-0\n(?:.*\n)*Type: cpu\n/u);
   assert.match(top, /cum%\n.*% {2}größe; \(x\)\n/u);
 });
 
-test("functions and places are written once however many stacks have them", () => {
+test("functions and locations are written once, however many stacks contain them", () => {
   const [stack] = PROFILE.stacks;
   assert.ok(stack !== undefined);
   const once = encodePprof({ ...PROFILE, stacks: [stack] }).length;

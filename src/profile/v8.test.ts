@@ -6,7 +6,7 @@ function frame(functionName: string, lineNumber = -1): { functionName: string; u
   return { functionName, url: lineNumber < 0 ? "" : "main.js", lineNumber };
 }
 
-test("each sample of the CPU counts until the next one; waiting is left out", () => {
+test("each CPU sample counts until the next sample; waiting is left out", () => {
   const stacks = stacksOfCpuProfile({
     nodes: [
       { id: 1, callFrame: frame("(root)"), children: [2, 3, 5] },
@@ -32,7 +32,7 @@ test("each sample of the CPU counts until the next one; waiting is left out", ()
   ]);
 });
 
-test("bytes in use stand where they were allocated", () => {
+test("bytes in use belong to the stack that allocated them", () => {
   const leaf = { callFrame: frame("keep", 4), selfSize: 4096, children: [] };
   const main = { callFrame: frame("main", 0), selfSize: 0, children: [leaf] };
   assert.deepEqual(stacksOfHeapProfile({ head: { callFrame: frame("(root)"), selfSize: 0, children: [main] } }), [

@@ -120,7 +120,7 @@ test("SIGTTIN adds a replica to the only pool and SIGTTOU takes one away, but ne
   await happened(controller, "operation_finished", ({ what }) => what === "scale", 2);
   assert.deepEqual(await controller.pids(), before);
   controller.child.kill("SIGTTOU");
-  await logged(controller, "SIGTTOU is ignored: the last worker stays");
+  await logged(controller, "SIGTTOU is ignored: a pool needs at least one worker");
   assert.deepEqual(await controller.pids(), before);
 });
 
@@ -150,7 +150,7 @@ test("with two pools SIGTTIN and SIGTTOU change nothing and say how to scale", a
   const before = await controller.pids();
   for (const signal of ["SIGTTIN", "SIGTTOU"] as const) {
     controller.child.kill(signal);
-    await logged(controller, `${signal} is for the only pool`, "monoceros scale");
+    await logged(controller, `${signal} is ignored: it scales a single pool`, "monoceros scale");
   }
   assert.deepEqual(await controller.pids(), before);
   assert.deepEqual(eventsOf(controller, "operation_started"), []);

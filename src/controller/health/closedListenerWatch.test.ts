@@ -53,7 +53,7 @@ test("a worker that closes its only listener is reported once, after some second
   assert.deepEqual(scene.closed, ["127.0.0.1:80"]);
 });
 
-test("a listener that lives for a few seconds only is none that a worker serves on", async () => {
+test("a listener that is open for only a few seconds is not reported", async () => {
   const scene = new Scene();
   await scene.pass(3);
   scene.close();

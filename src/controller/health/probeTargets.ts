@@ -136,7 +136,7 @@ function methodOf(
   if (exec !== undefined) {
     const argv = exec.map((argument) => renderTemplate(argument, places.valuesOf(slot)));
     const file = plan.commands.get(templateText(exec[0] ?? []));
-    if (file === undefined) throw new RangeError(`probe command of pool "${config.name}" was not looked for`);
+    if (file === undefined) throw new RangeError(`probe command of pool "${config.name}" was not resolved`);
     return { kind: "exec", file, argv };
   }
   return { kind: "tcp", port: tcp?.port };

@@ -3,15 +3,15 @@ import { test } from "node:test";
 import { ReadinessGate, type WorkerKey } from "./readinessGate.ts";
 
 class Scene {
-  readonly told: string[] = [];
+  readonly changes: string[] = [];
   readonly gate = new ReadinessGate({
-    becameReady: (pool, slot, incarnation) => this.told.push(`ready ${pool}/${slot}/${incarnation}`),
+    becameReady: (pool, slot, incarnation) => this.changes.push(`ready ${pool}/${slot}/${incarnation}`),
     becameUnready: (pool, slot, incarnation, reason) =>
-      this.told.push(`unready ${pool}/${slot}/${incarnation}: ${reason}`),
+      this.changes.push(`unready ${pool}/${slot}/${incarnation}: ${reason}`),
   });
 
   take(): string[] {
-    return this.told.splice(0);
+    return this.changes.splice(0);
   }
 }
 
@@ -22,16 +22,16 @@ test("a worker is ready when no source objects, and each change is emitted once"
   const { gate } = scene;
   const take = () => scene.take();
   gate.begin(WORKER);
-  gate.object(WORKER, "owner", "a stranger");
+  gate.object(WORKER, "owner", "foreign process");
   gate.withdraw(WORKER, "readiness");
   assert.deepEqual(take(), []);
   gate.withdraw(WORKER, "owner");
   assert.deepEqual(take(), ["ready 0/1/3"]);
   gate.object(WORKER, "readiness", "HTTP 500");
-  gate.object(WORKER, "owner", "a stranger");
+  gate.object(WORKER, "owner", "foreign process");
   assert.deepEqual(take(), ["unready 0/1/3: HTTP 500"]);
   gate.withdraw(WORKER, "readiness");
-  assert.deepEqual(take(), [], "the stranger is still there");
+  assert.deepEqual(take(), [], "the foreign process still listens");
   gate.withdraw(WORKER, "owner");
   gate.withdraw(WORKER, "owner");
   assert.deepEqual(take(), ["ready 0/1/3"]);

@@ -44,7 +44,7 @@ export class ControlGroupWatch implements Disposable {
     const bytes = memoryBoundBytes();
     const shortage = bytes === this.#memoryBytes || bytes === undefined ? undefined : describeShortage(spec(), bytes);
     this.#memoryBytes = bytes;
-    if (shortage !== undefined) log.warn(`the memory limit of the control group has changed: ${shortage.message}`);
+    if (shortage !== undefined) log.warn(`the memory limit of the control group changed: ${shortage.message}`);
     const kills = takeUnclaimedKills();
     if (kills === 0) return;
     const limit = bytes === undefined ? "" : ` (limit ${formatRoundSize(bytes)})`;
@@ -73,7 +73,9 @@ export class ControlGroupWatch implements Disposable {
           `replicas: auto, the controller has ${cpus} ${cpus === 1 ? "CPU" : "CPUs"} now, ${before} before`,
         );
       } catch (error) {
-        log.warn(`replicas of pool "${name}" stay: ${error instanceof Error ? error.message : String(error)}`);
+        log.warn(
+          `cannot scale pool "${name}" to ${cpus} CPUs: ${error instanceof Error ? error.message : String(error)}`,
+        );
       }
     }
   }

@@ -43,13 +43,13 @@ export function listenToSignals({ daemon, handle, log, groupSignals, isStopKnown
     process.on(signal, () => {
       const sinceMs = daemon.msSinceShutdownRequest();
       if (sinceMs !== undefined && sinceMs < SAME_SIGNAL_MS) {
-        log.debug(`${signal} once more, taken for the same request`);
+        log.debug(`received ${signal} again after ${Math.round(sinceMs)}ms: ignored as a duplicate`);
         return;
       }
       const isFirst = sinceMs === undefined;
       const at = systemClock.now();
       const isGroups = isFirst && groupSignals.has(signal);
-      if (isGroups) tellGroupSignal(daemon, signal, at, log);
+      if (isGroups) reportGroupSignal(daemon, signal, at, log);
       daemon.shutdown(`received ${signal}`, isServiceMain(process.env, process) && !isGroups ? GROUP_SIGNAL_MS : 0);
       isStopKnown();
       if (isFirst && !isGroups) awaitGroupSignal(daemon, signal, at, log, groupSignals);
@@ -65,15 +65,15 @@ export function listenToSignals({ daemon, handle, log, groupSignals, isStopKnown
   attempt("SIGHUP", async () => {
     const { changes, refused, failed } = await handle.reload(false);
     log.info(changes.length === 0 ? "reload: nothing has changed" : `reload: ${changes.join("; ")}`);
-    for (const { path, reason } of refused) log.warn(`reload: ${path} stays as it was: ${reason}`);
-    for (const { path, reason } of failed) log.error(`reload: ${path} is as it was: ${reason}`);
+    for (const { path, reason } of refused) log.warn(`reload: ${path} cannot be changed: ${reason}`);
+    for (const { path, reason } of failed) log.error(`reload: ${path} was not changed: ${reason}`);
   });
   attempt("SIGUSR1", () => {
     for (const { index } of workerPools(handle)) handle.restart(index, undefined, "received SIGUSR1");
   });
   attempt("SIGTTIN", () => scaleBy(handle, 1, "SIGTTIN", log));
   attempt("SIGTTOU", () => scaleBy(handle, -1, "SIGTTOU", log));
-  process.on("SIGUSR2", () => log.warn("SIGUSR2 is not supported yet and ignored"));
+  process.on("SIGUSR2", () => log.warn("received SIGUSR2, which is not supported yet and ignored"));
   for (const signal of IGNORED_SIGNALS) process.on(signal, () => log.warn(`received ${signal}, which is ignored`));
   // Not through a Node.js listener: V8's profiler uses SIGPROF while it runs, and the others have no names.
   ignoreSignal(constants.signals.SIGPROF);
@@ -86,15 +86,15 @@ export function listenToSignals({ daemon, handle, log, groupSignals, isStopKnown
 function awaitGroupSignal(daemon: Daemon, signal: string, at: Instant, log: Logger, groupSignals: GroupSignals): void {
   const timer = setInterval(() => {
     const isFound = groupSignals.has(signal);
-    if (isFound) tellGroupSignal(daemon, signal, at, log);
+    if (isFound) reportGroupSignal(daemon, signal, at, log);
     if (isFound || systemClock.now() - at > GROUP_SIGNAL_MS) clearInterval(timer);
   }, GROUP_LOOK_MS);
 }
 
-function tellGroupSignal(daemon: Daemon, signal: string, at: Instant, log: Logger): void {
+function reportGroupSignal(daemon: Daemon, signal: string, at: Instant, log: Logger): void {
   daemon.groupSignaled(signal, at);
   log.warn(
-    `${signal} was sent to every process of this service, not only to the controller: workers stop before their requests have been moved elsewhere`,
+    `${signal} was sent to every process of this service, not only to the controller: workers stop without being drained`,
     { hint: "With systemd set KillMode=mixed in the unit." },
   );
 }
@@ -106,10 +106,12 @@ function workerPools(handle: ControllerHandle): PoolView[] {
 function scaleBy(handle: ControllerHandle, difference: number, signal: string, log: Logger): void {
   const [pool, ...others] = workerPools(handle);
   if (pool === undefined || others.length > 0) {
-    log.warn(`${signal} is for the only pool, and there are ${others.length + 1}: use "monoceros scale"`);
+    log.warn(
+      `${signal} is ignored: it scales a single pool, and there are ${others.length + 1}; use "monoceros scale"`,
+    );
     return;
   }
   const replicas = pool.replicas + difference;
-  if (replicas < 1) log.warn(`${signal} is ignored: the last worker stays`);
+  if (replicas < 1) log.warn(`${signal} is ignored: a pool needs at least one worker`);
   else handle.scale(pool.index, replicas, `received ${signal}`);
 }

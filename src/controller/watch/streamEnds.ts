@@ -99,13 +99,13 @@ export class StreamEnds implements Disposable {
       if (this.#refused.has(event.pool)) return;
       this.#refused.add(event.pool);
       log.warn(
-        `cannot end the open streams of ${worker.id}: pidfd_getfd failed with ${ended.refused}; ` +
+        `cannot end the open streams of worker "${worker.id}": pidfd_getfd failed with ${ended.refused}; ` +
           "a server that waits for them is killed at signal_timeout. Allow pidfd_getfd (Docker: --cap-add SYS_PTRACE)",
       );
     } else if (ended.count > 0) {
       const connections = `${ended.count} ${ended.count === 1 ? "connection" : "connections"}`;
       log.info(
-        `${worker.id} still had ${connections} to its proxy ${formatDuration(waitMs)} after ${event.signal}; closed them`,
+        `worker "${worker.id}" still had ${connections} to its proxy ${formatDuration(waitMs)} after ${event.signal}: closed`,
       );
     }
   }
