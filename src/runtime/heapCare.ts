@@ -18,8 +18,18 @@ const WORTH_BYTES = 4 << 20;
 const BUSY_WORTH_BYTES = 1 << 20;
 const BUSY_EVERY_MS = 60_000;
 
+/** V8's heap, or a fake in tests. */
+interface Heap {
+  read(): { readonly total_heap_size: number; readonly used_heap_size: number };
+  collect(flushesCode: boolean): void;
+  collectQuickly(): void;
+}
+
+const V8_HEAP: Heap = { read: getHeapStatistics, collect, collectQuickly };
+
 export class HeapCare {
   readonly #activity: () => number;
+  readonly #heap: Heap;
   #timer: NodeJS.Timeout;
   #seenActivity = 0;
   /** 0 until the garbage of startup is collected. */
@@ -28,8 +38,9 @@ export class HeapCare {
   #collectedAtMs = monotonicMs();
 
   /** `activity` counts events and bytes of logs. The controller is idle while the count does not change. */
-  constructor(activity: () => number) {
+  constructor(activity: () => number, heap: Heap = V8_HEAP) {
     this.#activity = activity;
+    this.#heap = heap;
     this.#timer = this.#lookIn(LOOK_EVERY_MS);
   }
 
@@ -47,22 +58,22 @@ export class HeapCare {
     const isIdle = activity === this.#seenActivity;
     this.#seenActivity = activity;
     this.#timer = this.#lookIn(isIdle ? LOOK_EVERY_MS : IDLE_MS);
-    const { total_heap_size: heapBytes, used_heap_size: usedBytes } = getHeapStatistics();
+    const { total_heap_size: heapBytes, used_heap_size: usedBytes } = this.#heap.read();
     if (!isIdle) {
       const isDue = monotonicMs() - this.#collectedAtMs >= BUSY_EVERY_MS;
-      if (isDue && usedBytes >= this.#usedBytes + BUSY_WORTH_BYTES) this.#collected(collectQuickly);
+      if (isDue && usedBytes >= this.#usedBytes + BUSY_WORTH_BYTES) this.#collected(() => this.#heap.collectQuickly());
       return;
     }
     if (heapBytes < this.#keptBytes + WORTH_BYTES) return;
     // Most code run so far ran only at startup: a megabyte of bytecode. V8 recompiles functions that are called again.
-    this.#collected(() => collect(this.#keptBytes === 0));
-    this.#keptBytes = getHeapStatistics().total_heap_size;
+    this.#collected(() => this.#heap.collect(this.#keptBytes === 0));
+    this.#keptBytes = this.#heap.read().total_heap_size;
   }
 
   #collected(how: () => void): void {
     how();
     returnFreeMemory();
-    this.#usedBytes = getHeapStatistics().used_heap_size;
+    this.#usedBytes = this.#heap.read().used_heap_size;
     this.#collectedAtMs = monotonicMs();
   }
 }
