@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { poolView, workerView } from "../../test/support/view.ts";
+import { controllerView, poolView, workerView } from "../../test/support/view.ts";
 import { instant } from "../base/time.ts";
 import type { WorkerLifecycleEvent } from "../core/event.ts";
 import { EMPTY_TALLY, type PoolTally, tallyEvent } from "../core/tally.ts";
@@ -22,7 +22,7 @@ const READING: ProcessReading = {
 function scrapeOf(pool: Partial<PoolView> = {}, changes: Partial<Scrape> = {}): Scrape {
   const web = poolView(pool.workers ?? [], { readyCount: 1, healthy: false, ...pool });
   return {
-    view: { phase: "running", startedAt: instant(0), healthy: true, ready: true, shutdownRequests: 0, pools: [web] },
+    view: controllerView([web]),
     readings: new Map(),
     ownReading: undefined,
     trees: new Map(),

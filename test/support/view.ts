@@ -1,7 +1,7 @@
 /** Views for tests: a pool "web" and its workers, changed where a test cares. */
 import { instant } from "../../src/base/time.ts";
 import { EMPTY_TALLY } from "../../src/core/tally.ts";
-import type { Phase, PoolView, WorkerView } from "../../src/core/view.ts";
+import type { ControllerView, Phase, PoolView, WorkerView } from "../../src/core/view.ts";
 
 /** Worker `web-<slot>`; a phase with a process has the pid 100 + slot. */
 export function workerView(slot: number, phase: Phase, changes: Partial<WorkerView> = {}): WorkerView {
@@ -46,4 +46,9 @@ export function poolView(workers: readonly WorkerView[], changes: Partial<PoolVi
     tally: EMPTY_TALLY,
     ...changes,
   };
+}
+
+/** A running controller with these pools. */
+export function controllerView(pools: readonly PoolView[]): ControllerView {
+  return { phase: "running", startedAt: instant(0), healthy: true, ready: true, shutdownRequests: 0, pools };
 }

@@ -1,8 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { FakeClock } from "../../../test/support/fakeClock.ts";
-import { poolView, workerView } from "../../../test/support/view.ts";
-import { instant } from "../../base/time.ts";
+import { controllerView, poolView, workerView } from "../../../test/support/view.ts";
 import type { MetricsScope } from "../../config/config.ts";
 import { type MeasuredPool, WorkerMetrics } from "./workerMetrics.ts";
 import type { ScrapeAnswer } from "./workerScraper.ts";
@@ -19,14 +18,7 @@ class Scene {
   readonly metrics = new WorkerMetrics({
     clock: this.clock,
     poolOf: () => this.#measured(),
-    view: () => ({
-      phase: "running",
-      startedAt: instant(0),
-      healthy: true,
-      ready: true,
-      shutdownRequests: 0,
-      pools: [poolView([workerView(0, "ready"), workerView(1, "ready")])],
-    }),
+    view: () => controllerView([poolView([workerView(0, "ready"), workerView(1, "ready")])]),
     scraper: {
       scrape: ({ id }) => {
         this.scraped.push(id);

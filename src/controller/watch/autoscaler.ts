@@ -26,11 +26,11 @@ interface CpuMark {
 }
 
 export interface AutoscalerOptions {
-  readonly daemon: Daemon;
+  readonly daemon: Pick<Daemon, "view" | "specOf">;
   readonly clock: Clock;
-  readonly trees: WorkerTrees;
+  readonly trees: Pick<WorkerTrees, "usagesOf">;
   /** What the proxies counted, by name of the pool. */
-  readonly proxies: () => ReadonlyMap<string, ProxyReadings>;
+  readonly proxies: () => ReadonlyMap<string, Pick<ProxyReadings, "workers">>;
   /** Gives the order. May throw if the configuration does not allow it, which is reported once. */
   readonly scale: (pool: number, replicas: number, reason: string) => void;
 }

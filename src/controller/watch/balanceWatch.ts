@@ -32,7 +32,7 @@ export interface BalanceSources {
   readonly view: () => ControllerView;
   /** What the proxies counted, by name of the pool. */
   readonly proxies: () => ReadonlyMap<string, ProxyTotals>;
-  readonly trees: WorkerTrees;
+  readonly trees: Pick<WorkerTrees, "usagesOf">;
 }
 
 export class BalanceWatch implements Disposable {
