@@ -243,7 +243,7 @@ export function buildWatches({ resources, log }: Foundation, driver: Driver, wor
       proxies,
       trees,
       processes: new ProcessReadings(readSystemUnits()),
-      balance: resources.use(new BalanceWatch({ view, proxies, trees }, clock)),
+      balance: resources.use(new BalanceWatch({ view, proxies, usages: trees.usages }, clock)),
     },
     commands: new CommandLines(COMMAND_LINES_MS),
     workerMetrics: new WorkerMetrics({
@@ -313,7 +313,7 @@ export function buildChanges(base: Foundation, driver: Driver, workers: WorkerPr
     }),
   );
   const autoscaler = resources.use(
-    new Autoscaler({ daemon, clock: systemClock, trees, proxies: () => traffic.readings(), scale }),
+    new Autoscaler({ daemon, clock: systemClock, usages: trees.usages, proxies: () => traffic.readings(), scale }),
   );
   return { order, scale, reload, autoscaler };
 }

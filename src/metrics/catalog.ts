@@ -102,13 +102,14 @@ export const CATALOG: readonly CatalogMetric[] = [
     labels: [],
     samples: ({ view }) => single(flag(view.pools.some(({ role }) => role === "proxy"))),
   },
-  poolGauge("replicas", "Desired number of workers.", (pool) => pool.replicas),
-  poolGauge(
+  poolMetric("gauge", "replicas", "Desired number of workers.", (pool) => pool.replicas),
+  poolMetric(
+    "gauge",
     "ready_workers",
     "Workers in phase ready; during a rollout there may be more than replicas.",
     (pool) => pool.readyCount,
   ),
-  poolGauge("healthy", "1 if enough workers are ready (desired_healthy_percentage), otherwise 0.", (pool) =>
+  poolMetric("gauge", "healthy", "1 if enough workers are ready (desired_healthy_percentage), otherwise 0.", (pool) =>
     flag(pool.healthy),
   ),
   {
@@ -127,9 +128,15 @@ export const CATALOG: readonly CatalogMetric[] = [
     labels: ["pool", "state"],
     samples: perPool((pool) => countBy(pool, WORKER_STATES, stateOf)),
   },
-  poolCounter("spawns", "Processes started, first starts and replacements included.", (pool) => pool.tally.spawns),
-  poolCounter(
-    "spawn_failures",
+  poolMetric(
+    "counter",
+    "spawns_total",
+    "Processes started, first starts and replacements included.",
+    (pool) => pool.tally.spawns,
+  ),
+  poolMetric(
+    "counter",
+    "spawn_failures_total",
     "Processes that could not be started (executable, limits, memory).",
     (pool) => pool.tally.spawnFailures,
   ),
@@ -177,7 +184,12 @@ export const CATALOG: readonly CatalogMetric[] = [
       }),
     ),
   },
-  poolCounter("given_up", "Workers marked failed because they reached the restart limit.", (pool) => pool.tally.gaveUp),
+  poolMetric(
+    "counter",
+    "given_up_total",
+    "Workers marked failed because they reached the restart limit.",
+    (pool) => pool.tally.gaveUp,
+  ),
   {
     origin: "new",
     name: "monoceros_pool_rollouts_total",
@@ -201,8 +213,9 @@ export const CATALOG: readonly CatalogMetric[] = [
     ({ tally }) => tally.drainDuration,
     perWorkerPool,
   ),
-  poolCounter(
-    "requests_cut",
+  poolMetric(
+    "counter",
+    "requests_cut_total",
     "Requests in flight at the end of drain_timeout, which the stop cut off.",
     ({ tally }) => tally.requestsCut,
     perWorkerPool,
@@ -216,7 +229,7 @@ export const CATALOG: readonly CatalogMetric[] = [
     samples: ({ operations }) =>
       operations.map(({ pool, what, result, count }) => ({ labels: [pool, what, result], value: count })),
   },
-  poolGauge("operations_running", "Operations in progress or queued.", (pool) => pool.operations.length),
+  poolMetric("gauge", "operations_running", "Operations in progress or queued.", (pool) => pool.operations.length),
   {
     origin: "new",
     name: "monoceros_probe_attempts_total",
@@ -295,19 +308,15 @@ export const CATALOG: readonly CatalogMetric[] = [
   ),
 ];
 
-function poolGauge(what: string, help: string, value: (pool: PoolView) => number): CatalogMetric {
-  const samples = perPool((pool) => [{ labels: [pool.name], value: value(pool) }]);
-  return { origin: "new", name: `monoceros_pool_${what}`, type: "gauge", help, labels: ["pool"], samples };
-}
-
-function poolCounter(
+function poolMetric(
+  type: "counter" | "gauge",
   what: string,
   help: string,
   value: (pool: PoolView) => number,
   per: typeof perPool = perPool,
 ): CatalogMetric {
   const samples = per((pool) => [{ labels: [pool.name], value: value(pool) }]);
-  return { origin: "new", name: `monoceros_pool_${what}_total`, type: "counter", help, labels: ["pool"], samples };
+  return { origin: "new", name: `monoceros_pool_${what}`, type, help, labels: ["pool"], samples };
 }
 
 function poolDurations(

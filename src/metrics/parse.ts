@@ -63,20 +63,6 @@ export interface ParsedExposition {
   readonly dropped: Readonly<Dropped>;
 }
 
-/** The types that a `# TYPE` line may declare. */
-const TYPES = [
-  "counter",
-  "gauge",
-  "histogram",
-  "summary",
-  "untyped",
-  "unknown",
-  "info",
-  "stateset",
-  "gaugehistogram",
-] as const;
-type DeclaredType = (typeof TYPES)[number];
-
 /** Parses `text`; `memo` speeds up series that were parsed before, since workers of a pool expose the same ones. */
 export function parseExposition(text: string, memo: SeriesMemo = new SeriesMemo()): ParsedExposition {
   return new Parser(memo).parse(text);
@@ -133,6 +119,25 @@ type Part = "bucket" | "sum" | "count";
 
 const PARTS: readonly Part[] = ["bucket", "sum", "count"];
 
+const GAUGE: Place = { kind: "value", type: "gauge" };
+const UNKNOWN: Place = { kind: "value", type: "unknown" };
+const SKIP: Place = { kind: "skip" };
+const UNSUPPORTED: Place = { kind: "unsupported" };
+
+/** The places of samples whose own name is declared by a `# TYPE` line. */
+const DECLARED = {
+  counter: { kind: "value", type: "counter" },
+  gauge: GAUGE,
+  info: GAUGE,
+  stateset: GAUGE,
+  untyped: UNKNOWN,
+  unknown: UNKNOWN,
+  summary: SKIP,
+  histogram: UNSUPPORTED,
+  gaugehistogram: UNSUPPORTED,
+} as const satisfies Record<string, Place>;
+type DeclaredType = keyof typeof DECLARED;
+
 class Parser {
   readonly #memo: SeriesMemo;
   readonly #types = new Map<string, DeclaredType>();
@@ -170,9 +175,9 @@ class Parser {
         this.#helps.set(name, unescapeText(rest.slice(0, MAX_HELP_LENGTH)));
       return;
     }
-    const type = TYPES.find((each) => each === rest.trim());
+    const type = rest.trim();
     // A type declared later does not change samples that were already read.
-    if (type !== undefined && !this.#types.has(name)) this.#types.set(name, type);
+    if (Object.hasOwn(DECLARED, type) && !this.#types.has(name)) this.#types.set(name, type as DeclaredType);
   }
 
   #readSample(line: string): void {
@@ -212,28 +217,10 @@ class Parser {
   /** The type of a name, from its declaration; an undeclared `_total` is a counter. */
   #placeOf(name: string): Place {
     const declared = this.#types.get(name);
-    switch (declared) {
-      case "histogram":
-      case "gaugehistogram":
-        return { kind: "unsupported" };
-      case "summary":
-        return { kind: "skip" };
-      case "gauge":
-        // Some libraries declare the creation time as a separate gauge.
-        return name.endsWith("_created") && this.#isSummed(name.slice(0, -8))
-          ? { kind: "skip" }
-          : { kind: "value", type: "gauge" };
-      case "counter":
-        return { kind: "value", type: "counter" };
-      case "info":
-      case "stateset":
-        return { kind: "value", type: "gauge" };
-      case "untyped":
-      case "unknown":
-        return { kind: "value", type: "unknown" };
-      case undefined:
-        return this.#placeBySuffix(name);
-    }
+    // Some libraries declare the creation time as a separate gauge.
+    const mayBeCreation = declared === undefined || declared === "gauge";
+    if (mayBeCreation && name.endsWith("_created") && this.#isSummed(name.slice(0, -8))) return SKIP;
+    return declared === undefined ? this.#placeBySuffix(name) : DECLARED[declared];
   }
 
   #placeBySuffix(name: string): Place {
@@ -242,14 +229,11 @@ class Parser {
       const base = name.slice(0, -part.length - 1);
       const type = this.#types.get(base);
       if (type === "histogram" || (type === "summary" && part !== "bucket")) return { kind: "part", type, base, part };
-      if (type === "gaugehistogram") return { kind: "unsupported" };
+      if (type === "gaugehistogram") return UNSUPPORTED;
     }
-    if (name.endsWith("_created") && this.#isSummed(name.slice(0, -8))) return { kind: "skip" };
-    if (/_g(?:count|sum)$/u.test(name) && this.#types.get(name.replace(/_g(?:count|sum)$/u, "")) === "gaugehistogram")
-      return { kind: "unsupported" };
-    if (name.endsWith("_info") && this.#types.get(name.slice(0, -5)) === "info")
-      return { kind: "value", type: "gauge" };
-    return { kind: "value", type: name.endsWith("_total") ? "counter" : "unknown" };
+    if (this.#types.get(name.replace(/_g(?:count|sum)$/u, "")) === "gaugehistogram") return UNSUPPORTED;
+    if (this.#types.get(name.replace(/_info$/u, "")) === "info") return GAUGE;
+    return name.endsWith("_total") ? DECLARED.counter : UNKNOWN;
   }
 
   #isSummed(base: string): boolean {

@@ -10,8 +10,9 @@ import type { Probe, ProbeMethod, ProbeTarget } from "../../runtime/probe/prober
 import type { PoolRevision } from "../pools/poolRegistry.ts";
 
 /**
- * Behind a proxy each worker is probed even if no probe is configured: often at first, because most start quickly, and
- * without a failure threshold, because the pool bounds the time of a start.
+ * Behind a proxy each worker is probed even if no probe is configured, and without probes it is observed until it is seen
+ * serving: often at first, because most start quickly, and without a failure threshold, because the pool bounds the time
+ * of a start.
  */
 const FIRST_CONNECTION: ProbePolicy = {
   initialDelayMs: 0,
@@ -21,9 +22,6 @@ const FIRST_CONNECTION: ProbePolicy = {
   failureThreshold: Number.POSITIVE_INFINITY,
   successThreshold: 1,
 };
-
-/** Without probes a worker is observed until it is seen serving. */
-const FIRST_SIGHT: ProbePolicy = FIRST_CONNECTION;
 
 /** How to check whether the server of a worker serves; without a path, by a connection. */
 export interface HealthCheck {
@@ -81,7 +79,7 @@ export function proxyTarget(
 
 /** How a worker with shared sockets and without probes is observed. */
 export function servingProbe(sockets: readonly { readonly name: string; readonly address: string }[]): Probe {
-  return { method: { kind: "serving", sockets }, policy: FIRST_SIGHT };
+  return { method: { kind: "serving", sockets }, policy: FIRST_CONNECTION };
 }
 
 /** Addresses at which only the worker may listen: its own, and those of its startup and readiness probes. */

@@ -168,7 +168,7 @@ test("after a failed reload limits are watched and the pool is scaled as before"
   const trees = new WorkerTrees("none");
   const options = { daemon, log: SILENT, trees: trees.processes, indexOf: (name: string) => scene.indexOf(name) };
   using memory = new MemoryWatch({ ...options, clock: clocks.memory });
-  const scaling = { daemon, trees, proxies: () => new Map(), scale: () => {} };
+  const scaling = { daemon, usages: trees.usages, proxies: () => new Map(), scale: () => {} };
   using autoscaler = new Autoscaler({ ...scaling, clock: clocks.autoscaler });
   scene.onEvent = (event) => {
     memory.handle(event);

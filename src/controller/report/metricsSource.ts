@@ -46,7 +46,7 @@ export function createMetrics(sources: MetricsSources): (accept: string) => { te
     if (known !== undefined) return { text: known, contentType };
     const view = sources.view();
     const readings = sources.processes.read([process.pid, ...pidsOf(view)]);
-    const trees = sources.trees.usagesOf(pidsOf(view), LISTING_AGE_MS, readings);
+    const trees = sources.trees.usages.read(pidsOf(view), LISTING_AGE_MS, readings);
     const scrape: Scrape = {
       view,
       readings,

@@ -24,8 +24,8 @@ type Listing = ReadonlyMap<number, readonly WorkerProcess[]>;
 /** Reads every process once, then its command line. `commands` limits the time. */
 export async function readProcessDetails(sources: DetailSources, commands: CommandLines): Promise<StatusDetails> {
   const leaders = pidsOf(sources.view());
-  sources.trees.usagesOf(leaders, LISTING_AGE_MS);
-  const listed = new Map(leaders.map((leader) => [leader, boundedListing(sources.trees.processesOf(leader))]));
+  sources.trees.usages.read(leaders, LISTING_AGE_MS);
+  const listed = new Map(leaders.map((leader) => [leader, boundedListing(sources.trees.usages.processesOf(leader))]));
   const lines = await commands.read([...listed.values()].flat());
   const listing = new Map(
     Array.from(listed, ([leader, processes]) => [
@@ -58,7 +58,7 @@ function processEntry(process: ProcessUsage, command: string): WorkerProcess {
 export function readDetails(sources: DetailSources, listing?: Listing): StatusDetails {
   const view = sources.view();
   const readings = sources.processes.read(pidsOf(view));
-  const usages = sources.trees.usagesOf(pidsOf(view), LISTING_AGE_MS, readings);
+  const usages = sources.trees.usages.read(pidsOf(view), LISTING_AGE_MS, readings);
   const proxies = sources.proxies();
   const balances = sources.balance.look((pid) => usages.get(pid)?.cpuSeconds);
   const workers = new Map<string, WorkerDetail>();
@@ -103,20 +103,14 @@ function requestDetail(
   proxies: ReadonlyMap<string, ProxyTotals>,
 ): Pick<WorkerDetail, "requests_total" | "failed_requests_total" | "requests_in_flight"> {
   const totals = proxies.get(fronts ?? name);
-  if (totals === undefined) return { requests_total: null, failed_requests_total: null, requests_in_flight: null };
-  if (fronts !== undefined) {
-    return {
-      requests_total: totals.downstreamRequestsTotal,
-      failed_requests_total: totals.downstream5xxTotal,
-      requests_in_flight: totals.downstreamRequestsActive,
-    };
-  }
-  const own = totals.workers.get(slot);
-  return {
-    requests_total: own?.requestsTotal ?? 0,
-    failed_requests_total: own?.failedTotal ?? 0,
-    requests_in_flight: own?.inFlight ?? 0,
-  };
+  const own = totals?.workers.get(slot);
+  const [requests, failed, inFlight] =
+    totals === undefined
+      ? [null, null, null]
+      : fronts === undefined
+        ? [own?.requestsTotal ?? 0, own?.failedTotal ?? 0, own?.inFlight ?? 0]
+        : [totals.downstreamRequestsTotal, totals.downstream5xxTotal, totals.downstreamRequestsActive];
+  return { requests_total: requests, failed_requests_total: failed, requests_in_flight: inFlight };
 }
 
 function balanceEntry(pool: PoolConfig, balance: Balance | undefined): [string, PoolBalance][] {

@@ -41,8 +41,8 @@ class Scene {
         view: () => controllerView([this.pool]),
         specOf: () => poolSpec({ autoscale: this.policy }),
       },
-      trees: {
-        usagesOf: (pids) =>
+      usages: {
+        read: (pids) =>
           new Map([...pids].map((pid) => [pid, { cpuSeconds: this.#cpuSeconds, residentBytes: 0, processCount: 1 }])),
       },
       proxies: () => {

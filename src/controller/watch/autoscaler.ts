@@ -9,8 +9,8 @@ import type { PoolView, WorkerView } from "../../core/view.ts";
 import type { ProxyReadings } from "../../envoy/reading/readings.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import type { Daemon } from "../../runtime/daemon.ts";
+import type { TreeUsages } from "../../runtime/inspect/treeUsage.ts";
 import { Rounds } from "./rounds.ts";
-import type { WorkerTrees } from "./workerTrees.ts";
 
 const SAMPLE_MS = 2000;
 
@@ -28,7 +28,7 @@ interface CpuMark {
 export interface AutoscalerOptions {
   readonly daemon: Pick<Daemon, "view" | "specOf">;
   readonly clock: Clock;
-  readonly trees: Pick<WorkerTrees, "usagesOf">;
+  readonly usages: Pick<TreeUsages, "read">;
   /** What the proxies counted, by name of the pool. */
   readonly proxies: () => ReadonlyMap<string, Pick<ProxyReadings, "workers">>;
   /** Gives the order. May throw if the configuration does not allow it, which is reported once. */
@@ -88,14 +88,12 @@ export class Autoscaler implements Disposable {
 
   /** CPUs that the process tree of each worker used since the last look; none for a worker at its first look. */
   #cpuRatios(workers: readonly WorkerView[]): number[] {
-    const { clock, trees } = this.#options;
-    const usages = trees.usagesOf(
-      workers.flatMap(({ pid }) => pid ?? []),
-      LISTING_AGE_MS,
-    );
+    const { clock, usages } = this.#options;
+    const leaders = workers.flatMap(({ pid }) => pid ?? []);
+    const read = usages.read(leaders, LISTING_AGE_MS);
     const at = clock.now();
     return workers.flatMap(({ id, pid }) => {
-      const cpuSeconds = pid === undefined ? undefined : usages.get(pid)?.cpuSeconds;
+      const cpuSeconds = pid === undefined ? undefined : read.get(pid)?.cpuSeconds;
       if (pid === undefined || cpuSeconds === undefined) return [];
       const last = this.#marks.get(id);
       this.#marks.set(id, { pid, at, cpuSeconds });

@@ -18,8 +18,8 @@ class Scene {
     const sources = {
       view: () => controllerView(pools),
       proxies: () => new Map(),
-      trees: {
-        usagesOf: (pids: Iterable<number>) => {
+      usages: {
+        read: (pids: Iterable<number>) => {
           this.read.push(...pids);
           return new Map([...pids].map((pid) => [pid, usage(pid)]));
         },

@@ -16,7 +16,7 @@ import {
 import type { ControllerView, PoolView } from "../../core/view.ts";
 import type { ProxyTotals } from "../../metrics/scrape.ts";
 import type { Clock } from "../../runtime/clock.ts";
-import type { WorkerTrees } from "./workerTrees.ts";
+import type { TreeUsages } from "../../runtime/inspect/treeUsage.ts";
 
 /** The first sample is early, so that there is something to show soon after the start. */
 const FIRST_SAMPLE_MS = 2000;
@@ -32,7 +32,7 @@ export interface BalanceSources {
   readonly view: () => ControllerView;
   /** What the proxies counted, by name of the pool. */
   readonly proxies: () => ReadonlyMap<string, ProxyTotals>;
-  readonly trees: Pick<WorkerTrees, "usagesOf">;
+  readonly usages: Pick<TreeUsages, "read">;
 }
 
 export class BalanceWatch implements Disposable {
@@ -80,7 +80,7 @@ export class BalanceWatch implements Disposable {
       for (let from = 0; from < leaders.length; from += WORKERS_PER_TURN) {
         if (from > 0) await turn();
         const some = leaders.slice(from, from + WORKERS_PER_TURN);
-        for (const [pid, usage] of this.#sources.trees.usagesOf(some, LISTING_AGE_MS))
+        for (const [pid, usage] of this.#sources.usages.read(some, LISTING_AGE_MS))
           cpuSeconds.set(pid, usage.cpuSeconds);
       }
       const sample = this.#sampleOf(pool, proxies.get(pool.name), (pid) => cpuSeconds.get(pid));

@@ -1,6 +1,6 @@
-/** Follows the process tree of every worker and proxy by lifecycle events, and reports its processes and usage. */
+/** Follows the process tree of every worker and proxy by lifecycle events. */
 import type { LifecycleEvent } from "../../core/event.ts";
-import { type KnownStats, type ProcessUsage, type TreeUsage, TreeUsages } from "../../runtime/inspect/treeUsage.ts";
+import { TreeUsages } from "../../runtime/inspect/treeUsage.ts";
 import { readSystemUnits } from "../../runtime/os/linux.ts";
 import { readStat } from "../../runtime/os/procfs.ts";
 import { ProcessTrees } from "../../runtime/process/processTrees.ts";
@@ -8,12 +8,13 @@ import { ProcessTrees } from "../../runtime/process/processTrees.ts";
 export class WorkerTrees {
   /** Which processes belong to which worker. */
   readonly processes: ProcessTrees;
-  readonly #usages: TreeUsages;
+  /** What they use. */
+  readonly usages: TreeUsages;
 
   /** `mark` is the value of CONTROLLER_MARK in the environment of this controller's workers. */
   constructor(mark: string) {
     this.processes = new ProcessTrees(mark);
-    this.#usages = new TreeUsages({
+    this.usages = new TreeUsages({
       trees: this.processes,
       statOf: readStat,
       ...readSystemUnits(),
@@ -27,17 +28,7 @@ export class WorkerTrees {
       this.processes.add({ leader: pid, pool, slot, incarnation });
     } else if (event.kind === "exited") {
       this.processes.remove(event.pid);
-      this.#usages.forget(event.pid);
+      this.usages.forget(event.pid);
     }
-  }
-
-  /** What the workers with these leaders use; see TreeUsages.read(). */
-  usagesOf(leaders: Iterable<number>, maxAgeMs: number, known?: KnownStats): ReadonlyMap<number, TreeUsage> {
-    return this.#usages.read(leaders, maxAgeMs, known);
-  }
-
-  /** The processes of a worker as of the last read of its usage, parents before their children. */
-  processesOf(leader: number): readonly ProcessUsage[] {
-    return this.#usages.processesOf(leader);
   }
 }
