@@ -8,7 +8,7 @@ import type { ReadinessGate, WorkerKey } from "./readinessGate.ts";
 import type { ReadinessReports } from "./readinessReports.ts";
 
 export function probeResults(options: {
-  readonly daemon: Daemon;
+  readonly daemon: Pick<Daemon, "specOf" | "startupFailed" | "livenessFailed" | "becameAlive">;
   readonly gate: ReadinessGate;
   readonly reports: ReadinessReports;
   readonly tally: ProbeTally;
@@ -21,8 +21,9 @@ export function probeResults(options: {
   const verdicts = new LivenessVerdicts(diagnose, (...verdict) => daemon.livenessFailed(...verdict));
   return {
     becameReady: (...worker) => {
-      // Without probes of readiness, none has passed.
-      if (daemon.specOf(worker[0]).readiness.kind === "observed") return;
+      const { role, readiness } = daemon.specOf(worker[0]);
+      // An Envoy reports by itself that it serves. Without probes that decide about readiness, none has passed.
+      if (role === "proxy" || readiness.kind === "observed") return;
       passed(worker);
       gate.withdraw(worker, "readiness");
     },
