@@ -4,7 +4,7 @@ import { PROXY_LIVENESS, policyOf } from "../../config/spec.ts";
 import { renderTemplate, templateText } from "../../config/template.ts";
 import type { Slot } from "../../core/identity.ts";
 import type { ProbePolicy } from "../../core/policy/probe.ts";
-import type { AdminPlace } from "../../envoy/resources/settings.ts";
+import type { AdminAddress } from "../../envoy/resources/settings.ts";
 import type { ProbeAddress } from "../../runtime/probe/attempt.ts";
 import type { Probe, ProbeMethod, ProbeTarget } from "../../runtime/probe/prober.ts";
 import type { PoolRevision } from "../pools/poolRegistry.ts";
@@ -60,7 +60,7 @@ export function workerProbes(
 export function proxyTarget(
   index: number,
   { slot, incarnation, pid, revision }: Pick<ProbeTarget, "slot" | "incarnation" | "pid" | "revision">,
-  admin: AdminPlace,
+  admin: AdminAddress,
 ): ProbeTarget {
   return {
     pool: index,
