@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { isSea } from "node:sea";
 import { cli } from "./cli/cli.ts";
-import { COMMANDS } from "./cli/commands.ts";
+import { COMMAND_GROUPS } from "./cli/commands.ts";
 import { processTerminal } from "./cli/screen/terminal.ts";
 import { decideEnvironment } from "./environment.ts";
 import { exitNow } from "./exitNow.ts";
@@ -16,7 +16,7 @@ const terminal = processTerminal(env, (error) => {
 });
 
 // A chain, not top-level await: the executable is one CommonJS script.
-cli(process.argv.slice(2), { commands: COMMANDS, env, terminal }).then(exitNow, (error: unknown) => {
+cli(process.argv.slice(2), { groups: COMMAND_GROUPS, env, terminal }).then(exitNow, (error: unknown) => {
   throw error;
 });
 

@@ -12,8 +12,8 @@ import {
 } from "../../test/support/fakeController.ts";
 import { MemoryTerminal } from "../../test/support/memoryTerminal.ts";
 import { cli } from "./cli.ts";
-import type { Command } from "./command.ts";
-import { COMMANDS } from "./commands.ts";
+import type { Command, CommandGroups } from "./command.ts";
+import { COMMAND_GROUPS, COMMANDS } from "./commands.ts";
 
 interface Outcome {
   readonly code: number;
@@ -21,10 +21,14 @@ interface Outcome {
   readonly stderr: string;
 }
 
-async function runCli(line: string, env: Record<string, string> = {}, commands = COMMANDS): Promise<Outcome> {
+async function runCli(
+  line: string,
+  env: Record<string, string> = {},
+  groups: CommandGroups = COMMAND_GROUPS,
+): Promise<Outcome> {
   const terminal = new MemoryTerminal();
   const argv = line.split(" ").filter((word) => word !== "");
-  const code = await cli(argv, { commands, env: { PATH: "/usr/bin:/bin", ...env }, terminal });
+  const code = await cli(argv, { groups, env: { PATH: "/usr/bin:/bin", ...env }, terminal });
   return { code, stdout: terminal.stdout, stderr: terminal.stderr };
 }
 
@@ -37,66 +41,66 @@ const DOWN = workerStatus({
   reason: "stopped by an operator",
 });
 
-test("nothing asked for gives the short usage and exit code 2", async () => {
+test("no arguments print the short usage and exit with code 2", async () => {
   const { code, stdout, stderr } = await runCli("");
   assert.equal(code, 2);
   assert.equal(stdout, "");
-  assert.match(stderr, /^usage: monoceros -c FILE \[-d\]/u);
+  assert.match(stderr, /^Usage: monoceros COMMAND \[FLAGS\]\n +monoceros -c FILE \[-d\] /u);
 });
 
-test("help names every command and every flag", async () => {
+test("help lists every command and every flag", async () => {
   const all = await runCli("--help");
   assert.equal(all.code, 0);
   for (const { name, flags, examples } of COMMANDS) {
     assert.ok(all.stdout.includes(`\n  ${name}`), name);
     const { code, stdout, stderr } = await runCli(`${name} -h`);
     assert.deepEqual([code, stderr], [0, ""]);
-    assert.ok(stdout.includes(`\nusage: monoceros ${name}`));
+    assert.ok(stdout.includes(`\nUsage: monoceros ${name}`));
     for (const flag of [...Object.keys(flags), "json", "help"]) assert.ok(stdout.includes(`--${flag}`), flag);
     for (const { command } of examples) assert.ok(stdout.includes(command));
   }
 });
 
-test("the help of a command reads like this", async () => {
+test("help of a command shows its usage, arguments, flags and examples", async () => {
   assert.equal(
     (await runCli("start --help")).stdout,
-    `Start the workers of a pool, or one, that were stopped or given up.
+    `Start the stopped or failed workers of a pool, or one such worker.
 
-usage: monoceros start POOL|WORKER [FLAG …]
+Usage: monoceros start POOL|WORKER [FLAGS]
 
-It shows each step and returns when they are ready.
+Prints each step and returns when the workers are ready.
 
 Arguments:
-  POOL|WORKER  Name of a pool, or id of a worker such as web-0
+  POOL|WORKER  Pool name, or worker id such as web-0
 
 Flags:
-  --no-wait          Return at once with the id of the operation
+  --no-wait          Return immediately and print the operation id
   --socket PATH      Control socket of the controller
-  -c, --config FILE  Configuration of the controller, for its admin.socket
-  --json             Print JSON, errors too
+  -c, --config FILE  Configuration file of the controller, to read admin.socket from
+  --json             Print JSON, including errors
   -h, --help         Print this help
 
 Examples:
-  monoceros start web    Start every worker of the pool that is down
+  monoceros start web    Start all workers of pool web that are down
   monoceros start web-0  Start one worker
 `,
   );
 });
 
-test("a command line that is not understood exits with 2, in words or JSON", async () => {
+test("an invalid command line exits with code 2 and prints text or JSON", async () => {
   assert.deepEqual(await runCli("statsu"), {
     code: 2,
     stdout: "",
-    stderr: 'monoceros: unknown command "statsu", did you mean "status"?\n  hint: monoceros --help\n',
+    stderr: 'monoceros: unknown command "statsu", did you mean "status"?\n  hint: Run `monoceros --help`.\n',
   });
   const { code, stderr } = await runCli("status --json --x");
   assert.equal(code, 2);
   assert.deepEqual(JSON.parse(stderr), {
-    error: { code: "USAGE", message: "unknown flag --x", hint: "monoceros status --help" },
+    error: { code: "USAGE", message: "unknown flag --x", hint: "Run `monoceros status --help`." },
   });
 });
 
-test("a bug exits with 70 and shows where it is", async () => {
+test("a bug exits with code 70 and prints its stack", async () => {
   const broken: Command = {
     name: "broken",
     summary: "Break",
@@ -105,23 +109,23 @@ test("a bug exits with 70 and shows where it is", async () => {
     examples: [],
     run: async () => assert.fail("on purpose"),
   };
-  const { code, stderr } = await runCli("broken", {}, [broken]);
+  const { code, stderr } = await runCli("broken", {}, { Commands: [broken] });
   assert.equal(code, 70);
-  assert.match(stderr, /^monoceros: a bug: .*on purpose[\s\S]*cli\.test\.ts/u);
+  assert.match(stderr, /^monoceros: bug: .*on purpose[\s\S]*cli\.test\.ts/u);
   assert.equal(
-    (await runCli("broken --json", {}, [broken])).stderr,
+    (await runCli("broken --json", {}, { Commands: [broken] })).stderr,
     '{"error":{"code":"BUG","message":"on purpose"}}\n',
   );
 });
 
-test("version tells the product's and the runtime's", async () => {
+test("version prints the versions of Monoceros and Node.js", async () => {
   const { code, stdout } = await runCli("--version");
   assert.equal(code, 0);
   assert.match(stdout, /^monoceros \S+ \(revision \S+, Node\.js \d+\.\d+\.\d+\)\n$/u);
   assert.deepEqual(Object.keys(JSON.parse((await runCli("version --json")).stdout)), ["version", "revision", "node"]);
 });
 
-test("no controller: exit code 69 and where it was looked for", async () => {
+test("without a controller, commands exit with code 69 and name the path that they tried", async () => {
   await using fake = await FakeController.start();
   const none = join(fake.directory, "none.sock");
   for (const command of [
@@ -136,12 +140,12 @@ test("no controller: exit code 69 and where it was looked for", async () => {
   ]) {
     const { code, stderr } = await runCli(`${command} --socket ${none}`);
     assert.equal(code, 69, command);
-    assert.ok(stderr.includes(`at ${none}: does not exist`), stderr);
+    assert.ok(stderr.includes(`at ${none}: no such file`), stderr);
     assert.match(stderr, /\n {2}hint: Start one with `monoceros run -c FILE`/u);
   }
 });
 
-test("the socket is found by flag, then configuration, then environment", async () => {
+test("the control socket comes from the flag, then the configuration, then the environment", async () => {
   await using fake = await FakeController.start();
   fake.answerStatus(statusOf(workerStatus()));
   const named = join(fake.directory, "named.yaml");
@@ -160,7 +164,7 @@ test("the socket is found by flag, then configuration, then environment", async 
   assert.equal((await runCli("status -c /no.yaml", here)).code, 78);
 });
 
-test("the socket is found in the user's runtime directory", async () => {
+test("the control socket is found in the user's runtime directory", async () => {
   await using fake = await FakeController.start();
   fake.answerStatus(statusOf(workerStatus()));
   mkdirSync(join(fake.directory, "monoceros"));
@@ -168,7 +172,7 @@ test("the socket is found in the user's runtime directory", async () => {
   assert.equal((await runCli("status", { XDG_RUNTIME_DIR: fake.directory })).code, 0);
 });
 
-test("status shows the table, or the document of the API", async () => {
+test("status prints a table, or with --json the API document", async () => {
   await using fake = await FakeController.start();
   fake.answerStatus(statusOf(workerStatus()));
   const { code, stdout, stderr } = await runCli(`status --socket ${fake.socketPath}`);
@@ -178,7 +182,7 @@ test("status shows the table, or the document of the API", async () => {
   assert.deepEqual(JSON.parse(json.stdout), statusOf(workerStatus()));
 });
 
-test("status --watch shows it again until Ctrl-C, in place on a terminal", async () => {
+test("status --watch refreshes until Ctrl-C, in place on a terminal", async () => {
   await using fake = await FakeController.start();
   fake.answerStatus(statusOf(workerStatus()), statusOf(workerStatus({ phase: "unready" })));
   for (const isInteractive of [false, true]) {
@@ -188,13 +192,13 @@ test("status --watch shows it again until Ctrl-C, in place on a terminal", async
     terminal.isInteractive = isInteractive;
     fake.answerStatus(statusOf(workerStatus()), statusOf(workerStatus({ phase: "unready" })));
     const argv = ["status", "-w", "--socket", fake.socketPath];
-    assert.equal(await cli(argv, { commands: COMMANDS, env: {}, terminal }), 0);
+    assert.equal(await cli(argv, { groups: COMMAND_GROUPS, env: {}, terminal }), 0);
     assert.equal(terminal.stdout.split("\u001b[H").length, isInteractive ? 3 : 1);
     assert.match(terminal.stdout, / ready [\s\S]* unready /u);
   }
 });
 
-test("events prints lines or JSON, and says what was left out", async () => {
+test("events prints lines or JSON, and reports dropped events", async () => {
   await using fake = await FakeController.start();
   const stream = [eventRecord(8, "one"), eventRecord(9, "two", "warn")].map(
     (each) => `data: ${JSON.stringify(each)}\n\n`,
@@ -206,7 +210,7 @@ test("events prints lines or JSON, and says what was left out", async () => {
   assert.deepEqual(readable, {
     code: 0,
     stdout: "12:34:56.789 INFO  one\n12:34:56.789 WARN  two\n",
-    stderr: "monoceros: 3 events were left out, this reader is too slow\n",
+    stderr: "monoceros: 3 events were dropped: this reader is too slow\n",
   });
   const json = await runCli(`events -f --json --socket ${fake.socketPath}`);
   assert.deepEqual(
@@ -219,7 +223,7 @@ test("events prints lines or JSON, and says what was left out", async () => {
   }
 });
 
-test("logs mirrors stdout and stderr, with -f or without", async () => {
+test("logs prints each line to its stream, with or without -f", async () => {
   await using fake = await FakeController.start();
   fake.answers.set("GET /v1/logs", (response) => {
     response.write('data: {"stream":"stdout","line":"out"}\n\n');
@@ -236,7 +240,7 @@ test("logs mirrors stdout and stderr, with -f or without", async () => {
   assert.equal(stdout, '{"stream":"stdout","line":"out"}\n{"stream":"stderr","line":"err"}\n');
 });
 
-test("restart shows each step of its pool and ends with a summary", async () => {
+test("restart prints each step of its pool and a summary", async () => {
   await using fake = await FakeController.start();
   fake.answerStatus(statusOf(workerStatus()));
   const worker = { pool: "web", slot: 1, incarnation: 1 };
@@ -275,7 +279,7 @@ restart of pool "web" finished in 0s, 1 of 1 worker
   });
 });
 
-test("an operation that fails exits with 1 and the reason", async () => {
+test("a failed operation exits with code 1 and prints the reason", async () => {
   await using fake = await FakeController.start();
   fake.answerStatus(statusOf(workerStatus()));
   fake.operate("POST /v1/workers/web-0/restart", [
@@ -296,7 +300,7 @@ test("an operation that fails exits with 1 and the reason", async () => {
   );
 });
 
-test("scale asks for the number and waits until it is there", async () => {
+test("scale requests the number of replicas and waits for the operation", async () => {
   await using fake = await FakeController.start();
   fake.answerStatus(statusOf(workerStatus()));
   fake.operate("POST /v1/pools/web/scale", [
@@ -315,11 +319,11 @@ test("scale asks for the number and waits until it is there", async () => {
   const unknown = await runCli(`scale wbe 8 --socket ${fake.socketPath}`);
   assert.deepEqual(
     [unknown.code, unknown.stderr],
-    [1, 'monoceros: Cannot scale pool "wbe": there is no such pool, did you mean "web"?\n'],
+    [1, 'monoceros: Cannot scale pool "wbe": no such pool, did you mean "web"?\n'],
   );
 });
 
-test("--no-wait gives the id at once, with --json the operation as it is", async () => {
+test("--no-wait prints the operation id at once, or with --json the operation", async () => {
   await using fake = await FakeController.start();
   fake.answerStatus(statusOf(workerStatus()));
   fake.operate("POST /v1/pools/web/stop", []);
@@ -331,7 +335,7 @@ test("--no-wait gives the id at once, with --json the operation as it is", async
   assert.deepEqual(JSON.parse(json.stdout), operation);
 });
 
-test("events that the controller no longer has do not hide the end of the operation", async () => {
+test("an operation that ended in dropped events is still reported", async () => {
   await using fake = await FakeController.start();
   fake.answerStatus(statusOf(workerStatus()));
   fake.operate("POST /v1/pools/web/restart", []);
@@ -344,7 +348,7 @@ test("events that the controller no longer has do not hide the end of the operat
   assert.match(stderr, /it broke/u);
 });
 
-test("a controller that shuts down, or is gone, while somebody waits is told apart", async () => {
+test("a command that waits distinguishes a shutdown from a killed controller", async () => {
   await using fake = await FakeController.start();
   fake.answerStatus(statusOf(workerStatus()));
   const started = operationEvent("started", "restart", 0, 1);
@@ -359,10 +363,10 @@ test("a controller that shuts down, or is gone, while somebody waits is told apa
   fake.operate("POST /v1/pools/web/restart", [started], true);
   const gone = await runCli(`restart web --socket ${fake.socketPath}`);
   assert.equal(gone.code, 69);
-  assert.match(gone.stderr, /Cannot follow restart of pool "web" \(op-1\) to its end: the controller is gone/u);
+  assert.match(gone.stderr, /Cannot determine the result of restart of pool "web" \(op-1\): the controller exited/u);
 });
 
-test("Ctrl-C ends the wait, not the operation, and says so", async () => {
+test("Ctrl-C ends the wait but not the operation", async () => {
   await using fake = await FakeController.start();
   fake.answerStatus(statusOf(workerStatus()));
   fake.operate("POST /v1/pools/web/restart", [operationEvent("started", "restart", 0, 1)]);
@@ -370,15 +374,15 @@ test("Ctrl-C ends the wait, not the operation, and says so", async () => {
     if (stream === "stdout") terminal.interrupt();
   });
   const argv = ["restart", "web", "--socket", fake.socketPath];
-  assert.equal(await cli(argv, { commands: COMMANDS, env: {}, terminal }), 130);
+  assert.equal(await cli(argv, { groups: COMMAND_GROUPS, env: {}, terminal }), 130);
   assert.equal(
     terminal.stderr,
     'monoceros: stopped waiting; restart of pool "web" (op-1) continues in the controller\n',
   );
-  assert.equal(terminal.interrupt(), false, "nobody listens any more");
+  assert.equal(terminal.interrupt(), false, "the command no longer handles Ctrl-C");
 });
 
-test("what finds nothing to do says so; a worker that cannot be started is an error", async () => {
+test("starting a running worker does nothing; starting an unused worker is an error", async () => {
   await using fake = await FakeController.start();
   const nothing = [operationEvent("started", "start"), operationEvent("finished", "start")];
   fake.answerStatus(statusOf(workerStatus()));
@@ -386,7 +390,7 @@ test("what finds nothing to do says so; a worker that cannot be started is an er
   const runs = await runCli(`start web-0 --socket ${fake.socketPath}`);
   assert.deepEqual(
     [runs.code, runs.stdout.split("\n").at(-2)],
-    [0, 'nothing to do: worker "web-0" runs already (ready)'],
+    [0, 'nothing to do: worker "web-0" is already running (ready)'],
   );
   fake.answerStatus(statusOf({ ...DOWN, reason: "not started yet" }));
   const free = await runCli(`start web-0 --socket ${fake.socketPath}`);
@@ -394,20 +398,20 @@ test("what finds nothing to do says so; a worker that cannot be started is an er
   assert.match(free.stderr, /^monoceros: Cannot start worker "web-0": it is down \(not started yet\)\n {2}hint: /u);
   fake.operate("POST /v1/pools/web/start", nothing);
   const pool = await runCli(`start web --socket ${fake.socketPath}`);
-  assert.match(pool.stdout, /\nnothing to do: no worker of pool "web" is there to start\n$/u);
+  assert.match(pool.stdout, /\nnothing to do: pool "web" has no worker to start\n$/u);
 });
 
-test("an unknown pool or worker names the nearest one", async () => {
+test("an unknown pool or worker suggests the nearest name", async () => {
   await using fake = await FakeController.start();
   fake.answerStatus(statusOf(workerStatus()));
   for (const verb of ["restart", "stop", "start"]) {
     const { code, stderr } = await runCli(`${verb} web_0 --socket ${fake.socketPath}`);
     assert.equal(code, 1);
-    assert.equal(stderr, `monoceros: Cannot ${verb} "web_0": there is no such pool or worker, did you mean "web-0"?\n`);
+    assert.equal(stderr, `monoceros: Cannot ${verb} "web_0": no such pool or worker, did you mean "web-0"?\n`);
   }
 });
 
-test("an order that the controller refuses exits with 1 and its words", async () => {
+test("a refused operation exits with code 1 and the message of the controller", async () => {
   await using fake = await FakeController.start();
   fake.answerStatus(statusOf(workerStatus()));
   fake.answer("POST /v1/workers/web-0/stop", 409, {
@@ -420,19 +424,19 @@ test("an order that the controller refuses exits with 1 and its words", async ()
   });
 });
 
-test("bare stop asks which of both is meant", async () => {
-  const expected = "monoceros: stop needs a pool or worker (monoceros stop web-0) or --all (monoceros stop --all)";
+test("stop requires either a name or --all", async () => {
+  const expected = "monoceros: expected the name of a pool or worker, or --all";
   for (const [line, more] of [
     ["stop", ""],
     ["stop --all web-0", ", not both"],
   ]) {
     const { code, stderr } = await runCli(line ?? "");
     assert.equal(code, 2);
-    assert.equal(stderr, `${expected}${more}\n  hint: monoceros stop --help\n`);
+    assert.equal(stderr, `${expected}${more}\n  hint: Run \`monoceros stop --help\`.\n`);
   }
 });
 
-test("stop --all waits until the controller is gone", async () => {
+test("stop --all waits until the controller has exited", async () => {
   await using fake = await FakeController.start();
   fake.answerStatus(statusOf(workerStatus()));
   fake.answers.set("POST /v1/shutdown", (response) => {
@@ -444,10 +448,10 @@ test("stop --all waits until the controller is gone", async () => {
     });
   });
   const { code, stdout, stderr } = await runCli(`stop --all --socket ${fake.socketPath}`);
-  assert.deepEqual([code, stdout, stderr], [0, "the controller (pid 12) is stopped\n", ""]);
+  assert.deepEqual([code, stdout, stderr], [0, "the controller (pid 12) stopped\n", ""]);
 });
 
-test("stop --all does not wait for another controller that took the socket", async () => {
+test("stop --all does not wait for another controller on the same socket", async () => {
   await using fake = await FakeController.start();
   fake.answerStatus(statusOf(), { ...statusOf(), pid: 13 });
   fake.answer("POST /v1/shutdown", 202, ACCEPTED);
@@ -455,7 +459,7 @@ test("stop --all does not wait for another controller that took the socket", asy
   assert.deepEqual([code, JSON.parse(stdout)], [0, { pid: 12, stopped: true }]);
 });
 
-test("validate says what is there, or every problem, with exit code 78", async () => {
+test("validate prints a summary, or all problems with exit code 78", async () => {
   await using fake = await FakeController.start();
   const file = join(fake.directory, "config.yaml");
   writeFileSync(file, "supervisor: {workers: [{name: a, exec: sleep, replicas: 4}]}\n");
@@ -485,7 +489,7 @@ test("validate says what is there, or every problem, with exit code 78", async (
   );
 });
 
-test("validate warns on stderr of what is doubtful", async () => {
+test("validate prints warnings to stderr", async () => {
   await using fake = await FakeController.start();
   const file = join(fake.directory, "config.yaml");
   writeFileSync(file, "supervisor: {shutdown_timeout: 5s, workers: [{name: a, exec: sleep, replicas: 1}]}\n");
@@ -494,7 +498,7 @@ test("validate warns on stderr of what is doubtful", async () => {
   assert.match(stderr, /^warning: .*signal_timeout/u);
 });
 
-test("config show and config schema print documents", async () => {
+test("config show masks secrets and config schema prints the schema", async () => {
   await using fake = await FakeController.start();
   const file = join(fake.directory, "config.yaml");
   writeFileSync(file, "supervisor: {workers: [{name: a, exec: /no/such, env: {KEY: secret}}]}\n");

@@ -3,14 +3,14 @@
  * exits the process.
  */
 import { ControllerError } from "../base/errors.ts";
-import type { Command, Context } from "./command.ts";
+import type { CommandGroups, Context } from "./command.ts";
 import { type Given, parseCommandLine } from "./commandLine.ts";
 import { helpOf, helpOfAll, SHORT_USAGE } from "./help.ts";
 import type { Terminal } from "./screen/terminal.ts";
 
-/** The environment that a command line runs in. */
-export interface Surroundings {
-  readonly commands: readonly Command[];
+export interface CliOptions {
+  /** All commands, by their heading in the help. */
+  readonly groups: CommandGroups;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly terminal: Terminal;
 }
@@ -19,17 +19,18 @@ const EXIT_USAGE = 2;
 const EXIT_BUG = 70;
 
 /** Runs `argv` (without the program's name) and resolves with the exit code. */
-export async function cli(argv: readonly string[], surroundings: Surroundings): Promise<number> {
-  const { commands, terminal } = surroundings;
+export async function cli(argv: readonly string[], options: CliOptions): Promise<number> {
+  const { groups, terminal } = options;
+  const commands = Object.values(groups).flat();
   try {
     const request = parseCommandLine(argv, commands);
-    if (request.kind === "run") return await request.command.run(contextOf(request.given, surroundings));
+    if (request.kind === "run") return await request.command.run(contextOf(request.given, options));
     if (request.kind === "nothing") {
       await terminal.write("stderr", SHORT_USAGE);
       return EXIT_USAGE;
     }
     const isAll = request.commands === commands;
-    await terminal.write("stdout", isAll ? helpOfAll(commands) : request.commands.map(helpOf).join("\n"));
+    await terminal.write("stdout", isAll ? helpOfAll(groups) : request.commands.map(helpOf).join("\n"));
     return 0;
   } catch (error) {
     const isJson = argv.includes("--json");
@@ -38,7 +39,7 @@ export async function cli(argv: readonly string[], surroundings: Surroundings): 
   }
 }
 
-function contextOf(given: Given, { env, terminal }: Surroundings): Context {
+function contextOf(given: Given, { env, terminal }: CliOptions): Context {
   return {
     arguments: given.arguments,
     env,
@@ -56,7 +57,7 @@ function errorText(error: unknown): string {
   if (error instanceof ControllerError) {
     return `monoceros: ${error.message}\n${error.hint === undefined ? "" : `  hint: ${error.hint}\n`}`;
   }
-  return `monoceros: a bug: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`;
+  return `monoceros: bug: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`;
 }
 
 function errorBody(error: unknown): object {

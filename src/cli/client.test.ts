@@ -22,7 +22,7 @@ async function collect<Entry>(stream: AsyncIterable<Entry>): Promise<Entry[]> {
   return entries;
 }
 
-test("the first socket that answers is taken", async () => {
+test("findController uses the first socket that accepts a connection", async () => {
   await using fake = await FakeController.start();
   fake.answerStatus(statusOf(workerStatus()));
   const client = await findController([join(fake.directory, "none.sock"), fake.socketPath, "/never/tried"]);
@@ -30,18 +30,18 @@ test("the first socket that answers is taken", async () => {
   assert.deepEqual(await client.status(), statusOf(workerStatus()));
 });
 
-test("an answer with a name that could mean something to a shell or a terminal is refused", async () => {
+test("a status with names that a shell or terminal could interpret is rejected", async () => {
   await using fake = await FakeController.start();
   for (const id of ["$(touch x)", "web 0", "\u009b2J", "-x", ""]) {
     fake.answerStatus(statusOf(workerStatus({ id })));
     await assert.rejects(
       new ControlClient(fake.socketPath).status(),
-      isError("NO_CONTROLLER", /which is not a name$/u),
+      isError("NO_CONTROLLER", /its status contains the invalid name "/u),
     );
   }
 });
 
-test("where no socket answers, each path is named with what is wrong", async () => {
+test("without a controller, the error lists each path and its problem", async () => {
   await using fake = await FakeController.start();
   const file = join(fake.directory, "file");
   writeFileSync(file, "");
@@ -49,16 +49,16 @@ test("where no socket answers, each path is named with what is wrong", async () 
     findController(["/nowhere/a.sock", file, `/${"x".repeat(200)}`]),
     isError(
       "NO_CONTROLLER",
-      /looked at\n {2}\/nowhere\/a\.sock: does not exist\n.*\/file: nobody listens\n.*: is too long/u,
+      /tried\n {2}\/nowhere\/a\.sock: no such file\n.*\/file: no process listens on it\n.*: path too long/u,
     ),
   );
   await assert.rejects(
     findController(["/nowhere/a.sock"]),
-    isError("NO_CONTROLLER", /^Cannot find a controller at \/nowhere\/a\.sock: does not exist$/u),
+    isError("NO_CONTROLLER", /^Cannot find a controller at \/nowhere\/a\.sock: no such file$/u),
   );
 });
 
-test("errors of the API keep their code and words", async () => {
+test("errors of the API keep their code and message", async () => {
   await using fake = await FakeController.start();
   const client = new ControlClient(fake.socketPath);
   fake.answer("POST /v1/workers/a%2Fb/stop", 404, { error: { code: "WORKER_UNKNOWN", message: "no such worker" } });
@@ -70,7 +70,7 @@ test("errors of the API keep their code and words", async () => {
   await assert.rejects(client.status(), isError("REQUEST_REFUSED", /HTTP status 502/u));
 });
 
-test("a controller that listens but does not answer is none", async () => {
+test("a controller that does not respond in time is reported as NO_CONTROLLER", async () => {
   await using fake = await FakeController.start();
   fake.answers.set("GET /v1/status", () => {});
   await assert.rejects(
@@ -79,16 +79,19 @@ test("a controller that listens but does not answer is none", async () => {
   );
 });
 
-test("a controller that breaks off in an answer is gone", async () => {
+test("a response that breaks off is reported as NO_CONTROLLER", async () => {
   await using fake = await FakeController.start();
   fake.answers.set("GET /v1/status", (response) => {
     response.writeHead(200, { "content-length": 100 });
     response.write("{", () => response.destroy());
   });
-  await assert.rejects(new ControlClient(fake.socketPath).status(), isError("NO_CONTROLLER", /is gone/u));
+  await assert.rejects(
+    new ControlClient(fake.socketPath).status(),
+    isError("NO_CONTROLLER", /the controller closed the connection/u),
+  );
 });
 
-test("events come from the number on and end; followed ones end with the controller", async () => {
+test("events start after the given number; followed events end when the controller exits", async () => {
   await using fake = await FakeController.start();
   const lines = `id: 4\ndata: ${JSON.stringify(eventRecord(4, "a"))}\n\nevent: lost\ndata: {"lost":7}\n\n`;
   fake.answers.set("GET /v1/events", (response, path) => {
@@ -107,17 +110,20 @@ test("events come from the number on and end; followed ones end with the control
   assert.deepEqual(fake.requests, ["GET /v1/events?since=3&follow=0", "GET /v1/events?since=0"]);
 });
 
-test("events that break off before their end are an error unless followed", async () => {
+test("events that break off are an error unless followed", async () => {
   await using fake = await FakeController.start();
   fake.answers.set("GET /v1/events", (response) => {
     response.writeHead(200);
     response.write("data", () => response.destroy());
   });
   const client = new ControlClient(fake.socketPath);
-  await assert.rejects(collect(client.events({ since: 0, isFollowing: false })), isError("NO_CONTROLLER", /is gone/u));
+  await assert.rejects(
+    collect(client.events({ since: 0, isFollowing: false })),
+    isError("NO_CONTROLLER", /the controller closed the connection/u),
+  );
 });
 
-test("a follower that leaves closes its stream", async () => {
+test("leaving the loop closes the stream", async () => {
   await using fake = await FakeController.start();
   const closed = Promise.withResolvers<void>();
   fake.answers.set("GET /v1/logs", (response) => {
@@ -131,7 +137,7 @@ test("a follower that leaves closes its stream", async () => {
   await closed.promise;
 });
 
-test("orders go to their paths with their bodies", async () => {
+test("operations are requested with the right path and body", async () => {
   await using fake = await FakeController.start();
   const accepted = { accepted: true, operation: "op-1", since: 7 };
   for (const request of ["POST /v1/pools/my%20web/restart", "POST /v1/pools/web/scale", "POST /v1/workers/web-0/start"])
@@ -143,7 +149,7 @@ test("orders go to their paths with their bodies", async () => {
   assert.deepEqual(fake.bodies.slice(-3), ["", "", '{"replicas":8}']);
 });
 
-test("a stream ends when its reader is told to leave, before and after its first entry", async () => {
+test("aborting the signal ends a stream, before and after its first entry", async () => {
   await using fake = await FakeController.start();
   const { promise: left, resolve } = Promise.withResolvers<void>();
   fake.answers.set("GET /v1/events", (response) => {

@@ -26,31 +26,32 @@ import { ControllerError, ERROR_CODES, type ErrorCode } from "../base/errors.ts"
 import { isName } from "../core/identity.ts";
 import { SseParser } from "./sse.ts";
 
-/** Time for a listening controller to answer. */
+/** Time limit for the response of a listening controller. */
 const ANSWER_TIMEOUT_MS = 10_000;
 
-/** How much longer than requested a profile may take. */
+/** Time that a profile may take in addition to its duration. */
 const PROFILE_SLACK_MS = 15_000;
 
-const HINT = "Start one with `monoceros run -c FILE`, or say where it is: --socket PATH, -c FILE or $MONOCEROS_SOCKET.";
+const HINT =
+  "Start one with `monoceros run -c FILE`, or specify its control socket: --socket PATH, -c FILE or $MONOCEROS_SOCKET.";
 
 /** Messages for socket errors. */
 const REASONS: Readonly<Record<string, string>> = {
-  ENOENT: "does not exist",
-  ENOTDIR: "does not exist",
-  ECONNREFUSED: "nobody listens",
-  ENOTSOCK: "is no socket",
-  EAGAIN: "too many clients wait there",
-  EACCES: "this user may not use it",
-  EPERM: "this user may not use it",
-  EINVAL: "is too long for the path of a socket",
+  ENOENT: "no such file",
+  ENOTDIR: "no such file",
+  ECONNREFUSED: "no process listens on it",
+  ENOTSOCK: "not a socket",
+  EAGAIN: "too many pending connections",
+  EACCES: "permission denied",
+  EPERM: "permission denied",
+  EINVAL: "path too long for a socket",
 };
 
-/** Decides whether to trust a socket before sending anything to it, and whether to trust its peer. */
+/** Decides whether to trust a socket and the process that listens on it, before sending anything. */
 export interface SocketTrust {
-  /** Why nothing may be sent to the socket at a path; undefined if it is trusted. */
+  /** Why the socket at a path is not trusted; undefined if it is. */
   distrustOf(path: string): string | undefined;
-  /** The same for the process that a connection leads to. */
+  /** The same for the process at the other end of a connection. */
   peerDistrustOf(socket: Socket, path: string): string | undefined;
 }
 
@@ -59,7 +60,7 @@ export interface SocketTrust {
  * @throws ControllerError NO_CONTROLLER, listing each path and its problem
  */
 export async function findController(candidates: readonly string[], trust?: SocketTrust): Promise<ControlClient> {
-  const looked: string[] = [];
+  const problems: string[] = [];
   for (const path of candidates) {
     const distrust = trust?.distrustOf(path);
     const found = distrust === undefined ? await tryConnect(path) : undefined;
@@ -67,10 +68,11 @@ export async function findController(candidates: readonly string[], trust?: Sock
       const stranger = trust?.peerDistrustOf(found, path);
       if (stranger === undefined) return new ControlClient(path, { connection: found, ...(trust && { trust }) });
       found.destroy();
-      looked.push(`${path}: not asked, ${stranger}`);
-    } else looked.push(`${path}: ${found === undefined ? `not asked, ${distrust}` : reasonOf(found)}`);
+      problems.push(`${path}: not trusted, ${stranger}`);
+    } else problems.push(`${path}: ${found === undefined ? `not trusted, ${distrust}` : reasonOf(found)}`);
   }
-  const where = looked.length === 1 ? ` at ${looked[0]}` : `; looked at${looked.map((each) => `\n  ${each}`).join("")}`;
+  const where =
+    problems.length === 1 ? ` at ${problems[0]}` : `; tried${problems.map((each) => `\n  ${each}`).join("")}`;
   throw new ControllerError("NO_CONTROLLER", `Cannot find a controller${where}`, { hint: HINT });
 }
 
@@ -92,14 +94,14 @@ function tryConnect(path: string): Promise<Socket | NodeJS.ErrnoException> {
 export interface FollowOptions {
   /** Called with the number of entries that the controller dropped because they were read too slowly. */
   readonly onLost?: (count: number) => Promise<void>;
-  /** Ends the stream, as if the controller had exited. */
+  /** Ends the stream as if the controller had exited. */
   readonly signal?: AbortSignal;
 }
 
 /** A profile as received. */
 export interface TakenProfile {
   readonly engine: string;
-  /** Why the profile has less than requested; undefined if it is complete. */
+  /** Why the profile is shorter than requested; undefined if it is complete. */
   readonly note: string | undefined;
   /** The profiled process; undefined for the controller. */
   readonly pid: number | undefined;
@@ -126,19 +128,13 @@ export class ControlClient {
     this.#trust = options.trust;
   }
 
-  /** @throws ControllerError NO_CONTROLLER */
-  status(): Promise<Status> {
-    return this.#status("");
-  }
-
-  /** The status with the resource usage and activity of each worker. @throws ControllerError NO_CONTROLLER */
-  detailedStatus(): Promise<Status> {
-    return this.#status("?detail=1");
-  }
-
-  /** The same with the processes of each worker. @throws ControllerError NO_CONTROLLER */
-  processStatus(): Promise<Status> {
-    return this.#status("?detail=1&processes=1");
+  /** `extra` adds the resource usage and activity of each worker, or also its processes. @throws ControllerError NO_CONTROLLER */
+  async status(extra?: "detail" | "processes"): Promise<Status> {
+    const status = await this.#json<Status>("GET", extra === undefined ? PATHS.status : `${PATHS.status}?${extra}=1`);
+    for (const { name, workers } of status.pools)
+      for (const each of [name, ...workers.map(({ id }) => id)])
+        if (!isName(each)) throw this.#error(`its status contains the invalid name ${JSON.stringify(each)}`);
+    return status;
   }
 
   /** @throws ControllerError NO_CONTROLLER, REQUEST_REFUSED */
@@ -147,34 +143,32 @@ export class ControlClient {
   }
 
   /** Requests `action`. @throws ControllerError NO_CONTROLLER, POOL_UNKNOWN, WORKER_UNKNOWN, REQUEST_REFUSED */
-  async order(target: { kind: "pool" | "worker"; name: string }, action: Action): Promise<OperationAccepted> {
-    return (await this.#json("POST", PATHS[target.kind](target.name, action))) as OperationAccepted;
+  order(target: { kind: "pool" | "worker"; name: string }, action: Action): Promise<OperationAccepted> {
+    return this.#json("POST", PATHS[target.kind](target.name, action));
   }
 
   /** @throws ControllerError NO_CONTROLLER, POOL_UNKNOWN, REQUEST_REFUSED */
-  async scale(pool: string, replicas: number): Promise<OperationAccepted> {
-    const body = { replicas } satisfies ScaleRequest;
-    return (await this.#json("POST", PATHS.pool(pool, "scale"), body)) as OperationAccepted;
+  scale(pool: string, replicas: number): Promise<OperationAccepted> {
+    return this.#json("POST", PATHS.pool(pool, "scale"), { replicas } satisfies ScaleRequest);
   }
 
   /** @throws ControllerError NO_CONTROLLER, CONFIG_INVALID and other errors of the file checks, REQUEST_REFUSED */
-  async reload(isDryRun: boolean): Promise<ReloadAccepted> {
-    const body = { dry_run: isDryRun } satisfies ReloadRequest;
-    return (await this.#json("POST", PATHS.reload, body)) as ReloadAccepted;
+  reload(isDryRun: boolean): Promise<ReloadAccepted> {
+    return this.#json("POST", PATHS.reload, { dry_run: isDryRun } satisfies ReloadRequest);
   }
 
   /** @throws ControllerError NO_CONTROLLER, OPERATION_UNKNOWN */
-  async operation(id: string): Promise<Operation> {
-    return (await this.#json("GET", PATHS.operation(id))) as Operation;
+  operation(id: string): Promise<Operation> {
+    return this.#json("GET", PATHS.operation(id));
   }
 
   /**
    * What the processes of a worker are doing, or only process `pid`.
    * @throws ControllerError NO_CONTROLLER, WORKER_UNKNOWN, PROCESS_UNKNOWN, REQUEST_REFUSED
    */
-  async dump(worker: string, pid: number | undefined): Promise<WorkerDump> {
+  dump(worker: string, pid: number | undefined): Promise<WorkerDump> {
     const body = pid === undefined ? undefined : ({ pid } satisfies DumpRequest);
-    return (await this.#json("POST", PATHS.worker(worker, "dump"), body)) as WorkerDump;
+    return this.#json("POST", PATHS.worker(worker, "dump"), body);
   }
 
   /**
@@ -182,28 +176,25 @@ export class ControlClient {
    * @throws ControllerError NO_CONTROLLER, WORKER_UNKNOWN, PROCESS_UNKNOWN, REQUEST_INVALID, REQUEST_REFUSED
    */
   profileWorker(worker: string, body: ProfileRequest & { readonly seconds: number }): Promise<TakenProfile> {
-    return this.#profile("POST", PATHS.worker(worker, "profile"), body.seconds, body);
+    return this.#profile(PATHS.worker(worker, "profile"), body.seconds, body);
   }
 
   /** Profiles the controller. @throws ControllerError NO_CONTROLLER, REQUEST_INVALID, REQUEST_REFUSED */
   profileSelf(subject: ProfileSubject, seconds: number): Promise<TakenProfile> {
-    return this.#profile("POST", `${PATHS.selfProfile(subject)}?seconds=${seconds}`, seconds);
+    return this.#profile(`${PATHS.selfProfile(subject)}?seconds=${seconds}`, seconds);
   }
 
-  async #profile(method: "POST", path: string, seconds: number, body?: object): Promise<TakenProfile> {
-    const response = await this.#send(method, path, body, {
-      timeoutMs: seconds * 1000 + PROFILE_SLACK_MS,
-      // Maps each byte to one character.
-      encoding: "latin1",
-    });
-    const text = await this.#text(response);
-    const note = response.headers[PROFILE_HEADERS.note]?.toString();
-    const pid = response.headers[PROFILE_HEADERS.pid]?.toString();
+  async #profile(path: string, seconds: number, body?: object): Promise<TakenProfile> {
+    const timeoutMs = seconds * 1000 + PROFILE_SLACK_MS;
+    // Latin-1 maps each byte to one character.
+    const response = await this.#send("POST", path, body, { timeoutMs, encoding: "latin1" });
+    const header = (name: keyof typeof PROFILE_HEADERS) => response.headers[PROFILE_HEADERS[name]]?.toString();
+    const pid = header("pid");
     return {
-      engine: response.headers[PROFILE_HEADERS.engine]?.toString() ?? "",
-      note,
+      engine: header("engine") ?? "",
+      note: header("note"),
       pid: pid === undefined ? undefined : Number(pid),
-      pprof: Buffer.from(text, "latin1"),
+      pprof: Buffer.from(await this.#text(response), "latin1"),
     };
   }
 
@@ -243,17 +234,9 @@ export class ControlClient {
     }
   }
 
-  async #status(query: string): Promise<Status> {
-    const status = (await this.#json("GET", PATHS.status + query)) as Status;
-    for (const { name, workers } of status.pools)
-      for (const each of [name, ...workers.map(({ id }) => id)])
-        if (!isName(each)) throw this.#error(`it answers with ${JSON.stringify(each)}, which is not a name`);
-    return status;
-  }
-
-  async #json(method: "GET" | "POST", path: string, body?: object): Promise<unknown> {
+  async #json<Body>(method: "GET" | "POST", path: string, body?: object): Promise<Body> {
     const response = await this.#send(method, path, body);
-    return parseBody(await this.#text(response));
+    return parseBody(await this.#text(response)) as Body;
   }
 
   /** Uses events, because async iteration also waits for the connection to close. */
@@ -280,10 +263,10 @@ export class ControlClient {
     const response = await new Promise<IncomingMessage>((resolve, reject) => {
       const headers = text === undefined ? {} : { "content-type": "application/json" };
       // Use no agent: it would look up the TLS server name first and compile large patterns for that.
-      const createConnection = () => this.#takeConnection() ?? this.#connect();
+      const createConnection = () => this.#connect();
       const call = request({ createConnection, method, path, headers });
       const timer = setTimeout(() => {
-        reject(this.#error(`the controller does not answer within ${timeoutMs / 1000} s`));
+        reject(this.#error(`no response within ${timeoutMs / 1000} s`));
         call.destroy();
       }, timeoutMs);
       call.once("response", (answer) => {
@@ -304,8 +287,11 @@ export class ControlClient {
     throw errorOf(status, parseBody(await this.#text(response)));
   }
 
-  /** Opens a connection that closes before anything is sent if an untrusted process has bound the path. */
+  /** An open connection; it closes before anything is sent if an untrusted process has bound the path. */
   #connect(): Socket {
+    const first = this.#connection;
+    this.#connection = undefined;
+    if (first?.destroyed === false) return first.ref();
     const socket = connect(this.socketPath);
     // Registered before the request's own "connect" listener, which sends the request.
     socket.once("connect", () => {
@@ -315,22 +301,14 @@ export class ControlClient {
     return socket;
   }
 
-  #takeConnection(): Socket | undefined {
-    const connection = this.#connection;
-    this.#connection = undefined;
-    return connection?.destroyed === false ? connection.ref() : undefined;
-  }
-
   #gone(cause: unknown): ControllerError {
     const code = cause instanceof Error && "code" in cause ? String(cause.code) : "";
-    return this.#error(REASONS[code] ?? "the controller is gone", cause);
+    return this.#error(REASONS[code] ?? "the controller closed the connection", cause);
   }
 
   #error(what: string, cause?: unknown): ControllerError {
-    return new ControllerError("NO_CONTROLLER", `Cannot ask the controller at ${this.socketPath}: ${what}`, {
-      cause,
-      hint: HINT,
-    });
+    const message = `Cannot reach the controller at ${this.socketPath}: ${what}`;
+    return new ControllerError("NO_CONTROLLER", message, { cause, hint: HINT });
   }
 }
 
@@ -350,7 +328,10 @@ function parseBody(text: string): unknown {
 function errorOf(status: number, body: unknown): ControllerError {
   const { code, message } = (body as Partial<ApiError> | undefined)?.error ?? {};
   if (code === undefined || message === undefined) {
-    return new ControllerError("REQUEST_REFUSED", `The controller answered with HTTP status ${status} and no reason`);
+    return new ControllerError(
+      "REQUEST_REFUSED",
+      `The controller answered with HTTP status ${status} and no error message`,
+    );
   }
   const isKnown = Object.hasOwn(ERROR_CODES, code);
   return new ControllerError(
@@ -359,12 +340,12 @@ function errorOf(status: number, body: unknown): ControllerError {
   );
 }
 
-/** The answer, or undefined if the controller has exited in the meantime; watchers then end normally. */
-export async function unlessGone<T>(answer: Promise<T>): Promise<T | undefined> {
+/** The response, or undefined if the controller has exited; watchers then end normally. */
+export async function unlessGone<T>(response: Promise<T>): Promise<T | undefined> {
   try {
-    return await answer;
+    return await response;
   } catch (error) {
-    // A timeout has no cause: the controller still runs but does not answer, so report it.
+    // A timeout has no cause: the controller still runs but does not respond, so report it.
     if (error instanceof ControllerError && error.code === "NO_CONTROLLER" && error.cause !== undefined)
       return undefined;
     throw error;

@@ -51,6 +51,9 @@ export interface Command {
   run(context: Context): Promise<number>;
 }
 
+/** Commands by the heading under which the help lists them. */
+export type CommandGroups = Readonly<Record<string, readonly Command[]>>;
+
 /** What a command runs with: the parsed command line and its environment. */
 export interface Context {
   /** Positional arguments; as many as the command declares. */
@@ -65,12 +68,17 @@ export interface Context {
 
 /** Flags of every command. */
 export const COMMON_FLAGS: Readonly<Record<string, Flag>> = {
-  json: { type: "boolean", doc: "Print JSON, errors too" },
+  json: { type: "boolean", doc: "Print JSON, including errors" },
   help: { type: "boolean", short: "h", doc: "Print this help" },
 };
 
 /** Flags of every command that connects to a running controller. */
 export const CLIENT_FLAGS: Readonly<Record<string, Flag>> = {
   socket: { type: "string", value: "PATH", doc: "Control socket of the controller" },
-  config: { type: "string", short: "c", value: "FILE", doc: "Configuration of the controller, for its admin.socket" },
+  config: {
+    type: "string",
+    short: "c",
+    value: "FILE",
+    doc: "Configuration file of the controller, to read admin.socket from",
+  },
 };

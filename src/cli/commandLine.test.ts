@@ -26,7 +26,7 @@ function refusal(line: string): string {
     (error: unknown) => {
       assert.ok(error instanceof ControllerError);
       assert.equal(error.code, "USAGE");
-      assert.match(error.hint ?? "", /^monoceros.* --help$/u);
+      assert.match(error.hint ?? "", /^Run `monoceros.* --help`\.$/u);
       message = error.message;
       return true;
     },
@@ -35,7 +35,7 @@ function refusal(line: string): string {
   return message;
 }
 
-test("a command has its flags and arguments in any order", () => {
+test("flags and arguments may come in any order", () => {
   assert.deepEqual(parsed("stop --json web-0 --socket /s"), ["stop", { json: true, socket: "/s" }, "web-0"]);
   assert.deepEqual(parsed("events -f --since=5"), ["events", { follow: true, since: "5" }]);
   assert.deepEqual(parsed("run -dc f.yaml"), ["run", { debug: true, config: "f.yaml" }]);
@@ -43,7 +43,7 @@ test("a command has its flags and arguments in any order", () => {
   assert.deepEqual(parsed("start -- -x"), ["start", {}, "-x"]);
 });
 
-test("the predecessor's command line works", () => {
+test("the command line of the original works", () => {
   assert.deepEqual(parsed("-c f.yaml -d"), ["run", { config: "f.yaml", debug: true }]);
   assert.deepEqual(parsed("-k -c f.yaml"), ["run", { config: "f.yaml", validate: true }]);
   assert.deepEqual(parsed("--config f.yaml --validate --debug"), [
@@ -54,17 +54,17 @@ test("the predecessor's command line works", () => {
     assert.deepEqual(parsed(spelling), ["version", { version: true }], spelling);
 });
 
-test("the predecessor's command line works in every spelling of Go's flag package", () => {
+test("the command line of the original works in every spelling of Go's flag package", () => {
   const expected = ["run", { config: "f.yaml", debug: true }];
   for (const config of ["-config f.yaml", "-config=f.yaml", "--config=f.yaml", "-c=f.yaml", "--c f.yaml", "--c=f.yaml"])
     for (const debug of ["-d", "--d", "-debug", "--debug"]) assert.deepEqual(parsed(`${config} ${debug}`), expected);
   assert.deepEqual(parsed("-validate -c=f.yaml"), ["run", { validate: true, config: "f.yaml" }]);
   // Letters may still be joined, and a command reads its flags in the usual way only.
   assert.deepEqual(parsed("-dc f.yaml"), expected.with(1, { debug: true, config: "f.yaml" }));
-  assert.equal(refusal("run -config f.yaml"), 'unexpected argument "f.yaml" of run');
+  assert.equal(refusal("run -config f.yaml"), 'unexpected argument "f.yaml"');
 });
 
-test("help is there for all, for a group and for each command", () => {
+test("help works for all commands, a group and each command", () => {
   const names = COMMANDS.map(({ name }) => name);
   assert.deepEqual(parsed("--help"), names);
   assert.deepEqual(parsed("-h"), names);
@@ -77,27 +77,27 @@ test("help is there for all, for a group and for each command", () => {
   assert.equal(parsed(""), "nothing");
 });
 
-test("what is not understood names the nearest that is", () => {
+test("an unknown command or flag suggests the nearest name", () => {
   assert.equal(refusal("statsu"), 'unknown command "statsu", did you mean "status"?');
   assert.equal(refusal("xyz"), 'unknown command "xyz"');
   assert.equal(refusal("status --scoket /s"), 'unknown flag --scoket, did you mean "--socket"?');
   assert.equal(refusal("status -x"), "unknown flag -x");
   assert.equal(refusal("--verison"), 'unknown flag --verison, did you mean "--version"?');
-  assert.equal(refusal("config"), "config needs one of show, schema");
-  assert.equal(refusal("config shwo"), 'config needs one of show, schema, got "shwo", did you mean "show"?');
+  assert.equal(refusal("config"), "config: expected show or schema");
+  assert.equal(refusal("config shwo"), 'config: expected show or schema, got "shwo", did you mean "show"?');
   assert.equal(refusal("__proto__"), 'unknown command "__proto__"');
   assert.equal(refusal("status --__proto__"), "unknown flag --__proto__");
 });
 
-test("missing and superfluous values and arguments are refused", () => {
-  assert.equal(refusal("-d"), "run needs -c FILE");
-  assert.equal(refusal("validate"), "validate needs -c FILE");
-  assert.equal(refusal("-c"), "-c needs a value: FILE");
-  assert.equal(refusal("-c -d"), "-c needs a value: FILE");
-  assert.equal(refusal("run --config="), "--config needs a value: FILE");
+test("missing and unexpected values and arguments are rejected", () => {
+  assert.equal(refusal("-d"), "missing flag -c FILE");
+  assert.equal(refusal("validate"), "missing flag -c FILE");
+  assert.equal(refusal("-c"), "-c requires a value: FILE");
+  assert.equal(refusal("-c -d"), "-c requires a value: FILE");
+  assert.equal(refusal("run --config="), "--config requires a value: FILE");
   assert.equal(refusal("status --json=yes"), '--json takes no value, got "yes"');
-  assert.equal(refusal("start"), "start needs POOL|WORKER");
-  assert.equal(refusal("start a b"), 'unexpected argument "b" of start');
-  assert.equal(refusal("-c f.yaml more"), 'unexpected argument "more" of run');
-  assert.equal(refusal("-c f.yaml status"), "the command comes before its flags: monoceros status …");
+  assert.equal(refusal("start"), "missing argument POOL|WORKER");
+  assert.equal(refusal("start a b"), 'unexpected argument "b"');
+  assert.equal(refusal("-c f.yaml more"), 'unexpected argument "more"');
+  assert.equal(refusal("-c f.yaml status"), "flags come after the command: monoceros status …");
 });

@@ -19,7 +19,7 @@ export interface Given {
   readonly arguments: readonly string[];
 }
 
-/** Flags without a command, for compatibility with the predecessor, which had no commands. */
+/** Flags without a command, for compatibility with the original, which had no commands. */
 const BARE_FLAGS: Readonly<Record<string, Flag>> = {
   version: { type: "boolean", short: "v", doc: "Print the version" },
 };
@@ -51,7 +51,7 @@ export function parseCommandLine(argv: readonly string[], commands: readonly Com
   }
   if (second === "--help" || second === "-h") return { kind: "help", commands: group };
   const what = second === undefined || second.startsWith("-") ? "" : `, got "${second}"${didYouMean(second, members)}`;
-  throw usage(`${first} needs one of ${members.join(", ")}${what}`, `monoceros ${first}`);
+  throw usage(`${first}: expected ${members.join(" or ")}${what}`, `monoceros ${first}`);
 }
 
 function parseBare(argv: readonly string[], commands: readonly Command[]): Request {
@@ -68,13 +68,13 @@ function parseBare(argv: readonly string[], commands: readonly Command[]): Reque
   if (command === undefined) throw usage("expected a command", "monoceros");
   const [word] = given.arguments;
   if (word !== undefined && commands.some((each) => each.name.split(" ")[0] === word)) {
-    throw usage(`the command comes before its flags: monoceros ${word} …`, "monoceros");
+    throw usage(`flags come after the command: monoceros ${word} …`, "monoceros");
   }
   return { kind: "run", command, given: checked(command, given) };
 }
 
 /**
- * The predecessor's command line follows Go's flag package, where one dash and two mean the same (`-config FILE`,
+ * The original's command line follows Go's flag package, where one dash and two mean the same (`-config FILE`,
  * `--c FILE`) and a letter takes its value after an equals sign (`-c=FILE`). Returns such a word as `--config…`.
  */
 function fromGoSpelling(word: string, flags: Readonly<Record<string, Flag>>): string {
@@ -89,13 +89,13 @@ function checked(command: Command, given: Given): Given {
   const called = `monoceros ${command.name}`;
   for (const [name, flag] of Object.entries(command.flags)) {
     if (flag.isRequired === true && !given.flags.has(name)) {
-      throw usage(`${command.name} needs ${spell(name, flag)} ${flag.value ?? ""}`.trimEnd(), called);
+      throw usage(`missing flag ${spell(name, flag)}`, called);
     }
   }
   const missing = command.arguments.filter(({ isRequired }) => isRequired)[given.arguments.length];
-  if (missing !== undefined) throw usage(`${command.name} needs ${missing.name}`, called);
+  if (missing !== undefined) throw usage(`missing argument ${missing.name}`, called);
   const extra = given.arguments[command.arguments.length];
-  if (extra !== undefined) throw usage(`unexpected argument "${extra}" of ${command.name}`, called);
+  if (extra !== undefined) throw usage(`unexpected argument "${extra}"`, called);
   return given;
 }
 
@@ -128,18 +128,18 @@ function readArguments(argv: readonly string[], flags: Readonly<Record<string, F
     }
     const isMissing = token.value === undefined || (!token.inlineValue && token.value.startsWith("-"));
     if (isMissing || token.value === "")
-      throw usage(`${token.rawName} needs a value: ${flag.value ?? "VALUE"}`, called);
+      throw usage(`${token.rawName} requires a value: ${flag.value ?? "VALUE"}`, called);
     given.set(token.name, token.value);
   }
   return { flags: given, arguments: words };
 }
 
-/** A flag in its usual spelling: -c if it has a letter, else --config. */
-function spell(name: string, flag: Flag): string {
-  return flag.short === undefined ? `--${name}` : `-${flag.short}`;
+/** A flag in its usual spelling, such as -c FILE: its letter if it has one. */
+export function spell(name: string, { short, value }: Flag): string {
+  return `${short === undefined ? `--${name}` : `-${short}`} ${value ?? ""}`.trimEnd();
 }
 
 /** The error for an invalid command line; `called` is the command to show help for. */
 export function usage(message: string, called: string): ControllerError {
-  return new ControllerError("USAGE", message, { hint: `${called} --help` });
+  return new ControllerError("USAGE", message, { hint: `Run \`${called} --help\`.` });
 }

@@ -1,5 +1,5 @@
 /** All commands, in the order of the help. */
-import type { Command } from "./command.ts";
+import type { Command, CommandGroups } from "./command.ts";
 import { balance } from "./commands/balance.ts";
 import { completion } from "./commands/completion.ts";
 import { configSchema, configShow } from "./commands/config.ts";
@@ -18,23 +18,11 @@ import { top } from "./commands/top.ts";
 import { validate } from "./commands/validate.ts";
 import { version } from "./commands/version.ts";
 
-export const COMMANDS: readonly Command[] = [
-  run,
-  validate,
-  status,
-  top,
-  balance,
-  events,
-  logs,
-  dump,
-  profile,
-  reload,
-  restart,
-  scale,
-  stop,
-  start,
-  configShow,
-  configSchema,
-  completion,
-  version,
-];
+export const COMMAND_GROUPS: CommandGroups = {
+  "Run a configuration": [run, validate, configShow, configSchema],
+  "Inspect a running controller": [status, events, logs, top, balance, dump, profile],
+  "Change a running controller": [reload, restart, scale, stop, start],
+  "Other commands": [completion, version],
+};
+
+export const COMMANDS: readonly Command[] = Object.values(COMMAND_GROUPS).flat();

@@ -24,7 +24,7 @@ printf '%s\\n' "\${COMPREPLY[@]}"`;
   return stdout.split("\n").filter((each) => each !== "");
 }
 
-test("bash completes commands, members of groups, flags and names of the controller", {
+test("bash completes commands, subcommands, flags, pools and workers", {
   skip: !isThere("bash"),
 }, () => {
   assert.deepEqual(offers("monoceros re"), ["reload", "restart"]);
@@ -54,7 +54,7 @@ test("bash completes commands, members of groups, flags and names of the control
 });
 
 for (const shell of SHELLS) {
-  test(`the script for ${shell} is one that ${shell} understands`, { skip: !isThere(shell) }, () => {
+  test(`the script for ${shell} has no syntax error`, { skip: !isThere(shell) }, () => {
     const directory = mkdtempSync(join(tmpdir(), "monoceros-completion-"));
     try {
       const file = join(directory, "script");
@@ -66,7 +66,7 @@ for (const shell of SHELLS) {
     }
   });
 
-  test(`the script for ${shell} knows every command and every flag`, () => {
+  test(`the script for ${shell} contains every command and every flag`, () => {
     const script = completionScript(shell, COMMANDS);
     for (const { name, flags } of COMMANDS) {
       for (const word of name.split(" ")) assert.ok(script.includes(word), word);
@@ -83,7 +83,7 @@ function hostileNames(mark: string): string {
   return [`$(touch ${mark})`, `\`touch ${mark}\``, `web;touch ${mark}`, "*", "web\u009b", "'", "web-0"].join("\n");
 }
 
-test("no shell expands the names that a controller answers with", (context) => {
+test("no shell expands the names that it receives from a controller", (context) => {
   const directory = mkdtempSync(join(tmpdir(), "monoceros-completion-"));
   context.after(() => rmSync(directory, { recursive: true }));
   const mark = join(directory, "mark");

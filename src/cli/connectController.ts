@@ -1,4 +1,4 @@
-/** Finds the running controller that a command addresses, from flags and environment, and checks if it is trusted. */
+/** Finds the running controller for a command, by flags and environment, and checks whether it is trusted. */
 import { lstatSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { descriptorOf } from "../admin/descriptor.ts";
@@ -44,10 +44,10 @@ async function socketTrust(isNamed: boolean, uid: number): Promise<SocketTrust> 
     peerDistrustOf(socket, path) {
       const fd = descriptorOf(socket);
       const peer = fd === undefined ? undefined : readPeer(fd);
-      if (peer === undefined) return "it cannot be known who answers there";
+      if (peer === undefined) return "cannot determine which process listens on it";
       const owner = isNamed ? statSync(path, { throwIfNoEntry: false })?.uid : undefined;
       if (peer.uid === 0 || peer.uid === uid || peer.uid === owner) return undefined;
-      return `user ${peer.uid} answers there, expected root or user ${uid}`;
+      return `a process of user ${peer.uid} listens on it, expected root or user ${uid}`;
     },
   };
 }

@@ -5,12 +5,12 @@ import { COMMON_FLAGS } from "./command.ts";
 import { COMMANDS } from "./commands.ts";
 import { cliPage } from "./docs.ts";
 
-test("docs/cli.md is what the commands say", () => {
+test("docs/cli.md matches the commands", () => {
   const page = readFileSync(new URL("../../docs/cli.md", import.meta.url), "utf8");
   assert.equal(page, cliPage(), "stale: run `npm run docs`");
 });
 
-test("every command has a summary without a full stop, an example of itself and documented flags", () => {
+test("every command has a summary, an example and documented flags", () => {
   for (const { name, summary, flags, examples } of COMMANDS) {
     assert.match(summary, /^[A-Z].*[^.]$/u, name);
     assert.ok(examples.length > 0, name);
@@ -25,7 +25,7 @@ test("every command has a summary without a full stop, an example of itself and 
   }
 });
 
-test("no command takes a name or letter twice", () => {
+test("no command declares a flag or letter twice", () => {
   for (const { name, flags } of COMMANDS) {
     for (const common of Object.keys(COMMON_FLAGS)) assert.ok(!Object.hasOwn(flags, common), `${name} --${common}`);
     const letters = Object.values({ ...flags, ...COMMON_FLAGS }).flatMap(({ short }) => short ?? []);

@@ -2,35 +2,35 @@
 import { ERROR_CODES } from "../base/errors.ts";
 import type { Command } from "./command.ts";
 import { COMMANDS } from "./commands.ts";
-import { flagRows, synopsisTail } from "./help.ts";
+import { flagRows, synopsis } from "./help.ts";
 
 const INTRODUCTION = `# Command line
 
-This page is generated from the commands in \`src/cli/commands\`; do not edit it.
+This page is generated from \`src/cli/commands\`; do not edit it. \`monoceros COMMAND --help\` prints the same.
 
-\`monoceros COMMAND --help\` prints the same. The form of the predecessor works too: \`monoceros -c FILE [-d]\` is \`run\`,
-\`monoceros -c FILE -k\` is \`validate\`, \`monoceros --version\` is \`version\`.
+The command line of the original also works: \`monoceros -c FILE [-d]\` is \`run\`, \`monoceros -c FILE -k\` is \`validate\`, and
+\`monoceros --version\` is \`version\`.
 
-Commands that talk to a running controller look for its control socket here, in this order:
+Commands that connect to a running controller use the first of these control sockets:
 
 1. \`--socket PATH\`
-2. \`admin.socket\` of the file given with \`-c\`
+2. \`admin.socket\` in the file given with \`-c\`
 3. \`$MONOCEROS_SOCKET\`
-4. the first that answers of \`$XDG_RUNTIME_DIR/monoceros/monoceros.sock\`, \`/run/monoceros/monoceros.sock\` and
-   \`monoceros-UID/monoceros.sock\` in the temporary directory, if it belongs to root or to you
+4. \`$XDG_RUNTIME_DIR/monoceros/monoceros.sock\`, \`/run/monoceros/monoceros.sock\`, or \`monoceros-UID/monoceros.sock\` in the
+   directory for temporary files: the first that a controller of root or of your own user listens on
 
-Every command takes \`--json\`; errors are then one JSON object on stderr: \`{"error":{"code","message","hint"}}\`.
-Colours appear only on a terminal and without \`NO_COLOR\`.
+Every command accepts \`--json\`. With it, an error is one JSON object on stderr: \`{"error":{"code","message","hint"}}\`.
+Output has colours only on a terminal, and only if \`NO_COLOR\` is not set.
 `;
 
 const EXIT_MEANINGS: Readonly<Record<number, string>> = {
-  0: "Done",
-  1: "A pool gave up, or the command failed",
-  2: "The command line is not understood",
-  69: "No controller answers",
-  70: "A bug",
-  78: "The configuration is wrong, or names what does not exist",
-  130: "Interrupted by Ctrl-C; an operation that it waited for goes on",
+  0: "Success",
+  1: "The command failed, or a worker reached its restart limit",
+  2: "Invalid command line",
+  69: "No controller found",
+  70: "A bug in Monoceros",
+  78: "Invalid configuration, or it refers to something that does not exist",
+  130: "Interrupted by Ctrl-C; the operation continues in the controller",
 };
 
 /** The whole page, with a newline at the end. */
@@ -55,7 +55,7 @@ function section(command: Command): string {
     `${command.summary}.`,
     "",
     "```",
-    `monoceros ${synopsisTail(command)}`,
+    `monoceros ${synopsis(command)} [FLAGS]`,
     "```",
     "",
   ];

@@ -1,31 +1,35 @@
 /** The texts of --help, generated from the data of the commands. */
-import { COMMON_FLAGS, type Command, type Flag } from "./command.ts";
+import { COMMON_FLAGS, type Command, type CommandGroups } from "./command.ts";
+import { spell } from "./commandLine.ts";
+
+const USAGE = `Usage: monoceros COMMAND [FLAGS]
+       monoceros -c FILE [-d]   (same as monoceros run)
+`;
 
 /** Printed when no command is given. */
-export const SHORT_USAGE = `usage: monoceros -c FILE [-d]           run the workers that FILE describes
-       monoceros COMMAND [FLAG …]       see monoceros --help
+export const SHORT_USAGE = `${USAGE}
+Run \`monoceros help\` for the list of commands.
 `;
 
 /** All commands, one line each. */
-export function helpOfAll(commands: readonly Command[]): string {
-  const rows = commands.map((command) => [synopsisTail(command), command.summary] as const);
-  return `Monoceros runs, keeps alive and terminates copies of single-threaded servers.
+export function helpOfAll(groups: CommandGroups): string {
+  const rows = (commands: readonly Command[]) =>
+    commands.map((command) => [synopsis(command), command.summary] as const);
+  const width = widthOf(rows(Object.values(groups).flat()));
+  const lists = Object.entries(groups).map(([heading, commands]) => `${heading}:\n${table(rows(commands), width)}`);
+  return `Monoceros runs N copies of a single-threaded server, keeps them alive and balances traffic across them.
 
-usage: monoceros COMMAND [FLAG …]
-       monoceros -c FILE [-d]           the same as run
-       monoceros -c FILE -k             the same as validate
-       monoceros --version              the same as version
+${USAGE}
+${lists.join("\n")}
+Run \`monoceros COMMAND --help\` for flags and examples.
 
-Commands:
-${table(rows)}
-monoceros COMMAND --help tells more. Exit codes: 0 done, 1 a pool gave up or the command failed, 2 usage,
-69 no controller there, 70 a bug, 78 configuration.
+Exit codes: 0 success, 1 failure, 2 invalid command line, 69 no controller found, 70 bug, 78 invalid configuration.
 `;
 }
 
 /** One command with its flags and examples. */
 export function helpOf(command: Command): string {
-  const sections = [`${command.summary}.\n\nusage: monoceros ${synopsisTail(command)}\n`];
+  const sections = [`${command.summary}.\n\nUsage: monoceros ${synopsis(command)} [FLAGS]\n`];
   if (command.details !== undefined) sections.push(`${command.details}\n`);
   if (command.arguments.length > 0) {
     sections.push(`Arguments:\n${table(command.arguments.map(({ name, doc }) => [name, doc]))}`);
@@ -44,24 +48,22 @@ export function flagRows(command: Command): [flag: string, doc: string][] {
   });
 }
 
-/** The usage line, such as `stop [WORKER] [FLAG …]`, without the program's name. */
-export function synopsisTail(command: Command): string {
-  const needed = Object.entries(command.flags).filter(([, flag]) => flag.isRequired === true);
-  const isAllNeeded = needed.length === Object.keys(command.flags).length;
+/** The command with what it requires, such as `run -c FILE` or `stop [POOL|WORKER]`. */
+export function synopsis({ name, flags, arguments: all }: Command): string {
+  const required = Object.entries(flags).filter(([, flag]) => flag.isRequired === true);
   return [
-    command.name,
-    ...needed.map(([name, flag]) => spellFlag(name, flag)),
-    ...command.arguments.map(({ name, isRequired }) => (isRequired ? name : `[${name}]`)),
-    ...(isAllNeeded ? [] : ["[FLAG …]"]),
+    name,
+    ...required.map(([flagName, flag]) => spell(flagName, flag)),
+    ...all.map((argument) => (argument.isRequired ? argument.name : `[${argument.name}]`)),
   ].join(" ");
 }
 
-function spellFlag(name: string, flag: Flag): string {
-  const dashed = flag.short === undefined ? `--${name}` : `-${flag.short}`;
-  return flag.type === "string" ? `${dashed} ${flag.value ?? "VALUE"}` : dashed;
+type Rows = readonly (readonly [left: string, right: string])[];
+
+function widthOf(rows: Rows): number {
+  return Math.max(...rows.map(([left]) => left.length));
 }
 
-function table(rows: readonly (readonly [string, string])[]): string {
-  const width = Math.max(...rows.map(([left]) => left.length));
+function table(rows: Rows, width = widthOf(rows)): string {
   return rows.map(([left, right]) => `  ${left.padEnd(width)}  ${right}\n`).join("");
 }

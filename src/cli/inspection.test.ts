@@ -6,13 +6,13 @@ import { FakeController, processDump, sendJson, workerDump } from "../../test/su
 import { MemoryTerminal } from "../../test/support/memoryTerminal.ts";
 import type { WorkerDump } from "../admin/api.ts";
 import { cli } from "./cli.ts";
-import { COMMANDS } from "./commands.ts";
+import { COMMAND_GROUPS } from "./commands.ts";
 
 const BYTES = Buffer.from(Array.from({ length: 256 }, (_, index) => index));
 
 async function run(...argv: readonly string[]): Promise<{ code: number; stdout: string; stderr: string }> {
   const terminal = new MemoryTerminal();
-  const code = await cli([...argv], { commands: COMMANDS, env: { PATH: "/usr/bin:/bin" }, terminal });
+  const code = await cli([...argv], { groups: COMMAND_GROUPS, env: { PATH: "/usr/bin:/bin" }, terminal });
   return { code, stdout: terminal.stdout, stderr: terminal.stderr };
 }
 
@@ -24,26 +24,26 @@ async function withDump(dump: WorkerDump, ...flags: readonly string[]): Promise<
   return stdout;
 }
 
-test("a dump reads like this", async () => {
+test("dump prints the state, threads and stacks of a worker", async () => {
   assert.equal(
     await withDump(workerDump()),
-    `web-0: ready, process 1 of its slot, pid 4711
+    `web-0: ready, incarnation 1, pid 4711
 sleeping in futex, 0 % of a core during 100ms: python3 app.py
 
 Threads
   4711 S python3: futex, futex_wait
 
-Stack in the kernel
+Kernel stack
   futex_wait+0x1/0x2
 
-Stack by py-spy
+Stack (py-spy)
 Thread 4711 (idle): "MainThread"
     wait (queue.py:7)
 `,
   );
 });
 
-test("a dump of a worker that is gone, or without its stack, says so", async () => {
+test("dump reports a missing process and a missing stack", async () => {
   const gone = workerDump({
     phase: "backoff",
     pid: null,
@@ -51,13 +51,13 @@ test("a dump of a worker that is gone, or without its stack, says so", async () 
     process_count: 0,
     processes: [],
   });
-  assert.equal(await withDump(gone), "web-0: backoff, process 1 of its slot\nthere is no process\n");
+  assert.equal(await withDump(gone), "web-0: backoff, incarnation 1\nthere is no process\n");
   const denied = workerDump({ processes: [processDump({ stack: null, hint: "give it CAP_SYS_PTRACE" })] });
   assert.match(await withDump(denied), /\nNo stack: give it CAP_SYS_PTRACE\n$/u);
   assert.deepEqual(JSON.parse(await withDump(denied, "--json")), denied);
 });
 
-test("a dump of several processes shows each of them, and how many it leaves out", async () => {
+test("dump prints each process and the number of omitted ones", async () => {
   const bare = { kernel_stack: null, stack: null };
   const text = await withDump(
     workerDump({
@@ -70,7 +70,7 @@ test("a dump of several processes shows each of them, and how many it leaves out
   );
   assert.equal(
     text,
-    `web-0: ready, process 1 of its slot, pid 4711
+    `web-0: ready, incarnation 1, pid 4711
 pid 12 (python app.py), child of the leader: running
 
 Threads
@@ -81,12 +81,12 @@ pid 4711 (sh -c app), the leader: sleeping in wait4
 Threads
   4711 S python3: futex, futex_wait
 
-18 more processes are not shown
+18 more processes not shown
 `,
   );
 });
 
-test("--pid chooses a process for a dump and a profile; anything but a process id is a usage error", async () => {
+test("--pid selects the process of a dump or profile, and rejects other values", async () => {
   await using controller = await FakeController.start();
   controller.answers.set("POST /v1/workers/web-0/dump", (response) => sendJson(response, 200, workerDump()));
   controller.answers.set("POST /v1/workers/web-0/profile", (response) =>
@@ -96,7 +96,7 @@ test("--pid chooses a process for a dump and a profile; anything but a process i
   const rest = ["--pid", "12", "--socket", controller.socketPath];
   assert.equal((await run("dump", "web-0", ...rest)).code, 0);
   const { stdout } = await run("profile", "web-0", "-o", file, ...rest);
-  assert.match(stdout, /it\.pb\.gz written, by proc from pid 12\n/u);
+  assert.match(stdout, /^wrote .*it\.pb\.gz, profiled with proc from pid 12\n/u);
   assert.deepEqual(controller.bodies, ['{"pid":12}', '{"seconds":10,"hz":50,"pid":12}']);
   for (const argv of [
     ["dump", "web-0", "--pid", "x"],
@@ -109,7 +109,7 @@ test("--pid chooses a process for a dump and a profile; anything but a process i
   }
 });
 
-test("a profile is written as it came, byte by byte, and the way to read it is told", async () => {
+test("profile writes the received bytes and prints how to read them", async () => {
   await using controller = await FakeController.start();
   controller.answers.set("POST /v1/workers/web-0/profile", (response) =>
     response
@@ -122,7 +122,7 @@ test("a profile is written as it came, byte by byte, and the way to read it is t
   assert.deepEqual([code, stderr], [0, ""]);
   assert.equal(
     stdout,
-    `${file} written, by proc: the worker ended after 1s\nRead it with: go tool pprof -top ${file}\n`,
+    `wrote ${file}, profiled with proc: the worker ended after 1s\nRead it with: go tool pprof -top ${file}\n`,
   );
   assert.deepEqual(readFileSync(file), BYTES);
   assert.equal(controller.bodies.at(-1), '{"seconds":3,"hz":20}');
@@ -130,7 +130,7 @@ test("a profile is written as it came, byte by byte, and the way to read it is t
   assert.deepEqual(json, { file, engine: "proc", pid: null, note: "the worker ended after 1s", bytes: 256 });
 });
 
-test("the controller is profiled by its name, its heap by a flag", async () => {
+test("profile controller records CPU time, or with --heap memory", async () => {
   await using controller = await FakeController.start();
   for (const subject of ["profile", "heap"])
     controller.answers.set(`POST /debug/pprof/${subject}`, (response) =>
@@ -142,7 +142,7 @@ test("the controller is profiled by its name, its heap by a flag", async () => {
   assert.deepEqual(controller.requests, ["POST /debug/pprof/profile?seconds=10", "POST /debug/pprof/heap?seconds=60"]);
 });
 
-test("what cannot be is a mistake of usage before the controller is asked", async () => {
+test("profile rejects invalid flags before it connects, and reports an unwritable file", async () => {
   for (const argv of [
     ["web-0", "--seconds", "61"],
     ["web-0", "--seconds", "ten"],

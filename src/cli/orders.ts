@@ -1,5 +1,5 @@
 /**
- * Shared by `restart`, `scale`, `stop` and `start`: finds the target, follows the operation that the controller starts,
+ * Shared by `restart`, `scale`, `stop`, `start` and `reload`: finds the target, follows the operation in the controller,
  * and reports its outcome. Interrupting the wait leaves the operation running.
  */
 import type { Action, EventRecord, Operation, OperationAccepted, Status } from "../admin/api.ts";
@@ -15,7 +15,7 @@ const EXIT_INTERRUPTED = 130;
 
 /** Flags of each command that starts an operation. */
 export const OPERATION_FLAGS: Readonly<Record<string, Flag>> = {
-  "no-wait": { type: "boolean", doc: "Return at once with the id of the operation" },
+  "no-wait": { type: "boolean", doc: "Return immediately and print the operation id" },
 };
 
 /** The target of an order. */
@@ -35,17 +35,14 @@ export function findTarget(status: Status, name: string, verb: Action): Target {
   const worker = workers.find(({ id }) => id === name);
   if (worker !== undefined) return { kind: "worker", name, pool: worker.pool };
   const guess = didYouMean(name, [...pools.map((pool) => pool.name), ...workers.map(({ id }) => id)]);
-  throw new ControllerError("WORKER_UNKNOWN", `Cannot ${verb} "${name}": there is no such pool or worker${guess}`);
+  throw new ControllerError("WORKER_UNKNOWN", `Cannot ${verb} "${name}": no such pool or worker${guess}`);
 }
 
 /** The pool with this name. @throws ControllerError POOL_UNKNOWN with the nearest name */
 export function findPool(status: Status, name: string, verb: "scale"): Target {
   const names = status.pools.map((pool) => pool.name);
   if (names.includes(name)) return { kind: "pool", name, pool: name };
-  throw new ControllerError(
-    "POOL_UNKNOWN",
-    `Cannot ${verb} pool "${name}": there is no such pool${didYouMean(name, names)}`,
-  );
+  throw new ControllerError("POOL_UNKNOWN", `Cannot ${verb} pool "${name}": no such pool${didYouMean(name, names)}`);
 }
 
 /** An order that the controller has accepted. */
@@ -123,12 +120,12 @@ async function follow(context: Context, client: ControlClient, order: Order): Pr
     );
   throw new ControllerError(
     "NO_CONTROLLER",
-    `Cannot follow ${what} (${accepted.operation}) to its end: the controller is gone`,
-    { hint: "Its log tells why it ended." },
+    `Cannot determine the result of ${what} (${accepted.operation}): the controller exited`,
+    { hint: "See its log for the reason." },
   );
 }
 
-/** Whether to print an event while waiting: those about the pool, except what another line already reports. */
+/** Whether to print an event while waiting: events of the pool, except those that another line repeats. */
 function isStep(record: EventRecord, target: Target): boolean {
   if (record.kind === "controller_stopping" || record.kind === "controller_killing") return true;
   if (!("pool" in record) || record.pool !== target.pool) return false;
@@ -136,10 +133,10 @@ function isStep(record: EventRecord, target: Target): boolean {
   return record.kind !== "spawned" && !(record.kind === "exited" && record.planned);
 }
 
-function failure({ what }: Order, { id, done, total, error = "no reason is known" }: Operation): ControllerError {
+function failure({ what }: Order, { id, done, total, error = "unknown reason" }: Operation): ControllerError {
   const progress = total > 0 ? `, ${done} of ${total} workers done` : "";
   return new ControllerError("OPERATION_FAILED", `Cannot finish ${what} (${id}${progress}): ${error}`, {
-    hint: "monoceros status shows what runs now, monoceros events what happened.",
+    hint: "Run `monoceros status` for the current state, and `monoceros events` for what happened.",
   });
 }
 
@@ -154,19 +151,19 @@ async function summary(client: ControlClient, { target, what }: Order, operation
 }
 
 function nothingToDo(status: Status, target: Target, operation: Operation): string {
-  if (target.kind === "pool") return `nothing to do: no worker of pool "${target.name}" is there to ${operation.what}`;
+  if (target.kind === "pool") return `nothing to do: pool "${target.name}" has no worker to ${operation.what}`;
   const worker = status.pools.flatMap((pool) => pool.workers).find(({ id }) => id === target.name);
   const isUp = worker !== undefined && worker.phase !== "down";
   if (operation.what === "start" && isUp)
-    return `nothing to do: worker "${target.name}" runs already (${worker.phase})`;
+    return `nothing to do: worker "${target.name}" is already running (${worker.phase})`;
   throw new ControllerError(
     "REQUEST_REFUSED",
-    `Cannot ${operation.what} worker "${target.name}": it is ${worker?.phase ?? "gone"} (${worker?.reason ?? "not in use"})`,
+    `Cannot ${operation.what} worker "${target.name}": it is ${worker === undefined ? "no longer in use" : `${worker.phase} (${worker.reason})`}`,
     {
       hint:
         operation.what === "start"
-          ? "start is for workers of the pool that were stopped or given up; monoceros scale adds workers."
-          : "monoceros status shows which workers run.",
+          ? "`monoceros start` starts stopped or failed workers; to add workers, use `monoceros scale`."
+          : "Run `monoceros status` to see the running workers.",
     },
   );
 }

@@ -11,5 +11,5 @@ export function pidOf(context: Context, command: string): number | undefined {
   if (text === undefined) return undefined;
   const pid = /^\d+$/u.test(text) ? Number(text) : Number.NaN;
   if (pid >= PID_BOUNDS.least && pid <= PID_BOUNDS.most) return pid;
-  throw usage(`--pid expects a process id, got "${text}"`, `monoceros ${command}`);
+  throw usage(`--pid: expected a process id, got "${text}"`, `monoceros ${command}`);
 }

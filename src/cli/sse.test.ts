@@ -11,7 +11,7 @@ const EVENTS = [
   { event: "message", data: "", id: "1" },
 ];
 
-test("events come out the same wherever the chunks are cut", () => {
+test("events are the same regardless of how the stream is split into chunks", () => {
   for (let size = 1; size <= STREAM.length; size++) {
     const parser = new SseParser();
     const found = [];
@@ -20,13 +20,13 @@ test("events come out the same wherever the chunks are cut", () => {
   }
 });
 
-test("an event ends with its blank line, not before", () => {
+test("an event is complete only after its blank line", () => {
   const parser = new SseParser();
   assert.deepEqual(parser.push("data: x\n"), []);
   assert.deepEqual(parser.push("\n"), [{ event: "message", data: "x", id: undefined }]);
 });
 
-test("a line feed at the start of a chunk belongs to the carriage return before it", () => {
+test("CR LF split across two chunks is one line end", () => {
   const parser = new SseParser();
   assert.deepEqual(parser.push("data: x\r"), []);
   assert.deepEqual(parser.push("\n\r"), []);

@@ -4,17 +4,17 @@ import { FakeController, sendJson, statusOf, workerDetail, workerStatus } from "
 import { MemoryTerminal } from "../../test/support/memoryTerminal.ts";
 import type { Status } from "../admin/api.ts";
 import { cli } from "./cli.ts";
-import { COMMANDS } from "./commands.ts";
+import { COMMAND_GROUPS } from "./commands.ts";
 import type { Screen } from "./screen/screen.ts";
 
 async function run(fake: FakeController, line: string, terminal = new MemoryTerminal()): Promise<MemoryTerminal> {
   const argv = [...line.split(" "), "--socket", fake.socketPath];
-  const code = await cli(argv, { commands: COMMANDS, env: {}, terminal });
+  const code = await cli(argv, { groups: COMMAND_GROUPS, env: {}, terminal });
   terminal.stderr += code;
   return terminal;
 }
 
-function look(seconds: number): Status {
+function sampleAt(seconds: number): Status {
   const status = statusOf(
     workerStatus({ detail: workerDetail({ cpu_seconds: seconds / 2, requests_total: seconds }) }),
   );
@@ -85,12 +85,12 @@ class ScreenTerminal extends MemoryTerminal {
   }
 }
 
-test("balance shows a table with advice, and only the pool that is named", async () => {
+test("balance prints a table with advice, and JSON for a named pool", async () => {
   await using fake = await FakeController.start();
-  fake.answerStatus(look(0));
+  fake.answerStatus(sampleAt(0));
   const { stdout, stderr } = await run(fake, "balance");
   assert.equal(stderr, "0");
-  assert.match(stdout, /^web: the kernel balances.*\n {2}leave it\n$/su);
+  assert.match(stdout, /^web: balanced by the kernel.*\n {2}leave it\n$/su);
   assert.deepEqual(fake.requests, ["GET /v1/status?detail=1"]);
   const json = JSON.parse((await run(fake, "balance web --json")).stdout) as unknown;
   assert.deepEqual(json, [
@@ -110,9 +110,9 @@ test("balance shows a table with advice, and only the pool that is named", async
   assert.match(unknown.stderr, /Cannot show the balance of pool "wep".*did you mean "web"\?.*1$/su);
 });
 
-test("top in a pipe prints one table with the rates between two looks", async () => {
+test("top in a pipe prints one table with rates between two samples", async () => {
   await using fake = await FakeController.start();
-  fake.answerStatus(look(0), look(2));
+  fake.answerStatus(sampleAt(0), sampleAt(2));
   const { stdout, stderr } = await run(fake, "top -n 100ms");
   assert.equal(stderr, "0");
   assert.match(stdout, /^monoceros running.*web-0 +ready +100 +50\.0 %.*\n$/su);
@@ -122,7 +122,7 @@ test("top in a pipe prints one table with the rates between two looks", async ()
 
 test("top --json prints each worker with its details and rates", async () => {
   await using fake = await FakeController.start();
-  fake.answerStatus(look(0), look(4));
+  fake.answerStatus(sampleAt(0), sampleAt(4));
   const [first] = JSON.parse((await run(fake, "top web --once --json -n 100ms")).stdout) as Record<string, unknown>[];
   assert.equal(first?.["id"], "web-0");
   assert.equal(first["cpu_ratio"], 0.5);
@@ -130,9 +130,9 @@ test("top --json prints each worker with its details and rates", async () => {
   assert.deepEqual((first["detail"] as { rss_bytes: number }).rss_bytes, 64 << 20);
 });
 
-test("top on a terminal draws until the user ends it, then gives the screen back", async () => {
+test("top on a terminal refreshes until the user quits, then restores the screen", async () => {
   await using fake = await FakeController.start();
-  fake.answerStatus(look(0), look(1), look(2));
+  fake.answerStatus(sampleAt(0), sampleAt(1), sampleAt(2));
   const screen = new FakeScreen(3);
   const { stdout, stderr } = await run(fake, "top -n 100ms", new ScreenTerminal(screen));
   assert.deepEqual([stdout, stderr, screen.isOpen], ["", "0", false]);
@@ -150,7 +150,7 @@ test("top --processes shows each process of a worker with its share of a CPU", a
     stdout,
     / COMMAND\n {2}web-0 .* 2 processes\n +R +102 +50\.0 % .*python app\.py\n +S +100 +0\.0 % .*sh -c app\n$/u,
   );
-  assert.deepEqual(fake.requests, ["GET /v1/status?detail=1&processes=1", "GET /v1/status?detail=1&processes=1"]);
+  assert.deepEqual(fake.requests, ["GET /v1/status?processes=1", "GET /v1/status?processes=1"]);
   fake.answerStatus(withProcesses(0), withProcesses(2));
   const json = JSON.parse((await run(fake, "top -p --json -n 100ms")).stdout) as { processes: { pid: number }[] }[];
   assert.deepEqual(
@@ -159,11 +159,11 @@ test("top --processes shows each process of a worker with its share of a CPU", a
   );
 });
 
-test("p in top shows the processes of each worker, and hides them again", async () => {
+test("the p key in top toggles the processes of each worker", async () => {
   await using fake = await FakeController.start();
   let seconds = 0;
   fake.answers.set("GET /v1/status", (response, path) =>
-    sendJson(response, 200, path.includes("processes=1") ? withProcesses(seconds++) : look(seconds++)),
+    sendJson(response, 200, path.includes("processes=1") ? withProcesses(seconds++) : sampleAt(seconds++)),
   );
   const screen = new FakeScreen(100);
   const drawn = screen.draw.bind(screen);
@@ -180,9 +180,9 @@ test("p in top shows the processes of each worker, and hides them again", async 
   assert.deepEqual([steps.length, stderr], [0, "0"]);
 });
 
-test("a controller that goes away ends top with its reason, on the screen that was before", async () => {
+test("top ends with an error on the restored screen when the controller exits", async () => {
   await using fake = await FakeController.start();
-  fake.answerStatus(look(0));
+  fake.answerStatus(sampleAt(0));
   const screen = new FakeScreen(100);
   const drawn = screen.draw.bind(screen);
   screen.draw = (lines) => {
@@ -190,14 +190,14 @@ test("a controller that goes away ends top with its reason, on the screen that w
     if (screen.frames.length === 2) fake.answers.set("GET /v1/status", (response) => response.destroy());
   };
   const { stderr } = await run(fake, "top -n 100ms", new ScreenTerminal(screen));
-  assert.match(stderr, /Cannot ask the controller.*69$/su);
+  assert.match(stderr, /Cannot reach the controller.*69$/su);
   assert.equal(screen.isOpen, false);
 });
 
-test("an unknown pool and a wrong interval are told before anything is shown", async () => {
+test("top rejects an unknown pool and an invalid interval before it draws", async () => {
   await using fake = await FakeController.start();
-  fake.answerStatus(look(0));
-  assert.match((await run(fake, "top weq")).stderr, /Cannot watch pool "weq".*1$/su);
+  fake.answerStatus(sampleAt(0));
+  assert.match((await run(fake, "top weq")).stderr, /Cannot show pool "weq".*1$/su);
   for (const interval of ["1ms", "x", "0s"])
-    assert.match((await run(fake, `top -n ${interval}`)).stderr, /--interval expects.*2$/su);
+    assert.match((await run(fake, `top -n ${interval}`)).stderr, /--interval: expected.*2$/su);
 });

@@ -8,7 +8,7 @@ const mine = { pool: "web", slot: 1, incarnation: 3 } as const;
 const pool = { pool: "web", reason: "because" } as const;
 
 /** Each kind at least once; a kind that is missing does not compile. */
-const WORDS: { readonly [K in LifecycleEvent["kind"]]: readonly (readonly [Event<K>, EventDescription])[] } = {
+const DESCRIPTIONS: { readonly [K in LifecycleEvent["kind"]]: readonly (readonly [Event<K>, EventDescription])[] } = {
   starting: [
     [
       { kind: "starting", ...mine, delayMs: 0, reason: "wanted by replicas" },
@@ -57,7 +57,7 @@ const WORDS: { readonly [K in LifecycleEvent["kind"]]: readonly (readonly [Event
         planned: false,
         uptimeMs: 1000,
       },
-      { level: "warn", text: 'worker "web-1" killed by SIGSEGV after 1s (pid 7), unplanned' },
+      { level: "warn", text: 'worker "web-1" was killed by SIGSEGV after 1s (pid 7), unplanned' },
     ],
   ],
   spawn_failed: [
@@ -105,7 +105,11 @@ const WORDS: { readonly [K in LifecycleEvent["kind"]]: readonly (readonly [Event
     ],
     [
       { kind: "drained", ...mine, afterMs: 30_000, cut: 1 },
-      { level: "warn", text: 'worker "web-1" still has 1 request in flight after 30s; the stop cuts it off' },
+      { level: "warn", text: 'worker "web-1" did not finish 1 request within 30s; cutting it off' },
+    ],
+    [
+      { kind: "drained", ...mine, afterMs: 30_000, cut: 2 },
+      { level: "warn", text: 'worker "web-1" did not finish 2 requests within 30s; cutting them off' },
     ],
   ],
   stopping: [
@@ -131,7 +135,11 @@ const WORDS: { readonly [K in LifecycleEvent["kind"]]: readonly (readonly [Event
   stopped: [
     [
       { kind: "stopped", ...mine, durationMs: 40, next: "stay down" },
-      { level: "debug", text: 'worker "web-1" stopped after 40ms, next: stay down' },
+      { level: "debug", text: 'worker "web-1" stopped after 40ms' },
+    ],
+    [
+      { kind: "stopped", ...mine, durationMs: 40, next: "respawn" },
+      { level: "debug", text: 'worker "web-1" stopped after 40ms; restarting' },
     ],
   ],
   limit_reached: [
@@ -276,17 +284,17 @@ const WORDS: { readonly [K in LifecycleEvent["kind"]]: readonly (readonly [Event
 
 type Event<K extends LifecycleEvent["kind"]> = LifecycleEvent & { readonly kind: K };
 
-test("every lifecycle event has words and a level", () => {
-  for (const [kind, cases] of Object.entries(WORDS)) {
+test("every lifecycle event has a sentence and a level", () => {
+  for (const [kind, cases] of Object.entries(DESCRIPTIONS)) {
     assert.ok(cases.length > 0, kind);
-    for (const [event, words] of cases) {
+    for (const [event, description] of cases) {
       assert.equal(event.kind, kind);
-      assert.deepEqual(describeEvent(event), words);
+      assert.deepEqual(describeEvent(event), description);
     }
   }
 });
 
-test("events of one worker are told apart from those of a pool or the controller", () => {
-  for (const cases of Object.values(WORDS))
+test("isWorkerEvent distinguishes events of workers from those of pools and the controller", () => {
+  for (const cases of Object.values(DESCRIPTIONS))
     for (const [event, { text }] of cases) assert.equal(isWorkerEvent(event), text.startsWith("worker"), event.kind);
 });

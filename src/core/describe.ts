@@ -1,4 +1,4 @@
-/** Lifecycle events as sentences: the same for the log of `-d`, the structured log and `events`. */
+/** Lifecycle events as sentences, the same in the log of `-d`, the structured log and `events`. */
 import type { ErrorCode } from "../base/errors.ts";
 import type { LogLevel } from "../base/log.ts";
 import { printable } from "../base/printable.ts";
@@ -9,9 +9,9 @@ import { workerId } from "./identity.ts";
 import { SLOW_TO_READY_MS } from "./waiting.ts";
 
 export interface EventDescription {
-  /** debug: expected; info: worth a line in production; warn, error: worth a look. */
+  /** debug: routine; info: worth logging in production; warn and error: worth the attention of an operator. */
   readonly level: LogLevel;
-  /** One sentence that starts with what it is about. */
+  /** One sentence, whose subject is the worker, the pool, the operation or the controller. */
   readonly text: string;
   /** The code of an operational error, for alerts. */
   readonly code?: ErrorCode;
@@ -45,7 +45,8 @@ function describeWorker(event: WorkerLifecycleEvent): EventDescription {
     case "unready":
       return { level: "warn", text: `is no longer ready: ${event.reason}` };
     case "exited": {
-      const how = `${formatExit(event.status)} after ${formatDuration(event.uptimeMs)} (pid ${event.pid})`;
+      const was = event.status.kind === "signal" ? "was " : "";
+      const how = `${was}${formatExit(event.status)} after ${formatDuration(event.uptimeMs)} (pid ${event.pid})`;
       if (event.cause === "expected") return { level: "info", text: `${how}, as expected` };
       return event.planned ? { level: "debug", text: how } : { level: "warn", text: `${how}, unplanned` };
     }
@@ -66,7 +67,7 @@ function describeWorker(event: WorkerLifecycleEvent): EventDescription {
         ? { level: "debug", text: `finished its requests in ${formatDuration(event.afterMs)}` }
         : {
             level: "warn",
-            text: `still has ${event.cut} request${event.cut === 1 ? "" : "s"} in flight after ${formatDuration(event.afterMs)}; the stop cuts ${event.cut === 1 ? "it" : "them"} off`,
+            text: `did not finish ${event.cut} request${event.cut === 1 ? "" : "s"} within ${formatDuration(event.afterMs)}; cutting ${event.cut === 1 ? "it" : "them"} off`,
           };
     case "stopping":
       return {
@@ -76,7 +77,10 @@ function describeWorker(event: WorkerLifecycleEvent): EventDescription {
     case "killed":
       return { level: "warn", text: `was killed with its process group: ${event.reason}` };
     case "stopped":
-      return { level: "debug", text: `stopped after ${formatDuration(event.durationMs)}, next: ${event.next}` };
+      return {
+        level: "debug",
+        text: `stopped after ${formatDuration(event.durationMs)}${event.next === "respawn" ? "; restarting" : ""}`,
+      };
     case "limit_reached":
       return { level: "info", text: `reached its ${event.limit} limit: ${event.reason}` };
     case "gave_up":

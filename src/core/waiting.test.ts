@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { instant } from "../base/time.ts";
 import { describeListening, isReportDue } from "./waiting.ts";
 
-/** Seconds at which a wait that begins at 0 is reported, where `textAt` says what it waits for. */
+/** Seconds at which a wait that begins at 0 is reported; `textAt` returns what it waits for. */
 function reportsOf(textAt: (second: number) => string, seconds: number): number[] {
   const at: number[] = [];
   let reported: { text: string; at: ReturnType<typeof instant> } | undefined;
@@ -17,18 +17,18 @@ function reportsOf(textAt: (second: number) => string, seconds: number): number[
   return at;
 }
 
-test("a wait is reported after a second, once more when it is long, and not again while nothing changes", () => {
+test("an unchanged wait is reported after one second and after ten seconds, then never again", () => {
   assert.deepEqual(
     reportsOf(() => "refused", 100),
     [1, 10],
   );
 });
 
-test("changes are reported every second at first and every ten seconds later", () => {
+test("changes are reported at most every second, and after ten seconds at most every ten", () => {
   assert.deepEqual(reportsOf(String, 40), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 20, 30, 40]);
 });
 
-test("where a worker listens never contradicts its last attempt", () => {
+test("the listeners of a worker never contradict its last attempt", () => {
   const refused = "GET http://127.0.0.1:80/healthz: connection refused (ECONNREFUSED)";
   const opened = (address: string) => `; its process opened its listener on ${address} after this attempt`;
   for (const address of ["127.0.0.1:80", "0.0.0.0:80", "[::]:80"])
@@ -38,7 +38,7 @@ test("where a worker listens never contradicts its last attempt", () => {
   assert.equal(describeListening("nothing listens on 127.0.0.1:80", ["127.0.0.1:80"]), opened("127.0.0.1:80"));
   for (const other of ["127.0.0.2:80", "127.0.0.1:8080", "127.0.0.1:8"])
     assert.equal(describeListening(refused, [other]), `; its processes listen on ${other}`);
-  assert.equal(describeListening(refused, []), "; its processes listen nowhere");
+  assert.equal(describeListening(refused, []), "; none of its processes is listening");
   const answered = "GET http://127.0.0.1:80/healthz: HTTP 503";
   assert.equal(describeListening(answered, ["127.0.0.1:80"]), "; its processes listen on 127.0.0.1:80");
 });

@@ -117,7 +117,7 @@ test("the answer of a foreign process to a probe makes no worker ready", async (
     waiting.message,
   );
   assert.equal((await controller.worker("idle-0")).phase, "starting");
-  assert.match((await controller.worker("idle-0")).waits_for ?? "", /its processes listen nowhere/u);
+  assert.match((await controller.worker("idle-0")).waits_for ?? "", /none of its processes is listening/u);
 });
 
 test("waits_for has the probed address, the answer, and where the worker's processes listen", async () => {

@@ -1,4 +1,4 @@
-/** `monoceros balance`: how evenly the load of each pool is spread over its workers, and what would help. */
+/** `monoceros balance`: how evenly the load of each pool is spread over its workers, and a recommendation. */
 import type { PoolStatus, Status } from "../../admin/api.ts";
 import { ControllerError } from "../../base/errors.ts";
 import { didYouMean } from "../../config/nearest.ts";
@@ -7,18 +7,18 @@ import { connectController } from "../connectController.ts";
 
 export const balance: Command = {
   name: "balance",
-  summary: "Show how evenly work is spread over workers, and what would help",
+  summary: "Show how evenly load is spread over workers, and recommend a change",
   details:
-    "Workers are compared over the last minute or so, as far as they have been ready for so long. A spread of 1 is even;\nwith four workers, 4 is one that does everything. Requests are known of pools behind a proxy only.",
+    "Compares ready workers over about the last minute. SHARE is a worker's part of the pool's total. Spread is the highest\nvalue divided by the mean: 1 is even, and 4 means that one of four workers does everything. Requests are counted only\nbehind a proxy.",
   flags: CLIENT_FLAGS,
-  arguments: [{ name: "POOL", isRequired: false, doc: "Only this pool" }],
+  arguments: [{ name: "POOL", isRequired: false, doc: "Show only this pool" }],
   examples: [
-    { command: "monoceros balance", doc: "A table for each pool, with advice" },
-    { command: "monoceros balance web --json", doc: "The same numbers for a program" },
+    { command: "monoceros balance", doc: "Print a table and a recommendation for each pool" },
+    { command: "monoceros balance web --json", doc: "Print the same as JSON" },
   ],
   async run(context) {
     const { renderBalance } = await import("../screen/renderBalance.ts");
-    const status = await (await connectController(context)).detailedStatus();
+    const status = await (await connectController(context)).status("detail");
     const pools = poolsOf(status, context.arguments[0]);
     const { terminal } = context;
     if (context.isSet("json"))
@@ -37,7 +37,7 @@ function poolsOf(status: Status, name: string | undefined): readonly PoolStatus[
   const names = pools.map((pool) => pool.name);
   throw new ControllerError(
     "POOL_UNKNOWN",
-    `Cannot show the balance of pool "${name}": there is no such pool of workers${didYouMean(name, names)}`,
+    `Cannot show the balance of pool "${name}": no such pool of workers${didYouMean(name, names)}`,
   );
 }
 

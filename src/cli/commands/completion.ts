@@ -1,24 +1,23 @@
-/** `monoceros completion`: scripts that let a shell complete commands, flags and names. */
+/** `monoceros completion`: completion scripts for shells. */
 import { CLIENT_FLAGS, type Command } from "../command.ts";
 import { usage } from "../commandLine.ts";
-import { SHELLS, type Shell } from "../completion.ts";
+import { completionScript, SHELLS } from "../completion.ts";
 import { connectController } from "../connectController.ts";
 
 export const completion: Command = {
   name: "completion",
-  summary: "Print a script that completes commands, flags and names in a shell",
-  details: "Pools and workers of a running controller are completed too: `completion names` prints them.",
+  summary: "Print a completion script for bash, zsh or fish",
+  details:
+    "The script also completes the pools and workers of a running controller, which `monoceros completion names` prints.",
   flags: CLIENT_FLAGS,
-  arguments: [
-    { name: "SHELL", isRequired: true, doc: `One of ${SHELLS.join(", ")}; or names`, values: [...SHELLS, "names"] },
-  ],
+  arguments: [{ name: "SHELL", isRequired: true, doc: `${SHELLS.join(", ")} or names`, values: [...SHELLS, "names"] }],
   examples: [
     {
       command: "monoceros completion bash > /etc/bash_completion.d/monoceros",
-      doc: "For bash; or source it in ~/.bashrc",
+      doc: "Install it for bash",
     },
-    { command: "monoceros completion zsh > /usr/local/share/zsh/site-functions/_monoceros", doc: "For zsh" },
-    { command: "monoceros completion fish | source", doc: "For fish, in config.fish" },
+    { command: "monoceros completion zsh > /usr/local/share/zsh/site-functions/_monoceros", doc: "Install it for zsh" },
+    { command: "monoceros completion fish | source", doc: "Load it in config.fish" },
   ],
   async run(context) {
     const { terminal } = context;
@@ -32,16 +31,10 @@ export const completion: Command = {
     }
     const shell = SHELLS.find((each) => each === word);
     if (shell === undefined)
-      throw usage(`completion expects one of ${SHELLS.join(", ")} or names, got "${word}"`, "monoceros completion");
-    await terminal.write("stdout", await scriptFor(shell));
+      throw usage(`SHELL: expected ${SHELLS.join(", ")} or names, got "${word}"`, "monoceros completion");
+    // Imported here, because commands.ts imports this file.
+    const { COMMANDS } = await import("../commands.ts");
+    await terminal.write("stdout", completionScript(shell, COMMANDS));
     return 0;
   },
 };
-
-async function scriptFor(shell: Shell): Promise<string> {
-  const [{ completionScript }, { COMMANDS }] = await Promise.all([
-    import("../completion.ts"),
-    import("../commands.ts"),
-  ]);
-  return completionScript(shell, COMMANDS);
-}

@@ -3,13 +3,13 @@ import type { Command } from "../command.ts";
 
 export const configShow: Command = {
   name: "config show",
-  summary: "Print the effective configuration, defaults and variables filled in",
-  details: "Values under env are masked. Nothing of the system is looked at; validate does that.",
-  flags: { config: { type: "string", short: "c", value: "FILE", isRequired: true, doc: "The configuration" } },
+  summary: "Print the effective configuration, with defaults and variables filled in",
+  details: "Masks the values of env. Checks only the file itself; `monoceros validate` also checks the system.",
+  flags: { config: { type: "string", short: "c", value: "FILE", isRequired: true, doc: "Configuration file" } },
   arguments: [],
   examples: [
-    { command: "monoceros config show -c config.yaml", doc: "As YAML" },
-    { command: "monoceros config show -c config.yaml --json", doc: "As JSON" },
+    { command: "monoceros config show -c config.yaml", doc: "Print it as YAML" },
+    { command: "monoceros config show -c config.yaml --json", doc: "Print it as JSON" },
   ],
   async run({ terminal, env, text, isSet }) {
     const { readConfig } = await import("../../controller/configFile.ts");
@@ -22,10 +22,12 @@ export const configShow: Command = {
 
 export const configSchema: Command = {
   name: "config schema",
-  summary: "Print the JSON Schema of the configuration, for editors",
+  summary: "Print the JSON Schema of the configuration file, for editors",
   flags: {},
   arguments: [],
-  examples: [{ command: "monoceros config schema > monoceros.schema.json", doc: "Keep it beside the file" }],
+  examples: [
+    { command: "monoceros config schema > monoceros.schema.json", doc: "Save it next to the configuration file" },
+  ],
   async run({ terminal }) {
     const { configJsonSchema } = await import("../../config/jsonSchema.ts");
     await terminal.write("stdout", `${JSON.stringify(configJsonSchema(), undefined, 2)}\n`);

@@ -6,15 +6,15 @@ import { PID_FLAG, pidOf } from "../pidFlag.ts";
 
 export const dump: Command = {
   name: "dump",
-  summary: "Show what the processes of one worker are doing at this moment",
+  summary: "Show what the processes of a worker are doing now, even if it hangs",
   details:
-    "Shows from /proc what each thread does or waits for. The worker takes no part in it, so it works on a worker that hangs.\nThe busiest process comes first; if none uses a CPU, the one that seems stuck. Python processes are shown with their\nstack if py-spy is on the controller's PATH.",
+    "Reads from /proc what each thread runs or waits for, so it needs no cooperation of the worker. Prints the busiest process\nfirst; if none uses a CPU, the one that seems stuck. Prints the stacks of Python processes if py-spy is on the\ncontroller's PATH.",
   flags: { pid: { ...PID_FLAG, doc: "Only this process of the worker" }, ...CLIENT_FLAGS },
-  arguments: [{ name: "WORKER", isRequired: true, doc: "Id of a worker such as web-0" }],
+  arguments: [{ name: "WORKER", isRequired: true, doc: "Worker id, such as web-0" }],
   examples: [
-    { command: "monoceros dump web-0", doc: "For a person" },
-    { command: "monoceros dump web-0 --pid 4711", doc: "One of its processes" },
-    { command: "monoceros dump web-0 --json", doc: "For a program" },
+    { command: "monoceros dump web-0", doc: "Describe all processes of a worker" },
+    { command: "monoceros dump web-0 --pid 4711", doc: "Describe one of its processes" },
+    { command: "monoceros dump web-0 --json", doc: "Print the same as JSON" },
   ],
   async run(context) {
     const pid = pidOf(context, "dump");
@@ -27,10 +27,10 @@ export const dump: Command = {
 
 function render(dump: WorkerDump, chosen: number | undefined): string {
   const { id, phase, incarnation, pid, text, processes, process_count: count } = dump;
-  const head = `${id}: ${phase}, process ${incarnation} of its slot${pid === null ? "" : `, pid ${pid}`}\n`;
+  const head = `${id}: ${phase}, incarnation ${incarnation}${pid === null ? "" : `, pid ${pid}`}\n`;
   if (processes.length === 0) return `${head}${text}\n`;
   const left = chosen === undefined ? count - processes.length : 0;
-  const more = left === 0 ? "" : `\n${left} more process${left === 1 ? " is" : "es are"} not shown\n`;
+  const more = left === 0 ? "" : `\n${left} more process${left === 1 ? "" : "es"} not shown\n`;
   return head + processes.map(renderProcess).join("\n") + more;
 }
 
@@ -44,10 +44,8 @@ function renderProcess({ text, diagnosis, kernel_stack: kernel, stack, hint }: P
     `${text}\n`,
     ...(threads.length === 0 ? [] : ["\nThreads\n", ...threads]),
     ...(more > 0 ? [`  and ${more} more\n`] : []),
-    ...(kernel === null || kernel.length === 0
-      ? []
-      : ["\nStack in the kernel\n", ...kernel.map((line) => `  ${line}\n`)]),
-    ...(stack === null ? [] : [`\nStack by ${stack.engine}\n${stack.text}\n`]),
+    ...(kernel === null || kernel.length === 0 ? [] : ["\nKernel stack\n", ...kernel.map((line) => `  ${line}\n`)]),
+    ...(stack === null ? [] : [`\nStack (${stack.engine})\n${stack.text}\n`]),
     ...(hint === null ? [] : [`\nNo stack: ${hint}\n`]),
   ].join("");
 }

@@ -5,17 +5,20 @@ import { connectController } from "../connectController.ts";
 
 export const events: Command = {
   name: "events",
-  summary: "Print what happened to workers, pools and the controller",
-  details: "The controller keeps the last 500 events. Times are UTC.",
+  summary: "Print what happened to workers, pools and the controller, and why",
+  details: "The controller keeps the last 500 events. Times are in UTC.",
   flags: {
-    follow: { type: "boolean", short: "f", doc: "Go on with what happens, until the controller ends" },
-    since: { type: "string", value: "N", doc: "Only events after number N (seq in the JSON form)" },
+    follow: { type: "boolean", short: "f", doc: "Keep printing new events, until the controller exits" },
+    since: { type: "string", value: "N", doc: "Only events after number N (seq in the JSON output)" },
     ...CLIENT_FLAGS,
   },
   arguments: [],
   examples: [
-    { command: "monoceros events -f", doc: "Watch" },
-    { command: "monoceros events --since 120 --json", doc: "What is new since event 120, one JSON object a line" },
+    { command: "monoceros events -f", doc: "Print the last events, then new ones" },
+    {
+      command: "monoceros events --since 120 --json",
+      doc: "Print the events after number 120, one JSON object per line",
+    },
   ],
   async run(context) {
     const since = sinceOf(context);
@@ -26,8 +29,7 @@ export const events: Command = {
     const stream = client.events({
       since,
       isFollowing: context.isSet("follow"),
-      onLost: (count) =>
-        terminal.write("stderr", `monoceros: ${count} events were left out, this reader is too slow\n`),
+      onLost: (count) => terminal.write("stderr", `monoceros: ${count} events were dropped: this reader is too slow\n`),
     });
     for await (const record of stream) {
       if (isJson) await terminal.write("stdout", `${JSON.stringify(record)}\n`);
@@ -41,5 +43,5 @@ function sinceOf(context: Context): number {
   const text = context.text("since") ?? "0";
   const since = Number(text);
   if (/^\d+$/u.test(text) && Number.isSafeInteger(since)) return since;
-  throw usage(`--since expects the number of an event, got "${text}"`, "monoceros events");
+  throw usage(`--since: expected the number of an event, got "${text}"`, "monoceros events");
 }

@@ -4,6 +4,7 @@ import { PROFILE_HZ, PROFILE_SECONDS } from "../../admin/api.ts";
 import { ControllerError } from "../../base/errors.ts";
 import type { TakenProfile } from "../client.ts";
 import { CLIENT_FLAGS, type Command, type Context } from "../command.ts";
+import { usage } from "../commandLine.ts";
 import { connectController } from "../connectController.ts";
 import { PID_FLAG, pidOf } from "../pidFlag.ts";
 
@@ -12,29 +13,32 @@ const CONTROLLER = "controller";
 
 export const profile: Command = {
   name: "profile",
-  summary: "Profile one worker or the controller for a time, for go tool pprof",
+  summary: "Profile a worker or the controller, and write a file for go tool pprof",
   details:
-    "Profiles the busiest process of a worker, or the one given with --pid. For Python processes py-spy samples functions that\nuse CPU, if it is on the controller's PATH. For other processes the states of threads are sampled: running, or waiting\nin which system call. The output names the engine. If the process exits early, the profile covers the time until then.",
+    "Profiles the busiest process of a worker, or the process given with --pid. For Python, py-spy samples the functions that\nuse CPU, if it is on the controller's PATH. For other programs, the profile shows thread states: running, or waiting in\nwhich system call. The output names the engine. If the process exits early, the profile covers the time until then.",
   flags: {
-    seconds: { type: "string", short: "s", value: "N", doc: bounds("For how long", PROFILE_SECONDS) },
-    hz: { type: "string", value: "N", doc: bounds("Samples a second of a worker", PROFILE_HZ) },
-    heap: { type: "boolean", doc: "Of the controller: what it allocates in this time and keeps, instead of CPU time" },
-    pid: { ...PID_FLAG, doc: "This process of the worker instead of its busiest one" },
-    output: { type: "string", short: "o", value: "FILE", doc: "Where to write it; WORKER.pb.gz where it is not given" },
+    seconds: { type: "string", short: "s", value: "N", doc: bounds("Duration in seconds", PROFILE_SECONDS) },
+    hz: { type: "string", value: "N", doc: bounds("Samples per second, for a worker", PROFILE_HZ) },
+    heap: {
+      type: "boolean",
+      doc: "For the controller: profile the memory that it allocates and keeps, not its CPU time",
+    },
+    pid: { ...PID_FLAG, doc: "Profile this process of the worker instead of the busiest" },
+    output: { type: "string", short: "o", value: "FILE", doc: "Output file (default WORKER.pb.gz)" },
     ...CLIENT_FLAGS,
   },
   arguments: [
     {
       name: "WORKER|controller",
       isRequired: true,
-      doc: "Id of a worker such as web-0, or the controller",
+      doc: "Worker id, such as web-0, or the word controller",
       values: ["controller"],
     },
   ],
   examples: [
-    { command: "monoceros profile web-0", doc: "Write web-0.pb.gz, to be read with go tool pprof" },
-    { command: "monoceros profile web-0 --pid 4711", doc: "One of its processes; dump and top show them" },
-    { command: "monoceros profile controller --heap -o heap.pb.gz", doc: "What the controller itself keeps" },
+    { command: "monoceros profile web-0", doc: "Write web-0.pb.gz" },
+    { command: "monoceros profile web-0 --pid 4711", doc: "Profile one of its processes, which dump and top list" },
+    { command: "monoceros profile controller --heap -o heap.pb.gz", doc: "Profile the memory of the controller" },
   ],
   async run(context) {
     const [target = ""] = context.arguments;
@@ -45,7 +49,7 @@ export const profile: Command = {
     const source = pid === undefined ? "" : ` from pid ${pid}`;
     const text = context.isSet("json")
       ? `${JSON.stringify({ file, engine, pid: pid ?? null, note, bytes: taken.pprof.length })}\n`
-      : `${file} written, by ${engine}${source}${note === null ? "" : `: ${note}`}\nRead it with: go tool pprof -top ${file}\n`;
+      : `wrote ${file}, profiled with ${engine}${source}${note === null ? "" : `: ${note}`}\nRead it with: go tool pprof -top ${file}\n`;
     await context.terminal.write("stdout", text);
     return 0;
   },
@@ -57,9 +61,9 @@ async function take(context: Context, target: string): Promise<TakenProfile> {
   const isHeap = context.isSet("heap");
   const pid = pidOf(context, "profile");
   if (target === CONTROLLER && pid !== undefined)
-    throw new ControllerError("USAGE", "Cannot choose a process of the controller: --pid is for workers");
+    throw usage("--pid applies only to workers, not to the controller", "monoceros profile");
   if (target !== CONTROLLER && isHeap)
-    throw new ControllerError("USAGE", "Cannot profile the heap of a worker: --heap is for the controller");
+    throw usage("--heap applies only to the controller, not to workers", "monoceros profile");
   const client = await connectController(context);
   return target === CONTROLLER
     ? client.profileSelf(isHeap ? "heap" : "cpu", seconds)
@@ -73,7 +77,7 @@ interface Bounds {
 }
 
 function bounds(what: string, { least, most, default: usual }: Bounds): string {
-  return `${what}, ${least} to ${most}; ${usual} where it is not given`;
+  return `${what}, ${least} to ${most} (default ${usual})`;
 }
 
 /** @throws ControllerError USAGE */
@@ -82,7 +86,7 @@ function numberOf(context: Context, flag: string, { least, most, default: usual 
   if (text === undefined) return usual;
   const value = /^\d+$/u.test(text) ? Number(text) : Number.NaN;
   if (value >= least && value <= most) return value;
-  throw new ControllerError("USAGE", `--${flag}: expected a whole number from ${least} to ${most}, got "${text}"`);
+  throw usage(`--${flag}: expected a whole number from ${least} to ${most}, got "${text}"`, "monoceros profile");
 }
 
 /** @throws ControllerError FILE_UNWRITABLE */
@@ -93,7 +97,7 @@ function write(file: string, bytes: Buffer): void {
     const reason = error instanceof Error && "code" in error ? String(error.code) : String(error);
     throw new ControllerError("FILE_UNWRITABLE", `Cannot write the profile "${file}": ${reason}`, {
       cause: error,
-      hint: "Name another file with -o FILE.",
+      hint: "Choose another file with -o FILE.",
     });
   }
 }

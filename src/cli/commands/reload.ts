@@ -8,9 +8,9 @@ import { carryOut, OPERATION_FLAGS } from "../orders.ts";
 
 export const reload: Command = {
   name: "reload",
-  summary: "Apply what has changed in the configuration file",
+  summary: "Apply a changed configuration file",
   details:
-    "Only what changed is touched: workers are replaced a few at a time where they have to be, and nothing is where a\nsetting takes effect without it. An invalid file changes nothing, and every problem in it is shown.",
+    "Applies only what changed. Workers are replaced, a few at a time, only if a changed setting requires it. If the file is\ninvalid, nothing changes, and the command prints every problem.",
   flags: {
     "dry-run": { type: "boolean", doc: "Only show what would change" },
     ...OPERATION_FLAGS,
@@ -19,7 +19,7 @@ export const reload: Command = {
   arguments: [],
   examples: [
     { command: "monoceros reload --dry-run", doc: "Show what would change" },
-    { command: "monoceros reload", doc: "Apply it and wait until it is done" },
+    { command: "monoceros reload", doc: "Apply the changes and wait until they are complete" },
   ],
   async run(context) {
     const client = await connectController(context);
@@ -33,17 +33,17 @@ export const reload: Command = {
 
 function planText({ changes, refused, failed }: ReloadAccepted, isDryRun: boolean): string {
   const lines = changes.length === 0 ? ["nothing has changed"] : [...changes];
-  for (const { path, reason } of refused) lines.push(`${path} stays as it is: ${reason}`);
-  for (const { path, reason } of failed) lines.push(`${path} is as it was: ${reason}`);
+  for (const { path, reason } of refused) lines.push(`${path} cannot change: ${reason}`);
+  for (const { path, reason } of failed) lines.push(`${path} was not applied: ${reason}`);
   if (isDryRun && changes.length > 0) lines.push("(dry run: nothing was done)");
   return `${lines.join("\n")}\n`;
 }
 
-/** Runs all of them in sequence, then throws the first error. */
+/** Waits for all operations, then throws the first error. */
 async function followAll(context: Context, client: ControlClient, accepted: ReloadAccepted): Promise<number> {
   const [first] = accepted.failed;
   let failed =
-    first && new ControllerError("OPERATION_FAILED", `Not all of it is in force: ${first.path}: ${first.reason}`);
+    first && new ControllerError("OPERATION_FAILED", `Cannot apply all changes: ${first.path}: ${first.reason}`);
   for (const { id, pool } of accepted.operations) {
     const target = { kind: "pool", name: pool, pool } as const;
     const order = { accepted: true, operation: id, since: accepted.since } as const;

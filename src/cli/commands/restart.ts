@@ -1,19 +1,19 @@
-/** `monoceros restart`: replaces the workers of a pool, or one worker, without losing capacity. */
+/** `monoceros restart`: replaces the workers of a pool, or one worker, without downtime. */
 import { CLIENT_FLAGS, type Command } from "../command.ts";
 import { connectController } from "../connectController.ts";
 import { OPERATION_FLAGS, orderAction } from "../orders.ts";
 
 export const restart: Command = {
   name: "restart",
-  summary: "Replace the workers of a pool, a few at a time, or one worker",
+  summary: "Restart the workers of a pool without downtime, or one worker",
   details:
-    "Each successor is ready before its predecessor stops, as `rolling` in the configuration says. It shows each step and\nreturns when all are replaced. Where a successor does not become ready the rest stays as it is, with exit code 1.",
+    "Replaces a few workers at a time, as configured by `rolling`. By default, each successor is ready before its predecessor\nstops. Prints each step and returns when all workers are replaced. If a successor does not become ready, the remaining\nworkers keep running and the exit code is 1.",
   flags: { ...OPERATION_FLAGS, ...CLIENT_FLAGS },
-  arguments: [{ name: "POOL|WORKER", isRequired: true, doc: "Name of a pool, or id of a worker such as web-0" }],
+  arguments: [{ name: "POOL|WORKER", isRequired: true, doc: "Pool name, or worker id such as web-0" }],
   examples: [
-    { command: "monoceros restart web", doc: "Replace all workers of the pool web" },
+    { command: "monoceros restart web", doc: "Replace all workers of pool web" },
     { command: "monoceros restart web-0", doc: "Replace one worker" },
-    { command: "monoceros restart web --no-wait", doc: "Print the operation's id and return" },
+    { command: "monoceros restart web --no-wait", doc: "Print the operation id and return immediately" },
   ],
   async run(context) {
     return orderAction(context, await connectController(context), "restart", context.arguments[0] ?? "");

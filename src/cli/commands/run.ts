@@ -1,4 +1,4 @@
-/** `monoceros run`, and the bare flags of the predecessor: checks everything, then becomes the controller. */
+/** `monoceros run`, and the bare flags of the original: checks everything, then becomes the controller. */
 import type { ReadAgain } from "../../controller/controllerProcess.ts";
 import { holdSignals } from "../../controller/watch/heldSignals.ts";
 import type { RunProgram } from "../../envoy/control/binary.ts";
@@ -7,16 +7,16 @@ import type { Command } from "../command.ts";
 export const run: Command = {
   name: "run",
   summary: "Run the controller in the foreground",
-  details: "Checks the configuration and everything it names first; nothing starts where something is wrong.",
+  details: "First checks the configuration and everything that it refers to. If a check fails, starts nothing.",
   flags: {
-    config: { type: "string", short: "c", value: "FILE", isRequired: true, doc: "Configuration to run" },
-    debug: { type: "boolean", short: "d", doc: "Readable log on stderr with every decision and its reason" },
-    validate: { type: "boolean", short: "k", doc: "Only check the configuration, like the command validate" },
+    config: { type: "string", short: "c", value: "FILE", isRequired: true, doc: "Configuration file" },
+    debug: { type: "boolean", short: "d", doc: "Write a readable log to stderr, with every decision and its reason" },
+    validate: { type: "boolean", short: "k", doc: "Only check the configuration, like `monoceros validate`" },
   },
   arguments: [],
   examples: [
-    { command: "monoceros run -c config.yaml", doc: "Run the pools of a file" },
-    { command: "monoceros -c config.yaml -d", doc: "The same in the original's form, with a readable log" },
+    { command: "monoceros run -c config.yaml", doc: "Run the pools of a configuration file" },
+    { command: "monoceros -c config.yaml -d", doc: "Same in the short form, with a readable log" },
   ],
   async run(context) {
     if (context.isSet("validate")) {
@@ -38,10 +38,7 @@ export const run: Command = {
       preflight(file, env, systemChecks(run, isProxied));
     const checked = await Promise.race([check(context.text("config") ?? "", toolRunner(start.tools)), held.stopped]);
     if (typeof checked === "string") {
-      await context.terminal.write(
-        "stderr",
-        `monoceros: received ${checked} during the start: no worker was started\n`,
-      );
+      await context.terminal.write("stderr", `monoceros: received ${checked} during startup; no worker was started\n`);
       return stoppedExitCode(checked);
     }
     const readAgain: ReadAgain = (run, isProxied) => check(checked.file, run, isProxied);

@@ -9,15 +9,15 @@ export const scale: Command = {
   name: "scale",
   summary: "Change the number of workers of a pool",
   details:
-    "It shows each step and returns when so many are ready and the others are gone. The configuration file stays as it is:\nthe next start of the controller has its number again.",
+    "Prints each step and returns when N workers are ready and surplus workers have exited. Does not change the configuration\nfile: after a restart of the controller, the number in the file applies again.",
   flags: { ...OPERATION_FLAGS, ...CLIENT_FLAGS },
   arguments: [
-    { name: "POOL", isRequired: true, doc: "Name of a pool" },
-    { name: "N", isRequired: true, doc: "Number of replicas, from 1 on" },
+    { name: "POOL", isRequired: true, doc: "Pool name" },
+    { name: "N", isRequired: true, doc: "Number of replicas, at least 1" },
   ],
   examples: [
-    { command: "monoceros scale web 8", doc: "Have eight workers" },
-    { command: "monoceros scale web 2 --json", doc: "Print the operation at its end as JSON" },
+    { command: "monoceros scale web 8", doc: "Scale pool web to eight workers" },
+    { command: "monoceros scale web 2 --json", doc: "Print the finished operation as JSON" },
   ],
   async run(context) {
     const replicas = replicasOf(context);
@@ -32,5 +32,5 @@ function replicasOf(context: Context): number {
   const text = context.arguments[1] ?? "";
   const replicas = Number(text);
   if (/^\d+$/u.test(text) && replicas >= 1 && replicas <= MAX_REPLICAS) return replicas;
-  throw usage(`scale expects a number of replicas from 1 to ${MAX_REPLICAS}, got "${text}"`, "monoceros scale");
+  throw usage(`N: expected a number of replicas from 1 to ${MAX_REPLICAS}, got "${text}"`, "monoceros scale");
 }

@@ -5,12 +5,12 @@ import { OPERATION_FLAGS, orderAction } from "../orders.ts";
 
 export const start: Command = {
   name: "start",
-  summary: "Start the workers of a pool, or one, that were stopped or given up",
-  details: "It shows each step and returns when they are ready.",
+  summary: "Start the stopped or failed workers of a pool, or one such worker",
+  details: "Prints each step and returns when the workers are ready.",
   flags: { ...OPERATION_FLAGS, ...CLIENT_FLAGS },
-  arguments: [{ name: "POOL|WORKER", isRequired: true, doc: "Name of a pool, or id of a worker such as web-0" }],
+  arguments: [{ name: "POOL|WORKER", isRequired: true, doc: "Pool name, or worker id such as web-0" }],
   examples: [
-    { command: "monoceros start web", doc: "Start every worker of the pool that is down" },
+    { command: "monoceros start web", doc: "Start all workers of pool web that are down" },
     { command: "monoceros start web-0", doc: "Start one worker" },
   ],
   async run(context) {

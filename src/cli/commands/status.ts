@@ -1,4 +1,4 @@
-/** `monoceros status`: the current state of the workers, once or repeatedly. */
+/** `monoceros status`: the current state of the workers, once or refreshed. */
 import { setTimeout as pause } from "node:timers/promises";
 import { type ControlClient, unlessGone } from "../client.ts";
 import { CLIENT_FLAGS, type Command, type Context } from "../command.ts";
@@ -13,20 +13,18 @@ const CLEAR_LINE = "\u001b[K";
 
 export const status: Command = {
   name: "status",
-  summary: "Show pools and workers of the running controller",
+  summary: "Show the phase of each worker and the reason, such as why it is not ready",
+  details:
+    "REASON says why a worker is in its phase, or what it waits for before it is ready. NEXT says what happens to it next.\nFor what happened before, see `monoceros events`.",
   flags: {
-    watch: {
-      type: "boolean",
-      short: "w",
-      doc: "Show it again every second, until Ctrl-C or the end of the controller",
-    },
+    watch: { type: "boolean", short: "w", doc: "Refresh every second, until Ctrl-C or until the controller exits" },
     ...CLIENT_FLAGS,
   },
   arguments: [],
   examples: [
-    { command: "monoceros status", doc: "A table of all workers" },
-    { command: "monoceros status -w", doc: "Watch it" },
-    { command: "monoceros status --json", doc: "The document of GET /v1/status" },
+    { command: "monoceros status", doc: "Print a table of each pool" },
+    { command: "monoceros status -w", doc: "Refresh the table every second" },
+    { command: "monoceros status --json", doc: "Print the response of GET /v1/status" },
   ],
   async run(context) {
     const client = await connectController(context);

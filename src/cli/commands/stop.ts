@@ -10,28 +10,25 @@ const LONGEST_PAUSE_MS = 250;
 
 export const stop: Command = {
   name: "stop",
-  summary: "Stop the workers of a pool, or one worker, or with --all the controller too",
+  summary: "Stop the workers of a pool, one worker, or with --all the controller",
   details:
-    "It shows each step and returns when they are down, or the controller is gone. Stopped workers stay down until `start`.",
+    "Prints each step and returns when the workers, or with --all the controller, have exited. Stopped workers stay\ndown until `monoceros start`.",
   flags: {
-    all: { type: "boolean", doc: "Shut down in order: workers end, then the controller" },
+    all: { type: "boolean", doc: "Stop all workers gracefully, then the controller" },
     ...OPERATION_FLAGS,
     ...CLIENT_FLAGS,
   },
-  arguments: [{ name: "POOL|WORKER", isRequired: false, doc: "Name of a pool, or id of a worker such as web-0" }],
+  arguments: [{ name: "POOL|WORKER", isRequired: false, doc: "Pool name, or worker id such as web-0" }],
   examples: [
-    { command: "monoceros stop web", doc: "Stop every worker of the pool web" },
+    { command: "monoceros stop web", doc: "Stop all workers of pool web" },
     { command: "monoceros stop web-0", doc: "Stop one worker" },
-    { command: "monoceros stop --all", doc: "Shut the controller down" },
+    { command: "monoceros stop --all", doc: "Shut down the controller" },
   ],
   async run(context) {
     const [name] = context.arguments;
     if ((name === undefined) === !context.isSet("all")) {
       const what = name === undefined ? "" : ", not both";
-      throw usage(
-        `stop needs a pool or worker (monoceros stop web-0) or --all (monoceros stop --all)${what}`,
-        "monoceros stop",
-      );
+      throw usage(`expected the name of a pool or worker, or --all${what}`, "monoceros stop");
     }
     return name === undefined ? stopAll(context) : orderAction(context, await connectController(context), "stop", name);
   },
@@ -45,7 +42,7 @@ async function stopAll(context: Context): Promise<number> {
   for (let attempt = 0; isWaiting && (await isThere(() => client.status(), pid)); attempt++) await pause(attempt);
   const text = context.isSet("json")
     ? JSON.stringify({ pid, stopped: isWaiting })
-    : `the controller (pid ${pid}) ${isWaiting ? "is stopped" : "shuts down"}`;
+    : `the controller (pid ${pid}) ${isWaiting ? "stopped" : "is shutting down"}`;
   await context.terminal.write("stdout", `${text}\n`);
   return 0;
 }

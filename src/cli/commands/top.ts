@@ -20,31 +20,26 @@ const PROCESSES_KEY = "p";
 
 export const top: Command = {
   name: "top",
-  summary: "Show what each worker uses, refreshed until q is pressed",
+  summary: "Show CPU, memory and requests of each worker, refreshed continuously",
   details:
-    "CPU is the share of one CPU. CPU and memory are sums over all processes of the worker. CPU and requests are rates since\nthe last refresh; requests are known behind a proxy only. In a pipe, with --once and with --json it takes two samples,\nprints once and exits. Keys: p shows or hides the processes of each worker, the busiest first; q, Escape and Ctrl-C exit.",
+    "A CPU value of 100 % is one full core. CPU and memory are sums over all processes of a worker. CPU and REQ/S are rates\nsince the last refresh. Requests are counted only behind a proxy. In a pipe, or with --once or --json, the command takes\ntwo samples, prints once and exits. Keys: p shows the processes of each worker, busiest first; q, Escape or Ctrl-C exits.",
   flags: {
     processes: { type: "boolean", short: "p", doc: "Show the processes of each worker" },
-    once: { type: "boolean", doc: "Print one table and end" },
-    interval: {
-      type: "string",
-      short: "n",
-      value: "DURATION",
-      doc: "Time between looks, such as 500ms; 2s unless told",
-    },
+    once: { type: "boolean", doc: "Print one table and exit" },
+    interval: { type: "string", short: "n", value: "DURATION", doc: "Refresh interval, such as 500ms (default 2s)" },
     ...CLIENT_FLAGS,
   },
-  arguments: [{ name: "POOL", isRequired: false, doc: "Only this pool" }],
+  arguments: [{ name: "POOL", isRequired: false, doc: "Show only this pool" }],
   examples: [
-    { command: "monoceros top", doc: "Watch all workers" },
-    { command: "monoceros top web -n 500ms", doc: "Watch one pool closely" },
-    { command: "monoceros top web --processes", doc: "Also what each process of its workers uses" },
-    { command: "monoceros top --once --json", doc: "One look for a program" },
+    { command: "monoceros top", doc: "Show all workers, refreshed every 2 seconds" },
+    { command: "monoceros top web -n 500ms", doc: "Show one pool, refreshed twice a second" },
+    { command: "monoceros top web --processes", doc: "Include the processes of each worker" },
+    { command: "monoceros top --once --json", doc: "Print one sample for a script" },
   ],
   async run(context) {
     const intervalMs = intervalOf(context);
     const client = await connectController(context);
-    const before = await look(client, context.isSet("processes"));
+    const before = await sample(client, context.isSet("processes"));
     poolsOf(before, context.arguments[0]);
     const isOnce = context.isSet("once") || context.isSet("json");
     using screen = isOnce ? undefined : context.terminal.openScreen();
@@ -54,14 +49,14 @@ export const top: Command = {
   },
 };
 
-function look(client: ControlClient, withProcesses: boolean): Promise<Status> {
-  return withProcesses ? client.processStatus() : client.detailedStatus();
+function sample(client: ControlClient, withProcesses: boolean): Promise<Status> {
+  return client.status(withProcesses ? "processes" : "detail");
 }
 
 async function printOnce(context: Context, client: ControlClient, before: Status, waitMs: number): Promise<void> {
   const { renderTop, topRows } = await import("../screen/renderTop.ts");
   await pause(waitMs);
-  const now = await look(client, context.isSet("processes"));
+  const now = await sample(client, context.isSet("processes"));
   const rows = topRows(before, now, poolsOf(now, context.arguments[0]));
   const { terminal } = context;
   if (context.isSet("json")) {
@@ -105,7 +100,7 @@ async function watch(
     if (screen.ended.aborted) return;
     const isPressed = pressed.signal.aborted;
     pressed = new AbortController();
-    const next = await look(client, withProcesses);
+    const next = await sample(client, withProcesses);
     // After a key press the interval is too short for meaningful rates, so the previous base is kept.
     if (!isPressed) before = now;
     now = next;
@@ -122,7 +117,7 @@ function poolsOf({ pools }: Status, name: string | undefined): readonly PoolStat
     name,
     pools.map((pool) => pool.name),
   );
-  throw new ControllerError("POOL_UNKNOWN", `Cannot watch pool "${name}": there is no such pool${guess}`);
+  throw new ControllerError("POOL_UNKNOWN", `Cannot show pool "${name}": no such pool${guess}`);
 }
 
 function intervalOf(context: Context): number {
@@ -130,5 +125,5 @@ function intervalOf(context: Context): number {
   if (text === undefined) return USUAL_INTERVAL_MS;
   const ms = parseDuration(text);
   if (ms !== undefined && ms >= LEAST_INTERVAL_MS) return ms;
-  throw usage(`--interval expects a duration of at least 100ms such as 2s, got "${text}"`, "monoceros top");
+  throw usage(`--interval: expected a duration of at least 100ms, such as 2s, got "${text}"`, "monoceros top");
 }

@@ -6,13 +6,14 @@ import type { Command } from "../command.ts";
 
 export const validate: Command = {
   name: "validate",
-  summary: "Check a configuration, and that what it names exists on this system",
-  details: "Every problem is reported at once, with line and column. Exit code 78 where there is one.",
-  flags: { config: { type: "string", short: "c", value: "FILE", isRequired: true, doc: "The configuration" } },
+  summary: "Check a configuration file and everything that it refers to",
+  details:
+    "Checks executables, directories, users, ports and Envoy on this machine. Reports all problems at once, with line and\ncolumn. Exits with code 78 if there is a problem.",
+  flags: { config: { type: "string", short: "c", value: "FILE", isRequired: true, doc: "Configuration file" } },
   arguments: [],
   examples: [
-    { command: "monoceros validate -c config.yaml", doc: "All problems, or one line that says it is valid" },
-    { command: "monoceros -c config.yaml -k", doc: "The same" },
+    { command: "monoceros validate -c config.yaml", doc: "Print all problems, or one line if the file is valid" },
+    { command: "monoceros -c config.yaml -k", doc: "Same in the short form" },
   ],
   async run({ terminal, env, text, isSet }) {
     const { preflight } = await import("../../controller/preflight.ts");

@@ -5,10 +5,10 @@ import type { Command } from "../command.ts";
 
 export const version: Command = {
   name: "version",
-  summary: "Print the version of this program and of the runtime inside it",
+  summary: "Print the version of Monoceros and of its Node.js runtime",
   flags: {},
   arguments: [],
-  examples: [{ command: "monoceros version --json", doc: "As JSON, for scripts" }],
+  examples: [{ command: "monoceros version --json", doc: "Print it as JSON" }],
   async run({ terminal, isSet }) {
     const node = process.versions.node;
     const text = isSet("json")

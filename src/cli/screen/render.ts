@@ -1,4 +1,4 @@
-/** Human-readable output of API answers: the status table and event lines. Pure; returns strings. */
+/** Human-readable output of API responses: the status table and event lines. Pure; returns strings. */
 import type { EventRecord, Operation, PoolStatus, Status, WorkerStatus } from "../../admin/api.ts";
 import { formatReadableRecord } from "../../base/log.ts";
 import { printable } from "../../base/printable.ts";
@@ -24,12 +24,12 @@ const PHASE_COLOURS: Readonly<Record<WorkerStatus["phase"], Colour>> = {
   down: "dim",
 };
 
-/** What happens at a worker's deadline, by phase. */
+/** What happens at a worker's deadline, by phase; a worker that is down has none. */
 const NEXT_BY_PHASE: Readonly<Record<WorkerStatus["phase"], string>> = {
-  down: "change",
+  down: "",
   starting: "start",
-  ready: "recycle",
-  unready: "recycle",
+  ready: "replace",
+  unready: "replace",
   draining: "stop",
   stopping: "kill",
   backoff: "restart",
@@ -53,9 +53,8 @@ export interface Cell {
 
 /** The status as one table per pool, including its proxy, below a line for the controller. */
 export function renderStatus(status: Status, options: RenderOptions): string {
-  const health = status.healthy ? paint("healthy", "green", options) : paint("not healthy", "red", options);
   const up = formatAge(status.uptime_s);
-  const header = `monoceros ${printable(status.version)} (pid ${status.pid}) ${printable(status.phase)}, ${health}, up ${up}\n`;
+  const header = `monoceros ${printable(status.version)} (pid ${status.pid}) ${printable(status.phase)}, ${health(status, options)}, up ${up}\n`;
   const tables = status.pools
     .filter((pool) => frontedBy(pool, status) === undefined)
     .map((pool) => {
@@ -78,6 +77,11 @@ export function renderStatus(status: Status, options: RenderOptions): string {
   return text;
 }
 
+/** The health of a controller or a pool, as one word. */
+export function health({ healthy }: { readonly healthy: boolean }, options: RenderOptions): string {
+  return healthy ? paint("healthy", "green", options) : paint("degraded", "red", options);
+}
+
 /** The pool that a proxy fronts; undefined for other pools. */
 function frontedBy({ fronts }: PoolStatus, { pools }: Status): PoolStatus | undefined {
   return fronts === null ? undefined : pools.find(({ name, role }) => role === "workers" && name === fronts);
@@ -91,17 +95,15 @@ function shownWorkers({ workers, replicas }: PoolStatus): readonly WorkerStatus[
 
 function poolLine(pool: PoolStatus, proxies: readonly PoolStatus[], options: RenderOptions): string {
   const parts = [`${printable(pool.name)} ${pool.ready}/${pool.replicas} ready`];
-  if (!pool.healthy)
-    parts.push(`${paint("not healthy", "red", options)} (${pool.desired_healthy_percentage} % must be ready)`);
+  if (!pool.healthy) parts.push(`${health(pool, options)} (${pool.desired_healthy_percentage} % required)`);
   for (const { healthy } of proxies) parts.push(healthy ? "proxy ready" : paint("proxy not ready", "red", options));
   for (const operation of [pool, ...proxies].flatMap(({ operations }) => operations))
-    parts.push(paint(printable(operationWords(operation)), "yellow", options));
+    parts.push(paint(printable(operationText(operation)), "yellow", options));
   return parts.join(", ");
 }
 
-function operationWords({ id, what, state, done, total }: Operation): string {
-  if (state === "queued") return `${what} ${id} waits`;
-  return `${what} ${id} runs${total > 0 ? ` (${done} of ${total} done)` : ""}`;
+function operationText({ id, what, state, done, total }: Operation): string {
+  return `${what} ${id} ${state}${state === "running" && total > 0 ? ` (${done} of ${total} done)` : ""}`;
 }
 
 function rowOf(worker: WorkerStatus): Row {
@@ -129,11 +131,11 @@ export function phaseCell({ phase, standby }: WorkerStatus): Cell {
 }
 
 function nextOf({ phase, pid, proving, next_s: seconds, in_flight: inFlight }: WorkerStatus): string {
-  // The deadline of a starting worker: it becomes ready if it is proving itself, otherwise it fails.
+  // At the deadline, a worker without a probe becomes ready; a probed worker that is still starting has failed.
   const deadline = proving ? "ready" : "fail";
   const what = phase === "starting" && pid !== null ? deadline : (NEXT_BY_PHASE[phase] ?? "");
   const next = seconds === null ? "-" : `${what} in ${formatAge(seconds)}`.trim();
-  return inFlight === null ? next : `${next}, ${inFlight} request${inFlight === 1 ? "" : "s"} left`;
+  return inFlight === null ? next : `${next}, ${inFlight} request${inFlight === 1 ? "" : "s"} in flight`;
 }
 
 /** One row, without a newline. Kept simple, because just-started, unoptimized code formats tables of 500 workers. */

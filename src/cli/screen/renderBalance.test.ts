@@ -22,7 +22,7 @@ function pool(balance: PoolBalance | undefined, ...workers: readonly WorkerStatu
   return balance === undefined ? found : { ...found, balance };
 }
 
-test("a pool shows what each ready worker did, its share, the spread and the advice", () => {
+test("a balance shows load and share of each ready worker, the spread and the advice", () => {
   const web = pool(
     BALANCE,
     workerStatus({ detail: workerDetail({ cpu_ratio: 0.75, requests_per_second: 20 }) }),
@@ -31,17 +31,17 @@ test("a pool shows what each ready worker did, its share, the spread and the adv
   );
   assert.equal(
     renderBalance([web], PLAIN),
-    `web: a proxy balances by LEAST_REQUEST, over the last 1m2s
+    `web: balanced by the proxy (LEAST_REQUEST), last 1m2s
   WORKER     CPU   SHARE  REQUESTS/S   SHARE  IN FLIGHT
   web-0   75.0 %  75.0 %        20.0  66.7 %          2
   web-1   25.0 %  25.0 %        10.0  33.3 %          0
-  spread (most over mean): CPU 1.50, requests 1.33
+  spread (maximum / mean): CPU 1.50, requests 1.33
   do something
 `,
   );
 });
 
-test("what is not known is a dash", () => {
+test("unknown values are dashes", () => {
   const unknown = workerDetail({ cpu_ratio: null, requests_per_second: null, requests_in_flight: null });
   const balance: PoolBalance = {
     ...BALANCE,
@@ -54,17 +54,17 @@ test("what is not known is a dash", () => {
   };
   assert.equal(
     renderBalance([pool(balance, workerStatus({ detail: unknown }), workerStatus({ id: "web-1" }))], PLAIN),
-    `web: the kernel balances (supervisor mode)
+    `web: balanced by the kernel (supervisor mode)
   WORKER  CPU  SHARE  REQUESTS/S  SHARE  IN FLIGHT
   web-0     -      -           -      -          -
   web-1     -      -           -      -          -
-  spread (most over mean): CPU -, requests -
+  spread (maximum / mean): CPU -, requests -
   do something
 `,
   );
 });
 
-test("the advice has the colour of its verdict, a proxy has no balance", () => {
+test("the advice has the colour of its verdict, and a proxy pool has no balance", () => {
   const text = renderBalance([pool(BALANCE, workerStatus()), pool(undefined, workerStatus())], { hasColours: true });
   assert.ok(text.includes("\u001b[33mdo something\u001b[0m"));
   assert.equal(text.match(/WORKER/gu)?.length, 1);

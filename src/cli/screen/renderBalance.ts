@@ -1,4 +1,4 @@
-/** Human-readable balance of pools: the load of each worker, how uneven it is, and what would help. Pure. */
+/** Human-readable balance of pools: the load of each worker, the spread and a recommendation. Pure. */
 import type { PoolBalance, PoolStatus, WorkerStatus } from "../../admin/api.ts";
 import { printable } from "../../base/printable.ts";
 import { type Cell, type Colour, formatAge, paint, type RenderOptions } from "./render.ts";
@@ -14,9 +14,9 @@ const COLUMNS: readonly Column[] = [
 ];
 
 const MODES: Readonly<Record<PoolBalance["mode"], string>> = {
-  supervisor: "the kernel balances (supervisor mode)",
-  socket: "workers share a socket",
-  proxy: "a proxy balances",
+  supervisor: "balanced by the kernel (supervisor mode)",
+  socket: "balanced through a shared socket",
+  proxy: "balanced by the proxy",
 };
 
 const COLOURS: Readonly<Record<PoolBalance["verdict"], Colour>> = {
@@ -38,12 +38,12 @@ function renderPool(pool: PoolStatus, balance: PoolBalance, options: RenderOptio
   const cpu = shares(workers.map(({ detail }) => detail?.cpu_ratio ?? null));
   const requests = shares(workers.map(({ detail }) => detail?.requests_per_second ?? null));
   const rows = workers.map((worker, index) => rowOf(worker, cpu[index] ?? null, requests[index] ?? null));
-  const by = balance.algorithm === null ? "" : ` by ${balance.algorithm}`;
-  const over = balance.window_s > 0 ? `, over the last ${formatAge(balance.window_s)}` : "";
+  const by = balance.algorithm === null ? "" : ` (${balance.algorithm})`;
+  const over = balance.window_s > 0 ? `, last ${formatAge(balance.window_s)}` : "";
   const lines = [
     `${printable(pool.name)}: ${MODES[balance.mode]}${by}${over}`,
     ...tableLines(COLUMNS, rows, options),
-    `  spread (most over mean): CPU ${ratio(balance.cpu_spread)}, requests ${ratio(balance.requests_spread)}`,
+    `  spread (maximum / mean): CPU ${ratio(balance.cpu_spread)}, requests ${ratio(balance.requests_spread)}`,
     `  ${paint(printable(balance.advice), COLOURS[balance.verdict] ?? "none", options)}`,
   ];
   return `${lines.join("\n")}\n`;

@@ -13,20 +13,20 @@ function later(seconds: number, ...workers: readonly WorkerStatus[]): Status {
 
 const BEFORE = later(0, workerStatus({ detail: workerDetail({ cpu_seconds: 10, requests_total: 100 }) }));
 
-test("rates are those between two looks", () => {
+test("rates are computed between two samples", () => {
   const now = later(
     2,
     workerStatus({ detail: workerDetail({ cpu_seconds: 11, requests_total: 350 }) }),
     workerStatus({ id: "web-1", slot: 1, phase: "down", pid: null }),
   );
   assert.deepEqual(renderTop(now, topRows(BEFORE, now, now.pools), PLAIN), [
-    "monoceros running, not healthy, 1 of 1 ready, 0.50 CPUs, 64.0MiB resident",
+    "monoceros running, degraded, 1 of 1 ready, 0.50 CPUs, 64.0MiB resident",
     "  WORKER  PHASE  PID     CPU   MEMORY  FDS  REQ/S  IN FLIGHT  UPTIME  RESTARTS",
     "  web-0   ready  100  50.0 %  64.0MiB   17  125.0          2      3m         0",
   ]);
 });
 
-test("a new process, a new worker and one without details have no rates yet", () => {
+test("new processes, new workers and workers without details have no rates", () => {
   const now = later(
     2,
     workerStatus({ incarnation: 2, restarts: 1, detail: workerDetail({ cpu_seconds: 99 }) }),
@@ -46,14 +46,14 @@ test("a new process, a new worker and one without details have no rates yet", ()
   assert.match(lines[4] ?? "", /web-2 {3}backoff +- +- +- +- +- +- +- +0$/u);
 });
 
-test("two looks at one moment, and counters that went back, give no nonsense", () => {
+test("equal sample times and decreasing counters give no wrong rates", () => {
   const same = later(0, workerStatus({ detail: workerDetail({ cpu_seconds: 12 }) }));
   assert.equal(topRows(BEFORE, same, same.pools)[0]?.cpu_ratio, null);
   const back = later(2, workerStatus({ detail: workerDetail({ cpu_seconds: 1, requests_total: 0 }) }));
   assert.equal(topRows(BEFORE, back, back.pools)[0]?.requests_per_second, 0);
 });
 
-test("where not all workers fit the busiest are shown, and how many are not", () => {
+test("if not all workers fit, the busiest are shown with the number of others", () => {
   const many = (cpu: (slot: number) => number) =>
     Array.from({ length: 50 }, (_, slot) =>
       workerStatus({ id: `web-${slot}`, slot, detail: workerDetail({ cpu_seconds: cpu(slot) }) }),
@@ -63,10 +63,10 @@ test("where not all workers fit the busiest are shown, and how many are not", ()
   const lines = renderTop(now, topRows(before, now, now.pools), { hasColours: false, maxLines: 10 });
   assert.equal(lines.length, 10);
   assert.match(lines[2] ?? "", /web-33/u);
-  assert.match(lines[9] ?? "", /^ {2}43 less busy ones are not shown$/u);
+  assert.match(lines[9] ?? "", /^ {2}43 less busy workers not shown$/u);
 });
 
-test("processes are listed below their worker, the busiest first, and rows beyond the screen are counted", () => {
+test("processes follow their worker, busiest first, and omitted rows are counted", () => {
   const processes = (busy: number) =>
     Array.from({ length: 5 }, (_, index) => ({
       pid: 200 + index,
@@ -86,10 +86,10 @@ test("processes are listed below their worker, the busiest first, and rows beyon
   assert.match(all[3] ?? "", /^ +S +203 +50\.0 % +1\.0MiB +worker 3$/u);
   assert.equal(all.length, 8);
   const few = renderTop(now, rows, { ...PLAIN, maxLines: 6 });
-  assert.deepEqual([few.length, few.at(-1)], [6, "  3 less busy processes are not shown"]);
+  assert.deepEqual([few.length, few.at(-1)], [6, "  3 less busy processes not shown"]);
 });
 
-test("a process that is new, or has the id of one that ended, has no rate yet", () => {
+test("a new process, even with a reused pid, has no rate", () => {
   const process = { pid: 7, parent_pid: 100, state: "S", cpu_seconds: 9, rss_bytes: 1, command: "x" };
   const one = (cpu_seconds: number, pid = 7) => workerDetail({ processes: [{ ...process, cpu_seconds, pid }] });
   const before = later(0, workerStatus({ detail: one(9) }));

@@ -2,7 +2,7 @@
 import type { PoolStatus, Status, WorkerDetail, WorkerProcess, WorkerStatus } from "../../admin/api.ts";
 import { printable } from "../../base/printable.ts";
 import { formatSize } from "../../base/units.ts";
-import { type Cell, formatAge, paint, phaseCell, type RenderOptions } from "./render.ts";
+import { type Cell, formatAge, health, paint, phaseCell, type RenderOptions } from "./render.ts";
 import { type Column, plain, tableLines } from "./table.ts";
 
 /** One worker; null means unknown. */
@@ -108,8 +108,8 @@ export function renderTop(
   return [
     summaryOf(status, rows, options),
     ...tableLines(withProcesses ? [...COLUMNS, COMMAND] : COLUMNS, cells.slice(0, room), options),
-    ...(left > 0 ? [paint(`  ${left} less busy ones are not shown`, "dim", options)] : []),
-    ...(left <= 0 && hidden > 0 ? [paint(`  ${hidden} less busy processes are not shown`, "dim", options)] : []),
+    ...(left > 0 ? [paint(`  ${left} less busy workers not shown`, "dim", options)] : []),
+    ...(left <= 0 && hidden > 0 ? [paint(`  ${hidden} less busy processes not shown`, "dim", options)] : []),
   ];
 }
 
@@ -121,10 +121,10 @@ function summaryOf(status: Status, rows: readonly TopRow[], options: RenderOptio
   const sum = (value: (row: TopRow) => number | null | undefined) =>
     rows.reduce((total, row) => total + (value(row) ?? 0), 0);
   const ready = rows.filter(({ worker }) => worker.phase === "ready").length;
-  const health = status.healthy ? paint("healthy", "green", options) : paint("not healthy", "red", options);
+
   const cpus = sum(({ cpu_ratio }) => cpu_ratio).toFixed(2);
   const memory = size(sum(({ worker }) => worker.detail?.rss_bytes));
-  return `monoceros ${printable(status.phase)}, ${health}, ${ready} of ${rows.length} ready, ${cpus} CPUs, ${memory} resident`;
+  return `monoceros ${printable(status.phase)}, ${health(status, options)}, ${ready} of ${rows.length} ready, ${cpus} CPUs, ${memory} resident`;
 }
 
 /** A process row, indented under its worker; its state is in the PHASE column. */
