@@ -279,7 +279,6 @@ const MOST_FILES = 20;
 
 /** Files that are longer, with the reason. Functions are limited by the linter (biome.json). */
 const LONG_FILES: Readonly<Record<string, string>> = {
-  "admin/api.ts": "the wire types of the whole API, which clients read as one document",
   "runtime/os/linux.ts": "the only file that calls the kernel through FFI",
   "logs/level.ts": "one scanner for the formats of all common logging libraries",
   "logs/annotate.ts": "one state machine over the bytes of a stream, on the path of every log line",

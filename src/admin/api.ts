@@ -1,32 +1,29 @@
 /**
- * Wire types and routes of the admin API: what server, CLI and dashboard share. Keys are snake_case, times are seconds
- * (fractions allowed), wall-clock times are ISO 8601 in UTC.
+ * Wire types and paths of the admin API, shared by server, CLI and dashboard. Keys are snake_case. Durations are seconds
+ * with fractions, and points in time are ISO 8601 in UTC. A value is null if it is unknown or does not exist.
  */
-
-import type { Instant } from "../base/time.ts";
 import type { LifecycleEvent, OperationKind } from "../core/event.ts";
-import { exitLabel } from "../core/exit.ts";
 import type { Advice, Distribution } from "../core/policy/balance.ts";
-import type { ControllerPhase, ControllerView, Phase, PoolView, WorkerView } from "../core/view.ts";
+import type { ControllerPhase, Phase, PoolView } from "../core/view.ts";
 
-/** Bytes that the body of a request may have. */
+/** Maximum size of a request body. */
 export const MAX_BODY_BYTES = 65_536;
 
-/** What an operator asked of a pool, and what became of it. */
+/** A change of a pool that an operator requested, and its outcome. */
 export interface Operation {
-  /** Such as "op-7" or "reload-3"; unique as long as the controller runs. */
+  /** Such as "op-7" or "reload-3"; unique while the controller runs. */
   readonly id: string;
   readonly pool: string;
   readonly what: OperationKind;
   /** Queued behind another operation on the pool, running, or ended. */
   readonly state: "queued" | "running" | "succeeded" | "failed";
-  /** Workers that are replaced, started or stopped so far. */
+  /** Workers replaced, started or stopped so far. */
   readonly done: number;
-  /** Workers it is about; 0 while it is queued, and for scale. */
+  /** Workers to replace, start or stop; 0 while it is queued, and for scale. */
   readonly total: number;
-  /** Why it was asked for. */
+  /** Why it was requested. */
   readonly reason: string;
-  /** Why it failed; only where it did. */
+  /** Why it failed; absent unless it did. */
   readonly error?: string;
   /** null while it is queued. */
   readonly started_at: string | null;
@@ -34,34 +31,34 @@ export interface Operation {
   readonly ended_at: string | null;
 }
 
-/** One worker as `GET /v1/status` shows it. */
+/** One worker in `GET /v1/status`. */
 export interface WorkerStatus {
   readonly id: string;
   readonly pool: string;
   readonly slot: number;
   readonly phase: Phase;
-  /** Whether it is ready but kept in reserve, and so gets no requests. */
+  /** Whether it is a standby worker: ready, but without requests until it is promoted. */
   readonly standby: boolean;
   readonly incarnation: number;
   readonly pid: number | null;
-  /** Seconds since the process was spawned; null where there is none. */
+  /** Since its process was spawned. */
   readonly uptime_s: number | null;
-  /** Seconds in the present phase. */
+  /** Since its current phase began. */
   readonly phase_s: number;
-  /** Seconds until what is planned next (restart, recycle, kill); null where nothing is. */
+  /** Until its next planned change (restart, replacement, kill). */
   readonly next_s: number | null;
-  /** Whether it becomes ready then, because it has no probe. */
+  /** Whether it becomes ready at that time, because it has no probe. */
   readonly proving: boolean;
-  /** Requests it still works on; null unless it drains. */
+  /** Requests in flight while it drains; null in any other phase. */
   readonly in_flight: number | null;
   readonly restarts: number;
-  /** Exit code or signal name of the previous process; null where none has ended. */
+  /** Exit code or signal name of the previous process. */
   readonly last_exit: string | null;
   /** Why it is in this phase. */
   readonly reason: string;
-  /** What it waits for to be ready, and what the last attempt returned; null where it is ready or has no process. */
+  /** What it waits for before it is ready, with the last attempt; null if it is ready or has no process. */
   readonly waits_for: string | null;
-  /** Only where it is asked for, and the worker has a process. */
+  /** Only if requested, and only if the worker has a process. */
   readonly detail?: WorkerDetail;
 }
 
@@ -78,59 +75,59 @@ export interface WorkerProcess {
   readonly command: string;
 }
 
-/** Processes of one worker that a status document lists at most, those with the most CPU time. */
+/** Maximum number of processes that the status lists per worker, those with the most CPU time. */
 export const MAX_LISTED_PROCESSES = 50;
 
-/** What one worker uses and does: `GET /v1/status?detail=1`. null is not known. */
+/** Resource usage and activity of one worker: `GET /v1/status?detail=1`. */
 export interface WorkerDetail {
-  /** User and system time of all its processes, those that have ended included; it never falls. */
+  /** User and system time of all its processes, including exited ones; never decreases. */
   readonly cpu_seconds: number | null;
   /** Resident memory of all its processes. */
   readonly rss_bytes: number | null;
-  /** Live processes: the leader, and all that it and they have started. */
+  /** Live processes: the leader and its descendants. */
   readonly process_count: number | null;
   /** Only if requested; the leader first, parents before their children, at most MAX_LISTED_PROCESSES. */
   readonly processes?: readonly WorkerProcess[];
-  /** Of its leader, as the limit is of one process. */
+  /** Open descriptors of its leader. */
   readonly open_fds: number | null;
-  /** Soft limit of open_fds; null also where there is none. */
+  /** Soft limit of open_fds; null also if unlimited. */
   readonly max_fds: number | null;
-  /** Requests that its slot was given by the proxy so far, and those that failed; null without a proxy. */
+  /** Requests that the proxy sent to its slot so far, and those that failed; null without a proxy. */
   readonly requests_total: number | null;
   readonly failed_requests_total: number | null;
   readonly requests_in_flight: number | null;
-  /** Over the window of the balance: share of one CPU. */
+  /** CPUs in use, over the window of the balance. */
   readonly cpu_ratio: number | null;
   readonly requests_per_second: number | null;
 }
 
-/** How evenly the work of a pool is spread over its workers, and what would help: `GET /v1/status?detail=1`. */
+/** How evenly the load of a pool is spread over its workers: `GET /v1/status?detail=1`. */
 export interface PoolBalance {
   readonly mode: Distribution["mode"];
   /** The proxy's load_balancer_algorithm; null without a proxy. */
   readonly algorithm: string | null;
-  /** How long the workers were watched, the longest of them. */
+  /** Time over which the workers were compared. */
   readonly window_s: number;
-  /** Most over mean: 1 is even; null where too little was done to compare. */
+  /** Maximum divided by mean: 1 is even; null if there was too little load to compare. */
   readonly cpu_spread: number | null;
   readonly requests_spread: number | null;
   readonly verdict: Advice["verdict"];
-  /** One sentence. */
+  /** A recommendation in one sentence. */
   readonly advice: string;
 }
 
 export interface PoolStatus {
   readonly name: string;
   readonly role: PoolView["role"];
-  /** Name of the pool that this proxy stands in front of; null for workers. */
+  /** Name of the pool that this proxy balances over; null for workers. */
   readonly fronts: string | null;
   readonly replicas: number;
   readonly ready: number;
   readonly healthy: boolean;
   readonly desired_healthy_percentage: number;
-  /** What operators asked for and has not ended, oldest first. */
+  /** Queued and running operations, oldest first. */
   readonly operations: readonly Operation[];
-  /** Only where it is asked for; never for a proxy. */
+  /** Only if requested, and only for workers. */
   readonly balance?: PoolBalance;
   readonly workers: readonly WorkerStatus[];
 }
@@ -146,35 +143,35 @@ export interface Status {
   readonly pools: readonly PoolStatus[];
 }
 
-/** One entry of `GET /v1/events`: a lifecycle event with its number, wall-clock time and words. */
+/** One entry of `GET /v1/events`: a lifecycle event with its number, time and sentence. */
 export type EventRecord = LifecycleEvent & {
   readonly seq: number;
   readonly time: string;
   readonly level: "debug" | "info" | "warn" | "error";
   readonly message: string;
-  /** Of an operational error. */
+  /** Code of an operational error. */
   readonly code?: string;
 };
 
-/** Body of every answer that is not 2xx. */
+/** Body of every response that is not 2xx. */
 export interface ApiError {
   readonly error: { readonly code: string; readonly message: string };
 }
 
-/** Answer to `POST /v1/shutdown`. */
+/** Response to `POST /v1/shutdown`. */
 export interface Accepted {
   readonly accepted: true;
 }
 
-/** Answer to a POST that began an operation. */
+/** Response to a POST that requested an operation. */
 export interface OperationAccepted extends Accepted {
   /** Id of the operation. */
   readonly operation: string;
-  /** Number of the last event before it: `GET /v1/events?since=` tells all about it. */
+  /** Number of the last event before it, for `GET /v1/events?since=`. */
   readonly since: number;
 }
 
-/** Body of `GET /v1/operations`: those that are kept, oldest first. */
+/** Body of `GET /v1/operations`: the kept operations, oldest first. */
 export interface Operations {
   readonly operations: readonly Operation[];
 }
@@ -185,7 +182,7 @@ export interface ScaleRequest {
   readonly replicas: number;
 }
 
-/** Process ids in a request. */
+/** Bounds of a process id in a request. */
 export const PID_BOUNDS = { least: 1, most: 4_194_304 } as const;
 
 /** Body of `POST /v1/workers/{worker}/dump`. */
@@ -194,10 +191,10 @@ export interface DumpRequest {
   readonly pid?: number;
 }
 
-/** Processes that a dump shows at most. */
+/** Maximum number of processes in a dump. */
 export const MAX_DUMPED_PROCESSES = 16;
 
-/** What one worker is doing at this moment: answer to `POST /v1/workers/{worker}/dump`. null is not known. */
+/** What a worker is doing now: response to `POST /v1/workers/{worker}/dump`. */
 export interface WorkerDump {
   readonly id: string;
   readonly pool: string;
@@ -205,78 +202,75 @@ export interface WorkerDump {
   readonly incarnation: number;
   /** The leader. */
   readonly pid: number | null;
-  /** What the first of `processes` does, in one line. */
+  /** What the first of `processes` is doing, in one line. */
   readonly text: string;
   /** Live processes of the worker. */
   readonly process_count: number;
-  /**
-   * The busiest first; if none uses a CPU, the one that seems stuck. At most MAX_DUMPED_PROCESSES; empty if there is none,
-   * or all ended meanwhile.
-   */
+  /** Busiest first; if none uses a CPU, the one that seems stuck. At most MAX_DUMPED_PROCESSES. */
   readonly processes: readonly ProcessDump[];
 }
 
-/** What one process of a worker is doing. null is not known. */
+/** What one process of a worker is doing. */
 export interface ProcessDump {
   readonly pid: number;
   readonly parent_pid: number;
-  /** What it is to the leader of the worker: `the leader`, `child of the leader`, `child of pid 12`, `its parent has exited`. */
+  /** Its relation to the leader: `the leader`, `child of the leader`, `child of pid 12`, `its parent has exited`. */
   readonly relation: string;
-  /** All of it in one line. */
+  /** A summary in one line. */
   readonly text: string;
-  /** From /proc. */
+  /** Read from /proc. */
   readonly diagnosis: ProcessDiagnosis;
-  /** Functions of the kernel, innermost first; null where they may not be read. */
+  /** Kernel functions, innermost first; null if they cannot be read. */
   readonly kernel_stack: readonly string[] | null;
-  /** Where its language can be asked. */
+  /** Stacks of the program, if its language is supported. */
   readonly stack: { readonly engine: "py-spy"; readonly text: string } | null;
-  /** Why there is no stack where there should be one, and what helps. */
+  /** Why an expected stack is missing, and what to do. */
   readonly hint: string | null;
 }
 
 export interface ProcessDiagnosis {
   readonly command: string;
   readonly thread_count: number;
-  /** The main thread first; of many only the first ones. */
+  /** The main thread first; at most 16. */
   readonly threads: readonly {
     readonly tid: number;
     readonly name: string;
     /** R, S, D, T … as in proc(5). */
     readonly state: string;
-    /** Function of the kernel. */
+    /** Kernel function. */
     readonly waits_in: string | null;
     readonly syscall: string | null;
   }[];
   readonly open_fds: number | null;
   readonly rss_bytes: number;
   readonly cpu_seconds: number;
-  /** Share of one CPU during a tenth of a second. */
+  /** CPUs in use during a tenth of a second. */
   readonly cpu_ratio: number | null;
 }
 
-/** Bounds and defaults of what a profile may be asked for. */
+/** Bounds and defaults of the parameters of a profile. */
 export const PROFILE_SECONDS = { least: 1, most: 60, default: 10 } as const;
 export const PROFILE_HZ = { least: 1, most: 100, default: 50 } as const;
 
-/** What may be profiled of the controller itself. */
+/** What can be profiled of the controller itself. */
 export type ProfileSubject = "cpu" | "heap";
 
 /** Body of `POST /v1/workers/{worker}/profile`. */
 export interface ProfileRequest {
   readonly seconds?: number;
-  /** Samples a second. */
+  /** Samples per second. */
   readonly hz?: number;
   /** A process of the worker; the busiest if absent. */
   readonly pid?: number;
 }
 
-/** A profile and how it came about. */
+/** A profile and how it was taken. */
 export interface ProfileAnswer {
   /** `x-monoceros-engine` */
   readonly engine: "py-spy" | "proc" | "v8";
-  /** `x-monoceros-note`: why there is less than was asked for; undefined where there is not. */
+  /** `x-monoceros-note`: why it is shorter than requested; undefined if it is complete. */
   readonly note: string | undefined;
-  /** `x-monoceros-pid`: the process that was profiled; undefined for the controller itself. */
+  /** `x-monoceros-pid`: the profiled process; undefined for the controller itself. */
   readonly pid: number | undefined;
   /** pprof, compressed with gzip. */
   readonly pprof: Uint8Array;
@@ -289,26 +283,26 @@ export const PROFILE_HEADERS = {
   pid: "x-monoceros-pid",
 } as const;
 
-/** What a reload does, or would do. */
+/** What a reload changes, or would change. */
 export interface ReloadPlan {
-  /** One sentence each; empty where nothing has changed. */
+  /** One sentence each; empty if nothing has changed. */
   readonly changes: readonly string[];
-  /** What cannot change while the controller runs, and stays as it was. */
+  /** Changes that require a restart of the controller and are not applied. */
   readonly refused: readonly { readonly path: string; readonly reason: string }[];
-  /** What was tried, did not succeed and is as it was: the next reload tries again. Empty in a dry run. */
+  /** Changes that failed and were reverted; the next reload tries them again. Empty in a dry run. */
   readonly failed: readonly { readonly path: string; readonly reason: string }[];
-  /** What goes on because of it. */
+  /** Operations that apply the changes. */
   readonly operations: readonly { readonly id: string; readonly pool: string }[];
 }
 
-/** Answer to a POST of a reload: the plan, and the number of the last event before it. */
+/** Response to `POST /v1/reload`: the plan, and the number of the last event before it. */
 export interface ReloadAccepted extends ReloadPlan {
   readonly since: number;
 }
 
-/** Body of a POST of a reload. */
+/** Body of `POST /v1/reload`. */
 export interface ReloadRequest {
-  /** Only say what would change. */
+  /** Only report what would change. */
   readonly dry_run?: boolean;
 }
 
@@ -318,10 +312,10 @@ export interface LogLine {
   readonly line: string;
 }
 
-/** What may be asked of a pool or of one worker. */
+/** Operations on a pool or on one worker. */
 export type Action = "restart" | "stop" | "start";
 
-/** Where a client finds things; admin/routes/controlRoutes.ts serves them. */
+/** The paths of the API that clients use. */
 export const PATHS = {
   status: "/v1/status",
   events: "/v1/events",
@@ -334,87 +328,3 @@ export const PATHS = {
   selfProfile: (subject: ProfileSubject) => `/debug/pprof/${subject === "cpu" ? "profile" : "heap"}`,
   worker: (id: string, action: Action | "dump" | "profile") => `/v1/workers/${encodeURIComponent(id)}/${action}`,
 } as const;
-
-function seconds(ms: number): number {
-  return Math.round(ms) / 1000;
-}
-
-function workerStatus(
-  worker: WorkerView,
-  now: Instant,
-  waitsFor: string | undefined,
-  detail: WorkerDetail | undefined,
-): WorkerStatus {
-  return {
-    id: worker.id,
-    pool: worker.pool,
-    slot: worker.slot,
-    phase: worker.phase,
-    standby: worker.isStandby,
-    incarnation: worker.incarnation,
-    pid: worker.pid ?? null,
-    uptime_s: worker.spawnedAt === undefined ? null : seconds(now - worker.spawnedAt),
-    phase_s: seconds(now - worker.since),
-    proving: worker.isProving ?? false,
-    next_s: worker.deadline === undefined ? null : seconds(Math.max(0, worker.deadline - now)),
-    in_flight: worker.inFlight ?? null,
-    restarts: worker.restarts,
-    last_exit: worker.lastExit === undefined ? null : exitLabel(worker.lastExit),
-    reason: worker.reason,
-    waits_for: waitsFor ?? null,
-    ...(detail === undefined ? {} : { detail }),
-  };
-}
-
-/** What a status document is made from besides the view. */
-export interface StatusSources {
-  readonly now: Instant;
-  readonly version: string;
-  readonly pid: number;
-  /** Operations that have not ended. */
-  readonly operations: readonly Operation[];
-  /** What a worker that is not ready waits for; undefined where it waits for nothing. */
-  readonly waitOf: (worker: WorkerView, pool: PoolView) => string | undefined;
-  /** Undefined where they are not asked for. */
-  readonly details?: StatusDetails | undefined;
-}
-
-/** What has to be read for a status document with details. */
-export interface StatusDetails {
-  /** By name of the pool. */
-  readonly balances: ReadonlyMap<string, PoolBalance>;
-  /** By id; workers without a process have none. */
-  readonly workers: ReadonlyMap<string, WorkerDetail>;
-}
-
-/** The status document of `view`. */
-export function statusOf(view: ControllerView, sources: StatusSources): Status {
-  const { now, version, pid, operations, waitOf, details } = sources;
-  return {
-    version,
-    pid,
-    phase: view.phase,
-    healthy: view.healthy,
-    ready: view.ready,
-    uptime_s: seconds(now - view.startedAt),
-    pools: view.pools.map((pool) => ({
-      name: pool.name,
-      role: pool.role,
-      fronts: pool.fronts ?? null,
-      replicas: pool.replicas,
-      ready: pool.readyCount,
-      healthy: pool.healthy,
-      desired_healthy_percentage: pool.desiredHealthyPercentage,
-      operations: operations.filter((operation) => operation.pool === pool.name),
-      ...balanceOf(pool, details),
-      workers: pool.workers.map((worker) =>
-        workerStatus(worker, now, waitOf(worker, pool), details?.workers.get(worker.id)),
-      ),
-    })),
-  };
-}
-
-function balanceOf({ name }: PoolView, details: StatusDetails | undefined): Pick<PoolStatus, "balance"> {
-  const balance = details?.balances.get(name);
-  return balance === undefined ? {} : { balance };
-}

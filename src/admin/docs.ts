@@ -3,34 +3,35 @@ import type { Route } from "./http/route.ts";
 
 const INTRODUCTION = `# API
 
-This page is generated from the routes in \`src/admin\`; do not edit it. A running controller describes itself as OpenAPI 3.1
-at \`GET /v1/openapi.json\`; the command line uses nothing else than this API.
+This page is generated from the routes in \`src/admin\`; do not edit it. A running controller serves the same description as
+OpenAPI 3.1 at \`GET /v1/openapi.json\`. The command line uses only this API.
 
-## Who may do what
+## Access
 
-- Over the **control socket** (mode 0600) whoever may open it may do everything:
+- **Control socket** (mode 0600): every client that can open the file has full access:
   \`curl --unix-socket /run/monoceros/monoceros.sock http://controller/v1/status\`
-- Over **TCP** metrics and health are open to all. Everything else needs \`Authorization: Bearer TOKEN\` with the token of
-  \`admin.token_file\` (read again when the file changes), or comes from the same machine under one of its names
-  (\`localhost\`, \`127.0.0.1\`, \`[::1]\`) as \`Host\`.
-- The **dashboard** at \`/\` follows the same rules, with one exception: a browser sends no token when it opens a page, so with
-  \`admin.token_file\` the page itself, which holds no data, is open to all and asks for the token.
-- Over TCP a page of another origin (\`Origin\`, \`Sec-Fetch-Site\`) gets health and the dashboard, and metrics by a link that a
-  person follows. Anything else is refused, with or without the token: it changes or costs something.
-- Every change is an event (\`audited\`) and a line of the log that says who asked: user and process at the other end of the
-  control socket, the token, or loopback. So is every dump and every profile of a worker.
+- **TCP**: metrics and health are open to all. All other requests need \`Authorization: Bearer TOKEN\` with the token of
+  \`admin.token_file\`, or must come over loopback with \`localhost\`, \`127.0.0.1\` or \`[::1]\` as \`Host\`. The controller rereads
+  the file when it changes.
+- **Dashboard** at \`/\`: the same rules. With \`admin.token_file\`, the page itself is open to all, because a browser sends no
+  token when it opens a page. It contains no data and asks for the token.
+- **Pages of another origin** (\`Origin\`, \`Sec-Fetch-Site\`) may request only health and the dashboard over TCP, and metrics if a
+  person follows a link. All their other requests are refused, with or without the token.
+- **Audit**: every change, dump and profile of a worker emits an \`audited\` event and a log line. They name the requester: the
+  user and process at the other end of the control socket, the token, or loopback.
 
-The control socket has 256 connections, the port 1280 (a quarter of the open files allowed, if that is less); where more come, the connection that has been idle for longest is cut off. 32 of them
-may follow events or logs. A request has 10 s, 16 KiB of headers and 64 KiB of body.
+**Limits**: 256 connections to the control socket and 1280 over TCP (a quarter of the allowed open files if that is less).
+Above the limit, the connection that has been idle longest is closed. 32 connections can follow events or logs. A request has
+10 s, 16 KiB of headers and 64 KiB of body.
 
 ## Operations
 
-What changes a pool is answered with status 202 at once and goes on as an *operation*:
-\`{"accepted":true,"operation":"op-7","since":120}\`. \`GET /v1/operations/op-7\` shows how it is, and
-\`GET /v1/events?since=120\` tells each step. Operations that change a pool as a whole wait for one another; 50 may be under
-way. The last 200 are kept.
+A request that changes a pool returns status 202 immediately and continues as an *operation*:
+\`{"accepted":true,"operation":"op-7","since":120}\`. \`GET /v1/operations/op-7\` shows its state, and
+\`GET /v1/events?since=120\` streams each step. Operations that change a whole pool wait for one another. At most 50 can be
+pending, and the last 200 are kept.
 
-Errors are \`{"error":{"code","message"}}\` with a code of [errors.md](errors.md).
+An error is \`{"error":{"code","message"}}\` with a code of [errors.md](errors.md).
 
 ## Routes
 
@@ -48,5 +49,5 @@ export function apiPage(routes: readonly Route[], open: readonly Route[]): strin
     const what = `${route.summary}${query === "" ? "" : ` (${query})`}${body}`;
     return `| ${route.method} | \`${route.path}\` | ${access} | ${what} | ${answers.join(", ")} |\n`;
   });
-  return `${INTRODUCTION}| Method | Path | Open to | What it does | Answer |\n|---|---|---|---|---|\n${rows.join("")}`;
+  return `${INTRODUCTION}| Method | Path | Access | Description | Response |\n|---|---|---|---|---|\n${rows.join("")}`;
 }

@@ -16,7 +16,7 @@ function filled(count: number): EventLog {
   return log;
 }
 
-test("an event gets a number, the wall-clock time, a level and words", () => {
+test("an event gets a number, the wall-clock time, a level and a message", () => {
   const log = filled(1);
   assert.deepEqual(log.add({ kind: "unready", pool: "web", slot: 1, incarnation: 2, reason: "HTTP 500" }), {
     kind: "unready",
@@ -31,7 +31,7 @@ test("an event gets a number, the wall-clock time, a level and words", () => {
   });
 });
 
-test("the events after a number come oldest first", () => {
+test("events after a number are returned oldest first", () => {
   const log = filled(5);
   const numbers = (since: number) => log.since(since).map(({ seq }) => seq);
   assert.deepEqual(numbers(0), [1, 2, 3, 4, 5]);
@@ -42,7 +42,7 @@ test("the events after a number come oldest first", () => {
   assert.deepEqual(filled(0).since(0), []);
 });
 
-test("only the last 500 events are kept, in order, however many there were", () => {
+test("only the last 500 events are kept, in order", () => {
   for (const count of [500, 501, 1250, 1500]) {
     const kept = filled(count).since(0);
     assert.equal(kept.length, 500);
@@ -52,7 +52,7 @@ test("only the last 500 events are kept, in order, however many there were", () 
   }
 });
 
-test("a follower hears each event from now on until it leaves", () => {
+test("a follower is notified of each new event until it is disposed", () => {
   const log = filled(2);
   const heard: EventRecord[] = [];
   const following = log.follow((record) => heard.push(record));
@@ -62,7 +62,7 @@ test("a follower hears each event from now on until it leaves", () => {
   assert.deepEqual(heard, [third]);
 });
 
-test("a follower that leaves while it hears an event does not disturb the others", () => {
+test("a follower that is disposed during an event does not affect the others", () => {
   const log = filled(0);
   const heard: string[] = [];
   const first = log.follow(() => {

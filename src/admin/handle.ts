@@ -2,9 +2,10 @@
 import type { Instant } from "../base/time.ts";
 import type { Slot } from "../core/identity.ts";
 import type { ControllerView, WorkerView } from "../core/view.ts";
-import type { LogLine, ProfileAnswer, ProfileSubject, ReloadPlan, StatusDetails, WorkerDump } from "./api.ts";
+import type { LogLine, ProfileAnswer, ProfileSubject, ReloadPlan, WorkerDump } from "./api.ts";
 import type { EventLog } from "./events.ts";
 import type { OperationLog } from "./operations.ts";
+import type { StatusDetails } from "./status.ts";
 
 /**
  * Pools are identified by their index in the view. Each method that requests an operation returns its id, which is

@@ -46,7 +46,7 @@ async function start(context: TestContext): Promise<Front> {
   };
 }
 
-test("a dump reaches the right worker and is audited", async (context) => {
+test("a dump request reaches the right worker and is audited", async (context) => {
   const { handle, ask } = await start(context);
   const { status, text } = await ask("POST", "/v1/workers/web-1/dump");
   assert.equal(status, 200);
@@ -60,7 +60,7 @@ test("a dump reaches the right worker and is audited", async (context) => {
     assert.equal((await ask("POST", "/v1/workers/web-1/dump", body)).status, 400, body);
 });
 
-test("a profile comes as bytes, with its engine and what is to be known about it", async (context) => {
+test("a profile is sent as bytes with its engine, pid and note as headers", async (context) => {
   const { handle, ask } = await start(context);
   const { status, headers, bytes } = await ask("POST", "/v1/workers/web-1/profile", '{"seconds": 3, "hz": 7}');
   assert.deepEqual([status, [...bytes]], [200, [31, 139, 0, 255]]);
@@ -80,7 +80,7 @@ test("a profile comes as bytes, with its engine and what is to be known about it
   ]);
 });
 
-test("what is not a profile within bounds is 400, and nothing is profiled", async (context) => {
+test("a profile request out of bounds returns 400 and profiles nothing", async (context) => {
   const { handle, ask } = await start(context);
   const bodies = ["[]", "x", '{"seconds":0}', '{"seconds":61}', '{"hz":101}', '{"hz":"9"}', '{"hz":1.5}', '{"s":1}'];
   for (const body of bodies) assert.equal((await ask("POST", "/v1/workers/web-0/profile", body)).status, 400, body);
@@ -92,7 +92,7 @@ test("what is not a profile within bounds is 400, and nothing is profiled", asyn
   assert.deepEqual([handle.orders, handle.audits], [[], []]);
 });
 
-test("neither dumps nor profiles are for whoever comes by", async (context) => {
+test("dumps and profiles need permission", async (context) => {
   const { handle, ask } = await start(context);
   for (const [method, path] of [
     ["POST", "/v1/workers/web-0/dump"],
@@ -104,7 +104,7 @@ test("neither dumps nor profiles are for whoever comes by", async (context) => {
   assert.deepEqual(handle.orders, []);
 });
 
-test("a client that leaves ends its profile", async (context) => {
+test("a profile ends when its client disconnects", async (context) => {
   const { handle, port } = await start(context);
   const begun = Promise.withResolvers<AbortSignal>();
   handle.takeProfile = (signal) => {
@@ -121,7 +121,7 @@ test("a client that leaves ends its profile", async (context) => {
   await aborted;
 });
 
-test("a profile that is refused is told; one that fails ends the connection and nothing else", async (context) => {
+test("a refused profile returns an error; a failed one only closes the connection", async (context) => {
   const { handle, ask } = await start(context);
   handle.takeProfile = () => Promise.reject(new ControllerError("REQUEST_REFUSED", "Cannot profile: busy"));
   const { status, text } = await ask("POST", "/debug/pprof/heap");

@@ -3,12 +3,13 @@ import { test } from "node:test";
 import { FakeHandle } from "../../test/support/fakeHandle.ts";
 import { problemsOf } from "../../test/support/jsonSchema.ts";
 import { instant } from "../base/time.ts";
-import { PATHS, statusOf } from "./api.ts";
+import { PATHS } from "./api.ts";
 import { compileRoutes, matchRoutes, type Route } from "./http/route.ts";
 import { ALL_ROUTES } from "./http/server.ts";
 import { openApiDocument } from "./openapi.ts";
 import { OPEN_ROUTES } from "./routes/openRoutes.ts";
 import { SCHEMAS } from "./schemas.ts";
+import { statusOf } from "./status.ts";
 
 interface Document {
   readonly openapi: string;
@@ -24,7 +25,7 @@ function valuesOf(value: unknown, key: string): unknown[] {
   return Object.entries(value).flatMap(([name, inner]) => [...(name === key ? [inner] : []), ...valuesOf(inner, key)]);
 }
 
-test("the document has each route once and nothing else", () => {
+test("the document contains exactly the routes", () => {
   const documented = Object.entries(DOCUMENT.paths).flatMap(([path, methods]) =>
     Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`),
   );
@@ -34,12 +35,12 @@ test("the document has each route once and nothing else", () => {
   assert.equal(DOCUMENT.openapi, "3.1.0");
 });
 
-test("every reference leads to a schema, and every schema is used", () => {
+test("every reference has a schema, and every schema is used", () => {
   const names = valuesOf(DOCUMENT, "$ref").map((reference) => String(reference).replace("#/components/schemas/", ""));
   assert.deepEqual([...new Set(names)].sort(), Object.keys(SCHEMAS).sort());
 });
 
-test("exactly the open routes need no permission, and each says so", () => {
+test("the document marks exactly the open routes as open", () => {
   for (const { method, path } of ALL_ROUTES) {
     const operation = DOCUMENT.paths[path]?.[method.toLowerCase()];
     const isOpen = OPEN_ROUTES.some((route) => route.path === path);
@@ -48,7 +49,7 @@ test("exactly the open routes need no permission, and each says so", () => {
   }
 });
 
-test("every path of the client is one of the document's", () => {
+test("the document contains every path of the client", () => {
   const compiled = compileRoutes(ALL_ROUTES);
   const paths = [
     PATHS.status,
@@ -65,18 +66,18 @@ test("every path of the client is one of the document's", () => {
   assert.equal(matchRoutes(compiled, PATHS.pool("a b/c", "scale"))[0]?.segments.get("pool"), "a b/c");
 });
 
-test("a dot in a path is a dot", () => {
+test("a dot in a path matches only a dot", () => {
   const compiled = compileRoutes(ALL_ROUTES);
   assert.equal(matchRoutes(compiled, "/v1/openapi.json").length, 1);
   assert.equal(matchRoutes(compiled, "/v1/openapiXjson").length, 0);
 });
 
-test("a route that names a schema which does not exist is a bug that shows at once", () => {
+test("a route with an unknown schema throws", () => {
   const route = { ...(ALL_ROUTES[0] as Route), body: "Nothing" };
-  assert.throws(() => openApiDocument([route], [], "1"), /no schema "Nothing"/u);
+  assert.throws(() => openApiDocument([route], [], "1"), /no schema is named "Nothing"/u);
 });
 
-test("a status is what its schema says, and the check sees what is not", () => {
+test("a status document matches its schema, and the check detects violations", () => {
   const view = new FakeHandle().view();
   const status = statusOf(view, {
     now: instant(4500),

@@ -4,13 +4,13 @@ import { SCHEMAS, type Schema } from "./schemas.ts";
 
 /** What each error status means. */
 const ERRORS: Readonly<Record<number, string>> = {
-  400: "The request is not understood",
+  400: "The request is malformed",
   401: "The token is missing or wrong",
-  403: "It may not be asked for from there",
-  404: "There is nothing of this name",
-  409: "It is not possible now",
+  403: "The client is not permitted to send this request",
+  404: "No such pool, worker or operation",
+  409: "Not possible in the current state",
   413: "The body is too large",
-  429: "Too many clients follow already",
+  429: "Too many clients already follow events or logs",
 };
 
 /** Description of each path segment. */
@@ -34,7 +34,7 @@ export function openApiDocument(routes: readonly Route[], open: readonly Route[]
       title: "Monoceros",
       version,
       description:
-        "The control socket serves it to whoever may open the file. Over TCP it takes the token, or a client on the same machine; metrics and health are open to all.",
+        "Over the control socket, every client that can open its file has full access. Over TCP, metrics and health are open to all; other requests need the token or must come over loopback.",
       license: { name: "Apache-2.0", identifier: "Apache-2.0" },
     },
     servers: [{ url: "/" }],
@@ -81,6 +81,6 @@ function errorOf(status: number): object {
 
 /** @throws RangeError if no schema has this name */
 function reference(name: string): Schema {
-  if (!Object.hasOwn(SCHEMAS, name)) throw new RangeError(`there is no schema "${name}"`);
+  if (!Object.hasOwn(SCHEMAS, name)) throw new RangeError(`no schema is named "${name}"`);
   return { $ref: `#/components/schemas/${name}` };
 }

@@ -29,7 +29,7 @@ function time(second: number): string {
   return new Date(1000 * second).toISOString();
 }
 
-test("an operation is followed from the queue to its success, with its times and its first reason", () => {
+test("an operation keeps its first reason and its times from the queue to its success", () => {
   const log = newLog();
   const common = { id: "op-1", pool: "web", what: "restart", reason: "asked for" };
   log.handle(news("queued"));
@@ -52,7 +52,7 @@ test("an operation is followed from the queue to its success, with its times and
   assert.deepEqual(log.pending(), []);
 });
 
-test("a failure tells why, and keeps why the operation was asked for", () => {
+test("a failed operation has an error and keeps the reason of the request", () => {
   const log = newLog();
   log.handle(news("started", { total: 2 }));
   log.handle(news("failed", { done: 1, total: 2, reason: "web-2 exited" }));
@@ -60,20 +60,20 @@ test("a failure tells why, and keeps why the operation was asked for", () => {
   assert.deepEqual([state, error, reason, done], ["failed", "web-2 exited", "asked for", 1]);
 });
 
-test("an operation that fails in the queue never started", () => {
+test("an operation that fails in the queue has no start time", () => {
   const log = newLog();
   log.handle(news("queued"));
   log.handle(news("failed", { reason: "the controller shuts down" }));
   assert.deepEqual([log.get("op-1")?.started_at, log.get("op-1")?.ended_at], [null, time(1)]);
 });
 
-test("other events leave no trace", () => {
+test("other events are ignored", () => {
   const log = newLog();
   log.handle({ kind: "pool_degraded", pool: "web", reason: "because" });
   assert.deepEqual([log.list(), log.get("web")], [[], undefined]);
 });
 
-test("200 operations are kept, and those that have not ended outlive those that have", () => {
+test("200 operations are kept, and ended operations are dropped first", () => {
   const log = newLog();
   log.handle(news("started", { id: "slow" }));
   for (let index = 0; index < 250; index++) {
@@ -84,7 +84,7 @@ test("200 operations are kept, and those that have not ended outlive those that 
   assert.deepEqual([ids.length, ids[0], ids[1], ids.at(-1)], [200, "slow", "op-51", "op-249"]);
 });
 
-test("the bound holds even where none has ended", () => {
+test("the limit holds even if no operation has ended", () => {
   const log = newLog();
   for (let index = 0; index < 300; index++) log.handle(news("queued", { id: `op-${index}` }));
   assert.equal(log.list().length, 200);

@@ -10,51 +10,52 @@ interface ErrorEntry {
   readonly meaning: string;
 }
 
-/** Every operational error code. Exit codes: 1 failed, 2 usage, 69 no controller, 78 configuration. */
+/** Every operational error code. Exit codes: 1 failure, 2 invalid command line, 69 no controller, 78 configuration. */
 export const ERROR_CODES = {
-  CONFIG_INVALID: { exitCode: 78, meaning: "The configuration has problems; each is listed with line and column." },
+  CONFIG_INVALID: {
+    exitCode: 78,
+    meaning: "The configuration has problems. The message lists each with line and column.",
+  },
   CONFIG_UNREADABLE: { exitCode: 78, meaning: "The configuration file cannot be read." },
   EXEC_NOT_FOUND: { exitCode: 78, meaning: "The executable of a pool does not exist or is not on PATH." },
-  EXEC_NOT_EXECUTABLE: { exitCode: 78, meaning: "The executable of a pool exists but may not be executed." },
+  EXEC_NOT_EXECUTABLE: { exitCode: 78, meaning: "The executable of a pool exists but cannot be executed." },
   INTERPRETER_NOT_FOUND: {
     exitCode: 78,
-    meaning:
-      "The executable of a pool exists, but not what it needs to start: the interpreter of its #! line, or its dynamic loader.",
+    meaning: "The executable of a pool exists, but its interpreter (#! line) or its dynamic loader does not.",
   },
   CWD_NOT_FOUND: { exitCode: 78, meaning: "The working directory of a pool does not exist." },
-  ENV_FILE_INVALID: {
-    exitCode: 78,
-    meaning: "An env_file cannot be read, or has lines that its dialect does not allow.",
-  },
+  ENV_FILE_INVALID: { exitCode: 78, meaning: "An env_file cannot be read, or contains invalid lines." },
   ARGUMENTS_TOO_LONG: {
     exitCode: 78,
-    meaning: "An argument or a variable of a pool, or all together, are longer than the kernel accepts.",
+    meaning: "The arguments and environment variables of a pool are longer than the kernel accepts.",
   },
   TLS_FILE_INVALID: {
     exitCode: 78,
     meaning: "A file of server.tls is missing, is not a regular file or cannot be read.",
   },
-  TOKEN_FILE_INVALID: { exitCode: 78, meaning: "The admin.token_file cannot be read or holds no token." },
-  USER_NOT_FOUND: { exitCode: 78, meaning: "A user or group of a pool is not known to this system." },
-  PERMISSION_REQUIRED: { exitCode: 78, meaning: "A pool asks for something that only root may do." },
+  TOKEN_FILE_INVALID: { exitCode: 78, meaning: "The admin.token_file cannot be read, or contains no token." },
+  USER_NOT_FOUND: { exitCode: 78, meaning: "A user or group of a pool does not exist on this system." },
+  PERMISSION_REQUIRED: { exitCode: 78, meaning: "A setting of a pool requires root privileges." },
   RUNTIME_DIR_UNUSABLE: {
     exitCode: 78,
     meaning:
-      "There is no directory for sockets and Envoy's files that can be written, or a user that needs it may not enter it.",
+      "No directory for sockets and Envoy's files is writable, or a user that needs the directory cannot enter it.",
   },
   SPAWN_SHIM_BLOCKED: {
     exitCode: 78,
     meaning:
-      "A pool needs the spawn shim, which sets users, limits and LISTEN_PID, but this system executes it neither from memory nor from supervisor.runtime_dir.",
+      "A pool needs the spawn shim, which sets users, limits and LISTEN_PID, but the system executes it neither from memory nor from supervisor.runtime_dir.",
   },
-  PORT_IN_USE: { exitCode: 1, meaning: "A port to listen on is taken; the holder is named where /proc tells." },
+  PORT_IN_USE: {
+    exitCode: 1,
+    meaning: "A port to listen on is in use. The message names the process if /proc shows it.",
+  },
   ADDRESS_UNAVAILABLE: { exitCode: 1, meaning: "An address to listen on cannot be bound on this machine." },
   SOCKET_IN_USE: { exitCode: 1, meaning: "Another process listens on the Unix socket of a pool." },
-  CONTROL_SOCKET_IN_USE: { exitCode: 1, meaning: "Another controller answers on the control socket." },
+  CONTROL_SOCKET_IN_USE: { exitCode: 1, meaning: "Another controller listens on the control socket." },
   CONTROL_SOCKET_UNSAFE: {
     exitCode: 1,
-    meaning:
-      "The path of the control socket holds something that is no socket, or another user controls its directory.",
+    meaning: "The file at the path of the control socket is not a socket, or another user controls its directory.",
   },
   RUNTIME_DIR_UNSAFE: {
     exitCode: 78,
@@ -62,15 +63,12 @@ export const ERROR_CODES = {
   },
   PROGRAM_UNTRUSTED: {
     exitCode: 78,
-    meaning: "Another user could replace a program that the controller runs with its own rights.",
+    meaning: "Another user could replace a program that the controller runs with its own privileges.",
   },
-  ENVOY_NOT_FOUND: { exitCode: 78, meaning: "A pool has a server, but there is no Envoy." },
-  ENVOY_NOT_EXECUTABLE: { exitCode: 78, meaning: "What should be Envoy cannot be run, or is something else." },
-  ENVOY_TOO_OLD: {
-    exitCode: 78,
-    meaning: "Envoy lacks what the proxy of a pool needs; 1.31 is the oldest that has it.",
-  },
-  ENVOY_CONFIG_REFUSED: { exitCode: 78, meaning: "Envoy does not take what a pool's server asks for." },
+  ENVOY_NOT_FOUND: { exitCode: 78, meaning: "A pool has a server, but no Envoy was found." },
+  ENVOY_NOT_EXECUTABLE: { exitCode: 78, meaning: "The Envoy executable cannot be run, or is another program." },
+  ENVOY_TOO_OLD: { exitCode: 78, meaning: "Envoy is older than 1.31, the oldest supported version." },
+  ENVOY_CONFIG_REFUSED: { exitCode: 78, meaning: "Envoy rejects the server settings of a pool." },
   INOTIFY_EXHAUSTED: {
     exitCode: 1,
     meaning:
@@ -78,32 +76,32 @@ export const ERROR_CODES = {
   },
   LISTENER_PORT_IN_USE: {
     exitCode: 1,
-    meaning: "The listener port of a pool is taken; the holder is named where /proc tells.",
+    meaning: "The listener port of a pool is in use. The message names the process if /proc shows it.",
   },
-  PROC_UNUSABLE: { exitCode: 1, meaning: "The file system /proc is missing or belongs to another PID namespace." },
-  SPAWN_FAILED: { exitCode: 1, meaning: "The kernel refused to start a process." },
+  PROC_UNUSABLE: { exitCode: 1, meaning: "The file system /proc is not mounted, or belongs to another PID namespace." },
+  SPAWN_FAILED: { exitCode: 1, meaning: "The kernel could not start a process." },
   PROCESS_LIMIT: {
     exitCode: 1,
     meaning:
-      "A limit on processes and threads was reached: pids.max of a control group, RLIMIT_NPROC or the kernel's own.",
+      "A limit on processes and threads is reached: pids.max of a control group, RLIMIT_NPROC or the kernel's own limit.",
   },
-  ENVOY_NO_ANSWER: { exitCode: 1, meaning: "Envoy did not answer in time; the machine may be overloaded." },
-  RESTARTS_EXHAUSTED: { exitCode: 1, meaning: "A worker had more unplanned exits than its budget allows." },
+  ENVOY_NO_ANSWER: { exitCode: 1, meaning: "Envoy did not respond in time. The machine may be overloaded." },
+  RESTARTS_EXHAUSTED: { exitCode: 1, meaning: "A worker reached its restart limit." },
   SHUTDOWN_FORCED: {
     exitCode: 1,
-    meaning: "Workers were killed: a second signal came, or supervisor.shutdown_timeout was over.",
+    meaning: "Workers were killed because a second signal arrived or supervisor.shutdown_timeout expired.",
   },
-  OPERATION_FAILED: { exitCode: 1, meaning: "A restart, scale, stop, start or reload could not be carried out." },
-  FILE_UNWRITABLE: { exitCode: 1, meaning: "A file that a command was to write cannot be written." },
-  USAGE: { exitCode: 2, meaning: "The command line is not understood." },
-  NO_CONTROLLER: { exitCode: 69, meaning: "No controller answers on the control socket." },
+  OPERATION_FAILED: { exitCode: 1, meaning: "A restart, scale, stop, start or reload failed." },
+  FILE_UNWRITABLE: { exitCode: 1, meaning: "A command could not write its output file." },
+  USAGE: { exitCode: 2, meaning: "The command line is invalid." },
+  NO_CONTROLLER: { exitCode: 69, meaning: "No controller listens on the control socket, or it does not respond." },
   WORKER_UNKNOWN: { exitCode: 1, meaning: "No worker has this id." },
-  PROCESS_UNKNOWN: { exitCode: 1, meaning: "No live process of the worker has this id." },
+  PROCESS_UNKNOWN: { exitCode: 1, meaning: "The worker has no live process with this id." },
   POOL_UNKNOWN: { exitCode: 1, meaning: "No pool has this name." },
-  OPERATION_UNKNOWN: { exitCode: 1, meaning: "No operation has this id, or it ended long ago and is forgotten." },
-  ACCESS_DENIED: { exitCode: 1, meaning: "The API request needs the token, or may not be made from there." },
-  REQUEST_INVALID: { exitCode: 1, meaning: "The API request is not understood." },
-  REQUEST_REFUSED: { exitCode: 1, meaning: "The API request is understood but not allowed or not possible now." },
+  OPERATION_UNKNOWN: { exitCode: 1, meaning: "No operation has this id, or it is no longer kept." },
+  ACCESS_DENIED: { exitCode: 1, meaning: "The API request needs the token, or is not permitted from this client." },
+  REQUEST_INVALID: { exitCode: 1, meaning: "The API request is malformed." },
+  REQUEST_REFUSED: { exitCode: 1, meaning: "The API request is not permitted or not possible in the current state." },
 } as const satisfies Record<string, ErrorEntry>;
 
 /** A stable name of an operational error, safe to match on. */

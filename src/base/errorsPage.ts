@@ -8,10 +8,11 @@ export function errorsPage(): string {
   );
   return `# Errors
 
-Generated from \`src/base/errors.ts\`. Every operational error has a stable code: in JSON errors of the API and of
-\`--json\`, in brackets behind the problems of a configuration, and as \`code\` in records of the log. A bug exits with 70.
+This page is generated from \`src/base/errors.ts\`; do not edit it. Every operational error has a stable code. It appears in JSON
+errors of the API and of \`--json\`, in brackets after configuration problems, and as \`code\` in log records. A bug in Monoceros
+exits with code 70.
 
-| code | exit code | meaning |
+| Code | Exit code | Meaning |
 |---|---|---|
 ${rows.join("\n")}
 `;

@@ -113,7 +113,7 @@ test("profile writes the received bytes and prints how to read them", async () =
   await using controller = await FakeController.start();
   controller.answers.set("POST /v1/workers/web-0/profile", (response) =>
     response
-      .writeHead(200, { "x-monoceros-engine": "proc", "x-monoceros-note": "the worker ended after 1s" })
+      .writeHead(200, { "x-monoceros-engine": "proc", "x-monoceros-note": "the worker exited after 1s" })
       .end(BYTES),
   );
   const file = join(controller.directory, "it.pb.gz");
@@ -122,12 +122,12 @@ test("profile writes the received bytes and prints how to read them", async () =
   assert.deepEqual([code, stderr], [0, ""]);
   assert.equal(
     stdout,
-    `wrote ${file}, profiled with proc: the worker ended after 1s\nRead it with: go tool pprof -top ${file}\n`,
+    `wrote ${file}, profiled with proc: the worker exited after 1s\nRead it with: go tool pprof -top ${file}\n`,
   );
   assert.deepEqual(readFileSync(file), BYTES);
   assert.equal(controller.bodies.at(-1), '{"seconds":3,"hz":20}');
   const json = JSON.parse((await run(...argv, "--json")).stdout) as unknown;
-  assert.deepEqual(json, { file, engine: "proc", pid: null, note: "the worker ended after 1s", bytes: 256 });
+  assert.deepEqual(json, { file, engine: "proc", pid: null, note: "the worker exited after 1s", bytes: 256 });
 });
 
 test("profile controller records CPU time, or with --heap memory", async () => {

@@ -127,7 +127,7 @@ function boot(
   reserveForWorkers(workers);
   const early = held.release();
   if (early.stop !== undefined) {
-    log.info(`received ${early.stop} during the start: no worker was started`);
+    log.info(`received ${early.stop} during startup; no worker was started`);
     finish(stoppedExitCode(early.stop));
     return;
   }

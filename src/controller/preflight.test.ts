@@ -306,7 +306,7 @@ test("a token file that is missing, a directory, empty or of several words is a 
     chmodSync(file, 0o600);
     assert.deepEqual((await check(yaml(file))).passed?.warnings, []);
     chmodSync(file, 0o644);
-    assert.match((await check(yaml(file))).passed?.warnings.join() ?? "", /every user of this machine may read it/u);
+    assert.match((await check(yaml(file))).passed?.warnings.join() ?? "", /every user can read it/u);
     writeFileSync(file, "short");
     const [warning = ""] = (await check(yaml(file))).passed?.warnings ?? [];
     assert.match(warning, /the token is short/u);

@@ -48,7 +48,7 @@ test("the socket of a controller that lives is left to it, and the refusal names
   const socket = join(scratch, "control.sock");
   await using first = await ControllerUnderTest.start({ workers: WORKER, socket });
   const text = await refused({ socket }, scratch);
-  assert.match(text, /Cannot listen on control socket .* answers there/u);
+  assert.match(text, /Cannot listen on control socket .* listens on it/u);
   assert.ok(text.includes(`pid ${first.pid} (${MONOCEROS} -c ${first.directory}/config.yaml)`), text);
   assert.equal((await first.status()).pid, first.pid, "the first one does not notice");
 });

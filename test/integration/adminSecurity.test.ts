@@ -274,7 +274,7 @@ describe("security of the admin fronts", () => {
       assert.match(stderr.join("\n"), /no socket/u);
       const second = await ControllerUnderTest.run({ workers: SLEEPERS, socket: scene.controller.socket });
       assert.equal(second.ending.code, 1);
-      assert.match(second.stderr.join("\n"), new RegExp(`pid ${scene.controller.pid} .*answers there`, "u"));
+      assert.match(second.stderr.join("\n"), new RegExp(`pid ${scene.controller.pid} .*listens on it`, "u"));
       assert.equal((await scene.controller.status()).phase, "running");
     } finally {
       rmSync(directory, { recursive: true });

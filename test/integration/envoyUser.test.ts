@@ -184,7 +184,7 @@ test("Envoy is refused at the control socket, whatever user it has", { skip }, a
     const found = await ask(port, "/v1/shutdown", "POST");
     return found.status === 403 ? found : undefined;
   }, "a connection follows the symlink");
-  assert.match(answer.body, /ACCESS_DENIED.*a proxy may not use the control socket/u);
+  assert.match(answer.body, /ACCESS_DENIED.*Envoy may not use the control socket/u);
   assert.equal((await ask(port, "/metrics")).status, 403);
   assert.equal((await controller.status()).phase, "running");
   const warnings = logsOf(controller, "warn").filter((line) => line.includes("refused Envoy"));
@@ -491,7 +491,7 @@ test("without a directory that can be written the start fails with what to mount
   const plain = await readOnly("");
   const said = plain.stderr.join("\n");
   assert.equal(plain.ending.code, 78, said);
-  assert.match(said, /neither "\/run\/monoceros" \(EROFS\) nor "\/run" \(EROFS\) can be written/u);
+  assert.match(said, /neither "\/run\/monoceros" \(EROFS\) nor "\/run" \(EROFS\) is writable/u);
   assert.match(said, /Mount a writable volume, such as an emptyDir, at \/run, or set supervisor\.runtime_dir/u);
   assert.doesNotMatch(said, /a bug|at .*\.ts:/u);
   const configured = await readOnly("  runtime_dir: /run/mine");
@@ -517,7 +517,7 @@ test("a directory that Envoy or a worker may not enter is named before anything 
     workers: onSockets(port),
   });
   assert.equal(ending.code, 78);
-  assert.ok(stderr.join("\n").includes(`directory "${closed}" is closed to it`), stderr.join("\n"));
+  assert.ok(stderr.join("\n").includes(`cannot enter directory "${closed}"`), stderr.join("\n"));
   mkdirSync(join(closed, "bin"));
   const envoy = join(closed, "bin", "envoy");
   writeFileSync(envoy, '#!/bin/sh\necho "envoy  version: 0/1.40.0/Clean/RELEASE/BoringSSL"\n', { mode: 0o755 });

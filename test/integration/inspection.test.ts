@@ -171,7 +171,7 @@ test("a worker that ends while it is profiled leaves what was seen until then, a
   await using controller = await ControllerUnderTest.start({ workers: short, env: { PATH: PLAIN_PATH } });
   await controller.event((event) => event.kind === "spawned");
   const profiled = await take(controller, "POST", "/v1/workers/short-0/profile", { seconds: 60 });
-  assert.match(String(profiled.headers["x-monoceros-note"]), /^the worker ended after [\d.]+m?s$/u);
+  assert.match(String(profiled.headers["x-monoceros-note"]), /^the worker exited after [\d.]+m?s$/u);
   assert.match(textOf(profiled), /thread sh/u);
 });
 

@@ -175,7 +175,10 @@ test("a process of another worker, or of none, is refused by dump and profile, w
     for (const pid of [second, controller.pid, 1]) {
       const { code, stderr } = await command(controller, what, "web-0", "--pid", String(pid));
       assert.equal(code, 1);
-      assert.match(stderr, new RegExp(`Cannot ${what} pid ${pid} of worker "web-0": its processes are ${first}`, "u"));
+      assert.match(
+        stderr,
+        new RegExp(`Cannot ${what} pid ${pid} of worker "web-0": no such process; its processes are ${first}`, "u"),
+      );
       const json = await command(controller, what, "web-0", "--pid", String(pid), "--json");
       assert.match(json.stderr, /"code":"PROCESS_UNKNOWN"/u);
     }

@@ -342,7 +342,7 @@ for (const [signal, code] of [
       assert.deepEqual(await controller.ended, { code, signal: null }, controller.stderr.join("\n"));
       assert.match(
         controller.stderr.join("\n"),
-        new RegExp(`received ${signal} during the start: no worker was started`, "u"),
+        new RegExp(`received ${signal} during startup; no worker was started`, "u"),
       );
       await untilGone(tool);
     });
@@ -368,7 +368,7 @@ test("SIGTERM at the end of the checks starts no worker", async () => {
     const { workers } = await proxyPool({ replicas: 1, server: { exec } });
     const { ending, stderr } = await ControllerUnderTest.run({ workers });
     assert.deepEqual(ending, { code: 143, signal: null }, stderr.join("\n"));
-    assert.match(stderr.join("\n"), /received SIGTERM during the start: no worker was started/u);
+    assert.match(stderr.join("\n"), /received SIGTERM during startup; no worker was started/u);
   } finally {
     rmSync(directory, { recursive: true });
   }

@@ -104,9 +104,9 @@ describe("another user of the machine", { skip: process.getuid?.() !== 0, concur
     lchownSync(socket, 0, 0);
     assert.match(
       (await monoceros(["status"], env)).stderr,
-      /not asked, user 10001 answers there, expected root or user 0/u,
+      /not trusted, a process of user 10001 listens on it, expected root or user 0/u,
     );
-    assert.match((await monoceros(["status", "--socket", socket])).stderr, /user 10001 answers there/u);
+    assert.match((await monoceros(["status", "--socket", socket])).stderr, /user 10001 listens on it/u);
     assert.equal(existsSync(requests), false, "nothing was sent");
     lchownSync(socket, ATTACKER, ATTACKER);
     assert.equal((await monoceros(["status", "--socket", socket])).code, 0);

@@ -1,8 +1,9 @@
 /** A controller on paper for tests of the HTTP fronts: keeps what it was asked, and has a view that a test may change. */
-import type { LogLine, ProfileAnswer, ProfileSubject, StatusDetails, WorkerDump } from "../../src/admin/api.ts";
+import type { LogLine, ProfileAnswer, ProfileSubject, WorkerDump } from "../../src/admin/api.ts";
 import { EventLog } from "../../src/admin/events.ts";
 import type { ControllerHandle } from "../../src/admin/handle.ts";
 import { OperationLog } from "../../src/admin/operations.ts";
+import type { StatusDetails } from "../../src/admin/status.ts";
 import { instant } from "../../src/base/time.ts";
 import { newController } from "../../src/core/controller.ts";
 import type { OperationKind } from "../../src/core/event.ts";

@@ -1,6 +1,6 @@
 /** Non-streaming responses of the fronts: JSON documents and errors with a code. */
 import { type ServerResponse, STATUS_CODES } from "node:http";
-import { type ControllerError, ERROR_CODES, type ErrorCode } from "../../base/errors.ts";
+import type { ControllerError, ErrorCode } from "../../base/errors.ts";
 import type { ApiError } from "../api.ts";
 
 /** HTTP statuses of errors that a request can cause; any other error is a conflict with the current state. */
@@ -18,7 +18,7 @@ function toText(body: object): string {
 }
 
 function errorBody(code: ErrorCode, message: string): ApiError {
-  return { error: { code, message: `${message} (${ERROR_CODES[code].meaning})` } };
+  return { error: { code, message } };
 }
 
 /** A complete raw response, for a connection on which no request could be parsed. */

@@ -25,12 +25,12 @@ function verdict(changes: Partial<Credentials>, check?: typeof isToken): string 
   return decision.kind === "admitted" ? decision.who : decision.status;
 }
 
-test("what is open is open to all, whatever they say", () => {
+test("open routes are open to all clients", () => {
   for (const changes of [FAR, { host: undefined }, { remoteAddress: undefined }, { authorization: "Bearer wrong" }])
-    assert.equal(verdict({ ...changes, isOpen: true }, isToken), "anybody");
+    assert.equal(verdict({ ...changes, isOpen: true }, isToken), "any client");
 });
 
-test("this machine may under its own names, and under no other", () => {
+test("loopback is permitted only with a loopback name as Host", () => {
   for (const host of ["localhost", "LocalHost:80", "127.0.0.1", "127.1.2.3:9000", "[::1]", "[::1]:9000"])
     assert.equal(verdict({ host }), "loopback", host);
   for (const host of [
@@ -51,12 +51,12 @@ test("this machine may under its own names, and under no other", () => {
     assert.equal(verdict({ host }), 403, String(host));
 });
 
-test("others may not, even where they say localhost", () => {
+test("other machines are refused, even with localhost as Host", () => {
   for (const remoteAddress of ["10.0.0.7", "::ffff:10.0.0.7", "fe80::1", "127.evil", "1127.0.0.1", undefined])
     assert.equal(verdict({ remoteAddress }), 403, String(remoteAddress));
 });
 
-test("the token opens it from anywhere; without it, or with another one, it is 401", () => {
+test("the token permits any client; a missing or wrong token returns 401", () => {
   assert.equal(verdict({ ...FAR, authorization: "Bearer right" }, isToken), "the token");
   assert.equal(verdict({ ...FAR, authorization: "bearer   right " }, isToken), "the token");
   assert.equal(verdict({ authorization: "Bearer right" }, isToken), "the token");
@@ -74,18 +74,18 @@ test("the token opens it from anywhere; without it, or with another one, it is 4
     assert.equal(verdict({ ...FAR, authorization }, isToken), 401, String(authorization));
 });
 
-test("a wrong token is wrong on this machine too, and none is asked for there", () => {
+test("over loopback a wrong token is refused, and none is required", () => {
   assert.equal(verdict({ authorization: "Bearer wrong" }, isToken), 401);
   assert.equal(verdict({}, isToken), "loopback");
   assert.equal(verdict({ host: "evil.example" }, isToken), 403);
 });
 
-test("where there is no token, none is right", () => {
+test("without a configured token, every token is refused", () => {
   assert.equal(verdict({ ...FAR, authorization: "Bearer undefined" }), 403);
   assert.equal(verdict({ ...FAR, authorization: "Bearer " }), 403);
 });
 
-test("a page of another origin may ask for nothing that costs something, whoever carries it", () => {
+test("a page of another origin is refused, regardless of token and address", () => {
   const change = { isForeignAllowed: false };
   const carriers = [{}, { ...FAR, authorization: "Bearer right" }];
   for (const carrier of carriers) {
@@ -109,14 +109,14 @@ test("a page of another origin may ask for nothing that costs something, whoever
   }
 });
 
-test("what costs nothing is not refused for its origin; what is open but costs something is", () => {
+test("routes that permit foreign origins do; other open routes do not", () => {
   const foreign = { origin: "http://evil.example", secFetchSite: "cross-site" };
   assert.equal(verdict({ ...foreign, isForeignAllowed: true }), "loopback");
-  assert.equal(verdict({ ...foreign, isForeignAllowed: true, isOpen: true, ...FAR }), "anybody");
+  assert.equal(verdict({ ...foreign, isForeignAllowed: true, isOpen: true, ...FAR }), "any client");
   assert.equal(verdict({ ...foreign, isOpen: true }), 403);
 });
 
-test("a refusal of a change names no secret and does not say whether the token was right", () => {
+test("a refusal because of the origin does not reveal whether the token was right", () => {
   const change = { origin: "http://evil.example" };
   assert.deepEqual(
     decideAccess(credentials({ ...change, authorization: "Bearer right" }), isToken),

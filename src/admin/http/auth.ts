@@ -24,26 +24,30 @@ export interface Credentials {
 export type TokenCheck = undefined | ((text: string) => boolean);
 
 export type AccessDecision =
-  | { readonly kind: "admitted"; readonly who: "anybody" | "the token" | "loopback" }
+  | { readonly kind: "admitted"; readonly who: "any client" | "the token" | "loopback" }
   | { readonly kind: "refused"; readonly status: 401 | 403; readonly message: string };
 
 /** Decides whether the request is permitted. */
 export function decideAccess(credentials: Credentials, isToken: TokenCheck): AccessDecision {
   if (!credentials.isForeignAllowed && isForeign(credentials))
-    return { kind: "refused", status: 403, message: "a page of another origin may not ask for this" };
-  if (credentials.isOpen) return { kind: "admitted", who: "anybody" };
+    return { kind: "refused", status: 403, message: "a page of another origin may not send this request" };
+  if (credentials.isOpen) return { kind: "admitted", who: "any client" };
   const presented = bearerToken(credentials.authorization);
   if (isToken !== undefined && presented !== undefined) {
     if (isToken(presented)) return { kind: "admitted", who: "the token" };
-    return { kind: "refused", status: 401, message: "this is not the token" };
+    return { kind: "refused", status: 401, message: "the token is wrong" };
   }
   if (isLoopbackAddress(credentials.remoteAddress)) {
     if (isLoopbackHost(credentials.host)) return { kind: "admitted", who: "loopback" };
-    const message = "from this machine only under a name of it: localhost, 127.0.0.1 or [::1]";
+    const message = "over loopback, the Host must be localhost, 127.0.0.1 or [::1]";
     return { kind: "refused", status: 403, message };
   }
-  if (isToken !== undefined) return { kind: "refused", status: 401, message: "this needs the token" };
-  return { kind: "refused", status: 403, message: "only from this machine; admin.token_file opens it to others" };
+  if (isToken !== undefined) return { kind: "refused", status: 401, message: "a token is required" };
+  return {
+    kind: "refused",
+    status: 403,
+    message: "permitted over loopback only; admin.token_file permits other clients",
+  };
 }
 
 /** The token that an Authorization header presents (RFC 6750); undefined if it presents none. */

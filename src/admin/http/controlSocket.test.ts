@@ -86,7 +86,7 @@ test("a second controller that took the path keeps it when the first one exits, 
   rmSync(first.path);
   const second = await Side.start("second", first.path);
   await eventually(
-    () => first.warnings.find((text) => /cannot be bound again: .*process answers there/u.test(text)),
+    () => first.warnings.find((text) => /cannot be bound again: .*process listens on it/u.test(text)),
     "the first one says so",
   );
   assert.equal(await ask(first.path), "second");

@@ -58,7 +58,7 @@ export function createFront(options: FrontOptions): Server {
   );
   server.on("clientError", refuseUnread);
   server.on("checkExpectation", (_, response) =>
-    sendError(response, 417, "REQUEST_INVALID", "expected 100-continue or nothing in Expect"),
+    sendError(response, 417, "REQUEST_INVALID", "the only supported Expect header is 100-continue"),
   );
   // A failed accept() is not fatal (accept(2): ENOBUFS, ENOMEM). Callers of listen handle its errors themselves.
   server.on("error", () => {});
@@ -67,8 +67,8 @@ export function createFront(options: FrontOptions): Server {
 
 /** HTTP status and message, by Node.js error code, for requests that could not be parsed or timed out. */
 const UNREAD: Readonly<Record<string, readonly [status: number, message: string]>> = {
-  HPE_HEADER_OVERFLOW: [431, `headers may have ${MAX_HEADER_BYTES} bytes`],
-  ERR_HTTP_REQUEST_TIMEOUT: [408, `a request must have come after ${REQUEST_TIMEOUT_MS / 1000} s`],
+  HPE_HEADER_OVERFLOW: [431, `the headers exceed ${MAX_HEADER_BYTES} bytes`],
+  ERR_HTTP_REQUEST_TIMEOUT: [408, `the request was not complete within ${REQUEST_TIMEOUT_MS / 1000} s`],
 };
 
 /** Sends the error and closes the connection; does nothing more if the client has disconnected. */
@@ -78,7 +78,7 @@ function refuseUnread(error: NodeJS.ErrnoException, socket: Duplex): void {
     socket.destroy();
     return;
   }
-  const [status, message] = UNREAD[error.code ?? ""] ?? [400, "this is no HTTP request"];
+  const [status, message] = UNREAD[error.code ?? ""] ?? [400, "not an HTTP request"];
   socket.end(rawError(status, "REQUEST_INVALID", message));
   // Closing with unread bytes would discard the response (RST), so stop reading and close shortly afterwards.
   socket.pause();
@@ -97,7 +97,7 @@ function consume(request: IncomingMessage, response: ServerResponse, answer: (bo
     }
     request.pause();
     response.setHeader("connection", "close");
-    sendError(response, 413, "REQUEST_INVALID", `a body may have ${MAX_BODY_BYTES} bytes`);
+    sendError(response, 413, "REQUEST_INVALID", `the body exceeds ${MAX_BODY_BYTES} bytes`);
   });
   request.on("error", () => response.destroy());
   request.on("end", () => {
@@ -121,11 +121,11 @@ class Front {
   dispatch(request: IncomingMessage, response: ServerResponse, body: string): void {
     const url = parseUrl(request.url ?? "/");
     if (url === undefined) {
-      sendError(response, 400, "REQUEST_INVALID", "the request target is no path");
+      sendError(response, 400, "REQUEST_INVALID", "the request target is not a path");
       return;
     }
     if ((request.headersDistinct["host"] ?? []).length > 1) {
-      sendError(response, 400, "REQUEST_INVALID", "a request has one Host");
+      sendError(response, 400, "REQUEST_INVALID", "the request has more than one Host header");
       return;
     }
     const found = matchRoutes(this.#routes, url.pathname);
@@ -151,11 +151,11 @@ class Front {
       sendError(response, 404, "REQUEST_INVALID", `${url.pathname} does not exist`);
     } else if (hit === undefined) {
       response.setHeader("allow", found.map(({ route }) => route.method).join(", "));
-      sendError(response, 405, "REQUEST_INVALID", `${url.pathname} does not take ${request.method}`);
+      sendError(response, 405, "REQUEST_INVALID", `${url.pathname} does not support ${request.method}`);
     } else if (request.method === "HEAD" && hit.route.isStream === true) {
       response.writeHead(200, { "content-type": "text/event-stream" }).end();
     } else if (!this.#connections.answer(request.socket, response, hit.route.isStream === true)) {
-      sendError(response, 429, "REQUEST_REFUSED", `${MAX_STREAMS} clients follow events or logs already`);
+      sendError(response, 429, "REQUEST_REFUSED", `${MAX_STREAMS} clients already follow events or logs`);
     } else {
       this.#handle(hit, { ...call, caller: admission.caller });
       this.#connections.boundUnread();

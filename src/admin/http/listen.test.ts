@@ -88,7 +88,7 @@ function leaveStaleSocket(path: string): void {
   assert.ok(lstatSync(path).isSocket());
 }
 
-test("port 0 is a free port, and its number is told", async () => {
+test("port 0 binds a free port and returns its number", async () => {
   await withServer(async (server) => {
     const port = await listenOnPort(server, 0, "127.0.0.1", OPEN, BLIND);
     assert.ok(port > 0);
@@ -97,11 +97,11 @@ test("port 0 is a free port, and its number is told", async () => {
   });
 });
 
-test("a port that is taken names its holder by pid and command", async () => {
+test("the error for a port in use names its holder by pid and command", async () => {
   const { pid, line } = await holder("port");
   await withServer(async (server) => {
     await assert.rejects(listenOnPort(server, Number(line), "127.0.0.1", OPEN, FIND), (error) => {
-      assert.ok(error instanceof ControllerError && error.hint === "End it, or set admin.port.");
+      assert.ok(error instanceof ControllerError && error.hint === "Stop it, or set admin.port to another port.");
       return refusal(
         "PORT_IN_USE",
         new RegExp(
@@ -113,7 +113,7 @@ test("a port that is taken names its holder by pid and command", async () => {
   });
 });
 
-test("a port whose holder cannot be known is still said to be taken", async () => {
+test("a port in use is reported even if its holder is unknown", async () => {
   const { line } = await holder("port");
   await withServer(async (server) => {
     const attempt = listenOnPort(server, Number(line), "127.0.0.1", OPEN, BLIND);
@@ -121,7 +121,7 @@ test("a port whose holder cannot be known is still said to be taken", async () =
   });
 });
 
-test("an address that is not this machine's is an error of its own", async () => {
+test("an address of another machine is ADDRESS_UNAVAILABLE", async () => {
   await withServer(async (server) => {
     // 192.0.2.0/24 is for documentation (RFC 5737), nobody has it.
     const attempt = listenOnPort(server, 0, "192.0.2.1", OPEN, BLIND);
@@ -129,7 +129,7 @@ test("an address that is not this machine's is an error of its own", async () =>
   });
 });
 
-test("the control socket is its owner's alone, and a directory made for it can only be passed through", async () => {
+test("the control socket has mode 0600 and its created directories have mode 0711", async () => {
   await withServer(async (server) => {
     const path = join(fresh(), "a", "b", "control.sock");
     const umask = process.umask(0);
@@ -154,7 +154,7 @@ test("a stale socket is replaced", async () => {
   });
 });
 
-test("a socket on which another process answers is left alone, and its holder is named", async () => {
+test("a socket in use is kept, and the error names its holder", async () => {
   const path = join(fresh(), "control.sock");
   const { pid } = await holder(path);
   await withServer(async (server) => {
@@ -162,18 +162,18 @@ test("a socket on which another process answers is left alone, and its holder is
       listenOnSocket(server, [path], FIND, OPEN_SOCKET),
       refusal(
         "CONTROL_SOCKET_IN_USE",
-        new RegExp(`control socket "${path}": pid ${pid} \\(.*\\) answers there$`, "su"),
+        new RegExp(`control socket "${path}": pid ${pid} \\(.*\\) listens on it$`, "su"),
       ),
     );
     await assert.rejects(
       listenOnSocket(server, [path], BLIND, OPEN_SOCKET),
-      refusal("CONTROL_SOCKET_IN_USE", /another process answers there$/u),
+      refusal("CONTROL_SOCKET_IN_USE", /another process listens on it$/u),
     );
   });
   assert.ok(lstatSync(path).isSocket());
 });
 
-test("what is no socket is never removed", async () => {
+test("a file that is not a socket is never removed", async () => {
   const place = fresh();
   const precious = join(place, "precious");
   writeFileSync(precious, "data");
@@ -187,7 +187,7 @@ test("what is no socket is never removed", async () => {
     for (const path of [precious, link, dangling, folder]) {
       await assert.rejects(
         listenOnSocket(server, [path], BLIND, OPEN_SOCKET),
-        refusal("CONTROL_SOCKET_UNSAFE", /there is something that is no socket$/u),
+        refusal("CONTROL_SOCKET_UNSAFE", /the file exists and is not a socket$/u),
       );
       assert.ok(lstatSync(path, { throwIfNoEntry: false }) !== undefined, path);
     }
@@ -195,7 +195,7 @@ test("what is no socket is never removed", async () => {
   assert.equal(readFileSync(precious, "utf8"), "data");
 });
 
-test("a directory in which strangers may write is refused, one with the sticky bit is not", async () => {
+test("a directory writable by other users is refused unless it is sticky", async () => {
   const open = fresh();
   chmodSync(open, 0o777);
   const sticky = fresh();
@@ -211,7 +211,7 @@ test("a directory in which strangers may write is refused, one with the sticky b
   });
 });
 
-test("a directory that is another user's link is refused, wherever it leads", {
+test("a directory reached through another user's symbolic link is refused", {
   skip: process.getuid?.() !== 0,
 }, async () => {
   const place = fresh();
@@ -231,7 +231,7 @@ test("a directory that is another user's link is refused, wherever it leads", {
   });
 });
 
-test("the first place that can be used is taken; the others say why they could not", async () => {
+test("the first usable path is used, and the reasons of the others are returned", async () => {
   const place = fresh();
   const file = join(place, "file");
   writeFileSync(file, "");
@@ -246,7 +246,7 @@ test("the first place that can be used is taken; the others say why they could n
     assert.equal(bound?.path, good);
     assert.equal(reasons.length, 3);
     assert.match(reasons[0] ?? "", /^.*\/file\/control\.sock: (?:ENOTDIR|EEXIST)/u);
-    assert.match(reasons[1] ?? "", /busy\.sock: Cannot listen on control socket .* another process answers there$/u);
+    assert.match(reasons[1] ?? "", /busy\.sock: Cannot listen on control socket .* another process listens on it$/u);
     assert.ok(reasons[2]?.startsWith(`${tooLong}: `));
     assert.equal(server.listening, true);
     assert.equal(existsSync(join(place, "unused.sock")), false);
@@ -254,7 +254,7 @@ test("the first place that can be used is taken; the others say why they could n
   other.close();
 });
 
-test("where no place can be used the reason of each is told, an ordinary one too, which is silent otherwise", async () => {
+test("if no path is usable, expected reasons are returned too", async () => {
   // Nobody, not even root, makes a directory there: EPERM, EACCES or, in a container, EROFS.
   const forbidden = "/sys/monoceros-test/control.sock";
   await withServer(async (server) => {
@@ -268,7 +268,7 @@ test("where no place can be used the reason of each is told, an ordinary one too
   });
 });
 
-test("where no place can be used there is no path, only reasons", async () => {
+test("if no path is usable, only reasons are returned", async () => {
   const file = join(fresh(), "file");
   writeFileSync(file, "");
   await withServer(async (server) => {

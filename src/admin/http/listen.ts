@@ -78,7 +78,7 @@ function cannotListen(
   const who = holder === undefined ? "another process" : `pid ${holder.pid} (${holder.command})`;
   return new ControllerError("PORT_IN_USE", `${text}: ${who} holds the port`, {
     cause: error,
-    hint: "End it, or set admin.port.",
+    hint: "Stop it, or set admin.port to another port.",
   });
 }
 
@@ -168,17 +168,15 @@ async function removeStaleSocket(path: string, find: ListenerFinder): Promise<vo
   if (!found.isSocket())
     throw new ControllerError(
       "CONTROL_SOCKET_UNSAFE",
-      `Cannot listen on control socket "${path}": there is something that is no socket`,
+      `Cannot listen on control socket "${path}": the file exists and is not a socket`,
     );
   if (await answers(path)) {
     const holder = find.onSocket(path);
     const who = holder === undefined ? "another process" : `pid ${holder.pid} (${holder.command})`;
     throw new ControllerError(
       "CONTROL_SOCKET_IN_USE",
-      `Cannot listen on control socket "${path}": ${who} answers there`,
-      {
-        hint: "Stop it, or set admin.socket to another path.",
-      },
+      `Cannot listen on control socket "${path}": ${who} listens on it`,
+      { hint: "Stop it, or set admin.socket to another path." },
     );
   }
   rmSync(path, { force: true });

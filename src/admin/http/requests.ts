@@ -18,7 +18,7 @@ export function findWorker(call: Call, id: string, action: Action | "dump" | "pr
     const worker = pool.workers.find((each) => each.id === id);
     if (worker !== undefined) return { index: pool.index, slot: worker.slot, role: pool.role, fronts: pool.fronts };
   }
-  throw new ControllerError("WORKER_UNKNOWN", `Cannot ${action} worker "${id}": there is no such worker`);
+  throw new ControllerError("WORKER_UNKNOWN", `Cannot ${action} worker "${id}": no such worker`);
 }
 
 /** A JSON object with no keys but these. @throws ControllerError REQUEST_INVALID that describes the expected body */
@@ -28,10 +28,10 @@ export function parseBody(text: string, known: readonly string[], example: strin
   try {
     body = JSON.parse(text);
   } catch {
-    throw new ControllerError("REQUEST_INVALID", `The body is ${text === "" ? "empty" : "no JSON"}, ${expected}`);
+    throw new ControllerError("REQUEST_INVALID", `The body is ${text === "" ? "empty" : "not JSON"}, ${expected}`);
   }
   if (typeof body !== "object" || body === null || Array.isArray(body))
-    throw new ControllerError("REQUEST_INVALID", `The body is no object, ${expected}`);
+    throw new ControllerError("REQUEST_INVALID", `The body is not an object, ${expected}`);
   const unknown = Object.keys(body).find((key) => !known.includes(key));
   if (unknown !== undefined)
     throw new ControllerError("REQUEST_INVALID", `The body has an unknown key ${shorten(unknown)}, ${expected}`);
@@ -49,7 +49,7 @@ export function wholeNumber(
     return value;
   throw new ControllerError(
     "REQUEST_INVALID",
-    `${name}: expected a whole number ≥ ${bounds.least} and ≤ ${bounds.most}, got ${shorten(value)}`,
+    `${name}: expected a whole number from ${bounds.least} to ${bounds.most}, got ${shorten(value)}`,
   );
 }
 

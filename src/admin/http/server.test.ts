@@ -117,7 +117,7 @@ test("the control socket refuses a proxy on every route", async () => {
       ] as const) {
         const { status, text } = await ask(to, method, path);
         assert.equal(status, 403, path);
-        assert.match(text, /ACCESS_DENIED.*a proxy may not use the control socket/u);
+        assert.match(text, /ACCESS_DENIED.*Envoy may not use the control socket/u);
       }
       assert.deepEqual([handle.orders, handle.audits], [[], []]);
     },
@@ -126,7 +126,7 @@ test("the control socket refuses a proxy on every route", async () => {
   );
 });
 
-test("both fronts serve metrics with type and length, in the form that was asked for", async () => {
+test("both fronts serve metrics with type and length, in the requested format", async () => {
   for (const kind of ["tcp", "control"] as const) {
     await withFront(kind, async ({ to }) => {
       const { status, headers, text } = await ask({ ...to, headers: { accept: "openmetrics" } }, "GET", "/metrics?x=1");
@@ -137,7 +137,7 @@ test("both fronts serve metrics with type and length, in the form that was asked
   }
 });
 
-test("health is 200 or 503 by the view, and live is 200 as long as there is an answer", async () => {
+test("health follows the view, and live is always 200", async () => {
   await withFront("tcp", async ({ handle, to }) => {
     const codes = async () =>
       Promise.all(
@@ -153,7 +153,7 @@ test("health is 200 or 503 by the view, and live is 200 as long as there is an a
   });
 });
 
-test("over TCP what is not open to all needs the token or a name of this machine", async () => {
+test("over TCP, routes that are not open need the token or a loopback name", async () => {
   const closed = [
     ["GET", "/dashboard"],
     ["GET", "/v1/status"],
@@ -191,7 +191,7 @@ test("over TCP what is not open to all needs the token or a name of this machine
   );
 });
 
-test("the dashboard follows the rules of /v1, but with a token its page is open to all, and only to read", async () => {
+test("the dashboard follows the rules of /v1, but with a token its page is open to all", async () => {
   const isRefused = async (to: RequestOptions, headers: Record<string, string>) =>
     [401, 403].includes((await ask({ ...to, headers }, "GET", "/")).status ?? 0);
   await withFront("tcp", async ({ to }) => {
@@ -213,7 +213,7 @@ test("the dashboard follows the rules of /v1, but with a token its page is open 
   });
 });
 
-test("a page of another origin orders nothing over TCP", async () => {
+test("a page of another origin can change nothing over TCP", async () => {
   await withFront("tcp", async ({ handle, to }) => {
     for (const headers of [{ origin: "http://evil.example" }, { origin: "null" }, { "sec-fetch-site": "cross-site" }]) {
       const answer = await ask({ ...to, headers }, "POST", "/v1/pools/web/restart");
@@ -225,7 +225,7 @@ test("a page of another origin orders nothing over TCP", async () => {
   });
 });
 
-test("every change is kept with who asked for it, before it is done", async () => {
+test("every change is audited with its requester before it happens", async () => {
   await withFront("control", async ({ handle, to }) => {
     const audited: number[] = [];
     handle.onOrder = () => audited.push(handle.audits.length);
@@ -250,7 +250,7 @@ test("every change is kept with who asked for it, before it is done", async () =
   });
 });
 
-test("an unknown path is 404, a wrong method 405 with what is allowed", async () => {
+test("an unknown path returns 404, a wrong method 405 with Allow", async () => {
   await withFront("control", async ({ handle, to }) => {
     for (const path of ["/v2/status", "/metrics/", "/health/none", "/v1/workers/web-0/kill", "/v1/workers/a/b/stop"]) {
       const answer = await ask(to, "GET", path);
@@ -264,13 +264,13 @@ test("an unknown path is 404, a wrong method 405 with what is allowed", async ()
   });
 });
 
-test("a request target that is no path is 400", async () => {
+test("a request target that is not a path returns 400", async () => {
   await withFront("tcp", async ({ to }) => {
     for (const path of ["*", "http://elsewhere/metrics"]) assert.equal((await ask(to, "GET", path)).status, 400, path);
   });
 });
 
-test("HEAD is GET without the body", async () => {
+test("HEAD returns the headers of GET", async () => {
   await withFront("control", async ({ to }) => {
     for (const path of ["/metrics", "/v1/status", "/health/live"]) {
       const got = await ask(to, "GET", path);
@@ -280,7 +280,7 @@ test("HEAD is GET without the body", async () => {
   });
 });
 
-test("HEAD of a stream ends, and the client can ask for more", async () => {
+test("HEAD of a stream ends, and the connection stays usable", async () => {
   await withFront("control", async ({ to }) => {
     const agent = new Agent({ keepAlive: true, maxSockets: 1 });
     for (const path of ["/v1/events", "/v1/logs"]) {
@@ -292,7 +292,7 @@ test("HEAD of a stream ends, and the client can ask for more", async () => {
   });
 });
 
-test("a body that is too large is 413 and the order is not carried out", async () => {
+test("a body that is too large returns 413 and changes nothing", async () => {
   await withFront("control", async ({ handle, to }) => {
     const answer = await ask(to, "POST", "/v1/shutdown", Buffer.alloc(65_537));
     assert.deepEqual([answer.status, errorCode(answer), answer.headers.connection], [413, "REQUEST_INVALID", "close"]);
@@ -300,14 +300,14 @@ test("a body that is too large is 413 and the order is not carried out", async (
   });
 });
 
-test("a body within the bound is read and dropped", async () => {
+test("an unused body within the limit is discarded", async () => {
   await withFront("control", async ({ handle, to }) => {
     assert.equal((await ask(to, "POST", "/v1/shutdown", Buffer.alloc(65_536))).status, 202);
     assert.equal(handle.orders.length, 1);
   });
 });
 
-test("the status document is the view at this moment", async () => {
+test("the status document reflects the current view", async () => {
   await withFront("control", async ({ to }) => {
     const { status, headers, text } = await ask(to, "GET", "/v1/status");
     assert.deepEqual([status, headers["content-type"]], [200, "application/json"]);
@@ -337,7 +337,7 @@ test("the status document is the view at this moment", async () => {
   });
 });
 
-test("a shutdown is accepted first and asked for after the answer has left", async () => {
+test("a shutdown starts after its response is sent", async () => {
   await withFront("control", async ({ handle, server, to }) => {
     const { promise, resolve } = Promise.withResolvers<boolean>();
     const { promise: answered, resolve: answering } = Promise.withResolvers<ServerResponse>();
@@ -346,11 +346,11 @@ test("a shutdown is accepted first and asked for after the answer has left", asy
     const { status, text } = await ask(to, "POST", "/v1/shutdown");
     assert.deepEqual([status, text], [202, '{"accepted":true}\n']);
     assert.equal(await promise, true);
-    assert.deepEqual(handle.orders, ["shutdown: asked through the API"]);
+    assert.deepEqual(handle.orders, ["shutdown: requested through the API"]);
   });
 });
 
-test("a shutdown whose client is gone before the answer is carried out all the same", async () => {
+test("a shutdown happens even if its client has disconnected", async () => {
   await withFront("control", async ({ handle, to }) => {
     const { promise, resolve } = Promise.withResolvers<void>();
     handle.onOrder = resolve;
@@ -361,7 +361,7 @@ test("a shutdown whose client is gone before the answer is carried out all the s
   });
 });
 
-test("orders reach the right slots of the right pool, and are answered with their operation", async () => {
+test("operations reach the right slots and return their id", async () => {
   await withFront("control", async ({ handle, to }) => {
     handle.events.add({ kind: "controller_ready", afterMs: 5 });
     const first = await ask(to, "POST", "/v1/workers/web-1/stop");
@@ -392,7 +392,7 @@ test("orders reach the right slots of the right pool, and are answered with thei
   });
 });
 
-test("a proxy is neither stopped nor scaled", async () => {
+test("a proxy can be neither stopped nor scaled", async () => {
   await withFront("control", async ({ handle, to }) => {
     for (const path of ["/v1/pools/web-proxy/stop", "/v1/workers/web-proxy-0/stop", "/v1/pools/web-proxy/scale"]) {
       const answer = await ask(to, "POST", path, Buffer.from('{"replicas": 2}'));
@@ -402,15 +402,15 @@ test("a proxy is neither stopped nor scaled", async () => {
   });
 });
 
-test("a body to scale that is not right is 400 and says what it should be", async () => {
+test("an invalid scale request returns 400 and names the expected body", async () => {
   await withFront("control", async ({ handle, to }) => {
     const cases: readonly (readonly [body: string, words: RegExp])[] = [
       ["", /body is empty, expected .*replicas/u],
-      ["{", /body is no JSON/u],
-      ["[4]", /body is no object/u],
-      ["null", /body is no object/u],
-      ["4", /body is no object/u],
-      ["{}", /whole number ≥ 1.*got nothing/u],
+      ["{", /body is not JSON/u],
+      ["[4]", /body is not an object/u],
+      ["null", /body is not an object/u],
+      ["4", /body is not an object/u],
+      ["{}", /whole number from 1 .*got nothing/u],
       ['{"replicas": 0}', /got 0/u],
       ['{"replicas": -1}', /got -1/u],
       ['{"replicas": 1.5}', /got 1\.5/u],
@@ -432,7 +432,7 @@ test("a body to scale that is not right is 400 and says what it should be", asyn
   });
 });
 
-test("operations are listed and shown, in the status as long as they have not ended", async () => {
+test("operations are listed and shown, and pending ones are in the status", async () => {
   await withFront("control", async ({ handle, to }) => {
     await ask(to, "POST", "/v1/pools/web/restart");
     const running: Operation = {
@@ -467,7 +467,7 @@ test("operations are listed and shown, in the status as long as they have not en
   });
 });
 
-test("operations do not pile up: the 51st that waits is refused", async () => {
+test("the 51st pending operation is refused", async () => {
   await withFront("control", async ({ handle, to }) => {
     for (let count = 0; count < 50; count++) assert.equal((await ask(to, "POST", "/v1/pools/web/restart")).status, 202);
     const refused = await ask(to, "POST", "/v1/pools/web/restart");
@@ -476,7 +476,7 @@ test("operations do not pile up: the 51st that waits is refused", async () => {
   });
 });
 
-test("an order for a worker that does not exist is 404, however it is written", async () => {
+test("an unknown worker returns 404, however its id is written", async () => {
   await withFront("control", async ({ handle, to }) => {
     for (const id of ["web-99", "nobody-0", "%E0%A4%A", "web-0%00"]) {
       const answer = await ask(to, "POST", `/v1/workers/${id}/stop`);
@@ -486,7 +486,7 @@ test("an order for a worker that does not exist is 404, however it is written", 
   });
 });
 
-test("an order during the shutdown is refused with 409; during the boot it is not", async () => {
+test("operations are refused with 409 during a shutdown, but not during the boot", async () => {
   await withFront("control", async ({ handle, to }) => {
     for (const phase of ["leaving", "stopping", "stopped"] as const) {
       handle.current = { ...handle.current, phase };
@@ -499,7 +499,7 @@ test("an order during the shutdown is refused with 409; during the boot it is no
   });
 });
 
-test("an error of the controller is answered with its code", async () => {
+test("an error of the controller is returned with its code", async () => {
   await withFront("control", async ({ handle, to }) => {
     handle.onOrder = () => {
       throw new ControllerError("REQUEST_REFUSED", 'Cannot stop worker "web-0": not now');
@@ -510,7 +510,7 @@ test("an error of the controller is answered with its code", async () => {
   });
 });
 
-test("events are what is known first and then what happens", async () => {
+test("the event stream sends past events first, then new ones", async () => {
   await withFront("control", async ({ handle, to }) => {
     handle.events.add({ kind: "controller_started", reason: "1 pool" });
     handle.events.add({ kind: "controller_ready", afterMs: 5 });
@@ -532,7 +532,7 @@ test("events are what is known first and then what happens", async () => {
   });
 });
 
-test("events with follow=0 end after what is known, and since leaves out the older ones", async () => {
+test("follow=0 ends the stream after past events, and since skips older ones", async () => {
   await withFront("control", async ({ handle, to }) => {
     for (let afterMs = 1; afterMs <= 5; afterMs++) handle.events.add({ kind: "controller_ready", afterMs });
     const ids = async (query: string) => {
@@ -551,7 +551,7 @@ test("events with follow=0 end after what is known, and since leaves out the old
   });
 });
 
-test("a client that connects again by Last-Event-ID gets what it has missed, from a new controller everything", async () => {
+test("a client that reconnects with Last-Event-ID receives what it missed, or everything from a new controller", async () => {
   await withFront("control", async ({ handle, to }) => {
     for (let afterMs = 1; afterMs <= 5; afterMs++) handle.events.add({ kind: "controller_ready", afterMs });
     const ids = async (lastEventId: string, query = "") => {
@@ -568,7 +568,7 @@ test("a client that connects again by Last-Event-ID gets what it has missed, fro
   });
 });
 
-test("what is no request is answered with a JSON error and closed", async () => {
+test("bytes that are not a request get a JSON error and a closed connection", async () => {
   await withFront("tcp", async ({ to }) => {
     const exchange = async (bytes: string | Buffer): Promise<string> => {
       const socket = connect(Number(to.port), "127.0.0.1");
@@ -608,7 +608,7 @@ test("HEAD of a stream ends", async () => {
   });
 });
 
-test("a client that leaves is followed no longer", async () => {
+test("a disconnected client is no longer notified", async () => {
   await withFront("control", async ({ handle, server, to }) => {
     const { promise: closed, resolve } = Promise.withResolvers<void>();
     server.once("request", (_, response) => response.once("close", resolve));
@@ -621,7 +621,7 @@ test("a client that leaves is followed no longer", async () => {
   });
 });
 
-test("a client that does not read loses events, is told how many, and never holds more than its bound", async () => {
+test("a client that does not read loses events within its buffer limit and receives their number", async () => {
   await withFront("control", async ({ handle, server, to }) => {
     const { promise: serving, resolve } = Promise.withResolvers<ServerResponse>();
     server.once("request", (_, response) => resolve(response));
@@ -657,7 +657,7 @@ test("a client that does not read loses events, is told how many, and never hold
   });
 });
 
-test("followers of the logs that do not read hold a bounded part of them each, and share the bytes", async () => {
+test("log followers that do not read share bounded buffers", async () => {
   await withFront("control", async ({ handle, server, to }) => {
     const serving: ServerResponse[] = [];
     server.on("request", (_, response) => serving.push(response));
@@ -690,7 +690,7 @@ test("followers of the logs that do not read hold a bounded part of them each, a
   });
 });
 
-test("scrapes that wait at the same moment share one exposition", async () => {
+test("concurrent scrapes share one exposition", async () => {
   await withFront("tcp", async ({ handle, to }) => {
     let expositions = 0;
     let isSameTurn = false;
@@ -712,7 +712,7 @@ test("scrapes that wait at the same moment share one exposition", async () => {
   });
 });
 
-test("a page of another origin gets health and the dashboard, but nothing that costs something", async () => {
+test("a page of another origin may load only health and the dashboard", async () => {
   await withFront("tcp", async ({ handle, to }) => {
     const image = { "sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors", "sec-fetch-dest": "image" };
     const page = { ...to, headers: { host: "localhost", ...image } };
@@ -736,7 +736,7 @@ test("a page of another origin gets health and the dashboard, but nothing that c
   });
 });
 
-test("log lines come whole, by stream, however they were cut", async () => {
+test("log lines are complete and keep their stream, however the chunks are split", async () => {
   await withFront("control", async ({ handle, to }) => {
     const response = await open(to, "/v1/logs");
     const stream = sse(response);
@@ -762,7 +762,7 @@ test("log lines come whole, by stream, however they were cut", async () => {
   });
 });
 
-test("a client that speaks no HTTP is cut off and disturbs nobody", async () => {
+test("a client that does not speak HTTP is disconnected without affecting others", async () => {
   await withFront("tcp", async ({ to }) => {
     const socket = connect({ host: "127.0.0.1", port: Number(to.port) });
     socket.on("error", () => {});
@@ -773,14 +773,14 @@ test("a client that speaks no HTTP is cut off and disturbs nobody", async () => 
   });
 });
 
-test("an accept that fails disturbs nobody", async () => {
+test("a failed accept is not fatal", async () => {
   await withFront("control", async ({ server, to }) => {
     for (let failure = 0; failure < 3; failure++) server.emit("error", new Error("accept ENOBUFS"));
     assert.equal((await ask(to, "GET", "/health/live")).status, 200);
   });
 });
 
-test("a client that breaks off in the middle of a body disturbs nobody", async () => {
+test("a client that disconnects within a body does not affect others", async () => {
   await withFront("control", async ({ handle, server, to }) => {
     const { promise: closed, resolve } = Promise.withResolvers<void>();
     server.once("request", (_, response) => response.once("close", resolve));
@@ -793,7 +793,7 @@ test("a client that breaks off in the middle of a body disturbs nobody", async (
   });
 });
 
-test("idle clients, however many, keep nobody out: who has waited longest goes", async () => {
+test("idle clients never block new ones: the longest idle connection is closed", async () => {
   for (const kind of ["tcp", "control"] as const) {
     await withFront(kind, async ({ to }) => {
       const sockets: Socket[] = [];
@@ -819,7 +819,7 @@ test("idle clients, however many, keep nobody out: who has waited longest goes",
   }
 });
 
-test("followers are bounded, and one that leaves makes room", async () => {
+test("the number of followers is limited, and a disconnect frees a place", async () => {
   await withFront("control", async ({ server, to }) => {
     const streams: IncomingMessage[] = [];
     const left = new Promise<void>((resolve) => {
@@ -836,7 +836,7 @@ test("followers are bounded, and one that leaves makes room", async () => {
   });
 });
 
-test("clients that do not read their answers are cut off before they hold much memory", async () => {
+test("clients that do not read their responses are disconnected before they use much memory", async () => {
   await withFront("tcp", async ({ handle, to }) => {
     const text = "x".repeat(8 << 20);
     handle.metrics = () => ({ text, contentType: "text/plain" });
@@ -856,7 +856,7 @@ test("clients that do not read their answers are cut off before they hold much m
   });
 });
 
-test("details of workers are told to who asks for them only", async () => {
+test("details of workers are sent only if requested", async () => {
   await withFront("control", async ({ to }) => {
     const plain = JSON.parse((await ask(to, "GET", "/v1/status")).text) as Status;
     assert.ok(
@@ -876,7 +876,7 @@ test("details of workers are told to who asks for them only", async () => {
   });
 });
 
-test("the workers' metrics are open to all, and a failure ends the connection instead of leaving it waiting", async () => {
+test("the workers' metrics are open to all, and a failure closes the connection", async () => {
   await withFront("tcp", async ({ handle, to }) => {
     const { status, text } = await ask(to, "GET", "/metrics/workers");
     assert.deepEqual([status, text], [200, "of workers, for "]);

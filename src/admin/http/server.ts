@@ -86,7 +86,7 @@ export function createControlServer(
     admit: ({ socket }) => {
       const peer = peerOf(socket, readPeer);
       if (peer !== undefined && isProxy(peer))
-        return { kind: "refused", status: 403, message: "a proxy may not use the control socket" };
+        return { kind: "refused", status: 403, message: "Envoy may not use the control socket" };
       return { kind: "admitted", caller: () => nameOf(peer) };
     },
   });
@@ -98,5 +98,5 @@ function peerOf(socket: Socket, readPeer: (fd: number) => Peer | undefined): Pee
 }
 
 function nameOf(peer: Peer | undefined): string {
-  return peer === undefined ? "a client that is gone" : `uid ${peer.uid}, pid ${peer.pid}`;
+  return peer === undefined ? "a disconnected client" : `uid ${peer.uid}, pid ${peer.pid}`;
 }

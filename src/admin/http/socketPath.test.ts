@@ -4,7 +4,7 @@ import { defaultSocketCandidates } from "./socketPath.ts";
 
 const USUAL = ["/run/monoceros/monoceros.sock", "/tmp/monoceros-7/monoceros.sock"];
 
-test("without an environment the socket is in /run or in a directory of the user's own", () => {
+test("without environment variables the socket is in /run or in the user's temporary directory", () => {
   assert.deepEqual(defaultSocketCandidates({}, 7, "/tmp"), USUAL);
   assert.deepEqual(defaultSocketCandidates({ MONOCEROS_SOCKET: "", XDG_RUNTIME_DIR: "" }, 7, "/tmp"), USUAL);
 });
@@ -17,7 +17,7 @@ test("the user's runtime directory comes first, unless it is relative", () => {
   assert.deepEqual(defaultSocketCandidates({ XDG_RUNTIME_DIR: "run" }, 7, "/tmp"), USUAL);
 });
 
-test("MONOCEROS_SOCKET leaves no other choice", () => {
+test("MONOCEROS_SOCKET overrides all other paths", () => {
   const env = { MONOCEROS_SOCKET: "/a.sock", XDG_RUNTIME_DIR: "/run/user/7" };
   assert.deepEqual(defaultSocketCandidates(env, 7, "/tmp"), ["/a.sock"]);
 });

@@ -20,14 +20,14 @@ function newFile(text: string): string {
   return path;
 }
 
-test("only the whole token matches, without the space around it", async () => {
+test("only the exact token matches, without surrounding space", async () => {
   const file = await TokenFile.open(newFile(`  ${FIRST}\n`), assert.fail);
   assert.ok(await file.matches(FIRST));
   for (const wrong of ["", FIRST.slice(0, -1), `${FIRST}x`, FIRST.toUpperCase(), ` ${FIRST}`, SECOND])
     assert.ok(!(await file.matches(wrong)), wrong);
 });
 
-test("another token counts as soon as the file has changed, written over or replaced", async () => {
+test("a changed or replaced file takes effect at once", async () => {
   const path = newFile(FIRST);
   const file = await TokenFile.open(path, assert.fail);
   writeFileSync(path, SECOND);
@@ -36,14 +36,14 @@ test("another token counts as soon as the file has changed, written over or repl
   assert.deepEqual([await file.matches(FIRST), await file.matches(SECOND)], [true, false]);
 });
 
-test("while the file is gone or empty nobody has the token, which is told once, and then again", async () => {
+test("while the file is missing or empty every token is refused, which is logged once per reason", async () => {
   const path = newFile(FIRST);
   const warnings: string[] = [];
   const file = await TokenFile.open(path, (message) => warnings.push(message));
   rmSync(path);
   for (let look = 0; look < 3; look++) assert.ok(!(await file.matches(FIRST)));
   assert.equal(warnings.length, 1);
-  assert.match(warnings[0] ?? "", /there is no such file; requests with a token are refused until the file exists/u);
+  assert.match(warnings[0] ?? "", /there is no such file; requests with a token are refused until the file is valid/u);
   writeFileSync(path, "");
   assert.ok(!(await file.matches("")));
   assert.match(warnings[1] ?? "", /it is empty/u);
@@ -52,7 +52,7 @@ test("while the file is gone or empty nobody has the token, which is told once, 
   assert.ok(!warnings.join().includes(SECOND));
 });
 
-test("a FIFO in place of the file admits no request and holds nothing up", async () => {
+test("a FIFO instead of the file refuses requests and blocks nothing", async () => {
   const path = newFile(FIRST);
   const warnings: string[] = [];
   const file = await TokenFile.open(path, (message) => warnings.push(message));
@@ -61,11 +61,11 @@ test("a FIFO in place of the file admits no request and holds nothing up", async
   assert.deepEqual(await Promise.all([FIRST, SECOND, FIRST].map((text) => file.matches(text))), [false, false, false]);
   assert.match(
     warnings.join(),
-    /^[^,]*it is a FIFO, expected a file; requests with a token are refused until the file exists$/u,
+    /^[^,]*it is a FIFO, expected a file; requests with a token are refused until the file is valid$/u,
   );
 });
 
-test("a file without a token is refused at the start", async () => {
+test("a file without a token is refused at startup", async () => {
   await assert.rejects(
     TokenFile.open(newFile("\n"), assert.fail),
     (error) => error instanceof ControllerError && error.code === "TOKEN_FILE_INVALID" && error.exitCode === 78,

@@ -25,11 +25,11 @@ export async function readToken(path: string): Promise<TokenReading> {
     throw error instanceof FileError ? invalid(path, error.message, error) : error;
   });
   const text = bytes.toString("utf8").trim();
-  if (text === "") throw invalid(path, "it is empty, a token is expected");
-  if (/\s/u.test(text)) throw invalid(path, "it has several words, one token is expected");
+  if (text === "") throw invalid(path, "it is empty, expected a token");
+  if (/\s/u.test(text)) throw invalid(path, "it contains several words, expected one token");
   const warnings: string[] = [];
-  if ((stats.mode & 0o004) !== 0) warnings.push("every user of this machine may read it (chmod o-r)");
-  if (text.length < SAFE_LENGTH) warnings.push(`the token is short, ${SAFE_LENGTH} random characters are safe`);
+  if ((stats.mode & 0o004) !== 0) warnings.push("every user can read it (chmod o-r)");
+  if (text.length < SAFE_LENGTH) warnings.push(`the token is short; use at least ${SAFE_LENGTH} random characters`);
   return {
     token: text,
     warning: warnings.length === 0 ? undefined : `admin.token_file "${path}": ${warnings.join("; ")}`,
@@ -102,7 +102,7 @@ export class TokenFile {
     } catch (error) {
       if (!(error instanceof ControllerError)) throw error;
       this.#digest = undefined;
-      report = `${error.message}; requests with a token are refused until the file exists`;
+      report = `${error.message}; requests with a token are refused until the file is valid`;
     }
     if (report !== undefined && report !== this.#reported) this.#warn(report);
     this.#reported = report;

@@ -2,21 +2,20 @@
 import { ControllerError } from "../../base/errors.ts";
 import { MAX_REPLICAS } from "../../core/spec.ts";
 import type { PoolView } from "../../core/view.ts";
-import {
-  type Accepted,
-  type Action,
-  type OperationAccepted,
-  type Operations,
-  type ReloadAccepted,
-  type ReloadRequest,
-  type ScaleRequest,
-  type StatusDetails,
-  statusOf,
+import type {
+  Accepted,
+  Action,
+  OperationAccepted,
+  Operations,
+  ReloadAccepted,
+  ReloadRequest,
+  ScaleRequest,
 } from "../api.ts";
 import { sendFailure, sendJson } from "../http/answers.ts";
 import { findWorker, parseBody, shorten } from "../http/requests.ts";
 import type { Call, Route, RouteAnswer } from "../http/route.ts";
 import { openApiDocument } from "../openapi.ts";
+import { type StatusDetails, statusOf } from "../status.ts";
 import { DASHBOARD_ROUTE } from "./dashboardRoute.ts";
 import { EventStream } from "./eventStream.ts";
 import { INSPECTION_ROUTES } from "./inspectionRoutes.ts";
@@ -37,7 +36,7 @@ const REASONS: Readonly<Record<Action | "scale", string>> = {
 const BEGUN: readonly RouteAnswer[] = [
   {
     status: 202,
-    doc: "It waits or runs; its id and where its events begin",
+    doc: "Queued or started: the id of the operation, and the number of the last event before it",
     contentType: "application/json",
     schema: "OperationAccepted",
   },
@@ -65,20 +64,20 @@ export const CONTROL_ROUTES: readonly Route[] = [
     method: "GET",
     path: "/v1/status",
     operationId: "getStatus",
-    summary: "Show pools and workers as they are at this moment",
+    summary: "Show the current state of pools and workers",
     query: [
       {
         name: "detail",
-        doc: "1 adds what each worker uses and does, and the balance of each pool; it costs a look at every process",
+        doc: "1 adds the resource usage and activity of each worker and the balance of each pool; reads every process",
         schema: { type: "string", enum: ["0", "1"], default: "0" },
       },
       {
         name: "processes",
-        doc: "1 adds the details and the processes of each worker with their command lines",
+        doc: "1 adds the details, and the processes of each worker with their command lines",
         schema: { type: "string", enum: ["0", "1"], default: "0" },
       },
     ],
-    answers: answersOf("Status", "All pools with their workers and what is being done with them"),
+    answers: answersOf("Status", "All pools with their workers and pending operations"),
     errors: [400],
     handle: serveStatus,
   },
@@ -86,20 +85,20 @@ export const CONTROL_ROUTES: readonly Route[] = [
     method: "GET",
     path: "/v1/events",
     operationId: "getEvents",
-    summary: "Tell what happened, then what happens, as server-sent events",
+    summary: "Stream past and then new events, as server-sent events",
     query: [
       {
         name: "since",
-        doc: "Only events after this number; a client that connects again says it by Last-Event-ID",
+        doc: "Only events after this number; a client that reconnects sends it as Last-Event-ID",
         schema: { type: "integer", minimum: 0, default: 0 },
       },
       {
         name: "follow",
-        doc: "0 ends the stream after what is known",
+        doc: "0 ends the stream after the past events",
         schema: { type: "string", enum: ["0", "1"], default: "1" },
       },
     ],
-    answers: [{ status: 200, doc: "One event each", contentType: "text/event-stream", schema: "Event" }],
+    answers: [{ status: 200, doc: "One event per message", contentType: "text/event-stream", schema: "Event" }],
     errors: [400, 429],
     isStream: true,
     handle: serveEvents,
@@ -108,8 +107,8 @@ export const CONTROL_ROUTES: readonly Route[] = [
     method: "GET",
     path: "/v1/logs",
     operationId: "getLogs",
-    summary: "Tell every log line from now on, as server-sent events",
-    answers: [{ status: 200, doc: "One line each", contentType: "text/event-stream", schema: "LogLine" }],
+    summary: "Stream new log lines, as server-sent events",
+    answers: [{ status: 200, doc: "One line per message", contentType: "text/event-stream", schema: "LogLine" }],
     errors: [429],
     isStream: true,
     handle: ({ controller, response }) => followLogs(controller, response),
@@ -118,7 +117,7 @@ export const CONTROL_ROUTES: readonly Route[] = [
     method: "GET",
     path: "/v1/operations",
     operationId: "getOperations",
-    summary: "List the last operations",
+    summary: "List the latest operations",
     answers: answersOf("Operations", "The last 200, oldest first"),
     handle: ({ controller, response }) =>
       sendJson(response, 200, { operations: controller.operations.list() } satisfies Operations),
@@ -128,13 +127,13 @@ export const CONTROL_ROUTES: readonly Route[] = [
     path: "/v1/operations/{operation}",
     operationId: "getOperation",
     summary: "Show one operation",
-    answers: answersOf("Operation", "As it is at this moment"),
+    answers: answersOf("Operation", "Its current state"),
     errors: [404],
     handle: serveOperation,
   },
-  actionRoute("restart", "pool", "Replace every worker of a pool, a few at a time"),
-  actionRoute("stop", "pool", "Stop every worker of a pool until it is started"),
-  actionRoute("start", "pool", "Start every worker of a pool that was stopped or given up"),
+  actionRoute("restart", "pool", "Replace all workers of a pool, a few at a time"),
+  actionRoute("stop", "pool", "Stop all workers of a pool until they are started"),
+  actionRoute("start", "pool", "Start the stopped or failed workers of a pool"),
   {
     method: "POST",
     path: "/v1/pools/{pool}/scale",
@@ -147,7 +146,7 @@ export const CONTROL_ROUTES: readonly Route[] = [
   },
   actionRoute("restart", "worker", "Replace one worker"),
   actionRoute("stop", "worker", "Stop one worker until it is started"),
-  actionRoute("start", "worker", "Start one worker that was stopped or given up"),
+  actionRoute("start", "worker", "Start one stopped or failed worker"),
   ...INSPECTION_ROUTES,
   {
     method: "GET",
@@ -166,12 +165,12 @@ export const CONTROL_ROUTES: readonly Route[] = [
     method: "POST",
     path: "/v1/reload",
     operationId: "reload",
-    summary: "Apply what has changed in the configuration file, or with dry_run only say what that would be",
+    summary: "Apply a changed configuration file, or with dry_run only report what would change",
     body: "ReloadRequest",
     answers: [
       {
         status: 202,
-        doc: "What changes, what cannot, and what goes on",
+        doc: "What changes, what cannot change, and the operations that apply it",
         contentType: "application/json",
         schema: "Reload",
       },
@@ -183,13 +182,13 @@ export const CONTROL_ROUTES: readonly Route[] = [
     method: "POST",
     path: "/v1/shutdown",
     operationId: "shutdown",
-    summary: "Shut down in order: workers end, then the controller",
-    answers: [{ status: 202, doc: "It begins", contentType: "application/json", schema: "Accepted" }],
+    summary: "Stop all workers gracefully, then the controller",
+    answers: [{ status: 202, doc: "The shutdown begins", contentType: "application/json", schema: "Accepted" }],
     handle: (call) => {
       const { controller, response } = call;
       controller.audit(call.caller(), "shut down");
       // Answer first: the shutdown could finish before the answer is sent. "close" also fires on a disconnect.
-      response.once("close", () => controller.shutdown("asked through the API"));
+      response.once("close", () => controller.shutdown("requested through the API"));
       sendJson(response, 202, { accepted: true } satisfies Accepted);
     },
   },
@@ -231,7 +230,7 @@ function orderPool(call: Call, action: Action): void {
   if (pool.role === "proxy" && action === "stop") {
     throw new ControllerError(
       "REQUEST_REFUSED",
-      `Cannot stop pool "${pool.name}": without its proxy the pool "${pool.fronts}" gets no requests`,
+      `Cannot stop pool "${pool.name}": it is the proxy of pool "${pool.fronts}", which would receive no requests`,
     );
   }
   begin(call, `${action} pool "${pool.name}"`, () => call.controller[action](index, undefined, REASONS[action]));
@@ -244,7 +243,7 @@ function orderWorker(call: Call, action: Action): void {
   if (role === "proxy" && action === "stop") {
     throw new ControllerError(
       "REQUEST_REFUSED",
-      `Cannot stop worker "${id}": without its proxy the pool "${fronts}" gets no requests`,
+      `Cannot stop worker "${id}": it is the proxy of pool "${fronts}", which would receive no requests`,
     );
   }
   begin(call, `${action} worker "${id}"`, () => controller[action](index, [slot], REASONS[action]));
@@ -256,7 +255,7 @@ function scalePool(call: Call): void {
   if (pool.role === "proxy")
     throw new ControllerError(
       "REQUEST_REFUSED",
-      `Cannot scale pool "${pool.name}": there is one proxy in front of a pool`,
+      `Cannot scale pool "${pool.name}": it is a proxy, and each pool has exactly one`,
     );
   begin(call, `scale pool "${pool.name}" to ${replicas}`, () => call.controller.scale(index, replicas, REASONS.scale));
 }
@@ -295,7 +294,7 @@ function begin(call: Call, what: string, order: () => string): void {
     throw new ControllerError("REQUEST_REFUSED", `Cannot ${what}: the controller is ${phase}`);
   const pending = controller.operations.pending().length;
   if (pending >= MAX_PENDING_OPERATIONS)
-    throw new ControllerError("REQUEST_REFUSED", `Cannot ${what}: ${pending} operations have not finished yet`);
+    throw new ControllerError("REQUEST_REFUSED", `Cannot ${what}: ${pending} operations are already pending`);
   const since = controller.events.lastSeq;
   controller.audit(call.caller(), what);
   const operation = order();
@@ -305,8 +304,7 @@ function begin(call: Call, what: string, order: () => string): void {
 function findPool(call: Call, action: Action | "scale"): { readonly pool: PoolView; readonly index: number } {
   const name = call.segment("pool");
   const pool = call.controller.view().pools.find((each) => each.name === name);
-  if (pool === undefined)
-    throw new ControllerError("POOL_UNKNOWN", `Cannot ${action} pool "${name}": there is no such pool`);
+  if (pool === undefined) throw new ControllerError("POOL_UNKNOWN", `Cannot ${action} pool "${name}": no such pool`);
   return { pool, index: pool.index };
 }
 
@@ -318,7 +316,7 @@ export function parseScaleRequest(text: string): ScaleRequest {
   const got = replicas === undefined ? "nothing" : shorten(replicas);
   throw new ControllerError(
     "REQUEST_INVALID",
-    `replicas: expected a whole number ≥ 1 and ≤ ${MAX_REPLICAS}, got ${got}`,
+    `replicas: expected a whole number from 1 to ${MAX_REPLICAS}, got ${got}`,
   );
 }
 
@@ -326,7 +324,10 @@ function serveOperation({ controller, response, segment }: Call): void {
   const id = segment("operation");
   const operation = controller.operations.get(id);
   if (operation === undefined)
-    throw new ControllerError("OPERATION_UNKNOWN", `Cannot show operation "${id}": there is none, or it is forgotten`);
+    throw new ControllerError(
+      "OPERATION_UNKNOWN",
+      `Cannot show operation "${id}": no such operation, or it is no longer kept`,
+    );
   sendJson(response, 200, operation);
 }
 

@@ -23,7 +23,7 @@ async function answerFor(page: Buffer | undefined): Promise<{ response: Incoming
   }
 }
 
-test("the page comes under its own policy, is framed by nobody and kept by nobody", async () => {
+test("the page is sent with its own policy, frame-ancestors none and no-store", async () => {
   const { response, text } = await answerFor(PAGE);
   assert.equal(response.statusCode, 200);
   assert.equal(text, PAGE.toString());
@@ -38,11 +38,11 @@ test("the page comes under its own policy, is framed by nobody and kept by nobod
   assert.equal(headers["referrer-policy"], "no-referrer");
 });
 
-test("a page that states no policy may do nothing", () => {
+test("a page without a policy gets one that forbids everything", () => {
   assert.equal(policyOf(Buffer.from("<!doctype html><script>1</script>")), "default-src 'none'");
 });
 
-test("where the page was not built the answer says so", async () => {
+test("if the page was not built, the response says so", async () => {
   const { response, text } = await answerFor(undefined);
   assert.equal(response.statusCode, 404);
   assert.match(text, /make build/u);

@@ -16,7 +16,7 @@ export const DASHBOARD_ROUTE: Route = {
   method: "GET",
   path: "/",
   operationId: "getDashboard",
-  summary: "Show the dashboard, a page without data that asks the routes below; with a token it is open to all",
+  summary: "Show the dashboard, a page without data that uses the routes below; open to all if a token is set",
   answers: [{ status: 200, doc: "The page", contentType: "text/html", schema: undefined }],
   errors: [404],
   handle: (call) => serveDashboard(call, readPage),
@@ -26,7 +26,7 @@ export const DASHBOARD_ROUTE: Route = {
 export function serveDashboard({ response }: Pick<Call, "response">, read: () => Buffer | undefined): void {
   const page = read();
   if (page === undefined) {
-    sendError(response, 404, "REQUEST_INVALID", "the dashboard is not built, `make build` does");
+    sendError(response, 404, "REQUEST_INVALID", "the dashboard is not built; run `make build`");
     return;
   }
   response

@@ -1,4 +1,4 @@
-/** Routes that inspect workers and the controller itself. They change nothing but cost CPU, so POSTs are audited. */
+/** Routes that inspect workers and the controller itself. They change nothing but use CPU. */
 import { ControllerError } from "../../base/errors.ts";
 import {
   type DumpRequest,
@@ -24,7 +24,7 @@ const PROFILE: readonly RouteAnswer[] = [
   },
 ];
 
-/** All of them need permission. */
+/** All of these routes need permission. */
 export const INSPECTION_ROUTES: readonly Route[] = [
   {
     method: "POST",
@@ -32,7 +32,9 @@ export const INSPECTION_ROUTES: readonly Route[] = [
     operationId: "dumpWorker",
     summary: "Show what the processes of one worker are doing now, with their stacks if available",
     body: "DumpRequest",
-    answers: [{ status: 200, doc: "Also of a worker that has ended", contentType: "application/json", schema: "Dump" }],
+    answers: [
+      { status: 200, doc: "Also if the worker has no process", contentType: "application/json", schema: "Dump" },
+    ],
     errors: [400, 404, 409],
     handle: dump,
   },
@@ -40,14 +42,14 @@ export const INSPECTION_ROUTES: readonly Route[] = [
     method: "POST",
     path: "/v1/workers/{worker}/profile",
     operationId: "profileWorker",
-    summary: "Profile the busiest process of one worker, or a chosen one, for a time or until it exits",
+    summary: "Profile one process of a worker, by default the busiest, for a time or until it exits",
     body: "ProfileRequest",
     answers: PROFILE,
     errors: [400, 404, 409],
     handle: profileWorker,
   },
-  selfRoute("cpu", "/debug/pprof/profile", "profileCpu", "Profile the CPU time of the controller itself"),
-  selfRoute("heap", "/debug/pprof/heap", "profileHeap", "Profile what the controller itself allocates and keeps"),
+  selfRoute("cpu", "/debug/pprof/profile", "profileCpu", "Profile the CPU time of the controller"),
+  selfRoute("heap", "/debug/pprof/heap", "profileHeap", "Profile the memory that the controller allocates and keeps"),
 ];
 
 function selfRoute(subject: ProfileSubject, path: string, operationId: string, summary: string): Route {
@@ -57,7 +59,7 @@ function selfRoute(subject: ProfileSubject, path: string, operationId: string, s
     path,
     operationId,
     summary,
-    query: [{ name: "seconds", doc: "For how long", schema: bounded(PROFILE_SECONDS) }],
+    query: [{ name: "seconds", doc: "Duration in seconds", schema: bounded(PROFILE_SECONDS) }],
     answers: PROFILE,
     errors: [400, 409],
     handle: (call) => {

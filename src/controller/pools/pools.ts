@@ -232,7 +232,7 @@ function makeProxyDirectory(pool: string, directory: string): void {
       `Cannot start the proxy of pool "${pool}": its files cannot be written to "${directory}" (${reason})`,
       {
         cause,
-        hint: "Mount a writable volume there, or set server.proxy_config_path to a directory that can be written.",
+        hint: "Mount a writable volume there, or set server.proxy_config_path to a writable directory.",
       },
     );
   }

@@ -165,7 +165,7 @@ export class Reload {
 
   #requireRunning(): void {
     if (this.#running.isLeaving)
-      throw new ControllerError("REQUEST_REFUSED", "Cannot reload: the controller shuts down");
+      throw new ControllerError("REQUEST_REFUSED", "Cannot reload: the controller is shutting down");
   }
 
   /** Forgets configurations to which nothing refers. */

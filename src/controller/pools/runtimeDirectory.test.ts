@@ -54,7 +54,7 @@ test("a directory that another user may not enter is named with what to do", () 
       () => requirePassable(closed, { uid: 54_321, gid: 54_321, groups: [] }, 'pool "web"'),
       (error: unknown) =>
         error instanceof ControllerError &&
-        error.message === `Cannot start pool "web" as uid 54321: directory "${closed}" is closed to it` &&
+        error.message === `Cannot start pool "web" as uid 54321: this user cannot enter directory "${closed}"` &&
         error.hint?.startsWith(`chmod o+x ${closed}`) === true,
     );
   } finally {

@@ -65,7 +65,8 @@ export class RuntimeDirectory implements Disposable {
     } catch (error) {
       if (configured !== undefined && error instanceof ControllerError) throw error;
       reason = codeOf(error);
-      if (configured !== undefined) log.warn("runtime_dir cannot be used, a temporary directory is", { error: reason });
+      if (configured !== undefined)
+        log.warn("runtime_dir is not usable; using a temporary directory", { error: reason });
     }
     requireTrusted(tmpdir(), identities);
     try {
@@ -73,10 +74,10 @@ export class RuntimeDirectory implements Disposable {
     } catch (cause) {
       throw new ControllerError(
         "RUNTIME_DIR_UNUSABLE",
-        `Cannot make a directory for sockets and Envoy's files: neither "${parent}" (${reason}) nor "${tmpdir()}" (${codeOf(cause)}) can be written`,
+        `Cannot create a directory for sockets and Envoy's files: neither "${parent}" (${reason}) nor "${tmpdir()}" (${codeOf(cause)}) is writable`,
         {
           cause,
-          hint: `Mount a writable volume, such as an emptyDir, at ${tmpdir()}, or set supervisor.runtime_dir to a directory that can be written.`,
+          hint: `Mount a writable volume, such as an emptyDir, at ${tmpdir()}, or set supervisor.runtime_dir to a writable directory.`,
         },
       );
     }
@@ -140,8 +141,8 @@ export function requirePassable(path: string, ids: Credentials, who: string): vo
   if (closed === undefined) return;
   throw new ControllerError(
     "RUNTIME_DIR_UNUSABLE",
-    `Cannot start ${who} as uid ${ids.uid}: directory "${closed}" is closed to it`,
-    { hint: `chmod o+x ${closed}, or set supervisor.runtime_dir to a directory below which every user may pass.` },
+    `Cannot start ${who} as uid ${ids.uid}: this user cannot enter directory "${closed}"`,
+    { hint: `chmod o+x ${closed}, or set supervisor.runtime_dir to a directory that every user can enter.` },
   );
 }
 
@@ -171,7 +172,7 @@ function removeAbandoned(parent: string, log: Logger): void {
     if (pid === undefined || readStat(Number(pid))?.startTicks === Number(start)) continue;
     // In a directory for temporary files, another user may have created a directory with such a name.
     if (lstatSync(join(parent, name)).uid !== process.getuid?.()) continue;
-    log.debug("a directory of a controller that is gone is removed", { path: join(parent, name) });
+    log.debug("removed the directory of a controller that has exited", { path: join(parent, name) });
     rmSync(join(parent, name), { recursive: true, force: true });
   }
 }

@@ -14,13 +14,13 @@ export function scaleOrder(config: Config, view: ControllerView, pool: number, r
   const name = view.pools.find(({ index }) => index === pool)?.name;
   const configured = config.supervisor.pools.find((each) => each.name === name);
   if (configured === undefined)
-    throw new ControllerError("REQUEST_REFUSED", `Cannot scale pool "${name}": it is in no configuration`);
+    throw new ControllerError("REQUEST_REFUSED", `Cannot scale pool "${name}": it is not in the configuration`);
   const { min = 1, max = MAX_REPLICAS } = configured.autoscale ?? {};
   if (replicas < min || replicas > max) {
-    const bounds = configured.autoscale === undefined ? "it can have" : "autoscale keeps it";
+    const limit = configured.autoscale === undefined ? "the limit is" : "autoscale allows";
     throw new ControllerError(
       "REQUEST_REFUSED",
-      `Cannot scale pool "${name}" to ${replicas}: ${bounds} from ${min} to ${max}`,
+      `Cannot scale pool "${name}" to ${replicas}: ${limit} ${min} to ${max} replicas`,
     );
   }
   const now = new Map(view.pools.map((each) => [each.name, each.replicas]));

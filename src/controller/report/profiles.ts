@@ -75,7 +75,7 @@ export class Profiles {
     const startedAtMs = Date.now();
     const { engine, stacks, ended, durationMs, comments } = await this.#record({ ...request, pid });
     const which = pid === leader ? "the worker" : `pid ${pid}`;
-    const note = ended ? `${which} ended after ${formatDuration(Math.round(durationMs))}` : undefined;
+    const note = ended ? `${which} exited after ${formatDuration(Math.round(durationMs))}` : undefined;
     const valueType = engine === "py-spy" ? CPU : WALL;
     return answerOf(engine, note, pid, {
       origin: id,
@@ -126,7 +126,7 @@ export class Profiles {
 
   #claim(key: string, what: string): Disposable {
     if (this.#running.has(key))
-      throw new ControllerError("REQUEST_REFUSED", `Cannot profile ${what}: it is being profiled already`);
+      throw new ControllerError("REQUEST_REFUSED", `Cannot profile ${what}: a profile of it is already in progress`);
     if (this.#running.size >= MAX_PROFILES)
       throw new ControllerError(
         "REQUEST_REFUSED",

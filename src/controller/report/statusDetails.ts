@@ -1,11 +1,6 @@
 /** Reads and combines the details of a status document: processes, what the proxies counted, the balance. */
-import {
-  MAX_LISTED_PROCESSES,
-  type PoolBalance,
-  type StatusDetails,
-  type WorkerDetail,
-  type WorkerProcess,
-} from "../../admin/api.ts";
+import { MAX_LISTED_PROCESSES, type PoolBalance, type WorkerDetail, type WorkerProcess } from "../../admin/api.ts";
+import type { StatusDetails } from "../../admin/status.ts";
 import type { PoolConfig } from "../../config/config.ts";
 import { type Balance, type Distribution, decideAdvice } from "../../core/policy/balance.ts";
 import type { PoolView, WorkerView } from "../../core/view.ts";

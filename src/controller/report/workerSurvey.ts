@@ -61,7 +61,7 @@ export function chooseProcess(
   const pids = subjects.map(({ process }) => process.stat.pid).sort((a, b) => a - b);
   const named = pids.slice(0, MAX_NAMED_PIDS).join(", ");
   const more = pids.length > MAX_NAMED_PIDS ? ` and ${pids.length - MAX_NAMED_PIDS} more` : "";
-  const own = pids.length === 0 ? "it has no process" : `its processes are ${named}${more}`;
+  const own = pids.length === 0 ? "it has no process" : `no such process; its processes are ${named}${more}`;
   throw new ControllerError("PROCESS_UNKNOWN", `Cannot ${what} pid ${pid} of worker "${id}": ${own}`);
 }
 

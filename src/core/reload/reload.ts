@@ -25,7 +25,7 @@ type RunningPool = Extract<ReloadedPool, { phase: "running" }>;
 type Added = Extract<PoolChange, { kind: "added" }>;
 type Changed = Extract<PoolChange, { kind: "changed" }>;
 
-const SHUTTING_DOWN = "the controller shuts down";
+const SHUTTING_DOWN = "the controller is shutting down";
 
 /** The state at the start of the controller. */
 export function newReloads(pools: readonly PoolVersion[]): ReloadState {
