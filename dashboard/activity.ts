@@ -1,20 +1,20 @@
 /**
- * What workers did between two looks at their counters. The controller's own rates are means over a minute; these show
- * the last seconds. Pure.
+ * The activity of workers between two samples of their counters. The controller's own rates are means over a minute;
+ * these rates show the last seconds. Pure.
  */
 import type { PoolStatus, Status, WorkerStatus } from "../src/admin/api.ts";
 
-/** Samples that a series keeps: at one in two seconds three minutes. */
+/** Samples per series: three minutes, at one sample every two seconds. */
 export const SERIES_LENGTH = 90;
 
-/** One worker since the look before; null is not known. */
+/** One worker since the previous sample; null means unknown. */
 export interface Activity {
   /** Share of one CPU. */
   readonly cpu: number | null;
   readonly requestsPerSecond: number | null;
 }
 
-/** One sample of a pool: sums over its workers, null where none is known. */
+/** One sample of a pool: sums over its workers; null means unknown. */
 export interface Sample {
   readonly cpu: number | null;
   readonly rssBytes: number | null;
@@ -22,7 +22,7 @@ export interface Sample {
   readonly inFlight: number | null;
 }
 
-/** What each worker did between two documents, by id; the controller's means where there was no look before. */
+/** The activity of each worker between two documents, by id; without a previous sample, the controller's means. */
 export function activitiesOf(before: Status | undefined, now: Status): ReadonlyMap<string, Activity> {
   const isSame = before !== undefined && before.pid === now.pid && before.uptime_s < now.uptime_s;
   const earlier = new Map(
@@ -62,13 +62,13 @@ export function sampleOf(pool: PoolStatus, activities: ReadonlyMap<string, Activ
   };
 }
 
-/** The sum of what is known; null where nothing is. */
+/** The sum of the known values; null if there is none. */
 export function sum(values: readonly (number | null)[]): number | null {
   const known = values.filter((value) => value !== null);
   return known.length === 0 ? null : known.reduce((total, value) => total + value, 0);
 }
 
-/** What each of `values` has of their sum; null where there is nothing to share. */
+/** The share of each value in their sum; null if the sum is 0. */
 export function sharesOf(values: readonly (number | null)[]): readonly (number | null)[] {
   const total = sum(values) ?? 0;
   return values.map((value) => (value === null || total <= 0 ? null : value / total));

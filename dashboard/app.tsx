@@ -1,4 +1,4 @@
-/** The whole page: how the controller is, its pools, events and logs, and what was asked of it. */
+/** The whole page: the state of the controller, its pools, events and logs, and the results of operations. */
 import type { ComponentChildren, JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { EventRecord, OperationAccepted, ReloadAccepted } from "../src/admin/api.ts";
@@ -12,7 +12,7 @@ import { PoolSection } from "./poolSection.tsx";
 import { type Link, Session, type Snapshot } from "./session.ts";
 import { TokenForm } from "./tokenForm.tsx";
 
-/** What became of an order, in words. */
+/** A message about an operation that this page requested. */
 interface Notice {
   readonly id: number;
   readonly kind: "info" | "good" | "bad";
@@ -20,7 +20,7 @@ interface Notice {
 }
 
 const MAX_NOTICES = 4;
-/** Ends of operations that are remembered. */
+/** Maximum number of ended operations that are kept. */
 const MAX_ENDS = 200;
 
 /** The dashboard. */
@@ -30,7 +30,7 @@ export function App(): JSX.Element | null {
   const [notices, setNotices] = useState<readonly Notice[]>([]);
   const session = useRef<Session | undefined>(undefined);
   const ours = useRef(new Set<string>());
-  /** Ends of operations; the news may be here before the answer that tells us that it is ours. */
+  /** Ended operations. An event may arrive before the response that identifies its operation as ours. */
   const ends = useRef(new Map<string, EventRecord>());
   const serial = useRef(0);
 
@@ -45,7 +45,7 @@ export function App(): JSX.Element | null {
   };
   const takeNews = (news: readonly EventRecord[]) => {
     for (const event of news) {
-      // A controller numbers its operations anew.
+      // A new controller restarts the numbering of operations.
       if (event.kind === "controller_started") ends.current.clear();
       if (event.kind !== "operation_finished" && event.kind !== "operation_failed") continue;
       ends.current.set(event.operation, event);
@@ -73,7 +73,7 @@ export function App(): JSX.Element | null {
     if (given.what === "reload") {
       const { changes, failed, operations } = await post<ReloadAccepted>(ROUTES.reload, {});
       say("info", `Reload: ${changes.length === 0 ? "nothing has changed" : changes.join("; ")}`);
-      for (const { path, reason } of failed) say("bad", `Reload: ${path} is as it was: ${reason}`);
+      for (const { path, reason } of failed) say("bad", `Reload: ${path} was not applied: ${reason}`);
       for (const { id } of operations) claim(id);
     } else {
       const path =
@@ -81,7 +81,7 @@ export function App(): JSX.Element | null {
           ? ROUTES.pool(given.target.name, given.what)
           : ROUTES.worker(given.target.id, given.what === "scale" ? "restart" : given.what);
       const { operation } = await post<OperationAccepted>(path, body);
-      say("info", `${given.title} goes on (${operation})`);
+      say("info", `Requested: ${given.title} (${operation})`);
       claim(operation);
     }
     session.current?.refresh();
@@ -153,11 +153,11 @@ function Header({ snapshot, onOrder }: { snapshot: Snapshot; onOrder: (order: Or
         <dl class="facts">
           <Fact name="Controller">
             <Mark kind={link.kind === "up" ? (status.ready ? "good" : "warn") : "bad"}>
-              {link.kind === "up" ? status.phase : "gone"}
+              {link.kind === "up" ? status.phase : "unreachable"}
             </Mark>
           </Fact>
           <Fact name="Health">
-            <Mark kind={status.healthy ? "good" : "bad"}>{status.healthy ? "healthy" : "not healthy"}</Mark>
+            <Mark kind={status.healthy ? "good" : "bad"}>{status.healthy ? "healthy" : "degraded"}</Mark>
           </Fact>
           <Fact name="Uptime">{duration(status.uptime_s)}</Fact>
           <Fact name="Version">{status.version}</Fact>
@@ -184,7 +184,7 @@ function LinkState({ link }: { link: Link }): JSX.Element {
     <p class={`link ${link.kind}`} role="status">
       {link.kind === "connecting" && "Connecting…"}
       {link.kind === "gone" &&
-        `The controller has not answered since ${new Date(link.since).toLocaleTimeString()} (${link.message}). What is shown is what was seen last. Trying again in ${duration(link.retryMs / 1000)}.`}
+        `The controller has not responded since ${new Date(link.since).toLocaleTimeString()} (${link.message}). This page shows the last known state. Retrying in ${duration(link.retryMs / 1000)}.`}
     </p>
   );
 }

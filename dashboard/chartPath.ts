@@ -1,6 +1,6 @@
-/** Paths of the small charts, in a box of `width` by `height`. Pure. */
+/** SVG paths of the small charts, in a box of `width` by `height`. Pure. */
 
-/** A line through `values`, the newest at the right edge of `capacity` places; a gap where a value is null. */
+/** A line through `values`, with the newest at the right edge of `capacity` places and a gap for each null. */
 export function linePath(
   values: readonly (number | null)[],
   box: { readonly width: number; readonly height: number; readonly capacity: number },
@@ -22,7 +22,7 @@ export function linePath(
     .join("");
 }
 
-/** One bar each, side by side, the greatest as high as the box. */
+/** One bar per value; the highest bar is as high as the box. */
 export function barsPath(
   values: readonly (number | null)[],
   box: { readonly width: number; readonly height: number },

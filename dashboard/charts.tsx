@@ -1,4 +1,4 @@
-/** Small charts as SVG, each with its numbers in words for those who do not see it. */
+/** Small charts as SVG, hidden from screen readers; the numbers beside them are text. */
 import type { JSX } from "preact";
 import { SERIES_LENGTH } from "./activity.ts";
 import { barsPath, linePath } from "./chartPath.ts";
@@ -6,7 +6,7 @@ import { barsPath, linePath } from "./chartPath.ts";
 const WIDTH = 120;
 const HEIGHT = 24;
 
-/** One number over the last minutes: its name, how it is now, and its line. */
+/** One number over the last minutes: its name, its current value and a line. */
 export function Sparkline(props: { name: string; now: string; values: readonly (number | null)[] }): JSX.Element {
   return (
     <div class="spark">
@@ -19,7 +19,7 @@ export function Sparkline(props: { name: string; now: string; values: readonly (
   );
 }
 
-/** One bar a worker, to see at a glance who has more than the others. */
+/** One bar per worker, to show uneven load at a glance. */
 export function Bars({ label, values }: { label: string; values: readonly (number | null)[] }): JSX.Element {
   return (
     <figure class="bars">

@@ -1,12 +1,12 @@
-/** Asks the controller. The token is kept for this tab only, and goes nowhere but into the header. */
+/** Sends requests to the controller. The token is kept in this tab only, and sent only in the Authorization header. */
 import type { ApiError, PATHS } from "../src/admin/api.ts";
 import { type ServerSentEvent, SseParser } from "./sseParser.ts";
 
 const TOKEN_KEY = "monoceros.token";
-/** An answer that takes longer counts as none. */
+/** Time limit of a response. */
 const TIMEOUT_MS = 10_000;
 
-/** Where things are; the types are the API's, so that a path that is gone does not compile. */
+/** Paths of the API. They have the API's types, so that a removed path does not compile. */
 export const ROUTES: Pick<typeof PATHS, "status" | "events" | "logs" | "reload" | "pool" | "worker"> = {
   status: "/v1/status",
   events: "/v1/events",
@@ -16,7 +16,7 @@ export const ROUTES: Pick<typeof PATHS, "status" | "events" | "logs" | "reload" 
   worker: (id, action) => `/v1/workers/${encodeURIComponent(id)}/${action}`,
 };
 
-/** The controller said no; the message is its own. */
+/** The controller returned an error; the message is the controller's. */
 export class Refusal extends Error {
   readonly status: number;
 
@@ -26,7 +26,7 @@ export class Refusal extends Error {
   }
 }
 
-/** Keeps the token for this tab; an empty text forgets it. */
+/** Keeps the token in this tab; an empty text removes it. */
 export function keepToken(token: string): void {
   if (token === "") sessionStorage.removeItem(TOKEN_KEY);
   else sessionStorage.setItem(TOKEN_KEY, token);
@@ -37,13 +37,13 @@ export function hasToken(): boolean {
   return sessionStorage.getItem(TOKEN_KEY) !== null;
 }
 
-/** A JSON document. @throws Refusal, or another error where the controller cannot be reached */
+/** Requests a JSON document. @throws Refusal, or another error if the controller cannot be reached */
 export async function get<Body>(path: string): Promise<Body> {
   const response = await ask(path, { signal: AbortSignal.timeout(TIMEOUT_MS) });
   return (await response.json()) as Body;
 }
 
-/** Asks for a change. @throws Refusal, or another error where the controller cannot be reached */
+/** Requests a change. @throws Refusal, or another error if the controller cannot be reached */
 export async function post<Body>(path: string, body?: object): Promise<Body> {
   const response = await ask(path, {
     method: "POST",
@@ -53,7 +53,7 @@ export async function post<Body>(path: string, body?: object): Promise<Body> {
   return (await response.json()) as Body;
 }
 
-/** Follows a stream until it ends or `signal` says so. @throws Refusal, or another error where it breaks off */
+/** Follows a stream until it ends or `signal` aborts. @throws Refusal, or another error if the connection breaks */
 export async function follow(
   path: string,
   signal: AbortSignal,

@@ -1,4 +1,4 @@
-/** What happened, the newest first. */
+/** The latest events, newest first. */
 import type { JSX } from "preact";
 import { useState } from "preact/hooks";
 import type { EventRecord } from "../src/admin/api.ts";
@@ -19,7 +19,7 @@ export function EventList(props: { events: readonly EventRecord[]; problem: stri
       <div class="title">
         <h2 id="events">Events</h2>
         <label class="buttons">
-          From level{" "}
+          Minimum level{" "}
           <select
             value={least}
             onChange={(event) => setLeast(LEVELS.find((level) => level === event.currentTarget.value) ?? "debug")}
@@ -35,7 +35,7 @@ export function EventList(props: { events: readonly EventRecord[]; problem: stri
       <p class="problem" role="status">
         {problem}
       </p>
-      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by keyboard */}
+      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: a scrollable element must be reachable by keyboard */}
       <ol class="lines" tabIndex={0} aria-label="Events, newest first">
         {shown.map(({ seq, time, level, message }) => (
           <li key={seq} class={level}>

@@ -1,4 +1,4 @@
-/** Numbers as an operator reads them. null, not known, is a dash. Pure. */
+/** Formats numbers for people. null means unknown and becomes a dash. Pure. */
 
 const DASH = "–";
 const UNITS = ["B", "KiB", "MiB", "GiB", "TiB"] as const;
@@ -18,7 +18,7 @@ export function duration(seconds: number | null): string {
   return `${whole} s`;
 }
 
-/** 512 B, 1.5 KiB, 120 MiB: three digits that count. */
+/** 512 B, 1.5 KiB, 120 MiB: at most three digits. */
 export function bytes(count: number | null): string {
   if (count === null) return DASH;
   let value = count;
@@ -37,18 +37,18 @@ export function percent(ratio: number | null): string {
   return `${value > 0 && value < 10 ? value.toFixed(1) : Math.round(value)} %`;
 }
 
-/** A rate or another number that may have a fraction. */
+/** A number that may have a fraction, such as a rate. */
 export function number(value: number | null): string {
   if (value === null) return DASH;
   return value > 0 && value < 10 && !Number.isInteger(value) ? value.toFixed(1) : String(Math.round(value));
 }
 
-/** A number, or a dash; never rounded. */
+/** A number that is not rounded. */
 export function count(value: number | null): string {
   return value === null ? DASH : String(value);
 }
 
-/** Wall-clock time of this browser: 14:02:07. */
+/** Local time of the browser: 14:02:07. */
 export function clockTime(iso: string): string {
   const time = new Date(iso);
   return [time.getHours(), time.getMinutes(), time.getSeconds()].map((part) => String(part).padStart(2, "0")).join(":");

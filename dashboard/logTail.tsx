@@ -1,13 +1,13 @@
-/** What the workers write, from the moment on when somebody wants to see it. */
+/** New log lines, streamed only while the user follows them. */
 import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { LogLine } from "../src/admin/api.ts";
 import { follow, ROUTES } from "./client.ts";
 
 const MAX_LINES = 500;
-/** Lines are drawn so often at most, however fast they come. */
+/** Minimum time between two updates, however fast lines arrive. */
 const DRAW_MS = 200;
-/** What is longer is cut on this page only. */
+/** Longer lines are truncated, on this page only. */
 const MAX_CHARACTERS = 2000;
 
 interface NumberedLine extends LogLine {
@@ -42,13 +42,13 @@ export function LogTail(): JSX.Element {
       for (const { name, data } of events) {
         const line: LogLine =
           name === "lost"
-            ? { stream: "stderr", line: `(lines are lost, this page was too slow: ${data})` }
+            ? { stream: "stderr", line: `(lines dropped because this page was too slow: ${data})` }
             : (JSON.parse(data) as LogLine);
         fresh.push({ ...line, line: line.line.slice(0, MAX_CHARACTERS), id: serial.current++ });
       }
       fresh = fresh.slice(-MAX_LINES);
     }).then(
-      () => end("The controller has ended the stream."),
+      () => end("The controller closed the stream."),
       (error: unknown) => end(error instanceof Error ? error.message : String(error)),
     );
     return () => {
@@ -69,8 +69,8 @@ export function LogTail(): JSX.Element {
         <span class="buttons">
           <input
             type="search"
-            placeholder="Only lines with"
-            aria-label="Only lines with"
+            placeholder="Filter lines"
+            aria-label="Filter lines"
             value={filter}
             onInput={(event) => setFilter(event.currentTarget.value)}
           />
@@ -83,9 +83,9 @@ export function LogTail(): JSX.Element {
         {problem}
       </p>
       {lines.length === 0 && (
-        <p class="hint">{isFollowing ? "Nothing was written yet." : "Follow shows what workers write from then on."}</p>
+        <p class="hint">{isFollowing ? "No new lines yet." : "Select Follow to stream new log lines."}</p>
       )}
-      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by keyboard */}
+      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: a scrollable element must be reachable by keyboard */}
       <ol ref={box} class="lines logs" tabIndex={0} aria-label="Log lines, oldest first">
         {shown.map(({ id, stream, line }) => (
           <li key={id} class={stream}>

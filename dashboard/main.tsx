@@ -1,4 +1,4 @@
-/** The page: puts the dashboard into its place. */
+/** The entry point: renders the dashboard into the page. */
 import { render } from "preact";
 import { App } from "./app.tsx";
 

@@ -1,4 +1,4 @@
-/** Asks before something is done: says what will happen, a reload by its plan, and what the controller answers where it refuses. */
+/** Asks for confirmation: describes the effect, for a reload its plan, and shows the error of a refused request. */
 import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { ReloadPlan } from "../src/admin/api.ts";
@@ -7,7 +7,7 @@ import { consequenceOf, type Order } from "./orders.ts";
 
 interface Props {
   readonly order: Order;
-  /** @throws what the controller says */
+  /** @throws Refusal */
   readonly onConfirm: (replicas: number) => Promise<void>;
   readonly onClose: () => void;
 }
@@ -35,7 +35,7 @@ export function OrderDialog({ order, onConfirm, onClose }: Props): JSX.Element {
     if (order.what === "reload")
       void attempt(async () => setPlan(await post<ReloadPlan>(ROUTES.reload, { dry_run: true })));
   }, []);
-  // Closed by itself it gives the focus back to where it was.
+  // A dialog that closes itself returns the focus to the element that had it before.
   const close = () => dialog.current?.close();
   const confirm = (event: Event) => {
     event.preventDefault();
@@ -72,7 +72,7 @@ export function OrderDialog({ order, onConfirm, onClose }: Props): JSX.Element {
             Cancel
           </button>
           <button type="submit" class={order.what === "stop" ? "danger" : "primary"} disabled={isBusy || hasNothing}>
-            {isBusy ? "Asking…" : (order.title.split(" ")[0] ?? "")}
+            {isBusy ? "Sending…" : (order.title.split(" ")[0] ?? "")}
           </button>
         </div>
       </form>
@@ -84,7 +84,7 @@ function Plan({ plan: { changes, refused } }: { plan: ReloadPlan }): JSX.Element
   return (
     <>
       {changes.length === 0 ? (
-        <p>Nothing.</p>
+        <p>No changes.</p>
       ) : (
         <ul>
           {changes.map((change) => (
@@ -94,7 +94,7 @@ function Plan({ plan: { changes, refused } }: { plan: ReloadPlan }): JSX.Element
       )}
       {refused.length > 0 && (
         <>
-          <p>Not while the controller runs:</p>
+          <p>Cannot change while the controller runs:</p>
           <ul>
             {refused.map(({ path, reason }) => (
               <li key={path}>

@@ -1,4 +1,4 @@
-/** What an operator may ask for on this page, and what it says before it is done. Pure. */
+/** The operations that this page offers, and the description of their effects. Pure. */
 import type { Action } from "../src/admin/api.ts";
 
 export type Order = {
@@ -20,38 +20,38 @@ export type Order = {
 
 const VERBS: Readonly<Record<Action, string>> = { restart: "Restart", stop: "Stop", start: "Start" };
 
-/** An order about a whole pool. */
+/** An operation on a whole pool. */
 export function poolOrder(what: Action, name: string): Order {
   return { what, target: { kind: "pool", name }, title: `${VERBS[what]} pool "${name}"` };
 }
 
-/** An order about one worker. */
+/** An operation on one worker. */
 export function workerOrder(what: Action, id: string): Order {
   return { what, target: { kind: "worker", id }, title: `${VERBS[what]} worker "${id}"` };
 }
 
-/** An order for another number of replicas. */
+/** A change of the number of replicas. */
 export function scaleOrder(name: string, replicas: number): Order {
   return { what: "scale", target: { kind: "pool", name, replicas }, title: `Scale pool "${name}"` };
 }
 
-/** What will happen, before it is confirmed. */
+/** The effect, shown before the user confirms. */
 export function consequenceOf({ what, target }: Order): string {
   const isPool = target?.kind === "pool";
   switch (what) {
     case "restart":
       return isPool
-        ? "Every worker is replaced, a few at a time; a successor that fails ends it and the rest stays."
-        : "The worker is replaced.";
+        ? "Replaces all workers, a few at a time. If a successor fails, the remaining workers keep running."
+        : "Replaces the worker.";
     case "stop":
       return isPool
-        ? "Every worker is stopped and stays so until the pool is started. It serves nobody meanwhile."
-        : "The worker is stopped and stays so until it is started.";
+        ? "Stops all workers until the pool is started again. Until then, the pool serves no requests."
+        : "Stops the worker until it is started again.";
     case "start":
-      return isPool ? "Every worker that was stopped or given up is started." : "The worker is started.";
+      return isPool ? "Starts all stopped or failed workers." : "Starts the worker.";
     case "scale":
-      return "The number holds until the next scale, or until replicas changes in the file and is reloaded.";
+      return "Applies until the next scale, or until a reload with another value of replicas in the file.";
     case "reload":
-      return "The configuration file is read anew. This is what would change:";
+      return "Applies these changes of the configuration file:";
   }
 }

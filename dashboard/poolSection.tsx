@@ -1,4 +1,4 @@
-/** One pool: how it is, what is being done with it, how evenly it works, its workers and its proxy. */
+/** One pool: its health, operations, load, balance, workers and proxy. */
 import type { JSX } from "preact";
 import type { Operation, PoolStatus } from "../src/admin/api.ts";
 import { type Activity, type Sample, sum } from "./activity.ts";
@@ -8,7 +8,7 @@ import { type Order, poolOrder, scaleOrder } from "./orders.ts";
 import { phaseCounts } from "./workerOrder.ts";
 import { WorkerTable } from "./workerTable.tsx";
 
-/** So many workers are seen at a glance in the table; more get a picture. */
+/** From this number of workers on, a chart shows their load, because the table is too long to compare. */
 const FEW = 12;
 
 interface Props {
@@ -111,12 +111,12 @@ function Balance(props: Pick<Props, "pool" | "activities"> & { readonly hasReque
   return (
     <div class="balance">
       {pool.workers.length >= FEW && (sum(values) ?? 0) > 0 && (
-        <Bars label={isByRequests ? "Requests of each worker" : "CPU of each worker"} values={values} />
+        <Bars label={isByRequests ? "Requests per worker" : "CPU per worker"} values={values} />
       )}
       <p>
         <span class={`mark ${balance.verdict === "uneven" ? "warn" : "plain"}`}>{balance.verdict}</span>{" "}
         {balance.advice}
-        {spreads.length > 0 && ` (most over mean, 1 is even: ${spreads.join(", ")})`}
+        {spreads.length > 0 && ` (spread, maximum / mean: ${spreads.join(", ")})`}
       </p>
     </div>
   );

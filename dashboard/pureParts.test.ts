@@ -7,7 +7,7 @@ import { barsPath, linePath } from "./chartPath.ts";
 import { bytes, duration, number, percent } from "./format.ts";
 import { consequenceOf, poolOrder, scaleOrder, workerOrder } from "./orders.ts";
 import { SseParser } from "./sseParser.ts";
-import { arrange, phaseCounts } from "./workerOrder.ts";
+import { arrange, nextName, phaseCounts } from "./workerOrder.ts";
 
 function worker(slot: number, detail: Partial<WorkerDetail> = {}, rest: Partial<WorkerStatus> = {}): WorkerStatus {
   return {
@@ -59,7 +59,7 @@ function status(uptime: number, workers: readonly WorkerStatus[], pid = 1): Stat
   return { version: "1", pid, phase: "running", healthy: true, ready: true, uptime_s: uptime, pools: [pool] };
 }
 
-test("numbers are short, and what is not known is a dash", () => {
+test("numbers are short, and unknown values are dashes", () => {
   assert.deepEqual([0.42, 12.9, 200, 7500, 360_000, null].map(duration), [
     "0.4 s",
     "12 s",
@@ -81,7 +81,7 @@ test("numbers are short, and what is not known is a dash", () => {
   assert.deepEqual([0, 0.25, 3, 9.96, 1234.5, null].map(number), ["0", "0.3", "3", "10.0", "1235", "–"]);
 });
 
-test("server-sent events are whole however the text is cut", () => {
+test("server-sent events are parsed correctly from any chunks", () => {
   const text = 'id: 1\ndata: {"a":1}\n\nevent: lost\ndata: {"lost":2}\n\n: comment\n\ndata: last\n\n';
   const expected = [
     { name: "message", data: '{"a":1}' },
@@ -96,11 +96,11 @@ test("server-sent events are whole however the text is cut", () => {
   }
 });
 
-test("the wait between attempts doubles up to ten seconds", () => {
+test("the delay between attempts doubles up to ten seconds", () => {
   assert.deepEqual([1, 2, 3, 6, 1000].map(backoffMs), [500, 1000, 2000, 10_000, 10_000]);
 });
 
-test("rates are differences of counters of one process, else the mean that the controller tells", () => {
+test("rates come from counters of one process, otherwise from the means of the controller", () => {
   const before = status(10, [worker(0, { cpu_seconds: 1, requests_total: 100 }), worker(1), worker(2)]);
   const now = status(12, [
     worker(0, { cpu_seconds: 2, requests_total: 300 }),
@@ -115,7 +115,7 @@ test("rates are differences of counters of one process, else the mean that the c
   assert.deepEqual(activitiesOf(undefined, now).get("web-0"), { cpu: 0.5, requestsPerSecond: null });
 });
 
-test("a pool's sample sums what is known, and a share is of the sum", () => {
+test("a sample of a pool sums known values, and shares are fractions of the sum", () => {
   const [pool] = status(1, [worker(0), worker(1, { rss_bytes: null })]).pools;
   assert.ok(pool !== undefined);
   assert.deepEqual(sampleOf(pool, new Map([["web-0", { cpu: 1, requestsPerSecond: null }]])), {
@@ -128,18 +128,18 @@ test("a pool's sample sums what is known, and a share is of the sum", () => {
   assert.deepEqual(sharesOf([0, 0]), [null, null]);
 });
 
-test("a line ends at the right edge and has a gap where nothing is known", () => {
+test("a line ends at the right edge and has a gap for unknown values", () => {
   const box = { width: 10, height: 4, capacity: 6 };
   assert.equal(linePath([1, 2, null, 0], box), "M4 2L6 0M10 4");
   assert.equal(linePath([], box), "");
   assert.equal(linePath([0, 0], box), "M8 4L10 4");
 });
 
-test("the greatest bar is as high as the box, and nothing has no bar", () => {
+test("the highest bar is as high as the box, and zero has no bar", () => {
   assert.equal(barsPath([2, null, 1, 0], { width: 8, height: 4 }), "M0 4v-4h1.6v4zM4 4v-2h1.6v2z");
 });
 
-test("workers are filtered by every word and ordered, equal ones by slot", () => {
+test("workers are filtered by every word and sorted, ties by slot", () => {
   const workers = [
     worker(2, {}, { phase: "backoff", reason: "third crash" }),
     worker(0, {}, { standby: true }),
@@ -161,7 +161,15 @@ test("workers are filtered by every word and ordered, equal ones by slot", () =>
   ]);
 });
 
-test("each order says what it does before it is done", () => {
+test("the next change of a worker follows from its phase", () => {
+  assert.equal(nextName(worker(0)), "replace");
+  assert.equal(nextName(worker(0, {}, { phase: "stopping" })), "kill");
+  assert.equal(nextName(worker(0, {}, { phase: "starting", pid: null })), "start");
+  assert.equal(nextName(worker(0, {}, { phase: "starting", proving: true })), "ready");
+  assert.equal(nextName(worker(0, {}, { phase: "starting" })), "time out");
+});
+
+test("every operation has a description of its effect", () => {
   const orders = [
     poolOrder("restart", "web"),
     poolOrder("stop", "web"),

@@ -1,7 +1,6 @@
 /**
- * What the page knows of the controller, kept fresh: the status is asked for every two seconds and soon after an event,
- * events are followed. While the controller does not answer it is asked again ever more slowly. One snapshot at a time,
- * never changed once it is given out.
+ * Keeps a snapshot of the controller up to date: polls the status every two seconds and soon after an event, and follows
+ * the events. While the controller does not respond, it polls with backoff. A snapshot is immutable.
  */
 import type { EventRecord, Status } from "../src/admin/api.ts";
 import { type Activity, activitiesOf, type Sample, SERIES_LENGTH, sampleOf } from "./activity.ts";
@@ -9,35 +8,35 @@ import { backoffMs } from "./backoff.ts";
 import { follow, get, hasToken, keepToken, Refusal, ROUTES } from "./client.ts";
 
 const POLL_MS = 2000;
-/** News show up so soon after their event; a burst of events costs one look. */
+/** Delay of a poll after an event, so that a burst of events costs one poll. */
 const NEWS_MS = 400;
-/** Seconds between two looks from which what workers did is computed. */
+/** Minimum time between two samples from which activity is computed. */
 const LEAST_MEASURED_S = 1.5;
-/** Events that are kept. */
+/** Maximum number of events kept. */
 const MAX_EVENTS = 300;
 
-/** How the controller can be reached. */
+/** The state of the connection to the controller. */
 export type Link =
   | { readonly kind: "connecting" }
   | { readonly kind: "up" }
-  /** It wants a token, or another one. */
+  /** The controller requires a token, or rejected the current one. */
   | { readonly kind: "refused"; readonly message: string; readonly hadToken: boolean }
   | { readonly kind: "gone"; readonly since: number; readonly retryMs: number; readonly message: string };
 
 export interface Snapshot {
   readonly link: Link;
-  /** The last that was seen, also while the controller is gone. */
+  /** The last known status, also while the controller is unreachable. */
   readonly status: Status | undefined;
   readonly activities: ReadonlyMap<string, Activity>;
   /** Samples of each pool by name, oldest first. */
   readonly series: ReadonlyMap<string, readonly Sample[]>;
-  /** The newest last. */
+  /** Oldest first. */
   readonly events: readonly EventRecord[];
-  /** Why events are missing; empty where none are. */
+  /** Why events are missing; empty if none are. */
   readonly eventsProblem: string;
 }
 
-/** One controller as this page sees it. */
+/** The connection of this page to the controller. */
 export class Session {
   #snapshot: Snapshot = {
     link: { kind: "connecting" },
@@ -55,17 +54,17 @@ export class Session {
   #goneSince = 0;
   #stream: AbortController | undefined;
   #lastSeq = 0;
-  /** What the activities were counted from last. */
+  /** The previous sample. */
   #measured: Status | undefined;
 
-  /** `onChange` is told each snapshot, with the events that are new in it. */
+  /** Calls `onChange` with each snapshot and the events that are new in it. */
   constructor(onChange: (snapshot: Snapshot, news: readonly EventRecord[]) => void) {
     this.#onChange = onChange;
-    // Timers of a hidden tab are slow; who comes back wants to see now.
+    // Browsers slow down the timers of a hidden tab, so poll at once when the tab becomes visible.
     document.addEventListener("visibilitychange", () => this.#wake(), { signal: this.#stop.signal });
   }
 
-  /** Runs until it is closed. */
+  /** Runs until close() is called. */
   async run(): Promise<void> {
     while (!this.#stop.signal.aborted) {
       const waitMs = await this.#look();
@@ -73,13 +72,13 @@ export class Session {
     }
   }
 
-  /** Forgets what was there and tries with this token. */
+  /** Polls at once with this token. */
   useToken(token: string): void {
     keepToken(token);
     this.#wake();
   }
 
-  /** Looks at once. */
+  /** Polls at once. */
   refresh(): void {
     this.#wake();
   }
@@ -90,7 +89,7 @@ export class Session {
     this.#wake();
   }
 
-  /** One look at the status; returns how long to wait for the next. */
+  /** Polls the status; returns the delay before the next poll. */
   async #look(): Promise<number> {
     if (document.hidden && this.#snapshot.link.kind === "up") return Number.POSITIVE_INFINITY;
     try {
@@ -105,7 +104,7 @@ export class Session {
     const { status: before } = this.#snapshot;
     this.#failures = 0;
     if (before !== undefined && (before.pid !== status.pid || before.uptime_s > status.uptime_s)) {
-      // Another controller: its events are numbered anew.
+      // Another controller has started, which restarts the numbering of events.
       this.#lastSeq = 0;
       this.#stream?.abort();
       this.#stream = undefined;
@@ -120,7 +119,7 @@ export class Session {
   #measure(status: Status): void {
     const { activities: known, series } = this.#snapshot;
     const elapsed = status.uptime_s - (this.#measured?.uptime_s ?? 0);
-    // Processor time is counted in hundredths of a second: what is too close together says nothing.
+    // The kernel counts CPU time in hundredths of a second, which is too coarse for shorter intervals.
     if (known.size > 0 && elapsed >= 0 && elapsed < LEAST_MEASURED_S) return;
     const activities = activitiesOf(this.#measured, status);
     this.#measured = status;
@@ -159,7 +158,7 @@ export class Session {
           .filter(({ name }) => name === "message")
           .map(({ data }) => JSON.parse(data) as EventRecord);
         const isSomeLost = parts.some(({ name }) => name === "lost");
-        const eventsProblem = isSomeLost ? "Some events are lost: this page did not read them in time." : "";
+        const eventsProblem = isSomeLost ? "Some events were dropped because this page was too slow." : "";
         const last = records.at(-1);
         if (last === undefined) return;
         this.#lastSeq = last.seq;
@@ -167,7 +166,7 @@ export class Session {
         this.#lookSoon();
       });
     } catch (error) {
-      // What else is wrong the next look at the status will say.
+      // The next poll reports any other error.
       if (error instanceof Refusal) this.#change({ eventsProblem: error.message });
     }
     if (this.#stream !== stream) return;

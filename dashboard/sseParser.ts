@@ -1,12 +1,12 @@
-/** Takes server-sent events (HTML Living Standard) out of chunks of text that may end anywhere. Pure. */
+/** Parses server-sent events (HTML Living Standard) from text in arbitrary chunks. Pure. */
 
-/** One event: its name, "message" where it has none, and its data. */
+/** One event: its name, by default "message", and its data. */
 export interface ServerSentEvent {
   readonly name: string;
   readonly data: string;
 }
 
-/** Keeps what is incomplete until the next chunk. */
+/** Keeps an incomplete event until the next chunk. */
 export class SseParser {
   #rest = "";
 

@@ -1,4 +1,4 @@
-/** Asks for the token where the controller wants one, with its own words of why. */
+/** Asks for the token if the controller requires one, and shows the reason. */
 import type { JSX } from "preact";
 import { useRef } from "preact/hooks";
 import type { Link } from "./session.ts";
@@ -19,13 +19,15 @@ export function TokenForm({ link, onToken }: Props): JSX.Element {
       <form class="token" onSubmit={submit}>
         <h2>Token</h2>
         <p class={link.hadToken ? "problem" : ""} role={link.hadToken ? "alert" : undefined}>
-          The controller says: {link.message}.
+          Access denied: {link.message}.
         </p>
         <label>
-          Token, the content of admin.token_file
-          <input ref={input} type="password" autocomplete="off" pattern="\s*[!-~]*\s*" title="One word" />
+          Token (content of admin.token_file)
+          <input ref={input} type="password" autocomplete="off" pattern="\s*[!-~]*\s*" title="A token without spaces" />
         </label>
-        <p class="hint">It is kept for this tab only, until the tab is closed. Empty tries without one.</p>
+        <p class="hint">
+          This tab keeps the token until you close it. Leave the field empty to connect without a token.
+        </p>
         <button type="submit" class="primary">
           Connect
         </button>

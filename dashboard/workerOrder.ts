@@ -1,11 +1,11 @@
-/** Which workers the table shows, and in which order. Pure. */
+/** Filters, sorts and describes the rows of the worker table. Pure. */
 import type { WorkerStatus } from "../src/admin/api.ts";
 import type { Activity } from "./activity.ts";
 
-/** Rows of a page; a pool may have hundreds of workers. */
+/** Rows per page; a pool may have hundreds of workers. */
 export const PAGE_ROWS = 50;
 
-/** What the table can be ordered by. */
+/** Columns that the table can be sorted by. */
 export type SortKey = "slot" | "phase" | "uptime" | "cpu" | "rss" | "requests" | "inFlight" | "restarts";
 
 export interface Order {
@@ -13,7 +13,7 @@ export interface Order {
   readonly isDescending: boolean;
 }
 
-/** Workers whose id, phase or reason has every word of `filter`, in this order; equal ones by slot. */
+/** Workers whose id, phase, reason or pid contains every word of `filter`, sorted by `order` and then by slot. */
 export function arrange(
   workers: readonly WorkerStatus[],
   activities: ReadonlyMap<string, Activity>,
@@ -32,9 +32,23 @@ export function arrange(
     .map(({ worker }) => worker);
 }
 
-/** The phase in words; who is ready and in reserve is on standby. */
+/** The phase; a standby worker has the phase standby. */
 export function phaseName({ phase, standby }: Pick<WorkerStatus, "phase" | "standby">): string {
   return standby ? "standby" : phase;
+}
+
+/** What happens at a worker's deadline, by phase. */
+const NEXT: Partial<Record<WorkerStatus["phase"], string>> = {
+  ready: "replace",
+  unready: "replace",
+  draining: "stop",
+  stopping: "kill",
+  backoff: "restart",
+};
+
+/** What happens at a worker's deadline. A starting worker then starts, becomes ready, or times out. */
+export function nextName({ phase, pid, proving }: WorkerStatus): string {
+  return NEXT[phase] ?? (pid === null ? "start" : proving ? "ready" : "time out");
 }
 
 function sortValue(worker: WorkerStatus, key: SortKey, activity: Activity | undefined): number | string {
@@ -62,7 +76,7 @@ function compare(a: number | string, b: number | string): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
 
-/** How many workers are in each phase, the most first. */
+/** The number of workers in each phase, highest first. */
 export function phaseCounts(workers: readonly WorkerStatus[]): readonly (readonly [string, number])[] {
   const counts = new Map<string, number>();
   for (const worker of workers) counts.set(phaseName(worker), (counts.get(phaseName(worker)) ?? 0) + 1);

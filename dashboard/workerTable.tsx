@@ -1,11 +1,11 @@
-/** The workers of a pool, a page at a time, and its proxy below them. */
+/** The workers of a pool, one page at a time, followed by its proxy. */
 import type { JSX } from "preact";
 import { useState } from "preact/hooks";
 import type { PoolStatus, WorkerStatus } from "../src/admin/api.ts";
 import { type Activity, sharesOf } from "./activity.ts";
 import { bytes, count, duration, number, percent } from "./format.ts";
 import { type Order, workerOrder } from "./orders.ts";
-import { arrange, PAGE_ROWS, phaseName, type SortKey, type Order as TableOrder } from "./workerOrder.ts";
+import { arrange, nextName, PAGE_ROWS, phaseName, type SortKey, type Order as TableOrder } from "./workerOrder.ts";
 
 interface Props {
   readonly pool: PoolStatus;
@@ -19,7 +19,7 @@ interface Props {
 interface Column {
   readonly title: string;
   readonly key?: SortKey;
-  /** Whether the greatest are the interesting ones. */
+  /** Whether it is sorted in descending order first. */
   readonly isNumber?: true;
 }
 
@@ -45,7 +45,7 @@ export function WorkerTable({ pool, proxy, activities, hasRequests, isOrderable,
     { title: "PID" },
     { title: "Uptime", key: "uptime", isNumber: true },
     { title: "CPU", key: "cpu", isNumber: true },
-    { title: "RSS", key: "rss", isNumber: true },
+    { title: "Memory", key: "rss", isNumber: true },
     ...(hasRequests
       ? ([
           { title: "Req/s", key: "requests", isNumber: true },
@@ -56,7 +56,7 @@ export function WorkerTable({ pool, proxy, activities, hasRequests, isOrderable,
     { title: "Restarts", key: "restarts", isNumber: true },
     { title: "Last exit" },
     { title: "Next" },
-    { title: "Why" },
+    { title: "Reason" },
   ];
   const row = (worker: WorkerStatus, isProxy: boolean) => (
     <Row
@@ -81,7 +81,7 @@ export function WorkerTable({ pool, proxy, activities, hasRequests, isOrderable,
       {pool.workers.length > 10 && (
         <div class="filter">
           <label>
-            Filter{" "}
+            Filter workers{" "}
             <input
               type="search"
               placeholder="id, phase, reason, pid"
@@ -104,7 +104,7 @@ export function WorkerTable({ pool, proxy, activities, hasRequests, isOrderable,
           )}
         </div>
       )}
-      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by keyboard */}
+      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: a scrollable element must be reachable by keyboard */}
       <section class="scroll" tabIndex={0} aria-label={`Workers of ${pool.name}`}>
         <table>
           <thead>
@@ -150,7 +150,7 @@ interface RowProps {
   readonly worker: WorkerStatus;
   readonly isProxy: boolean;
   readonly activity: Activity | undefined;
-  /** undefined where the table has no such column. */
+  /** undefined if the table has no such column. */
   readonly share: { readonly own: number | null; readonly most: number } | undefined;
   readonly hasRequests: boolean;
   readonly isOrderable: boolean;
@@ -188,8 +188,8 @@ function Row({ worker, isProxy, activity, share, hasRequests, isOrderable, onOrd
       {share !== undefined && <td>{share.own !== null && <Share own={share.own} most={share.most} />}</td>}
       <td class="number">{worker.restarts}</td>
       <td>{worker.last_exit ?? "–"}</td>
-      <td>{worker.next_s === null ? "–" : `in ${duration(worker.next_s)}`}</td>
-      <td class="why">{worker.waits_for ?? worker.reason}</td>
+      <td>{worker.next_s === null ? "–" : `${nextName(worker)} in ${duration(worker.next_s)}`}</td>
+      <td class="reason">{worker.waits_for ?? worker.reason}</td>
       <td class="actions">
         {pid === null ? action("start", "Start") : action("restart", "Restart")}
         {!isProxy && pid !== null && action("stop", "Stop")}

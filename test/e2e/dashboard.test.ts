@@ -1,4 +1,4 @@
-/** The dashboard in a real browser (Chromium, where there is one) on the real executable. */
+/** The dashboard in a real browser (Chromium, if installed) with the real executable. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -21,7 +21,7 @@ const FLAGS = [
   "--disable-background-networking",
   "--disable-component-update",
   "--disable-sync",
-  // A name of this machine that is not its own, as a pod has.
+  // A name that resolves to this machine but is not a loopback name, as in a pod.
   "--host-resolver-rules=MAP pod.example 127.0.0.1",
 ];
 const SKIP = existsSync(CHROMIUM) ? false : `there is no ${CHROMIUM}; scripts/testTools.sh installs it`;
@@ -33,14 +33,14 @@ after(async () => {
   rmSync(directory, { recursive: true });
 });
 
-/** A page that may not have complained about anything, least of all about its own policy, when `body` is done. */
+/** Opens a page, runs `body`, and fails if the browser reported an error, such as a violation of the page's policy. */
 async function withPage(url: string, body: (page: Page) => Promise<void>): Promise<void> {
   browser ??= chromium.launch({ executablePath: CHROMIUM, args: FLAGS });
   const page = await (await browser).newPage();
   const complaints: string[] = [];
   page.on("pageerror", (error) => complaints.push(String(error)));
   page.on("console", (message) => {
-    // The browser itself notes each answer that is no success and each connection that fails.
+    // The browser reports every failed response and connection itself.
     if (message.type() === "error" && !message.text().startsWith("Failed to load resource"))
       complaints.push(message.text());
   });
@@ -57,7 +57,7 @@ function sleepers(replicas: number): string {
   return poolOf({ name: "web", replicas, exec: "sleep", args: [100000], startup_wait_time: "0s" });
 }
 
-test("the dashboard shows workers, a SIGKILL, and orders to their end", { skip: SKIP }, async () => {
+test("the dashboard shows workers, a SIGKILL, and the results of operations", { skip: SKIP }, async () => {
   const port = await freePorts(1);
   await using controller = await ControllerUnderTest.start({ workers: sleepers(3), port });
   await controller.ready();
@@ -70,14 +70,14 @@ test("the dashboard shows workers, a SIGKILL, and orders to their end", { skip: 
 
     process.kill(pid, "SIGKILL");
     const events = page.getByRole("list", { name: "Events, newest first" });
-    await events.getByText(`worker "web-1" killed by SIGKILL`).waitFor();
+    await events.getByText(`worker "web-1" was killed by SIGKILL`).waitFor();
     await row("web-1").getByText("SIGKILL", { exact: true }).waitFor();
 
     const before = await controller.pids();
     await page.getByRole("button", { name: "Restart pool web" }).click();
     const dialog = page.getByRole("dialog");
-    await dialog.getByText("Every worker is replaced").waitFor();
-    assert.deepEqual(await controller.pids(), before, "nothing happens before it is confirmed");
+    await dialog.getByText("Replaces all workers").waitFor();
+    assert.deepEqual(await controller.pids(), before, "nothing happens before the confirmation");
     await dialog.getByRole("button", { name: "Restart" }).click();
     const results = page.getByRole("log", { name: "Results" });
     await results.getByText(/restart of pool "web" \(op-1\) finished/u).waitFor();
@@ -105,7 +105,7 @@ test("the dashboard shows workers, a SIGKILL, and orders to their end", { skip: 
   });
 });
 
-test("the dashboard shows what a reload could not do, with the reason", { skip: SKIP }, async () => {
+test("the dashboard shows which change a reload could not apply, and why", { skip: SKIP }, async () => {
   const port = await freePorts(1);
   const { workers, target } = await proxyPool({ replicas: 1 });
   assert.ok("port" in target);
@@ -122,14 +122,14 @@ test("the dashboard shows what a reload could not do, with the reason", { skip: 
       await dialog.getByText(/listener_port/u).waitFor();
       await dialog.getByRole("button", { name: "Reload" }).click();
       const results = page.getByRole("log", { name: "Results" });
-      await results.getByText(/Reload: supervisor\.workers\[0\]\.server is as it was: .*in use/u).waitFor();
+      await results.getByText(/Reload: supervisor\.workers\[0\]\.server was not applied: .*in use/u).waitFor();
     });
   } finally {
     holder.close();
   }
 });
 
-test("the dashboard asks for the token, and refuses a wrong one in words", { skip: SKIP }, async () => {
+test("the dashboard asks for the token and shows an error for a wrong one", { skip: SKIP }, async () => {
   const port = await freePorts(1);
   const file = join(directory, "token");
   const token = "correct-horse-battery-staple-0123456789";
@@ -138,11 +138,11 @@ test("the dashboard asks for the token, and refuses a wrong one in words", { ski
   await using controller = await ControllerUnderTest.start({ workers: sleepers(1), port, admin });
   await controller.ready();
   await withPage(`http://pod.example:${port}/`, async (page) => {
-    const field = page.getByLabel("Token, the content of admin.token_file");
+    const field = page.getByLabel("Token (content of admin.token_file)");
     await field.fill("wrong");
     assert.equal(await page.getByText("web-0").count(), 0);
     await page.getByRole("button", { name: "Connect" }).click();
-    await page.getByRole("alert").getByText("this is not the token").waitFor();
+    await page.getByRole("alert").getByText("the token is wrong").waitFor();
     await field.fill(token);
     await page.getByRole("button", { name: "Connect" }).click();
     await page.getByRole("rowheader", { name: "web-0" }).waitFor();
@@ -152,13 +152,13 @@ test("the dashboard asks for the token, and refuses a wrong one in words", { ski
   });
 });
 
-test("the dashboard says that the controller is gone, and finds the next one by itself", { skip: SKIP }, async () => {
+test("the dashboard reports an unreachable controller and reconnects to the next one", { skip: SKIP }, async () => {
   const port = await freePorts(1);
   const first = await ControllerUnderTest.start({ workers: sleepers(2), port });
   await withPage(`http://127.0.0.1:${port}/`, async (page) => {
     await page.getByText("2 of 2 ready").waitFor();
     await first[Symbol.asyncDispose]();
-    await page.getByRole("status").getByText("The controller has not answered since").waitFor();
+    await page.getByRole("status").getByText("The controller has not responded since").waitFor();
     assert.equal(await page.getByRole("button", { name: "Restart pool web" }).isDisabled(), true);
     await using next = await ControllerUnderTest.start({ workers: sleepers(1), port });
     await page.getByText("1 of 1 ready").waitFor();
@@ -167,7 +167,7 @@ test("the dashboard says that the controller is gone, and finds the next one by 
   });
 });
 
-test("five hundred workers are a page at a time, and found by their id", { skip: SKIP }, async () => {
+test("the dashboard shows 500 workers in pages and finds one by its id", { skip: SKIP }, async () => {
   const port = await freePorts(1);
   await using controller = await ControllerUnderTest.start({ workers: sleepers(500), port });
   await controller.ready();
@@ -177,7 +177,7 @@ test("five hundred workers are a page at a time, and found by their id", { skip:
     assert.equal(await rows.count(), 50);
     await page.getByRole("button", { name: "Next" }).click();
     await page.getByText("51–100 of 500").waitFor();
-    await page.getByRole("searchbox", { name: "Filter" }).fill("web-499");
+    await page.getByRole("searchbox", { name: "Filter workers" }).fill("web-499");
     await page.getByRole("rowheader", { name: "web-499" }).waitFor();
     assert.equal(await rows.count(), 1);
   });

@@ -73,7 +73,7 @@ async function drive(example: Example, port: number): Promise<void> {
 }
 
 for (const example of EXAMPLES) {
-  test(`${example.file} serves with all its workers and ends in order`, async (context: TestContext) => {
+  test(`${example.file} serves with all its workers and stops gracefully`, async (context: TestContext) => {
     const reason = whyNot(example.needs);
     if (reason !== undefined) {
       context.skip(reason);

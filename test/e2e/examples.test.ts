@@ -135,7 +135,7 @@ describe("examples", () => {
     }
   });
 
-  test("every example is read without a problem of its own", () => {
+  test("every example is a valid configuration", () => {
     for (const name of readdirSync("examples").filter((each) => each.endsWith(".yaml"))) {
       const { status, stderr } = spawnSync(MONOCEROS, ["config", "show", "-c", join("examples", name)], {
         encoding: "utf8",

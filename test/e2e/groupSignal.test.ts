@@ -50,7 +50,7 @@ const pools = {
 for (const [place, makePool] of Object.entries(pools)) {
   for (const order of ["controller first", "controller last"] as const) {
     for (const delay of ["0s", "400ms"]) {
-      test(`SIGTERM to every process, ${order}, pre_stop_delay ${delay}: requests in flight ${place} end normally`, async () => {
+      test(`SIGTERM to every process, ${order}, pre_stop_delay ${delay}: requests in flight ${place} complete`, async () => {
         const { workers, target } = await makePool();
         await using controller = await ControllerUnderTest.start({
           workers,
@@ -69,7 +69,7 @@ for (const [place, makePool] of Object.entries(pools)) {
 }
 
 for (const signal of ["SIGTERM", "SIGINT", "SIGQUIT"] as const) {
-  test(`${signal} to every process: a worker with that stop signal gets it once`, async () => {
+  test(`${signal} to every process reaches a worker with that stop signal once`, async () => {
     const name = signal.slice(3);
     // Reports each signal and exits a moment later.
     const script = `trap 'echo got; end=1' ${name}; echo up; while [ -z "$end" ]; do sleep 0.05; done; sleep 0.3; echo ending`;
@@ -91,7 +91,7 @@ for (const signal of ["SIGTERM", "SIGINT", "SIGQUIT"] as const) {
   });
 }
 
-test("workers get their stop signal when only the controller was signaled", async () => {
+test("workers receive their stop signal when only the controller was signaled", async () => {
   await using controller = await ControllerUnderTest.start({
     workers: shellPool("web", "trap 'echo got; exit 0' TERM; echo up; while :; do sleep 0.05; done", { replicas: 2 }),
     wrapper: AS_SERVICE,
@@ -115,7 +115,7 @@ test("an old signal to the guardian alone does not keep the stop signal from wor
   assert.equal(saidBy(controller, "web-0", "got").length, 1);
 });
 
-test("with max_restarts 0, workers that end before the controller receives its own signal are no crash", async () => {
+test("with max_restarts 0, workers that exit before the controller receives its own signal do not count as crashed", async () => {
   await using controller = await ControllerUnderTest.start({
     workers: shellPool("web", "echo up; exec sleep 1000", { replicas: 3, max_restarts: 0 }),
     wrapper: AS_SERVICE,
@@ -145,7 +145,7 @@ for (const signal of ["SIGHUP", "SIGQUIT", "SIGUSR2", "SIGALRM", "SIGPROF", "SIG
   });
 }
 
-test("a worker that is killed while others serve on during pre_stop_delay is replaced, and no request is lost", async () => {
+test("a worker killed during pre_stop_delay is replaced without losing a request", async () => {
   const { workers, target } = await sharedPool({ replicas: 2, more: PATIENT });
   await using controller = await ControllerUnderTest.start({ workers, supervisor: "  pre_stop_delay: 1s" });
   await controller.ready();

@@ -114,7 +114,7 @@ function textOf(record: LogRecord): string {
 }
 
 describe("logs", () => {
-  test("a million JSON lines and a million text lines of four workers come out exactly once and in order [G1]", async () => {
+  test("a million JSON lines and a million text lines of four workers appear exactly once and in order [G1]", async () => {
     const lines = 500_000;
     const padding = "the quick brown fox jumps over the lazy dog, again and again, until the line is long enough";
     const json = `{"level":"info","seq":%.0f,"big":12345678901234567890,"msg":"${padding}"}`;
@@ -153,7 +153,7 @@ describe("logs", () => {
     assert.equal(await controller.metric('monoceros_log_discarded_bytes_total{stream="stdout"}'), 0);
   });
 
-  test("200 lines of 100 KB from each of four workers come out once, and so does the last line before a crash [G1]", async () => {
+  test("200 lines of 100 KB from each of four workers, and the last line before a crash, appear exactly once [G1]", async () => {
     const write = (line: string, last: string) =>
       `x=$(head -c 100000 /dev/zero | tr '\\0' x); i=0; while [ $i -lt 200 ]; do echo "${line}"; i=$((i+1)); done; echo '${last}'; kill -9 $$`;
     await using run = await startPiped(
@@ -185,7 +185,7 @@ describe("logs", () => {
     }
   });
 
-  test("a reader that stops for 10 s slows the workers and nothing else: no line is lost, health answers, a killed worker is restarted [G2]", async () => {
+  test("a reader that pauses for 10 s slows only the workers: no line is lost, health responds, a killed worker restarts [G2]", async () => {
     const count = 150_000;
     const padding = "a line of ordinary length, so that all buffers on the way are full before the worker is done";
     const script = `seq -f "$MONOCEROS_INCARNATION %.0f ${padding}" 0 ${count - 1}; ${REST_FOR_EVER}`;
@@ -241,7 +241,7 @@ describe("logs", () => {
     assert.ok(`1 ${killed.length} ${padding}`.startsWith(cut), cut);
   });
 
-  test("odd lines keep their bytes: bad UTF-8, CRLF, NUL, empty, braces, a worker_id, overlong, no final newline [G3]", async () => {
+  test("unusual lines keep their bytes: bad UTF-8, CRLF, NUL, empty, braces, a worker_id, overlong, no final newline [G3]", async () => {
     const directory = mkdtempSync(join(tmpdir(), "monoceros-odd-"));
     try {
       const badUtf8 = Buffer.from([0x61, 0xff, 0xfe, 0x62]);
@@ -292,7 +292,7 @@ describe("logs", () => {
     }
   });
 
-  test("a worker that closes its stdout goes on, and its next incarnation is read again [G4]", async () => {
+  test("a worker that closes its stdout keeps running, and its next incarnation is read [G4]", async () => {
     const script = `echo "hello $MONOCEROS_INCARNATION"; exec >&-; echo 'still here' >&2; ${REST_FOR_EVER}`;
     await using run = await startPiped(shell("web", script));
     const { controller, pipe, records } = run;
@@ -308,14 +308,14 @@ describe("logs", () => {
     assert.deepEqual(records.map(textOf), ["hello 1", "hello 2"]);
   });
 
-  test("a worker killed in the middle of a line leaves a record of its own [G1]", async () => {
+  test("a worker killed within a line leaves that part as a separate record [G1]", async () => {
     const script = `[ $MONOCEROS_INCARNATION = 1 ] || { echo whole; ${REST_FOR_EVER}; }; echo before; printf 'half'; kill -9 $$`;
     await using run = await startPiped(shell("web", script));
     await run.pipe.until(() => run.records.length === 3);
     assert.deepEqual(run.records.map(textOf), ["before", "half", "whole"]);
   });
 
-  test("a reader of stdout that is gone does not stop the workers: it is said, counted, and the exit code is 0 [G2]", async () => {
+  test("a closed reader of stdout does not stop the workers, and is logged and counted [G2]", async () => {
     const script = `echo first; while [ ! -e "$MARK" ]; do sleep 0.02; done; seq 1 300000; echo 'wrote all' >&2; ${REST_FOR_EVER}`;
     const directory = mkdtempSync(join(tmpdir(), "monoceros-gone-"));
     try {
@@ -378,7 +378,7 @@ describe("logs", () => {
     for (const ts of [outTs, errTs]) assert.ok(typeof ts === "number" && Math.abs(ts * 1000 - Date.now()) < 60_000);
   });
 
-  test("thirty incarnations of a slot come out one after the other, each in order", async () => {
+  test("the output of thirty incarnations of a slot appears in order", async () => {
     const script = `seq -f "$MONOCEROS_INCARNATION %.0f some words to fill it" 0 1999`;
     const restart = { backoff: { initial: "1ms", max: "1ms", jitter: 0 } };
     await using run = await startPiped(shell("web", script, { restart }));
@@ -389,7 +389,7 @@ describe("logs", () => {
     }
   });
 
-  test("what a worker says while it is being stopped comes out before the controller ends [G1]", async () => {
+  test("output that a worker writes while it stops appears before the controller exits [G1]", async () => {
     const script = `trap 'seq -f "bye %.0f" 1 5000; exit 0' TERM; echo up; while :; do sleep 0.05; done`;
     await using run = await startPiped(shell("web", script, { replicas: 3 }));
     await run.pipe.until(() => run.records.length === 3);
@@ -401,7 +401,7 @@ describe("logs", () => {
     }
   });
 
-  test("stdout and stderr in one pipe (2>&1) never mix inside a line", async () => {
+  test("stdout and stderr in one pipe (2>&1) never mix within a line", async () => {
     const long = "z".repeat(9000);
     const script = `x=$(head -c 9000 /dev/zero | tr '\\0' z); i=0; while [ $i -lt 300 ]; do echo "$i $x"; echo "$i $x" >&2; i=$((i+1)); done; ${REST_FOR_EVER}`;
     await using controller = await ControllerUnderTest.start({

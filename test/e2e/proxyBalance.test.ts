@@ -17,7 +17,7 @@ async function spreadOf(controller: ControllerUnderTest, isWanted: (ratio: numbe
   }, "the spread of requests is as it should be");
 }
 
-test("blocking workers behind least request get equal shares, none is idle", async () => {
+test("blocking workers behind least request get equal shares, and none is idle", async () => {
   const replicas = 8;
   const { workers, target } = await proxyPool({ replicas, args: ["--block", "5ms"] });
   await using controller = await ControllerUnderTest.start({ workers });

@@ -591,7 +591,7 @@ const MODES = [
 ] as const;
 
 for (const [mode, address, onSocket] of MODES)
-  test(`requests and answers pass the proxy unchanged, worker on ${mode}`, async (context) => {
+  test(`requests and responses pass the proxy unchanged, worker on ${mode}`, async (context) => {
     const [directly, proxied] = [new Recording(`direct ${mode}`), new Recording(`proxied ${mode}`)];
     const direct = await startDirect(directly, onSocket);
     const port = await freePorts(4);

@@ -23,7 +23,7 @@ import { eventsOf, happened, statusCode } from "../support/watch.ts";
 /** After this time no request may go to a worker that was killed. */
 const NOTICED_MS = 100;
 
-test("kill -9 of a worker fails only requests that were sent to it before, and it comes back [E1]", async () => {
+test("kill -9 of a worker fails only requests that it had received, and it is restarted [E1]", async () => {
   const { workers, target } = await proxyPool({ replicas: 4 });
   await using controller = await ControllerUnderTest.start({ workers });
   await controller.ready();
@@ -52,7 +52,7 @@ test("kill -9 of a worker fails only requests that were sent to it before, and i
   assert.ok((reports.keptAlive.workers[String(successor)] ?? 0) > 0, "the successor takes requests");
 });
 
-test("a worker that dies while the controller is suspended costs at most 3 of 1,000 requests, and comes back afterwards", async () => {
+test("a worker that dies while the controller is suspended costs at most 3 of 1,000 requests and is restarted later", async () => {
   const { workers, target } = await proxyPool({ replicas: 6 });
   await using controller = await ControllerUnderTest.start({ workers });
   await controller.ready();
@@ -70,7 +70,7 @@ test("a worker that dies while the controller is suspended costs at most 3 of 1,
   await happened(controller, "ready", ({ slot, incarnation }) => slot === 1 && incarnation === 2);
 });
 
-test("Envoy killed with -9 is back within a second, workers untouched [E7]", async () => {
+test("Envoy killed with SIGKILL is restarted within a second, and workers keep running [E7]", async () => {
   const { workers, target } = await proxyPool({ replicas: 3 });
   assert.ok("port" in target);
   await using controller = await ControllerUnderTest.start({ workers });
@@ -95,7 +95,7 @@ test("Envoy killed with -9 is back within a second, workers untouched [E7]", asy
   assertNoneFailed(await underTraffic(target, async () => void (await commandOk(controller, "restart", "web"))));
 });
 
-test("an Envoy that hangs is noticed and replaced, and the controller is not ready meanwhile [E7]", async () => {
+test("a hanging Envoy is replaced, and the controller is not ready until then [E7]", async () => {
   const { workers, target } = await proxyPool({ replicas: 2 });
   assert.ok("port" in target);
   await using controller = await ControllerUnderTest.start({ workers });
@@ -136,7 +136,7 @@ for (const [what, misbehaviour] of [
   ["never becomes ready [R2]", "exec sleep 1000"],
   ["crashes at its start [R7]", "exit 7"],
 ] as const) {
-  test(`a rolling restart whose successor ${what} is aborted; the predecessors serve on, no request fails`, async () => {
+  test(`a rolling restart whose successor ${what} is aborted, and the predecessors keep serving`, async () => {
     await using directory = await mkdtempDisposable(join(tmpdir(), "monoceros-broken-"));
     const pool = await breakablePool(directory.path, misbehaviour);
     const { workers, target } = pool;
@@ -160,7 +160,7 @@ for (const [what, misbehaviour] of [
   });
 }
 
-test("a request that runs past the drain deadline is cut and reported, the others are not touched [R6]", async () => {
+test("a request that exceeds the drain limit is cut off and reported, and others are unaffected [R6]", async () => {
   const { workers, target } = await proxyPool({ replicas: 2, more: { signal_timeout: "1s" } });
   await using controller = await ControllerUnderTest.start({ workers });
   await controller.ready();
@@ -182,7 +182,7 @@ test("a request that runs past the drain deadline is cut and reported, the other
   assert.ok(told.length > 0, "an event says that one request was cut");
 });
 
-test("requests at the moment the worker's keep-alive ends are never failed [E5]", async () => {
+test("requests that coincide with the end of a worker's keep-alive never fail [E5]", async () => {
   const { workers, target } = await proxyPool({ replicas: 2, args: ["--keepalive", "2s"] });
   await using controller = await ControllerUnderTest.start({ workers });
   await controller.ready();

@@ -13,7 +13,7 @@ function sumOf(text: string, name: string): number {
   return values.reduce((sum, value) => sum + value, 0);
 }
 
-test("every request of a client is counted once, for the pool, for its worker and in the durations", async (t: TestContext) => {
+test("every request is counted once for the pool, for its worker and in the durations", async (t: TestContext) => {
   const { workers, target } = await proxyPool({ replicas: 3 });
   await using controller = await ControllerUnderTest.start({ workers });
   await controller.ready();
@@ -48,7 +48,7 @@ test("every request of a client is counted once, for the pool, for its worker an
   assertPromtool(t, given);
 });
 
-test("counters never go down while workers roll, crash and Envoy is killed, and no series is added [M1] [M3]", async (t: TestContext) => {
+test("counters never decrease and no series is added while workers restart, crash and Envoy is killed [M1] [M3]", async (t: TestContext) => {
   const { workers, target } = await proxyPool({ replicas: 2 });
   await using controller = await ControllerUnderTest.start({ workers });
   await controller.ready();

@@ -18,7 +18,7 @@ import {
 } from "../support/traffic.ts";
 import { eventsOf, happened } from "../support/watch.ts";
 
-test("recycling by lifespan behind Envoy fails no request, and replicas stay ready all the time [R1]", async () => {
+test("replacement by lifespan behind Envoy fails no request, and all replicas stay ready [R1]", async () => {
   const { workers, target } = await proxyPool({
     replicas: 4,
     more: { limits: { lifespan: "2s", jitter_ratio: 0.5 } },
@@ -33,7 +33,7 @@ test("recycling by lifespan behind Envoy fails no request, and replicas stay rea
 });
 
 for (const standby of [0, 1])
-  test(`a successor counts only when Envoy's own check of it has succeeded, however long it takes; ${standby} in reserve`, async () => {
+  test(`a successor counts only when Envoy's own check of it has succeeded, with ${standby} standby workers`, async () => {
     const { workers, target } = await proxyPool({
       replicas: 1,
       server: { health_check_path: "/sleep?ms=300" },
@@ -57,7 +57,7 @@ test("scaling up works while new workers behind Envoy wait for startup_wait_time
   assert.equal((await readyWorkers(controller)).length, 4);
 });
 
-test("recycling by number of requests behind Envoy fails no request", async () => {
+test("replacement by number of requests behind Envoy fails no request", async () => {
   const { workers, target } = await proxyPool({
     replicas: 3,
     more: { limits: { requests: 300, jitter_ratio: 0.3 } },
@@ -109,7 +109,7 @@ function brittleServer(context: TestContext, seconds: number): { readonly exec: 
   return { exec, marker };
 }
 
-test("a version that answers its probe and crashes seconds later fails the rollout before an old worker stops", async (context) => {
+test("a version that crashes seconds after its probe passes fails the rollout before an old worker stops", async (context) => {
   const { exec, marker } = brittleServer(context, 2);
   const { workers, target } = await proxyPool({ replicas: 3, more: { exec } });
   await using controller = await ControllerUnderTest.start({ workers, hasDefaultMinReady: true });
@@ -130,7 +130,7 @@ test("a version that answers its probe and crashes seconds later fails the rollo
   assertNoneFailed(await underTraffic(target, async () => void (await commandOk(controller, "restart", "web"))));
 });
 
-test("a pool whose workers answer their probe and crash again and again is not healthy", async (context) => {
+test("a pool whose workers pass their probe and crash repeatedly is degraded", async (context) => {
   const { exec, marker } = brittleServer(context, 1);
   writeFileSync(marker, "");
   const { workers } = await proxyPool({ replicas: 2, more: { exec } });
@@ -144,7 +144,7 @@ test("a pool whose workers answer their probe and crash again and again is not h
   assert.equal((await controller.status()).healthy, false);
 });
 
-test("max_surge 0 replaces in place and fails no request either", async () => {
+test("max_surge 0 replaces in place without a failed request", async () => {
   const { workers, target } = await proxyPool({
     replicas: 3,
     more: { rolling: { max_surge: 0, max_unavailable: 1 } },

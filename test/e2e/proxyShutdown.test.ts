@@ -35,7 +35,7 @@ for (const [mode, makePool] of [
   ["a shared port", () => sharedPool({ replicas: 4, args: ["--drain", "1s"] })],
   ["a shared Unix socket", (path: string) => sharedPool({ replicas: 4, args: ["--drain", "1s"], path })],
 ] as const satisfies readonly (readonly [string, (path: string) => Promise<TrafficPool>])[]) {
-  test(`SIGTERM answers every request in flight and on kept-alive connections: ${mode} [S1]`, async () => {
+  test(`after SIGTERM, every request in flight and on kept-alive connections is answered: ${mode} [S1]`, async () => {
     await using directory = await mkdtempDisposable(UNIX_DIRECTORY);
     const { workers, target } = await makePool(join(directory.path, "http.sock"));
     await using controller = await ControllerUnderTest.start({ workers });
@@ -63,7 +63,7 @@ async function whileRestarting(controller: ControllerUnderTest, reached: () => P
   await Promise.race([reached(), restarting]);
 }
 
-test("SIGTERM ends the controller in order at its start, while Envoy boots, and within a rolling restart [S6]", async () => {
+test("SIGTERM stops the controller gracefully at startup, while Envoy boots, and within a rolling restart [S6]", async () => {
   const moments: readonly (readonly [string, (controller: ControllerUnderTest) => Promise<unknown>])[] = [
     ["the controller starts", () => Promise.resolve()],
     ["the first worker runs", (controller) => happened(controller, "spawned")],

@@ -141,7 +141,7 @@ test("a gRPC stream is ended at the drain limit and the worker's shutdown hook r
   session.destroy();
 });
 
-test("a stream on a worker that stays is not touched when another worker leaves", async () => {
+test("a stream on one worker is unaffected when another worker stops", async () => {
   const port = await freePorts(8);
   const workers = poolOf({
     name: "web",

@@ -38,7 +38,7 @@ async function assertHealed({ controller, target }: Scene): Promise<void> {
   assertNoneFailed(await underTraffic(target, async () => void (await commandOk(controller, "restart", "web"))), 50);
 }
 
-test("a removed runtime directory with worker sockets heals", async () => {
+test("a removed runtime directory with worker sockets is restored", async () => {
   await using scene = await start({ replicas: 2, onUnixSockets: true });
   const { controller, runtime } = scene;
   rmSync(runtime, { recursive: true });
@@ -49,7 +49,7 @@ test("a removed runtime directory with worker sockets heals", async () => {
   await assertHealed(scene);
 });
 
-test("a removed directory of worker sockets heals by a rolling replacement", async () => {
+test("a removed directory of worker sockets is restored by a rolling replacement", async () => {
   await using scene = await start({ replicas: 2, onUnixSockets: true });
   const { controller, runtime } = scene;
   rmSync(join(runtime, "web", "w"), { recursive: true });
@@ -58,7 +58,7 @@ test("a removed directory of worker sockets heals by a rolling replacement", asy
   await assertHealed(scene);
 });
 
-test("a removed endpoints directory heals: Envoy is replaced and learns of new workers", async () => {
+test("after its endpoints directory is removed, Envoy is replaced and learns of new workers", async () => {
   await using scene = await start({ replicas: 2 });
   const { controller, runtime } = scene;
   rmSync(join(runtime, "web", "envoy", "endpoints"), { recursive: true });

@@ -9,7 +9,7 @@ import { assertNoneFailed, commandOk, readyRange, replaced, sharedPool, underTra
 import { eventsOf } from "../support/watch.ts";
 
 for (const kind of ["TCP port", "Unix socket"] as const) {
-  test(`rolling restarts on a shared ${kind} refuse and reset nothing`, async () => {
+  test(`rolling restarts on a shared ${kind} refuse and reset no connection`, async () => {
     await using directory = await mkdtempDisposable(join(tmpdir(), "m-"));
     const { workers, target } = await sharedPool({
       replicas: 3,
@@ -31,7 +31,7 @@ for (const kind of ["TCP port", "Unix socket"] as const) {
   });
 }
 
-test("recycling by lifespan on a shared port fails no request, on connections new and kept alive", async () => {
+test("replacement by lifespan on a shared port fails no request on new or kept-alive connections", async () => {
   const { workers, target } = await sharedPool({
     replicas: 3,
     args: ["--drain", "500ms"],
@@ -48,7 +48,7 @@ test("recycling by lifespan on a shared port fails no request, on connections ne
   assert.ok(readyRange(controller).least >= 3);
 });
 
-test("scaling and stopping workers of a shared socket refuse and reset nothing", async () => {
+test("scaling and stopping workers of a shared socket refuse and reset no connection", async () => {
   const { workers, target } = await sharedPool({
     replicas: 3,
     args: ["--drain", "500ms"],

@@ -62,7 +62,7 @@ function slots(ready: number): number[] {
   return [0, 1, 2].filter((slot) => slot !== ready);
 }
 
-test("kill -9 of a worker that takes 5 s to boot: the reserve is in Envoy before anything has booted", async (context: TestContext) => {
+test("after kill -9 of a slow-booting worker, a standby worker serves before its successor has booted", async (context: TestContext) => {
   await using scene = await start("5s");
   const { controller, adminPort, portOf } = scene;
   const spare = await spareOf(controller);
@@ -101,7 +101,7 @@ test("kill -9 of a worker that takes 5 s to boot: the reserve is in Envoy before
   assert.equal((await readEndpoints(adminPort)).serving.join(), wanted);
 });
 
-test("while all are well the reserve gets no request, and status shows it as standby", async () => {
+test("a standby worker receives no requests, and status shows it as standby", async () => {
   await using scene = await start("100ms");
   const { controller, target } = scene;
   const spare = await spareOf(controller);
@@ -115,7 +115,7 @@ test("while all are well the reserve gets no request, and status shows it as sta
   assert.match(stdout, /web 2\/2 ready/u);
 });
 
-test("a rollout with a reserve replaces everyone and fails no request", async () => {
+test("a rollout replaces serving and standby workers without a failed request", async () => {
   await using scene = await start("300ms");
   const { controller, target } = scene;
   const before = Object.values(await controller.pids());
@@ -155,7 +155,7 @@ async function untilSpares(controller: ControllerUnderTest, count: number): Prom
   );
 }
 
-test("scaling keeps the reserve and fails no request", async () => {
+test("scaling keeps the standby workers and fails no request", async () => {
   await using scene = await start("100ms");
   const { controller, target } = scene;
   const reports = await underTraffic(
@@ -172,7 +172,7 @@ test("scaling keeps the reserve and fails no request", async () => {
   assertNoneFailed(reports, 50);
 });
 
-test("a reload changes the size of the reserve and touches nobody who serves", async () => {
+test("a reload changes the number of standby workers without affecting serving workers", async () => {
   await using scene = await start("100ms");
   const { controller, workers } = scene;
   const serving = await readyPids(controller, false);

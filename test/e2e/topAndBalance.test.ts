@@ -24,7 +24,7 @@ async function balanceOf(controller: ControllerUnderTest, pool: string): Promise
   return document;
 }
 
-test("in supervisor mode one worker that does everything is seen, and the advice is a proxy [B2]", async () => {
+test("in supervisor mode, balance detects a worker that does everything and recommends a proxy [B2]", async () => {
   const script = "[ $MONOCEROS_SLOT = 1 ] || exec sleep 100000; while :; do :; done";
   await using controller = await ControllerUnderTest.start({
     workers: poolOf({ name: "web", replicas: 3, exec: "/bin/sh", args: ["-c", script], startup_wait_time: "0s" }),
@@ -39,10 +39,10 @@ test("in supervisor mode one worker that does everything is seen, and the advice
   const spread = await controller.metric('monoceros_pool_cpu_spread_ratio{pool="web"}');
   assert.ok(spread > 2.9 && spread <= 3);
   const { stdout } = await commandOk(controller, "balance");
-  assert.match(stdout, /^web: the kernel balances \(supervisor mode\), over the last .*\n {2}WORKER +CPU/u);
+  assert.match(stdout, /^web: balanced by the kernel \(supervisor mode\), last .*\n {2}WORKER +CPU/u);
 });
 
-test("behind a proxy balance and top tell the requests of each worker", async () => {
+test("behind a proxy, balance and top show the requests of each worker", async () => {
   const { workers, target } = await proxyPool({ replicas: 2 });
   await using controller = await ControllerUnderTest.start({ workers });
   await controller.ready();
@@ -96,7 +96,7 @@ async function topOnTerminal(controller: ControllerUnderTest, key: string): Prom
   return { code, text };
 }
 
-test("top on a terminal refreshes without clearing, ends on q and Ctrl-C, and gives the terminal back", async (t: TestContext) => {
+test("top on a terminal refreshes without clearing, exits on q and Ctrl-C, and restores the terminal", async (t: TestContext) => {
   const script = spawn("script", ["--version"], { stdio: "ignore" });
   if (
     await once(script, "exit").then(

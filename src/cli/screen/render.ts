@@ -131,8 +131,8 @@ export function phaseCell({ phase, standby }: WorkerStatus): Cell {
 }
 
 function nextOf({ phase, pid, proving, next_s: seconds, in_flight: inFlight }: WorkerStatus): string {
-  // At the deadline, a worker without a probe becomes ready; a probed worker that is still starting has failed.
-  const deadline = proving ? "ready" : "fail";
+  // At the deadline, a worker without a probe becomes ready, and the startup of a probed worker times out.
+  const deadline = proving ? "ready" : "time out";
   const what = phase === "starting" && pid !== null ? deadline : (NEXT_BY_PHASE[phase] ?? "");
   const next = seconds === null ? "-" : `${what} in ${formatAge(seconds)}`.trim();
   return inFlight === null ? next : `${next}, ${inFlight} request${inFlight === 1 ? "" : "s"} in flight`;
