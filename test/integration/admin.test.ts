@@ -328,7 +328,7 @@ describe("admin", () => {
       for (const [what, socket] of Object.entries(places)) {
         const { ending, stderr } = await ControllerUnderTest.run({ workers: SLEEPERS, socket });
         assert.equal(ending.code, 1, what);
-        assert.match(stderr.join("\n"), /CONTROL_SOCKET_UNSAFE|no socket/u, what);
+        assert.match(stderr.join("\n"), /CONTROL_SOCKET_UNSAFE|not a socket/u, what);
       }
       assert.ok(lstatSync(places["link"] ?? "").isSymbolicLink());
       assert.ok(lstatSync(places["file"] ?? "").isFile());

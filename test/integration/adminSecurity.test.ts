@@ -271,7 +271,7 @@ describe("security of the admin fronts", () => {
       symlinkSync(scene.controller.socket, link);
       const { ending, stderr } = await ControllerUnderTest.run({ workers: SLEEPERS, socket: link });
       assert.equal(ending.code, 1);
-      assert.match(stderr.join("\n"), /no socket/u);
+      assert.match(stderr.join("\n"), /not a socket/u);
       const second = await ControllerUnderTest.run({ workers: SLEEPERS, socket: scene.controller.socket });
       assert.equal(second.ending.code, 1);
       assert.match(second.stderr.join("\n"), new RegExp(`pid ${scene.controller.pid} .*listens on it`, "u"));

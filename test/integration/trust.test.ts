@@ -97,7 +97,7 @@ describe("another user of the machine", { skip: process.getuid?.() !== 0, concur
     for (const command of [["status"], ["completion", "names"], ["stop", "--all"]]) {
       const { code, stderr } = await monoceros(command, env);
       assert.equal(code, 69);
-      assert.match(stderr, /monoceros\.sock: not asked, user 10001 owns the directory "[^"]*monoceros-0"/u);
+      assert.match(stderr, /monoceros\.sock: not trusted, user 10001 owns the directory "[^"]*monoceros-0"/u);
     }
     // A directory that root owns, with the attacker's socket: what answers is asked for its user.
     chownSync(join(temporary, "monoceros-0"), 0, 0);
