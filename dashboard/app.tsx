@@ -73,7 +73,7 @@ export function App(): JSX.Element | null {
     if (given.what === "reload") {
       const { changes, failed, operations } = await post<ReloadAccepted>(ROUTES.reload, {});
       say("info", `Reload: ${changes.length === 0 ? "nothing has changed" : changes.join("; ")}`);
-      for (const { path, reason } of failed) say("bad", `Reload: ${path} was not applied: ${reason}`);
+      for (const { path, reason } of failed) say("bad", `Reload: ${path} was not changed: ${reason}`);
       for (const { id } of operations) claim(id);
     } else {
       const path =

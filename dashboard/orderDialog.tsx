@@ -94,7 +94,7 @@ function Plan({ plan: { changes, refused } }: { plan: ReloadPlan }): JSX.Element
       )}
       {refused.length > 0 && (
         <>
-          <p>Cannot change while the controller runs:</p>
+          <p>Cannot be changed while the controller runs:</p>
           <ul>
             {refused.map(({ path, reason }) => (
               <li key={path}>

@@ -7,7 +7,7 @@ const operation = { pool: "web", operation: "op-1", what: "restart", done: 1, to
 const mine = { pool: "web", slot: 1, incarnation: 3 } as const;
 const pool = { pool: "web", reason: "because" } as const;
 
-/** Each kind at least once; a kind that is missing does not compile. */
+/** Each kind at least once. The type requires every kind. */
 const DESCRIPTIONS: { readonly [K in LifecycleEvent["kind"]]: readonly (readonly [Event<K>, EventDescription])[] } = {
   starting: [
     [
@@ -294,7 +294,7 @@ test("every lifecycle event has a sentence and a level", () => {
   }
 });
 
-test("isWorkerEvent distinguishes events of workers from those of pools and the controller", () => {
+test("isWorkerEvent distinguishes events of a worker from those of a pool or the controller", () => {
   for (const cases of Object.values(DESCRIPTIONS))
     for (const [event, { text }] of cases) assert.equal(isWorkerEvent(event), text.startsWith("worker"), event.kind);
 });

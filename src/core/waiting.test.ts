@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { instant } from "../base/time.ts";
 import { describeListening, isReportDue } from "./waiting.ts";
 
-/** Seconds at which a wait that begins at 0 is reported; `textAt` returns what it waits for. */
+/** Seconds at which a wait that begins at 0 is reported. `textAt` returns what the worker waits for. */
 function reportsOf(textAt: (second: number) => string, seconds: number): number[] {
   const at: number[] = [];
   let reported: { text: string; at: ReturnType<typeof instant> } | undefined;
@@ -17,18 +17,18 @@ function reportsOf(textAt: (second: number) => string, seconds: number): number[
   return at;
 }
 
-test("an unchanged wait is reported after one second and after ten seconds, then never again", () => {
+test("an unchanged wait is reported after 1 s and after 10 s, and then no more", () => {
   assert.deepEqual(
     reportsOf(() => "refused", 100),
     [1, 10],
   );
 });
 
-test("changes are reported at most every second, and after ten seconds at most every ten", () => {
+test("changes of a wait are reported every second at first and every ten seconds later", () => {
   assert.deepEqual(reportsOf(String, 40), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 20, 30, 40]);
 });
 
-test("the listeners of a worker never contradict its last attempt", () => {
+test("the description of where a worker listens is consistent with the result of its last probe", () => {
   const refused = "GET http://127.0.0.1:80/healthz: connection refused (ECONNREFUSED)";
   const opened = (address: string) => `; its process opened its listener on ${address} after this attempt`;
   for (const address of ["127.0.0.1:80", "0.0.0.0:80", "[::]:80"])

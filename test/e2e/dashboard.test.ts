@@ -122,7 +122,7 @@ test("the dashboard shows which change a reload could not apply, and why", { ski
       await dialog.getByText(/listener_port/u).waitFor();
       await dialog.getByRole("button", { name: "Reload" }).click();
       const results = page.getByRole("log", { name: "Results" });
-      await results.getByText(/Reload: supervisor\.workers\[0\]\.server was not applied: .*in use/u).waitFor();
+      await results.getByText(/Reload: supervisor\.workers\[0\]\.server was not changed: .*in use/u).waitFor();
     });
   } finally {
     holder.close();

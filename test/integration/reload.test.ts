@@ -102,7 +102,7 @@ test("a dry run prints the plan and does nothing", async () => {
   assert.match(stdout, /pool "web": replicas applies at once; no worker is replaced/u);
   assert.match(stdout, /pool "fresh" is added/u);
   assert.match(stdout, /pool "old" is removed/u);
-  assert.match(stdout, /^admin\.address cannot change: needs a restart of the controller$/mu);
+  assert.match(stdout, /^admin\.address cannot be changed: needs a restart of the controller$/mu);
   assert.doesNotMatch(stdout, /same|refused/u);
   assert.match(stdout, /dry run: nothing was done/u);
   const { changes, operations } = JSON.parse(
@@ -306,12 +306,12 @@ test("what cannot change live is refused and said, and everything else is applie
   const before = await controller.pids();
   controller.configure({ port: await freePort(), workers: pool("web", { replicas: 2 }) });
   const { stdout } = await commandOk(controller, "reload");
-  assert.match(stdout, /^admin\.port cannot change: needs a restart of the controller$/mu);
+  assert.match(stdout, /^admin\.port cannot be changed: needs a restart of the controller$/mu);
   const after = await pidsOf(controller, "web");
   assert.deepEqual([Object.keys(after).length, after["web-0"]], [2, before["web-0"]]);
   // It is said again as long as the file and what is in force differ.
   const again = await commandOk(controller, "reload");
-  assert.match(again.stdout, /nothing has changed\nadmin\.port cannot change/u);
+  assert.match(again.stdout, /nothing has changed\nadmin\.port cannot be changed/u);
 });
 
 test("what the proxy does not take over is a failure with its reason, leaves all as it was and is tried again", async () => {
@@ -328,7 +328,7 @@ test("what the proxy does not take over is a failure with its reason, leaves all
     assert.equal(code, 1, stdout);
     assert.match(
       stdout,
-      /^supervisor\.workers\[0\]\.server was not applied: cannot bind .*: Address already in use$/mu,
+      /^supervisor\.workers\[0\]\.server was not changed: cannot bind .*: Address already in use$/mu,
     );
     assert.match(stderr, /Cannot apply all changes: supervisor\.workers\[0\]\.server: cannot bind/u);
     assert.equal(await statusCode(ports, "/"), 200);
@@ -353,7 +353,7 @@ test("ports that running workers still have are refused for their successors; ot
   assert.match(
     stdout,
     new RegExp(
-      `start_port cannot change: ports ${ports + 2} to ${ports + 4} overlap ports ${ports + 1} to ${ports + 3} .*"web"`,
+      `start_port cannot be changed: ports ${ports + 2} to ${ports + 4} overlap ports ${ports + 1} to ${ports + 3} .*"web"`,
       "u",
     ),
   );

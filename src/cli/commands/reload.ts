@@ -33,8 +33,8 @@ export const reload: Command = {
 
 function planText({ changes, refused, failed }: ReloadAccepted, isDryRun: boolean): string {
   const lines = changes.length === 0 ? ["nothing has changed"] : [...changes];
-  for (const { path, reason } of refused) lines.push(`${path} cannot change: ${reason}`);
-  for (const { path, reason } of failed) lines.push(`${path} was not applied: ${reason}`);
+  for (const { path, reason } of refused) lines.push(`${path} cannot be changed: ${reason}`);
+  for (const { path, reason } of failed) lines.push(`${path} was not changed: ${reason}`);
   if (isDryRun && changes.length > 0) lines.push("(dry run: nothing was done)");
   return `${lines.join("\n")}\n`;
 }

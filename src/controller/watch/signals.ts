@@ -65,8 +65,8 @@ export function listenToSignals({ daemon, handle, log, groupSignals, isStopKnown
   attempt("SIGHUP", async () => {
     const { changes, refused, failed } = await handle.reload(false);
     log.info(changes.length === 0 ? "reload: nothing has changed" : `reload: ${changes.join("; ")}`);
-    for (const { path, reason } of refused) log.warn(`reload: ${path} cannot change: ${reason}`);
-    for (const { path, reason } of failed) log.error(`reload: ${path} was not applied: ${reason}`);
+    for (const { path, reason } of refused) log.warn(`reload: ${path} cannot be changed: ${reason}`);
+    for (const { path, reason } of failed) log.error(`reload: ${path} was not changed: ${reason}`);
   });
   attempt("SIGUSR1", () => {
     for (const { index } of workerPools(handle)) handle.restart(index, undefined, "received SIGUSR1");
