@@ -57,7 +57,10 @@ test("a file at the control socket's path that is no socket is left alone [P3]",
   const scratch = scratchOf(context);
   const socket = join(scratch, "control.sock");
   writeFileSync(socket, "precious");
-  assert.match(await refused({ socket }, scratch), /Cannot listen on control socket .* the file exists and is not a socket/u);
+  assert.match(
+    await refused({ socket }, scratch),
+    /Cannot listen on control socket .* the file exists and is not a socket/u,
+  );
   assert.equal(statSync(socket).size, "precious".length);
 });
 
