@@ -13,6 +13,7 @@ const WITH_PROCESSES = [
   "src/logs/logs.test.ts",
   "src/*.test.ts",
   "src/admin/http/server.test.ts",
+  "src/controller/report/workerScraper.test.ts",
   "src/cli/cli.test.ts",
   "cmd/**/*.test.ts",
   "scripts/*.test.ts",
