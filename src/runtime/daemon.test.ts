@@ -102,7 +102,7 @@ class Setting {
   }
 }
 
-test("a boot spawns every replica and tells of it in order", () => {
+test("boot spawns every replica and emits the events in order", () => {
   const { processes, listener, daemon } = new Setting().boot();
   assert.deepEqual(processes.take(), ["spawn 0/0 1", "spawn 0/1 1"]);
   assert.deepEqual(listener.take(), [
@@ -119,7 +119,7 @@ test("a boot spawns every replica and tells of it in order", () => {
   assert.equal(daemon.view().ready, true);
 });
 
-test("an event that a listener causes waits until the present one is done", () => {
+test("an event that a listener causes is handled after the current event", () => {
   const { daemon, listener, processes } = new Setting().boot();
   listener.take();
   processes.take();
@@ -145,7 +145,7 @@ test("an event that a listener causes waits until the present one is done", () =
   assert.deepEqual(processes.take(), ["spawn 0/0 2", "SIGTERM 101 group"]);
 });
 
-test("events are handled in the order in which they came", () => {
+test("events are handled in the order of their arrival", () => {
   const { daemon, listener } = new Setting({ replicas: 3 }).boot();
   listener.take();
   listener.onEmitted = (event) => {
@@ -160,7 +160,7 @@ test("events are handled in the order in which they came", () => {
   );
 });
 
-test("there is one timer a worker, and it is the deadline of its state", () => {
+test("each worker has one timer, set to the deadline in its state", () => {
   const limits = { ...poolSpec().limits, lifespanMs: 60_000 };
   const { clock, daemon } = new Setting({ limits }).boot();
   assert.deepEqual(clock.armed, [61_000, 61_000]);
@@ -172,7 +172,7 @@ test("there is one timer a worker, and it is the deadline of its state", () => {
   assert.deepEqual(deadlines, [undefined, 61_000]);
 });
 
-test("a deadline that comes is handled and leaves no timer behind", () => {
+test("a deadline that has passed is handled and leaves no timer", () => {
   const { clock, daemon, processes } = new Setting().boot();
   daemon.order(0, "op-0", { kind: "stop", slots: [0] }, "asked");
   processes.take();
@@ -183,7 +183,7 @@ test("a deadline that comes is handled and leaves no timer behind", () => {
   assert.deepEqual(clock.armed, []);
 });
 
-test("a timer that fires early is armed again for the same instant", () => {
+test("a timer that fires early is rearmed for the same instant", () => {
   const setting = new Setting().boot();
   const { clock, daemon, processes } = setting;
   daemon.order(0, "op-0", { kind: "stop", slots: [0] }, "asked");
@@ -197,7 +197,7 @@ test("a timer that fires early is armed again for the same instant", () => {
   assert.deepEqual(setting.phases(), ["stopping", "ready"]);
 });
 
-test("a timer that was armed again is disposed with the deadline", () => {
+test("a rearmed timer is stopped when the deadline is cleared", () => {
   const setting = new Setting().boot();
   setting.daemon.order(0, "op-0", { kind: "stop", slots: [0] }, "asked");
   setting.clock.fireEarly();
@@ -205,7 +205,7 @@ test("a timer that was armed again is disposed with the deadline", () => {
   assert.deepEqual(setting.clock.armed, []);
 });
 
-test("a backoff waits its time and then spawns the next incarnation", () => {
+test("the next incarnation is spawned after the backoff", () => {
   const setting = new Setting({ replicas: 1 }).boot();
   setting.exit(0);
   setting.exit(0, 2);
@@ -215,7 +215,7 @@ test("a backoff waits its time and then spawns the next incarnation", () => {
   assert.deepEqual(setting.processes.take(), ["spawn 0/0 1", "spawn 0/0 2", "spawn 0/0 3"]);
 });
 
-test("the exit of an incarnation that is long gone changes nothing", () => {
+test("the exit of an earlier incarnation changes nothing", () => {
   const setting = new Setting().boot();
   setting.exit(0);
   const view = setting.daemon.view();
@@ -226,7 +226,7 @@ test("the exit of an incarnation that is long gone changes nothing", () => {
   assert.deepEqual(setting.listener.take(), []);
 });
 
-test("up to four processes are begun before the exec of the first is waited for, and none is left unconfirmed", () => {
+test("up to four processes start before the first exec is confirmed, and all are confirmed in the end", () => {
   const setting = new Setting({ replicas: 6 });
   const { processes } = setting;
   processes.onConfirm = (pool, slot) => processes.asked.push(`confirm ${pool}/${slot}`);
@@ -243,7 +243,7 @@ test("up to four processes are begun before the exec of the first is waited for,
   );
 });
 
-test("an exec that fails after the process was begun is a spawn that failed, of that worker alone", () => {
+test("a failed exec is a failed spawn of that worker alone", () => {
   const setting = new Setting({ replicas: 2 });
   let failures = 1;
   setting.processes.onConfirm = (_, slot) => {
@@ -255,7 +255,7 @@ test("an exec that fails after the process was begun is a spawn that failed, of 
   assert.deepEqual(setting.phases(), ["ready", "ready"]);
 });
 
-test("a spawn that fails comes back as an event and is tried again with backoff", () => {
+test("a failed spawn becomes an event and is retried with backoff", () => {
   const setting = new Setting({ replicas: 1 });
   const { processes, listener, clock } = setting;
   let failures = 2;
@@ -276,7 +276,7 @@ test("a spawn that fails comes back as an event and is tried again with backoff"
   assert.deepEqual(setting.phases(), ["ready"]);
 });
 
-test("whatever a spawn throws is a reason", () => {
+test("anything that a spawn throws becomes the reason", () => {
   const setting = new Setting({ replicas: 1 });
   setting.processes.beforeSpawn = () => {
     setting.processes.beforeSpawn = () => {};
@@ -290,7 +290,7 @@ test("whatever a spawn throws is a reason", () => {
   assert.deepEqual(setting.listener.errors, []);
 });
 
-test("survivors of a crash are signalled, and the slot is used again when the last is gone", () => {
+test("survivors of a crash are signaled, and the slot is reused after the last one has exited", () => {
   const { daemon, processes } = new Setting({ replicas: 1 }).boot();
   processes.take();
   daemon.exited(0, 0, 1, { kind: "code", code: 1 }, true);
@@ -299,7 +299,7 @@ test("survivors of a crash are signalled, and the slot is used again when the la
   assert.deepEqual(processes.take(), ["spawn 0/0 2"]);
 });
 
-test("what left the group of a stopped worker is signalled too", () => {
+test("processes that left the group of a stopped worker are signaled too", () => {
   const { daemon, processes } = new Setting({ replicas: 1 }).boot();
   daemon.order(0, "op-0", { kind: "stop", slots: [0] }, "asked");
   processes.take();
@@ -307,7 +307,7 @@ test("what left the group of a stopped worker is signalled too", () => {
   assert.deepEqual(processes.take(), ["SIGTERM 100 escaped"]);
 });
 
-test("a stopped worker is started again by an order", () => {
+test("an order starts a stopped worker", () => {
   const setting = new Setting({ replicas: 1 }).boot();
   setting.daemon.order(0, "op-0", { kind: "stop", slots: [0] }, "asked");
   setting.exit(0);
@@ -316,7 +316,7 @@ test("a stopped worker is started again by an order", () => {
   assert.deepEqual(setting.phases(), ["ready"]);
 });
 
-test("a shutdown is told, bounded, and finishes when nothing is left", () => {
+test("a shutdown is emitted, limited in time, and finishes when no process is left", () => {
   const setting = new Setting({}, { preStopDelayMs: 5000 }).boot();
   const { daemon, listener, clock } = setting;
   listener.take();
@@ -333,7 +333,7 @@ test("a shutdown is told, bounded, and finishes when nothing is left", () => {
   assert.deepEqual(clock.armed, []);
 });
 
-test("the view is made once a state", () => {
+test("the view is computed once per state", () => {
   const setting = new Setting().boot();
   const view = setting.daemon.view();
   assert.equal(setting.daemon.view(), view);
@@ -341,7 +341,7 @@ test("the view is made once a state", () => {
   assert.notEqual(setting.daemon.view(), view);
 });
 
-test("a listener that throws is a bug: every worker is killed, told once", () => {
+test("a listener that throws is a bug that kills every worker and is reported once", () => {
   const setting = new Setting().boot();
   const { listener, processes, daemon } = setting;
   listener.take();
@@ -357,7 +357,7 @@ test("a listener that throws is a bug: every worker is killed, told once", () =>
   assert.equal(listener.errors.length, 1);
 });
 
-test("a bug during the boot kills also those whose start the state does not know yet", () => {
+test("a bug during boot also kills workers whose start is not in the state yet", () => {
   const setting = new Setting({ replicas: 3 });
   setting.listener.onEmitted = (event) => {
     if (event.kind === "spawned") throw new Error("bug");
@@ -367,7 +367,7 @@ test("a bug during the boot kills also those whose start the state does not know
   assert.equal(setting.listener.errors.length, 1);
 });
 
-test("after a bug nothing is started again and no timer is left", () => {
+test("after a bug no worker starts and no timer is left", () => {
   const setting = new Setting({}, { shutdownTimeoutMs: 60_000 }).boot();
   const { daemon, processes, listener, clock } = setting;
   daemon.shutdown("asked");
@@ -383,7 +383,7 @@ test("after a bug nothing is started again and no timer is left", () => {
   assert.deepEqual(listener.take(), []);
 });
 
-test("a bug in the processes is not taken for a spawn that failed", () => {
+test("an invariant violation in a spawn is a bug, not a failed spawn", () => {
   const setting = new Setting();
   setting.processes.beforeSpawn = () => {
     throw new InvariantError("two live incarnations");
@@ -392,7 +392,7 @@ test("a bug in the processes is not taken for a spawn that failed", () => {
   assert.deepEqual(setting.listener.errors, [new InvariantError("two live incarnations")]);
 });
 
-test("an order before the boot that needs a process is a bug", () => {
+test("an order that needs a process before boot is a bug", () => {
   const { daemon, listener } = new Setting({ replicas: 1 });
   daemon.order(0, "op-0", { kind: "stop", slots: [0] }, "asked");
   assert.equal(listener.errors.length, 1);
@@ -406,7 +406,7 @@ function slowSetting(replicas: number): Setting {
   return setting;
 }
 
-test("a large pool starts over many turns, each with a bounded number of effects", () => {
+test("a large pool starts over many turns of the event loop, each with a limited number of effects", () => {
   const setting = slowSetting(200).boot();
   const { clock, processes, daemon } = setting;
   const perTurn = [processes.take().length];
@@ -415,7 +415,7 @@ test("a large pool starts over many turns, each with a bounded number of effects
   assert.equal(daemon.view().pools[0]?.readyCount, 200);
 });
 
-test("events that come between two turns are handled after those that wait, and lose nothing", () => {
+test("events that arrive between two turns are handled after the queued events, and none is lost", () => {
   const setting = slowSetting(50).boot();
   const { clock, daemon, listener } = setting;
   daemon.shutdown("received SIGTERM");
@@ -428,7 +428,7 @@ test("events that come between two turns are handled after those that wait, and 
   assert.deepEqual(listener.take().slice(-2), ["controller_stopped", "!finished 0"]);
 });
 
-test("pools and policies that are added between two turns are known at once", () => {
+test("pools and policies added between two turns are known at once", () => {
   const { clock, daemon } = slowSetting(50).boot();
   const index = daemon.addPools([poolSpec({ name: "jobs", replicas: 1 })]);
   daemon.setPolicy({ shutdownTimeoutMs: 1234, preStopDelayMs: 0 });
@@ -438,7 +438,7 @@ test("pools and policies that are added between two turns are known at once", ()
   assert.equal(daemon.view().pools[0]?.readyCount, 50);
 });
 
-test("a bug between two turns kills every worker that was started, and starts no other", () => {
+test("a bug between two turns kills every started worker and starts no other", () => {
   const { clock, daemon, processes } = slowSetting(50).boot();
   const started = processes.take().length;
   daemon.fail(new Error("bug"));

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { collect, tuneForLongLife } from "./engineFlags.ts";
 
-test("the collector takes what nobody holds, also after other flags were set", async () => {
+test("the collector frees unreachable objects, also after other flags were set", async () => {
   tuneForLongLife();
   const held = new WeakRef(new Array(100_000).fill("garbage"));
   // What was looked at in a turn of the event loop is held until its end.

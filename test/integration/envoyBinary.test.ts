@@ -51,13 +51,13 @@ function only(code: ErrorCode, message: RegExp, problems: readonly Configuration
   assert.match(problems[0]?.message ?? "", message);
 }
 
-test("the Envoy of the project will do, named by path or found on PATH", async () => {
+test("the bundled Envoy is accepted, by path or from PATH", async () => {
   assert.deepEqual(await problemsOf(`exec: ${ENVOY}`), []);
   symlinkSync(ENVOY, join(directory, "envoy"));
   assert.deepEqual(await problemsOf("listener_port: 10001", `${directory}:/usr/bin:/bin`), []);
 });
 
-test("an Envoy that is missing, may not be executed, is something else or is too old is named [E8]", async () => {
+test("an Envoy that is missing, not executable, another program or too old is reported [E8]", async () => {
   only("ENVOY_NOT_FOUND", /there is no Envoy at "\/no\/envoy"/u, await problemsOf("exec: /no/envoy"));
   only("ENVOY_NOT_EXECUTABLE", /may not be executed/u, await problemsOf(`exec: ${script("plain", "", 0o644)}`));
   only(
@@ -74,7 +74,7 @@ test("an Envoy that is missing, may not be executed, is something else or is too
   only("ENVOY_TOO_OLD", /is Envoy 1\.30\.1, expected 1\.31 or later/u, await problemsOf(`exec: ${old}`));
 });
 
-test("Envoy's reason against a pool's server is told with the place in the file", async () => {
+test("Envoy's reason for rejecting a pool's server is reported with its position in the file", async () => {
   only(
     "ENVOY_CONFIG_REFUSED",
     /malformed IP address: somewhere/u,
@@ -86,7 +86,7 @@ test("Envoy's reason against a pool's server is told with the place in the file"
   assert.equal(refused[0]?.path, "supervisor.workers[0].server");
 });
 
-test("a certificate or key that Envoy could not read, or would wait for, is reported before Envoy is asked", async () => {
+test("a certificate or key that Envoy could not read, or would block on, is reported before Envoy runs", async () => {
   const file = script("good.pem", "x");
   const fifo = join(directory, "fifo");
   execFileSync("mkfifo", [fifo]);

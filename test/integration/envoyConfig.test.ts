@@ -105,7 +105,7 @@ test("every pair of values of two options occurs in the matrix", () => {
             );
 });
 
-test("Envoy takes every configuration of the matrix over all options [E13]", () => {
+test("Envoy accepts every configuration of the matrix over all options [E13]", () => {
   const all = combinations(6);
   // One process looks at all of them: what is named alike gets a number.
   const listeners = all.map((settings, index) => ({
@@ -122,7 +122,7 @@ test("Envoy takes every configuration of the matrix over all options [E13]", () 
   validate("matrix", { ...bootstrapToCheck(proxySettings(), location), static_resources: { listeners, clusters } });
 });
 
-test("Envoy takes what validate shows it and what it is started with, one by one [E13]", () => {
+test("Envoy accepts each configuration for validation and for a start [E13]", () => {
   for (const [index, settings] of combinations(1).entries()) {
     if (index % 5 !== 0) continue;
     validate(`check-${index}`, bootstrapToCheck(settings, location));
@@ -134,14 +134,14 @@ test("Envoy takes what validate shows it and what it is started with, one by one
   }
 });
 
-test("the check can fail: Envoy refuses a certificate that is not there and an address that is none", () => {
+test("the check can fail: Envoy rejects a missing certificate and an invalid address", () => {
   const refused = (changes: Partial<ProxySettings>, reason: RegExp) =>
     assert.throws(() => validate("refused", bootstrapToCheck(proxySettings(changes), location)), reason);
   refused({ tls: { cert: "/no/such.pem", key: tls.key } }, /no\/such\.pem/u);
   refused({ listenerAddress: "somewhere" }, /malformed IP address: somewhere/u);
 });
 
-test("endpoints are listed in the order of their slots, whatever the order they come in", () => {
+test("endpoints are listed in the order of their slots, whatever the input order", () => {
   assert.deepEqual(endpoints(UPSTREAMS), endpoints(UPSTREAMS.toReversed()));
   assert.match(JSON.stringify(endpoints(UPSTREAMS)), /9090.*web-1\.sock.*65535/u);
 });

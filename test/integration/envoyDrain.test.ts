@@ -5,7 +5,7 @@ import { Agent, get, type IncomingMessage } from "node:http";
 import { test } from "node:test";
 import { ProxyUnderTest, StubWorker } from "../support/envoy.ts";
 
-test("a listener without clients is drained at once", async () => {
+test("a listener without clients drains at once", async () => {
   await using under = await ProxyUnderTest.start([]);
   under.proxy.drainListeners();
   assert.deepEqual(
@@ -15,14 +15,14 @@ test("a listener without clients is drained at once", async () => {
   await under.told("listenersDrained");
 });
 
-test("without Envoy there is no client to wait for", async () => {
+test("without Envoy the listener drains at once", async () => {
   await using under = await ProxyUnderTest.create();
   under.proxy.drainListeners();
   assert.deepEqual(under.news, []);
   await under.told("listenersDrained");
 });
 
-test("a listener that is drained while Envoy starts is drained when it is there", async () => {
+test("a drain requested while Envoy starts begins when Envoy serves", async () => {
   await using under = await ProxyUnderTest.create();
   under.spawn(1);
   under.proxy.drainListeners();
@@ -33,7 +33,7 @@ test("a listener that is drained while Envoy starts is drained when it is there"
   );
 });
 
-test("clients with kept connections are told to close them, and are served until then", async () => {
+test("clients with keep-alive connections are asked to close them, and are served until then", async () => {
   await using a = await StubWorker.start("a");
   await using under = await ProxyUnderTest.start([a.upstream(0)]);
   const agent = new Agent({ keepAlive: true, maxSockets: 1 });
@@ -54,7 +54,7 @@ test("clients with kept connections are told to close them, and are served until
   agent.destroy();
 });
 
-test("Envoy lives on after the drain time, refuses new connections, and ends the request in flight [E14]", async () => {
+test("after the drain time Envoy refuses new connections and completes the request in flight [E14]", async () => {
   await using a = await StubWorker.start("a");
   await using under = await ProxyUnderTest.start([a.upstream(0)], { drainTimeSeconds: 1 });
   const answer = under.get("/hold");
@@ -78,7 +78,7 @@ test("Envoy lives on after the drain time, refuses new connections, and ends the
   assert.match(await under.admin("/ready"), /LIVE/u);
 });
 
-test("an idle connection does not hold up the drain beyond its time", async () => {
+test("an idle connection does not extend the drain beyond its time", async () => {
   await using under = await ProxyUnderTest.start([], { drainTimeSeconds: 1 });
   const socket = await under.connect();
   socket.on("error", () => {});
@@ -88,7 +88,7 @@ test("an idle connection does not hold up the drain beyond its time", async () =
   socket.destroy();
 });
 
-test("a request may take longer than the 15 s that Envoy allows by default [E9]", async () => {
+test("a request may take longer than Envoy's default timeout of 15 s [E9]", async () => {
   await using a = await StubWorker.start("a", (_, response) => setTimeout(() => response.end("late"), 15_500));
   await using under = await ProxyUnderTest.start([a.upstream(0)]);
   assert.equal((await under.get()).body, "late");

@@ -9,7 +9,7 @@ import { proxyFiles } from "../../src/envoy/resources/files.ts";
 import { ProxyUnderTest, StubWorker } from "../support/envoy.ts";
 import { freePort } from "../support/ports.ts";
 
-test("Envoy balances over workers by port and by Unix socket, and is told of each change", async () => {
+test("Envoy balances over workers by port and by Unix socket, and follows each change", async () => {
   await using a = await StubWorker.start("a");
   await using under = await ProxyUnderTest.start([a.upstream(0)]);
   assert.deepEqual((await under.told("ready")).args, [1]);
@@ -35,7 +35,7 @@ const READER = `
   process.stdout.write(JSON.stringify({ versions: versions.size, broken }));
 `;
 
-test("a reader of the endpoints never sees half a file, and they change by rename only [E2]", async () => {
+test("a reader of the endpoints never sees an incomplete file, and each change is a rename [E2]", async () => {
   await using under = await ProxyUnderTest.create();
   under.proxy.prepare();
   const { endpoints } = proxyFiles(under.location);
@@ -72,7 +72,7 @@ test("a reader of the endpoints never sees half a file, and they change by renam
   assert.ok(events.includes("rename eds.json"));
 });
 
-test("a refused update keeps the endpoints before it and is told [E3]", async () => {
+test("a rejected update keeps the previous endpoints and is reported [E3]", async () => {
   await using a = await StubWorker.start("a");
   await using under = await ProxyUnderTest.start([a.upstream(0)]);
   // No socket can have so long a path, so Envoy must refuse it.
@@ -87,7 +87,7 @@ test("a refused update keeps the endpoints before it and is told [E3]", async ()
   assert.equal(under.news.filter(({ name }) => name === "updateRefused").length, 1);
 });
 
-test("an update that Envoy did not notice is told once and written again until it is applied [E3]", async () => {
+test("an update that Envoy did not notice is reported once and rewritten until it is applied [E3]", async () => {
   await using a = await StubWorker.start("a");
   await using b = await StubWorker.start("b");
   await using under = await ProxyUnderTest.start([a.upstream(0)]);
@@ -105,7 +105,7 @@ test("an update that Envoy did not notice is told once and written again until i
   assert.equal(under.news.filter(({ name }) => name === "updateLate").length, 1);
 });
 
-test("draining workers get no new request even when one of four is left [E4]", async () => {
+test("draining workers get no new requests even if one of four workers is left [E4]", async () => {
   await using a = await StubWorker.start("a");
   await using b = await StubWorker.start("b");
   await using c = await StubWorker.start("c");
@@ -122,7 +122,7 @@ test("draining workers get no new request even when one of four is left [E4]", a
   );
 });
 
-test("where every worker drains, requests are refused rather than given to one of them", async () => {
+test("if every worker drains, requests are refused instead of sent to one of them", async () => {
   await using a = await StubWorker.start("a");
   await using under = await ProxyUnderTest.start([a.upstream(0)]);
   await under.apply([a.upstream(0, "draining")]);
@@ -131,7 +131,7 @@ test("where every worker drains, requests are refused rather than given to one o
   assert.equal(a.requests.length, 0);
 });
 
-test("a worker is drained when its last request is over, not before", async () => {
+test("a worker is drained when its last request has finished, not before", async () => {
   await using a = await StubWorker.start("a");
   await using b = await StubWorker.start("b");
   await using under = await ProxyUnderTest.start([a.upstream(0)]);
@@ -156,7 +156,7 @@ test("a worker is drained when its last request is over, not before", async () =
   assert.equal(under.news.filter(({ name }) => name === "drained").length, 1);
 });
 
-test("requests that wait for a worker count as its own while it drains", async () => {
+test("requests that wait for a connection to a worker count while it drains", async () => {
   await using a = await StubWorker.start("a");
   await using under = await ProxyUnderTest.start([a.upstream(0)], { maxConcurrentPerWorker: 1 });
   const answers = [under.get("/hold/1"), under.get("/hold/2"), under.get("/hold/3")];
@@ -179,7 +179,7 @@ test("requests that wait for a worker count as its own while it drains", async (
   assert.equal(a.mostAtOnce, 1);
 });
 
-test("a successor on the same port is a new worker for Envoy: its counts begin at 0", async () => {
+test("a successor on the same port is a new worker for Envoy, and its counts start at 0", async () => {
   await using a = await StubWorker.start("a");
   await using under = await ProxyUnderTest.start([a.upstream(0)]);
   for (let round = 0; round < 5; round++) await under.get();
@@ -192,7 +192,7 @@ test("a successor on the same port is a new worker for Envoy: its counts begin a
   assert.equal(under.proxy.readings().workers.get(0)?.requestsTotal, 8);
 });
 
-test("Envoy killed while a worker drains: the worker is drained at once", async () => {
+test("if Envoy is killed while a worker drains, the worker is drained at once", async () => {
   await using a = await StubWorker.start("a");
   await using under = await ProxyUnderTest.start([a.upstream(0)]);
   const cut = assert.rejects(under.get("/hold"));
@@ -212,7 +212,7 @@ test("a worker that drains while no Envoy runs is drained at once", async () => 
   assert.deepEqual((await under.told("drained")).args, [3, 7]);
 });
 
-test("Envoy killed while it starts, serves, updates or drains its listener comes back with what is wanted by then", async () => {
+test("an Envoy killed while it starts, serves, updates or drains restarts with the desired endpoints", async () => {
   await using a = await StubWorker.start("a");
   await using b = await StubWorker.start("b");
   await using under = await ProxyUnderTest.create();
@@ -243,7 +243,7 @@ test("Envoy killed while it starts, serves, updates or drains its listener comes
   );
 });
 
-test("an Envoy that was told to start but is gone at once tells nothing", async () => {
+test("an Envoy that exits at once causes no notification", async () => {
   await using under = await ProxyUnderTest.create();
   under.proxy.prepare();
   under.proxy.spawned(1);
@@ -254,7 +254,7 @@ test("an Envoy that was told to start but is gone at once tells nothing", async 
   assert.deepEqual(under.news, []);
 });
 
-test("a taken port is the reason why Envoy failed [E8]", async () => {
+test("a port in use is reported as the reason for Envoy's failure [E8]", async () => {
   await using taken = await StubWorker.start("other");
   await using under = await ProxyUnderTest.create({ listenerPort: taken.port });
   under.spawn(1);
@@ -263,14 +263,14 @@ test("a taken port is the reason why Envoy failed [E8]", async () => {
   assert.match(args[1], new RegExp(`cannot bind '127\\.0\\.0\\.1:${taken.port}': Address already in use`, "u"));
 });
 
-test("two Envoys do not share a port unseen", async () => {
+test("two Envoys cannot share a port unnoticed", async () => {
   await using first = await ProxyUnderTest.start([]);
   await using second = await ProxyUnderTest.create({ listenerPort: first.settings.listenerPort });
   second.spawn(1);
   assert.match((await second.told("failed")).args[1], /Address already in use/u);
 });
 
-test("a stale admin socket does not keep Envoy from starting", async () => {
+test("a stale admin socket does not prevent Envoy from starting", async () => {
   await using a = await StubWorker.start("a");
   await using under = await ProxyUnderTest.start([a.upstream(0)]);
   await under.kill();
@@ -279,7 +279,7 @@ test("a stale admin socket does not keep Envoy from starting", async () => {
   assert.equal((await under.get()).body, "a");
 });
 
-test("files of Envoy that were removed are written again before it starts", async () => {
+test("removed files of Envoy are written again before it starts", async () => {
   await using a = await StubWorker.start("a");
   await using under = await ProxyUnderTest.start([a.upstream(0)]);
   await under.kill();
@@ -289,7 +289,7 @@ test("files of Envoy that were removed are written again before it starts", asyn
   assert.equal((await under.get()).body, "a");
 });
 
-test("Envoy's admin interface can be a port of loopback", async () => {
+test("Envoy's admin interface can listen on a loopback port", async () => {
   await using a = await StubWorker.start("a");
   await using under = await ProxyUnderTest.create();
   Object.assign(under.location, { admin: { port: await freePort() } });

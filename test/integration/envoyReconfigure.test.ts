@@ -92,7 +92,7 @@ const CHANGES: readonly [Partial<ProxySettings>, RegExp][] = [
 ];
 
 for (const concurrency of [1, 2]) {
-  test(`each change under load is in use and costs no request, with ${concurrency} threads of Envoy`, async () => {
+  test(`each change under load takes effect and drops no request, with ${concurrency} Envoy threads`, async () => {
     await using stack = new AsyncDisposableStack();
     const workers = await slowWorkers(3, stack);
     await using under = await ProxyUnderTest.start(
@@ -117,7 +117,7 @@ for (const concurrency of [1, 2]) {
   });
 }
 
-test("settings that say the same touch nothing", async () => {
+test("equal settings change nothing", async () => {
   await using under = await ProxyUnderTest.start([]);
   const files = filesOf(under);
   assert.equal(await under.proxy.reconfigure({ ...under.settings, drainTimeSeconds: 1 }), undefined);
@@ -125,7 +125,7 @@ test("settings that say the same touch nothing", async () => {
   assert.match(await under.admin("/stats"), /cluster_manager\.cds\.update_success: 1\n/u);
 });
 
-test("endpoints that change while the cluster is replaced are all applied, and each change after it", async () => {
+test("endpoint changes during and after a cluster replacement are all applied", async () => {
   await using stack = new AsyncDisposableStack();
   const workers = await slowWorkers(6, stack);
   const upstreams = workers.map((worker, slot) => worker.upstream(slot));
@@ -148,7 +148,7 @@ test("endpoints that change while the cluster is replaced are all applied, and e
 });
 
 for (const protocol of ["http", "tcp"] as const) {
-  test(`a worker that has a request of before the cluster was replaced is not drained until it ends (${protocol})`, async () => {
+  test(`a worker with a request from before a cluster replacement is not drained until it finishes (${protocol})`, async () => {
     await using a = await StubWorker.start("a");
     await using b = await StubWorker.start("b");
     await using under = await ProxyUnderTest.start([a.upstream(0), b.upstream(1)], {
@@ -178,7 +178,7 @@ for (const protocol of ["http", "tcp"] as const) {
   });
 }
 
-test("requests are counted for their worker across changes of the cluster, none twice", async () => {
+test("requests are counted once for their worker across cluster replacements", async () => {
   await using a = await StubWorker.start("a");
   await using under = await ProxyUnderTest.start([a.upstream(0)]);
   let sent = 0;
@@ -196,7 +196,7 @@ test("requests are counted for their worker across changes of the cluster, none 
   assert.equal(under.proxy.readings().workers.get(0)?.requestsTotal, sent);
 });
 
-test("another port serves at once; on the old one nobody listens, but what runs there ends", async () => {
+test("a new port serves at once; the old one stops listening, and its requests finish", async () => {
   await using a = await StubWorker.start("a");
   await using under = await ProxyUnderTest.start([a.upstream(0)], { drainTimeSeconds: 1, replacedDrainSeconds: 4 });
   const held = under.get("/hold");
@@ -214,7 +214,7 @@ test("another port serves at once; on the old one nobody listens, but what runs 
   await clients.end();
 });
 
-test("a port that is taken is refused with the reason; the old listener, its clients and the files stay", async () => {
+test("a port in use is refused with the reason; the old listener, its clients and the files stay", async () => {
   await using stack = new AsyncDisposableStack();
   const workers = await slowWorkers(2, stack);
   await using under = await ProxyUnderTest.start(workers.map((worker, slot) => worker.upstream(slot)));
@@ -235,14 +235,14 @@ test("a port that is taken is refused with the reason; the old listener, its cli
   assert.equal(await under.proxy.reconfigure({ ...under.settings, listenerPort: await freePort() }), undefined);
 });
 
-test("a certificate that is not there is refused, and what Envoy cannot change without a new start", async () => {
+test("a missing certificate and changes that need a restart of Envoy are refused", async () => {
   await using under = await ProxyUnderTest.start([]);
   const tls = { cert: join(under.directory, "no.pem"), key: join(under.directory, "no.key") };
   assert.match((await under.proxy.reconfigure({ ...under.settings, tls })) ?? "", /no\.key/u);
   assert.match((await under.proxy.reconfigure({ ...under.settings, concurrency: 2 })) ?? "", /start/u);
 });
 
-test("changes that come together are made one after another, the last one stays", async () => {
+test("concurrent changes are applied one after another, and the last one stays", async () => {
   await using a = await StubWorker.start("a");
   await using under = await ProxyUnderTest.start([a.upstream(0)]);
   const changes = [1, 2, 3].map((maxQueue) => under.proxy.reconfigure({ ...under.settings, maxQueue }));
@@ -250,7 +250,7 @@ test("changes that come together are made one after another, the last one stays"
   assert.match(await configOf(under), /"max_pending_requests":3\b/u);
 });
 
-test("without Envoy only the files change, before the first start not even they", async () => {
+test("without Envoy only the files change, and before the first start not even the files", async () => {
   await using a = await StubWorker.start("a");
   await using under = await ProxyUnderTest.create();
   assert.equal(await under.proxy.reconfigure({ ...under.settings, maxQueue: 8 }), undefined);
@@ -269,7 +269,7 @@ test("without Envoy only the files change, before the first start not even they"
   assert.equal((await under.get()).body, "a");
 });
 
-test("an Envoy that is killed in the midst of a change: the next one goes by the new settings", async () => {
+test("if Envoy is killed during a change, the next Envoy uses the new settings", async () => {
   await using a = await StubWorker.start("a");
   await using under = await ProxyUnderTest.start([a.upstream(0)]);
   for (let round = 1; round <= 12; round++) {

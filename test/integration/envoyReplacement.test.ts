@@ -38,7 +38,7 @@ async function ask(
 }
 
 for (const concurrency of [1, 2]) {
-  test(`workers that end as soon as they are drained cost no request, with ${concurrency} threads of Envoy`, async () => {
+  test(`workers that exit as soon as they are drained drop no request, with ${concurrency} Envoy threads`, async () => {
     const slow = (name: string) =>
       StubWorker.start(name, (_, response) => setTimeout(() => response.end(name), 1 + (Math.random() * 10) ** 1.3));
     const workers = await Promise.all(Array.from({ length: WORKERS }, (_, slot) => slow(`${slot}/1`)));
@@ -85,7 +85,7 @@ for (const concurrency of [1, 2]) {
   });
 }
 
-test("a worker that is killed costs only what it was working on", async () => {
+test("killing a worker fails only the requests in flight on it", async () => {
   const workers = await Promise.all(["a", "b", "c"].map((name) => StubWorker.start(name)));
   const [a, b, c] = workers;
   assert.ok(a !== undefined && b !== undefined && c !== undefined);

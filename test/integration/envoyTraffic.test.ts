@@ -36,7 +36,7 @@ async function ask(session: ClientHttp2Session, path: string): Promise<{ status:
   return { status: Number(headers[":status"]), body };
 }
 
-test("headers keep their case, order and values, and nothing is added but x-forwarded-for and x-forwarded-proto [E10]", async () => {
+test("headers keep their case, order and values, and only x-forwarded-for and x-forwarded-proto are added [E10]", async () => {
   await using a = await StubWorker.start("a", (_, response) => {
     response.sendDate = false;
     response.writeHead(200, "Fine By Me", [
@@ -76,7 +76,7 @@ for (const [trustedHops, proto] of [
   [1, "https"],
   [2, "https"],
 ] as const)
-  test(`x-forwarded-for is added to; x-forwarded-proto is ${proto} with ${trustedHops} trusted hops`, async () => {
+  test(`x-forwarded-for is extended, and x-forwarded-proto is ${proto} with ${trustedHops} trusted hops`, async () => {
     await using a = await StubWorker.start("a");
     await using under = await ProxyUnderTest.start([a.upstream(0)], { trustedHops });
     await under.get("/", { "x-forwarded-for": "198.51.100.7", "x-forwarded-proto": "https" });
@@ -91,7 +91,7 @@ for (const [trustedHops, proto] of [
   });
 
 for (const trustedHops of [0, 1, 2])
-  test(`hash_on: source_ip goes by the address that trusted hop ${trustedHops} saw`, async () => {
+  test(`hash_on: source_ip uses the address that trusted hop ${trustedHops} saw`, async () => {
     const workers = await Promise.all(["a", "b", "c"].map((name) => StubWorker.start(name)));
     await using under = await ProxyUnderTest.start(
       workers.map((worker, slot) => worker.upstream(slot)),
@@ -109,7 +109,7 @@ for (const trustedHops of [0, 1, 2])
     for (const worker of workers) await worker[Symbol.asyncDispose]();
   });
 
-test("too many or too large headers are answered 431, those of a worker 502", async () => {
+test("too many or too large headers get 431, those of a worker 502", async () => {
   const many = (count: number) => Object.fromEntries(Array.from({ length: count }, (_, index) => [`x-${index}`, "1"]));
   await using a = await StubWorker.start("a", (incoming, response) => {
     if (incoming.url === "/many") response.writeHead(200, many(60));
@@ -126,7 +126,7 @@ test("too many or too large headers are answered 431, those of a worker 502", as
   assert.equal(a.requests.length, 3);
 });
 
-test("an answer that comes before the body is read arrives, where the worker reads on before it closes", async () => {
+test("an early response arrives if the worker reads the rest of the body before it closes", async () => {
   const server = createTcpServer((socket) => {
     socket.on("error", () => {});
     // Only after the answer is out is the rest read, and thrown away.
@@ -152,7 +152,7 @@ test("an answer that comes before the body is read arrives, where the worker rea
   server.close();
 });
 
-test("a WebSocket passes both ways [E10]", async () => {
+test("a WebSocket works in both directions [E10]", async () => {
   await using a = await StubWorker.start("a");
   a.server.on("upgrade", (_, socket: Socket) => {
     socket.write("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
@@ -185,7 +185,7 @@ test("server-sent events arrive one by one, not at the end [E10]", async () => {
   socket.destroy();
 });
 
-test("HTTP/1.0 without a host is answered [E10]", async () => {
+test("HTTP/1.0 without a host gets a response [E10]", async () => {
   await using a = await StubWorker.start("a");
   await using under = await ProxyUnderTest.start([a.upstream(0)]);
   const socket = await under.connect();
@@ -195,7 +195,7 @@ test("HTTP/1.0 without a host is answered [E10]", async () => {
   await ended;
 });
 
-test("trailers pass in both directions [E10]", async () => {
+test("trailers are passed in both directions [E10]", async () => {
   await using a = await StubWorker.start("a", (incoming, response) => {
     incoming.resume().on("end", () => {
       response.writeHead(200, { trailer: "x-sum" });
@@ -261,7 +261,7 @@ test("a body of 64 MB arrives unchanged in both directions [E10]", async () => {
   assert.equal(received.digest("hex"), sent.digest("hex"));
 });
 
-test("HTTP/2 by prior knowledge reaches a worker that speaks HTTP/1.1", async () => {
+test("HTTP/2 with prior knowledge reaches a worker that speaks HTTP/1.1", async () => {
   await using a = await StubWorker.start("a");
   await using under = await ProxyUnderTest.start([a.upstream(0)]);
   const session = connect(`http://127.0.0.1:${under.settings.listenerPort}`);
@@ -271,7 +271,7 @@ test("HTTP/2 by prior knowledge reaches a worker that speaks HTTP/1.1", async ()
   session.close();
 });
 
-test("TLS is ended at Envoy and agrees on HTTP/2", async () => {
+test("Envoy terminates TLS and negotiates HTTP/2", async () => {
   await using a = await StubWorker.start("a");
   await using under = await ProxyUnderTest.create();
   const tls = { cert: join(under.directory, "cert.pem"), key: join(under.directory, "key.pem") };
@@ -288,7 +288,7 @@ test("TLS is ended at Envoy and agrees on HTTP/2", async () => {
   session.close();
 });
 
-test("gRPC goes to workers over HTTP/2 with its trailers", async () => {
+test("gRPC reaches workers over HTTP/2 with its trailers", async () => {
   const server = createHttp2Server((_, response) => {
     response.addTrailers({ "grpc-status": "0" });
     response.writeHead(200, { "content-type": "application/grpc" });
@@ -309,7 +309,7 @@ test("gRPC goes to workers over HTTP/2 with its trailers", async () => {
   server.close();
 });
 
-test("plain TCP passes, and a worker is drained when its last connection is closed", async () => {
+test("plain TCP works, and a worker is drained when its last connection is closed", async () => {
   const server = createTcpServer((socket) => socket.on("data", (data) => socket.write(`<${data}>`)));
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
@@ -333,7 +333,7 @@ test("plain TCP passes, and a worker is drained when its last connection is clos
   server.close();
 });
 
-test("a TCP worker has never more connections than its limit; the next one waits for its turn", async () => {
+test("a TCP worker never has more connections than its limit, and the next connection waits", async () => {
   const open = new Set<Socket>();
   let most = 0;
   const server = createTcpServer((socket) => {
@@ -361,7 +361,7 @@ test("a TCP worker has never more connections than its limit; the next one waits
   server.close();
 });
 
-test("a request that reached a worker is not sent to another one [E6]", async () => {
+test("a request that reached a worker is not retried on another [E6]", async () => {
   const broken = (incoming: { socket: Socket; on(name: "data", then: () => void): unknown }) =>
     incoming.on("data", () => incoming.socket.destroy());
   await using a = await StubWorker.start("a", broken);
@@ -377,7 +377,7 @@ test("a request that reached a worker is not sent to another one [E6]", async ()
   }
 });
 
-test("a worker that is not there costs no request: it goes to another one", async () => {
+test("a request to an unreachable worker is retried on another", async () => {
   await using a = await StubWorker.start("a");
   const gone = { slot: 1, incarnation: 1, state: "serving", address: { port: await freePort() } } as const;
   await using under = await ProxyUnderTest.start([a.upstream(0), gone], { algorithm: "ROUND_ROBIN" });
@@ -386,7 +386,7 @@ test("a worker that is not there costs no request: it goes to another one", asyn
   await under.until(() => under.proxy.readings().retriesTotal >= 3, "retries are counted");
 });
 
-test("with as many requests as workers each worker has one [E11]", async () => {
+test("with as many requests as workers each worker gets one [E11]", async () => {
   const workers = await Promise.all(Array.from({ length: 8 }, (_, slot) => StubWorker.start(String(slot))));
   await using under = await ProxyUnderTest.start(workers.map((worker, slot) => worker.upstream(slot)));
   for (let round = 0; round < 5; round++) {
@@ -402,7 +402,7 @@ test("with as many requests as workers each worker has one [E11]", async () => {
   for (const worker of workers) await worker[Symbol.asyncDispose]();
 });
 
-test("a worker has never more than its limit; what waits is spread, and beyond the queue it is refused", async () => {
+test("a worker never exceeds its limit; waiting requests are spread, and refused beyond the queue", async () => {
   await using a = await StubWorker.start("a");
   await using b = await StubWorker.start("b");
   await using under = await ProxyUnderTest.start([a.upstream(0), b.upstream(1)], {
@@ -446,13 +446,13 @@ for (const algorithm of ["RING_HASH", "MAGLEV"] as const) {
   });
 }
 
-test("a request that takes longer than request_timeout is answered 504", async () => {
+test("a request that takes longer than request_timeout gets 504", async () => {
   await using a = await StubWorker.start("a");
   await using under = await ProxyUnderTest.start([a.upstream(0)], { requestTimeoutMs: 100 });
   assert.equal((await under.get("/hold")).status, 504);
 });
 
-test("Envoy's health check of a worker sends localhost, or the configured host, before it gets traffic", async () => {
+test("Envoy's health check sends the host localhost, or the configured one, before a worker gets traffic", async () => {
   const hosts: string[] = [];
   await using a = await StubWorker.start("a", (incoming, response) => {
     hosts.push(`${incoming.headers.host} ${incoming.url}`);
@@ -467,7 +467,7 @@ test("Envoy's health check of a worker sends localhost, or the configured host, 
   assert.ok(hosts.includes("app.example /healthz"), hosts.join());
 });
 
-test("Envoy has as many threads for traffic as it is told [E12]", async () => {
+test("Envoy has the configured number of worker threads [E12]", async () => {
   for (const concurrency of [1, 3]) {
     await using under = await ProxyUnderTest.start([], { concurrency });
     const tasks = `/proc/${under.child?.pid}/task`;
@@ -476,7 +476,7 @@ test("Envoy has as many threads for traffic as it is told [E12]", async () => {
   }
 });
 
-test("the access log is a JSON line for each request", async () => {
+test("the access log has a JSON line for each request", async () => {
   await using a = await StubWorker.start("a");
   await using under = await ProxyUnderTest.start([a.upstream(0)], { accessLog: true });
   await under.get("/logged?x=1");
@@ -487,7 +487,7 @@ test("the access log is a JSON line for each request", async () => {
   assert.equal(record["upstream"], `127.0.0.1:${a.port}`);
 });
 
-test("the numbers about the traffic are read once a second and go on over a restart of Envoy", async () => {
+test("traffic statistics are read once a second and continue across a restart of Envoy", async () => {
   await using a = await StubWorker.start("a", (incoming, response) =>
     response.writeHead(incoming.url === "/fail" ? 500 : 200).end(),
   );

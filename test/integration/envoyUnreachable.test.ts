@@ -78,7 +78,7 @@ for (const [count, protocol, algorithm] of [
   [2, "tcp", "LEAST_REQUEST"],
   [6, "tcp", "LEAST_REQUEST"],
 ] satisfies readonly (readonly [number, ProxySettings["protocol"], ProxySettings["algorithm"]])[]) {
-  test(`a dead worker of ${count} is no black hole (${protocol}, ${algorithm})`, async () => {
+  test(`a dead worker among ${count} does not attract requests (${protocol}, ${algorithm})`, async () => {
     await using workers = await Workers.start(count);
     await using under = await ProxyUnderTest.start(workers.upstreams(), { protocol, algorithm });
     die(workers.first);
@@ -90,7 +90,7 @@ for (const [count, protocol, algorithm] of [
 }
 
 for (const count of [1, 2, 6]) {
-  test(`${count} dead of ${count} workers serve at once when they are back, and none stays ejected`, async () => {
+  test(`${count} of ${count} dead workers serve at once when they return, and none stays ejected`, async () => {
     await using workers = await Workers.start(count);
     await using under = await ProxyUnderTest.start(workers.upstreams());
     for (const worker of workers.all) die(worker);
@@ -118,7 +118,7 @@ test("a successor at the address of an ejected worker serves as soon as Envoy kn
   assert.equal(await ejections(under, "active"), 0);
 });
 
-test("the only serving worker is not ejected, however many others drain or stand by", async () => {
+test("the only serving worker is not ejected, however many workers drain or are on standby", async () => {
   await using workers = await Workers.start(3, ({ url, socket }, response) => {
     if (url === "/reset") setTimeout(() => socket.destroy(), 20);
     else response.end();

@@ -131,7 +131,7 @@ for (const place of ["port", "socket"] as const) {
   });
 }
 
-test("a worker that replaces its socket by a symlink to the control socket leads no client to the controller", {
+test("a worker cannot redirect clients to the control socket by replacing its socket with a symlink", {
   skip,
 }, async () => {
   const port = await freePort();
@@ -149,7 +149,7 @@ test("a worker that replaces its socket by a symlink to the control socket leads
   assert.equal((await controller.status()).phase, "running");
 });
 
-test("a worker that has a symlink in place of a socket from the start never gets traffic", {
+test("a worker whose socket is a symlink from the start never gets traffic", {
   skip,
 }, async (context) => {
   const port = await freePort();
@@ -171,7 +171,7 @@ test("a worker that has a symlink in place of a socket from the start never gets
   assert.equal((await controller.worker("web-0")).phase, "starting");
 });
 
-test("Envoy is refused at the control socket, whatever user it has", { skip }, async () => {
+test("Envoy may not use the control socket, whatever its user", { skip }, async () => {
   const port = await freePort();
   await using controller = await ControllerUnderTest.start({
     workers: onSockets(port, { worker_keepalive: "1ms" }, { replicas: 1, user: undefined }),
@@ -191,7 +191,7 @@ test("Envoy is refused at the control socket, whatever user it has", { skip }, a
   assert.equal(warnings.length, 1, warnings.join("\n"));
 });
 
-test("behind a proxy that a worker's socket is linked for, a worker may bind its socket again", { skip }, async () => {
+test("a worker whose socket is linked for the proxy may bind its socket again", { skip }, async () => {
   const port = await freePort();
   const serve = `
     const { createServer } = require("node:http");
@@ -229,7 +229,7 @@ test("behind a proxy that a worker's socket is linked for, a worker may bind its
   }
 });
 
-test("a reload that changes the user of the workers keeps Envoy and its user, and requests go on", {
+test("a reload that changes the user of the workers keeps Envoy and its user, and requests continue", {
   skip,
 }, async () => {
   const port = await freePort();
@@ -249,7 +249,9 @@ test("a reload that changes the user of the workers keeps Envoy and its user, an
   }
 });
 
-test("the open streams of a stopping worker are closed, though Envoy is another user", { skip }, async (context) => {
+test("the open streams of a stopping worker are closed, even if Envoy runs as another user", {
+  skip,
+}, async (context) => {
   const port = await freePort();
   const directory = sharedDirectory(context);
   const program = join(directory, "stream.cjs");
@@ -290,7 +292,7 @@ test("the open streams of a stopping worker are closed, though Envoy is another 
   );
 });
 
-test("a key that root alone may read serves TLS through a copy for Envoy alone, and is renewed", {
+test("a key that only root may read is copied for Envoy alone, and renewed", {
   skip,
 }, async (context) => {
   const port = await freePort();
@@ -339,7 +341,7 @@ test("a key that root alone may read serves TLS through a copy for Envoy alone, 
   assert.equal(idsOf(await envoyOf(controller), "Uid")[0], uid);
 });
 
-test("Envoy writes its access log and is reconfigured as another user, with umask 077 too", {
+test("Envoy as another user writes its access log and is reconfigured, also with umask 077", {
   skip,
 }, async (context) => {
   const ports = await freePorts(2);
@@ -379,7 +381,7 @@ test("Envoy may listen on a port below 1024, at the start and after a reload", {
   assert.equal((await ask(second)).status, 200);
 });
 
-test("a port below 1024 that the controller may not bind is refused with the capability that is missing", {
+test("a port below 1024 that the controller may not bind is refused with the missing capability", {
   skip,
 }, async () => {
   const { ending, stderr } = await ControllerUnderTest.run({
@@ -404,7 +406,7 @@ async function lowPort(from: number): Promise<number> {
   throw new Error("no port is free");
 }
 
-test("root without the capabilities that it takes runs Envoy as root, with one warning that names them", {
+test("root without the required capabilities runs Envoy as root, with one warning that names them", {
   skip,
 }, async () => {
   const ports = await freePorts(4);
@@ -429,7 +431,7 @@ test("root without the capabilities that it takes runs Envoy as root, with one w
   await eventually(async () => ((await controller.status()).pools[0]?.ready === 0 ? true : undefined), "workers ended");
 });
 
-test("in front of workers that are root Envoy is root, which is noted, and server.user changes it", {
+test("in front of root workers Envoy runs as root, with a note, unless server.user is set", {
   skip,
 }, async () => {
   const ports = await freePorts(2);
@@ -446,7 +448,9 @@ test("in front of workers that are root Envoy is root, which is noted, and serve
   assert.equal(idsOf(await envoyOf(chosen), "Uid")[0], 65_534);
 });
 
-test("without root Envoy runs as the controller, and another server.user is refused", { skip }, async (context) => {
+test("without root Envoy runs as the controller's user, and another server.user is refused", {
+  skip,
+}, async (context) => {
   const port = await freePort();
   const directory = sharedDirectory(context);
   chownSync(directory, 65_534, 65_534);
@@ -477,7 +481,7 @@ async function startAsNobody(directory: string, options: Parameters<typeof Contr
   });
 }
 
-test("without a directory that can be written the start fails with what to mount and where", { skip }, async () => {
+test("without a writable directory the start fails and names what to mount and where", { skip }, async () => {
   const port = await freePort();
   const readOnly = (more: string, options: object = {}) =>
     ControllerUnderTest.run({
@@ -508,7 +512,9 @@ test("without a directory that can be written the start fails with what to mount
   assert.match(files.stderr.join("\n"), /"\/run\/envoy\/web" \(EROFS\)[\s\S]*proxy_config_path/u);
 });
 
-test("a directory that Envoy or a worker may not enter is named before anything starts", { skip }, async (context) => {
+test("a directory that Envoy or a worker may not enter is reported before anything starts", {
+  skip,
+}, async (context) => {
   const port = await freePort();
   const closed = mkdtempSync(join(tmpdir(), "monoceros-user-"));
   context.after(() => rmSync(closed, { recursive: true, force: true }));

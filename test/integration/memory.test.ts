@@ -58,7 +58,7 @@ test("a worker above its soft limit is replaced gracefully, successor first, and
   assert.equal(await controller.metric('monoceros_workerpool_restarts_total{pool="web",worker_type="worker"}'), 0);
 });
 
-test("memory that is freed within a second does not replace a worker [R4]", async () => {
+test("memory that is freed within a second does not cause a replacement [R4]", async () => {
   const spike = "(head -c 150000000 /dev/zero; sleep 0.6) | tail > /dev/null; echo freed; sleep 2";
   await using controller = await ControllerUnderTest.start({
     workers: shellPool("web", `while :; do ${spike}; done`, { limits: { memory: "60MiB" } }),
@@ -97,7 +97,7 @@ test("a worker above its hard limit is killed at once, before it has grown much 
   );
 });
 
-test("the memory of all processes of a worker counts, also of those that left its session, and all of them are killed [R4]", async () => {
+test("the memory of all processes of a worker counts, also outside its session, and all are killed [R4]", async () => {
   // No process is above the limit alone.
   const script = `${holding(45e6)} & setsid sh -c '${holding(45e6)}' & (setsid sh -c '${holding(45e6)}' &) ; exec sleep 1000`;
   await using controller = await ControllerUnderTest.start({
@@ -119,7 +119,7 @@ test("the memory of all processes of a worker counts, also of those that left it
   assert.ok(ours.length <= 16, `${ours.length} processes are left of one worker and the guardian`);
 });
 
-test("memory_kind pss counts what processes share once, rss as often as it is mapped", async () => {
+test("memory_kind pss counts shared memory once, rss counts it per process", async () => {
   const script = [
     "import os, time",
     `block = b'x' * ${80 * MIB}`,
@@ -168,7 +168,7 @@ function limitedGroup(context: TestContext, bytes: number): string | undefined {
   return undefined;
 }
 
-test("a control group that is too small for the limits is told at the start [R5]", async (context) => {
+test("a control group that is too small for the limits is reported at the start [R5]", async (context) => {
   const group = limitedGroup(context, 600 * MIB);
   if (group === undefined) {
     context.skip("no control group can be made here");

@@ -52,7 +52,7 @@ test("without health_check_host they send localhost, which such a worker rejects
   assert.equal((await controller.worker("web-0")).phase, "starting");
 });
 
-test("a probe sends the Host that its headers have", async () => {
+test("a probe sends the Host of its configured headers", async () => {
   await using controller = await start((port) => ({
     probes: { readiness: { http: { path: "/readyz", headers: { Host: "app.example" } } } },
     server: { start_port: port + 1, listener_address: "127.0.0.1", listener_port: port },

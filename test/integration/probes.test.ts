@@ -63,7 +63,7 @@ const HANGS: Readonly<Record<string, (pid: number, port: number) => void>> = {
 };
 
 for (const [what, hang] of Object.entries(HANGS)) {
-  test(`a worker that hangs by ${what} is found in time and replaced, and no new request fails [H1]`, async () => {
+  test(`a worker that hangs by ${what} is detected in time and replaced, and no new request fails [H1]`, async () => {
     const liveness = { http: { path: "/healthz" }, period: "300ms", timeout: "300ms", failure_threshold: 2 };
     const { workers, target } = await proxyPool({
       replicas: 3,
@@ -106,7 +106,7 @@ for (const [what, hang] of Object.entries(HANGS)) {
   });
 }
 
-test("a worker that boots slowly is not killed while its startup probe allows it, whatever liveness says [H2]", async () => {
+test("a worker that starts slowly is not killed while its startup probe allows it [H2]", async () => {
   const port = await freePorts(2);
   const probe = { http: { path: "/healthz", port }, period: "100ms", timeout: "100ms" };
   const probes = { startup: { ...probe, failure_threshold: 100 }, liveness: { ...probe, failure_threshold: 1 } };
@@ -123,7 +123,7 @@ test("a worker that boots slowly is not killed while its startup probe allows it
   assert.deepEqual([...eventsOf(controller, "unready"), ...eventsOf(controller, "stopping")], []);
 });
 
-test("a flapping probe obeys its thresholds: below nothing changes, at them it does, and nobody is restarted [H3]", async () => {
+test("a flapping probe has no effect below its thresholds and causes no restart at them [H3]", async () => {
   const port = await freePorts(2);
   const readiness = (each: number, threshold: number) => ({
     readiness: { http: { path: "/readyz", port: each }, period: "50ms", failure_threshold: threshold },
@@ -149,7 +149,7 @@ test("a flapping probe obeys its thresholds: below nothing changes, at them it d
   assert.deepEqual(eventsOf(controller, "exited"), []);
 });
 
-test("when all workers fail together only a few are replaced, and all recover when the cause is gone [H4]", async (context) => {
+test("when all workers fail together only a few are replaced, and all recover once the cause ends [H4]", async (context) => {
   const gate = new Gate(context);
   gate.open();
   const liveness = { exec: ["test", "-e", gate.path], period: "250ms", failure_threshold: 2 };
@@ -186,7 +186,7 @@ test("when all workers fail together only a few are replaced, and all recover wh
   assert.deepEqual(eventsOf(controller, "backing_off"), []);
 });
 
-test("behind a proxy workers that fail together and have to wait serve on [H4]", async (context) => {
+test("behind a proxy, failed workers that wait for replacement continue to serve [H4]", async (context) => {
   const gate = new Gate(context);
   gate.open();
   const liveness = { exec: ["test", "-e", gate.path], period: "100ms", failure_threshold: 2 };
@@ -207,7 +207,7 @@ test("behind a proxy workers that fail together and have to wait serve on [H4]",
   assertNoneFailed(reports);
 });
 
-test("nobody listens, no answer comes, the answer is an error: told apart in the reasons and the metric [H5]", async () => {
+test("reasons and the metric distinguish refused connections, timeouts and error responses [H5]", async () => {
   const port = await freePorts(3);
   const startup = (each: number, delay = "0s") => ({
     startup: {
@@ -241,7 +241,7 @@ test("nobody listens, no answer comes, the answer is an error: told apart in the
   assert.ok((await attempts(controller, "broken", "startup", "failure")) >= 1);
 });
 
-test("a request that blocks a worker for long does not trip liveness where timeout or threshold allow it [H6]", async () => {
+test("a long blocking request does not fail liveness if timeout or threshold allow it [H6]", async () => {
   const port = await freePorts(2);
   const liveness = (each: number, more: Keys) => ({
     startup: { http: { path: "/healthz", port: each }, period: "50ms", failure_threshold: 100 },
@@ -273,7 +273,7 @@ test("a request that blocks a worker for long does not trip liveness where timeo
   assert.deepEqual([...eventsOf(controller, "unready"), ...eventsOf(controller, "stopping")], []);
 });
 
-test("readiness takes a worker out of Envoy and back in, without a failed request and without touching it", async (context) => {
+test("readiness removes a worker from load balancing and returns it, without a failed request or a restart", async (context) => {
   const out = new Gate(context);
   const readiness = {
     exec: ["sh", "-c", `test ! -e ${out.path}-$MONOCEROS_SLOT`],
@@ -317,7 +317,7 @@ test("readiness takes a worker out of Envoy and back in, without a failed reques
   assert.ok(drained.afterMs < 10_000, `${drained.afterMs} ms of the 30 s that it might take`);
 });
 
-test("a readiness command that succeeds before the worker listens sends it no request", async () => {
+test("a worker whose readiness command succeeds before it listens gets no requests", async () => {
   const { workers, target } = await proxyPool({
     replicas: 1,
     args: ["--slow-boot", "700ms"],
@@ -328,7 +328,7 @@ test("a readiness command that succeeds before the worker listens sends it no re
   assertNoneFailed(await underTraffic(target, async () => {}), 50);
 });
 
-test("a worker says by itself that it is ready, and one that never does is replaced by nobody", async () => {
+test("a worker reports its own readiness, and a worker that never does is not replaced", async () => {
   const notifying = shellPool("web", "sleep 0.3; echo >&$MONOCEROS_NOTIFY_FD; exec sleep 1000", {
     probes: { readiness: { notify: true } },
   });
@@ -351,7 +351,7 @@ createServer().on("stream", (stream) => {
   stream.end(Buffer.from([0, 0, 0, 0, 2, 8, existsSync(process.argv[2]) ? 2 : 1]));
 }).listen(Number(process.argv[1]), "127.0.0.1");`;
 
-test("a gRPC server is asked by the health protocol", async (context) => {
+test("a gRPC server is probed by the health protocol", async (context) => {
   const gate = new Gate(context);
   const port = await freePorts(1);
   const readiness = { grpc: { port, service: "shop" }, period: "100ms", failure_threshold: 1 };
@@ -374,7 +374,7 @@ test("a gRPC server is asked by the health protocol", async (context) => {
   assert.deepEqual(eventsOf(controller, "exited"), []);
 });
 
-test("a startup that fails counts as a crash: backoff, budget, exit code", async () => {
+test("a failed startup counts as a crash, with backoff, restart limit and exit code", async () => {
   const port = await freePorts(1);
   const startup = { http: { path: "/healthz", port }, period: "50ms", failure_threshold: 2 };
   await using controller = await ControllerUnderTest.start({

@@ -46,7 +46,7 @@ function dumpLedBy(controller: ControllerUnderTest, id: string, commandLine: Reg
   }, `a process like ${commandLine} comes first`);
 }
 
-test("CPU and memory of a worker are those of its process tree in the API, in top and in metrics", async () => {
+test("the API, top and metrics report CPU and memory of a worker's process tree", async () => {
   await using controller = await ControllerUnderTest.start({
     workers: waiting("web", `${PROCESSBIN} --spin`),
     env: { PATH: PLAIN_PATH },
@@ -84,7 +84,7 @@ test("CPU and memory of a worker are those of its process tree in the API, in to
   assert.doesNotMatch((await commandOk(controller, "top", "--once")).stdout, /COMMAND/u);
 });
 
-test("the CPU time of a worker never falls while its processes come and go, wherever they went", async () => {
+test("the CPU time of a worker never decreases while its processes start and exit", async () => {
   // Children work and end under a parent that waits; others leave the session and are adopted.
   const work = "i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done";
   const script = `while :; do sh -c "${work}"; (setsid sh -c "${work}" &); done`;
@@ -109,7 +109,7 @@ test("the CPU time of a worker never falls while its processes come and go, wher
   assert.ok(own < 1, `the leader alone: ${own}`);
 });
 
-test("a failed liveness names the busy child of an idle leader", async () => {
+test("a failed liveness probe names the busy child of an idle leader", async () => {
   await using controller = await ControllerUnderTest.start({
     workers: waiting("web", `${PROCESSBIN} --spin`, {
       probes: { liveness: { exec: ["false"], period: "500ms", initial_delay: "1s", failure_threshold: 1 } },
@@ -123,7 +123,7 @@ test("a failed liveness names the busy child of an idle leader", async () => {
   );
 });
 
-test("a failed liveness names the stuck child of a leader that waits for it", async () => {
+test("a failed liveness probe names the stuck child of a waiting leader", async () => {
   await using controller = await ControllerUnderTest.start({
     workers: waiting("web", `${PROCESSBIN} --hang`, {
       probes: { liveness: { exec: ["false"], period: "500ms", initial_delay: "2s", failure_threshold: 1 } },
@@ -165,7 +165,7 @@ test("a dump shows every process of a worker, the busiest first, and --pid choos
   assert.match(processes[0]?.text ?? "", /^pid \d+ \(\S*sh -c .*\), the leader: /u);
 });
 
-test("a process of another worker, or of none, is refused by dump and profile, which name the right ones", async () => {
+test("dump and profile refuse a process of another worker or of none, and name the valid ones", async () => {
   await using controller = await ControllerUnderTest.start({
     workers: poolOf({ name: "web", replicas: 2, exec: "sleep", args: ["1000"], startup_wait_time: "0s" }),
   });
@@ -184,7 +184,7 @@ test("a process of another worker, or of none, is refused by dump and profile, w
     }
 });
 
-test("a profile is of the busiest process of a worker unless one is chosen", async (context) => {
+test("a profile is of the busiest process of a worker unless --pid chooses one", async (context) => {
   const directory = mkdtempSync(join(tmpdir(), "monoceros-tree-"));
   context.after(() => rmSync(directory, { recursive: true }));
   await using controller = await ControllerUnderTest.start({
@@ -226,7 +226,7 @@ test("a pool whose leaders are idle is scaled by the CPU of their children", asy
   assert.ok(second.kind === "spawned" && isAlive(second.pid));
 });
 
-test("the spread of a pool whose leaders are idle is that of the work of their children", async () => {
+test("the spread of a pool with idle leaders is computed from their children", async () => {
   const script = `sh -c '[ $MONOCEROS_SLOT = 1 ] || exec sleep 100000; ${SPIN}'`;
   await using controller = await ControllerUnderTest.start({ workers: waiting("web", script, { replicas: 3 }) });
   await controller.ready();
@@ -238,7 +238,7 @@ test("the spread of a pool whose leaders are idle is that of the work of their c
   assert.ok((document?.cpu_spread ?? 0) > 2.5, JSON.stringify(document));
 });
 
-test("behind npm start the server is what a dump shows first", {
+test("with npm start a dump shows the server first", {
   skip: spawnSync("npm", ["--version"]).status !== 0,
 }, async (context) => {
   const directory = mkdtempSync(join(tmpdir(), "monoceros-npm-"));

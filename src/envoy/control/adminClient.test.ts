@@ -41,7 +41,7 @@ class FakeAdmin implements AsyncDisposable {
   }
 }
 
-test("all questions go over one connection, one after another", async () => {
+test("all requests use one connection, one after another", async () => {
   await using fake = await FakeAdmin.start((_, response) => response.end("a: 1\n"));
   const { client } = fake;
   await Promise.all([client.isReady(), client.stats("^x y$"), client.clusters(), client.histograms("h")]);
@@ -60,20 +60,20 @@ test("all questions go over one connection, one after another", async () => {
   assert.equal(fake.connections, 1);
 });
 
-test("an Envoy that is not there is not ready, and other questions are rejected", async () => {
+test("an unreachable Envoy is not ready, and other requests are rejected", async () => {
   using client = new AdminClient({ socketPath: "/no/such.sock" });
   assert.equal(await client.isReady(), false);
   await assert.rejects(client.clusters(), /ENOENT/u);
 });
 
-test("an Envoy that initializes is not ready, and a refusal is an error", async () => {
+test("an initializing Envoy is not ready, and an error status is an error", async () => {
   await using fake = await FakeAdmin.start((_, response) => response.writeHead(503).end("PRE_INITIALIZING"));
   assert.equal(await fake.client.isReady(), false);
   await assert.rejects(fake.client.stats("x"), /Envoy answered 503 to \/stats\?filter=x/u);
   await assert.rejects(fake.client.drainListeners(), /Envoy answered 503/u);
 });
 
-test("a question that gets no answer, or half of one, ends by itself", async () => {
+test("a request without a complete response ends at its time limit", async () => {
   await using fake = await FakeAdmin.start((request, response) => {
     if (request.url?.startsWith("/stats") === true) response.write("half");
   }, 50);
@@ -81,7 +81,7 @@ test("a question that gets no answer, or half of one, ends by itself", async () 
   await assert.rejects(fake.client.stats("x"));
 });
 
-test("an Envoy that vanishes in the midst of an answer rejects the question, and the next one connects anew", async () => {
+test("if Envoy exits during a response, the request is rejected and the next one reconnects", async () => {
   let isBroken = true;
   await using fake = await FakeAdmin.start((request, response) => {
     if (!isBroken) response.end("a: 1\n");
@@ -92,7 +92,7 @@ test("an Envoy that vanishes in the midst of an answer rejects the question, and
   assert.deepEqual([...(await fake.client.stats("x"))], [["a", 1]]);
 });
 
-test("a listener is active when it is bound and the threads run; a refused one has its reason", async () => {
+test("a listener is active once it is bound and the threads run; a rejected one has its reason", async () => {
   let stats = "listener_manager.total_listeners_active: 1\nlistener_manager.workers_started: 0\n";
   await using fake = await FakeAdmin.start((request, response) =>
     response.end(
@@ -108,7 +108,7 @@ test("a listener is active when it is bound and the threads run; a refused one h
   assert.deepEqual(await fake.client.listeners(), { active: 0, failures: 1, reason: "cannot bind" });
 });
 
-test("a client that is closed rejects what is under way", async () => {
+test("a closed client rejects pending requests", async () => {
   await using fake = await FakeAdmin.start(() => {});
   const asked = assert.rejects(fake.client.clusters());
   await once(fake.server, "request");

@@ -45,7 +45,7 @@ function refused(code: ErrorCode, message: RegExp, act: () => Promise<unknown>):
   });
 }
 
-test("Envoy is what server.exec names, else on PATH, else beside the controller", async () => {
+test("Envoy is found at server.exec, on PATH, or beside the controller", async () => {
   const [path, ownDirectory] = [`/nowhere:${dirname(onPath)}`, dirname(beside)];
   assert.deepEqual(await find({ exec: named, path, ownDirectory }), { file: named, version: "1.40.0" });
   assert.equal((await find({ exec: "envoy-nightly", path: dirname(named) })).file, named);
@@ -56,7 +56,7 @@ test("Envoy is what server.exec names, else on PATH, else beside the controller"
   assert.equal((await find({ path: `${dirname(unmarked)}:${dirname(onPath)}` })).file, onPath);
 });
 
-test("a missing Envoy is told with the location that were looked at and how to get one", async () => {
+test("a missing Envoy is reported with the searched directories and how to get one", async () => {
   await refused("ENVOY_NOT_FOUND", /pool "web": "envoy" is not on PATH \(\/nowhere\) nor in .*empty$/u, () =>
     find({ path: "/nowhere" }),
   );
@@ -70,7 +70,7 @@ test("a missing Envoy is told with the location that were looked at and how to g
   );
 });
 
-test("a file that may not be executed, cannot run or is something else is no Envoy", async () => {
+test("a file that cannot be executed, does not run or is another program is rejected", async () => {
   await refused("ENVOY_NOT_EXECUTABLE", /may not be executed/u, () => find({ exec: unmarked }));
   await refused("ENVOY_NOT_EXECUTABLE", /may not be executed/u, () => find({ path: dirname(unmarked) }));
   await refused("ENVOY_NOT_EXECUTABLE", /did not say its version \(envoy of another kind\)/u, () =>
@@ -86,7 +86,7 @@ test("a file that may not be executed, cannot run or is something else is no Env
   );
 });
 
-test("an Envoy that does not answer in time is not taken for a missing or wrong one", async () => {
+test("an Envoy that does not respond in time is reported as such, not as missing", async () => {
   const error: unknown = await find({ exec: named }, async () => ({ kind: "timeout", boundMs: 20_000 })).catch(
     (e) => e,
   );
@@ -95,7 +95,7 @@ test("an Envoy that does not answer in time is not taken for a missing or wrong 
   assert.match(error.message, /pool "web": ".*envoy-nightly --version" gave no answer in 20s$/u);
 });
 
-test("an Envoy before 1.31 is too old, later ones and development versions are not", async () => {
+test("an Envoy before 1.31 is too old, later and development versions are accepted", async () => {
   await refused("ENVOY_TOO_OLD", /is Envoy 1\.30\.9, expected 1\.31 or later/u, () =>
     find({ exec: named }, says("1.30.9")),
   );
@@ -104,7 +104,7 @@ test("an Envoy before 1.31 is too old, later ones and development versions are n
     assert.equal((await find({ exec: named }, says(version))).version, version);
 });
 
-test("what Envoy says against a configuration is passed on", async () => {
+test("Envoy's reason for rejecting a configuration is reported", async () => {
   const settings: ProxySettings = {
     pool: "web",
     listenerAddress: "nowhere",

@@ -22,7 +22,7 @@ async function check(port: number, address = "127.0.0.1", holder?: { pid: number
   }
 }
 
-test("a port that is taken is refused with its holder, also where the holder shares it", async () => {
+test("a port in use is refused with its holder, even if the holder shares it", async () => {
   for (const reusePort of [false, true]) {
     const { server, port } = await listen(reusePort);
     const error = await check(port, "127.0.0.1", { pid: 42, command: "nginx -g x" });

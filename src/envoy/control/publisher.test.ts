@@ -71,7 +71,7 @@ class Scene {
   }
 }
 
-test("nothing is written before it is prepared; then always at once and whole", () => {
+test("nothing is written before prepare(), and each later update is written at once and completely", () => {
   const scene = new Scene();
   scene.publisher.publish([upstream(1)]);
   assert.deepEqual(readdirSync(scene.directory), []);
@@ -84,7 +84,7 @@ test("nothing is written before it is prepared; then always at once and whole", 
   assert.deepEqual(readdirSync(scene.directory), ["eds.json"]);
 });
 
-test("an update is told as applied when Envoy says so, and then nothing is asked any more", async () => {
+test("an update is reported as applied when Envoy confirms it, and polling stops", async () => {
   const scene = new Scene();
   scene.publisher.prepare();
   scene.attach();
@@ -103,7 +103,7 @@ test("an update is told as applied when Envoy says so, and then nothing is asked
   assert.deepEqual(scene.clock.armed, []);
 });
 
-test("the newest wish wins: what is wanted meanwhile is written at once, the versions between are never told", async () => {
+test("the newest endpoints win: they are written at once, and skipped versions are never reported", async () => {
   const scene = new Scene();
   scene.publisher.prepare();
   scene.attach();
@@ -116,7 +116,7 @@ test("the newest wish wins: what is wanted meanwhile is written at once, the ver
   assert.deepEqual(scene.news, ["applied 2/1"]);
 });
 
-test("a slot is seen gone before its next incarnation is there", async () => {
+test("Envoy sees a slot removed before its next incarnation", async () => {
   const scene = new Scene();
   scene.publisher.publish([upstream(0), upstream(1)]);
   scene.publisher.prepare();
@@ -137,7 +137,7 @@ test("a slot is seen gone before its next incarnation is there", async () => {
   assert.equal(scene.file, "4: 9001");
 });
 
-test("an Envoy that is going to start reads what is wanted, whatever its predecessor knew", () => {
+test("a starting Envoy reads the desired endpoints, whatever its predecessor knew", () => {
   const scene = new Scene();
   scene.publisher.publish([upstream(0)]);
   scene.publisher.prepare();
@@ -148,7 +148,7 @@ test("an Envoy that is going to start reads what is wanted, whatever its predece
   assert.match(scene.file, /^\d+: 9000$/u);
 });
 
-test("an update that Envoy did not notice is written again after ever longer waits, and told once", async () => {
+test("an update that Envoy did not notice is rewritten with growing intervals and reported once", async () => {
   const scene = new Scene();
   scene.publisher.prepare();
   scene.attach();
@@ -166,7 +166,7 @@ test("an update that Envoy did not notice is written again after ever longer wai
   assert.ok(scene.asked < 60, `asked ${scene.asked} times in 4 s`);
 });
 
-test("a refusal is told once, an update after it is taken", async () => {
+test("a rejection is reported once, and a later update is applied", async () => {
   const scene = new Scene();
   scene.publisher.prepare();
   scene.attach();
@@ -184,7 +184,7 @@ test("a refusal is told once, an update after it is taken", async () => {
   assert.deepEqual(scene.news, ["applied ", "refused 2", "applied 1/1"]);
 });
 
-test("a file that cannot be written is told once and written when it can be", async () => {
+test("a failed write is reported once and retried", async () => {
   const scene = new Scene();
   scene.publisher.prepare();
   scene.attach();
@@ -201,7 +201,7 @@ test("a file that cannot be written is told once and written when it can be", as
   }, /ENOENT/u);
 });
 
-test("an Envoy that does not answer is asked again, one that is gone is not", async () => {
+test("an Envoy that does not respond is polled again, an exited one is not", async () => {
   const scene = new Scene();
   scene.publisher.prepare();
   scene.isSilent = true;

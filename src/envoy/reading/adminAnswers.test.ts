@@ -27,7 +27,7 @@ const CLUSTERS = JSON.stringify({
   ],
 });
 
-test("the workers of the cluster are read with their numbers, what is missing is 0", () => {
+test("the workers of the cluster are parsed with their numbers, and missing numbers are 0", () => {
   const nothing = { requestsActive: 0, requestsPending: 0, requestsTotal: 0, requestsFailed: 0, connectionsActive: 0 };
   assert.deepEqual(parseClusters(CLUSTERS), [
     {
@@ -43,12 +43,12 @@ test("the workers of the cluster are read with their numbers, what is missing is
   ]);
 });
 
-test("an answer that is cut off or something else is no worker", () => {
+test("a truncated or unrelated response contains no workers", () => {
   for (const text of ["", "{", "[]", "null", '{"cluster_statuses":7}', CLUSTERS.slice(0, 400)])
     assert.deepEqual(parseClusters(text), []);
 });
 
-test("statistics are numbers or texts, histograms are left out", () => {
+test("statistics are numbers or texts, and histograms are skipped", () => {
   const stats = parseStats('a.b: 7\nc.version_text: "12"\nd: P0(nan,1) P25(nan,2)\ne: No recorded values\nrubbish\n');
   assert.deepEqual(
     [...stats],
@@ -62,7 +62,7 @@ test("statistics are numbers or texts, histograms are left out", () => {
   assert.equal(numberOf(stats, "z"), 0);
 });
 
-test("histograms are read with their buckets", () => {
+test("histograms are parsed with their buckets", () => {
   const text = `# TYPE envoy_x histogram
 envoy_x_bucket{envoy_cluster_name="workers",le="0.5"} 1
 envoy_x_bucket{envoy_cluster_name="workers",le="100"} 4
@@ -89,7 +89,7 @@ envoy_y_count{} NaN
   );
 });
 
-test("the reason of a refused listener is found, and nothing where there is none", () => {
+test("the reason for a rejected listener is found if there is one", () => {
   const dump = { configs: [{ name: "ingress" }, { error_state: { details: "cannot bind" } }] };
   assert.equal(parseListenerError(JSON.stringify(dump)), "cannot bind");
   assert.equal(parseListenerError('{"configs":[{}]}'), undefined);

@@ -10,7 +10,7 @@ function upstream(slot: number, state: Upstream["state"], incarnation = 1): Upst
 
 const idle = () => false;
 
-test("a worker is drained after two quiet looks far enough apart, once its draining is applied", () => {
+test("a worker is drained after two idle polls at least QUIET_MS apart, once its draining is applied", () => {
   const drains = new Drains();
   const wanted = [upstream(0, "draining"), upstream(1, "serving")];
   assert.equal(drains.want(wanted), true);
@@ -28,7 +28,7 @@ test("a worker is drained after two quiet looks far enough apart, once its drain
   assert.deepEqual(drains.observe(instant(300), idle), []);
 });
 
-test("an unready worker is not waited for; when it leaves it is, from the beginning", () => {
+test("an unready worker is not watched, and its drain starts when it begins to drain", () => {
   const drains = new Drains();
   const unready = [upstream(0, "unready")];
   assert.equal(drains.want(unready), false);
@@ -41,7 +41,7 @@ test("an unready worker is not waited for; when it leaves it is, from the beginn
   assert.deepEqual(drains.observe(instant(QUIET_MS), idle), [{ slot: 0, incarnation: 1 }]);
 });
 
-test("a worker that has something to do again begins anew", () => {
+test("a request during the quiet period restarts it", () => {
   const drains = new Drains();
   const wanted = [upstream(0, "draining")];
   drains.want(wanted);
@@ -56,7 +56,7 @@ test("a worker that has something to do again begins anew", () => {
   assert.equal(drains.observe(instant(61), idle).length, 1);
 });
 
-test("what is applied but not draining there, or of another incarnation, is not watched", () => {
+test("a worker whose draining or incarnation is not applied is not watched", () => {
   const drains = new Drains();
   drains.want([upstream(0, "draining", 2)]);
   assert.equal(drains.applied([upstream(0, "serving", 2)]), false);
@@ -64,7 +64,7 @@ test("what is applied but not draining there, or of another incarnation, is not 
   assert.equal(drains.isWatching, false);
 });
 
-test("the same wish again changes nothing, another incarnation is another drain, an absent one is none", () => {
+test("the same upstreams change nothing, another incarnation starts a new drain, and an absent worker has none", () => {
   const drains = new Drains();
   const wanted = [upstream(0, "draining")];
   drains.want(wanted);

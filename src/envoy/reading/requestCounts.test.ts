@@ -19,13 +19,13 @@ function totals(counts: RequestCounts): readonly (readonly [number, number, numb
   return [...counts.slots].map(([slot, count]) => [slot, count.requestsTotal, count.ofIncarnation] as const);
 }
 
-test("a counter that is smaller than before has begun again", () => {
+test("a counter that is smaller than before was reset", () => {
   assert.equal(growth(5, 8), 3);
   assert.equal(growth(5, 5), 0);
   assert.equal(growth(5, 2), 2);
 });
 
-test("the same values seen again add nothing", () => {
+test("the same values observed again add nothing", () => {
   let counts = addObservations(NO_COUNTS, 1, [seen(0, 5), seen(1, 2)]);
   counts = addObservations(counts, 1, [seen(0, 5), seen(1, 4, { failed: 1 })]);
   assert.deepEqual(totals(counts), [
@@ -35,7 +35,7 @@ test("the same values seen again add nothing", () => {
   assert.equal(counts.slots.get(1)?.failedTotal, 1);
 });
 
-test("a restarted Envoy counts from 0, also where it has counted beyond the old value already", () => {
+test("a restarted Envoy counts from 0, even if its counters already exceed the old values", () => {
   let counts = addObservations(NO_COUNTS, 1, [seen(0, 5), seen(1, 3)]);
   counts = addObservations(counts, 2, [seen(0, 9)]);
   assert.deepEqual(totals(counts), [
@@ -60,7 +60,7 @@ test("a worker that was removed and added again counts from 0", () => {
   ]);
 });
 
-test("requests of one incarnation are its own, those of the slot go on", () => {
+test("requests of an incarnation start at 0, those of the slot continue", () => {
   let counts = addObservations(NO_COUNTS, 1, [seen(0, 5, { failed: 2 })]);
   counts = forgetAbsent(counts, new Set());
   counts = addObservations(counts, 1, [seen(0, 1, { incarnation: 2, failed: 1 })]);
@@ -68,7 +68,7 @@ test("requests of one incarnation are its own, those of the slot go on", () => {
   assert.equal(counts.slots.get(0)?.failedTotal, 3);
 });
 
-test("a former state is never changed", () => {
+test("a former state is never modified", () => {
   const before = addObservations(NO_COUNTS, 1, [seen(0, 5)]);
   addObservations(before, 1, [seen(0, 7)]);
   forgetAbsent(before, new Set());
@@ -77,7 +77,7 @@ test("a former state is never changed", () => {
   assert.equal(NO_COUNTS.slots.size, 0);
 });
 
-test("named counters add up over restarts and survive being missing once", () => {
+test("named counters add up over restarts and may be missing once", () => {
   let counts = addNamed(
     NO_NAMED_COUNTS,
     1,

@@ -9,14 +9,14 @@ const SETTLED: readonly (readonly [string, number | string])[] = [
   ["cluster_manager.cds.version_text", "3"],
 ];
 
-test("each kind has its own version, and what is missing is settled and was never refused", () => {
+test("each kind has its own version, and missing statistics mean settled and never rejected", () => {
   const stats = new Map(SETTLED);
   assert.deepEqual(resourceState("routes", stats), { version: "1", refusals: 0, isSettled: true });
   assert.deepEqual(resourceState("listener", stats), { version: "2", refusals: 0, isSettled: true });
   assert.deepEqual(resourceState("cluster", stats), { version: "3", refusals: 0, isSettled: true });
 });
 
-test("what is only prepared is not settled", () => {
+test("a warming resource is not settled", () => {
   const warming = new Map([
     ...SETTLED,
     ["listener_manager.total_listeners_warming", 1] as const,
@@ -27,7 +27,7 @@ test("what is only prepared is not settled", () => {
   assert.equal(resourceState("listener", new Map()).isSettled, false);
 });
 
-test("a refusal is an update that is wrong, a file that cannot be read, or a listener that cannot listen", () => {
+test("rejected updates, unreadable files and listeners that cannot listen count as refusals", () => {
   const stats = new Map([
     ["listener_manager.lds.update_rejected", 1],
     ["listener_manager.lds.update_failure", 2],
@@ -39,7 +39,7 @@ test("a refusal is an update that is wrong, a file that cannot be read, or a lis
   assert.equal(resourceState("routes", stats).refusals, 0);
 });
 
-test("the filter has each of them and nothing else", () => {
+test("the filter matches each of the statistics and nothing else", () => {
   const filter = new RegExp(RESOURCES_FILTER, "u");
   for (const [name] of SETTLED) assert.match(name, filter);
   assert.doesNotMatch("listener_manager.lds.update_rejected_more", filter);

@@ -8,7 +8,7 @@ import { CommandLines, readCommand } from "./commandLines.ts";
 /** Above the largest pid_max of Linux, so no process ever has it. */
 const NO_PID = 2 ** 22 + 1;
 
-test("a command line is printable and bounded; without one the name stands in for it", async (context) => {
+test("a command line is printable and limited in length; without one the name replaces it", async (context) => {
   const child = spawn("/bin/sh", ["-c", "echo; read -r line", "\u001b[31m\n", "x".repeat(500)]);
   context.after(() => child.kill("SIGKILL"));
   await once(child.stdout, "data");
@@ -21,7 +21,7 @@ test("a command line is printable and bounded; without one the name stands in fo
   assert.equal(await readCommand({ pid: NO_PID, state: "S", name: "gone" }, 5000), "[gone]");
 });
 
-test("command lines of many are read again when a process runs another program, or after a while", async (context) => {
+test("command lines are read again after an exec or after a while", async (context) => {
   const child = spawn("/bin/sh", ["-c", "echo; read -r line; exec sleep 1000"]);
   context.after(() => child.kill("SIGKILL"));
   await once(child.stdout, "data");

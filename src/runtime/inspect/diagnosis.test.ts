@@ -31,7 +31,7 @@ async function diagnosed(pid: number, sampleMs?: number): Promise<Diagnosis> {
   return diagnosis;
 }
 
-test("a process that waits is told to sleep, in which call, and to use no processor", async (context) => {
+test("a waiting process is reported as sleeping, with its system call and no CPU usage", async (context) => {
   const child = start(context, "/bin/sh", ["-c", "echo; exec sleep 1000"]);
   await once(child.stdout ?? child, "data");
   while (!/sleep/u.test(readStat(child.pid)?.command ?? "") && !context.signal.aborted) await turn();
@@ -48,7 +48,7 @@ test("a process that waits is told to sleep, in which call, and to use no proces
   assert.doesNotMatch(JSON.stringify(diagnosis), /hunter2/u);
 });
 
-test("a process that spins is told to run and to use a processor", async (context) => {
+test("a busy process is reported as running, with its CPU usage", async (context) => {
   const child = start(context, "/bin/sh", ["-c", "while :; do :; done"]);
   await inState(context, child.pid, "R");
   const diagnosis = await diagnosed(child.pid, 500);
@@ -56,14 +56,14 @@ test("a process that spins is told to run and to use a processor", async (contex
   assert.match(formatDiagnosis(diagnosis), /^running.* [1-9]\d* % of a core during/u);
 });
 
-test("a process that was stopped is told to be", async (context) => {
+test("a stopped process is reported as stopped", async (context) => {
   const child = start(context, "/bin/sleep", ["1000"]);
   child.kill("SIGSTOP");
   await inState(context, child.pid, "T");
   assert.match(formatDiagnosis(await diagnosed(child.pid)), /^stopped by a signal/u);
 });
 
-test("threads are counted, and the busy ones are named", async (context) => {
+test("threads are counted, and busy threads are named", async (context) => {
   const script = `
     const { Worker } = require("node:worker_threads");
     for (let n = 0; n < 20; n++) new Worker("setInterval(() => {}, 1e6)", { eval: true });
@@ -80,7 +80,7 @@ test("threads are counted, and the busy ones are named", async (context) => {
   assert.ok(formatDiagnosis(diagnosis).length < 1000);
 });
 
-test("a process that is not there is nothing, one that ends meanwhile is told as it was", async (context) => {
+test("a missing process has no diagnosis, and one that exits meanwhile keeps its first readings", async (context) => {
   assert.equal(await diagnose(NOBODY), undefined);
   const child = start(context, "/bin/sleep", ["1000"]);
   await inState(context, child.pid, "S");
@@ -93,7 +93,7 @@ test("a process that is not there is nothing, one that ends meanwhile is told as
   assert.match(formatDiagnosis(diagnosis), /ended meanwhile/u);
 });
 
-test("a process that is dead but not reaped is told to be dead", async (context) => {
+test("a zombie is reported as dead", async (context) => {
   const parent = start(context, "/bin/sh", ["-c", "sleep 0.05 & echo $!; exec sleep 1000"]);
   const zombie = Number(String((await once(parent.stdout ?? parent, "data"))[0]));
   await inState(context, zombie, "Z");
@@ -101,7 +101,7 @@ test("a process that is dead but not reaped is told to be dead", async (context)
   assert.match(formatDiagnosis(diagnosis), /^dead.*: \[sleep\]$/u);
 });
 
-test("a long command line is cut, and control characters do not come through", async (context) => {
+test("a long command line is truncated, and control characters are removed", async (context) => {
   const child = start(context, "/bin/sh", ["-c", "kill -STOP $$; :", "\u001b[31m\n", "x".repeat(10_000)]);
   await inState(context, child.pid, "T");
   const { command } = await diagnosed(child.pid);
@@ -109,7 +109,7 @@ test("a long command line is cut, and control characters do not come through", a
   assert.ok(command.startsWith("/bin/sh -c kill -STOP $$; : \\u001b[31m xxx"), command);
 });
 
-test("the text names busy threads and what of the kernel they wait in", () => {
+test("the text names busy threads and the kernel functions they wait in", () => {
   const thread = { tid: 1, name: "main", waitsIn: undefined, syscall: undefined };
   const text = formatDiagnosis({
     pid: 1,
@@ -137,7 +137,7 @@ test("the text names busy threads and what of the kernel they wait in", () => {
   );
 });
 
-test("system calls have their names, others their number", () => {
+test("known system calls have names, others have numbers", () => {
   assert.equal(syscallName(process.arch === "arm64" ? 98 : 202), "futex");
   assert.equal(syscallName(426), "io_uring_enter");
   assert.equal(syscallName(9999), "system call 9999");

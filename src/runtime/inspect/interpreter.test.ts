@@ -60,7 +60,7 @@ async function verdict(file: string): Promise<string> {
 
 const trueScript = program("#!/bin/sh\nexit 0\n");
 
-test("an executable that can be started has no problem, in every form of the #! line", async () => {
+test("an executable that can start has no problem, in every form of the #! line", async () => {
   for (const text of [
     "#!/bin/sh\nexit 0\n",
     "#! \t/bin/sh -e \t\nexit 0\n",
@@ -119,7 +119,7 @@ test("the interpreter of an interpreter is followed, and named with the script t
   assert.equal(await verdict(outer), "ENOENT");
 });
 
-test("a chain of interpreters as long as the kernel allows is no problem, a longer one is", async () => {
+test("a chain of interpreters is a problem only if it is longer than the kernel allows", async () => {
   let file = trueScript;
   const verdicts: [string, boolean][] = [];
   for (let depth = 0; depth < 8; depth++) {
@@ -158,7 +158,7 @@ test("a program for another machine is reported, and so is a damaged one", async
   assert.equal(await verdict(cut), "ENOEXEC");
 });
 
-test("the #! line is taken apart as the kernel does it", async () => {
+test("the #! line is parsed as the kernel does", async () => {
   const parse = (text: string) => parseInterpreterLine(Buffer.from(text));
   assert.deepEqual(parse("#!/bin/sh\n"), { interpreter: "/bin/sh", argument: undefined });
   assert.deepEqual(parse("#!  /a/b  c d \t\nrest"), { interpreter: "/a/b", argument: "c d" });
@@ -168,7 +168,7 @@ test("the #! line is taken apart as the kernel does it", async () => {
   assert.deepEqual(parse("#!/bin/sh\0/more\n"), { interpreter: "/bin/sh", argument: undefined });
 });
 
-test("the program that env starts is found behind its options, and left open where env has to read it", async () => {
+test("the program that env starts is found after its options, and unknown if env must interpret it", async () => {
   for (const [argument, expected] of [
     ["python3", "python3"],
     ["python3 -u", "python3 -u"],
@@ -188,7 +188,7 @@ test("the program that env starts is found behind its options, and left open whe
     assert.equal(parseEnvArgument(argument), expected, argument);
 });
 
-test("formats of binfmt_misc are matched by magic and mask, or by extension, where they are enabled", async () => {
+test("enabled formats of binfmt_misc are matched by magic and mask, or by extension", async () => {
   const qemu = "enabled\ninterpreter /usr/bin/qemu-s390x-static\nflags: OCF\noffset 0\nmagic 7f454c46\nmask ffffff0f\n";
   const head = Buffer.from("7f454cf6", "hex");
   assert.equal(matchesFormat(qemu, "x", head), true);

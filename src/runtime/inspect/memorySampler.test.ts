@@ -73,7 +73,7 @@ test("workers without a limit cost no timer and no read", () => {
   assert.deepEqual([scene.reads.length, scene.listings, scene.told.length], [0, 0, 0]);
 });
 
-test("the timer goes with the last worker", () => {
+test("the timer stops with the last worker", () => {
   const scene = new Scene({ memoryBytes: 100 * MIB });
   scene.worker(0, { rssMiB: 50 });
   assert.equal(scene.clock.armed.length, 1);
@@ -84,7 +84,7 @@ test("the timer goes with the last worker", () => {
   assert.deepEqual(scene.clock.armed, []);
 });
 
-test("the soft limit is told after two samples a second apart, once, and again a minute later", () => {
+test("the soft limit is reported after two samples a second apart, once, and again a minute later", () => {
   const scene = new Scene({ memoryBytes: 100 * MIB });
   const process = { rssMiB: 50 };
   scene.worker(0, process);
@@ -101,7 +101,7 @@ test("the soft limit is told after two samples a second apart, once, and again a
   assert.equal(scene.told.length, 2, "a replacement that was given up is tried again");
 });
 
-test("memory that is freed again before the second sample does no harm", () => {
+test("memory that is freed before the second sample has no effect", () => {
   const scene = new Scene({ memoryBytes: 100 * MIB });
   const process = { rssMiB: 50 };
   scene.worker(0, process);
@@ -115,7 +115,7 @@ test("memory that is freed again before the second sample does no harm", () => {
   assert.ok(scene.reads.length > 10);
 });
 
-test("looks that come fast because of the hard limit do not confirm the soft one", () => {
+test("early samples for the hard limit do not confirm the soft limit", () => {
   const scene = new Scene({ memoryBytes: 100 * MIB, memoryHardBytes: 400 * MIB });
   const process = { rssMiB: 10 };
   scene.worker(0, process);
@@ -138,7 +138,7 @@ test("looks that come fast because of the hard limit do not confirm the soft one
   assert.equal(scene.told.length, 1);
 });
 
-test("the hard limit is told at the first sample, even before the worker is ready; the soft one is not", () => {
+test("the hard limit is reported at the first sample, even before the worker is ready; the soft limit is not", () => {
   const scene = new Scene({ memoryBytes: 100 * MIB, memoryHardBytes: 200 * MIB });
   const process = { rssMiB: 150 };
   scene.processes.set(7, process);
@@ -150,7 +150,7 @@ test("the hard limit is told at the first sample, even before the worker is read
   assert.deepEqual(scene.told, ["0/3/2 memory_hard: 201 MiB rss, allowed are 200 MiB"]);
 });
 
-test("a leak of 20 MB a second passes the hard limit by less than a twentieth of a second", () => {
+test("a leak of 20 MB per second is detected within a twentieth of a second after the hard limit", () => {
   const scene = new Scene({ memoryHardBytes: 512 * MIB });
   const processes = [0, 1, 2, 3].map((slot) => {
     const process = { rssMiB: 45 + slot };
@@ -171,7 +171,7 @@ test("a leak of 20 MB a second passes the hard limit by less than a twentieth of
   assert.ok(scene.reads.length < 4 * 40, `${scene.reads.length} reads`);
 });
 
-test("all processes of a worker count together, without those that are gone or dead", () => {
+test("all processes of a worker count together, without exited processes and zombies", () => {
   const scene = new Scene({ memoryHardBytes: 100 * MIB });
   scene.worker(0, { rssMiB: 40 });
   scene.processes.set(500, { rssMiB: 35 });
@@ -182,7 +182,7 @@ test("all processes of a worker count together, without those that are gone or d
   assert.deepEqual(scene.told, ["0/0/1 memory_hard: 120 MiB rss in 3 processes, allowed are 100 MiB"]);
 });
 
-test("PSS is read only where RSS is above the limit, and rests while nothing grows", () => {
+test("PSS is read only if RSS is above the limit, and reused while RSS does not grow", () => {
   const scene = new Scene({ memoryBytes: 100 * MIB, memoryKind: "pss" });
   const process: FakeProcess = { rssMiB: 90, pssMiB: 80 };
   scene.worker(0, process);
@@ -198,7 +198,7 @@ test("PSS is read only where RSS is above the limit, and rests while nothing gro
   assert.deepEqual(scene.told, ["0/0/1 memory: 105 MiB pss, allowed are 100 MiB"]);
 });
 
-test("where PSS is hidden RSS counts, and a warning says so once", () => {
+test("if PSS is hidden, RSS counts, with one warning", () => {
   const scene = new Scene({ memoryBytes: 100 * MIB, memoryKind: "pss" });
   scene.worker(0, { rssMiB: 150 });
   scene.worker(1, { rssMiB: 150 });
@@ -208,7 +208,7 @@ test("where PSS is hidden RSS counts, and a warning says so once", () => {
   assert.equal(scene.warnings.length, 1);
 });
 
-test("nothing is told of a worker that is gone or of one that has taken its slot", () => {
+test("nothing is reported about an exited worker or its successor", () => {
   const scene = new Scene({ memoryHardBytes: 100 * MIB });
   scene.worker(0, { rssMiB: 150 });
   scene.sampler.forget(0, 0, 1);
@@ -219,7 +219,7 @@ test("nothing is told of a worker that is gone or of one that has taken its slot
   assert.ok(scene.reads.length > 0 && scene.reads.every(({ pid }) => pid === 200));
 });
 
-test("limits that change hold for the workers that run", () => {
+test("changed limits apply to running workers", () => {
   const scene = new Scene({});
   scene.worker(0, { rssMiB: 150 });
   scene.limits = { ...scene.limits, memoryHardBytes: 100 * MIB };
@@ -231,7 +231,7 @@ test("limits that change hold for the workers that run", () => {
   assert.deepEqual(scene.clock.armed, []);
 });
 
-test("a thousand workers at rest are looked at every five seconds in few wakes, with a listing every two seconds at most", () => {
+test("a thousand idle workers are sampled every five seconds in few wake-ups, with at most one listing per two seconds", () => {
   const scene = new Scene({ memoryBytes: 512 * MIB });
   for (let slot = 0; slot < 1000; slot++) {
     scene.worker(slot, { rssMiB: 50 });

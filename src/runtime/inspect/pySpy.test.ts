@@ -36,7 +36,7 @@ function sceneWith(
   return { scene, worker, file, pySpy: { file, credentials: undefined } };
 }
 
-test("the first py-spy of the path is found; what may not be executed is not one", (context) => {
+test("the first executable py-spy on the search path is found", (context) => {
   const { scene, file } = sceneWith(context, "");
   mkdirSync(scene.path("other"));
   writeFileSync(scene.path("other/py-spy"), "");
@@ -48,7 +48,7 @@ test("the first py-spy of the path is found; what may not be executed is not one
   assert.equal(findPySpy(undefined, process.pid), undefined);
 });
 
-test("a process runs Python when its executable or its name says so", async (context) => {
+test("a process runs Python if its executable or its name says so", async (context) => {
   const scene = new ProcessScene(
     context,
     "if [ -e python3.11 ]; then exec ./python3.11 1000; else exec sleep 1000; fi",
@@ -61,13 +61,13 @@ test("a process runs Python when its executable or its name says so", async (con
   assert.deepEqual([await isPython(python), await isPython(other), await isPython(2 ** 22 + 1)], [true, false, false]);
 });
 
-test("the stacks are what py-spy says about the worker, which it is told not to stop", async (context) => {
+test("the stacks are py-spy's output, and py-spy runs with --nonblocking", async (context) => {
   const { scene, worker, pySpy } = sceneWith(context, 'echo "$@"; echo "$MONOCEROS_WORKER_PID"; echo more >&2');
   const answer = await dumpStacks(scene.processes.helpers, pySpy, worker, LONG_MS);
   assert.deepEqual(answer, { kind: "found", text: `dump --nonblocking --pid ${worker}\n${worker}\nmore` });
 });
 
-test("a py-spy that may not look gives the way to let it, and no backtrace of its own [D2]", async (context) => {
+test("a py-spy without permission is reported with a hint and without its own backtrace [D2]", async (context) => {
   const denied = `echo "Error: Failed
 Caused by: 0: Permission denied (os error 13)
 Stack backtrace: 0: anyhow" >&2; exit 1`;
@@ -78,7 +78,7 @@ Stack backtrace: 0: anyhow" >&2; exit 1`;
   assert.doesNotMatch(JSON.stringify(answer), /backtrace/u);
 });
 
-test("any other failure of py-spy is told in its words, in one line", async (context) => {
+test("any other failure of py-spy is reported with its own message in one line", async (context) => {
   const { scene, worker, pySpy } = sceneWith(context, 'echo "Error: no\n  Python here\nStack backtrace: x"; exit 1');
   assert.deepEqual(await dumpStacks(scene.processes.helpers, pySpy, worker, LONG_MS), {
     kind: "failed",
@@ -88,7 +88,7 @@ test("any other failure of py-spy is told in its words, in one line", async (con
   assert.match(missing.kind === "failed" ? missing.reason : "", /^py-spy cannot be run: .*ENOENT/u);
 });
 
-test("a py-spy that hangs is killed at its bound and holds nobody up", async (context) => {
+test("a py-spy that hangs is killed at its time limit", async (context) => {
   const { scene, worker, pySpy } = sceneWith(context, RECORDED_SLEEP);
   const answer = await dumpStacks(scene.processes.helpers, pySpy, worker, 500);
   assert.deepEqual(answer, { kind: "failed", reason: "py-spy took too long" });
@@ -96,13 +96,13 @@ test("a py-spy that hangs is killed at its bound and holds nobody up", async (co
   assert.ok(lives(worker), "the worker is none of it");
 });
 
-test("a flood of output is read to its end and kept within a bound", async (context) => {
+test("a flood of output is read to its end and limited in size", async (context) => {
   const { scene, worker, pySpy } = sceneWith(context, "head -c 3000000 /dev/zero | tr '\\0' x");
   const answer = await dumpStacks(scene.processes.helpers, pySpy, worker, LONG_MS);
   assert.equal(answer.kind === "found" ? answer.text.length : 0, 1 << 20);
 });
 
-test("a record is what py-spy has written, and its directory does not stay", async (context) => {
+test("a recording is py-spy's output file, and its directory is removed", async (context) => {
   const script = `while [ "$1" != --output ]; do shift; done; echo "main (a.py:1) 7" > "$2"; ls -ld "$(dirname "$2")"`;
   const { scene, worker, pySpy } = sceneWith(context, script);
   const before = profileDirectories();
@@ -115,7 +115,7 @@ test("a record is what py-spy has written, and its directory does not stay", asy
 /** A user that owns nothing but what a test gives it. */
 const USER = { uid: 10_001, gid: 10_001, groups: [10_001] };
 
-test("py-spy runs as the user of the process, and that user, root or we must own it", {
+test("py-spy runs as the user of the process, and must belong to that user, to root or to the controller's user", {
   skip: process.getuid?.() !== 0,
 }, (context) => {
   const { scene, worker, file } = sceneWith(context, "", USER);
@@ -137,7 +137,7 @@ test("py-spy runs as the user of the process, and that user, root or we must own
   assert.match(JSON.stringify(findPySpy(scene.directory, worker)), /every user may write to the directory/u);
 });
 
-test("a record by another user is read only if that user has written it", {
+test("a recording by another user is read only if that user owns the file", {
   skip: process.getuid?.() !== 0,
 }, async (context) => {
   const write = 'while [ "$1" != --output ]; do shift; done; id -u > "$2"; exit 0';
@@ -155,7 +155,7 @@ test("a record by another user is read only if that user has written it", {
   }
 });
 
-test("a record that nobody waits for any more ends at once", async (context) => {
+test("an aborted recording ends at once", async (context) => {
   const { scene, worker, pySpy } = sceneWith(context, RECORDED_SLEEP);
   const left = new AbortController();
   const recorded = recordStacks(scene.processes.helpers, pySpy, {
@@ -171,7 +171,7 @@ test("a record that nobody waits for any more ends at once", async (context) => 
   await until(() => !lives(tool), "py-spy is gone");
 });
 
-test("a stack in one line has the innermost functions of the main thread", () => {
+test("a one-line stack has the innermost functions of the main thread", () => {
   assert.equal(formatStack(DUMP), "wait (queue.py:7) ← main (app.py:3)");
   const deep = Array.from({ length: 8 }, (_, index) => `    f${index} (a.py:1)`).join("\n");
   assert.equal(

@@ -27,7 +27,7 @@ function shell(context: TestContext, script: string): Shell {
   return { pid: child.pid, child, line: async () => String((await once(child.stdout, "data"))[0]).trim() };
 }
 
-test("a live process has all its numbers, in the shape that the catalog wants", () => {
+test("a live process has all readings in the form that the catalog requires", () => {
   const readings: ReadonlyMap<number, CatalogReading> = new ProcessReadings(UNITS).read([process.pid]);
   const own = readings.get(process.pid);
   assert.ok(own !== undefined);
@@ -44,7 +44,7 @@ test("a process that does not exist is absent, and the others are read", () => {
   assert.deepEqual([...new ProcessReadings(UNITS).read(pids).keys()], [process.pid]);
 });
 
-test("a process that is dead but not reaped is absent", async (context) => {
+test("a zombie is absent", async (context) => {
   // It ends after the exec: the shell itself might still reap it, sleep does not.
   const parent = shell(context, "sleep 0.05 & echo $!; exec sleep 1000");
   const zombie = Number(await parent.line());
@@ -52,14 +52,14 @@ test("a process that is dead but not reaped is absent", async (context) => {
   assert.equal(new ProcessReadings(UNITS).read([zombie]).size, 0);
 });
 
-test("open descriptors are counted as their directory lists them, also where hardly any is left", async (context) => {
+test("open descriptors are counted as their directory lists them, also when hardly any is left", async (context) => {
   const { pid } = shell(context, "exec 0<&- 1>&- 2>&-; kill -STOP $$");
   const readings = new ProcessReadings(UNITS);
   while (readStat(pid)?.state !== "T" && !context.signal.aborted) await turn();
   assert.equal(readings.read([pid]).get(pid)?.openFds, countOpenFds(pid));
 });
 
-test("limits are soft limits, and a changed one is seen a minute later", async (context) => {
+test("limits are soft limits, and a changed limit is read within a minute", async (context) => {
   const script = "ulimit -v 4000000; ulimit -S -n 100; echo; read x; ulimit -S -n 50; echo; read x";
   const { pid, child, line } = shell(context, script);
   let nowMs = 0;
@@ -76,7 +76,7 @@ test("limits are soft limits, and a changed one is seen a minute later", async (
   assert.equal(limits()?.maxFds, 50);
 });
 
-test("a missing limit is Infinity", (context) => {
+test("an unlimited resource is Infinity", (context) => {
   const { pid } = shell(context, "ulimit -v unlimited; read x");
   assert.equal(new ProcessReadings(UNITS).read([pid]).get(pid)?.virtualMaxBytes, Number.POSITIVE_INFINITY);
 });

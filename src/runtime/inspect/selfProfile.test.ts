@@ -11,7 +11,7 @@ function hotFunctionOfThisTest(untilMs: number): number {
   return sum;
 }
 
-test("the CPU profile has the function that was busy, and no port is opened for it", async () => {
+test("the CPU profile contains the busy function, and no port is opened", async () => {
   const profiled = profileCpu(300, FOR_EVER);
   // Begins when the profiler runs.
   setTimeout(() => hotFunctionOfThisTest(performance.now() + 200), 50);
@@ -21,7 +21,7 @@ test("the CPU profile has the function that was busy, and no port is opened for 
   assert.equal(inspector.url(), undefined);
 });
 
-test("the heap profile has what was allocated and kept", async () => {
+test("the heap profile contains retained allocations", async () => {
   const kept: number[][] = [];
   const profiled = profileHeap(200, FOR_EVER);
   setTimeout(function allocateInThisTest() {
@@ -32,7 +32,7 @@ test("the heap profile has what was allocated and kept", async () => {
   assert.match(text, /allocateInThisTest/u);
 });
 
-test("a signal ends a profile at once, and another one can follow", async () => {
+test("aborting ends a profile at once, and another one can follow", async () => {
   const startedAtMs = performance.now();
   await profileCpu(60_000, AbortSignal.timeout(20));
   await profileHeap(60_000, AbortSignal.abort());

@@ -23,7 +23,7 @@ function share({ stacks }: ThreadSampling, frame: string): number {
   return those / all;
 }
 
-test("a busy loop shows up as running", async (context) => {
+test("a busy loop is sampled as running", async (context) => {
   const { pid } = await start(context, "while :; do :; done", "R");
   const sampling = await sampleThreads(pid, { durationMs: 400, hz: 100, signal: FOR_EVER });
   assert.ok(share(sampling, "running") > 0.9, JSON.stringify(sampling));
@@ -33,13 +33,13 @@ test("a busy loop shows up as running", async (context) => {
   assert.ok(elapsedMs <= sampling.durationMs && elapsedMs > sampling.durationMs / 2, `${elapsedMs}`);
 });
 
-test("a process that was stopped shows up as that", async (context) => {
+test("a stopped process is sampled as stopped", async (context) => {
   const { pid } = await start(context, "kill -STOP $$", "T");
   const sampling = await sampleThreads(pid, { durationMs: 100, hz: 50, signal: FOR_EVER });
   assert.equal(share(sampling, "stopped by a signal"), 1);
 });
 
-test("a process that ends meanwhile leaves what was seen until then [D3]", async (context) => {
+test("a process that exits meanwhile leaves the samples taken until then [D3]", async (context) => {
   const child = await start(context, "while :; do :; done", "R");
   const sampled = sampleThreads(child.pid, { durationMs: 60_000, hz: 100, signal: FOR_EVER });
   setTimeout(() => child.kill("SIGKILL"), 200);
@@ -48,7 +48,7 @@ test("a process that ends meanwhile leaves what was seen until then [D3]", async
   assert.ok(sampling.stacks.length > 0);
 });
 
-test("nothing is seen of nobody, and a signal ends it at once", async (context) => {
+test("a missing process yields no samples, and aborting ends the sampling at once", async (context) => {
   const nobody = await sampleThreads(2 ** 22 + 1, { durationMs: 60_000, hz: 1, signal: FOR_EVER });
   assert.deepEqual([nobody.stacks, nobody.hasEnded], [[], true]);
   const { pid } = await start(context, "while :; do :; done", "R");

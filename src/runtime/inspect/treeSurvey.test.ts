@@ -42,7 +42,7 @@ test("the process that uses the most CPU comes first, whatever the others wait f
   );
 });
 
-test("if none uses a CPU, stuck processes come before those that wait for work, and parents come last", () => {
+test("if no process uses a CPU, stuck processes come before idle ones, and parents come last", () => {
   assert.deepEqual(
     order(
       { pid: 1, hasChildren: true, sleepsIn: "wait4", cpuTicks: 900 },
@@ -58,7 +58,7 @@ test("if none uses a CPU, stuck processes come before those that wait for work, 
   );
 });
 
-test("one tick of CPU time, or one moment in uninterruptible sleep, is chance", () => {
+test("one tick of CPU time, or one reading of uninterruptible sleep, does not count", () => {
   assert.deepEqual(
     order(
       { pid: 1, busyTicks: 1, sleepsIn: "epoll_wait" },
@@ -71,7 +71,7 @@ test("one tick of CPU time, or one moment in uninterruptible sleep, is chance", 
   assert.equal(orderProcesses([surveyed({ busyTicks: 2 })]).isBusy, true);
 });
 
-test("zombies are left out unless there is nothing else", () => {
+test("zombies are omitted unless there are no other processes", () => {
   assert.deepEqual(order({ pid: 1, state: "Z", cpuTicks: 500 }, { pid: 2 }), [2]);
   assert.deepEqual(order({ pid: 1, state: "Z" }), [1]);
   assert.deepEqual(order(), []);
@@ -104,7 +104,7 @@ async function inState(context: TestContext, pid: number, state: string): Promis
   while (readStat(pid)?.state !== state && !context.signal.aborted) await turn();
 }
 
-test("a child that spins behind a shell that waits is found in a real tree", async (context) => {
+test("a busy child of a waiting shell is found in a real tree", async (context) => {
   const leader = shell(context, "sleep 1000 & sh -c 'while :; do :; done' & echo $!; wait");
   const spinner = await written(leader);
   await inState(context, spinner, "R");

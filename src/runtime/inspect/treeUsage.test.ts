@@ -51,7 +51,7 @@ class Scene {
   }
 }
 
-test("CPU and memory are summed over all processes, and zombies are no live processes", () => {
+test("CPU and memory are summed over all processes, and zombies do not count as processes", () => {
   const scene = new Scene();
   scene.processes.set(LEADER, { cpuTicks: 10, rssPages: 3 });
   scene.processes.set(101, { cpuTicks: 200, rssPages: 5 });
@@ -82,7 +82,7 @@ test("the time of a child that its parent waited for is neither lost nor counted
   assert.equal(scene.cpuSeconds(), 5.27);
 });
 
-test("a child that ends between the look at its parent and its own makes no dip and no jump", () => {
+test("a child that exits between the readings of its parent and of itself causes no dip and no jump", () => {
   const scene = new Scene();
   scene.processes.set(LEADER, {});
   scene.processes.set(101, { cpuTicks: 500 });
@@ -93,7 +93,7 @@ test("a child that ends between the look at its parent and its own makes no dip 
   assert.equal(scene.cpuSeconds(), 5.03);
 });
 
-test("a leader that never waits for its children keeps what they used, and goes on counting", () => {
+test("the time of children that the leader never waits for stays counted", () => {
   const scene = new Scene();
   scene.processes.set(LEADER, {});
   scene.processes.set(101, { cpuTicks: 500 });
@@ -105,7 +105,7 @@ test("a leader that never waits for its children keeps what they used, and goes 
   assert.equal(scene.cpuSeconds(), 5.4);
 });
 
-test("a whole branch that ends is handed on through parents that ended too", () => {
+test("the time of a whole exited branch goes to the nearest live ancestor", () => {
   const scene = new Scene();
   scene.processes.set(LEADER, {});
   scene.processes.set(101, { cpuTicks: 10 });
@@ -127,7 +127,7 @@ test("CPU time of processes that were adopted and reaped outside the tree stays 
   assert.equal(scene.cpuSeconds(), 5.3);
 });
 
-test("a reused process id is another process: it adds nothing until its worker is known", () => {
+test("a reused process id adds nothing until its worker is known", () => {
   const scene = new Scene();
   scene.processes.set(LEADER, {});
   scene.processes.set(101, { cpuTicks: 500 });
@@ -148,7 +148,7 @@ test("a leader that has exited has no usage, and a new worker starts at 0", () =
   assert.equal(scene.cpuSeconds(), 0.01);
 });
 
-test("random trees that grow, work and end never make the sum fall, and it is exact while parents wait", () => {
+test("the sum never decreases over random trees, and is exact while parents wait for their children", () => {
   let seed = 7;
   const random = (below: number) => {
     seed = (seed * 1_103_515_245 + 12_345) % 2 ** 31;
@@ -196,7 +196,7 @@ function writtenPid(path: string): number {
   return existsSync(path) ? Number(readFileSync(path, "utf8")) : 0;
 }
 
-test("the CPU time of children that work and end one after the other stays in the sum of a real worker", async (context) => {
+test("the CPU time of exited children stays in the sum of a real worker", async (context) => {
   // Each child works, says so, and ends when it may; its parent waits for it.
   const script = `for n in 1 2 3; do sh -c '${SPIN}; echo $$ > done.tmp; mv done.tmp done'$n'; while [ ! -e go'$n' ]; do sleep 0.01; done'; echo x > reaped$n; done; exec sleep 1000`;
   const scene = new ProcessScene(context, script);

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { findClosed } from "./access.ts";
 
-test("the outermost directory that a user may not enter is found, through symlinks too", () => {
+test("the outermost directory that a user may not enter is found, also through symlinks", () => {
   const directory = realpathSync(mkdtempSync(join(tmpdir(), "monoceros-access-")));
   const { uid, gid } = statSync(directory);
   const stranger = { uid: 54_321, gid: 54_321, groups: [54_321] };

@@ -8,13 +8,13 @@ function cpusWith(files: Readonly<Record<string, string>>): number {
 
 const EIGHT = "Name:\tx\nCpus_allowed:\tff\nCpus_allowed_list:\t0-7\n";
 
-test("a list of CPUs is counted", () => {
+test("the CPUs in a list are counted", () => {
   assert.equal(countCpus("0"), 1);
   assert.equal(countCpus("0-3,8,10-11"), 7);
   assert.equal(countCpus(""), Number.POSITIVE_INFINITY);
 });
 
-test("the affinity mask decides where there is no quota", () => {
+test("without a quota the affinity mask decides", () => {
   assert.equal(cpusWith({ "/proc/self/status": EIGHT }), 8);
   assert.equal(
     cpusWith({
@@ -26,7 +26,7 @@ test("the affinity mask decides where there is no quota", () => {
   );
 });
 
-test("a quota of cgroup v2 limits, rounded up, and the tightest group around counts", () => {
+test("a quota of cgroup v2 is rounded up, and the lowest quota among the ancestors counts", () => {
   const files = {
     "/proc/self/status": EIGHT,
     "/proc/self/cgroup": "0::/pod/app\n",
@@ -38,7 +38,7 @@ test("a quota of cgroup v2 limits, rounded up, and the tightest group around cou
   assert.equal(cpusWith({ ...files, "/sys/fs/cgroup/pod/app/cpu.max": "20000 100000\n" }), 1);
 });
 
-test("a quota of cgroup v1 limits, even when the path is that of another namespace", () => {
+test("a quota of cgroup v1 applies, even if the path belongs to another namespace", () => {
   const files = {
     "/proc/self/status": EIGHT,
     "/proc/self/cgroup": "5:memory:/docker/1\n4:cpu,cpuacct:/docker/1\n0::/docker/1\n",
@@ -48,7 +48,7 @@ test("a quota of cgroup v1 limits, even when the path is that of another namespa
   assert.equal(cpusWith({ ...files, "/sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1\n" }), 8);
 });
 
-test("it is at least one where nothing can be read, and a real number here", () => {
+test("the result is at least one CPU if nothing can be read, and an integer on this machine", () => {
   assert.equal(cpusWith({}), 1);
   assert.ok(availableCpus() >= 1);
 });

@@ -12,7 +12,7 @@ function starts(args: readonly string[], env: Readonly<Record<string, string>>):
   return error === undefined;
 }
 
-test("the longest argument and the longest variable are those of the kernel", () => {
+test("the limits for one argument and one variable match the kernel's", () => {
   for (const bytes of [131_071, 131_072]) {
     const arg = "x".repeat(bytes);
     const value = "x".repeat(bytes - "BIG=".length);
@@ -21,7 +21,7 @@ test("the longest argument and the longest variable are those of the kernel", ()
   }
 });
 
-test("what is too long is named with its size, bytes counted and not characters", () => {
+test("a value that is too long is named with its size in bytes, not characters", () => {
   assert.match(
     findExecLimitProblem(["a", "ü".repeat(70_000)], {}, STACK_BYTES)?.text ?? "",
     /^argument 2 has 140000 bytes, and the kernel accepts at most 131071/u,
@@ -33,7 +33,7 @@ test("what is too long is named with its size, bytes counted and not characters"
   assert.ok(!JSON.stringify(problem).includes("sss"), "a value is never part of a message");
 });
 
-test("all together may have a quarter of the stack limit, at least 128 KiB and at most 6 MiB", () => {
+test("all values together may take a quarter of the stack limit, at least 128 KiB and at most 6 MiB", () => {
   const env = (kilobytes: number) =>
     Object.fromEntries(Array.from({ length: kilobytes / 100 }, (_, index) => [`V${index}`, "x".repeat(102_400)]));
   assert.equal(findExecLimitProblem([], env(1900), STACK_BYTES), undefined);

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { ControllerError } from "../../base/errors.ts";
 import { requireInotify } from "./inotify.ts";
 
-test("too few inotify instances are an error that names the limit and what to raise", () => {
+test("too few inotify instances cause an error that names the limit and how to raise it", () => {
   requireInotify(4, undefined, () => 4);
   requireInotify(0);
   assert.throws(

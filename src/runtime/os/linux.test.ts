@@ -53,7 +53,7 @@ async function outputOf(script: string, changes: Partial<ProcessRequest> = {}): 
   return text.trim();
 }
 
-test("a spawned process leads its own session and group, with no signal blocked or ignored and stdin at its end", async () => {
+test("a spawned process leads its own session and group, with no signal blocked or ignored and an empty stdin", async () => {
   const status = await outputOf(
     "cat; cat /proc/self/status; ps -o sid=,pgid=,pid= -p $$ 2>/dev/null || true; echo leader $(cut -d' ' -f5,6 /proc/$$/stat) $$",
   );
@@ -64,11 +64,11 @@ test("a spawned process leads its own session and group, with no signal blocked 
   assert.match(status, /SigIgn:\t0+\n/u);
 });
 
-test("stdout of a process is a real pipe that it can open again as /dev/stdout", async () => {
+test("stdout of a process is a pipe that it can reopen as /dev/stdout", async () => {
   assert.equal(await outputOf("echo again > /dev/stdout"), "again");
 });
 
-test("a process inherits no descriptor but 0, 1 and 2", async () => {
+test("a process inherits no descriptor except 0, 1 and 2", async () => {
   const { readFd, writeFd } = openPipe();
   closeInheritedOnExec();
   assert.equal(
@@ -80,7 +80,7 @@ test("a process inherits no descriptor but 0, 1 and 2", async () => {
   closeSync(writeFd);
 });
 
-test("arguments and environment arrive byte for byte", async () => {
+test("arguments and environment are passed byte for byte", async () => {
   const { readFd, writeFd } = openPipe();
   const pid = spawnProcess(
     request({ argv: ["sh", "-c", 'printf %s "$1$KEY"', "sh", "é \"'\n"], env: ["KEY=vålue="], stdoutFd: writeFd }),
@@ -92,12 +92,12 @@ test("arguments and environment arrive byte for byte", async () => {
   closeSync(readFd);
 });
 
-test("cwd is the child's only", async () => {
+test("cwd applies to the child alone", async () => {
   assert.equal(await outputOf("pwd", { cwd: "/proc" }), "/proc");
   assert.notEqual(process.cwd(), "/proc");
 });
 
-test("exit codes and signals are told apart", async () => {
+test("exit codes and signals are distinguished", async () => {
   assert.deepEqual(await reap(spawnProcess(request({ argv: ["sh", "-c", "exit 7"] }))), { kind: "code", code: 7 });
   assert.deepEqual(await reap(spawnProcess(request({ argv: ["sh", "-c", "kill -SEGV $$"] }))), {
     kind: "signal",
@@ -105,7 +105,7 @@ test("exit codes and signals are told apart", async () => {
   });
 });
 
-test("a failed exec is an error with the name of errno, and no process", () => {
+test("a failed exec throws an error with the name of errno and leaves no process", () => {
   assert.throws(
     () => spawnProcess(request({ file: "/nonexistent" })),
     (error: unknown) => error instanceof SystemCallError && error.code === "ENOENT",
@@ -113,13 +113,13 @@ test("a failed exec is an error with the name of errno, and no process", () => {
   assert.equal(reapOne(), undefined);
 });
 
-test("errors and signals with two names have the one that people know", async () => {
+test("errors and signals with two names get the common one", async () => {
   assert.equal(new SystemCallError("fork", constants.errno.EAGAIN).code, "EAGAIN");
   const pid = spawnProcess(request({ file: "/bin/sh", argv: ["sh", "-c", "ulimit -c 0; kill -ABRT $$"] }));
   assert.deepEqual(await reap(pid), { kind: "signal", signal: "SIGABRT" });
 });
 
-test("inherited descriptors become 3, 4 and so on, even from where others go", async () => {
+test("inherited descriptors become 3, 4 and so on, even if their numbers overlap", async () => {
   const sockets = [0, 1, 2].map(() => openListener({ family: "IPv4", host: "127.0.0.1", port: 0 }, 1, 6));
   const inodes = sockets.map((fd) => readlinkSync(`/proc/self/fd/${fd}`));
   assert.equal(
@@ -131,7 +131,7 @@ test("inherited descriptors become 3, 4 and so on, even from where others go", a
   for (const fd of sockets) closeSync(fd);
 });
 
-test("a listener is refused by name of errno and leaves no descriptor", () => {
+test("a failed listener throws an error with the name of errno and leaves no descriptor", () => {
   const before = readdirSync("/proc/self/fd").length;
   const first = openListener({ family: "IPv4", host: "127.0.0.1", port: 0 }, 1, 100);
   assert.ok(first >= 100);
@@ -149,14 +149,14 @@ test("a listener is refused by name of errno and leaves no descriptor", () => {
   assert.equal(readdirSync("/proc/self/fd").length, before);
 });
 
-test("room for descriptors is made without keeping one", () => {
+test("reserving room for descriptors keeps none open", () => {
   const before = readdirSync("/proc/self/fd").length;
   reserveDescriptors(1500);
   assert.equal(readdirSync("/proc/self/fd").length, before);
   assert.ok(Number(/^FDSize:\t(\d+)/mu.exec(readFileSync("/proc/self/status", "utf8"))?.[1]) > 1500);
 });
 
-test("the peer of a Unix socket is the process that connected; anything else has none", async () => {
+test("the peer of a Unix socket is the connected process; other descriptors have no peer", async () => {
   const directory = mkdtempSync(join(tmpdir(), "monoceros-peer-"));
   const server = createServer();
   try {

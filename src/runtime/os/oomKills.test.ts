@@ -11,7 +11,7 @@ for (const [version, cgroup, file, limit] of [
   ],
   [2, "0::/app\n", "/sys/fs/cgroup/app/memory.events", "/sys/fs/cgroup/app/memory.max"],
 ] as const) {
-  test(`kills of control groups of version ${version} are counted from the start, and each is claimed once`, () => {
+  test(`OOM kills in control groups of version ${version} are counted from the start, and each is claimed once`, () => {
     let count = 3;
     const files: Readonly<Record<string, () => string>> = {
       "/proc/self/cgroup": () => cgroup,
@@ -30,7 +30,7 @@ for (const [version, cgroup, file, limit] of [
   });
 }
 
-test("where the kernel does not count kills, none is claimed", () => {
+test("no kill is claimed if the kernel does not count them", () => {
   const kills = new OomKills(() => undefined);
   assert.deepEqual([kills.total, kills.claim(), kills.takeUnclaimed()], [undefined, false, 0]);
 });

@@ -12,7 +12,7 @@ const LIMITS =
 const V1 = { "/proc/self/cgroup": "8:pids:/pod/app\n0::/\n", "/proc/self/status": "Uid:\t0\t0\t0\t0\n" };
 const V2 = { "/proc/self/cgroup": "0::/pod/app\n", "/proc/self/status": "Uid:\t0\t0\t0\t0\n" };
 
-test("the control group whose processes are used up is named, also one around our own", () => {
+test("the control group that has reached its limit is named, also if it is an ancestor", () => {
   const v2 = system({
     ...V2,
     "/sys/fs/cgroup/pod/app/pids.max": "max\n",
@@ -30,7 +30,7 @@ test("the control group whose processes are used up is named, also one around ou
   assert.match(findProcessLimit(v1).text, /is 8, 8 of them in use/u);
 });
 
-test("a control group that has refused a process is named even if there is room again", () => {
+test("a control group that has refused a process is named even if it has room again", () => {
   const read = system({
     ...V2,
     "/proc/self/status": "Uid:\t1000\t1000\t1000\t1000\n",
@@ -42,7 +42,7 @@ test("a control group that has refused a process is named even if there is room 
   assert.match(findProcessLimit(read).text, /pids\.max .* 16/u);
 });
 
-test("a limit has refused a process if it counted a refusal, or is used up", () => {
+test("a limit has refused a process if it counted a refusal or is reached", () => {
   const group = (current: string, events: string) =>
     system({
       ...V2,
@@ -56,14 +56,14 @@ test("a limit has refused a process if it counted a refusal, or is used up", () 
   assert.equal(hasRefusedProcesses(system({ ...V2 })), false);
 });
 
-test("RLIMIT_NPROC is named with the user whom it counts, but not for root, who is exempt", () => {
+test("RLIMIT_NPROC is named with its user, except for root, which is exempt", () => {
   const files = { ...V2, "/proc/self/status": "Uid:\t1000\t1000\t1000\t1000\n", "/proc/self/limits": LIMITS };
   assert.match(findProcessLimit(system(files)).text, /^RLIMIT_NPROC is 12 for all .* of uid 1000$/u);
   assert.match(findProcessLimit(system({ ...V2, "/proc/self/limits": LIMITS }), 2000).text, /of uid 2000$/u);
   assert.match(findProcessLimit(system({ ...V2, "/proc/self/limits": LIMITS })).hint, /kernel\.pid_max/u);
 });
 
-test("a start that cannot fit into its limit is refused with what it needs and the limit", () => {
+test("a start that exceeds the limit is refused with the required number and the limit", () => {
   const status = (uid: number) => `Threads:\t7\nUid:\t${uid}\t${uid}\t${uid}\t${uid}\n`;
   const group = system({ ...V2, "/proc/self/status": status(0), "/sys/fs/cgroup/pod/app/pids.max": "11" });
   requireProcesses(4, "4 workers", group);

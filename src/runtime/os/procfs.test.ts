@@ -86,11 +86,11 @@ test("a command with spaces and parentheses does not shift the fields of stat", 
   });
 });
 
-test("what is no stat is undefined", () => {
+test("a text that is not a stat is undefined", () => {
   for (const text of ["", "77 no parentheses S 1", ")("]) assert.equal(parseStat(Buffer.from(text)), undefined, text);
 });
 
-test("this process is found with its parent and its start", () => {
+test("the stat of this process has its parent and its start", () => {
   const stat = readStat(process.pid);
   assert.equal(stat?.pid, process.pid);
   assert.equal(stat?.ppid, process.ppid);
@@ -109,7 +109,7 @@ test("the stat of a process is read whatever name the process has", async () => 
   }
 });
 
-test("a process that does not exist has nothing to tell", () => {
+test("readers return nothing for a process that does not exist", () => {
   assert.equal(readStat(NOBODY), undefined);
   assert.equal(readCommandLine(NOBODY), undefined);
   assert.equal(readEnvironmentVariable(NOBODY, "PATH"), undefined);
@@ -125,7 +125,7 @@ test("the environment a process was started with is read by exact name", async (
   assert.equal(readEnvironmentVariable(pid, "MAR"), undefined);
 });
 
-test("a command line is readable, bounded, and a name in brackets where there is none", async () => {
+test("a command line is printable and limited in length; without one it is the name in brackets", async () => {
   const { pid } = await run("sh", ["-c", "echo up; read -r line", "x".repeat(500)]);
   const line = readCommandLine(pid) ?? "";
   assert.ok(line.startsWith("sh -c echo up; read -r line xxx"));
@@ -134,7 +134,7 @@ test("a command line is readable, bounded, and a name in brackets where there is
   if (kernelThread !== undefined) assert.match(readCommandLine(kernelThread) ?? "", /^\[.+\]$/u);
 });
 
-test("a command line in another script is read as it was written", async () => {
+test("a command line keeps non-ASCII characters", async () => {
   const { pid } = await run("sh", ["-c", "echo up; read -r line", "größe-мир"]);
   assert.match(readCommandLine(pid) ?? "", /größe-мир$/u);
 });
@@ -178,7 +178,7 @@ test("the holder of a TCP port is found, on IPv4 and IPv6", async (context) => {
   }
 });
 
-test("a port that nobody but this process holds has no holder", async () => {
+test("a port that only this process holds has no holder", async () => {
   const server = createServer().listen(0, "127.0.0.1");
   await once(server, "listening");
   const { port } = server.address() as { port: number };
@@ -197,7 +197,7 @@ test("the holder of a Unix socket is found by its path", async () => {
   }
 });
 
-test("the environment is exact where Node.js replaces bytes, and follows what was removed or changed since", () => {
+test("the environment keeps bytes that Node.js replaces, and reflects later changes", () => {
   const environ = Buffer.from(
     "A=plain\0B=caf\xe9\0caf\xe9=name\0GONE=x\0CHANGED=old\0A=second\0no equals\0=odd\0__proto__=p\0E=a=b\0",
     "latin1",

@@ -38,7 +38,7 @@ async function receive(name: string): Promise<Receiver> {
   return { next };
 }
 
-test("ready, stopping and their words reach the manager", async () => {
+test("ready and stopping notifications reach the service manager", async () => {
   const path = join(directory, "notify.sock");
   const receiver = await receive(path);
   const manager = new ServiceManager({ NOTIFY_SOCKET: path }, 7);
@@ -49,7 +49,7 @@ test("ready, stopping and their words reach the manager", async () => {
   manager.close();
 });
 
-test("a socket in the abstract namespace works too", async () => {
+test("a notification socket in the abstract namespace works", async () => {
   const name = `@monoceros-test-${process.pid}`;
   const receiver = await receive(name);
   const manager = new ServiceManager({ NOTIFY_SOCKET: name }, 7);
@@ -58,7 +58,7 @@ test("a socket in the abstract namespace works too", async () => {
   manager.close();
 });
 
-test("the watchdog is fed from ready on, also while stopping, twice a period, until closed", async (context) => {
+test("watchdog notifications are sent twice per period from ready until close, also while stopping", async (context) => {
   context.mock.timers.enable({ apis: ["setInterval"] });
   const path = join(directory, "watchdog.sock");
   const receiver = await receive(path);
@@ -83,7 +83,7 @@ test("the watchdog is fed from ready on, also while stopping, twice a period, un
   ]);
 });
 
-test("a watchdog that is meant for another process, or for none, is not fed", async (context) => {
+test("no watchdog notifications are sent if the watchdog is for another process or disabled", async (context) => {
   context.mock.timers.enable({ apis: ["setInterval"] });
   const path = join(directory, "other.sock");
   const receiver = await receive(path);
@@ -96,7 +96,7 @@ test("a watchdog that is meant for another process, or for none, is not fed", as
   }
 });
 
-test("without a manager, or with one that went away, nothing is said and nothing fails", () => {
+test("without a reachable service manager nothing is sent and nothing fails", () => {
   for (const socket of [undefined, "", join(directory, "nobody.sock")]) {
     const env = socket === undefined ? {} : { NOTIFY_SOCKET: socket };
     const manager = new ServiceManager({ ...env, WATCHDOG_USEC: "1000000" }, 7);

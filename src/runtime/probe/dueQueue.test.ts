@@ -4,7 +4,7 @@ import { SeededRandom } from "../../../test/support/random.ts";
 import { instant } from "../../base/time.ts";
 import { DueQueue } from "./dueQueue.ts";
 
-test("items come out in the order of their instants, and none before its own", () => {
+test("items are taken in the order of their due instants, and none is taken early", () => {
   for (let seed = 1; seed <= 200; seed++) {
     const random = new SeededRandom(seed);
     const queue = new DueQueue<number>();

@@ -46,7 +46,7 @@ async function pidIn(path: string): Promise<number> {
   return Number(readFileSync(path, "utf8"));
 }
 
-test("exit code 0 is success, any other end a failure that is told", async (context) => {
+test("exit code 0 is success, and any other ending is a failure with a reason", async (context) => {
   const it = probed(context);
   assert.deepEqual((await run(it, "exit 0")).outcome, { kind: "success" });
   assert.deepEqual((await run(it, "exit 3")).outcome, { kind: "failure", reason: "command exited with code 3" });
@@ -56,7 +56,7 @@ test("exit code 0 is success, any other end a failure that is told", async (cont
   });
 });
 
-test("a command has directory and environment of the worker, its process id, and no output", async (context) => {
+test("a command has the directory and environment of the worker, its process id, and no output", async (context) => {
   const it = probed(context);
   await run(
     it,
@@ -70,7 +70,7 @@ test("a command has directory and environment of the worker, its process id, and
   assert.equal(readFileSync(it.scene.path("fds.txt"), "utf8"), "/dev/null\n/dev/null\n");
 });
 
-test("a command that hangs has failed at its timeout, and its whole group is killed", async (context) => {
+test("a command that hangs fails at its timeout, and its whole group is killed", async (context) => {
   const it = probed(context);
   const ended = run(it, "trap '' TERM; sleep 1000 & echo $! > child; echo $$ > leader; wait", 300);
   const [child, leader] = [await pidIn(it.scene.path("child")), await pidIn(it.scene.path("leader"))];
@@ -80,7 +80,7 @@ test("a command that hangs has failed at its timeout, and its whole group is kil
   await until(() => !lives(child) && !lives(leader), "the group is gone");
 });
 
-test("what a command leaves behind in its group ends with it", async (context) => {
+test("processes that a command leaves in its group are killed when it exits", async (context) => {
   const it = probed(context);
   const { outcome } = await run(it, "sleep 1000 & echo $! > child");
   assert.deepEqual(outcome, { kind: "success" });
@@ -88,7 +88,7 @@ test("what a command leaves behind in its group ends with it", async (context) =
   await until(() => !lives(child), "the child is gone");
 });
 
-test("a command that cannot be started is no failure of the worker", (context) => {
+test("a command that cannot start does not count as a failure of the worker", (context) => {
   const it = probed(context);
   const outcomes: AttemptOutcome[] = [];
   let released = 0;
@@ -105,7 +105,7 @@ test("a command that cannot be started is no failure of the worker", (context) =
   assert.equal(released, 1);
 });
 
-test("a command whose worker is gone is killed and its end changes nothing", async (context) => {
+test("the command of an exited worker is killed, and its exit changes nothing", async (context) => {
   const it = probed(context);
   const { promise: reaped, resolve: release } = Promise.withResolvers<void>();
   let settled = 0;

@@ -65,7 +65,7 @@ async function grpcServer(context: TestContext, answer: Answer): Promise<{ addre
   return { address: await started(server), asked };
 }
 
-test("SERVING is success, asked as the health protocol wants it", async (context) => {
+test("SERVING is success, and the request follows the health protocol", async (context) => {
   const { address, asked } = await grpcServer(context, {});
   assert.deepEqual(await check(address, "shop.Cart"), { kind: "success" });
   const [request] = asked;
@@ -77,7 +77,7 @@ test("SERVING is success, asked as the health protocol wants it", async (context
   assert.deepEqual(request?.body, Buffer.concat([Buffer.from([0, 0, 0, 0, 11, 0x0a, 9]), Buffer.from("shop.Cart")]));
 });
 
-test("a request about the whole server is empty, and a long name has a length of two bytes", () => {
+test("a request for the whole server is empty, and a long name is encoded with a two-byte length", () => {
   assert.deepEqual(encodeHealthRequest(undefined), Buffer.from([0, 0, 0, 0, 0]));
   assert.deepEqual(encodeHealthRequest("").length, 5);
   const long = encodeHealthRequest("x".repeat(300));
@@ -85,7 +85,7 @@ test("a request about the whole server is empty, and a long name has a length of
   assert.equal(long.length, 308);
 });
 
-test("every other status is a failure that names it", async (context) => {
+test("any other status is a failure that names the status", async (context) => {
   const cases: readonly (readonly [Answer, string])[] = [
     [{ body: Buffer.from([0, 0, 0, 0, 2, 0x08, 2]) }, "NOT_SERVING"],
     [{ body: Buffer.from([0, 0, 0, 0, 2, 0x08, 3]) }, "SERVICE_UNKNOWN"],
@@ -107,7 +107,7 @@ test("every other status is a failure that names it", async (context) => {
   }
 });
 
-test("a frame that is compressed, cut or of another length is no status", () => {
+test("a frame that is compressed, truncated or of the wrong length has no status", () => {
   const bad = [
     [1, 0, 0, 0, 2, 8, 1],
     [0, 0, 0, 0, 3, 8, 1],
@@ -119,7 +119,7 @@ test("a frame that is compressed, cut or of another length is no status", () => 
   assert.equal(decodeHealthStatus(SERVING), 1);
 });
 
-test("a server that refuses, hangs, closes or speaks something else is a failure", async (context) => {
+test("a server that refuses, hangs, closes or speaks another protocol fails the probe", async (context) => {
   assert.deepEqual(await check({ port: await freePort() }), failure("connection refused (ECONNREFUSED)"));
   const servers = [
     createTcpServer(() => {}),

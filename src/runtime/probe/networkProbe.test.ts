@@ -64,7 +64,7 @@ function raw(context: TestContext, accept: (socket: Socket) => void): Promise<Pr
 }
 
 for (const where of ["tcp", "unix"] as const) {
-  test(`HTTP over ${where}: 200 to 399 is success, anything else is told by its number`, async (context) => {
+  test(`HTTP over ${where}: 200 to 399 is success, any other status is a failure that names it`, async (context) => {
     const address = await web(
       context,
       (request, response) => response.writeHead(Number(request.url?.slice(1))).end("x"),
@@ -84,7 +84,7 @@ for (const where of ["tcp", "unix"] as const) {
   });
 }
 
-test("a probe says who it is, asks for localhost and wants no connection to be kept", async (context) => {
+test("a probe sends its user agent, the host localhost and connection: close", async (context) => {
   const asked = Promise.withResolvers<readonly (string | undefined)[]>();
   const address = await web(context, ({ method, url, headers }, response) => {
     asked.resolve([method, url, headers.host, headers["user-agent"], headers.connection]);
@@ -94,7 +94,7 @@ test("a probe says who it is, asks for localhost and wants no connection to be k
   assert.deepEqual(await asked.promise, ["GET", "/healthz?full=%C3%BC", "localhost", "monoceros-probe", "close"]);
 });
 
-test("headers of a probe are added, or take the place of its own, whatever their case", async (context) => {
+test("configured headers add to or override the default headers, regardless of case", async (context) => {
   const asked = Promise.withResolvers<readonly string[]>();
   const address = await web(context, ({ rawHeaders }, response) => {
     asked.resolve(rawHeaders);
@@ -124,7 +124,7 @@ test("a redirect is not followed", async (context) => {
   assert.deepEqual(urls, ["/first"]);
 });
 
-test("nobody who listens is told apart from an answer and from silence", async (context) => {
+test("a refused connection, an error response and a timeout have different reasons", async (context) => {
   const port = await freePort();
   assert.deepEqual(await http({ port }), failure("connection refused (ECONNREFUSED)"));
   assert.deepEqual(await tcp({ port }), failure("connection refused (ECONNREFUSED)"));
@@ -135,7 +135,7 @@ test("nobody who listens is told apart from an answer and from silence", async (
   assert.deepEqual(await tcp({ path }), failure("the socket does not exist (ENOENT)"));
 });
 
-test("an answer that stops in the middle is no answer", async (context) => {
+test("an incomplete response is a failure", async (context) => {
   const halfHead = await raw(context, (socket) => socket.write("HTTP/1.1 200 OK\r\nX: "));
   assert.deepEqual(await http(halfHead, "/", 50), failure("no answer within 50ms"));
   const halfBody = await raw(context, (socket) => socket.write("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab"));
@@ -146,12 +146,12 @@ test("an answer that stops in the middle is no answer", async (context) => {
   assert.deepEqual(await http(closed), failure("connection reset (ECONNRESET)"));
 });
 
-test("what is no HTTP is a failure with the parser's code", async (context) => {
+test("a response that is not HTTP is a failure with the parser's code", async (context) => {
   const address = await raw(context, (socket) => socket.end("SSH-2.0-OpenSSH\r\n"));
   assert.match(JSON.stringify(await http(address)), /"failure","reason":"HPE_/u);
 });
 
-test("a body without end is not read on, and the connection is closed", async (context) => {
+test("an endless body is not read to its end, and the connection is closed", async (context) => {
   const closed = Promise.withResolvers<void>();
   const address = await web(context, (request, response) => {
     request.socket.on("close", () => closed.resolve());
@@ -165,7 +165,7 @@ test("a body without end is not read on, and the connection is closed", async (c
   await closed.promise;
 });
 
-test("an attempt that is disposed closes its connection and says nothing", async (context) => {
+test("a disposed attempt closes its connection and reports nothing", async (context) => {
   const accepted = Promise.withResolvers<Socket>();
   const address = await raw(context, accepted.resolve);
   let settled = 0;
@@ -177,7 +177,7 @@ test("an attempt that is disposed closes its connection and says nothing", async
   assert.equal(settled, 0);
 });
 
-test("a connection that the kernel made with itself is none", async (context) => {
+test("a connection of the probe to itself counts as refused", async (context) => {
   const port = await freePort();
   const socket = connect({ host: "127.0.0.1", port, localAddress: "127.0.0.1", localPort: port });
   context.after(() => socket.destroy());
@@ -191,7 +191,7 @@ test("a connection that the kernel made with itself is none", async (context) =>
   assert.equal(isConnectedToItself(proper), false);
 });
 
-test("when the controller has no descriptor left, that is no failure of the worker", async (context) => {
+test("running out of descriptors does not count as a failure of the worker", async (context) => {
   const address = await web(context, (_request, response) => response.end());
   const prlimit = (...args: string[]) =>
     execFileSync("prlimit", ["--pid", String(process.pid), ...args], { encoding: "utf8" }).trim();
@@ -217,7 +217,7 @@ test("when the controller has no descriptor left, that is no failure of the work
   assert.deepEqual(await http(address), SUCCESS);
 });
 
-test("what the kernel lacks is ours, what the connection says is the worker's", () => {
+test("errors for lack of resources are the controller's, connection errors are the worker's", () => {
   const kindOf = (code: string) => outcomeOfError(Object.assign(new Error("/secret/path"), { code }));
   for (const code of ["EMFILE", "ENFILE", "ENOMEM", "ENOBUFS", "EADDRNOTAVAIL"])
     assert.deepEqual(kindOf(code), { kind: "error", reason: code });

@@ -84,7 +84,7 @@ function target(changes: Partial<ProbeTarget>): ProbeTarget {
   };
 }
 
-test("a worker that listens only after a while is found by a short startup gate", async (context) => {
+test("short probe intervals during startup find a worker soon after it listens", async (context) => {
   const it = new Observed(context);
   const port = await freePort();
   const gate = policy({ firstPeriodMs: 10, periodMs: 100, failureThreshold: Number.POSITIVE_INFINITY });
@@ -98,7 +98,7 @@ test("a worker that listens only after a while is found by a short startup gate"
   assert.ok(it.counted.slice(0, -1).every((counted) => counted === "startup refused"));
 });
 
-test("a worker that is stopped is found by its liveness probe, and found alive when it goes on", async (context) => {
+test("a suspended worker fails its liveness probe and is alive again after it continues", async (context) => {
   const server = `require("node:http").createServer((q, r) => r.end()).listen(0, "127.0.0.1", function () {
     require("node:fs").writeFileSync("port", this.address().port + "\\n"); })`;
   const it = new Observed(context, `exec ${process.execPath} -e '${server}'`);
@@ -138,7 +138,7 @@ test("gRPC, Unix sockets and commands can be combined in one worker", async (con
   await it.hears("alive");
 });
 
-test("a command that hangs fails startup by its timeout", async (context) => {
+test("a command that hangs fails startup at its timeout", async (context) => {
   const it = new Observed(context);
   const method: ProbeMethod = { kind: "exec", file: "/bin/sh", argv: ["sh", "-c", "sleep 1000; :"] };
   const startup = { method, policy: policy({ timeoutMs: 100, failureThreshold: 2 }) };
@@ -146,7 +146,7 @@ test("a command that hangs fails startup by its timeout", async (context) => {
   await it.hears('startup failed: startup failed 2 times in a row: command "sh": no answer within 100ms');
 });
 
-test("the command of a worker that is forgotten is killed and no answer of it counts", async (context) => {
+test("the command of a forgotten worker is killed, and its result is ignored", async (context) => {
   const it = new Observed(context);
   const method: ProbeMethod = { kind: "exec", file: "/bin/sh", argv: ["sh", "-c", "echo $$ > leader; sleep 1000; :"] };
   it.prober.watch(target({ pid: it.scene.processes.begin(0, 0, 1, 1)(), readiness: { method, policy: policy() } }));
@@ -159,7 +159,7 @@ test("the command of a worker that is forgotten is killed and no answer of it co
   assert.deepEqual(it.counted, []);
 });
 
-test("a worker that never answers before it is forgotten stays without a verdict", async (context) => {
+test("a worker that is forgotten before it responds gets no verdict", async (context) => {
   const it = new Observed(context);
   let accepted = 0;
   const server = createServer((socket) => {
@@ -182,7 +182,7 @@ test("a worker that never answers before it is forgotten stays without a verdict
   assert.deepEqual(it.told, []);
 });
 
-test("a probe without an address is a fault of ours", async (context) => {
+test("a probe without an address is an error of the controller", async (context) => {
   const it = new Observed(context);
   it.prober.watch(target({ readiness: { method: { kind: "tcp", port: undefined }, policy: policy() } }));
   await until(() => it.counted.length > 0, "an attempt was made");
@@ -190,7 +190,7 @@ test("a probe without an address is a fault of ours", async (context) => {
   assert.deepEqual(it.told, []);
 });
 
-test("a worker tells by itself that it is ready", async (context) => {
+test("a worker reports its own readiness", async (context) => {
   const it = new Observed(context, "echo >&$MONOCEROS_NOTIFY_FD; exec sleep 1000", true);
   const pid = it.scene.processes.begin(0, 0, 1, 1)();
   it.prober.watch(target({ pid, readiness: "notify", notifyChannel: it.scene.processes.notifyChannelOf(pid) }));

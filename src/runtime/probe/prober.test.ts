@@ -134,7 +134,7 @@ test("a worker without probes is ready before watch returns, and no timer is arm
   assert.deepEqual(scene.clock.armed, []);
 });
 
-test("startup, readiness and liveness follow each other as Kubernetes has it", () => {
+test("startup, readiness and liveness probes follow each other as in Kubernetes", () => {
   const scene = new Scene();
   scene.prober.watch(target({ startup: probe(), readiness: probe(), liveness: probe() }));
   scene.clock.pass(0);
@@ -173,7 +173,7 @@ test("startup, readiness and liveness follow each other as Kubernetes has it", (
   ]);
 });
 
-test("a worker that cannot be replaced yet is asked on and can become alive again", () => {
+test("a worker that cannot be replaced yet is still probed and can become alive again", () => {
   const scene = new Scene();
   scene.prober.watch(target({ liveness: probe({ failureThreshold: 1 }) }));
   scene.take();
@@ -184,7 +184,7 @@ test("a worker that cannot be replaced yet is asked on and can become alive agai
   assert.deepEqual(scene.take(), ["liveness failed 0/1 liveness failed: HTTP 500", "alive 0/1"]);
 });
 
-test("a startup that fails ends all attempts", () => {
+test("a failed startup ends all attempts", () => {
   const scene = new Scene();
   scene.prober.watch(target({ startup: probe({ failureThreshold: 1 }), readiness: probe() }));
   scene.clock.pass(0);
@@ -194,7 +194,7 @@ test("a startup that fails ends all attempts", () => {
   assert.equal(scene.attempts.length, 0);
 });
 
-test("a short startup gate that grows finds a worker that listens after 30 ms before 55 ms", () => {
+test("growing startup intervals find a worker that listens after 30 ms before 55 ms", () => {
   const scene = new Scene();
   const gate = probe({ firstPeriodMs: 20, periodMs: 250, failureThreshold: Number.POSITIVE_INFINITY });
   const bornAt = scene.clock.now();
@@ -207,7 +207,7 @@ test("a short startup gate that grows finds a worker that listens after 30 ms be
   assert.deepEqual(scene.take(), ["ready 0/1"]);
 });
 
-test("a late answer about a forgotten incarnation changes nothing, not even its successor", () => {
+test("a late result for a forgotten incarnation changes nothing, also not for its successor", () => {
   const scene = new Scene();
   scene.prober.watch(target({ readiness: probe() }));
   scene.clock.pass(0);
@@ -224,7 +224,7 @@ test("a late answer about a forgotten incarnation changes nothing, not even its 
   assert.deepEqual(scene.take(), ["ready 0/2"]);
 });
 
-test("a new incarnation replaces an older one, and forgetting the older one leaves it alone", () => {
+test("a new incarnation replaces the older one, and forgetting the older one does not affect it", () => {
   const scene = new Scene();
   scene.prober.watch(target({ readiness: probe() }));
   scene.clock.pass(0);
@@ -237,7 +237,7 @@ test("a new incarnation replaces an older one, and forgetting the older one leav
   assert.deepEqual(scene.take(), ["ready 0/2"]);
 });
 
-test("a listener that forgets the worker in the middle of the news hears no more about it", () => {
+test("a listener that forgets a worker during a notification gets no further notification about it", () => {
   const scene = new Scene();
   scene.onTold = () => scene.prober.forget(0, 0, 1);
   scene.prober.watch(target({ liveness: probe() }));
@@ -246,7 +246,7 @@ test("a listener that forgets the worker in the middle of the news hears no more
   assert.equal(scene.attempts.length, 0);
 });
 
-test("no more than 64 attempts are under way at once, and each worker gets its turn", () => {
+test("at most 64 attempts run at once, and each worker gets its turn", () => {
   const scene = new Scene();
   for (let slot = 0; slot < 200; slot++) scene.prober.watch(target({ slot, readiness: probe() }));
   scene.clock.pass(0);
@@ -264,7 +264,7 @@ test("no more than 64 attempts are under way at once, and each worker gets its t
   assert.equal(scene.prober.attemptsUnderWay, 0);
 });
 
-test("no more than 8 commands run at once, and they do not hold up other probes", () => {
+test("at most 8 commands run at once, and they do not delay other probes", () => {
   const scene = new Scene();
   for (let slot = 0; slot < 20; slot++) {
     scene.prober.watch(target({ slot, readiness: probe({}, "exec"), liveness: probe() }));
@@ -274,7 +274,7 @@ test("no more than 8 commands run at once, and they do not hold up other probes"
   assert.equal(scene.attempts.filter(({ purpose }) => purpose === "liveness").length, 20);
 });
 
-test("one command of each pool runs however many of others hang", () => {
+test("each pool can run one command, however many commands of other pools hang", () => {
   const scene = new Scene();
   for (let slot = 0; slot < 20; slot++) scene.prober.watch(target({ slot, readiness: probe({}, "exec") }));
   scene.clock.pass(0);
@@ -300,7 +300,7 @@ test("a command that timed out counts as running until it is reaped", () => {
   assert.equal(scene.attempts.length, 9);
 });
 
-test("workers that are forgotten make room for those that wait", () => {
+test("forgotten workers make room for queued attempts", () => {
   const scene = new Scene();
   for (let slot = 0; slot < 65; slot++) scene.prober.watch(target({ slot, readiness: probe() }));
   scene.clock.pass(0);
@@ -309,7 +309,7 @@ test("workers that are forgotten make room for those that wait", () => {
   assert.equal(scene.attempts.length, 65);
 });
 
-test("attempts that fail at their very start, for want of descriptors, change no verdict", () => {
+test("attempts that cannot start because no descriptor is free change no verdict", () => {
   const scene = new Scene();
   scene.answer = ({ settle, release }) => {
     settle({ kind: "error", reason: "EMFILE" });
@@ -326,7 +326,7 @@ test("attempts that fail at their very start, for want of descriptors, change no
   assert.equal(scene.warnings.length, 2);
 });
 
-test("a thousand workers that are born together are never asked at the same moment", () => {
+test("a thousand workers spawned together are not probed at the same moment", () => {
   const random = new SeededRandom(3);
   const scene = new Scene(() => random.next());
   const askedAt: number[] = [];
@@ -348,7 +348,7 @@ test("a thousand workers that are born together are never asked at the same mome
   assert.ok(Math.max(...later) < 30, `${Math.max(...later)}`);
 });
 
-test("one timer is enough for all workers, and close leaves none", () => {
+test("all workers share one timer, and close stops it", () => {
   const scene = new Scene(() => 0.5);
   for (let slot = 0; slot < 10; slot++) scene.prober.watch(target({ slot, liveness: probe() }));
   assert.equal(scene.clock.armed.length, 1);
@@ -360,7 +360,7 @@ test("one timer is enough for all workers, and close leaves none", () => {
   assert.equal(scene.prober.attemptsUnderWay, 0);
 });
 
-test("a timer that fires early starts nothing before its time", () => {
+test("a timer that fires early starts no attempt before it is due", () => {
   const scene = new Scene();
   scene.prober.watch(target({ readiness: probe({ initialDelayMs: 500 }) }));
   scene.clock.fireEarly();
@@ -369,7 +369,7 @@ test("a timer that fires early starts nothing before its time", () => {
   assert.equal(scene.attempts.length, 1);
 });
 
-test("a worker that has to notify is ready when it does, after startup", async () => {
+test("a worker with a readiness notification is ready when it notifies, after startup", async () => {
   const scene = new Scene();
   const { readFd, writeFd } = openPipe();
   const notifyChannel = new NotifyChannel(readFd);

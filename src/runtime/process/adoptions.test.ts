@@ -26,7 +26,7 @@ function sleeper(slot: number): number {
   });
 }
 
-test("processes are examined a few in each turn, each of them once, and found by the marks of their worker", (context) => {
+test("adopted processes are examined once, a few per turn, and found by the marks of their worker", (context) => {
   const children = [sleeper(0), sleeper(1), sleeper(0), sleeper(0)];
   context.after(() => {
     killAll(children);

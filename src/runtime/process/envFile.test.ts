@@ -74,12 +74,12 @@ for (const [line, value] of VALUES) {
   test(`an env_file reads ${JSON.stringify(line)}`, () => assert.equal(readVar(line), value));
 }
 
-test("the value of a variable is not read again", () => {
+test("the value of a variable is not expanded again", () => {
   for (const line of ["VAR=$SECRET", 'VAR="${SECRET}"', "VAR=${NONE:-$SECRET}"])
     assert.equal(readVar(line), ENVIRONMENT.SECRET);
 });
 
-test("earlier lines count before the environment, the last line with a name before all", () => {
+test("earlier lines override the environment, and the last line with a name wins", () => {
   const parsed = parseEnvFile("\ufeff# file\n\nHOST=mine\nURL=x/$HOST\nHOST=last\n  # end", ENVIRONMENT);
   assert.ok(parsed.ok);
   assert.deepEqual(
@@ -91,7 +91,7 @@ test("earlier lines count before the environment, the last line with a name befo
   );
 });
 
-test("dotted and odd names are kept apart from everything that objects inherit", () => {
+test("names with dots and names such as __proto__ are ordinary variables", () => {
   const parsed = parseEnvFile("__proto__=a\nspring.datasource-url=b\nX=${toString:-none}\n", {});
   assert.ok(parsed.ok);
   assert.deepEqual(
@@ -139,7 +139,7 @@ for (const [line, message] of PROBLEMS) {
   });
 }
 
-test("every problem of an env_file is reported at once, in order, up to a bound", () => {
+test("all problems of an env_file are reported at once, in order, up to a limit", () => {
   const parsed = parseEnvFile("what\nA='x' y\nB=ok\n2=x\nC=\"a\nb\" c\nD=$none\n", {});
   assert.ok(!parsed.ok);
   assert.deepEqual(
@@ -150,7 +150,7 @@ test("every problem of an env_file is reported at once, in order, up to a bound"
   assert.equal(!many.ok && many.problems.length, 20);
 });
 
-test("any text in single quotes comes back, and any text is read or refused", () => {
+test("any text in single quotes is read back unchanged, and any text is read or refused", () => {
   fc.assert(
     fc.property(
       fc.string({ unit: "binary" }).filter((text) => !/[\\\0]/u.test(text)),

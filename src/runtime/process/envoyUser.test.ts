@@ -18,7 +18,7 @@ const idOf = (request: Partial<EnvoyUserRequest>, facts: Partial<IdentityFacts> 
 
 const other = { uid: 7, gid: 8, groups: [8, 9] };
 
-test("Envoy of root gets the first id that no account, no pool and no gap of the user namespace has", () => {
+test("under root, Envoy gets the first mapped id that no account and no pool uses", () => {
   assert.deepEqual(decide({}).credentials, { uid: 65_520, gid: 65_520, groups: [65_520], ambient: [10] });
   assert.equal(idOf({ uids: new Set([65_520]) }), 65_521);
   assert.equal(idOf({}, { isNamed: (id) => id < 65_523 }), 65_523);
@@ -28,7 +28,7 @@ test("Envoy of root gets the first id that no account, no pool and no gap of the
   assert.match(none.warning ?? "", /runs as root: no id .* is free and mapped; set server\.user/u);
 });
 
-test("Envoy stays root where workers are, with a note, unless server.user names another user", () => {
+test("Envoy runs as root if its workers do, with a note, unless server.user names another user", () => {
   const { credentials, note, warning } = decide({ workerUid: 0 });
   assert.deepEqual([credentials, warning], [undefined, undefined]);
   assert.match(note ?? "", /"web" runs as root, because its workers do; set "user"/u);
@@ -36,7 +36,7 @@ test("Envoy stays root where workers are, with a note, unless server.user names 
   assert.deepEqual(decide({ configured: { uid: 0, gid: 0, groups: [0] } }), { credentials: undefined, mayLink: true });
 });
 
-test("root without a capability that it takes keeps Envoy root with a warning, or refuses server.user", () => {
+test("root without a required capability runs Envoy as root with a warning, or refuses server.user", () => {
   for (const [number, name] of [
     [0, "CAP_CHOWN"],
     [1, "CAP_DAC_OVERRIDE"],
@@ -56,7 +56,7 @@ test("root without a capability that it takes keeps Envoy root with a warning, o
   assert.deepEqual(decide({}, { capabilities: without(10) }).credentials?.ambient, [], "it gives on what it has");
 });
 
-test("a controller that is not root runs Envoy as itself and refuses another server.user", () => {
+test("a controller that is not root runs Envoy as its own user and refuses another server.user", () => {
   assert.deepEqual(decide({}, { uid: 1000, capabilities: 0n }), { credentials: undefined, mayLink: false });
   const own = { uid: 1000, gid: 1000, groups: [1000] };
   assert.equal(idOf({ configured: own }, { uid: 1000, capabilities: 0n }), undefined);
@@ -69,13 +69,13 @@ test("a controller that is not root runs Envoy as itself and refuses another ser
   );
 });
 
-test("a server.user that workers have is taken with a warning", () => {
+test("a server.user that workers share is used with a warning", () => {
   const { credentials, warning } = decide({ configured: { uid: 1000, gid: 1000, groups: [] } });
   assert.equal(credentials?.uid, 1000);
   assert.match(warning ?? "", /workers with uid 1000 may signal and trace the proxy of pool "web"/u);
 });
 
-test("a server.user that the system does not know is refused", () => {
+test("an unknown server.user is refused", () => {
   const wish = { pool: "web", user: "nobody-has-this-name", file: "/bin/sh", workerUid: 0, uids: new Set<number>() };
   assert.throws(
     () => chooseEnvoyUser(wish),

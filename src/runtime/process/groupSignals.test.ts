@@ -41,7 +41,7 @@ test("a signal sent to a process that blocks signals stays pending and does not 
   }
 });
 
-test("a spawned process blocks no signal unless asked to", async () => {
+test("a spawned process blocks signals only if requested", async () => {
   const pid = spawnSleep(false);
   const exit = once(process, "SIGCHLD");
   process.kill(pid, "SIGTERM");
@@ -49,7 +49,7 @@ test("a spawned process blocks no signal unless asked to", async () => {
   assert.deepEqual(reapPid(pid), { kind: "signal", signal: "SIGTERM" });
 });
 
-test("a signal that was pending in two checks is old, another one is new", () => {
+test("a signal that was pending in two polls is old, any other is new", () => {
   const TERM = 1n << 14n;
   const INT = 1n << 1n;
   let pending = TERM;
@@ -69,7 +69,7 @@ test("a process that has exited has no pending signals", () => {
   assert.equal(readPendingSignals(0x7fffffff), 0n);
 });
 
-test("a signal that only some witnesses received says nothing about workers, and neither does the lack of witnesses", () => {
+test("a signal counts as sent to the group only if every witness received it, and not without witnesses", () => {
   const TERM = 1n << 14n;
   using some = new GroupSignals(
     () => [1, 2],

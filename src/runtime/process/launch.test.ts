@@ -66,19 +66,19 @@ function refusal(code: ErrorCode, message: RegExp, hint?: RegExp): (error: unkno
   };
 }
 
-test("an executable is found by its path, relative to the pool's directory", () => {
+test("an executable path is relative to the pool's directory", () => {
   assert.equal(plan(request(), {}).file, program);
   assert.equal(plan(request({ exec: "./bin/server", cwd: directory }), {}).file, program);
   assert.equal(plan(request({ exec: relative(process.cwd(), program) }), {}).file, program);
 });
 
-test("an executable without a slash is looked for on PATH, the pool's before the controller's", () => {
+test("an executable without a slash is found on PATH, the pool's before the controller's", () => {
   assert.equal(plan(request({ exec: "server" }), { PATH: `/nowhere:${bin}` }).file, program);
   assert.equal(plan(request({ exec: "server", env: { PATH: bin } }), { PATH: "/nowhere" }).file, program);
   assert.match(plan(request({ exec: "sh" }), {}).file, /\/bin\/sh$/u);
 });
 
-test("an empty part of PATH is the present directory", () => {
+test("an empty part of PATH means the current directory", () => {
   const before = process.cwd();
   process.chdir(bin);
   try {
@@ -88,7 +88,7 @@ test("an empty part of PATH is the present directory", () => {
   }
 });
 
-test("an executable that does not exist is named, with the place that was looked at", () => {
+test("an executable that does not exist is named with the path that was tried", () => {
   assert.throws(
     () => plan(request({ exec: "./none", cwd: directory }), {}),
     refusal(
@@ -105,7 +105,7 @@ test("an executable that does not exist is named, with the place that was looked
   );
 });
 
-test("a file that may not be executed says how to change that", () => {
+test("the error for a file without execute permission says how to add it", () => {
   assert.throws(
     () => plan(request({ exec: unmarked }), {}),
     refusal("EXEC_NOT_EXECUTABLE", /unmarked" may not be executed$/u, /^chmod \+x .*unmarked$/u),
@@ -116,7 +116,7 @@ test("a file that may not be executed says how to change that", () => {
   );
 });
 
-test("a directory is no executable", () => {
+test("a directory is not an executable", () => {
   assert.throws(() => plan(request({ exec: bin }), {}), refusal("EXEC_NOT_EXECUTABLE", /is no file$/u));
   assert.throws(
     () => plan(request({ exec: "bin" }), { PATH: directory }),
@@ -124,19 +124,19 @@ test("a directory is no executable", () => {
   );
 });
 
-test("a file on PATH that may not be executed does not hide a later one that may", () => {
+test("a file on PATH without execute permission does not hide a later executable", () => {
   file("late/unmarked", "#!/bin/sh\n", 0o755);
   const path = `${bin}:${join(directory, "late")}`;
   assert.equal(plan(request({ exec: "unmarked" }), { PATH: path }).file, join(directory, "late/unmarked"));
 });
 
-test("a working directory must be one, and is made absolute", () => {
+test("cwd must be a directory and is made absolute", () => {
   assert.equal(plan(request({ cwd: relative(process.cwd(), directory) }), {}).cwd, directory);
   for (const cwd of [join(directory, "none"), program])
     assert.throws(() => plan(request({ cwd }), {}), refusal("CWD_NOT_FOUND", /is no directory$/u));
 });
 
-test("the environment is the controller's, then env_file, then env; what belongs to the controller stays with it", () => {
+test("the environment is the controller's, then env_file, then env, without variables for the controller alone", () => {
   const envFile = envFileOf(file("env", "A=file\nB=file\n"));
   const own = {
     A: "own",
@@ -156,7 +156,7 @@ test("the environment is the controller's, then env_file, then env; what belongs
   });
 });
 
-test("every problem of an env_file names its line, and the pool is not started", () => {
+test("each problem of an env_file names its line and prevents the start", () => {
   const envFile = envFileOf(file("bad.env", "A=1\nwhat\nB='x' y\n"));
   const problems: string[] = [];
   const launch = planLaunch(request({ envFile }), {}, (key, error) =>
@@ -168,7 +168,7 @@ test("every problem of an env_file names its line, and the pool is not started",
   assert.match(problems[1] ?? "", /bad\.env:3: only a comment may follow/u);
 });
 
-test("variables know whether they were configured, and bytes of an env_file are kept", () => {
+test("configured variables are recorded, and bytes of an env_file are kept", () => {
   const envFile = { path: "bytes.env", content: Buffer.from("A=caf\xe9\n__proto__=p\n", "latin1") };
   const { env, configured } = plan(request({ envFile, env: { C: "x" } }), { B: "own", C: "own" });
   assert.deepEqual(Object.entries(env).toSorted(), [
@@ -180,7 +180,7 @@ test("variables know whether they were configured, and bytes of an env_file are 
   assert.deepEqual([...configured].toSorted(), ["A", "C", "__proto__"]);
 });
 
-test("an env_file that cannot be read is an error with its cause", () => {
+test("an unreadable env_file is an error with its cause", () => {
   assert.throws(
     () => plan(request({ envFile: { path: "none.env", content: new FileError("there is no such file") } }), {}),
     (error) =>
@@ -190,12 +190,12 @@ test("an env_file that cannot be read is an error with its cause", () => {
   );
 });
 
-test("a user or group that is unknown is an error", () => {
+test("an unknown user or group is an error", () => {
   assert.throws(() => plan(request({ user: "no-such-user" }), {}), refusal("USER_NOT_FOUND", /\/etc\/passwd$/u));
   assert.throws(() => plan(request({ group: "no-such-group" }), {}), refusal("USER_NOT_FOUND", /\/etc\/group$/u));
 });
 
-test("a user brings its group, its groups and its home", { skip: !isRoot }, () => {
+test("a user determines the group, the supplementary groups and HOME", { skip: !isRoot }, () => {
   const line = readFileSync("/etc/passwd", "utf8")
     .split("\n")
     .find((each) => each.startsWith("nobody:"));
@@ -208,7 +208,7 @@ test("a user brings its group, its groups and its home", { skip: !isRoot }, () =
   assert.equal(plan(request({ user: "nobody" }), { HOME: "/root" }).env["HOME"], home);
 });
 
-test("numeric ids need no entry; a group alone keeps the user", { skip: !isRoot }, () => {
+test("numeric ids need no entry, and a group alone keeps the user", { skip: !isRoot }, () => {
   assert.deepEqual(plan(request({ user: "54321" }), {}).credentials, {
     uid: 54_321,
     gid: 54_321,
@@ -222,7 +222,7 @@ test("numeric ids need no entry; a group alone keeps the user", { skip: !isRoot 
   assert.deepEqual(plan(request({ group: "54322" }), {}).credentials, { uid: 0, gid: 54_322, groups: [54_322] });
 });
 
-test("only root may change identity; to be what one is already needs no right", { skip: isRoot }, () => {
+test("only root may change identity, but the current identity needs no privilege", { skip: isRoot }, () => {
   const own = String(process.getuid?.());
   const group = String(process.getgid?.());
   assert.equal(plan(request({ user: own, group }), {}).credentials, undefined);
@@ -235,7 +235,7 @@ test("only root may change identity; to be what one is already needs no right", 
   );
 });
 
-test("everything that is wrong with a pool is told, with the key that is wrong", () => {
+test("every problem of a pool is reported with its key", () => {
   const told: (readonly [LaunchKey, ErrorCode])[] = [];
   const asked = request({
     exec: "no-such-server",
@@ -260,7 +260,7 @@ test("everything that is wrong with a pool is told, with the key that is wrong",
   ]);
 });
 
-test("limits, umask, nice and oom_score_adj pass as they are", () => {
+test("limits, umask, nice and oom_score_adj are passed unchanged", () => {
   const rlimits = { nofile: { soft: 1024, hard: undefined } } as const;
   const oomScoreAdj = { value: 500, isRelative: true };
   const launch = plan(request({ umask: 0o027, nice: 5, oomScoreAdj, rlimits }), {});
@@ -286,7 +286,7 @@ test("a whole command line in exec gets a hint with the correct form", () => {
   assert.match(hintOf("no-such-program") ?? "", /^Install it/u);
 });
 
-test("an executable whose interpreter is missing, or whose format the kernel does not run, is refused", () => {
+test("an executable with a missing interpreter or an unsupported format is refused", () => {
   const missing = file("bin/missing", "#!/no/such/interpreter\n", 0o755);
   assert.throws(
     () => plan(request({ exec: missing }), {}),
@@ -303,7 +303,7 @@ test("an executable whose interpreter is missing, or whose format the kernel doe
   );
 });
 
-test("arguments and variables that the kernel would refuse are problems of their keys", () => {
+test("arguments and variables beyond the kernel's limits are problems of their keys", () => {
   const long = "x".repeat(200_000);
   const told = (changes: Partial<LaunchRequest>) => {
     const keys: string[] = [];

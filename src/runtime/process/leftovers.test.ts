@@ -28,7 +28,7 @@ test("the mark is the pid and the start of this process", () => {
   assert.equal(controllerMark(), controllerMark());
 });
 
-test("a worker whose controller is gone is found with its id and its command", async () => {
+test("a worker whose controller has exited is found with its id and its command", async () => {
   await withMarked(`${2 ** 22 + 1}.77`, (pid) => {
     assert.deepEqual(found(pid), {
       pid,
@@ -39,15 +39,15 @@ test("a worker whose controller is gone is found with its id and its command", a
   });
 });
 
-test("a worker of a living controller is none, even of this one", async () => {
+test("a worker of a live controller is not a leftover", async () => {
   await withMarked(controllerMark(), (pid) => assert.equal(found(pid), undefined));
 });
 
-test("a pid that was used again is not taken for the controller", async () => {
+test("a reused pid is not mistaken for the controller", async () => {
   await withMarked(`${process.pid}.1`, (pid) => assert.equal(found(pid)?.controllerPid, process.pid));
 });
 
-test("after its end nothing is found", async () => {
+test("no leftover is found after the worker has exited", async () => {
   let marked = 0;
   await withMarked(`${2 ** 22 + 1}.77`, (pid) => {
     marked = pid;

@@ -24,7 +24,7 @@ async function endAll(scene: ProcessScene, leaders: readonly number[]): Promise<
 
 const NOTE = "sh -c 'echo $$ > $0.tmp; mv $0.tmp $0; exec sleep 1000'";
 
-test("a worker's processes are its leader, its session, what it started, and what left it and was adopted", async (context) => {
+test("a worker's processes are its leader, its session, their descendants, and adopted processes with its marks", async (context) => {
   becomeSubreaper();
   const scene = new ProcessScene(
     context,
@@ -67,7 +67,7 @@ test("a worker's processes are its leader, its session, what it started, and wha
   await endAll(scene, leaders);
 });
 
-test("a process that keeps running after its parent ended stays the worker's, also without its environment", async (context) => {
+test("a process that outlives its parent stays the worker's, also without its environment", async (context) => {
   becomeSubreaper();
   const scene = new ProcessScene(
     context,
@@ -88,7 +88,7 @@ test("a process that keeps running after its parent ended stays the worker's, al
   await endAll(scene, [leader]);
 });
 
-test("a helper and what it starts are none of the worker's processes", async (context) => {
+test("a helper and its children are not processes of the worker", async (context) => {
   const scene = new ProcessScene(context, leaving());
   const trees = new ProcessTrees(scene.mark);
   const leader = scene.processes.begin(0, 0, 1, 1)();
@@ -106,7 +106,7 @@ test("a helper and what it starts are none of the worker's processes", async (co
   await endAll(scene, [leader]);
 });
 
-test("a listing is shared within the age that a reader accepts, has parents first, and holds after a long time without one", async (context) => {
+test("a listing is shared within the accepted age, has parents first, and stays correct after a long pause", async (context) => {
   becomeSubreaper();
   const script = leaving("sh -c 'sh -c \"echo \\$\\$ > deep; exec sleep 1000\" & wait' &");
   const scene = new ProcessScene(context, script);
@@ -135,7 +135,7 @@ test("a listing is shared within the age that a reader accepts, has parents firs
   await endAll(scene, [leader]);
 });
 
-test("a listing that may hold ended processes stays until a process is created", async (context) => {
+test("a listing that may contain exited processes is kept until a process is created", async (context) => {
   becomeSubreaper();
   const scene = new ProcessScene(context, leaving("while [ ! -e go ]; do sleep 0.01; done", `${NOTE} late &`));
   let nowMs = 0;
@@ -161,7 +161,7 @@ test("a listing that may hold ended processes stays until a process is created",
   await endAll(scene, [leader]);
 });
 
-test("a listing examines a bounded number of new processes, and the next ones examine the rest", async (context) => {
+test("a listing examines a limited number of new processes, and later listings examine the others", async (context) => {
   becomeSubreaper();
   const script = "i=0; while [ $i -lt 1100 ]; do sleep 1000 & i=$((i+1)); done; echo $$ > started; exec sleep 1000";
   const scene = new ProcessScene(context, script);
@@ -178,7 +178,7 @@ test("a listing examines a bounded number of new processes, and the next ones ex
   await endAll(scene, [leader]);
 });
 
-test("memory is read as the kernel tells it, PSS is at most RSS, and what is gone has none", () => {
+test("memory readings match the kernel's, PSS is at most RSS, and an exited process has none", () => {
   const { pageBytes } = readSystemUnits();
   const before = readRssPages(process.pid) ?? 0;
   const block = Buffer.alloc(64 * 2 ** 20, 1);

@@ -17,7 +17,7 @@ function writtenPid(path: string): number {
   return existsSync(path) ? Number(readFileSync(path, "utf8")) : 0;
 }
 
-test("the exit of a helper is told to whoever started it and is no orphan's", async (context) => {
+test("the exit of a helper is reported to its caller and does not count as an orphan", async (context) => {
   const scene = new ProcessScene(context, "exec sleep 1000");
   const exits: ExitStatus[] = [];
   help(scene, "exit 5", (status) => exits.push(status));
@@ -27,7 +27,7 @@ test("the exit of a helper is told to whoever started it and is no orphan's", as
   assert.deepEqual(scene.exits, []);
 });
 
-test("a helper that still runs is no survivor of its worker", async (context) => {
+test("a running helper is not a survivor of its worker", async (context) => {
   const scene = new ProcessScene(context, "exit 0");
   const helper = help(scene, "sleep 1000");
   scene.processes.begin(0, 0, 1, 1)();
@@ -36,7 +36,7 @@ test("a helper that still runs is no survivor of its worker", async (context) =>
   assert.equal(lives(helper.pid), true);
 });
 
-test("what a helper has started elsewhere is not the worker's either", async (context) => {
+test("a process that a helper started in another session is not the worker's", async (context) => {
   const scene = new ProcessScene(context, "while [ ! -e go ]; do sleep 0.01; done");
   scene.processes.begin(0, 0, 1, 1)();
   let hasEnded = false;
@@ -52,7 +52,7 @@ test("what a helper has started elsewhere is not the worker's either", async (co
   process.kill(stray, "SIGKILL");
 });
 
-test("the kill of a worker spares its helper, which has its own bound", async (context) => {
+test("killing a worker does not kill its helper", async (context) => {
   const scene = new ProcessScene(context, "exec sleep 1000");
   const leader = scene.processes.begin(0, 0, 1, 1)();
   const helper = help(scene, "exec sleep 1000");
@@ -65,7 +65,7 @@ test("the kill of a worker spares its helper, which has its own bound", async (c
   helper.kill();
 });
 
-test("workers killed in one turn take processes that left their groups with them, and no others", async (context) => {
+test("killing several workers in one turn also kills processes that left their groups, and no others", async (context) => {
   const script =
     "(setsid sh -c 'echo $$ > escaped$OWN.tmp; mv escaped$OWN.tmp escaped$OWN; exec sleep 1000' &); exec sleep 1000";
   // So that the scene finds at its end what has left its worker.
@@ -81,7 +81,7 @@ test("workers killed in one turn take processes that left their groups with them
   assert.ok(lives(leaders[2] ?? 0) && lives(pids[2] ?? 0));
 });
 
-test("helpers that are left at the end are killed with their groups", async (context) => {
+test("remaining helpers are killed with their groups", async (context) => {
   const scene = new ProcessScene(context, "exit 0");
   const helper = help(scene, "sleep 1000 & echo $! > child.tmp; mv child.tmp child; wait");
   await until(() => lives(writtenPid(scene.path("child"))), "the child runs");
@@ -90,7 +90,7 @@ test("helpers that are left at the end are killed with their groups", async (con
   await until(() => !lives(helper.pid) && !lives(child), "the helper is gone");
 });
 
-test("a worker tells that it is ready by a newline on the descriptor it was told of", async (context) => {
+test("a worker reports readiness by a newline on the descriptor in MONOCEROS_NOTIFY_FD", async (context) => {
   const script =
     'printf "no newline yet" >&$MONOCEROS_NOTIFY_FD; while [ ! -e go ]; do sleep 0.01; done; echo >&3; echo >&3; exec sleep 1000';
   const scene = new ProcessScene(context, script, { notifies: true });
@@ -107,7 +107,7 @@ test("a worker tells that it is ready by a newline on the descriptor it was told
   assert.equal(scene.processes.notifyChannelOf(leader), undefined);
 });
 
-test("beside sockets the descriptor of the notice is the next one", async (context) => {
+test("the notify descriptor follows the sockets", async (context) => {
   const nullFd = openSync("/dev/null", "r");
   const fds = Array.from({ length: 3 }, () => raiseDescriptor(openSync("/dev/null", "r"), 100));
   context.after(() => {
@@ -127,7 +127,7 @@ test("beside sockets the descriptor of the notice is the next one", async (conte
   await until(() => scene.exits.length === 1, "the worker has ended");
 });
 
-test("a worker that closes the descriptor without a newline has told nothing", async (context) => {
+test("closing the notify descriptor without a newline is no notification", async (context) => {
   const scene = new ProcessScene(context, "exec 3>&-; echo > closed; exec sleep 1000", { notifies: true });
   const leader = scene.processes.begin(0, 0, 1, 1)();
   let notified = 0;
@@ -138,7 +138,7 @@ test("a worker that closes the descriptor without a newline has told nothing", a
   assert.equal(notified, 0);
 });
 
-test("neither workers that notify nor helpers leave descriptors behind", async (context) => {
+test("neither notify channels nor helpers leak descriptors", async (context) => {
   const scene = new ProcessScene(context, "echo >&3; exit 0", { notifies: true });
   let helped = 0;
   const round = async (incarnation: number) => {

@@ -73,7 +73,7 @@ function identityOf(pid: number | "self", thread: string): string {
   return /^Uid:.*\nGid:.*\n/mu.exec(readFileSync(`/proc/${pid}/task/${thread}/status`, "utf8"))?.[0] ?? "";
 }
 
-test("umask, limits and nice are the child's only", async () => {
+test("umask, limits and nice apply to the child alone", async () => {
   const umask = process.umask();
   const nofile = getLimit(0, RLIMITS["nofile"] ?? 7);
   const settings = { umask: 0o027, nice: 3, rlimits: new Map([["nofile", { soft: 123, hard: 456 }]]) };
@@ -87,7 +87,7 @@ test("umask, limits and nice are the child's only", async () => {
   assert.deepEqual(getLimit(0, RLIMITS["nofile"] ?? 7), nofile);
 });
 
-test("a soft limit alone keeps the hard one, and a limit of the stack survives the exec", async () => {
+test("a soft limit alone keeps the hard limit, and a stack limit survives the exec", async () => {
   const { hard } = getLimit(0, RLIMITS["nofile"] ?? 7);
   const soft = (value: number) => ({ soft: value, hard: undefined });
   const rlimits = new Map<string, LimitSetting>([
@@ -110,7 +110,7 @@ test("oom_score_adj is absolute, or relative to the inherited one and at most 10
   assert.equal(Number(readFileSync("/proc/self/oom_score_adj", "utf8")), own);
 });
 
-test("another identity is the child's only and leaves it no way back", { skip: !isRoot }, async () => {
+test("another identity applies to the child alone and cannot be reverted", { skip: !isRoot }, async () => {
   const threads = readdirSync("/proc/self/task");
   const before = threads.map((thread) => identityOf("self", thread));
   const status = await outputOf("cat /proc/$$/status", {
@@ -127,7 +127,7 @@ test("another identity is the child's only and leaves it no way back", { skip: !
   );
 });
 
-test("a limit of processes that the user has reached limits its processes, but not their start", {
+test("a process can start even if its user has reached the process limit, which then applies to it", {
   skip: !isRoot,
 }, async () => {
   const settings = {
@@ -141,7 +141,7 @@ test("a limit of processes that the user has reached limits its processes, but n
   }
 });
 
-test("LISTEN_PID is the process's own, and names and values that a shell would change arrive as they are", async () => {
+test("LISTEN_PID is the pid of the process, and unusual variables are passed unchanged", async () => {
   const strange = ["BASH_FUNC_x%%=() {  echo hello\n}", "a.b=dotted", "=odd", "1=one", "LINES=two\nlines", "EMPTY="];
   const { readFd, writeFd } = openPipe();
   const pid = startProcess({
@@ -157,7 +157,7 @@ test("LISTEN_PID is the process's own, and names and values that a shell would c
   assert.deepEqual(environment, [...strange, `LISTEN_PID=${pid}`, "PATH=/usr/bin:/bin"]);
 });
 
-test("arguments arrive as they are, and a process inherits 0 to 2 and what it is given", async () => {
+test("arguments are passed unchanged, and a process inherits only 0 to 2 and the given descriptors", async () => {
   const pipe = openPipe();
   const argv = [
     "sh",
@@ -173,7 +173,7 @@ test("arguments arrive as they are, and a process inherits 0 to 2 and what it is
   closeSync(pipe.writeFd);
 });
 
-test("a program that cannot be executed is an error with the name of errno, and no process and no descriptor", async () => {
+test("a failed exec throws an error with the name of errno and leaves no process and no descriptor", async () => {
   // The shim's own descriptor stays.
   await outputOf("true", { umask: 0 });
   const before = readdirSync("/proc/self/fd").length;
@@ -208,7 +208,7 @@ test("directory and program are looked up as the user of the process", { skip: !
   }
 });
 
-test("a setting that is refused is reported, and the program starts without it", async () => {
+test("a refused setting is reported, and the program starts without it", async () => {
   const refusals: string[] = [];
   const settings = { rlimits: new Map([["nofile", { soft: "unlimited", hard: "unlimited" } as const]]), umask: 0o077 };
   const onRefused = (what: string, error: SystemCallError) => refusals.push(`${what} ${error.code}`);
@@ -232,7 +232,9 @@ for (const [who, credentials] of [
   ["the controller's own user", undefined],
   ["another user", { uid: STRANGER, gid: STRANGER, groups: [] }],
 ] as const)
-  test(`a process of ${who} that is to end with the controller does`, { skip: credentials && !isRoot }, async () => {
+  test(`a process of ${who} with a parent-death signal exits with the controller`, {
+    skip: credentials && !isRoot,
+  }, async () => {
     const settings = JSON.stringify({ diesWithController: true, credentials });
     const flags = ["--no-warnings", "--input-type=module", "-e", CONTROLLER, settings];
     const controller = spawn(process.execPath, flags, { stdio: ["ignore", "pipe", "inherit"] });
@@ -242,7 +244,7 @@ for (const [who, credentials] of [
     await until(() => !lives(pid), "the process has ended");
   });
 
-test("a process of the user that suspends whatever starts as the user does not hold up the controller", {
+test("a process that suspends each new process of its user does not block the controller", {
   skip: !isRoot,
 }, async () => {
   const credentials = { uid: STRANGER, gid: STRANGER, groups: [] };

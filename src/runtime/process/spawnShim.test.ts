@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { decodeReports, encodeSettings } from "./spawnShim.ts";
 
-test("settings give up rights last: priorities and limits first, then groups, then the user", () => {
+test("settings drop privileges last: priorities and limits first, then groups, then the user", () => {
   const text = encodeSettings(
     {
       credentials: { uid: 10, gid: 20, groups: [20, 30] },
@@ -21,7 +21,7 @@ test("settings give up rights last: priorities and limits first, then groups, th
   assert.equal(text, "n-5;O500;m23;p;l7,300,;l4,0,18446744073709551615;G20,30;g20;u10;d7;");
 });
 
-test("capabilities to keep are named before the ids change", () => {
+test("ambient capabilities are set before the ids change", () => {
   const credentials = { uid: 10, gid: 20, groups: [20], ambient: [10, 5] };
   assert.equal(encodeSettings({ credentials }, 7), "a10,5;G20;g20;u10;");
   assert.equal(encodeSettings({ credentials: { ...credentials, ambient: [] } }, 7), "G20;g20;u10;");
@@ -37,7 +37,7 @@ test("an absolute oom_score_adj, no groups and user 0 are settings too", () => {
   assert.equal(encodeSettings(settings, 7), "o0;G;g0;u0;");
 });
 
-test("reports name the setting as the configuration does, and the call where the program did not start", () => {
+test("reports name the setting in the configuration's terms, or the failed system call", () => {
   const record = (letter: string, resource: number, errno: number) => {
     const bytes = Buffer.alloc(8);
     bytes.write(letter, 0, "latin1");

@@ -41,7 +41,7 @@ async function connectAll(context: TestContext, addresses: readonly LocalEnd[]):
   return child;
 }
 
-test("the connections of a process to one address end at both sides, others stay", async (context) => {
+test("the connections of a process to one address are closed on both sides, others stay open", async (context) => {
   const directory = mkdtempSync(join(tmpdir(), "monoceros-connections-"));
   context.after(() => rmSync(directory, { recursive: true }));
   const tcp = await listen(context);
@@ -60,7 +60,7 @@ test("the connections of a process to one address end at both sides, others stay
   assert.equal(other.accepted[0]?.destroyed, false);
 });
 
-test("connections that a process accepted end too, and it goes on listening", async (context) => {
+test("connections that a process accepted can be closed, and it continues to listen", async (context) => {
   const program = `
     const server = require("node:net").createServer((socket) => socket.on("error", () => {}).write("hello"));
     server.listen(0, "127.0.0.1", () => console.log(server.address().port));`;

@@ -34,7 +34,7 @@ function place(context: TestContext) {
   return { directory, path, link, bind, expose: (changes = {}) => exposeSocket({ path, link, ...own, ...changes }) };
 }
 
-test("a socket gets a second name that Envoy's group may connect by", async (context) => {
+test("a socket gets a link through which Envoy's group may connect", async (context) => {
   const { directory, path, link, bind, expose } = place(context);
   assert.equal(expose(), `there is no socket at ${path}`);
   await bind(path);
@@ -49,7 +49,7 @@ test("a socket gets a second name that Envoy's group may connect by", async (con
   assert.deepEqual(readdirSync(directory).toSorted(), ["e.sock", "w.sock"]);
 });
 
-test("a socket that was bound again replaces the one before; without a socket the second name stays", async (context) => {
+test("the link follows a socket that is bound again, and stays while there is no socket", async (context) => {
   const { directory, path, link, bind, expose } = place(context);
   await bind(path);
   assert.equal(expose(), undefined);
@@ -61,7 +61,7 @@ test("a socket that was bound again replaces the one before; without a socket th
   assert.equal(lstatSync(link).ino, lstatSync(path).ino);
 });
 
-test("a symlink, a file or another user's socket is refused, and the second name stays", async (context) => {
+test("a symlink, a file or another user's socket is refused, and the link stays", async (context) => {
   const { directory, path, link, bind, expose } = place(context);
   const foreign = join(directory, "control.sock");
   await bind(foreign);

@@ -16,7 +16,7 @@ const TCP6 = `  sl  local_address                         remote_address        
    2: B80D0120000000000000000042000000:0052 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 53 1 0000000000000000 100 0 0 10 0
 `;
 
-test("sockets that listen are read from the tables of the kernel, others are not", () => {
+test("only listening sockets are read from the kernel's tables", () => {
   assert.deepEqual(parseListeners(TCP), [
     { host: "127.0.0.1", port: 8080, inode: "41" },
     { host: "0.0.0.0", port: 22, inode: "42" },
@@ -28,7 +28,7 @@ test("sockets that listen are read from the tables of the kernel, others are not
   for (const text of ["", "nonsense", "   0: 0100007F"]) assert.deepEqual(parseListeners(text), []);
 });
 
-test("a port is split where two workers of one pool listen with sockets of their own", () => {
+test("a port is split if two workers of a pool listen on it with separate sockets", () => {
   const socket = (pool: string, leader: number, inode: string, host = "0.0.0.0", port = 80) => ({
     pool,
     leader,
@@ -45,7 +45,7 @@ test("a port is split where two workers of one pool listen with sockets of their
   assert.deepEqual(split(socket("web", 1, "a"), socket("api", 2, "b")), [], "of two pools");
 });
 
-test("a stranger is who listens where a pool does with a socket that is none of ours", () => {
+test("a foreign listener has a socket on a pool's address that no worker of the controller holds", () => {
   const held = [{ pool: "web", leader: 1, inode: "a", host: "127.0.0.1", port: 80 }];
   const strangers = (host: string, port: number, inode = "x") =>
     findForeign(held, [...held, { host, port, inode }], new Set(["a", "b"]))
@@ -59,7 +59,7 @@ test("a stranger is who listens where a pool does with a socket that is none of 
   assert.equal(strangers("127.0.0.1", 80, "b"), undefined, "another pool of ours");
 });
 
-test("all sockets of this machine that listen are found, however many there are", async (context) => {
+test("all listening sockets of this machine are found, however many there are", async (context) => {
   const servers: Server[] = [];
   context.after(() => {
     for (const server of servers) server.close();

@@ -55,7 +55,7 @@ async function canConnect(target: NetConnectOpts): Promise<boolean> {
   }
 }
 
-test("addresses are taken apart", () => {
+test("addresses are parsed", () => {
   assert.deepEqual(parseListen("0.0.0.0:80"), { kind: "tcp", host: "0.0.0.0", port: 80 });
   assert.deepEqual(parseListen("[::1]:8080"), { kind: "tcp", host: "::1", port: 8080 });
   assert.deepEqual(parseListen(":0"), { kind: "tcp", host: "", port: 0 });
@@ -63,7 +63,7 @@ test("addresses are taken apart", () => {
   assert.deepEqual(parseListen("/run/a:1"), { kind: "unix", path: "/run/a:1" });
 });
 
-test("IPv4, IPv6, every address and a name are bound; the port of the kernel's choice is told", async (context) => {
+test("IPv4, IPv6, all addresses and a name can be bound, and a port chosen by the kernel is reported", async (context) => {
   const sockets = await bound(
     context,
     ...["127.0.0.1:0", "[::1]:0", ":0", "localhost:0"].map((listen) => requestOf(listen)),
@@ -84,7 +84,7 @@ test("IPv4, IPv6, every address and a name are bound; the port of the kernel's c
   assert.ok(await canConnect({ host: "127.0.0.1", port: every ?? 0 }), "every address is IPv4 as well");
 });
 
-test("descriptors lie above those that workers get, and are closed on release", async (context) => {
+test("descriptors are above those that workers inherit, and are closed on release", async (context) => {
   const before = countOpenFds(process.pid) ?? 0;
   const paths = Array.from({ length: 64 }, (_, index) => join(directory, `many-${index}`));
   const sockets = await bound(context, ...paths.map((path) => requestOf(path)));
@@ -103,7 +103,7 @@ test("descriptors lie above those that workers get, and are closed on release", 
   );
 });
 
-test("what a pool inherits is its own, in the order of the file", async (context) => {
+test("a pool inherits its own sockets in the order of the configuration", async (context) => {
   const sockets = await bound(
     context,
     requestOf("127.0.0.1:0", { name: "a" }),
@@ -117,7 +117,7 @@ test("what a pool inherits is its own, in the order of the file", async (context
   assert.equal(sockets.inheritedBy("none"), undefined);
 });
 
-test("a port that this process holds is taken, and what was bound before it is given back", async (context) => {
+test("if a port is in use, the sockets bound before it are closed", async (context) => {
   const server = createServer().listen(0, "127.0.0.1");
   context.after(() => server.close());
   await once(server, "listening");
@@ -134,7 +134,7 @@ test("a port that this process holds is taken, and what was bound before it is g
   assert.deepEqual([countOpenFds(process.pid), existsSync(path)], [before, false]);
 });
 
-test("addresses that cannot be had are named with the reason", async () => {
+test("addresses that cannot be bound are named with the reason", async () => {
   const attempt = (listen: string) => SharedSockets.bind([requestOf(listen)], new MemoryLog());
   await assert.rejects(attempt("192.0.2.1:0"), isError("ADDRESS_UNAVAILABLE", /EADDRNOTAVAIL$/u));
   await assert.rejects(attempt("no-such-host.invalid:0"), isError("ADDRESS_UNAVAILABLE", /ENOTFOUND|EAI_AGAIN/u));
@@ -142,7 +142,7 @@ test("addresses that cannot be had are named with the reason", async () => {
   await assert.rejects(attempt(join(directory, "none", "s")), isError("ADDRESS_UNAVAILABLE", /ENOENT$/u));
 });
 
-test("a socket file without an owner is replaced, one with an owner is left to it", async (context) => {
+test("a stale socket file is replaced, a socket file in use is kept", async (context) => {
   const path = join(directory, "owned.sock");
   const script = `require("node:net").createServer().listen(${JSON.stringify(path)}, () => console.log("up"))`;
   const owner = spawn(process.execPath, ["-e", script], { stdio: ["ignore", "pipe", "inherit"] });
@@ -159,7 +159,7 @@ test("a socket file without an owner is replaced, one with an owner is left to i
   assert.ok(await canConnect({ path }));
 });
 
-test("files and links that are no sockets are never removed", async (context) => {
+test("files and links that are not sockets are never removed", async (context) => {
   const file = join(directory, "file");
   const link = join(directory, "link");
   writeFileSync(file, "precious");
@@ -169,7 +169,7 @@ test("files and links that are no sockets are never removed", async (context) =>
   assert.equal(readFileSync(link, "utf8"), "precious");
 });
 
-test("at the end a file that somebody else has put there stays", async (context) => {
+test("closing a socket keeps a file that another process created at its path", async (context) => {
   const path = join(directory, "replaced.sock");
   const sockets = await bound(context, requestOf(path));
   rmSync(path);
@@ -178,7 +178,7 @@ test("at the end a file that somebody else has put there stays", async (context)
   assert.equal(readFileSync(path, "utf8"), "new");
 });
 
-test("a backlog that the kernel cuts is told", async (context) => {
+test("a backlog that the kernel reduces is logged", async (context) => {
   const log = new MemoryLog();
   const sockets = await SharedSockets.bind([requestOf("127.0.0.1:0", { backlog: 1_000_000 })], log);
   context.after(() => sockets[Symbol.dispose]());
