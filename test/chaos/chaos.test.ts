@@ -4,7 +4,8 @@ import { appendFileSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { type Footprint, growthOf, leaksOf, medianSlope } from "./footprint.ts";
+import { SeededRandom } from "../support/random.ts";
+import { type Footprint, growthOf, leaksOf, slopeOf } from "./footprint.ts";
 import { Ledger, LogLines } from "./ledger.ts";
 import { Windows } from "./verdict.ts";
 
@@ -23,7 +24,10 @@ function samples(minutes: number, rssKiB: number): Footprint[] {
 test("a leak of 30 KiB a minute is found below garbage of megabytes, one of 10 KiB is none", () => {
   const leaking = growthOf(samples(25, 30));
   assert.ok(leaking !== undefined);
-  assert.match(leaksOf(leaking).join(), /^rssKiB of the controller grows by \d+\.\d\d a minute$/u);
+  assert.match(
+    leaksOf(leaking).join(),
+    /^rssKiB of the controller grows by \d+\.\d\d a minute \(95 %: [\d.]+ to [\d.]+\)$/u,
+  );
   const steady = growthOf(samples(25, 10));
   assert.ok(steady !== undefined);
   assert.deepEqual(leaksOf(steady), []);
@@ -42,8 +46,15 @@ test("growth in the first minutes and in short lives is no leak", () => {
   assert.deepEqual(leaksOf(growth), []);
 });
 
-test("the median slope ignores single peaks", () => {
-  assert.equal(medianSlope([1, 2, 3, 90, 5, 6, 7].map((y, x) => [x, y])), 1);
+test("the slope ignores single peaks, and its interval narrows with more series", () => {
+  assert.equal(slopeOf([[1, 2, 3, 90, 5, 6, 7].map((y, x) => [x, y])]).estimate, 1);
+  const noisy = (seed: number) => {
+    const random = new SeededRandom(seed);
+    return Array.from({ length: 25 }, (_, x) => [x, 50 * x + random.between(-2000, 2000)] as const);
+  };
+  const [one, four] = [slopeOf([noisy(1)]), slopeOf([1, 2, 3, 4].map(noisy))];
+  for (const { low, high } of [one, four]) assert.ok(low < 50 && 50 < high, `${low} to ${high}`);
+  assert.ok(four.high - four.low < 0.7 * (one.high - one.low));
 });
 
 const REQUEST = { id: 1, pool: "ports", sentAt: 100, failedAt: 200, why: "reset" } as const;

@@ -9,12 +9,19 @@ export interface Footprint {
   readonly threads: number;
 }
 
+/** An estimate, and the interval that holds the true value with a probability of 95 %. */
+export interface Slope {
+  readonly estimate: number;
+  readonly low: number;
+  readonly high: number;
+}
+
 /** Growth a minute. */
 export interface Growth {
   readonly minutes: number;
-  readonly rssKiB: number;
-  readonly descriptors: number;
-  readonly threads: number;
+  readonly rssKiB: Slope;
+  readonly descriptors: Slope;
+  readonly threads: Slope;
   /** The least resident memory of each minute, the first ones included. */
   readonly rssKiBByMinute: readonly number[];
 }
@@ -26,7 +33,7 @@ export const JUDGED_MINUTES = 20;
 const MINUTE_MS = 60_000;
 
 /** What may grow a minute. Descriptors and threads are whole numbers that follow the number of workers. */
-const LIMITS = { rssKiB: 20, descriptors: 0.2, threads: 0.1 } as const;
+export const LIMITS = { rssKiB: 20, descriptors: 0.2, threads: 0.1 } as const;
 
 export function footprintOf(pid: number, atMs: number): Footprint {
   const status = readFileSync(`/proc/${pid}/status`, "utf8");
@@ -57,7 +64,7 @@ export function growthOf(samples: readonly Footprint[]): Growth | undefined {
   }
   const all = [...least.values()];
   const minutes = all.filter(({ atMs }) => atMs >= WARM_UP_MINUTES);
-  const slope = (of: (sample: Footprint) => number) => medianSlope(minutes.map((each) => [each.atMs, of(each)]));
+  const slope = (of: (sample: Footprint) => number) => slopeOf([minutes.map((each) => [each.atMs, of(each)])]);
   return {
     minutes: (last.atMs - first.atMs) / MINUTE_MS,
     rssKiB: slope(({ rssKiB }) => rssKiB),
@@ -67,20 +74,40 @@ export function growthOf(samples: readonly Footprint[]): Growth | undefined {
   };
 }
 
-/** What grows too fast in a life that is long enough to tell. */
-export function leaksOf(growth: Growth): readonly string[] {
+/**
+ * What certainly grows too fast in a life that is long enough to tell. Resident memory varies by megabytes, so that the
+ * slope of half an hour is uncertain by some 100 KiB a minute; soak.ts judges the lives of two hours together.
+ */
+export function leaksOf(growth: Pick<Growth, "minutes" | keyof typeof LIMITS>): readonly string[] {
   if (growth.minutes < JUDGED_MINUTES) return [];
-  return (["rssKiB", "descriptors", "threads"] as const).flatMap((key) =>
-    growth[key] > LIMITS[key] ? [`${key} of the controller grows by ${growth[key].toFixed(2)} a minute`] : [],
-  );
+  return (["rssKiB", "descriptors", "threads"] as const).flatMap((key) => {
+    const { estimate, low, high } = growth[key];
+    const range = `95 %: ${low.toFixed(2)} to ${high.toFixed(2)}`;
+    return low > LIMITS[key] ? [`${key} of the controller grows by ${estimate.toFixed(2)} a minute (${range})`] : [];
+  });
 }
 
-/** The median of the slopes between all pairs of points (Theil–Sen): single peaks do not move it. */
-export function medianSlope(points: readonly (readonly [x: number, y: number])[]): number {
+type Points = readonly (readonly [x: number, y: number])[];
+
+/**
+ * The slope that several series have in common: the median of the slopes between all pairs of points of a series
+ * (Theil–Sen), which single peaks do not move. The interval is that of Sen (1968), from the variance of Kendall's S.
+ */
+export function slopeOf(series: readonly Points[]): Slope {
   const slopes: number[] = [];
-  for (const [index, [x, y]] of points.entries())
-    for (const [otherX, otherY] of points.slice(index + 1)) slopes.push((otherY - y) / (otherX - x));
+  let variance = 0;
+  for (const points of series) {
+    for (const [index, [x, y]] of points.entries())
+      for (const [otherX, otherY] of points.slice(index + 1)) slopes.push((otherY - y) / (otherX - x));
+    variance += (points.length * (points.length - 1) * (2 * points.length + 5)) / 18;
+  }
   slopes.sort((a, b) => a - b);
+  const margin = 1.96 * Math.sqrt(variance);
+  const at = (rank: number) => slopes[Math.min(Math.max(Math.round(rank), 0), slopes.length - 1)] ?? 0;
   const middle = slopes.length / 2;
-  return ((slopes[Math.ceil(middle) - 1] ?? 0) + (slopes[Math.floor(middle)] ?? 0)) / 2;
+  return {
+    estimate: (at(Math.ceil(middle) - 1) + at(Math.floor(middle))) / 2,
+    low: at((slopes.length - margin) / 2 - 1),
+    high: at((slopes.length + margin) / 2),
+  };
 }

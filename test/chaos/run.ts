@@ -11,7 +11,7 @@ import { parseArgs } from "node:util";
 import { SeededRandom } from "../support/random.ts";
 import { ACTIONS, type Action } from "./actions.ts";
 import { Client } from "./client.ts";
-import { growthOf, leaksOf } from "./footprint.ts";
+import { type Growth, growthOf, leaksOf } from "./footprint.ts";
 import { choosePlaces, POOLS } from "./pools.ts";
 import { Scene } from "./scene.ts";
 
@@ -37,7 +37,7 @@ export interface RunResult {
   readonly seed: number;
   readonly minutes: number;
   readonly actions: number;
-  readonly figures: Readonly<Record<string, unknown>>;
+  readonly figures: Readonly<Record<string, unknown>> & { readonly growths: readonly Growth[] };
   readonly problems: readonly string[];
 }
 
@@ -82,7 +82,7 @@ export async function runChaos({ minutes, seed, only }: RunOptions): Promise<Run
       ...scene.tallies,
       worstWindow: scene.windows.worst,
       excused: Object.fromEntries(scene.excused),
-      growth: growths.at(-1),
+      growths,
     },
     problems: scene.problems,
   };
