@@ -90,7 +90,7 @@ function tryConnect(path: string): Promise<Socket | NodeJS.ErrnoException> {
   });
 }
 
-/** What a follower receives in addition to entries. */
+/** Options of a stream. */
 export interface FollowOptions {
   /** Called with the number of entries that the controller dropped because they were read too slowly. */
   readonly onLost?: (count: number) => Promise<void>;

@@ -1,4 +1,4 @@
-/** The examples with real servers serve, with all their workers, and end in order. Ports are this run's own. */
+/** The examples with real servers serve with all their workers and stop gracefully. Each run uses its own ports. */
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
@@ -14,13 +14,13 @@ import { describeLoad } from "../support/loadReport.ts";
 import { freePorts } from "../support/ports.ts";
 import { killAll, statusCode } from "../support/watch.ts";
 
-/** Made by scripts/exampleServers.sh. */
+/** Installed by scripts/exampleServers.sh. */
 const PYTHON_BIN = resolve("node_modules/.tools/venv/bin");
 const PATH = [PYTHON_BIN, resolve("node_modules/.bin"), process.env["PATH"] ?? ""].join(delimiter);
 
 interface Example {
   readonly file: string;
-  /** Who serves; undefined where the answers do not tell, so only their success is looked at. */
+  /** The serving pool; undefined if responses do not identify workers, so that only their success is checked. */
   readonly pool: string | undefined;
   readonly path: string;
   readonly needs?: "python" | "go";
@@ -47,7 +47,7 @@ function whyNot(needs: Example["needs"]): string | undefined {
   return undefined;
 }
 
-/** Answers until every worker has given one: which one takes a new connection is up to the kernel or Envoy. */
+/** Responses until every worker has sent one. The kernel or Envoy chooses the worker of a new connection. */
 async function drive(example: Example, port: number): Promise<void> {
   for (const isConnectionPerRequest of [false, true]) {
     const load = startLoad({

@@ -1,4 +1,4 @@
-/** The files of examples/ do what their first lines say, with ports of this run's own. */
+/** The files in examples/ do what their first lines say. Each run uses its own ports. */
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
@@ -59,7 +59,7 @@ describe("examples", () => {
   }
 
   test("basic.yaml -d runs ping three times and gives up with exit code 1", async (t: TestContext) => {
-    // `make` installs ping where it may.
+    // `make` installs ping if it has permission.
     if (spawnSync("ping", ["-V"]).error !== undefined) {
       t.skip("there is no ping and it cannot be installed here");
       return;

@@ -1,6 +1,6 @@
 /**
- * A signal to every process of the service at once, as systemd sends it with KillMode=control-group (its default), or as
- * tools do that signal a whole process tree: nothing in flight is lost, nothing is restarted or signaled twice.
+ * A signal to every process of the service, as systemd sends it with KillMode=control-group (its default), and as tools
+ * send it to a process tree: no request in flight is lost, and no process is restarted or signaled twice.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";

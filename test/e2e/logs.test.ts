@@ -209,7 +209,7 @@ describe("logs", () => {
     assert.equal((await controller.call("GET", "/health")).status, 200);
     await blockedFor(10);
     assert.equal((await controller.call("GET", "/health")).status, 200);
-    assert.equal(await bytes(), bytesBefore, "nothing is read from the workers while nobody reads from us");
+    assert.equal(await bytes(), bytesBefore, "no worker output is read while stdout is not read");
 
     const lines = new Map<string, string[]>();
     pipe.onLine = (line) => {

@@ -1,4 +1,4 @@
-/** Envoy gives every worker the same work, and the metrics show it where it does not. */
+/** Envoy balances load evenly over workers, and the metrics show uneven load. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ControllerUnderTest, eventually } from "../support/controller.ts";
@@ -8,7 +8,7 @@ import { proxyPool } from "../support/traffic.ts";
 
 const SPREAD = 'monoceros_pool_requests_spread_ratio{pool="web"}';
 
-/** The spread of requests among workers as the metrics have it, once they have seen enough; undefined before. */
+/** The spread of requests over workers in the metrics; undefined until there were enough requests. */
 async function spreadOf(controller: ControllerUnderTest, isWanted: (ratio: number) => boolean): Promise<number> {
   return eventually(async () => {
     const line = (await controller.metrics()).split("\n").find((each) => each.startsWith(`${SPREAD} `));
@@ -37,7 +37,7 @@ test("the metrics show whether requests are spread evenly [B2]", async () => {
   const replicas = 4;
   for (const [algorithm, isWanted] of [
     ["LEAST_REQUEST", (ratio: number) => ratio >= 1 && ratio < 1.2],
-    // Everything with the same header goes to the same worker.
+    // All requests with the same header go to the same worker.
     ["RING_HASH", (ratio: number) => ratio > replicas - 0.3],
   ] as const) {
     const { workers, target } = await proxyPool({

@@ -1,4 +1,4 @@
-/** Behind Envoy a fault costs what it must and no more: killed workers and proxies, successors that never come up. */
+/** Faults behind Envoy fail only unavoidable requests: killed workers and proxies, successors that never become ready. */
 import assert from "node:assert/strict";
 import { chmodSync, writeFileSync } from "node:fs";
 import { mkdtempDisposable } from "node:fs/promises";

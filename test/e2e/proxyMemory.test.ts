@@ -1,4 +1,4 @@
-/** Workers that leak, behind Envoy and under load: replaced before they are too large, and no client notices. */
+/** Workers that leak memory behind Envoy are replaced under load before they grow too large, without failed requests. */
 import assert from "node:assert/strict";
 import { readlinkSync } from "node:fs";
 import { test } from "node:test";
@@ -14,7 +14,7 @@ const LEAK_SECONDS = 20;
 
 const HARD_MIB = 400;
 
-/** Looks at the memory of all workers until it is stopped; gives the largest that one ever had, in MiB. */
+/** Samples the memory of all workers until it is stopped; returns the highest value of any worker, in MiB. */
 function watchMemory(controller: ControllerUnderTest): { stop(): number } {
   const { pageBytes } = readSystemUnits();
   let largest = 0;

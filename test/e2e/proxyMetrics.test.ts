@@ -1,4 +1,4 @@
-/** /metrics of pools behind a real Envoy: right, monotonic and bounded whatever happens to workers and to Envoy. */
+/** /metrics of pools behind a real Envoy are correct, monotonic and bounded, whatever happens to workers and Envoy. */
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { ControllerUnderTest, eventually } from "../support/controller.ts";
@@ -25,7 +25,7 @@ test("every request is counted once for the pool, for its worker and in the dura
   const text = await eventually(async () => {
     const now = await controller.metrics();
     return sumOf(now, "monoceros_proxy_requests_total") >= report.requests ? now : undefined;
-  }, "Envoy has told of all requests");
+  }, "Envoy has reported all requests");
   assert.equal(sumOf(text, "monoceros_proxy_worker_failed_requests_total"), 0);
   const given = await eventually(async () => {
     const now = await controller.metrics();
@@ -34,7 +34,7 @@ test("every request is counted once for the pool, for its worker and in the dura
       ? now
       : undefined;
   }, "workers and durations are up to date");
-  // Those that were broken off by the end of the load are counted too.
+  // Requests aborted at the end of the load are counted too.
   assert.ok(sumOf(given, "monoceros_proxy_worker_requests_total") <= report.requests + 6);
   const series = parseSeries(given);
   for (const slot of [0, 1, 2])
@@ -88,7 +88,7 @@ test("counters never decrease and no series is added while workers restart, cras
   assert.ok((series.get('monoceros_pool_drain_duration_seconds_count{pool="web"}') ?? 0) >= 4);
   assert.ok((series.get('monoceros_probe_attempts_total{pool="web",probe="startup",result="success"}') ?? 0) >= 4);
   const ids = new Set([...text.matchAll(/worker="([^"]+)"/gu)].map(([, id]) => id ?? ""));
-  // Two slots and that of the surge.
+  // Two slots and the surge slot.
   assert.deepEqual([...ids].sort(), ["web-0", "web-1", "web-2", "web-proxy-0"]);
   assertPromtool(t, text);
 });

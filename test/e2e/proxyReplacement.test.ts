@@ -1,4 +1,4 @@
-/** Behind Envoy every planned change of workers is invisible to clients, on connections new and kept alive. */
+/** Behind Envoy, planned changes of workers fail no request on new or kept-alive connections. */
 import assert from "node:assert/strict";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -41,7 +41,7 @@ for (const standby of [0, 1])
     });
     await using controller = await ControllerUnderTest.start({ workers });
     await controller.ready();
-    // From the first moment on: ready means that requests are answered.
+    // Requests start immediately, because ready means that requests are answered.
     const reports = await underTraffic(target, async () => {
       for (let turn = 0; turn < 3; turn++) await commandOk(controller, "restart", "web");
     });

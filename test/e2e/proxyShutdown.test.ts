@@ -1,4 +1,4 @@
-/** SIGTERM to the controller: nothing that runs is broken off, whatever the mode; and it ends in every phase. */
+/** After SIGTERM the controller finishes running requests in every mode, and exits in every phase. */
 import assert from "node:assert/strict";
 import { mkdtempDisposable } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -44,9 +44,8 @@ for (const [mode, makePool] of [
     await load.reached(1000);
     assert.deepEqual(await controller.stop(), { code: 0, signal: null });
     const report = await load.stop();
-    // Once nobody listens any more clients are refused, as it must be; everything before is answered.
-    // At that moment the kernel also resets who was queued and not accepted yet when the last listener closed its socket:
-    // connections that were just made, one a client at most.
+    // After the last listener has closed, connections are refused; all requests before that are answered.
+    // The kernel also resets connections that were still in the queue when the last listener closed, at most one per client.
     const queued = report.failures.filter(({ outcome, isReused }) => outcome === "resetBeforeResponse" && !isReused);
     assert.ok(queued.length <= CLIENTS, describeLoad(report));
     assert.equal(report.failed, report.counts.refused + queued.length, describeLoad(report));
@@ -89,7 +88,7 @@ test("SIGTERM stops the controller gracefully at startup, while Envoy boots, and
     await reach(controller);
     const askedAt = performance.now();
     assert.deepEqual(await controller.stop(), { code: 0, signal: null }, moment);
-    // Nothing runs, so no deadline need be waited for; signal_timeout is 10 s.
+    // No request is running, so the shutdown need not wait for a deadline; signal_timeout is 10 s.
     assert.ok(performance.now() - askedAt < 9000, moment);
     // Leaving the block checks that no process outlives the controller.
   }

@@ -1,6 +1,6 @@
 /**
- * Streams that never end by themselves: when their worker has to leave they are ended, so that a server that waits for its
- * connections runs its shutdown hooks instead of being killed.
+ * Endless streams are closed when their worker stops, so that a server that waits for its connections runs its shutdown
+ * hooks instead of being killed.
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -18,7 +18,7 @@ import { eventsOf, said } from "../support/watch.ts";
 const directory = mkdtempSync(join(tmpdir(), "monoceros-streams-"));
 after(() => rmSync(directory, { recursive: true }));
 
-/** On SIGTERM it accepts nothing more, waits for every connection to end, and then runs its hook. */
+/** On SIGTERM it accepts no more connections, waits until every connection has closed, and then runs its hook. */
 const SERVER = join(directory, "server.cjs");
 writeFileSync(
   SERVER,

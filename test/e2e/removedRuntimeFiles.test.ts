@@ -1,4 +1,4 @@
-/** A cleaner of temporary files removes what the controller's processes share; everything heals without an operator. */
+/** After a cleaner of temporary files removed runtime files, the controller restores them without an operator. */
 import assert from "node:assert/strict";
 import { readdirSync, rmSync } from "node:fs";
 import { mkdtempDisposable } from "node:fs/promises";

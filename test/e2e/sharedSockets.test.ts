@@ -13,7 +13,7 @@ for (const kind of ["TCP port", "Unix socket"] as const) {
     await using directory = await mkdtempDisposable(join(tmpdir(), "m-"));
     const { workers, target } = await sharedPool({
       replicas: 3,
-      // Clients that keep a connection alive are told to end it; they need a moment to ask once more.
+      // A client with a kept-alive connection is asked to close it, and needs time for one more request.
       args: ["--drain", "500ms"],
       ...(kind === "Unix socket" ? { path: join(directory.path, "http.sock") } : {}),
     });

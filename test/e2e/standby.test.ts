@@ -1,4 +1,4 @@
-/** A worker in reserve behind Envoy: it takes over at once, it is the successor of a rollout, and it idles otherwise. */
+/** A standby worker behind Envoy: it is promoted after a crash and in a rollout, and is idle otherwise. */
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { ControllerUnderTest, eventually } from "../support/controller.ts";
@@ -19,7 +19,7 @@ interface Scene extends AsyncDisposable {
   portOf(slot: number): number;
 }
 
-/** Two workers and one in reserve that take `boot` to listen, all of them there. */
+/** Two serving workers and one standby worker, all ready; each takes `boot` to listen. */
 async function start(boot: string, more: Readonly<Record<string, unknown>> = {}): Promise<Scene> {
   const adminPort = await freePorts(1);
   const { workers, target } = await proxyPool({
@@ -48,14 +48,14 @@ async function start(boot: string, more: Readonly<Record<string, unknown>> = {})
   return scene;
 }
 
-/** The slot of the one worker in reserve, once there is one. */
+/** The slot of the standby worker, once there is one. */
 function spareOf(controller: ControllerUnderTest): Promise<number> {
   return eventually(async () => {
     const workers = (await controller.status()).pools.find(({ name }) => name === "web")?.workers ?? [];
     const spares = workers.filter(({ standby }) => standby);
-    assert.ok(spares.length <= 1, "one is in reserve at most");
+    assert.ok(spares.length <= 1, "at most one worker is on standby");
     return spares[0]?.slot;
-  }, "a worker is in reserve");
+  }, "a worker is on standby");
 }
 
 function slots(ready: number): number[] {
@@ -93,8 +93,10 @@ test("after kill -9 of a slow-booting worker, a standby worker serves before its
     "the pool was never short of a worker",
   );
   assert.equal((await controller.worker(`web-${spare}`)).standby, false);
-  context.diagnostic(`from the exit to the reserve in Envoy: ${Math.round(fullAt - Date.parse(exited.time))} ms`);
-  // The one that was killed comes back as the reserve.
+  context.diagnostic(
+    `from the exit to the promoted worker in Envoy: ${Math.round(fullAt - Date.parse(exited.time))} ms`,
+  );
+  // The killed worker restarts as the standby worker.
   const ready = await happened(controller, "ready", ({ incarnation }) => incarnation === 2);
   assert.ok(ready.slot === victim && msBetween(exited, ready) >= 5000);
   assert.equal(await spareOf(controller), victim);
@@ -127,7 +129,7 @@ test("a rollout replaces serving and standby workers without a failed request", 
   assert.deepEqual(
     enlisted.map(({ reason }) => reason.replace(/\d+$/u, "")),
     ["successor of web-", "successor of web-"],
-    "the renewed reserve takes over from each of the two",
+    "the replaced standby worker succeeds each of the two",
   );
   assert.deepEqual(eventsOf(controller, "pool_degraded"), []);
   assert.ok(readyRange(controller).least >= 2);
@@ -138,7 +140,7 @@ test("a rollout replaces serving and standby workers without a failed request", 
   await spareOf(controller);
 });
 
-/** Pids of the ready workers, of those in reserve or of those that serve, by id. */
+/** Pids of the ready workers by id: either the standby workers or the serving ones. */
 async function readyPids(
   controller: ControllerUnderTest,
   isStandby: boolean,
@@ -151,7 +153,7 @@ async function readyPids(
 async function untilSpares(controller: ControllerUnderTest, count: number): Promise<void> {
   await eventually(
     async () => (Object.keys(await readyPids(controller, true)).length === count ? true : undefined),
-    `${count} in reserve`,
+    `${count} on standby`,
   );
 }
 

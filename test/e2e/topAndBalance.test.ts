@@ -1,4 +1,4 @@
-/** `balance` and `top` of the real executable against real workers, `top` on a real terminal too. */
+/** `balance` and `top` of the real executable with real workers, and `top` on a real terminal. */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";

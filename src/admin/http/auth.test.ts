@@ -19,7 +19,7 @@ function credentials(changes: Partial<Credentials> = {}): Credentials {
 const FAR = { remoteAddress: "10.0.0.7", host: "pod:9000" };
 const isToken = (text: string) => text === "right";
 
-/** Who was let in, or the status of the refusal. */
+/** The admitted requester, or the status of the refusal. */
 function verdict(changes: Partial<Credentials>, check?: typeof isToken): string | number {
   const decision = decideAccess(credentials(changes), check);
   return decision.kind === "admitted" ? decision.who : decision.status;

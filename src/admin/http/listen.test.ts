@@ -81,7 +81,7 @@ function refusal(code: ErrorCode, message: RegExp): (error: unknown) => true {
   };
 }
 
-/** Leaves a socket file on which nobody listens. */
+/** Leaves a socket file on which no process listens. */
 function leaveStaleSocket(path: string): void {
   const script = "import socket,sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])";
   assert.equal(spawnSync("python3", ["-c", script, path]).status, 0);
@@ -123,7 +123,7 @@ test("a port in use is reported even if its holder is unknown", async () => {
 
 test("an address of another machine is ADDRESS_UNAVAILABLE", async () => {
   await withServer(async (server) => {
-    // 192.0.2.0/24 is for documentation (RFC 5737), nobody has it.
+    // 192.0.2.0/24 is reserved for documentation (RFC 5737).
     const attempt = listenOnPort(server, 0, "192.0.2.1", OPEN, BLIND);
     await assert.rejects(attempt, refusal("ADDRESS_UNAVAILABLE", /"192\.0\.2\.1:0": EADDRNOTAVAIL$/u));
   });
@@ -255,7 +255,7 @@ test("the first usable path is used, and the reasons of the others are returned"
 });
 
 test("if no path is usable, expected reasons are returned too", async () => {
-  // Nobody, not even root, makes a directory there: EPERM, EACCES or, in a container, EROFS.
+  // Not even root can create a directory there: EPERM, EACCES or, in a container, EROFS.
   const forbidden = "/sys/monoceros-test/control.sock";
   await withServer(async (server) => {
     const { file: bound, reasons } = await listenOnSocket(server, [forbidden], BLIND, OPEN_SOCKET);

@@ -812,7 +812,7 @@ test("idle clients never block new ones: the longest idle connection is closed",
       assert.equal((await ask(to, "GET", "/metrics")).status, 200);
       const [first, last] = [sockets[0], sockets.at(-1)];
       assert.ok(first !== undefined && last !== undefined && closed.has(first) && !closed.has(last));
-      assert.ok(!stream.destroyed, "who follows is not idle");
+      assert.ok(!stream.destroyed, "a follower is not idle");
       stream.destroy();
       for (const socket of sockets) socket.destroy();
     });
