@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ControllerError, ERROR_CODES, InvariantError, invariant } from "./errors.ts";
 
-test("an error carries its code, its exit code, its hint and its cause", () => {
+test("a ControllerError carries its code, exit code, hint and cause", () => {
   const cause = new Error("EADDRINUSE");
   const error = new ControllerError("PORT_IN_USE", 'Cannot listen on "9000"', { cause, hint: "Set admin.port." });
   assert.equal(error.name, "ControllerError");
@@ -12,21 +12,21 @@ test("an error carries its code, its exit code, its hint and its cause", () => {
   assert.equal(error.cause, cause);
 });
 
-test("an error without hint and cause has neither", () => {
+test("a ControllerError created without hint and cause has no such properties", () => {
   const error = new ControllerError("CONFIG_INVALID", "Cannot read the configuration");
   assert.equal(error.hint, undefined);
   assert.equal("cause" in error, false);
   assert.equal(error.exitCode, 78);
 });
 
-test("every code has a meaning that is a sentence and one of the documented exit codes", () => {
+test("every error code has a one-sentence meaning and a documented exit code", () => {
   for (const [code, { exitCode, meaning }] of Object.entries(ERROR_CODES)) {
     assert.match(meaning, /^[A-Z].*\.$/u, code);
     assert.ok([1, 2, 69, 78].includes(exitCode), code);
   }
 });
 
-test("an invariant that holds says nothing, one that does not is a bug", () => {
+test("invariant() throws an InvariantError if its condition is false", () => {
   invariant(true, "never seen");
   assert.throws(() => invariant(false, "two live incarnations"), new InvariantError("two live incarnations"));
 });

@@ -4,10 +4,10 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { decodeOsText, encodeOsText } from "./osText.ts";
 
-test("UTF-8 is decoded, and every other byte is preserved", () => {
+test("decodeOsText decodes UTF-8 and preserves each invalid byte", () => {
   assert.equal(decodeOsText(Buffer.from("\ufeffżółć 🎉\0")), "\ufeffżółć 🎉\0");
   assert.equal(decodeOsText(Buffer.from([0x61, 0xe9, 0xc3, 0xa9])), "a\udce9é");
-  // Too long, a surrogate, beyond Unicode, cut off.
+  // An overlong encoding, a surrogate, a code point beyond Unicode, a truncated sequence.
   for (const bytes of [
     [0xc0, 0x80],
     [0xed, 0xa0, 0x80],
@@ -20,7 +20,7 @@ test("UTF-8 is decoded, and every other byte is preserved", () => {
     );
 });
 
-test("every byte survives a round trip, also of joined parts", () => {
+test("any bytes survive a round trip, also if decoded texts are concatenated", () => {
   const bytes = fc.oneof(
     fc.uint8Array({ maxLength: 40 }),
     fc

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { TimeShare } from "./timeShare.ts";
 
-/** Works `costMs` as often as the share allows until `untilMs`; how often that was. */
+/** Does work of `costMs` as often as the share allows until `untilMs`, and returns the number of times. */
 function workUntil(share: TimeShare, costMs: number, untilMs: number, fromMs = 0): number {
   let count = 0;
   for (let nowMs = fromMs + share.waitMs(fromMs); nowMs < untilMs; nowMs += share.waitMs(nowMs)) {
@@ -13,7 +13,7 @@ function workUntil(share: TimeShare, costMs: number, untilMs: number, fromMs = 0
   return count;
 }
 
-test("a burst passes without waiting, and steady work gets its share", () => {
+test("a burst does not wait, and steady work is limited to its share", () => {
   const share = new TimeShare(0.2, 400);
   for (let index = 0; index < 20; index++) {
     assert.equal(share.waitMs(index * 20), 0, `piece ${index} of a burst`);
@@ -24,7 +24,7 @@ test("a burst passes without waiting, and steady work gets its share", () => {
   assert.ok(Math.abs(count * 20 - 20_000) <= 500, `${count * 20} ms of 100,000`);
 });
 
-test("a pause restores the burst and no more than that", () => {
+test("a pause restores at most one full burst", () => {
   const share = new TimeShare(0.2, 400);
   workUntil(share, 20, 10_000);
   share.spend(10_000, 10_020);

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { inTurns } from "./turns.ts";
 
-test("a long list is worked off in several turns of the event loop", async () => {
+test("inTurns processes a long list in several turns of the event loop", async () => {
   const done: number[] = [];
   const items = [...Array(5).keys()];
   const { promise: finished, resolve } = Promise.withResolvers<void>();

@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { formatDuration, formatRoundSize, formatSize, parseDuration, parseSize } from "./units.ts";
 
-test("durations are read as Go reads them", () => {
-  const wanted: Readonly<Record<string, number | undefined>> = {
+test("parseDuration accepts the durations that Go accepts", () => {
+  const expected: Readonly<Record<string, number | undefined>> = {
     "0": 0,
     "+0": 0,
     "500ms": 500,
@@ -30,11 +30,11 @@ test("durations are read as Go reads them", () => {
     "1S": undefined,
     "1s ": undefined,
   };
-  for (const [text, ms] of Object.entries(wanted)) assert.equal(parseDuration(text), ms, JSON.stringify(text));
+  for (const [text, ms] of Object.entries(expected)) assert.equal(parseDuration(text), ms, JSON.stringify(text));
 });
 
-test("durations are written short, and never with a unit that is full", () => {
-  const wanted: readonly (readonly [number, string])[] = [
+test("formatDuration rounds, and carries full units over to the next larger one", () => {
+  const expected: readonly (readonly [number, string])[] = [
     [0, "0s"],
     [0.25, "250µs"],
     [0.9999, "1ms"],
@@ -52,16 +52,16 @@ test("durations are written short, and never with a unit that is full", () => {
     [3_661_500, "1h1m1.5s"],
     [-1500, "-1.5s"],
   ];
-  for (const [ms, text] of wanted) assert.equal(formatDuration(ms), text, String(ms));
+  for (const [ms, text] of expected) assert.equal(formatDuration(ms), text, String(ms));
 });
 
-test("a duration that is written can be read again", () => {
+test("parseDuration reads what formatDuration writes", () => {
   for (const ms of [0, 1, 250, 1500, 60_000, 90_000, 3_600_000, 86_400_000])
     assert.equal(parseDuration(formatDuration(ms)), ms);
 });
 
-test("sizes are read in decimal and binary units", () => {
-  const wanted: Readonly<Record<string, number | undefined>> = {
+test("parseSize accepts decimal and binary units", () => {
+  const expected: Readonly<Record<string, number | undefined>> = {
     "0": 0,
     "1024": 1024,
     "7B": 7,
@@ -84,11 +84,11 @@ test("sizes are read in decimal and binary units", () => {
     "1e3": undefined,
     "99999999TiB": undefined,
   };
-  for (const [text, bytes] of Object.entries(wanted)) assert.equal(parseSize(text), bytes, JSON.stringify(text));
+  for (const [text, bytes] of Object.entries(expected)) assert.equal(parseSize(text), bytes, JSON.stringify(text));
 });
 
-test("sizes are written in the largest binary unit that is exact", () => {
-  const wanted: readonly (readonly [number, string])[] = [
+test("formatSize uses the largest binary unit that is exact", () => {
+  const expected: readonly (readonly [number, string])[] = [
     [0, "0B"],
     [1500, "1500B"],
     [1024, "1KiB"],
@@ -97,10 +97,10 @@ test("sizes are written in the largest binary unit that is exact", () => {
     [2 ** 30, "1GiB"],
     [2 ** 40, "1TiB"],
   ];
-  for (const [bytes, text] of wanted) assert.equal(formatSize(bytes), text);
+  for (const [bytes, text] of expected) assert.equal(formatSize(bytes), text);
 });
 
-test("measured sizes are rounded to a tenth of the largest unit", () => {
+test("formatRoundSize rounds to a tenth of the largest unit", () => {
   assert.equal(formatRoundSize(642_000_000), "612.3 MiB");
   assert.equal(formatRoundSize(2 ** 30), "1 GiB");
   assert.equal(formatRoundSize(2.75 * 2 ** 30), "2.8 GiB");

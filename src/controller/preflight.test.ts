@@ -69,7 +69,7 @@ function problems(outcome: Outcome): readonly (readonly [ErrorCode, string, numb
   return (outcome.error?.problems ?? []).map(({ code, path, line }) => [code, path, line] as const);
 }
 
-test("what may be run comes with its spec and a launch plan for each pool", async () => {
+test("a valid configuration yields its specification and a launch plan for each pool", async () => {
   const { passed } = await check(`supervisor:
   workers:
     - {name: a, exec: x, replicas: auto, rolling: {max_surge: 50%}}
@@ -85,7 +85,7 @@ test("what may be run comes with its spec and a launch plan for each pool", asyn
   assert.equal(passed?.launches.length, 2);
 });
 
-test("launch problems of all pools are reported together, in the order of the file", async () => {
+test("launch problems of all pools are reported together, in file order", async () => {
   const found: Readonly<Record<string, readonly (readonly [LaunchKey, ErrorCode])[]>> = {
     a: [["exec", "EXEC_NOT_FOUND"]],
     b: [["cwd", "CWD_NOT_FOUND"]],
@@ -132,7 +132,7 @@ test("launch problems of all pools are reported together, in the order of the fi
   );
 });
 
-test("problems of one kind give the error its code, always with exit code 78", async () => {
+test("if all problems have the same code the error has it too, with exit code 78", async () => {
   const { error } = await check("supervisor: {workers: [{name: a, exec: x, replicas: 1}]}", (_, __, onProblem) => {
     onProblem("exec", new ControllerError("EXEC_NOT_FOUND", 'Cannot start pool "a"'));
     return undefined;
@@ -142,7 +142,7 @@ test("problems of one kind give the error its code, always with exit code 78", a
   assert.match(error?.message ?? "", /has 1 problem:\n/u);
 });
 
-test("ports are compared with the real number of replicas", async () => {
+test("port ranges are checked with the resolved number of replicas", async () => {
   const ports = (replicas: string) => `admin: {port: 9005}
 supervisor:
   workers:
@@ -156,7 +156,7 @@ supervisor:
   assert.deepEqual(await found("auto"), ["supervisor.workers[0].server.port_arg.start_port"]);
 });
 
-test("what is wrong with Envoy is a problem of the pool's server, beside all others", async () => {
+test("Envoy problems are reported for the pool's server, together with all other problems", async () => {
   const yaml = `supervisor:
   workers:
     - name: a
@@ -171,10 +171,10 @@ test("what is wrong with Envoy is a problem of the pool's server, beside all oth
         listener_port: 10001
     - {name: c, exec: x}
 `;
-  const asked: (string | undefined)[] = [];
+  const requested: (string | undefined)[] = [];
   const outcome = await check(yaml, () => PLAN, {
     async findEnvoy({ exec }) {
-      asked.push(exec);
+      requested.push(exec);
       if (exec !== undefined) throw new ControllerError("ENVOY_TOO_OLD", "too old", { hint: "newer" });
       return { file: "/bin/envoy", version: "1.40.0" };
     },
@@ -182,7 +182,7 @@ test("what is wrong with Envoy is a problem of the pool's server, beside all oth
       throw new ControllerError("ENVOY_CONFIG_REFUSED", `${pool} drains ${drainTimeSeconds} s`);
     },
   });
-  assert.deepEqual(asked, [undefined, "./nenvoy"]);
+  assert.deepEqual(requested, [undefined, "./nenvoy"]);
   assert.deepEqual(
     problems(outcome).filter(([code]) => code.startsWith("ENVOY")),
     [
@@ -193,7 +193,7 @@ test("what is wrong with Envoy is a problem of the pool's server, beside all oth
   assert.match(outcome.error?.message ?? "", /a drains 3 s/u);
 });
 
-test("a missing Envoy is a warning where the configuration is only looked at, unless it is named", async () => {
+test("a missing Envoy can be reduced to a warning, unless the configuration sets server.exec", async () => {
   const yaml = (more: string) => `supervisor: {workers: [{name: a, exec: x, server: {socket_arg: {name: -u}${more}}}]}`;
   const missing = async () => {
     throw new ControllerError("ENVOY_NOT_FOUND", "no Envoy");
@@ -207,7 +207,7 @@ test("a missing Envoy is a warning where the configuration is only looked at, un
   assert.deepEqual(await codes(", exec: ./e", "warning"), ["ENVOY_NOT_FOUND"]);
 });
 
-test("limits that the control group will not let workers reach are a warning with the sum [R5]", async () => {
+test("limits whose sum exceeds the control group's memory cause a warning that shows the sum [R5]", async () => {
   const yaml = `supervisor:
   workers:
     - name: a
@@ -236,8 +236,8 @@ test("limits that the control group will not let workers reach are a warning wit
   );
 });
 
-test("without a limit the control group's memory is not asked for", async () => {
-  const memoryBoundBytes = () => assert.fail("asked");
+test("without memory limits the control group is not read", async () => {
+  const memoryBoundBytes = () => assert.fail("the control group was read");
   const { passed } = await check(
     "supervisor: {workers: [{name: a, exec: x, server: {socket_arg: {name: -u}}}]}",
     undefined,
@@ -248,7 +248,7 @@ test("without a limit the control group's memory is not asked for", async () => 
   assert.deepEqual(passed?.warnings, []);
 });
 
-test("a bug in a check is not taken for a problem of the file", async () => {
+test("an unexpected exception in a check is rethrown, not reported as a configuration problem", async () => {
   await assert.rejects(
     () =>
       check("supervisor: {workers: [{name: a, exec: x, replicas: 1}]}", () => {
@@ -258,7 +258,7 @@ test("a bug in a check is not taken for a problem of the file", async () => {
   );
 });
 
-test("an unreadable file is named with the reason", async () => {
+test("the error for an unreadable configuration names the file and the reason", async () => {
   const refused = (file: string, reason: RegExp) =>
     assert.rejects(
       () => preflight(file, ENV),
@@ -269,7 +269,7 @@ test("an unreadable file is named with the reason", async () => {
   await refused("/", /it is a directory/u);
 });
 
-test("the system itself is asked where nobody plays it", async () => {
+test("the real launch checks report missing executables", async () => {
   const outcome = await check(
     `supervisor:
   workers:
@@ -287,7 +287,7 @@ test("the system itself is asked where nobody plays it", async () => {
   ]);
 });
 
-test("a token file that is missing, a directory, empty or of several words is a problem with its place", async () => {
+test("a token file that is missing, a directory, empty or contains several words is a problem with its position", async () => {
   const directory = mkdtempSync(join(tmpdir(), "monoceros-token-"));
   const file = join(directory, "token");
   const yaml = (path: string) => `admin:\n  token_file: ${path}\nsupervisor: {workers: [{name: a, exec: x}]}\n`;
@@ -310,13 +310,13 @@ test("a token file that is missing, a directory, empty or of several words is a 
     writeFileSync(file, "short");
     const [warning = ""] = (await check(yaml(file))).passed?.warnings ?? [];
     assert.match(warning, /the token is short/u);
-    assert.ok(!warning.includes('"short"'), "the token is not told");
+    assert.ok(!warning.includes('"short"'), "the warning does not reveal the token");
   } finally {
     rmSync(directory, { recursive: true });
   }
 });
 
-test("metrics of workers that would be summed several times cause a warning", async () => {
+test("worker metrics that would be counted several times cause a warning", async () => {
   const warnings = async (metrics: string, variables: Readonly<Record<string, string>>, configured = false) => {
     const pool = `{name: a, exec: x, metrics: {port: 9100${metrics}}}`;
     const plan = { ...PLAN, env: variables, configured: new Set(configured ? Object.keys(variables) : []) };
@@ -336,7 +336,7 @@ test("metrics of workers that would be summed several times cause a warning", as
   assert.match((await warnings(", multiproc: true", directory, true))?.[0] ?? "", /multiproc replaces the PROM/u);
 });
 
-test("settings that need the spawn shim are refused where it cannot be executed, others are not", async () => {
+test("settings that need the spawn shim are rejected if it cannot be executed; others are accepted", async () => {
   const shimObstacles = () => ["from memory (EACCES)", "from /run/x (EPERM)"];
   const problemsFor = async (keys: string, plan: Partial<LaunchPlan> = {}) =>
     (
@@ -385,7 +385,7 @@ test("an oom_score_adj below the controller's own causes a warning", async () =>
     assert.deepEqual(await warningsFor(value, own), [], value);
 });
 
-test("worker, metrics and Envoy ports inside the kernel's range for outgoing connections cause a warning, unless reserved", async () => {
+test("worker, metrics and Envoy ports in the kernel's ephemeral range cause a warning unless they are reserved", async () => {
   const yaml = (start: number) =>
     `supervisor: {workers: [{name: web, exec: x, replicas: 3, server: {listener_port: 10000, port_arg: {name: -p, start_port: ${start}}}}]}`;
   const warningsFor = async (start: number, reserved: readonly { from: number; to: number }[] = []) => {
@@ -411,7 +411,7 @@ test("worker, metrics and Envoy ports inside the kernel's range for outgoing con
   assert.equal((await warningsFor(40_000, [{ from: 40_000, to: 40_002 }])).length, 1);
 });
 
-test("too few inotify instances for the Envoys are a problem of the first server", async () => {
+test("too few inotify instances for the Envoy processes are a problem", async () => {
   const pools: string[][] = [];
   const yaml =
     "supervisor:\n  workers:\n    - { name: jobs, exec: x }\n" +

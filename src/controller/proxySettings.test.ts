@@ -11,7 +11,7 @@ function pool(server: string) {
   return { found, server: found.server };
 }
 
-test("what is not limited in the file is undefined, and a listener that is replaced drains as long as a worker may", () => {
+test("an absent concurrency limit is undefined, and a replaced listener drains for drain_timeout", () => {
   const { found, server } = pool("socket_arg: {name: -u}");
   const settings = proxySettings(found, server, "1.40.0");
   assert.equal(settings.pool, "web");
@@ -20,14 +20,14 @@ test("what is not limited in the file is undefined, and a listener that is repla
   assert.equal(settings.listenerPort, 10_000);
 });
 
-test("a drain takes a second at least: with 0 Envoy would end", () => {
+test("the drain time is at least one second because Envoy exits with 0", () => {
   const { found, server } = pool("socket_arg: {name: -u}, drain_timeout: 100ms, max_concurrent_per_worker: 3");
   const settings = proxySettings(found, server, "1.40.0");
   assert.deepEqual([settings.drainTimeSeconds, settings.replacedDrainSeconds], [1, 1]);
   assert.equal(settings.maxConcurrentPerWorker, 3);
 });
 
-test("the admin interface is a socket among the files, or the port that is asked for", () => {
+test("Envoy's admin interface is a Unix socket, or admin_port if that is set", () => {
   const socket = pool("socket_arg: {name: -u}").server;
   assert.deepEqual(proxyPlaces(socket, "/run/m/web"), {
     directory: "/run/m/web",

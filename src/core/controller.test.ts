@@ -20,7 +20,7 @@ interface Process {
   readonly incarnation: number;
 }
 
-/** A controller whose spawns succeed at once; its processes end only when they are told to end by hand. */
+/** A controller whose spawns succeed at once. Its processes exit only when the test calls `exit` or `exitAll`. */
 class ControllerRig {
   readonly spec: ControllerSpec;
   state: ControllerState;
@@ -105,7 +105,7 @@ class ControllerRig {
     return viewOf(this.state);
   }
 
-  /** Effects since the last call: what is told without its words, signals with their slot. */
+  /** Effects since the last call: kinds of events with their slot, and "!" before every other effect. */
   take(): string[] {
     const kinds = this.effects.map((effect) => {
       if (effect.kind === "tell")
@@ -131,24 +131,24 @@ function restart(onExhausted: "shutdown" | "give-up-worker"): Partial<PoolSpec> 
   return { restart: { ...poolSpec().restart, maxRestarts: 0, onExhausted } };
 }
 
-test("the boot starts all pools and is ready when every replica is", () => {
+test("the boot starts all pools, and the controller is ready when every replica is ready", () => {
   const rig = new ControllerRig({ pools: [poolSpec(), poolSpec({ name: "jobs", replicas: 1 })] }).boot();
   assert.equal(rig.state.phase, "running");
   assert.deepEqual(rig.reasons, ["controller_started: 2 pools, 3 workers"]);
-  const seen = rig.take();
-  assert.equal(seen[0], "controller_started");
+  const effects = rig.take();
+  assert.equal(effects[0], "controller_started");
   assert.deepEqual(
-    seen.filter((kind) => kind.startsWith("!")),
+    effects.filter((kind) => kind.startsWith("!")),
     ["!spawn 0/0", "!spawn 0/1", "!spawn 1/0", "!notifyReady"],
   );
 });
 
-test("one pool of one worker is counted in the singular", () => {
+test("the start message uses the singular for one pool with one worker", () => {
   const rig = new ControllerRig({ pools: [poolSpec({ replicas: 1 })] }).boot();
   assert.deepEqual(rig.reasons, ["controller_started: 1 pool, 1 worker"]);
 });
 
-test("a boot that takes its time is booting until the last replica is ready", () => {
+test("the controller is in phase booting until the last replica is ready", () => {
   const rig = new ControllerRig({ pools: [poolSpec({ replicas: 3, startupWaitMs: 500 })] }).boot();
   rig.pass(999);
   assert.equal(rig.state.phase, "booting");
@@ -161,21 +161,21 @@ test("a boot that takes its time is booting until the last replica is ready", ()
   );
 });
 
-test("a worker that gave up or was stopped by an operator does not hold the boot up", () => {
+test("a worker that reached its restart limit or was stopped by an operator does not delay the boot", () => {
   const slow = { replicas: 4, startupWaitMs: 500 };
   const gaveUp = new ControllerRig({ pools: [poolSpec({ ...slow, ...restart("give-up-worker") })] }).boot();
   gaveUp.exit(0, 0);
   gaveUp.pass(1500);
   assert.equal(gaveUp.state.phase, "running");
   assert.equal(gaveUp.view.ready, true);
-  const held = new ControllerRig({ pools: [poolSpec(slow)] }).boot();
-  held.stop(0, 0);
-  held.exit(0, 0);
-  held.pass(1500);
-  assert.equal(held.state.phase, "running");
+  const stopped = new ControllerRig({ pools: [poolSpec(slow)] }).boot();
+  stopped.stop(0, 0);
+  stopped.exit(0, 0);
+  stopped.pass(1500);
+  assert.equal(stopped.state.phase, "running");
 });
 
-test("a shutdown stops every worker at once and ends with the last of them", () => {
+test("a shutdown stops all workers at once and finishes when the last one has exited", () => {
   const rig = new ControllerRig().boot();
   rig.take();
   rig.shutdown();
@@ -195,7 +195,7 @@ test("a shutdown stops every worker at once and ends with the last of them", () 
   assert.equal(rig.state.deadline, undefined);
 });
 
-test("the pre-stop delay keeps serving, restarts crashes and is not ready any more", () => {
+test("during the pre-stop delay workers serve and are restarted after a crash, but the controller is not ready", () => {
   const rig = new ControllerRig({ preStopDelayMs: 5000 }).boot();
   rig.shutdown();
   assert.equal(rig.state.phase, "leaving");
@@ -210,7 +210,7 @@ test("the pre-stop delay keeps serving, restarts crashes and is not ready any mo
   assert.equal(rig.state.deadline, 61_000);
 });
 
-test("a pre-stop delay longer than the whole shutdown is cut", () => {
+test("the shutdown timeout limits the pre-stop delay", () => {
   const rig = new ControllerRig({ preStopDelayMs: 90_000, shutdownTimeoutMs: 1000 }).boot();
   rig.shutdown();
   assert.equal(rig.state.deadline, 2000);
@@ -218,7 +218,7 @@ test("a pre-stop delay longer than the whole shutdown is cut", () => {
   assert.equal(rig.state.phase, "stopping");
 });
 
-test("what is left at the overall deadline is killed, and the exit code says so", () => {
+test("workers that still run at the shutdown deadline are killed, and the exit code is 1", () => {
   const rig = new ControllerRig({ shutdownTimeoutMs: 3000 }).boot();
   rig.shutdown();
   rig.exit(0, 0);
@@ -232,7 +232,7 @@ test("what is left at the overall deadline is killed, and the exit code says so"
   assert.deepEqual(rig.take().slice(-1), ["!finish 1"]);
 });
 
-test("a shutdown ends even when the kernel does not end a process", () => {
+test("a shutdown finishes with exit code 1 if a killed process does not exit", () => {
   const rig = new ControllerRig({ shutdownTimeoutMs: 3000 }).boot();
   rig.shutdown();
   rig.pass(4999);
@@ -243,7 +243,7 @@ test("a shutdown ends even when the kernel does not end a process", () => {
   assert.deepEqual(rig.take().slice(-1), ["!finish 1"]);
 });
 
-test("a second request kills at once, while it stops and while it leaves", () => {
+test("a second shutdown request kills all workers at once, during the stop and during the pre-stop delay", () => {
   for (const preStopDelayMs of [0, 5000]) {
     const rig = new ControllerRig({ preStopDelayMs }).boot();
     rig.shutdown();
@@ -259,7 +259,7 @@ test("a second request kills at once, while it stops and while it leaves", () =>
   }
 });
 
-test("a worker that ignores its stop signal is killed after its own grace, before the overall deadline", () => {
+test("a worker that ignores its stop signal is killed after its own grace period, before the shutdown deadline", () => {
   const rig = new ControllerRig().boot();
   rig.shutdown();
   rig.take();
@@ -269,7 +269,7 @@ test("a worker that ignores its stop signal is killed after its own grace, befor
   assert.deepEqual(rig.take().slice(-1), ["!finish 0"]);
 });
 
-test("a used up budget shuts the whole controller down in order and exits 1", () => {
+test("with on_exhausted shutdown, a worker that exceeds its restart limit shuts down the controller with exit code 1", () => {
   const rig = new ControllerRig({
     pools: [poolSpec(restart("shutdown")), poolSpec({ name: "jobs", replicas: 1 })],
   }).boot();
@@ -284,14 +284,14 @@ test("a used up budget shuts the whole controller down in order and exits 1", ()
   assert.deepEqual(rig.take().slice(-1), ["!finish 1"]);
 });
 
-test("a used up budget with nothing else to stop ends at once", () => {
+test("with on_exhausted shutdown, the controller stops at once if the failed worker was the only one", () => {
   const rig = new ControllerRig({ pools: [poolSpec({ replicas: 1, ...restart("shutdown") })] }).boot();
   rig.exit(0, 0);
   assert.equal(rig.state.phase, "stopped");
   assert.deepEqual(rig.take().slice(-1), ["!finish 1"]);
 });
 
-test("give-up-worker keeps the others running, until each of them has given up: exit 1", () => {
+test("with give-up-worker, the controller runs until every worker has reached its restart limit, then exits with 1", () => {
   const rig = new ControllerRig({ pools: [poolSpec(restart("give-up-worker"))] }).boot();
   rig.exit(0, 0);
   assert.equal(rig.state.phase, "running");
@@ -301,7 +301,7 @@ test("give-up-worker keeps the others running, until each of them has given up: 
   assert.deepEqual(rig.take().slice(-1), ["!finish 1"]);
 });
 
-test("one pool that gave up entirely does not end a controller whose other pool runs", () => {
+test("a pool whose workers all reached their restart limit does not stop a controller with another running pool", () => {
   const rig = new ControllerRig({
     pools: [poolSpec({ replicas: 1, ...restart("give-up-worker") }), poolSpec({ name: "jobs", replicas: 1 })],
   }).boot();
@@ -309,13 +309,13 @@ test("one pool that gave up entirely does not end a controller whose other pool 
   assert.equal(rig.state.phase, "running");
 });
 
-test("a shutdown before the boot ends at once", () => {
+test("a shutdown before the boot finishes at once", () => {
   const rig = new ControllerRig();
   rig.shutdown();
   assert.deepEqual(rig.take().slice(-1), ["!finish 0"]);
 });
 
-test("a stopped controller reacts to nothing", () => {
+test("a stopped controller ignores every event", () => {
   const rig = new ControllerRig().boot();
   rig.shutdown();
   rig.exitAll();
@@ -328,7 +328,7 @@ test("a stopped controller reacts to nothing", () => {
   assert.deepEqual(rig.effects, []);
 });
 
-test("a deadline without a shutdown is cleared and harmless", () => {
+test("a controller that is not shutting down ignores a deadline", () => {
   const rig = new ControllerRig().boot();
   rig.take();
   rig.step({ kind: "deadline", at: rig.now });
@@ -336,12 +336,12 @@ test("a deadline without a shutdown is cleared and harmless", () => {
   assert.deepEqual(rig.effects, []);
 });
 
-test("an event for a pool that does not exist is a bug", () => {
+test("an event for a nonexistent pool throws a RangeError", () => {
   const rig = new ControllerRig().boot();
   assert.throws(() => rig.stop(7, 0), new RangeError("there is no pool 7"));
 });
 
-test("the view shows replicas and used slots, with pid and times of live processes only", () => {
+test("the view shows the workers of replicas and used slots, and pid and start time only while a process is alive", () => {
   const rig = new ControllerRig().boot();
   rig.now = after(rig.now, 500);
   rig.stop(0, 1);
@@ -378,14 +378,14 @@ test("the view shows replicas and used slots, with pid and times of live process
   );
   assert.equal(pool?.workers.length, 2);
   rig.exit(0, 1);
-  const gone = rig.view.pools[0]?.workers[1];
+  const exited = rig.view.pools[0]?.workers[1];
   assert.deepEqual(
-    [gone?.phase, gone?.pid, gone?.spawnedAt, gone?.lastExit],
+    [exited?.phase, exited?.pid, exited?.spawnedAt, exited?.lastExit],
     ["down", undefined, undefined, { kind: "code", code: 1 }],
   );
 });
 
-test("a surge slot is seen once something has lived in it", () => {
+test("the view shows a surge slot after its first use", () => {
   const rig = new ControllerRig().boot();
   const limit = { kind: "limitReached", at: rig.now, incarnation: 1, limit: "memory", reason: "too big" } as const;
   rig.send(0, 0, limit);
@@ -398,7 +398,7 @@ test("a surge slot is seen once something has lived in it", () => {
   assert.equal(rig.view.pools[0]?.tally.rollouts.finished, 1);
 });
 
-test("a controller is healthy when every pool is", () => {
+test("a controller is healthy if every pool is healthy", () => {
   const rig = new ControllerRig({ pools: [poolSpec(), poolSpec({ name: "jobs", replicas: 1 })] });
   assert.equal(rig.view.healthy, false);
   rig.boot();
@@ -407,7 +407,7 @@ test("a controller is healthy when every pool is", () => {
   assert.deepEqual([rig.view.healthy, rig.view.ready], [false, false]);
 });
 
-/** A pool "web" behind its proxy; both are ready. */
+/** A pool "web" behind its proxy. Both are ready. */
 function proxied(changes: Partial<ControllerSpec> = {}): ControllerRig {
   const web = poolSpec({ replicas: 1, drainMs: 4000 });
   const proxy = poolSpec({
@@ -424,7 +424,7 @@ function proxied(changes: Partial<ControllerSpec> = {}): ControllerRig {
   return rig;
 }
 
-test("a proxy starts before the workers behind it, and the controller is ready when both are", () => {
+test("a proxy starts before its workers, and the controller is ready when both are ready", () => {
   const rig = proxied();
   assert.deepEqual(
     [...rig.processes.values()].map(({ pool }) => pool),
@@ -440,7 +440,7 @@ test("a proxy starts before the workers behind it, and the controller is ready w
   );
 });
 
-test("at a shutdown traffic ends first, then the workers, then the proxy", () => {
+test("a shutdown drains the proxy first, then stops the workers, then the proxy", () => {
   const rig = proxied();
   rig.shutdown();
   assert.equal(rig.state.phase, "draining");
@@ -463,25 +463,25 @@ test("at a shutdown traffic ends first, then the workers, then the proxy", () =>
   assert.equal(rig.state.phase, "stopped");
 });
 
-test("a drain that takes too long is cut off, and the overall bound includes it", () => {
+test("a drain is limited by the pool's drain limit and by the shutdown timeout", () => {
   const rig = proxied();
   rig.shutdown();
   rig.pass(4000);
   assert.equal(rig.state.phase, "stopping");
   assert.equal(rig.state.deadline, rig.now + 56_000);
-  const hasty = proxied({ shutdownTimeoutMs: 1000 });
-  hasty.shutdown();
-  assert.equal(hasty.state.deadline, hasty.now + 1000);
+  const bounded = proxied({ shutdownTimeoutMs: 1000 });
+  bounded.shutdown();
+  assert.equal(bounded.state.deadline, bounded.now + 1000);
 });
 
-test("a proxy that does not run has nothing to finish", () => {
+test("a shutdown does not wait for the drain of a proxy that does not run", () => {
   const rig = proxied();
   rig.exit(1, 0);
   rig.shutdown();
   assert.equal(rig.state.phase, "stopping");
 });
 
-test("a second request during the drain kills at once", () => {
+test("a second shutdown request during the drain kills all workers at once", () => {
   const rig = proxied();
   rig.shutdown();
   rig.shutdown();
@@ -489,7 +489,7 @@ test("a second request during the drain kills at once", () => {
   assert.deepEqual(rig.state.draining, []);
 });
 
-test("a proxy that was stopped before leaves with the others: what is asked of it then ends", () => {
+test("a shutdown includes a proxy that an operator has stopped before", () => {
   const rig = proxied();
   const order = { kind: "stop", slots: [0] } as const;
   rig.step({ kind: "order", at: rig.now, pool: 1, id: "op-1", order, reason: "asked", random: 0.5 });
@@ -503,7 +503,7 @@ test("a proxy that was stopped before leaves with the others: what is asked of i
   );
 });
 
-test("an order reaches its pool, and the view shows it while it runs", () => {
+test("an order starts an operation of its pool, and the view shows it while it runs", () => {
   const rig = new ControllerRig({ pools: [poolSpec({ drainMs: 100 })] }).boot();
   const order = { kind: "restart", slots: undefined } as const;
   rig.step({ kind: "order", at: rig.now, pool: 0, id: "op-1", order, reason: "asked", random: 0.5 });
@@ -519,7 +519,7 @@ test("an order reaches its pool, and the view shows it while it runs", () => {
   assert.equal(rig.view.pools[0]?.workers[0]?.inFlight, 0);
 });
 
-test("a pool that is added during a shutdown is not waited for", () => {
+test("a pool that is added during a shutdown starts no worker and does not delay it", () => {
   const rig = new ControllerRig().boot();
   rig.shutdown();
   rig.step({ kind: "addPools", at: rig.now, specs: [poolSpec({ name: "late" })] });
@@ -530,7 +530,7 @@ test("a pool that is added during a shutdown is not waited for", () => {
   assert.equal(rig.state.exitCode, 0);
 });
 
-test("a controller whose pools were all removed is not healthy and goes on: others may come", () => {
+test("a controller without pools runs on unhealthy, and is ready again when a pool is added", () => {
   const rig = new ControllerRig().boot();
   const order = { kind: "reload", spec: emptied(poolSpec()) } as const;
   rig.step({ kind: "order", at: rig.now, pool: 0, id: "op-1", order, reason: "asked", random: 0.5 });
@@ -542,9 +542,9 @@ test("a controller whose pools were all removed is not healthy and goes on: othe
   assert.deepEqual([rig.view.pools.map(({ name }) => name), rig.view.ready], [["other"], true]);
 });
 
-test("a pool that is removed keeps no worker in reserve", () => {
-  const rig = new ControllerRig({ pools: [poolSpec(), poolSpec({ name: "spared", standby: 1 })] }).boot();
-  const order = { kind: "reload", spec: emptied(poolSpec({ name: "spared", standby: 1 })) } as const;
+test("removing a pool also stops its standby workers", () => {
+  const rig = new ControllerRig({ pools: [poolSpec(), poolSpec({ name: "backed", standby: 1 })] }).boot();
+  const order = { kind: "reload", spec: emptied(poolSpec({ name: "backed", standby: 1 })) } as const;
   rig.step({ kind: "order", at: rig.now, pool: 1, id: "op-1", order, reason: "asked", random: 0.5 });
   for (const slot of [0, 1, 2]) rig.exit(1, slot);
   assert.deepEqual(
@@ -560,7 +560,7 @@ function jobs(...conditions: readonly PoolSpec["restart"]["condition"][]): PoolS
   );
 }
 
-test("a completed worker does not make its pool unhealthy, and the controller runs on", () => {
+test("a completed worker does not make its pool unhealthy, and the controller keeps running", () => {
   const rig = new ControllerRig({ pools: [...jobs("on-failure"), poolSpec({ replicas: 1 })] }).boot();
   rig.exit(0, 0, 0);
   assert.equal(rig.state.phase, "running");
@@ -573,13 +573,13 @@ test("a completed worker does not make its pool unhealthy, and the controller ru
   );
 });
 
-test("a worker that failed under restart.policy never makes its pool unhealthy, and the controller runs on", () => {
+test("a worker that failed with restart policy never makes its pool unhealthy, and the controller keeps running", () => {
   const rig = new ControllerRig({ pools: [...jobs("never"), poolSpec({ replicas: 1 })] }).boot();
   rig.exit(0, 0, 1);
   assert.deepEqual([rig.state.phase, rig.view.pools[0]?.healthy], ["running", false]);
 });
 
-test("when every worker of every pool completed the controller exits 0", () => {
+test("the controller exits with 0 when every worker has completed", () => {
   const rig = new ControllerRig({ pools: jobs("on-failure", "never") }).boot();
   rig.exit(0, 0, 0);
   rig.exit(1, 0, 0);
@@ -587,27 +587,27 @@ test("when every worker of every pool completed the controller exits 0", () => {
   assert.deepEqual(rig.take().slice(-1), ["!finish 0"]);
 });
 
-test("when the last worker has ended and one has failed the controller exits 1", () => {
+test("the controller exits with 1 when all workers have completed or failed and at least one has failed", () => {
   const rig = new ControllerRig({ pools: jobs("on-failure", "never") }).boot();
   rig.exit(1, 0, 3);
   rig.exit(0, 0, 0);
   assert.deepEqual(rig.take().slice(-1), ["!finish 1"]);
 });
 
-test("workers that end by a signal during pre_stop_delay are replaced without using up restarts", () => {
+test("workers that exit by a signal during pre_stop_delay are replaced and do not count against the restart limit", () => {
   const { restart } = poolSpec();
   const pools = [poolSpec({ replicas: 1, restart: { ...restart, maxRestarts: 0 } })];
   const rig = new ControllerRig({ preStopDelayMs: 5000, pools }).boot();
   rig.shutdown();
   rig.exit(0, 0, 143);
   assert.deepEqual([rig.state.phase, rig.state.exitCode, rig.view.pools[0]?.readyCount], ["leaving", 0, 1]);
-  // From the stop on it stays down.
+  // Once the stop has begun, the worker stays down.
   rig.pass(5000);
   rig.exit(0, 0, 143);
   assert.deepEqual(rig.take().slice(-1), ["!finish 0"]);
 });
 
-test("while a group signal may arrive workers are sent no stop signal; workers that received it are sent none later", () => {
+test("a stop signal that workers have received with their process group is not sent again", () => {
   const rig = new ControllerRig().boot();
   rig.step({ kind: "shutdown", at: rig.now, reason: "received SIGTERM", exitCode: 0, settleMs: 50 });
   assert.deepEqual([rig.state.phase, rig.effects.some(({ kind }) => kind === "signal")], ["leaving", false]);

@@ -13,7 +13,7 @@ function routes(workers: readonly WorkerView[], changes: Partial<PoolView> = {})
   return [...routesOf(poolView(workers, changes))].sort(([a], [b]) => a - b);
 }
 
-test("only ready workers receive requests, and workers without a process or about to exit are unknown to the proxy", () => {
+test("only ready workers receive requests; starting, stopping and stopped workers are not among the endpoints", () => {
   const phases: Phase[] = ["down", "starting", "ready", "unready", "draining", "stopping", "backoff"];
   assert.deepEqual(routes(phases.map((phase, slot) => workerView(slot, phase))), [
     [2, "serving"],
@@ -22,7 +22,7 @@ test("only ready workers receive requests, and workers without a process or abou
   ]);
 });
 
-test("a worker whose probes pass is routed before it is ready, because it is ready once the proxy balances over it", () => {
+test("a worker whose probes pass is a serving endpoint before it is ready", () => {
   assert.deepEqual(routes([answering(0, 1), answering(1, 2, "unready"), workerView(2, "unready")]), [
     [0, "serving"],
     [1, "serving"],
@@ -30,7 +30,7 @@ test("a worker whose probes pass is routed before it is ready, because it is rea
   ]);
 });
 
-test("workers beyond the replicas are standby workers, in the order in which they answered", () => {
+test("the workers beyond replicas that answered last are standby workers", () => {
   const standby = workerView(3, "ready", { isStandby: true });
   assert.deepEqual(routes([workerView(0, "ready"), answering(1, 9), answering(2, 5), standby], { standby: 2 }), [
     [0, "serving"],
@@ -41,6 +41,6 @@ test("workers beyond the replicas are standby workers, in the order in which the
   assert.deepEqual(routes([workerView(0, "ready"), workerView(1, "ready"), answering(2, 5)]).at(-1), [2, "serving"]);
 });
 
-test("workers keep serving in panic", () => {
+test("an unready worker that serves in panic is a serving endpoint", () => {
   assert.deepEqual(routes([workerView(0, "unready", { servesInPanic: true })]), [[0, "serving"]]);
 });

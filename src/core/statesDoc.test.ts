@@ -17,7 +17,7 @@ function rows(): Map<string, string[]> {
   );
 }
 
-test("the page has a cell for every phase and every event, named after the function that decides", () => {
+test("the page has a cell for each phase and event, with the name of its function in the table", () => {
   const phases = Object.keys(table) as (keyof typeof table)[];
   const printed = rows();
   assert.deepEqual(new Set(printed.keys()), new Set(Object.keys(table.down)));
@@ -30,7 +30,7 @@ test("the page has a cell for every phase and every event, named after the funct
   }
 });
 
-test("the diagram uses only phases that exist", () => {
+test("the diagram contains exactly the phases of the table", () => {
   const diagram = /```mermaid\n([\s\S]*?)```/u.exec(statesPage())?.[1] ?? "";
   const arrows = [...diagram.matchAll(/^ {2}(\S+) --> (\S+?)(?::|$)/gmu)];
   assert.ok(arrows.length > 10);

@@ -15,7 +15,7 @@ function fold(...events: readonly Body<WorkerLifecycleEvent>[]): PoolTally {
 const EXITED = { kind: "exited", pid: 7, uptimeMs: 1 } as const;
 const STOPPING = { kind: "stopping", pid: 7, cause: "rollout", reason: "r" } as const;
 
-test("each event counts where it belongs and nowhere else", () => {
+test("each event increments exactly its own total", () => {
   const empty = EMPTY_TALLY;
   assert.deepEqual(fold({ kind: "spawned", pid: 7, revision: 1 }), { ...empty, spawns: 1 });
   assert.deepEqual(fold({ kind: "spawn_failed", reason: "r" }), { ...empty, spawnFailures: 1 });
@@ -24,7 +24,7 @@ test("each event counts where it belongs and nowhere else", () => {
   assert.deepEqual(fold({ kind: "gave_up", reason: "r" }), { ...empty, gaveUp: 1 });
 });
 
-test("what changes no total leaves the tally as it is", () => {
+test("an event without a total returns the same tally", () => {
   for (const event of [
     { kind: "starting", delayMs: 0, reason: "r" },
     { kind: "unready", reason: "r" },
@@ -34,17 +34,17 @@ test("what changes no total leaves the tally as it is", () => {
     assert.equal(tallyEvent(EMPTY_TALLY, { pool: "web", slot: 0, incarnation: 1, ...event }), EMPTY_TALLY, event.kind);
 });
 
-test("a stop without grace counts as a SIGKILL", () => {
+test("a stop with SIGKILL counts as a SIGKILL", () => {
   assert.equal(fold({ ...STOPPING, signal: "SIGKILL", graceMs: 0 }).sigkills, 1);
 });
 
-test("limits are counted by kind", () => {
+test("reached limits are counted by kind", () => {
   const kinds: readonly LimitKind[] = ["lifespan", "memory", "memory_hard", "requests", "memory"];
   const { limitEvents } = fold(...kinds.map((limit) => ({ kind: "limit_reached", limit, reason: "r" }) as const));
   assert.deepEqual(limitEvents, { lifespan: 1, memory: 2, memory_hard: 1, requests: 1 });
 });
 
-test("exits are counted by plan and by code or signal", () => {
+test("exits are counted by planned or unplanned and by exit code or signal", () => {
   const { exits } = fold(
     { ...EXITED, planned: false, status: { kind: "code", code: 3 } },
     { ...EXITED, planned: false, status: { kind: "code", code: 3 } },
@@ -54,7 +54,7 @@ test("exits are counted by plan and by code or signal", () => {
   assert.deepEqual(exits, { "unplanned/3": 2, "unplanned/SIGSEGV": 1, "planned/SIGTERM": 1 });
 });
 
-test("a duration falls into the first bucket that holds it, the longest into the last", () => {
+test("a duration is counted in the first bucket whose limit it does not exceed, or in the last one", () => {
   const { timeToReady, stopDuration } = fold(
     { kind: "ready", afterMs: 0, evidence: "probe" },
     { kind: "ready", afterMs: 1, evidence: "probe" },
@@ -70,7 +70,7 @@ test("a duration falls into the first bucket that holds it, the longest into the
   assert.equal(stopDuration.sumSeconds, 2);
 });
 
-test("no event ever makes a total smaller", () => {
+test("no event decreases a total", () => {
   const events: readonly Body<WorkerLifecycleEvent>[] = [
     { kind: "starting", delayMs: 0, reason: "r" },
     { kind: "spawned", pid: 7, revision: 1 },
@@ -102,12 +102,12 @@ function numbersOf(value: object, path = ""): Map<string, number> {
   return numbers;
 }
 
-test("a drain counts how long it took and what it cut off", () => {
+test("a drain adds its duration and the number of requests it cut off", () => {
   const tally = fold({ kind: "drained", afterMs: 30, cut: 2 });
   assert.equal(tally.requestsCut, 2);
   assert.equal(tally.drainDuration.sumSeconds, 0.03);
 });
 
-test("spares that are put to work are counted", () => {
+test("promotions of standby workers are counted", () => {
   assert.equal(fold({ kind: "enlisted", reason: "web-0 is missing" }).enlistments, 1);
 });

@@ -12,11 +12,11 @@ after(() => rmSync(directory, { recursive: true }));
 
 const at = (name: string) => join(directory, name);
 
-function refusal(message: RegExp): (error: unknown) => boolean {
+function fileError(message: RegExp): (error: unknown) => boolean {
   return (error) => error instanceof FileError && message.test(error.message);
 }
 
-test("a regular file is read whole, also through a symbolic link", async () => {
+test("a regular file is read completely, also through a symbolic link", async () => {
   const text = "x".repeat(200_000);
   writeFileSync(at("file"), text);
   symlinkSync("file", at("link"));
@@ -25,32 +25,35 @@ test("a regular file is read whole, also through a symbolic link", async () => {
   assert.match((await readWholeFile("/proc/self/status")).bytes.toString(), /^Name:/u);
 });
 
-test("anything but a regular file is refused at once, by its kind", async (context) => {
+test("FIFOs, directories, sockets and devices are rejected at once, and the error names the type", async (context) => {
   execFileSync("mkfifo", [at("fifo")]);
   mkdirSync(at("directory"));
   const server = createServer().listen(at("socket"));
   context.after(() => server.close());
   await new Promise((resolve) => server.once("listening", resolve));
   symlinkSync("fifo", at("to-fifo"));
-  await assert.rejects(readWholeFile(at("fifo")), refusal(/^it is a FIFO, expected a file$/u));
-  await assert.rejects(readWholeFile(at("to-fifo")), refusal(/FIFO/u));
-  await assert.rejects(readWholeFile(at("directory")), refusal(/it is a directory, expected a file/u));
-  await assert.rejects(readWholeFile(at("socket")), refusal(/it is a socket/u));
+  await assert.rejects(readWholeFile(at("fifo")), fileError(/^it is a FIFO, expected a file$/u));
+  await assert.rejects(readWholeFile(at("to-fifo")), fileError(/FIFO/u));
+  await assert.rejects(readWholeFile(at("directory")), fileError(/it is a directory, expected a file/u));
+  await assert.rejects(readWholeFile(at("socket")), fileError(/it is a socket/u));
   for (const device of ["/dev/zero", "/dev/null"])
-    await assert.rejects(readWholeFile(device), refusal(/it is a device/u));
-  await assert.rejects(readWholeFile(at("to-fifo"), { isDirect: true }), refusal(/it is a symlink/u));
+    await assert.rejects(readWholeFile(device), fileError(/it is a device/u));
+  await assert.rejects(readWholeFile(at("to-fifo"), { isDirect: true }), fileError(/it is a symlink/u));
 });
 
-test("a file that is missing or too large is refused with the reason", async () => {
-  await assert.rejects(readWholeFile(at("none")), refusal(/^there is no such file$/u));
-  await assert.rejects(readWholeFile(at("file/x")), refusal(/^there is no such file$/u));
+test("a missing or too large file is rejected with the reason", async () => {
+  await assert.rejects(readWholeFile(at("none")), fileError(/^there is no such file$/u));
+  await assert.rejects(readWholeFile(at("file/x")), fileError(/^there is no such file$/u));
   writeFileSync(at("large"), "12345");
   assert.equal((await readWholeFile(at("large"), { maxBytes: 5 })).bytes.length, 5);
-  await assert.rejects(readWholeFile(at("large"), { maxBytes: 4 }), refusal(/larger than the 4 bytes/u));
-  // Endless, though its size is 0.
-  await assert.rejects(readWholeFile("/proc/self/pagemap", { maxBytes: 1 << 20 }), refusal(/larger than/u));
+  await assert.rejects(readWholeFile(at("large"), { maxBytes: 4 }), fileError(/larger than the 4 bytes/u));
+  // Its size is reported as 0, but reading it does not end.
+  await assert.rejects(readWholeFile("/proc/self/pagemap", { maxBytes: 1 << 20 }), fileError(/larger than/u));
 });
 
-test("a file that is not read in time is refused", async () => {
-  await assert.rejects(readWholeFile("/proc/self/pagemap", { maxBytes: 1e9, boundMs: 1 }), refusal(/within 0\.001 s/u));
+test("a file that cannot be read in time is rejected", async () => {
+  await assert.rejects(
+    readWholeFile("/proc/self/pagemap", { maxBytes: 1e9, boundMs: 1 }),
+    fileError(/within 0\.001 s/u),
+  );
 });

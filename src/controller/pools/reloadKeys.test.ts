@@ -1,4 +1,4 @@
-/** A reload of every key of the configuration reaches the parts that the key's class promises, and no others. */
+/** A reload of each configuration key changes the parts that the key's class names, and no others. */
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -27,7 +27,7 @@ after(() => rmSync(directory, { recursive: true, force: true }));
 const ports = await freePorts(CASE_PORTS);
 const CASES = keyCases(directory, ports);
 
-/** Keys of the schema as the cases name them. The name of a pool has no class: another name is another pool. */
+/** Keys of the schema as the cases name them. A pool's name has no class because another name is another pool. */
 const KEYS = new Map(
   [...changeClasses()]
     .map(([path, classes]) => [path.replace("supervisor.workers[].", ""), classes] as const)
@@ -37,7 +37,7 @@ const KEYS = new Map(
 const configuration = (key: string, value: unknown, pool: Block) =>
   configurationWith(key, value, pool, directory, ports);
 
-/** Parts that a key of a class may change besides its own: the specification says what workers are launched with. */
+/** Parts that a key of each class may change. The policy contains the revision that workers are launched with. */
 const MAY_CHANGE: Readonly<Record<ChangeClass, readonly (keyof Picture)[]>> = {
   launch: ["launch", "policy"],
   proxy: ["proxy"],
@@ -45,7 +45,7 @@ const MAY_CHANGE: Readonly<Record<ChangeClass, readonly (keyof Picture)[]>> = {
   refused: [],
 };
 
-test("every key of the schema has a case, and every case has its key", () => {
+test("the schema's keys and the test cases are the same set", () => {
   const cases = new Set(Object.keys(CASES));
   assert.deepEqual({ without: [...KEYS.keys()].filter((key) => !cases.has(key)) }, { without: [] });
   assert.deepEqual({ unknown: [...cases].filter((key) => !KEYS.has(key)) }, { unknown: [] });
@@ -53,13 +53,13 @@ test("every key of the schema has a case, and every case has its key", () => {
 
 for (const [key, each] of Object.entries(CASES)) {
   if ("other" in each)
-    test(`${key} has one valid value, so no reload changes it`, async () => {
+    test(`${key} has only one valid value, so no reload can change it`, async () => {
       const scene = ReloadScene.start(configuration(key, each.other, each.pool));
       await assert.rejects(scene, ({ message }: Error) => message.includes(key.slice(0, key.lastIndexOf("."))));
     });
   else {
     const isSkipped = each.needsRoot === true && process.getuid?.() !== 0;
-    test(`a reload of ${key} takes ${each.classes.join(" and ")}`, { skip: isSkipped }, () => {
+    test(`a reload that changes ${key} has the effect of class ${each.classes.join(" and ")}`, { skip: isSkipped }, () => {
       assert.deepEqual(KEYS.get(key), each.classes, "the declared class");
       return assertReloaded(key, each);
     });
@@ -67,9 +67,9 @@ for (const [key, each] of Object.entries(CASES)) {
 }
 
 for (const [key, each] of Object.entries(blockCases(ports))) {
-  const takes = each.classes.join(" and ");
-  test(`a reload that adds the block ${key} takes ${takes}`, () => assertReloaded(key, each));
-  test(`a reload that removes the block ${key} takes ${takes}`, () =>
+  const classes = each.classes.join(" and ");
+  test(`a reload that adds the block ${key} has the effect of class ${classes}`, () => assertReloaded(key, each));
+  test(`a reload that removes the block ${key} has the effect of class ${classes}`, () =>
     assertReloaded(key, { ...each, before: each.after, after: each.before }));
 }
 
@@ -90,7 +90,7 @@ async function assertReloaded(key: string, { classes, before, after, pool }: Cha
     else if (!mayChange.has(part)) assert.equal(second[part], first[part], `${part} has not changed`);
   }
   const isReplaced = classes.includes("launch");
-  assert.equal(new Set(revisions(scene)).size, 1, "all workers are of one revision");
+  assert.equal(new Set(revisions(scene)).size, 1, "all workers have the same revision");
   assert.equal(
     revisions(scene)[0] === revision,
     !isReplaced,
@@ -105,7 +105,7 @@ function revisions(scene: ReloadScene): number[] {
     .flatMap(({ workers }) => workers.flatMap(({ pid, revision }) => (pid === undefined ? [] : [revision])));
 }
 
-test("a starting worker is probed at the health_check_path of the reloaded configuration", async () => {
+test("a worker that starts after a reload is probed at the new health_check_path", async () => {
   const key = "server.health_check_path";
   using scene = await ReloadScene.start(configuration(key, "/old", {}));
   await scene.reload(configuration(key, "/new", {}));
@@ -113,7 +113,7 @@ test("a starting worker is probed at the health_check_path of the reloaded confi
   assert.equal(firstQuestion?.kind === "http" && firstQuestion.path, "/new");
 });
 
-test("a failed reload restores every part", async () => {
+test("a failed reload restores specification, launch plans and proxy settings", async () => {
   const server = { socket_arg: { name: "--socket" }, listener_address: "127.0.0.1", listener_port: ports };
   const old = { server, metrics: {}, autoscale: { max: 3, cpu: 1 }, limits: { memory: "1GiB" } };
   const next = {
@@ -133,7 +133,7 @@ test("a failed reload restores every part", async () => {
   assert.deepEqual(scene.config, config);
 });
 
-test("a reload refuses a metrics.port whose range running workers use, and accepts an unchanged one", async () => {
+test("a reload rejects a metrics.port whose range overlaps ports in use by workers, but accepts an unchanged one", async () => {
   const measured = (port: number, more: Block = {}) => configuration("metrics.port", port, more);
   using scene = await ReloadScene.start(measured(ports + 30));
   const { refused } = await scene.reload(measured(ports + 31));
@@ -144,7 +144,7 @@ test("a reload refuses a metrics.port whose range running workers use, and accep
   assert.deepEqual((await scene.reload(measured(ports + 30, { replicas: 2 }))).refused, []);
 });
 
-test("a revision knows only what workers are launched with", () => {
+test("the type LaunchedPool has only keys that require new processes", () => {
   const look = (launched: LaunchedPool) => [
     launched.env,
     launched.metrics?.port,
@@ -159,7 +159,7 @@ test("a revision knows only what workers are launched with", () => {
   assert.ok(look);
 });
 
-test("after a failed reload limits are watched and the pool is scaled as before", async () => {
+test("after a failed reload the memory limit and the autoscaler are active again", async () => {
   const probes = { startup: { exec: ["true"] } };
   const old = { probes, autoscale: { max: 3, cpu: 1 }, limits: { memory: "1TiB" } };
   using scene = await ReloadScene.start(configuration("umask", "022", old));
@@ -180,14 +180,14 @@ test("after a failed reload limits are watched and the pool is scaled as before"
   scene.newWorkers = "silent";
   await scene.reload(configuration("umask", "022", { probes }), true);
   for (const clock of Object.values(clocks)) clock.pass(10_000);
-  assert.deepEqual(areArmed(), [false, false], "the new specification has neither");
+  assert.deepEqual(areArmed(), [false, false], "the new specification has neither limit nor autoscaler");
   scene.failSilent();
   await scene.settle();
   assert.ok(scene.events.some(({ kind }) => kind === "operation_failed"));
   assert.deepEqual(areArmed(), [true, true]);
 });
 
-test("revisions of running workers are kept, regardless of the number of reloads", async () => {
+test("a revision is kept as long as a worker of it runs, regardless of the number of reloads", async () => {
   using scene = await ReloadScene.start(configuration("env", { N: "0" }, {}));
   const [oldest] = revisions(scene);
   scene.processes.ignoresSignals = true;

@@ -8,7 +8,7 @@ import { RuntimeDirectory, requirePassable } from "./runtimeDirectory.ts";
 
 const SILENT = { debug() {}, info() {}, warn() {}, error() {} };
 
-test("its directories may be passed through by every user, whatever the umask says", () => {
+test("every user may traverse the created directories, regardless of the umask", () => {
   const parent = realpathSync(mkdtempSync(join(tmpdir(), "monoceros-runtime-")));
   const umask = process.umask(0o077);
   try {
@@ -17,14 +17,18 @@ test("its directories may be passed through by every user, whatever the umask sa
     for (const path of [join(parent, "a"), join(parent, "a", "b"), runtime.path, join(runtime.path, "web"), inner])
       assert.equal(statSync(path).mode & 0o777, 0o711, path);
     chmodSync(inner, 0o700);
-    assert.equal(statSync(runtime.directory(["web", "envoy"])).mode & 0o777, 0o700, "what is there keeps its mode");
+    assert.equal(
+      statSync(runtime.directory(["web", "envoy"])).mode & 0o777,
+      0o700,
+      "an existing directory keeps its mode",
+    );
   } finally {
     process.umask(umask);
     rmSync(parent, { recursive: true });
   }
 });
 
-test("where nothing can be written the error names both places and what to mount", () => {
+test("if no location is writable the error names both locations and what to mount", () => {
   const parent = mkdtempSync(join(tmpdir(), "monoceros-runtime-"));
   const before = process.env["TMPDIR"];
   const file = join(parent, "file");
@@ -47,7 +51,7 @@ test("where nothing can be written the error names both places and what to mount
   }
 });
 
-test("a directory that another user may not enter is named with what to do", () => {
+test("the error for a directory that the worker's user cannot enter names it and suggests a chmod", () => {
   const closed = realpathSync(mkdtempSync(join(tmpdir(), "monoceros-runtime-")));
   try {
     assert.throws(

@@ -5,8 +5,8 @@ import type { Slot } from "../../core/identity.ts";
 import type { LaunchPlan } from "../../runtime/process/launch.ts";
 import { WorkerPlaces } from "./workerPlaces.ts";
 
-/** Arguments and PORT of the worker of slot 2. */
-function placed(pool: string): { args: readonly string[]; port: string | undefined } {
+/** Arguments and PORT of the worker in slot 2. */
+function argsAndPort(pool: string): { args: readonly string[]; port: string | undefined } {
   const parsed = parseConfig(`supervisor: {workers: [{name: web, exec: x, ${pool}}]}`, "c.yaml", {});
   const config = parsed.ok ? parsed.config.supervisor.pools[0] : undefined;
   assert.ok(config !== undefined, JSON.stringify(parsed));
@@ -14,16 +14,16 @@ function placed(pool: string): { args: readonly string[]; port: string | undefin
   return { args: places.argsOf(2 as Slot), port: places.envOf(2 as Slot)["PORT"] };
 }
 
-test("start_port alone adds no argument: an interpreter's script stays first", () => {
-  assert.deepEqual(placed("args: [server.js], server: {start_port: 9100}"), { args: ["server.js"], port: "9102" });
-  assert.deepEqual(placed('args: [app, "-p{{.Port}}"], server: {start_port: 9100}'), {
+test("start_port without port_arg sets PORT and adds no argument", () => {
+  assert.deepEqual(argsAndPort("args: [server.js], server: {start_port: 9100}"), { args: ["server.js"], port: "9102" });
+  assert.deepEqual(argsAndPort('args: [app, "-p{{.Port}}"], server: {start_port: 9100}'), {
     args: ["app", "-p9102"],
     port: "9102",
   });
 });
 
-test("port_arg puts its name and value before the arguments, without a name only the value", () => {
-  const portArg = (keys: string) => placed(`args: [app], server: {port_arg: {${keys}, start_port: 9100}}`);
+test("port_arg prepends its name and value to the arguments, or only the value if it has no name", () => {
+  const portArg = (keys: string) => argsAndPort(`args: [app], server: {port_arg: {${keys}, start_port: 9100}}`);
   assert.deepEqual(portArg("name: --port").args, ["--port", "9102", "app"]);
   assert.deepEqual(portArg('value_template: "--port={{.Port}}"'), { args: ["--port=9102", "app"], port: "9102" });
 });

@@ -3,19 +3,19 @@ import { test } from "node:test";
 import { instant } from "../../base/time.ts";
 import { EMPTY_QUEUE, foldQueue, isSuspicious, type QueueState, stalledMs } from "./acceptQueue.ts";
 
-/** The state after looks a second apart, each given by the connections that wait. */
-function after(...looks: readonly (readonly string[])[]): QueueState {
+/** The state after samples one second apart, each given as the connections that wait. */
+function after(...samples: readonly (readonly string[])[]): QueueState {
   let state = EMPTY_QUEUE;
-  for (const [second, waiting] of looks.entries())
+  for (const [second, waiting] of samples.entries())
     state = foldQueue(state, { at: instant(second * 1000), length: waiting.length, waiting: new Set(waiting) });
   return state;
 }
 
-test("a queue is stalled while all connections that were seen waiting still wait, even if others join", () => {
+test("a queue is stalled as long as all connections of the first sample still wait, even if others join", () => {
   assert.equal(stalledMs(after(["a"], ["a", "b"], ["a", "b", "c"]), instant(2000)), 2000);
 });
 
-test("a queue that is never empty but moves is not stalled", () => {
+test("a queue that is never empty but whose connections are accepted is not stalled", () => {
   assert.equal(stalledMs(after(["a", "b"], ["b", "c"], ["c", "d"], ["d", "e"]), instant(3000)), 0);
 });
 
@@ -25,10 +25,11 @@ test("an empty queue ends a stall", () => {
 });
 
 test("connections are identified only after two non-empty samples in a row", () => {
-  const look = (state: QueueState, at: number) => foldQueue(state, { at: instant(at), length: 1, waiting: undefined });
-  const once = look(EMPTY_QUEUE, 0);
+  const sample = (state: QueueState, at: number) =>
+    foldQueue(state, { at: instant(at), length: 1, waiting: undefined });
+  const once = sample(EMPTY_QUEUE, 0);
   assert.deepEqual(
-    [isSuspicious(EMPTY_QUEUE), isSuspicious(once), isSuspicious(look(once, 1000))],
+    [isSuspicious(EMPTY_QUEUE), isSuspicious(once), isSuspicious(sample(once, 1000))],
     [false, false, true],
   );
 });

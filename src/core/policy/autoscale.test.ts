@@ -25,17 +25,17 @@ interface Change {
   readonly reason: string;
 }
 
-/** A pool whose load is shared evenly: what `load(ms)` gives, in units of the target's value. */
+/** A pool that shares the load evenly. `load(ms)` is the load of the whole pool, in units of the target. */
 class LoadModel {
   readonly changes: Change[] = [];
   readonly policy: AutoscalePolicy;
   replicas: number;
   state: AutoscaleState = newAutoscale();
   #ms = 0;
-  /** Workers that are started and not ready yet, with the time they are. */
+  /** Times at which workers that are booting become ready. */
   readonly #booting: number[] = [];
   readonly #bootMs: number;
-  /** The most that one worker can be busy. */
+  /** Maximum load that one worker can show. */
   readonly #saturation: number;
 
   constructor(
@@ -75,7 +75,7 @@ class LoadModel {
   }
 }
 
-test("more load than the target for fifteen seconds brings as many workers as meet it, at once", () => {
+test("a load above the target for upAfterMs adds as many workers as the target requires in one step", () => {
   const model = new LoadModel(policyOf(), 4);
   model.run(14_000, () => 40);
   assert.deepEqual(model.changes, []);
@@ -89,10 +89,10 @@ test("more load than the target for fifteen seconds brings as many workers as me
   ]);
 });
 
-test("fewer workers only after five minutes in which fewer were enough all the time", () => {
+test("workers are removed only after fewer would have been enough for all of downAfterMs", () => {
   const model = new LoadModel(policyOf(), 10);
   model.run(290_000, () => 8);
-  // One short rise and the time begins anew.
+  // A short rise restarts the period.
   model.run(1000, () => 39);
   model.run(299_000, () => 8);
   assert.deepEqual(model.changes, []);
@@ -101,7 +101,7 @@ test("fewer workers only after five minutes in which fewer were enough all the t
   assert.equal(model.replicas, 3, "8 of 12 is below the target by the tolerance, 8 of 8 is not");
 });
 
-test("a peak shorter than the time for up changes nothing", () => {
+test("a peak shorter than upAfterMs changes nothing", () => {
   const model = new LoadModel(policyOf(), 4);
   for (let peak = 0; peak < 20; peak++) {
     model.run(12_000, () => 100);
@@ -110,17 +110,17 @@ test("a peak shorter than the time for up changes nothing", () => {
   assert.deepEqual(model.changes, []);
 });
 
-test("values within the tolerance around the target change nothing", () => {
+test("loads within the tolerance around the target change nothing", () => {
   const model = new LoadModel(policyOf(), 10);
   model.run(1_000_000, (ms) => 40 * (1 + 0.09 * Math.sin(ms / 7000)));
   assert.deepEqual(model.changes, []);
 });
 
-test("the target of CPU is that of a worker, and one that is used up entirely brings more step by step", () => {
+test("with saturated workers a CPU target adds workers in several steps", () => {
   const policy = policyOf({ targetCpu: 0.7, targetInFlight: undefined });
   const model = new LoadModel(policy, 2, { saturation: 1, bootMs: 3000 });
   model.run(600_000, () => 9);
-  // Thirteen would meet the target, twelve are within its tolerance.
+  // Thirteen workers would meet the target; twelve are within its tolerance.
   assert.equal(model.replicas, 12);
   assert.match(model.changes[0]?.reason ?? "", /^more wanted for 15s: 1 CPUs a worker, the target is 0\.7$/u);
   const counts = model.changes.map(({ replicas }) => replicas);
@@ -130,7 +130,7 @@ test("the target of CPU is that of a worker, and one that is used up entirely br
   );
 });
 
-test("while workers are missing there are never fewer", () => {
+test("no workers are removed while some are not ready", () => {
   const policy = policyOf({ downAfterMs: 20_000 });
   let state = newAutoscale();
   for (let ms = 0; ms < 200_000; ms += PERIOD_MS) {
@@ -141,7 +141,7 @@ test("while workers are missing there are never fewer", () => {
   }
 });
 
-test("without numbers or ready workers nothing changes, and the time begins anew", () => {
+test("a sample without a load or without ready workers changes nothing and restarts the period", () => {
   const policy = policyOf();
   let state = newAutoscale();
   const feed = (fromMs: number, toMs: number, changes: Partial<AutoscaleSample>) => {
@@ -161,7 +161,7 @@ test("without numbers or ready workers nothing changes, and the time begins anew
   assert.equal(feed(31_000, 47_000, {}), 10);
 });
 
-test("a number that somebody else set starts the time anew, one outside of the bounds is brought back at once", () => {
+test("a replica count changed by others restarts the period, and one outside the limits is corrected at once", () => {
   const policy = policyOf({ minReplicas: 2, maxReplicas: 6 });
   const sampleOf = (ms: number, replicas: number) => ({
     at: instant(ms),
@@ -182,7 +182,7 @@ test("a number that somebody else set starts the time anew, one outside of the b
   assert.equal(decideReplicas(state, sampleOf(30_000, 1), policy).replicas, 2);
 });
 
-test("a day of sun and night: as few changes as steps, always within the bounds, the target met all the time", () => {
+test("a daily load curve is followed within the limits, without overload, and with one rise and one fall", () => {
   const policy = policyOf({ minReplicas: 3, maxReplicas: 30 });
   const model = new LoadModel(policy, 3, { bootMs: 5000 });
   const dayMs = 24 * 3_600_000;
@@ -196,7 +196,7 @@ test("a day of sun and night: as few changes as steps, always within the bounds,
   const counts = model.changes.map(({ replicas }) => replicas);
   assert.ok(Math.min(...counts) >= 3 && Math.max(...counts) <= 30);
   assert.ok(Math.max(...counts) >= 23);
-  // Up to noon, down after it: no way back.
+  // The number rises until noon and falls after it.
   const peak = counts.indexOf(Math.max(...counts));
   assert.deepEqual(
     counts.slice(0, peak + 1),
@@ -227,7 +227,7 @@ function startIn({ minReplicas, maxReplicas }: AutoscalePolicy, ratio: number): 
 
 const ratios = fc.double({ min: 0, max: 1, noNaN: true });
 
-test("property: constant load changes the number at most once, and then meets the target or a bound", () => {
+test("property: a constant load changes the number at most once, and the result meets the target or a limit", () => {
   fc.assert(
     fc.property(policies, ratios, fc.double({ min: 0, max: 400, noNaN: true }), (policy, start, load) => {
       const model = new LoadModel(policy, startIn(policy, start));
@@ -242,7 +242,7 @@ test("property: constant load changes the number at most once, and then meets th
   );
 });
 
-test("property: constant load on workers that are used up entirely or boot slowly changes the number in one direction only", () => {
+test("property: a constant load on saturated or slowly booting workers changes the number in one direction only", () => {
   fc.assert(
     fc.property(
       policies,
@@ -264,7 +264,7 @@ test("property: constant load on workers that are used up entirely or boot slowl
   );
 });
 
-test("property: noise within the tolerance on either side of a steady load never makes the number go back", () => {
+test("property: noise within the tolerance around a steady load never reverses a change", () => {
   fc.assert(
     fc.property(
       policies,
@@ -276,7 +276,7 @@ test("property: noise within the tolerance on either side of a steady load never
         const values = noise[Symbol.iterator]();
         model.run(policy.upAfterMs * 4 + policy.downAfterMs * 2 + 60_000, () => {
           const next = values.next();
-          // 4 % around: the distance between up and down is twice the tolerance.
+          // Noise of ±4 %: the thresholds for up and down are twice the tolerance apart.
           return load * (0.96 + 0.08 * (next.done === true ? 0.5 : next.value));
         });
         const counts = [startIn(policy, start), ...model.changes.map(({ replicas }) => replicas)];
@@ -288,7 +288,7 @@ test("property: noise within the tolerance on either side of a steady load never
   );
 });
 
-test("property: more load never asks for fewer workers", () => {
+test("property: more load never results in fewer workers", () => {
   const loads = fc.array(
     fc.tuple(fc.double({ min: 0, max: 400, noNaN: true }), fc.double({ min: 0, max: 100, noNaN: true })),
     {
@@ -321,7 +321,7 @@ test("property: more load never asks for fewer workers", () => {
   );
 });
 
-test("property: any samples keep the number within the bounds and the memory of them small", () => {
+test("property: for any samples the number stays within the limits, and the stored history stays small", () => {
   const samples = fc.array(
     fc.record({
       waitMs: fc.integer({ min: 0, max: 30_000 }),

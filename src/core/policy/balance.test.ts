@@ -14,7 +14,7 @@ import {
   type WorkWindow,
 } from "./balance.ts";
 
-/** CPU seconds and requests of slots 0, 1, …, all of the first incarnation. */
+/** CPU seconds and requests of slots 0, 1, …, all in their first incarnation. */
 function sample(atMs: number, ...work: readonly (readonly [(number | undefined)?, number?])[]): WorkSample {
   const workers = work.map(
     ([cpuSeconds, requests], slot): WorkReading => ({ slot, incarnation: 1, cpuSeconds, requests }),
@@ -22,7 +22,7 @@ function sample(atMs: number, ...work: readonly (readonly [(number | undefined)?
   return { at: instant(atMs), workers };
 }
 
-test("the spread is the most over the mean of what was done in the window", () => {
+test("the spread is the maximum divided by the mean of the work in the window", () => {
   const balance = decideBalance([sample(0, [10, 1000], [20, 0])], sample(60_000, [40, 1300], [30, 100]));
   assert.equal(balance.cpuSpread, 1.5);
   assert.equal(balance.requestsSpread, 1.5);
@@ -32,13 +32,13 @@ test("the spread is the most over the mean of what was done in the window", () =
   ]);
 });
 
-test("an even pool has a spread of 1, one worker that does everything that of their number", () => {
+test("the spread is 1 for equal workers, and the number of workers if one does all the work", () => {
   const start = sample(0, [0], [0], [0], [0]);
   assert.equal(decideBalance([start], sample(60_000, [9], [9], [9], [9])).cpuSpread, 1);
   assert.equal(decideBalance([start], sample(60_000, [9], [0], [0], [0])).cpuSpread, 4);
 });
 
-test("too little work says nothing, because chance and the clock's steps would speak", () => {
+test("too little work gives no spread", () => {
   const start = sample(0, [0, 0], [0, 0]);
   const idle = decideBalance([start], sample(60_000, [0.02, 3], [0, 0]));
   assert.deepEqual([idle.cpuSpread, idle.requestsSpread], [undefined, undefined]);
@@ -47,11 +47,11 @@ test("too little work says nothing, because chance and the clock's steps would s
   assert.deepEqual([busy.cpuSpread, busy.requestsSpread], [2, 2]);
 });
 
-test("one worker alone has no spread", () => {
+test("a single worker has no spread", () => {
   assert.equal(decideBalance([sample(0, [0])], sample(60_000, [50])).cpuSpread, undefined);
 });
 
-test("numbers that cannot be had leave out their worker, and the spread where fewer than two are left", () => {
+test("workers with unknown numbers are left out, and with fewer than two known workers there is no spread", () => {
   const start = sample(0, [0], [0], [undefined]);
   const some = decideBalance([start], sample(60_000, [30], [10], [undefined]));
   assert.equal(some.cpuSpread, 1.5);
@@ -59,7 +59,7 @@ test("numbers that cannot be had leave out their worker, and the spread where fe
   assert.equal(decideBalance([start], sample(60_000, [30], [undefined], [undefined])).cpuSpread, undefined);
 });
 
-test("a successor is compared by its own rate, from the sample that first saw it", () => {
+test("a successor's rate is measured from the first sample that contains it", () => {
   const successor = (cpuSeconds: number): WorkReading => ({
     slot: 1,
     incarnation: 2,
@@ -80,16 +80,16 @@ test("a successor is compared by its own rate, from the sample that first saw it
   assert.equal(balance.cpuSpread, 1);
 });
 
-test("who was never seen before, or too short a while ago, is left out", () => {
+test("workers without an earlier sample, or with one that is too recent, are left out", () => {
   assert.deepEqual(decideBalance([], sample(60_000, [1], [1])).workers, []);
   assert.deepEqual(decideBalance([sample(59_000, [1], [1])], sample(60_000, [2], [2])).workers, []);
 });
 
-test("a count that went back is no work", () => {
+test("a counter that decreased counts as no work", () => {
   assert.equal(decideBalance([sample(0, [0, 900])], sample(60_000, [1, 5])).workers[0]?.requestsPerSecond, 0);
 });
 
-test("the window keeps samples at a distance, and one that is as old as the window is long", () => {
+test("the window keeps a bounded number of samples that span its length", () => {
   let window: WorkWindow = [];
   for (let atMs = 0; atMs <= 300_000; atMs += 1000) {
     window = addSample(window, sample(atMs));
@@ -107,7 +107,7 @@ function balanceOf(...ratios: readonly number[]): Balance {
   return decideBalance([sample(0, ...ratios.map(() => [0, 0] as const))], sample(60_000, ...work));
 }
 
-test("advice names what would help in each mode where one worker is much busier", () => {
+test("the advice for an uneven pool depends on its traffic mode and algorithm", () => {
   const uneven = balanceOf(0.9, 0.2, 0.1);
   const advice = (distribution: Distribution) => {
     const { verdict, text } = decideAdvice(distribution, uneven);
@@ -124,7 +124,7 @@ test("advice names what would help in each mode where one worker is much busier"
   assert.match(advice({ mode: "proxy", algorithm: "LEAST_REQUEST" }), /max_concurrent_per_worker: 1/u);
 });
 
-test("advice leaves alone what is even, harmless, full or unknown", () => {
+test("an even, lightly loaded, fully loaded or unmeasured pool is not uneven", () => {
   const verdict = (balance: Balance) => decideAdvice(PROXY, balance).verdict;
   assert.equal(verdict(balanceOf(0.8, 0.7)), "even");
   assert.equal(verdict(balanceOf(0.4, 0.02)), "even");
@@ -134,7 +134,7 @@ test("advice leaves alone what is even, harmless, full or unknown", () => {
   assert.equal(verdict(balanceOf(0, 0)), "unknown");
 });
 
-test("requests are judged where CPU is not known", () => {
+test("the verdict is based on requests if CPU usage is unknown", () => {
   const byRequests = decideBalance([sample(0, [undefined, 0], [undefined, 0])], {
     ...sample(60_000, [undefined, 900], [undefined, 100]),
   });

@@ -19,7 +19,7 @@ function later(ms: number): Instant {
   return after(AT, ms);
 }
 
-test("at once are replaced max_unavailable workers, else a quarter of the replicas, and always one", () => {
+test("at most max_unavailable workers are replaced at a time, or a quarter of the replicas if it is 0, and at least one", () => {
   const most = (replicas: number, maxUnavailable: number) => maxReplacedAtOnce({ ...CAP, replicas, maxUnavailable });
   assert.deepEqual([most(8, 3), most(8, 0), most(7, 0), most(1, 0), most(3, 0), most(1000, 0)], [3, 2, 1, 1, 1, 250]);
 });
@@ -33,7 +33,7 @@ test("a single failing worker is replaced at once", () => {
   });
 });
 
-test("when all workers fail together a quarter is replaced, those in front first, and the others wait", () => {
+test("if all workers fail at once, the first quarter of the list is replaced and the others wait", () => {
   assert.deepEqual(decideLivenessReplacements(NO_REPLACEMENTS, [7, 6, 5, 4, 3, 2, 1, 0], AT, CAP), {
     replace: [7, 6],
     history: {
@@ -47,53 +47,53 @@ test("when all workers fail together a quarter is replaced, those in front first
   });
 });
 
-test("workers that fail one after the other are held back as well, also when nobody failed in between", () => {
+test("workers that fail one after another are limited too, also after a moment without failures", () => {
   const first = decideLivenessReplacements(NO_REPLACEMENTS, [0], AT, CAP);
-  const calm = decideLivenessReplacements(first.history, [], later(10), CAP);
-  assert.deepEqual(calm.replace, []);
-  assert.equal(calm.retryAt, undefined);
-  const second = decideLivenessReplacements(calm.history, [1], later(20), CAP);
+  const none = decideLivenessReplacements(first.history, [], later(10), CAP);
+  assert.deepEqual(none.replace, []);
+  assert.equal(none.retryAt, undefined);
+  const second = decideLivenessReplacements(none.history, [1], later(20), CAP);
   assert.deepEqual(second.replace, [1]);
   const third = decideLivenessReplacements(second.history, [2], later(30), CAP);
   assert.deepEqual(third.replace, []);
   assert.equal(third.retryAt, later(500));
 });
 
-test("the cool-down of a replacement makes room for the next one, not a moment sooner", () => {
+test("the next worker is replaced when the cool-down of an earlier replacement has passed", () => {
   const { history } = decideLivenessReplacements(NO_REPLACEMENTS, [0, 1, 2], AT, CAP);
   assert.deepEqual(decideLivenessReplacements(history, [2], later(499.9), CAP).replace, []);
   assert.deepEqual(decideLivenessReplacements(history, [2], later(500), CAP).replace, [2]);
 });
 
-test("a successor that passes its liveness probe makes room when everybody was asked once more, for one", () => {
+test("a successor that passes its liveness probe permits one more replacement after the recheck interval", () => {
   const { history } = decideLivenessReplacements(NO_REPLACEMENTS, [0, 1, 2, 3], AT, CAP);
   const proved = acceptProof(history, later(1), later(50), CAP.pacing);
   const early = decideLivenessReplacements(proved, [2, 3], later(149.9), CAP);
   assert.deepEqual([early.replace, early.retryAt], [[], later(150)]);
   assert.deepEqual(decideLivenessReplacements(proved, [2, 3], later(150), CAP).replace, [2]);
-  // The next proof is for the other replacement.
+  // The next proof counts for the other replacement.
   const both = acceptProof(proved, later(1), later(60), CAP.pacing);
   assert.deepEqual(decideLivenessReplacements(both, [2, 3], later(160), CAP).replace, [2, 3]);
 });
 
-test("a proof never makes others wait longer", () => {
+test("a passed liveness probe never extends the wait beyond the cool-down", () => {
   const { history } = decideLivenessReplacements(NO_REPLACEMENTS, [0, 1], AT, CAP);
   const proved = acceptProof(history, later(1), later(490), CAP.pacing);
   assert.deepEqual(decideLivenessReplacements(proved, [2, 3], later(500), CAP).replace, [2, 3]);
 });
 
-test("a worker that is older than the replacement proves nothing", () => {
+test("the liveness of a worker that is older than the replacement proves nothing", () => {
   const { history } = decideLivenessReplacements(NO_REPLACEMENTS, [0], AT, CAP);
   assert.equal(acceptProof(history, later(-1), later(1), CAP.pacing), history);
   assert.equal(acceptProof(NO_REPLACEMENTS, AT, AT, CAP.pacing), NO_REPLACEMENTS);
 });
 
-test("a bound that was lowered meanwhile replaces nobody until there is room", () => {
+test("if the limit was lowered meanwhile, no worker is replaced until enough cool-downs have passed", () => {
   const { history } = decideLivenessReplacements(NO_REPLACEMENTS, [0, 1], AT, CAP);
   assert.deepEqual(decideLivenessReplacements(history, [2, 3], later(1), { ...CAP, replicas: 4 }).replace, []);
 });
 
-test("within any cool-down without proofs at most the bound is replaced, whatever fails when", () => {
+test("property: without passed probes no more workers than the limit are replaced within any cool-down", () => {
   for (let seed = 1; seed <= 200; seed++) {
     const random = new SeededRandom(seed);
     const pacing = { coolDownMs: 100, recheckMs: 10 };
@@ -112,7 +112,7 @@ test("within any cool-down without proofs at most the bound is replaced, whateve
   }
 });
 
-test("the cool-down lets a successor boot and be judged", () => {
+test("the cool-down covers the successor's startup and its first liveness verdict", () => {
   const liveness: ProbePolicy = {
     initialDelayMs: 0,
     periodMs: 10_000,

@@ -38,7 +38,7 @@ function policy(changes: Partial<ProbePolicy> = {}): ProbePolicy {
   };
 }
 
-/** A worker's probes with time and chance held by the test. */
+/** A worker's probes. The test controls time and randomness. */
 class Worker {
   schedule: ProbeSchedule;
   readonly news: ProbeNews[];
@@ -50,7 +50,7 @@ class Worker {
     this.news = [...begun.news];
   }
 
-  /** Waits for the next attempt, which has to be one of `purpose`, and lets it end at once with each outcome in turn. */
+  /** Makes an attempt for each outcome. Each must be of `purpose`, and it ends at once. */
   attempts(purpose: ProbePurpose, ...outcomes: readonly AttemptOutcome[]): this {
     for (const outcome of outcomes) {
       const next = nextAttempt(this.schedule);
@@ -67,8 +67,8 @@ class Worker {
     return this;
   }
 
-  /** What was told since the last time. */
-  told(): ProbeNews[] {
+  /** News since the last call. */
+  takeNews(): ProbeNews[] {
     return this.news.splice(0);
   }
 
@@ -82,19 +82,19 @@ function folded(purpose: ProbePurpose, changes: Partial<ProbePolicy>, ...outcome
   return outcomes.reduce((fold, outcome) => foldAttempt(fold, outcome, policy(changes)), newFold(purpose));
 }
 
-test("before any attempt a worker is not ready, alive, and of unknown startup", () => {
+test("before the first attempt readiness is bad, liveness is good and startup is unknown", () => {
   assert.equal(newFold("readiness").verdict, "bad");
   assert.equal(newFold("liveness").verdict, "good");
   assert.equal(newFold("startup").verdict, "unknown");
 });
 
-test("below its threshold an attempt changes no verdict", () => {
+test("fewer equal results than the threshold do not change the verdict", () => {
   assert.equal(folded("liveness", {}, FAILURE, FAILURE).verdict, "good");
   assert.equal(folded("startup", {}, FAILURE, FAILURE).verdict, "unknown");
   assert.equal(folded("readiness", { successThreshold: 2 }, SUCCESS).verdict, "bad");
 });
 
-test("as many equal attempts in a row as the threshold make the verdict", () => {
+test("as many equal results in a row as the threshold change the verdict", () => {
   assert.deepEqual(folded("liveness", {}, FAILURE, FAILURE, FAILURE), {
     verdict: "bad",
     last: "failure",
@@ -105,23 +105,23 @@ test("as many equal attempts in a row as the threshold make the verdict", () => 
   assert.equal(folded("startup", {}, SUCCESS).verdict, "good");
 });
 
-test("a flapping worker never reaches a threshold", () => {
+test("alternating results never reach a threshold", () => {
   const flaps = Array.from({ length: 30 }, (_, index) => (index % 3 === 2 ? SUCCESS : FAILURE));
   assert.equal(folded("liveness", {}, ...flaps).verdict, "good");
   assert.equal(folded("readiness", { successThreshold: 2 }, ...flaps).verdict, "bad");
 });
 
-test("a fault of the prober counts for nothing, it does not even end a row", () => {
+test("an error of the prober itself neither counts nor interrupts a row of failures", () => {
   assert.equal(folded("liveness", {}, FAILURE, ERROR, ERROR, ERROR, FAILURE).verdict, "good");
   assert.equal(folded("liveness", {}, FAILURE, ERROR, FAILURE, ERROR, FAILURE).verdict, "bad");
 });
 
-test("without an end to the failures allowed, none makes a verdict", () => {
+test("with an unlimited failure threshold failures never change the verdict", () => {
   const failures = Array.from({ length: 1000 }, () => FAILURE);
   assert.equal(folded("startup", { failureThreshold: Number.POSITIVE_INFINITY }, ...failures).verdict, "unknown");
 });
 
-test("intervals are jittered to the side that keeps the promise", () => {
+test("startup intervals are only lengthened by jitter, others only shortened", () => {
   assert.equal(decideIntervalMs("startup", policy(), 1, 0), 100);
   assert.equal(Math.round(decideIntervalMs("startup", policy(), 1, 1)), 110);
   for (const purpose of ["readiness", "liveness"] as const) {
@@ -130,7 +130,7 @@ test("intervals are jittered to the side that keeps the promise", () => {
   }
 });
 
-test("a growing interval begins short and ends at the period, however many attempts there were", () => {
+test("a growing interval starts at firstPeriodMs and is limited to periodMs", () => {
   const growing = policy({ firstPeriodMs: 20, periodMs: 250 });
   const intervals = [1, 2, 3, 4, 5, 6, 7, 8, 100_000].map((attempt) =>
     decideIntervalMs("startup", growing, attempt, 0),
@@ -139,7 +139,7 @@ test("a growing interval begins short and ends at the period, however many attem
   assert.equal(decideIntervalMs("startup", policy({ firstPeriodMs: 0 }), 100_000, 0), 0);
 });
 
-test("the first attempt comes soon where it is waited for, and anywhere in the period where it is not", () => {
+test("the first attempt of startup and readiness comes soon, that of liveness at a random time in the period", () => {
   const first = (purpose: ProbePurpose, changes: Partial<ProbePolicy>, random: number) =>
     decideFirstAttempt(purpose, policy(changes), AT, AT, random) - AT;
   assert.equal(first("startup", {}, 0), 0);
@@ -149,14 +149,14 @@ test("the first attempt comes soon where it is waited for, and anywhere in the p
   assert.equal(first("liveness", { periodMs: 10_000 }, 0.5), 5000);
 });
 
-test("the initial delay is counted from the spawn, not from the end of startup", () => {
+test("the initial delay counts from the spawn, not from the end of startup", () => {
   const slow = policy({ initialDelayMs: 300 });
   assert.equal(decideFirstAttempt("readiness", slow, AT, AT, 0), 1300);
   assert.equal(decideFirstAttempt("readiness", slow, AT, instant(1200), 0), 1300);
   assert.equal(decideFirstAttempt("readiness", slow, AT, instant(1500), 0), 1500);
 });
 
-test("the starts of a thousand workers born together are spread over the whole period of liveness", () => {
+test("the first liveness attempts of workers that start together are spread over the whole period", () => {
   const random = new SeededRandom(7);
   const liveness = policy({ periodMs: 10_000 });
   const starts = Array.from(
@@ -169,118 +169,118 @@ test("the starts of a thousand workers born together are spread over the whole p
   }
 });
 
-test("a worker without probes is ready at once and nothing is ever due", () => {
+test("a worker without probes is ready at once and is never probed", () => {
   const worker = new Worker({});
-  assert.deepEqual(worker.told(), [{ kind: "becameReady" }]);
+  assert.deepEqual(worker.takeNews(), [{ kind: "becameReady" }]);
   assert.equal(nextAttempt(worker.schedule), undefined);
 });
 
-test("a worker with a liveness probe only is ready at once", () => {
+test("a worker with only a liveness probe is ready at once", () => {
   const worker = new Worker({ liveness: policy() });
-  assert.deepEqual(worker.told(), [{ kind: "becameReady" }]);
+  assert.deepEqual(worker.takeNews(), [{ kind: "becameReady" }]);
   assert.equal(nextAttempt(worker.schedule)?.purpose, "liveness");
 });
 
-test("without a readiness probe a worker is ready when startup has succeeded", () => {
+test("a worker without a readiness probe is ready when its startup probe has passed", () => {
   const worker = new Worker({ startup: policy() }).attempts("startup", FAILURE, FAILURE);
-  assert.deepEqual(worker.told(), []);
-  assert.deepEqual(worker.attempts("startup", SUCCESS).told(), [{ kind: "becameReady" }]);
+  assert.deepEqual(worker.takeNews(), []);
+  assert.deepEqual(worker.attempts("startup", SUCCESS).takeNews(), [{ kind: "becameReady" }]);
   assert.equal(nextAttempt(worker.schedule), undefined);
 });
 
-test("startup holds back the other probes until it has succeeded", () => {
+test("readiness and liveness probes start when the startup probe has passed", () => {
   const worker = new Worker({ startup: policy(), readiness: policy(), liveness: policy() });
   worker.attempts("startup", FAILURE, FAILURE, SUCCESS);
-  assert.deepEqual(worker.told(), []);
-  assert.deepEqual(worker.attempts("readiness", SUCCESS).told(), [{ kind: "becameReady" }]);
-  assert.deepEqual(worker.attempts("liveness", SUCCESS).told(), [{ kind: "becameAlive" }]);
+  assert.deepEqual(worker.takeNews(), []);
+  assert.deepEqual(worker.attempts("readiness", SUCCESS).takeNews(), [{ kind: "becameReady" }]);
+  assert.deepEqual(worker.attempts("liveness", SUCCESS).takeNews(), [{ kind: "becameAlive" }]);
 });
 
-test("a startup that fails is told once, and then nothing is attempted any more", () => {
+test("a failed startup is reported once, and no further attempt is made", () => {
   const worker = new Worker({ startup: policy(), readiness: policy(), liveness: policy() });
   worker.attempts("startup", FAILURE, ERROR, FAILURE, FAILURE);
-  assert.deepEqual(worker.told(), [{ kind: "startupFailed", reason: "startup failed 3 times in a row: HTTP 500" }]);
+  assert.deepEqual(worker.takeNews(), [{ kind: "startupFailed", reason: "startup failed 3 times in a row: HTTP 500" }]);
   assert.equal(nextAttempt(worker.schedule), undefined);
 });
 
-test("a worker gets at least its whole startup budget", () => {
+test("startup does not fail before period × failure threshold has passed", () => {
   const worker = new Worker({ startup: policy({ periodMs: 1000, failureThreshold: 30 }) });
   worker.attempts("startup", ...Array.from({ length: 29 }, () => FAILURE));
-  assert.deepEqual(worker.told(), []);
+  assert.deepEqual(worker.takeNews(), []);
   worker.attempts("startup", FAILURE);
-  assert.equal(worker.told().length, 1);
+  assert.equal(worker.takeNews().length, 1);
   assert.ok(worker.at - AT >= 29_000);
 });
 
-test("readiness is told when it changes and only then", () => {
+test("readiness is reported only when it changes", () => {
   const worker = new Worker({ readiness: policy({ successThreshold: 2 }) });
-  assert.deepEqual(worker.attempts("readiness", FAILURE, FAILURE, FAILURE, FAILURE).told(), []);
-  assert.deepEqual(worker.attempts("readiness", SUCCESS, SUCCESS, SUCCESS).told(), [{ kind: "becameReady" }]);
-  assert.deepEqual(worker.attempts("readiness", FAILURE, FAILURE, ERROR).told(), []);
-  assert.deepEqual(worker.attempts("readiness", FAILURE, FAILURE).told(), [
+  assert.deepEqual(worker.attempts("readiness", FAILURE, FAILURE, FAILURE, FAILURE).takeNews(), []);
+  assert.deepEqual(worker.attempts("readiness", SUCCESS, SUCCESS, SUCCESS).takeNews(), [{ kind: "becameReady" }]);
+  assert.deepEqual(worker.attempts("readiness", FAILURE, FAILURE, ERROR).takeNews(), []);
+  assert.deepEqual(worker.attempts("readiness", FAILURE, FAILURE).takeNews(), [
     { kind: "becameUnready", reason: "readiness failed 3 times in a row: HTTP 500" },
   ]);
-  assert.deepEqual(worker.attempts("readiness", SUCCESS, SUCCESS).told(), [{ kind: "becameReady" }]);
+  assert.deepEqual(worker.attempts("readiness", SUCCESS, SUCCESS).takeNews(), [{ kind: "becameReady" }]);
 });
 
-test("liveness is told when it fails, when it comes back, and when it is proved for the first time", () => {
+test("liveness is reported when it first passes, when it fails and when it recovers", () => {
   const worker = new Worker({ liveness: policy() });
-  worker.told();
-  assert.deepEqual(worker.attempts("liveness", SUCCESS, SUCCESS).told(), [{ kind: "becameAlive" }]);
-  assert.deepEqual(worker.attempts("liveness", FAILURE, FAILURE, FAILURE, FAILURE).told(), [
+  worker.takeNews();
+  assert.deepEqual(worker.attempts("liveness", SUCCESS, SUCCESS).takeNews(), [{ kind: "becameAlive" }]);
+  assert.deepEqual(worker.attempts("liveness", FAILURE, FAILURE, FAILURE, FAILURE).takeNews(), [
     { kind: "livenessFailed", reason: "liveness failed 3 times in a row: HTTP 500" },
   ]);
-  assert.deepEqual(worker.attempts("liveness", SUCCESS, SUCCESS).told(), [{ kind: "becameAlive" }]);
+  assert.deepEqual(worker.attempts("liveness", SUCCESS, SUCCESS).takeNews(), [{ kind: "becameAlive" }]);
 });
 
-test("liveness that only errs proves nothing and fails never", () => {
+test("errors of the prober neither pass nor fail the liveness probe", () => {
   const worker = new Worker({ liveness: policy({ failureThreshold: 1 }) });
-  worker.told();
-  assert.deepEqual(worker.attempts("liveness", ERROR, ERROR).told(), []);
-  assert.deepEqual(worker.attempts("liveness", FAILURE).told(), [
+  worker.takeNews();
+  assert.deepEqual(worker.attempts("liveness", ERROR, ERROR).takeNews(), []);
+  assert.deepEqual(worker.attempts("liveness", FAILURE).takeNews(), [
     { kind: "livenessFailed", reason: "liveness failed: HTTP 500" },
   ]);
 });
 
-test("a worker that has to notify is ready when it does, the second time changes nothing", () => {
+test("a worker with readiness notify is ready at its first notification, and further ones change nothing", () => {
   const worker = new Worker({ readiness: "notify" });
-  assert.deepEqual(worker.told(), []);
+  assert.deepEqual(worker.takeNews(), []);
   assert.equal(nextAttempt(worker.schedule), undefined);
-  assert.deepEqual(worker.notifies().told(), [{ kind: "becameReady" }]);
-  assert.deepEqual(worker.notifies().told(), []);
+  assert.deepEqual(worker.notifies().takeNews(), [{ kind: "becameReady" }]);
+  assert.deepEqual(worker.notifies().takeNews(), []);
 });
 
-test("a notice before startup has succeeded is kept in mind", () => {
+test("a notification that arrives before startup has passed takes effect afterwards", () => {
   const worker = new Worker({ startup: policy(), readiness: "notify" }).notifies();
-  assert.deepEqual(worker.told(), []);
-  assert.deepEqual(worker.attempts("startup", SUCCESS).told(), [{ kind: "becameReady" }]);
+  assert.deepEqual(worker.takeNews(), []);
+  assert.deepEqual(worker.attempts("startup", SUCCESS).takeNews(), [{ kind: "becameReady" }]);
   const late = new Worker({ startup: policy(), readiness: "notify" }).attempts("startup", SUCCESS);
-  assert.deepEqual(late.told(), []);
-  assert.deepEqual(late.notifies().told(), [{ kind: "becameReady" }]);
+  assert.deepEqual(late.takeNews(), []);
+  assert.deepEqual(late.notifies().takeNews(), [{ kind: "becameReady" }]);
 });
 
-test("a notice of a worker that need not notify changes nothing", () => {
+test("a notification from a worker with a readiness probe changes nothing", () => {
   const worker = new Worker({ readiness: policy() }).notifies();
-  assert.deepEqual(worker.told(), []);
+  assert.deepEqual(worker.takeNews(), []);
 });
 
-test("an attempt under way is not started again; the next one is due an interval after its start", () => {
+test("a probe has one attempt at a time, and the next one is due an interval after the start of the last one", () => {
   const { schedule } = beginProbes({ ...NO_PROBES, readiness: policy(), liveness: policy() }, AT, 0);
-  const under = startAttempt(schedule, "readiness", AT, 0.5);
-  assert.deepEqual(nextAttempt(under), { purpose: "liveness", dueAt: AT });
-  const both = startAttempt(under, "liveness", AT, 0);
+  const withReadiness = startAttempt(schedule, "readiness", AT, 0.5);
+  assert.deepEqual(nextAttempt(withReadiness), { purpose: "liveness", dueAt: AT });
+  const both = startAttempt(withReadiness, "liveness", AT, 0);
   assert.equal(nextAttempt(both), undefined);
   const ended = endAttempt(both, "readiness", SUCCESS, after(AT, 400), 0).schedule;
   assert.deepEqual(nextAttempt(ended), { purpose: "readiness", dueAt: after(AT, 95) });
 });
 
-test("attempts of a probe that does not exist change nothing", () => {
+test("starting or ending an attempt of a nonexistent probe changes nothing", () => {
   const { schedule } = beginProbes(NO_PROBES, AT, 0);
   assert.equal(startAttempt(schedule, "liveness", AT, 0), schedule);
   assert.deepEqual(endAttempt(schedule, "liveness", FAILURE, AT, 0), { schedule, news: [] });
 });
 
-test("a hung worker is found within period times threshold, timeout and nothing more, whatever chance does", () => {
+test("property: a hung worker is detected within period × failure threshold + timeout", () => {
   for (let seed = 1; seed <= 300; seed++) {
     const random = new SeededRandom(seed);
     const liveness = policy({ periodMs: 1000, timeoutMs: 1000, failureThreshold: random.between(1, 5) });

@@ -37,7 +37,7 @@ function delays(decisions: readonly RestartDecision[]): (number | "give-up")[] {
   return decisions.map((decision) => (decision.kind === "restart" ? decision.delayMs : "give-up"));
 }
 
-test("a first crash restarts at once, further ones wait twice as long each, up to the maximum", () => {
+test("the first crash restarts at once, and each further one doubles the backoff up to the maximum", () => {
   const rules = policy();
   assert.deepEqual(
     delays(crashes(12, 1, rules)),
@@ -45,13 +45,13 @@ test("a first crash restarts at once, further ones wait twice as long each, up t
   );
 });
 
-test("the reason of a decision says what counted", () => {
+test("the reason names the number of crashes in a row and the wait", () => {
   const [first, second] = crashes(2, 1, policy());
   assert.equal(first?.reason, "first crash: restart at once");
   assert.equal(second?.reason, "crash 2 in a row: wait 100ms");
 });
 
-test("an uptime of reset_after makes the next crash a first one, a shorter one does not", () => {
+test("a crash after an uptime of at least reset_after counts as the first one", () => {
   const history: CrashHistory = { recent: [START], streak: 5, lastUptimeMs: 1 };
   const long = decideRestart(history, after(START, 60_000), 60_000, 0.5, policy());
   assert.deepEqual([long.kind === "restart" && long.delayMs, long.history.streak], [0, 1]);
@@ -59,7 +59,7 @@ test("an uptime of reset_after makes the next crash a first one, a shorter one d
   assert.deepEqual([short.kind === "restart" && short.delayMs, short.history.streak], [1600, 6]);
 });
 
-test("jitter spreads the wait evenly around its value and never below zero", () => {
+test("jitter changes the backoff linearly in both directions, and never below zero", () => {
   const rules = policy({ jitter: 0.2 });
   assert.deepEqual(delays(crashes(3, 1, rules, 0)), [0, 80, 160]);
   assert.deepEqual(delays(crashes(3, 1, rules, 0.5)), [0, 100, 200]);
@@ -67,7 +67,7 @@ test("jitter spreads the wait evenly around its value and never below zero", () 
   assert.deepEqual(delays(crashes(2, 1, policy({ jitter: 3 }), 0)), [0, 0]);
 });
 
-test("the budget allows max_restarts exits inside the window and gives up at the next", () => {
+test("a worker gives up at the crash after max_restarts crashes in the window", () => {
   const decisions = crashes(4, 1000, policy({ maxRestarts: 3, windowMs: 600_000 }));
   assert.deepEqual(
     decisions.map(({ kind }) => kind),
@@ -76,12 +76,12 @@ test("the budget allows max_restarts exits inside the window and gives up at the
   assert.equal(decisions[3]?.reason, "4 unplanned exits within 10m, allowed are 3");
 });
 
-test("a budget of zero gives up at the first exit", () => {
+test("with max_restarts 0 a worker gives up at its first crash", () => {
   const [decision] = crashes(1, 1, policy({ maxRestarts: 0, windowMs: 1000 }));
   assert.deepEqual([decision?.kind, decision?.reason], ["give-up", "1 unplanned exit within 1s, allowed are 0"]);
 });
 
-test("the window slides: an exit counts for exactly window_ms", () => {
+test("a crash counts against the restart limit for exactly restart_window", () => {
   const rules = policy({ maxRestarts: 1, windowMs: 1000 });
   const second = (at: Instant) =>
     decideRestart({ recent: [START], streak: 1, lastUptimeMs: 1 }, at, 1, 0.5, rules).kind;
@@ -90,15 +90,15 @@ test("the window slides: an exit counts for exactly window_ms", () => {
   assert.ok(crashes(1000, 1001, rules).every(({ kind }) => kind === "restart"));
 });
 
-test("no budget is unlimited, and what is remembered stays bounded", () => {
+test("without max_restarts restarts are unlimited, and the crash history stays bounded", () => {
   const unlimited = crashes(5000, 1, policy());
   assert.ok(unlimited.every(({ kind }) => kind === "restart"));
   assert.equal(unlimited.at(-1)?.history.recent.length, 1);
-  const budget = crashes(500, 1, policy({ maxRestarts: 3 }));
-  assert.ok(budget.every(({ history }) => history.recent.length <= 4));
+  const limited = crashes(500, 1, policy({ maxRestarts: 3 }));
+  assert.ok(limited.every(({ history }) => history.recent.length <= 4));
 });
 
-test("the wait stays a number however long the streak", () => {
+test("the backoff stays finite for any number of crashes in a row", () => {
   const decision = decideRestart(
     { recent: [], streak: 100_000, lastUptimeMs: 1 },
     START,
@@ -127,16 +127,16 @@ function verdict(status: ExitStatus, rules: Partial<RestartPolicy>, isDuringShut
   return judged.kind === "final" ? (judged.isFailure ? "failed" : "completed") : judged.kind;
 }
 
-test("always: every exit is a crash but the expected codes", () => {
+test("with restart policy always, every exit except an expected code is a crash", () => {
   const rules = { condition: "always", expectedExitCodes: [0, 7] } as const;
   assert.deepEqual(
     [code(0), code(7), code(1), killedBy("SIGTERM")].map((status) => verdict(status, rules)),
     ["expected", "expected", "crash", "crash"],
   );
-  assert.equal(verdict(code(0), { condition: "always" }), "crash", "no code is expected unless configured");
+  assert.equal(verdict(code(0), { condition: "always" }), "crash", "no code is expected by default");
 });
 
-test("on-failure: code 0 and the expected codes complete the worker, everything else is a crash", () => {
+test("with restart policy on-failure, code 0 and expected codes complete the worker, and any other exit is a crash", () => {
   const rules = { condition: "on-failure", expectedExitCodes: [7] } as const;
   assert.deepEqual(
     [code(0), code(7), code(1), killedBy("SIGSEGV")].map((status) => verdict(status, rules)),
@@ -144,7 +144,7 @@ test("on-failure: code 0 and the expected codes complete the worker, everything 
   );
 });
 
-test("never: no exit starts another process, and an exit without success is a failure", () => {
+test("with restart policy never, an exit completes the worker or marks it as failed", () => {
   const rules = { condition: "never", expectedExitCodes: [7] } as const;
   assert.deepEqual(
     [code(0), code(7), code(1), killedBy("SIGTERM")].map((status) => verdict(status, rules)),
@@ -152,7 +152,7 @@ test("never: no exit starts another process, and an exit without success is a fa
   );
 });
 
-test("during a shutdown an exit that a signal may have requested is no crash", () => {
+test("during a shutdown an exit that a stop signal may have caused is not a crash", () => {
   const statuses = [code(0), code(143), code(130), killedBy("SIGTERM"), killedBy("SIGHUP"), killedBy("SIGUSR1")];
   const verdicts = (condition: RestartPolicy["condition"]) =>
     statuses.map((status) => verdict(status, { condition }, true, "SIGUSR1"));
@@ -172,7 +172,7 @@ test("during a shutdown an exit that a signal may have requested is no crash", (
     assert.equal(verdict(status, { condition: "always" }, true, "SIGUSR1"), "crash");
 });
 
-/** Expected exits in a row, each after this uptime. */
+/** Restart delays after expected exits in a row, each after this uptime. */
 function expectedDelays(count: number, uptimeMs: number, wasReady: boolean): number[] {
   let history = NO_CRASHES;
   return Array.from({ length: count }, () => {
@@ -182,16 +182,16 @@ function expectedDelays(count: number, uptimeMs: number, wasReady: boolean): num
   });
 }
 
-test("after each expected exit of a ready worker the next process starts at once", () => {
+test("a ready worker is restarted at once after each expected exit", () => {
   assert.deepEqual(expectedDelays(5, 1000, true), [0, 0, 0, 0, 0]);
 });
 
-test("a worker that exits as expected right after its start, or before it is ready, backs off", () => {
+test("a worker whose expected exit comes right after its start, or before it is ready, is restarted with backoff", () => {
   assert.deepEqual(expectedDelays(5, 999, true), [0, 100, 200, 400, 800]);
   assert.deepEqual(expectedDelays(5, 60_000, false), [0, 100, 200, 400, 800]);
 });
 
-test("expected exits neither use up the restart limit nor forget crashes in the window", () => {
+test("expected exits do not count against the restart limit and do not clear earlier crashes", () => {
   const rules = policy({ maxRestarts: 1, windowMs: 600_000 });
   const first = decideRestart(NO_CRASHES, START, 1, 0.5, rules);
   const expected = decideExpectedRestart(first.history, 5000, true, 0.5, rules);

@@ -36,14 +36,14 @@ function backoff(incarnation: number): WorkerState {
   return { ...newWorker(2, AT), phase: "backoff", incarnation, deadline: AT, reason: "exited with code 3" };
 }
 
-test("a predecessor stays until its successor is ready", () => {
+test("a replacement waits until the successor is ready", () => {
   assert.deepEqual(decideReplacement(replacement, worker("ready", 3), starting(1)), { kind: "wait" });
   assert.deepEqual(decideReplacement(replacement, worker("ready", 3), worker("unready", 1)), { kind: "wait" });
   assert.deepEqual(decideReplacement(replacement, worker("ready", 3), worker("ready", 1)), { kind: "take-over" });
   assert.deepEqual(decideReplacement(replacement, worker("unready", 3), worker("ready", 1)), { kind: "take-over" });
 });
 
-test("a successor that crashed, waits, stops or is down ends the replacement, with its reason", () => {
+test("a replacement is aborted if its successor crashed, is stopping or is down, with the successor's reason", () => {
   const verdicts = [backoff(1), stopping(1), { ...newWorker(2, AT), incarnation: 1, reason: "gave up" }].map((state) =>
     decideReplacement(replacement, worker("ready", 3), state),
   );
@@ -56,13 +56,13 @@ test("a successor that crashed, waits, stops or is down ends the replacement, wi
   assert.equal(decideReplacement(replacement, worker("ready", 3), worker("ready", 2)).kind, "abort");
 });
 
-test("a predecessor that went by itself makes the replacement obsolete", () => {
+test("a replacement is obsolete if its predecessor was restarted or is stopping", () => {
   assert.deepEqual(decideReplacement(replacement, worker("ready", 4), worker("ready", 1)), { kind: "obsolete" });
   assert.deepEqual(decideReplacement(replacement, stopping(3), starting(1)), { kind: "obsolete" });
   assert.deepEqual(decideReplacement(replacement, backoff(3), starting(1)), { kind: "obsolete" });
 });
 
-test("room is what surge and unavailability leave; a missing replica uses up unavailability", () => {
+test("surge workers use up max_surge, and missing replicas use up max_unavailable", () => {
   const rollout = { maxSurge: 2, maxUnavailable: 1, settleMs: 0 };
   assert.deepEqual(decideRoom({ rollout, replicas: 9 }, 0, 0), { surge: 2, inPlace: 1 });
   assert.deepEqual(decideRoom({ rollout, replicas: 9 }, 1, 1), { surge: 1, inPlace: 0 });

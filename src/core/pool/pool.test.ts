@@ -15,18 +15,18 @@ import { isEmpty, newPool, outcomeOf, type PoolEffect, type PoolEvent, type Pool
 const SHUTDOWN: StopOrder = { cause: "shutdown", reason: "leaving", next: "down" };
 const OPERATOR: StopOrder = { cause: "operator", reason: "asked", next: "down" };
 
-/** One pool whose spawns succeed at once and whose time is moved by hand. */
+/** One pool whose spawns succeed at once. The test controls time. */
 class PoolRig {
   readonly spec: PoolSpec;
   state: PoolState;
   now: Instant = instant(1000);
-  /** Everything the pool asked for since the last `take`. */
+  /** Effects since the last `take`. */
   effects: PoolEffect[] = [];
   /** Slots whose next spawn fails. */
   readonly refusing = new Set<number>();
-  /** While set, spawns stay under way until `answerSpawns`. */
+  /** While true, spawns are pending until `answerSpawns`. */
   isSlow = false;
-  readonly #underWay: { readonly slot: number; readonly incarnation: number }[] = [];
+  readonly #pending: { readonly slot: number; readonly incarnation: number }[] = [];
   #nextPid = 100;
   #orders = 0;
 
@@ -39,12 +39,12 @@ class PoolRig {
     const { state, effects } = stepPool(this.state, event);
     this.state = state;
     this.effects.push(...effects);
-    for (const effect of effects) if (effect.kind === "spawn") this.#underWay.push(effect);
+    for (const effect of effects) if (effect.kind === "spawn") this.#pending.push(effect);
     if (!this.isSlow) this.answerSpawns();
   }
 
   answerSpawns(): void {
-    for (let spawn = this.#underWay.shift(); spawn !== undefined; spawn = this.#underWay.shift())
+    for (let spawn = this.#pending.shift(); spawn !== undefined; spawn = this.#pending.shift())
       this.#answer(spawn.slot, spawn.incarnation);
   }
 
@@ -95,7 +95,7 @@ class PoolRig {
     this.send(slot, { kind: "drained", at: this.now, incarnation: this.worker(slot).incarnation });
   }
 
-  /** An operation; its id is the number of operations so far. */
+  /** Gives an order. The id of its operation is the number of orders so far. */
   order(order: Order): void {
     const id = `op-${++this.#orders}`;
     this.step({ kind: "order", at: this.now, id, order, reason: "asked", random: 0.5 });
@@ -106,7 +106,7 @@ class PoolRig {
     this.send(slot, { kind: "limitReached", at: this.now, incarnation, limit, reason: "too big" });
   }
 
-  /** Lets time pass; deadlines fire in their order. */
+  /** Lets time pass. Deadlines fire in chronological order. */
   pass(ms: number): void {
     const until = after(this.now, ms);
     for (;;) {
@@ -139,7 +139,7 @@ class PoolRig {
     });
   }
 
-  /** The kinds of what was asked for or told since the last call; signals and spawns with their slot. */
+  /** Effects since the last call: kinds of events, and "!" before every other effect, with their slot. */
   take(): string[] {
     const kinds = this.effects.map((effect) => {
       if (effect.kind === "tell") return `${effect.event.kind} ${effect.event.slot}`;
@@ -149,8 +149,8 @@ class PoolRig {
     return kinds;
   }
 
-  /** Reasons of the wide events since the last `take`, without those of operations. */
-  get wide(): string[] {
+  /** Kinds and reasons of the pool's own events since the last `take`, without those of operations. */
+  get poolEvents(): string[] {
     return this.effects.flatMap((effect) =>
       effect.kind === "tellWide" && "pool" in effect.event && !("operation" in effect.event)
         ? [`${effect.event.kind}: ${effect.event.reason}`]
@@ -172,7 +172,7 @@ const GIVE_UP_AT_ONCE: Partial<PoolSpec> = {
 const LIFESPAN: Partial<PoolSpec> = { limits: { ...poolSpec().limits, lifespanMs: 60_000 } };
 const IN_PLACE: Partial<PoolSpec> = { rollout: { maxSurge: 0, maxUnavailable: 1, settleMs: 0 } };
 
-test("an empty pool has a slot for each replica and each surge", () => {
+test("a new pool has an empty slot for each replica and each surge worker", () => {
   const { state } = new PoolRig({ replicas: 3, rollout: { maxSurge: 2, maxUnavailable: 0, settleMs: 0 } });
   assert.deepEqual(
     state.workers.map(({ slot, phase }) => [slot, phase]),
@@ -181,7 +181,7 @@ test("an empty pool has a slot for each replica and each surge", () => {
   assert.equal(isEmpty(state), true);
 });
 
-test("the boot starts the replicas and leaves the surge slot free", () => {
+test("the boot starts all replicas and leaves the surge slot free", () => {
   const rig = new PoolRig();
   rig.boot();
   assert.deepEqual(rig.phases, ["ready", "ready", "free"]);
@@ -190,7 +190,7 @@ test("the boot starts the replicas and leaves the surge slot free", () => {
   assert.equal(rig.state.tally.spawns, 2);
 });
 
-test("startup_wait_time lies between two starts of the boot, the first is at once", () => {
+test("the boot starts the first worker at once and the others startup_wait_time apart", () => {
   const rig = new PoolRig({ replicas: 3, startupWaitMs: 500 });
   rig.boot();
   assert.deepEqual(rig.phases, ["ready", "starting", "starting", "free"]);
@@ -207,7 +207,7 @@ test("startup_wait_time lies between two starts of the boot, the first is at onc
   assert.equal(countReady(rig.state), 3);
 });
 
-test("a crash restarts its own slot at once and no other", () => {
+test("a crashed worker is restarted at once, and no other worker is affected", () => {
   const rig = booted();
   rig.exit(1);
   assert.deepEqual(rig.take(), [
@@ -224,15 +224,15 @@ test("a crash restarts its own slot at once and no other", () => {
   assert.equal(rig.state.tally.restarts, 1);
 });
 
-test("a worker that is due is replaced: the successor first, then the stop of the old one", () => {
+test("a worker that reached a limit is stopped after its successor is ready", () => {
   const rig = booted();
   rig.limit(0);
-  assert.deepEqual(rig.wide, [
+  assert.deepEqual(rig.poolEvents, [
     "rollout_started: web-0 is due (memory limit: too big), web-2 starts",
     "rollout_finished: web-2 took over from web-0",
   ]);
-  const seen = rig.take();
-  assert.deepEqual(seen, [
+  const effects = rig.take();
+  assert.deepEqual(effects, [
     "limit_reached 0",
     "rollout_started",
     "starting 2",
@@ -251,7 +251,7 @@ test("a worker that is due is replaced: the successor first, then the stop of th
   assert.equal(rig.state.tally.restarts, 0);
 });
 
-test("the stop of a replaced worker names the limit and its successor", () => {
+test("the reason for the stop of a replaced worker names the limit and the successor", () => {
   const rig = booted();
   rig.limit(0, "requests");
   const { order } = rig.worker(0) as { order?: StopOrder };
@@ -262,7 +262,7 @@ test("the stop of a replaced worker names the limit and its successor", () => {
   });
 });
 
-test("workers that are due together take turns within the surge, the longest due first", () => {
+test("workers that are due together are replaced one after another within max_surge, the longest due first", () => {
   const rig = booted({ replicas: 3 });
   rig.limit(1);
   rig.now = after(rig.now, 5);
@@ -279,7 +279,7 @@ test("workers that are due together take turns within the surge, the longest due
   assert.equal(rig.state.tally.rollouts.finished, 3);
 });
 
-test("a lifespan that is over replaces every worker in turn, indefinitely", () => {
+test("workers are replaced each time they reach their lifespan", () => {
   const rig = booted(LIFESPAN);
   for (let round = 1; round <= 3; round++) {
     rig.pass(60_000);
@@ -292,13 +292,13 @@ test("a lifespan that is over replaces every worker in turn, indefinitely", () =
   assert.equal(rig.state.tally.restarts, 0);
 });
 
-test("a successor that cannot start ends the replacement: the old worker stays for another lifespan", () => {
+test("if the successor fails to start the replacement is aborted and the old worker stays for another lifespan", () => {
   const rig = booted(LIFESPAN);
   rig.refusing.add(2);
   rig.pass(60_000);
   assert.deepEqual(rig.worker(0).phase, "ready");
   assert.match(
-    rig.wide.join("\n"),
+    rig.poolEvents.join("\n"),
     /rollout_aborted: web-0 stays: successor web-2 EAGAIN; first crash: restart at once/u,
   );
   assert.ok((rig.state.tally.rollouts.aborted ?? 0) >= 1);
@@ -307,7 +307,7 @@ test("a successor that cannot start ends the replacement: the old worker stays f
   assert.equal(worker.deadline, after(rig.now, 60_000));
 });
 
-test("an aborted replacement of a worker without lifespan waits for its limit to speak again", () => {
+test("after an aborted replacement a worker without lifespan is replaced when it reaches its limit again", () => {
   const rig = booted();
   rig.refusing.add(2);
   rig.limit(0);
@@ -319,7 +319,7 @@ test("an aborted replacement of a worker without lifespan waits for its limit to
   assert.ok(rig.take().includes("rollout_finished"));
 });
 
-test("a successor that may not be restarted leaves the pool alive and its slot free for the next try", () => {
+test("a successor that exceeds its restart limit frees its slot, and the next replacement succeeds", () => {
   const rig = booted({ ...GIVE_UP_AT_ONCE, replicas: 1 });
   rig.refusing.add(1);
   rig.limit(0);
@@ -329,7 +329,7 @@ test("a successor that may not be restarted leaves the pool alive and its slot f
   assert.deepEqual(rig.phases, ["stopping", "ready"]);
 });
 
-test("a worker stays and keeps serving until its successor is ready", () => {
+test("a worker keeps serving until its successor is ready", () => {
   const rig = booted({ replicas: 3 });
   rig.isSlow = true;
   rig.limit(0);
@@ -341,7 +341,7 @@ test("a worker stays and keeps serving until its successor is ready", () => {
   assert.deepEqual(rig.phases, ["stopping", "ready", "ready", "ready"]);
 });
 
-test("a due worker that crashes before its successor is ready gives its place to it: it is further than who begins anew", () => {
+test("if a due worker crashes before its successor is ready, the successor takes its place", () => {
   const rig = booted();
   rig.isSlow = true;
   rig.limit(0);
@@ -352,7 +352,7 @@ test("a due worker that crashes before its successor is ready gives its place to
   assert.deepEqual(rig.phases, ["stopping", "ready", "ready"]);
   rig.exit(0);
   assert.deepEqual(rig.phases, ["free", "ready", "ready"]);
-  // The same where it waits for its restart.
+  // The successor also takes the place of a worker that waits for its restart.
   rig.isSlow = true;
   rig.limit(2);
   rig.refusing.add(2);
@@ -362,7 +362,7 @@ test("a due worker that crashes before its successor is ready gives its place to
   assert.deepEqual(rig.phases, ["ready", "ready", "free"]);
 });
 
-test("an operator who stops a due worker stops its successor with it", () => {
+test("an operator's stop of a due worker also stops its successor", () => {
   const rig = booted();
   rig.isSlow = true;
   rig.limit(0);
@@ -372,7 +372,7 @@ test("an operator who stops a due worker stops its successor with it", () => {
   assert.deepEqual(rig.phases, ["held", "ready", "stopping"]);
 });
 
-test("a predecessor that left by itself gives its place to the successor", () => {
+test("a replacement whose predecessor has already exited ends, and the successor stays", () => {
   const spec = poolSpec();
   const rig = booted();
   const state: PoolState = {
@@ -389,7 +389,7 @@ test("a predecessor that left by itself gives its place to the successor", () =>
   assert.deepEqual(effects, []);
 });
 
-test("an abort of a predecessor that is no longer running postpones nothing", () => {
+test("an aborted replacement of a worker that no longer runs sets no deadline", () => {
   const rig = booted();
   const state: PoolState = {
     ...rig.state,
@@ -400,7 +400,7 @@ test("an abort of a predecessor that is no longer running postpones nothing", ()
   assert.ok(effects.some((effect) => effect.kind === "tellWide" && effect.event.kind === "rollout_aborted"));
 });
 
-test("a take-over of a worker that is not due any more is called a rollout", () => {
+test("a replaced worker that is not due for a limit is stopped with the cause of the replacement", () => {
   const rig = booted({ replicas: 1 });
   const state: PoolState = {
     ...rig.state,
@@ -421,7 +421,7 @@ test("a take-over of a worker that is not due any more is called a rollout", () 
   assert.equal(old?.phase === "stopping" && old.order.cause, "rollout");
 });
 
-test("without surge a worker is replaced in place, and only while no other is missing", () => {
+test("with max_surge 0 workers are replaced in place, one at a time", () => {
   const rig = booted(IN_PLACE);
   assert.equal(rig.state.workers.length, 2);
   rig.limit(0);
@@ -434,7 +434,7 @@ test("without surge a worker is replaced in place, and only while no other is mi
   assert.equal(rig.state.tally.restarts, 0);
 });
 
-test("a crash uses up the unavailability that a planned replacement would have had", () => {
+test("a planned replacement in place waits while a crashed worker is missing", () => {
   const rig = booted(IN_PLACE);
   rig.exit(1);
   rig.exit(1);
@@ -445,7 +445,7 @@ test("a crash uses up the unavailability that a planned replacement would have h
   assert.deepEqual(rig.phases, ["stopping", "ready"]);
 });
 
-test("an operator's stop holds the slot until a start, and nothing takes its place", () => {
+test("a worker stopped by an operator is not replaced and stays down until a start", () => {
   const rig = booted();
   rig.stop(0);
   assert.equal(rig.worker(0).phase, "stopping");
@@ -458,7 +458,7 @@ test("an operator's stop holds the slot until a start, and nothing takes its pla
   assert.equal(rig.state.tally.restarts, 0);
 });
 
-test("a start of what runs, of a free slot or of no slot changes nothing", () => {
+test("a start of a running worker, a free slot or a nonexistent slot changes nothing", () => {
   const rig = booted();
   const before = rig.state;
   for (const slot of [0, 2, 99]) rig.start(slot);
@@ -466,7 +466,7 @@ test("a start of what runs, of a free slot or of no slot changes nothing", () =>
   assert.ok(rig.effects.every((effect) => effect.kind === "tellWide"));
 });
 
-test("a start brings back what gave up", () => {
+test("an operator can start a worker that reached its restart limit", () => {
   const rig = booted(GIVE_UP_AT_ONCE);
   rig.exit(0);
   assert.deepEqual(rig.phases, ["gave-up", "ready", "free"]);
@@ -474,7 +474,7 @@ test("a start brings back what gave up", () => {
   assert.deepEqual(rig.phases, ["ready", "ready", "free"]);
 });
 
-test("a worker that gave up keeps its slot: nothing takes its place", () => {
+test("a worker that reached its restart limit is not replaced, and the pool has failed when all have reached it", () => {
   const rig = booted(GIVE_UP_AT_ONCE);
   rig.exit(0);
   assert.equal(outcomeOf(rig.state), undefined);
@@ -484,7 +484,7 @@ test("a worker that gave up keeps its slot: nothing takes its place", () => {
   assert.equal(rig.state.tally.gaveUp, 2);
 });
 
-test("a pool that scales up is as healthy as it was until the new number has been reached once", () => {
+test("while a pool scales up, its health is measured by the old number of replicas", () => {
   const rig = booted({
     replicas: 2,
     desiredHealthyPercentage: 75,
@@ -494,15 +494,15 @@ test("a pool that scales up is as healthy as it was until the new number has bee
   assert.equal(isHealthy(rig.state), false);
   for (const slot of [0, 1]) rig.becomeReady(slot);
   scale(8);
-  assert.equal(isHealthy(rig.state), true, "two serve as before");
+  assert.equal(isHealthy(rig.state), true, "both old replicas are ready");
   rig.exit(1);
-  assert.equal(isHealthy(rig.state), false, "one of two is too few");
+  assert.equal(isHealthy(rig.state), false, "one of two is below 75 %");
   rig.pass(100);
   for (const slot of [1, 2, 3, 4, 5]) rig.becomeReady(slot);
-  assert.equal(rig.state.measuredReplicas, 8, "six of eight are enough");
+  assert.equal(rig.state.measuredReplicas, 8, "six of eight are 75 %");
   rig.exit(5);
   assert.deepEqual(
-    [...rig.wide],
+    [...rig.poolEvents],
     [
       "pool_degraded: 1 of 2 replicas ready, 75 % required",
       "pool_recovered: 2 of 2 replicas ready, 75 % required",
@@ -511,32 +511,32 @@ test("a pool that scales up is as healthy as it was until the new number has bee
   );
   scale(4);
   assert.equal(isHealthy(rig.state), true);
-  assert.equal(rig.state.measuredReplicas, 4, "fewer count at once");
+  assert.equal(rig.state.measuredReplicas, 4, "scaling down takes effect at once");
 });
 
-test("health follows desired_healthy_percentage and is told at each change after the first boot", () => {
+test("health depends on desired_healthy_percentage, and each change after the boot is emitted", () => {
   const rig = new PoolRig({ replicas: 4, desiredHealthyPercentage: 75 });
   assert.equal(isHealthy(rig.state), false);
   rig.boot();
-  assert.deepEqual(rig.wide, []);
+  assert.deepEqual(rig.poolEvents, []);
   assert.equal(isHealthy(rig.state), true);
   rig.stop(0);
   assert.equal(isHealthy(rig.state), true);
-  assert.deepEqual(rig.wide, []);
+  assert.deepEqual(rig.poolEvents, []);
   rig.stop(1);
   assert.equal(isHealthy(rig.state), false);
-  assert.deepEqual(rig.wide, ["pool_degraded: 2 of 4 replicas ready, 75 % required"]);
+  assert.deepEqual(rig.poolEvents, ["pool_degraded: 2 of 4 replicas ready, 75 % required"]);
   rig.stop(2);
-  assert.equal(rig.wide.length, 1);
+  assert.equal(rig.poolEvents.length, 1);
   rig.exit(0);
   rig.exit(1);
   rig.start(0);
-  assert.equal(rig.wide.length, 1);
+  assert.equal(rig.poolEvents.length, 1);
   rig.start(1);
-  assert.deepEqual(rig.wide.slice(1), ["pool_recovered: 3 of 4 replicas ready, 75 % required"]);
+  assert.deepEqual(rig.poolEvents.slice(1), ["pool_recovered: 3 of 4 replicas ready, 75 % required"]);
 });
 
-test("a stopped worker counts as a replica; a pool that is scaled down removes it first and says that its slot is not used", () => {
+test("scaling down first frees the slot of a stopped worker, and its reason says that it is unused", () => {
   const rig = booted({ replicas: 3 });
   rig.stop(1);
   rig.exit(1);
@@ -546,7 +546,7 @@ test("a stopped worker counts as a replica; a pool that is scaled down removes i
   assert.equal(rig.worker(1).reason, "the pool has 2 replicas and does not use this slot");
 });
 
-test("a pool that leaves stops every worker, replaces nothing and starts nothing again", () => {
+test("a leaving pool stops all workers, ends replacements and starts no worker", () => {
   const rig = booted({ replicas: 3, startupWaitMs: 500 });
   rig.limit(0);
   rig.take();
@@ -562,7 +562,7 @@ test("a pool that leaves stops every worker, replaces nothing and starts nothing
   );
 });
 
-test("a kill kills every worker and starts nothing again", () => {
+test("a kill kills all workers and starts none again", () => {
   const rig = booted();
   rig.step({ kind: "kill", at: rig.now, reason: "at once" });
   assert.deepEqual(rig.take(), ["killed 0", "!kill 0", "killed 1", "!kill 1"]);
@@ -572,7 +572,7 @@ test("a kill kills every worker and starts nothing again", () => {
   assert.equal(rig.state.tally.sigkills, 2);
 });
 
-test("a stop during a planned replacement counts for the surge until the old worker is gone", () => {
+test("a stopping predecessor counts as surge until it has exited", () => {
   const rig = booted({ replicas: 1, rollout: { maxSurge: 1, maxUnavailable: 0, settleMs: 0 } });
   rig.limit(0);
   assert.deepEqual(rig.phases, ["stopping", "ready"]);
@@ -582,11 +582,11 @@ test("a stop during a planned replacement counts for the surge until the old wor
   assert.deepEqual(rig.phases, ["ready", "stopping"]);
 });
 
-test("a slot that does not exist is a bug of the caller", () => {
+test("an event for a nonexistent slot throws an error", () => {
   assert.throws(() => booted().stop(99), /there is no slot 99/u);
 });
 
-test("a pool whose slots are all taken starts no more than it has", () => {
+test("a pool with fewer slots than replicas starts only as many workers as it has slots", () => {
   const rig = new PoolRig({ replicas: 2, rollout: { maxSurge: 0, maxUnavailable: 1, settleMs: 0 } });
   const state: PoolState = { ...rig.state, workers: rig.state.workers.slice(0, 1) };
   const { state: next } = stepPool(state, { kind: "boot", at: rig.now, random: 0.5 });
@@ -596,14 +596,14 @@ test("a pool whose slots are all taken starts no more than it has", () => {
   );
 });
 
-/** What an operation says about itself, without its words. */
+/** Kinds of the operation events since the last `take`. */
 function operations(rig: PoolRig): string[] {
   return rig.take().filter((kind) => kind.startsWith("operation_"));
 }
 
 const PROBED: Partial<PoolSpec> = { readiness: { kind: "probed", timeoutMs: 3000 }, drainMs: 5000 };
 
-test("a restart replaces every worker, one after another, and is done when the last predecessor is gone", () => {
+test("a restart replaces the workers one after another and finishes when the last predecessor has exited", () => {
   const rig = booted();
   rig.order({ kind: "restart", slots: undefined });
   assert.deepEqual(rig.phases, ["stopping", "ready", "ready"]);
@@ -622,7 +622,7 @@ test("a restart replaces every worker, one after another, and is done when the l
   );
 });
 
-test("a restart in place waits for each worker to be ready again", () => {
+test("a restart in place continues when the restarted worker is ready", () => {
   const rig = booted({ ...PROBED, ...IN_PLACE, drainMs: undefined });
   for (const slot of [0, 1]) rig.becomeReady(slot);
   rig.take();
@@ -636,7 +636,7 @@ test("a restart in place waits for each worker to be ready again", () => {
   assert.equal(operations(rig).at(-1), "operation_finished");
 });
 
-test("a successor that does not become ready ends the restart; predecessors stay and are due no more", () => {
+test("a restart fails if a successor does not become ready, and the old workers stay and are no longer due", () => {
   const rig = booted({ ...PROBED, limits: { ...poolSpec().limits, lifespanMs: 60_000 } });
   for (const slot of [0, 1]) rig.becomeReady(slot);
   rig.take();
@@ -654,7 +654,7 @@ test("a successor that does not become ready ends the restart; predecessors stay
   assert.deepEqual(rig.state.running, []);
 });
 
-test("what was born during a restart and crashes ends it", () => {
+test("a restart fails if a worker that it started crashes", () => {
   const rig = booted({ replicas: 3 });
   rig.order({ kind: "restart", slots: undefined });
   rig.exit(3);
@@ -662,7 +662,7 @@ test("what was born during a restart and crashes ends it", () => {
   assert.deepEqual(rig.state.running, []);
 });
 
-test("a crash of an old worker is no failure of a restart: it is replaced that way", () => {
+test("the crash of an old worker does not fail a restart, because its restart replaces it", () => {
   const rig = booted(PROBED);
   for (const slot of [0, 1]) rig.becomeReady(slot);
   rig.now = after(rig.now, 10);
@@ -675,7 +675,7 @@ test("a crash of an old worker is no failure of a restart: it is replaced that w
   assert.equal(operations(rig).at(-1), "operation_finished");
 });
 
-test("a restart of one worker leaves the others alone", () => {
+test("a restart of one worker does not affect the others", () => {
   const rig = booted();
   rig.order({ kind: "restart", slots: [1] });
   rig.exit(1);
@@ -683,7 +683,7 @@ test("a restart of one worker leaves the others alone", () => {
   assert.equal(operations(rig).at(-1), "operation_finished");
 });
 
-test("scaling up starts what is missing and is done when all are ready", () => {
+test("scaling up starts the missing workers and finishes when all are ready", () => {
   const rig = booted({ ...PROBED, replicas: 1 });
   rig.becomeReady(0);
   rig.order({ kind: "scale", replicas: 4 });
@@ -692,7 +692,7 @@ test("scaling up starts what is missing and is done when all are ready", () => {
   assert.deepEqual(operations(rig), ["operation_started", "operation_finished"]);
 });
 
-test("scaling down lets the highest slots drain, and those first that serve nobody", () => {
+test("scaling down drains unready workers first, then those in the highest slots", () => {
   const rig = booted({ replicas: 4, drainMs: 5000 });
   rig.send(1, { kind: "becameUnready", at: rig.now, incarnation: 1, reason: "probe" });
   rig.order({ kind: "scale", replicas: 2 });
@@ -705,7 +705,7 @@ test("scaling down lets the highest slots drain, and those first that serve nobo
   assert.equal(operations(rig).at(-1), "operation_finished");
 });
 
-test("scaling down frees what an operator holds before it stops what serves", () => {
+test("scaling down frees the slots of stopped workers before it stops ready ones", () => {
   const rig = booted({ replicas: 3 });
   rig.order({ kind: "stop", slots: [0, 1] });
   rig.exit(0);
@@ -714,7 +714,7 @@ test("scaling down frees what an operator holds before it stops what serves", ()
   assert.deepEqual(rig.phases, ["free", "free", "ready", "free"]);
 });
 
-test("a reload replaces what has an older revision, and goes back to it where that fails", () => {
+test("a reload replaces workers of older revisions and restores the old revision if it fails", () => {
   const rig = booted();
   rig.order({ kind: "reload", spec: { ...rig.spec, revision: 2 } });
   rig.exit(0);
@@ -730,19 +730,23 @@ test("a reload replaces what has an older revision, and goes back to it where th
   assert.equal(rig.state.spec.revision, 2);
 });
 
-test("a reload does not wait for workers that still boot with what it has replaced", () => {
+test("a reload stops workers that still boot with the old revision without waiting for them", () => {
   const rig = booted({ readiness: { kind: "probed", timeoutMs: 60_000 } });
   rig.becomeReady(0);
   rig.take();
   rig.order({ kind: "reload", spec: { ...rig.spec, revision: 2 } });
-  assert.deepEqual(rig.phases.slice(0, 3), ["ready", "stopping", "starting"], "one is replaced, one begins again");
+  assert.deepEqual(
+    rig.phases.slice(0, 3),
+    ["ready", "stopping", "starting"],
+    "worker 0 gets a successor, worker 1 is restarted",
+  );
   rig.exit(1);
   assert.equal(rig.worker(1).revision, 2);
   rig.becomeReady(1);
   rig.becomeReady(2);
   rig.exit(0);
   assert.equal(operations(rig).at(-1), "operation_finished");
-  assert.equal(rig.state.tally.restarts, 0, "none of it is a crash");
+  assert.equal(rig.state.tally.restarts, 0, "no restart counts as a crash");
 });
 
 function probed(): PoolRig {
@@ -752,12 +756,12 @@ function probed(): PoolRig {
   return rig;
 }
 
-test("a reload fails by a successor that was ready and then hangs, and who was replaced already goes back too", () => {
+test("a reload fails if a new worker hangs after it was ready, and all workers return to the old revision", () => {
   const rig = probed();
   rig.order({ kind: "reload", spec: { ...rig.spec, revision: 2 } });
   rig.becomeReady(2);
   rig.exit(0);
-  assert.deepEqual(rig.phases, ["starting", "ready", "ready"], "the next one is under way");
+  assert.deepEqual(rig.phases, ["starting", "ready", "ready"], "the next worker is being replaced");
   rig.hang(2);
   assert.equal(operations(rig).at(-1), "operation_failed");
   for (let turn = 0; turn < 20; turn++) {
@@ -773,7 +777,7 @@ test("a reload fails by a successor that was ready and then hangs, and who was r
   );
 });
 
-test("an operation does not wait for workers that were ready once and are not now", () => {
+test("an operation does not wait for old workers that have become unready", () => {
   const rig = probed();
   for (const slot of [0, 1]) rig.becomeUnready(slot);
   rig.order({ kind: "scale", replicas: 3 });
@@ -782,18 +786,18 @@ test("an operation does not wait for workers that were ready once and are not no
   assert.equal(operations(rig).at(-1), "operation_finished");
 });
 
-test("a reload of a pool that is not healthy gives up what goes on there; of a healthy one it waits", () => {
+test("a reload waits for a running operation while the pool is healthy, and makes it fail when the pool is not", () => {
   const rig = probed();
   rig.order({ kind: "scale", replicas: 3 });
   rig.order({ kind: "reload", spec: { ...rig.state.spec, revision: 2 } });
-  assert.deepEqual(operations(rig), ["operation_started", "operation_queued"], "two of two serve as before");
+  assert.deepEqual(operations(rig), ["operation_started", "operation_queued"], "two of two are ready");
   rig.becomeUnready(0);
   assert.deepEqual(operations(rig), ["operation_failed", "operation_started"]);
   assert.equal(rig.state.spec.revision, 2);
-  assert.equal(rig.state.spec.replicas, 3, "what scaling has changed stays");
+  assert.equal(rig.state.spec.replicas, 3, "the new number of replicas is kept");
 });
 
-test("a repairing reload is not blamed for a successor of before, and takes its place", () => {
+test("a reload of an unhealthy pool takes over the slot of a failed restart's successor and does not fail with it", () => {
   const rig = probed();
   rig.order({ kind: "restart", slots: undefined });
   assert.deepEqual(rig.phases, ["ready", "ready", "starting"]);
@@ -804,13 +808,13 @@ test("a repairing reload is not blamed for a successor of before, and takes its 
   assert.deepEqual(
     operations(rig).filter((kind) => kind === "operation_failed"),
     ["operation_failed"],
-    "only the restart",
+    "only the restart fails",
   );
   assert.equal(rig.state.running[0]?.order.kind, "reload");
   assert.equal(rig.worker(2).revision, 2);
 });
 
-test("without surge a reload replaces who is not ready first, and does not wait for what an operator holds", () => {
+test("with max_surge 0 a reload replaces unready workers first and does not wait for stopped ones", () => {
   const rig = booted({ ...IN_PLACE, replicas: 4, readiness: { kind: "probed", timeoutMs: 60_000 } });
   for (const slot of [0, 1, 2, 3]) rig.becomeReady(slot);
   rig.order({ kind: "stop", slots: [3] });
@@ -825,7 +829,7 @@ test("without surge a reload replaces who is not ready first, and does not wait 
   assert.equal(operations(rig).at(-1), "operation_finished");
 });
 
-test("what an order keeps is what there is when it begins, not when it was given", () => {
+test("a queued order keeps the values that are current when it starts, not when it was given", () => {
   const rig = booted();
   rig.order({ kind: "restart", slots: undefined });
   const { spec } = rig.state;
@@ -839,7 +843,7 @@ test("what an order keeps is what there is when it begins, not when it was given
   assert.deepEqual([revision, replicas, signalTimeoutMs], [2, 3, 1]);
 });
 
-test("while a pool grows no more of those who serve are replaced at once for a common fault", () => {
+test("while a pool scales up, the limit for mass liveness failures counts only the old workers", () => {
   const rig = booted({ replicas: 4, readiness: { kind: "probed", timeoutMs: 60_000 }, desiredHealthyPercentage: 75 });
   for (const slot of [0, 1, 2, 3]) rig.becomeReady(slot);
   rig.order({ kind: "scale", replicas: 16 });
@@ -847,11 +851,11 @@ test("while a pool grows no more of those who serve are replaced at once for a c
   assert.deepEqual(
     [0, 1, 2, 3].filter((slot) => rig.worker(slot).phase === "stopping"),
     [],
-    "one has a successor, three wait",
+    "no worker is stopped before a successor is ready",
   );
 });
 
-test("a predecessor that an operator stops takes its successor with it also without a drain, one that gives up does not", () => {
+test("an operator's stop of a predecessor stops its booting successor, but its failure does not", () => {
   const rig = booted({ readiness: { kind: "probed", timeoutMs: 60_000 }, ...GIVE_UP_AT_ONCE });
   for (const slot of [0, 1]) rig.becomeReady(slot);
   rig.limit(0);
@@ -864,35 +868,35 @@ test("a predecessor that an operator stops takes its successor with it also with
   assert.deepEqual(rig.phases, ["held", "free", "starting"]);
 });
 
-test("another life span holds for running workers at once, counted from their birth", () => {
+test("a changed lifespan applies to running workers at once and counts from their start", () => {
   const rig = booted({ limits: { ...poolSpec().limits, lifespanMs: 3_600_000, jitterRatio: 0.1 } });
-  const born = rig.now;
+  const startedAt = rig.now;
   rig.pass(10_000);
   const reload = (limits: Partial<PoolSpec["limits"]>) =>
     rig.order({ kind: "reload", spec: { ...rig.state.spec, limits: { ...rig.state.spec.limits, ...limits } } });
   const deadlines = () => [0, 1].map((slot) => rig.worker(slot).deadline);
   reload({ lifespanMs: 100_000 });
   const [first = 0, second = 0] = deadlines();
-  for (const deadline of [first, second]) assert.ok(deadline >= born + 90_000 && deadline <= born + 110_000);
+  for (const deadline of [first, second]) assert.ok(deadline >= startedAt + 90_000 && deadline <= startedAt + 110_000);
   assert.notEqual(first, second);
   reload({ memoryBytes: 5 });
-  assert.deepEqual(deadlines(), [first, second], "nothing else spreads them anew");
+  assert.deepEqual(deadlines(), [first, second], "another limit does not change them");
   reload({ lifespanMs: undefined });
   assert.deepEqual(deadlines(), [undefined, undefined]);
   reload({ lifespanMs: 5000 });
   rig.take();
   rig.pass(1);
-  assert.ok(rig.take().includes("limit_reached 0"), "it is over already");
+  assert.ok(rig.take().includes("limit_reached 0"), "the new lifespan has already passed");
 });
 
-test("a reload that changes no process is done at once", () => {
+test("a reload that needs no new process finishes at once", () => {
   const rig = booted();
   rig.order({ kind: "reload", spec: { ...rig.spec, signalTimeoutMs: 1 } });
   assert.deepEqual(rig.take(), ["operation_started", "operation_finished"]);
   assert.equal(rig.state.spec.signalTimeoutMs, 1);
 });
 
-test("operations of a pool wait for one another, and a shutdown ends them all", () => {
+test("operations of a pool run one after another, and a shutdown fails them all", () => {
   const rig = booted();
   rig.order({ kind: "restart", slots: undefined });
   rig.order({ kind: "scale", replicas: 5 });
@@ -903,7 +907,7 @@ test("operations of a pool wait for one another, and a shutdown ends them all", 
   assert.deepEqual(operations(rig), ["operation_queued", "operation_failed"]);
 });
 
-test("a worker is stopped and started at once, whatever the pool is busy with", () => {
+test("a stop and a start of a worker do not wait for other operations of the pool", () => {
   const rig = booted({ replicas: 3 });
   rig.order({ kind: "restart", slots: undefined });
   rig.order({ kind: "stop", slots: [2] });
@@ -922,8 +926,8 @@ test("a worker is stopped and started at once, whatever the pool is busy with", 
   ]);
 });
 
-/** Two probed workers; the first was stopped by an operator and is being started again. */
-function startingAgain(): PoolRig {
+/** Two probed workers. An operator has stopped the first one and is starting it again. */
+function startedByOperator(): PoolRig {
   const rig = booted({ ...PROBED, replicas: 2 });
   for (const slot of [0, 1]) rig.becomeReady(slot);
   rig.order({ kind: "stop", slots: [0] });
@@ -934,30 +938,30 @@ function startingAgain(): PoolRig {
   return rig;
 }
 
-test("a start fails when its worker does, not when another one does", () => {
-  const rig = startingAgain();
+test("a start fails if its worker crashes, not if another worker crashes", () => {
+  const rig = startedByOperator();
   rig.exit(1);
   assert.deepEqual(operations(rig), ["operation_started"]);
   rig.exit(0);
   assert.deepEqual(operations(rig), ["operation_failed"]);
 });
 
-test("a start fails when its worker is stopped before it is ready", () => {
-  const rig = startingAgain();
+test("a start fails if its worker is stopped before it is ready", () => {
+  const rig = startedByOperator();
   rig.order({ kind: "stop", slots: [0] });
   assert.deepEqual(operations(rig), ["operation_started", "operation_started"]);
   rig.exit(0);
   assert.deepEqual(operations(rig), ["operation_failed", "operation_progressed", "operation_finished"]);
 });
 
-test("a worker that hangs is replaced, successor first, without waiting for its requests", () => {
+test("a hung worker is stopped without a drain after its successor is ready", () => {
   const rig = booted({ drainMs: 5000 });
   rig.send(0, { kind: "livenessFailed", at: rig.now, incarnation: 1, reason: "hangs" });
   assert.deepEqual(rig.phases, ["stopping", "ready", "ready"]);
 });
 
-/** Probed workers, all ready; the youngest `standby` of them are the reserve. */
-function withReserve(changes: Partial<PoolSpec>): PoolRig {
+/** A pool of ready, probed workers. The last `standby` of them are standby workers. */
+function withStandby(changes: Partial<PoolSpec>): PoolRig {
   const rig = booted({ ...PROBED, drainMs: undefined, standby: 1, ...changes });
   for (let slot = 0; slot < rig.spec.replicas + rig.spec.standby; slot++) {
     rig.pass(1);
@@ -967,13 +971,13 @@ function withReserve(changes: Partial<PoolSpec>): PoolRig {
   return rig;
 }
 
-function sparesOf(rig: PoolRig): number[] {
+function standbySlots(rig: PoolRig): number[] {
   return rig.state.workers.filter(isStandby).map(({ slot }) => slot);
 }
 
-test("a restart renews the reserve first, and what is renewed is the successor of each worker in turn", () => {
-  const rig = withReserve({});
-  assert.deepEqual(sparesOf(rig), [2]);
+test("a restart replaces the standby worker first, and promotes it as the successor of the next worker", () => {
+  const rig = withStandby({});
+  assert.deepEqual(standbySlots(rig), [2]);
   rig.order({ kind: "restart", slots: undefined });
   assert.deepEqual(rig.phases, ["ready", "ready", "stopping", "free"]);
   rig.exit(2);
@@ -987,23 +991,23 @@ test("a restart renews the reserve first, and what is renewed is the successor o
   rig.exit(1);
   rig.becomeReady(0);
   assert.deepEqual(rig.phases, ["ready", "free", "ready", "ready"]);
-  assert.deepEqual(sparesOf(rig), [0]);
+  assert.deepEqual(standbySlots(rig), [0]);
   assert.deepEqual(
     rig.take().filter((kind) => /^(enlisted|rollout_started|operation_finished)/u.test(kind)),
     ["enlisted 2", "enlisted 3", "operation_finished"],
   );
 });
 
-test("a reserve that is being renewed takes one place of the surge, the others are started beside it", () => {
-  const rig = withReserve({ replicas: 4, rollout: { maxSurge: 2, maxUnavailable: 0, settleMs: 0 } });
+test("a standby worker that is being replaced counts as one surge worker", () => {
+  const rig = withStandby({ replicas: 4, rollout: { maxSurge: 2, maxUnavailable: 0, settleMs: 0 } });
   rig.order({ kind: "restart", slots: undefined });
   assert.deepEqual(rig.phases, ["ready", "ready", "ready", "ready", "stopping", "starting", "free"]);
   rig.exit(4);
   assert.deepEqual(rig.phases, ["ready", "ready", "ready", "ready", "starting", "starting", "free"]);
 });
 
-test("a reserve that cannot be renewed ends the restart before anyone who serves was touched", () => {
-  const rig = withReserve({});
+test("a restart fails before it replaces a serving worker if the new standby worker fails", () => {
+  const rig = withStandby({});
   rig.order({ kind: "restart", slots: undefined });
   rig.exit(2);
   rig.exit(2);
@@ -1012,13 +1016,13 @@ test("a reserve that cannot be renewed ends the restart before anyone who serves
   assert.deepEqual([rig.worker(0).incarnation, rig.worker(1).incarnation], [1, 1]);
 });
 
-test("a limit waits for the reserve that comes back after a crash, not for one that an operator stopped", () => {
-  const stopped = withReserve({});
+test("a due worker waits for a standby worker that is restarting, but not for one that an operator stopped", () => {
+  const stopped = withStandby({});
   stopped.stop(2);
   stopped.exit(2);
   stopped.limit(0);
   assert.deepEqual(stopped.phases, ["ready", "ready", "held", "starting"]);
-  const crashed = withReserve({});
+  const crashed = withStandby({});
   crashed.exit(1);
   crashed.limit(0);
   assert.deepEqual(crashed.phases, ["ready", "starting", "ready", "free"]);
@@ -1026,7 +1030,7 @@ test("a limit waits for the reserve that comes back after a crash, not for one t
   assert.deepEqual(crashed.phases, ["stopping", "ready", "ready", "starting"]);
 });
 
-test("a reload to fewer replicas uses the slot of one that waited for its restart at once", () => {
+test("a reload to fewer replicas starts a successor at once in the slot of a worker in backoff", () => {
   const rig = booted({ ...PROBED, ...IN_PLACE, drainMs: undefined, replicas: 4 });
   for (const slot of [0, 1, 2, 3]) rig.becomeReady(slot);
   rig.exit(0);
@@ -1034,7 +1038,7 @@ test("a reload to fewer replicas uses the slot of one that waited for its restar
   const rollout = { maxSurge: 1, maxUnavailable: 0, settleMs: 0 };
   rig.order({ kind: "reload", spec: { ...rig.spec, replicas: 3, revision: rig.spec.revision + 1, rollout } });
   assert.deepEqual(rig.phases, ["starting", "ready", "ready", "ready"]);
-  // It crashes a second time and would wait; the restart fails by that, the reload begins.
+  // The second crash makes the restart operation fail, and the reload begins.
   rig.exit(0);
   assert.deepEqual(rig.phases, ["starting", "ready", "ready", "ready"]);
   assert.equal(rig.state.replacements.length, 1);
@@ -1045,7 +1049,7 @@ const PROVING: Partial<PoolSpec> = {
   rollout: { maxSurge: 1, maxUnavailable: 0, settleMs: 5000 },
 };
 
-/** A probed pool whose workers are all ready. */
+/** A probed pool with a min ready time whose workers are all ready. */
 function provingPool(changes: Partial<PoolSpec> = {}): PoolRig {
   const rig = booted({ ...PROVING, ...changes });
   for (let slot = 0; slot < rig.spec.replicas; slot++) rig.becomeReady(slot);
@@ -1054,7 +1058,7 @@ function provingPool(changes: Partial<PoolSpec> = {}): PoolRig {
   return rig;
 }
 
-test("a rollout waits until its first new worker has stayed ready for min ready, and then goes on without pauses", () => {
+test("a rollout waits until its first new worker has been ready for min_ready, and then continues without pauses", () => {
   const rig = provingPool({ replicas: 3 });
   rig.order({ kind: "restart", slots: undefined });
   rig.becomeReady(3);
@@ -1067,7 +1071,7 @@ test("a rollout waits until its first new worker has stayed ready for min ready,
   assert.deepEqual(rig.phases, ["ready", "stopping", "ready", "ready"]);
 });
 
-test("a new worker that answers its probe and crashes ends the rollout before it has replaced any worker", () => {
+test("a rollout replaces no worker if the first new one crashes within min_ready", () => {
   for (const kind of ["restart", "reload"] as const) {
     const rig = provingPool({ replicas: 3 });
     rig.order(
@@ -1087,7 +1091,7 @@ test("a new worker that answers its probe and crashes ends the rollout before it
   }
 });
 
-test("in place a rollout replaces as many as may be unavailable until the first has proved itself", () => {
+test("a rollout in place replaces at most max_unavailable workers until the first new one has passed min_ready", () => {
   const rig = provingPool({ replicas: 3, rollout: { maxSurge: 0, maxUnavailable: 1, settleMs: 5000 } });
   rig.order({ kind: "restart", slots: undefined });
   rig.exit(0);
@@ -1098,7 +1102,7 @@ test("in place a rollout replaces as many as may be unavailable until the first 
   assert.deepEqual(rig.phases, ["ready", "stopping", "ready"]);
 });
 
-test("a restart of a single worker in place is finished when the new one has stayed ready for min ready", () => {
+test("an in-place restart of a single worker finishes when the new one has been ready for min_ready", () => {
   const rig = provingPool({ replicas: 1, rollout: { maxSurge: 0, maxUnavailable: 1, settleMs: 5000 } });
   rig.order({ kind: "restart", slots: undefined });
   rig.exit(0);
@@ -1109,14 +1113,14 @@ test("a restart of a single worker in place is finished when the new one has sta
   assert.ok(rig.take().includes("operation_finished"));
 });
 
-test("a limit that requires the replacement of one worker does not wait for min ready", () => {
+test("the replacement of a worker that reached a limit does not wait for min_ready", () => {
   const rig = provingPool();
   rig.limit(0);
   rig.becomeReady(2);
   assert.deepEqual(rig.phases, ["stopping", "ready", "ready"]);
 });
 
-test("a worker with a probe that crashed twice in a row counts for health only after twice its last life", () => {
+test("a ready worker that crashed twice in a row counts for the pool's health only after twice its last uptime", () => {
   const rig = provingPool({ replicas: 1, standby: 0, desiredHealthyPercentage: 100 });
   const crash = () => {
     rig.pass(4000);
@@ -1125,12 +1129,12 @@ test("a worker with a probe that crashed twice in a row counts for health only a
     rig.becomeReady(0);
   };
   crash();
-  assert.equal(isHealthy(rig.state), true, "one crash is repaired by its restart");
+  assert.equal(isHealthy(rig.state), true, "after one crash it counts at once");
   rig.take();
   crash();
-  assert.equal(countReady(rig.state), 1, "it serves");
+  assert.equal(countReady(rig.state), 1, "it is ready");
   assert.equal(isHealthy(rig.state), false);
-  assert.deepEqual(rig.wide, ["pool_degraded: 0 of 1 replicas ready, 100 % required"]);
+  assert.deepEqual(rig.poolEvents, ["pool_degraded: 0 of 1 replicas ready, 100 % required"]);
   rig.pass(1);
   const { spawnedAt } = rig.worker(0) as { spawnedAt?: Instant };
   rig.pass(after(spawnedAt ?? rig.now, 7999) - rig.now);

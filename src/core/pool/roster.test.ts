@@ -25,7 +25,7 @@ function rosterOf(...workers: WorkerState[]): Roster {
   return new Roster(workers, takeCensus(workers));
 }
 
-test("the census follows each change of a worker", () => {
+test("the census is updated with each change of a worker", () => {
   const roster = rosterOf(newWorker(0, AT), ready(1), ready(2, { isStandby: true }), ready(3, { streak: 2 }));
   roster.set(ready(0));
   roster.set({ ...newWorker(1, AT), phase: "down", deadline: undefined, kind: "gave-up" });
@@ -38,7 +38,7 @@ test("the census follows each change of a worker", () => {
   );
 });
 
-test("the lowest free slot is found, also after a lower one was freed", () => {
+test("freeSlot returns the lowest free slot, also after a lower one was freed", () => {
   const roster = rosterOf(ready(0), ready(1), newWorker(2, AT), newWorker(3, AT));
   assert.equal(roster.freeSlot(), 2);
   roster.set(ready(2));
@@ -47,7 +47,7 @@ test("the lowest free slot is found, also after a lower one was freed", () => {
   assert.equal(roster.freeSlot(), 0);
 });
 
-test("changed slots are reported once, and all of them on request", () => {
+test("takeChanged returns each changed slot once, and undefined after markAllChanged", () => {
   const roster = rosterOf(ready(0), ready(1));
   roster.set(newWorker(1, AT));
   assert.deepEqual(roster.takeChanged(), new Set([1]));
@@ -56,7 +56,7 @@ test("changed slots are reported once, and all of them on request", () => {
   assert.equal(roster.takeChanged(), undefined);
 });
 
-test("the roster does not change the list that it was made from", () => {
+test("a roster does not modify the list it was created from", () => {
   const workers = [ready(0)];
   new Roster(workers, takeCensus(workers)).set(newWorker(0, AT));
   assert.equal(workers[0]?.phase, "ready");

@@ -32,7 +32,7 @@ function withLifespan(lifespanMs: number | undefined, changes: Partial<PoolSpec>
   return poolSpec({ limits: { ...base.limits, lifespanMs, jitterRatio: 0.1 }, ...changes });
 }
 
-function budgetOfNone(): PoolSpec {
+function withoutRestarts(): PoolSpec {
   const base = poolSpec();
   return poolSpec({ restart: { ...base.restart, maxRestarts: 0, windowMs: 1000 } });
 }
@@ -113,7 +113,7 @@ const hardReached: WorkerEvent = { kind: "limitReached", ...mine, limit: "memory
 const startupFailed: WorkerEvent = { kind: "startupFailed", ...mine, reason: "refused" };
 const livenessFailed: WorkerEvent = { kind: "livenessFailed", ...mine, reason: "hangs" };
 const becameAlive: WorkerEvent = { kind: "becameAlive", ...mine };
-const missing: WorkerEvent = { kind: "waiting", ...mine, reason: "GET :80/: HTTP 400" };
+const waiting: WorkerEvent = { kind: "waiting", ...mine, reason: "GET :80/: HTTP 400" };
 const replace: WorkerEvent = { kind: "replace", ...mine, reason: "asked" };
 const inFlight: WorkerEvent = { kind: "inFlight", ...mine, count: 5 };
 const drained: WorkerEvent = { kind: "drained", ...mine };
@@ -132,7 +132,7 @@ const kill: WorkerEvent = { kind: "kill", at: NOW, reason: "at once" };
 
 type Body<T> = T extends unknown ? Omit<T, "pool" | "slot" | "incarnation"> : never;
 
-function told(event: Body<WorkerLifecycleEvent>, incarnation = 3): WorkerEffect {
+function emitted(event: Body<WorkerLifecycleEvent>, incarnation = 3): WorkerEffect {
   return { kind: "tell", event: { pool: "web", slot: 1, incarnation, ...event } };
 }
 
@@ -142,14 +142,14 @@ function killed(pid: number): WorkerEffect {
   return { kind: "kill", slot: 1, incarnation: 3, pid };
 }
 
-function signalled(pid: number, scope: "group" | "escaped"): WorkerEffect {
+function signal(pid: number, scope: "group" | "escaped"): WorkerEffect {
   return { kind: "signal", slot: 1, incarnation: 3, pid, signal: "SIGTERM", scope };
 }
 
-/** What the machine says when it asks a live process to stop. */
-function asked(pid: number, order: { cause: StopOrder["cause"]; reason: string }): readonly WorkerEffect[] {
+/** Effects of a stop: the event and the signal. */
+function stopEffects(pid: number, order: { cause: StopOrder["cause"]; reason: string }): readonly WorkerEffect[] {
   const { cause, reason } = order;
-  return [told({ kind: "stopping", pid, signal: "SIGTERM", graceMs: 10_000, cause, reason }), signalled(pid, "group")];
+  return [emitted({ kind: "stopping", pid, signal: "SIGTERM", graceMs: 10_000, cause, reason }), signal(pid, "group")];
 }
 
 function stoppingBy(order: StopOrder, changes: Partial<OfPhase<"stopping">> = {}): OfPhase<"stopping"> {
@@ -157,17 +157,17 @@ function stoppingBy(order: StopOrder, changes: Partial<OfPhase<"stopping">> = {}
   return { ...stopping, since: NOW, reason, deadline: instant(15_000), order, ...changes };
 }
 
-const exitTold = { kind: "exited", pid: PID, status: CODE_3, uptimeMs: 4000 } as const;
+const exitEvent = { kind: "exited", pid: PID, status: CODE_3, uptimeMs: 4000 } as const;
 const next4 = { since: NOW, incarnation: 4 } as const;
 const FIRST = "first crash: restart at once";
-const TOO_MANY = "1 unplanned exit within 1s, allowed are 0";
+const LIMIT_EXCEEDED = "1 unplanned exit within 1s, allowed are 0";
 
 interface Case {
   readonly when: string;
   readonly state: WorkerState;
   readonly event: WorkerEvent;
   readonly spec?: PoolSpec;
-  /** undefined where the event is impossible. */
+  /** undefined if the event is impossible. */
   readonly next: WorkerState | undefined;
   readonly effects: readonly WorkerEffect[];
 }
@@ -191,8 +191,8 @@ function impossible(state: WorkerState, event: WorkerEvent): Case {
   return { when: "it is impossible", state, event, next: undefined, effects: [] };
 }
 
-/** The worker tells of its crash and runs again at once. */
-function restarted(state: OfPhase<"booting" | "ready" | "unready">): Case {
+/** The first crash. */
+function restartsAtOnce(state: OfPhase<"booting" | "ready" | "unready">): Case {
   const reason = `exited with code 3; ${FIRST}`;
   const next: WorkerState = {
     ...spawning,
@@ -202,14 +202,14 @@ function restarted(state: OfPhase<"booting" | "ready" | "unready">): Case {
     lastExit: CODE_3,
     reason,
   };
-  return into("a first crash respawns at once and is counted", state, exited, next, [
-    told({ ...exitTold, planned: false }),
-    told({ kind: "backing_off", delayMs: 0, reason }),
+  return into("the first crash restarts at once and counts as a restart", state, exited, next, [
+    emitted({ ...exitEvent, planned: false }),
+    emitted({ kind: "backing_off", delayMs: 0, reason }),
     spawn4,
   ]);
 }
 
-function restartedLater(state: OfPhase<"ready" | "unready">): Case {
+function backsOff(state: OfPhase<"ready" | "unready">): Case {
   const again = { ...state, crashes: { recent: [BEFORE], streak: 1, lastUptimeMs: 5 } };
   const reason = "exited with code 3; crash 2 in a row: wait 100ms";
   const crashes = { recent: [NOW], streak: 2, lastUptimeMs: 4000 };
@@ -222,14 +222,14 @@ function restartedLater(state: OfPhase<"ready" | "unready">): Case {
     lastExit: CODE_3,
     reason,
   };
-  return into("a second crash in a row backs off", again, exited, next, [
-    told({ ...exitTold, planned: false }),
-    told({ kind: "backing_off", delayMs: 100, reason }),
+  return into("the second crash in a row waits for the backoff", again, exited, next, [
+    emitted({ ...exitEvent, planned: false }),
+    emitted({ kind: "backing_off", delayMs: 100, reason }),
   ]);
 }
 
-function givenUp(state: OfPhase<"ready" | "unready">): Case {
-  const reason = `exited with code 3; ${TOO_MANY}`;
+function givesUp(state: OfPhase<"ready" | "unready">): Case {
+  const reason = `exited with code 3; ${LIMIT_EXCEEDED}`;
   const next: WorkerState = {
     ...down,
     since: NOW,
@@ -238,25 +238,25 @@ function givenUp(state: OfPhase<"ready" | "unready">): Case {
     lastExit: CODE_3,
     reason,
   };
-  const effects = [told({ ...exitTold, planned: false }), told({ kind: "gave_up", reason })];
-  return into("a crash beyond the budget gives up", state, exited, next, effects, budgetOfNone());
+  const effects = [emitted({ ...exitEvent, planned: false }), emitted({ kind: "gave_up", reason })];
+  return into("a crash beyond the restart limit gives up", state, exited, next, effects, withoutRestarts());
 }
 
-function survivorsStopped(state: OfPhase<"ready" | "unready">): Case {
+function stopsSurvivors(state: OfPhase<"ready" | "unready">): Case {
   const reason = "exited with code 3, processes of its group are left";
   const order: StopOrder = { cause: "survivors", reason, next: "restart" };
   return into(
-    "a crash that leaves processes stops them before the slot is used again",
+    "processes that a crash leaves behind are stopped before the restart",
     state,
     exitedAlone,
     stoppingBy(order, { lastExit: CODE_3 }),
-    [told({ ...exitTold, planned: false }), ...asked(PID, order)],
+    [emitted({ ...exitEvent, planned: false }), ...stopEffects(PID, order)],
   );
 }
 
-const hardTold: readonly WorkerEffect[] = [
-  told({ kind: "limit_reached", limit: "memory_hard", reason: "far too big" }),
-  told({
+const hardLimitEffects: readonly WorkerEffect[] = [
+  emitted({ kind: "limit_reached", limit: "memory_hard", reason: "far too big" }),
+  emitted({
     kind: "stopping",
     pid: PID,
     signal: "SIGKILL",
@@ -266,7 +266,7 @@ const hardTold: readonly WorkerEffect[] = [
   }),
 ];
 
-function due(state: OfPhase<"ready" | "unready">): readonly Case[] {
+function reachesMemoryLimit(state: OfPhase<"ready" | "unready">): readonly Case[] {
   const limit = {
     ...state,
     deadline: undefined,
@@ -275,102 +275,115 @@ function due(state: OfPhase<"ready" | "unready">): readonly Case[] {
   const already = { ...state, due: { cause: "lifespan", reason: "old", at: BEFORE } } as const;
   const hard: StopOrder = { cause: "memory_hard", reason: "far too big", next: "respawn" };
   return [
-    into("it becomes due, once", state, limitReached, limit, [
-      told({ kind: "limit_reached", limit: "memory", reason: "too big" }),
+    into("the soft limit makes the worker due", state, limitReached, limit, [
+      emitted({ kind: "limit_reached", limit: "memory", reason: "too big" }),
     ]),
-    into("what is due already stays due since then", already, limitReached, already),
-    into("the hard limit kills at once, planned", state, hardReached, stoppingBy(hard, { deadline: undefined }), [
-      ...hardTold,
-      killed(PID),
-    ]),
+    into("a worker that is already due keeps its cause and time", already, limitReached, already),
+    into(
+      "the hard limit kills the worker at once, as a planned stop",
+      state,
+      hardReached,
+      stoppingBy(hard, { deadline: undefined }),
+      [...hardLimitEffects, killed(PID)],
+    ),
   ];
 }
 
 const FAILING = { reason: "hangs", at: NOW } as const;
 
-function hung(state: OfPhase<"ready" | "unready">): readonly Case[] {
+function failsLiveness(state: OfPhase<"ready" | "unready">): readonly Case[] {
   const readiness = state.phase === "ready" ? "passing" : state.readiness;
   const out: OfPhase<"unready"> = { ...unready, since: NOW, reason: "hangs", readiness, liveness: FAILING };
   const due = { cause: "lifespan", reason: "old", at: BEFORE } as const;
   return [
-    into("it is removed from load balancing at once, and its age goes on", state, livenessFailed, out, [
-      told({ kind: "unready", reason: "hangs" }),
+    into("the worker becomes unready and keeps its lifespan deadline", state, livenessFailed, out, [
+      emitted({ kind: "unready", reason: "hangs" }),
     ]),
-    into("what was due stays due", { ...state, due }, livenessFailed, { ...out, due }, [
-      told({ kind: "unready", reason: "hangs" }),
+    into("a due worker stays due", { ...state, due }, livenessFailed, { ...out, due }, [
+      emitted({ kind: "unready", reason: "hangs" }),
     ]),
     ...(state.phase === "unready" ? [ignored({ ...unready, liveness: FAILING }, livenessFailed)] : []),
   ];
 }
 
-function aged(state: OfPhase<"ready" | "unready">): Case {
+function reachesLifespan(state: OfPhase<"ready" | "unready">): Case {
   const next = {
     ...state,
     deadline: undefined,
     due: { cause: "lifespan", reason: "lifespan limit: lived 4s", at: NOW },
   } as const;
-  return into("its lifespan is over: due", state, deadline, next, [
-    told({ kind: "limit_reached", limit: "lifespan", reason: "lived 4s" }),
+  return into("at the end of its lifespan the worker is due", state, deadline, next, [
+    emitted({ kind: "limit_reached", limit: "lifespan", reason: "lived 4s" }),
   ]);
 }
 
-function stopped(state: OfPhase<"ready" | "unready">): readonly Case[] {
-  const hasty = withLifespan(10_000, { signalTimeoutMs: 0 });
+function stops(state: OfPhase<"ready" | "unready">): readonly Case[] {
+  const withoutGracePeriod = withLifespan(10_000, { signalTimeoutMs: 0 });
   return [
-    into("it is asked to stop and gets its grace", state, stop, stoppingBy(operator), asked(PID, operator)),
     into(
-      "without grace it is killed at once",
+      "the worker is sent the stop signal and has its grace period",
+      state,
+      stop,
+      stoppingBy(operator),
+      stopEffects(PID, operator),
+    ),
+    into(
+      "with a grace period of 0 the worker is killed at once",
       state,
       stop,
       stoppingBy(operator, { deadline: undefined }),
       [
-        told({ kind: "stopping", pid: PID, signal: "SIGKILL", graceMs: 0, cause: "operator", reason: "asked" }),
+        emitted({ kind: "stopping", pid: PID, signal: "SIGKILL", graceMs: 0, cause: "operator", reason: "asked" }),
         killed(PID),
       ],
-      hasty,
+      withoutGracePeriod,
     ),
   ];
 }
 
-function killedRunning(state: WorkerState): Case {
+function killsRunning(state: WorkerState): Case {
   const order: StopOrder = { cause: "shutdown", reason: "at once", next: "down" };
-  return into("it is killed", state, kill, stoppingBy(order, { deadline: undefined }), [
-    told({ kind: "killed", pid: PID, reason: "at once" }),
+  return into("the process is killed", state, kill, stoppingBy(order, { deadline: undefined }), [
+    emitted({ kind: "killed", pid: PID, reason: "at once" }),
     killed(PID),
   ]);
 }
 
-/** What follows when the last process of a stop is gone; `durationMs` and the told exit depend on the way there. */
-function emptied(state: OfPhase<"stopping" | "draining">, event: WorkerEvent, durationMs: number): readonly Case[] {
-  const left = event.kind === "exited" ? CODE_3 : undefined;
-  const exit = event.kind === "exited" ? [told({ ...exitTold, planned: true })] : [];
-  const over = (next: "respawn" | "stay down") => [...exit, told({ kind: "stopped", durationMs, next })];
-  // While it drains the stop begins only now, so the process has lived until now.
-  const scarred = { ...state, crashes: { recent: [BEFORE], streak: 4, lastUptimeMs: 5 } };
-  const rested = { ...scarred, spawnedAt: instant(-100_000) };
+/** The last process of a stop exits. The stop has lasted `durationMs`. */
+function lastProcessExits(
+  state: OfPhase<"stopping" | "draining">,
+  event: WorkerEvent,
+  durationMs: number,
+): readonly Case[] {
+  const lastExit = event.kind === "exited" ? CODE_3 : undefined;
+  const exit = event.kind === "exited" ? [emitted({ ...exitEvent, planned: true })] : [];
+  const over = (next: "respawn" | "stay down") => [...exit, emitted({ kind: "stopped", durationMs, next })];
+  // The uptime ends when the stop begins: in the past if stopping, now if draining.
+  const crashed = { ...state, crashes: { recent: [BEFORE], streak: 4, lastUptimeMs: 5 } };
+  const longRunning = { ...crashed, spawnedAt: instant(-100_000) };
   const restart: StopOrder = { cause: "survivors", reason: "left", next: "restart" };
   const reason = `left; ${FIRST}`;
   return [
     into(
-      "a planned stop respawns uncounted and forgets old crashes",
-      scarred,
+      "a planned stop respawns without counting and clears the crash history",
+      crashed,
       event,
       {
         ...spawning,
         ...next4,
-        lastExit: left,
+        lastExit,
         reason: "replaced: rolled",
       },
       [...over("respawn"), spawn4],
     ),
     into(
-      "a final stop leaves the slot free",
+      "a final stop frees the slot",
       { ...state, order: shutdown },
       event,
       {
         ...down,
         since: NOW,
-        lastExit: left,
+        lastExit,
         reason: "leaving",
       },
       over("stay down"),
@@ -382,16 +395,16 @@ function emptied(state: OfPhase<"stopping" | "draining">, event: WorkerEvent, du
       {
         ...down,
         since: NOW,
-        lastExit: left,
+        lastExit,
         kind: "held",
         reason: "asked",
       },
       over("stay down"),
     ),
     into(
-      "the survivors of a crash are gone: the restart is decided by the uptime of the leader",
+      "once the survivors of a crash have exited, the leader's uptime decides about the restart",
       {
-        ...rested,
+        ...longRunning,
         order: restart,
       },
       event,
@@ -400,13 +413,13 @@ function emptied(state: OfPhase<"stopping" | "draining">, event: WorkerEvent, du
         ...next4,
         crashes: crashedOnce(state.phase === "draining" ? 105_000 : 101_000),
         restarts: 3,
-        lastExit: left,
+        lastExit,
         reason,
       },
       [
-        ...(event.kind === "exited" ? [told({ ...exitTold, planned: true, uptimeMs: 105_000 })] : []),
-        told({ kind: "stopped", durationMs, next: "respawn" }),
-        told({ kind: "backing_off", delayMs: 0, reason }),
+        ...(event.kind === "exited" ? [emitted({ ...exitEvent, planned: true, uptimeMs: 105_000 })] : []),
+        emitted({ kind: "stopped", durationMs, next: "respawn" }),
+        emitted({ kind: "backing_off", delayMs: 0, reason }),
         spawn4,
       ],
     ),
@@ -436,7 +449,7 @@ const EVENTS: { readonly [K in WorkerEventKind]: WorkerEventOf<K> } = {
   startupFailed,
   livenessFailed,
   becameAlive,
-  waiting: missing,
+  waiting,
   replace,
   inFlight,
   drained,
@@ -460,21 +473,52 @@ function row(state: WorkerState, cases: Partial<Row>): Row {
   return { ...(Object.fromEntries(ignoring) as Row), ...cases };
 }
 
-/** Another lifespan counts from the spawn, unless the worker is due anyway. */
-function relimited(state: OfPhase<"ready" | "unready">): Case[] {
+/** A changed lifespan counts from the spawn. A worker that is already due ignores it. */
+function changesLifespan(state: OfPhase<"ready" | "unready">): Case[] {
   return [
-    into("another lifespan counts from its spawn", state, relimit, { ...state, deadline: instant(11_500) }),
+    into("a changed lifespan counts from its spawn", state, relimit, { ...state, deadline: instant(11_500) }),
     ignored({ ...state, deadline: undefined, due: { cause: "memory", reason: "too big", at: BEFORE } }, relimit),
   ];
+}
+
+/** The cells in which a ready and an unready worker behave alike. */
+function readyOrUnready(state: OfPhase<"ready" | "unready">): Partial<Row> {
+  return {
+    spawned: [impossible(state, spawned)],
+    spawnFailed: [impossible(state, spawnFailed)],
+    limitReached: reachesMemoryLimit(state),
+    relimit: changesLifespan(state),
+    reprieve: [
+      into(
+        "it is no longer due and has another lifespan from now on",
+        { ...state, deadline: undefined, due: { cause: "rollout", reason: "asked", at: BEFORE } },
+        reprieve,
+        { ...state, deadline: instant(15_500) },
+      ),
+    ],
+    livenessFailed: failsLiveness(state),
+    replace: [
+      into("a rollout makes the worker due", state, replace, {
+        ...state,
+        deadline: undefined,
+        due: { cause: "rollout", reason: "asked", at: NOW },
+      }),
+      ignored({ ...state, due: { cause: "memory", reason: "too big", at: BEFORE } }, replace),
+    ],
+    exited: [restartsAtOnce(state), backsOff(state), givesUp(state), stopsSurvivors(state)],
+    deadline: [reachesLifespan(state)],
+    stop: stops(state),
+    kill: [killsRunning(state)],
+  };
 }
 
 /** Every cell of the table. */
 const CASES: Readonly<Record<Phase, Row>> = {
   down: row(down, {
     release: [
-      into("the slot is free, for the same reason", { ...down, kind: "gave-up" }, release, down),
+      into("the slot is freed and keeps its reason", { ...down, kind: "gave-up" }, release, down),
       into(
-        "the slot is free, for another reason",
+        "the slot is freed for another reason",
         { ...down, kind: "held" },
         { ...release, reason: "surplus" },
         {
@@ -485,21 +529,21 @@ const CASES: Readonly<Record<Phase, Row>> = {
     ],
     start: [
       into(
-        "it spawns at once",
+        "without a delay it spawns at once",
         { ...down, crashes: CRASHED_ONCE },
         start,
         { ...spawning, ...next4, reason: "wanted" },
-        [told({ kind: "starting", delayMs: 0, reason: "wanted" }, 4), spawn4],
+        [emitted({ kind: "starting", delayMs: 0, reason: "wanted" }, 4), spawn4],
       ),
       into(
-        "it waits for its turn, and the incarnation with it",
+        "with a delay it is queued, and the incarnation increases at the spawn",
         { ...down, kind: "held" },
         { ...start, delayMs: 500 },
         { ...queued, since: NOW, deadline: instant(5500), reason: "wanted" },
-        [told({ kind: "starting", delayMs: 500, reason: "wanted" }, 4)],
+        [emitted({ kind: "starting", delayMs: 500, reason: "wanted" }, 4)],
       ),
       into(
-        "what gave up starts with a clean history",
+        "a worker that gave up starts with an empty crash history",
         { ...down, kind: "gave-up", crashes: CRASHED_ONCE },
         start,
         {
@@ -507,54 +551,65 @@ const CASES: Readonly<Record<Phase, Row>> = {
           ...next4,
           reason: "wanted",
         },
-        [told({ kind: "starting", delayMs: 0, reason: "wanted" }, 4), spawn4],
+        [emitted({ kind: "starting", delayMs: 0, reason: "wanted" }, 4), spawn4],
       ),
     ],
     deadline: [impossible(down, deadline)],
   }),
   queued: row(queued, {
-    deadline: [into("its turn has come", queued, deadline, { ...spawning, ...next4 }, [spawn4])],
+    deadline: [into("at its deadline it spawns", queued, deadline, { ...spawning, ...next4 }, [spawn4])],
     stop: [
-      into("there is no process to stop", queued, stop, { ...down, since: NOW, kind: "held", reason: "asked" }),
-      into("a shutdown leaves the slot free", queued, stopForShutdown, { ...down, since: NOW, reason: "leaving" }),
+      into("there is no process to stop, and the slot is held", queued, stop, {
+        ...down,
+        since: NOW,
+        kind: "held",
+        reason: "asked",
+      }),
+      into("a shutdown frees the slot", queued, stopForShutdown, { ...down, since: NOW, reason: "leaving" }),
     ],
-    kill: [into("there is no process to kill", queued, kill, { ...down, since: NOW, reason: "at once" })],
+    kill: [
+      into("there is no process to kill, and the slot is freed", queued, kill, {
+        ...down,
+        since: NOW,
+        reason: "at once",
+      }),
+    ],
   }),
   spawning: row(spawning, {
     spawned: [
-      into("it is ready at once, its lifespan begins", spawning, spawned, spawnReady, [
-        told({ kind: "spawned", pid: 88, revision: 1 }),
-        told({ kind: "ready", afterMs: 0, evidence: "none" }),
+      into("it is ready at once, and its lifespan begins", spawning, spawned, spawnReady, [
+        emitted({ kind: "spawned", pid: 88, revision: 1 }),
+        emitted({ kind: "ready", afterMs: 0, evidence: "none" }),
       ]),
       into(
-        "without a limit it has no deadline",
+        "without a lifespan it has no deadline",
         spawning,
         spawned,
         { ...spawnReady, deadline: undefined },
-        [told({ kind: "spawned", pid: 88, revision: 1 }), told({ kind: "ready", afterMs: 0, evidence: "none" })],
+        [emitted({ kind: "spawned", pid: 88, revision: 1 }), emitted({ kind: "ready", afterMs: 0, evidence: "none" })],
         withLifespan(undefined),
       ),
       into(
-        "chance moves the end of its life",
+        "jitter shifts the lifespan deadline",
         spawning,
         { ...spawned, random: 1 },
         {
           ...spawnReady,
           deadline: instant(16_000),
         },
-        [told({ kind: "spawned", pid: 88, revision: 1 }), told({ kind: "ready", afterMs: 0, evidence: "none" })],
+        [emitted({ kind: "spawned", pid: 88, revision: 1 }), emitted({ kind: "ready", afterMs: 0, evidence: "none" })],
       ),
       into(
-        "a stop that came meanwhile is carried out",
+        "a pending stop is carried out",
         { ...spawning, pendingStop: operator },
         spawned,
         stoppingBy(operator, { pid: 88, spawnedAt: NOW }),
-        [told({ kind: "spawned", pid: 88, revision: 1 }), ...asked(88, operator)],
+        [emitted({ kind: "spawned", pid: 88, revision: 1 }), ...stopEffects(88, operator)],
       ),
     ],
     spawnFailed: [
       into(
-        "it counts as a crash",
+        "a failed spawn counts as a crash",
         spawning,
         spawnFailed,
         {
@@ -565,21 +620,24 @@ const CASES: Readonly<Record<Phase, Row>> = {
           reason: `EAGAIN; ${FIRST}`,
         },
         [
-          told({ kind: "spawn_failed", reason: "EAGAIN" }),
-          told({ kind: "backing_off", delayMs: 0, reason: `EAGAIN; ${FIRST}` }),
+          emitted({ kind: "spawn_failed", reason: "EAGAIN" }),
+          emitted({ kind: "backing_off", delayMs: 0, reason: `EAGAIN; ${FIRST}` }),
           spawn4,
         ],
       ),
       into(
-        "beyond the budget it gives up",
+        "a failed spawn beyond the restart limit gives up",
         spawning,
         spawnFailed,
-        { ...down, since: NOW, kind: "gave-up", crashes: crashedOnce(0), reason: `EAGAIN; ${TOO_MANY}` },
-        [told({ kind: "spawn_failed", reason: "EAGAIN" }), told({ kind: "gave_up", reason: `EAGAIN; ${TOO_MANY}` })],
-        budgetOfNone(),
+        { ...down, since: NOW, kind: "gave-up", crashes: crashedOnce(0), reason: `EAGAIN; ${LIMIT_EXCEEDED}` },
+        [
+          emitted({ kind: "spawn_failed", reason: "EAGAIN" }),
+          emitted({ kind: "gave_up", reason: `EAGAIN; ${LIMIT_EXCEEDED}` }),
+        ],
+        withoutRestarts(),
       ),
       into(
-        "a pending final stop is done",
+        "a pending final stop is complete",
         { ...spawning, pendingStop: operator },
         spawnFailed,
         {
@@ -588,10 +646,10 @@ const CASES: Readonly<Record<Phase, Row>> = {
           kind: "held",
           reason: "asked",
         },
-        [told({ kind: "spawn_failed", reason: "EAGAIN" })],
+        [emitted({ kind: "spawn_failed", reason: "EAGAIN" })],
       ),
       into(
-        "a pending planned respawn is decided as a crash",
+        "a pending planned respawn is treated as a crash",
         { ...spawning, pendingStop: rolling },
         spawnFailed,
         {
@@ -602,17 +660,17 @@ const CASES: Readonly<Record<Phase, Row>> = {
           reason: `EAGAIN; ${FIRST}`,
         },
         [
-          told({ kind: "spawn_failed", reason: "EAGAIN" }),
-          told({ kind: "backing_off", delayMs: 0, reason: `EAGAIN; ${FIRST}` }),
+          emitted({ kind: "spawn_failed", reason: "EAGAIN" }),
+          emitted({ kind: "backing_off", delayMs: 0, reason: `EAGAIN; ${FIRST}` }),
           spawn4,
         ],
       ),
     ],
     exited: [impossible(spawning, exited)],
     deadline: [impossible(spawning, deadline)],
-    stop: [into("a stop during the spawn is kept for later", spawning, stop, { ...spawning, pendingStop: operator })],
+    stop: [into("a stop during the spawn is pending", spawning, stop, { ...spawning, pendingStop: operator })],
     kill: [
-      into("a kill during the spawn is kept for later", spawning, kill, {
+      into("a kill during the spawn is pending", spawning, kill, {
         ...spawning,
         pendingStop: { cause: "shutdown", reason: "at once", next: "down" },
       }),
@@ -622,46 +680,50 @@ const CASES: Readonly<Record<Phase, Row>> = {
     spawned: [impossible(booting, spawned)],
     spawnFailed: [impossible(booting, spawnFailed)],
     answered: [
-      into("its proxy may balance over it", booting, answered, { ...booting, answeredAt: NOW }),
+      into("its endpoint may be activated", booting, answered, { ...booting, answeredAt: NOW }),
       ignored({ ...booting, answeredAt: BEFORE }, answered),
     ],
     becameUnready: [
-      into("its proxy may no longer balance over it", { ...booting, answeredAt: BEFORE }, becameUnready, booting),
+      into("its endpoint may no longer be activated", { ...booting, answeredAt: BEFORE }, becameUnready, booting),
       ignored(booting, becameUnready),
     ],
     becameReady: [
-      into("it is seen serving, and its lifespan began at its spawn", booting, becameReady, seenReady, [
-        told({ kind: "ready", afterMs: 4000, evidence: "listening" }),
+      into("it becomes ready, and its lifespan counts from its spawn", booting, becameReady, seenReady, [
+        emitted({ kind: "ready", afterMs: 4000, evidence: "listening" }),
       ]),
     ],
     limitReached: [
       ignored(booting, limitReached),
       into(
-        "above the hard limit before it was ready it is killed, which counts as a crash",
+        "the hard limit kills the worker, which counts as a crash because it was not ready",
         booting,
         hardReached,
         stoppingBy({ cause: "memory_hard", reason: "far too big", next: "restart" }, { deadline: undefined }),
-        [...hardTold, killed(PID)],
+        [...hardLimitEffects, killed(PID)],
       ),
     ],
     startupFailed: [
       into(
-        "it will not become ready: it is stopped, which counts as a crash",
+        "it is stopped, which counts as a crash",
         booting,
         startupFailed,
         stoppingBy({ cause: "startup", reason: "refused", next: "restart" }),
-        [told({ kind: "unready", reason: "refused" }), ...asked(PID, { cause: "startup", reason: "refused" })],
+        [emitted({ kind: "unready", reason: "refused" }), ...stopEffects(PID, { cause: "startup", reason: "refused" })],
       ),
     ],
     waiting: [
-      into("what it waits for is known", booting, missing, { ...booting, waitsFor: "GET :80/: HTTP 400" }, [
-        told({ kind: "waiting", afterMs: 4000, reason: "GET :80/: HTTP 400" }),
-      ]),
+      into(
+        "what it waits for is recorded and emitted",
+        booting,
+        waiting,
+        { ...booting, waitsFor: "GET :80/: HTTP 400" },
+        [emitted({ kind: "waiting", afterMs: 4000, reason: "GET :80/: HTTP 400" })],
+      ),
     ],
     relimit: [
-      into("another lifespan counts from its spawn", booting, relimit, { ...booting, agesAt: instant(11_500) }),
+      into("a changed lifespan counts from its spawn", booting, relimit, { ...booting, agesAt: instant(11_500) }),
       into(
-        "without a lifespan it does not age",
+        "without a lifespan it has no maximum age",
         booting,
         relimit,
         { ...booting, agesAt: undefined },
@@ -669,100 +731,75 @@ const CASES: Readonly<Record<Phase, Row>> = {
         withLifespan(undefined),
       ),
     ],
-    exited: [restarted(booting)],
+    exited: [restartsAtOnce(booting)],
     deadline: [
-      into("it has run long enough to count as ready", { ...booting, deadline: NOW }, deadline, seenReady, [
-        told({ kind: "ready", afterMs: 4000, evidence: "none" }),
+      into("it has survived long enough to count as ready", { ...booting, deadline: NOW }, deadline, seenReady, [
+        emitted({ kind: "ready", afterMs: 4000, evidence: "none" }),
       ]),
     ],
-    stop: [into("its process is stopped", booting, stop, stoppingBy(operator), asked(PID, operator))],
-    kill: [killedRunning(booting)],
+    stop: [
+      into("its process is sent the stop signal", booting, stop, stoppingBy(operator), stopEffects(PID, operator)),
+    ],
+    kill: [killsRunning(booting)],
   }),
   ready: row(ready, {
-    spawned: [impossible(ready, spawned)],
-    spawnFailed: [impossible(ready, spawnFailed)],
+    ...readyOrUnready(ready),
     becameUnready: [
-      into("it serves no more and lives on", ready, becameUnready, { ...unready, since: NOW, reason: "probe failed" }, [
-        told({ kind: "unready", reason: "probe failed" }),
-      ]),
-    ],
-    limitReached: due(ready),
-    relimit: relimited(ready),
-    reprieve: [
       into(
-        "it gets another lifespan from now on",
-        { ...ready, deadline: undefined, due: { cause: "rollout", reason: "asked", at: BEFORE } },
-        reprieve,
-        { ...ready, deadline: instant(15_500) },
+        "it becomes unready and is not stopped",
+        ready,
+        becameUnready,
+        { ...unready, since: NOW, reason: "probe failed" },
+        [emitted({ kind: "unready", reason: "probe failed" })],
       ),
     ],
     promote: [
       ignored(ready, promote),
-      into("it serves", { ...ready, isStandby: true }, promote, ready, [told({ kind: "enlisted", reason: "needed" })]),
+      into("a standby worker is promoted", { ...ready, isStandby: true }, promote, ready, [
+        emitted({ kind: "enlisted", reason: "needed" }),
+      ]),
     ],
-    demote: [into("it serves no longer", ready, demote, { ...ready, isStandby: true })],
-    livenessFailed: hung(ready),
-    replace: [
-      into("a rollout wants another one in its place", ready, replace, {
-        ...ready,
-        deadline: undefined,
-        due: { cause: "rollout", reason: "asked", at: NOW },
-      }),
-      ignored({ ...ready, due: { cause: "memory", reason: "too big", at: BEFORE } }, replace),
-    ],
-    exited: [restarted(ready), restartedLater(ready), givenUp(ready), survivorsStopped(ready)],
-    deadline: [aged(ready)],
-    stop: stopped(ready),
-    kill: [killedRunning(ready)],
+    demote: [into("a serving worker becomes a standby worker", ready, demote, { ...ready, isStandby: true })],
   }),
   unready: row(unready, {
-    spawned: [impossible(unready, spawned)],
-    spawnFailed: [impossible(unready, spawnFailed)],
+    ...readyOrUnready(unready),
     answered: [
-      into("its proxy may balance over it again", unready, answered, { ...unready, answeredAt: NOW }),
+      into("its endpoint may be activated again", unready, answered, { ...unready, answeredAt: NOW }),
       ignored({ ...unready, answeredAt: BEFORE }, answered),
     ],
     becameReady: [
-      into("readiness alone does not bring back what hangs", { ...unready, liveness: FAILING }, becameReady, {
-        ...unready,
-        liveness: FAILING,
-        readiness: "passing",
-      }),
-      into("it serves again and keeps the end of its life", unready, becameReady, {
+      into(
+        "readiness does not make a worker ready whose liveness fails",
+        { ...unready, liveness: FAILING },
+        becameReady,
+        {
+          ...unready,
+          liveness: FAILING,
+          readiness: "passing",
+        },
+      ),
+      into("it is ready again and keeps its lifespan deadline", unready, becameReady, {
         ...ready,
         since: NOW,
         reason: "running",
       }),
     ],
     becameUnready: [
-      into(
-        "it would not serve if it were alive either",
-        { ...unready, readiness: "passing", liveness: FAILING },
-        becameUnready,
-        { ...unready, liveness: FAILING },
-      ),
+      into("its readiness fails as well", { ...unready, readiness: "passing", liveness: FAILING }, becameUnready, {
+        ...unready,
+        liveness: FAILING,
+      }),
       ignored(unready, becameUnready),
     ],
-    limitReached: due(unready),
-    relimit: relimited(unready),
-    reprieve: [
-      into(
-        "it gets another lifespan from now on",
-        { ...unready, deadline: undefined, due: { cause: "rollout", reason: "asked", at: BEFORE } },
-        reprieve,
-        { ...unready, deadline: instant(15_500) },
-      ),
-    ],
-    livenessFailed: hung(unready),
     becameAlive: [
       into(
-        "it recovered before its turn came, serves again and is as old as before",
+        "it recovers, is ready again and keeps its lifespan deadline",
         { ...unready, liveness: FAILING, readiness: "passing" },
         becameAlive,
         { ...ready, since: NOW, reason: "running" },
       ),
       into(
-        "it recovered, and is still due for another reason",
+        "it recovers and is still due for another reason",
         {
           ...unready,
           deadline: undefined,
@@ -779,28 +816,16 @@ const CASES: Readonly<Record<Phase, Row>> = {
           due: { cause: "lifespan", reason: "old", at: BEFORE },
         },
       ),
-      into("alive again, it waits for its readiness", { ...unready, liveness: FAILING }, becameAlive, unready),
+      into("it recovers and still waits for its readiness", { ...unready, liveness: FAILING }, becameAlive, unready),
       ignored(unready, becameAlive),
     ],
     waiting: [
-      into("what it waits for is known better", unready, missing, { ...unready, reason: "GET :80/: HTTP 400" }, [
-        told({ kind: "waiting", afterMs: 4000, reason: "GET :80/: HTTP 400" }),
+      into("what it waits for is updated and emitted", unready, waiting, { ...unready, reason: "GET :80/: HTTP 400" }, [
+        emitted({ kind: "waiting", afterMs: 4000, reason: "GET :80/: HTTP 400" }),
       ]),
-      ignored({ ...unready, liveness: FAILING }, missing),
-      ignored({ ...unready, reason: "GET :80/: HTTP 400" }, missing),
+      ignored({ ...unready, liveness: FAILING }, waiting),
+      ignored({ ...unready, reason: "GET :80/: HTTP 400" }, waiting),
     ],
-    replace: [
-      into("a rollout wants another one in its place", unready, replace, {
-        ...unready,
-        deadline: undefined,
-        due: { cause: "rollout", reason: "asked", at: NOW },
-      }),
-      ignored({ ...unready, due: { cause: "memory", reason: "too big", at: BEFORE } }, replace),
-    ],
-    exited: [restarted(unready), restartedLater(unready), givenUp(unready), survivorsStopped(unready)],
-    deadline: [aged(unready)],
-    stop: stopped(unready),
-    kill: [killedRunning(unready)],
   }),
   draining: row(draining, {
     spawned: [impossible(draining, spawned)],
@@ -808,53 +833,66 @@ const CASES: Readonly<Record<Phase, Row>> = {
     limitReached: [
       ignored(draining, limitReached),
       into(
-        "the hard limit does not wait for requests: killed, and what is cut off is told",
+        "the hard limit kills the worker and cuts off its requests",
         draining,
         hardReached,
         stoppingBy(rolling, { deadline: undefined }),
         [
-          told({ kind: "limit_reached", limit: "memory_hard", reason: "far too big" }),
-          told({ kind: "drained", afterMs: 4000, cut: 2 }),
-          told({ kind: "killed", pid: PID, reason: "far too big" }),
+          emitted({ kind: "limit_reached", limit: "memory_hard", reason: "far too big" }),
+          emitted({ kind: "drained", afterMs: 4000, cut: 2 }),
+          emitted({ kind: "killed", pid: PID, reason: "far too big" }),
           killed(PID),
         ],
       ),
     ],
-    inFlight: [into("what it still works on is known", draining, inFlight, { ...draining, inFlight: 5 })],
+    inFlight: [into("the number of requests in flight is updated", draining, inFlight, { ...draining, inFlight: 5 })],
     drained: [
-      into("the last request is done: it is asked", draining, drained, stoppingBy(rolling), [
-        told({ kind: "drained", afterMs: 4000, cut: 0 }),
-        ...asked(PID, rolling),
+      into("after its last request the worker is sent the stop signal", draining, drained, stoppingBy(rolling), [
+        emitted({ kind: "drained", afterMs: 4000, cut: 0 }),
+        ...stopEffects(PID, rolling),
       ]),
     ],
     exited: [
-      ...emptied(draining, exited, 0),
-      into("what it leaves is stopped", draining, exitedAlone, stoppingBy(rolling, { lastExit: CODE_3 }), [
-        told({ ...exitTold, planned: true }),
-        ...asked(PID, rolling),
-      ]),
+      ...lastProcessExits(draining, exited, 0),
+      into(
+        "processes that it leaves behind are sent the stop signal",
+        draining,
+        exitedAlone,
+        stoppingBy(rolling, { lastExit: CODE_3 }),
+        [emitted({ ...exitEvent, planned: true }), ...stopEffects(PID, rolling)],
+      ),
     ],
     deadline: [
-      into("the drain is over: it is asked, and what is cut off is told", draining, deadline, stoppingBy(rolling), [
-        told({ kind: "drained", afterMs: 4000, cut: 2 }),
-        ...asked(PID, rolling),
-      ]),
+      into(
+        "at the drain limit the worker is sent the stop signal, and its requests are cut off",
+        draining,
+        deadline,
+        stoppingBy(rolling),
+        [emitted({ kind: "drained", afterMs: 4000, cut: 2 }), ...stopEffects(PID, rolling)],
+      ),
     ],
     stop: [
-      into("a final stop overrules the respawn", draining, stop, { ...draining, order: operator, reason: "asked" }),
-      into("at a shutdown traffic has ended: it is asked", draining, stopForShutdown, stoppingBy(shutdown), [
-        told({ kind: "drained", afterMs: 4000, cut: 2 }),
-        ...asked(PID, shutdown),
-      ]),
+      into("a final stop overrides the respawn", draining, stop, {
+        ...draining,
+        order: operator,
+        reason: "asked",
+      }),
+      into(
+        "a shutdown ends the drain, and the worker is sent the stop signal",
+        draining,
+        stopForShutdown,
+        stoppingBy(shutdown),
+        [emitted({ kind: "drained", afterMs: 4000, cut: 2 }), ...stopEffects(PID, shutdown)],
+      ),
       ignored(draining, { ...stop, order: { ...operator, next: "respawn" } }),
     ],
     kill: [
       into(
-        "it is killed and stays down",
+        "it is killed and does not respawn",
         draining,
         kill,
         stoppingBy(rolling, { deadline: undefined, order: { ...rolling, next: "down" } }),
-        [told({ kind: "killed", pid: PID, reason: "at once" }), killed(PID)],
+        [emitted({ kind: "killed", pid: PID, reason: "at once" }), killed(PID)],
       ),
     ],
   }),
@@ -864,32 +902,32 @@ const CASES: Readonly<Record<Phase, Row>> = {
     limitReached: [
       ignored(stopping, limitReached),
       into(
-        "the hard limit ends its grace",
+        "the hard limit ends the grace period",
         stopping,
         hardReached,
         { ...stopping, deadline: undefined, reason: "rolled" },
         [
-          told({ kind: "limit_reached", limit: "memory_hard", reason: "far too big" }),
-          told({ kind: "killed", pid: PID, reason: "far too big" }),
+          emitted({ kind: "limit_reached", limit: "memory_hard", reason: "far too big" }),
+          emitted({ kind: "killed", pid: PID, reason: "far too big" }),
           killed(PID),
         ],
       ),
       ignored({ ...stopping, deadline: undefined }, hardReached),
     ],
     exited: [
-      ...emptied(stopping, exited, 4000),
+      ...lastProcessExits(stopping, exited, 4000),
       into(
-        "what left the group gets the signal too, the grace runs on",
+        "processes that left the group are signaled too, and the grace period continues",
         stopping,
         exitedAlone,
         {
           ...stopping,
           lastExit: CODE_3,
         },
-        [told({ ...exitTold, planned: true }), signalled(PID, "escaped")],
+        [emitted({ ...exitEvent, planned: true }), signal(PID, "escaped")],
       ),
       into(
-        "after the kill what left the group is killed too",
+        "after the kill, processes that left the group are killed too",
         { ...stopping, deadline: undefined },
         exitedAlone,
         {
@@ -897,13 +935,13 @@ const CASES: Readonly<Record<Phase, Row>> = {
           deadline: undefined,
           lastExit: CODE_3,
         },
-        [told({ ...exitTold, planned: true }), killed(PID)],
+        [emitted({ ...exitEvent, planned: true }), killed(PID)],
       ),
     ],
-    vacated: emptied(stopping, vacated, 4000),
+    vacated: lastProcessExits(stopping, vacated, 4000),
     deadline: [
       into(
-        "the grace is over: the whole group is killed, the order stays",
+        "at the end of the grace period the whole group is killed",
         stopping,
         deadline,
         {
@@ -911,11 +949,11 @@ const CASES: Readonly<Record<Phase, Row>> = {
           deadline: undefined,
           reason: "rolled",
         },
-        [told({ kind: "killed", pid: PID, reason: "still running 4s after SIGTERM" }), killed(PID)],
+        [emitted({ kind: "killed", pid: PID, reason: "still running 4s after SIGTERM" }), killed(PID)],
       ),
     ],
     stop: [
-      into("a final stop overrules the respawn", stopping, stopForShutdown, {
+      into("a final stop overrides the respawn", stopping, stopForShutdown, {
         ...stopping,
         order: shutdown,
         reason: "leaving",
@@ -925,7 +963,7 @@ const CASES: Readonly<Record<Phase, Row>> = {
     ],
     kill: [
       into(
-        "it is killed and stays down; the stop goes on since its begin",
+        "it is killed and does not respawn, and the stop keeps its start time",
         stopping,
         kill,
         {
@@ -934,42 +972,53 @@ const CASES: Readonly<Record<Phase, Row>> = {
           reason: "rolled",
           order: { ...rolling, next: "down" },
         },
-        [told({ kind: "killed", pid: PID, reason: "at once" }), killed(PID)],
+        [emitted({ kind: "killed", pid: PID, reason: "at once" }), killed(PID)],
       ),
     ],
   }),
   backoff: row(backoff, {
-    deadline: [into("the wait is over", backoff, deadline, { ...spawning, ...next4 }, [spawn4])],
+    deadline: [into("after the backoff it spawns", backoff, deadline, { ...spawning, ...next4 }, [spawn4])],
     stop: [
-      into("an operator's stop holds the slot", backoff, stop, { ...down, since: NOW, kind: "held", reason: "asked" }),
-      into("a shutdown leaves it free", backoff, stopForShutdown, { ...down, since: NOW, reason: "leaving" }),
+      into("an operator's stop holds the slot", backoff, stop, {
+        ...down,
+        since: NOW,
+        kind: "held",
+        reason: "asked",
+      }),
+      into("a shutdown frees the slot", backoff, stopForShutdown, { ...down, since: NOW, reason: "leaving" }),
     ],
-    kill: [into("nothing has to be killed", backoff, kill, { ...down, since: NOW, reason: "at once" })],
+    kill: [
+      into("there is no process to kill, and the slot is freed", backoff, kill, {
+        ...down,
+        since: NOW,
+        reason: "at once",
+      }),
+    ],
   }),
 };
 
 for (const [phase, row] of Object.entries(CASES)) {
-  test(`a worker that is ${phase} answers every event as the table says`, () => {
+  test(`phase ${phase}: every event has the expected transition`, () => {
     for (const [kind, cases] of Object.entries(row)) {
       assert.ok(cases.length > 0, `${phase} × ${kind} has no case`);
       for (const { when, state, event, next, effects, spec = SPEC } of cases) {
         const name = `${phase} × ${kind}: ${when}`;
-        assert.deepEqual([state.phase, event.kind], [phase, kind], `${name} stands in the wrong cell`);
+        assert.deepEqual([state.phase, event.kind], [phase, kind], `${name} is in the wrong cell`);
         if (next === undefined) {
           assert.throws(() => stepWorker(state, event, spec), InvariantError, name);
           continue;
         }
         const before = structuredClone(state);
-        const transition = stepWorker(state, event, spec);
-        assert.deepEqual(transition.state, next, name);
-        assert.deepEqual(transition.effects, effects, name);
+        const result = stepWorker(state, event, spec);
+        assert.deepEqual(result.state, next, name);
+        assert.deepEqual(result.effects, effects, name);
         assert.deepEqual(state, before, `${name}: the old state was changed`);
       }
     }
   });
 }
 
-test("the cells that are called ignore or impossible are the ones whose cases say so", () => {
+test("cells are named ignore or impossible exactly if their cases say so", () => {
   for (const phase of Object.keys(CASES) as Phase[]) {
     for (const kind of Object.keys(CASES[phase]) as WorkerEventKind[]) {
       const cases = CASES[phase][kind];
@@ -981,21 +1030,31 @@ test("the cells that are called ignore or impossible are the ones whose cases sa
   }
 });
 
-test("an impossible event names state and event", () => {
+test("the error for an impossible event shows the event and the state", () => {
   assert.throws(() => stepWorker(down, deadline, SPEC), /impossible event \{"kind":"deadline".*"phase":"down"/u);
 });
 
-test("news of another incarnation changes nothing, in any phase", () => {
+test("in every phase an event of another incarnation is ignored", () => {
   const states = [down, queued, spawning, booting, ready, unready, draining, stopping, backoff];
-  const news = [spawned, spawnFailed, becameReady, becameUnready, limitReached, drained, exited, exitedAlone, vacated];
+  const events = [
+    spawned,
+    spawnFailed,
+    becameReady,
+    becameUnready,
+    limitReached,
+    drained,
+    exited,
+    exitedAlone,
+    vacated,
+  ];
   for (const state of states) {
-    for (const event of news) {
+    for (const event of events) {
       for (const incarnation of [2, 4]) {
         const stale = { ...event, incarnation } as WorkerEvent;
         assert.equal(isStale(state, stale), true);
-        const transition = stepWorker(state, stale, SPEC);
-        assert.equal(transition.state, state, `${state.phase} × ${event.kind}`);
-        assert.deepEqual(transition.effects, []);
+        const result = stepWorker(state, stale, SPEC);
+        assert.equal(result.state, state, `${state.phase} × ${event.kind}`);
+        assert.deepEqual(result.effects, []);
       }
     }
   }
@@ -1005,14 +1064,14 @@ test("an event without incarnation is never stale", () => {
   for (const event of [start, deadline, stop, kill]) assert.equal(isStale(ready, event), false);
 });
 
-test("handling a deadline moves or clears it", () => {
+test("after a deadline event the deadline is cleared or in the future", () => {
   for (const state of [queued, { ...booting, deadline: NOW }, ready, unready, draining, stopping, backoff]) {
     const { deadline: next }: WorkerState = stepWorker(state, deadline, SPEC).state;
     assert.ok(next === undefined || next > NOW, state.phase);
   }
 });
 
-test("a new worker is an empty slot that nothing has lived in", () => {
+test("a new worker is a free slot without history", () => {
   assert.deepEqual(newWorker(1, BEFORE), {
     ...down,
     incarnation: 0,
@@ -1024,7 +1083,7 @@ test("a new worker is an empty slot that nothing has lived in", () => {
 
 const PROBED = withLifespan(10_000, { readiness: { kind: "probed", timeoutMs: 3000 } });
 
-test("a worker that is asked whether it is ready has until its deadline", () => {
+test("a probed worker that is not ready at its readiness deadline is stopped, and the reason says what it waited for", () => {
   const { state, effects } = stepWorker(spawning, spawned, PROBED);
   assert.deepEqual(state, {
     ...booting,
@@ -1033,55 +1092,55 @@ test("a worker that is asked whether it is ready has until its deadline", () => 
     agesAt: instant(15_000),
     deadline: instant(8000),
   });
-  assert.deepEqual(effects, [told({ kind: "spawned", pid: 88, revision: 1 })]);
+  assert.deepEqual(effects, [emitted({ kind: "spawned", pid: 88, revision: 1 })]);
   const answered = stepWorker(state, becameReady, PROBED);
   assert.equal(answered.state.phase, "ready");
   const late = stepWorker(state, { ...deadline, at: instant(8000) } as WorkerEvent, PROBED);
   assert.equal(late.state.phase === "stopping" && late.state.order.cause, "startup");
   assert.equal(late.state.reason, "not ready 3s after its start");
-  const known = stepWorker(state, missing, PROBED).state;
+  const known = stepWorker(state, waiting, PROBED).state;
   const reasoned = stepWorker(known, { ...deadline, at: instant(8000) } as WorkerEvent, PROBED);
   assert.equal(reasoned.state.reason, "not ready 3s after its start: GET :80/: HTTP 400");
 });
 
-test("a worker that may take indefinitely to become ready has no deadline", () => {
+test("a probed worker without a readiness timeout has no deadline", () => {
   const spec = withLifespan(undefined, { readiness: { kind: "probed", timeoutMs: undefined } });
   assert.equal(stepWorker(spawning, spawned, spec).state.deadline, undefined);
 });
 
-/** Ready after 700 ms of serving where it is a successor, after 9 s where it is never seen to serve. */
+/** A successor must listen for 700 ms before it is ready. A worker that never listens is ready after 9 s. */
 const OBSERVED = withLifespan(undefined, {
   readiness: { kind: "observed", surviveMs: 9000 },
   rollout: { maxSurge: 1, maxUnavailable: 0, settleMs: 700 },
 });
 
 /** The worker after `spawned` at NOW. */
-function bootingSince(changes: Partial<OfPhase<"booting">> = {}): OfPhase<"booting"> {
+function bootingWith(changes: Partial<OfPhase<"booting">> = {}): OfPhase<"booting"> {
   return { ...booting, agesAt: undefined, pid: 88, spawnedAt: NOW, deadline: instant(14_000), ...changes };
 }
 
-test("without probes a worker that is seen serving is ready at once, any other after it has survived", () => {
+test("a worker without probes is ready as soon as it listens, or when it has survived surviveMs", () => {
   const { state } = stepWorker(spawning, spawned, OBSERVED);
-  assert.deepEqual(state, bootingSince());
+  assert.deepEqual(state, bootingWith());
   assert.equal(stepWorker(state, becameReady, OBSERVED).state.phase, "ready");
   const survived = stepWorker(state, { ...deadline, at: instant(14_000) } as WorkerEvent, OBSERVED);
   assert.equal(survived.state.phase, "ready");
-  assert.deepEqual(survived.effects, [told({ kind: "ready", afterMs: 9000, evidence: "none" })]);
+  assert.deepEqual(survived.effects, [emitted({ kind: "ready", afterMs: 9000, evidence: "none" })]);
 });
 
-test("a successor without probes must serve for min_ready before it is ready", () => {
-  const state = bootingSince({ settleMs: 700 });
+test("a successor without probes is ready when it has listened for min_ready", () => {
+  const state = bootingWith({ settleMs: 700 });
   const seen = stepWorker(state, { ...becameReady, at: instant(6000) } as WorkerEvent, OBSERVED).state;
   assert.deepEqual(seen, { ...state, observedAt: instant(6000), deadline: instant(6700) });
   const again = { ...becameReady, at: instant(6500) } as WorkerEvent;
-  assert.equal(stepWorker(seen, again, OBSERVED).state, seen, "seen again it does not start anew");
+  assert.equal(stepWorker(seen, again, OBSERVED).state, seen, "a second observation does not restart the time");
   const settled = stepWorker(seen, { ...deadline, at: instant(6700) } as WorkerEvent, OBSERVED);
   assert.equal(settled.state.phase, "ready");
 });
 
-test("after a crash a worker without probes is never ready at once, and in a crash loop only after twice its last uptime", () => {
+test("after a crash a worker without probes must listen for min_ready, and in a crash loop for twice its last uptime", () => {
   const readyAt = (streak: number, lastUptimeMs: number) => {
-    const state = bootingSince({ crashes: { recent: [], streak, lastUptimeMs } });
+    const state = bootingWith({ crashes: { recent: [], streak, lastUptimeMs } });
     return stepWorker(state, { ...becameReady, at: instant(5100) } as WorkerEvent, OBSERVED).state.deadline;
   };
   assert.equal(readyAt(1, 4000), instant(5700));
@@ -1090,7 +1149,7 @@ test("after a crash a worker without probes is never ready at once, and in a cra
   assert.equal(readyAt(9, 50_000), instant(65_000), "at most reset_after");
 });
 
-test("no flap of liveness or readiness makes a worker younger", () => {
+test("changes of liveness and readiness do not reset the lifespan", () => {
   const spec = withLifespan(10_000);
   let state: WorkerState = ready;
   for (const event of [livenessFailed, becameAlive, becameUnready, becameReady, livenessFailed, becameUnready])
@@ -1098,11 +1157,11 @@ test("no flap of liveness or readiness makes a worker younger", () => {
   assert.equal(state.deadline, ready.deadline);
   const aged = stepWorker(state, deadline, spec).state;
   assert.equal("due" in aged && aged.due?.cause, "lifespan");
-  const well = [becameAlive, becameReady].reduce((each, event) => stepWorker(each, event, spec).state, aged);
-  assert.deepEqual([well.phase, "due" in well && well.due?.cause], ["ready", "lifespan"]);
+  const recovered = [becameAlive, becameReady].reduce((each, event) => stepWorker(each, event, spec).state, aged);
+  assert.deepEqual([recovered.phase, "due" in recovered && recovered.due?.cause], ["ready", "lifespan"]);
 });
 
-test("behind a proxy a planned stop drains first, a broken worker does not", () => {
+test("behind a proxy a planned stop drains first; a shutdown or the stop of a failed worker does not", () => {
   const spec = withLifespan(10_000, { drainMs: 2000 });
   const { state, effects } = stepWorker(ready, stop, spec);
   const { due: _, isStandby: __, ...rest } = ready;
@@ -1115,20 +1174,20 @@ test("behind a proxy a planned stop drains first, a broken worker does not", () 
     order: operator,
     inFlight: 0,
   });
-  assert.deepEqual(effects, [told({ kind: "draining", pid: PID, boundMs: 2000, reason: "asked" })]);
+  assert.deepEqual(effects, [emitted({ kind: "draining", pid: PID, boundMs: 2000, reason: "asked" })]);
   for (const cause of ["shutdown", "liveness", "startup", "memory_hard"] as const) {
     const order: StopOrder = { cause, reason: "r", next: "down" };
     assert.equal(stepWorker(ready, { kind: "stop", at: NOW, order }, spec).state.phase, "stopping", cause);
   }
 });
 
-test("what is spawned has the revision that is desired then", () => {
+test("a spawn uses the revision that is current at that time", () => {
   const { state, effects } = stepWorker(backoff, deadline, { ...SPEC, revision: 7 });
   assert.equal(state.revision, 7);
   assert.deepEqual(effects, [{ kind: "spawn", slot: 1, incarnation: 4, revision: 7 }]);
 });
 
-// Exits of their own accord, and signals that others have sent.
+// Exits that the controller did not request, and signals sent by others.
 
 function restarting(changes: Partial<PoolSpec["restart"]>, more: Partial<PoolSpec> = {}): PoolSpec {
   const base = poolSpec();
@@ -1141,7 +1200,7 @@ function kindsOf(effects: readonly WorkerEffect[]): string[] {
   return effects.map((effect) => (effect.kind === "tell" ? effect.event.kind : effect.kind));
 }
 
-test("an expected exit is replaced at once and counts neither as a restart nor as a crash", () => {
+test("after an expected exit the worker is restarted at once, which counts neither as a restart nor as a crash", () => {
   const spec = restarting({ expectedExitCodes: [0], maxRestarts: 0 });
   const { state, effects } = stepWorker({ ...ready, crashes: CRASHED_ONCE }, EXIT_0, spec);
   assert.deepEqual(
@@ -1154,7 +1213,7 @@ test("an expected exit is replaced at once and counts neither as a restart nor a
   assert.deepEqual([first.event.planned, first.event.cause], [true, "expected"]);
 });
 
-test("an expected exit with survivors is replaced after they have exited", () => {
+test("after an expected exit that leaves processes behind, the worker is restarted when they have exited", () => {
   const spec = restarting({ expectedExitCodes: [0] });
   const stopped = stepWorker(ready, { ...EXIT_0, survivors: true }, spec);
   assert.equal(stopped.state.phase === "stopping" && stopped.state.order.next, "respawn");
@@ -1163,7 +1222,7 @@ test("an expected exit with survivors is replaced after they have exited", () =>
   assert.deepEqual(kindsOf(effects), ["stopped", "spawn"]);
 });
 
-test("on-failure: exit code 0 leaves the slot down as completed, also when survivors have to go first", () => {
+test("with restart policy on-failure, exit code 0 completes the worker, after survivors have exited", () => {
   const spec = restarting({ condition: "on-failure" });
   const { state, effects } = stepWorker(ready, EXIT_0, spec);
   assert.equal(state.phase === "down" && state.kind, "completed");
@@ -1174,45 +1233,45 @@ test("on-failure: exit code 0 leaves the slot down as completed, also when survi
   assert.deepEqual(kindsOf(last.effects), ["stopped", "ended"]);
 });
 
-test("never: a failed exit, start or spawn leaves the slot down as failed", () => {
+test("with restart policy never, a failed exit, startup or spawn marks the worker as failed", () => {
   const spec = restarting({ condition: "never" });
   const failed = stepWorker(ready, exited, spec);
   assert.equal(failed.state.phase === "down" && failed.state.kind, "failed");
   const unspawned = stepWorker(spawning, spawnFailed, spec);
   assert.equal(unspawned.state.phase === "down" && unspawned.state.kind, "failed");
   const stuck = stepWorker(booting, startupFailed, spec);
-  const gone = stepWorker(stuck.state, { ...exited, survivors: false }, spec);
-  assert.equal(gone.state.phase === "down" && gone.state.kind, "failed");
+  const ended = stepWorker(stuck.state, { ...exited, survivors: false }, spec);
+  assert.equal(ended.state.phase === "down" && ended.state.kind, "failed");
 });
 
-test("a completed or failed slot starts again on request", () => {
+test("a completed or failed worker can be started", () => {
   for (const kind of ["completed", "failed"] as const)
     assert.equal(stepWorker({ ...down, kind }, start, SPEC).state.phase, "spawning");
 });
 
-test("during a shutdown a worker that exited by the stop signal is replaced without counting, while it should serve", () => {
+test("during the pre-stop delay a worker that exits by the stop signal is restarted, which does not count", () => {
   const status: ExitStatus = { kind: "signal", signal: "SIGTERM" };
-  const { state, effects } = stepWorker(ready, { ...exited, status, isDuringShutdown: true }, budgetOfNone());
+  const { state, effects } = stepWorker(ready, { ...exited, status, isDuringShutdown: true }, withoutRestarts());
   assert.deepEqual([state.phase, state.incarnation, state.restarts], ["spawning", 4, 2]);
   assert.deepEqual(kindsOf(effects), ["exited", "starting", "spawn"]);
 });
 
-test("a worker that received the stop signal together with the controller is sent no second one", () => {
+test("a worker that received the stop signal together with the controller is not sent a second one", () => {
   const hadSignal = { signal: "SIGTERM", at: instant(4000) };
   const order = { ...shutdown, hadSignal };
   const stopped = stepWorker(ready, { kind: "stop", at: NOW, order }, SPEC);
   assert.deepEqual(kindsOf(stopped.effects), ["stopping"]);
-  assert.equal(stopped.state.deadline, instant(15_000), "and its grace period all the same");
-  // What it leaves behind was signaled too.
+  assert.equal(stopped.state.deadline, instant(15_000), "the grace period is the same");
+  // The processes it leaves behind received the signal too.
   assert.deepEqual(kindsOf(stepWorker(stopped.state, exitedAlone, SPEC).effects), ["exited"]);
-  // SIGKILL comes in any case.
+  // SIGKILL is sent in any case.
   assert.deepEqual(kindsOf(stepWorker(stopped.state, { ...deadline, at: instant(15_000) }, SPEC).effects), [
     "killed",
     "kill",
   ]);
 });
 
-test("a worker that started after the signal, or has another stop signal, is sent its stop signal", () => {
+test("a worker that started after the group signal, or has another stop_signal, is sent its stop signal", () => {
   const stopWith = (signal: string, at: number) => {
     const order = { ...shutdown, hadSignal: { signal, at: instant(at) } };
     return kindsOf(stepWorker(ready, { kind: "stop", at: NOW, order }, SPEC).effects);
@@ -1221,7 +1280,7 @@ test("a worker that started after the signal, or has another stop signal, is sen
   assert.deepEqual(stopWith("SIGINT", 4000), ["stopping", "signal"]);
 });
 
-test("stop_signal_target leader: only the leader is sent the stop signal, then the processes it left behind", () => {
+test("with stop_signal_target leader, the stop signal is sent to the leader, and after its exit to the remaining processes", () => {
   const spec = withLifespan(10_000, { stopSignalTarget: "leader" });
   const scopes = (effects: readonly WorkerEffect[]) =>
     effects.flatMap((effect) => (effect.kind === "signal" ? [effect.scope] : []));
