@@ -6,21 +6,21 @@ import { explore, firstSituation, LARGER_POOL, movesOf, pack, perform, SMALL_POO
 import { ORIGIN } from "./reduce.ts";
 
 /** `make explore` visits all states of these pools. */
-const MOST_STATES = 4000;
+const MAX_STATES = 4000;
 
-test("a pool without probes and restarts keeps its invariants in every state, and stops from each", () => {
+test("a pool without probes and restarts satisfies the invariants in every state and can stop from each", () => {
   const spec = SMALL_POOLS["without probes, never restarted"];
   assert.ok(spec !== undefined);
   const { isClosed, states } = explore(spec, {});
   assert.ok(isClosed && states > 5000, `${states} states`);
 });
 
-for (const [name, spec] of Object.entries({ ...SMALL_POOLS, "of two replicas and a standby worker": LARGER_POOL }))
-  test(`a pool ${name} keeps its invariants in the ${MOST_STATES} states that are reached first`, () => {
-    assert.ok(explore(spec, { maxStates: MOST_STATES }).states >= MOST_STATES);
+for (const [name, spec] of Object.entries({ ...SMALL_POOLS, "with two replicas and a standby worker": LARGER_POOL }))
+  test(`a pool ${name} satisfies the invariants in the first ${MAX_STATES} states`, () => {
+    assert.ok(explore(spec, { maxStates: MAX_STATES }).states >= MAX_STATES);
   });
 
-test("the finite form decides as the state that it stands for", () => {
+test("a reduced state has the same transitions as the state it represents", () => {
   for (const [index, spec] of [...Object.values(SMALL_POOLS), LARGER_POOL].entries()) {
     const random = new SeededRandom(index + 1);
     for (let run = 0; run < 200; run++) {
@@ -32,7 +32,7 @@ test("the finite form decides as the state that it stands for", () => {
         const choice = random.between(0, Math.max(0, moves.length - 1));
         const move = moves[choice];
         const sameMove = movesOf(reduced)[choice];
-        // From here on the finite form gives the kernel less time, on purpose.
+        // In this phase the reduced state intentionally gives the kernel less time.
         if (situation.state.killing) break;
         if (move === undefined || sameMove === undefined) break;
         assert.equal(move.name, sameMove.name);

@@ -30,7 +30,7 @@ export type Processes =
   | "running"
   /** Running, and sent the stop signal or SIGKILL. */
   | "signaled"
-  /** The leader exited; other processes of its group are left. */
+  /** The leader has exited; other processes of its group still run. */
   | "survivors"
   | "survivors signaled";
 
@@ -44,10 +44,10 @@ export interface Situation {
 /** Something that may happen. */
 export interface Move {
   readonly name: string;
-  /** Ticks that pass before. */
+  /** Ticks that pass before the event. */
   readonly ticks?: number;
   readonly event?: ControllerEvent;
-  /** What becomes of the processes of a slot before the event is handled; undefined if none is left. */
+  /** New state of the processes of a slot before the event is handled; undefined if all have exited. */
   readonly kernel?: readonly [slot: number, processes: Processes | undefined];
 }
 
@@ -110,7 +110,7 @@ export function firstSituation(spec: PoolSpec): Situation {
   return booted;
 }
 
-/** The situation after a move, not reduced. @throws AssertionError if it breaks an invariant */
+/** The situation after a move, not reduced. @throws AssertionError if an invariant is violated */
 export function perform(before: Situation, { ticks = 0, event, kernel }: Move, at: Instant = ORIGIN): Situation {
   const processes: Record<number, Processes> = { ...before.processes };
   if (kernel !== undefined) {
@@ -277,8 +277,8 @@ function probeMoves(worker: WorkerState, { readiness }: PoolSpec, at: Instant): 
 }
 
 /**
- * What happens next if all processes and probes behave: spawns succeed, workers become ready and alive, signaled processes exit, due
- * deadlines fire. Once no operation runs, the controller is shut down. undefined once it has stopped.
+ * The next move if all processes and probes work: spawns succeed, workers become ready and alive, signaled processes
+ * exit, deadlines fire. When no operation runs, the controller is shut down. undefined once it has stopped.
  */
 export function fairMove(situation: Situation): Move | undefined {
   const { state, processes } = situation;
@@ -310,7 +310,7 @@ export function unpack(packed: string, spec: PoolSpec): Situation {
   return { processes: JSON.parse(packed.slice(0, end)), state: restore(packed.slice(end + 1), spec) };
 }
 
-/** States are remembered by their hash: two of a million collide with a chance of 10⁻²⁶. */
+/** Visited states are stored as hashes. The probability of a collision among a million states is below 10⁻³⁶. */
 function hashOf(packed: string): string {
   return hash("sha1", packed, "base64");
 }
@@ -318,7 +318,7 @@ function hashOf(packed: string): string {
 export interface Exploration {
   readonly states: number;
   readonly transitions: number;
-  /** Whether no state is left to be explored. */
+  /** Whether all reachable states were visited. */
   readonly isClosed: boolean;
   /** The longest continuation, in moves, until the controller has stopped. */
   readonly longestContinuation: number;

@@ -8,7 +8,7 @@ function report(
   name: string,
   { states, transitions, isClosed, longestContinuation }: ReturnType<typeof explore>,
 ): void {
-  const what = isClosed ? "all states visited" : "more states exist";
+  const coverage = isClosed ? "all states visited" : "more states exist";
   const figures = `${states} states, ${transitions} transitions, ${longestContinuation} moves at most until it stops`;
-  process.stdout.write(`${name}: ${figures}; ${what}\n`);
+  process.stdout.write(`${name}: ${figures}; ${coverage}\n`);
 }

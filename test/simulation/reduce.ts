@@ -1,17 +1,17 @@
 /**
- * The finite form of a controller's state with one pool: states that decide alike become equal. The exploration continues
- * from it, so it is a state that the core accepts. What is reduced, and why decisions stay the same:
+ * The finite form of a controller's state with one pool: states with the same future become equal. The exploration
+ * continues from it, so it is a state that the core accepts. What is reduced, and why decisions stay the same:
  *
- * - Instants are relative to now, which becomes ORIGIN. No window reaches instants further in the past than every duration
- *   of the specification. They are only compared with the start of the running operation, and reasons to replace a worker
- *   with one another; so they keep that order, but not their distances.
- * - The kernel gets LONGEST ticks to end all processes after SIGKILL.
- * - Replacements that hold back nobody any more are forgotten.
+ * - Instants are relative to now, which becomes ORIGIN. Instants further in the past than every duration of the
+ *   specification are in no time window. They are only compared with the start of the running operation, and the times
+ *   at which workers became due with one another. So their order is kept, but not their distances.
+ * - The kernel has LONGEST ticks to end all processes after SIGKILL.
+ * - Replacements whose cool-down has passed are dropped.
  * - Instants that the phase of a worker does not read become ORIGIN, and so do those that only events report.
- * - Crash histories end with the window of the restart limit, streaks and uptimes where the backoff does. A slot that is
- *   down, or whose next process is planned, starts with an empty history.
- * - Causes of a stop that nobody tells apart once it has begun become one.
- * - Incarnations count from the present one of their slot; decisions compare them with it, or with the next one.
+ * - Crash histories are limited to the window of the restart limit; streaks and uptimes are limited to where the backoff
+ *   reaches its maximum. A slot that is down, or whose next process is planned, has an empty history.
+ * - Causes of a stop that make no difference once the stop has begun become one.
+ * - Incarnations are relative to the current one of their slot, because decisions compare them only with it or the next.
  * - Revisions keep their order.
  * - Process ids, ids of operations, reasons, counters and exit statuses decide nothing.
  */
@@ -24,24 +24,24 @@ import type { PoolSpec } from "../../src/core/spec.ts";
 import { EMPTY_TALLY } from "../../src/core/tally.ts";
 import type { WorkerState } from "../../src/core/worker/state.ts";
 
-/** No duration of an explored specification is longer, in ticks (a tick is one millisecond). */
+/** Longest duration of an explored specification, in ticks (a tick is one millisecond). */
 export const LONGEST = 2;
 
 export const ORIGIN = instant(1000);
 
-/** A longer streak changes no wait: the backoff has reached its maximum, twice its initial wait. */
+/** A longer streak changes nothing, because the backoff has reached its maximum, twice its initial value. */
 const MAX_STREAK = 3;
 
-/** A longer uptime of the process that crashed last proves no more: twice as long is as long as the backoff remembers. */
+/** A longer last uptime changes nothing, because twice its value is limited to the reset time of the backoff. */
 const MAX_UPTIME = LONGEST / 2;
 
-/** Stands for instants further in the past than LONGEST. */
+/** Represents instants further in the past than LONGEST. */
 const OLD = ORIGIN - LONGEST - 1;
 
-/** Present incarnation of every slot in the finite form. */
+/** Current incarnation of every slot in the finite form. */
 const INCARNATION = 10;
 
-/** Fields that hold instants, wherever they are in the state. */
+/** Names of the fields that hold instants, at any depth. */
 const INSTANTS = new Set([
   "since",
   "deadline",
@@ -57,8 +57,8 @@ const INSTANTS = new Set([
   "shutdownBound",
 ]);
 
-/** Fields that decide nothing, or follow from others (the census). They are left out, so that they are undefined. */
-const LEFT_OUT = new Set([
+/** Fields that affect no decision or are derived from others (the census). They are omitted, so they are undefined. */
+const OMITTED = new Set([
   "reason",
   "id",
   "pid",
@@ -71,7 +71,7 @@ const LEFT_OUT = new Set([
   "total",
 ]);
 
-/** Specifications: all of an exploration are equal but for their revision, which stands for them. */
+/** Specifications. All of an exploration differ only in their revision, which represents them. */
 const SPECS = new Set(["spec", "previous"]);
 
 /** A controller's state in its finite form, as text. */
@@ -83,11 +83,11 @@ function isObject(value: unknown): value is Json {
   return typeof value === "object" && value !== null;
 }
 
-/** A worker without what its phase, or the end of its stop, does not read. */
+/** The worker without values that neither its phase nor the end of its stop reads. */
 function forget(worker: WorkerState, now: Instant, isProbed: boolean): WorkerState {
   switch (worker.phase) {
     case "ready":
-      // Without probes nothing must be proved after it is ready.
+      // Without probes, min_ready has passed when the worker is ready.
       return isProbed ? worker : { ...worker, since: now };
     case "down":
       return { ...worker, since: now, crashes: NO_CRASHES };
@@ -110,7 +110,7 @@ function forget(worker: WorkerState, now: Instant, isProbed: boolean): WorkerSta
 function visitNumbers(value: Json, visit: (key: string, number: number) => void): void {
   for (const [key, each] of Object.entries(value)) {
     if (typeof each === "number") visit(key, each);
-    else if (!isObject(each) || LEFT_OUT.has(key)) continue;
+    else if (!isObject(each) || OMITTED.has(key)) continue;
     else if (SPECS.has(key)) visit("revision", each["revision"] as number);
     else visitNumbers(each, visit);
   }
@@ -137,11 +137,11 @@ export function reduce(full: ControllerState, now: Instant): Reduced {
   });
   const dueRanks = new Map([...dueAt].sort((a, b) => b - a).map((at, index) => [at, OLD - index]));
   const ranks = new Map([...revisions].sort((a, b) => a - b).map((revision, index) => [revision, index + 1]));
-  const begunAt = state.pools[0]?.running[0]?.startedAt ?? now;
+  const operationStartedAt = state.pools[0]?.running[0]?.startedAt ?? now;
   const toInstant = (at: number) => {
     if (at >= now - LONGEST) return at - now + ORIGIN;
-    if (begunAt >= now - LONGEST || at > begunAt) return OLD;
-    return at === begunAt ? OLD - 1 : OLD - 2;
+    if (operationStartedAt >= now - LONGEST || at > operationStartedAt) return OLD;
+    return at === operationStartedAt ? OLD - 1 : OLD - 2;
   };
   const slots = new Map(state.pools.flatMap(({ workers }) => workers.map((each) => [each.slot, each.incarnation])));
   const toIncarnation = (slot: unknown, incarnation: number) =>
@@ -156,7 +156,7 @@ export function reduce(full: ControllerState, now: Instant): Reduced {
       case "streak":
         return Math.min(number, MAX_STREAK);
       case "lastUptimeMs":
-        // Only a crash loop must prove more than its first crash.
+        // The last uptime matters only in a crash loop.
         return (owner["streak"] as number) < 2 ? 0 : Math.min(number, MAX_UPTIME);
       case "incarnation":
         return toIncarnation(owner["slot"], number);
@@ -170,10 +170,10 @@ export function reduce(full: ControllerState, now: Instant): Reduced {
   };
   const convert = (value: Json): Json => {
     const result: Json = {};
-    // Equal states must be equal texts.
+    // Equal states must have equal texts.
     for (const key of Object.keys(value).sort()) {
       const each = value[key];
-      if (LEFT_OUT.has(key)) continue;
+      if (OMITTED.has(key)) continue;
       if (typeof each === "number") result[key] = convertNumber(key, each, value);
       else if (!isObject(each)) result[key] = each;
       else if (SPECS.has(key)) result[key] = ranks.get(each["revision"] as number);

@@ -2,9 +2,9 @@
 import { World } from "./world.ts";
 
 /**
- * Runs `events` random events from one seed; where a controller ended early (its restarts were used up), the next one
- * boots, until the events are spent. `afterEvent` runs after each event that a controller handled. An error names the
- * seed, so that it can be run alone.
+ * Runs `events` random events from one seed. If a controller stops early, for example at its restart limit, the next one
+ * boots. `afterEvent` runs after each event that a controller handled. An error names the seed, so that the run can be
+ * repeated.
  */
 export function simulate(seed: number, events: number, afterEvent?: (world: World) => void): World {
   let world = new World(seed, afterEvent);

@@ -1,6 +1,6 @@
 /**
  * A fake machine for the controller: a clock, processes that crash, ignore signals, leave survivors and refuse to
- * start, and an operator who interferes. Everything follows from the seed. After each event the invariants are checked.
+ * start, and an operator's orders. The seed determines everything. The invariants are checked after each event.
  */
 
 import assert from "node:assert/strict";
@@ -28,24 +28,24 @@ import { poolSpec } from "../support/poolSpec.ts";
 import { SeededRandom } from "../support/random.ts";
 import { type DescribedPool, SimulatedReloads } from "./reloads.ts";
 
-/** One process, and what stands behind it: its group, its requests, its health. */
+/** One process with its group and its readiness. */
 interface FakeProcess {
   readonly pool: number;
   readonly slot: number;
   readonly incarnation: number;
   readonly pid: number;
   leaderAlive: boolean;
-  /** Processes of the group beside the leader. */
+  /** Number of processes in the group besides the leader. */
   survivors: number;
-  /** When it will end because of a signal; undefined where it ignores it. */
+  /** When it will exit because of a signal; undefined if it has received none or ignores it. */
   endsAt: Instant | undefined;
-  /** When it answers its first probe; undefined where it never will. */
+  /** When it answers its first probe; undefined if never. */
   readyAt: Instant | undefined;
-  /** Whether it had SIGTERM together with the controller, and the controller knows. */
+  /** Whether it received SIGTERM together with the controller, and the controller knows it. */
   wasGroupSignaled: boolean;
 }
 
-/** No more are added than this many, proxies included. */
+/** Maximum number of pools, including proxies. */
 const MAX_POOLS = 4;
 
 /** One simulated controller with its pools. */
@@ -58,13 +58,13 @@ export class World {
   readonly #mailbox: ControllerEvent[] = [];
   readonly #processes = new Map<string, FakeProcess>();
   readonly #totals: number[];
-  /** Live workers that a pool may have. */
+  /** Maximum number of live workers, by pool. */
   readonly #bounds: number[] = [];
   readonly #drainingProxies = new Set<number>();
-  /** Operations that began and have not ended, by id. */
-  readonly #underWay = new Set<string>();
+  /** Ids of operations that have started and have not ended. */
+  readonly #running = new Set<string>();
   readonly #ended = new Set<string>();
-  /** Incarnations that may have got another lifespan because their replacement failed, as pool/slot/incarnation. */
+  /** Incarnations that may have another lifespan because their replacement failed, as pool/slot/incarnation. */
   readonly #postponed = new Set<string>();
   readonly #requested = new Set<string>();
   /** Reloads of the configuration; in the other half of the runs, reload orders come one by one. */
@@ -84,7 +84,7 @@ export class World {
     this.#post({ kind: "boot", at: this.now, random: this.#random.next() });
   }
 
-  /** Lets one random thing happen and handles all that follows from it. */
+  /** Posts one random event, or lets time pass, and handles all consequences. */
   step(mayShutDown: boolean): void {
     const dice = this.#random.next();
     if (dice < 0.35) this.#passTime(this.#random.between(1, 400));
@@ -154,7 +154,7 @@ export class World {
     this.state = state;
   }
 
-  /** By a signal, which may go to every process. */
+  /** A shutdown by a signal that may have been sent to every process. */
   #requestShutdown(): void {
     const isGroups = this.#random.chance(0.3) && this.state.shutdownRequests === 0;
     const settleMs = this.#random.pick([0, 50]);
@@ -162,7 +162,7 @@ export class World {
     if (!isGroups || this.finished !== undefined || this.state.phase === "stopping") return;
     for (const process of this.#processes.values()) {
       const worker = this.#worker(process);
-      // What is on its way out, or starts at this very moment, may be signaled by the controller all the same.
+      // The controller may still signal a process that is stopping or has just started.
       process.wasGroupSignaled =
         worker !== undefined &&
         (worker.phase === "ready" || worker.phase === "unready" || worker.phase === "booting") &&
@@ -173,20 +173,20 @@ export class World {
     this.#post({ kind: "groupSignaled", at: this.now, signal: "SIGTERM" });
   }
 
-  /** Asks for a shutdown and lets time pass until it is over; fails where it does not end. */
+  /** Requests a shutdown and lets time pass until it is complete. Fails if it does not complete. */
   shutDown(): void {
     if (this.finished === undefined)
       this.#post({ kind: "shutdown", at: this.now, reason: "end of simulation", exitCode: 0 });
     for (let turn = 0; this.finished === undefined; turn++) {
-      assert.ok(turn < 10_000, "the shutdown does not end");
+      assert.ok(turn < 10_000, "the shutdown does not complete");
       this.#passTime(Math.max(1, this.#untilNextDeadline()));
     }
     this.reloads?.answerAll();
     this.#handleMailbox();
     const overdue = [...this.#processes.values()].filter((process) => process.leaderAlive);
     assert.equal(overdue.length, 0, "a process outlives the controller");
-    assert.equal(this.#underWay.size, 0, "an operation never ended");
-    assert.deepEqual([...this.#requested.difference(this.#ended)], [], "an operation that was requested has no end");
+    assert.equal(this.#running.size, 0, "an operation never ended");
+    assert.deepEqual([...this.#requested.difference(this.#ended)], [], "a requested operation never ended");
   }
 
   #post(event: ControllerEvent): void {
@@ -281,21 +281,21 @@ export class World {
     this.#mailbox.push({ kind: "worker", pool, slot, event, random });
   }
 
-  /** Each operation that is asked for ends exactly once, and none runs beside another one of its pool. */
+  /** Each operation starts at most once and ends exactly once. */
   #followOperation(event: LifecycleEvent): void {
     if (!("operation" in event)) return;
     const { kind, operation } = event;
     if (kind === "operation_started") {
-      assert.ok(!this.#underWay.has(operation), "an operation began twice");
-      this.#underWay.add(operation);
+      assert.ok(!this.#running.has(operation), "an operation started twice");
+      this.#running.add(operation);
     }
     if (kind !== "operation_finished" && kind !== "operation_failed") return;
-    this.#underWay.delete(operation);
+    this.#running.delete(operation);
     assert.ok(!this.#ended.has(operation), "an operation ended twice");
     this.#ended.add(operation);
   }
 
-  /** Where a replacement or an operation fails, workers that were due stay and are given another lifespan. */
+  /** After a failed replacement or operation, workers that were due stay and have another lifespan. */
   #followReplacement(event: LifecycleEvent): void {
     if (event.kind !== "rollout_aborted" && event.kind !== "operation_failed") return;
     for (const [pool, { spec, workers }] of this.state.pools.entries())
@@ -402,7 +402,7 @@ export class World {
     return this.state.pools[pool]?.workers[slot];
   }
 
-  /** Whoever starts answers when its time has come. */
+  /** Booting processes answer their first probe when it is due. */
   #answerProbes(): void {
     for (const process of [...this.#processes.values()]) {
       const { pool, slot, incarnation, readyAt } = process;
@@ -412,7 +412,7 @@ export class World {
     }
   }
 
-  /** News of probes and of the proxy about any worker, fitting or not. */
+  /** A probe result or news from the proxy about any worker, whether it fits the worker's state or not. */
   #probe(): void {
     const { pool, slot } = this.#anySlot();
     const incarnation = this.state.pools[pool]?.workers[slot]?.incarnation ?? 0;
@@ -461,7 +461,7 @@ export class World {
     this.#post({ kind: "order", at: this.now, pool, id, order, reason: "simulated", random: this.#random.next() });
   }
 
-  /** The pool as another file could describe it; its name, role and proxy stay. */
+  /** Another configuration of the pool with the same name, role and proxy. */
   #changed(spec: PoolSpec): PoolSpec {
     if (spec.role === "proxy") return { ...spec, replicas: 1, signalTimeoutMs: 3000 };
     const { name, drainMs } = spec;
@@ -475,7 +475,7 @@ export class World {
     return id;
   }
 
-  /** As a reload does: they come empty, and most are filled at once. */
+  /** Adds empty pools, as a reload does, and fills most of them at once. */
   #addPools(): void {
     const { length } = this.state.pools;
     if (length >= MAX_POOLS || this.finished !== undefined) return;
@@ -497,7 +497,7 @@ export class World {
     this.#postWorker(pool, slot, { kind: "limitReached", at: this.now, incarnation, limit, reason: "simulated" });
   }
 
-  /** News of a process that is long gone must change nothing. */
+  /** An event of an earlier incarnation must change nothing. */
   #deliverStale(): void {
     const { pool, slot } = this.#anySlot();
     const worker = this.state.pools[pool]?.workers[slot];
@@ -515,7 +515,7 @@ export class World {
   }
 
   #anySlot(): { pool: number; slot: number } {
-    // A pool that was just added may have no slot yet.
+    // A new pool may have no slot yet.
     const pools = [...this.state.pools.entries()].filter(([, { workers }]) => workers.length > 0);
     const [pool] = this.#random.pick(pools);
     return { pool, slot: this.#random.between(0, (this.state.pools[pool]?.workers.length ?? 1) - 1) };
@@ -531,24 +531,24 @@ export class World {
       "a controller deadline in the past was kept",
     );
     for (const [index, pool] of state.pools.entries()) {
-      const pastPool = before.pools[index];
-      if (pool === pastPool) continue;
+      const oldPool = before.pools[index];
+      if (pool === oldPool) continue;
       const poolSpec = pool.spec;
       let live = 0;
-      let leavingForGood = 0;
+      let stoppingForGood = 0;
       for (const worker of pool.workers) {
         const process = this.#processes.get(`${index}/${worker.slot}`);
         if (hasPid(worker)) {
           live++;
           if ("order" in worker && (worker.order.cause === "operator" || worker.order.cause === "scale"))
-            leavingForGood++;
+            stoppingForGood++;
           assert.ok(
             process !== undefined && process.incarnation === worker.incarnation && process.pid === worker.pid,
-            `worker ${worker.slot} believes in a process that is gone`,
+            `worker ${worker.slot} has no such process`,
           );
         }
         if (worker.phase === "down" || worker.phase === "backoff")
-          assert.equal(process, undefined, `a process lives in an empty slot ${worker.slot}`);
+          assert.equal(process, undefined, `a process runs in the empty slot ${worker.slot}`);
         if (
           event.kind === "worker" &&
           event.event.kind === "deadline" &&
@@ -562,8 +562,8 @@ export class World {
           (event.event.kind === "exited" || event.event.kind === "vacated" || event.event.kind === "spawnFailed") &&
           event.pool === index &&
           event.slot === worker.slot &&
-          worker !== pastPool?.workers[worker.slot] &&
-          pastPool?.spec.restart.condition === "never"
+          worker !== oldPool?.workers[worker.slot] &&
+          oldPool?.spec.restart.condition === "never"
         )
           assert.ok(
             worker.phase !== "backoff" || state.phase !== "running",
@@ -573,47 +573,47 @@ export class World {
         this.#checkAge(index, worker, poolSpec);
       }
       const bound = Math.max(boundOf(poolSpec), poolSpec.replicas + poolSpec.standby + pool.replacements.length);
-      const counted = live - leavingForGood;
+      const counted = live - stoppingForGood;
       const beingSpawned = pool.workers.filter(({ phase }) => phase === "queued" || phase === "spawning").length;
-      // Orders that follow one another in one step may each have started what they wanted.
-      if (pastPool !== undefined && pastPool.spec !== poolSpec)
-        this.#bounds[index] = Math.max(this.#bounds[index] ?? 0, ...specsOf(pastPool).map(boundOf));
-      const isAnyLeaving = pool.workers.some((worker) => "order" in worker);
-      // A pool that shrinks has the room of before until those who leave are gone, and whoever asks for a worker that he
-      // had stopped gets it although another one has not left yet.
-      // A start whose news has not come yet cannot be taken back, and who waits for a restart comes without being asked.
+      // Several orders handled in one step may each have started workers.
+      if (oldPool !== undefined && oldPool.spec !== poolSpec)
+        this.#bounds[index] = Math.max(this.#bounds[index] ?? 0, ...specsOf(oldPool).map(boundOf));
+      const isAnyStopping = pool.workers.some((worker) => "order" in worker);
+      // A shrinking pool keeps its old bound until the surplus workers have exited, and an operator's start takes effect
+      // although another worker has not exited yet. A spawn whose result is pending cannot be undone, and a worker in
+      // backoff restarts without an order.
       const inBackoff = pool.workers.filter((worker) => worker.phase === "backoff").length;
       const willLive = counted + beingSpawned + inBackoff;
       if (event.kind === "order") this.#bounds[index] = Math.max(this.#bounds[index] ?? 0, willLive);
-      if ((willLive <= bound && !isAnyLeaving) || bound > (this.#bounds[index] ?? 0)) this.#bounds[index] = bound;
-      assert.ok(counted <= (this.#bounds[index] ?? 0), `${counted} live workers, allowed are ${this.#bounds[index]}`);
+      if ((willLive <= bound && !isAnyStopping) || bound > (this.#bounds[index] ?? 0)) this.#bounds[index] = bound;
+      assert.ok(counted <= (this.#bounds[index] ?? 0), `${counted} live workers, limit is ${this.#bounds[index]}`);
       const wanted = pool.workers.filter((worker) => {
         if (worker.phase === "spawning") return worker.pendingStop === undefined;
         return worker.phase !== "down" && worker.phase !== "stopping" && worker.phase !== "draining";
       }).length;
       assert.ok(
         wanted <= poolSpec.replicas + poolSpec.standby + pool.replacements.length,
-        `${wanted} workers are kept, wanted are ${poolSpec.replicas} + ${poolSpec.standby} and ${pool.replacements.length} successors`,
+        `${wanted} workers are kept, limit is ${poolSpec.replicas} + ${poolSpec.standby} and ${pool.replacements.length} successors`,
       );
       assert.ok(
         !pool.workers.some(isStandby) || pool.leaving || countReady(pool) >= poolSpec.replicas,
-        "a worker is kept in reserve while one is missing",
+        "a worker is a standby worker while a replica is missing",
       );
       assert.ok(
         pool.deadline === undefined ||
           pool.deadline > this.now ||
           event.kind !== "poolDeadline" ||
           event.pool !== index,
-        "a deadline of a pool that was handled did not move",
+        "a handled deadline of a pool did not move",
       );
-      // Those that are under way end as they began when the policy allows fewer, also where orders follow one another.
+      // Replacements that have started continue if the policy then allows fewer, also after several orders in one step.
       if (pool.replacements.length > maxSurgeOf(poolSpec.rollout, poolSpec.replicas)) {
         const surges =
-          pastPool === undefined ? [] : specsOf(pastPool).map((each) => maxSurgeOf(each.rollout, each.replicas));
-        const allowed = Math.max(pastPool?.replacements.length ?? 0, ...surges);
+          oldPool === undefined ? [] : specsOf(oldPool).map((each) => maxSurgeOf(each.rollout, each.replicas));
+        const allowed = Math.max(oldPool?.replacements.length ?? 0, ...surges);
         assert.ok(pool.replacements.length <= allowed, "more replacements than surge allows");
       }
-      if (pastPool !== undefined) this.#checkProof(index, pastPool, pool, event);
+      if (oldPool !== undefined) this.#checkProof(index, oldPool, pool, event);
       this.#checkTotals(index, pool.tally.spawns + pool.tally.restarts + pool.tally.sigkills);
     }
     if (this.#nextPid % 8 === 0) {
@@ -624,7 +624,7 @@ export class World {
     }
   }
 
-  /** A rollout of a probed pool stops no further predecessor until one of its new workers stayed ready for min ready. */
+  /** A rollout of a probed pool stops no further predecessor until a new worker has been ready for min_ready. */
   #checkProof(index: number, past: PoolState, { spec, running, workers }: PoolState, event: ControllerEvent): void {
     if (spec.readiness.kind !== "probed" || past.spec !== spec) return;
     for (const { id, order, startedAt } of running) {
@@ -637,16 +637,19 @@ export class World {
       if (hasProof || !workers.some(isNew)) continue;
       for (const worker of workers) {
         const before = past.workers[worker.slot];
-        // One that exits by itself, or that a limit ends, is succeeded at once.
+        // A worker that exits by itself or reaches a limit may be succeeded at once.
         if (event.kind === "worker" && event.pool === index && event.slot === worker.slot) continue;
         if (this.#processes.get(`${index}/${worker.slot}`)?.leaderAlive !== true) continue;
         const isStopped = before?.phase === "ready" && "order" in worker && worker.order.cause === "rollout";
-        assert.ok(!isStopped || before.spawnedAt >= startedAt, "a rollout went on before a new worker proved itself");
+        assert.ok(
+          !isStopped || before.spawnedAt >= startedAt,
+          "a rollout continued before a new worker was ready for min_ready",
+        );
       }
     }
   }
 
-  /** Whatever its probes say meanwhile, a worker is due for replacement at the end of its lifespan. */
+  /** A worker is due for replacement at the end of its lifespan, regardless of its probes. */
   #checkAge(pool: number, worker: WorkerState, { limits }: PoolSpec): void {
     if ((worker.phase !== "ready" && worker.phase !== "unready") || worker.due !== undefined) return;
     if (limits.lifespanMs === undefined || this.#postponed.has(`${pool}/${worker.slot}/${worker.incarnation}`)) return;
@@ -654,7 +657,7 @@ export class World {
     assert.ok(worker.deadline !== undefined && worker.deadline <= oldest, "a worker may outlive its lifespan");
   }
 
-  /** Between events nothing is left to be done: it would wait for news that may never come. */
+  /** Between events a pool has nothing left to do; otherwise it might wait for an event that never comes. */
   #checkAtRest(): void {
     for (const pool of this.state.pools) {
       const { effects } = stepPool(pool, { kind: "boot", at: this.now, random: 0.5 });
@@ -668,7 +671,7 @@ export class World {
   }
 }
 
-/** What the pool was desired to be, is again where an operation fails, or will be when one that waits begins. */
+/** The pool's specification, those that failing operations would restore, and those of queued operations. */
 function specsOf({ spec, running, queue }: PoolState): PoolSpec[] {
   const ordered = queue.flatMap(({ order }) => {
     if (order.kind === "reload") return [order.spec];
@@ -677,7 +680,7 @@ function specsOf({ spec, running, queue }: PoolState): PoolSpec[] {
   return [spec, ...running.map(({ previous }) => previous), ...ordered];
 }
 
-/** Workers that may live at once. */
+/** Maximum number of live workers. */
 function boundOf({ replicas, standby, rollout }: PoolSpec): number {
   return replicas + standby + maxSurgeOf(rollout, replicas);
 }

@@ -1,4 +1,4 @@
-/** A self-signed certificate for localhost and its key, made for these tests and good for nothing else. */
+/** A self-signed certificate for localhost and its key, used only by these tests. */
 
 export const TEST_CERTIFICATE = `-----BEGIN CERTIFICATE-----
 MIIBmjCCAUGgAwIBAgIUHyXoaAyQTUHt4QN3MXRxfLaCGOQwCgYIKoZIzj0EAwIw

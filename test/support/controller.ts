@@ -1,6 +1,6 @@
 /**
- * A real controller (dist/monoceros) under test: started with a configuration in a private directory, watched through
- * its event stream, always ended with everything it started. Waits for events, never for time.
+ * A real controller (dist/monoceros) under test. It is started with a configuration in a private directory, observed
+ * through its event stream, and always stopped with everything it started. Tests wait for events, never for a fixed time.
  */
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
@@ -17,36 +17,36 @@ export const PROCESSBIN = resolve("dist/processbin");
 /** Python with the packages of scripts/exampleServers.sh; missing if they could not be installed. */
 export const PYTHON = resolve("node_modules/.tools/venv/bin/python");
 
-/** How the process ended. */
+/** Exit status of the controller. */
 export interface Ending {
   readonly code: number | null;
   readonly signal: NodeJS.Signals | null;
 }
 
 export interface StartOptions {
-  /** Pools as YAML list items under supervisor.workers, indented as they are. */
+  /** Pools as indented YAML list items of supervisor.workers. */
   readonly workers: string;
   /**
-   * Pools without a min_ready get `min_ready: 0s`, so that those without probes need not survive for seconds to be ready;
-   * true leaves the file as it is.
+   * By default pools without min_ready get `min_ready: 0s`, so that those without probes are ready at once. true leaves
+   * the pools unchanged.
    */
   readonly hasDefaultMinReady?: boolean;
-  /** More keys of `supervisor:` and `admin:`, each line with its indentation of two spaces. */
+  /** More keys of `supervisor:` and `admin:`, each line indented by two spaces. */
   readonly supervisor?: string;
   readonly admin?: string;
-  /** Admin port; 0, any free one, where it does not matter. */
+  /** Admin port; 0 (any free port) by default. */
   readonly port?: number;
-  /** Admin address; loopback where it does not matter. */
+  /** Admin address; loopback by default. */
   readonly address?: string;
-  /** Path of the control socket where it shall outlive this controller's directory. */
+  /** Path of the control socket; by default in the private directory. */
   readonly socket?: string;
   readonly args?: readonly string[];
   readonly env?: NodeJS.ProcessEnv;
   /** A program and its arguments in front of the controller's command line, such as `setpriv …`. */
   readonly wrapper?: readonly string[];
-  /** uid that owns the private directory, where `wrapper` starts the controller as another user. */
+  /** uid that owns the private directory if `wrapper` starts the controller as another user. */
   readonly owner?: number;
-  /** Where stdout goes: "lines" keeps them, "ignore" drops them, "stalled" is a pipe nobody reads until told, or a descriptor. */
+  /** stdout: "lines" (default) records it, "ignore" drops it, "stalled" is a pipe that is not read; or a descriptor. */
   readonly stdout?: "lines" | "ignore" | "stalled" | number;
 }
 
@@ -86,12 +86,12 @@ export class ControllerUnderTest implements AsyncDisposable {
     if (this.child.stderr !== null) this.#keepLines(this.child.stderr, this.stderr);
   }
 
-  /** Starts a controller and returns at once: it may never get as far as to have a control socket. */
+  /** Starts a controller and returns at once. Its control socket may never exist. */
   static begin(options: StartOptions): ControllerUnderTest {
     return new ControllerUnderTest(options);
   }
 
-  /** Starts a controller and returns when its first event was seen. */
+  /** Starts a controller and returns when its event stream is open. */
   static async start(options: StartOptions): Promise<ControllerUnderTest> {
     const controller = new ControllerUnderTest(options);
     const ended = controller.ended.then(() => "ended" as const);
@@ -112,7 +112,7 @@ export class ControllerUnderTest implements AsyncDisposable {
     return controller;
   }
 
-  /** Runs a controller that is expected to end by itself (bad configuration, taken port). */
+  /** Runs a controller that is expected to exit by itself (invalid configuration, port in use). */
   static async run(options: StartOptions): Promise<{ ending: Ending; stdout: string[]; stderr: string[] }> {
     await using controller = new ControllerUnderTest(options);
     const ending = await controller.ended;
@@ -123,7 +123,7 @@ export class ControllerUnderTest implements AsyncDisposable {
     return join(this.directory, "config.yaml");
   }
 
-  /** Writes the configuration file anew, with what has changed since it was written last; nobody is told. */
+  /** Rewrites the configuration file with changes. The controller is not notified. */
   configure(changes: Partial<Pick<StartOptions, "workers" | "supervisor" | "admin" | "port" | "address">>): void {
     this.#options = { ...this.#options, ...changes };
     const { supervisor = "", admin = "", port = 0, address = "127.0.0.1", hasDefaultMinReady = false } = this.#options;
@@ -147,7 +147,7 @@ ${workers}
     return this.child.pid;
   }
 
-  /** Waits until `condition` holds; it is looked at after each line and each event. */
+  /** Waits until `condition` holds. It is checked after each line and each event. */
   async until(condition: () => boolean, what: string): Promise<void> {
     while (!condition()) {
       if (this.child.exitCode !== null || this.child.signalCode !== null) {
@@ -161,7 +161,7 @@ ${workers}
     }
   }
 
-  /** The first event, of all so far and to come, that matches; from sequence number `after` on where it is given. */
+  /** Waits for the first matching event, past or future, with a sequence number greater than `after`. */
   async event(matches: (event: EventRecord) => boolean, after = 0): Promise<EventRecord> {
     let found: EventRecord | undefined;
     await this.until(() => {
@@ -172,7 +172,7 @@ ${workers}
     return found;
   }
 
-  /** Waits until all pools run. */
+  /** Waits until the controller is ready. */
   async ready(): Promise<void> {
     await this.event((event) => event.kind === "controller_ready");
   }
@@ -189,20 +189,20 @@ ${workers}
     return found;
   }
 
-  /** The pid of a worker that runs. */
+  /** The pid of a running worker. */
   async pidOf(id: string): Promise<number> {
     const { pid } = await this.worker(id);
     assert.ok(pid !== null, `worker ${id} does not run`);
     return pid;
   }
 
-  /** Pids by id of all workers, and proxies, that have a process. */
+  /** Pids of all running workers and proxies, by id. */
   async pids(): Promise<Readonly<Record<string, number>>> {
     const workers = (await this.status()).pools.flatMap((pool) => pool.workers);
     return Object.fromEntries(workers.flatMap(({ id, pid }) => (pid === null ? [] : [[id, pid]])));
   }
 
-  /** One request to the control socket. */
+  /** Sends one request to the control socket. */
   call(
     method: string,
     path: string,
@@ -236,7 +236,7 @@ ${workers}
     return Number(line.slice(series.length + 1));
   }
 
-  /** Ends the controller with SIGTERM and returns how it ended. */
+  /** Stops the controller with SIGTERM and returns its exit status. */
   async stop(): Promise<Ending> {
     this.child.kill("SIGTERM");
     return this.ended;
@@ -256,7 +256,7 @@ ${workers}
       clearTimeout(last);
     }
     rmSync(this.directory, { recursive: true, force: true });
-    // The guardian hears the farewell a moment after the controller has left; two seconds are what is promised.
+    // The guardian exits a moment after the controller. All processes must exit within the documented two seconds.
     for (const until = performance.now() + 2000; descendants.some(isAlive) && performance.now() < until; )
       await new Promise((wake) => setTimeout(wake, 5));
     const left = descendants.filter(isAlive);
@@ -285,7 +285,7 @@ ${workers}
       this.events.push(JSON.parse(line.slice(6)) as EventRecord);
       this.#wake();
     });
-    // The reader passes the stream's error on; the controller's end breaks the stream off.
+    // The reader re-emits the stream's error when the controller exits.
     lines.on("error", () => {});
   }
 
@@ -295,7 +295,7 @@ ${workers}
   }
 }
 
-/** The same pools; each without a min_ready has one that lets it be ready at once. Lines keep their numbers. */
+/** Adds `min_ready: 0s` to each pool without min_ready. Lines keep their numbers. */
 function withoutMinReady(workers: string): string {
   return workers
     .split(/^(?= {4}- )/mu)
@@ -310,12 +310,12 @@ function withoutMinReady(workers: string): string {
     .join("");
 }
 
-/** A pool as one YAML list item; dollars and everything else reach the worker as they are. */
+/** A pool as one YAML list item. Dollar signs are escaped, so that they reach the worker unchanged. */
 export function poolOf(pool: { readonly name: string } & Readonly<Record<string, unknown>>): string {
   return `    - ${JSON.stringify(pool).replaceAll("$", "$$$$")}`;
 }
 
-/** Waits until `look` gives something else than undefined; polls, for what nobody tells. */
+/** Polls until `look` returns something other than undefined. For conditions without an event. */
 export async function eventually<Found>(
   look: () => Found | undefined | Promise<Found | undefined>,
   what: string,
@@ -330,7 +330,7 @@ export async function eventually<Found>(
   }
 }
 
-/** Whether a process exists and is no zombie. */
+/** Whether a process exists and is not a zombie. */
 export function isAlive(pid: number): boolean {
   try {
     return !/^State:\s+[ZX]/mu.test(readFileSync(`/proc/${pid}/status`, "utf8"));
@@ -339,7 +339,7 @@ export function isAlive(pid: number): boolean {
   }
 }
 
-/** All live descendants of a process, however deep. */
+/** All live descendants of a process. */
 export function listDescendants(root: number): number[] {
   const parents = new Map<number, number>();
   for (const name of readdirSync("/proc")) {
@@ -348,7 +348,7 @@ export function listDescendants(root: number): number[] {
       const stat = readFileSync(`/proc/${name}/stat`, "utf8");
       parents.set(Number(name), Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1]));
     } catch {
-      // Ended meanwhile.
+      // It has exited meanwhile.
     }
   }
   const found = new Set([root]);
@@ -365,7 +365,7 @@ export function listDescendants(root: number): number[] {
   return [...found];
 }
 
-/** Waits until a process is gone (it need not be a child); polls, because nobody tells. */
+/** Polls until a process, which need not be a child, has exited. */
 export async function untilGone(pid: number, withinMs = 5000): Promise<void> {
   const deadline = performance.now() + withinMs;
   while (isAlive(pid)) {

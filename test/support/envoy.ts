@@ -1,6 +1,6 @@
 /**
- * A real Envoy (dist/envoy) under the control of a PoolProxy, and small workers in this process behind it. Waits for
- * news of the proxy, never for time; ends everything it started.
+ * A real Envoy (dist/envoy) under the control of a PoolProxy, and small workers in this process behind it. Tests wait for
+ * calls of the proxy's listener, never for a fixed time.
  */
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
@@ -24,7 +24,7 @@ import { freePort } from "./ports.ts";
 
 export const ENVOY = resolve("dist/envoy");
 
-/** Settings of a pool "web" before HTTP workers, changed where a test cares. */
+/** Settings of a pool "web" of HTTP workers, which a test may override. */
 export function proxySettings(changes: Partial<ProxySettings> = {}): ProxySettings {
   return {
     pool: "web",
@@ -52,7 +52,7 @@ export function proxySettings(changes: Partial<ProxySettings> = {}): ProxySettin
   };
 }
 
-/** One call of the listener: its name and its arguments. */
+/** One call of the proxy's listener. */
 export type News = {
   readonly [Name in keyof ProxyListener]: { readonly name: Name; readonly args: Parameters<ProxyListener[Name]> };
 }[keyof ProxyListener];
@@ -65,13 +65,13 @@ export class ProxyUnderTest implements AsyncDisposable {
   };
   readonly settings: ProxySettings;
   readonly proxy: PoolProxy;
-  /** Everything the proxy told so far, without activations and the counts of requests. */
+  /** Calls of the listener so far, except `activated` and `requestsCounted`. */
   readonly news: News[] = [];
-  /** Activated workers, `slot/incarnation`, in order. */
+  /** Activated endpoints, as `slot/incarnation`, in order. */
   readonly activated: string[] = [];
-  /** The latest requestsCounted by `slot/incarnation`. */
+  /** The latest request count by `slot/incarnation`. */
   readonly counted = new Map<string, number>();
-  /** Everything all Envoys said. */
+  /** Output of all Envoy processes. */
   output = "";
   child: ChildProcess | undefined;
   readonly #waiting = new Set<() => void>();
@@ -108,13 +108,13 @@ export class ProxyUnderTest implements AsyncDisposable {
     });
   }
 
-  /** A proxy whose Envoy does not run yet. */
+  /** Creates a proxy whose Envoy does not run yet. */
   static async create(changes: Partial<ProxySettings> = {}): Promise<ProxyUnderTest> {
     assert.ok(existsSync(ENVOY), "there is no dist/envoy: make envoy");
     return new ProxyUnderTest(proxySettings({ listenerPort: await freePort(), ...changes }));
   }
 
-  /** A proxy whose Envoy listens. */
+  /** Creates a proxy whose Envoy listens. */
   static async start(upstreams: readonly Upstream[], changes: Partial<ProxySettings> = {}): Promise<ProxyUnderTest> {
     const under = await ProxyUnderTest.create(changes);
     try {
@@ -122,14 +122,14 @@ export class ProxyUnderTest implements AsyncDisposable {
       under.spawn(1);
       await under.told("ready");
     } catch (error) {
-      // Whoever asked has nothing yet to dispose of.
+      // The caller has no object to dispose of yet.
       await under[Symbol.asyncDispose]();
       throw error;
     }
     return under;
   }
 
-  /** Starts an Envoy; its end is told to the proxy. */
+  /** Starts an Envoy process. The proxy is notified of its exit. */
   spawn(incarnation: number): ChildProcess {
     this.proxy.prepare();
     const child = spawn(ENVOY, this.proxy.args(), { stdio: ["ignore", "pipe", "pipe"] });
@@ -147,20 +147,20 @@ export class ProxyUnderTest implements AsyncDisposable {
     return child;
   }
 
-  /** Kills Envoy and returns when it is gone. */
+  /** Kills Envoy and waits for its exit. */
   async kill(): Promise<void> {
     const { child } = this;
     if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
-    const gone = once(child, "exit");
+    const exited = once(child, "exit");
     child.kill("SIGKILL");
-    await gone;
+    await exited;
   }
 
   get isEnvoyAlive(): boolean {
     return this.child !== undefined && this.child.exitCode === null && this.child.signalCode === null;
   }
 
-  /** Waits until `condition` holds; it is looked at after everything that is told. */
+  /** Waits until `condition` holds. It is checked after each call of the listener and each output. */
   async until(condition: () => boolean, what: string): Promise<void> {
     const late = setTimeout(() => this.#wake(), 20_000);
     const deadline = performance.now() + 19_900;
@@ -171,7 +171,7 @@ export class ProxyUnderTest implements AsyncDisposable {
     clearTimeout(late);
   }
 
-  /** Waits for the nth (from 1) news of a kind. */
+  /** Waits for the nth (from 1) call of a listener's method. */
   async told<Name extends News["name"]>(name: Name, nth = 1): Promise<Extract<News, { name: Name }>> {
     const all = () => this.news.filter((news): news is Extract<News, { name: Name }> => news.name === name);
     await this.until(() => all().length >= nth, `${name} number ${nth}`);
@@ -180,7 +180,7 @@ export class ProxyUnderTest implements AsyncDisposable {
     return found;
   }
 
-  /** Has the proxy balance over these and waits until Envoy does. */
+  /** Sets the endpoints of the proxy and waits until Envoy has applied them. */
   async apply(upstreams: readonly Upstream[]): Promise<void> {
     this.proxy.update(upstreams);
     const wanted = upstreams.map(({ address, state }) => `${"port" in address ? address.port : address.path} ${state}`);
@@ -203,18 +203,18 @@ export class ProxyUnderTest implements AsyncDisposable {
     }
   }
 
-  /** The text of Envoy's admin interface, asked apart from the proxy. */
+  /** The response of Envoy's admin interface to a GET, independent of the proxy. */
   async admin(path: string): Promise<string> {
     assert.ok("socketPath" in this.location.admin);
     return (await call({ socketPath: this.location.admin.socketPath, path, agent: false })).body;
   }
 
-  /** One request through Envoy on a connection of its own. */
+  /** Sends one request through Envoy on a connection of its own. */
   get(path = "/", headers: Readonly<Record<string, string>> = {}, method = "GET"): Promise<Answer> {
     return call({ host: "127.0.0.1", port: this.settings.listenerPort, path, headers, method, agent: false });
   }
 
-  /** A raw connection to Envoy. */
+  /** Opens a raw connection to Envoy. */
   async connect(): Promise<Socket> {
     const socket = createConnection(this.settings.listenerPort, "127.0.0.1");
     await once(socket, "connect");
@@ -261,22 +261,22 @@ function call(options: RequestOptions): Promise<Answer> {
   });
 }
 
-/** A request a worker holds until it is told to answer. */
+/** A request that a worker does not answer until `release`. */
 export interface Held {
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
 }
 
-/** A worker: answers with its name, or holds what asks for `/hold`. */
+/** A worker that answers with its name, or holds requests for `/hold`. */
 export class StubWorker implements AsyncDisposable {
   readonly name: string;
   readonly server: Server;
-  /** 0 where it listens on a Unix socket. */
+  /** 0 if it listens on a Unix socket. */
   port = 0;
-  /** Requests so far, those of health checks left out. */
+  /** Requests so far. */
   readonly requests: IncomingMessage[] = [];
   readonly held: Held[] = [];
-  /** Most requests that were there at the same time. */
+  /** Maximum number of concurrent requests. */
   mostAtOnce = 0;
   #atOnce = 0;
   readonly #waiting = new Set<() => void>();
@@ -315,7 +315,7 @@ export class StubWorker implements AsyncDisposable {
     return { slot, incarnation, state, address: { port: this.port } };
   }
 
-  /** Waits until so many requests are held. */
+  /** Waits until `count` requests are held. */
   async holds(count: number): Promise<void> {
     while (this.held.length < count)
       await new Promise<void>((wake) => {
@@ -323,7 +323,7 @@ export class StubWorker implements AsyncDisposable {
       });
   }
 
-  /** Answers everything that is held. */
+  /** Answers all held requests. */
   release(): void {
     for (const { response } of this.held.splice(0)) response.end(this.name);
   }

@@ -1,13 +1,13 @@
-/** What an Envoy with an admin port balances over at this moment, by its own word. */
+/** The current endpoints of an Envoy with an admin port, read from its admin interface. */
 import { get } from "node:http";
 
-/** Ports of workers, by what Envoy does with them: requests go to those that serve. */
+/** Ports of workers. Envoy sends requests to those that serve. */
 export interface Endpoints {
   readonly serving: readonly number[];
   readonly others: readonly number[];
 }
 
-/** Asks `/clusters`; rejects while no Envoy is there. */
+/** Reads `/clusters`. Rejects if Envoy does not run. */
 export async function readEndpoints(adminPort: number): Promise<Endpoints> {
   const text = await getText(adminPort, "/clusters");
   const serving: number[] = [];
@@ -17,7 +17,7 @@ export async function readEndpoints(adminPort: number): Promise<Endpoints> {
   return { serving: serving.sort((a, b) => a - b), others };
 }
 
-/** Asks every millisecond or so until `isSo`; resolves with the time, milliseconds since the epoch with fractions. */
+/** Polls about every millisecond until `isSo` holds. Resolves with the time in milliseconds since the epoch. */
 export async function untilEndpoints(
   adminPort: number,
   isSo: (endpoints: Endpoints) => boolean,
@@ -27,7 +27,8 @@ export async function untilEndpoints(
   for (;;) {
     const endpoints = await readEndpoints(adminPort).catch(() => undefined);
     if (endpoints !== undefined && isSo(endpoints)) return performance.timeOrigin + performance.now();
-    if (performance.now() > deadline) throw new Error(`not so within ${withinMs} ms: ${JSON.stringify(endpoints)}`);
+    if (performance.now() > deadline)
+      throw new Error(`not as expected within ${withinMs} ms: ${JSON.stringify(endpoints)}`);
     await new Promise((wake) => setTimeout(wake, 1));
   }
 }

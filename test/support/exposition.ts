@@ -1,4 +1,4 @@
-/** Reads and judges what a scrape answers. */
+/** Parses and checks the response of a scrape. */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -16,7 +16,10 @@ export function parseSeries(text: string): Map<string, number> {
   return series;
 }
 
-/** Series of counters, histograms and summaries: what must never go down. Metrics of processes and process trees are those of live workers. */
+/**
+ * Series of counters, histograms and summaries, which must never decrease. Metrics of processes and process trees are
+ * excluded, because they are those of live workers.
+ */
 export function monotonicSeries(text: string): Map<string, number> {
   const types = new Map(
     [...text.matchAll(/^# TYPE (\S+) (\S+)$/gmu)].map(([, name, type]) => [name ?? "", type ?? ""]),
@@ -30,7 +33,7 @@ export function monotonicSeries(text: string): Map<string, number> {
   return new Map([...parseSeries(text)].filter(([series]) => isMonotonic(series)));
 }
 
-/** No series of `before` is missing or smaller in `now`. */
+/** Asserts that no series of `before` is missing or smaller in `now`. */
 export function assertNeverDown(before: ReadonlyMap<string, number>, now: ReadonlyMap<string, number>): void {
   for (const [series, value] of before) {
     const next = now.get(series);
@@ -45,11 +48,11 @@ function promtool(): string | undefined {
   return spawnSync("promtool", ["--version"]).error === undefined ? "promtool" : undefined;
 }
 
-/** promtool finds no fault with `text`; where it cannot be had the test says so. */
+/** Asserts that promtool accepts `text`. Reports a diagnostic if promtool is not installed. */
 export function assertPromtool(t: TestContext, text: string): void {
   const tool = promtool();
   if (tool === undefined) {
-    t.diagnostic("promtool is not here (scripts/testTools.sh fetches it): only the test's own rules were checked");
+    t.diagnostic("promtool is not installed (scripts/testTools.sh fetches it); only the test's own rules were checked");
     return;
   }
   const { status, stdout, stderr } = spawnSync(tool, ["check", "metrics"], { input: text, encoding: "utf8" });

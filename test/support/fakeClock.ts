@@ -12,7 +12,7 @@ export class FakeClock implements Clock {
   #now = instant(1000);
   readonly #timers = new Set<FakeTimer>();
   readonly #turns: (() => void)[] = [];
-  /** How far each look at the clock moves it. */
+  /** Time by which each call of `now` advances the clock. */
   drift = 0;
 
   now(): Instant {
@@ -30,7 +30,7 @@ export class FakeClock implements Clock {
     this.#turns.push(go);
   }
 
-  /** Begins the next turn; false if nothing waits for it. */
+  /** Runs the callbacks of the next turn. Returns false if there are none. */
   turn(): boolean {
     const turns = this.#turns.splice(0);
     for (const go of turns) go();
@@ -42,7 +42,7 @@ export class FakeClock implements Clock {
     return [...this.#timers].map(({ at }) => at).sort((a, b) => a - b);
   }
 
-  /** Moves on by `ms` and fires what is due on the way. */
+  /** Advances the clock by `ms` and fires the timers that become due. */
   pass(ms: number): void {
     const until = after(this.#now, ms);
     for (let next = this.#earliest(); next !== undefined && next.at <= until; next = this.#earliest()) {
@@ -53,7 +53,7 @@ export class FakeClock implements Clock {
     this.#now = until;
   }
 
-  /** Fires the earliest timer although its instant has not come. */
+  /** Fires the earliest timer before it is due. */
   fireEarly(): void {
     const next = this.#earliest();
     if (next === undefined) throw new RangeError("no timer is armed");

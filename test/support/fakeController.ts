@@ -1,6 +1,6 @@
 /**
- * Plays the admin API on a Unix socket in a temporary directory, for tests of the CLI: answers what it is told to and
- * keeps what it was asked. Knows nothing of workers.
+ * A fake admin API on a Unix socket in a temporary directory, for tests of the CLI. It gives configured answers and
+ * records the requests.
  */
 import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
@@ -19,7 +19,7 @@ import type {
 import { describeEvent } from "../../src/core/describe.ts";
 import type { LifecycleEvent, OperationKind, WideLifecycleEvent } from "../../src/core/event.ts";
 
-/** What a worker uses and does. */
+/** The detail of a worker. */
 export function workerDetail(changes: Partial<WorkerDetail> = {}): WorkerDetail {
   return {
     cpu_seconds: 12.5,
@@ -36,7 +36,7 @@ export function workerDetail(changes: Partial<WorkerDetail> = {}): WorkerDetail 
   };
 }
 
-/** What a worker is doing. */
+/** The dump of a worker. */
 export function workerDump(changes: Partial<WorkerDump> = {}): WorkerDump {
   return {
     id: "web-0",
@@ -51,7 +51,7 @@ export function workerDump(changes: Partial<WorkerDump> = {}): WorkerDump {
   };
 }
 
-/** What the only process of a worker is doing. */
+/** The dump of a worker's only process. */
 export function processDump(changes: Partial<ProcessDump> = {}): ProcessDump {
   return {
     pid: 4711,
@@ -79,11 +79,11 @@ export type Answer = (response: ServerResponse, path: string) => void;
 export class FakeController implements AsyncDisposable {
   readonly directory: string;
   readonly socketPath: string;
-  /** Requests so far: `GET /v1/status`. */
+  /** Requests so far, such as `GET /v1/status`. */
   readonly requests: string[] = [];
-  /** Their bodies. */
+  /** The bodies of the requests. */
   readonly bodies: string[] = [];
-  /** Answers by request without its query; anything else is 404. */
+  /** Answers by request without its query. Any other request is answered with 404. */
   readonly answers = new Map<string, Answer>();
   readonly #server: Server;
 
@@ -91,9 +91,9 @@ export class FakeController implements AsyncDisposable {
     this.directory = mkdtempSync(join(tmpdir(), "monoceros-cli-"));
     this.socketPath = join(this.directory, "control.sock");
     this.#server = createServer((request, response) => {
-      const asked = `${request.method} ${request.url}`;
-      this.requests.push(asked);
-      const answer = this.answers.get(asked.split("?")[0] ?? "");
+      const requested = `${request.method} ${request.url}`;
+      this.requests.push(requested);
+      const answer = this.answers.get(requested.split("?")[0] ?? "");
       let body = "";
       request.on("data", (chunk) => {
         body += chunk;
@@ -101,7 +101,7 @@ export class FakeController implements AsyncDisposable {
       request.on("end", () => {
         this.bodies.push(body);
         if (answer === undefined)
-          sendJson(response, 404, { error: { code: "REQUEST_INVALID", message: `no ${asked}` } });
+          sendJson(response, 404, { error: { code: "REQUEST_INVALID", message: `no ${requested}` } });
         else answer(response, request.url ?? "");
       });
     });
@@ -119,7 +119,7 @@ export class FakeController implements AsyncDisposable {
     this.answers.set(request, (response) => sendJson(response, status, body));
   }
 
-  /** Answers GET /v1/status with the documents in turn, the last one for ever. */
+  /** Answers GET /v1/status with the documents one after another, and then always with the last one. */
   answerStatus(...documents: readonly [Status, ...Status[]]): void {
     let next = 0;
     this.answers.set("GET /v1/status", (response) => {
@@ -128,8 +128,8 @@ export class FakeController implements AsyncDisposable {
   }
 
   /**
-   * Accepts `request` as operation op-1 and tells `events` about it, numbered from 1; then the stream stays open, or
-   * breaks off where `isEnding`.
+   * Accepts `request` as operation op-1 and sends `events`, numbered from 1, as its event stream. Then the stream stays
+   * open, or is destroyed if `isEnding`.
    */
   operate(request: string, events: readonly LifecycleEvent[], isEnding = false): void {
     this.answer(request, 202, { accepted: true, operation: "op-1", since: 0 } satisfies OperationAccepted);
@@ -145,7 +145,7 @@ export class FakeController implements AsyncDisposable {
     });
   }
 
-  /** Stops answering and removes the socket, as a controller that ends. */
+  /** Stops answering and removes the socket, like a controller that exits. */
   close(): void {
     this.#server.close();
     this.#server.closeAllConnections();
@@ -164,7 +164,7 @@ export function sendJson(response: ServerResponse, status: number, body: object)
   response.writeHead(status, { "content-type": "application/json" }).end(`${JSON.stringify(body)}\n`);
 }
 
-/** A worker that is ready, but for `changes`. */
+/** A ready worker with `changes`. */
 export function workerStatus(changes: Partial<WorkerStatus> = {}): WorkerStatus {
   return {
     id: "web-0",
@@ -187,7 +187,7 @@ export function workerStatus(changes: Partial<WorkerStatus> = {}): WorkerStatus 
   };
 }
 
-/** A status with one pool of these workers. */
+/** A status with one pool that has these workers. */
 export function statusOf(...workers: readonly WorkerStatus[]): Status {
   const ready = workers.filter(({ phase }) => phase === "ready").length;
   return {
@@ -213,7 +213,7 @@ export function statusOf(...workers: readonly WorkerStatus[]): Status {
   };
 }
 
-/** An event of the stream. */
+/** One event of the event stream. */
 export function eventRecord(seq: number, message: string, level: EventRecord["level"] = "info"): EventRecord {
   return {
     kind: "controller_started",
@@ -225,13 +225,13 @@ export function eventRecord(seq: number, message: string, level: EventRecord["le
   };
 }
 
-/** News of operation op-1 on the pool web. */
+/** An event of operation op-1 of the pool "web". */
 export function operationEvent(
   news: "queued" | "started" | "progressed" | "finished" | "failed",
   what: OperationKind,
   done = 0,
   total = 0,
-  reason = "asked for",
+  reason = "requested for",
 ): WideLifecycleEvent {
   return { kind: `operation_${news}`, pool: "web", operation: "op-1", what, done, total, reason };
 }

@@ -1,4 +1,4 @@
-/** A controller on paper for tests of the HTTP fronts: keeps what it was asked, and has a view that a test may change. */
+/** A fake controller for tests of the admin servers. It records requests, and a test may change its view. */
 import type { LogLine, ProfileAnswer, ProfileSubject, WorkerDump } from "../../src/admin/api.ts";
 import { EventLog } from "../../src/admin/events.ts";
 import type { ControllerHandle } from "../../src/admin/handle.ts";
@@ -14,14 +14,14 @@ import { poolSpec } from "./poolSpec.ts";
 
 type LogListener = Parameters<ControllerHandle["tapLogs"]>[0];
 
-/** Pools `web`, `my jobs` (two replicas each) and the proxy `web-proxy`; running, nothing ready. */
+/** Pools `web` and `my jobs` with two replicas each, and the proxy `web-proxy`. Running, but no worker is ready. */
 export class FakeHandle implements ControllerHandle {
   readonly version = "1.2.3";
   readonly events = new EventLog(() => new Date(0));
   readonly operations = new OperationLog(() => new Date(0));
-  /** Orders so far: `stop 0/1: because`. */
+  /** Orders so far, such as `stop 0/1: because`. */
   readonly orders: string[] = [];
-  /** Who asked for what. */
+  /** Audit records, each as requester and request. */
   readonly audits: string[] = [];
   readonly taps = new Set<LogListener>();
   current: ControllerView;
@@ -105,7 +105,7 @@ export class FakeHandle implements ControllerHandle {
     this.#note(`dump ${pool}/${slot}${pid === undefined ? "" : ` pid ${pid}`}`);
     return workerDump({ id: `web-${slot}` });
   }
-  /** What profiles are until a test says otherwise; `signal` is that of the last one. */
+  /** Takes a profile. A test may replace it. */
   takeProfile: (signal: AbortSignal) => Promise<ProfileAnswer> = async () => ({
     engine: "proc",
     note: "it is short",

@@ -1,9 +1,9 @@
 /**
- * Reads one HTTP/1.1 response from the bytes of a connection: where it ends, whether it was whole, whether the
- * connection may be used again. It keeps the head and the first bytes of the body, enough to say what went wrong.
+ * Reads one HTTP/1.1 response from the bytes of a connection: where it ends, whether it is complete, and whether the
+ * connection may be reused. It keeps the head and the first bytes of the body for error messages.
  */
 
-/** What the bytes so far are. */
+/** State of the response after the bytes so far. */
 export type ReadState = "more" | "done" | "malformed";
 
 const HEAD_END = Buffer.from("\r\n\r\n");
@@ -15,11 +15,11 @@ const EMPTY = Buffer.alloc(0);
 type Part = "head" | "sized" | "untilClose" | "chunkSize" | "chunkData" | "chunkEnd" | "trailer" | "end";
 
 export class ResponseReader {
-  /** Whether any byte has come. */
+  /** Whether any byte has arrived. */
   hasBegun = false;
   /** 0 until the head is complete. */
   status = 0;
-  /** Status line and headers as they came, latin1. */
+  /** Status line and headers as received, latin1. */
   head = "";
   bodyBytes = 0;
   /** Whether the server leaves the connection open after this response. */
@@ -31,7 +31,7 @@ export class ResponseReader {
   #kept: Buffer[] = [];
   #keptBytes = 0;
 
-  /** Forgets the last response. */
+  /** Resets the reader for the next response. */
   reset(): void {
     this.hasBegun = false;
     this.status = 0;
@@ -50,12 +50,12 @@ export class ResponseReader {
     return Buffer.concat(this.#kept).toString("utf8", 0, KEPT_BODY_BYTES);
   }
 
-  /** The value of a header (lower-case name), undefined where there is none. */
+  /** The value of a header (lower-case name); undefined if absent. */
   header(name: string): string | undefined {
     return new RegExp(`^${name}:[ \\t]*([^\\r\\n]*?)[ \\t]*\\r?$`, "imu").exec(this.head)?.[1];
   }
 
-  /** Takes more bytes. What follows the end of the response is malformed, because nothing is pipelined. */
+  /** Reads more bytes. Bytes after the end of the response are malformed, because requests are not pipelined. */
   push(chunk: Buffer): ReadState {
     this.hasBegun = true;
     if (this.#part !== "head") return this.#readBody(chunk);
@@ -69,7 +69,7 @@ export class ResponseReader {
     this.head = bytes.toString("latin1", 0, end);
     const rest = bytes.subarray(end + HEAD_END.length);
     if (!this.#readHead()) return "malformed";
-    // 100 and 103 come before the response itself.
+    // 100 and 103 precede the final response.
     if (this.status < 200 && this.status !== 101) {
       this.status = 0;
       this.#part = "head";
@@ -78,7 +78,7 @@ export class ResponseReader {
     return this.#readBody(rest);
   }
 
-  /** Whether the server's FIN at this place is the proper end of the response. */
+  /** Whether the server's FIN at this point is the proper end of the response. */
   isEndedByClose(): boolean {
     return this.#part === "untilClose" || this.#part === "end";
   }

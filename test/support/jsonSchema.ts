@@ -1,12 +1,12 @@
 /**
- * Checks documents against the part of JSON Schema that the OpenAPI document uses. A keyword it does not know is an error,
- * so that nothing passes unchecked.
+ * Checks documents against the part of JSON Schema that the OpenAPI document uses. An unknown keyword is an error, so that
+ * nothing passes unchecked.
  */
 import assert from "node:assert/strict";
 
 export type JsonSchema = Readonly<Record<string, unknown>>;
 
-/** All that is wrong with `value`, each with its place; `root` is the document that references point into. */
+/** All problems of `value`, each with its path. `root` is the document that references point into. */
 export function problemsOf(value: unknown, schema: JsonSchema, root: unknown, at = "$"): string[] {
   const problems: string[] = [];
   for (const [keyword, rule] of Object.entries(schema)) problems.push(...check(keyword, rule, value, schema, root, at));
@@ -29,10 +29,10 @@ function check(
       return problemsOf(value, resolve(String(rule), root), root, at);
     case "type": {
       const types = (Array.isArray(rule) ? rule : [rule]) as string[];
-      return types.some((type) => isOfType(value, type)) ? [] : [`${at} is no ${types.join(" or ")}`];
+      return types.some((type) => isOfType(value, type)) ? [] : [`${at} is not of type ${types.join(" or ")}`];
     }
     case "enum":
-      return (rule as unknown[]).includes(value) ? [] : [`${at} is none of ${JSON.stringify(rule)}`];
+      return (rule as unknown[]).includes(value) ? [] : [`${at} is not one of ${JSON.stringify(rule)}`];
     case "const":
       return value === rule ? [] : [`${at} is not ${JSON.stringify(rule)}`];
     case "minimum":
@@ -41,10 +41,10 @@ function check(
       return typeof value === "number" && value > Number(rule) ? [`${at} is above ${rule}`] : [];
     case "format":
       return typeof value === "string" && rule === "date-time" && Number.isNaN(Date.parse(value))
-        ? [`${at} is no time`]
+        ? [`${at} is not a valid time`]
         : [];
     case "required":
-      // What is no object has no keys to miss; its type is checked by itself.
+      // The type of a value that is not an object is checked separately.
       return (rule as string[])
         .filter((key) => isObject && !Object.hasOwn(value, key))
         .map((key) => `${at}.${key} is missing`);
@@ -66,7 +66,7 @@ function check(
     case "default":
       return [];
     default:
-      return assert.fail(`the check does not know ${keyword}`);
+      return assert.fail(`unknown keyword ${keyword}`);
   }
 }
 
@@ -85,10 +85,10 @@ function isOfType(value: unknown, type: string): boolean {
   }
 }
 
-/** What a reference such as `#/components/schemas/Status` points to. */
+/** The schema that a reference such as `#/components/schemas/Status` points to. */
 export function resolve(reference: string, root: unknown): JsonSchema {
   let at = root;
   for (const key of reference.replace("#/", "").split("/")) at = (at as Record<string, unknown>)[key];
-  assert.ok(typeof at === "object" && at !== null, `${reference} leads nowhere`);
+  assert.ok(typeof at === "object" && at !== null, `${reference} points to nothing`);
   return at as JsonSchema;
 }

@@ -1,6 +1,6 @@
 /**
- * One case for each key of the configuration: two valid values, what a change from one to the other takes, and what else
- * the file needs. Keys of a pool are named relative to it. A key without a case fails reloadKeys.test.ts.
+ * One case for each configuration key: two valid values, the classes of a change from one to the other, and what else the
+ * file needs. Keys of a pool are relative to it. A key without a case fails src/controller/pools/reloadKeys.test.ts.
  */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -8,18 +8,18 @@ import type { ChangeClass } from "../../src/config/field.ts";
 
 export type Block = Readonly<Record<string, unknown>>;
 
-/** A change of a key; undefined leaves the key out. */
+/** A change of a key; undefined omits the key. */
 export interface ChangeCase {
   readonly classes: readonly ChangeClass[];
   readonly before: unknown;
   readonly after: unknown;
   /** More keys of the pool. */
   readonly pool: Block;
-  /** Only root can see a difference. */
+  /** The change has an effect only for root. */
   readonly needsRoot?: true;
 }
 
-/** A key of which only one value is valid; `other` is refused by the checks. */
+/** A key with only one valid value. The checks reject `other`. */
 export interface FixedCase {
   readonly other: unknown;
   readonly pool: Block;
@@ -36,7 +36,7 @@ const launch = change("launch");
 const proxy = change("proxy");
 const refused = change("refused");
 
-/** The cases by key. Files that they name are made in `directory`; `ports` is the first of CASE_PORTS that are free. */
+/** The cases by key. Files that they name are created in `directory`. `ports` is the first of CASE_PORTS free ports. */
 export function keyCases(directory: string, ports: number): Readonly<Record<string, KeyCase>> {
   const file = (name: string, text = "") => {
     const path = join(directory, name);
@@ -158,7 +158,7 @@ export function keyCases(directory: string, ports: number): Readonly<Record<stri
   };
 }
 
-/** Blocks that are added or removed as a whole, by key. */
+/** Cases that add or remove a whole block, by key. */
 export function blockCases(ports: number): Readonly<Record<string, ChangeCase>> {
   return {
     metrics: launch(undefined, { port: ports + 30 }),
@@ -169,7 +169,7 @@ export function blockCases(ports: number): Readonly<Record<string, ChangeCase>> 
   };
 }
 
-/** Ports that the cases use, from the first one on. */
+/** Number of consecutive ports that the cases use. */
 export const CASE_PORTS = 60;
 
 function serverBlock(ports: number): Block {
@@ -177,7 +177,7 @@ function serverBlock(ports: number): Block {
 }
 
 function probeCases(purpose: "startup" | "readiness" | "liveness", ports: number): Readonly<Record<string, KeyCase>> {
-  const asked = { probes: { [purpose]: { exec: ["true"] } } };
+  const probe = { probes: { [purpose]: { exec: ["true"] } } };
   const http = { probes: { [purpose]: { http: { port: ports + 3 } } } };
   const cases: Readonly<Record<string, KeyCase>> = {
     "http.path": launch("/a", "/b", http),
@@ -188,18 +188,18 @@ function probeCases(purpose: "startup" | "readiness" | "liveness", ports: number
     "grpc.service": launch("a", "b", { probes: { [purpose]: { grpc: { port: ports + 3 } } } }),
     exec: launch(["true", "a"], ["true", "b"]),
     notify: purpose === "readiness" ? launch(undefined, true) : { other: true, pool: {} },
-    initial_delay: launch("0s", "1s", asked),
-    period: launch("1s", "2s", asked),
-    timeout: launch("1s", "2s", asked),
-    failure_threshold: launch(3, 4, asked),
-    success_threshold: purpose === "readiness" ? launch(1, 2, asked) : { other: 2, pool: asked },
+    initial_delay: launch("0s", "1s", probe),
+    period: launch("1s", "2s", probe),
+    timeout: launch("1s", "2s", probe),
+    failure_threshold: launch(3, 4, probe),
+    success_threshold: purpose === "readiness" ? launch(1, 2, probe) : { other: 2, pool: probe },
   };
   return Object.fromEntries(Object.entries(cases).map(([key, each]) => [`probes.${purpose}.${key}`, each]));
 }
 
 /**
- * A configuration of one pool `web` with a value at a key of the cases; undefined leaves the key out. Blocks around the key
- * are made.
+ * A configuration of one pool `web` with `value` at a key of the cases; undefined omits the key. Blocks around the key
+ * are created.
  */
 export function configurationWith(key: string, value: unknown, more: Block, directory: string, ports: number): Block {
   const server = key.startsWith("server.") ? { server: serverBlock(ports) } : {};
@@ -210,7 +210,7 @@ export function configurationWith(key: string, value: unknown, more: Block, dire
   return (isOfPool ? whole : put(whole, key.split("."), value)) as Block;
 }
 
-/** The block with a value at a path; `name[]` is the first item of a list. Blocks that would be empty are left out. */
+/** The block with a value at a path. `name[]` is the first item of a list. Empty blocks are omitted. */
 export function put(block: unknown, [first = "", ...rest]: readonly string[], value: unknown): unknown {
   if (first === "") return value;
   const name = first.replace("[]", "");

@@ -1,6 +1,6 @@
 /**
- * A real controller whose configuration a test changes key by key, and what shows the effect: processes before and after,
- * events since the change, and a small server that remembers what it was asked.
+ * A real controller whose configuration a test changes key by key, and means to observe the effect: processes before and
+ * after, events since the change, and a small server that records what it receives.
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -13,7 +13,7 @@ import { ControllerUnderTest, eventually, poolOf } from "./controller.ts";
 import { type Block, put } from "./keyCases.ts";
 import { type EventOf, eventsOf } from "./watch.ts";
 
-/** Values by key; keys of a pool begin with its name and a slash, as in `web/limits.memory`. undefined removes a key. */
+/** Values by key. Keys of a pool begin with its name and a slash, as in `web/limits.memory`; undefined removes a key. */
 export type Changes = Readonly<Record<string, unknown>>;
 
 export class KeyScene implements AsyncDisposable {
@@ -25,8 +25,8 @@ export class KeyScene implements AsyncDisposable {
   seq = 0;
   #whole: Block = {};
   #pools: ReadonlyMap<string, Block>;
-  /** What was configured before the latest change. */
-  #former: () => void = () => {};
+  /** Restores the configuration before the latest change. */
+  #restore: () => void = () => {};
 
   private constructor(directory: string, controller: ControllerUnderTest, pools: ReadonlyMap<string, Block>) {
     this.directory = directory;
@@ -34,7 +34,7 @@ export class KeyScene implements AsyncDisposable {
     this.#pools = pools;
   }
 
-  /** Starts the pools; `make` gets a directory for their files. */
+  /** Starts the pools. `make` receives a directory for their files. */
   static async start(make: (directory: string) => Readonly<Record<string, Block>>): Promise<KeyScene> {
     const directory = mkdtempSync(join(tmpdir(), "monoceros-keys-"));
     try {
@@ -47,11 +47,11 @@ export class KeyScene implements AsyncDisposable {
     }
   }
 
-  /** Changes keys, and reloads; resolves when all that it takes is done, or `begun`. */
+  /** Changes keys and reloads. Resolves when the operations of the reload have finished, or have begun. */
   async change(changes: Changes, until: "done" | "begun" = "done"): Promise<ReloadAccepted> {
     const whole = this.#whole;
     const pools = this.#pools;
-    this.#former = () => {
+    this.#restore = () => {
       this.#whole = whole;
       this.#pools = pools;
     };
@@ -59,9 +59,9 @@ export class KeyScene implements AsyncDisposable {
     return this.reload(until);
   }
 
-  /** Forgets the latest change: the next one begins from what was configured before. Nothing is reloaded. */
+  /** Reverts the latest change without a reload: the next change starts from the configuration before it. */
   undo(): void {
-    this.#former();
+    this.#restore();
   }
 
   #put(key: string, value: unknown): void {
@@ -73,7 +73,7 @@ export class KeyScene implements AsyncDisposable {
     }
   }
 
-  /** Reloads the file as it is. */
+  /** Writes the configuration and reloads it. */
   async reload(until: "done" | "begun" = "done"): Promise<ReloadAccepted> {
     const { controller } = this;
     const { admin, supervisor } = this.#whole;
@@ -101,7 +101,7 @@ export class KeyScene implements AsyncDisposable {
     return plan;
   }
 
-  /** The first event of a kind since the latest change that matches. */
+  /** Waits for the first matching event of a kind since the latest change. */
   async sees<Kind extends EventRecord["kind"]>(
     kind: Kind,
     matches: (event: EventOf<Kind>) => boolean = () => true,
@@ -110,7 +110,7 @@ export class KeyScene implements AsyncDisposable {
     return event as EventOf<Kind>;
   }
 
-  /** Events of a kind since the latest change, so far. */
+  /** Events of a kind since the latest change. */
   seen<Kind extends EventRecord["kind"]>(kind: Kind): EventOf<Kind>[] {
     return eventsOf(this.controller, kind).filter(({ seq }) => seq > this.seq);
   }
@@ -120,14 +120,14 @@ export class KeyScene implements AsyncDisposable {
     return (await this.sees("spawned", (event) => event.pool === pool)).pid;
   }
 
-  /** Waits until a worker waits for something that is described by this text, or an event since the change has it. */
+  /** Waits until an event since the latest change, or the description of what a worker waits for, contains this text. */
   async hears(text: string): Promise<void> {
     await eventually(async () => {
       const since = this.controller.events.filter(({ seq }) => seq > this.seq);
       const { pools } = await this.controller.status();
       const waits = pools.flatMap(({ workers }) => workers.map((worker) => worker.waits_for));
       return JSON.stringify([since, waits]).includes(text) ? true : undefined;
-    }, `something says ${text}`);
+    }, `an event or a waiting worker says ${text}`);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -147,11 +147,11 @@ function formatKeys(block: unknown): string {
     .join("\n");
 }
 
-/** A port on which everything that clients send is remembered and nothing is answered. */
+/** A port that records what clients send and answers nothing. */
 export class Listener implements AsyncDisposable {
   readonly port: number;
-  /** All that was sent. */
-  heard = "";
+  /** Everything received. */
+  received = "";
   connections = 0;
   readonly #server;
 
@@ -170,7 +170,7 @@ export class Listener implements AsyncDisposable {
       listener.connections++;
       socket.on("error", () => {});
       socket.on("data", (chunk) => {
-        listener.heard += chunk.toString("latin1");
+        listener.received += chunk.toString("latin1");
       });
       socket.on("end", () => socket.destroy());
     });
@@ -178,7 +178,7 @@ export class Listener implements AsyncDisposable {
   }
 
   async hears(text: string): Promise<void> {
-    await eventually(() => (this.heard.includes(text) ? true : undefined), `port ${this.port} hears ${text}`);
+    await eventually(() => (this.received.includes(text) ? true : undefined), `port ${this.port} receives ${text}`);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -187,9 +187,9 @@ export class Listener implements AsyncDisposable {
 }
 
 /**
- * Writes an executable server for the HTTP of these tests and returns its path. It listens on the last port, or absolute path
- * of a socket, among its arguments, else on that in PORT, and on the port in MONOCEROS_METRICS_PORT. For every request it says
- * `asked PATH` and `host HOST`. It does not answer `/hang`, and shows a counter whose name is the path.
+ * Writes an executable HTTP server and returns its path. It listens on the last port, or absolute path of a socket, among
+ * its arguments, otherwise on PORT, and on MONOCEROS_METRICS_PORT. For each request it prints `asked PATH` and
+ * `host HOST`. It does not answer `/hang`. Its answers contain a counter whose name is the path.
  */
 export function writeServer(directory: string): string {
   const file = join(directory, "server.js");

@@ -12,8 +12,8 @@ import { describeLoad, type LoadReport, type Outcome, quantile } from "./loadRep
 
 const OK = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nx-worker-id: web-0\r\n\r\nok";
 
-/** A server that calls `answer` for each request (each chunk that ends a head), numbered from 0 on its connection. */
-async function misbehave(
+/** A raw server that calls `answer` for each request (each chunk that completes a head), numbered from 0 per connection. */
+async function rawServer(
   context: TestContext,
   answer: (socket: Socket, nth: number, connection: number) => void,
   path?: string,
@@ -49,8 +49,8 @@ async function run(target: LoadTarget, options: Partial<LoadOptions> = {}): Prom
   return startLoad({ target, connections: 1, maxRequests: 4, ...options }).finished;
 }
 
-test("answers are counted with latency and worker, on connections that are kept alive", async (context) => {
-  const target = await misbehave(context, (socket) => socket.write(OK));
+test("answers on kept-alive connections are counted, with their latency and worker", async (context) => {
+  const target = await rawServer(context, (socket) => socket.write(OK));
   const report = await run(target, { connections: 3, maxRequests: 300 });
   assert.deepEqual(countsOf(report), { ok: 300 });
   assert.deepEqual(report.workers, { "web-0": 300 });
@@ -61,7 +61,7 @@ test("answers are counted with latency and worker, on connections that are kept 
   assert.ok(Math.abs(report.requestsPerSecond - 300_000 / report.durationMs) < 1e-6);
 });
 
-test("a new connection for each request is what was asked for", async (context) => {
+test("with isConnectionPerRequest each request has its own connection", async (context) => {
   const heads: string[] = [];
   const server = createServer((socket) => {
     socket.on("data", (chunk) => {
@@ -75,18 +75,18 @@ test("a new connection for each request is what was asked for", async (context) 
   assert.ok(heads.every((head) => head.includes("connection: close\r\n")));
 });
 
-test("Unix sockets are asked as TCP is, and the worker may be named by the body", async (context) => {
+test("the load can use a Unix socket, and workerPattern finds the worker in the body", async (context) => {
   const directory = mkdtempSync(join(tmpdir(), "load-"));
   context.after(() => rmSync(directory, { recursive: true }));
   const path = join(directory, "http.sock");
-  const target = await misbehave(context, (socket) => socket.write(OK), path);
+  const target = await rawServer(context, (socket) => socket.write(OK), path);
   const report = await run(target, { workerPattern: "^(o)k$" });
   assert.deepEqual(countsOf(report), { ok: 4 });
   assert.deepEqual(report.workers, { o: 4 });
-  assert.deepEqual(countsOf(await run({ socketPath: join(directory, "nobody.sock") })), { refused: 4 });
+  assert.deepEqual(countsOf(await run({ socketPath: join(directory, "missing.sock") })), { refused: 4 });
 });
 
-test("a port nobody listens on refuses", async (context) => {
+test("requests to a port without a listener are counted as refused", async (context) => {
   const server = createServer();
   const target = await listen(context, server);
   server.close();
@@ -97,28 +97,28 @@ test("a port nobody listens on refuses", async (context) => {
   assert.equal(report.connectionsOpened, 0);
 });
 
-test("RST and FIN before, and RST and FIN within a response are told apart", async (context) => {
+test("RST and FIN, before and within a response, have different outcomes", async (context) => {
   const part = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf";
   const ways: readonly (readonly [Outcome, (socket: Socket) => void])[] = [
     ["resetBeforeResponse", (socket) => socket.resetAndDestroy()],
     ["closedBeforeResponse", (socket) => socket.end()],
-    // The reset must not overtake the bytes: it follows once the client can have read them.
+    // The reset must not overtake the bytes, so it is delayed until the client can have read them.
     ["resetMidResponse", (socket) => socket.write(part, () => setTimeout(() => socket.resetAndDestroy(), 20))],
     ["shortBody", (socket) => socket.end(part)],
     ["shortBody", (socket) => socket.end("HTTP/1.1 200 OK\r\ncontent-le")],
     ["shortBody", (socket) => socket.end("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n")],
   ];
   for (const [outcome, answer] of ways) {
-    const report = await run(await misbehave(context, answer));
+    const report = await run(await rawServer(context, answer));
     assert.deepEqual(countsOf(report), { [outcome]: 4 }, describeLoad(report));
     assert.equal(report.failures[0]?.isReused, false);
     assert.ok((report.failures[0]?.failedAt ?? 0) >= (report.failures[0]?.sentAt ?? Number.POSITIVE_INFINITY));
   }
 });
 
-test("a request sent on a reused connection that is closed instead of answered is a failure, and is not sent again", async (context) => {
+test("a request on a reused connection that the server closes fails and is not retried", async (context) => {
   let requests = 0;
-  const target = await misbehave(context, (socket, nth) => {
+  const target = await rawServer(context, (socket, nth) => {
     requests++;
     if (nth === 0) socket.write(OK);
     else socket.end();
@@ -132,29 +132,29 @@ test("a request sent on a reused connection that is closed instead of answered i
   assert.equal(requests, 4);
 });
 
-test("connections that the server closes while idle, or announces to close, are no failure", async (context) => {
-  // Closed while the client pauses, before it has sent anything.
-  const idle = await run(await misbehave(context, (socket) => socket.write(OK, () => socket.end())), {
+test("connections that the server closes while idle, or after Connection: close, are not failures", async (context) => {
+  // The server closes while the client pauses, before the next request.
+  const idle = await run(await rawServer(context, (socket) => socket.write(OK, () => socket.end())), {
     pauseMs: [30, 30],
   });
   assert.deepEqual(countsOf(idle), { ok: 4 });
-  // The load ends with the last answer, so the FIN after it is seen by nobody.
+  // The load ends with the last answer, so the FIN after it is not counted.
   assert.equal(idle.idleCloses, 3);
   const announced = await run(
-    await misbehave(context, (socket) => socket.end(OK.replace("\r\n\r\n", "\r\nConnection: Close\r\n\r\n"))),
+    await rawServer(context, (socket) => socket.end(OK.replace("\r\n\r\n", "\r\nConnection: Close\r\n\r\n"))),
   );
   assert.deepEqual(countsOf(announced), { ok: 4 });
   assert.equal(announced.connectionsOpened, 4);
   // HTTP/1.0 closes unless it says otherwise, and a body without length ends with the connection.
-  const old = await run(await misbehave(context, (socket) => socket.end("HTTP/1.0 200 OK\r\n\r\nuntil the end")));
+  const old = await run(await rawServer(context, (socket) => socket.end("HTTP/1.0 200 OK\r\n\r\nuntil the end")));
   assert.deepEqual(countsOf(old), { ok: 4 });
 });
 
-test("a response that does not come, or does not end, in time is a timeout", async (context) => {
-  const before = await run(await misbehave(context, () => {}), { timeoutMs: 50, maxRequests: 2 });
+test("a response that does not begin or end in time is a timeout", async (context) => {
+  const before = await run(await rawServer(context, () => {}), { timeoutMs: 50, maxRequests: 2 });
   assert.deepEqual(countsOf(before), { timeout: 2 });
   assert.equal(before.failures[0]?.detail, "no response");
-  const within = await run(await misbehave(context, (socket) => socket.write(OK.slice(0, -1))), {
+  const within = await run(await rawServer(context, (socket) => socket.write(OK.slice(0, -1))), {
     timeoutMs: 50,
     maxRequests: 2,
   });
@@ -162,33 +162,33 @@ test("a response that does not come, or does not end, in time is a timeout", asy
   assert.equal(within.failures[0]?.detail, "response begun");
 });
 
-test("5xx, 4xx and nonsense are failures of their own, with what was said", async (context) => {
+test("5xx, 4xx and malformed responses are separate failures with details", async (context) => {
   const overloaded =
     "HTTP/1.1 503 Service Unavailable\r\nx-envoy-overloaded: true\r\ncontent-length: 8\r\n\r\noverflow";
-  const server = await run(await misbehave(context, (socket) => socket.write(overloaded)));
+  const server = await run(await rawServer(context, (socket) => socket.write(overloaded)));
   assert.deepEqual(countsOf(server), { serverError: 4 });
   assert.match(server.failures[0]?.detail ?? "", /503 Service.*x-envoy-overloaded: true.*overflow/u);
-  // The connection is as good as before.
+  // The connection can be reused.
   assert.equal(server.connectionsOpened, 1);
   const missing = "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n";
-  assert.deepEqual(countsOf(await run(await misbehave(context, (socket) => socket.write(missing)))), {
+  assert.deepEqual(countsOf(await run(await rawServer(context, (socket) => socket.write(missing)))), {
     otherStatus: 4,
   });
-  assert.deepEqual(countsOf(await run(await misbehave(context, (socket) => socket.write("hello\r\n\r\n")))), {
+  assert.deepEqual(countsOf(await run(await rawServer(context, (socket) => socket.write("hello\r\n\r\n")))), {
     malformed: 4,
   });
-  // More than was announced: the next response would be read in the wrong place.
-  assert.deepEqual(countsOf(await run(await misbehave(context, (socket) => socket.write(`${OK}!`)))), { malformed: 4 });
+  // The body is longer than announced, so the next response would be misread.
+  assert.deepEqual(countsOf(await run(await rawServer(context, (socket) => socket.write(`${OK}!`)))), { malformed: 4 });
 });
 
-test("responses are read whole however they are cut, chunked, with trailers and after 100 Continue", async (context) => {
+test("responses that arrive byte by byte, chunked, with trailers or after 100 Continue are read completely", async (context) => {
   const texts = [
     OK,
     `HTTP/1.1 100 Continue\r\n\r\n${OK}`,
     "HTTP/1.1 204 No Content\r\n\r\n",
     "HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n5;name=value\r\nhello\r\nA\r\n0123456789\r\n0\r\nx-sum: 1\r\n\r\n",
   ];
-  const target = await misbehave(context, (socket, nth) => {
+  const target = await rawServer(context, (socket, nth) => {
     for (const char of texts[nth] ?? "") socket.write(char);
   });
   const report = await run(target);
@@ -196,7 +196,7 @@ test("responses are read whole however they are cut, chunked, with trailers and 
   assert.equal(report.connectionsOpened, 1);
 });
 
-test("kinds of requests are drawn by weight and reported by label", async (context) => {
+test("kinds of requests are chosen by weight and reported by label", async (context) => {
   const server = createHttpServer((request, response) => response.end(request.url));
   const target = await listen(context, server);
   context.after(() => server.closeAllConnections());
@@ -217,13 +217,13 @@ test("kinds of requests are drawn by weight and reported by label", async (conte
   assert.equal(slow.perMille?.[1000], slow.max);
 });
 
-test("stop begins nothing more, lets requests in flight end, and ends a pause", async (context) => {
+test("stop sends no further request, waits for requests in flight and interrupts pauses", async (context) => {
   const waiting: Socket[] = [];
   let arrived: () => void = () => {};
   const allArrived = new Promise<void>((resolve) => {
     arrived = resolve;
   });
-  const target = await misbehave(context, (socket) => {
+  const target = await rawServer(context, (socket) => {
     waiting.push(socket);
     if (waiting.length === 3) arrived();
   });
@@ -234,7 +234,7 @@ test("stop begins nothing more, lets requests in flight end, and ends a pause", 
   assert.deepEqual(countsOf(await stopped), { ok: 3 });
 
   const pausing = startLoad({
-    target: await misbehave(context, (socket) => socket.write(OK)),
+    target: await rawServer(context, (socket) => socket.write(OK)),
     connections: 2,
     pauseMs: [1e6, 1e6],
   });
@@ -242,8 +242,8 @@ test("stop begins nothing more, lets requests in flight end, and ends a pause", 
   assert.deepEqual(countsOf(await pausing.stop()), { ok: 2 });
 });
 
-test("a load that is disposed of breaks off what is in flight and ends", async (context) => {
-  const target = await misbehave(context, () => {});
+test("disposing of a load aborts its requests in flight", async (context) => {
+  const target = await rawServer(context, () => {});
   let finished: Promise<LoadReport>;
   {
     using load = startLoad({ target, connections: 2 });
@@ -252,13 +252,13 @@ test("a load that is disposed of breaks off what is in flight and ends", async (
   assert.deepEqual(countsOf(await finished), {});
 });
 
-test("it is a program too, which prints the report at SIGTERM", async (context) => {
-  let asked: () => void = () => {};
-  const wasAsked = new Promise<void>((resolve) => {
-    asked = resolve;
+test("load.ts as a program prints its report at SIGTERM", async (context) => {
+  let received: () => void = () => {};
+  const firstRequest = new Promise<void>((resolve) => {
+    received = resolve;
   });
-  const target = await misbehave(context, (socket) => {
-    asked();
+  const target = await rawServer(context, (socket) => {
+    received();
     socket.write(OK);
   });
   const options: LoadOptions = { target, connections: 2 };
@@ -271,7 +271,7 @@ test("it is a program too, which prints the report at SIGTERM", async (context) 
   child.stdout.setEncoding("utf8").on("data", (chunk: string) => {
     text += chunk;
   });
-  await wasAsked;
+  await firstRequest;
   child.kill("SIGTERM");
   await once(child, "close");
   const report = JSON.parse(text) as LoadReport;
@@ -279,7 +279,7 @@ test("it is a program too, which prints the report at SIGTERM", async (context) 
   assert.ok(report.requests > 0);
 });
 
-test("a quantile is the nearest rank", () => {
+test("quantile returns the value at the nearest rank", () => {
   const sorted = Float64Array.from({ length: 100 }, (_, index) => index + 1);
   assert.deepEqual(
     [0, 0.001, 0.5, 0.9, 0.99, 0.999, 1].map((ratio) => quantile(sorted, ratio)),

@@ -1,11 +1,11 @@
 /**
- * A load client: n connections that ask as fast as they are answered, over raw sockets (TCP or Unix), each request
- * classified exactly. As a process of its own: `node test/support/load.ts '<LoadOptions as JSON>'` prints the report as
- * JSON when the load is over, or at SIGTERM.
+ * A load client: n connections over raw sockets (TCP or Unix), each of which sends its next request after the previous
+ * response, and classifies each outcome. As a program, `node test/support/load.ts '<LoadOptions as JSON>'` prints the
+ * report as JSON at the end of the load or at SIGTERM.
  *
- * Invariants: a connection has at most one request in flight; each request has exactly one outcome; nothing is
- * retried. A connection that the server closes while nothing was asked on it, or after `Connection: close`, is opened
- * again without a failure; a request that was sent on it before the FIN was seen is a failure, as it is for users.
+ * Invariants: a connection has at most one request in flight, each request has exactly one outcome, and nothing is
+ * retried. A connection that the server closes while it is idle, or after `Connection: close`, is reopened without a
+ * failure. A request that was sent before the FIN arrived is a failure, as it is for users.
  */
 import { connect, type Socket } from "node:net";
 import { ResponseReader } from "./httpResponse.ts";
@@ -13,7 +13,7 @@ import { type Failure, LoadRecorder, type LoadReport } from "./loadReport.ts";
 
 export type LoadTarget = { readonly port: number; readonly host?: string } | { readonly socketPath: string };
 
-/** One kind of request; kinds are drawn by weight. */
+/** One kind of request. Kinds are chosen by weight. */
 export interface RequestKind {
   readonly path: string;
   /** GET by default. */
@@ -22,58 +22,58 @@ export interface RequestKind {
   readonly headers?: Readonly<Record<string, string>>;
   /** 1 by default. */
   readonly weight?: number;
-  /** Latencies are reported apart by this name. */
+  /** Latencies are also reported by this label. */
   readonly label?: string;
 }
 
 export interface LoadOptions {
   readonly target: LoadTarget;
   readonly connections: number;
-  /** A new connection for each request; else connections are kept alive. */
+  /** A new connection for each request; by default connections are kept alive. */
   readonly isConnectionPerRequest?: boolean;
-  /** What is asked; `GET /` by default. */
+  /** Requests to send; `GET /` by default. */
   readonly requests?: readonly RequestKind[];
-  /** From the begin of a request, connecting included, to its last byte; 10 s by default. */
+  /** Time limit of a request, from connecting to its last byte; 10 s by default. */
   readonly timeoutMs?: number;
-  /** Wait of a connection between answer and next request, drawn between both values; none by default. */
+  /** Pause between an answer and the next request, chosen between both values; none by default. */
   readonly pauseMs?: readonly [min: number, max: number];
-  /** The load ends by itself after this time or so many requests; else when it is stopped. */
+  /** The load ends after this time or number of requests, or when it is stopped. */
   readonly durationMs?: number;
   readonly maxRequests?: number;
   /** Header that names the worker, `x-worker-id` by default. */
   readonly workerHeader?: string;
-  /** Pattern whose first group names the worker in the first bytes of the body; instead of the header. */
+  /** Pattern whose first group is the worker in the first bytes of the body; replaces the header. */
   readonly workerPattern?: string;
-  /** Whether the report holds the distribution of latencies. */
+  /** Whether the report contains the distribution of latencies. */
   readonly withDistribution?: boolean;
   readonly seed?: number;
 }
 
-/** Disposing of it breaks off what is in flight, so that a test that has failed leaves nothing behind. */
+/** Disposing of it aborts requests in flight, so that a failed test leaves nothing behind. */
 export interface Load extends Disposable {
-  /** What was found so far. */
+  /** The report so far. */
   readonly report: LoadReport;
-  /** Resolves when the load is over, by its own bounds or by `stop`. */
+  /** Resolves at the end of the load, at its limits or by `stop`. */
   readonly finished: Promise<LoadReport>;
-  /** Begins no request more, lets running ones end. */
+  /** Sends no further request and waits for those in flight. */
   stop(): Promise<LoadReport>;
-  /** Resolves when so many requests have an outcome, or the load is over. */
+  /** Resolves when this number of requests have an outcome, or the load has ended. */
   reached(requests: number): Promise<void>;
 }
 
 const DEFAULT_TIMEOUT_MS = 10_000;
-/** A server that is not there is not asked more often than this by one connection. */
+/** Minimum interval between attempts of a connection that is refused. */
 const REFUSED_PAUSE_MS = 10;
 
 interface Prepared {
   readonly path: string;
   readonly bytes: Buffer;
   readonly label: string | undefined;
-  /** Upper end of its range in 0 … 1. */
+  /** Upper end of the kind's range in 0 … 1. */
   readonly upTo: number;
 }
 
-/** Starts asking. */
+/** Starts a load. */
 export function startLoad(options: LoadOptions): Load {
   return new LoadRun(options);
 }
@@ -89,7 +89,7 @@ class LoadRun implements Load {
   readonly #watch: NodeJS.Timeout;
   readonly #end: NodeJS.Timeout | undefined;
   readonly #waiting: { readonly requests: number; readonly wake: () => void }[] = [];
-  readonly #parting = new Set<Socket>();
+  readonly #closing = new Set<Socket>();
   #random: number;
   #begun = 0;
   #done = 0;
@@ -143,7 +143,7 @@ class LoadRun implements Load {
     });
   }
 
-  /** The next request to ask; undefined when the load is over. */
+  /** The next request to send; undefined at the end of the load. */
   take(): Prepared | undefined {
     if (this.isOver()) return undefined;
     this.#begun++;
@@ -152,12 +152,12 @@ class LoadRun implements Load {
     return this.#kinds.find((kind) => drawn < kind.upTo) ?? this.#kinds.at(-1);
   }
 
-  /** Whether no request is begun any more. */
+  /** Whether no further request may be sent. */
   isOver(): boolean {
     return this.#isStopping || this.#begun >= (this.options.maxRequests ?? Number.POSITIVE_INFINITY);
   }
 
-  /** A number in 0 … 1, the same sequence for the same seed (mulberry32). */
+  /** The next random number in 0 … 1 (mulberry32). */
   random(): number {
     this.#random = (this.#random + 0x6d2b79f5) >>> 0;
     let value = this.#random;
@@ -166,10 +166,10 @@ class LoadRun implements Load {
     return ((value ^ (value >>> 14)) >>> 0) / 4_294_967_296;
   }
 
-  /** Ends a connection from our side; a server that never answers the FIN must not keep us. */
-  part(socket: Socket): void {
-    this.#parting.add(socket);
-    socket.once("close", () => this.#parting.delete(socket));
+  /** Closes a connection. The end of the load does not wait for the server's FIN. */
+  close(socket: Socket): void {
+    this.#closing.add(socket);
+    socket.once("close", () => this.#closing.delete(socket));
     socket.end();
   }
 
@@ -183,7 +183,7 @@ class LoadRun implements Load {
     if (this.#active > 0) return;
     clearInterval(this.#watch);
     clearTimeout(this.#end);
-    for (const socket of this.#parting) socket.destroy();
+    for (const socket of this.#closing) socket.destroy();
     this.recorder.ended();
     this.#wake(() => true);
     this.#finish(this.recorder.report());
@@ -216,7 +216,7 @@ function prepare(options: LoadOptions): Prepared[] {
   });
 }
 
-/** One connection at a time and the requests on it. */
+/** One client with one connection at a time. */
 class Client {
   readonly #run: LoadRun;
   readonly #reader = new ResponseReader();
@@ -224,8 +224,8 @@ class Client {
   #isConnected = false;
   #isReused = false;
   /** The request in flight or waiting for its connection. */
-  #asked: Prepared | undefined;
-  #askedAt = 0;
+  #request: Prepared | undefined;
+  #requestedAt = 0;
   #pause: NodeJS.Timeout | undefined;
   #hasEnded = false;
 
@@ -235,34 +235,34 @@ class Client {
 
   next(): void {
     this.#pause = undefined;
-    const asked = this.#run.take();
-    if (asked === undefined) {
+    const request = this.#run.take();
+    if (request === undefined) {
       this.#leave();
       return;
     }
-    this.#asked = asked;
-    this.#askedAt = performance.now();
+    this.#request = request;
+    this.#requestedAt = performance.now();
     this.#reader.reset();
     if (this.#socket === undefined) this.#connect();
-    else this.#socket.write(asked.bytes);
+    else this.#socket.write(request.bytes);
   }
 
   stopIfIdle(): void {
-    if (this.#asked !== undefined || this.#hasEnded) return;
+    if (this.#request !== undefined || this.#hasEnded) return;
     clearTimeout(this.#pause);
     this.#leave();
   }
 
-  /** Ends at once; a request in flight has no outcome. */
+  /** Ends at once. A request in flight has no outcome. */
   abandon(): void {
     clearTimeout(this.#pause);
-    this.#asked = undefined;
+    this.#request = undefined;
     this.#leave();
   }
 
-  /** Fails the request in flight when it was begun before this time. */
+  /** Fails the request in flight if it was begun before this time. */
   expire(before: number): void {
-    if (this.#asked === undefined || this.#askedAt >= before) return;
+    if (this.#request === undefined || this.#requestedAt >= before) return;
     const where = !this.#isConnected ? "not connected" : this.#reader.hasBegun ? "response begun" : "no response";
     this.#fail("timeout", where);
   }
@@ -276,42 +276,42 @@ class Client {
     this.#socket = socket;
     this.#isConnected = false;
     this.#isReused = false;
-    // A socket that is no longer ours may still report its end.
-    const ifOurs =
+    // A socket that this client has dropped may still emit events.
+    const ifCurrent =
       <Args extends unknown[]>(handle: (...args: Args) => void) =>
       (...args: Args): void => {
         if (this.#socket === socket) handle(...args);
       };
     socket.on(
       "connect",
-      ifOurs(() => {
+      ifCurrent(() => {
         this.#isConnected = true;
         this.#run.recorder.connectionsOpened++;
-        if (this.#asked !== undefined) socket.write(this.#asked.bytes);
+        if (this.#request !== undefined) socket.write(this.#request.bytes);
       }),
     );
     socket.on(
       "data",
-      ifOurs((chunk: Buffer) => this.#read(chunk)),
+      ifCurrent((chunk: Buffer) => this.#read(chunk)),
     );
     socket.on(
       "end",
-      ifOurs(() => this.#closed()),
+      ifCurrent(() => this.#closed()),
     );
     socket.on(
       "error",
-      ifOurs((error: NodeJS.ErrnoException) => this.#broken(error.code ?? error.message)),
+      ifCurrent((error: NodeJS.ErrnoException) => this.#broken(error.code ?? error.message)),
     );
-    // After an error or the FIN the socket is no longer ours, so this is a close without either.
+    // After an error or the FIN the socket is no longer current, so this is a close without either.
     socket.on(
       "close",
-      ifOurs(() => this.#broken("closed")),
+      ifCurrent(() => this.#broken("closed")),
     );
   }
 
   #read(chunk: Buffer): void {
-    if (this.#asked === undefined) {
-      // Some servers say 408 before they close an idle connection.
+    if (this.#request === undefined) {
+      // Some servers send a 408 before they close an idle connection.
       this.#run.recorder.idleCloses++;
       this.#drop();
       return;
@@ -323,7 +323,7 @@ class Client {
 
   /** The server's FIN. */
   #closed(): void {
-    if (this.#asked === undefined) {
+    if (this.#request === undefined) {
       this.#run.recorder.idleCloses++;
       this.#drop();
     } else if (!this.#reader.hasBegun) this.#fail("closedBeforeResponse", "FIN");
@@ -332,7 +332,7 @@ class Client {
   }
 
   #broken(code: string): void {
-    if (this.#asked === undefined) {
+    if (this.#request === undefined) {
       this.#run.recorder.idleCloses++;
       this.#drop();
     } else if (this.#isConnected) {
@@ -349,21 +349,21 @@ class Client {
     else if (status < 200 || status >= 400) this.#fail("otherStatus", this.#described(), false);
     else {
       const now = performance.now();
-      const label = this.#asked?.label;
-      this.#run.recorder.answered(now - this.#askedAt, performance.timeOrigin + now, label, this.#worker());
+      const label = this.#request?.label;
+      this.#run.recorder.answered(now - this.#requestedAt, performance.timeOrigin + now, label, this.#worker());
       this.#settled();
     }
   }
 
-  /** `isBroken`: nothing more can be asked on this connection. */
+  /** `isBroken`: the connection cannot be reused. */
   #fail(outcome: Failure["outcome"], detail: string, isBroken = true): void {
     const origin = performance.timeOrigin;
     this.#run.recorder.failed({
       outcome,
-      sentAt: origin + this.#askedAt,
+      sentAt: origin + this.#requestedAt,
       failedAt: origin + performance.now(),
       isReused: this.#isReused,
-      path: this.#asked?.path ?? "",
+      path: this.#request?.path ?? "",
       detail,
     });
     if (isBroken) this.#drop();
@@ -371,13 +371,13 @@ class Client {
   }
 
   #settled(leastPauseMs = 0): void {
-    this.#asked = undefined;
+    this.#request = undefined;
     this.#isReused = true;
     const { isConnectionPerRequest = false, pauseMs } = this.#run.options;
     const socket = this.#socket;
     if (socket !== undefined && (isConnectionPerRequest || !this.#reader.isKeptAlive)) {
       this.#socket = undefined;
-      this.#run.part(socket);
+      this.#run.close(socket);
     }
     this.#run.requestEnded();
     const drawn = pauseMs === undefined ? 0 : pauseMs[0] + this.#run.random() * (pauseMs[1] - pauseMs[0]);
@@ -392,12 +392,12 @@ class Client {
     return this.#reader.header(workerHeader);
   }
 
-  #described(what?: string): string {
+  #described(problem?: string): string {
     const head = this.#reader.head.replaceAll("\r\n", " | ");
-    return [what, head, this.#reader.body].filter((part) => part !== undefined && part !== "").join(" || ");
+    return [problem, head, this.#reader.body].filter((part) => part !== undefined && part !== "").join(" || ");
   }
 
-  /** Gives the connection up. */
+  /** Destroys the connection. */
   #drop(): void {
     const socket = this.#socket;
     this.#socket = undefined;

@@ -1,9 +1,9 @@
-/** What a load client found out: counts by class, first failures, latencies, requests per worker. */
+/** The report of a load client: counts by outcome, first failures, latencies, requests per worker. */
 
 /**
- * How a request ended. `refused` and `connectFailed` never reached a server; `closedBeforeResponse` (FIN) and
- * `resetBeforeResponse` (RST) lost a request whose bytes had been sent, also on a reused connection: the client never
- * retries, so nothing is hidden. `resetMidResponse` and `shortBody` (FIN) broke off a response that had begun.
+ * How a request ended. `refused` and `connectFailed` never reached a server. `closedBeforeResponse` (FIN) and
+ * `resetBeforeResponse` (RST) lost a request that had been sent, possibly on a reused connection; the client never
+ * retries. `resetMidResponse` and `shortBody` (FIN) interrupted a response.
  */
 export type Outcome =
   | "ok"
@@ -35,17 +35,17 @@ export const OUTCOMES: readonly Outcome[] = [
 /** One request that failed. Times are milliseconds since the epoch, with fractions. */
 export interface Failure {
   readonly outcome: Exclude<Outcome, "ok">;
-  /** When the request was begun (connecting included), and when it was known to have failed. */
+  /** When the request was begun (including connecting), and when it failed. */
   readonly sentAt: number;
   readonly failedAt: number;
   /** Whether the connection had answered a request before. */
   readonly isReused: boolean;
   readonly path: string;
-  /** Error code, or status line with headers and body as far as they came. */
+  /** Error code, or the received part of status line, headers and body. */
   readonly detail: string;
 }
 
-/** Milliseconds of the requests that were answered. All 0 where none was. */
+/** Latencies of answered requests, in milliseconds; all 0 if there are none. */
 export interface Latency {
   readonly count: number;
   readonly mean: number;
@@ -54,7 +54,7 @@ export interface Latency {
   readonly p99: number;
   readonly p999: number;
   readonly max: number;
-  /** Per mille points 0 … 1000 of the distribution, for plots; only where they were asked for. */
+  /** Per mille points 0 … 1000 of the distribution, for plots; only if requested. */
   readonly perMille?: readonly number[];
 }
 
@@ -66,25 +66,25 @@ export interface LoadReport {
   readonly requests: number;
   readonly failed: number;
   readonly counts: Readonly<Record<Outcome, number>>;
-  /** The first failures in order of their ends. */
+  /** The first failures, in the order in which they ended. */
   readonly failures: readonly Failure[];
   /** Answered requests (ok) per second. */
   readonly requestsPerSecond: number;
   readonly latency: Latency;
-  /** The same by label of the request; only labels that were given. */
+  /** Latencies by label of the request, for labels that were set. */
   readonly latencyByLabel: Readonly<Record<string, Latency>>;
-  /** Answered requests by the worker that is named in the answer. */
+  /** Number of answered requests by worker. */
   readonly workers: Readonly<Record<string, number>>;
   /** When each worker last answered a request, milliseconds since the epoch. */
   readonly lastAnswerAt: Readonly<Record<string, number>>;
   readonly connectionsOpened: number;
-  /** Connections that the server ended while nothing was asked on them: no failure. */
+  /** Connections that the server closed while they were idle, which are not failures. */
   readonly idleCloses: number;
 }
 
 const KEPT_FAILURES = 500;
 
-/** A growing list of numbers without a number object each. */
+/** A growing list of unboxed numbers. */
 class Samples {
   #values = new Float64Array(4096);
   #count = 0;
@@ -103,7 +103,7 @@ class Samples {
   }
 }
 
-/** The value below or at which `ratio` (0 … 1) of the sorted values lie (nearest rank); 0 for none. */
+/** The smallest value that at least `ratio` (0 … 1) of the sorted values do not exceed (nearest rank); 0 if empty. */
 export function quantile(sorted: ArrayLike<number>, ratio: number): number {
   if (sorted.length === 0) return 0;
   const rank = Math.max(1, Math.ceil(ratio * sorted.length - 1e-9));
@@ -127,7 +127,7 @@ function latencyOf(samples: Samples | undefined, withDistribution: boolean): Lat
   };
 }
 
-/** Collects outcomes; `report` may be asked at any time. */
+/** Collects outcomes. `report` may be called at any time. */
 export class LoadRecorder {
   readonly #startedAt = performance.timeOrigin + performance.now();
   readonly #counts: Record<Outcome, number>;
@@ -167,7 +167,7 @@ export class LoadRecorder {
     if (this.#failures.length < KEPT_FAILURES) this.#failures.push(failure);
   }
 
-  /** Freezes the duration. */
+  /** Ends the measured duration. */
   ended(): void {
     this.#endedAt ??= performance.timeOrigin + performance.now();
   }
@@ -196,7 +196,7 @@ export class LoadRecorder {
   }
 }
 
-/** A report in a few lines, for the message of an assertion. */
+/** A short text of the report, for assertion messages. */
 export function describeLoad(report: LoadReport): string {
   const counts = OUTCOMES.filter((outcome) => report.counts[outcome] > 0).map(
     (outcome) => `${outcome} ${report.counts[outcome]}`,

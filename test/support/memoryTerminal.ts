@@ -1,4 +1,4 @@
-/** Keeps what a command prints. */
+/** Records the output of a command. */
 import { printableLines } from "../../src/base/printable.ts";
 import type { Screen } from "../../src/cli/screen/screen.ts";
 import type { StreamName, Terminal } from "../../src/cli/screen/terminal.ts";
@@ -30,12 +30,12 @@ export class MemoryTerminal implements Terminal {
     return { [Symbol.dispose]: () => this.#interrupted.delete(listener) };
   }
 
-  /** A test that wants a screen replaces it. */
+  /** A test that needs a screen replaces it. */
   openScreen(): Screen | undefined {
     return undefined;
   }
 
-  /** What Ctrl-C does; whether anybody listens. */
+  /** Acts as Ctrl-C. Returns whether there is a listener. */
   interrupt(): boolean {
     for (const listener of this.#interrupted) listener();
     return this.#interrupted.size > 0;

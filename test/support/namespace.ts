@@ -2,8 +2,8 @@
 import { spawnSync } from "node:child_process";
 
 /**
- * A wrapper that makes its command PID 1 of a new namespace with a /proc of its own; works for root and for users who may
- * create user namespaces. Undefined where the system allows neither.
+ * A command prefix that makes its command PID 1 of a new namespace with a /proc of its own. Works for root and for users
+ * who may create user namespaces; undefined if the system allows neither.
  */
 export const NAMESPACE: readonly string[] | undefined = [
   ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child=KILL"],

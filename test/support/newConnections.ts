@@ -1,27 +1,27 @@
-/** Clients that open a new connection for every request and tell apart how each one went. */
+/** Clients that open a new connection for each request and classify its outcome. */
 import { connect, type NetConnectOpts } from "node:net";
 
-/** How requests went. */
+/** Outcomes of requests. */
 export interface Outcome {
   answered: number;
-  /** The connection was not made: nobody listened. */
+  /** The connection was refused. */
   refused: number;
-  /** The connection was made and ended before the whole answer had come. */
+  /** The connection was established and ended before the complete answer. */
   cut: number;
   /** Answers by worker id. */
   readonly byWorker: Map<string, number>;
-  /** The first errors, for the message of a failing test. */
+  /** The first errors, for assertion messages. */
   readonly errors: string[];
 }
 
 const REQUEST = "GET /pid HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
 
-/** An outcome of nothing yet. */
+/** The outcome of no requests. */
 export function newOutcome(): Outcome {
   return { answered: 0, refused: 0, cut: 0, byWorker: new Map(), errors: [] };
 }
 
-/** One request on a connection of its own, added to `outcome`; the connection leaves no TIME_WAIT behind. */
+/** Sends one request on a connection of its own and adds its outcome. The connection leaves no TIME_WAIT behind. */
 export function requestOnce(target: NetConnectOpts, outcome: Outcome): Promise<void> {
   return new Promise((done) => {
     let isConnected = false;
@@ -54,7 +54,7 @@ export function requestOnce(target: NetConnectOpts, outcome: Outcome): Promise<v
   });
 }
 
-/** A load that goes on until it is stopped. */
+/** A load that continues until it is stopped. */
 export class Load {
   readonly outcome = newOutcome();
   readonly #clients: Promise<void>[];
@@ -66,7 +66,7 @@ export class Load {
     });
   }
 
-  /** Ends after the requests under way. */
+  /** Sends no further request and waits for those in flight. */
   async stop(): Promise<Outcome> {
     this.#isStopped = true;
     await Promise.all(this.#clients);
@@ -74,7 +74,7 @@ export class Load {
   }
 }
 
-/** `total` requests by `clients` clients at once. */
+/** Sends `total` requests with `clients` concurrent clients. */
 export async function requestMany(target: NetConnectOpts, total: number, clients: number): Promise<Outcome> {
   const outcome = newOutcome();
   let left = total;

@@ -1,9 +1,9 @@
-/** Pool specifications for tests: sensible values, changed where a test cares. */
+/** Pool specifications with defaults that a test can override. */
 import { instant } from "../../src/base/time.ts";
 import type { Replacement } from "../../src/core/policy/rollout.ts";
 import type { PoolSpec } from "../../src/core/spec.ts";
 
-/** A pool "web" of two workers with an unlimited budget and a first restart at once. */
+/** A pool "web" of two workers with unlimited restarts, the first of them at once. */
 export function poolSpec(changes: Partial<PoolSpec> = {}): PoolSpec {
   return {
     name: "web",
@@ -42,7 +42,7 @@ export function poolSpec(changes: Partial<PoolSpec> = {}): PoolSpec {
   };
 }
 
-/** A replacement by life span; the slots and incarnations are what a test is about. */
+/** A replacement because of the lifespan limit. */
 export function replacementOf(
   changes: Pick<Replacement, "old" | "oldIncarnation" | "successor" | "successorIncarnation"> & Partial<Replacement>,
 ): Replacement {

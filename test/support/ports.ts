@@ -1,13 +1,13 @@
 /**
- * TCP ports for those who must know their port before it is bound. Where 0 works, 0 is better: between the look and the
- * bind somebody else may take the port.
+ * TCP ports for programs that must know their port before it is bound. Prefer port 0 where possible, because another
+ * process may take the port between the check and the bind.
  */
 import { once } from "node:events";
 import { createServer } from "node:net";
 
-/** Ports are taken from here, so that no outgoing connection of a load client has one of them by chance. */
+/** Below the kernel's ephemeral range, so that no outgoing connection of a load client uses one of these ports. */
 const FIRST_PORT = 12_000;
-/** The kernel gives outgoing connections, and listeners on port 0, ports from 32768 on. */
+/** The kernel's ephemeral range, used for outgoing connections and listeners on port 0, starts at 32768. */
 const LAST_PORT = 32_000;
 
 async function isFree(port: number): Promise<boolean> {

@@ -1,6 +1,6 @@
 /**
- * Real processes without a controller around them: one pool of shell scripts and whatever happens to it. The test's own
- * process reaps with waitpid(-1), so it must not start children in any other way.
+ * Real processes without a controller: one pool of shell scripts and its exits. The test's own process reaps with
+ * waitpid(-1), so it must not start children in any other way.
  */
 import assert from "node:assert/strict";
 import { chmodSync, mkdtempSync, rmSync } from "node:fs";
@@ -28,11 +28,11 @@ export class ProcessScene {
   readonly processes: Processes;
   readonly exits: ToldExit[] = [];
   readonly vacated: number[] = [];
-  /** A private directory, in which everything runs. */
+  /** A private directory, the working directory of the workers. */
   readonly directory: string;
   readonly mark = `${process.pid}.scene`;
 
-  /** All workers run `script`, with `credentials` if given; `changes` are of the pool. */
+  /** All workers run `script`, with `credentials` if given. `changes` apply to the pool. */
   constructor(
     context: TestContext,
     script: string,
@@ -75,8 +75,8 @@ export class ProcessScene {
       nofileSoft: 1024,
     });
     context.after(async () => {
-      // Again and again: the kernel's list of children is not complete while some of them end. Each leads a group of its
-      // own, so nothing of the test's own group is hit.
+      // Repeated, because the kernel's list of children is incomplete while some of them exit. Each child leads a group of
+      // its own, so the test's own group is not affected.
       await until(() => {
         killAll(listChildren().map((pid) => -pid));
         this.processes.reap();
@@ -97,12 +97,12 @@ export class ProcessScene {
 export async function until(condition: () => boolean, what: string): Promise<void> {
   const deadline = performance.now() + 10_000;
   while (!condition()) {
-    assert.ok(performance.now() < deadline, `waited in vain until ${what}`);
+    assert.ok(performance.now() < deadline, `timed out waiting until ${what}`);
     await wait(2);
   }
 }
 
-/** Whether the process exists and is no zombie. */
+/** Whether the process exists and is not a zombie. */
 export function lives(pid: number): boolean {
   const stat = readStat(pid);
   return stat !== undefined && stat.state !== "Z";

@@ -1,7 +1,8 @@
 /**
- * A program, run in a network namespace of its own (so that net.ipv4.tcp_migrate_req can be set without touching the
- * machine): `queueLoss.ts reuseport|shared`. Holds up one of four workers, lets connections pile up, kills it, then has
- * two others stopped; prints as JSON how many connections waited for the first, how all of them went, and the warnings.
+ * A program, `queueLoss.ts reuseport|shared`, that runs in a network namespace of its own, so that
+ * net.ipv4.tcp_migrate_req can be set without affecting the machine. It suspends one of four workers, lets connections
+ * queue up, kills the worker, and then has two others stopped. It prints the number of queued connections, the outcomes
+ * and the warnings as JSON.
  */
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -9,9 +10,9 @@ import { ControllerUnderTest, eventually, PROCESSBIN, poolOf } from "./controlle
 import { newOutcome, requestOnce } from "./newConnections.ts";
 import { happened, logged, readProc, said } from "./watch.ts";
 
-/** What is printed. */
+/** The printed result. */
 export interface QueueLoss {
-  /** Connections in the queue that the killed worker alone could accept from, or that all share. */
+  /** Connections in the accept queue of the killed worker, or in the shared one. */
   readonly waiting: number;
   readonly answered: number;
   readonly refused: number;
@@ -22,7 +23,7 @@ export interface QueueLoss {
 const REQUESTS = 200;
 const PORT = 8000;
 
-/** Connections that wait to be accepted: what the kernel shows as the receive queue of a socket that listens. */
+/** Connections that wait to be accepted: the receive queue of a listening socket in /proc/net/tcp. */
 function countWaiting(): number {
   const port = `:${PORT.toString(16).toUpperCase()}`;
   let sum = 0;

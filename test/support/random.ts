@@ -1,4 +1,4 @@
-/** A seeded source of numbers for simulations: the same seed gives the same run, everywhere. */
+/** A seeded random number generator. The same seed gives the same numbers on every machine. */
 export class SeededRandom {
   #state: number;
 

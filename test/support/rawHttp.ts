@@ -1,13 +1,13 @@
-/** A client that sends bytes as they are and reads an answer of HTTP/1 by the letter. */
+/** A client that sends bytes unchanged and reads an HTTP/1 response without normalizing it. */
 import { connect, type Socket } from "node:net";
 import { type HeaderList, headerOf, parseChunks, parseHeaders } from "./recordingWorker.ts";
 
 /** Where a server listens. */
 export type ServerPlace = { readonly port: number } | { readonly path: string };
 
-/** An answer as it arrived; texts are latin1. */
+/** A response as it arrived. Texts are latin1. */
 export interface GotAnswer {
-  /** Status lines and headers of the answers before the last one. */
+  /** Status lines and headers of the interim responses. */
   readonly interim: readonly { readonly status: string; readonly headers: HeaderList }[];
   /** Status code and reason phrase. */
   readonly status: string;
@@ -20,15 +20,15 @@ export interface GotAnswer {
 export interface RawRequest {
   /** Latin1. */
   readonly text: string;
-  /** What is sent when the first interim answer has arrived. */
+  /** Sent when the first interim response has arrived. */
   readonly afterInterim?: string;
-  /** What is sent when the answer is complete; then this is what must come back. */
+  /** Sent when the response is complete. The same bytes must then be echoed. */
   readonly afterAnswer?: string;
 }
 
 /**
- * Sends a request over a connection of its own and returns the answer. Rejects where the connection breaks before it is
- * complete, or nothing complete arrives within 20 s.
+ * Sends a request over a connection of its own and returns the response. Rejects if the connection ends before the
+ * response is complete, or if it is not complete within 20 s.
  */
 export async function exchange(
   place: ServerPlace,

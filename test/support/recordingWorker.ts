@@ -1,12 +1,12 @@
 /**
- * A worker for comparisons of what reaches it: it reads HTTP/1 by the letter, writes each request that it saw as a line of
- * JSON to the file RECORD, and answers with the bytes that the file ANSWERS has for the request's X-Row header. Listens on
- * PORT, or on the Unix socket that is its last argument.
+ * A worker that records what reaches it. It reads HTTP/1 without normalizing it, appends each request as a line of JSON to
+ * the file RECORD, and answers with the bytes that the file ANSWERS contains for the request's X-Row header. It listens on
+ * PORT, or on the Unix socket given as last argument.
  */
 import { appendFileSync, readFileSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
 
-/** Names and values as they were written, in their order. */
+/** Names and values as received, in order. */
 export type HeaderList = readonly (readonly [name: string, value: string])[];
 
 /** A request as it arrived. */
@@ -19,16 +19,16 @@ export interface SeenRequest {
   readonly trailers: HeaderList;
 }
 
-/** How a request is answered; texts are latin1. */
+/** The answer to a request. Texts are latin1. */
 export interface ScriptedAnswer {
   readonly response: string;
   /** Sent when the headers have arrived, before the body is read. */
   readonly interim?: string;
-  /** The response is sent when the headers have arrived; the body is read afterwards. */
+  /** The response is sent when the headers have arrived, and the body is read afterwards. */
   readonly isEarly?: boolean;
   /** The connection is closed after the response. */
   readonly isClosing?: boolean;
-  /** After the response everything that arrives is sent back. */
+  /** After the response all received bytes are echoed. */
   readonly isEcho?: boolean;
 }
 
@@ -42,12 +42,12 @@ export function parseHeaders(lines: readonly string[]): HeaderList {
   });
 }
 
-/** The value of the first header of this name, whatever its case. */
+/** The value of the first header with this name, ignoring case. */
 export function headerOf(headers: HeaderList, name: string): string | undefined {
   return headers.find(([each]) => each.toLowerCase() === name)?.[1];
 }
 
-/** A body in chunks from its first size on, and what follows; undefined where it is not complete. */
+/** Parses a chunked body and what follows it; undefined if it is not complete. */
 export function parseChunks(text: string): { body: string; trailers: HeaderList; rest: string } | undefined {
   let body = "";
   for (let at = 0; ; ) {

@@ -1,6 +1,6 @@
 /**
- * A controller's reload in memory: the real checks, daemon, pools, revisions and proxies on processes that exist on paper
- * and a clock that stands still. Shows what each part of the controller would go by at this moment.
+ * A controller's reload in memory: the real checks, daemon, pools, revisions and proxies, with fake processes and a fake
+ * clock. Its picture shows the values that each part of the controller currently uses.
  */
 import assert from "node:assert/strict";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -32,15 +32,15 @@ type Block = Readonly<Record<string, unknown>>;
 
 export const SILENT: Logger = { debug() {}, info() {}, warn() {}, error() {} };
 
-/** Keys of the proxy are no part of a launch. */
+/** Keys of the proxy are not part of a launch. */
 const NO_HEALTH_CHECK: HealthCheck = { path: undefined, host: "" };
 
-/** Looks at a clock that stands still until an operation is over; far more than any needs. */
-const MOST_STEPS = 200;
+/** Limit of steps until all operations have ended. */
+const MAX_STEPS = 200;
 
 /**
- * What the parts of the controller go by, as JSON. `policy`: the specifications and what else holds at once; `launch`:
- * what the next worker gets, and how it is probed; `proxy`: what a running Envoy is given, and how it checks workers.
+ * The values that the parts of the controller use, as JSON. `policy`: specifications and everything else that applies at
+ * once. `launch`: how the next worker is started and probed. `proxy`: Envoy's configuration and health check.
  */
 export interface Picture {
   readonly policy: string;
@@ -48,15 +48,15 @@ export interface Picture {
   readonly proxy: string;
 }
 
-/** The same of one Envoy. */
+/** The values of one Envoy. */
 interface ProxyPicture {
   readonly args: readonly string[];
   readonly resources: readonly string[];
-  readonly firstQuestion: ProbeMethod | undefined;
+  readonly startupProbe: ProbeMethod | undefined;
 }
 
-/** Simulated processes: each obeys a signal at once unless `ignoresSignals` is set. */
-class PaperProcesses implements ProcessControl {
+/** Fake processes that exit at a stop signal unless `ignoresSignals` is set. */
+class FakeProcesses implements ProcessControl {
   readonly #leaders = new Map<number, readonly [pool: number, slot: number, incarnation: number]>();
   readonly #exited: (pool: number, slot: number, incarnation: number) => void;
   /** Whether stop signals are ignored. */
@@ -89,8 +89,8 @@ export class ReloadScene implements Disposable {
   readonly clock = new FakeClock();
   readonly events: LifecycleEvent[] = [];
   readonly registry = new PoolRegistry();
-  readonly processes: PaperProcesses;
-  /** What new workers do: become ready, fail their startup, or nothing until failSilent(). */
+  readonly processes: FakeProcesses;
+  /** Behaviour of new workers: they become ready, fail their startup, or do nothing until failSilent(). */
   newWorkers: "good" | "bad" | "silent" = "good";
   readonly #silent: (readonly [pool: number, slot: number, incarnation: number])[] = [];
   /** Also notified of each event. */
@@ -136,7 +136,7 @@ export class ReloadScene implements Disposable {
       },
     });
     const { daemon } = this;
-    this.processes = new PaperProcesses((...worker) => {
+    this.processes = new FakeProcesses((...worker) => {
       daemon.exited(...worker, { kind: "code", code: 0 }, false);
       daemon.vacated(...worker);
     });
@@ -196,12 +196,12 @@ export class ReloadScene implements Disposable {
     for (const worker of this.#silent.splice(0)) this.daemon.startupFailed(...worker, "it was silent");
   }
 
-  /** What is in force. */
+  /** The configuration in force. */
   get config(): Config {
     return this.#reload.config;
   }
 
-  /** Reads another configuration and does what it takes; resolves when its operations are over, or with `isLeftAlone` at once. */
+  /** Reloads another configuration. Resolves when its operations have ended, or at once if `isLeftAlone`. */
   async reload(configuration: Block, isLeftAlone = false): Promise<ReloadPlan> {
     writeFileSync(join(this.directory, "config.yaml"), JSON.stringify(configuration));
     const plan = await this.#reload.run(false);
@@ -209,15 +209,15 @@ export class ReloadScene implements Disposable {
     return plan;
   }
 
-  /** Lets time pass until no operation is left. */
+  /** Lets time pass until all operations have ended. */
   async settle(): Promise<void> {
-    for (let step = 0; step < MOST_STEPS; step++) {
-      // What follows the end of an operation comes in later turns.
+    for (let step = 0; step < MAX_STEPS; step++) {
+      // The consequences of an operation's end follow in later turns of the event loop.
       for (let turn = 0; turn < 5; turn++) await new Promise(setImmediate);
       if (step > 0 && this.daemon.view().pools.every(({ operations }) => operations.length === 0)) return;
       this.clock.pass(1000);
     }
-    assert.fail("an operation does not end");
+    assert.fail("an operation has not ended");
   }
 
   /** The index of a pool of workers. */
@@ -225,12 +225,12 @@ export class ReloadScene implements Disposable {
     return this.#pools.workersIndexOf(name);
   }
 
-  /** The pools of workers, as they are. */
+  /** The pools of workers. */
   pools(): readonly PoolView[] {
     return this.daemon.view().pools.filter(({ role }) => role === "workers");
   }
 
-  /** What all parts go by now. */
+  /** The current values of all parts. */
   picture(): Picture {
     const { daemon, registry } = this;
     const all = daemon.view().pools;
@@ -245,7 +245,7 @@ export class ReloadScene implements Disposable {
     return { policy: json(policy), launch: json(launch), proxy: json(this.proxies()) };
   }
 
-  /** What each Envoy is given, and what a worker behind it is asked while it starts. */
+  /** Configuration of each Envoy, and the startup probe of the workers behind it. */
   proxies(): readonly ProxyPicture[] {
     const { pools } = this.daemon.view();
     return pools.flatMap(({ index, role, fronts }) => (role === "proxy" ? [this.#proxyOf(index, fronts)] : []));
@@ -286,7 +286,7 @@ export class ReloadScene implements Disposable {
     const resources = [listeners, routes, clusters].map((file) =>
       readFileSync(file, "utf8").replace(/"version_info":"\d+"/u, ""),
     );
-    return { args, resources, firstQuestion: startup?.method };
+    return { args, resources, startupProbe: startup?.method };
   }
 
   [Symbol.dispose](): void {
@@ -306,7 +306,7 @@ function check(directory: string): Promise<Preflight> {
   return preflight(join(directory, "config.yaml"), { PATH: process.env["PATH"] }, checks);
 }
 
-/** Text that differs where the values do; maps, infinities and undefined values too. */
+/** JSON that also distinguishes maps, infinities and undefined values. */
 function json(value: unknown): string {
   return JSON.stringify(value, (_, each) => {
     if (each instanceof Map) return [...each];

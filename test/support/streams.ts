@@ -1,8 +1,8 @@
-/** Requests of processbin that are answered for about a second, and are seen to have begun. */
+/** Requests to processbin whose responses take about a second, and whose start is awaited. */
 import { get } from "node:http";
 import type { LoadTarget } from "./load.ts";
 
-/** Opens `count` streams of 20 events; resolves when each has begun, with what each comes to: its body, or what broke it off. */
+/** Opens `count` streams of 20 events. Resolves when each has begun, with promises of their bodies or errors. */
 export async function openStreams(target: LoadTarget, count: number): Promise<readonly Promise<string>[]> {
   const all = Array.from({ length: count }, () => openStream(target));
   await Promise.all(all.map(({ begun }) => begun));

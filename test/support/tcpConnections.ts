@@ -25,7 +25,7 @@ export interface TcpConnection {
   readonly noDelay: boolean;
 }
 
-/** The TCP connections of a process that this one may trace. */
+/** The TCP connections of a process that this process may trace. */
 export function readTcpConnections(pid: number): TcpConnection[] {
   const { status, stdout, stderr } = spawnSync("python3", ["-c", SCRIPT, String(pid)], { encoding: "utf8" });
   assert.equal(status, 0, stderr);

@@ -1,6 +1,6 @@
 /**
- * Pools that take traffic, and the load on them: processbin behind Envoy or on a shared socket, commands of the real
- * command line, and what must hold while workers come and go.
+ * Pools that receive traffic, and the load on them: processbin behind Envoy or on a shared socket, the real command line,
+ * and checks of what happens while workers are replaced.
  */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -15,7 +15,7 @@ import { eventsOf } from "./watch.ts";
 
 type Keys = Readonly<Record<string, unknown>>;
 
-/** A pool named `web` and where its clients go. */
+/** A pool named `web` and the address of its clients. */
 export interface TrafficPool {
   /** The list item for `supervisor.workers`. */
   readonly workers: string;
@@ -33,9 +33,9 @@ export interface ProxyPoolOptions {
   readonly onUnixSockets?: boolean;
 }
 
-/** processbin behind Envoy, least request first. */
+/** processbin behind Envoy with LEAST_REQUEST. */
 export async function proxyPool(options: ProxyPoolOptions): Promise<TrafficPool> {
-  // Room for as many successors as the tests ever have at once, and for scaling up.
+  // Includes ports for successors and for scaling up.
   const ports = await freePorts(1 + options.replicas * 2 + 8);
   const address =
     options.onUnixSockets === true
@@ -60,7 +60,7 @@ export async function proxyPool(options: ProxyPoolOptions): Promise<TrafficPool>
   return { workers, target: { port: ports } };
 }
 
-/** processbin on a socket that the controller binds: a Unix socket at `path` where it is given, else a port. */
+/** processbin on a socket that the controller binds: a Unix socket at `path` if given, otherwise a port. */
 export async function sharedPool(options: {
   readonly replicas: number;
   readonly args?: readonly string[];
@@ -104,14 +104,14 @@ export function command(controller: ControllerUnderTest, ...args: readonly strin
   return runToEnd(MONOCEROS, [...args, "--socket", controller.socket]);
 }
 
-/** The same, and it must have gone well. */
+/** Runs the command line against this controller and asserts exit code 0. */
 export async function commandOk(controller: ControllerUnderTest, ...args: readonly string[]): Promise<CommandOutcome> {
   const outcome = await command(controller, ...args);
   assert.equal(outcome.code, 0, `monoceros ${args.join(" ")}: ${outcome.stdout}${outcome.stderr}`);
   return outcome;
 }
 
-/** Mostly short answers of 20 ms, and a few that are still running when their worker has been drained for a while. */
+/** Mostly requests that take 20 ms, and a few long ones that are in flight when their worker drains. */
 export const USUAL_REQUESTS: readonly RequestKind[] = [
   { path: "/sleep?ms=20", weight: 49 },
   { path: "/sleep?ms=500", weight: 1 },
@@ -119,13 +119,13 @@ export const USUAL_REQUESTS: readonly RequestKind[] = [
 
 export interface TrafficOptions {
   readonly requests?: readonly RequestKind[];
-  /** Connections that are kept alive, and those that ask once. */
+  /** Number of kept-alive connections, and of connections with one request each. */
   readonly keptAlive?: number;
   readonly fresh?: number;
   readonly workerHeader?: string;
 }
 
-/** What both kinds of connections have seen. */
+/** Reports of both kinds of connections. */
 export interface TrafficReports {
   readonly keptAlive: LoadReport;
   readonly fresh: LoadReport;
@@ -133,7 +133,7 @@ export interface TrafficReports {
 
 const SETTLED_REQUESTS = 50;
 
-/** Asks all the time while `act` runs, and for some requests before and after it. */
+/** Sends requests while `act` runs, and at least SETTLED_REQUESTS on each kind of connection before and after it. */
 export async function underTraffic(
   target: LoadTarget,
   act: () => Promise<void>,
@@ -159,7 +159,7 @@ export async function underTraffic(
   return { keptAlive: loads[0].report, fresh: loads[1].report };
 }
 
-/** Every request was answered, and there were at least so many on either kind of connection. */
+/** Asserts that every request was answered, and that each kind of connection sent at least `least` requests. */
 export function assertNoneFailed(reports: TrafficReports, least = 100): void {
   for (const [name, report] of Object.entries(reports)) {
     assert.equal(report.failed, 0, `${name}: ${describeLoad(report)}`);
@@ -167,7 +167,7 @@ export function assertNoneFailed(reports: TrafficReports, least = 100): void {
   }
 }
 
-/** The process of Envoy below this controller, undefined while there is none. */
+/** The pid of a descendant of this controller that is Envoy; undefined if there is none. */
 export function envoyPid(controller: ControllerUnderTest): number | undefined {
   return listDescendants(controller.pid).find((pid) => {
     try {
@@ -179,8 +179,8 @@ export function envoyPid(controller: ControllerUnderTest): number | undefined {
 }
 
 /**
- * Fewest and most workers of pool `web` that were ready at a time, after each event between the first moment all ran
- * and the begin of the shutdown. A worker that drains is not ready any more.
+ * Minimum and maximum number of ready workers of pool `web`, counted after each event from the moment the controller was
+ * ready to the start of its shutdown. A draining worker is not ready.
  */
 export function readyRange(controller: ControllerUnderTest): { readonly least: number; readonly most: number } {
   const ready = new Set<number>();
@@ -198,7 +198,7 @@ export function readyRange(controller: ControllerUnderTest): { readonly least: n
   return { least: Math.min(...counts), most: Math.max(...counts) };
 }
 
-/** Waits until so many planned replacements have ended. */
+/** Waits until `count` workers of pool `web` have been stopped. */
 export async function replaced(controller: ControllerUnderTest, count: number): Promise<void> {
   await controller.until(
     () => eventsOf(controller, "stopped").filter(({ pool }) => pool === "web").length >= count,

@@ -1,4 +1,4 @@
-/** Looks at a controller under test from outside: its events by kind, its workers' output, its TCP front, /proc. */
+/** Observes a controller under test from outside: its events by kind, its workers' output, its admin port, /proc. */
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { get } from "node:http";
@@ -45,7 +45,7 @@ export function msBetween(from: EventRecord, to: EventRecord): number {
   return Date.parse(to.time) - Date.parse(from.time);
 }
 
-/** The records in these lines; what is no JSON is left out. */
+/** The JSON records among these lines. */
 export function recordsOf(lines: readonly string[]): LogRecord[] {
   return lines.flatMap((line) => {
     try {
@@ -56,25 +56,25 @@ export function recordsOf(lines: readonly string[]): LogRecord[] {
   });
 }
 
-/** The records a worker wrote that say `text`, as a message of their own or as a plain line. */
+/** Log records of a worker whose message is `text`, written as JSON or as a plain line. */
 export function saidBy(controller: ControllerUnderTest, worker: string, text: string): LogRecord[] {
   return recordsOf(controller.stdout).filter(
     (record) => record["worker_id"] === worker && (record["msg"] === text || record["worker_info_msg"] === text),
   );
 }
 
-/** Waits until a worker has said `text` for the nth time (from 1). */
+/** Waits for the nth (from 1) log record of a worker whose message is `text`. */
 export async function said(controller: ControllerUnderTest, worker: string, text: string, nth = 1): Promise<LogRecord> {
   let found: LogRecord | undefined;
   await controller.until(() => {
     found = saidBy(controller, worker, text)[nth - 1];
     return found !== undefined;
-  }, `worker ${worker} says ${text}`);
+  }, `worker ${worker} logs ${text}`);
   assert.ok(found !== undefined);
   return found;
 }
 
-/** Waits for a line of the controller's own log that holds all of these texts. */
+/** Waits for a line of the controller's own log that contains all of these texts. */
 export async function logged(controller: ControllerUnderTest, ...texts: readonly string[]): Promise<string> {
   let found: string | undefined;
   await controller.until(
@@ -88,7 +88,7 @@ export async function logged(controller: ControllerUnderTest, ...texts: readonly
   return found;
 }
 
-/** The admin port that a controller with `-d` has taken. */
+/** The admin port of a controller with `-d`. */
 export async function adminPort(controller: ControllerUnderTest): Promise<number> {
   const line = await logged(controller, "admin listens");
   const port = /address=\S+:(\d+)/u.exec(line)?.[1];
@@ -113,7 +113,7 @@ export async function grandchildrenOf(controller: ControllerUnderTest, worker: s
   return pids.map(Number);
 }
 
-/** A text file of a process in /proc; empty where the process is gone. */
+/** A text file of a process in /proc; empty if the process has exited. */
 export function readProc(pid: number, file: string): string {
   try {
     return readFileSync(`/proc/${pid}/${file}`, "latin1");
@@ -127,13 +127,13 @@ export function guardianOf(controllerPid: number): number | undefined {
   return listDescendants(controllerPid).find((pid) => readProc(pid, "cmdline").includes("controller-guardian"));
 }
 
-/** Ends processes for good; those that are gone do not matter. */
+/** Sends SIGKILL to processes, ignoring those that have exited. */
 export function killAll(pids: readonly number[]): void {
   for (const pid of pids) {
     try {
       process.kill(pid, "SIGKILL");
     } catch {
-      // Gone already.
+      // It has already exited.
     }
   }
 }

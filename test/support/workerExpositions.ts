@@ -1,6 +1,6 @@
-/** What typical programs show at their /metrics. */
+/** Metrics of typical programs. */
 
-/** What a Python program with prometheus_client shows. */
+/** Metrics of a Python program with prometheus_client. */
 export const PYTHON = `# HELP python_gc_objects_collected_total Objects collected during gc
 # TYPE python_gc_objects_collected_total counter
 python_gc_objects_collected_total{generation="0"} 1234.0

@@ -109,8 +109,8 @@ test("a worker that starts after a reload is probed at the new health_check_path
   const key = "server.health_check_path";
   using scene = await ReloadScene.start(configuration(key, "/old", {}));
   await scene.reload(configuration(key, "/new", {}));
-  const { firstQuestion } = scene.proxies()[0] ?? {};
-  assert.equal(firstQuestion?.kind === "http" && firstQuestion.path, "/new");
+  const { startupProbe } = scene.proxies()[0] ?? {};
+  assert.equal(startupProbe?.kind === "http" && startupProbe.path, "/new");
 });
 
 test("a failed reload restores specification, launch plans and proxy settings", async () => {
