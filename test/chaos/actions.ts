@@ -1,4 +1,4 @@
-/** What a chaos run does to a controller, its workers and its proxies. Each action says what may fail because of it. */
+/** The actions of a chaos run on a controller, its workers and its proxies. Each one excuses what may fail because of it. */
 import { readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { guardianOf } from "../support/watch.ts";
@@ -7,11 +7,11 @@ import { askWorker, type Scene } from "./scene.ts";
 
 export interface Action {
   readonly name: string;
-  /** How often it is drawn, compared with others. */
+  /** Relative probability. */
   readonly weight: number;
-  /** Whether the controller's life ends with it. */
+  /** Whether it ends the controller. */
   readonly endsLife?: boolean;
-  /** Does it and waits until what it may break is well again; what it says is kept in the history. */
+  /** Performs the action, notes it in the history, and waits until affected pools have recovered. */
   readonly run: (scene: Scene) => Promise<void>;
 }
 
@@ -25,7 +25,7 @@ function signal(pid: number, name: NodeJS.Signals): boolean {
   }
 }
 
-/** Picks a worker of one of the pools, hits it, and waits until it has exited. Requests that waited for it may fail. */
+/** Picks a worker of one of the pools, calls `hit`, and waits for its exit. Requests that wait for it may fail. */
 async function hitWorker(
   scene: Scene,
   pools: readonly PoolName[],
@@ -42,12 +42,12 @@ async function hitWorker(
   life.touch(worker.key, isDoomed);
   await hit(worker.pid);
   await scene.until(() => life.exited.has(worker.key), `${worker.key} exits after ${what}`);
-  // Replacing it may fail what goes on in its pool.
+  // The exit may make an operation of the pool fail.
   life.touch(worker.key, isDoomed);
   release();
 }
 
-/** Stops a process for a while; nothing may fail. */
+/** Suspends a process for a time in which no request may fail. */
 async function freeze(pid: number, ms: number): Promise<void> {
   signal(pid, "SIGSTOP");
   try {
@@ -80,7 +80,7 @@ async function endProxy(scene: Scene, what: string, hit: (pid: number) => unknow
   release();
 }
 
-/** Waits for the end of what was begun, in half of the cases: otherwise the next action meets it. */
+/** In half of the cases, waits for the end of operations; otherwise they overlap with the next action. */
 async function perhapsUntilEnded(scene: Scene, ids: readonly (string | undefined)[]): Promise<void> {
   if (scene.random.chance(0.5)) return;
   const { operations } = scene.life;
@@ -240,7 +240,7 @@ export const ACTIONS: readonly Action[] = [
         workers: `    - { name: web, exec: /nowhere, replicas: ${scene.random.between(-5, 0)} }`,
       });
       const { status, body } = await controller.call("POST", "/v1/reload", { "content-length": "2" }, "{}");
-      if (status < 400) scene.problem(`an invalid file is accepted: ${body}`);
+      if (status < 400) scene.problem(`an invalid file was accepted: ${body}`);
     },
   },
   {
@@ -300,21 +300,21 @@ export const ACTIONS: readonly Action[] = [
       await scene.calm();
       const { life } = scene;
       const { pools } = await life.status();
-      // Envoys lose the files that they watch, and workers on Unix sockets their socket.
-      const losers = pools
+      // Envoy processes lose the files that they watch, and workers on Unix sockets lose their socket.
+      const affected = pools
         .filter(({ name, role }) => role === "proxy" || name === "sockets")
         .flatMap(({ workers }) =>
           workers.filter(({ pid }) => pid !== null).map(({ id, incarnation }) => `${id}.${incarnation}`),
         );
-      scene.note(`removal of the runtime directory, used by ${losers.join(", ")}`);
+      scene.note(`removal of the runtime directory, used by ${affected.join(", ")}`);
       const release = scene.excuse(PROXIED, "removal of the runtime directory", true);
-      for (const key of losers) life.touch(key, true);
+      for (const key of affected) life.touch(key, true);
       for (const pool of PROXIED) life.touchPool(pool);
-      // A worker that is about to bind its socket exits.
+      // A worker that is about to bind its socket fails and exits.
       life.badPool = "sockets";
       for (const name of readdirSync(life.temporary)) rmSync(join(life.temporary, name), { recursive: true });
       await scene.until(
-        () => losers.every((key) => life.exited.has(key)),
+        () => affected.every((key) => life.exited.has(key)),
         "processes that lost their files are replaced",
       );
       await scene.well();
@@ -326,18 +326,18 @@ export const ACTIONS: readonly Action[] = [
     name: "SIGKILL of the controller",
     weight: 3,
     endsLife: true,
-    run: (scene) => anotherLife(scene, "SIGKILL"),
+    run: (scene) => replaceController(scene, "SIGKILL"),
   },
   {
     name: "SIGTERM of the controller",
     weight: 1,
     endsLife: true,
-    run: (scene) => anotherLife(scene, "SIGTERM"),
+    run: (scene) => replaceController(scene, "SIGTERM"),
   },
 ];
 
-/** Ends the controller, with whatever goes on, and starts the next one. */
-async function anotherLife(scene: Scene, name: "SIGTERM" | "SIGKILL"): Promise<void> {
+/** Ends the controller and starts the next one. */
+async function replaceController(scene: Scene, name: "SIGTERM" | "SIGKILL"): Promise<void> {
   scene.note(`${name} of the controller`);
   const release = scene.excuse(POOLS, `${name} of the controller`, true);
   await scene.end(name);

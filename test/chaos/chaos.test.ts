@@ -1,4 +1,4 @@
-/** The judges of a chaos run find what they are there to find. */
+/** The checks of a chaos run detect the failures that they are made for. */
 import assert from "node:assert/strict";
 import { appendFileSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -11,7 +11,7 @@ import { Windows } from "./verdict.ts";
 
 const MINUTE_MS = 60_000;
 
-/** Samples every 5 s; the resident memory has a sawtooth of garbage and grows by `rssKiB` a minute. */
+/** Samples every 5 s. Resident memory varies by garbage, as a sawtooth, and grows by `rssKiB` per minute. */
 function samples(minutes: number, rssKiB: number): Footprint[] {
   return Array.from({ length: minutes * 12 + 1 }, (_, index) => ({
     atMs: (index * MINUTE_MS) / 12,
@@ -21,19 +21,19 @@ function samples(minutes: number, rssKiB: number): Footprint[] {
   }));
 }
 
-test("a leak of 30 KiB a minute is found below garbage of megabytes, one of 10 KiB is none", () => {
+test("growth of 30 KiB per minute is reported as a leak despite megabytes of garbage, and 10 KiB is not", () => {
   const leaking = growthOf(samples(25, 30));
   assert.ok(leaking !== undefined);
   assert.match(
     leaksOf(leaking).join(),
-    /^rssKiB of the controller grows by \d+\.\d\d a minute \(95 %: [\d.]+ to [\d.]+\)$/u,
+    /^rssKiB of the controller grows by \d+\.\d\d per minute \(95 %: [\d.]+ to [\d.]+\)$/u,
   );
   const steady = growthOf(samples(25, 10));
   assert.ok(steady !== undefined);
   assert.deepEqual(leaksOf(steady), []);
 });
 
-test("growth in the first minutes and in short lives is no leak", () => {
+test("growth in the first minutes, or in a controller that runs for a short time, is not reported as a leak", () => {
   const short = growthOf(samples(15, 1000));
   assert.ok(short !== undefined);
   assert.deepEqual(leaksOf(short), []);
@@ -59,7 +59,7 @@ test("the slope ignores single peaks, and its interval narrows with more series"
 
 const REQUEST = { id: 1, pool: "ports", sentAt: 100, failedAt: 200, why: "reset" } as const;
 
-test("a failed request is excused by what was done to its worker, not by what was done to another one", () => {
+test("a failed request is excused by a fault of the worker that executed it, not by a fault of another worker", () => {
   const windows = new Windows();
   assert.equal(windows.excuse(REQUEST, "ports-0.1", true), "killed");
   windows.open("ports", "SIGKILL of ports-1.1", false, 150);
@@ -68,7 +68,7 @@ test("a failed request is excused by what was done to its worker, not by what wa
   assert.equal(windows.excuse({ ...REQUEST, pool: "shared" }, undefined, false), undefined);
 });
 
-test("what is done to a proxy excuses its pool's requests of that time, and no later ones", () => {
+test("a fault of a proxy excuses failed requests of its pool during that time only", () => {
   const windows = new Windows();
   windows.open("ports", "SIGKILL of ports-proxy-0.1", true, 150).to = 300;
   assert.equal(windows.excuse(REQUEST, "ports-0.1", false), "front");
@@ -76,14 +76,14 @@ test("what is done to a proxy excuses its pool's requests of that time, and no l
   assert.equal(windows.excuse({ ...REQUEST, sentAt: 10, failedAt: 149 }, "ports-0.1", false), undefined);
 });
 
-test("a request that ran twice is found in the ledger, also in another life of the controller", (context) => {
+test("the ledger reports a request that was executed twice, also by workers of different controllers", (context) => {
   const directory = mkdtempSync(join(tmpdir(), "monoceros-ledger-"));
   context.after(() => rmSync(directory, { recursive: true }));
   const seen = new Set<number>();
-  const doubled: string[] = [];
+  const duplicates: string[] = [];
   for (const life of ["1", "2"]) {
     const path = join(directory, life);
-    const ledger = new Ledger(path, seen, (what) => doubled.push(what));
+    const ledger = new Ledger(path, seen, (problem) => duplicates.push(problem));
     appendFileSync(path, `7 web-0.1 1\n${life}00 web-0.1 2\n2${life}`);
     ledger.read();
     appendFileSync(path, "5 web-0.1 3\n");
@@ -92,12 +92,12 @@ test("a request that ran twice is found in the ledger, also in another life of t
     assert.equal(ledger.last.get("web-0.1"), 3);
     ledger.close();
   }
-  assert.deepEqual(doubled, ["request 7 was executed twice, the second time by web-0.1"]);
+  assert.deepEqual(duplicates, ["request 7 was executed twice, the second time by web-0.1"]);
 });
 
-test("log lines that are missing, doubled or of another worker are found", () => {
+test("missing, duplicated and wrongly annotated log lines are reported", () => {
   const problems: string[] = [];
-  const lines = new LogLines((what) => problems.push(what));
+  const lines = new LogLines((problem) => problems.push(problem));
   const line = (nth: number, worker = "web-0") => JSON.stringify({ worker_id: worker, ledger: "web-0.1", nth });
   lines.take(line(1));
   lines.take(JSON.stringify({ worker_id: "web-0", worker_info_msg: "ledger web-0.1 2" }));
@@ -111,7 +111,7 @@ test("log lines that are missing, doubled or of another worker are found", () =>
     "line 4 of web-0.1 follows line 2",
     "line 4 of web-0.1 follows line 4",
     "a line of web-0.1 is annotated as one of web-1",
-    "a line of stdout is no JSON: no JSON",
+    "a line of stdout is not JSON: no JSON",
   ]);
-  assert.deepEqual(lines.missing(new Map([["web-0.1", 6]])), ["web-0.1 wrote 6 lines, 5 came out"]);
+  assert.deepEqual(lines.missing(new Map([["web-0.1", 6]])), ["web-0.1 wrote 6 lines, 5 arrived"]);
 });

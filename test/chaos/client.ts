@@ -1,6 +1,6 @@
 /**
- * The load client of a chaos run. Every request has an id of its own and exactly one outcome, nothing is retried, and each
- * byte of an answer is compared with what belongs to its id. Times are monotonic.
+ * The load client of a chaos run. Every request has its own id and exactly one outcome, nothing is retried, and each answer
+ * is compared with the expected bytes for its id. Times are monotonic.
  */
 import { Agent, type IncomingMessage, request } from "node:http";
 import { echoBody } from "../../cmd/processbin/echo.ts";
@@ -14,10 +14,10 @@ const MAX_SENT_BYTES = 40_000;
 /** A slow reader takes an answer of this size in pieces, with a pause after each. */
 const SLOW_ANSWER_BYTES = 1_000_000;
 const SLOW_PAUSE_MS = 25;
-/** A client that was refused waits before it asks again. */
+/** Pause after a failed request. */
 const FAILED_PAUSE_MS = 50;
 
-/** A request without an answer. */
+/** A request that failed. */
 export interface FailedRequest {
   readonly id: number;
   readonly pool: PoolName;
@@ -26,7 +26,7 @@ export interface FailedRequest {
   readonly why: string;
 }
 
-/** An answer that is complete and not what was asked for; it has no excuse. */
+/** A complete but wrong answer, which is never excused. */
 class WrongAnswer extends Error {}
 
 export interface ClientOptions {
@@ -38,10 +38,10 @@ export interface ClientOptions {
   readonly nextId: () => number;
   readonly answered: () => void;
   readonly failed: (request: FailedRequest) => void;
-  readonly wrong: (what: string) => void;
+  readonly wrong: (problem: string) => void;
 }
 
-/** One connection's worth of requests, one after the other. */
+/** A client that sends one request after another. */
 export class Client {
   readonly #options: ClientOptions;
   readonly #random: SeededRandom;
@@ -53,12 +53,12 @@ export class Client {
   constructor(options: ClientOptions) {
     this.#options = options;
     this.#random = new SeededRandom(options.seed);
-    // A server that stops may close an idle connection at the moment of a request; only a proxy keeps that from clients.
+    // Without a proxy, a server that stops may close an idle connection just when a request is sent.
     this.#agent = PROXIED.includes(options.pool) ? new Agent({ keepAlive: true, maxSockets: 1 }) : false;
     this.#ended = this.#run();
   }
 
-  /** Resolves when the request that runs has its outcome. */
+  /** Resolves when the request in flight has its outcome. */
   async stop(): Promise<void> {
     this.#isStopping = true;
     this.#wake();
@@ -73,7 +73,7 @@ export class Client {
       const sentAt = performance.now();
       let pause = this.#random.next() * pauseMs;
       try {
-        await this.#ask(id);
+        await this.#send(id);
         answered();
       } catch (error) {
         const why = error instanceof Error ? error.message : String(error);
@@ -88,7 +88,7 @@ export class Client {
     }
   }
 
-  #ask(id: number): Promise<void> {
+  #send(id: number): Promise<void> {
     const random = this.#random;
     const isPost = random.chance(0.4);
     const isSlow = random.chance(0.01);
@@ -97,7 +97,7 @@ export class Client {
     const sent = isPost ? echoBody(id, random.between(0, MAX_SENT_BYTES)) : Buffer.alloc(0);
     return new Promise((done, fail) => {
       let isAnswered = false;
-      const asked = request(
+      const message = request(
         {
           host: "127.0.0.1",
           port: this.#options.port,
@@ -111,18 +111,18 @@ export class Client {
           judge(response, id, size, isSlow).then(done, fail);
         },
       );
-      const late = setTimeout(() => asked.destroy(new Error(`no answer within ${TIMEOUT_MS} ms`)), TIMEOUT_MS);
-      asked.on("error", fail);
-      asked.on("close", () => {
+      const late = setTimeout(() => message.destroy(new Error(`no answer within ${TIMEOUT_MS} ms`)), TIMEOUT_MS);
+      message.on("error", fail);
+      message.on("close", () => {
         clearTimeout(late);
         if (!isAnswered) fail(new Error("closed without an answer"));
       });
-      asked.end(sent);
+      message.end(sent);
     });
   }
 }
 
-/** Reads an answer to its end; rejects if it is a failure, broken off, or wrong. */
+/** Reads an answer completely. Rejects if it is an error, incomplete or wrong. */
 async function judge(response: IncomingMessage, id: number, size: number, isSlow: boolean): Promise<void> {
   const chunks: Buffer[] = [];
   for await (const chunk of response as AsyncIterable<Buffer>) {
@@ -133,13 +133,11 @@ async function judge(response: IncomingMessage, id: number, size: number, isSlow
   const { statusCode = 0, headers } = response;
   if (statusCode !== 200) {
     const text = `status ${statusCode}: ${body.toString("utf8", 0, 200).trim()}`;
-    // Only a proxy that has no worker answers for it; an answer of a worker must be right.
+    // Only the proxy may answer with an error, if it has no worker. An answer from a worker must be correct.
     throw headers["x-worker-id"] === undefined && statusCode >= 500 ? new Error(text) : new WrongAnswer(text);
   }
   if (!body.equals(echoBody(id, size))) {
     const start = body.toString("latin1", 0, 40);
-    throw new WrongAnswer(
-      `a body of ${body.length} instead of ${size} bytes, or another one: ${JSON.stringify(start)}`,
-    );
+    throw new WrongAnswer(`a wrong body of ${body.length} bytes, expected ${size}: ${JSON.stringify(start)}`);
   }
 }

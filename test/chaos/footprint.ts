@@ -1,7 +1,7 @@
-/** What the controller itself holds over time, and whether it grows. */
+/** Resources that the controller itself uses over time, and whether they grow. */
 import { readdirSync, readFileSync } from "node:fs";
 
-/** Figures of one moment. */
+/** A sample. */
 export interface Footprint {
   readonly atMs: number;
   readonly rssKiB: number;
@@ -16,23 +16,23 @@ export interface Slope {
   readonly high: number;
 }
 
-/** Growth a minute. */
+/** Growth per minute. */
 export interface Growth {
   readonly minutes: number;
   readonly rssKiB: Slope;
   readonly descriptors: Slope;
   readonly threads: Slope;
-  /** The least resident memory of each minute, the first ones included. */
+  /** Minimum of the resident memory in each minute, including the first ones. */
   readonly rssKiBByMinute: readonly number[];
 }
 
-/** Caches and pools fill in the first minutes. */
+/** Minutes in which caches and pools fill. */
 export const WARM_UP_MINUTES = 5;
-/** A shorter run says nothing. */
+/** Minimum duration of a run that is checked for leaks. */
 export const JUDGED_MINUTES = 20;
 const MINUTE_MS = 60_000;
 
-/** What may grow a minute. Descriptors and threads are whole numbers that follow the number of workers. */
+/** Permitted growth per minute. Descriptors and threads vary with the number of workers. */
 export const LIMITS = { rssKiB: 20, descriptors: 0.2, threads: 0.1 } as const;
 
 export function footprintOf(pid: number, atMs: number): Footprint {
@@ -46,7 +46,7 @@ export function footprintOf(pid: number, atMs: number): Footprint {
   };
 }
 
-/** The growth of a life after its first minutes: of the least value of each minute, because garbage comes and goes. */
+/** The growth of a controller after its first minutes, from the minimum of each minute because garbage varies. */
 export function growthOf(samples: readonly Footprint[]): Growth | undefined {
   const [first] = samples;
   const last = samples.at(-1);
@@ -75,15 +75,15 @@ export function growthOf(samples: readonly Footprint[]): Growth | undefined {
 }
 
 /**
- * What certainly grows too fast in a life that is long enough to tell. Resident memory varies by megabytes, so that the
- * slope of half an hour is uncertain by some 100 KiB a minute; soak.ts judges the lives of two hours together.
+ * Resources that certainly grow too fast; empty if the run was too short. Garbage moves the resident memory by megabytes, so
+ * the slope of half an hour is uncertain by about 100 KiB per minute. soak.ts judges the lives of two hours together.
  */
 export function leaksOf(growth: Pick<Growth, "minutes" | keyof typeof LIMITS>): readonly string[] {
   if (growth.minutes < JUDGED_MINUTES) return [];
   return (["rssKiB", "descriptors", "threads"] as const).flatMap((key) => {
     const { estimate, low, high } = growth[key];
     const range = `95 %: ${low.toFixed(2)} to ${high.toFixed(2)}`;
-    return low > LIMITS[key] ? [`${key} of the controller grows by ${estimate.toFixed(2)} a minute (${range})`] : [];
+    return low > LIMITS[key] ? [`${key} of the controller grows by ${estimate.toFixed(2)} per minute (${range})`] : [];
   });
 }
 

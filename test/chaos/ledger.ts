@@ -1,6 +1,6 @@
 /**
- * What the workers of one controller's life wrote: the ledger of requests that they executed, and their log lines as they
- * come out of the controller. Both are numbered by the process that wrote them.
+ * Records of the workers of one controller: the ledger of requests that they executed, and their log lines as the
+ * controller forwards them. Each process numbers its records.
  */
 import { closeSync, openSync, readSync } from "node:fs";
 
@@ -14,19 +14,19 @@ export class Ledger {
   readonly #chunk = Buffer.allocUnsafe(CHUNK_BYTES);
   #rest = "";
   readonly #last = new Map<ProcessKey, number>();
-  /** Requests by the process that executed them; those whose outcome is settled are forgotten. */
+  /** Recent requests and the processes that executed them. */
   readonly #executedBy = new Map<number, ProcessKey>();
-  readonly #doubled: (what: string) => void;
+  readonly #duplicate: (problem: string) => void;
   readonly #seen: Set<number>;
 
-  /** `seen` outlives this life: a request must not run in two of them either. */
-  constructor(path: string, seen: Set<number>, doubled: (what: string) => void) {
+  /** `seen` is shared by all controllers of a run, because a request must not run under two of them either. */
+  constructor(path: string, seen: Set<number>, duplicate: (problem: string) => void) {
     this.#file = openSync(path, "a+");
     this.#seen = seen;
-    this.#doubled = doubled;
+    this.#duplicate = duplicate;
   }
 
-  /** Reads what was added. */
+  /** Reads the entries that were added. */
   read(): void {
     for (;;) {
       const bytes = readSync(this.#file, this.#chunk, 0, CHUNK_BYTES, null);
@@ -41,7 +41,7 @@ export class Ledger {
     return this.#executedBy.get(id);
   }
 
-  /** Forgets who executed requests below this id; that they ran is remembered. */
+  /** Drops the executing processes of requests below this id. Duplicates are still detected. */
   forgetBelow(id: number): void {
     for (const known of this.#executedBy.keys()) {
       if (known >= id) return;
@@ -60,20 +60,20 @@ export class Ledger {
 
   #take(line: string): void {
     const [id = "", by = "", nth = ""] = line.split(" ");
-    if (this.#seen.has(Number(id))) this.#doubled(`request ${id} was executed twice, the second time by ${by}`);
+    if (this.#seen.has(Number(id))) this.#duplicate(`request ${id} was executed twice, the second time by ${by}`);
     this.#seen.add(Number(id));
     this.#executedBy.set(Number(id), by);
     this.#last.set(by, Number(nth));
   }
 }
 
-/** Checks that numbered lines come in order and complete, and that each carries the id of its worker. */
+/** Checks that numbered lines are complete and in order, and that each has the id of its worker. */
 export class LogLines {
   count = 0;
   readonly #last = new Map<ProcessKey, number>();
-  readonly #problem: (what: string) => void;
+  readonly #problem: (problem: string) => void;
 
-  constructor(problem: (what: string) => void) {
+  constructor(problem: (problem: string) => void) {
     this.#problem = problem;
   }
 
@@ -82,7 +82,7 @@ export class LogLines {
     try {
       record = JSON.parse(line) as Record<string, unknown>;
     } catch {
-      this.#problem(`a line of stdout is no JSON: ${line.slice(0, 300)}`);
+      this.#problem(`a line of stdout is not JSON: ${line.slice(0, 300)}`);
       return;
     }
     const text = String(record["worker_info_msg"] ?? "");
@@ -98,11 +98,11 @@ export class LogLines {
     this.#last.set(by, nth);
   }
 
-  /** Lines that `last` says were written and that did not come. */
+  /** Lines that were written according to `last` and have not arrived. */
   missing(last: ReadonlyMap<ProcessKey, number>): readonly string[] {
     return [...last].flatMap(([by, nth]) => {
-      const come = this.#last.get(by) ?? 0;
-      return come >= nth ? [] : [`${by} wrote ${nth} lines, ${come} came out`];
+      const arrived = this.#last.get(by) ?? 0;
+      return arrived >= nth ? [] : [`${by} wrote ${nth} lines, ${arrived} arrived`];
     });
   }
 }

@@ -1,4 +1,4 @@
-/** The four pools of a chaos run, one for each way to spread requests, and the random valid changes of a reload. */
+/** The four pools of a chaos run, one for each way to distribute requests, and random valid changes for reloads. */
 import { resolve } from "node:path";
 import { PROCESSBIN, poolOf } from "../support/controller.ts";
 import { freePorts } from "../support/ports.ts";
@@ -7,14 +7,14 @@ import type { SeededRandom } from "../support/random.ts";
 export const POOLS = ["ports", "sockets", "shared", "reuse"] as const;
 export type PoolName = (typeof POOLS)[number];
 
-/** Pools with an Envoy in front. */
+/** Pools behind Envoy. */
 export const PROXIED: readonly PoolName[] = ["ports", "sockets"];
 
 export const MAX_REPLICAS = 4;
 
 type Block = Readonly<Record<string, unknown>>;
 
-/** What may change about a pool: replicas, and keys that a reload changed. */
+/** The changeable configuration of a pool: its replicas, and keys changed by reloads. */
 export interface Plan {
   readonly replicas: number;
   readonly keys: Block;
@@ -22,16 +22,16 @@ export interface Plan {
 
 export type Plans = Readonly<Record<PoolName, Plan>>;
 
-/** Places of a run; the same in all of its lives. */
+/** Addresses and files of a run, used by all of its controllers. */
 export interface Places {
-  /** Where clients of each pool connect. */
+  /** The client port of each pool. */
   readonly clients: Readonly<Record<PoolName, number>>;
   readonly firstWorker: number;
-  /** For files of the run. */
+  /** Directory for files of the run. */
   readonly directory: string;
 }
 
-/** Ports of workers that a pool may need at once: replicas, standby and surge. */
+/** Ports for the workers of a pool, including standby and surge workers. */
 const WORKER_PORTS = 16;
 
 export async function choosePlaces(directory: string): Promise<Places> {
@@ -45,7 +45,7 @@ export function firstPlans(): Plans {
   return { ports: plan, sockets: plan, shared: plan, reuse: plan };
 }
 
-/** Values of keys that a reload may change; undefined is the default. */
+/** Values of keys that a reload may change. undefined is the default. */
 const CHANGES: Readonly<Record<string, { readonly values: readonly unknown[]; readonly proxied?: boolean }>> = {
   env: { values: [undefined, { CHAOS: "1" }, { CHAOS: "{{.Slot}}" }] },
   nice: { values: [undefined, 1, 2] },
@@ -62,7 +62,7 @@ const CHANGES: Readonly<Record<string, { readonly values: readonly unknown[]; re
   "server.max_headers": { values: [undefined, 500], proxied: true },
 };
 
-/** The plan with a few keys changed. */
+/** The plan with one to three keys changed. */
 export function changed(plan: Plan, name: PoolName, random: SeededRandom): Plan {
   const keys: Record<string, unknown> = { ...plan.keys };
   const candidates = Object.entries(CHANGES).filter(([, { proxied }]) => proxied !== true || PROXIED.includes(name));
@@ -103,7 +103,7 @@ export function formatPools(plans: Plans, { clients, firstWorker }: Places, ledg
   }).join("\n");
 }
 
-/** Growth is noticed, crashes are restarted without end, and soon. */
+/** Every pool has a memory limit, and restarts crashed workers soon and without limit. */
 const COMMON: Block = {
   "limits.memory": "220MB",
   "restart.backoff": { initial: "50ms", max: "1s" },
@@ -116,12 +116,12 @@ function proxied(port: number): Block {
     "server.listener_address": "127.0.0.1",
     "server.health_check_path": "/healthz",
     metrics: { path: "/metrics" },
-    // Patient, because the machine may be busy: what fails it must be a process that hangs.
+    // With long timeouts, because the machine may be busy: only a hung process should fail it.
     "probes.liveness": { http: { path: "/healthz" }, period: "2s", timeout: "2s", failure_threshold: 3 },
   };
 }
 
-/** Keys with dots as blocks; undefined values are left out. */
+/** Converts keys with dots to blocks and omits undefined values. */
 function nested(flat: Block): Block {
   const result: Record<string, Record<string, unknown> | unknown> = {};
   for (const [key, value] of Object.entries(flat)) {

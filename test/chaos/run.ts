@@ -1,8 +1,8 @@
 /**
  * A chaos run: `node test/chaos/run.ts [--minutes N] [--seed N] [--only NAME,…] [--totals FILE]`. Runs one controller with a
- * pool of each traffic mode under load, does random things to it, and checks the promises of docs/reliability.md. The seed
- * decides what is done in which order; what it meets depends on the machine. Prints the figures; exits with 1, the seed and
- * the last actions if a promise was broken. With --totals the figures are added to that file as a line of JSON.
+ * pool of each traffic mode under load, injects random faults, and checks the promises of docs/reliability.md. The seed
+ * determines the actions and their order, but not their timing. Prints the figures. If a promise was broken it prints the
+ * seed and the last actions, and exits with 1. With --totals the figures are added to that file as a line of JSON.
  */
 import { appendFileSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -18,20 +18,20 @@ import { Scene } from "./scene.ts";
 const CLIENTS_PER_POOL = 4;
 const CLIENT_PAUSE_MS = 120;
 const ACTION_PAUSE_MS = 1500;
-/** After so many actions everything must come to rest. */
+/** Number of actions after which the system must settle. */
 const CALM_EVERY = 8;
-/** A run of so many minutes has one life that is long enough to find leaks: the controller ends only in its first tenth. */
+/** In runs of at least this length the controller is ended in the first tenth only, so that one can be checked for leaks. */
 const LONG_RUN_MINUTES = 25;
 const SHOWN_ACTIONS = 40;
 
 export interface RunOptions {
   readonly minutes: number;
   readonly seed: number;
-  /** Names of actions, or parts of them; all but known faults if empty. */
+  /** Names of actions, or parts of them; all if empty. */
   readonly only: readonly string[];
 }
 
-/** What a run found: printed, and a line of the file of totals. */
+/** The result of a run. It is printed, and is a line of the file of totals. */
 export interface RunResult {
   readonly ok: boolean;
   readonly seed: number;
@@ -66,7 +66,7 @@ export async function runChaos({ minutes, seed, only }: RunOptions): Promise<Run
   } catch (error) {
     scene.problem(error instanceof Error ? (error.stack ?? error.message) : String(error));
   } finally {
-    // A broken run's clients may wait for answers that never come; the end of the controller ends them.
+    // Clients of a failed run may wait for answers that never arrive; the end of the controller closes their connections.
     await scene[Symbol.asyncDispose]();
     await Promise.all(clients.map((client) => client.stop()));
     rmSync(directory, { recursive: true, force: true });
@@ -103,7 +103,7 @@ function newClient(scene: Scene, pool: (typeof POOLS)[number], seed: number): Cl
     nextId: () => scene.nextId(),
     answered: () => scene.tallies.answered++,
     failed: (failure) => scene.requestFailed(failure),
-    wrong: (what) => scene.problem(`a wrong answer: ${what}`),
+    wrong: (problem) => scene.problem(`a wrong answer: ${problem}`),
   });
 }
 
@@ -117,7 +117,7 @@ function draw(random: SeededRandom, only: readonly string[], mayEndLife: boolean
     at -= weight;
     return at < 0;
   });
-  if (found === undefined) throw new Error(`no action is called ${only.join(" or ")}`);
+  if (found === undefined) throw new Error(`there is no action named ${only.join(" or ")}`);
   return found;
 }
 

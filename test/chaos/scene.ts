@@ -1,6 +1,6 @@
 /**
- * The controller of a chaos run, from life to life: what it runs, what was done to it, and everything that is wrong. It
- * looks at events, log lines, the ledger and counters as they come.
+ * The successive controllers of a chaos run: their pools, the injected faults, and all detected problems. It continuously
+ * checks events, log lines, the ledger and counters.
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { request } from "node:http";
@@ -16,29 +16,29 @@ import { Ledger, LogLines, type ProcessKey } from "./ledger.ts";
 import { firstPlans, formatPools, type Places, type Plan, type Plans, POOLS, type PoolName } from "./pools.ts";
 import { type Excuse, type Window, Windows } from "./verdict.ts";
 
-/** How often everything is looked at. */
+/** Interval of the checks. */
 const LOOK_MS = 50;
 const SCRAPE_MS = 3000;
 const FOOTPRINT_MS = 5000;
-/** News of a request's worker, and of what was done to it, have come by then. */
+/** Delay before a failed request is judged, so that the ledger and the events are complete. */
 const JUDGE_AFTER_MS = 1500;
-/** An excuse ends so long after the pool is well again: clients have noticed by then. */
+/** How long an excuse lasts after the pool has recovered, so that clients have noticed it. */
 const GRACE_MS = 1000;
-/** A look that comes so much later than it should: the machine has no CPU for us, and none for the controller. */
+/** A check that is this late shows that the machine has no CPU time for this process, nor for the controller. */
 const STARVED_MS = 500;
-/** Probes that were late have their verdict by then. */
+/** How long late probes may still fail after that. */
 const STARVED_FOR_MS = 20_000;
-/** Every operation ends within this time. */
+/** Time limit of an operation. */
 const OPERATION_MS = 120_000;
-/** Two seconds are promised; the rest is for a busy machine. */
-const GONE_WITHIN_MS = 4000;
-const WELL_WITHIN_MS = 90_000;
+/** Time limit for the exit of all processes: the promised two seconds, plus two for a busy machine. */
+const EXIT_LIMIT_MS = 4000;
+const RECOVERY_LIMIT_MS = 90_000;
 
 interface OpenOperation {
   readonly pool: PoolName;
   readonly what: string;
   readonly begunAt: number;
-  /** Whether it may, or must, fail: its workers are bad on purpose. */
+  /** Whether it must fail because its workers crash on purpose. */
   readonly isMeantToFail: boolean;
 }
 
@@ -56,7 +56,7 @@ export interface Tallies {
   logLines: number;
   lives: number;
   scrapes: number;
-  /** Processes that were replaced for their liveness while the machine was too busy to answer probes. */
+  /** Processes that failed their liveness probe while the machine was too busy to answer it. */
   starved: number;
 }
 
@@ -64,9 +64,9 @@ export class Scene {
   readonly random: SeededRandom;
   readonly places: Places;
   readonly windows = new Windows();
-  /** Everything that must not be; empty in a good run. */
+  /** Detected problems; empty in a successful run. */
   readonly problems: string[] = [];
-  /** What was done, latest last. */
+  /** Actions so far, in order. */
   readonly history: string[] = [];
   readonly tallies: Tallies = {
     answered: 0,
@@ -83,9 +83,9 @@ export class Scene {
     scrapes: 0,
     starved: 0,
   };
-  /** Failures that had an excuse, by excuse, pool and reason. */
+  /** Number of excused failures by excuse, pool and reason. */
   readonly excused = new Map<string, number>();
-  /** The figures of each life. */
+  /** Samples of each controller. */
   readonly footprints: Footprint[][] = [];
   plans: Plans = firstPlans();
   readonly #startedAt = performance.now();
@@ -103,7 +103,7 @@ export class Scene {
     this.#looking = setInterval(() => this.#look(), LOOK_MS);
   }
 
-  /** The life that goes on. */
+  /** The running controller. */
   get life(): Life {
     if (this.#life === undefined) throw new Error("no controller runs");
     return this.#life;
@@ -113,12 +113,12 @@ export class Scene {
     return this.#nextId++;
   }
 
-  problem(what: string): void {
-    this.problems.push(`${this.clock()} ${what}`);
+  problem(text: string): void {
+    this.problems.push(`${this.clock()} ${text}`);
   }
 
-  note(what: string): void {
-    this.history.push(`${this.clock()} ${what}`);
+  note(text: string): void {
+    this.history.push(`${this.clock()} ${text}`);
   }
 
   clock(): string {
@@ -129,7 +129,7 @@ export class Scene {
     this.#failed.push(request);
   }
 
-  /** Starts a controller and waits until everything runs. */
+  /** Starts a controller and waits until it is ready. */
   async start(): Promise<void> {
     this.tallies.lives++;
     this.footprints.push([]);
@@ -137,7 +137,7 @@ export class Scene {
     await this.life.controller.ready();
   }
 
-  /** Ends the controller by SIGTERM or SIGKILL and checks that nothing of it is left. */
+  /** Ends the controller with SIGTERM or SIGKILL and checks that it leaves no process or file behind. */
   async end(signal: "SIGTERM" | "SIGKILL"): Promise<void> {
     const { life } = this;
     const { controller } = life;
@@ -146,11 +146,11 @@ export class Scene {
     life.isEnding = true;
     controller.child.kill(signal);
     const ending = await controller.ended;
-    const goneBy = (signal === "SIGKILL" ? begun : performance.now()) + GONE_WITHIN_MS;
-    while (family.some(isAlive) && performance.now() < goneBy) await new Promise((wake) => setTimeout(wake, 5));
+    const exitDeadline = (signal === "SIGKILL" ? begun : performance.now()) + EXIT_LIMIT_MS;
+    while (family.some(isAlive) && performance.now() < exitDeadline) await new Promise((wake) => setTimeout(wake, 5));
     const left = family.filter(isAlive);
     if (left.length > 0)
-      this.problem(`${left.length} processes are left after ${signal}: ${left.map(describe).join("; ")}`);
+      this.problem(`${left.length} processes still run after ${signal}: ${left.map(describe).join("; ")}`);
     killAll(left);
     this.#look();
     this.tallies.logLines += life.lines.count;
@@ -158,20 +158,20 @@ export class Scene {
       this.tallies.controllerKills++;
       this.tallies.longestEndMs = Math.max(this.tallies.longestEndMs, performance.now() - begun);
     } else {
-      if (ending.code !== 0) this.problem(`the controller ended with ${JSON.stringify(ending)}: ${life.lastErrors()}`);
+      if (ending.code !== 0) this.problem(`the controller exited with ${JSON.stringify(ending)}: ${life.lastErrors()}`);
       for (const missing of life.lines.missing(life.ledger.last)) this.problem(`log lines are missing: ${missing}`);
-      if (existsSync(controller.socket)) this.problem("the control socket is left");
+      if (existsSync(controller.socket)) this.problem("the control socket was not removed");
       const files = readdirSync(life.temporary);
-      if (files.length > 0) this.problem(`files are left: ${files.join(", ")}`);
+      if (files.length > 0) this.problem(`files were not removed: ${files.join(", ")}`);
     }
-    // A request that failed with it is judged by what is known of it.
+    // Judge the requests that failed with this controller.
     this.#judge(Number.POSITIVE_INFINITY);
     this.#life = undefined;
     life.ledger.close();
     await controller[Symbol.asyncDispose]();
   }
 
-  /** Opens windows in pools; the function that it returns closes them a moment after everything is well again. */
+  /** Opens windows for pools. The returned function closes them a moment later, after the pools have recovered. */
   excuse(pools: readonly PoolName[], why: string, isFront = false): () => void {
     const opened = pools.map((pool) => this.windows.open(pool, why, isFront));
     return () => {
@@ -179,7 +179,7 @@ export class Scene {
     };
   }
 
-  /** Waits until nothing goes on, all pools are as planned, and the configuration in force is that of the file. */
+  /** Waits until no operation runs, all pools are as planned, and the configuration in force equals the file. */
   async calm(): Promise<void> {
     const { life } = this;
     await this.until(() => life.operations.size === 0, "all operations end", OPERATION_MS + 5000);
@@ -188,21 +188,21 @@ export class Scene {
       const plan = await life.reload(true);
       if (plan.changes.length === 0) break;
       if (attempt === 3) {
-        this.problem(`a reload does not take: ${JSON.stringify(plan)}`);
+        this.problem(`a reload has no effect: ${JSON.stringify(plan)}`);
         break;
       }
-      // One was rolled back, because its workers were killed.
+      // A reload was rolled back because its workers were killed.
       await life.reload(false);
       await this.until(() => life.operations.size === 0, "the repeated reload ends", OPERATION_MS + 5000);
     }
     await this.until(() => !this.windows.isAnyOpen, "all excuses end", 10_000);
   }
 
-  /** Waits until all pools have the workers that they should, ready. */
+  /** Waits until all pools have their planned number of ready workers. */
   async well(): Promise<void> {
     const begun = performance.now();
     let missing = "";
-    while (performance.now() < begun + WELL_WITHIN_MS && this.problems.length === 0) {
+    while (performance.now() < begun + RECOVERY_LIMIT_MS && this.problems.length === 0) {
       const { phase, healthy, pools } = await this.life.controller.status();
       missing = POOLS.flatMap((name) => {
         const pool = pools.find((each) => each.name === name);
@@ -215,7 +215,7 @@ export class Scene {
       if (phase === "running" && healthy && missing === "" && proxies.every(({ ready }) => ready === 1)) return;
       await new Promise((wake) => setTimeout(wake, LOOK_MS));
     }
-    this.problem(`not well after ${WELL_WITHIN_MS / 1000} s: ${missing}`);
+    this.problem(`not recovered after ${RECOVERY_LIMIT_MS / 1000} s: ${missing}`);
   }
 
   /** Waits until `condition` holds. */
@@ -238,11 +238,11 @@ export class Scene {
 
   #excused({ pool, why }: FailedRequest, excuse: Excuse): void {
     this.tallies[excuse]++;
-    const what = `${excuse} ${pool}: ${why}`;
-    this.excused.set(what, (this.excused.get(what) ?? 0) + 1);
+    const key = `${excuse} ${pool}: ${why}`;
+    this.excused.set(key, (this.excused.get(key) ?? 0) + 1);
   }
 
-  /** Whether processes got too little CPU a moment ago. */
+  /** Whether processes had too little CPU time a moment ago. */
   get isStarved(): boolean {
     return performance.now() < this.#starvedUntil;
   }
@@ -292,9 +292,9 @@ export class Life {
   readonly ledger: Ledger;
   readonly lines: LogLines;
   readonly temporary: string;
-  /** Processes that the run has killed, or made useless. */
+  /** Processes that the run has killed or disabled. */
   readonly doomed = new Set<ProcessKey>();
-  /** Processes that the run did something to; all others exit only when the controller wants it. */
+  /** Processes affected by an action. All others may exit only if the controller stops them. */
   readonly touched = new Set<ProcessKey>();
   readonly operations = new Map<string, OpenOperation>();
   readonly exited = new Set<ProcessKey>();
@@ -310,7 +310,7 @@ export class Life {
   #measuredAt = 0;
   #isScraping = false;
   readonly #errors: string[] = [];
-  /** Ends of operations whose answer was not read yet. */
+  /** Ends of operations whose response has not been read yet. */
   readonly #early = new Map<string, Extract<EventRecord, { operation: string }>>();
 
   private constructor(
@@ -324,8 +324,8 @@ export class Life {
     this.controller = controller;
     this.#ledgerFile = ledgerFile;
     this.temporary = temporary;
-    this.ledger = new Ledger(ledgerFile, seen, (what) => scene.problem(what));
-    this.lines = new LogLines((what) => scene.problem(what));
+    this.ledger = new Ledger(ledgerFile, seen, (problem) => scene.problem(problem));
+    this.lines = new LogLines((problem) => scene.problem(problem));
   }
 
   static async start(scene: Scene, life: number, seen: Set<number>): Promise<Life> {
@@ -341,24 +341,24 @@ export class Life {
     return new Life(scene, controller, ledgerFile, temporary, seen);
   }
 
-  /** What the controller wrote to stderr last. */
+  /** The last lines of the controller's stderr. */
   lastErrors(): string {
     return this.#errors.slice(-30).join("\n");
   }
 
-  /** Marks a process as hit; `isDoomed` if the requests that it has may fail. */
+  /** Marks a process as affected by an action; `isDoomed` if its requests may fail. */
   touch(key: ProcessKey, isDoomed: boolean): void {
     this.touched.add(key);
     if (isDoomed) this.doomed.add(key);
     this.#lastTouched.set(poolOfKey(key), performance.now());
   }
 
-  /** Something was done to a pool, so its operations may fail. */
+  /** Marks a pool as affected by an action, so that its operations may fail. */
   touchPool(pool: string): void {
     this.#lastTouched.set(pool, performance.now());
   }
 
-  /** A ready worker of the pool, by chance; undefined if there is none. */
+  /** A random ready worker of the pool; undefined if there is none. */
   async pickWorker(
     pool: string,
   ): Promise<(WorkerStatus & { readonly pid: number; readonly key: ProcessKey }) | undefined> {
@@ -374,7 +374,7 @@ export class Life {
     return this.controller.status();
   }
 
-  /** Requests an operation on a pool; false if it was refused. */
+  /** Requests an operation on a pool. Returns its id, or undefined if it was rejected. */
   async order(pool: PoolName, path: string, body = "", isMeantToFail = false): Promise<string | undefined> {
     const answer = await this.controller.call(
       "POST",
@@ -383,7 +383,7 @@ export class Life {
       body,
     );
     if (answer.status !== 202) {
-      this.#scene.note(`  refused with ${answer.status}: ${answer.body.trim()}`);
+      this.#scene.note(`  rejected with ${answer.status}: ${answer.body.trim()}`);
       return undefined;
     }
     const { operation } = JSON.parse(answer.body) as { operation: string };
@@ -398,13 +398,13 @@ export class Life {
     const answer = await this.controller.call("POST", "/v1/reload", { "content-length": String(body.length) }, body);
     const accepted = JSON.parse(answer.body) as ReloadAccepted;
     if (answer.status >= 300) {
-      this.#scene.problem(`a valid reload is refused: ${answer.body}`);
+      this.#scene.problem(`a valid reload was rejected: ${answer.body}`);
       return { changes: [], refused: [], failed: [], operations: [], since: 0 };
     }
     if (isDry) return accepted;
     this.#scene.tallies.reloads++;
     if (accepted.refused.length + accepted.failed.length > 0)
-      this.#scene.problem(`a reload is not carried out as a whole: ${answer.body}`);
+      this.#scene.problem(`a reload was not applied completely: ${answer.body}`);
     for (const { id, pool } of accepted.operations)
       this.#begun(id, { pool: pool as PoolName, what: "reload", begunAt: performance.now(), isMeantToFail });
     return accepted;
@@ -412,7 +412,7 @@ export class Life {
 
   #begun(id: string, operation: OpenOperation): void {
     this.#scene.tallies.operations++;
-    // A short operation may have ended before its answer was read.
+    // A short operation may have ended before its response was read.
     const early = this.#early.get(id);
     this.#early.delete(id);
     this.operations.set(id, operation);
@@ -428,10 +428,10 @@ export class Life {
     for (const [id, { what, begunAt }] of this.operations) {
       if (now < begunAt + OPERATION_MS) continue;
       this.operations.delete(id);
-      this.#scene.problem(`operation ${id} (${what}) does not end`);
+      this.#scene.problem(`operation ${id} (${what}) has not ended`);
     }
     if (this.isEnding || this.controller.child.exitCode !== null || this.controller.child.signalCode !== null) {
-      if (!this.isEnding) this.#scene.problem(`the controller ended by itself: ${this.lastErrors()}`);
+      if (!this.isEnding) this.#scene.problem(`the controller exited by itself: ${this.lastErrors()}`);
       this.isEnding = true;
       return;
     }
@@ -460,7 +460,7 @@ export class Life {
     const key = `${event.pool}-${event.slot}.${event.incarnation}`;
     if (event.kind === "spawned" && event.pool === this.badPool) this.touch(key, true);
     else if (event.kind === "stopping") {
-      // A process that stops loses the connections that wait in its own socket.
+      // A process that stops loses the connections queued in its own socket.
       if (event.pool === "reuse" && !this.#stops.has(key)) {
         const from = performance.now() - JUDGE_AFTER_MS;
         this.#stops.set(key, this.#scene.windows.open("reuse", `stop of ${key}`, false, from));
@@ -474,18 +474,18 @@ export class Life {
       if (window !== undefined) window.to = performance.now() + GRACE_MS;
       this.#stops.delete(key);
       if (!event.planned && !this.touched.has(key) && !this.isEnding)
-        this.#scene.problem(`${key} exited by itself, and nothing was done to it: ${event.message}`);
+        this.#scene.problem(`${key} exited by itself although no action affected it: ${event.message}`);
     }
   }
 
-  /** A process is replaced for its liveness that the run did not touch. */
+  /** A process that no action affected failed its liveness probe. */
   #failedByItself(key: ProcessKey, { pool, reason }: { readonly pool: string; readonly reason: string }): void {
     if (!this.#scene.isStarved) {
-      this.#scene.problem(`${key} is replaced for its liveness, and nothing was done to it: ${reason}`);
+      this.#scene.problem(`${key} failed its liveness probe although no action affected it: ${reason}`);
       return;
     }
     this.#scene.tallies.starved++;
-    this.#scene.note(`  the machine is too busy: ${key} is replaced for its liveness`);
+    this.#scene.note(`  the machine is too busy: ${key} failed its liveness probe`);
     this.touch(key, true);
     const fronted = POOLS.find((name) => pool === `${name}-proxy`);
     const name = fronted ?? POOLS.find((each) => each === pool);
@@ -510,7 +510,7 @@ export class Life {
       this.#scene.problem(`operation ${event.operation} (${operation.what}) succeeded with workers that crash`);
   }
 
-  /** No counter is smaller than it was, or missing. */
+  /** Checks that no counter has decreased or vanished. */
   async #scrape(): Promise<void> {
     this.#isScraping = true;
     try {
@@ -535,7 +535,7 @@ function poolOfKey(key: ProcessKey): string {
   return key.slice(0, key.lastIndexOf("-"));
 }
 
-/** Asks a worker itself, past the proxy, to do something; without an answer if it can give none. */
+/** Sends a request to a worker directly. Resolves with the status, or undefined without a response. */
 export function askWorker(pid: number, path: string): Promise<number | undefined> {
   const args = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
   const argumentOf = (flag: string) => args[args.indexOf(flag) + 1] ?? "";
@@ -543,12 +543,12 @@ export function askWorker(pid: number, path: string): Promise<number | undefined
     ? { socketPath: argumentOf("--socket") }
     : { host: "127.0.0.1", port: Number(argumentOf("--port")) };
   return new Promise((done) => {
-    const asked = request({ ...target, path, agent: false, timeout: 300 }, (response) => {
+    const message = request({ ...target, path, agent: false, timeout: 300 }, (response) => {
       response.resume();
       response.on("end", () => done(response.statusCode));
     });
-    asked.on("timeout", () => asked.destroy());
-    asked.on("error", () => done(undefined));
-    asked.end();
+    message.on("timeout", () => message.destroy());
+    message.on("error", () => done(undefined));
+    message.end();
   });
 }

@@ -1,36 +1,36 @@
 /**
- * Judges failed requests: a failure is excused only by something that the run did to the process that had the request, or, if
- * no worker executed it, by something that happened to its pool at that time.
+ * Judges failed requests. A failure is excused only by a fault of the process that executed the request or, if no worker
+ * executed it, by a fault in its pool at that time.
  */
 import type { FailedRequest } from "./client.ts";
 import type { ProcessKey } from "./ledger.ts";
 import type { PoolName } from "./pools.ts";
 
 /**
- * Why a request may fail: its worker was hit while it worked on it; the proxy or the controller was; or it waited for a worker
- * when one of its pool was.
+ * Why a request may fail: a fault of the worker that executed it, of the proxy or controller, or of a worker of its pool
+ * while the request waited for one.
  */
 export type Excuse = "killed" | "front" | "waiting";
 
-/** A time in which requests of a pool may fail. */
+/** A period in which requests of a pool may fail. */
 export interface Window {
   readonly pool: PoolName;
   readonly why: string;
   readonly from: number;
-  /** Unset while it is open. */
+  /** Unset while the window is open. */
   to?: number;
-  /** Whether what is in front of the workers was hit: requests that workers executed may fail too. */
+  /** Whether the proxy or the controller has the fault, so that requests executed by workers may fail too. */
   readonly isFront: boolean;
-  /** Requests that it excused. */
+  /** Number of excused requests. */
   excused: number;
 }
 
-/** Closed windows are kept so long. A request that failed was sent at most so long ago. */
+/** How long closed windows are kept; longer than any request takes. */
 const KEPT_MS = 120_000;
 
 export class Windows {
   #all: Window[] = [];
-  /** The most requests that one window excused, and why, by kind. */
+  /** The window, other than of a proxy or controller, that excused the most requests. */
   worst: Pick<Window, "why" | "excused"> = { why: "none", excused: 0 };
 
   open(pool: PoolName, why: string, isFront = false, from = performance.now()): Window {
@@ -49,7 +49,7 @@ export class Windows {
     this.#all = this.#all.filter(({ to }) => to === undefined || to > before);
   }
 
-  /** Why the request may have failed; undefined if it must not. `by` executed it, `isDoomed` if the run hit that process. */
+  /** Why the request may fail; undefined if it may not. `by` executed it; `isDoomed` if the run disabled that process. */
   excuse({ pool, sentAt, failedAt }: FailedRequest, by: ProcessKey | undefined, isDoomed: boolean): Excuse | undefined {
     if (isDoomed) return "killed";
     const open = this.#all.filter(

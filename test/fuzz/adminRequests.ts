@@ -1,6 +1,6 @@
 /**
- * The HTTP fronts with bytes that are hardly HTTP, and the control socket with requests that are well formed and mostly wrong.
- * Every request has an answer as documented, no failure of the server, and nothing is changed without permission.
+ * The admin servers with malformed HTTP, and the control socket with well-formed but mostly invalid requests. Every request
+ * gets a documented answer and no server error, and nothing changes without permission.
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -18,9 +18,9 @@ import { SeededRandom } from "../support/random.ts";
 import { FuzzFailure, type FuzzTarget, mutated, textOf } from "./target.ts";
 
 const AT_ONCE = 32;
-/** A request that is answered by now is complete; the others get the end of their connection. */
+/** Time after which the client half-closes the connection, because the request may be incomplete. */
 const PATIENCE_MS = 50;
-/** After its end a connection is closed by then, even on a busy machine. */
+/** Time limit for the server to answer or close the connection, also on a busy machine. */
 const CLOSED_MS = 20_000;
 
 interface Answer {
@@ -38,7 +38,7 @@ class Answers {
     this.isHead = isHead;
   }
 
-  /** The next answer, once it is complete; a stream is complete with its head. */
+  /** The next answer once it is complete. A stream is complete with its head. */
   push(chunk: Buffer): Answer | undefined {
     this.#text += chunk.toString("latin1");
     const end = this.#text.indexOf("\r\n\r\n");
@@ -68,10 +68,10 @@ class Answers {
   }
 }
 
-/** Both fronts of a controller on paper, each on a Unix socket. */
+/** Both admin servers of a fake controller, each on a Unix socket. */
 class Fronts implements AsyncDisposable {
   readonly handle = new FakeHandle();
-  /** What strangers see: no order may reach it. */
+  /** The controller of the TCP server. No order of an unauthorised client may reach it. */
   readonly guarded = new FakeHandle();
   readonly #directory = mkdtempSync(join(tmpdir(), "monoceros-fuzz-"));
   readonly #servers: Server[];
@@ -79,7 +79,7 @@ class Fronts implements AsyncDisposable {
   constructor() {
     this.#servers = [
       createControlServer(this.handle, () => ({ uid: 7, pid: 8 })),
-      // A Unix socket has no address on loopback, so this client is a stranger.
+      // A client on a Unix socket has no loopback address, so it is unauthorised.
       createTcpServer(this.guarded, (token) => token === "the token"),
     ];
   }
@@ -95,7 +95,7 @@ class Fronts implements AsyncDisposable {
     return join(this.#directory, kind);
   }
 
-  /** Forgets what was requested, which a real controller does not keep either. */
+  /** Clears the recorded orders to save memory. */
   forget(): void {
     this.handle.orders.length = 0;
     this.handle.audits.length = 0;
@@ -111,7 +111,7 @@ class Fronts implements AsyncDisposable {
   }
 }
 
-/** Sends bytes on a connection of their own; the first answer, or undefined if the connection is closed without one. */
+/** Sends bytes on a connection of their own. Returns the first answer, or undefined if the server closes without one. */
 function exchange(path: string, bytes: Buffer): Promise<Answer | undefined> {
   return new Promise((done, fail) => {
     const socket: Socket = connect({ path });
@@ -138,7 +138,7 @@ function exchange(path: string, bytes: Buffer): Promise<Answer | undefined> {
   });
 }
 
-/** Runs cases side by side on fronts of their own. */
+/** Runs cases concurrently on servers of their own. */
 function frontTarget<Input>(
   name: string,
   make: (random: SeededRandom) => Input,
@@ -166,7 +166,7 @@ function frontTarget<Input>(
       await Promise.all(Array.from({ length: AT_ONCE }, client));
       if (failure !== undefined) throw failure;
       const status = await exchange(fronts.path("control"), Buffer.from("GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n"));
-      assert.equal(status?.status, 200, "the front does not answer any more");
+      assert.equal(status?.status, 200, "the server no longer answers");
     },
   };
 }
@@ -238,7 +238,7 @@ const NOISE = [
   ],
 );
 
-/** Statuses that a front may answer to anything. */
+/** Permitted statuses for any request. */
 const ALLOWED = new Set([200, 202, 400, 401, 403, 404, 405, 408, 409, 413, 417, 429, 431]);
 
 interface RawInput {
@@ -256,7 +256,7 @@ export const ADMIN_FRONT = frontTarget(
     const answer = await exchange(fronts.path(kind), Buffer.from(text, "latin1"));
     if (answer === undefined) return;
     const { status, body, contentType } = answer;
-    // Nothing is ready in this controller, and health says so.
+    // No worker is ready in the fake controller, so health checks answer 503.
     assert.ok(
       ALLOWED.has(status) || (status === 503 && text.includes("/health")),
       `status ${status}: ${body.slice(0, 500)}`,
@@ -266,10 +266,10 @@ export const ADMIN_FRONT = frontTarget(
       assert.ok(typeof error["code"] === "string" && typeof error["message"] === "string", body);
     }
     if (kind === "control") return;
-    assert.deepEqual([fronts.guarded.orders, fronts.guarded.audits], [[], []], "a stranger gives an order");
+    assert.deepEqual([fronts.guarded.orders, fronts.guarded.audits], [[], []], "an unauthorised client gave an order");
     assert.ok(
       contentType !== "text/event-stream" && !body.includes('"pools"'),
-      `a stranger is told: ${body.slice(0, 200)}`,
+      `an unauthorised client received: ${body.slice(0, 200)}`,
     );
   },
 );

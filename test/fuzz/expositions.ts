@@ -1,4 +1,4 @@
-/** Random expositions of a program: what metrics it has, and their values at a moment in one of the two formats. */
+/** Random expositions of a program: its metrics, and their values in one of the two formats. */
 import type { SeededRandom } from "../support/random.ts";
 import type { OracleFormat } from "./prometheusOracle.ts";
 import { textOf } from "./target.ts";
@@ -7,7 +7,7 @@ export interface MetricSchema {
   readonly name: string;
   readonly type: "counter" | "bare counter" | "gauge" | "untyped" | "histogram" | "summary" | "undeclared";
   readonly help: string | undefined;
-  /** Written labels of each series, without braces. */
+  /** Formatted labels of each series, without braces. */
   readonly series: readonly string[];
   readonly bounds: readonly string[];
 }
@@ -46,7 +46,7 @@ function labelsOf(random: SeededRandom): string {
   return [...names].map((name) => `${name}="${textOf(VALUE_PARTS, random, 4)}"`).join(",");
 }
 
-/** Metrics with different names, as no program mixes up its own. */
+/** Metrics with distinct names. */
 export function randomSchema(random: SeededRandom): readonly MetricSchema[] {
   const result: MetricSchema[] = [];
   for (let index = random.between(1, 2); index > 0; index--) {
@@ -74,8 +74,8 @@ function countOf(random: SeededRandom): number {
   return random.chance(0.9) ? random.between(0, 1000) : random.between(0, 2 ** 40);
 }
 
-/** A number in one of the ways that programs write it. */
-function written(value: number, random: SeededRandom): string {
+/** A number in one of the usual notations. */
+function formatNumber(value: number, random: SeededRandom): string {
   if (Number.isNaN(value)) return "NaN";
   if (!Number.isFinite(value)) return value > 0 ? "+Inf" : "-Inf";
   return random.pick([
@@ -89,10 +89,10 @@ function anyNumber(random: SeededRandom): number {
   return random.pick([0, 1, -1, 0.1, -2.5e-7, 1e21, 123_456_789, Number.NaN, Number.POSITIVE_INFINITY, random.next()]);
 }
 
-/** The text of a program at one moment. */
+/** The exposition of a program at one moment. */
 export function exposition(schema: readonly MetricSchema[], format: OracleFormat, random: SeededRandom): string {
   const isOpen = format === "openmetrics";
-  // OpenMetrics has a time on all samples of a group or on none.
+  // OpenMetrics requires a timestamp on all samples of a group or on none.
   const isTimed = random.chance(0.1);
   let text = "";
   const gap = () => (isOpen || random.chance(0.95) ? " " : random.pick(["  ", "\t"]));
@@ -104,12 +104,12 @@ export function exposition(schema: readonly MetricSchema[], format: OracleFormat
     text += `${name}${braces}${braces === "" ? " " : gap()}${value}${time}\n`;
   };
   for (const { name, type, help, series, bounds } of schema) {
-    // OpenMetrics has neither counters without _total nor samples without a declaration.
+    // OpenMetrics has no counters without _total and no samples without a declaration.
     const isBare = type === "bare counter";
     if (isOpen && (isBare || type === "undeclared")) continue;
     const family = isOpen && type === "counter" ? name.slice(0, -6) : name;
     const declared = isBare ? "counter" : type === "untyped" && isOpen ? "unknown" : type;
-    // In Prometheus' own format the parser of Python forgets a type when another sample comes between.
+    // Series of a family are contiguous, because Python's parser of the Prometheus format forgets a type at another sample.
     if (help !== undefined && type !== "undeclared")
       text += `# HELP ${family} ${isOpen ? help.replaceAll('"', '\\"') : help}\n`;
     if (type !== "undeclared") text += `# TYPE ${family} ${declared}\n`;
@@ -121,23 +121,24 @@ export function exposition(schema: readonly MetricSchema[], format: OracleFormat
           add(
             `${name}_bucket`,
             random.chance(0.5) ? [labels, `le="${bound}"`] : [`le="${bound}"`, labels],
-            written(count, random),
+            formatNumber(count, random),
           );
         }
         count += countOf(random);
-        add(`${name}_bucket`, [labels, 'le="+Inf"'], written(count, random));
-        // OpenMetrics allows no sum where an observation may be negative.
+        add(`${name}_bucket`, [labels, 'le="+Inf"'], formatNumber(count, random));
+        // OpenMetrics allows no sum if observations may be negative.
         if (!isOpen || !bounds.some((bound) => bound.startsWith("-")))
-          add(`${name}_sum`, [labels], written(countOf(random) / 8, random));
+          add(`${name}_sum`, [labels], formatNumber(countOf(random) / 8, random));
         if (!isOpen || !bounds.some((bound) => bound.startsWith("-")))
-          add(`${name}_count`, [labels], written(count, random));
+          add(`${name}_count`, [labels], formatNumber(count, random));
       } else if (type === "summary") {
-        if (random.chance(0.5)) add(name, [labels, 'quantile="0.5"'], written(Math.abs(anyNumber(random)), random));
-        add(`${name}_sum`, [labels], written(countOf(random) / 8, random));
-        add(`${name}_count`, [labels], written(countOf(random), random));
+        if (random.chance(0.5))
+          add(name, [labels, 'quantile="0.5"'], formatNumber(Math.abs(anyNumber(random)), random));
+        add(`${name}_sum`, [labels], formatNumber(countOf(random) / 8, random));
+        add(`${name}_count`, [labels], formatNumber(countOf(random), random));
       } else {
         const isCounter = type.endsWith("counter") || name.endsWith("_total");
-        add(name, [labels], written(isCounter ? countOf(random) : anyNumber(random), random));
+        add(name, [labels], formatNumber(isCounter ? countOf(random) : anyNumber(random), random));
         if (isOpen && type === "counter" && random.chance(0.2)) add(`${family}_created`, [labels], "1.7e+09");
       }
     }

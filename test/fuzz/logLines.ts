@@ -1,4 +1,4 @@
-/** The annotator of log lines, compared with JSON.parse: whatever bytes come in whatever pieces, nothing is lost or changed. */
+/** The annotator of log lines, compared with JSON.parse. No input, in chunks of any size, may be lost or changed. */
 import assert from "node:assert/strict";
 import { isUtf8 } from "node:buffer";
 import { LineAnnotator } from "../../src/logs/annotate.ts";
@@ -115,7 +115,7 @@ function annotate({ bytes, maxLineBytes, stream }: Input, random: SeededRandom):
   return Buffer.from(out.bytes.subarray(0, out.length));
 }
 
-/** The object of a line; undefined if it is not exactly one. */
+/** The object in a line; undefined if the line is not exactly one JSON object. */
 function objectOf(bytes: Buffer): Record<string, unknown> | undefined {
   if (!isUtf8(bytes)) return undefined;
   try {
@@ -127,7 +127,7 @@ function objectOf(bytes: Buffer): Record<string, unknown> | undefined {
   }
 }
 
-/** The bytes that a text record stands for. */
+/** The original bytes of a text record. */
 function bytesOf(record: Record<string, unknown>, key: string): Buffer {
   const encoded = record["worker_bytes_base64"];
   return typeof encoded === "string" ? Buffer.from(encoded, "base64") : Buffer.from(String(record[key]));
@@ -159,10 +159,10 @@ function check(input: Input, random: SeededRandom): void {
         value,
       ]);
       const { worker_id: _, ...rest } = record;
-      // A key that occurs twice has its last value, wherever the first one was.
+      // A duplicate key has its last value at the position of its first occurrence.
       if (!("worker_id" in expected && "app_worker_id" in expected))
         assert.deepEqual(rest, Object.fromEntries(renamed as [string, unknown][]));
-      // Without what was added the line is as it was.
+      // Without the added key the line is unchanged.
       const restored = first.replace('"worker_id":"web-0",', "").replace('"worker_id":"web-0"', "");
       if (!each.toString().includes("rker_id") && !/w\\u|\\u0?0?[57]/u.test(each.toString()))
         assert.equal(restored, each.toString());
@@ -178,7 +178,7 @@ function check(input: Input, random: SeededRandom): void {
     assert.ok(parts.length > 1 === each.length > maxLineBytes, `${parts.length} parts of ${each.length} bytes`);
     assert.deepEqual(Buffer.concat(parts), each);
   }
-  assert.equal(next, records.length, "a record too many");
+  assert.equal(next, records.length, "an extra record");
 }
 
 export const LOG_LINES = simpleTarget("logLines", make, check);

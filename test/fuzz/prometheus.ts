@@ -1,4 +1,4 @@
-/** Parser and merger of the workers' metrics, compared with what Python's prometheus_client reads and its sums. */
+/** Parser and merger of the workers' metrics, compared with Python's prometheus_client and with sums of its samples. */
 import assert from "node:assert/strict";
 import { MergedMetrics } from "../../src/metrics/merge.ts";
 import { type ParsedExposition, parseExposition, SeriesMemo } from "../../src/metrics/parse.ts";
@@ -11,17 +11,17 @@ const BATCH = 1000;
 
 type Series = Map<string, number>;
 
-/** Key of a series: its name, and its labels in order. */
+/** Key of a series: its name and its sorted labels. */
 function keyOf(name: string, labels: Iterable<readonly [string, string]>): string {
   return `${name} ${JSON.stringify([...labels].toSorted(([a], [b]) => (a < b ? -1 : 1)))}`;
 }
 
-/** A label as the merge writes it: its own names are set aside. */
+/** The name of a label after the merge, which renames labels that it uses itself. */
 function ownName(name: string): string {
   return name === "pool" || name === "worker" ? `exported_${name}` : name;
 }
 
-/** `le` as a number, because there are several ways to write it. */
+/** Labels with `le` normalized as a number, because there are several notations. */
 function labelPairs(labels: Readonly<Record<string, string>>, rename: (name: string) => string): [string, string][] {
   return Object.entries(labels).map(([name, value]) => [
     rename(name),
@@ -29,7 +29,7 @@ function labelPairs(labels: Readonly<Record<string, string>>, rename: (name: str
   ]);
 }
 
-/** What Python reads, without what has no sum; of equal series the first counts. */
+/** The series that Python parses, without those that are not summed. The first of equal series counts. */
 function seriesOfOracle(samples: readonly OracleSample[], rename = ownName): Series {
   const series: Series = new Map();
   for (const { name, labels, value, type } of samples) {
@@ -50,11 +50,11 @@ function readLabels(text: string): [string, string][] {
   ]);
 }
 
-/** What our parser reads, as samples. */
+/** The series that our parser returns. */
 function seriesOfParsed({ families }: ParsedExposition): Series {
   const series: Series = new Map();
   for (const family of families) {
-    // Python calls every sample of a counter so.
+    // Python appends _total to every sample of a counter.
     const name = family.type === "counter" && !family.name.endsWith("_total") ? `${family.name}_total` : family.name;
     if ("values" in family) {
       for (const [labels, value] of family.values) series.set(keyOf(name, readLabels(labels)), value);
@@ -77,7 +77,7 @@ function assertSame(ours: Series, theirs: Series): void {
     assert.ok(ours.has(key), `${key} is missing`);
     assertClose(key, ours.get(key) ?? Number.NaN, value);
   }
-  for (const key of ours.keys()) assert.ok(theirs.has(key), `${key} is too much`);
+  for (const key of ours.keys()) assert.ok(theirs.has(key), `${key} is unexpected`);
 }
 
 function assertClose(key: string, a: number, b: number): void {
@@ -85,7 +85,7 @@ function assertClose(key: string, a: number, b: number): void {
   assert.ok(isClose, `${key}: ${a} instead of ${b}`);
 }
 
-/** A target whose cases need the oracle: texts of a whole batch are read at once. */
+/** A target whose cases need the oracle, which parses the texts of a whole batch at once. */
 function oracleTarget<Case extends { readonly texts: readonly (readonly [OracleFormat, string])[] }>(
   name: string,
   make: (random: SeededRandom) => Case,
@@ -103,7 +103,7 @@ function oracleTarget<Case extends { readonly texts: readonly (readonly [OracleF
     name,
     run: async (seed, cases) => {
       using oracle = new PrometheusOracle();
-      // The oracle reads a batch while the one before it is checked.
+      // The oracle parses the next batch while this one is checked.
       let next = prepare(seed, Math.min(cases, BATCH));
       let reading = oracle.read(next.flatMap(({ texts }) => texts));
       for (let begun = 0; begun < cases; begun += BATCH) {
@@ -112,7 +112,7 @@ function oracleTarget<Case extends { readonly texts: readonly (readonly [OracleF
         const following = begun + BATCH;
         next = prepare(seed + following, Math.max(0, Math.min(cases - following, BATCH)));
         reading = oracle.read(next.flatMap(({ texts }) => texts));
-        // A failure ends the oracle while it reads.
+        // A failed case ends the oracle while it parses.
         reading.catch(() => {});
         let at = 0;
         for (const [index, made] of batch.entries()) {
@@ -172,7 +172,7 @@ interface ParserCase {
   readonly isValid: boolean;
 }
 
-/** Shared by all cases, as it is by the scrapes of a pool: what it remembers must never change an answer. */
+/** Shared by all cases, as by the scrapes of a pool. It must never change a result. */
 const MEMO = new SeriesMemo();
 
 export const PROMETHEUS_PARSER = oracleTarget(
@@ -186,9 +186,9 @@ export const PROMETHEUS_PARSER = oracleTarget(
   ({ texts, isValid }, [read]) => {
     const text = texts[0]?.[1] ?? "";
     const parsed = parseExposition(text);
-    assert.deepEqual(parseExposition(text, MEMO), parsed, "what is remembered changes the answer");
+    assert.deepEqual(parseExposition(text, MEMO), parsed, "the memo changes the result");
     if (isValid) {
-      assert.ok(typeof read === "object", `the oracle refuses it: ${read}`);
+      assert.ok(typeof read === "object", `the oracle rejects it: ${read}`);
       assertSame(seriesOfParsed(parsed), withCounts(seriesOfOracle(read)));
       assert.deepEqual(parsed.dropped, { malformed: 0, limit: 0, unsupported: 0 });
       return;
@@ -198,24 +198,24 @@ export const PROMETHEUS_PARSER = oracleTarget(
       if (isSum && "values" in family)
         for (const value of family.values.values()) assert.ok(value >= 0 && Number.isFinite(value), "a counter");
     }
-    // What was edited may be refused as a whole by one and line by line by the other; what both read is the same.
+    // One parser may reject an edited text completely and the other only some lines. Values that both return must agree.
     if (typeof read !== "object" || parsed.dropped.malformed > 0) return;
-    // We end there in either format.
+    // Our parser ends at # EOF in both formats.
     if (texts[0]?.[0] === "prometheus" && text.includes("# EOF")) return;
-    // There Python takes the first character of a value for the missing blank.
+    // Python's OpenMetrics parser takes the first character of the value for the missing blank.
     if (texts[0]?.[0] === "openmetrics" && /\}[^ \n]/u.test(text)) return;
     const theirs = seriesOfOracle(read);
     for (const [key, value] of seriesOfParsed(parsed)) {
       const other = theirs.get(key);
-      // Where the bucket of +Inf is not the count, the count is believed.
+      // If the +Inf bucket differs from the count, our parser uses the count.
       if (other !== undefined && !key.includes('["le","Infinity"]')) assertClose(key, value, other);
     }
   },
 );
 
 /**
- * OpenMetrics leaves sum and count out of a histogram with negative bounds. The count is that of the last bucket, and the sum
- * that of `known`, or 0.
+ * Adds sum and count, which OpenMetrics omits for histograms with negative bounds. The count is that of the last bucket, and
+ * the sum that of `known`, or 0.
  */
 function withCounts(series: Series, known?: Series): Series {
   for (const [key, value] of series) {
@@ -234,14 +234,14 @@ function withCounts(series: Series, known?: Series): Series {
 // The merger
 
 interface MergeCase {
-  /** What was merged, in one or both formats. */
+  /** The merged metrics in one or both formats. */
   readonly texts: readonly (readonly [OracleFormat, string])[];
   readonly expected: Series;
   /** Counters without _total. */
   readonly bare: ReadonlySet<string>;
 }
 
-/** The sums as they should be. The parser is trusted with the texts of the processes, because the other target checks it. */
+/** Adds the expected sums. They are computed with our parser, which the other target checks. */
 function addExpected(expected: Series, parsed: ParsedExposition, slot: number, isLast: boolean): void {
   for (const family of parsed.families) {
     const isSum = family.type !== "gauge" && family.type !== "unknown";
@@ -283,8 +283,8 @@ export const PROMETHEUS_MERGER = oracleTarget(
   },
   ({ expected, bare }, read) => {
     for (const samples of read) {
-      assert.ok(typeof samples === "object", `the oracle refuses what was merged: ${samples}`);
-      // OpenMetrics has no counter without _total; Python appends it to those of the other format.
+      assert.ok(typeof samples === "object", `the oracle rejects the merged metrics: ${samples}`);
+      // OpenMetrics has no counter without _total, and Python appends it to counters of the Prometheus format.
       const named = samples.map((sample) =>
         sample.type === "unknown" && bare.has(sample.name) ? { ...sample, name: `${sample.name}_total` } : sample,
       );

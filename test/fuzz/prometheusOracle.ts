@@ -1,4 +1,4 @@
-/** Python's prometheus_client as an oracle: what it reads in a text, in batches, from a process of its own. */
+/** Python's prometheus_client as an oracle. It parses texts in batches in a process of its own. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { createInterface } from "node:readline";
@@ -8,7 +8,7 @@ export const HAS_ORACLE = existsSync(PYTHON);
 
 export type OracleFormat = "prometheus" | "openmetrics";
 
-/** One sample as Python reads it; values that JSON has not are words. */
+/** One sample as Python parses it. */
 export interface OracleSample {
   readonly type: string;
   readonly name: string;
@@ -45,7 +45,7 @@ export class PrometheusOracle implements Disposable {
     this.#lines = createInterface({ input: this.#child.stdout })[Symbol.asyncIterator]();
   }
 
-  /** The samples of each text, or why it is refused. */
+  /** The samples of each text, or the reason why it is rejected. */
   async read(
     texts: readonly (readonly [OracleFormat, string])[],
   ): Promise<readonly (readonly OracleSample[] | string)[]> {

@@ -1,12 +1,12 @@
 /**
- * Fuzzes what takes input from outside: `node test/fuzz/run.ts [--target NAME] [--cases N] [--seed N]`. Without a target all of
- * them. The n-th case has the seed `--seed` + n, and a failure says how to run that case alone.
+ * Fuzzes the code that reads input from outside: `node test/fuzz/run.ts [--target NAME] [--cases N] [--seed N]`. By default it
+ * runs all targets. The n-th case has the seed `--seed` + n, and a failure prints the command that repeats that case.
  */
 import { parseArgs } from "node:util";
 import { FuzzFailure } from "./target.ts";
 import { FUZZ_TARGETS } from "./targets.ts";
 
-/** So often a long run says how far it is. */
+/** Number of cases between progress messages. */
 const CHUNK = 20_000;
 
 const { values } = parseArgs({

@@ -1,14 +1,14 @@
-/** What a fuzz target is, and the generators that several of them use. */
+/** The interface of fuzz targets, and generators that several of them use. */
 import { SeededRandom } from "../support/random.ts";
 
-/** Something that takes input from outside. Every case has a seed of its own, so one case can be run again alone. */
+/** Code that reads input from outside. Each case has its own seed, so that it can be repeated alone. */
 export interface FuzzTarget {
   readonly name: string;
-  /** Runs the cases with the seeds from `seed` on; throws a FuzzFailure at the first that breaks a promise. */
+  /** Runs cases with seeds from `seed` on. @throws FuzzFailure at the first case that fails */
   readonly run: (seed: number, cases: number) => Promise<void>;
 }
 
-/** A case that broke a promise, and how to run it again. */
+/** A case that failed, with the arguments that repeat it. */
 export class FuzzFailure extends Error {
   constructor(target: string, seed: number, input: unknown, cause: unknown) {
     const why = cause instanceof Error ? (cause.stack ?? cause.message) : String(cause);
@@ -17,7 +17,7 @@ export class FuzzFailure extends Error {
   }
 }
 
-/** Runs cases that need nothing but themselves. */
+/** A target whose cases need no shared resources. */
 export function simpleTarget<Input>(
   name: string,
   make: (random: SeededRandom) => Input,
@@ -39,7 +39,7 @@ export function simpleTarget<Input>(
   };
 }
 
-/** Text with a few edits: parts cut out, doubled, exchanged, and pieces of `noise` put in. */
+/** Text with a few edits that delete, duplicate or replace parts, or insert pieces of `noise`. */
 export function mutated(text: string, noise: readonly string[], random: SeededRandom, most = 3): string {
   let result = text;
   for (let count = random.between(1, most); count > 0; count--) {
@@ -64,7 +64,7 @@ export function mutated(text: string, noise: readonly string[], random: SeededRa
   return result;
 }
 
-/** Text of a few characters out of `alphabet`. */
+/** Text of up to `most` pieces of `alphabet`. */
 export function textOf(alphabet: readonly string[], random: SeededRandom, most: number): string {
   let text = "";
   for (let count = random.between(0, most); count > 0; count--) text += random.pick(alphabet);

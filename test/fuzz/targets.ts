@@ -6,7 +6,7 @@ import { PROMETHEUS_MERGER, PROMETHEUS_PARSER } from "./prometheus.ts";
 import { HAS_ORACLE } from "./prometheusOracle.ts";
 import type { FuzzTarget } from "./target.ts";
 
-/** Those that need the oracle only where it could be installed. */
+/** Targets that need the oracle are included only if it is installed. */
 export const FUZZ_TARGETS: readonly FuzzTarget[] = [
   LOG_LINES,
   CONFIGURATION,

@@ -231,7 +231,7 @@ export function operationEvent(
   what: OperationKind,
   done = 0,
   total = 0,
-  reason = "requested for",
+  reason = "asked for",
 ): WideLifecycleEvent {
   return { kind: `operation_${news}`, pool: "web", operation: "op-1", what, done, total, reason };
 }
