@@ -82,11 +82,11 @@ const PURE: Readonly<Record<string, RegExp>> = {
   "envoy/reading/oldClusterRequests.ts": NOTHING,
 };
 
-/** What decisions must not know: time, chance, the process, waiting. */
+/** Globals that decisions must not use: time, randomness, the process, asynchronous waiting. */
 const FORBIDDEN_IN_CORE =
   /(?<![.\w])(?:Date|performance|Temporal|setTimeout|setInterval|setImmediate|queueMicrotask|process|console|globalThis|crypto|fetch|async|await|Promise)\b|\bMath\.random\b/gu;
 
-/** Source text whose comments and insides of strings are blanks, so that words in them are not taken for code. */
+/** Source text in which comments and string contents are replaced by blanks. */
 interface Source {
   readonly code: string;
   /** Strings by the offset of their opening quote. */
@@ -148,7 +148,7 @@ function readSource(text: string): Source {
   return { code, strings };
 }
 
-/** Whether a slash after this code begins a regular expression and does not divide. */
+/** Whether a slash after this code begins a regular expression rather than a division. */
 function isRegexpHere(code: string): boolean {
   const before = code.trimEnd();
   return before === "" || /[=(,:;[!&|?{}+\-*%<>~^]$|\b(?:return|typeof|case|in|of)$/u.test(before);
@@ -160,7 +160,7 @@ const HEAVY = /^node:(?:cluster|crypto|fs\/promises|inspector(?:\/promises)?|per
 interface Import {
   /** Loaded at the start of the program. A type-only import loads nothing. */
   readonly isStatic: boolean;
-  /** undefined where it is computed. */
+  /** undefined if it is computed. */
   readonly specifier: string | undefined;
 }
 
@@ -186,7 +186,7 @@ function importsOf({ code, strings }: Source): Import[] {
   return found;
 }
 
-/** All that is wrong with the file `path` (below src) whose content is `text`. */
+/** Violations of the file `path` (relative to src) with the content `text`. */
 function violationsOf(path: string, text: string): string[] {
   const source = readSource(text);
   const folder = path.includes("/") ? (path.split("/")[0] ?? "") : "";
@@ -220,7 +220,7 @@ function importViolations(path: string, rule: Rule, specifier: string | undefine
   return [];
 }
 
-/** Whether a file has re-exports and nothing else. */
+/** Whether a file contains only re-exports. */
 function isBarrel(code: string): boolean {
   const reExport = /(?<![.\w])export\s+(?:type\s+)?(?:\*[^;"']*|\{[^}]*\})\s*from\s*(["'])\s*\1\s*;?/gu;
   if (!reExport.test(code)) return false;
@@ -234,7 +234,7 @@ function sources(): string[] {
     .sort();
 }
 
-test("every file of src imports only what its folder may", () => {
+test("files of src import only what the rules of their folder allow", () => {
   const paths = sources();
   assert.ok(paths.length > 40);
   assert.deepEqual(
@@ -243,10 +243,10 @@ test("every file of src imports only what its folder may", () => {
   );
 });
 
-/** All that is wrong with the imports of a file of the dashboard. */
+/** Violations of the imports of a file of the dashboard. */
 function dashboardViolationsOf(path: string, text: string): string[] {
   const { code, strings } = readSource(text);
-  // What a browser gets must not draw in the controller: types leave nothing behind.
+  // The dashboard must not include code of the controller. Type imports are erased.
   const types = new Set(
     [...code.matchAll(/(?<![.\w])import\s+type\b[^;"']*?from\s*(?=["'])/gu)].map(
       (match) => match.index + match[0].length,
@@ -262,7 +262,7 @@ function dashboardViolationsOf(path: string, text: string): string[] {
   });
 }
 
-test("the dashboard knows the wire types and preact, and nothing else", () => {
+test("the dashboard imports only preact and the API's wire types", () => {
   const paths = readdirSync("dashboard").filter((path) => /(?<!\.test)\.tsx?$/u.test(path));
   assert.ok(paths.length > 10);
   assert.deepEqual(
@@ -288,7 +288,7 @@ const LONG_FILES: Readonly<Record<string, string>> = {
 /** The longest that a file may be although it has a reason. */
 const LONGEST_FILE = 1100;
 
-test("no file and no folder of src is larger than a reader can survey, unless the reason is stated", () => {
+test("files of src are no longer than the limit unless a reason is stated, and folders have a limited number of files", () => {
   const paths = sources();
   const long = paths.filter(
     (path) => readFileSync(posix.join("src", path), "utf8").split("\n").length - 1 > MOST_LINES,
@@ -301,7 +301,7 @@ test("no file and no folder of src is larger than a reader can survey, unless th
     assert.ok(files.length <= MOST_FILES, `${folder} has ${files.length} files, limit is ${MOST_FILES}`);
 });
 
-test("the rules are about folders and files that exist", () => {
+test("the folders and files named in the rules exist", () => {
   const paths = sources();
   for (const folder of Object.keys(RULES))
     assert.ok(
@@ -312,7 +312,7 @@ test("the rules are about folders and files that exist", () => {
     assert.ok(paths.includes(path), path);
 });
 
-test("the check sees every kind of import", () => {
+test("the check finds every kind of import", () => {
   const text = `
     import { a } from "./a.ts";
     import type { B } from './b.ts';
@@ -333,7 +333,7 @@ test("the check sees every kind of import", () => {
   );
 });
 
-test("the check is not fooled by comments, strings, templates and regular expressions", () => {
+test("the check ignores comments, strings, templates and regular expressions", () => {
   const text = `
     // import "node:fs"; Date
     /* process.exit(1); import x from "node:fs" */
@@ -350,7 +350,7 @@ test("the check is not fooled by comments, strings, templates and regular expres
   assert.equal([...source.strings.values()].at(-1), "the end");
 });
 
-test("the check can fail: each rule has a file that breaks it", () => {
+test("a violation of each rule is reported", () => {
   const broken: readonly (readonly [string, string, string])[] = [
     ["base/a.ts", 'import { x } from "../core/x.ts";', "may not import core/x.ts"],
     ["base/a.ts", 'import { x } from "node:fs";', "may not import node:fs"],

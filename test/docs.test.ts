@@ -7,11 +7,11 @@ import { ERROR_CODES } from "../src/base/errors.ts";
 import { changeClasses } from "../src/config/diff.ts";
 import { ON_RELOAD } from "../src/config/docs.ts";
 
-test("generated pages are what the code prints (scripts/docs.ts writes them)", () => {
+test("generated pages are up to date (run scripts/docs.ts)", () => {
   assert.deepEqual(stalePages(), []);
 });
 
-test("every error code is used and provoked by a test", () => {
+test("every error code is used by the code and provoked by a test", () => {
   const files = readdirSync(".", { recursive: true, encoding: "utf8" }).filter(
     (file) => /^(?:src|test|cmd)\/.*\.ts$/u.test(file) && !file.endsWith("base/errors.ts"),
   );
@@ -36,7 +36,7 @@ test("every error code is used and provoked by a test", () => {
   );
 });
 
-test("links between the pages lead somewhere", () => {
+test("links between pages are valid", () => {
   const pages = [
     "README.md",
     "CONTRIBUTING.md",
@@ -54,7 +54,7 @@ test("links between the pages lead somewhere", () => {
   assert.deepEqual(dead, []);
 });
 
-test("the tests that SECURITY.md names exist", () => {
+test("test files named in SECURITY.md exist", () => {
   const named = [...readFileSync("SECURITY.md", "utf8").matchAll(/`([\w/.]+\.test\.ts)`/gu)].map(
     ([, path = ""]) => path,
   );

@@ -1,4 +1,4 @@
-# An HTTP client, because BusyBox's does not work in every static build: ask.pl METHOD PORT PATH prints the body in one line.
+# An HTTP client, because BusyBox's does not work in all static builds. ask.pl METHOD PORT PATH prints the body on one line.
 use strict;
 use warnings;
 use IO::Socket::INET;

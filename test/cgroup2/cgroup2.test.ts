@@ -1,7 +1,7 @@
 /**
- * Control groups of version 2, in a virtual machine: Debian's kernel on an emulated processor, without the help of the
- * machine's own kernel, so it runs wherever the emulator does. It is some ten times slower than the machine. The virtual
- * machine runs once (guest.sh) and reports; the tests judge the report.
+ * Control groups of version 2, in a virtual machine with Debian's kernel on an emulated processor. It needs no support from
+ * the host's kernel and is about ten times slower than the host. The virtual machine runs guest.sh once, which writes a
+ * report, and the tests evaluate the report.
  */
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
@@ -18,7 +18,7 @@ const TOOLS = resolve("node_modules/.tools");
 const KERNEL = join(TOOLS, "cgroup2");
 const SLIM_ROOT = join(TOOLS, "slim-root");
 const BUSYBOX = join(TOOLS, "busybox");
-/** Alone on two cores it takes some two minutes. */
+/** Time limit. On two idle cores the run takes about two minutes. */
 const LIMIT_MS = 600_000;
 
 /** Workers on the ports 9300, 9301 and so on. */
@@ -49,7 +49,7 @@ function whyNot(): string | undefined {
 /** Lines of the report by case and key. */
 type Report = ReadonlyMap<string, readonly string[]>;
 
-/** Makes the disk and the first file system in `directory`, runs the virtual machine to its end. */
+/** Creates the disk and the initial file system in `directory`, and runs the virtual machine until it powers off. */
 async function runGuest(directory: string): Promise<Report> {
   const root = join(directory, "root");
   must("cp", ["-al", SLIM_ROOT, root]);
@@ -96,11 +96,7 @@ async function runGuest(directory: string): Promise<Report> {
   });
   await once(child, "close");
   clearTimeout(last);
-  assert.match(
-    text,
-    /^end code 0\r?$/mu,
-    `the virtual machine did not reach its end: ${text}\n${readConsole(consoleLog)}`,
-  );
+  assert.match(text, /^end code 0\r?$/mu, `guest.sh did not complete: ${text}\n${readConsole(consoleLog)}`);
   const lines = text.split("\n").map((line) => /^(\w+ \S+) ?(.*?)\r?$/u.exec(line));
   return Map.groupBy(
     lines.flatMap((match) => (match === null ? [] : [{ key: match[1] ?? "", value: match[2] ?? "" }])),
@@ -133,7 +129,7 @@ describe("control groups of version 2", REASON === undefined ? {} : { skip: REAS
   let report: Report;
 
   before(async () => {
-    // Beside the other tools: hard links need one file system.
+    // In the same file system as the tools, because hard links need that.
     await using directory = await mkdtempDisposable(join(TOOLS, ".guest-"));
     report = await runGuest(directory.path);
   });
@@ -145,7 +141,7 @@ describe("control groups of version 2", REASON === undefined ? {} : { skip: REAS
   const log = (name: string) => text(`${name} log`);
   const workers = (name: string) => status(name).pools.find((pool) => pool.name === "web")?.workers ?? [];
 
-  test("proxy mode serves as PID 1 within limits of memory, CPU and processes, and stops", () => {
+  test("proxy mode serves as PID 1 within memory, CPU and process limits and stops gracefully", () => {
     assert.equal(text("proxy answer").trim(), "hello", log("proxy"));
     assert.equal(status("proxy status").pid, 1);
     assert.equal(text("proxy code"), "0");
@@ -155,16 +151,16 @@ describe("control groups of version 2", REASON === undefined ? {} : { skip: REAS
     assert.ok(Number(text("proxy pids.current")) <= 64, text("proxy pids.current"));
   });
 
-  test("replicas: auto obey cpu.max, and the memory warning memory.max", () => {
+  test("replicas: auto uses cpu.max, and the memory warning uses memory.max", () => {
     assert.equal(workers("proxy status").length, 1);
     assert.match(log("proxy"), /more than the 512 MiB of this control group/u);
   });
 
-  test("replicas: auto follow cpu.max at a reload", () => {
+  test("a reload applies a changed cpu.max to replicas: auto", () => {
     assert.equal(workers("proxy resized").length, 2);
   });
 
-  test("with memory.oom.group 0 the kernel kills a large worker alone", () => {
+  test("with memory.oom.group 0 the kernel kills only a large worker", () => {
     assert.ok(count("large memory.events", "oom_kill") >= 1, text("large memory.events"));
     assert.ok(
       workers("large status").every(({ phase }) => phase === "ready"),
@@ -173,11 +169,11 @@ describe("control groups of version 2", REASON === undefined ? {} : { skip: REAS
     assert.equal(text("large code"), "0");
   });
 
-  test("an OOM kill is reported as one, with the limit", () => {
+  test("an OOM kill is reported as such with the memory limit", () => {
     assert.match(log("large"), /"web-0.*out of memory.*256 MiB/u);
   });
 
-  test("with memory.oom.group 0 small workers are killed before the controller", () => {
+  test("with memory.oom.group 0 the kernel kills small workers before the controller", () => {
     assert.ok(count("small memory.events", "oom_kill") >= 1, text("small memory.events"));
     assert.equal(text("small code"), "0", log("small"));
   });
@@ -187,7 +183,7 @@ describe("control groups of version 2", REASON === undefined ? {} : { skip: REAS
     assert.equal(count("group memory.events", "oom_group_kill"), 1);
   });
 
-  test("a limit of pids.max at the start never aborts silently", () => {
+  test("a start with a low pids.max fails with an error that names it, or backs off", () => {
     assert.ok(count("pids pids.events", "max") > 0, "the limit was not reached");
     assert.match(text("pids code"), /^(?:0|1|78)$/u);
     assert.match(log("pids"), /pids\.max|backing_off/u);

@@ -1,6 +1,6 @@
 # Init of a virtual machine with control groups of version 2. Starts the controller as PID 1 of namespaces, in a control
-# group with limits, and drives it to them. Prints what it sees to the second serial port, as lines "CASE KEY VALUE";
-# cgroup2.test.ts judges them.
+# group with limits, and makes it reach them. Prints its observations to the second serial port, as lines "CASE KEY VALUE",
+# which cgroup2.test.ts evaluates.
 set -e
 export PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp
 busybox mount -t proc proc /proc
@@ -18,7 +18,7 @@ set +e
 
 say() { echo "$case $*"; }
 
-# start CASE MEMORY CPU PIDS OOM_GROUP: the controller with /test/CASE.yaml.
+# start CASE MEMORY CPU PIDS OOM_GROUP: starts the controller with /test/CASE.yaml.
 start() {
   case=$1
   group=/sys/fs/cgroup/$1
@@ -40,7 +40,7 @@ start() {
   wait_for 900 ready_or_over
 }
 
-# Tenths of a second, and a condition.
+# wait_for TENTHS CONDITION: waits until the condition holds, for at most that many tenths of a second.
 wait_for() {
   left=$1
   while ! $2 && [ "$left" -gt 0 ]; do
@@ -52,11 +52,13 @@ is_over() { [ -s "/tmp/$case.code" ]; }
 ready_or_over() { is_over || grep -qs 'controller is ready' "/tmp/$case.log"; }
 killed_or_over() { is_over || ! grep -q '^oom_kill 0$' "$group/memory.events"; }
 recovered_or_over() { is_over || grep -q '"pool_recovered"' "/tmp/$case.log"; }
+exited_or_over() { is_over || grep -q '"event":"exited"' "/tmp/$case.log"; }
+resized_or_over() { is_over || ask 9000 /v1/status | grep -q '"replicas":2'; }
 
 ask() { perl /opt/ask.pl GET "$@" 2>/dev/null; }
 post() { perl /opt/ask.pl POST 9000 "$1" >/dev/null 2>&1; }
 
-# Says what the files of the control group contain, one line each.
+# Reports the contents of files of the control group, one line each.
 files() {
   for file in "$@"; do
     say "$file $(tr '\n' ' ' <"$group/$file")"
@@ -64,7 +66,7 @@ files() {
 }
 status() { say "$1 $(ask 9000 /v1/status)"; }
 
-# Ends the case: the exit code, and the log.
+# Ends the case and reports the exit code and the log.
 finish() {
   is_over || post /v1/shutdown
   wait_for 300 is_over
@@ -86,7 +88,7 @@ while [ $turn -lt 40 ] && ! killed_or_over; do
   ask "930$((turn % 10))" '/alloc?mb=10' >/dev/null
   turn=$((turn + 1))
 done
-sleep 1
+wait_for 100 exited_or_over
 is_over || status status
 files memory.events
 finish
@@ -101,7 +103,7 @@ start pids 256M 'max 100000' 10 0
 files pids.events
 finish
 
-# Reads the file once, so that the controller does not wait for the disk.
+# Read the file into the page cache, so that the controller does not wait for the disk.
 envoy --version >/tmp/version 2>&1
 start proxy 512M '100000 100000' 128 0
 status status
@@ -110,7 +112,7 @@ files memory.current memory.peak memory.events pids.current cpu.max
 # A platform changes the limit of a running container.
 echo '200000 100000' >"$group/cpu.max"
 post /v1/reload
-sleep 3
+wait_for 300 resized_or_over
 status resized
 finish
 

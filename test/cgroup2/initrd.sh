@@ -1,5 +1,5 @@
 #!/bin/busybox sh
-# The first program of the virtual machine: loads the driver of the disk and starts guest.sh from it.
+# The first program of the virtual machine. It loads the disk driver and starts guest.sh from the disk.
 /bin/busybox mount -t devtmpfs dev /dev
 /bin/busybox mount -t proc proc /proc
 for module in virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci virtio_blk; do

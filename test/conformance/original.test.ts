@@ -1,18 +1,18 @@
 /**
- * What the tests, examples and command line of the original Go Monoceros expect, asked of our executables. Where a promise is
- * tested elsewhere already it is not repeated here:
+ * Checks our executables against the tests, examples and command line of the original Go Monoceros. Expectations that other
+ * tests cover are not repeated here:
  *
  * | expectation | test |
  * |---|---|
- * | the restart limit ends everything | integration/restarts |
+ * | reaching the restart limit stops the controller | integration/restarts |
  * | workers that ignore the stop signal are killed | integration/stop |
  * | workers start `startup_wait_time` apart; health follows `desired_healthy_percentage` | integration/lifecycle |
- * | a taken admin port stops the start | fault/takenPlaces |
- * | jitter spreads life spans | integration/recycling |
+ * | a start fails if the admin port is in use | fault/takenPlaces |
+ * | jitter spreads lifespans | integration/recycling |
  * | each worker behind a proxy has a port of its own | e2e/proxyReplacement |
- * | processbin ends, ignores and delays as its flags say | cmd/processbin |
+ * | processbin exits, ignores signals and delays its exit according to its flags | cmd/processbin |
  *
- * What differs on purpose is in docs/differences.md.
+ * docs/differences.md lists intentional differences.
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -46,7 +46,7 @@ function ask(port: number, path: string, agent?: Agent): Promise<Answer | undefi
   });
 }
 
-/** The records of a worker among these lines, without what is different each time. */
+/** The log records of a worker among these lines. */
 function recordsBy(worker: string, lines: readonly string[]): LogRecord[] {
   return recordsOf(lines).filter((record) => record["worker_id"] === worker);
 }
@@ -67,7 +67,7 @@ describe("command line and configuration", () => {
   /** The result of `-k` for a configuration. */
   const check = (yaml: string) => runToEnd(MONOCEROS, ["-c", file(yaml), "-k"]);
 
-  /** A configuration with one pool whose keys are changed; undefined takes a key away. */
+  /** A configuration with one pool with changed keys; undefined removes a key. */
   function withPool(changes: Readonly<Record<string, unknown>>): string {
     const pool = { name: "web", replicas: 1, exec: "sleep", args: ["1000"], ...changes };
     return JSON.stringify({ admin: { port: 0 }, supervisor: { workers: [pool] } });
@@ -81,7 +81,7 @@ describe("command line and configuration", () => {
   const withPortArg = (changes: Readonly<Record<string, unknown>>) =>
     withServer({ port_arg: { ...SERVER.port_arg, ...changes } });
 
-  test("every spelling of the original's flags works", async () => {
+  test("all spellings of the original's flags are accepted", async () => {
     const config = file(withPool({}));
     for (const args of [
       ["-c", config, "-k"],
@@ -98,7 +98,7 @@ describe("command line and configuration", () => {
     for (const flag of ["-h", "--help", "-help"]) assert.equal((await runToEnd(MONOCEROS, [flag])).code, 0, flag);
   });
 
-  test("configurations with the keys of the original's examples are valid as they are", async () => {
+  test("configurations with the keys of the original's examples are valid without changes", async () => {
     const supervised = `admin:
   port: 9000
 supervisor:
@@ -161,7 +161,7 @@ supervisor:
     }
   });
 
-  test("what the original's tests accept is valid", async () => {
+  test("configurations that the original's tests accept are valid", async () => {
     for (const yaml of [
       withPool({ replicas: 5, max_restarts: 5 }),
       withPool({ max_restarts: 0, limits: { lifespan: "2s" }, signal_timeout: "15s" }),
@@ -178,7 +178,7 @@ supervisor:
     }
   });
 
-  test("what the original's tests refuse is refused, with its place and exit code 78", async () => {
+  test("configurations that the original's tests reject are rejected with the position and exit code 78", async () => {
     for (const [yaml, problem] of [
       [withPool({ name: undefined }), /name: required/u],
       [withPool({ name: "" }), /name: /u],
@@ -203,7 +203,7 @@ supervisor:
     }
   });
 
-  test("what the original accepted silently is refused: unknown keys, meaningless numbers, an empty file", async () => {
+  test("unknown keys, numbers out of range and an empty file, which the original accepted, are rejected", async () => {
     for (const [yaml, problem] of [
       [JSON.stringify({ admin: { placeholder: "bar" }, supervisor: { workers: [] } }), /unknown key "placeholder"/u],
       [withPool({ desired_healthy_percentage: 101 }), /desired_healthy_percentage: .*got 101/u],
@@ -218,7 +218,7 @@ supervisor:
     }
   });
 
-  test("what the original demanded behind a proxy has a default", async () => {
+  test("keys that the original required have defaults", async () => {
     for (const yaml of [
       withServer({ health_check_path: undefined }),
       withPortArg({ value_template: undefined }),
@@ -227,7 +227,7 @@ supervisor:
       assert.equal((await check(yaml)).code, 0, yaml);
   });
 
-  test("a configuration that is not there is exit code 78, a command line that is not understood 2", async () => {
+  test("a missing configuration file gives exit code 78, and an invalid command line gives 2", async () => {
     assert.equal((await runToEnd(MONOCEROS, ["-c", join(directory, "none.yaml")])).code, 78);
     assert.equal((await runToEnd(MONOCEROS, ["--bogus"])).code, 2);
     assert.equal((await runToEnd(MONOCEROS, [])).code, 2);
@@ -235,16 +235,16 @@ supervisor:
 });
 
 describe("workers", () => {
-  test("each has the controller's environment and a MULTIPROCESS_WORKER_ID of its own with its name in it", async () => {
-    const tell = 'echo "id=$MULTIPROCESS_WORKER_ID flag=$TEST_FLAG"; exec sleep 100000';
+  test("each worker inherits the controller's environment and has a unique MULTIPROCESS_WORKER_ID that contains its name", async () => {
+    const script = 'echo "id=$MULTIPROCESS_WORKER_ID flag=$TEST_FLAG"; exec sleep 100000';
     await using controller = await ControllerUnderTest.start({
       env: { TEST_FLAG: "1" },
-      workers: [shellPool("web", tell, { replicas: 2 }), shellPool("job", tell)].join("\n"),
+      workers: [shellPool("web", script, { replicas: 2 }), shellPool("job", script)].join("\n"),
     });
     const ids = new Set<string>();
     for (const worker of ["web-0", "web-1", "job-0"]) {
       const line = () => recordsBy(worker, controller.stdout).map((record) => String(record["worker_info_msg"]))[0];
-      const [, id = "", flag] = /^id=(.*) flag=(.*)$/u.exec(await eventually(line, `${worker} tells its id`)) ?? [];
+      const [, id = "", flag] = /^id=(.*) flag=(.*)$/u.exec(await eventually(line, `${worker} prints its id`)) ?? [];
       assert.ok(id.includes(worker), id);
       assert.equal(flag, "1");
       ids.add(id);
@@ -252,7 +252,7 @@ describe("workers", () => {
     assert.equal(ids.size, 3);
   });
 
-  test("a worker ends with 143 by SIGTERM, and the controller with 0", async () => {
+  test("at SIGTERM processbin exits with 143 and the controller with 0", async () => {
     const port = await freePorts(1);
     await using controller = await ControllerUnderTest.start({
       workers: poolOf({ name: "web", exec: PROCESSBIN, args: ["--exit-after", 300, "--port", port] }),
@@ -262,7 +262,7 @@ describe("workers", () => {
     assert.deepEqual((await happened(controller, "exited")).status, { kind: "code", code: 143 });
   });
 
-  test("max_restarts are allowed for each worker; the next unplanned exit uses them up", async () => {
+  test("a worker is restarted max_restarts times and gives up at the next unplanned exit", async () => {
     await using controller = await ControllerUnderTest.start({
       workers: [
         shellPool("short", "exit 0", {
@@ -279,7 +279,7 @@ describe("workers", () => {
     assert.equal(await controller.metric('monoceros_workerpool_worker_state{pool="short",state="running"}'), 0);
   });
 
-  test("a worker is replaced at the end of its lifespan, which is counted and uses up no restart", async () => {
+  test("a replacement at the end of the lifespan is counted as a limit event and not as a restart", async () => {
     await using controller = await ControllerUnderTest.start({
       workers: shellPool("web", "exec sleep 100000", {
         replicas: 3,
@@ -296,13 +296,13 @@ describe("workers", () => {
     assert.deepEqual(await controller.stop(), { code: 0, signal: null });
   });
 
-  test("all 15 replicas run, started a moment apart, and the state metric counts them", async () => {
+  test("15 replicas start startup_wait_time apart, and the worker_state metric counts them", async () => {
     await using controller = await ControllerUnderTest.start({
       workers: shellPool("web", "exec sleep 100000", { replicas: 15, startup_wait_time: "10ms" }),
     });
     await happened(controller, "spawned", undefined, 15);
     const running = 'monoceros_workerpool_worker_state{pool="web",state="running"}';
-    await eventually(async () => (await controller.metric(running)) === 15 || undefined, "all of them are running");
+    await eventually(async () => (await controller.metric(running)) === 15 || undefined, "all 15 workers are running");
     assert.equal(await controller.metric("monoceros_supervisor_sigterm_received"), 0);
     assert.deepEqual(await controller.stop(), { code: 0, signal: null });
     assert.equal(eventsOf(controller, "exited").length, 15);
@@ -310,7 +310,7 @@ describe("workers", () => {
 });
 
 describe("logs", () => {
-  test("text becomes a record with worker_id and worker_info_msg or worker_error_msg, JSON keeps its own form", async () => {
+  test("text lines become records with worker_info_msg or worker_error_msg, and JSON lines only get a worker_id", async () => {
     const long = "x".repeat(20_000);
     const script = `
       echo 'a log'; echo '{"a" : 1}'; echo '{"n":12345678901234567890}'; echo '{"worker_id":"mine","b":2}'; echo '[1]'
@@ -320,7 +320,7 @@ describe("logs", () => {
     await controller.until(() => controller.stderr.some((line) => line.includes('"e"')), "stderr of the worker");
     const out = recordsBy("pool-0", controller.stdout);
     const texts = out.flatMap((record) => record["worker_info_msg"] ?? []);
-    // Longer than 16,384 bytes, where the original loses a line.
+    // One line is longer than 16,384 bytes, which the original loses.
     assert.deepEqual(texts, ["a log", "[1]", long, "end"]);
     for (const record of out.filter((each) => "worker_info_msg" in each)) {
       assert.equal(record["level"], "info");
@@ -338,7 +338,7 @@ describe("logs", () => {
     assert.ok(errors.some((record) => record["e"] === 1));
   });
 
-  test("the controller's own records are JSON with level, ts and msg on stderr, and name worker and pool", async () => {
+  test("the controller's own records on stderr are JSON with level, ts and msg, and name the worker and the pool", async () => {
     const { ending, stderr } = await ControllerUnderTest.run({
       workers: shellPool("web", "exit 3", { max_restarts: 1 }),
     });
@@ -356,7 +356,7 @@ describe("logs", () => {
 });
 
 describe("metrics and health", () => {
-  test("/metrics has every series of the original, /health is 200, both open to all", async () => {
+  test("/metrics has every series of the original, and /health answers 200, both without authorization", async () => {
     await using controller = await ControllerUnderTest.start({
       args: ["-d"],
       workers: poolOf({
@@ -367,7 +367,10 @@ describe("metrics and health", () => {
       }),
     });
     const port = await adminPort(controller);
-    await eventually(async () => ((await ask(port, "/health"))?.status === 200 ? true : undefined), "it is healthy");
+    await eventually(
+      async () => ((await ask(port, "/health"))?.status === 200 ? true : undefined),
+      "the controller is healthy",
+    );
     const { status, body } = (await ask(port, "/metrics")) ?? { status: 0, body: "" };
     assert.equal(status, 200);
     const series = new Set(
@@ -386,8 +389,8 @@ describe("metrics and health", () => {
       "monoceros_workerpool_failed_to_parse_log_json_total",
       "monoceros_supervisor_sigterm_received",
       "monoceros_supervisor_proxy_mode",
-      ...ofProcess.map((what) => `monoceros_workerpool_process_${what}${worker}`),
-      ...ofProcess.map((what) => `process_${what}`),
+      ...ofProcess.map((metric) => `monoceros_workerpool_process_${metric}${worker}`),
+      ...ofProcess.map((metric) => `process_${metric}`),
     ])
       assert.ok(series.has(expected), `${expected}\n${body}`);
     assert.match(body, /^monoceros_build_info\{.*version="/mu);
@@ -395,9 +398,9 @@ describe("metrics and health", () => {
 });
 
 describe("proxy", () => {
-  test("workers answer on their own ports and through Envoy, which disconnects its clients at the stop", async () => {
+  test("workers answer on their own ports and through Envoy, which closes client connections at shutdown", async () => {
     const listener = await freePorts(6);
-    const places = mkdtempSync(join(tmpdir(), "monoceros-original-envoy-"));
+    const directory = mkdtempSync(join(tmpdir(), "monoceros-original-envoy-"));
     const agent = new Agent({ keepAlive: true, maxSockets: 1 });
     try {
       await using controller = await ControllerUnderTest.start({
@@ -410,7 +413,7 @@ describe("proxy", () => {
           server: {
             port_arg: { name: "--port", start_port: listener + 2, value_template: "{{.Port}}" },
             health_check_path: "/",
-            proxy_config_path: places,
+            proxy_config_path: directory,
             admin_port: listener + 1,
             listener_port: listener,
           },
@@ -428,19 +431,19 @@ describe("proxy", () => {
       assert.equal(first.body, "hello from processbin\n");
       assert.notEqual(first.headers.connection, "close");
       assert.equal((await ask(listener + 1, "/ready"))?.body, "LIVE\n", "Envoy's admin interface");
-      assert.ok(existsSync(places));
+      assert.ok(existsSync(directory));
       assert.equal(await controller.metric("monoceros_supervisor_proxy_mode"), 1);
       assert.equal(await controller.metric('monoceros_workerpool_restarts_total{pool="foo",worker_type="proxy"}'), 0);
 
-      // A request that is under way when Envoy begins to drain.
+      // This request is in flight when Envoy begins to drain.
       const upload = request({ host: "127.0.0.1", port: listener, path: "/upload", method: "POST", agent });
       const answered = once(upload, "response") as Promise<[IncomingMessage]>;
       upload.write("begin");
       const inFlight = 'monoceros_proxy_requests_in_flight{pool="foo"}';
-      await eventually(async () => (await controller.metric(inFlight)) === 1 || undefined, "it is under way");
+      await eventually(async () => (await controller.metric(inFlight)) === 1 || undefined, "the request is in flight");
       controller.child.kill("SIGTERM");
       await eventually(async () => {
-        // First Envoy still takes connections and asks clients to close them, then it refuses them.
+        // At first Envoy accepts connections and answers with Connection: close, later it refuses them.
         const other = new Agent({ keepAlive: true });
         const answer = await ask(listener, "/", other);
         other.destroy();
@@ -452,16 +455,16 @@ describe("proxy", () => {
       assert.deepEqual([response.statusCode, response.headers.connection], [200, "close"]);
       assert.deepEqual(await controller.ended, { code: 0, signal: null });
       const exits = eventsOf(controller, "exited").map(({ pool }) => pool);
-      assert.deepEqual(exits, ["foo", "foo", "foo", "foo-proxy"], "the proxy goes last");
+      assert.deepEqual(exits, ["foo", "foo", "foo", "foo-proxy"], "the proxy exits last");
     } finally {
       agent.destroy();
-      rmSync(places, { recursive: true, force: true });
+      rmSync(directory, { recursive: true, force: true });
     }
   });
 });
 
 describe("processbin", () => {
-  test("it takes the original's flags, long and short", async () => {
+  test("processbin accepts the original's long and short flags", async () => {
     const long = ["--exit-after", "--signal-timeout", "--log-size", "--log-interval", "--port"];
     const short = ["-t", "-o", "-l", "-k", "-p"];
     for (const [names, switches] of [

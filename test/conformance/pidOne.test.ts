@@ -1,18 +1,18 @@
 /**
- * What the tests of tini and dumb-init expect of PID 1, translated from one child to pools of workers. Where a promise is
- * tested elsewhere already it is not repeated here:
+ * The expectations of the tests of tini and dumb-init for PID 1, translated from one child to pools of workers. Expectations
+ * that other tests cover are not repeated here:
  *
  * | expectation | test |
  * |---|---|
  * | orphans are reaped, whatever their exit code | fault/processOne |
  * | the stop signal reaches the whole process group | integration/stop |
- * | what a worker leaves behind ends after it | integration/stop |
+ * | processes that a worker leaves behind are stopped after it | integration/stop |
  * | signal masks, dispositions and descriptors are not inherited | integration/runtimeTraps, integration/launch |
  * | a command that cannot be executed | integration/launch |
  * | usage, version, unknown flags | e2e/cli |
  * | Ctrl-C on a terminal | integration/shutdown |
  *
- * What differs on purpose is in docs/differences.md.
+ * docs/differences.md lists intentional differences.
  */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
@@ -46,7 +46,7 @@ const SITUATIONS: readonly {
 const CAN_ENTER =
   NAMESPACE !== undefined && process.getuid?.() === 0 && spawnSync("nsenter", ["--version"]).status === 0;
 
-/** The controller's own pid as seen from here, also inside a namespace. */
+/** The controller's pid in this process's namespace, also if the controller runs in another one. */
 function ownPid(controller: ControllerUnderTest): number {
   const found = [controller.pid, ...listDescendants(controller.pid)].find((pid) =>
     readProc(pid, "cmdline").startsWith(`${process.cwd()}/dist/monoceros\0`),
@@ -55,17 +55,17 @@ function ownPid(controller: ControllerUnderTest): number {
   return found;
 }
 
-/** Whether the controller answers and does not shut down. */
+/** Whether the controller answers and is not shutting down. */
 async function isUp(controller: ControllerUnderTest): Promise<boolean> {
   return ["booting", "running"].includes((await controller.status()).phase);
 }
 
-/** Descendants that ended and were not waited for. */
+/** Descendants that have exited and have not been reaped. */
 function zombiesOf(controller: ControllerUnderTest): number[] {
   return listDescendants(controller.pid).filter((pid) => readProc(pid, "stat").includes(") Z "));
 }
 
-/** Prints the number of each signal that arrives, and ends at SIGTERM. */
+/** Prints the number of each received signal, and exits at SIGTERM. */
 const PRINT_SIGNALS = `
 import os, signal, sys
 def show(number, _):
@@ -76,7 +76,7 @@ os.write(1, b"up\\n")
 while True: signal.pause()
 `;
 
-/** N orphans, a third of them in sessions of their own, that all live until they are released together. */
+/** Creates N orphans, a third of them in sessions of their own, which run until they are released together. */
 const MASS_ORPHANS = `
 import os, sys, time
 r, w = os.pipe()
@@ -95,7 +95,7 @@ while True: time.sleep(1000)
 `;
 
 describe("exit status", () => {
-  test("every exit code and every terminating signal of a worker is reported as it was", async () => {
+  test("exit codes and terminating signals of workers are reported unchanged", async () => {
     const codes = [0, 1, 2, 32, 64, 126, 127, 128, 143, 254, 255];
     const signals = ["SIGTERM", "SIGHUP", "SIGINT", "SIGQUIT", "SIGKILL", "SIGABRT", "SIGSEGV", "SIGUSR1"] as const;
     const once = { max_restarts: 0, restart: { on_exhausted: "give-up-worker" }, rlimits: { core: 0 } };
@@ -121,7 +121,7 @@ describe("exit status", () => {
 });
 
 describe("reaping", () => {
-  test("1,000 orphans that end at once are reaped, as PID 1 if this system has namespaces", async () => {
+  test("1,000 orphans that exit at once are reaped", async () => {
     await using controller = await ControllerUnderTest.start({
       wrapper: NAMESPACE ?? [],
       workers: [
@@ -140,7 +140,7 @@ describe("reaping", () => {
     assert.equal((await controller.ended).code, 0);
   });
 
-  test("1,000 living orphans end with their worker", async () => {
+  test("1,000 running orphans are stopped with their worker", async () => {
     await using controller = await ControllerUnderTest.start({
       workers: poolOf({
         name: "web",
@@ -153,11 +153,11 @@ describe("reaping", () => {
     const orphans = listDescendants(controller.pid);
     assert.ok(orphans.length > 1000);
     assert.deepEqual(await controller.stop(), { code: 0, signal: null });
-    assert.deepEqual(eventsOf(controller, "killed"), [], "all of them obeyed the stop signal");
+    assert.deepEqual(eventsOf(controller, "killed"), [], "all orphans obeyed the stop signal");
     assert.deepEqual(orphans.filter(isAlive), []);
   });
 
-  test("as PID 1 it reaps processes that entered its namespace from outside", {
+  test("the controller as PID 1 reaps processes that entered its namespace from outside", {
     skip: !CAN_ENTER,
   }, async () => {
     await using controller = await ControllerUnderTest.start({
@@ -165,7 +165,7 @@ describe("reaping", () => {
       workers: shellPool("web", `echo up; ${STAY}`),
     });
     await said(controller, "web-0", "up");
-    // As `docker exec` does; what the command leaves behind is adopted by PID 1 of the namespace.
+    // As with `docker exec`, PID 1 of the namespace adopts the processes that the command leaves behind.
     const target = String(ownPid(controller));
     const entered = spawnSync("nsenter", ["-t", target, "-p", "-m", "sh", "-c", "(sleep 0.1; exit 7) & (exit 3) &"]);
     assert.equal(entered.status, 0, String(entered.stderr));
@@ -178,7 +178,7 @@ describe("reaping", () => {
     assert.equal((await controller.ended).code, 0);
   });
 
-  test("after `kill -9 -1` inside the container PID 1 brings every worker back", {
+  test("the controller as PID 1 restarts all workers after `kill -9 -1` inside the container", {
     skip: NAMESPACE === undefined,
   }, async () => {
     await using controller = await ControllerUnderTest.start({
@@ -202,7 +202,7 @@ describe("reaping", () => {
 
 describe("signals", () => {
   for (const { name, skip, options } of SITUATIONS) {
-    test(`${name} it hands no signal on to workers but the stop signal`, { skip }, async () => {
+    test(`the controller ${name} forwards no signals to workers except the stop signal`, { skip }, async () => {
       await using controller = await ControllerUnderTest.start({
         ...options,
         workers: poolOf({ name: "web", exec: "python3", args: ["-c", PRINT_SIGNALS] }),
@@ -216,18 +216,18 @@ describe("signals", () => {
       await logged(controller, "SIGUSR2");
       process.kill(own, "SIGTERM");
       assert.equal((await controller.ended).code, 0);
-      const heard = saidSignals(controller, "web-0");
-      assert.deepEqual(heard, [constants.signals.SIGTERM]);
+      const received = receivedSignals(controller, "web-0");
+      assert.deepEqual(received, [constants.signals.SIGTERM]);
     });
   }
 
-  test("as PID 1 a signal without a meaning ends nothing", { skip: !CAN_ENTER }, async () => {
+  test("the controller as PID 1 ignores signals that it does not use", { skip: !CAN_ENTER }, async () => {
     await using controller = await ControllerUnderTest.start({
       wrapper: NAMESPACE ?? [],
       workers: shellPool("web", `echo up; ${STAY}`),
     });
     await said(controller, "web-0", "up");
-    // What ends other processes by default does nothing to PID 1, when it comes from its own namespace.
+    // Signals from its own namespace whose default action is to terminate have no effect on PID 1.
     const inside = ["-t", String(ownPid(controller)), "-p", "-m", "sh", "-c"];
     const sent = spawnSync("nsenter", [...inside, "for s in ALRM VTALRM PROF XCPU IO; do kill -$s 1; done"]);
     assert.equal(sent.status, 0, String(sent.stderr));
@@ -237,7 +237,7 @@ describe("signals", () => {
     assert.equal((await controller.ended).code, 0);
   });
 
-  test("job-control signals that the starter blocked or ignored still reach the controller, and workers start with none", async () => {
+  test("signals that the parent blocked or ignored still work, and workers start with no signal blocked or ignored", async () => {
     const setup = `import os, signal, sys
 for s in (signal.SIGTTOU, signal.SIGSEGV, signal.SIGINT): signal.signal(s, signal.SIG_IGN)
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTIN, signal.SIGILL, signal.SIGTERM})
@@ -256,7 +256,7 @@ os.execv(sys.argv[1], sys.argv[1:])`;
     assert.equal((await controller.ended).code, 0);
   });
 
-  test("a suspended worker obeys the stop signal, with all its group", async () => {
+  test("a suspended worker and its process group obey the stop signal", async () => {
     const script = `trap 'echo goodbye; exit 0' TERM; sleep 100000 & echo up; while :; do wait; done`;
     await using controller = await ControllerUnderTest.start({
       workers: shellPool("web", script, { signal_timeout: "50s" }),
@@ -264,7 +264,7 @@ os.execv(sys.argv[1], sys.argv[1:])`;
     await said(controller, "web-0", "up");
     const pid = await controller.pidOf("web-0");
     const isSleep = (each: number) => readProc(each, "cmdline").startsWith("sleep");
-    const child = await eventually(() => listDescendants(pid).find(isSleep), "its child runs");
+    const child = await eventually(() => listDescendants(pid).find(isSleep), "the worker's child runs");
     const family = [pid, child];
     for (const each of family) process.kill(each, "SIGSTOP");
     assert.deepEqual(await controller.stop(), { code: 0, signal: null });
@@ -281,14 +281,14 @@ os.execv(sys.argv[1], sys.argv[1:])`;
     await said(controller, "web-0", "up");
     const pid = await controller.pidOf("web-0");
     const stopped = () => listDescendants(pid).find((each) => readProc(each, "stat").includes(") T "));
-    const escaped = await eventually(stopped, "it has suspended itself");
+    const escaped = await eventually(stopped, "the process has suspended itself");
     assert.deepEqual(await controller.stop(), { code: 0, signal: null });
     assert.deepEqual(eventsOf(controller, "killed"), []);
     assert.equal(isAlive(escaped), false);
   });
 
   test("a process that left its worker's session and whose main thread has ended obeys the stop signal", async () => {
-    // To /proc its state is that of a zombie.
+    // /proc shows such a process as a zombie.
     const script = `
 import ctypes, os, threading, time
 def live():
@@ -304,17 +304,21 @@ live()
       workers: poolOf({ name: "web", exec: "python3", args: ["-c", script], signal_timeout: "50s" }),
     });
     const leaving = () => /leaving (\d+)/u.exec(controller.stdout.join("\n"))?.[1];
-    await controller.until(() => leaving() !== undefined, "it tells its pid");
+    await controller.until(() => leaving() !== undefined, "the process prints its pid");
     const pid = Number(leaving());
-    await eventually(() => readProc(pid, "stat").includes(") Z ") || undefined, "its main thread has ended");
+    await eventually(() => readProc(pid, "stat").includes(") Z ") || undefined, "the main thread has ended");
     assert.equal((await controller.call("POST", "/v1/workers/web-0/stop")).status, 202);
     await happened(controller, "stopped");
-    assert.doesNotMatch(readProc(pid, "status"), /^Threads:\s+2$/mu, "it is dead when the stop is over");
+    assert.doesNotMatch(
+      readProc(pid, "status"),
+      /^Threads:\s+2$/mu,
+      "the process has exited when the stop is complete",
+    );
     await untilGone(pid);
     assert.deepEqual(eventsOf(controller, "killed"), []);
   });
 
-  test("a controller that was suspended restarts what died meanwhile as soon as it continues", async () => {
+  test("a suspended controller restarts workers that exited meanwhile as soon as it continues", async () => {
     await using controller = await ControllerUnderTest.start({
       workers: shellPool("web", `echo up; ${STAY}`, { replicas: 2 }),
     });
@@ -322,13 +326,13 @@ live()
     const pid = await controller.pidOf("web-1");
     process.kill(controller.pid, "SIGSTOP");
     process.kill(pid, "SIGKILL");
-    await eventually(() => (isAlive(pid) ? undefined : true), "the worker is dead");
+    await eventually(() => (isAlive(pid) ? undefined : true), "the worker has exited");
     process.kill(controller.pid, "SIGCONT");
     await said(controller, "web-1", "up", 2);
     assert.equal((await controller.worker("web-0")).incarnation, 1);
   });
 
-  test("every process of a worker's background pipelines ends with it, also in groups of job control", async () => {
+  test("all processes of a worker's background pipelines are stopped with it, also with job control", async () => {
     const script = "sleep 100000 | tail & sleep 100000 | tail >&2 & echo up; wait";
     await using controller = await ControllerUnderTest.start({
       workers: [
@@ -351,7 +355,7 @@ live()
 });
 
 describe("parent and terminal", () => {
-  test("the controller outlives its parent, and ends gracefully if it asked for a parent death signal", {
+  test("the controller outlives its parent, or shuts down gracefully if it has a parent-death signal", {
     skip: spawnSync("setpriv", ["--pdeathsig", "keep", "true"]).status !== 0,
   }, async () => {
     const start = (flags: readonly string[]) =>
@@ -368,7 +372,7 @@ describe("parent and terminal", () => {
       const own = ownPid(controller);
       try {
         controller.child.kill("SIGKILL");
-        if (isEnded) await eventually(() => (isAlive(own) ? undefined : true), "the controller has ended");
+        if (isEnded) await eventually(() => (isAlive(own) ? undefined : true), "the controller has exited");
         else {
           assert.ok(await isUp(controller));
           process.kill(own, "SIGTERM");
@@ -377,13 +381,13 @@ describe("parent and terminal", () => {
         assert.equal(saidBy(controller, "web-0", "goodbye").length, 1);
         assert.match(controller.stderr.at(-1) ?? "", /exit code 0/u);
       } finally {
-        // Its wrapper has exited, so nothing else kills it if the test fails.
+        // The wrapper has exited, so nothing else kills the controller if the test fails.
         if (isAlive(own)) process.kill(own, "SIGKILL");
       }
     }
   });
 
-  test("a worker has a session without a terminal and an empty stdin, also where the controller has a terminal", async () => {
+  test("workers have a session without a terminal and an empty stdin, even if the controller has a terminal", async () => {
     const terminal = `
 import os, pty, sys
 pid, master = pty.fork()
@@ -414,13 +418,13 @@ sys.exit(os.waitstatus_to_exitcode(status) % 256)
   });
 });
 
-describe("what a worker starts with", () => {
-  test("arguments, environment, directory and umask arrive unchanged", async () => {
+describe("environment of workers", () => {
+  test("arguments, environment, working directory and umask are passed unchanged", async () => {
     const script = `
 import json, os, sys
 names = ["X_EMPTY", "X_LINES", "X_EQUALS", "x.dotted-name", "BASH_FUNC_f%%"]
 mask = os.umask(0)
-print(json.dumps({"msg": "told", "argv": sys.argv[1:], "cwd": os.getcwd(), "umask": mask,
+print(json.dumps({"msg": "started", "argv": sys.argv[1:], "cwd": os.getcwd(), "umask": mask,
   "env": [os.environ.get(name) for name in names]}), flush=True)
 while True: __import__("time").sleep(1000)
 `;
@@ -437,13 +441,13 @@ while True: __import__("time").sleep(1000)
       env: { X_EMPTY: "", X_LINES: "a\nb", X_EQUALS: "a=b=c" },
       workers: poolOf({ name: "web", exec: "python3", args: ["-c", script, ...argv] }),
     });
-    const told = await said(controller, "web-0", "told");
-    assert.deepEqual(told["argv"], argv);
-    assert.deepEqual(told["env"], Object.values(env));
-    assert.deepEqual([told["cwd"], told["umask"]], ["/", 0o027]);
+    const record = await said(controller, "web-0", "started");
+    assert.deepEqual(record["argv"], argv);
+    assert.deepEqual(record["env"], Object.values(env));
+    assert.deepEqual([record["cwd"], record["umask"]], ["/", 0o027]);
   });
 
-  test("a controller whose stdin and stdout are closed runs, and its workers have all three descriptors", async () => {
+  test("a controller with closed stdin and stdout runs, and its workers have all three descriptors", async () => {
     await using controller = await ControllerUnderTest.start({
       wrapper: ["sh", "-c", `exec "$@" <&- >&-`, "sh"],
       workers: shellPool("web", `echo up >&2; ${STAY}`),
@@ -459,14 +463,16 @@ while True: __import__("time").sleep(1000)
 describe("/proc", () => {
   const workers = shellPool("web", STAY);
 
-  test("without a /proc nothing starts, and the error says what to do", { skip: NAMESPACE === undefined }, async () => {
+  test("without /proc the start fails, and the error says how to mount it", {
+    skip: NAMESPACE === undefined,
+  }, async () => {
     const hide = ["unshare", "--map-root-user", "--mount", "sh", "-c", `mount -t tmpfs none /proc && exec "$@"`, "sh"];
     const { ending, stderr } = await ControllerUnderTest.run({ wrapper: hide, workers });
     assert.equal(ending.code, 1, stderr.join("\n"));
     assert.match(stderr.join("\n"), /Cannot use \/proc: it is not mounted\n.*mount -t proc/u);
   });
 
-  test("PROC_UNUSABLE: with the /proc of another PID namespace nothing starts", {
+  test("with the /proc of another PID namespace the start fails with PROC_UNUSABLE", {
     skip: NAMESPACE === undefined,
   }, async () => {
     const wrapper = (NAMESPACE ?? []).filter((flag) => flag !== "--mount-proc");
@@ -476,8 +482,8 @@ describe("/proc", () => {
   });
 });
 
-/** Signal numbers that a worker printed, in order, without the SIGCONT of a stop. */
-function saidSignals(controller: ControllerUnderTest, worker: string): number[] {
+/** Signals that a worker has printed, in order, without the SIGCONT of a stop. */
+function receivedSignals(controller: ControllerUnderTest, worker: string): number[] {
   return controller.stdout
     .map((line) => JSON.parse(line) as Record<string, unknown>)
     .filter((record) => record["worker_id"] === worker)
@@ -486,7 +492,7 @@ function saidSignals(controller: ControllerUnderTest, worker: string): number[] 
     .filter((number) => number !== constants.signals.SIGCONT);
 }
 
-/** The list, once it is that long. */
+/** The list if it has at least `count` items. */
 function all<Item>(items: readonly Item[], count: number): readonly Item[] | undefined {
   return items.length >= count ? items : undefined;
 }

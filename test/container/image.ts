@@ -1,6 +1,6 @@
 /**
- * Before the tests of this folder: the image, built with the Dockerfile of docs/operation.md on a slim root. After them:
- * everything that podman made is removed, also what a test left that did not reach its end.
+ * Setup and teardown of this folder's tests. The setup builds the image with the Dockerfile of docs/operation.md on a slim
+ * root. The teardown removes everything that podman created, including what an aborted test left behind.
  */
 import { spawnSync } from "node:child_process";
 import { copyFileSync, existsSync, globSync, linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -13,10 +13,10 @@ const CONFIG = "supervisor:\n  workers:\n    - { name: web, exec: sleep, args: [
 export async function globalSetup(): Promise<void> {
   const reason = whyNoContainers() ?? (existsSync(ROOT) ? undefined : `${ROOT} is missing, see scripts/slimRoot.sh`);
   if (reason !== undefined) {
-    process.stderr.write(`\nSKIPPED, nothing is tested in containers: ${reason}\n\n`);
+    process.stderr.write(`\nSKIPPED, container tests: ${reason}\n\n`);
     return;
   }
-  // What a run that was killed has left.
+  // Remove what a killed run has left behind.
   await clean();
   const context = join(STORE, "context");
   mkdirSync(join(context, "dist"), { recursive: true });
@@ -41,7 +41,7 @@ export async function globalTeardown(): Promise<void> {
   await clean();
 }
 
-/** The Dockerfile that the page shows, with the slim image in place of one from a registry. */
+/** The Dockerfile of docs/operation.md, with the slim image instead of one from a registry. */
 function documentedDockerfile(): string {
   const page = readFileSync("docs/operation.md", "utf8");
   const text = /```dockerfile\n([\s\S]*?)```/u.exec(page)?.[1];
@@ -49,7 +49,7 @@ function documentedDockerfile(): string {
   return text.replace(/^FROM \S+$/mu, `FROM ${SLIM_IMAGE}`);
 }
 
-/** The same file twice without its space, if the file system allows. */
+/** Creates a hard link, or a copy if the file system does not support that. */
 function link(from: string, to: string): void {
   try {
     linkSync(from, to);

@@ -1,7 +1,7 @@
 /**
- * Containers of the product, run by podman and runc with what a strict platform allows: a read-only root file system, no
- * capability, no new privileges, a user without an entry in passwd, no network. Images and state are in a private
- * directory, which image.ts creates before the tests of this folder and removes after them.
+ * Containers of the product, run by podman and runc with the restrictions of a strict platform: a read-only root file
+ * system, no capabilities, no new privileges, a user without an entry in passwd, no network. Images and state are in a
+ * private directory, which image.ts creates before the tests of this folder and removes after them.
  */
 import assert from "node:assert/strict";
 import { type ChildProcessByStdio, spawn, spawnSync } from "node:child_process";
@@ -23,22 +23,22 @@ import { ADMIN } from "./pools.ts";
 export const STORE = resolve("node_modules/.tools/podman");
 export const IMAGE = "localhost/monoceros:test";
 export const SLIM_IMAGE = "localhost/monoceros-slim:test";
-/** Control groups of the containers; other checkouts on the same machine have their own. */
+/** Parent control group of the containers; unique to this checkout. */
 export const CGROUP_PARENT = `/monoceros-test-${createHash("sha256").update(STORE).digest("hex").slice(0, 8)}`;
-/** A user that no image knows. */
+/** A user without an entry in the image's passwd. */
 export const USER = 10_001;
 
-/** A container that does nothing for so long will not do it any more. */
+/** Time limit for a condition. */
 const PATIENCE_MS = 40_000;
-/** The highest limit of a container; podman gives itself no more processes. */
-const MOST = 32_768;
+/** Upper bound for limits of open files and processes, which podman applies to itself too. */
+const MAX_LIMIT = 32_768;
 
 const IS_ROOT = process.getuid?.() === 0;
 const STORAGE = ["root", "run", "tmp"].flatMap((part, index) => [
   ["--root", "--runroot", "--tmpdir"][index] ?? "",
   `${STORE}/${part}`,
 ]);
-// runc: crun refuses machines that mount control groups of both versions.
+// runc, because crun does not support machines that mount control groups of both versions.
 const PODMAN = [
   ...STORAGE,
   ...["--storage-driver", "overlay", "--cgroup-manager", "cgroupfs", "--events-backend", "file", "--runtime", "runc"],
@@ -50,7 +50,7 @@ export interface Outcome {
   readonly stderr: string;
 }
 
-/** Runs podman on the private storage to its end. */
+/** Runs podman on the private storage and waits for its exit. */
 export async function podman(...args: readonly string[]): Promise<Outcome> {
   return run("podman", [...PODMAN, ...args]);
 }
@@ -67,16 +67,16 @@ async function run(file: string, args: readonly string[]): Promise<Outcome> {
   return { code, ...text };
 }
 
-/** Why no container can run here; undefined if one can. */
+/** The reason why containers cannot run on this machine; undefined if they can. */
 export function whyNoContainers(): string | undefined {
   for (const tool of ["podman", "runc", "conmon"]) {
     if (spawnSync(tool, ["--version"]).error !== undefined) return `${tool} is missing, see scripts/containerTools.sh`;
   }
   const { status, stderr } = spawnSync("podman", [...PODMAN, "info"], { encoding: "utf8" });
-  return status === 0 ? undefined : `podman does not work here: ${stderr.trim()}`;
+  return status === 0 ? undefined : `podman does not work on this machine: ${stderr.trim()}`;
 }
 
-/** Why containers have no limits of memory, CPU and processes here. */
+/** The reason why containers cannot have memory, CPU and process limits on this machine. */
 function whyNoLimits(): string | undefined {
   const isVersion2 = existsSync("/sys/fs/cgroup/cgroup.controllers");
   if (!IS_ROOT && !isVersion2) return "only root can limit containers with control groups of version 1";
@@ -99,7 +99,7 @@ interface TestOptions {
   readonly needsLimits?: boolean;
 }
 
-/** A test that needs containers; if they cannot run, it is skipped and says so. */
+/** A test that needs containers. If they cannot run, it is skipped with the reason. */
 export function containerTest(name: string, act: (context: TestContext) => Promise<void>): void;
 export function containerTest(name: string, options: TestOptions, act: (context: TestContext) => Promise<void>): void;
 export function containerTest(
@@ -112,7 +112,7 @@ export function containerTest(
   const reason = options.needsLimits ? LIMITS_REASON : REASON;
   test(name, async (context) => {
     if (reason === undefined) return act(context);
-    process.stderr.write(`SKIPPED, not tested in a container: ${name}: ${reason}\n`);
+    process.stderr.write(`SKIPPED, container test: ${name}: ${reason}\n`);
     context.skip(reason);
   });
 }
@@ -122,13 +122,13 @@ export interface ContainerOptions {
   readonly config: string;
   /** Flags of `podman run`, such as limits. */
   readonly flags?: readonly string[];
-  /** False: there is no writable directory at all. */
+  /** If false, the container has no writable directory. */
   readonly isWritable?: boolean;
-  /** Executable files in place of those of the image, by path. */
+  /** Executable files that replace those of the image, by path. */
   readonly files?: Readonly<Record<string, string>>;
 }
 
-/** One container; its end, in whatever state, leaves no process and no control group. */
+/** One container. Disposing of it removes all of its processes and its control group. */
 export class Container implements AsyncDisposable {
   readonly name: string;
   readonly child: ChildProcessByStdio<null, Readable, Readable>;
@@ -141,11 +141,11 @@ export class Container implements AsyncDisposable {
 
   constructor(options: ContainerOptions) {
     this.#directory = mkdtempSync(join(tmpdir(), "m-"));
-    // mkdtemp makes it for this user alone, and the container has another.
+    // mkdtemp creates a private directory, but the container runs as another user.
     chmodSync(this.#directory, 0o755);
     this.name = `m-${this.#directory.slice(-6)}`;
     this.configure(options.config);
-    // As in a pod: a directory that every user may write (emptyDir), and one in memory.
+    // As in a pod: a directory that every user may write to (emptyDir), and one in memory.
     const shared = join(this.#directory, "run");
     mkdirSync(shared);
     chmodSync(shared, 0o777);
@@ -178,7 +178,7 @@ export class Container implements AsyncDisposable {
     }
   }
 
-  /** A container whose controller has reported that it is ready. */
+  /** Starts a container and waits until its controller is ready. */
   static async ready(options: ContainerOptions): Promise<Container> {
     const container = new Container(options);
     try {
@@ -190,7 +190,7 @@ export class Container implements AsyncDisposable {
     }
   }
 
-  /** Runs a container that is expected to end by itself, and returns its exit code and output. */
+  /** Runs a container that is expected to exit by itself, and returns its exit code and output. */
   static async run(options: ContainerOptions): Promise<{ code: number | null; text: string }> {
     await using container = new Container(options);
     return { code: await container.ended(), text: container.text };
@@ -200,22 +200,22 @@ export class Container implements AsyncDisposable {
     return this.lines.join("\n");
   }
 
-  /** Replaces the configuration file; no process is notified. */
+  /** Replaces the configuration file. The controller is not notified. */
   configure(config: string): void {
     this.#write("config.yaml", config);
   }
 
-  /** Waits for a line that has all of these texts. */
+  /** Waits for a line that contains all of these texts. */
   async logged(...texts: readonly string[]): Promise<string> {
     const find = () => this.lines.find((line) => texts.every((text) => line.includes(text)));
     const what = texts.join(" and ");
     await this.until(() => find() !== undefined || this.child.exitCode !== null, what);
     const found = find();
-    assert.ok(found !== undefined, `the container ended with ${this.child.exitCode} before ${what}: ${this.text}`);
+    assert.ok(found !== undefined, `the container exited with ${this.child.exitCode} before ${what}: ${this.text}`);
     return found;
   }
 
-  /** Waits for what a line or the end of the container can make true. */
+  /** Waits for a condition, which is checked after each line and at the container's exit. */
   async until(condition: () => boolean, what: string): Promise<void> {
     const deadline = AbortSignal.timeout(PATIENCE_MS);
     const wake = () => this.#wake();
@@ -229,7 +229,7 @@ export class Container implements AsyncDisposable {
     deadline.removeEventListener("abort", wake);
   }
 
-  /** PID 1 of the container as this machine sees it. */
+  /** The host's pid of the container's PID 1. */
   async pid(): Promise<number> {
     this.#pid ??= await eventually(async () => {
       const { stdout } = await podman("inspect", "-f", "{{.State.Pid}}", this.name);
@@ -238,7 +238,7 @@ export class Container implements AsyncDisposable {
     return this.#pid;
   }
 
-  /** The first process of the container for which `matches` is true, as this machine sees it, once there is one. */
+  /** Waits for a process of the container that matches, and returns its pid on the host. */
   async process(matches: (status: string) => boolean, what: string): Promise<number> {
     const root = await this.pid();
     return eventually(() => listDescendants(root).find((pid) => matches(readProc(pid, "status"))), what);
@@ -249,7 +249,7 @@ export class Container implements AsyncDisposable {
     return podman("exec", this.name, ...command);
   }
 
-  /** The same, and it must succeed. */
+  /** Runs a command in the container and asserts exit code 0. */
   async execOk(...command: readonly string[]): Promise<string> {
     const { code, stdout, stderr } = await this.exec(...command);
     assert.equal(code, 0, `${command.join(" ")}: ${stdout}${stderr}`);
@@ -269,7 +269,7 @@ export class Container implements AsyncDisposable {
   /** Waits until the status satisfies a condition. */
   async statusWhere(matches: (status: Status) => boolean, what: string): Promise<Status> {
     const found = async () => {
-      assert.equal(this.child.exitCode, null, `the container ended before ${what}: ${this.text}`);
+      assert.equal(this.child.exitCode, null, `the container exited before ${what}: ${this.text}`);
       const status = await this.status();
       return matches(status) ? status : undefined;
     };
@@ -285,7 +285,7 @@ export class Container implements AsyncDisposable {
     );
   }
 
-  /** A request in the network of the container: GET, or POST if there is something to send. */
+  /** Sends a request in the container's network: GET, or POST if `sent` is given. */
   async ask(port: number, path: string, sent?: unknown): Promise<{ status: number; body: string }> {
     const more = { headers: { "content-type": "application/json" }, method: "POST", body: JSON.stringify(sent) };
     const request = `${JSON.stringify(`http://127.0.0.1:${port}${path}`)}, ${JSON.stringify(sent === undefined ? {} : more)}`;
@@ -296,7 +296,7 @@ export class Container implements AsyncDisposable {
     return JSON.parse(stdout) as { status: number; body: string };
   }
 
-  /** Load in the network of the container while `act` runs, or until its number of requests has been sent. */
+  /** Runs a load in the container's network while `act` runs, or until `maxRequests` have been sent. */
   async underLoad(options: LoadOptions, act: () => Promise<void> = async () => {}): Promise<LoadReport> {
     const [file, args] = await this.#inNetwork("test/support/load.ts", JSON.stringify(options));
     const child = spawn(file, args, { stdio: ["ignore", "pipe", "inherit"] });
@@ -314,7 +314,7 @@ export class Container implements AsyncDisposable {
     return JSON.parse(text) as LoadReport;
   }
 
-  /** A file of the container's control group in `controller`: its name in version 1, and in version 2. */
+  /** The path of a file of the container's control group, given its names in versions 1 and 2. */
   async cgroupFile(controller: string, names: readonly [v1: string, v2: string]): Promise<string> {
     const lines = readFileSync(`/proc/${await this.pid()}/cgroup`, "utf8").split("\n");
     const group = (found: (controllers: string) => boolean) =>
@@ -331,9 +331,9 @@ export class Container implements AsyncDisposable {
     assert.equal(code, 0, stderr);
   }
 
-  /** The exit code of the container, once it has ended. */
+  /** Waits for the container's exit and returns its exit code. */
   async ended(): Promise<number | null> {
-    await this.until(() => this.child.exitCode !== null, "the container ends");
+    await this.until(() => this.child.exitCode !== null, "the container exits");
     return this.#ended;
   }
 
@@ -341,7 +341,7 @@ export class Container implements AsyncDisposable {
     const pids = this.#pid === undefined ? [] : [this.#pid, ...listDescendants(this.#pid)];
     await podman("rm", "--force", "--ignore", "--time", "0", this.name);
     await this.#ended;
-    // What another user of a namespace has written can only be removed there.
+    // Files written by another user of a user namespace can be removed only in that namespace.
     if (!IS_ROOT) await podman("unshare", "rm", "-rf", join(this.#directory, "run"));
     rmSync(this.#directory, { recursive: true, force: true });
     assert.deepEqual(pids.filter(isAlive), [], "processes outlive their container");
@@ -367,10 +367,10 @@ export class Container implements AsyncDisposable {
   }
 }
 
-/** Podman asks for more open files and processes than this user may have. */
+/** The flag for this user's own limit, because podman's default may exceed it. */
 function ownLimit(name: string, title: string): string[] {
   const limits = readFileSync("/proc/self/limits", "utf8");
   const hard = new RegExp(`^${title}\\s+\\S+\\s+(\\d+)`, "mu").exec(limits)?.[1];
-  const limit = Math.min(Number(hard ?? MOST), MOST);
+  const limit = Math.min(Number(hard ?? MAX_LIMIT), MAX_LIMIT);
   return ["--ulimit", `${name}=${limit}:${limit}`];
 }

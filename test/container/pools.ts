@@ -6,7 +6,7 @@ export const ADMIN = 9000;
 
 type Keys = Readonly<Record<string, unknown>>;
 
-/** A configuration with these pools; `supervisor` are further lines of that block. */
+/** A configuration with these pools. `supervisor` contains further lines of that block. */
 export function configOf(pools: readonly string[], supervisor = ""): string {
   return `admin: { port: ${ADMIN}, address: 127.0.0.1 }\nsupervisor:\n${supervisor}\n  workers:\n${pools.join("\n")}\n`;
 }
@@ -23,7 +23,7 @@ export function proxiedPool(replicas: number, more: Keys = {}): string {
   });
 }
 
-/** A pool whose workers do nothing; ready at once. */
+/** A pool of sleeping workers that are ready at once. */
 export function idlePool(name: string, more: Keys = {}): string {
   return poolOf({ name, exec: "sleep", args: ["infinity"], rolling: { min_ready: "0s" }, ...more });
 }

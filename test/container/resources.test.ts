@@ -1,4 +1,4 @@
-/** The limits of a container: what the controller makes of them, and what happens when they are reached. */
+/** The limits of a container: how the controller uses them, and what happens when they are reached. */
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
@@ -17,7 +17,7 @@ for (const [cpus, expected] of [
   [2, 2],
 ] as const) {
   if (cpus > MACHINE) continue;
-  containerTest(`replicas: auto are ${expected} with a limit of ${cpus} CPUs`, LIMITED, async () => {
+  containerTest(`replicas: auto is ${expected} with a limit of ${cpus} CPUs`, LIMITED, async () => {
     await using container = await Container.ready({
       config: configOf([idlePool("web", { replicas: "auto" })]),
       flags: ["--cpus", String(cpus)],
@@ -27,7 +27,7 @@ for (const [cpus, expected] of [
 }
 
 containerTest(
-  "replicas: auto and the memory warning follow a limit that changed, at a reload",
+  "a reload applies changed CPU and memory limits to replicas: auto and the memory warning",
   { ...LIMITED },
   async () => {
     const config = configOf([idlePool("web", { replicas: "auto", limits: { memory: "200MiB" } })]);
@@ -44,18 +44,22 @@ containerTest(
   },
 );
 
-containerTest("limits above the memory of the container are a warning with both sizes", LIMITED, async () => {
-  await using container = await Container.ready({
-    config: configOf([idlePool("web", { replicas: 4, limits: { memory: "100MiB" } })]),
-    flags: ["--memory", "256m", "--memory-swap", "256m"],
-  });
-  await container.logged("more than the 256 MiB of this control group");
-});
+containerTest(
+  "memory limits of workers above the container's memory cause a warning with the container's limit",
+  LIMITED,
+  async () => {
+    await using container = await Container.ready({
+      config: configOf([idlePool("web", { replicas: 4, limits: { memory: "100MiB" } })]),
+      flags: ["--memory", "256m", "--memory-swap", "256m"],
+    });
+    await container.logged("more than the 256 MiB of this control group");
+  },
+);
 
 /** The memory of a container whose tests fill it. */
 const FILLED = ["--memory", "256m", "--memory-swap", "256m"];
 
-containerTest("the kernel kills a worker that is large, and nothing else", LIMITED, async () => {
+containerTest("when memory runs out the kernel kills only a large worker", LIMITED, async () => {
   await using container = await Container.ready({ config: configOf([proxiedPool(3)]), flags: FILLED });
   const before = await container.status();
   await fill(container, 9090, 100, 3);
@@ -64,7 +68,7 @@ containerTest("the kernel kills a worker that is large, and nothing else", LIMIT
   assert.equal((await container.ask(LISTENER, "/")).status, 200);
 });
 
-containerTest("an OOM kill is reported as one, with the limit", { ...LIMITED }, async () => {
+containerTest("an OOM kill is reported as such with the memory limit and counted", { ...LIMITED }, async () => {
   await using container = await Container.ready({ config: configOf([proxiedPool(3)]), flags: FILLED });
   await fill(container, 9090, 100, 3);
   const line = await container.logged('"event":"exited"', '"worker_id":"web-0"');
@@ -73,7 +77,7 @@ containerTest("an OOM kill is reported as one, with the limit", { ...LIMITED }, 
 });
 
 containerTest(
-  "small workers that fill the memory together are killed before the controller and Envoy",
+  "when many small workers use up the memory the kernel kills workers, not the controller or Envoy",
   { ...LIMITED },
   async () => {
     await using container = await Container.ready({ config: configOf([proxiedPool(12)]), flags: FILLED });
@@ -84,47 +88,48 @@ containerTest(
   },
 );
 
-containerTest(
-  "workers are always more likely OOM victims than the controller and Envoy",
-  async (context: TestContext) => {
-    for (const own of [0, 995]) {
-      await context.test(`controller at ${own}`, async () => {
-        await using container = await Container.ready({
-          config: configOf([proxiedPool(1)]),
-          flags: ["--oom-score-adj", String(own)],
-        });
-        const adj = async (pid: number | null) => Number(await container.execOk("cat", `/proc/${pid}/oom_score_adj`));
-        assert.equal(await adj(1), own);
-        assert.equal(await adj(proxyPid(await container.status())), own);
-        assert.equal(await adj((await container.worker("web-0")).pid), Math.min(1000, own + 500));
+containerTest("workers have a higher oom_score_adj than the controller and Envoy", async (context: TestContext) => {
+  for (const own of [0, 995]) {
+    await context.test(`controller with oom_score_adj ${own}`, async () => {
+      await using container = await Container.ready({
+        config: configOf([proxiedPool(1)]),
+        flags: ["--oom-score-adj", String(own)],
       });
-    }
+      const adj = async (pid: number | null) => Number(await container.execOk("cat", `/proc/${pid}/oom_score_adj`));
+      assert.equal(await adj(1), own);
+      assert.equal(await adj(proxyPid(await container.status())), own);
+      assert.equal(await adj((await container.worker("web-0")).pid), Math.min(1000, own + 500));
+    });
+  }
+});
+
+containerTest(
+  "a pool that cannot start a worker because of the pids limit recovers when processes exit",
+  LIMITED,
+  async () => {
+    const forks = { exec: "perl", args: ["/opt/worker.pl"], env: { PORT: "9300" } };
+    await using container = await Container.ready({
+      config: configOf([
+        proxiedPool(2),
+        poolOf({ name: "forks", ...forks, probes: { readiness: { tcp: { port: 9300 } } } }),
+      ]),
+      flags: ["--pids-limit", "70"],
+    });
+    assert.ok(Number((await container.ask(9300, "/fill")).body) > 5);
+    // The new worker's process cannot be started.
+    assert.equal((await container.ask(ADMIN, "/v1/pools/web/scale", { replicas: 3 })).status, 202);
+    await container.logged('"event":"backing_off"', '"worker_id":"web-2"');
+    assert.equal((await container.ask(ADMIN, "/health/live")).status, 200);
+    assert.equal((await container.ask(LISTENER, "/")).status, 200);
+    await container.ask(9300, "/clear");
+    const { pools } = await container.allReady();
+    assert.equal(pools.find(({ name }) => name === "web")?.workers.length, 3);
   },
 );
 
-containerTest("a pids limit reached at run time degrades and recovers", LIMITED, async () => {
-  const forks = { exec: "perl", args: ["/opt/worker.pl"], env: { PORT: "9300" } };
-  await using container = await Container.ready({
-    config: configOf([
-      proxiedPool(2),
-      poolOf({ name: "forks", ...forks, probes: { readiness: { tcp: { port: 9300 } } } }),
-    ]),
-    flags: ["--pids-limit", "70"],
-  });
-  assert.ok(Number((await container.ask(9300, "/fill")).body) > 5);
-  // No process can be started for the new worker.
-  assert.equal((await container.ask(ADMIN, "/v1/pools/web/scale", { replicas: 3 })).status, 202);
-  await container.logged('"event":"backing_off"', '"worker_id":"web-2"');
-  assert.equal((await container.ask(ADMIN, "/health/live")).status, 200);
-  assert.equal((await container.ask(LISTENER, "/")).status, 200);
-  await container.ask(9300, "/clear");
-  const { pools } = await container.allReady();
-  assert.equal(pools.find(({ name }) => name === "web")?.workers.length, 3);
-});
-
 for (const pids of [8, 16, 24]) {
   containerTest(
-    `a pids limit of ${pids} at the start is an error that names it, or backoff`,
+    `a start with a pids limit of ${pids} fails with an error that names the limit, or backs off`,
     { ...LIMITED },
     async () => {
       await using container = new Container({
@@ -141,7 +146,7 @@ for (const pids of [8, 16, 24]) {
   );
 }
 
-/** Has the workers at a port allocate memory, as long as it takes for one to be killed. */
+/** Makes the workers at a port allocate memory, which eventually gets one killed. */
 async function fill(container: Container, port: number, mib: number, times: number): Promise<void> {
   await container.underLoad({
     target: { port },

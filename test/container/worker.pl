@@ -1,6 +1,6 @@
-# A small HTTP server for containers: Perl is in every Debian image, and its workers have a few MiB each.
-# GET /alloc?mb=N keeps N MiB more; /orphans?n=N leaves N children behind that exit with code 0 or 3; /fill forks until the
-# kernel refuses and answers with the number of children, /clear ends them; anything else greets.
+# A small HTTP server for containers, in Perl because every Debian image has it and a process needs only a few MiB.
+# GET /alloc?mb=N allocates N MiB. /orphans?n=N leaves N children behind that exit with code 0 or 3. /fill forks until the
+# kernel refuses and answers with the number of children, and /clear kills them. Any other path answers "hello".
 use strict;
 use warnings;
 use IO::Socket::INET;
@@ -30,7 +30,7 @@ sub act {
         return "kept\n";
     }
     if ($path =~ m{^/orphans\?n=(\d+)}) {
-        # The child leaves its children behind, so PID 1 adopts them.
+        # The child exits before its children, so PID 1 adopts them.
         my $child = fork() // return "cannot fork: $!\n";
         if ($child == 0) {
             for my $n (1 .. $1) { POSIX::_exit($n % 2 ? 3 : 0) if (fork() // 1) == 0 }

@@ -1,4 +1,4 @@
-/** What happens to the control group of a running controller: more CPUs, less memory, kills by the kernel. With real groups. */
+/** Changes of a running controller's control group: more CPUs, less memory, OOM kills. Uses real control groups. */
 import assert from "node:assert/strict";
 import { mkdirSync, rmdirSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
@@ -7,7 +7,7 @@ import { type TestContext, test } from "node:test";
 import { ControllerUnderTest, eventually, poolOf } from "../support/controller.ts";
 import { happened, logged } from "../support/watch.ts";
 
-/** A group of version 1 with these files; undefined, and the test is skipped, where none can be made. */
+/** Creates a group of version 1 with these files. Skips the test and returns undefined if that is not possible. */
 function makeGroup(context: TestContext, kind: string, files: Readonly<Record<string, number>>): string | undefined {
   const path = join("/sys/fs/cgroup", kind, `monoceros-test-${process.pid}`);
   try {
@@ -25,7 +25,7 @@ function makeGroup(context: TestContext, kind: string, files: Readonly<Record<st
     for (const [name, value] of Object.entries(files)) writeFileSync(join(path, name), String(value));
     return path;
   } catch {
-    context.skip(`NOT TESTED: no control group of version 1 for ${kind} can be made here`);
+    context.skip(`NOT TESTED: cannot create a control group of version 1 for ${kind}`);
     return undefined;
   }
 }
@@ -36,7 +36,7 @@ function within(group: string): readonly string[] {
 
 const SLEEPER = { name: "web", exec: "/bin/sleep", args: ["1000"] };
 
-test("replicas: auto follows an in-place resize of the control group, at a reload at once and otherwise within seconds", async (context) => {
+test("replicas: auto adapts to a resized control group, at once with a reload and otherwise within seconds", async (context) => {
   if (cpus().length < 2) {
     context.skip("NOT TESTED: this machine has one CPU");
     return;
@@ -56,14 +56,14 @@ test("replicas: auto follows an in-place resize of the control group, at a reloa
   await eventually(async () => ((await replicas()) === 2 ? true : undefined), "two replicas after a reload");
   writeFileSync(join(group, "cpu.cfs_quota_us"), "100000");
   await eventually(async () => ((await replicas()) === 1 ? true : undefined), "one replica without a reload");
-  const asked = await happened(controller, "operation_started", ({ what }) => what === "scale");
-  assert.match(asked.message, /replicas: auto, the controller has 1 CPUs? now, 2 before/u);
+  const started = await happened(controller, "operation_started", ({ what }) => what === "scale");
+  assert.match(started.message, /replicas: auto, the controller has 1 CPUs? now, 2 before/u);
 });
 
-test("a worker that the kernel kills because memory ran out is reported as such, with the limit and a metric", async (context) => {
+test("an OOM kill of a worker is reported with the memory limit and counted in a metric", async (context) => {
   const group = makeGroup(context, "memory", { "memory.limit_in_bytes": 300 << 20 });
   if (group === undefined) return;
-  // It is by far the largest process, so it is the one that the kernel chooses.
+  // The worker is by far the largest process, so the kernel chooses it.
   const script = "import time; time.sleep(0.2); x = bytearray(600 << 20); time.sleep(1000)";
   await using controller = await ControllerUnderTest.start({
     workers: poolOf({ ...SLEEPER, exec: "python3", args: ["-c", script], oom_score_adj: 1000 }),
@@ -76,7 +76,7 @@ test("a worker that the kernel kills because memory ran out is reported as such,
   process.kill(await eventually(() => controller.pidOf("web-0").catch(() => undefined), "the next worker"), "SIGKILL");
 });
 
-test("a memory limit that shrinks below what workers need is a warning, at a reload too", async (context) => {
+test("a memory limit that shrinks below the workers' needs causes a warning, also at a reload", async (context) => {
   const group = makeGroup(context, "memory", { "memory.limit_in_bytes": 1 << 30 });
   if (group === undefined) return;
   await using controller = await ControllerUnderTest.start({

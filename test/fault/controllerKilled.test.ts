@@ -1,4 +1,4 @@
-/** SIGKILL of the controller, in each phase: nothing of it stays behind, and the next one starts as if nothing had been. */
+/** SIGKILL of the controller in each phase: all of its processes exit, and the next controller starts normally. */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
@@ -29,16 +29,16 @@ import {
   shellPool,
 } from "../support/watch.ts";
 
-/** The promise is 2 s; the rest is for a machine that is busy with other tests. */
-const GONE_WITHIN_MS = 3000;
+/** The documented limit is 2 s. The rest is for a machine that is busy with other tests. */
+const EXIT_LIMIT_MS = 3000;
 const STUBBORN = `trap "" TERM; /bin/sleep 1000 & echo up; /bin/sleep 1000; exec /bin/sleep 1000`;
 
-/** Kills the controller and waits until every process that descends from it is gone. */
-async function killAndExpectNothing(controller: ControllerUnderTest, atLeast: number): Promise<void> {
+/** Kills the controller and waits until all of its descendants have exited. */
+async function killAndAwaitExits(controller: ControllerUnderTest, atLeast: number): Promise<void> {
   const family = listDescendants(controller.pid).filter(isAlive);
   assert.ok(family.length >= atLeast, `${family.length} descendants`);
   try {
-    const deadline = performance.now() + GONE_WITHIN_MS;
+    const deadline = performance.now() + EXIT_LIMIT_MS;
     process.kill(controller.pid, "SIGKILL");
     for (const pid of family) await untilGone(pid, deadline - performance.now());
   } finally {
@@ -46,7 +46,7 @@ async function killAndExpectNothing(controller: ControllerUnderTest, atLeast: nu
   }
 }
 
-/** A worker with a family: one grandchild stays in the group, one leaves the session, none obeys SIGTERM. */
+/** Two pools whose workers have children. One child stays in the group, one leaves the session, and all ignore SIGTERM. */
 function familyPool(name: string, more: Readonly<Record<string, unknown>> = {}): string {
   const setsid = ["--grandchildren", 1, "--grandchild-setsid", "--grandchild-ignores-term", "--ignore-signals"];
   return [
@@ -61,21 +61,21 @@ async function settled(controller: ControllerUnderTest, name: string): Promise<v
   await said(controller, `${name}-group-0`, "up");
 }
 
-test("when the controller is killed its workers, their children and what left their sessions are gone [P2]", async () => {
+test("after SIGKILL of the controller its workers and their children exit, also those that left the session [P2]", async () => {
   await using controller = await ControllerUnderTest.start({ workers: familyPool("web") });
   await settled(controller, "web");
-  // Two workers, a grandchild that left, two sleeps of the shell, the guardian.
-  await killAndExpectNothing(controller, 6);
+  // Two workers, a grandchild that left the session, two sleeps of the shell, the guardian.
+  await killAndAwaitExits(controller, 6);
 });
 
-test("after a kill the port and the control socket are free for the next controller, which finds no leftovers [P2 P3]", async () => {
+test("after SIGKILL of the controller the next one can use its ports and control socket and finds no leftovers [P2 P3]", async () => {
   const port = await freePort();
   const adminPort = await freePort();
   await using first = await ControllerUnderTest.start({ workers: portPool(port), port: adminPort });
   await said(first, "web-0", "ready");
-  await killAndExpectNothing(first, 2);
+  await killAndAwaitExits(first, 2);
   assert.equal(await accepts(port), false);
-  assert.equal(existsSync(first.socket), true, "nobody was there to remove it");
+  assert.equal(existsSync(first.socket), true, "the killed controller could not remove it");
 
   await using second = await ControllerUnderTest.start({
     workers: portPool(port),
@@ -105,14 +105,14 @@ function accepts(port: number): Promise<boolean> {
   });
 }
 
-/** A PATH with what processbin's grandchildren need; above all without setpriv. */
+/** A PATH that contains only what processbin's grandchildren need, and in particular not setpriv. */
 const barePath = mkdtempSync(join(tmpdir(), "monoceros-path-"));
 for (const name of ["sh", "sleep"]) symlinkSync(`/bin/${name}`, join(barePath, name));
 after(() => rmSync(barePath, { recursive: true }));
 
 /**
- * Where BusyBox stands in for the shell and its tools, as on the smallest images: in a mount namespace of its own.
- * undefined where there is none, or where this user may not do that.
+ * A command prefix that replaces the shell and its tools by BusyBox, as in the smallest images, in a mount namespace of its
+ * own. undefined if BusyBox is missing or this user may not create the namespace.
  */
 const SMALL_IMAGE: readonly string[] | undefined = (() => {
   const tool = resolve("node_modules/.tools/busybox");
@@ -129,13 +129,13 @@ const SMALL_IMAGE: readonly string[] | undefined = (() => {
 interface Moment extends StartOptions {
   readonly name: string;
   readonly skip?: boolean;
-  /** Brings the controller to the moment of its death. */
+  /** Brings the controller to the moment at which it is killed. */
   readonly reach: (controller: ControllerUnderTest) => Promise<void>;
 }
 
 const MOMENTS: readonly Moment[] = [
   {
-    name: "while workers wait for their turn to start",
+    name: "while workers are queued to start",
     workers: [familyPool("web"), shellPool("late", STUBBORN, { replicas: 3, startup_wait_time: "1h" })].join("\n"),
     reach: async (controller) => {
       await settled(controller, "web");
@@ -155,7 +155,7 @@ const MOMENTS: readonly Moment[] = [
     },
   },
   {
-    name: "while it stops workers that resist",
+    name: "while it stops workers that ignore the stop signal",
     workers: familyPool("web", { signal_timeout: "1m" }),
     reach: async (controller) => {
       await settled(controller, "web");
@@ -164,7 +164,7 @@ const MOMENTS: readonly Moment[] = [
     },
   },
   {
-    name: "while a crashed worker's survivors are cleared away",
+    name: "while it stops the survivors of a crashed worker",
     workers: [familyPool("web", { signal_timeout: "1m" })].join("\n"),
     reach: async (controller) => {
       await settled(controller, "web");
@@ -179,7 +179,7 @@ const MOMENTS: readonly Moment[] = [
     reach: (controller) => settled(controller, "web"),
   },
   {
-    name: "where sh and all its tools are BusyBox",
+    name: "with BusyBox as sh and all its tools",
     workers: familyPool("web"),
     ...(SMALL_IMAGE === undefined ? { skip: true } : { wrapper: SMALL_IMAGE }),
     reach: (controller) => settled(controller, "web"),
@@ -195,14 +195,14 @@ const MOMENTS: readonly Moment[] = [
 ];
 
 for (const { name, reach, skip = false, ...options } of MOMENTS) {
-  test(`nothing outlives a controller that is killed ${name} [P2]`, { skip }, async () => {
+  test(`no process outlives a controller that is killed ${name} [P2]`, { skip }, async () => {
     await using controller = await ControllerUnderTest.start(options);
     await reach(controller);
-    await killAndExpectNothing(controller, 3);
+    await killAndAwaitExits(controller, 3);
   });
 }
 
-test("a guardian that is killed is replaced, and the new one knows every worker [P2]", async () => {
+test("a killed guardian is replaced, and the new one knows all workers [P2]", async () => {
   await using controller = await ControllerUnderTest.start({ workers: familyPool("web") });
   await settled(controller, "web");
   const first = guardianOf(controller.pid);
@@ -213,10 +213,10 @@ test("a guardian that is killed is replaced, and the new one knows every worker 
     return now !== undefined && now !== first && isAlive(now) ? now : undefined;
   }, "another guardian");
   assert.equal((await controller.status()).healthy, true);
-  await killAndExpectNothing(controller, 6);
+  await killAndAwaitExits(controller, 6);
 });
 
-test("workers that outlive controller and guardian are named with pid and command by the next controller [P3]", async (context) => {
+test("the next controller names workers that outlived controller and guardian, with pid and command [P3]", async (context) => {
   await using first = await ControllerUnderTest.start({
     workers: shellPool("web", "echo up; exec sleep 1234", { replicas: 2 }),
   });
@@ -243,5 +243,5 @@ test("workers that outlive controller and guardian are named with pid and comman
     assert.match(said, /\(sleep 1234\)/u);
     assert.match(said, new RegExp(`worker "web-${slot}" of controller ${first.pid}`, "u"));
   }
-  assert.deepEqual(left.filter(isAlive), left, "they are named, not touched");
+  assert.deepEqual(left.filter(isAlive), left, "the leftovers still run");
 });

@@ -1,4 +1,4 @@
-/** Many restarts in a row leave nothing behind in the controller: no descriptor, no process, no series. */
+/** Many restarts leak no descriptors, processes or series. */
 import assert from "node:assert/strict";
 import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -13,13 +13,13 @@ interface Footprint {
   readonly series: number;
 }
 
-/** What the controller holds while worker incarnation `nth` rests. */
+/** Resources of the controller while incarnation `nth` of the worker sleeps. */
 async function footprintAt(controller: ControllerUnderTest, nth: number): Promise<Footprint> {
-  await said(controller, "web-0", `rests ${nth}`);
+  await said(controller, "web-0", `sleeps ${nth}`);
   const worker = await eventually(async () => {
     const now = await controller.worker("web-0");
     return now.phase === "ready" && now.incarnation === nth ? now : undefined;
-  }, "the worker rests");
+  }, "the worker sleeps");
   assert.equal(worker.restarts, nth - 1);
   const samples: Footprint[] = [];
   while (samples.length < 10) {
@@ -27,7 +27,7 @@ async function footprintAt(controller: ControllerUnderTest, nth: number): Promis
     const fds = readdirSync(`/proc/${controller.pid}/fd`).length;
     samples.push({ fds, processes: listDescendants(controller.pid).length, series });
   }
-  // A sample may hold the connection it came through or an exit that is not reaped yet; the smallest does not.
+  // A sample may include its own connection or a process that is not reaped yet, but the minimum does not.
   const least = (of: (sample: Footprint) => number) => Math.min(...samples.map(of));
   return {
     fds: least(({ fds }) => fds),
@@ -38,22 +38,22 @@ async function footprintAt(controller: ControllerUnderTest, nth: number): Promis
 
 for (const { name, dying } of [
   { name: "exit", dying: "exit 1" },
-  { name: "leave a grandchild outside of their session", dying: "setsid sleep 1000 & exit 1" },
+  { name: "exit and leave a grandchild outside their session", dying: "setsid sleep 1000 & exit 1" },
 ]) {
-  test(`after 200 restarts of workers that ${name} the controller holds what it held after 20 [P4 M3]`, async (context: TestContext) => {
+  test(`the controller has as many descriptors, processes and series after 200 workers that ${name} as after 20 [P4 M3]`, async (context: TestContext) => {
     const directory = mkdtempSync(join(tmpdir(), "monoceros-leaks-"));
     context.after(() => rmSync(directory, { recursive: true }));
     await using controller = await ControllerUnderTest.start({
       workers: shellPool(
         "web",
-        `case "$MONOCEROS_INCARNATION" in 20|200) echo "rests $MONOCEROS_INCARNATION"; exec sleep 1000;; esac; ${dying}`,
+        `case "$MONOCEROS_INCARNATION" in 20|200) echo "sleeps $MONOCEROS_INCARNATION"; exec sleep 1000;; esac; ${dying}`,
         { signal_timeout: "5s", restart: { backoff: { initial: "1ms", max: "1ms" } } },
       ),
     });
     const early = await footprintAt(controller, 20);
     process.kill(await controller.pidOf("web-0"), "SIGKILL");
     const late = await footprintAt(controller, 200);
-    // The labels of exits differ by the SIGKILL that this test sent.
+    // The SIGKILL that this test sends adds one label of exits.
     assert.ok(late.series <= early.series + 1, `${late.series} after ${early.series}`);
     assert.deepEqual({ ...late, series: 0 }, { ...early, series: 0 });
     assert.deepEqual(await controller.stop(), { code: 0, signal: null });

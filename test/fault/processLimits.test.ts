@@ -1,6 +1,7 @@
 /**
- * Limits on processes and threads, met at the start and later: pids.max of a real control group, RLIMIT_NPROC of a real user. The
- * limit is an error with its name, or backoff; the controller never aborts, and leaves nothing behind.
+ * Limits on processes and threads, reached at the start and later: pids.max of a real control group, and RLIMIT_NPROC of a
+ * real user. The start fails with an error that names the limit, or the worker backs off. The controller never aborts and
+ * leaves no process behind.
  */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -21,15 +22,15 @@ import { ENVOY } from "../support/envoy.ts";
 import { freePort } from "../support/ports.ts";
 import { guardianOf, happened, killAll, readProc, said, shellPool } from "../support/watch.ts";
 
-/** The promise is 2 s; the rest is for a machine that is busy with other tests. */
-const GONE_WITHIN_MS = 6000;
+/** The documented limit is 2 s. The rest is for a machine that is busy with other tests. */
+const EXIT_LIMIT_MS = 6000;
 
 const isRoot = process.getuid?.() === 0;
 const IS_LIMITED_USER = isRoot
   ? {}
-  : { skip: "NOT TESTED: only root can start a controller as a user with a limit of its own" };
+  : { skip: "NOT TESTED: only root can start a controller as another user with a limit" };
 
-/** A user of its own for each controller: the kernel counts zombies, too, until their parent reaps them. */
+/** Each controller has its own uid, because the kernel counts zombies until their parent reaps them. */
 let lastUid = 48_000 + (process.pid % 10_000) * 100;
 
 interface Run {
@@ -39,7 +40,7 @@ interface Run {
   readonly uid: number;
 }
 
-/** Runs a controller behind `wrapper` until it ends, or is stopped as soon as `isDone` says so of its stderr. */
+/** Runs a controller with a command prefix until it exits. It is stopped as soon as `isDone` holds for its stderr. */
 async function run(
   context: TestContext,
   config: string,
@@ -79,27 +80,31 @@ function asLimitedUser(nproc: number) {
   ];
 }
 
-test("with any RLIMIT_NPROC the start is complete or an error that names it", IS_LIMITED_USER, async (context) => {
-  const starts: number[] = [];
-  // With less than three the runtime itself has no threads yet.
-  for (let nproc = 3; nproc <= 13; nproc++) {
-    const { code, signal, stderr, uid } = await run(context, SLEEPERS, asLimitedUser(nproc), (text) =>
-      text.includes("controller is ready"),
-    );
-    const text = `limit ${nproc}: ${code} ${signal} ${stderr}`;
-    assert.equal(signal, null, text);
-    if (code === 0) starts.push(nproc);
-    else {
-      assert.equal(code, 1, text);
-      assert.match(stderr, new RegExp(`RLIMIT_NPROC is ${nproc} for all processes and threads of uid ${uid}`, "u"));
-      assert.match(stderr, /hint: Raise the limit/u);
+test(
+  "with any RLIMIT_NPROC the start succeeds completely or fails with an error that names the limit",
+  IS_LIMITED_USER,
+  async (context) => {
+    const starts: number[] = [];
+    // With less than three the runtime cannot create its own threads.
+    for (let nproc = 3; nproc <= 13; nproc++) {
+      const { code, signal, stderr, uid } = await run(context, SLEEPERS, asLimitedUser(nproc), (text) =>
+        text.includes("controller is ready"),
+      );
+      const text = `limit ${nproc}: ${code} ${signal} ${stderr}`;
+      assert.equal(signal, null, text);
+      if (code === 0) starts.push(nproc);
+      else {
+        assert.equal(code, 1, text);
+        assert.match(stderr, new RegExp(`RLIMIT_NPROC is ${nproc} for all processes and threads of uid ${uid}`, "u"));
+        assert.match(stderr, /hint: Raise the limit/u);
+      }
     }
-  }
-  // Seven threads, the guardian and four workers.
-  assert.deepEqual(starts, [12, 13]);
-});
+    // Seven threads, the guardian and four workers.
+    assert.deepEqual(starts, [12, 13]);
+  },
+);
 
-/** A pids group of version 1 or 2, whose limit is `max`; undefined where none can be made. */
+/** Creates a pids group of version 1 or 2 with the limit `max`. Skips the test and returns undefined if not possible. */
 function makePidsGroup(context: TestContext, max: number): string | undefined {
   for (const root of ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"]) {
     const path = join(root, `monoceros-test-${process.pid}-${++lastUid}`);
@@ -111,7 +116,7 @@ function makePidsGroup(context: TestContext, max: number): string | undefined {
     context.after(() => eventually(() => (tryTo(() => rmdirSync(path)) ? true : undefined), "the group is empty"));
     if (tryTo(() => writeFileSync(join(path, "pids.max"), String(max)))) return path;
   }
-  context.skip("NOT TESTED: no control group with a limit on processes can be made here");
+  context.skip("NOT TESTED: cannot create a control group with a limit on processes");
   return undefined;
 }
 
@@ -128,7 +133,7 @@ function within(group: string): readonly string[] {
   return ["sh", "-c", `echo $$ >${group}/cgroup.procs && exec "$@"`, "sh"];
 }
 
-test("a pids limit that a start in proxy mode cannot fit into is named before anything starts", async (context) => {
+test("a start in proxy mode that exceeds pids.max fails with an error that names the limit", async (context) => {
   const group = makePidsGroup(context, 16);
   if (group === undefined) return;
   const [start, listener] = [await freePort(), await freePort()];
@@ -145,7 +150,7 @@ test("a pids limit that a start in proxy mode cannot fit into is named before an
   assert.match(stderr, /--pids-limit in podman and docker/u);
 });
 
-test("a pids limit that is met later is backoff that names it, and the worker returns when there is room", async (context) => {
+test("a worker that cannot be restarted because of pids.max backs off and starts when the limit is raised", async (context) => {
   const group = makePidsGroup(context, 200);
   if (group === undefined) return;
   await using controller = await ControllerUnderTest.start({
@@ -153,13 +158,13 @@ test("a pids limit that is met later is backoff that names it, and the worker re
     wrapper: within(group),
   });
   await controller.ready();
-  // A process beside the controller takes what the group has left while the worker is away.
+  // Leave no room for another process while the worker is down.
   writeFileSync(join(group, "pids.max"), readFileSync(join(group, "pids.current"), "utf8"));
   writeFileSync(join(group, "pids.max"), "1");
   process.kill(await controller.pidOf("web-0"), "SIGKILL");
   const failed = await happened(controller, "spawn_failed");
   assert.match(failed.message, /pids\.max of its control group is 1\b/u);
-  // What needs a thread or process of its own is refused, too, and nothing aborts.
+  // Requests that need a new thread or process are rejected too, and the controller does not abort.
   const profile = await controller.call("POST", "/debug/pprof/profile?seconds=1");
   assert.equal(profile.status >= 400, true, profile.body);
   assert.match(profile.body, /PROCESS_LIMIT/u);
@@ -168,7 +173,7 @@ test("a pids limit that is met later is backoff that names it, and the worker re
   assert.equal((await controller.status()).healthy, true);
 });
 
-test("nothing outlives a controller that is killed when no other process can be started", async (context) => {
+test("no process outlives a controller that is killed while no other process can be started", async (context) => {
   const group = makePidsGroup(context, 200);
   if (group === undefined) return;
   const stubborn = `trap "" TERM; setsid /bin/sh -c 'trap "" TERM; echo escaped; exec sleep 1000' & echo up; read -r line`;
@@ -187,16 +192,18 @@ test("nothing outlives a controller that is killed when no other process can be 
       await said(controller, id, "escaped");
     }
     const family = listDescendants(controller.pid).filter(isAlive);
-    assert.equal(family.length, 5, "two workers, what escaped from each, and the guardian");
+    assert.equal(family.length, 5, "two workers, a process that left the session of each, and the guardian");
     assert.ok(guardianOf(controller.pid) !== undefined);
     try {
       writeFileSync(join(group, "pids.max"), "1");
       process.kill(controller.pid, "SIGKILL");
       const left = () =>
         family.filter(isAlive).map((pid) => readProc(pid, "cmdline").replaceAll("\0", " ").slice(0, 60));
-      await eventually(() => (left().length === 0 ? true : undefined), "everything is gone", GONE_WITHIN_MS).catch(
-        () => {},
-      );
+      await eventually(
+        () => (left().length === 0 ? true : undefined),
+        "all processes have exited",
+        EXIT_LIMIT_MS,
+      ).catch(() => {});
       assert.deepEqual(left(), [], `the shell is ${shell ?? "/bin/sh"}`);
     } finally {
       killAll(family);

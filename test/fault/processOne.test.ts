@@ -1,4 +1,4 @@
-/** Adopted processes: as PID 1 of a container and as an ordinary subreaper, whatever they exit with nothing changes. */
+/** Adopted processes of the controller as PID 1 of a container and as a subreaper. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import {
@@ -14,7 +14,7 @@ import { eventsOf, guardianOf, happened, readProc, said, shellPool } from "../su
 
 const ORPHANS = 250;
 
-/** Leaves orphans behind that exit with 0, 3, 4 and by a signal, some before and some after their parents. */
+/** A worker that leaves orphans behind. They exit with 0, 3, 4 or by a signal, before or after their parents. */
 const ORPHANAGE = `
 i=0
 while [ $i -lt ${ORPHANS} ]; do
@@ -48,7 +48,7 @@ function zombiesOf(controller: ControllerUnderTest): number[] {
 }
 
 for (const { name, skip, options } of SITUATIONS) {
-  test(`${name} it reaps ${ORPHANS} orphans, whatever their exit code, and nothing else changes [P1]`, {
+  test(`the controller ${name} reaps ${ORPHANS} orphans regardless of their exit code, and workers are not affected [P1]`, {
     skip,
   }, async () => {
     await using controller = await ControllerUnderTest.start({
@@ -75,7 +75,7 @@ for (const { name, skip, options } of SITUATIONS) {
   });
 }
 
-test("as PID 1 it stops and restarts workers as ever and obeys SIGTERM [P1 S2]", {
+test("the controller as PID 1 restarts crashed workers and shuts down gracefully at SIGTERM [P1 S2]", {
   skip: NAMESPACE === undefined,
 }, async () => {
   await using controller = await ControllerUnderTest.start({
@@ -102,7 +102,7 @@ test("as PID 1 it stops and restarts workers as ever and obeys SIGTERM [P1 S2]",
 });
 
 for (const signal of ["SIGQUIT", "SIGINT", "SIGPWR"] as const) {
-  test(`as PID 1 it shuts down gracefully at ${signal}, such as by Docker's STOPSIGNAL`, {
+  test(`the controller as PID 1 shuts down gracefully at ${signal}, which Docker's STOPSIGNAL may use`, {
     skip: NAMESPACE === undefined,
   }, async () => {
     await using controller = await ControllerUnderTest.start({
@@ -118,7 +118,7 @@ for (const signal of ["SIGQUIT", "SIGINT", "SIGPWR"] as const) {
   });
 }
 
-test("when PID 1 is killed the kernel ends everything in its namespace [P2]", {
+test("when the controller is killed as PID 1 the kernel kills all processes of its namespace [P2]", {
   skip: NAMESPACE === undefined,
 }, async () => {
   await using controller = await ControllerUnderTest.start({
@@ -130,13 +130,13 @@ test("when PID 1 is killed the kernel ends everything in its namespace [P2]", {
   const family = listDescendants(controller.pid);
   const [own] = family;
   assert.ok(own !== undefined);
-  assert.equal(guardianOf(own), undefined, "nobody needs a guardian there");
+  assert.equal(guardianOf(own), undefined, "PID 1 needs no guardian");
   process.kill(own, "SIGKILL");
   await controller.ended;
   for (const pid of family) await untilGone(pid);
 });
 
-test("workers of a controller in a container are no leftovers for one outside [P3]", {
+test("a controller does not report workers of a controller in a container as leftovers [P3]", {
   skip: NAMESPACE === undefined,
 }, async () => {
   const workers = shellPool("web", "echo up; exec sleep 1000");
@@ -144,7 +144,7 @@ test("workers of a controller in a container are no leftovers for one outside [P
   await said(inside, "web-0", "up");
   await using outside = await ControllerUnderTest.start({ workers });
   await said(outside, "web-0", "up");
-  // The look for leftovers is over before the first answer.
+  // The search for leftovers is complete before the first answer.
   assert.equal((await outside.status()).healthy, true);
   assert.deepEqual(await outside.stop(), { code: 0, signal: null });
   const family = listDescendants(inside.pid);
