@@ -1,6 +1,6 @@
 /**
- * The figures: what is measured, how, and what the goal is. A measurement starts its own controller, returns its
- * readings by row key (absent: could not be read before the deadline) and leaves no process behind.
+ * The figures and their goals. A measurement starts its own controller, returns its readings by row key (absent if the
+ * deadline passed) and leaves no process behind.
  */
 
 import { spawnSync } from "node:child_process";
@@ -28,16 +28,16 @@ export interface Row {
   readonly title: string;
   readonly unit: "ms" | "MB/s" | "MB" | "ms/s" | "";
   readonly better: "higher" | "lower";
-  /** The value Monoceros is to reach; undefined where the row is only told. */
+  /** The value that Monoceros should reach; undefined if the row is only informative. */
   readonly goal?: number;
-  /** No limit but what another row reads. */
+  /** Key of the row whose value is the goal. */
   readonly sameAs?: string;
 }
 
 /** Readings of one measurement by row key. */
 export type Readings = Readonly<Record<string, number | undefined>>;
 
-/** Where and how thoroughly to measure. */
+/** Directory and thoroughness of a measurement. */
 export interface Setting {
   /** A fresh private directory. */
   readonly dir: string;
@@ -46,12 +46,12 @@ export interface Setting {
   readonly round: number;
 }
 
-/** Something to measure with its rows. */
+/** A measurement and its rows. */
 export interface Figure {
   readonly name: string;
   readonly rows: readonly Row[];
   readonly rounds: number;
-  /** Only what has no counterpart elsewhere. */
+  /** Set if peers have no counterpart. */
   readonly onlyMonoceros?: boolean;
   readonly measure: (peer: Peer, setting: Setting) => Promise<Readings>;
 }
@@ -60,15 +60,15 @@ const START_DEADLINE_MS = 60_000;
 const RESTART_DEADLINE_MS = 15_000;
 const KILL_BUDGET_MS = 15_000;
 const LOG_DEADLINE_MS = 90_000;
-/** A program is at rest this long after it worked: what it used for a start or a storm may be given back within it. */
+/** Time after a start or many restarts in which a program may release resources before it counts as idle. */
 const REST_MS = 12_000;
 
-/** A restarted worker that lived shorter than this may be held back by a peer as "did not start". */
+/** Minimum uptime before a kill; some peers delay restarts of workers with a shorter uptime. */
 const SETTLE_MS = 1500;
 
 const sleepers = (count: number, name = "sleeper"): Group => ({ name, count, command: ["sleep", "1000"] });
 
-/** Runs `body` with a controller and ends the controller whatever happens. */
+/** Runs `body` with a controller and always stops the controller. */
 async function withController<T>(
   peer: Peer,
   setting: Setting,
@@ -83,20 +83,20 @@ async function withController<T>(
   }
 }
 
-/** Waits until `count` workers run; the milliseconds since the start of the controller. */
+/** Waits until `count` workers run. Returns the milliseconds since the start of the controller. */
 function awaitWorkers(watch: WorkerWatch, controller: Controller, count: number): number | undefined {
   const seen = pollUntil(() => watch.workers().size >= count, START_DEADLINE_MS, count > 100 ? 4 : 0.5);
   return seen === undefined ? undefined : performance.now() - controller.startedAtMs;
 }
 
-/** SIGKILL of one worker; the milliseconds until another one runs in its place. */
+/** Kills one worker. Returns the milliseconds until its successor runs. */
 function killOne(watch: WorkerWatch, victim: number): number | undefined {
   const before = new Set(watch.workers());
   process.kill(victim, "SIGKILL");
   return pollUntil(() => [...watch.workers()].some((pid) => !before.has(pid)), RESTART_DEADLINE_MS, 0.05);
 }
 
-/** Kills up to `count` workers, each once, within 15 s; the median time until a successor runs. */
+/** Kills up to `count` workers, each once, within 15 s. Returns the median time until the successor runs. */
 function killSome(watch: WorkerWatch, count: number, pauseMs: number): number | undefined {
   const startedAt = performance.now();
   const durations: number[] = [];
@@ -137,14 +137,14 @@ function ownProcesses(controller: Controller): number[] {
   return [controller.pid, ...descendantsOf(controller.pid).filter((pid) => nameOf(pid) !== "sleep")];
 }
 
-/** Descriptors and MB of the controller's own processes; undefined where it is gone, which would look like none at all. */
+/** Descriptors and MB of the controller's own processes; undefined if it has exited. */
 function usage(controller: Controller): { fds: number; memory: number } | undefined {
   if (nameOf(controller.pid) === undefined) return undefined;
   const own = ownProcesses(controller);
   return { fds: fdCount(own), memory: privateDirtyMb(own) };
 }
 
-/** Writes `count` lines made by `makeLine` to a file; returns its size in bytes. */
+/** Writes `count` lines to a file and returns its size in bytes. */
 async function writeLines(path: string, count: number, makeLine: (index: number) => string): Promise<number> {
   const stream = createWriteStream(path);
   for (let from = 0; from < count; from += 10_000) {
@@ -157,7 +157,7 @@ async function writeLines(path: string, count: number, makeLine: (index: number)
   return stream.bytesWritten;
 }
 
-/** A JSON log line of 158 bytes, as a web server writes it. */
+/** A JSON log line of a web server, 158 bytes. */
 export function jsonLine(index: number): string {
   const n = String(index).padStart(7, "0");
   return `{"level":"info","ts":1700000000.1234,"msg":"request handled","path":"/v1/things/${n}","status":200,"duration_ms":12.75,"trace":"4bf92f3577b34","n":${index + 1_000_000}}`;
@@ -169,7 +169,7 @@ export function textLine(index: number): string {
   return `2026-01-01 12:00:00,000 INFO server.access 10.0.0.17 "GET /v1/things HTTP/1.1" 200 id=${n}`;
 }
 
-/** One worker runs `cat` on a prepared file; the rate at which its lines arrive in the output. */
+/** One worker runs `cat` on a prepared file. Returns the rate at which its lines arrive in the output. */
 async function measureLogs(peer: Peer, setting: Setting, kind: "json" | "text"): Promise<number | undefined> {
   const lines = setting.quick ? 200_000 : 1_000_000;
   const input = join(setting.dir, "input");
@@ -182,7 +182,7 @@ async function measureLogs(peer: Peer, setting: Setting, kind: "json" | "text"):
   writeFileSync(script, `read go < ${gate}\ncat ${input}\nexec sleep 1000\n`);
   writeFileSync(output, "");
   const lastLine = kind === "json" ? `"n":${lines - 1 + 1_000_000}` : `id=${String(lines - 1).padStart(7, "0")}`;
-  // Read and write: opening never blocks, and what is written waits for the worker.
+  // Opened for reading and writing, so that opening does not block and the line waits for the worker.
   const gateFd = openSync(gate, "r+");
   const outputFd = openSync(output, "r");
   const tail = Buffer.alloc(1000);
@@ -211,7 +211,7 @@ async function measureLogs(peer: Peer, setting: Setting, kind: "json" | "text"):
   }
 }
 
-/** Kills `total` workers in batches; the number that came back before the deadline. */
+/** Kills `total` workers in batches. Returns the number of restarts before the deadline. */
 function churn(watch: WorkerWatch, total: number, batch: number, deadlineMs: number): number {
   const startedAt = performance.now();
   let restarted = 0;
@@ -227,7 +227,7 @@ function churn(watch: WorkerWatch, total: number, batch: number, deadlineMs: num
   return restarted;
 }
 
-/** Every figure, in the order of the table. */
+/** All figures, in the order of the table. */
 export const FIGURES: readonly Figure[] = [
   {
     name: "logs-json",
@@ -235,7 +235,7 @@ export const FIGURES: readonly Figure[] = [
     rows: [
       {
         key: "logs-json",
-        title: "JSON lines from one worker (159 MB, 1,000,000 lines), input consumed",
+        title: "JSON lines from one worker (159 MB, 1,000,000 lines)",
         unit: "MB/s",
         better: "higher",
         goal: 140,
@@ -249,7 +249,7 @@ export const FIGURES: readonly Figure[] = [
     rows: [
       {
         key: "logs-text",
-        title: "Text lines from one worker (94 MB, 1,000,000 lines), input consumed",
+        title: "Text lines from one worker (94 MB, 1,000,000 lines)",
         unit: "MB/s",
         better: "higher",
         goal: 200,
@@ -263,12 +263,18 @@ export const FIGURES: readonly Figure[] = [
     rows: [
       {
         key: "flood-restart",
-        title: "4 workers flood: SIGKILL of another → successor runs",
+        title: "4 workers log without pause: SIGKILL of another → successor runs",
         unit: "ms",
         better: "lower",
         goal: 10,
       },
-      { key: "flood-metrics", title: "4 workers flood: GET /metrics", unit: "ms", better: "lower", goal: 50 },
+      {
+        key: "flood-metrics",
+        title: "4 workers log without pause: GET /metrics",
+        unit: "ms",
+        better: "lower",
+        goal: 50,
+      },
     ],
     measure: (peer, setting) => {
       const quiet = sleepers(8, "quiet");
@@ -301,7 +307,7 @@ export const FIGURES: readonly Figure[] = [
     rounds: 5,
     rows: [
       { key: "start-32", title: "Start of the controller → 32 workers run", unit: "ms", better: "lower", goal: 120 },
-      { key: "stop-32", title: "Stop of 32 obedient workers", unit: "ms", better: "lower", goal: 40 },
+      { key: "stop-32", title: "Stop of 32 workers that exit at SIGTERM", unit: "ms", better: "lower", goal: 40 },
     ],
     measure: async (peer, setting) => {
       const controller = await start(peer, {
@@ -328,7 +334,7 @@ export const FIGURES: readonly Figure[] = [
       { key: "metrics-500", title: "GET /metrics with 500 workers", unit: "ms", better: "lower", goal: 20 },
       {
         key: "status-500",
-        title: "Status command with 500 workers, from start to end",
+        title: "Status command with 500 workers, total time",
         unit: "ms",
         better: "lower",
         goal: 50,
@@ -348,7 +354,7 @@ export const FIGURES: readonly Figure[] = [
     name: "idle",
     rounds: 2,
     rows: [
-      { key: "idle-cpu", title: "CPU at rest, 32 workers", unit: "ms/s", better: "lower", goal: 0.5 },
+      { key: "idle-cpu", title: "CPU when idle, 32 workers", unit: "ms/s", better: "lower", goal: 0.5 },
       {
         key: "idle-memory",
         title: "Private dirty memory of the controller's own processes, 32 workers",
@@ -358,7 +364,7 @@ export const FIGURES: readonly Figure[] = [
       },
     ],
     measure: (peer, setting) => {
-      // Before the start: it takes seconds where much is unwritten, and the window would meet the look at 30 s (listeners.ts).
+      // Before the start, because it may take seconds, and the measurement must end before the check at 30 s (listeners.ts).
       spawnSync("sync");
       return withController(peer, setting, { groups: [sleepers(32)] }, (controller) => {
         if (awaitWorkers(new WorkerWatch(controller.pid, "sleep"), controller, 32) === undefined) return {};
@@ -384,7 +390,7 @@ export const FIGURES: readonly Figure[] = [
         better: "lower",
         sameAs: "churn-fds-20",
       },
-      { key: "churn-memory-20", title: "Private dirty memory after 20 restarts, at rest", unit: "MB", better: "lower" },
+      { key: "churn-memory-20", title: "Private dirty memory after 20 restarts, idle", unit: "MB", better: "lower" },
       {
         key: "churn-memory",
         title: "… after 2,000 restarts",
@@ -392,7 +398,7 @@ export const FIGURES: readonly Figure[] = [
         better: "lower",
         sameAs: "churn-memory-20",
       },
-      { key: "churn-restarts", title: "… restarts reached within 60 s", unit: "", better: "higher" },
+      { key: "churn-restarts", title: "… restarts within 60 s", unit: "", better: "higher" },
     ],
     measure: (peer, setting) =>
       withController(peer, setting, { groups: [sleepers(20)], eagerRestart: true }, (controller) => {

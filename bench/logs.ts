@@ -1,6 +1,6 @@
 /**
- * How fast the log path is: annotation alone, and the whole way of a line from `cat` through a pipe, source and sink
- * to a reader. Prints input megabytes a second. Usage: node bench/logs.ts [lines]
+ * Measures the log path: annotation alone, and the complete path of a line from `cat` through a pipe, source and sink to a
+ * reader. Prints megabytes of input per second. Usage: node bench/logs.ts [lines]
  */
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
@@ -17,7 +17,7 @@ const LINES = Number(process.argv[2] ?? 1_000_000);
 const CHUNK_BYTES = 64 * 1024;
 const directory = mkdtempSync(join(tmpdir(), "monoceros-bench-"));
 
-/** A JSON line of 159 bytes, newline included, as a request log writes it. */
+/** A JSON line of a request log, 159 bytes including the newline. */
 function jsonLine(index: number): string {
   const line = JSON.stringify({
     level: "info",
@@ -31,7 +31,7 @@ function jsonLine(index: number): string {
   return `${line.slice(0, -1)},"pad":"${"x".repeat(158 - line.length - 9)}"}\n`;
 }
 
-/** A text line of 94 bytes, newline included. */
+/** A text line of 94 bytes including the newline. */
 function textLine(index: number): string {
   return `${`2026-01-01T00:00:00.000Z INFO request ${index} GET /api/v1/users/${index % 9000} done`.padEnd(93, ".")}\n`;
 }
@@ -53,7 +53,7 @@ function annotator(slot: number): LineAnnotator {
   return new LineAnnotator({ pool: "web", workerId: `web-${slot}`, stream: "stdout", maxLineBytes: 1024 * 1024 });
 }
 
-function annotateAlone(path: string): number {
+function annotateOnly(path: string): number {
   const content = readFileSync(path);
   const out = new OutputBuffer();
   const lines = annotator(0);
@@ -65,15 +65,15 @@ function annotateAlone(path: string): number {
   return content.length / 1e3 / (performance.now() - startedAt);
 }
 
-interface Way {
+interface PathResult {
   readonly mbPerSecond: number;
-  /** The longest time in which the event loop did nothing else. */
+  /** The longest time in which the event loop was blocked. */
   readonly stallMs: number;
   readonly linesOut: number;
 }
 
-/** Sends the file through as many workers at once, to `readerCommand` behind a pipe or, without one, to /dev/null. */
-async function wholeWay(path: string, workerCount: number, readerCommand: string | undefined): Promise<Way> {
+/** Sends the file through several workers at once, to a pipe read by `readerCommand`, or to /dev/null without one. */
+async function measurePath(path: string, workerCount: number, readerCommand: string | undefined): Promise<PathResult> {
   const outPath = join(directory, "out.fifo");
   const inPaths = Array.from({ length: workerCount }, (_, slot) => join(directory, `in${slot}.fifo`));
   spawnSync("mkfifo", [outPath, ...inPaths]);
@@ -96,12 +96,12 @@ async function wholeWay(path: string, workerCount: number, readerCommand: string
       const fd = openSync(inPath, constants.O_RDONLY | constants.O_NONBLOCK);
       const worker = spawn("sh", ["-c", `exec cat "${path}" > "${inPath}"`], { stdio: "ignore" });
       await once(worker, "spawn");
-      // Opened for writing once more, so that the pipe does not seem to be at its end before cat has opened it.
+      // A second writer, so that the pipe is not at its end before cat has opened it.
       const holderFd = openSync(inPath, constants.O_WRONLY);
       const lines = annotator(slot);
       const { promise, resolve } = Promise.withResolvers<void>();
       new LogSource({ fd, annotator: lines, sink, turns, onEnd: resolve }).start();
-      // Starting a process stalls this thread too, which is not what is measured.
+      // Starting a process also stalls this thread, which must not be measured.
       if (++running === workerCount) [stallMs, lastTick] = [0, performance.now()];
       await once(worker, "exit");
       closeSync(holderFd);
@@ -121,16 +121,16 @@ async function wholeWay(path: string, workerCount: number, readerCommand: string
 
 try {
   const files = { json: generate("json.log", jsonLine), text: generate("text.log", textLine) };
-  console.log(`${"way".padEnd(44)}MB/s in   longest stall   lines out`);
+  console.log(`${"path".padEnd(44)}MB/s in   longest stall   lines out`);
   for (const [kind, path] of Object.entries(files)) {
-    annotateAlone(path);
-    console.log(`${`${kind}: annotate alone`.padEnd(44)}${annotateAlone(path).toFixed(0).padStart(7)}`);
+    annotateOnly(path);
+    console.log(`${`${kind}: annotation only`.padEnd(44)}${annotateOnly(path).toFixed(0).padStart(7)}`);
     for (const workerCount of [1, 4]) {
       for (const reader of [undefined, "cat > /dev/null", "wc -l"]) {
-        const way = await wholeWay(path, workerCount, reader);
+        const result = await measurePath(path, workerCount, reader);
         const name = `${kind}: ${workerCount} worker${workerCount > 1 ? "s" : ""} → ${reader === undefined ? "/dev/null" : `| ${reader}`}`;
-        const figures = `${way.mbPerSecond.toFixed(0).padStart(7)}${`${way.stallMs.toFixed(1)} ms`.padStart(16)}`;
-        console.log(`${name.padEnd(44)}${figures}${String(way.linesOut || "").padStart(12)}`);
+        const figures = `${result.mbPerSecond.toFixed(0).padStart(7)}${`${result.stallMs.toFixed(1)} ms`.padStart(16)}`;
+        console.log(`${name.padEnd(44)}${figures}${String(result.linesOut || "").padStart(12)}`);
       }
     }
   }

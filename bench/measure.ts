@@ -1,18 +1,18 @@
 /**
- * Readings of /proc and the clock for the benchmarks. Everything here is synchronous on purpose: the poller must see
- * a process well below a millisecond after it is there, and no event loop stands between it and the kernel.
+ * Readings of /proc and the clock for the benchmarks. Everything is synchronous on purpose: polling must detect a process
+ * well below a millisecond after its start, without the delay of an event loop.
  */
 
 import { readdirSync, readFileSync } from "node:fs";
 
 const pauseCell = new Int32Array(new SharedArrayBuffer(4));
 
-/** Blocks for `ms` milliseconds (fractions allowed; the kernel adds about 0.06). */
+/** Blocks for `ms` milliseconds. Fractions are allowed, and the kernel adds about 0.06. */
 export function pause(ms: number): void {
   Atomics.wait(pauseCell, 0, 0, ms);
 }
 
-/** Polls until `isTrue`; the milliseconds from the call to the poll that saw it, undefined at the deadline. */
+/** Polls until `isTrue` holds. Returns the elapsed milliseconds, or undefined at the deadline. */
 export function pollUntil(isTrue: () => boolean, deadlineMs: number, pauseMs = 0.1): number | undefined {
   const startedAt = performance.now();
   for (;;) {
@@ -22,7 +22,7 @@ export function pollUntil(isTrue: () => boolean, deadlineMs: number, pauseMs = 0
   }
 }
 
-/** The text of a /proc file, empty where the process is gone. */
+/** The text of a /proc file; empty if the process has exited. */
 function read(path: string): string {
   try {
     return readFileSync(path, "latin1");
@@ -48,7 +48,7 @@ export function childrenOf(pid: number): number[] {
   return pids;
 }
 
-/** The kernel's name of a live process; undefined when it is gone or a zombie. */
+/** The kernel's name of a live process; undefined if it has exited or is a zombie. */
 export function nameOf(pid: number): string | undefined {
   const stat = read(`/proc/${pid}/stat`);
   const end = stat.lastIndexOf(")");
@@ -56,19 +56,19 @@ export function nameOf(pid: number): string | undefined {
   return stat.slice(stat.indexOf("(") + 1, end);
 }
 
-/** Every process below `pid`, however deep. */
+/** All descendants of `pid`. */
 export function descendantsOf(pid: number): number[] {
   return childrenOf(pid).flatMap((child) => [child, ...descendantsOf(child)]);
 }
 
-/** Private dirty memory of processes together, in MB. Call `sync` before: fresh executables count until flushed. */
+/** Total private dirty memory of processes in MB. Call `sync` before, because new executables count until flushed. */
 export function privateDirtyMb(pids: readonly number[]): number {
   let kib = 0;
   for (const pid of pids) kib += Number(/^Private_Dirty:\s+(\d+)/mu.exec(read(`/proc/${pid}/smaps_rollup`))?.[1] ?? 0);
   return (kib * 1024) / 1e6;
 }
 
-/** CPU time of all threads of processes together, in milliseconds with the scheduler's nanosecond precision. */
+/** Total CPU time of all threads of processes in milliseconds, with the scheduler's nanosecond precision. */
 export function cpuMs(pids: readonly number[]): number {
   let ns = 0;
   for (const pid of pids) {
@@ -77,20 +77,20 @@ export function cpuMs(pids: readonly number[]): number {
   return ns / 1e6;
 }
 
-/** Open descriptors of processes together. */
+/** Total number of open descriptors of processes. */
 export function fdCount(pids: readonly number[]): number {
   let count = 0;
   for (const pid of pids) {
     try {
       count += readdirSync(`/proc/${pid}/fd`).length;
     } catch {
-      // Gone between listing and reading.
+      // It has exited since the listing.
     }
   }
   return count;
 }
 
-/** Sees the workers of one controller come: its children with a given name. A pid counts once it has exec'd. */
+/** Detects the workers of a controller: its children with a given name, which they have after exec. */
 export class WorkerWatch {
   readonly #controller: number;
   readonly #name: string;
@@ -101,7 +101,7 @@ export class WorkerWatch {
     this.#name = name;
   }
 
-  /** Pids of the workers now. Known ones are not looked at again as long as they are listed. */
+  /** Pids of the current workers. The names of known pids are not read again. */
   workers(): ReadonlySet<number> {
     const running = new Set<number>();
     for (const pid of childrenOf(this.#controller)) {
@@ -112,7 +112,7 @@ export class WorkerWatch {
   }
 }
 
-/** The middle value (mean of the two middle ones); undefined for no values. */
+/** The median; undefined if there are no values. */
 export function median(values: readonly number[]): number | undefined {
   const sorted = [...values].sort((a, b) => a - b);
   const middle = Math.floor(sorted.length / 2);

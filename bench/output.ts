@@ -1,19 +1,19 @@
-/** Checks once that the log path loses, cuts and reorders nothing: every line of the output against its origin. */
+/** Checks that the log path loses, truncates and reorders nothing, by comparing each output line with its input. */
 
 import { createReadStream } from "node:fs";
 import { createInterface } from "node:readline";
 
-/** Throws unless the output is the JSON lines of `makeLine` in order, each still itself plus a worker_id. */
+/** Checks that the output is the JSON lines of `makeLine` in order, each with a worker_id. @throws Error */
 export function checkJsonOutput(path: string, count: number, makeLine: (index: number) => string): Promise<void> {
   return checkLines(path, count, (line, index) => {
     const { worker_id, ...rest } = JSON.parse(line) as Record<string, unknown>;
     const origin = makeLine(index);
-    // Comparing numbers as text would need a parser; the bytes of the original without its closing brace do it.
+    // Numbers must be textually equal, so compare the bytes of the input without its braces.
     return typeof worker_id === "string" && (line.includes(origin.slice(1, -1)) || sameJson(rest, origin));
   });
 }
 
-/** Throws unless the output is one JSON record for every text line of `makeLine`, in order, the line as its text. */
+/** Checks that the output is one JSON record for each text line of `makeLine`, in order. @throws Error */
 export function checkTextOutput(path: string, count: number, makeLine: (index: number) => string): Promise<void> {
   return checkLines(path, count, (line, index) => {
     const record = JSON.parse(line) as Record<string, unknown>;
@@ -35,5 +35,5 @@ async function checkLines(
     if (index >= count || !isRight(line, index)) throw new Error(`line ${index + 1} of the output is wrong: ${line}`);
     index++;
   }
-  if (index !== count) throw new Error(`${count} lines written, ${index} came out`);
+  if (index !== count) throw new Error(`${count} lines written, ${index} arrived`);
 }

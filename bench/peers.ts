@@ -1,6 +1,6 @@
 /**
- * The programs that are compared: how each is installed, told what to run, started and ended. All get the same
- * workload and their own defaults; a setting that differs from a default says why.
+ * The compared programs: how each is installed, configured, started and stopped. All run the same workload with their own
+ * defaults. Comments explain settings that differ from the default.
  */
 
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
@@ -15,60 +15,60 @@ const PYTHON_BIN = join(PEERS_DIR, "python", "bin");
 const PM2 = join(PEERS_DIR, "pm2", "node_modules", ".bin", "pm2");
 const PM2_RUNTIME = `${PM2}-runtime`;
 
-/** The executable that is measured; overridable so that the traffic benchmark can compare two builds as well. */
+/** The measured executable. The environment may override it, so that the traffic benchmark can compare two builds. */
 const MONOCEROS = process.env["MONOCEROS"] ?? join(ROOT, "dist", "monoceros");
 
-/** Equal processes to run. */
+/** A number of identical processes to run. */
 export interface Group {
   readonly name: string;
   readonly count: number;
   readonly command: readonly [string, ...string[]];
 }
 
-/** What a controller is to do in one measurement. */
+/** The workload of one measurement. */
 export interface Workload {
-  /** An empty private directory for files of the controller. */
+  /** An empty directory for files of the controller. */
   readonly dir: string;
   readonly groups: readonly Group[];
-  /** File that receives what workers write; /dev/null where it is of no interest. */
+  /** File for the output of workers, or /dev/null. */
   readonly output: string;
-  /** Restart at once, however often a worker ends; else the peer's default policy. */
+  /** Restart workers at once without limit; by default the peer's own policy applies. */
   readonly eagerRestart?: boolean;
 }
 
-/** A command line that runs a workload, in the foreground. */
+/** A command line that runs a workload in the foreground. */
 interface Launch {
   readonly command: readonly [string, ...string[]];
   readonly env?: Readonly<Record<string, string>>;
-  /** Whether the controller's own stdout is where the workers' lines go. */
+  /** Whether the workers' lines go to the controller's stdout. */
   readonly printsWorkers?: boolean;
   readonly metricsPort?: number;
-  /** Asks the running controller for the state of all workers; undefined where its workload has no way for that. */
+  /** Command that prints the state of all workers; undefined if the peer has none for this workload. */
   readonly status?: readonly [string, ...string[]];
 }
 
-/** One of the programs compared. */
+/** One of the compared programs. */
 export interface Peer {
   readonly name: string;
-  /** The version that is there, undefined where it is missing. */
+  /** The installed version; undefined if missing. */
   readonly version: () => string | undefined;
   readonly prepare: (workload: Workload) => Promise<Launch>;
 }
 
-/** A running controller. `stop` ends it and everything it started, by pid. */
+/** A running controller. `stop` ends it and all processes that it started, by pid. */
 export interface Controller {
   readonly pid: number;
   readonly metricsUrl: string | undefined;
-  /** Milliseconds of its status command from start to end; undefined where it has none or it fails. */
+  /** Duration of its status command in milliseconds; undefined if it has none or it fails. */
   readonly timeStatus: () => number | undefined;
   readonly startedAtMs: number;
-  /** SIGTERM; the milliseconds until the controller is gone, undefined when it had to be killed. */
+  /** Sends SIGTERM. Returns the milliseconds until the controller has exited, or undefined if it had to be killed. */
   readonly stop: () => number | undefined;
 }
 
 const STOP_DEADLINE_MS = 20_000;
 
-/** Starts `peer` on `workload`; returns as soon as the process exists. */
+/** Starts `peer` on `workload`. Returns as soon as the process exists. */
 export async function start(peer: Peer, workload: Workload): Promise<Controller> {
   mkdirSync(workload.dir, { recursive: true });
   const launch = await peer.prepare(workload);
@@ -110,13 +110,13 @@ function stop(child: ChildProcess, pid: number): number | undefined {
   const stoppedMs = pollUntil(() => nameOf(pid) === undefined, STOP_DEADLINE_MS);
   if (stoppedMs === undefined) child.kill("SIGKILL");
   for (const [member, name] of family) {
-    // A pid that names another program now belongs to somebody else.
+    // The pid may have been reused by another program.
     if (name !== undefined && nameOf(member) === name) process.kill(member, "SIGKILL");
   }
   return stoppedMs;
 }
 
-/** Monoceros as a black box: the executable, a configuration file, signals and /metrics. */
+/** Monoceros, used only through its executable, a configuration file, signals and /metrics. */
 export const monocerosAt = (executable: string, name = "monoceros"): Peer => ({
   name,
   version: () => versionOf(executable, ["--version"])?.replace(/^monoceros /u, ""),
@@ -153,7 +153,7 @@ const supervisord: Peer = {
     const text = [
       "[supervisord]",
       "nodaemon=true",
-      // More than the default 1024, or 500 workers do not fit.
+      // The default of 1024 is too low for 500 workers.
       "minfds=4096",
       `logfile=${dir}/supervisord.log`,
       `pidfile=${dir}/supervisord.pid`,
@@ -166,10 +166,10 @@ const supervisord: Peer = {
         `numprocs=${count}`,
         "process_name=%(program_name)s_%(process_num)d",
         "autorestart=true",
-        // A worker counts as started at once; with the default of 1 s an early crash is delayed on purpose.
+        // A worker counts as started at once. With the default of 1 s supervisord delays the restart after an early crash.
         "startsecs=0",
         `stdout_logfile=${output}`,
-        // No rotation: the output is read as one file.
+        // No rotation, because the output is read as one file.
         "stdout_logfile_maxbytes=0",
         "stderr_logfile=/dev/null",
         "stderr_logfile_maxbytes=0",
@@ -208,7 +208,7 @@ const circus: Peer = {
     const ask = [join(PYTHON_BIN, "circusctl"), "--endpoint", `ipc://${dir}/endpoint`, "list"] as const;
     return {
       command: [join(PYTHON_BIN, "circusd"), config],
-      // It lists the processes of one watcher only.
+      // The command lists the processes of only one watcher.
       ...(only !== undefined && others.length === 0 ? { status: [...ask, only.name] as const } : {}),
     };
   },
@@ -233,11 +233,11 @@ const pm2: Peer = {
       out_file: output,
       error_file: "/dev/null",
       merge_logs: true,
-      // The default gives up after 16 early ends.
+      // By default PM2 gives up after 16 early exits.
       ...(eagerRestart === true ? { max_restarts: 1_000_000, min_uptime: 0 } : {}),
     }));
     writeFileSync(config, JSON.stringify({ apps }));
-    // --raw: the daemon does not print its copy of the lines as well.
+    // With --raw the daemon does not print the lines a second time.
     return {
       command: [process.execPath, PM2_RUNTIME, "start", config, "--raw"],
       env: { PM2_HOME: join(dir, "pm2"), PM2_DISCRETE_MODE: "true" },
@@ -246,10 +246,10 @@ const pm2: Peer = {
   },
 };
 
-/** All programs compared, ours first. */
+/** All compared programs, Monoceros first. */
 export const PEERS: readonly Peer[] = [monocerosAt(MONOCEROS), supervisord, circus, pm2];
 
-/** Installs the peers that are missing, with the versions of peers.json; tells what cannot be had. */
+/** Installs missing peers with the versions of peers.json, and reports those that cannot be installed. */
 export function installPeers(): void {
   const pins = JSON.parse(readFileSync(join(import.meta.dirname, "peers.json"), "utf8")) as {
     python: Record<string, string>;
@@ -262,12 +262,12 @@ export function installPeers(): void {
   mkdirSync(PEERS_DIR, { recursive: true });
   if (supervisord.version() !== pins.python["supervisor"] || circus.version() !== pins.python["circus"]) {
     install("a Python environment", "python3", ["-m", "venv", join(PEERS_DIR, "python")]);
-    const wanted = Object.entries(pins.python).map(([name, version]) => `${name}==${version}`);
-    install("supervisord and circus", join(PYTHON_BIN, "python"), ["-m", "pip", "install", "--quiet", ...wanted]);
+    const packages = Object.entries(pins.python).map(([name, version]) => `${name}==${version}`);
+    install("supervisord and circus", join(PYTHON_BIN, "python"), ["-m", "pip", "install", "--quiet", ...packages]);
   }
   if (pm2.version() !== pins.npm["pm2"]) {
-    const wanted = Object.entries(pins.npm).map(([name, version]) => `${name}@${version}`);
-    install("PM2", "npm", ["install", "--no-audit", "--no-fund", "--prefix", join(PEERS_DIR, "pm2"), ...wanted]);
+    const packages = Object.entries(pins.npm).map(([name, version]) => `${name}@${version}`);
+    install("PM2", "npm", ["install", "--no-audit", "--no-fund", "--prefix", join(PEERS_DIR, "pm2"), ...packages]);
   }
 }
 
@@ -277,7 +277,7 @@ function versionOf(program: string, args: readonly string[]): string | undefined
   return result.status === 0 ? result.stdout.trim().split("\n")[0] : undefined;
 }
 
-/** The absolute path of a program: PM2 looks for a script in its working directory, not on PATH. */
+/** The absolute path of a program, because PM2 looks for scripts in its working directory, not on PATH. */
 function resolveProgram(program: string): string {
   const dirs = (process.env["PATH"] ?? "").split(":");
   return dirs.map((dir) => join(dir, program)).find((path) => existsSync(path)) ?? program;

@@ -27,14 +27,14 @@ function tableRow(markdown: string, title: string): string | undefined {
   return markdown.split("\n").find((line) => line.startsWith(`| ${title} |`));
 }
 
-test("the machine is told, and how quick it was where that was measured", () => {
+test("the page describes the machine, and its speed if that was measured", () => {
   const results = makeResults({});
   assert.match(formatMarkdown(results, rows), /^- Machine: some CPU, 2 cores, 8 GB, Linux 6\.1$/mu);
   const slow = { ...results, machine: { ...results.machine, bareNodeMs: 47 } };
-  assert.match(formatMarkdown(slow, rows), /Linux 6\.1; a bare Node\.js starts and ends in 47 ms \(26 where/u);
+  assert.match(formatMarkdown(slow, rows), /Linux 6\.1; an empty Node\.js program takes 47 ms \(26 ms on/u);
 });
 
-test("a row tells goal, median and how many times better than a peer", () => {
+test("a row shows the goal, the medians and the factors compared with the peers", () => {
   const markdown = formatMarkdown(
     makeResults({ speed: { monoceros: [100, 200, 300], other: [50] }, delay: { monoceros: [1], other: [9] } }),
     rows,
@@ -43,7 +43,7 @@ test("a row tells goal, median and how many times better than a peer", () => {
   assert.equal(tableRow(markdown, "Delay"), "| Delay | ≤ 2 ms | **1 ms** | 9 ms (9×) | – |");
 });
 
-test("a goal that is not reached is marked, a goal of sameness against its reference", () => {
+test("a missed goal is marked, also one that is relative to another row", () => {
   const markdown = formatMarkdown(
     makeResults({ speed: { monoceros: [10] }, "fds-20": { monoceros: [40] }, fds: { monoceros: [41] } }),
     rows,
@@ -52,11 +52,11 @@ test("a goal that is not reached is marked, a goal of sameness against its refer
   assert.match(tableRow(markdown, "… later") ?? "", /same \| \*\*41\*\* ✗/u);
 });
 
-test("a missing program is named as missing", () => {
+test("a peer that is not installed is listed as missing", () => {
   assert.match(formatMarkdown(makeResults({}), rows), /absent \(missing\)/u);
 });
 
-test("medians and numbers", () => {
+test("medians are computed, and numbers have at most three significant digits", () => {
   assert.equal(median([]), undefined);
   assert.equal(median([3, 1, 2]), 2);
   assert.equal(median([4, 1]), 2.5);

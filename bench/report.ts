@@ -9,7 +9,7 @@ import { median } from "./measure.ts";
 
 const ROOT = join(import.meta.dirname, "..");
 
-/** Everything one run of the benchmarks found. */
+/** The results of one run. */
 export interface Results {
   readonly date: string;
   readonly quick: boolean;
@@ -19,14 +19,14 @@ export interface Results {
     readonly cores: number;
     readonly memoryGb: number;
     readonly kernel: string;
-    /** How long a Node.js that does nothing took from start to end, after the run; what else the machine did shows here. */
+    /** Duration of an empty Node.js program after the run, which shows the speed and load of the machine. */
     readonly bareNodeMs?: number;
   };
-  /** Version by peer, null where it was missing. */
+  /** Version by peer; null if it was missing. */
   readonly peers: Readonly<Record<string, string | null>>;
-  /** All readings by row key and peer, in the order they were taken. */
+  /** All readings by row key and peer, in the order of measurement. */
   readonly readings: Readonly<Record<string, Readonly<Record<string, readonly number[]>>>>;
-  /** What went wrong, in words. */
+  /** Descriptions of failed measurements. */
   readonly problems: readonly string[];
 }
 
@@ -57,14 +57,16 @@ function bareNodeMs(): number {
   return median(runs) ?? Number.NaN;
 }
 
-/** The machine in a line, with how quick it was. The goals are from a run in which a bare Node.js took 26 ms. */
+/** One line about the machine and its speed. The goals were set on a machine where an empty program took 26 ms. */
 export function formatMachine({ cpu, cores, memoryGb, kernel, bareNodeMs: bare }: Results["machine"]): string {
   const speed =
-    bare === undefined ? "" : `; a bare Node.js starts and ends in ${bare} ms (26 where the goals were set)`;
+    bare === undefined
+      ? ""
+      : `; an empty Node.js program takes ${bare} ms (26 ms on the machine where the goals were set)`;
   return `${cpu}, ${cores} cores, ${memoryGb} GB, Linux ${kernel}${speed}`;
 }
 
-/** The results of the last full run. @throws where there was none */
+/** The results of the last full run. @throws Error if there was none */
 export function readResults(): Results {
   return JSON.parse(readFileSync(join(import.meta.dirname, "results", "latest.json"), "utf8")) as Results;
 }
@@ -83,27 +85,26 @@ export function formatMarkdown(results: Results, rows: readonly Row[]): string {
   const lines = [
     "# Benchmarks",
     "",
-    "Written by `node bench/run.ts`: the same work for each program, on the same machine, in the same run, the rounds",
-    "interleaved. Values are medians; in brackets how many times Monoceros is better than that program.",
+    "Written by `node bench/run.ts`. All programs do the same work on the same machine in the same run, with interleaved",
+    "rounds. Values are medians; the factor in brackets says how many times better Monoceros is.",
     "",
     `- Date: ${results.date} UTC, commit ${results.commit}${results.quick ? " (quick run: fewer rounds, smaller input)" : ""}`,
     `- Machine: ${formatMachine(results.machine)}`,
     `- Programs: ${names.map((name) => `${name} ${results.peers[name] ?? "(missing)"}`).join(", ")}`,
     "",
-    `| figure | goal | ${names.join(" | ")} |`,
+    `| Figure | Goal | ${names.join(" | ")} |`,
     `|---|---|${names.map(() => "---:|").join("")}`,
     ...rows.map((row) => formatRow(results, row, names)),
     "",
-    "What is measured:",
+    "How it is measured:",
     "",
-    "- *Logs*: one worker runs `cat` on a prepared file; the clock runs until the last line is in the output file. For",
-    "  Monoceros every line of the first round is parsed and compared with its origin. Peers copy lines as they are,",
-    "  without annotation.",
-    "- *Runs*: the new process is a child of the controller and has exec'd its command, seen in /proc. Each worker is",
-    "  killed once, so that no back-off takes part.",
-    "- *CPU* is the scheduler's own count, *memory* the private dirty pages, over the controller and every process of",
-    "  its own that is not a worker, after `sync`. *At rest* is 12 s after the last start, for ten seconds.",
-    "- A dash: the program has no such thing, or did not get there before the deadline.",
+    "- *Logs*: one worker runs `cat` on a prepared file, and the time ends when the last line is in the output file. For",
+    "  Monoceros each line of the first round is parsed and compared with its input. Peers copy lines without annotation.",
+    "- *Runs*: the new process is a child of the controller and has executed its command, according to /proc. Each worker",
+    "  is killed only once, so that backoff has no effect.",
+    "- *CPU* is the scheduler's count and *memory* the private dirty pages after `sync`, both of the controller and its own",
+    "  helper processes, without workers. *Idle* is the ten seconds after 12 s without a change.",
+    "- A dash means that the program has no such feature, or did not finish before the deadline.",
     "",
   ];
   if (results.problems.length > 0) lines.push("Problems:", "", ...results.problems.map((text) => `- ${text}`), "");
@@ -130,16 +131,16 @@ function formatGoal(row: Row): string {
   return `${row.better === "lower" ? "≤" : "≥"} ${row.goal} ${row.unit}`.trim();
 }
 
-/** A mark where a goal is not reached. */
+/** A mark if the goal is missed. */
 function verdict(results: Results, row: Row, value: number): string {
-  // "Same" allows for what a measurement of memory wobbles by; descriptors are compared exactly.
+  // "Same" tolerates the variation of memory measurements; descriptors are compared exactly.
   const reference = row.sameAs === undefined ? undefined : median(results.readings[row.sameAs]?.["monoceros"] ?? []);
   const goal = reference === undefined ? row.goal : row.unit === "MB" ? reference + 1 : reference;
   if (goal === undefined) return "";
   return (row.better === "lower" ? value <= goal : value >= goal) ? "" : " ✗";
 }
 
-/** Three significant digits at most, thousands with a comma. */
+/** At most three significant digits, and thousands separated by commas. */
 export function formatNumber(value: number): string {
   if (Math.abs(value) >= 100) return Math.round(value).toLocaleString("en-US");
   return String(Number(value.toPrecision(3)));

@@ -1,8 +1,8 @@
 /**
- * Side-by-side benchmarks: `node bench/run.ts [--quick] [--figure NAME]…`. Installs the peers into bench/peers/ when
- * they are missing, measures, prints every median and, for a run of all figures, writes bench/results/latest.json and
- * docs/benchmarks.md. With `--update` the figures that are named replace those of the last full run. Peers that cannot be
- * installed are reported as missing. `--baseline EXECUTABLE` compares with an earlier build instead of the peers.
+ * Comparison with peers: `node bench/run.ts [--quick] [--figure NAME]…`. Installs missing peers into bench/peers/, measures,
+ * and prints all medians. A run of all figures writes bench/results/latest.json and docs/benchmarks.md. With `--update` the
+ * named figures replace those of the last full run. Peers that cannot be installed are reported as missing.
+ * `--baseline EXECUTABLE` compares with an earlier build instead of the peers.
  */
 
 import { mkdtempSync, rmSync } from "node:fs";
@@ -28,7 +28,7 @@ async function main(): Promise<void> {
   });
   const figures = FIGURES.filter((figure) => values.figure?.includes(figure.name) ?? true);
   if (figures.length === 0) {
-    console.error(`unknown figure; there are: ${FIGURES.map((figure) => figure.name).join(", ")}`);
+    console.error(`unknown figure; figures: ${FIGURES.map((figure) => figure.name).join(", ")}`);
     process.exitCode = 2;
     return;
   }

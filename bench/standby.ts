@@ -1,8 +1,8 @@
 /**
- * What a crash costs in capacity: `node bench/standby.ts [--rounds N] [--boot D] [--without]`. Two workers behind Envoy
- * that take D (5s) to boot, one of them is killed with SIGKILL; measured is the time until Envoy balances over two workers
- * again, asked about every millisecond, from the exit that the controller saw and from the kill. With a worker in
- * reserve, and with `--without` also without one. Prints medians and extremes; asserts nothing.
+ * Measures how long capacity is reduced after a crash: `node bench/standby.ts [--rounds N] [--boot D] [--without]`. Two
+ * workers behind Envoy take D (5s) to boot, and one of them is killed with SIGKILL. The result is the time until Envoy
+ * balances over two workers again, polled about every millisecond, from the exit that the controller saw and from the kill.
+ * Measures with a standby worker, and with `--without` also without one. Prints medians, minima and maxima.
  */
 import { parseArgs } from "node:util";
 import { ControllerUnderTest, eventually } from "../test/support/controller.ts";
@@ -34,9 +34,9 @@ async function measure(standby: number, rounds: number, boot: string): Promise<R
       const pool = (await controller.status()).pools.find(({ name }) => name === "web");
       const ready = (pool?.workers ?? []).filter(({ phase }) => phase === "ready");
       return ready.length === 2 + standby ? ready : undefined;
-    }, "all are ready");
+    }, "all workers are ready");
     const victim = all.find((worker) => !worker.standby);
-    if (victim?.pid == null) throw new Error("nobody can be killed");
+    if (victim?.pid == null) throw new Error("there is no serving worker to kill");
     const exits = eventsOf(controller, "exited").length;
     const port = firstPort + victim.slot;
     const killedAt = performance.timeOrigin + performance.now();
@@ -45,9 +45,9 @@ async function measure(standby: number, rounds: number, boot: string): Promise<R
     const isFull = ({ serving }: { readonly serving: readonly number[] }) =>
       serving.length === 2 && (standby === 0 || !serving.includes(port));
     const fullAt = await untilEndpoints(adminPort, isFull, 60_000);
-    await controller.until(() => eventsOf(controller, "exited").length > exits, "the exit is told");
+    await controller.until(() => eventsOf(controller, "exited").length > exits, "the exit event");
     const exited = eventsOf(controller, "exited").at(-1);
-    if (exited === undefined) throw new Error("nobody has exited");
+    if (exited === undefined) throw new Error("no worker has exited");
     found.push({ fromExitMs: fullAt - Date.parse(exited.time), fromKillMs: fullAt - killedAt });
   }
   return found;

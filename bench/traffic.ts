@@ -1,8 +1,8 @@
 /**
  * Benchmarks of the traffic modes: `node bench/traffic.ts [--quick] [--only FIGURE]… [--system NAME]… [--update]`.
- * Prints every median; a run of everything writes bench/results/traffic.json, docs/benchmarks-traffic.md and the
- * pictures in docs/images/. With `--update` what was measured replaces that part of the last results. A system that is
- * missing or refuses its configuration is reported, and the others are measured.
+ * Prints all medians. A complete run writes bench/results/traffic.json, docs/benchmarks-traffic.md and the pictures in
+ * docs/images/. With `--update` the measured figures replace those of the last results. A system that is missing or does
+ * not start is reported, and the others are measured.
  */
 
 import { mkdtempSync, rmSync } from "node:fs";
@@ -54,7 +54,7 @@ async function main(): Promise<void> {
   if (problems.length > 0) process.exitCode = 1;
 }
 
-/** The rounds of all systems interleaved, so that what else the machine does meets all of them. */
+/** Measures with interleaved rounds, so that other load on the machine affects all systems. */
 async function measureFigure(
   figure: Figure,
   able: readonly System[],
@@ -73,7 +73,7 @@ async function measureFigure(
         bySystem[system.name] = [...(bySystem[system.name] ?? []), found];
       } catch (error) {
         problems.push(`${figure.name}, ${system.name}: ${error instanceof Error ? error.message : String(error)}`);
-        // What does not work once is not tried again.
+        // Do not try this system again.
         systems = systems.filter((each) => each !== system);
       }
     }

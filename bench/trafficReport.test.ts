@@ -4,7 +4,7 @@ import { FIGURES, type Found } from "./traffic/figures.ts";
 import { drawPictures, formatTraffic, medianOf, type TrafficResults } from "./traffic/report.ts";
 import { SYSTEMS } from "./traffic/systems.ts";
 
-/** Latencies that grow from `from` on. */
+/** A distribution of latencies with the minimum `from`. */
 function perMille(from: number): number[] {
   return Array.from({ length: 1001 }, (_, point) => from * 1000 ** (point / 2000));
 }
@@ -36,13 +36,13 @@ const RESULTS: TrafficResults = {
   },
 };
 
-test("medians are taken over the rounds that have a number", () => {
+test("medians ignore rounds without a value", () => {
   assert.equal(medianOf(RESULTS.rounds, "balance", "proxy-lr", "rps"), 1500);
   assert.equal(medianOf(RESULTS.rounds, "kill", "proxy-lr", "late"), undefined);
   assert.equal(medianOf(RESULTS.rounds, "sixty", "shared", "failed"), undefined);
 });
 
-test("the page says which goals are reached, which are not, and what was not measured", () => {
+test("the page shows which goals are reached, missed and not measured", () => {
   const page = formatTraffic(RESULTS, FIGURES, SYSTEMS);
   assert.match(page, /\| Monoceros, Envoy LEAST_REQUEST \| 1,500 \| 5 \| 11 \| 22 \| 1\.02 \| 0 \|/u);
   assert.match(page, /\| Monoceros, shared socket \| – \|/u);
@@ -52,7 +52,7 @@ test("the page says which goals are reached, which are not, and what was not mea
   assert.match(page, /- pm2: missing/u);
 });
 
-test("pictures show the systems that were measured, and there are none without data", () => {
+test("pictures show the measured systems, and without data there are no pictures", () => {
   const pictures = drawPictures(RESULTS.rounds, SYSTEMS);
   assert.deepEqual(Object.keys(pictures), [
     "docs/images/traffic-load.svg",

@@ -1,11 +1,11 @@
 /**
- * Preloaded into a controller by turns.ts: writes each turn of the event loop that takes long to the file TURNS_FILE, as
- * `<milliseconds since 1970> <milliseconds of thread CPU>`. A turn is what runs between two calls of setImmediate.
+ * Preloaded into a controller by turns.ts. Appends each long turn of the event loop to the file TURNS_FILE, as
+ * `<milliseconds since 1970> <milliseconds of thread CPU>`. A turn is the time between two callbacks of setImmediate.
  */
 import { appendFileSync } from "node:fs";
 
-/** Turns below this are not written. */
-const LEAST_MS = 5;
+/** Shorter turns are not written. */
+const MIN_MS = 5;
 
 const file = process.env["TURNS_FILE"];
 let last = cpuMs();
@@ -18,9 +18,9 @@ function cpuMs() {
 function turn() {
   const now = cpuMs();
   const tookMs = now - last;
-  // What the file costs belongs to no turn.
-  if (tookMs >= LEAST_MS) appendFileSync(file, `${Date.now()} ${tookMs}\n`);
-  last = tookMs >= LEAST_MS ? cpuMs() : now;
+  // The time for writing the file is not part of a turn.
+  if (tookMs >= MIN_MS) appendFileSync(file, `${Date.now()} ${tookMs}\n`);
+  last = tookMs >= MIN_MS ? cpuMs() : now;
   setImmediate(turn).unref();
 }
 

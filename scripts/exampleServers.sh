@@ -1,7 +1,7 @@
 #!/bin/sh
-# Makes a Python environment with the servers that the examples run, in node_modules/.tools/venv, for the tests. The
-# versions are pinned; with the right ones there it does nothing. Without python3 or a registry it only says so: the tests
-# of those examples are then skipped.
+# Creates a Python environment with the servers of the examples in node_modules/.tools/venv, for the tests. The versions
+# are pinned, and nothing is done if they are installed. Without python3 or a registry it prints a message, and the tests
+# of those examples are skipped.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -11,7 +11,7 @@ if [ "$(cat "$venv/.wanted" 2>/dev/null || true)" = "$wanted" ]; then
   exit 0
 fi
 if ! command -v python3 >/dev/null 2>&1; then
-  echo "exampleServers: there is no python3, so no Python servers" >&2
+  echo "exampleServers: python3 is missing, so the Python servers are not installed" >&2
   exit 0
 fi
 rm -rf "$venv"

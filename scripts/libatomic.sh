@@ -3,7 +3,7 @@
 # build copies it beside the executable.
 #
 # apt-get downloads the package libatomic1 and verifies Debian's signature; root is not needed and nothing is installed.
-# Without apt the system's own copy is taken. Does nothing if the file is there.
+# Without apt the system's own copy is used. Does nothing if the file exists.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -28,7 +28,7 @@ if [ -f "$target" ]; then
   exit 0
 fi
 mkdir -p node_modules/.runtime
-# Beside its place, so that the rename at the end stays on one file system.
+# In the same directory, so that the final rename stays on one file system.
 work=$(mktemp -d "$PWD/node_modules/.runtime/.libatomic.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 

@@ -1,4 +1,4 @@
-/** Executables are made smaller and relocatable without a change of what they do; others are refused. */
+/** slimElf makes executables smaller and relocatable without changing their behaviour, and rejects unsupported ones. */
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
@@ -9,14 +9,14 @@ import { test } from "node:test";
 import { readRunPath, slimElf, UnsupportedElf } from "./slimElf.mjs";
 
 const RUN_PATH = "$ORIGIN/../lib/monoceros:$ORIGIN";
-/** The runtime before it is slimmed, with symbols and debug information, and a small position-independent program. */
+/** The original runtime with symbols and debug information, and a small position-independent program. */
 const PINNED_RUNTIME = "node_modules/node/bin/node";
 const SMALL = "/bin/cat";
-/** The runtime needs libatomic.so.1, which the machine itself may lack. */
+/** The runtime needs libatomic.so.1, which may not be installed on the machine. */
 const WITH_LIBATOMIC = { ...process.env, LD_LIBRARY_PATH: resolve("node_modules/.runtime") };
 
 for (const file of [PINNED_RUNTIME, SMALL]) {
-  test(`${file} runs as before once it is slimmed, and searches the run path first`, async () => {
+  test(`a slimmed copy of ${file} runs and searches libraries in the run path first`, async () => {
     await using directory = await mkdtempDisposable(join(tmpdir(), "m-"));
     const original = readFileSync(file);
     const slim = slimElf(original, RUN_PATH);
@@ -36,12 +36,12 @@ for (const file of [PINNED_RUNTIME, SMALL]) {
   });
 }
 
-test("what debuggers read is removed from the runtime", () => {
+test("slimElf removes debug information and symbols from the runtime", () => {
   const original = readFileSync(PINNED_RUNTIME);
   assert.ok(original.includes(".debug_info"));
   const slim = slimElf(original, RUN_PATH);
   for (const section of [".debug_info", ".symtab", ".strtab\0"]) assert.ok(!slim.includes(section, -8192), section);
-  // What the build of a single executable looks for.
+  // The build of a single executable searches for this text.
   assert.ok(slim.includes("NODE_SEA_FUSE_"));
 });
 
@@ -54,7 +54,7 @@ function sectionHeader(file: Buffer, type: number): number {
   assert.fail(`no section of type ${type}`);
 }
 
-const REFUSED: Readonly<Record<string, (file: Buffer) => Buffer>> = {
+const REJECTED: Readonly<Record<string, (file: Buffer) => Buffer>> = {
   "is not a little-endian ELF64 file": () => Buffer.from("#!/bin/sh\nexit 0\n".repeat(10)),
   "is cut off": (file) => file.subarray(0, file.length - 1),
   "has no section table": (file) => {
@@ -63,7 +63,7 @@ const REFUSED: Readonly<Record<string, (file: Buffer) => Buffer>> = {
   },
   "has a run path already": (file) => slimElf(file, RUN_PATH),
   "has no spare entry": (file) => {
-    // The dynamic section is made to end with its first null entry.
+    // Make the dynamic section end with its first null entry.
     const header = sectionHeader(file, DYNAMIC_TYPE);
     const from = Number(file.readBigUInt64LE(header + 24));
     let entry = from;
@@ -76,7 +76,7 @@ const REFUSED: Readonly<Record<string, (file: Buffer) => Buffer>> = {
     return file;
   },
   "no segment has padding": (file) => {
-    // Each zero becomes something else, so that nothing looks like padding.
+    // Replace the zero after each segment, so that there is no padding.
     const header = Number(file.readBigUInt64LE(32));
     for (let at = header; at < header + file.readUInt16LE(56) * 56; at += 56) {
       if (file.readUInt32LE(at) !== 1) continue;
@@ -87,8 +87,8 @@ const REFUSED: Readonly<Record<string, (file: Buffer) => Buffer>> = {
   },
 };
 
-for (const [problem, change] of Object.entries(REFUSED)) {
-  test(`refused: ${problem}`, () => {
+for (const [problem, change] of Object.entries(REJECTED)) {
+  test(`slimElf rejects an executable that cannot be changed safely: ${problem}`, () => {
     const file = change(readFileSync(SMALL));
     assert.throws(
       () => slimElf(file, RUN_PATH),

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Makes the root file system of a slim image in node_modules/.tools/slim-root, for the test that the executable starts
-# there: Debian's essential packages, and the few that debian:*-slim images add, of the release that this machine runs.
-# Nothing is installed on the machine. Without apt or root it only says so, and the test is skipped.
+# Creates the root file system of a slim image in node_modules/.tools/slim-root, for tests that run the executable in it:
+# Debian's essential packages, and the few that debian:*-slim images add, of this machine's release. Nothing is installed
+# on the machine. Without apt or root it prints a message, and the tests are skipped.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -14,11 +14,11 @@ if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1 || ! command -v d
   exit 0
 fi
 mkdir -p node_modules/.tools
-# Beside its place, so that the rename at the end stays on one file system.
+# In the same directory, so that the final rename stays on one file system.
 work=$(mktemp -d "$PWD/node_modules/.tools/.slim-root.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$work/archives/partial" "$work/root"
-# With an empty list of installed packages apt fetches all that a machine without any would need.
+# With an empty list of installed packages apt downloads all dependencies.
 : >"$work/status"
 
 download() {
@@ -39,10 +39,10 @@ done
 for package in "$work"/archives/*.deb; do
   dpkg-deb --fsys-tarfile "$package" | tar -x -C "$work/root" --keep-directory-symlink
 done
-# What the packages' own scripts would do, as far as programs need it.
+# Do what the packages' scripts would do, as far as programs need it.
 cp "$work/root/usr/share/base-passwd/passwd.master" "$work/root/etc/passwd"
 cp "$work/root/usr/share/base-passwd/group.master" "$work/root/etc/group"
-# Slim images leave these out.
+# Slim images omit these.
 for directory in doc info locale man; do
   rm -rf "$work/root/usr/share/$directory"
 done

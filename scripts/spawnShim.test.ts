@@ -1,4 +1,4 @@
-/** What the setup has built: the spawn shim for both architectures. */
+/** The spawn shim that the setup has built for both architectures. */
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
@@ -8,7 +8,7 @@ const MACHINES = { x86_64: 62, aarch64: 183 } as const;
 const PT_INTERP = 3;
 
 for (const [architecture, machine] of Object.entries(MACHINES))
-  test(`the spawn shim for ${architecture} is the one of SHA256SUMS, static and smaller than a page or two`, () => {
+  test(`the spawn shim for ${architecture} matches SHA256SUMS, is static and smaller than 8 KiB`, () => {
     const name = `spawn-${architecture}`;
     const file = readFileSync(new URL(`../node_modules/.runtime/${name}`, import.meta.url));
     const sums = readFileSync(new URL("../native/spawn/SHA256SUMS", import.meta.url), "utf8");

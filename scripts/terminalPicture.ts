@@ -1,6 +1,6 @@
 /**
- * Draws what a command printed on a terminal as an SVG on stdout: text from stdin, `--prompt COMMAND` above it. Knows the
- * colours that the CLI uses and nothing else of terminals: no cursor, no wrapping. The pictures in docs/images are made by
+ * Draws the terminal output of a command, read from stdin, as an SVG on stdout, with `--prompt COMMAND` above it. Supports
+ * only the colours that the CLI uses, no cursor movement and no wrapping. The pictures in docs/images are made by
  *
  *   script -qec "dist/monoceros status" /dev/null | node_modules/.bin/node scripts/terminalPicture.ts \
  *     --prompt "monoceros status" > docs/images/status.svg
@@ -14,18 +14,18 @@ const CHARACTER_PX = 7.23;
 const LINE_PX = 17;
 const MARGIN_PX = 16;
 
-/** Readable on the picture's own dark ground, so the page around it may be light or dark. */
+/** The picture has its own dark background, so the page may be light or dark. */
 const GROUND = "#0d1117";
 const FOREGROUND = "#d1d7e0";
 const COLOURS: Readonly<Record<string, string>> = { 2: "#8b949e", 31: "#ff7b72", 32: "#56d364", 33: "#e3b341" };
 
-/** Text of one look. */
+/** Text in one colour. */
 interface Span {
   readonly text: string;
   readonly colour: string;
 }
 
-/** A line with SGR sequences in spans; any other sequence is an error, because the picture would lie. */
+/** Splits a line with SGR sequences into spans. Any other sequence is an error, because the picture would be wrong. */
 function spansOf(line: string): Span[] {
   let colour = FOREGROUND;
   const spans: Span[] = [];
@@ -49,7 +49,7 @@ function draw(lines: readonly (readonly Span[])[], label: string): string {
   const rows = lines.map((spans, row) => {
     const y = MARGIN_PX + row * LINE_PX + FONT_PX;
     let column = 0;
-    // Each span at its own place, whatever the advance of the reader's font is.
+    // Each span has its own position, regardless of the width of the reader's font.
     const parts = spans.map(({ text: part, colour }) => {
       const x = (MARGIN_PX + column * CHARACTER_PX).toFixed(1);
       column += part.length;

@@ -1,13 +1,14 @@
 /**
- * Runs tests: `unit` (in memory: beside their files, simulation, architecture, docs), `process` (single files with real
- * processes), `system` (conformance, integration, fault and e2e on the real executable), `container` (the executable as
- * PID 1 of real containers) or `cgroup2` (the same in a virtual machine with version 2 of control groups). Prints what the test runner prints and leaves with its code.
+ * Runs a stage of tests: `unit` (in memory: beside their files, simulation, architecture, docs), `process` (single files
+ * with real processes), `system` (conformance, integration, fault and e2e with the real executable), `container` (the
+ * executable as PID 1 of real containers) or `cgroup2` (in a virtual machine with control groups of version 2). Prints the
+ * output of the test runner and exits with its code.
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { globSync, readFileSync } from "node:fs";
 
-/** Files beside the code that start processes or wait for sockets, and so are no unit tests. */
+/** Files that start processes or wait for sockets, so they are not unit tests. */
 const WITH_PROCESSES = [
   "src/runtime/**/*.test.ts",
   "src/logs/logs.test.ts",
@@ -21,12 +22,12 @@ const WITH_PROCESSES = [
   "test/fuzz/*.test.ts",
 ];
 
-/** Tests of the simulation that take too long for every commit. */
+/** Simulation tests that take too long for every commit. */
 const LONG = ["test/simulation/long.test.ts"];
 
 /**
- * A test file that runs longer is killed. The test runner's own limit needs the file's event loop, which a synchronous call
- * that never returns blocks. The longest file takes less than two minutes.
+ * Time limit of a test file, after which it is killed. The test runner's own limit needs the file's event loop, which a
+ * synchronous call may block. The longest file takes less than two minutes.
  */
 const FILE_LIMIT_MS = 600_000;
 
@@ -36,7 +37,7 @@ interface Group {
 }
 
 const GROUPS: Readonly<Record<string, () => Group[]>> = {
-  // One process for all small ones: a process a file would cost more than the tests. The simulation goes beside it.
+  // One process for all small files, because a process per file costs more than the tests. The simulation runs beside it.
   unit: () => [
     {
       files: find(
@@ -57,7 +58,7 @@ const GROUPS: Readonly<Record<string, () => Group[]>> = {
   container: () => [
     {
       files: find(["test/container/*.test.ts"]),
-      // No forced exit: it would skip the removal of images and containers.
+      // No forced exit, because it would skip the removal of images and containers.
       flags: ["--test-concurrency=2", "--test-global-setup=test/container/image.ts"],
     },
   ],
@@ -65,12 +66,12 @@ const GROUPS: Readonly<Record<string, () => Group[]>> = {
 };
 
 function find(patterns: readonly string[], except: readonly string[] = []): string[] {
-  const left = new Set(patterns.flatMap((pattern) => globSync(pattern)));
-  for (const file of except.flatMap((pattern) => globSync(pattern))) left.delete(file);
-  return [...left].sort();
+  const found = new Set(patterns.flatMap((pattern) => globSync(pattern)));
+  for (const file of except.flatMap((pattern) => globSync(pattern))) found.delete(file);
+  return [...found].sort();
 }
 
-/** Arguments of a process, and its children if it has a single thread that starts them; empty once it has exited. */
+/** Arguments of a process, and the children of its main thread; empty if it has exited. */
 function inspect(pid: number): { args: string[]; children: number[] } {
   try {
     const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ");
@@ -82,8 +83,8 @@ function inspect(pid: number): { args: string[]; children: number[] } {
 }
 
 /**
- * Kills each test file that exceeds FILE_LIMIT_MS, so that the runner reports it as failed and goes on; the runner itself
- * if it runs the files in its own process.
+ * Kills each test file that exceeds FILE_LIMIT_MS, so that the runner reports it as failed and continues. If the runner runs
+ * the files in its own process, it is killed itself.
  */
 function watchFiles(runner: number, isOneProcess: boolean): NodeJS.Timeout {
   const seenAtMs = new Map<number, number>();
@@ -104,7 +105,7 @@ function watchFiles(runner: number, isOneProcess: boolean): NodeJS.Timeout {
   }, 5000);
 }
 
-/** Runs a group and resolves with its exit code; its output comes in one piece where groups run side by side. */
+/** Runs a group and resolves with its exit code. If groups run concurrently, its output is printed at the end. */
 async function runGroup({ files, flags }: Group, isAlone: boolean): Promise<number> {
   const args = ["--no-warnings", "--test", "--test-timeout=120000", "--test-reporter=spec", ...flags, ...files];
   const child = spawn(process.execPath, args, { stdio: ["ignore", isAlone ? "inherit" : "pipe", "inherit"] });

@@ -1,22 +1,21 @@
 #!/bin/sh
-# Fetches what the system tests use where they find it into node_modules/.tools: promtool, and BusyBox to play the shell
-# of a small image; Chromium is installed, by apt, where root runs this. It starts no service, and without apt (or without
-# network) it only says so: the tests then check the metrics by their own rules, and do without the small image and the
-# browser.
+# Fetches optional tools of the system tests to node_modules/.tools: promtool, and BusyBox as the shell of a small image.
+# Chromium is installed by apt if this runs as root. Starts no service. Without apt or the network it prints a message. The
+# tests then check metrics only by their own rules, and skip the small image and the browser.
 set -eu
 cd "$(dirname "$0")/.."
 
 tools=$PWD/node_modules/.tools
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-# apt fetches as its own user where it can.
+# apt may download as its own user.
 chmod 755 "$work"
 
 download() {
   (cd "$work" && apt-get download -qq "$1" >/dev/null 2>&1)
 }
 
-# fetch PACKAGE FILE: takes FILE out of PACKAGE.
+# fetch PACKAGE FILE: extracts FILE from PACKAGE.
 fetch() {
   package=$1
   file=$2
@@ -40,12 +39,12 @@ fetch() {
     return 0
   fi
   mkdir -p "$tools"
-  # By rename, so that a run that is cut off leaves no half of a file.
+  # By rename, so that an interrupted run leaves no incomplete file.
   cp "$work/root/$file" "$tools/.$name.new"
   mv "$tools/.$name.new" "$tools/$name"
 }
 
-# The dashboard is tested in a real browser. It is a package of many files, so it is installed, where that is allowed.
+# The dashboard is tested in a real browser. Its package has many files, so it is installed if that is permitted.
 if ! command -v chromium >/dev/null 2>&1; then
   if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
     echo "testTools: chromium is missing and only root with apt-get can install it: the dashboard is not tested" >&2

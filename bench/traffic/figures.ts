@@ -1,4 +1,4 @@
-/** What is measured about traffic: each figure is one situation and gives some numbers for each system. */
+/** The traffic figures. Each is one situation that gives several numbers for each system. */
 
 import type { LoadReport } from "../../test/support/loadReport.ts";
 import { type LoadProcess, spawnLoad } from "./loadProcess.ts";
@@ -11,16 +11,16 @@ export interface Column {
   readonly unit: string;
 }
 
-/** What one round has found; `shares` and `perMille` are for the pictures. */
+/** The results of one round. `shares` and `perMille` are for the pictures. */
 export interface Found {
   readonly numbers: Readonly<Record<string, number | undefined>>;
-  /** Answers of each worker. */
+  /** Number of answers of each worker. */
   readonly shares?: readonly number[];
   /** Latencies in ms at 0 … 1000 per mille. */
   readonly perMille?: readonly number[];
 }
 
-/** A promise about the medians of a figure, by system and column. */
+/** A goal for the medians of a figure. */
 export interface Goal {
   readonly text: string;
   readonly isReached: (median: (system: string, column: string) => number | undefined) => boolean | undefined;
@@ -49,7 +49,7 @@ const P99: Column = { key: "p99", title: "p99", unit: "ms" };
 const P999: Column = { key: "p999", title: "p99.9", unit: "ms" };
 const ANSWERED: Column = { key: "answered", title: "answered", unit: "" };
 
-/** A goal on one number; undefined where it was not measured. */
+/** A goal for one number. */
 function goal(text: string, system: string, column: string, isGood: (value: number) => boolean): Goal {
   return {
     text,
@@ -68,7 +68,7 @@ function sharesOf(report: LoadReport, replicas: number): number[] {
   return shares.sort((a, b) => b - a);
 }
 
-/** Reports of 16 connections that are kept alive and 16 that ask once, which ask while `act` runs. */
+/** Runs `act` under the load of 16 kept-alive connections and 16 with one request per connection. */
 async function underLoad(running: Running, act: () => Promise<void>): Promise<readonly LoadReport[]> {
   const common = { target: running.target, connections: 16, requests: [{ path: running.sleepPath(20) }] };
   const loads: LoadProcess[] = [spawnLoad(common), spawnLoad({ ...common, isConnectionPerRequest: true, seed: 2 })];
@@ -139,7 +139,7 @@ function mixedFigure(name: string, connections: number, goals: readonly Goal[]):
 export const FIGURES: readonly Figure[] = [
   {
     name: "balance",
-    title: `${BLOCKING_WORKERS} workers that block ${BLOCK_MS} ms a request, ${BLOCKING_CONNECTIONS} connections kept alive (ideal: 1,600/s)`,
+    title: `${BLOCKING_WORKERS} workers that block ${BLOCK_MS} ms per request, ${BLOCKING_CONNECTIONS} connections kept alive (ideal: 1,600/s)`,
     systems: MODES,
     rounds: 3,
     columns: [
@@ -189,7 +189,7 @@ export const FIGURES: readonly Figure[] = [
       },
     },
   ]),
-  // Twice as many requests as workers: some fast one stands behind a slow one whoever distributes them.
+  // With twice as many connections as workers, some fast requests wait behind slow ones in any mode.
   mixedFigure("mixed-crowded", 16, []),
   {
     name: "kill",
@@ -229,14 +229,14 @@ export const FIGURES: readonly Figure[] = [
   },
   {
     name: "restarts",
-    title: "3 replacements of all 4 workers one after another, 32 connections, 20 ms handlers",
+    title: "3 rolling restarts of 4 workers, 32 connections, 20 ms handlers",
     systems: [...MODES, "pm2", "gunicorn"],
     rounds: 3,
-    columns: [ANSWERED, FAILED_KEPT, FAILED_FRESH, { key: "seconds", title: "time for three", unit: "s" }],
+    columns: [ANSWERED, FAILED_KEPT, FAILED_FRESH, { key: "seconds", title: "total time", unit: "s" }],
     goals: [
-      goal("Envoy LEAST_REQUEST: none fails", "proxy-lr", "failed", isNone),
-      goal("Envoy ROUND_ROBIN: none fails", "proxy-rr", "failed", isNone),
-      goal("Shared socket: none of the new connections is refused or reset", "shared", "failed-fresh", isNone),
+      goal("Envoy LEAST_REQUEST: no request fails", "proxy-lr", "failed", isNone),
+      goal("Envoy ROUND_ROBIN: no request fails", "proxy-rr", "failed", isNone),
+      goal("Shared socket: no new connection is refused or reset", "shared", "failed-fresh", isNone),
     ],
     workload: () => ({ replicas: 4 }),
     measure: async (running, { quick }) => {
@@ -251,12 +251,12 @@ export const FIGURES: readonly Figure[] = [
   },
   {
     name: "sixty",
-    title: "60 planned replacements one after another, 4 workers, 32 connections, 20 ms handlers",
+    title: "60 planned replacements (15 rolling restarts of 4 workers), 32 connections, 20 ms handlers",
     systems: ["shared", "proxy-lr"],
     rounds: 1,
     columns: [ANSWERED, FAILED_KEPT, FAILED_FRESH, { key: "seconds", title: "time", unit: "s" }],
     goals: [
-      goal("Envoy LEAST_REQUEST: none fails", "proxy-lr", "failed", isNone),
+      goal("Envoy LEAST_REQUEST: no request fails", "proxy-lr", "failed", isNone),
       goal("Envoy LEAST_REQUEST: within 13 s", "proxy-lr", "seconds", (value) => value <= 13),
       goal("Envoy LEAST_REQUEST: ≥ 19,000 answered", "proxy-lr", "answered", (value) => value >= 19_000),
     ],
@@ -273,13 +273,13 @@ export const FIGURES: readonly Figure[] = [
   },
   {
     name: "lifespan",
-    title: "recycling by lifespan: 4 workers, lifespan 6 s, 32 connections, 25 s, 20 ms handlers",
+    title: "replacement by lifespan: 4 workers, lifespan 6 s, 32 connections, 25 s, 20 ms handlers",
     systems: MODES,
     rounds: 1,
     columns: [ANSWERED, FAILED_KEPT, FAILED_FRESH],
     goals: [
-      goal("Envoy LEAST_REQUEST: none fails (the Go original: 13,565 of 50,736)", "proxy-lr", "failed", isNone),
-      goal("Envoy ROUND_ROBIN: none fails", "proxy-rr", "failed", isNone),
+      goal("Envoy LEAST_REQUEST: no request fails (the Go original: 13,565 of 50,736)", "proxy-lr", "failed", isNone),
+      goal("Envoy ROUND_ROBIN: no request fails", "proxy-rr", "failed", isNone),
     ],
     workload: () => ({ replicas: 4, more: { limits: { lifespan: "6s", jitter_ratio: 0.1 } } }),
     measure: async (running, { quick }) => {
@@ -288,7 +288,7 @@ export const FIGURES: readonly Figure[] = [
   },
   {
     name: "overhead",
-    title: "one worker that says hello at once: directly and through Envoy",
+    title: "one worker that answers at once: directly and through Envoy",
     systems: ["reuseport", "proxy-lr"],
     rounds: 3,
     columns: [
@@ -302,7 +302,7 @@ export const FIGURES: readonly Figure[] = [
     workload: () => ({ replicas: 1 }),
     measure: async ({ target, proxyMemoryMb }, { quick }) => {
       const durationMs = quick ? 1000 : 3000;
-      // Warm, so that compiling is not measured.
+      // Warm up, so that compilation is not measured.
       await spawnLoad({ target, connections: 16, durationMs: 1000 }).finished;
       const alone = await spawnLoad({ target, connections: 1, durationMs }).finished;
       const many = await spawnLoad({ target, connections: 16, durationMs }).finished;
@@ -319,14 +319,14 @@ export const FIGURES: readonly Figure[] = [
   },
   {
     name: "keepalive",
-    title: "one uvicorn worker that says hello at once, 1 connection kept alive",
+    title: "one uvicorn worker that answers at once, 1 connection kept alive",
     systems: ["uvicorn-shared", "uvicorn-port"],
     rounds: 3,
     columns: [RPS, P50, P99],
     goals: [goal("Shared socket, uvicorn --fd: p50 ≤ 1 ms", "uvicorn-shared", "p50", (value) => value <= 1)],
     workload: () => ({ replicas: 1 }),
     measure: async ({ target }, { quick }) => {
-      // Warm, so that the first imports and allocations are not measured.
+      // Warm up, so that the first imports and allocations are not measured.
       await spawnLoad({ target, connections: 1, durationMs: 500 }).finished;
       const report = await spawnLoad({ target, connections: 1, durationMs: quick ? 1000 : 3000 }).finished;
       return { numbers: { rps: report.requestsPerSecond, p50: report.latency.p50, p99: report.latency.p99 } };

@@ -1,4 +1,4 @@
-/** The load client in a process of its own, so that what it costs is not what is measured. */
+/** The load client in a process of its own, so that it does not delay the measuring process. */
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -9,13 +9,13 @@ import type { LoadReport } from "../../test/support/loadReport.ts";
 const PROGRAM = join(import.meta.dirname, "..", "..", "test", "support", "load.ts");
 
 export interface LoadProcess {
-  /** Resolves when the load has ended by its own bounds. @throws where the process failed */
+  /** Resolves when the load has ended by its own limits. Rejects if the process failed. */
   readonly finished: Promise<LoadReport>;
   /** Ends the load. */
   stop(): Promise<LoadReport>;
 }
 
-/** Starts a load client; it is killed with this process at the latest. */
+/** Starts a load client. It is killed when this process exits. */
 export function spawnLoad(options: LoadOptions): LoadProcess {
   const child = spawn(process.execPath, ["--no-warnings", PROGRAM, JSON.stringify(options)], {
     stdio: ["ignore", "pipe", "inherit"],
@@ -28,10 +28,10 @@ export function spawnLoad(options: LoadOptions): LoadProcess {
   });
   const finished = once(child, "close").then(([code]) => {
     process.off("exit", onExit);
-    if (text === "") throw new Error(`the load client ended with ${code}`);
+    if (text === "") throw new Error(`the load client exited with ${code}`);
     return JSON.parse(text) as LoadReport;
   });
-  // Whoever never asks for the result shall not end the run by a rejection.
+  // A caller may ignore the result, so an unhandled rejection must not end the run.
   finished.catch(() => {});
   return {
     finished,

@@ -1,4 +1,4 @@
-/** Turns what was measured about traffic into bench/results/traffic.json, docs/benchmarks-traffic.md and pictures. */
+/** Converts traffic measurements to bench/results/traffic.json, docs/benchmarks-traffic.md and pictures. */
 
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -18,7 +18,7 @@ export interface TrafficResults extends Pick<Results, "date" | "commit" | "machi
   readonly rounds: Rounds;
 }
 
-/** The last results that were written; undefined where there are none. */
+/** The last results; undefined if there are none. */
 export function readTrafficResults(): TrafficResults | undefined {
   try {
     return JSON.parse(readFileSync(RESULTS, "utf8")) as TrafficResults;
@@ -27,13 +27,13 @@ export function readTrafficResults(): TrafficResults | undefined {
   }
 }
 
-/** The median of a column over the rounds; undefined where it was not measured. */
+/** The median of a column over the rounds; undefined if it was not measured. */
 export function medianOf(rounds: Rounds, figure: string, system: string, column: string): number | undefined {
   const values = (rounds[figure]?.[system] ?? []).map(({ numbers }) => numbers[column]);
   return median(values.filter((value) => value !== undefined));
 }
 
-/** Writes results, page and pictures; returns the paths below the project. */
+/** Writes results, page and pictures. Returns their paths relative to the project. */
 export function writeTrafficResults(
   results: TrafficResults,
   figures: readonly Figure[],
@@ -56,21 +56,21 @@ export function formatTraffic(results: TrafficResults, figures: readonly Figure[
   const lines = [
     "# Benchmarks of traffic",
     "",
-    "Written by `make bench-traffic` (`bench/traffic.ts`): the same workers and the same load for each mode, in the same",
-    "run on the same machine, which the load client shares with them. Values are medians of the rounds.",
+    "Written by `make bench-traffic` (`bench/traffic.ts`). Each mode has the same workers and the same load, in the same run",
+    "and on the same machine, which also runs the load client. Values are medians of the rounds.",
     "",
     `- Date: ${results.date} UTC, commit ${results.commit}${results.quick ? " (quick run: fewer rounds, shorter)" : ""}`,
     `- Machine: ${formatMachine(results.machine)}`,
     "",
     ...figures.flatMap((figure) => formatFigure(results.rounds, figure, systems)),
-    "What is measured:",
+    "How it is measured:",
     "",
-    "- *Blocking* workers take no other request meanwhile and use no CPU, as a synchronous server that waits for its",
-    "  database; so the number of processors does not matter.",
-    "- *Failed* is every request that was begun and not answered with 2xx or 3xx: refused, reset, closed, cut short, timed",
-    "  out, 5xx. The client repeats nothing. Half of the connections are kept alive, the others ask once.",
-    "- *Replacements* are ordered by `monoceros restart`, `pm2 reload` and SIGHUP to gunicorn.",
-    "- A dash: not measured.",
+    "- *Blocking* workers handle one request at a time and use no CPU meanwhile, like a synchronous server that waits for its",
+    "  database. The number of processors therefore does not matter.",
+    "- *Failed* counts all requests that were not answered with 2xx or 3xx: refused, reset, closed, truncated, timed out, 5xx.",
+    "  The client never retries. Half of the connections are kept alive, the others are used for one request.",
+    "- *Replacements* are requested by `monoceros restart`, `pm2 reload` and SIGHUP to gunicorn.",
+    "- A dash means not measured.",
     "",
   ];
   if (results.problems.length > 0) lines.push("Problems:", "", ...results.problems.map((text) => `- ${text}`), "");
@@ -101,7 +101,7 @@ function formatFigure(rounds: Rounds, figure: Figure, systems: readonly System[]
   return lines;
 }
 
-/** The pictures that the rounds allow, by path. */
+/** Pictures of the measured figures, by path. */
 export function drawPictures(rounds: Rounds, systems: readonly System[]): Record<string, string> {
   const files: Record<string, string> = {};
   const titleOf = (title: string): string => title.replace("Monoceros, ", "");
@@ -118,16 +118,16 @@ export function drawPictures(rounds: Rounds, systems: readonly System[]): Record
   });
   if (panels.length > 0) {
     files["docs/images/traffic-load.svg"] = drawBars(
-      "Load of each of 8 workers in % of the mean: 5 ms a request, 16 connections",
+      "Load of each of 8 workers in % of the mean: 5 ms per request, 16 connections",
       panels,
-      { value: 100, label: "the mean: what each worker gets where all get the same" },
+      { value: 100, label: "the mean: load of each worker if all have the same" },
     );
   }
   for (const [figure, file, title] of [
     [
       "balance",
       "traffic-latency.svg",
-      "Share of requests answered within a time: 8 workers, 5 ms a request, 16 connections",
+      "Share of requests by response time: 8 workers, 5 ms per request, 16 connections",
     ],
     [
       "mixed",
@@ -144,7 +144,7 @@ export function drawPictures(rounds: Rounds, systems: readonly System[]): Record
   return files;
 }
 
-/** Distributions are kept of the rounds that are drawn, in microseconds' precision; they are most of the file. */
+/** Keeps only the distributions that are drawn, rounded to microseconds, because they are most of the file. */
 function compact(rounds: Rounds): Rounds {
   const ofSystem = (all: readonly Found[]): Found[] => {
     const middle = middleRound(all);
@@ -162,7 +162,7 @@ function compact(rounds: Rounds): Rounds {
   );
 }
 
-/** The round whose throughput is the middle one: a picture shows a run that was, not a mean of several. */
+/** The round with the median throughput, so that a picture shows a real run and not a mean. */
 function middleRound(rounds: readonly Found[]): Found | undefined {
   const sorted = [...rounds].sort((a, b) => (a.numbers["rps"] ?? 0) - (b.numbers["rps"] ?? 0));
   return sorted[Math.floor(sorted.length / 2)];

@@ -1,4 +1,4 @@
-/** Two kinds of plots as SVG text: panels of bars and distributions on a logarithmic axis. Readable on any background. */
+/** Two kinds of plots as SVG: panels of bars, and distributions on a logarithmic axis. Readable on any background. */
 
 const FONT = 'font-family="Helvetica, Arial, sans-serif"';
 const INK = "#24292f";
@@ -6,7 +6,7 @@ const FAINT = "#6e7781";
 const GRID = "#d8dee4";
 const WIDTH = 880;
 
-/** Colours that can be told apart by the colour-blind too, in the order of the series. */
+/** Colours of the series, which colour-blind readers can distinguish. */
 const COLOURS = ["#d55e00", "#e69f00", "#0072b2", "#009e73"];
 
 function colourOf(index: number): string {
@@ -55,7 +55,7 @@ function frame(height: number, title: string, parts: readonly string[]): string 
   ].join("\n");
 }
 
-/** One panel: a bar for each value, in the order given. */
+/** One panel with a bar for each value. */
 export interface BarPanel {
   readonly title: string;
   /** A line below the title. */
@@ -63,7 +63,7 @@ export interface BarPanel {
   readonly values: readonly number[];
 }
 
-/** Panels side by side with one scale; `reference` is drawn as a dashed line through all of them. */
+/** Draws panels side by side with a common scale, and `reference` as a dashed line through all of them. */
 export function drawBars(
   title: string,
   panels: readonly BarPanel[],
@@ -87,7 +87,7 @@ export function drawBars(
       );
     }
     parts.push(line(x, yOf(reference.value), x + width, yOf(reference.value), FAINT, "5 4"));
-    // After the line, with a white edge, so that it never strikes a number through.
+    // Drawn after the line and with a white edge, so that numbers stay readable.
     for (const [nth, value] of values.entries())
       parts.push(
         text(x + (nth + 0.5) * step, yOf(value) - 4, String(Math.round(value)), {
@@ -109,12 +109,12 @@ export interface Curve {
   readonly perMille: readonly number[];
 }
 
-/** Shares of the tail that the vertical axis is drawn by: the last hundredth is as wide as the first nine tenths. */
+/** Labelled shares of the vertical axis, on which the last hundredth is as long as the first nine tenths. */
 const LEVELS = [0, 0.5, 0.9, 0.99, 0.999];
 
 /**
- * Latency against the share of requests that took at most so long. The horizontal axis is logarithmic in ms; the
- * vertical one too, in the share that took longer, because what matters is the tail.
+ * Draws latencies and the share of requests that took at most that long. The horizontal axis is logarithmic in ms. The
+ * vertical axis is logarithmic in the share of slower requests, because the tail is of interest.
  */
 export function drawDistributions(title: string, curves: readonly Curve[]): string {
   const [left, top, right, height] = [74, 52, 20, 330];
@@ -148,7 +148,7 @@ export function drawDistributions(title: string, curves: readonly Curve[]): stri
   return frame(top + height + 70 + Math.ceil(curves.length / 2) * 22, title, parts);
 }
 
-/** 1, 2, 5, 10, 20, … within the bounds. */
+/** 1, 2, 5, 10, 20, … between `low` and `high`. */
 function ticksBetween(low: number, high: number): number[] {
   const ticks: number[] = [];
   for (let power = Math.floor(Math.log10(low)); 10 ** power <= high; power++) {

@@ -1,4 +1,4 @@
-/** What is compared: Monoceros in each of its traffic modes, and peers, with the same workers behind them. */
+/** The compared systems: Monoceros in each of its traffic modes, and peers, with equivalent workers. */
 
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, openSync, readlinkSync, writeFileSync } from "node:fs";
@@ -20,25 +20,25 @@ const STOP_DEADLINE_MS = 20_000;
 
 /** The workers of one measurement. */
 export interface Workload {
-  /** An empty private directory. */
+  /** An empty directory. */
   readonly dir: string;
   readonly replicas: number;
   /** Arguments of processbin. */
   readonly args?: readonly string[];
-  /** More keys of the pool, of Monoceros only. */
+  /** More keys of the pool; only for Monoceros. */
   readonly more?: Readonly<Record<string, unknown>>;
 }
 
-/** A system that takes requests. */
+/** A system that serves requests. */
 export interface Running {
   readonly target: LoadTarget;
-  /** Path of an answer that comes after so many milliseconds in which the worker can do other things. */
+  /** Path of a request that takes `ms` milliseconds without blocking the worker. */
   readonly sleepPath: (ms: number) => string;
-  /** Replaces all workers and resolves when that is done. @throws where it failed */
+  /** Replaces all workers. Resolves when that is done, and rejects if it failed. */
   readonly replaceAll: () => Promise<void>;
   /** Process ids of the workers. */
   readonly workerPids: () => readonly number[];
-  /** Private dirty memory of Envoy in MB, undefined where there is none. */
+  /** Private dirty memory of Envoy in MB; undefined if there is none. */
   readonly proxyMemoryMb: () => number | undefined;
   readonly stop: () => void;
 }
@@ -46,7 +46,7 @@ export interface Running {
 export interface System {
   readonly name: string;
   readonly title: string;
-  /** Why it cannot take part, undefined where it can. */
+  /** Why the system cannot be measured; undefined if it can. */
   readonly missing: () => string | undefined;
   readonly start: (workload: Workload) => Promise<Running>;
 }
@@ -57,7 +57,7 @@ function monoceros(name: string, title: string, pool: (port: number, args: reado
   return {
     name,
     title,
-    missing: () => (existsSync(MONOCEROS) && existsSync(PROCESSBIN) ? undefined : "it is not built"),
+    missing: () => (existsSync(MONOCEROS) && existsSync(PROCESSBIN) ? undefined : "not built"),
     start: async ({ dir, replicas, args = [], more = {} }) => {
       const port = await freePorts(2 * replicas + 10);
       const socket = join(dir, "control.sock");
@@ -96,7 +96,7 @@ function monoceros(name: string, title: string, pool: (port: number, args: reado
   };
 }
 
-/** Monoceros with uvicorn workers (examples/servers/asgi.py); `listen` is how they come to their socket. */
+/** Monoceros with uvicorn workers (examples/servers/asgi.py). `listen` configures their socket. */
 function uvicorn(
   name: string,
   title: string,
@@ -117,7 +117,7 @@ function uvicorn(
 function proxy(algorithm: string) {
   return (port: number, args: readonly string[]): PoolKeys => ({
     args: ["--host", "127.0.0.1", ...args],
-    rolling: NO_PROOF,
+    rolling: NO_MIN_READY,
     server: {
       port_arg: { name: "--port", value_template: "{{.Port}}", start_port: port + 1 },
       listener_address: "127.0.0.1",
@@ -127,7 +127,7 @@ function proxy(algorithm: string) {
   });
 }
 
-/** PM2 in cluster mode and gunicorn run a server of their kind: examples/servers/. */
+/** PM2 in cluster mode and gunicorn, which run the servers in examples/servers/. */
 function peer(
   name: string,
   title: string,
@@ -163,13 +163,13 @@ function peer(
   };
 }
 
-/** Without probes a successor must serve for 5 s by default, and a round of replacements would take minutes. */
+/** Without probes a successor must serve for 5 s by default, so a rolling restart would take minutes. */
 const QUICK_ROLL = { min_ready: "1s" };
 
-/** Behind a proxy a probe says when a worker is ready. By default a rollout waits 5 s once, for its first new worker. */
-const NO_PROOF = { min_ready: "0s" };
+/** Behind a proxy probes decide about readiness. By default a rollout waits 5 s once, for its first new worker. */
+const NO_MIN_READY = { min_ready: "0s" };
 
-/** All systems, ours first. */
+/** All systems, Monoceros first. */
 export const SYSTEMS: readonly System[] = [
   monoceros("reuseport", "Monoceros, SO_REUSEPORT", (port, args) => ({
     args: ["--host", "127.0.0.1", "--port", port, "--reuseport", ...args],
@@ -233,7 +233,7 @@ export const SYSTEMS: readonly System[] = [
             const now = descendantsOf(pid);
             return now.length >= replicas && !now.some((each) => before.includes(each));
           };
-          // Not by pollUntil: the loads are read by this thread.
+          // Not pollUntil, which would block the thread that reads the loads' output.
           for (const until = performance.now() + READY_DEADLINE_MS; !isReplaced(); ) {
             if (performance.now() > until) throw new Error("gunicorn did not replace its workers");
             await sleep(20);
@@ -263,14 +263,14 @@ function launch(
     env: { ...process.env, ...env },
     detached: true,
   });
-  // A run that is interrupted leaves nothing behind.
+  // An interrupted run must leave no process behind.
   const onExit = (): void => end(child);
   process.once("exit", onExit);
   child.once("exit", () => process.off("exit", onExit));
   return child;
 }
 
-/** The name of the executable; the kernel's name of a Node.js process is that of its thread. */
+/** The name of the executable, because the kernel's name of a Node.js process is that of its thread. */
 function programOf(pid: number): string | undefined {
   try {
     return basename(readlinkSync(`/proc/${pid}/exe`));
@@ -284,14 +284,14 @@ function pidOf(child: ChildProcess): number {
   return child.pid;
 }
 
-/** Ends a process and everything below it, by pid. */
+/** Ends a process and its descendants, by pid. */
 function end(child: ChildProcess): void {
   const pid = pidOf(child);
   const family = new Map(descendantsOf(pid).map((member) => [member, nameOf(member)]));
   child.kill("SIGTERM");
   if (pollUntil(() => nameOf(pid) === undefined, STOP_DEADLINE_MS, 5) === undefined) child.kill("SIGKILL");
   for (const [member, name] of family) {
-    // A pid that names another program now belongs to somebody else.
+    // The pid may have been reused by another program.
     if (name !== undefined && nameOf(member) === name) process.kill(member, "SIGKILL");
   }
 }
@@ -311,7 +311,7 @@ async function run(
     child.on("close", done);
     child.on("error", fail);
   });
-  if (code !== 0) throw new Error(`${program} ${args.join(" ")} ended with ${code}: ${text.trim()}`);
+  if (code !== 0) throw new Error(`${program} ${args.join(" ")} exited with ${code}: ${text.trim()}`);
 }
 
 async function untilAnswered(
