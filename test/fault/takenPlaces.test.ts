@@ -1,7 +1,7 @@
 /** Ports and sockets that exist at the start: stale sockets are replaced; those in use cause an error that names the owner. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync, statSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -51,17 +51,6 @@ test("a start fails if another controller uses the control socket, and the error
   assert.match(text, /Cannot listen on control socket .* listens on it/u);
   assert.ok(text.includes(`pid ${first.pid} (${MONOCEROS} -c ${first.directory}/config.yaml)`), text);
   assert.equal((await first.status()).pid, first.pid, "the first controller is not affected");
-});
-
-test("a start fails if the control socket's path is a regular file, which is kept [P3]", async (context) => {
-  const scratch = scratchOf(context);
-  const socket = join(scratch, "control.sock");
-  writeFileSync(socket, "precious");
-  assert.match(
-    await failedStart({ socket }, scratch),
-    /Cannot listen on control socket .* the file exists and is not a socket/u,
-  );
-  assert.equal(statSync(socket).size, "precious".length);
 });
 
 test("a start fails if every user may write to the control socket's directory [P3]", async (context) => {

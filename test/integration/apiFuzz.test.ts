@@ -1,6 +1,6 @@
 /**
- * Ten thousand random calls, made from the OpenAPI document of a real controller, valid and not: every answer is one that
- * the document names, none is a failure of the server, and the controller is as well afterwards as before.
+ * Ten thousand random valid and invalid calls, generated from the OpenAPI document of a real controller. Each answer must be
+ * documented, none may be a server error, and the controller must work afterwards as before.
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -50,7 +50,7 @@ interface Call {
   readonly method: string;
   readonly path: string;
   readonly body: string;
-  /** What the document says about it; undefined where the call is none of its routes. */
+  /** The documented operation; undefined if the call matches no route. */
   readonly operation: OperationDocument | undefined;
 }
 
@@ -60,7 +60,7 @@ function valuesOf(schema: JsonSchema, root: ApiDocument): fc.Arbitrary<unknown> 
   if (Array.isArray(schema["enum"])) return fc.constantFrom(...(schema["enum"] as unknown[]));
   switch (schema["type"]) {
     case "integer":
-      // Thousands of processes are for another test.
+      // Other tests start thousands of processes.
       return fc.integer({ min: Number(schema["minimum"] ?? 0), max: 4 });
     case "object": {
       const properties = Object.entries(schema["properties"] as Record<string, JsonSchema>);
@@ -81,7 +81,7 @@ const NAMES = {
   operation: ["op-1", "op-2", "op-99"],
 } as const;
 
-/** Names that exist, mostly; anything else at times. */
+/** Mostly names that exist, sometimes arbitrary text. */
 function segment(name: string): fc.Arbitrary<string> {
   const known = fc.constantFrom(...(NAMES[name as keyof typeof NAMES] ?? [name]));
   const strange = fc.oneof(
@@ -104,7 +104,7 @@ function callsOf(document: ApiDocument): fc.Arbitrary<Call> {
     Object.entries(methods).map(([method, operation]) => ({ path, method: method.toUpperCase(), operation })),
   );
   const documented = operations
-    // It would be the last call.
+    // It would end the controller.
     .filter(({ operation }) => operation.operationId !== "shutdown")
     .map(({ path, method, operation }) => {
       const parameters = operation.parameters ?? [];
@@ -127,7 +127,7 @@ function callsOf(document: ApiDocument): fc.Arbitrary<Call> {
         .map((parts): Call => {
           const filled = path.replaceAll(/\{(\w+)\}/gu, (_, name: string) => parts.segments[name] ?? "");
           const search = new URLSearchParams(Object.entries(parts.query).map(([key, value]) => [key, String(value)]));
-          // Two dots are not a name but a step up, wherever they stand.
+          // Dot segments are resolved, so the path may match another route.
           const known = filled.split("/").some((each) => /^(?:\.|%2e){1,2}$/iu.test(each)) ? undefined : operation;
           return {
             method,
@@ -150,12 +150,12 @@ function callsOf(document: ApiDocument): fc.Arbitrary<Call> {
   return fc.oneof({ arbitrary: fc.oneof(...documented), weight: 9 }, { arbitrary: wild, weight: 1 });
 }
 
-/** Makes one call; all that is wrong with its answer. */
+/** Makes one call and returns the problems of its answer. */
 async function problemsOfCall(call: Call, socketPath: string, agent: Agent, document: ApiDocument): Promise<string[]> {
   const { method, path, body, operation } = call;
-  const asked = request({ socketPath, method, path, agent, headers: { "content-length": Buffer.byteLength(body) } });
-  asked.end(body);
-  const [response] = (await once(asked, "response")) as [IncomingMessage];
+  const message = request({ socketPath, method, path, agent, headers: { "content-length": Buffer.byteLength(body) } });
+  message.end(body);
+  const [response] = (await once(message, "response")) as [IncomingMessage];
   const status = response.statusCode ?? 0;
   const contentType = response.headers["content-type"]?.split(";")[0] ?? "";
   let text = "";
@@ -166,14 +166,14 @@ async function problemsOfCall(call: Call, socketPath: string, agent: Agent, docu
   }
   if (operation === undefined) return status < 500 || path.startsWith("/health") ? [] : [`status ${status}`];
   const answer = operation.responses[String(status)];
-  if (answer === undefined) return [`status ${status} is not in the document: ${text}`];
+  if (answer === undefined) return [`status ${status} is not documented: ${text}`];
   const schema = answer.content[contentType]?.schema;
-  if (!(contentType in answer.content)) return [`content type ${contentType} is not in the document`];
+  if (!(contentType in answer.content)) return [`content type ${contentType} is not documented`];
   if (schema === undefined || contentType !== "application/json") return [];
   return problemsOf(JSON.parse(text), schema, document);
 }
 
-test(`${CALLS} random API calls: no failure of the server, every answer as documented, no state lost`, async (context) => {
+test(`${CALLS} random API calls give documented answers without server errors, and the controller still works`, async (context) => {
   await using controller = await ControllerUnderTest.start({ workers: WORKERS });
   await controller.ready();
   const document = JSON.parse((await controller.call("GET", "/v1/openapi.json")).body) as ApiDocument;
@@ -201,7 +201,7 @@ test(`${CALLS} random API calls: no failure of the server, every answer as docum
     return operations.every(({ state }) => state === "succeeded" || state === "failed") ? operations : undefined;
   };
   const operations = await eventually(settled, "all operations have ended");
-  // A restart whose successor is stopped by another call cannot but fail; nothing else may.
+  // Only operations whose workers were stopped by another call may fail.
   const failed = operations.flatMap(({ error }) => (error === undefined ? [] : [error]));
   assert.deepEqual(
     failed.filter((error) => !error.includes("stopped by an operator")),
@@ -212,10 +212,10 @@ test(`${CALLS} random API calls: no failure of the server, every answer as docum
     ["jobs", 2],
   ] as const) {
     assert.equal((await controller.call("POST", `/v1/pools/${pool}/start`)).status, 202);
-    await eventually(settled, "it is started");
+    await eventually(settled, "the start ends");
     const scaled = await controller.call("POST", `/v1/pools/${pool}/scale`, {}, JSON.stringify({ replicas }));
     assert.equal(scaled.status, 202);
-    await eventually(settled, "it is scaled");
+    await eventually(settled, "the scale operation ends");
   }
   const { phase, healthy, pools } = await controller.status();
   assert.deepEqual([phase, healthy], ["running", true]);

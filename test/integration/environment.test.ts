@@ -1,5 +1,5 @@
-/** What reaches a worker: every byte of a secret, of an env_file and of the controller's own environment. */
-// biome-ignore-all lint/suspicious/noTemplateCurlyInString: the syntax of variables is what is tested
+/** Values from secrets, env_file and the controller's environment reach workers byte by byte. */
+// biome-ignore-all lint/suspicious/noTemplateCurlyInString: the configuration contains variables
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -12,9 +12,9 @@ import { command, commandOk } from "../support/traffic.ts";
 const scratch = mkdtempSync(join(tmpdir(), "monoceros-environment-"));
 after(() => rmSync(scratch, { recursive: true, force: true }));
 
-/** Text that templates, variables, YAML, printf and a shell would each read as something else. */
+/** Text with special characters of templates, variables, YAML, printf and shells. */
 const SECRET = "{{.Slot}} {{ .Nope }} ${HOME} $HOME $$ %s %% ' \" \\ # a: b\n- {x} `id` żółć 🎉";
-/** Valid in Latin-1, and not in UTF-8. */
+/** Valid Latin-1, but not valid UTF-8. */
 const BYTES = Buffer.from("caf\xe9 \xff\xfe", "latin1");
 
 interface Started {
@@ -23,7 +23,7 @@ interface Started {
   readonly env: ReadonlyMap<string, string>;
 }
 
-/** Arguments and environment that a process was started with. */
+/** Arguments and initial environment of a process. */
 function started(pid: number): Started {
   const read = (name: string) => readFileSync(`/proc/${pid}/${name}`).toString("latin1").split("\0").slice(0, -1);
   const env = read("environ").map((entry) => [entry.slice(0, entry.indexOf("=")), entry.slice(entry.indexOf("=") + 1)]);
@@ -34,12 +34,12 @@ function latin1(text: string): string {
   return Buffer.from(text).toString("latin1");
 }
 
-/** A pool in the file's own syntax: poolOf would double the dollars. */
-function written(pool: Readonly<Record<string, unknown>>): string {
+/** A pool as JSON, without the escaping of dollar signs in poolOf. */
+function rawPool(pool: Readonly<Record<string, unknown>>): string {
   return `    - ${JSON.stringify(pool)}`;
 }
 
-test("a secret arrives unchanged in args, env and the command of a probe, whatever is in it", async () => {
+test("a secret with special characters is passed unchanged in args, env and probe commands", async () => {
   const seen = join(scratch, "probe");
   const check = join(scratch, "check.sh");
   writeFileSync(
@@ -50,7 +50,7 @@ test("a secret arrives unchanged in args, env and the command of a probe, whatev
     },
   );
   await using controller = await ControllerUnderTest.start({
-    workers: written({
+    workers: rawPool({
       name: "web",
       exec: "/bin/sh",
       args: ["-c", "sleep 1000 & wait", "sh", "${SECRET}", "a=${SECRET}{{.Slot}}", "${NOT_SET:-d}$$x"],
@@ -68,7 +68,7 @@ test("a secret arrives unchanged in args, env and the command of a probe, whatev
   assert.equal(readFileSync(seen, "utf8"), SECRET + SECRET);
 });
 
-test("values of an env_file arrive as its dialect says, and a change of the file replaces the workers", async () => {
+test("env_file is parsed with quotes, export and variables, and a change of the file replaces the workers at a reload", async () => {
   const file = join(scratch, "dialect.env");
   const write = (more: string) =>
     writeFileSync(file, `export A="v" # note\nB='${SECRET.replaceAll("'", "\\'")}'\nC=\${SECRET}\n${more}`);
@@ -84,7 +84,7 @@ test("values of an env_file arrive as its dialect says, and a change of the file
   await commandOk(controller, "reload");
   const [successor] = Object.values(await controller.pids());
   const next = started(successor ?? 0);
-  assert.equal(next.env.get("MULTIPROCESS_WORKER_ID"), "of-the-file", "a value of env_file wins");
+  assert.equal(next.env.get("MULTIPROCESS_WORKER_ID"), "of-the-file", "a value of env_file overrides the default");
   write("oops\nD='x' y\n");
   const { code, stdout, stderr } = await command(controller, "reload");
   assert.equal(code, 78);
@@ -94,11 +94,11 @@ test("values of an env_file arrive as its dialect says, and a change of the file
   );
 });
 
-test("bytes that are not UTF-8 arrive unchanged: inherited, from a variable, and from an env_file", async () => {
+test("bytes that are not UTF-8 are passed unchanged if inherited, from a variable, or from an env_file", async () => {
   const file = join(scratch, "bytes.env");
   writeFileSync(file, Buffer.concat([Buffer.from("OF_FILE="), BYTES, Buffer.from("\n")]));
   await using controller = await ControllerUnderTest.start({
-    workers: written({
+    workers: rawPool({
       name: "web",
       exec: "/bin/sh",
       args: ["-c", "sleep 1000 & wait", "sh", "a=${RAW}{{.Slot}}"],
@@ -120,7 +120,7 @@ test("bytes that are not UTF-8 arrive unchanged: inherited, from a variable, and
   assert.equal(env.get("od\xe9d name"), "x");
 });
 
-test("a configuration that is not UTF-8 is refused with the place of the byte", async () => {
+test("a configuration that is not UTF-8 is rejected with the position of the byte", async () => {
   for (const [bytes, message] of [
     [
       Buffer.from("# ok\nsupervisor: {workers: [{name: caf\xe9, exec: x}]}\n", "latin1"),

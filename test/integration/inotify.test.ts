@@ -1,4 +1,4 @@
-/** A user whose inotify instances are used up: Envoy would abort, so it is not started, and the reason is reported. */
+/** Without enough inotify instances Envoy would abort, so it is not started, and the reason is reported. */
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
@@ -11,7 +11,7 @@ import { ControllerUnderTest, eventually, MONOCEROS } from "../support/controlle
 import { command, commandOk, envoyPid, proxyPool } from "../support/traffic.ts";
 import { happened, logged, statusCode } from "../support/watch.ts";
 
-/** A user of this test alone. */
+/** A uid that only this test uses. */
 const UID = 54_871;
 const AS_USER = ["setpriv", "--reuid", String(UID), "--regid", String(UID), "--clear-groups"];
 
@@ -19,9 +19,9 @@ const [SETPRIV = "", ...SETPRIV_ARGS] = AS_USER;
 const skip =
   spawnSync(SETPRIV, [...SETPRIV_ARGS, MONOCEROS, "version"]).status === 0
     ? false
-    : "needs root, and a directory that other users may enter";
+    : "needs root, and a directory that other users may access";
 
-/** All inotify instances of the user but a few. */
+/** Holds all inotify instances of the user except a few. */
 class Exhausted implements Disposable {
   readonly #fds: number[] = [];
 
@@ -49,7 +49,7 @@ class Exhausted implements Disposable {
   }
 }
 
-test("a start with too few inotify instances ends with the limit in the error", { skip }, async () => {
+test("a start with too few inotify instances fails with an error that names the limit", { skip }, async () => {
   const { workers } = await proxyPool({ replicas: 1 });
   using _exhausted = new Exhausted(3);
   const { ending, stderr } = await ControllerUnderTest.run({ workers, wrapper: AS_USER, owner: UID });
@@ -59,7 +59,7 @@ test("a start with too few inotify instances ends with the limit in the error", 
   assert.match(said, /sysctl -w fs\.inotify\.max_user_instances/u);
 });
 
-test("inotify instances used up at run time: only a reload that changes Envoy fails, and Envoy comes back when some are free", {
+test("if inotify instances run out, only reloads that change Envoy fail, and a crashed Envoy restarts when some are free", {
   skip,
 }, async () => {
   const { workers, target } = await proxyPool({ replicas: 1 });
@@ -78,14 +78,14 @@ test("inotify instances used up at run time: only a reload that changes Envoy fa
     assert.match(reload.stderr, /needs 2 more inotify instances/u);
     assert.equal(await statusCode(target.port, "/"), 200);
     assert.equal(envoyPid(controller), envoy);
-    // The dead Envoy gives its instances back before the controller can use them.
+    // Suspend the controller, so that this test takes the instances that the killed Envoy releases.
     controller.child.kill("SIGSTOP");
     process.kill(envoy, "SIGKILL");
     const before = exhausted.size;
     await eventually(() => {
       exhausted.takeAll();
       return exhausted.size >= before + 1 + INOTIFY_OF_ENVOY || undefined;
-    }, "the dead Envoy has given its instances back");
+    }, "the killed Envoy has released its instances");
     controller.child.kill("SIGCONT");
     await logged(controller, "failed to start", "more inotify instances, but uid 54871 has");
   }
@@ -98,7 +98,7 @@ test("inotify instances used up at run time: only a reload that changes Envoy fa
   );
 });
 
-/** A process of the user that has all inotify instances but three. */
+/** A process of the user that holds all inotify instances except three. */
 const HOLDER = `
 import { closeSync } from "node:fs";
 import { openInotify } from ${JSON.stringify(resolve("src/runtime/os/linux.ts"))};
@@ -109,7 +109,7 @@ console.log("ready");
 process.stdin.resume();
 `;
 
-test("instances of the user that Envoy runs as count, not those of the controller", { skip }, async (context) => {
+test("the inotify limit of Envoy's user applies, not that of the controller's user", { skip }, async (context) => {
   const { workers } = await proxyPool({ replicas: 1, server: { user: String(UID) } });
   const program = [process.execPath, "--no-warnings", "--input-type=module", "-e", HOLDER];
   const holder = spawn(SETPRIV, [...SETPRIV_ARGS, ...program], { stdio: ["pipe", "pipe", "inherit"] });

@@ -1,4 +1,4 @@
-/** Looking into real workers, and into the controller itself, while they run, hang, are stopped or end. */
+/** Dumps and profiles of real workers and of the controller while they run, hang, are suspended or exit. */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { once } from "node:events";
@@ -17,7 +17,7 @@ const PY_SPY = (process.env["PATH"] ?? "")
   .map((directory) => join(directory, "py-spy"))
   .find((file) => spawnSync(file, ["--version"]).status === 0);
 
-/** A path on which there is no py-spy. */
+/** A PATH without py-spy. */
 const PLAIN_PATH = "/usr/bin:/bin";
 
 const BUSY = poolOf({ name: "busy", exec: "sh", args: ["-c", "while :; do :; done"], startup_wait_time: "0s" });
@@ -30,9 +30,9 @@ interface Profiled {
 }
 
 async function take(controller: ControllerUnderTest, method: string, path: string, body?: object): Promise<Profiled> {
-  const asked = request({ socketPath: controller.socket, method, path, agent: false });
-  asked.end(body === undefined ? undefined : JSON.stringify(body));
-  const [response] = (await once(asked, "response")) as [IncomingMessage];
+  const message = request({ socketPath: controller.socket, method, path, agent: false });
+  message.end(body === undefined ? undefined : JSON.stringify(body));
+  const [response] = (await once(message, "response")) as [IncomingMessage];
   const chunks: Buffer[] = [];
   for await (const chunk of response) chunks.push(chunk as Buffer);
   return { status: response.statusCode ?? 0, headers: response.headers, bytes: Buffer.concat(chunks) };
@@ -51,7 +51,7 @@ function first({ processes }: WorkerDump): ProcessDump {
   return process;
 }
 
-/** The names and comments in a profile. */
+/** The uncompressed profile as text, which contains names and comments. */
 function textOf({ status, bytes }: Profiled): string {
   assert.equal(status, 200, bytes.toString());
   return gunzipSync(bytes).toString("utf8");
@@ -73,8 +73,8 @@ function top({ bytes }: Profiled): string {
   }
 }
 
-/** A directory with a stand-in for py-spy, and a worker that is called like Python. */
-function standIn(context: TestContext, script: string): { readonly path: string; readonly python: string } {
+/** A PATH with a fake py-spy, and a program named python3. */
+function fakePySpy(context: TestContext, script: string): { readonly path: string; readonly python: string } {
   const directory = mkdtempSync(join(tmpdir(), "monoceros-pyspy-"));
   context.after(() => rmSync(directory, { recursive: true }));
   writeFileSync(join(directory, "py-spy"), `#!/bin/sh\n${script}\n`);
@@ -83,22 +83,22 @@ function standIn(context: TestContext, script: string): { readonly path: string;
   return { path: `${directory}:${PLAIN_PATH}`, python: join(directory, "python3") };
 }
 
-test("a dump of a worker without ptrace or a tool tells what it does; of one that is stopped, that it is [D1]", async () => {
+test("a dump without ptrace and py-spy shows whether a worker runs, sleeps or is suspended [D1]", async () => {
   await using controller = await ControllerUnderTest.start({
     workers: `${BUSY}\n${ASLEEP}`,
     env: { PATH: PLAIN_PATH, SECRET: "hunter2" },
   });
   await controller.ready();
   const busy = await eventually(async () => {
-    const it = await dump(controller, "busy-0");
-    return it.processes[0]?.diagnosis.threads[0]?.state === "R" ? it : undefined;
-  }, "it is seen running");
+    const dumped = await dump(controller, "busy-0");
+    return dumped.processes[0]?.diagnosis.threads[0]?.state === "R" ? dumped : undefined;
+  }, "the busy worker is shown as running");
   assert.match(busy.text, /^running.*while/u);
   const pid = await controller.pidOf("asleep-0");
   const asleep = await eventually(async () => {
-    const it = await dump(controller, "asleep-0");
-    return /^sleeping.*sleep 1000$/u.test(it.text) ? it : undefined;
-  }, "it sleeps");
+    const dumped = await dump(controller, "asleep-0");
+    return /^sleeping.*sleep 1000$/u.test(dumped.text) ? dumped : undefined;
+  }, "the other worker is shown as sleeping");
   const { diagnosis, stack, hint, relation } = first(asleep);
   assert.deepEqual(
     [asleep.pid, asleep.process_count, relation, diagnosis.thread_count, stack, hint],
@@ -114,10 +114,10 @@ test("a dump of a worker without ptrace or a tool tells what it does; of one tha
   assert.ok(controller.events.some((event) => event.message.includes('requested: dump worker "busy-0"')));
 });
 
-test("a dump of a worker that has no process is an answer, and so is one of a worker that ends meanwhile", async () => {
+test("a dump of a worker without a process, or of one that exits meanwhile, says so", async () => {
   await using controller = await ControllerUnderTest.start({ workers: ASLEEP, env: { PATH: PLAIN_PATH } });
   await controller.ready();
-  // Once more where the next process was there before the dump began, or the news of it came late.
+  // Repeat if the process was killed too early or too late for the dump.
   await eventually(async () => {
     const { pid } = await controller.worker("asleep-0");
     const seq = controller.events.at(-1)?.seq ?? 0;
@@ -127,20 +127,20 @@ test("a dump of a worker that has no process is an answer, and so is one of a wo
     const { id, text } = await dumped;
     assert.equal(id, "asleep-0");
     return /ended meanwhile/u.test(text) ? text : undefined;
-  }, "it ends while it is dumped");
+  }, "the worker exits during the dump");
   await controller.call("POST", "/v1/workers/asleep-0/stop");
   const down = await eventually(async () => {
-    const it = await dump(controller, "asleep-0");
-    return it.phase === "down" ? it : undefined;
-  }, "it is down");
+    const dumped = await dump(controller, "asleep-0");
+    return dumped.phase === "down" ? dumped : undefined;
+  }, "the worker is down");
   assert.deepEqual([down.pid, down.process_count, down.processes], [null, 0, []]);
   assert.match(down.text, /^there is no process: stopped by an operator/u);
-  const refused = await take(controller, "POST", "/v1/workers/asleep-0/profile", { seconds: 1 });
-  assert.equal(refused.status, 409);
+  const rejected = await take(controller, "POST", "/v1/workers/asleep-0/profile", { seconds: 1 });
+  assert.equal(rejected.status, 409);
 });
 
-test("a py-spy that may not look is told with what has to be changed, and the profile is taken another way [D2]", async (context) => {
-  const { path, python } = standIn(context, 'echo "Permission Denied: try sudo" >&2; exit 1');
+test("if py-spy lacks permission the dump says what to change, and the profile uses /proc instead [D2]", async (context) => {
+  const { path, python } = fakePySpy(context, 'echo "Permission Denied: try sudo" >&2; exit 1');
   const pool = poolOf({ name: "py", exec: python, args: ["1000"], startup_wait_time: "0s" });
   await using controller = await ControllerUnderTest.start({ workers: pool, env: { PATH: path } });
   await controller.ready();
@@ -152,7 +152,7 @@ test("a py-spy that may not look is told with what has to be changed, and the pr
   assert.match(textOf(profiled), /CAP_SYS_PTRACE/u);
 });
 
-test("a busy loop shows up in the profile of its worker", { skip: !HAS_GO }, async () => {
+test("the profile of a worker shows a busy loop", { skip: !HAS_GO }, async () => {
   await using controller = await ControllerUnderTest.start({ workers: BUSY, env: { PATH: PLAIN_PATH } });
   await controller.ready();
   const profiled = await take(controller, "POST", "/v1/workers/busy-0/profile", { seconds: 1, hz: 100 });
@@ -161,7 +161,7 @@ test("a busy loop shows up in the profile of its worker", { skip: !HAS_GO }, asy
   assert.match(top(profiled), /File: busy-0\n(?:.*\n)*Type: wall\n(?:.*\n)*.*cum%\n.*% {2}running\n/u);
 });
 
-test("a worker that ends while it is profiled leaves what was seen until then, and the answer says so [D3]", async () => {
+test("the profile of a worker that exits meanwhile contains the samples until then, with a note [D3]", async () => {
   const short = poolOf({
     name: "short",
     exec: "sh",
@@ -175,7 +175,7 @@ test("a worker that ends while it is profiled leaves what was seen until then, a
   assert.match(textOf(profiled), /thread sh/u);
 });
 
-test("one profile of a worker at a time; when its client leaves, the next one can begin", async () => {
+test("a second profile of the same target is rejected with 409 until the first one's client disconnects", async () => {
   await using controller = await ControllerUnderTest.start({ workers: BUSY, env: { PATH: PLAIN_PATH } });
   await controller.ready();
   const method = "POST";
@@ -188,29 +188,29 @@ test("one profile of a worker at a time; when its client leaves, the next one ca
     first.on("error", () => {});
     first.end('{"seconds":60}');
     const other = async () => {
-      const asked = request({ socketPath: controller.socket, method, path, agent: false });
-      asked.on("error", () => {});
-      asked.end('{"seconds":60}');
-      const answered = once(asked, "response").then(([response]) => (response as IncomingMessage).statusCode);
+      const message = request({ socketPath: controller.socket, method, path, agent: false });
+      message.on("error", () => {});
+      message.end('{"seconds":60}');
+      const answered = once(message, "response").then(([response]) => (response as IncomingMessage).statusCode);
       const status = await Promise.race([
         answered,
         new Promise<undefined>((wake) => setTimeout(() => wake(undefined), 300)),
       ]);
-      asked.destroy();
+      message.destroy();
       answered.catch(() => {});
       return status;
     };
-    await eventually(async () => ((await other()) === 409 ? true : undefined), "a second one is refused");
+    await eventually(async () => ((await other()) === 409 ? true : undefined), "a second profile is rejected");
     first.destroy();
     const next = path.replace("60", "1");
     await eventually(async () => {
       const { status } = await take(controller, method, next, { seconds: 1 });
       return status === 200 ? true : undefined;
-    }, "the next one begins");
+    }, "the next profile starts");
   }
 });
 
-test("profiles of the controller are read by go tool pprof, open no port, and give their memory back", {
+test("go tool pprof reads profiles of the controller, which open no port and release their memory", {
   skip: !HAS_GO,
 }, async (context) => {
   await using controller = await ControllerUnderTest.start({ workers: ASLEEP, env: { PATH: PLAIN_PATH } });
@@ -231,15 +231,15 @@ test("profiles of the controller are read by go tool pprof, open no port, and gi
       const grown = privateKiB() - before;
       return grown < 16_384 ? grown : undefined;
     },
-    "memory comes back",
+    "the memory is released",
     60_000,
   );
   context.diagnostic(`private dirty memory: ${before} KiB before, ${grownKiB} KiB more after two profiles`);
 });
 
-test("a Python worker that fails its liveness is told with the place where it hangs", async (context) => {
+test("the event of a Python worker that fails its liveness probe contains its Python stack", async (context) => {
   const stack = 'Thread 1 (idle): "MainThread"\\n    acquire (lock.py:7)\\n    main (app.py:3)';
-  const { path, python } = standIn(context, `printf '${stack}\\n'`);
+  const { path, python } = fakePySpy(context, `printf '${stack}\\n'`);
   const pool = poolOf({
     name: "py",
     exec: python,
@@ -252,7 +252,7 @@ test("a Python worker that fails its liveness is told with the place where it ha
   assert.match(event.message, /Python is at acquire \(lock\.py:7\) ← main \(app\.py:3\)/u);
 });
 
-test("a real py-spy finds the functions of a real Python worker", {
+test("py-spy shows the functions of a Python worker in dump and profile", {
   skip: PY_SPY === undefined || !HAS_GO,
 }, async () => {
   const script = "def inner():\n  while True: sum(range(1000))\ndef outer(): inner()\nouter()";
@@ -261,7 +261,7 @@ test("a real py-spy finds the functions of a real Python worker", {
   await controller.ready();
   const dumped = await eventually(
     async () => (await dump(controller, "py-0")).processes[0]?.stack ?? undefined,
-    "there is a stack",
+    "the dump contains a stack",
   );
   assert.match(dumped.text, /inner .*\n.*outer /u);
   const profiled = await take(controller, "POST", "/v1/workers/py-0/profile", { seconds: 1, hz: 100 });

@@ -1,4 +1,4 @@
-/** What a worker is started with, and what is said when it cannot be started at all. */
+/** The environment in which workers are started, and the errors if they cannot be started. */
 import assert from "node:assert/strict";
 import {
   chmodSync,
@@ -34,7 +34,7 @@ function limitOf(pid: number, name: string): string[] {
   return new RegExp(`^${name}\\s+(\\S+)\\s+(\\S+)`, "mu").exec(readProc(pid, "limits"))?.slice(1, 3) ?? [];
 }
 
-test("executables that are missing or may not run are all named at once, exit 78, and nothing starts [L2]", async () => {
+test("a start reports all pools that cannot be launched, starts no worker and exits with 78 [L2]", async () => {
   using scratch = scratchDirectory();
   const marker = join(scratch.path, "started");
   const plain = join(scratch.path, "plain.sh");
@@ -59,12 +59,12 @@ test("executables that are missing or may not run are all named at once, exit 78
   assert.match(text, /does not exist/u);
   assert.match(text, /is not on PATH/u);
   assert.match(text, /may not be executed/u);
-  assert.doesNotMatch(text, /\bat .*\.ts:\d|node:internal/u, "no stack");
+  assert.doesNotMatch(text, /\bat .*\.ts:\d|node:internal/u, "no stack trace");
   assert.deepEqual(stdout, []);
   assert.equal(existsSync(marker), false);
 });
 
-test("args, env, env_file, cwd and umask arrive, env wins over env_file, both over the controller's [L7]", async () => {
+test("args, env, env_file, cwd and umask apply; env overrides env_file, and both override the inherited environment [L7]", async () => {
   using scratch = scratchDirectory();
   const cwd = join(scratch.path, "here");
   mkdirSync(cwd);
@@ -106,11 +106,11 @@ test("args, env, env_file, cwd and umask arrive, env wins over env_file, both ov
       [env["FROM_FILE"], env["BOTH"], env["OVER"], env["KEPT"], env["ME"], env["NODE_OPTIONS"]],
       ["a b", "env", "file", "kept", `web-${slot}`, "--max-old-space-size=77"],
     );
-    assert.equal(env["NOTIFY_SOCKET"], undefined, "a worker does not speak for the controller");
+    assert.equal(env["NOTIFY_SOCKET"], undefined, "a worker must not notify the controller's service manager");
   }
 });
 
-test("rlimits, nice and oom_score_adj arrive, and the controller's own stay as they are [L7]", async () => {
+test("rlimits, nice and oom_score_adj apply to workers and not to the controller [L7]", async () => {
   await using controller = await ControllerUnderTest.start({
     workers: poolOf({
       name: "web",
@@ -144,18 +144,7 @@ test("rlimits, nice and oom_score_adj arrive, and the controller's own stay as t
   assert.notEqual(readProc(controller.pid, "oom_score_adj").trim(), "500");
 });
 
-test("without rlimits a worker gets the soft limit the controller was started with, not the one Node.js raised [L7]", async () => {
-  await using controller = await ControllerUnderTest.start({
-    wrapper: ["/bin/sh", "-c", 'ulimit -Sn 333; "$@" & wait', "sh"],
-    workers: poolOf({ name: "web", exec: "sleep", args: [1000] }),
-  });
-  await controller.ready();
-  assert.equal(limitOf(await controller.pidOf("web-0"), "Max open files")[0], "333");
-  assert.equal((await controller.call("POST", "/v1/shutdown")).status, 202);
-  await controller.ended;
-});
-
-test("a worker starts with no signal blocked or ignored and with no descriptor but 0, 1 and 2 [L7]", async () => {
+test("workers start with no signal blocked or ignored and only with descriptors 0, 1 and 2 [L7]", async () => {
   await using controller = await ControllerUnderTest.start({
     workers: shellPool("web", "echo up; exec sleep 1000", { replicas: 2 }),
   });
@@ -164,11 +153,13 @@ test("a worker starts with no signal blocked or ignored and with no descriptor b
   for (const mask of ["SigBlk", "SigIgn"]) assert.equal(BigInt(`0x${statusField(pid, mask)}`), 0n, mask);
   assert.equal(readlinkSync(`/proc/${pid}/fd/0`), "/dev/null");
   for (const fd of [1, 2]) assert.match(readlinkSync(`/proc/${pid}/fd/${fd}`), /^pipe:/u);
-  // Descriptors 3 to 99 are closed; ls would need one of its own.
+  // Not by ls, which needs a descriptor of its own.
   for (let fd = 3; fd < 100; fd++) assert.equal(existsSync(`/proc/${pid}/fd/${fd}`), false, `descriptor ${fd}`);
 });
 
-test("user and group arrive with their supplementary groups and home [L7]", { skip: !isRoot }, async () => {
+test("user and group set the ids, the supplementary groups and the user's variables [L7]", {
+  skip: !isRoot,
+}, async () => {
   await using controller = await ControllerUnderTest.start({
     workers: [
       poolOf({
@@ -202,7 +193,7 @@ test("a worker of another user can open /dev/stdout and /dev/stderr [L7]", { ski
   await logged(controller, '"worker_error_msg":"err"');
 });
 
-test("a user that does not exist is told before anything starts [L2]", { skip: !isRoot }, async () => {
+test("an unknown user is a configuration error [L2]", { skip: !isRoot }, async () => {
   const { ending, stderr } = await ControllerUnderTest.run({
     workers: poolOf({ name: "web", exec: "sleep", args: [1000], user: "nobody-has-this-name" }),
   });
@@ -210,7 +201,7 @@ test("a user that does not exist is told before anything starts [L2]", { skip: !
   assert.match(stderr.join("\n"), /user "nobody-has-this-name" is not in \/etc\/passwd/u);
 });
 
-test("an executable whose interpreter is missing is refused before anything starts, with the interpreter's name", async () => {
+test("a script whose interpreter is missing is a configuration error that names the interpreter", async () => {
   using directory = scratchDirectory();
   const script = join(directory.path, "server");
   writeFileSync(script, "#!/opt/python3.0/bin/python\n");
@@ -223,7 +214,7 @@ test("an executable whose interpreter is missing is refused before anything star
   );
 });
 
-test("an interpreter that is missing at a restart of a worker is named in the event", async () => {
+test("if an interpreter is missing at a restart, the spawn_failed event names it", async () => {
   using directory = scratchDirectory();
   const [interpreter, script] = [join(directory.path, "sh"), join(directory.path, "server")];
   copyFileSync(realpathSync("/bin/sh"), interpreter);

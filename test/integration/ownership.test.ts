@@ -1,4 +1,4 @@
-/** Only the pool's own processes make a worker ready: another process at its address is named and gets no traffic. */
+/** Only a pool's own processes make a worker ready. A foreign process at its address is named and receives no traffic. */
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -20,8 +20,8 @@ function proxied(startPort: number, listenerPort: number, changes: Record<string
   });
 }
 
-/** A stranger that answers HTTP at a port, with further flags of processbin. */
-async function stranger(context: TestContext, port: number, ...flags: readonly string[]): Promise<ChildProcess> {
+/** A foreign process that serves HTTP at a port, with further flags of processbin. */
+async function startForeign(context: TestContext, port: number, ...flags: readonly string[]): Promise<ChildProcess> {
   const child = spawn(PROCESSBIN, ["--port", String(port), ...flags], { stdio: ["ignore", "pipe", "inherit"] });
   context.after(() => child.kill("SIGKILL"));
   assert.ok(child.stdout !== null);
@@ -34,7 +34,7 @@ async function end(child: ChildProcess): Promise<void> {
   await once(child, "exit");
 }
 
-/** What a client gets from a port: the id of the worker that answers, or the status. */
+/** Sends a request to a port. Returns the id of the worker that answers, or the status. */
 function ask(port: number): Promise<string> {
   return new Promise((done, fail) => {
     const call = request({ host: "127.0.0.1", port, agent: false }, (response) => {
@@ -46,10 +46,10 @@ function ask(port: number): Promise<string> {
   });
 }
 
-test("a controller does not start while a foreign process holds a port of its workers, and names it", async (context) => {
+test("a start fails if a foreign process uses a port of its workers, and the error names the process", async (context) => {
   const ports = await freePorts(4);
-  // The last one is that of a successor.
-  const { pid } = await stranger(context, ports + 2);
+  // The last port is for successors.
+  const { pid } = await startForeign(context, ports + 2);
   const { ending, stderr } = await ControllerUnderTest.run({ workers: proxied(ports, ports + 3, { replicas: 2 }) });
   assert.deepEqual(ending, { code: 1, signal: null });
   assert.match(
@@ -58,13 +58,13 @@ test("a controller does not start while a foreign process holds a port of its wo
   );
 });
 
-test("a worker is not spawned onto a port in use, and the failed start names the process that holds it", async (context) => {
+test("a worker is not spawned if its port is in use, and the failed operation names the process", async (context) => {
   const ports = await freePorts(4);
   await using controller = await ControllerUnderTest.start({ workers: proxied(ports, ports + 3, { replicas: 2 }) });
   await controller.ready();
   await controller.call("POST", "/v1/workers/web-1/stop");
   await controller.event((event) => event.kind === "stopped" && event.slot === 1);
-  const rival = await stranger(context, ports + 1);
+  const rival = await startForeign(context, ports + 1);
   await controller.call("POST", "/v1/workers/web-1/start");
   const failed = await controller.event((event) => event.kind === "operation_failed");
   assert.ok(
@@ -82,7 +82,7 @@ test("a foreign process that shares the port of a ready worker makes it unready 
     workers: proxied(ports, ports + 3, { replicas: 2, args: ["--reuseport"] }),
   });
   await controller.ready();
-  const rival = await stranger(context, ports, "--reuseport");
+  const rival = await startForeign(context, ports, "--reuseport");
   const unready = await controller.event((event) => event.kind === "unready" && event.slot === 0);
   assert.ok(
     unready.message.includes(`pid ${rival.pid} (`) && unready.message.includes(`127.0.0.1:${ports}`),
@@ -97,7 +97,7 @@ test("a foreign process that shares the port of a ready worker makes it unready 
   assert.equal((await controller.worker("web-0")).waits_for, null, "a ready worker waits for nothing");
 });
 
-test("the answer of a foreign process to a probe makes no worker ready", async (context) => {
+test("a foreign process's answer to a probe does not make a worker ready", async (context) => {
   const server = createServer((_, response) => response.end("well"));
   const port = await freePort();
   server.listen(port, "127.0.0.1");
@@ -120,7 +120,7 @@ test("the answer of a foreign process to a probe makes no worker ready", async (
   assert.match((await controller.worker("idle-0")).waits_for ?? "", /none of its processes is listening/u);
 });
 
-test("waits_for has the probed address, the answer, and where the worker's processes listen", async () => {
+test("waits_for contains the probed address, the result, and where the worker's processes listen", async () => {
   const ports = await freePorts(3);
   await using controller = await ControllerUnderTest.start({
     workers: proxied(ports, ports + 2, {
@@ -129,14 +129,14 @@ test("waits_for has the probed address, the answer, and where the worker's proce
     }),
   });
   const waiting = await controller.event((event) => event.kind === "waiting");
-  const words = `GET http://127.0.0.1:${ports}/healthz: connection refused (ECONNREFUSED); its processes listen on 127.0.0.2:${ports}`;
-  assert.ok(waiting.message.includes(words), waiting.message);
-  assert.ok((await controller.worker("web-0")).waits_for?.includes(words));
+  const description = `GET http://127.0.0.1:${ports}/healthz: connection refused (ECONNREFUSED); its processes listen on 127.0.0.2:${ports}`;
+  assert.ok(waiting.message.includes(description), waiting.message);
+  assert.ok((await controller.worker("web-0")).waits_for?.includes(description));
   const failed = await controller.event((event) => event.kind === "stopping" && event.cause === "startup");
-  assert.ok(failed.message.includes(words), failed.message);
+  assert.ok(failed.message.includes(description), failed.message);
 });
 
-test("the status that a probe is answered with is shown at once", async () => {
+test("waits_for shows the HTTP status of a failed probe at once", async () => {
   const ports = await freePorts(3);
   await using controller = await ControllerUnderTest.start({
     workers: proxied(ports, ports + 2, {
@@ -147,11 +147,11 @@ test("the status that a probe is answered with is shown at once", async () => {
   const answer = await eventually(async () => {
     const { waits_for } = await controller.worker("web-0");
     return waits_for?.includes("HTTP 503") ? waits_for : undefined;
-  }, "the answer is shown");
+  }, "waits_for shows the status");
   assert.ok(answer.startsWith(`GET http://127.0.0.1:${ports}/readyz: HTTP 503`), answer);
 });
 
-test("if the owner of a socket is not visible the probes decide, with one warning", async (context) => {
+test("without permission to inspect the workers, probes decide about readiness, with one warning", async (context) => {
   if (process.getuid?.() !== 0) return context.skip("needs root");
   const ports = await freePorts(4);
   const directory = mkdtempSync(join(tmpdir(), "monoceros-owner-"));
@@ -166,7 +166,7 @@ test("if the owner of a socket is not visible the probes decide, with one warnin
   assert.equal(warnings.length, 1, warnings.join("\n"));
 });
 
-test("two controllers with the same worker ports do not share traffic: the second one refuses to start", async () => {
+test("a second controller with the same worker ports does not start", async () => {
   const ports = await freePorts(5);
   await using first = await ControllerUnderTest.start({ workers: proxied(ports, ports + 3, { replicas: 2 }) });
   await first.ready();
@@ -175,7 +175,7 @@ test("two controllers with the same worker ports do not share traffic: the secon
   assert.ok(stderr.join("\n").includes(`pid ${await first.pidOf("web-0")} (`), stderr.join("\n"));
 });
 
-/** A pool of two behind Envoy on Unix sockets; the path of web-0's. */
+/** Two workers behind Envoy on Unix sockets, and the path of web-0's socket. */
 async function onUnixSockets(port: number): Promise<{ controller: ControllerUnderTest; path: string }> {
   const controller = await ControllerUnderTest.start({
     workers: poolOf({
@@ -192,14 +192,14 @@ async function onUnixSockets(port: number): Promise<{ controller: ControllerUnde
 }
 
 for (const form of ["absolute", "relative"] as const) {
-  test(`a foreign process that replaces a worker's Unix socket by its ${form} path gets none of its traffic`, async (context) => {
+  test(`a foreign process that replaces a worker's Unix socket at its ${form} path receives no traffic`, async (context) => {
     const port = await freePort();
     const opened = await onUnixSockets(port);
     await using controller = opened.controller;
     const { path } = opened;
     rmSync(path);
     const where = form === "absolute" ? path : basename(path);
-    const serve = `require("http").createServer((q, r) => r.end("stranger")).listen(${JSON.stringify(where)}, () => console.log("up"))`;
+    const serve = `require("http").createServer((q, r) => r.end("foreign")).listen(${JSON.stringify(where)}, () => console.log("up"))`;
     const rival = spawn(process.execPath, ["-e", serve], { cwd: dirname(path), stdio: ["ignore", "pipe", "inherit"] });
     context.after(() => rival.kill("SIGKILL"));
     await once(rival.stdout, "data");
@@ -210,7 +210,7 @@ for (const form of ["absolute", "relative"] as const) {
     // The file was removed, so no path leads to the worker's socket.
     await eventually(
       async () => ((await controller.worker("web-0")).waits_for?.includes("nothing listens") ? true : undefined),
-      "the reason is another one",
+      "the reason changes",
     );
     assert.equal((await controller.worker("web-0")).phase, "unready");
   });

@@ -1,4 +1,4 @@
-/** Workers that use the real prometheus_client in its multiprocess mode: what their metrics become at /metrics/workers. */
+/** Metrics of workers that use prometheus_client in its multiprocess mode, as shown at /metrics/workers. */
 import assert from "node:assert/strict";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -56,7 +56,7 @@ function webPool(port: number, { replicas, metrics, env = {} }: Keys): string {
   return poolOf({ name: "web", exec: PYTHON, args: [program], replicas, metrics: { port, ...metrics }, env });
 }
 
-/** GET of a worker; undefined while it does not answer. */
+/** Sends a GET to a worker; undefined if it does not answer. */
 async function ask(port: number, path = "/a"): Promise<string | undefined> {
   try {
     const response = await fetch(`http://127.0.0.1:${port}${path}`, { headers: { connection: "close" } });
@@ -74,7 +74,7 @@ async function send(port: number, replicas: number, each: number): Promise<void>
   }
 }
 
-/** Series of /metrics/workers once `isRight` accepts them: an answer is shared for a second. */
+/** Waits until `isRight` accepts the series of /metrics/workers, because a scrape is shared for a second. */
 function seriesWhen(
   controller: ControllerUnderTest,
   isRight: (series: ReadonlyMap<string, number>) => boolean,
@@ -88,7 +88,7 @@ function seriesWhen(
 
 const REQUESTS = 'app_requests_total{pool="web",path="/a"}';
 
-test("30 requests to three workers in multiprocess mode show as 30, in one directory of the pool's own", {
+test("with multiproc, requests to three workers are counted once, and the pool has its own directory", {
   skip,
 }, async () => {
   const port = await freePorts(5);
@@ -101,7 +101,7 @@ test("30 requests to three workers in multiprocess mode show as 30, in one direc
   assert.equal(series.get('app_seconds_count{pool="web"}'), 30);
   assert.equal(series.get('app_open{pool="web"}'), 3);
   for (const slot of [0, 1, 2]) assert.equal(series.get(`app_slot{pool="web",pid="web-${slot}"}`), 10 + slot);
-  // Asked again and again, it stays 30.
+  // Further scrapes do not change it.
   await seriesWhen(controller, (all) => all.get(REQUESTS) === 30, "totals are not summed per worker");
   const directory = environmentOf(await controller.pidOf("web-0"))["PROMETHEUS_MULTIPROC_DIR"] ?? "";
   assert.equal(environmentOf(await controller.pidOf("web-2"))["PROMETHEUS_MULTIPROC_DIR"], directory);
@@ -110,7 +110,7 @@ test("30 requests to three workers in multiprocess mode show as 30, in one direc
   assert.ok(readdirSync(directory).includes("counter_web-0.db"));
 });
 
-test("totals of a multiprocess pool never go down while workers are killed, and live gauges of dead ones go", {
+test("counters of a multiproc pool never decrease when workers are killed, and their live gauges vanish", {
   skip,
 }, async () => {
   for (const env of [{}, { BY_PID: "1" }]) {
@@ -133,7 +133,7 @@ test("totals of a multiprocess pool never go down while workers are killed, and 
         before = now;
         return all.get(REQUESTS) === 15 && all.get('app_open{pool="web"}') === 3;
       },
-      "the requests of the dead worker stay, its live gauge does not",
+      "the requests of the killed worker are counted, and its live gauge has vanished",
     );
     const alive = [...series.keys()].filter((name) => name.startsWith("app_alive{"));
     assert.equal(alive.length, 3);
@@ -141,7 +141,7 @@ test("totals of a multiprocess pool never go down while workers are killed, and 
   }
 });
 
-test("with scope pool one worker is scraped for all, and the next one if it hangs", { skip }, async () => {
+test("with scope pool one worker is scraped for the pool, and another one if it hangs", { skip }, async () => {
   const port = await freePorts(4);
   const directory = mkdtempSync(join(scratch, "shared-"));
   await using controller = await ControllerUnderTest.start({
@@ -150,12 +150,12 @@ test("with scope pool one worker is scraped for all, and the next one if it hang
   await send(port, 2, 5);
   await seriesWhen(controller, (all) => all.get(REQUESTS) === 10, "all requests are counted once");
   const answered = 'monoceros_worker_metrics_scrapes_total{pool="web",result="success"}';
-  const asked = await controller.metric(answered);
+  const before = await controller.metric(answered);
   await eventually(async () => {
     await workers(controller);
     const now = await controller.metric(answered);
-    assert.ok(now - asked <= 1, "one worker is asked in a scrape");
-    return now > asked ? true : undefined;
+    assert.ok(now - before <= 1, "one worker is scraped");
+    return now > before ? true : undefined;
   }, "another scrape");
   for (const slot of [0, 1]) {
     const pid = await controller.pidOf(`web-${slot}`);
@@ -164,7 +164,7 @@ test("with scope pool one worker is scraped for all, and the next one if it hang
       await seriesWhen(
         controller,
         (all) => all.has('app_open{pool="web"}') && all.get(REQUESTS) === 10,
-        "the other answers",
+        "the other worker answers",
       );
     } finally {
       process.kill(pid, "SIGCONT");
@@ -172,7 +172,7 @@ test("with scope pool one worker is scraped for all, and the next one if it hang
   }
 });
 
-test("gauges of workers stay apart under MULTIPROCESS_WORKER_ID, and the form of the original merges them", {
+test("the default MULTIPROCESS_WORKER_ID keeps gauges of workers apart, and the original's form merges them", {
   skip,
 }, async () => {
   const gauges = async (env: Readonly<Record<string, string>>) => {
@@ -189,7 +189,7 @@ test("gauges of workers stay apart under MULTIPROCESS_WORKER_ID, and the form of
     ['app_slot{pool="web",pid="web-1"}', 11],
   ]);
   const merged = await gauges({ MULTIPROCESS_WORKER_ID: "{{.Pool}}_{{.WorkerID}}" });
-  assert.equal(merged.length, 1, "this is why it is not the default, and env wins over it");
+  assert.equal(merged.length, 1, "env overrides the default, and with the original's form the gauges are merged");
 });
 
 async function workers(controller: ControllerUnderTest): Promise<string> {

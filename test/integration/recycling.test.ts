@@ -1,4 +1,4 @@
-/** Planned replacement by life span: successor first, never too few, nothing lost when the successor cannot be had. */
+/** Planned replacement of workers that reached their lifespan. */
 import assert from "node:assert/strict";
 import { chmodSync, copyFileSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -10,7 +10,7 @@ import { eventsOf, happened, msBetween, shellPool } from "../support/watch.ts";
 
 const STAY = "exec sleep 1000";
 
-/** Numbers of ready workers after each event, in order, from the first moment all pools ran. */
+/** Number of ready workers after each event, from the moment the controller was ready. */
 function readyCounts(controller: ControllerUnderTest): number[] {
   const ready = new Set<string>();
   const counts: number[] = [];
@@ -25,7 +25,7 @@ function readyCounts(controller: ControllerUnderTest): number[] {
   return counts;
 }
 
-test("a worker at the end of its life span is replaced successor first; replicas stay ready all the time [R3]", async () => {
+test("workers that reach their lifespan are replaced successor first, and all replicas stay ready [R3]", async () => {
   await using controller = await ControllerUnderTest.start({
     workers: shellPool("web", STAY, {
       replicas: 3,
@@ -34,7 +34,7 @@ test("a worker at the end of its life span is replaced successor first; replicas
     }),
   });
   await controller.ready();
-  // More recycles than any budget of restarts would allow.
+  // More replacements than the restart limit would allow.
   await happened(controller, "rollout_finished", () => true, 8);
   const counts = readyCounts(controller);
   assert.ok(Math.min(...counts) >= 3, `ready: ${counts}`);
@@ -51,7 +51,7 @@ test("a worker at the end of its life span is replaced successor first; replicas
   assert.deepEqual(await controller.stop(), { code: 0, signal: null });
 });
 
-test("jitter_ratio spreads the life spans over all of their range [R3]", async () => {
+test("jitter_ratio spreads the lifespans over their whole range [R3]", async () => {
   await using controller = await ControllerUnderTest.start({
     workers: shellPool("web", STAY, {
       replicas: 12,
@@ -61,7 +61,7 @@ test("jitter_ratio spreads the life spans over all of their range [R3]", async (
   });
   const limits = () =>
     eventsOf(controller, "limit_reached").filter(({ incarnation, slot }) => incarnation === 1 && slot < 12);
-  await controller.until(() => limits().length === 12, "each worker of the first generation is due");
+  await controller.until(() => limits().length === 12, "all first incarnations are due");
   const spans = limits().map((event) => {
     const starting = eventsOf(controller, "starting").find(
       ({ slot, incarnation }) => slot === event.slot && incarnation === 1,
@@ -69,13 +69,13 @@ test("jitter_ratio spreads the life spans over all of their range [R3]", async (
     assert.ok(starting !== undefined);
     return msBetween(starting, event);
   });
-  // At least half of the life span, but for how much later than it was decided a start is told on a busy machine.
+  // At least half of the lifespan, minus the delay of the start event on a busy machine.
   assert.ok(Math.min(...spans) >= 400, `${spans}`);
-  // Twelve even picks of a range of a second: that all of them lie within a tenth happens once in 10^10 runs.
+  // Twelve uniform values from a range of a second lie within a tenth of it only once in 10^10 runs.
   assert.ok(Math.max(...spans) - Math.min(...spans) > 100, `${spans}`);
 });
 
-test("max_surge 0 replaces in place: same slots, at most max_unavailable missing, no id beyond replicas [R3]", async () => {
+test("with max_surge 0 workers are replaced in their slots, with at most max_unavailable missing [R3]", async () => {
   await using controller = await ControllerUnderTest.start({
     workers: shellPool("web", STAY, {
       replicas: 3,
@@ -94,7 +94,7 @@ test("max_surge 0 replaces in place: same slots, at most max_unavailable missing
   assert.equal(await controller.metric('monoceros_workerpool_restarts_total{pool="web",worker_type="worker"}'), 0);
 });
 
-test("in place the next one goes only when the one before has lived for min_ready [R3]", async () => {
+test("with max_surge 0 the next worker is stopped when the new one has run for min_ready [R3]", async () => {
   const rolling = { max_surge: 0, max_unavailable: 1, min_ready: "400ms" };
   await using controller = await ControllerUnderTest.start({
     workers: shellPool("web", STAY, { replicas: 3, rolling }),
@@ -107,7 +107,7 @@ test("in place the next one goes only when the one before has lived for min_read
   assert.ok(Math.min(...readyCounts(controller)) >= 2);
 });
 
-test("a crash is restarted and counted while its pool recycles [R3 R7]", async () => {
+test("a crash during replacements is restarted and counted [R3 R7]", async () => {
   await using controller = await ControllerUnderTest.start({
     workers: shellPool("web", STAY, { replicas: 2, max_restarts: 3, limits: { lifespan: "400ms", jitter_ratio: 0.3 } }),
   });
@@ -125,7 +125,7 @@ test("a crash is restarted and counted while its pool recycles [R3 R7]", async (
 });
 
 for (const maxRestarts of [0, 3]) {
-  test(`a successor that cannot be spawned aborts the roll and the predecessor stays, with ${maxRestarts} restarts allowed [R2 R7]`, async (context) => {
+  test(`a successor that cannot be spawned aborts the replacement and the old worker stays, with max_restarts ${maxRestarts} [R2 R7]`, async (context) => {
     const directory = mkdtempSync(join(tmpdir(), "monoceros-roll-"));
     context.after(() => rmSync(directory, { recursive: true }));
     const program = join(directory, "program");
@@ -142,7 +142,7 @@ for (const maxRestarts of [0, 3]) {
       }),
     });
     await controller.ready();
-    // Removed first: what runs may not be written to.
+    // Removed first, because a running executable cannot be written to.
     rmSync(program);
     writeFileSync(program, "this is no program", { mode: 0o755 });
     const before = [await controller.pidOf("web-0"), await controller.pidOf("web-1")];

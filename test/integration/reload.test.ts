@@ -1,6 +1,6 @@
 /**
- * Reload on the real executable: the plan, what is touched and what is not, pools that come and go, what cannot change,
- * and what happens where the new configuration does not work.
+ * Reloads of the real executable: the plan, which workers are replaced, added and removed pools, keys that need a restart,
+ * and new configurations that fail.
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -18,9 +18,9 @@ import { freePort, freePorts } from "../support/ports.ts";
 import { command, commandOk, envoyPid } from "../support/traffic.ts";
 import { eventsOf, happened, readProc, shellPool, statusCode } from "../support/watch.ts";
 
-/** No startup probe of it ever succeeds. */
+/** A startup probe that always fails. */
 const NEVER_UP = { probes: { startup: { exec: ["false"], period: "50ms" } } };
-/** What shows a worker that ends at once: one that runs so long is taken for a success. */
+/** A min_ready time within which a crash makes the reload fail. */
 const WATCHED = { rolling: { min_ready: "300ms" } };
 
 type Keys = Readonly<Record<string, unknown>>;
@@ -36,7 +36,7 @@ function list(...pools: readonly string[]): string {
   return pools.join("\n");
 }
 
-/** A pool of processbin behind Envoy; workers take ports from `firstPort` on. */
+/** A pool of processbin behind Envoy. Workers use ports from `firstPort` on. */
 function proxied(name: string, listenerPort: number, firstPort: number, more: Keys = {}, server: Keys = {}): string {
   return poolOf({
     name,
@@ -54,10 +54,10 @@ function proxied(name: string, listenerPort: number, firstPort: number, more: Ke
   });
 }
 
-/** The variable of a worker as it was started. */
+/** A variable in a worker's initial environment. */
 async function variable(controller: ControllerUnderTest, worker: string, name: string): Promise<string | undefined> {
   const pid = await controller.pidOf(worker);
-  // A worker that is ready at once may not run its program yet.
+  // A worker that is ready at once may not have executed its program yet.
   const entries = await eventually(() => {
     const found = readProc(pid, "environ").split("\0");
     return found.some((entry) => entry.startsWith("MONOCEROS_INCARNATION=")) ? found : undefined;
@@ -65,7 +65,7 @@ async function variable(controller: ControllerUnderTest, worker: string, name: s
   return entries.find((entry) => entry.startsWith(`${name}=`))?.slice(name.length + 1);
 }
 
-/** Only what belongs to these pools, as `pool-slot: pid`. */
+/** Pids of the workers of these pools, by id. */
 async function pidsOf(controller: ControllerUnderTest, ...names: readonly string[]): Promise<Keys> {
   const all = Object.entries(await controller.pids());
   return Object.fromEntries(all.filter(([id]) => names.includes(id.slice(0, id.lastIndexOf("-")))));
@@ -75,7 +75,7 @@ async function poolNames(controller: ControllerUnderTest): Promise<string[]> {
   return (await controller.status()).pools.map(({ name }) => name);
 }
 
-/** Whether anybody listens there. */
+/** Whether a process listens on the port. */
 function isListening(port: number): Promise<boolean> {
   return new Promise((done) => {
     const socket = connect(port, "127.0.0.1");
@@ -85,7 +85,7 @@ function isListening(port: number): Promise<boolean> {
   });
 }
 
-test("a dry run prints the plan and does nothing", async () => {
+test("a dry run prints the plan and changes nothing", async () => {
   await using controller = await ControllerUnderTest.start({
     workers: list(pool("web", { env: { A: "1" } }), pool("old"), pool("same")),
   });
@@ -113,7 +113,7 @@ test("a dry run prints the plan and does nothing", async () => {
   assert.deepEqual(eventsOf(controller, "operation_started"), []);
 });
 
-test("a change of env rolls only its pool, an order of keys or a comment rolls nothing", async () => {
+test("a change of env replaces the workers of its pool only; another key order or a comment replaces none", async () => {
   await using controller = await ControllerUnderTest.start({
     workers: list(pool("web", { replicas: 2, env: { A: "1", B: "b" } }), pool("kept")),
   });
@@ -137,7 +137,7 @@ test("a change of env rolls only its pool, an order of keys or a comment rolls n
   assert.deepEqual(eventsOf(controller, "pool_degraded"), []);
 });
 
-test("a change of policy touches no process, and holds from then on", async () => {
+test("a change of policy keys replaces no worker and applies at once", async () => {
   await using controller = await ControllerUnderTest.start({
     workers: pool("web", { replicas: 2, signal_timeout: "9s" }),
   });
@@ -158,7 +158,7 @@ test("a change of policy touches no process, and holds from then on", async () =
   assert.deepEqual([stopping.signal, stopping.graceMs], ["SIGINT", 8000]);
 });
 
-test("other words in an env_file roll its pool, also together with a change of policy", async () => {
+test("changed values in an env_file replace the workers of the pool, also together with policy keys", async () => {
   await using controller = await ControllerUnderTest.start({ workers: pool("kept") });
   await controller.ready();
   const file = join(controller.directory, "web.env");
@@ -184,7 +184,7 @@ test("other words in an env_file roll its pool, also together with a change of p
   assert.deepEqual(await pidsOf(controller, "kept"), kept);
 });
 
-test("a pool is added and removed again, added once more, and each time nobody else is touched", async () => {
+test("pools can be added and removed repeatedly without affecting other workers", async () => {
   await using controller = await ControllerUnderTest.start({ workers: pool("web") });
   await controller.ready();
   const before = await controller.pids();
@@ -204,19 +204,19 @@ test("a pool is added and removed again, added once more, and each time nobody e
   assert.equal((await controller.status()).phase, "running");
 });
 
-test("a pool with a spare leaves with it", async () => {
+test("removing a pool also stops its standby workers", async () => {
   const ports = await freePorts(8);
-  const spared = proxied("spared", ports, ports + 1, { standby: 1 });
-  await using controller = await ControllerUnderTest.start({ workers: list(pool("web"), spared) });
+  const backed = proxied("backed", ports, ports + 1, { standby: 1 });
+  await using controller = await ControllerUnderTest.start({ workers: list(pool("web"), backed) });
   await controller.ready();
   await happened(controller, "ready", ({ slot }) => slot === 1);
-  assert.equal(Object.keys(await pidsOf(controller, "spared")).length, 2);
+  assert.equal(Object.keys(await pidsOf(controller, "backed")).length, 2);
   controller.configure({ workers: pool("web") });
   await commandOk(controller, "reload");
-  assert.deepEqual(await pidsOf(controller, "spared"), {});
+  assert.deepEqual(await pidsOf(controller, "backed"), {});
 });
 
-test("a pool with a proxy comes and goes: its Envoy ends after its workers, and all ports are free again", async () => {
+test("removing a pool with a proxy stops its workers, then its Envoy, and frees all ports", async () => {
   const ports = await freePorts(8);
   await using controller = await ControllerUnderTest.start({ workers: pool("web") });
   await controller.ready();
@@ -244,7 +244,7 @@ test("a pool with a proxy comes and goes: its Envoy ends after its workers, and 
   }
 });
 
-test("a pool whose workers are all stopped leaves with its Envoy, and comes back", async () => {
+test("a pool whose workers are all stopped can be removed with its Envoy, and added again", async () => {
   const ports = await freePorts(10);
   const web = proxied("web", ports, ports + 1);
   const other = pool("other");
@@ -253,16 +253,16 @@ test("a pool whose workers are all stopped leaves with its Envoy, and comes back
   await commandOk(controller, "stop", "web");
   controller.configure({ workers: other });
   await commandOk(controller, "reload");
-  await eventually(async () => ((await isListening(ports)) ? undefined : true), "its Envoy is gone");
+  await eventually(async () => ((await isListening(ports)) ? undefined : true), "its Envoy has exited");
   controller.configure({ workers: list(web, other) });
   await commandOk(controller, "reload");
   assert.equal(await statusCode(ports, "/"), 200);
 });
 
-test("a program that the system does not take fails the reload each time, and all is as it was", async () => {
+test("a reload to a program that the kernel cannot execute fails each time, and the old workers stay", async () => {
   await using directory = await mkdtempDisposable(join(tmpdir(), "monoceros-exec-"));
   const bad = join(directory.path, "bad");
-  // A program of no type: it passes the check of the configuration, and the kernel refuses it.
+  // An ELF file without a type passes the check of the configuration, but the kernel rejects it.
   const bytes = readFileSync("/bin/true");
   bytes.writeUInt16LE(0, 16);
   writeFileSync(bad, bytes, { mode: 0o755 });
@@ -280,7 +280,7 @@ test("a program that the system does not take fails the reload each time, and al
   }
 });
 
-test("a socket that a removed pool shared is free again", async () => {
+test("removing a pool closes its shared socket", async () => {
   const port = await freePort();
   await using controller = await ControllerUnderTest.start({ workers: pool("web") });
   await controller.ready();
@@ -300,7 +300,7 @@ test("a socket that a removed pool shared is free again", async () => {
   }
 });
 
-test("what cannot change live is refused and said, and everything else is applied", async () => {
+test("a reload reports keys that need a restart of the controller and applies all other changes", async () => {
   await using controller = await ControllerUnderTest.start({ workers: pool("web") });
   await controller.ready();
   const before = await controller.pids();
@@ -309,12 +309,12 @@ test("what cannot change live is refused and said, and everything else is applie
   assert.match(stdout, /^admin\.port cannot be changed: needs a restart of the controller$/mu);
   const after = await pidsOf(controller, "web");
   assert.deepEqual([Object.keys(after).length, after["web-0"]], [2, before["web-0"]]);
-  // It is said again as long as the file and what is in force differ.
+  // It is reported again while the file differs from the configuration in force.
   const again = await commandOk(controller, "reload");
   assert.match(again.stdout, /nothing has changed\nadmin\.port cannot be changed/u);
 });
 
-test("what the proxy does not take over is a failure with its reason, leaves all as it was and is tried again", async () => {
+test("if Envoy rejects a change the reload fails with the reason, the old settings stay, and the next reload retries", async () => {
   const ports = await freePorts(10);
   await using controller = await ControllerUnderTest.start({ workers: proxied("web", ports, ports + 1) });
   await controller.ready();
@@ -340,7 +340,7 @@ test("what the proxy does not take over is a failure with its reason, leaves all
   assert.equal(await statusCode(address.port, "/"), 200);
 });
 
-test("ports that running workers still have are refused for their successors; others are moved to", async () => {
+test("a start_port whose range overlaps ports in use is rejected, and a free range is applied", async () => {
   const ports = await freePorts(10);
   await using controller = await ControllerUnderTest.start({
     workers: list(proxied("web", ports, ports + 1, { replicas: 2 }), pool("other")),
@@ -359,14 +359,14 @@ test("ports that running workers still have are refused for their successors; ot
   );
   const { "other-1": added, ...others } = await controller.pids();
   assert.deepEqual(others, before);
-  assert.notEqual(added, undefined, "the other pool is changed");
+  assert.notEqual(added, undefined, "the other pool is scaled");
   controller.configure({ workers: list(proxied("web", ports, ports + 4, { replicas: 2 }), pool("other")) });
   await commandOk(controller, "reload");
   assert.equal(await statusCode(ports, "/"), 200);
   for (const port of [ports + 1, ports + 2, ports + 3]) assert.equal(await isListening(port), false, `port ${port}`);
 });
 
-test("an invalid file changes nothing, and the command shows every problem with its place", async () => {
+test("an invalid file changes nothing, and the command prints all problems with their positions", async () => {
   await using controller = await ControllerUnderTest.start({ workers: pool("web") });
   await controller.ready();
   const before = await controller.pids();
@@ -381,7 +381,7 @@ test("an invalid file changes nothing, and the command shows every problem with 
   assert.deepEqual(await controller.pids(), before);
 });
 
-test("a reload whose successor does not start is off with exit code 1, the old configuration holds, the next one tries again", async () => {
+test("a reload whose new workers crash fails with exit code 1 and is rolled back, and the next reload retries", async () => {
   await using controller = await ControllerUnderTest.start({ workers: pool("web", { replicas: 2 }) });
   await controller.ready();
   const before = await controller.pids();
@@ -393,7 +393,7 @@ test("a reload whose successor does not start is off with exit code 1, the old c
     assert.deepEqual(await controller.pids(), before, `turn ${turn}`);
     assert.equal(eventsOf(controller, "operation_failed").length, turn);
   }
-  // What is in force is what was before: a worker that dies comes back as it was.
+  // The old configuration is in force, so a killed worker is restarted with it.
   process.kill(Number(before["web-0"]), "SIGKILL");
   await happened(controller, "ready", ({ slot, incarnation }) => slot === 0 && incarnation > 1);
   controller.configure({ workers: pool("web", { replicas: 2 }) });
@@ -403,7 +403,7 @@ test("a reload whose successor does not start is off with exit code 1, the old c
   assert.equal(eventsOf(controller, "operation_finished").length, 1);
 });
 
-test("a reload that repairs a pool whose workers never come up does not wait for them", async () => {
+test("a reload of a pool whose workers never become ready does not wait for them", async () => {
   const hangs = { probes: { startup: { exec: ["false"], period: "50ms", failure_threshold: 1_000_000 } } };
   await using controller = await ControllerUnderTest.start({ workers: pool("web", { ...hangs, replicas: 2 }) });
   await happened(controller, "spawned", () => true, 2);
@@ -417,7 +417,7 @@ test("a reload that repairs a pool whose workers never come up does not wait for
   assert.deepEqual(eventsOf(controller, "backing_off"), []);
 });
 
-test("a reload whose workers start and then hang is off, who was replaced goes back too, and a repair waits for nothing", async () => {
+test("a reload whose new workers hang after they were ready fails, and replaced workers return to the old revision", async () => {
   const startup = { exec: ["sleep", "0.3"], period: "100ms", timeout: "5s" };
   const liveness = { exec: ["false"], period: "50ms", failure_threshold: 2 };
   const of = (a: string, probes: Keys) => pool("web", { replicas: 3, env: { A: a }, probes });
@@ -431,10 +431,10 @@ test("a reload whose workers start and then hang is off, who was replaced goes b
     const ids = Object.entries(await controller.pids());
     const values = await Promise.all(ids.map(([id]) => variable(controller, id, "A").catch(() => undefined)));
     return values.length === 3 && values.every((value) => value === "0") ? true : undefined;
-  }, "all three are as before");
+  }, "all three workers have the old environment");
 });
 
-test("a reload of a pool that is not healthy gives up what waits there", async () => {
+test("a reload of an unhealthy pool makes its running operation fail", async () => {
   await using directory = await mkdtempDisposable(join(tmpdir(), "monoceros-ready-"));
   const flag = join(directory.path, "flag");
   writeFileSync(flag, "");
@@ -454,7 +454,7 @@ test("a reload of a pool that is not healthy gives up what waits there", async (
   assert.equal((await controller.status()).pools[0]?.ready, 3);
 });
 
-test("a new pool that does not start is removed again, and the next reload tries again", async () => {
+test("a new pool that does not start is removed, and the next reload retries", async () => {
   await using controller = await ControllerUnderTest.start({ workers: pool("web") });
   await controller.ready();
   const before = await controller.pids();
@@ -472,7 +472,7 @@ test("a new pool that does not start is removed again, and the next reload tries
   assert.equal(Object.keys(await pidsOf(controller, "bad")).length, 1);
 });
 
-test("where workers do not start with it, the proxy goes back to its old settings as well", async () => {
+test("if new workers do not start, the proxy returns to its old settings too", async () => {
   const ports = await freePorts(8);
   await using controller = await ControllerUnderTest.start({ workers: proxied("web", ports, ports + 2) });
   await controller.ready();
@@ -487,16 +487,16 @@ test("where workers do not start with it, the proxy goes back to its old setting
     ),
   });
   assert.equal((await command(controller, "reload")).code, 1);
-  // The successor that failed may still be on its way out when the failure is told.
+  // The failed successor may still be exiting when the failure is reported.
   await eventually(
     async () => (isDeepStrictEqual(await controller.pids(), before) ? true : undefined),
-    "only those of before run",
+    "only the old workers run",
   );
-  await eventually(async () => ((await isListening(ports)) ? true : undefined), "the old port is back");
+  await eventually(async () => ((await isListening(ports)) ? true : undefined), "Envoy listens on the old port again");
   assert.equal(await statusCode(ports, "/"), 200);
 });
 
-test("two reloads at once wait for one another, and the pool ends as the last file says", async () => {
+test("two reloads run one after another, and the second configuration is in force at the end", async () => {
   await using controller = await ControllerUnderTest.start({ workers: pool("web", { env: { A: "0" } }) });
   await controller.ready();
   const answers = [];
@@ -514,7 +514,7 @@ test("two reloads at once wait for one another, and the pool ends as the last fi
   assert.ok(ended >= 0 && ended < order.indexOf(`operation_started ${ids[1]}`), order.join(", "));
   const [id = ""] = Object.keys(await controller.pids());
   assert.equal(await variable(controller, id, "A"), "2");
-  // Asked for in the same moment, each sees what the one before has left.
+  // Of two simultaneous reloads the second one finds nothing to change.
   controller.configure({ workers: pool("web", { env: { A: "3" } }) });
   const both = await Promise.all([controller.call("POST", "/v1/reload"), controller.call("POST", "/v1/reload")]);
   const plans = both.map(({ body }) => JSON.parse(body) as ReloadAccepted);
@@ -524,14 +524,14 @@ test("two reloads at once wait for one another, and the pool ends as the last fi
   );
 });
 
-test("while Envoy checks what is new, for however long, everything else goes on", async () => {
+test("the controller restarts workers and serves while a reload waits for Envoy's check", async () => {
   await using directory = await mkdtempDisposable(join(tmpdir(), "monoceros-slow-"));
-  const [exec, gate, asked] = ["envoy", "gate", "asked"].map((name) => join(directory.path, name)) as [
+  const [exec, gate, reached] = ["envoy", "gate", "reached"].map((name) => join(directory.path, name)) as [
     string,
     string,
     string,
   ];
-  const wait = `case "$*" in *validate*) if [ -e ${gate} ]; then : > ${asked}; while [ -e ${gate} ]; do sleep 0.02; done; fi;; esac`;
+  const wait = `case "$*" in *validate*) if [ -e ${gate} ]; then : > ${reached}; while [ -e ${gate} ]; do sleep 0.02; done; fi;; esac`;
   writeFileSync(exec, `#!/bin/sh\n${wait}\nexec ${ENVOY} "$@"\n`, { mode: 0o755 });
   const ports = await freePorts(6);
   const web = (more: Keys) => proxied("web", ports, ports + 1, more, { exec });
@@ -541,7 +541,7 @@ test("while Envoy checks what is new, for however long, everything else goes on"
   writeFileSync(gate, "");
   controller.configure({ workers: web({ env: { A: "1" } }) });
   const reload = command(controller, "reload");
-  await eventually(() => (existsSync(asked) ? true : undefined), "Envoy is asked");
+  await eventually(() => (existsSync(reached) ? true : undefined), "Envoy checks the configuration");
   process.kill(pid as number, "SIGKILL");
   await happened(controller, "ready", ({ slot, incarnation }) => slot === 0 && incarnation === 2);
   assert.equal(await statusCode(ports, "/"), 200);
@@ -553,7 +553,7 @@ test("while Envoy checks what is new, for however long, everything else goes on"
   assert.equal(await variable(controller, id, "A"), "1");
 });
 
-test("a pool that is renamed and keeps all its ports begins when the old one is gone", async () => {
+test("a renamed pool with the same ports starts after the old pool has stopped", async () => {
   const ports = await freePorts(8);
   await using controller = await ControllerUnderTest.start({
     workers: proxied("web", ports, ports + 1, { replicas: 2 }),
@@ -566,14 +566,14 @@ test("a pool that is renamed and keeps all its ports begins when the old one is 
   assert.match(stdout, /reload of pool "shop" finished/u);
   assert.deepEqual(await poolNames(controller), ["shop", "shop-proxy"]);
   assert.equal(await statusCode(ports, "/"), 200);
-  const gone = await happened(controller, "stopped", ({ pool }) => pool === "web-proxy");
+  const lastStop = await happened(controller, "stopped", ({ pool }) => pool === "web-proxy");
   const first = await happened(controller, "spawned", ({ pool }) => pool.startsWith("shop"));
-  assert.ok(gone.seq < first.seq);
+  assert.ok(lastStop.seq < first.seq);
   await untilGone(envoy);
   assert.ok(!controller.stderr.some((line) => line.includes("backing_off")));
 });
 
-test("a pool that is renamed and keeps its shared socket begins when the old one is gone", async () => {
+test("a renamed pool with the same shared socket starts after the old pool has stopped", async () => {
   const path = (controller: ControllerUnderTest) => join(controller.directory, "app.sock");
   const shared = (name: string, socket: string) =>
     poolOf({ name, exec: PROCESSBIN, ...QUICK, sockets: [{ name: "http", listen: socket }] });
@@ -587,7 +587,7 @@ test("a pool that is renamed and keeps its shared socket begins when the old one
   assert.ok(existsSync(path(controller)));
 });
 
-test("a pool that comes back while the one of its name still leaves waits for it, whatever is asked meanwhile", async () => {
+test("a pool that is added again while it is still stopping starts afterwards, with the latest configuration", async () => {
   const slow = 'trap "sleep 0.6; exit 0" TERM; while :; do sleep 0.05; done';
   await using controller = await ControllerUnderTest.start({ workers: list(pool("web"), pool("slow", {}, slow)) });
   await controller.ready();
@@ -602,7 +602,7 @@ test("a pool that comes back while the one of its name still leaves waits for it
   assert.equal(await variable(controller, id, "A"), "2");
 });
 
-test("a shutdown while a new pool waits for an old one ends in order", async () => {
+test("a shutdown is graceful while a new pool waits for an old one to stop", async () => {
   const slow = 'trap "" TERM; while :; do sleep 0.05; done';
   const port = await freePort();
   const named = (name: string) =>
@@ -619,7 +619,7 @@ test("a shutdown while a new pool waits for an old one ends in order", async () 
   await happened(controller, "operation_failed", ({ pool }) => pool === "two");
 });
 
-test("a reload without changes touches none of 500 workers", async () => {
+test("a reload without changes affects none of 500 workers", async () => {
   const many = poolOf({ name: "web", exec: "sleep", args: ["1000"], replicas: 500, startup_wait_time: "0s" });
   await using controller = await ControllerUnderTest.start({ workers: many });
   await controller.ready();

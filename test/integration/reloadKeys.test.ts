@@ -1,6 +1,6 @@
 /**
- * A reload of each key has its documented effect on real processes, and touches no others. Steps of one test share a
- * controller. A key without a step, or a reason why there is none, fails the first test.
+ * A reload of each key has its documented effect on real processes and affects no others. Steps of one test share a
+ * controller. The last test fails if a key has neither a step nor a reason for having none.
  */
 import assert from "node:assert/strict";
 import { readFileSync, readlinkSync, symlinkSync, writeFileSync } from "node:fs";
@@ -20,21 +20,21 @@ import { commandOk, envoyPid } from "../support/traffic.ts";
 import { type LogRecord, readProc, recordsOf, said, saidBy, statusCode } from "../support/watch.ts";
 
 interface Step {
-  /** Keys of the schema whose effect is seen; those of pools are relative to the pool. */
+  /** Keys of the schema whose effect the step shows. Keys of pools are relative to the pool. */
   readonly keys: readonly string[];
   readonly changes: Changes | ((scene: KeyScene) => Changes);
-  /** What becomes of the workers of pool `web`: `changed` where what the keys bring starts, stops or replaces some. */
+  /** Effect on the workers of pool `web`. `changed`: the keys make some start, stop or be replaced. */
   readonly workers: "replaced" | "kept" | "changed";
-  /** Whether the step goes on while the reload does. */
-  /** What the step shows beside keys. */
+  /** Name of a step that does not test a key. */
   readonly also?: string;
+  /** Whether the step continues when the operations of the reload have begun. */
   readonly isOnlyBegun?: true;
   readonly needsRoot?: true;
   readonly shows: (scene: KeyScene) => Promise<void> | void;
 }
 
-/** Keys whose effect on real processes would be a matter of time alone, and those with one valid value. */
-const NOT_SEEN: Readonly<Record<string, string>> = {
+/** Keys that affect only the timing, or have only one valid value. */
+const WITHOUT_STEP: Readonly<Record<string, string>> = {
   "limits.jitter_ratio": "only spreads times",
   ...Object.fromEntries(
     ["startup", "readiness", "liveness"].flatMap((purpose) => [
@@ -48,19 +48,19 @@ const NOT_SEEN: Readonly<Record<string, string>> = {
   "probes.liveness.success_threshold": "only 1 is valid",
 };
 
-/** An effect that does not come fails its step, not the whole file. */
+/** A missing effect fails its step, not the whole file. */
 const STEP_TIMEOUT_MS = 60_000;
 
-const seenKeys = new Set<string>();
+const testedKeys = new Set<string>();
 
-/** One test with one controller; the steps are its subtests, in their order. */
+/** One test with one controller. The steps are its subtests, in order. */
 function group(
   name: string,
   make: (directory: string) => Readonly<Record<string, Block>>,
   steps: readonly Step[],
   isReady: boolean = true,
 ): void {
-  for (const { keys } of steps) for (const key of keys) seenKeys.add(key);
+  for (const { keys } of steps) for (const key of keys) testedKeys.add(key);
   test(name, async (t: TestContext) => {
     await using scene = await KeyScene.start(make);
     if (isReady) await scene.controller.ready();
@@ -77,7 +77,7 @@ async function take(scene: KeyScene, { changes, workers, isOnlyBegun, shows }: S
   const { before } = scene;
   const now = await scene.controller.pids();
   if (workers === "kept") {
-    // A worker that waited for its restart before may run by now.
+    // A worker that was in backoff before may run now.
     const same = Object.fromEntries(Object.keys(before).map((id) => [id, now[id]]));
     assert.deepEqual(same, before, "no process is replaced");
   }
@@ -90,7 +90,7 @@ async function take(scene: KeyScene, { changes, workers, isOnlyBegun, shows }: S
   await shows(scene);
 }
 
-/** Waits until a fact about the worker that was started since the change is so: it is there before it runs its program. */
+/** Waits for a property of the worker started since the change, which exists before it has executed its program. */
 async function worker<Fact>(scene: KeyScene, look: (pid: number) => Fact, expected: Fact, pool = "web"): Promise<void> {
   const pid = await scene.newPid(pool);
   await eventually(() => (isDeepStrictEqual(look(pid), expected) ? true : undefined), `${look} is ${expected}`);
@@ -108,11 +108,11 @@ const niceness = (pid: number) => {
 };
 const argument = (pid: number, index: number) => readProc(pid, "cmdline").split("\0")[index];
 
-// What workers are launched with
+// Keys of class launch
 
 const launchPorts = await freePorts(8);
 
-group("keys that workers are launched with", () => ({ web: { exec: "/bin/sleep", args: ["1000"] } }), [
+group("keys of class launch replace the workers", () => ({ web: { exec: "/bin/sleep", args: ["1000"] } }), [
   {
     keys: ["user"],
     changes: { "web/user": "12345" },
@@ -196,17 +196,17 @@ group("keys that workers are launched with", () => ({ web: { exec: "/bin/sleep",
   },
   {
     keys: [],
-    also: "the metrics block comes",
+    also: "the metrics block is added",
     changes: { "web/metrics.port": launchPorts },
     workers: "replaced",
     shows: async (scene) => {
-      const { slot } = await scene.sees("spawned");
+      const { slot } = await scene.happened("spawned");
       await worker(scene, (pid) => variable(pid, "MONOCEROS_METRICS_PORT"), `${launchPorts + slot}`);
     },
   },
   {
     keys: [],
-    also: "the metrics block goes",
+    also: "the metrics block is removed",
     changes: { "web/metrics": undefined },
     workers: "replaced",
     shows: (scene) =>
@@ -214,7 +214,7 @@ group("keys that workers are launched with", () => ({ web: { exec: "/bin/sleep",
   },
 ]);
 
-// Probes: one pool for each purpose, and a listener that remembers what it is asked
+// Probes: one pool for each purpose, and listeners that record requests
 
 const PURPOSES = ["startup", "readiness", "liveness"] as const;
 type Purpose = (typeof PURPOSES)[number];
@@ -223,7 +223,7 @@ after(() => Promise.all(listeners.map((listener) => listener[Symbol.asyncDispose
 const first = (purpose: Purpose) => listeners[PURPOSES.indexOf(purpose)] as Listener;
 const second = (purpose: Purpose) => listeners[3 + PURPOSES.indexOf(purpose)] as Listener;
 
-/** Nothing is decided by these probes unless a step says so. */
+/** Probes without a verdict, unless a step changes the keys. */
 const PATIENT = { period: "50ms", timeout: "5s", failure_threshold: 1_000_000 };
 
 /** The same change for all three purposes. */
@@ -241,7 +241,7 @@ const forEachPurpose = (look: (scene: KeyScene, purpose: Purpose) => Promise<voi
 };
 
 group(
-  "keys of probes",
+  "keys of probes take effect",
   () => {
     const pool = (purpose: Purpose) => ({
       exec: "/bin/sleep",
@@ -256,48 +256,48 @@ group(
       changes: probes((purpose) => ({ http: { port: first(purpose).port, path: "/two" } })),
       workers: "changed",
       isOnlyBegun: true,
-      shows: forEachPurpose((_, purpose) => first(purpose).hears("GET /two ")),
+      shows: forEachPurpose((_, purpose) => first(purpose).receives("GET /two ")),
     },
     {
       keys: probeKeys("http.headers"),
       changes: probes((purpose) => ({
-        http: { port: first(purpose).port, path: "/two", headers: { "X-Asked": purpose } },
+        http: { port: first(purpose).port, path: "/two", headers: { "X-Purpose": purpose } },
       })),
       workers: "changed",
       isOnlyBegun: true,
-      shows: forEachPurpose((_, purpose) => first(purpose).hears(`X-Asked: ${purpose}`)),
+      shows: forEachPurpose((_, purpose) => first(purpose).receives(`X-Purpose: ${purpose}`)),
     },
     {
       keys: probeKeys("http.port"),
       changes: probes((purpose) => ({ http: { port: second(purpose).port, path: "/two" } })),
       workers: "changed",
       isOnlyBegun: true,
-      shows: forEachPurpose((_, purpose) => second(purpose).hears("GET /two ")),
+      shows: forEachPurpose((_, purpose) => second(purpose).receives("GET /two ")),
     },
     {
       keys: probeKeys("grpc.port"),
       changes: probes((purpose) => ({ grpc: { port: first(purpose).port, service: "one.Service" } })),
       workers: "changed",
       isOnlyBegun: true,
-      shows: forEachPurpose((_, purpose) => first(purpose).hears("PRI * HTTP/2.0")),
+      shows: forEachPurpose((_, purpose) => first(purpose).receives("PRI * HTTP/2.0")),
     },
     {
       keys: probeKeys("grpc.service"),
       changes: probes((purpose) => ({ grpc: { port: first(purpose).port, service: "two.Service" } })),
       workers: "changed",
       isOnlyBegun: true,
-      shows: forEachPurpose((_, purpose) => first(purpose).hears("two.Service")),
+      shows: forEachPurpose((_, purpose) => first(purpose).receives("two.Service")),
     },
     {
       keys: probeKeys("exec"),
       changes: probes((purpose, directory) => ({
-        exec: ["/bin/sh", "-c", `echo asked > ${join(directory, purpose)}; exit 1`],
+        exec: ["/bin/sh", "-c", `echo probed > ${join(directory, purpose)}; exit 1`],
       })),
       workers: "changed",
       isOnlyBegun: true,
       shows: forEachPurpose(async ({ directory }, purpose) => {
         await eventually(
-          () => (readFile(join(directory, purpose)) === "asked\n" ? true : undefined),
+          () => (readFile(join(directory, purpose)) === "probed\n" ? true : undefined),
           `${purpose} runs`,
         );
       }),
@@ -319,14 +319,14 @@ group(
       changes: probes(() => ({ exec: ["sleep", "1000"], timeout: "70ms", failure_threshold: 1 })),
       workers: "changed",
       isOnlyBegun: true,
-      shows: (scene) => scene.hears("no answer within 70ms"),
+      shows: (scene) => scene.mentions("no answer within 70ms"),
     },
   ],
   false,
 );
 
 group(
-  "thresholds of probes",
+  "thresholds of probes take effect",
   (directory) => ({
     startup: { exec: "/bin/sleep", args: ["1000"], probes: { startup: { ...PATIENT, exec: ["false"] } } },
     readiness: {
@@ -343,7 +343,7 @@ group(
       workers: "changed",
       isOnlyBegun: true,
       shows: async (scene) => {
-        await scene.hears("startup failed 2 times in a row");
+        await scene.mentions("startup failed 2 times in a row");
         scene.undo();
       },
     },
@@ -353,7 +353,7 @@ group(
       workers: "changed",
       isOnlyBegun: true,
       shows: async (scene) => {
-        await scene.hears("liveness failed 2 times in a row");
+        await scene.mentions("liveness failed 2 times in a row");
         scene.undo();
       },
     },
@@ -366,10 +366,10 @@ group(
       workers: "changed",
       isOnlyBegun: true,
       shows: async (scene) => {
-        const { pid } = await scene.sees("spawned", ({ pool }) => pool === "readiness");
-        await scene.sees("ready", ({ pool }) => pool === "readiness");
-        const asked = (readFile(join(scene.directory, "count")) ?? "").split("\n").filter((line) => line === `${pid}`);
-        assert.ok(asked.length >= 3, `ready after ${asked.length} successes`);
+        const { pid } = await scene.happened("spawned", ({ pool }) => pool === "readiness");
+        await scene.happened("ready", ({ pool }) => pool === "readiness");
+        const probes = (readFile(join(scene.directory, "count")) ?? "").split("\n").filter((line) => line === `${pid}`);
+        assert.ok(probes.length >= 3, `ready after ${probes.length} successes`);
       },
     },
     {
@@ -378,7 +378,7 @@ group(
       workers: "changed",
       shows: async (scene) => {
         writeFileSync(join(scene.directory, "fails"), "");
-        await scene.hears("readiness failed 2 times in a row");
+        await scene.mentions("readiness failed 2 times in a row");
       },
     },
     {
@@ -392,7 +392,7 @@ group(
   false,
 );
 
-/** A probe that writes down which worker it asked, and fails as soon as the file `fails` is there. */
+/** A probe that records the worker's pid, and fails if the file `fails` exists. */
 function countIn(directory: string): string {
   return `echo "$MONOCEROS_WORKER_PID" >> ${join(directory, "count")}; test ! -e ${join(directory, "fails")}`;
 }
@@ -405,10 +405,10 @@ function readFile(path: string): string | undefined {
   }
 }
 
-// What holds at once
+// Keys of class policy
 
-/** Says which signal ended it, and writes a long line for USR1. */
-const TALKATIVE = `
+/** Prints the signal that ends it, a long line at USR1, and a line on stderr at USR2. */
+const SIGNAL_PRINTER = `
 for signal in INT TERM; do trap "echo got $signal; kill \\$!; exit 0" $signal; done
 trap 'head -c 5000 /dev/zero | tr "\\0" x; echo' USR1
 trap 'echo said >&2' USR2
@@ -418,178 +418,182 @@ while :; do wait; done`;
 
 const long = (scene: KeyScene) => recordsOf(scene.controller.stdout).filter(({ part }) => typeof part === "number");
 
-group("keys that hold at once", () => ({ web: { exec: "/bin/sh", args: ["-c", TALKATIVE] } }), [
-  {
-    keys: ["logs.max_line"],
-    changes: { "web/logs.max_line": "1KiB" },
-    workers: "kept",
-    shows: async (scene) => {
-      await said(scene.controller, "web-0", "up");
-      process.kill(await scene.controller.pidOf("web-0"), "SIGUSR1");
-      await scene.controller.until(() => long(scene).length === 5, "the line comes in five parts");
+group(
+  "keys of class policy apply to running workers",
+  () => ({ web: { exec: "/bin/sh", args: ["-c", SIGNAL_PRINTER] } }),
+  [
+    {
+      keys: ["logs.max_line"],
+      changes: { "web/logs.max_line": "1KiB" },
+      workers: "kept",
+      shows: async (scene) => {
+        await said(scene.controller, "web-0", "up");
+        process.kill(await scene.controller.pidOf("web-0"), "SIGUSR1");
+        await scene.controller.until(() => long(scene).length === 5, "the line is split into five parts");
+      },
     },
-  },
-  {
-    keys: ["logs.stderr_level"],
-    changes: { "web/logs.stderr_level": "warn" },
-    workers: "kept",
-    shows: async ({ controller }) => {
-      process.kill(await controller.pidOf("web-0"), "SIGUSR2");
-      const isSaid = (record: LogRecord) => record["worker_error_msg"] === "said" && record["level"] === "warn";
-      await controller.until(() => recordsOf(controller.stderr).some(isSaid), "the line is a warning");
+    {
+      keys: ["logs.stderr_level"],
+      changes: { "web/logs.stderr_level": "warn" },
+      workers: "kept",
+      shows: async ({ controller }) => {
+        process.kill(await controller.pidOf("web-0"), "SIGUSR2");
+        const isSaid = (record: LogRecord) => record["worker_error_msg"] === "said" && record["level"] === "warn";
+        await controller.until(() => recordsOf(controller.stderr).some(isSaid), "the line has level warn");
+      },
     },
-  },
-  {
-    keys: ["replicas"],
-    changes: { "web/replicas": 2 },
-    workers: "changed",
-    shows: async (scene) => {
-      const { "web-0": kept, "web-1": added, ...others } = await scene.controller.pids();
-      assert.deepEqual([kept, others], [scene.before["web-0"], {}]);
-      assert.ok(added !== undefined);
-      await said(scene.controller, "web-1", "up");
+    {
+      keys: ["replicas"],
+      changes: { "web/replicas": 2 },
+      workers: "changed",
+      shows: async (scene) => {
+        const { "web-0": kept, "web-1": added, ...others } = await scene.controller.pids();
+        assert.deepEqual([kept, others], [scene.before["web-0"], {}]);
+        assert.ok(added !== undefined);
+        await said(scene.controller, "web-1", "up");
+      },
     },
-  },
-  {
-    keys: ["desired_healthy_percentage"],
-    changes: { "web/desired_healthy_percentage": 50 },
-    workers: "kept",
-    shows: async (scene) => {
-      const { controller } = scene;
-      await commandOk(controller, "stop", "web-1");
-      assert.equal((await controller.call("GET", "/health")).status, 200);
-      await scene.change({ "web/desired_healthy_percentage": 51 });
-      assert.equal((await controller.call("GET", "/health")).status, 503);
-      await commandOk(controller, "start", "web-1");
-      await said(controller, "web-1", "up", 2);
+    {
+      keys: ["desired_healthy_percentage"],
+      changes: { "web/desired_healthy_percentage": 50 },
+      workers: "kept",
+      shows: async (scene) => {
+        const { controller } = scene;
+        await commandOk(controller, "stop", "web-1");
+        assert.equal((await controller.call("GET", "/health")).status, 200);
+        await scene.change({ "web/desired_healthy_percentage": 51 });
+        assert.equal((await controller.call("GET", "/health")).status, 503);
+        await commandOk(controller, "start", "web-1");
+        await said(controller, "web-1", "up", 2);
+      },
     },
-  },
-  {
-    keys: ["stop_signal"],
-    changes: { "web/stop_signal": "SIGINT" },
-    workers: "kept",
-    shows: async ({ controller }) => {
-      assert.deepEqual(saidBy(controller, "web-0", "got INT"), []);
-      await commandOk(controller, "restart", "web-0");
-      await said(controller, "web-0", "got INT");
+    {
+      keys: ["stop_signal"],
+      changes: { "web/stop_signal": "SIGINT" },
+      workers: "kept",
+      shows: async ({ controller }) => {
+        assert.deepEqual(saidBy(controller, "web-0", "got INT"), []);
+        await commandOk(controller, "restart", "web-0");
+        await said(controller, "web-0", "got INT");
+      },
     },
-  },
-  {
-    keys: ["stop_signal_target"],
-    // The shell waits for its sleep, which only a signal to the group ends.
-    changes: { "web/stop_signal": "SIGUSR2", "web/stop_signal_target": "leader", "web/signal_timeout": "300ms" },
-    workers: "kept",
-    shows: async (scene) => {
-      await commandOk(scene.controller, "restart", "web");
-      await scene.sees("killed");
-      await scene.change({ "web/stop_signal": "SIGINT", "web/stop_signal_target": "group" });
+    {
+      keys: ["stop_signal_target"],
+      // The shell waits for its sleep, which only a signal to the group would end.
+      changes: { "web/stop_signal": "SIGUSR2", "web/stop_signal_target": "leader", "web/signal_timeout": "300ms" },
+      workers: "kept",
+      shows: async (scene) => {
+        await commandOk(scene.controller, "restart", "web");
+        await scene.happened("killed");
+        await scene.change({ "web/stop_signal": "SIGINT", "web/stop_signal_target": "group" });
+      },
     },
-  },
-  {
-    keys: ["signal_timeout"],
-    // Nothing happens to the shell at this signal.
-    changes: { "web/stop_signal": "SIGWINCH", "web/signal_timeout": "50ms" },
-    workers: "kept",
-    shows: async (scene) => {
-      await commandOk(scene.controller, "restart", "web-1");
-      assert.equal((await scene.sees("stopping")).graceMs, 50);
-      await scene.sees("killed");
+    {
+      keys: ["signal_timeout"],
+      // The shell ignores this signal.
+      changes: { "web/stop_signal": "SIGWINCH", "web/signal_timeout": "50ms" },
+      workers: "kept",
+      shows: async (scene) => {
+        await commandOk(scene.controller, "restart", "web-1");
+        assert.equal((await scene.happened("stopping")).graceMs, 50);
+        await scene.happened("killed");
+      },
     },
-  },
-  {
-    keys: ["rolling.max_surge"],
-    changes: { "web/rolling": { max_surge: 0, max_unavailable: 1, min_ready: "0s" } },
-    workers: "kept",
-    shows: async (scene) => {
-      await commandOk(scene.controller, "restart", "web");
-      assert.deepEqual(order(scene), ["stopping", "spawned", "stopping", "spawned"]);
+    {
+      keys: ["rolling.max_surge"],
+      changes: { "web/rolling": { max_surge: 0, max_unavailable: 1, min_ready: "0s" } },
+      workers: "kept",
+      shows: async (scene) => {
+        await commandOk(scene.controller, "restart", "web");
+        assert.deepEqual(order(scene), ["stopping", "spawned", "stopping", "spawned"]);
+      },
     },
-  },
-  {
-    keys: ["rolling.max_unavailable"],
-    changes: { "web/rolling.max_unavailable": 2 },
-    workers: "kept",
-    shows: async (scene) => {
-      await commandOk(scene.controller, "restart", "web");
-      assert.deepEqual(order(scene), ["stopping", "stopping", "spawned", "spawned"]);
+    {
+      keys: ["rolling.max_unavailable"],
+      changes: { "web/rolling.max_unavailable": 2 },
+      workers: "kept",
+      shows: async (scene) => {
+        await commandOk(scene.controller, "restart", "web");
+        assert.deepEqual(order(scene), ["stopping", "stopping", "spawned", "spawned"]);
+      },
     },
-  },
-  {
-    keys: ["rolling.min_ready"],
-    changes: { "web/rolling": { min_ready: "300ms" } },
-    workers: "kept",
-    shows: async (scene) => {
-      await commandOk(scene.controller, "restart", "web");
-      const { evidence, afterMs } = await scene.sees("ready");
-      assert.ok(evidence === "none" && afterMs >= 300, `ready after ${afterMs} ms`);
-      await scene.change({ "web/rolling.min_ready": "0s" });
+    {
+      keys: ["rolling.min_ready"],
+      changes: { "web/rolling": { min_ready: "300ms" } },
+      workers: "kept",
+      shows: async (scene) => {
+        await commandOk(scene.controller, "restart", "web");
+        const { evidence, afterMs } = await scene.happened("ready");
+        assert.ok(evidence === "none" && afterMs >= 300, `ready after ${afterMs} ms`);
+        await scene.change({ "web/rolling.min_ready": "0s" });
+      },
     },
-  },
-  {
-    keys: ["startup_wait_time"],
-    changes: { "web/startup_wait_time": "400ms", "web/replicas": 4 },
-    workers: "changed",
-    shows: async (scene) => {
-      await scene.sees("starting", ({ delayMs }) => delayMs > 300);
-      await scene.change({ "web/startup_wait_time": "0s", "web/replicas": 1 });
+    {
+      keys: ["startup_wait_time"],
+      changes: { "web/startup_wait_time": "400ms", "web/replicas": 4 },
+      workers: "changed",
+      shows: async (scene) => {
+        await scene.happened("starting", ({ delayMs }) => delayMs > 300);
+        await scene.change({ "web/startup_wait_time": "0s", "web/replicas": 1 });
+      },
     },
-  },
-  {
-    keys: ["limits.lifespan"],
-    changes: { "web/limits.lifespan": "200ms" },
-    workers: "changed",
-    isOnlyBegun: true,
-    shows: async (scene) => {
-      await scene.sees("stopping", ({ cause }) => cause === "lifespan");
-      await scene.change({ "web/limits": undefined }, "begun");
+    {
+      keys: ["limits.lifespan"],
+      changes: { "web/limits.lifespan": "200ms" },
+      workers: "changed",
+      isOnlyBegun: true,
+      shows: async (scene) => {
+        await scene.happened("stopping", ({ cause }) => cause === "lifespan");
+        await scene.change({ "web/limits": undefined }, "begun");
+      },
     },
-  },
-  {
-    keys: ["limits.memory"],
-    changes: { "web/limits.memory": "64KiB" },
-    workers: "changed",
-    isOnlyBegun: true,
-    shows: async (scene) => {
-      await scene.sees("limit_reached", ({ limit, reason }) => limit === "memory" && reason.includes("rss"));
-      await scene.sees("stopping", ({ cause }) => cause === "memory");
+    {
+      keys: ["limits.memory"],
+      changes: { "web/limits.memory": "64KiB" },
+      workers: "changed",
+      isOnlyBegun: true,
+      shows: async (scene) => {
+        await scene.happened("limit_reached", ({ limit, reason }) => limit === "memory" && reason.includes("rss"));
+        await scene.happened("stopping", ({ cause }) => cause === "memory");
+      },
     },
-  },
-  {
-    keys: ["limits.memory_kind"],
-    changes: { "web/limits.memory_kind": "pss" },
-    workers: "changed",
-    isOnlyBegun: true,
-    shows: async (scene) => {
-      await scene.sees("limit_reached", ({ reason }) => reason.includes("pss"));
+    {
+      keys: ["limits.memory_kind"],
+      changes: { "web/limits.memory_kind": "pss" },
+      workers: "changed",
+      isOnlyBegun: true,
+      shows: async (scene) => {
+        await scene.happened("limit_reached", ({ reason }) => reason.includes("pss"));
+      },
     },
-  },
-  {
-    keys: ["limits.memory_hard"],
-    changes: { "web/limits": { memory_hard: "64KiB" } },
-    workers: "changed",
-    isOnlyBegun: true,
-    shows: async (scene) => {
-      const { reason } = await scene.sees("limit_reached", ({ limit }) => limit === "memory_hard");
-      await scene.sees("stopping", (event) => event.signal === "SIGKILL" && event.reason === reason);
-      await scene.change({ "web/limits": undefined, "web/signal_timeout": "50s" });
+    {
+      keys: ["limits.memory_hard"],
+      changes: { "web/limits": { memory_hard: "64KiB" } },
+      workers: "changed",
+      isOnlyBegun: true,
+      shows: async (scene) => {
+        const { reason } = await scene.happened("limit_reached", ({ limit }) => limit === "memory_hard");
+        await scene.happened("stopping", (event) => event.signal === "SIGKILL" && event.reason === reason);
+        await scene.change({ "web/limits": undefined, "web/signal_timeout": "50s" });
+      },
     },
-  },
-  {
-    keys: ["supervisor.pre_stop_delay", "supervisor.shutdown_timeout"],
-    changes: { "supervisor.pre_stop_delay": "300ms", "supervisor.shutdown_timeout": "900ms" },
-    workers: "kept",
-    shows: async (scene) => {
-      const { controller } = scene;
-      assert.deepEqual(await controller.stop(), { code: 1, signal: null });
-      const asked = await scene.sees("controller_stopping");
-      const stopping = await scene.sees("stopping");
-      assert.ok(Date.parse(stopping.time) - Date.parse(asked.time) >= 290, "workers serve on for pre_stop_delay");
-      assert.match((await scene.sees("controller_killing")).reason, /900ms/u);
+    {
+      keys: ["supervisor.pre_stop_delay", "supervisor.shutdown_timeout"],
+      changes: { "supervisor.pre_stop_delay": "300ms", "supervisor.shutdown_timeout": "900ms" },
+      workers: "kept",
+      shows: async (scene) => {
+        const { controller } = scene;
+        assert.deepEqual(await controller.stop(), { code: 1, signal: null });
+        const requested = await scene.happened("controller_stopping");
+        const stopping = await scene.happened("stopping");
+        assert.ok(Date.parse(stopping.time) - Date.parse(requested.time) >= 290, "workers serve during pre_stop_delay");
+        assert.match((await scene.happened("controller_killing")).reason, /900ms/u);
+      },
     },
-  },
-]);
+  ],
+);
 
-/** What happened to processes since the change, in order. */
+/** Starts and stops since the change, in order. */
 function order({ controller, seq }: KeyScene): string[] {
   return controller.events.flatMap((event) =>
     event.seq > seq && /^(?:stopping|spawned)$/u.test(event.kind) ? [event.kind] : [],
@@ -598,17 +602,17 @@ function order({ controller, seq }: KeyScene): string[] {
 
 // Crashes
 
-/** Ends with code 0 when it gets USR1. */
-const WILLING = 'trap "exit 0" USR1; echo up; sleep 1000 & wait';
+/** Exits with code 0 at USR1. */
+const EXITS_AT_USR1 = 'trap "exit 0" USR1; echo up; sleep 1000 & wait';
 
-/** Kills each new process of a pool until there is an event of this kind for the nth time, which it gives. */
+/** Kills each new process of a pool until the nth event of this kind, which it returns. */
 async function crash(scene: KeyScene, pool: string, kind: "backing_off" | "gave_up", nth = 1) {
   for (let time = 1; ; time++) {
     const spawned = () => scene.controller.events.filter((event) => event.kind === "spawned" && event.pool === pool);
     await scene.controller.until(() => spawned().length >= time, `process ${time} of ${pool}`);
     const last = spawned().at(-1);
     if (last?.kind === "spawned") process.kill(last.pid, "SIGKILL");
-    const found = () => scene.seen(kind).filter((event) => event.pool === pool);
+    const found = () => scene.eventsOf(kind).filter((event) => event.pool === pool);
     await scene.controller.until(() => found().length >= Math.min(time, nth), `${pool}: ${kind} ${time}`);
     const event = found()[nth - 1];
     if (event !== undefined) return event;
@@ -621,7 +625,7 @@ async function delayOf(scene: KeyScene, pool: string, nth: number): Promise<numb
   return event.delayMs;
 }
 
-group("keys about crashes", () => {
+group("keys about crashes apply to running workers", () => {
   const pool = (more: Block) => ({ exec: "/bin/sleep", args: ["1000"], ...more });
   const backoff = (more: Block) => pool({ restart: { backoff: { initial: "50ms", jitter: 0, ...more } } });
   return {
@@ -632,8 +636,8 @@ group("keys about crashes", () => {
     reset: backoff({}),
     budget: pool({ restart: { on_exhausted: "give-up-worker" } }),
     window: pool({ max_restarts: 0, restart: { on_exhausted: "give-up-worker" } }),
-    policy: { exec: "/bin/sh", args: ["-c", WILLING] },
-    expected: { exec: "/bin/sh", args: ["-c", WILLING] },
+    policy: { exec: "/bin/sh", args: ["-c", EXITS_AT_USR1] },
+    expected: { exec: "/bin/sh", args: ["-c", EXITS_AT_USR1] },
     exhausted: pool({ max_restarts: 0, restart: { on_exhausted: "give-up-worker" } }),
   };
 }, [
@@ -678,8 +682,8 @@ group("keys about crashes", () => {
         await said(scene.controller, `${pool}-0`, "up");
         process.kill(await scene.controller.pidOf(`${pool}-0`), "SIGUSR1");
       }
-      await scene.sees("ended", (event) => event.pool === "policy" && !event.isFailure);
-      await scene.sees("exited", (event) => event.pool === "expected" && event.cause === "expected");
+      await scene.happened("ended", (event) => event.pool === "policy" && !event.isFailure);
+      await scene.happened("exited", (event) => event.pool === "expected" && event.cause === "expected");
     },
   },
   {
@@ -704,7 +708,7 @@ const metricsPort = await freePorts(20);
 
 const shownMetrics = async ({ controller }: KeyScene) => (await controller.call("GET", "/metrics/workers")).body;
 
-/** Waits until the workers' metrics are these and no others. */
+/** Waits until /metrics/workers contains exactly these metrics. */
 async function shows(scene: KeyScene, ...names: readonly string[]): Promise<void> {
   await eventually(async () => {
     const found = [...(await shownMetrics(scene)).matchAll(/^# TYPE (\S+)/gmu)].map(([, name = ""]) => name);
@@ -713,7 +717,7 @@ async function shows(scene: KeyScene, ...names: readonly string[]): Promise<void
 }
 
 group(
-  "keys of the workers' metrics",
+  "keys of the workers' metrics take effect",
   (directory) => ({ web: { exec: writeServer(directory), replicas: 2, metrics: { port: metricsPort, path: "/one" } } }),
   [
     {
@@ -729,7 +733,7 @@ group(
       shows: async (scene) => {
         assert.equal(
           variable(await scene.newPid(), "MONOCEROS_METRICS_PORT"),
-          `${metricsPort + 10 + (await scene.sees("spawned")).slot}`,
+          `${metricsPort + 10 + (await scene.happened("spawned")).slot}`,
         );
         await shows(scene, "shown_two");
       },
@@ -741,7 +745,7 @@ group(
       shows: async (scene) => {
         await eventually(
           async () => ((await shownMetrics(scene)).includes('shown_two{pool="web"} 1\n') ? true : undefined),
-          "the answer of one worker stands for both",
+          "one worker is scraped for the pool",
         );
       },
     },
@@ -753,7 +757,7 @@ group(
     },
     {
       keys: [],
-      also: "the metrics block goes",
+      also: "the metrics block is removed",
       changes: { "web/metrics": undefined },
       workers: "replaced",
       shows: (scene) => shows(scene),
@@ -764,7 +768,7 @@ group(
 // Autoscaling
 
 group(
-  "keys of autoscaling",
+  "keys of autoscaling take effect",
   () => ({
     web: {
       exec: "/bin/sh",
@@ -840,7 +844,7 @@ function ask(
   });
 }
 
-/** The subject of the certificate that a TLS port shows. */
+/** The subject of a TLS port's certificate. */
 function certificateOf(port: number): Promise<string | undefined> {
   return new Promise((done, fail) => {
     const socket = connectTls({ port, host: "127.0.0.1", rejectUnauthorized: false }, () => {
@@ -859,7 +863,7 @@ const pem = (directory: string, name: string, text: string) => {
 let envoy: number | undefined;
 
 group(
-  "keys of the proxy",
+  "keys of the proxy take effect",
   (directory) => ({
     web: {
       exec: writeServer(directory),
@@ -880,7 +884,7 @@ group(
       workers: "kept",
       shows: async ({ controller }) => {
         envoy = envoyPid(controller);
-        // Envoy checks the worker that runs, and the controller the one that starts.
+        // Envoy probes the running worker, and the controller probes the one that starts.
         await said(controller, "web-0", "asked /second");
         await commandOk(controller, "restart", "web");
         const [id = ""] = Object.keys(await controller.pids()).filter((each) => /^web-\d+$/u.test(each));
@@ -983,7 +987,7 @@ group(
     },
     {
       keys: [],
-      also: "the tls block comes",
+      also: "the tls block is added",
       changes: ({ directory }) => ({
         "web/server.listener_address": "127.0.0.1",
         "web/server.tls.cert": pem(directory, "cert-1.pem", TEST_CERTIFICATE),
@@ -1004,7 +1008,7 @@ group(
       workers: "kept",
       shows: async (scene) => {
         assert.equal(await certificateOf(proxyPorts + 2), "localhost");
-        // Envoy does not show where its key is, but it says which one it cannot read.
+        // Envoy does not show the path of its key, but its error names a key that it cannot read.
         const bad = pem(scene.directory, "key-3.pem", "no key");
         await assert.rejects(scene.change({ "web/server.tls.key": bad }), /key-3\.pem/u);
         scene.undo();
@@ -1016,7 +1020,7 @@ group(
       workers: "kept",
       shows: async (scene) => {
         await commandOk(scene.controller, "restart", "web");
-        assert.equal((await scene.sees("draining")).boundMs, 7000);
+        assert.equal((await scene.happened("draining")).boundMs, 7000);
       },
     },
     {
@@ -1056,8 +1060,8 @@ group(
       workers: "kept",
       shows: async (scene) => {
         for (let sent = 0; sent < 5; sent++) await statusCode(proxyPorts + 2, "/");
-        await scene.sees("limit_reached", ({ limit }) => limit === "requests");
-        await scene.sees("stopped");
+        await scene.happened("limit_reached", ({ limit }) => limit === "requests");
+        await scene.happened("stopped");
         await scene.change({ "web/limits": undefined });
       },
     },
@@ -1078,14 +1082,14 @@ group(
       changes: { "web/server.port_arg.start_port": proxyPorts + 40 },
       workers: "replaced",
       shows: async (scene) => {
-        const { slot } = await scene.sees("spawned");
+        const { slot } = await scene.happened("spawned");
         await worker(scene, (pid) => argument(pid, 3), `127.0.0.1:${proxyPorts + 40 + slot}`);
         assert.equal(await statusCode(proxyPorts + 2, "/"), 200);
       },
     },
     {
       keys: [],
-      also: "from an argument to PORT",
+      also: "a change from an argument to PORT",
       changes: { "web/server.port_arg": undefined, "web/server.start_port": proxyPorts + 50 },
       workers: "replaced",
       shows: async () => assert.equal(await statusCode(proxyPorts + 2, "/"), 200),
@@ -1095,14 +1099,14 @@ group(
       changes: { "web/server.start_port": proxyPorts + 60 },
       workers: "replaced",
       shows: async (scene) => {
-        const { slot } = await scene.sees("spawned");
+        const { slot } = await scene.happened("spawned");
         await worker(scene, (pid) => variable(pid, "PORT"), `${proxyPorts + 60 + slot}`);
         assert.equal(await statusCode(proxyPorts + 2, "/"), 200);
       },
     },
     {
       keys: [],
-      also: "from ports to sockets",
+      also: "a change from ports to Unix sockets",
       changes: { "web/server.start_port": undefined, "web/server.socket_arg": { name: "--socket" } },
       workers: "replaced",
       shows: async () => assert.equal(await statusCode(proxyPorts + 2, "/"), 200),
@@ -1133,7 +1137,7 @@ group(
       workers: "replaced",
       shows: async ({ controller }) => {
         await dump(/filters\.network\.tcp_proxy/u);
-        assert.equal(envoyPid(controller), envoy, "it is the same Envoy as at the start");
+        assert.equal(envoyPid(controller), envoy, "Envoy has not been restarted");
       },
     },
     {
@@ -1142,17 +1146,17 @@ group(
       workers: "kept",
       shows: async (scene) => {
         await commandOk(scene.controller, "restart", "web-proxy");
-        assert.equal((await scene.sees("stopping", ({ pool }) => pool === "web-proxy")).graceMs, 4000);
+        assert.equal((await scene.happened("stopping", ({ pool }) => pool === "web-proxy")).graceMs, 4000);
       },
     },
   ],
 );
 
-// What cannot change
+// Keys of class refused
 
 const refusedPorts = await freePorts(12);
 
-/** Keys that are refused and how, paths of pools below the pool of the key. */
+/** Keys that need a restart of the controller, with a change of each. */
 const REFUSED: Readonly<Record<string, (scene: KeyScene) => Changes>> = {
   "admin.port": () => ({ "admin.port": refusedPorts + 3 }),
   "admin.token_file": ({ directory }) => {
@@ -1168,9 +1172,9 @@ const REFUSED: Readonly<Record<string, (scene: KeyScene) => Changes>> = {
   "server.proxy_config_path": ({ directory }) => ({ "web/server.proxy_config_path": directory }),
   "server.concurrency": () => ({ "web/server.concurrency": 2 }),
 };
-for (const key of [...Object.keys(REFUSED), "server.user", "admin.address", "admin.socket"]) seenKeys.add(key);
+for (const key of [...Object.keys(REFUSED), "server.user", "admin.address", "admin.socket"]) testedKeys.add(key);
 
-test("keys that cannot change are refused one by one, and what runs stays as it is", async (t) => {
+test("changes of keys that need a restart of the controller are reported and affect no worker", async (t) => {
   await using scene = await KeyScene.start((directory) => ({
     web: {
       exec: writeServer(directory),
@@ -1196,7 +1200,7 @@ test("keys that cannot change are refused one by one, and what runs stays as it 
       const [{ path = "", reason = "" } = {}] = refused;
       assert.deepEqual([refused.length, operations, reason], [1, [], "needs a restart of the controller"]);
       assert.ok(path.endsWith(key.replace(/\[\].*/u, "")), path);
-      // The difference is still there, so the old value is in force.
+      // The next reload reports the key again, so the old value is in force.
       assert.deepEqual((await scene.reload()).refused, refused);
       assert.deepEqual(await controller.pids(), before);
       scene.undo();
@@ -1215,9 +1219,9 @@ test("keys that cannot change are refused one by one, and what runs stays as it 
   });
 });
 
-test("every key of the schema is seen to have its effect, or there is a reason why not", () => {
+test("every key of the schema has a step that shows its effect, or a reason for having none", () => {
   const keys = [...changeClasses().keys()].map((path) => path.replace("supervisor.workers[].", ""));
-  const known = new Set([...seenKeys, ...Object.keys(NOT_SEEN)]);
+  const known = new Set([...testedKeys, ...Object.keys(WITHOUT_STEP)]);
   assert.deepEqual({ without: keys.filter((key) => key !== "name" && !known.has(key)) }, { without: [] });
   assert.deepEqual({ unknown: [...known].filter((key) => !keys.includes(key)) }, { unknown: [] });
 });

@@ -1,4 +1,4 @@
-/** Unplanned exits: how long a restart waits, when a worker is given up, and what the controller then exits with. */
+/** Unplanned exits: backoff, restart limit and exit code of the controller. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { formatExit } from "../../src/core/exit.ts";
@@ -6,11 +6,11 @@ import { ControllerUnderTest } from "../support/controller.ts";
 import { eventsOf, happened, recordsOf, shellPool } from "../support/watch.ts";
 
 const STAY = "exec sleep 1000";
-/** The first process stays until the test kills it, so that nothing is over before it is watched; the others fail. */
-const failing = (how: string) => `[ "$MONOCEROS_INCARNATION" = 1 ] && ${STAY}; ${how}`;
+/** The first process runs until the test kills it, so that the test sees all events. Later ones fail. */
+const failing = (command: string) => `[ "$MONOCEROS_INCARNATION" = 1 ] && ${STAY}; ${command}`;
 const FAST = { backoff: { initial: "10ms", max: "20ms", jitter: 0 } };
 
-test("a worker that never boots is restarted at once, then after growing waits, then all ends with exit 1 [L3]", async () => {
+test("a crashing worker is restarted at once, then with growing backoff, and at its restart limit the controller exits with 1 [L3]", async () => {
   await using controller = await ControllerUnderTest.start({
     workers: [
       shellPool("bad", failing("exit 7"), {
@@ -39,11 +39,11 @@ test("a worker that never boots is restarted at once, then after growing waits, 
   assert.equal(
     eventsOf(controller, "stopped").filter(({ pool }) => pool === "good").length,
     2,
-    "the rest stops in order",
+    "the other workers are stopped gracefully",
   );
 });
 
-test("jitter spreads the waits of slots that crash together [L3]", async () => {
+test("jitter spreads the backoff of workers that crash together [L3]", async () => {
   await using controller = await ControllerUnderTest.start({
     workers: shellPool("web", "exit 1", {
       replicas: 8,
@@ -52,12 +52,12 @@ test("jitter spreads the waits of slots that crash together [L3]", async () => {
   });
   const waits = (): number[] =>
     eventsOf(controller, "backing_off").flatMap(({ delayMs }) => (delayMs > 0 ? [delayMs] : []));
-  await controller.until(() => waits().length === 8, "all eight wait");
+  await controller.until(() => waits().length === 8, "all eight workers back off");
   for (const wait of waits()) assert.ok(wait >= 300_000 && wait <= 900_000, String(wait));
   assert.equal(new Set(waits().map(Math.round)).size, 8);
 });
 
-test("without max_restarts a worker is restarted for ever, and the others never notice [L3]", async () => {
+test("without max_restarts a worker is restarted indefinitely, and other workers are not affected [L3]", async () => {
   await using controller = await ControllerUnderTest.start({
     workers: [shellPool("bad", "exit 1", { restart: FAST }), shellPool("good", STAY)].join("\n"),
   });
@@ -69,7 +69,7 @@ test("without max_restarts a worker is restarted for ever, and the others never 
   assert.equal((await controller.stop()).code, 0);
 });
 
-test("workers that end with 0 are restarted like any other and exit 1 when the budget is spent [L5]", async () => {
+test("workers that exit with 0 are restarted too, and at the restart limit the controller exits with 1 [L5]", async () => {
   await using controller = await ControllerUnderTest.start({
     workers: shellPool("job", failing("exit 0"), { replicas: 2, max_restarts: 2, restart: FAST }),
   });
@@ -87,7 +87,7 @@ test("workers that end with 0 are restarted like any other and exit 1 when the b
   );
 });
 
-test("give-up-worker keeps the other slots and pools running [L5]", async () => {
+test("with give-up-worker other slots and pools keep running [L5]", async () => {
   const policy = { max_restarts: 1, restart: { ...FAST, on_exhausted: "give-up-worker" } };
   await using controller = await ControllerUnderTest.start({
     workers: [
@@ -104,13 +104,13 @@ test("give-up-worker keeps the other slots and pools running [L5]", async () => 
     status.pools.flatMap(({ workers }) => workers.map(({ id, phase }) => `${id} ${phase}`)),
     ["web-0 ready", "web-1 down", "web-2 ready", "job-0 down", "good-0 ready"],
   );
-  assert.equal(status.healthy, false, "2 of 3 are less than 75 %");
+  assert.equal(status.healthy, false, "2 of 3 is less than 75 %");
   assert.equal((await controller.call("POST", "/v1/workers/web-1/start")).status, 202);
   await happened(controller, "gave_up", ({ pool }) => pool === "web", 2);
   assert.equal((await controller.stop()).code, 0);
 });
 
-test("when every worker of every pool is given up the controller exits 1 although the policy spares it [L5]", async () => {
+test("with give-up-worker the controller exits with 1 when all workers have reached their restart limit [L5]", async () => {
   const policy = { max_restarts: 0, restart: { on_exhausted: "give-up-worker" } };
   const { ending, stderr } = await ControllerUnderTest.run({
     workers: [shellPool("web", "exit 3", { replicas: 2, ...policy }), shellPool("job", "exit 0", policy)].join("\n"),
@@ -119,34 +119,34 @@ test("when every worker of every pool is given up the controller exits 1 althoug
   assert.equal(recordsOf(stderr).filter((record) => record["code"] === "RESTARTS_EXHAUSTED").length, 3);
 });
 
-const ENDS: readonly (readonly [how: string, label: string])[] = [
+const EXITS: readonly (readonly [command: string, label: string])[] = [
   ...[0, 1, 2, 3, 4, 64, 127, 255].map((code) => [`exit ${code}`, `exited with code ${code}`] as const),
   ["kill -SEGV $$", "killed by SIGSEGV"],
   ["kill -KILL $$", "killed by SIGKILL"],
   ["kill -TERM $$", "killed by SIGTERM"],
 ];
 
-test("the controller gives up with 1 however the worker ended, and names how it ended [L6]", async () => {
-  // Two at a time: there may be no more processors than that.
-  const waiting = [...ENDS];
+test("at the restart limit the controller exits with 1 for any exit status of the worker, and logs that status [L6]", async () => {
+  // Two at a time, because the machine may have only two processors.
+  const waiting = [...EXITS];
   const runOne = async (): Promise<void> => {
     for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
-      const [how, label] = next;
+      const [command, label] = next;
       const { ending, stderr } = await ControllerUnderTest.run({
-        workers: shellPool("web", how, { max_restarts: 0, rlimits: { core: 0 } }),
+        workers: shellPool("web", command, { max_restarts: 0, rlimits: { core: 0 } }),
       });
-      assert.deepEqual(ending, { code: 1, signal: null }, how);
+      assert.deepEqual(ending, { code: 1, signal: null }, command);
       assert.ok(
         stderr.some((line) => line.includes(label)),
-        `${how}: ${stderr.join("\n")}`,
+        `${command}: ${stderr.join("\n")}`,
       );
     }
   };
   await Promise.all([runOne(), runOne()]);
 });
 
-test("the controller exits with 0 after SIGTERM however its workers end then [L6]", async () => {
-  const script = (how: string) => `trap '${how}' TERM; echo up; while :; do sleep 0.02; done`;
+test("after SIGTERM the controller exits with 0 for any exit status of its workers [L6]", async () => {
+  const script = (command: string) => `trap '${command}' TERM; echo up; while :; do sleep 0.02; done`;
   await using controller = await ControllerUnderTest.start({
     workers: [
       ...[0, 1, 4, 255].map((code) => shellPool(`exit${code}`, script(`exit ${code}`))),
@@ -164,8 +164,8 @@ test("the controller exits with 0 after SIGTERM however its workers end then [L6
   assert.ok(eventsOf(controller, "exited").every(({ planned }) => planned));
 });
 
-test("a worker that exits with an expected code is replaced at once every time, regardless of max_restarts", async () => {
-  // Long enough a life, as of a server that ends after so many requests.
+test("a worker that exits with an expected code is always restarted at once, regardless of max_restarts", async () => {
+  // The uptime is long enough, as for a server that exits after a number of requests.
   await using controller = await ControllerUnderTest.start({
     workers: shellPool("web", "sleep 1.1; exit 7", {
       max_restarts: 0,
@@ -179,7 +179,7 @@ test("a worker that exits with an expected code is replaced at once every time, 
   assert.ok((await controller.metric('monoceros_pool_exits_total{pool="web",reason="expected",status="7"}')) >= 3);
 });
 
-test("a worker that exits with an expected code right after its start backs off and never counts as failed", async () => {
+test("a worker that exits with an expected code right after its start backs off and never reaches the restart limit", async () => {
   await using controller = await ControllerUnderTest.start({
     workers: shellPool("web", "exit 0", { max_restarts: 0, restart: { ...FAST, expected_exit_codes: [0] } }),
   });
@@ -187,7 +187,7 @@ test("a worker that exits with an expected code right after its start backs off 
   assert.deepEqual(eventsOf(controller, "gave_up"), []);
 });
 
-test("on-failure: a worker that ends with 0 is completed, one that fails starts again; start runs it once more", async () => {
+test("with restart policy on-failure a failed worker is restarted, exit code 0 completes it, and start runs it again", async () => {
   await using controller = await ControllerUnderTest.start({
     workers: [
       shellPool("job", '[ "$MONOCEROS_INCARNATION" = 1 ] && exit 3; exit 0', { restart: { policy: "on-failure" } }),
@@ -213,7 +213,7 @@ test("on-failure: a worker that ends with 0 is completed, one that fails starts 
   assert.equal((await controller.stop()).code, 0);
 });
 
-test("a controller whose workers have all completed ends with 0, and with 1 where one has failed", async () => {
+test("the controller exits with 0 when all workers have completed, and with 1 if one has failed", async () => {
   const pool = (name: string, code: number) => shellPool(name, `exit ${code}`, { restart: { policy: "never" } });
   const good = await ControllerUnderTest.run({ workers: [pool("a", 0), pool("b", 0)].join("\n") });
   assert.deepEqual(good.ending, { code: 0, signal: null }, good.stderr.join("\n"));
@@ -222,7 +222,7 @@ test("a controller whose workers have all completed ends with 0, and with 1 wher
   assert.ok(bad.stderr.some((line) => line.includes("failed and stays down: exited with code 4")));
 });
 
-test("another restart policy holds after a reload for workers that run", async () => {
+test("a restart policy changed by a reload applies to running workers", async () => {
   const web = (policy: string) => shellPool("web", "exec sleep 1000", { restart: { policy } });
   const stay = shellPool("stay", STAY);
   await using controller = await ControllerUnderTest.start({ workers: [web("always"), stay].join("\n") });
@@ -231,7 +231,7 @@ test("another restart policy holds after a reload for workers that run", async (
   controller.configure({ workers: [web("never"), stay].join("\n") });
   controller.child.kill("SIGHUP");
   await happened(controller, "operation_finished", ({ what }) => what === "reload");
-  assert.equal(await controller.pidOf("web-0"), pid, "the process is the same");
+  assert.equal(await controller.pidOf("web-0"), pid, "the worker is not replaced");
   process.kill(pid, "SIGKILL");
   await happened(controller, "ended", ({ isFailure }) => isFailure);
 });

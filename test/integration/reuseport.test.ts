@@ -1,4 +1,4 @@
-/** What SO_REUSEPORT, the kernel's own balance, gives and what it costs; and that the controller says so. */
+/** Load balancing by the kernel with SO_REUSEPORT: distribution, lost connections, and the controller's warnings. */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { type TestContext, test } from "node:test";
@@ -24,7 +24,7 @@ async function allServe(controller: ControllerUnderTest, replicas = REPLICAS): P
   for (let slot = 0; slot < replicas; slot++) await said(controller, `web-${slot}`, "ready");
 }
 
-test("10,000 connections are spread evenly over the workers by the kernel (chi-square) [B1]", async (context) => {
+test("the kernel distributes 10,000 connections evenly among the workers (chi-square) [B1]", async (context) => {
   const port = await freePort();
   await using controller = await ControllerUnderTest.start({ workers: reuseportPool(port) });
   await allServe(controller);
@@ -35,11 +35,11 @@ test("10,000 connections are spread evenly over the workers by the kernel (chi-s
   const expected = total / REPLICAS;
   const chiSquare = [...byWorker.values()].reduce((sum, count) => sum + (count - expected) ** 2 / expected, 0);
   context.diagnostic(`${[...byWorker.values()].join(" ")}: chi-square ${chiSquare.toFixed(2)}`);
-  // Three degrees of freedom: an even spread is above this once in a million runs.
+  // With three degrees of freedom, a uniform distribution exceeds this once in a million runs.
   assert.ok(chiSquare < 30.66, `${chiSquare}`);
 });
 
-/** Runs the measurement in a network namespace of its own; undefined where none can be had. */
+/** Runs the measurement in a network namespace of its own. Skips the test and returns undefined if that is not possible. */
 function measureLoss(mode: "reuseport" | "shared", migrate: 0 | 1, context: TestContext): QueueLoss | undefined {
   const script = `ip link set lo up && echo ${migrate} > /proc/sys/net/ipv4/tcp_migrate_req || exit 99
     exec "$@"`;
@@ -56,13 +56,13 @@ function measureLoss(mode: "reuseport" | "shared", migrate: 0 | 1, context: Test
   ];
   const { status, stdout, stderr, error } = spawnSync("unshare", args, { encoding: "utf8", timeout: 60_000 });
   if (error !== undefined || status === 99 || /unshare/u.test(stderr)) {
-    context.skip(`a network namespace with net.ipv4.tcp_migrate_req cannot be had here: ${stderr}`);
+    context.skip(`cannot create a network namespace with net.ipv4.tcp_migrate_req: ${stderr}`);
     return undefined;
   }
   assert.equal(status, 0, stderr);
   const loss = JSON.parse(stdout) as QueueLoss;
   const { waiting, answered, refused, cut } = loss;
-  context.diagnostic(`${mode}, tcp_migrate_req ${migrate}: ${waiting} waited, ${cut} cut, ${refused} refused`);
+  context.diagnostic(`${mode}, tcp_migrate_req ${migrate}: ${waiting} queued, ${cut} cut, ${refused} refused`);
   assert.equal(answered + refused + cut, 200);
   assert.equal(refused, 0);
   return loss;
@@ -70,7 +70,7 @@ function measureLoss(mode: "reuseport" | "shared", migrate: 0 | 1, context: Test
 
 const SPLIT = /workers of pool "web" listen on 127\.0\.0\.1:8000 with a socket each \(SO_REUSEPORT\)/u;
 
-test("with tcp_migrate_req 0 what waits for a worker that ends is lost at most, and a planned stop warns of that once [B3]", (context) => {
+test("with tcp_migrate_req 0 only connections queued at the exiting worker are lost, and one warning is logged [B3]", (context) => {
   const loss = measureLoss("reuseport", 0, context);
   if (loss === undefined) return;
   assert.ok(loss.waiting > 0);
@@ -81,7 +81,7 @@ test("with tcp_migrate_req 0 what waits for a worker that ends is lost at most, 
     assert.ok(warnings[0]?.includes(text) === true, text);
 });
 
-test("with tcp_migrate_req 1 nothing that waits for a worker that ends is lost, and nothing is warned of [B3]", (context) => {
+test("with tcp_migrate_req 1 no queued connection is lost, and no warning is logged [B3]", (context) => {
   const loss = measureLoss("reuseport", 1, context);
   if (loss === undefined) return;
   assert.ok(loss.waiting > 0);
@@ -92,7 +92,7 @@ test("with tcp_migrate_req 1 nothing that waits for a worker that ends is lost, 
   );
 });
 
-test("with a shared socket nothing that waits is lost whatever tcp_migrate_req is, and nothing is warned of [B3]", (context) => {
+test("with a shared socket no queued connection is lost even with tcp_migrate_req 0, and no warning is logged [B3]", (context) => {
   const loss = measureLoss("shared", 0, context);
   if (loss === undefined) return;
   assert.equal(loss.cut, 0);
@@ -102,7 +102,7 @@ test("with a shared socket nothing that waits is lost whatever tcp_migrate_req i
   );
 });
 
-test("a second controller on the same port is told once, with pid, command and worker of the first [B4]", async () => {
+test("a controller whose workers share a port with another controller logs one warning that names it [B4]", async () => {
   const port = await freePort();
   await using first = await ControllerUnderTest.start({ workers: reuseportPool(port, 1) });
   await allServe(first, 1);
@@ -114,7 +114,7 @@ test("a second controller on the same port is told once, with pid, command and w
   assert.equal(second.stderr.filter((each) => each.includes(" shares ")).length, 1);
 });
 
-test("the workers of one controller that share a port among themselves are no strangers", async () => {
+test("no warning is logged if only workers of the same controller share a port", async () => {
   const port = await freePort();
   await using controller = await ControllerUnderTest.start({
     workers: [reuseportPool(port), poolOf({ name: "late", exec: "sleep", args: [1000] })].join("\n"),
@@ -123,7 +123,7 @@ test("the workers of one controller that share a port among themselves are no st
   await allServe(controller);
   await eventually(
     () => (controller.stderr.some((line) => line.includes("sockets of workers were looked at")) ? true : undefined),
-    "the look",
+    "the sockets are checked",
   );
   assert.deepEqual(
     controller.stderr.filter((line) => line.includes("shares")),

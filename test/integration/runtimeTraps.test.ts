@@ -1,10 +1,10 @@
-/** What the runtime inside the executable would do to workers and operators if nobody prevented it (the real executable). */
+/** Side effects of the Node.js runtime that must not reach workers or operators. */
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { describe, test } from "node:test";
 import { ControllerUnderTest, eventually, listDescendants, PROCESSBIN, poolOf } from "../support/controller.ts";
 
-/** A shell that stays as the controller's parent, with limits of its own, and hands SIGTERM on. */
+/** A shell that stays the controller's parent, with limits of its own, and forwards SIGTERM. */
 const STAYING_SHELL = (setup: string) => [
   "/bin/sh",
   "-c",
@@ -12,7 +12,7 @@ const STAYING_SHELL = (setup: string) => [
   "sh",
 ];
 
-/** Changes signals and descriptors, then becomes the controller. */
+/** A Python program that changes signals or descriptors and then executes the controller. */
 const PYTHON = (setup: string) => [
   "python3",
   "-c",
@@ -23,22 +23,22 @@ function shell(script: string, more: Readonly<Record<string, unknown>> = {}): st
   return poolOf({ name: "web", replicas: 1, exec: "/bin/sh", args: ["-c", `${script}; exec sleep 100000`], ...more });
 }
 
-/** Surroundings as processbin --print-env tells them. */
-interface Told {
+/** A worker's environment as printed by processbin --print-env. */
+interface Surroundings {
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly fds: Readonly<Record<string, string>>;
   readonly signals: Readonly<Record<"blocked" | "ignored", string>>;
 }
 
-const TELLING = poolOf({ name: "web", replicas: 1, exec: "sh", args: ["-c", 'exec "$0" --print-env', PROCESSBIN] });
+const PRINTING = poolOf({ name: "web", replicas: 1, exec: "sh", args: ["-c", 'exec "$0" --print-env', PROCESSBIN] });
 
-async function told(controller: ControllerUnderTest): Promise<Told> {
+async function surroundingsOf(controller: ControllerUnderTest): Promise<Surroundings> {
   const find = () => controller.stdout.find((line) => line.includes('"surroundings"'));
-  await controller.until(() => find() !== undefined, "the worker tells its surroundings");
-  return JSON.parse(find() ?? "").surroundings as Told;
+  await controller.until(() => find() !== undefined, "the worker prints its environment");
+  return JSON.parse(find() ?? "").surroundings as Surroundings;
 }
 
-/** Texts of the plain lines of worker stdout so far. */
+/** Plain lines that workers have written to stdout so far. */
 function texts(controller: ControllerUnderTest): string[] {
   return controller.stdout.flatMap((line) => JSON.parse(line).worker_info_msg ?? []);
 }
@@ -56,7 +56,7 @@ function tcpListeners(pid: number): string[] {
       const inode = /^socket:\[(\d+)\]$/u.exec(readlinkSync(`/proc/${pid}/fd/${fd}`))?.[1];
       if (inode !== undefined) inodes.add(inode);
     } catch {
-      // Closed meanwhile.
+      // It has been closed meanwhile.
     }
   }
   const lines = ["tcp", "tcp6"].flatMap((table) => readFileSync(`/proc/${pid}/net/${table}`, "utf8").split("\n"));
@@ -72,11 +72,11 @@ function countThreads(pid: number, name: string): number {
 }
 
 describe("runtime traps", () => {
-  test("a worker can open /dev/stdout and /dev/stderr, because they are pipes and no sockets", async () => {
+  test("workers can open /dev/stdout and /dev/stderr", async () => {
     await using controller = await ControllerUnderTest.start({
       workers: shell("echo out > /dev/stdout && echo err > /dev/stderr && echo both"),
     });
-    await controller.until(() => texts(controller).includes("both"), "both could be opened");
+    await controller.until(() => texts(controller).includes("both"), "both can be opened");
     assert.deepEqual(texts(controller), ["out", "both"]);
     await controller.until(
       () => controller.stderr.some((line) => JSON.parse(line).worker_error_msg === "err"),
@@ -85,7 +85,7 @@ describe("runtime traps", () => {
   });
 
   for (const options of ["--max-old-space-size=77 --inspect=0", "--no-such-option-at-all --inspect-brk=127.0.0.1:0"]) {
-    test(`NODE_OPTIONS="${options}" reaches the workers unchanged and does nothing to the controller`, async () => {
+    test(`NODE_OPTIONS="${options}" reaches workers unchanged and does not affect the controller`, async () => {
       await using controller = await ControllerUnderTest.start({
         workers: shell('echo "$NODE_OPTIONS"'),
         env: { NODE_OPTIONS: options },
@@ -102,7 +102,7 @@ describe("runtime traps", () => {
     ["NODE_V8_COVERAGE", "/nonexistent/coverage"],
     ["NODE_DEBUG", "net,http"],
     ["NODE_DEBUG_NATIVE", "HTTP2"],
-    // The runtime would make a directory that it can, before any of our code runs.
+    // The runtime would create a directory before any of our code runs.
     ["NODE_COMPILE_CACHE", "/dev/null/cache"],
     ["NODE_PENDING_DEPRECATION", "1"],
     ["NODE_EXTRA_CA_CERTS", "/nonexistent.pem"],
@@ -113,7 +113,7 @@ describe("runtime traps", () => {
     ["WATCH_REPORT_DEPENDENCIES", "1"],
     ["UV_THREADPOOL_SIZE", "1"],
     ["UV_USE_IO_URING", "1"],
-    // Not the configuration of OpenSSL.
+    // Not a valid OpenSSL configuration.
     ["OPENSSL_CONF", "/etc/passwd"],
     ["SSL_CERT_FILE", "/nonexistent.pem"],
     ["SEA_BUILD_CHECK", "1"],
@@ -121,7 +121,7 @@ describe("runtime traps", () => {
     ["TZ", "Nowhere/Bad"],
     ["LC_ALL", "tr_TR.UTF-8"],
   ] as const) {
-    test(`${name}=${value} reaches the workers unchanged and does nothing to the controller`, async () => {
+    test(`${name}=${value} reaches workers unchanged and does not affect the controller`, async () => {
       await using controller = await ControllerUnderTest.start({
         workers: shell(`echo "$${name}"`),
         env: { [name]: value },
@@ -131,12 +131,12 @@ describe("runtime traps", () => {
       assert.equal((await controller.status()).pid, controller.pid);
       assert.equal(countThreads(controller.pid, "libuv-worker"), 4);
       assert.equal((await controller.stop()).code, 0);
-      // The controller's own records and nothing else.
+      // stderr contains only the controller's own records.
       for (const line of controller.stderr) assert.match(line, /^\{"level":/u);
     });
   }
 
-  test("a channel that a Node.js program opened to the controller is left alone and does not reach the workers", async () => {
+  test("NODE_CHANNEL_FD of a Node.js parent is ignored and not passed to workers", async () => {
     await using controller = await ControllerUnderTest.start({
       workers: shell('echo "channel: $NODE_CHANNEL_FD"'),
       env: { NODE_CHANNEL_FD: "0" },
@@ -145,9 +145,9 @@ describe("runtime traps", () => {
     assert.equal((await controller.stop()).code, 0);
   });
 
-  test("what is removed from the controller's environment can be used in its configuration", async () => {
+  test("variables that are removed from the controller's environment can be used in its configuration", async () => {
     await using controller = await ControllerUnderTest.start({
-      // The node's name in a cluster of databases, say.
+      // Such as the name of a node in a database cluster.
       workers:
         "    - {name: web, exec: /bin/sh, args: [-c, 'echo node $0; exec sleep 1000', \"\u0024{NODE_UNIQUE_ID}\"]}",
       env: { NODE_UNIQUE_ID: "db-7" },
@@ -155,7 +155,7 @@ describe("runtime traps", () => {
     assert.equal(await firstText(controller), "node db-7");
   });
 
-  test("workers get the soft limit of open files the controller was started with, not the raised one", async () => {
+  test("workers have the soft limit of open files that the controller was started with, not the raised one", async () => {
     await using controller = await ControllerUnderTest.start({
       workers: shell("echo $(ulimit -Sn) $(ulimit -Hn)"),
       wrapper: STAYING_SHELL("ulimit -Sn 512"),
@@ -164,13 +164,13 @@ describe("runtime traps", () => {
     assert.equal(soft, "512");
     const [own] = listDescendants(controller.pid);
     const limits = readFileSync(`/proc/${own}/limits`, "utf8");
-    assert.equal(hard, /^Max open files\s+\S+\s+(\S+)/mu.exec(limits)?.[1], "the hard limit stays");
+    assert.equal(hard, /^Max open files\s+\S+\s+(\S+)/mu.exec(limits)?.[1], "the hard limit is unchanged");
   });
 
-  test("rlimits.nofile decides where it is given", async () => {
+  test("rlimits.nofile overrides the inherited soft limit", async () => {
     await using controller = await ControllerUnderTest.start({
       workers: shell(
-        // It is set from outside, right after the exec.
+        // The limit may be set shortly after the exec.
         'i=0; while [ "$(ulimit -Sn)" != 300 ] && [ $i -lt 2000 ]; do i=$((i+1)); sleep 0.005; done; echo $(ulimit -Sn)',
         { rlimits: { nofile: 300 } },
       ),
@@ -179,25 +179,25 @@ describe("runtime traps", () => {
     assert.equal(await firstText(controller), "300");
   });
 
-  test("SIGUSR1 opens no debugger and ends nothing", async () => {
+  test("SIGUSR1 opens no debugger port and ends no process", async () => {
     await using controller = await ControllerUnderTest.start({
       workers: shell("echo up", { rolling: { min_ready: "60s" } }),
     });
     await firstText(controller);
     const pid = await controller.pidOf("web-0");
     process.kill(controller.pid, "SIGUSR1");
-    await controller.until(() => controller.stderr.some((line) => line.includes("SIGUSR1")), "the signal was seen");
+    await controller.until(() => controller.stderr.some((line) => line.includes("SIGUSR1")), "the signal is logged");
     assert.equal(tcpListeners(controller.pid).length, 1, "only the admin port listens");
     assert.ok(!controller.stderr.join("\n").includes("Debugger"));
     assert.equal(await controller.pidOf("web-0"), pid);
   });
 
-  test("descriptors the controller was born with do not reach a worker", async () => {
+  test("descriptors that the controller inherited are not passed to workers", async () => {
     await using controller = await ControllerUnderTest.start({
-      workers: TELLING,
+      workers: PRINTING,
       wrapper: PYTHON("fd = os.open('/etc/hostname', os.O_RDONLY)\nos.dup2(fd, 7)\nos.dup2(fd, 200)"),
     });
-    const { fds } = await told(controller);
+    const { fds } = await surroundingsOf(controller);
     assert.ok(!Object.values(fds).includes("/etc/hostname"), JSON.stringify(fds));
     for (const fd of ["7", "200"]) assert.equal(readlinkSync(`/proc/${controller.pid}/fd/${fd}`), "/etc/hostname");
     const pid = await controller.pidOf("web-0");
@@ -205,11 +205,11 @@ describe("runtime traps", () => {
     assert.equal(readlinkSync(`/proc/${pid}/fd/0`), "/dev/null");
   });
 
-  test("signals that are ignored or blocked where the controller starts are neither in a worker, and the controller hears them", async () => {
+  test("signals that are ignored or blocked at the controller's start are not in workers, and the controller receives them", async () => {
     const setup = `for s in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGPIPE): signal.signal(s, signal.SIG_IGN)
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD})`;
     await using controller = await ControllerUnderTest.start({
-      // A shell tells what it inherited: the runtime of processbin would tidy up first.
+      // A shell, because the runtime of processbin would reset its signals first.
       workers: shell("grep -E '^Sig(Blk|Ign)' /proc/self/status"),
       wrapper: PYTHON(setup),
     });
@@ -220,16 +220,16 @@ signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP, signal.
     assert.equal((await controller.stop()).code, 0);
   });
 
-  test("the controller prints no warning of the runtime", async () => {
+  test("the controller prints no warnings of the Node.js runtime", async () => {
     await using controller = await ControllerUnderTest.start({ workers: shell("echo up") });
     await firstText(controller);
     assert.equal((await controller.stop()).code, 0);
-    // All of stderr is the controller's own records.
+    // stderr contains only the controller's own records.
     for (const line of controller.stderr) assert.ok("msg" in JSON.parse(line), line);
     assert.ok(!/warning|experimental/iu.test(controller.stderr.join("\n")));
   });
 
-  test("NOTIFY_SOCKET, the watchdog and passed sockets of the controller do not reach workers", async () => {
+  test("NOTIFY_SOCKET, WATCHDOG_* and LISTEN_* of the controller are not passed to workers", async () => {
     const env = {
       NOTIFY_SOCKET: "/nowhere/notify",
       WATCHDOG_USEC: "1000000",
@@ -239,22 +239,22 @@ signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP, signal.
       LISTEN_FDNAMES: "a:b",
       OF_THE_WORKER: "yes",
     };
-    await using controller = await ControllerUnderTest.start({ workers: TELLING, env });
-    const { env: theirs } = await told(controller);
-    assert.equal(theirs["OF_THE_WORKER"], "yes");
-    for (const key of Object.keys(env)) if (key !== "OF_THE_WORKER") assert.equal(theirs[key], undefined, key);
-    assert.equal(theirs["MULTIPROCESS_WORKER_ID"], "web-0");
+    await using controller = await ControllerUnderTest.start({ workers: PRINTING, env });
+    const { env: workerEnv } = await surroundingsOf(controller);
+    assert.equal(workerEnv["OF_THE_WORKER"], "yes");
+    for (const key of Object.keys(env)) if (key !== "OF_THE_WORKER") assert.equal(workerEnv[key], undefined, key);
+    assert.equal(workerEnv["MULTIPROCESS_WORKER_ID"], "web-0");
   });
 
-  test("the controller survives signals that it has no use for", async () => {
+  test("SIGPIPE and SIGUSR2 do not end the controller", async () => {
     await using controller = await ControllerUnderTest.start({
       workers: shell("echo up", { rolling: { min_ready: "60s" } }),
     });
     await firstText(controller);
     const pid = await controller.pidOf("web-0");
     for (const signal of ["SIGPIPE", "SIGUSR2"] as const) process.kill(controller.pid, signal);
-    const heard = () => controller.stderr.join("\n").includes("SIGUSR2");
-    await eventually(() => (heard() ? true : undefined), "the signal was seen");
+    const isLogged = () => controller.stderr.join("\n").includes("SIGUSR2");
+    await eventually(() => (isLogged() ? true : undefined), "the signal is logged");
     assert.equal(await controller.pidOf("web-0"), pid);
   });
 });

@@ -1,4 +1,4 @@
-/** sd_notify(3) of the real executable, heard by a datagram socket of python3 (Node.js has none for Unix). */
+/** sd_notify(3) of the real executable, received by python3 because Node.js has no Unix datagram sockets. */
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -18,12 +18,12 @@ print("bound", flush=True)
 while True: print(json.dumps(s.recv(4096).decode()), flush=True)
 `;
 
-/** A service manager that only listens. */
+/** A service manager that only records notifications. */
 class FakeServiceManager implements AsyncDisposable {
   /** Path, or "@name" of an abstract socket. */
   readonly socket: string;
   /** Datagrams so far. */
-  readonly heard: string[] = [];
+  readonly received: string[] = [];
   readonly #directory = mkdtempSync(join(tmpdir(), "monoceros-notify-"));
   readonly #process: ChildProcess;
   #wake: () => void = () => {};
@@ -40,14 +40,14 @@ class FakeServiceManager implements AsyncDisposable {
     const lines = createInterface({ input: stdout });
     await once(lines, "line");
     lines.on("line", (line) => {
-      manager.heard.push(JSON.parse(line));
+      manager.received.push(JSON.parse(line));
       manager.#wake();
     });
     return manager;
   }
 
-  async until(condition: (heard: readonly string[]) => boolean): Promise<void> {
-    while (!condition(this.heard)) {
+  async until(condition: (received: readonly string[]) => boolean): Promise<void> {
+    while (!condition(this.received)) {
       await new Promise<void>((wake) => {
         this.#wake = wake;
       });
@@ -62,11 +62,11 @@ class FakeServiceManager implements AsyncDisposable {
 }
 
 const WORKERS = poolOf({ name: "web", replicas: 2, exec: "sleep", args: ["100000"], startup_wait_time: "0s" });
-const has = (text: string) => (heard: readonly string[]) => heard.some((each) => each.split("\n").includes(text));
+const has = (text: string) => (received: readonly string[]) => received.some((each) => each.split("\n").includes(text));
 
 describe("service manager", () => {
   for (const isAbstract of [false, true]) {
-    test(`it is told READY=1 once all workers run, and STOPPING=1 at the end (${isAbstract ? "abstract socket" : "path"})`, async () => {
+    test(`the controller sends READY=1 when all workers are ready, and STOPPING=1 at shutdown (${isAbstract ? "abstract socket" : "path"})`, async () => {
       await using manager = await FakeServiceManager.start(isAbstract);
       await using controller = await ControllerUnderTest.start({
         workers: WORKERS,
@@ -77,13 +77,13 @@ describe("service manager", () => {
       assert.equal(pools[0]?.ready, 2);
       assert.equal((await controller.stop()).code, 0);
       await manager.until(has("STOPPING=1"));
-      const kinds = manager.heard.map((each) => each.split("\n")[0]);
+      const kinds = manager.received.map((each) => each.split("\n")[0]);
       assert.deepEqual(kinds, ["READY=1", "STOPPING=1"]);
-      for (const each of manager.heard) assert.match(each, /\nSTATUS=\S/u);
+      for (const each of manager.received) assert.match(each, /\nSTATUS=\S/u);
     });
   }
 
-  test("WATCHDOG=1 comes again and again where a watchdog is asked for, and through a long shutdown too", async () => {
+  test("with WATCHDOG_USEC the controller sends WATCHDOG=1 regularly, also during a long shutdown", async () => {
     await using manager = await FakeServiceManager.start();
     await using controller = await ControllerUnderTest.start({
       workers: poolOf({
@@ -94,9 +94,9 @@ describe("service manager", () => {
       }),
       env: { NOTIFY_SOCKET: manager.socket, WATCHDOG_USEC: "200000" },
     });
-    const watchdogs = () => manager.heard.filter((each) => each === "WATCHDOG=1").length;
+    const watchdogs = () => manager.received.filter((each) => each === "WATCHDOG=1").length;
     await manager.until(() => watchdogs() >= 5);
-    assert.equal(manager.heard[0]?.split("\n")[0], "READY=1");
+    assert.equal(manager.received[0]?.split("\n")[0], "READY=1");
     const stopped = controller.stop();
     await manager.until(has("STOPPING=1"));
     const before = watchdogs();
@@ -104,7 +104,7 @@ describe("service manager", () => {
     assert.equal((await stopped).code, 0);
   });
 
-  test("a watchdog that is meant for another process is left alone", async () => {
+  test("a WATCHDOG_PID of another process disables the watchdog", async () => {
     await using manager = await FakeServiceManager.start();
     await using controller = await ControllerUnderTest.start({
       workers: WORKERS,
@@ -113,10 +113,10 @@ describe("service manager", () => {
     await manager.until(has("READY=1"));
     assert.equal((await controller.stop()).code, 0);
     await manager.until(has("STOPPING=1"));
-    assert.ok(!manager.heard.includes("WATCHDOG=1"));
+    assert.ok(!manager.received.includes("WATCHDOG=1"));
   });
 
-  test("a service manager that went away does not matter", async () => {
+  test("a missing service manager does not affect the controller", async () => {
     await using controller = await ControllerUnderTest.start({
       workers: WORKERS,
       env: { NOTIFY_SOCKET: "/nowhere/notify", WATCHDOG_USEC: "20000" },

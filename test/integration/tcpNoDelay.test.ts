@@ -1,6 +1,6 @@
 /**
- * Every TCP connection that clients reach has TCP_NODELAY. Without it the second small write of an answer waits for the
- * client's delayed acknowledgement, 40 ms on each request of a connection that is kept alive (uvicorn#3149).
+ * All TCP connections with clients have TCP_NODELAY. Without it the second small write of an answer waits for the client's
+ * delayed acknowledgement, which takes 40 ms for each request on a kept-alive connection (uvicorn#3149).
  */
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
@@ -15,7 +15,7 @@ import { adminPort, logged } from "../support/watch.ts";
 
 const UVICORN = resolve("node_modules/.tools/venv/bin/uvicorn");
 
-/** Accepts and holds connections, and sets no option of its own. */
+/** Accepts and keeps connections without setting socket options. */
 const PLAIN_SERVER = `
 import socket
 server, held = socket.socket(fileno=3), []
@@ -23,7 +23,7 @@ while True:
     held.append(server.accept())
 `;
 
-/** The port of the only shared socket. */
+/** The port of the shared socket. */
 async function sharedPort(controller: ControllerUnderTest): Promise<number> {
   const line = await logged(controller, "a shared socket listens", "address=");
   return Number(/address=\S*:(\d+)/u.exec(line)?.[1]);
@@ -108,7 +108,7 @@ test("Envoy's connections with clients and workers have TCP_NODELAY", async () =
         listener_port: ports,
         listener_address: "127.0.0.1",
         health_check_path: "/healthz",
-        // So that the connection with the worker is still there when it is looked at, however slow the machine is.
+        // Keeps the connection with the worker open until it is checked, also on a slow machine.
         worker_keepalive: "60s",
       },
       args: ["--keepalive", "60s"],

@@ -1,4 +1,4 @@
-/** Plays another user of the machine against the real executable: as root, with processes of a second user. */
+/** Attacks by another user of the machine on the real executable. Runs as root, with processes of a second user. */
 import assert from "node:assert/strict";
 import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
@@ -25,7 +25,7 @@ const directory = mkdtempSync(join(tmpdir(), "monoceros-trust-"));
 chmodSync(directory, 0o755);
 after(() => rmSync(directory, { recursive: true }));
 
-/** Runs the executable to its end. */
+/** Runs the executable and waits for its exit. */
 async function monoceros(args: readonly string[], env: Readonly<Record<string, string>> = {}) {
   const child = spawn(MONOCEROS, args, { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, ...env } });
   let [stdout, stderr] = ["", ""];
@@ -41,17 +41,17 @@ async function monoceros(args: readonly string[], env: Readonly<Record<string, s
   return { code, stdout, stderr };
 }
 
-let places = 0;
-/** A new directory with this mode, of root or the attacker. */
-function place(mode: number, owner = 0): string {
-  const path = join(directory, `place-${places++}`);
+let directories = 0;
+/** Creates a directory with this mode and owner. */
+function makeDirectory(mode: number, owner = 0): string {
+  const path = join(directory, `directory-${directories++}`);
   mkdirSync(path);
   chmodSync(path, mode);
   chownSync(path, owner, owner);
   return path;
 }
 
-/** A fake controller of the attacker on `path` that answers status with a name that a shell would run, and counts requests. */
+/** Starts a fake controller of the attacker on `path`, which answers status requests and records all requests. */
 async function fakeController(context: TestContext, path: string, requests: string): Promise<void> {
   const script = `
 import http.server, json, os, socketserver, sys
@@ -86,9 +86,9 @@ server.serve_forever()
 }
 
 describe("another user of the machine", { skip: process.getuid?.() !== 0, concurrency: false }, () => {
-  test("cannot answer for the controller from the temporary directory; a socket that is named is asked", async (context) => {
-    const temporary = place(0o1777);
-    const requests = join(place(0o777), "requests");
+  test("cannot impersonate the controller in the temporary directory; an explicitly named socket is used", async (context) => {
+    const temporary = makeDirectory(0o1777);
+    const requests = join(makeDirectory(0o777), "requests");
     mkdirSync(join(temporary, "monoceros-0"));
     chownSync(join(temporary, "monoceros-0"), ATTACKER, ATTACKER);
     const socket = join(temporary, "monoceros-0/monoceros.sock");
@@ -99,7 +99,7 @@ describe("another user of the machine", { skip: process.getuid?.() !== 0, concur
       assert.equal(code, 69);
       assert.match(stderr, /monoceros\.sock: not trusted, user 10001 owns the directory "[^"]*monoceros-0"/u);
     }
-    // A directory that root owns, with the attacker's socket: what answers is asked for its user.
+    // If root owns the directory and the socket file, the command line checks the user of the process that answers.
     chownSync(join(temporary, "monoceros-0"), 0, 0);
     lchownSync(socket, 0, 0);
     assert.match(
@@ -113,15 +113,15 @@ describe("another user of the machine", { skip: process.getuid?.() !== 0, concur
     assert.equal((await monoceros(["status"], { MONOCEROS_SOCKET: socket })).code, 0);
   });
 
-  test("cannot give Envoy its files by a runtime_dir made beforehand, nor by a link or a directory above", async () => {
-    const sticky = place(0o1777);
+  test("cannot supply Envoy's files by owning runtime_dir, a symbolic link to it or a directory above it", async () => {
+    const sticky = makeDirectory(0o1777);
     const owned = join(sticky, "run");
     mkdirSync(owned);
     chownSync(owned, ATTACKER, ATTACKER);
     const link = join(sticky, "link");
-    symlinkSync(place(0o755), link);
+    symlinkSync(makeDirectory(0o755), link);
     lchownSync(link, ATTACKER, ATTACKER);
-    const below = join(place(0o777), "run");
+    const below = join(makeDirectory(0o777), "run");
     for (const [runtime, reason] of [
       [owned, /RUNTIME_DIR_UNSAFE|user 10001 owns the directory/u],
       [link, /user 10001 owns the symbolic link/u],
@@ -138,9 +138,9 @@ describe("another user of the machine", { skip: process.getuid?.() !== 0, concur
     assert.equal(existsSync(below), false, "nothing was created");
   });
 
-  test("cannot have root run an Envoy that can be replaced", async () => {
-    const open = place(0o777);
-    const own = place(0o755);
+  test("cannot make root run an Envoy that the attacker could replace", async () => {
+    const open = makeDirectory(0o777);
+    const own = makeDirectory(0o755);
     for (const path of [open, own]) {
       writeFileSync(join(path, "envoy"), `#!/bin/sh\ntouch ${directory}/ran\n`, { mode: 0o755 });
       chmodSync(join(path, "envoy"), 0o755);
@@ -158,9 +158,9 @@ describe("another user of the machine", { skip: process.getuid?.() !== 0, concur
   });
 });
 
-/** A controller with a directory of its own below `volume`, started by `wrapper`; ended when it is ready or has failed. */
+/** Runs a controller with a runtime directory in `volume` until it is ready or has failed. Returns its stderr. */
 async function start(volume: string, user: string, wrapper: readonly string[]): Promise<string> {
-  const file = join(place(0o755), "config.yaml");
+  const file = join(makeDirectory(0o755), "config.yaml");
   const pool = `{name: web, exec: sleep, args: ["100"], ${user}metrics: {multiproc: true, port: 19999}, rolling: {min_ready: 0s}}`;
   writeFileSync(
     file,
@@ -171,7 +171,7 @@ async function start(volume: string, user: string, wrapper: readonly string[]): 
   let stderr = "";
   child.stderr.setEncoding("utf8").on("data", (chunk: string) => {
     stderr += chunk;
-    // Its group, because a wrapper passes no signal on.
+    // The process group, because the wrapper does not forward signals.
     if (/controller is ready/u.test(chunk)) process.kill(-(child.pid ?? 0), "SIGTERM");
   });
   await once(child, "close");
@@ -181,19 +181,19 @@ async function start(volume: string, user: string, wrapper: readonly string[]): 
 const CONTAINER = "unshare --pid --fork --mount-proc --kill-child".split(" ");
 const AS_USER = `setpriv --reuid ${ATTACKER} --regid ${ATTACKER} --clear-groups --no-new-privs`.split(" ");
 
-test("a volume of mode 0777 works in a container whose processes have one user, and otherwise if it is sticky", {
+test("a volume with mode 0777 is accepted in a container with a single user, and otherwise only if it is sticky", {
   skip: process.getuid?.() !== 0 || spawnSync(CONTAINER[0] ?? "", [...CONTAINER.slice(1), "true"]).status !== 0,
 }, async () => {
   const [ready, refused] = [/controller is ready/u, /every user may write to the directory "[^"]*".*\n.*chmod \+t/u];
-  assert.match(await start(place(0o777), "", [...CONTAINER, ...AS_USER]), ready);
-  assert.match(await start(place(0o777), "", AS_USER), refused);
-  assert.match(await start(place(0o777), `user: "${ATTACKER}", `, CONTAINER), refused);
-  assert.match(await start(place(0o1777), `user: "${ATTACKER}", `, CONTAINER), ready);
+  assert.match(await start(makeDirectory(0o777), "", [...CONTAINER, ...AS_USER]), ready);
+  assert.match(await start(makeDirectory(0o777), "", AS_USER), refused);
+  assert.match(await start(makeDirectory(0o777), `user: "${ATTACKER}", `, CONTAINER), refused);
+  assert.match(await start(makeDirectory(0o1777), `user: "${ATTACKER}", `, CONTAINER), ready);
 });
 
-/** What a start comes to. */
+/** Runs a controller with one pool and waits for its exit. */
 function run(pool: string, supervisor = "", env: Record<string, string> = {}) {
-  const file = join(place(0o755), "config.yaml");
+  const file = join(makeDirectory(0o755), "config.yaml");
   writeFileSync(
     file,
     `supervisor:\n  ${supervisor}\n  workers: [${pool}]\nadmin: {port: 0, socket: ${directory}/c.sock}\n`,
@@ -201,11 +201,11 @@ function run(pool: string, supervisor = "", env: Record<string, string> = {}) {
   return monoceros(["run", "-c", file], env);
 }
 
-test("a FIFO or an endless device instead of a file is an error at once", async () => {
+test("a FIFO, a device or a directory instead of a file is rejected at once", async () => {
   const fifo = join(directory, "fifo");
   execFileSync("mkfifo", [fifo]);
   const config = (pool: string, admin = "") => {
-    const file = join(place(0o755), "config.yaml");
+    const file = join(makeDirectory(0o755), "config.yaml");
     writeFileSync(
       file,
       `supervisor: {workers: [{name: web, exec: sleep, args: ["9"]${pool}}]}\nadmin: {port: 0${admin}}\n`,
@@ -226,7 +226,7 @@ test("a FIFO or an endless device instead of a file is an error at once", async 
   }
 });
 
-test("a reload whose env_file has become a FIFO is refused, and the controller goes on and ends by SIGTERM", async () => {
+test("a reload with a FIFO as env_file is rejected, and the controller keeps running", async () => {
   const envFile = join(directory, "variables");
   writeFileSync(envFile, "A=1\n");
   await using controller = await ControllerUnderTest.start({

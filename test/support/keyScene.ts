@@ -102,7 +102,7 @@ export class KeyScene implements AsyncDisposable {
   }
 
   /** Waits for the first matching event of a kind since the latest change. */
-  async sees<Kind extends EventRecord["kind"]>(
+  async happened<Kind extends EventRecord["kind"]>(
     kind: Kind,
     matches: (event: EventOf<Kind>) => boolean = () => true,
   ): Promise<EventOf<Kind>> {
@@ -111,17 +111,17 @@ export class KeyScene implements AsyncDisposable {
   }
 
   /** Events of a kind since the latest change. */
-  seen<Kind extends EventRecord["kind"]>(kind: Kind): EventOf<Kind>[] {
+  eventsOf<Kind extends EventRecord["kind"]>(kind: Kind): EventOf<Kind>[] {
     return eventsOf(this.controller, kind).filter(({ seq }) => seq > this.seq);
   }
 
   /** The pid of a worker that was started since the latest change. */
   async newPid(pool = "web"): Promise<number> {
-    return (await this.sees("spawned", (event) => event.pool === pool)).pid;
+    return (await this.happened("spawned", (event) => event.pool === pool)).pid;
   }
 
   /** Waits until an event since the latest change, or the description of what a worker waits for, contains this text. */
-  async hears(text: string): Promise<void> {
+  async mentions(text: string): Promise<void> {
     await eventually(async () => {
       const since = this.controller.events.filter(({ seq }) => seq > this.seq);
       const { pools } = await this.controller.status();
@@ -177,7 +177,7 @@ export class Listener implements AsyncDisposable {
     return listener;
   }
 
-  async hears(text: string): Promise<void> {
+  async receives(text: string): Promise<void> {
     await eventually(() => (this.received.includes(text) ? true : undefined), `port ${this.port} receives ${text}`);
   }
 
