@@ -70,6 +70,17 @@ test("errors of the API keep their code and message", async () => {
   await assert.rejects(client.status(), isError("REQUEST_REFUSED", /HTTP status 502/u));
 });
 
+test("the response of another program is reported as NO_CONTROLLER", async () => {
+  await using fake = await FakeController.start();
+  for (const body of ["<html>hello</html>", "7", "null", "{}"]) {
+    fake.answers.set("GET /v1/status", (response) => response.end(body));
+    await assert.rejects(
+      new ControlClient(fake.socketPath).status(),
+      isError("NO_CONTROLLER", /another program may listen there/u),
+    );
+  }
+});
+
 test("a controller that does not respond in time is reported as NO_CONTROLLER", async () => {
   await using fake = await FakeController.start();
   fake.answers.set("GET /v1/status", () => {});

@@ -109,6 +109,8 @@ export interface TakenProfile {
   readonly pprof: Buffer;
 }
 
+const NOT_A_CONTROLLER = "the response is not that of a controller; another program may listen there";
+
 export class ControlClient {
   /** Path of the control socket. */
   readonly socketPath: string;
@@ -131,6 +133,7 @@ export class ControlClient {
   /** `extra` adds the resource usage and activity of each worker, or also its processes. @throws ControllerError NO_CONTROLLER */
   async status(extra?: "detail" | "processes"): Promise<Status> {
     const status = await this.#json<Status>("GET", extra === undefined ? PATHS.status : `${PATHS.status}?${extra}=1`);
+    if (!Array.isArray(status.pools)) throw this.#error(NOT_A_CONTROLLER);
     for (const { name, workers } of status.pools)
       for (const each of [name, ...workers.map(({ id }) => id)])
         if (!isName(each)) throw this.#error(`its status contains the invalid name ${JSON.stringify(each)}`);
@@ -235,8 +238,9 @@ export class ControlClient {
   }
 
   async #json<Body>(method: "GET" | "POST", path: string, body?: object): Promise<Body> {
-    const response = await this.#send(method, path, body);
-    return parseBody(await this.#text(response)) as Body;
+    const parsed = parseBody(await this.#text(await this.#send(method, path, body)));
+    if (typeof parsed !== "object" || parsed === null) throw this.#error(NOT_A_CONTROLLER);
+    return parsed as Body;
   }
 
   /** Uses events, because async iteration also waits for the connection to close. */

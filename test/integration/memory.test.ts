@@ -16,7 +16,7 @@ const MIB = 2 ** 20;
 
 /** MiB that the reason of a limit says, and of how many processes. */
 function readReason(reason: string): { readonly mib: number; readonly kind: string; readonly processes: number } {
-  const [, mib, kind, processes] = /^([\d.]+) MiB (rss|pss)(?: in (\d+) processes)?, allowed are /u.exec(reason) ?? [];
+  const [, mib, kind, processes] = /^([\d.]+) MiB (rss|pss)(?: in (\d+) processes)?; the limit is /u.exec(reason) ?? [];
   assert.ok(mib !== undefined && kind !== undefined, reason);
   return { mib: Number(mib), kind, processes: Number(processes ?? 1) };
 }

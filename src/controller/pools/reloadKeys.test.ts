@@ -59,7 +59,9 @@ for (const [key, each] of Object.entries(CASES)) {
     });
   else {
     const isSkipped = each.needsRoot === true && process.getuid?.() !== 0;
-    test(`a reload that changes ${key} has the effect of class ${each.classes.join(" and ")}`, { skip: isSkipped }, () => {
+    test(`a reload that changes ${key} has the effect of class ${each.classes.join(" and ")}`, {
+      skip: isSkipped,
+    }, () => {
       assert.deepEqual(KEYS.get(key), each.classes, "the declared class");
       return assertReloaded(key, each);
     });

@@ -24,7 +24,7 @@ test("a process is chosen among those of the worker, and an error names them", a
   assert.equal(chooseProcess("dump", worker, subjects, process.pid).process.stat.pid, process.pid);
   assert.throws(() => chooseProcess("dump", worker, subjects, 0), {
     code: "PROCESS_UNKNOWN",
-    message: `Cannot dump pid 0 of worker "web-0": its processes are ${process.pid}`,
+    message: `Cannot dump pid 0 of worker "web-0": no such process; its processes are ${process.pid}`,
   });
   assert.throws(() => chooseProcess("profile", worker, [], 7), {
     message: 'Cannot profile pid 7 of worker "web-0": it has no process',

@@ -99,16 +99,16 @@ export function decideRestart(
     return {
       kind: "give-up",
       history: next,
-      reason: `${times} within ${formatDuration(windowMs)}, allowed are ${maxRestarts}`,
+      reason: `${times} within ${formatDuration(windowMs)}; the limit is ${maxRestarts}`,
     };
   }
-  if (streak === 1) return { kind: "restart", delayMs: 0, history: next, reason: "first crash: restart at once" };
+  if (streak === 1) return { kind: "restart", delayMs: 0, history: next, reason: "first crash" };
   const delayMs = backoffMs(streak, random, policy);
   return {
     kind: "restart",
     delayMs,
     history: next,
-    reason: `crash ${streak} in a row: wait ${formatDuration(delayMs)}`,
+    reason: `crash ${streak} in a row`,
   };
 }
 
@@ -132,7 +132,7 @@ export function decideExpectedRestart(
   return {
     delayMs,
     history: next,
-    reason: `exit ${streak} in a row right after the start: wait ${formatDuration(delayMs)}`,
+    reason: `exit ${streak} in a row right after the start`,
   };
 }
 

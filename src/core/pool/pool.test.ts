@@ -297,10 +297,7 @@ test("if the successor fails to start the replacement is aborted and the old wor
   rig.refusing.add(2);
   rig.pass(60_000);
   assert.deepEqual(rig.worker(0).phase, "ready");
-  assert.match(
-    rig.poolEvents.join("\n"),
-    /rollout_aborted: web-0 stays: successor web-2 EAGAIN; first crash: restart at once/u,
-  );
+  assert.match(rig.poolEvents.join("\n"), /rollout_aborted: web-0 stays: successor web-2 EAGAIN; first crash/u);
   assert.ok((rig.state.tally.rollouts.aborted ?? 0) >= 1);
   const worker = rig.worker(0);
   assert.equal(worker.phase === "ready" && worker.due, undefined);

@@ -159,8 +159,8 @@ function stoppingBy(order: StopOrder, changes: Partial<OfPhase<"stopping">> = {}
 
 const exitEvent = { kind: "exited", pid: PID, status: CODE_3, uptimeMs: 4000 } as const;
 const next4 = { since: NOW, incarnation: 4 } as const;
-const FIRST = "first crash: restart at once";
-const LIMIT_EXCEEDED = "1 unplanned exit within 1s, allowed are 0";
+const FIRST = "first crash";
+const LIMIT_EXCEEDED = "1 unplanned exit within 1s; the limit is 0";
 
 interface Case {
   readonly when: string;
@@ -211,7 +211,7 @@ function restartsAtOnce(state: OfPhase<"booting" | "ready" | "unready">): Case {
 
 function backsOff(state: OfPhase<"ready" | "unready">): Case {
   const again = { ...state, crashes: { recent: [BEFORE], streak: 1, lastUptimeMs: 5 } };
-  const reason = "exited with code 3; crash 2 in a row: wait 100ms";
+  const reason = "exited with code 3; crash 2 in a row";
   const crashes = { recent: [NOW], streak: 2, lastUptimeMs: 4000 };
   const next: WorkerState = {
     ...backoff,

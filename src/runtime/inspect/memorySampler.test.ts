@@ -94,7 +94,7 @@ test("the soft limit is reported after two samples a second apart, once, and aga
   const first = scene.reads.length;
   scene.clock.pass(1250);
   assert.ok(scene.reads.length > first);
-  assert.deepEqual(scene.told, ["0/0/1 memory: 100.3 MiB rss, allowed are 100 MiB"]);
+  assert.deepEqual(scene.told, ["0/0/1 memory: 100.3 MiB rss; the limit is 100 MiB"]);
   scene.clock.pass(55_000);
   assert.equal(scene.told.length, 1);
   scene.clock.pass(10_000);
@@ -147,7 +147,7 @@ test("the hard limit is reported at the first sample, even before the worker is 
   assert.deepEqual(scene.told, []);
   process.rssMiB = 201;
   scene.clock.pass(2250);
-  assert.deepEqual(scene.told, ["0/3/2 memory_hard: 201 MiB rss, allowed are 200 MiB"]);
+  assert.deepEqual(scene.told, ["0/3/2 memory_hard: 201 MiB rss; the limit is 200 MiB"]);
 });
 
 test("a leak of 20 MB per second is detected within a twentieth of a second after the hard limit", () => {
@@ -179,7 +179,7 @@ test("all processes of a worker count together, without exited processes and zom
   scene.processes.set(502, { rssMiB: 0 });
   scene.members.set(100, [100, 500, 501, 502, 503]);
   scene.clock.pass(1250);
-  assert.deepEqual(scene.told, ["0/0/1 memory_hard: 120 MiB rss in 3 processes, allowed are 100 MiB"]);
+  assert.deepEqual(scene.told, ["0/0/1 memory_hard: 120 MiB rss in 3 processes; the limit is 100 MiB"]);
 });
 
 test("PSS is read only if RSS is above the limit, and reused while RSS does not grow", () => {
@@ -195,7 +195,7 @@ test("PSS is read only if RSS is above the limit, and reused while RSS does not 
   process.rssMiB = 180;
   process.pssMiB = 105;
   scene.clock.pass(5000);
-  assert.deepEqual(scene.told, ["0/0/1 memory: 105 MiB pss, allowed are 100 MiB"]);
+  assert.deepEqual(scene.told, ["0/0/1 memory: 105 MiB pss; the limit is 100 MiB"]);
 });
 
 test("if PSS is hidden, RSS counts, with one warning", () => {

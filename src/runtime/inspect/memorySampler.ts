@@ -297,5 +297,5 @@ function onGrid(at: Instant): Instant {
 
 function describe({ bytes, kind, processes }: Reading, allowedBytes: number): string {
   const where = processes === 1 ? "" : ` in ${processes} processes`;
-  return `${formatRoundSize(bytes)} ${kind}${where}, allowed are ${formatRoundSize(allowedBytes)}`;
+  return `${formatRoundSize(bytes)} ${kind}${where}; the limit is ${formatRoundSize(allowedBytes)}`;
 }
