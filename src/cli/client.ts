@@ -133,7 +133,7 @@ export class ControlClient {
   /** `extra` adds the resource usage and activity of each worker, or also its processes. @throws ControllerError NO_CONTROLLER */
   async status(extra?: "detail" | "processes"): Promise<Status> {
     const status = await this.#json<Status>("GET", extra === undefined ? PATHS.status : `${PATHS.status}?${extra}=1`);
-    if (!Array.isArray(status.pools)) throw this.#error(NOT_A_CONTROLLER);
+    if ((status.pools as unknown) === undefined) throw this.#error(NOT_A_CONTROLLER);
     for (const { name, workers } of status.pools)
       for (const each of [name, ...workers.map(({ id }) => id)])
         if (!isName(each)) throw this.#error(`its status contains the invalid name ${JSON.stringify(each)}`);

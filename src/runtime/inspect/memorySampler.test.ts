@@ -204,7 +204,7 @@ test("if PSS is hidden, RSS counts, with one warning", () => {
   scene.worker(1, { rssMiB: 150 });
   scene.clock.pass(3000);
   assert.equal(scene.told.length, 2);
-  assert.match(scene.told[0] ?? "", /150 MiB rss, /u);
+  assert.match(scene.told[0] ?? "", /150 MiB rss; /u);
   assert.equal(scene.warnings.length, 1);
 });
 
