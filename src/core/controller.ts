@@ -252,6 +252,8 @@ function killAll(
 }
 
 function passDeadline(state: ControllerState, at: Instant, effects: ControllerEffect[]): ControllerState {
+  // A timer may fire while the event that ends its phase waits to be handled.
+  if (state.deadline === undefined || at < state.deadline) return state;
   switch (state.phase) {
     case "leaving":
       return drainAll(state, at, effects);

@@ -428,6 +428,25 @@ test("events that arrive between two turns are handled after the queued events, 
   assert.deepEqual(listener.take().slice(-2), ["controller_stopped", "!finished 0"]);
 });
 
+test("a timer that fires while an event that ends its phase waits for the next turn has no effect", () => {
+  const setting = new Setting({ replicas: 1 }).boot();
+  const { clock, daemon, processes, listener } = setting;
+  setting.exit(0);
+  setting.exit(0, 2);
+  assert.deepEqual(setting.phases(), ["backoff"]);
+  processes.take();
+  clock.drift = 10;
+  daemon.setPolicy({ shutdownTimeoutMs: 1234, preStopDelayMs: 0 });
+  daemon.order(0, "op-0", { kind: "start", slots: [0] }, "test");
+  daemon.order(0, "op-1", { kind: "stop", slots: [0] }, "test");
+  clock.drift = 0;
+  clock.pass(100);
+  while (clock.turn()) {}
+  assert.deepEqual(listener.errors, []);
+  assert.deepEqual(setting.phases(), ["down"]);
+  assert.deepEqual(processes.take(), []);
+});
+
 test("pools and policies added between two turns are known at once", () => {
   const { clock, daemon } = slowSetting(50).boot();
   const index = daemon.addPools([poolSpec({ name: "jobs", replicas: 1 })]);

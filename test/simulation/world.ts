@@ -497,11 +497,20 @@ export class World {
     this.#postWorker(pool, slot, { kind: "limitReached", at: this.now, incarnation, limit, reason: "simulated" });
   }
 
-  /** An event of an earlier incarnation must change nothing. */
+  /** An event of an earlier incarnation, or a deadline that has not passed, must change nothing. */
   #deliverStale(): void {
     const { pool, slot } = this.#anySlot();
     const worker = this.state.pools[pool]?.workers[slot];
     if (worker === undefined) return;
+    // A timer may fire while the event that ends its phase waits to be handled.
+    const before = this.state;
+    const random = this.#random.next();
+    if (this.#nextDeadline() > this.now) {
+      this.#post({ kind: "deadline", at: this.now });
+      this.#postWorker(pool, slot, { kind: "deadline", at: this.now, random });
+      this.#post({ kind: "poolDeadline", at: this.now, pool, random });
+      assert.deepEqual(this.state, before, "a stale deadline had an effect");
+    }
     const event: WorkerEvent = {
       kind: "exited",
       at: this.now,

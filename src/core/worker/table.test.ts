@@ -554,7 +554,7 @@ const CASES: Readonly<Record<Phase, Row>> = {
         [emitted({ kind: "starting", delayMs: 0, reason: "wanted" }, 4), spawn4],
       ),
     ],
-    deadline: [impossible(down, deadline)],
+    deadline: [ignored(down, deadline)],
   }),
   queued: row(queued, {
     deadline: [into("at its deadline it spawns", queued, deadline, { ...spawning, ...next4 }, [spawn4])],
@@ -667,7 +667,7 @@ const CASES: Readonly<Record<Phase, Row>> = {
       ),
     ],
     exited: [impossible(spawning, exited)],
-    deadline: [impossible(spawning, deadline)],
+    deadline: [ignored(spawning, deadline)],
     stop: [into("a stop during the spawn is pending", spawning, stop, { ...spawning, pendingStop: operator })],
     kill: [
       into("a kill during the spawn is pending", spawning, kill, {
@@ -1031,7 +1031,7 @@ test("cells are named ignore or impossible exactly if their cases say so", () =>
 });
 
 test("the error for an impossible event shows the event and the state", () => {
-  assert.throws(() => stepWorker(down, deadline, SPEC), /impossible event \{"kind":"deadline".*"phase":"down"/u);
+  assert.throws(() => stepWorker(ready, spawned, SPEC), /impossible event \{"kind":"spawned".*"phase":"ready"/u);
 });
 
 test("in every phase an event of another incarnation is ignored", () => {
@@ -1060,8 +1060,13 @@ test("in every phase an event of another incarnation is ignored", () => {
   }
 });
 
-test("an event without incarnation is never stale", () => {
-  for (const event of [start, deadline, stop, kill]) assert.equal(isStale(ready, event), false);
+test("an event without incarnation is never stale, except for a deadline", () => {
+  for (const event of [start, stop, kill]) assert.equal(isStale(ready, event), false);
+  for (const state of [booting, ready, unready, draining, stopping, backoff]) {
+    assert.equal(isStale({ ...state, deadline: NOW } as WorkerState, deadline), false);
+    assert.equal(isStale({ ...state, deadline: instant(NOW + 1) } as WorkerState, deadline), true, state.phase);
+  }
+  for (const state of [down, spawning, { ...ready, deadline: undefined }]) assert.equal(isStale(state, deadline), true);
 });
 
 test("after a deadline event the deadline is cleared or in the future", () => {

@@ -68,8 +68,10 @@ type Cell<P extends WorkerState["phase"], K extends WorkerEventKind> = (
 
 type Table = { readonly [P in WorkerState["phase"]]: { readonly [K in WorkerEventKind]: Cell<P, K> } };
 
-/** Whether `event` is about a process that the slot no longer has. */
+/** Whether `event` is about a process or a deadline that the slot no longer has. */
 export function isStale(state: WorkerState, event: WorkerEvent): boolean {
+  // A timer may fire while the event that ends its phase waits to be handled.
+  if (event.kind === "deadline") return state.deadline === undefined || event.at < state.deadline;
   return "incarnation" in event && event.incarnation !== state.incarnation;
 }
 
@@ -113,14 +115,14 @@ const WITHOUT_PROCESS = {
 const WITH_PROCESS = { ...WITHOUT_PROCESS, spawned: impossible, spawnFailed: impossible } as const;
 
 export const table: Table = {
-  down: { ...WITHOUT_PROCESS, start, release, deadline: impossible, stop: ignore, kill: ignore },
+  down: { ...WITHOUT_PROCESS, start, release, deadline: ignore, stop: ignore, kill: ignore },
   queued: { ...WITHOUT_PROCESS, deadline: spawnAtDeadline, stop: stopWaiting, kill: killWaiting },
   spawning: {
     ...WITHOUT_PROCESS,
     spawned,
     spawnFailed,
     exited: impossible,
-    deadline: impossible,
+    deadline: ignore,
     stop: stopSpawning,
     kill: killSpawning,
   },
