@@ -6,7 +6,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 venv=$PWD/node_modules/.tools/venv
-wanted="gunicorn==27.0.1 uvicorn==0.54.0 httpbin==0.10.4 prometheus-client==0.26.0"
+wanted="gunicorn==27.0.1 uvicorn==0.54.0 fastapi==0.165.0 httpbin==0.10.4 prometheus-client==0.26.0"
 if [ "$(cat "$venv/.wanted" 2>/dev/null || true)" = "$wanted" ]; then
   exit 0
 fi

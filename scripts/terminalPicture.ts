@@ -2,8 +2,8 @@
  * Draws the terminal output of a command, read from stdin, as an SVG on stdout, with `--prompt COMMAND` above it. Supports
  * only the colours that the CLI uses, no cursor movement and no wrapping. The pictures in docs/images are made by
  *
- *   script -qec "dist/monoceros status" /dev/null | node_modules/.bin/node scripts/terminalPicture.ts \
- *     --prompt "monoceros status" > docs/images/status.svg
+ *   script -qec "dist/monoceros restart web" /dev/null | node_modules/.bin/node scripts/terminalPicture.ts \
+ *     --prompt "monoceros restart web" > docs/images/restart.svg
  */
 import { text } from "node:stream/consumers";
 import { parseArgs } from "node:util";

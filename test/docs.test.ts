@@ -6,6 +6,7 @@ import { stalePages } from "../scripts/docs.ts";
 import { ERROR_CODES } from "../src/base/errors.ts";
 import { changeClasses } from "../src/config/diff.ts";
 import { ON_RELOAD } from "../src/config/docs.ts";
+import { formatProblem, parseConfig } from "../src/config/load.ts";
 
 test("generated pages are up to date (run scripts/docs.ts)", () => {
   assert.deepEqual(stalePages(), []);
@@ -36,22 +37,81 @@ test("every error code is used by the code and provoked by a test", () => {
   );
 });
 
-test("links between pages are valid", () => {
-  const pages = [
-    "README.md",
-    "CONTRIBUTING.md",
-    "SECURITY.md",
-    ...readdirSync("docs", { recursive: true, encoding: "utf8" })
-      .filter((file) => file.endsWith(".md"))
-      .map((file) => join("docs", file)),
-  ];
-  const dead = pages.flatMap((page) =>
-    [...readFileSync(page, "utf8").matchAll(/\]\(([^)#\s]+)[^)]*\)/gu)]
-      .map((match) => match[1] ?? "")
-      .filter((target) => !/^[a-z]+:/u.test(target) && !existsSync(join(dirname(page), target)))
-      .map((target) => `${page} → ${target}`),
-  );
+const PAGE_FILES = [
+  ...readdirSync(".").filter((file) => file.endsWith(".md")),
+  ...readdirSync("docs", { recursive: true, encoding: "utf8" })
+    .filter((file) => file.endsWith(".md"))
+    .map((file) => join("docs", file)),
+];
+
+/** The anchors that GitHub gives to the headings of a page. */
+function anchorsOf(page: string): Set<string> {
+  const anchors = new Set<string>();
+  for (const [, heading = ""] of withoutCode(readFileSync(page, "utf8")).matchAll(/^#+ (.+)$/gmu)) {
+    const text = heading.replaceAll(/\[([^\]]*)\]\([^)]*\)/gu, "$1").toLowerCase();
+    const slug = text.replaceAll(/[^\p{L}\p{N}_ -]/gu, "").replaceAll(" ", "-");
+    let anchor = slug;
+    for (let count = 1; anchors.has(anchor); count += 1) anchor = `${slug}-${count}`;
+    anchors.add(anchor);
+  }
+  return anchors;
+}
+
+function withoutCode(text: string): string {
+  return text.replaceAll(/^```.*?^```$/gmsu, "");
+}
+
+test("every relative link and anchor resolves", () => {
+  const dead = PAGE_FILES.flatMap((page) => {
+    const text = withoutCode(readFileSync(page, "utf8"));
+    const links = [...text.matchAll(/\]\(([^)\s]+)|(?:src|srcset)="([^"]+)"/gu)].map(
+      ([, link, image]) => link ?? image ?? "",
+    );
+    return links
+      .filter((link) => {
+        if (/^[a-z]+:/u.test(link)) return false;
+        const [path = "", anchor] = link.split("#");
+        const target = path === "" ? page : join(dirname(page), path);
+        return !existsSync(target) || (anchor !== undefined && !anchorsOf(target).has(anchor));
+      })
+      .map((link) => `${page} → ${link}`);
+  });
   assert.deepEqual(dead, []);
+});
+
+test("the configurations that the pages show are valid", () => {
+  const configurations = PAGE_FILES.flatMap((page) =>
+    [...readFileSync(page, "utf8").matchAll(/^```yaml\n(.*?)^```$/gmsu)].map(([, text = ""]) => ({ page, text })),
+  ).filter(({ text }) => /^supervisor:$[\s\S]*^ {2}workers:$/mu.test(text));
+  assert.ok(configurations.length > 10);
+  for (const { page, text } of configurations) {
+    const parsed = parseConfig(text, page, {});
+    assert.ok(parsed.ok, parsed.ok ? "" : parsed.problems.map((problem) => formatProblem(page, problem)).join("\n"));
+  }
+});
+
+test("a page that introduces a file of examples/ with a colon shows that file", () => {
+  const shown = PAGE_FILES.flatMap((page) =>
+    [...readFileSync(page, "utf8").matchAll(/\]\(([^)]*examples\/[^)]+)\):\n\n```\w+\n(.*?)^```$/gmsu)].map(
+      ([, path = "", text]) => ({ file: join(dirname(page), path), text }),
+    ),
+  );
+  assert.ok(shown.length > 0);
+  for (const { file, text } of shown) assert.equal(text, readFileSync(file, "utf8"), file);
+});
+
+test("the figures of README.md are those of the pages with the measurements", () => {
+  const measured = ["benchmarks", "benchmarks-traffic", "reliability"]
+    .map((page) => readFileSync(`docs/${page}.md`, "utf8"))
+    .join("\n");
+  const figures = [...readFileSync("README.md", "utf8").matchAll(/\*\*([\d,.]+)\*\*/gu)].map(
+    ([, figure = ""]) => figure,
+  );
+  assert.ok(figures.length > 5);
+  assert.deepEqual(
+    figures.filter((figure) => !new RegExp(`(?<![\\d,.])${RegExp.escape(figure)}(?![\\d,])`, "u").test(measured)),
+    [],
+  );
 });
 
 test("test files named in SECURITY.md exist", () => {

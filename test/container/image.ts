@@ -1,5 +1,5 @@
 /**
- * Setup and teardown of this folder's tests. The setup builds the image with the Dockerfile of docs/operation.md on a slim
+ * Setup and teardown of this folder's tests. The setup builds the image with the Dockerfile of docs/howto/kubernetes.md on a slim
  * root. The teardown removes everything that podman created, including what an aborted test left behind.
  */
 import { spawnSync } from "node:child_process";
@@ -41,11 +41,11 @@ export async function globalTeardown(): Promise<void> {
   await clean();
 }
 
-/** The Dockerfile of docs/operation.md, with the slim image instead of one from a registry. */
+/** The Dockerfile of docs/howto/kubernetes.md, with the slim image instead of one from a registry. */
 function documentedDockerfile(): string {
-  const page = readFileSync("docs/operation.md", "utf8");
+  const page = readFileSync("docs/howto/kubernetes.md", "utf8");
   const text = /```dockerfile\n([\s\S]*?)```/u.exec(page)?.[1];
-  if (text === undefined || !/^FROM \S+$/mu.test(text)) throw new Error("docs/operation.md has no Dockerfile");
+  if (text === undefined || !/^FROM \S+$/mu.test(text)) throw new Error("docs/howto/kubernetes.md has no Dockerfile");
   return text.replace(/^FROM \S+$/mu, `FROM ${SLIM_IMAGE}`);
 }
 

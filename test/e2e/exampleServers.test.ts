@@ -2,8 +2,8 @@
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { existsSync } from "node:fs";
-import { mkdtempDisposable } from "node:fs/promises";
+import { existsSync, readdirSync } from "node:fs";
+import { cp, mkdtempDisposable, readFile, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { delimiter, join, resolve } from "node:path";
 import { createInterface } from "node:readline";
@@ -127,6 +127,50 @@ for (const example of EXAMPLES) {
       child.kill("SIGKILL");
       await closed;
       killAll(descendants.filter(isAlive));
+    }
+  });
+}
+
+for (const file of readdirSync("examples/tutorial").filter((each) => each.endsWith(".yaml"))) {
+  test(`tutorial/${file} serves the application of the tutorial`, async (context: TestContext) => {
+    if (!existsSync(join(PYTHON_BIN, "fastapi"))) {
+      context.skip("the Python servers could not be installed");
+      return;
+    }
+    await using directory = await mkdtempDisposable(join(tmpdir(), "m-"));
+    await cp("examples/tutorial", directory.path, { recursive: true });
+    const ports = await freePorts(10);
+    const config = join(directory.path, file);
+    const text = await readFile(config, "utf8");
+    // The tutorial has fixed ports.
+    const own = text.replaceAll("8000", String(ports)).replaceAll("start_port: 9090", `start_port: ${ports + 1}`);
+    await writeFile(config, `admin: { port: 0, address: 127.0.0.1 }\n${own}`);
+    const child = spawn(MONOCEROS, ["-c", config], {
+      cwd: directory.path,
+      stdio: ["ignore", "ignore", "pipe"],
+      env: {
+        ...process.env,
+        PATH,
+        MONOCEROS_SOCKET: join(directory.path, "control.sock"),
+        PYTHONDONTWRITEBYTECODE: "1",
+      },
+    });
+    const closed = once(child, "close");
+    let stderr = "";
+    child.stderr.setEncoding("utf8").on("data", (chunk: string) => {
+      stderr += chunk;
+    });
+    try {
+      const body = await eventually(async () => {
+        assert.equal(child.exitCode, null, stderr);
+        const response = await fetch(`http://127.0.0.1:${ports}/`).catch(() => undefined);
+        return response?.status === 200 ? await response.text() : undefined;
+      }, "an answer");
+      assert.match(body, /^(?:hello|good morning) from web-\d\n$/u);
+    } finally {
+      child.kill("SIGTERM");
+      const [code] = await closed;
+      assert.equal(code, 0, stderr);
     }
   });
 }

@@ -136,7 +136,10 @@ describe("examples", () => {
   });
 
   test("every example is a valid configuration", () => {
-    for (const name of readdirSync("examples").filter((each) => each.endsWith(".yaml"))) {
+    const names = readdirSync("examples", { recursive: true, encoding: "utf8" }).filter((each) =>
+      each.endsWith(".yaml"),
+    );
+    for (const name of names) {
       const { status, stderr } = spawnSync(MONOCEROS, ["config", "show", "-c", join("examples", name)], {
         encoding: "utf8",
       });
