@@ -2,8 +2,8 @@
 import { EventLog } from "../admin/events.ts";
 import { OperationLog } from "../admin/operations.ts";
 import type { Logger } from "../base/log.ts";
-import { proxyName } from "../config/spec.ts";
 import type { LifecycleEvent } from "../core/event.ts";
+import type { WorkerRef } from "../core/identity.ts";
 import type { Order } from "../core/pool/order.ts";
 import type { ControllerView } from "../core/view.ts";
 import { SinkLogger } from "../logs/logger.ts";
@@ -57,9 +57,9 @@ import { WorkerTrees } from "./watch/workerTrees.ts";
 /** Time limit for reading the command lines of all processes in one response. */
 const COMMAND_LINES_MS = 500;
 
-/** Is notified of every lifecycle event. */
+/** Is notified of every lifecycle event, and of the worker that it is about. */
 export interface LifecycleObserver {
-  handle(event: LifecycleEvent): void;
+  handle(event: LifecycleEvent, worker?: WorkerRef): void;
 }
 
 export interface Foundation {
@@ -134,8 +134,8 @@ export async function buildDriver(base: Foundation): Promise<Driver> {
     clock: systemClock,
     random: Math.random,
     listener: {
-      emitted: (event) => {
-        for (const observer of observers) observer.handle(event);
+      emitted: (event, worker) => {
+        for (const observer of observers) observer.handle(event, worker);
       },
       changed: () => traffic.changed(),
       drainProxy: (pool) => traffic.proxyOf(pool).drainListeners(),
@@ -210,7 +210,6 @@ export function buildWatches({ resources, log }: Foundation, driver: Driver, wor
   const { daemon, registry, traffic, pools, sockets } = driver;
   const { processes, trees, owners } = workers;
   const view = () => daemon.view();
-  const indexOf = (name: string) => pools.workersIndexOf(name);
   const clock = systemClock;
   const proxies = () => traffic.readings();
   const survey = new WorkerSurvey(view, trees.processes);
@@ -224,7 +223,7 @@ export function buildWatches({ resources, log }: Foundation, driver: Driver, wor
     health: resources.use(
       new Health({
         registry,
-        indexOf,
+        indexOf: (name) => pools.workersIndexOf(name),
         processes,
         daemon,
         traffic,
@@ -236,7 +235,7 @@ export function buildWatches({ resources, log }: Foundation, driver: Driver, wor
         tally: probeTally,
       }),
     ),
-    memory: resources.use(new MemoryWatch({ indexOf, trees: trees.processes, daemon, clock, log })),
+    memory: resources.use(new MemoryWatch({ trees: trees.processes, daemon, clock, log })),
     streamEnds: resources.use(new StreamEnds({ view, poolOf: (name) => pools.streamingPool(name), clock, log })),
     numbers: {
       view,
@@ -272,7 +271,7 @@ export function buildChanges(base: Foundation, driver: Driver, workers: WorkerPr
   };
   const reload = new Reload({
     initial: preflight,
-    read: () => readAgain(toolRunner(processes.helpers), (pool) => traffic.adminOf(proxyName(pool)) !== undefined),
+    read: () => readAgain(toolRunner(processes.helpers), (pool) => pools.streamingPool(pool) !== undefined),
     daemon,
     pools,
     traffic,

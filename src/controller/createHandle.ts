@@ -25,7 +25,7 @@ export function createHandle(
     now: () => systemClock.now(),
     // A worker that is ready again waits for nothing, whatever its last attempt returned.
     waitOf: (pool, { phase, slot, incarnation }) =>
-      phase === "starting" || phase === "unready" ? health.waitOf(pool, slot, incarnation) : undefined,
+      phase === "starting" || phase === "unready" ? health.waitOf({ pool, slot, incarnation }) : undefined,
     details: () => readDetails(readings()),
     detailsWithProcesses: () => readProcessDetails(readings(), commands),
     metrics: createMetrics({

@@ -8,7 +8,7 @@
 import { after, type Instant } from "../base/time.ts";
 import { formatDuration } from "../base/units.ts";
 import type { WideLifecycleEvent, WorkerLifecycleEvent } from "./event.ts";
-import type { Slot } from "./identity.ts";
+import type { PoolIndex, Slot, WorkerRef } from "./identity.ts";
 import { countReady } from "./pool/health.ts";
 import type { Order } from "./pool/order.ts";
 import { stepPool } from "./pool/pool.ts";
@@ -78,12 +78,13 @@ export type ControllerEvent =
       readonly random: number;
     };
 
-/** What the driver must do; worker effects name their pool by index. */
+/** What the driver must do. An effect on a worker is also a WorkerRef. */
 export type ControllerEffect =
-  | (Exclude<WorkerEffect, { kind: "tell" }> & { readonly pool: number })
-  | { readonly kind: "tell"; readonly event: WorkerLifecycleEvent | WideLifecycleEvent }
+  | (Exclude<WorkerEffect, { kind: "tell" }> & { readonly pool: PoolIndex })
+  /** `worker` is set for an event about a worker. */
+  | { readonly kind: "tell"; readonly event: WorkerLifecycleEvent | WideLifecycleEvent; readonly worker?: WorkerRef }
   /** The proxy that is pool `pool` must accept no more connections and finish its requests (`proxyDrained`). */
-  | { readonly kind: "drainProxy"; readonly pool: number }
+  | { readonly kind: "drainProxy"; readonly pool: PoolIndex }
   | { readonly kind: "notifyReady" }
   | { readonly kind: "notifyStopping" }
   | { readonly kind: "finish"; readonly exitCode: number };
@@ -356,12 +357,20 @@ function stepRole(
   return next;
 }
 
-function stepOne(state: ControllerState, pool: number, event: PoolEvent, effects: ControllerEffect[]): ControllerState {
+function stepOne(
+  state: ControllerState,
+  pool: PoolIndex,
+  event: PoolEvent,
+  effects: ControllerEffect[],
+): ControllerState {
   const poolState = state.pools[pool];
   if (poolState === undefined) throw new RangeError(`there is no pool ${pool}`);
   const transition = stepPool(poolState, event);
   for (const effect of transition.effects) {
-    if (effect.kind === "tell" || effect.kind === "tellWide") effects.push({ kind: "tell", event: effect.event });
+    if (effect.kind === "tell") {
+      const { slot, incarnation } = effect.event;
+      effects.push({ ...effect, worker: { pool, slot, incarnation } });
+    } else if (effect.kind === "tellWide") effects.push({ kind: "tell", event: effect.event });
     else effects.push({ ...effect, pool });
   }
   return { ...state, pools: state.pools.with(pool, transition.state) };

@@ -4,6 +4,7 @@ import { FakeClock } from "../../test/support/fakeClock.ts";
 import { poolSpec } from "../../test/support/poolSpec.ts";
 import { InvariantError } from "../base/errors.ts";
 import type { LifecycleEvent } from "../core/event.ts";
+import type { WorkerRef } from "../core/identity.ts";
 import type { ControllerSpec, PoolSpec } from "../core/spec.ts";
 import { Daemon } from "./daemon.ts";
 import type { DriverListener, ProcessControl } from "./driver/driver.ts";
@@ -17,7 +18,7 @@ class FakeProcesses implements ProcessControl {
   onConfirm: (pool: number, slot: number) => void = () => {};
   #nextPid = 100;
 
-  begin(pool: number, slot: number, incarnation: number, _revision: number): () => number {
+  begin({ pool, slot, incarnation }: WorkerRef): () => number {
     this.beforeSpawn(pool, slot);
     this.asked.push(`spawn ${pool}/${slot} ${incarnation}`);
     const pid = this.#nextPid++;
@@ -94,7 +95,7 @@ class Setting {
   }
 
   exit(slot: number, incarnation = 1): void {
-    this.daemon.exited(0, slot, incarnation, { kind: "code", code: 3 }, false);
+    this.daemon.exited({ pool: 0, slot, incarnation }, { kind: "code", code: 3 }, false);
   }
 
   phases(): string[] {
@@ -130,7 +131,7 @@ test("an event that a listener causes is handled after the current event", () =>
     if (event.kind === "exited" && event.slot === 0) daemon.order(0, "op-1", { kind: "stop", slots: [1] }, "asked");
     depth--;
   };
-  daemon.exited(0, 0, 1, { kind: "code", code: 3 }, false);
+  daemon.exited({ pool: 0, slot: 0, incarnation: 1 }, { kind: "code", code: 3 }, false);
   assert.deepEqual(listener.take(), [
     "exited 0",
     "backing_off 0",
@@ -166,7 +167,7 @@ test("each worker has one timer, set to the deadline in its state", () => {
   assert.deepEqual(clock.armed, [61_000, 61_000]);
   daemon.order(0, "op-0", { kind: "stop", slots: [0] }, "asked");
   assert.deepEqual(clock.armed, [11_000, 61_000]);
-  daemon.exited(0, 0, 1, { kind: "code", code: 0 }, false);
+  daemon.exited({ pool: 0, slot: 0, incarnation: 1 }, { kind: "code", code: 0 }, false);
   assert.deepEqual(clock.armed, [61_000]);
   const deadlines = daemon.view().pools.flatMap(({ workers }) => workers.map(({ deadline }) => deadline));
   assert.deepEqual(deadlines, [undefined, 61_000]);
@@ -221,7 +222,7 @@ test("the exit of an earlier incarnation changes nothing", () => {
   const view = setting.daemon.view();
   setting.listener.take();
   setting.exit(0, 1);
-  setting.daemon.vacated(0, 0, 1);
+  setting.daemon.vacated({ pool: 0, slot: 0, incarnation: 1 });
   assert.deepEqual(setting.daemon.view(), view);
   assert.deepEqual(setting.listener.take(), []);
 });
@@ -293,9 +294,9 @@ test("anything that a spawn throws becomes the reason", () => {
 test("survivors of a crash are signaled, and the slot is reused after the last one has exited", () => {
   const { daemon, processes } = new Setting({ replicas: 1 }).boot();
   processes.take();
-  daemon.exited(0, 0, 1, { kind: "code", code: 1 }, true);
+  daemon.exited({ pool: 0, slot: 0, incarnation: 1 }, { kind: "code", code: 1 }, true);
   assert.deepEqual(processes.take(), ["SIGTERM 100 group"]);
-  daemon.vacated(0, 0, 1);
+  daemon.vacated({ pool: 0, slot: 0, incarnation: 1 });
   assert.deepEqual(processes.take(), ["spawn 0/0 2"]);
 });
 
@@ -303,7 +304,7 @@ test("processes that left the group of a stopped worker are signaled too", () =>
   const { daemon, processes } = new Setting({ replicas: 1 }).boot();
   daemon.order(0, "op-0", { kind: "stop", slots: [0] }, "asked");
   processes.take();
-  daemon.exited(0, 0, 1, { kind: "code", code: 0 }, true);
+  daemon.exited({ pool: 0, slot: 0, incarnation: 1 }, { kind: "code", code: 0 }, true);
   assert.deepEqual(processes.take(), ["SIGTERM 100 escaped"]);
 });
 
@@ -424,7 +425,8 @@ test("events that arrive between two turns are handled after the queued events, 
   assert.equal(daemon.view().shutdownRequests, 1);
   assert.deepEqual(setting.phases().slice(0, 50), Array(50).fill("stopping"));
   clock.drift = 0;
-  for (let slot = 0; slot < 50; slot++) daemon.exited(0, slot, 1, { kind: "code", code: 0 }, false);
+  for (let slot = 0; slot < 50; slot++)
+    daemon.exited({ pool: 0, slot, incarnation: 1 }, { kind: "code", code: 0 }, false);
   assert.deepEqual(listener.take().slice(-2), ["controller_stopped", "!finished 0"]);
 });
 

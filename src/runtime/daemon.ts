@@ -7,14 +7,17 @@ import type { Instant } from "../base/time.ts";
 import type { ControllerEvent, ControllerState } from "../core/controller.ts";
 import type { LimitKind } from "../core/event.ts";
 import type { ExitStatus } from "../core/exit.ts";
-import type { Slot } from "../core/identity.ts";
+import type { Incarnation, PoolIndex, WorkerRef } from "../core/identity.ts";
 import type { Order } from "../core/pool/order.ts";
 import type { ControllerPolicy, ControllerSpec, PoolSpec } from "../core/spec.ts";
 import type { ControllerView } from "../core/view.ts";
 import { viewOf } from "../core/viewOf.ts";
-import type { WorkerEvent } from "../core/worker/event.ts";
+import type { DistributiveOmit, WorkerEvent } from "../core/worker/event.ts";
 import type { Clock } from "./clock.ts";
 import { Driver, type DriverListener, type ProcessControl } from "./driver/driver.ts";
+
+/** An event about one process, without what each of them carries. */
+type WorkerReport = DistributiveOmit<Extract<WorkerEvent, { incarnation: Incarnation }>, "at" | "incarnation">;
 
 export class Daemon {
   readonly #clock: Clock;
@@ -50,7 +53,7 @@ export class Daemon {
   }
 
   /** The current spec of a pool. */
-  specOf(pool: number): PoolSpec {
+  specOf(pool: PoolIndex): PoolSpec {
     const spec = this.#driver.state.pools[pool]?.spec;
     if (spec === undefined) throw new RangeError(`there is no pool ${pool}`);
     return spec;
@@ -82,7 +85,7 @@ export class Daemon {
   }
 
   /** Requests an operation on a pool; events with this `id` report its progress. */
-  order(pool: number, id: string, order: Order, reason: string): void {
+  order(pool: PoolIndex, id: string, order: Order, reason: string): void {
     this.#dispatch({ kind: "order", at: this.#clock.now(), pool, id, order, reason, random: this.#random() });
   }
 
@@ -99,69 +102,68 @@ export class Daemon {
   }
 
   /** The proxy that is pool `pool` has finished its requests. */
-  proxyDrained(pool: number): void {
+  proxyDrained(pool: PoolIndex): void {
     this.#dispatch({ kind: "proxyDrained", at: this.#clock.now(), pool });
   }
 
   /** The worker's probes pass, and its proxy may balance over it. */
-  answered(pool: number, slot: Slot, incarnation: number): void {
-    this.#worker(pool, slot, { kind: "answered", at: this.#clock.now(), incarnation });
+  answered(worker: WorkerRef): void {
+    this.#report(worker, { kind: "answered" });
   }
 
   /** The worker is ready and serves. */
-  becameReady(pool: number, slot: Slot, incarnation: number): void {
-    this.#worker(pool, slot, { kind: "becameReady", at: this.#clock.now(), incarnation });
+  becameReady(worker: WorkerRef): void {
+    this.#report(worker, { kind: "becameReady" });
   }
 
   /** The worker runs but must not receive traffic. */
-  becameUnready(pool: number, slot: Slot, incarnation: number, reason: string): void {
-    this.#worker(pool, slot, { kind: "becameUnready", at: this.#clock.now(), incarnation, reason });
+  becameUnready(worker: WorkerRef, reason: string): void {
+    this.#report(worker, { kind: "becameUnready", reason });
   }
 
   /** The worker runs but will not become ready. */
-  startupFailed(pool: number, slot: Slot, incarnation: number, reason: string): void {
-    this.#worker(pool, slot, { kind: "startupFailed", at: this.#clock.now(), incarnation, reason });
+  startupFailed(worker: WorkerRef, reason: string): void {
+    this.#report(worker, { kind: "startupFailed", reason });
   }
 
   /** The worker runs but fails its liveness probe. */
-  livenessFailed(pool: number, slot: Slot, incarnation: number, reason: string): void {
-    this.#worker(pool, slot, { kind: "livenessFailed", at: this.#clock.now(), incarnation, reason });
+  livenessFailed(worker: WorkerRef, reason: string): void {
+    this.#report(worker, { kind: "livenessFailed", reason });
   }
 
   /** The worker passes its liveness probe, for the first time or again. */
-  becameAlive(pool: number, slot: Slot, incarnation: number): void {
-    this.#worker(pool, slot, { kind: "becameAlive", at: this.#clock.now(), incarnation });
+  becameAlive(worker: WorkerRef): void {
+    this.#report(worker, { kind: "becameAlive" });
   }
 
   /** What the worker waits for to become ready, and the result of the last attempt. */
-  waiting(pool: number, slot: Slot, incarnation: number, reason: string): void {
-    this.#worker(pool, slot, { kind: "waiting", at: this.#clock.now(), incarnation, reason });
+  waiting(worker: WorkerRef, reason: string): void {
+    this.#report(worker, { kind: "waiting", reason });
   }
 
   /** The worker has reached the limit `limit`. */
-  limitReached(pool: number, slot: Slot, incarnation: number, limit: LimitKind, reason: string): void {
-    this.#worker(pool, slot, { kind: "limitReached", at: this.#clock.now(), incarnation, limit, reason });
+  limitReached(worker: WorkerRef, limit: LimitKind, reason: string): void {
+    this.#report(worker, { kind: "limitReached", limit, reason });
   }
 
   /** Number of requests in flight while the worker drains. */
-  inFlight(pool: number, slot: Slot, incarnation: number, count: number): void {
-    this.#worker(pool, slot, { kind: "inFlight", at: this.#clock.now(), incarnation, count });
+  inFlight(worker: WorkerRef, count: number): void {
+    this.#report(worker, { kind: "inFlight", count });
   }
 
   /** The worker receives no new requests and has finished all earlier ones. */
-  drained(pool: number, slot: Slot, incarnation: number): void {
-    this.#worker(pool, slot, { kind: "drained", at: this.#clock.now(), incarnation });
+  drained(worker: WorkerRef): void {
+    this.#report(worker, { kind: "drained" });
   }
 
   /** The leader of an incarnation was reaped. */
-  exited(pool: number, slot: Slot, incarnation: number, status: ExitStatus, survivors: boolean): void {
-    const [at, random] = [this.#clock.now(), this.#random()];
-    this.#worker(pool, slot, { kind: "exited", at, incarnation, status, survivors, random });
+  exited(worker: WorkerRef, status: ExitStatus, survivors: boolean): void {
+    this.#report(worker, { kind: "exited", status, survivors, random: this.#random() });
   }
 
   /** All processes of an incarnation have exited. */
-  vacated(pool: number, slot: Slot, incarnation: number): void {
-    this.#worker(pool, slot, { kind: "vacated", at: this.#clock.now(), incarnation, random: this.#random() });
+  vacated(worker: WorkerRef): void {
+    this.#report(worker, { kind: "vacated", random: this.#random() });
   }
 
   /** Reports a bug: kills all processes and makes no more decisions. */
@@ -169,7 +171,8 @@ export class Daemon {
     this.#driver.fail(error);
   }
 
-  #worker(pool: number, slot: Slot, event: WorkerEvent): void {
+  #report({ pool, slot, incarnation }: WorkerRef, report: WorkerReport): void {
+    const event: WorkerEvent = { ...report, at: this.#clock.now(), incarnation };
     this.#dispatch({ kind: "worker", pool, slot, event, random: this.#random() });
   }
 

@@ -65,9 +65,8 @@ export class ProcessScene {
       launchOf: () => pool,
       attach: () => ({ finish: ignore }),
       listener: {
-        exited: (_pool, slot, incarnation, status, survivors) =>
-          this.exits.push({ slot, incarnation, status, survivors }),
-        vacated: (_pool, slot) => this.vacated.push(slot),
+        exited: ({ slot, incarnation }, status, survivors) => this.exits.push({ slot, incarnation, status, survivors }),
+        vacated: ({ slot }) => this.vacated.push(slot),
       },
       lifeline: undefined,
       log,

@@ -19,6 +19,7 @@ import { Traffic } from "../../src/controller/pools/traffic.ts";
 import { type Preflight, preflight } from "../../src/controller/preflight.ts";
 import { systemChecks } from "../../src/controller/systemChecks.ts";
 import type { LifecycleEvent } from "../../src/core/event.ts";
+import type { WorkerRef } from "../../src/core/identity.ts";
 import type { PoolView } from "../../src/core/view.ts";
 import { proxyFiles } from "../../src/envoy/resources/files.ts";
 import type { PoolOutput } from "../../src/logs/workerOutput.ts";
@@ -57,19 +58,19 @@ interface ProxyPicture {
 
 /** Fake processes that exit at a stop signal unless `ignoresSignals` is set. */
 class FakeProcesses implements ProcessControl {
-  readonly #leaders = new Map<number, readonly [pool: number, slot: number, incarnation: number]>();
-  readonly #exited: (pool: number, slot: number, incarnation: number) => void;
+  readonly #leaders = new Map<number, WorkerRef>();
+  readonly #exited: (worker: WorkerRef) => void;
   /** Whether stop signals are ignored. */
   ignoresSignals = false;
   #lastPid = 100;
 
-  constructor(exited: (pool: number, slot: number, incarnation: number) => void) {
+  constructor(exited: (worker: WorkerRef) => void) {
     this.#exited = exited;
   }
 
-  begin(pool: number, slot: number, incarnation: number, _revision: number): () => number {
+  begin(worker: WorkerRef): () => number {
     const pid = ++this.#lastPid;
-    this.#leaders.set(pid, [pool, slot, incarnation]);
+    this.#leaders.set(pid, worker);
     return () => pid;
   }
 
@@ -79,7 +80,7 @@ class FakeProcesses implements ProcessControl {
 
   kill(leader: number): void {
     const worker = this.#leaders.get(leader);
-    if (worker !== undefined) this.#exited(...worker);
+    if (worker !== undefined) this.#exited(worker);
     this.#leaders.delete(leader);
   }
 }
@@ -92,9 +93,9 @@ export class ReloadScene implements Disposable {
   readonly processes: FakeProcesses;
   /** Behaviour of new workers: they become ready, fail their startup, or do nothing until failSilent(). */
   newWorkers: "good" | "bad" | "silent" = "good";
-  readonly #silent: (readonly [pool: number, slot: number, incarnation: number])[] = [];
+  readonly #silent: WorkerRef[] = [];
   /** Also notified of each event. */
-  onEvent: (event: LifecycleEvent) => void = () => {};
+  onEvent: (event: LifecycleEvent, worker?: WorkerRef) => void = () => {};
   readonly #resources = new DisposableStack();
   readonly #output = new Map<number, PoolOutput>();
   readonly daemon: Daemon;
@@ -124,7 +125,7 @@ export class ReloadScene implements Disposable {
       clock,
       random: () => 0.5,
       listener: {
-        emitted: (event) => this.#told(event),
+        emitted: (event, worker) => this.#told(event, worker),
         changed: () => {},
         drainProxy: (pool) => this.daemon.proxyDrained(pool),
         ready: () => {},
@@ -136,9 +137,9 @@ export class ReloadScene implements Disposable {
       },
     });
     const { daemon } = this;
-    this.processes = new FakeProcesses((...worker) => {
-      daemon.exited(...worker, { kind: "code", code: 0 }, false);
-      daemon.vacated(...worker);
+    this.processes = new FakeProcesses((worker) => {
+      daemon.exited(worker, { kind: "code", code: 0 }, false);
+      daemon.vacated(worker);
     });
     this.#traffic = this.#resources.use(new Traffic({ daemon, clock, report: () => {} }));
     let runtime: RuntimeDirectory | undefined;
@@ -176,24 +177,21 @@ export class ReloadScene implements Disposable {
     return this;
   }
 
-  #told(event: LifecycleEvent): void {
+  #told(event: LifecycleEvent, worker?: WorkerRef): void {
     this.events.push(event);
-    this.onEvent(event);
+    this.onEvent(event, worker);
     this.#reload.handle(event);
-    if (!("slot" in event)) return;
-    const pool = this.#pools.indexOf(event.pool);
-    if (pool === undefined) return;
-    const { slot, incarnation } = event;
-    if (event.kind === "draining") this.daemon.drained(pool, slot, incarnation);
+    if (worker === undefined) return;
+    if (event.kind === "draining") this.daemon.drained(worker);
     if (event.kind !== "spawned") return;
-    if (this.newWorkers === "good") this.daemon.becameReady(pool, slot, incarnation);
-    else if (this.newWorkers === "bad") this.daemon.startupFailed(pool, slot, incarnation, "it is bad");
-    else this.#silent.push([pool, slot, incarnation]);
+    if (this.newWorkers === "good") this.daemon.becameReady(worker);
+    else if (this.newWorkers === "bad") this.daemon.startupFailed(worker, "it is bad");
+    else this.#silent.push(worker);
   }
 
   /** The startup of silent workers fails. */
   failSilent(): void {
-    for (const worker of this.#silent.splice(0)) this.daemon.startupFailed(...worker, "it was silent");
+    for (const worker of this.#silent.splice(0)) this.daemon.startupFailed(worker, "it was silent");
   }
 
   /** The configuration in force. */
@@ -218,11 +216,6 @@ export class ReloadScene implements Disposable {
       this.clock.pass(1000);
     }
     assert.fail("an operation has not ended");
-  }
-
-  /** The index of a pool of workers. */
-  indexOf(name: string): number | undefined {
-    return this.#pools.workersIndexOf(name);
   }
 
   /** The pools of workers. */

@@ -27,7 +27,7 @@ class Scene {
   });
 
   constructor() {
-    this.watch.watch([0, 0, 1], { leader: 1 }, this.held);
+    this.watch.watch({ pool: 0, slot: 0, incarnation: 1 }, { leader: 1 }, this.held);
   }
 
   async pass(seconds: number): Promise<void> {
@@ -91,7 +91,7 @@ test("missing evidence reports no worker", async () => {
   unreadable.tables = undefined;
   const forgotten = new Scene();
   forgotten.close();
-  forgotten.watch.forget([0, 0, 1]);
+  forgotten.watch.forget({ pool: 0, slot: 0, incarnation: 1 });
   for (const scene of [refused, unreadable, forgotten]) {
     await scene.pass(20);
     assert.deepEqual(scene.closed, []);

@@ -2,10 +2,10 @@
  * Notices when a worker that listened on sockets of its own has closed them all. A look reads the kernel's tables once for
  * all workers, and inspects the processes of a worker only if none of its known sockets listens.
  */
+import { refKey, type WorkerRef } from "../../core/identity.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import type { Asked, Listening, SocketOwners } from "../../runtime/socket/socketOwners.ts";
 import { Rounds } from "../watch/rounds.ts";
-import type { WorkerKey } from "./readinessGate.ts";
 
 const LOOK_MS = 3000;
 
@@ -16,7 +16,7 @@ const LOOKS_UNTIL_SERVER = 2;
 const LOOKS_UNTIL_CLOSED = 2;
 
 interface Watched {
-  readonly worker: WorkerKey;
+  readonly worker: WorkerRef;
   readonly asked: Asked;
   /** Its sockets when it was last seen listening. */
   sockets: Listening;
@@ -30,7 +30,7 @@ export interface ClosedListenerWatchOptions {
   readonly clock: Clock;
   readonly owners: Pick<SocketOwners, "listListening" | "held">;
   /** Called once for each server that no longer listens, with its former addresses; the watch forgets it. */
-  readonly closed: (worker: WorkerKey, asked: Asked, addresses: readonly string[]) => void;
+  readonly closed: (worker: WorkerRef, asked: Asked, addresses: readonly string[]) => void;
 }
 
 export class ClosedListenerWatch implements Disposable {
@@ -49,13 +49,13 @@ export class ClosedListenerWatch implements Disposable {
   }
 
   /** Starts to watch a worker that was just seen listening on `sockets`. */
-  watch(worker: WorkerKey, asked: Asked, sockets: Listening): void {
-    this.#watched.set(worker.join("/"), { worker, asked, sockets, sightings: 0, misses: 0 });
+  watch(worker: WorkerRef, asked: Asked, sockets: Listening): void {
+    this.#watched.set(refKey(worker), { worker, asked, sockets, sightings: 0, misses: 0 });
     this.#rounds.start();
   }
 
-  forget(worker: WorkerKey): void {
-    this.#watched.delete(worker.join("/"));
+  forget(worker: WorkerRef): void {
+    this.#watched.delete(refKey(worker));
   }
 
   async #look(): Promise<void> {
@@ -82,7 +82,7 @@ export class ClosedListenerWatch implements Disposable {
       return;
     }
     watched.misses++;
-    if (watched.misses < LOOKS_UNTIL_CLOSED || this.#watched.get(worker.join("/")) !== watched) return;
+    if (watched.misses < LOOKS_UNTIL_CLOSED || this.#watched.get(refKey(worker)) !== watched) return;
     this.forget(worker);
     if (watched.sightings < LOOKS_UNTIL_SERVER) return;
     this.#options.closed(worker, asked, [...new Set(sockets.values())]);

@@ -7,7 +7,7 @@ import { fstatSync } from "node:fs";
 import type { Logger } from "../../base/log.ts";
 import { formatDuration } from "../../base/units.ts";
 import type { LifecycleEvent } from "../../core/event.ts";
-import { type Slot, workerId } from "../../core/identity.ts";
+import { type PoolIndex, slotKey, type WorkerRef, workerId } from "../../core/identity.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import type { Daemon } from "../../runtime/daemon.ts";
 import { probeStarter } from "../../runtime/probe/probeMethods.ts";
@@ -23,7 +23,7 @@ import { AcceptQueueWatch } from "./acceptQueueWatch.ts";
 import { OwnershipWatch } from "./ownershipWatch.ts";
 import { probeResults } from "./probeResults.ts";
 import { healthCheckOf, ownAddresses, proxyTarget, workerProbes } from "./probeTargets.ts";
-import { type ObjectionSource, ReadinessGate, type WorkerKey } from "./readinessGate.ts";
+import { type ObjectionSource, ReadinessGate } from "./readinessGate.ts";
 import { ReadinessReports } from "./readinessReports.ts";
 import { ServingObserver } from "./servingObserver.ts";
 import { firstReason, passedReason } from "./waitReasons.ts";
@@ -32,8 +32,8 @@ type EventOf<Kind extends LifecycleEvent["kind"]> = Extract<LifecycleEvent, { ki
 
 export interface HealthOptions {
   readonly registry: PoolRegistry;
-  /** Index of a pool of workers by its name; undefined for a proxy. */
-  readonly indexOf: (pool: string) => number | undefined;
+  /** Index of a pool of workers by its name. */
+  readonly indexOf: (pool: string) => PoolIndex | undefined;
   readonly processes: Processes;
   readonly daemon: Daemon;
   readonly traffic: Traffic;
@@ -62,24 +62,24 @@ export class Health implements Disposable {
   constructor(options: HealthOptions) {
     this.#options = options;
     const { daemon, traffic, processes, sockets, owners, clock, log, tally, dumps, indexOf } = options;
-    const reports = new ReadinessReports({ clock, owners, report: (...wait) => daemon.waiting(...wait) });
+    const reports = new ReadinessReports({ clock, owners, report: (worker, reason) => daemon.waiting(worker, reason) });
     const gate = new ReadinessGate({
-      becameReady: (...worker) => {
-        reports.note(worker, passedReason(daemon.specOf(worker[0]).readiness));
-        traffic.becameReady(...worker);
+      becameReady: (worker) => {
+        reports.note(worker, passedReason(daemon.specOf(worker.pool).readiness));
+        traffic.becameReady(worker);
       },
-      becameUnready: (pool, slot, incarnation, reason) => {
-        const target = this.#find([pool, slot, incarnation]);
-        if (target !== undefined) reports.begin(target, reason, this.#isObserved(pool) ? "observed" : "probed");
-        traffic.becameUnready(pool, slot, incarnation, reason);
+      becameUnready: (worker, reason) => {
+        const target = this.#find(worker);
+        if (target !== undefined) reports.begin(target, reason, this.#isObserved(worker.pool) ? "observed" : "probed");
+        daemon.becameUnready(worker, reason);
       },
     });
     this.#reports = reports;
     this.#gate = gate;
     const start = probeStarter(processes.helpers, owners, (target, reason) => this.#warnOfUnknownOwner(target, reason));
     const newProber = (listener: ProbeListener) => new Prober({ clock, random: Math.random, log, start, listener });
-    const passed = (worker: WorkerKey) => this.#expose(worker);
-    const diagnose = async (...worker: WorkerKey) => {
+    const passed = (worker: WorkerRef) => this.#expose(worker);
+    const diagnose = async (worker: WorkerRef) => {
       const target = this.#find(worker);
       return target && dumps.describe(target.pid);
     };
@@ -109,27 +109,22 @@ export class Health implements Disposable {
   }
 
   /** What an unready worker waits for, and what the last attempt returned; undefined if it waits for nothing. */
-  waitOf(pool: number, slot: Slot, incarnation: number): string | undefined {
-    return this.#reports.textOf(pool, slot, incarnation);
+  waitOf(worker: WorkerRef): string | undefined {
+    return this.#reports.textOf(worker);
   }
 
   /** Call for every lifecycle event: they start and stop the checks of a worker. */
-  handle(event: LifecycleEvent): void {
-    if (!("slot" in event)) return;
-    const { indexOf, traffic } = this.#options;
-    const workers = indexOf(event.pool);
-    const proxy = workers === undefined ? traffic.adminOf(event.pool) : undefined;
-    const pool = workers ?? proxy?.pool;
-    if (pool === undefined) return;
-    const worker: WorkerKey = [pool, event.slot, event.incarnation];
+  handle(event: LifecycleEvent, worker?: WorkerRef): void {
+    if (worker === undefined) return;
+    const admin = this.#options.traffic.adminOf(worker.pool);
     switch (event.kind) {
       case "spawned":
-        if (proxy === undefined) this.#begin(worker, event);
-        else this.#targets.set(`${pool}/${event.slot}`, proxyTarget(pool, event, proxy.admin));
+        if (admin === undefined) this.#begin(worker, event);
+        else this.#targets.set(slotKey(worker), proxyTarget(worker, event, admin));
         return;
       case "ready": {
         const target = this.#find(worker);
-        if (proxy === undefined) this.#becameReady(worker, target, event);
+        if (admin === undefined) this.#becameReady(worker, target, event);
         else if (target !== undefined) this.#prober.watch(target);
         return;
       }
@@ -143,9 +138,9 @@ export class Health implements Disposable {
     }
   }
 
-  #begin(worker: WorkerKey, { pool: name, slot, incarnation, pid, revision }: EventOf<"spawned">): void {
+  #begin(worker: WorkerRef, { pool: name, pid, revision }: EventOf<"spawned">): void {
     const { registry, sockets, processes, daemon } = this.#options;
-    const [index] = worker;
+    const { pool: index, slot } = worker;
     const pool = registry.partsOf(index, revision);
     const { server, probes } = pool.config;
     const shared = sockets.list().filter((socket) => socket.pool === name);
@@ -156,9 +151,7 @@ export class Health implements Disposable {
       ...(shared.length > 0 ? { shared: new Set(shared.map(({ fd }) => String(fstatSync(fd).ino))) } : {}),
     };
     const target: ProbeTarget = {
-      pool: index,
-      slot,
-      incarnation,
+      ...worker,
       revision,
       pid,
       asked,
@@ -166,7 +159,7 @@ export class Health implements Disposable {
       ...workerProbes(pool, slot, verify, () => healthCheckOf(registry.inForceOf(index))),
       notifyChannel: probes?.readiness?.notify === true ? processes.notifyChannelOf(pid) : undefined,
     };
-    this.#targets.set(`${index}/${slot}`, target);
+    this.#targets.set(slotKey(worker), target);
     this.#gate.begin(worker);
     const isObserved = this.#isObserved(index);
     const way = isObserved ? (shared.length > 0 ? "observed" : "survival") : "probed";
@@ -176,14 +169,14 @@ export class Health implements Disposable {
     if (isObserved) this.#observer.watch(target, shared);
   }
 
-  #leadersOf(index: number): readonly number[] {
+  #leadersOf(index: PoolIndex): readonly number[] {
     const workers = this.#options.daemon.view().pools.find((pool) => pool.index === index)?.workers ?? [];
     return workers.flatMap(({ pid }) => pid ?? []);
   }
 
-  #becameReady(worker: WorkerKey, target: ProbeTarget | undefined, event: EventOf<"ready">): void {
+  #becameReady(worker: WorkerRef, target: ProbeTarget | undefined, event: EventOf<"ready">): void {
     const { pool: name, slot, evidence } = event;
-    this.#observer.becameReady(...worker);
+    this.#observer.becameReady(worker);
     this.#reports.end(worker);
     if (target !== undefined) {
       const pool = this.#options.registry.partsOf(target.pool, target.revision);
@@ -204,25 +197,25 @@ export class Health implements Disposable {
     this.#gate.accept(worker);
   }
 
-  #end(worker: WorkerKey): void {
-    this.#prober.forget(...worker);
-    this.#observer.forget(...worker);
+  #end(worker: WorkerRef): void {
+    this.#prober.forget(worker);
+    this.#observer.forget(worker);
     this.#ownership.forget(worker);
     this.#gate.forget(worker);
     this.#reports.end(worker);
-    if (this.#find(worker) !== undefined) this.#targets.delete(`${worker[0]}/${worker[1]}`);
+    if (this.#find(worker) !== undefined) this.#targets.delete(slotKey(worker));
   }
 
   /** Lets the proxy connect to the worker's socket, if the worker owns it. */
-  #expose(worker: WorkerKey): void {
-    const [pool, slot] = worker;
+  #expose(worker: WorkerRef): void {
     const target = this.#find(worker);
     if (target === undefined) return;
-    this.#decide(worker, "socket", this.#options.registry.partsOf(pool, target.revision).places.expose(slot));
+    const { places } = this.#options.registry.partsOf(worker.pool, target.revision);
+    this.#decide(worker, "socket", places.expose(worker.slot));
   }
 
   /** `whyNot` is the objection of this source to the worker's readiness; undefined if it has none. */
-  #decide(worker: WorkerKey, source: ObjectionSource, whyNot: string | undefined): void {
+  #decide(worker: WorkerRef, source: ObjectionSource, whyNot: string | undefined): void {
     if (whyNot === undefined) {
       this.#gate.withdraw(worker, source);
       return;
@@ -231,13 +224,13 @@ export class Health implements Disposable {
     this.#reports.note(worker, whyNot);
   }
 
-  #find([pool, slot, incarnation]: WorkerKey): ProbeTarget | undefined {
-    const target = this.#targets.get(`${pool}/${slot}`);
-    return target?.incarnation === incarnation ? target : undefined;
+  #find(worker: WorkerRef): ProbeTarget | undefined {
+    const target = this.#targets.get(slotKey(worker));
+    return target?.incarnation === worker.incarnation ? target : undefined;
   }
 
   /** Whether the pool has no probes that decide about readiness. */
-  #isObserved(pool: number): boolean {
+  #isObserved(pool: PoolIndex): boolean {
     return this.#options.daemon.specOf(pool).readiness.kind === "observed";
   }
 

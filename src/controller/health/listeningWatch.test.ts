@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
 import { FakeClock } from "../../../test/support/fakeClock.ts";
+import { refKey } from "../../core/identity.ts";
 import type { Listening } from "../../runtime/socket/socketOwners.ts";
 import { ListeningWatch } from "./listeningWatch.ts";
 
@@ -27,12 +28,12 @@ class Scene {
         return Promise.resolve({ found: this.held, isRefused: false, tookMs: this.tookMs });
       },
     },
-    listens: (worker, _asked, found) => this.found.push(`${worker.join("/")} on ${[...found.values()].join()}`),
+    listens: (worker, _asked, found) => this.found.push(`${refKey(worker)} on ${[...found.values()].join()}`),
   });
 
   constructor() {
     this.watch.begin();
-    this.watch.watch([0, 0, 1], { leader: 100 });
+    this.watch.watch({ pool: 0, slot: 0, incarnation: 1 }, { leader: 100 });
   }
 
   listen(inode: string, address: string, isOwn: boolean): void {
@@ -73,12 +74,12 @@ test("looks become rarer with the age of the youngest worker, and stop when no w
   const early = scene.reads;
   await scene.pass(9000);
   assert.ok(early >= 3 && scene.reads - early < 3 * early, `${early} reads in the first second, ${scene.reads} in all`);
-  scene.watch.watch([0, 1, 1], { leader: 101 });
+  scene.watch.watch({ pool: 0, slot: 1, incarnation: 1 }, { leader: 101 });
   const before = scene.reads;
   await scene.pass(200);
   assert.ok(scene.reads > before, "a new worker is looked for soon");
-  scene.watch.forget([0, 0, 1]);
-  scene.watch.forget([0, 1, 1]);
+  scene.watch.forget({ pool: 0, slot: 0, incarnation: 1 });
+  scene.watch.forget({ pool: 0, slot: 1, incarnation: 1 });
   await scene.pass(60_000);
   const last = scene.reads;
   await scene.pass(60_000);

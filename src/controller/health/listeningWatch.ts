@@ -3,9 +3,9 @@
  * inspects processes only after a new socket listens, so hundreds of workers that never listen cost almost nothing.
  */
 import { after, type Instant } from "../../base/time.ts";
+import { refKey, type WorkerRef } from "../../core/identity.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import type { Asked, Listening, SocketOwners } from "../../runtime/socket/socketOwners.ts";
-import type { WorkerKey } from "./readinessGate.ts";
 
 const FIRST_LOOK_MS = 100;
 const NEVER = Number.POSITIVE_INFINITY as Instant;
@@ -20,7 +20,7 @@ const PAUSE_RATIO = 10;
 const LOOKS_AFTER_NEWS = 3;
 
 interface Waiting {
-  readonly worker: WorkerKey;
+  readonly worker: WorkerRef;
   readonly asked: Asked;
 }
 
@@ -28,7 +28,7 @@ export interface ListeningWatchOptions {
   readonly clock: Clock;
   readonly owners: Pick<SocketOwners, "listNow" | "listListening" | "held">;
   /** Called once for each worker that is found to listen, with its sockets. */
-  readonly listens: (worker: WorkerKey, asked: Asked, found: Listening) => void;
+  readonly listens: (worker: WorkerRef, asked: Asked, found: Listening) => void;
 }
 
 export class ListeningWatch implements Disposable {
@@ -52,14 +52,14 @@ export class ListeningWatch implements Disposable {
     this.#known = this.#options.owners.listNow() ?? this.#known;
   }
 
-  watch(worker: WorkerKey, asked: Asked): void {
-    this.#waiting.set(worker.join("/"), { worker, asked });
+  watch(worker: WorkerRef, asked: Asked): void {
+    this.#waiting.set(refKey(worker), { worker, asked });
     this.#addedAt = this.#options.clock.now();
     if (!this.#isLooking) this.#arm(FIRST_LOOK_MS);
   }
 
-  forget(worker: WorkerKey): void {
-    this.#waiting.delete(worker.join("/"));
+  forget(worker: WorkerRef): void {
+    this.#waiting.delete(refKey(worker));
   }
 
   /** Looks within `afterMs`; a look that is due earlier stays. */
@@ -93,7 +93,7 @@ export class ListeningWatch implements Disposable {
   /** Resolves with the time it took, in milliseconds. */
   async #lookAt({ worker, asked }: Waiting, listening: Listening): Promise<number> {
     const { found, tookMs } = await this.#options.owners.held(asked, listening);
-    if (found.size > 0 && this.#waiting.delete(worker.join("/"))) this.#options.listens(worker, asked, found);
+    if (found.size > 0 && this.#waiting.delete(refKey(worker))) this.#options.listens(worker, asked, found);
     return tookMs;
   }
 

@@ -2,11 +2,11 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
 import { FakeClock } from "../../../test/support/fakeClock.ts";
+import type { WorkerRef } from "../../core/identity.ts";
 import type { Ownership } from "../../runtime/socket/socketOwners.ts";
 import { OwnershipWatch } from "./ownershipWatch.ts";
-import type { WorkerKey } from "./readinessGate.ts";
 
-const WORKER: WorkerKey = [0, 0, 1];
+const WORKER: WorkerRef = { pool: 0, slot: 0, incarnation: 1 };
 const ADDRESSES = [{ port: 80 }, { port: 81 }];
 
 /** A watch whose judgements resolve as `owners` says, by port. */

@@ -1,15 +1,15 @@
 /** Checks periodically that only the worker's processes listen at its addresses: with SO_REUSEPORT others may join later. */
+import { refKey, type WorkerRef } from "../../core/identity.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import type { ProbeAddress } from "../../runtime/probe/attempt.ts";
 import { whyNotOwned } from "../../runtime/probe/probeMethods.ts";
 import type { Asked, SocketOwners } from "../../runtime/socket/socketOwners.ts";
 import { Rounds } from "../watch/rounds.ts";
-import type { WorkerKey } from "./readinessGate.ts";
 
 const LOOK_MS = 5000;
 
 interface Watched {
-  readonly worker: WorkerKey;
+  readonly worker: WorkerRef;
   readonly asked: Asked;
   readonly addresses: readonly ProbeAddress[];
 }
@@ -18,7 +18,7 @@ export interface OwnershipWatchOptions {
   readonly clock: Clock;
   readonly owners: Pick<SocketOwners, "judge">;
   /** Receives each verdict, repeated ones too; undefined if only the worker listens. */
-  readonly judged: (worker: WorkerKey, whyNot: string | undefined) => void;
+  readonly judged: (worker: WorkerRef, whyNot: string | undefined) => void;
 }
 
 export class OwnershipWatch implements Disposable {
@@ -39,14 +39,14 @@ export class OwnershipWatch implements Disposable {
   }
 
   /** Starts to watch a worker that is ready, so its addresses are known to be its own. */
-  watch(worker: WorkerKey, asked: Asked, addresses: readonly ProbeAddress[]): void {
+  watch(worker: WorkerRef, asked: Asked, addresses: readonly ProbeAddress[]): void {
     if (addresses.length === 0) return;
-    this.#watched.set(worker.join("/"), { worker, asked, addresses });
+    this.#watched.set(refKey(worker), { worker, asked, addresses });
     this.#rounds.start();
   }
 
-  forget(worker: WorkerKey): void {
-    this.#watched.delete(worker.join("/"));
+  forget(worker: WorkerRef): void {
+    this.#watched.delete(refKey(worker));
   }
 
   async #look(watched: Watched): Promise<void> {
@@ -55,7 +55,7 @@ export class OwnershipWatch implements Disposable {
     const found = await Promise.all(
       addresses.map(async (address) => whyNotOwned(address, await owners.judge(asked, address))),
     );
-    if (this.#watched.get(worker.join("/")) === watched)
+    if (this.#watched.get(refKey(worker)) === watched)
       judged(
         worker,
         found.find((each) => each !== undefined),

@@ -2,7 +2,7 @@
 import type { LaunchedPool, PoolConfig, ProbeConfig } from "../../config/config.ts";
 import { PROXY_LIVENESS, policyOf } from "../../config/spec.ts";
 import { renderTemplate, templateText } from "../../config/template.ts";
-import type { Slot } from "../../core/identity.ts";
+import type { Slot, WorkerRef } from "../../core/identity.ts";
 import type { ProbePolicy } from "../../core/policy/probe.ts";
 import type { AdminAddress } from "../../envoy/resources/settings.ts";
 import type { ProbeAddress } from "../../runtime/probe/attempt.ts";
@@ -58,14 +58,12 @@ export function workerProbes(
 
 /** How an Envoy is probed. It reports by itself when it serves; from then on its liveness is probed. */
 export function proxyTarget(
-  index: number,
-  { slot, incarnation, pid, revision }: Pick<ProbeTarget, "slot" | "incarnation" | "pid" | "revision">,
+  worker: WorkerRef,
+  { pid, revision }: Pick<ProbeTarget, "pid" | "revision">,
   admin: AdminAddress,
 ): ProbeTarget {
   return {
-    pool: index,
-    slot,
-    incarnation,
+    ...worker,
     revision,
     pid,
     asked: { leader: pid },

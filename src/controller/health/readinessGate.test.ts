@@ -1,13 +1,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { ReadinessGate, type WorkerKey } from "./readinessGate.ts";
+import { refKey, type WorkerRef } from "../../core/identity.ts";
+import { ReadinessGate } from "./readinessGate.ts";
 
 class Scene {
   readonly changes: string[] = [];
   readonly gate = new ReadinessGate({
-    becameReady: (pool, slot, incarnation) => this.changes.push(`ready ${pool}/${slot}/${incarnation}`),
-    becameUnready: (pool, slot, incarnation, reason) =>
-      this.changes.push(`unready ${pool}/${slot}/${incarnation}: ${reason}`),
+    becameReady: (worker) => this.changes.push(`ready ${refKey(worker)}`),
+    becameUnready: (worker, reason) => this.changes.push(`unready ${refKey(worker)}: ${reason}`),
   });
 
   take(): string[] {
@@ -15,7 +15,7 @@ class Scene {
   }
 }
 
-const WORKER: WorkerKey = [0, 1, 3];
+const WORKER: WorkerRef = { pool: 0, slot: 1, incarnation: 3 };
 
 test("a worker is ready when no source objects, and each change is emitted once", () => {
   const scene = new Scene();
@@ -42,12 +42,12 @@ test("a stalled accept queue makes every worker of its pool unready, including l
   const { gate } = scene;
   gate.begin(WORKER);
   gate.withdraw(WORKER, "readiness");
-  gate.begin([9, 1, 1]);
-  gate.withdraw([9, 1, 1], "readiness");
+  gate.begin({ pool: 9, slot: 1, incarnation: 1 });
+  gate.withdraw({ pool: 9, slot: 1, incarnation: 1 }, "readiness");
   scene.take();
   gate.setStalled(0, "no process accepts connections");
-  gate.begin([0, 2, 1]);
-  gate.withdraw([0, 2, 1], "readiness");
+  gate.begin({ pool: 0, slot: 2, incarnation: 1 });
+  gate.withdraw({ pool: 0, slot: 2, incarnation: 1 }, "readiness");
   assert.deepEqual(scene.take(), ["unready 0/1/3: no process accepts connections"]);
   gate.setStalled(0, undefined);
   assert.deepEqual(scene.take(), ["ready 0/1/3", "ready 0/2/1"]);
@@ -59,19 +59,19 @@ test("a worker that counts as ready by its uptime is unready at once while its p
   scene.gate.accept(WORKER);
   assert.deepEqual(scene.take(), [], "it is known to be ready");
   scene.gate.setStalled(0, "no process accepts connections");
-  scene.gate.begin([0, 1, 4]);
+  scene.gate.begin({ pool: 0, slot: 1, incarnation: 4 });
   scene.take();
-  scene.gate.accept([0, 1, 4]);
+  scene.gate.accept({ pool: 0, slot: 1, incarnation: 4 });
   assert.deepEqual(scene.take(), ["unready 0/1/4: no process accepts connections"]);
 });
 
 test("events of an incarnation that has exited change nothing", () => {
   const scene = new Scene();
   scene.gate.begin(WORKER);
-  scene.gate.begin([0, 1, 4]);
+  scene.gate.begin({ pool: 0, slot: 1, incarnation: 4 });
   scene.gate.withdraw(WORKER, "readiness");
   scene.gate.forget(WORKER);
   assert.deepEqual(scene.take(), []);
-  scene.gate.withdraw([0, 1, 4], "readiness");
+  scene.gate.withdraw({ pool: 0, slot: 1, incarnation: 4 }, "readiness");
   assert.deepEqual(scene.take(), ["ready 0/1/4"]);
 });

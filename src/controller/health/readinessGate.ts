@@ -3,92 +3,84 @@
  * foreign process that listens at its address, a socket that the proxy must not use, a shared socket of its pool whose
  * connections no worker accepts, and sockets of its own that it has closed. A worker is ready when no source objects.
  */
-import type { Incarnation, Slot } from "../../core/identity.ts";
-
-/** One incarnation of a worker; the pool by its index. */
-export type WorkerKey = readonly [pool: number, slot: Slot, incarnation: Incarnation];
+import { type PoolIndex, slotKey, type WorkerRef } from "../../core/identity.ts";
 
 /** In the order above. */
 export type ObjectionSource = "readiness" | "owner" | "socket" | "queue" | "closed";
 
 /** Notified of each change. */
 export interface ReadinessListener {
-  becameReady(...worker: WorkerKey): void;
-  becameUnready(...worker: readonly [...WorkerKey, reason: string]): void;
+  becameReady(worker: WorkerRef): void;
+  becameUnready(worker: WorkerRef, reason: string): void;
 }
 
 interface Entry {
-  readonly worker: WorkerKey;
+  readonly worker: WorkerRef;
   readonly objections: Map<ObjectionSource, string>;
 }
 
 export class ReadinessGate {
   readonly #listener: ReadinessListener;
   readonly #entries = new Map<string, Entry>();
-  /** Why no worker of a pool is ready, by the index of the pool. */
-  readonly #stalled = new Map<number, string>();
+  /** Why no worker of a pool is ready. */
+  readonly #stalled = new Map<PoolIndex, string>();
 
   constructor(listener: ReadinessListener) {
     this.#listener = listener;
   }
 
   /** A worker was spawned and is not ready. It replaces an earlier worker of its slot. */
-  begin(worker: WorkerKey): void {
-    const [pool] = worker;
+  begin(worker: WorkerRef): void {
     const objections = new Map<ObjectionSource, string>([["readiness", "starting"]]);
-    const stalled = this.#stalled.get(pool);
+    const stalled = this.#stalled.get(worker.pool);
     if (stalled !== undefined) objections.set("queue", stalled);
-    this.#entries.set(keyOf(worker), { worker, objections });
+    this.#entries.set(slotKey(worker), { worker, objections });
   }
 
   /** The worker is draining, stopping or has exited. */
-  forget(worker: WorkerKey): void {
-    if (this.#find(worker) !== undefined) this.#entries.delete(keyOf(worker));
+  forget(worker: WorkerRef): void {
+    if (this.#find(worker) !== undefined) this.#entries.delete(slotKey(worker));
   }
 
-  isReady(worker: WorkerKey): boolean {
+  isReady(worker: WorkerRef): boolean {
     return this.#find(worker)?.objections.size === 0;
   }
 
-  object(worker: WorkerKey, source: ObjectionSource, reason: string): void {
+  object(worker: WorkerRef, source: ObjectionSource, reason: string): void {
     const entry = this.#find(worker);
     if (entry === undefined) return;
     const wasReady = entry.objections.size === 0;
     entry.objections.set(source, reason);
-    if (wasReady) this.#listener.becameUnready(...worker, reason);
+    if (wasReady) this.#listener.becameUnready(worker, reason);
   }
 
-  withdraw(worker: WorkerKey, source: ObjectionSource): void {
+  withdraw(worker: WorkerRef, source: ObjectionSource): void {
     const entry = this.#find(worker);
-    if (entry?.objections.delete(source) === true && entry.objections.size === 0) this.#listener.becameReady(...worker);
+    if (entry?.objections.delete(source) === true && entry.objections.size === 0) this.#listener.becameReady(worker);
   }
 
   /** The worker counts as ready because it has survived. The listener is notified only if another objection stands. */
-  accept(worker: WorkerKey): void {
+  accept(worker: WorkerRef): void {
     if (this.#find(worker)?.objections.delete("readiness") === true) this.repeat(worker);
   }
 
   /** The worker counts as ready: notifies the listener of an objection that was made while it was still starting. */
-  repeat(worker: WorkerKey): void {
+  repeat(worker: WorkerRef): void {
     const [reason] = this.#find(worker)?.objections.values() ?? [];
-    if (reason !== undefined) this.#listener.becameUnready(...worker, reason);
+    if (reason !== undefined) this.#listener.becameUnready(worker, reason);
   }
 
   /** Why no worker of the pool accepts connections from a shared socket; undefined if one accepts them again. */
-  setStalled(pool: number, reason: string | undefined): void {
+  setStalled(pool: PoolIndex, reason: string | undefined): void {
     if (reason === undefined) this.#stalled.delete(pool);
     else this.#stalled.set(pool, reason);
-    for (const { worker } of [...this.#entries.values()].filter(({ worker: [each] }) => each === pool))
+    for (const { worker } of [...this.#entries.values()].filter(({ worker: each }) => each.pool === pool))
       if (reason === undefined) this.withdraw(worker, "queue");
       else this.object(worker, "queue", reason);
   }
 
-  #find(worker: WorkerKey): Entry | undefined {
-    const entry = this.#entries.get(keyOf(worker));
-    return entry?.worker[2] === worker[2] ? entry : undefined;
+  #find(worker: WorkerRef): Entry | undefined {
+    const entry = this.#entries.get(slotKey(worker));
+    return entry?.worker.incarnation === worker.incarnation ? entry : undefined;
   }
-}
-
-function keyOf([pool, slot]: WorkerKey): string {
-  return `${pool}/${slot}`;
 }

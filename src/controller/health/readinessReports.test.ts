@@ -2,11 +2,11 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
 import { FakeClock } from "../../../test/support/fakeClock.ts";
+import type { WorkerRef } from "../../core/identity.ts";
 import type { ProbeTarget } from "../../runtime/probe/prober.ts";
-import type { WorkerKey } from "./readinessGate.ts";
 import { ReadinessReports } from "./readinessReports.ts";
 
-const WORKER: WorkerKey = [0, 0, 1];
+const WORKER: WorkerRef = { pool: 0, slot: 0, incarnation: 1 };
 const TARGET: ProbeTarget = {
   pool: 0,
   slot: 0,
@@ -28,7 +28,7 @@ function rig() {
   const reports = new ReadinessReports({
     clock,
     owners: { listeningOf: () => Promise.resolve(["127.0.0.1:81"]) },
-    report: (...wait) => reported.push(wait[3]),
+    report: (_, reason) => reported.push(reason),
   });
   const pass = async (seconds: number) => {
     for (let second = 0; second < seconds; second++) {
@@ -43,11 +43,11 @@ function rig() {
 test("a wait is reported once, with where the processes of the worker listen", async () => {
   const { reports, pass } = rig();
   reports.begin(TARGET, "no answer yet", "probed");
-  assert.equal(reports.textOf(...WORKER), "no answer yet");
+  assert.equal(reports.textOf(WORKER), "no answer yet");
   assert.deepEqual(await pass(9), ["no answer yet; its processes listen on 127.0.0.1:81"]);
-  assert.equal(reports.textOf(...WORKER), "no answer yet; its processes listen on 127.0.0.1:81");
+  assert.equal(reports.textOf(WORKER), "no answer yet; its processes listen on 127.0.0.1:81");
   reports.note(WORKER, "HTTP 500");
-  assert.equal(reports.textOf(...WORKER), "HTTP 500", "the listeners were seen before this attempt");
+  assert.equal(reports.textOf(WORKER), "HTTP 500", "the listeners were seen before this attempt");
 });
 
 test("a worker that becomes unready while it waits keeps its wait, with the new reason", async () => {
@@ -67,12 +67,12 @@ test("a worker that only has to survive, or that is ready, is not reported", asy
   reports.begin(TARGET, "no answer yet", "probed");
   reports.end(WORKER);
   assert.deepEqual(await pass(20), []);
-  assert.equal(reports.textOf(...WORKER), undefined);
+  assert.equal(reports.textOf(WORKER), undefined);
 });
 
 test("a failed startup is explained with where the processes listen, if the worker still waits", async () => {
   const { reports } = rig();
   reports.begin(TARGET, "no answer yet", "probed");
   assert.equal(await reports.explain(WORKER, "failed 3 times"), "failed 3 times; its processes listen on 127.0.0.1:81");
-  assert.equal(await reports.explain([0, 0, 2], "failed 3 times"), "failed 3 times");
+  assert.equal(await reports.explain({ pool: 0, slot: 0, incarnation: 2 }, "failed 3 times"), "failed 3 times");
 });

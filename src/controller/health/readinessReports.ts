@@ -2,13 +2,12 @@
  * Keeps what each unready worker waits for, for status, and emits it as an event when the wait takes long. The text is the
  * result of the last probe attempt. Where the processes of the worker listen is looked up when the text is reported.
  */
-import type { Incarnation, Slot } from "../../core/identity.ts";
+import { refKey, type WorkerRef } from "../../core/identity.ts";
 import { describeListening, isReportDue, type Wait } from "../../core/waiting.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import type { ProbeTarget } from "../../runtime/probe/prober.ts";
 import type { SocketOwners } from "../../runtime/socket/socketOwners.ts";
 import { Rounds } from "../watch/rounds.ts";
-import type { WorkerKey } from "./readinessGate.ts";
 
 const LOOK_MS = 1000;
 
@@ -19,8 +18,7 @@ const LOOK_MS = 1000;
 type Way = "probed" | "observed" | "survival";
 
 interface Waiting {
-  readonly worker: WorkerKey;
-  readonly asked: ProbeTarget["asked"];
+  readonly worker: ProbeTarget;
   wait: Wait;
   /** What the worker waits for and what the last attempt returned. */
   text: string;
@@ -32,7 +30,7 @@ interface Waiting {
 export interface ReadinessReportsOptions {
   readonly clock: Clock;
   readonly owners: Pick<SocketOwners, "listeningOf">;
-  readonly report: (...wait: readonly [...WorkerKey, reason: string]) => void;
+  readonly report: (worker: WorkerRef, reason: string) => void;
 }
 
 export class ReadinessReports implements Disposable {
@@ -53,20 +51,19 @@ export class ReadinessReports implements Disposable {
   }
 
   /** A worker waits to become ready: for the first time, again, or still and for another reason. */
-  begin({ pool, slot, incarnation, asked }: ProbeTarget, text: string, way: Way): void {
-    const worker: WorkerKey = [pool, slot, incarnation];
-    if (this.#waiting.has(worker.join("/"))) {
+  begin(worker: ProbeTarget, text: string, way: Way): void {
+    if (this.#waiting.has(refKey(worker))) {
       this.note(worker, text);
       return;
     }
     const wait: Wait = { since: this.#options.clock.now(), reported: undefined };
-    this.#waiting.set(worker.join("/"), { worker, asked, wait, text, way, listening: undefined });
+    this.#waiting.set(refKey(worker), { worker, wait, text, way, listening: undefined });
     if (way !== "survival") this.#rounds.start();
   }
 
   /** What the last attempt returned. */
-  note(worker: WorkerKey, text: string): void {
-    const waiting = this.#waiting.get(worker.join("/"));
+  note(worker: WorkerRef, text: string): void {
+    const waiting = this.#waiting.get(refKey(worker));
     if (waiting === undefined || waiting.text === text) return;
     waiting.text = text;
     // What was seen before says nothing about this attempt.
@@ -74,34 +71,34 @@ export class ReadinessReports implements Disposable {
   }
 
   /** The worker is ready, draining, stopping or has exited. */
-  end(worker: WorkerKey): void {
-    this.#waiting.delete(worker.join("/"));
+  end(worker: WorkerRef): void {
+    this.#waiting.delete(refKey(worker));
   }
 
   /** What a worker waits for now; undefined if it waits for nothing. */
-  textOf(pool: number, slot: Slot, incarnation: Incarnation): string | undefined {
-    const waiting = this.#waiting.get([pool, slot, incarnation].join("/"));
+  textOf(worker: WorkerRef): string | undefined {
+    const waiting = this.#waiting.get(refKey(worker));
     return waiting && textOf(waiting);
   }
 
   /** Appends to `reason` where the processes of a worker listen that is not ready. */
-  async explain(worker: WorkerKey, reason: string): Promise<string> {
-    const waiting = this.#waiting.get(worker.join("/"));
+  async explain(worker: WorkerRef, reason: string): Promise<string> {
+    const waiting = this.#waiting.get(refKey(worker));
     if (waiting === undefined) return reason;
-    return textOf({ text: reason, listening: await this.#options.owners.listeningOf(waiting.asked) });
+    return textOf({ text: reason, listening: await this.#options.owners.listeningOf(waiting.worker.asked) });
   }
 
   async #look(waiting: Waiting): Promise<void> {
-    const { worker, asked, wait, way } = waiting;
+    const { worker, wait, way } = waiting;
     const { clock, owners, report } = this.#options;
     if (way === "survival" || !isReportDue(wait, textOf(waiting), clock.now())) return;
-    if (way === "probed") waiting.listening = await owners.listeningOf(asked);
+    if (way === "probed") waiting.listening = await owners.listeningOf(worker.asked);
     const reason = textOf(waiting);
     const at = clock.now();
     // It may have become ready, or have been reported, meanwhile.
-    if (this.#waiting.get(worker.join("/")) !== waiting || !isReportDue(waiting.wait, reason, at)) return;
+    if (this.#waiting.get(refKey(worker)) !== waiting || !isReportDue(waiting.wait, reason, at)) return;
     waiting.wait = { ...waiting.wait, reported: { text: reason, at } };
-    report(...worker, reason);
+    report(worker, reason);
   }
 
   [Symbol.dispose](): void {

@@ -2,6 +2,7 @@
  * Finds out whether workers without readiness probes serve: whether they wait on a shared socket of their pool, or listen
  * on a socket of their own, until they close it.
  */
+import type { WorkerRef } from "../../core/identity.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import type { Daemon } from "../../runtime/daemon.ts";
 import type { ProbeListener, Prober, ProbeTarget } from "../../runtime/probe/prober.ts";
@@ -10,7 +11,7 @@ import type { SharedSocket } from "../../runtime/socket/sockets.ts";
 import { ClosedListenerWatch } from "./closedListenerWatch.ts";
 import { ListeningWatch } from "./listeningWatch.ts";
 import { servingProbe } from "./probeTargets.ts";
-import type { ReadinessGate, WorkerKey } from "./readinessGate.ts";
+import type { ReadinessGate } from "./readinessGate.ts";
 import type { ReadinessReports } from "./readinessReports.ts";
 import { unseenReason } from "./waitReasons.ts";
 
@@ -31,10 +32,10 @@ export class ServingObserver implements Disposable {
   }) {
     const { clock, owners, gate, reports, newProber, daemon } = options;
     this.#sharedSockets = newProber({
-      becameReady: (...worker) => gate.withdraw(worker, "readiness"),
-      attempted: ({ pool, slot, incarnation }, _, outcome) => {
+      becameReady: (worker) => gate.withdraw(worker, "readiness"),
+      attempted: (worker, _, outcome) => {
         if (outcome.kind !== "success")
-          reports.note([pool, slot, incarnation], unseenReason(outcome.reason, daemon.specOf(pool).readiness));
+          reports.note(worker, unseenReason(outcome.reason, daemon.specOf(worker.pool).readiness));
       },
       becameUnready: IGNORED,
       startupFailed: IGNORED,
@@ -68,9 +69,8 @@ export class ServingObserver implements Disposable {
 
   /** `sockets` are the shared sockets of the worker's pool. */
   watch(target: ProbeTarget, sockets: readonly SharedSocket[]): void {
-    const { pool, slot, incarnation, asked } = target;
     if (sockets.length === 0) {
-      this.#listening.watch([pool, slot, incarnation], asked);
+      this.#listening.watch(target, target.asked);
       return;
     }
     const startup = servingProbe(sockets.map(({ name, address }) => ({ name, address })));
@@ -79,12 +79,12 @@ export class ServingObserver implements Disposable {
   }
 
   /** The worker is ready: only its own listeners are watched further. */
-  becameReady(...worker: WorkerKey): void {
-    this.#sharedSockets.forget(...worker);
+  becameReady(worker: WorkerRef): void {
+    this.#sharedSockets.forget(worker);
   }
 
-  forget(...worker: WorkerKey): void {
-    this.#sharedSockets.forget(...worker);
+  forget(worker: WorkerRef): void {
+    this.#sharedSockets.forget(worker);
     this.#listening.forget(worker);
     this.#closed.forget(worker);
   }

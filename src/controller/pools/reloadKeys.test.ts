@@ -168,12 +168,12 @@ test("after a failed reload the memory limit and the autoscaler are active again
   const { daemon } = scene;
   const clocks = { memory: new FakeClock(), autoscaler: new FakeClock() };
   const trees = new WorkerTrees("none");
-  const options = { daemon, log: SILENT, trees: trees.processes, indexOf: (name: string) => scene.indexOf(name) };
+  const options = { daemon, log: SILENT, trees: trees.processes };
   using memory = new MemoryWatch({ ...options, clock: clocks.memory });
   const scaling = { daemon, usages: trees.usages, proxies: () => new Map(), scale: () => {} };
   using autoscaler = new Autoscaler({ ...scaling, clock: clocks.autoscaler });
-  scene.onEvent = (event) => {
-    memory.handle(event);
+  scene.onEvent = (event, worker) => {
+    memory.handle(event, worker);
     autoscaler.handle(event);
   };
   await scene.reload(configuration("umask", "027", old));

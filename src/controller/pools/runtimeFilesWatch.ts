@@ -110,7 +110,8 @@ export class RuntimeFilesWatch implements Disposable {
     if (envoy === undefined || lost === undefined || !this.#isFirst(name, envoy)) return;
     const what = lost === "admin" ? "its admin socket was removed" : "a directory that it watches was removed";
     log.warn(`${what}: replacing Envoy "${name}"`, { hint: HINT });
-    if (lost === "admin") daemon.livenessFailed(index, envoy.slot, envoy.incarnation, what);
+    const { slot, incarnation } = envoy;
+    if (lost === "admin") daemon.livenessFailed({ pool: index, slot, incarnation }, what);
     else order(index, { kind: "restart", slots: undefined }, what);
   }
 

@@ -4,9 +4,8 @@
  */
 import { ControllerError } from "../../base/errors.ts";
 import type { Instant } from "../../base/time.ts";
-import { proxyName } from "../../config/spec.ts";
 import type { LifecycleEvent, WideLifecycleEvent } from "../../core/event.ts";
-import type { Incarnation, Slot } from "../../core/identity.ts";
+import type { Incarnation, PoolIndex, Slot, WorkerRef } from "../../core/identity.ts";
 import { routesOf } from "../../core/routing.ts";
 import type { LimitsPolicy } from "../../core/spec.ts";
 import type { ControllerView, PoolView } from "../../core/view.ts";
@@ -23,8 +22,8 @@ const IN_FLIGHT_MS = 100;
 /** One pool behind a proxy; indices are those of the daemon's pools. */
 export interface ProxiedPool {
   readonly name: string;
-  readonly pool: number;
-  readonly proxyPool: number;
+  readonly pool: PoolIndex;
+  readonly proxyPool: PoolIndex;
   readonly options: Pick<ProxyOptions, "settings" | "location">;
   /** Where the proxy connects to a worker of a revision. */
   readonly addressOf: (slot: Slot, revision: number) => UpstreamAddress | undefined;
@@ -40,15 +39,17 @@ class Ingress implements Disposable {
   constructor(pool: ProxiedPool, clock: Clock, daemon: Daemon, report: (event: WideLifecycleEvent) => void) {
     this.pool = pool;
     const { name } = pool;
+    const proxy = (incarnation: Incarnation): WorkerRef => ({ pool: pool.proxyPool, slot: 0, incarnation });
+    const worker = (slot: Slot, incarnation: Incarnation): WorkerRef => ({ pool: pool.pool, slot, incarnation });
     this.#budgets = new RequestBudgets(pool.limits, Math.random);
     this.proxy = new PoolProxy({
       ...pool.options,
       clock,
       listener: {
-        ready: (incarnation) => daemon.becameReady(pool.proxyPool, 0, incarnation),
-        failed: (incarnation, reason) => daemon.startupFailed(pool.proxyPool, 0, incarnation, reason),
-        activated: (slot, incarnation) => daemon.becameReady(pool.pool, slot, incarnation),
-        drained: (slot, incarnation) => daemon.drained(pool.pool, slot, incarnation),
+        ready: (incarnation) => daemon.becameReady(proxy(incarnation)),
+        failed: (incarnation, reason) => daemon.startupFailed(proxy(incarnation), reason),
+        activated: (slot, incarnation) => daemon.becameReady(worker(slot, incarnation)),
+        drained: (slot, incarnation) => daemon.drained(worker(slot, incarnation)),
         listenersDrained: () => daemon.proxyDrained(pool.proxyPool),
         requestsCounted: (slot, incarnation, total) => this.#count(daemon, slot, incarnation, total),
         updateLate: (waitedMs) =>
@@ -71,7 +72,7 @@ class Ingress implements Disposable {
 
   #count(daemon: Daemon, slot: Slot, incarnation: Incarnation, total: number): void {
     if (!this.#budgets.isUsedUp(slot, incarnation, total)) return;
-    daemon.limitReached(this.pool.pool, slot, incarnation, "requests", `served ${total} requests`);
+    daemon.limitReached({ pool: this.pool.pool, slot, incarnation }, "requests", `served ${total} requests`);
   }
 
   [Symbol.dispose](): void {
@@ -104,8 +105,8 @@ export class Traffic implements Disposable {
   }
 
   /** Removes the proxy that is the pool with this index. Its process has exited and will not be restarted. */
-  remove(proxyPool: number): void {
-    const removed = this.#ingresses.find(({ pool }) => pool.proxyPool === proxyPool);
+  remove(proxyPool: PoolIndex): void {
+    const removed = this.#ingressOf(proxyPool);
     removed?.[Symbol.dispose]();
     this.#ingresses = this.#ingresses.filter((ingress) => ingress !== removed);
   }
@@ -121,23 +122,22 @@ export class Traffic implements Disposable {
   }
 
   /** Whether the pool with this index is a proxy that was added. */
-  hasProxy(proxyPool: number): boolean {
-    return this.#ingresses.some(({ pool }) => pool.proxyPool === proxyPool);
+  hasProxy(proxyPool: PoolIndex): boolean {
+    return this.#ingressOf(proxyPool) !== undefined;
   }
 
-  /** The proxy with this name: the index of its pool and where its admin interface listens. */
-  adminOf(name: string): { readonly pool: number; readonly admin: AdminAddress } | undefined {
-    const ingress = this.#ingressNamed(name);
-    return ingress && { pool: ingress.pool.proxyPool, admin: ingress.pool.options.location.admin };
+  /** Where the admin interface of the proxy that is the pool with this index listens; undefined if it is no proxy. */
+  adminOf(proxyPool: PoolIndex): AdminAddress | undefined {
+    return this.#ingressOf(proxyPool)?.pool.options.location.admin;
   }
 
-  #ingressNamed(name: string): Ingress | undefined {
-    return this.#ingresses.find(({ pool }) => proxyName(pool.name) === name);
+  #ingressOf(proxyPool: PoolIndex): Ingress | undefined {
+    return this.#ingresses.find(({ pool }) => pool.proxyPool === proxyPool);
   }
 
   /** The proxy that is the pool with this index. */
-  proxyOf(proxyPool: number): PoolProxy {
-    const ingress = this.#ingresses.find(({ pool }) => pool.proxyPool === proxyPool);
+  proxyOf(proxyPool: PoolIndex): PoolProxy {
+    const ingress = this.#ingressOf(proxyPool);
     if (ingress === undefined) throw new RangeError(`pool ${proxyPool} is no proxy`);
     return ingress.proxy;
   }
@@ -148,9 +148,9 @@ export class Traffic implements Disposable {
   }
 
   /** Call for every lifecycle event: they start and end the processes of proxies. */
-  handle(event: LifecycleEvent): void {
+  handle(event: LifecycleEvent, worker?: WorkerRef): void {
     if (event.kind !== "spawned" && event.kind !== "exited" && event.kind !== "stopping") return;
-    const ingress = this.#ingressNamed(event.pool);
+    const ingress = worker && this.#ingressOf(worker.pool);
     if (ingress === undefined) return;
     if (event.kind === "spawned") ingress.proxy.spawned(event.incarnation);
     else if (event.kind === "exited") ingress.proxy.ended();
@@ -159,18 +159,9 @@ export class Traffic implements Disposable {
   }
 
   /** A worker passed its probe. It is ready at once; behind a proxy, only when the proxy balances over it. */
-  becameReady(pool: number, slot: Slot, incarnation: Incarnation): void {
-    if (this.#ingressOf(pool) === undefined) this.#daemon.becameReady(pool, slot, incarnation);
-    else this.#daemon.answered(pool, slot, incarnation);
-  }
-
-  /** A worker no longer passes its probe. */
-  becameUnready(pool: number, slot: Slot, incarnation: Incarnation, reason: string): void {
-    this.#daemon.becameUnready(pool, slot, incarnation, reason);
-  }
-
-  #ingressOf(pool: number): Ingress | undefined {
-    return this.#ingresses.find((each) => each.pool.pool === pool);
+  becameReady(worker: WorkerRef): void {
+    if (this.#ingresses.some(({ pool }) => pool.pool === worker.pool)) this.#daemon.answered(worker);
+    else this.#daemon.becameReady(worker);
   }
 
   /** Call when the view has changed. All changes in one turn of the event loop share one update. */
@@ -213,7 +204,7 @@ export class Traffic implements Disposable {
       for (const { phase, slot, incarnation, inFlight } of workers) {
         if (phase !== "draining") continue;
         const count = proxy.inFlight(slot);
-        if (count !== inFlight) this.#daemon.inFlight(pool.pool, slot, incarnation, count);
+        if (count !== inFlight) this.#daemon.inFlight({ pool: pool.pool, slot, incarnation }, count);
       }
     }
   }

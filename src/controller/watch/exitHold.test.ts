@@ -12,8 +12,8 @@ function rig(context: TestContext) {
   const scene = { passed, isDoubtful: true };
   const hold = new ExitHold({
     listener: {
-      exited: (_, slot) => passed.push(`exited ${slot}`),
-      vacated: (_, slot) => passed.push(`vacated ${slot}`),
+      exited: ({ slot }) => passed.push(`exited ${slot}`),
+      vacated: ({ slot }) => passed.push(`vacated ${slot}`),
     },
     isDoubtful: () => scene.isDoubtful,
     stopSignalOf: () => "SIGTERM",
@@ -23,12 +23,12 @@ function rig(context: TestContext) {
 
 test("an exit by the stop signal, and everything after it, is held until the controller knows of the shutdown", (context) => {
   const { hold, passed } = rig(context);
-  hold.exited(0, 0, 1, CRASH, false);
-  hold.vacated(0, 0, 1);
+  hold.exited({ pool: 0, slot: 0, incarnation: 1 }, CRASH, false);
+  hold.vacated({ pool: 0, slot: 0, incarnation: 1 });
   assert.deepEqual(passed.splice(0), ["exited 0", "vacated 0"]);
-  hold.exited(0, 1, 1, TERM, false);
-  hold.exited(0, 2, 1, CRASH, false);
-  hold.vacated(0, 1, 1);
+  hold.exited({ pool: 0, slot: 1, incarnation: 1 }, TERM, false);
+  hold.exited({ pool: 0, slot: 2, incarnation: 1 }, CRASH, false);
+  hold.vacated({ pool: 0, slot: 1, incarnation: 1 });
   assert.deepEqual(passed, []);
   hold.release();
   assert.deepEqual(passed, ["exited 1", "exited 2", "vacated 1"]);
@@ -36,7 +36,7 @@ test("an exit by the stop signal, and everything after it, is held until the con
 
 test("a held exit is passed on after a second without a shutdown", (context) => {
   const { hold, passed } = rig(context);
-  hold.exited(0, 1, 1, TERM, false);
+  hold.exited({ pool: 0, slot: 1, incarnation: 1 }, TERM, false);
   context.mock.timers.tick(999);
   assert.deepEqual(passed, []);
   context.mock.timers.tick(1);
@@ -46,6 +46,6 @@ test("a held exit is passed on after a second without a shutdown", (context) => 
 test("without a signal to the whole service no exit is held", (context) => {
   const scene = rig(context);
   scene.isDoubtful = false;
-  scene.hold.exited(0, 1, 1, TERM, false);
+  scene.hold.exited({ pool: 0, slot: 1, incarnation: 1 }, TERM, false);
   assert.deepEqual(scene.passed, ["exited 1"]);
 });

@@ -3,6 +3,7 @@
  * service, workers may exit before the controller receives its own signal, and would count as crashes.
  */
 import { mayHaveBeenAsked } from "../../core/exit.ts";
+import type { PoolIndex, WorkerRef } from "../../core/identity.ts";
 import type { ProcessListener } from "../../runtime/process/processes.ts";
 
 /** How long after a worker's exit the controller's own signal may arrive. */
@@ -12,7 +13,7 @@ export interface ExitHoldOptions {
   readonly listener: ProcessListener;
   /** Whether the whole service was signaled to stop and the controller does not know it yet. */
   readonly isDoubtful: () => boolean;
-  readonly stopSignalOf: (pool: number) => string;
+  readonly stopSignalOf: (pool: PoolIndex) => string;
 }
 
 export class ExitHold implements ProcessListener, Disposable {
@@ -26,14 +27,14 @@ export class ExitHold implements ProcessListener, Disposable {
 
   exited(...exit: Parameters<ProcessListener["exited"]>): void {
     const { listener, isDoubtful, stopSignalOf } = this.#options;
-    const [pool, , , status] = exit;
+    const [{ pool }, status] = exit;
     const isHeld = this.#held.length > 0 || (mayHaveBeenAsked(status, stopSignalOf(pool)) && isDoubtful());
     this.#pass(() => listener.exited(...exit), isHeld);
   }
 
-  vacated(...worker: Parameters<ProcessListener["vacated"]>): void {
+  vacated(worker: WorkerRef): void {
     // Must follow the worker's exit.
-    this.#pass(() => this.#options.listener.vacated(...worker), this.#held.length > 0);
+    this.#pass(() => this.#options.listener.vacated(worker), this.#held.length > 0);
   }
 
   /** Passes on the held exits, once the controller knows about the shutdown. */

@@ -1,6 +1,7 @@
 /** Registers workers with the memory sampler, and passes its results to the daemon. */
 import type { Logger } from "../../base/log.ts";
 import { changesSpec, type LifecycleEvent } from "../../core/event.ts";
+import type { WorkerRef } from "../../core/identity.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import type { Daemon } from "../../runtime/daemon.ts";
 import { MemorySampler } from "../../runtime/inspect/memorySampler.ts";
@@ -12,20 +13,12 @@ import type { ProcessTrees } from "../../runtime/process/processTrees.ts";
 const LISTING_AGE_MS = 250;
 
 export class MemoryWatch implements Disposable {
-  readonly #indexOf: (pool: string) => number | undefined;
   readonly #sampler: MemorySampler;
 
-  /** `indexOf` knows the pools of workers by name; `trees` must be notified of each event before this. */
-  constructor(options: {
-    indexOf: (pool: string) => number | undefined;
-    trees: ProcessTrees;
-    daemon: Daemon;
-    clock: Clock;
-    log: Logger;
-  }) {
+  /** `trees` must be notified of each event before this. */
+  constructor(options: { trees: ProcessTrees; daemon: Daemon; clock: Clock; log: Logger }) {
     const { daemon, clock, log, trees } = options;
     const { pageBytes } = readSystemUnits();
-    this.#indexOf = options.indexOf;
     this.#sampler = new MemorySampler({
       clock,
       trees: {
@@ -40,27 +33,24 @@ export class MemoryWatch implements Disposable {
         pssBytes: readPssBytes,
       },
       limitsOf: (pool) => daemon.specOf(pool).limits,
-      listener: { limitReached: (...limit) => daemon.limitReached(...limit) },
+      listener: daemon,
       log,
     });
   }
 
-  /** Call for every lifecycle event. */
-  handle(event: LifecycleEvent): void {
+  /** Call for every lifecycle event. A proxy has no limits, so it costs no reading. */
+  handle(event: LifecycleEvent, worker?: WorkerRef): void {
     if (changesSpec(event)) this.#sampler.reconsider();
-    if (!("slot" in event)) return;
-    const pool = this.#indexOf(event.pool);
-    if (pool === undefined) return;
-    const { slot, incarnation } = event;
+    if (worker === undefined) return;
     switch (event.kind) {
       case "spawned":
-        this.#sampler.watch({ pool, slot, incarnation, pid: event.pid });
+        this.#sampler.watch({ ...worker, pid: event.pid });
         return;
       case "ready":
-        this.#sampler.serves(pool, slot, incarnation);
+        this.#sampler.serves(worker);
         return;
       case "exited":
-        this.#sampler.forget(pool, slot, incarnation);
+        this.#sampler.forget(worker);
         return;
       default:
         return;

@@ -13,6 +13,7 @@ import {
   stepController,
 } from "../../core/controller.ts";
 import type { LifecycleEvent } from "../../core/event.ts";
+import type { PoolIndex, WorkerRef } from "../../core/identity.ts";
 import type { ControllerSpec } from "../../core/spec.ts";
 import type { Clock } from "../clock.ts";
 import { Deadlines } from "./deadlines.ts";
@@ -26,12 +27,12 @@ export interface ProcessControl extends ProcessStarter {
 
 /** Notified of what happens. */
 export interface DriverListener {
-  /** An event that an operator may want to see. */
-  emitted(event: LifecycleEvent): void;
+  /** An event that an operator may want to see, and the worker that it is about. */
+  emitted(event: LifecycleEvent, worker?: WorkerRef): void;
   /** The state changed. Called after all other effects of an event. */
   changed(): void;
   /** The proxy that is pool `pool` must finish its requests and accept no new ones. `proxyDrained` is the reply. */
-  drainProxy(pool: number): void;
+  drainProxy(pool: PoolIndex): void;
   /** All pools are running for the first time. */
   ready(): void;
   /** The shutdown begins. */
@@ -166,7 +167,7 @@ export class Driver {
         this.#processes?.kill(effect.pid);
         return;
       case "tell":
-        this.#listener.emitted(effect.event);
+        this.#listener.emitted(effect.event, effect.worker);
         return;
       case "drainProxy":
         this.#listener.drainProxy(effect.pool);

@@ -5,14 +5,14 @@
 
 import { InvariantError, messageOf } from "../../base/errors.ts";
 import type { ControllerEffect, ControllerEvent } from "../../core/controller.ts";
-import type { Slot } from "../../core/identity.ts";
+import type { WorkerRef } from "../../core/identity.ts";
 import type { WorkerEvent } from "../../core/worker/event.ts";
 import type { Clock } from "../clock.ts";
 
 /** Starts the processes of workers. */
 export interface ProcessStarter {
   /** Starts a process. The returned function waits for its exec and returns its pid. Both throw if the start fails. */
-  begin(pool: number, slot: Slot, incarnation: number, revision: number): () => number;
+  begin(worker: WorkerRef, revision: number): () => number;
 }
 
 /** Limit of processes that are begun but not yet confirmed. */
@@ -37,7 +37,7 @@ export class Spawns {
     const random = this.#random();
     let confirm: () => number;
     try {
-      confirm = processes.begin(pool, slot, incarnation, revision);
+      confirm = processes.begin(effect, revision);
     } catch (error) {
       confirm = () => {
         throw error;

@@ -3,6 +3,7 @@ import { test } from "node:test";
 import { FakeClock } from "../../../test/support/fakeClock.ts";
 import { poolSpec } from "../../../test/support/poolSpec.ts";
 import type { Logger } from "../../base/log.ts";
+import { refKey } from "../../core/identity.ts";
 import type { LimitsPolicy } from "../../core/spec.ts";
 import { MemorySampler, type MemoryTarget } from "./memorySampler.ts";
 
@@ -49,8 +50,7 @@ class Scene {
       },
       limitsOf: () => this.limits,
       listener: {
-        limitReached: (pool, slot, incarnation, limit, reason) =>
-          this.told.push(`${pool}/${slot}/${incarnation} ${limit}: ${reason}`),
+        limitReached: (worker, limit, reason) => this.told.push(`${refKey(worker)} ${limit}: ${reason}`),
       },
       log,
     });
@@ -61,7 +61,7 @@ class Scene {
     const target = { pool: 0, slot, incarnation: 1, pid: 100 + slot, ...changes };
     this.processes.set(target.pid, process);
     this.sampler.watch(target);
-    this.sampler.serves(0, slot, target.incarnation);
+    this.sampler.serves({ pool: 0, slot, incarnation: target.incarnation });
   }
 }
 
@@ -77,7 +77,7 @@ test("the timer stops with the last worker", () => {
   const scene = new Scene({ memoryBytes: 100 * MIB });
   scene.worker(0, { rssMiB: 50 });
   assert.equal(scene.clock.armed.length, 1);
-  scene.sampler.forget(0, 0, 1);
+  scene.sampler.forget({ pool: 0, slot: 0, incarnation: 1 });
   assert.deepEqual(scene.clock.armed, []);
   scene.worker(0, { rssMiB: 50 });
   scene.sampler.close();
@@ -211,9 +211,9 @@ test("if PSS is hidden, RSS counts, with one warning", () => {
 test("nothing is reported about an exited worker or its successor", () => {
   const scene = new Scene({ memoryHardBytes: 100 * MIB });
   scene.worker(0, { rssMiB: 150 });
-  scene.sampler.forget(0, 0, 1);
+  scene.sampler.forget({ pool: 0, slot: 0, incarnation: 1 });
   scene.worker(0, { rssMiB: 50 }, { incarnation: 2, pid: 200 });
-  scene.sampler.forget(0, 0, 1);
+  scene.sampler.forget({ pool: 0, slot: 0, incarnation: 1 });
   scene.clock.pass(10_000);
   assert.deepEqual(scene.told, []);
   assert.ok(scene.reads.length > 0 && scene.reads.every(({ pid }) => pid === 200));

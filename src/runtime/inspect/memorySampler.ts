@@ -10,7 +10,7 @@ import { monotonicMs } from "../../base/monotonic.ts";
 import { after, type Instant, instant } from "../../base/time.ts";
 import { formatRoundSize } from "../../base/units.ts";
 import type { LimitKind } from "../../core/event.ts";
-import type { Incarnation, Slot } from "../../core/identity.ts";
+import { type PoolIndex, slotKey, type WorkerRef } from "../../core/identity.ts";
 import { CONFIRM_MS, decideMemory, decideSampleDelayMs } from "../../core/policy/limits.ts";
 import type { LimitsPolicy } from "../../core/spec.ts";
 import type { Clock } from "../clock.ts";
@@ -38,11 +38,8 @@ const PSS_COST_FACTOR = 50;
 
 type MemoryLimit = Extract<LimitKind, "memory" | "memory_hard">;
 
-/** One incarnation, from its spawn on; `pool` is the index of the pool. */
-export interface MemoryTarget {
-  readonly pool: number;
-  readonly slot: Slot;
-  readonly incarnation: Incarnation;
+/** One incarnation, from its spawn on. */
+export interface MemoryTarget extends WorkerRef {
   /** Leader of its processes. */
   readonly pid: number;
 }
@@ -61,7 +58,7 @@ export interface MemorySource {
 
 /** `reason` is a clause that is ready to print. */
 export interface MemoryListener {
-  limitReached(pool: number, slot: Slot, incarnation: Incarnation, limit: MemoryLimit, reason: string): void;
+  limitReached(worker: WorkerRef, limit: MemoryLimit, reason: string): void;
 }
 
 interface Reading {
@@ -88,7 +85,7 @@ interface MemorySamplerOptions {
   readonly clock: Clock;
   readonly trees: TreeSource;
   readonly memory: MemorySource;
-  readonly limitsOf: (pool: number) => LimitsPolicy;
+  readonly limitsOf: (pool: PoolIndex) => LimitsPolicy;
   readonly listener: MemoryListener;
   readonly log: Logger;
 }
@@ -96,7 +93,7 @@ interface MemorySamplerOptions {
 export class MemorySampler {
   readonly #options: MemorySamplerOptions;
   readonly #watches = new Map<string, Watch>();
-  readonly #hiddenPools = new Set<number>();
+  readonly #hiddenPools = new Set<PoolIndex>();
   #timer: { readonly at: Instant; readonly handle: Disposable } | undefined;
   #listedAt: Instant = instant(Number.NEGATIVE_INFINITY);
 
@@ -120,20 +117,20 @@ export class MemorySampler {
       toldAt: new Map(),
       pss: undefined,
     };
-    this.#watches.set(keyOf(target.pool, target.slot), watch);
+    this.#watches.set(slotKey(target), watch);
     if (isLimited(this.#options.limitsOf(target.pool))) this.#armAt(watch.dueAt);
   }
 
   /** The worker is ready, so a successor can replace it: the soft limit applies from now on. */
-  serves(pool: number, slot: Slot, incarnation: Incarnation): void {
-    const watch = this.#watches.get(keyOf(pool, slot));
-    if (watch?.target.incarnation === incarnation) watch.isServing = true;
+  serves(worker: WorkerRef): void {
+    const watch = this.#watches.get(slotKey(worker));
+    if (watch?.target.incarnation === worker.incarnation) watch.isServing = true;
   }
 
   /** Stops sampling a worker. */
-  forget(pool: number, slot: Slot, incarnation: Incarnation): void {
-    const key = keyOf(pool, slot);
-    if (this.#watches.get(key)?.target.incarnation !== incarnation) return;
+  forget(worker: WorkerRef): void {
+    const key = slotKey(worker);
+    if (this.#watches.get(key)?.target.incarnation !== worker.incarnation) return;
     this.#watches.delete(key);
     if (this.#watches.size === 0) this.#disarm();
   }
@@ -185,8 +182,7 @@ export class MemorySampler {
     }
     for (const watch of due) {
       // A notification about another worker may have ended this one.
-      const { pool, slot } = watch.target;
-      if (this.#watches.get(keyOf(pool, slot)) === watch) this.#sample(watch, now);
+      if (this.#watches.get(slotKey(watch.target)) === watch) this.#sample(watch, now);
     }
     this.#arm();
   }
@@ -217,9 +213,8 @@ export class MemorySampler {
     const toldAt = watch.toldAt.get(limit);
     if (toldAt !== undefined && now - toldAt < TELL_AGAIN_MS) return;
     watch.toldAt.set(limit, now);
-    const { pool, slot, incarnation } = watch.target;
     const allowed = limit === "memory" ? limits.memoryBytes : limits.memoryHardBytes;
-    this.#options.listener.limitReached(pool, slot, incarnation, limit, describe(reading, allowed ?? 0));
+    this.#options.listener.limitReached(watch.target, limit, describe(reading, allowed ?? 0));
   }
 
   #read(watch: Watch, limits: LimitsPolicy, now: Instant): Reading {
@@ -280,10 +275,6 @@ export class MemorySampler {
       hint: "Workers of another user need CAP_SYS_PTRACE in the controller for memory_kind: pss.",
     });
   }
-}
-
-function keyOf(pool: number, slot: Slot): string {
-  return `${pool}/${slot}`;
 }
 
 function isLimited({ memoryBytes, memoryHardBytes }: LimitsPolicy): boolean {

@@ -29,7 +29,7 @@ function sceneWith(
   credentials?: Credentials,
 ): { scene: ProcessScene; worker: number; file: string; pySpy: PySpy } {
   const scene = new ProcessScene(context, "exec sleep 1000", credentials === undefined ? {} : { credentials });
-  const worker = scene.processes.begin(0, 0, 1, 1)();
+  const worker = scene.processes.begin({ pool: 0, slot: 0, incarnation: 1 }, 1)();
   const file = scene.path("py-spy");
   writeFileSync(file, `#!/bin/sh\n${script}\n`);
   chmodSync(file, 0o755);
@@ -53,10 +53,10 @@ test("a process runs Python if its executable or its name says so", async (conte
     context,
     "if [ -e python3.11 ]; then exec ./python3.11 1000; else exec sleep 1000; fi",
   );
-  const other = scene.processes.begin(0, 0, 1, 1)();
+  const other = scene.processes.begin({ pool: 0, slot: 0, incarnation: 1 }, 1)();
   await until(() => readStat(other)?.command === "sleep", "the other worker runs");
   symlinkSync("/bin/sleep", scene.path("python3.11"));
-  const python = scene.processes.begin(0, 1, 1, 1)();
+  const python = scene.processes.begin({ pool: 0, slot: 1, incarnation: 1 }, 1)();
   await until(() => readStat(python)?.command === "python3.11", "the worker runs");
   assert.deepEqual([await isPython(python), await isPython(other), await isPython(2 ** 22 + 1)], [true, false, false]);
 });

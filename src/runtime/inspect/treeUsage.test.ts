@@ -203,7 +203,7 @@ test("the CPU time of exited children stays in the sum of a real worker", async 
   const trees = new ProcessTrees(scene.mark);
   const units = readSystemUnits();
   const usages = new TreeUsages({ trees, statOf: readStat, ...units });
-  const leader = scene.processes.begin(0, 0, 1, 1)();
+  const leader = scene.processes.begin({ pool: 0, slot: 0, incarnation: 1 }, 1)();
   trees.add({ leader, pool: "web", slot: 0, incarnation: 1 });
   let last = 0;
   let spent = 0;

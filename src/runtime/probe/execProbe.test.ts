@@ -37,7 +37,7 @@ async function run({ scene, worker }: Probed, script: string, timeoutMs = LONG_M
 
 function probed(context: TestContext): Probed {
   const scene = new ProcessScene(context, "exec sleep 1000");
-  return { scene, worker: scene.processes.begin(0, 3, 7, 1)() };
+  return { scene, worker: scene.processes.begin({ pool: 0, slot: 3, incarnation: 7 }, 1)() };
 }
 
 /** The process id that a script wrote to a file. */

@@ -7,6 +7,7 @@ import { type TestContext, test } from "node:test";
 import { freePort } from "../../../test/support/ports.ts";
 import { lives, ProcessScene, until } from "../../../test/support/processScene.ts";
 import type { Logger } from "../../base/log.ts";
+import type { WorkerRef } from "../../core/identity.ts";
 import { type AttemptOutcome, type ProbePolicy, type ProbePurpose, resultOf } from "../../core/policy/probe.ts";
 import { systemClock } from "../clock.ts";
 import { SocketOwners } from "../socket/socketOwners.ts";
@@ -35,13 +36,13 @@ class Observed implements ProbeListener {
   becameReady(): void {
     this.told.push("ready");
   }
-  becameUnready(_pool: number, _slot: number, _incarnation: number, reason: string): void {
+  becameUnready(_worker: WorkerRef, reason: string): void {
     this.told.push(`unready: ${reason}`);
   }
-  startupFailed(_pool: number, _slot: number, _incarnation: number, reason: string): void {
+  startupFailed(_worker: WorkerRef, reason: string): void {
     this.told.push(`startup failed: ${reason}`);
   }
-  livenessFailed(_pool: number, _slot: number, _incarnation: number, reason: string): void {
+  livenessFailed(_worker: WorkerRef, reason: string): void {
     this.told.push(reason);
   }
   becameAlive(): void {
@@ -102,7 +103,7 @@ test("a suspended worker fails its liveness probe and is alive again after it co
   const server = `require("node:http").createServer((q, r) => r.end()).listen(0, "127.0.0.1", function () {
     require("node:fs").writeFileSync("port", this.address().port + "\\n"); })`;
   const it = new Observed(context, `exec ${process.execPath} -e '${server}'`);
-  const pid = it.scene.processes.begin(0, 0, 1, 1)();
+  const pid = it.scene.processes.begin({ pool: 0, slot: 0, incarnation: 1 }, 1)();
   const file = it.scene.path("port");
   await until(() => existsSync(file) && readFileSync(file, "utf8").endsWith("\n"), "the worker listens");
   const method: ProbeMethod = { kind: "http", path: "/healthz", port: Number(readFileSync(file, "utf8")) };
@@ -127,7 +128,7 @@ test("gRPC, Unix sockets and commands can be combined in one worker", async (con
   await once(server.listen(path), "listening");
   it.prober.watch(
     target({
-      pid: it.scene.processes.begin(0, 0, 1, 1)(),
+      pid: it.scene.processes.begin({ pool: 0, slot: 0, incarnation: 1 }, 1)(),
       address: { path },
       startup: { method: { kind: "exec", file: "/bin/sh", argv: ["sh", "-c", "exit 0"] }, policy: policy() },
       readiness: { method: { kind: "grpc", port: undefined, service: "a" }, policy: policy() },
@@ -142,17 +143,22 @@ test("a command that hangs fails startup at its timeout", async (context) => {
   const it = new Observed(context);
   const method: ProbeMethod = { kind: "exec", file: "/bin/sh", argv: ["sh", "-c", "sleep 1000; :"] };
   const startup = { method, policy: policy({ timeoutMs: 100, failureThreshold: 2 }) };
-  it.prober.watch(target({ pid: it.scene.processes.begin(0, 0, 1, 1)(), startup }));
+  it.prober.watch(target({ pid: it.scene.processes.begin({ pool: 0, slot: 0, incarnation: 1 }, 1)(), startup }));
   await it.hears('startup failed: startup failed 2 times in a row: command "sh": no answer within 100ms');
 });
 
 test("the command of a forgotten worker is killed, and its result is ignored", async (context) => {
   const it = new Observed(context);
   const method: ProbeMethod = { kind: "exec", file: "/bin/sh", argv: ["sh", "-c", "echo $$ > leader; sleep 1000; :"] };
-  it.prober.watch(target({ pid: it.scene.processes.begin(0, 0, 1, 1)(), readiness: { method, policy: policy() } }));
+  it.prober.watch(
+    target({
+      pid: it.scene.processes.begin({ pool: 0, slot: 0, incarnation: 1 }, 1)(),
+      readiness: { method, policy: policy() },
+    }),
+  );
   const file = it.scene.path("leader");
   await until(() => existsSync(file) && readFileSync(file, "utf8").endsWith("\n"), "the command runs");
-  it.prober.forget(0, 0, 1);
+  it.prober.forget({ pool: 0, slot: 0, incarnation: 1 });
   await until(() => !lives(Number(readFileSync(file, "utf8"))), "the command is gone");
   await until(() => it.prober.attemptsUnderWay === 0, "its place is free");
   assert.deepEqual(it.told, []);
@@ -176,7 +182,7 @@ test("a worker that is forgotten before it responds gets no verdict", async (con
   for (const [index, method] of methods.entries()) {
     it.prober.watch(target({ incarnation: index + 1, readiness: { method, policy: policy() } }));
     await until(() => accepted === index + 1, "the attempt has begun");
-    it.prober.forget(0, 0, index + 1);
+    it.prober.forget({ pool: 0, slot: 0, incarnation: index + 1 });
     assert.equal(it.prober.attemptsUnderWay, 0);
   }
   assert.deepEqual(it.told, []);
@@ -192,7 +198,7 @@ test("a probe without an address is an error of the controller", async (context)
 
 test("a worker reports its own readiness", async (context) => {
   const it = new Observed(context, "echo >&$MONOCEROS_NOTIFY_FD; exec sleep 1000", true);
-  const pid = it.scene.processes.begin(0, 0, 1, 1)();
+  const pid = it.scene.processes.begin({ pool: 0, slot: 0, incarnation: 1 }, 1)();
   it.prober.watch(target({ pid, readiness: "notify", notifyChannel: it.scene.processes.notifyChannelOf(pid) }));
   await it.hears("ready");
 });

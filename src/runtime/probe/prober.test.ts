@@ -4,6 +4,7 @@ import { test } from "node:test";
 import { FakeClock } from "../../../test/support/fakeClock.ts";
 import { SeededRandom } from "../../../test/support/random.ts";
 import type { Logger } from "../../base/log.ts";
+import type { WorkerRef } from "../../core/identity.ts";
 import { type AttemptOutcome, type ProbePolicy, type ProbePurpose, resultOf } from "../../core/policy/probe.ts";
 import { openPipe } from "../os/linux.ts";
 import { NotifyChannel } from "../process/notifyChannel.ts";
@@ -53,19 +54,19 @@ class Scene implements ProbeListener {
     this.prober = new Prober({ clock: this.clock, random, listener: this, log, start });
   }
 
-  becameReady(_pool: number, slot: number, incarnation: number): void {
+  becameReady({ slot, incarnation }: WorkerRef): void {
     this.tell(`ready ${slot}/${incarnation}`);
   }
-  becameUnready(_pool: number, slot: number, incarnation: number, reason: string): void {
+  becameUnready({ slot, incarnation }: WorkerRef, reason: string): void {
     this.tell(`unready ${slot}/${incarnation} ${reason}`);
   }
-  startupFailed(_pool: number, slot: number, incarnation: number, reason: string): void {
+  startupFailed({ slot, incarnation }: WorkerRef, reason: string): void {
     this.tell(`startup failed ${slot}/${incarnation} ${reason}`);
   }
-  livenessFailed(_pool: number, slot: number, incarnation: number, reason: string): void {
+  livenessFailed({ slot, incarnation }: WorkerRef, reason: string): void {
     this.tell(`liveness failed ${slot}/${incarnation} ${reason}`);
   }
-  becameAlive(_pool: number, slot: number, incarnation: number): void {
+  becameAlive({ slot, incarnation }: WorkerRef): void {
     this.tell(`alive ${slot}/${incarnation}`);
   }
   attempted(_target: ProbeTarget, purpose: ProbePurpose, outcome: AttemptOutcome): void {
@@ -212,7 +213,7 @@ test("a late result for a forgotten incarnation changes nothing, also not for it
   scene.prober.watch(target({ readiness: probe() }));
   scene.clock.pass(0);
   const [late] = scene.attempts.splice(0);
-  scene.prober.forget(0, 0, 1);
+  scene.prober.forget({ pool: 0, slot: 0, incarnation: 1 });
   assert.equal(late?.isDisposed, true);
   scene.prober.watch(target({ incarnation: 2, readiness: probe() }));
   late?.settle(SUCCESS);
@@ -230,8 +231,8 @@ test("a new incarnation replaces the older one, and forgetting the older one doe
   scene.clock.pass(0);
   scene.prober.watch(target({ incarnation: 2, readiness: probe() }));
   assert.equal(scene.attempts.shift()?.isDisposed, true);
-  scene.prober.forget(0, 0, 1);
-  scene.prober.forget(0, 7, 1);
+  scene.prober.forget({ pool: 0, slot: 0, incarnation: 1 });
+  scene.prober.forget({ pool: 0, slot: 7, incarnation: 1 });
   scene.clock.pass(0);
   scene.end(SUCCESS);
   assert.deepEqual(scene.take(), ["ready 0/2"]);
@@ -239,7 +240,7 @@ test("a new incarnation replaces the older one, and forgetting the older one doe
 
 test("a listener that forgets a worker during a notification gets no further notification about it", () => {
   const scene = new Scene();
-  scene.onTold = () => scene.prober.forget(0, 0, 1);
+  scene.onTold = () => scene.prober.forget({ pool: 0, slot: 0, incarnation: 1 });
   scene.prober.watch(target({ liveness: probe() }));
   assert.deepEqual(scene.take(), ["ready 0/1"]);
   scene.clock.pass(1000);
@@ -305,7 +306,7 @@ test("forgotten workers make room for queued attempts", () => {
   for (let slot = 0; slot < 65; slot++) scene.prober.watch(target({ slot, readiness: probe() }));
   scene.clock.pass(0);
   assert.equal(scene.attempts.length, 64);
-  scene.prober.forget(0, 3, 1);
+  scene.prober.forget({ pool: 0, slot: 3, incarnation: 1 });
   assert.equal(scene.attempts.length, 65);
 });
 
@@ -380,6 +381,6 @@ test("a worker with a readiness notification is ready when it notifies, after st
   writeSync(writeFd, "\n");
   await ready.promise;
   assert.deepEqual(scene.take(), ["ready 0/1"]);
-  scene.prober.forget(0, 0, 1);
+  scene.prober.forget({ pool: 0, slot: 0, incarnation: 1 });
   closeSync(writeFd);
 });

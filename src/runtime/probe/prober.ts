@@ -8,7 +8,7 @@
  */
 import type { Logger } from "../../base/log.ts";
 import { after, type Instant } from "../../base/time.ts";
-import type { Incarnation, Slot } from "../../core/identity.ts";
+import { type PoolIndex, slotKey, type WorkerRef } from "../../core/identity.ts";
 import {
   type AttemptOutcome,
   acceptNotice,
@@ -52,11 +52,8 @@ export interface Probe {
   readonly verify?: () => readonly ProbeAddress[];
 }
 
-/** One incarnation to watch, from its spawn on; `pool` is the index of the pool. */
-export interface ProbeTarget {
-  readonly pool: number;
-  readonly slot: Slot;
-  readonly incarnation: Incarnation;
+/** One incarnation to watch, from its spawn on. */
+export interface ProbeTarget extends WorkerRef {
   /** The revision that the worker was launched with. */
   readonly revision: number;
   readonly pid: number;
@@ -75,14 +72,14 @@ export interface ProbeTarget {
 /** Notified only of changes, except for `attempted`. `reason` is a clause that is ready to print. */
 export interface ProbeListener {
   /** The worker can serve. Called immediately if there is nothing to wait for. */
-  becameReady(pool: number, slot: Slot, incarnation: Incarnation): void;
-  becameUnready(pool: number, slot: Slot, incarnation: Incarnation, reason: string): void;
+  becameReady(worker: WorkerRef): void;
+  becameUnready(worker: WorkerRef, reason: string): void;
   /** The worker did not start up in time; no more attempts are made. */
-  startupFailed(pool: number, slot: Slot, incarnation: Incarnation, reason: string): void;
+  startupFailed(worker: WorkerRef, reason: string): void;
   /** Attempts continue: a worker that cannot be replaced yet may become alive again. */
-  livenessFailed(pool: number, slot: Slot, incarnation: Incarnation, reason: string): void;
+  livenessFailed(worker: WorkerRef, reason: string): void;
   /** Liveness succeeded for the first time, or again after it had failed. */
-  becameAlive(pool: number, slot: Slot, incarnation: Incarnation): void;
+  becameAlive(worker: WorkerRef): void;
   /** Called for each attempt: feeds counters and shows what a worker is waiting for. */
   attempted(target: ProbeTarget, purpose: ProbePurpose, outcome: AttemptOutcome): void;
 }
@@ -140,7 +137,7 @@ export class Prober {
   #attempts = 0;
   #commands = 0;
   /** Running commands by pool index. */
-  readonly #commandsOf = new Map<number, number>();
+  readonly #commandsOf = new Map<PoolIndex, number>();
   #isStarting = false;
 
   /** `start` comes from probeStarter of probeMethods.ts. */
@@ -168,7 +165,7 @@ export class Prober {
    * listener is notified that it is ready before this returns.
    */
   watch(target: ProbeTarget): void {
-    const key = keyOf(target.pool, target.slot);
+    const key = slotKey(target);
     const previous = this.#watches.get(key);
     if (previous !== undefined) this.#end(previous);
     const { startup, readiness, liveness, notifyChannel } = target;
@@ -189,10 +186,10 @@ export class Prober {
   }
 
   /** Stops probing an incarnation that has exited or is stopping; the listener is not notified of it again. */
-  forget(pool: number, slot: Slot, incarnation: Incarnation): void {
-    const key = keyOf(pool, slot);
+  forget(worker: WorkerRef): void {
+    const key = slotKey(worker);
     const watch = this.#watches.get(key);
-    if (watch?.target.incarnation !== incarnation) return;
+    if (watch?.target.incarnation !== worker.incarnation) return;
     this.#watches.delete(key);
     this.#end(watch);
     this.#startWaiting();
@@ -200,7 +197,7 @@ export class Prober {
 
   /** Forgets all incarnations. */
   close(): void {
-    for (const { target } of [...this.#watches.values()]) this.forget(target.pool, target.slot, target.incarnation);
+    for (const { target } of [...this.#watches.values()]) this.forget(target);
     this.#timer?.timer[Symbol.dispose]();
     this.#timer = undefined;
   }
@@ -221,16 +218,16 @@ export class Prober {
     for (const news of step.news) if (!watch.isOver) this.#tell(watch.target, news);
   }
 
-  #tell({ pool, slot, incarnation }: ProbeTarget, news: ProbeNews): void {
+  #tell(worker: WorkerRef, news: ProbeNews): void {
     switch (news.kind) {
       case "becameReady":
       case "becameAlive":
-        this.#listener[news.kind](pool, slot, incarnation);
+        this.#listener[news.kind](worker);
         return;
       case "becameUnready":
       case "startupFailed":
       case "livenessFailed":
-        this.#listener[news.kind](pool, slot, incarnation, news.reason);
+        this.#listener[news.kind](worker, news.reason);
         return;
     }
   }
@@ -299,7 +296,7 @@ export class Prober {
     return index === -1 ? undefined : commands.splice(index, 1)[0];
   }
 
-  #countCommand(pool: number, change: 1 | -1): void {
+  #countCommand(pool: PoolIndex, change: 1 | -1): void {
     this.#commands += change;
     this.#commandsOf.set(pool, (this.#commandsOf.get(pool) ?? 0) + change);
   }
@@ -337,7 +334,7 @@ export class Prober {
     this.#arm();
   }
 
-  #logFault(pool: number, purpose: ProbePurpose, reason: string): void {
+  #logFault(pool: PoolIndex, purpose: ProbePurpose, reason: string): void {
     const key = `${pool}/${purpose}`;
     const now = this.#clock.now();
     const loggedAt = this.#faultLoggedAt.get(key);
@@ -345,8 +342,4 @@ export class Prober {
     this.#faultLoggedAt.set(key, now);
     this.#log.warn(`a ${purpose} probe could not be attempted, which says nothing about the worker`, { pool, reason });
   }
-}
-
-function keyOf(pool: number, slot: Slot): string {
-  return `${pool}/${slot}`;
 }

@@ -5,7 +5,7 @@
  */
 import { openSync } from "node:fs";
 import type { ExitStatus } from "../../core/exit.ts";
-import type { Incarnation, Slot } from "../../core/identity.ts";
+import type { WorkerRef } from "../../core/identity.ts";
 import { PreparedStrings, sendSignal } from "../os/linux.ts";
 import { HELPER_VARIABLE } from "./adoptions.ts";
 import { CONTROLLER_MARK, type Lifeline } from "./lifeline.ts";
@@ -22,11 +22,7 @@ interface Command {
 }
 
 /** A command to run beside a worker. */
-export interface HelperRequest extends Command {
-  /** Index of the pool. */
-  readonly pool: number;
-  readonly slot: Slot;
-  readonly incarnation: Incarnation;
+export interface HelperRequest extends Command, WorkerRef {
   /** Of the worker; the helper uses its launch settings. */
   readonly revision: number;
   readonly workerPid: number;

@@ -1,5 +1,5 @@
 /** How the workers of a pool are launched, and the environment that each of them gets. */
-import { type Incarnation, type Slot, workerId } from "../../core/identity.ts";
+import { type Incarnation, type PoolIndex, type Slot, workerId } from "../../core/identity.ts";
 import { FIRST_INHERITED_FD, PreparedStrings } from "../os/linux.ts";
 import type { InheritedSockets } from "../socket/sockets.ts";
 import { HELPER_VARIABLE } from "./adoptions.ts";
@@ -33,7 +33,7 @@ export interface PoolLaunch {
 }
 
 /** How the workers of a pool (by index) are launched in one of its revisions. */
-export type LaunchOf = (pool: number, revision: number) => PoolLaunch;
+export type LaunchOf = (pool: PoolIndex, revision: number) => PoolLaunch;
 
 /** The notify descriptor in the worker: the next after the sockets. */
 export function notifyFdOf({ sockets }: PoolLaunch): number {

@@ -40,7 +40,7 @@ test("a worker's processes are its leader, its session, their descendants, and a
   );
   const trees = new ProcessTrees(scene.mark);
   const leaders = [0, 1].map((slot) => {
-    const leader = scene.processes.begin(0, slot, 1, 1)();
+    const leader = scene.processes.begin({ pool: 0, slot, incarnation: 1 }, 1)();
     trees.add({ leader, pool: "web", slot, incarnation: 1 });
     return leader;
   });
@@ -74,7 +74,7 @@ test("a process that outlives its parent stays the worker's, also without its en
     leaving("(env -i setsid /bin/sh -c 'echo $$ > bare; exec sleep 1000' & while [ ! -e go ]; do sleep 0.01; done) &"),
   );
   const trees = new ProcessTrees(scene.mark);
-  const leader = scene.processes.begin(0, 0, 1, 1)();
+  const leader = scene.processes.begin({ pool: 0, slot: 0, incarnation: 1 }, 1)();
   trees.add({ leader, pool: "web", slot: 0, incarnation: 1 });
   await until(() => lives(writtenPid(scene.path("bare"))), "it runs");
   const bare = writtenPid(scene.path("bare"));
@@ -91,7 +91,7 @@ test("a process that outlives its parent stays the worker's, also without its en
 test("a helper and its children are not processes of the worker", async (context) => {
   const scene = new ProcessScene(context, leaving());
   const trees = new ProcessTrees(scene.mark);
-  const leader = scene.processes.begin(0, 0, 1, 1)();
+  const leader = scene.processes.begin({ pool: 0, slot: 0, incarnation: 1 }, 1)();
   trees.add({ leader, pool: "web", slot: 0, incarnation: 1 });
   const argv = ["sh", "-c", `${NOTE} below & wait`];
   const helper = scene.processes.helpers.spawnHelper(
@@ -113,7 +113,7 @@ test("a listing is shared within the accepted age, has parents first, and stays 
   let nowMs = 0;
   const trees = new ProcessTrees(scene.mark, () => nowMs);
   trees.refresh();
-  const leader = scene.processes.begin(0, 0, 1, 1)();
+  const leader = scene.processes.begin({ pool: 0, slot: 0, incarnation: 1 }, 1)();
   trees.add({ leader, pool: "web", slot: 0, incarnation: 1 });
   await until(() => lives(writtenPid(scene.path("deep"))), "all run");
   const deep = writtenPid(scene.path("deep"));
@@ -145,7 +145,7 @@ test("a listing that may contain exited processes is kept until a process is cre
     () => nowMs,
     () => youngest,
   );
-  const leader = scene.processes.begin(0, 0, 1, 1)();
+  const leader = scene.processes.begin({ pool: 0, slot: 0, incarnation: 1 }, 1)();
   trees.add({ leader, pool: "web", slot: 0, incarnation: 1 });
   trees.refresh();
   writeFileSync(scene.path("go"), "");
@@ -166,7 +166,7 @@ test("a listing examines a limited number of new processes, and later listings e
   const script = "i=0; while [ $i -lt 1100 ]; do sleep 1000 & i=$((i+1)); done; echo $$ > started; exec sleep 1000";
   const scene = new ProcessScene(context, script);
   const trees = new ProcessTrees(scene.mark);
-  const leader = scene.processes.begin(0, 0, 1, 1)();
+  const leader = scene.processes.begin({ pool: 0, slot: 0, incarnation: 1 }, 1)();
   trees.add({ leader, pool: "web", slot: 0, incarnation: 1 });
   await until(() => writtenPid(scene.path("started")) > 0, "all run");
   trees.refresh();

@@ -30,7 +30,7 @@ test("the exit of a helper is reported to its caller and does not count as an or
 test("a running helper is not a survivor of its worker", async (context) => {
   const scene = new ProcessScene(context, "exit 0");
   const helper = help(scene, "sleep 1000");
-  scene.processes.begin(0, 0, 1, 1)();
+  scene.processes.begin({ pool: 0, slot: 0, incarnation: 1 }, 1)();
   await until(() => scene.exits.length === 1, "the worker has ended");
   assert.equal(scene.exits[0]?.survivors, false);
   assert.equal(lives(helper.pid), true);
@@ -38,7 +38,7 @@ test("a running helper is not a survivor of its worker", async (context) => {
 
 test("a process that a helper started in another session is not the worker's", async (context) => {
   const scene = new ProcessScene(context, "while [ ! -e go ]; do sleep 0.01; done");
-  scene.processes.begin(0, 0, 1, 1)();
+  scene.processes.begin({ pool: 0, slot: 0, incarnation: 1 }, 1)();
   let hasEnded = false;
   help(scene, "setsid sh -c 'echo $$ > stray.tmp; mv stray.tmp stray; exec sleep 1000' & wait", () => {
     hasEnded = true;
@@ -54,7 +54,7 @@ test("a process that a helper started in another session is not the worker's", a
 
 test("killing a worker does not kill its helper", async (context) => {
   const scene = new ProcessScene(context, "exec sleep 1000");
-  const leader = scene.processes.begin(0, 0, 1, 1)();
+  const leader = scene.processes.begin({ pool: 0, slot: 0, incarnation: 1 }, 1)();
   const helper = help(scene, "exec sleep 1000");
   await until(() => readEnvironmentVariable(helper.pid, "MONOCEROS_WORKER_PID") === "1", "the helper runs");
   scene.processes.kill(leader);
@@ -71,7 +71,7 @@ test("killing several workers in one turn also kills processes that left their g
   // So that the scene finds at its end what has left its worker.
   becomeSubreaper();
   const scene = new ProcessScene(context, script, { envOf: (slot) => ({ OWN: String(slot) }) });
-  const leaders = [0, 1, 2].map((slot) => scene.processes.begin(0, slot, 1, 1)());
+  const leaders = [0, 1, 2].map((slot) => scene.processes.begin({ pool: 0, slot, incarnation: 1 }, 1)());
   const escaped = (slot: number) => writtenPid(scene.path(`escaped${slot}`));
   await until(() => [0, 1, 2].every((slot) => lives(escaped(slot))), "all have started something elsewhere");
   const pids = [0, 1, 2].map(escaped);
@@ -94,7 +94,7 @@ test("a worker reports readiness by a newline on the descriptor in MONOCEROS_NOT
   const script =
     'printf "no newline yet" >&$MONOCEROS_NOTIFY_FD; while [ ! -e go ]; do sleep 0.01; done; echo >&3; echo >&3; exec sleep 1000';
   const scene = new ProcessScene(context, script, { notifies: true });
-  const leader = scene.processes.begin(0, 0, 1, 1)();
+  const leader = scene.processes.begin({ pool: 0, slot: 0, incarnation: 1 }, 1)();
   let notified = 0;
   scene.processes.notifyChannelOf(leader)?.listen(() => notified++);
   assert.equal(notified, 0);
@@ -118,7 +118,7 @@ test("the notify descriptor follows the sockets", async (context) => {
     'echo $MONOCEROS_NOTIFY_FD $LISTEN_FDS $(readlink /proc/$$/fd/3) $(readlink /proc/$$/fd/5) > told; echo >&"$MONOCEROS_NOTIFY_FD"; exec sleep 1000',
     { notifies: true, sockets: { fds, names: ["a", "b", "c"] } },
   );
-  const leader = scene.processes.begin(0, 0, 1, 1)();
+  const leader = scene.processes.begin({ pool: 0, slot: 0, incarnation: 1 }, 1)();
   const notified = Promise.withResolvers<void>();
   scene.processes.notifyChannelOf(leader)?.listen(notified.resolve);
   await notified.promise;
@@ -129,7 +129,7 @@ test("the notify descriptor follows the sockets", async (context) => {
 
 test("closing the notify descriptor without a newline is no notification", async (context) => {
   const scene = new ProcessScene(context, "exec 3>&-; echo > closed; exec sleep 1000", { notifies: true });
-  const leader = scene.processes.begin(0, 0, 1, 1)();
+  const leader = scene.processes.begin({ pool: 0, slot: 0, incarnation: 1 }, 1)();
   let notified = 0;
   scene.processes.notifyChannelOf(leader)?.listen(() => notified++);
   await until(() => existsSync(scene.path("closed")), "the descriptor is closed");
@@ -142,7 +142,7 @@ test("neither notify channels nor helpers leak descriptors", async (context) => 
   const scene = new ProcessScene(context, "echo >&3; exit 0", { notifies: true });
   let helped = 0;
   const round = async (incarnation: number) => {
-    const leader = scene.processes.begin(0, 0, incarnation, 1)();
+    const leader = scene.processes.begin({ pool: 0, slot: 0, incarnation }, 1)();
     if (incarnation % 2 === 0) scene.processes.notifyChannelOf(leader)?.listen(() => {});
     help(scene, "exit 0", () => helped++);
     await until(() => scene.exits.length === incarnation && helped === incarnation, "all have ended");

@@ -10,7 +10,7 @@ import type { Logger } from "../../base/log.ts";
 import { monotonicMs } from "../../base/monotonic.ts";
 import { TURN_MS } from "../../base/turns.ts";
 import type { ExitStatus } from "../../core/exit.ts";
-import type { Incarnation, Slot } from "../../core/identity.ts";
+import type { PoolIndex, Slot, WorkerRef } from "../../core/identity.ts";
 import { reapOne, sendSignal } from "../os/linux.ts";
 import type { OomKills } from "../os/oomKills.ts";
 import { listChildren } from "../os/procfs.ts";
@@ -24,15 +24,15 @@ import type { OutputReader, WorkerProcess } from "./workerProcess.ts";
 import { WorkerSignals } from "./workerSignals.ts";
 import { type WorkerPipes, WorkerSpawner } from "./workerSpawner.ts";
 
-/** Notified of process exits; `pool` is the index of the pool. */
+/** Notified of process exits. */
 export interface ProcessListener {
-  exited(pool: number, slot: Slot, incarnation: Incarnation, status: ExitStatus, survivors: boolean): void;
-  vacated(pool: number, slot: Slot, incarnation: Incarnation): void;
+  exited(worker: WorkerRef, status: ExitStatus, survivors: boolean): void;
+  vacated(worker: WorkerRef): void;
 }
 
 interface ProcessesOptions {
   readonly launchOf: LaunchOf;
-  readonly attach: (worker: { pool: number; slot: Slot; stdoutFd: number; stderrFd: number }) => OutputReader;
+  readonly attach: (worker: { pool: PoolIndex; slot: Slot; stdoutFd: number; stderrFd: number }) => OutputReader;
   readonly listener: ProcessListener;
   readonly lifeline: Lifeline | undefined;
   readonly log: Logger;
@@ -75,7 +75,7 @@ export class Processes {
    * Starts the process of a slot. Its program is executed while the caller does other work. The caller must then call
    * the returned function, in the same turn, to get the pid. Both throw an Error if the start fails.
    */
-  begin(pool: number, slot: Slot, incarnation: Incarnation, revision: number): () => number {
+  begin({ pool, slot, incarnation }: WorkerRef, revision: number): () => number {
     const { launchOf, lifeline, attach } = this.#options;
     const launch = launchOf(pool, revision);
     const { pid, confirm } = this.#spawner.begin(launch, slot, incarnation);
@@ -168,7 +168,7 @@ export class Processes {
     this.#vacancies.look(
       (worker) => {
         this.#forget(worker);
-        this.#options.listener.vacated(worker.pool, worker.slot, worker.incarnation);
+        this.#options.listener.vacated(worker);
       },
       // A process that a group member started elsewhere is adopted, and thus known, only when that member exits.
       (worker) => this.#signals.signalEscaped(worker),
@@ -188,7 +188,7 @@ export class Processes {
   #leaderExited(worker: WorkerProcess, status: ExitStatus, hasSurvivors: boolean): void {
     if (hasSurvivors) this.#vacancies.add(worker);
     else this.#forget(worker);
-    this.#options.listener.exited(worker.pool, worker.slot, worker.incarnation, status, hasSurvivors);
+    this.#options.listener.exited(worker, status, hasSurvivors);
   }
 
   #forget(worker: WorkerProcess): void {

@@ -1,5 +1,5 @@
 /** What is known about the process of a worker, from its exec until its last process has exited. */
-import type { Incarnation, Slot } from "../../core/identity.ts";
+import type { WorkerRef } from "../../core/identity.ts";
 import type { Origin } from "./adoptions.ts";
 import type { NotifyChannel } from "./notifyChannel.ts";
 import type { PoolLaunch } from "./poolLaunch.ts";
@@ -10,11 +10,8 @@ export interface OutputReader {
   finish(): void;
 }
 
-export interface WorkerProcess extends Origin {
-  readonly pool: number;
+export interface WorkerProcess extends Origin, WorkerRef {
   readonly launch: PoolLaunch;
-  readonly slot: Slot;
-  readonly incarnation: Incarnation;
   readonly output: OutputReader | undefined;
   readonly notifyChannel: NotifyChannel | undefined;
   /** By monotonicMs(); undefined while the leader is alive. */
