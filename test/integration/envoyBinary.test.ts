@@ -62,12 +62,12 @@ test("an Envoy that is missing, not executable, another program or too old is re
   only("ENVOY_NOT_EXECUTABLE", /may not be executed/u, await problemsOf(`exec: ${script("plain", "", 0o644)}`));
   only(
     "ENVOY_NOT_EXECUTABLE",
-    /did not say its version \(hello\)/u,
+    /did not print its version \(hello\)/u,
     await problemsOf(`exec: ${script("else", "#!/bin/sh\necho hello")}`),
   );
   only(
     "ENVOY_NOT_EXECUTABLE",
-    /did not say its version/u,
+    /did not print its version/u,
     await problemsOf(`exec: ${script("noise", "\u007fELF rubbish")}`),
   );
   const old = script("old", "#!/bin/sh\necho 'envoy  version: 0123/1.30.1/Clean/RELEASE/BoringSSL'");

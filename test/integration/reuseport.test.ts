@@ -122,7 +122,7 @@ test("no warning is logged if only workers of the same controller share a port",
   });
   await allServe(controller);
   await eventually(
-    () => (controller.stderr.some((line) => line.includes("sockets of workers were looked at")) ? true : undefined),
+    () => (controller.stderr.some((line) => line.includes("inspected the sockets of workers")) ? true : undefined),
     "the sockets are checked",
   );
   assert.deepEqual(

@@ -62,7 +62,7 @@ async function measure(mode: string): Promise<QueueLoss> {
   for (const slot of [1, 2]) {
     assert.equal((await controller.call("POST", `/v1/workers/web-${slot}/stop`)).status, 202);
     await happened(controller, "stopped", (event) => event.slot === slot);
-    await logged(controller, "the sockets of workers were looked at");
+    await logged(controller, "inspected the sockets of workers");
   }
   await controller.stop();
   const { answered, refused, cut } = outcome;

@@ -69,15 +69,15 @@ test("an unreachable Envoy is not ready, and other requests are rejected", async
 test("an initializing Envoy is not ready, and an error status is an error", async () => {
   await using fake = await FakeAdmin.start((_, response) => response.writeHead(503).end("PRE_INITIALIZING"));
   assert.equal(await fake.client.isReady(), false);
-  await assert.rejects(fake.client.stats("x"), /Envoy answered 503 to \/stats\?filter=x/u);
-  await assert.rejects(fake.client.drainListeners(), /Envoy answered 503/u);
+  await assert.rejects(fake.client.stats("x"), /Envoy responded with 503 to \/stats\?filter=x/u);
+  await assert.rejects(fake.client.drainListeners(), /Envoy responded with 503/u);
 });
 
 test("a request without a complete response ends at its time limit", async () => {
   await using fake = await FakeAdmin.start((request, response) => {
     if (request.url?.startsWith("/stats") === true) response.write("half");
   }, 50);
-  await assert.rejects(fake.client.clusters(), /Envoy did not answer \/clusters\?format=json within 50 ms/u);
+  await assert.rejects(fake.client.clusters(), /Envoy did not respond to \/clusters\?format=json within 50 ms/u);
   await assert.rejects(fake.client.stats("x"));
 });
 

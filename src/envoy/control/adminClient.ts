@@ -115,7 +115,7 @@ export class AdminClient implements Disposable {
 
   async #request(method: string, path: string): Promise<string> {
     const { status, body } = await this.#call(method, path);
-    if (status !== 200) throw new Error(`Envoy answered ${status} to ${path}`);
+    if (status !== 200) throw new Error(`Envoy responded with ${status} to ${path}`);
     return body;
   }
 
@@ -130,7 +130,7 @@ export class AdminClient implements Disposable {
           let bytes = 0;
           response.on("data", (chunk: Buffer) => {
             bytes += chunk.length;
-            if (bytes > MAX_BODY_BYTES) call.destroy(new Error(`Envoy's answer to ${path} is too long`));
+            if (bytes > MAX_BODY_BYTES) call.destroy(new Error(`Envoy's response to ${path} is too long`));
             else chunks.push(chunk);
           });
           response.on("end", () =>
@@ -138,13 +138,13 @@ export class AdminClient implements Disposable {
           );
           // Envoy was killed in the middle of a response.
           response.on("error", reject);
-          response.on("aborted", () => reject(new Error(`Envoy broke off its answer to ${path}`)));
+          response.on("aborted", () => reject(new Error(`Envoy aborted its response to ${path}`)));
         },
       );
       call.on("error", reject);
       // Not the idle timeout of the socket, so that a trickling response ends too.
       const timer = setTimeout(
-        () => call.destroy(new Error(`Envoy did not answer ${path} within ${this.#timeoutMs} ms`)),
+        () => call.destroy(new Error(`Envoy did not respond to ${path} within ${this.#timeoutMs} ms`)),
         this.#timeoutMs,
       );
       call.on("close", () => clearTimeout(timer));

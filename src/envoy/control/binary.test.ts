@@ -73,10 +73,10 @@ test("a missing Envoy is reported with the searched directories and how to get o
 test("a file that cannot be executed, does not run or is another program is rejected", async () => {
   await refused("ENVOY_NOT_EXECUTABLE", /may not be executed/u, () => find({ exec: unmarked }));
   await refused("ENVOY_NOT_EXECUTABLE", /may not be executed/u, () => find({ path: dirname(unmarked) }));
-  await refused("ENVOY_NOT_EXECUTABLE", /did not say its version \(envoy of another kind\)/u, () =>
+  await refused("ENVOY_NOT_EXECUTABLE", /did not print its version \(envoy of another kind\)/u, () =>
     find({ exec: named }, async () => ({ kind: "ended", code: 0, output: "envoy of another kind\n" })),
   );
-  await refused("ENVOY_NOT_EXECUTABLE", /did not say its version$/u, () =>
+  await refused("ENVOY_NOT_EXECUTABLE", /did not print its version$/u, () =>
     find({ exec: named }, async () => ({ kind: "ended", code: 139, output: "" })),
   );
   await refused("ENVOY_NOT_EXECUTABLE", /ENOEXEC/u, () =>
@@ -92,7 +92,7 @@ test("an Envoy that does not respond in time is reported as such, not as missing
   );
   assert.ok(error instanceof ControllerError);
   assert.deepEqual([error.code, error.exitCode], ["ENVOY_NO_ANSWER", 1]);
-  assert.match(error.message, /pool "web": ".*envoy-nightly --version" gave no answer in 20s$/u);
+  assert.match(error.message, /pool "web": ".*envoy-nightly --version" did not respond within 20s$/u);
 });
 
 test("an Envoy before 1.31 is too old, later and development versions are accepted", async () => {
@@ -145,5 +145,5 @@ test("Envoy's reason for rejecting a configuration is reported", async () => {
         "[warning] x: y\n[critical] main: error initializing configuration \\'\\': malformed IP address: nowhere\n",
       ),
   );
-  await refused("ENVOY_CONFIG_REFUSED", /configuration: it did not say why$/u, () => check(undefined, ""));
+  await refused("ENVOY_CONFIG_REFUSED", /configuration: no reason given$/u, () => check(undefined, ""));
 });

@@ -60,7 +60,7 @@ export async function findEnvoy(request: EnvoyRequest, run: RunProgram): Promise
     const what = said.output.trim().split("\n")[0] ?? "";
     throw new ControllerError(
       "ENVOY_NOT_EXECUTABLE",
-      `Cannot start the proxy of pool "${pool}": "${file}" did not say its version${what === "" ? "" : ` (${what.slice(0, 200)})`}`,
+      `Cannot start the proxy of pool "${pool}": "${file}" did not print its version${what === "" ? "" : ` (${what.slice(0, 200)})`}`,
       { hint: HINT },
     );
   }
@@ -95,7 +95,7 @@ export async function checkConfiguration(
 /** Extracts the reason from Envoy's output: the last critical line, or else the last line. */
 function refusalOf(output: string): string {
   const lines = output.split("\n").filter((line) => line.trim() !== "");
-  const said = lines.findLast((line) => line.startsWith("[critical]")) ?? lines.at(-1) ?? "it did not say why";
+  const said = lines.findLast((line) => line.startsWith("[critical]")) ?? lines.at(-1) ?? "no reason given";
   const reason = said.replace(/^\[\w+\] \w+: /u, "").replace(/^error initializing configuration \\?'[^']*': /u, "");
   return reason.slice(0, 1000);
 }
@@ -117,8 +117,8 @@ async function tryRun(
   if (answer.kind === "ended") return answer;
   throw new ControllerError(
     "ENVOY_NO_ANSWER",
-    `Cannot start the proxy of pool "${pool}": "${file} ${args[0]}" gave no answer in ${formatDuration(answer.boundMs)}`,
-    { hint: "Envoy is there but hangs, or the machine is overloaded; try again, and run this command by hand." },
+    `Cannot start the proxy of pool "${pool}": "${file} ${args[0]}" did not respond within ${formatDuration(answer.boundMs)}`,
+    { hint: "Envoy exists but hangs, or the machine is overloaded. Try again, or run this command manually." },
   );
 }
 

@@ -34,7 +34,7 @@ export async function replaceResource(replacement: Replacement): Promise<string 
     known = await read(replacement);
   }
   if (run.isOver) return undefined;
-  if (known === undefined) return "Envoy does not answer";
+  if (known === undefined) return "Envoy does not respond";
   const version = resources.replace(kind, settings);
   let rewriteAt = after(clock.now(), REWRITE_MS);
   for (let waitMs = FIRST_POLL_MS; ; waitMs = Math.min(waitMs * 2, LAST_POLL_MS)) {

@@ -90,7 +90,7 @@ test("a missing process has no diagnosis, and one that exits meanwhile keeps its
   await ended;
   const diagnosis = await pending;
   assert.equal(diagnosis.cpuShare, undefined);
-  assert.match(formatDiagnosis(diagnosis), /ended meanwhile/u);
+  assert.match(formatDiagnosis(diagnosis), /exited meanwhile/u);
 });
 
 test("a zombie is reported as dead", async (context) => {

@@ -105,7 +105,7 @@ export function formatDiagnosis(diagnosis: Diagnosis, subject?: string): string 
   const parts = [
     formatState(diagnosis),
     cpuShare === undefined
-      ? "ended meanwhile"
+      ? "exited meanwhile"
       : `${Math.round(cpuShare * 100)} % of a core during ${formatDuration(Math.round(diagnosis.sampleMs))}`,
     `${formatDuration(Math.round(diagnosis.cpuSeconds * 1000))} CPU time in all`,
     `${threadCount} thread${threadCount === 1 ? "" : "s"}`,

@@ -91,8 +91,8 @@ test("any other status is a failure that names the status", async (context) => {
     [{ body: Buffer.from([0, 0, 0, 0, 2, 0x08, 3]) }, "SERVICE_UNKNOWN"],
     [{ body: Buffer.from([0, 0, 0, 0, 2, 0x08, 9]) }, "health status 9"],
     [{ body: Buffer.from([0, 0, 0, 0, 0]) }, "UNKNOWN"],
-    [{ body: Buffer.alloc(0) }, "the answer is no health status"],
-    [{ body: Buffer.alloc(9000) }, "the answer is too long"],
+    [{ body: Buffer.alloc(0) }, "the response is not a health status"],
+    [{ body: Buffer.alloc(9000) }, "the response is too long"],
     [{ status: 503 }, "HTTP 503"],
     [
       { grpcStatus: "12", trailersOnly: true },

@@ -90,7 +90,7 @@ function ask(session: ClientHttp2Session, service: string | undefined, attempt: 
   });
   stream.on("data", (chunk: Buffer) => {
     bytes += chunk.length;
-    if (bytes > MAX_ANSWER_BYTES) attempt.fail("the answer is too long");
+    if (bytes > MAX_ANSWER_BYTES) attempt.fail("the response is too long");
     else chunks.push(chunk);
   });
   stream.on("end", () => attempt.end(judge(httpStatus, code, Buffer.concat(chunks))));
@@ -102,7 +102,7 @@ function judge(httpStatus: number | undefined, code: string | undefined, answer:
   if (httpStatus !== 200) return failure(`HTTP ${httpStatus ?? "without status"}`);
   if (code !== "0") return failure(code === undefined ? "no gRPC status" : `gRPC status ${CODE_NAMES[code] ?? code}`);
   const status = decodeHealthStatus(answer);
-  if (status === undefined) return failure("the answer is no health status");
+  if (status === undefined) return failure("the response is not a health status");
   return status === SERVING ? { kind: "success" } : failure(STATUS_NAMES[status] ?? `health status ${status}`);
 }
 

@@ -340,6 +340,6 @@ export class Prober {
     const loggedAt = this.#faultLoggedAt.get(key);
     if (loggedAt !== undefined && now < after(loggedAt, FAULT_LOG_MS)) return;
     this.#faultLoggedAt.set(key, now);
-    this.#log.warn(`a ${purpose} probe could not be attempted, which says nothing about the worker`, { pool, reason });
+    this.#log.warn(`a ${purpose} probe could not be attempted; it does not count against the worker`, { pool, reason });
   }
 }

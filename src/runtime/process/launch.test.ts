@@ -117,7 +117,7 @@ test("the error for a file without execute permission says how to add it", () =>
 });
 
 test("a directory is not an executable", () => {
-  assert.throws(() => plan(request({ exec: bin }), {}), refusal("EXEC_NOT_EXECUTABLE", /is no file$/u));
+  assert.throws(() => plan(request({ exec: bin }), {}), refusal("EXEC_NOT_EXECUTABLE", /is not a file$/u));
   assert.throws(
     () => plan(request({ exec: "bin" }), { PATH: directory }),
     refusal("EXEC_NOT_FOUND", /"bin" is not on PATH/u),
@@ -133,7 +133,7 @@ test("a file on PATH without execute permission does not hide a later executable
 test("cwd must be a directory and is made absolute", () => {
   assert.equal(plan(request({ cwd: relative(process.cwd(), directory) }), {}).cwd, directory);
   for (const cwd of [join(directory, "none"), program])
-    assert.throws(() => plan(request({ cwd }), {}), refusal("CWD_NOT_FOUND", /is no directory$/u));
+    assert.throws(() => plan(request({ cwd }), {}), refusal("CWD_NOT_FOUND", /is not a directory$/u));
 });
 
 test("the environment is the controller's, then env_file, then env, without variables for the controller alone", () => {

@@ -95,7 +95,7 @@ export function planLaunch(
   const { pool, cwd, user, group } = request;
   const isThere = cwd === undefined || isDirectory(cwd);
   if (!isThere)
-    refuse("cwd", new ControllerError("CWD_NOT_FOUND", `Cannot start pool "${pool}": cwd "${cwd}" is no directory`));
+    refuse("cwd", new ControllerError("CWD_NOT_FOUND", `Cannot start pool "${pool}": cwd "${cwd}" is not a directory`));
   const entry = user === undefined ? undefined : attempt("user", () => findUser(pool, user));
   const gid = group === undefined ? undefined : attempt("group", () => findGroup(pool, group));
   // If one of them is unknown, the permission to use both cannot be checked.
@@ -210,7 +210,7 @@ function findExecutable(
       );
     }
     const what =
-      there === "hidden" ? "cannot be reached by this user" : isFile(there) ? "may not be executed" : "is no file";
+      there === "hidden" ? "cannot be reached by this user" : isFile(there) ? "may not be executed" : "is not a file";
     const hint = isFile(there) ? `chmod +x ${file}` : undefined;
     throw new ControllerError("EXEC_NOT_EXECUTABLE", `Cannot start pool "${pool}": "${exec}" ${what}`, { hint });
   }

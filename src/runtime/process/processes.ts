@@ -152,10 +152,10 @@ export class Processes {
       } else if (helperExited !== undefined) {
         reports.push(() => helperExited(status));
       } else if (this.#options.lifeline?.handleExit(pid) === true) {
-        this.#options.log.warn("the guardian ended and was replaced", { pid });
+        this.#options.log.warn("the guardian exited and was restarted", { pid });
       } else {
         this.orphansReaped++;
-        this.#options.log.debug("an adopted process ended", { pid });
+        this.#options.log.debug("an adopted process exited", { pid });
         if (monotonicMs() > deadline) {
           setImmediate(() => this.reap());
           break;

@@ -46,7 +46,7 @@ export function* walkTree(root: number): Generator<number> {
 /** The children of all threads of a process; undefined if the kernel does not list them (CONFIG_PROC_CHILDREN). */
 function readChildren(pid: number): readonly number[] | undefined {
   if (!hasChildrenLists()) return undefined;
-  // A thread that ended meanwhile has no children any more.
+  // A thread that exited meanwhile has no children any more.
   const texts = listNames(`/proc/${pid}/task`).map((thread) => readText(`/proc/${pid}/task/${thread}/children`) ?? "");
   return texts.flatMap(parsePids);
 }

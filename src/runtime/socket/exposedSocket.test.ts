@@ -69,7 +69,7 @@ test("a symlink, a file or another user's socket is refused, and the link stays"
   assert.equal(expose(), `${path} is a symlink`);
   rmSync(path);
   writeFileSync(path, "");
-  assert.equal(expose(), `${path} is no socket`);
+  assert.equal(expose(), `${path} is not a socket`);
   rmSync(path);
   await bind(path);
   assert.match(expose({ owner: 54_321 }) ?? "", /belongs to uid \d+, expected uid 54321 of the worker/u);

@@ -33,7 +33,7 @@ export function exposeSocket({ path, link, owner, group }: ExposedSocket): strin
     // link(2) does not follow a symlink.
     linkSync(path, fresh);
     const linked = lstatSync(fresh);
-    if (!linked.isSocket()) return `${path} is ${linked.isSymbolicLink() ? "a symlink" : "no socket"}`;
+    if (!linked.isSocket()) return `${path} is ${linked.isSymbolicLink() ? "a symlink" : "not a socket"}`;
     if (linked.uid !== owner) return `${path} belongs to uid ${linked.uid}, expected uid ${owner} of the worker`;
     if (!isOpenTo(linked, group)) {
       chownSync(fresh, linked.uid, group);

@@ -132,9 +132,7 @@ export class ListenerWatch {
 
   #lookNow(): Promise<void> {
     this.#look ??= this.#examine()
-      .catch((error: unknown) =>
-        this.#log.debug("the sockets of workers cannot be looked at", { error: String(error) }),
-      )
+      .catch((error: unknown) => this.#log.debug("cannot inspect the sockets of workers", { error: String(error) }))
       .finally(() => {
         this.#look = undefined;
       });
@@ -169,7 +167,7 @@ export class ListenerWatch {
     for (const [pool, rivals] of findForeign(held, [...listeners.values()], ours)) {
       if (!this.#warnedOfRivals.has(pool)) await this.#warnOfRivals(pool, rivals, others);
     }
-    this.#log.debug("the sockets of workers were looked at", { listening: held.length });
+    this.#log.debug("inspected the sockets of workers", { listening: held.length });
   }
 
   async #warnOfRivals(pool: string, rivals: readonly ListeningSocket[], others: readonly number[]): Promise<void> {
@@ -188,8 +186,8 @@ export class ListenerWatch {
         this.#warnedOfRivals.add(pool);
         const whose = describeOwner(pid, env);
         this.#log.warn(
-          `pool "${pool}" shares ${address} with pid ${pid} (${readCommandLine(pid) ?? "?"})${whose}, which takes a part of the connections`,
-          { hint: "End it, or give each its own port; a port in `sockets:` cannot be shared by accident." },
+          `pool "${pool}" shares ${address} with pid ${pid} (${readCommandLine(pid) ?? "?"})${whose}, which receives part of the connections`,
+          { hint: "Stop it, or give each its own port; a port in `sockets:` cannot be shared by accident." },
         );
         return;
       }
@@ -201,6 +199,6 @@ export class ListenerWatch {
 function describeOwner(pid: number, env: ReadonlyMap<string, string> | undefined): string {
   const mark = env?.get(CONTROLLER_MARK);
   if (env === undefined || mark === undefined) return "";
-  const gone = leftoverOf(pid) === undefined ? "" : " that is gone";
+  const gone = leftoverOf(pid) === undefined ? "" : ", which has exited";
   return `, worker "${env.get("MONOCEROS_POOL")}-${env.get("MONOCEROS_SLOT")}" of controller ${mark.split(".")[0]}${gone}`;
 }
