@@ -3,7 +3,7 @@
  * core/policy/limits.ts what it means. A worker is sampled every few seconds, and sooner when it nears its limits.
  *
  * Invariants: no timer and no read while no worker has a limit; no notification about an incarnation after `forget`;
- * each limit is reported once per incarnation, then every TELL_AGAIN_MS while it stays exceeded.
+ * each limit is reported once per incarnation, then every REPORT_INTERVAL_MS while it stays exceeded.
  */
 import type { Logger } from "../../base/log.ts";
 import { monotonicMs } from "../../base/monotonic.ts";
@@ -28,10 +28,10 @@ const FIRST_SAMPLE_MS = 1000;
 const GROWTH_MEMORY = 0.7;
 
 /** A limit that stays exceeded is reported again, because no action may have been possible at the earlier report. */
-const TELL_AGAIN_MS = 60_000;
+const REPORT_INTERVAL_MS = 60_000;
 
 /** How long a PSS reading is reused while resident memory does not grow. */
-const PSS_STANDS_MS = 30_000;
+const PSS_REUSE_MS = 30_000;
 
 /** Minimum interval between PSS readings, as a multiple of a reading's duration. */
 const PSS_COST_FACTOR = 50;
@@ -77,7 +77,7 @@ interface Watch {
   samplesAbove: number;
   /** When samplesAbove last grew. */
   countedAt: Instant;
-  readonly toldAt: Map<MemoryLimit, Instant>;
+  readonly reportedAt: Map<MemoryLimit, Instant>;
   pss: { readonly at: Instant; readonly bytes: number; readonly rssBytes: number; readonly costMs: number } | undefined;
 }
 
@@ -114,7 +114,7 @@ export class MemorySampler {
       growthPerMs: 0,
       samplesAbove: 0,
       countedAt: now,
-      toldAt: new Map(),
+      reportedAt: new Map(),
       pss: undefined,
     };
     this.#watches.set(slotKey(target), watch);
@@ -210,9 +210,9 @@ export class MemorySampler {
     watch.samplesAbove = watch.isServing ? samplesAbove : 0;
     if (!isEarly) watch.countedAt = now;
     if (limit === undefined) return;
-    const toldAt = watch.toldAt.get(limit);
-    if (toldAt !== undefined && now - toldAt < TELL_AGAIN_MS) return;
-    watch.toldAt.set(limit, now);
+    const reportedAt = watch.reportedAt.get(limit);
+    if (reportedAt !== undefined && now - reportedAt < REPORT_INTERVAL_MS) return;
+    watch.reportedAt.set(limit, now);
     const allowed = limit === "memory" ? limits.memoryBytes : limits.memoryHardBytes;
     this.#options.listener.limitReached(watch.target, limit, describe(reading, allowed ?? 0));
   }
@@ -251,7 +251,7 @@ export class MemorySampler {
     if (pss !== undefined) {
       const ageMs = now - pss.at;
       const atMost = pss.bytes + Math.max(0, rssBytes - pss.rssBytes);
-      if (ageMs < pss.costMs * PSS_COST_FACTOR || (ageMs < PSS_STANDS_MS && atMost <= lowest)) return atMost;
+      if (ageMs < pss.costMs * PSS_COST_FACTOR || (ageMs < PSS_REUSE_MS && atMost <= lowest)) return atMost;
     }
     const beganMs = monotonicMs();
     let bytes = 0;

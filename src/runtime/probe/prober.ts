@@ -215,10 +215,10 @@ export class Prober {
     watch.schedule = step.schedule;
     this.#queue(watch);
     // The listener may forget the worker during any notification.
-    for (const news of step.news) if (!watch.isOver) this.#tell(watch.target, news);
+    for (const news of step.news) if (!watch.isOver) this.#notify(watch.target, news);
   }
 
-  #tell(worker: WorkerRef, news: ProbeNews): void {
+  #notify(worker: WorkerRef, news: ProbeNews): void {
     switch (news.kind) {
       case "becameReady":
       case "becameAlive":

@@ -41,7 +41,7 @@ export class LeftoverWait {
   readonly #what: string;
   readonly #log: Logger;
   readonly #deadlineMs = monotonicMs() + LEFTOVER_BOUND_MS;
-  #isTold = false;
+  #isReported = false;
 
   /** `what` names the waiting resource, such as `socket "http"`. */
   constructor(what: string, log: Logger) {
@@ -54,11 +54,11 @@ export class LeftoverWait {
     const leftover = holder === undefined ? undefined : leftoverOf(holder.pid);
     if (leftover === undefined || monotonicMs() >= this.#deadlineMs) return false;
     const { pid, worker, controllerPid } = leftover;
-    if (!this.#isTold)
+    if (!this.#isReported)
       this.#log.info(
         `${this.#what} waits until pid ${pid} has exited: worker "${worker}" of controller ${controllerPid}, which has exited`,
       );
-    this.#isTold = true;
+    this.#isReported = true;
     await wait(LEFTOVER_POLL_MS);
     return true;
   }
