@@ -150,7 +150,7 @@ for (const [what, misbehaviour] of [
       assert.equal(code, 1, `${stdout}${stderr}`);
       assert.notEqual(stderr, "");
     });
-    assertNoneFailed(reports, 30);
+    assertNoneFailed(reports);
     const [aborted] = eventsOf(controller, "rollout_aborted");
     assert.ok(aborted !== undefined && aborted.reason.length > 0);
     assert.deepEqual(eventsOf(controller, "rollout_finished"), []);

@@ -325,7 +325,7 @@ test("a worker whose readiness command succeeds before it listens gets no reques
   });
   await using controller = await ControllerUnderTest.start({ workers });
   await controller.ready();
-  assertNoneFailed(await underTraffic(target, async () => {}), 50);
+  assertNoneFailed(await underTraffic(target, async () => {}));
 });
 
 test("a worker reports its own readiness, and a worker that never does is not replaced", async () => {

@@ -159,12 +159,10 @@ export async function underTraffic(
   return { keptAlive: loads[0].report, fresh: loads[1].report };
 }
 
-/** Asserts that every request was answered, and that each kind of connection sent at least `least` requests. */
-export function assertNoneFailed(reports: TrafficReports, least = 100): void {
-  for (const [name, report] of Object.entries(reports)) {
+/** Asserts that every request received a response. */
+export function assertNoneFailed(reports: TrafficReports): void {
+  for (const [name, report] of Object.entries(reports))
     assert.equal(report.failed, 0, `${name}: ${describeLoad(report)}`);
-    assert.ok(report.counts.ok >= least, `${name}: only ${describeLoad(report)}`);
-  }
 }
 
 /** The pid of a descendant of this controller that is Envoy; undefined if there is none. */
