@@ -117,13 +117,15 @@ export class PoolDraft {
     this.roster.set(state);
     for (const effect of effects) {
       if (effect.kind === "tell") {
-        this.tally = tallyEvent(this.tally, effect.event);
         const { kind } = effect.event;
         // A worker whose first liveness check fails counts as failed, as if it had never become ready.
         const isHung = kind === "unready" && event.kind === "livenessFailed";
         const isFailed = kind === "ended" && effect.event.isFailure;
         if (kind === "backing_off" || kind === "gave_up" || isHung || isFailed)
           this.#noteFailure(before, effect.event.reason);
+        // A successor that crashes is abandoned, not restarted.
+        if (kind === "backing_off" && this.isSuccessor(slot)) continue;
+        this.tally = tallyEvent(this.tally, effect.event);
       }
       this.effects.push(effect);
     }

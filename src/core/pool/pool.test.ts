@@ -299,6 +299,7 @@ test("if the successor fails to start the replacement is aborted and the old wor
   assert.deepEqual(rig.worker(0).phase, "ready");
   assert.match(rig.poolEvents.join("\n"), /rollout_aborted: web-0 stays: successor web-2 EAGAIN; first crash/u);
   assert.ok((rig.state.tally.rollouts.aborted ?? 0) >= 1);
+  assert.equal(rig.state.tally.restarts, 0, "a successor that fails is not restarted");
   const worker = rig.worker(0);
   assert.equal(worker.phase === "ready" && worker.due, undefined);
   assert.equal(worker.deadline, after(rig.now, 60_000));
