@@ -16,6 +16,7 @@ function samples(minutes: number, rssKiB: number): Footprint[] {
   return Array.from({ length: minutes * 12 + 1 }, (_, index) => ({
     atMs: (index * MINUTE_MS) / 12,
     rssKiB: 60_000 + (index % 7) * 900 + (index / 12) * rssKiB,
+    anonymousKiB: 30_000,
     descriptors: 40 + (index % 5),
     threads: 7,
   }));

@@ -5,6 +5,8 @@ import { readdirSync, readFileSync } from "node:fs";
 export interface Footprint {
   readonly atMs: number;
   readonly rssKiB: number;
+  /** The part of it that is not backed by files: heap, stacks, compiled code. */
+  readonly anonymousKiB: number;
   readonly descriptors: number;
   readonly threads: number;
 }
@@ -24,6 +26,7 @@ export interface Growth {
   readonly threads: Slope;
   /** Minimum of the resident memory in each minute, including the first ones. */
   readonly rssKiBByMinute: readonly number[];
+  readonly anonymousKiBByMinute: readonly number[];
 }
 
 /** Minutes in which caches and pools fill. */
@@ -41,6 +44,7 @@ export function footprintOf(pid: number, atMs: number): Footprint {
   return {
     atMs,
     rssKiB: field("VmRSS"),
+    anonymousKiB: field("RssAnon"),
     threads: field("Threads"),
     descriptors: readdirSync(`/proc/${pid}/fd`).length,
   };
@@ -58,6 +62,7 @@ export function growthOf(samples: readonly Footprint[]): Growth | undefined {
     least.set(minute, {
       atMs: minute,
       rssKiB: Math.min(before.rssKiB, sample.rssKiB),
+      anonymousKiB: Math.min(before.anonymousKiB, sample.anonymousKiB),
       descriptors: Math.min(before.descriptors, sample.descriptors),
       threads: Math.min(before.threads, sample.threads),
     });
@@ -71,6 +76,7 @@ export function growthOf(samples: readonly Footprint[]): Growth | undefined {
     descriptors: slope(({ descriptors }) => descriptors),
     threads: slope(({ threads }) => threads),
     rssKiBByMinute: all.map(({ rssKiB }) => rssKiB),
+    anonymousKiBByMinute: all.map(({ anonymousKiB }) => anonymousKiB),
   };
 }
 
