@@ -72,7 +72,10 @@ function operationOf(route: Route, isOpen: boolean): object {
 }
 
 function answerOf({ doc, contentType, schema }: RouteAnswer): object {
-  return { description: doc, content: { [contentType]: schema === undefined ? {} : { schema: reference(schema) } } };
+  return {
+    description: doc,
+    content: { [contentType ?? "application/json"]: schema === undefined ? {} : { schema: reference(schema) } },
+  };
 }
 
 function errorOf(status: number): object {

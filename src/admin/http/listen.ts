@@ -6,7 +6,7 @@ import { lstatSync, mkdirSync, rmSync } from "node:fs";
 import type { Server } from "node:http";
 import { connect, type Server as NetServer } from "node:net";
 import { dirname } from "node:path";
-import { ControllerError } from "../../base/errors.ts";
+import { ControllerError, messageOf } from "../../base/errors.ts";
 import { distrustOf } from "../../files/inspectPath.ts";
 
 /** Binds an address and a port and listens. Resolves with a descriptor that the caller owns. */
@@ -101,7 +101,7 @@ export async function listenOnSocket(
     } catch (error) {
       // An explicitly chosen path has no fallback; default paths are interchangeable.
       if (error instanceof ControllerError && candidates.length === 1) throw error;
-      const reason = `${path}: ${error instanceof Error ? error.message : String(error)}`;
+      const reason = `${path}: ${messageOf(error)}`;
       reasons.push(reason);
       const isExpected = error instanceof Error && "code" in error && EXPECTED_REFUSALS.has(String(error.code));
       if (!isExpected) surprises.push(reason);

@@ -5,18 +5,15 @@ import type { PoolView } from "../../core/view.ts";
 import type { Action } from "../api.ts";
 import type { Call } from "./route.ts";
 
-/** A worker that a request names. */
-export interface NamedWorker extends Pick<PoolView, "role" | "fronts"> {
-  /** Index of its pool. */
-  readonly index: number;
-  readonly slot: Slot;
-}
-
-/** The worker with this id. @throws ControllerError WORKER_UNKNOWN */
-export function findWorker(call: Call, id: string, action: Action | "dump" | "profile"): NamedWorker {
+/** The worker that a request names, as the only one of `slots`. @throws ControllerError WORKER_UNKNOWN */
+export function findWorker(
+  call: Call,
+  action: Action | "dump" | "profile",
+): { readonly pool: PoolView; readonly slots: readonly [Slot] } {
+  const id = call.segment("worker");
   for (const pool of call.controller.view().pools) {
     const worker = pool.workers.find((each) => each.id === id);
-    if (worker !== undefined) return { index: pool.index, slot: worker.slot, role: pool.role, fronts: pool.fronts };
+    if (worker !== undefined) return { pool, slots: [worker.slot] };
   }
   throw new ControllerError("WORKER_UNKNOWN", `Cannot ${action} worker "${id}": no such worker`);
 }

@@ -31,14 +31,10 @@ export interface QueryParameter {
 export interface RouteAnswer {
   readonly status: 200 | 202 | 503;
   readonly doc: string;
-  readonly contentType:
-    | "application/json"
-    | "text/event-stream"
-    | "text/html"
-    | "text/plain"
-    | "application/octet-stream";
-  /** Schema name of the document, or of one stream entry; undefined for plain text and externally defined documents. */
-  readonly schema: string | undefined;
+  /** application/json if absent. */
+  readonly contentType?: "text/event-stream" | "text/html" | "text/plain" | "application/octet-stream";
+  /** Schema name of the document, or of one stream entry; absent for plain text and externally defined documents. */
+  readonly schema?: string;
 }
 
 export interface Route {

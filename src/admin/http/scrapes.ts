@@ -22,12 +22,7 @@ const QUEUES = new WeakMap<ControllerHandle, Scrapes>();
 
 /** Answers with the controller's metrics in the format requested by `accept`. */
 export function answerScrape(controller: ControllerHandle, scrape: Scrape): void {
-  let queue = QUEUES.get(controller);
-  if (queue === undefined) {
-    queue = new Scrapes((accept) => controller.metrics(accept));
-    QUEUES.set(controller, queue);
-  }
-  queue.add(scrape);
+  QUEUES.getOrInsertComputed(controller, () => new Scrapes((accept) => controller.metrics(accept))).add(scrape);
 }
 
 /** Takes an encoded body, because the text is large with many workers. */
@@ -65,9 +60,7 @@ class Scrapes {
     const bodies = new Map<string, Buffer>();
     const answers = scrapes.map(({ accept, response }) => {
       const { text, contentType } = this.#metrics(accept);
-      const body = bodies.get(contentType) ?? Buffer.from(text);
-      bodies.set(contentType, body);
-      return { response, body, contentType };
+      return { response, body: bodies.getOrInsertComputed(contentType, () => Buffer.from(text)), contentType };
     });
     this.#share.spend(startedAtMs, monotonicMs());
     const send = ({ response, body, contentType }: (typeof answers)[number]) =>

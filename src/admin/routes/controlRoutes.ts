@@ -13,7 +13,7 @@ import type {
 } from "../api.ts";
 import { sendFailure, sendJson } from "../http/answers.ts";
 import { findWorker, parseBody, shorten } from "../http/requests.ts";
-import type { Call, Route, RouteAnswer } from "../http/route.ts";
+import type { Call, QueryParameter, Route, RouteAnswer } from "../http/route.ts";
 import { openApiDocument } from "../openapi.ts";
 import { type StatusDetails, statusOf } from "../status.ts";
 import { DASHBOARD_ROUTE } from "./dashboardRoute.ts";
@@ -37,13 +37,13 @@ const BEGUN: readonly RouteAnswer[] = [
   {
     status: 202,
     doc: "Queued or started: the id of the operation, and the number of the last event before it",
-    contentType: "application/json",
     schema: "OperationAccepted",
   },
 ];
 
-function answersOf(schema: string, doc: string): readonly RouteAnswer[] {
-  return [{ status: 200, doc, contentType: "application/json", schema }];
+/** A query parameter that is 0 or 1. */
+function flag(name: string, doc: string, usual: "0" | "1"): QueryParameter {
+  return { name, doc, schema: { type: "string", enum: ["0", "1"], default: usual } };
 }
 
 function actionRoute(action: Action, scope: "pool" | "worker", summary: string): Route {
@@ -54,7 +54,7 @@ function actionRoute(action: Action, scope: "pool" | "worker", summary: string):
     summary,
     answers: BEGUN,
     errors: [404, 409],
-    handle: (call) => (scope === "pool" ? orderPool(call, action) : orderWorker(call, action)),
+    handle: (call) => order(call, action, scope),
   };
 }
 
@@ -66,18 +66,14 @@ export const CONTROL_ROUTES: readonly Route[] = [
     operationId: "getStatus",
     summary: "Show the current state of pools and workers",
     query: [
-      {
-        name: "detail",
-        doc: "1 adds the resource usage and activity of each worker and the balance of each pool; reads every process",
-        schema: { type: "string", enum: ["0", "1"], default: "0" },
-      },
-      {
-        name: "processes",
-        doc: "1 adds the details, and the processes of each worker with their command lines",
-        schema: { type: "string", enum: ["0", "1"], default: "0" },
-      },
+      flag(
+        "detail",
+        "1 adds the resource usage and activity of each worker and the balance of each pool; reads every process",
+        "0",
+      ),
+      flag("processes", "1 adds the details, and the processes of each worker with their command lines", "0"),
     ],
-    answers: answersOf("Status", "All pools with their workers and pending operations"),
+    answers: [{ status: 200, doc: "All pools with their workers and pending operations", schema: "Status" }],
     errors: [400],
     handle: serveStatus,
   },
@@ -92,11 +88,7 @@ export const CONTROL_ROUTES: readonly Route[] = [
         doc: "Only events after this number; a client that reconnects sends it as Last-Event-ID",
         schema: { type: "integer", minimum: 0, default: 0 },
       },
-      {
-        name: "follow",
-        doc: "0 ends the stream after the past events",
-        schema: { type: "string", enum: ["0", "1"], default: "1" },
-      },
+      flag("follow", "0 ends the stream after the past events", "1"),
     ],
     answers: [{ status: 200, doc: "One event per message", contentType: "text/event-stream", schema: "Event" }],
     errors: [400, 429],
@@ -118,7 +110,7 @@ export const CONTROL_ROUTES: readonly Route[] = [
     path: "/v1/operations",
     operationId: "getOperations",
     summary: "List the latest operations",
-    answers: answersOf("Operations", "The last 200, oldest first"),
+    answers: [{ status: 200, doc: "The last 200, oldest first", schema: "Operations" }],
     handle: ({ controller, response }) =>
       sendJson(response, 200, { operations: controller.operations.list() } satisfies Operations),
   },
@@ -127,7 +119,7 @@ export const CONTROL_ROUTES: readonly Route[] = [
     path: "/v1/operations/{operation}",
     operationId: "getOperation",
     summary: "Show one operation",
-    answers: answersOf("Operation", "Its current state"),
+    answers: [{ status: 200, doc: "Its current state", schema: "Operation" }],
     errors: [404],
     handle: serveOperation,
   },
@@ -153,7 +145,7 @@ export const CONTROL_ROUTES: readonly Route[] = [
     path: "/v1/openapi.json",
     operationId: "getOpenApi",
     summary: "Describe this API as an OpenAPI document",
-    answers: [{ status: 200, doc: "OpenAPI 3.1", contentType: "application/json", schema: undefined }],
+    answers: [{ status: 200, doc: "OpenAPI 3.1" }],
     handle: ({ controller, response }) =>
       sendJson(
         response,
@@ -168,12 +160,7 @@ export const CONTROL_ROUTES: readonly Route[] = [
     summary: "Apply a changed configuration file, or with dry_run only report what would change",
     body: "ReloadRequest",
     answers: [
-      {
-        status: 202,
-        doc: "What changes, what cannot change, and the operations that apply it",
-        contentType: "application/json",
-        schema: "Reload",
-      },
+      { status: 202, doc: "What changes, what cannot change, and the operations that apply it", schema: "Reload" },
     ],
     errors: [400, 409],
     handle: reload,
@@ -183,7 +170,7 @@ export const CONTROL_ROUTES: readonly Route[] = [
     path: "/v1/shutdown",
     operationId: "shutdown",
     summary: "Stop all workers gracefully, then the controller",
-    answers: [{ status: 202, doc: "The shutdown begins", contentType: "application/json", schema: "Accepted" }],
+    answers: [{ status: 202, doc: "The shutdown begins", schema: "Accepted" }],
     handle: (call) => {
       const { controller, response } = call;
       controller.audit(call.caller(), "shut down");
@@ -208,56 +195,44 @@ function serveStatus({ controller, response, query }: Call): void {
         details,
       }),
     );
-  const isDetailed = isWanted(query, "detail");
-  if (!isWanted(query, "processes")) {
-    answer(isDetailed ? controller.details() : undefined);
-    return;
-  }
-  controller.detailsWithProcesses().then(answer, (error: unknown) => response.destroy(error as Error));
+  const isDetailed = isWanted(query, "detail", "0");
+  if (isWanted(query, "processes", "0"))
+    controller.detailsWithProcesses().then(answer, (error: unknown) => response.destroy(error as Error));
+  else answer(isDetailed ? controller.details() : undefined);
 }
 
 /** @throws ControllerError REQUEST_INVALID */
-function isWanted(query: URLSearchParams, name: string): boolean {
-  const text = query.get(name) ?? "0";
+function isWanted(query: URLSearchParams, name: string, usual: "0" | "1"): boolean {
+  const text = query.get(name) ?? usual;
   if (text === "0" || text === "1") return text === "1";
   throw new ControllerError("REQUEST_INVALID", `${name}: expected 0 or 1, got ${shorten(text)}`);
 }
 
 // Operations
 
-function orderPool(call: Call, action: Action): void {
-  const { pool, index } = findPool(call, action);
-  if (pool.role === "proxy" && action === "stop") {
+function order(call: Call, action: Action, scope: "pool" | "worker"): void {
+  const what = `${scope} "${call.segment(scope)}"`;
+  const { pool, slots } =
+    scope === "pool" ? { pool: findPool(call, action), slots: undefined } : findWorker(call, action);
+  if (pool.role === "proxy" && action === "stop")
     throw new ControllerError(
       "REQUEST_REFUSED",
-      `Cannot stop pool "${pool.name}": it is the proxy of pool "${pool.fronts}", which would receive no requests`,
+      `Cannot stop ${what}: it is the proxy of pool "${pool.fronts}", which would receive no requests`,
     );
-  }
-  begin(call, `${action} pool "${pool.name}"`, () => call.controller[action](index, undefined, REASONS[action]));
-}
-
-function orderWorker(call: Call, action: Action): void {
-  const { controller } = call;
-  const id = call.segment("worker");
-  const { index, slot, role, fronts } = findWorker(call, id, action);
-  if (role === "proxy" && action === "stop") {
-    throw new ControllerError(
-      "REQUEST_REFUSED",
-      `Cannot stop worker "${id}": it is the proxy of pool "${fronts}", which would receive no requests`,
-    );
-  }
-  begin(call, `${action} worker "${id}"`, () => controller[action](index, [slot], REASONS[action]));
+  begin(call, `${action} ${what}`, () => call.controller[action](pool.index, slots, REASONS[action]));
 }
 
 function scalePool(call: Call): void {
-  const { pool, index } = findPool(call, "scale");
+  const pool = findPool(call, "scale");
   const { replicas } = parseScaleRequest(call.body);
   if (pool.role === "proxy")
     throw new ControllerError(
       "REQUEST_REFUSED",
       `Cannot scale pool "${pool.name}": it is a proxy, and each pool has exactly one`,
     );
-  begin(call, `scale pool "${pool.name}" to ${replicas}`, () => call.controller.scale(index, replicas, REASONS.scale));
+  begin(call, `scale pool "${pool.name}" to ${replicas}`, () =>
+    call.controller.scale(pool.index, replicas, REASONS.scale),
+  );
 }
 
 /** Reloads the configuration. An invalid file changes nothing; the error lists its problems. */
@@ -301,11 +276,11 @@ function begin(call: Call, what: string, order: () => string): void {
   sendJson(response, 202, { accepted: true, operation, since } satisfies OperationAccepted);
 }
 
-function findPool(call: Call, action: Action | "scale"): { readonly pool: PoolView; readonly index: number } {
+function findPool(call: Call, action: Action | "scale"): PoolView {
   const name = call.segment("pool");
   const pool = call.controller.view().pools.find((each) => each.name === name);
-  if (pool === undefined) throw new ControllerError("POOL_UNKNOWN", `Cannot ${action} pool "${name}": no such pool`);
-  return { pool, index: pool.index };
+  if (pool !== undefined) return pool;
+  throw new ControllerError("POOL_UNKNOWN", `Cannot ${action} pool "${name}": no such pool`);
 }
 
 /** The body of a scale request. @throws ControllerError REQUEST_INVALID that describes the expected body */
@@ -335,12 +310,10 @@ function serveOperation({ controller, response, segment }: Call): void {
 
 function serveEvents({ controller, request, response, query }: Call): void {
   const since = lastSeen(request.headers["last-event-id"], controller.events.lastSeq) ?? parseSince(query.get("since"));
-  const follow = query.get("follow") ?? "1";
-  if (follow !== "0" && follow !== "1")
-    throw new ControllerError("REQUEST_INVALID", `follow: expected 0 or 1, got ${shorten(follow)}`);
+  const isFollowing = isWanted(query, "follow", "1");
   const stream = new EventStream(response);
   for (const record of controller.events.since(since)) stream.send(record, record.seq);
-  if (follow === "0") {
+  if (!isFollowing) {
     response.end();
     return;
   }

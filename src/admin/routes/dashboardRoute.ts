@@ -17,7 +17,7 @@ export const DASHBOARD_ROUTE: Route = {
   path: "/",
   operationId: "getDashboard",
   summary: "Show the dashboard, a page without data that uses the routes below; open to all if a token is set",
-  answers: [{ status: 200, doc: "The page", contentType: "text/html", schema: undefined }],
+  answers: [{ status: 200, doc: "The page", contentType: "text/html" }],
   errors: [404],
   handle: (call) => serveDashboard(call, readPage),
 };

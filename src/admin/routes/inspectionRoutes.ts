@@ -20,7 +20,6 @@ const PROFILE: readonly RouteAnswer[] = [
     status: 200,
     doc: "pprof, compressed with gzip, for go tool pprof",
     contentType: "application/octet-stream",
-    schema: undefined,
   },
 ];
 
@@ -32,9 +31,7 @@ export const INSPECTION_ROUTES: readonly Route[] = [
     operationId: "dumpWorker",
     summary: "Show what the processes of one worker are doing now, with their stacks if available",
     body: "DumpRequest",
-    answers: [
-      { status: 200, doc: "Also if the worker has no process", contentType: "application/json", schema: "Dump" },
-    ],
+    answers: [{ status: 200, doc: "Also if the worker has no process", schema: "Dump" }],
     errors: [400, 404, 409],
     handle: dump,
   },
@@ -73,26 +70,26 @@ function selfRoute(subject: ProfileSubject, path: string, operationId: string, s
 
 function dump(call: Call): void {
   const { controller, response } = call;
-  const id = call.segment("worker");
-  const { index, slot } = findWorker(call, id, "dump");
+  const { pool, slots } = findWorker(call, "dump");
   const { pid } = parseDumpRequest(call.body);
-  controller.audit(call.caller(), `dump ${subjectOf(id, pid)}`);
+  controller.audit(call.caller(), `dump ${subjectOf(call, pid)}`);
   controller
-    .dump(index, slot, pid)
+    .dump(pool.index, slots[0], pid)
     .then((answer) => sendJson(response, 200, answer))
     .catch((error: unknown) => fail(call, error));
 }
 
 function profileWorker(call: Call): void {
   const { controller } = call;
-  const id = call.segment("worker");
-  const { index, slot } = findWorker(call, id, "profile");
+  const { pool, slots } = findWorker(call, "profile");
   const request = parseProfileRequest(call.body);
-  controller.audit(call.caller(), `profile ${subjectOf(id, request.pid)}`);
-  sendProfile(call, id, (signal) => controller.profileWorker(index, slot, { ...request, signal }));
+  controller.audit(call.caller(), `profile ${subjectOf(call, request.pid)}`);
+  const take = (signal: AbortSignal) => controller.profileWorker(pool.index, slots[0], { ...request, signal });
+  sendProfile(call, call.segment("worker"), take);
 }
 
-function subjectOf(id: string, pid: number | undefined): string {
+function subjectOf({ segment }: Call, pid: number | undefined): string {
+  const id = segment("worker");
   return pid === undefined ? `worker "${id}"` : `pid ${pid} of worker "${id}"`;
 }
 

@@ -11,12 +11,7 @@ const FEEDS = new WeakMap<ControllerHandle, LogFeed>();
 
 /** Sends every new log line to `response` until its client disconnects. */
 export function followLogs(controller: ControllerHandle, response: ServerResponse): void {
-  let feed = FEEDS.get(controller);
-  if (feed === undefined) {
-    feed = new LogFeed(controller);
-    FEEDS.set(controller, feed);
-  }
-  feed.add(response);
+  FEEDS.getOrInsertComputed(controller, () => new LogFeed(controller)).add(response);
 }
 
 class LogFeed {

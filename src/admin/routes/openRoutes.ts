@@ -5,36 +5,35 @@ import type { Call, Route, RouteAnswer } from "../http/route.ts";
 import { answerScrape, sendExposition } from "../http/scrapes.ts";
 
 const HEALTH_ANSWERS: readonly RouteAnswer[] = [
-  { status: 200, doc: "Yes", contentType: "text/plain", schema: undefined },
-  { status: 503, doc: "No", contentType: "text/plain", schema: undefined },
+  { status: 200, doc: "Yes", contentType: "text/plain" },
+  { status: 503, doc: "No", contentType: "text/plain" },
 ];
 
 /** Health routes; they cost next to nothing. */
 export const HEALTH_ROUTES: readonly Route[] = [
   {
-    method: "GET",
-    path: "/health",
-    operationId: "getHealth",
+    ...healthRoute("/health", "getHealth", ({ healthy }) => healthy),
     summary: "Report whether enough workers of each pool are ready",
-    answers: HEALTH_ANSWERS,
-    handle: ({ controller, response }) => serveHealth(response, controller.view().healthy, controller.view()),
   },
   {
-    method: "GET",
-    path: "/health/ready",
-    operationId: "getReadiness",
+    ...healthRoute("/health/ready", "getReadiness", ({ ready }) => ready),
     summary: "Report whether the controller is ready for traffic",
-    answers: HEALTH_ANSWERS,
-    handle: ({ controller, response }) => serveHealth(response, controller.view().ready, controller.view()),
   },
   {
-    method: "GET",
-    path: "/health/live",
-    operationId: "getLiveness",
+    ...healthRoute("/health/live", "getLiveness", () => true),
     summary: "Report whether the controller responds",
     answers: HEALTH_ANSWERS.slice(0, 1),
-    handle: ({ controller, response }) => serveHealth(response, true, controller.view()),
   },
+];
+
+function healthRoute(path: string, operationId: string, isGood: (view: ControllerView) => boolean) {
+  const handle = ({ controller, response }: Call) =>
+    serveHealth(response, isGood(controller.view()), controller.view());
+  return { method: "GET", path, operationId, answers: HEALTH_ANSWERS, handle } as const;
+}
+
+const METRICS_ANSWERS: readonly RouteAnswer[] = [
+  { status: 200, doc: "Prometheus text, or OpenMetrics on request", contentType: "text/plain" },
 ];
 
 /** Every route that needs no permission. */
@@ -44,9 +43,7 @@ export const OPEN_ROUTES: readonly Route[] = [
     path: "/metrics",
     operationId: "getMetrics",
     summary: "Show the metrics of the controller, its pools and its workers",
-    answers: [
-      { status: 200, doc: "Prometheus text, or OpenMetrics on request", contentType: "text/plain", schema: undefined },
-    ],
+    answers: METRICS_ANSWERS,
     handle: serveMetrics,
   },
   {
@@ -54,9 +51,7 @@ export const OPEN_ROUTES: readonly Route[] = [
     path: "/metrics/workers",
     operationId: "getWorkerMetrics",
     summary: "Show the workers' own metrics, merged",
-    answers: [
-      { status: 200, doc: "Prometheus text, or OpenMetrics on request", contentType: "text/plain", schema: undefined },
-    ],
+    answers: METRICS_ANSWERS,
     handle: serveWorkerMetrics,
   },
   ...HEALTH_ROUTES,
