@@ -2,6 +2,7 @@
  * Reads all worker output: one annotator per slot and stream, one source per incarnation and stream, one sink per
  * stream. A new incarnation of a slot is read only after the previous one has ended, so no stream is reordered.
  */
+import type { LogTotals } from "../base/readings.ts";
 import { workerId } from "../core/identity.ts";
 import { LineAnnotator, type LineOrigin } from "./annotate.ts";
 import { JsonLineScanner } from "./jsonLine.ts";
@@ -16,16 +17,6 @@ export interface OutputOfWorker {
   readonly slot: number;
   readonly stdoutFd: number;
   readonly stderrFd: number;
-}
-
-/** Totals of one pool's stream since the controller started. */
-export interface StreamTotals {
-  readonly pool: string;
-  readonly stream: "stdout" | "stderr";
-  readonly bytes: number;
-  readonly jsonLines: number;
-  readonly textLines: number;
-  readonly parts: number;
 }
 
 /** How the output of a pool is annotated. */
@@ -78,8 +69,8 @@ export class WorkerOutput {
   }
 
   /** Totals by pool and stream, only for those that had a worker. */
-  totals(): StreamTotals[] {
-    const totals = new Map<string, StreamTotals>();
+  totals(): LogTotals[] {
+    const totals = new Map<string, LogTotals>();
     for (const { annotator, poolName: pool, stream } of this.#channels.values()) {
       const sum = totals.get(`${pool}/${stream}`);
       totals.set(`${pool}/${stream}`, {

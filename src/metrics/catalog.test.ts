@@ -1,13 +1,14 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { controllerView, poolView, workerView } from "../../test/support/view.ts";
+import type { ProcessReading, ProxyReadings } from "../base/readings.ts";
 import { instant } from "../base/time.ts";
 import type { WorkerLifecycleEvent } from "../core/event.ts";
 import { EMPTY_TALLY, type PoolTally, tallyEvent } from "../core/tally.ts";
 import { PHASES, type PoolView } from "../core/view.ts";
 import { CATALOG } from "./catalog.ts";
 import { formatMetrics } from "./exposition.ts";
-import type { CatalogMetric, ProcessReading, ProxyTotals, Scrape } from "./scrape.ts";
+import type { CatalogMetric, Scrape } from "./scrape.ts";
 
 const READING: ProcessReading = {
   cpuSeconds: 1.5,
@@ -49,7 +50,7 @@ function withProxy(scrape: Scrape, proxy: Partial<PoolView> = {}): Scrape {
   return { ...scrape, view: { ...scrape.view, pools: [web, envoy] } };
 }
 
-const PROXY_TOTALS: ProxyTotals = {
+const PROXY_TOTALS: ProxyReadings = {
   workers: new Map([
     [0, { requestsTotal: 90, failedTotal: 2, inFlight: 3, failedActiveCheck: false }],
     [7, { requestsTotal: 10, failedTotal: 0, inFlight: 0, failedActiveCheck: true }],

@@ -7,6 +7,7 @@
  * workers' own application metrics are not part of the catalog.
  */
 
+import type { LogTotals } from "../base/readings.ts";
 import type { LimitKind } from "../core/event.ts";
 import type { Balance } from "../core/policy/balance.ts";
 import { PROBE_PURPOSES } from "../core/policy/probe.ts";
@@ -15,7 +16,7 @@ import { type ControllerPhase, PHASES, type PoolView, type WorkerView } from "..
 import type { HistogramSample, Sample } from "./exposition.ts";
 import { OWN_METRICS, WORKER_PROCESS_METRICS } from "./processMetrics.ts";
 import { PROXY_METRICS } from "./proxyMetrics.ts";
-import type { CatalogMetric, LogTotals, Scrape, SinkTotals } from "./scrape.ts";
+import type { CatalogMetric, Scrape, SinkTotals } from "./scrape.ts";
 
 /** The predecessor's names for limits; new limits keep their own names. */
 const LIMIT_EVENTS: Readonly<Record<LimitKind, string>> = {

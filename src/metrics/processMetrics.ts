@@ -1,7 +1,8 @@
 /** Metrics of processes, part of the catalog: of the controller, of each worker's leader, and of each worker's process tree. */
+import type { ProcessReading, TreeUsage } from "../base/readings.ts";
 import type { ControllerView, WorkerView } from "../core/view.ts";
 import type { Sample } from "./exposition.ts";
-import type { CatalogMetric, ProcessReading, Scrape, TreeReading } from "./scrape.ts";
+import type { CatalogMetric, Scrape } from "./scrape.ts";
 
 /** The kernel's value for no limit (RLIM_INFINITY, getrlimit(2)); the predecessor exposes the same value. */
 const NO_LIMIT = 2 ** 64 - 1;
@@ -33,7 +34,7 @@ const PROCESS_FIGURES: readonly Figure<ProcessReading>[] = [
   ["start_time_seconds", "gauge", "Start time (seconds since 1970)", (it) => it.startTimeSeconds],
 ];
 
-const TREE_FIGURES: readonly Figure<TreeReading>[] = [
+const TREE_FIGURES: readonly Figure<TreeUsage>[] = [
   [
     "cpu_seconds_total",
     "counter",

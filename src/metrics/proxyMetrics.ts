@@ -2,9 +2,10 @@
  * Metrics of pools behind a proxy, part of the catalog: what each worker received, and what clients saw. Labels name
  * the pool whose workers the proxy serves.
  */
+import type { Histogram, ProxyReadings, WorkerReadings } from "../base/readings.ts";
 import { workerId } from "../core/identity.ts";
 import type { HistogramSample, Sample } from "./exposition.ts";
-import type { CatalogMetric, CumulativeHistogram, ProxiedWorkerTotals, ProxyTotals, Scrape } from "./scrape.ts";
+import type { CatalogMetric, Scrape } from "./scrape.ts";
 
 /** Upper bounds of request durations in seconds; the same as Envoy's buckets. */
 const REQUEST_BUCKETS_SECONDS = [
@@ -72,7 +73,7 @@ function metric(
   what: string,
   type: "counter" | "gauge",
   help: string,
-  value: (totals: ProxyTotals) => number,
+  value: (totals: ProxyReadings) => number,
 ): CatalogMetric {
   const samples = perProxy((pool, totals): Sample[] => [{ labels: [pool], value: value(totals) }]);
   return { origin: "new", name: `monoceros_proxy_${what}`, type, help, labels: ["pool"], samples };
@@ -82,7 +83,7 @@ function workerMetric(
   what: string,
   type: "counter" | "gauge",
   help: string,
-  value: (totals: ProxiedWorkerTotals) => number,
+  value: (totals: WorkerReadings) => number,
 ): CatalogMetric {
   return {
     origin: "new",
@@ -97,13 +98,13 @@ function workerMetric(
 }
 
 function perProxy<Each>(
-  samples: (pool: string, totals: ProxyTotals) => readonly Each[],
+  samples: (pool: string, totals: ProxyReadings) => readonly Each[],
 ): (scrape: Scrape) => readonly Each[] {
   return ({ proxies }) => Array.from(proxies, ([pool, totals]) => samples(pool, totals)).flat();
 }
 
 /** Converts Envoy's buckets, in ms; a bound that this Envoy lacks gets the count of the next lower one. */
-function durations(pool: string, { buckets, sum, count }: CumulativeHistogram): HistogramSample {
+function durations(pool: string, { buckets, sum, count }: Histogram): HistogramSample {
   let below = 0;
   const counts = REQUEST_BUCKETS_SECONDS.map((bound) => {
     const reached = buckets.findLast(({ upperBound }) => upperBound <= bound * 1000)?.count ?? 0;

@@ -3,6 +3,7 @@
  * which proxy belongs to which pool; makes no decisions.
  */
 import { ControllerError } from "../../base/errors.ts";
+import type { ProxyReadings } from "../../base/readings.ts";
 import type { Instant } from "../../base/time.ts";
 import type { LifecycleEvent, WideLifecycleEvent } from "../../core/event.ts";
 import type { Incarnation, PoolIndex, Slot, WorkerRef } from "../../core/identity.ts";
@@ -10,7 +11,6 @@ import { routesOf } from "../../core/routing.ts";
 import type { LimitsPolicy } from "../../core/spec.ts";
 import type { ControllerView, PoolView } from "../../core/view.ts";
 import { PoolProxy, type ProxyOptions } from "../../envoy/control/proxy.ts";
-import type { ProxyReadings } from "../../envoy/reading/readings.ts";
 import type { AdminAddress, Upstream, UpstreamAddress } from "../../envoy/resources/settings.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import type { Daemon } from "../../runtime/daemon.ts";

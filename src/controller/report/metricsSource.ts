@@ -1,12 +1,13 @@
 /** Gathers the data for one scrape of /metrics from all components. Part of the composition root. */
 
+import type { ProxyReadings } from "../../base/readings.ts";
 import { REVISION, VERSION } from "../../base/version.ts";
 import type { ControllerView } from "../../core/view.ts";
 import type { LogSink } from "../../logs/sink.ts";
 import type { WorkerOutput } from "../../logs/workerOutput.ts";
 import { CATALOG } from "../../metrics/catalog.ts";
 import { CONTENT_TYPES, chooseFormat, type ExpositionFormat, formatMetrics } from "../../metrics/exposition.ts";
-import type { ProxyTotals, Scrape, SinkTotals } from "../../metrics/scrape.ts";
+import type { Scrape, SinkTotals } from "../../metrics/scrape.ts";
 import type { ProcessReadings } from "../../runtime/inspect/readings.ts";
 import type { BalanceWatch } from "../watch/balanceWatch.ts";
 import type { WorkerTrees } from "../watch/workerTrees.ts";
@@ -26,7 +27,7 @@ export interface MetricsSources {
   readonly processes: ProcessReadings;
   readonly trees: WorkerTrees;
   /** What the proxies counted, by name of the pool. */
-  readonly proxies: () => ReadonlyMap<string, ProxyTotals>;
+  readonly proxies: () => ReadonlyMap<string, ProxyReadings>;
   readonly balance: BalanceWatch;
   readonly probes: ProbeTally;
   readonly operations: OperationTally;

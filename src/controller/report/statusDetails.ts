@@ -1,12 +1,12 @@
 /** Reads and combines the details of a status document: processes, what the proxies counted, the balance. */
 import { MAX_LISTED_PROCESSES, type PoolBalance, type WorkerDetail, type WorkerProcess } from "../../admin/api.ts";
 import type { StatusDetails } from "../../admin/status.ts";
+import type { ProcessReading, ProxyReadings, TreeUsage } from "../../base/readings.ts";
 import type { PoolConfig } from "../../config/config.ts";
 import { type Balance, type Distribution, decideAdvice } from "../../core/policy/balance.ts";
 import type { PoolView, WorkerView } from "../../core/view.ts";
-import type { ProcessReading, ProxyTotals } from "../../metrics/scrape.ts";
 import type { CommandLines } from "../../runtime/inspect/commandLines.ts";
-import type { ProcessUsage, TreeUsage } from "../../runtime/inspect/treeUsage.ts";
+import type { ProcessUsage } from "../../runtime/inspect/treeUsage.ts";
 import { LISTING_AGE_MS, type MetricsSources, pidsOf } from "./metricsSource.ts";
 
 export interface DetailSources extends Pick<MetricsSources, "view" | "processes" | "trees" | "proxies" | "balance"> {
@@ -95,7 +95,7 @@ function descriptorDetail(reading: ProcessReading | undefined): Pick<WorkerDetai
 function requestDetail(
   { name, fronts }: PoolView,
   { slot }: WorkerView,
-  proxies: ReadonlyMap<string, ProxyTotals>,
+  proxies: ReadonlyMap<string, ProxyReadings>,
 ): Pick<WorkerDetail, "requests_total" | "failed_requests_total" | "requests_in_flight"> {
   const totals = proxies.get(fronts ?? name);
   const own = totals?.workers.get(slot);

@@ -2,11 +2,12 @@
  * Measures the load of autoscaled pools, and scales a pool when the decision (core/autoscale.ts) changes. No timer runs
  * if no pool is autoscaled.
  */
+
+import type { ProxyReadings } from "../../base/readings.ts";
 import type { Instant } from "../../base/time.ts";
 import { changesSpec, type LifecycleEvent } from "../../core/event.ts";
 import { type AutoscaleState, decideReplicas, newAutoscale } from "../../core/policy/autoscale.ts";
 import type { PoolView, WorkerView } from "../../core/view.ts";
-import type { ProxyReadings } from "../../envoy/reading/readings.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import type { Daemon } from "../../runtime/daemon.ts";
 import type { TreeUsages } from "../../runtime/inspect/treeUsage.ts";

@@ -4,6 +4,7 @@
  * The query's own reading ends the window.
  */
 import { setImmediate as turn } from "node:timers/promises";
+import type { ProxyReadings } from "../../base/readings.ts";
 import { after } from "../../base/time.ts";
 import {
   addSample,
@@ -14,7 +15,6 @@ import {
   type WorkWindow,
 } from "../../core/policy/balance.ts";
 import type { ControllerView, PoolView } from "../../core/view.ts";
-import type { ProxyTotals } from "../../metrics/scrape.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import type { TreeUsages } from "../../runtime/inspect/treeUsage.ts";
 
@@ -31,7 +31,7 @@ const WORKERS_PER_TURN = 64;
 export interface BalanceSources {
   readonly view: () => ControllerView;
   /** What the proxies counted, by name of the pool. */
-  readonly proxies: () => ReadonlyMap<string, ProxyTotals>;
+  readonly proxies: () => ReadonlyMap<string, ProxyReadings>;
   readonly usages: Pick<TreeUsages, "read">;
 }
 
@@ -90,7 +90,7 @@ export class BalanceWatch implements Disposable {
 
   #sampleOf(
     pool: PoolView,
-    totals: ProxyTotals | undefined,
+    totals: ProxyReadings | undefined,
     cpuSecondsOf: (pid: number) => number | undefined,
   ): WorkSample {
     const workers = pool.workers.flatMap(({ phase, slot, incarnation, pid }) => {

@@ -3,9 +3,10 @@
  * with an ordinary Error: an Envoy that has exited or is not up yet is not an operational error by itself. The caller
  * decides what it means.
  */
+
 import { Agent, request } from "node:http";
+import type { Histogram } from "../../base/readings.ts";
 import {
-  type Histogram,
   type HostStatus,
   type ListenerState,
   numberOf,

@@ -5,8 +5,9 @@
  * Invariants: every notification carries its incarnation. None is about an Envoy that has exited, and none is made from
  * inside a call by the listener. Envoy may exit at any moment; requests to it then fail.
  */
+import type { ProxyReadings } from "../../base/readings.ts";
 import type { Clock, Instant } from "../../base/time.ts";
-import { appliedState, type ProxyReadings, readingsOf, UPDATE_FILTER } from "../reading/readings.ts";
+import { appliedState, readingsOf, UPDATE_FILTER } from "../reading/readings.ts";
 import { MAX_EJECTION_KEY, maxEjectionPercent } from "../resources/cluster.ts";
 import { proxyFiles } from "../resources/files.ts";
 import type { ProxyLocation, ProxySettings, Upstream } from "../resources/settings.ts";

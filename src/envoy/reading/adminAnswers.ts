@@ -1,6 +1,7 @@
 /**
  * Defensive parsers for Envoy's admin interface: missing values are 0, malformed entries are skipped. Pure.
  */
+import type { Histogram } from "../../base/readings.ts";
 import { CLUSTER_NAME } from "../resources/settings.ts";
 
 /** One endpoint as Envoy sees it; counters start with the process, or when the endpoint is added. */
@@ -15,13 +16,6 @@ export interface HostStatus {
   readonly requestsTotal: number;
   readonly requestsFailed: number;
   readonly connectionsActive: number;
-}
-
-/** A histogram with cumulative buckets; bounds in the unit of the statistic. */
-export interface Histogram {
-  readonly buckets: readonly { readonly upperBound: number; readonly count: number }[];
-  readonly sum: number;
-  readonly count: number;
 }
 
 /** What Envoy reports about its listener. */

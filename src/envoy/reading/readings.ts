@@ -1,36 +1,9 @@
 /** Metrics of a pool's proxy: which Envoy statistics they come from and how they add up. Pure. */
 
+import type { Histogram, ProxyReadings } from "../../base/readings.ts";
 import { CLUSTER_NAME, LISTENER_NAME } from "../resources/settings.ts";
-import { filterOf, type Histogram, type HostStatus, numberOf } from "./adminAnswers.ts";
+import { filterOf, type HostStatus, numberOf } from "./adminAnswers.ts";
 import type { NamedCounts, RequestCounts } from "./requestCounts.ts";
-
-/** One worker as the proxy sees it. Totals belong to its slot and never decrease. */
-export interface WorkerReadings {
-  readonly requestsTotal: number;
-  readonly failedTotal: number;
-  readonly inFlight: number;
-  /** Whether Envoy's active health check marks it unhealthy. */
-  readonly failedActiveCheck: boolean;
-}
-
-/** One pool's proxy. Totals never decrease, even when Envoy restarts. */
-export interface ProxyReadings {
-  readonly workers: ReadonlyMap<number, WorkerReadings>;
-  readonly downstreamRequestsTotal: number;
-  readonly downstreamRequestsActive: number;
-  readonly downstreamConnectionsActive: number;
-  /** 5xx responses that clients received, from workers or from Envoy itself. */
-  readonly downstream5xxTotal: number;
-  /** Requests refused because the queue was full. */
-  readonly queueOverflowTotal: number;
-  /** Requests that wait for a worker. */
-  readonly queued: number;
-  readonly retriesTotal: number;
-  readonly updatesAppliedTotal: number;
-  readonly updatesRefusedTotal: number;
-  /** Time from the request to the end of the worker's response, in ms; undefined before the first response. */
-  readonly requestTimeMs: Histogram | undefined;
-}
 
 const DOWNSTREAM = `http.${LISTENER_NAME}`;
 const CLUSTER = `cluster.${CLUSTER_NAME}`;

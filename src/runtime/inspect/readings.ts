@@ -8,6 +8,7 @@
 
 import { readFileSync } from "node:fs";
 import { monotonicMs } from "../../base/monotonic.ts";
+import type { ProcessReading } from "../../base/readings.ts";
 import { readProcText } from "../os/procFile.ts";
 import { countOpenFds, type ProcessStat, readStat } from "../os/procfs.ts";
 
@@ -17,21 +18,8 @@ const LIMITS_MS = 60_000;
 /** Maximum number of processes whose limits one call rereads, so that they do not all become due in the same call. */
 const LIMITS_PER_CALL = 50;
 
-/** What the kernel reports about one process. */
-export interface ProcessReading {
-  /** User and system time, in steps of a clock tick. */
-  readonly cpuSeconds: number;
-  /** Undefined if the kernel hides it, as for the two limits. */
-  readonly openFds: number | undefined;
-  /** Soft limit; Infinity if unlimited. */
-  readonly maxFds: number | undefined;
-  readonly residentBytes: number;
-  readonly virtualBytes: number;
-  /** Soft limit; Infinity if unlimited. */
-  readonly virtualMaxBytes: number | undefined;
-  /** Seconds since 1970; the same at every reading of a process, even when the wall clock is set meanwhile. */
-  readonly startTimeSeconds: number;
-  /** The source of the numbers above, for callers that need more of it. */
+/** A reading, and the stat that its numbers come from. */
+interface StatReading extends ProcessReading {
   readonly stat: ProcessStat;
 }
 
@@ -69,9 +57,9 @@ export class ProcessReadings {
   }
 
   /** The readings of `pids`, by pid. Forgets all processes that are not in `pids`. */
-  read(pids: Iterable<number>): Map<number, ProcessReading> {
+  read(pids: Iterable<number>): Map<number, StatReading> {
     const nowMs = this.#nowMs();
-    const readings = new Map<number, ProcessReading>();
+    const readings = new Map<number, StatReading>();
     const known = new Map<number, Known>();
     this.#bootSeconds = undefined;
     this.#limitsLeft = LIMITS_PER_CALL;
@@ -83,7 +71,7 @@ export class ProcessReadings {
     return readings;
   }
 
-  #readOne(pid: number, nowMs: number, known: Map<number, Known>): ProcessReading | undefined {
+  #readOne(pid: number, nowMs: number, known: Map<number, Known>): StatReading | undefined {
     const stat = readStat(pid);
     if (stat === undefined || stat.state === "Z" || stat.state === "X") return undefined;
     const entry = this.#recall(pid, stat.startTicks, nowMs);

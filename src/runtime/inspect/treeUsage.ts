@@ -7,17 +7,8 @@
  * the parent's cutime (proc_pid_stat(5)). The part already counted while the child was alive is excluded. Not counted:
  * processes that start and exit between two reads without a parent in the tree that waits for them.
  */
+import type { TreeUsage } from "../../base/readings.ts";
 import type { ProcessStat } from "../os/procfs.ts";
-
-/** The combined resource usage of a worker's processes. */
-export interface TreeUsage {
-  /** User and system time since the worker was spawned, ended processes included. */
-  readonly cpuSeconds: number;
-  /** Resident memory; a shared page counts once per process. */
-  readonly residentBytes: number;
-  /** Processes, without zombies. */
-  readonly processCount: number;
-}
 
 /** One process of a worker. */
 export interface ProcessUsage {
