@@ -1,6 +1,6 @@
 /** The block `autoscale` of a pool. */
 import { MAX_REPLICAS } from "../../core/spec.ts";
-import { type Block, block, key, type Values } from "../field.ts";
+import { block, key } from "../field.ts";
 import { duration, integer, number } from "../scalars.ts";
 
 const keys = {
@@ -31,9 +31,7 @@ const keys = {
 };
 
 /** Exactly one of cpu and inFlight is set. */
-export interface AutoscaleConfig extends Values<typeof keys> {}
-
-export const autoscale: Block<AutoscaleConfig, typeof keys> = block(keys, {
+export const autoscale = block(keys, {
   check: ({ min, max }, context) => {
     if (context.has("cpu") === context.has("in_flight")) {
       const got = context.has("cpu") ? "both" : "none";

@@ -1,5 +1,5 @@
 /** The block `limits` of a pool. */
-import { type Block, block, key, type Values } from "../field.ts";
+import { block, key } from "../field.ts";
 import { duration, integer, isZero, number, oneOf, size } from "../scalars.ts";
 
 const keys = {
@@ -40,9 +40,7 @@ const keys = {
   }),
 };
 
-export interface LimitsConfig extends Values<typeof keys> {}
-
-export const limits: Block<LimitsConfig, typeof keys> = block(keys, {
+export const limits = block(keys, {
   check: ({ memoryBytes, memoryHardBytes }, context) => {
     if (memoryBytes !== undefined && memoryHardBytes !== undefined && memoryHardBytes < memoryBytes)
       context.problem("memory_hard", "expected at least the value of memory");

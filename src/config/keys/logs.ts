@@ -1,8 +1,8 @@
 /** The block `logs` of a pool. */
-import { type Block, block, key, type Values } from "../field.ts";
+import { block, key } from "../field.ts";
 import { oneOf, size } from "../scalars.ts";
 
-const keys = {
+export const logs = block({
   mode: key("mode", oneOf(["annotate", "inherit"]), {
     change: "launch",
     default: "annotate",
@@ -19,8 +19,4 @@ const keys = {
     default: "info",
     doc: "Level of text lines on stderr that state none. The formats of common logging libraries are recognised.",
   }),
-};
-
-export interface LogsConfig extends Values<typeof keys> {}
-
-export const logs: Block<LogsConfig, typeof keys> = block(keys);
+});

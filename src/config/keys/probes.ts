@@ -15,7 +15,7 @@ const headerValue = text({
   pattern: /^[\t\u0020-\u007e]*$/u,
 });
 
-const httpKeys = {
+const http = block({
   path: key("path", urlPath, {
     change: "launch",
     default: "/",
@@ -32,25 +32,17 @@ const httpKeys = {
     secret: true,
     doc: "Request headers, added to `Host: localhost`, `User-Agent` and `Accept`. A header with one of these names replaces the default. Values are never shown.",
   }),
-};
+});
 
-export interface HttpProbeConfig extends Values<typeof httpKeys> {}
-
-const http: Block<HttpProbeConfig, typeof httpKeys> = block(httpKeys);
-
-const tcpKeys = {
+const tcp = block({
   port: key("port", port(1), {
     change: "launch",
     unset: OWN_PORT,
     doc: "Port to connect to, if it differs from the worker's.",
   }),
-};
+});
 
-export interface TcpProbeConfig extends Values<typeof tcpKeys> {}
-
-const tcp: Block<TcpProbeConfig, typeof tcpKeys> = block(tcpKeys);
-
-const grpcKeys = {
+const grpc = block({
   port: key("port", port(1), {
     change: "launch",
     unset: OWN_PORT,
@@ -61,11 +53,7 @@ const grpcKeys = {
     unset: "the server as a whole",
     doc: "Name of the service to check.",
   }),
-};
-
-export interface GrpcProbeConfig extends Values<typeof grpcKeys> {}
-
-const grpc: Block<GrpcProbeConfig, typeof grpcKeys> = block(grpcKeys);
+});
 
 const probeKeys = {
   http: key("http", http, {
@@ -142,9 +130,7 @@ const keys = {
   }),
 };
 
-export interface ProbesConfig extends Values<typeof keys> {}
-
-export const probes: Block<ProbesConfig, typeof keys> = block(keys, {
+export const probes = block(keys, {
   check: (probes, context) => {
     for (const name of ["startup", "liveness"] as const) {
       const { notify, successThreshold = 1 } = probes[name] ?? {};

@@ -1,5 +1,5 @@
 /** The block `restart` of a pool: what happens after a crash. */
-import { type Block, block, key, section, type Values } from "../field.ts";
+import { block, key, section } from "../field.ts";
 import { list } from "../kind.ts";
 import { duration, integer, number, oneOf } from "../scalars.ts";
 
@@ -27,16 +27,14 @@ const backoffKeys = {
   }),
 };
 
-export interface BackoffConfig extends Values<typeof backoffKeys> {}
-
-const backoff: Block<BackoffConfig, typeof backoffKeys> = block(backoffKeys, {
+const backoff = block(backoffKeys, {
   check: ({ initialMs, maxMs }, context) => {
     if (initialMs !== undefined && maxMs !== undefined && maxMs < initialMs)
       context.problem("max", "expected at least the value of initial");
   },
 });
 
-const keys = {
+export const restart = block({
   policy: key("policy", oneOf(["always", "on-failure", "never"]), {
     change: "policy",
     default: "always",
@@ -53,8 +51,4 @@ const keys = {
     default: "shutdown",
     doc: "What happens at the restart limit: the controller shuts down gracefully and exits with code 1, or only this worker stays down.",
   }),
-};
-
-export interface RestartConfig extends Values<typeof keys> {}
-
-export const restart: Block<RestartConfig, typeof keys> = block(keys);
+});

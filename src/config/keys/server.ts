@@ -16,7 +16,7 @@ import {
 } from "../scalars.ts";
 import { template } from "../template.ts";
 
-const portArgKeys = {
+const portArg = block({
   name: key("name", text(), {
     change: "launch",
     since: "original",
@@ -34,33 +34,21 @@ const portArgKeys = {
     since: "original",
     doc: "The argument that holds the port.",
   }),
-};
+});
 
-export interface PortArgConfig extends Values<typeof portArgKeys> {}
-
-const portArg: Block<PortArgConfig, typeof portArgKeys> = block(portArgKeys);
-
-const socketArgKeys = {
+const socketArg = block({
   name: key("name", text(), { change: "launch", required: true, doc: "The argument before the socket." }),
   valueTemplate: key("value_template", templated, {
     change: "launch",
     default: template("{{.Socket}}"),
     doc: "The argument that holds the path of the socket.",
   }),
-};
+});
 
-export interface SocketArgConfig extends Values<typeof socketArgKeys> {}
-
-const socketArg: Block<SocketArgConfig, typeof socketArgKeys> = block(socketArgKeys);
-
-const tlsKeys = {
+const tls = block({
   cert: key("cert", path, { change: "proxy", required: true, doc: "File of the certificate chain (PEM)." }),
   key: key("key", path, { change: "proxy", required: true, doc: "File of the private key (PEM)." }),
-};
-
-export interface TlsConfig extends Values<typeof tlsKeys> {}
-
-const tls: Block<TlsConfig, typeof tlsKeys> = block(tlsKeys);
+});
 
 const host = text({ expected: "a host, with or without a port", pattern: /^[^\s\u0000-\u001f\u007f-\uffff]+$/u });
 

@@ -1,5 +1,5 @@
 /** The items of `sockets` of a pool. */
-import { type Block, block, key, type Values } from "../field.ts";
+import { block, key } from "../field.ts";
 import { integer, text } from "../scalars.ts";
 
 const socketName = text({ expected: "letters, digits, _ . or -", pattern: /^[A-Za-z0-9_.-]{1,63}$/u });
@@ -10,7 +10,7 @@ const socketAddress = text({
   pattern: /^(?:(?:[A-Za-z0-9.-]*|\[[\da-fA-F:.]+\]):\d{1,5}|\/.+)$/u,
 });
 
-const keys = {
+export const socket = block({
   name: key("name", socketName, { change: "refused", required: true, doc: "Name in `LISTEN_FDNAMES`." }),
   listen: key("listen", socketAddress, {
     change: "refused",
@@ -22,8 +22,4 @@ const keys = {
     default: 1024,
     doc: "Maximum number of connections that wait to be accepted; the kernel caps it at `net.core.somaxconn`.",
   }),
-};
-
-export interface SocketConfig extends Values<typeof keys> {}
-
-export const socket: Block<SocketConfig, typeof keys> = block(keys);
+});
