@@ -5,107 +5,77 @@
 
 import { printableLines } from "./printable.ts";
 
-interface ErrorEntry {
-  readonly exitCode: 1 | 2 | 69 | 78;
-  readonly meaning: string;
-}
-
-/** Every operational error code. Exit codes: 1 failure, 2 invalid command line, 69 no controller, 78 configuration. */
-export const ERROR_CODES = {
-  CONFIG_INVALID: {
-    exitCode: 78,
-    meaning: "The configuration has problems. The message lists each with line and column.",
-  },
-  CONFIG_UNREADABLE: { exitCode: 78, meaning: "The configuration file cannot be read." },
-  EXEC_NOT_FOUND: { exitCode: 78, meaning: "The executable of a pool does not exist or is not on PATH." },
-  EXEC_NOT_EXECUTABLE: { exitCode: 78, meaning: "The executable of a pool exists but cannot be executed." },
-  INTERPRETER_NOT_FOUND: {
-    exitCode: 78,
-    meaning: "The executable of a pool exists, but its interpreter (#! line) or its dynamic loader does not.",
-  },
-  CWD_NOT_FOUND: { exitCode: 78, meaning: "The working directory of a pool does not exist." },
-  ENV_FILE_INVALID: { exitCode: 78, meaning: "An env_file cannot be read, or contains invalid lines." },
-  ARGUMENTS_TOO_LONG: {
-    exitCode: 78,
-    meaning: "The arguments and environment variables of a pool are longer than the kernel accepts.",
-  },
-  TLS_FILE_INVALID: {
-    exitCode: 78,
-    meaning: "A file of server.tls is missing, is not a regular file or cannot be read.",
-  },
-  TOKEN_FILE_INVALID: { exitCode: 78, meaning: "The admin.token_file cannot be read, or contains no token." },
-  USER_NOT_FOUND: { exitCode: 78, meaning: "A user or group of a pool does not exist on this system." },
-  PERMISSION_REQUIRED: { exitCode: 78, meaning: "A setting of a pool requires root privileges." },
-  RUNTIME_DIR_UNUSABLE: {
-    exitCode: 78,
-    meaning:
-      "No directory for sockets and Envoy's files is writable, or a user that needs the directory cannot enter it.",
-  },
-  SPAWN_SHIM_BLOCKED: {
-    exitCode: 78,
-    meaning:
-      "A pool needs the spawn shim, which sets users, limits and LISTEN_PID, but the system executes it neither from memory nor from supervisor.runtime_dir.",
-  },
-  PORT_IN_USE: {
-    exitCode: 1,
-    meaning: "A port to listen on is in use. The message names the process if /proc shows it.",
-  },
-  ADDRESS_UNAVAILABLE: { exitCode: 1, meaning: "An address to listen on cannot be bound on this machine." },
-  SOCKET_IN_USE: { exitCode: 1, meaning: "Another process listens on the Unix socket of a pool." },
-  CONTROL_SOCKET_IN_USE: { exitCode: 1, meaning: "Another controller listens on the control socket." },
-  CONTROL_SOCKET_UNSAFE: {
-    exitCode: 1,
-    meaning: "The file at the path of the control socket is not a socket, or another user controls its directory.",
-  },
-  RUNTIME_DIR_UNSAFE: {
-    exitCode: 78,
-    meaning: "Another user controls the directory for sockets and Envoy's files, or a directory above it.",
-  },
-  PROGRAM_UNTRUSTED: {
-    exitCode: 78,
-    meaning: "Another user could replace a program that the controller runs with its own privileges.",
-  },
-  ENVOY_NOT_FOUND: { exitCode: 78, meaning: "A pool has a server, but no Envoy was found." },
-  ENVOY_NOT_EXECUTABLE: { exitCode: 78, meaning: "The Envoy executable cannot be run, or is another program." },
-  ENVOY_TOO_OLD: { exitCode: 78, meaning: "Envoy is older than 1.31, the oldest supported version." },
-  ENVOY_CONFIG_REFUSED: { exitCode: 78, meaning: "Envoy rejects the server settings of a pool." },
-  INOTIFY_EXHAUSTED: {
-    exitCode: 1,
-    meaning:
+/** The meaning of every code, by its exit code: 1 failure, 2 invalid command line, 69 no controller, 78 configuration. */
+const MEANINGS = {
+  1: {
+    PORT_IN_USE: "A port to listen on is in use. The message names the process if /proc shows it.",
+    ADDRESS_UNAVAILABLE: "An address to listen on cannot be bound on this machine.",
+    SOCKET_IN_USE: "Another process listens on the Unix socket of a pool.",
+    CONTROL_SOCKET_IN_USE: "Another controller listens on the control socket.",
+    CONTROL_SOCKET_UNSAFE:
+      "The file at the path of the control socket is not a socket, or another user controls its directory.",
+    INOTIFY_EXHAUSTED:
       "The user of the controller has too few inotify instances left for its Envoys (fs.inotify.max_user_instances).",
-  },
-  LISTENER_PORT_IN_USE: {
-    exitCode: 1,
-    meaning: "The listener port of a pool is in use. The message names the process if /proc shows it.",
-  },
-  PROC_UNUSABLE: { exitCode: 1, meaning: "The file system /proc is not mounted, or belongs to another PID namespace." },
-  SPAWN_FAILED: { exitCode: 1, meaning: "The kernel could not start a process." },
-  PROCESS_LIMIT: {
-    exitCode: 1,
-    meaning:
+    LISTENER_PORT_IN_USE: "The listener port of a pool is in use. The message names the process if /proc shows it.",
+    PROC_UNUSABLE: "The file system /proc is not mounted, or belongs to another PID namespace.",
+    SPAWN_FAILED: "The kernel could not start a process.",
+    PROCESS_LIMIT:
       "A limit on processes and threads is reached: pids.max of a control group, RLIMIT_NPROC or the kernel's own limit.",
+    ENVOY_NO_ANSWER: "Envoy did not respond in time. The machine may be overloaded.",
+    RESTARTS_EXHAUSTED: "A worker reached its restart limit.",
+    SHUTDOWN_FORCED: "Workers were killed because a second signal arrived or supervisor.shutdown_timeout expired.",
+    OPERATION_FAILED: "A restart, scale, stop, start or reload failed.",
+    FILE_UNWRITABLE: "A command could not write its output file.",
+    WORKER_UNKNOWN: "No worker has this id.",
+    PROCESS_UNKNOWN: "The worker has no live process with this id.",
+    POOL_UNKNOWN: "No pool has this name.",
+    OPERATION_UNKNOWN: "No operation has this id, or it is no longer kept.",
+    ACCESS_DENIED: "The API request needs the token, or is not permitted from this client.",
+    REQUEST_INVALID: "The API request is malformed.",
+    REQUEST_REFUSED: "The API request is not permitted or not possible in the current state.",
   },
-  ENVOY_NO_ANSWER: { exitCode: 1, meaning: "Envoy did not respond in time. The machine may be overloaded." },
-  RESTARTS_EXHAUSTED: { exitCode: 1, meaning: "A worker reached its restart limit." },
-  SHUTDOWN_FORCED: {
-    exitCode: 1,
-    meaning: "Workers were killed because a second signal arrived or supervisor.shutdown_timeout expired.",
+  2: {
+    USAGE: "The command line is invalid.",
   },
-  OPERATION_FAILED: { exitCode: 1, meaning: "A restart, scale, stop, start or reload failed." },
-  FILE_UNWRITABLE: { exitCode: 1, meaning: "A command could not write its output file." },
-  USAGE: { exitCode: 2, meaning: "The command line is invalid." },
-  NO_CONTROLLER: { exitCode: 69, meaning: "No controller listens on the control socket, or it does not respond." },
-  WORKER_UNKNOWN: { exitCode: 1, meaning: "No worker has this id." },
-  PROCESS_UNKNOWN: { exitCode: 1, meaning: "The worker has no live process with this id." },
-  POOL_UNKNOWN: { exitCode: 1, meaning: "No pool has this name." },
-  OPERATION_UNKNOWN: { exitCode: 1, meaning: "No operation has this id, or it is no longer kept." },
-  ACCESS_DENIED: { exitCode: 1, meaning: "The API request needs the token, or is not permitted from this client." },
-  REQUEST_INVALID: { exitCode: 1, meaning: "The API request is malformed." },
-  REQUEST_REFUSED: { exitCode: 1, meaning: "The API request is not permitted or not possible in the current state." },
-} as const satisfies Record<string, ErrorEntry>;
+  69: {
+    NO_CONTROLLER: "No controller listens on the control socket, or it does not respond.",
+  },
+  78: {
+    CONFIG_INVALID: "The configuration has problems. The message lists each with line and column.",
+    CONFIG_UNREADABLE: "The configuration file cannot be read.",
+    EXEC_NOT_FOUND: "The executable of a pool does not exist or is not on PATH.",
+    EXEC_NOT_EXECUTABLE: "The executable of a pool exists but cannot be executed.",
+    INTERPRETER_NOT_FOUND:
+      "The executable of a pool exists, but its interpreter (#! line) or its dynamic loader does not.",
+    CWD_NOT_FOUND: "The working directory of a pool does not exist.",
+    ENV_FILE_INVALID: "An env_file cannot be read, or contains invalid lines.",
+    ARGUMENTS_TOO_LONG: "The arguments and environment variables of a pool are longer than the kernel accepts.",
+    TLS_FILE_INVALID: "A file of server.tls is missing, is not a regular file or cannot be read.",
+    TOKEN_FILE_INVALID: "The admin.token_file cannot be read, or contains no token.",
+    USER_NOT_FOUND: "A user or group of a pool does not exist on this system.",
+    PERMISSION_REQUIRED: "A setting of a pool requires root privileges.",
+    RUNTIME_DIR_UNUSABLE:
+      "No directory for sockets and Envoy's files is writable, or a user that needs the directory cannot enter it.",
+    SPAWN_SHIM_BLOCKED:
+      "A pool needs the spawn shim, which sets users, limits and LISTEN_PID, but the system executes it neither from memory nor from supervisor.runtime_dir.",
+    RUNTIME_DIR_UNSAFE: "Another user controls the directory for sockets and Envoy's files, or a directory above it.",
+    PROGRAM_UNTRUSTED: "Another user could replace a program that the controller runs with its own privileges.",
+    ENVOY_NOT_FOUND: "A pool has a server, but no Envoy was found.",
+    ENVOY_NOT_EXECUTABLE: "The Envoy executable cannot be run, or is another program.",
+    ENVOY_TOO_OLD: "Envoy is older than 1.31, the oldest supported version.",
+    ENVOY_CONFIG_REFUSED: "Envoy rejects the server settings of a pool.",
+  },
+} as const;
 
 /** A stable name of an operational error, safe to match on. */
-export type ErrorCode = keyof typeof ERROR_CODES;
+export type ErrorCode = { [Exit in keyof typeof MEANINGS]: keyof (typeof MEANINGS)[Exit] }[keyof typeof MEANINGS];
+
+/** Every operational error code, by exit code. */
+export const ERROR_CODES = Object.fromEntries(
+  Object.entries(MEANINGS).flatMap(([exitCode, codes]) =>
+    Object.entries(codes).map(([code, meaning]) => [code, { exitCode: Number(exitCode), meaning }]),
+  ),
+) as Readonly<Record<ErrorCode, { readonly exitCode: number; readonly meaning: string }>>;
 
 /**
  * An expected failure. Message form: `Cannot <verb> <object> "<name>": <what is>, <what should be>`. Names may come

@@ -438,6 +438,6 @@ test("every metric of the predecessor exists with its name and labels", () => {
     process_start_time_seconds: [],
     monoceros_build_info: ["version", "revision", "runtime"],
   };
-  const originals = CATALOG.filter(({ origin }) => origin === "original");
+  const originals = CATALOG.filter(({ isOriginal }) => isOriginal === true);
   assert.deepEqual(Object.fromEntries(originals.map(({ name, labels }) => [name, labels])), expected);
 });

@@ -46,7 +46,7 @@ function stateOf({ phase, pid }: WorkerView): (typeof WORKER_STATES)[number] {
 /** All metrics, in the order in which they are printed. */
 export const CATALOG: readonly CatalogMetric[] = [
   {
-    origin: "original",
+    isOriginal: true,
     name: "monoceros_build_info",
     type: "gauge",
     help: "Always 1; the labels identify the controller.",
@@ -54,7 +54,6 @@ export const CATALOG: readonly CatalogMetric[] = [
     samples: ({ build }) => [{ labels: [build.version, build.revision, build.runtime], value: 1 }],
   },
   {
-    origin: "new",
     name: "monoceros_controller_phase",
     type: "gauge",
     help: "1 for the current phase of the controller (booting, running, leaving, draining, stopping, stopped), 0 for the others.",
@@ -63,7 +62,6 @@ export const CATALOG: readonly CatalogMetric[] = [
       Object.keys(CONTROLLER_PHASES).map((phase) => ({ labels: [phase], value: flag(phase === view.phase) })),
   },
   {
-    origin: "new",
     name: "monoceros_controller_shutdown_requests_total",
     type: "counter",
     help: "Shutdown requests: TERM, INT, the API, a pool that reached its restart limit.",
@@ -71,7 +69,6 @@ export const CATALOG: readonly CatalogMetric[] = [
     samples: ({ view }) => single(view.shutdownRequests),
   },
   {
-    origin: "new",
     name: "monoceros_controller_orphans_reaped_total",
     type: "counter",
     help: "Orphaned processes that the controller reaped.",
@@ -79,7 +76,6 @@ export const CATALOG: readonly CatalogMetric[] = [
     samples: ({ orphansReaped }) => single(orphansReaped),
   },
   {
-    origin: "new",
     name: "monoceros_controller_oom_kills_total",
     type: "counter",
     help: "Processes of the controller's control group that the kernel killed because memory ran out, since the start.",
@@ -88,7 +84,7 @@ export const CATALOG: readonly CatalogMetric[] = [
   },
   ...OWN_METRICS,
   {
-    origin: "original",
+    isOriginal: true,
     name: "monoceros_supervisor_sigterm_received",
     type: "gauge",
     help: "1 once a shutdown was requested.",
@@ -96,7 +92,7 @@ export const CATALOG: readonly CatalogMetric[] = [
     samples: ({ view }) => single(flag(view.shutdownRequests > 0)),
   },
   {
-    origin: "original",
+    isOriginal: true,
     name: "monoceros_supervisor_proxy_mode",
     type: "gauge",
     help: "1 if the pool has a proxy.",
@@ -114,7 +110,6 @@ export const CATALOG: readonly CatalogMetric[] = [
     flag(pool.healthy),
   ),
   {
-    origin: "new",
     name: "monoceros_pool_workers",
     type: "gauge",
     help: "Workers in each phase (down, starting, ready, unready, draining, stopping, backoff).",
@@ -122,7 +117,7 @@ export const CATALOG: readonly CatalogMetric[] = [
     samples: perPool((pool) => countBy(pool, PHASES, ({ phase }) => phase)),
   },
   {
-    origin: "original",
+    isOriginal: true,
     name: "monoceros_workerpool_worker_state",
     type: "gauge",
     help: "Workers in a state: prepared (waits to start or restart), running (has a process, ready or not), terminated (down).",
@@ -142,7 +137,7 @@ export const CATALOG: readonly CatalogMetric[] = [
     (pool) => pool.tally.spawnFailures,
   ),
   {
-    origin: "original",
+    isOriginal: true,
     name: "monoceros_workerpool_restarts_total",
     type: "counter",
     help: "Restarts after an unplanned exit; planned replacements are not counted. worker_type is worker, or proxy for the Envoy in front of the pool.",
@@ -152,7 +147,7 @@ export const CATALOG: readonly CatalogMetric[] = [
     ]),
   },
   {
-    origin: "original",
+    isOriginal: true,
     name: "monoceros_workerpool_sigkill_total",
     type: "counter",
     help: "Stops that exceeded signal_timeout and ended with SIGKILL.",
@@ -160,7 +155,7 @@ export const CATALOG: readonly CatalogMetric[] = [
     samples: perPool((pool) => [{ labels: [pool.name], value: pool.tally.sigkills }]),
   },
   {
-    origin: "original",
+    isOriginal: true,
     name: "monoceros_workerpool_limits_events_total",
     type: "counter",
     help: "Limits reached by workers; limit_event is time (lifespan), memory, memory_hard or requests.",
@@ -173,7 +168,6 @@ export const CATALOG: readonly CatalogMetric[] = [
     ),
   },
   {
-    origin: "new",
     name: "monoceros_pool_exits_total",
     type: "counter",
     help: "Exits of worker processes. reason: planned (the controller stopped it), expected (restart.expected_exit_codes, or signaled together with the controller), completed (restart.policy), unplanned. status: the exit code or the name of the signal.",
@@ -192,7 +186,6 @@ export const CATALOG: readonly CatalogMetric[] = [
     (pool) => pool.tally.gaveUp,
   ),
   {
-    origin: "new",
     name: "monoceros_pool_rollouts_total",
     type: "counter",
     help: "Replacements of a worker by a successor; result is finished, or aborted if the successor failed.",
@@ -222,7 +215,6 @@ export const CATALOG: readonly CatalogMetric[] = [
     perWorkerPool,
   ),
   {
-    origin: "new",
     name: "monoceros_pool_operations_total",
     type: "counter",
     help: "Completed operations; operation is restart, scale, stop, start or reload, result finished or failed.",
@@ -232,7 +224,6 @@ export const CATALOG: readonly CatalogMetric[] = [
   },
   poolMetric("gauge", "operations_running", "Operations in progress or queued.", (pool) => pool.operations.length),
   {
-    origin: "new",
     name: "monoceros_probe_attempts_total",
     type: "counter",
     help: `Attempts of probes; probe is ${PROBE_PURPOSES.join(", ")}, result success, refused if nothing listens, timeout, failure if the answer is bad, or error if the prober itself failed.`,
@@ -244,7 +235,6 @@ export const CATALOG: readonly CatalogMetric[] = [
   spreadMetric("requests", "requests", ({ requestsSpread }) => requestsSpread),
   ...PROXY_METRICS,
   {
-    origin: "new",
     name: "monoceros_worker_metrics_scrapes_total",
     type: "counter",
     help: "Scrapes of workers for their own metrics; result is success, failure, timeout (1 s), or foreign if another process listens at the address of the worker, which is then not scraped.",
@@ -255,7 +245,6 @@ export const CATALOG: readonly CatalogMetric[] = [
       ),
   },
   {
-    origin: "new",
     name: "monoceros_worker_metrics_dropped_samples_total",
     type: "counter",
     help: "Samples of workers left out of /metrics/workers; reason is malformed, limit (too many), unsupported (a type that cannot be summed) or conflict (the type differs from that of other workers).",
@@ -266,7 +255,6 @@ export const CATALOG: readonly CatalogMetric[] = [
       ),
   },
   {
-    origin: "new",
     name: "monoceros_worker_metrics_series",
     type: "gauge",
     help: "Series of the workers of the pool at /metrics/workers.",
@@ -275,7 +263,7 @@ export const CATALOG: readonly CatalogMetric[] = [
   },
   ...WORKER_PROCESS_METRICS,
   {
-    origin: "original",
+    isOriginal: true,
     name: "monoceros_workerpool_failed_to_parse_log_json_total",
     type: "counter",
     help: "Always 0, kept for dashboards: every JSON object receives a worker_id; for other lines see monoceros_log_lines_total.",
@@ -284,7 +272,6 @@ export const CATALOG: readonly CatalogMetric[] = [
   },
   logCounter("bytes", "Bytes that the workers wrote.", (totals) => totals.bytes),
   {
-    origin: "new",
     name: "monoceros_log_lines_total",
     type: "counter",
     help: "Lines written by workers; format is json (an object) or text (anything else).",
@@ -317,7 +304,7 @@ function poolMetric(
   per: typeof perPool = perPool,
 ): CatalogMetric {
   const samples = per((pool) => [{ labels: [pool.name], value: value(pool) }]);
-  return { origin: "new", name: `monoceros_pool_${what}`, type, help, labels: ["pool"], samples };
+  return { name: `monoceros_pool_${what}`, type, help, labels: ["pool"], samples };
 }
 
 function poolDurations(
@@ -331,12 +318,11 @@ function poolDurations(
     return [{ labels: [pool.name], counts, sum: sumSeconds }];
   });
   const bounds = DURATION_BUCKETS_SECONDS;
-  return { origin: "new", name: `monoceros_pool_${what}`, type: "histogram", help, labels: ["pool"], bounds, samples };
+  return { name: `monoceros_pool_${what}`, type: "histogram", help, labels: ["pool"], bounds, samples };
 }
 
 function spreadMetric(what: string, of: string, value: (balance: Balance) => number | undefined): CatalogMetric {
   return {
-    origin: "new",
     name: `monoceros_pool_${what}_spread_ratio`,
     type: "gauge",
     help: `Spread of ${of} over the workers in about the last minute: maximum divided by mean, 1 is even. Absent if there was too little work to compare.`,
@@ -351,7 +337,6 @@ function spreadMetric(what: string, of: string, value: (balance: Balance) => num
 
 function logCounter(what: string, help: string, value: (totals: LogTotals) => number): CatalogMetric {
   return {
-    origin: "new",
     name: `monoceros_log_${what}_total`,
     type: "counter",
     help,
@@ -362,7 +347,6 @@ function logCounter(what: string, help: string, value: (totals: LogTotals) => nu
 
 function sinkCounter(what: string, help: string, value: (totals: SinkTotals) => number): CatalogMetric {
   return {
-    origin: "new",
     name: `monoceros_log_${what}_total`,
     type: "counter",
     help,
@@ -382,9 +366,10 @@ function perWorkerPool<Each>(samples: (pool: PoolView) => readonly Each[]): (scr
 
 /** The number of workers of `pool` in each group; 0 for groups without workers. */
 function countBy(pool: PoolView, groups: readonly string[], group: (worker: WorkerView) => string): Sample[] {
-  const counts = new Map<string, number>(groups.map((each) => [each, 0]));
-  for (const worker of pool.workers) counts.set(group(worker), (counts.get(group(worker)) ?? 0) + 1);
-  return Array.from(counts, ([name, value]) => ({ labels: [pool.name, name], value }));
+  return groups.map((each) => {
+    const value = pool.workers.filter((worker) => group(worker) === each).length;
+    return { labels: [pool.name, each], value };
+  });
 }
 
 function single(value: number): Sample[] {

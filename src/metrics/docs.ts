@@ -53,7 +53,7 @@ export function metricsPage(): string {
   return `${[INTRODUCTION, "| Name | Type | Labels | Original | Meaning |", "|---|---|---|---|---|", ...rows].join("\n")}\n${OWN_METRICS}`;
 }
 
-function cells({ name, type, labels, origin, help }: CatalogMetric): readonly string[] {
+function cells({ name, type, labels, isOriginal, help }: CatalogMetric): readonly string[] {
   const names = labels.map((label) => `\`${label}\``).join(", ");
-  return [`\`${name}\``, type, names, origin === "original" ? "original" : "", help.replaceAll("|", "\\|")];
+  return [`\`${name}\``, type, names, isOriginal === true ? "original" : "", help.replaceAll("|", "\\|")];
 }

@@ -2,7 +2,7 @@
 import type { ProcessReading, TreeUsage } from "../base/readings.ts";
 import type { ControllerView, WorkerView } from "../core/view.ts";
 import type { Sample } from "./exposition.ts";
-import type { CatalogMetric, Scrape } from "./scrape.ts";
+import type { CatalogMetric } from "./scrape.ts";
 
 /** The kernel's value for no limit (RLIM_INFINITY, getrlimit(2)); the predecessor exposes the same value. */
 const NO_LIMIT = 2 ** 64 - 1;
@@ -52,7 +52,7 @@ const TREE_FIGURES: readonly Figure<TreeUsage>[] = [
 
 /** The controller's own process, in print order. */
 export const OWN_METRICS: readonly CatalogMetric[] = PROCESS_FIGURES.map(([what, type, help, value]) => ({
-  origin: "original",
+  isOriginal: true,
   name: `process_${what}`,
   type,
   help: `${help} of the controller.`,
@@ -65,29 +65,26 @@ export const OWN_METRICS: readonly CatalogMetric[] = PROCESS_FIGURES.map(([what,
 
 /** The processes of workers, in print order. */
 export const WORKER_PROCESS_METRICS: readonly CatalogMetric[] = [
-  ...PROCESS_FIGURES.map(([what, type, help, value]) =>
-    workerMetric(
-      "original",
-      `workerpool_process_${what}`,
+  ...PROCESS_FIGURES.map(
+    ([what, type, help, value]): CatalogMetric => ({
+      isOriginal: true,
+      name: `monoceros_workerpool_process_${what}`,
       type,
-      `${help} of the worker's leader.`,
-      ({ view, readings }) => perWorker(view, readings, value),
-    ),
+      help: `${help} of the worker's leader.`,
+      labels: WORKER_LABEL_NAMES,
+      samples: ({ view, readings }) => perWorker(view, readings, value),
+    }),
   ),
-  ...TREE_FIGURES.map(([what, type, help, value]) =>
-    workerMetric("new", `worker_tree_${what}`, type, help, ({ view, trees }) => perWorker(view, trees, value)),
+  ...TREE_FIGURES.map(
+    ([what, type, help, value]): CatalogMetric => ({
+      name: `monoceros_worker_tree_${what}`,
+      type,
+      help,
+      labels: WORKER_LABEL_NAMES,
+      samples: ({ view, trees }) => perWorker(view, trees, value),
+    }),
   ),
 ];
-
-function workerMetric(
-  origin: CatalogMetric["origin"],
-  what: string,
-  type: "counter" | "gauge",
-  help: string,
-  samples: (scrape: Scrape) => Sample[],
-): CatalogMetric {
-  return { origin, name: `monoceros_${what}`, type, help, labels: WORKER_LABEL_NAMES, samples };
-}
 
 /** One sample for each worker that has a process reading, if `value` is known. */
 function perWorker<Reading>(

@@ -46,7 +46,6 @@ export const PROXY_METRICS: readonly CatalogMetric[] = [
   ),
   metric("retries_total", "counter", "Requests retried on another worker.", (it) => it.retriesTotal),
   {
-    origin: "new",
     name: "monoceros_proxy_updates_total",
     type: "counter",
     help: "Updates of the proxy's endpoints; result is applied, or refused by the proxy.",
@@ -57,7 +56,6 @@ export const PROXY_METRICS: readonly CatalogMetric[] = [
     ]),
   },
   {
-    origin: "new",
     name: "monoceros_proxy_request_duration_seconds",
     type: "histogram",
     help: "Time from the request to the end of the worker's response.",
@@ -76,7 +74,7 @@ function metric(
   value: (totals: ProxyReadings) => number,
 ): CatalogMetric {
   const samples = perProxy((pool, totals): Sample[] => [{ labels: [pool], value: value(totals) }]);
-  return { origin: "new", name: `monoceros_proxy_${what}`, type, help, labels: ["pool"], samples };
+  return { name: `monoceros_proxy_${what}`, type, help, labels: ["pool"], samples };
 }
 
 function workerMetric(
@@ -86,7 +84,6 @@ function workerMetric(
   value: (totals: WorkerReadings) => number,
 ): CatalogMetric {
   return {
-    origin: "new",
     name: `monoceros_proxy_worker_${what}`,
     type,
     help,

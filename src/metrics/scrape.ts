@@ -73,5 +73,5 @@ export interface Scrape {
 /** A metric of the catalog. */
 export type CatalogMetric = Metric<Scrape> & {
   /** Whether the predecessor has the metric, under the same name and with the same labels. */
-  readonly origin: "original" | "new";
+  readonly isOriginal?: boolean;
 };

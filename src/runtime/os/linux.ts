@@ -44,10 +44,7 @@ const { functions: libc } = ffi.dlopen(null, {
   sem_wait: { arguments: ["pointer"], return: "i32" },
   sem_post: { arguments: ["pointer"], return: "i32" },
   sysconf: { arguments: ["i32"], return: "i64" },
-  posix_spawn: {
-    arguments: ["pointer", "pointer", "pointer", "pointer", "pointer", "pointer"],
-    return: "i32",
-  },
+  posix_spawn: { arguments: ["pointer", "pointer", "pointer", "pointer", "pointer", "pointer"], return: "i32" },
   posix_spawnattr_init: { arguments: ["pointer"], return: "i32" },
   posix_spawnattr_setflags: { arguments: ["pointer", "i16"], return: "i32" },
   posix_spawnattr_setsigmask: { arguments: ["pointer", "pointer"], return: "i32" },
@@ -104,25 +101,14 @@ const MSG_NOSIGNAL = 0x4000;
 /** sun_path of sockaddr_un without its final zero byte (unix(7)). */
 const MAX_UNIX_PATH_BYTES = 107;
 
-/** RLIMIT_ numbers by the lower-case name that the configuration uses (asm-generic/resource.h). */
-export const RLIMITS: Readonly<Record<string, number>> = {
-  cpu: 0,
-  fsize: 1,
-  data: 2,
-  stack: 3,
-  core: 4,
-  rss: 5,
-  nproc: 6,
-  nofile: 7,
-  memlock: 8,
-  as: 9,
-  locks: 10,
-  sigpending: 11,
-  msgqueue: 12,
-  nice: 13,
-  rtprio: 14,
-  rttime: 15,
-};
+/** The limits of setrlimit(2), by the names that the configuration uses; the index is the number (asm-generic/resource.h). */
+const RLIMIT_NAMES =
+  "cpu fsize data stack core rss nproc nofile memlock as locks sigpending msgqueue nice rtprio rttime".split(" ");
+
+/** The number of each limit. */
+export const RLIMITS: Readonly<Record<string, number>> = Object.fromEntries(
+  RLIMIT_NAMES.map((name, number) => [name, number]),
+);
 
 const RLIM_INFINITY = 2n ** 64n - 1n;
 
