@@ -72,6 +72,13 @@ export interface WorkerDump extends ValueOf<typeof schemas.dump> {}
 /** What one process of a worker is doing. */
 export interface ProcessDump extends ValueOf<typeof schemas.processDump> {}
 
+/** Bounds of a number in a request, and its default. */
+export interface Bounds {
+  readonly least: number;
+  readonly most: number;
+  readonly default: number;
+}
+
 /** Bounds and defaults of the parameters of a profile. */
 export const PROFILE_SECONDS = { least: 1, most: 60, default: 10 } as const;
 export const PROFILE_HZ = { least: 1, most: 100, default: 50 } as const;

@@ -1,4 +1,4 @@
-/** The last lifecycle events in a bounded ring, and their followers. */
+/** The last lifecycle events and their followers. */
 import { describeEvent } from "../core/describe.ts";
 import type { LifecycleEvent } from "../core/event.ts";
 import type { EventRecord } from "./api.ts";
@@ -14,7 +14,7 @@ interface KeptEvent {
 }
 
 export class EventLog {
-  readonly #ring: KeptEvent[] = [];
+  readonly #kept: KeptEvent[] = [];
   readonly #followers = new Set<(record: EventRecord) => void>();
   readonly #wallClock: () => Date;
   #seq = 0;
@@ -40,13 +40,7 @@ export class EventLog {
 
   /** The kept events after number `seq`, oldest first. */
   since(seq: number): EventRecord[] {
-    const oldest = this.#seq - this.#ring.length + 1;
-    const records: EventRecord[] = [];
-    for (let next = Math.max(seq + 1, oldest); next <= this.#seq; next++) {
-      const kept = this.#ring[(next - 1) % KEPT_EVENTS];
-      if (kept !== undefined) records.push(toRecord(kept));
-    }
-    return records;
+    return this.#kept.filter((kept) => kept.seq > seq).map(toRecord);
   }
 
   /** Calls `follower` for each new event until disposed. */
@@ -58,8 +52,7 @@ export class EventLog {
   #keep(event: LifecycleEvent): KeptEvent {
     this.#seq++;
     const kept = { event, seq: this.#seq, time: this.#wallClock() };
-    if (this.#ring.length < KEPT_EVENTS) this.#ring.push(kept);
-    else this.#ring[(this.#seq - 1) % KEPT_EVENTS] = kept;
+    if (this.#kept.push(kept) > KEPT_EVENTS) this.#kept.shift();
     if (this.#followers.size > 0) {
       const record = toRecord(kept);
       for (const follower of this.#followers) follower(record);

@@ -4,8 +4,15 @@
  */
 
 import { MAX_REPLICAS } from "../core/spec.ts";
-import { PHASES } from "../core/view.ts";
-import { MAX_DUMPED_PROCESSES, MAX_LISTED_PROCESSES, PID_BOUNDS, PROFILE_HZ, PROFILE_SECONDS } from "./api.ts";
+import { CONTROLLER_PHASES, PHASES } from "../core/view.ts";
+import {
+  type Bounds,
+  MAX_DUMPED_PROCESSES,
+  MAX_LISTED_PROCESSES,
+  PID_BOUNDS,
+  PROFILE_HZ,
+  PROFILE_SECONDS,
+} from "./api.ts";
 
 declare const VALUE: unique symbol;
 
@@ -50,11 +57,7 @@ function object<P extends Readonly<Record<string, Schema>>>(entries: P): Schema<
 }
 
 /** A whole number within bounds, with its default. */
-export function bounded(bounds: {
-  readonly least: number;
-  readonly most: number;
-  readonly default: number;
-}): Schema<number> {
+export function bounded(bounds: Bounds): Schema<number> {
   return { type: "integer", minimum: bounds.least, maximum: bounds.most, default: bounds.default };
 }
 
@@ -159,7 +162,7 @@ export const pool = define("Pool", {
 export const status = define("Status", {
   version: STRING,
   pid: COUNT,
-  phase: oneOf("booting", "running", "leaving", "draining", "stopping", "stopped"),
+  phase: oneOf(...CONTROLLER_PHASES),
   healthy: BOOLEAN,
   ready: BOOLEAN,
   uptime_s: SECONDS,

@@ -22,7 +22,7 @@ import {
   type Status,
   type WorkerDump,
 } from "../admin/api.ts";
-import { ControllerError, ERROR_CODES, type ErrorCode } from "../base/errors.ts";
+import { ControllerError, codeOf, ERROR_CODES, type ErrorCode } from "../base/errors.ts";
 import { isName } from "../core/identity.ts";
 import { SseParser } from "./sse.ts";
 
@@ -306,8 +306,7 @@ export class ControlClient {
   }
 
   #gone(cause: unknown): ControllerError {
-    const code = cause instanceof Error && "code" in cause ? String(cause.code) : "";
-    return this.#error(REASONS[code] ?? "the controller closed the connection", cause);
+    return this.#error(REASONS[codeOf(cause) ?? ""] ?? "the controller closed the connection", cause);
   }
 
   #error(what: string, cause?: unknown): ControllerError {
@@ -317,7 +316,7 @@ export class ControlClient {
 }
 
 function isGone(error: unknown): boolean {
-  return error instanceof Error && "code" in error && (error.code === "ECONNRESET" || error.code === "EPIPE");
+  return codeOf(error) === "ECONNRESET" || codeOf(error) === "EPIPE";
 }
 
 function parseBody(text: string): unknown {

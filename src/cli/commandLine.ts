@@ -112,14 +112,8 @@ function readArguments(argv: readonly string[], flags: Readonly<Record<string, F
     if (token.kind !== "option") continue;
     const flag = Object.hasOwn(flags, token.name) ? flags[token.name] : undefined;
     if (flag === undefined) {
-      const names = Object.keys(flags);
-      throw usage(
-        `unknown flag ${token.rawName}${didYouMean(
-          token.rawName,
-          names.map((name) => `--${name}`),
-        )}`,
-        called,
-      );
+      const names = Object.keys(flags).map((name) => `--${name}`);
+      throw usage(`unknown flag ${token.rawName}${didYouMean(token.rawName, names)}`, called);
     }
     if (flag.type === "boolean") {
       if (token.value !== undefined) throw usage(`${token.rawName} takes no value, got "${token.value}"`, called);

@@ -6,9 +6,9 @@ const STREAM =
   'id: 1\ndata: {"a":1}\n\nevent: lost\r\ndata:two\r\ndata:  lines\r\n\r\n: comment\n\ndata\n\nid: 9\ndata: cut off';
 
 const EVENTS = [
-  { event: "message", data: '{"a":1}', id: "1" },
-  { event: "lost", data: "two\n lines", id: "1" },
-  { event: "message", data: "", id: "1" },
+  { event: "message", data: '{"a":1}' },
+  { event: "lost", data: "two\n lines" },
+  { event: "message", data: "" },
 ];
 
 test("events are the same regardless of how the stream is split into chunks", () => {
@@ -23,12 +23,12 @@ test("events are the same regardless of how the stream is split into chunks", ()
 test("an event is complete only after its blank line", () => {
   const parser = new SseParser();
   assert.deepEqual(parser.push("data: x\n"), []);
-  assert.deepEqual(parser.push("\n"), [{ event: "message", data: "x", id: undefined }]);
+  assert.deepEqual(parser.push("\n"), [{ event: "message", data: "x" }]);
 });
 
 test("CR LF split across two chunks is one line end", () => {
   const parser = new SseParser();
   assert.deepEqual(parser.push("data: x\r"), []);
   assert.deepEqual(parser.push("\n\r"), []);
-  assert.deepEqual(parser.push("\n"), [{ event: "message", data: "x", id: undefined }]);
+  assert.deepEqual(parser.push("\n"), [{ event: "message", data: "x" }]);
 });

@@ -1,6 +1,6 @@
 /**
  * Server-sent events, parsed in chunks (HTML Living Standard, "Server-sent events": interpreting an event stream).
- * Only what the admin API uses: `event`, `data`, `id`. Pure.
+ * Only what the admin API uses: `event` and `data`. Pure.
  */
 
 /** One event of a stream. */
@@ -9,7 +9,6 @@ export interface SseMessage {
   readonly event: string;
   /** Lines of `data`, joined by newlines. */
   readonly data: string;
-  readonly id: string | undefined;
 }
 
 /** Takes text in arbitrary chunks and returns complete events. An event without its blank line is incomplete. */
@@ -17,7 +16,6 @@ export class SseParser {
   #rest = "";
   #event = "";
   #data: string[] = [];
-  #id: string | undefined;
 
   /** The events that `chunk` completes. */
   push(chunk: string): SseMessage[] {
@@ -46,13 +44,12 @@ export class SseParser {
     const value = colon < 0 ? "" : line.slice(line[colon + 1] === " " ? colon + 2 : colon + 1);
     if (field === "event") this.#event = value;
     else if (field === "data") this.#data.push(value);
-    else if (field === "id") this.#id = value;
     return undefined;
   }
 
   #dispatch(): SseMessage | undefined {
     const data = this.#data;
-    const message = { event: this.#event === "" ? "message" : this.#event, data: data.join("\n"), id: this.#id };
+    const message = { event: this.#event === "" ? "message" : this.#event, data: data.join("\n") };
     this.#event = "";
     this.#data = [];
     return data.length === 0 ? undefined : message;

@@ -17,38 +17,24 @@ export function foreignKeyHint(key: string, foreign: ForeignKeys): string {
   return hint === undefined ? "" : `; ${hint}`;
 }
 
+/** Other notations of units, without a plural s: the factor and the unit to write. */
+const DURATION_UNITS: readonly (readonly [notations: string, factor: number, unit: string])[] = [
+  ["sec second", 1, "s"],
+  ["m min minute", 1, "m"],
+  ["h hour hr", 1, "h"],
+  ["milli msec millisecond", 1, "ms"],
+  ["d day", 24, "h"],
+  ["w week", 168, "h"],
+];
+
 /** What to write for a number without a unit, or with one that Go's durations do not have. */
 export function durationHint(text: string): string | undefined {
-  const [, number = "", unit = ""] = /^(\d+(?:\.\d+)?)\s*([A-Za-z]*)$/u.exec(text) ?? [];
-  if (number === "") return undefined;
-  const value = Number(number);
-  switch (unit.toLowerCase().replace(/s$/u, "")) {
-    case "":
-      return unit === "" || unit === "s" || unit === "S" ? `write ${number}s` : undefined;
-    case "sec":
-    case "second":
-      return `write ${number}s`;
-    case "m":
-    case "min":
-    case "minute":
-      return `write ${number}m`;
-    case "h":
-    case "hour":
-    case "hr":
-      return `write ${number}h`;
-    case "milli":
-    case "msec":
-    case "millisecond":
-      return `write ${number}ms`;
-    case "d":
-    case "day":
-      return `write ${Number((value * 24).toFixed(3))}h`;
-    case "w":
-    case "week":
-      return `write ${Number((value * 168).toFixed(3))}h`;
-    default:
-      return undefined;
-  }
+  const [, number = "", written = ""] = /^(\d+(?:\.\d+)?)\s*([A-Za-z]*)$/u.exec(text) ?? [];
+  if (number === "" || written === "ms") return undefined;
+  const unit = written.toLowerCase().replace(/s$/u, "");
+  if (unit === "") return `write ${number}s`;
+  const [, factor, wanted] = DURATION_UNITS.find(([notations]) => notations.split(" ").includes(unit)) ?? [];
+  return factor === undefined ? undefined : `write ${Number((Number(number) * factor).toFixed(3))}${wanted}`;
 }
 
 /** What to write for a unit whose size differs between programs. */

@@ -62,23 +62,10 @@ export interface LifecycleObserver {
   handle(event: LifecycleEvent, worker?: WorkerRef): void;
 }
 
-export interface Foundation {
-  readonly preflight: Preflight;
-  readonly isDebug: boolean;
-  /** Owns everything that must be closed at the end; the last one is closed first. */
-  readonly resources: DisposableStack;
-  readonly sinks: ReturnType<typeof openSinks>;
-  readonly log: Logger;
-  readonly events: EventLog;
-  readonly operations: OperationLog;
-  readonly operationTally: OperationTally;
-  readonly output: WorkerOutput;
-  readonly manager: ServiceManager;
-  readonly report: (event: LifecycleEvent) => void;
-}
+/** Logs and events; `resources` owns everything that must be closed at the end, and closes the last one first. */
+export type Foundation = ReturnType<typeof layFoundation>;
 
-/** Logs and events. */
-export function layFoundation(preflight: Preflight, isDebug: boolean, resources: DisposableStack): Foundation {
+export function layFoundation(preflight: Preflight, isDebug: boolean, resources: DisposableStack) {
   const reportTo = (stream: string) => (error: NodeJS.ErrnoException) =>
     log.error(`${stream} cannot be written to`, { error: error.code ?? error.message });
   const sinks = openSinks({ fd: 1, onError: reportTo("stdout") }, { fd: 2 });
@@ -95,29 +82,14 @@ export function layFoundation(preflight: Preflight, isDebug: boolean, resources:
     operationTally: new OperationTally(),
     output: new WorkerOutput([], sinks),
     manager: new ServiceManager(process.env, process.pid),
-    report: (event) => record(event, events, log, isDebug),
+    report: (event: LifecycleEvent) => record(event, events, log, isDebug),
   };
 }
 
-export interface Driver {
-  readonly daemon: Daemon;
-  readonly registry: PoolRegistry;
-  readonly traffic: Traffic;
-  readonly pools: Pools;
-  readonly sockets: SharedSockets;
-  /** undefined while no pool needs one. */
-  readonly runtimeDirectory: () => RuntimeDirectory | undefined;
-  /** The same, created if it is missing. */
-  readonly runtime: () => RuntimeDirectory;
-  /** In the order in which they are notified; to be filled before the boot. */
-  readonly observers: LifecycleObserver[];
-  /** The exit code of the controller. */
-  readonly finished: Promise<number>;
-  readonly finish: (exitCode: number) => void;
-}
+export type Driver = Awaited<ReturnType<typeof buildDriver>>;
 
 /** The driver, its pools and their proxies. */
-export async function buildDriver(base: Foundation): Promise<Driver> {
+export async function buildDriver(base: Foundation) {
   const { preflight, resources, log, manager, output, report } = base;
   const { config, spec } = preflight;
   const sockets = resources.use(await SharedSockets.bind([], log));
@@ -159,9 +131,13 @@ export async function buildDriver(base: Foundation): Promise<Driver> {
     traffic,
     pools,
     sockets,
+    /** undefined while no pool needs one. */
     runtimeDirectory: () => directory,
+    /** The same, created if it is missing. */
     runtime,
+    /** In the order in which they are notified; to be filled before the boot. */
     observers,
+    /** The exit code of the controller. */
     finished,
     finish,
   };

@@ -317,26 +317,18 @@ async function checkServer(
 }
 
 async function launchRequest(pool: PoolConfig): Promise<LaunchRequest> {
-  const { exec, args, env, envFile, cwd, user, group, umask, nice, oomScoreAdj, rlimits } = pool;
   const commands = PROBE_PURPOSES.flatMap((purpose) => {
     const [program, ...rest] = (pool.probes?.[purpose]?.exec ?? []).map(templateText);
     return program === undefined ? [] : [{ key: `probes.${purpose}.exec`, program, args: rest } as const];
   });
-  const variables = Object.fromEntries(Object.entries(env).map(([name, value]) => [name, templateText(value)]));
+  const { args, env, envFile } = pool;
   return {
+    ...pool,
     pool: pool.name,
-    exec,
     args: args.map(templateText),
     commands,
-    env: variables,
+    env: Object.fromEntries(Object.entries(env).map(([name, value]) => [name, templateText(value)])),
     envFile: envFile === undefined ? undefined : { path: envFile, content: await contentOf(envFile) },
-    cwd,
-    user,
-    group,
-    umask,
-    nice,
-    oomScoreAdj,
-    rlimits,
   };
 }
 

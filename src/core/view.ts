@@ -13,7 +13,8 @@ export const PHASES = ["down", "starting", "ready", "unready", "draining", "stop
 export type Phase = (typeof PHASES)[number];
 
 /** Phases of the controller. */
-export type ControllerPhase = "booting" | "running" | "leaving" | "draining" | "stopping" | "stopped";
+export const CONTROLLER_PHASES = ["booting", "running", "leaving", "draining", "stopping", "stopped"] as const;
+export type ControllerPhase = (typeof CONTROLLER_PHASES)[number];
 
 export interface WorkerView {
   readonly id: WorkerId;

@@ -12,18 +12,14 @@ export interface SinkLoggerOptions {
 
 /** A Logger whose records share a sink with worker records and never split one of their lines. */
 export class SinkLogger implements Logger {
-  readonly #sink: LogSink;
-  readonly #isDebug: boolean;
-  readonly #epochMs: () => number;
+  readonly #options: SinkLoggerOptions;
 
   constructor(options: SinkLoggerOptions) {
-    this.#sink = options.sink;
-    this.#isDebug = options.isDebug;
-    this.#epochMs = options.epochMs ?? Date.now;
+    this.#options = options;
   }
 
   debug(message: string, fields?: LogFields): void {
-    if (this.#isDebug) this.#record("debug", message, fields);
+    if (this.#options.isDebug) this.#record("debug", message, fields);
   }
 
   info(message: string, fields?: LogFields): void {
@@ -39,7 +35,8 @@ export class SinkLogger implements Logger {
   }
 
   #record(level: LogLevel, message: string, fields: LogFields | undefined): void {
-    const format = this.#isDebug ? formatReadableRecord : formatJsonRecord;
-    this.#sink.write(format(level, this.#epochMs(), message, fields));
+    const { sink, isDebug, epochMs = Date.now } = this.#options;
+    const format = isDebug ? formatReadableRecord : formatJsonRecord;
+    sink.write(format(level, epochMs(), message, fields));
   }
 }

@@ -12,7 +12,7 @@ import type { LimitKind } from "../core/event.ts";
 import type { Balance } from "../core/policy/balance.ts";
 import { PROBE_PURPOSES } from "../core/policy/probe.ts";
 import { DURATION_BUCKETS_SECONDS, type Histogram } from "../core/tally.ts";
-import { type ControllerPhase, PHASES, type PoolView, type WorkerView } from "../core/view.ts";
+import { CONTROLLER_PHASES, PHASES, type PoolView, type WorkerView } from "../core/view.ts";
 import type { HistogramSample, Sample } from "./exposition.ts";
 import { OWN_METRICS, WORKER_PROCESS_METRICS } from "./processMetrics.ts";
 import { PROXY_METRICS } from "./proxyMetrics.ts";
@@ -24,15 +24,6 @@ const LIMIT_EVENTS: Readonly<Record<LimitKind, string>> = {
   memory: "memory",
   memory_hard: "memory_hard",
   requests: "requests",
-};
-
-const CONTROLLER_PHASES: Readonly<Record<ControllerPhase, true>> = {
-  booting: true,
-  running: true,
-  leaving: true,
-  draining: true,
-  stopping: true,
-  stopped: true,
 };
 
 const WORKER_STATES = ["prepared", "running", "terminated"] as const;
@@ -58,8 +49,7 @@ export const CATALOG: readonly CatalogMetric[] = [
     type: "gauge",
     help: "1 for the current phase of the controller (booting, running, leaving, draining, stopping, stopped), 0 for the others.",
     labels: ["phase"],
-    samples: ({ view }) =>
-      Object.keys(CONTROLLER_PHASES).map((phase) => ({ labels: [phase], value: flag(phase === view.phase) })),
+    samples: ({ view }) => CONTROLLER_PHASES.map((phase) => ({ labels: [phase], value: flag(phase === view.phase) })),
   },
   {
     name: "monoceros_controller_shutdown_requests_total",

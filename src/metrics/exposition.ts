@@ -129,16 +129,8 @@ const KNOWN_PAIRS = new WeakMap<readonly string[], { readonly names: readonly st
 function formatLabels(names: readonly string[], values: readonly string[]): string {
   const known = KNOWN_PAIRS.get(values);
   if (known !== undefined && (known.names === names || known.names.join() === names.join())) return known.pairs;
-  const pairs = makePairs(names, values);
+  const pairs = names.map((name, index) => `${name}="${escapeLabel(values[index] ?? "")}"`).join(",");
   KNOWN_PAIRS.set(values, { names, pairs });
-  return pairs;
-}
-
-function makePairs(names: readonly string[], values: readonly string[]): string {
-  let pairs = "";
-  for (let index = 0; index < names.length; index++) {
-    pairs += `${index === 0 ? "" : ","}${names[index]}="${escapeLabel(values[index] ?? "")}"`;
-  }
   return pairs;
 }
 

@@ -134,23 +134,18 @@ function functionKey({ name, file }: Frame): string {
 /** Numbers values by their key, in order of first use. */
 class Numbering<Value> {
   readonly #first: number;
-  readonly #numbers = new Map<string, number>();
-  readonly #values: Value[] = [];
+  readonly #known = new Map<string, readonly [number: number, value: Value]>();
 
   constructor(first: number) {
     this.#first = first;
   }
 
   of(key: string, value: Value): number {
-    const known = this.#numbers.get(key);
-    if (known !== undefined) return known;
-    const number = this.#first + this.#values.push(value) - 1;
-    this.#numbers.set(key, number);
-    return number;
+    return this.#known.getOrInsertComputed(key, () => [this.#first + this.#known.size, value])[0];
   }
 
-  *entries(): Generator<[number, Value]> {
-    for (const [index, value] of this.#values.entries()) yield [this.#first + index, value];
+  entries(): Iterable<readonly [number: number, value: Value]> {
+    return this.#known.values();
   }
 }
 

@@ -6,7 +6,7 @@ import { lstatSync, mkdirSync, rmSync } from "node:fs";
 import type { Server } from "node:http";
 import { connect, type Server as NetServer } from "node:net";
 import { dirname } from "node:path";
-import { ControllerError, messageOf } from "../../base/errors.ts";
+import { ControllerError, codeOf, messageOf } from "../../base/errors.ts";
 import { distrustOf } from "../../files/inspectPath.ts";
 
 /** Binds an address and a port and listens. Resolves with a descriptor that the caller owns. */
@@ -103,8 +103,7 @@ export async function listenOnSocket(
       if (error instanceof ControllerError && candidates.length === 1) throw error;
       const reason = `${path}: ${messageOf(error)}`;
       reasons.push(reason);
-      const isExpected = error instanceof Error && "code" in error && EXPECTED_REFUSALS.has(String(error.code));
-      if (!isExpected) surprises.push(reason);
+      if (!EXPECTED_REFUSALS.has(codeOf(error) ?? "")) surprises.push(reason);
     }
   }
   return { file: undefined, reasons };

@@ -2,7 +2,7 @@
 import { ControllerError } from "../../base/errors.ts";
 import type { Slot } from "../../core/identity.ts";
 import type { PoolView } from "../../core/view.ts";
-import type { Action } from "../api.ts";
+import type { Action, Bounds } from "../api.ts";
 import type { Call } from "./route.ts";
 
 /** The worker that a request names, as the only one of `slots`. @throws ControllerError WORKER_UNKNOWN */
@@ -36,11 +36,7 @@ export function parseBody(text: string, known: readonly string[], example: strin
 }
 
 /** A whole number within bounds; the default if absent. @throws ControllerError REQUEST_INVALID */
-export function wholeNumber(
-  name: string,
-  value: unknown,
-  bounds: { readonly least: number; readonly most: number; readonly default: number },
-): number {
+export function wholeNumber(name: string, value: unknown, bounds: Bounds): number {
   if (value === undefined) return bounds.default;
   if (typeof value === "number" && Number.isInteger(value) && value >= bounds.least && value <= bounds.most)
     return value;

@@ -94,17 +94,13 @@ function subjectOf({ segment }: Call, pid: number | undefined): string {
 }
 
 /** The body of a dump request; no body equals an empty object. @throws ControllerError REQUEST_INVALID */
-export function parseDumpRequest(text: string): { readonly pid: number | undefined } {
+export function parseDumpRequest(text: string) {
   const body = text === "" ? {} : parseBody(text, ["pid"], '{"pid": 4711}');
   return { pid: pidOf(body as { readonly [Key in keyof DumpRequest]: unknown }) };
 }
 
 /** The body of a profile request; no body equals an empty object. @throws ControllerError REQUEST_INVALID */
-export function parseProfileRequest(text: string): {
-  readonly seconds: number;
-  readonly hz: number;
-  readonly pid: number | undefined;
-} {
+export function parseProfileRequest(text: string) {
   const body = text === "" ? {} : parseBody(text, ["seconds", "hz", "pid"], '{"seconds": 10, "hz": 50}');
   const asked = body as { readonly [Key in keyof ProfileRequest]: unknown };
   return {

@@ -1,7 +1,7 @@
 /** `monoceros profile`: where one process of a worker, or the controller itself, spends its time. */
 import { writeFileSync } from "node:fs";
-import { PROFILE_HZ, PROFILE_SECONDS } from "../../admin/api.ts";
-import { ControllerError } from "../../base/errors.ts";
+import { type Bounds, PROFILE_HZ, PROFILE_SECONDS } from "../../admin/api.ts";
+import { ControllerError, codeOf } from "../../base/errors.ts";
 import type { TakenProfile } from "../client.ts";
 import { CLIENT_FLAGS, type Command, type Context } from "../command.ts";
 import { usage } from "../commandLine.ts";
@@ -70,12 +70,6 @@ async function take(context: Context, target: string): Promise<TakenProfile> {
     : client.profileWorker(target, { seconds, hz, ...(pid === undefined ? {} : { pid }) });
 }
 
-interface Bounds {
-  readonly least: number;
-  readonly most: number;
-  readonly default: number;
-}
-
 function bounds(what: string, { least, most, default: usual }: Bounds): string {
   return `${what}, ${least} to ${most} (default ${usual})`;
 }
@@ -94,8 +88,7 @@ function write(file: string, bytes: Buffer): void {
   try {
     writeFileSync(file, bytes);
   } catch (error) {
-    const reason = error instanceof Error && "code" in error ? String(error.code) : String(error);
-    throw new ControllerError("FILE_UNWRITABLE", `Cannot write the profile "${file}": ${reason}`, {
+    throw new ControllerError("FILE_UNWRITABLE", `Cannot write the profile "${file}": ${codeOf(error) ?? error}`, {
       cause: error,
       hint: "Choose another file with -o FILE.",
     });

@@ -1,6 +1,5 @@
 /** `monoceros validate`: reports every problem that can be detected before anything starts. */
 
-import type { ConfigurationError } from "../../controller/configFile.ts";
 import type { Preflight } from "../../controller/preflight.ts";
 import type { Command } from "../command.ts";
 
@@ -25,7 +24,10 @@ export const validate: Command = {
       result = await preflight(file, ownEnvironment(env), undefined, "warning");
     } catch (error) {
       if (!isSet("json") || !(error instanceof ConfigurationError)) throw error;
-      await terminal.write("stdout", `${JSON.stringify(failureBody(error), undefined, 2)}\n`);
+      await terminal.write(
+        "stdout",
+        `${JSON.stringify({ file, valid: false, problems: error.problems }, undefined, 2)}\n`,
+      );
       return error.exitCode;
     }
     const ofWorkers = result.spec.pools.filter(({ role }) => role === "workers");
@@ -41,10 +43,6 @@ export const validate: Command = {
     return 0;
   },
 };
-
-function failureBody({ file, problems }: ConfigurationError): object {
-  return { file, valid: false, problems };
-}
 
 function count(number: number, noun: string): string {
   return `${number} ${noun}${number === 1 ? "" : "s"}`;

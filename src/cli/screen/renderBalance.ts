@@ -2,16 +2,9 @@
 import type { PoolBalance, PoolStatus, WorkerStatus } from "../../admin/api.ts";
 import { printable } from "../../base/printable.ts";
 import { type Cell, type Colour, formatAge, paint, type RenderOptions } from "./render.ts";
-import { type Column, plain, tableLines } from "./table.ts";
+import { columns, percent, plain, tableLines } from "./table.ts";
 
-const COLUMNS: readonly Column[] = [
-  { heading: "WORKER", side: "left" },
-  { heading: "CPU", side: "right" },
-  { heading: "SHARE", side: "right" },
-  { heading: "REQUESTS/S", side: "right" },
-  { heading: "SHARE", side: "right" },
-  { heading: "IN FLIGHT", side: "right" },
-];
+const COLUMNS = columns(["WORKER"], ["CPU", "SHARE", "REQUESTS/S", "SHARE", "IN FLIGHT"]);
 
 const MODES: Readonly<Record<PoolBalance["mode"], string>> = {
   supervisor: "balanced by the kernel (supervisor mode)",
@@ -67,8 +60,4 @@ function shares(values: readonly (number | null)[]): readonly (number | null)[] 
 
 function ratio(value: number | null): string {
   return value === null ? "-" : value.toFixed(2);
-}
-
-function percent(value: number | null): string {
-  return value === null ? "-" : `${(value * 100).toFixed(1)} %`;
 }

@@ -3,7 +3,7 @@ import type { PoolStatus, Status, WorkerDetail, WorkerProcess, WorkerStatus } fr
 import { printable } from "../../base/printable.ts";
 import { formatSize } from "../../base/units.ts";
 import { type Cell, formatAge, health, paint, phaseCell, type RenderOptions } from "./render.ts";
-import { type Column, plain, tableLines } from "./table.ts";
+import { type Column, columns, percent, plain, tableLines } from "./table.ts";
 
 /** One worker; null means unknown. */
 export interface TopRow {
@@ -21,18 +21,10 @@ export interface TopProcess extends WorkerProcess {
   readonly cpu_ratio: number | null;
 }
 
-const COLUMNS: readonly Column[] = [
-  { heading: "WORKER", side: "left" },
-  { heading: "PHASE", side: "left" },
-  { heading: "PID", side: "right" },
-  { heading: "CPU", side: "right" },
-  { heading: "MEMORY", side: "right" },
-  { heading: "FDS", side: "right" },
-  { heading: "REQ/S", side: "right" },
-  { heading: "IN FLIGHT", side: "right" },
-  { heading: "UPTIME", side: "right" },
-  { heading: "RESTARTS", side: "right" },
-];
+const COLUMNS = columns(
+  ["WORKER", "PHASE"],
+  ["PID", "CPU", "MEMORY", "FDS", "REQ/S", "IN FLIGHT", "UPTIME", "RESTARTS"],
+);
 
 /** The last column if processes are shown. */
 const COMMAND: Column = { heading: "COMMAND", side: "left" };
@@ -139,10 +131,6 @@ function processCells({ pid, state, cpu_ratio, rss_bytes, command }: TopProcess)
     ...Array.from({ length: COLUMNS.length - 5 }, () => empty),
     plain(command),
   ];
-}
-
-function percent(ratio: number | null): string {
-  return ratio === null ? "-" : `${(ratio * 100).toFixed(1)} %`;
 }
 
 function cellsOf(row: TopRow, withProcesses: boolean): readonly Cell[] {

@@ -8,6 +8,19 @@ export interface Column {
   readonly side: "left" | "right";
 }
 
+/** Columns with these headings, first those on the left. */
+export function columns(left: readonly string[], right: readonly string[]): readonly Column[] {
+  return [
+    ...left.map((heading) => ({ heading, side: "left" }) as const),
+    ...right.map((heading) => ({ heading, side: "right" }) as const),
+  ];
+}
+
+/** `12.5 %`. */
+export function percent(ratio: number | null): string {
+  return ratio === null ? "-" : `${(ratio * 100).toFixed(1)} %`;
+}
+
 /** A cell without a colour. */
 export function plain(text: string): Cell {
   return { text, colour: "none" };

@@ -13,19 +13,6 @@ const CONNECT_TIMEOUT_MS = 1000;
 /** For limits that must never be reached; Envoy's default is 1024. */
 const UNLIMITED = 1_000_000_000;
 
-/**
- * A single-threaded worker does not respond while it processes a request, and with panic mode off Envoy rejects all
- * requests if all workers are unhealthy. So a worker fails only after about (2 s + 5 s) × 12 = 84 s of silence. The
- * timeout itself is short because a starting Envoy waits for the first check of each worker before it listens.
- */
-const HEALTH_CHECK = {
-  intervalMs: 5000,
-  jitterMs: 500,
-  timeoutMs: 2000,
-  unhealthyThreshold: 12,
-  unhealthyIntervalMs: 1000,
-} as const;
-
 /** Longer ejections halve the throughput of overloaded workers with a short backlog; shorter ones cost more retries. */
 const EJECTION_MS = 250;
 
@@ -155,15 +142,20 @@ function streamsPerConnection({ maxConcurrentPerWorker, concurrency }: ProxySett
   return Math.max(1, Math.floor(maxConcurrentPerWorker / concurrency));
 }
 
+/**
+ * A single-threaded worker does not respond while it processes a request, and with panic mode off Envoy rejects all
+ * requests if all workers are unhealthy. So a worker fails only after about (2 s + 5 s) × 12 = 84 s of silence. The
+ * timeout itself is short because a starting Envoy waits for the first check of each worker before it listens.
+ */
 function healthCheck({ protocol, healthCheckHost }: ProxySettings, path: string): Json {
   return {
-    interval: seconds(HEALTH_CHECK.intervalMs),
-    interval_jitter: seconds(HEALTH_CHECK.jitterMs),
+    interval: seconds(5000),
+    interval_jitter: seconds(500),
     // Envoy's default is 60 s.
-    no_traffic_interval: seconds(HEALTH_CHECK.intervalMs),
-    timeout: seconds(HEALTH_CHECK.timeoutMs),
-    unhealthy_threshold: HEALTH_CHECK.unhealthyThreshold,
-    unhealthy_interval: seconds(HEALTH_CHECK.unhealthyIntervalMs),
+    no_traffic_interval: seconds(5000),
+    timeout: seconds(2000),
+    unhealthy_threshold: 12,
+    unhealthy_interval: seconds(1000),
     healthy_threshold: 1,
     // A persistent connection would occupy a worker that serves one at a time.
     reuse_connection: false,

@@ -3,9 +3,10 @@
  * program that env(1) looks up, the dynamic loader of an ELF file. If one is missing, execve(2) fails with a bare
  * ENOENT or the process exits at once with 127. Follows fs/binfmt_script.c, fs/binfmt_elf.c and env(1) of coreutils.
  */
-import { accessSync, closeSync, constants, openSync, readSync, statSync } from "node:fs";
+import { accessSync, constants, statSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
-import { listNames, readText } from "../os/procFile.ts";
+import { codeOf } from "../../base/errors.ts";
+import { listNames, readAt, readText } from "../os/procFile.ts";
 
 /** Bytes of a file that the kernel looks at (BINPRM_BUF_SIZE). */
 const HEAD_BYTES = 256;
@@ -18,6 +19,7 @@ const DEFAULT_PATH = "/bin:/usr/bin";
 
 const PT_INTERP = 3;
 const MAX_INTERP_BYTES = 4096;
+const MAX_TABLE_BYTES = 1 << 20;
 
 /** e_machine of ELF files by the names that uname(1) uses. */
 const MACHINES: ReadonlyMap<number, string> = new Map([
@@ -155,7 +157,7 @@ function absence(path: string): string | undefined {
   try {
     if (!statSync(path).isFile()) return "is not a file";
   } catch (error) {
-    const code = error instanceof Error && "code" in error ? error.code : undefined;
+    const code = codeOf(error);
     return code === "ENOENT" || code === "ENOTDIR" ? "does not exist" : "cannot be reached";
   }
   try {
@@ -216,7 +218,7 @@ export function parseElfHeader(head: Buffer): ElfHeader | undefined {
 /** The dynamic loader that a program names (PT_INTERP); undefined if it needs none. */
 function readLoader(file: string, { is64, isLittleEndian, programHeaders }: ElfHeader): string | undefined {
   const { offset, entryBytes, count } = programHeaders;
-  const table = readAt(file, offset, entryBytes * count);
+  const table = readAt(file, offset, Math.min(entryBytes * count, MAX_TABLE_BYTES));
   if (table === undefined || !isLittleEndian) return undefined;
   for (let at = 0; at + entryBytes <= table.length && entryBytes >= (is64 ? 56 : 32); at += entryBytes) {
     if (table.readUInt32LE(at) !== PT_INTERP) continue;
@@ -225,23 +227,6 @@ function readLoader(file: string, { is64, isLittleEndian, programHeaders }: ElfH
     return readAt(file, start, Math.min(bytes, MAX_INTERP_BYTES))?.toString("utf8").replace(/\0.*$/su, "");
   }
   return undefined;
-}
-
-function readAt(file: string, position: number, bytes: number): Buffer | undefined {
-  let fd: number;
-  try {
-    fd = openSync(file, constants.O_RDONLY | constants.O_NONBLOCK);
-  } catch {
-    return undefined;
-  }
-  try {
-    const buffer = Buffer.alloc(Math.min(bytes, 1 << 20));
-    return buffer.subarray(0, readSync(fd, buffer, 0, buffer.length, position));
-  } catch {
-    return undefined;
-  } finally {
-    closeSync(fd);
-  }
 }
 
 /** Whether binfmt_misc has an interpreter for this file, such as QEMU for other architectures. */

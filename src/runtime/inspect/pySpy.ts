@@ -188,10 +188,7 @@ async function runQuietly(...[tools, request, boundMs, signal]: Parameters<typeo
   try {
     return judge(await runTool(tools, request, boundMs, signal));
   } catch (error) {
-    return {
-      kind: "failed",
-      reason: `py-spy cannot be run: ${messageOf(error)}`,
-    };
+    return { kind: "failed", reason: `py-spy cannot be run: ${messageOf(error)}` };
   }
 }
 

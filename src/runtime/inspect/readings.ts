@@ -10,7 +10,7 @@ import { readFileSync } from "node:fs";
 import { monotonicMs } from "../../base/monotonic.ts";
 import type { ProcessReading } from "../../base/readings.ts";
 import { readProcText } from "../os/procFile.ts";
-import { countOpenFds, type ProcessStat, readStat } from "../os/procfs.ts";
+import { countOpenFds, isDead, type ProcessStat, readStat } from "../os/procfs.ts";
 
 /** Limits can be changed from outside (prlimit(2)), which is rare. */
 const LIMITS_MS = 60_000;
@@ -42,23 +42,19 @@ export interface ProcessReadingsOptions {
 }
 
 export class ProcessReadings {
-  readonly #ticksPerSecond: number;
-  readonly #pageBytes: number;
-  readonly #nowMs: () => number;
+  readonly #options: ProcessReadingsOptions;
   #known = new Map<number, Known>();
   /** Read at most once per call, when a process is new. */
   #bootSeconds: number | undefined;
   #limitsLeft = 0;
 
   constructor(options: ProcessReadingsOptions) {
-    this.#ticksPerSecond = options.ticksPerSecond;
-    this.#pageBytes = options.pageBytes;
-    this.#nowMs = options.nowMs ?? (() => monotonicMs());
+    this.#options = options;
   }
 
   /** The readings of `pids`, by pid. Forgets all processes that are not in `pids`. */
   read(pids: Iterable<number>): Map<number, StatReading> {
-    const nowMs = this.#nowMs();
+    const nowMs = (this.#options.nowMs ?? monotonicMs)();
     const readings = new Map<number, StatReading>();
     const known = new Map<number, Known>();
     this.#bootSeconds = undefined;
@@ -73,14 +69,14 @@ export class ProcessReadings {
 
   #readOne(pid: number, nowMs: number, known: Map<number, Known>): StatReading | undefined {
     const stat = readStat(pid);
-    if (stat === undefined || stat.state === "Z" || stat.state === "X") return undefined;
+    if (stat === undefined || isDead(stat)) return undefined;
     const entry = this.#recall(pid, stat.startTicks, nowMs);
     known.set(pid, entry);
     return {
-      cpuSeconds: stat.cpuTicks / this.#ticksPerSecond,
+      cpuSeconds: stat.cpuTicks / this.#options.ticksPerSecond,
       openFds: countOpenFds(pid),
       maxFds: entry.maxFds,
-      residentBytes: stat.rssPages * this.#pageBytes,
+      residentBytes: stat.rssPages * this.#options.pageBytes,
       virtualBytes: stat.virtualBytes,
       virtualMaxBytes: entry.virtualMaxBytes,
       startTimeSeconds: entry.startTimeSeconds,
@@ -95,7 +91,7 @@ export class ProcessReadings {
       return { ...last, ...this.#readLimits(pid), limitsReadMs: nowMs };
     }
     this.#bootSeconds ??= readBootSeconds();
-    const startTimeSeconds = this.#bootSeconds + startTicks / this.#ticksPerSecond;
+    const startTimeSeconds = this.#bootSeconds + startTicks / this.#options.ticksPerSecond;
     return { startTicks, startTimeSeconds, ...this.#readLimits(pid), limitsReadMs: nowMs };
   }
 

@@ -5,7 +5,7 @@
  * Reads only /proc, so the processes take no part. Bounded: at most MAX_SURVEYED processes, a few small files for each.
  */
 import { setTimeout as wait } from "node:timers/promises";
-import { type ProcessStat, readStat } from "../os/procfs.ts";
+import { isDead, type ProcessStat, readStat } from "../os/procfs.ts";
 import { readWait } from "./diagnosis.ts";
 
 /** How long CPU usage is sampled by default. */
@@ -45,12 +45,12 @@ const IDLE_CALLS =
 export async function surveyTree(pids: readonly number[], sampleMs: number = SURVEY_MS): Promise<Survey> {
   const before = pids.slice(0, MAX_SURVEYED).flatMap((pid) => readStat(pid) ?? []);
   // A worker with a single process needs no comparison.
-  if (before.filter(({ state }) => !isDead(state)).length > 1) await wait(sampleMs);
+  if (before.filter((stat) => !isDead(stat)).length > 1) await wait(sampleMs);
   const after = before.flatMap((earlier) => {
     const stat = readStat(earlier.pid);
     return stat?.startTicks === earlier.startTicks ? [{ earlier, stat }] : [];
   });
-  const parents = new Set(after.filter(({ stat }) => !isDead(stat.state)).map(({ stat }) => stat.ppid));
+  const parents = new Set(after.filter(({ stat }) => !isDead(stat)).map(({ stat }) => stat.ppid));
   const processes = after.map(({ earlier, stat }) => ({
     stat,
     stateBefore: earlier.state,
@@ -63,7 +63,7 @@ export async function surveyTree(pids: readonly number[], sampleMs: number = SUR
 
 /** Orders processes by how well they explain the worker's state; pure. */
 export function orderProcesses(processes: readonly SurveyedProcess[]): Survey {
-  const live = processes.filter(({ stat }) => !isDead(stat.state));
+  const live = processes.filter(({ stat }) => !isDead(stat));
   const ordered = (live.length > 0 ? live : processes).toSorted(
     (a, b) =>
       rankOf(a) - rankOf(b) ||
@@ -90,10 +90,6 @@ function rankOf(process: SurveyedProcess): number {
 
 function isBusy({ busyTicks }: SurveyedProcess): boolean {
   return busyTicks >= LEAST_BUSY_TICKS;
-}
-
-function isDead(state: string): boolean {
-  return state === "Z" || state === "X";
 }
 
 function readSleep(pid: number): string | undefined {

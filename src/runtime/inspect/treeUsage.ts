@@ -8,7 +8,7 @@
  * processes that start and exit between two reads without a parent in the tree that waits for them.
  */
 import type { TreeUsage } from "../../base/readings.ts";
-import type { ProcessStat } from "../os/procfs.ts";
+import { isDead, type ProcessStat } from "../os/procfs.ts";
 
 /** One process of a worker. */
 export interface ProcessUsage {
@@ -185,8 +185,4 @@ export class TreeUsages {
 function newlyKnown({ pid, startTicks, ppid, command, state }: ProcessStat): Known {
   const nothing = { cpuTicks: 0, reapedTicks: 0, rssPages: 0, seenIn: 0, owedTicks: 0 };
   return { pid, startTicks, parentPid: ppid, name: command, state, ...nothing };
-}
-
-function isDead({ state }: { readonly state: string }): boolean {
-  return state === "Z" || state === "X";
 }

@@ -3,15 +3,8 @@ import { readFileSync } from "node:fs";
 
 const DIRECTORY = "/proc/sys/net/ipv4";
 
-/** The range and the reserved ports excluded from it. */
-export interface EphemeralPorts {
-  readonly from: number;
-  readonly to: number;
-  readonly reserved: readonly { readonly from: number; readonly to: number }[];
-}
-
 /** The range in /proc; undefined if it cannot be read. IPv6 uses the same range. */
-export function readEphemeralPorts(directory = DIRECTORY): EphemeralPorts | undefined {
+export function readEphemeralPorts(directory = DIRECTORY): ReturnType<typeof parseEphemeralPorts> {
   try {
     const read = (name: string) => readFileSync(`${directory}/${name}`, "utf8");
     return parseEphemeralPorts(read("ip_local_port_range"), read("ip_local_reserved_ports"));
@@ -20,8 +13,8 @@ export function readEphemeralPorts(directory = DIRECTORY): EphemeralPorts | unde
   }
 }
 
-/** Parses the texts of ip_local_port_range and ip_local_reserved_ports (`8080,9000-9100`). Pure. */
-export function parseEphemeralPorts(range: string, reserved: string): EphemeralPorts | undefined {
+/** Parses the texts of ip_local_port_range and, for exceptions, ip_local_reserved_ports (`8080,9000-9100`). Pure. */
+export function parseEphemeralPorts(range: string, reserved: string) {
   const [from, to] = range.trim().split(/\s+/u).map(Number);
   if (from === undefined || to === undefined || !(from <= to)) return undefined;
   const ranges = reserved

@@ -158,9 +158,11 @@ const NAMES_BY_SIGNAL = namesByNumber(os.signals);
 
 /** If a number has two names, keeps the first, the common one: EAGAIN, not EWOULDBLOCK; SIGABRT, not SIGIOT. */
 function namesByNumber(numbers: Readonly<Record<string, number>>): ReadonlyMap<number, string> {
-  const names = new Map<number, string>();
-  for (const [name, number] of Object.entries(numbers)) if (!names.has(number)) names.set(number, name);
-  return names;
+  return new Map(
+    Object.entries(numbers)
+      .map(([name, number]) => [number, name] as const)
+      .reverse(),
+  );
 }
 
 /** A failed system call. */

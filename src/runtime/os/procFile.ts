@@ -2,7 +2,7 @@
  * Reads files of the kernel. Small ones, which it returns in one read, are read into one shared buffer, because a scrape
  * reads thousands.
  */
-import { closeSync, openSync, readdirSync, readFileSync, readSync } from "node:fs";
+import { closeSync, constants, openSync, readdirSync, readFileSync, readSync } from "node:fs";
 
 /** Longer than /proc/<pid>/stat (52 numbers), /proc/<pid>/limits (17 lines) and /proc/<pid>/smaps_rollup can be. */
 const BUFFER_BYTES = 8192;
@@ -39,6 +39,24 @@ export function readText(path: string): string | undefined {
     return readFileSync(path, "utf8");
   } catch {
     return undefined;
+  }
+}
+
+/** Up to `length` bytes of a file from `position` on; undefined if they cannot be read. Never waits for a pipe. */
+export function readAt(path: string, position: number | bigint, length: number): Buffer | undefined {
+  let fd: number;
+  try {
+    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  } catch {
+    return undefined;
+  }
+  try {
+    const bytes = Buffer.alloc(length);
+    return bytes.subarray(0, readSync(fd, bytes, 0, length, position));
+  } catch {
+    return undefined;
+  } finally {
+    closeSync(fd);
   }
 }
 

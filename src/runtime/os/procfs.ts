@@ -105,14 +105,10 @@ export function listChildren(): number[] {
  * execve(2), when the old memory is released and the new memory is not filled yet.
  */
 export function readEnvironment(pid: number): ReadonlyMap<string, string> | undefined {
-  const entries = (readText(`/proc/${pid}/environ`) ?? readThreadEnvironment(pid))?.split("\0");
-  return entries === undefined
-    ? undefined
-    : new Map(
-        entries
-          .filter((entry) => entry.includes("="))
-          .map((entry) => [entry.slice(0, entry.indexOf("=")), entry.slice(entry.indexOf("=") + 1)]),
-      );
+  const text = readText(`/proc/${pid}/environ`) ?? readThreadEnvironment(pid);
+  if (text === undefined) return undefined;
+  const entries = text.split("\0").filter((entry) => entry.includes("="));
+  return new Map(entries.map((entry) => [entry.slice(0, entry.indexOf("=")), entry.slice(entry.indexOf("=") + 1)]));
 }
 
 /**
@@ -139,6 +135,11 @@ export function exactEnvironment(
   }
   for (const [name, value] of Object.entries(environment)) if (!exact.has(name)) exact.set(name, value);
   return Object.fromEntries(exact);
+}
+
+/** Whether a state is that of a process which has exited. */
+export function isDead({ state }: { readonly state: string }): boolean {
+  return state === "Z" || state === "X";
 }
 
 function readOwnEnviron(): Buffer | undefined {
@@ -215,14 +216,7 @@ export function countOpenFds(pid: number): number | undefined {
 
 /** All descendants of `root` at this moment, nearest first. */
 export function listDescendants(root: number): number[] {
-  const children = new Map<number, number[]>();
-  for (const pid of listPids()) {
-    const stat = readStat(pid);
-    if (stat === undefined) continue;
-    const siblings = children.get(stat.ppid);
-    if (siblings === undefined) children.set(stat.ppid, [pid]);
-    else siblings.push(pid);
-  }
+  const children = Map.groupBy(listPids(), (pid) => readStat(pid)?.ppid);
   const found: number[] = [];
   for (let queue = children.get(root) ?? []; queue.length > 0; ) {
     found.push(...queue);
@@ -244,27 +238,34 @@ export function formatHolder(holder: Listener | undefined): string {
 
 /** The process that listens on a TCP port, if this process can see it. */
 export function findListener(port: number): Listener | undefined {
-  const inodes = new Set<string>();
-  const wanted = port.toString(16).toUpperCase().padStart(4, "0");
-  for (const table of ["/proc/net/tcp", "/proc/net/tcp6"]) {
-    for (const line of (readText(table) ?? "").split("\n").slice(1)) {
-      const fields = line.trim().split(/\s+/u);
-      // Field 3 is the state, 0A is LISTEN; field 9 is the inode of the socket.
-      if (fields[3] === "0A" && fields[1]?.endsWith(`:${wanted}`) && fields[9] !== undefined)
-        inodes.add(`socket:[${fields[9]}]`);
-    }
-  }
-  return inodes.size === 0 ? undefined : findHolder((target) => inodes.has(target));
+  const wanted = `:${port.toString(16).toUpperCase().padStart(4, "0")}`;
+  // Field 3 is the state, 0A is LISTEN; field 9 is the inode of the socket.
+  const listening = [...rowsOf("/proc/net/tcp"), ...rowsOf("/proc/net/tcp6")].filter(
+    ({ 1: local, 3: state }) => state === "0A" && local?.endsWith(wanted),
+  );
+  return findHolder(listening.map((fields) => fields[9]));
 }
 
-function findHolder(matches: (target: string) => boolean): Listener | undefined {
-  for (const pid of listPids()) {
-    if (pid === process.pid) continue;
-    for (const target of listFdTargets(pid)) {
-      if (matches(target)) return { pid, command: readCommandLine(pid) ?? "?" };
-    }
-  }
-  return undefined;
+/** The process that has bound a Unix socket to a path. */
+export function findUnixListener(path: string): Listener | undefined {
+  const bound = rowsOf("/proc/net/unix").filter((fields) => fields.slice(7).join(" ") === path);
+  return findHolder(bound.map((fields) => fields[6]));
+}
+
+/** The rows of a table without its heading, split into fields. */
+function rowsOf(table: string): string[][] {
+  const rows = (readText(table) ?? "").split("\n").slice(1);
+  return rows.map((row) => row.trim().split(/\s+/u));
+}
+
+/** Another process that holds a socket with one of these inodes. */
+function findHolder(inodes: readonly (string | undefined)[]): Listener | undefined {
+  if (inodes.length === 0) return undefined;
+  const targets = new Set(inodes.map((inode) => `socket:[${inode}]`));
+  const pid = listPids().find(
+    (each) => each !== process.pid && listFdTargets(each).some((target) => targets.has(target)),
+  );
+  return pid === undefined ? undefined : { pid, command: readCommandLine(pid) ?? "?" };
 }
 
 /** The targets of a process's descriptors; none if it has exited or belongs to another user. */
@@ -276,14 +277,4 @@ export function* listFdTargets(pid: number): Generator<string> {
       // The descriptor was closed in the meantime; the others still count.
     }
   }
-}
-
-/** The process that listens on a Unix socket path. */
-export function findUnixListener(path: string): Listener | undefined {
-  const inodes = new Set<string>();
-  for (const line of (readText("/proc/net/unix") ?? "").split("\n").slice(1)) {
-    const fields = line.trim().split(/\s+/u);
-    if (fields.slice(7).join(" ") === path && fields[6] !== undefined) inodes.add(`socket:[${fields[6]}]`);
-  }
-  return inodes.size === 0 ? undefined : findHolder((target) => inodes.has(target));
 }

@@ -1,5 +1,6 @@
 /** Targets of the descriptors of processes. Each process may exit meanwhile, or refuse inspection. */
 import { existsSync, readdirSync, readlinkSync } from "node:fs";
+import { codeOf } from "../../base/errors.ts";
 import { listNames, readText } from "../os/procFile.ts";
 import { listDescendants, parsePids } from "../os/procfs.ts";
 
@@ -28,7 +29,7 @@ export function readDescriptors(pid: number): Descriptors {
 
 /** Whether the process or its descriptor no longer exists; anything else (EACCES, EMFILE) says nothing about it. */
 function hasEnded(error: unknown): boolean {
-  const code = error instanceof Error && "code" in error ? error.code : undefined;
+  const code = codeOf(error);
   return code === "ENOENT" || code === "ESRCH";
 }
 

@@ -13,7 +13,7 @@ import { type Descriptors, readDescriptors, socketInode, walkTree } from "./desc
 import { readUnixListenerFiles } from "./socketDiag.ts";
 import {
   formatListener,
-  groupByPort,
+  type ListeningSocket,
   reachableOnLoopback,
   readListeners,
   readUnixListeners,
@@ -103,7 +103,7 @@ export class SocketOwners {
   /** Like listListening(), but reads the tables now. */
   listNow(): Listening | undefined {
     const [listeners, unix] = [readListeners(), readUnixListeners()];
-    return listeners && unix && listeningIn({ tcp: groupByPort(listeners), unix });
+    return listeners && unix && listeningIn({ tcp: byPort(listeners), unix });
   }
 
   /** All listening sockets; undefined if the tables cannot be read. */
@@ -207,7 +207,7 @@ export class SocketOwners {
     this.#readAtMs = monotonicMs();
     const jobs = this.#jobs.splice(0);
     const listeners = readListeners();
-    const tcp = groupByPort(listeners ?? []);
+    const tcp = byPort(listeners ?? []);
     const unix = jobs.some(({ needsUnix }) => needsUnix) ? readUnixListeners() : [];
     const isComplete = listeners !== undefined && unix !== undefined;
     let files: ReturnType<SocketTable["unixFiles"]> | "unread" = "unread";
@@ -234,12 +234,8 @@ export class SocketOwners {
   }
 }
 
-function holdsAny(held: Exclude<Descriptors, "refused">, inodes: ReadonlySet<string>): boolean {
-  for (const target of held.values()) {
-    const inode = socketInode(target);
-    if (inode !== undefined && inodes.has(inode)) return true;
-  }
-  return false;
+function byPort(listeners: readonly ListeningSocket[]): SocketTable["tcp"] {
+  return Map.groupBy(listeners, ({ port }) => port);
 }
 
 function listeningIn({ tcp, unix }: Pick<SocketTable, "tcp" | "unix">): Listening {
@@ -278,8 +274,8 @@ async function findHolder(inode: string): Promise<string | undefined> {
   for (const [index, pid] of listPids().entries()) {
     if (index % PER_TURN === 0) await turn();
     const held = readDescriptors(pid);
-    if (held === "refused" || !holdsAny(held, new Set([inode]))) continue;
-    return `pid ${pid} (${readCommandLine(pid) ?? "?"})`;
+    if (held !== "refused" && held.values().some((target) => socketInode(target) === inode))
+      return `pid ${pid} (${readCommandLine(pid) ?? "?"})`;
   }
   return undefined;
 }

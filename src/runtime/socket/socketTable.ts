@@ -3,6 +3,7 @@
  * documentation, unix(7)). The tables do not name the processes that hold them; socketOwners.ts does.
  */
 import { closeSync, createReadStream, openSync, readFileSync, readSync } from "node:fs";
+import { codeOf } from "../../base/errors.ts";
 import { readTcpListeners, type UnixListenerFile } from "./socketDiag.ts";
 
 const CHUNK_BYTES = 65_536;
@@ -83,17 +84,6 @@ export function parseUnixListeners(table: string): ListeningPath[] {
   return found;
 }
 
-/** Groups sockets by port. */
-export function groupByPort(listeners: readonly ListeningSocket[]): SocketTable["tcp"] {
-  const byPort = new Map<number, ListeningSocket[]>();
-  for (const socket of listeners) {
-    const others = byPort.get(socket.port);
-    if (others === undefined) byPort.set(socket.port, [socket]);
-    else others.push(socket);
-  }
-  return byPort;
-}
-
 /**
  * The sockets of `tcp` that a connection to 127.0.0.1:`port` can reach. The kernel prefers sockets bound to the exact
  * address over wildcards, and distributes connections among sockets with the same address.
@@ -126,7 +116,7 @@ function readListenerRows(path: string): string {
     fd = openSync(path, "r");
   } catch (error) {
     // A kernel without IPv6 has no second table.
-    if (isMissing(error)) return "";
+    if (codeOf(error) === "ENOENT") return "";
     throw error;
   }
   try {
@@ -149,12 +139,8 @@ export function readUnixListeners(): ListeningPath[] | undefined {
   try {
     return parseUnixListeners(readFileSync("/proc/net/unix", "utf8"));
   } catch (error) {
-    return isMissing(error) ? [] : undefined;
+    return codeOf(error) === "ENOENT" ? [] : undefined;
   }
-}
-
-function isMissing(error: unknown): boolean {
-  return error instanceof Error && "code" in error && error.code === "ENOENT";
 }
 
 /** Connections to a local port that no process has accepted yet, in a text of /proc/net/tcp or /proc/net/tcp6. */

@@ -3,8 +3,7 @@
  * a thread is in accept(2), or a thread is in poll(2) or select(2) with the socket among its descriptors. Waiting through
  * io_uring is not visible.
  */
-import { closeSync, openSync, readSync } from "node:fs";
-import { listNames, readText } from "../os/procFile.ts";
+import { listNames, readAt, readText } from "../os/procFile.ts";
 import { type Descriptors, socketInode } from "./descriptors.ts";
 
 /** Maximum depth of nested epoll sets to follow; the kernel allows 5 (EP_MAX_NESTS). */
@@ -103,7 +102,7 @@ function isCallFor(
   if (CALLS.accept.includes(number)) return held.has(Number(first));
   if (CALLS.poll.includes(number)) {
     // struct pollfd: descriptor, wanted events, returned events.
-    const polled = readMemory(pid, first, Math.min(Number(second), MAX_POLLED) * 8);
+    const polled = readAt(`/proc/${pid}/mem`, first, Math.min(Number(second), MAX_POLLED) * 8);
     // Without access to its memory, all that is known is that the process polls and holds the socket.
     if (polled === undefined) return true;
     for (let at = 0; at + 8 <= polled.length; at += 8)
@@ -113,26 +112,8 @@ function isCallFor(
   if (!CALLS.select.includes(number)) return false;
   // A bit for each descriptor below the first argument, in the set that the second one points to.
   if (second === 0n) return false;
-  const readable = readMemory(pid, second, Math.ceil(Number(first) / 8));
+  const readable = readAt(`/proc/${pid}/mem`, second, Math.ceil(Number(first) / 8));
   return [...held].some(
     (fd) => BigInt(fd) < first && (readable === undefined || ((readable[fd >> 3] ?? 0) & (1 << (fd & 7))) !== 0),
   );
-}
-
-/** Memory of a process; undefined if it may not be read. */
-function readMemory(pid: number, address: bigint, length: number): Buffer | undefined {
-  let file: number;
-  try {
-    file = openSync(`/proc/${pid}/mem`, "r");
-  } catch {
-    return undefined;
-  }
-  try {
-    const bytes = Buffer.alloc(length);
-    return bytes.subarray(0, readSync(file, bytes, 0, length, address));
-  } catch {
-    return undefined;
-  } finally {
-    closeSync(file);
-  }
 }

@@ -9,9 +9,9 @@
 
 import { closeSync, lstatSync, rmSync, type Stats } from "node:fs";
 import { connect, isIP } from "node:net";
-import { ControllerError, messageOf } from "../../base/errors.ts";
+import { ControllerError, codeOf, messageOf } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
-import { boundPort, FIRST_INHERITED_FD, openListener, SystemCallError } from "../os/linux.ts";
+import { boundPort, FIRST_INHERITED_FD, openListener } from "../os/linux.ts";
 import { readNumber } from "../os/procFile.ts";
 import { findListener, findUnixListener, formatHolder } from "../os/procfs.ts";
 import { LeftoverWait } from "../process/leftovers.ts";
@@ -234,9 +234,4 @@ function unavailable(request: SocketRequest, error: unknown): ControllerError {
         : undefined;
   const what = code ?? messageOf(error);
   return new ControllerError("ADDRESS_UNAVAILABLE", `${cannotListen(request)}: ${what}`, { cause: error, hint });
-}
-
-function codeOf(error: unknown): string | undefined {
-  if (error instanceof SystemCallError) return error.code;
-  return error instanceof Error && "code" in error ? String(error.code) : undefined;
 }
