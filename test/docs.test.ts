@@ -4,9 +4,9 @@ import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { stalePages } from "../scripts/docs.ts";
 import { ERROR_CODES } from "../src/base/errors.ts";
-import { changeClasses } from "../src/config/diff.ts";
 import { ON_RELOAD } from "../src/config/docs.ts";
 import { formatProblem, parseConfig } from "../src/config/load.ts";
+import { changeClasses } from "./support/changeClasses.ts";
 
 test("generated pages are up to date (run scripts/docs.ts)", () => {
   assert.deepEqual(stalePages(), []);

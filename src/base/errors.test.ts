@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { ControllerError, ERROR_CODES, InvariantError, invariant } from "./errors.ts";
+import { ControllerError, ERROR_CODES } from "./errors.ts";
 
 test("a ControllerError carries its code, exit code, hint and cause", () => {
   const cause = new Error("EADDRINUSE");
@@ -24,9 +24,4 @@ test("every error code has a one-sentence meaning and a documented exit code", (
     assert.match(meaning, /^[A-Z].*\.$/u, code);
     assert.ok([1, 2, 69, 78].includes(exitCode), code);
   }
-});
-
-test("invariant() throws an InvariantError if its condition is false", () => {
-  invariant(true, "never seen");
-  assert.throws(() => invariant(false, "two live incarnations"), new InvariantError("two live incarnations"));
 });

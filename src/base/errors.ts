@@ -104,11 +104,6 @@ export class InvariantError extends Error {
   override readonly name = "InvariantError";
 }
 
-/** Throws InvariantError with `message` unless `condition` holds. */
-export function invariant(condition: boolean, message: string): asserts condition {
-  if (!condition) throw new InvariantError(message);
-}
-
 /** The code of a system error such as ENOENT, or of another error that has one. */
 export function codeOf(error: unknown): string | undefined {
   return error instanceof Error && "code" in error ? String(error.code) : undefined;

@@ -9,6 +9,7 @@ import { formatDuration } from "../base/units.ts";
 import { didYouMean } from "../config/nearest.ts";
 import type { ControlClient } from "./client.ts";
 import type { Context, Flag } from "./command.ts";
+import { connectController } from "./connectController.ts";
 
 /** The exit code that shells use for a command ended by SIGINT (128 + 2). */
 const EXIT_INTERRUPTED = 130;
@@ -53,13 +54,13 @@ export interface Order {
   readonly accepted: OperationAccepted;
 }
 
-/** Requests `action` and waits for its end, except with --no-wait. Returns the exit code. @throws ControllerError */
-export async function orderAction(
-  context: Context,
-  client: ControlClient,
-  action: Action,
-  name: string,
-): Promise<number> {
+/**
+ * Requests `action` of the pool or worker that the first argument names, and waits for its end, except with --no-wait.
+ * Returns the exit code. @throws ControllerError
+ */
+export async function orderAction(context: Context, action: Action): Promise<number> {
+  const [name = ""] = context.arguments;
+  const client = await connectController(context);
   const target = findTarget(await client.status(), name, action);
   const accepted = await client.order(target, action);
   return carryOut(context, client, { target, what: `${action} of ${target.kind} "${name}"`, accepted });

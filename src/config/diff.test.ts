@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type Config, configKind } from "./config.ts";
-import { type ConfigDiff, diffConfig, formatPlan, isEmptyDiff, type PoolDiff } from "./diff.ts";
+import { type ConfigDiff, diffConfig, formatPlan, type PoolDiff } from "./diff.ts";
 import type { Kind } from "./kind.ts";
 import { formatProblem, parseConfig } from "./load.ts";
 
@@ -41,8 +41,7 @@ test("files that differ only in the order of keys have no difference", () => {
   const after = pools("rolling: {max_surge: 25%}, rlimits: {nofile: 5}, args: [a, b], env: {B: 2, A: 1}, name: web");
   const diff = diffConfig(before, after);
   assert.deepEqual(diff, { policy: [], refused: [], pools: [] });
-  assert.equal(isEmptyDiff(diff), true);
-  assert.deepEqual(formatPlan(diff), ["nothing changes"]);
+  assert.deepEqual(formatPlan(diff), []);
 });
 
 test("another notation of a value and an explicit default are no difference", () => {
@@ -162,7 +161,7 @@ test("the difference and the plan contain no values", () => {
   assert.doesNotMatch(JSON.stringify([diff, formatPlan(diff)]), /hunter|TOKEN/u);
 });
 
-test("the plan describes each action, with the number of workers if known", () => {
+test("the plan describes each action", () => {
   const before = load(`
 supervisor:
   workers:
@@ -178,14 +177,12 @@ supervisor:
     - { name: one, exec: a, replicas: 3, rolling: { max_surge: 2 } }
     - { name: new, exec: a }`);
   const diff = diffConfig(before, after);
-  assert.deepEqual(formatPlan(diff, new Map(Object.entries({ web: 4, new: 1, old: 2 }))), [
-    "refused: admin.port needs a restart of the controller",
+  assert.deepEqual(formatPlan(diff), [
     "controller: supervisor.shutdown_timeout applies at once",
-    'pool "web": 4 workers are replaced because args, env changed',
+    'pool "web": its workers are replaced because args, env changed',
     'pool "web": Envoy is reconfigured because server.max_queue changed; it is not restarted',
     'pool "one": replicas, rolling.max_surge apply at once; no worker is replaced',
-    'pool "new" is added: 1 worker starts',
-    'pool "old" is removed: 2 workers stop',
+    'pool "new" is added: its workers start',
+    'pool "old" is removed: its workers stop',
   ]);
-  assert.equal(formatPlan(diff)[2], 'pool "web": its workers are replaced because args, env changed');
 });

@@ -6,7 +6,7 @@
  * executable, certificates) are not detected here. No value is ever part of the result.
  */
 import { type Config, configKind } from "./config.ts";
-import { type ChangeClass, everyKey } from "./field.ts";
+import type { ChangeClass } from "./field.ts";
 import { pool as poolKind } from "./keys/pool.ts";
 import { child, type Kind } from "./kind.ts";
 
@@ -64,33 +64,17 @@ export function diffConfig(before: Config, after: Config): ConfigDiff {
   return { policy: whole.policy, refused: refused.map((path) => ({ path, reason: NEEDS_RESTART })), pools };
 }
 
-/** Whether the two configurations are equivalent for a running controller. */
-export function isEmptyDiff({ policy, refused, pools }: ConfigDiff): boolean {
-  return policy.length === 0 && refused.length === 0 && pools.length === 0;
-}
-
-/**
- * The difference as text, at least one line, with a line for each action. `workers` gives known numbers of workers by
- * pool: those that run, or those that will run for a pool that is added.
- */
-export function formatPlan(diff: ConfigDiff, workers: ReadonlyMap<string, number> = new Map()): string[] {
-  if (isEmptyDiff(diff)) return ["nothing changes"];
-  const lines = diff.refused.map(({ path, reason }) => `refused: ${path} ${reason}`);
-  if (diff.policy.length > 0)
-    lines.push(`controller: ${diff.policy.join(", ")} ${agree(diff.policy, "apply")} at once`);
-  for (const { name, kind, launch, proxy, policy } of diff.pools) {
+/** The changes as text, with a line for each action; refused changes are left out. */
+export function formatPlan({ policy, pools }: ConfigDiff): string[] {
+  const lines = policy.length === 0 ? [] : [`controller: ${policy.join(", ")} ${applies(policy)} at once`];
+  for (const { name, kind, launch, proxy, policy } of pools) {
     const pool = `pool ${JSON.stringify(name)}`;
-    const count = workers.get(name);
-    const what = count === undefined ? "its workers" : `${count} ${count === 1 ? "worker" : "workers"}`;
-    const isOne = count === 1;
-    if (kind === "added") lines.push(`${pool} is added: ${what} ${isOne ? "starts" : "start"}`);
-    if (kind === "removed") lines.push(`${pool} is removed: ${what} ${isOne ? "stops" : "stop"}`);
-    if (launch.length > 0)
-      lines.push(`${pool}: ${what} ${isOne ? "is" : "are"} replaced because ${keys(launch)} changed`);
+    if (kind === "added") lines.push(`${pool} is added: its workers start`);
+    if (kind === "removed") lines.push(`${pool} is removed: its workers stop`);
+    if (launch.length > 0) lines.push(`${pool}: its workers are replaced because ${keys(launch)} changed`);
     if (proxy.length > 0)
       lines.push(`${pool}: Envoy is reconfigured because ${keys(proxy)} changed; it is not restarted`);
-    if (policy.length > 0)
-      lines.push(`${pool}: ${keys(policy)} ${agree(policy, "apply")} at once; no worker is replaced`);
+    if (policy.length > 0) lines.push(`${pool}: ${keys(policy)} ${applies(policy)} at once; no worker is replaced`);
   }
   return lines;
 }
@@ -100,8 +84,8 @@ function keys(paths: readonly string[]): string {
   return paths.map((path) => path.replace(/^supervisor\.workers\[\d+\]\./u, "")).join(", ");
 }
 
-function agree(subjects: readonly string[], verb: "apply"): string {
-  return subjects.length === 1 ? "applies" : verb;
+function applies(subjects: readonly string[]): string {
+  return subjects.length === 1 ? "applies" : "apply";
 }
 
 /** Collects paths by class, in order of declaration. */
@@ -120,15 +104,6 @@ class Changes implements Readonly<Record<ChangeClass, string[]>> {
       else if (!isEqual(old, now)) for (const each of change) this[each].push(at);
     }
   }
-}
-
-/**
- * The classes of each key, by its path; items of lists are `[]`, as in `supervisor.workers[].sockets[].name`.
- * Blocks themselves are left out. A pool's name has no class.
- */
-export function changeClasses(): ReadonlyMap<string, readonly ChangeClass[]> {
-  const keys = [...everyKey(configKind)].filter(({ field: { kind } }) => (kind.item ?? kind).keys === undefined);
-  return new Map(keys.map(({ path, field }) => [path, field.change]));
 }
 
 function isBlock(value: unknown): value is Block {

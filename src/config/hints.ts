@@ -22,7 +22,7 @@ const DURATION_UNITS: readonly (readonly [notations: string, factor: number, uni
   ["sec second", 1, "s"],
   ["m min minute", 1, "m"],
   ["h hour hr", 1, "h"],
-  ["milli msec millisecond", 1, "ms"],
+  ["ms milli msec millisecond", 1, "ms"],
   ["d day", 24, "h"],
   ["w week", 168, "h"],
 ];
@@ -30,8 +30,9 @@ const DURATION_UNITS: readonly (readonly [notations: string, factor: number, uni
 /** What to write for a number without a unit, or with one that Go's durations do not have. */
 export function durationHint(text: string): string | undefined {
   const [, number = "", written = ""] = /^(\d+(?:\.\d+)?)\s*([A-Za-z]*)$/u.exec(text) ?? [];
-  if (number === "" || written === "ms") return undefined;
-  const unit = written.toLowerCase().replace(/s$/u, "");
+  const lower = written.toLowerCase();
+  const unit = lower === "ms" ? lower : lower.replace(/s$/u, "");
+  if (number === "") return undefined;
   if (unit === "") return `write ${number}s`;
   const [, factor, wanted] = DURATION_UNITS.find(([notations]) => notations.split(" ").includes(unit)) ?? [];
   return factor === undefined ? undefined : `write ${Number((Number(number) * factor).toFixed(3))}${wanted}`;

@@ -11,52 +11,55 @@ test("the specification has the policies of the configuration", () => {
     {},
   );
   assert.ok(parsed.ok);
-  assert.deepEqual(configToControllerSpec(parsed.config, { replicasOf: () => 8 }), {
-    shutdownTimeoutMs: 60_000,
-    preStopDelayMs: 1000,
-    pools: [
-      {
-        name: "a",
-        role: "workers",
-        fronts: undefined,
-        revision: 1,
-        replicas: 8,
-        standby: 0,
-        autoscale: undefined,
-        readiness: { kind: "observed", surviveMs: 5000 },
-        drainMs: undefined,
-        startupWaitMs: 0,
-        stopSignal: "SIGTERM",
-        stopSignalTarget: "group",
-        signalTimeoutMs: 10_000,
-        desiredHealthyPercentage: 75,
-        restart: {
-          condition: "always",
-          expectedExitCodes: [],
-          maxRestarts: 3,
-          windowMs: 600_000,
-          backoff: { initialMs: 100, maxMs: 30_000, factor: 2, jitter: 0.2, resetAfterMs: 60_000 },
-          onExhausted: "shutdown",
+  assert.deepEqual(
+    configToControllerSpec(parsed.config, () => 8),
+    {
+      shutdownTimeoutMs: 60_000,
+      preStopDelayMs: 1000,
+      pools: [
+        {
+          name: "a",
+          role: "workers",
+          fronts: undefined,
+          revision: 1,
+          replicas: 8,
+          standby: 0,
+          autoscale: undefined,
+          readiness: { kind: "observed", surviveMs: 5000 },
+          drainMs: undefined,
+          startupWaitMs: 0,
+          stopSignal: "SIGTERM",
+          stopSignalTarget: "group",
+          signalTimeoutMs: 10_000,
+          desiredHealthyPercentage: 75,
+          restart: {
+            condition: "always",
+            expectedExitCodes: [],
+            maxRestarts: 3,
+            windowMs: 600_000,
+            backoff: { initialMs: 100, maxMs: 30_000, factor: 2, jitter: 0.2, resetAfterMs: 60_000 },
+            onExhausted: "shutdown",
+          },
+          limits: {
+            lifespanMs: 3_600_000,
+            jitterRatio: 0,
+            memoryBytes: undefined,
+            memoryHardBytes: undefined,
+            memoryKind: "rss",
+            requests: undefined,
+          },
+          rollout: { maxSurge: 1, maxUnavailable: 0, settleMs: 5000 },
+          livenessPacing: { coolDownMs: 0, recheckMs: 0 },
         },
-        limits: {
-          lifespanMs: 3_600_000,
-          jitterRatio: 0,
-          memoryBytes: undefined,
-          memoryHardBytes: undefined,
-          memoryKind: "rss",
-          requests: undefined,
-        },
-        rollout: { maxSurge: 1, maxUnavailable: 0, settleMs: 5000 },
-        livenessPacing: { coolDownMs: 0, recheckMs: 0 },
-      },
-    ],
-  });
+      ],
+    },
+  );
 });
 
 function specsOf(pool: string): ControllerSpec["pools"] {
   const parsed = parseConfig(`supervisor: {workers: [{name: web, exec: b, replicas: 2, ${pool}}]}`, "c.yaml", {});
   assert.ok(parsed.ok, JSON.stringify(parsed));
-  return configToControllerSpec(parsed.config, { replicasOf: () => 2 }).pools;
+  return configToControllerSpec(parsed.config, () => 2).pools;
 }
 
 test("a pool with a server drains, is probed for readiness, and has a proxy pool after all pools", () => {
@@ -88,7 +91,7 @@ test("autoscale becomes a policy, and the pool starts within its bounds", () => 
     const text = `supervisor: {workers: [{name: web, exec: b, ${keys}}]}`;
     const parsed = parseConfig(text, "c.yaml", {});
     assert.ok(parsed.ok, JSON.stringify(parsed));
-    return configToControllerSpec(parsed.config, { replicasOf: () => replicas }).pools[0];
+    return configToControllerSpec(parsed.config, () => replicas).pools[0];
   };
   const pool = autoscaled("autoscale: {min: 2, max: 8, cpu: 0.7}", 1);
   assert.deepEqual(pool?.autoscale, {

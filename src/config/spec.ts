@@ -7,16 +7,10 @@ import type { Config, MetricsScope, PoolConfig, ProbeConfig, ServerConfig } from
 import type { MetricsConfig } from "./keys/metrics.ts";
 import type { RollingConfig } from "./keys/rolling.ts";
 
-/** What the configuration alone cannot determine. */
-export interface SpecInputs {
-  /** The number of replicas of a pool, also if the file says `auto`. */
-  replicasOf(pool: PoolConfig): number;
-}
-
-/** The desired state that `config` describes. */
-export function configToControllerSpec(config: Config, inputs: SpecInputs): ControllerSpec {
+/** The desired state that `config` describes; `replicasOf` also resolves `auto`. */
+export function configToControllerSpec(config: Config, replicasOf: (pool: PoolConfig) => number): ControllerSpec {
   const { shutdownTimeoutMs, preStopDelayMs, pools } = config.supervisor;
-  const workers = pools.map((pool) => poolToSpec(pool, replicasAtStart(pool, inputs.replicasOf(pool))));
+  const workers = pools.map((pool) => poolToSpec(pool, replicasAtStart(pool, replicasOf(pool))));
   const proxies = pools.flatMap((pool) => (pool.server === undefined ? [] : [proxyToSpec(pool, pool.server)]));
   return { shutdownTimeoutMs, preStopDelayMs, pools: [...workers, ...proxies] };
 }

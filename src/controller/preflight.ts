@@ -105,7 +105,7 @@ export async function preflight(
       file,
       found.problems.toSorted((a, b) => a.line - b.line || a.column - b.column),
     );
-  const spec = configToControllerSpec(config, { replicasOf });
+  const spec = configToControllerSpec(config, replicasOf);
   const warnings = [...found.warnings, ...memoryWarnings(spec, positions, checks)];
   return {
     file,

@@ -53,8 +53,7 @@ export class LogSink {
   /** Whether the reader is permanently lost. */
   isDead = false;
 
-  readonly #fd: number;
-  readonly #onError: (error: NodeJS.ErrnoException) => void;
+  readonly #options: LogSinkOptions;
   #active = new OutputBuffer();
   #writing = new OutputBuffer();
   /** Bytes of #writing that the system has taken. */
@@ -70,8 +69,7 @@ export class LogSink {
   #flushes: Flush[] = [];
 
   constructor(options: LogSinkOptions) {
-    this.#fd = options.fd;
-    this.#onError = options.onError ?? (() => {});
+    this.#options = options;
   }
 
   /** Where sources append whole records before they call `commit`. Read this property again each time. */
@@ -155,7 +153,14 @@ export class LogSink {
   }
 
   #writeRest(): void {
-    write(this.#fd, this.#writing.bytes, this.#offset, this.#writing.length - this.#offset, null, this.#onWritten);
+    write(
+      this.#options.fd,
+      this.#writing.bytes,
+      this.#offset,
+      this.#writing.length - this.#offset,
+      null,
+      this.#onWritten,
+    );
   }
 
   readonly #onWritten = (error: NodeJS.ErrnoException | null, count: number): void => {
@@ -178,13 +183,13 @@ export class LogSink {
       setTimeout(() => this.#writeRest(), this.#retryMs);
       if (NORMAL.has(code) || this.#isComplaining) return;
       this.#isComplaining = true;
-      this.#onError(error);
+      this.#options.onError?.(error);
       return;
     }
     this.isDead = true;
     this.discardedBytes += this.#writing.length - this.#offset;
     this.#onTaken();
-    this.#onError(error);
+    this.#options.onError?.(error);
   }
 
   /** The current buffer is written or discarded: starts the next write and serves waiting sources. */

@@ -38,11 +38,7 @@ export interface LogSourceOptions {
 
 export class LogSource {
   readonly annotator: LineAnnotator;
-  readonly #fd: number;
-  readonly #sink: LogSink;
-  readonly #turns: ReadTurns;
-  readonly #onEnd: () => void;
-  readonly #epochMs: () => number;
+  readonly #options: LogSourceOptions;
   /** Watches the descriptor and owns it; undefined before the start. */
   #socket: Socket | undefined;
   /** queued: waits for its turn, or for the sink. */
@@ -55,12 +51,8 @@ export class LogSource {
   #blockedMs = 0;
 
   constructor(options: LogSourceOptions) {
-    this.#fd = options.fd;
     this.annotator = options.annotator;
-    this.#sink = options.sink;
-    this.#turns = options.turns;
-    this.#onEnd = options.onEnd;
-    this.#epochMs = options.epochMs ?? Date.now;
+    this.#options = options;
   }
 
   /** Whether the last record has been accepted by the sink. */
@@ -78,10 +70,10 @@ export class LogSource {
     if (this.#phase !== "new") return;
     this.#phase = "watching";
     const socket = new Socket({
-      fd: this.#fd,
+      fd: this.#options.fd,
       readable: true,
       writable: false,
-      onread: { buffer: this.#turns.wakeChunk, callback: this.#onWake },
+      onread: { buffer: this.#options.turns.wakeChunk, callback: this.#onWake },
     });
     // A read error ends the source like an end of file; the close event follows.
     socket.on("error", () => {});
@@ -107,12 +99,12 @@ export class LogSource {
   /** Reads one chunk; called by the turns. */
   takeTurn(): void {
     if (this.#phase !== "queued") return;
-    if (this.#sink.isFull) {
+    if (this.#options.sink.isFull) {
       this.#waitingSince = monotonicMs();
-      this.#sink.whenDrained(this.#onDrained);
+      this.#options.sink.whenDrained(this.#onDrained);
       return;
     }
-    const { chunk } = this.#turns;
+    const { chunk } = this.#options.turns;
     const wantedBytes = this.#readBytes;
     const count = this.#read(chunk, wantedBytes);
     if (count > 0) {
@@ -123,11 +115,11 @@ export class LogSource {
     if (this.#isFinishing) {
       this.#bytesToFinish -= count;
       if (count <= 0 || this.#bytesToFinish <= 0) this.#end();
-      else this.#turns.add(this);
+      else this.#options.turns.add(this);
     } else if (count === 0) {
       this.#end();
     } else if (count === wantedBytes) {
-      this.#turns.add(this);
+      this.#options.turns.add(this);
     } else {
       this.#phase = "watching";
       this.#socket?.resume();
@@ -139,7 +131,7 @@ export class LogSource {
     // The number of a closed descriptor may already be reused for another file.
     if (this.#socket?.destroyed !== false) return 0;
     try {
-      return readSync(this.#fd, chunk, 0, wantedBytes, null);
+      return readSync(this.#options.fd, chunk, 0, wantedBytes, null);
     } catch (error) {
       return (error as NodeJS.ErrnoException).code === "EAGAIN" ? -1 : 0;
     }
@@ -149,8 +141,12 @@ export class LogSource {
   #accept(chunk: Uint8Array, count: number): number {
     const { annotator } = this;
     const bytesBefore = annotator.bytesOut;
-    annotator.push(count === chunk.length ? chunk : chunk.subarray(0, count), this.#epochMs(), this.#sink.buffer);
-    this.#sink.commit();
+    annotator.push(
+      count === chunk.length ? chunk : chunk.subarray(0, count),
+      (this.#options.epochMs ?? Date.now)(),
+      this.#options.sink.buffer,
+    );
+    this.#options.sink.commit();
     return annotator.bytesOut - bytesBefore;
   }
 
@@ -158,7 +154,7 @@ export class LogSource {
   readonly #onWake = (count: number, chunk: Uint8Array): boolean => {
     if (this.#phase === "ended") return false;
     this.#accept(chunk, count);
-    if (count < chunk.length && !this.#sink.isFull) return true;
+    if (count < chunk.length && !this.#options.sink.isFull) return true;
     this.#queue();
     return false;
   };
@@ -166,22 +162,22 @@ export class LogSource {
   readonly #onDrained = (): void => {
     this.#blockedMs += monotonicMs() - this.#waitingSince;
     this.#waitingSince = 0;
-    this.#turns.add(this);
+    this.#options.turns.add(this);
   };
 
   #queue(): void {
     this.#phase = "queued";
     this.#socket?.pause();
-    this.#turns.add(this);
+    this.#options.turns.add(this);
   }
 
   #end(): void {
     if (this.#phase === "ended") return;
     this.#phase = "ended";
-    this.annotator.end(this.#epochMs(), this.#sink.buffer);
-    this.#sink.commit();
+    this.annotator.end((this.#options.epochMs ?? Date.now)(), this.#options.sink.buffer);
+    this.#options.sink.commit();
     this.#socket?.destroy();
-    this.#onEnd();
+    this.#options.onEnd();
     this.#next?.start();
     this.#next = undefined;
   }

@@ -1,15 +1,8 @@
 /** Collapsed stacks, a line each, outermost first, as `py-spy record --format raw` writes them. Pure. */
 import type { Frame } from "./pprof.ts";
 
-/** One line: a stack and the number of samples. */
-export interface CollapsedStack {
-  /** Outermost first. */
-  readonly frames: readonly Frame[];
-  readonly count: number;
-}
-
 /** The stacks of a text such as `main (app.py:3);spin (app.py:9) 42`; skips malformed lines, such as cut-off ones. */
-export function parseCollapsed(text: string): CollapsedStack[] {
+export function parseCollapsed(text: string) {
   return text.split("\n").flatMap((line) => {
     const match = /^(.+) (\d+)$/u.exec(line.trim());
     const [, stack, count] = match ?? [];

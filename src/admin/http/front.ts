@@ -106,15 +106,13 @@ function consume(request: IncomingMessage, response: ServerResponse, answer: (bo
 }
 
 class Front {
-  readonly #controller: ControllerHandle;
-  readonly #admit: FrontOptions["admit"];
+  readonly #options: FrontOptions;
   readonly #routes: ReturnType<typeof compileRoutes>;
   readonly #connections: Connections;
 
-  constructor({ controller, routes, admit }: FrontOptions, connections: Connections) {
-    this.#controller = controller;
-    this.#admit = admit;
-    this.#routes = compileRoutes(routes);
+  constructor(options: FrontOptions, connections: Connections) {
+    this.#options = options;
+    this.#routes = compileRoutes(options.routes);
     this.#connections = connections;
   }
 
@@ -131,7 +129,7 @@ class Front {
     const found = matchRoutes(this.#routes, url.pathname);
     const method = request.method === "HEAD" ? "GET" : request.method;
     const hit = found.find(({ route }) => route.method === method);
-    const admission = this.#admit(request, hit?.route);
+    const admission = this.#options.admit(request, hit?.route);
     const proceed = (decided: Admission) => this.#answer(decided, { request, response, url, body }, found, hit);
     if (admission instanceof Promise) void admission.then(proceed);
     else proceed(admission);
@@ -169,15 +167,8 @@ class Front {
     const { request, response, url, body, caller } = call;
     const segment = (name: string) => segments.get(name) ?? "";
     try {
-      route.handle({
-        controller: this.#controller,
-        request,
-        response,
-        query: url.searchParams,
-        segment,
-        body,
-        caller,
-      });
+      const { controller } = this.#options;
+      route.handle({ controller, request, response, query: url.searchParams, segment, body, caller });
     } catch (error) {
       if (error instanceof ControllerError) sendFailure(response, error);
       else throw error;

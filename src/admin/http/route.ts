@@ -57,16 +57,8 @@ export interface Route {
   readonly handle: (call: Call) => void;
 }
 
-/** A route with the pattern that matches its path. */
-export interface CompiledRoute {
-  readonly route: Route;
-  readonly pattern: RegExp;
-  /** Names of its segments, in order. */
-  readonly names: readonly string[];
-}
-
-/** Routes compiled for lookup. */
-export function compileRoutes(routes: readonly Route[]): readonly CompiledRoute[] {
+/** Routes with the pattern that matches their path, and the names of its segments, in order. */
+export function compileRoutes(routes: readonly Route[]) {
   return routes.map((route) => {
     const names: string[] = [];
     const source = route.path.replaceAll(/\{(\w+)\}|[.]/gu, (text, name: string | undefined) => {
@@ -85,7 +77,7 @@ export interface RouteMatch {
 }
 
 /** Every route at `pathname`, regardless of method. */
-export function matchRoutes(routes: readonly CompiledRoute[], pathname: string): readonly RouteMatch[] {
+export function matchRoutes(routes: ReturnType<typeof compileRoutes>, pathname: string): readonly RouteMatch[] {
   return routes.flatMap(({ route, pattern, names }) => {
     const match = pattern.exec(pathname);
     if (match === null) return [];

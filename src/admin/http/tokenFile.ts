@@ -6,21 +6,14 @@
 import { ControllerError } from "../../base/errors.ts";
 import { FileError, readWholeFile } from "../../files/readFile.ts";
 
-/** Result of reading the file. */
-export interface TokenReading {
-  readonly token: string;
-  /** A one-line warning about the file; undefined if there is none. */
-  readonly warning: string | undefined;
-}
-
 /** Minimum token length to withstand guessing (128 bits in base64). */
 const SAFE_LENGTH = 22;
 
 /** A token is one line; a larger file contains something else. */
 const MAX_BYTES = 64 * 1024;
 
-/** Reads the token: the file's text, trimmed. Rejects with a ControllerError TOKEN_FILE_INVALID. */
-export async function readToken(path: string): Promise<TokenReading> {
+/** Reads the token: the file's text, trimmed. `warning` is one line. Rejects with a ControllerError TOKEN_FILE_INVALID. */
+export async function readToken(path: string) {
   const { bytes, stats } = await readWholeFile(path, { maxBytes: MAX_BYTES }).catch((error: unknown) => {
     throw error instanceof FileError ? invalid(path, error.message, error) : error;
   });

@@ -1,6 +1,5 @@
 /** `monoceros restart`: replaces the workers of a pool, or one worker, without downtime. */
 import { CLIENT_FLAGS, type Command } from "../command.ts";
-import { connectController } from "../connectController.ts";
 import { OPERATION_FLAGS, orderAction } from "../orders.ts";
 
 export const restart: Command = {
@@ -15,7 +14,5 @@ export const restart: Command = {
     { command: "monoceros restart web-0", doc: "Replace one worker" },
     { command: "monoceros restart web --no-wait", doc: "Print the operation id and return immediately" },
   ],
-  async run(context) {
-    return orderAction(context, await connectController(context), "restart", context.arguments[0] ?? "");
-  },
+  run: (context) => orderAction(context, "restart"),
 };

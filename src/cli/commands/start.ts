@@ -1,6 +1,5 @@
 /** `monoceros start`: starts workers that were stopped or marked failed. */
 import { CLIENT_FLAGS, type Command } from "../command.ts";
-import { connectController } from "../connectController.ts";
 import { OPERATION_FLAGS, orderAction } from "../orders.ts";
 
 export const start: Command = {
@@ -13,7 +12,5 @@ export const start: Command = {
     { command: "monoceros start web", doc: "Start all workers of pool web that are down" },
     { command: "monoceros start web-0", doc: "Start one worker" },
   ],
-  async run(context) {
-    return orderAction(context, await connectController(context), "start", context.arguments[0] ?? "");
-  },
+  run: (context) => orderAction(context, "start"),
 };

@@ -30,7 +30,7 @@ export const stop: Command = {
       const what = name === undefined ? "" : ", not both";
       throw usage(`expected the name of a pool or worker, or --all${what}`, "monoceros stop");
     }
-    return name === undefined ? stopAll(context) : orderAction(context, await connectController(context), "stop", name);
+    return name === undefined ? stopAll(context) : orderAction(context, "stop");
   },
 };
 

@@ -2,7 +2,7 @@
 import { isDeepStrictEqual } from "node:util";
 import type { ReloadPlan } from "../../admin/api.ts";
 import type { Config } from "../../config/config.ts";
-import { diffConfig, formatPlan, isEmptyDiff, type PoolDiff, type RefusedChange } from "../../config/diff.ts";
+import { diffConfig, formatPlan, type PoolDiff, type RefusedChange } from "../../config/diff.ts";
 import { ownPorts, type PortRange } from "../../config/ports.ts";
 import type { PoolChange, PoolVersion, ReloadRequest } from "../../core/reload/state.ts";
 import { findTakenPort } from "../../runtime/socket/workerPorts.ts";
@@ -41,7 +41,7 @@ export function compareConfigurations(
   const refused = [...diff.refused, ...takenPorts(diff.pools, before, checked, placed, next.config)];
   const isRefused = (name: string) => refused.some(({ path }) => path.startsWith(`${pathOf(next.config, name)}.`));
   const diffs = withOutsideChanges(diff.pools, before, checked).filter(({ name }) => !isRefused(name));
-  const applied = { ...diff, refused: [], pools: diffs };
+  const applied = { ...diff, pools: diffs };
   const removed = diffs.filter(({ kind }) => kind === "removed").map(({ name }) => name);
   const obstacles = [...running.leaving, ...placed.filter(({ config }) => removed.includes(config.name))];
   const toChange = ({ name, kind, launch, proxy, policy }: PoolDiff): PoolChange => {
@@ -68,7 +68,7 @@ export function compareConfigurations(
       changes: diffs.map(toChange),
       policy: diff.policy.length > 0 ? next.spec : undefined,
     },
-    plan: { changes: isEmptyDiff(applied) ? [] : formatPlan(applied), refused },
+    plan: { changes: formatPlan(applied), refused },
   };
 }
 

@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
+import { changeClasses } from "../../../test/support/changeClasses.ts";
 import { FakeClock } from "../../../test/support/fakeClock.ts";
 import {
   type Block,
@@ -16,7 +17,6 @@ import {
 import { freePorts } from "../../../test/support/ports.ts";
 import { type Picture, ReloadScene, SILENT } from "../../../test/support/reloadScene.ts";
 import type { LaunchedPool } from "../../config/config.ts";
-import { changeClasses } from "../../config/diff.ts";
 import type { ChangeClass } from "../../config/field.ts";
 import { Autoscaler } from "../watch/autoscaler.ts";
 import { MemoryWatch } from "../watch/memoryWatch.ts";

@@ -2,17 +2,10 @@
 import { type JsonObject, typed } from "./json.ts";
 import type { ProxyLocation } from "./settings.ts";
 
-/** Paths of all files that Envoy reads. Each kind has its own directory; see fileSource. */
-export interface ProxyFiles {
-  readonly bootstrap: string;
-  readonly listeners: string;
-  readonly clusters: string;
-  readonly routes: string;
-  readonly endpoints: string;
-}
+export type ProxyFiles = Readonly<ReturnType<typeof proxyFiles>>;
 
-/** Paths of a proxy's files. */
-export function proxyFiles({ directory }: ProxyLocation): ProxyFiles {
+/** Paths of all files that a proxy reads. Each kind has its own directory; see fileSource. */
+export function proxyFiles({ directory }: ProxyLocation) {
   return {
     bootstrap: `${directory}/bootstrap.json`,
     listeners: `${directory}/listeners/lds.json`,

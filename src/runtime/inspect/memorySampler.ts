@@ -44,23 +44,6 @@ export interface MemoryTarget extends WorkerRef {
   readonly pid: number;
 }
 
-/** Maps workers to their processes: ProcessTrees, or a fake in tests. */
-export interface TreeSource {
-  refresh(): void;
-  membersOf(leader: number): readonly number[];
-}
-
-/** The source of memory readings; undefined if a process has exited or is hidden. */
-export interface MemorySource {
-  rssBytes(pid: number): number | undefined;
-  pssBytes(pid: number): number | undefined;
-}
-
-/** `reason` is a clause that is ready to print. */
-export interface MemoryListener {
-  limitReached(worker: WorkerRef, limit: MemoryLimit, reason: string): void;
-}
-
 interface Reading {
   readonly bytes: number;
   readonly kind: LimitsPolicy["memoryKind"];
@@ -83,10 +66,14 @@ interface Watch {
 
 interface MemorySamplerOptions {
   readonly clock: Clock;
-  readonly trees: TreeSource;
-  readonly memory: MemorySource;
+  readonly trees: { refresh(): void; membersOf(leader: number): readonly number[] };
+  /** Undefined if a process has exited or is hidden. */
+  readonly memory: { rssBytes(pid: number): number | undefined; pssBytes(pid: number): number | undefined };
   readonly limitsOf: (pool: PoolIndex) => LimitsPolicy;
-  readonly listener: MemoryListener;
+  readonly listener: {
+    /** `reason` is a clause that is ready to print. */
+    limitReached(worker: WorkerRef, limit: MemoryLimit, reason: string): void;
+  };
   readonly log: Logger;
 }
 

@@ -53,9 +53,6 @@ interface Account {
   readonly processes: Map<number, Known>;
 }
 
-/** Stats that have already been read, by pid. */
-export type KnownStats = ReadonlyMap<number, { readonly stat: ProcessStat }>;
-
 export interface TreeUsagesOptions {
   readonly trees: TreeMembers;
   readonly statOf: (pid: number) => ProcessStat | undefined;
@@ -79,7 +76,11 @@ export class TreeUsages {
    * processes may be `maxAgeMs` old: a process that started since then counts from the next listing on, with all its
    * time. Stats of leaders in `known` are not read again.
    */
-  read(leaders: Iterable<number>, maxAgeMs: number, known?: KnownStats): Map<number, TreeUsage> {
+  read(
+    leaders: Iterable<number>,
+    maxAgeMs: number,
+    known?: ReadonlyMap<number, { readonly stat: ProcessStat }>,
+  ): Map<number, TreeUsage> {
     this.#options.trees.refresh(maxAgeMs, true);
     this.#reads++;
     const usages = new Map<number, TreeUsage>();

@@ -332,14 +332,8 @@ export function raiseDescriptor(fd: number, lowest: number): number {
   return raised;
 }
 
-/** A soft and a hard resource limit; "unlimited" is RLIM_INFINITY. */
-export interface ResourceLimit {
-  readonly soft: number | "unlimited";
-  readonly hard: number | "unlimited";
-}
-
-/** Reads a limit of a process (0: this one). @throws SystemCallError */
-export function getLimit(pid: number, resource: number): ResourceLimit {
+/** The soft and the hard limit of a process (0: this one); RLIM_INFINITY is "unlimited". @throws SystemCallError */
+export function getLimit(pid: number, resource: number) {
   if (libc.prlimit(pid, resource, 0n, scratch.address) !== 0) throw new SystemCallError("prlimit", errno());
   const read = (offset: number): number | "unlimited" => {
     const value = scratch.bytes.readBigUInt64LE(offset);
@@ -678,17 +672,14 @@ export function copyDescriptor(processFd: number, fd: number): number | undefine
   throw new SystemCallError("pidfd_getfd", number);
 }
 
-/** The ends of a connection; undefined for an end that is not on loopback or a Unix socket, or has no address. */
-export interface ConnectionEnds {
-  readonly own: LocalEnd | undefined;
-  readonly peer: LocalEnd | undefined;
-}
-
 /** A port of 127.0.0.1, or the path of a Unix socket. */
 export type LocalEnd = { readonly port: number } | { readonly path: string };
 
-/** Undefined if the descriptor is not a connected socket. */
-export function readConnection(fd: number): ConnectionEnds | undefined {
+/**
+ * The ends of a connection; an end that is not on loopback or a Unix socket, or has no address, is undefined. Undefined
+ * if the descriptor is not a connected socket.
+ */
+export function readConnection(fd: number) {
   if (!readName(libc.getpeername, fd)) return undefined;
   const peer = parseLocalEnd();
   return { peer, own: readName(libc.getsockname, fd) ? parseLocalEnd() : undefined };

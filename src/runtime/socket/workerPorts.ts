@@ -23,19 +23,16 @@ function isTaken(port: number): boolean {
   return whyNotBindable({ family: "IPv4", host: "127.0.0.1", port }) === "EADDRINUSE";
 }
 
-/** Description of the process that holds a port. */
-function holderOf(port: number): string {
-  return formatHolder(findListener(port));
-}
-
 /** @throws ControllerError PORT_IN_USE if another process holds the port that a worker is about to use. */
 export function checkPort(port: number): void {
-  if (isTaken(port)) throw new ControllerError("PORT_IN_USE", `port ${port} is held by ${holderOf(port)}`);
+  const taken = findTakenPort({ from: port, to: port });
+  if (taken !== undefined) throw new ControllerError("PORT_IN_USE", taken);
 }
 
 /** The first port of a range that is in use, and by which process; undefined if all are free. */
 export function findTakenPort({ from, to }: Omit<PortRange, "pool">): string | undefined {
-  for (let port = from; port <= to; port++) if (isTaken(port)) return `port ${port} is held by ${holderOf(port)}`;
+  for (let port = from; port <= to; port++)
+    if (isTaken(port)) return `port ${port} is held by ${formatHolder(findListener(port))}`;
   return undefined;
 }
 
@@ -57,7 +54,7 @@ export async function checkPorts({ pool, from, to }: PortRange, key: string, log
     else if (!(await leftovers.isWorthIt(findListener(port))))
       throw new ControllerError(
         "PORT_IN_USE",
-        `Cannot start pool "${pool}": port ${port} (of worker ports ${from} to ${to}) is held by ${holderOf(port)}`,
+        `Cannot start pool "${pool}": port ${port} (of worker ports ${from} to ${to}) is held by ${formatHolder(findListener(port))}`,
         { hint: `Stop that process, or set another ${key}.` },
       );
   }
