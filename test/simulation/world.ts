@@ -509,7 +509,9 @@ export class World {
       this.#post({ kind: "deadline", at: this.now });
       this.#postWorker(pool, slot, { kind: "deadline", at: this.now, random });
       this.#post({ kind: "poolDeadline", at: this.now, pool, random });
-      assert.deepEqual(this.state, before, "a stale deadline had an effect");
+      // A state that was restored from JSON lacks the keys of undefined values.
+      const [expected, actual] = [before, this.state].map((state) => JSON.parse(JSON.stringify(state)));
+      assert.deepEqual(actual, expected, "a stale deadline had an effect");
     }
     const event: WorkerEvent = {
       kind: "exited",
