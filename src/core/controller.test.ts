@@ -609,7 +609,7 @@ test("workers that exit by a signal during pre_stop_delay are replaced and do no
 
 test("a stop signal that workers have received with their process group is not sent again", () => {
   const rig = new ControllerRig().boot();
-  rig.step({ kind: "shutdown", at: rig.now, reason: "received SIGTERM", exitCode: 0, settleMs: 50 });
+  rig.step({ kind: "shutdown", at: rig.now, reason: "received SIGTERM", exitCode: 0, groupWaitMs: 50 });
   assert.deepEqual([rig.state.phase, rig.effects.some(({ kind }) => kind === "signal")], ["leaving", false]);
   rig.pass(10);
   rig.step({ kind: "groupSignaled", at: rig.now, signal: "SIGTERM" });
@@ -619,7 +619,7 @@ test("a stop signal that workers have received with their process group is not s
 
 test("without a group signal workers are sent their stop signal after the settle time", () => {
   const rig = new ControllerRig().boot();
-  rig.step({ kind: "shutdown", at: rig.now, reason: "received SIGTERM", exitCode: 0, settleMs: 50 });
+  rig.step({ kind: "shutdown", at: rig.now, reason: "received SIGTERM", exitCode: 0, groupWaitMs: 50 });
   rig.pass(50);
   assert.equal(rig.effects.filter(({ kind }) => kind === "signal").length, 2);
 });

@@ -47,8 +47,8 @@ export type ControllerEvent =
       readonly at: Instant;
       readonly reason: string;
       readonly exitCode: number;
-      /** How long to wait for a `groupSignaled` before workers get their stop signal; 0 unless given. */
-      readonly settleMs?: number;
+      /** How long to wait for a `groupSignaled` before workers are sent their stop signal; 0 unless given. */
+      readonly groupWaitMs?: number;
     }
   /** Every process of the controller's group or service received `signal` when the controller did, at `at`. */
   | { readonly kind: "groupSignaled"; readonly at: Instant; readonly signal: string }
@@ -192,7 +192,7 @@ function requestShutdown(
     { kind: "notifyStopping" },
   );
   const { shutdownTimeoutMs } = state.policy;
-  const preStopDelayMs = Math.max(state.policy.preStopDelayMs, event.settleMs ?? 0);
+  const preStopDelayMs = Math.max(state.policy.preStopDelayMs, event.groupWaitMs ?? 0);
   const leaving: ControllerState = {
     ...state,
     phase: "leaving",

@@ -1,4 +1,4 @@
-/** How a process ended. */
+/** How a process exited. */
 import { formatRoundSize } from "../base/units.ts";
 
 /** Exit code, or the signal that ended the process. */

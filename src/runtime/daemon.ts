@@ -65,11 +65,11 @@ export class Daemon {
   }
 
   /**
-   * Requests a graceful shutdown; a second request kills all processes. `settleMs` is how long to wait for
+   * Requests a graceful shutdown; a second request kills all processes. `groupWaitMs` is how long to wait for
    * `groupSignaled` before workers are sent their stop signal.
    */
-  shutdown(reason: string, settleMs = 0): void {
-    this.#dispatch({ kind: "shutdown", at: this.#clock.now(), reason, exitCode: 0, settleMs });
+  shutdown(reason: string, groupWaitMs = 0): void {
+    this.#dispatch({ kind: "shutdown", at: this.#clock.now(), reason, exitCode: 0, groupWaitMs });
   }
 
   /** Every process of the controller's group or service received `signal` when the controller did, at `at`. */

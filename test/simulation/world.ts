@@ -157,8 +157,8 @@ export class World {
   /** A shutdown by a signal that may have been sent to every process. */
   #requestShutdown(): void {
     const isGroups = this.#random.chance(0.3) && this.state.shutdownRequests === 0;
-    const settleMs = this.#random.pick([0, 50]);
-    this.#post({ kind: "shutdown", at: this.now, reason: "simulated", exitCode: 0, settleMs });
+    const groupWaitMs = this.#random.pick([0, 50]);
+    this.#post({ kind: "shutdown", at: this.now, reason: "simulated", exitCode: 0, groupWaitMs });
     if (!isGroups || this.finished !== undefined || this.state.phase === "stopping") return;
     for (const process of this.#processes.values()) {
       const worker = this.#worker(process);

@@ -192,12 +192,12 @@ export class Traffic implements Disposable {
     const at = (this.#clock.now() + IN_FLIGHT_MS) as Instant;
     this.#inFlightTimer = this.#clock.wakeAt(at, () => {
       this.#inFlightTimer = undefined;
-      this.#tellInFlight();
+      this.#reportInFlight();
       if (isAnyDraining(this.#daemon.view())) this.#armInFlight();
     });
   }
 
-  #tellInFlight(): void {
+  #reportInFlight(): void {
     const { pools } = this.#daemon.view();
     for (const { pool, proxy } of this.#ingresses) {
       const workers = pools.find(({ index }) => index === pool.pool)?.workers ?? [];

@@ -228,10 +228,10 @@ export function endAttempt(
 
 /** The worker reported that it is ready; before startup has succeeded this is remembered. */
 export function acceptNotice(schedule: ProbeSchedule): ProbeStep {
-  const told: ProbeSchedule = { ...schedule, hasNotified: true };
+  const notified: ProbeSchedule = { ...schedule, hasNotified: true };
   if (!schedule.waitsForNotice || schedule.isReady || schedule.startup !== "passed")
-    return { schedule: told, news: [] };
-  return { schedule: { ...told, isReady: true }, news: [{ kind: "becameReady" }] };
+    return { schedule: notified, news: [] };
+  return { schedule: { ...notified, isReady: true }, news: [{ kind: "becameReady" }] };
 }
 
 function judgeStartup(schedule: ProbeSchedule, track: Track, at: Instant, random: number): ProbeStep {

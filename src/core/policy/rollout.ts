@@ -26,7 +26,10 @@ export type ReplacementVerdict =
   | { readonly kind: "wait" }
   | { readonly kind: "take-over" }
   | { readonly kind: "abort"; readonly reason: string }
-  /** The predecessor exited by itself, so the successor stays in its place. */
+  /**
+   * The predecessor no longer serves. If it exited by itself, the successor takes its place. If an operator stopped it, the
+   * successor is stopped too.
+   */
   | { readonly kind: "obsolete" };
 
 /** Decides about a replacement, given the two slots as they are now. */

@@ -18,10 +18,10 @@ export function isHealthy({ workers, census, doubted, measuredReplicas, spec }: 
   return isEnough(countHealthy(workers, census, doubted), measuredReplicas - census.completed, spec);
 }
 
-/** Whether it keeps serving although its liveness fails: most workers fail, and it is not being replaced yet. */
+/** Whether it keeps serving although its liveness probe fails: most workers fail, and it is not being replaced yet. */
 export function servesInPanic(state: PoolState, worker: WorkerState): boolean {
-  const isDoubted = worker.phase === "unready" && worker.liveness !== undefined && worker.readiness === "passing";
-  if (!isDoubted || state.replacements.some(({ old }) => old === worker.slot)) return false;
+  const isOnlyHung = worker.phase === "unready" && worker.liveness !== undefined && worker.readiness === "passing";
+  if (!isOnlyHung || state.replacements.some(({ old }) => old === worker.slot)) return false;
   return isPanic(countReady(state), state.measuredReplicas);
 }
 
@@ -83,7 +83,7 @@ export function measure(draft: PoolDraft): void {
   const { measuredReplicas, roster } = draft;
   // A pool that returns after its removal boots again.
   const isNew = measuredReplicas === 0;
-  const missable = roster.census.completed;
-  if (isNew || replicas < measuredReplicas || isEnough(countDraftHealthy(draft), replicas - missable, draft.spec))
+  const { completed } = roster.census;
+  if (isNew || replicas < measuredReplicas || isEnough(countDraftHealthy(draft), replicas - completed, draft.spec))
     draft.measuredReplicas = replicas;
 }

@@ -73,7 +73,7 @@ function reconcile(draft: PoolDraft): void {
 /** Whether it changed anything. */
 function runPass(draft: PoolDraft): boolean {
   const effects = draft.effects.length;
-  // Each pass decides anew when to look again.
+  // Each pass sets the deadline again, from the state that it finds.
   draft.deadline = undefined;
   doubt(draft);
   for (const replacement of draft.replacements) followReplacement(draft, replacement);

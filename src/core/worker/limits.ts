@@ -79,7 +79,7 @@ export function relimit(state: ActiveState, { random }: WorkerEventOf<"relimit">
   return state.due === undefined ? { state: { ...state, deadline: agesAt }, effects: [] } : ignore(state);
 }
 
-/** It is not replaced after all: it gets another lifespan from now on. */
+/** Its replacement was abandoned. A new lifespan starts now; otherwise an overdue worker would be due again at once. */
 export function reprieve(
   state: ReadyState | UnreadyState,
   { at, random }: WorkerEventOf<"reprieve">,

@@ -88,9 +88,9 @@ export function beginStop(
   spec: PoolSpec,
 ): Transition {
   const { slot, incarnation, pid, spawnedAt } = state;
-  // A proxy that does not answer does not handle signals either, which the same thread would do.
-  const isDeaf = order.cause === "liveness" && spec.role === "proxy";
-  const graceMs = order.cause === "memory_hard" || isDeaf ? 0 : spec.signalTimeoutMs;
+  // The thread of Envoy that fails the liveness probe also handles signals, so only SIGKILL ends such an Envoy.
+  const ignoresSignals = order.cause === "liveness" && spec.role === "proxy";
+  const graceMs = order.cause === "memory_hard" || ignoresSignals ? 0 : spec.signalTimeoutMs;
   const isKill = graceMs <= 0;
   const stopping: StoppingState = {
     ...enter(state, at, order.reason),
@@ -187,7 +187,7 @@ export function killNow(state: LiveState, at: Instant, reason: string, order: St
     order,
   };
   const kill: WorkerEffect = { kind: "kill", slot, incarnation, pid };
-  // A second SIGKILL hits processes that were started meanwhile, but it is no second event.
+  // SIGKILL is repeated, because the group may have started processes since. The event is emitted once.
   return {
     state: next,
     effects: isKilled(state) ? [kill] : [emit(state, spec, { kind: "killed", pid, reason }), kill],

@@ -16,7 +16,8 @@ export function connectOptions(address: ProbeAddress): { host: string; port: num
 /** Kernel errors that mean the controller, not the worker, lacks a resource. */
 const OWN_FAULTS: ReadonlySet<string> = new Set(["EMFILE", "ENFILE", "ENOMEM", "ENOBUFS", "EADDRNOTAVAIL"]);
 
-const WORDS: Readonly<Record<string, string>> = {
+/** Explanations of error codes, for reasons. */
+const EXPLANATIONS: Readonly<Record<string, string>> = {
   ECONNREFUSED: "connection refused",
   ECONNRESET: "connection reset",
   EPIPE: "connection reset",
@@ -30,8 +31,8 @@ const REFUSALS: ReadonlySet<string> = new Set(["ECONNREFUSED", "ENOENT"]);
 /** The outcome for a connection error. Reports only the error code: the message may contain paths. */
 export function outcomeOfError(error: Error): AttemptOutcome {
   const code = "code" in error && typeof error.code === "string" ? error.code : error.name;
-  const words = WORDS[code];
-  const reason = words === undefined ? code : `${words} (${code})`;
+  const explanation = EXPLANATIONS[code];
+  const reason = explanation === undefined ? code : `${explanation} (${code})`;
   if (OWN_FAULTS.has(code)) return { kind: "error", reason };
   return REFUSALS.has(code) ? { kind: "failure", reason, how: "refused" } : { kind: "failure", reason };
 }

@@ -68,7 +68,7 @@ export function probeStarter(
     const what = describeMethod(probe.method, target);
     let verification: Disposable | undefined;
     let isVerifying = false;
-    const settleWithWords: Settle = (outcome) => {
+    const settleWithTarget: Settle = (outcome) => {
       if (outcome.kind === "success") {
         const addresses = probe.verify?.() ?? [];
         isVerifying = addresses.length > 0;
@@ -78,7 +78,7 @@ export function probeStarter(
       }
       settle(what === undefined ? outcome : { ...outcome, reason: `${what}: ${outcome.reason}` });
     };
-    const attempt = start(probe, target, settleWithWords, () => {
+    const attempt = start(probe, target, settleWithTarget, () => {
       if (!isVerifying) release();
     });
     return {
