@@ -27,7 +27,7 @@ test("an event gets a number, the wall-clock time, a level and a message", () =>
     seq: 2,
     time: "2026-01-02T12:00:00.000Z",
     level: "warn",
-    message: 'worker "web-1" is no longer ready: HTTP 500',
+    message: 'worker "web-1" is unready: HTTP 500',
   });
 });
 

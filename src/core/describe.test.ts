@@ -40,7 +40,7 @@ const DESCRIPTIONS: { readonly [K in LifecycleEvent["kind"]]: readonly (readonly
   unready: [
     [
       { kind: "unready", ...mine, reason: "HTTP 500" },
-      { level: "warn", text: 'worker "web-1" is no longer ready: HTTP 500' },
+      { level: "warn", text: 'worker "web-1" is unready: HTTP 500' },
     ],
   ],
   exited: [

@@ -43,7 +43,7 @@ function describeWorker(event: WorkerLifecycleEvent): EventDescription {
     case "enlisted":
       return { level: "info", text: `was promoted from standby: ${event.reason}` };
     case "unready":
-      return { level: "warn", text: `is no longer ready: ${event.reason}` };
+      return { level: "warn", text: `is unready: ${event.reason}` };
     case "exited": {
       const was = event.status.kind === "signal" ? "was " : "";
       const how = `${was}${formatExit(event.status)} after ${formatDuration(event.uptimeMs)} (pid ${event.pid})`;

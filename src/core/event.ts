@@ -31,6 +31,7 @@ export type WorkerLifecycleEvent = OfWorker &
     | { readonly kind: "waiting"; readonly afterMs: number; readonly reason: string }
     /** A standby worker was promoted and receives requests from now on. */
     | { readonly kind: "enlisted"; readonly reason: string }
+    /** Its readiness or liveness fails, or it did not become ready in time after its start. */
     | { readonly kind: "unready"; readonly reason: string }
     | {
         readonly kind: "exited";

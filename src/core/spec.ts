@@ -26,7 +26,7 @@ export interface RestartPolicy {
   readonly condition: RestartCondition;
   /** Exit codes that are not failures: the worker restarts at once, without counting against the restart limit. */
   readonly expectedExitCodes: readonly number[];
-  /** Restart limit: unplanned exits within `windowMs`; undefined is unlimited. */
+  /** Restart limit: crashes and failed starts within `windowMs`; undefined is unlimited. */
   readonly maxRestarts: number | undefined;
   readonly windowMs: number;
   readonly backoff: BackoffPolicy;

@@ -140,7 +140,7 @@ export const CATALOG: readonly CatalogMetric[] = [
     isOriginal: true,
     name: "monoceros_workerpool_sigkill_total",
     type: "counter",
-    help: "Stops that exceeded signal_timeout and ended with SIGKILL.",
+    help: "Stops that ended with SIGKILL: after signal_timeout, at limits.memory_hard, in a forced shutdown, or of an Envoy that hangs.",
     labels: ["pool"],
     samples: perPool((pool) => [{ labels: [pool.name], value: pool.tally.sigkills }]),
   },

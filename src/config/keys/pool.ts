@@ -138,7 +138,7 @@ const keys = {
     unset: "unlimited",
     isUnset: (limit) => limit < 0,
     since: "original",
-    doc: "Restart limit: unplanned exits within `restart_window`; negative is unlimited.",
+    doc: "Restart limit: crashes, failed starts and failed startups within `restart_window`; negative is unlimited.",
   }),
   restartWindowMs: key("restart_window", duration(1), {
     change: "policy",

@@ -1,4 +1,4 @@
-/** Whether a worker that ended by itself may run again, and after how long: a sliding budget and a growing wait. */
+/** Whether a worker that exited by itself restarts, and after what backoff: a restart limit in a sliding window. */
 
 import type { Instant } from "../../base/time.ts";
 import { formatDuration } from "../../base/units.ts";
@@ -7,7 +7,7 @@ import type { RestartPolicy } from "../spec.ts";
 
 /** What a slot remembers of its unplanned exits. */
 export interface CrashHistory {
-  /** Unplanned exits inside the budget's window, newest first. */
+  /** Crashes and failed starts within the window of the restart limit, newest first. */
   readonly recent: readonly Instant[];
   /** Crashes in a row without an uptime of `resetAfterMs` between them. */
   readonly streak: number;
@@ -80,7 +80,7 @@ export function judgeExit(
 
 /**
  * Decides after an unplanned exit at `at` of a process that lived `uptimeMs`. `random` is 0 … 1 and only spreads the
- * wait. Without a budget only the newest exits are remembered, so the history stays bounded.
+ * backoff. Without a restart limit only the newest exit is remembered, so the history stays bounded.
  */
 export function decideRestart(
   history: CrashHistory,
