@@ -660,7 +660,7 @@ export class World {
     }
   }
 
-  /** A worker is due for replacement at the end of its lifespan, regardless of its probes. */
+  /** A worker is due at the end of its lifespan, regardless of its probes, unless its replacement was abandoned. */
   #checkAge(pool: number, worker: WorkerState, { limits }: PoolSpec): void {
     if ((worker.phase !== "ready" && worker.phase !== "unready") || worker.due !== undefined) return;
     if (limits.lifespanMs === undefined || this.#postponed.has(`${pool}/${worker.slot}/${worker.incarnation}`)) return;
