@@ -191,7 +191,7 @@ export class SimulatedReloads {
       assert.ok(holder !== name && this.#sockets.get(id) !== socket, `${name} claims what ${holder} holds`);
     this.#holders.set(name, version.id);
     this.#inForce.set(name, version);
-    const specs = [version.spec, version.proxySpec].flatMap((spec) => spec ?? []);
+    const specs = [{ ...version.spec, revision }, version.proxySpec].flatMap((spec) => spec ?? []);
     this.#controller.addPools(specs.filter((spec) => this.#controller.specOf(spec.name) === undefined));
   }
 

@@ -505,7 +505,8 @@ export class World {
     // A timer may fire while the event that ends its phase waits to be handled.
     const before = this.state;
     const random = this.#random.next();
-    if (this.#nextDeadline() > this.now) {
+    // The health of a new pool is first judged with its first event.
+    if (this.#nextDeadline() > this.now && this.state.pools[pool]?.wasHealthy !== undefined) {
       this.#post({ kind: "deadline", at: this.now });
       this.#postWorker(pool, slot, { kind: "deadline", at: this.now, random });
       this.#post({ kind: "poolDeadline", at: this.now, pool, random });
@@ -566,7 +567,12 @@ export class World {
           event.pool === index &&
           event.slot === worker.slot
         ) {
-          assert.ok(worker.deadline === undefined || worker.deadline > this.now, "a handled deadline did not move");
+          // A worker that boots for longer than its lifespan is due as soon as it is ready.
+          const hasMoved = worker.deadline !== oldPool?.workers[worker.slot]?.deadline;
+          assert.ok(
+            worker.deadline === undefined || worker.deadline > this.now || hasMoved,
+            "a handled deadline did not move",
+          );
         }
         if (
           event.kind === "worker" &&

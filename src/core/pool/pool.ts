@@ -14,6 +14,8 @@ import type { PoolEvent, PoolState, PoolTransition } from "./state.ts";
 /** Decides what `event` means for the pool. @throws InvariantError if the pool does not come to rest */
 export function stepPool(state: PoolState, event: PoolEvent): PoolTransition {
   const at = "at" in event ? event.at : event.event.at;
+  // A timer may fire while the event that clears its deadline waits to be handled.
+  if (event.kind === "deadline" && (state.deadline === undefined || at < state.deadline)) return { state, effects: [] };
   const draft = new PoolDraft(state, at, "random" in event ? event.random : 0);
   switch (event.kind) {
     case "boot":

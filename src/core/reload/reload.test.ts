@@ -213,5 +213,5 @@ test("a pool that failed to start while its change was being prepared is started
   rig.post({ kind: "requested", request, prepared });
   assert.deepEqual(rig.summary, ["operation_queued reload-3"]);
   rig.end("reload-2", true);
-  assert.deepEqual(rig.summary, ["releaseSockets web", "prepare web revision 2"]);
+  assert.deepEqual(rig.summary, ["releaseSockets web", "prepare web revision 3"]);
 });

@@ -137,6 +137,7 @@ class Draft {
 
 function apply(draft: Draft, request: ReloadRequest, prepared: readonly Preparation[]): void {
   const { names, changes, policy } = request;
+  for (const { version, revision } of prepared) draft.use(version.spec.name, revision);
   if (policy !== undefined) draft.steps.push({ kind: "setPolicy", policy });
   for (const name of removedBy(request)) remove(draft, name, `pool "${name}" was removed from the configuration`);
   for (const change of changes) {
@@ -172,7 +173,6 @@ function applyChange(draft: Draft, change: Changed, prepared: readonly Preparati
   const purpose = { kind: "apply", pool: name, version } as const;
   const latest = draft.order(purpose, spec, `reload: ${change.reason} changed`, { keeps });
   draft.put({ ...pool, wanted: version, latest });
-  if (revision !== undefined) draft.use(name, revision);
   orderProxy(draft, pool.wanted, version);
   if (isProxyChanged) draft.steps.push({ kind: "reconfigure", version, previous: pool.wanted.proxyId });
 }
@@ -193,7 +193,6 @@ function fill(draft: Draft, version: PoolVersion, revision: number, announced: r
   const purpose = { kind: "apply", pool: spec.name, version } as const;
   const latest = draft.order(purpose, { ...spec, revision }, reason, idOf(spec.name));
   draft.put({ phase: "running", wanted: version, proved: undefined, latest });
-  draft.use(spec.name, revision);
 }
 
 /** Announces the operations of a pool that cannot start yet. */
@@ -228,6 +227,7 @@ function start(draft: Draft, name: string, failure: string | undefined): void {
   const pool = draft.find(name);
   if (pool?.phase !== "preparing") return;
   const reason = draft.running.isLeaving ? SHUTTING_DOWN : failure;
+  if (failure === undefined) draft.use(name, pool.revision);
   if (reason !== undefined) refuse(draft, name, pool.operations, reason);
   else fill(draft, pool.wanted, pool.revision, pool.operations);
 }
