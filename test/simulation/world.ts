@@ -295,12 +295,17 @@ export class World {
     this.#ended.add(operation);
   }
 
-  /** After a failed replacement or operation, workers that were due stay and have another lifespan. */
+  /** After a failed replacement or operation, workers whose lifespan may be over stay and have another one. */
   #followReplacement(event: LifecycleEvent): void {
     if (event.kind !== "rollout_aborted" && event.kind !== "operation_failed") return;
     for (const [pool, { spec, workers }] of this.state.pools.entries())
       if (spec.name === event.pool)
-        for (const { slot, incarnation } of workers) this.#postponed.add(`${pool}/${slot}/${incarnation}`);
+        for (const { slot, incarnation, ...worker } of workers) {
+          const agesAt =
+            spec.limits.lifespanMs === undefined ? undefined : spec.limits.lifespanMs * (1 - spec.limits.jitterRatio);
+          if (agesAt !== undefined && "spawnedAt" in worker && after(worker.spawnedAt, agesAt) <= this.now)
+            this.#postponed.add(`${pool}/${slot}/${incarnation}`);
+        }
   }
 
   #passTime(ms: number): void {

@@ -79,11 +79,13 @@ export function relimit(state: ActiveState, { random }: WorkerEventOf<"relimit">
   return state.due === undefined ? { state: { ...state, deadline: agesAt }, effects: [] } : ignore(state);
 }
 
-/** Its replacement was abandoned. A new lifespan starts now; otherwise an overdue worker would be due again at once. */
+/** Its replacement was abandoned. If its lifespan is over, a new one starts now: it would be due again at once. */
 export function reprieve(
   state: ReadyState | UnreadyState,
   { at, random }: WorkerEventOf<"reprieve">,
   spec: PoolSpec,
 ): Transition {
-  return { state: { ...state, due: undefined, deadline: decideAgesAt(at, random, spec) }, effects: [] };
+  const agesAt = decideAgesAt(state.spawnedAt, random, spec);
+  const deadline = agesAt !== undefined && agesAt <= at ? decideAgesAt(at, random, spec) : agesAt;
+  return { state: { ...state, due: undefined, deadline }, effects: [] };
 }

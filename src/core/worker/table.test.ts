@@ -490,10 +490,21 @@ function readyOrUnready(state: OfPhase<"ready" | "unready">): Partial<Row> {
     relimit: changesLifespan(state),
     reprieve: [
       into(
-        "it is no longer due and has another lifespan from now on",
+        "it is no longer due and its lifespan counts from its spawn",
         { ...state, deadline: undefined, due: { cause: "rollout", reason: "asked", at: BEFORE } },
         reprieve,
-        { ...state, deadline: instant(15_500) },
+        { ...state, deadline: instant(11_500) },
+      ),
+      into(
+        "if its lifespan is over another one starts now",
+        {
+          ...state,
+          spawnedAt: instant(NOW - 10_500),
+          deadline: undefined,
+          due: { cause: "rollout", reason: "asked", at: BEFORE },
+        },
+        reprieve,
+        { ...state, spawnedAt: instant(NOW - 10_500), deadline: instant(15_500) },
       ),
     ],
     livenessFailed: failsLiveness(state),
