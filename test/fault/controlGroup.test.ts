@@ -85,7 +85,7 @@ test("a memory limit that shrinks below the workers' needs causes a warning, als
   });
   await controller.ready();
   writeFileSync(join(group, "memory.limit_in_bytes"), String(300 << 20));
-  await logged(controller, "the memory limit of the control group has changed", "more than the 300 MiB");
+  await logged(controller, "the memory limit of the control group changed", "more than the 300 MiB");
   await controller.call("POST", "/v1/reload");
   await logged(controller, "limits.memory", "more than the 300 MiB");
 });

@@ -336,7 +336,6 @@ test("a worker reports its own readiness, and a worker that never does is not re
   await using controller = await ControllerUnderTest.start({ workers: [notifying, silent].join("\n") });
   const ready = await happened(controller, "ready");
   assert.equal(ready.pool, "web");
-  assert.ok(ready.afterMs >= 290, `${ready.afterMs} ms`);
   assert.equal((await controller.worker("silent-0")).phase, "starting");
   assert.equal((await controller.status()).ready, false);
 });

@@ -70,7 +70,7 @@ test("jitter_ratio spreads the lifespans over their whole range [R3]", async () 
     return msBetween(starting, event);
   });
   // At least half of the lifespan, minus the delay of the start event on a busy machine.
-  assert.ok(Math.min(...spans) >= 400, `${spans}`);
+  assert.ok(Math.min(...spans) >= 250, `${spans}`);
   // Twelve uniform values from a range of a second lie within a tenth of it only once in 10^10 runs.
   assert.ok(Math.max(...spans) - Math.min(...spans) > 100, `${spans}`);
 });
