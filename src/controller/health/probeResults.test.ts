@@ -3,28 +3,13 @@ import { test } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
 import { FakeClock } from "../../../test/support/fakeClock.ts";
 import { poolSpec } from "../../../test/support/poolSpec.ts";
+import { TARGET, WORKER } from "../../../test/support/probeTarget.ts";
 import type { WorkerRef } from "../../core/identity.ts";
 import type { PoolSpec } from "../../core/spec.ts";
-import type { ProbeTarget } from "../../runtime/probe/prober.ts";
 import { ProbeTally } from "../report/tallies.ts";
 import { probeResults } from "./probeResults.ts";
 import { ReadinessGate } from "./readinessGate.ts";
 import { ReadinessReports } from "./readinessReports.ts";
-
-const WORKER: WorkerRef = { pool: 0, slot: 0, incarnation: 1 };
-const TARGET: ProbeTarget = {
-  pool: 0,
-  slot: 0,
-  incarnation: 1,
-  revision: 1,
-  pid: 100,
-  asked: { leader: 100 },
-  address: { port: 80 },
-  startup: undefined,
-  readiness: undefined,
-  liveness: undefined,
-  notifyChannel: undefined,
-};
 
 /** The results of a worker that has just been spawned, and that listens on port 81. */
 function rig(changes: Partial<PoolSpec> = {}) {

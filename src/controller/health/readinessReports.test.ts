@@ -2,24 +2,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
 import { FakeClock } from "../../../test/support/fakeClock.ts";
-import type { WorkerRef } from "../../core/identity.ts";
-import type { ProbeTarget } from "../../runtime/probe/prober.ts";
+import { TARGET, WORKER } from "../../../test/support/probeTarget.ts";
 import { ReadinessReports } from "./readinessReports.ts";
-
-const WORKER: WorkerRef = { pool: 0, slot: 0, incarnation: 1 };
-const TARGET: ProbeTarget = {
-  pool: 0,
-  slot: 0,
-  incarnation: 1,
-  revision: 1,
-  pid: 100,
-  asked: { leader: 100 },
-  address: { port: 80 },
-  startup: undefined,
-  readiness: undefined,
-  liveness: undefined,
-  notifyChannel: undefined,
-};
 
 /** Reports of workers whose processes listen on port 81. */
 function rig() {

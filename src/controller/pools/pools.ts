@@ -117,7 +117,7 @@ export class Pools {
     this.#envoys.delete(pool.config.name);
     for (const spec of [pool.spec, pool.proxySpec]) {
       if (spec === undefined || this.#indices.has(spec.name)) continue;
-      this.#indices.set(spec.name, this.#daemon.addPools([{ ...spec, revision }]));
+      this.#indices.set(spec.name, this.#daemon.addPools([spec === pool.spec ? { ...spec, revision } : spec]));
     }
     this.#install(pool, revision);
   }
