@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse
 
 GREETING = os.environ.get("GREETING", "hello")
-WORKER = os.environ.get("MULTIPROCESS_WORKER_ID", "nobody")
+WORKER = os.environ.get("MULTIPROCESS_WORKER_ID", "none")
 
 app = FastAPI(default_response_class=PlainTextResponse)
 
