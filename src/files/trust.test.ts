@@ -94,7 +94,7 @@ test("in a container a world-writable directory is distrusted only if another us
   assert.equal(
     reasonOf(image, [ROOT, APP], container(APP)),
     undefined,
-    "the image's files belong to a user who has no processes",
+    "the image's files belong to a user without processes",
   );
 });
 
