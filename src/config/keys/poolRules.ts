@@ -5,7 +5,7 @@
 import type { CheckContext, Known } from "../field.ts";
 import { type Template, templateNames } from "../template.ts";
 import type { PoolConfig } from "./pool.ts";
-import type { ProbeConfig } from "./probes.ts";
+import { networkKeys, type ProbeConfig } from "./probes.ts";
 
 export function checkPool(pool: Known<PoolConfig>, context: CheckContext): void {
   checkIdentifier(pool, context);
@@ -136,7 +136,7 @@ function checkProbePort(
   context: CheckContext,
 ): void {
   if (context.has("server")) return;
-  for (const kind of ["http", "tcp", "grpc"] as const) {
+  for (const kind of networkKeys) {
     if (probe?.[kind] === undefined) continue;
     const path = `probes.${purpose}.${kind}`;
     if (probe[kind].port === undefined)

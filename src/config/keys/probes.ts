@@ -55,16 +55,20 @@ const grpc = block({
   }),
 });
 
-const probeKeys = {
-  http: key("http", http, {
-    change: "launch",
-    doc: "Probes by HTTP. Exactly one of `http`, `tcp`, `grpc`, `exec` and `notify` must be set.",
-  }),
+/** The methods that connect to the worker's server, or to another port. */
+const networkMethods = {
+  http: key("http", http, { change: "launch", doc: "Probes by HTTP. Each probe has exactly one method." }),
   tcp: key("tcp", tcp, { change: "launch", doc: "Probes by a TCP connection; success if it opens." }),
   grpc: key("grpc", grpc, {
     change: "launch",
     doc: "Probes by the gRPC health protocol, without TLS; SERVING is success.",
   }),
+};
+
+export const networkKeys = Object.keys(networkMethods) as readonly (keyof typeof networkMethods)[];
+
+const methods = {
+  ...networkMethods,
   exec: key("exec", list(templated, { min: 1 }), {
     change: "launch",
     doc: "Runs a command with the worker's user, directory and environment, its process id in `MONOCEROS_WORKER_PID`; exit code 0 is success. Templates as in `args`.",
@@ -73,6 +77,10 @@ const probeKeys = {
     change: "launch",
     doc: "The worker reports that it is ready by writing a newline to the descriptor in `MONOCEROS_NOTIFY_FD`; readiness only.",
   }),
+};
+
+const probeKeys = {
+  ...methods,
   initialDelayMs: key("initial_delay", duration(), {
     change: "launch",
     default: 0,
@@ -96,12 +104,12 @@ const probeKeys = {
   }),
 };
 
-/** Exactly one of http, tcp, grpc, exec and notify is set. */
+/** Exactly one method is set. */
 export interface ProbeConfig extends Values<typeof probeKeys> {}
 
 const probe: Block<ProbeConfig, typeof probeKeys> = block(probeKeys, {
   check: ({ notify }, context) => {
-    const kinds = ["http", "tcp", "grpc", "exec", "notify"];
+    const kinds = Object.keys(methods);
     const given = kinds.filter((kind) => context.has(kind) && !(kind === "notify" && notify === false));
     if (given.length !== 1)
       context.problem("", `expected exactly one of ${kinds.join(", ")}, got ${given.join(", ") || "none"}`);

@@ -1,11 +1,13 @@
 /** Turns the configuration of a pool into the probes of one of its workers, or of its proxy. */
 import type { LaunchedPool, PoolConfig, ProbeConfig } from "../../config/config.ts";
+import { networkKeys } from "../../config/keys/probes.ts";
 import { PROXY_LIVENESS, policyOf } from "../../config/spec.ts";
 import { renderTemplate, templateText } from "../../config/template.ts";
 import type { Slot, WorkerRef } from "../../core/identity.ts";
 import type { ProbePolicy } from "../../core/policy/probe.ts";
 import type { AdminAddress } from "../../envoy/resources/settings.ts";
 import type { ProbeAddress } from "../../runtime/probe/attempt.ts";
+import { type NetworkProbe, networkProbe } from "../../runtime/probe/networkMethods.ts";
 import type { Probe, ProbeMethod, ProbeTarget } from "../../runtime/probe/prober.ts";
 import type { PoolRevision } from "../pools/poolRegistry.ts";
 
@@ -84,13 +86,8 @@ export function servingProbe(sockets: readonly { readonly name: string; readonly
 export function ownAddresses({ config, places }: PoolRevision, slot: Slot): readonly ProbeAddress[] {
   const own = config.server === undefined ? undefined : places.addressOf(slot);
   const { startup, readiness } = config.probes ?? {};
-  const ports = [startup, readiness].flatMap((probe) => portOf(probe) ?? []);
+  const ports = [startup, readiness].flatMap((probe) => (probe && networkProbeOf(probe))?.port ?? []);
   return [...(own === undefined ? [] : [own]), ...[...new Set(ports)].map((port) => ({ port }))];
-}
-
-/** The port that a probe names, if it is not the worker's own. */
-function portOf(probe: ProbeConfig | undefined): number | undefined {
-  return (probe?.http ?? probe?.tcp ?? probe?.grpc)?.port;
 }
 
 /** Runs unless a readiness probe covers it. A reload may change it while the worker starts. */
@@ -113,27 +110,25 @@ function firstConnection(
 }
 
 /** Whether success means that the server answers; a command, or a probe of another port, may succeed earlier. */
-function asksServer({ http, tcp, grpc, notify }: ProbeConfig): boolean {
-  const method = http ?? tcp ?? grpc;
-  return notify === true || (method !== undefined && method.port === undefined);
+function asksServer(probe: ProbeConfig): boolean {
+  const network = networkProbeOf(probe);
+  return probe.notify === true || (network !== undefined && network.port === undefined);
+}
+
+function networkProbeOf(probe: ProbeConfig): NetworkProbe | undefined {
+  return networkProbe(networkKeys, probe);
 }
 
 function probeOf(probe: ProbeConfig, pool: PoolRevision, slot: Slot): Probe {
   return { method: methodOf(probe, pool, slot), policy: policyOf(probe) };
 }
 
-function methodOf(
-  { http, tcp, grpc, exec }: ProbeConfig,
-  { config, plan, places }: PoolRevision,
-  slot: Slot,
-): ProbeMethod {
-  if (http !== undefined) return { kind: "http", path: http.path, port: http.port, headers: http.headers };
-  if (grpc !== undefined) return { kind: "grpc", service: grpc.service, port: grpc.port };
-  if (exec !== undefined) {
-    const argv = exec.map((argument) => renderTemplate(argument, places.valuesOf(slot)));
-    const file = plan.commands.get(templateText(exec[0] ?? []));
-    if (file === undefined) throw new RangeError(`probe command of pool "${config.name}" was not resolved`);
-    return { kind: "exec", file, argv };
-  }
-  return { kind: "tcp", port: tcp?.port };
+function methodOf(probe: ProbeConfig, { config, plan, places }: PoolRevision, slot: Slot): ProbeMethod {
+  const network = networkProbeOf(probe);
+  if (network !== undefined) return network;
+  const { exec = [] } = probe;
+  const argv = exec.map((argument) => renderTemplate(argument, places.valuesOf(slot)));
+  const file = plan.commands.get(templateText(exec[0] ?? []));
+  if (file === undefined) throw new RangeError(`probe command of pool "${config.name}" was not resolved`);
+  return { kind: "exec", file, argv };
 }

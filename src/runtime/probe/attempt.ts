@@ -8,6 +8,21 @@ import type { AttemptOutcome } from "../../core/policy/probe.ts";
 /** Where a worker is reached: a TCP port of 127.0.0.1, or a Unix socket. */
 export type ProbeAddress = { readonly port: number } | { readonly path: string };
 
+/** `127.0.0.1:80`, or the path of a Unix socket. */
+export function formatAddress(address: ProbeAddress): string {
+  return "port" in address ? `127.0.0.1:${address.port}` : address.path;
+}
+
+export type Settle = (outcome: AttemptOutcome) => void;
+
+/** A way to probe the server at an address. */
+export interface NetworkMethod<Settings> {
+  /** What an attempt requests, such as `GET http://127.0.0.1:80/healthz`. */
+  describe(address: ProbeAddress, settings: Settings): string;
+  /** `settle` is called at most once, and never after disposal. */
+  attempt(address: ProbeAddress, settings: Settings, timeoutMs: number, settle: Settle): Disposable;
+}
+
 /** The address as node:net takes it. */
 export function connectOptions(address: ProbeAddress): { host: string; port: number } | { path: string } {
   return "port" in address ? { host: "127.0.0.1", port: address.port } : { path: address.path };
@@ -38,13 +53,13 @@ export function outcomeOfError(error: Error): AttemptOutcome {
 }
 
 export class Attempt implements Disposable {
-  readonly #settle: (outcome: AttemptOutcome) => void;
+  readonly #settle: Settle;
   readonly #timer: NodeJS.Timeout;
   #release: () => void = () => {};
   #isOver = false;
 
   /** `settle` is called once, unless the attempt is disposed first. */
-  constructor(timeoutMs: number, settle: (outcome: AttemptOutcome) => void) {
+  constructor(timeoutMs: number, settle: Settle) {
     this.#settle = settle;
     const reason = `no answer within ${formatDuration(timeoutMs)}`;
     this.#timer = setTimeout(() => this.end({ kind: "failure", reason, how: "timeout" }), timeoutMs);

@@ -32,7 +32,7 @@ function failure(reason: string): AttemptOutcome {
 }
 
 function check(address: ProbeAddress, service?: string, timeoutMs = 10_000): Promise<AttemptOutcome> {
-  return new Promise((done) => attemptGrpc(address, service, timeoutMs, done));
+  return new Promise((done) => attemptGrpc(address, { service }, timeoutMs, done));
 }
 
 async function started(server: Server): Promise<ProbeAddress> {

@@ -6,7 +6,7 @@
 import { type ClientHttp2Session, connect, constants } from "node:http2";
 import { connect as connectSocket } from "node:net";
 import type { AttemptOutcome } from "../../core/policy/probe.ts";
-import { Attempt, connectOptions, outcomeOfError, type ProbeAddress } from "./attempt.ts";
+import { Attempt, connectOptions, outcomeOfError, type ProbeAddress, type Settle } from "./attempt.ts";
 
 /** A valid response is 7 bytes; anything longer than this is not a health status. */
 const MAX_ANSWER_BYTES = 4096;
@@ -45,12 +45,17 @@ export function decodeHealthStatus(frame: Buffer): number | undefined {
   return tag === 0x08 && frame.length === FRAME_BYTES + 2 && status !== undefined && status < 0x80 ? status : undefined;
 }
 
+export interface GrpcSettings {
+  /** undefined checks the server as a whole. */
+  readonly service: string | undefined;
+}
+
 /** Checks the health of `service`; SERVING is success. */
 export function attemptGrpc(
   address: ProbeAddress,
-  service: string | undefined,
+  { service }: GrpcSettings,
   timeoutMs: number,
-  settle: (outcome: AttemptOutcome) => void,
+  settle: Settle,
 ): Disposable {
   const attempt = new Attempt(timeoutMs, settle);
   const socket = connectSocket(connectOptions(address));

@@ -11,7 +11,8 @@ import { freePort } from "../../../test/support/ports.ts";
 import type { AttemptOutcome } from "../../core/policy/probe.ts";
 import { outcomeOfError, type ProbeAddress } from "./attempt.ts";
 import { attemptGrpc } from "./grpcProbe.ts";
-import { attemptHttp, attemptTcp, isConnectedToItself } from "./networkProbe.ts";
+import { attemptHttp } from "./httpProbe.ts";
+import { attemptTcp, isConnectedToItself } from "./tcpProbe.ts";
 
 const LONG_MS = 10_000;
 const SUCCESS: AttemptOutcome = { kind: "success" };
@@ -29,11 +30,11 @@ function outcomeOf(start: (settle: (outcome: AttemptOutcome) => void) => Disposa
 }
 
 function http(address: ProbeAddress, path = "/", timeoutMs = LONG_MS): Promise<AttemptOutcome> {
-  return outcomeOf((settle) => attemptHttp(address, path, timeoutMs, settle));
+  return outcomeOf((settle) => attemptHttp(address, { path }, timeoutMs, settle));
 }
 
 function tcp(address: ProbeAddress, timeoutMs = LONG_MS): Promise<AttemptOutcome> {
-  return outcomeOf((settle) => attemptTcp(address, timeoutMs, settle));
+  return outcomeOf((settle) => attemptTcp(address, {}, timeoutMs, settle));
 }
 
 /** Listens on a free port of loopback, or on a Unix socket, until the end of the test. */
@@ -101,7 +102,7 @@ test("configured headers add to or override the default headers, regardless of c
     response.end();
   });
   const headers = { Host: "app.example:8443", "User-Agent": "kube-probe/1.0", "X-Token": "t" };
-  await outcomeOf((settle) => attemptHttp(address, "/", LONG_MS, settle, headers));
+  await outcomeOf((settle) => attemptHttp(address, { path: "/", headers }, LONG_MS, settle));
   assert.deepEqual((await asked.promise).slice(0, 8), [
     "accept",
     "*/*",
@@ -169,7 +170,7 @@ test("a disposed attempt closes its connection and reports nothing", async (cont
   const accepted = Promise.withResolvers<Socket>();
   const address = await raw(context, accepted.resolve);
   let settled = 0;
-  const attempt = attemptHttp(address, "/", LONG_MS, () => settled++);
+  const attempt = attemptHttp(address, { path: "/" }, LONG_MS, () => settled++);
   const socket = await accepted.promise;
   attempt[Symbol.dispose]();
   await once(socket.resume(), "close");
@@ -205,7 +206,7 @@ test("running out of descriptors does not count as a failure of the worker", asy
   } catch {
     // Full: every descriptor up to the limit is open.
   }
-  const grpc = outcomeOf((settle) => attemptGrpc(address, undefined, LONG_MS, settle));
+  const grpc = outcomeOf((settle) => attemptGrpc(address, { service: undefined }, LONG_MS, settle));
   const outcomes = Promise.all([http(address), tcp(address), grpc]);
   const got = await outcomes.finally(() => {
     for (const fd of fillers) closeSync(fd);

@@ -2,14 +2,10 @@
 import type { AttemptOutcome } from "../../core/policy/probe.ts";
 import type { HelperControl } from "../process/helpers.ts";
 import type { Ownership, SocketOwners } from "../socket/socketOwners.ts";
-import type { ProbeAddress } from "./attempt.ts";
+import { formatAddress, type ProbeAddress, type Settle } from "./attempt.ts";
 import { attemptExec } from "./execProbe.ts";
-import { attemptHttp, attemptTcp } from "./networkProbe.ts";
+import { methodOf, type NetworkProbe } from "./networkMethods.ts";
 import type { AttemptStarter, Probe, ProbeMethod, ProbeTarget } from "./prober.ts";
-
-type Settle = (outcome: AttemptOutcome) => void;
-
-type Connecting = Extract<ProbeMethod, { kind: "http" | "tcp" | "grpc" }>;
 
 const NOTHING: Disposable = { [Symbol.dispose]: () => {} };
 
@@ -120,29 +116,20 @@ export function whyNotOwned(address: ProbeAddress, ownership: Ownership): string
   }
 }
 
-/** `127.0.0.1:80`, or the path of a Unix socket. */
-function formatAddress(address: ProbeAddress): string {
-  return "port" in address ? `127.0.0.1:${address.port}` : address.path;
-}
-
 /** What an attempt requests, such as `GET http://127.0.0.1:80/healthz`; undefined for a `serving` probe. */
 export function describeMethod(method: ProbeMethod, target: Pick<ProbeTarget, "address">): string | undefined {
   if (method.kind === "serving") return undefined;
   if (method.kind === "exec") return `command "${method.argv[0]}"`;
   const address = addressOf(method, target);
-  if (address === undefined) return undefined;
-  const where = formatAddress(address);
-  if (method.kind === "tcp") return `connection to ${where}`;
-  if (method.kind === "grpc") return `gRPC health check of ${where}`;
-  return "port" in address ? `GET http://${where}${method.path}` : `GET ${method.path} on ${where}`;
+  return address && methodOf(method).describe(address, method);
 }
 
-function addressOf({ port }: Connecting, target: Pick<ProbeTarget, "address">): ProbeAddress | undefined {
+function addressOf({ port }: NetworkProbe, target: Pick<ProbeTarget, "address">): ProbeAddress | undefined {
   return port === undefined ? target.address : { port };
 }
 
 function connect(
-  method: Connecting,
+  method: NetworkProbe,
   target: ProbeTarget,
   timeoutMs: number,
   settle: Settle,
@@ -154,51 +141,14 @@ function connect(
     release();
     return NOTHING;
   }
-  const settleAndRelease: Settle = (outcome) => {
+  const attempt = methodOf(method).attempt(address, method, timeoutMs, (outcome) => {
     settle(outcome);
     release();
-  };
-  const attempt = connectingAttempt(method, address, timeoutMs, settleAndRelease);
+  });
   return {
     [Symbol.dispose]: () => {
       attempt[Symbol.dispose]();
       release();
-    },
-  };
-}
-
-function connectingAttempt(method: Connecting, address: ProbeAddress, timeoutMs: number, settle: Settle): Disposable {
-  switch (method.kind) {
-    case "http":
-      return attemptHttp(address, method.path, timeoutMs, settle, method.headers);
-    case "tcp":
-      return attemptTcp(address, timeoutMs, settle);
-    case "grpc":
-      return attemptGrpcLazily(address, method.service, timeoutMs, settle);
-  }
-}
-
-/** Loads HTTP/2 only when a gRPC probe needs it. */
-function attemptGrpcLazily(
-  address: ProbeAddress,
-  service: string | undefined,
-  timeoutMs: number,
-  settle: Settle,
-): Disposable {
-  let attempt: Disposable | undefined;
-  let isDisposed = false;
-  import("./grpcProbe.ts").then(
-    ({ attemptGrpc }) => {
-      if (!isDisposed) attempt = attemptGrpc(address, service, timeoutMs, settle);
-    },
-    (error: unknown) => {
-      if (!isDisposed) settle({ kind: "error", reason: String(error) });
-    },
-  );
-  return {
-    [Symbol.dispose]: () => {
-      isDisposed = true;
-      attempt?.[Symbol.dispose]();
     },
   };
 }

@@ -27,18 +27,11 @@ import type { NotifyChannel } from "../process/notifyChannel.ts";
 import type { Asked } from "../socket/socketOwners.ts";
 import type { ProbeAddress } from "./attempt.ts";
 import { DueQueue } from "./dueQueue.ts";
+import type { NetworkProbe } from "./networkMethods.ts";
 
-/** How a worker is probed. A `port`, if set, overrides the worker's own address. */
+/** How a worker is probed. */
 export type ProbeMethod =
-  | {
-      readonly kind: "http";
-      readonly path: string;
-      readonly port: number | undefined;
-      /** Request headers that add to or override the default headers. */
-      readonly headers?: Readonly<Record<string, string>>;
-    }
-  | { readonly kind: "tcp"; readonly port: number | undefined }
-  | { readonly kind: "grpc"; readonly service: string | undefined; readonly port: number | undefined }
+  | NetworkProbe
   /** `file` is absolute, `argv` begins with the program's name. */
   | { readonly kind: "exec"; readonly file: string; readonly argv: readonly string[] }
   /** Sends no request: checks whether a process of the worker waits on one of these shared sockets. */
