@@ -1,9 +1,9 @@
-/** The command line of processbin. It only parses; what a flag does is the business of the file that reads it. */
+/** Parses the command line of processbin. The files that read a flag implement it. */
 
 import { parseArgs } from "node:util";
 import { parseDuration } from "../../src/base/units.ts";
 
-/** Everything the command line can ask for; undefined and 0 mean "do not". */
+/** The flags; undefined and 0 disable one. */
 export interface Flags {
   readonly exitAfterMs: number | undefined;
   /** Exit code of --exit-after. */
@@ -29,20 +29,20 @@ export interface Flags {
   /** An inherited listening socket. */
   readonly fd: number | undefined;
   readonly slowBootMs: number;
-  /** Health answers alternate: so many good ones, so many bad ones. 0: always good. */
+  /** Health alternates: this many successes, then this many failures. 0: always successes. */
   readonly flapEvery: number;
-  /** Health answers 503 for ever, or for so long after the begin of listening. */
+  /** Health answers 503: always, or for this time after it listens. */
   readonly neverReady: boolean;
   readonly readyAfterMs: number;
-  /** Each request to / blocks the process so long. */
+  /** How long each request to / blocks the process. */
   readonly blockMs: number;
-  /** Each request to / blocks the process, few for long and most shortly. */
+  /** Each request to / blocks the process, most of them briefly and a few for long. */
   readonly mixed: boolean;
   /** Time after which an idle connection is closed; undefined: as Node.js does. */
   readonly keepaliveMs: number | undefined;
-  /** A reset instead of each nth answer; 0: never. */
+  /** Resets the connection instead of each nth response; 0: never. */
   readonly resetEvery: number;
-  /** After a stop signal idle connections are kept so long. */
+  /** How long idle connections are kept after a stop signal. */
   readonly drainMs: number;
   readonly hang: boolean;
   readonly spin: boolean;
@@ -69,7 +69,7 @@ export const USAGE = `processbin: a program to be managed, well or badly behaved
   -k, --log-interval D        a line every D
   -e, --log-error             lines go to stderr as well as to stdout
   -j, --log-structured        lines are JSON objects
-      --flood                 lines without end, as fast as they are read
+      --flood                 unlimited lines, as fast as they are read
       --half-line             write an unfinished line, then nothing
   -p, --port N                HTTP "hello from processbin"; 0 takes a free port
       --host ADDRESS          where --port listens (default: every address)
@@ -78,7 +78,7 @@ export const USAGE = `processbin: a program to be managed, well or badly behaved
       --fd N                  HTTP on an inherited listening socket (LISTEN_FDS is obeyed as well)
       --slow-boot D           listen only after D
       --flap-health K         /healthz and /readyz: K times 200, K times 503, and so on
-      --never-ready           /healthz and /readyz: 503 for ever
+      --never-ready           /healthz and /readyz: always 503
       --ready-after D         /healthz and /readyz: 503 for D after it listens
       --block D               each request to / blocks the process for D
       --mixed                 each request to / blocks it, 5 % of them for 200 ms, the others for 5 ms
@@ -103,12 +103,12 @@ HTTP: every answer has x-worker-id and x-worker-pid
   /sleep?ms= /block?ms=       an answer after some time, spent waiting or blocking the process
   /upload                     the number of bytes of the request's body
   /echo?id=&size=&ms=         a body that belongs to the id; 422 if another one was sent
-  /grow?mb=                   keep so many megabytes more
+  /grow?mb=                   keep this many more megabytes
   /sse?n=&ms=                 n server-sent events, one each ms milliseconds
   /trailers                   a chunked answer with a trailer
   /ws                         a WebSocket that echoes
   /count                      requests and POSTs so far, without those for health
-  /headers /pid /env          the request's headers, who answers, its surroundings
+  /headers /pid /env          the request's headers, the process, its environment
   /hang /spin /exit?code=     misbehave
 `;
 

@@ -1,4 +1,4 @@
-/** The HTTP side of processbin: where it listens, what every answer carries, how it ends. */
+/** The HTTP server of processbin: its sockets, the headers of each response, and its drain. */
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { type ListenOptions, Server as NetServer, type Socket } from "node:net";
@@ -13,13 +13,13 @@ const LISTEN_FDS_START = 3;
 /** How long the first request of a connection may take when the server drains. */
 const FIRST_REQUEST_MS = 500;
 
-/** Every answer tells who gave it. */
+/** Each response names its worker. */
 const WORKER_HEADERS: Readonly<Record<string, string>> = {
   "x-worker-id": process.env["MULTIPROCESS_WORKER_ID"] ?? `pid-${process.pid}`,
   "x-worker-pid": String(process.pid),
 };
 
-/** Everywhere the flags and the environment want HTTP; empty where nowhere. */
+/** The sockets that the flags and the environment request; empty if none. */
 export function listenTargets(flags: Flags, env: Readonly<Record<string, string | undefined>>): ListenOptions[] {
   const targets: ListenOptions[] = [];
   if (flags.port !== undefined) {
@@ -32,14 +32,14 @@ export function listenTargets(flags: Flags, env: Readonly<Record<string, string 
   if (flags.socketPath !== undefined) targets.push({ path: flags.socketPath });
   const fds = new Set(flags.fd === undefined ? [] : [flags.fd]);
   const passed = Number(env["LISTEN_FDS"] ?? 0);
-  // The variables are meant for one process; a child that inherited them by accident has another pid.
+  // LISTEN_PID names one process; a child that only inherited the variables has another pid.
   const forUs = env["LISTEN_PID"] === undefined || Number(env["LISTEN_PID"]) === process.pid;
   for (let index = 0; forUs && index < passed; index++) fds.add(LISTEN_FDS_START + index);
   for (const fd of fds) targets.push({ fd } as ListenOptions);
   return targets;
 }
 
-/** Listens on every target and reports "ready" for each; returns a drain that ends when no request runs any more. */
+/** Listens on every target and reports "ready" for each; returns a drain that resolves when no request is in progress. */
 export function serve(flags: Flags, targets: readonly ListenOptions[]): () => Promise<void> {
   const traffic = makeTraffic();
   const routes = makeRoutes(flags, traffic);
@@ -55,7 +55,7 @@ class Front {
   readonly #flags: Flags;
   readonly #routes: ReadonlyMap<string, Route>;
   readonly #traffic: Traffic;
-  /** Answers that have not ended. */
+  /** Responses in progress. */
   readonly #running = new Set<ServerResponse>();
   readonly #webSockets = new Set<() => void>();
   readonly #connections: Connections;
@@ -72,7 +72,7 @@ class Front {
     this.#connections = new Connections(this.#server);
     if (flags.keepaliveMs !== undefined) {
       this.#server.keepAliveTimeout = flags.keepaliveMs;
-      // Node.js waits a second longer than it tells; here the flag is the truth.
+      // Node.js waits a second longer than the timeout it announces; the flag is exact.
       this.#server.keepAliveTimeoutBuffer = 0;
     }
     this.#server.on("upgrade", (request, socket, head) => {
@@ -95,9 +95,9 @@ class Front {
   }
 
   /**
-   * Accepts nothing more and resolves when the running requests are answered. Idle connections may ask once more, and
-   * are told to end by the answer, for as long as --drain says; then they are closed. Not by the close() of http, which
-   * also destroys connections that were accepted a moment ago and whose request is on the way.
+   * Stops accepting and resolves when the requests in progress are answered. During --drain, idle connections may send
+   * one more request, whose response ends them; after it they are closed. This does not use close() of http, which also
+   * destroys connections that were just accepted and whose request is in transit.
    */
   drain(): Promise<void> {
     this.#isDraining = true;
@@ -142,7 +142,7 @@ function pathOf(request: IncomingMessage): URL {
   return new URL(request.url ?? "/", "http://processbin");
 }
 
-/** What a connection is doing: its first request has not come, one is being answered, or it waits for the next one. */
+/** What a connection does: it waits for its first request, has a request in progress, or waits for the next one. */
 type Occupation = { readonly kind: "fresh"; readonly sinceMs: number } | { readonly kind: "busy" | "idle" };
 
 /** The connections of a server. */
@@ -164,7 +164,7 @@ class Connections {
     server.on("upgrade", ({ socket }: IncomingMessage) => this.#all.delete(socket));
   }
 
-  /** Ends those from which nothing is expected. */
+  /** Closes the connections on which no request is expected. */
   closeIdle(): void {
     for (const [socket, occupation] of this.#all) {
       const isExpected =

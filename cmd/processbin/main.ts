@@ -3,13 +3,13 @@
  * USAGE in flags.ts. Exit codes: 143 after SIGTERM, 130 after SIGINT, --exit-code after --exit-after, 2 usage.
  */
 
+import { readEnvironment } from "./environment.ts";
 import { startGrandchildren } from "./family.ts";
 import { parseFlags, USAGE } from "./flags.ts";
 import { listenTargets, serve } from "./http.ts";
 import { report, startWriting } from "./lines.ts";
 import { handleSignals, scheduleExit } from "./stop.ts";
 import { hang, spin, startLeak } from "./strain.ts";
-import { readSurroundings } from "./surroundings.ts";
 
 function main(argv: readonly string[]): void {
   const flags = parseFlags(argv);
@@ -26,7 +26,7 @@ function main(argv: readonly string[]): void {
   let drain: () => Promise<void> = async () => {};
   handleSignals(flags, () => drain());
   scheduleExit(flags);
-  if (flags.printEnv) report("surroundings", { surroundings: readSurroundings() });
+  if (flags.printEnv) report("surroundings", { surroundings: readEnvironment() });
   if (flags.grandchildren > 0) report("grandchildren", { pids: startGrandchildren(flags) });
   if (flags.leakBytesPerSecond > 0) startLeak(flags.leakBytesPerSecond);
   startWriting(flags);

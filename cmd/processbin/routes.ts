@@ -2,28 +2,28 @@
 
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { makeEcho } from "./echo.ts";
+import { readEnvironment } from "./environment.ts";
 import type { Flags } from "./flags.ts";
 import { block, grow, hang, spin } from "./strain.ts";
-import { readSurroundings } from "./surroundings.ts";
 
 export type Route = (request: IncomingMessage, response: ServerResponse, query: URLSearchParams) => void;
 
-/** Of --mixed: one of so many requests is slow. */
+/** With --mixed, one request of this many is slow. */
 const MIXED_SLOW_EVERY = 20;
 const MIXED_SLOW_MS = 200;
 const MIXED_FAST_MS = 5;
-/** Paths that are asked by probes, and so are no traffic. */
+/** Paths of probes and metrics, which do not count as traffic. */
 const NO_TRAFFIC: ReadonlySet<string> = new Set(["/healthz", "/readyz", "/count", "/metrics"]);
 
 /** How much traffic this process has seen. */
 export interface Traffic {
-  /** Counts a request unless it is a probe's; returns whether it was counted. */
+  /** Counts a request unless a probe sent it; returns whether it was counted. */
   count(method: string | undefined, path: string): boolean;
   readonly requests: number;
   readonly posts: number;
 }
 
-/** A count that begins with nothing. */
+/** A counter at zero. */
 export function makeTraffic(): Traffic {
   let requests = 0;
   let posts = 0;
@@ -43,7 +43,7 @@ export function makeTraffic(): Traffic {
   };
 }
 
-/** What the flags make of each path. Time counts from here, so it is called when the process begins to listen. */
+/** The routes for these flags. Call when the process begins to listen, because times count from here. */
 export function makeRoutes(flags: Flags, traffic: Traffic): ReadonlyMap<string, Route> {
   const health = makeHealth(flags);
   // The workers of a pool must not have their slow requests at the same time.
@@ -66,7 +66,7 @@ export function makeRoutes(flags: Flags, traffic: Traffic): ReadonlyMap<string, 
       (_request, response) =>
         sendJson(response, { pid: process.pid, worker_id: process.env["MULTIPROCESS_WORKER_ID"] }),
     ],
-    ["/env", (_request, response) => sendJson(response, readSurroundings())],
+    ["/env", (_request, response) => sendJson(response, readEnvironment())],
     ["/headers", (request, response) => sendJson(response, { http: request.httpVersion, headers: request.rawHeaders })],
     [
       "/sleep",
@@ -103,17 +103,17 @@ export function makeRoutes(flags: Flags, traffic: Traffic): ReadonlyMap<string, 
 
 function makeHealth(flags: Flags): Route {
   const bornAt = performance.now();
-  let asked = 0;
+  let attempts = 0;
   return (_request, response) => {
     const isEarly = flags.neverReady || performance.now() - bornAt < flags.readyAfterMs;
-    const isFlapping = flags.flapEvery > 0 && Math.floor(asked++ / flags.flapEvery) % 2 === 1;
+    const isFlapping = flags.flapEvery > 0 && Math.floor(attempts++ / flags.flapEvery) % 2 === 1;
     if (isEarly) response.writeHead(503).end("not ready\n");
     else if (isFlapping) response.writeHead(503).end("flapping\n");
     else response.end("ok\n");
   };
 }
 
-/** Metrics of its own, as a server of an application has them. */
+/** Metrics like those of an application. */
 function metrics(traffic: Traffic): Route {
   const bornAt = performance.now();
   return (_request, response) => {

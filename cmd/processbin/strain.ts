@@ -1,9 +1,9 @@
-/** Ways to be a bad process: deadlock, endless loop, work that blocks, growing memory. */
+/** Misbehaviour on demand: deadlock, endless loop, blocking work, memory growth. */
 
-/** Blocks the main thread for good without using CPU, as a deadlock does. Signals are not handled any more. */
+/** Blocks the main thread for good without using CPU, as a deadlock does. Signals are no longer handled. */
 export function hang(): never {
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
-  throw new Error("woken although nobody can");
+  throw new Error("the wait ended, although no other thread has the buffer");
 }
 
 /** Blocks the main thread for good with an endless loop. */
@@ -12,8 +12,8 @@ export function spin(): never {
 }
 
 /**
- * Blocks the main thread for `ms` milliseconds, as a server does that waits for its database before it takes the next
- * request. It uses no CPU, so that many such workers can be told apart from too few processors.
+ * Blocks the main thread for `ms` milliseconds, like a server that waits for its database before it accepts the next
+ * request. It uses no CPU, so that the effect of many blocked workers differs from that of too few processors.
  */
 export function block(ms: number): void {
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);

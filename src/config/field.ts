@@ -124,22 +124,14 @@ export type OfClass<K, C> = {
     : never]: K[P] extends Field<infer T> ? T : never;
 };
 
-/** The part of the value of `block` that only has changes of one class. */
+/** The part of a block's value with these keys, or of its defaults, for which no such key may be required. */
 export function ofClass<K extends Keys, C extends ChangeClass>(
   { keys }: Block<unknown, K>,
   change: C,
-  value: Values<K>,
+  value = defaultsOf(keys) as Values<K>,
 ): OfClass<K, C> {
   const names = Object.keys(keys).filter((name) => isOfClass(keys[name], change));
   return Object.fromEntries(names.map((name) => [name, value[name]])) as OfClass<K, C>;
-}
-
-/** The same part of a block that only has its defaults. None of these keys may be required. */
-export function defaultsOfClass<K extends Keys, C extends ChangeClass>(
-  block: Block<unknown, K>,
-  change: C,
-): OfClass<K, C> {
-  return ofClass(block, change, defaultsOf(block.keys) as Values<K>);
 }
 
 function isOfClass(field: Field | undefined, change: ChangeClass): boolean {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { ControllerSpec } from "../core/spec.ts";
-import { defaultsOfClass } from "./field.ts";
+import { ofClass } from "./field.ts";
 import { pool } from "./keys/pool.ts";
 import { parseConfig } from "./load.ts";
 import { configToControllerSpec } from "./spec.ts";
@@ -79,7 +79,7 @@ test("the specification has only keys of class policy, and no secret", () => {
   const [web] = specsOf("env: {PASSWORD: hidden}, cwd: /srv, standby: 0, logs: {max_line: 2KiB}, stop_signal: USR1");
   const isRenamed = new Set(["maxRestarts", "restartWindowMs"]);
   const own = ["name", "role", "fronts", "revision", "readiness", "drainMs", "livenessPacing"];
-  const known = Object.keys(defaultsOfClass(pool, "policy")).filter((key) => !isRenamed.has(key));
+  const known = Object.keys(ofClass(pool, "policy")).filter((key) => !isRenamed.has(key));
   assert.deepEqual(Object.keys(web ?? {}).toSorted(), [...known, ...own].toSorted());
   assert.equal(web?.stopSignal, "SIGUSR1");
   assert.doesNotMatch(JSON.stringify(web), /hidden|srv|PASSWORD|annotate/u);

@@ -4,7 +4,7 @@ import { type LivenessPacing, livenessPacing } from "../core/policy/massFailure.
 import type { ProbePolicy } from "../core/policy/probe.ts";
 import type { ControllerSpec, PoolSpec, ReadinessPolicy } from "../core/spec.ts";
 import type { Config, MetricsScope, PoolConfig, ProbeConfig, ServerConfig } from "./config.ts";
-import { defaultsOfClass, ofClass } from "./field.ts";
+import { ofClass } from "./field.ts";
 import type { MetricsConfig } from "./keys/metrics.ts";
 import { pool as poolKind } from "./keys/pool.ts";
 import { supervisor as supervisorKind } from "./keys/supervisor.ts";
@@ -95,7 +95,7 @@ function poolToSpec(pool: PoolConfig, replicas: number): PoolSpec {
 
 /** Envoy is an ordinary worker: it restarts immediately after an exit, with a short backoff between more attempts. */
 function proxyToSpec(pool: PoolConfig, server: ServerConfig): PoolSpec {
-  const policies = policiesOf(defaultsOfClass(poolKind, "policy"));
+  const policies = policiesOf(ofClass(poolKind, "policy"));
   const backoff = { initialMs: 50, maxMs: 2000, factor: 2, jitter: 0.2, resetAfterMs: 10_000 };
   return {
     ...policies,

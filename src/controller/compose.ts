@@ -146,9 +146,9 @@ export async function buildDriver(base: Foundation) {
 export type WorkerProcesses = ReturnType<typeof buildProcesses>;
 
 /** Processes of workers, and what is known about them. */
-export function buildProcesses({ resources, log, output }: Foundation, driver: Driver, { mark, lifeline }: Start) {
+export function buildProcesses({ resources, log, output }: Foundation, driver: Driver, { mark, guardian }: Start) {
   const { daemon, registry } = driver;
-  const witnesses = () => (lifeline?.pid === undefined ? [] : [lifeline.pid, ...daemon.proxyPids()]);
+  const witnesses = () => (guardian?.pid === undefined ? [] : [guardian.pid, ...daemon.proxyPids()]);
   const groupSignals = resources.use(new GroupSignals(witnesses));
   const exits = resources.use(
     new ExitHold({
@@ -162,7 +162,7 @@ export function buildProcesses({ resources, log, output }: Foundation, driver: D
     launchOf: (pool, revision) => registry.launchOf(pool, revision),
     attach: (worker) => output.attach(worker),
     listener: exits,
-    lifeline,
+    guardian,
     log,
     mark,
     nofileSoft: inheritedNofile(),

@@ -65,7 +65,7 @@ export async function runController(preflight: Preflight, readAgain: ReadAgain, 
   const { log, sinks, events } = base;
   for (const warning of preflight.warnings) log.warn(warning);
   for (const note of preflight.notes) log.info(note);
-  requireRoom(preflight, start.lifeline?.pid !== undefined);
+  requireRoom(preflight, start.guardian?.pid !== undefined);
   becomeSubreaper();
 
   const driver = await buildDriver(base);
@@ -95,7 +95,7 @@ export async function runController(preflight: Preflight, readAgain: ReadAgain, 
   const view = () => daemon.view();
   const servers = await openAdmin({ config: preflight.config.admin, handle, view, log, resources });
 
-  if (start.lifeline !== undefined && start.lifeline.pid === undefined)
+  if (start.guardian !== undefined && start.guardian.pid === undefined)
     log.warn("there is no shell: workers will outlive a controller that is killed with SIGKILL");
   const isStopKnown = () => workers.exits.release();
   listenToSignals({ daemon, handle, log, groupSignals: workers.groupSignals, isStopKnown });

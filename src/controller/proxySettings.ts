@@ -8,7 +8,7 @@ import type { ProxyLocation, ProxySettings, ProxyUser } from "../envoy/resources
  * Maximum time in which Envoy closes each connection after its next response, before the listener closes. A client with
  * an idle connection delays the shutdown by this time.
  */
-const LONGEST_FAREWELL_S = 3;
+const MAX_LISTENER_DRAIN_S = 3;
 
 /** The settings of the proxy of `pool`, which has `server`, for an Envoy of this version (such as 1.40.0). */
 export function proxySettings(pool: PoolConfig, server: ServerConfig, envoyVersion: string): ProxySettings {
@@ -20,7 +20,7 @@ export function proxySettings(pool: PoolConfig, server: ServerConfig, envoyVersi
     concurrency,
     maxConcurrentPerWorker: maxConcurrentPerWorker === "unlimited" ? undefined : maxConcurrentPerWorker,
     envoyMinor: minorOf(envoyVersion),
-    drainTimeSeconds: Math.max(1, Math.min(LONGEST_FAREWELL_S, Math.floor(server.drainTimeoutMs / 1000))),
+    drainTimeSeconds: Math.max(1, Math.min(MAX_LISTENER_DRAIN_S, Math.floor(server.drainTimeoutMs / 1000))),
     replacedDrainSeconds: Math.max(1, Math.ceil(server.drainTimeoutMs / 1000)),
   };
 }

@@ -8,22 +8,22 @@ import { closeInheritedOnExec, SystemCallError } from "../runtime/os/linux.ts";
 import { requireOwnProc } from "../runtime/os/ownProc.ts";
 import { processLimitError } from "../runtime/os/processLimit.ts";
 import { startThreads } from "../runtime/os/threads.ts";
+import { Guardian } from "../runtime/process/guardian.ts";
 import { controllerMark } from "../runtime/process/leftovers.ts";
-import { Lifeline } from "../runtime/process/lifeline.ts";
 import { StartTools } from "../runtime/process/startTools.ts";
 
 export class Start implements Disposable {
   /** The value of CONTROLLER_MARK in the environment of every process that is started. */
   readonly mark: string;
   /** undefined as PID 1: the kernel kills every process in the container when the controller exits. */
-  readonly lifeline: Lifeline | undefined;
+  readonly guardian: Guardian | undefined;
   /** Used until the daemon reaps every child. */
   readonly tools: StartTools;
 
   private constructor() {
     this.mark = controllerMark();
-    this.lifeline = process.pid === 1 ? undefined : new Lifeline(this.mark);
-    this.tools = new StartTools(this.lifeline, this.mark);
+    this.guardian = process.pid === 1 ? undefined : new Guardian(this.mark);
+    this.tools = new StartTools(this.guardian, this.mark);
   }
 
   /** @throws ControllerError PROC_UNUSABLE, PROCESS_LIMIT */
@@ -35,7 +35,7 @@ export class Start implements Disposable {
     closeInheritedOnExec();
     const start = new Start();
     try {
-      start.lifeline?.start();
+      start.guardian?.start();
     } catch (error) {
       start[Symbol.dispose]();
       if (!(error instanceof SystemCallError) || error.code !== "EAGAIN") throw error;
@@ -47,7 +47,7 @@ export class Start implements Disposable {
   /** Kills running tools and notifies the guardian that the controller exits. */
   [Symbol.dispose](): void {
     this.tools[Symbol.dispose]();
-    this.lifeline?.release();
+    this.guardian?.release();
   }
 }
 

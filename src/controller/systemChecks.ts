@@ -19,10 +19,10 @@ import { SystemCallError } from "../runtime/os/linux.ts";
 import { hasRefusedProcesses, processLimitError } from "../runtime/os/processLimit.ts";
 import { exactEnvironment, readOwnOomScoreAdj } from "../runtime/os/procfs.ts";
 import { chooseEnvoyUser, type EnvoyUser, type EnvoyUserWish } from "../runtime/process/envoyUser.ts";
+import { Guardian } from "../runtime/process/guardian.ts";
 import type { ToolControl } from "../runtime/process/helpers.ts";
 import { type LaunchPlan, type LaunchRequest, type OnLaunchProblem, planLaunch } from "../runtime/process/launch.ts";
 import { controllerMark } from "../runtime/process/leftovers.ts";
-import { Lifeline } from "../runtime/process/lifeline.ts";
 import { findShimObstacles } from "../runtime/process/spawnShim.ts";
 import { StartTools } from "../runtime/process/startTools.ts";
 import { runTool } from "../runtime/process/tool.ts";
@@ -83,12 +83,12 @@ export function toolRunner(tools: ToolControl): RunProgram {
 
 /** Runs Envoy to completion without a controller, with a guardian meanwhile. */
 const runAlone: RunProgram = async (file, args) => {
-  const lifeline = new Lifeline(controllerMark());
-  using tools = new StartTools(lifeline, controllerMark());
+  const guardian = new Guardian(controllerMark());
+  using tools = new StartTools(guardian, controllerMark());
   try {
     return await toolRunner(tools)(file, args);
   } finally {
-    lifeline.release();
+    guardian.release();
   }
 };
 

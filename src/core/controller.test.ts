@@ -108,7 +108,7 @@ class ControllerRig {
   /** Effects since the last call: kinds of events with their slot, and "!" before every other effect. */
   take(): string[] {
     const kinds = this.effects.map((effect) => {
-      if (effect.kind === "tell")
+      if (effect.kind === "emit")
         return "slot" in effect.event ? `${effect.event.kind} ${effect.event.slot}` : effect.event.kind;
       if (effect.kind === "finish") return `!finish ${effect.exitCode}`;
       return "slot" in effect ? `!${effect.kind} ${effect.pool}/${effect.slot}` : `!${effect.kind}`;
@@ -120,7 +120,7 @@ class ControllerRig {
   /** Reasons of the controller's own events since the last `take`. */
   get reasons(): string[] {
     return this.effects.flatMap((effect) =>
-      effect.kind === "tell" && effect.event.kind.startsWith("controller_") && "reason" in effect.event
+      effect.kind === "emit" && effect.event.kind.startsWith("controller_") && "reason" in effect.event
         ? [`${effect.event.kind}: ${effect.event.reason}`]
         : [],
     );
@@ -156,8 +156,8 @@ test("the controller is in phase booting until the last replica is ready", () =>
   rig.pass(1);
   assert.equal(rig.state.phase, "running");
   assert.deepEqual(
-    rig.effects.filter((effect) => effect.kind === "tell" && effect.event.kind === "controller_ready"),
-    [{ kind: "tell", event: { kind: "controller_ready", afterMs: 1000 } }],
+    rig.effects.filter((effect) => effect.kind === "emit" && effect.event.kind === "controller_ready"),
+    [{ kind: "emit", event: { kind: "controller_ready", afterMs: 1000 } }],
   );
 });
 
@@ -446,7 +446,7 @@ test("a shutdown drains the proxy first, then stops the workers, then the proxy"
   assert.equal(rig.state.phase, "draining");
   assert.equal(rig.state.deadline, rig.now + 4000);
   assert.deepEqual(
-    rig.effects.filter(({ kind }) => kind !== "tell"),
+    rig.effects.filter(({ kind }) => kind !== "emit"),
     [{ kind: "notifyStopping" }, { kind: "drainProxy", pool: 1 }],
   );
   assert.equal(rig.view.ready, false);

@@ -80,9 +80,9 @@ export type ControllerEvent =
 
 /** What the driver must do. An effect on a worker is also a WorkerRef. */
 export type ControllerEffect =
-  | (Exclude<WorkerEffect, { kind: "tell" }> & { readonly pool: PoolIndex })
+  | (Exclude<WorkerEffect, { kind: "emit" }> & { readonly pool: PoolIndex })
   /** `worker` is set for an event about a worker. */
-  | { readonly kind: "tell"; readonly event: WorkerLifecycleEvent | WideLifecycleEvent; readonly worker?: WorkerRef }
+  | { readonly kind: "emit"; readonly event: WorkerLifecycleEvent | WideLifecycleEvent; readonly worker?: WorkerRef }
   /** The proxy that is pool `pool` must accept no more connections and finish its requests (`proxyDrained`). */
   | { readonly kind: "drainProxy"; readonly pool: PoolIndex }
   | { readonly kind: "notifyReady" }
@@ -168,7 +168,7 @@ function boot(
   const proxies = state.pools.length - pools.length;
   const parts = [plural(pools.length, "pool", "pools"), plural(count, "worker", "workers")];
   if (proxies > 0) parts.push(plural(proxies, "proxy", "proxies"));
-  effects.push({ kind: "tell", event: { kind: "controller_started", reason: parts.join(", ") } });
+  effects.push({ kind: "emit", event: { kind: "controller_started", reason: parts.join(", ") } });
   const start: PoolEvent = { kind: "boot", at: event.at, random: event.random };
   return stepRole(stepRole(state, "proxy", start, effects), "workers", start, effects);
 }
@@ -188,7 +188,7 @@ function requestShutdown(
     return killAll(counted, event.at, `second request: ${event.reason}`, 1, effects);
   }
   effects.push(
-    { kind: "tell", event: { kind: "controller_stopping", reason: event.reason } },
+    { kind: "emit", event: { kind: "controller_stopping", reason: event.reason } },
     { kind: "notifyStopping" },
   );
   const { shutdownTimeoutMs } = state.policy;
@@ -218,7 +218,7 @@ function drainAll(state: ControllerState, at: Instant, effects: ControllerEffect
   }
   if (draining.length === 0) return stopAll(state, at, effects);
   const reason = `${plural(draining.length, "proxy finishes its requests", "proxies finish their requests")}`;
-  effects.push({ kind: "tell", event: { kind: "controller_draining", reason } });
+  effects.push({ kind: "emit", event: { kind: "controller_draining", reason } });
   const bound = Math.min(after(at, boundMs), state.shutdownBound ?? Number.POSITIVE_INFINITY);
   return { ...state, phase: "draining", draining, deadline: bound as Instant };
 }
@@ -240,7 +240,7 @@ function killAll(
   exitCode: number,
   effects: ControllerEffect[],
 ): ControllerState {
-  effects.push({ kind: "tell", event: { kind: "controller_killing", reason } });
+  effects.push({ kind: "emit", event: { kind: "controller_killing", reason } });
   const killed = stepAll(state, { kind: "kill", at, reason }, effects);
   return {
     ...killed,
@@ -274,7 +274,7 @@ function passDeadline(state: ControllerState, at: Instant, effects: ControllerEf
 
 function finish(state: ControllerState, reason: string, effects: ControllerEffect[]): ControllerState {
   effects.push(
-    { kind: "tell", event: { kind: "controller_stopped", exitCode: state.exitCode, reason } },
+    { kind: "emit", event: { kind: "controller_stopped", exitCode: state.exitCode, reason } },
     { kind: "finish", exitCode: state.exitCode },
   );
   return { ...state, phase: "stopped", deadline: undefined };
@@ -319,7 +319,7 @@ function settleRun(state: ControllerState, at: Instant, effects: ControllerEffec
   }
   if (state.phase === "running" || !state.pools.every(isBooted)) return state;
   effects.push(
-    { kind: "tell", event: { kind: "controller_ready", afterMs: at - state.startedAt } },
+    { kind: "emit", event: { kind: "controller_ready", afterMs: at - state.startedAt } },
     { kind: "notifyReady" },
   );
   return { ...state, phase: "running", reason: "running" };
@@ -367,10 +367,10 @@ function stepOne(
   if (poolState === undefined) throw new RangeError(`there is no pool ${pool}`);
   const transition = stepPool(poolState, event);
   for (const effect of transition.effects) {
-    if (effect.kind === "tell") {
+    if (effect.kind === "emit") {
       const { slot, incarnation } = effect.event;
       effects.push({ ...effect, worker: { pool, slot, incarnation } });
-    } else if (effect.kind === "tellWide") effects.push({ kind: "tell", event: effect.event });
+    } else if (effect.kind === "emitWide") effects.push({ kind: "emit", event: effect.event });
     else effects.push({ ...effect, pool });
   }
   return { ...state, pools: state.pools.with(pool, transition.state) };

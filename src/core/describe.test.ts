@@ -86,9 +86,9 @@ const DESCRIPTIONS: { readonly [K in LifecycleEvent["kind"]]: readonly (readonly
       { level: "error", text: 'worker "web-1" failed and stays down: exited with code 3' },
     ],
   ],
-  enlisted: [
+  promoted: [
     [
-      { kind: "enlisted", ...mine, reason: "web-0 is missing" },
+      { kind: "promoted", ...mine, reason: "web-0 is missing" },
       { level: "info", text: 'worker "web-1" was promoted from standby: web-0 is missing' },
     ],
   ],
@@ -150,10 +150,10 @@ const DESCRIPTIONS: { readonly [K in LifecycleEvent["kind"]]: readonly (readonly
   ],
   gave_up: [
     [
-      { kind: "gave_up", ...mine, reason: "4 unplanned exits" },
+      { kind: "gave_up", ...mine, reason: "4 crashes or failed starts" },
       {
         level: "error",
-        text: 'worker "web-1" reached its restart limit and stays down: 4 unplanned exits',
+        text: 'worker "web-1" reached its restart limit and stays down: 4 crashes or failed starts',
         code: "RESTARTS_EXHAUSTED",
       },
     ],

@@ -40,7 +40,7 @@ function describeWorker(event: WorkerLifecycleEvent): EventDescription {
         level: event.afterMs < SLOW_TO_READY_MS ? "debug" : "warn",
         text: `is not ready after ${formatDuration(event.afterMs)}: ${event.reason}`,
       };
-    case "enlisted":
+    case "promoted":
       return { level: "info", text: `was promoted from standby: ${event.reason}` };
     case "unready":
       return { level: "warn", text: `is unready: ${event.reason}` };

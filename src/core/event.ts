@@ -30,7 +30,7 @@ export type WorkerLifecycleEvent = OfWorker &
     /** It is still not ready, and the reason has become known or has changed. */
     | { readonly kind: "waiting"; readonly afterMs: number; readonly reason: string }
     /** A standby worker was promoted and receives requests from now on. */
-    | { readonly kind: "enlisted"; readonly reason: string }
+    | { readonly kind: "promoted"; readonly reason: string }
     /** Its readiness or liveness fails, or it did not become ready in time after its start. */
     | { readonly kind: "unready"; readonly reason: string }
     | {

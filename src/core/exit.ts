@@ -23,7 +23,7 @@ const REQUESTS_TO_END: ReadonlyMap<string, number> = new Map([
  * Whether a process with this exit `status` may have received a request to exit: `stopSignal`, or another signal with this
  * usual meaning. Exit code 0 counts too, because a graceful shutdown ends with it.
  */
-export function mayHaveBeenAsked(status: ExitStatus, stopSignal: string): boolean {
+export function mayFollowStopSignal(status: ExitStatus, stopSignal: string): boolean {
   if (status.kind === "signal") return status.signal === stopSignal || REQUESTS_TO_END.has(status.signal);
   return status.code === 0 || [...REQUESTS_TO_END.values()].includes(status.code - 128);
 }

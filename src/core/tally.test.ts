@@ -109,5 +109,5 @@ test("a drain adds its duration and the number of requests it cut off", () => {
 });
 
 test("promotions of standby workers are counted", () => {
-  assert.equal(fold({ kind: "enlisted", reason: "web-0 is missing" }).enlistments, 1);
+  assert.equal(fold({ kind: "promoted", reason: "web-0 is missing" }).promotions, 1);
 });

@@ -29,7 +29,7 @@ export interface PoolTally {
   /** How long workers took to finish their requests before a planned stop. */
   readonly drainDuration: Histogram;
   /** Promotions of standby workers. */
-  readonly enlistments: number;
+  readonly promotions: number;
   /** Requests in flight at the end of a drain limit. */
   readonly requestsCut: number;
 }
@@ -48,7 +48,7 @@ export const EMPTY_TALLY: PoolTally = {
   stopDuration: NO_VALUES,
   rollouts: { finished: 0, aborted: 0 },
   drainDuration: NO_VALUES,
-  enlistments: 0,
+  promotions: 0,
   requestsCut: 0,
 };
 
@@ -81,8 +81,8 @@ export function tallyEvent(tally: PoolTally, event: WorkerLifecycleEvent): PoolT
       return { ...tally, sigkills: tally.sigkills + 1 };
     case "stopped":
       return { ...tally, stopDuration: observe(tally.stopDuration, event.durationMs) };
-    case "enlisted":
-      return { ...tally, enlistments: tally.enlistments + 1 };
+    case "promoted":
+      return { ...tally, promotions: tally.promotions + 1 };
     case "drained":
       return {
         ...tally,

@@ -185,6 +185,13 @@ export const CATALOG: readonly CatalogMetric[] = [
       { labels: [name, "aborted"], value: tally.rollouts.aborted },
     ]),
   },
+  poolMetric(
+    "counter",
+    "promotions_total",
+    "Standby workers that were promoted to serve.",
+    ({ tally }) => tally.promotions,
+    perWorkerPool,
+  ),
   poolDurations("time_to_ready_seconds", "Time from spawn to ready.", (pool) => pool.tally.timeToReady),
   poolDurations(
     "stop_duration_seconds",

@@ -5,7 +5,6 @@
 
 import type { Instant } from "../base/time.ts";
 import type { ControllerEvent, ControllerState } from "../core/controller.ts";
-import type { LimitKind } from "../core/event.ts";
 import type { ExitStatus } from "../core/exit.ts";
 import type { Incarnation, PoolIndex, WorkerRef } from "../core/identity.ts";
 import type { Order } from "../core/pool/order.ts";
@@ -106,74 +105,25 @@ export class Daemon {
     this.#dispatch({ kind: "proxyDrained", at: this.#clock.now(), pool });
   }
 
-  /** The worker's probes pass, and its proxy may balance over it. */
-  answered(worker: WorkerRef): void {
-    this.#report(worker, { kind: "answered" });
-  }
-
-  /** The worker is ready and serves. */
-  becameReady(worker: WorkerRef): void {
-    this.#report(worker, { kind: "becameReady" });
-  }
-
-  /** The worker runs but must not receive traffic. */
-  becameUnready(worker: WorkerRef, reason: string): void {
-    this.#report(worker, { kind: "becameUnready", reason });
-  }
-
-  /** The worker runs but will not become ready. */
-  startupFailed(worker: WorkerRef, reason: string): void {
-    this.#report(worker, { kind: "startupFailed", reason });
-  }
-
-  /** The worker runs but fails its liveness probe. */
-  livenessFailed(worker: WorkerRef, reason: string): void {
-    this.#report(worker, { kind: "livenessFailed", reason });
-  }
-
-  /** The worker passes its liveness probe, for the first time or again. */
-  becameAlive(worker: WorkerRef): void {
-    this.#report(worker, { kind: "becameAlive" });
-  }
-
-  /** What the worker waits for to become ready, and the result of the last attempt. */
-  waiting(worker: WorkerRef, reason: string): void {
-    this.#report(worker, { kind: "waiting", reason });
-  }
-
-  /** The worker has reached the limit `limit`. */
-  limitReached(worker: WorkerRef, limit: LimitKind, reason: string): void {
-    this.#report(worker, { kind: "limitReached", limit, reason });
-  }
-
-  /** Number of requests in flight while the worker drains. */
-  inFlight(worker: WorkerRef, count: number): void {
-    this.#report(worker, { kind: "inFlight", count });
-  }
-
-  /** The worker receives no new requests and has finished all earlier ones. */
-  drained(worker: WorkerRef): void {
-    this.#report(worker, { kind: "drained" });
+  /** What happened to a process, at the current time. */
+  report({ pool, slot, incarnation }: WorkerRef, report: WorkerReport): void {
+    const event: WorkerEvent = { ...report, at: this.#clock.now(), incarnation };
+    this.#dispatch({ kind: "worker", pool, slot, event, random: this.#random() });
   }
 
   /** The leader of an incarnation was reaped. */
   exited(worker: WorkerRef, status: ExitStatus, survivors: boolean): void {
-    this.#report(worker, { kind: "exited", status, survivors, random: this.#random() });
+    this.report(worker, { kind: "exited", status, survivors, random: this.#random() });
   }
 
   /** All processes of an incarnation have exited. */
   vacated(worker: WorkerRef): void {
-    this.#report(worker, { kind: "vacated", random: this.#random() });
+    this.report(worker, { kind: "vacated", random: this.#random() });
   }
 
   /** Reports a bug: kills all processes and makes no more decisions. */
   fail(error: unknown): void {
     this.#driver.fail(error);
-  }
-
-  #report({ pool, slot, incarnation }: WorkerRef, report: WorkerReport): void {
-    const event: WorkerEvent = { ...report, at: this.#clock.now(), incarnation };
-    this.#dispatch({ kind: "worker", pool, slot, event, random: this.#random() });
   }
 
   #dispatch(event: ControllerEvent): void {

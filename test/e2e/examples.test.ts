@@ -78,7 +78,7 @@ describe("examples", () => {
         stderr.some((line) => line.includes(`started with pid`) && line.includes(`incarnation ${incarnation}`)),
       );
     }
-    assert.match(stderr.join("\n"), /3 unplanned exits within 10m; the limit is 2/u);
+    assert.match(stderr.join("\n"), /3 crashes or failed starts within 10m; the limit is 2/u);
     assert.match(stderr.at(-1) ?? "", /controller stopped with exit code 1/u);
   });
 

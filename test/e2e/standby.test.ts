@@ -78,9 +78,9 @@ test("after kill -9 of a slow-booting worker, a standby worker serves before its
   process.kill(pid, "SIGKILL");
   const fullAt = await isFull;
   const exited = await happened(controller, "exited");
-  const enlisted = await happened(controller, "enlisted");
-  assert.deepEqual([exited.slot, enlisted.slot], [victim, spare]);
-  assert.ok(exited.seq < enlisted.seq);
+  const promoted = await happened(controller, "promoted");
+  assert.deepEqual([exited.slot, promoted.slot], [victim, spare]);
+  assert.ok(exited.seq < promoted.seq);
   const since = controller.events.slice(before);
   assert.deepEqual(
     since.filter(({ kind }) => kind === "ready"),
@@ -125,9 +125,9 @@ test("a rollout replaces serving and standby workers without a failed request", 
     requests: REQUESTS,
   });
   assertNoneFailed(reports);
-  const enlisted = eventsOf(controller, "enlisted");
+  const promoted = eventsOf(controller, "promoted");
   assert.deepEqual(
-    enlisted.map(({ reason }) => reason.replace(/\d+$/u, "")),
+    promoted.map(({ reason }) => reason.replace(/\d+$/u, "")),
     ["successor of web-", "successor of web-"],
     "the replaced standby worker succeeds each of the two",
   );

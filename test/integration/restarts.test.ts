@@ -31,7 +31,7 @@ test("a crashing worker is restarted at once, then with growing backoff, and at 
   const gaveUp = recordsOf(controller.stderr).find((record) => record["code"] === "RESTARTS_EXHAUSTED");
   assert.match(
     String(gaveUp?.["msg"]),
-    /worker "bad-0" reached its restart limit and stays down: .*exited with code 7; 6 unplanned exits within 10m; the limit is 5/u,
+    /worker "bad-0" reached its restart limit and stays down: .*exited with code 7; 6 crashes or failed starts within 10m; the limit is 5/u,
   );
   assert.equal(gaveUp?.["worker_id"], "bad-0");
   const order = controller.events.map(({ kind }) => kind);

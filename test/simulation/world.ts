@@ -242,7 +242,7 @@ export class World {
       case "finish":
         this.finished = effect.exitCode;
         return;
-      case "tell":
+      case "emit":
         this.#followOperation(effect.event);
         this.#followReplacement(effect.event);
         this.reloads?.handle(effect.event);

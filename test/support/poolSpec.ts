@@ -1,11 +1,11 @@
 /** Pool specifications with defaults that a test can override. */
 import { instant } from "../../src/base/time.ts";
-import { defaultsOfClass } from "../../src/config/field.ts";
+import { ofClass } from "../../src/config/field.ts";
 import { pool } from "../../src/config/keys/pool.ts";
 import type { Replacement } from "../../src/core/policy/rollout.ts";
 import type { PoolSpec } from "../../src/core/spec.ts";
 
-const DEFAULTS = defaultsOfClass(pool, "policy");
+const DEFAULTS = ofClass(pool, "policy");
 
 /** A pool "web" of two workers with unlimited restarts, the first of them at once. */
 export function poolSpec(changes: Partial<PoolSpec> = {}): PoolSpec {

@@ -8,7 +8,7 @@ export const TARGET: ProbeTarget = {
   ...WORKER,
   revision: 1,
   pid: 100,
-  asked: { leader: 100 },
+  owner: { leader: 100 },
   address: { port: 80 },
   startup: undefined,
   readiness: undefined,

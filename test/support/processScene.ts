@@ -68,7 +68,7 @@ export class ProcessScene {
         exited: ({ slot, incarnation }, status, survivors) => this.exits.push({ slot, incarnation, status, survivors }),
         vacated: ({ slot }) => this.vacated.push(slot),
       },
-      lifeline: undefined,
+      guardian: undefined,
       log,
       mark: this.mark,
       nofileSoft: 1024,

@@ -182,16 +182,17 @@ export class ReloadScene implements Disposable {
     this.onEvent(event, worker);
     this.#reload.handle(event);
     if (worker === undefined) return;
-    if (event.kind === "draining") this.daemon.drained(worker);
+    if (event.kind === "draining") this.daemon.report(worker, { kind: "drained" });
     if (event.kind !== "spawned") return;
-    if (this.newWorkers === "good") this.daemon.becameReady(worker);
-    else if (this.newWorkers === "bad") this.daemon.startupFailed(worker, "it is bad");
+    if (this.newWorkers === "good") this.daemon.report(worker, { kind: "becameReady" });
+    else if (this.newWorkers === "bad") this.daemon.report(worker, { kind: "startupFailed", reason: "it is bad" });
     else this.#silent.push(worker);
   }
 
   /** The startup of silent workers fails. */
   failSilent(): void {
-    for (const worker of this.#silent.splice(0)) this.daemon.startupFailed(worker, "it was silent");
+    for (const worker of this.#silent.splice(0))
+      this.daemon.report(worker, { kind: "startupFailed", reason: "it was silent" });
   }
 
   /** The configuration in force. */

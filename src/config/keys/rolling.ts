@@ -1,5 +1,5 @@
 /** The block `rolling` of a pool. */
-import { type Block, block, key, type Values } from "../field.ts";
+import { block, key } from "../field.ts";
 import { duration, share } from "../scalars.ts";
 
 const keys = {
@@ -20,9 +20,7 @@ const keys = {
   }),
 };
 
-export interface RollingConfig extends Values<typeof keys> {}
-
-export const rolling: Block<RollingConfig, typeof keys> = block(keys, {
+export const rolling = block(keys, {
   check: ({ maxSurge, maxUnavailable }, context) => {
     const isNone = (share: typeof maxSurge) => share === 0 || (typeof share === "object" && share.percent === 0);
     if (isNone(maxSurge) && isNone(maxUnavailable))

@@ -4,7 +4,7 @@
  */
 import { refKey, type WorkerRef } from "../../core/identity.ts";
 import type { Clock } from "../../runtime/clock.ts";
-import type { Asked, Listening, SocketOwners } from "../../runtime/socket/socketOwners.ts";
+import type { ExpectedOwner, Listening, SocketOwners } from "../../runtime/socket/socketOwners.ts";
 import { Rounds } from "../watch/rounds.ts";
 
 const LOOK_MS = 3000;
@@ -17,7 +17,7 @@ const LOOKS_UNTIL_CLOSED = 2;
 
 interface Watched {
   readonly worker: WorkerRef;
-  readonly asked: Asked;
+  readonly owner: ExpectedOwner;
   /** Its sockets when it was last seen listening. */
   sockets: Listening;
   /** Looks that have seen a listener. */
@@ -30,7 +30,7 @@ export interface ClosedListenerWatchOptions {
   readonly clock: Clock;
   readonly owners: Pick<SocketOwners, "listListening" | "held">;
   /** Called once for each server that no longer listens, with its former addresses; the watch forgets it. */
-  readonly closed: (worker: WorkerRef, asked: Asked, addresses: readonly string[]) => void;
+  readonly closed: (worker: WorkerRef, owner: ExpectedOwner, addresses: readonly string[]) => void;
 }
 
 export class ClosedListenerWatch implements Disposable {
@@ -49,8 +49,8 @@ export class ClosedListenerWatch implements Disposable {
   }
 
   /** Starts to watch a worker that was just seen listening on `sockets`. */
-  watch(worker: WorkerRef, asked: Asked, sockets: Listening): void {
-    this.#watched.set(refKey(worker), { worker, asked, sockets, sightings: 0, misses: 0 });
+  watch(worker: WorkerRef, owner: ExpectedOwner, sockets: Listening): void {
+    this.#watched.set(refKey(worker), { worker, owner, sockets, sightings: 0, misses: 0 });
     this.#rounds.start();
   }
 
@@ -66,13 +66,13 @@ export class ClosedListenerWatch implements Disposable {
   }
 
   async #lookAt(watched: Watched, listening: Listening): Promise<void> {
-    const { worker, asked, sockets } = watched;
+    const { worker, owner, sockets } = watched;
     if (sockets.keys().some((inode) => listening.has(inode))) {
       watched.sightings++;
       watched.misses = 0;
       return;
     }
-    const { found, isRefused } = await this.#options.owners.held(asked, listening);
+    const { found, isRefused } = await this.#options.owners.held(owner, listening);
     if (found.size > 0) {
       watched.sockets = found;
       watched.sightings++;
@@ -85,7 +85,7 @@ export class ClosedListenerWatch implements Disposable {
     if (watched.misses < LOOKS_UNTIL_CLOSED || this.#watched.get(refKey(worker)) !== watched) return;
     this.forget(worker);
     if (watched.sightings < LOOKS_UNTIL_SERVER) return;
-    this.#options.closed(worker, asked, [...new Set(sockets.values())]);
+    this.#options.closed(worker, owner, [...new Set(sockets.values())]);
   }
 
   [Symbol.dispose](): void {

@@ -13,7 +13,7 @@ import type { Daemon } from "../../runtime/daemon.ts";
 import { probeStarter } from "../../runtime/probe/probeMethods.ts";
 import { type ProbeListener, Prober, type ProbeTarget } from "../../runtime/probe/prober.ts";
 import type { Processes } from "../../runtime/process/processes.ts";
-import type { Asked, SocketOwners } from "../../runtime/socket/socketOwners.ts";
+import type { ExpectedOwner, SocketOwners } from "../../runtime/socket/socketOwners.ts";
 import type { SharedSockets } from "../../runtime/socket/sockets.ts";
 import type { PoolRegistry } from "../pools/poolRegistry.ts";
 import type { Traffic } from "../pools/traffic.ts";
@@ -62,7 +62,11 @@ export class Health implements Disposable {
   constructor(options: HealthOptions) {
     this.#options = options;
     const { daemon, traffic, processes, sockets, owners, clock, log, tally, dumps, indexOf } = options;
-    const reports = new ReadinessReports({ clock, owners, report: (worker, reason) => daemon.waiting(worker, reason) });
+    const reports = new ReadinessReports({
+      clock,
+      owners,
+      report: (worker, reason) => daemon.report(worker, { kind: "waiting", reason }),
+    });
     const gate = new ReadinessGate({
       becameReady: (worker) => {
         reports.note(worker, passedReason(daemon.specOf(worker.pool).readiness));
@@ -71,7 +75,7 @@ export class Health implements Disposable {
       becameUnready: (worker, reason) => {
         const target = this.#find(worker);
         if (target !== undefined) reports.begin(target, reason, this.#isObserved(worker.pool) ? "observed" : "probed");
-        daemon.becameUnready(worker, reason);
+        daemon.report(worker, { kind: "becameUnready", reason });
       },
     });
     this.#reports = reports;
@@ -145,7 +149,7 @@ export class Health implements Disposable {
     const { server, probes } = pool.config;
     const shared = sockets.list().filter((socket) => socket.pool === name);
     const verify = () => (this.#gate.isReady(worker) ? [] : ownAddresses(pool, slot));
-    const asked: Asked = {
+    const owner: ExpectedOwner = {
       leader: pid,
       ...(server === undefined ? { siblings: () => this.#leadersOf(index) } : {}),
       ...(shared.length > 0 ? { shared: new Set(shared.map(({ fd }) => String(fstatSync(fd).ino))) } : {}),
@@ -154,7 +158,7 @@ export class Health implements Disposable {
       ...worker,
       revision,
       pid,
-      asked,
+      owner,
       address: pool.places.addressOf(slot),
       ...workerProbes(pool, slot, verify, () => healthCheckOf(registry.inForceOf(index))),
       notifyChannel: probes?.readiness?.notify === true ? processes.notifyChannelOf(pid) : undefined,
@@ -180,9 +184,9 @@ export class Health implements Disposable {
     this.#reports.end(worker);
     if (target !== undefined) {
       const pool = this.#options.registry.partsOf(target.pool, target.revision);
-      this.#ownership.watch(worker, target.asked, ownAddresses(pool, slot));
+      this.#ownership.watch(worker, target.owner, ownAddresses(pool, slot));
     }
-    const isShared = target?.asked.shared !== undefined;
+    const isShared = target?.owner.shared !== undefined;
     if (evidence === "listening" && isShared) this.#queues.seenToWait(name);
     if (evidence !== "none") {
       this.#gate.repeat(worker);

@@ -5,7 +5,7 @@
 import { after, type Instant } from "../../base/time.ts";
 import { refKey, type WorkerRef } from "../../core/identity.ts";
 import type { Clock } from "../../runtime/clock.ts";
-import type { Asked, Listening, SocketOwners } from "../../runtime/socket/socketOwners.ts";
+import type { ExpectedOwner, Listening, SocketOwners } from "../../runtime/socket/socketOwners.ts";
 
 const FIRST_LOOK_MS = 100;
 const NEVER = Number.POSITIVE_INFINITY as Instant;
@@ -21,14 +21,14 @@ const LOOKS_AFTER_NEWS = 3;
 
 interface Waiting {
   readonly worker: WorkerRef;
-  readonly asked: Asked;
+  readonly owner: ExpectedOwner;
 }
 
 export interface ListeningWatchOptions {
   readonly clock: Clock;
   readonly owners: Pick<SocketOwners, "listNow" | "listListening" | "held">;
   /** Called once for each worker that is found to listen, with its sockets. */
-  readonly listens: (worker: WorkerRef, asked: Asked, found: Listening) => void;
+  readonly listens: (worker: WorkerRef, owner: ExpectedOwner, found: Listening) => void;
 }
 
 export class ListeningWatch implements Disposable {
@@ -52,8 +52,8 @@ export class ListeningWatch implements Disposable {
     this.#known = this.#options.owners.listNow() ?? this.#known;
   }
 
-  watch(worker: WorkerRef, asked: Asked): void {
-    this.#waiting.set(refKey(worker), { worker, asked });
+  watch(worker: WorkerRef, owner: ExpectedOwner): void {
+    this.#waiting.set(refKey(worker), { worker, owner });
     this.#addedAt = this.#options.clock.now();
     if (!this.#isLooking) this.#arm(FIRST_LOOK_MS);
   }
@@ -91,9 +91,9 @@ export class ListeningWatch implements Disposable {
   }
 
   /** Resolves with the time it took, in milliseconds. */
-  async #lookAt({ worker, asked }: Waiting, listening: Listening): Promise<number> {
-    const { found, tookMs } = await this.#options.owners.held(asked, listening);
-    if (found.size > 0 && this.#waiting.delete(refKey(worker))) this.#options.listens(worker, asked, found);
+  async #lookAt({ worker, owner }: Waiting, listening: Listening): Promise<number> {
+    const { found, tookMs } = await this.#options.owners.held(owner, listening);
+    if (found.size > 0 && this.#waiting.delete(refKey(worker))) this.#options.listens(worker, owner, found);
     return tookMs;
   }
 

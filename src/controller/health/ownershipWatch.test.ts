@@ -35,7 +35,7 @@ test("every five seconds a worker is judged, by the first address that is not it
   const { watch, owners, pass } = rig();
   watch.watch(WORKER, { leader: 100 }, ADDRESSES);
   assert.deepEqual(await pass(10), [undefined, undefined]);
-  owners.set(81, { kind: "foreign", who: "pid 7" });
+  owners.set(81, { kind: "foreign", holder: "pid 7" });
   assert.deepEqual(await pass(5), ["pid 7 listens on 127.0.0.1:81 and is not a process of this worker"]);
   owners.set(80, { kind: "none" });
   assert.deepEqual(await pass(5), ["nothing listens on 127.0.0.1:80"]);

@@ -3,14 +3,14 @@ import { refKey, type WorkerRef } from "../../core/identity.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import type { ProbeAddress } from "../../runtime/probe/attempt.ts";
 import { whyNotOwned } from "../../runtime/probe/probeMethods.ts";
-import type { Asked, SocketOwners } from "../../runtime/socket/socketOwners.ts";
+import type { ExpectedOwner, SocketOwners } from "../../runtime/socket/socketOwners.ts";
 import { Rounds } from "../watch/rounds.ts";
 
 const LOOK_MS = 5000;
 
 interface Watched {
   readonly worker: WorkerRef;
-  readonly asked: Asked;
+  readonly owner: ExpectedOwner;
   readonly addresses: readonly ProbeAddress[];
 }
 
@@ -39,9 +39,9 @@ export class OwnershipWatch implements Disposable {
   }
 
   /** Starts to watch a worker that is ready, so its addresses are known to be its own. */
-  watch(worker: WorkerRef, asked: Asked, addresses: readonly ProbeAddress[]): void {
+  watch(worker: WorkerRef, owner: ExpectedOwner, addresses: readonly ProbeAddress[]): void {
     if (addresses.length === 0) return;
-    this.#watched.set(refKey(worker), { worker, asked, addresses });
+    this.#watched.set(refKey(worker), { worker, owner, addresses });
     this.#rounds.start();
   }
 
@@ -50,10 +50,10 @@ export class OwnershipWatch implements Disposable {
   }
 
   async #look(watched: Watched): Promise<void> {
-    const { worker, asked, addresses } = watched;
+    const { worker, owner, addresses } = watched;
     const { owners, judged } = this.#options;
     const found = await Promise.all(
-      addresses.map(async (address) => whyNotOwned(address, await owners.judge(asked, address))),
+      addresses.map(async (address) => whyNotOwned(address, await owners.judge(owner, address))),
     );
     if (this.#watched.get(refKey(worker)) === watched)
       judged(

@@ -25,9 +25,7 @@ function rig(changes: Partial<PoolSpec> = {}) {
   const results = probeResults({
     daemon: {
       specOf: () => spec,
-      startupFailed: record("startup failed"),
-      livenessFailed: record("liveness failed"),
-      becameAlive: record("alive"),
+      report: (_, { kind, ...more }) => happened.push("reason" in more ? `${kind}: ${more.reason}` : kind),
     },
     gate,
     reports,
@@ -62,8 +60,8 @@ test("failures reach the daemon with what explains them", async () => {
   results.livenessFailed(WORKER, "no answer");
   await turn();
   assert.deepEqual(take().sort(), [
-    "liveness failed: no answer; it sleeps",
-    "startup failed: failed 3 times; its processes listen on 127.0.0.1:81",
+    "livenessFailed: no answer; it sleeps",
+    "startupFailed: failed 3 times; its processes listen on 127.0.0.1:81",
   ]);
 });
 

@@ -9,7 +9,7 @@ import type { ReadinessGate } from "./readinessGate.ts";
 import type { ReadinessReports } from "./readinessReports.ts";
 
 export function probeResults(options: {
-  readonly daemon: Pick<Daemon, "specOf" | "startupFailed" | "livenessFailed" | "becameAlive">;
+  readonly daemon: Pick<Daemon, "specOf" | "report">;
   readonly gate: ReadinessGate;
   readonly reports: ReadinessReports;
   readonly tally: ProbeTally;
@@ -19,7 +19,9 @@ export function probeResults(options: {
   readonly diagnose: (worker: WorkerRef) => Promise<string | undefined>;
 }): ProbeListener {
   const { daemon, gate, reports, tally, passed, diagnose } = options;
-  const verdicts = new LivenessVerdicts(diagnose, (worker, reason) => daemon.livenessFailed(worker, reason));
+  const verdicts = new LivenessVerdicts(diagnose, (worker, reason) =>
+    daemon.report(worker, { kind: "livenessFailed", reason }),
+  );
   return {
     becameReady: (worker) => {
       const { role, readiness } = daemon.specOf(worker.pool);
@@ -29,11 +31,12 @@ export function probeResults(options: {
       gate.withdraw(worker, "readiness");
     },
     becameUnready: (worker, reason) => gate.object(worker, "readiness", reason),
-    startupFailed: async (worker, reason) => daemon.startupFailed(worker, await reports.explain(worker, reason)),
+    startupFailed: async (worker, reason) =>
+      daemon.report(worker, { kind: "startupFailed", reason: await reports.explain(worker, reason) }),
     livenessFailed: (worker, reason) => void verdicts.failed(worker, reason),
     becameAlive: (worker) => {
       verdicts.answered(worker);
-      daemon.becameAlive(worker);
+      daemon.report(worker, { kind: "becameAlive" });
     },
     attempted: (worker, purpose, outcome) => {
       tally.count({ pool: daemon.specOf(worker.pool).name, purpose, result: resultOf(outcome) });

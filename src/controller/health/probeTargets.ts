@@ -68,7 +68,7 @@ export function proxyTarget(
     ...worker,
     revision,
     pid,
-    asked: { leader: pid },
+    owner: { leader: pid },
     address: "port" in admin ? admin : { path: admin.socketPath },
     startup: undefined,
     readiness: undefined,

@@ -85,14 +85,14 @@ export class ReadinessReports implements Disposable {
   async explain(worker: WorkerRef, reason: string): Promise<string> {
     const waiting = this.#waiting.get(refKey(worker));
     if (waiting === undefined) return reason;
-    return textOf({ text: reason, listening: await this.#options.owners.listeningOf(waiting.worker.asked) });
+    return textOf({ text: reason, listening: await this.#options.owners.listeningOf(waiting.worker.owner) });
   }
 
   async #look(waiting: Waiting): Promise<void> {
     const { worker, wait, way } = waiting;
     const { clock, owners, report } = this.#options;
     if (way === "survival" || !isReportDue(wait, textOf(waiting), clock.now())) return;
-    if (way === "probed") waiting.listening = await owners.listeningOf(worker.asked);
+    if (way === "probed") waiting.listening = await owners.listeningOf(worker.owner);
     const reason = textOf(waiting);
     const at = clock.now();
     // It may have become ready, or have been reported, meanwhile.

@@ -45,8 +45,8 @@ export class ServingObserver implements Disposable {
     this.#listening = new ListeningWatch({
       clock,
       owners,
-      listens: (worker, asked, found) => {
-        this.#closed.watch(worker, asked, found);
+      listens: (worker, owner, found) => {
+        this.#closed.watch(worker, owner, found);
         gate.withdraw(worker, "readiness");
         gate.withdraw(worker, "closed");
       },
@@ -54,10 +54,10 @@ export class ServingObserver implements Disposable {
     this.#closed = new ClosedListenerWatch({
       clock,
       owners,
-      closed: (worker, asked, addresses) => {
+      closed: (worker, owner, addresses) => {
         const reason = `it listened on ${addresses.join(", ")}, and none of its processes listens any more`;
         gate.object(worker, "closed", reason);
-        this.#listening.watch(worker, asked);
+        this.#listening.watch(worker, owner);
       },
     });
   }
@@ -70,7 +70,7 @@ export class ServingObserver implements Disposable {
   /** `sockets` are the shared sockets of the worker's pool. */
   watch(target: ProbeTarget, sockets: readonly SharedSocket[]): void {
     if (sockets.length === 0) {
-      this.#listening.watch(target, target.asked);
+      this.#listening.watch(target, target.owner);
       return;
     }
     const startup = servingProbe(sockets.map(({ name, address }) => ({ name, address })));

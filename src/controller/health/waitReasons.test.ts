@@ -14,7 +14,7 @@ const POLICY: ProbePolicy = {
   failureThreshold: 3,
   successThreshold: 1,
 };
-const TARGET = { address: { port: 80 }, asked: { leader: 100 }, startup: undefined, readiness: undefined };
+const TARGET = { address: { port: 80 }, owner: { leader: 100 }, startup: undefined, readiness: undefined };
 
 test("a new worker waits for what makes it ready", () => {
   const http = { method: { kind: "http", path: "/up", port: undefined }, policy: POLICY } as const;
@@ -23,7 +23,7 @@ test("a new worker waits for what makes it ready", () => {
   const survives = ", and it has run for less than 10s";
   for (const [changes, readiness, expected] of [
     [{}, OBSERVED, `none of its processes listens yet${survives}`],
-    [{ asked: shared }, OBSERVED, `none of its processes waits on a socket of the pool yet${survives}`],
+    [{ owner: shared }, OBSERVED, `none of its processes waits on a socket of the pool yet${survives}`],
     [{ readiness: "notify" }, PROBED, "it has not reported ready through MONOCEROS_NOTIFY_FD yet"],
     [{ readiness: http }, PROBED, "GET http://127.0.0.1:80/up: no answer yet"],
     [{ startup: tcp, readiness: http }, PROBED, "connection to 127.0.0.1:81: no answer yet"],

@@ -6,11 +6,11 @@ import type { ProbeTarget } from "../../runtime/probe/prober.ts";
 
 /** What a new worker waits for, before its first check has returned. */
 export function firstReason(
-  target: Pick<ProbeTarget, "address" | "startup" | "readiness" | "asked">,
+  target: Pick<ProbeTarget, "address" | "startup" | "readiness" | "owner">,
   readiness: ReadinessPolicy,
 ): string {
   if (readiness.kind === "observed") {
-    const what = target.asked.shared === undefined ? "listens" : "waits on a socket of the pool";
+    const what = target.owner.shared === undefined ? "listens" : "waits on a socket of the pool";
     return unseenReason(`none of its processes ${what} yet`, readiness);
   }
   const probe = target.startup ?? target.readiness;

@@ -4,7 +4,7 @@ import { decideRequestBudget } from "../../core/policy/limits.ts";
 import type { LimitsPolicy } from "../../core/spec.ts";
 
 /** Share of its budget after which a worker is reported again, because its replacement may have failed. */
-const TELL_AGAIN_RATIO = 0.1;
+const REPORT_AGAIN_RATIO = 0.1;
 
 interface Budget {
   readonly incarnation: Incarnation;
@@ -13,7 +13,7 @@ interface Budget {
   /** undefined if unlimited. */
   readonly requests: number | undefined;
   /** Total number of requests at which the worker is reported next. */
-  readonly tellAt: number;
+  readonly reportAt: number;
 }
 
 export class RequestBudgets {
@@ -30,9 +30,9 @@ export class RequestBudgets {
   /** Whether a worker that has served `total` requests has used up its budget and must be reported. */
   isUsedUp(slot: Slot, incarnation: Incarnation, total: number): boolean {
     const budget = this.#budgetOf(slot, incarnation);
-    if (budget.requests === undefined || total < budget.tellAt) return false;
-    const tellAt = total + Math.max(1, Math.ceil(budget.requests * TELL_AGAIN_RATIO));
-    this.#budgets.set(slot, { ...budget, tellAt });
+    if (budget.requests === undefined || total < budget.reportAt) return false;
+    const reportAt = total + Math.max(1, Math.ceil(budget.requests * REPORT_AGAIN_RATIO));
+    this.#budgets.set(slot, { ...budget, reportAt });
     return true;
   }
 
@@ -42,7 +42,7 @@ export class RequestBudgets {
     const isSame = known?.limits.requests === limits.requests && known?.limits.jitterRatio === limits.jitterRatio;
     if (known?.incarnation === incarnation && isSame) return known;
     const requests = decideRequestBudget(limits, this.#random());
-    const budget = { incarnation, limits, requests, tellAt: requests ?? Number.POSITIVE_INFINITY };
+    const budget = { incarnation, limits, requests, reportAt: requests ?? Number.POSITIVE_INFINITY };
     this.#budgets.set(slot, budget);
     return budget;
   }

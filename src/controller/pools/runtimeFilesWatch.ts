@@ -33,7 +33,7 @@ type Loss = "socket" | "metrics directory";
 export interface RuntimeFilesWatchOptions {
   /** undefined while no pool needs one. */
   readonly runtime: () => RuntimeDirectory | undefined;
-  readonly daemon: Pick<Daemon, "view" | "livenessFailed">;
+  readonly daemon: Pick<Daemon, "view" | "report">;
   readonly traffic: Pick<Traffic, "hasProxy" | "proxyOf">;
   readonly placesOf: (pool: number, revision: number) => Pick<WorkerPlaces, "addressOf" | "multiprocDirectory">;
   readonly order: (pool: number, order: Order, reason: string) => void;
@@ -111,7 +111,7 @@ export class RuntimeFilesWatch implements Disposable {
     const what = lost === "admin" ? "its admin socket was removed" : "a directory that it watches was removed";
     log.warn(`${what}: replacing Envoy "${name}"`, { hint: HINT });
     const { slot, incarnation } = envoy;
-    if (lost === "admin") daemon.livenessFailed({ pool: index, slot, incarnation }, what);
+    if (lost === "admin") daemon.report({ pool: index, slot, incarnation }, { kind: "livenessFailed", reason: what });
     else order(index, { kind: "restart", slots: undefined }, what);
   }
 

@@ -46,10 +46,10 @@ class Ingress implements Disposable {
       ...pool.options,
       clock,
       listener: {
-        ready: (incarnation) => daemon.becameReady(proxy(incarnation)),
-        failed: (incarnation, reason) => daemon.startupFailed(proxy(incarnation), reason),
-        activated: (slot, incarnation) => daemon.becameReady(worker(slot, incarnation)),
-        drained: (slot, incarnation) => daemon.drained(worker(slot, incarnation)),
+        ready: (incarnation) => daemon.report(proxy(incarnation), { kind: "becameReady" }),
+        failed: (incarnation, reason) => daemon.report(proxy(incarnation), { kind: "startupFailed", reason }),
+        activated: (slot, incarnation) => daemon.report(worker(slot, incarnation), { kind: "becameReady" }),
+        drained: (slot, incarnation) => daemon.report(worker(slot, incarnation), { kind: "drained" }),
         listenersDrained: () => daemon.proxyDrained(pool.proxyPool),
         requestsCounted: (slot, incarnation, total) => this.#count(daemon, slot, incarnation, total),
         updateLate: (waitedMs) =>
@@ -72,7 +72,8 @@ class Ingress implements Disposable {
 
   #count(daemon: Daemon, slot: Slot, incarnation: Incarnation, total: number): void {
     if (!this.#budgets.isUsedUp(slot, incarnation, total)) return;
-    daemon.limitReached({ pool: this.pool.pool, slot, incarnation }, "requests", `served ${total} requests`);
+    const reason = `served ${total} requests`;
+    daemon.report({ pool: this.pool.pool, slot, incarnation }, { kind: "limitReached", limit: "requests", reason });
   }
 
   [Symbol.dispose](): void {
@@ -160,8 +161,8 @@ export class Traffic implements Disposable {
 
   /** A worker passed its probe. It is ready at once; behind a proxy, only when the proxy balances over it. */
   becameReady(worker: WorkerRef): void {
-    if (this.#ingresses.some(({ pool }) => pool.pool === worker.pool)) this.#daemon.answered(worker);
-    else this.#daemon.becameReady(worker);
+    const isProxied = this.#ingresses.some(({ pool }) => pool.pool === worker.pool);
+    this.#daemon.report(worker, { kind: isProxied ? "answered" : "becameReady" });
   }
 
   /** Call when the view has changed. All changes in one turn of the event loop share one update. */
@@ -204,7 +205,8 @@ export class Traffic implements Disposable {
       for (const { phase, slot, incarnation, inFlight } of workers) {
         if (phase !== "draining") continue;
         const count = proxy.inFlight(slot);
-        if (count !== inFlight) this.#daemon.inFlight({ pool: pool.pool, slot, incarnation }, count);
+        if (count !== inFlight)
+          this.#daemon.report({ pool: pool.pool, slot, incarnation }, { kind: "inFlight", count });
       }
     }
   }

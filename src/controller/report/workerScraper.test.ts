@@ -39,14 +39,14 @@ test("a foreign process at the address receives no request and is named once", a
   const scene = await rig(context);
   const { scrape, port, warnings, requests } = scene;
   const warning = `cannot scrape worker "web-0": pid 7 listens on port ${port} and is not a process of this worker`;
-  scene.ownership = { kind: "foreign", who: "pid 7" };
+  scene.ownership = { kind: "foreign", holder: "pid 7" };
   assert.deepEqual(await scrape("/metrics"), { kind: "foreign" });
   assert.deepEqual(await scrape("/metrics"), { kind: "foreign" });
   assert.deepEqual(warnings, [warning]);
   assert.deepEqual(requests, []);
   scene.ownership = { kind: "owned" };
   assert.equal((await scrape("/metrics")).kind, "success");
-  scene.ownership = { kind: "foreign", who: "pid 7" };
+  scene.ownership = { kind: "foreign", holder: "pid 7" };
   await scrape("/metrics");
   assert.deepEqual(warnings, [warning, warning]);
 });

@@ -4,7 +4,7 @@ import type { Logger } from "../../base/log.ts";
 import type { WorkerId } from "../../core/identity.ts";
 import type { WorkerView } from "../../core/view.ts";
 import type { UpstreamAddress } from "../../envoy/resources/settings.ts";
-import type { Asked, SocketOwners } from "../../runtime/socket/socketOwners.ts";
+import type { ExpectedOwner, SocketOwners } from "../../runtime/socket/socketOwners.ts";
 
 /** Time limit for an answer. */
 const ANSWER_MS = 1000;
@@ -27,7 +27,7 @@ export class WorkerScraper {
   readonly #owners: Pick<SocketOwners, "judge">;
   readonly #log: Logger;
   /** Processes that may answer for a worker, by its leader; SocketOwners uses this object as its cache key. */
-  readonly #asked = new Map<number, Asked>();
+  readonly #expected = new Map<number, ExpectedOwner>();
   /** Foreign processes that were warned about, by the worker whose address they hold. */
   readonly #reported = new Map<WorkerId, string>();
 
@@ -43,25 +43,25 @@ export class WorkerScraper {
 
   /** Call when the process of a worker has exited. */
   forget(id: WorkerId, pid: number): void {
-    this.#asked.delete(pid);
+    this.#expected.delete(pid);
     this.#reported.delete(id);
   }
 
   /** Whether a foreign process listens at the address; logs a warning that names it. Unknown owners may answer. */
   async #isForeign({ id, pid }: WorkerView, { address, siblings }: MetricsPlace): Promise<boolean> {
     if (pid === undefined) return false;
-    const asked = this.#asked.get(pid) ?? { leader: pid, siblings };
-    this.#asked.set(pid, asked);
-    const ownership = await this.#owners.judge(asked, address);
+    const owner = this.#expected.get(pid) ?? { leader: pid, siblings };
+    this.#expected.set(pid, owner);
+    const ownership = await this.#owners.judge(owner, address);
     if (ownership.kind !== "foreign") {
       this.#reported.delete(id);
       return false;
     }
-    if (this.#reported.get(id) !== ownership.who) {
-      this.#reported.set(id, ownership.who);
+    if (this.#reported.get(id) !== ownership.holder) {
+      this.#reported.set(id, ownership.holder);
       const where = "port" in address ? `port ${address.port}` : address.path;
       this.#log.warn(
-        `cannot scrape worker "${id}": ${ownership.who} listens on ${where} and is not a process of this worker`,
+        `cannot scrape worker "${id}": ${ownership.holder} listens on ${where} and is not a process of this worker`,
         { hint: "Stop that process, or set another metrics.port." },
       );
     }

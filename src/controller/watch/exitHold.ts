@@ -2,7 +2,7 @@
  * Holds back exits that may belong to a shutdown that the controller does not know of yet. If a signal goes to the whole
  * service, workers may exit before the controller receives its own signal, and would count as crashes.
  */
-import { mayHaveBeenAsked } from "../../core/exit.ts";
+import { mayFollowStopSignal } from "../../core/exit.ts";
 import type { PoolIndex, WorkerRef } from "../../core/identity.ts";
 import type { ProcessListener } from "../../runtime/process/processes.ts";
 
@@ -28,7 +28,7 @@ export class ExitHold implements ProcessListener, Disposable {
   exited(...exit: Parameters<ProcessListener["exited"]>): void {
     const { listener, isDoubtful, stopSignalOf } = this.#options;
     const [{ pool }, status] = exit;
-    const isHeld = this.#held.length > 0 || (mayHaveBeenAsked(status, stopSignalOf(pool)) && isDoubtful());
+    const isHeld = this.#held.length > 0 || (mayFollowStopSignal(status, stopSignalOf(pool)) && isDoubtful());
     this.#pass(() => listener.exited(...exit), isHeld);
   }
 

@@ -33,7 +33,9 @@ export class MemoryWatch implements Disposable {
         pssBytes: readPssBytes,
       },
       limitsOf: (pool) => daemon.specOf(pool).limits,
-      listener: daemon,
+      listener: {
+        limitReached: (worker, limit, reason) => daemon.report(worker, { kind: "limitReached", limit, reason }),
+      },
       log,
     });
   }

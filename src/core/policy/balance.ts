@@ -134,7 +134,7 @@ export type Distribution =
   | { readonly mode: "proxy"; readonly algorithm: string };
 
 export interface Advice {
-  /** `even` also if an imbalance does no harm; `unknown`: too little to compare; `full`: no worker has time left. */
+  /** `even` also if a difference does no harm; `unknown`: too little to compare; `full`: no worker has time left. */
   readonly verdict: "unknown" | "even" | "uneven" | "full";
   /** One sentence without a full stop. */
   readonly text: string;
@@ -156,27 +156,30 @@ export function decideAdvice(distribution: Distribution, { workers, cpuSpread, r
   const ratios = workers.flatMap(({ cpuRatio }) => cpuRatio ?? []);
   const busiest = Math.max(0, ...ratios);
   if (ratios.length > 0 && ratios.every((ratio) => ratio >= FULL_RATIO))
-    return { verdict: "full", text: "every worker is busy all the time: more replicas help, another balance does not" };
-  if (spread < UNEVEN_SPREAD) return { verdict: "even", text: "the workers share the work evenly: nothing to change" };
+    return {
+      verdict: "full",
+      text: "every worker is always busy: add replicas, because another way to balance does not help",
+    };
+  if (spread < UNEVEN_SPREAD) return { verdict: "even", text: "the workers share the work evenly; nothing to change" };
   if (cpuSpread !== undefined && busiest < HARMLESS_RATIO) {
     const used = `${Math.round(busiest * 100)} %`;
-    return { verdict: "even", text: `uneven, but the busiest worker uses ${used} of a CPU, so hardly anybody waits` };
+    return { verdict: "even", text: `even enough: the busiest worker uses ${used} of a CPU, so few requests wait` };
   }
   return { verdict: "uneven", text: remedyOf(distribution) };
 }
 
 function remedyOf(distribution: Distribution): string {
   if (distribution.mode === "supervisor")
-    return "the kernel gives connections to workers whatever they have to do: a proxy (server, LEAST_REQUEST) gives each request to the least busy one";
+    return "the kernel assigns connections without regard to the load of workers: a proxy (server, LEAST_REQUEST) sends each request to the least busy worker";
   if (distribution.mode === "socket")
-    return "whoever accepts a connection keeps all its requests: a proxy (server, LEAST_REQUEST) gives each request to the least busy one";
+    return "the worker that accepts a connection serves all its requests: a proxy (server, LEAST_REQUEST) sends each request to the least busy worker";
   switch (distribution.algorithm) {
     case "LEAST_REQUEST":
-      return "requests cost very different amounts of work: more replicas, or max_concurrent_per_worker: 1 where a worker does one at a time";
+      return "requests cost very different amounts of work: add replicas, or set max_concurrent_per_worker: 1 if a worker serves one request at a time";
     case "RING_HASH":
     case "MAGLEV":
-      return `${distribution.algorithm} keeps each key at one worker: LEAST_REQUEST evens out what need not stay together`;
+      return `${distribution.algorithm} sends all requests with the same key to one worker: set LEAST_REQUEST unless they must stay together`;
     default:
-      return `${distribution.algorithm} does not look at what workers have to do: set load_balancer_algorithm: LEAST_REQUEST`;
+      return `${distribution.algorithm} ignores the load of workers: set load_balancer_algorithm: LEAST_REQUEST`;
   }
 }

@@ -60,7 +60,6 @@ export interface LivenessDecision {
   readonly history: LivenessHistory;
   /** When to decide again because some must wait; undefined if none must. */
   readonly retryAt: Instant | undefined;
-  readonly reason: string;
 }
 
 /** Workers of a pool that may be replaced for liveness at the same time, at least 1. */
@@ -85,11 +84,7 @@ export function decideLivenessReplacements(
   const holding = [...held, ...replace.map(() => ({ replacedAt: at, until, isProved: false }))];
   const waiting = failing.length - replace.length;
   const retryAt = waiting === 0 ? undefined : instant(Math.min(...holding.map((each) => each.until)));
-  const reason =
-    waiting === 0
-      ? "liveness failed"
-      : `liveness of ${failing.length} workers failed, at most ${most} at once are replaced: ${waiting} must wait`;
-  return { replace, history: { holding }, retryAt, reason };
+  return { replace, history: { holding }, retryAt };
 }
 
 /**

@@ -73,12 +73,15 @@ test("a worker gives up at the crash after max_restarts crashes in the window", 
     decisions.map(({ kind }) => kind),
     ["restart", "restart", "restart", "give-up"],
   );
-  assert.equal(decisions[3]?.reason, "4 unplanned exits within 10m; the limit is 3");
+  assert.equal(decisions[3]?.reason, "4 crashes or failed starts within 10m; the limit is 3");
 });
 
 test("with max_restarts 0 a worker gives up at its first crash", () => {
   const [decision] = crashes(1, 1, policy({ maxRestarts: 0, windowMs: 1000 }));
-  assert.deepEqual([decision?.kind, decision?.reason], ["give-up", "1 unplanned exit within 1s; the limit is 0"]);
+  assert.deepEqual(
+    [decision?.kind, decision?.reason],
+    ["give-up", "1 crash or failed start within 1s; the limit is 0"],
+  );
 });
 
 test("a crash counts against the restart limit for exactly restart_window", () => {

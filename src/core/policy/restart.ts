@@ -2,7 +2,7 @@
 
 import type { Instant } from "../../base/time.ts";
 import { formatDuration } from "../../base/units.ts";
-import { type ExitStatus, mayHaveBeenAsked } from "../exit.ts";
+import { type ExitStatus, mayFollowStopSignal } from "../exit.ts";
 import type { RestartPolicy } from "../spec.ts";
 
 /** What a slot remembers of its unplanned exits. */
@@ -61,7 +61,7 @@ export function judgeExit(
   policy: RestartPolicy,
 ): ExitVerdict {
   // systemd with KillMode=control-group, for one, signals the workers together with the controller.
-  if (isDuringShutdown && mayHaveBeenAsked(status, stopSignal)) {
+  if (isDuringShutdown && mayFollowStopSignal(status, stopSignal)) {
     const reason = "the controller is shutting down";
     return policy.condition === "always" ? { kind: "expected", reason } : { kind: "final", isFailure: false, reason };
   }
@@ -95,7 +95,7 @@ export function decideRestart(
   const streak = uptimeMs >= backoff.resetAfterMs ? 1 : history.streak + 1;
   const next: CrashHistory = { recent, streak, lastUptimeMs: uptimeMs };
   if (maxRestarts !== undefined && recent.length > maxRestarts) {
-    const times = `${recent.length} unplanned exit${recent.length === 1 ? "" : "s"}`;
+    const times = recent.length === 1 ? "1 crash or failed start" : `${recent.length} crashes or failed starts`;
     return {
       kind: "give-up",
       history: next,

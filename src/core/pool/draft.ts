@@ -116,7 +116,7 @@ export class PoolDraft {
     const { state, effects } = stepWorker(before, event, this.spec);
     this.roster.set(state);
     for (const effect of effects) {
-      if (effect.kind === "tell") {
+      if (effect.kind === "emit") {
         const { kind } = effect.event;
         // A worker whose first liveness check fails counts as failed, as if it had never become ready.
         const isHung = kind === "unready" && event.kind === "livenessFailed";
@@ -151,7 +151,7 @@ export class PoolDraft {
   }
 
   emit(event: WideLifecycleEvent): void {
-    this.effects.push({ kind: "tellWide", event });
+    this.effects.push({ kind: "emitWide", event });
   }
 
   emitOperation(

@@ -142,8 +142,8 @@ class PoolRig {
   /** Effects since the last call: kinds of events, and "!" before every other effect, with their slot. */
   take(): string[] {
     const kinds = this.effects.map((effect) => {
-      if (effect.kind === "tell") return `${effect.event.kind} ${effect.event.slot}`;
-      return effect.kind === "tellWide" ? effect.event.kind : `!${effect.kind} ${effect.slot}`;
+      if (effect.kind === "emit") return `${effect.event.kind} ${effect.event.slot}`;
+      return effect.kind === "emitWide" ? effect.event.kind : `!${effect.kind} ${effect.slot}`;
     });
     this.effects = [];
     return kinds;
@@ -152,7 +152,7 @@ class PoolRig {
   /** Kinds and reasons of the pool's own events since the last `take`, without those of operations. */
   get poolEvents(): string[] {
     return this.effects.flatMap((effect) =>
-      effect.kind === "tellWide" && "pool" in effect.event && !("operation" in effect.event)
+      effect.kind === "emitWide" && "pool" in effect.event && !("operation" in effect.event)
         ? [`${effect.event.kind}: ${effect.event.reason}`]
         : [],
     );
@@ -395,7 +395,7 @@ test("an aborted replacement of a worker that no longer runs sets no deadline", 
   };
   const { state: next, effects } = stepPool(state, { kind: "boot", at: rig.now, random: 0.5 });
   assert.equal(next.workers[2]?.deadline, undefined);
-  assert.ok(effects.some((effect) => effect.kind === "tellWide" && effect.event.kind === "rollout_aborted"));
+  assert.ok(effects.some((effect) => effect.kind === "emitWide" && effect.event.kind === "rollout_aborted"));
 });
 
 test("a replaced worker that is not due for a limit is stopped with the cause of the replacement", () => {
@@ -461,7 +461,7 @@ test("a start of a running worker, a free slot or a nonexistent slot changes not
   const before = rig.state;
   for (const slot of [0, 2, 99]) rig.start(slot);
   assert.deepEqual(rig.state, before);
-  assert.ok(rig.effects.every((effect) => effect.kind === "tellWide"));
+  assert.ok(rig.effects.every((effect) => effect.kind === "emitWide"));
 });
 
 test("an operator can start a worker that reached its restart limit", () => {
@@ -642,8 +642,8 @@ test("a restart fails if a successor does not become ready, and the old workers 
   assert.deepEqual(rig.phases, ["ready", "ready", "starting"]);
   rig.pass(3000);
   assert.deepEqual(rig.phases, ["ready", "ready", "stopping"]);
-  const failed = rig.effects.find((effect) => effect.kind === "tellWide" && effect.event.kind === "operation_failed");
-  assert.match(failed?.kind === "tellWide" && "reason" in failed.event ? failed.event.reason : "", /not ready 3s/u);
+  const failed = rig.effects.find((effect) => effect.kind === "emitWide" && effect.event.kind === "operation_failed");
+  assert.match(failed?.kind === "emitWide" && "reason" in failed.event ? failed.event.reason : "", /not ready 3s/u);
   for (const slot of [0, 1]) {
     const worker = rig.worker(slot);
     assert.ok(worker.phase === "ready");
@@ -991,8 +991,8 @@ test("a restart replaces the standby worker first, and promotes it as the succes
   assert.deepEqual(rig.phases, ["ready", "free", "ready", "ready"]);
   assert.deepEqual(standbySlots(rig), [0]);
   assert.deepEqual(
-    rig.take().filter((kind) => /^(enlisted|rollout_started|operation_finished)/u.test(kind)),
-    ["enlisted 2", "enlisted 3", "operation_finished"],
+    rig.take().filter((kind) => /^(promoted|rollout_started|operation_finished)/u.test(kind)),
+    ["promoted 2", "promoted 3", "operation_finished"],
   );
 });
 

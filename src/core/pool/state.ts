@@ -60,7 +60,7 @@ export type PoolEvent =
   | { readonly kind: "leave"; readonly at: Instant; readonly order: StopOrder }
   | { readonly kind: "kill"; readonly at: Instant; readonly reason: string };
 
-export type PoolEffect = WorkerEffect | { readonly kind: "tellWide"; readonly event: WideLifecycleEvent };
+export type PoolEffect = WorkerEffect | { readonly kind: "emitWide"; readonly event: WideLifecycleEvent };
 
 export interface PoolTransition {
   readonly state: PoolState;

@@ -87,7 +87,7 @@ export type WorkerEffect =
       readonly scope: "group" | "leader" | "escaped";
     }
   | { readonly kind: "kill"; readonly slot: Slot; readonly incarnation: Incarnation; readonly pid: number }
-  | { readonly kind: "tell"; readonly event: WorkerLifecycleEvent };
+  | { readonly kind: "emit"; readonly event: WorkerLifecycleEvent };
 
 export interface Transition {
   readonly state: WorkerState;
@@ -103,7 +103,7 @@ export function emit(
   { name: pool }: PoolSpec,
   event: DistributiveOmit<WorkerLifecycleEvent, "pool" | "slot" | "incarnation">,
 ): WorkerEffect {
-  return { kind: "tell", event: { pool, slot, incarnation, ...event } };
+  return { kind: "emit", event: { pool, slot, incarnation, ...event } };
 }
 
 /** `next` after the effects `first`. */

@@ -82,7 +82,7 @@ export function waitsUnready(
 
 export function promote(state: ReadyState, { reason }: WorkerEventOf<"promote">, spec: PoolSpec): Transition {
   if (!state.isStandby) return ignore(state);
-  return { state: { ...state, isStandby: false }, effects: [emit(state, spec, { kind: "enlisted", reason })] };
+  return { state: { ...state, isStandby: false }, effects: [emit(state, spec, { kind: "promoted", reason })] };
 }
 
 export function demote(state: ReadyState): Transition {

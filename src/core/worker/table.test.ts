@@ -133,7 +133,7 @@ const kill: WorkerEvent = { kind: "kill", at: NOW, reason: "at once" };
 type Body<T> = T extends unknown ? Omit<T, "pool" | "slot" | "incarnation"> : never;
 
 function emitted(event: Body<WorkerLifecycleEvent>, incarnation = 3): WorkerEffect {
-  return { kind: "tell", event: { pool: "web", slot: 1, incarnation, ...event } };
+  return { kind: "emit", event: { pool: "web", slot: 1, incarnation, ...event } };
 }
 
 const spawn4: WorkerEffect = { kind: "spawn", slot: 1, incarnation: 4, revision: 1 };
@@ -160,7 +160,7 @@ function stoppingBy(order: StopOrder, changes: Partial<OfPhase<"stopping">> = {}
 const exitEvent = { kind: "exited", pid: PID, status: CODE_3, uptimeMs: 4000 } as const;
 const next4 = { since: NOW, incarnation: 4 } as const;
 const FIRST = "first crash";
-const LIMIT_EXCEEDED = "1 unplanned exit within 1s; the limit is 0";
+const LIMIT_EXCEEDED = "1 crash or failed start within 1s; the limit is 0";
 
 interface Case {
   readonly when: string;
@@ -767,7 +767,7 @@ const CASES: Readonly<Record<Phase, Row>> = {
     promote: [
       ignored(ready, promote),
       into("a standby worker is promoted", { ...ready, isStandby: true }, promote, ready, [
-        emitted({ kind: "enlisted", reason: "needed" }),
+        emitted({ kind: "promoted", reason: "needed" }),
       ]),
     ],
     demote: [into("a serving worker becomes a standby worker", ready, demote, { ...ready, isStandby: true })],
@@ -1213,7 +1213,7 @@ function restarting(changes: Partial<PoolSpec["restart"]>, more: Partial<PoolSpe
 const EXIT_0 = { ...exited, status: { kind: "code", code: 0 } } as const satisfies WorkerEvent;
 
 function kindsOf(effects: readonly WorkerEffect[]): string[] {
-  return effects.map((effect) => (effect.kind === "tell" ? effect.event.kind : effect.kind));
+  return effects.map((effect) => (effect.kind === "emit" ? effect.event.kind : effect.kind));
 }
 
 test("after an expected exit the worker is restarted at once, which counts neither as a restart nor as a crash", () => {
@@ -1225,7 +1225,7 @@ test("after an expected exit the worker is restarted at once, which counts neith
   );
   assert.deepEqual(kindsOf(effects), ["exited", "starting", "spawn"]);
   const [first] = effects;
-  assert.ok(first?.kind === "tell" && first.event.kind === "exited");
+  assert.ok(first?.kind === "emit" && first.event.kind === "exited");
   assert.deepEqual([first.event.planned, first.event.cause], [true, "expected"]);
 });
 

@@ -166,7 +166,7 @@ export class Driver {
       case "kill":
         this.#processes?.kill(effect.pid);
         return;
-      case "tell":
+      case "emit":
         this.#listener.emitted(effect.event, effect.worker);
         return;
       case "drainProxy":

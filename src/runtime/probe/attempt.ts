@@ -17,8 +17,8 @@ export type Settle = (outcome: AttemptOutcome) => void;
 
 /** A way to probe the server at an address. */
 export interface NetworkMethod<Settings> {
-  /** What an attempt requests, such as `GET http://127.0.0.1:80/healthz`. */
-  describe(address: ProbeAddress, settings: Settings): string;
+  /** What an attempt requests, such as `GET http://127.0.0.1:80/healthz`; `where` is a host and port, or a path. */
+  describe(where: string, settings: Settings): string;
   /** `settle` is called at most once, and never after disposal. */
   attempt(address: ProbeAddress, settings: Settings, timeoutMs: number, settle: Settle): Disposable;
 }

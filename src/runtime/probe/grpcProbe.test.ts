@@ -18,7 +18,7 @@ interface Answer {
   readonly trailersOnly?: boolean;
 }
 
-interface Asked {
+interface ExpectedOwner {
   readonly headers: IncomingHttpHeaders;
   readonly body: Buffer;
 }
@@ -40,9 +40,12 @@ async function started(server: Server): Promise<ProbeAddress> {
   return { port: (server.address() as AddressInfo).port };
 }
 
-/** A gRPC server that gives one answer to everything and keeps what it was asked. */
-async function grpcServer(context: TestContext, answer: Answer): Promise<{ address: ProbeAddress; asked: Asked[] }> {
-  const asked: Asked[] = [];
+/** A gRPC server that gives one answer to everything and keeps what it was owner. */
+async function grpcServer(
+  context: TestContext,
+  answer: Answer,
+): Promise<{ address: ProbeAddress; owner: ExpectedOwner[] }> {
+  const owner: ExpectedOwner[] = [];
   const server = createServer();
   const { status = 200, body = SERVING, grpcStatus = "0", trailersOnly = false } = answer;
   server.on("stream", (stream: ServerHttp2Stream, headers) => {
@@ -50,7 +53,7 @@ async function grpcServer(context: TestContext, answer: Answer): Promise<{ addre
     stream.on("error", () => {});
     stream.on("data", (chunk: Buffer) => chunks.push(chunk));
     stream.on("end", () => {
-      asked.push({ headers, body: Buffer.concat(chunks) });
+      owner.push({ headers, body: Buffer.concat(chunks) });
       const head = { ":status": status, "content-type": "application/grpc" };
       if (trailersOnly) {
         stream.respond({ ...head, "grpc-status": grpcStatus }, { endStream: true });
@@ -62,13 +65,13 @@ async function grpcServer(context: TestContext, answer: Answer): Promise<{ addre
     });
   });
   context.after(() => server.close());
-  return { address: await started(server), asked };
+  return { address: await started(server), owner };
 }
 
 test("SERVING is success, and the request follows the health protocol", async (context) => {
-  const { address, asked } = await grpcServer(context, {});
+  const { address, owner } = await grpcServer(context, {});
   assert.deepEqual(await check(address, "shop.Cart"), { kind: "success" });
-  const [request] = asked;
+  const [request] = owner;
   assert.equal(request?.headers[":method"], "POST");
   assert.equal(request?.headers[":path"], "/grpc.health.v1.Health/Check");
   assert.equal(request?.headers["content-type"], "application/grpc");

@@ -6,7 +6,7 @@
 import { type ClientHttp2Session, connect, constants } from "node:http2";
 import { connect as connectSocket } from "node:net";
 import type { AttemptOutcome } from "../../core/policy/probe.ts";
-import { Attempt, connectOptions, outcomeOfError, type ProbeAddress, type Settle } from "./attempt.ts";
+import { Attempt, connectOptions, type NetworkMethod, outcomeOfError } from "./attempt.ts";
 
 /** A valid response is 7 bytes; anything longer than this is not a health status. */
 const MAX_ANSWER_BYTES = 4096;
@@ -51,12 +51,7 @@ export interface GrpcSettings {
 }
 
 /** Checks the health of `service`; SERVING is success. */
-export function attemptGrpc(
-  address: ProbeAddress,
-  { service }: GrpcSettings,
-  timeoutMs: number,
-  settle: Settle,
-): Disposable {
+export const attemptGrpc: NetworkMethod<GrpcSettings>["attempt"] = (address, { service }, timeoutMs, settle) => {
   const attempt = new Attempt(timeoutMs, settle);
   const socket = connectSocket(connectOptions(address));
   attempt.releaseBy(() => socket.destroy());
@@ -70,7 +65,7 @@ export function attemptGrpc(
     ask(session, service, attempt);
   });
   return attempt;
-}
+};
 
 function ask(session: ClientHttp2Session, service: string | undefined, attempt: Attempt): void {
   const stream = session.request({

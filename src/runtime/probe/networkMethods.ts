@@ -1,11 +1,11 @@
 /** The registry of the methods that connect to a server. A new method needs only its file and its line here. */
-import { formatAddress, type NetworkMethod, type ProbeAddress, type Settle } from "./attempt.ts";
+import type { NetworkMethod } from "./attempt.ts";
 import type { GrpcSettings } from "./grpcProbe.ts";
 import { httpMethod } from "./httpProbe.ts";
 import { tcpMethod } from "./tcpProbe.ts";
 
 const grpcMethod: NetworkMethod<GrpcSettings> = {
-  describe: (address) => `gRPC health check of ${formatAddress(address)}`,
+  describe: (where) => `gRPC health check of ${where}`,
   // node:http2 costs memory, so it is loaded with the first attempt.
   attempt: lazily(async () => (await import("./grpcProbe.ts")).attemptGrpc),
 };
@@ -42,7 +42,7 @@ export function methodOf({ kind }: NetworkProbe): NetworkMethod<NetworkProbe> {
 
 /** An attempt whose code is loaded first. */
 function lazily<Settings>(load: () => Promise<NetworkMethod<Settings>["attempt"]>): NetworkMethod<Settings>["attempt"] {
-  return (address: ProbeAddress, settings: Settings, timeoutMs: number, settle: Settle): Disposable => {
+  return (address, settings, timeoutMs, settle) => {
     let attempt: Disposable | undefined;
     let isDisposed = false;
     load().then(

@@ -11,8 +11,8 @@ import { freePort } from "../../../test/support/ports.ts";
 import type { AttemptOutcome } from "../../core/policy/probe.ts";
 import { outcomeOfError, type ProbeAddress } from "./attempt.ts";
 import { attemptGrpc } from "./grpcProbe.ts";
-import { attemptHttp } from "./httpProbe.ts";
-import { attemptTcp, isConnectedToItself } from "./tcpProbe.ts";
+import { httpMethod } from "./httpProbe.ts";
+import { isConnectedToItself, tcpMethod } from "./tcpProbe.ts";
 
 const LONG_MS = 10_000;
 const SUCCESS: AttemptOutcome = { kind: "success" };
@@ -30,11 +30,11 @@ function outcomeOf(start: (settle: (outcome: AttemptOutcome) => void) => Disposa
 }
 
 function http(address: ProbeAddress, path = "/", timeoutMs = LONG_MS): Promise<AttemptOutcome> {
-  return outcomeOf((settle) => attemptHttp(address, { path }, timeoutMs, settle));
+  return outcomeOf((settle) => httpMethod.attempt(address, { path }, timeoutMs, settle));
 }
 
 function tcp(address: ProbeAddress, timeoutMs = LONG_MS): Promise<AttemptOutcome> {
-  return outcomeOf((settle) => attemptTcp(address, {}, timeoutMs, settle));
+  return outcomeOf((settle) => tcpMethod.attempt(address, {}, timeoutMs, settle));
 }
 
 /** Listens on a free port of loopback, or on a Unix socket, until the end of the test. */
@@ -102,7 +102,7 @@ test("configured headers add to or override the default headers, regardless of c
     response.end();
   });
   const headers = { Host: "app.example:8443", "User-Agent": "kube-probe/1.0", "X-Token": "t" };
-  await outcomeOf((settle) => attemptHttp(address, { path: "/", headers }, LONG_MS, settle));
+  await outcomeOf((settle) => httpMethod.attempt(address, { path: "/", headers }, LONG_MS, settle));
   assert.deepEqual((await asked.promise).slice(0, 8), [
     "accept",
     "*/*",
@@ -170,7 +170,7 @@ test("a disposed attempt closes its connection and reports nothing", async (cont
   const accepted = Promise.withResolvers<Socket>();
   const address = await raw(context, accepted.resolve);
   let settled = 0;
-  const attempt = attemptHttp(address, { path: "/" }, LONG_MS, () => settled++);
+  const attempt = httpMethod.attempt(address, { path: "/" }, LONG_MS, () => settled++);
   const socket = await accepted.promise;
   attempt[Symbol.dispose]();
   await once(socket.resume(), "close");

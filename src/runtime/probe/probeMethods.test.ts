@@ -78,7 +78,7 @@ function target(changes: Partial<ProbeTarget>): ProbeTarget {
     incarnation: 1,
     revision: 1,
     pid: 4242,
-    asked: { leader: 4242 },
+    owner: { leader: 4242 },
     address: undefined,
     ...nothing,
     ...changes,

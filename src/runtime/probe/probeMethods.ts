@@ -40,7 +40,7 @@ export function probeStarter(
     { sockets }: Extract<ProbeMethod, { kind: "serving" }>,
     target: ProbeTarget,
   ): Promise<AttemptOutcome> => {
-    const serving = await owners.isServing(target.asked);
+    const serving = await owners.isServing(target.owner);
     if (serving === "serving") return SUCCESS;
     const what = sockets.map(({ name, address }) => `socket "${name}" (${address})`).join(" or ");
     const reason =
@@ -52,7 +52,7 @@ export function probeStarter(
 
   const verify = async (addresses: readonly ProbeAddress[], target: ProbeTarget): Promise<AttemptOutcome> => {
     for (const address of addresses) {
-      const ownership = await owners.judge(target.asked, address);
+      const ownership = await owners.judge(target.owner, address);
       if (ownership.kind === "unknown") onUnknownOwner(target, ownership.reason);
       const reason = whyNotOwned(address, ownership);
       if (reason !== undefined) return { kind: "failure", reason };
@@ -112,7 +112,7 @@ export function whyNotOwned(address: ProbeAddress, ownership: Ownership): string
     case "none":
       return `nothing listens on ${where}`;
     case "foreign":
-      return `${ownership.who} listens on ${where} and is not a process of this worker`;
+      return `${ownership.holder} listens on ${where} and is not a process of this worker`;
   }
 }
 
@@ -121,7 +121,7 @@ export function describeMethod(method: ProbeMethod, target: Pick<ProbeTarget, "a
   if (method.kind === "serving") return undefined;
   if (method.kind === "exec") return `command "${method.argv[0]}"`;
   const address = addressOf(method, target);
-  return address && methodOf(method).describe(address, method);
+  return address && methodOf(method).describe(formatAddress(address), method);
 }
 
 function addressOf({ port }: NetworkProbe, target: Pick<ProbeTarget, "address">): ProbeAddress | undefined {

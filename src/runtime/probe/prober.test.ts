@@ -118,7 +118,7 @@ function target(changes: Partial<ProbeTarget> = {}): ProbeTarget {
     incarnation: 1,
     revision: 1,
     pid: 100,
-    asked: { leader: 100 },
+    owner: { leader: 100 },
     address: { port: 1 },
     startup: undefined,
     readiness: undefined,
@@ -251,16 +251,16 @@ test("at most 64 attempts run at once, and each worker gets its turn", () => {
   const scene = new Scene();
   for (let slot = 0; slot < 200; slot++) scene.prober.watch(target({ slot, readiness: probe() }));
   scene.clock.pass(0);
-  const asked = new Set<number>();
+  const owner = new Set<number>();
   let most = 0;
   for (let ended = 0; ended < 200; ended++) {
     most = Math.max(most, scene.attempts.length);
     assert.equal(scene.attempts.length, scene.prober.attemptsUnderWay);
-    asked.add(scene.attempts[0]?.slot ?? -1);
+    owner.add(scene.attempts[0]?.slot ?? -1);
     scene.end(SUCCESS);
   }
   assert.equal(most, 64);
-  assert.equal(asked.size, 200);
+  assert.equal(owner.size, 200);
   assert.equal(scene.take().length, 200);
   assert.equal(scene.prober.attemptsUnderWay, 0);
 });

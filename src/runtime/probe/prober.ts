@@ -24,7 +24,7 @@ import {
 } from "../../core/policy/probe.ts";
 import type { Clock } from "../clock.ts";
 import type { NotifyChannel } from "../process/notifyChannel.ts";
-import type { Asked } from "../socket/socketOwners.ts";
+import type { ExpectedOwner } from "../socket/socketOwners.ts";
 import type { ProbeAddress } from "./attempt.ts";
 import { DueQueue } from "./dueQueue.ts";
 import type { NetworkProbe } from "./networkMethods.ts";
@@ -51,7 +51,7 @@ export interface ProbeTarget extends WorkerRef {
   readonly revision: number;
   readonly pid: number;
   /** Identifies the worker when looking up socket owners. */
-  readonly asked: Asked;
+  readonly owner: ExpectedOwner;
   /** Where the worker listens; undefined if it has no port or socket of its own. */
   readonly address: ProbeAddress | undefined;
   readonly startup: Probe | undefined;

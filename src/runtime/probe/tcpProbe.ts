@@ -1,20 +1,7 @@
 /** Probes by a connection to a TCP port or a Unix socket. */
 import { connect, type Socket } from "node:net";
 import type { AttemptOutcome } from "../../core/policy/probe.ts";
-import {
-  Attempt,
-  connectOptions,
-  formatAddress,
-  type NetworkMethod,
-  outcomeOfError,
-  type ProbeAddress,
-  type Settle,
-} from "./attempt.ts";
-
-export const tcpMethod: NetworkMethod<unknown> = {
-  describe: (address) => `connection to ${formatAddress(address)}`,
-  attempt: attemptTcp,
-};
+import { Attempt, connectOptions, type NetworkMethod, outcomeOfError } from "./attempt.ts";
 
 const SELF_CONNECTION: AttemptOutcome = {
   kind: "failure",
@@ -22,18 +9,21 @@ const SELF_CONNECTION: AttemptOutcome = {
   how: "refused",
 };
 
-/** Opens a connection and closes it. An established connection is success. */
-export function attemptTcp(address: ProbeAddress, _: unknown, timeoutMs: number, settle: Settle): Disposable {
-  const attempt = new Attempt(timeoutMs, settle);
-  const socket = connect(connectOptions(address));
-  attempt.releaseBy(() => socket.destroy());
-  socket.on("error", (error) => attempt.end(outcomeOfError(error)));
-  socket.on("connect", () => {
-    if (isConnectedToItself(socket)) attempt.end(SELF_CONNECTION);
-    else attempt.succeed();
-  });
-  return attempt;
-}
+/** An established connection is success; it is closed at once. */
+export const tcpMethod: NetworkMethod<unknown> = {
+  describe: (where) => `connection to ${where}`,
+  attempt(address, _, timeoutMs, settle) {
+    const attempt = new Attempt(timeoutMs, settle);
+    const socket = connect(connectOptions(address));
+    attempt.releaseBy(() => socket.destroy());
+    socket.on("error", (error) => attempt.end(outcomeOfError(error)));
+    socket.on("connect", () => {
+      if (isConnectedToItself(socket)) attempt.end(SELF_CONNECTION);
+      else attempt.succeed();
+    });
+    return attempt;
+  },
+};
 
 /**
  * Whether both ends of a connection are this socket. This happens if no process listens on an ephemeral port and the

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { killAll } from "../../../test/support/watch.ts";
 import { PreparedStrings, reapPid, spawnProcess } from "../os/linux.ts";
 import { Adoptions } from "./adoptions.ts";
-import { CONTROLLER_MARK } from "./lifeline.ts";
+import { CONTROLLER_MARK } from "./guardian.ts";
 
 const MARK = `${process.pid}.adoptions`;
 

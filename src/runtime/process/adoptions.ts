@@ -6,7 +6,7 @@ import { monotonicMs } from "../../base/monotonic.ts";
 import { TURN_MS } from "../../base/turns.ts";
 import type { Incarnation, Slot } from "../../core/identity.ts";
 import { readEnvironment, readStat } from "../os/procfs.ts";
-import { CONTROLLER_MARK } from "./lifeline.ts";
+import { CONTROLLER_MARK } from "./guardian.ts";
 
 /** Gives a helper the pid of its worker, and distinguishes helpers from the worker's own processes. */
 export const HELPER_VARIABLE = "MONOCEROS_WORKER_PID";

@@ -8,7 +8,7 @@ import type { ExitStatus } from "../../core/exit.ts";
 import type { WorkerRef } from "../../core/identity.ts";
 import { PreparedStrings, sendSignal } from "../os/linux.ts";
 import { HELPER_VARIABLE } from "./adoptions.ts";
-import { CONTROLLER_MARK, type Lifeline } from "./lifeline.ts";
+import { CONTROLLER_MARK, type Guardian } from "./guardian.ts";
 import type { LaunchOf, WorkerEnvironments } from "./poolLaunch.ts";
 import { startProcess } from "./spawn.ts";
 import type { Credentials, LimitSetting, ProcessSettings } from "./spawnShim.ts";
@@ -59,12 +59,12 @@ export interface ToolControl {
 
 /** Running helpers and tools. Each leads a process group. */
 export class RunningHelpers {
-  readonly #lifeline: Lifeline | undefined;
+  readonly #guardian: Guardian | undefined;
   /** Exit callbacks by pid. */
   readonly #exited = new Map<number, (status: ExitStatus) => void>();
 
-  constructor(lifeline: Lifeline | undefined) {
-    this.#lifeline = lifeline;
+  constructor(guardian: Guardian | undefined) {
+    this.#guardian = guardian;
   }
 
   pids(): readonly number[] {
@@ -77,7 +77,7 @@ export class RunningHelpers {
 
   add(pid: number, exited: (status: ExitStatus) => void): Helper {
     this.#exited.set(pid, exited);
-    this.#lifeline?.add(pid);
+    this.#guardian?.add(pid);
     return {
       pid,
       kill: () => {
@@ -92,7 +92,7 @@ export class RunningHelpers {
     if (exited === undefined) return undefined;
     this.#exited.delete(pid);
     sendSignal(-pid, "SIGKILL");
-    this.#lifeline?.remove(pid);
+    this.#guardian?.remove(pid);
     return exited;
   }
 
@@ -119,11 +119,11 @@ export class Helpers extends RunningHelpers implements HelperControl, ToolContro
   constructor(options: {
     launchOf: LaunchOf;
     environments: WorkerEnvironments;
-    lifeline: Lifeline | undefined;
+    guardian: Guardian | undefined;
     mark: string;
     nofile: LimitSetting;
   }) {
-    super(options.lifeline);
+    super(options.guardian);
     this.#launchOf = options.launchOf;
     this.#environments = options.environments;
     this.#mark = options.mark;

@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { test } from "node:test";
+import { CONTROLLER_MARK } from "./guardian.ts";
 import { controllerMark, leftoverOf } from "./leftovers.ts";
-import { CONTROLLER_MARK } from "./lifeline.ts";
 
 /** Runs `body` while a process with this mark lives. */
 async function withMarked(mark: string, body: (pid: number) => void): Promise<void> {

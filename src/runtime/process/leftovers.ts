@@ -4,7 +4,7 @@ import { setTimeout as wait } from "node:timers/promises";
 import type { Logger } from "../../base/log.ts";
 import { monotonicMs } from "../../base/monotonic.ts";
 import { type Listener, readCommandLine, readEnvironmentVariable, readStat, sharesPidNamespace } from "../os/procfs.ts";
-import { CONTROLLER_MARK } from "./lifeline.ts";
+import { CONTROLLER_MARK } from "./guardian.ts";
 
 /** How long workers of a killed controller may still hold an address: the guardian stops them within 2 s. */
 const LEFTOVER_BOUND_MS = 3000;

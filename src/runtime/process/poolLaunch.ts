@@ -3,8 +3,8 @@ import { type Incarnation, type PoolIndex, type Slot, workerId } from "../../cor
 import { FIRST_INHERITED_FD, PreparedStrings } from "../os/linux.ts";
 import type { InheritedSockets } from "../socket/sockets.ts";
 import { HELPER_VARIABLE } from "./adoptions.ts";
+import { CONTROLLER_MARK } from "./guardian.ts";
 import type { LaunchPlan } from "./launch.ts";
-import { CONTROLLER_MARK } from "./lifeline.ts";
 import { NOTIFY_VARIABLE } from "./notifyChannel.ts";
 import { ROOM_FOR_PID } from "./spawnShim.ts";
 

@@ -15,8 +15,8 @@ import { reapOne, sendSignal } from "../os/linux.ts";
 import type { OomKills } from "../os/oomKills.ts";
 import { listChildren } from "../os/procfs.ts";
 import { marksOf } from "./adoptions.ts";
+import type { Guardian } from "./guardian.ts";
 import { Helpers } from "./helpers.ts";
-import type { Lifeline } from "./lifeline.ts";
 import { NotifyChannel } from "./notifyChannel.ts";
 import { type LaunchOf, WorkerEnvironments } from "./poolLaunch.ts";
 import { Survivors, VacancyWatch } from "./survivors.ts";
@@ -34,7 +34,7 @@ interface ProcessesOptions {
   readonly launchOf: LaunchOf;
   readonly attach: (worker: { pool: PoolIndex; slot: Slot; stdoutFd: number; stderrFd: number }) => OutputReader;
   readonly listener: ProcessListener;
-  readonly lifeline: Lifeline | undefined;
+  readonly guardian: Guardian | undefined;
   readonly log: Logger;
   /** The value of CONTROLLER_MARK in the environment of every process. */
   readonly mark: string;
@@ -56,15 +56,15 @@ export class Processes {
   orphansReaped = 0;
 
   constructor(options: ProcessesOptions) {
-    const { launchOf, lifeline, log, mark } = options;
+    const { launchOf, guardian, log, mark } = options;
     this.#options = options;
     const environments = new WorkerEnvironments(mark);
     const nofile = { soft: options.nofileSoft, hard: undefined };
-    this.helpers = new Helpers({ launchOf, environments, lifeline, mark, nofile });
+    this.helpers = new Helpers({ launchOf, environments, guardian, mark, nofile });
     this.#spawner = new WorkerSpawner({ environments, nofile, log });
     this.#survivors = new Survivors(
       mark,
-      (pid) => pid === lifeline?.pid || this.helpers.has(pid) || this.isLeader(pid),
+      (pid) => pid === guardian?.pid || this.helpers.has(pid) || this.isLeader(pid),
     );
     this.#signals = new WorkerSignals(this.#survivors.adoptions);
     this.#vacancies = new VacancyWatch(this.#survivors, this.#onChildSignal);
@@ -76,16 +76,16 @@ export class Processes {
    * the returned function, in the same turn, to get the pid. Both throw an Error if the start fails.
    */
   begin({ pool, slot, incarnation }: WorkerRef, revision: number): () => number {
-    const { launchOf, lifeline, attach } = this.#options;
+    const { launchOf, guardian, attach } = this.#options;
     const launch = launchOf(pool, revision);
     const { pid, confirm } = this.#spawner.begin(launch, slot, incarnation);
-    lifeline?.add(pid);
+    guardian?.add(pid);
     return () => {
       let pipes: WorkerPipes;
       try {
         pipes = confirm();
       } catch (error) {
-        lifeline?.remove(pid);
+        guardian?.remove(pid);
         throw error;
       }
       const { output, notifyFd } = pipes;
@@ -151,7 +151,7 @@ export class Processes {
         leaders.push({ worker, status: this.#withCause(status, worker) });
       } else if (helperExited !== undefined) {
         reports.push(() => helperExited(status));
-      } else if (this.#options.lifeline?.handleExit(pid) === true) {
+      } else if (this.#options.guardian?.handleExit(pid) === true) {
         this.#options.log.warn("the guardian exited and was restarted", { pid });
       } else {
         this.orphansReaped++;
@@ -193,7 +193,7 @@ export class Processes {
 
   #forget(worker: WorkerProcess): void {
     this.#byLeader.delete(worker.pid);
-    this.#options.lifeline?.remove(worker.pid);
+    this.#options.guardian?.remove(worker.pid);
     worker.output?.finish();
     worker.notifyChannel?.[Symbol.dispose]();
   }
@@ -203,7 +203,7 @@ export class Processes {
     if (process.pid === 1) return;
     this.helpers.killAll();
     for (const pid of listChildren())
-      if (pid !== this.#options.lifeline?.pid && !this.#byLeader.has(pid)) sendSignal(pid, "SIGKILL");
+      if (pid !== this.#options.guardian?.pid && !this.#byLeader.has(pid)) sendSignal(pid, "SIGKILL");
   }
 
   /** Stops listening to exits. */

@@ -4,25 +4,25 @@
  */
 import type { ExitStatus } from "../../core/exit.ts";
 import { PreparedStrings, reapPid, spawnProcess } from "../os/linux.ts";
+import type { Guardian } from "./guardian.ts";
 import { type Helper, RunningHelpers, type ToolControl, type ToolRequest, toolEnvironment } from "./helpers.ts";
-import type { Lifeline } from "./lifeline.ts";
 
 export class StartTools implements ToolControl, Disposable {
-  readonly #lifeline: Lifeline | undefined;
+  readonly #guardian: Guardian | undefined;
   readonly #mark: string;
   readonly #running: RunningHelpers;
   readonly #onChildSignal = () => this.#reap();
 
   /** `mark` is the value of CONTROLLER_MARK in the environment of each tool. */
-  constructor(lifeline: Lifeline | undefined, mark: string) {
-    this.#lifeline = lifeline;
+  constructor(guardian: Guardian | undefined, mark: string) {
+    this.#guardian = guardian;
     this.#mark = mark;
-    this.#running = new RunningHelpers(lifeline);
+    this.#running = new RunningHelpers(guardian);
     process.on("SIGCHLD", this.#onChildSignal);
   }
 
   spawnTool({ file, argv, outputFd }: ToolRequest, exited: (status: ExitStatus) => void): Helper {
-    this.#lifeline?.start();
+    this.#guardian?.start();
     const pid = spawnProcess({
       file,
       argv,

@@ -8,8 +8,8 @@ import type { Logger } from "../../base/log.ts";
 import type { LifecycleEvent } from "../../core/event.ts";
 import { readNumber } from "../os/procFile.ts";
 import { listFdTargets, listPids, readCommandLine, readEnvironment, readStat } from "../os/procfs.ts";
+import { CONTROLLER_MARK } from "../process/guardian.ts";
 import { leftoverOf } from "../process/leftovers.ts";
-import { CONTROLLER_MARK } from "../process/lifeline.ts";
 import { formatListener, isWildcard, type ListeningSocket, readListeners } from "./socketTable.ts";
 
 /** Delays of the inspections after all pools run: a server takes moments to listen, a slow one longer. */

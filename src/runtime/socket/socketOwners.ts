@@ -35,8 +35,8 @@ export type Ownership =
   | { readonly kind: "owned" }
   /** No process listens there. */
   | { readonly kind: "none" }
-  /** `who` is a description of the process; "another process" if it cannot be found. */
-  | { readonly kind: "foreign"; readonly who: string }
+  /** `holder` is a description of the process; "another process" if it cannot be found. */
+  | { readonly kind: "foreign"; readonly holder: string }
   /** The worker's descriptors or the tables are unreadable, or no table of this network namespace has the listener. */
   | { readonly kind: "unknown"; readonly reason: "refused" | "unlisted" };
 
@@ -44,7 +44,7 @@ export type Ownership =
 export type Serving = "serving" | "not seen" | "refused";
 
 /** The worker of a query; one object per incarnation. */
-export interface Asked {
+export interface ExpectedOwner {
   /** The leader of the worker. */
   readonly leader: number;
   /** Leaders whose processes may answer as well: the other workers of a pool that shares a port. */
@@ -62,8 +62,8 @@ export class SocketOwners {
   readonly #adoptedBy: (leader: number) => readonly number[];
   readonly #jobs: { readonly job: Job; readonly needsUnix: boolean }[] = [];
   /** Listeners proven to be the worker's, by address: while they are unchanged, no process is inspected. */
-  readonly #proved = new WeakMap<Asked, Map<string, string>>();
-  readonly #holders = new Map<string, { readonly who: string; readonly untilMs: number }>();
+  readonly #proved = new WeakMap<ExpectedOwner, Map<string, string>>();
+  readonly #holders = new Map<string, { readonly holder: string; readonly untilMs: number }>();
   #isScheduled = false;
   #readAtMs = Number.NEGATIVE_INFINITY;
   #looks = 0;
@@ -74,30 +74,30 @@ export class SocketOwners {
   }
 
   /** The owner of the listener at `address`. */
-  async judge(asked: Asked, address: ProbeAddress): Promise<Ownership> {
+  async judge(owner: ExpectedOwner, address: ProbeAddress): Promise<Ownership> {
     const isUnix = "path" in address;
     const listeners = await this.#ask(isUnix, (table) => listenersAt(address, table));
     if (listeners === "missing") return { kind: "none" };
     if (listeners === "unreadable") return { kind: "unknown", reason: "refused" };
     if (listeners.length === 0) return isUnix ? { kind: "unknown", reason: "unlisted" } : { kind: "none" };
-    const proved = this.#proved.get(asked) ?? new Map<string, string>();
-    this.#proved.set(asked, proved);
+    const proved = this.#proved.get(owner) ?? new Map<string, string>();
+    this.#proved.set(owner, proved);
     const [where, which] = [isUnix ? address.path : String(address.port), listeners.join()];
     if (proved.get(where) === which) return { kind: "owned" };
-    const { missing, isRefused } = this.#missing(asked, listeners);
+    const { missing, isRefused } = this.#missing(owner, listeners);
     if (missing.length === 0) {
       proved.set(where, which);
       return { kind: "owned" };
     }
     if (isRefused) return { kind: "unknown", reason: "refused" };
-    return { kind: "foreign", who: await this.#nameHolder(missing[0] ?? "") };
+    return { kind: "foreign", holder: await this.#nameHolder(missing[0] ?? "") };
   }
 
   /** Whether a process of the worker waits on one of the sockets that the controller has bound for its pool. */
-  async isServing(asked: Asked): Promise<Serving> {
+  async isServing(owner: ExpectedOwner): Promise<Serving> {
     await this.#breathe();
-    const { shared = new Set() } = asked;
-    return this.#find(asked, (pid, held) => waitsOn(pid, held, shared));
+    const { shared = new Set() } = owner;
+    return this.#find(owner, (pid, held) => waitsOn(pid, held, shared));
   }
 
   /** Like listListening(), but reads the tables now. */
@@ -113,13 +113,13 @@ export class SocketOwners {
 
   /** Which of these sockets the processes of the worker hold, and how long the inspection took. */
   async held(
-    asked: Asked,
+    owner: ExpectedOwner,
     listening: Listening,
   ): Promise<{ readonly found: Listening; readonly isRefused: boolean; readonly tookMs: number }> {
     await this.#breathe();
     const startMs = monotonicMs();
     const found = new Map<string, string>();
-    const serving = this.#find(asked, (_, held) => {
+    const serving = this.#find(owner, (_, held) => {
       for (const target of held.values()) {
         const inode = socketInode(target) ?? "";
         const address = listening.get(inode);
@@ -137,16 +137,16 @@ export class SocketOwners {
   }
 
   /** Where the processes of a worker listen; undefined if that cannot be determined. */
-  async listeningOf(asked: Asked): Promise<readonly string[] | undefined> {
+  async listeningOf(owner: ExpectedOwner): Promise<readonly string[] | undefined> {
     const listening = await this.listListening();
     if (listening === undefined) return undefined;
-    const { found, isRefused } = await this.held(asked, listening);
+    const { found, isRefused } = await this.held(owner, listening);
     return isRefused && found.size === 0 ? undefined : [...new Set(found.values())];
   }
 
   /** Inodes of the `listeners` that no process of the worker holds. */
-  #missing(asked: Asked, listeners: readonly string[]): { missing: readonly string[]; isRefused: boolean } {
-    const missing = new Set(listeners.filter((inode) => !asked.shared?.has(inode)));
+  #missing(owner: ExpectedOwner, listeners: readonly string[]): { missing: readonly string[]; isRefused: boolean } {
+    const missing = new Set(listeners.filter((inode) => !owner.shared?.has(inode)));
     let isRefused = false;
     const look = (leader: number) => {
       for (const pid of this.#processesOf(leader)) {
@@ -156,14 +156,14 @@ export class SocketOwners {
         else for (const target of held.values()) missing.delete(socketInode(target) ?? "");
       }
     };
-    look(asked.leader);
-    if (missing.size > 0) for (const sibling of asked.siblings?.() ?? []) look(sibling);
+    look(owner.leader);
+    if (missing.size > 0) for (const sibling of owner.siblings?.() ?? []) look(sibling);
     return { missing: [...missing], isRefused };
   }
 
-  #find(asked: Asked, matches: (pid: number, held: Exclude<Descriptors, "refused">) => boolean): Serving {
+  #find(owner: ExpectedOwner, matches: (pid: number, held: Exclude<Descriptors, "refused">) => boolean): Serving {
     let isRefused = false;
-    for (const pid of this.#processesOf(asked.leader)) {
+    for (const pid of this.#processesOf(owner.leader)) {
       const held = readDescriptors(pid);
       if (held === "refused") isRefused = true;
       else if (matches(pid, held)) return "serving";
@@ -226,11 +226,11 @@ export class SocketOwners {
   /** Description of the process that holds the socket with this inode. */
   async #nameHolder(inode: string): Promise<string> {
     const known = this.#holders.get(inode);
-    if (known !== undefined && known.untilMs > monotonicMs()) return known.who;
-    const who = (await findHolder(inode)) ?? "another process";
+    if (known !== undefined && known.untilMs > monotonicMs()) return known.holder;
+    const holder = (await findHolder(inode)) ?? "another process";
     for (const [other, { untilMs }] of this.#holders) if (untilMs <= monotonicMs()) this.#holders.delete(other);
-    this.#holders.set(inode, { who, untilMs: monotonicMs() + HOLDER_MS });
-    return who;
+    this.#holders.set(inode, { holder, untilMs: monotonicMs() + HOLDER_MS });
+    return holder;
   }
 }
 

@@ -9,8 +9,8 @@ import { getPriority } from "node:os";
 /** A signal set as /proc prints it, as names are of no use to a comparison: 16 hexadecimal digits. */
 type SignalMask = string;
 
-/** The surroundings of this process. */
-export interface Surroundings {
+/** What this process inherited. */
+export interface Environment {
   readonly pid: number;
   readonly ppid: number;
   readonly processGroup: number;
@@ -31,8 +31,8 @@ export interface Surroundings {
   readonly signals: Readonly<Record<"pending" | "blocked" | "ignored" | "caught", SignalMask>>;
 }
 
-/** Reads the surroundings of this process. */
-export function readSurroundings(): Surroundings {
+/** Reads what this process inherited. */
+export function readEnvironment(): Environment {
   const status = readFileSync("/proc/self/status", "latin1");
   const statusField = (name: string): string => new RegExp(`^${name}:\\s*(.*)$`, "mu").exec(status)?.[1] ?? "";
   const stat = readFileSync("/proc/self/stat", "latin1");

@@ -144,7 +144,7 @@ export function findShell(): Shell | undefined {
 }
 
 /** The controller's connection to its guardian. */
-export class Lifeline {
+export class Guardian {
   readonly #mark: string;
   readonly #shell: Shell | undefined;
   readonly #sessions = new Set<number>();

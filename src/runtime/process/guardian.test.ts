@@ -6,18 +6,18 @@ import { lives, until } from "../../../test/support/processScene.ts";
 
 /** A controller with nothing but a guardian and one helper, whose pids it prints. */
 const CONTROLLER = `
-  import { Lifeline } from "./src/runtime/process/lifeline.ts";
+  import { Guardian } from "./src/runtime/process/guardian.ts";
   import { Processes } from "./src/runtime/process/processes.ts";
   const mark = process.pid + ".test";
-  const lifeline = new Lifeline(mark);
-  if (!lifeline.start()) throw new Error("there is no shell");
+  const guardian = new Guardian(mark);
+  if (!guardian.start()) throw new Error("there is no shell");
   const nothing = () => {};
   const plan = { file: "/bin/sh", configured: new Set(), env: { PATH: "/usr/bin:/bin" }, rlimits: new Map() };
   const processes = new Processes({
     launchOf: () => ({ name: "web", plan, argsOf: () => [], envOf: () => ({}), captured: false }),
     attach: nothing,
     listener: { exited: nothing, vacated: nothing },
-    lifeline,
+    guardian,
     log: { debug: nothing, info: nothing, warn: nothing, error: nothing },
     mark,
     nofileSoft: 1024,
@@ -27,7 +27,7 @@ const CONTROLLER = `
     { pool: 0, slot: 0, incarnation: 1, revision: 1, workerPid: 1, file: "/bin/sh", argv },
     nothing,
   );
-  setImmediate(() => console.log(helper.pid, lifeline.pid));
+  setImmediate(() => console.log(helper.pid, guardian.pid));
   setInterval(nothing, 1e6);
 `;
 
