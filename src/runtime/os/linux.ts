@@ -58,6 +58,8 @@ const { functions: libc } = ffi.dlopen(null, {
 const SIG_UNBLOCK = 1;
 const SIG_IGN = 1n;
 const PR_SET_CHILD_SUBREAPER = 36;
+const F_SETFL = 4;
+const F_SETOWN = 8;
 const F_DUPFD_CLOEXEC = 1030;
 const F_ADD_SEALS = 1033;
 /** Seals everything: the file cannot change any more, nor can its seals. */
@@ -66,8 +68,12 @@ const MFD_CLOEXEC = 1;
 const MFD_ALLOW_SEALING = 2;
 const MFD_EXEC = 0x10;
 const POLLIN = 1;
+/** struct pollfd: descriptor, requested events, returned events. */
+const POLLFD_BYTES = 8;
 const WNOHANG = 1;
 const O_CLOEXEC = 0o2000000;
+const O_NONBLOCK = 0o4000;
+const O_ASYNC = 0o20000;
 const SYS_PIDFD_OPEN = 434;
 const SYS_CLOSE_RANGE = 436;
 const SYS_PIDFD_GETFD = 438;
@@ -503,8 +509,8 @@ export function waitReadable(fd: number, boundMs: number): boolean {
 }
 
 /**
- * Sends one datagram to a Unix socket; a leading "@" means Linux's abstract namespace. For sd_notify(3).
- * @throws SystemCallError
+ * Sends one datagram to a Unix socket without waiting; a leading "@" means Linux's abstract namespace. For sd_notify(3).
+ * @throws SystemCallError (EAGAIN if the receiver has not read earlier ones)
  */
 export function sendDatagram(path: string, text: string): void {
   const fd = libc.socket(AF_UNIX, SOCK_DGRAM_CLOEXEC, 0);
@@ -516,11 +522,52 @@ export function sendDatagram(path: string, text: string): void {
     name.copy(address.bytes, 2);
     const length = 2 + name.length + (path.startsWith("@") ? 0 : 1);
     const body = Memory.ofText(text);
-    const sent = libc.sendto(fd, body.address, BigInt(Buffer.byteLength(text)), MSG_NOSIGNAL, address.address, length);
+    const flags = MSG_NOSIGNAL | MSG_DONTWAIT;
+    const sent = libc.sendto(fd, body.address, BigInt(Buffer.byteLength(text)), flags, address.address, length);
     if (sent < 0n) throw new SystemCallError("sendto", errno());
   } finally {
     libc.close(fd);
   }
+}
+
+/** Messages of sd_notify(3) have at most PIPE_BUF bytes; the rest of a longer one is cut. */
+const MAX_DATAGRAM_BYTES = 4096;
+
+/**
+ * Binds a datagram socket to a path, close-on-exec. The kernel sends this process SIGIO whenever a datagram arrives
+ * (fcntl(2), O_ASYNC): Node.js has no event for such sockets. @throws SystemCallError (EADDRINUSE, ENAMETOOLONG, EMFILE …)
+ */
+export function openDatagramReceiver(path: string): number {
+  const fd = libc.socket(AF_UNIX, SOCK_DGRAM_CLOEXEC, 0);
+  if (fd < 0) throw new SystemCallError("socket", errno());
+  try {
+    const { memory, length } = socketAddress({ family: "Unix", path });
+    if (libc.bind(fd, memory.address, length) !== 0) throw new SystemCallError("bind", errno());
+    if (libc.fcntl(fd, F_SETOWN, BigInt(process.pid)) !== 0) throw new SystemCallError("fcntl", errno());
+    if (libc.fcntl(fd, F_SETFL, BigInt(O_NONBLOCK | O_ASYNC)) !== 0) throw new SystemCallError("fcntl", errno());
+    return fd;
+  } catch (error) {
+    libc.close(fd);
+    throw error;
+  }
+}
+
+/** The next datagram as UTF-8 text; undefined if none has arrived. */
+export function receiveDatagram(fd: number): string | undefined {
+  answer ??= Memory.ofSize(ANSWER_BYTES);
+  const length = Number(libc.recv(fd, answer.address, BigInt(MAX_DATAGRAM_BYTES), MSG_DONTWAIT));
+  return length < 0 ? undefined : answer.bytes.toString("utf8", 0, length);
+}
+
+/** Those of the descriptors that can be read without waiting. */
+export function findReadable(fds: readonly number[]): readonly number[] {
+  const entries = Memory.ofSize(fds.length * POLLFD_BYTES);
+  for (const [index, fd] of fds.entries()) {
+    entries.bytes.writeInt32LE(fd, index * POLLFD_BYTES);
+    entries.bytes.writeInt16LE(POLLIN, index * POLLFD_BYTES + 4);
+  }
+  if (libc.poll(entries.address, BigInt(fds.length), 0) <= 0) return [];
+  return fds.filter((_, index) => entries.bytes.readInt16LE(index * POLLFD_BYTES + 6) !== 0);
 }
 
 /** Where a stream socket listens; port 0 lets the kernel choose. */

@@ -1,5 +1,8 @@
 /** sd_notify(3): notifies a service manager that the controller is ready, alive or stopping. */
-import { sendDatagram } from "./linux.ts";
+import { SystemCallError, sendDatagram } from "./linux.ts";
+
+/** Interval between attempts to send to a manager that does not read its messages. */
+const RETRY_MS = 100;
 
 /**
  * Whether systemd runs this process as the main process of a unit. The second check is for versions before 248; it
@@ -46,8 +49,11 @@ export class ServiceManager {
     if (this.#socket === undefined) return;
     try {
       sendDatagram(this.#socket, text);
-    } catch {
-      // The manager is unreachable; the controller cannot do anything about it.
+    } catch (error) {
+      // If the manager does not read its messages at the moment, waiting would stop the controller. Otherwise it is
+      // unreachable, and the controller cannot do anything about it.
+      if (error instanceof SystemCallError && error.code === "EAGAIN")
+        setTimeout(() => this.#send(text), RETRY_MS).unref();
     }
   }
 }
