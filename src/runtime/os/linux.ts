@@ -700,6 +700,14 @@ export function boundPort(fd: number): number {
   return socketName.bytes.readUInt16BE(2);
 }
 
+/** The address family of a socket as C names it; undefined if it is another one. @throws SystemCallError */
+export function socketFamily(fd: number): "AF_INET" | "AF_INET6" | "AF_UNIX" | undefined {
+  if (!readName(libc.getsockname, fd)) throw new SystemCallError("getsockname", errno());
+  const family = socketName.bytes.readUInt16LE(0);
+  if (family === AF_UNIX) return "AF_UNIX";
+  return family === AF_INET ? "AF_INET" : family === AF_INET6 ? "AF_INET6" : undefined;
+}
+
 /** A descriptor that refers to a process (pidfd_open(2)). The caller closes it. @throws SystemCallError */
 export function openProcess(pid: number): number {
   const fd = Number(libc.syscall(BigInt(SYS_PIDFD_OPEN), BigInt(pid), 0n, 0n));

@@ -152,7 +152,8 @@ class Inbox {
 
   #read(): void {
     let isUnfinished = false;
-    for (const fd of findReadable([...this.#sockets.keys()])) isUnfinished = this.#sockets.get(fd)?.read() === true || isUnfinished;
+    for (const fd of findReadable([...this.#sockets.keys()]))
+      isUnfinished = this.#sockets.get(fd)?.read() === true || isUnfinished;
     if (isUnfinished) setImmediate(() => this.#read());
   }
 }
