@@ -24,3 +24,8 @@ export function instant(ms: number): Instant {
 export function after(at: Instant, ms: number): Instant {
   return (at + ms) as Instant;
 }
+
+/** The later of two instants. */
+export function later(one: Instant, other: Instant): Instant {
+  return one > other ? one : other;
+}

@@ -55,6 +55,7 @@ const EVENT_MEANINGS: Readonly<Record<WorkerEventKind, string>> = {
     "The probes pass, and behind a proxy it balances over the worker. Without probes: the worker is seen serving. Of Envoy: it listens.",
   becameUnready: "The readiness probe fails, or the accept queue of a shared socket stays filled.",
   waiting: "It is not ready; what it waits for and what the last attempt returned is known.",
+  extended: "It reported that it needs longer to start or to stop (EXTEND_TIMEOUT_USEC of sd_notify).",
   startupFailed: "It runs, but it will not become ready: its startup probe failed, or Envoy cannot listen.",
   livenessFailed: "It runs, but its liveness probe fails.",
   becameAlive: "The liveness probe passes for the first time, or again.",

@@ -432,6 +432,7 @@ export class World {
       { kind: "livenessFailed", ...mine, reason },
       { kind: "becameAlive", ...mine },
       { kind: "waiting", ...mine, reason },
+      { kind: "extended", ...mine, ms: 1000 },
       { kind: "inFlight", ...mine, count: 3 },
       { kind: "drained", ...mine },
       { kind: "drained", ...mine },

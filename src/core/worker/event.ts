@@ -37,6 +37,8 @@ export type WorkerEvent =
   | (OfProcess & { readonly kind: "becameAlive" })
   /** What it waits for to become ready, and what the last attempt returned. */
   | (OfProcess & { readonly kind: "waiting"; readonly reason: string })
+  /** It needs at least this much longer to start or to stop. */
+  | (OfProcess & { readonly kind: "extended"; readonly ms: number })
   /** A rollout replaces it. */
   | (OfProcess & { readonly kind: "replace"; readonly reason: string })
   /** How many requests of a draining worker are in flight. */

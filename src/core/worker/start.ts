@@ -1,5 +1,5 @@
 /** From an empty slot to a ready worker. */
-import { after, type Instant } from "../../base/time.ts";
+import { after, type Instant, later } from "../../base/time.ts";
 import { formatDuration } from "../../base/units.ts";
 import { decideProvingMs, NO_CRASHES } from "../policy/restart.ts";
 import type { PoolSpec } from "../spec.ts";
@@ -91,9 +91,9 @@ function awaitReadiness(state: BootingState, at: Instant, spec: PoolSpec): Trans
 function decideReadyAt(state: BootingState, surviveMs: number, spec: PoolSpec): Instant {
   const { spawnedAt, observedAt, settleMs, crashes } = state;
   const proved = after(spawnedAt, decideProvingMs(crashes, spec.restart, spec.rollout.minReadyMs));
-  const survived = Math.max(after(spawnedAt, surviveMs), proved) as Instant;
+  const survived = later(after(spawnedAt, surviveMs), proved);
   if (observedAt === undefined) return survived;
-  return Math.min(survived, Math.max(after(observedAt, settleMs), proved)) as Instant;
+  return Math.min(survived, later(after(observedAt, settleMs), proved)) as Instant;
 }
 
 function becomeReady(state: BootingState, at: Instant, spec: PoolSpec): Transition {
@@ -125,6 +125,12 @@ export function bootDeadline(state: BootingState, { at }: WorkerEventOf<"deadlin
   if (spec.readiness.kind === "observed") return becomeReady(state, at, spec);
   const missing = state.waitsFor === undefined ? "" : `: ${state.waitsFor}`;
   return failBoot(state, at, `not ready ${formatDuration(at - state.spawnedAt)} after its start${missing}`, spec);
+}
+
+/** It reports that it needs longer to start. */
+export function extendBoot(state: BootingState, { at, ms }: WorkerEventOf<"extended">, spec: PoolSpec): Transition {
+  if (spec.readiness.kind !== "probed" || state.deadline === undefined) return ignore(state);
+  return { state: { ...state, deadline: later(state.deadline, after(at, ms)) }, effects: [] };
 }
 
 export function startupFailed(state: BootingState, event: WorkerEventOf<"startupFailed">, spec: PoolSpec): Transition {

@@ -1,5 +1,5 @@
 /** How a worker stops: drain, stop signal, grace period, SIGKILL, and what follows once its process group is empty. */
-import { after, type Instant } from "../../base/time.ts";
+import { after, type Instant, later } from "../../base/time.ts";
 import { formatDuration } from "../../base/units.ts";
 import type { StopReason } from "../event.ts";
 import { NO_CRASHES } from "../policy/restart.ts";
@@ -125,6 +125,12 @@ function hasHadStopSignal({ order, spawnedAt }: StoppingState, { stopSignal, rol
 
 export function countInFlight(state: DrainingState, { count }: WorkerEventOf<"inFlight">): Transition {
   return { state: { ...state, inFlight: count }, effects: [] };
+}
+
+/** It reports that it needs longer to stop. The time limit of a shutdown stays. */
+export function extendGrace(state: StoppingState, { at, ms }: WorkerEventOf<"extended">): Transition {
+  if (state.deadline === undefined) return ignore(state);
+  return { state: { ...state, deadline: later(state.deadline, after(at, ms)) }, effects: [] };
 }
 
 export function drained(state: DrainingState, event: WorkerEventOf<"drained">, spec: PoolSpec): Transition {

@@ -26,6 +26,7 @@ function crashedOnce(lastUptimeMs: number): WorkerState["crashes"] {
 const CRASHED_ONCE = crashedOnce(4000);
 
 const SPEC = withLifespan(10_000);
+const PROBED = withLifespan(10_000, { readiness: { kind: "probed", timeoutMs: 3000 } });
 
 function withLifespan(lifespanMs: number | undefined, changes: Partial<PoolSpec> = {}): PoolSpec {
   const base = poolSpec();
@@ -114,6 +115,7 @@ const startupFailed: WorkerEvent = { kind: "startupFailed", ...mine, reason: "re
 const livenessFailed: WorkerEvent = { kind: "livenessFailed", ...mine, reason: "hangs" };
 const becameAlive: WorkerEvent = { kind: "becameAlive", ...mine };
 const waiting: WorkerEvent = { kind: "waiting", ...mine, reason: "GET :80/: HTTP 400" };
+const extended: WorkerEvent = { kind: "extended", ...mine, ms: 3000 };
 const replace: WorkerEvent = { kind: "replace", ...mine, reason: "asked" };
 const inFlight: WorkerEvent = { kind: "inFlight", ...mine, count: 5 };
 const drained: WorkerEvent = { kind: "drained", ...mine };
@@ -450,6 +452,7 @@ const EVENTS: { readonly [K in WorkerEventKind]: WorkerEventOf<K> } = {
   livenessFailed,
   becameAlive,
   waiting,
+  extended,
   replace,
   inFlight,
   drained,
@@ -731,6 +734,19 @@ const CASES: Readonly<Record<Phase, Row>> = {
         [emitted({ kind: "waiting", afterMs: 4000, reason: "GET :80/: HTTP 400" })],
       ),
     ],
+    extended: [
+      ignored(booting, extended),
+      ignored({ ...booting, deadline: NOW }, extended),
+      into(
+        "a probed worker has longer to become ready",
+        { ...booting, deadline: NOW },
+        extended,
+        { ...booting, deadline: instant(8000) },
+        [],
+        PROBED,
+      ),
+      { ...ignored({ ...booting, deadline: instant(9000) }, extended), spec: PROBED },
+    ],
     relimit: [
       into("a changed lifespan counts from its spawn", booting, relimit, { ...booting, agesAt: instant(11_500) }),
       into(
@@ -910,6 +926,11 @@ const CASES: Readonly<Record<Phase, Row>> = {
   stopping: row(stopping, {
     spawned: [impossible(stopping, spawned)],
     spawnFailed: [impossible(stopping, spawnFailed)],
+    extended: [
+      into("it has longer to stop", stopping, extended, { ...stopping, deadline: instant(8000) }),
+      ignored({ ...stopping, deadline: instant(9000) }, extended),
+      ignored({ ...stopping, deadline: undefined }, extended),
+    ],
     limitReached: [
       ignored(stopping, limitReached),
       into(
@@ -1096,8 +1117,6 @@ test("a new worker is a free slot without history", () => {
     reason: "not started yet",
   });
 });
-
-const PROBED = withLifespan(10_000, { readiness: { kind: "probed", timeoutMs: 3000 } });
 
 test("a probed worker that is not ready at its readiness deadline is stopped, and the reason says what it waited for", () => {
   const { state, effects } = stepWorker(spawning, spawned, PROBED);

@@ -30,6 +30,7 @@ import {
 } from "./limits.ts";
 import {
   bootDeadline,
+  extendBoot,
   readyAfterBoot,
   release,
   spawnAtDeadline,
@@ -46,6 +47,7 @@ import {
   endDrain,
   exitedDraining,
   exitedStopping,
+  extendGrace,
   graceIsOver,
   killLeaving,
   killRunning,
@@ -98,6 +100,7 @@ const WITHOUT_PROCESS = {
   startupFailed: ignore,
   livenessFailed: ignore,
   becameAlive: ignore,
+  extended: ignore,
   replace: ignore,
   inFlight: ignore,
   limitReached: ignore,
@@ -133,6 +136,7 @@ export const table: Table = {
     becameUnready: silentInBoot,
     waiting: waitsInBoot,
     startupFailed,
+    extended: extendBoot,
     limitReached: hardLimitInBoot,
     relimit,
     exited: crashed,
@@ -184,6 +188,7 @@ export const table: Table = {
   },
   stopping: {
     ...WITH_PROCESS,
+    extended: extendGrace,
     limitReached: hardLimitInStop,
     exited: exitedStopping,
     vacated,
