@@ -27,6 +27,7 @@ function worker(slot: number, detail: Partial<WorkerDetail> = {}, rest: Partial<
     last_exit: null,
     reason: "running",
     waits_for: null,
+    reports: null,
     detail: {
       cpu_seconds: 1,
       rss_bytes: 1000,

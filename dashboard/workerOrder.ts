@@ -24,7 +24,7 @@ export function arrange(
   return workers
     .filter((worker) => {
       const text =
-        `${worker.id} ${phaseName(worker)} ${worker.waits_for ?? worker.reason} ${worker.pid ?? ""}`.toLowerCase();
+        `${worker.id} ${phaseName(worker)} ${worker.waits_for ?? worker.reports ?? worker.reason} ${worker.pid ?? ""}`.toLowerCase();
       return words.every((word) => text.includes(word));
     })
     .map((worker) => ({ worker, value: sortValue(worker, order.key, activities.get(worker.id)) }))

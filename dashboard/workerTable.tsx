@@ -189,7 +189,7 @@ function Row({ worker, isProxy, activity, share, hasRequests, isOrderable, onOrd
       <td class="number">{worker.restarts}</td>
       <td>{worker.last_exit ?? "–"}</td>
       <td>{worker.next_s === null ? "–" : `${nextName(worker)} in ${duration(worker.next_s)}`}</td>
-      <td class="reason">{worker.waits_for ?? worker.reason}</td>
+      <td class="reason">{worker.waits_for ?? worker.reports ?? worker.reason}</td>
       <td class="actions">
         {pid === null ? action("start", "Start") : action("restart", "Restart")}
         {!isProxy && pid !== null && action("stop", "Stop")}

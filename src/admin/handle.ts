@@ -20,6 +20,8 @@ export interface ControllerHandle {
   now(): Instant;
   /** What a worker of the pool waits for before it is ready; undefined if nothing. */
   waitOf(pool: number, worker: WorkerView): string | undefined;
+  /** What the worker last reported about its state; undefined if nothing. */
+  reportOf(pool: number, worker: WorkerView): string | undefined;
   /** Resource usage and activity of the workers, read on demand. */
   details(): StatusDetails;
   /** The same with the processes of each worker; limited in time. */

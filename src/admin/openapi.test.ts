@@ -85,6 +85,7 @@ test("a status document matches its schema, and the check detects violations", (
     pid: 2,
     operations: [],
     waitOf: () => "GET http://127.0.0.1:80/: HTTP 400",
+    reportOf: () => "serving on 4 threads",
   });
   const schema = { $ref: "#/components/schemas/Status" };
   assert.deepEqual(problemsOf(status, schema, DOCUMENT), []);

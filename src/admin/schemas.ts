@@ -120,6 +120,7 @@ export const worker = define("Worker", {
     description:
       "What it waits for before it is ready, with the result of the last attempt; null if it waits for nothing",
   },
+  reports: { ...orNull(STRING), description: "What it last reported about its state (STATUS of sd_notify)" },
   "detail?": workerDetail,
 });
 

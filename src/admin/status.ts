@@ -13,6 +13,7 @@ export interface StatusSources {
   readonly operations: readonly Operation[];
   /** What a worker waits for before it is ready; undefined if nothing. */
   readonly waitOf: (worker: WorkerView, pool: PoolView) => string | undefined;
+  readonly reportOf: (worker: WorkerView, pool: PoolView) => string | undefined;
   /** undefined unless requested. */
   readonly details?: StatusDetails | undefined;
 }
@@ -55,7 +56,11 @@ function poolStatus(pool: PoolView, sources: StatusSources): PoolStatus {
   };
 }
 
-function workerStatus(worker: WorkerView, pool: PoolView, { now, waitOf, details }: StatusSources): WorkerStatus {
+function workerStatus(
+  worker: WorkerView,
+  pool: PoolView,
+  { now, waitOf, reportOf, details }: StatusSources,
+): WorkerStatus {
   const detail = details?.workers.get(worker.id);
   return {
     id: worker.id,
@@ -74,6 +79,7 @@ function workerStatus(worker: WorkerView, pool: PoolView, { now, waitOf, details
     last_exit: worker.lastExit === undefined ? null : exitLabel(worker.lastExit),
     reason: worker.reason,
     waits_for: waitOf(worker, pool) ?? null,
+    reports: reportOf(worker, pool) ?? null,
     ...(detail && { detail }),
   };
 }

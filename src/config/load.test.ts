@@ -301,8 +301,16 @@ const REFUSED: readonly (readonly [keys: string, problem: string])[] = [
     "server: {socket_arg: {name: -u}, access_log: yes}",
     'server.access_log: expected true or false, got "yes" (write true)',
   ],
-  ["probes: {liveness: {}}", "probes.liveness: expected exactly one of http, tcp, grpc, exec, notify, got none"],
-  ["probes: {liveness: {notify: true}}", "probes.liveness.notify: only a readiness probe supports notify"],
+  [
+    "probes: {liveness: {}}",
+    "probes.liveness: expected exactly one of http, tcp, grpc, exec, notify, sd_notify, einhorn, got none",
+  ],
+  ["probes: {liveness: {notify: true}}", "probes.liveness.notify: a liveness probe does not support notify"],
+  ["probes: {startup: {sd_notify: true}}", "probes.startup.sd_notify: a startup probe does not support sd_notify"],
+  [
+    "probes: {readiness: {einhorn: true}}",
+    "probes.readiness.einhorn: requires sockets, because the protocol passes them to the worker",
+  ],
   [
     "sockets: [{name: a, listen: /a}, {name: a, listen: /b}]",
     'sockets[1].name: duplicate name "a", another socket of the pool already has it',
@@ -325,7 +333,7 @@ const REFUSED: readonly (readonly [keys: string, problem: string])[] = [
   ],
   [
     "probes: {readiness: {notify: false}}",
-    "probes.readiness: expected exactly one of http, tcp, grpc, exec, notify, got none",
+    "probes.readiness: expected exactly one of http, tcp, grpc, exec, notify, sd_notify, einhorn, got none",
   ],
   [
     "probes: {readiness: {tcp: {}}}",

@@ -24,6 +24,7 @@ export function createHandle(
     view: () => daemon.view(),
     now: () => systemClock.now(),
     // A worker that is ready again waits for nothing, whatever its last attempt returned.
+    reportOf: (pool, { slot, incarnation }) => health.statusOf({ pool, slot, incarnation }),
     waitOf: (pool, { phase, slot, incarnation }) =>
       phase === "starting" || phase === "unready" ? health.waitOf({ pool, slot, incarnation }) : undefined,
     details: () => readDetails(readings()),

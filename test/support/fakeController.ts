@@ -183,6 +183,7 @@ export function workerStatus(changes: Partial<WorkerStatus> = {}): WorkerStatus 
     last_exit: null,
     reason: "started",
     waits_for: null,
+    reports: null,
     ...changes,
   };
 }

@@ -79,6 +79,10 @@ export class FakeHandle implements ControllerHandle {
     this.audits.push(`${who}: ${what}`);
     this.events.add({ kind: "audited", who, what });
   }
+  reportOf(): string | undefined {
+    return undefined;
+  }
+
   waitOf(): string | undefined {
     return undefined;
   }

@@ -188,6 +188,11 @@ function probeCases(purpose: "startup" | "readiness" | "liveness", ports: number
     "grpc.service": launch("a", "b", { probes: { [purpose]: { grpc: { port: ports + 3 } } } }),
     exec: launch(["true", "a"], ["true", "b"]),
     notify: purpose === "readiness" ? launch(undefined, true) : { other: true, pool: {} },
+    sd_notify: purpose === "startup" ? { other: true, pool: {} } : launch(undefined, true),
+    einhorn:
+      purpose === "readiness"
+        ? launch(undefined, true, { sockets: [{ name: "http", listen: `127.0.0.1:${ports + 5}` }] })
+        : { other: true, pool: {} },
     initial_delay: launch("0s", "1s", probe),
     period: launch("1s", "2s", probe),
     timeout: launch("1s", "2s", probe),

@@ -13,5 +13,5 @@ export const TARGET: ProbeTarget = {
   startup: undefined,
   readiness: undefined,
   liveness: undefined,
-  notifyChannel: undefined,
+  readinessChannel: undefined,
 };

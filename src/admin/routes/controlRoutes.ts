@@ -192,6 +192,7 @@ function serveStatus({ controller, response, query }: Call): void {
         pid: process.pid,
         operations: controller.operations.pending(),
         waitOf: (worker, pool) => controller.waitOf(pool.index, worker),
+        reportOf: (worker, pool) => controller.reportOf(pool.index, worker),
         details,
       }),
     );

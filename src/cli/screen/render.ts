@@ -117,7 +117,7 @@ function rowOf(worker: WorkerStatus): Row {
       String(worker.restarts),
       printable(worker.last_exit ?? "-"),
       nextOf(worker),
-      printable(worker.waits_for ?? worker.reason),
+      printable(worker.waits_for ?? worker.reports ?? worker.reason),
     ],
     phaseColour: phase.colour,
   };

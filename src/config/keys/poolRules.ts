@@ -14,6 +14,8 @@ export function checkPool(pool: Known<PoolConfig>, context: CheckContext): void 
   checkSocketNames(pool, context);
   checkTemplates(pool, context);
   checkReplicas(pool, context);
+  if (pool.probes?.readiness?.einhorn === true && pool.sockets?.length === 0)
+    context.problem("probes.readiness.einhorn", "requires sockets, because the protocol passes them to the worker");
   if (context.has("server")) checkOwnLimits(pool, context);
   else checkWithoutServer(pool, context);
 }

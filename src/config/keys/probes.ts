@@ -77,7 +77,18 @@ const methods = {
     change: "launch",
     doc: "The worker reports that it is ready by writing a newline to the descriptor in `MONOCEROS_NOTIFY_FD`; readiness only.",
   }),
+  sdNotify: key("sd_notify", boolean, {
+    change: "launch",
+    doc: "The worker reports through `NOTIFY_SOCKET`, as under systemd. Readiness: `READY=1`. Liveness: `WATCHDOG=1` at least once in each `period`, which the worker reads from `WATCHDOG_USEC`. Not for startup.",
+  }),
+  einhorn: key("einhorn", boolean, {
+    change: "launch",
+    doc: "The worker takes its `sockets` and reports that it is ready by the protocol of Einhorn; readiness only.",
+  }),
 };
+
+/** Methods by which the worker reports that it is ready. */
+const REPORTS = ["notify", "sdNotify", "einhorn"] as const;
 
 const probeKeys = {
   ...methods,
@@ -108,9 +119,10 @@ const probeKeys = {
 export interface ProbeConfig extends Values<typeof probeKeys> {}
 
 const probe: Block<ProbeConfig, typeof probeKeys> = block(probeKeys, {
-  check: ({ notify }, context) => {
-    const kinds = Object.keys(methods);
-    const given = kinds.filter((kind) => context.has(kind) && !(kind === "notify" && notify === false));
+  check: (probe, context) => {
+    const kinds = Object.values(methods).map(({ yaml }) => yaml);
+    const isOff = new Set(REPORTS.filter((kind) => probe[kind] === false).map((kind) => methods[kind].yaml));
+    const given = kinds.filter((kind) => context.has(kind) && !isOff.has(kind));
     if (given.length !== 1)
       context.problem("", `expected exactly one of ${kinds.join(", ")}, got ${given.join(", ") || "none"}`);
   },
@@ -141,8 +153,10 @@ const keys = {
 export const probes = block(keys, {
   check: (probes, context) => {
     for (const name of ["startup", "liveness"] as const) {
-      const { notify, successThreshold = 1 } = probes[name] ?? {};
-      if (notify === true) context.problem(`${name}.notify`, "only a readiness probe supports notify");
+      const { successThreshold = 1 } = probes[name] ?? {};
+      for (const kind of REPORTS)
+        if (probes[name]?.[kind] === true && !(kind === "sdNotify" && name === "liveness"))
+          context.problem(`${name}.${methods[kind].yaml}`, `a ${name} probe does not support ${methods[kind].yaml}`);
       if (successThreshold !== 1)
         context.problem(`${name}.success_threshold`, `expected 1 for a ${name} probe, got ${successThreshold}`);
     }

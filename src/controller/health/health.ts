@@ -13,6 +13,7 @@ import type { Daemon } from "../../runtime/daemon.ts";
 import { probeStarter } from "../../runtime/probe/probeMethods.ts";
 import { type ProbeListener, Prober, type ProbeTarget } from "../../runtime/probe/prober.ts";
 import type { Processes } from "../../runtime/process/processes.ts";
+import { readinessChannelOf } from "../../runtime/process/workerChannels.ts";
 import type { ExpectedOwner, SocketOwners } from "../../runtime/socket/socketOwners.ts";
 import type { SharedSockets } from "../../runtime/socket/sockets.ts";
 import type { PoolRegistry } from "../pools/poolRegistry.ts";
@@ -117,6 +118,11 @@ export class Health implements Disposable {
     return this.#reports.textOf(worker);
   }
 
+  /** What the worker last reported about its state (STATUS of sd_notify); undefined if nothing. */
+  statusOf(worker: WorkerRef): string | undefined {
+    return this.#find(worker)?.notifySocket?.status;
+  }
+
   /** Call for every lifecycle event: they start and stop the checks of a worker. */
   handle(event: LifecycleEvent, worker?: WorkerRef): void {
     if (worker === undefined) return;
@@ -154,6 +160,7 @@ export class Health implements Disposable {
       ...(server === undefined ? { siblings: () => this.#leadersOf(index) } : {}),
       ...(shared.length > 0 ? { shared: new Set(shared.map(({ fd }) => String(fstatSync(fd).ino))) } : {}),
     };
+    const channels = processes.channelsOf(pid);
     const target: ProbeTarget = {
       ...worker,
       revision,
@@ -161,7 +168,8 @@ export class Health implements Disposable {
       owner,
       address: pool.places.addressOf(slot),
       ...workerProbes(pool, slot, verify, () => healthCheckOf(registry.inForceOf(index))),
-      notifyChannel: probes?.readiness?.notify === true ? processes.notifyChannelOf(pid) : undefined,
+      readinessChannel: channels && readinessChannelOf(channels, pid),
+      notifySocket: channels?.sockets?.notify,
     };
     this.#targets.set(slotKey(worker), target);
     this.#gate.begin(worker);
@@ -169,6 +177,10 @@ export class Health implements Disposable {
     const way = isObserved ? (shared.length > 0 ? "observed" : "survival") : "probed";
     this.#reports.begin(target, firstReason(target, daemon.specOf(index).readiness), way);
     if (shared.length > 0) this.#queues.start();
+    target.notifySocket?.listen({
+      stopping: () => this.#decide(worker, "stopping", "it has reported that it is stopping"),
+      extended: (ms) => daemon.report(worker, { kind: "extended", ms }),
+    });
     if (server !== undefined || probes !== undefined) this.#prober.watch(target);
     if (isObserved) this.#observer.watch(target, shared);
   }

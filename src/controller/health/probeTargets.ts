@@ -47,7 +47,7 @@ export function workerProbes(
   healthCheck: () => HealthCheck,
 ): Pick<ProbeTarget, "startup" | "readiness" | "liveness"> {
   const { startup, readiness, liveness } = pool.config.probes ?? {};
-  const ready = readiness && (readiness.notify === true ? "notify" : { ...probeOf(readiness, pool, slot), verify });
+  const ready = readiness && (isReported(readiness) ? "notify" : { ...probeOf(readiness, pool, slot), verify });
   return {
     startup:
       startup === undefined
@@ -73,7 +73,7 @@ export function proxyTarget(
     startup: undefined,
     readiness: undefined,
     liveness: { method: { kind: "http", path: "/listeners", port: undefined }, policy: PROXY_LIVENESS },
-    notifyChannel: undefined,
+    readinessChannel: undefined,
   };
 }
 
@@ -109,10 +109,15 @@ function firstConnection(
   };
 }
 
+/** Whether the worker reports by itself that it is ready. */
+function isReported({ notify, sdNotify, einhorn }: ProbeConfig): boolean {
+  return notify === true || sdNotify === true || einhorn === true;
+}
+
 /** Whether success means that the server answers; a command, or a probe of another port, may succeed earlier. */
 function asksServer(probe: ProbeConfig): boolean {
   const network = networkProbeOf(probe);
-  return probe.notify === true || (network !== undefined && network.port === undefined);
+  return isReported(probe) || (network !== undefined && network.port === undefined);
 }
 
 function networkProbeOf(probe: ProbeConfig): NetworkProbe | undefined {
@@ -126,6 +131,7 @@ function probeOf(probe: ProbeConfig, pool: PoolRevision, slot: Slot): Probe {
 function methodOf(probe: ProbeConfig, { config, plan, places }: PoolRevision, slot: Slot): ProbeMethod {
   const network = networkProbeOf(probe);
   if (network !== undefined) return network;
+  if (probe.sdNotify === true) return { kind: "watchdog", periodMs: probe.periodMs };
   const { exec = [] } = probe;
   const argv = exec.map((argument) => renderTemplate(argument, places.valuesOf(slot)));
   const file = plan.commands.get(templateText(exec[0] ?? []));

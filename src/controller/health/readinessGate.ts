@@ -1,12 +1,13 @@
 /**
- * Decides whether a worker is ready. Five sources may object: its own readiness (probes, or whether it is seen serving), a
+ * Decides whether a worker is ready. Six sources may object: its own readiness (probes, or whether it is seen serving), a
  * foreign process that listens at its address, a socket that the proxy must not use, a shared socket of its pool whose
- * connections no worker accepts, and sockets of its own that it has closed. A worker is ready when no source objects.
+ * connections no worker accepts, sockets of its own that it has closed, and its report that it is stopping. A worker is
+ * ready when no source objects.
  */
 import { type PoolIndex, slotKey, type WorkerRef } from "../../core/identity.ts";
 
 /** In the order above. */
-export type ObjectionSource = "readiness" | "owner" | "socket" | "queue" | "closed";
+export type ObjectionSource = "readiness" | "owner" | "socket" | "queue" | "closed" | "stopping";
 
 /** Notified of each change. */
 export interface ReadinessListener {

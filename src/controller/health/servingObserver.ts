@@ -74,7 +74,7 @@ export class ServingObserver implements Disposable {
       return;
     }
     const startup = servingProbe(sockets.map(({ name, address }) => ({ name, address })));
-    const probes = { startup, readiness: undefined, liveness: undefined, notifyChannel: undefined };
+    const probes = { startup, readiness: undefined, liveness: undefined, readinessChannel: undefined };
     this.#sharedSockets.watch({ ...target, ...probes });
   }
 

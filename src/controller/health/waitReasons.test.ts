@@ -14,17 +14,24 @@ const POLICY: ProbePolicy = {
   failureThreshold: 3,
   successThreshold: 1,
 };
-const TARGET = { address: { port: 80 }, owner: { leader: 100 }, startup: undefined, readiness: undefined };
+const TARGET = {
+  address: { port: 80 },
+  owner: { leader: 100 },
+  startup: undefined,
+  readiness: undefined,
+  readinessChannel: undefined,
+};
 
 test("a new worker waits for what makes it ready", () => {
   const http = { method: { kind: "http", path: "/up", port: undefined }, policy: POLICY } as const;
   const tcp = { method: { kind: "tcp", port: 81 }, policy: POLICY } as const;
   const shared = { leader: 100, shared: new Set(["1"]) };
+  const readinessChannel = { through: "NOTIFY_SOCKET", listen: () => {}, [Symbol.dispose]: () => {} };
   const survives = ", and it has run for less than 10s";
   for (const [changes, readiness, expected] of [
     [{}, OBSERVED, `none of its processes listens yet${survives}`],
     [{ owner: shared }, OBSERVED, `none of its processes waits on a socket of the pool yet${survives}`],
-    [{ readiness: "notify" }, PROBED, "it has not reported ready through MONOCEROS_NOTIFY_FD yet"],
+    [{ readiness: "notify", readinessChannel }, PROBED, "it has not reported ready through NOTIFY_SOCKET yet"],
     [{ readiness: http }, PROBED, "GET http://127.0.0.1:80/up: no answer yet"],
     [{ startup: tcp, readiness: http }, PROBED, "connection to 127.0.0.1:81: no answer yet"],
     [{ startup: http, address: undefined }, PROBED, "it has not answered yet"],

@@ -6,7 +6,7 @@ import type { ProbeTarget } from "../../runtime/probe/prober.ts";
 
 /** What a new worker waits for, before its first check has returned. */
 export function firstReason(
-  target: Pick<ProbeTarget, "address" | "startup" | "readiness" | "owner">,
+  target: Pick<ProbeTarget, "address" | "startup" | "readiness" | "owner" | "readinessChannel">,
   readiness: ReadinessPolicy,
 ): string {
   if (readiness.kind === "observed") {
@@ -14,7 +14,7 @@ export function firstReason(
     return unseenReason(`none of its processes ${what} yet`, readiness);
   }
   const probe = target.startup ?? target.readiness;
-  if (probe === "notify") return "it has not reported ready through MONOCEROS_NOTIFY_FD yet";
+  if (probe === "notify") return `it has not reported ready through ${target.readinessChannel?.through} yet`;
   const what = probe && describeMethod(probe.method, target);
   return what === undefined ? "it has not answered yet" : `${what}: no answer yet`;
 }

@@ -4,6 +4,7 @@ import type { LaunchedPool } from "../../config/config.ts";
 import type { PoolProxy } from "../../envoy/control/proxy.ts";
 import { INOTIFY_OF_ENVOY, requireInotify } from "../../runtime/os/inotify.ts";
 import { getLimit, RLIMITS } from "../../runtime/os/linux.ts";
+import { einhornVariables } from "../../runtime/process/einhornSocket.ts";
 import type { LaunchPlan } from "../../runtime/process/launch.ts";
 import type { PoolLaunch } from "../../runtime/process/poolLaunch.ts";
 import type { InheritedSockets } from "../../runtime/socket/sockets.ts";
@@ -26,6 +27,32 @@ export function workerLaunch(
     captured: pool.logs.mode === "annotate",
     sockets,
     notifies: pool.probes?.readiness?.notify === true,
+    ...reportingOf(pool, plan, places, sockets),
+  };
+}
+
+/** The sockets on which workers report about themselves. */
+function reportingOf(
+  { probes }: LaunchedPool,
+  { credentials: owner }: LaunchPlan,
+  places: WorkerPlaces,
+  sockets: InheritedSockets | undefined,
+): Pick<PoolLaunch, "socketsOf"> {
+  const { readiness, liveness } = probes ?? {};
+  const notifies = readiness?.sdNotify === true || liveness?.sdNotify === true;
+  const watchdogMs = liveness?.sdNotify === true ? liveness.periodMs : undefined;
+  const usesEinhorn = readiness?.einhorn === true && sockets !== undefined;
+  if (!notifies && !usesEinhorn) return {};
+  return {
+    socketsOf: (slot, incarnation) => {
+      const path = (kind: "n" | "e") => places.reportPath(`${kind}${slot}.${incarnation}`);
+      const einhornPath = path("e");
+      return {
+        owner,
+        notify: notifies ? { path: path("n"), watchdogMs } : undefined,
+        einhorn: usesEinhorn ? { path: einhornPath, variables: einhornVariables(einhornPath, sockets) } : undefined,
+      };
+    },
   };
 }
 

@@ -29,6 +29,8 @@ export class WorkerPlaces {
   readonly #pool: LaunchedPool;
   /** Directory of the pool's sockets; undefined if workers have ports or no address. */
   readonly #socketDirectory: string | undefined;
+  /** Directory of the sockets on which workers report about themselves; undefined if they have none. */
+  readonly #reportDirectory: string | undefined;
   /** undefined if Envoy connects to where workers listen. */
   readonly #exposure: Exposure | undefined;
   /** Where prometheus_client keeps a file for each process and kind of metric; undefined unless metrics.multiproc is set. */
@@ -46,6 +48,12 @@ export class WorkerPlaces {
       // It starts empty, because each controller has its own runtime directory.
       this.multiprocDirectory = runtime().directory([pool.name, "metrics"], { mode: 0o700, owner: plan.credentials });
     }
+    if (reportsBySocket(pool)) {
+      this.#reportDirectory = runtime().directory([pool.name, "r"]);
+      if (plan.credentials !== undefined)
+        requirePassable(this.#reportDirectory, plan.credentials, `pool "${pool.name}"`);
+      requireShortPath(pool.name, this.reportPath("n99999.999999"));
+    }
     if (pool.server?.socketArg === undefined) return;
     const own = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
     const workers = plan.credentials ?? own;
@@ -61,13 +69,13 @@ export class WorkerPlaces {
       });
       this.#exposure = { directory, owner: workers.uid, group: proxy.gid };
     }
-    const longest = this.#socketPath(this.#socketDirectory, 99_999);
-    if (Buffer.byteLength(longest) > MAX_SOCKET_PATH_BYTES) {
-      throw new ControllerError(
-        "CONFIG_INVALID",
-        `Cannot place the sockets of pool "${pool.name}": ${longest} is longer than ${MAX_SOCKET_PATH_BYTES} bytes, set a shorter supervisor.runtime_dir`,
-      );
-    }
+    requireShortPath(pool.name, this.#socketPath(this.#socketDirectory, 99_999));
+  }
+
+  /** Where a worker reports about itself; `name` is unique in the pool. */
+  reportPath(name: string): string {
+    if (this.#reportDirectory === undefined) throw new RangeError("the workers of this pool do not report by a socket");
+    return `${this.#reportDirectory}/${name}`;
   }
 
   /** Where the worker of a slot listens; undefined if the controller does not determine it. */
@@ -165,4 +173,19 @@ export class WorkerPlaces {
   #socketPath(directory: string, slot: Slot): string {
     return `${directory}/${slot}.sock`;
   }
+}
+
+/** Whether workers report about themselves by sd_notify or Einhorn's protocol. */
+function reportsBySocket({ probes }: LaunchedPool): boolean {
+  const { readiness, liveness } = probes ?? {};
+  return readiness?.sdNotify === true || readiness?.einhorn === true || liveness?.sdNotify === true;
+}
+
+/** @throws ControllerError CONFIG_INVALID */
+function requireShortPath(pool: string, longest: string): void {
+  if (Buffer.byteLength(longest) <= MAX_SOCKET_PATH_BYTES) return;
+  throw new ControllerError(
+    "CONFIG_INVALID",
+    `Cannot place the sockets of pool "${pool}": ${longest} is longer than ${MAX_SOCKET_PATH_BYTES} bytes, set a shorter supervisor.runtime_dir`,
+  );
 }

@@ -10,6 +10,7 @@ import type { Logger } from "../../base/log.ts";
 import type { WorkerRef } from "../../core/identity.ts";
 import { type AttemptOutcome, type ProbePolicy, type ProbePurpose, resultOf } from "../../core/policy/probe.ts";
 import { systemClock } from "../clock.ts";
+import { readinessChannelOf } from "../process/workerChannels.ts";
 import { SocketOwners } from "../socket/socketOwners.ts";
 import { probeStarter } from "./probeMethods.ts";
 import { type ProbeListener, type ProbeMethod, Prober, type ProbeTarget } from "./prober.ts";
@@ -71,7 +72,7 @@ function policy(changes: Partial<ProbePolicy> = {}): ProbePolicy {
 }
 
 function target(changes: Partial<ProbeTarget>): ProbeTarget {
-  const nothing = { startup: undefined, readiness: undefined, liveness: undefined, notifyChannel: undefined };
+  const nothing = { startup: undefined, readiness: undefined, liveness: undefined, readinessChannel: undefined };
   return {
     pool: 0,
     slot: 0,
@@ -199,6 +200,9 @@ test("a probe without an address is an error of the controller", async (context)
 test("a worker reports its own readiness", async (context) => {
   const it = new Observed(context, "echo >&$MONOCEROS_NOTIFY_FD; exec sleep 1000", true);
   const pid = it.scene.processes.begin({ pool: 0, slot: 0, incarnation: 1 }, 1)();
-  it.prober.watch(target({ pid, readiness: "notify", notifyChannel: it.scene.processes.notifyChannelOf(pid) }));
+  const channels = it.scene.processes.channelsOf(pid);
+  it.prober.watch(
+    target({ pid, readiness: "notify", readinessChannel: channels && readinessChannelOf(channels, pid) }),
+  );
   await it.hears("ready");
 });

@@ -1,4 +1,5 @@
 /** Turns the method of a probe into attempts, and into text that says what was requested and what came back. */
+import { formatDuration } from "../../base/units.ts";
 import type { AttemptOutcome } from "../../core/policy/probe.ts";
 import type { HelperControl } from "../process/helpers.ts";
 import type { Ownership, SocketOwners } from "../socket/socketOwners.ts";
@@ -29,6 +30,10 @@ export function probeStarter(
         const request = { pool, slot, incarnation, revision, workerPid, file, argv };
         return attemptExec(helpers, request, policy.timeoutMs, settle, release);
       }
+      case "watchdog":
+        settle(checkWatchdog(method, target));
+        release();
+        return NOTHING;
       case "serving":
         return abandonable(lookAt(method, target), settle, release);
       default:
@@ -116,9 +121,20 @@ export function whyNotOwned(address: ProbeAddress, ownership: Ownership): string
   }
 }
 
-/** What an attempt requests, such as `GET http://127.0.0.1:80/healthz`; undefined for a `serving` probe. */
+function checkWatchdog({ periodMs }: { readonly periodMs: number }, { notifySocket }: ProbeTarget): AttemptOutcome {
+  switch (notifySocket?.takeWatchdog()) {
+    case "failed":
+      return { kind: "failure", reason: "the worker requested its replacement (WATCHDOG=trigger)" };
+    case "silent":
+      return { kind: "failure", reason: `no WATCHDOG=1 within ${formatDuration(periodMs)}`, how: "timeout" };
+    default:
+      return SUCCESS;
+  }
+}
+
+/** What an attempt requests, such as `GET http://127.0.0.1:80/healthz`; undefined if it sends no request. */
 export function describeMethod(method: ProbeMethod, target: Pick<ProbeTarget, "address">): string | undefined {
-  if (method.kind === "serving") return undefined;
+  if (method.kind === "serving" || method.kind === "watchdog") return undefined;
   if (method.kind === "exec") return `command "${method.argv[0]}"`;
   const address = addressOf(method, target);
   return address && methodOf(method).describe(formatAddress(address), method);

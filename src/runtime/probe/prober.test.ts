@@ -8,6 +8,7 @@ import type { WorkerRef } from "../../core/identity.ts";
 import { type AttemptOutcome, type ProbePolicy, type ProbePurpose, resultOf } from "../../core/policy/probe.ts";
 import { openPipe } from "../os/linux.ts";
 import { NotifyChannel } from "../process/notifyChannel.ts";
+import { readinessChannelOf } from "../process/workerChannels.ts";
 import { type AttemptStarter, type Probe, type ProbeListener, Prober, type ProbeTarget } from "./prober.ts";
 
 const SUCCESS: AttemptOutcome = { kind: "success" };
@@ -123,7 +124,7 @@ function target(changes: Partial<ProbeTarget> = {}): ProbeTarget {
     startup: undefined,
     readiness: undefined,
     liveness: undefined,
-    notifyChannel: undefined,
+    readinessChannel: undefined,
     ...changes,
   };
 }
@@ -376,7 +377,8 @@ test("a worker with a readiness notification is ready when it notifies, after st
   const notifyChannel = new NotifyChannel(readFd);
   const ready = Promise.withResolvers<void>();
   scene.onTold = () => ready.resolve();
-  scene.prober.watch(target({ readiness: "notify", notifyChannel }));
+  const readinessChannel = readinessChannelOf({ newline: notifyChannel, sockets: undefined }, 4242);
+  scene.prober.watch(target({ readiness: "notify", readinessChannel }));
   assert.deepEqual(scene.take(), []);
   writeSync(writeFd, "\n");
   await ready.promise;

@@ -23,7 +23,8 @@ import {
   startAttempt,
 } from "../../core/policy/probe.ts";
 import type { Clock } from "../clock.ts";
-import type { NotifyChannel } from "../process/notifyChannel.ts";
+import type { NotifySocket } from "../process/notifySocket.ts";
+import type { ReadinessChannel } from "../process/workerChannels.ts";
 import type { ExpectedOwner } from "../socket/socketOwners.ts";
 import type { ProbeAddress } from "./attempt.ts";
 import { DueQueue } from "./dueQueue.ts";
@@ -34,6 +35,8 @@ export type ProbeMethod =
   | NetworkProbe
   /** `file` is absolute, `argv` begins with the program's name. */
   | { readonly kind: "exec"; readonly file: string; readonly argv: readonly string[] }
+  /** Sends no request: checks whether the worker has sent a keep-alive within the period. */
+  | { readonly kind: "watchdog"; readonly periodMs: number }
   /** Sends no request: checks whether a process of the worker waits on one of these shared sockets. */
   | { readonly kind: "serving"; readonly sockets: readonly { readonly name: string; readonly address: string }[] };
 
@@ -55,11 +58,13 @@ export interface ProbeTarget extends WorkerRef {
   /** Where the worker listens; undefined if it has no port or socket of its own. */
   readonly address: ProbeAddress | undefined;
   readonly startup: Probe | undefined;
-  /** `notify`: the worker reports readiness through `notifyChannel`. */
+  /** `notify`: the worker reports readiness through `readinessChannel`. */
   readonly readiness: Probe | "notify" | undefined;
   readonly liveness: Probe | undefined;
   /** undefined unless the worker reports its own readiness. */
-  readonly notifyChannel: NotifyChannel | undefined;
+  readonly readinessChannel: ReadinessChannel | undefined;
+  /** Where the worker sends its keep-alives; undefined unless it reports through sd_notify. */
+  readonly notifySocket?: NotifySocket | undefined;
 }
 
 /** Notified only of changes, except for `attempted`. `reason` is a clause that is ready to print. */
@@ -161,7 +166,7 @@ export class Prober {
     const key = slotKey(target);
     const previous = this.#watches.get(key);
     if (previous !== undefined) this.#end(previous);
-    const { startup, readiness, liveness, notifyChannel } = target;
+    const { startup, readiness, liveness, readinessChannel } = target;
     const step = beginProbes(
       {
         startup: startup?.policy,
@@ -173,7 +178,7 @@ export class Prober {
     );
     const watch: Watch = { target, schedule: step.schedule, queuedAt: undefined, underWay: new Map(), isOver: false };
     this.#watches.set(key, watch);
-    if (readiness === "notify") notifyChannel?.listen(() => this.#accept(watch, acceptNotice(watch.schedule)));
+    if (readiness === "notify") readinessChannel?.listen(() => this.#accept(watch, acceptNotice(watch.schedule)));
     this.#accept(watch, step);
     this.#arm();
   }
@@ -197,7 +202,7 @@ export class Prober {
 
   #end(watch: Watch): void {
     watch.isOver = true;
-    watch.target.notifyChannel?.[Symbol.dispose]();
+    watch.target.readinessChannel?.[Symbol.dispose]();
     for (const attempt of [...watch.underWay.values()]) attempt[Symbol.dispose]();
     watch.underWay.clear();
   }

@@ -8,19 +8,14 @@ import { type TestContext, test } from "node:test";
 import { openListener } from "../os/linux.ts";
 import { EinhornSocket, einhornVariables, isAck } from "./einhornSocket.ts";
 
-function open(context: TestContext): { socket: EinhornSocket; acknowledged: Promise<number>; pids: number[] } {
+function open(context: TestContext): EinhornSocket {
   const directory = mkdtempSync(join(tmpdir(), "monoceros-einhorn-"));
-  const { promise, resolve } = Promise.withResolvers<number>();
-  const pids: number[] = [];
-  const socket = new EinhornSocket(join(directory, "s"), undefined, (pid) => {
-    pids.push(pid);
-    resolve(pid);
-  });
+  const socket = new EinhornSocket(join(directory, "s"), undefined);
   context.after(() => {
     socket[Symbol.dispose]();
     rmSync(directory, { recursive: true });
   });
-  return { socket, acknowledged: promise, pids };
+  return socket;
 }
 
 /** Sends text; resolves when the controller has closed the connection. */
@@ -32,17 +27,22 @@ async function send(path: string, text: string): Promise<void> {
   await once(client, "close");
 }
 
-test("an acknowledgement names the process that sent it, whatever it claims", async (context) => {
-  const { socket, acknowledged } = open(context);
+test("an acknowledgement counts for the process that sent it, whatever it claims", async (context) => {
+  const socket = open(context);
+  socket.listen(1, () => assert.fail("the process 1 has sent nothing"));
   await send(socket.path, '{"command":"worker:ack","pid":1}\n');
-  assert.equal(await acknowledged, process.pid);
+  let count = 0;
+  socket.listen(process.pid, () => count++);
+  assert.equal(count, 1);
+  await send(socket.path, '{"command":"worker:ack","pid":1}\n');
+  assert.equal(count, 1);
 });
 
 test("other commands, other text and long lines acknowledge nothing and end the connection", async (context) => {
-  const { socket, pids } = open(context);
+  const socket = open(context);
+  socket.listen(process.pid, () => assert.fail("nothing was acknowledged"));
   for (const line of ['{"command":"state"}\n', "ack\n", "\n", '{"command":"worker:ack"\n', "x".repeat(5000)])
     await send(socket.path, line);
-  assert.deepEqual(pids, []);
 });
 
 test("only an object with the command worker:ack is an acknowledgement", () => {
@@ -51,7 +51,7 @@ test("only an object with the command worker:ack is an acknowledgement", () => {
 });
 
 test("only the owner may connect, and disposal removes the socket", (context) => {
-  const { socket } = open(context);
+  const socket = open(context);
   assert.equal(statSync(socket.path).mode & 0o777, 0o600);
   socket[Symbol.dispose]();
   assert.equal(existsSync(socket.path), false);

@@ -41,19 +41,13 @@ export function isAck(line: string): boolean {
 export class EinhornSocket implements Disposable {
   readonly path: string;
   readonly #server: Server;
-  readonly #acknowledged: (pid: number) => void;
+  /** Processes that have acknowledged. A worker can do so before the controller listens. */
+  readonly #acknowledged = new Set<number>();
+  #expected: { readonly pid: number; notified(): void } | undefined;
 
-  /**
-   * `acknowledged` is called with the id of the process that sent the acknowledgement. Only `owner` (default: this
-   * process's user) and root may connect. @throws SystemCallError, Error of the system
-   */
-  constructor(
-    path: string,
-    owner: { readonly uid: number; readonly gid: number } | undefined,
-    acknowledged: (pid: number) => void,
-  ) {
+  /** Only `owner` (default: this process's user) and root may connect. @throws SystemCallError, Error of the system */
+  constructor(path: string, owner: { readonly uid: number; readonly gid: number } | undefined) {
     this.path = path;
-    this.#acknowledged = acknowledged;
     rmSync(path, { force: true });
     const fd = openListener({ family: "Unix", path }, BACKLOG, 0);
     chmodSync(path, 0o600);
@@ -62,6 +56,24 @@ export class EinhornSocket implements Disposable {
     this.#server.on("error", () => {});
     this.#server.listen({ fd });
     this.#server.unref();
+  }
+
+  /** Calls `notified` once, when the process `pid` has acknowledged that it is ready. */
+  listen(pid: number, notified: () => void): void {
+    this.#expected = { pid, notified };
+    this.#check();
+  }
+
+  #check(): void {
+    const expected = this.#expected;
+    if (expected === undefined || !this.#acknowledged.has(expected.pid)) return;
+    this.#expected = undefined;
+    expected.notified();
+  }
+
+  #accept(pid: number): void {
+    this.#acknowledged.add(pid);
+    this.#check();
   }
 
   #serve(socket: Socket): void {
@@ -73,12 +85,13 @@ export class EinhornSocket implements Disposable {
     socket.setEncoding("utf8").on("data", (chunk: string) => {
       text += chunk;
       const end = text.indexOf("\n");
-      if (end >= 0 && pid !== undefined && isAck(text.slice(0, end))) this.#acknowledged(pid);
+      if (end >= 0 && pid !== undefined && isAck(text.slice(0, end))) this.#accept(pid);
       if (end >= 0 || text.length > MAX_BYTES) socket.destroy();
     });
   }
 
   [Symbol.dispose](): void {
+    this.#expected = undefined;
     this.#server.close();
     rmSync(this.path, { force: true });
   }

@@ -158,7 +158,7 @@ function stackLimit({ rlimits }: LaunchRequest): number | "unlimited" {
   return Math.min(own, configured);
 }
 
-/** Only the controller uses sd_notify: a worker would report on its behalf. The descriptors are not inherited. */
+/** Only the controller uses its own manager's protocols: a worker would report on its behalf. The descriptors are not inherited. */
 const CONTROLLER_ONLY: ReadonlySet<string> = new Set([
   "NOTIFY_SOCKET",
   "WATCHDOG_USEC",
@@ -166,6 +166,9 @@ const CONTROLLER_ONLY: ReadonlySet<string> = new Set([
   "LISTEN_FDS",
   "LISTEN_PID",
   "LISTEN_FDNAMES",
+  "EINHORN_MASTER_PID",
+  "EINHORN_SOCK_PATH",
+  "EINHORN_FD_COUNT",
   // Also a descriptor, from a Node.js parent.
   "NODE_CHANNEL_FD",
 ]);

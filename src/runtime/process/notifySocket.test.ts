@@ -63,17 +63,20 @@ test("a worker is alive while it starts, and then only after each keep-alive", a
   assert.equal(socket.takeWatchdog(), "alive");
   assert.equal(socket.takeWatchdog(), "alive");
   await deliver(socket, "READY=1");
+  assert.equal(socket.takeWatchdog(), "alive");
   assert.equal(socket.takeWatchdog(), "silent");
   await deliver(socket, "WATCHDOG=1", "WATCHDOG=1");
   assert.equal(socket.takeWatchdog(), "alive");
   assert.equal(socket.takeWatchdog(), "silent");
-  await deliver(socket, "WATCHDOG=trigger");
+  await deliver(socket, "WATCHDOG=trigger", "WATCHDOG=1");
+  assert.equal(socket.takeWatchdog(), "failed");
   assert.equal(socket.takeWatchdog(), "failed");
 });
 
 test("a socket whose file was removed is created again, and does not fail the watchdog", async (context) => {
   const socket = open(context);
   await deliver(socket, "READY=1");
+  assert.equal(socket.takeWatchdog(), "alive");
   rmSync(socket.path);
   assert.equal(socket.takeWatchdog(), "alive");
   await deliver(socket, "WATCHDOG=1");

@@ -12,11 +12,11 @@ const MAX_MESSAGES = 32;
 /** What the owner of a socket is notified of. */
 export interface NotifyListener {
   /** READY=1; only the first one counts. */
-  ready?(): void;
+  readonly ready?: (() => void) | undefined;
   /** STOPPING=1; only the first one counts. */
-  stopping?(): void;
+  readonly stopping?: (() => void) | undefined;
   /** The worker needs this much longer to start or to stop. */
-  extended?(ms: number): void;
+  readonly extended?: ((ms: number) => void) | undefined;
 }
 
 export class NotifySocket implements Disposable {
@@ -26,9 +26,11 @@ export class NotifySocket implements Disposable {
   #listener: NotifyListener = {};
   #isReady = false;
   #isStopping = false;
-  /** A keep-alive that no check has consumed, or a request to be replaced. */
-  #watchdog: NotifyMessage["watchdog"];
+  /** A keep-alive that no check has consumed; before the first one and READY=1 the worker may still be starting. */
+  #isAlive = true;
   #hasWatchdog = false;
+  /** Whether it requested its replacement. */
+  #hasFailed = false;
   #status: string | undefined;
 
   /** Only `owner` (default: this process's user) and root may send. @throws SystemCallError, Error of the system */
@@ -65,15 +67,14 @@ export class NotifySocket implements Disposable {
   }
 
   /**
-   * Whether the worker has sent a keep-alive since the last call. Until it has reported ready or sent one, it counts as
-   * alive, because it may still be starting. If its socket file was removed, it could not: the file is created again.
+   * Whether the worker has sent a keep-alive since the last call; READY=1 is one. If its socket file was removed, it
+   * could not send any: the file is created again.
    */
   takeWatchdog(): "alive" | "failed" | "silent" {
-    const watchdog = this.#watchdog;
-    this.#watchdog = undefined;
-    if (watchdog !== undefined) return watchdog;
-    if (!this.#isReady && !this.#hasWatchdog) return "alive";
-    return this.#restore() ? "alive" : "silent";
+    if (this.#hasFailed) return "failed";
+    const wasAlive = this.#isAlive;
+    this.#isAlive = !this.#isReady && !this.#hasWatchdog;
+    return wasAlive || this.#restore() ? "alive" : "silent";
   }
 
   /** Binds the path again if its file was removed; whether it was. */
@@ -105,10 +106,9 @@ export class NotifySocket implements Disposable {
 
   #accept({ isReady, isStopping, watchdog, status, extendMs }: NotifyMessage): void {
     if (status !== undefined) this.#status = status === "" ? undefined : status;
-    if (watchdog !== undefined) {
-      this.#hasWatchdog = true;
-      this.#watchdog = watchdog;
-    }
+    if (watchdog === "failed") this.#hasFailed = true;
+    if (watchdog === "alive") this.#hasWatchdog = true;
+    if (watchdog === "alive" || isReady) this.#isAlive = true;
     if (extendMs !== undefined) this.#listener.extended?.(extendMs);
     if (isReady && !this.#isReady) {
       this.#isReady = true;

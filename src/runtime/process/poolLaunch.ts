@@ -7,6 +7,7 @@ import { CONTROLLER_MARK } from "./guardian.ts";
 import type { LaunchPlan } from "./launch.ts";
 import { NOTIFY_VARIABLE } from "./notifyChannel.ts";
 import { ROOM_FOR_PID } from "./spawnShim.ts";
+import type { SocketPlan } from "./workerChannels.ts";
 
 /** Names the worker to libraries that keep a file for each process (docs/decisions/0012-worker-identifier.md). */
 const WORKER_ID_VARIABLE = "MULTIPROCESS_WORKER_ID";
@@ -25,6 +26,8 @@ export interface PoolLaunch {
   readonly sockets?: InheritedSockets | undefined;
   /** Whether workers inherit a descriptor for readiness notification. */
   readonly notifies?: boolean;
+  /** The sockets on which a worker reports about itself; absent if it has none. */
+  readonly socketsOf?: (slot: Slot, incarnation: Incarnation) => SocketPlan;
   /**
    * Requests the process to stop without a signal; resolves with whether it received the request. If present, the
    * process starts with all terminating signals blocked, so that signals to the whole service do not reach it.
@@ -41,7 +44,7 @@ export function notifyFdOf({ sockets }: PoolLaunch): number {
 }
 
 /** Variables about the descriptors that a worker of this pool inherits. */
-function inheritedVariables(launch: PoolLaunch): Readonly<Record<string, string>> {
+export function inheritedVariables(launch: PoolLaunch): Readonly<Record<string, string>> {
   const { sockets, notifies } = launch;
   return {
     ...(sockets === undefined

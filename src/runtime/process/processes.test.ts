@@ -96,7 +96,7 @@ test("a worker reports readiness by a newline on the descriptor in MONOCEROS_NOT
   const scene = new ProcessScene(context, script, { notifies: true });
   const leader = scene.processes.begin({ pool: 0, slot: 0, incarnation: 1 }, 1)();
   let notified = 0;
-  scene.processes.notifyChannelOf(leader)?.listen(() => notified++);
+  scene.processes.channelsOf(leader)?.newline?.listen(() => notified++);
   assert.equal(notified, 0);
   closeSync(openSync(scene.path("go"), "w"));
   await until(() => notified > 0, "the worker has notified");
@@ -104,7 +104,7 @@ test("a worker reports readiness by a newline on the descriptor in MONOCEROS_NOT
   scene.processes.kill(leader);
   await until(() => scene.exits.length === 1, "the worker has ended");
   assert.equal(notified, 1);
-  assert.equal(scene.processes.notifyChannelOf(leader), undefined);
+  assert.equal(scene.processes.channelsOf(leader), undefined);
 });
 
 test("the notify descriptor follows the sockets", async (context) => {
@@ -120,7 +120,7 @@ test("the notify descriptor follows the sockets", async (context) => {
   );
   const leader = scene.processes.begin({ pool: 0, slot: 0, incarnation: 1 }, 1)();
   const notified = Promise.withResolvers<void>();
-  scene.processes.notifyChannelOf(leader)?.listen(notified.resolve);
+  scene.processes.channelsOf(leader)?.newline?.listen(notified.resolve);
   await notified.promise;
   assert.equal(readFileSync(scene.path("told"), "utf8").trim(), "6 3 /dev/null /dev/null");
   scene.processes.kill(leader);
@@ -131,7 +131,7 @@ test("closing the notify descriptor without a newline is no notification", async
   const scene = new ProcessScene(context, "exec 3>&-; echo > closed; exec sleep 1000", { notifies: true });
   const leader = scene.processes.begin({ pool: 0, slot: 0, incarnation: 1 }, 1)();
   let notified = 0;
-  scene.processes.notifyChannelOf(leader)?.listen(() => notified++);
+  scene.processes.channelsOf(leader)?.newline?.listen(() => notified++);
   await until(() => existsSync(scene.path("closed")), "the descriptor is closed");
   scene.processes.kill(leader);
   await until(() => scene.exits.length === 1, "the worker has ended");
@@ -143,7 +143,7 @@ test("neither notify channels nor helpers leak descriptors", async (context) => 
   let helped = 0;
   const round = async (incarnation: number) => {
     const leader = scene.processes.begin({ pool: 0, slot: 0, incarnation }, 1)();
-    if (incarnation % 2 === 0) scene.processes.notifyChannelOf(leader)?.listen(() => {});
+    if (incarnation % 2 === 0) scene.processes.channelsOf(leader)?.newline?.listen(() => {});
     help(scene, "exit 0", () => helped++);
     await until(() => scene.exits.length === incarnation && helped === incarnation, "all have ended");
   };

@@ -20,6 +20,7 @@ import { Helpers } from "./helpers.ts";
 import { NotifyChannel } from "./notifyChannel.ts";
 import { type LaunchOf, WorkerEnvironments } from "./poolLaunch.ts";
 import { Survivors, VacancyWatch } from "./survivors.ts";
+import type { WorkerChannels } from "./workerChannels.ts";
 import type { OutputReader, WorkerProcess } from "./workerProcess.ts";
 import { WorkerSignals } from "./workerSignals.ts";
 import { type WorkerPipes, WorkerSpawner } from "./workerSpawner.ts";
@@ -88,7 +89,7 @@ export class Processes {
         guardian?.remove(pid);
         throw error;
       }
-      const { output, notifyFd } = pipes;
+      const { output, notifyFd, sockets } = pipes;
       this.#byLeader.set(pid, {
         pool,
         launch,
@@ -97,7 +98,7 @@ export class Processes {
         pid,
         marks: marksOf(launch.name, slot, incarnation),
         output: output && attach({ pool, slot, ...output }),
-        notifyChannel: notifyFd === undefined ? undefined : new NotifyChannel(notifyFd),
+        channels: { newline: notifyFd === undefined ? undefined : new NotifyChannel(notifyFd), sockets },
         leaderExitedAtMs: undefined,
         stopSignal: undefined,
         signaled: new Set(),
@@ -106,9 +107,9 @@ export class Processes {
     };
   }
 
-  /** The notify channel of the worker led by `leader`; undefined if its pool has none or the worker has exited. */
-  notifyChannelOf(leader: number): NotifyChannel | undefined {
-    return this.#byLeader.get(leader)?.notifyChannel;
+  /** How the worker led by `leader` reports about itself; undefined if it has exited. */
+  channelsOf(leader: number): WorkerChannels | undefined {
+    return this.#byLeader.get(leader)?.channels;
   }
 
   /** Sends a signal to the worker led by `leader`. */
@@ -195,7 +196,8 @@ export class Processes {
     this.#byLeader.delete(worker.pid);
     this.#options.guardian?.remove(worker.pid);
     worker.output?.finish();
-    worker.notifyChannel?.[Symbol.dispose]();
+    worker.channels.newline?.[Symbol.dispose]();
+    worker.channels.sockets?.[Symbol.dispose]();
   }
 
   /** Kills helpers, and adopted processes of no worker. Not as PID 1, because the container ends with it. */

@@ -1,8 +1,8 @@
 /** What is known about the process of a worker, from its exec until its last process has exited. */
 import type { WorkerRef } from "../../core/identity.ts";
 import type { Origin } from "./adoptions.ts";
-import type { NotifyChannel } from "./notifyChannel.ts";
 import type { PoolLaunch } from "./poolLaunch.ts";
+import type { WorkerChannels } from "./workerChannels.ts";
 
 /** Reads the output of one incarnation; owns both descriptors. */
 export interface OutputReader {
@@ -13,7 +13,7 @@ export interface OutputReader {
 export interface WorkerProcess extends Origin, WorkerRef {
   readonly launch: PoolLaunch;
   readonly output: OutputReader | undefined;
-  readonly notifyChannel: NotifyChannel | undefined;
+  readonly channels: WorkerChannels;
   /** By monotonicMs(); undefined while the leader is alive. */
   leaderExitedAtMs: number | undefined;
   /** Signal for each process found outside the group; undefined until a stop begins. */

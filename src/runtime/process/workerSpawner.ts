@@ -7,9 +7,10 @@ import { openPipe, type Pipe, SystemCallError } from "../os/linux.ts";
 import { findProcessLimit } from "../os/processLimit.ts";
 import { readText } from "../os/procFile.ts";
 import type { LaunchPlan } from "./launch.ts";
-import { notifyFdOf, type PoolLaunch, type WorkerEnvironments } from "./poolLaunch.ts";
+import { inheritedVariables, notifyFdOf, type PoolLaunch, type WorkerEnvironments } from "./poolLaunch.ts";
 import { beginProcess } from "./spawn.ts";
 import type { LimitSetting, ProcessSettings } from "./spawnShim.ts";
+import { openWorkerSockets, type WorkerSockets } from "./workerChannels.ts";
 
 /** The controller's ends of a worker's pipes. The caller owns them. */
 export interface WorkerPipes {
@@ -17,6 +18,8 @@ export interface WorkerPipes {
   readonly output: { readonly stdoutFd: number; readonly stderrFd: number } | undefined;
   /** undefined if the pool has no readiness notification. */
   readonly notifyFd: number | undefined;
+  /** undefined if the worker has none. */
+  readonly sockets: WorkerSockets | undefined;
 }
 
 /** A process whose program may not have been executed yet. */
@@ -45,13 +48,16 @@ export class WorkerSpawner {
     const { plan, sockets } = launch;
     const output: Pipe[] = [];
     let notify: Pipe | undefined;
+    let reports: WorkerSockets | undefined;
     const all = () => (notify === undefined ? output : [...output, notify]);
     const explain = (error: unknown) => {
       for (const { readFd } of all()) closeSync(readFd);
+      reports?.[Symbol.dispose]();
       return explained(error, plan);
     };
     try {
       launch.prepare?.(slot);
+      reports = launch.socketsOf && openWorkerSockets(launch.socketsOf(slot, incarnation));
       if (launch.notifies === true) notify = openPipe(notifyFdOf(launch));
       if (launch.captured) for (let stream = 0; stream < 2; stream++) output.push(openPipe());
       for (const pipe of output) this.#giveTo(plan, pipe);
@@ -60,7 +66,10 @@ export class WorkerSpawner {
         file: plan.file,
         argv: [plan.file, ...launch.argsOf(slot)],
         sharedEnv: this.#environments.shared(launch),
-        env: this.#environments.own(launch, slot, incarnation),
+        env: this.#environments.own(launch, slot, incarnation, {
+          ...inheritedVariables(launch),
+          ...reports?.variables,
+        }),
         cwd: plan.cwd,
         stdinFd: undefined,
         stdoutFd: stdout?.writeFd,
@@ -81,6 +90,7 @@ export class WorkerSpawner {
           return {
             output: stdout && stderr && { stdoutFd: stdout.readFd, stderrFd: stderr.readFd },
             notifyFd: notify?.readFd,
+            sockets: reports,
           };
         },
       };
