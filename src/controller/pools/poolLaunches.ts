@@ -2,9 +2,9 @@
 
 import type { LaunchedPool } from "../../config/config.ts";
 import type { PoolProxy } from "../../envoy/control/proxy.ts";
+import { einhornVariables } from "../../runtime/channel/einhornSocket.ts";
 import { INOTIFY_OF_ENVOY, requireInotify } from "../../runtime/os/inotify.ts";
 import { getLimit, RLIMITS } from "../../runtime/os/linux.ts";
-import { einhornVariables } from "../../runtime/process/einhornSocket.ts";
 import type { LaunchPlan } from "../../runtime/process/launch.ts";
 import type { PoolLaunch } from "../../runtime/process/poolLaunch.ts";
 import type { InheritedSockets } from "../../runtime/socket/sockets.ts";

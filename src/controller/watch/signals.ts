@@ -74,8 +74,8 @@ export function listenToSignals({ daemon, handle, log, groupSignals, isStopKnown
   attempt("SIGTTIN", () => scaleBy(handle, 1, "SIGTTIN", log));
   attempt("SIGTTOU", () => scaleBy(handle, -1, "SIGTTOU", log));
   process.on("SIGUSR2", () => log.warn("received SIGUSR2, which is not supported yet and ignored"));
+  // The kernel sends SIGIO for each message on a NOTIFY_SOCKET.
   for (const signal of IGNORED_SIGNALS)
-    // The kernel sends SIGIO for each message on a NOTIFY_SOCKET.
     process.on(signal, () => signal === "SIGIO" || log.warn(`received ${signal}, which is ignored`));
   // Not through a Node.js listener: V8's profiler uses SIGPROF while it runs, and the others have no names.
   ignoreSignal(constants.signals.SIGPROF);

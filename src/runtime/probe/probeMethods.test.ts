@@ -9,8 +9,8 @@ import { lives, ProcessScene, until } from "../../../test/support/processScene.t
 import type { Logger } from "../../base/log.ts";
 import type { WorkerRef } from "../../core/identity.ts";
 import { type AttemptOutcome, type ProbePolicy, type ProbePurpose, resultOf } from "../../core/policy/probe.ts";
+import { readinessChannelOf } from "../channel/workerChannels.ts";
 import { systemClock } from "../clock.ts";
-import { readinessChannelOf } from "../process/workerChannels.ts";
 import { SocketOwners } from "../socket/socketOwners.ts";
 import { probeStarter } from "./probeMethods.ts";
 import { type ProbeListener, type ProbeMethod, Prober, type ProbeTarget } from "./prober.ts";

@@ -6,9 +6,9 @@ import { SeededRandom } from "../../../test/support/random.ts";
 import type { Logger } from "../../base/log.ts";
 import type { WorkerRef } from "../../core/identity.ts";
 import { type AttemptOutcome, type ProbePolicy, type ProbePurpose, resultOf } from "../../core/policy/probe.ts";
+import { NotifyChannel } from "../channel/notifyChannel.ts";
+import { readinessChannelOf } from "../channel/workerChannels.ts";
 import { openPipe } from "../os/linux.ts";
-import { NotifyChannel } from "../process/notifyChannel.ts";
-import { readinessChannelOf } from "../process/workerChannels.ts";
 import { type AttemptStarter, type Probe, type ProbeListener, Prober, type ProbeTarget } from "./prober.ts";
 
 const SUCCESS: AttemptOutcome = { kind: "success" };

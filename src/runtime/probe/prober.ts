@@ -22,9 +22,9 @@ import {
   type ProbeStep,
   startAttempt,
 } from "../../core/policy/probe.ts";
+import type { NotifySocket } from "../channel/notifySocket.ts";
+import type { ReadinessChannel } from "../channel/workerChannels.ts";
 import type { Clock } from "../clock.ts";
-import type { NotifySocket } from "../process/notifySocket.ts";
-import type { ReadinessChannel } from "../process/workerChannels.ts";
 import type { ExpectedOwner } from "../socket/socketOwners.ts";
 import type { ProbeAddress } from "./attempt.ts";
 import { DueQueue } from "./dueQueue.ts";

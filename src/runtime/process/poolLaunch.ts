@@ -1,13 +1,13 @@
 /** How the workers of a pool are launched, and the environment that each of them gets. */
 import { type Incarnation, type PoolIndex, type Slot, workerId } from "../../core/identity.ts";
+import { NOTIFY_VARIABLE } from "../channel/notifyChannel.ts";
+import type { SocketPlan } from "../channel/workerChannels.ts";
 import { FIRST_INHERITED_FD, PreparedStrings } from "../os/linux.ts";
 import type { InheritedSockets } from "../socket/sockets.ts";
 import { HELPER_VARIABLE } from "./adoptions.ts";
 import { CONTROLLER_MARK } from "./guardian.ts";
 import type { LaunchPlan } from "./launch.ts";
-import { NOTIFY_VARIABLE } from "./notifyChannel.ts";
 import { ROOM_FOR_PID } from "./spawnShim.ts";
-import type { SocketPlan } from "./workerChannels.ts";
 
 /** Names the worker to libraries that keep a file for each process (docs/decisions/0012-worker-identifier.md). */
 const WORKER_ID_VARIABLE = "MULTIPROCESS_WORKER_ID";

@@ -1,8 +1,8 @@
 /** What is known about the process of a worker, from its exec until its last process has exited. */
 import type { WorkerRef } from "../../core/identity.ts";
+import type { WorkerChannels } from "../channel/workerChannels.ts";
 import type { Origin } from "./adoptions.ts";
 import type { PoolLaunch } from "./poolLaunch.ts";
-import type { WorkerChannels } from "./workerChannels.ts";
 
 /** Reads the output of one incarnation; owns both descriptors. */
 export interface OutputReader {

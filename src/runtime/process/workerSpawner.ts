@@ -2,6 +2,7 @@
 import { closeSync, fchownSync } from "node:fs";
 import type { Logger } from "../../base/log.ts";
 import type { Incarnation, Slot } from "../../core/identity.ts";
+import { openWorkerSockets, type WorkerSockets } from "../channel/workerChannels.ts";
 import { findProgramProblem } from "../inspect/interpreter.ts";
 import { openPipe, type Pipe, SystemCallError } from "../os/linux.ts";
 import { findProcessLimit } from "../os/processLimit.ts";
@@ -10,7 +11,6 @@ import type { LaunchPlan } from "./launch.ts";
 import { inheritedVariables, notifyFdOf, type PoolLaunch, type WorkerEnvironments } from "./poolLaunch.ts";
 import { beginProcess } from "./spawn.ts";
 import type { LimitSetting, ProcessSettings } from "./spawnShim.ts";
-import { openWorkerSockets, type WorkerSockets } from "./workerChannels.ts";
 
 /** The controller's ends of a worker's pipes. The caller owns them. */
 export interface WorkerPipes {
