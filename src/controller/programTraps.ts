@@ -15,7 +15,7 @@ export function programTraps(
     env,
     configured,
     // The number for `auto` may be larger where the configuration runs.
-    hasManyWorkers: replicas !== 1 || (autoscale?.max ?? 1) > 1,
+    hasManyWorkers: replicas !== 1 || (autoscale?.maxReplicas ?? 1) > 1,
     mode: server !== undefined ? "proxy" : sockets.length > 0 ? "sockets" : "own",
     stopSignal,
     stopSignalTarget,

@@ -63,10 +63,10 @@ test("a preset chooses proxy mode, the arguments and the keep-alive", () => {
   assert.deepEqual(uvicorn.args.map(templateText), [
     ..."app:app --host 127.0.0.1 --port {{.Port}} --workers 1".split(" "),
   ]);
-  const { listenerPort, listenerAddress, startPort, loadBalancerAlgorithm, healthCheckPath, workerKeepaliveMs } =
+  const { listenerPort, listenerAddress, startPort, algorithm, healthCheckPath, workerKeepaliveMs } =
     uvicorn.server ?? {};
   assert.deepEqual(
-    [listenerPort, listenerAddress, startPort, loadBalancerAlgorithm, healthCheckPath, workerKeepaliveMs],
+    [listenerPort, listenerAddress, startPort, algorithm, healthCheckPath, workerKeepaliveMs],
     [8000, "0.0.0.0", 29_000, "LEAST_REQUEST", "/healthz", 3000],
   );
 });
