@@ -10,7 +10,7 @@ const TIMEOUT_MS = 5000;
 
 export const health: Command = {
   name: "health",
-  summary: "Check the health of the controller, for HEALTHCHECK in a Dockerfile and similar checks",
+  summary: "Check the health of the controller, such as for HEALTHCHECK",
   details:
     "By default checks whether enough workers of each pool are ready (GET /health). Exits with code 0 if so, and otherwise with\ncode 1 and one line that says why. A controller that does not respond within 5s is not healthy. Exits with code 69 if there\nis no controller.",
   flags: {
