@@ -12,7 +12,7 @@ const MIN_READY_MS = 200;
 const MIN_READY_UNPROBED_MS = 2000;
 
 /** The configuration for development, with `replicas` workers in each pool. */
-export function developmentConfig({ admin, supervisor }: Config, replicas: number): Config {
+export function developmentConfig({ admin, supervisor }: Config, replicas: number | "auto"): Config {
   return {
     admin,
     supervisor: {
@@ -23,7 +23,7 @@ export function developmentConfig({ admin, supervisor }: Config, replicas: numbe
   };
 }
 
-function developmentPool(pool: PoolConfig, replicas: number): PoolConfig {
+function developmentPool(pool: PoolConfig, replicas: number | "auto"): PoolConfig {
   const { server, probes, restart, rolling } = pool;
   const isProbed = server !== undefined || probes !== undefined;
   const maxMs = Math.min(restart.backoff.maxMs, MAX_BACKOFF_MS);

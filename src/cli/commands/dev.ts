@@ -1,42 +1,52 @@
-/** `monoceros dev`: runs a configuration for development, and restarts pools when their files change. */
-import { MAX_REPLICAS } from "../../core/spec.ts";
+/** `monoceros dev`: runs a program or a file for development, and restarts it when files change. */
 import type { Command, Context } from "../command.ts";
 import { usage } from "../commandLine.ts";
-import { runPools, WATCH_PATH_FLAG, watchedDirectories } from "./run.ts";
+import { givenPoolFlags, POOL_FLAGS, readPoolOptions } from "../oneLine/options.ts";
+import { startController, WATCH_PATH_FLAG } from "./run.ts";
+
+const NAME = "monoceros dev";
 
 export const dev: Command = {
   name: "dev",
-  summary: "Run a configuration for development: restart pools when their files change",
-  details:
-    "Watches the working directory of each pool. When files have changed, it restarts the pool without downtime. If the new\nworkers do not start, the old ones keep serving, and the next change tries again. Runs one worker for each pool, with short\ngrace periods, without a restart limit, and with a readable log. Workers write to the terminal directly.",
+  summary: "Run a program or a configuration file for development: restart it when files change",
+  details: `Watches the working directory of each pool. When files have changed, it restarts the pool without downtime. If the new
+workers do not start, the old ones keep serving, and the next change tries again. Runs one worker in each pool, with short
+grace periods, without a restart limit, and with a readable log. Workers write to the terminal directly. COMMAND and its
+flags are those of \`monoceros run\`.`,
   flags: {
-    config: { type: "string", short: "c", value: "FILE", isRequired: true, doc: "Configuration file" },
-    replicas: { type: "string", short: "n", value: "N", doc: "Number of workers of each pool, 1 by default" },
-    "watch-path": WATCH_PATH_FLAG,
+    config: { type: "string", short: "c", value: "FILE", doc: "Configuration file" },
     debug: { type: "boolean", short: "d", doc: "Log every decision and its reason" },
+    "watch-path": WATCH_PATH_FLAG,
+    ...POOL_FLAGS,
+    replicas: { type: "string", short: "n", value: "N|auto", doc: "Number of workers of each pool, 1 by default" },
   },
   arguments: [],
+  rest: { name: "COMMAND…", doc: "Program to run, with its arguments", insteadOf: "config" },
   examples: [
-    { command: "monoceros dev -c monoceros.yaml", doc: "Restart the pools of a file when their sources change" },
-    { command: "monoceros dev -c monoceros.yaml --watch-path src:lib", doc: "Watch two directories only" },
+    { command: "monoceros dev -- uvicorn app:app", doc: "Serve port 8000, and restart uvicorn when files change" },
+    { command: "monoceros dev -c monoceros.yaml", doc: "Do so for the pools of a file" },
+    { command: "monoceros dev --watch-path src -- node src/server.js", doc: "Watch one directory only" },
   ],
   async run(context) {
-    const replicas = replicasOf(context);
     const { developmentConfig } = await import("../../controller/development.ts");
-    return runPools(context, {
-      file: context.text("config") ?? "",
-      isDebug: context.isSet("debug"),
+    const replicas = readPoolOptions(context, NAME).replicas ?? 1;
+    const line = await oneLineOf(context);
+    return startController(line?.source ?? context.text("config") ?? "", line, context, {
+      watch: { directories: context.texts("watch-path") },
       isReadable: true,
-      watch: { directories: watchedDirectories(context) },
       adapt: (config) => developmentConfig(config, replicas),
     });
   },
 };
 
-/** The value of -n. @throws ControllerError USAGE */
-function replicasOf(context: Context): number {
-  const text = context.text("replicas") ?? "1";
-  const replicas = /^\d+$/u.test(text) ? Number(text) : 0;
-  if (replicas >= 1 && replicas <= MAX_REPLICAS) return replicas;
-  throw usage(`--replicas: expected a number from 1 to ${MAX_REPLICAS}, got "${text}"`, "monoceros dev");
+async function oneLineOf(context: Context) {
+  if (context.rest === undefined) {
+    const flag = givenPoolFlags(context).find((each) => each !== "-n");
+    if (flag !== undefined) throw usage(`${flag} needs a command after --; with -c, the file decides`, NAME);
+    return undefined;
+  }
+  const { readOneLine } = await import("../oneLine/source.ts");
+  // The explanation that is logged names the number of workers.
+  const text = (flag: string) => context.text(flag) ?? (flag === "replicas" ? "1" : undefined);
+  return readOneLine({ ...context, text }, NAME);
 }
