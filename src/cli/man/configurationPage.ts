@@ -3,7 +3,7 @@ import { describedBlocks, NOTES, ON_RELOAD, OVERVIEW, valueWhenAbsent } from "..
 import type { Field } from "../../config/field.ts";
 import { bold, entry, escapeRoff, inline, type Page, paragraphs } from "./roff.ts";
 
-const EXAMPLE = `supervisor:
+export const EXAMPLE = `supervisor:
   workers:
     - name: web
       replicas: 4
@@ -11,7 +11,7 @@ const EXAMPLE = `supervisor:
       args: [--port, "{{.Port}}"]
       server:
         listener_port: 8000
-        start_port: 9000
+        start_port: 9100
       probes:
         readiness: {http: {path: /healthz}}`;
 

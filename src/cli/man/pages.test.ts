@@ -4,9 +4,11 @@ import { test } from "node:test";
 import { ERROR_CODES } from "../../base/errors.ts";
 import { configKind } from "../../config/config.ts";
 import { everyKey } from "../../config/field.ts";
+import { parseConfig } from "../../config/load.ts";
 import { IGNORED_SIGNALS, STOP_SIGNALS } from "../../controller/watch/heldSignals.ts";
 import type { Command } from "../command.ts";
 import { COMMAND_GROUPS, COMMANDS } from "../commands.ts";
+import { EXAMPLE } from "./configurationPage.ts";
 import { SIGNALS } from "./overviewPage.ts";
 import { manPages } from "./pages.ts";
 import { escapeRoff, inline, paragraphs } from "./roff.ts";
@@ -100,6 +102,10 @@ test("the overview has every exit code and every signal with an effect", () => {
 test("the page of the configuration has every key", () => {
   const page = visible(PAGES["monoceros.yaml.5"] ?? "");
   for (const { field } of everyKey(configKind)) assert.ok(page.includes(`\n.TP\n${field.yaml} (`), field.yaml);
+});
+
+test("the example of the page is valid", () => {
+  assert.ok(parseConfig(EXAMPLE, "monoceros.yaml", {}).ok);
 });
 
 const hasGroff = spawnSync("groff", ["-man", "-Tutf8", "-z"], { input: "" }).status === 0;

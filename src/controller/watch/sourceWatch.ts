@@ -22,7 +22,7 @@ import type { Order } from "../../core/pool/order.ts";
 import type { ControllerView, PoolView } from "../../core/view.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import { logReload } from "./signals.ts";
-import { TreeWatch } from "./treeWatch.ts";
+import { TreeWatch, type TreeWatchListener } from "./treeWatch.ts";
 
 /** What is watched for one pool. */
 export interface PoolSources {
@@ -41,11 +41,14 @@ export interface SourceWatchOptions {
   readonly reload: () => Promise<ReloadPlan>;
   readonly clock: Clock;
   readonly log: Logger;
+  readonly openTrees?: (listener: TreeWatchListener) => Trees;
 }
+
+type Trees = Pick<TreeWatch, "add" | "size"> & Disposable;
 
 export class SourceWatch implements Disposable {
   readonly #options: SourceWatchOptions;
-  readonly #trees: TreeWatch;
+  readonly #trees: Trees;
   #changes: SourceChanges = NO_CHANGES;
   /** Changed files since the last restart began, with the number of their renames. */
   #paths = new Map<string, number>();
@@ -60,7 +63,8 @@ export class SourceWatch implements Disposable {
   /** Starts watching. @throws ControllerError WATCH_FAILED */
   constructor(options: SourceWatchOptions) {
     this.#options = options;
-    this.#trees = new TreeWatch({
+    const { openTrees = (listener) => new TreeWatch(listener) } = options;
+    this.#trees = openTrees({
       changed: (path, isRename) => this.#changed(path, isRename),
       failed: (error) => this.#failed(error),
     });
