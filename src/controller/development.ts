@@ -4,8 +4,8 @@ import type { Config, PoolConfig } from "../config/config.ts";
 /** Grace periods and drains end after it, because unfinished requests do not matter. */
 const GRACE_MS = 2000;
 
-/** Backoff of a worker that crashes, so that it restarts soon after it is corrected. */
-const MAX_BACKOFF_MS = 1000;
+/** Backoff of a worker that crashes, for instance because its database is not up yet. */
+const MAX_BACKOFF_MS = 5000;
 
 /** How long a new worker must stay ready. Without a probe, this is also how its start is noticed to have succeeded. */
 const MIN_READY_MS = 200;

@@ -102,10 +102,10 @@ test("a directory that does not exist is an error before anything starts", async
   assert.match(stderr.join("\n"), /Cannot watch "\/nowhere" for changes: no such directory/u);
 });
 
-test("dev runs a program without a file", async () => {
+test("dev runs a program without a file, and starts one that crashed when it is corrected", async () => {
   await using directory = await mkdtempDisposable(join(tmpdir(), "monoceros-dev-"));
   const file = join(directory.path, "server.mjs");
-  writeFileSync(file, serverOf("one"));
+  writeFileSync(file, "syntax error(");
   const port = await freePorts(1);
   const args = ["dev", "--admin-port", "0", "--port", String(port), "--", process.execPath, "server.mjs"];
   const child = spawn(MONOCEROS, args, {
@@ -119,9 +119,11 @@ test("dev runs a program without a file", async () => {
   });
   const ended = once(child, "close");
   try {
-    await eventually(async () => (await bodyOf(port)) === "one" || undefined, "the program serves");
-    writeFileSync(file, serverOf("two"));
-    await eventually(async () => (await bodyOf(port)) === "two" || undefined, "the change is served");
+    await eventually(() => stderr.includes("crash 4 in a row") || undefined, "the program crashes");
+    for (const text of ["one", "two"]) {
+      writeFileSync(file, serverOf(text));
+      await eventually(async () => (await bodyOf(port)) === text || undefined, `${text} is served`);
+    }
   } finally {
     child.kill("SIGINT");
   }

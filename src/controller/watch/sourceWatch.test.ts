@@ -5,9 +5,10 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
 import { FakeClock } from "../../../test/support/fakeClock.ts";
-import { controllerView, poolView } from "../../../test/support/view.ts";
+import { controllerView, poolView, workerView } from "../../../test/support/view.ts";
 import type { ReloadPlan } from "../../admin/api.ts";
 import type { Logger } from "../../base/log.ts";
+import type { WorkerView } from "../../core/view.ts";
 import { SourceWatch } from "./sourceWatch.ts";
 import type { TreeWatchListener } from "./treeWatch.ts";
 
@@ -22,22 +23,24 @@ class Scene implements Disposable {
   readonly watch: SourceWatch;
   #listener: TreeWatchListener | undefined;
 
-  constructor() {
+  /** `workers` of pool "web". */
+  constructor(workers: readonly WorkerView[] = [workerView(0, "ready")]) {
     mkdirSync(join(this.root, "web"));
     mkdirSync(join(this.root, "api"));
     const note = (message: string) => void this.lines.push(message);
     const log: Logger = { debug: note, info: note, warn: note, error: note };
     const pools = [
-      poolView([], { index: 0, name: "web" }),
+      poolView(workers, { index: 0, name: "web" }),
       poolView([], { index: 1, name: "web-proxy", role: "proxy", fronts: "web" }),
-      poolView([], { index: 2, name: "api" }),
+      poolView([workerView(0, "ready")], { index: 2, name: "api" }),
     ];
     this.watch = new SourceWatch({
       sources: () => ["web", "api"].map((pool) => ({ pool, directories: [join(this.root, pool)] })),
       settings: () => [join(this.root, "web/config.yaml")],
       view: () => controllerView(pools),
-      order: (pool, _, reason) => {
-        this.orders.push(`${pool}: ${reason.replace(`${this.root}/`, "")}`);
+      order: (pool, { kind, ...order }, reason) => {
+        const slots = "slots" in order && order.slots !== undefined ? ` ${order.slots.join()}` : "";
+        this.orders.push(`${kind} ${pool}${slots}: ${reason.replace(`${this.root}/`, "")}`);
         return `op-${this.orders.length}`;
       },
       reload: () => this.reload(),
@@ -83,7 +86,7 @@ test("a change restarts only the pools whose directory it is in, not their proxi
   using scene = new Scene();
   scene.write("api/app.js");
   await scene.settle();
-  assert.deepEqual(scene.orders, ["2: api/app.js changed"]);
+  assert.deepEqual(scene.orders, ["restart 2: api/app.js changed"]);
 });
 
 test("changes during a restart lead to one more restart after it, even if it failed", async () => {
@@ -96,7 +99,7 @@ test("changes during a restart lead to one more restart after it, even if it fai
   assert.equal(scene.orders.length, 1);
   scene.end("op-1", "operation_failed");
   await scene.settle();
-  assert.deepEqual(scene.orders, ["0: web/app.js changed", "0: web/first.js and 1 other changed"]);
+  assert.deepEqual(scene.orders, ["restart 0: web/app.js changed", "restart 0: web/first.js and 1 other changed"]);
 });
 
 test("a temporary file that replaces another one is not named, and alone has no effect", async () => {
@@ -105,14 +108,14 @@ test("a temporary file that replaces another one is not named, and alone has no 
   scene.remove("web/sed1234");
   scene.write("web/app.js");
   await scene.settle();
-  assert.deepEqual(scene.orders, ["0: web/app.js changed"]);
+  assert.deepEqual(scene.orders, ["restart 0: web/app.js changed"]);
   scene.end("op-1");
   scene.write("web/transient");
   scene.remove("web/transient");
   await scene.settle();
   scene.write("web/other.js");
   await scene.settle();
-  assert.deepEqual(scene.orders.slice(1), ["0: web/other.js changed"]);
+  assert.deepEqual(scene.orders.slice(1), ["restart 0: web/other.js changed"]);
 });
 
 test("a removed file restarts its pool", async () => {
@@ -122,7 +125,7 @@ test("a removed file restarts its pool", async () => {
   scene.end("op-1");
   scene.remove("web/app.js");
   await scene.settle();
-  assert.deepEqual(scene.orders, ["0: web/app.js changed", "0: web/app.js changed"]);
+  assert.deepEqual(scene.orders, ["restart 0: web/app.js changed", "restart 0: web/app.js changed"]);
 });
 
 test("a change of the configuration reloads it instead, and the next change waits for its operations", async () => {
@@ -142,7 +145,7 @@ test("a change of the configuration reloads it instead, and the next change wait
   assert.deepEqual(scene.orders, []);
   scene.end("reload-2");
   await scene.settle();
-  assert.deepEqual(scene.orders, ["0: web/app.js changed"]);
+  assert.deepEqual(scene.orders, ["restart 0: web/app.js changed"]);
   assert.ok(scene.lines.includes("reload: web: args"));
 });
 
@@ -154,5 +157,20 @@ test("an invalid configuration is reported, and the next change tries again", as
   assert.ok(scene.lines.includes("the change has no effect: config.yaml has 1 problem"));
   scene.write("web/app.js");
   await scene.settle();
-  assert.deepEqual(scene.orders, ["0: web/app.js changed"]);
+  assert.deepEqual(scene.orders, ["restart 0: web/app.js changed"]);
+});
+
+test("crashed workers start at once, and running workers restart", async () => {
+  using crashed = new Scene([workerView(0, "backoff"), workerView(1, "down")]);
+  crashed.write("web/app.js");
+  await crashed.settle();
+  assert.deepEqual(crashed.orders, ["stop 0 0: web/app.js changed", "start 0 0: web/app.js changed"]);
+  using mixed = new Scene([workerView(0, "ready"), workerView(1, "backoff")]);
+  mixed.write("web/app.js");
+  await mixed.settle();
+  const orders = ["stop 0 1", "start 0 1", "restart 0"];
+  assert.deepEqual(
+    mixed.orders,
+    orders.map((order) => `${order}: web/app.js changed`),
+  );
 });

@@ -148,8 +148,8 @@ export class SourceWatch implements Disposable {
       this.#watchAll();
     }
     const reason = `${describePaths(sources)} changed`;
-    for (const { index } of this.#affectedBy(sources))
-      this.#await(order(index, { kind: "restart", slots: undefined }, reason));
+    for (const pool of this.#affectedBy(sources))
+      for (const each of restartOrders(pool)) this.#await(order(pool.index, each, reason));
   }
 
   #await(operation: string): void {
@@ -171,6 +171,21 @@ export class SourceWatch implements Disposable {
     );
     return this.#options.view().pools.filter(({ role, name }) => role === "workers" && names.has(name));
   }
+}
+
+/** Restarts the running workers, and those that crashed without their backoff: the change may have corrected them. */
+function restartOrders({ workers }: PoolView): readonly Order[] {
+  const crashed = workers.filter(({ phase }) => phase === "backoff").map(({ slot }) => slot);
+  const isRunning = workers.some(({ phase }) => phase !== "backoff" && phase !== "down");
+  return [
+    ...(crashed.length === 0
+      ? []
+      : ([
+          { kind: "stop", slots: crashed },
+          { kind: "start", slots: crashed },
+        ] as const)),
+    ...(isRunning ? [{ kind: "restart", slots: undefined } as const] : []),
+  ];
 }
 
 function isIn(path: string, root: string): boolean {

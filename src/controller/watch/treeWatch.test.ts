@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { mkdirSync, mkdtempSync, realpathSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import fs, { mkdirSync, mkdtempSync, realpathSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { syncBuiltinESMExports } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -104,4 +105,25 @@ test("a tree with too many directories is refused with a hint, and later ones ar
   mkdirSync(join(scene.root, "more"));
   await eventually(() => scene.failures.length > 0 || undefined, "the new directory is reported");
   assert.match(scene.failures[0] ?? "", /more" for changes: it has more than 3 directories$/u);
+});
+
+test("the limits of inotify are named with the way to raise them", (context) => {
+  using scene = new Scene();
+  for (const [code, limit] of [
+    ["ENOSPC", "fs.inotify.max_user_watches"],
+    ["EMFILE", "fs.inotify.max_user_instances"],
+  ]) {
+    const broken = context.mock.method(fs, "watch", () => {
+      throw Object.assign(new Error("watch"), { code });
+    });
+    syncBuiltinESMExports();
+    try {
+      const { message, hint } = watchFailure(() => scene.trees.add(scene.root));
+      assert.ok(message.includes(`${limit} is the limit`), message);
+      assert.ok(hint?.includes(`sysctl -w ${limit}=`), hint);
+    } finally {
+      broken.mock.restore();
+      syncBuiltinESMExports();
+    }
+  }
 });
