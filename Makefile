@@ -1,7 +1,7 @@
 # Every target installs what it needs by itself: a Debian with Node.js >= 20, npm, make and python3 is enough.
 SHELL := /bin/sh
 NODE := node_modules/.bin/node
-.PHONY: build processbin envoy run test test-container test-cgroup2 test-unit check format bench bench-traffic chaos soak explore fuzz clean setup
+.PHONY: build processbin envoy run test test-container test-cgroup2 test-unit check format bench bench-traffic chaos soak explore fuzz man clean setup
 
 setup: node_modules/.setup
 
@@ -70,6 +70,10 @@ test-container: build processbin envoy
 test-cgroup2: build envoy
 	sh scripts/cgroup2Tools.sh
 	$(NODE) scripts/test.ts cgroup2
+
+# Manual pages, into dist/man.
+man: setup
+	$(NODE) --no-warnings scripts/man.ts
 
 format: setup
 	$(NODE) node_modules/.bin/biome check --write .

@@ -55,7 +55,7 @@ const TARGETS = {
     hasDashboard: true,
     hasWorkers: true,
     // All other commands are clients of a controller.
-    controllerCommands: ["run", "validate"],
+    controllerCommands: ["run", "dev", "validate"],
   },
   processbin: { entry: "cmd/processbin/main.ts", train: trainProcessbin },
 };

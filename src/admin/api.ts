@@ -32,6 +32,9 @@ export interface PoolStatus extends ValueOf<typeof schemas.pool> {}
 /** Body of `GET /v1/status`. */
 export interface Status extends ValueOf<typeof schemas.status> {}
 
+/** Body of `GET /v1/health`. */
+export interface Health extends ValueOf<typeof schemas.health> {}
+
 /** One entry of `GET /v1/events`: a lifecycle event with its number, time and sentence. */
 export type EventRecord = LifecycleEvent & {
   readonly seq: number;
@@ -126,6 +129,7 @@ export type Action = "restart" | "stop" | "start";
 /** The paths of the API that clients use. */
 export const PATHS = {
   status: "/v1/status",
+  health: "/v1/health",
   events: "/v1/events",
   logs: "/v1/logs",
   operations: "/v1/operations",

@@ -170,6 +170,22 @@ export const status = define("Status", {
   pools: listOf(pool),
 });
 
+export const health = define("Health", {
+  phase: oneOf(...CONTROLLER_PHASES),
+  healthy: { ...BOOLEAN, description: "As GET /health" },
+  ready: { ...BOOLEAN, description: "As GET /health/ready" },
+  pools: listOf(
+    define("PoolHealth", {
+      name: STRING,
+      healthy: BOOLEAN,
+      replicas: COUNT,
+      ready: COUNT,
+      completed: { ...COUNT, description: "Workers that restart.policy does not start again; not counted as missing" },
+      desired_healthy_percentage: { ...RATIO, maximum: 100 },
+    }),
+  ),
+});
+
 export const operations = define("Operations", { operations: listOf(operation) });
 
 export const accepted = define("Accepted", { accepted: TRUE });

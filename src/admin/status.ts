@@ -2,7 +2,7 @@
 import type { Instant } from "../base/time.ts";
 import { exitLabel } from "../core/exit.ts";
 import type { ControllerView, PoolView, WorkerView } from "../core/view.ts";
-import type { Operation, PoolBalance, PoolStatus, Status, WorkerDetail, WorkerStatus } from "./api.ts";
+import type { Health, Operation, PoolBalance, PoolStatus, Status, WorkerDetail, WorkerStatus } from "./api.ts";
 
 /** What the status document contains in addition to the view. */
 export interface StatusSources {
@@ -37,6 +37,23 @@ export function statusOf(view: ControllerView, sources: StatusSources): Status {
     ready: view.ready,
     uptime_s: seconds(now - view.startedAt),
     pools: view.pools.map((pool) => poolStatus(pool, sources)),
+  };
+}
+
+/** The health document of `view`. */
+export function healthOf({ phase, healthy, ready, pools }: ControllerView): Health {
+  return {
+    phase,
+    healthy,
+    ready,
+    pools: pools.map((pool) => ({
+      name: pool.name,
+      healthy: pool.healthy,
+      replicas: pool.replicas,
+      ready: pool.readyCount,
+      completed: pool.completedCount,
+      desired_healthy_percentage: pool.desiredHealthyPercentage,
+    })),
   };
 }
 

@@ -24,6 +24,10 @@ const MEANINGS = {
     ENVOY_NO_ANSWER: "Envoy did not respond in time. The machine may be overloaded.",
     RESTARTS_EXHAUSTED: "A worker reached its restart limit.",
     SHUTDOWN_FORCED: "Workers were killed because a second signal arrived or supervisor.shutdown_timeout expired.",
+    WATCH_FAILED:
+      "A directory cannot be watched for changes: it does not exist, has too many subdirectories, or a limit of inotify is reached.",
+    UNHEALTHY:
+      "Too few workers are ready, the controller is not ready for traffic, or it does not respond (`monoceros health`).",
     OPERATION_FAILED: "A restart, scale, stop, start or reload failed.",
     FILE_UNWRITABLE: "A command could not write its output file.",
     WORKER_UNKNOWN: "No worker has this id.",

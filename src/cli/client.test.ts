@@ -5,7 +5,8 @@ import { test } from "node:test";
 import { eventRecord, FakeController, statusOf, workerStatus } from "../../test/support/fakeController.ts";
 import type { ErrorCode } from "../base/errors.ts";
 import { ControllerError } from "../base/errors.ts";
-import { ControlClient, findController } from "./client.ts";
+import { ControlClient } from "./client.ts";
+import { findSocket } from "./findSocket.ts";
 
 function isError(code: ErrorCode, message: RegExp): (error: unknown) => boolean {
   return (error) => {
@@ -22,11 +23,12 @@ async function collect<Entry>(stream: AsyncIterable<Entry>): Promise<Entry[]> {
   return entries;
 }
 
-test("findController uses the first socket that accepts a connection", async () => {
+test("findSocket uses the first socket that accepts a connection", async () => {
   await using fake = await FakeController.start();
   fake.answerStatus(statusOf(workerStatus()));
-  const client = await findController([join(fake.directory, "none.sock"), fake.socketPath, "/never/tried"]);
-  assert.equal(client.socketPath, fake.socketPath);
+  const found = await findSocket([join(fake.directory, "none.sock"), fake.socketPath, "/never/tried"]);
+  assert.equal(found.path, fake.socketPath);
+  const client = new ControlClient(found.path, found);
   assert.deepEqual(await client.status(), statusOf(workerStatus()));
 });
 
@@ -46,14 +48,14 @@ test("without a controller, the error lists each path and its problem", async ()
   const file = join(fake.directory, "file");
   writeFileSync(file, "");
   await assert.rejects(
-    findController(["/nowhere/a.sock", file, `/${"x".repeat(200)}`]),
+    findSocket(["/nowhere/a.sock", file, `/${"x".repeat(200)}`]),
     isError(
       "NO_CONTROLLER",
       /tried\n {2}\/nowhere\/a\.sock: no such file\n.*\/file: no process listens on it\n.*: path too long/u,
     ),
   );
   await assert.rejects(
-    findController(["/nowhere/a.sock"]),
+    findSocket(["/nowhere/a.sock"]),
     isError("NO_CONTROLLER", /^Cannot find a controller at \/nowhere\/a\.sock: no such file$/u),
   );
 });

@@ -3,7 +3,7 @@
  * ControllerErrors with the controller's code and message. Prints nothing.
  */
 import { type IncomingMessage, request } from "node:http";
-import { connect, Socket } from "node:net";
+import { connect, type Socket } from "node:net";
 import {
   type Action,
   type ApiError,
@@ -24,6 +24,7 @@ import {
 } from "../admin/api.ts";
 import { ControllerError, codeOf, ERROR_CODES, type ErrorCode } from "../base/errors.ts";
 import { isName } from "../core/identity.ts";
+import { NO_CONTROLLER_HINT, type OpenSocket, SOCKET_PROBLEMS, type SocketTrust } from "./findSocket.ts";
 import { SseParser } from "./sse.ts";
 
 /** Time limit for the response of a listening controller. */
@@ -31,64 +32,6 @@ const ANSWER_TIMEOUT_MS = 10_000;
 
 /** Time that a profile may take in addition to its duration. */
 const PROFILE_SLACK_MS = 15_000;
-
-const HINT =
-  "Start one with `monoceros run -c FILE`, or specify its control socket: --socket PATH, -c FILE or $MONOCEROS_SOCKET.";
-
-/** Messages for socket errors. */
-const REASONS: Readonly<Record<string, string>> = {
-  ENOENT: "no such file",
-  ENOTDIR: "no such file",
-  ECONNREFUSED: "no process listens on it",
-  ENOTSOCK: "not a socket",
-  EAGAIN: "too many pending connections",
-  EACCES: "permission denied",
-  EPERM: "permission denied",
-  EINVAL: "path too long for a socket",
-};
-
-/** Decides whether to trust a socket and the process that listens on it, before sending anything. */
-export interface SocketTrust {
-  /** Why the socket at a path is not trusted; undefined if it is. */
-  distrustOf(path: string): string | undefined;
-  /** The same for the process at the other end of a connection. */
-  peerDistrustOf(socket: Socket, path: string): string | undefined;
-}
-
-/**
- * The controller at the first path where a trusted one answers.
- * @throws ControllerError NO_CONTROLLER, listing each path and its problem
- */
-export async function findController(candidates: readonly string[], trust?: SocketTrust): Promise<ControlClient> {
-  const problems: string[] = [];
-  for (const path of candidates) {
-    const distrust = trust?.distrustOf(path);
-    const found = distrust === undefined ? await tryConnect(path) : undefined;
-    if (found instanceof Socket) {
-      const stranger = trust?.peerDistrustOf(found, path);
-      if (stranger === undefined) return new ControlClient(path, { connection: found, ...(trust && { trust }) });
-      found.destroy();
-      problems.push(`${path}: not trusted, ${stranger}`);
-    } else problems.push(`${path}: ${found === undefined ? `not trusted, ${distrust}` : reasonOf(found)}`);
-  }
-  const where =
-    problems.length === 1 ? ` at ${problems[0]}` : `; tried${problems.map((each) => `\n  ${each}`).join("")}`;
-  throw new ControllerError("NO_CONTROLLER", `Cannot find a controller${where}`, { hint: HINT });
-}
-
-function reasonOf(error: NodeJS.ErrnoException): string {
-  return REASONS[error.code ?? ""] ?? error.code ?? error.message;
-}
-
-function tryConnect(path: string): Promise<Socket | NodeJS.ErrnoException> {
-  return new Promise((resolve) => {
-    const socket = connect(path);
-    // The open connection must not keep a command alive that sends no request.
-    socket.once("connect", () => resolve(socket.unref()));
-    // Also handles later errors: there is no other listener until a request uses the connection.
-    socket.on("error", resolve);
-  });
-}
 
 /** Options of a stream. */
 export interface FollowOptions {
@@ -119,11 +62,7 @@ export class ControlClient {
   /** An open connection for the first request; later requests open their own. */
   #connection: Socket | undefined;
 
-  /** `connection`: an open connection to use for the first request. */
-  constructor(
-    socketPath: string,
-    options: { readonly timeoutMs?: number; readonly connection?: Socket; readonly trust?: SocketTrust } = {},
-  ) {
+  constructor(socketPath: string, options: Partial<OpenSocket> & { readonly timeoutMs?: number } = {}) {
     this.socketPath = socketPath;
     this.#timeoutMs = options.timeoutMs ?? ANSWER_TIMEOUT_MS;
     this.#connection = options.connection;
@@ -306,12 +245,12 @@ export class ControlClient {
   }
 
   #gone(cause: unknown): ControllerError {
-    return this.#error(REASONS[codeOf(cause) ?? ""] ?? "the controller closed the connection", cause);
+    return this.#error(SOCKET_PROBLEMS[codeOf(cause) ?? ""] ?? "the controller closed the connection", cause);
   }
 
   #error(what: string, cause?: unknown): ControllerError {
     const message = `Cannot reach the controller at ${this.socketPath}: ${what}`;
-    return new ControllerError("NO_CONTROLLER", message, { cause, hint: HINT });
+    return new ControllerError("NO_CONTROLLER", message, { cause, hint: NO_CONTROLLER_HINT });
   }
 }
 

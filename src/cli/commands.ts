@@ -3,8 +3,10 @@ import type { Command, CommandGroups } from "./command.ts";
 import { balance } from "./commands/balance.ts";
 import { completion } from "./commands/completion.ts";
 import { configSchema, configShow } from "./commands/config.ts";
+import { dev } from "./commands/dev.ts";
 import { dump } from "./commands/dump.ts";
 import { events } from "./commands/events.ts";
+import { health } from "./commands/health.ts";
 import { logs } from "./commands/logs.ts";
 import { profile } from "./commands/profile.ts";
 import { reload } from "./commands/reload.ts";
@@ -19,8 +21,8 @@ import { validate } from "./commands/validate.ts";
 import { version } from "./commands/version.ts";
 
 export const COMMAND_GROUPS: CommandGroups = {
-  "Run a configuration": [run, validate, configShow, configSchema],
-  "Inspect a running controller": [status, events, logs, top, balance, dump, profile],
+  "Run a configuration": [run, dev, validate, configShow, configSchema],
+  "Inspect a running controller": [status, health, events, logs, top, balance, dump, profile],
   "Change a running controller": [reload, restart, scale, stop, start],
   "Other commands": [completion, version],
 };

@@ -44,7 +44,7 @@ function fileFlags(commands: readonly Command[]): string[] {
 }
 
 function isFile({ type, value }: Flag): boolean {
-  return type === "string" && (value === "FILE" || value === "PATH");
+  return type === "string" && ["FILE", "PATH", "DIR"].includes(value ?? "");
 }
 
 /** Whether the names that NAMES prints complete an argument. */

@@ -3,8 +3,9 @@ import { lstatSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { descriptorOf } from "../admin/descriptor.ts";
 import { defaultSocketCandidates } from "../admin/http/socketPath.ts";
-import type { ControlClient, SocketTrust } from "./client.ts";
+import type { ControlClient } from "./client.ts";
 import type { Context } from "./command.ts";
+import type { OpenSocket, SocketTrust } from "./findSocket.ts";
 
 /**
  * The controller at --socket, or at admin.socket of -c, or from the environment, or at a default path. At a default
@@ -12,11 +13,17 @@ import type { Context } from "./command.ts";
  * @throws ControllerError NO_CONTROLLER, CONFIG_UNREADABLE, CONFIG_INVALID
  */
 export async function connectController(context: Context): Promise<ControlClient> {
-  const { findController } = await import("./client.ts");
+  const [{ ControlClient }, socket] = await Promise.all([import("./client.ts"), openControlSocket(context)]);
+  return new ControlClient(socket.path, socket);
+}
+
+/** An open connection to the same controller. @throws the same errors */
+export async function openControlSocket(context: Context): Promise<OpenSocket> {
+  const { findSocket } = await import("./findSocket.ts");
   const named = await namedSocket(context);
   const uid = process.getuid?.() ?? 0;
   const candidates = named === undefined ? defaultSocketCandidates(context.env, uid, tmpdir()) : [named];
-  return findController(candidates, await socketTrust(named !== undefined, uid));
+  return findSocket(candidates, await socketTrust(named !== undefined, uid));
 }
 
 /** The socket that the user specified; undefined to search the default paths. */

@@ -23,7 +23,7 @@ Every command accepts \`--json\`. With it, an error is one JSON object on stderr
 Output has colours only on a terminal, and only if \`NO_COLOR\` is not set.
 `;
 
-const EXIT_MEANINGS: Readonly<Record<number, string>> = {
+export const EXIT_MEANINGS: Readonly<Record<number, string>> = {
   0: "Success",
   1: "The command failed, or a worker reached its restart limit",
   2: "Invalid command line",

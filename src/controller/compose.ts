@@ -1,4 +1,5 @@
 /** Builds the components of one controller in dependency order, without starting anything. */
+import { resolve } from "node:path";
 import { EventLog } from "../admin/events.ts";
 import { OperationLog } from "../admin/operations.ts";
 import type { Logger } from "../base/log.ts";
@@ -51,6 +52,7 @@ import { ControlGroupWatch } from "./watch/controlGroupWatch.ts";
 import { ExitHold } from "./watch/exitHold.ts";
 import { STOP_SIGNALS } from "./watch/heldSignals.ts";
 import { MemoryWatch } from "./watch/memoryWatch.ts";
+import { SourceWatch } from "./watch/sourceWatch.ts";
 import { StreamEnds } from "./watch/streamEnds.ts";
 import { WorkerTrees } from "./watch/workerTrees.ts";
 
@@ -65,11 +67,15 @@ export interface LifecycleObserver {
 /** Logs and events; `resources` owns everything that must be closed at the end, and closes the last one first. */
 export type Foundation = ReturnType<typeof layFoundation>;
 
-export function layFoundation(preflight: Preflight, isDebug: boolean, resources: DisposableStack) {
+export function layFoundation(
+  preflight: Preflight,
+  { isDebug, isReadable = isDebug }: { readonly isDebug: boolean; readonly isReadable?: boolean },
+  resources: DisposableStack,
+) {
   const reportTo = (stream: string) => (error: NodeJS.ErrnoException) =>
     log.error(`${stream} cannot be written to`, { error: error.code ?? error.message });
   const sinks = openSinks({ fd: 1, onError: reportTo("stdout") }, { fd: 2 });
-  const log: Logger = new SinkLogger({ sink: sinks.stderr, isDebug });
+  const log: Logger = new SinkLogger({ sink: sinks.stderr, isDebug, isReadable });
   const events = new EventLog(() => new Date());
   return {
     preflight,
@@ -82,7 +88,7 @@ export function layFoundation(preflight: Preflight, isDebug: boolean, resources:
     operationTally: new OperationTally(),
     output: new WorkerOutput([], sinks),
     manager: new ServiceManager(process.env, process.pid),
-    report: (event: LifecycleEvent) => record(event, events, log, isDebug),
+    report: (event: LifecycleEvent) => record(event, events, log, { isDebug, isReadable }),
   };
 }
 
@@ -291,6 +297,35 @@ export function buildChanges(base: Foundation, driver: Driver, workers: WorkerPr
     new Autoscaler({ daemon, clock: systemClock, usages: trees.usages, proxies: () => traffic.readings(), scale }),
   );
   return { order, scale, reload, autoscaler };
+}
+
+/** Which directories are watched. */
+export interface WatchOptions {
+  /** The working directory of each pool if empty. */
+  readonly directories: readonly string[];
+}
+
+/** Restarts pools when their files change. @throws ControllerError WATCH_FAILED */
+export function buildSourceWatch(
+  { preflight, log }: Foundation,
+  { daemon }: Driver,
+  { order, reload }: Changes,
+  { directories }: WatchOptions,
+): SourceWatch {
+  const pools = () => reload.config.supervisor.pools;
+  return new SourceWatch({
+    sources: () =>
+      pools().map(({ name, cwd = "." }) => ({
+        pool: name,
+        directories: (directories.length === 0 ? [cwd] : directories).map((path) => resolve(path)),
+      })),
+    settings: () => [preflight.file, ...pools().flatMap(({ envFile }) => envFile ?? [])].map((path) => resolve(path)),
+    view: () => daemon.view(),
+    order,
+    reload: () => reload.run(false),
+    clock: systemClock,
+    log,
+  });
 }
 
 function leadersOf(view: ControllerView): { pool: string; role: "workers" | "proxy"; leader: number }[] {

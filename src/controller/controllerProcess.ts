@@ -18,11 +18,13 @@ import {
   buildChanges,
   buildDriver,
   buildProcesses,
+  buildSourceWatch,
   buildWatches,
   type Driver,
   type Foundation,
   installPools,
   layFoundation,
+  type WatchOptions,
   type WorkerProcesses,
 } from "./compose.ts";
 import { createHandle } from "./createHandle.ts";
@@ -46,6 +48,10 @@ export type ReadAgain = (run: RunProgram, isProxied: (pool: string) => boolean) 
 
 export interface RunOptions {
   readonly isDebug: boolean;
+  /** Whether the log is for people even if it is not for debugging. */
+  readonly isReadable?: boolean;
+  /** Restarts pools when their files change. */
+  readonly watch?: WatchOptions | undefined;
   readonly held: HeldSignals;
   readonly start: Start;
 }
@@ -56,12 +62,12 @@ export interface RunOptions {
  * @throws ControllerError PROCESS_LIMIT, PORT_IN_USE, SOCKET_IN_USE, ADDRESS_UNAVAILABLE, CONTROL_SOCKET_IN_USE, CONTROL_SOCKET_UNSAFE before any worker starts
  */
 export async function runController(preflight: Preflight, readAgain: ReadAgain, options: RunOptions): Promise<number> {
-  const { start, held, isDebug } = options;
+  const { start, held } = options;
   // From here on the controller's processes reap every child.
   start.tools[Symbol.dispose]();
   tuneForLongLife();
   using resources = new DisposableStack();
-  const base = layFoundation(preflight, isDebug, resources);
+  const base = layFoundation(preflight, options, resources);
   const { log, sinks, events } = base;
   for (const warning of preflight.warnings) log.warn(warning);
   for (const note of preflight.notes) log.info(note);
@@ -91,6 +97,8 @@ export async function runController(preflight: Preflight, readAgain: ReadAgain, 
     changes.autoscaler,
     { handle: (event) => event.kind === "stopping" && event.cause === "shutdown" && sockets.release(event.pool) },
   );
+  if (options.watch !== undefined)
+    observers.push(resources.use(buildSourceWatch(base, driver, changes, options.watch)));
   const handle = createHandle(base, driver, workers, watches, changes);
   const view = () => daemon.view();
   const servers = await openAdmin({ config: preflight.config.admin, handle, view, log, resources });

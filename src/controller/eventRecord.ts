@@ -15,13 +15,18 @@ const QUIET_EVENTS: ReadonlySet<LifecycleEvent["kind"]> = new Set([
 ]);
 
 /** Adds an event to the ring and writes it to the log: as a sentence for a person, otherwise with its fields. */
-export function record(event: LifecycleEvent, events: EventLog, log: Logger, isDebug: boolean): void {
+export function record(
+  event: LifecycleEvent,
+  events: EventLog,
+  log: Logger,
+  { isDebug, isReadable }: { readonly isDebug: boolean; readonly isReadable: boolean },
+): void {
   if (!isDebug && QUIET_EVENTS.has(event.kind)) {
     events.addQuietly(event);
     return;
   }
   const { level, message, code } = events.add(event);
-  if (isDebug) {
+  if (isReadable) {
     log[level](message);
     return;
   }

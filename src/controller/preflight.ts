@@ -88,7 +88,8 @@ interface Inquiry {
 }
 
 /**
- * Reads and checks the configuration `source`; `env` is the controller's environment. Rejects with a ControllerError:
+ * Reads and checks the configuration `source`, as `adapt` changes it; `env` is the controller's environment. Rejects with a
+ * ControllerError:
  * CONFIG_UNREADABLE, ENVOY_NO_ANSWER, PROCESS_LIMIT, or a ConfigurationError with every problem at once.
  */
 export async function preflight(
@@ -96,10 +97,12 @@ export async function preflight(
   env: Environment,
   checks: SystemChecks = systemChecks(),
   missingEnvoy: MissingEnvoy = "problem",
+  adapt: (config: Config) => Config = (config) => config,
 ): Promise<Preflight> {
   const file = nameOf(source);
   const parsed = await readConfig(source, env);
-  const { config, positions } = parsed;
+  const { positions } = parsed;
+  const config = adapt(parsed.config);
   const found = new Findings(parsed);
   const inquiry = { config, env, checks, missingEnvoy, found };
   const cpus = config.supervisor.pools.some((pool) => pool.replicas === "auto") ? checks.availableCpus() : 1;

@@ -4,8 +4,10 @@ import type { LogSink } from "./sink.ts";
 
 export interface SinkLoggerOptions {
   readonly sink: LogSink;
-  /** Enables readable lines instead of JSON, and the debug level. */
+  /** Enables the debug level. */
   readonly isDebug: boolean;
+  /** Readable lines instead of JSON; as isDebug if omitted. */
+  readonly isReadable?: boolean;
   /** Milliseconds since 1970. */
   readonly epochMs?: () => number;
 }
@@ -35,8 +37,8 @@ export class SinkLogger implements Logger {
   }
 
   #record(level: LogLevel, message: string, fields: LogFields | undefined): void {
-    const { sink, isDebug, epochMs = Date.now } = this.#options;
-    const format = isDebug ? formatReadableRecord : formatJsonRecord;
+    const { sink, isDebug, isReadable = isDebug, epochMs = Date.now } = this.#options;
+    const format = isReadable ? formatReadableRecord : formatJsonRecord;
     sink.write(format(level, epochMs(), message, fields));
   }
 }

@@ -41,6 +41,8 @@ export interface StartOptions {
   /** Path of the control socket; by default in the private directory. */
   readonly socket?: string;
   readonly args?: readonly string[];
+  /** Starts `monoceros dev` instead of `monoceros run`. */
+  readonly isDevelopment?: boolean;
   readonly env?: NodeJS.ProcessEnv;
   /** A program and its arguments in front of the controller's command line, such as `setpriv …`. */
   readonly wrapper?: readonly string[];
@@ -72,7 +74,8 @@ export class ControllerUnderTest implements AsyncDisposable {
     this.#options = options;
     this.configure({});
     if (options.owner !== undefined) chownSync(this.directory, options.owner, options.owner);
-    const command = [...(options.wrapper ?? []), MONOCEROS, "-c", this.configFile, ...(options.args ?? [])];
+    const program = [MONOCEROS, ...(options.isDevelopment === true ? ["dev"] : [])];
+    const command = [...(options.wrapper ?? []), ...program, "-c", this.configFile, ...(options.args ?? [])];
     const [file, ...args] = command;
     const stdout =
       typeof options.stdout === "number" ? options.stdout : options.stdout === "ignore" ? "ignore" : "pipe";

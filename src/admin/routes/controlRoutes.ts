@@ -15,7 +15,7 @@ import { sendFailure, sendJson } from "../http/answers.ts";
 import { findWorker, parseBody, shorten } from "../http/requests.ts";
 import type { Call, QueryParameter, Route, RouteAnswer } from "../http/route.ts";
 import { openApiDocument } from "../openapi.ts";
-import { type StatusDetails, statusOf } from "../status.ts";
+import { healthOf, type StatusDetails, statusOf } from "../status.ts";
 import { DASHBOARD_ROUTE } from "./dashboardRoute.ts";
 import { EventStream } from "./eventStream.ts";
 import { INSPECTION_ROUTES } from "./inspectionRoutes.ts";
@@ -76,6 +76,14 @@ export const CONTROL_ROUTES: readonly Route[] = [
     answers: [{ status: 200, doc: "All pools with their workers and pending operations", schema: "Status" }],
     errors: [400],
     handle: serveStatus,
+  },
+  {
+    method: "GET",
+    path: "/v1/health",
+    operationId: "getHealthReport",
+    summary: "Show the health of the controller and of each pool; the status is always 200",
+    answers: [{ status: 200, doc: "The health of each pool with the numbers behind it", schema: "Health" }],
+    handle: ({ controller, response }) => sendJson(response, 200, healthOf(controller.view())),
   },
   {
     method: "GET",

@@ -1,14 +1,23 @@
 /** `monoceros run`, and the bare flags of the original: checks everything, then becomes the controller. */
+import type { Config } from "../../config/config.ts";
+import type { WatchOptions } from "../../controller/compose.ts";
 import type { ConfigSource } from "../../controller/configFile.ts";
 import type { ReadAgain } from "../../controller/controllerProcess.ts";
 import { holdSignals } from "../../controller/watch/heldSignals.ts";
 import type { RunProgram } from "../../envoy/control/binary.ts";
-import type { Command, Context } from "../command.ts";
+import type { Command, Context, Flag } from "../command.ts";
 import { usage } from "../commandLine.ts";
 import { givenPoolFlags, POOL_FLAGS } from "../oneLine/options.ts";
 import type { OneLine } from "../oneLine/source.ts";
 
 const NAME = "monoceros run";
+
+export const WATCH_PATH_FLAG: Flag = {
+  type: "string",
+  value: "DIR",
+  isRepeatable: true,
+  doc: "Directory to watch, instead of the working directory of each pool; repeatable",
+};
 
 export const run: Command = {
   name: "run",
@@ -23,6 +32,8 @@ never logged, but --print-config prints them, and other users may see them in th
     config: { type: "string", short: "c", value: "FILE", doc: "Configuration file" },
     debug: { type: "boolean", short: "d", doc: "Write a readable log to stderr, with every decision and its reason" },
     validate: { type: "boolean", short: "k", doc: "Only check the configuration, like `monoceros validate`" },
+    watch: { type: "boolean", doc: "Restart pools when their files change; see also `monoceros dev`" },
+    "watch-path": WATCH_PATH_FLAG,
     ...POOL_FLAGS,
     "print-config": { type: "boolean", doc: "Only print the configuration that COMMAND would run with" },
   },
@@ -42,6 +53,8 @@ never logged, but --print-config prints them, and other users may see them in th
     { command: "monoceros -c config.yaml -d", doc: "Same in the short form, with a readable log" },
   ],
   async run(context) {
+    const isWatching = context.isSet("watch");
+    if (!isWatching && context.isSet("watch-path")) throw usage("--watch-path needs --watch", NAME);
     const line = await oneLineOf(context);
     const source = line?.source ?? context.text("config") ?? "";
     if (line !== undefined && context.isSet("print-config")) {
@@ -53,7 +66,8 @@ never logged, but --print-config prints them, and other users may see them in th
       const { validateSource } = await import("./validate.ts");
       return validateSource(source, context);
     }
-    return start(source, line, context);
+    const watch = isWatching ? { directories: context.texts("watch-path") } : undefined;
+    return startController(source, line, context, { watch });
   },
 };
 
@@ -68,7 +82,21 @@ async function oneLineOf(context: Context): Promise<OneLine | undefined> {
   return undefined;
 }
 
-async function start(source: ConfigSource, line: OneLine | undefined, context: Context): Promise<number> {
+/** How `run` and `dev` differ. */
+export interface StartChoices {
+  readonly watch?: WatchOptions | undefined;
+  readonly isReadable?: boolean;
+  /** Changes the configuration each time it is read. */
+  readonly adapt?: (config: Config) => Config;
+}
+
+/** Checks a configuration, then runs the controller. Resolves with its exit code. Rejects with a ControllerError. */
+export async function startController(
+  source: ConfigSource,
+  line: OneLine | undefined,
+  context: Context,
+  { adapt, ...choices }: StartChoices,
+): Promise<number> {
   // Each check may take as long as the program it runs, Envoy above all, so handle stop requests in the meantime.
   const held = holdSignals();
   const [{ preflight }, { ownEnvironment, systemChecks, toolRunner }, { runController }, { Start, stoppedExitCode }] =
@@ -81,13 +109,13 @@ async function start(source: ConfigSource, line: OneLine | undefined, context: C
   const env = ownEnvironment(context.env);
   using start = Start.begin();
   const check = (run: RunProgram, isProxied?: (pool: string) => boolean) =>
-    preflight(source, env, systemChecks(run, isProxied));
+    preflight(source, env, systemChecks(run, isProxied), "problem", adapt);
   const checked = await Promise.race([check(toolRunner(start.tools)), held.stopped]);
   if (typeof checked === "string") {
     await context.terminal.write("stderr", `monoceros: received ${checked} during startup; no worker was started\n`);
     return stoppedExitCode(checked);
   }
-  const options = { isDebug: context.isSet("debug"), held, start };
+  const options = { ...choices, isDebug: context.isSet("debug"), held, start };
   if (line === undefined) return await runController(checked, check, options);
   const { reloadRefusal } = await import("../oneLine/source.ts");
   const refuse: ReadAgain = () => Promise.reject(reloadRefusal());

@@ -1,6 +1,6 @@
 /** `monoceros status`: the current state of the workers, once or refreshed. */
 import { setTimeout as pause } from "node:timers/promises";
-import { type ControlClient, unlessGone } from "../client.ts";
+import type { ControlClient } from "../client.ts";
 import { CLIENT_FLAGS, type Command, type Context } from "../command.ts";
 import { connectController } from "../connectController.ts";
 
@@ -40,7 +40,7 @@ export const status: Command = {
 /** On a terminal, each table replaces the previous one; elsewhere they follow one another, JSON as one line each. */
 async function watch(context: Context, client: ControlClient): Promise<number> {
   const { terminal } = context;
-  const { renderStatus } = await import("../screen/render.ts");
+  const [{ unlessGone }, { renderStatus }] = await Promise.all([import("../client.ts"), import("../screen/render.ts")]);
   const interruption = new AbortController();
   using _ = terminal.onInterrupt(() => interruption.abort());
   for (let isFirst = true; !interruption.signal.aborted; isFirst = false) {

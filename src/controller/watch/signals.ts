@@ -1,5 +1,6 @@
 /** Effects of signals on the controller. Every signal that would end it by default has an effect here or is ignored. */
 import { constants } from "node:os";
+import type { ReloadPlan } from "../../admin/api.ts";
 import type { ControllerHandle } from "../../admin/handle.ts";
 import type { Logger } from "../../base/log.ts";
 import type { Instant } from "../../base/time.ts";
@@ -63,10 +64,7 @@ export function listenToSignals({ daemon, handle, log, groupSignals, isStopKnown
     });
   };
   attempt("SIGHUP", async () => {
-    const { changes, refused, failed } = await handle.reload(false);
-    log.info(changes.length === 0 ? "reload: nothing has changed" : `reload: ${changes.join("; ")}`);
-    for (const { path, reason } of refused) log.warn(`reload: ${path} cannot be changed: ${reason}`);
-    for (const { path, reason } of failed) log.error(`reload: ${path} was not changed: ${reason}`);
+    logReload(await handle.reload(false), log);
   });
   attempt("SIGUSR1", () => {
     for (const { index } of workerPools(handle)) handle.restart(index, undefined, "received SIGUSR1");
@@ -82,6 +80,12 @@ export function listenToSignals({ daemon, handle, log, groupSignals, isStopKnown
   for (let signal = FIRST_REAL_TIME_SIGNAL; signal <= LAST_REAL_TIME_SIGNAL; signal++) ignoreSignal(signal);
   // Node.js blocks SIGUSR1 permanently if it must not start the debugger (--disable-sigusr1).
   unblockSignal(constants.signals.SIGUSR1);
+}
+
+export function logReload({ changes, refused, failed }: ReloadPlan, log: Logger): void {
+  log.info(changes.length === 0 ? "reload: nothing has changed" : `reload: ${changes.join("; ")}`);
+  for (const { path, reason } of refused) log.warn(`reload: ${path} cannot be changed: ${reason}`);
+  for (const { path, reason } of failed) log.error(`reload: ${path} was not changed: ${reason}`);
 }
 
 /** Checks for GROUP_SIGNAL_MS whether other processes of the service receive the signal too. */
