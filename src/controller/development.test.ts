@@ -48,7 +48,7 @@ test("a crashed worker restarts within five seconds, even with longer backoff in
 });
 
 test("a pool without probe must run longer before its start counts as successful", () => {
-  const minReadyMs = (pool: Readonly<Record<string, unknown>>) => developed(pool).rolling.minReadyMs;
+  const minReadyMs = (pool: Readonly<Record<string, unknown>>) => developed(pool).rollout.minReadyMs;
   assert.equal(minReadyMs({}), 2000);
   assert.equal(minReadyMs({ probes: { readiness: { tcp: { port: 1 } } } }), 200);
   assert.equal(minReadyMs({ server: { listener_port: 8000, start_port: 9100 } }), 200);

@@ -24,7 +24,7 @@ export function developmentConfig({ admin, supervisor }: Config, replicas: numbe
 }
 
 function developmentPool(pool: PoolConfig, replicas: number | "auto"): PoolConfig {
-  const { server, probes, restart, rolling } = pool;
+  const { server, probes, restart, rollout } = pool;
   const isProbed = server !== undefined || probes !== undefined;
   const maxMs = Math.min(restart.backoff.maxMs, MAX_BACKOFF_MS);
   return {
@@ -39,7 +39,7 @@ function developmentPool(pool: PoolConfig, replicas: number | "auto"): PoolConfi
       ...restart,
       backoff: { ...restart.backoff, maxMs, initialMs: Math.min(restart.backoff.initialMs, maxMs) },
     },
-    rolling: { ...rolling, minReadyMs: Math.min(rolling.minReadyMs, isProbed ? MIN_READY_MS : MIN_READY_UNPROBED_MS) },
+    rollout: { ...rollout, minReadyMs: Math.min(rollout.minReadyMs, isProbed ? MIN_READY_MS : MIN_READY_UNPROBED_MS) },
     // The output of the program as it is, instead of JSON.
     logs: { ...pool.logs, mode: "inherit" },
     server: server && { ...server, drainTimeoutMs: Math.min(server.drainTimeoutMs, GRACE_MS) },
