@@ -5,6 +5,7 @@ import { completion } from "./commands/completion.ts";
 import { configSchema, configShow } from "./commands/config.ts";
 import { dump } from "./commands/dump.ts";
 import { events } from "./commands/events.ts";
+import { importCommand } from "./commands/import.ts";
 import { logs } from "./commands/logs.ts";
 import { profile } from "./commands/profile.ts";
 import { reload } from "./commands/reload.ts";
@@ -19,7 +20,7 @@ import { validate } from "./commands/validate.ts";
 import { version } from "./commands/version.ts";
 
 export const COMMAND_GROUPS: CommandGroups = {
-  "Run a configuration": [run, validate, configShow, configSchema],
+  "Run a configuration": [run, validate, importCommand, configShow, configSchema],
   "Inspect a running controller": [status, events, logs, top, balance, dump, profile],
   "Change a running controller": [reload, restart, scale, stop, start],
   "Other commands": [completion, version],
