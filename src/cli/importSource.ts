@@ -47,7 +47,10 @@ const NAMES: Readonly<Record<ImportKind, string>> = {
 export async function importFile(kind: ImportKind, file: string, options: ImportOptions): Promise<CheckedImport> {
   const source = await readSource(file);
   try {
-    const title = `Imported from the ${NAMES[kind]} ${file}. Check it on the target machine: monoceros validate -c FILE`;
+    const title = [
+      `Imported from the ${NAMES[kind]} ${file}.`,
+      "Check it on the target machine: monoceros validate -c FILE",
+    ];
     return checkImport(await TRANSLATORS[kind](source, options), title);
   } catch (error) {
     if (!(error instanceof SourceError)) throw error;

@@ -29,10 +29,13 @@ const PENDING = /^unknown key "(?:type|depends_on|file)"/u;
 /** A setting may cause one problem after another, but each round removes a setting. */
 const MAX_ROUNDS = 1000;
 
-/** @throws SourceError if no valid configuration can be made of it */
-export function checkImport(imported: Imported, title: string): CheckedImport {
+/** `title` is the comment at the beginning. @throws SourceError if no valid configuration can be made of it */
+export function checkImport(imported: Imported, title: readonly string[]): CheckedImport {
   const { pools, general } = imported;
   if (!pools.some(({ isDisabled }) => !isDisabled)) throw new SourceError("it starts no program by itself");
+  for (const pool of pools)
+    if (pool.get("exec") === undefined)
+      throw new SourceError(`${pool.title} has no command: ${pool.ignored.at(-1)?.reason ?? "expected one"}`);
   extendShutdown(imported);
   for (let round = 0; round < MAX_ROUNDS; round += 1) {
     const yaml = printImport(imported, title);

@@ -8,10 +8,10 @@ const ORDER = "name type depends_on replicas exec args env env_file cwd user gro
 
 const WIDTH = 120;
 
-/** `title` is the first line. */
-export function printImport({ pools, general }: Imported, title: string): string {
+/** `title` is the comment at the beginning. */
+export function printImport({ pools, general }: Imported, title: readonly string[]): string {
   const document = new Document({});
-  document.commentBefore = commentOf([title, ...linesOf(general)]);
+  document.commentBefore = commentOf([...title, ...linesOf(general)]);
   const supervisor = mapOf(general.settings, (setting) => setting.path[0] ?? "");
   const workers = new YAMLSeq();
   const enabled = pools.filter(({ isDisabled }) => !isDisabled);
@@ -54,7 +54,9 @@ function mapOf(settings: readonly Setting[], nameOf: (setting: Setting) => strin
     if (only !== undefined && only.path.length === depth + 1) {
       const value = valueNode(only.value, WIDTH - 10 - 2 * depth - name.length);
       const remark = remarkOf(only);
-      if (remark !== "" && (value instanceof Scalar || value.flow === true)) value.comment = ` ${remark}`;
+      const length = JSON.stringify(only.value).length + name.length + 2 * depth + remark.length;
+      const isShort = length < WIDTH || value instanceof Scalar;
+      if (remark !== "" && isShort && (value instanceof Scalar || value.flow === true)) value.comment = ` ${remark}`;
       else if (remark !== "") key.commentBefore = ` ${remark}`;
       map.items.push(new Pair(key, value));
       continue;

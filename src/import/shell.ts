@@ -116,18 +116,40 @@ function readVariable(text: string, at: number, known: KnownVariables): Piece | 
 
 /** Sets `exec`, `args` and assignments of a pool from a shell's command line. Returns whether it keeps a shell. */
 export function setShellCommand(pool: PoolDraft, text: string, keys: Key, known: KnownVariables = {}): boolean {
+  const [, directory, rest = ""] = /^\s*cd\s+([\w./@-]+)\s*&&\s*(\S.*)$/su.exec(text) ?? [];
+  if (directory !== undefined && pool.get("cwd") === undefined && isOneCommand(rest.trim())) {
+    pool.set("cwd", directory, keys);
+    return setShellCommand(pool, rest, keys, known);
+  }
   const simple = withoutShell(text, known);
   if (simple === undefined) {
-    // The shell replaces itself if it has only one command to run, so that the stop signal reaches the program.
-    const isOneCommand = !/[;&|(){}`\n]|<<|^\s*\w+=/u.test(text) && !BUILTINS.has(text.trim().split(/\s+/u)[0] ?? "");
-    pool.set("exec", "sh", keys);
-    pool.set("args", ["-c", literal(isOneCommand && !/^exec\s/u.test(text) ? `exec ${text}` : text)], keys);
+    setInShell(pool, text.trim(), keys);
     return true;
   }
   const [program = "", ...args] = simple.words;
   for (const [name, value] of simple.assignments) pool.setEnv(name, value, keys);
   setCommand(pool, program, args, keys);
   return false;
+}
+
+/** The shell replaces itself if it has only one command to run, so that the stop signal reaches the program. */
+function setInShell(pool: PoolDraft, text: string, keys: Key): void {
+  let command = text;
+  for (;;) {
+    const [whole, name, value = ""] = /^([A-Za-z_]\w*)=([\w./:,@%+-]*)\s+(?=\S)/u.exec(command) ?? [];
+    if (whole === undefined || name === undefined || !isOneCommand(command.slice(whole.length))) break;
+    pool.setEnv(name, value, keys);
+    command = command.slice(whole.length);
+  }
+  const needsExec = isOneCommand(command) && !/^exec\s/u.test(command);
+  pool.set("exec", "sh", keys);
+  pool.set("args", ["-c", literal(needsExec ? `exec ${command}` : command)], keys);
+}
+
+function isOneCommand(text: string): boolean {
+  const withoutVariables = text.replaceAll(/\$\{[^{}]*\}/gu, "");
+  const [program = ""] = text.split(/\s+/u);
+  return !/[;&|(){}`\n]|<<|^\w+=/u.test(withoutVariables) && !BUILTINS.has(program);
 }
 
 /** Sets `exec` and `args`, which are in the syntax of our file already. */

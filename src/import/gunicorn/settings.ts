@@ -10,7 +10,10 @@ export const KEPT: ReadonlySet<string> = new Set(
     "enable_stdio_inheritance statsd_host dogstatsd_tags statsd_prefix proc_name default_proc_name pythonpath paste",
     "proxy_allow_ips raw_paste_global_conf permit_obsolete_folding strip_header_spaces permit_unconventional_http_method",
     "permit_unconventional_http_version casefold_http_method forwarder_headers header_map http_protocols dirty_apps",
-    "dirty_workers dirty_timeout dirty_threads dirty_graceful_timeout uwsgi_protocol protocol wsgi_app keepalive backlog",
+    "dirty_workers dirty_timeout dirty_threads dirty_graceful_timeout dirty_post_fork dirty_worker_exit dirty_worker_init",
+    "on_dirty_starting protocol wsgi_app keepalive backlog root_path http_parser asgi_disconnect_grace_period asgi_lifespan",
+    "asgi_loop enable_backlog_metric http2_cleartext http2_initial_window_size http2_max_concurrent_streams",
+    "http2_max_frame_size http2_max_header_list_size uwsgi_allow_ips websocket_max_message_size",
     "on_starting on_reload when_ready pre_fork post_fork post_worker_init worker_int worker_abort pre_exec pre_request",
     "post_request child_exit worker_exit nworkers_changed on_exit ssl_context",
   ]
@@ -37,7 +40,7 @@ export const REFUSED: Readonly<Record<string, string>> = {
 
 /** Settings that translate.ts translates. */
 export const TRANSLATED: ReadonlySet<string> = new Set(
-  "workers bind graceful_timeout max_requests max_requests_jitter preload_app user group certfile keyfile pidfile no_control_socket control_socket_disable".split(
+  "workers bind graceful_timeout max_requests max_requests_jitter preload_app user group certfile keyfile pidfile control_socket_disable".split(
     " ",
   ),
 );

@@ -75,7 +75,7 @@ class SettingsReader {
   read(): void {
     const pool = this.#pool;
     this.#args.push("--config", literal(this.#options.path), "--workers", "1", "--no-control-socket");
-    pool.note("gunicorn before version 24 has no --no-control-socket; remove the argument there");
+    pool.note("gunicorn before version 25.1 has no --no-control-socket; remove the argument there");
     this.#workers();
     this.#listeners();
     this.#stops();
@@ -87,7 +87,7 @@ class SettingsReader {
         "each worker loads the application itself and shares no memory; expect the memory of each worker times replicas",
       );
     });
-    for (const name of ["no_control_socket", "control_socket_disable"]) this.#take(name, ({ key }) => pool.imply(key));
+    this.#take("control_socket_disable", ({ key }) => pool.imply(key));
     const kept: Key[] = [];
     for (const [name, { value, key }] of this.#settings) {
       const reason = REFUSED[name];
@@ -141,21 +141,34 @@ class SettingsReader {
       if (key !== undefined)
         pool.ignore(key, "only addresses with a port and Unix sockets can be translated; write sockets or server");
     } else if (addresses.length === 1 && only !== undefined && !only.startsWith("/")) this.#proxy(only, keys, remark);
-    else {
-      const sockets = addresses.map((listen, index) => ({
-        name: `http${index === 0 ? "" : index + 1}`,
-        listen: plain(listen ?? ""),
-      }));
-      pool.set("sockets", sockets, keys, remark ?? "gunicorn finds them by LISTEN_FDS");
-      for (const name of ["max_requests", "max_requests_jitter"])
-        this.#take(name, ({ key: limit }) =>
-          pool.ignore(
-            limit,
-            "limits.requests needs server; gunicorn itself still restarts its worker after so many requests",
-          ),
-        );
-      for (const name of ["certfile", "keyfile"]) this.#take(name, ({ key: file }) => pool.imply(file));
+    else this.#sockets(addresses.map(String), keys, remark);
+  }
+
+  /** Shared sockets, as several addresses and Unix sockets need them. */
+  #sockets(addresses: readonly string[], keys: readonly Key[], remark: string | undefined): void {
+    const pool = this.#pool;
+    const portOf = (address: string) => (address.startsWith("/") ? address : (address.split(":").at(-1) ?? ""));
+    const first = addresses.filter(
+      (each, index) => addresses.findIndex((other) => portOf(other) === portOf(each)) === index,
+    );
+    const [key] = keys;
+    if (first.length < addresses.length && key !== undefined) {
+      const rest = addresses.filter((address) => !first.includes(address)).join(", ");
+      pool.ignore(key, `only one socket can have a port, so that ${rest} is left out`);
     }
+    const sockets = first.map((listen, index) => ({
+      name: `http${index === 0 ? "" : index + 1}`,
+      listen: plain(listen),
+    }));
+    pool.set("sockets", sockets, keys, remark ?? "gunicorn finds them by LISTEN_FDS");
+    for (const name of ["max_requests", "max_requests_jitter"])
+      this.#take(name, ({ key: limit }) =>
+        pool.ignore(
+          limit,
+          "limits.requests needs server; gunicorn itself still restarts its worker after so many requests",
+        ),
+      );
+    for (const name of ["certfile", "keyfile"]) this.#take(name, ({ key: file }) => pool.imply(file));
   }
 
   /** Envoy listens where gunicorn did. */

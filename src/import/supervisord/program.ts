@@ -173,7 +173,10 @@ export class ProgramReader {
     let policy = "unexpected";
     const keys: Key[] = [];
     const isShort = boolean(this.#entries.get("autorestart")?.value ?? "") === false;
-    if (isShort && this.#entries.get("startsecs")?.value === "0") return this.#oneshot();
+    if (isShort && this.#entries.get("startsecs")?.value === "0") {
+      this.#oneshot();
+      return;
+    }
     this.#take("autorestart", (value, key) => {
       policy = value.toLowerCase() === "unexpected" ? "unexpected" : boolean(value) === false ? "never" : "always";
       if (policy === "always") pool.imply(key);

@@ -21,12 +21,22 @@ export interface UnitCommand {
   readonly mayFail: boolean;
   /** Whether it runs as root (`+`, `!`). */
   readonly isPrivileged: boolean;
+  /** Whether the second word is the name that the program sees (`@`). */
+  readonly hasName: boolean;
+  /** Whether variables are not expanded (`:`). */
+  readonly isLiteral: boolean;
   readonly rest: string;
 }
 
 export function readPrefixes(text: string): UnitCommand {
   const prefix = /^[-@+!:|]*/u.exec(text)?.[0] ?? "";
-  return { mayFail: prefix.includes("-"), isPrivileged: /[+!]/u.test(prefix), rest: text.slice(prefix.length).trim() };
+  return {
+    mayFail: prefix.includes("-"),
+    isPrivileged: /[+!]/u.test(prefix),
+    hasName: prefix.includes("@"),
+    isLiteral: prefix.includes(":"),
+    rest: text.slice(prefix.length).trim(),
+  };
 }
 
 /** Replaces specifiers such as `%i`. An unknown one stays as it is, with a note. */
@@ -66,17 +76,24 @@ export function specifiers(text: string, names: UnitNames, pool: PoolDraft, slot
 }
 
 /** Sets `exec` and `args`. A variable that only a file sets needs a shell. Returns false if the command is malformed. */
-export function setUnitCommand(pool: PoolDraft, text: string, key: Key, names: UnitNames, mayFail = false): boolean {
-  const words = splitUnitWords(text);
+export function setUnitCommand(pool: PoolDraft, command: UnitCommand, key: Key, names: UnitNames): boolean {
+  const { mayFail, isLiteral } = command;
+  const words = splitUnitWords(command.rest);
   if (words?.[0] === undefined) return false;
-  const needsShell = mayFail || words.some((word) => variablesOf(word).some((name) => isLate(name, names)));
+  if (command.hasName) {
+    words.splice(1, 1);
+    pool.note("the prefix @ is ignored: the program sees its own name");
+  }
+  const isLateWord = (word: string) => variablesOf(word).some((name) => isLate(name, names));
+  const needsShell = mayFail || (!isLiteral && words.some(isLateWord));
   if (needsShell) {
-    const line = words.map((word) => quote(specifiers(word, names, pool, "{{.Slot}}"))).join(" ");
+    const line = words.map((word) => quote(specifiers(word, names, pool, "{{.Slot}}"), isLiteral)).join(" ");
     setCommand(pool, "sh", ["-c", mayFail ? `${line} || true` : `exec ${line}`], key);
     return true;
   }
   // As in systemd, a word that is only a variable without braces becomes any number of words.
   const [program = "", ...args] = words.flatMap((word) => {
+    if (isLiteral) return [specifiers(word, names, pool, "{{.Slot}}")];
     const value = expandWord(word, names, pool);
     return /^\$[A-Za-z_]\w*$/u.test(word) ? value.split(/\s+/u).filter((part) => part !== "") : [value];
   });
@@ -106,8 +123,8 @@ function expandWord(word: string, names: UnitNames, pool: PoolDraft): string {
 }
 
 /** A word for a shell. systemd's variables are the shell's, except that a whole `$NAME` is split in both. */
-function quote(word: string): string {
-  if (/^[\w@%+=:,./-]+$/u.test(word) || /^\$[A-Za-z_]\w*$/u.test(word)) return word;
-  if (word.includes("$")) return `"${word.replaceAll(/["\\`]/gu, "\\$&")}"`;
+function quote(word: string, isLiteral: boolean): string {
+  if (/^[\w@%+=:,./-]+$/u.test(word) || (!isLiteral && /^\$[A-Za-z_]\w*$/u.test(word))) return word;
+  if (word.includes("$") && !isLiteral) return `"${word.replaceAll(/["\\`]/gu, "\\$&")}"`;
   return `'${word.replaceAll("'", "'\\''")}'`;
 }

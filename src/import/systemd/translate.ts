@@ -136,15 +136,16 @@ class UnitTranslator {
       this.#pool.imply(key);
       return;
     }
-    const { rest, mayFail, isPrivileged } = readPrefixes(value);
+    const command = readPrefixes(value);
     if (this.#pool.get("exec") !== undefined) {
       this.#pool.ignore(key, "a pool has one command; write another pool, or a oneshot pool, for it");
       return;
     }
-    if (mayFail) this.#pool.note("the prefix - is ignored: a failure of the program counts as a crash");
-    if (isPrivileged)
+    if (command.mayFail) this.#pool.note("the prefix - is ignored: a failure of the program counts as a crash");
+    if (command.isPrivileged)
       this.#pool.note("the prefixes + and ! are ignored: the program runs as user, without further rights");
-    if (!setUnitCommand(this.#pool, rest, key, this.#names)) this.#pool.ignore(key, "a quote is not closed");
+    if (!setUnitCommand(this.#pool, { ...command, mayFail: false }, key, this.#names))
+      this.#pool.ignore(key, "a quote is not closed");
   }
 
   /** A preparation becomes a pool that runs once and that the next one waits for. */
@@ -153,14 +154,14 @@ class UnitTranslator {
       this.#pool.imply(key);
       return;
     }
-    const { rest, mayFail, isPrivileged } = readPrefixes(value);
+    const command = readPrefixes(value);
     const count = this.#before.length;
     const pool = new PoolDraft(
       poolName(`${this.#names.prefix}-pre${count === 0 ? "" : count + 1}`),
       `ExecStartPre at ${key.where}`,
     );
     pool.set("type", "oneshot", key);
-    if (!setUnitCommand(pool, rest, key, this.#names, mayFail)) {
+    if (!setUnitCommand(pool, command, key, this.#names)) {
       this.#pool.ignore(key, "a quote is not closed");
       return;
     }
@@ -169,7 +170,7 @@ class UnitTranslator {
     for (const setting of this.#pool.settings)
       if (
         /^(?:env|env_file|cwd|umask)$/u.test(setting.path[0] ?? "") ||
-        (!isPrivileged && /^(?:user|group)$/u.test(setting.path[0] ?? ""))
+        (!command.isPrivileged && /^(?:user|group)$/u.test(setting.path[0] ?? ""))
       )
         pool.set(setting.path, setting.value, setting.keys, setting.remark);
     pool.note("it runs once when the controller starts, not before each restart of the service as in systemd");
