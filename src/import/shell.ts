@@ -115,7 +115,12 @@ function readVariable(text: string, at: number, known: KnownVariables): Piece | 
 }
 
 /** Sets `exec`, `args` and assignments of a pool from a shell's command line. Returns whether it keeps a shell. */
-export function setShellCommand(pool: PoolDraft, text: string, keys: Key, known: KnownVariables = {}): boolean {
+export function setShellCommand(
+  pool: PoolDraft,
+  text: string,
+  keys: Key | readonly Key[],
+  known: KnownVariables = {},
+): boolean {
   const [, directory, rest = ""] = /^\s*cd\s+([\w./@-]+)\s*&&\s*(\S.*)$/su.exec(text) ?? [];
   if (directory !== undefined && pool.get("cwd") === undefined && isOneCommand(rest.trim())) {
     pool.set("cwd", directory, keys);
@@ -133,7 +138,7 @@ export function setShellCommand(pool: PoolDraft, text: string, keys: Key, known:
 }
 
 /** The shell replaces itself if it has only one command to run, so that the stop signal reaches the program. */
-function setInShell(pool: PoolDraft, text: string, keys: Key): void {
+function setInShell(pool: PoolDraft, text: string, keys: Key | readonly Key[]): void {
   let command = text;
   for (;;) {
     const [whole, name, value = ""] = /^([A-Za-z_]\w*)=([\w./:,@%+-]*)\s+(?=\S)/u.exec(command) ?? [];

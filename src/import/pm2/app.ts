@@ -101,7 +101,8 @@ export class AppReader {
     if (script === undefined) return;
     const text = String(script.value).trim();
     const keys = [script.key];
-    const args = this.#words("args", keys).map(literal);
+    const words = this.#words("args", keys);
+    const args = words.map(literal);
     const nodeArgs = this.#words("node_args", keys).map(literal);
     let interpreter = INTERPRETERS[/\.(\w+)$/u.exec(text)?.[1] ?? ""];
     this.#take("interpreter", ({ value, key }) => {
@@ -109,8 +110,7 @@ export class AppReader {
       interpreter = value === "none" ? undefined : String(value);
     });
     if (/\s/u.test(text) && interpreter === undefined) {
-      const rest = args.length === 0 ? "" : ` ${args.join(" ")}`;
-      setShellCommand(pool, text + rest, script.key);
+      setShellCommand(pool, [text, ...words].join(" "), keys);
     } else if (interpreter === undefined) setCommand(pool, plain(text), args, keys);
     else setCommand(pool, plain(interpreter), [...nodeArgs, literal(text), ...args], keys);
     if (interpreter === undefined && nodeArgs.length > 0) {

@@ -1,5 +1,6 @@
 /** The content of a PM2 file: evaluated or parsed data, and where its keys are in the text. */
 import { isMap, isScalar, isSeq, LineCounter, parseDocument } from "yaml";
+import { messageOf } from "../../base/errors.ts";
 import { type Source, SourceError } from "../draft.ts";
 
 /** Data as JSON has it. */
@@ -35,7 +36,7 @@ export function parsePm2Text(source: Source): Pm2File {
     const { line } = counter.linePos(error.pos[0]);
     throw new SourceError(`${file}:${line}: ${error.message}`);
   }
-  const data = document.toJS({ maxAliasCount: 100 }) as Json;
+  const data = dataOf(document, file);
   const lines = (app: number, key: string): number | undefined => {
     const root = document.contents;
     const list = isMap(root) && root.has("apps") ? root.get("apps") : root;
@@ -45,6 +46,15 @@ export function parsePm2Text(source: Source): Pm2File {
     return isScalar(name) && name.range ? counter.linePos(name.range[0]).line : undefined;
   };
   return withApps(data, (app, key) => at(file, lines(app, key)));
+}
+
+/** @throws SourceError, for example if an alias has no anchor */
+function dataOf(document: ReturnType<typeof parseDocument>, file: string): Json {
+  try {
+    return document.toJS({ maxAliasCount: 100 }) as Json;
+  } catch (error) {
+    throw new SourceError(`${file}: ${messageOf(error)}`);
+  }
 }
 
 /** Reads what a JavaScript file exports. A line is known if each application with the key has one place in the text. */

@@ -131,7 +131,7 @@ test("what cannot be translated is listed with its line, also if the file is Jav
 });
 
 test("data without applications is refused", () => {
-  for (const text of ["{}", "[]", '{"apps": {"a": 1}}', '{"apps": [1]}', "text", ""])
+  for (const text of ["{}", "[]", "*nowhere", '{"apps": {"a": 1}}', '{"apps": [1]}', "text", ""])
     assert.throws(() => parsePm2Text(sourceOf(text)), SourceError, text);
   assert.throws(() => parsePm2Text(sourceOf('{"apps": [', "p.json")), /^SourceError: p\.json:1: /u);
 });

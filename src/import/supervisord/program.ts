@@ -119,8 +119,9 @@ export class ProgramReader {
       const words = [pool.get("exec")?.value, ...((pool.get("args")?.value ?? []) as string[])].filter(
         (word): word is string => typeof word === "string",
       );
-      pool.set("exec", "sh", key);
-      pool.set("args", ["-c", 'exec "$0" "$@" <&{{.Fd}}', ...words], key, "the program expects the socket as stdin");
+      const keys = [...(pool.get("exec")?.keys ?? []), key];
+      pool.set("exec", "sh", keys);
+      pool.set("args", ["-c", 'exec "$0" "$@" <&{{.Fd}}', ...words], keys, "the program expects the socket as stdin");
     });
   }
 
