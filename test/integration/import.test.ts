@@ -262,6 +262,20 @@ test("--json lists the ignored keys with place and reason, and contains the conf
   assert.equal(parse(config).supervisor.workers[0].name, "a");
 });
 
+test("docs/howto/move-from-a-peer.md shows what the importer prints", { skip: !HAS_PYTHON }, async () => {
+  const page = readFileSync("docs/howto/move-from-a-peer.md", "utf8");
+  const pattern = /^`([^`\n]+)`:\n\n```\w+\n(.*?)^```\n\n```console\n\$ monoceros (import [^\n]+)\n(.*?)^```$/gmsu;
+  const examples = [...page.matchAll(pattern)];
+  assert.equal(examples.length, IMPORT_KINDS.length);
+  for (const [, name = "", text = "", command = "", output = ""] of examples) {
+    const file = fileOf(name, text);
+    const { stdout, stderr } = await runCli(...command.split(" ").map((word) => (word === name ? file : word)));
+    const shown = (stdout + stderr).replaceAll(file, name).replaceAll(`/srv/shop/${name}`, name);
+    // The absolute path of a gunicorn configuration is an argument.
+    assert.equal(shown, output.replaceAll(`/srv/shop/${name}`, name));
+  }
+});
+
 test("flags of another kind and unknown kinds are usage errors", async () => {
   for (const [argv, message] of [
     [["pm3", "x"], /unknown kind "pm3", did you mean "pm2"\?/u],
