@@ -780,6 +780,7 @@ test("behind a proxy, a limit that a server applies to itself is a warning with 
     assert.deepEqual(warnings(keys), []);
   }
   assert.deepEqual(warnings(`${server}, args: [--max-requests-jitter, 5, --no-max-requests]`), []);
+  assert.deepEqual(warnings(`${server}, args: [--max-requests, 0, --limit-max-requests=0, app]`), []);
 });
 
 test("a pool with the name of a proxy is refused", () => {
