@@ -4,7 +4,7 @@ import { basename, dirname, join } from "node:path";
 import { ControllerError, codeOf, messageOf } from "../base/errors.ts";
 
 export interface WriteOptions {
-  /** A file with the permissions that the new one shall have, without execution. */
+  /** A file whose permissions the new one gets, without execution. */
   readonly like: string;
   /** Whether an existing file is replaced. */
   readonly replaces: boolean;

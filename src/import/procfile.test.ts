@@ -44,6 +44,7 @@ test("other processes that read PORT get one as foreman sets it", () => {
 test("a formation of 0 prints the process as a comment", () => {
   const { workers, disabled } = translate("web: a\njobs: b\n", { all: 0, web: 1 });
   assert.deepEqual([workers.length, disabled], [1, ["jobs"]]);
+  assert.equal(translate("release: a\nweb: b\n", { release: 0 }).workers[0]?.["depends_on"], undefined);
 });
 
 test("a line in another form, a duplicate and an unknown name of the formation are refused", () => {

@@ -24,7 +24,7 @@ export function translateProcfile(source: Source, { formation, envFile }: Procfi
       throw new SourceError(`it has no process "${name}", which --formation names`);
   const general = new Draft();
   const pools: PoolDraft[] = [];
-  const release = lines.find(({ name }) => name === "release");
+  const release = formation["release"] === 0 ? undefined : lines.find(({ name }) => name === "release");
   for (const [index, { name, command, key }] of lines.entries()) {
     const pool = new PoolDraft(poolName(name, pools), `${name}: in ${key.where}`);
     if (name === "release") pool.set("type", "oneshot", key, "runs once, before the other pools");

@@ -17,7 +17,7 @@ const TRANSLATORS: Readonly<Record<string, (source: Source) => Imported>> = {
     includedFiles(source);
     return translateSupervisord([source]);
   },
-  pm2: (source) => translatePm2(parsePm2Text(source), { env: "production" }),
+  pm2: (source) => translatePm2(parsePm2Text(source), { env: undefined }),
   procfile: (source) => translateProcfile(source, { formation: {}, envFile: undefined }),
   gunicorn: (source) => translateGunicorn(source, { evaluated: undefined, app: "a:b", path: "/g.py" }),
   systemd: (source) => translateSystemd([source], "web@.service"),

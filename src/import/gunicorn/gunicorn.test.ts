@@ -99,7 +99,9 @@ test("Unix sockets and several addresses are shared sockets", () => {
 test("computed values need an evaluation", () => {
   const text = "import os\nworkers = os.cpu_count()\nbind = ':80'\nhelper = 1\n";
   assert.match(translate(text).reasons["workers"] ?? "", /its value is computed/u);
-  assert.equal(translate(text, { workers: 8, bind: ":80", helper: 1 }).workers[0]?.["replicas"], 8);
+  const { workers, notes } = translate(text, { workers: 8, bind: ":80", helper: 1 });
+  assert.equal(workers[0]?.["replicas"], 8);
+  assert.match(notes.join("\n"), /the file computes workers; the values are those of this machine/u);
 });
 
 test("settings that a worker must not have are listed", () => {

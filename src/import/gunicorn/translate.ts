@@ -20,6 +20,8 @@ export interface GunicornOptions {
 interface Option {
   /** undefined if it is computed and was not evaluated. */
   readonly value: PythonValue | undefined;
+  /** Whether it is no literal in the file. */
+  readonly isComputed: boolean;
   readonly key: Key;
 }
 
@@ -42,7 +44,11 @@ function readSettings({ text, file }: Source, evaluated: GunicornOptions["evalua
     const indented = text.split("\n").findIndex((line) => new RegExp(`^\\s+${name}\\s*=`, "u").test(line)) + 1;
     const line = assignment?.line ?? indented;
     const value = evaluated === undefined ? assignment?.value : evaluated[name];
-    settings.set(name, { value, key: { name, short: name, where: line === 0 ? file : `${file}:${line}` } });
+    settings.set(name, {
+      value,
+      isComputed: assignment?.value === undefined,
+      key: { name, short: name, where: line === 0 ? file : `${file}:${line}` },
+    });
   }
   return settings;
 }
@@ -51,6 +57,9 @@ function readSettings({ text, file }: Source, evaluated: GunicornOptions["evalua
 const GRACEFUL_SECONDS = 30;
 const KEEPALIVE_SECONDS = 2;
 const DEFAULT_BIND = "127.0.0.1:8000";
+
+/** Settings whose value stays in the file. */
+const STAYS: ReadonlySet<string> = new Set([...KEPT].filter((name) => name !== "keepalive" && name !== "chdir"));
 
 /** What gunicorn needs beyond graceful_timeout to stop its worker. */
 const STOP_MARGIN_SECONDS = 5;
@@ -65,8 +74,11 @@ class SettingsReader {
     this.#pool = pool;
     this.#settings = settings;
     this.#options = options;
-    for (const [name, { value, key }] of settings) {
-      if (value !== undefined || KEPT.has(name)) continue;
+    const computed = [...settings].filter(([name, { isComputed }]) => isComputed && !STAYS.has(name));
+    const names = computed.filter(([, { value }]) => value !== undefined).map(([name]) => name);
+    if (names.length > 0) pool.note(`the file computes ${names.join(", ")}; the values are those of this machine`);
+    for (const [name, { value, key }] of computed) {
+      if (value !== undefined) continue;
       pool.ignore(key, "its value is computed; import the file where python3 can execute it, or write the value here");
       settings.delete(name);
     }

@@ -94,6 +94,7 @@ test("--env merges the variables of an environment", () => {
   const chosen = translate(app, "production");
   assert.deepEqual(chosen.workers[0]?.["env"], { A: "1", B: "2" });
   assert.deepEqual(chosen.reasons, { "apps[0].env_test": "choose it with --env test" });
+  assert.throws(() => translate(app, "prod"), /^SourceError: no application has env_prod$/u);
   assert.deepEqual(Object.keys(translate(app).reasons), ["apps[0].env_production", "apps[0].env_test"]);
 });
 

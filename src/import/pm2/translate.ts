@@ -1,5 +1,5 @@
 /** The applications of a PM2 file as pools. */
-import { Draft, type Imported, PoolDraft, poolName } from "../draft.ts";
+import { Draft, type Imported, PoolDraft, poolName, SourceError } from "../draft.ts";
 import { AppReader } from "./app.ts";
 import type { JsonObject, Pm2File } from "./document.ts";
 
@@ -8,7 +8,10 @@ export interface Pm2Options {
   readonly env: string | undefined;
 }
 
+/** @throws SourceError if no application has the environment */
 export function translatePm2(file: Pm2File, options: Pm2Options): Imported {
+  if (options.env !== undefined && !file.apps.some((app) => Object.hasOwn(app, `env_${options.env}`)))
+    throw new SourceError(`no application has env_${options.env}`);
   const general = new Draft();
   const pools: PoolDraft[] = [];
   for (const key of file.others)

@@ -46,6 +46,9 @@ export function translateSupervisord(sources: readonly Source[]): Imported {
   );
   const groups = groupsOf(sections.map(({ section }) => section));
   const general = new Draft();
+  const [main] = sources;
+  if (sources.length === 1 && main !== undefined && includedFiles(main).length > 0)
+    general.note("no file matches [include]; import on the machine that has the files");
   const readers: ProgramReader[] = [];
   const globals = sections.find(({ section }) => section.name === "supervisord")?.section;
   for (const { section, here } of sections) {
