@@ -636,7 +636,10 @@ test("a hint says what to write at the top level, in supervisor and in admin, an
     ["supervisor: {workers: [{name: a, exec: ~/a}]}", /exec: "~" is not expanded/u],
     ["admin: {host: 0.0.0.0}", /write address/u],
     ["[program:web]\ncommand=python app.py\n", /a supervisord configuration; expected YAML/u],
-    ["[Unit]\nDescription=x\n[Service]\nExecStart=/x\n", /a systemd unit; .*\(`monoceros import systemd FILE` translates it\)/u],
+    [
+      "[Unit]\nDescription=x\n[Service]\nExecStart=/x\n",
+      /a systemd unit; .*\(`monoceros import systemd FILE` translates it\)/u,
+    ],
     ["[watcher:web]\ncmd = x\n", /a circus configuration/u],
     ["module.exports = { apps: [] }\n", /a PM2 configuration in JavaScript/u],
     ["import os\nbind = '0.0.0.0:80'\nworkers = 4\n", /a gunicorn configuration/u],

@@ -183,7 +183,9 @@ export class AppReader {
       pool.isDisabled = true;
       pool.ignore(key, "every pool starts with the controller; this one is printed as a comment");
     });
-    this.#take("max_memory_restart", ({ value, key }) => pool.set("limits.memory", binarySize(String(value)), key));
+    this.#take("max_memory_restart", ({ value, key }) =>
+      pool.set("limits.memory", binarySize(String(value)) ?? plain(String(value)), key),
+    );
   }
 
   #restarts(): void {

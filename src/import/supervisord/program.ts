@@ -194,7 +194,7 @@ export class ProgramReader {
       else pool.imply(key);
       if (!codes.includes("0")) pool.note("exit code 0 restarts no worker, because on-failure always includes it");
     });
-    this.#take("startsecs", (value, key) => pool.set("rolling.min_ready", seconds(value), key));
+    this.#take("startsecs", (value, key) => pool.set("rolling.min_ready", seconds(value) ?? plain(value), key));
     this.#take("startretries", (value, key) => {
       pool.set("max_restarts", /^\d+$/u.test(value) ? Number(value) : value, key, "within restart_window");
       pool.set("restart.on_exhausted", "give-up-worker", key);
@@ -220,7 +220,7 @@ export class ProgramReader {
       if (name === "SIGTERM") pool.imply(key);
       else pool.set("stop_signal", name, key);
     });
-    this.#take("stopwaitsecs", (value, key) => pool.set("signal_timeout", seconds(value), key));
+    this.#take("stopwaitsecs", (value, key) => pool.set("signal_timeout", seconds(value) ?? plain(value), key));
     let isGroup = false;
     this.#take("stopasgroup", (value, key) => {
       isGroup = boolean(value) === true;

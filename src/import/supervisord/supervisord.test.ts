@@ -173,10 +173,13 @@ test("what cannot be translated is listed with its place and the reason", () => 
 });
 
 test("a value that our file refuses is listed instead of printed", () => {
-  const { workers, reasons } = translate("[program:a]\ncommand=a\numask=999\nstopsignal=NONSENSE\nnumprocs=0");
+  const { workers, reasons } = translate(
+    "[program:a]\ncommand=a\numask=999\nstopwaitsecs=soon\nstopsignal=NONSENSE\nnumprocs=0",
+  );
   assert.deepEqual(Object.keys(workers[0] ?? {}), ["name", "exec", "restart", "stop_signal_target"]);
   assert.match(reasons["program:a.umask"] ?? "", /^umask: expected octal digits/u);
   assert.match(reasons["program:a.stopsignal"] ?? "", /^stop_signal: expected a signal/u);
+  assert.match(reasons["program:a.stopwaitsecs"] ?? "", /^signal_timeout: expected a duration/u);
   assert.match(reasons["program:a.numprocs"] ?? "", /^replicas: expected a whole number/u);
 });
 

@@ -256,7 +256,8 @@ class UnitTranslator {
     if (value === "mixed" || value === "process") this.#pool.set("stop_signal_target", "leader", key);
     if (value === "process")
       this.#pool.note("processes that the program leaves behind are killed, unlike with KillMode=process");
-    if (value === "none") this.#pool.ignore(key, "a worker is always stopped with all its processes");
+    if (!/^(?:mixed|process)$/u.test(value))
+      this.#pool.ignore(key, "a worker is always stopped with all its processes");
   }
 
   #backoff(value: string, key: Key): void {
