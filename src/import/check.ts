@@ -88,8 +88,12 @@ function repair({ pools, general }: Imported, problems: readonly Problem[]): voi
   for (const { path, message } of problems) {
     const [, index, rest = ""] = /^supervisor\.workers\[(\d+)\]\.?(.*)$/su.exec(path) ?? [];
     const draft = index === undefined ? general : enabled[Number(index)];
-    const wanted = index === undefined ? path.replace(/^supervisor\.?/u, "") : rest;
-    const setting = draft?.settings.find((each) => isRelated(each.path.join("."), wanted));
+    const block = index === undefined ? path.replace(/^supervisor\.?/u, "") : rest;
+    const unknown = /^unknown key "([^"]+)"/u.exec(message)?.[1];
+    const wanted = [block, unknown ?? ""].filter((part) => part !== "").join(".");
+    const setting =
+      draft?.settings.find((each) => isRelated(each.path.join("."), wanted)) ??
+      draft?.settings.find((each) => each.path.join(".").startsWith(`${wanted}.`));
     if (draft === undefined || setting === undefined || wanted === "" || wanted === "exec") continue;
     draft.remove(setting.path);
     const keys =

@@ -245,6 +245,8 @@ export class AppReader {
           return pool.ignore(key, "logs.file holds stdout and stderr of the pool");
         file = value;
         pool.set("logs.file.path", plain(value), key, "stdout and stderr");
+        pool.set("logs.file.max_size", "unlimited", [], "PM2 rotates no files");
+        pool.set("logs.file.only", true, [], "as before, not also on stdout");
       });
   }
 

@@ -57,7 +57,7 @@ test("an application with every translated key becomes a pool", () => {
       rolling: { min_ready: "30s" },
       stop_signal: "SIGINT",
       signal_timeout: "8s",
-      logs: { file: { path: "/var/log/a.log" } },
+      logs: { file: { path: "/var/log/a.log", max_size: "unlimited", only: true } },
     },
   ]);
 });

@@ -283,7 +283,10 @@ export class ProgramReader {
   #rotation(stream: string, hasFile: boolean): void {
     const { pool } = this;
     this.#take(`${stream}_logfile_maxbytes`, (value, key) => {
-      if (hasFile && value !== "0") return pool.set("logs.file.max_size", binarySize(value) ?? plain(value), key);
+      if (hasFile) {
+        pool.set("logs.file.max_size", value === "0" ? "unlimited" : (binarySize(value) ?? plain(value)), key);
+        return;
+      }
       if (value === "0") pool.imply(key);
       else pool.ignore(key, `only a file in ${stream}_logfile is rotated`);
     });
@@ -293,6 +296,7 @@ export class ProgramReader {
       else pool.ignore(key, `only a file in ${stream}_logfile is rotated`);
     });
     if (!hasFile) return;
+    pool.set("logs.file.only", true, [], "as before, not also on stdout");
     if (pool.get("logs.file.max_size") === undefined)
       pool.set("logs.file.max_size", "50MiB", [], "supervisord's default");
     if (pool.get("logs.file.keep") === undefined) pool.set("logs.file.keep", 10, [], "supervisord's default");

@@ -90,7 +90,7 @@ stdout_logfile_backups=4
       max_restarts: 5,
       stop_signal: "SIGINT",
       signal_timeout: "10m",
-      logs: { file: { path: "/var/log/q.log", max_size: "20MiB", keep: 4 } },
+      logs: { file: { path: "/var/log/q.log", max_size: "20MiB", keep: 4, only: true } },
     },
   ]);
 });
@@ -103,7 +103,7 @@ test("defaults of supervisord that differ from ours are written", () => {
       exec: "a",
       restart: { policy: "on-failure" },
       stop_signal_target: "leader",
-      logs: { file: { path: "/l", max_size: "50MiB", keep: 10 } },
+      logs: { file: { path: "/l", only: true, max_size: "50MiB", keep: 10 } },
     },
   ]);
   assert.match(yaml, /policy: on-failure # supervisord's default\n/u);

@@ -12,7 +12,6 @@ const REASONS: readonly (readonly [pattern: RegExp, reason: string])[] = [
   ],
   [/^ExecCondition$/u, "no command decides whether a pool starts"],
   [/^PIDFile$/u, "the controller knows its workers without pid files"],
-  [/^WatchdogSec$/u, "write a liveness probe, see probes.liveness"],
   [
     /^(?:TimeoutStartSec|TimeoutAbortSec)$/u,
     "write a startup probe, whose failure_threshold and period limit the start",

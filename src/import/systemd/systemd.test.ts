@@ -94,7 +94,7 @@ StandardOutput=append:/var/log/a.log
         memlock: { soft: 65_536, hard: 65_536 },
       },
       oom_score_adj: -100,
-      logs: { file: { path: "/var/log/a.log" } },
+      logs: { file: { path: "/var/log/a.log", max_size: "unlimited", only: true } },
     },
   ]);
 });
@@ -137,16 +137,25 @@ test("the prefix : leaves variables as they are", () => {
   assert.deepEqual(translate("ExecStart=/a x$$y").workers[0]?.["args"], ["x$$y"]);
 });
 
+test("notifications of systemd become probes, or are listed if our file has none", () => {
+  const { workers, reasons } = translate("ExecStart=/a\nType=notify\nWatchdogSec=20");
+  if (reasons["Service.Type"] === undefined)
+    assert.deepEqual(workers[0]?.["probes"], {
+      readiness: { sd_notify: true },
+      liveness: { period: "20s", sd_notify: true },
+    });
+  else assert.match(reasons["Service.WatchdogSec"] ?? "", /^probes\.liveness/u);
+});
+
 test("what cannot be translated is listed with the reason", () => {
   const { reasons } = translate(
-    "ExecStart=/a\nExecStart=/b\nType=notify\nExecReload=/c\nPrivateTmp=yes\nNonsense=1\nWatchdogSec=5\nStandardOutput=null",
+    "ExecStart=/a\nExecStart=/b\nType=dbus\nExecReload=/c\nPrivateTmp=yes\nNonsense=1\nStandardOutput=null",
   );
   assert.deepEqual(Object.keys(reasons), [
     "Service.Type",
     "Service.ExecReload",
     "Service.PrivateTmp",
     "Service.Nonsense",
-    "Service.WatchdogSec",
     "Service.StandardOutput",
     "Service.ExecStart",
   ]);

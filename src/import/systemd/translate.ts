@@ -100,6 +100,7 @@ class UnitTranslator {
     KillMode: (value, key) => this.#killMode(value, key),
     TimeoutStopSec: (value, key) => this.#pool.set("signal_timeout", this.#span(value, key), key),
     TimeoutSec: (value, key) => this.#pool.set("signal_timeout", this.#span(value, key), key),
+    WatchdogSec: (value, key) => this.#watchdog(value, key),
     RuntimeMaxSec: (value, key) => this.#pool.set("limits.lifespan", this.#span(value, key), key),
     Restart: (value, key) => {
       this.#restart = { value, keys: [key] };
@@ -234,10 +235,7 @@ class UnitTranslator {
       return;
     }
     if (/^notify/u.test(value)) {
-      this.#pool.ignore(
-        key,
-        "the program reports readiness with sd_notify; write a readiness probe, see probes.readiness",
-      );
+      this.#pool.set("probes.readiness.sd_notify", true, key);
       return;
     }
     this.#pool.ignore(
@@ -258,6 +256,15 @@ class UnitTranslator {
       this.#pool.note("processes that the program leaves behind are killed, unlike with KillMode=process");
     if (!/^(?:mixed|process)$/u.test(value))
       this.#pool.ignore(key, "a worker is always stopped with all its processes");
+  }
+
+  #watchdog(value: string, key: Key): void {
+    if (parseSpan(value) === 0) {
+      this.#pool.imply(key);
+      return;
+    }
+    this.#pool.set("probes.liveness.period", this.#span(value, key), key);
+    if (this.#pool.get("probes.liveness.period") !== undefined) this.#pool.set("probes.liveness.sd_notify", true, key);
   }
 
   #backoff(value: string, key: Key): void {
@@ -316,9 +323,15 @@ class UnitTranslator {
       return;
     }
     const file = this.#pool.get("logs.file.path");
-    if (file === undefined && key.short === "StandardOutput") this.#pool.set("logs.file.path", this.#text(path), key);
+    if (file === undefined && key.short === "StandardOutput") this.#logTo(path, key);
     else if (file?.value === this.#text(path)) this.#pool.imply(key);
     else this.#pool.ignore(key, "logs.file holds stdout and stderr of the pool");
+  }
+
+  #logTo(path: string, key: Key): void {
+    this.#pool.set("logs.file.path", this.#text(path), key);
+    this.#pool.set("logs.file.max_size", "unlimited", [], "systemd rotates no files");
+    this.#pool.set("logs.file.only", true, [], "as before, not also on stdout");
   }
 
   #setResource({ path, read }: ResourceKey, value: string, key: Key): void {
