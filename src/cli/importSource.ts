@@ -84,7 +84,7 @@ const TRANSLATORS: Readonly<Record<ImportKind, Translator>> = {
     return translateGunicorn(source, { evaluated, app: options.app, path });
   },
   systemd: async (source) => {
-    const dropIns = await readAll(globSync(join(escapeGlob(`${source.file}.d`), "*.conf")).sort());
+    const dropIns = await readAll(filesOf("*.conf", `${source.file}.d`));
     return translateSystemd([source, ...dropIns], basename(source.file));
   },
 };
@@ -110,15 +110,14 @@ function readAll(files: readonly string[]): Promise<Source[]> {
 }
 
 async function readIncludes(source: Source): Promise<Source[]> {
-  const patterns = includedFiles(source).map((pattern) =>
-    isAbsolute(pattern) ? pattern : join(escapeGlob(dirname(source.file)), pattern),
-  );
-  const files = patterns.flatMap((pattern) => globSync(pattern).sort());
+  const files = includedFiles(source).flatMap((pattern) => filesOf(pattern, dirname(source.file)));
   return readAll([...new Set(files)].filter((file) => resolve(file) !== resolve(source.file)));
 }
 
-function escapeGlob(path: string): string {
-  return path.replaceAll(/[*?[\]{}()!]/gu, "\\$&");
+/** Sorted paths that match a pattern, which is relative to `directory` unless it is absolute. */
+function filesOf(pattern: string, directory: string): string[] {
+  const found = globSync(pattern, { cwd: directory }).sort();
+  return found.map((file) => (isAbsolute(file) ? file : join(directory, file)));
 }
 
 const NODE_CODE = `

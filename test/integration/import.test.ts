@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import {
   chmodSync,
   existsSync,
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
@@ -108,6 +109,15 @@ async function keysOf(kind: ImportKind, file: string): Promise<SourceKey[]> {
 test("files that a supervisord configuration includes and drop-ins of a unit are read", async () => {
   assert.deepEqual((await translate("supervisord", `${FIXTURES}/supervisord/included.conf`)).pools, ["api"]);
   assert.match((await translate("systemd", `${FIXTURES}/systemd/worker@.service`)).yaml, /nice: 10/u);
+});
+
+test("a directory may contain characters of patterns", async () => {
+  const odd = join(directory, "a[b]{c}*");
+  mkdirSync(join(odd, "conf.d"), { recursive: true });
+  writeFileSync(join(odd, "s.conf"), "[include]\nfiles = conf.d/*.conf %(here)s/x.ini\n");
+  writeFileSync(join(odd, "conf.d/b.conf"), "[program:b]\ncommand=b\n");
+  writeFileSync(join(odd, "x.ini"), "[program:x]\ncommand=x\n");
+  assert.deepEqual((await translate("supervisord", join(odd, "s.conf"))).pools, ["b", "x"]);
 });
 
 test("python3 computes the values of a gunicorn configuration", { skip: !HAS_PYTHON }, async () => {

@@ -5,11 +5,11 @@ import { type Entry, parseIni, type Section } from "./ini.ts";
 import { ProgramReader } from "./program.ts";
 
 /** Patterns of the files that `[include]` names, relative to the directory of the file. @throws SourceError */
-export function includedFiles({ text, file, directory }: Source): string[] {
+export function includedFiles({ text, file }: Source): string[] {
   return parseIni(text, file)
     .filter(({ name }) => name === "include")
     .flatMap(({ entries }) => entries.filter(({ key }) => key === "files"))
-    .flatMap(({ value }) => value.replaceAll("%(here)s", directory).split(/\s+/u))
+    .flatMap(({ value }) => value.replaceAll("%(here)s", ".").split(/\s+/u))
     .filter((pattern) => pattern !== "");
 }
 
