@@ -23,7 +23,9 @@ import { COMMAND_GROUPS } from "../../src/cli/commands.ts";
 import { IMPORT_KINDS, type ImportKind, type ImportOptions, importFile } from "../../src/cli/importSource.ts";
 import { parseConfig } from "../../src/config/load.ts";
 import type { CheckedImport } from "../../src/import/check.ts";
+import { ControllerUnderTest } from "../support/controller.ts";
 import { MemoryTerminal } from "../support/memoryTerminal.ts";
+import { said } from "../support/watch.ts";
 
 const FIXTURES = "test/fixtures/import";
 const PATH = `${dirname(process.execPath)}:/usr/local/bin:/usr/bin:/bin`;
@@ -222,6 +224,27 @@ async function exited(pid: number): Promise<void> {
   }
 }
 
+test("an imported configuration runs: sockets as stdin, slots, and text that looks like ours stays literal", async () => {
+  const file = fileOf(
+    "run.conf",
+    `[fcgi-program:cgi]
+command=sh -c 'readlink /proc/self/fd/0 | cut -c1-7; exec sleep 1000'
+socket=unix://${join(directory, "cgi.sock")}
+
+[program:queue]
+command=sh -c 'echo "$GREETING $SLOT %%"; exec sleep 1000'
+numprocs=2
+environment=GREETING="hello \${HOME} {{.Slot}} $$",SLOT="%(process_num)d"
+`,
+  );
+  const { yaml, ignored } = await translate("supervisord", file);
+  assert.deepEqual(ignored, []);
+  const workers = yaml.slice(yaml.indexOf("  workers:\n") + "  workers:\n".length);
+  await using controller = await ControllerUnderTest.start({ workers });
+  await said(controller, "cgi-0", "socket:");
+  for (const slot of [0, 1]) await said(controller, `queue-${slot}`, `hello \${HOME} {{.Slot}} $$ ${slot} %`);
+});
+
 test("-o writes a new file with the permissions of the source, and replaces one only with --force", async () => {
   const file = fileOf("shop.conf", "[program:a]\ncommand=a\nenvironment=SECRET=x\ncolour=blue\n");
   chmodSync(file, 0o640);
@@ -266,7 +289,7 @@ test("--json lists the ignored keys with place and reason, and contains the conf
     {
       key: "program:a.colour",
       where: `${file}:3`,
-      reason: "supervisord has no such key in this version, or it has no equivalent",
+      reason: "the importer does not know this key",
     },
   ]);
   assert.equal(parse(config).supervisor.workers[0].name, "a");

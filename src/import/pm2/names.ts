@@ -66,5 +66,5 @@ export function reasonFor(name: string, value: Json): string | undefined {
   // Switched off is what happens anyway.
   if (value === false && Object.hasOwn(REASONS, name)) return undefined;
   if (/^env_/u.test(name) && name !== "env_file") return `choose it with --env ${name.slice("env_".length)}`;
-  return REASONS[name] ?? "PM2 has no such key in this version, or it has no equivalent";
+  return REASONS[name] ?? "the importer does not know this key";
 }

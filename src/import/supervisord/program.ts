@@ -25,7 +25,7 @@ const WITHOUT_EQUIVALENT: Readonly<Record<string, string>> = {
   serverurl: "the CLI finds the control socket by itself",
   socket_owner: "a Unix socket belongs to the user of the controller",
   socket_mode: "the mode of a Unix socket cannot be set",
-  depends_on: "supervisord does not know this key",
+  depends_on: "supervisord itself does not know this key",
 };
 
 /** Reads one section, key by key; each key is set, implied, noted or ignored. */
@@ -59,10 +59,7 @@ export class ProgramReader {
     this.#stops();
     this.#output();
     for (const entry of this.#entries.values())
-      this.pool.ignore(
-        this.#key(entry),
-        WITHOUT_EQUIVALENT[entry.key] ?? "supervisord has no such key in this version, or it has no equivalent",
-      );
+      this.pool.ignore(this.#key(entry), WITHOUT_EQUIVALENT[entry.key] ?? "the importer does not know this key");
     return this.pool;
   }
 
