@@ -68,6 +68,10 @@ const MEANINGS = {
     ENVOY_NOT_EXECUTABLE: "The Envoy executable cannot be run, or is another program.",
     ENVOY_TOO_OLD: "Envoy is older than 1.31, the oldest supported version.",
     ENVOY_CONFIG_REFUSED: "Envoy rejects the server settings of a pool.",
+    IMPORT_SOURCE_UNREADABLE: "The file to import cannot be read, is too large, or is not text.",
+    IMPORT_SOURCE_INVALID: "The file to import is not of the kind named, or starts no program.",
+    IMPORT_EVALUATION_FAILED:
+      "The interpreter of the file to import (node, python3) is missing, reported an error or exceeded its time limit.",
   },
 } as const;
 

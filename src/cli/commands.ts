@@ -7,6 +7,7 @@ import { dev } from "./commands/dev.ts";
 import { dump } from "./commands/dump.ts";
 import { events } from "./commands/events.ts";
 import { health } from "./commands/health.ts";
+import { importCommand } from "./commands/import.ts";
 import { logs } from "./commands/logs.ts";
 import { profile } from "./commands/profile.ts";
 import { reload } from "./commands/reload.ts";
@@ -21,7 +22,7 @@ import { validate } from "./commands/validate.ts";
 import { version } from "./commands/version.ts";
 
 export const COMMAND_GROUPS: CommandGroups = {
-  "Run a configuration": [run, dev, validate, configShow, configSchema],
+  "Run a configuration": [run, dev, validate, importCommand, configShow, configSchema],
   "Inspect a running controller": [status, health, events, logs, top, balance, dump, profile],
   "Change a running controller": [reload, restart, scale, stop, start],
   "Other commands": [completion, version],

@@ -46,6 +46,8 @@ test("bash completes commands, subcommands, flags, pools and workers", {
     "--help",
   ]);
   assert.deepEqual(offers("monoceros run -c "), [], "files are bash's own business");
+  assert.deepEqual(offers("monoceros import sup"), ["supervisord"]);
+  assert.deepEqual(offers("monoceros import pm2 eco"), [], "bash completes files where nothing else matches");
   assert.deepEqual(offers("monoceros nonsense x"), []);
   assert.deepEqual(
     offers("monoceros "),
@@ -77,6 +79,12 @@ for (const shell of SHELLS) {
     assert.equal(script.replaceAll("'\\''", "").split("'").length % 2, 1);
   });
 }
+
+test("a file as an argument is completed by the shell", () => {
+  assert.match(completionScript("bash", COMMANDS), /"import"\) words=\(.*\) files=1 ;;/u);
+  assert.match(completionScript("zsh", COMMANDS), /':FILE:_files'/u);
+  assert.match(completionScript("fish", COMMANDS), /seen_subcommand_from import' -F$/mu);
+});
 
 /** Names that a hostile controller answers with; each would leave a file behind where a shell expands it. */
 function hostileNames(mark: string): string {

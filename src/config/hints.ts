@@ -97,30 +97,36 @@ export function pathHint(text: string): string | undefined {
 /** Recognises the file format of another program; undefined if none matches. */
 export function foreignFile(text: string): { readonly offset: number; readonly message: string } | undefined {
   const expected = "expected YAML with supervisor and workers";
-  for (const [pattern, what] of FOREIGN_FILES) {
+  for (const [pattern, what, kind] of FOREIGN_FILES) {
     const match = pattern.exec(text);
-    if (match !== null) return { offset: match.index, message: `${what}; ${expected}` };
+    if (match !== null) return { offset: match.index, message: `${what}; ${expected}${importHint(kind)}` };
   }
   const lines = text.split("\n").filter((line) => line.trim() !== "" && !line.startsWith("#"));
   if (lines.length > 0 && lines.every((line) => PROCFILE_LINE.test(line)))
     return {
       offset: text.indexOf(lines[0] ?? ""),
-      message: `this is a Procfile; ${expected}, one pool with name, exec and args for each line`,
+      message: `this is a Procfile; ${expected}, one pool with name, exec and args for each line${importHint("procfile")}`,
     };
   return undefined;
+}
+
+function importHint(kind: string | undefined): string {
+  return kind === undefined ? "" : ` (\`monoceros import ${kind} FILE\` translates it)`;
 }
 
 /** Matches `web: gunicorn app` in a file without a key of ours. */
 const PROCFILE_LINE = /^(?!(?:admin|supervisor):)[A-Za-z0-9_-]+:[^\S\n]+[A-Za-z_./$]\S*(?:[^\S\n].*)?$/u;
 
-const FOREIGN_FILES: readonly (readonly [RegExp, string])[] = [
+/** The kind is that of `monoceros import`. */
+const FOREIGN_FILES: readonly (readonly [pattern: RegExp, what: string, kind?: string])[] = [
   [
     /^\[(?:program:[^\]\n]+|supervisord|supervisorctl|unix_http_server|group:[^\]\n]+)\][^\S\n]*$/mu,
     "this is a supervisord configuration",
+    "supervisord",
   ],
-  [/^\[(?:Unit|Service|Install)\][^\S\n]*$/mu, "this is a systemd unit"],
+  [/^\[(?:Unit|Service|Install)\][^\S\n]*$/mu, "this is a systemd unit", "systemd"],
   [/^\[(?:circus|watcher:[^\]\n]+|socket:[^\]\n]+)\][^\S\n]*$/mu, "this is a circus configuration"],
   [/^\[uwsgi\][^\S\n]*$/mu, "this is a uWSGI configuration"],
-  [/^(?:module\.exports\s*=|export default\b)/mu, "this is a PM2 configuration in JavaScript"],
-  [/^(?:worker_class|workers|bind)\s*=\s*(?:\d+|["'].*)$/mu, "this is a gunicorn configuration"],
+  [/^(?:module\.exports\s*=|export default\b)/mu, "this is a PM2 configuration in JavaScript", "pm2"],
+  [/^(?:worker_class|workers|bind)\s*=\s*(?:\d+|["'].*)$/mu, "this is a gunicorn configuration", "gunicorn"],
 ];

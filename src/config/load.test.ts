@@ -650,7 +650,10 @@ test("a hint says what to write at the top level, in supervisor and in admin, an
     ["supervisor: {workers: [{name: a, exec: ~/a}]}", /exec: "~" is not expanded/u],
     ["admin: {host: 0.0.0.0}", /write address/u],
     ["[program:web]\ncommand=python app.py\n", /a supervisord configuration; expected YAML/u],
-    ["[Unit]\nDescription=x\n[Service]\nExecStart=/x\n", /a systemd unit/u],
+    [
+      "[Unit]\nDescription=x\n[Service]\nExecStart=/x\n",
+      /a systemd unit; .*\(`monoceros import systemd FILE` translates it\)/u,
+    ],
     ["[watcher:web]\ncmd = x\n", /a circus configuration/u],
     ["module.exports = { apps: [] }\n", /a PM2 configuration in JavaScript/u],
     ["import os\nbind = '0.0.0.0:80'\nworkers = 4\n", /a gunicorn configuration/u],
@@ -794,6 +797,7 @@ test("behind a proxy, a limit that a server applies to itself is a warning with 
     assert.deepEqual(warnings(keys), []);
   }
   assert.deepEqual(warnings(`${server}, args: [--max-requests-jitter, 5, --no-max-requests]`), []);
+  assert.deepEqual(warnings(`${server}, args: [--max-requests, 0, --limit-max-requests=0, app]`), []);
 });
 
 test("a pool with the name of a proxy is refused", () => {

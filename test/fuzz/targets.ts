@@ -1,6 +1,7 @@
 /** All fuzz targets. */
 import { ADMIN_FRONT, CONTROL_REQUESTS } from "./adminRequests.ts";
 import { CONFIGURATION } from "./configuration.ts";
+import { IMPORTS } from "./imports.ts";
 import { LOG_LINES } from "./logLines.ts";
 import { PROMETHEUS_MERGER, PROMETHEUS_PARSER } from "./prometheus.ts";
 import { HAS_ORACLE } from "./prometheusOracle.ts";
@@ -10,6 +11,7 @@ import type { FuzzTarget } from "./target.ts";
 export const FUZZ_TARGETS: readonly FuzzTarget[] = [
   LOG_LINES,
   CONFIGURATION,
+  IMPORTS,
   ADMIN_FRONT,
   CONTROL_REQUESTS,
   ...(HAS_ORACLE ? [PROMETHEUS_PARSER, PROMETHEUS_MERGER] : []),

@@ -44,14 +44,20 @@ function checkOwnLimits({ args, env, restart }: Known<PoolConfig>, context: Chec
     ...(args ?? []).map((arg, index) => [`args[${index}]`, arg] as const),
     ...(env?.["GUNICORN_CMD_ARGS"] === undefined ? [] : [["env.GUNICORN_CMD_ARGS", env["GUNICORN_CMD_ARGS"]] as const]),
   ];
-  for (const [path, text] of texts) {
-    const literal = (text ?? []).filter((part) => typeof part === "string").join("");
+  for (const [index, [path, text]] of texts.entries()) {
+    const [literal, next] = [literalOf(text), literalOf(texts[index + 1]?.[1])];
     for (const [pattern, key] of OWN_LIMITS) {
       const option = pattern.exec(literal)?.[1];
-      if (option !== undefined) warn(path, option, key);
+      // 0 switches a limit off.
+      if (option === undefined || new RegExp(`${option}[= ]0(?:\\s|$)`, "u").test(`${literal} ${next}`)) continue;
+      warn(path, option, key);
     }
   }
   for (const [name, key] of OWN_LIMIT_VARIABLES) if (env?.[name] !== undefined) warn(`env.${name}`, name, key);
+}
+
+function literalOf(text: Known<Template> | undefined): string {
+  return (text ?? []).filter((part) => typeof part === "string").join("");
 }
 
 /** Libraries (such as prometheus_client) split file names that contain MULTIPROCESS_WORKER_ID at "_". */
