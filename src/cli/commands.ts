@@ -6,6 +6,7 @@ import { configSchema, configShow } from "./commands/config.ts";
 import { dump } from "./commands/dump.ts";
 import { events } from "./commands/events.ts";
 import { logs } from "./commands/logs.ts";
+import { logsReopen } from "./commands/logsReopen.ts";
 import { profile } from "./commands/profile.ts";
 import { reload } from "./commands/reload.ts";
 import { restart } from "./commands/restart.ts";
@@ -21,7 +22,7 @@ import { version } from "./commands/version.ts";
 export const COMMAND_GROUPS: CommandGroups = {
   "Run a configuration": [run, validate, configShow, configSchema],
   "Inspect a running controller": [status, events, logs, top, balance, dump, profile],
-  "Change a running controller": [reload, restart, scale, stop, start],
+  "Change a running controller": [reload, restart, scale, stop, start, logsReopen],
   "Other commands": [completion, version],
 };
 

@@ -94,7 +94,7 @@ test("a file with only a name and an executable has every default", () => {
           rolling: { maxSurge: 1, maxUnavailable: 0, minReadyMs: 5000 },
           standby: 0,
           sockets: [],
-          logs: { mode: "annotate", maxLineBytes: 1_048_576, stderrLevel: "info" },
+          logs: { mode: "annotate", maxLineBytes: 1_048_576, stderrLevel: "info", file: undefined },
           metrics: undefined,
           server: undefined,
         },

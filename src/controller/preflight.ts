@@ -21,6 +21,7 @@ import { FileError, readWholeFile } from "../files/readFile.ts";
 import type { EnvoyUser } from "../runtime/process/envoyUser.ts";
 import type { LaunchPlan, LaunchRequest } from "../runtime/process/launch.ts";
 import { ConfigurationError, type ConfigurationProblem, type ReadConfig, readConfig } from "./configFile.ts";
+import { logFileConflicts } from "./logFileChecks.ts";
 import { proxyPlaces, proxySettings } from "./proxySettings.ts";
 import { type SystemChecks, systemChecks } from "./systemChecks.ts";
 
@@ -100,6 +101,7 @@ export async function preflight(
   const launches = await checkLaunches(inquiry);
   const envoys = await checkEnvoys(inquiry, launches);
   checkWatches(inquiry, envoys);
+  checkLogFiles(inquiry, launches);
   if (found.problems.length > 0)
     throw new ConfigurationError(
       file,
@@ -223,6 +225,21 @@ function checkWatches({ config, checks, found }: Inquiry, envoys: readonly (Envo
     const index = pools.findIndex(({ server }) => server !== undefined);
     found.report(error.code, `supervisor.workers[${index}].server`, error.message, error.hint);
   }
+}
+
+function checkLogFiles({ config, checks, found }: Inquiry, launches: readonly LaunchPlan[]): void {
+  const { pools } = config.supervisor;
+  const identities = launches.flatMap(({ credentials }) => credentials ?? []);
+  const report = (index: number, message: string, hint?: string) => {
+    const file = pools[index]?.logs.file;
+    const place = `supervisor.workers[${index}].logs.file.path`;
+    found.report("LOG_FILE_UNUSABLE", place, `cannot use log file "${file?.path}": ${message}`, hint);
+  };
+  for (const [index, { logs }] of pools.entries()) {
+    const problem = logs.file === undefined ? undefined : checks.logFileProblem(logs.file.path, identities);
+    if (problem !== undefined) report(index, problem.message, problem.hint);
+  }
+  for (const { pool, message } of logFileConflicts(pools)) report(pool, message);
 }
 
 /** Why the metrics of a pool may be wrong; undefined if nothing indicates that. */
