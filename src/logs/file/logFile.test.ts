@@ -169,6 +169,8 @@ describe("log file", () => {
     const settings: PoolFile = { path, maxBytes: 1000, keep: 1, isCompressed: false, isOnly: true, patienceMs: 0 };
     const sink = files.assign(0, "web", settings);
     assert.ok(sink !== undefined);
+    const tapped: string[] = [];
+    const stop = files.tap((records) => tapped.push(records.toString()));
     sink.write(tenBytes(0));
     await sink.flush();
     assert.deepEqual([events, sink.discardedBytes, files.missingBytes], [["web failed EISDIR"], 10, 10]);
@@ -183,6 +185,14 @@ describe("log file", () => {
     const [totals] = files.totals();
     assert.deepEqual([totals?.pool, totals?.discardedBytes, totals?.isFailing], ["web", 10, false]);
     assert.equal(files.missingBytes, 0);
+    assert.deepEqual(tapped.slice(0, 2), [tenBytes(0), tenBytes(1)]);
+    stop();
+    files.assign(0, "web", { ...settings, isOnly: false });
+    const all: string[] = [];
+    files.tap((records) => all.push(records.toString()));
+    sink.write(tenBytes(2));
+    await sink.flush();
+    assert.deepEqual([tapped.length, all], [3, []]);
     files.assign(0, "web", undefined);
   });
 

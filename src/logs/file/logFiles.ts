@@ -187,7 +187,7 @@ export class LogFiles implements Disposable {
     this.#open.delete(entry.file.path);
     addTo(this.#closed, entry);
     this.#toCompress.delete(entry);
-    await entry.file.close();
+    await entry.file.close().catch((error) => this.#listener.failed(entry.pool, entry.file.path, error, 0));
   }
 
   #compress(entry: OpenFile): void {
