@@ -73,6 +73,16 @@ function countOf(files: readonly string[]): ReadonlyMap<number, number> {
   return counts;
 }
 
+/** The result of `act`; undefined if a file is missing, because a rotation has moved it first. */
+function unlessMissing<T>(act: () => T): T | undefined {
+  try {
+    return act();
+  } catch (error) {
+    assert.equal((error as NodeJS.ErrnoException).code, "ENOENT");
+    return undefined;
+  }
+}
+
 async function metric(controller: ControllerUnderTest, name: string): Promise<number> {
   const { body } = await controller.call("GET", "/metrics");
   return Number(new RegExp(`^monoceros_log_file_${name}\\{pool="web"\\} (\\S+)$`, "mu").exec(body)?.[1]);
@@ -81,7 +91,7 @@ async function metric(controller: ControllerUnderTest, name: string): Promise<nu
 test("a flood is in the files exactly once and in order across rotations, reopening, compression and kill -9", async () => {
   using directory = new Directory();
   const lines = 15_000;
-  const script = `${flood(lines)}; echo done; exec sleep 1000`;
+  const script = `${flood(lines)}; echo "{\\"done\\":$$}"; exec sleep 1000`;
   await using controller = await ControllerUnderTest.start({
     workers: shellPool("web", script, {
       replicas: 3,
@@ -94,12 +104,7 @@ test("a flood is in the files exactly once and in order across rotations, reopen
   for (let move = 0; move < 3; move++) {
     const before = controller.stdout.length;
     await eventually(() => existsSync(directory.log) || undefined, "the log file exists");
-    try {
-      renameSync(directory.log, join(directory.path, `moved-${move}`));
-    } catch (error) {
-      // A rotation may have moved it first.
-      assert.equal((error as NodeJS.ErrnoException).code, "ENOENT");
-    }
+    unlessMissing(() => renameSync(directory.log, join(directory.path, `moved-${move}`)));
     const output = execFileSync(MONOCEROS, ["logs", "reopen", "--socket", controller.socket], { encoding: "utf8" });
     assert.equal(output, `reopened ${directory.log} of pool "web"\n`);
     assert.ok(existsSync(directory.log));
@@ -108,7 +113,17 @@ test("a flood is in the files exactly once and in order across rotations, reopen
       "more lines",
     );
   }
-  for (const slot of [0, 1, 2]) await said(controller, `web-${slot}`, "done");
+  await happened(controller, "spawned", ({ slot, incarnation }) => slot === 2 && incarnation === 2);
+  const pids = Object.values(await controller.pids());
+  const done = new Set<number>();
+  let seen = 0;
+  await controller.until(() => {
+    for (; seen < controller.stdout.length; seen++) {
+      const pid = /"done":(\d+)/u.exec(controller.stdout[seen] ?? "")?.[1];
+      if (pid !== undefined) done.add(Number(pid));
+    }
+    return pids.every((pid) => done.has(pid));
+  }, "all workers have written their lines");
   const isCompressed = () => !readdirSync(directory.path).some((name) => /\.(?:\d+|tmp)$/u.test(name));
   await eventually(() => isCompressed() || undefined, "all rotated files are compressed");
   assert.ok(readdirSync(directory.path).some((name) => /^web\.log\.\d+\.gz$/u.test(name)));
@@ -182,11 +197,51 @@ test("a file on a full disk can be moved away by logs reopen without cutting a r
   const isFull = async () => (await metric(controller, "failing")) === 1;
   const isComplete = () => directory.contents().some((text) => text.includes('"done"'));
   while (!isComplete()) {
-    await eventually(async () => isComplete() || (await isFull()) || undefined, "all lines are written, or the next file is full");
+    await eventually(
+      async () => isComplete() || (await isFull()) || undefined,
+      "all lines are written, or the next file is full",
+    );
     if (!isComplete()) await move(`${moved}-${moves++}`);
   }
   assert.ok(moves > 1);
   assert.deepEqual([...countOf(directory.contents()).values()], [lines]);
+});
+
+test("a full disk delays lines until space is free, and no line is lost", { skip: process.getuid?.() !== 0 }, async () => {
+  using mount = new Directory();
+  const lines = 8000;
+  await using controller = await ControllerUnderTest.start({
+    workers: shellPool("web", `${flood(lines)}; echo done; exec sleep 1000`, {
+      logs: { file: { path: mount.log, max_size: "64KiB", keep: 99, on_error: "block" } },
+    }),
+    wrapper: ["unshare", "--mount", "sh", "-c", `mount -t tmpfs -o size=400k none ${mount.path} && exec "$@"`, "sh"],
+  });
+  // The file system exists only in the controller's mount namespace.
+  const inside = `/proc/${controller.pid}/root${mount.path}`;
+  const taken: string[] = [];
+  // A rotation may have moved a file.
+  const current = () => unlessMissing(() => readFileSync(join(inside, "web.log"), "utf8")) ?? "";
+  const isComplete = () => current().includes('"done"');
+  const isFull = async () => (await metric(controller, "failing")) === 1;
+  const failed = await happened(controller, "log_file_failed");
+  assert.match(failed.reason, /ENOSPC/u);
+  for (;;) {
+    const state = await eventually(
+      async () => (isComplete() ? "complete" : (await isFull()) ? "full" : undefined),
+      "all lines are written, or the disk is full",
+    );
+    const rotated = readdirSync(inside).filter((name) => name !== "web.log");
+    for (const name of rotated) {
+      const path = join(inside, `taken-${taken.length}`);
+      unlessMissing(() => {
+        renameSync(join(inside, name), path);
+        taken.push(readFileSync(path, "utf8"));
+        rmSync(path);
+      });
+    }
+    if (state === "complete") break;
+  }
+  assert.deepEqual([...countOf([...taken, current()]).values()], [lines]);
 });
 
 test("a restart appends, and ends a record that a crash has cut", async () => {

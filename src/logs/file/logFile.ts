@@ -171,7 +171,14 @@ export class LogFile implements LogTarget {
         write(fd, records, from + this.#unfinishedBytes, to - from - this.#unfinishedBytes, null, onWritten);
       const onWritten = (error: NodeJS.ErrnoException | null, count: number) => {
         if (error !== null) {
-          reject(error);
+          // Whole records in the file count, so that each file takes as many as it can.
+          const wholeBytes = records.lastIndexOf(NEWLINE, from + this.#unfinishedBytes - 1) + 1 - from;
+          if (this.#unfinishedBytes === 0 || wholeBytes <= 0) {
+            reject(error);
+            return;
+          }
+          this.#unfinishedBytes -= wholeBytes;
+          resolve(wholeBytes);
           return;
         }
         this.#sizeBytes += count;
