@@ -26,7 +26,7 @@ const RETRY_MIN_MS = 1;
 const RETRY_MAX_MS = 64;
 
 /** Retries of a file, where a full disk or a missing directory may last. */
-const FILE_RETRY_MAX_MS = 1000;
+const FILE_RETRY_MAX_MS = 250;
 
 /** Transient errors: the reader is slow (another process made the descriptor non-blocking) or the disk is full. */
 const PASSING: ReadonlySet<string> = new Set(["EAGAIN", "EINTR", "ENOBUFS", "ENOMEM", "ENOSPC", "EDQUOT"]);
@@ -203,13 +203,15 @@ export class LogSink {
     }
     this.bytesWritten += count;
     this.#offset += count;
-    this.#retryMs = 0;
-    if (this.#failingSinceMs !== undefined) {
+    const isComplete = this.#offset >= this.#writing.length;
+    // A disk that is almost full takes a few bytes now and then, which is no recovery.
+    if (isComplete && this.#failingSinceMs !== undefined) {
       this.#failingSinceMs = undefined;
       this.#options.onRecovered?.();
     }
-    if (this.#offset < this.#writing.length) this.#writeRest();
-    else this.#onTaken();
+    if (this.#failingSinceMs === undefined) this.#retryMs = 0;
+    if (isComplete) this.#onTaken();
+    else this.#writeRest();
   };
 
   #onFailed(error: NodeJS.ErrnoException): void {

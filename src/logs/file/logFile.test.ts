@@ -17,6 +17,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, test } from "node:test";
 import { gunzipSync } from "node:zlib";
+import { LogSink } from "../sink.ts";
 import { LogFile, type RotationSettings } from "./logFile.ts";
 import { LogFiles, type PoolFile } from "./logFiles.ts";
 
@@ -238,6 +239,28 @@ describe("log file", () => {
       await append(file, tenBytes(3));
       assert.equal(read("a.log"), [0, 1, 3].map(tenBytes).join(""));
     });
+  });
+
+  test("a disk that takes a few records has not recovered, so the patience of the sink ends", async () => {
+    const events: string[] = [];
+    let isTaken = false;
+    const sink = new LogSink({
+      fd: {
+        write: (_records, _offset, _length, done) => {
+          isTaken = !isTaken;
+          setImmediate(() => (isTaken ? done(null, 10) : done(Object.assign(new Error("full"), { code: "ENOSPC" }), 0)));
+        },
+        abandon: () => events.push("abandoned"),
+      },
+      onError: () => events.push("failed"),
+      onRecovered: () => events.push("recovered"),
+    });
+    sink.patienceMs = 20;
+    sink.write(tenBytes(0).repeat(1000));
+    await sink.flush();
+    assert.deepEqual(events, ["failed", "abandoned"]);
+    assert.equal(sink.bytesWritten + sink.discardedBytes, 10_000);
+    assert.ok(sink.discardedBytes > 0);
   });
 
   test("pools at one path share the file, and it is closed when the last of them has left it", async () => {
