@@ -207,7 +207,9 @@ test("a file on a full disk can be moved away by logs reopen without cutting a r
   assert.deepEqual([...countOf(directory.contents()).values()], [lines]);
 });
 
-test("a full disk delays lines until space is free, and no line is lost", { skip: process.getuid?.() !== 0 }, async () => {
+test("a full disk delays lines until space is free, and no line is lost", {
+  skip: process.getuid?.() !== 0,
+}, async () => {
   using mount = new Directory();
   const lines = 8000;
   await using controller = await ControllerUnderTest.start({

@@ -248,7 +248,9 @@ describe("log file", () => {
       fd: {
         write: (_records, _offset, _length, done) => {
           isTaken = !isTaken;
-          setImmediate(() => (isTaken ? done(null, 10) : done(Object.assign(new Error("full"), { code: "ENOSPC" }), 0)));
+          setImmediate(() =>
+            isTaken ? done(null, 10) : done(Object.assign(new Error("full"), { code: "ENOSPC" }), 0),
+          );
         },
         abandon: () => events.push("abandoned"),
       },
