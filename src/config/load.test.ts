@@ -565,7 +565,7 @@ const HINTS: readonly (readonly [keys: string, hint: RegExp])[] = [
   ["autorestart: true", /write restart/u],
   ["startretries: 3", /write max_restarts/u],
   ["startsecs: 3", /write probes\.startup/u],
-  ["stdout_logfile: /dev/stdout", /workers write to the controller's stdout/u],
+  ["stdout_logfile: /dev/stdout", /lines go to the controller's stdout/u],
   ["stopasgroup: true", /write stop_signal_target/u],
   // PM2
   ["instances: max", /write replicas/u],
