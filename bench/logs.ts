@@ -8,6 +8,7 @@ import { closeSync, constants, mkdtempSync, openSync, readFileSync, rmSync, writ
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { LineAnnotator } from "../src/logs/annotate.ts";
+import { Outlet } from "../src/logs/outlet.ts";
 import { OutputBuffer } from "../src/logs/outputBuffer.ts";
 import { ReadTurns } from "../src/logs/readTurns.ts";
 import { LogSink } from "../src/logs/sink.ts";
@@ -100,7 +101,7 @@ async function measurePath(path: string, workerCount: number, readerCommand: str
       const holderFd = openSync(inPath, constants.O_WRONLY);
       const lines = annotator(slot);
       const { promise, resolve } = Promise.withResolvers<void>();
-      new LogSource({ fd, annotator: lines, sink, turns, onEnd: resolve }).start();
+      new LogSource({ fd, annotator: lines, sink: new Outlet(sink), turns, onEnd: resolve }).start();
       // Starting a process also stalls this thread, which must not be measured.
       if (++running === workerCount) [stallMs, lastTick] = [0, performance.now()];
       await once(worker, "exit");

@@ -123,6 +123,9 @@ export interface ReloadRequest extends ValueOf<typeof schemas.reloadRequest> {}
 /** One line of `GET /v1/logs`. */
 export interface LogLine extends ValueOf<typeof schemas.logLine> {}
 
+/** Response to `POST /v1/logs/reopen`. */
+export interface LogFilesReopened extends ValueOf<typeof schemas.logFilesReopened> {}
+
 /** Operations on a pool or on one worker. */
 export type Action = "restart" | "stop" | "start";
 
@@ -132,6 +135,7 @@ export const PATHS = {
   health: "/v1/health",
   events: "/v1/events",
   logs: "/v1/logs",
+  logsReopen: "/v1/logs/reopen",
   operations: "/v1/operations",
   operation: (id: string) => `/v1/operations/${encodeURIComponent(id)}`,
   reload: "/v1/reload",

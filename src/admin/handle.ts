@@ -2,7 +2,7 @@
 import type { Instant } from "../base/time.ts";
 import type { Slot } from "../core/identity.ts";
 import type { ControllerView, WorkerView } from "../core/view.ts";
-import type { LogLine, ProfileAnswer, ProfileSubject, ReloadPlan, WorkerDump } from "./api.ts";
+import type { LogFilesReopened, LogLine, ProfileAnswer, ProfileSubject, ReloadPlan, WorkerDump } from "./api.ts";
 import type { EventLog } from "./events.ts";
 import type { OperationLog } from "./operations.ts";
 import type { StatusDetails } from "./status.ts";
@@ -61,6 +61,8 @@ export interface ControllerHandle {
   ): Promise<ProfileAnswer>;
   /** Profiles this process; stops early if `signal` aborts. @throws ControllerError REQUEST_REFUSED, as a rejection */
   profileSelf(subject: ProfileSubject, seconds: number, signal: AbortSignal): Promise<ProfileAnswer>;
+  /** Opens all log files again. @throws ControllerError LOG_FILE_FAILED, as a rejection */
+  reopenLogFiles(): Promise<LogFilesReopened["files"]>;
   /** Passes on complete chunks of lines as they are written to stdout and stderr. */
   tapLogs(listener: (stream: LogLine["stream"], chunk: Buffer) => void): Disposable;
 }

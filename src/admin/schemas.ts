@@ -294,6 +294,10 @@ named["Event"] = {
   required: ["kind", "seq", "time", "level", "message"],
 };
 
+export const logFilesReopened = define("LogFilesReopened", {
+  files: listOf(define("LogFile", { pool: STRING, path: { ...STRING, description: "Absolute path" } })),
+});
+
 export const logLine = define("LogLine", { stream: oneOf("stdout", "stderr"), line: STRING });
 
 export const errorBody = define("Error", { error: object({ code: STRING, message: STRING }) });

@@ -30,6 +30,7 @@ const MEANINGS = {
       "Too few workers are ready, the controller is not ready for traffic, or it does not respond (`monoceros health`).",
     OPERATION_FAILED: "A restart, scale, stop, start or reload failed.",
     FILE_UNWRITABLE: "A command could not write its output file.",
+    LOG_FILE_FAILED: "A log file of a pool cannot be written to, rotated, compressed or opened again.",
     WORKER_UNKNOWN: "No worker has this id.",
     PROCESS_UNKNOWN: "The worker has no live process with this id.",
     POOL_UNKNOWN: "No pool has this name.",
@@ -56,6 +57,8 @@ const MEANINGS = {
     ARGUMENTS_TOO_LONG: "The arguments and environment variables of a pool are longer than the kernel accepts.",
     TLS_FILE_INVALID: "A file of server.tls is missing, is not a regular file or cannot be read.",
     TOKEN_FILE_INVALID: "The admin.token_file cannot be read, or contains no token.",
+    LOG_FILE_UNUSABLE:
+      "The logs.file of a pool cannot be used: its directory is missing or not writable, another user controls it, it is not a regular file, or another pool uses the same path.",
     USER_NOT_FOUND: "A user or group of a pool does not exist on this system.",
     PERMISSION_REQUIRED: "A setting of a pool requires root privileges.",
     RUNTIME_DIR_UNUSABLE:

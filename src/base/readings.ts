@@ -39,6 +39,21 @@ export interface LogTotals {
   readonly parts: number;
 }
 
+/** What the log file of a pool has received since the controller started, including files at earlier paths. */
+export interface LogFileTotals {
+  readonly pool: string;
+  readonly writtenBytes: number;
+  /** Bytes discarded because the file could not be written for too long. */
+  readonly discardedBytes: number;
+  /** Time for which workers were blocked because the file was slow or could not be written. */
+  readonly blockedSeconds: number;
+  readonly rotations: number;
+  /** Attempts to open, write or rotate that failed. */
+  readonly errors: number;
+  /** Whether the file cannot be written now. */
+  readonly isFailing: boolean;
+}
+
 /** A distribution as Envoy reports it: the `count` of each bucket includes all lower buckets. */
 export interface Histogram {
   readonly buckets: readonly { readonly upperBound: number; readonly count: number }[];

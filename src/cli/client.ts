@@ -9,6 +9,7 @@ import {
   type ApiError,
   type DumpRequest,
   type EventRecord,
+  type LogFilesReopened,
   type LogLine,
   type Operation,
   type OperationAccepted,
@@ -150,6 +151,11 @@ export class ControlClient {
   /** Log lines as the controller writes them, until it exits. */
   logs(options: FollowOptions = {}): AsyncIterable<LogLine> {
     return this.#stream<LogLine>(PATHS.logs, true, options);
+  }
+
+  /** Opens all log files again. @throws ControllerError NO_CONTROLLER, LOG_FILE_FAILED */
+  async reopenLogFiles(): Promise<LogFilesReopened["files"]> {
+    return (await this.#json<LogFilesReopened>("POST", PATHS.logsReopen)).files;
   }
 
   async *#stream<Entry>(path: string, isFollowing: boolean, options: FollowOptions): AsyncGenerator<Entry> {

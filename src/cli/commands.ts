@@ -9,6 +9,7 @@ import { events } from "./commands/events.ts";
 import { health } from "./commands/health.ts";
 import { importCommand } from "./commands/import.ts";
 import { logs } from "./commands/logs.ts";
+import { logsReopen } from "./commands/logsReopen.ts";
 import { profile } from "./commands/profile.ts";
 import { reload } from "./commands/reload.ts";
 import { restart } from "./commands/restart.ts";
@@ -24,7 +25,7 @@ import { version } from "./commands/version.ts";
 export const COMMAND_GROUPS: CommandGroups = {
   "Run a configuration": [run, dev, validate, importCommand, configShow, configSchema],
   "Inspect a running controller": [status, health, events, logs, top, balance, dump, profile],
-  "Change a running controller": [reload, restart, scale, stop, start],
+  "Change a running controller": [reload, restart, scale, stop, start, logsReopen],
   "Other commands": [completion, version],
 };
 

@@ -32,6 +32,9 @@ test("bash completes commands, subcommands, flags, pools and workers", {
   assert.deepEqual(offers("monoceros config "), ["show", "schema"]);
   assert.deepEqual(offers("monoceros config sc"), ["schema"]);
   assert.deepEqual(offers("monoceros config show --co"), ["--config"]);
+  assert.deepEqual(offers("monoceros logs r"), ["reopen"]);
+  assert.deepEqual(offers("monoceros logs --fo"), ["--follow"]);
+  assert.deepEqual(offers("monoceros logs reopen --f"), []);
   assert.deepEqual(offers("monoceros restart we"), ["web", "web-0"]);
   assert.deepEqual(offers("monoceros restart web --no"), ["--no-wait"]);
   assert.deepEqual(offers("monoceros stop --a"), ["--all"]);

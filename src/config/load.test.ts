@@ -94,7 +94,7 @@ test("a file with only a name and an executable has every default", () => {
           rollout: { maxSurge: 1, maxUnavailable: 0, minReadyMs: 5000 },
           standby: 0,
           sockets: [],
-          logs: { mode: "annotate", maxLineBytes: 1_048_576, stderrLevel: "info" },
+          logs: { mode: "annotate", maxLineBytes: 1_048_576, stderrLevel: "info", file: undefined },
           metrics: undefined,
           server: undefined,
         },
@@ -579,7 +579,7 @@ const HINTS: readonly (readonly [keys: string, hint: RegExp])[] = [
   ["autorestart: true", /write restart/u],
   ["startretries: 3", /write max_restarts/u],
   ["startsecs: 3", /write probes\.startup/u],
-  ["stdout_logfile: /dev/stdout", /workers write to the controller's stdout/u],
+  ["stdout_logfile: /dev/stdout", /lines go to the controller's stdout/u],
   ["stopasgroup: true", /write stop_signal_target/u],
   // PM2
   ["instances: max", /write replicas/u],

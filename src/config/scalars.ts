@@ -248,6 +248,29 @@ export function size(min = 0, max: number = Number.MAX_SAFE_INTEGER): Kind<numbe
   });
 }
 
+/** A size of at least `min`, or a word. */
+export function sizeOr<const W extends string>(word: W, min: number): Kind<number | W> {
+  const bytes = size(min);
+  return scalar<number | W>({
+    hint: sizeHint,
+    label: `size | ${word}`,
+    expected: `${bytes.expected}, or "${word}"`,
+    schema: {
+      anyOf: [
+        { type: "integer", minimum: 0 },
+        { type: "string", pattern: "^[0-9.]+ *([KMGT]i?B|[KMGT]i|B)?$" },
+        { const: word },
+      ],
+    },
+    parse: (value) => {
+      if (value === word) return word;
+      const parsed = parseSize(value);
+      return parsed !== undefined && parsed >= min ? parsed : undefined;
+    },
+    show: (value) => (value === word ? word : formatSize(value as number)),
+  });
+}
+
 export const share: Kind<Share> = scalar<Share>({
   label: "integer | percentage",
   expected: 'a whole number of workers or a percentage such as "25%"',

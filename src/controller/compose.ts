@@ -37,6 +37,7 @@ import { RuntimeFilesWatch } from "./pools/runtimeFilesWatch.ts";
 import { scaleOrder } from "./pools/scaleOrder.ts";
 import { Traffic } from "./pools/traffic.ts";
 import type { Preflight } from "./preflight.ts";
+import { logFilesListener } from "./report/logFileEvents.ts";
 import { Profiles } from "./report/profiles.ts";
 import { PythonStacks } from "./report/pythonStacks.ts";
 import { OperationTally, ProbeTally } from "./report/tallies.ts";
@@ -77,6 +78,7 @@ export function layFoundation(
   const sinks = openSinks({ fd: 1, onError: reportTo("stdout") }, { fd: 2 });
   const log: Logger = new SinkLogger({ sink: sinks.stderr, isDebug, isReadable });
   const events = new EventLog(() => new Date());
+  const report = (event: LifecycleEvent) => record(event, events, log, { isDebug, isReadable });
   return {
     preflight,
     isDebug,
@@ -86,9 +88,9 @@ export function layFoundation(
     events,
     operations: new OperationLog(() => new Date()),
     operationTally: new OperationTally(),
-    output: new WorkerOutput([], sinks),
+    output: new WorkerOutput(sinks, logFilesListener(report, log)),
     manager: new ServiceManager(process.env, process.pid),
-    report: (event: LifecycleEvent) => record(event, events, log, { isDebug, isReadable }),
+    report,
   };
 }
 

@@ -108,7 +108,8 @@ export async function runController(preflight: Preflight, readAgain: ReadAgain, 
   const isStopKnown = () => workers.exits.release();
   listenToSignals({ daemon, handle, log, groupSignals: workers.groupSignals, isStopKnown });
   boot(base, driver, workers, held, () => watches.health.begin());
-  const heapCare = new HeapCare(() => events.lastSeq + sinks.stdout.bytesWritten + sinks.stderr.bytesWritten);
+  const written = () => sinks.stdout.bytesWritten + sinks.stderr.bytesWritten + base.output.fileBytesWritten;
+  const heapCare = new HeapCare(() => events.lastSeq + written());
   const exitCode = await finished;
   heapCare.close();
   return takeApart(base, driver, workers, servers, exitCode);
@@ -165,9 +166,15 @@ async function takeApart(
   await withinBound(output.drained(), boundMs);
   manager.close();
   const lostBytes = sinks.stdout.pendingBytes + sinks.stderr.pendingBytes;
-  if (lostBytes === 0) return exitCode;
+  const lostFileBytes = output.fileBytesMissing;
+  if (lostBytes + lostFileBytes === 0) return exitCode;
   if (sinks.stderr.pendingBytes === 0) {
-    log.error(`the last ${lostBytes} bytes of the workers' output are lost: no process reads stdout`);
+    if (lostBytes > 0)
+      log.error(`the last ${lostBytes} bytes of the workers' output are lost: no process reads stdout`);
+    if (lostFileBytes > 0)
+      log.error(`the last ${lostFileBytes} bytes of the log files are lost: a file cannot be written`, {
+        code: "LOG_FILE_FAILED",
+      });
     await withinBound(sinks.stderr.flush(), MIN_FLUSH_MS);
   }
   return Math.max(exitCode, 1);

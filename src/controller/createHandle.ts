@@ -3,6 +3,7 @@ import type { LogLine } from "../admin/api.ts";
 import type { ControllerHandle } from "../admin/handle.ts";
 import { VERSION } from "../base/version.ts";
 import type { LogSink } from "../logs/sink.ts";
+import type { WorkerOutput } from "../logs/workerOutput.ts";
 import { systemClock } from "../runtime/clock.ts";
 import type { Changes, Driver, Foundation, Watches, WorkerProcesses } from "./compose.ts";
 import { createMetrics } from "./report/metricsSource.ts";
@@ -50,15 +51,19 @@ export function createHandle(
     dump: (pool, slot, pid) => dumps.dump(pool, slot, pid),
     profileWorker: (pool, slot, request) => profiles.profileWorker(pool, slot, request),
     profileSelf: (subject, seconds, signal) => profiles.profileSelf(subject, seconds, signal),
-    tapLogs: (listener) => tapSinks(sinks, listener),
+    tapLogs: (listener) => tapAll(output, sinks, listener),
+    reopenLogFiles: () => output.reopenFiles(),
   };
 }
 
-function tapSinks(
+/** Records that go only to a log file count as stdout. */
+function tapAll(
+  output: WorkerOutput,
   sinks: { stdout: LogSink; stderr: LogSink },
   listener: (stream: LogLine["stream"], chunk: Buffer) => void,
 ): Disposable {
-  const stops = [sinks.stdout.tap((chunk) => listener("stdout", chunk))];
+  const toStdout = (chunk: Buffer) => listener("stdout", chunk);
+  const stops = [sinks.stdout.tap(toStdout), output.tapFiles(toStdout)];
   if (sinks.stderr !== sinks.stdout) stops.push(sinks.stderr.tap((chunk) => listener("stderr", chunk)));
   return {
     [Symbol.dispose]: () => {

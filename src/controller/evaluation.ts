@@ -6,8 +6,8 @@ import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { isExecutable } from "../files/executable.ts";
 import { readEnvironmentVariable } from "../runtime/os/procfs.ts";
+import { CONTROLLER_MARK, Guardian } from "../runtime/process/guardian.ts";
 import { controllerMark } from "../runtime/process/leftovers.ts";
-import { CONTROLLER_MARK, Lifeline } from "../runtime/process/lifeline.ts";
 import { StartTools } from "../runtime/process/startTools.ts";
 import { runTool } from "../runtime/process/tool.ts";
 
@@ -45,9 +45,9 @@ export async function evaluate(request: EvaluationRequest): Promise<Evaluation> 
   // Only the code knows the word, so that output of the file is never taken for the result.
   const word = `monoceros-${process.hrtime.bigint().toString(36)}-${Math.random().toString(36).slice(2)}`;
   const mark = controllerMark();
-  const lifeline = new Lifeline(mark);
+  const guardian = new Guardian(mark);
   try {
-    using tools = new StartTools(lifeline, mark);
+    using tools = new StartTools(guardian, mark);
     const argv = [program, ...options, word, file];
     const { status, output } = await runTool(tools, { workerPid: undefined, file: found, argv }, boundMs);
     if (status === undefined) return { kind: "timeout", boundMs };
@@ -57,7 +57,7 @@ export async function evaluate(request: EvaluationRequest): Promise<Evaluation> 
     return { kind: "done", json: output.slice(at + word.length + 2, end) };
   } finally {
     killMarked(mark);
-    lifeline.release();
+    guardian.release();
   }
 }
 

@@ -40,6 +40,7 @@ const CHECKS: SystemChecks = {
   async checkProxy() {},
   fileProblem: async () => undefined,
   checkWatches() {},
+  logFileProblem: () => undefined,
   chooseEnvoyUser: () => ({ credentials: undefined, mayLink: false }),
 };
 
@@ -454,4 +455,32 @@ test("too few inotify instances for the Envoy processes are a problem", async ()
   });
   assert.deepEqual(pools, [["web"]]);
   assert.match(error?.message ?? "", /too few/u);
+});
+
+test("an unusable log file, and one that two pools would write, are problems of the path", async () => {
+  const outcome = await check(
+    `supervisor:
+  workers:
+    - {name: a, exec: x, logs: {file: {path: /missing/a.log}}}
+    - name: b
+      exec: x
+      logs:
+        file:
+          path: /logs/b.log
+    - {name: c, exec: x, logs: {file: {path: /logs/../logs/b.log.1}}}
+`,
+    () => PLAN,
+    {
+      logFileProblem: (path) =>
+        path.startsWith("/missing") ? { message: "there is no directory", hint: "Create it." } : undefined,
+    },
+  );
+  assert.deepEqual(problems(outcome), [
+    ["LOG_FILE_UNUSABLE", "supervisor.workers[0].logs.file.path", 3],
+    ["LOG_FILE_UNUSABLE", "supervisor.workers[2].logs.file.path", 9],
+  ]);
+  assert.match(
+    outcome.error?.message ?? "",
+    /cannot use log file "\/missing\/a\.log": there is no directory \[LOG_FILE_UNUSABLE\]\n {2}hint: Create it\.\n.*its rotated files and "\/logs\/b\.log" of pool "b" have names in common/u,
+  );
 });

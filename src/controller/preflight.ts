@@ -28,6 +28,7 @@ import {
   type ReadConfig,
   readConfig,
 } from "./configFile.ts";
+import { logFileConflicts } from "./logFileChecks.ts";
 import { programTraps } from "./programTraps.ts";
 import { proxyPlaces, proxySettings } from "./proxySettings.ts";
 import { type SystemChecks, systemChecks } from "./systemChecks.ts";
@@ -112,6 +113,7 @@ export async function preflight(
   const launches = await checkLaunches(inquiry);
   const envoys = await checkEnvoys(inquiry, launches);
   checkWatches(inquiry, envoys);
+  checkLogFiles(inquiry, launches);
   if (found.problems.length > 0) throw new ConfigurationError(file, found.problems.toSorted(byPosition));
   const spec = configToControllerSpec(config, replicasOf);
   const warnings = [...found.warnings, ...memoryWarnings(spec, positions, checks)];
@@ -233,6 +235,21 @@ function checkWatches({ config, checks, found }: Inquiry, envoys: readonly (Envo
     const index = pools.findIndex(({ server }) => server !== undefined);
     found.report(error.code, `supervisor.workers[${index}].server`, error.message, error.hint);
   }
+}
+
+function checkLogFiles({ config, checks, found }: Inquiry, launches: readonly LaunchPlan[]): void {
+  const { pools } = config.supervisor;
+  const identities = launches.flatMap(({ credentials }) => credentials ?? []);
+  const report = (index: number, message: string, hint?: string) => {
+    const file = pools[index]?.logs.file;
+    const place = `supervisor.workers[${index}].logs.file.path`;
+    found.report("LOG_FILE_UNUSABLE", place, `cannot use log file "${file?.path}": ${message}`, hint);
+  };
+  for (const [index, { logs }] of pools.entries()) {
+    const problem = logs.file === undefined ? undefined : checks.logFileProblem(logs.file.path, identities);
+    if (problem !== undefined) report(index, problem.message, problem.hint);
+  }
+  for (const { pool, message } of logFileConflicts(pools)) report(pool, message);
 }
 
 /** Why the metrics of a pool may be wrong; undefined if nothing indicates that. */

@@ -10,6 +10,7 @@ import {
   type RunProgram,
 } from "../envoy/control/binary.ts";
 import type { ProxyLocation, ProxySettings } from "../envoy/resources/settings.ts";
+import type { Identity } from "../files/inspectPath.ts";
 import { type FileError, readWholeFile } from "../files/readFile.ts";
 import { memoryBoundBytes } from "../runtime/os/cgroup.ts";
 import { availableCpus } from "../runtime/os/cpus.ts";
@@ -26,6 +27,7 @@ import { controllerMark } from "../runtime/process/leftovers.ts";
 import { findShimObstacles } from "../runtime/process/spawnShim.ts";
 import { StartTools } from "../runtime/process/startTools.ts";
 import { runTool } from "../runtime/process/tool.ts";
+import { type LogFileProblem, logFileProblem } from "./logFileChecks.ts";
 import { RuntimeDirectory } from "./pools/runtimeDirectory.ts";
 
 /** The system as configuration checks see it: the real system unless a test replaces it. */
@@ -49,6 +51,8 @@ export interface SystemChecks {
   checkProxy(binary: EnvoyBinary, settings: ProxySettings, places: ProxyLocation): Promise<void>;
   /** Checks that the Envoys of these pools can watch their files. @throws ControllerError INOTIFY_EXHAUSTED */
   checkWatches(proxies: readonly ProxyIdentity[]): void;
+  /** Why a log file cannot be used by workers of these users; undefined if it can. */
+  logFileProblem(path: string, identities: readonly Identity[]): LogFileProblem | undefined;
   /** Throws a ControllerError if Envoy cannot run as the user that the pool requests. */
   chooseEnvoyUser(wish: EnvoyUserWish): EnvoyUser;
 }
@@ -123,6 +127,7 @@ export function systemChecks(run: RunProgram = runAlone, isProxied = (_pool: str
       );
       for (const [uid, envoys] of starting) requireInotify(envoys.length * INOTIFY_OF_ENVOY, uid);
     },
+    logFileProblem,
     chooseEnvoyUser,
   };
 }

@@ -224,6 +224,22 @@ const DESCRIPTIONS: { readonly [K in LifecycleEvent["kind"]]: readonly (readonly
       { level: "error", text: 'the proxy of pool "web" keeps old endpoints: no room' },
     ],
   ],
+  log_file_failed: [
+    [
+      { kind: "log_file_failed", pool: "web", reason: '"/a.log": ENOSPC' },
+      {
+        level: "error",
+        text: 'the log file of pool "web" cannot be written: "/a.log": ENOSPC',
+        code: "LOG_FILE_FAILED",
+      },
+    ],
+  ],
+  log_file_recovered: [
+    [
+      { kind: "log_file_recovered", pool: "web", reason: "no line is lost" },
+      { level: "warn", text: 'the log file of pool "web" is written again: no line is lost' },
+    ],
+  ],
   controller_draining: [
     [
       { kind: "controller_draining", reason: "1 proxy finishes its requests" },

@@ -112,6 +112,14 @@ function describeWide(event: WideLifecycleEvent): EventDescription {
       return { level: "warn", text: `the proxy of pool "${event.pool}" still uses old endpoints: ${event.reason}` };
     case "proxy_update_refused":
       return { level: "error", text: `the proxy of pool "${event.pool}" keeps old endpoints: ${event.reason}` };
+    case "log_file_failed":
+      return {
+        level: "error",
+        text: `the log file of pool "${event.pool}" cannot be written: ${event.reason}`,
+        code: "LOG_FILE_FAILED",
+      };
+    case "log_file_recovered":
+      return { level: "warn", text: `the log file of pool "${event.pool}" is written again: ${event.reason}` };
     case "operation_queued":
     case "operation_started":
     case "operation_progressed":

@@ -92,6 +92,9 @@ export type WideLifecycleEvent =
   /** The proxy of the pool keeps its previous endpoints. */
   | { readonly kind: "proxy_update_late"; readonly pool: string; readonly reason: string }
   | { readonly kind: "proxy_update_refused"; readonly pool: string; readonly reason: string }
+  /** The log file of the pool cannot be written. */
+  | { readonly kind: "log_file_failed"; readonly pool: string; readonly reason: string }
+  | { readonly kind: "log_file_recovered"; readonly pool: string; readonly reason: string }
   /** A change was requested. `who`: the peer of the socket, or how the request was authenticated. `what`: an imperative. */
   | { readonly kind: "audited"; readonly who: string; readonly what: string }
   | { readonly kind: "controller_started"; readonly reason: string }

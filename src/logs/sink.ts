@@ -25,17 +25,37 @@ const KEPT_IDLE_BYTES = 256 * 1024;
 const RETRY_MIN_MS = 1;
 const RETRY_MAX_MS = 64;
 
+/** Retries of a file, where a full disk or a missing directory may last. */
+const FILE_RETRY_MAX_MS = 250;
+
 /** Transient errors: the reader is slow (another process made the descriptor non-blocking) or the disk is full. */
 const PASSING: ReadonlySet<string> = new Set(["EAGAIN", "EINTR", "ENOBUFS", "ENOMEM", "ENOSPC", "EDQUOT"]);
 /** Transient errors that are not reported. */
 const NORMAL: ReadonlySet<string> = new Set(["EAGAIN", "EINTR"]);
 
-export interface LogSinkOptions {
-  /** The descriptor to write to. The sink never closes it. */
-  readonly fd: number;
-  /** Called once when the reader is lost (`sink.isDead` is then true), and once for each period of a full disk. */
-  readonly onError?: (error: NodeJS.ErrnoException) => void;
+/** Where a sink writes if not to a descriptor. */
+export interface LogTarget {
+  /** Writes the first bytes of [offset, offset + length), at least one record, and passes their number to `done`. */
+  write(
+    records: Buffer,
+    offset: number,
+    length: number,
+    done: (error: NodeJS.ErrnoException | null, count: number) => void,
+  ): void;
+  /** The sink has discarded the records of a failed write. */
+  abandon(): void;
 }
+
+export interface LogSinkOptions {
+  /** The descriptor to write to, which the sink never closes, or a file. Every error of a file is transient. */
+  readonly fd: number | LogTarget;
+  /** Called once when the reader is lost (`sink.isDead` is then true), and once for each period of failed writes. */
+  readonly onError?: (error: NodeJS.ErrnoException) => void;
+  /** Called when a write succeeds after `onError`. */
+  readonly onRecovered?: () => void;
+}
+
+type StandardStream = LogSinkOptions & { readonly fd: number };
 
 /** Receives a copy of whole records, in order, as they are handed to the system. */
 export type LogTap = (records: Buffer) => void;
@@ -52,6 +72,8 @@ export class LogSink {
   discardedBytes = 0;
   /** Whether the reader is permanently lost. */
   isDead = false;
+  /** Time for which a failed write is retried. Then its records are discarded, and all until a write succeeds. */
+  patienceMs = Number.POSITIVE_INFINITY;
 
   readonly #options: LogSinkOptions;
   #active = new OutputBuffer();
@@ -60,7 +82,8 @@ export class LogSink {
   #offset = 0;
   #isWriting = false;
   #retryMs = 0;
-  #isComplaining = false;
+  /** Since when writes fail, if that was reported. */
+  #failingSinceMs: number | undefined;
 
   #waiting: (() => void)[] = [];
   #waitingSince = 0;
@@ -92,6 +115,11 @@ export class LogSink {
     return this.#blockedMs + (this.#waiting.length > 0 ? monotonicMs() - this.#waitingSince : 0);
   }
 
+  /** Whether the latest write failed, apart from a slow reader. */
+  get isFailing(): boolean {
+    return this.#failingSinceMs !== undefined;
+  }
+
   /** Accepts what was appended to `buffer` and ensures that it is written. */
   commit(): void {
     if (!this.#isWriting && this.#active.length > 0) this.#start();
@@ -114,6 +142,15 @@ export class LogSink {
     }
     if (this.#waiting.length === 0) this.#waitingSince = monotonicMs();
     this.#waiting.push(callback);
+  }
+
+  /** Calls all waiting callbacks now, although there may be no room: they write elsewhere from now on. */
+  releaseWaiting(): void {
+    if (this.#waiting.length === 0) return;
+    const callbacks = this.#waiting;
+    this.#blockedMs += monotonicMs() - this.#waitingSince;
+    this.#waiting = [];
+    for (const callback of callbacks) callback();
   }
 
   /** Passes `listener` a copy of all records from now on, until the returned function is called. */
@@ -153,14 +190,10 @@ export class LogSink {
   }
 
   #writeRest(): void {
-    write(
-      this.#options.fd,
-      this.#writing.bytes,
-      this.#offset,
-      this.#writing.length - this.#offset,
-      null,
-      this.#onWritten,
-    );
+    const { fd } = this.#options;
+    const { bytes, length } = this.#writing;
+    if (typeof fd === "number") write(fd, bytes, this.#offset, length - this.#offset, null, this.#onWritten);
+    else fd.write(bytes, this.#offset, length - this.#offset, this.#onWritten);
   }
 
   readonly #onWritten = (error: NodeJS.ErrnoException | null, count: number): void => {
@@ -170,26 +203,42 @@ export class LogSink {
     }
     this.bytesWritten += count;
     this.#offset += count;
-    this.#retryMs = 0;
-    this.#isComplaining = false;
-    if (this.#offset < this.#writing.length) this.#writeRest();
-    else this.#onTaken();
+    const isComplete = this.#offset >= this.#writing.length;
+    // A disk that is almost full takes a few bytes now and then, which is no recovery.
+    if (isComplete && this.#failingSinceMs !== undefined) {
+      this.#failingSinceMs = undefined;
+      this.#options.onRecovered?.();
+    }
+    if (this.#failingSinceMs === undefined) this.#retryMs = 0;
+    if (isComplete) this.#onTaken();
+    else this.#writeRest();
   };
 
   #onFailed(error: NodeJS.ErrnoException): void {
     const code = error.code ?? "";
-    if (PASSING.has(code)) {
-      this.#retryMs = Math.min(RETRY_MAX_MS, Math.max(RETRY_MIN_MS, this.#retryMs * 2));
-      setTimeout(() => this.#writeRest(), this.#retryMs);
-      if (NORMAL.has(code) || this.#isComplaining) return;
-      this.#isComplaining = true;
-      this.#options.onError?.(error);
+    const { fd, onError } = this.#options;
+    if (typeof fd === "number" && !PASSING.has(code)) {
+      this.isDead = true;
+      this.#discardRest();
+      onError?.(error);
       return;
     }
-    this.isDead = true;
+    const isFirst = this.#failingSinceMs === undefined && !NORMAL.has(code);
+    if (isFirst) this.#failingSinceMs = monotonicMs();
+    if (this.#failingSinceMs !== undefined && monotonicMs() - this.#failingSinceMs >= this.patienceMs) {
+      if (typeof fd !== "number") fd.abandon();
+      this.#discardRest();
+    } else {
+      const maxMs = typeof fd === "number" ? RETRY_MAX_MS : FILE_RETRY_MAX_MS;
+      this.#retryMs = Math.min(maxMs, Math.max(RETRY_MIN_MS, this.#retryMs * 2));
+      setTimeout(() => this.#writeRest(), this.#retryMs);
+    }
+    if (isFirst) onError?.(error);
+  }
+
+  #discardRest(): void {
     this.discardedBytes += this.#writing.length - this.#offset;
     this.#onTaken();
-    this.#options.onError?.(error);
   }
 
   /** The current buffer is written or discarded: starts the next write and serves waiting sources. */
@@ -230,7 +279,7 @@ export class LogSink {
  * The sinks for standard output and standard error. If both are the same file, pipe or terminal (`2>&1`), they share
  * one sink, because two writers of one pipe could split each other's lines.
  */
-export function openSinks(stdout: LogSinkOptions, stderr: LogSinkOptions): { stdout: LogSink; stderr: LogSink } {
+export function openSinks(stdout: StandardStream, stderr: StandardStream): { stdout: LogSink; stderr: LogSink } {
   const out = new LogSink(stdout);
   return { stdout: out, stderr: isSameFile(stdout.fd, stderr.fd) ? out : new LogSink(stderr) };
 }

@@ -11,8 +11,8 @@ import { readSync } from "node:fs";
 import { Socket } from "node:net";
 import { monotonicMs } from "../base/monotonic.ts";
 import type { LineAnnotator } from "./annotate.ts";
+import type { RecordSink } from "./outlet.ts";
 import type { ReadTurns } from "./readTurns.ts";
-import type { LogSink } from "./sink.ts";
 
 /** Maximum pipe capacity unless root has raised the limit; a dead worker leaves at most this much behind. */
 const PIPE_BYTES = 1024 * 1024;
@@ -27,7 +27,7 @@ export interface LogSourceOptions {
   /** Read end of a pipe; the source makes it non-blocking and closes it at the end. */
   readonly fd: number;
   readonly annotator: LineAnnotator;
-  readonly sink: LogSink;
+  readonly sink: RecordSink;
   /** Shared by all sources. */
   readonly turns: ReadTurns;
   /** Called once, when all records of the stream are accepted by the sink. */

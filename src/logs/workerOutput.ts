@@ -1,14 +1,16 @@
 /**
- * Reads all worker output: one annotator per slot and stream, one source per incarnation and stream, one sink per
- * stream. A new incarnation of a slot is read only after the previous one has ended, so no stream is reordered.
+ * Reads all worker output: one annotator per slot and stream, one source per incarnation and stream, one outlet per
+ * pool and stream. A new incarnation of a slot is read only after the previous one has ended, so no stream is reordered.
  */
-import type { LogTotals } from "../base/readings.ts";
+import type { LogFileTotals, LogTotals } from "../base/readings.ts";
 import { workerId } from "../core/identity.ts";
 import { LineAnnotator, type LineOrigin } from "./annotate.ts";
+import { LogFiles, type LogFilesListener, type PoolFile, type ReopenedFile } from "./file/logFiles.ts";
 import { JsonLineScanner } from "./jsonLine.ts";
 import type { RecordLevel } from "./level.ts";
+import { Outlet } from "./outlet.ts";
 import { ReadTurns } from "./readTurns.ts";
-import type { LogSink } from "./sink.ts";
+import type { LogSink, LogTap } from "./sink.ts";
 import { LogSource } from "./source.ts";
 
 /** A worker and the descriptors of its output; `pool` is an index. */
@@ -25,35 +27,58 @@ export interface PoolOutput {
   readonly maxLineBytes: number;
   /** Level of text lines on stderr that state none. */
   readonly stderrLevel: RecordLevel;
+  /** undefined: its records go only to the controller's stdout and stderr. */
+  readonly file: PoolFile | undefined;
 }
+
+type Stream = "stdout" | "stderr";
+type Outlets = Readonly<Record<Stream, Outlet>>;
 
 interface Channel {
   readonly pool: number;
   readonly annotator: LineAnnotator;
   readonly poolName: string;
-  readonly stream: "stdout" | "stderr";
+  readonly stream: Stream;
   last: LogSource | undefined;
 }
 
 export class WorkerOutput {
-  readonly #pools: PoolOutput[];
-  readonly #sinks: { readonly stdout: LogSink; readonly stderr: LogSink };
+  readonly #pools: (PoolOutput | undefined)[] = [];
+  readonly #outlets: Outlets[] = [];
+  readonly #sinks: Readonly<Record<Stream, LogSink>>;
+  readonly #files: LogFiles;
   readonly #turns = new ReadTurns();
   readonly #scanner = new JsonLineScanner();
   readonly #channels = new Map<string, Channel>();
-  readonly #openSources = new Set<LogSource>();
+  /** By source, the index of its pool. */
+  readonly #openSources = new Map<LogSource, number>();
+  /** Pools whose file is closed when their last source ends. */
+  readonly #leaving = new Set<number>();
   #onAllEnded: (() => void) | undefined;
 
-  constructor(pools: readonly PoolOutput[], sinks: { readonly stdout: LogSink; readonly stderr: LogSink }) {
-    this.#pools = [...pools];
+  constructor(sinks: Readonly<Record<Stream, LogSink>>, listener: LogFilesListener) {
     this.#sinks = sinks;
+    this.#files = new LogFiles(listener);
   }
 
   /** Sets the options of the pool `index` from now on, also for running workers. */
   setPool(index: number, pool: PoolOutput): void {
+    this.#leaving.delete(index);
     this.#pools[index] = pool;
+    this.#connect(index, pool);
     for (const channel of this.#channels.values())
       if (channel.pool === index) channel.annotator.configure(settingsOf(pool, channel.stream));
+  }
+
+  /** The pool is removed: its file is closed after the last line of its workers. */
+  removePool(index: number): void {
+    this.#leaving.add(index);
+    this.#releaseFile(index);
+  }
+
+  /** Opens all log files again. Rejects with a ControllerError LOG_FILE_FAILED. */
+  reopenFiles(): Promise<readonly ReopenedFile[]> {
+    return this.#files.reopen();
   }
 
   /** Reads the output of a new incarnation; takes ownership of the descriptors. */
@@ -85,6 +110,26 @@ export class WorkerOutput {
     return [...totals.values()];
   }
 
+  /** Totals of the log files. */
+  fileTotals(): readonly LogFileTotals[] {
+    return this.#files.totals();
+  }
+
+  /** Passes `listener` a copy of all records that go only to a log file, until the returned function is called. */
+  tapFiles(listener: LogTap): () => void {
+    return this.#files.tap(listener);
+  }
+
+  /** Bytes written to the log files that are open. */
+  get fileBytesWritten(): number {
+    return this.#files.bytesWritten;
+  }
+
+  /** Bytes that the log files lack, because they are not written yet or cannot be written. */
+  get fileBytesMissing(): number {
+    return this.#files.missingBytes;
+  }
+
   /** Resolves when every source has ended and all output is written. */
   async drained(): Promise<void> {
     if (this.#openSources.size > 0) {
@@ -92,19 +137,45 @@ export class WorkerOutput {
         this.#onAllEnded = resolve;
       });
     }
-    await Promise.all([this.#sinks.stdout.flush(), this.#sinks.stderr.flush()]);
+    this.#files[Symbol.dispose]();
+    await Promise.all([this.#sinks.stdout.flush(), this.#sinks.stderr.flush(), this.#files.flush()]);
   }
 
-  #open(worker: OutputOfWorker, stream: "stdout" | "stderr", fd: number): LogSource {
+  #connect(index: number, { name, file }: Pick<PoolOutput, "name" | "file">): void {
+    const { stdout, stderr } = this.#sinks;
+    const sink = this.#files.assign(index, name, file);
+    const outlets = this.#outlets[index];
+    if (outlets === undefined) {
+      this.#outlets[index] = { stdout: new Outlet(stdout), stderr: new Outlet(stderr) };
+      if (sink === undefined) return;
+    }
+    for (const stream of ["stdout", "stderr"] as const) {
+      const outlet = this.#outlets[index]?.[stream];
+      if (sink !== undefined && file?.isOnly === true) outlet?.connect(sink, undefined);
+      else outlet?.connect(this.#sinks[stream], sink);
+      // A source that waits for a destination which the pool no longer has would wait in vain.
+      this.#sinks[stream].releaseWaiting();
+    }
+  }
+
+  #releaseFile(index: number): void {
+    const pool = this.#pools[index];
+    if (pool === undefined || !this.#leaving.has(index)) return;
+    for (const each of this.#openSources.values()) if (each === index) return;
+    this.#leaving.delete(index);
+    this.#connect(index, { name: pool.name, file: undefined });
+  }
+
+  #open(worker: OutputOfWorker, stream: Stream, fd: number): LogSource {
     const channel = this.#channelOf(worker.pool, worker.slot, stream);
     const source: LogSource = new LogSource({
       fd,
       annotator: channel.annotator,
-      sink: this.#sinks[stream],
+      sink: this.#outletOf(worker.pool, stream),
       turns: this.#turns,
       onEnd: () => this.#ended(source),
     });
-    this.#openSources.add(source);
+    this.#openSources.set(source, worker.pool);
     const previous = channel.last;
     channel.last = source;
     // Deferred, so that the last of hundreds of starting workers does not wait for the first's readers. The sources are
@@ -114,11 +185,19 @@ export class WorkerOutput {
   }
 
   #ended(source: LogSource): void {
+    const pool = this.#openSources.get(source);
     this.#openSources.delete(source);
+    if (pool !== undefined) this.#releaseFile(pool);
     if (this.#openSources.size === 0) this.#onAllEnded?.();
   }
 
-  #channelOf(poolIndex: number, slot: number, stream: "stdout" | "stderr"): Channel {
+  #outletOf(pool: number, stream: Stream): Outlet {
+    const outlet = this.#outlets[pool]?.[stream];
+    if (outlet === undefined) throw new RangeError(`there is no pool ${pool}`);
+    return outlet;
+  }
+
+  #channelOf(poolIndex: number, slot: number, stream: Stream): Channel {
     const pool = this.#pools[poolIndex];
     if (pool === undefined) throw new RangeError(`there is no pool ${poolIndex}`);
     const { name } = pool;
@@ -133,7 +212,7 @@ export class WorkerOutput {
 /** The options of a pool for the lines of one stream. */
 function settingsOf(
   { maxLineBytes, stderrLevel }: PoolOutput,
-  stream: "stdout" | "stderr",
+  stream: Stream,
 ): Pick<LineOrigin, "maxLineBytes" | "level"> {
   return { maxLineBytes, level: stream === "stderr" ? stderrLevel : "info" };
 }

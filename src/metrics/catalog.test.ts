@@ -28,6 +28,17 @@ function scrapeOf(pool: Partial<PoolView> = {}, changes: Partial<Scrape> = {}): 
     ownReading: undefined,
     trees: new Map(),
     logs: [{ pool: "web", stream: "stdout", bytes: 90, jsonLines: 2, textLines: 3, parts: 1 }],
+    logFiles: [
+      {
+        pool: "web",
+        writtenBytes: 70,
+        blockedSeconds: 1.5,
+        discardedBytes: 7,
+        rotations: 2,
+        errors: 3,
+        isFailing: true,
+      },
+    ],
     sinks: [{ stream: "stdout", bytesWritten: 80, blockedSeconds: 0.5, discardedBytes: 4 }],
     orphansReaped: 5,
     oomKills: 6,

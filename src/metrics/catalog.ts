@@ -14,6 +14,7 @@ import { PROBE_PURPOSES } from "../core/policy/probe.ts";
 import { DURATION_BUCKETS_SECONDS, type Histogram } from "../core/tally.ts";
 import { CONTROLLER_PHASES, PHASES, type PoolView, type WorkerView } from "../core/view.ts";
 import type { HistogramSample, Sample } from "./exposition.ts";
+import { LOG_FILE_METRICS } from "./logFileMetrics.ts";
 import { OWN_METRICS, WORKER_PROCESS_METRICS } from "./processMetrics.ts";
 import { PROXY_METRICS } from "./proxyMetrics.ts";
 import type { CatalogMetric, Scrape, SinkTotals } from "./scrape.ts";
@@ -291,6 +292,7 @@ export const CATALOG: readonly CatalogMetric[] = [
     "Bytes dropped because the reader of the output closed it.",
     (sink) => sink.discardedBytes,
   ),
+  ...LOG_FILE_METRICS,
 ];
 
 function poolMetric(

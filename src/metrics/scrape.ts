@@ -1,5 +1,5 @@
 /** The input of one scrape of /metrics: plain numbers, counted elsewhere. */
-import type { LogTotals, ProcessReading, ProxyReadings, TreeUsage } from "../base/readings.ts";
+import type { LogFileTotals, LogTotals, ProcessReading, ProxyReadings, TreeUsage } from "../base/readings.ts";
 import type { OperationKind } from "../core/event.ts";
 import type { Balance } from "../core/policy/balance.ts";
 import type { AttemptResult, ProbePurpose } from "../core/policy/probe.ts";
@@ -52,6 +52,8 @@ export interface Scrape {
   readonly trees: ReadonlyMap<number, TreeUsage>;
   /** One entry for each pool and stream. */
   readonly logs: readonly LogTotals[];
+  /** One entry for each pool that has or had a log file. */
+  readonly logFiles: readonly LogFileTotals[];
   /** One entry for each output. */
   readonly sinks: readonly SinkTotals[];
   readonly orphansReaped: number;

@@ -3,7 +3,8 @@
  * controller. The last test fails if a key has neither a step nor a reason for having none.
  */
 import assert from "node:assert/strict";
-import { readFileSync, readlinkSync, symlinkSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { readdirSync, readFileSync, readlinkSync, symlinkSync, writeFileSync } from "node:fs";
 import { get } from "node:http";
 import { join } from "node:path";
 import { after, type TestContext, test } from "node:test";
@@ -422,6 +423,97 @@ function readFile(path: string): string | undefined {
     return undefined;
   }
 }
+
+/** Prints a line at USR2, and at USR1 more than three files of 64 KiB. */
+const LOG_PRINTER = `
+trap 'head -c 2500 /dev/zero | tr "\\0" "\\n"; echo flooded' USR1
+trap 'echo said' USR2
+echo up
+sleep 1000 &
+while :; do wait; done`;
+
+/** Signals the worker and waits until the file contains its answer. */
+async function answers({ controller }: KeyScene, file: string, signal: "SIGUSR1" | "SIGUSR2"): Promise<void> {
+  process.kill(await controller.pidOf("web-0"), signal);
+  const text = signal === "SIGUSR1" ? '"flooded"' : '"said"';
+  await eventually(() => readFile(file)?.includes(text) || undefined, `${file} contains ${text}`);
+}
+
+const logFile = ({ directory }: KeyScene, name = "web.log") => join(directory, name);
+const small = { "web/logs.file.max_size": "64KiB" };
+
+group(
+  "keys of the log file apply to running workers",
+  (directory) => ({
+    web: { exec: "/bin/sh", args: ["-c", LOG_PRINTER], logs: { file: { path: join(directory, "web.log") } } },
+  }),
+  [
+    {
+      keys: ["logs.file.only"],
+      changes: { "web/logs.file.only": true },
+      workers: "kept",
+      shows: async (scene) => {
+        await said(scene.controller, "web-0", "up");
+        await answers(scene, logFile(scene), "SIGUSR2");
+        assert.deepEqual(saidBy(scene.controller, "web-0", "said"), []);
+        scene.undo();
+      },
+    },
+    {
+      keys: ["logs.file.path"],
+      changes: (scene) => ({ "web/logs.file.path": logFile(scene, "other.log") }),
+      workers: "kept",
+      shows: async (scene) => {
+        await answers(scene, logFile(scene, "other.log"), "SIGUSR2");
+        await said(scene.controller, "web-0", "said");
+        assert.doesNotMatch(readFile(logFile(scene, "other.log")) ?? "", /"up"/u);
+      },
+    },
+    {
+      keys: ["logs.file.max_size"],
+      changes: (scene) => ({ ...small, "web/logs.file.path": logFile(scene, "small.log") }),
+      workers: "kept",
+      shows: async (scene) => {
+        await answers(scene, logFile(scene, "small.log"), "SIGUSR1");
+        assert.ok(readFile(logFile(scene, "small.log.2")) !== undefined);
+      },
+    },
+    {
+      keys: ["logs.file.keep"],
+      changes: (scene) => ({ "web/logs.file.keep": 1, "web/logs.file.path": logFile(scene, "kept.log") }),
+      workers: "kept",
+      shows: async (scene) => {
+        await answers(scene, logFile(scene, "kept.log"), "SIGUSR1");
+        const names = readdirSync(scene.directory).filter((name) => name.startsWith("kept.log"));
+        assert.deepEqual(names.sort(), ["kept.log", "kept.log.1"]);
+      },
+    },
+    {
+      keys: ["logs.file.compress"],
+      changes: { "web/logs.file.compress": "gzip" },
+      workers: "kept",
+      shows: async (scene) => {
+        await eventually(() => readFile(logFile(scene, "kept.log.1.gz")), "the rotated file is compressed");
+      },
+    },
+    {
+      keys: ["logs.file.on_error"],
+      changes: (scene) => ({ "web/logs.file.on_error": "block", "web/logs.file.path": logFile(scene, "full.log") }),
+      workers: "kept",
+      shows: async (scene) => {
+        const limit = (bytes: string) =>
+          execFileSync("prlimit", ["--pid", String(scene.controller.pid), `--fsize=${bytes}:unlimited`]);
+        limit("0");
+        process.kill(await scene.controller.pidOf("web-0"), "SIGUSR2");
+        const { reason } = await scene.happened("log_file_failed");
+        assert.ok(reason.endsWith("EFBIG; workers that write wait"), reason);
+        limit("unlimited");
+        await scene.happened("log_file_recovered");
+        assert.match(readFile(logFile(scene, "full.log")) ?? "", /"said"/u);
+      },
+    },
+  ],
+);
 
 // Keys of class policy
 

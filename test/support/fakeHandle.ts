@@ -128,6 +128,10 @@ export class FakeHandle implements ControllerHandle {
     this.#note(`profile ${subject}: ${seconds} s`);
     return this.takeProfile(signal);
   }
+  async reopenLogFiles(): ReturnType<ControllerHandle["reopenLogFiles"]> {
+    this.#note("reopen log files");
+    return [{ pool: "web", path: "/var/log/web.log" }];
+  }
   tapLogs(listener: LogListener): Disposable {
     this.taps.add(listener);
     return { [Symbol.dispose]: () => this.taps.delete(listener) };

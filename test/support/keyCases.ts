@@ -56,6 +56,7 @@ export function keyCases(directory: string, ports: number): Readonly<Record<stri
   const scaled = { autoscale: { min: 1, max: 4, cpu: 0.5 } };
   const measured = { metrics: { port: ports + 30 } };
   const socket = { sockets: [{ name: "http", listen: `127.0.0.1:${ports + 1}` }] };
+  const logged = { logs: { file: { path: join(directory, "web.log") } } };
 
   return {
     "admin.port": refused(0, ports + 2),
@@ -118,6 +119,12 @@ export function keyCases(directory: string, ports: number): Readonly<Record<stri
     "logs.mode": launch("annotate", "inherit"),
     "logs.max_line": policy("1MiB", "2KiB"),
     "logs.stderr_level": policy("info", "warn"),
+    "logs.file.path": policy(join(directory, "a.log"), join(directory, "b.log")),
+    "logs.file.max_size": policy("1MiB", "2MiB", logged),
+    "logs.file.keep": policy(5, 6, logged),
+    "logs.file.compress": policy("none", "gzip", logged),
+    "logs.file.only": policy(false, true, logged),
+    "logs.file.on_error": policy("discard", "block", logged),
     "metrics.path": policy("/metrics", "/stats", measured),
     "metrics.port": launch(ports + 30, ports + 40),
     "metrics.scope": launch("worker", "pool", measured),

@@ -147,7 +147,7 @@ export class ReloadScene implements Disposable {
       daemon,
       registry,
       traffic: this.#traffic,
-      output: { setPool: (index, pool) => void this.#output.set(index, pool) },
+      output: { setPool: (index, pool) => void this.#output.set(index, pool), removePool: () => {} },
       sockets,
       runtime: () => {
         runtime ??= this.#resources.use(RuntimeDirectory.create(initial.config.supervisor.runtimeDir, SILENT));
@@ -296,6 +296,7 @@ function check(directory: string): Promise<Preflight> {
     checkProxy: async () => {},
     fileProblem: async () => undefined,
     checkWatches: () => {},
+    logFileProblem: () => undefined,
   };
   return preflight(join(directory, "config.yaml"), { PATH: process.env["PATH"] }, checks);
 }

@@ -5,6 +5,7 @@ import type { PoolView } from "../../core/view.ts";
 import type {
   Accepted,
   Action,
+  LogFilesReopened,
   OperationAccepted,
   Operations,
   ReloadAccepted,
@@ -112,6 +113,15 @@ export const CONTROL_ROUTES: readonly Route[] = [
     errors: [429],
     isStream: true,
     handle: ({ controller, response }) => followLogs(controller, response),
+  },
+  {
+    method: "POST",
+    path: "/v1/logs/reopen",
+    operationId: "reopenLogFiles",
+    summary: "Open all log files of pools again, after logrotate has moved them",
+    answers: [{ status: 200, doc: "The files, which receive all further lines", schema: "LogFilesReopened" }],
+    errors: [409],
+    handle: reopenLogFiles,
   },
   {
     method: "GET",
@@ -255,6 +265,18 @@ function reload(call: Call): void {
   if (!isDryRun) controller.audit(call.caller(), "reload");
   controller.reload(isDryRun).then(
     (plan) => sendJson(response, 202, { ...plan, since } satisfies ReloadAccepted),
+    (error: unknown) => {
+      if (error instanceof ControllerError) sendFailure(response, error);
+      else throw error;
+    },
+  );
+}
+
+function reopenLogFiles(call: Call): void {
+  const { controller, response } = call;
+  controller.audit(call.caller(), "reopen the log files");
+  controller.reopenLogFiles().then(
+    (files) => sendJson(response, 200, { files } satisfies LogFilesReopened),
     (error: unknown) => {
       if (error instanceof ControllerError) sendFailure(response, error);
       else throw error;

@@ -191,7 +191,7 @@ export interface LaunchedPool extends Launched<typeof keys> {}
 const EXEC = "write exec (the program alone) and args (a list of its arguments)";
 const PROBES = "write probes with startup, readiness or liveness";
 const TRAFFIC = "write server.listener_port (proxy mode) or sockets (shared-socket mode)";
-const OUTPUT = "workers write to the controller's stdout and stderr; see logs";
+const OUTPUT = "lines go to the controller's stdout and stderr; write logs.file.path to have them in a file";
 
 export const pool: Block<PoolConfig, typeof keys> = block(keys, {
   check: checkPool,

@@ -15,6 +15,7 @@ import { findListener } from "../../runtime/os/procfs.ts";
 import type { LaunchPlan } from "../../runtime/process/launch.ts";
 import type { SharedSockets } from "../../runtime/socket/sockets.ts";
 import { checkPorts } from "../../runtime/socket/workerPorts.ts";
+import { poolFile } from "../logFileChecks.ts";
 import type { EnvoyProgram, Preflight } from "../preflight.ts";
 import { proxyPlaces, proxySettings } from "../proxySettings.ts";
 import type { StreamingPool } from "../watch/streamEnds.ts";
@@ -50,7 +51,7 @@ export class Pools {
   readonly #daemon: Daemon;
   readonly #registry: PoolRegistry;
   readonly #traffic: Traffic;
-  readonly #output: Pick<WorkerOutput, "setPool">;
+  readonly #output: Pick<WorkerOutput, "setPool" | "removePool">;
   readonly #sockets: SharedSockets;
   readonly #runtime: () => RuntimeDirectory;
   readonly #log: Logger;
@@ -63,7 +64,7 @@ export class Pools {
     daemon: Daemon;
     registry: PoolRegistry;
     traffic: Traffic;
-    output: Pick<WorkerOutput, "setPool">;
+    output: Pick<WorkerOutput, "setPool" | "removePool">;
     sockets: SharedSockets;
     runtime: () => RuntimeDirectory;
     log: Logger;
@@ -149,10 +150,15 @@ export class Pools {
     const index = this.#index(config.name);
     this.#registry.putInForce(index, config);
     const { maxLineBytes, stderrLevel } = config.logs;
-    this.#output.setPool(index, { name: config.name, maxLineBytes, stderrLevel });
+    this.#output.setPool(index, { name: config.name, maxLineBytes, stderrLevel, file: poolFile(config) });
     const name = proxyName(config.name);
     const proxy = this.#indices.get(name);
-    if (proxy !== undefined) this.#output.setPool(proxy, { name, maxLineBytes, stderrLevel: "info" });
+    if (proxy !== undefined) this.#output.setPool(proxy, { name, maxLineBytes, stderrLevel: "info", file: undefined });
+  }
+
+  /** Call when the last worker of a removed pool has exited. */
+  removeOutput(name: string): void {
+    this.#output.removePool(this.#index(name));
   }
 
   /** A reload can give workers the user of a running Envoy; at a start, Envoy gets another user. */

@@ -225,6 +225,7 @@ export class Reload {
         return;
       case "releaseSockets":
         sockets.release(step.pool);
+        pools.removeOutput(step.pool);
         return;
       case "emit":
         emit(step.event);

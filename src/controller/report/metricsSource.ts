@@ -53,6 +53,7 @@ export function createMetrics(sources: MetricsSources): (accept: string) => { te
       readings,
       trees,
       logs: sources.output.totals(),
+      logFiles: sources.output.fileTotals(),
       sinks: sinkTotals(sources.sinks),
       orphansReaped: sources.orphansReaped(),
       oomKills: sources.oomKills(),
