@@ -1,4 +1,4 @@
-/** `monoceros logs`: the output of the controller and its workers, as it is written. */
+/** `monoceros logs`: the output of the controller and its workers, as it is written; `logs reopen`: new log files. */
 import { CLIENT_FLAGS, type Command } from "../command.ts";
 import { connectController } from "../connectController.ts";
 
@@ -27,6 +27,25 @@ export const logs: Command = {
       if (isJson) await terminal.write("stdout", `${JSON.stringify(entry)}\n`);
       else await terminal.write(entry.stream, `${entry.line}\n`);
     }
+    return 0;
+  },
+};
+
+/** For logrotate. */
+export const logsReopen: Command = {
+  name: "logs reopen",
+  summary: "Open the log files of all pools again",
+  details:
+    "For logrotate, after it has moved the files of logs.file: call this in postrotate. When the command returns, all further\nlines go to new files at the configured paths.",
+  flags: { ...CLIENT_FLAGS },
+  arguments: [],
+  examples: [{ command: "monoceros logs reopen", doc: "Write to new files from now on" }],
+  async run(context) {
+    const { terminal } = context;
+    const files = await (await connectController(context)).reopenLogFiles();
+    const lines = files.map(({ pool, path }) => `reopened ${path} of pool "${pool}"`);
+    const text = lines.length === 0 ? "no pool has a log file" : lines.join("\n");
+    await terminal.write("stdout", `${context.isSet("json") ? JSON.stringify({ files }) : text}\n`);
     return 0;
   },
 };
