@@ -24,6 +24,7 @@ const RULES: Readonly<Record<string, Rule>> = {
   logs: { folders: ["base", "core", "logs"], packages: NODE },
   metrics: { folders: ["base", "core", "metrics"], packages: NOTHING },
   profile: { folders: ["profile"], packages: NOTHING },
+  programs: { folders: ["base", "programs"], packages: NOTHING },
   envoy: { folders: ["base", "files", "envoy"], packages: NODE },
   admin: { folders: ["base", "core", "files", "admin"], packages: NODE },
   controller: {
@@ -36,6 +37,7 @@ const RULES: Readonly<Record<string, Rule>> = {
       "logs",
       "metrics",
       "profile",
+      "programs",
       "envoy",
       "admin",
       "controller",
@@ -43,7 +45,20 @@ const RULES: Readonly<Record<string, Rule>> = {
     packages: NODE,
   },
   cli: {
-    folders: ["base", "core", "config", "files", "runtime", "logs", "metrics", "envoy", "admin", "cli", "controller"],
+    folders: [
+      "base",
+      "core",
+      "config",
+      "files",
+      "runtime",
+      "logs",
+      "metrics",
+      "programs",
+      "envoy",
+      "admin",
+      "cli",
+      "controller",
+    ],
     packages: NODE,
   },
 };

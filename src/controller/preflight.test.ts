@@ -236,6 +236,36 @@ test("limits whose sum exceeds the control group's memory cause a warning that s
   );
 });
 
+test("traps of known programs are warnings at the position of the argument or key", async () => {
+  const { passed } = await check(
+    `supervisor:
+  workers:
+    - name: a
+      exec: python3
+      args: [-m, uvicorn, "a:a", --workers, 2,
+        --reload]
+      replicas: 2
+      server:
+        start_port: 9
+        worker_keepalive: 6s
+    - {name: b, exec: env, args: [unicorn], stop_signal: SIGQUIT}
+    - {name: c, exec: unicorn}
+    - {name: d, exec: uvicorn, replicas: auto}
+`,
+    (request) => ({ ...PLAN, env: request.env }),
+  );
+  assert.deepEqual(
+    passed?.warnings.map((warning) => /(:\d+:\d+: \S+): /u.exec(warning)?.[1]),
+    [
+      ":5:34: supervisor.workers[0].args[3]",
+      ":6:9: supervisor.workers[0].args[5]",
+      ":10:9: supervisor.workers[0].server.worker_keepalive",
+      ":12:7: supervisor.workers[2].stop_signal",
+      ":13:17: supervisor.workers[3].exec",
+    ],
+  );
+});
+
 test("without memory limits the control group is not read", async () => {
   const memoryBoundBytes = () => assert.fail("the control group was read");
   const { passed } = await check(

@@ -21,6 +21,7 @@ import { FileError, readWholeFile } from "../files/readFile.ts";
 import type { EnvoyUser } from "../runtime/process/envoyUser.ts";
 import type { LaunchPlan, LaunchRequest } from "../runtime/process/launch.ts";
 import { ConfigurationError, type ConfigurationProblem, type ReadConfig, readConfig } from "./configFile.ts";
+import { programTraps } from "./programTraps.ts";
 import { proxyPlaces, proxySettings } from "./proxySettings.ts";
 import { type SystemChecks, systemChecks } from "./systemChecks.ts";
 
@@ -100,11 +101,7 @@ export async function preflight(
   const launches = await checkLaunches(inquiry);
   const envoys = await checkEnvoys(inquiry, launches);
   checkWatches(inquiry, envoys);
-  if (found.problems.length > 0)
-    throw new ConfigurationError(
-      file,
-      found.problems.toSorted((a, b) => a.line - b.line || a.column - b.column),
-    );
+  if (found.problems.length > 0) throw new ConfigurationError(file, found.problems.toSorted(byPosition));
   const spec = configToControllerSpec(config, replicasOf);
   const warnings = [...found.warnings, ...memoryWarnings(spec, positions, checks)];
   return {
@@ -114,7 +111,7 @@ export async function preflight(
     launches,
     envoys,
     notes: found.notes,
-    warnings: warnings.map((warning) => formatProblem(file, warning)),
+    warnings: warnings.toSorted(byPosition).map((warning) => formatProblem(file, warning)),
   };
 }
 
@@ -159,6 +156,8 @@ async function checkLaunches({ config, env, checks, found }: Inquiry): Promise<r
       );
     found.warn(`${place}.metrics`, metricsDoubt(pool, launch));
     found.warn(`${place}.oom_score_adj`, oomScoreDoubt(pool, checks));
+    for (const { path, message } of launch === undefined ? [] : programTraps(pool, launch))
+      found.warn(`${place}.${path}`, message);
   }
   return launches;
 }
@@ -339,6 +338,10 @@ async function contentOf(path: string): Promise<Uint8Array | FileError> {
     if (error instanceof FileError) return error;
     throw error;
   }
+}
+
+function byPosition(a: Position, b: Position): number {
+  return a.line - b.line || a.column - b.column;
 }
 
 /** Position of the key, or of the nearest enclosing block in the file. */
