@@ -8,6 +8,7 @@ import { cliPage } from "../src/cli/docs.ts";
 import { configurationPage } from "../src/config/docs.ts";
 import { statesPage } from "../src/core/statesDoc.ts";
 import { metricsPage } from "../src/metrics/docs.ts";
+import { programsPage } from "../src/programs/docs.ts";
 
 /** The generated pages and the functions that print them. */
 export const PAGES: Readonly<Record<string, () => string>> = {
@@ -16,6 +17,7 @@ export const PAGES: Readonly<Record<string, () => string>> = {
   "docs/configuration.md": configurationPage,
   "docs/errors.md": errorsPage,
   "docs/metrics.md": metricsPage,
+  "docs/programs.md": programsPage,
   "docs/states.md": statesPage,
 };
 

@@ -509,3 +509,48 @@ test("config show masks secrets and config schema prints the schema", async () =
   assert.equal(JSON.parse((await runCli(`config show --json -c ${file}`)).stdout).admin.port, 9000);
   assert.equal(JSON.parse((await runCli("config schema")).stdout).title, "Monoceros configuration");
 });
+
+test("run --print-config prints what a command line stands for, and starts nothing", async () => {
+  const { code, stdout, stderr } = await runCli("run -n 2 -e KEY=secret --print-config -- gunicorn --bind :81 a:a");
+  assert.deepEqual([code, stderr], [0, ""]);
+  assert.match(stdout, /^# gunicorn: 2 workers in .* mode, .*\nsupervisor:\n {2}workers:\n/u);
+  // The file is complete, so it has the values of -e; the explanation, which is logged, has none.
+  assert.match(stdout, /^ {6}env:\n {8}KEY: secret$/mu);
+  assert.doesNotMatch(stdout.split("\n")[0] ?? "", /secret/u);
+  const json = await runCli("run -n 2 --print-config --json -- gunicorn --bind :81 a:a");
+  assert.equal(JSON.parse(json.stdout).supervisor.workers[0].replicas, 2);
+});
+
+test("run without a file reports wrong flags, without values that may be secret", async () => {
+  const refused = async (line: string) => {
+    const { code, stdout, stderr } = await runCli(line, { PATH: "/nowhere" });
+    assert.equal(stdout, "");
+    return `${code} ${stderr.split("\n")[0]}`;
+  };
+  assert.match(await refused("run -n 0 -- x"), /^2 .*-n: expected a number from 1 to 10000, or auto, got "0"$/u);
+  assert.match(await refused("run --port x -- x"), /^2 .*--port: expected a port from 1 to 65535, got "x"$/u);
+  assert.match(
+    await refused("run --mode tcp -- x"),
+    /^2 .*--mode: expected one of proxy, socket, reuseport, got "tcp"$/u,
+  );
+  assert.match(await refused("run --health x -- x"), /^2 .*--health: expected a path that begins with "\/", got "x"$/u);
+  assert.match(
+    await refused("run --max-requests 0 -- x"),
+    /^2 .*--max-requests: expected a number of at least 1, got "0"$/u,
+  );
+  assert.match(await refused("run --max-memory 5M -- x"), /^2 .*--max-memory: expected a size .*, got "5M"$/u);
+  assert.match(await refused("run --max-age 0s -- x"), /^2 .*--max-age: expected a duration .*, got "0s"$/u);
+  assert.match(await refused("run --admin-port -- x"), /^2 .*--admin-port requires a value: PORT$/u);
+  assert.match(await refused("run -e secret -- x"), /^2 .*-e: expected NAME=VALUE$/u);
+  assert.match(await refused("run -e =secret -- x"), /^2 .*-e: expected NAME=VALUE$/u);
+  assert.match(await refused("run -n 2 -c c.yaml"), /^2 .*-n needs a command after --; with -c, the file decides$/u);
+  assert.match(await refused("run --print-config -c c.yaml"), /^2 .*--print-config needs a command after --/u);
+  assert.match(await refused("run -- granian a:a"), /^78 .*there is no Envoy, and it takes no shared socket$/u);
+  assert.match(await refused("run --mode reuseport --name a/b -- ./x"), /^78 .*command line has 1 problem:$/u);
+  assert.match(await refused("run -k -- uvicorn a:a"), /^78 .*command line has 1 problem:$/u);
+});
+
+test("run -k checks what a command line stands for", async () => {
+  const { code, stdout, stderr } = await runCli("run -k -n 2 --mode reuseport -- sh -c exit");
+  assert.deepEqual([code, stdout], [0, "command line is valid: 1 pool, 2 workers\n"], stderr);
+});

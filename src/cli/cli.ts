@@ -42,11 +42,16 @@ export async function cli(argv: readonly string[], options: CliOptions): Promise
 function contextOf(given: Given, { env, terminal }: CliOptions): Context {
   return {
     arguments: given.arguments,
+    rest: given.rest,
     env,
     terminal,
     text: (flag) => {
       const value = given.flags.get(flag);
-      return value === true ? undefined : value;
+      return value === true ? undefined : value?.at(-1);
+    },
+    texts: (flag) => {
+      const value = given.flags.get(flag);
+      return value === true || value === undefined ? [] : value;
     },
     isSet: (flag) => given.flags.has(flag),
   };

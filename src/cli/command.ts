@@ -12,6 +12,8 @@ export interface Flag {
   /** Placeholder for the value, in capitals; only for strings. */
   readonly value?: string;
   readonly isRequired?: true;
+  /** Whether it may be given several times; otherwise the last value counts. Only for strings. */
+  readonly isRepeatable?: true;
   /** What it does, without a full stop. */
   readonly doc: string;
 }
@@ -24,6 +26,15 @@ export interface Argument {
   readonly doc: string;
   /** All possible values, for completion; undefined if unknown. */
   readonly values?: readonly string[];
+}
+
+/** The words after `--`: a command to run, which replaces a flag. */
+export interface Rest {
+  /** In capitals. */
+  readonly name: string;
+  readonly doc: string;
+  /** The flag that is given otherwise; exactly one of both is needed. */
+  readonly insteadOf: string;
 }
 
 export interface Example {
@@ -43,6 +54,8 @@ export interface Command {
   readonly flags: Readonly<Record<string, Flag>>;
   /** Required ones first. */
   readonly arguments: readonly Argument[];
+  /** The words after `--`, if the command takes any. They are not parsed. */
+  readonly rest?: Rest;
   readonly examples: readonly Example[];
   /**
    * Runs the command and resolves with the exit code. @throws ControllerError for expected failures; the caller prints
@@ -58,10 +71,14 @@ export type CommandGroups = Readonly<Record<string, readonly Command[]>>;
 export interface Context {
   /** Positional arguments; as many as the command declares. */
   readonly arguments: readonly string[];
+  /** The words after `--`; undefined without `--`, or if the command takes none. */
+  readonly rest: readonly string[] | undefined;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly terminal: Terminal;
   /** The value of a string flag; undefined if absent. */
   text(flag: string): string | undefined;
+  /** All values of a flag that may be repeated, in their order. */
+  texts(flag: string): readonly string[];
   /** Whether a flag is given. */
   isSet(flag: string): boolean;
 }

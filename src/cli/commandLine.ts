@@ -15,8 +15,10 @@ export type Request =
 
 /** Flags and arguments as given, checked against the command. */
 export interface Given {
-  readonly flags: ReadonlyMap<string, string | true>;
+  readonly flags: ReadonlyMap<string, readonly string[] | true>;
   readonly arguments: readonly string[];
+  /** The words after `--`, if the command takes them. */
+  readonly rest: readonly string[] | undefined;
 }
 
 /** Flags without a command, for compatibility with the original, which had no commands. */
@@ -38,7 +40,8 @@ export function parseCommandLine(argv: readonly string[], commands: readonly Com
     commands.find(({ name }) => name === `${first} ${second}`) ?? commands.find(({ name }) => name === first);
   if (command !== undefined) {
     const flags = { ...command.flags, ...COMMON_FLAGS };
-    const given = readArguments(argv.slice(command.name.split(" ").length), flags, `monoceros ${command.name}`);
+    const words = splitRest(argv.slice(command.name.split(" ").length), command);
+    const given = readArguments(words, flags, `monoceros ${command.name}`);
     if (given.flags.has("help")) return { kind: "help", commands: [command] };
     return { kind: "run", command, given: checked(command, given) };
   }
@@ -57,11 +60,9 @@ export function parseCommandLine(argv: readonly string[], commands: readonly Com
 function parseBare(argv: readonly string[], commands: readonly Command[]): Request {
   const run = commands.find(({ name }) => name === "run");
   const flags = { ...run?.flags, ...BARE_FLAGS, ...COMMON_FLAGS };
-  const given = readArguments(
-    argv.map((word) => fromGoSpelling(word, flags)),
-    flags,
-    "monoceros",
-  );
+  const { argv: before, rest } = splitRest(argv, run);
+  const words = before.map((word) => fromGoSpelling(word, flags));
+  const given = readArguments({ argv: words, rest }, flags, "monoceros");
   if (given.flags.has("help")) return { kind: "help", commands };
   const name = given.flags.has("version") ? "version" : "run";
   const command = commands.find((each) => each.name === name);
@@ -92,20 +93,49 @@ function checked(command: Command, given: Given): Given {
       throw usage(`missing flag ${spell(name, flag)}`, called);
     }
   }
+  checkRest(command, given, called);
   const missing = command.arguments.filter(({ isRequired }) => isRequired)[given.arguments.length];
   if (missing !== undefined) throw usage(`missing argument ${missing.name}`, called);
   const extra = given.arguments[command.arguments.length];
-  if (extra !== undefined) throw usage(`unexpected argument "${extra}"`, called);
+  if (extra !== undefined) {
+    const instead =
+      command.rest === undefined || given.rest !== undefined ? "" : `; write ${called} -- ${extra} … to run a command`;
+    throw usage(`unexpected argument "${extra}"${instead}`, called);
+  }
   return given;
 }
 
-function readArguments(argv: readonly string[], flags: Readonly<Record<string, Flag>>, called: string): Given {
+/** Exactly one of the words after `--` and the flag that they replace must be given. */
+function checkRest({ rest, flags }: Command, given: Given, called: string): void {
+  const flag = rest === undefined ? undefined : flags[rest.insteadOf];
+  if (rest === undefined || flag === undefined) return;
+  const spelled = spell(rest.insteadOf, flag);
+  const hasFlag = given.flags.has(rest.insteadOf);
+  if (hasFlag && given.rest !== undefined)
+    throw usage(`${spelled} and a command after -- exclude each other; give one of them`, called);
+  if (!hasFlag && given.rest === undefined && given.arguments.length === 0)
+    throw usage(`missing ${spelled}, or -- and a command`, called);
+  if (given.rest?.length === 0) throw usage(`missing ${rest.name} after --`, called);
+}
+
+/** A command line, and the words after `--`, which are not parsed. */
+interface Words {
+  readonly argv: readonly string[];
+  readonly rest: readonly string[] | undefined;
+}
+
+function splitRest(argv: readonly string[], command: Command | undefined): Words {
+  const end = command?.rest === undefined ? -1 : argv.indexOf("--");
+  return end === -1 ? { argv, rest: undefined } : { argv: argv.slice(0, end), rest: argv.slice(end + 1) };
+}
+
+function readArguments({ argv, rest }: Words, flags: Readonly<Record<string, Flag>>, called: string): Given {
   const options = Object.fromEntries(
     Object.entries(flags).map(([name, { type, short }]) => [name, { type, ...(short === undefined ? {} : { short }) }]),
   );
   // Not strict, so that our own error messages can suggest the nearest flag.
   const { tokens } = parseArgs({ args: [...argv], options, strict: false, allowPositionals: true, tokens: true });
-  const given = new Map<string, string | true>();
+  const given = new Map<string, readonly string[] | true>();
   const words: string[] = [];
   for (const token of tokens) {
     if (token.kind === "positional") words.push(token.value);
@@ -123,9 +153,10 @@ function readArguments(argv: readonly string[], flags: Readonly<Record<string, F
     const isMissing = token.value === undefined || (!token.inlineValue && token.value.startsWith("-"));
     if (isMissing || token.value === "")
       throw usage(`${token.rawName} requires a value: ${flag.value ?? "VALUE"}`, called);
-    given.set(token.name, token.value);
+    const earlier = given.get(token.name);
+    given.set(token.name, [...(Array.isArray(earlier) && flag.isRepeatable ? earlier : []), token.value]);
   }
-  return { flags: given, arguments: words };
+  return { flags: given, arguments: words, rest };
 }
 
 /** A flag in its usual spelling, such as -c FILE: its letter if it has one. */

@@ -2,7 +2,7 @@
 import { ERROR_CODES } from "../base/errors.ts";
 import type { Command } from "./command.ts";
 import { COMMANDS } from "./commands.ts";
-import { flagRows, synopsis } from "./help.ts";
+import { argumentRows, flagRows, usageLine } from "./help.ts";
 
 const INTRODUCTION = `# Command line
 
@@ -49,18 +49,9 @@ function exitCodes(): string {
 }
 
 function section(command: Command): string {
-  const lines = [
-    `## ${command.name}`,
-    "",
-    `${command.summary}.`,
-    "",
-    "```",
-    `monoceros ${synopsis(command)} [FLAGS]`,
-    "```",
-    "",
-  ];
+  const lines = [`## ${command.name}`, "", `${command.summary}.`, "", "```", usageLine(command), "```", ""];
   if (command.details !== undefined) lines.push(command.details, "");
-  const rows = [...command.arguments.map(({ name, doc }): [string, string] => [name, doc]), ...flagRows(command)];
+  const rows = [...argumentRows(command), ...flagRows(command)];
   lines.push("| Argument or flag | Meaning |", "|---|---|");
   lines.push(...rows.map(([left, doc]) => `| \`${left.replaceAll("|", "\\|")}\` | ${doc.replaceAll("|", "\\|")} |`));
   lines.push("", ...command.examples.map((example) => `- \`${example.command}\`: ${example.doc}`), "");

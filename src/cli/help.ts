@@ -1,5 +1,5 @@
 /** The texts of --help, generated from the data of the commands. */
-import { COMMON_FLAGS, type Command, type CommandGroups } from "./command.ts";
+import { COMMON_FLAGS, type Command, type CommandGroups, type Flag, type Rest } from "./command.ts";
 import { spell } from "./commandLine.ts";
 
 const USAGE = `Usage: monoceros COMMAND [FLAGS]
@@ -29,14 +29,18 @@ Exit codes: 0 success, 1 failure, 2 invalid command line, 69 no controller found
 
 /** One command with its flags and examples. */
 export function helpOf(command: Command): string {
-  const sections = [`${command.summary}.\n\nUsage: monoceros ${synopsis(command)} [FLAGS]\n`];
+  const sections = [`${command.summary}.\n\nUsage: ${usageLine(command)}\n`];
   if (command.details !== undefined) sections.push(`${command.details}\n`);
-  if (command.arguments.length > 0) {
-    sections.push(`Arguments:\n${table(command.arguments.map(({ name, doc }) => [name, doc]))}`);
-  }
+  const rows = argumentRows(command);
+  if (rows.length > 0) sections.push(`Arguments:\n${table(rows)}`);
   sections.push(`Flags:\n${table(flagRows(command))}`);
   sections.push(`Examples:\n${table(command.examples.map((example) => [example.command, example.doc]))}`);
   return sections.join("\n");
+}
+
+/** Arguments and what they are, the words after `--` last. */
+export function argumentRows({ arguments: all, rest }: Command): [name: string, doc: string][] {
+  return [...all, ...(rest === undefined ? [] : [rest])].map(({ name, doc }) => [name, doc]);
 }
 
 /** Flags and what they do, common ones last. */
@@ -48,14 +52,26 @@ export function flagRows(command: Command): [flag: string, doc: string][] {
   });
 }
 
-/** The command with what it requires, such as `run -c FILE` or `stop [POOL|WORKER]`. */
-export function synopsis({ name, flags, arguments: all }: Command): string {
+/** How to call the command, with the place of its flags. */
+export function usageLine(command: Command): string {
+  if (command.rest === undefined) return `monoceros ${synopsis(command)} [FLAGS]`;
+  return `monoceros ${synopsis({ ...command, name: `${command.name} [FLAGS]` })}`;
+}
+
+/** The command with what it requires, such as `logs -c FILE` or `stop [POOL|WORKER]`. */
+export function synopsis({ name, flags, arguments: all, rest }: Command): string {
   const required = Object.entries(flags).filter(([, flag]) => flag.isRequired === true);
   return [
     name,
     ...required.map(([flagName, flag]) => spell(flagName, flag)),
     ...all.map((argument) => (argument.isRequired ? argument.name : `[${argument.name}]`)),
+    ...(rest === undefined ? [] : [choice(rest, flags[rest.insteadOf])]),
   ].join(" ");
+}
+
+/** `(-c FILE | -- COMMAND…)` */
+function choice({ name, insteadOf }: Rest, flag: Flag | undefined): string {
+  return `(${flag === undefined ? "" : `${spell(insteadOf, flag)} | `}-- ${name})`;
 }
 
 type Rows = readonly (readonly [left: string, right: string])[];

@@ -248,7 +248,7 @@ const REFUSED: readonly (readonly [keys: string, problem: string])[] = [
   ['args: ["a\\0b"]', "args[0]: expected text without zero bytes"],
   ['args: ["{{.Prot}}"]', 'args[0]: unknown template "{{.Prot}}", did you mean "Port"?'],
   ['args: [a, "{{.Port}}"]', "args[1]: {{.Port}} has no value without server.start_port or server.port_arg"],
-  ['args: ["{{.Socket}}"]', "args[0]: {{.Socket}} has no value without server.socket_arg"],
+  ['args: ["{{.Socket}}"]', "args[0]: {{.Socket}} has no value without server.socket_arg or server.socket_env"],
   ['env: {A: "{{.Fd}}"}', "env.A: {{.Fd}} has no value without sockets"],
   ["env: [A=b]", "env: expected a map of name to string, got a list (write NAME: value, without a dash)"],
   ['env: {"A=B": c}', 'env.A=B: expected a name without "=" and zero bytes'],
@@ -270,20 +270,26 @@ const REFUSED: readonly (readonly [keys: string, problem: string])[] = [
     "rolling: {max_surge: 101%}",
     'rolling.max_surge: expected a whole number of workers or a percentage such as "25%", got "101%"',
   ],
-  ["server: {listener_port: 1}", "server: expected exactly one of start_port, port_arg and socket_arg, got none"],
+  [
+    "server: {listener_port: 1}",
+    "server: expected exactly one of start_port, port_arg, socket_arg and socket_env, got none",
+  ],
   [
     "server: {port_arg: {name: -p, start_port: 9}, socket_arg: {name: -u}}",
-    "server.socket_arg: expected exactly one of start_port, port_arg and socket_arg, got port_arg and socket_arg",
+    "server.socket_arg: expected exactly one of start_port, port_arg, socket_arg and socket_env, got port_arg and socket_arg",
   ],
   [
     "server: {start_port: 9, port_arg: {start_port: 9}, socket_arg: {name: -u}}",
-    "server.socket_arg: expected exactly one of start_port, port_arg and socket_arg, got start_port and port_arg and socket_arg",
+    "server.socket_arg: expected exactly one of start_port, port_arg, socket_arg and socket_env, got start_port and port_arg and socket_arg",
   ],
   [
     'args: ["{{.Port}}"], server: {socket_arg: {name: -u}}',
     "args[0]: {{.Port}} has no value without server.start_port or server.port_arg",
   ],
-  ['args: ["{{.Socket}}"], server: {start_port: 9}', "args[0]: {{.Socket}} has no value without server.socket_arg"],
+  [
+    'args: ["{{.Socket}}"], server: {start_port: 9}',
+    "args[0]: {{.Socket}} has no value without server.socket_arg or server.socket_env",
+  ],
   [
     "server: {start_port: 9, max_header_size: 9MiB}",
     'server.max_header_size: expected a size of at least 1KiB and at most 8MiB such as "512MiB", got "9MiB"',

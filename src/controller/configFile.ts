@@ -40,12 +40,21 @@ export class ConfigurationError extends ControllerError {
   }
 }
 
+/** A file by its name, or the text of a configuration that has no file. */
+export type ConfigSource = string | { readonly name: string; readonly text: string };
+
+/** What messages call a source. */
+export function nameOf(source: ConfigSource): string {
+  return typeof source === "string" ? source : source.name;
+}
+
 /**
- * Reads `file` without checking its values against the system. Rejects with a ControllerError CONFIG_UNREADABLE, or a
+ * Reads `source` without checking its values against the system. Rejects with a ControllerError CONFIG_UNREADABLE, or a
  * ConfigurationError with every problem at once.
  */
-export async function readConfig(file: string, env: Environment): Promise<ReadConfig> {
-  const parsed = parseConfig(await readText(file), file, env);
+export async function readConfig(source: ConfigSource, env: Environment): Promise<ReadConfig> {
+  const file = nameOf(source);
+  const parsed = parseConfig(typeof source === "string" ? await readText(source) : source.text, file, env);
   if (parsed.ok) return parsed;
   throw new ConfigurationError(
     file,

@@ -20,14 +20,21 @@ import type { Identity } from "../files/inspectPath.ts";
 import { FileError, readWholeFile } from "../files/readFile.ts";
 import type { EnvoyUser } from "../runtime/process/envoyUser.ts";
 import type { LaunchPlan, LaunchRequest } from "../runtime/process/launch.ts";
-import { ConfigurationError, type ConfigurationProblem, type ReadConfig, readConfig } from "./configFile.ts";
+import {
+  type ConfigSource,
+  ConfigurationError,
+  type ConfigurationProblem,
+  nameOf,
+  type ReadConfig,
+  readConfig,
+} from "./configFile.ts";
 import { programTraps } from "./programTraps.ts";
 import { proxyPlaces, proxySettings } from "./proxySettings.ts";
 import { type SystemChecks, systemChecks } from "./systemChecks.ts";
 
 /** A configuration that may be run. */
 export interface Preflight {
-  /** The file as it was named. */
+  /** The file as it was named, or what messages call a configuration that has no file. */
   readonly file: string;
   readonly config: Config;
   readonly spec: ControllerSpec;
@@ -81,16 +88,17 @@ interface Inquiry {
 }
 
 /**
- * Reads and checks the configuration `file`; `env` is the controller's environment. Rejects with a ControllerError:
+ * Reads and checks the configuration `source`; `env` is the controller's environment. Rejects with a ControllerError:
  * CONFIG_UNREADABLE, ENVOY_NO_ANSWER, PROCESS_LIMIT, or a ConfigurationError with every problem at once.
  */
 export async function preflight(
-  file: string,
+  source: ConfigSource,
   env: Environment,
   checks: SystemChecks = systemChecks(),
   missingEnvoy: MissingEnvoy = "problem",
 ): Promise<Preflight> {
-  const parsed = await readConfig(file, env);
+  const file = nameOf(source);
+  const parsed = await readConfig(source, env);
   const { config, positions } = parsed;
   const found = new Findings(parsed);
   const inquiry = { config, env, checks, missingEnvoy, found };

@@ -49,7 +49,8 @@ export interface Program {
 
   /** How it listens on the port of a worker on loopback. Without words it listens on $PORT by convention. */
   readonly port?: readonly string[];
-  readonly descriptor?: Descriptor;
+  /** "application" if its code opens the socket, and must be given the descriptor. Undefined if it takes none. */
+  readonly descriptor?: Descriptor | "application";
   /** How it shares {port} by SO_REUSEPORT: words; "own" if the application decides; "none" if it never does. */
   readonly reusePort?: readonly string[] | "own" | "none";
   /** Options for its own address, which Monoceros replaces. */

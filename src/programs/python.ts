@@ -21,7 +21,7 @@ const fastapi: Program = {
   name: "fastapi",
   executables: ["fastapi"],
   modules: ["fastapi"],
-  subcommands: ["run", "dev"],
+  subcommands: ["run"],
   serves: "http",
   port: ["--host", "127.0.0.1", "--port", "{port}"],
   reusePort: "none",

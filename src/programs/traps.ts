@@ -110,7 +110,7 @@ function reusePortTraps({ program, words, mode, hasManyWorkers, at, from }: Scen
   // Each worker may have an address of its own, or a socket that it inherits in another way.
   const isOwn = words.slice(from).some((word) => /\{\{\s*\.(?:Slot|WorkerID)\s*\}\}|^--fd\b|fd:\/\//u.test(word));
   if (isOwn) return [];
-  const instead = program.descriptor === undefined ? "server" : "server or sockets";
+  const instead = typeof program.descriptor !== "object" ? "server" : "server or sockets";
   const message = `${program.name} does not use SO_REUSEPORT, so only one worker of the pool can open its port, and the others fail; add ${instead}`;
   return [{ at, message }];
 }
@@ -129,7 +129,7 @@ function keepAliveTraps({ program, words, from, workerKeepaliveMs }: Scene): rea
 
 function descriptorTraps({ program, words, wrappers, mode, from, at }: Scene): readonly Trap[] {
   const { descriptor, name } = program;
-  if (mode !== "sockets" || descriptor?.isByPid !== true) return [];
+  if (mode !== "sockets" || descriptor === undefined || descriptor === "application" || !descriptor.isByPid) return [];
   const given = program.addressOptions
     .flatMap(({ names }) => findOptions(words, names, from))
     .filter(({ value }) => value?.startsWith("fd://") === true);

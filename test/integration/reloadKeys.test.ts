@@ -1127,6 +1127,21 @@ group(
       },
     },
     {
+      keys: ["server.socket_env"],
+      also: "a change from an argument to a variable",
+      changes: {
+        "web/server.socket_arg": undefined,
+        "web/server.socket_env": "SOCKET",
+        "web/args": ["--socket", "{{.Socket}}"],
+      },
+      workers: "replaced",
+      shows: async (scene) => {
+        const { slot } = await scene.happened("spawned");
+        await worker(scene, (pid) => variable(pid, "SOCKET")?.endsWith(`/${slot}.sock`), true);
+        assert.equal(await statusCode(proxyPorts + 2, "/"), 200);
+      },
+    },
+    {
       keys: ["server.protocol"],
       changes: {
         "web/server.load_balancer_algorithm": "ROUND_ROBIN",

@@ -131,6 +131,7 @@ export function keyCases(directory: string, ports: number): Readonly<Record<stri
     "server.port_arg.value_template": launch("{{.Port}}", "127.0.0.1:{{.Port}}", onPort),
     "server.socket_arg.name": launch("--socket", "--uds"),
     "server.socket_arg.value_template": launch("{{.Socket}}", "unix:{{.Socket}}"),
+    "server.socket_env": launch("SOCKET", "UDS", { server: { ...server, socket_arg: undefined } }),
     "server.signal_timeout": policy("9s", "8s"),
     "server.drain_timeout": change("policy", "proxy")("30s", "2s"),
     "server.health_check_path": proxy("/healthz", "/ready"),

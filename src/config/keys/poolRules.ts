@@ -92,7 +92,7 @@ function checkTemplates(pool: Known<PoolConfig>, context: CheckContext): void {
         context.problem(path, "{{.Port}} has no value without server.start_port or server.port_arg");
       }
       if (name === "Socket" && (!context.has("server") || listensOn === "port")) {
-        context.problem(path, "{{.Socket}} has no value without server.socket_arg");
+        context.problem(path, "{{.Socket}} has no value without server.socket_arg or server.socket_env");
       }
       if (name === "Fd" && pool.sockets?.length === 0) context.problem(path, "{{.Fd}} has no value without sockets");
     }
@@ -102,7 +102,7 @@ function checkTemplates(pool: Known<PoolConfig>, context: CheckContext): void {
 /** What workers behind a proxy listen on; undefined if unknown. */
 function listenerKind({ server }: Known<PoolConfig>): "port" | "socket" | undefined {
   if (server?.startPort !== undefined || server?.portArg !== undefined) return "port";
-  return server?.socketArg === undefined ? undefined : "socket";
+  return server?.socketArg === undefined && server?.socketEnv === undefined ? undefined : "socket";
 }
 
 function checkReplicas({ replicas, autoscale }: Known<PoolConfig>, context: CheckContext): void {

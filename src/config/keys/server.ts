@@ -72,7 +72,7 @@ const keys = {
   }),
   startPort: key("start_port", port(1), {
     change: "launch",
-    doc: "Port of slot 0; the port of slot n is n higher. The worker finds its own in `PORT`, or in its arguments as `{{.Port}}`; no argument is added. Exactly one of `start_port`, `port_arg` and `socket_arg` must be set.",
+    doc: "Port of slot 0; the port of slot n is n higher. The worker finds its own in `PORT`, or in its arguments as `{{.Port}}`; no argument is added. Exactly one of `start_port`, `port_arg`, `socket_arg` and `socket_env` must be set.",
   }),
   portArg: key("port_arg", portArg, {
     change: "launch",
@@ -82,6 +82,10 @@ const keys = {
   socketArg: key("socket_arg", socketArg, {
     change: "launch",
     doc: "Two arguments with the Unix socket of a worker, inserted before `args`.",
+  }),
+  socketEnv: key("socket_env", text({ expected: "the name of a variable", pattern: /^[A-Za-z_]\w*$/u }), {
+    change: "launch",
+    doc: "Variable in which a worker finds the path of its Unix socket; its arguments may contain it as `{{.Socket}}`. No argument is added.",
   }),
   signalTimeoutMs: key("signal_timeout", duration(), {
     change: "policy",
@@ -188,7 +192,7 @@ const keys = {
   tls: key("tls", tls, { change: "proxy", unset: "off", doc: "TLS towards clients." }),
 };
 
-/** Exactly one of startPort, portArg and socketArg is set. */
+/** Exactly one of startPort, portArg, socketArg and socketEnv is set. */
 export interface ServerConfig extends Values<typeof keys> {}
 
 export const server: Block<ServerConfig, typeof keys> = block(keys, {
@@ -209,10 +213,13 @@ export const server: Block<ServerConfig, typeof keys> = block(keys, {
 });
 
 function checkServer(server: Known<ServerConfig>, context: CheckContext): void {
-  const given = ["start_port", "port_arg", "socket_arg"].filter((name) => context.has(name));
+  const given = ["start_port", "port_arg", "socket_arg", "socket_env"].filter((name) => context.has(name));
   if (given.length !== 1) {
     const got = given.join(" and ") || "none";
-    context.problem(given.at(-1) ?? "", `expected exactly one of start_port, port_arg and socket_arg, got ${got}`);
+    context.problem(
+      given.at(-1) ?? "",
+      `expected exactly one of start_port, port_arg, socket_arg and socket_env, got ${got}`,
+    );
   }
   const { loadBalancerAlgorithm: algorithm, protocol, hashOn } = server;
   const isHashing = algorithm === "RING_HASH" || algorithm === "MAGLEV";

@@ -46,7 +46,7 @@ export class WorkerPlaces {
       // It starts empty, because each controller has its own runtime directory.
       this.multiprocDirectory = runtime().directory([pool.name, "metrics"], { mode: 0o700, owner: plan.credentials });
     }
-    if (pool.server?.socketArg === undefined) return;
+    if (pool.server?.socketArg === undefined && pool.server?.socketEnv === undefined) return;
     const own = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
     const workers = plan.credentials ?? own;
     // If a reload changed the user, ownership may also return to the controller's user.
@@ -132,6 +132,8 @@ export class WorkerPlaces {
     const values = this.valuesOf(slot);
     const env = new Map<string, string>();
     if (values.Port !== undefined) env.set("PORT", String(values.Port));
+    const socketEnv = this.#pool.server?.socketEnv;
+    if (socketEnv !== undefined && values.Socket !== undefined) env.set(socketEnv, String(values.Socket));
     const metrics = this.metricsAddressOf(slot);
     if (metrics !== undefined && "port" in metrics) env.set("MONOCEROS_METRICS_PORT", String(metrics.port));
     if (this.multiprocDirectory !== undefined) env.set("PROMETHEUS_MULTIPROC_DIR", this.multiprocDirectory);

@@ -49,6 +49,16 @@ export interface EnvoyRequest {
   readonly identities?: readonly Identity[];
 }
 
+/** Whether there is an Envoy, without a check of whether it is suitable. */
+export function hasEnvoy(request: Omit<EnvoyRequest, "pool">): boolean {
+  try {
+    findFile({ ...request, pool: "" });
+    return true;
+  } catch (error) {
+    return !(error instanceof ControllerError) || error.code !== "ENVOY_NOT_FOUND";
+  }
+}
+
 /** @throws ControllerError ENVOY_NOT_FOUND, ENVOY_NOT_EXECUTABLE, PROGRAM_UNTRUSTED, ENVOY_TOO_OLD, ENVOY_NO_ANSWER */
 export async function findEnvoy(request: EnvoyRequest, run: RunProgram): Promise<EnvoyBinary> {
   const { pool } = request;
