@@ -27,10 +27,14 @@ async function isFree(port: number): Promise<boolean> {
 export async function freePorts(count: number): Promise<number> {
   for (;;) {
     const first = FIRST_PORT + Math.floor(Math.random() * (LAST_PORT - FIRST_PORT - count));
-    let found = true;
-    for (let port = first; found && port < first + count; port++) found = await isFree(port);
-    if (found) return first;
+    if (await areFree(first, count)) return first;
   }
+}
+
+/** Whether `count` consecutive TCP ports are free now. */
+export async function areFree(first: number, count: number): Promise<boolean> {
+  for (let port = first; port < first + count; port++) if (!(await isFree(port))) return false;
+  return true;
 }
 
 /** A TCP port that was free a moment ago. */

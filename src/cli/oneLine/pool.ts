@@ -143,7 +143,9 @@ function trafficOf(line: Line): Readonly<Record<string, Plain>> {
 
 /** Port of the first worker. */
 export function startPortOf(clientPort: number): number {
-  return FIRST_PORT + BLOCK * (clientPort % BLOCKS);
+  const start = FIRST_PORT + BLOCK * (clientPort % BLOCKS);
+  const isInside = clientPort >= start && clientPort < start + BLOCK;
+  return isInside ? start + BLOCK : start;
 }
 
 /** How long Envoy keeps idle connections: less than the program does. */

@@ -44,7 +44,6 @@ export async function readOneLine(context: Context, called: string): Promise<One
 export function reloadRefusal(): ControllerError {
   return new ControllerError(
     "REQUEST_REFUSED",
-    "Cannot reload: the controller was started from a command line, so it has no configuration file",
-    { hint: "Write one with `monoceros run --print-config … -- COMMAND > monoceros.yaml`, and start it with -c." },
+    "Cannot reload: the controller was started from a command line, so it has no configuration file; write one with `monoceros run --print-config`, and start it with -c",
   );
 }
