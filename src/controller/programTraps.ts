@@ -7,7 +7,7 @@ import type { LaunchPlan } from "../runtime/process/launch.ts";
 /** Each trap of a pool, with its path relative to the pool. */
 export function programTraps(
   pool: PoolConfig,
-  { env, configured }: LaunchPlan,
+  { env, configured }: Pick<LaunchPlan, "env" | "configured">,
 ): readonly { readonly path: string; readonly message: string }[] {
   const { exec, args, replicas, autoscale, server, sockets, stopSignal, stopSignalTarget } = pool;
   const traps = findTraps({

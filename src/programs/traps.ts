@@ -25,7 +25,7 @@ export interface Trap {
 }
 
 /** A pool whose program is known, with the program's arguments. */
-interface Scene extends PoolFacts, Recognised {
+interface KnownPool extends PoolFacts, Recognised {
   /** Index of the first argument of the program. */
   readonly from: number;
 }
@@ -35,11 +35,11 @@ export function findTraps(facts: PoolFacts): readonly Trap[] {
   const recognised = recognise(facts.words);
   if (recognised === undefined) return [];
   const env = { ...facts.env, ...recognised.env };
-  const scene: Scene = { ...facts, ...recognised, env, from: recognised.at + 1 };
-  return RULES.flatMap((rule) => rule(scene));
+  const known: KnownPool = { ...facts, ...recognised, env, from: recognised.at + 1 };
+  return RULES.flatMap((rule) => rule(known));
 }
 
-const RULES: readonly ((scene: Scene) => readonly Trap[])[] = [
+const RULES: readonly ((known: KnownPool) => readonly Trap[])[] = [
   stopSignalTraps,
   uwsgiTraps,
   reloadTraps,
@@ -52,7 +52,7 @@ const RULES: readonly ((scene: Scene) => readonly Trap[])[] = [
   hostnameTraps,
 ];
 
-function stopSignalTraps({ program, stopSignal }: Scene): readonly Trap[] {
+function stopSignalTraps({ program, stopSignal }: KnownPool): readonly Trap[] {
   const { name, stop } = program;
   if (stop === undefined || stopSignal !== "SIGTERM") return [];
   return [
@@ -64,7 +64,7 @@ function stopSignalTraps({ program, stopSignal }: Scene): readonly Trap[] {
 }
 
 /** Its own signals for a stop are INT and QUIT. With a configuration file, the option may be in there. */
-function uwsgiTraps({ program, words, env, from, at, stopSignal }: Scene): readonly Trap[] {
+function uwsgiTraps({ program, words, env, from, at, stopSignal }: KnownPool): readonly Trap[] {
   if (program.name !== "uwsgi" || stopSignal !== "SIGTERM" || env["UWSGI_DIE_ON_TERM"] !== undefined) return [];
   const isConfigured = words.slice(from).some((word) => /\.(?:ini|xml|ya?ml|json)(?::|$)/u.test(word));
   if (isConfigured || findFlags(words, ["--die-on-term"], from).length > 0) return [];
@@ -76,21 +76,21 @@ function uwsgiTraps({ program, words, env, from, at, stopSignal }: Scene): reado
   ];
 }
 
-function reloadTraps({ program, words, from }: Scene): readonly Trap[] {
+function reloadTraps({ program, words, from }: KnownPool): readonly Trap[] {
   return findFlags(words, program.reloadOptions ?? [], from).map(({ index, name }) => ({
     at: index,
     message: `${name} makes ${program.name} restart its own processes when files change, all at once and outside the rolling restart; remove it in production`,
   }));
 }
 
-function daemonTraps({ program, words, from }: Scene): readonly Trap[] {
+function daemonTraps({ program, words, from }: KnownPool): readonly Trap[] {
   return findFlags(words, program.daemonOptions ?? [], from).map(({ index, name }) => ({
     at: index,
     message: `${name} makes ${program.name} continue in the background and its first process exit, which counts as a crash; remove it`,
   }));
 }
 
-function ownWorkerTraps({ program, words, env, from, hasManyWorkers }: Scene): readonly Trap[] {
+function ownWorkerTraps({ program, words, env, from, hasManyWorkers }: KnownPool): readonly Trap[] {
   const { workers } = program;
   if (workers === undefined || !hasManyWorkers) return [];
   const given = findOptions(words, workers.options, from);
@@ -105,7 +105,7 @@ function ownWorkerTraps({ program, words, env, from, hasManyWorkers }: Scene): r
   return [{ at: "env", message }];
 }
 
-function reusePortTraps({ program, words, mode, hasManyWorkers, at, from }: Scene): readonly Trap[] {
+function reusePortTraps({ program, words, mode, hasManyWorkers, at, from }: KnownPool): readonly Trap[] {
   if (program.reusePort !== "none" || mode !== "own" || !hasManyWorkers) return [];
   // Each worker may have an address of its own, or a socket that it inherits in another way.
   const isOwn = words.slice(from).some((word) => /\{\{\s*\.(?:Slot|WorkerID)\s*\}\}|^--fd\b|fd:\/\//u.test(word));
@@ -115,7 +115,7 @@ function reusePortTraps({ program, words, mode, hasManyWorkers, at, from }: Scen
   return [{ at, message }];
 }
 
-function keepAliveTraps({ program, words, from, workerKeepaliveMs }: Scene): readonly Trap[] {
+function keepAliveTraps({ program, words, from, workerKeepaliveMs }: KnownPool): readonly Trap[] {
   const { keepAlive, name } = program;
   if (keepAlive === undefined || workerKeepaliveMs === undefined) return [];
   const given = findOptions(words, keepAlive.options ?? [], from).at(-1);
@@ -127,7 +127,7 @@ function keepAliveTraps({ program, words, from, workerKeepaliveMs }: Scene): rea
   return [{ at: "server.worker_keepalive", message }];
 }
 
-function descriptorTraps({ program, words, wrappers, mode, from, at }: Scene): readonly Trap[] {
+function descriptorTraps({ program, words, wrappers, mode, from, at }: KnownPool): readonly Trap[] {
   const { descriptor, name } = program;
   if (mode !== "sockets" || descriptor === undefined || descriptor === "application" || !descriptor.isByPid) return [];
   const given = program.addressOptions
@@ -146,7 +146,7 @@ function descriptorTraps({ program, words, wrappers, mode, from, at }: Scene): r
 }
 
 /** Package managers of Node.js run the program as their child. */
-function launcherTraps({ program, wrappers, mode, stopSignalTarget, at }: Scene): readonly Trap[] {
+function launcherTraps({ program, wrappers, mode, stopSignalTarget, at }: KnownPool): readonly Trap[] {
   const isLauncher = ["npm", "pnpm", "yarn"].includes(program.name);
   const name = isLauncher ? program.name : wrappers.find((each) => !each.passesDescriptors)?.executables[0];
   if (name === undefined) return [];
@@ -160,7 +160,7 @@ function launcherTraps({ program, wrappers, mode, stopSignalTarget, at }: Scene)
   return traps;
 }
 
-function hostnameTraps({ program, env, configured, mode, at }: Scene): readonly Trap[] {
+function hostnameTraps({ program, env, configured, mode, at }: KnownPool): readonly Trap[] {
   if (program.env?.["HOSTNAME"] === undefined || mode !== "proxy") return [];
   const isSet = configured.has("HOSTNAME") || env["HOSTNAME"] === program.env["HOSTNAME"];
   if (isSet) return [];

@@ -25,7 +25,7 @@ export const run: Command = {
   details: `First checks the configuration and everything that it refers to. If a check fails, starts nothing.
 
 With a COMMAND, the configuration is made from the command line. Known programs, such as uvicorn, gunicorn, puma, node
-and next, get the mode and the arguments that suit them; one line of the log says which. In its arguments, {port},
+and next, get the mode and the arguments that suit them; one line of the log says which. In the arguments, {port},
 {socket}, {fd} and {slot} stand for what each worker gets. Any other program must listen on $PORT. The values of -e are
 never logged, but --print-config prints them, and other users may see them in the list of processes.`,
   flags: {

@@ -5,9 +5,10 @@ import type { Config } from "../../config/config.ts";
 import { parseConfig } from "../../config/load.ts";
 import { formatDocument } from "../../config/show.ts";
 import { renderTemplate, templateText } from "../../config/template.ts";
+import { programTraps } from "../../controller/programTraps.ts";
 import { PROGRAMS } from "../../programs/catalog.ts";
 import type { PoolOptions } from "./options.ts";
-import { type Plan, planLine, type Surroundings } from "./plan.ts";
+import { type LineEnvironment, type Plan, planLine } from "./plan.ts";
 import { startPortOf } from "./pool.ts";
 
 const NONE: PoolOptions = {
@@ -23,11 +24,11 @@ const NONE: PoolOptions = {
   adminPort: undefined,
 };
 
-const WITH_ENVOY: Surroundings = { port: undefined, hasEnvoy: true };
-const WITHOUT: Surroundings = { port: undefined, hasEnvoy: false };
+const WITH_ENVOY: LineEnvironment = { port: undefined, hasEnvoy: true };
+const WITHOUT: LineEnvironment = { port: undefined, hasEnvoy: false };
 
-function plan(command: string, options: Partial<PoolOptions> = {}, around = WITH_ENVOY): Plan {
-  return planLine(command === "" ? [""] : command.split(" "), { ...NONE, ...options }, around);
+function plan(command: string, options: Partial<PoolOptions> = {}, environment = WITH_ENVOY): Plan {
+  return planLine(command === "" ? [""] : command.split(" "), { ...NONE, ...options }, environment);
 }
 
 /** What runs: the printed configuration, read again. */
@@ -39,19 +40,19 @@ function load(planned: Plan): Config {
   return parsed.config;
 }
 
-function pool(command: string, options: Partial<PoolOptions> = {}, around = WITH_ENVOY) {
-  const [first] = load(plan(command, options, around)).supervisor.pools;
+function pool(command: string, options: Partial<PoolOptions> = {}, environment = WITH_ENVOY) {
+  const [first] = load(plan(command, options, environment)).supervisor.pools;
   assert.ok(first !== undefined);
   return first;
 }
 
-function words(command: string, options: Partial<PoolOptions> = {}, around = WITH_ENVOY): string {
-  const { exec, args } = pool(command, options, around);
+function words(command: string, options: Partial<PoolOptions> = {}, environment = WITH_ENVOY): string {
+  const { exec, args } = pool(command, options, environment);
   return [exec, ...args.map(templateText)].join(" ");
 }
 
-function refusal(command: string, options: Partial<PoolOptions> = {}, around = WITH_ENVOY): string {
-  const planned = plan(command, options, around);
+function refusal(command: string, options: Partial<PoolOptions> = {}, environment = WITH_ENVOY): string {
+  const planned = plan(command, options, environment);
   assert.ok(!planned.ok, command);
   assert.equal(planned.code === "ENVOY_NOT_FOUND", planned.hint?.includes("pip install monoceros[proxy]") === true);
   return `${planned.code === "USAGE" ? "" : `${planned.code}: `}${planned.message}`;
@@ -120,8 +121,8 @@ test("each preset has its arguments in proxy mode, and in shared-socket mode if 
 });
 
 test("the explanation says the mode, the reason and what was changed, in one line", () => {
-  const explain = (command: string, options: Partial<PoolOptions> = {}, around = WITH_ENVOY) => {
-    const planned = plan(command, options, around);
+  const explain = (command: string, options: Partial<PoolOptions> = {}, environment = WITH_ENVOY) => {
+    const planned = plan(command, options, environment);
     return planned.ok ? planned.explanation : planned.message;
   };
   assert.equal(
@@ -143,16 +144,16 @@ test("the explanation says the mode, the reason and what was changed, in one lin
 });
 
 test("the port is that of --port, then of the command, then $PORT, then 8000", () => {
-  const around = { port: "5000", hasEnvoy: true };
-  assert.equal(pool("uvicorn a:a --port 7000", { port: 9 }, around).server?.listenerPort, 9);
-  assert.equal(pool("uvicorn a:a --port 7000", {}, around).server?.listenerPort, 7000);
-  assert.equal(pool("uvicorn a:a", {}, around).server?.listenerPort, 5000);
-  assert.equal(pool("uvicorn a:a", {}, { ...around, port: "" }).server?.listenerPort, 8000);
+  const environment = { port: "5000", hasEnvoy: true };
+  assert.equal(pool("uvicorn a:a --port 7000", { port: 9 }, environment).server?.listenerPort, 9);
+  assert.equal(pool("uvicorn a:a --port 7000", {}, environment).server?.listenerPort, 7000);
+  assert.equal(pool("uvicorn a:a", {}, environment).server?.listenerPort, 5000);
+  assert.equal(pool("uvicorn a:a", {}, { ...environment, port: "" }).server?.listenerPort, 8000);
   assert.equal(
-    refusal("uvicorn a:a", {}, { ...around, port: "http" }),
+    refusal("uvicorn a:a", {}, { ...environment, port: "http" }),
     '$PORT: expected a port from 1 to 65535, got "http"; or use --port',
   );
-  assert.equal(pool("celery worker", {}, { ...around, port: "http" }).name, "worker");
+  assert.equal(pool("celery worker", {}, { ...environment, port: "http" }).name, "worker");
 });
 
 test("a program's own address becomes the address of the clients", () => {
@@ -286,11 +287,24 @@ test("ports of workers are below those of outgoing connections, and differ for c
   }
 });
 
+test("a preset avoids the traps of its program", () => {
+  const env = { WEB_CONCURRENCY: "4", HOSTNAME: "web-7f9" };
+  const commands = [...PRESETS.map(([command]) => command), "node .next/standalone/server.js", "gunicorn -w 4 a:a"];
+  for (const command of commands)
+    for (const environment of [WITH_ENVOY, WITHOUT]) {
+      const planned = plan(command, {}, environment);
+      if (!planned.ok) continue;
+      const [found] = load(planned).supervisor.pools;
+      assert.ok(found !== undefined);
+      assert.deepEqual(programTraps(found, { env, configured: new Set(Object.keys(found.env)) }), [], command);
+    }
+});
+
 test("what is printed is what runs, for every program and any words", () => {
   for (const { name, executables } of PROGRAMS) {
     const [executable = name] = executables;
-    for (const around of [WITH_ENVOY, WITHOUT]) {
-      const planned = plan(`${executable} start`, {}, around);
+    for (const environment of [WITH_ENVOY, WITHOUT]) {
+      const planned = plan(`${executable} start`, {}, environment);
       if (planned.ok) load(planned);
     }
   }

