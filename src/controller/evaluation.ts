@@ -5,6 +5,7 @@
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { isExecutable } from "../files/executable.ts";
+import { SystemCallError } from "../runtime/os/linux.ts";
 import { readEnvironmentVariable } from "../runtime/os/procfs.ts";
 import { CONTROLLER_MARK, Guardian } from "../runtime/process/guardian.ts";
 import { controllerMark } from "../runtime/process/leftovers.ts";
@@ -34,7 +35,6 @@ export interface EvaluationRequest {
   readonly boundMs?: number;
 }
 
-/** @throws SystemCallError if the interpreter cannot be started */
 export async function evaluate(request: EvaluationRequest): Promise<Evaluation> {
   const { program, options, file, path = "", boundMs = EVALUATION_MS } = request;
   const found = path
@@ -55,6 +55,9 @@ export async function evaluate(request: EvaluationRequest): Promise<Evaluation> 
     const end = output.indexOf("\n", at + 1);
     if (status.kind !== "code" || status.code !== 0 || at < 0 || end < 0) return { kind: "failed", output };
     return { kind: "done", json: output.slice(at + word.length + 2, end) };
+  } catch (error) {
+    if (!(error instanceof SystemCallError)) throw error;
+    return { kind: "failed", output: `${found} cannot be started: ${error.message}` };
   } finally {
     killMarked(mark);
     guardian.release();

@@ -45,7 +45,10 @@ export class Draft {
   /** Keys that need no setting, because they say what happens anyway. */
   readonly implied: Key[] = [];
 
-  /** Sets `path`, replacing an earlier value; a dotted path cannot contain names with dots. Does nothing for undefined. */
+  /**
+   * Sets `path`; a dotted path cannot contain names with dots. Does nothing for undefined. Replaces an earlier value,
+   * whose keys are then ignored unless they are also keys of this one or of another setting.
+   */
   set(
     path: string | readonly string[],
     value: Value | undefined,
@@ -54,18 +57,21 @@ export class Draft {
   ): void {
     if (value === undefined) return;
     const parts = typeof path === "string" ? path.split(".") : path;
-    this.remove(parts);
+    const replaced = this.remove(parts);
     this.settings.push({ path: parts, value, keys: "name" in keys ? [keys] : keys, remark });
+    for (const key of replaced?.keys ?? [])
+      if (!this.settings.some((setting) => setting.keys.includes(key)))
+        this.ignore(key, `a later line sets ${parts.join(".")} again`);
   }
 
   get(path: string): Setting | undefined {
     return this.settings.find((setting) => setting.path.join(".") === path);
   }
 
-  /** Removes the setting at exactly this path. */
-  remove(path: readonly string[]): void {
+  /** Removes and returns the setting at exactly this path. */
+  remove(path: readonly string[]): Setting | undefined {
     const at = this.settings.findIndex((setting) => setting.path.join("\0") === path.join("\0"));
-    if (at >= 0) this.settings.splice(at, 1);
+    return at < 0 ? undefined : this.settings.splice(at, 1)[0];
   }
 
   /** Adds a note once. */

@@ -187,6 +187,12 @@ test("a file that throws, exits, prints something else or cannot be evaluated is
   const flood = pm2("for (let i = 0; i < 40; i += 1) console.log('x'.repeat(100000)); module.exports = { apps: [] };");
   await failed("pm2", flood, /printed no configuration: x{300}$/u);
   await failed("pm2", pm2("module.exports = {};\n"), /there is no node on PATH/u, { path: directory });
+  const broken = join(directory, "broken");
+  mkdirSync(broken);
+  writeFileSync(join(broken, "node"), "#!/nowhere\n", { mode: 0o755 });
+  await failed("pm2", pm2("module.exports = {};\n\n"), /node printed no configuration: .*cannot be started/u, {
+    path: broken,
+  });
   if (HAS_PYTHON) await failed("gunicorn", fileOf("f.py", "import nowhere\n"), /ModuleNotFoundError: No module named/u);
 });
 

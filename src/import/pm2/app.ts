@@ -140,7 +140,8 @@ export class AppReader {
       if (name !== undefined)
         this.#take(name, ({ value, key }) => {
           if (!isObject(value)) return pool.ignore(key, "expected an object");
-          for (const [variable, text] of Object.entries(value)) pool.setEnv(variable, literal(textOf(text)), key);
+          for (const [variable, text] of Object.entries(value))
+            pool.setEnv(variable, literal(textOf(text)), [...(pool.get(`env.${variable}`)?.keys ?? []), key]);
         });
     let instanceVariable = "NODE_APP_INSTANCE";
     const keys: Key[] = [];
@@ -156,7 +157,8 @@ export class AppReader {
   /** PM2 adds the number of the instance; a template can only append it. */
   #increment(variable: string, key: Key): void {
     const pool = this.#pool;
-    const base = pool.settings.find(({ path }) => path[0] === "env" && path[1] === variable)?.value ?? "0";
+    const earlier = pool.get(`env.${variable}`);
+    const base = earlier?.value ?? "0";
     const isRound = /^\d*0$/u.test(String(base)) && this.#replicas !== "auto" && this.#replicas < 10;
     if (!isRound) {
       pool.ignore(
@@ -165,7 +167,7 @@ export class AppReader {
       );
       return;
     }
-    pool.setEnv(variable, `${String(base).slice(0, -1)}{{.Slot}}`, key);
+    pool.setEnv(variable, `${String(base).slice(0, -1)}{{.Slot}}`, [...(earlier?.keys ?? []), key]);
     if (variable === "PORT")
       pool.note("a replacement uses a slot above the instances for a moment, and so a port of its own");
   }
@@ -253,7 +255,7 @@ export class AppReader {
   /** In cluster mode with a known port, Envoy takes over that port. */
   #port(): void {
     const pool = this.#pool;
-    const setting = pool.settings.find(({ path }) => path[0] === "env" && path[1] === "PORT");
+    const setting = pool.get("env.PORT");
     if (setting === undefined || !/^\d+$/u.test(String(setting.value))) return;
     pool.remove(setting.path);
     pool.set("server.listener_port", Number(setting.value), setting.keys, "PORT");

@@ -147,6 +147,15 @@ test("notifications of systemd become probes, or are listed if our file has none
   else assert.match(reasons["Service.WatchdogSec"] ?? "", /^probes\.liveness/u);
 });
 
+test("the last of several lines counts, and the others are listed", () => {
+  const { workers, reasons } = translate("ExecStart=/a\nUser=a\nUser=b\nTimeoutSec=5\nTimeoutStopSec=6");
+  assert.deepEqual([workers[0]?.["user"], workers[0]?.["signal_timeout"]], ["b", "6s"]);
+  assert.deepEqual(reasons, {
+    "Service.User": "a later line sets user again",
+    "Service.TimeoutSec": "a later line sets signal_timeout again",
+  });
+});
+
 test("what cannot be translated is listed with the reason", () => {
   const { reasons } = translate(
     "ExecStart=/a\nExecStart=/b\nType=dbus\nExecReload=/c\nPrivateTmp=yes\nNonsense=1\nStandardOutput=null",
