@@ -1,5 +1,5 @@
 /**
- * A growable byte buffer that is filled with whole records and reused. Plain code copies bytes four at a time: for runs
+ * A growable byte buffer that is filled with whole records and reused. Plain code copies bytes eight at a time: for runs
  * of log-line size this is several times faster than Buffer.copy or TypedArray.set. It performs no I/O.
  */
 
