@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { isUtf8 } from "node:buffer";
 import { describe, test } from "node:test";
 import fc from "fast-check";
-import { findStringStop, JsonLineScanner, MAX_DEPTH, SLACK_BYTES } from "./jsonLine.ts";
+import { findNewline, findStringStop, JsonLineScanner, MAX_DEPTH, SLACK_BYTES } from "./jsonLine.ts";
 
 const scanner = new JsonLineScanner();
 
@@ -215,6 +215,19 @@ describe("string stop", () => {
         assert.equal(findStringStop(view, 0, view.byteLength), before);
         assert.equal(findStringStop(view, 0, Math.max(0, before - 1)), Math.max(0, before - 1));
       }
+    }
+  });
+});
+
+describe("newline search", () => {
+  test("finds the first newline at every alignment, and none after the end", () => {
+    for (let before = 0; before < 12; before++) {
+      // Bytes that differ from a newline in one bit or only in the top one.
+      const view = viewOf(`${"\u000b\u0008\u000eé\u0009".repeat(3).slice(0, before)}\n\n`);
+      const newline = Buffer.from(view.buffer, view.byteOffset, view.byteLength).indexOf("\n");
+      assert.equal(findNewline(view, 0, view.byteLength), newline);
+      assert.equal(findNewline(view, 0, newline), newline);
+      assert.equal(findNewline(view, newline + 1, view.byteLength), newline + 1);
     }
   });
 });

@@ -15,6 +15,7 @@ export const SLACK_BYTES = 4;
 
 // Four equal bytes in one signed 32-bit word.
 const SPACES = 0x20202020;
+const NEWLINES = 0x0a0a0a0a;
 const QUOTES = 0x22222222;
 const BACKSLASHES = 0x5c5c5c5c;
 const ONES = 0x01010101;
@@ -69,6 +70,16 @@ export function findStringStop(view: DataView, at: number, end: number): number 
     const marks = ((word - SPACES) | ((word ^ QUOTES) - ONES) | ((word ^ BACKSLASHES) - ONES) | word) & HIGHS;
     if (marks !== 0) return Math.min(end, at + ((31 - Math.clz32(marks & -marks)) >> 3));
     at += 4;
+  }
+  return end;
+}
+
+/** The offset of the first newline in [at, end); `end` if there is none. Reads up to three bytes past `end`. */
+export function findNewline(view: DataView, at: number, end: number): number {
+  for (; at < end; at += 4) {
+    const word = view.getInt32(at, true) ^ NEWLINES;
+    const marks = (word - ONES) & ~word & HIGHS;
+    if (marks !== 0) return Math.min(end, at + ((31 - Math.clz32(marks & -marks)) >> 3));
   }
   return end;
 }

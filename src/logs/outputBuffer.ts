@@ -1,5 +1,5 @@
 /**
- * A growable byte buffer that is filled with whole records and reused. Plain code copies bytes four at a time: for runs
+ * A growable byte buffer that is filled with whole records and reused. Plain code copies bytes eight at a time: for runs
  * of log-line size this is several times faster than Buffer.copy or TypedArray.set. It performs no I/O.
  */
 
@@ -27,12 +27,13 @@ export class OutputBuffer {
     const to = this.view;
     let at = this.length;
     this.length = at + end - start;
-    for (; start + 16 <= end; start += 16, at += 16) {
-      to.setInt32(at, from.getInt32(start, true), true);
-      to.setInt32(at + 4, from.getInt32(start + 4, true), true);
-      to.setInt32(at + 8, from.getInt32(start + 8, true), true);
-      to.setInt32(at + 12, from.getInt32(start + 12, true), true);
+    for (; start + 32 <= end; start += 32, at += 32) {
+      to.setBigInt64(at, from.getBigInt64(start, true), true);
+      to.setBigInt64(at + 8, from.getBigInt64(start + 8, true), true);
+      to.setBigInt64(at + 16, from.getBigInt64(start + 16, true), true);
+      to.setBigInt64(at + 24, from.getBigInt64(start + 24, true), true);
     }
+    for (; start + 8 <= end; start += 8, at += 8) to.setBigInt64(at, from.getBigInt64(start, true), true);
     for (; start < end; start += 4, at += 4) to.setInt32(at, from.getInt32(start, true), true);
   }
 

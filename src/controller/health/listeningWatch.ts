@@ -13,6 +13,9 @@ const NEVER = Number.POSITIVE_INFINITY as Instant;
 /** The interval grows with the age of the youngest worker: a worker is found late by at most this share of its age. */
 const LATENESS = 0.5;
 
+/** Most servers listen by this age. From then on a worker is found late by at most its age. */
+const SETTLED_MS = 10_000;
+
 /** Maximum share of time for inspecting processes: the next inspection waits accordingly longer than the last one took. */
 const PAUSE_RATIO = 10;
 
@@ -87,7 +90,8 @@ export class ListeningWatch implements Disposable {
     this.#isLooking = false;
     if (this.#isClosed || this.#waiting.size === 0) return;
     const ageMs = this.#options.clock.now() - this.#addedAt;
-    this.#arm(Math.max(FIRST_LOOK_MS, LATENESS * ageMs, PAUSE_RATIO * spentMs));
+    const lateness = ageMs < SETTLED_MS ? LATENESS : 1;
+    this.#arm(Math.max(FIRST_LOOK_MS, lateness * ageMs, PAUSE_RATIO * spentMs));
   }
 
   /** Resolves with the time it took, in milliseconds. */

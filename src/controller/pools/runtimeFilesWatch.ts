@@ -66,7 +66,9 @@ export class RuntimeFilesWatch implements Disposable {
   }
 
   #look(): void {
-    const { daemon, clock } = this.#options;
+    const { daemon, clock, runtime } = this.#options;
+    // Without the directory there is no Envoy, no socket and no directory for metrics either.
+    if (runtime() === undefined) return;
     const { phase, pools } = daemon.view();
     if (phase !== "booting" && phase !== "running") return;
     const now = clock.now();
