@@ -1,7 +1,7 @@
 # Every target installs what it needs by itself: a Debian with Node.js >= 20, npm, make and python3 is enough.
 SHELL := /bin/sh
 NODE := node_modules/.bin/node
-.PHONY: build processbin envoy run test test-container test-cgroup2 test-unit check format bench bench-traffic chaos soak explore fuzz clean setup
+.PHONY: build processbin envoy dist test-dist run test test-container test-cgroup2 test-unit check format bench bench-traffic chaos soak explore fuzz clean setup
 
 setup: node_modules/.setup
 
@@ -70,6 +70,15 @@ test-container: build processbin envoy
 test-cgroup2: build envoy
 	sh scripts/cgroup2Tools.sh
 	$(NODE) scripts/test.ts cgroup2
+
+# Every package of this version, for x86_64 and arm64, in dist/release: docs/howto/install.md.
+dist: build envoy
+	sh scripts/distTools.sh
+	$(NODE) --no-warnings scripts/dist/build.ts
+
+# Each package installed into an environment of its kind, where the same smoke test runs.
+test-dist: dist processbin
+	$(NODE) scripts/test.ts dist
 
 format: setup
 	$(NODE) node_modules/.bin/biome check --write .
