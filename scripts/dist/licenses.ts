@@ -32,6 +32,14 @@ export function envoyLicenses(): Entry[] {
   ];
 }
 
+/** All texts in one file, as Debian's policy wants them; slim images keep no other file of /usr/share/doc. */
+export function copyrightFile(licenses: readonly Entry[]): Content {
+  const rule = "-".repeat(80);
+  return new Content(
+    licenses.map(({ path, content }) => `${rule}\n${path}\n${rule}\n\n${content.bytes.toString().trim()}\n`).join("\n"),
+  );
+}
+
 function licenseIn(directory: string): string {
   const found = readdirSync(directory).find((name) => /^licen[cs]e(?:\.(?:md|txt))?$/iu.test(name));
   if (found === undefined) throw new Error(`${directory} has no licence text`);
