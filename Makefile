@@ -72,9 +72,16 @@ test-cgroup2: build envoy
 	$(NODE) scripts/test.ts cgroup2
 
 # Every package of this version, for x86_64 and arm64, in dist/release: docs/howto/install.md.
+# Packages for arm64 can be made on x86_64, but not the other way round.
 dist: build envoy
 	sh scripts/distTools.sh
+ifeq ($(shell uname -m),x86_64)
+	node scripts/build.mjs monoceros arm64
+	sh scripts/envoy.sh arm64
+	$(NODE) --no-warnings scripts/dist/build.ts x64 arm64
+else
 	$(NODE) --no-warnings scripts/dist/build.ts
+endif
 
 # Each package installed into an environment of its kind, where the same smoke test runs.
 test-dist: dist processbin

@@ -20,7 +20,7 @@ async function* packagesOf(payload: Payload): Packages {
   yield wheel(payload);
   yield* await platformNpmPackages(payload);
   yield* await tarballs(payload);
-  yield* systemPackages(payload);
+  yield* await systemPackages(payload);
   yield* await boms(payload);
 }
 

@@ -2,9 +2,10 @@
  * Debian and RPM packages, written by nfpm: `monoceros`, and `monoceros-envoy` with Envoy alone. They carry libatomic, which
  * minimal systems lack. An upgrade does not restart the service (packaging/scripts).
  */
-import { execFileSync } from "node:child_process";
+import { execFile } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { promisify } from "node:util";
 import { below, Content, type Entry, sorted } from "./content.ts";
 import { copyrightFile } from "./licenses.ts";
 import type { NamedFile } from "./npm.ts";
@@ -22,8 +23,8 @@ const DEPENDS = {
   rpm: ["glibc >= 2.28", "libgcc", "libstdc++ >= 8"],
 };
 
-export function systemPackages(payload: Payload): NamedFile[] {
-  return (["deb", "rpm"] as const).flatMap((packager) => [
+export function systemPackages(payload: Payload): Promise<NamedFile[]> {
+  const packages = (["deb", "rpm"] as const).flatMap((packager) => [
     run(packager, programSettings(payload, packager), [
       ...below("usr", programFiles(payload)),
       ...below("usr", sharedFiles(payload, packager === "deb" ? "share/zsh/vendor-completions" : undefined)),
@@ -42,6 +43,7 @@ export function systemPackages(payload: Payload): NamedFile[] {
       ...licenseFiles(packager, "monoceros-envoy", payload.envoyLicenses),
     ]),
   ]);
+  return Promise.all(packages);
 }
 
 /** Where each distribution expects licences. */
@@ -93,7 +95,7 @@ function envoySettings(payload: Payload): Settings {
 }
 
 /** Runs nfpm on a directory with the files. */
-function run(packager: Packager, settings: Settings, entries: readonly Entry[]): NamedFile {
+async function run(packager: Packager, settings: Settings, entries: readonly Entry[]): Promise<NamedFile> {
   const work = mkdtempSync(join(ROOT, "dist", ".nfpm-"));
   try {
     const contents = sorted(entries).map(({ path, mode = 0o644, content }) => {
@@ -109,8 +111,7 @@ function run(packager: Packager, settings: Settings, entries: readonly Entry[]):
     const config = join(work, "nfpm.yaml");
     writeFileSync(config, JSON.stringify({ ...settings, contents }));
     const target = join(work, `package.${packager}`);
-    execFileSync(NFPM, ["package", "--config", config, "--packager", packager, "--target", target], {
-      stdio: ["ignore", "ignore", "inherit"],
+    await promisify(execFile)(NFPM, ["package", "--config", config, "--packager", packager, "--target", target], {
       env: { PATH: process.env["PATH"], SOURCE_DATE_EPOCH: String(EPOCH) },
     });
     return [nameOf(packager, settings), readFileSync(target)];
