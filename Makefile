@@ -1,7 +1,7 @@
 # Every target installs what it needs by itself: a Debian with Node.js >= 20, npm, make and python3 is enough.
 SHELL := /bin/sh
 NODE := node_modules/.bin/node
-.PHONY: build processbin envoy run test test-container test-cgroup2 test-unit check format bench bench-traffic chaos soak explore fuzz man clean setup
+.PHONY: build processbin envoy dist test-dist run test test-container test-cgroup2 test-unit check format bench bench-traffic chaos soak explore fuzz man clean setup
 
 setup: node_modules/.setup
 
@@ -74,6 +74,22 @@ test-cgroup2: build envoy
 # Manual pages, into dist/man.
 man: setup
 	$(NODE) --no-warnings scripts/man.ts
+
+# Every package of this version, for x86_64 and arm64, in dist/release: docs/howto/install.md.
+# Packages for arm64 can be made on x86_64, but not the other way round.
+dist: build envoy man
+	sh scripts/distTools.sh
+ifeq ($(shell uname -m),x86_64)
+	node scripts/build.mjs monoceros arm64
+	sh scripts/envoy.sh arm64
+	$(NODE) --no-warnings scripts/dist/build.ts x64 arm64
+else
+	$(NODE) --no-warnings scripts/dist/build.ts
+endif
+
+# Each package installed into an environment of its kind, where the same smoke test runs.
+test-dist: dist processbin
+	$(NODE) scripts/test.ts dist
 
 format: setup
 	$(NODE) node_modules/.bin/biome check --write .

