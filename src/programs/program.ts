@@ -15,6 +15,8 @@ export interface Descriptor {
   readonly words: readonly string[];
   /** Whether it finds the socket by LISTEN_FDS and LISTEN_PID, so that a wrapper must replace itself. */
   readonly isByPid: boolean;
+  /** The protocol by which it takes the socket and reports that it is ready. */
+  readonly protocol?: "einhorn";
   /** Words instead of `words` behind a wrapper that does not replace itself; undefined if there are none. */
   readonly wrapped?: readonly string[];
 }

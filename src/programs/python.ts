@@ -97,10 +97,11 @@ const baseplate: Program = {
   executables: ["baseplate-serve"],
   serves: "http",
   port: ["--bind", "127.0.0.1:{port}"],
+  descriptor: { words: [], isByPid: true, protocol: "einhorn" },
   reusePort: ["--bind", "{host}:{port}"],
   addressOptions: [{ names: ["--bind"], value: "address" }],
   reloadOptions: ["--reload"],
-  note: "Binds with SO_REUSEPORT. It takes a shared socket only by Einhorn's protocol.",
+  note: "Takes a shared socket by Einhorn's protocol. Some versions require PROMETHEUS_MULTIPROC_DIR (`metrics.multiproc`).",
 };
 
 const celery: Program = {

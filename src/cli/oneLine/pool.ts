@@ -126,8 +126,14 @@ function limitsOf({ options }: Line): { readonly limits?: Plain } {
 
 function trafficOf(line: Line): Readonly<Record<string, Plain>> {
   const { traffic, port, host, options, placeholders } = line;
-  if (traffic === "socket")
-    return { sockets: [{ name: "http", listen: `${literal([inUrl(host ?? "0.0.0.0")])}:${port}` }] };
+  if (traffic === "socket") {
+    const { descriptor } = line.recognised?.program ?? {};
+    const reports = typeof descriptor === "object" && descriptor.protocol !== undefined && placeholders.size === 0;
+    return {
+      sockets: [{ name: "http", listen: `${literal([inUrl(host ?? "0.0.0.0")])}:${port}` }],
+      ...(reports ? { probes: { readiness: { [descriptor.protocol]: true } } } : {}),
+    };
+  }
   if (traffic !== "proxy") return {};
   const keepAlive = keepAliveOf(line);
   const server = {

@@ -7,6 +7,7 @@
 import { statSync } from "node:fs";
 import { setImmediate as turn } from "node:timers/promises";
 import { monotonicMs } from "../../base/monotonic.ts";
+import { listNames, readProcText } from "../os/procFile.ts";
 import { listPids, readCommandLine } from "../os/procfs.ts";
 import type { ProbeAddress } from "../probe/attempt.ts";
 import { type Descriptors, readDescriptors, socketInode, walkTree } from "./descriptors.ts";
@@ -63,6 +64,11 @@ export class SocketOwners {
   readonly #jobs: { readonly job: Job; readonly needsUnix: boolean }[] = [];
   /** Listeners proven to be the worker's, by address: while they are unchanged, no process is inspected. */
   readonly #proved = new WeakMap<ExpectedOwner, Map<string, string>>();
+  /**
+   * Workers of one process with one thread: their sockets, and the scheduler's statistics of that thread just before the
+   * inspection (proc_pid_schedstat(5)). The statistics change as soon as the thread runs.
+   */
+  readonly #still = new WeakMap<ExpectedOwner, { readonly ran: string; readonly inodes: readonly string[] }>();
   readonly #holders = new Map<string, { readonly holder: string; readonly untilMs: number }>();
   #isScheduled = false;
   #readAtMs = Number.NEGATIVE_INFINITY;
@@ -118,16 +124,37 @@ export class SocketOwners {
   ): Promise<{ readonly found: Listening; readonly isRefused: boolean; readonly tookMs: number }> {
     await this.#breathe();
     const startMs = monotonicMs();
-    const found = new Map<string, string>();
-    const serving = this.#find(owner, (_, held) => {
-      for (const target of held.values()) {
-        const inode = socketInode(target) ?? "";
+    const { inodes, isRefused } = this.#socketsOf(owner);
+    const found = new Map(
+      inodes.flatMap((inode) => {
         const address = listening.get(inode);
-        if (address !== undefined) found.set(inode, address);
+        return address === undefined ? [] : [[inode, address] as const];
+      }),
+    );
+    return { found, isRefused, tookMs: monotonicMs() - startMs };
+  }
+
+  /** The sockets that the processes of the worker hold. A worker that has not run since the last call is not inspected. */
+  #socketsOf(owner: ExpectedOwner): { readonly inodes: readonly string[]; readonly isRefused: boolean } {
+    const { leader } = owner;
+    const ran = readProcText(`/proc/${leader}/schedstat`);
+    const still = this.#still.get(owner);
+    if (still !== undefined && still.ran === ran) return { inodes: still.inodes, isRefused: false };
+    const inodes: string[] = [];
+    let processes = 0;
+    const serving = this.#find(owner, (_, held) => {
+      processes++;
+      for (const target of held.values()) {
+        const inode = socketInode(target);
+        if (inode !== undefined) inodes.push(inode);
       }
       return false;
     });
-    return { found, isRefused: serving === "refused", tookMs: monotonicMs() - startMs };
+    const isRefused = serving === "refused";
+    const isAlone = processes === 1 && !isRefused && listNames(`/proc/${leader}/task`).length === 1;
+    // Zero means that the kernel does not measure it.
+    if (isAlone && ran !== undefined && !ran.startsWith("0 ")) this.#still.set(owner, { ran, inodes });
+    return { inodes, isRefused };
   }
 
   /** Yields to other work after every PER_TURN inspections. */
