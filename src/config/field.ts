@@ -113,6 +113,49 @@ export type Launched<K> = {
       : never;
 };
 
+/** The keys and sections of a block whose changes are all of class C. */
+export type OfClass<K, C> = {
+  readonly [P in keyof K as K[P] extends Field<unknown, infer Own>
+    ? [Own] extends [never]
+      ? never
+      : [Own] extends [C]
+        ? P
+        : never
+    : never]: K[P] extends Field<infer T> ? T : never;
+};
+
+/** The part of the value of `block` that only has changes of one class. */
+export function ofClass<K extends Keys, C extends ChangeClass>(
+  { keys }: Block<unknown, K>,
+  change: C,
+  value: Values<K>,
+): OfClass<K, C> {
+  const names = Object.keys(keys).filter((name) => isOfClass(keys[name], change));
+  return Object.fromEntries(names.map((name) => [name, value[name]])) as OfClass<K, C>;
+}
+
+/** The same part of a block that only has its defaults. None of these keys may be required. */
+export function defaultsOfClass<K extends Keys, C extends ChangeClass>(
+  block: Block<unknown, K>,
+  change: C,
+): OfClass<K, C> {
+  return ofClass(block, change, defaultsOf(block.keys) as Values<K>);
+}
+
+function isOfClass(field: Field | undefined, change: ChangeClass): boolean {
+  if (field?.presence === "section")
+    return Object.values(field.kind.keys ?? {}).every((inner) => isOfClass(inner, change));
+  return field?.change.length === 1 && field.change[0] === change;
+}
+
+function defaultsOf(keys: Keys = {}): Readonly<Record<string, unknown>> {
+  const entries = Object.entries(keys).map(([name, field]) => [
+    name,
+    field.presence === "section" ? defaultsOf(field.kind.keys) : field.default,
+  ]);
+  return Object.fromEntries(entries) as Record<string, unknown>;
+}
+
 /** The readable part of a T: invalid parts are undefined. */
 export type Known<T> = T extends string | number | boolean | undefined
   ? T

@@ -76,7 +76,7 @@ test("a file with only a name and an executable has every default", () => {
           maxRestarts: undefined,
           restartWindowMs: 600_000,
           restart: {
-            policy: "always",
+            condition: "always",
             expectedExitCodes: [],
             backoff: { initialMs: 100, maxMs: 30_000, factor: 2, jitter: 0.2, resetAfterMs: 60_000 },
             onExhausted: "shutdown",
@@ -91,7 +91,7 @@ test("a file with only a name and an executable has every default", () => {
             requests: undefined,
           },
           probes: undefined,
-          rolling: { maxSurge: 1, maxUnavailable: 0, minReadyMs: 5000 },
+          rollout: { maxSurge: 1, maxUnavailable: 0, minReadyMs: 5000 },
           standby: 0,
           sockets: [],
           logs: { mode: "annotate", maxLineBytes: 1_048_576, stderrLevel: "info" },
@@ -137,7 +137,7 @@ test("values are converted to the units in the names of their properties", () =>
   assert.equal(pool.limits.lifespanMs, 14_400_000);
   assert.equal(pool.limits.memoryBytes, 536_870_912);
   assert.equal(pool.limits.memoryHardBytes, 1_073_741_824);
-  assert.deepEqual(pool.rolling, { maxSurge: { percent: 25 }, maxUnavailable: 1, minReadyMs: 5000 });
+  assert.deepEqual(pool.rollout, { maxSurge: { percent: 25 }, maxUnavailable: 1, minReadyMs: 5000 });
 });
 
 test("oom_score_adj is absolute, or relative if quoted with a sign; a variable needs no quotes", () => {
@@ -160,7 +160,7 @@ test("values that the predecessor treated as unset are unset", () => {
   assert.equal(pool.limits.memoryBytes, undefined);
   assert.equal(pool.server?.listenerPort, 10_000);
   assert.equal(pool.server?.adminPort, undefined);
-  assert.equal(pool.server?.loadBalancerAlgorithm, "LEAST_REQUEST");
+  assert.equal(pool.server?.algorithm, "LEAST_REQUEST");
   assert.equal(poolWith("max_restarts: 0").maxRestarts, 0);
 });
 

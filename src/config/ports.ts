@@ -161,8 +161,8 @@ export function startPortPath({ server }: WithStartPort): string {
 
 /** Slots that a pool may use at once: the maximum of replicas and autoscale.max, plus standby and surge. */
 function slotCount(pool: Known<PoolConfig>, atStart: number): number {
-  const replicas = Math.max(atStart, pool.autoscale?.max ?? 0);
-  const surge = pool.rolling?.maxSurge ?? 0;
+  const replicas = Math.max(atStart, pool.autoscale?.maxReplicas ?? 0);
+  const surge = pool.rollout?.maxSurge ?? 0;
   const maxSurge: Share = typeof surge === "object" ? { percent: surge.percent ?? 0 } : surge;
   return replicas + (pool.standby ?? 0) + maxSurgeOf({ maxSurge, maxUnavailable: 1 }, replicas);
 }

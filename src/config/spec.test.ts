@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { ControllerSpec } from "../core/spec.ts";
+import { defaultsOfClass } from "./field.ts";
+import { pool } from "./keys/pool.ts";
 import { parseConfig } from "./load.ts";
 import { configToControllerSpec } from "./spec.ts";
 
@@ -48,7 +50,7 @@ test("the specification has the policies of the configuration", () => {
             memoryKind: "rss",
             requests: undefined,
           },
-          rollout: { maxSurge: 1, maxUnavailable: 0, settleMs: 5000 },
+          rollout: { maxSurge: 1, maxUnavailable: 0, minReadyMs: 5000 },
           livenessPacing: { coolDownMs: 0, recheckMs: 0 },
         },
       ],
@@ -73,6 +75,16 @@ test("a pool with a server drains, is probed for readiness, and has a proxy pool
   );
 });
 
+test("the specification has only keys of class policy, and no secret", () => {
+  const [web] = specsOf("env: {PASSWORD: hidden}, cwd: /srv, standby: 0, logs: {max_line: 2KiB}, stop_signal: USR1");
+  const isRenamed = new Set(["maxRestarts", "restartWindowMs"]);
+  const own = ["name", "role", "fronts", "revision", "readiness", "drainMs", "livenessPacing"];
+  const known = Object.keys(defaultsOfClass(pool, "policy")).filter((key) => !isRenamed.has(key));
+  assert.deepEqual(Object.keys(web ?? {}).toSorted(), [...known, ...own].toSorted());
+  assert.equal(web?.stopSignal, "SIGUSR1");
+  assert.doesNotMatch(JSON.stringify(web), /hidden|srv|PASSWORD|annotate/u);
+});
+
 test("a startup probe limits the time to become ready; with only a readiness probe it is ten minutes", () => {
   const startup = "startup: {tcp: {port: 1}, period: 1s, timeout: 1s, failure_threshold: 4, initial_delay: 500ms}";
   assert.deepEqual(specsOf(`probes: {${startup}}`)[0]?.readiness, { kind: "probed", timeoutMs: 10_500 });
@@ -93,8 +105,8 @@ test("autoscale becomes a policy, and the pool starts within its bounds", () => 
     assert.ok(parsed.ok, JSON.stringify(parsed));
     return configToControllerSpec(parsed.config, () => replicas).pools[0];
   };
-  const pool = autoscaled("autoscale: {min: 2, max: 8, cpu: 0.7}", 1);
-  assert.deepEqual(pool?.autoscale, {
+  const found = autoscaled("autoscale: {min: 2, max: 8, cpu: 0.7}", 1);
+  assert.deepEqual(found?.autoscale, {
     minReplicas: 2,
     maxReplicas: 8,
     targetCpu: 0.7,
@@ -102,7 +114,7 @@ test("autoscale becomes a policy, and the pool starts within its bounds", () => 
     upAfterMs: 15_000,
     downAfterMs: 300_000,
   });
-  assert.equal(pool?.replicas, 2);
+  assert.equal(found?.replicas, 2);
   assert.equal(autoscaled("replicas: auto, autoscale: {max: 8, cpu: 0.7}", 64)?.replicas, 8);
   assert.equal(autoscaled("replicas: 5, autoscale: {max: 8, cpu: 0.7}", 5)?.replicas, 5);
 });

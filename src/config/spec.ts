@@ -2,17 +2,19 @@
 
 import { type LivenessPacing, livenessPacing } from "../core/policy/massFailure.ts";
 import type { ProbePolicy } from "../core/policy/probe.ts";
-import type { AutoscalePolicy, ControllerSpec, PoolSpec, ReadinessPolicy, RolloutPolicy } from "../core/spec.ts";
+import type { ControllerSpec, PoolSpec, ReadinessPolicy } from "../core/spec.ts";
 import type { Config, MetricsScope, PoolConfig, ProbeConfig, ServerConfig } from "./config.ts";
+import { defaultsOfClass, ofClass } from "./field.ts";
 import type { MetricsConfig } from "./keys/metrics.ts";
-import type { RollingConfig } from "./keys/rolling.ts";
+import { pool as poolKind } from "./keys/pool.ts";
+import { supervisor as supervisorKind } from "./keys/supervisor.ts";
 
 /** The desired state that `config` describes; `replicasOf` also resolves `auto`. */
 export function configToControllerSpec(config: Config, replicasOf: (pool: PoolConfig) => number): ControllerSpec {
-  const { shutdownTimeoutMs, preStopDelayMs, pools } = config.supervisor;
+  const { pools } = config.supervisor;
   const workers = pools.map((pool) => poolToSpec(pool, replicasAtStart(pool, replicasOf(pool))));
   const proxies = pools.flatMap((pool) => (pool.server === undefined ? [] : [proxyToSpec(pool, pool.server)]));
-  return { shutdownTimeoutMs, preStopDelayMs, pools: [...workers, ...proxies] };
+  return { ...ofClass(supervisorKind, "policy", config.supervisor), pools: [...workers, ...proxies] };
 }
 
 /** Name of the pool that is the proxy in front of the pool `name`. */
@@ -29,7 +31,7 @@ const READINESS_TIMEOUT_MS = 600_000;
 /** The same for a worker that should wait on a shared socket, but may do so in an undetectable way (io_uring). */
 const UNSEEN_MS = 10_000;
 
-function readinessOf({ probes, server, sockets, rolling }: PoolConfig): ReadinessPolicy {
+function readinessOf({ probes, server, sockets, rollout }: PoolConfig): ReadinessPolicy {
   const startup = probes?.startup;
   if (startup !== undefined) {
     // The prober stops by itself; this bound applies if even its last attempt hangs.
@@ -38,7 +40,7 @@ function readinessOf({ probes, server, sockets, rolling }: PoolConfig): Readines
   }
   if (probes?.readiness !== undefined) return { kind: "probed", timeoutMs: READINESS_TIMEOUT_MS };
   if (server !== undefined) return { kind: "probed", timeoutMs: BOOT_TIMEOUT_MS };
-  const { minReadyMs } = rolling;
+  const { minReadyMs } = rollout;
   return { kind: "observed", surviveMs: sockets.length > 0 ? Math.max(minReadyMs, UNSEEN_MS) : minReadyMs };
 }
 
@@ -71,94 +73,51 @@ export const PROXY_LIVENESS: ProbePolicy = {
   successThreshold: 1,
 };
 
+type PoolPolicies = ReturnType<typeof ofClass<(typeof poolKind)["keys"], "policy">>;
+
+/** Every key of class `policy` reaches the core under its name, except for the keys of the restart limit. */
+function policiesOf({ maxRestarts, restartWindowMs: windowMs, restart, ...policies }: PoolPolicies) {
+  return { ...policies, revision: 1, restart: { ...restart, maxRestarts, windowMs } };
+}
+
+function poolToSpec(pool: PoolConfig, replicas: number): PoolSpec {
+  return {
+    ...policiesOf(ofClass(poolKind, "policy", pool)),
+    name: pool.name,
+    role: "workers",
+    fronts: undefined,
+    replicas,
+    readiness: readinessOf(pool),
+    drainMs: pool.server?.drainTimeoutMs,
+    livenessPacing: pacingOf(pool),
+  };
+}
+
 /** Envoy is an ordinary worker: it restarts immediately after an exit, with a short backoff between more attempts. */
 function proxyToSpec(pool: PoolConfig, server: ServerConfig): PoolSpec {
+  const policies = policiesOf(defaultsOfClass(poolKind, "policy"));
+  const backoff = { initialMs: 50, maxMs: 2000, factor: 2, jitter: 0.2, resetAfterMs: 10_000 };
   return {
+    ...policies,
     name: proxyName(pool.name),
     role: "proxy",
     fronts: pool.name,
-    revision: 1,
     replicas: 1,
-    standby: 0,
-    autoscale: undefined,
     readiness: { kind: "probed", timeoutMs: BOOT_TIMEOUT_MS },
     drainMs: undefined,
-    startupWaitMs: 0,
-    stopSignal: "SIGTERM",
-    stopSignalTarget: "group",
     signalTimeoutMs: server.signalTimeoutMs,
     desiredHealthyPercentage: 100,
-    restart: {
-      condition: "always",
-      expectedExitCodes: [],
-      maxRestarts: undefined,
-      windowMs: pool.restartWindowMs,
-      backoff: { initialMs: 50, maxMs: 2000, factor: 2, jitter: 0.2, resetAfterMs: 10_000 },
-      onExhausted: "shutdown",
-    },
-    limits: {
-      lifespanMs: undefined,
-      jitterRatio: 0,
-      memoryBytes: undefined,
-      memoryHardBytes: undefined,
-      memoryKind: "rss",
-      requests: undefined,
-    },
-    rollout: { maxSurge: 0, maxUnavailable: 1, settleMs: 0 },
+    restart: { ...policies.restart, windowMs: pool.restartWindowMs, backoff },
+    rollout: { maxSurge: 0, maxUnavailable: 1, minReadyMs: 0 },
     livenessPacing: livenessPacing(PROXY_LIVENESS, undefined),
   };
 }
 
 /** The replicas from the file, clamped to the bounds of autoscale. */
 function replicasAtStart({ autoscale }: PoolConfig, replicas: number): number {
-  return autoscale === undefined ? replicas : Math.min(Math.max(replicas, autoscale.min), autoscale.max);
-}
-
-function autoscaleOf({ autoscale }: PoolConfig): AutoscalePolicy | undefined {
-  if (autoscale === undefined) return undefined;
-  const { min, max, cpu, inFlight, upAfterMs, downAfterMs } = autoscale;
-  return {
-    minReplicas: min,
-    maxReplicas: max,
-    targetCpu: cpu,
-    targetInFlight: inFlight,
-    upAfterMs,
-    downAfterMs,
-  };
-}
-
-function poolToSpec(pool: PoolConfig, replicas: number): PoolSpec {
-  return {
-    name: pool.name,
-    role: "workers",
-    fronts: undefined,
-    revision: 1,
-    replicas,
-    standby: pool.standby,
-    autoscale: autoscaleOf(pool),
-    readiness: readinessOf(pool),
-    drainMs: pool.server?.drainTimeoutMs,
-    startupWaitMs: pool.startupWaitMs,
-    stopSignal: pool.stopSignal,
-    stopSignalTarget: pool.stopSignalTarget,
-    signalTimeoutMs: pool.signalTimeoutMs,
-    desiredHealthyPercentage: pool.desiredHealthyPercentage,
-    restart: {
-      condition: pool.restart.policy,
-      expectedExitCodes: pool.restart.expectedExitCodes,
-      maxRestarts: pool.maxRestarts,
-      windowMs: pool.restartWindowMs,
-      backoff: pool.restart.backoff,
-      onExhausted: pool.restart.onExhausted,
-    },
-    limits: pool.limits,
-    rollout: rolloutOf(pool.rolling),
-    livenessPacing: pacingOf(pool),
-  };
-}
-
-function rolloutOf({ maxSurge, maxUnavailable, minReadyMs }: RollingConfig): RolloutPolicy {
-  return { maxSurge, maxUnavailable, settleMs: minReadyMs };
+  return autoscale === undefined
+    ? replicas
+    : Math.min(Math.max(replicas, autoscale.minReplicas), autoscale.maxReplicas);
 }
 
 /** What the metrics of one worker cover, including the default. */

@@ -1,5 +1,7 @@
 /** Converts the configuration of a pool's server to the settings of its Envoy. */
 import type { PoolConfig, ServerConfig } from "../config/config.ts";
+import { ofClass } from "../config/field.ts";
+import { server as serverKind } from "../config/keys/server.ts";
 import type { ProxyLocation, ProxySettings, ProxyUser } from "../envoy/resources/settings.ts";
 
 /**
@@ -10,27 +12,14 @@ const LONGEST_FAREWELL_S = 3;
 
 /** The settings of the proxy of `pool`, which has `server`, for an Envoy of this version (such as 1.40.0). */
 export function proxySettings(pool: PoolConfig, server: ServerConfig, envoyVersion: string): ProxySettings {
-  const { maxConcurrentPerWorker, tls } = server;
+  const { maxConcurrentPerWorker, protocol, concurrency } = server;
   return {
+    ...ofClass(serverKind, "proxy", server),
     pool: pool.name,
-    listenerAddress: server.listenerAddress,
-    listenerPort: server.listenerPort,
-    protocol: server.protocol,
-    algorithm: server.loadBalancerAlgorithm,
-    hashOn: server.hashOn,
-    healthCheckPath: server.healthCheckPath,
-    healthCheckHost: server.healthCheckHost,
-    requestTimeoutMs: server.requestTimeoutMs,
+    protocol,
+    concurrency,
     maxConcurrentPerWorker: maxConcurrentPerWorker === "unlimited" ? undefined : maxConcurrentPerWorker,
-    maxQueue: server.maxQueue,
-    workerKeepaliveMs: server.workerKeepaliveMs,
-    maxHeaders: server.maxHeaders,
-    maxHeaderBytes: server.maxHeaderBytes,
-    trustedHops: server.trustedHops,
     envoyMinor: minorOf(envoyVersion),
-    concurrency: server.concurrency,
-    accessLog: server.accessLog,
-    tls,
     drainTimeSeconds: Math.max(1, Math.min(LONGEST_FAREWELL_S, Math.floor(server.drainTimeoutMs / 1000))),
     replacedDrainSeconds: Math.max(1, Math.ceil(server.drainTimeoutMs / 1000)),
   };

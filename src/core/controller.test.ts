@@ -416,7 +416,7 @@ function proxied(changes: Partial<ControllerSpec> = {}): ControllerRig {
     fronts: "web",
     replicas: 1,
     readiness: { kind: "probed", timeoutMs: 5000 },
-    rollout: { maxSurge: 0, maxUnavailable: 1, settleMs: 0 },
+    rollout: { maxSurge: 0, maxUnavailable: 1, minReadyMs: 0 },
   });
   const rig = new ControllerRig({ pools: [web, proxy], ...changes }).boot();
   rig.send(1, 0, { kind: "becameReady", at: rig.now, incarnation: 1 });

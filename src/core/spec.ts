@@ -58,7 +58,7 @@ export interface RolloutPolicy {
    * Min ready time. Without probes a successor must serve so long before its predecessor stops. With probes the first
    * new worker of an operation must stay ready so long. A program that fails soon after its start replaces no more.
    */
-  readonly settleMs: number;
+  readonly minReadyMs: number;
 }
 
 /** Keeps a pool at its target between two numbers of workers. Exactly one target is set. */

@@ -65,7 +65,7 @@ const BACKOFF = { initialMs: 1, maxMs: 2, factor: 2, jitter: 0, resetAfterMs: 2 
 function smallPool(changes: Partial<PoolSpec>): PoolSpec {
   return poolSpec({
     replicas: 1,
-    rollout: { maxSurge: 1, maxUnavailable: 0, settleMs: 1 },
+    rollout: { maxSurge: 1, maxUnavailable: 0, minReadyMs: 1 },
     signalTimeoutMs: 1,
     restart: {
       ...poolSpec().restart,

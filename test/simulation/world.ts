@@ -654,7 +654,7 @@ export class World {
       const isNew = (worker: WorkerState): worker is ReadyState =>
         worker.phase === "ready" && worker.spawnedAt >= startedAt && worker.revision === spec.revision;
       const hasProof = [...past.workers, ...workers].some(
-        (worker) => isNew(worker) && after(worker.since, spec.rollout.settleMs) <= this.now,
+        (worker) => isNew(worker) && after(worker.since, spec.rollout.minReadyMs) <= this.now,
       );
       if (hasProof || !workers.some(isNew)) continue;
       for (const worker of workers) {
@@ -746,7 +746,7 @@ function randomPool(random: SeededRandom, name: string): PoolSpec {
     rollout: {
       maxSurge,
       maxUnavailable: maxSurge === 0 ? 1 : random.between(0, 1),
-      settleMs: random.pick([0, 0, 800]),
+      minReadyMs: random.pick([0, 0, 800]),
     },
     readiness: random.pick([
       { kind: "observed", surviveMs: 0 },
@@ -767,6 +767,6 @@ function proxyOf({ name }: PoolSpec): PoolSpec {
     fronts: name,
     replicas: 1,
     readiness: { kind: "probed", timeoutMs: 5000 },
-    rollout: { maxSurge: 0, maxUnavailable: 1, settleMs: 0 },
+    rollout: { maxSurge: 0, maxUnavailable: 1, minReadyMs: 0 },
   });
 }

@@ -4,17 +4,21 @@ import { block, key } from "../field.ts";
 import { duration, integer, number } from "../scalars.ts";
 
 const keys = {
-  min: key("min", integer(1, MAX_REPLICAS), { change: "policy", default: 1, doc: "Minimum number of workers." }),
-  max: key("max", integer(1, MAX_REPLICAS), {
+  minReplicas: key("min", integer(1, MAX_REPLICAS), {
+    change: "policy",
+    default: 1,
+    doc: "Minimum number of workers.",
+  }),
+  maxReplicas: key("max", integer(1, MAX_REPLICAS), {
     change: "policy",
     required: true,
     doc: "Maximum number of workers. A pool with `start_port` reserves ports for this many.",
   }),
-  cpu: key("cpu", number(0.01, 1024), {
+  targetCpu: key("cpu", number(0.01, 1024), {
     change: "policy",
     doc: "Target average CPU usage per worker, in cores. Exactly one of `cpu` and `in_flight` must be set.",
   }),
-  inFlight: key("in_flight", number(0.01, 1_000_000), {
+  targetInFlight: key("in_flight", number(0.01, 1_000_000), {
     change: "policy",
     doc: "Target average number of requests in flight per worker; proxy mode.",
   }),
@@ -30,9 +34,9 @@ const keys = {
   }),
 };
 
-/** Exactly one of cpu and inFlight is set. */
+/** Exactly one of targetCpu and targetInFlight is set. */
 export const autoscale = block(keys, {
-  check: ({ min, max }, context) => {
+  check: ({ minReplicas: min, maxReplicas: max }, context) => {
     if (context.has("cpu") === context.has("in_flight")) {
       const got = context.has("cpu") ? "both" : "none";
       context.problem(got === "both" ? "in_flight" : "", `expected either cpu or in_flight, got ${got}`);

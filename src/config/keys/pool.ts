@@ -157,7 +157,7 @@ const keys = {
     change: "launch",
     doc: "Probes of workers, with the semantics of Kubernetes.",
   }),
-  rolling: section("rolling", rolling, "How far a rollout may exceed or fall below the number of replicas."),
+  rollout: section("rolling", rolling, "How far a rollout may exceed or fall below the number of replicas."),
   standby: key("standby", integer(0, MAX_REPLICAS), {
     change: "policy",
     default: 0,

@@ -106,7 +106,7 @@ function listenerKind({ server }: Known<PoolConfig>): "port" | "socket" | undefi
 }
 
 function checkReplicas({ replicas, autoscale }: Known<PoolConfig>, context: CheckContext): void {
-  const { min = 1, max = Number.POSITIVE_INFINITY } = autoscale ?? {};
+  const { minReplicas: min = 1, maxReplicas: max = Number.POSITIVE_INFINITY } = autoscale ?? {};
   if (!context.has("replicas") || typeof replicas !== "number") return;
   if (min > max) return;
   if (replicas < min) context.problem("replicas", `expected at least autoscale.min, which is ${min}`);
@@ -118,7 +118,7 @@ function checkWithoutServer({ limits, metrics, standby, autoscale }: Known<PoolC
   if (standby !== undefined && standby > 0) {
     context.problem("standby", "requires server, because only a proxy can keep standby workers out of load balancing");
   }
-  if (autoscale?.inFlight !== undefined) {
+  if (autoscale?.targetInFlight !== undefined) {
     context.problem("autoscale.in_flight", "requires server, because the proxy counts the requests");
   }
   if (context.has("metrics") && metrics !== undefined && metrics.port === undefined)

@@ -35,7 +35,7 @@ const backoff = block(backoffKeys, {
 });
 
 export const restart = block({
-  policy: key("policy", oneOf(["always", "on-failure", "never"]), {
+  condition: key("policy", oneOf(["always", "on-failure", "never"]), {
     change: "policy",
     default: "always",
     doc: "Which exits that the controller did not request restart the worker. `always`: all of them. `on-failure`: all but code 0 and `expected_exit_codes`. `never`: none. A worker that is not restarted stays down until `monoceros start`.",

@@ -107,7 +107,7 @@ const keys = {
     default: "localhost",
     doc: "`Host` header of the requests for `health_check_path`, for workers that reject unknown hosts.",
   }),
-  loadBalancerAlgorithm: key("load_balancer_algorithm", algorithm, {
+  algorithm: key("load_balancer_algorithm", algorithm, {
     change: "proxy",
     default: "ROUND_ROBIN",
     since: "original",
@@ -214,7 +214,7 @@ function checkServer(server: Known<ServerConfig>, context: CheckContext): void {
     const got = given.join(" and ") || "none";
     context.problem(given.at(-1) ?? "", `expected exactly one of start_port, port_arg and socket_arg, got ${got}`);
   }
-  const { loadBalancerAlgorithm: algorithm, protocol, hashOn } = server;
+  const { algorithm, protocol, hashOn } = server;
   const isHashing = algorithm === "RING_HASH" || algorithm === "MAGLEV";
   if (isHashing && !context.has("hash_on")) context.problem("load_balancer_algorithm", `${algorithm} requires hash_on`);
   if (!isHashing && algorithm !== undefined && context.has("hash_on"))

@@ -15,7 +15,7 @@ export function scaleOrder(config: Config, view: ControllerView, pool: number, r
   const configured = config.supervisor.pools.find((each) => each.name === name);
   if (configured === undefined)
     throw new ControllerError("REQUEST_REFUSED", `Cannot scale pool "${name}": it is not in the configuration`);
-  const { min = 1, max = MAX_REPLICAS } = configured.autoscale ?? {};
+  const { minReplicas: min = 1, maxReplicas: max = MAX_REPLICAS } = configured.autoscale ?? {};
   if (replicas < min || replicas > max) {
     const limit = configured.autoscale === undefined ? "the limit is" : "autoscale allows";
     throw new ControllerError(

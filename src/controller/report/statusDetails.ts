@@ -126,7 +126,7 @@ function balanceEntry(pool: PoolConfig, balance: Balance | undefined): [string, 
 }
 
 function distributionOf({ server, sockets }: PoolConfig): Distribution {
-  if (server !== undefined) return { mode: "proxy", algorithm: server.loadBalancerAlgorithm };
+  if (server !== undefined) return { mode: "proxy", algorithm: server.algorithm };
   return { mode: sockets.length > 0 ? "socket" : "supervisor" };
 }
 

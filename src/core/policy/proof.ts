@@ -8,8 +8,8 @@ import type { WorkerState } from "../worker/state.ts";
 import { decideProvingMs } from "./restart.ts";
 
 /**
- * When one of the workers started since `startedAt` will have been ready for `rollout.settleMs`. undefined: one of them
- * has been, or none is ready. Only probed pools need it: without probes, a worker is ready only after that time.
+ * When one of the workers started since `startedAt` will have been ready for `minReadyMs`. undefined: one of them has been,
+ * or none is ready. Only probed pools need it: without probes, a worker is ready only after that time.
  */
 export function proofDueAt(
   workers: readonly WorkerState[],
@@ -17,12 +17,12 @@ export function proofDueAt(
   spec: PoolSpec,
   at: Instant,
 ): Instant | undefined {
-  const { settleMs } = spec.rollout;
-  if (spec.readiness.kind !== "probed" || settleMs === 0) return undefined;
+  const { minReadyMs } = spec.rollout;
+  if (spec.readiness.kind !== "probed" || minReadyMs === 0) return undefined;
   let dueAt: Instant | undefined;
   for (const worker of workers) {
     if (worker.phase !== "ready" || worker.spawnedAt < startedAt || worker.revision !== spec.revision) continue;
-    const provedAt = after(worker.since, settleMs);
+    const provedAt = after(worker.since, minReadyMs);
     if (provedAt <= at) return undefined;
     if (dueAt === undefined || provedAt < dueAt) dueAt = provedAt;
   }
@@ -32,6 +32,6 @@ export function proofDueAt(
 /** Until when a ready worker that crashed repeatedly does not count for the pool's health; undefined if it counts. */
 export function doubtedUntil(worker: WorkerState, spec: PoolSpec, at: Instant): Instant | undefined {
   if (worker.phase !== "ready" || worker.crashes.streak < 2) return undefined;
-  const until = after(worker.spawnedAt, decideProvingMs(worker.crashes, spec.restart, spec.rollout.settleMs));
+  const until = after(worker.spawnedAt, decideProvingMs(worker.crashes, spec.restart, spec.rollout.minReadyMs));
   return until > at ? until : undefined;
 }

@@ -63,7 +63,7 @@ test("a replacement is obsolete if its predecessor was restarted or is stopping"
 });
 
 test("surge workers use up max_surge, and missing replicas use up max_unavailable", () => {
-  const rollout = { maxSurge: 2, maxUnavailable: 1, settleMs: 0 };
+  const rollout = { maxSurge: 2, maxUnavailable: 1, minReadyMs: 0 };
   assert.deepEqual(decideRoom({ rollout, replicas: 9 }, 0, 0), { surge: 2, inPlace: 1 });
   assert.deepEqual(decideRoom({ rollout, replicas: 9 }, 1, 1), { surge: 1, inPlace: 0 });
   assert.deepEqual(decideRoom({ rollout, replicas: 9 }, 3, 5), { surge: 0, inPlace: 0 });

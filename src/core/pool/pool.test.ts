@@ -170,10 +170,10 @@ const GIVE_UP_AT_ONCE: Partial<PoolSpec> = {
   restart: { ...poolSpec().restart, maxRestarts: 0, onExhausted: "give-up-worker" },
 };
 const LIFESPAN: Partial<PoolSpec> = { limits: { ...poolSpec().limits, lifespanMs: 60_000 } };
-const IN_PLACE: Partial<PoolSpec> = { rollout: { maxSurge: 0, maxUnavailable: 1, settleMs: 0 } };
+const IN_PLACE: Partial<PoolSpec> = { rollout: { maxSurge: 0, maxUnavailable: 1, minReadyMs: 0 } };
 
 test("a new pool has an empty slot for each replica and each surge worker", () => {
-  const { state } = new PoolRig({ replicas: 3, rollout: { maxSurge: 2, maxUnavailable: 0, settleMs: 0 } });
+  const { state } = new PoolRig({ replicas: 3, rollout: { maxSurge: 2, maxUnavailable: 0, minReadyMs: 0 } });
   assert.deepEqual(
     state.workers.map(({ slot, phase }) => [slot, phase]),
     [0, 1, 2, 3, 4].map((slot) => [slot, "down"]),
@@ -571,7 +571,7 @@ test("a kill kills all workers and starts none again", () => {
 });
 
 test("a stopping predecessor counts as surge until it has exited", () => {
-  const rig = booted({ replicas: 1, rollout: { maxSurge: 1, maxUnavailable: 0, settleMs: 0 } });
+  const rig = booted({ replicas: 1, rollout: { maxSurge: 1, maxUnavailable: 0, minReadyMs: 0 } });
   rig.limit(0);
   assert.deepEqual(rig.phases, ["stopping", "ready"]);
   rig.limit(1);
@@ -585,7 +585,7 @@ test("an event for a nonexistent slot throws an error", () => {
 });
 
 test("a pool with fewer slots than replicas starts only as many workers as it has slots", () => {
-  const rig = new PoolRig({ replicas: 2, rollout: { maxSurge: 0, maxUnavailable: 1, settleMs: 0 } });
+  const rig = new PoolRig({ replicas: 2, rollout: { maxSurge: 0, maxUnavailable: 1, minReadyMs: 0 } });
   const state: PoolState = { ...rig.state, workers: rig.state.workers.slice(0, 1) };
   const { state: next } = stepPool(state, { kind: "boot", at: rig.now, random: 0.5 });
   assert.deepEqual(
@@ -997,7 +997,7 @@ test("a restart replaces the standby worker first, and promotes it as the succes
 });
 
 test("a standby worker that is being replaced counts as one surge worker", () => {
-  const rig = withStandby({ replicas: 4, rollout: { maxSurge: 2, maxUnavailable: 0, settleMs: 0 } });
+  const rig = withStandby({ replicas: 4, rollout: { maxSurge: 2, maxUnavailable: 0, minReadyMs: 0 } });
   rig.order({ kind: "restart", slots: undefined });
   assert.deepEqual(rig.phases, ["ready", "ready", "ready", "ready", "stopping", "starting", "free"]);
   rig.exit(4);
@@ -1033,7 +1033,7 @@ test("a reload to fewer replicas starts a successor at once in the slot of a wor
   for (const slot of [0, 1, 2, 3]) rig.becomeReady(slot);
   rig.exit(0);
   rig.order({ kind: "restart", slots: undefined });
-  const rollout = { maxSurge: 1, maxUnavailable: 0, settleMs: 0 };
+  const rollout = { maxSurge: 1, maxUnavailable: 0, minReadyMs: 0 };
   rig.order({ kind: "reload", spec: { ...rig.spec, replicas: 3, revision: rig.spec.revision + 1, rollout } });
   assert.deepEqual(rig.phases, ["starting", "ready", "ready", "ready"]);
   // The second crash makes the restart operation fail, and the reload begins.
@@ -1044,7 +1044,7 @@ test("a reload to fewer replicas starts a successor at once in the slot of a wor
 
 const PROVING: Partial<PoolSpec> = {
   readiness: { kind: "probed", timeoutMs: undefined },
-  rollout: { maxSurge: 1, maxUnavailable: 0, settleMs: 5000 },
+  rollout: { maxSurge: 1, maxUnavailable: 0, minReadyMs: 5000 },
 };
 
 /** A probed pool with a min ready time whose workers are all ready. */
@@ -1090,7 +1090,7 @@ test("a rollout replaces no worker if the first new one crashes within min_ready
 });
 
 test("a rollout in place replaces at most max_unavailable workers until the first new one has passed min_ready", () => {
-  const rig = provingPool({ replicas: 3, rollout: { maxSurge: 0, maxUnavailable: 1, settleMs: 5000 } });
+  const rig = provingPool({ replicas: 3, rollout: { maxSurge: 0, maxUnavailable: 1, minReadyMs: 5000 } });
   rig.order({ kind: "restart", slots: undefined });
   rig.exit(0);
   rig.becomeReady(0);
@@ -1101,7 +1101,7 @@ test("a rollout in place replaces at most max_unavailable workers until the firs
 });
 
 test("an in-place restart of a single worker finishes when the new one has been ready for min_ready", () => {
-  const rig = provingPool({ replicas: 1, rollout: { maxSurge: 0, maxUnavailable: 1, settleMs: 5000 } });
+  const rig = provingPool({ replicas: 1, rollout: { maxSurge: 0, maxUnavailable: 1, minReadyMs: 5000 } });
   rig.order({ kind: "restart", slots: undefined });
   rig.exit(0);
   rig.becomeReady(0);

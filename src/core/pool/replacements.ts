@@ -260,5 +260,5 @@ function startSuccessor(draft: PoolDraft, old: ReadyState | UnreadyState, slot: 
     reason: `${pool}-${old.slot} is due (${reason}), ${pool}-${slot} starts`,
   });
   const why = `successor of ${pool}-${old.slot}`;
-  draft.send(slot, { kind: "start", delayMs: 0, settleMs: spec.rollout.settleMs, reason: why });
+  draft.send(slot, { kind: "start", delayMs: 0, settleMs: spec.rollout.minReadyMs, reason: why });
 }

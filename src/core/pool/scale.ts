@@ -33,7 +33,7 @@ function startMissing(draft: PoolDraft, missing: number): void {
     const reason = delayMs > 0 ? `waits ${formatDuration(delayMs)} for its turn` : "wanted by replicas";
     // A worker that an operation adds to a serving pool must prove itself like a successor; the first boot does not wait.
     const isAdded = wasHealthy !== undefined && running.some(isExclusive);
-    const settleMs = isAdded ? spec.rollout.settleMs : 0;
+    const settleMs = isAdded ? spec.rollout.minReadyMs : 0;
     draft.send(slot, { kind: "start", delayMs, settleMs, reason });
     draft.nextStartAt = after(startAt, spec.startupWaitMs);
   }

@@ -90,7 +90,7 @@ function awaitReadiness(state: BootingState, at: Instant, spec: PoolSpec): Trans
 /** When a worker without probes counts as ready, as far as is known now. */
 function decideReadyAt(state: BootingState, surviveMs: number, spec: PoolSpec): Instant {
   const { spawnedAt, observedAt, settleMs, crashes } = state;
-  const proved = after(spawnedAt, decideProvingMs(crashes, spec.restart, spec.rollout.settleMs));
+  const proved = after(spawnedAt, decideProvingMs(crashes, spec.restart, spec.rollout.minReadyMs));
   const survived = Math.max(after(spawnedAt, surviveMs), proved) as Instant;
   if (observedAt === undefined) return survived;
   return Math.min(survived, Math.max(after(observedAt, settleMs), proved)) as Instant;

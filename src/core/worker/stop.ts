@@ -255,7 +255,7 @@ function emptied(state: StoppingState, at: Instant, random: number, spec: PoolSp
     case "respawn": {
       // The next predecessor may stop only once this worker has proved that it runs: all successors might fail.
       const fresh = { ...state, crashes: NO_CRASHES };
-      return afterEffects([emitted], spawnNext(fresh, at, `replaced: ${order.reason}`, spec, spec.rollout.settleMs));
+      return afterEffects([emitted], spawnNext(fresh, at, `replaced: ${order.reason}`, spec, spec.rollout.minReadyMs));
     }
     case "restart":
       return afterEffects([emitted], decideAfterCrash(state, at, since - spawnedAt, random, order.reason, spec));

@@ -1127,7 +1127,7 @@ test("a probed worker without a readiness timeout has no deadline", () => {
 /** A successor must listen for 700 ms before it is ready. A worker that never listens is ready after 9 s. */
 const OBSERVED = withLifespan(undefined, {
   readiness: { kind: "observed", surviveMs: 9000 },
-  rollout: { maxSurge: 1, maxUnavailable: 0, settleMs: 700 },
+  rollout: { maxSurge: 1, maxUnavailable: 0, minReadyMs: 700 },
 });
 
 /** The worker after `spawned` at NOW. */
