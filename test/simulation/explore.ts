@@ -99,7 +99,7 @@ export const LARGER_POOL = smallPool({ ...PROBED, replicas: 2, standby: 1 });
 
 /** The controller before its boot. */
 export function firstSituation(spec: PoolSpec): Situation {
-  const controller = { shutdownTimeoutMs: LONGEST, preStopDelayMs: 0, pools: [spec] };
+  const controller = { shutdownTimeoutMs: LONGEST, preStopDelayMs: 0, startParallelism: undefined, pools: [spec] };
   const booted = perform(
     { state: newController(controller, ORIGIN), processes: {} },
     {
@@ -172,7 +172,7 @@ function checkInvariants({ state, processes }: Situation, now: Instant): void {
   }
   assert.deepEqual(pool.census, takeCensus(pool.workers), "the census is wrong");
   assert.deepEqual(
-    stepPool(pool, { kind: "boot", at: now, random: RANDOM }).effects,
+    stepPool(pool, { kind: "boot", at: now, random: RANDOM }, false).effects,
     [],
     "a pool waits although it could act",
   );
