@@ -312,7 +312,7 @@ function openGates(state: ControllerState, now: Moment, effects: ControllerEffec
     before = next;
     for (const [index, { spec, gate: present }] of before.pools.entries()) {
       if (present.isOpen || spec.replicas === 0) continue;
-      const gate = decideGate(spec, next.pools);
+      const gate = decideGate(spec, present.since, next.pools);
       if (!isSameGate(present, gate)) next = stepOne(next, index, { kind: "gate", gate, ...now }, effects);
     }
   }

@@ -16,19 +16,19 @@ export interface Moment {
   readonly random: number;
 }
 
-/** Whether the first worker of a pool with this specification may start now. */
-export function decideGate({ dependsOn }: PoolSpec, pools: readonly PoolState[]): Gate {
+/** Whether the first worker of a pool with this specification, which has waited since `since`, may start now. */
+export function decideGate({ dependsOn }: PoolSpec, since: Instant, pools: readonly PoolState[]): Gate {
   const obstacles: string[] = [];
   let isHopeless = false;
   for (const [name, milestone] of Object.entries(dependsOn)) {
-    const progress = progressOf(findPool(pools, name), milestone);
+    const progress = progressOf(findPool(pools, name), milestone, since);
     if (progress === "reached") continue;
     const failure = progress === "possible" ? "" : `, but ${progress.failure}`;
     if (failure !== "") isHopeless = true;
     obstacles.push(`pool "${name}" to ${VERBS[milestone]}${failure}`);
   }
   if (obstacles.length === 0) return { isOpen: true };
-  return { isOpen: false, reason: `waiting for ${obstacles.join(" and ")}`, isHopeless };
+  return { isOpen: false, since, reason: `waiting for ${obstacles.join(" and ")}`, isHopeless };
 }
 
 const VERBS: Readonly<Record<Milestone, string>> = {
@@ -41,11 +41,13 @@ function findPool(pools: readonly PoolState[], name: string): PoolState | undefi
   return pools.find(({ spec }) => spec.role === "workers" && spec.name === name);
 }
 
-/** A pool without replicas is being added or removed by a reload. */
+/** A pool without replicas is being added or removed by a reload, unless it has failed to start since. */
 function progressOf(
   pool: PoolState | undefined,
   milestone: Milestone,
+  since: Instant,
 ): "reached" | "possible" | { readonly failure: string } {
+  if (pool?.abandonedAt !== undefined && pool.abandonedAt >= since) return { failure: "it failed to start" };
   if (pool === undefined || pool.spec.replicas === 0) return "possible";
   const { gate, census, spec } = pool;
   if (!gate.isOpen) return gate.isHopeless ? { failure: "it cannot start" } : "possible";

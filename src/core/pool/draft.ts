@@ -25,6 +25,7 @@ export class PoolDraft {
   readonly startsFreely: boolean;
   spec: PoolSpec;
   gate: Gate;
+  abandonedAt: Instant | undefined;
   readonly roster: Roster;
   readonly effects: PoolEffect[] = [];
   running: readonly RunningOperation[];
@@ -49,6 +50,7 @@ export class PoolDraft {
     this.startsFreely = startsFreely;
     this.spec = state.spec;
     this.gate = state.gate;
+    this.abandonedAt = state.abandonedAt;
     this.roster = new Roster(state.workers, state.census);
     this.replacements = state.replacements;
     this.running = state.running;
@@ -84,12 +86,13 @@ export class PoolDraft {
 
   toTransition(): PoolTransition {
     const { spec, gate, roster, replacements, running, queue, nextStartAt, leaving, wasHealthy, effects } = this;
-    const { measuredReplicas, doubted, tally, liveness, deadline } = this;
+    const { abandonedAt, measuredReplicas, doubted, tally, liveness, deadline } = this;
     const { workers, census } = roster;
     return {
       state: {
         spec,
         gate,
+        abandonedAt,
         workers,
         census,
         replacements,

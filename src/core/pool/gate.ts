@@ -14,10 +14,12 @@ export function setGate(draft: PoolDraft, gate: Gate): void {
   else if (!before.isOpen && before.reason !== "") draft.emit({ kind: "pool_unblocked", pool, reason: before.reason });
 }
 
-/** The gate after a change of the specification. A pool that was removed waits again; a new one may wait for less. */
-export function regate({ spec, gate, roster }: PoolDraft, next: PoolSpec): Gate {
-  if (spec.replicas === 0 && roster.workers.every(({ phase }) => phase === "down")) return firstGate(next);
-  return gate.isOpen ? gate : { ...gate, isHopeless: false };
+/** Before a change of the specification: a pool that was removed waits again, and a blocked one may wait for less. */
+export function regate(draft: PoolDraft, next: PoolSpec): void {
+  const { spec, gate, roster, at } = draft;
+  if (next.replicas > 0) draft.abandonedAt = undefined;
+  if (spec.replicas === 0 && roster.workers.every(({ phase }) => phase === "down")) draft.gate = firstGate(next, at);
+  else if (!gate.isOpen) draft.gate = { ...gate, isHopeless: false };
 }
 
 /** Why an operation cannot succeed: the pool will not start. */

@@ -113,7 +113,7 @@ function respec(draft: PoolDraft, spec: PoolSpec): void {
 /** Makes `spec` the desired state. A new lifespan applies to running workers too. */
 function adopt(draft: PoolDraft, spec: PoolSpec): void {
   const { limits: before } = draft.spec;
-  draft.gate = regate(draft, spec);
+  regate(draft, spec);
   draft.spec = spec;
   const { limits } = spec;
   if (limits.lifespanMs === before.lifespanMs && limits.jitterRatio === before.jitterRatio) return;
@@ -204,6 +204,7 @@ function fail(draft: PoolDraft, operation: RunningOperation, reason: string): vo
 function rollBack(draft: PoolDraft, { previous }: RunningOperation): void {
   const reason = "its reload failed";
   adopt(draft, previous);
+  if (previous.replicas === 0) draft.abandonedAt = draft.at;
   abandonOutdated(draft, reason);
   for (const { slot, incarnation, revision } of draft.roster.workers)
     if (revision > previous.revision) renew(draft, slot, incarnation, reason);
