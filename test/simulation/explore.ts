@@ -82,6 +82,11 @@ function smallPool(changes: Partial<PoolSpec>): PoolSpec {
 const OBSERVED = { readiness: { kind: "observed", surviveMs: 2 } } as const;
 const PROBED = { readiness: { kind: "probed", timeoutMs: 2 } } as const;
 const GIVES_UP = { restart: { ...smallPool({}).restart, maxRestarts: 0 } };
+const RUNS_ONCE = {
+  type: "oneshot",
+  rollout: { maxSurge: 0, maxUnavailable: { percent: 100 }, minReadyMs: 1 },
+  restart: { ...smallPool({}).restart, condition: "on-failure", maxRestarts: 1 },
+} as const;
 const AGES = { limits: { ...poolSpec().limits, lifespanMs: 2 } };
 
 /** Pools whose states are finite and few enough to visit all of them. */
@@ -89,6 +94,7 @@ export const SMALL_POOLS: Readonly<Record<string, PoolSpec>> = {
   "without probes, never restarted": smallPool({ ...OBSERVED, ...GIVES_UP }),
   "without probes": smallPool(OBSERVED),
   "without probes, with a lifespan": smallPool({ ...OBSERVED, ...AGES }),
+  "of one oneshot run": smallPool({ ...OBSERVED, ...RUNS_ONCE }),
   "with probes, never restarted": smallPool({ ...PROBED, ...GIVES_UP }),
   "with probes": smallPool(PROBED),
   "with probes and a lifespan": smallPool({ ...PROBED, ...AGES }),
@@ -191,7 +197,7 @@ export function movesOf({ state, processes }: Situation, at: Instant = ORIGIN): 
   const moves: Move[] = [{ name: "a tick passes", ticks: 1 }];
   const pool = poolOf(state);
   for (const worker of pool.workers)
-    moves.push(...kernelMoves(worker, processes[worker.slot], at), ...probeMoves(worker, pool.spec, at));
+    moves.push(...kernelMoves(worker, processes[worker.slot], pool.spec, at), ...probeMoves(worker, pool.spec, at));
   if (state.shutdownRequests < 2)
     moves.push({ name: "shutdown", event: { kind: "shutdown", at, reason: "", exitCode: 0 } });
   if (!pool.leaving && pool.running.length + pool.queue.length === 0)
@@ -213,11 +219,16 @@ function ordersFor(spec: PoolSpec): Order[] {
   ];
 }
 
-function kernelMoves({ slot, incarnation }: WorkerState, present: Processes | undefined, at: Instant): Move[] {
+function kernelMoves(
+  { slot, incarnation }: WorkerState,
+  present: Processes | undefined,
+  { type }: PoolSpec,
+  at: Instant,
+): Move[] {
   const mine = { at, incarnation, random: RANDOM } as const;
-  const exit = (survivors: boolean, left: Processes | undefined): Move => {
-    const status = { kind: "code", code: 1 } as const;
-    const name = `slot ${slot}: exit${survivors ? " with survivors" : ""}`;
+  const exit = (survivors: boolean, left: Processes | undefined, code = 1): Move => {
+    const status = { kind: "code", code } as const;
+    const name = `slot ${slot}: exit${survivors ? " with survivors" : ""}${code === 0 ? " with success" : ""}`;
     return { name, kernel: [slot, left], event: ofWorker(slot, { kind: "exited", ...mine, status, survivors }) };
   };
   switch (present) {
@@ -238,6 +249,7 @@ function kernelMoves({ slot, incarnation }: WorkerState, present: Processes | un
       ];
     case "running":
     case "signaled":
+      if (type === "oneshot") return [exit(false, undefined), exit(false, undefined, 0)];
       return [exit(false, undefined), exit(true, present === "running" ? "survivors" : "survivors signaled")];
     case "survivors":
     case "survivors signaled":
@@ -292,6 +304,7 @@ export function fairMove(situation: Situation): Move | undefined {
     if (present === "requested") return named("spawned");
     if (present === "signaled") return named("exit");
     if (present?.startsWith("survivors")) return named("vacated");
+    if (pool.spec.type === "oneshot" && present === "running") return named("exit with success");
     if (worker.phase === "booting" && worker.observedAt === undefined) return named("becameReady");
     if (worker.phase === "unready") return named(worker.liveness === undefined ? "becameReady" : "becameAlive");
   }
