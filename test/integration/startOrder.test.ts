@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ControllerUnderTest, poolOf } from "../support/controller.ts";
+import { proxyPool } from "../support/traffic.ts";
 import { eventsOf, happened, recordsOf, said, saidBy, shellPool } from "../support/watch.ts";
 
 const STAY = "exec sleep 1000";
@@ -56,6 +57,20 @@ test("if a oneshot pool fails, what depends on it does not start, and the contro
     reasons.join("\n"),
   );
   assert.ok(reasons.includes('pool "web" cannot start: it is waiting for pool "migrate" to complete, but it failed'));
+});
+
+test("the proxy of a pool waits with the pool", async () => {
+  const { workers } = await proxyPool({ replicas: 1, more: { depends_on: { migrate: "completed" } } });
+  await using controller = await ControllerUnderTest.start({
+    workers: [workers, shellPool("migrate", JOB, { type: "oneshot" })].join("\n"),
+  });
+  await said(controller, "migrate-0", "armed");
+  process.kill(await controller.pidOf("migrate-0"), "SIGUSR1");
+  await happened(controller, "controller_ready");
+  const [first, ...others] = eventsOf(controller, "spawned").map(({ pool }) => pool);
+  assert.deepEqual([first, others.toSorted()], ["migrate", ["web", "web-proxy"]]);
+  controller.child.kill("SIGTERM");
+  assert.deepEqual(await controller.ended, { code: 0, signal: null });
 });
 
 test("pools stop in the reverse order of their start", async () => {
