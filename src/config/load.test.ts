@@ -819,6 +819,7 @@ test("command is shell words, and an alternative to exec and args", () => {
     "[0].exec: conflicts with command; remove one of them",
     "[0].args: conflicts with command; remove one of them",
   ]);
+  assert.deepEqual(messagesOf(WORKERS("command: a, args: []")), [], "as config show prints it");
   assert.deepEqual(messagesOf(WORKERS("replicas: 2")), ["[0].exec: required, but missing; command is missing too"]);
   assert.deepEqual(messagesOf(WORKERS('command: " "')), [
     "[0].command: expected a program and its arguments, got an empty command",

@@ -224,9 +224,14 @@ test("a run that an operation began fails the operation and not the controller",
 
 test("a run in progress is stopped before the pool runs again", () => {
   const rig = new Rig([oneshot("migrate"), service("web")]);
+  const isRunning = () => {
+    const [worker] = rig.view("migrate").workers;
+    assert.deepEqual([worker?.phase, worker?.deadline, worker?.isProving], ["running", undefined, false]);
+  };
+  isRunning();
   rig.now = after(rig.now, 1000);
   rig.send("migrate", { kind: "deadline", at: rig.now, random: 0.5 });
-  assert.equal(rig.view("migrate").workers[0]?.phase, "running");
+  isRunning();
   rig.now = after(rig.now, 1000);
   rig.took();
   rig.order("migrate", { kind: "restart", slots: undefined });

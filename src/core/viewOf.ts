@@ -6,6 +6,7 @@ import { countReady, isHealthy, servesInPanic } from "./pool/health.ts";
 import type { RunningOperation } from "./pool/order.ts";
 import { isStandby } from "./pool/roster.ts";
 import { isRemoved, type PoolState } from "./pool/state.ts";
+import type { PoolSpec } from "./spec.ts";
 import type { ControllerView, OperationView, Phase, PoolView, WorkerView } from "./view.ts";
 import { awaitsAdmission, isStarting, type WorkerState } from "./worker/state.ts";
 
@@ -51,13 +52,18 @@ function waitsFor({ gate }: PoolState): string | undefined {
   return gate.isOpen ? undefined : gate.reason;
 }
 
+/** Whether it is a run of a oneshot pool, which will not be ready but complete. */
+function isRun({ phase }: WorkerState, { type }: PoolSpec): boolean {
+  return type === "oneshot" && (phase === "booting" || phase === "ready");
+}
+
 function phaseOf(worker: WorkerState, { spec, gate }: PoolState): Phase {
   if (worker.phase === "down") {
     if (worker.kind === "completed") return "completed";
     return worker.kind === "free" && !gate.isOpen && worker.slot < spec.replicas + spec.standby ? "starting" : "down";
   }
-  if (isStarting(worker)) return "starting";
-  return worker.phase === "ready" && spec.type === "oneshot" ? "running" : worker.phase;
+  if (isRun(worker, spec)) return "running";
+  return isStarting(worker) ? "starting" : worker.phase;
 }
 
 /** Why the worker is in its phase. */
@@ -92,8 +98,8 @@ function viewOfWorker(worker: WorkerState, state: PoolState): WorkerView {
     pid: alive ? worker.pid : undefined,
     since: worker.since,
     spawnedAt: alive ? worker.spawnedAt : undefined,
-    deadline: worker.deadline,
-    isProving: worker.phase === "booting" && state.spec.readiness.kind === "observed",
+    deadline: isRun(worker, state.spec) ? undefined : worker.deadline,
+    isProving: worker.phase === "booting" && state.spec.readiness.kind === "observed" && !isRun(worker, state.spec),
     isStandby: isStandby(worker),
     answeredAt: answeredAt(worker),
     servesInPanic: servesInPanic(state, worker),

@@ -9,7 +9,7 @@ import type { ProbeConfig } from "./probes.ts";
 
 export function checkPool(pool: Known<PoolConfig>, context: CheckContext): void {
   checkIdentifier(pool, context);
-  checkProgram(context);
+  checkProgram(pool, context);
   if (pool.type === "oneshot") checkOneshot(pool, context);
   if (pool.metrics?.multiproc === true && pool.env?.["PROMETHEUS_MULTIPROC_DIR"] !== undefined)
     context.problem("env.PROMETHEUS_MULTIPROC_DIR", "metrics.multiproc sets this variable; remove one of them");
@@ -21,11 +21,12 @@ export function checkPool(pool: Known<PoolConfig>, context: CheckContext): void 
 }
 
 /** A pool has either `command`, or `exec` and perhaps `args`. */
-function checkProgram(context: CheckContext): void {
+function checkProgram({ args = [] }: Known<PoolConfig>, context: CheckContext): void {
   const hasCommand = context.has("command");
   if (!hasCommand && !context.has("exec")) context.problem("exec", "required, but missing; command is missing too");
-  for (const key of ["exec", "args"])
-    if (hasCommand && context.has(key)) context.problem(key, "conflicts with command; remove one of them");
+  const conflicts = { exec: context.has("exec"), args: args.length > 0 };
+  for (const [key, isGiven] of Object.entries(conflicts))
+    if (hasCommand && isGiven) context.problem(key, "conflicts with command; remove one of them");
 }
 
 /** Keys whose values a oneshot pool does not use. */
