@@ -21,6 +21,10 @@ for (const [name, spec] of Object.entries({ ...SMALL_POOLS, "with two replicas a
     assert.ok(isClosed || states >= MAX_STATES);
   });
 
+test(`one worker boots at a time with start_parallelism 1 in the first ${MAX_STATES} states`, () => {
+  assert.ok(explore(LARGER_POOL, { maxStates: MAX_STATES, startParallelism: 1 }).states >= MAX_STATES);
+});
+
 test("a reduced state has the same transitions as the state it represents", () => {
   for (const [index, spec] of [...Object.values(SMALL_POOLS), LARGER_POOL].entries()) {
     const random = new SeededRandom(index + 1);

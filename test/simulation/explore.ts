@@ -22,6 +22,7 @@ import type { WorkerEvent } from "../../src/core/worker/event.ts";
 import type { WorkerState } from "../../src/core/worker/state.ts";
 import { poolSpec } from "../support/poolSpec.ts";
 import { LONGEST, ORIGIN, type Reduced, reduce, restore } from "./reduce.ts";
+import { checkStartOrder } from "./startOrder.ts";
 
 /** The processes of a slot as the kernel knows them. */
 export type Processes =
@@ -104,8 +105,8 @@ export const SMALL_POOLS: Readonly<Record<string, PoolSpec>> = {
 export const LARGER_POOL = smallPool({ ...PROBED, replicas: 2, standby: 1 });
 
 /** The controller before its boot. */
-export function firstSituation(spec: PoolSpec): Situation {
-  const controller = { shutdownTimeoutMs: LONGEST, preStopDelayMs: 0, startParallelism: undefined, pools: [spec] };
+export function firstSituation(spec: PoolSpec, startParallelism?: number): Situation {
+  const controller = { shutdownTimeoutMs: LONGEST, preStopDelayMs: 0, startParallelism, pools: [spec] };
   const booted = perform(
     { state: newController(controller, ORIGIN), processes: {} },
     {
@@ -134,6 +135,7 @@ export function perform(before: Situation, { ticks = 0, event, kernel }: Move, a
   if (event !== undefined) handle(event);
   if (ticks > 0) fireDeadlines(() => state, now, handle);
   const situation = { state, processes };
+  checkStartOrder(before.state, state);
   checkInvariants(situation, now);
   return situation;
 }
@@ -340,10 +342,11 @@ export interface Exploration {
 /** Explores from a specification until no new state appears, or `maxStates` or `maxMs` are reached. */
 export function explore(
   spec: PoolSpec,
-  { maxStates = Number.POSITIVE_INFINITY, maxMs = Number.POSITIVE_INFINITY },
+  options: { readonly maxStates?: number; readonly maxMs?: number; readonly startParallelism?: number },
 ): Exploration {
+  const { maxStates = Number.POSITIVE_INFINITY, maxMs = Number.POSITIVE_INFINITY, startParallelism } = options;
   const startedAt = performance.now();
-  const first = pack(firstSituation(spec));
+  const first = pack(firstSituation(spec, startParallelism));
   const seen = new Set([hashOf(first)]);
   /** The length of the fair continuation of each state that is known to stop. */
   const stops = new Map<string, number>();
