@@ -50,6 +50,8 @@ function status(uptime: number, workers: readonly WorkerStatus[], pid = 1): Stat
     name: "web",
     role: "workers",
     fronts: null,
+    type: "service",
+    waits_for: null,
     replicas: workers.length,
     ready: workers.length,
     healthy: true,

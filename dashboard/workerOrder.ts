@@ -48,6 +48,7 @@ const NEXT: Partial<Record<WorkerStatus["phase"], string>> = {
 
 /** What happens at a worker's deadline. A starting worker then starts, becomes ready, or times out. */
 export function nextName({ phase, pid, proving }: WorkerStatus): string {
+  if (phase === "running") return "";
   return NEXT[phase] ?? (pid === null ? "start" : proving ? "ready" : "time out");
 }
 

@@ -151,6 +151,11 @@ export const pool = define("Pool", {
   name: STRING,
   role: oneOf("workers", "proxy"),
   fronts: { ...orNull(STRING), description: "For a proxy, the pool that it balances over" },
+  type: oneOf("service", "oneshot"),
+  waits_for: {
+    ...orNull(STRING),
+    description: "What its first worker waits for (`depends_on`); null once that has happened",
+  },
   replicas: COUNT,
   ready: COUNT,
   healthy: BOOLEAN,

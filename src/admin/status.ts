@@ -63,6 +63,8 @@ function poolStatus(pool: PoolView, sources: StatusSources): PoolStatus {
     name: pool.name,
     role: pool.role,
     fronts: pool.fronts ?? null,
+    type: pool.type,
+    waits_for: pool.waitsFor ?? null,
     replicas: pool.replicas,
     ready: pool.readyCount,
     healthy: pool.healthy,

@@ -23,6 +23,7 @@ const MEANINGS = {
       "A limit on processes and threads is reached: pids.max of a control group, RLIMIT_NPROC or the kernel's own limit.",
     ENVOY_NO_ANSWER: "Envoy did not respond in time. The machine may be overloaded.",
     RESTARTS_EXHAUSTED: "A worker reached its restart limit.",
+    POOL_BLOCKED: "A pool cannot start, because a pool that it depends on failed.",
     SHUTDOWN_FORCED: "Workers were killed because a second signal arrived or supervisor.shutdown_timeout expired.",
     WATCH_FAILED:
       "A directory cannot be watched for changes: it does not exist, has too many subdirectories, or a limit of inotify is reached.",

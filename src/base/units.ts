@@ -82,3 +82,8 @@ export function formatRoundSize(bytes: number): string {
   }
   return `${bytes} B`;
 }
+
+/** `1 pool`, `2 pools`. */
+export function plural(count: number, one: string, many: string): string {
+  return `${count} ${count === 1 ? one : many}`;
+}

@@ -26,7 +26,7 @@ const keys = {
 
 export interface Config extends Values<typeof keys> {}
 
-const POOLS = "write supervisor.workers, a list of pools, each with name, exec and args";
+const POOLS = "write supervisor.workers, a list of pools, each with name and command";
 
 /** The kind of the whole file. */
 export const configKind: Block<Config, typeof keys> = block(keys, {
@@ -37,7 +37,7 @@ export const configKind: Block<Config, typeof keys> = block(keys, {
   },
   foreign: {
     "workers pools programs program apps services processes watchers watcher": POOLS,
-    "name exec args replicas command cmd script": POOLS,
+    "name exec args command replicas cmd script": POOLS,
     "unixhttpserver inethttpserver supervisorctl": "write admin",
   },
 });

@@ -38,7 +38,8 @@ test("the JSON Schema rejects unknown keys, has required keys and defaults, and 
   assert.equal(schema.additionalProperties, false);
   assert.deepEqual(schema.required, ["supervisor"]);
   const pool = schema.properties.supervisor.properties.workers.items;
-  assert.deepEqual(pool.required, ["name", "exec"]);
+  assert.deepEqual(pool.required, ["name"]);
+  assert.deepEqual(pool.oneOf, [{ required: ["exec"] }, { required: ["command"] }]);
   assert.equal(pool.properties.signal_timeout.default, "10s");
   assert.deepEqual(pool.properties.nice.anyOf, [
     { type: "integer", minimum: -20, maximum: 19 },

@@ -169,12 +169,14 @@ interface BlockOptions<T> {
   readonly check?: (value: Known<T>, context: CheckContext) => void;
   /** What to write instead of keys of other programs, see foreignKeys. */
   readonly foreign?: Readonly<Record<string, string>>;
+  /** Keys of which exactly one is required, for editors; `check` reports it. */
+  readonly oneRequired?: readonly string[];
 }
 
 /** Declares a block with known keys. */
 export function block<T extends Values<K>, K extends Keys>(
   keys: K,
-  { check, foreign = {} }: BlockOptions<T> = {},
+  { check, foreign = {}, oneRequired = [] }: BlockOptions<T> = {},
 ): Block<T, K> {
   const fields = Object.entries<Field>(keys);
   const names = fields.map(([, { yaml }]) => yaml);
@@ -212,6 +214,7 @@ export function block<T extends Values<K>, K extends Keys>(
         type: "object",
         additionalProperties: false,
         ...(required.length === 0 ? {} : { required }),
+        ...(oneRequired.length === 0 ? {} : { oneOf: oneRequired.map((yaml) => ({ required: [yaml] })) }),
         properties,
       };
     },

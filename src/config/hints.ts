@@ -105,7 +105,7 @@ export function foreignFile(text: string): { readonly offset: number; readonly m
   if (lines.length > 0 && lines.every((line) => PROCFILE_LINE.test(line)))
     return {
       offset: text.indexOf(lines[0] ?? ""),
-      message: `this is a Procfile; ${expected}, one pool with name, exec and args for each line${importHint("procfile")}`,
+      message: `this is a Procfile; ${expected}, one pool with name and command for each line${importHint("procfile")}`,
     };
   return undefined;
 }

@@ -52,13 +52,17 @@ test("a file with only a name and an executable has every default", () => {
     supervisor: {
       shutdownTimeoutMs: 60_000,
       preStopDelayMs: 0,
+      startParallelism: undefined,
       runtimeDir: undefined,
       pools: [
         {
           name: "web",
+          type: "service",
+          dependsOn: {},
           replicas: 1,
           autoscale: undefined,
           exec: "./server",
+          command: undefined,
           args: [],
           env: {},
           envFile: undefined,
@@ -184,7 +188,7 @@ supervisor:
       'config.yaml:7:7: supervisor.workers[0]: unknown key "replica", did you mean "replicas"?',
       'config.yaml:8:7: supervisor.workers[0].replicas: expected a whole number from 1 to 10000, or "auto", got -1',
       "config.yaml:10:7: supervisor.workers[1].name: required, but missing",
-      "config.yaml:10:7: supervisor.workers[1].exec: required, but missing",
+      "config.yaml:10:7: supervisor.workers[1].exec: required, but missing; command is missing too",
     ],
   );
 });
@@ -571,7 +575,7 @@ supervisor:
 /** The hint for a key or value of a pool, as it appears in the problem. */
 const HINTS: readonly (readonly [keys: string, hint: RegExp])[] = [
   // supervisord
-  ["command: python app.py", /unknown key "command"; write exec \(the program alone\) and args/u],
+  ["command: python app.py", /exec: conflicts with command; remove one of them/u],
   ["directory: /app", /write cwd/u],
   ["numprocs: 4", /write replicas/u],
   ["stopsignal: TERM", /write stop_signal/u],
@@ -583,7 +587,7 @@ const HINTS: readonly (readonly [keys: string, hint: RegExp])[] = [
   ["stopasgroup: true", /write stop_signal_target/u],
   // PM2
   ["instances: max", /write replicas/u],
-  ["script: app.js", /write exec/u],
+  ["script: app.js", /write command .*, or exec/u],
   ["exec_mode: cluster", /write replicas/u],
   ["kill_timeout: 3000", /write signal_timeout/u],
   ["max_memory_restart: 300M", /write limits\.memory/u],
@@ -599,7 +603,7 @@ const HINTS: readonly (readonly [keys: string, hint: RegExp])[] = [
   ["readinessProbe: {}", /write probes/u],
   // systemd, circus, gunicorn, uWSGI
   ["WorkingDirectory: /app", /write cwd/u],
-  ["ExecStart: /bin/app", /write exec/u],
+  ["ExecStart: /bin/app", /write command .*, or exec/u],
   ["EnvironmentFile: /etc/x", /write env_file/u],
   ["LimitNOFILE: 10", /write rlimits/u],
   ["OOMScoreAdjust: 10", /write oom_score_adj/u],
@@ -609,7 +613,7 @@ const HINTS: readonly (readonly [keys: string, hint: RegExp])[] = [
   ["max_requests: 1000", /write limits\.requests/u],
   ["max-requests: 1000", /write limits\.requests/u],
   ["workdir: /app", /write cwd/u],
-  ["cmd: app", /write exec/u],
+  ["cmd: app", /write command .*, or exec/u],
   // Blocks
   ["server: {socket_arg: {name: u}, port: 80}", /server: unknown key "port"; write listener_port/u],
   ["server: {socket_arg: {name: u}, timeout: 3s}", /write request_timeout/u],
@@ -811,4 +815,69 @@ test("a pool with the name of a proxy is refused", () => {
     parsed.problems.map(({ path, message }) => `${path}: ${message}`),
     ["supervisor.workers[1].name: reserved for the proxy of workers[0]"],
   );
+});
+
+const WORKERS = (...pools: readonly string[]) =>
+  pools.length === 1
+    ? `supervisor: {workers: [{name: a, ${pools[0]}}]}`
+    : `supervisor: {workers: [${pools.join(", ")}]}`;
+
+/** The problems of a file, without file and position. */
+function messagesOf(text: string): readonly string[] {
+  const parsed = load(text);
+  return parsed.ok
+    ? []
+    : parsed.problems.map(({ path, message }) => `${path.replace("supervisor.workers", "")}: ${message}`);
+}
+
+test("command is shell words, and an alternative to exec and args", () => {
+  const [pool] = accepted(WORKERS(`command: "gunicorn -b '0.0.0.0:80' \${X:-a b}"`)).supervisor.pools;
+  assert.deepEqual(pool?.command, [["gunicorn"], ["-b"], ["0.0.0.0:80"], ["a"], ["b"]]);
+  assert.deepEqual(messagesOf(WORKERS("command: a, exec: b, args: [c]")), [
+    "[0].exec: conflicts with command; remove one of them",
+    "[0].args: conflicts with command; remove one of them",
+  ]);
+  assert.deepEqual(messagesOf(WORKERS("command: a, args: []")), [], "as config show prints it");
+  assert.deepEqual(messagesOf(WORKERS("replicas: 2")), ["[0].exec: required, but missing; command is missing too"]);
+  assert.deepEqual(messagesOf(WORKERS('command: " "')), [
+    "[0].command: expected a program and its arguments, got an empty command",
+  ]);
+  assert.deepEqual(messagesOf(WORKERS("command: RAILS_ENV=production puma")), [
+    "[0].command: the first word sets a variable; write env: {RAILS_ENV: …}",
+  ]);
+  assert.match(messagesOf(WORKERS('command: "{{.Slot}} a"'))[0] ?? "", /first word, got a template/u);
+  assert.match(messagesOf(WORKERS('command: "a --port {{.Port}}"'))[0] ?? "", /command: \{\{\.Port\}\} has no value/u);
+  assert.match(messagesOf(WORKERS("command: a | b"))[0] ?? "", /command: an unquoted "\|"; no shell runs/u);
+});
+
+test("a oneshot pool rejects the keys of services", () => {
+  const rejected = (keys: string) => messagesOf(WORKERS(`exec: b, type: oneshot, ${keys}`)).join();
+  for (const key of [
+    "standby: 0",
+    "probes: {liveness: {exec: [x]}}",
+    "desired_healthy_percentage: 50",
+    "limits: {lifespan: 1h}",
+  ])
+    assert.match(rejected(key), /has no effect in a oneshot pool, whose workers run once to completion/u, key);
+  assert.match(rejected("max_restarts: -1"), /max_restarts: expected 0 or more/u);
+  assert.equal(rejected("max_restarts: 2, limits: {memory_hard: 1GiB}, replicas: 2"), "");
+});
+
+test("depends_on names pools that can reach what is required, without a cycle", () => {
+  const web = (on: string) => `{name: web, exec: a, depends_on: {${on}}}`;
+  const migrate = "{name: migrate, type: oneshot, exec: a}";
+  assert.deepEqual(messagesOf(WORKERS(web("migrate: completed"), migrate)), []);
+  assert.deepEqual(messagesOf(WORKERS(web("migrte: completed"), migrate)), [
+    '[0].depends_on.migrte: there is no pool "migrte", did you mean "migrate"?',
+  ]);
+  assert.match(messagesOf(WORKERS(web("migrate: ready"), migrate))[0] ?? "", /is oneshot, so it is never ready/u);
+  assert.match(messagesOf(WORKERS(web("db: completed"), "{name: db, exec: a}"))[0] ?? "", /is a service, which never/u);
+  assert.match(messagesOf(WORKERS(web("migrate: healthy"), migrate))[0] ?? "", /one of started, ready, completed/u);
+  const cycle = ["c: started", "a: started", "b: ready"].map(
+    (on, index) => `{name: ${"abc"[index]}, exec: a, depends_on: {${on}}}`,
+  );
+  assert.deepEqual(messagesOf(WORKERS("{name: x, exec: a, depends_on: {a: started}}", ...cycle)), [
+    "[1].depends_on: these pools wait for each other: a → c → b → a",
+  ]);
+  assert.match(messagesOf(WORKERS(web("web: started"), migrate))[0] ?? "", /web → web/u);
 });

@@ -4,6 +4,7 @@ import { MAX_REPLICAS, type Share } from "../core/spec.ts";
 import { booleanHint, durationHint, pathHint, signalHint, sizeHint } from "./hints.ts";
 import { describe, type JsonSchema, type Kind, type Plain } from "./kind.ts";
 import type { Place, Reader, ScalarText } from "./reader.ts";
+import { commandLineOf, shellWords } from "./shellWords.ts";
 import { parseTemplate, type Template, templateSource } from "./template.ts";
 import type { TreeNode } from "./tree.ts";
 
@@ -124,6 +125,32 @@ export const templated: Kind<Template> = {
   show: (value) => withDollars(templateSource(value)),
   jsonSchema: () => ({ type: ["string", "number", "boolean"] }),
 };
+
+/** A command line in shell words (shellWords.ts); the first word is the program. */
+export const commandLine: Kind<readonly Template[]> = {
+  label: "shell words",
+  expected: "a command line",
+  read(node, place, reader) {
+    const read = readText(node, place, reader, this.expected);
+    if (read === undefined) return undefined;
+    const result = shellWords(read.pieces);
+    const wrong = result.ok ? wrongProgram(result.words) : result.message;
+    if (wrong !== undefined) reader.problem(place, wrong);
+    return result.ok && wrong === undefined ? result.words : undefined;
+  },
+  show: (words) => withDollars(commandLineOf(words)),
+  jsonSchema: () => ({ type: "string" }),
+};
+
+function wrongProgram([program]: readonly Template[]): string | undefined {
+  if (program === undefined || program.length === 0)
+    return "expected a program and its arguments, got an empty command";
+  const [first] = program;
+  if (typeof first !== "string" || program.length > 1) return "expected a program as the first word, got a template";
+  const variable = /^([A-Za-z_][A-Za-z0-9_]*)=/u.exec(first)?.[1];
+  if (variable !== undefined) return `the first word sets a variable; write env: {${variable}: …}`;
+  return first.isWellFormed() ? undefined : "expected UTF-8, got a variable whose value is not";
+}
 
 /** An absolute path on the worker's port, such as "/healthz". */
 export const urlPath: Kind<string> = text({

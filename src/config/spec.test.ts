@@ -18,9 +18,12 @@ test("the specification has the policies of the configuration", () => {
     {
       shutdownTimeoutMs: 60_000,
       preStopDelayMs: 1000,
+      startParallelism: undefined,
       pools: [
         {
           name: "a",
+          type: "service",
+          dependsOn: {},
           role: "workers",
           fronts: undefined,
           revision: 1,
@@ -75,10 +78,31 @@ test("a pool with a server drains, is probed for readiness, and has a proxy pool
   );
 });
 
+test("a oneshot pool retries failed runs only if max_restarts allows it, and never runs twice at a time", () => {
+  const [once] = specsOf("type: oneshot");
+  assert.deepEqual([once?.restart.condition, once?.restart.maxRestarts], ["on-failure", 0]);
+  assert.deepEqual([once?.rollout.maxSurge, once?.rollout.maxUnavailable], [0, { percent: 100 }]);
+  assert.equal(specsOf("type: oneshot, max_restarts: 2")[0]?.restart.maxRestarts, 2);
+  assert.equal(specsOf("type: oneshot, max_restarts: 2, restart: {policy: never}")[0]?.restart.maxRestarts, 0);
+});
+
+test("a proxy waits for the same pools as the pool behind it", () => {
+  const server = "server: {socket_arg: {name: -s}}, depends_on: {db: ready}}, {name: db, exec: b";
+  const pools = specsOf(server);
+  assert.deepEqual(
+    pools.map(({ name, dependsOn }) => [name, dependsOn]),
+    [
+      ["web", { db: "ready" }],
+      ["db", {}],
+      ["web-proxy", { db: "ready" }],
+    ],
+  );
+});
+
 test("the specification has only keys of class policy, and no secret", () => {
   const [web] = specsOf("env: {PASSWORD: hidden}, cwd: /srv, standby: 0, logs: {max_line: 2KiB}, stop_signal: USR1");
   const isRenamed = new Set(["maxRestarts", "restartWindowMs"]);
-  const own = ["name", "role", "fronts", "revision", "readiness", "drainMs", "livenessPacing"];
+  const own = ["name", "type", "role", "fronts", "revision", "readiness", "drainMs", "livenessPacing"];
   const known = Object.keys(ofClass(pool, "policy")).filter((key) => !isRenamed.has(key));
   assert.deepEqual(Object.keys(web ?? {}).toSorted(), [...known, ...own].toSorted());
   assert.equal(web?.stopSignal, "SIGUSR1");

@@ -80,10 +80,23 @@ function policiesOf({ maxRestarts, restartWindowMs: windowMs, restart, ...polici
   return { ...policies, revision: 1, restart: { ...restart, maxRestarts, windowMs } };
 }
 
-function poolToSpec(pool: PoolConfig, replicas: number): PoolSpec {
+/** Exit code 0 completes a run, another run follows a failed one only within `max_restarts`, and none starts beside another. */
+function oneshotPolicies({ restart, rollout }: Pick<PoolSpec, "restart" | "rollout">) {
+  const maxRestarts = restart.condition === "never" ? 0 : (restart.maxRestarts ?? 0);
   return {
-    ...policiesOf(ofClass(poolKind, "policy", pool)),
+    restart: { ...restart, condition: "on-failure", maxRestarts },
+    rollout: { ...rollout, maxSurge: 0, maxUnavailable: { percent: 100 } },
+  } as const;
+}
+
+function poolToSpec(pool: PoolConfig, replicas: number): PoolSpec {
+  const policies = policiesOf(ofClass(poolKind, "policy", pool));
+  const { type } = pool;
+  return {
+    ...policies,
+    ...(type === "oneshot" ? oneshotPolicies(policies) : {}),
     name: pool.name,
+    type,
     role: "workers",
     fronts: undefined,
     replicas,
@@ -100,8 +113,10 @@ function proxyToSpec(pool: PoolConfig, server: ServerConfig): PoolSpec {
   return {
     ...policies,
     name: proxyName(pool.name),
+    type: "service",
     role: "proxy",
     fronts: pool.name,
+    dependsOn: pool.dependsOn,
     replicas: 1,
     readiness: { kind: "probed", timeoutMs: BOOT_TIMEOUT_MS },
     drainMs: undefined,

@@ -22,30 +22,49 @@ export type Template = readonly TemplatePart[];
 // No brace inside, so that an unclosed "{{." costs only its own length to match, not the rest of the text.
 const TEMPLATE = /\{\{\s*(?:\.([^{}]*)|"\{\{"\s*)\}\}/gu;
 
-/** Parses the pieces of a scalar; a template must lie within one piece that comes from the file itself. */
+/** The pieces of a scalar in which templates have been found; an escaped `{{` counts as the value of a variable. */
+type Found = Piece | { readonly name: TemplateName };
+
+/** Finds the templates; each must lie within one piece that comes from the file itself. */
+export function findTemplates(
+  pieces: readonly Piece[],
+): { readonly ok: true; readonly found: readonly Found[] } | { readonly ok: false; readonly message: string } {
+  const found: Found[] = [];
+  for (const piece of pieces) {
+    const { text, isValue } = piece;
+    let at = 0;
+    for (const match of isValue || !text.includes("{{") ? [] : text.matchAll(TEMPLATE)) {
+      found.push({ text: text.slice(at, match.index), isValue });
+      at = match.index + match[0].length;
+      const name = match[1]?.trim();
+      if (name === undefined) found.push({ text: "{{", isValue: true });
+      else if (isTemplateName(name)) found.push({ name });
+      else return { ok: false, message: unknownName(name) };
+    }
+    found.push({ text: text.slice(at), isValue });
+  }
+  return { ok: true, found };
+}
+
+/** Parses the pieces of a scalar. */
 export function parseTemplate(
   pieces: readonly Piece[],
 ): { readonly ok: true; readonly template: Template } | { readonly ok: false; readonly message: string } {
-  const parts: TemplatePart[] = [];
-  const add = (text: string) => {
-    const last = parts.at(-1);
-    if (text === "") return;
-    if (typeof last === "string") parts[parts.length - 1] = last + text;
-    else parts.push(text);
-  };
-  for (const { text, isValue } of pieces) {
-    let at = 0;
-    for (const match of isValue || !text.includes("{{") ? [] : text.matchAll(TEMPLATE)) {
-      add(text.slice(at, match.index));
-      at = match.index + match[0].length;
-      const name = match[1]?.trim();
-      if (name === undefined) add("{{");
-      else if (isTemplateName(name)) parts.push({ name });
-      else return { ok: false, message: unknownName(name) };
-    }
-    add(text.slice(at));
+  const result = findTemplates(pieces);
+  if (!result.ok) return result;
+  return { ok: true, template: joinParts(result.found.map((each) => ("name" in each ? each : each.text))) };
+}
+
+/** Without empty or adjacent literals. */
+export function joinParts(parts: readonly TemplatePart[]): Template {
+  const joined: TemplatePart[] = [];
+  for (const part of parts) {
+    const last = joined.at(-1);
+    if (part === "") continue;
+    if (typeof part === "string" && typeof last === "string") joined[joined.length - 1] = last + part;
+    else joined.push(part);
   }
-  return { ok: true, template: parts };
+  return joined;
 }
 
 /** Parses a template written in this program. @throws RangeError if it has an unknown name */

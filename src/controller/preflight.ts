@@ -8,6 +8,7 @@ import { ControllerError, type ErrorCode } from "../base/errors.ts";
 import type { Config, PoolConfig, ServerConfig } from "../config/config.ts";
 import { formatProblem, type Position, type Problem } from "../config/load.ts";
 import { findEphemeralClaims, findPortProblems } from "../config/ports.ts";
+import { programOf } from "../config/program.ts";
 import { DEFAULT_OOM_SCORE_ADJ } from "../config/scalars.ts";
 import { configToControllerSpec, metricsScope } from "../config/spec.ts";
 import { templateText } from "../config/template.ts";
@@ -19,7 +20,7 @@ import type { EnvoyBinary } from "../envoy/control/binary.ts";
 import type { Identity } from "../files/inspectPath.ts";
 import { FileError, readWholeFile } from "../files/readFile.ts";
 import type { EnvoyUser } from "../runtime/process/envoyUser.ts";
-import type { LaunchPlan, LaunchRequest } from "../runtime/process/launch.ts";
+import type { LaunchKey, LaunchPlan, LaunchRequest } from "../runtime/process/launch.ts";
 import {
   type ConfigSource,
   ConfigurationError,
@@ -155,7 +156,7 @@ async function checkLaunches({ config, env, checks, found }: Inquiry): Promise<r
   for (const [index, pool] of config.supervisor.pools.entries()) {
     const place = `supervisor.workers[${index}]`;
     const launch = checks.checkLaunch(await launchRequest(pool), env, (key, { code, message, hint }) =>
-      found.report(code, `${place}.${key}`, message, hint),
+      found.report(code, `${place}.${keyInFile(pool, key)}`, message, hint),
     );
     if (launch !== undefined) launches.push(launch);
     const needs = launch === undefined ? [] : shimNeeds(pool, launch);
@@ -343,15 +344,21 @@ async function checkServer(
   return binary;
 }
 
+function keyInFile({ command }: PoolConfig, key: LaunchKey): string {
+  return command !== undefined && (key === "exec" || key === "args") ? "command" : key;
+}
+
 async function launchRequest(pool: PoolConfig): Promise<LaunchRequest> {
   const commands = PROBE_PURPOSES.flatMap((purpose) => {
     const [program, ...rest] = (pool.probes?.[purpose]?.exec ?? []).map(templateText);
     return program === undefined ? [] : [{ key: `probes.${purpose}.exec`, program, args: rest } as const];
   });
-  const { args, env, envFile } = pool;
+  const { env, envFile } = pool;
+  const { exec, args } = programOf(pool);
   return {
     ...pool,
     pool: pool.name,
+    exec,
     args: args.map(templateText),
     commands,
     env: Object.fromEntries(Object.entries(env).map(([name, value]) => [name, templateText(value)])),

@@ -1,5 +1,6 @@
 /** What `validate` and the log at a start warn about because of the program that a pool runs. */
 import type { PoolConfig } from "../config/config.ts";
+import { programOf } from "../config/program.ts";
 import { templateText } from "../config/template.ts";
 import { findTraps, type Trap } from "../programs/traps.ts";
 import type { LaunchPlan } from "../runtime/process/launch.ts";
@@ -9,7 +10,8 @@ export function programTraps(
   pool: PoolConfig,
   { env, configured }: Pick<LaunchPlan, "env" | "configured">,
 ): readonly { readonly path: string; readonly message: string }[] {
-  const { exec, args, replicas, autoscale, server, sockets, stopSignal, stopSignalTarget } = pool;
+  const { replicas, autoscale, server, sockets, stopSignal, stopSignalTarget } = pool;
+  const { exec, args } = programOf(pool);
   const traps = findTraps({
     words: [exec, ...args.map(templateText)],
     env,
@@ -21,10 +23,11 @@ export function programTraps(
     stopSignalTarget,
     workerKeepaliveMs: server?.workerKeepaliveMs,
   });
-  return traps.map(({ at, message }) => ({ path: pathOf(at), message }));
+  return traps.map(({ at, message }) => ({ path: pathOf(at, pool), message }));
 }
 
-function pathOf(at: Trap["at"]): string {
+function pathOf(at: Trap["at"], { command }: PoolConfig): string {
   if (typeof at !== "number") return at;
+  if (command !== undefined) return "command";
   return at === 0 ? "exec" : `args[${at - 1}]`;
 }

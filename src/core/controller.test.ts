@@ -30,7 +30,13 @@ class ControllerRig {
   #nextPid = 100;
 
   constructor(spec: Partial<ControllerSpec> = {}) {
-    this.spec = { shutdownTimeoutMs: 60_000, preStopDelayMs: 0, pools: [poolSpec()], ...spec };
+    this.spec = {
+      shutdownTimeoutMs: 60_000,
+      preStopDelayMs: 0,
+      startParallelism: undefined,
+      pools: [poolSpec()],
+      ...spec,
+    };
     this.state = newController(this.spec, this.now);
   }
 

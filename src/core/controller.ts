@@ -1,19 +1,21 @@
 /**
  * The controller state machine: boots, runs and stops all pools within one overall deadline.
  *
- * A shutdown: not ready at once → pre-stop delay (workers keep serving) → proxies accept no connections and finish their
- * requests → all workers stop → proxies stop → finished. At the overall deadline, or at a second request, all remaining
- * processes are killed.
+ * A shutdown: not ready at once → pre-stop delay (workers keep serving) → the pools on which no other depends: their
+ * proxies accept no connections and finish their requests, their workers stop → the pools on which these depended, and so
+ * on → proxies stop → finished. At the overall deadline, or at a second request, all remaining processes are killed.
  */
 import { after, type Instant } from "../base/time.ts";
-import { formatDuration } from "../base/units.ts";
+import { formatDuration, plural } from "../base/units.ts";
 import type { WideLifecycleEvent, WorkerLifecycleEvent } from "./event.ts";
 import type { PoolIndex, Slot, WorkerRef } from "./identity.ts";
+import { decideEnd, isBooted } from "./outcome.ts";
 import { countReady } from "./pool/health.ts";
 import type { Order } from "./pool/order.ts";
 import { stepPool } from "./pool/pool.ts";
-import { isEmpty, isRemoved, newPool, outcomeOf, type PoolEvent, type PoolState } from "./pool/state.ts";
+import { isEmpty, newPool, type PoolEvent, type PoolState } from "./pool/state.ts";
 import { type ControllerPolicy, type ControllerSpec, emptied, type PoolSpec } from "./spec.ts";
+import { decideGate, decideNextStart, decideNextStops, isRationed, isSameGate, type Moment } from "./startOrder.ts";
 import type { ControllerPhase } from "./view.ts";
 import type { WorkerEffect, WorkerEvent } from "./worker/event.ts";
 
@@ -30,7 +32,9 @@ export interface ControllerState {
   readonly shutdownBound: Instant | undefined;
   readonly killing: boolean;
   /** Proxies (by index of their pool) that still have connections, in phase draining. */
-  readonly draining: readonly number[];
+  readonly draining: readonly PoolIndex[];
+  /** The pools of workers that stop at the moment, once `draining` is empty. */
+  readonly wave: readonly PoolIndex[];
   /** A signal that every process of the controller's group or service received together with it, and when. */
   readonly groupSignal: { readonly signal: string; readonly at: Instant } | undefined;
   readonly exitCode: number;
@@ -96,20 +100,21 @@ export interface ControllerTransition {
 
 /** A controller that has not booted. */
 export function newController(spec: ControllerSpec, at: Instant): ControllerState {
-  const { shutdownTimeoutMs, preStopDelayMs } = spec;
+  const { pools, ...policy } = spec;
   return {
-    policy: { shutdownTimeoutMs, preStopDelayMs },
+    policy,
     phase: "booting",
     startedAt: at,
     deadline: undefined,
     shutdownBound: undefined,
     killing: false,
     draining: [],
+    wave: [],
     groupSignal: undefined,
     exitCode: 0,
     shutdownRequests: 0,
     reason: "starting",
-    pools: spec.pools.map((pool) => newPool(pool, at)),
+    pools: pools.map((pool) => newPool(pool, at)),
   };
 }
 
@@ -117,8 +122,10 @@ export function newController(spec: ControllerSpec, at: Instant): ControllerStat
 export function stepController(state: ControllerState, event: ControllerEvent): ControllerTransition {
   if (state.phase === "stopped") return { state, effects: [] };
   const effects: ControllerEffect[] = [];
-  const next = react(state, event, effects);
-  return { state: settlePhase(next, event.kind === "worker" ? event.event.at : event.at, effects), effects };
+  const at = event.kind === "worker" ? event.event.at : event.at;
+  const random = "random" in event ? event.random : 0;
+  const next = settleStarts(react(state, event, effects), { at, random }, effects);
+  return { state: settlePhase(next, at, effects), effects };
 }
 
 function react(state: ControllerState, event: ControllerEvent, effects: ControllerEffect[]): ControllerState {
@@ -128,7 +135,7 @@ function react(state: ControllerState, event: ControllerEvent, effects: Controll
     case "worker": {
       const { slot, random } = event;
       // Workers must serve until the drain is over, even if another process has signaled them.
-      const isDuringShutdown = state.phase === "leaving" || state.phase === "draining";
+      const isDuringShutdown = isLeaving(state) && state.pools[event.pool]?.leaving === false;
       const of = event.event.kind === "exited" ? { ...event.event, isDuringShutdown } : event.event;
       return stepOne(state, event.pool, { kind: "worker", slot, event: of, random }, effects);
     }
@@ -139,8 +146,8 @@ function react(state: ControllerState, event: ControllerEvent, effects: Controll
       return stepOne(state, pool, order, effects);
     }
     case "addPools": {
-      // Once all workers stop, nothing starts any more.
-      const leaving = state.phase === "stopping";
+      // Once workers stop, nothing new starts.
+      const leaving = state.phase === "draining" || state.phase === "stopping";
       const added = event.specs.map((spec) => ({ ...newPool(emptied(spec), event.at), leaving }));
       return { ...state, pools: [...state.pools, ...added] };
     }
@@ -173,17 +180,13 @@ function boot(
   return stepRole(stepRole(state, "proxy", start, effects), "workers", start, effects);
 }
 
-function plural(count: number, one: string, many: string): string {
-  return `${count} ${count === 1 ? one : many}`;
-}
-
 function requestShutdown(
   state: ControllerState,
   event: Extract<ControllerEvent, { kind: "shutdown" }>,
   effects: ControllerEffect[],
 ): ControllerState {
   const requests = state.shutdownRequests + 1;
-  if (state.phase !== "booting" && state.phase !== "running") {
+  if (isLeaving(state)) {
     const counted = { ...state, shutdownRequests: requests };
     return killAll(counted, event.at, `second request: ${event.reason}`, 1, effects);
   }
@@ -202,30 +205,39 @@ function requestShutdown(
     shutdownBound: after(event.at, shutdownTimeoutMs),
     deadline: after(event.at, Math.min(preStopDelayMs, shutdownTimeoutMs)),
   };
-  return preStopDelayMs <= 0 ? drainAll(leaving, event.at, effects) : leaving;
+  return preStopDelayMs <= 0 ? stopNext(leaving, event.at, effects) : leaving;
 }
 
-/** Traffic ends first: workers and proxies keep running until the last request is answered. */
-function drainAll(state: ControllerState, at: Instant, effects: ControllerEffect[]): ControllerState {
-  const draining: number[] = [];
+/** Traffic ends first: the workers of the next pools and their proxies run until the last request is answered. */
+function stopNext(before: ControllerState, at: Instant, effects: ControllerEffect[]): ControllerState {
+  const state = { ...before, wave: decideNextStops(before.pools) };
+  const draining: PoolIndex[] = [];
   let boundMs = 0;
   for (const [index, pool] of state.pools.entries()) {
     if (pool.spec.role !== "proxy" || countReady(pool) === 0) continue;
+    const fronted = state.wave.find((each) => state.pools[each]?.spec.name === pool.spec.fronts);
+    if (fronted === undefined) continue;
     draining.push(index);
     effects.push({ kind: "drainProxy", pool: index });
-    const fronted = state.pools.find(({ spec }) => spec.name === pool.spec.fronts);
-    boundMs = Math.max(boundMs, fronted?.spec.drainMs ?? 0);
+    boundMs = Math.max(boundMs, state.pools[fronted]?.spec.drainMs ?? 0);
   }
-  if (draining.length === 0) return stopAll(state, at, effects);
+  if (draining.length === 0) return stopWave(state, at, effects);
   const reason = `${plural(draining.length, "proxy finishes its requests", "proxies finish their requests")}`;
   effects.push({ kind: "emit", event: { kind: "controller_draining", reason } });
   const bound = Math.min(after(at, boundMs), state.shutdownBound ?? Number.POSITIVE_INFINITY);
   return { ...state, phase: "draining", draining, deadline: bound as Instant };
 }
 
-function stopAll(state: ControllerState, at: Instant, effects: ControllerEffect[]): ControllerState {
-  const stopped = stepRole(state, "workers", leaveEvent(state, at), effects);
-  return { ...stopped, phase: "stopping", draining: [], deadline: state.shutdownBound };
+function stopWave(state: ControllerState, at: Instant, effects: ControllerEffect[]): ControllerState {
+  // During the drain an operator may have started a pool that needs one of them.
+  const wave = decideNextStops(state.pools).filter((pool) => state.wave.includes(pool));
+  let stopped = state;
+  for (const pool of wave) stopped = stepOne(stopped, pool, leaveEvent(state, at), effects);
+  return { ...stopped, wave, phase: "stopping", draining: [], deadline: state.shutdownBound };
+}
+
+function isLeaving({ phase }: ControllerState): boolean {
+  return phase !== "booting" && phase !== "running";
 }
 
 function leaveEvent(state: ControllerState, at: Instant): PoolEvent {
@@ -257,9 +269,9 @@ function passDeadline(state: ControllerState, at: Instant, effects: ControllerEf
   if (state.deadline === undefined || at < state.deadline) return state;
   switch (state.phase) {
     case "leaving":
-      return drainAll(state, at, effects);
+      return stopNext(state, at, effects);
     case "draining":
-      return stopAll(state, at, effects);
+      return stopWave(state, at, effects);
     case "stopping": {
       if (state.killing) return finish(state, "the kernel did not end every process in time", effects);
       const reason = `shutdown took longer than ${formatDuration(state.policy.shutdownTimeoutMs)}`;
@@ -280,11 +292,38 @@ function finish(state: ControllerState, reason: string, effects: ControllerEffec
   return { ...state, phase: "stopped", deadline: undefined };
 }
 
+/** Opens pools whose dependencies have been met, and admits workers. During a shutdown no pool starts. */
+function settleStarts(state: ControllerState, now: Moment, effects: ControllerEffect[]): ControllerState {
+  let next = isLeaving(state) ? state : openGates(state, now, effects);
+  const limit = state.policy.startParallelism ?? Number.POSITIVE_INFINITY;
+  for (let start = decideNextStart(next.pools, limit); start !== undefined; ) {
+    const { pool, slot } = start;
+    const event: PoolEvent = { kind: "worker", slot, event: { kind: "admit", at: now.at }, random: now.random };
+    next = stepOne(next, pool, event, effects);
+    start = decideNextStart(next.pools, limit);
+  }
+  return next;
+}
+
+function openGates(state: ControllerState, now: Moment, effects: ControllerEffect[]): ControllerState {
+  let next = state;
+  // A pool that cannot start may be what another one waits for.
+  for (let before: ControllerState | undefined; before !== next; ) {
+    before = next;
+    for (const [index, { spec, gate: present }] of before.pools.entries()) {
+      if (present.isOpen || spec.replicas === 0) continue;
+      const gate = decideGate(spec, present.since, next.pools);
+      if (!isSameGate(present, gate)) next = stepOne(next, index, { kind: "gate", gate, ...now }, effects);
+    }
+  }
+  return next;
+}
+
 /** Phase changes that follow from the pools. */
 function settlePhase(state: ControllerState, at: Instant, effects: ControllerEffect[]): ControllerState {
   switch (state.phase) {
     case "draining":
-      return state.draining.length > 0 ? state : settlePhase(stopAll(state, at, effects), at, effects);
+      return state.draining.length > 0 ? state : settlePhase(stopWave(state, at, effects), at, effects);
     case "stopping":
       return settleStop(state, at, effects);
     case "booting":
@@ -296,9 +335,11 @@ function settlePhase(state: ControllerState, at: Instant, effects: ControllerEff
   }
 }
 
-/** Proxies stop once no worker is left behind them. */
+/** Pools stop once nothing depends on them any more, proxies once no worker is left. */
 function settleStop(state: ControllerState, at: Instant, effects: ControllerEffect[]): ControllerState {
-  if (state.pools.some((pool) => pool.spec.role === "workers" && !isEmpty(pool))) return state;
+  const workers = state.pools.filter(({ spec }) => spec.role === "workers");
+  if (workers.some((pool) => pool.leaving && !isEmpty(pool))) return state;
+  if (workers.some(({ leaving }) => !leaving)) return settlePhase(stopNext(state, at, effects), at, effects);
   // Also proxies without a process: their operations must end.
   if (!state.pools.every((pool) => pool.leaving))
     return settleStop(stepRole(state, "proxy", leaveEvent(state, at), effects), at, effects);
@@ -306,15 +347,9 @@ function settleStop(state: ControllerState, at: Instant, effects: ControllerEffe
 }
 
 function settleRun(state: ControllerState, at: Instant, effects: ControllerEffect[]): ControllerState {
-  const exhausted = state.pools.find(isExhausted);
-  const outcome = outcomeOfAll(state.pools);
-  let reason: string | undefined;
-  if (exhausted !== undefined) reason = `pool "${exhausted.spec.name}" used up its restarts`;
-  else if (outcome === "failed") reason = "every worker failed, used up its restarts or completed";
-  else if (outcome === "completed") reason = "every worker completed";
-  if (reason !== undefined) {
-    const exitCode = exhausted === undefined && outcome === "completed" ? 0 : 1;
-    const next = requestShutdown(state, { kind: "shutdown", at, reason, exitCode }, effects);
+  const end = decideEnd(state.pools);
+  if (end !== undefined) {
+    const next = requestShutdown(state, { kind: "shutdown", at, ...end }, effects);
     return settlePhase(next, at, effects);
   }
   if (state.phase === "running" || !state.pools.every(isBooted)) return state;
@@ -323,22 +358,6 @@ function settleRun(state: ControllerState, at: Instant, effects: ControllerEffec
     { kind: "notifyReady" },
   );
   return { ...state, phase: "running", reason: "running" };
-}
-
-/** A reload may remove all pools for a moment, to make room for others; that does not end the controller. */
-function outcomeOfAll(all: readonly PoolState[]): "completed" | "failed" | undefined {
-  const outcomes = all.filter((pool) => pool.spec.role === "workers" && !isRemoved(pool)).map(outcomeOf);
-  if (outcomes.length === 0 || outcomes.includes(undefined)) return undefined;
-  return outcomes.includes("failed") ? "failed" : "completed";
-}
-
-function isExhausted({ spec, census }: PoolState): boolean {
-  return spec.restart.onExhausted === "shutdown" && census.gaveUp > 0;
-}
-
-/** Workers that gave up or that an operator stopped are not waited for; health judges whether the rest is enough. */
-function isBooted({ spec, census }: PoolState): boolean {
-  return census.serving + census.absent >= spec.replicas;
 }
 
 function stepAll(state: ControllerState, event: PoolEvent, effects: ControllerEffect[]): ControllerState {
@@ -365,7 +384,8 @@ function stepOne(
 ): ControllerState {
   const poolState = state.pools[pool];
   if (poolState === undefined) throw new RangeError(`there is no pool ${pool}`);
-  const transition = stepPool(poolState, event);
+  const startsFreely = state.policy.startParallelism === undefined || !isRationed(poolState.spec);
+  const transition = stepPool(poolState, event, startsFreely);
   for (const effect of transition.effects) {
     if (effect.kind === "emit") {
       const { slot, incarnation } = effect.event;

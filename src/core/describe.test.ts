@@ -170,6 +170,31 @@ const DESCRIPTIONS: { readonly [K in LifecycleEvent["kind"]]: readonly (readonly
       { level: "info", text: 'pool "web" is healthy again: because' },
     ],
   ],
+  pool_blocked: [
+    [
+      { kind: "pool_blocked", pool: "web", isHopeless: false, reason: 'waiting for pool "migrate" to complete' },
+      { level: "info", text: 'pool "web" is waiting for pool "migrate" to complete' },
+    ],
+    [
+      {
+        kind: "pool_blocked",
+        pool: "web",
+        isHopeless: true,
+        reason: 'waiting for pool "a" to complete, but it failed',
+      },
+      {
+        level: "error",
+        text: 'pool "web" cannot start: it is waiting for pool "a" to complete, but it failed',
+        code: "POOL_BLOCKED",
+      },
+    ],
+  ],
+  pool_unblocked: [
+    [
+      { kind: "pool_unblocked", pool: "web", reason: 'waiting for pool "migrate" to complete' },
+      { level: "info", text: 'pool "web" is starting; it was waiting for pool "migrate" to complete' },
+    ],
+  ],
   rollout_started: [
     [
       { kind: "rollout_started", ...pool },

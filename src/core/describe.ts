@@ -102,6 +102,12 @@ function describeWide(event: WideLifecycleEvent): EventDescription {
       return { level: "warn", text: `pool "${event.pool}" is degraded: ${event.reason}` };
     case "pool_recovered":
       return { level: "info", text: `pool "${event.pool}" is healthy again: ${event.reason}` };
+    case "pool_blocked":
+      return event.isHopeless
+        ? { level: "error", text: `pool "${event.pool}" cannot start: it is ${event.reason}`, code: "POOL_BLOCKED" }
+        : { level: "info", text: `pool "${event.pool}" is ${event.reason}` };
+    case "pool_unblocked":
+      return { level: "info", text: `pool "${event.pool}" is starting; it was ${event.reason}` };
     case "rollout_started":
       return { level: "info", text: `pool "${event.pool}" is replacing a worker: ${event.reason}` };
     case "rollout_finished":

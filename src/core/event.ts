@@ -86,6 +86,10 @@ export type WideLifecycleEvent =
   | ({ readonly kind: "operation_failed" } & OfOperation)
   | { readonly kind: "pool_degraded"; readonly pool: string; readonly reason: string }
   | { readonly kind: "pool_recovered"; readonly pool: string; readonly reason: string }
+  /** It waits for pools that it depends on. `isHopeless`: what it waits for will not happen by itself. */
+  | { readonly kind: "pool_blocked"; readonly pool: string; readonly isHopeless: boolean; readonly reason: string }
+  /** What it waited for has happened. */
+  | { readonly kind: "pool_unblocked"; readonly pool: string; readonly reason: string }
   | { readonly kind: "rollout_started"; readonly pool: string; readonly reason: string }
   | { readonly kind: "rollout_finished"; readonly pool: string; readonly reason: string }
   | { readonly kind: "rollout_aborted"; readonly pool: string; readonly reason: string }

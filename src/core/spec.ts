@@ -83,8 +83,15 @@ export type ReadinessPolicy =
   | { readonly kind: "probed"; readonly timeoutMs: number | undefined }
   | { readonly kind: "observed"; readonly surviveMs: number };
 
+/** `service`: its workers run until they are stopped. `oneshot`: each replica runs once to completion. */
+export type PoolType = "service" | "oneshot";
+
+/** What must be true of a pool before the pools that depend on it start. */
+export type Milestone = "started" | "ready" | "completed";
+
 export interface PoolSpec {
   readonly name: string;
+  readonly type: PoolType;
   /** `proxy`: the pool is the Envoy in front of the pool `fronts`; it starts first and stops last. */
   readonly role: "workers" | "proxy";
   /** Name of the pool behind this proxy; undefined for workers. */
@@ -92,6 +99,8 @@ export interface PoolSpec {
   /** Increases with each change of what a worker is launched with; workers of an older revision must be replaced. */
   readonly revision: number;
   readonly replicas: number;
+  /** What its first worker waits for, by the name of a pool; a proxy waits for the same as the pool behind it. */
+  readonly dependsOn: Readonly<Record<string, Milestone>>;
   /** Desired standby workers: ready, without requests until another worker fails. */
   readonly standby: number;
   /** undefined keeps the number of replicas. */
@@ -124,6 +133,8 @@ export interface ControllerPolicy {
   readonly shutdownTimeoutMs: number;
   /** Time between the shutdown request and the first stop signal, during which workers keep serving. */
   readonly preStopDelayMs: number;
+  /** How many workers may boot at the same time; undefined is unlimited. Proxies do not count. */
+  readonly startParallelism: number | undefined;
 }
 
 export interface ControllerSpec extends ControllerPolicy {

@@ -19,6 +19,8 @@ phases.
 
 ## When a worker is ready
 
+The run of a \`oneshot\` pool is never ready: \`monoceros status\` shows \`running\`, then \`completed\`.
+
 | Pool | A worker is ready |
 |---|---|
 | with probes | when they pass |
@@ -35,7 +37,8 @@ Only workers behind a proxy drain, and only there a pool has standby workers.
 
 const PHASE_MEANINGS: Readonly<Record<Phase, string>> = {
   down: "No process. The slot is free, held by an operator's stop, failed because it reached its restart limit, or ended for good (completed or failed, `restart.policy`).",
-  queued: "Waits for its turn to start.",
+  queued:
+    "Waits for its turn to start: until the deadline (`startup_wait_time`), then to be admitted (`supervisor.start_parallelism`).",
   spawning: "The spawn was requested; its result has not arrived.",
   booting: "Runs, and has not been ready yet.",
   ready: "Serves, or is a standby worker. The deadline is the end of its lifespan.",
@@ -48,6 +51,7 @@ const PHASE_MEANINGS: Readonly<Record<Phase, string>> = {
 
 const EVENT_MEANINGS: Readonly<Record<WorkerEventKind, string>> = {
   start: "The pool or an operator requested a process in this slot.",
+  admit: "It may start: at once, or when fewer than `supervisor.start_parallelism` workers boot.",
   spawned: "The process exists.",
   spawnFailed: "The kernel refused the process.",
   answered: "The probes pass, and the proxy may balance over the worker.",
@@ -70,6 +74,7 @@ const EVENT_MEANINGS: Readonly<Record<WorkerEventKind, string>> = {
   exited: "The leader exited and was reaped; processes of its group may be left.",
   vacated: "The last process of its group has exited.",
   release: "The pool may use the slot again.",
+  excuse: "An operation failed because of it; it does not count as having reached the pool's restart limit.",
   deadline: "The deadline of the phase has passed.",
   stop: "The pool, an operator or the shutdown stops it.",
   kill: "The shutdown timed out or was requested twice.",
@@ -78,9 +83,8 @@ const EVENT_MEANINGS: Readonly<Record<WorkerEventKind, string>> = {
 const DIAGRAM = `\`\`\`mermaid
 stateDiagram-v2
   [*] --> down
-  down --> queued: start, after a delay
-  down --> spawning: start
-  queued --> spawning: deadline
+  down --> queued: start
+  queued --> spawning: admit
   queued --> down: stop
   spawning --> booting: spawned
   spawning --> backoff: spawnFailed
@@ -89,7 +93,7 @@ stateDiagram-v2
   booting --> stopping: stop, startupFailed, not ready by the deadline
   ready --> unready: becameUnready, livenessFailed
   unready --> ready: becameReady, becameAlive
-  ready --> spawning: exited, first crash
+  ready --> queued: exited, first crash
   ready --> backoff: exited, further crash
   ready --> down: exited, restart limit reached or restart.policy ends it
   ready --> stopping: stop, memory_hard, survivors of a crash
@@ -98,9 +102,9 @@ stateDiagram-v2
   unready --> draining: stop, behind a proxy
   draining --> stopping: drained, deadline
   stopping --> stopping: deadline, SIGKILL to the group
-  stopping --> spawning: group empty, planned replacement in place
+  stopping --> queued: group empty, planned replacement in place
   stopping --> down: group empty, final
-  backoff --> spawning: deadline
+  backoff --> queued: deadline
   backoff --> down: stop
 \`\`\`
 `;

@@ -6,10 +6,21 @@ import type { Instant } from "../base/time.ts";
 import type { OperationKind } from "./event.ts";
 import type { ExitStatus } from "./exit.ts";
 import type { Incarnation, Slot, WorkerId } from "./identity.ts";
+import type { PoolType } from "./spec.ts";
 import type { PoolTally } from "./tally.ts";
 
-/** Phases of a worker as operators see them. */
-export const PHASES = ["down", "starting", "ready", "unready", "draining", "stopping", "backoff"] as const;
+/** Phases of a worker as operators see them. A run of a oneshot pool is running until it has completed. */
+export const PHASES = [
+  "down",
+  "starting",
+  "ready",
+  "running",
+  "unready",
+  "draining",
+  "stopping",
+  "backoff",
+  "completed",
+] as const;
 export type Phase = (typeof PHASES)[number];
 
 /** Phases of the controller. */
@@ -66,12 +77,15 @@ export interface PoolView {
   readonly role: "workers" | "proxy";
   /** The pool behind this proxy; undefined for workers. */
   readonly fronts: string | undefined;
+  readonly type: PoolType;
+  /** What it waits for before its first worker starts: a clause; undefined once that has happened. */
+  readonly waitsFor: string | undefined;
   readonly replicas: number;
   /** Desired standby workers. */
   readonly standby: number;
   /** Ready workers, without standby workers. */
   readonly readyCount: number;
-  /** Workers that completed (`restart.policy`), which health does not count as missing. */
+  /** Workers that completed (`restart.policy`, a oneshot pool), which health does not count as missing. */
   readonly completedCount: number;
   /** Percentage of replicas that must be ready for the pool to be healthy: 0 … 100. */
   readonly desiredHealthyPercentage: number;

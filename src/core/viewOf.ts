@@ -6,8 +6,9 @@ import { countReady, isHealthy, servesInPanic } from "./pool/health.ts";
 import type { RunningOperation } from "./pool/order.ts";
 import { isStandby } from "./pool/roster.ts";
 import { isRemoved, type PoolState } from "./pool/state.ts";
-import type { ControllerView, OperationView, PoolView, WorkerView } from "./view.ts";
-import { isStarting, type WorkerState } from "./worker/state.ts";
+import type { PoolSpec } from "./spec.ts";
+import type { ControllerView, OperationView, Phase, PoolView, WorkerView } from "./view.ts";
+import { awaitsAdmission, isStarting, type WorkerState } from "./worker/state.ts";
 
 /** The read model of `state`. */
 export function viewOf(state: ControllerState): ControllerView {
@@ -19,6 +20,8 @@ export function viewOf(state: ControllerState): ControllerView {
       name: spec.name,
       role: spec.role,
       fronts: spec.fronts,
+      type: spec.type,
+      waitsFor: waitsFor(pool),
       replicas: spec.replicas,
       standby: spec.standby,
       readyCount: countReady(pool),
@@ -45,6 +48,33 @@ export function viewOf(state: ControllerState): ControllerView {
   };
 }
 
+function waitsFor({ gate }: PoolState): string | undefined {
+  return gate.isOpen ? undefined : gate.reason;
+}
+
+/** Whether it is a run of a oneshot pool, which will not be ready but complete. */
+function isRun({ phase }: WorkerState, { type }: PoolSpec): boolean {
+  return type === "oneshot" && (phase === "booting" || phase === "ready");
+}
+
+function phaseOf(worker: WorkerState, { spec, gate }: PoolState): Phase {
+  if (worker.phase === "down") {
+    if (worker.kind === "completed") return "completed";
+    return worker.kind === "free" && !gate.isOpen && worker.slot < spec.replicas + spec.standby ? "starting" : "down";
+  }
+  if (isRun(worker, spec)) return "running";
+  return isStarting(worker) ? "starting" : worker.phase;
+}
+
+/** Why the worker is in its phase. */
+function reasonOf(worker: WorkerState, { gate, doubted }: PoolState): string {
+  if (doubted.includes(worker.slot))
+    return `running after ${worker.crashes.streak} crashes in a row; does not count for the pool's health yet`;
+  if (!gate.isOpen && worker.phase === "down" && worker.kind === "free") return gate.reason;
+  if (!awaitsAdmission(worker)) return worker.reason;
+  return `waits until fewer workers are starting (supervisor.start_parallelism); ${worker.reason}`;
+}
+
 function viewOfOperation({ id, order, left, total, startedAt }: RunningOperation): OperationView {
   return { id, what: order.kind, done: total - left.length, total, startedAt };
 }
@@ -62,22 +92,20 @@ function viewOfWorker(worker: WorkerState, state: PoolState): WorkerView {
     id: workerId(pool, worker.slot),
     pool,
     slot: worker.slot,
-    phase: isStarting(worker) ? "starting" : worker.phase,
+    phase: phaseOf(worker, state),
     incarnation: worker.incarnation,
     revision: worker.revision,
     pid: alive ? worker.pid : undefined,
     since: worker.since,
     spawnedAt: alive ? worker.spawnedAt : undefined,
-    deadline: worker.deadline,
-    isProving: worker.phase === "booting" && state.spec.readiness.kind === "observed",
+    deadline: isRun(worker, state.spec) ? undefined : worker.deadline,
+    isProving: worker.phase === "booting" && state.spec.readiness.kind === "observed" && !isRun(worker, state.spec),
     isStandby: isStandby(worker),
     answeredAt: answeredAt(worker),
     servesInPanic: servesInPanic(state, worker),
     inFlight: worker.phase === "draining" ? worker.inFlight : undefined,
     restarts: worker.restarts,
     lastExit: worker.lastExit,
-    reason: state.doubted.includes(worker.slot)
-      ? `running after ${worker.crashes.streak} crashes in a row; does not count for the pool's health yet`
-      : worker.reason,
+    reason: reasonOf(worker, state),
   };
 }

@@ -32,7 +32,7 @@ const WORKER_STATES = ["prepared", "running", "terminated"] as const;
 /** The worker state as the predecessor defined it: it reflects only the process, not whether it serves. */
 function stateOf({ phase, pid }: WorkerView): (typeof WORKER_STATES)[number] {
   if (pid !== undefined) return "running";
-  return phase === "down" ? "terminated" : "prepared";
+  return phase === "down" || phase === "completed" ? "terminated" : "prepared";
 }
 
 /** All metrics, in the order in which they are printed. */
@@ -103,7 +103,7 @@ export const CATALOG: readonly CatalogMetric[] = [
   {
     name: "monoceros_pool_workers",
     type: "gauge",
-    help: "Workers in each phase (down, starting, ready, unready, draining, stopping, backoff).",
+    help: `Workers in each phase (${PHASES.join(", ")}).`,
     labels: ["pool", "phase"],
     samples: perPool((pool) => countBy(pool, PHASES, ({ phase }) => phase)),
   },

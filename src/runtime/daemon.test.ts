@@ -84,7 +84,13 @@ class Setting {
   readonly daemon: Daemon;
 
   constructor(pool: Partial<PoolSpec> = {}, controller: Partial<ControllerSpec> = {}) {
-    const spec = { shutdownTimeoutMs: 60_000, preStopDelayMs: 0, pools: [poolSpec(pool)], ...controller };
+    const spec = {
+      shutdownTimeoutMs: 60_000,
+      preStopDelayMs: 0,
+      startParallelism: undefined,
+      pools: [poolSpec(pool)],
+      ...controller,
+    };
     const { clock, listener } = this;
     this.daemon = new Daemon({ spec, clock, random: () => 0.5, listener });
   }
@@ -438,7 +444,7 @@ test("a timer that fires while an event that ends its phase waits for the next t
   assert.deepEqual(setting.phases(), ["backoff"]);
   processes.take();
   clock.drift = 10;
-  daemon.setPolicy({ shutdownTimeoutMs: 1234, preStopDelayMs: 0 });
+  daemon.setPolicy({ shutdownTimeoutMs: 1234, preStopDelayMs: 0, startParallelism: undefined });
   daemon.order(0, "op-0", { kind: "start", slots: [0] }, "test");
   daemon.order(0, "op-1", { kind: "stop", slots: [0] }, "test");
   clock.drift = 0;
@@ -452,7 +458,7 @@ test("a timer that fires while an event that ends its phase waits for the next t
 test("pools and policies added between two turns are known at once", () => {
   const { clock, daemon } = slowSetting(50).boot();
   const index = daemon.addPools([poolSpec({ name: "jobs", replicas: 1 })]);
-  daemon.setPolicy({ shutdownTimeoutMs: 1234, preStopDelayMs: 0 });
+  daemon.setPolicy({ shutdownTimeoutMs: 1234, preStopDelayMs: 0, startParallelism: undefined });
   assert.equal(daemon.specOf(index).name, "jobs");
   assert.equal(daemon.policy.shutdownTimeoutMs, 1234);
   while (clock.turn()) {}

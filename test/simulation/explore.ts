@@ -22,6 +22,7 @@ import type { WorkerEvent } from "../../src/core/worker/event.ts";
 import type { WorkerState } from "../../src/core/worker/state.ts";
 import { poolSpec } from "../support/poolSpec.ts";
 import { LONGEST, ORIGIN, type Reduced, reduce, restore } from "./reduce.ts";
+import { checkStartOrder } from "./startOrder.ts";
 
 /** The processes of a slot as the kernel knows them. */
 export type Processes =
@@ -82,6 +83,11 @@ function smallPool(changes: Partial<PoolSpec>): PoolSpec {
 const OBSERVED = { readiness: { kind: "observed", surviveMs: 2 } } as const;
 const PROBED = { readiness: { kind: "probed", timeoutMs: 2 } } as const;
 const GIVES_UP = { restart: { ...smallPool({}).restart, maxRestarts: 0 } };
+const RUNS_ONCE = {
+  type: "oneshot",
+  rollout: { maxSurge: 0, maxUnavailable: { percent: 100 }, minReadyMs: 1 },
+  restart: { ...smallPool({}).restart, condition: "on-failure", maxRestarts: 1 },
+} as const;
 const AGES = { limits: { ...poolSpec().limits, lifespanMs: 2 } };
 
 /** Pools whose states are finite and few enough to visit all of them. */
@@ -89,6 +95,7 @@ export const SMALL_POOLS: Readonly<Record<string, PoolSpec>> = {
   "without probes, never restarted": smallPool({ ...OBSERVED, ...GIVES_UP }),
   "without probes": smallPool(OBSERVED),
   "without probes, with a lifespan": smallPool({ ...OBSERVED, ...AGES }),
+  "of one oneshot run": smallPool({ ...OBSERVED, ...RUNS_ONCE }),
   "with probes, never restarted": smallPool({ ...PROBED, ...GIVES_UP }),
   "with probes": smallPool(PROBED),
   "with probes and a lifespan": smallPool({ ...PROBED, ...AGES }),
@@ -98,8 +105,8 @@ export const SMALL_POOLS: Readonly<Record<string, PoolSpec>> = {
 export const LARGER_POOL = smallPool({ ...PROBED, replicas: 2, standby: 1 });
 
 /** The controller before its boot. */
-export function firstSituation(spec: PoolSpec): Situation {
-  const controller = { shutdownTimeoutMs: LONGEST, preStopDelayMs: 0, pools: [spec] };
+export function firstSituation(spec: PoolSpec, startParallelism?: number): Situation {
+  const controller = { shutdownTimeoutMs: LONGEST, preStopDelayMs: 0, startParallelism, pools: [spec] };
   const booted = perform(
     { state: newController(controller, ORIGIN), processes: {} },
     {
@@ -128,6 +135,7 @@ export function perform(before: Situation, { ticks = 0, event, kernel }: Move, a
   if (event !== undefined) handle(event);
   if (ticks > 0) fireDeadlines(() => state, now, handle);
   const situation = { state, processes };
+  checkStartOrder(before.state, state);
   checkInvariants(situation, now);
   return situation;
 }
@@ -172,7 +180,7 @@ function checkInvariants({ state, processes }: Situation, now: Instant): void {
   }
   assert.deepEqual(pool.census, takeCensus(pool.workers), "the census is wrong");
   assert.deepEqual(
-    stepPool(pool, { kind: "boot", at: now, random: RANDOM }).effects,
+    stepPool(pool, { kind: "boot", at: now, random: RANDOM }, false).effects,
     [],
     "a pool waits although it could act",
   );
@@ -191,7 +199,7 @@ export function movesOf({ state, processes }: Situation, at: Instant = ORIGIN): 
   const moves: Move[] = [{ name: "a tick passes", ticks: 1 }];
   const pool = poolOf(state);
   for (const worker of pool.workers)
-    moves.push(...kernelMoves(worker, processes[worker.slot], at), ...probeMoves(worker, pool.spec, at));
+    moves.push(...kernelMoves(worker, processes[worker.slot], pool.spec, at), ...probeMoves(worker, pool.spec, at));
   if (state.shutdownRequests < 2)
     moves.push({ name: "shutdown", event: { kind: "shutdown", at, reason: "", exitCode: 0 } });
   if (!pool.leaving && pool.running.length + pool.queue.length === 0)
@@ -213,11 +221,16 @@ function ordersFor(spec: PoolSpec): Order[] {
   ];
 }
 
-function kernelMoves({ slot, incarnation }: WorkerState, present: Processes | undefined, at: Instant): Move[] {
+function kernelMoves(
+  { slot, incarnation }: WorkerState,
+  present: Processes | undefined,
+  { type }: PoolSpec,
+  at: Instant,
+): Move[] {
   const mine = { at, incarnation, random: RANDOM } as const;
-  const exit = (survivors: boolean, left: Processes | undefined): Move => {
-    const status = { kind: "code", code: 1 } as const;
-    const name = `slot ${slot}: exit${survivors ? " with survivors" : ""}`;
+  const exit = (survivors: boolean, left: Processes | undefined, code = 1): Move => {
+    const status = { kind: "code", code } as const;
+    const name = `slot ${slot}: exit${survivors ? " with survivors" : ""}${code === 0 ? " with success" : ""}`;
     return { name, kernel: [slot, left], event: ofWorker(slot, { kind: "exited", ...mine, status, survivors }) };
   };
   switch (present) {
@@ -238,6 +251,7 @@ function kernelMoves({ slot, incarnation }: WorkerState, present: Processes | un
       ];
     case "running":
     case "signaled":
+      if (type === "oneshot") return [exit(false, undefined), exit(false, undefined, 0)];
       return [exit(false, undefined), exit(true, present === "running" ? "survivors" : "survivors signaled")];
     case "survivors":
     case "survivors signaled":
@@ -292,6 +306,7 @@ export function fairMove(situation: Situation): Move | undefined {
     if (present === "requested") return named("spawned");
     if (present === "signaled") return named("exit");
     if (present?.startsWith("survivors")) return named("vacated");
+    if (pool.spec.type === "oneshot" && present === "running") return named("exit with success");
     if (worker.phase === "booting" && worker.observedAt === undefined) return named("becameReady");
     if (worker.phase === "unready") return named(worker.liveness === undefined ? "becameReady" : "becameAlive");
   }
@@ -327,10 +342,11 @@ export interface Exploration {
 /** Explores from a specification until no new state appears, or `maxStates` or `maxMs` are reached. */
 export function explore(
   spec: PoolSpec,
-  { maxStates = Number.POSITIVE_INFINITY, maxMs = Number.POSITIVE_INFINITY },
+  options: { readonly maxStates?: number; readonly maxMs?: number; readonly startParallelism?: number },
 ): Exploration {
+  const { maxStates = Number.POSITIVE_INFINITY, maxMs = Number.POSITIVE_INFINITY, startParallelism } = options;
   const startedAt = performance.now();
-  const first = pack(firstSituation(spec));
+  const first = pack(firstSituation(spec, startParallelism));
   const seen = new Set([hashOf(first)]);
   /** The length of the fair continuation of each state that is known to stop. */
   const stops = new Map<string, number>();

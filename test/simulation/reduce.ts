@@ -55,6 +55,7 @@ const INSTANTS = new Set([
   "replacedAt",
   "until",
   "shutdownBound",
+  "abandonedAt",
 ]);
 
 /** Fields that affect no decision or are derived from others (the census). They are omitted, so they are undefined. */

@@ -17,7 +17,7 @@ import type {
   ReloadStep,
   RunningPools,
 } from "../../src/core/reload/state.ts";
-import type { ControllerPolicy, PoolSpec } from "../../src/core/spec.ts";
+import type { ControllerPolicy, PoolSpec, PoolType } from "../../src/core/spec.ts";
 import type { SeededRandom } from "../support/random.ts";
 
 /** The controller that the reloads change. */
@@ -35,7 +35,7 @@ export interface DescribedPool {
 }
 
 export interface RandomFile {
-  pool(random: SeededRandom, name: string): DescribedPool;
+  pool(random: SeededRandom, name: string, type?: PoolType): DescribedPool;
   policy(random: SeededRandom): ControllerPolicy;
 }
 
@@ -152,13 +152,14 @@ export class SimulatedReloads {
 
   #change(before: PoolVersion): PoolChange {
     const random = this.#random;
-    const { name, drainMs, replicas } = before.spec;
+    const { name, type, drainMs, replicas } = before.spec;
     const isScaled = random.chance(0.3);
-    const other = this.#file.pool(random, name).spec;
+    const other = this.#file.pool(random, name, type).spec;
     const spec = { ...other, drainMs, replicas: isScaled ? other.replicas : replicas };
     const { proxySpec } = before;
     const signalTimeoutMs = random.pick([3000, 4000]);
-    const pool = { spec, proxySpec: proxySpec && { ...proxySpec, signalTimeoutMs } };
+    const { dependsOn } = spec;
+    const pool = { spec, proxySpec: proxySpec && { ...proxySpec, dependsOn, signalTimeoutMs } };
     return {
       kind: "changed",
       version: this.#register(pool, this.#sockets.get(before.id)),

@@ -20,13 +20,21 @@ import type { Order } from "../../src/core/pool/order.ts";
 import { stepPool } from "../../src/core/pool/pool.ts";
 import { isStandby, takeCensus } from "../../src/core/pool/roster.ts";
 import type { PoolState } from "../../src/core/pool/state.ts";
-import { type ControllerPolicy, type ControllerSpec, emptied, type PoolSpec } from "../../src/core/spec.ts";
+import {
+  type ControllerPolicy,
+  type ControllerSpec,
+  emptied,
+  type Milestone,
+  type PoolSpec,
+  type PoolType,
+} from "../../src/core/spec.ts";
 import { viewOf } from "../../src/core/viewOf.ts";
 import type { WorkerEvent } from "../../src/core/worker/event.ts";
 import type { ReadyState, WorkerState } from "../../src/core/worker/state.ts";
 import { poolSpec } from "../support/poolSpec.ts";
 import { SeededRandom } from "../support/random.ts";
 import { type DescribedPool, SimulatedReloads } from "./reloads.ts";
+import { checkStartOrder } from "./startOrder.ts";
 
 /** One process with its group and its readiness. */
 interface FakeProcess {
@@ -46,7 +54,7 @@ interface FakeProcess {
 }
 
 /** Maximum number of pools, including proxies. */
-const MAX_POOLS = 4;
+const MAX_POOLS = 5;
 
 /** One simulated controller with its pools. */
 export class World {
@@ -132,8 +140,8 @@ export class World {
         },
       },
       {
-        pool: (random, name) => {
-          const spec = randomPool(random, name);
+        pool: (random, name, type) => {
+          const spec = randomPool(random, name, type);
           return { spec, proxySpec: spec.drainMs === undefined ? undefined : proxyOf(spec) };
         },
         policy: randomPolicy,
@@ -149,9 +157,12 @@ export class World {
 
   /** Without other events in between, as the driver does. */
   #adopt(event: Extract<ControllerEvent, { kind: "addPools" | "setPolicy" }>): void {
+    const before = this.state;
     const { state, effects } = stepController(this.state, event);
-    assert.deepEqual(effects, []);
     this.state = state;
+    // A higher start_parallelism admits workers.
+    for (const effect of effects) this.#perform(effect);
+    checkStartOrder(before, state);
   }
 
   /** A shutdown by a signal that may have been sent to every process. */
@@ -472,7 +483,7 @@ export class World {
     if (spec.role === "proxy") return { ...spec, replicas: 1, signalTimeoutMs: 3000 };
     const { name, drainMs } = spec;
     const revision = this.#random.chance(0.5) ? ++this.#lastRevision : spec.revision;
-    return { ...randomPool(this.#random, name), drainMs, revision };
+    return { ...randomPool(this.#random, name, spec.type), drainMs, revision };
   }
 
   #newId(): string {
@@ -541,6 +552,7 @@ export class World {
 
   #check(before: ControllerState, event: ControllerEvent): void {
     const { state } = this;
+    checkStartOrder(before, state);
     assert.ok(
       state.deadline === undefined ||
         state.deadline >= this.now ||
@@ -683,7 +695,7 @@ export class World {
   /** Between events a pool has nothing left to do; otherwise it might wait for an event that never comes. */
   #checkAtRest(): void {
     for (const pool of this.state.pools) {
-      const { effects } = stepPool(pool, { kind: "boot", at: this.now, random: 0.5 });
+      const { effects } = stepPool(pool, { kind: "boot", at: this.now, random: 0.5 }, false);
       assert.deepEqual(effects, [], "a pool waits although it could act");
     }
   }
@@ -714,19 +726,51 @@ function hasPid(worker: WorkerState): worker is Extract<WorkerState, { pid: numb
 
 function randomSpec(random: SeededRandom): ControllerSpec {
   const pools: PoolSpec[] = [];
-  for (let index = random.between(1, 2); index > 0; index--) pools.push(randomPool(random, `pool${index}`));
+  for (let index = random.between(1, 3); index > 0; index--) pools.push(randomPool(random, `pool${index}`));
   const [fronted] = pools;
   if (fronted?.drainMs !== undefined) pools.push(proxyOf(fronted));
   return { ...randomPolicy(random), pools };
 }
 
 function randomPolicy(random: SeededRandom): ControllerPolicy {
-  return { shutdownTimeoutMs: random.pick([500, 5000, 60_000]), preStopDelayMs: random.pick([0, 0, 1000]) };
+  return {
+    shutdownTimeoutMs: random.pick([500, 5000, 60_000]),
+    preStopDelayMs: random.pick([0, 0, 1000]),
+    startParallelism: random.pick([undefined, undefined, 1, 2]),
+  };
 }
 
-function randomPool(random: SeededRandom, name: string): PoolSpec {
+/** A pool that depends on pools with lower numbers, so that there is no cycle. */
+function randomPool(
+  random: SeededRandom,
+  name: string,
+  type: PoolType = random.chance(0.2) ? "oneshot" : "service",
+): PoolSpec {
   const base = poolSpec();
   const maxSurge = random.between(0, 2);
+  const dependsOn: Record<string, Milestone> = {};
+  for (let number = 1; number < Number(name.replace("pool", "")); number++)
+    if (random.chance(0.4)) dependsOn[`pool${number}`] = random.pick(["started", "ready", "completed"] as const);
+  const service = randomService(random, base, maxSurge, name);
+  const spec = { ...service, dependsOn };
+  return type === "oneshot" ? oneshotOf(spec) : spec;
+}
+
+/** As the configuration makes it. */
+function oneshotOf(spec: PoolSpec): PoolSpec {
+  return {
+    ...spec,
+    type: "oneshot",
+    standby: 0,
+    drainMs: undefined,
+    readiness: { kind: "observed", surviveMs: 700 },
+    restart: { ...spec.restart, condition: "on-failure", maxRestarts: spec.restart.maxRestarts ?? 0 },
+    limits: { ...spec.limits, lifespanMs: undefined },
+    rollout: { ...spec.rollout, maxSurge: 0, maxUnavailable: { percent: 100 } },
+  };
+}
+
+function randomService(random: SeededRandom, base: PoolSpec, maxSurge: number, name: string): PoolSpec {
   return {
     ...base,
     name,
@@ -753,7 +797,7 @@ function randomPool(random: SeededRandom, name: string): PoolSpec {
       { kind: "observed", surviveMs: 0 },
       { kind: "observed", surviveMs: random.pick([0, 700, 5000]) },
       { kind: "probed", timeoutMs: 400 },
-      { kind: "probed", timeoutMs: undefined },
+      { kind: "probed", timeoutMs: 60_000 },
     ] as const),
     drainMs: random.pick([undefined, 0, 3000]),
     standby: random.pick([0, 0, 1, 2]),
@@ -761,9 +805,10 @@ function randomPool(random: SeededRandom, name: string): PoolSpec {
   };
 }
 
-function proxyOf({ name }: PoolSpec): PoolSpec {
+function proxyOf({ name, dependsOn }: PoolSpec): PoolSpec {
   return poolSpec({
     name: `${name}-proxy`,
+    dependsOn,
     role: "proxy",
     fronts: name,
     replicas: 1,

@@ -203,6 +203,8 @@ export function statusOf(...workers: readonly WorkerStatus[]): Status {
         name: "web",
         role: "workers",
         fronts: null,
+        type: "service",
+        waits_for: null,
         replicas: workers.length,
         ready,
         healthy: ready === workers.length,

@@ -33,7 +33,7 @@ export class FakeHandle implements ControllerHandle {
       poolSpec({ name: "my jobs" }),
       poolSpec({ name: "web-proxy", role: "proxy", fronts: "web", replicas: 1 }),
     ];
-    const spec = { shutdownTimeoutMs: 60_000, preStopDelayMs: 0, pools };
+    const spec = { shutdownTimeoutMs: 60_000, preStopDelayMs: 0, startParallelism: undefined, pools };
     this.current = { ...viewOf(newController(spec, instant(1000))), phase: "running" };
   }
 

@@ -65,6 +65,7 @@ export function keyCases(directory: string, ports: number): Readonly<Record<stri
     "admin.token_file": refused(file("token-1", `${"a".repeat(40)}\n`), file("token-2", `${"b".repeat(40)}\n`)),
     "supervisor.shutdown_timeout": policy("50s", "51s"),
     "supervisor.pre_stop_delay": policy("0s", "10ms"),
+    "supervisor.start_parallelism": policy(undefined, 2),
     "supervisor.runtime_dir": refused(subdirectory("run-1"), subdirectory("run-2"), proxied),
 
     replicas: policy(1, 2),
@@ -74,6 +75,9 @@ export function keyCases(directory: string, ports: number): Readonly<Record<stri
     "autoscale.in_flight": policy(1, 2, { ...proxied, autoscale: { max: 4 } }),
     "autoscale.up_after": policy("5s", "6s", scaled),
     "autoscale.down_after": policy("50s", "60s", scaled),
+    type: refused("service", "oneshot"),
+    depends_on: policy(undefined, { other: "started" }),
+    command: launch("sleep 1000", "sleep 1001", { exec: undefined, args: undefined }),
     exec: launch("sleep", "/bin/sh"),
     args: launch(["1000"], ["1001"]),
     env: launch({ A: "1" }, { A: "2" }),
@@ -219,7 +223,9 @@ export function configurationWith(key: string, value: unknown, more: Block, dire
   const pool = { name: "web", exec: "sleep", args: ["1000"], rolling: { min_ready: "0s" }, ...server, ...more };
   const admin = { port: 0, address: "127.0.0.1", socket: join(directory, "control.sock") };
   const isOfPool = !/^(?:admin|supervisor)\./u.test(key);
-  const whole = { admin, supervisor: { workers: [isOfPool ? put(pool, key.split("."), value) : pool] } };
+  const others = key === "depends_on" ? [{ ...pool, name: "other" }] : [];
+  const workers = [isOfPool ? put(pool, key.split("."), value) : pool, ...others];
+  const whole = { admin, supervisor: { workers } };
   return (isOfPool ? whole : put(whole, key.split("."), value)) as Block;
 }
 

@@ -13,6 +13,7 @@ export function poolSpec(changes: Partial<PoolSpec> = {}): PoolSpec {
   return {
     ...policies,
     name: "web",
+    type: "service",
     role: "workers",
     fronts: undefined,
     revision: 1,

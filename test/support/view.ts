@@ -5,7 +5,7 @@ import type { ControllerView, Phase, PoolView, WorkerView } from "../../src/core
 
 /** Worker `web-<slot>`; a phase with a process has the pid 100 + slot. */
 export function workerView(slot: number, phase: Phase, changes: Partial<WorkerView> = {}): WorkerView {
-  const hasProcess = phase !== "down" && phase !== "backoff";
+  const hasProcess = phase !== "down" && phase !== "backoff" && phase !== "completed";
   return {
     id: `web-${slot}`,
     pool: "web",
@@ -35,6 +35,8 @@ export function poolView(workers: readonly WorkerView[], changes: Partial<PoolVi
     name: "web",
     role: "workers",
     fronts: undefined,
+    type: "service",
+    waitsFor: undefined,
     replicas: 2,
     standby: 0,
     readyCount: workers.filter(({ phase, isStandby }) => phase === "ready" && !isStandby).length,

@@ -47,6 +47,21 @@ empty 0/0 ready
   );
 });
 
+test("a pool that waits shows what for, and a oneshot pool how many replicas have completed", () => {
+  const status = statusOf(workerStatus({ phase: "starting", pid: null, uptime_s: null }));
+  const [pool] = status.pools;
+  assert.ok(pool !== undefined);
+  const completed = workerStatus({ id: "migrate-0", phase: "completed", pid: null, uptime_s: null, last_exit: "0" });
+  const pools = [
+    { ...pool, waits_for: 'waiting for pool "migrate" to complete' },
+    { ...pool, name: "migrate", type: "oneshot", healthy: true, workers: [completed] } as const,
+  ];
+  const text = renderStatus({ ...status, pools }, PLAIN);
+  assert.match(text, /^web 0\/1 ready, waiting for pool "migrate" to complete/mu);
+  assert.match(text, /^migrate 1\/1 completed$/mu);
+  assert.match(text, /^ {2}migrate-0 {2}completed {2}- /mu);
+});
+
 test("colours do not change the alignment", () => {
   const coloured = renderStatus(statusOf(workerStatus()), COLOURED);
   assert.match(coloured, /\u001b\[32mready\u001b\[0m/u);

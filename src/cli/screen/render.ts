@@ -16,6 +16,8 @@ const SGR: Readonly<Record<Exclude<Colour, "none">, number>> = { green: 32, yell
 /** The colour of each phase. */
 const PHASE_COLOURS: Readonly<Record<WorkerStatus["phase"], Colour>> = {
   ready: "green",
+  running: "green",
+  completed: "dim",
   starting: "yellow",
   unready: "red",
   backoff: "red",
@@ -29,6 +31,8 @@ const NEXT_BY_PHASE: Readonly<Record<WorkerStatus["phase"], string>> = {
   down: "",
   starting: "start",
   ready: "replace",
+  running: "",
+  completed: "",
   unready: "replace",
   draining: "stop",
   stopping: "kill",
@@ -87,6 +91,13 @@ function frontedBy({ fronts }: PoolStatus, { pools }: Status): PoolStatus | unde
   return fronts === null ? undefined : pools.find(({ name, role }) => role === "workers" && name === fronts);
 }
 
+/** How many workers of a pool do what they are for, and what it waits for. */
+function progressOf({ type, ready, replicas, workers, waits_for: waitsFor }: PoolStatus): string {
+  const completed = workers.filter(({ phase }) => phase === "completed").length;
+  const progress = type === "oneshot" ? `${completed}/${replicas} completed` : `${ready}/${replicas} ready`;
+  return waitsFor === null ? progress : `${progress}, ${printable(waitsFor)}`;
+}
+
 /** Hides slots that are down if the pool has all its replicas: those slots are unused. */
 function shownWorkers({ workers, replicas }: PoolStatus): readonly WorkerStatus[] {
   const up = workers.filter(({ phase }) => phase !== "down");
@@ -94,7 +105,7 @@ function shownWorkers({ workers, replicas }: PoolStatus): readonly WorkerStatus[
 }
 
 function poolLine(pool: PoolStatus, proxies: readonly PoolStatus[], options: RenderOptions): string {
-  const parts = [`${printable(pool.name)} ${pool.ready}/${pool.replicas} ready`];
+  const parts = [`${printable(pool.name)} ${progressOf(pool)}`];
   if (!pool.healthy) parts.push(`${health(pool, options)} (${pool.desired_healthy_percentage} % required)`);
   for (const { healthy } of proxies) parts.push(healthy ? "proxy ready" : paint("proxy not ready", "red", options));
   for (const operation of [pool, ...proxies].flatMap(({ operations }) => operations))

@@ -38,7 +38,7 @@ export function topRows(before: Status, now: Status, pools: readonly PoolStatus[
   const seconds = now.uptime_s - before.uptime_s;
   return pools.flatMap(({ workers }) =>
     workers
-      .filter(({ phase }) => phase !== "down")
+      .filter(({ phase }) => phase !== "down" && phase !== "completed")
       .map((worker): TopRow => {
         const last = earlier.get(worker.id);
         const isSame = last?.incarnation === worker.incarnation && seconds > 0;

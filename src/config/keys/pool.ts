@@ -4,6 +4,7 @@ import { type Block, block, key, type Launched, section, type Values } from "../
 import { replicasHint } from "../hints.ts";
 import { list, map } from "../kind.ts";
 import {
+  commandLine,
   DEFAULT_OOM_SCORE_ADJ,
   duration,
   integer,
@@ -29,10 +30,17 @@ import { rolling } from "./rolling.ts";
 import { server } from "./server.ts";
 import { socket } from "./sockets.ts";
 
+const POOL_NAME = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}$/u;
+
 const poolName = text({
   expected: "1 to 63 letters, digits, _ . or -, the first a letter, digit or _",
-  pattern: /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}$/u,
+  pattern: POOL_NAME,
 });
+
+const poolReference = {
+  label: "pool name",
+  check: (name: string) => (POOL_NAME.test(name) ? undefined : "expected the name of a pool"),
+};
 
 const variableName = {
   label: "name",
@@ -47,6 +55,16 @@ const keys = {
     since: "original",
     doc: "Unique name of the pool; workers are `<name>-0`, `<name>-1` and so on. A pool with another name is another pool.",
   }),
+  type: key("type", oneOf(["service", "oneshot"]), {
+    change: "refused",
+    default: "service",
+    doc: "`service`: workers run until they are stopped. `oneshot`: each replica runs once to completion ([operation.md](operation.md#start-order)).",
+  }),
+  dependsOn: key("depends_on", map(oneOf(["started", "ready", "completed"]), poolReference), {
+    change: "policy",
+    default: {},
+    doc: "Pools that this pool waits for before its first worker starts, each with what must be true of it: `started`, `ready` (`desired_healthy_percentage` of its replicas) or `completed` (all replicas of a `oneshot` pool). At a shutdown, this pool stops before them.",
+  }),
   replicas: key("replicas", integerOr("auto", 1, MAX_REPLICAS, replicasHint), {
     change: "policy",
     default: 1,
@@ -59,9 +77,13 @@ const keys = {
   }),
   exec: key("exec", text({ isPath: true }), {
     change: "launch",
-    required: true,
     since: "original",
+    unset: "required without `command`",
     doc: "Executable: a path, or a name that is looked up on PATH.",
+  }),
+  command: key("command", commandLine, {
+    change: "launch",
+    doc: "The program and its arguments in one line, instead of `exec` and `args`: words in the quoting rules of the shell, with the same templates as `args`. No shell runs, so `|`, `>`, `&`, `;`, `*` and `$NAME` must be quoted; the value of a variable is not split.",
   }),
   args: key("args", list(templated, { max: 100_000 }), {
     change: "launch",
@@ -188,13 +210,14 @@ export interface PoolConfig extends Values<typeof keys> {}
  */
 export interface LaunchedPool extends Launched<typeof keys> {}
 
-const EXEC = "write exec (the program alone) and args (a list of its arguments)";
+const COMMAND = "write command (a line in shell words), or exec (the program alone) and args (a list of its arguments)";
 const PROBES = "write probes with startup, readiness or liveness";
 const TRAFFIC = "write server.listener_port (proxy mode) or sockets (shared-socket mode)";
 const OUTPUT = "lines go to the controller's stdout and stderr; write logs.file.path to have them in a file";
 
 export const pool: Block<PoolConfig, typeof keys> = block(keys, {
   check: checkPool,
+  oneRequired: ["exec", "command"],
   // supervisord, PM2, docker compose, Procfile runners, systemd, circus, gunicorn, uWSGI, Kubernetes.
   foreign: {
     "environment envs envvars envvariables environmentvariables vars": "write env, a map of names to values",
@@ -202,7 +225,8 @@ export const pool: Block<PoolConfig, typeof keys> = block(keys, {
     "workingdir workdir workingdirectory directory dir chdir cd": "write cwd",
     "instances numprocs numprocesses processes workers workerprocesses numworkers scale count concurrency":
       "write replicas",
-    "command cmd execstart script run start entrypoint program interpreter": EXEC,
+    "cmd execstart script run start entrypoint program interpreter": COMMAND,
+    "after requires wants needs dependson links": "write depends_on, a map of pools to started, ready or completed",
     "arguments argv execargs nodeargs interpreterargs options": "write args, a list",
     "stopsignal killsignal signal exitsignal": "write stop_signal",
     "stopwaitsecs stopgraceperiod gracefultimeout killtimeout timeoutstopsec stoptimeout graceperiod shutdowntimeout terminationgraceperiodseconds":
@@ -226,7 +250,7 @@ export const pool: Block<PoolConfig, typeof keys> = block(keys, {
     "processname pool id": "write name",
     "ulimit ulimits minfds limitnofile": "write rlimits",
     oomscoreadjust: "write oom_score_adj",
-    "priority niceness": "write nice for the scheduler; pools start in the order of the file",
+    "priority niceness": "write nice for the scheduler, and depends_on for the order in which pools start",
     "warmupdelay startdelay": "write startup_wait_time",
     "autostart enabled": "every pool starts with the controller; omit this key, or remove the pool",
     "stopasgroup killasgroup killmode": "write stop_signal_target: group (the default) or leader",

@@ -9,6 +9,8 @@ import { networkKeys, type ProbeConfig } from "./probes.ts";
 
 export function checkPool(pool: Known<PoolConfig>, context: CheckContext): void {
   checkIdentifier(pool, context);
+  checkProgram(pool, context);
+  if (pool.type === "oneshot") checkOneshot(pool, context);
   if (pool.metrics?.multiproc === true && pool.env?.["PROMETHEUS_MULTIPROC_DIR"] !== undefined)
     context.problem("env.PROMETHEUS_MULTIPROC_DIR", "metrics.multiproc sets this variable; remove one of them");
   checkSocketNames(pool, context);
@@ -18,6 +20,33 @@ export function checkPool(pool: Known<PoolConfig>, context: CheckContext): void 
     context.problem("probes.readiness.einhorn", "requires sockets, because the protocol passes them to the worker");
   if (context.has("server")) checkOwnLimits(pool, context);
   else checkWithoutServer(pool, context);
+}
+
+/** A pool has either `command`, or `exec` and perhaps `args`. */
+function checkProgram({ args = [] }: Known<PoolConfig>, context: CheckContext): void {
+  const hasCommand = context.has("command");
+  if (!hasCommand && !context.has("exec")) context.problem("exec", "required, but missing; command is missing too");
+  const conflicts = { exec: context.has("exec"), args: args.length > 0 };
+  for (const [key, isGiven] of Object.entries(conflicts))
+    if (hasCommand && isGiven) context.problem(key, "conflicts with command; remove one of them");
+}
+
+/** Keys whose values a oneshot pool does not use. */
+const OF_SERVICES = ["server", "sockets", "probes", "autoscale", "standby", "desired_healthy_percentage"];
+
+/** The workers of a oneshot pool are never ready, and none replaces another. */
+function checkOneshot({ limits, maxRestarts }: Known<PoolConfig>, context: CheckContext): void {
+  const reject = (key: string) =>
+    context.problem(key, "has no effect in a oneshot pool, whose workers run once to completion; remove it");
+  for (const key of OF_SERVICES) if (context.has(key)) reject(key);
+  if (limits?.lifespanMs !== undefined) reject("limits.lifespan");
+  if (limits?.memoryBytes !== undefined) reject("limits.memory");
+  if (limits?.requests !== undefined) reject("limits.requests");
+  if (context.has("max_restarts") && maxRestarts === undefined)
+    context.problem(
+      "max_restarts",
+      "expected 0 or more, because a failed run of a oneshot pool is not repeated without end",
+    );
 }
 
 /** Options and variables that make a server stop its own workers, with the key of `limits` to use instead. */
@@ -33,7 +62,7 @@ const OWN_LIMIT_VARIABLES: ReadonlyMap<string, string> = new Map([
 ]);
 
 /** Workers behind a proxy reach limits of their own at the same time, so they would exit and boot together. */
-function checkOwnLimits({ args, env, restart }: Known<PoolConfig>, context: CheckContext): void {
+function checkOwnLimits({ args, command, env, restart }: Known<PoolConfig>, context: CheckContext): void {
   if ((restart?.expectedExitCodes?.length ?? 0) > 0) return;
   const warn = (path: string, what: string, key: string) =>
     context.warning(
@@ -42,6 +71,7 @@ function checkOwnLimits({ args, env, restart }: Known<PoolConfig>, context: Chec
     );
   const texts = [
     ...(args ?? []).map((arg, index) => [`args[${index}]`, arg] as const),
+    ...(command ?? []).map((word) => ["command", word] as const),
     ...(env?.["GUNICORN_CMD_ARGS"] === undefined ? [] : [["env.GUNICORN_CMD_ARGS", env["GUNICORN_CMD_ARGS"]] as const]),
   ];
   for (const [index, [path, text]] of texts.entries()) {
@@ -86,6 +116,7 @@ function checkSocketNames(pool: Known<PoolConfig>, context: CheckContext): void 
 function checkTemplates(pool: Known<PoolConfig>, context: CheckContext): void {
   const texts: (readonly [string, Known<Template> | undefined])[] = [
     ...(pool.args ?? []).map((arg, index) => [`args[${index}]`, arg] as const),
+    ...(pool.command ?? []).map((word) => ["command", word] as const),
     ...Object.entries(pool.env ?? {}).map(([key, value]) => [`env.${key}`, value] as const),
   ];
   for (const purpose of ["startup", "readiness", "liveness"] as const) {

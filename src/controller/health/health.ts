@@ -152,7 +152,9 @@ export class Health implements Disposable {
     const { registry, sockets, processes, daemon } = this.#options;
     const { pool: index, slot } = worker;
     const pool = registry.partsOf(index, revision);
-    const { server, probes } = pool.config;
+    const { type, server, probes } = pool.config;
+    // A run is never ready, so there is nothing to observe.
+    if (type === "oneshot") return;
     const shared = sockets.list().filter((socket) => socket.pool === name);
     const verify = () => (this.#gate.isReady(worker) ? [] : ownAddresses(pool, slot));
     const owner: ExpectedOwner = {

@@ -3,6 +3,7 @@ import { rmSync } from "node:fs";
 import { ControllerError } from "../../base/errors.ts";
 import type { LaunchedPool } from "../../config/config.ts";
 import { sharesMetricsPort, startPortOf } from "../../config/ports.ts";
+import { programOf } from "../../config/program.ts";
 import { renderTemplate, type TemplateValues } from "../../config/template.ts";
 import { type Slot, workerId } from "../../core/identity.ts";
 import type { UpstreamAddress } from "../../envoy/resources/settings.ts";
@@ -127,7 +128,8 @@ export class WorkerPlaces {
 
   /** Arguments of the worker of a slot: where to listen, then the configured arguments. */
   argsOf(slot: Slot): string[] {
-    const { server, args } = this.#pool;
+    const { server } = this.#pool;
+    const { args } = programOf(this.#pool);
     const values = this.valuesOf(slot);
     const place = server?.portArg ?? server?.socketArg;
     const first = place === undefined ? [] : place.name === undefined ? [] : [place.name];

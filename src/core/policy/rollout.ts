@@ -41,7 +41,8 @@ export function decideReplacement(
   if (successor.incarnation > replacement.successorIncarnation || successor.phase === "backoff") {
     return { kind: "abort", reason: successor.reason };
   }
-  if (successor.phase === "down" || successor.phase === "stopping") {
+  const waitsToRestart = successor.phase === "queued" && successor.isRestart;
+  if (waitsToRestart || successor.phase === "down" || successor.phase === "stopping") {
     return { kind: "abort", reason: successor.reason };
   }
   const oldRuns = old.incarnation === replacement.oldIncarnation && (old.phase === "ready" || old.phase === "unready");

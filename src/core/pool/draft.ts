@@ -10,18 +10,22 @@ import type { Replacement } from "../policy/rollout.ts";
 import type { PoolSpec } from "../spec.ts";
 import { type PoolTally, tallyEvent } from "../tally.ts";
 import type { DistributiveOmit, WorkerEvent } from "../worker/event.ts";
-import { bornAt, newWorker, type WorkerState } from "../worker/state.ts";
+import { awaitsAdmission, bornAt, newWorker, type WorkerState } from "../worker/state.ts";
 import { stepWorker } from "../worker/table.ts";
 import { concerns, countsAgainst, kindOf, type QueuedOperation, type RunningOperation } from "./order.ts";
 import { Roster } from "./roster.ts";
-import { type PoolEffect, type PoolState, type PoolTransition, slotCount } from "./state.ts";
+import { type Gate, type PoolEffect, type PoolState, type PoolTransition, slotCount } from "./state.ts";
 
 export class PoolDraft {
   /** Time of the event. */
   readonly at: Instant;
   /** 0 … 1. */
   readonly random: number;
+  /** Whether workers whose turn has come start at once; otherwise the controller admits them. */
+  readonly startsFreely: boolean;
   spec: PoolSpec;
+  gate: Gate;
+  abandonedAt: Instant | undefined;
   readonly roster: Roster;
   readonly effects: PoolEffect[] = [];
   running: readonly RunningOperation[];
@@ -40,10 +44,13 @@ export class PoolDraft {
   #olds: ReadonlySet<Slot> = new Set();
   #successors: ReadonlySet<Slot> = new Set();
 
-  constructor(state: PoolState, at: Instant, random: number) {
+  constructor(state: PoolState, at: Instant, random: number, startsFreely: boolean) {
     this.at = at;
     this.random = random;
+    this.startsFreely = startsFreely;
     this.spec = state.spec;
+    this.gate = state.gate;
+    this.abandonedAt = state.abandonedAt;
     this.roster = new Roster(state.workers, state.census);
     this.replacements = state.replacements;
     this.running = state.running;
@@ -78,12 +85,14 @@ export class PoolDraft {
   }
 
   toTransition(): PoolTransition {
-    const { spec, roster, replacements, running, queue, nextStartAt, leaving, wasHealthy, effects } = this;
-    const { measuredReplicas, doubted, tally, liveness, deadline } = this;
+    const { spec, gate, roster, replacements, running, queue, nextStartAt, leaving, wasHealthy, effects } = this;
+    const { abandonedAt, measuredReplicas, doubted, tally, liveness, deadline } = this;
     const { workers, census } = roster;
     return {
       state: {
         spec,
+        gate,
+        abandonedAt,
         workers,
         census,
         replacements,
@@ -121,14 +130,16 @@ export class PoolDraft {
         // A worker whose first liveness check fails counts as failed, as if it had never become ready.
         const isHung = kind === "unready" && event.kind === "livenessFailed";
         const isFailed = kind === "ended" && effect.event.isFailure;
-        if (kind === "backing_off" || kind === "gave_up" || isHung || isFailed)
-          this.#noteFailure(before, effect.event.reason);
+        // A run of a oneshot pool has failed only when it is not retried.
+        const isCrash = kind === "backing_off" && this.spec.type === "service";
+        if (isCrash || kind === "gave_up" || isHung || isFailed) this.#noteFailure(before, effect.event.reason);
         // A successor that crashes is abandoned, not restarted.
         if (kind === "backing_off" && this.isSuccessor(slot)) continue;
         this.tally = tallyEvent(this.tally, effect.event);
       }
       this.effects.push(effect);
     }
+    if (this.startsFreely && awaitsAdmission(state)) this.pass(slot, { kind: "admit", at: event.at });
   }
 
   /** Only processes that an operation started, or that it is about, make it fail. */

@@ -14,8 +14,9 @@ export function countReady(state: PoolState): number {
 }
 
 /** Whether enough replicas are ready and not in a crash loop. */
-export function isHealthy({ workers, census, doubted, measuredReplicas, spec }: PoolState): boolean {
-  return isEnough(countHealthy(workers, census, doubted), measuredReplicas - census.completed, spec);
+export function isHealthy({ workers, census, doubted, measuredReplicas, spec, gate }: PoolState): boolean {
+  if (isUnmeasured(spec)) return true;
+  return gate.isOpen && isEnough(countHealthy(workers, census, doubted), measuredReplicas - census.completed, spec);
 }
 
 /** Whether it keeps serving although its liveness probe fails: most workers fail, and it is not being replaced yet. */
@@ -27,7 +28,16 @@ export function servesInPanic(state: PoolState, worker: WorkerState): boolean {
 
 /** The same for a pool while an event is handled. */
 export function isDraftHealthy(draft: PoolDraft): boolean {
-  return isEnough(countDraftHealthy(draft), draft.measuredReplicas - draft.roster.census.completed, draft.spec);
+  if (isUnmeasured(draft.spec)) return true;
+  return (
+    draft.gate.isOpen &&
+    isEnough(countDraftHealthy(draft), draft.measuredReplicas - draft.roster.census.completed, draft.spec)
+  );
+}
+
+/** The runs of a oneshot pool serve nothing. Pools that need them wait for them, and are not healthy meanwhile. */
+function isUnmeasured({ type }: PoolSpec): boolean {
+  return type === "oneshot";
 }
 
 function countDraftHealthy({ roster, doubted }: PoolDraft): number {

@@ -1,9 +1,13 @@
 /** Carries out what operators requested: begins operations, follows them, and ends them with success or a reason. */
 import type { Incarnation, Slot } from "../identity.ts";
 import type { PoolSpec } from "../spec.ts";
+import type { WorkerState } from "../worker/state.ts";
 import type { PoolDraft } from "./draft.ts";
+import { regate, whyHopeless } from "./gate.ts";
 import { isDraftHealthy, measure } from "./health.ts";
 import {
+  concerns,
+  hasEnded,
   isExclusive,
   isTargetDone,
   type Order,
@@ -77,14 +81,15 @@ function begin(draft: PoolDraft, queued: QueuedOperation): void {
   const previous = draft.spec;
   if (order.kind === "scale") respec(draft, { ...previous, replicas: order.replicas });
   else if (order.kind === "reload") respec(draft, order.spec);
-  const left = targetsOf(order, draft.roster.workers, draft.spec.revision);
+  const left = targetsOf(order, draft.roster.workers, draft.spec);
   const running = { ...queued, order, startedAt: draft.at, left, total: left.length, previous };
   draft.running = [...draft.running, running];
   draft.roster.markAllChanged();
   draft.emitOperation("operation_started", running);
   for (const { slot } of left) {
     if (order.kind === "stop") draft.send(slot, { kind: "stop", order: { cause: "operator", reason, next: "down" } });
-    if (order.kind === "start") draft.send(slot, { kind: "start", delayMs: 0, reason });
+    const runsAgain = (order.kind === "restart" || order.kind === "reload") && hasEnded(draft.roster.at(slot));
+    if (order.kind === "start" || runsAgain) draft.send(slot, { kind: "start", delayMs: 0, reason });
   }
 }
 
@@ -108,6 +113,7 @@ function respec(draft: PoolDraft, spec: PoolSpec): void {
 /** Makes `spec` the desired state. A new lifespan applies to running workers too. */
 function adopt(draft: PoolDraft, spec: PoolSpec): void {
   const { limits: before } = draft.spec;
+  regate(draft, spec);
   draft.spec = spec;
   const { limits } = spec;
   if (limits.lifespanMs === before.lifespanMs && limits.jitterRatio === before.jitterRatio) return;
@@ -119,20 +125,22 @@ function adopt(draft: PoolDraft, spec: PoolSpec): void {
 /** Looks at the targets that changed. Whether the operation ended. */
 function follow(draft: PoolDraft, running: RunningOperation, changed: ReadonlySet<Slot> | undefined): boolean {
   const { order } = running;
+  const { type } = draft.spec;
   const looked = targetsIn(running.left, changed);
-  const done = new Set(looked.filter((each) => isTargetDone(order, each, draft.roster.at(each.slot))));
+  const done = new Set(looked.filter((each) => isTargetDone(order, each, draft.roster.at(each.slot), type)));
   let followed = running;
   if (done.size > 0) {
     followed = { ...running, left: running.left.filter((each) => !done.has(each)) };
     draft.running = draft.running.map((each) => (each === running ? followed : each));
   }
-  const failure = draft.failures.get(running.id) ?? stoppedMeanwhile(draft, followed);
+  const blocked = isExclusive(running) ? whyHopeless(draft) : undefined;
+  const failure = draft.failures.get(running.id) ?? stoppedMeanwhile(draft, followed) ?? blocked;
   if (failure !== undefined) {
     fail(draft, followed, failure);
     return true;
   }
   if (done.size > 0) draft.emitOperation("operation_progressed", followed);
-  if (followed.left.length === 0 && isSettled(draft, order) && isProved(draft, followed)) {
+  if (followed.left.length === 0 && isSettled(draft, followed) && isProved(draft, followed)) {
     end(draft, followed, "operation_finished");
     return true;
   }
@@ -167,11 +175,16 @@ function renew(draft: PoolDraft, slot: Slot, incarnation: Incarnation, reason: s
 
 /**
  * Whether the pool is in its desired state. Workers that an operator stopped or that gave up are not waited for. A worker
- * that was ready once has arrived: whether its probe fails since then is the pool's health, not the operation's.
+ * that was ready once has arrived: whether its probe fails since then is the pool's health, not the operation's. The runs
+ * of a oneshot pool that began with the operation must have completed.
  */
-function isSettled({ roster, spec }: PoolDraft, order: Order): boolean {
+function isSettled({ roster, spec }: PoolDraft, { order, startedAt }: RunningOperation): boolean {
   if (order.kind === "stop" || order.kind === "start") return true;
-  const { absent, leaving, arrived } = roster.census;
+  const { absent, leaving, arrived, inUse } = roster.census;
+  if (spec.type === "oneshot") {
+    const isOlder = (worker: WorkerState) => "spawnedAt" in worker && worker.spawnedAt < startedAt;
+    return inUse === spec.replicas && roster.workers.every((worker) => worker.phase === "down" || isOlder(worker));
+  }
   return arrived + absent === spec.replicas + spec.standby && leaving === 0;
 }
 
@@ -181,6 +194,8 @@ function fail(draft: PoolDraft, operation: RunningOperation, reason: string): vo
     for (const worker of draft.roster.workers)
       if ("due" in worker && worker.due?.cause === "rollout")
         draft.send(worker.slot, { kind: "reprieve", random: draft.random });
+  if (draft.spec.type === "oneshot")
+    for (const { slot } of draft.roster.workers) if (concerns(operation, slot)) draft.send(slot, { kind: "excuse" });
   if (kind === "reload") rollBack(draft, operation);
   end(draft, operation, "operation_failed", reason);
 }
@@ -189,6 +204,7 @@ function fail(draft: PoolDraft, operation: RunningOperation, reason: string): vo
 function rollBack(draft: PoolDraft, { previous }: RunningOperation): void {
   const reason = "its reload failed";
   adopt(draft, previous);
+  if (previous.replicas === 0) draft.abandonedAt = draft.at;
   abandonOutdated(draft, reason);
   for (const { slot, incarnation, revision } of draft.roster.workers)
     if (revision > previous.revision) renew(draft, slot, incarnation, reason);

@@ -6,7 +6,7 @@
 import type { Instant } from "../../base/time.ts";
 import type { OperationKind } from "../event.ts";
 import type { Incarnation, Slot } from "../identity.ts";
-import type { PoolSpec } from "../spec.ts";
+import type { PoolSpec, PoolType } from "../spec.ts";
 import type { WorkerState } from "../worker/state.ts";
 
 /** `slots` undefined means every worker of the pool. */
@@ -68,17 +68,22 @@ export function kindOf(operation: QueuedOperation): OperationKind {
 }
 
 /** The processes that `order` is about, as things are when it begins. */
-export function targetsOf(order: Order, workers: readonly WorkerState[], revision: number): readonly Target[] {
+export function targetsOf(
+  order: Order,
+  workers: readonly WorkerState[],
+  spec: Pick<PoolSpec, "revision" | "type">,
+): readonly Target[] {
   return workers
-    .filter((worker) => isTarget(order, worker, revision))
+    .filter((worker) => isTarget(order, worker, spec))
     .map(({ slot, incarnation }) => ({ slot, incarnation }));
 }
 
-function isTarget(order: Order, worker: WorkerState, revision: number): boolean {
+function isTarget(order: Order, worker: WorkerState, { revision, type }: Pick<PoolSpec, "revision" | "type">): boolean {
   const isFree = worker.phase === "down" && worker.kind === "free";
+  const canRun = (worker.phase !== "down" && worker.phase !== "backoff") || (type === "oneshot" && hasEnded(worker));
   switch (order.kind) {
     case "restart":
-      return names(order.slots, worker.slot) && worker.phase !== "down" && worker.phase !== "backoff";
+      return names(order.slots, worker.slot) && canRun;
     case "stop":
       return names(order.slots, worker.slot) && !isFree;
     case "start":
@@ -86,8 +91,13 @@ function isTarget(order: Order, worker: WorkerState, revision: number): boolean 
     case "scale":
       return false;
     case "reload":
-      return worker.phase !== "down" && worker.phase !== "backoff" && worker.revision !== revision;
+      return canRun && worker.revision !== revision;
   }
+}
+
+/** Whether its last process exited by itself and no other follows; an operator's `stop` holds the others. */
+export function hasEnded(worker: WorkerState): boolean {
+  return worker.phase === "down" && worker.kind !== "free" && worker.kind !== "held";
 }
 
 function names(slots: readonly Slot[] | undefined, slot: Slot): boolean {
@@ -95,12 +105,13 @@ function names(slots: readonly Slot[] | undefined, slot: Slot): boolean {
 }
 
 /** Whether nothing is left to do about a target, given the slot as it is now. */
-export function isTargetDone(order: Order, target: Target, worker: WorkerState): boolean {
+export function isTargetDone(order: Order, target: Target, worker: WorkerState, type: PoolType): boolean {
   switch (order.kind) {
     case "stop":
       return worker.phase === "down";
     case "start":
-      return worker.phase === "ready" || (worker.phase === "down" && worker.kind === "completed");
+      if (worker.phase === "ready") return type === "service";
+      return worker.phase === "down" && worker.kind === "completed";
     case "restart":
     case "scale":
     case "reload":

@@ -4,6 +4,7 @@
  */
 import { InvariantError } from "../../base/errors.ts";
 import { PoolDraft } from "./draft.ts";
+import { setGate } from "./gate.ts";
 import { doubt, judgeHealth } from "./health.ts";
 import { enqueue, failAll, operate } from "./operations.ts";
 import { followReplacement, replaceDue } from "./replacements.ts";
@@ -11,15 +12,23 @@ import { scale } from "./scale.ts";
 import { balanceStandby } from "./standby.ts";
 import type { PoolEvent, PoolState, PoolTransition } from "./state.ts";
 
-/** Decides what `event` means for the pool. @throws InvariantError if the pool does not come to rest */
-export function stepPool(state: PoolState, event: PoolEvent): PoolTransition {
+/**
+ * Decides what `event` means for the pool. Unless it `startsFreely`, workers whose turn has come wait until they are
+ * admitted. @throws InvariantError if the pool does not come to rest
+ */
+export function stepPool(state: PoolState, event: PoolEvent, startsFreely = true): PoolTransition {
   const at = "at" in event ? event.at : event.event.at;
   // A timer may fire while the event that clears its deadline waits to be handled.
   if (event.kind === "deadline" && (state.deadline === undefined || at < state.deadline)) return { state, effects: [] };
-  const draft = new PoolDraft(state, at, "random" in event ? event.random : 0);
+  const draft = new PoolDraft(state, at, "random" in event ? event.random : 0, startsFreely);
   switch (event.kind) {
     case "boot":
     case "deadline":
+      draft.roster.markAllChanged();
+      reconcile(draft);
+      break;
+    case "gate":
+      setGate(draft, event.gate);
       draft.roster.markAllChanged();
       reconcile(draft);
       break;

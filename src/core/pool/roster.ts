@@ -3,7 +3,7 @@
  * numbers as workers change makes an event of a large pool as cheap as one of a small pool.
  */
 import type { Slot } from "../identity.ts";
-import type { Due, ReadyState, UnreadyState, WorkerState } from "../worker/state.ts";
+import { awaitsAdmission, type Due, type ReadyState, type UnreadyState, type WorkerState } from "../worker/state.ts";
 
 /** Numbers of workers by situation; a worker counts in every row that fits. */
 export interface Census {
@@ -23,6 +23,12 @@ export interface Census {
   readonly inUse: number;
   /** Not down, and not stopping because there were too many. */
   readonly occupied: number;
+  /** One of the replicas that has, or once had, a process. */
+  readonly launched: number;
+  /** Its turn to start has come, and it waits to be admitted. */
+  readonly waiting: number;
+  /** Was admitted, and has been neither ready nor failed since. */
+  readonly booting: number;
   /** Must be replaced, for any reason. */
   readonly due: number;
   /** Must be replaced because its liveness fails. */
@@ -44,6 +50,9 @@ const SITUATIONS: { readonly [S in Situation]: (worker: WorkerState) => boolean 
   leaving: isLeaving,
   inUse: isInUse,
   occupied: (worker) => worker.phase !== "down" && !("order" in worker && worker.order.cause === "scale"),
+  launched: (worker) => isInUse(worker) && worker.incarnation > (worker.phase === "spawning" ? 1 : 0),
+  waiting: awaitsAdmission,
+  booting: ({ phase }) => phase === "spawning" || phase === "booting",
   due: (worker) => (worker.phase === "ready" || worker.phase === "unready") && dueOf(worker) !== undefined,
   hung: isHung,
   crashedRepeatedly: (worker) => worker.phase === "ready" && worker.crashes.streak >= 2,

@@ -23,6 +23,7 @@ function countSurplus({ roster, spec, replacements }: PoolDraft): number {
 
 function startMissing(draft: PoolDraft, missing: number): void {
   const { roster, spec, at, wasHealthy, running } = draft;
+  if (!draft.gate.isOpen) return;
   // Workers that stop for a successor are still alive. A pool that was larger has slots enough, but no room for more.
   let room = slotCount(spec) - roster.census.occupied;
   for (let left = missing; left > 0 && room > 0; left--, room--) {

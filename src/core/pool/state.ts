@@ -11,9 +11,19 @@ import { newWorker, type StopOrder, type WorkerState } from "../worker/state.ts"
 import type { Order, QueuedOperation, RunningOperation } from "./order.ts";
 import { type Census, takeCensus } from "./roster.ts";
 
+/** Whether workers may start. Once it is open, it stays open until the pool is removed. */
+export type Gate =
+  | { readonly isOpen: true }
+  /** Closed at `since`. `isHopeless`: what it waits for will not happen by itself. */
+  | { readonly isOpen: false; readonly since: Instant; readonly reason: string; readonly isHopeless: boolean };
+
 export interface PoolState {
   /** What is desired. */
   readonly spec: PoolSpec;
+  /** Closed while the pool waits for pools that it depends on. */
+  readonly gate: Gate;
+  /** When it was emptied because it failed to start; undefined once it is filled again. */
+  readonly abandonedAt: Instant | undefined;
   /** One state per slot: replicas + standby + surge of them, more while a larger pool shrinks. */
   readonly workers: readonly WorkerState[];
   /** Of `workers`. */
@@ -48,6 +58,8 @@ export type PoolEvent =
   /** Its deadline has passed. */
   | { readonly kind: "deadline"; readonly at: Instant; readonly random: number }
   | { readonly kind: "boot"; readonly at: Instant; readonly random: number }
+  /** What it waits for has changed, or has happened. */
+  | { readonly kind: "gate"; readonly at: Instant; readonly gate: Gate; readonly random: number }
   | { readonly kind: "worker"; readonly slot: Slot; readonly event: WorkerEvent; readonly random: number }
   | {
       readonly kind: "order";
@@ -72,6 +84,8 @@ export function newPool(spec: PoolSpec, at: Instant): PoolState {
   const workers = Array.from({ length: slotCount(spec) }, (_, slot) => newWorker(slot, at));
   return {
     spec,
+    gate: firstGate(spec, at),
+    abandonedAt: undefined,
     workers,
     census: takeCensus(workers),
     replacements: [],
@@ -86,6 +100,12 @@ export function newPool(spec: PoolSpec, at: Instant): PoolState {
     liveness: NO_REPLACEMENTS,
     deadline: undefined,
   };
+}
+
+/** The gate of a pool that has not started: closed until the controller has looked at what it depends on. */
+export function firstGate({ dependsOn }: PoolSpec, at: Instant): Gate {
+  if (Object.keys(dependsOn).length === 0) return { isOpen: true };
+  return { isOpen: false, since: at, reason: "", isHopeless: false };
 }
 
 /** How many slots a pool needs. */

@@ -12,7 +12,9 @@ export function crashed(state: ActiveState, event: WorkerEventOf<"exited">, spec
   const { status, at, survivors, isDuringShutdown = false } = event;
   const verdict = judgeExit({ status, isDuringShutdown }, spec.stopSignal, spec.restart);
   const exit = formatExit(status);
-  const what = verdict.kind === "crash" ? exit : `${exit}: ${verdict.reason}`;
+  // The restart policy of a oneshot pool is not in the file, so its name explains nothing.
+  const isClear = verdict.kind === "crash" || spec.type === "oneshot";
+  const what = isClear ? exit : `${exit}: ${verdict.reason}`;
   const exited = { ...state, lastExit: status };
   const cause = causeOf(verdict);
   const emitted = emitExited(state, event, spec, cause !== undefined, cause);

@@ -22,6 +22,8 @@ export type WorkerEvent =
       readonly settleMs?: number;
       readonly reason: string;
     }
+  /** The pool or the controller allows it to start. */
+  | { readonly kind: "admit"; readonly at: Instant }
   | (OfProcess & { readonly kind: "spawned"; readonly pid: number; readonly random: number })
   | (OfProcess & { readonly kind: "spawnFailed"; readonly reason: string; readonly random: number })
   /** Behind a proxy: its probes pass, and the proxy may balance over it. */
@@ -60,6 +62,8 @@ export type WorkerEvent =
   | { readonly kind: "kill"; readonly at: Instant; readonly reason: string }
   /** The pool does not keep this slot down any more: it may be used again. */
   | { readonly kind: "release"; readonly at: Instant; readonly reason?: string }
+  /** Its failure has ended an operation, so it does not count against the pool as well. */
+  | { readonly kind: "excuse"; readonly at: Instant }
   /** The lifespan of the pool changed. */
   | { readonly kind: "relimit"; readonly at: Instant; readonly random: number }
   /** It is not replaced after all, and gets another lifespan, so that the next attempt does not follow at once. */

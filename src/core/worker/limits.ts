@@ -26,7 +26,9 @@ export function limitReached(
   if (limit !== "memory_hard")
     return state.due === undefined ? becomeDue(state, at, limit, reason, spec) : ignore(state);
   const emitted = emit(state, spec, { kind: "limit_reached", limit, reason });
-  return afterEffects([emitted], beginStop(state, at, { cause: limit, reason, next: "respawn" }, spec));
+  // A run that was cut off has failed; another process of a service replaces the killed one.
+  const next = spec.type === "oneshot" ? "restart" : "respawn";
+  return afterEffects([emitted], beginStop(state, at, { cause: limit, reason, next }, spec));
 }
 
 function becomeDue(

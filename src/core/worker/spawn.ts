@@ -2,28 +2,42 @@
 import { after, type Instant } from "../../base/time.ts";
 import { decideExpectedRestart, decideRestart } from "../policy/restart.ts";
 import type { PoolSpec } from "../spec.ts";
-import { afterEffects, emit, type Transition } from "./event.ts";
+import { afterEffects, emit, ignore, type Transition, type WorkerEventOf } from "./event.ts";
 import {
+  awaitsAdmission,
   type BackoffState,
   type DownState,
   enter,
+  type QueuedState,
   type SpawningState,
   type StopOrder,
   type WorkerState,
 } from "./state.ts";
 
-/** Requests the spawn of the next incarnation. */
-export function spawnNext(
+/** The turn of the next incarnation has come: it starts as soon as it is admitted. */
+export function startNext(
   state: WorkerState,
   at: Instant,
   reason: string,
-  spec: PoolSpec,
-  settleMs = state.phase === "queued" ? state.settleMs : 0,
+  { settleMs = 0, isRestart = true }: { readonly settleMs?: number; readonly isRestart?: boolean } = {},
 ): Transition {
-  const { revision } = spec;
+  const next: QueuedState = {
+    ...enter(state, at, reason),
+    phase: "queued",
+    deadline: undefined,
+    settleMs,
+    isRestart,
+  };
+  return { state: next, effects: [] };
+}
+
+/** Requests the spawn of the next incarnation. */
+export function admit(state: QueuedState, { at }: WorkerEventOf<"admit">, { revision }: PoolSpec): Transition {
+  if (!awaitsAdmission(state)) return ignore(state);
+  const { slot, settleMs } = state;
   const incarnation = state.incarnation + 1;
   const next: SpawningState = {
-    ...enter(state, at, reason),
+    ...enter(state, at, state.reason),
     incarnation,
     revision,
     phase: "spawning",
@@ -31,7 +45,7 @@ export function spawnNext(
     settleMs,
     pendingStop: undefined,
   };
-  return { state: next, effects: [{ kind: "spawn", slot: state.slot, incarnation, revision }] };
+  return { state: next, effects: [{ kind: "spawn", slot, incarnation, revision }] };
 }
 
 /** Down after a stop: held if an operator requested it, completed or failed by the restart policy, otherwise free. */
@@ -63,7 +77,7 @@ export function decideAfterCrash(
 function restartAfter(state: WorkerState, at: Instant, delayMs: number, reason: string, spec: PoolSpec): Transition {
   const counted: WorkerState = { ...state, restarts: state.restarts + 1 };
   const emitted = emit(state, spec, { kind: "backing_off", delayMs, reason });
-  if (delayMs <= 0) return afterEffects([emitted], spawnNext(counted, at, reason, spec));
+  if (delayMs <= 0) return afterEffects([emitted], startNext(counted, at, reason));
   const backoff: BackoffState = { ...enter(counted, at, reason), phase: "backoff", deadline: after(at, delayMs) };
   return { state: backoff, effects: [emitted] };
 }
@@ -99,6 +113,7 @@ export function respawnExpected(
   const reason = `${what}, ${how}`;
   const remembering: WorkerState = { ...state, crashes: history };
   if (delayMs > 0) return restartAfter(remembering, at, delayMs, reason, spec);
-  const next = spawnNext(remembering, at, reason, spec, 0);
-  return afterEffects([emit(next.state, spec, { kind: "starting", delayMs: 0, reason })], next);
+  const next = { slot: state.slot, incarnation: state.incarnation + 1 };
+  const emitted = emit(next, spec, { kind: "starting", delayMs: 0, reason });
+  return afterEffects([emitted], startNext(remembering, at, reason));
 }

@@ -5,7 +5,7 @@ import { decideProvingMs, NO_CRASHES } from "../policy/restart.ts";
 import type { PoolSpec } from "../spec.ts";
 import { afterEffects, emit, ignore, type Transition, type WorkerEventOf } from "./event.ts";
 import { decideAgesAt, lifespanIsOver } from "./limits.ts";
-import { decideAfterCrash, settle, spawnNext } from "./spawn.ts";
+import { decideAfterCrash, settle, startNext } from "./spawn.ts";
 import {
   type BackoffState,
   type BootingState,
@@ -22,29 +22,30 @@ export function release(state: DownState, { reason = state.reason }: WorkerEvent
   return { state: { ...state, kind: "free", reason }, effects: [] };
 }
 
+/** Its failure has ended an operation: it failed without having reached the pool's restart limit. */
+export function excuse(state: DownState): Transition {
+  return state.kind === "gave-up" ? { state: { ...state, kind: "failed" }, effects: [] } : ignore(state);
+}
+
 export function start(state: DownState, event: WorkerEventOf<"start">, spec: PoolSpec): Transition {
   const { at, delayMs, settleMs = 0, reason } = event;
   const next = { slot: state.slot, incarnation: state.incarnation + 1 };
   const emitted = emit(next, spec, { kind: "starting", delayMs, reason });
+  const fresh = { ...state, crashes: NO_CRASHES };
+  if (delayMs <= 0) return afterEffects([emitted], startNext(fresh, at, reason, { settleMs, isRestart: false }));
   const queued: QueuedState = {
-    ...enter(state, at, reason),
-    crashes: NO_CRASHES,
+    ...enter(fresh, at, reason),
     phase: "queued",
     deadline: after(at, delayMs),
     settleMs,
+    isRestart: false,
   };
-  return delayMs > 0
-    ? { state: queued, effects: [emitted] }
-    : afterEffects([emitted], spawnNext(queued, at, reason, spec));
+  return { state: queued, effects: [emitted] };
 }
 
 /** Its turn has come, or its backoff is over. */
-export function spawnAtDeadline(
-  state: QueuedState | BackoffState,
-  { at }: WorkerEventOf<"deadline">,
-  spec: PoolSpec,
-): Transition {
-  return spawnNext(state, at, state.reason, spec);
+export function startAtDeadline(state: QueuedState | BackoffState, { at }: WorkerEventOf<"deadline">): Transition {
+  return startNext(state, at, state.reason, state.phase === "queued" ? state : {});
 }
 
 export function spawned(state: SpawningState, event: WorkerEventOf<"spawned">, spec: PoolSpec): Transition {
@@ -107,6 +108,8 @@ function becomeReady(state: BootingState, at: Instant, spec: PoolSpec): Transiti
     due: undefined,
     isStandby: false,
   };
+  // The run of a oneshot pool is not ready for anything; it has only outlived its start.
+  if (spec.type === "oneshot") return { state: ready, effects: [] };
   const evidence = spec.readiness.kind === "probed" ? "probe" : observedAt === undefined ? "none" : "listening";
   const emitted = emit(state, spec, { kind: "ready", afterMs: at - spawnedAt, evidence });
   const isOld = agesAt !== undefined && agesAt <= at;

@@ -69,9 +69,11 @@ export interface DownState extends Common {
 /** Waits for its turn to start; without a process. */
 export interface QueuedState extends Common {
   readonly phase: "queued";
-  /** Its turn. */
-  readonly deadline: Instant;
+  /** Its turn; undefined once it has come, so that the worker starts when it is admitted (core/startOrder.ts). */
+  readonly deadline: Instant | undefined;
   readonly settleMs: number;
+  /** Whether it follows a process of the same slot, without which the pool misses a worker. */
+  readonly isRestart: boolean;
 }
 
 /** The spawn was requested; its result has not arrived. */
@@ -180,6 +182,11 @@ export function enter(state: WorkerState, at: Instant, reason: string): Common {
 /** Whether it has not been ready yet and no process of it was requested to stop. */
 export function isStarting(state: WorkerState): state is QueuedState | SpawningState | BootingState {
   return state.phase === "queued" || state.phase === "spawning" || state.phase === "booting";
+}
+
+/** Whether its turn to start has come and it waits to be admitted. */
+export function awaitsAdmission(state: WorkerState): state is QueuedState & { readonly deadline: undefined } {
+  return state.phase === "queued" && state.deadline === undefined;
 }
 
 /** When the live process was spawned; undefined without one. */

@@ -5,7 +5,7 @@ import type { StopReason } from "../event.ts";
 import { NO_CRASHES } from "../policy/restart.ts";
 import type { PoolSpec } from "../spec.ts";
 import { afterEffects, emit, ignore, type Transition, type WorkerEffect, type WorkerEventOf } from "./event.ts";
-import { decideAfterCrash, settle, spawnNext } from "./spawn.ts";
+import { decideAfterCrash, settle, startNext } from "./spawn.ts";
 import {
   type ActiveState,
   type BackoffState,
@@ -261,7 +261,8 @@ function emptied(state: StoppingState, at: Instant, random: number, spec: PoolSp
     case "respawn": {
       // The next predecessor may stop only once this worker has proved that it runs: all successors might fail.
       const fresh = { ...state, crashes: NO_CRASHES };
-      return afterEffects([emitted], spawnNext(fresh, at, `replaced: ${order.reason}`, spec, spec.rollout.minReadyMs));
+      const settleMs = spec.rollout.minReadyMs;
+      return afterEffects([emitted], startNext(fresh, at, `replaced: ${order.reason}`, { settleMs }));
     }
     case "restart":
       return afterEffects([emitted], decideAfterCrash(state, at, since - spawnedAt, random, order.reason, spec));

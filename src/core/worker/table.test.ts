@@ -6,9 +6,9 @@ import { instant } from "../../base/time.ts";
 import type { WorkerLifecycleEvent } from "../event.ts";
 import type { ExitStatus } from "../exit.ts";
 import type { PoolSpec } from "../spec.ts";
-import type { WorkerEffect, WorkerEvent, WorkerEventKind, WorkerEventOf } from "./event.ts";
-import { newWorker, type StopOrder, type WorkerState } from "./state.ts";
-import { isStale, stepWorker, table } from "./table.ts";
+import type { Transition, WorkerEffect, WorkerEvent, WorkerEventKind, WorkerEventOf } from "./event.ts";
+import { awaitsAdmission, newWorker, type StopOrder, type WorkerState } from "./state.ts";
+import { isStale, stepWorker as stepOnce, table } from "./table.ts";
 
 type Phase = WorkerState["phase"];
 type OfPhase<P extends Phase> = Extract<WorkerState, { phase: P }>;
@@ -24,6 +24,14 @@ function crashedOnce(lastUptimeMs: number): WorkerState["crashes"] {
 }
 
 const CRASHED_ONCE = crashedOnce(4000);
+
+/** The worker after `event`. If its turn to start has come with it, it is admitted, as without `start_parallelism`. */
+function stepWorker(state: WorkerState, event: WorkerEvent, spec: PoolSpec): Transition {
+  const next = stepOnce(state, event, spec);
+  if (!awaitsAdmission(next.state) || awaitsAdmission(state)) return next;
+  const admitted = stepOnce(next.state, { kind: "admit", at: event.at }, spec);
+  return { state: admitted.state, effects: [...next.effects, ...admitted.effects] };
+}
 
 const SPEC = withLifespan(10_000);
 const PROBED = withLifespan(10_000, { readiness: { kind: "probed", timeoutMs: 3000 } });
@@ -50,7 +58,8 @@ const common = {
 };
 const alive = { pid: PID, spawnedAt: BEFORE };
 const down: OfPhase<"down"> = { ...common, phase: "down", deadline: undefined, kind: "free" };
-const queued: OfPhase<"queued"> = { ...common, phase: "queued", deadline: NOW, settleMs: 0 };
+const queued: OfPhase<"queued"> = { ...common, phase: "queued", deadline: NOW, settleMs: 0, isRestart: false };
+const waitingToStart: OfPhase<"queued"> = { ...queued, deadline: undefined, settleMs: 300 };
 const spawning: OfPhase<"spawning"> = {
   ...common,
   phase: "spawning",
@@ -440,8 +449,12 @@ const spawnReady: OfPhase<"ready"> = {
 /** `booting` once it is ready. */
 const seenReady: OfPhase<"ready"> = { ...spawnReady, ...alive, deadline: instant(11_000) };
 
+const admit: WorkerEvent & { kind: "admit" } = { kind: "admit", at: NOW };
+const excuse: WorkerEvent & { kind: "excuse" } = { kind: "excuse", at: NOW };
+
 const EVENTS: { readonly [K in WorkerEventKind]: WorkerEventOf<K> } = {
   start,
+  admit,
   spawned,
   spawnFailed,
   answered,
@@ -459,6 +472,7 @@ const EVENTS: { readonly [K in WorkerEventKind]: WorkerEventOf<K> } = {
   exited,
   vacated,
   release,
+  excuse,
   relimit,
   reprieve,
   promote,
@@ -529,6 +543,13 @@ function readyOrUnready(state: OfPhase<"ready" | "unready">): Partial<Row> {
 /** Every cell of the table. */
 const CASES: Readonly<Record<Phase, Row>> = {
   down: row(down, {
+    excuse: [
+      into("a failure that an operation reported is no restart limit", { ...down, kind: "gave-up" }, excuse, {
+        ...down,
+        kind: "failed",
+      }),
+      ignored({ ...down, kind: "completed" }, excuse),
+    ],
     release: [
       into("the slot is freed and keeps its reason", { ...down, kind: "gave-up" }, release, down),
       into(
@@ -571,6 +592,10 @@ const CASES: Readonly<Record<Phase, Row>> = {
     deadline: [ignored(down, deadline)],
   }),
   queued: row(queued, {
+    admit: [
+      into("it spawns when it is admitted", waitingToStart, admit, { ...spawning, ...next4, settleMs: 300 }, [spawn4]),
+      ignored(queued, admit),
+    ],
     deadline: [into("at its deadline it spawns", queued, deadline, { ...spawning, ...next4 }, [spawn4])],
     stop: [
       into("there is no process to stop, and the slot is held", queued, stop, {
@@ -1324,4 +1349,23 @@ test("with stop_signal_target leader, the stop signal is sent to the leader, and
   assert.deepEqual(scopes(stepWorker(stopped.state, exitedAlone, spec).effects), ["group"]);
   // A leader that crashed cannot stop its children.
   assert.deepEqual(scopes(stepWorker(ready, exitedAlone, spec).effects), ["group"]);
+});
+
+test("a worker whose turn has come waits until it is admitted, and keeps why it starts", () => {
+  const restarted = stepOnce(backoff, deadline, SPEC);
+  assert.deepEqual(restarted, {
+    state: { ...waitingToStart, since: NOW, settleMs: 0, isRestart: true },
+    effects: [],
+  });
+  const started = stepOnce({ ...queued, settleMs: 300 }, deadline, SPEC);
+  assert.deepEqual(started.state, { ...waitingToStart, since: NOW });
+  assert.deepEqual(stepOnce(waitingToStart, stop, SPEC).state.phase, "down");
+});
+
+test("a run of a oneshot pool is never reported as ready, and fails if it exceeds its hard memory limit", () => {
+  const spec = poolSpec({ type: "oneshot" });
+  const { state, effects } = stepWorker(spawning, spawned, spec);
+  assert.deepEqual([state.phase, kindsOf(effects)], ["ready", ["spawned"]]);
+  const killed = stepWorker(ready, { kind: "limitReached", ...mine, limit: "memory_hard", reason: "too big" }, spec);
+  assert.ok("order" in killed.state && killed.state.order.next === "restart");
 });

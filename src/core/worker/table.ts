@@ -28,15 +28,17 @@ import {
   replace,
   reprieve,
 } from "./limits.ts";
+import { admit } from "./spawn.ts";
 import {
   bootDeadline,
+  excuse,
   extendBoot,
   readyAfterBoot,
   release,
-  spawnAtDeadline,
   spawned,
   spawnFailed,
   start,
+  startAtDeadline,
   startupFailed,
   waitsInBoot,
 } from "./start.ts";
@@ -91,6 +93,7 @@ function impossible(state: WorkerState, event: WorkerEvent): Transition {
 /** What a slot without a process makes of an event. A late event of its last process changes nothing. */
 const WITHOUT_PROCESS = {
   start: ignore,
+  admit: ignore,
   spawned: ignore,
   spawnFailed: ignore,
   answered: ignore,
@@ -108,6 +111,7 @@ const WITHOUT_PROCESS = {
   exited: ignore,
   vacated: ignore,
   release: ignore,
+  excuse: ignore,
   relimit: ignore,
   reprieve: ignore,
   promote: ignore,
@@ -118,8 +122,8 @@ const WITHOUT_PROCESS = {
 const WITH_PROCESS = { ...WITHOUT_PROCESS, spawned: impossible, spawnFailed: impossible } as const;
 
 export const table: Table = {
-  down: { ...WITHOUT_PROCESS, start, release, deadline: ignore, stop: ignore, kill: ignore },
-  queued: { ...WITHOUT_PROCESS, deadline: spawnAtDeadline, stop: stopWaiting, kill: killWaiting },
+  down: { ...WITHOUT_PROCESS, start, release, excuse, deadline: ignore, stop: ignore, kill: ignore },
+  queued: { ...WITHOUT_PROCESS, admit, deadline: startAtDeadline, stop: stopWaiting, kill: killWaiting },
   spawning: {
     ...WITHOUT_PROCESS,
     spawned,
@@ -196,5 +200,5 @@ export const table: Table = {
     stop: stopAgain,
     kill: killLeaving,
   },
-  backoff: { ...WITHOUT_PROCESS, deadline: spawnAtDeadline, stop: stopWaiting, kill: killWaiting },
+  backoff: { ...WITHOUT_PROCESS, deadline: startAtDeadline, stop: stopWaiting, kill: killWaiting },
 };
