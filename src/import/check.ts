@@ -23,9 +23,6 @@ export interface CheckedImport {
 const SHUTDOWN_MS = 60_000;
 const SHUTDOWN_MARGIN_MS = 10_000;
 
-/** Keys that are printed although the reader of this version does not know them yet. */
-const PENDING = /^unknown key "(?:type|depends_on|file)"/u;
-
 /** A setting may cause one problem after another, but each round removes a setting. */
 const MAX_ROUNDS = 1000;
 
@@ -40,9 +37,8 @@ export function checkImport(imported: Imported, title: readonly string[]): Check
   for (let round = 0; round < MAX_ROUNDS; round += 1) {
     const yaml = printImport(imported, title);
     const parsed = parseConfig(yaml, "the result", placeholders(yaml));
-    const problems = parsed.ok ? [] : parsed.problems.filter(({ message }) => !PENDING.test(message));
-    if (problems.length > 0) {
-      repair(imported, problems);
+    if (!parsed.ok) {
+      repair(imported, parsed.problems);
       continue;
     }
     const drafts: readonly Draft[] = [general, ...pools];
