@@ -39,3 +39,4 @@ if [ -n "$missing" ]; then
 fi
 
 sh scripts/debianBase.sh
+sh scripts/arm64Tools.sh
