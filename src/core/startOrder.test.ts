@@ -171,7 +171,7 @@ test("a failed oneshot pool ends the controller with its reason, and what depend
   rig.exit("migrate", 3);
   assert.equal(
     rig.state.reason,
-    'pool "migrate" failed: migrate-0 exited with code 3; 1 unplanned exit within 10m; the limit is 0',
+    'pool "migrate" failed: migrate-0 exited with code 3; 1 crash or failed start within 10m; the limit is 0',
   );
   rig.exit("db", 0);
   assert.equal(rig.exitCode, 1);

@@ -5,13 +5,11 @@ import { replicasHint } from "../hints.ts";
 import { list, map } from "../kind.ts";
 import {
   commandLine,
-  DEFAULT_OOM_SCORE_ADJ,
   duration,
   integer,
   integerOr,
   isZero,
   oneOf,
-  oomScore,
   path,
   signalName,
   templated,
@@ -22,6 +20,7 @@ import { autoscale } from "./autoscale.ts";
 import { limits } from "./limits.ts";
 import { logs } from "./logs.ts";
 import { metrics } from "./metrics.ts";
+import { DEFAULT_OOM_SCORE_ADJ, oomScore } from "./oomScore.ts";
 import { checkPool } from "./poolRules.ts";
 import { probes } from "./probes.ts";
 import { restart } from "./restart.ts";
