@@ -125,7 +125,9 @@ export function stepController(state: ControllerState, event: ControllerEvent): 
   const at = event.kind === "worker" ? event.event.at : event.at;
   const random = "random" in event ? event.random : 0;
   const next = settleStarts(react(state, event, effects), { at, random }, effects);
-  return { state: settlePhase(next, at, effects), effects };
+  const settled = settlePhase(next, at, effects);
+  // Pools that stop make room for workers of pools that still serve.
+  return { state: settled.pools === next.pools ? settled : settleStarts(settled, { at, random }, effects), effects };
 }
 
 function react(state: ControllerState, event: ControllerEvent, effects: ControllerEffect[]): ControllerState {

@@ -695,6 +695,8 @@ export class World {
   /** Between events a pool has nothing left to do; otherwise it might wait for an event that never comes. */
   #checkAtRest(): void {
     for (const pool of this.state.pools) {
+      // Its deadline is the next event.
+      if (pool.deadline !== undefined && pool.deadline <= this.now) continue;
       const { effects } = stepPool(pool, { kind: "boot", at: this.now, random: 0.5 }, false);
       assert.deepEqual(effects, [], "a pool waits although it could act");
     }

@@ -333,6 +333,7 @@ test("the status document reflects the current view", async () => {
       last_exit: null,
       reason: "not started yet",
       waits_for: null,
+      reports: null,
     });
   });
 });
