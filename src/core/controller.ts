@@ -304,7 +304,8 @@ function settleStarts(state: ControllerState, now: Moment, effects: ControllerEf
     next = stepOne(next, pool, event, effects);
     start = decideNextStart(next.pools, limit);
   }
-  return next;
+  // A start may be what another pool waits for.
+  return next === state ? state : settleStarts(next, now, effects);
 }
 
 function openGates(state: ControllerState, now: Moment, effects: ControllerEffect[]): ControllerState {

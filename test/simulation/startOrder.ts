@@ -27,7 +27,10 @@ function checkGates(before: ControllerState, { pools, phase }: ControllerState):
   }
 }
 
-/** Health is measured against fewer replicas than desired for a while after scaling up: `some` of them are ready. */
+/**
+ * Health is measured against fewer replicas than desired for a while after scaling up: `some` of them are ready, or have
+ * completed.
+ */
 function isMet({ spec: { dependsOn } }: PoolState, pools: readonly PoolState[], ready: "enough" | "some"): boolean {
   return Object.entries(dependsOn).every(([name, milestone]) => {
     const pool = pools.find(({ spec }) => spec.name === name);
@@ -39,7 +42,9 @@ function hasReached({ spec, workers, gate, doubted }: PoolState, milestone: Mile
   const count = (fits: (worker: WorkerState) => boolean) => workers.filter(fits).length;
   const completed = count((worker) => worker.phase === "down" && worker.kind === "completed");
   if (milestone === "completed") return completed >= spec.replicas;
-  const started = count((worker) => !isFree(worker) && worker.incarnation > (worker.phase === "spawning" ? 1 : 0));
+  // A worker that stops may have a successor that has not started yet.
+  const counts = (worker: WorkerState) => !isFree(worker) && (how === "some" || !("order" in worker));
+  const started = count((worker) => counts(worker) && worker.incarnation > (worker.phase === "spawning" ? 1 : 0));
   const hasFailed = count(
     (worker) => worker.phase === "down" && (worker.kind === "gave-up" || worker.kind === "failed"),
   );
@@ -51,7 +56,7 @@ function hasReached({ spec, workers, gate, doubted }: PoolState, milestone: Mile
     return serves && !doubted.includes(slot);
   });
   const isEnough = ready * 100 >= spec.desiredHealthyPercentage * (spec.replicas - completed);
-  return isEnough || (how === "some" && ready > 0);
+  return isEnough || (how === "some" && (ready > 0 || completed > 0));
 }
 
 function isDown({ phase }: WorkerState): boolean {
