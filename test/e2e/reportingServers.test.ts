@@ -6,8 +6,10 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { type TestContext, test } from "node:test";
 import { ControllerUnderTest, poolOf } from "../support/controller.ts";
+import { startLoad } from "../support/load.ts";
+import { describeLoad } from "../support/loadReport.ts";
 import { freePorts } from "../support/ports.ts";
-import { assertNoneFailed, commandOk, underTraffic } from "../support/traffic.ts";
+import { commandOk } from "../support/traffic.ts";
 import { happened } from "../support/watch.ts";
 
 /** Installed by scripts/exampleServers.sh. */
@@ -59,7 +61,15 @@ for (const { program, environment, protocol, args } of SERVERS)
     });
     await controller.ready();
     assert.equal((await happened(controller, "ready")).evidence, "probe");
-    const restart = async () => void (await commandOk(controller, "restart", "web"));
     // Without a proxy, a server that stops may close a kept connection just when a request is sent on it.
-    assertNoneFailed(await underTraffic({ port }, restart, { requests: [{ path: "/" }], keptAlive: 0 }));
+    using load = startLoad({
+      target: { port },
+      connections: 4,
+      isConnectionPerRequest: true,
+      requests: [{ path: "/" }],
+    });
+    await load.reached(20);
+    await commandOk(controller, "restart", "web");
+    const report = await load.stop();
+    assert.equal(report.failed, 0, describeLoad(report));
   });

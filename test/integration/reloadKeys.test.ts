@@ -49,6 +49,10 @@ const WITHOUT_STEP: Readonly<Record<string, string>> = {
   "probes.startup.einhorn": "only false is valid",
   "probes.liveness.einhorn": "only false is valid",
   "probes.readiness.einhorn": "needs sockets: test/integration/reporting.test.ts",
+  command: "another form of exec and args",
+  type: "a change is refused: test/support/keyCases.ts",
+  depends_on: "only delays the first start: test/integration/startOrder.test.ts",
+  "supervisor.start_parallelism": "only delays starts: test/integration/startOrder.test.ts",
   "probes.startup.success_threshold": "only 1 is valid",
   "probes.liveness.success_threshold": "only 1 is valid",
 };

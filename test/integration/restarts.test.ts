@@ -204,7 +204,7 @@ test("with restart policy on-failure a failed worker is restarted, exit code 0 c
   );
   await controller.ready();
   const { healthy, pools } = await controller.status();
-  assert.deepEqual([healthy, pools[0]?.workers[0]?.phase], [true, "down"]);
+  assert.deepEqual([healthy, pools[0]?.workers[0]?.phase], [true, "completed"]);
   assert.match(pools[0]?.workers[0]?.reason ?? "", /completed/u);
   assert.match((await controller.call("GET", "/health")).body, /job: 0 of 1 ready, 1 completed/u);
   assert.equal((await controller.call("POST", "/v1/workers/job-0/start")).status, 202);
