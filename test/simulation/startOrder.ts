@@ -90,7 +90,7 @@ function checkParallelism(before: ControllerState, { pools, policy }: Controller
   for (const { spec, workers } of pools)
     if (spec.role === "workers")
       for (const worker of workers)
-        assert.ok(worker.phase !== "booting" || worker.deadline !== undefined, "a worker may boot without end");
+        assert.ok(worker.phase !== "booting" || worker.deadline !== undefined, "a worker may boot indefinitely");
 }
 
 function countWorkers(pools: readonly PoolState[], fits: (worker: WorkerState) => boolean): number {

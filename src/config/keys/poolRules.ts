@@ -43,10 +43,7 @@ function checkOneshot({ limits, maxRestarts }: Known<PoolConfig>, context: Check
   if (limits?.memoryBytes !== undefined) reject("limits.memory");
   if (limits?.requests !== undefined) reject("limits.requests");
   if (context.has("max_restarts") && maxRestarts === undefined)
-    context.problem(
-      "max_restarts",
-      "expected 0 or more, because a failed run of a oneshot pool is not repeated without end",
-    );
+    context.problem("max_restarts", "expected 0 or more, because the runs of a oneshot pool need a limit");
 }
 
 /** Options and variables that make a server stop its own workers, with the key of `limits` to use instead. */
